@@ -173,14 +173,14 @@ fn options_are_checked_without_a_runtime_and_what_cannot_work_is_named() {
         (nodes(10), "nodes"),
         (Redlock::builder().nodes(["http://a"]), "nodes"),
         (nodes(3).quorum(1), "quorum"),
-        (nodes(3).max_clock_drift(1.0), "drift"),
+        (nodes(3).max_clock_drift(1.0), "max_clock_drift"),
         (nodes(3).key_prefix("quorlock:"), "key_prefix"),
         (nodes(3).client_name("a b"), "client_name"),
         (nodes(3).max_ttl(hour), "max_ttl"),
         (nodes(3).fencing_retention(Duration::ZERO), "fencing_retention"),
         (nodes(3).reply_timeout(hour), "reply_timeout"),
-        (nodes(3).dial_timeout(hour), "connect_timeout"),
-        (nodes(3).connect_timeout(hour), "startup_timeout"),
+        (nodes(3).dial_timeout(hour), "dial_timeout"),
+        (nodes(3).connect_timeout(hour), "connect_timeout"),
     ];
     for (builder, name) in options {
         assert_eq!(option(builder), Some(name));
@@ -218,7 +218,7 @@ fn a_lock_that_can_never_be_had_is_known_without_a_client() {
         ("quorlock:a", None, 0, "name"),
         ("a", Some(Duration::from_secs(31)), 0, "ttl"),
         ("a", Some(Duration::from_millis(9)), 0, "ttl"),
-        ("a", second, u64::MAX, "floor"),
+        ("a", second, u64::MAX, "min_fencing_number"),
     ] {
         let invalid = nodes(3).check_lock(name, ttl, floor).expect_err("refused");
         assert_eq!(invalid.option(), Some(option), "{invalid}");

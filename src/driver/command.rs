@@ -1,4 +1,4 @@
-//! What callers ask of the driver, and what it answers.
+//! Commands of callers to the driver, and its replies.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use quorlock_proto::request::{Key, LockSpec, RequestKind};
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::Vote;
 
-/// An order. Those with a reply answer exactly once; a reply that is dropped means the driver has ended.
+/// A command. A reply is sent exactly once; a dropped reply means that the driver has ended.
 pub(crate) enum DriverCommand {
     Acquire {
         id: OperationId,
@@ -34,7 +34,7 @@ pub(crate) enum DriverCommand {
     },
     Release {
         id: OperationId,
-        /// Whether the next in this process takes the lock before those who wait in others.
+        /// Whether the next waiter of this process acquires before other processes (local hand-off).
         hands_off_locally: bool,
         reply: Option<oneshot::Sender<Vec<Vote>>>,
     },
@@ -50,8 +50,8 @@ pub(crate) enum DriverCommand {
         is_forced: bool,
         reply: oneshot::Sender<InitResult>,
     },
-    /// Stand in line for a key, after so long a wait; aside on the node where those stand who cannot reach the first. The
-    /// answer is dropped where no node keeps lines.
+    /// Enqueue for a key, after so long a wait; on the second node if the first is unreachable. The reply is dropped
+    /// where no node keeps wait queues.
     Enqueue {
         id: OperationId,
         key: Key,
@@ -59,11 +59,11 @@ pub(crate) enum DriverCommand {
         is_on_second: bool,
         reply: oneshot::Sender<Vote>,
     },
-    /// Call who has waited longest for a key that was made free. We may be that one.
+    /// Notify the first waiter for a key that was freed, which may be this process.
     NotifyNext {
         key: Key,
     },
-    /// Leave the line again.
+    /// Leave the wait queue.
     Dequeue {
         key: Key,
     },
@@ -73,23 +73,23 @@ pub(crate) enum DriverCommand {
     },
 }
 
-/// What the driver hears of a line.
+/// A change in a wait queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueueEvent<'a> {
-    /// It is our turn.
+    /// This process is the next.
     Notified { key: &'a Key, has_others: bool, is_found: bool },
     /// A release of ours met another process that waits.
     HasOtherWaiters(&'a Key),
-    /// A node is gone, and the lines on it.
+    /// A node is gone, and the wait queues on it.
     QueueLost,
 }
 
-/// Who is told of lines.
+/// Receives the events of wait queues.
 pub(crate) trait QueueListener: Send {
-    /// False if nobody here wants the key that we were called for.
+    /// False if no task of this process wants the key any more.
     fn on_event(&self, heard: QueueEvent<'_>) -> bool;
 
-    /// Nobody waits any more: every key for which we may stand in line.
+    /// Ends all waits: returns every key that may be enqueued.
     fn drain(&self) -> Vec<Key>;
 }
 
@@ -115,21 +115,21 @@ pub(crate) struct ShutdownRemainder {
     pub(crate) held_keys: Vec<Key>,
 }
 
-/// Where orders are handed in: cheap to clone, usable without a runtime.
+/// The sending end of commands: cheap to clone, usable without a runtime.
 #[derive(Clone)]
 pub(crate) struct CommandSender {
     sender: mpsc::UnboundedSender<DriverCommand>,
     ids: OperationIds,
 }
 
-/// Where orders come out.
+/// The receiving end of commands.
 pub(crate) struct CommandReceiver {
     pub(crate) commands: mpsc::UnboundedReceiver<DriverCommand>,
-    /// Names for what nobody ordered.
+    /// Ids for operations without a command.
     pub(super) ids: OperationIds,
 }
 
-/// Names for machines, each used once.
+/// Operation ids, each used once.
 #[derive(Clone, Default)]
 pub(crate) struct OperationIds(Arc<AtomicU64>);
 
@@ -146,12 +146,12 @@ impl CommandSender {
         (Self { sender, ids: ids.clone() }, CommandReceiver { commands: receiver, ids })
     }
 
-    /// A name for a machine, used once.
+    /// An operation id, used once.
     pub(crate) fn id(&self) -> OperationId {
         self.ids.id()
     }
 
-    /// Hands in an order. If the driver has ended, the order is dropped, and with it its reply.
+    /// Sends a command. If the driver has ended, the command is dropped, and with it its reply.
     pub(crate) fn send(&self, command: DriverCommand) {
         let _ = self.sender.send(command);
     }

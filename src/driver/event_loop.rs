@@ -1,4 +1,4 @@
-//! THE loop: bytes and orders in, decisions by the board, bytes and news out.
+//! The driver's event loop: feeds bytes and commands to the coordinator, sends its requests and reports its events.
 
 mod node_events;
 mod send;
@@ -28,7 +28,7 @@ use quorlock_proto::membership::Membership;
 use quorlock_proto::quorum::{NodeId, NodeSet, Quorum};
 use quorlock_proto::time::DualTimestamp;
 
-/// The task that owns the connections and every running machine.
+/// The task that owns the connections and every running operation.
 pub(crate) struct Driver {
     coordinator: Coordinator,
     ready: ReadySet,
@@ -42,7 +42,7 @@ pub(crate) struct Driver {
     /// Nodes for which something waits to be written.
     unsent: NodeSet,
     listener: Box<dyn QueueListener>,
-    /// Names for what nobody ordered.
+    /// Ids for operations without a command.
     ids: OperationIds,
     commands: mpsc::UnboundedReceiver<DriverCommand>,
     /// False once every client and guard is gone.
@@ -326,7 +326,7 @@ impl Driver {
         let wakes = [self.coordinator.next_wake(), reading, closing, dials];
         let idle = now.plus(IDLE_INTERVAL).boot_nanos();
         let wake = wakes.iter().fold(idle, |first, wake| wake.map_or(first, |wake| first.min(wake)));
-        // A timer that rings early costs one look; one that is set anew for every attempt costs more. After a suspend,
+        // A timer that rings early costs one look; one that is reset for every attempt costs more. After a suspend,
         // through which it stood still, it is late.
         if is_due || wake < self.timer_deadline {
             self.timer_deadline = wake;
@@ -336,7 +336,7 @@ impl Driver {
         }
     }
 
-    /// Once a turn, so that nobody sees a node half judged.
+    /// Publishes once a poll, so that no reader sees a half-updated node.
     fn publish_status(&mut self) {
         if !std::mem::take(&mut self.is_status_dirty) {
             return;
@@ -349,7 +349,7 @@ const COMMANDS_PER_POLL: usize = 256;
 const POLLS_BEFORE_YIELD: usize = 16;
 /// A task that did not run for this long, with answers due, may have been kept from it.
 const BLOCKED_NANOS: u64 = 5_000_000;
-/// A connection that owes an answer for this many node time-outs is given up.
+/// A connection that owes an answer for this many reply timeouts is given up.
 const REDIAL_FACTOR: u32 = 4;
 const LEASE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const IDLE_INTERVAL: Duration = Duration::from_secs(3600);

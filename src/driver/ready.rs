@@ -1,4 +1,4 @@
-//! Who woke the driver, so that a turn looks only where something happened.
+//! Which sources woke the driver, so that a poll visits only those.
 //!
 //! With one waker for all, each wake means to ask every socket, the orders and the timer whether it was they: five
 //! nodes that answer one by one make that some sixty questions for each lock, most of them in vain. So each source has a
@@ -10,24 +10,24 @@ use std::task::{Context, Wake, Waker};
 
 use quorlock_proto::quorum::{NodeSet, Quorum};
 
-/// A bell for each source.
+/// One waker for each source: the nodes, the commands and the timer.
 pub(super) struct ReadySet {
-    porch: Arc<ReadyState>,
+    state: Arc<ReadyState>,
     wakers: Vec<Waker>,
-    /// Whom the bells wake, to know without the lock that it is so already.
+    /// The driver's waker, compared without taking the lock.
     driver: Waker,
-    /// Who is to be looked at again without having rung: a source rings only after it was found empty.
-    again: u32,
+    /// Sources to poll again without a wake: a source wakes only after it was found empty.
+    recheck: u32,
 }
 
-/// What all bells share.
+/// What all wakers share.
 struct ReadyState {
-    rung: AtomicU32,
+    ready: AtomicU32,
     driver: Mutex<Waker>,
 }
 
 struct SourceWaker {
-    porch: Arc<ReadyState>,
+    state: Arc<ReadyState>,
     bit: u32,
 }
 
@@ -38,35 +38,35 @@ pub(super) struct ReadySources(u32);
 impl ReadySet {
     /// For so many nodes, the orders and the timer. Everybody is looked at first.
     pub(super) fn new(nodes: usize) -> Self {
-        let porch =
-            Arc::new(ReadyState { rung: AtomicU32::new(0), driver: Mutex::new(Waker::noop().clone()) });
+        let state =
+            Arc::new(ReadyState { ready: AtomicU32::new(0), driver: Mutex::new(Waker::noop().clone()) });
         let wakeup =
-            |source| Waker::from(Arc::new(SourceWaker { porch: Arc::clone(&porch), bit: 1_u32 << source }));
-        let again = ((1 << nodes) - 1) | 1 << COMMANDS | 1 << TIMER;
-        Self { wakers: (0..=TIMER).map(wakeup).collect(), porch, driver: Waker::noop().clone(), again }
+            |source| Waker::from(Arc::new(SourceWaker { state: Arc::clone(&state), bit: 1_u32 << source }));
+        let recheck = ((1 << nodes) - 1) | 1 << COMMANDS | 1 << TIMER;
+        Self { wakers: (0..=TIMER).map(wakeup).collect(), state, driver: Waker::noop().clone(), recheck }
     }
 
-    /// From now on the bells wake this task.
+    /// From now on the sources wake this task.
     pub(super) fn wake(&mut self, task: &Waker) {
         if !self.driver.will_wake(task) {
             self.driver.clone_from(task);
-            self.porch.driver.lock().unwrap_or_else(PoisonError::into_inner).clone_from(task);
+            self.state.driver.lock().unwrap_or_else(PoisonError::into_inner).clone_from(task);
         }
     }
 
-    /// Who has rung since this was asked last, or is to be looked at again.
+    /// Sources that woke since the last call, or are to be polled again.
     pub(super) fn take_ready(&mut self) -> ReadySources {
-        ReadySources(self.porch.rung.swap(0, Ordering::Acquire) | std::mem::take(&mut self.again))
+        ReadySources(self.state.ready.swap(0, Ordering::Acquire) | std::mem::take(&mut self.recheck))
     }
 
-    /// For what this source is asked, with its own bell.
+    /// The context to poll this source with: its own waker.
     pub(super) fn context(&self, source: usize) -> Context<'_> {
         Context::from_waker(&self.wakers[source])
     }
 
-    /// This source is looked at in the next turn, whether it rings or not.
+    /// Polls this source next time, whether it wakes or not.
     pub(super) fn mark_ready(&mut self, source: usize) {
-        self.again |= 1 << source;
+        self.recheck |= 1 << source;
     }
 }
 
@@ -91,9 +91,9 @@ impl Wake for SourceWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Whoever rang first wakes the driver, and it has not looked since.
-        if self.porch.rung.fetch_or(self.bit, Ordering::AcqRel) == 0 {
-            self.porch.driver.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
+        // Only the first source wakes the driver, which has not polled since.
+        if self.state.ready.fetch_or(self.bit, Ordering::AcqRel) == 0 {
+            self.state.driver.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
         }
     }
 }
@@ -134,7 +134,7 @@ mod tests {
 
         ready.context(TIMER).waker().wake_by_ref();
         ready.mark_ready(1);
-        assert_eq!(task.0.load(Ordering::Relaxed), 2, "a look wakes nobody's bell for the next ring");
+        assert_eq!(task.0.load(Ordering::Relaxed), 2, "only the first source wakes the driver");
         let rung = ready.take_ready();
         assert!(rung.has(TIMER) && rung.has(1) && !rung.has(3));
         assert!(ready.take_ready().is_empty());

@@ -1,4 +1,4 @@
-//! Who waits for what a machine has to say.
+//! Callers that wait for the result of an operation.
 
 use std::sync::Arc;
 
@@ -13,32 +13,32 @@ use quorlock_proto::quorum::NodeId;
 use quorlock_proto::request::Key;
 use quorlock_proto::vote::Vote;
 
-/// Somebody who waits for a word of one machine.
+/// A caller that waits for one operation.
 pub(super) struct PendingCall {
     pub(super) key: Key,
     pub(super) caller: ReplyTo,
 }
 
-/// Somebody who has a lock, and waits for nothing. There may be thousands of them, so that is all there is to one.
+/// A held lock. There may be thousands, so an entry is one pointer.
 pub(super) struct LeaseEntry(pub(super) Arc<SharedLease>);
 
-/// Those who wait for a renewal that is under way.
+/// Callers that wait for a renewal under way.
 pub(super) struct PendingRenewal {
     extending: Vec<oneshot::Sender<ExtendOutcome>>,
     span: Span,
 }
 
-/// Who waits, and for what.
+/// What a caller waits for, and where its reply goes.
 pub(super) enum ReplyTo {
-    /// Somebody who wants the lock.
+    /// An attempt.
     Acquiring(oneshot::Sender<Result<Arc<SharedLease>, AttemptFailure>>),
-    /// Somebody who gave it up, and may want to hear how that went.
+    /// A release, whose outcome may be of no interest.
     Releasing(Option<oneshot::Sender<Vec<Vote>>>),
-    /// Somebody who asked about a key.
+    /// A survey of a key.
     Surveying(oneshot::Sender<SurveyResult>),
-    /// Somebody who stands in line on that node.
+    /// A place in the wait queue of that node.
     Enqueuing(NodeId, oneshot::Sender<Vote>),
-    /// Somebody who declares a cluster.
+    /// The initialization of a lock cluster.
     Initializing(oneshot::Sender<InitResult>),
 }
 
@@ -49,14 +49,14 @@ impl PendingCall {
 }
 
 impl Drop for LeaseEntry {
-    /// A driver that ends, in whatever way, renews nothing any more: whoever still holds a lock is told.
+    /// Because a driver that ended renews nothing, its leases are marked as lost.
     fn drop(&mut self) {
         self.0.mark_lost();
     }
 }
 
 impl PendingRenewal {
-    /// Somebody waits for it.
+    /// Adds a caller.
     pub(super) fn extending(&mut self, reply: oneshot::Sender<ExtendOutcome>) {
         self.extending.push(reply);
     }
@@ -66,7 +66,7 @@ impl PendingRenewal {
         self.span = span;
     }
 
-    /// It has ended: answers everybody who asked for an extension, and gives back the span that was open meanwhile.
+    /// It has ended: replies to every extension, and returns the span that was open meanwhile.
     pub(super) fn end(self, outcome: impl Fn() -> ExtendOutcome) -> Span {
         for reply in self.extending {
             let _ = reply.send(outcome());

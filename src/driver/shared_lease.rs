@@ -140,8 +140,8 @@ impl SharedLease {
     /// The lock is given up: from here on no guard calls it valid, and no loss is told. Whether it was held until now, or
     /// lost before; nothing if it was given up before.
     pub(crate) fn mark_released(&self) -> Option<bool> {
-        match self.state.swap(GIVEN_UP, Ordering::AcqRel) {
-            GIVEN_UP => None,
+        match self.state.swap(RELEASED, Ordering::AcqRel) {
+            RELEASED => None,
             state => Some(state == HELD),
         }
     }
@@ -198,25 +198,25 @@ impl PackedToken {
 
 const HELD: u8 = 0;
 const LOST: u8 = 1;
-const GIVEN_UP: u8 = 2;
+const RELEASED: u8 = 2;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn hold() -> SharedLease {
+    fn lease() -> SharedLease {
         SharedLease::new(Key::new("k"), clock::now().plus(Duration::from_secs(60)), NodeSet::EMPTY, None)
     }
 
     #[cfg(target_pointer_width = "64")]
     #[test]
-    fn it_is_small_for_locks_are_held_by_the_thousand() {
+    fn a_shared_lease_is_small() {
         assert!(size_of::<SharedLease>() <= 88, "{} bytes", size_of::<SharedLease>());
     }
 
     #[test]
     fn the_lost_signal_reaches_listeners_before_and_after_the_loss() {
-        let (early, late) = (hold(), hold());
+        let (early, late) = (lease(), lease());
         let signal = early.lost_signal();
         assert!(!signal.is_cancelled());
         early.mark_lost();
@@ -225,8 +225,8 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_was_given_up_is_not_lost_any_more() {
-        let hold = hold();
+    fn a_released_lock_is_not_lost() {
+        let hold = lease();
         let signal = hold.lost_signal();
         assert_eq!(hold.mark_released(), Some(true));
         assert!(!hold.mark_lost());
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn ending_a_lost_lock_says_that_it_was_lost() {
-        let hold = hold();
+        let hold = lease();
         assert!(hold.mark_lost() && !hold.mark_lost(), "a loss is told once");
         assert_eq!(hold.mark_released(), Some(false));
     }

@@ -301,7 +301,7 @@ impl RedlockBuilder {
 impl fmt::Debug for RedlockBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // URLs may contain passwords, so show nothing of them.
-        f.debug_struct("Builder").field("nodes", &self.nodes.len()).finish_non_exhaustive()
+        f.debug_struct("RedlockBuilder").field("nodes", &self.nodes.len()).finish_non_exhaustive()
     }
 }
 

@@ -284,19 +284,19 @@ impl fmt::Debug for Guard {
         f.debug_struct("Guard")
             .field("key", &self.key())
             .field("remaining", &self.remaining())
-            .field("margin", &self.spare_nodes())
+            .field("spare_nodes", &self.spare_nodes())
             .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for LockView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Held").field("remaining", &self.remaining()).finish_non_exhaustive()
+        f.debug_struct("LockView").field("remaining", &self.remaining()).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for LostSignal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lost").field("is_lost", &self.token.is_cancelled()).finish_non_exhaustive()
+        f.debug_struct("LostSignal").field("is_lost", &self.token.is_cancelled()).finish_non_exhaustive()
     }
 }

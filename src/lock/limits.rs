@@ -48,14 +48,15 @@ impl Limits<'_> {
     pub(super) fn lease_params(
         self,
         ttl: Option<Duration>,
-        patience: Option<Duration>,
+        attempt_timeout: Option<Duration>,
     ) -> Result<LeaseParams, InvalidInput> {
         let ttl = ttl.unwrap_or_else(|| self.max_ttl.map_or(DEFAULT_TTL, |it| it.min(DEFAULT_TTL)));
-        let params = LeaseParams::new(ttl, self.drift, patience, self.reply_timeout).map_err(|bad| {
-            let is_ttl =
-                matches!(bad, InvalidLeaseParams::TtlTooShort(_) | InvalidLeaseParams::TtlTooLong(_));
-            InvalidInput::from(bad).of(if is_ttl { "ttl" } else { "patience" })
-        })?;
+        let params =
+            LeaseParams::new(ttl, self.drift, attempt_timeout, self.reply_timeout).map_err(|bad| {
+                let is_ttl =
+                    matches!(bad, InvalidLeaseParams::TtlTooShort(_) | InvalidLeaseParams::TtlTooLong(_));
+                InvalidInput::from(bad).of(if is_ttl { "ttl" } else { "attempt_timeout" })
+            })?;
         self.check_ttl(&params)?;
         Ok(params)
     }
@@ -79,13 +80,13 @@ impl Limits<'_> {
             return Err(InvalidInput::new(
                 "a plain client has no fencing numbers, so a minimum fencing number has no effect",
             )
-            .of("floor"));
+            .of("min_fencing_number"));
         }
         if floor > MAX_MIN_FENCING_NUMBER {
             return Err(InvalidInput::new(format!(
                 "a minimum fencing number of {floor} leaves no room for larger numbers: take at most {MAX_MIN_FENCING_NUMBER}"
             ))
-            .of("floor"));
+            .of("min_fencing_number"));
         }
         Ok(())
     }

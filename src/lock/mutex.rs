@@ -103,8 +103,8 @@ impl Mutex {
 
     /// The longest time that the lock may be held, however often it is renewed. No deadline goes past it, and the lock
     /// is lost then. It protects against work that never ends. Defaults to no limit.
-    pub const fn max_hold_time(mut self, max_hold: Duration) -> Self {
-        self.policy.max_hold_time = Some(max_hold);
+    pub const fn max_hold_time(mut self, time: Duration) -> Self {
+        self.policy.max_hold_time = Some(time);
         self
     }
 

@@ -6,8 +6,10 @@
 //! a pause. `quorlock_proto::fairness` decides how often a process may do that while others wait, and when it enqueues
 //! in the wait queue.
 
+mod key_queue;
+
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::driver::{
     AdmissionReturn, CommandSender, DriverCommand, QueueEvent, QueueListener, SharedLease, jitter, now,
 };
+use key_queue::{KeyQueue, QueueHead};
 use quorlock_proto::fairness::{Cohort, NextAction};
 use quorlock_proto::request::Key;
 use quorlock_proto::time::BootTime;
@@ -30,32 +33,6 @@ pub(super) struct LocalQueue {
 }
 
 type KeyQueues = HashMap<Key, KeyQueue>;
-
-/// The waiting tasks of one key. A client may hold thousands of locks, and most have no waiting tasks.
-enum KeyQueue {
-    /// One task of this client holds the key or tries to acquire it; no other task waits.
-    Uncontended(QueueHead),
-    Contended(Box<ContendedQueue>),
-}
-
-/// The state that every key has.
-#[derive(Clone, Copy)]
-struct QueueHead {
-    cohort: Cohort,
-    /// Since when the key has been handed from task to task in this client without a gap.
-    local_run_since: BootTime,
-}
-
-struct ContendedQueue {
-    head: QueueHead,
-    /// Whether the last release notified no other process, because the next task here was to take the key.
-    is_notify_deferred: bool,
-    waiting: VecDeque<oneshot::Sender<Delay>>,
-    /// Notified when the cohort has changed while a task contends.
-    wakeup: Option<Arc<Notify>>,
-    /// Since when no task here holds or wants the key. Only the cohort is kept then, for [`IDLE_RETENTION`].
-    idle_since: Option<BootTime>,
-}
 
 /// Passes the driver's queue events to the local queue.
 pub(super) struct QueueEvents(Arc<Mutex<KeyQueues>>);
@@ -262,62 +239,6 @@ impl QueueListener for QueueEvents {
             line.head().cohort.on_idle().then(|| key.clone())
         });
         stands.collect()
-    }
-}
-
-impl KeyQueue {
-    fn head(&mut self) -> &mut QueueHead {
-        match self {
-            Self::Uncontended(head) => head,
-            Self::Contended(contended) => &mut contended.head,
-        }
-    }
-
-    /// Makes room for more than one task.
-    fn contended(&mut self) -> &mut ContendedQueue {
-        if let Self::Uncontended(head) = *self {
-            let (waiting, owes_call) = (VecDeque::new(), false);
-            *self = Self::Contended(Box::new(ContendedQueue {
-                head,
-                is_notify_deferred: owes_call,
-                waiting,
-                wakeup: None,
-                idle_since: None,
-            }));
-        }
-        match self {
-            Self::Contended(contended) => contended,
-            Self::Uncontended(_) => unreachable!("it was made contended"),
-        }
-    }
-
-    /// The number of waiting tasks.
-    fn waiting(&self) -> usize {
-        match self {
-            Self::Uncontended(_) => 0,
-            Self::Contended(contended) => contended.waiting.len(),
-        }
-    }
-
-    fn idle_since(&self) -> Option<BootTime> {
-        match self {
-            Self::Uncontended(_) => None,
-            Self::Contended(contended) => contended.idle_since,
-        }
-    }
-
-    fn wake(&self) {
-        if let Self::Contended(contended) = self
-            && let Some(wakeup) = &contended.wakeup
-        {
-            wakeup.notify_one();
-        }
-    }
-}
-
-impl QueueHead {
-    fn new(cohort: Cohort) -> Self {
-        Self { cohort, local_run_since: now().boot() }
     }
 }
 

@@ -203,14 +203,14 @@ impl Subject for Real {
         self.packer.encode(request, form(as_text));
         let mut bytes = self.packer.bytes().to_vec();
         if needs_marker(request) {
-            bytes.extend_from_slice(self.packer.badge(NodeId(0), badge));
+            bytes.extend_from_slice(self.packer.marker_args(NodeId(0), badge));
         }
         let reply = self.connection.request(&bytes);
         (vote(request.phase, &reply), clock(&reply))
     }
 
     fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
-        self.packer.pack_look(write, form(as_text));
+        self.packer.encode_read_marker(write, form(as_text));
         marker_reading(&self.connection.request(self.packer.bytes()))
     }
 

@@ -51,7 +51,7 @@ impl Connection {
         self.eval_only
     }
 
-    pub(super) fn set_sends_text(&mut self) {
+    pub(super) fn set_eval_only(&mut self) {
         self.eval_only = true;
     }
 
@@ -60,7 +60,7 @@ impl Connection {
         self.supports_wait_queue
     }
 
-    pub(super) fn set_keeps_lines(&mut self) {
+    pub(super) fn set_supports_wait_queue(&mut self) {
         self.supports_wait_queue = true;
     }
 

@@ -64,11 +64,11 @@ fn refusal(complaint: &ErrorReply) -> Vote {
     let words = complaint.words();
     if complaint.is("NOSCRIPT") {
         Vote::Unknown(ReplyFailure::NoScript)
-    } else if complaint.is_no_permission() {
+    } else if complaint.is_permission_denied() {
         Vote::Excluded(ExclusionReason::PermissionDenied(words))
-    } else if complaint.is_login() {
+    } else if complaint.is_auth_failure() {
         Vote::Excluded(ExclusionReason::AuthFailed(words))
-    } else if let Some(why) = complaint.unfit() {
+    } else if let Some(why) = complaint.unsupported() {
         Vote::Excluded(ExclusionReason::Unsupported(why))
     } else {
         Vote::Unknown(ReplyFailure::TransientError(words))
@@ -131,7 +131,7 @@ pub(crate) fn redials_for(reply: &Reply) -> Option<Arc<str>> {
     }
 }
 
-/// The verdicts of `lua/{grant,hold,retake}.lua`.
+/// The verdicts of `lua/{acquire_fenced,renew_fenced,reacquire_fenced}.lua`.
 fn script_vote(phase: RequestKind, verdict: i64, value: i64) -> Vote {
     let span = u64::try_from(value).ok().map(Duration::from_millis);
     match (phase, verdict) {
@@ -194,7 +194,7 @@ const REDIAL_CODES: [&str; 6] = ["READONLY", "LOADING", "NOAUTH", "MASTERDOWN", 
 mod tests {
     use super::*;
 
-    const PHASES: [RequestKind; 14] = [
+    const REQUEST_KINDS: [RequestKind; 14] = [
         RequestKind::Forget,
         RequestKind::ReleaseAndNotify,
         RequestKind::ReleaseLocal,
@@ -212,7 +212,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_makes_a_node_be_dialed_anew_is_kept_in_its_words() {
+    fn errors_that_cause_a_redial_keep_their_text() {
         let of = |text: &str| redials_for(&Reply::Error(ErrorReply::new(text.as_bytes())));
         let words = "READONLY You can't write against a read only replica.";
         assert_eq!(of(words).as_deref(), Some(words));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_that_do_not_pass_bar_the_node() {
+    fn permanent_errors_exclude_the_node() {
         let of = |text: &str| refusal(&ErrorReply::new(text.as_bytes()));
         assert!(matches!(
             of("ERR unknown command 'SET', with args"),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn no_error_and_no_odd_shape_is_ever_a_grant() {
+    fn no_error_and_no_unexpected_shape_is_a_grant() {
         let errors = [
             "LOADING x",
             "READONLY x",
@@ -255,7 +255,7 @@ mod tests {
         replies.push(Reply::Other(Value::SimpleString("QUEUED".into())));
         replies.push(Reply::Int(-7));
         replies.extend([[2, 1, 1], [-5, 1, 1], [0, 1, 1], [-1, 1, 1]].map(Reply::ScriptResult));
-        for phase in PHASES.into_iter().chain([RequestKind::BreakOf(OwnerHash::of(b""))]) {
+        for phase in REQUEST_KINDS.into_iter().chain([RequestKind::BreakOf(OwnerHash::of(b""))]) {
             for reply in &replies {
                 assert!(!vote(phase, reply).is_grant(), "{phase:?} {reply:?}");
             }

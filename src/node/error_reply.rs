@@ -39,7 +39,7 @@ impl ErrorReply {
     }
 
     /// Whether the user lacks a right, also when a script found that out: that has no code of its own.
-    pub(super) fn is_no_permission(&self) -> bool {
+    pub(super) fn is_permission_denied(&self) -> bool {
         // The words of 7.0, and those of 8 and of Valkey.
         self.is("NOPERM")
             || self.said.contains("The user executing the script can't")
@@ -47,7 +47,7 @@ impl ErrorReply {
     }
 
     /// Whether the login is missing or wrong.
-    pub(super) fn is_login(&self) -> bool {
+    pub(super) fn is_auth_failure(&self) -> bool {
         self.is("NOAUTH") || self.is("WRONGPASS")
     }
 
@@ -55,7 +55,7 @@ impl ErrorReply {
     pub(super) fn is_about_a_key(&self) -> bool {
         // "… to access one of the keys used as arguments", "… to access a key"; but not "User monkey has no permissions to
         // run the 'eval' command".
-        self.is_no_permission() && self.said.contains("key") && !self.said.contains(" command")
+        self.is_permission_denied() && self.said.contains("key") && !self.said.contains(" command")
     }
 
     /// Whether the server has no such command, renamed it away, or lets nobody run it: that does not pass.
@@ -75,7 +75,7 @@ impl ErrorReply {
     }
 
     /// What is said of a server that does not pass by itself, and needs no login or right that it names.
-    pub(super) fn unfit(&self) -> Option<Arc<str>> {
+    pub(super) fn unsupported(&self) -> Option<Arc<str>> {
         let words = &self.shown;
         if let Some(why) = words.strip_prefix("UNFIT ") {
             return Some(format!("{why}; use plain mode").into());
@@ -93,7 +93,7 @@ impl ErrorReply {
     }
 
     /// Whether the server has no room for another client.
-    pub(super) fn is_of_too_many_clients(&self) -> bool {
+    pub(super) fn is_too_many_clients(&self) -> bool {
         self.said.contains("max number of clients")
     }
 }
@@ -186,7 +186,7 @@ mod tests {
         // A short one is found where it is a word; else the words could not be read any more.
         assert_eq!(&*of("ERR bad AUTH ann a", "a").words(), "ERR bad AUTH ann …");
         let class = of("WRONGPASS invalid username-password pair", "WRONGPASS");
-        assert!(class.is_login() && !class.words().contains("WRONGPASS"), "{class:?}");
+        assert!(class.is_auth_failure() && !class.words().contains("WRONGPASS"), "{class:?}");
         // Where the text is cut, no part of it is left.
         let long = of(&format!("{}{}", "é".repeat(MAX_CHARS * 2 - 2), "secret"), "secret");
         assert!(!long.words().contains('s'), "{long:?}");
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_pass_is_told_from_what_may() {
+    fn permanent_errors_differ_from_transient_ones() {
         let of = |text: &str| ErrorReply::new(text.as_bytes());
         for text in [
             "ERR unknown command 'EVAL', with args beginning with: 'return 1' ",
@@ -221,19 +221,19 @@ mod tests {
             "ERR This Redis command is not allowed from script script: f_0, on @user_script:16.",
             "unsupported command 'info'",
         ] {
-            assert!(of(text).is_no_such_command() && of(text).unfit().is_some(), "{text}");
+            assert!(of(text).is_no_such_command() && of(text).unsupported().is_some(), "{text}");
         }
         for text in [
             "OOM command not allowed when used memory > 'maxmemory'.",
             "BUSY Redis is busy",
             "ERR DB index is out of range",
         ] {
-            assert!(of(text).unfit().is_none(), "{text}");
+            assert!(of(text).unsupported().is_none(), "{text}");
         }
     }
 
     #[test]
-    fn a_key_that_is_denied_is_told_from_a_command_that_is() {
+    fn denied_keys_differ_from_denied_commands() {
         let of = |text: &str| ErrorReply::new(text.as_bytes()).is_about_a_key();
         assert!(of("NOPERM this user has no permissions to access one of the keys used as arguments"));
         assert!(of("NOPERM No permissions to access a key"));

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fences_that_take_a_quarter_of_the_memory_are_worth_a_word() {
+    fn fences_that_take_a_quarter_of_the_memory_cause_a_warning() {
         let of = |count, memory| Fences::new(count, 25, memory);
         assert_eq!((of(1_000_000, 0).share(), of(1_000_000, 0).warning()), (None, None));
         assert_eq!(of(1_000, 1 << 30).warning(), None);

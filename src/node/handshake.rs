@@ -78,9 +78,9 @@ pub(super) async fn handshake(
             (Step::Upgrade, reply) => is_upgraded = !matches!(reply, Reply::Error(_)),
             (Step::SetName, _) => {}
             (Step::Script, Reply::Error(complaint))
-                if complaint.is_no_permission() || complaint.is_no_such_command() =>
+                if complaint.is_permission_denied() || complaint.is_no_such_command() =>
             {
-                connection.set_sends_text();
+                connection.set_eval_only();
             }
             (Step::Hash, Reply::Error(_)) if connection.eval_only() => {}
             // Plain locks have no key of ours. It was the key alone that was denied, so the script would have run.
@@ -132,11 +132,11 @@ pub(super) async fn handshake(
 /// What an error reply to this step means.
 fn refusal(step: Step, complaint: &ErrorReply) -> DialError {
     let words = complaint.words();
-    if let Some(why) = complaint.unfit() {
+    if let Some(why) = complaint.unsupported() {
         DialError::Excluded(ExclusionReason::Unsupported(why))
-    } else if complaint.is_login() || step == Step::Login {
+    } else if complaint.is_auth_failure() || step == Step::Login {
         DialError::Excluded(ExclusionReason::AuthFailed(words))
-    } else if complaint.is_no_permission() {
+    } else if complaint.is_permission_denied() {
         let right = match step {
             Step::Info => NEEDS_INFO,
             Step::Run | Step::Hash => "grant the user +eval and +evalsha",
@@ -161,10 +161,10 @@ async fn probe_wait_queue(
     for text in script::QUEUE_TEXTS {
         connection.queue(&cmd("SCRIPT").arg("LOAD").arg(*text).get_packed_command());
     }
-    let trial = script::try_line(waiter);
+    let trial = script::wait_queue_probe(waiter);
     // A subscription is confirmed by a push, which is no reply, and refused by an error, which is one.
     let certain = trial.len() - 1;
-    for command in trial.iter().chain(&[script::end_of_trial()]) {
+    for command in trial.iter().chain(&[script::probe_cleanup()]) {
         connection.queue(&command.get_packed_command());
     }
     poll_fn(|cx| connection.poll_flush(cx)).await.map_err(Failure::Broken)?;
@@ -186,7 +186,7 @@ async fn probe_wait_queue(
                     profile.refuses_writes.get_or_insert(words);
                     continue;
                 }
-                let lacks_rights = complaint.is_no_permission();
+                let lacks_rights = complaint.is_permission_denied();
                 profile.wait_queue_unsupported.get_or_insert_with(|| {
                     if lacks_rights { format!("{words} ({NEEDS_QUEUE})") } else { words.to_string() }
                 });
@@ -196,7 +196,7 @@ async fn probe_wait_queue(
         }
     }
     if profile.wait_queue_unsupported.is_none() {
-        connection.set_keeps_lines();
+        connection.set_supports_wait_queue();
     }
     Ok(Ok(()))
 }
@@ -244,11 +244,11 @@ fn steps(address: &Address, settings: &Settings) -> Vec<(Step, Cmd)> {
         load.arg("LOAD").arg(*text);
         steps.push((Step::Script, load));
     }
-    let [run, by_hash] = script::trials();
+    let [run, by_hash] = script::permission_probes();
     steps.push((Step::Run, run));
     steps.push((Step::Hash, by_hash));
     if settings.is_fenced {
-        steps.push((Step::ReadMarker, script::first_look()));
+        steps.push((Step::ReadMarker, script::first_read_marker()));
     }
     steps
 }
@@ -306,6 +306,5 @@ const WANTS_TLS: &str = "does it want TLS? use rediss://";
 
 /// Whether it may be different soon, whatever step it answers.
 fn is_passing(complaint: &ErrorReply) -> bool {
-    ["LOADING", "MASTERDOWN", "BUSY"].iter().any(|code| complaint.is(code))
-        || complaint.is_of_too_many_clients()
+    ["LOADING", "MASTERDOWN", "BUSY"].iter().any(|code| complaint.is(code)) || complaint.is_too_many_clients()
 }

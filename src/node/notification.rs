@@ -1,17 +1,17 @@
-//! What a node says without being asked: that it is our turn.
+//! Notifications of a node: this process is the next for a key.
 
 use redis::{PushKind, Value};
 
 use super::reply::Reply;
 use quorlock_proto::request::Key;
 
-/// We have waited longest for a key, and it was given up or found free.
+/// This process has waited longest for a key, which was released or found free.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Notification {
     pub(crate) key: Key,
-    /// Whether other processes want it too, as far as the line tells.
+    /// Whether other processes want it too, as far as the wait queue shows.
     pub(crate) has_others: bool,
-    /// Whether one who came by found it free, and nobody gave it up.
+    /// Whether another process found it free, without a release.
     pub(crate) is_found: bool,
 }
 
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_message_of_ours_is_a_call() {
+    fn only_messages_of_quorlock_are_notifications() {
         let of = |text: &str| {
             let (reply, length) = parse(text.as_bytes()).expect("well-formed").expect("whole");
             assert_eq!(length, text.len());

@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn three_numbers_are_a_ballot_and_nothing_else_is() {
+    fn only_three_numbers_are_a_script_result() {
         let of = |text: &[u8]| parse(text).expect("well-formed").expect("whole").0;
         assert_eq!(
             of(b"*3\r\n:1\r\n:-2\r\n:9007199254740991\r\n"),

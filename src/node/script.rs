@@ -8,7 +8,7 @@ use std::time::Duration;
 use redis::{Cmd, Script};
 
 use super::resp_encode::{DecimalLine, digits, millis, put, put_length, put_word, put_words};
-pub(super) use probes::{end_of_trial, trials, try_line};
+pub(super) use probes::{permission_probes, probe_cleanup, wait_queue_probe};
 use quorlock_proto::fence::Fence;
 use quorlock_proto::marker::LockClusterConfig;
 use quorlock_proto::membership::{ExpectedMarker, MarkerWrite};
@@ -26,7 +26,7 @@ pub(crate) enum ScriptForm {
 pub(crate) struct RequestEncoder {
     bytes: Vec<u8>,
     /// For how long a fence is kept, and one of a name that is to be forgotten, in milliseconds.
-    keep_millis: u64,
+    retention_millis: u64,
     forget_millis: u64,
     fence_key: String,
     waiters_key: Vec<u8>,
@@ -40,7 +40,7 @@ pub(crate) struct RequestEncoder {
 
 #[derive(Default)]
 struct EncodedMarker {
-    badge: Option<ExpectedMarker>,
+    expected: Option<ExpectedMarker>,
     bytes: Vec<u8>,
 }
 
@@ -49,7 +49,7 @@ impl RequestEncoder {
     pub(crate) fn new(config: LockClusterConfig, waiter: OwnerToken) -> Self {
         Self {
             bytes: Vec::with_capacity(512),
-            keep_millis: config.retention().as_millis() as u64,
+            retention_millis: config.retention().as_millis() as u64,
             forget_millis: config.forget_after().as_millis() as u64,
             fence_key: String::new(),
             waiters_key: Vec::new(),
@@ -85,7 +85,7 @@ impl RequestEncoder {
             RequestKind::ForceRelease | RequestKind::BreakOf(_) => {
                 let fence = [FENCE_PREFIX.as_bytes(), key].concat();
                 // Plain locks have no fence.
-                let keep = digits(if request.fence.is_some() { self.keep_millis } else { 0 });
+                let keep = digits(if request.fence.is_some() { self.retention_millis } else { 0 });
                 let mark = if let RequestKind::BreakOf(mark) = request.phase {
                     mark.to_string()
                 } else {
@@ -138,9 +138,9 @@ impl RequestEncoder {
     }
 
     /// Packs the question what a node remembers, after it was told what to remember.
-    pub(crate) fn pack_look(&mut self, write: Option<&MarkerWrite>, form: ScriptForm) {
+    pub(crate) fn encode_read_marker(&mut self, write: Option<&MarkerWrite>, form: ScriptForm) {
         self.bytes.clear();
-        encode_read_marker(form, write).write_packed_command(&mut self.bytes);
+        read_marker_command(form, write).write_packed_command(&mut self.bytes);
     }
 
     /// What was packed last, but for the badge.
@@ -149,19 +149,19 @@ impl RequestEncoder {
     }
 
     /// The end of a ballot: what this node is expected to remember. Without a badge, what no node remembers.
-    pub(crate) fn badge(&mut self, node: NodeId, badge: Option<&ExpectedMarker>) -> &[u8] {
+    pub(crate) fn marker_args(&mut self, node: NodeId, badge: Option<&ExpectedMarker>) -> &[u8] {
         if self.markers.len() <= node.index() {
             self.markers.resize_with(node.index() + 1, EncodedMarker::default);
         }
         let packed = &mut self.markers[node.index()];
-        if packed.bytes.is_empty() || packed.badge.as_ref() != badge {
+        if packed.bytes.is_empty() || packed.expected.as_ref() != badge {
             let (marker, votes_from, above) = badge.map_or((NO_MARKER, 0, 0), |badge| {
                 (&*badge.marker, badge.votes_from_micros, badge.numbers_above)
             });
             packed.bytes.clear();
             let spans = [digits(votes_from), digits(above)];
             put_words(&mut packed.bytes, &[marker.as_bytes(), spans[0].digits(), spans[1].digits()]);
-            packed.badge = badge.cloned();
+            packed.expected = badge.cloned();
         }
         &packed.bytes
     }
@@ -181,7 +181,7 @@ impl RequestEncoder {
         };
         // A raise leaves the key's life as it is.
         let ttl = if request.phase == RequestKind::RaiseFence { Duration::ZERO } else { request.ttl };
-        let (ttl, keep) = (millis(ttl), digits(self.keep_millis));
+        let (ttl, keep) = (millis(ttl), digits(self.retention_millis));
         let (number, floor) = match fence {
             Fence::Hint { hint, floor } => (hint, Some(digits(floor))),
             Fence::Number(number) => (number, None),
@@ -217,8 +217,8 @@ fn is_fenced_script(request: &Request) -> bool {
 }
 
 /// The question what a node remembers, for the handshake: in full, so that it needs nothing loaded.
-pub(super) fn first_look() -> Cmd {
-    encode_read_marker(ScriptForm::Source, None)
+pub(super) fn first_read_marker() -> Cmd {
+    read_marker_command(ScriptForm::Source, None)
 }
 
 /// The scripts of lines, for nodes that keep them.
@@ -240,7 +240,7 @@ pub(super) fn texts(is_fenced: bool) -> &'static [&'static str] {
     }
 }
 
-fn encode_read_marker(form: ScriptForm, write: Option<&MarkerWrite>) -> Cmd {
+fn read_marker_command(form: ScriptForm, write: Option<&MarkerWrite>) -> Cmd {
     let mut command = Cmd::new();
     match form {
         ScriptForm::Sha => command.arg("EVALSHA").arg(&READ_MARKER.hash),
@@ -263,20 +263,20 @@ struct PreparedScript {
     keys: &'static [u8],
     hash: String,
     /// How a call begins, packed: the command, the hash and the number of keys.
-    call: Vec<u8>,
+    call_prefix: Vec<u8>,
 }
 
 impl PreparedScript {
     fn new(text: &'static str, keys: &'static [u8]) -> Self {
-        let (hash, mut call) = (Script::new(text).get_hash().to_owned(), Vec::new());
-        put_words(&mut call, &[b"EVALSHA", hash.as_bytes(), keys]);
-        Self { text, keys, hash, call }
+        let (hash, mut call_prefix) = (Script::new(text).get_hash().to_owned(), Vec::new());
+        put_words(&mut call_prefix, &[b"EVALSHA", hash.as_bytes(), keys]);
+        Self { text, keys, hash, call_prefix }
     }
 
     /// Packs how a call begins: three words.
     fn put(&self, bytes: &mut Vec<u8>, form: ScriptForm) {
         match form {
-            ScriptForm::Sha => bytes.extend_from_slice(&self.call),
+            ScriptForm::Sha => bytes.extend_from_slice(&self.call_prefix),
             ScriptForm::Source => put_words(bytes, &[b"EVAL", self.text.as_bytes(), self.keys]),
         }
     }
@@ -340,13 +340,13 @@ mod tests {
     use quorlock_proto::fence::TOLERANCE_MICROS;
     use quorlock_proto::quorum::Quorum;
 
-    fn packer() -> RequestEncoder {
+    fn encoder() -> RequestEncoder {
         let quorum = Quorum::new(3, None).expect("a usual quorum");
         RequestEncoder::new(LockClusterConfig::new(quorum, Duration::from_secs(30)), OwnerToken::new(7))
     }
 
     #[test]
-    fn a_grant_is_literally_set_nx_px() {
+    fn a_plain_acquire_is_literally_set_nx_px() {
         let request = Request {
             phase: RequestKind::Acquire,
             key: Key::new("orders:42"),
@@ -354,7 +354,7 @@ mod tests {
             ttl: Duration::from_secs(10),
             fence: None,
         };
-        let mut packer = packer();
+        let mut packer = encoder();
         packer.encode(&request, ScriptForm::Sha);
         let expected = "*6\r\n$3\r\nSET\r\n$9\r\norders:42\r\n$32\r\n000000000000000000000000000000ab\r\n\
                         $2\r\nNX\r\n$2\r\nPX\r\n$5\r\n10000\r\n";
@@ -362,12 +362,12 @@ mod tests {
     }
 
     #[test]
-    fn the_grant_knows_the_tolerance_that_the_protocol_states() {
+    fn acquire_fenced_uses_the_tolerance_of_the_protocol() {
         assert_eq!(ACQUIRE_FENCED_TEXT.matches(&TOLERANCE_MICROS.to_string()).count(), 3);
     }
 
     #[test]
-    fn a_ballot_and_its_badge_are_one_command() {
+    fn a_fenced_script_and_its_marker_are_one_command() {
         for (phase, fence, args) in [
             (RequestKind::Acquire, Fence::Hint { hint: 7, floor: 3 }, 15),
             (RequestKind::RaiseFence, Fence::Number(7), 14),
@@ -381,12 +381,12 @@ mod tests {
                 ttl: Duration::from_secs(10),
                 fence: Some(fence),
             };
-            let mut packer = packer();
+            let mut packer = encoder();
             for votes_from_micros in [0, 9, 10, 1_700_000_000_000_000] {
                 let badge = ExpectedMarker { marker: "a marker".into(), votes_from_micros, numbers_above: 5 };
                 packer.encode(&request, ScriptForm::Sha);
                 let mut bytes = packer.bytes().to_vec();
-                bytes.extend_from_slice(packer.badge(NodeId(1), Some(&badge)));
+                bytes.extend_from_slice(packer.marker_args(NodeId(1), Some(&badge)));
                 let whole = redis::parse_redis_value(&bytes).expect("one whole command");
                 let redis::Value::Array(words) = whole else { panic!("{whole:?}") };
                 assert_eq!(words.len(), args);

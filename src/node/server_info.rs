@@ -132,14 +132,15 @@ const OWN_VERSIONS: [(&str, &str); 5] = [
 mod tests {
     use super::*;
 
-    fn profile(info: &str) -> ServerInfo {
+    fn server_info(info: &str) -> ServerInfo {
         let sent = DualTimestamp::new(0, 1_000_000_000);
         ServerInfo::read(info, sent, sent.plus(Duration::from_millis(2)))
     }
 
     #[test]
     fn the_server_is_known_by_its_info() {
-        let it = profile("redis_version:7.0.15\r\nrun_id:abc\r\nserver_time_usec:1001500\r\nrole:master\r\n");
+        let it =
+            server_info("redis_version:7.0.15\r\nrun_id:abc\r\nserver_time_usec:1001500\r\nrole:master\r\n");
         assert_eq!((it.server().as_str(), it.run_id.as_str()), ("Redis 7.0.15", "abc"));
         assert_eq!(it.clock_ahead_micros, Some(500));
         assert_eq!(it.exclusion(), None);
@@ -154,35 +155,41 @@ mod tests {
             ("garnet_version:1.0.50\r\nredis_version:7.2.5", "Garnet 1.0.50"),
             ("redis_version:6.3.4\r\n# KeyDB\r\nmvcc_depth:0", "KeyDB 6.3.4"),
         ] {
-            assert_eq!(profile(info).server(), name);
+            assert_eq!(server_info(info).server(), name);
         }
     }
 
     #[test]
-    fn servers_that_may_not_vote_are_barred() {
+    fn servers_that_may_not_vote_are_excluded() {
         for role in ["slave", "replica", "active-replica"] {
             assert_eq!(
-                profile(&format!("role:{role}")).exclusion(),
+                server_info(&format!("role:{role}")).exclusion(),
                 Some(ExclusionReason::Replica),
                 "{role}"
             );
         }
         assert_eq!(
-            profile("server_mode:cluster\r\nrole:master").exclusion(),
+            server_info("server_mode:cluster\r\nrole:master").exclusion(),
             Some(ExclusionReason::RedisClusterNode)
         );
-        assert!(matches!(profile("server_mode:sentinel").exclusion(), Some(ExclusionReason::Unsupported(_))));
+        assert!(matches!(
+            server_info("server_mode:sentinel").exclusion(),
+            Some(ExclusionReason::Unsupported(_))
+        ));
         assert_eq!(
-            profile("redis_mode:cluster\r\nrole:master").exclusion(),
+            server_info("redis_mode:cluster\r\nrole:master").exclusion(),
             Some(ExclusionReason::RedisClusterNode)
         );
-        assert!(matches!(profile("redis_mode:sentinel").exclusion(), Some(ExclusionReason::Unsupported(_))));
+        assert!(matches!(
+            server_info("redis_mode:sentinel").exclusion(),
+            Some(ExclusionReason::Unsupported(_))
+        ));
     }
 
     #[test]
-    fn a_policy_that_evicts_locks_is_told_only_where_memory_has_a_limit() {
-        assert_eq!(profile("maxmemory:0\r\nmaxmemory_policy:allkeys-lru").warnings().len(), 0);
-        assert_eq!(profile("maxmemory:100\r\nmaxmemory_policy:noeviction").warnings().len(), 0);
-        assert_eq!(profile("maxmemory:100\r\nmaxmemory_policy:volatile-ttl").warnings().len(), 1);
+    fn eviction_is_reported_only_where_memory_has_a_limit() {
+        assert_eq!(server_info("maxmemory:0\r\nmaxmemory_policy:allkeys-lru").warnings().len(), 0);
+        assert_eq!(server_info("maxmemory:100\r\nmaxmemory_policy:noeviction").warnings().len(), 0);
+        assert_eq!(server_info("maxmemory:100\r\nmaxmemory_policy:volatile-ttl").warnings().len(), 1);
     }
 }

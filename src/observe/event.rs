@@ -27,7 +27,7 @@ pub enum Event<'a> {
         /// Why, in words.
         reason: &'a str,
     },
-    /// A node may not serve us until somebody mends it.
+    /// A node may not serve us until it is fixed.
     NodeExcluded {
         /// Its address.
         node: &'a str,
@@ -72,15 +72,15 @@ pub enum Event<'a> {
         /// What, and what to do about it.
         warning: &'a str,
     },
-    /// A node answered a question.
+    /// A node replied to a request.
     ReplyReceived {
         /// Its address.
         node: &'a str,
         /// The lock's key.
         key: &'a str,
-        /// What was asked.
+        /// The request.
         request: RequestKind,
-        /// What it answered.
+        /// The reply.
         reply: &'a Vote,
     },
     /// A lock was taken.
@@ -119,7 +119,7 @@ pub enum Event<'a> {
         /// How long it may be trusted from now.
         remaining: Duration,
     },
-    /// A renewal got too few answers. The lock stands until its deadline; another renewal follows.
+    /// A renewal got too few replies. The lock is valid until its deadline; another renewal follows.
     RenewalFailed {
         /// The lock's key.
         key: &'a str,
@@ -133,7 +133,7 @@ pub enum Event<'a> {
         /// How.
         reason: LossReason,
     },
-    /// A lock was given up.
+    /// A lock was released.
     Released {
         /// The lock's key.
         key: &'a str,
@@ -142,7 +142,7 @@ pub enum Event<'a> {
     },
 }
 
-/// Somebody who wants to hear of every event.
+/// Receives every event.
 ///
 /// Called by the task that drives the locks: be quick, never block, and never panic, which would end that task.
 pub trait Observer: Send + Sync + 'static {

@@ -1,4 +1,4 @@
-//! The way from what happened to who listens.
+//! Sends events to `tracing` and to the client's observer.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ impl Events {
         }
     }
 
-    /// Whether anybody wants every single vote. Asked first, because there are N of them to each operation.
+    /// Whether a listener wants every reply. Checked first, because each operation has N of them.
     pub(crate) fn wants_replies(&self) -> bool {
         self.observer.is_some() || trace::wants_replies()
     }

@@ -21,7 +21,7 @@ pub(crate) use bench::BenchArgs;
 pub(crate) use chaos::ChaosArgs;
 pub(crate) use forget::ForgetArgs;
 pub(crate) use init::InitArgs;
-pub(crate) use look::{BreakArgs, DoctorArgs, StatusArgs};
+pub(crate) use look::{DoctorArgs, ForceReleaseArgs, StatusArgs};
 pub(crate) use nodes::NodeArgs;
 pub(crate) use read::Ended;
 
@@ -44,7 +44,8 @@ pub(crate) enum Command {
     /// Show who holds a lock, node by node.
     Status(StatusArgs),
     /// Free a lock whose holder hangs or is gone: deletes its key on every node, whoever holds it.
-    Break(BreakArgs),
+    #[command(alias = "break")]
+    ForceRelease(ForceReleaseArgs),
     /// Forget names that are free and will not be locked again soon, such as those of queue items: the fencing number that
     /// each node keeps of them goes within the longest ttl, instead of after --fencing-retention.
     Forget(ForgetArgs),
@@ -117,7 +118,7 @@ pub(crate) enum OnConflict {
 #[command(after_help = DEV_HELP)]
 pub(crate) struct DevArgs {
     /// How many servers to start.
-    #[arg(short = 'n', long = "nodes", default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
+    #[arg(short = 'n', long = "servers", default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
     pub(crate) count: u8,
     /// The longest --ttl on these servers. [default: 30s]
     #[arg(long, value_name = "DUR", value_parser = span)]
@@ -144,7 +145,7 @@ const RUN_HELP: &str = "\
 The command:
   It has our stdin, stdout and stderr. Signals that run gets are passed on to it;
   if it dies of one that ends us too (INT, TERM, HUP, QUIT), run dies of the same.
-  In its environment are QUORLOCK_LOCK_NAME and, unless --plain,
+  In its environment are QUORLOCK_LOCK_NAME and, unless --mode plain,
     QUORLOCK_FENCING_TOKEN   a number, larger for every later holder of the lock
     QUORLOCK_FENCING_NONCE   32 hex digits, another for every holder
   to hand to what it writes to: that must keep the last pair it accepted, and

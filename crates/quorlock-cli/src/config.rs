@@ -20,7 +20,7 @@ use crate::exit::{self, Failure};
 use environment::Environment;
 use file::Settings;
 use origin::{Found, Origin};
-use values::Urls;
+use values::{Mode, Urls};
 
 /// A client to be, and what of it a command itself must know.
 pub(crate) struct Cluster {
@@ -59,8 +59,12 @@ pub(crate) fn check_lock(
         let lock = invalid.key().map_or_else(String::new, |key| format!("{}: ", exit::lock(key)));
         let words = match invalid.option() {
             // The lock is named first.
-            Some(option @ ("ttl" | "floor")) => {
-                format!("{lock}--{option}: {}", words.strip_prefix(&lock).unwrap_or(&words))
+            Some(option @ ("ttl" | "min_fencing_number")) => {
+                format!(
+                    "{lock}--{}: {}",
+                    option.replace('_', "-"),
+                    words.strip_prefix(&lock).unwrap_or(&words)
+                )
             }
             _ => words,
         };
@@ -85,8 +89,8 @@ fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Clu
     };
     let need = from.first("quorum", args.quorum, |it| it.read("quorum", values::count), file.quorum)?;
     let quorum = need.unwrap_or(urls.len() / 2 + 1);
-    let plain = from.first("plain", args.plain, |it| it.read("plain", values::truth), file.plain)?;
-    let is_plain = plain.unwrap_or(false);
+    let mode = from.first("mode", args.mode, |it| it.read("mode", Mode::read), file.mode)?;
+    let is_plain = mode == Some(Mode::Plain);
     let span = |field| move |it: Environment<'_>| it.read(field, values::span);
     let max_ttl = from.first("max_ttl", args.max_ttl, span("max_ttl"), file.max_ttl)?;
     let max_ttl = max_ttl.unwrap_or(MAX_TTL);
@@ -220,6 +224,7 @@ impl<'a> Sources<'a> {
     /// Where an option of the builder was found.
     fn origin(&self, option: Option<&str>) -> Option<&Origin> {
         let field = match option? {
+            "max_clock_drift" => "clock_drift",
             "tls_ca_file" => "tls_ca",
             "tls_client_certificate" => "tls_cert",
             "tls_client_key" => "tls_key",
@@ -256,7 +261,7 @@ pub(crate) const VARIABLES: [&str; 10] = [
     "QUORLOCK_PASSWORD_FILE",
     "QUORLOCK_KEY_PREFIX",
     "QUORLOCK_QUORUM",
-    "QUORLOCK_PLAIN",
+    "QUORLOCK_MODE",
     "QUORLOCK_MAX_TTL",
     "QUORLOCK_FENCING_RETENTION",
 ];

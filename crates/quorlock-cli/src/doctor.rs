@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use quorlock::{AcquireError, DialStep, ExclusionReason, Fences, NodeState, NodeStatus, Vote};
+use quorlock_chaos::checker::counted;
 use serde_json::{Value, json};
 
 use crate::args::DoctorArgs;
@@ -96,7 +97,7 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     }
     let is_well = general.iter().chain(findings.iter().flatten()).all(|finding| !finding.is_fault);
     if args.json {
-        let at_all = json!({ "well": is_well, "quorum": quorum, "votes": nodes::voting(&nodes), "lock_can_be_had": has_lock });
+        let at_all = json!({ "healthy": is_well, "quorum": quorum, "votes": nodes::voting(&nodes), "lock_can_be_had": has_lock });
         print(&json_of(at_all, &nodes, &findings, &general));
     } else {
         print(&table_of(&nodes, &findings, &general, is_well));
@@ -258,19 +259,22 @@ fn table_of(nodes: &[NodeStatus], findings: &[Vec<Finding>], general: &[Finding]
     for finding in general {
         lines.push(format!("{} {}", mark(finding), finding.words));
     }
-    let has_notes = general.iter().chain(findings.iter().flatten()).any(|it| !it.is_fault);
-    let verdict = match (is_well, has_notes) {
-        (true, false) => "all is well",
-        (true, true) => "locks can be had; mind the notes above",
-        (false, _) => "something is to be mended",
-    };
-    lines.push(verdict.to_owned());
+    let all = || general.iter().chain(findings.iter().flatten());
+    let has_notes = all().any(|it| !it.is_fault);
+    lines.push(match (is_well, has_notes) {
+        (true, false) => "healthy".to_owned(),
+        (true, true) => "healthy, with warnings".to_owned(),
+        (false, _) => format!("unhealthy: {}", counted(all().filter(|it| it.is_fault).count(), "problem")),
+    });
     lines.join("\n") + "\n"
 }
 
 fn json_of(mut all: Value, nodes: &[NodeStatus], findings: &[Vec<Finding>], general: &[Finding]) -> String {
     let list = |findings: &[Finding]| -> Vec<_> {
-        findings.iter().map(|it| json!({ "fault": it.is_fault, "words": it.words })).collect()
+        findings
+            .iter()
+            .map(|it| json!({ "severity": if it.is_fault { "fault" } else { "note" }, "message": it.words }))
+            .collect()
     };
     let list_of_nodes: Vec<_> = (nodes.iter().zip(findings))
         .map(|(node, findings)| {

@@ -8,20 +8,21 @@ use quorlock_chaos::checker::counted;
 use serde_json::{Map, Value, json};
 
 use crate::args::InitArgs;
+use crate::config::values::Mode;
 use crate::config::{self, Cluster};
 use crate::exit::{self, Failure};
 use crate::nodes;
 use crate::status::print;
 
 pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
-    let is_typed_plain = args.nodes.plain == Some(true);
+    let is_typed_plain = args.nodes.mode == Some(Mode::Plain);
     let Cluster { builder, quorum, max_ttl, fencing_retention, .. } = config::cluster(args.nodes)?;
     let Some(max_ttl) = max_ttl else {
         let why = "plain clients know of no cluster, so there is nothing to declare: leave";
         return Err(if is_typed_plain {
-            Failure::new(exit::USAGE, format!("--plain: {why} it out"))
+            Failure::new(exit::USAGE, format!("--mode plain: {why} it out"))
         } else {
-            Failure::new(exit::CONFIG, format!("{why} out `plain`"))
+            Failure::new(exit::CONFIG, format!("{why} out `mode = \"plain\"`"))
         });
     };
     let (state, nodes, list, failure) = match builder.clone().init(args.force).await {
@@ -29,7 +30,12 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
             // As a client finds them, that changes nothing.
             let nodes = builder.read_only().connect_lazy()?.node_status().await;
             let list = nodes.iter().map(nodes::json_of).collect();
-            (if init == InitOutcome::Initialized { "fresh" } else { "already" }, nodes, list, None)
+            (
+                if init == InitOutcome::Initialized { "initialized" } else { "already-initialized" },
+                nodes,
+                list,
+                None,
+            )
         }
         Err(error) => {
             let (state, list, failure) = refused(error)?;
@@ -39,7 +45,7 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
     if args.json {
         let [longest, keep] = [max_ttl, fencing_retention].map(|span| span.as_millis() as u64);
         let all = json!({
-            "state": state, "quorum": quorum, "max_ttl_ms": longest, "keep_fences_ms": keep, "nodes": list,
+            "state": state, "quorum": quorum, "max_ttl_ms": longest, "fencing_retention_ms": keep, "nodes": list,
         });
         print(&format!("{all}\n"));
     } else if failure.is_none() {
@@ -56,7 +62,7 @@ fn refused(error: InitError) -> Result<(&'static str, List, Failure), Failure> {
     let (state, nodes, code, head, tail) = match error {
         InitError::AlreadyInitialized { nodes } => {
             let tail = "if all clients of these nodes are stopped, --force makes them a new cluster";
-            ("not-blank", nodes, exit::CONFIG, "not all nodes are blank, so nothing was changed", tail)
+            ("not-empty", nodes, exit::CONFIG, "not all nodes are blank, so nothing was changed", tail)
         }
         InitError::Rejected { nodes, replies: report } => {
             let lines = report.nodes().iter().map(|it| format!("\n  {}  {}", it.node, answer_of(&it.reply)));
@@ -103,14 +109,15 @@ fn answer_of(vote: &Vote) -> String {
 
 fn standing_of(node: &NodeStatus) -> String {
     match &node.state {
-        NodeState::Excluded(ExclusionReason::Uninitialized) => "blank".to_owned(),
+        NodeState::Excluded(ExclusionReason::Uninitialized) => "uninitialized".to_owned(),
         NodeState::Unverified(None) => "up".to_owned(),
         _ => nodes::trouble_of(node).unwrap_or_else(|| "in a cluster on these terms".to_owned()),
     }
 }
 
 fn words_of(state: &str, nodes: &[NodeStatus], quorum: usize, spans: [Duration; 2]) -> String {
-    let head = if state == "fresh" { "a new cluster" } else { "already a cluster; nothing was declared" };
+    let head =
+        if state == "initialized" { "a new cluster" } else { "already a cluster; nothing was declared" };
     let [longest, keep] = spans.map(humantime::format_duration);
     let count = counted(nodes.len(), "node");
     let troubles = nodes.iter().filter_map(|node| Some((node, nodes::trouble_of(node)?)));
@@ -120,7 +127,7 @@ fn words_of(state: &str, nodes: &[NodeStatus], quorum: usize, spans: [Duration; 
          clients the same\n{}",
         lines.collect::<String>()
     );
-    if state == "already" && nodes::voting(nodes) < quorum {
+    if state == "already-initialized" && nodes::voting(nodes) < quorum {
         let wait = nodes::quorum_in(nodes, quorum)
             .map_or_else(String::new, |wait| format!(" for {} more", nodes::span(wait)));
         let _ = writeln!(

@@ -4,12 +4,12 @@ mod about;
 mod args;
 mod around;
 mod bench;
-mod break_lock;
 mod chaos;
 mod config;
 mod dev;
 mod doctor;
 mod exit;
+mod force_release;
 mod forget;
 mod groups;
 mod init;
@@ -103,7 +103,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Run(args) => runtime.block_on(run::run(args)),
         Command::Init(args) => runtime.block_on(init::init(args)),
         Command::Status(args) => runtime.block_on(status::status(args)),
-        Command::Break(args) => runtime.block_on(break_lock::break_lock(args)),
+        Command::ForceRelease(args) => runtime.block_on(force_release::force_release(args)),
         Command::Forget(args) => runtime.block_on(forget::forget(args)),
         Command::Doctor(args) => runtime.block_on(doctor::doctor(args)),
         Command::Dev(args) => runtime.block_on(dev::dev(args)),

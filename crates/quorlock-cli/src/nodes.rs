@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 /// In one word, for people: a new server is not excluded for anything that is wrong with it, and one on probation waits.
 pub(crate) fn state_for_people(node: &NodeStatus) -> &'static str {
     match &node.state {
-        NodeState::Excluded(ExclusionReason::Uninitialized) => "blank",
-        NodeState::Up if !node.is_voting() => "waits",
+        NodeState::Excluded(ExclusionReason::Uninitialized) => "uninitialized",
+        NodeState::Up if !node.is_voting() => "probation",
         _ => state_of(node),
     }
 }
@@ -18,10 +18,10 @@ pub(crate) fn state_for_people(node: &NodeStatus) -> &'static str {
 pub(crate) fn state_of(node: &NodeStatus) -> &'static str {
     match &node.state {
         NodeState::Up => "up",
-        NodeState::Unverified(_) => "undecided",
+        NodeState::Unverified(_) => "unverified",
         NodeState::Down(_) => "down",
-        NodeState::Excluded(_) => "barred",
-        _ => "silent",
+        NodeState::Excluded(_) => "excluded",
+        _ => "connecting",
     }
 }
 
@@ -42,9 +42,9 @@ pub(crate) fn refusal_of(node: &NodeStatus) -> Option<&str> {
 pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
     let probation = node.probation.filter(|probation| !probation.remaining().is_zero()).map(|probation| {
         let reason = match probation.reason {
-            ProbationReason::NewNode => "new",
-            ProbationReason::PossibleDataLoss => "forgot",
-            ProbationReason::ClockJump => "clock",
+            ProbationReason::NewNode => "new-node",
+            ProbationReason::PossibleDataLoss => "possible-data-loss",
+            ProbationReason::ClockJump => "clock-jump",
             _ => "other",
         };
         json!({ "remaining_ms": probation.remaining().as_millis() as u64, "reason": reason })
@@ -52,14 +52,14 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
     let bar = match &node.state {
         NodeState::Excluded(bar) => Some(match bar {
             ExclusionReason::Replica => "replica",
-            ExclusionReason::RedisClusterNode => "redis-cluster",
-            ExclusionReason::DuplicateServer(_) => "same-server",
-            ExclusionReason::AuthFailed(_) => "login",
-            ExclusionReason::PermissionDenied(_) => "permission",
-            ExclusionReason::EvictionEnabled => "evicts",
-            ExclusionReason::ClusterMismatch(_) => "another-cluster",
-            ExclusionReason::Uninitialized => "blank",
-            _ => "unfit",
+            ExclusionReason::RedisClusterNode => "redis-cluster-node",
+            ExclusionReason::DuplicateServer(_) => "duplicate-server",
+            ExclusionReason::AuthFailed(_) => "auth-failed",
+            ExclusionReason::PermissionDenied(_) => "permission-denied",
+            ExclusionReason::EvictionEnabled => "eviction-enabled",
+            ExclusionReason::ClusterMismatch(_) => "cluster-mismatch",
+            ExclusionReason::Uninitialized => "uninitialized",
+            _ => "unsupported",
         }),
         _ => None,
     };
@@ -72,7 +72,7 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
         ("state", json!(state_of(node))),
         ("votes", json!(node.is_voting())),
         ("probation", json!(probation)),
-        ("bar", json!(bar)),
+        ("exclusion", json!(bar)),
         ("refusal", json!(refusal)),
     ];
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()

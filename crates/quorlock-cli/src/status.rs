@@ -31,7 +31,7 @@ impl Scene {
     fn verdict(&self) -> (String, u8) {
         let quorum = self.seen.quorum;
         if let Some(words) = waiting::lasting(&self.seen) {
-            (format!("{words}: `quorlock break` frees it, if nobody does"), 1)
+            (format!("{words}: `quorlock force-release` frees it, if nobody does"), 1)
         } else if let Some((mark, life)) = self.seen.holder() {
             let life = life
                 .map_or_else(String::new, |life| format!(" for {} more (unless renewed)", nodes::span(life)));

@@ -110,7 +110,7 @@ impl News {
 /// Who holds a lock, and for how long; or what is in its way for good. Nothing where it is free, or on its way to another.
 pub(crate) fn holder(seen: &Inspection) -> Option<(Kind, String)> {
     if let Some(words) = lasting(seen) {
-        return Some((Kind::Lasting, format!("{words}: see `quorlock status`, `quorlock break`")));
+        return Some((Kind::Lasting, format!("{words}: see `quorlock status`, `quorlock force-release`")));
     }
     let (mark, left) = seen.holder()?;
     let words = left.map_or_else(

@@ -4,6 +4,7 @@ mod action;
 mod advance;
 mod members;
 mod operation;
+mod queries;
 mod requests;
 mod wait_queue;
 
@@ -21,7 +22,7 @@ use crate::lease_params::LeaseParams;
 use crate::membership::Membership;
 use crate::pipeline::{ExpectedReply, LinkState, NodePipeline, shrink_if_empty};
 use crate::quorum::{NodeId, Quorum};
-use crate::request::{Key, LockSpec, OwnerHash, OwnerToken, RequestKind};
+use crate::request::{Key, LockSpec, OwnerToken, RequestKind};
 use crate::survey::Survey;
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
@@ -264,66 +265,6 @@ impl Coordinator {
             wake = wake.min(reading.boot_nanos());
         }
         (wake < u64::MAX).then_some(wake)
-    }
-
-    /// Whether any lock is held, and so the clock worth a look now and then.
-    #[must_use]
-    pub fn has_leases(&self) -> bool {
-        self.leases > 0
-    }
-
-    /// Whether some attempt, release or survey still runs, or some lock is still held.
-    #[must_use]
-    pub fn is_busy(&self) -> bool {
-        !self.running.is_empty()
-    }
-
-    /// The keys of locks that are still held, or lost and not yet let go.
-    pub fn held_keys(&self) -> impl Iterator<Item = &Key> {
-        self.running.values().filter_map(|entry| match &entry.machine {
-            Operation::Lease(lease) if lease.is_open() => Some(lease.key()),
-            _ => None,
-        })
-    }
-
-    /// Every undo not known done, node by node.
-    pub fn pending_releases(&self) -> impl Iterator<Item = (NodeId, &Key)> {
-        self.quorum.all().iter().flat_map(|node| {
-            self.pipelines[node.index()].pending_releases().map(move |release| (node, &release.key))
-        })
-    }
-
-    /// Whether a machine of ours works under this key with the token of this mark.
-    #[must_use]
-    pub fn is_own_hash(&self, key: &Key, mark: OwnerHash) -> bool {
-        self.running.values().any(|entry| match &entry.machine {
-            Operation::Lease(lease) => lease.key() == key && lease.token().hash() == mark,
-            Operation::Attempt(bid) => bid.attempt.spec().key == *key && bid.attempt.token().hash() == mark,
-            Operation::Survey(_) => false,
-        })
-    }
-
-    /// What an inspection shows of the owner of this lease.
-    #[must_use]
-    pub fn owner_hash(&self, id: OperationId) -> Option<OwnerHash> {
-        match &self.running.get(&id)?.machine {
-            Operation::Lease(lease) => Some(lease.token().hash()),
-            Operation::Attempt(_) | Operation::Survey(_) => None,
-        }
-    }
-
-    /// The key that this node's next answer is about.
-    #[must_use]
-    pub fn next_in_flight(&self, node: NodeId) -> Option<&Key> {
-        match &self.pipelines[node.index()].awaiting.front()?.pending {
-            ExpectedReply::Vote { of, .. } => match &self.running.get(of)?.machine {
-                Operation::Lease(lease) => Some(lease.key()),
-                Operation::Attempt(bid) => Some(&bid.attempt.spec().key),
-                Operation::Survey(survey) => Some(survey.key()),
-            },
-            ExpectedReply::PendingRelease(release) => Some(&release.key),
-            ExpectedReply::Marker { .. } => None,
-        }
     }
 
     fn start(&mut self, id: OperationId, machine: Operation, now: DualTimestamp) {

@@ -10,7 +10,7 @@ impl Driver {
     pub(super) fn read_marker(&mut self, node: NodeId, write: Option<&MarkerWrite>, as_text: bool) {
         let Some(connection) = self.links[node.index()].connection() else { return };
         let form = if as_text || connection.eval_only() { ScriptForm::Source } else { ScriptForm::Sha };
-        self.encoder.pack_look(write, form);
+        self.encoder.encode_read_marker(write, form);
         connection.queue(self.encoder.bytes());
         self.unsent.insert(node);
     }
@@ -36,7 +36,7 @@ impl Driver {
             connection.queue(self.encoder.bytes());
             self.unsent.insert(node);
             if needs_marker(&request) {
-                connection.queue(self.encoder.badge(node, self.coordinator.expected_marker(node)));
+                connection.queue(self.encoder.marker_args(node, self.coordinator.expected_marker(node)));
             }
             if connection.has_much_to_write() {
                 // Thousands of renewals at once: the node begins with the first while the rest is packed, into the same

@@ -114,7 +114,7 @@ impl Driver {
         let takes_lines = |node: NodeId| {
             self.coordinator.has_replied(node, now) && self.links[node.index()].may_enqueue(now)
         };
-        let answering = self.voting_keepers().filter(|(node, _)| takes_lines(*node));
+        let answering = self.voting_queue_nodes().filter(|(node, _)| takes_lines(*node));
         fairness::rendezvous_nodes(key.as_str(), answering)
     }
 
@@ -123,13 +123,13 @@ impl Driver {
     pub(super) fn queues_to_notify(&self, key: &Key) -> NodeSet {
         // Others may know better, or not yet, which nodes vote.
         let places = [
-            fairness::rendezvous_nodes(key.as_str(), self.voting_keepers()),
+            fairness::rendezvous_nodes(key.as_str(), self.voting_queue_nodes()),
             fairness::rendezvous_nodes(key.as_str(), self.queue_nodes()),
         ];
         places.into_iter().flatten().flatten().collect()
     }
 
-    fn voting_keepers(&self) -> impl Iterator<Item = (NodeId, u64)> {
+    fn voting_queue_nodes(&self) -> impl Iterator<Item = (NodeId, u64)> {
         self.queue_nodes().filter(|(node, _)| self.coordinator.may_keep_queues(*node))
     }
 

@@ -33,7 +33,8 @@ impl RedlockBuilder {
             let is_list = matches!(bad, InvalidQuorum::NoNodes | InvalidQuorum::TooManyNodes(_));
             InvalidInput::from(bad).of(if is_list { "nodes" } else { "quorum" })
         })?;
-        let drift = Drift::new(self.max_clock_drift).map_err(|bad| InvalidInput::from(bad).of("drift"))?;
+        let drift =
+            Drift::new(self.max_clock_drift).map_err(|bad| InvalidInput::from(bad).of("max_clock_drift"))?;
         let parsed = self.nodes.iter().enumerate().map(|(place, url)| {
             Address::parse(url, &self.login)
                 .map_err(|bad| InvalidInput::new(format!("node {} of {count}: {bad}", place + 1)).of("nodes"))
@@ -153,8 +154,8 @@ impl RedlockBuilder {
         }
         let spans = [
             ("reply_timeout", "reply timeout", self.reply_timeout),
-            ("connect_timeout", "dial timeout", self.dial_timeout),
-            ("startup_timeout", "connect timeout", self.connect_timeout),
+            ("dial_timeout", "dial timeout", self.dial_timeout),
+            ("connect_timeout", "connect timeout", self.connect_timeout),
         ];
         for (option, what, span) in spans {
             if span.is_zero() || span > MAX_TIMEOUT {

@@ -21,10 +21,10 @@ impl RedlockBuilder {
     /// connect timeout, or with [`dial_once`](Self::dial_once) as soon as that is certain; [`ConnectError::NoDriver`]
     /// if nothing was dialed by then, because the runtime is not running.
     pub async fn connect(self) -> Result<Redlock, ConnectError> {
-        let (startup_timeout, connect_timeout) = (self.connect_timeout, self.dial_timeout);
+        let (connect_timeout, dial_timeout) = (self.connect_timeout, self.dial_timeout);
         let redials = self.redials;
         let client = self.connect_lazy()?;
-        let deadline = now().plus(startup_timeout);
+        let deadline = now().plus(connect_timeout);
         let mut view = client.shared.view.clone();
         let quorum = client.shared.quorum;
         let mut ready_since = None;
@@ -56,7 +56,7 @@ impl RedlockBuilder {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(ConnectError::Closed),
                 Err(_) if quorum.is_met(up) => return Ok(client),
-                Err(_) if startup_timeout > connect_timeout + DIAL_SLACK && nodes.iter().all(is_untried) => {
+                Err(_) if connect_timeout > dial_timeout + DIAL_SLACK && nodes.iter().all(is_untried) => {
                     return Err(ConnectError::NoDriver(NoDriver::Stalled));
                 }
                 Err(_) => return Err(ConnectError::NoQuorum { nodes: nodes.to_vec() }),

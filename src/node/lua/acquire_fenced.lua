@@ -8,13 +8,13 @@
 -- ARGV[2]  the time to live in milliseconds
 -- ARGV[3]  for how long the fence is kept, in milliseconds: at least a second
 -- ARGV[4]  the number we would like
--- ARGV[5]  what the number must be above, whatever the clocks say; far below 2^53
+-- ARGV[5]  the minimum fencing number, whatever the clocks say; far below 2^53
 -- ARGV[6]  the marker as we know it
 -- ARGV[7]  when its probation ends, in microseconds of this node's clock
 -- ARGV[8]  what every number of this node is above
 --
 -- Returns  { 1, number, now}  ours, with this number; now in microseconds
---          { 0, left, now}    another's, for so many milliseconds; -1 for ever
+--          { 0, left, now}    another's, for so many milliseconds; -1: forever
 --          {-3, 0, now}       the marker is not the one we know
 --          {-4, left, now}    on probation, for so many milliseconds
 -- or the error reply of a command that the server refused; the key is not ours then.
@@ -37,7 +37,7 @@ if done.err then
     return done
 end
 
--- The wish is written first, and what stood there read back: with sane clocks that is all.
+-- The wanted number is written first, and what stood there read back: with sane clocks that is all.
 local old = redis.pcall('SET', KEYS[2], ARGV[4], 'PX', ARGV[3], 'GET')
 -- 250 ms: how far clocks may be apart before it costs a second round.
 local last = now - 250000

@@ -1,17 +1,17 @@
--- Takes a process out of a line. If it was called, or nobody is and the key is free, the next is called.
+-- Removes a process from a wait queue. If it was notified, or no waiter is and the key is free, the next is notified.
 --
 -- KEYS[1]  the lock's key
--- KEYS[2]  its line: the processes that wait for it here
--- ARGV[1]  our name in lines
+-- KEYS[2]  its wait queue on this node: a sorted set of processes
+-- ARGV[1]  the process's name in wait queues
 --
--- Returns   1  somebody was called
---           0  nobody was
+-- Returns   1  a waiter was notified
+--           0  none was
 -- or the error reply of a command that the server refused.
 
-local place = redis.call('ZSCORE', KEYS[2], ARGV[1])
+local score = redis.call('ZSCORE', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
--- A call is the next one's, whatever stands here: the key may be one that has nothing to do with the lock.
-if not place or tonumber(place) > 0 then
+-- An unused notification goes to the next waiter whatever the key holds: it may have nothing to do with the lock.
+if not score or tonumber(score) > 0 then
     if redis.call('PTTL', KEYS[1]) ~= -2 then
         return 0
     end

@@ -1,8 +1,8 @@
--- Deletes a key whoever has it, or one owner's alone, and makes its holder's number a smaller one.
+-- Deletes a key of any owner, or of one owner only, and raises the fence above its holder's number.
 --
 -- A holder that lives takes a missing key again at its next renewal, unless a larger number was given out since. So the
 -- fence becomes one that was given now, also where there was none. Where it cannot be raised, the key is deleted all the
--- same. Those who wait are called when all nodes have answered: one who is called sooner may have the next key deleted.
+-- same. Waiters are notified after all nodes have replied: a waiter notified sooner may have its new key deleted.
 --
 -- KEYS[1]  the lock's key
 -- KEYS[2]  the key's fence: the largest number given out for it here

@@ -5,10 +5,10 @@
 -- KEYS[3]  the node's marker
 -- ARGV[1]  how far the clock must have passed the number, in milliseconds; if the number is ahead, this is what it stays
 -- ARGV[2]  the marker as we know it
--- (Two more go with every question that hangs on the marker, and say nothing to this one.)
+-- (Two more go with every request that depends on the marker; this one ignores them.)
 --
 -- Returns  { 1, left, now}  the fence goes in so many milliseconds, 0 if it is gone; now in microseconds
---          { 0, left, now}  the key is held, for so many milliseconds; -1 for ever
+--          { 0, left, now}  the key is held, for so many milliseconds; -1: forever
 --          {-1, 0, now}     there is no fence
 --          {-3, 0, now}     the marker is not the one we know: others may have agreed on longer locks
 -- or the error reply of a command that the server refused.

@@ -1,29 +1,29 @@
--- How the process that has waited longest is called. Stands in front of the scripts that do it.
+-- Notifies the process that has waited longest for a key. Prepended to the scripts that call it.
 --
--- A line is a sorted set. Who waits has the time since when as its score, in microseconds of this node's clock; who was
--- called, the time of that as a negative one, until the key changes hands again.
+-- The score of a waiter is the time since when it waits, in microseconds of this node's clock. After a notification it is
+-- the negated time of that, until the key changes hands again.
 --
 -- KEYS[1]  the lock's key
--- KEYS[2]  its line: the processes that wait for it here
+-- KEYS[2]  its wait queue on this node: a sorted set of processes
 -- ARGV     nothing
 --
--- Returns  1 if a process was called, 0 if none waits. A call begins with 0 if nobody else wants the key, 1 if others do,
---          2 if it was not given up but found free; then the caller itself may be the next, and hears so by a 2.
--- It only advises, so it fails nothing: what the server refuses here leaves those who wait to their own clocks.
+-- Returns  1 if a process was notified, 0 if none waits. A message begins with 0 if no other process waits, 1 if others do,
+--          2 if the key was not released but found free. Then the caller may be the next itself, which a 2 returns.
+-- A notification is advisory, so a refusal by the server fails no script: waiters then retry by their own timers.
 
 local function notify_next(caller, is_found)
     while true do
-        local line = redis.pcall('ZRANGE', KEYS[2], 0, 1, 'WITHSCORES')
-        local head = line[1]
+        local queue = redis.pcall('ZRANGE', KEYS[2], 0, 1, 'WITHSCORES')
+        local head = queue[1]
         if not head then
             return 0
         end
-        if tonumber(line[2]) > 0 then
+        if tonumber(queue[2]) > 0 then
             if is_found and head == caller then
                 return 2
             end
-            -- One who calls itself with nobody behind it is alone.
-            local kind = is_found and '2 ' or (line[3] or head ~= caller) and '1 ' or '0 '
+            -- A process that notifies itself with no waiter behind it is alone.
+            local kind = is_found and '2 ' or (queue[3] or head ~= caller) and '1 ' or '0 '
             local receivers = redis.pcall('PUBLISH', 'quorlock:waiters:' .. head, kind .. KEYS[1])
             if type(receivers) == 'table' then
                 return 0
@@ -34,7 +34,7 @@ local function notify_next(caller, is_found)
                 return 1
             end
         end
-        -- Called before, or gone without a notice.
+        -- Notified before, or disconnected.
         local gone = redis.pcall('ZREM', KEYS[2], head)
         if type(gone) == 'table' then
             return 0

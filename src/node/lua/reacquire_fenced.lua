@@ -1,4 +1,4 @@
--- Takes a key that has gone missing under its holder, if this node may vote and gave nobody a larger number.
+-- Sets a holder's missing key again, if this node may vote and has granted no larger number.
 --
 -- KEYS[1]  the lock's key
 -- KEYS[2]  the key's fence: the largest number given out for it here
@@ -10,10 +10,10 @@
 -- ARGV[4]  our number
 -- ARGV[5]  the marker as we know it
 -- ARGV[6]  when its probation ends, in microseconds of this node's clock
--- (One more goes with every ballot, and says nothing to this one.)
+-- (One more goes with every fenced script; this one ignores it.)
 --
 -- Returns  { 1, number, now}  ours again, and the fence stands at our number; now in microseconds
---          { 0, left, now}    another's, for so many milliseconds; -1 for ever
+--          { 0, left, now}    another's, for so many milliseconds; -1: forever
 --          {-2, fence, now}   not there, but the fence is past our number (said to be 2^53 - 1 at most)
 --          {-3, 0, now}       the marker is not the one we know
 --          {-4, left, now}    on probation, for so many milliseconds

@@ -1,4 +1,4 @@
--- Tells what this node remembers and which server it is, writes the marker anew if told to, and notes its clock.
+-- Returns the node's marker and the server's incarnation, rewrites the marker if requested, and records the node's clock.
 --
 -- KEYS[1]  the node's marker
 -- KEYS[2]  how far its clock had come when it was noted last, in microseconds
@@ -32,7 +32,7 @@ if not (role and run and data) then
     return redis.error_reply('UNFIT cannot tell a restart: INFO shows no ' .. missing)
 end
 local incarnation = run .. ':' .. data
--- Memory may have been limited while nobody looked: what was evicted then is forgotten, as after a restart.
+-- Memory may have been limited between two readings: what was evicted then is forgotten, as after a restart.
 local evicted = string.match(redis.call('INFO', 'stats'), 'evicted_keys:(%d+)')
 if evicted and evicted ~= '0' then
     incarnation = incarnation .. ':' .. evicted

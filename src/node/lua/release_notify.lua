@@ -1,19 +1,19 @@
--- Deletes a key if it is still ours, and calls the process that has waited longest for it, or tells that one waits.
+-- Deletes a key that still has this owner token. Notifies the process that has waited longest, or reports that one waits.
 --
--- Whose the key is here decides nothing about the call: the lock was held, and is given up now.
+-- The notification does not depend on the key's owner here: the lock was held, and is released now.
 --
 -- KEYS[1]  the lock's key
--- KEYS[2]  its line: the processes that wait for it here
+-- KEYS[2]  its wait queue on this node: a sorted set of processes
 -- ARGV[1]  our token
--- ARGV[2]  our name in lines
--- ARGV[3]  1 to call, 0 where the next in our own process takes the key first
+-- ARGV[2]  the process's name in wait queues
+-- ARGV[3]  1 to notify, 0 where the next waiter of the same process acquires first (local hand-off)
 --
--- Returns   4  it is not there, and somebody waits here, who was called if that was asked
+-- Returns   4  it is not there, and a process waits here; it was notified if requested
 --           3  the same, but it is another's, or of another type
 --           2  the same, but it was ours and is gone
---           1  it was ours and is gone, and nobody waits here
---           0  it is another's, or of another type, and nobody waits here
---          -1  it is not there, and nobody waits here
+--           1  it was ours and is gone, and no process waits here
+--           0  it is another's, or of another type, and no process waits here
+--          -1  it is not there, and no process waits here
 -- or the error reply of a command that the server refused.
 
 local value = redis.pcall('GET', KEYS[1])

@@ -29,8 +29,8 @@ local left = redis.pcall('PTTL', KEYS[1])
 if type(left) == 'table' then
     return left
 end
--- A left of -1 is our own key that somebody made permanent. It is given an expiry again: our lease ends by our
--- deadline whatever the key does, and a key without an expiry would outlive a crashed owner for ever.
+-- A left of -1 is our own key that lost its expiry. It is given an expiry again: our lease ends by our
+-- deadline whatever the key does, and a key without an expiry would outlive a crashed owner forever.
 if left < tonumber(ARGV[2]) then
     local done = redis.pcall('PEXPIRE', KEYS[1], ARGV[2])
     if type(done) == 'table' then

@@ -1,8 +1,8 @@
 -- Renews a key that is still ours and keeps its fence at our number or above, if this node may vote.
 -- Never shortens the key's life, never creates the key, never lowers the fence.
 --
--- Under a larger fence the key is renewed all the same, and the holder is told: whether the node counts is for it to
--- judge, but a key that is still ours must not run out over it.
+-- Under a larger fence the key is renewed all the same, and the reply says so: the holder judges whether the node
+-- counts, and its key must not expire meanwhile.
 --
 -- KEYS[1]  the lock's key
 -- KEYS[2]  the key's fence: the largest number given out for it here
@@ -14,10 +14,10 @@
 -- ARGV[4]  our number
 -- ARGV[5]  the marker as we know it
 -- ARGV[6]  when its probation ends, in microseconds of this node's clock
--- (One more goes with every ballot, and says nothing to this one.)
+-- (One more goes with every fenced script; this one ignores it.)
 --
 -- Returns  { 1, number, now}  ours, and the fence stands at our number; now in microseconds
---          { 0, left, now}    another's, for so many milliseconds; -1 for ever (a key of another type is another's)
+--          { 0, left, now}    another's, for so many milliseconds; -1: forever (a key of another type is another's)
 --          {-1, 0, now}       not there
 --          {-2, fence, now}   ours, but the fence is past our number (said to be 2^53 - 1 at most)
 --          {-3, 0, now}       the marker is not the one we know
@@ -52,14 +52,14 @@ if number > now + 250000 and number > (tonumber(redis.pcall('GET', KEYS[4])) or 
     redis.call('SET', KEYS[4], ARGV[4])
 end
 if fence >= number then
-    -- As good as writing the same number anew, but cheaper, and a server that is out of memory does not refuse it.
+    -- Equivalent to writing the same number again, but cheaper, and a server that is out of memory does not refuse it.
     redis.call('PEXPIRE', KEYS[2], ARGV[3])
 else
     redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[3])
 end
 
--- Redis 6.2 has no PEXPIRE ... GT. A left of -1 is our own key that somebody made permanent: it is given an expiry
--- again, or it would outlive a crashed owner for ever.
+-- Redis 6.2 has no PEXPIRE ... GT. A left of -1 is our own key that lost its expiry: it is given an expiry
+-- again, or it would outlive a crashed owner forever.
 if ttl > 0 and redis.call('PTTL', KEYS[1]) < ttl then
     redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end

@@ -8,17 +8,17 @@ use super::{DEQUEUE_TEXT, ENQUEUE_TEXT, MARKER_KEY, NOTIFY_GRACE, WAITER_TTL, WA
 use quorlock_proto::request::OwnerToken;
 
 /// Whether the node runs scripts, in full and by their hash. With a key, for what routes commands by their keys.
-pub(in super::super) fn trials() -> [Cmd; 2] {
+pub(in super::super) fn permission_probes() -> [Cmd; 2] {
     let mut run = redis::cmd("EVAL");
-    run.arg(TRIAL_TEXT).arg(1).arg(MARKER_KEY);
+    run.arg(PROBE_TEXT).arg(1).arg(MARKER_KEY);
     let mut by_hash = redis::cmd("EVALSHA");
-    by_hash.arg(Script::new(TRIAL_TEXT).get_hash()).arg(1).arg(MARKER_KEY);
+    by_hash.arg(Script::new(PROBE_TEXT).get_hash()).arg(1).arg(MARKER_KEY);
     [run, by_hash]
 }
 
 /// What a node that keeps lines must let us do: say something on a channel, and hear it. Nothing stays of it. One reply
 /// each, but for the subscription, which is last and whose confirmation is none.
-pub(in super::super) fn try_line(waiter: OwnerToken) -> [Cmd; 5] {
+pub(in super::super) fn wait_queue_probe(waiter: OwnerToken) -> [Cmd; 5] {
     let waiter = waiter.digits();
     let channel = [WAITERS_PREFIX.as_bytes(), &waiter].concat();
     let mut subscribe = redis::cmd("SUBSCRIBE");
@@ -38,7 +38,7 @@ pub(in super::super) fn try_line(waiter: OwnerToken) -> [Cmd; 5] {
 }
 
 /// What ends the trial: it runs wherever [`probes`] do.
-pub(in super::super) fn end_of_trial() -> Cmd {
+pub(in super::super) fn probe_cleanup() -> Cmd {
     let mut end = redis::cmd("EVAL");
     end.arg("return 'end'").arg(1).arg(MARKER_KEY);
     end
@@ -51,4 +51,4 @@ fn enqueue(command: &mut Cmd, waited: Duration) {
         .arg(NOTIFY_GRACE.as_micros() as u64);
 }
 
-const TRIAL_TEXT: &str = "return 1";
+const PROBE_TEXT: &str = "return 1";

@@ -59,7 +59,7 @@ share of locking itself.
 Nothing of yours is touched. The names locked begin with `quorlock-bench:` and a
 random number, all are given back, and it is checked at the end that none is
 left. Only the fencing numbers of these names (one small key each, none with
---plain) stay, and expire within a minute, or the longest ttl if that is more.
+--mode plain) stay, and expire within a minute, or the longest ttl if that is more.
 The nodes must be a cluster already (`quorlock init`). It makes real load: on
 servers that others depend on, begin with --tasks 1.
 

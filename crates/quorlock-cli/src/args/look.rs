@@ -1,4 +1,4 @@
-//! What can be typed behind the commands that look at locks and nodes: `status`, `break`, `doctor`.
+//! What can be typed behind the commands that look at locks and nodes: `status`, `force-release`, `doctor`.
 
 use quorlock::OwnerHash;
 
@@ -18,8 +18,8 @@ pub(crate) struct StatusArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = BREAK_HELP)]
-pub(crate) struct BreakArgs {
+#[command(after_help = FORCE_RELEASE_HELP)]
+pub(crate) struct ForceReleaseArgs {
     /// Yes, even if somebody still works under it.
     #[arg(long)]
     pub(crate) yes: bool,
@@ -45,8 +45,8 @@ pub(crate) struct DoctorArgs {
 }
 
 const STATUS_HELP: &str = "\
-The hash behind the # tells holders apart, and opens nothing. `quorlock break
---if-holder` takes it. In JSON it is `holder`, without the #.
+The hash behind the # tells holders apart, and opens nothing. `quorlock
+force-release --if-holder` takes it. In JSON it is `holder`, without the #.
 
 Exit codes:
   0    free
@@ -62,8 +62,8 @@ Example:
 
 const DOCTOR_HELP: &str = "\
 Exit codes:
-  0    no fault (notes are none)
-  1    something is to be mended
+  0    healthy, perhaps with warnings
+  1    unhealthy: the problems are above
   64   what was typed cannot work
   74   the answer cannot be written to stdout
   78   the configuration cannot work
@@ -71,7 +71,7 @@ Exit codes:
 Example:
   quorlock doctor --json";
 
-const BREAK_HELP: &str = "\
+const FORCE_RELEASE_HELP: &str = "\
 A holder that still lives is not asked: it works on until its next renewal, at a
 third of its ttl, while the next one may be in. Then it is told that the lock is
 lost, and does not take it again. `quorlock run` ends its command with a KILL at
@@ -80,7 +80,7 @@ the lock at once.
 
 Every node of the list is asked, whatever lock cluster it belongs to.
 
-With --plain nothing keeps a living holder from taking the lock again at its
+With --mode plain nothing keeps a living holder from taking the lock again at its
 next renewal, if nobody else has it by then: stop the holder first, or look
 again with `quorlock status` after a third of its ttl.
 
@@ -99,5 +99,5 @@ Exit codes:
 
 Examples:
   quorlock status nightly
-  quorlock break --yes nightly
-  quorlock break --yes --if-holder '#45bf80c1' nightly";
+  quorlock force-release --yes nightly
+  quorlock force-release --yes --if-holder '#45bf80c1' nightly";

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 
-use crate::config::values::{Urls, count, share, span, truth};
+use crate::config::values::{Mode, Urls, count, share, span};
 
 /// Which nodes, and how to reach them. A flag beats the environment, which beats the file. The variables are read where
 /// the file is, so that one that is set to nothing is none, and no error shows what is in it.
@@ -41,11 +41,11 @@ pub(crate) struct NodeArgs {
     /// least twice the longest ttl. [default: 1h, or twice the longest ttl if that is more] [env: QUORLOCK_FENCING_RETENTION]
     #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) fencing_retention: Option<Duration>,
-    /// Do without fencing tokens and probation: nothing but SET NX PX and the textbook's release. Such clients make
-    /// the others' locks less safe too. [default: false] [env: QUORLOCK_PLAIN]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "true", value_parser = truth)]
-    pub(crate) plain: Option<bool>,
+    /// `fenced`: locks have fencing tokens, and nodes that may have lost data are on probation. `plain`: literally
+    /// `SET NX PX` and the textbook's release; such clients make the others' locks less safe too. [default: fenced]
+    /// [env: QUORLOCK_MODE]
+    #[arg(long, value_name = "MODE", value_parser = Mode::read)]
+    pub(crate) mode: Option<Mode>,
     /// How far clocks may drift, as a share. [default: 0.01]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub(crate) clock_drift: Option<f64>,

@@ -6,7 +6,7 @@ use clap::{Arg, CommandFactory as _, FromArgMatches as _};
 
 use super::{Args, Command, DevArgs, RunArgs, mistake};
 #[cfg(test)]
-use super::{BreakArgs, NodeArgs};
+use super::{ForceReleaseArgs, NodeArgs};
 use crate::exit::{self, Failure};
 
 /// What was typed does not get as far as a command.
@@ -52,7 +52,7 @@ impl Command {
         match self {
             Self::Run(args) => Some(&args.nodes),
             Self::Init(args) => Some(&args.nodes),
-            Self::Status(args) | Self::Break(BreakArgs { lock: args, .. }) => Some(&args.nodes),
+            Self::Status(args) | Self::ForceRelease(ForceReleaseArgs { lock: args, .. }) => Some(&args.nodes),
             Self::Forget(args) => Some(&args.nodes),
             Self::Doctor(args) => Some(&args.nodes),
             Self::Bench(args) => Some(&args.nodes),

@@ -8,6 +8,7 @@ use quorlock::{ConnectError, InitError, Redlock, RedlockBuilder};
 use quorlock_chaos::Fleet;
 
 use crate::args::{BenchArgs, NodeArgs};
+use crate::config::values::Mode;
 use crate::config::{self, Cluster};
 use crate::exit::{self, Failure};
 
@@ -122,7 +123,7 @@ async fn of_its_own(
     // A node that was killed casts no vote for so long: short enough that the run shows it vote again.
     let longest = if args.kill_one { (load / 6).min(config::MAX_TTL) } else { config::MAX_TTL };
     let max_ttl = args.nodes.max_ttl.unwrap_or(longest);
-    let is_plain = args.nodes.plain.unwrap_or(false);
+    let is_plain = args.nodes.mode == Some(Mode::Plain);
     let urls = fleet.urls();
     let mut builder = Redlock::builder().nodes(urls.clone()).max_ttl(max_ttl);
     if let Some(need) = args.nodes.quorum {

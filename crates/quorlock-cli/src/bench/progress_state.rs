@@ -116,7 +116,7 @@ impl Watch {
             }
             Event::NodeUp { node, .. } => (node, "up"),
             Event::NodeDown { node, .. } => (node, "down"),
-            Event::NodeExcluded { node, .. } => (node, "barred"),
+            Event::NodeExcluded { node, .. } => (node, "excluded"),
             Event::NodeOnProbation { node, remaining, .. } => {
                 silent_nanos = remaining.as_nanos() as u64;
                 (node, "on probation")

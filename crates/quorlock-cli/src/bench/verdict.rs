@@ -59,8 +59,9 @@ pub(super) fn notes(figures: &Figures) -> Vec<String> {
     }
     let writes = cost.write_us.zip(cost.round_trip_us).is_some_and(|(write, trip)| write > trip * DISK);
     if writes && figures.mode == "fenced" && cost.acquire_per_write.is_some_and(|times| times > DISK) {
-        notes
-            .push("a fenced lock writes a fencing number too: --plain shows what that costs here".to_owned());
+        notes.push(
+            "a fenced lock writes a fencing number too: --mode plain shows what that costs here".to_owned(),
+        );
     }
     let told = figures.changes.iter().take(SHOWN);
     notes.extend(told.map(|it| format!("{} {} after {:.1} s", it.node, it.what, it.seconds)));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
 
 use super::origin::{Found, Origin};
-use super::values::{self, Urls};
+use super::values::{self, Mode, Urls};
 use crate::exit::{self, Failure};
 
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub(super) struct Settings {
     pub(super) password_file: Option<Found<PathBuf>>,
     pub(super) key_prefix: Option<Found<String>>,
     pub(super) quorum: Option<Found<usize>>,
-    pub(super) plain: Option<Found<bool>>,
+    pub(super) mode: Option<Found<Mode>>,
     pub(super) max_ttl: Option<Found<Duration>>,
     pub(super) fencing_retention: Option<Found<Duration>>,
     pub(super) clock_drift: Option<Found<f64>>,
@@ -75,7 +75,7 @@ impl Settings {
             "quorum" => {
                 self.quorum = Some(origin.found(number(value).map_or(Err(values::COUNT), values::count)?));
             }
-            "plain" => self.plain = Some(origin.found(value.as_bool().ok_or(values::TRUTH)?)),
+            "mode" => self.mode = Some(origin.found(Mode::read(value.as_str().ok_or(values::MODE)?)?)),
             "max_ttl" => self.max_ttl = Some(origin.found(span(value)?)),
             "fencing_retention" => self.fencing_retention = Some(origin.found(span(value)?)),
             "clock_drift" => {
@@ -153,7 +153,7 @@ pub(super) const FIELDS: [&str; 14] = [
     "password_file",
     "key_prefix",
     "quorum",
-    "plain",
+    "mode",
     "max_ttl",
     "fencing_retention",
     "clock_drift",

@@ -69,7 +69,7 @@ fn a_bad_variable_is_named() {
         ("MAX_TTL", "abc", "a number and a unit, such as 10s"),
         ("MAX_TTL", "2h", "a longest ttl of 2h"),
         ("FENCING_RETENTION", "0", "fences kept for 0s"),
-        ("PLAIN", "maybe", "true or false"),
+        ("MODE", "maybe", "fenced or plain"),
     ] {
         let variable = format!("QUORLOCK_{field}");
         let outcome = settled(&[(&variable, value), ("QUORLOCK_NODES", URLS)], None);
@@ -103,7 +103,7 @@ fn what_is_wrong_in_a_file_is_told_by_line_and_field() {
         ("nodes = [\n'redis://a'", "conf.toml: line 2: this is no TOML: unclosed array"),
         ("nodes = 3", "conf.toml: line 1: nodes: expected texts in quotes"),
         ("nodes = []", "conf.toml: line 1: nodes: no URL is in it"),
-        ("plain = 'yes'", "conf.toml: line 1: plain: expected true or false"),
+        ("mode = 'yes'", "conf.toml: line 1: mode: expected fenced or plain"),
         ("clock_drift = '1%'", "conf.toml: line 1: clock_drift: expected a share, such as 0.01"),
         ("username = ' '", "conf.toml: line 1: username: it is empty"),
         ("key_prefix = 3", "conf.toml: line 1: key_prefix: expected a text in quotes"),
@@ -125,9 +125,9 @@ fn what_is_wrong_in_a_file_is_told_by_line_and_field() {
 #[test]
 fn a_file_may_write_a_list_as_the_environment_does_and_a_span_as_a_number() {
     let (_folder, file) =
-        file_of(&format!("nodes = '{URLS}'\nmax_ttl = 20\nkeep_fences = 0.5e2\nplain = false"));
+        file_of(&format!("nodes = '{URLS}'\nmax_ttl = 20\nfencing_retention = 0.5e2\nmode = 'fenced'"));
     check_refused(settled(&[], Some(&file)), "fencing_retention: expected a number and a unit");
-    let (_folder, file) = file_of(&format!("nodes = '{URLS}'\nmax_ttl = 20\nconnect_timeout = 0.5"));
+    let (_folder, file) = file_of(&format!("nodes = '{URLS}'\nmax_ttl = 20\ndial_timeout = 0.5"));
     let cluster = settled(&[], Some(&file)).unwrap_or_else(|failure| panic!("{failure:?}"));
     assert_eq!((cluster.urls.len(), cluster.max_ttl), (3, Some(Duration::from_secs(20))));
     assert_eq!(cluster.dial_timeout, Duration::from_millis(500));

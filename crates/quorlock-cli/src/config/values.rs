@@ -57,12 +57,22 @@ pub(crate) fn count(text: &str) -> Result<usize, &'static str> {
     text.trim().parse().map_err(|_| COUNT)
 }
 
-/// Yes or no.
-pub(crate) fn truth(text: &str) -> Result<bool, &'static str> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "true" | "t" | "yes" | "y" | "on" | "1" => Ok(true),
-        "false" | "f" | "no" | "n" | "off" | "0" => Ok(false),
-        _ => Err(TRUTH),
+/// What locks have beside `SET NX PX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Fencing tokens and probation.
+    Fenced,
+    /// Nothing.
+    Plain,
+}
+
+impl Mode {
+    pub(crate) fn read(text: &str) -> Result<Self, &'static str> {
+        match text.trim() {
+            "fenced" => Ok(Self::Fenced),
+            "plain" => Ok(Self::Plain),
+            _ => Err(MODE),
+        }
     }
 }
 
@@ -70,7 +80,7 @@ pub(crate) const NO_URLS: &str = "no URL is in it, such as redis://10.0.0.1";
 pub(crate) const SPAN: &str = "expected a number and a unit, such as 10s";
 pub(crate) const SHARE: &str = "expected a share, such as 0.01";
 pub(crate) const COUNT: &str = "expected a whole number, such as 3";
-pub(crate) const TRUTH: &str = "expected true or false";
+pub(crate) const MODE: &str = "expected fenced or plain";
 
 #[cfg(test)]
 mod tests {
@@ -112,6 +122,9 @@ mod tests {
     fn the_rest_is_read_or_refused_in_words() {
         assert_eq!((share("0.01"), share("1%"), share("")), (Ok(0.01), Err(SHARE), Err(SHARE)));
         assert_eq!((count("3"), count("-1"), count("3.0")), (Ok(3), Err(COUNT), Err(COUNT)));
-        assert_eq!((truth("Yes"), truth("0"), truth("maybe")), (Ok(true), Ok(false), Err(TRUTH)));
+        assert_eq!(
+            (Mode::read(" plain"), Mode::read("fenced"), Mode::read("Plain")),
+            (Ok(Mode::Plain), Ok(Mode::Fenced), Err(MODE))
+        );
     }
 }

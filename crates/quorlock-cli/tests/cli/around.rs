@@ -14,7 +14,7 @@ fn a_run_inside_a_run_of_the_same_name_does_not_wait_for_itself() {
         &["sh", "-c", "\"$0\" run a -w 1h -- touch ran; exit $?", PROGRAM],
         &[PROGRAM, "run", "b", "--", PROGRAM, "run", "a", "--", "touch", "ran"],
     ] {
-        for mode in [&[][..], &["--plain"]] {
+        for mode in [&[][..], &["--mode", "plain"]] {
             let nested = world.end(&[&["run", "a"], mode, &["--"], inner].concat());
             assert_eq!(nested.code, Some(64), "{inner:?}: {nested:?}");
             let line =

@@ -85,7 +85,7 @@ fn servers_of_its_own_are_measured_and_told_in_json_and_on_a_page() {
         assert!(words.as_str().is_some_and(|words| page.contains(words)), "{words}");
     }
     let command = told["command"].as_str().expect("text");
-    assert!(command.starts_with("quorlock bench --dev 3 --duration 1s --tasks 4"), "{command}");
+    assert!(command.starts_with("quorlock bench --dev 3 --duration 1 --tasks 4"), "{command}");
     assert!(!page.contains("{{") && !page.contains("src=") && !page.contains("href="), "all is in it");
 }
 
@@ -94,7 +94,7 @@ fn on_the_users_nodes_nothing_is_touched_and_nothing_is_left() {
     let world = World::of(3);
     world.take("a");
     let before = keys(&world);
-    let plain = world.end(&["bench", "--duration", "1", "--tasks", "3", "--hold", HOLD, "--plain"]);
+    let plain = world.end(&["bench", "--duration", "1", "--tasks", "3", "--hold", HOLD, "--mode", "plain"]);
     assert_eq!(plain.code, Some(0), "{plain:?}");
     assert_eq!(keys(&world), before, "plain locks leave nothing at all");
     let fenced =

@@ -47,7 +47,7 @@ fn its_nodes_are_one_cluster_that_votes_at_once() {
     for (options, longest) in [(&[][..], ""), (&["--max-ttl", "2s"], "2s")] {
         let mut command = quorlock(&[&["dev", "-n", "3"], options, &["--"]].concat());
         // Meant for other nodes, and not for these.
-        command.envs([("QUORLOCK_MAX_TTL", "7s"), ("QUORLOCK_PLAIN", "true"), ("QUORLOCK_QUORUM", "3")]);
+        command.envs([("QUORLOCK_MAX_TTL", "7s"), ("QUORLOCK_MODE", "plain"), ("QUORLOCK_QUORUM", "3")]);
         let end = end(command.args(inner));
         assert_eq!((end.code, end.out.trim()), (Some(0), longest), "{end:?}");
     }

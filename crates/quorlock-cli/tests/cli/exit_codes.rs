@@ -179,9 +179,9 @@ fn every_span_that_can_be_typed_is_worked_with_or_refused_in_words() {
             &["--", "true"],
         ),
         (&["run", "a"], &["--wait"], &["--", "true"]),
-        (&["run", "a", "-n", "--plain"], &["--ttl", "--kill-after"], &["--", "true"]),
+        (&["run", "a", "-n", "--mode", "plain"], &["--ttl", "--kill-after"], &["--", "true"]),
         (&["status", "a"], &["--max-ttl", "--reply-timeout", "--dial-timeout"], &[]),
-        (&["break", "a", "--yes"], &["--max-ttl", "--reply-timeout", "--dial-timeout"], &[]),
+        (&["force-release", "a", "--yes"], &["--max-ttl", "--reply-timeout", "--dial-timeout"], &[]),
         (&["doctor"], &["--max-ttl", "--reply-timeout", "--dial-timeout"], &[]),
         (&["init"], &["--max-ttl", "--reply-timeout", "--dial-timeout"], &[]),
         (
@@ -226,7 +226,9 @@ fn check_span(world: &World, args: &[&str]) {
 fn a_name_that_is_too_long_is_refused_in_words() {
     let world = World::of(1);
     let name = "n".repeat((1 << 16) + 1);
-    for args in [&["run", &name, "--", "touch", "ran"][..], &["status", &name], &["break", "--yes", &name]] {
+    for args in
+        [&["run", &name, "--", "touch", "ran"][..], &["status", &name], &["force-release", "--yes", &name]]
+    {
         let end = world.end(args);
         assert_eq!(end.code, Some(64), "{:?}: {}", args[0], end.err);
         assert!(end.err.contains("65536 bytes") && end.err.len() < 1_000, "{:?}: {}", args[0], end.err);
@@ -248,7 +250,7 @@ fn what_is_said_of_a_lock_names_it_first_and_once() {
     };
     first_and_once(&world.end(&["run", "nightly", "-n", "--", "true"]));
     first_and_once(&world.end(&["run", "nightly", "-n", "--ttl", "1ms", "--", "true"]));
-    first_and_once(&world.end(&["break", "nightly"]));
+    first_and_once(&world.end(&["force-release", "nightly"]));
     for server in world.fleet.servers_mut() {
         server.kill();
     }

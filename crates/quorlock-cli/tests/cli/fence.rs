@@ -35,7 +35,7 @@ fn a_floor_that_cannot_work_is_a_usage_error() {
     let world = World::of(1);
     for options in [
         &["--min-fencing-number", "9007199254740992"][..],
-        &["--plain", "--min-fencing-number", "5"],
+        &["--mode", "plain", "--min-fencing-number", "5"],
         &["--min-fencing-number", "-1"],
     ] {
         let refused = world.end(&[&["run", "a"], options, &SHOW].concat());
@@ -46,25 +46,24 @@ fn a_floor_that_cannot_work_is_a_usage_error() {
 #[test]
 fn a_plain_run_has_none_and_passes_on_nobody_elses() {
     let world = World::undeclared(3, None);
-    fs::write(world.file("conf.toml"), "plain = true").expect("a file");
+    fs::write(world.file("conf.toml"), "mode = 'plain'").expect("a file");
     let inherited = [("QUORLOCK_FENCING_TOKEN", "7"), ("QUORLOCK_FENCING_NONCE", "8")];
     let plain = |options: &[&str], setting: Option<&str>| {
         let mut command = world.quorlock(&[&["run", "a", "-n"], options, &SHOW].concat());
-        end(command.envs(inherited).envs(setting.map(|value| ("QUORLOCK_PLAIN", value))))
+        end(command.envs(inherited).envs(setting.map(|value| ("QUORLOCK_MODE", value))))
     };
     for (options, setting) in [
-        (&["--plain"][..], None),
-        (&[], Some("true")),
-        (&[], Some("1")),
+        (&["--mode", "plain"][..], None),
+        (&[], Some("plain")),
         (&["--config", "conf.toml"], None),
-        (&["--plain=yes"], Some("false")),
+        (&["--mode=plain"], Some("fenced")),
     ] {
         let shown = plain(options, setting);
         assert_eq!((shown.code, shown.out.as_str()), (Some(0), "/\n"), "{options:?} {setting:?}: {shown:?}");
     }
     assert!(world.markers().iter().all(Option::is_none), "plain clients leave no marker");
     // The environment wins over the file: this one is fenced, and meets nodes that nobody declared.
-    let fenced = plain(&["--config", "conf.toml"], Some("false"));
+    let fenced = plain(&["--config", "conf.toml"], Some("fenced"));
     assert_eq!((fenced.code, fenced.out.as_str()), (Some(69), ""), "{fenced:?}");
     assert_eq!(plain(&[], Some("perhaps")).code, Some(78), "what is set is configuration");
 }

@@ -40,7 +40,7 @@ fn what_is_held_is_not_forgotten_and_the_rest_is() {
     let end = world.end(&["forget", "a"]);
     assert!(end.err.contains("lock \"a\": not forgotten because it is held"), "{end:?}");
     assert_eq!(world.keys("a"), 3);
-    assert!(!end.err.contains("quorlock break"), "it runs out: {end:?}");
+    assert!(!end.err.contains("quorlock force-release"), "it runs out: {end:?}");
     for server in world.fleet.servers() {
         server.command::<()>(&["PERSIST", "a"]).expect("an answer");
     }
@@ -53,7 +53,7 @@ fn without_a_quorum_nothing_is_called_forgotten_and_bad_input_is_refused() {
     let mut world = World::of(3);
     assert_eq!(world.end(&["forget", ""]).code, Some(64));
     assert_eq!(world.end(&["forget"]).code, Some(64));
-    let plain = world.end(&["forget", "--plain", "a"]);
+    let plain = world.end(&["forget", "--mode", "plain", "a"]);
     assert_eq!(plain.code, Some(64), "{plain:?}");
     (0..2).for_each(|node| world.fleet[node].kill());
     let end = world.end(&["forget", "a"]);

@@ -30,22 +30,26 @@ fn new_servers_vote_at_once_and_saying_it_again_changes_nothing() {
 fn it_speaks_json() {
     let world = World::undeclared(3, Some("20s"));
     let fresh = json(&world.end(&["init", "--json", "--quorum", "3"]).out);
-    assert_eq!((&fresh["state"], &fresh["quorum"]), (&Value::from("fresh"), &Value::from(3)), "{fresh}");
+    assert_eq!(
+        (&fresh["state"], &fresh["quorum"]),
+        (&Value::from("initialized"), &Value::from(3)),
+        "{fresh}"
+    );
     assert_eq!(fresh["max_ttl_ms"], 20_000, "{fresh}");
-    assert_eq!(fresh["keep_fences_ms"], 3_600_000, "{fresh}");
+    assert_eq!(fresh["fencing_retention_ms"], 3_600_000, "{fresh}");
     assert_eq!(
         (&fresh["nodes"][2]["state"], &fresh["nodes"][2]["votes"]),
         (&"up".into(), &true.into()),
         "{fresh}"
     );
     let again = json(&world.end(&["init", "--json", "--quorum", "3"]).out);
-    assert_eq!(again["state"], "already", "{again}");
+    assert_eq!(again["state"], "already-initialized", "{again}");
     let refused = world.end(&["init", "--json"]);
     assert_eq!(refused.code, Some(78), "{refused:?}");
     let refused = json(&refused.out);
     assert_eq!(
-        (&refused["state"], &refused["nodes"][0]["bar"]),
-        (&"not-blank".into(), &"another-cluster".into())
+        (&refused["state"], &refused["nodes"][0]["exclusion"]),
+        (&"not-empty".into(), &"cluster-mismatch".into())
     );
 }
 
@@ -78,7 +82,11 @@ fn force_makes_one_cluster_also_of_the_blank_and_the_others() {
     world.fleet[1].wipe().expect("wiped");
     let refused = world.end(&["init"]);
     assert_eq!(refused.code, Some(78), "{refused:?}");
-    assert_eq!(refused.err.lines().filter(|line| line.ends_with("  blank")).count(), 2, "{refused:?}");
+    assert_eq!(
+        refused.err.lines().filter(|line| line.ends_with("  uninitialized")).count(),
+        2,
+        "{refused:?}"
+    );
     assert_eq!(world.end(&["init", "--force"]).code, Some(0));
     assert_eq!(world.end(&["run", "a", "-n", "--", "true"]).code, Some(0));
 }
@@ -129,10 +137,10 @@ fn who_refuses_us_is_told_apart_from_who_is_away() {
 #[test]
 fn plain_clients_have_nothing_to_declare() {
     let world = World::undeclared(1, None);
-    let plain = world.end(&["init", "--plain"]);
+    let plain = world.end(&["init", "--mode", "plain"]);
     assert_eq!(plain.code, Some(64), "{plain:?}");
-    assert!(plain.err.starts_with("quorlock: --plain: "), "{plain:?}");
-    let set = end(world.quorlock(&["init"]).env("QUORLOCK_PLAIN", "true"));
+    assert!(plain.err.starts_with("quorlock: --mode plain: "), "{plain:?}");
+    let set = end(world.quorlock(&["init"]).env("QUORLOCK_MODE", "plain"));
     assert_eq!(set.code, Some(78), "what is set is configuration: {set:?}");
     assert_eq!(world.markers(), [None]);
 }

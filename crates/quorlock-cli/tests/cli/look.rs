@@ -37,7 +37,7 @@ fn status_tells_a_key_without_end_and_a_key_that_is_no_lock() {
     }
     let endless = world.end(&["status", "endless"]);
     assert_eq!(endless.code, Some(1), "{endless:?}");
-    let verdict = "\"endless\" is held by #2961e24b, a key that never expires: `quorlock break` frees it, if nobody does\n";
+    let verdict = "\"endless\" is held by #2961e24b, a key that never expires: `quorlock force-release` frees it, if nobody does\n";
     assert!(endless.out.ends_with(verdict) && !endless.out.contains("renewed"), "{endless:?}");
     let list = world.end(&["status", "list"]);
     assert_eq!(list.code, Some(1), "{list:?}");
@@ -75,12 +75,12 @@ fn a_key_is_broken_only_if_that_is_really_meant() {
     for server in world.fleet.servers() {
         server.command::<()>(&["LPUSH", "a", "x"]).expect("a key");
     }
-    let asked = world.end(&["break", "a"]);
+    let asked = world.end(&["force-release", "a"]);
     assert_eq!((asked.code, world.keys("a")), (Some(64), 3), "{asked:?}");
     assert!(asked.err.contains("--yes"), "{asked:?}");
-    let broken = world.end(&["break", "a", "--yes"]);
+    let broken = world.end(&["force-release", "a", "--yes"]);
     assert_eq!((broken.code, world.keys("a")), (Some(0), 0), "{broken:?}");
-    let again = world.end(&["break", "a", "--yes", "--json"]);
+    let again = world.end(&["force-release", "a", "--yes", "--json"]);
     assert_eq!(json(&again.out)["deleted"], 0, "{again:?}");
     assert_eq!(world.end(&["run", "a", "-n", "--", "true"]).code, Some(0));
 }
@@ -90,10 +90,10 @@ fn doctor_finds_nothing_wrong_where_nothing_is() {
     let world = World::of(3);
     let fine = world.end(&["doctor"]);
     assert_eq!(fine.code, Some(0), "{fine:?}");
-    assert!(fine.out.contains("all is well"), "{fine:?}");
+    assert!(fine.out.ends_with("\nhealthy\n"), "{fine:?}");
     assert_eq!(world.keys("quorlock-doctor"), 0, "it leaves nothing behind");
     let report = json(&world.end(&["doctor", "--json"]).out);
-    assert_eq!(report["well"], true, "{report}");
+    assert_eq!(report["healthy"], true, "{report}");
     assert!(report["nodes"][2]["round_trip_us"].as_u64().is_some(), "{report}");
 }
 
@@ -155,7 +155,7 @@ fn a_command_that_was_renamed_away_is_named_and_no_reason_to_wait() {
     // Redis 6.2 quotes otherwise.
     let names = |text: &str| text.replace('`', "'").contains("unknown command 'EVAL'");
     assert!(names(&ill.out) && !ill.out.contains("is it running"), "{ill:?}");
-    for plain in [&[][..], &["--plain"]] {
+    for plain in [&[][..], &["--mode", "plain"]] {
         let refused = world.end(&[&["run"], plain, &["-w", "10s", "a", "--", "true"]].concat());
         assert_eq!(refused.code, Some(77), "{refused:?}");
         assert!(names(&refused.err) && !refused.err.contains("waiting"), "{refused:?}");
@@ -217,7 +217,7 @@ fn the_rights_that_the_documents_name_are_enough_and_none_is_too_many() {
         .filter(|word| !["on", ">secret", "resetchannels"].contains(word))
         .collect();
     let fine = doctor_as(&world, "locks", &rights);
-    assert!(fine.out.contains("all is well"), "{fine:?}");
+    assert!(fine.out.ends_with("\nhealthy\n"), "{fine:?}");
     // It says of these what they are good for.
     let good_to_have = ["+select", "+script|load", "+client|setname", "+scan", "+dbsize"];
     for lacking in ["+scan", "+dbsize"] {
@@ -245,7 +245,7 @@ fn whoever_does_as_the_doctor_says_about_rights_is_well() {
     let (_, remedy) = ill.out.split_once("ACL SETUSER … ").expect("a remedy");
     let rights: Vec<&str> = remedy.lines().next().expect("a line").split(' ').collect();
     let well = doctor_as(&world, "new", &rights);
-    assert!(well.out.contains("all is well"), "{well:?}");
+    assert!(well.out.ends_with("\nhealthy\n"), "{well:?}");
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn break_and_forget_tell_a_refusal_from_an_outage() {
     let mut world = World::with(3, &Setup::new().password("right"));
     let bare = world.fleet.servers().iter().map(|server| format!("redis://127.0.0.1:{}", server.port()));
     let bare = bare.collect::<Vec<_>>().join(",");
-    for words in [&["forget", "a"][..], &["break", "a", "--yes"]] {
+    for words in [&["forget", "a"][..], &["force-release", "a", "--yes"]] {
         let refused = end(world.quorlock(words).env("QUORLOCK_NODES", &bare));
         assert_eq!(refused.code, Some(77), "{refused:?}");
         assert!(refused.err.starts_with("quorlock: lock \"a\": not "), "{refused:?}");
@@ -287,14 +287,14 @@ fn break_and_forget_tell_a_refusal_from_an_outage() {
     }
     let urls = bare.replace("redis://", "redis://some:secret@");
     for (name, code) in [("mine:a", 0), ("theirs:a", 77)] {
-        for words in [&["forget", name][..], &["break", name, "--yes"]] {
+        for words in [&["forget", name][..], &["force-release", name, "--yes"]] {
             let ended = end(world.quorlock(words).env("QUORLOCK_NODES", &urls));
             assert_eq!(ended.code, Some(code), "{ended:?}");
         }
     }
     world.fleet[0].kill();
     world.fleet[1].kill();
-    for words in [&["forget", "a"][..], &["break", "a", "--yes"]] {
+    for words in [&["forget", "a"][..], &["force-release", "a", "--yes"]] {
         let away = world.end(words);
         assert_eq!(away.code, Some(69), "{away:?}");
         assert!(away.err.starts_with("quorlock: lock \"a\": not ") && away.err.contains("again"), "{away:?}");

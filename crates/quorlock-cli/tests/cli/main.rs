@@ -2,11 +2,11 @@
 
 mod around;
 mod bench;
-mod break_lock;
 mod chaos;
 mod dev;
 mod exit_codes;
 mod fence;
+mod force_release;
 mod forget;
 mod founding;
 mod hold;

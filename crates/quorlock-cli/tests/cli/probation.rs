@@ -26,11 +26,11 @@ fn who_only_looks_makes_nobody_a_cluster() {
     let status = world.end(&["status", "a"]);
     assert_eq!(status.code, Some(69), "{status:?}");
     assert!(status.out.contains("nobody declared") && status.out.contains("`quorlock init`"), "{status:?}");
-    assert_eq!(json(&world.end(&["status", "a", "--json"]))["nodes"][1]["bar"], "blank");
+    assert_eq!(json(&world.end(&["status", "a", "--json"]))["nodes"][1]["exclusion"], "uninitialized");
     let doctor = world.end(&["doctor"]);
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     assert!(doctor.out.contains("run `quorlock init` once") && doctor.out.contains("30s"), "{doctor:?}");
-    assert_eq!(world.end(&["break", "a", "--yes"]).code, Some(0));
+    assert_eq!(world.end(&["force-release", "a", "--yes"]).code, Some(0));
     assert!(world.markers().iter().all(Option::is_none), "nothing was written");
 }
 
@@ -91,7 +91,7 @@ fn a_node_that_forgot_is_shown_with_how_long_and_why() {
     let status = json(&world.end(&["status", "a", "--json"]));
     let node = &status["nodes"][1];
     assert_eq!((&node["votes"], &node["state"], &status["votes"]), (&false.into(), &"up".into(), &2.into()));
-    assert_eq!(node["probation"]["reason"], "forgot", "{status}");
+    assert_eq!(node["probation"]["reason"], "possible-data-loss", "{status}");
     let left = node["probation"]["remaining_ms"].as_u64().expect("a number");
     assert!((3_000_000..=3_660_000).contains(&left), "{status}");
     assert_eq!(
@@ -104,8 +104,8 @@ fn a_node_that_forgot_is_shown_with_how_long_and_why() {
     let said = said_of(&doctor, &world, 1);
     assert!(said.contains("· casts no vote for 3") && said.contains("may have forgotten"), "{doctor:?}");
     let doctor = json(&world.end(&["doctor", "--json"]));
-    assert_eq!((&doctor["well"], &doctor["nodes"][1]["votes"]), (&true.into(), &false.into()), "{doctor}");
-    assert_eq!(doctor["nodes"][1]["probation"]["reason"], "forgot", "{doctor}");
+    assert_eq!((&doctor["healthy"], &doctor["nodes"][1]["votes"]), (&true.into(), &false.into()), "{doctor}");
+    assert_eq!(doctor["nodes"][1]["probation"]["reason"], "possible-data-loss", "{doctor}");
 }
 
 /// As `docs/servers.md` has it: one after another, each when all vote.
@@ -206,7 +206,7 @@ fn a_node_that_evicts_keys_casts_no_vote() {
     assert_eq!(status.code, Some(0), "two of three vote: {status:?}");
     assert!(line_of(&status, &world, 2).contains("evicts keys"), "{status:?}");
     let node = &json(&world.end(&["status", "a", "--json"]))["nodes"][2];
-    assert_eq!((&node["bar"], &node["votes"]), (&"evicts".into(), &false.into()), "{node}");
+    assert_eq!((&node["exclusion"], &node["votes"]), (&"eviction-enabled".into(), &false.into()), "{node}");
     let doctor = world.end(&["doctor"]);
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     let said = said_of(&doctor, &world, 2);

@@ -90,7 +90,7 @@ fn a_server_that_repeats_the_login_does_not_give_it_away() {
         &["run", "x", "-n", "--", "true"],
         &["doctor"],
         &["init"],
-        &["break", "--yes", "x"],
+        &["force-release", "--yes", "x"],
         &["forget", "x"],
         &["bench", "--duration", "1"],
     ] {
@@ -117,7 +117,7 @@ fn no_variable_and_no_file_shows_what_is_in_it() {
             "quorum",
             "max_ttl",
             "fencing_retention",
-            "plain",
+            "mode",
         ] {
             for args in [&["run", "x", "-n", "--", "true"][..], &["doctor"]] {
                 let mut command = world.quorlock(args);

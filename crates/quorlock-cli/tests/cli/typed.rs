@@ -93,7 +93,7 @@ fn a_lock_that_can_never_be_had_is_not_waited_for() {
             "quorlock: lock \"x\": --min-fencing-number: a minimum fencing number of 1844",
         ),
         (
-            &["--min-fencing-number", "1", "--plain", "x"],
+            &["--min-fencing-number", "1", "--mode", "plain", "x"],
             "quorlock: lock \"x\": --min-fencing-number: a plain client",
         ),
         (&["--key-prefix", "quorlock", ":x"], "the name starts with `quorlock:`"),
@@ -136,7 +136,7 @@ fn a_value_that_cannot_work_is_told_by_its_flag() {
         check(&["run", flag, value, "x", "--", "true"], 64, &format!("quorlock: {flag}: {words}"));
     }
     check(&["run", "--ttl", "0", "-n", "x", "--", "true"], 64, "--ttl: a ttl of 0s is too short");
-    check(&["status", "--plain=maybe", "x"], 64, "quorlock: --plain: expected true or false\n");
+    check(&["status", "--mode=maybe", "x"], 64, "quorlock: --mode: expected fenced or plain\n");
     check(&["status", "--max-ttl", "1y", "x"], 64, "quorlock: --max-ttl: a longest ttl of 1y cannot work");
     check(
         &["status", "--reply-timeout", "0s", "x"],

@@ -99,7 +99,7 @@ fn a_key_that_never_expires_is_told_as_such() {
         server.command::<()>(&["RPUSH", "b", "x"]).expect("a key");
     }
     for (name, kind) in [("a", "#2961e24b, a key that"), ("b", "a key of another type that")] {
-        let words = format!("held by {kind} never expires: see `quorlock status`, `quorlock break`");
+        let words = format!("held by {kind} never expires: see `quorlock status`, `quorlock force-release`");
         let tried = world.end(&["run", name, "-n", "--", "true"]);
         assert_eq!(
             (tried.code, tried.err.as_str()),
@@ -189,7 +189,10 @@ fn that_no_node_answers_is_told_after_a_moment_and_no_node_that_is_a_moment_late
         late.fleet[place].kill();
     }
     let began = now();
-    let run = late.quorlock(&["run", "a", "--plain", "-w", "20s", "--", "true"]).spawn().expect("a process");
+    let run = late
+        .quorlock(&["run", "a", "--mode", "plain", "-w", "20s", "--", "true"])
+        .spawn()
+        .expect("a process");
     for place in [0, 1] {
         late.fleet[place].restart(Data::Kept).expect("back");
     }
@@ -231,7 +234,7 @@ fn who_tries_once_does_not_wait_for_nodes_that_cannot_make_a_quorum() {
     assert!(now() - began < 10_000, "{} ms", now() - began);
     // One that refuses and two that answer are enough.
     let nodes = format!("{},{}", closed[0], world.fleet.nodes());
-    let had = world.end(&["run", "a", "-n", "--plain", "--nodes", &nodes, "--", "true"]);
+    let had = world.end(&["run", "a", "-n", "--mode", "plain", "--nodes", &nodes, "--", "true"]);
     assert_eq!(had.code, Some(0), "{had:?}");
 }
 

@@ -42,7 +42,7 @@ fn what_is_left_of_a_cluster_is_not_blamed_for_the_majority_that_forgot() {
     let ill = world.end(&["doctor"]);
     assert_eq!(ill.code, Some(1), "{ill:?}");
     let marked = |word: &str| ill.out.lines().filter(|line| line.contains(&format!("  {word}"))).count();
-    assert_eq!((marked("blank  "), marked("barred  ")), (3, 2), "{ill:?}");
+    assert_eq!((marked("uninitialized  "), marked("excluded  ")), (3, 2), "{ill:?}");
     assert_eq!(ill.out.matches("· remembers a cluster that has no quorum any more").count(), 2, "{ill:?}");
     assert!(!ill.out.contains("mend these first"), "{ill:?}");
     let words = "3 of 5 nodes are blank, and 2 remember a cluster that has no quorum any more";
@@ -60,7 +60,7 @@ fn the_doctor_tells_programs_whether_a_lock_can_be_had() {
     let mut world = World::of(3);
     let of = |world: &World| {
         let told = json(&world.end(&["doctor", "--json"]).out);
-        ["well", "quorum", "votes", "lock_can_be_had"].map(|name| told[name].clone())
+        ["healthy", "quorum", "votes", "lock_can_be_had"].map(|name| told[name].clone())
     };
     assert_eq!(of(&world), [true.into(), 2.into(), 3.into(), Value::Bool(true)]);
     world.fleet[0].kill();
@@ -89,7 +89,7 @@ fn every_command_lists_its_own_exit_codes_and_the_list_of_commands_none() {
         ("status", &["0", "1", "69", "77", "78"][..]),
         ("doctor", &["0", "1"]),
         ("dev", &["64", "69", "126", "127"]),
-        ("break", &["0", "64", "69", "75"]),
+        ("force-release", &["0", "64", "69", "75"]),
         ("forget", &["0", "69", "75"]),
         ("chaos", &["0", "1", "2", "69", "74"]),
         ("bench", &["0", "69", "74", "130"]),
@@ -127,11 +127,11 @@ fn dev_says_what_its_servers_lack() {
 }
 
 #[test]
-fn the_log_names_the_lock_of_every_vote() {
+fn the_log_names_the_lock_of_every_reply() {
     let world = World::of(5);
     let logged = end(world.quorlock(&["run", "a", "--", "true"]).env("RUST_LOG", "quorlock=debug"));
     assert_eq!(logged.code, Some(0), "{logged:?}");
-    let votes: Vec<&str> = logged.err.lines().filter(|line| line.contains(" vote ")).collect();
-    assert!(votes.iter().any(|line| line.contains("Release") || line.contains("HandOver")), "{logged:?}");
-    assert!(votes.iter().all(|line| line.contains("key=\"a\"")), "{votes:#?}");
+    let replies: Vec<&str> = logged.err.lines().filter(|line| line.contains(" reply received ")).collect();
+    assert!(replies.iter().any(|line| line.contains("Release")), "{logged:?}");
+    assert!(replies.iter().all(|line| line.contains("key=\"a\"")), "{replies:#?}");
 }

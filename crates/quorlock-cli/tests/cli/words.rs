@@ -23,7 +23,7 @@ fn the_help_teaches_by_example_and_asking_for_it_is_no_error() {
         "run",
         "init",
         "status",
-        "break",
+        "force-release",
         "forget",
         "doctor",
         "dev",
@@ -50,21 +50,21 @@ fn the_help_of_init_says_when_to_force_and_what_to_stop_first() {
 fn the_help_says_what_a_break_does_and_how_commands_end() {
     let help = |name: &str| end(&mut quorlock(&[name, "--help"])).out.replace('\n', " ");
     for (name, words) in [
-        ("break", "KILL at once"),
+        ("force-release", "KILL at once"),
         ("run", "KILL at once"),
-        ("break", "whatever lock cluster it belongs to"),
+        ("force-release", "whatever lock cluster it belongs to"),
         ("forget", "whatever lock cluster it belongs to"),
         ("forget", "120 bytes"),
     ] {
         assert!(help(name).contains(words), "{name}: {words} is missing");
     }
-    for name in ["init", "status", "doctor", "break", "forget"] {
+    for name in ["init", "status", "doctor", "force-release", "forget"] {
         assert!(help(name).contains("74   the answer cannot be written to stdout"), "{name}");
     }
     for name in ["bench", "chaos"] {
         assert!(help(name).contains("could") && help(name).contains("  74   "), "{name}");
     }
-    for name in ["break", "forget"] {
+    for name in ["force-release", "forget"] {
         let codes = help(name).split_once("Exit codes:").expect("a section").1.to_owned();
         assert!(["64", "69", "77", "78"].iter().all(|code| codes.contains(code)), "{name}: {codes}");
     }
@@ -74,7 +74,7 @@ fn the_help_says_what_a_break_does_and_how_commands_end() {
 fn the_help_of_each_command_tells_every_way_it_ends() {
     for (name, codes) in [
         ("init", &["0", "64", "69", "74", "77", "78"][..]),
-        ("break", &["0", "64   what was typed cannot work, or", "69", "74", "75", "77", "78"]),
+        ("force-release", &["0", "64   what was typed cannot work, or", "69", "74", "75", "77", "78"]),
         ("dev", &["64", "69", "78", "126", "127"]),
         ("chaos", &["0", "1", "2", "64", "69", "74", "78", "130"]),
         ("bench", &["0", "64", "69", "70", "74", "77", "78", "130"]),

@@ -1,4 +1,4 @@
-//! The wait queues that nodes keep: `lua/{stand,leave,hand_over,call}.lua`, over the data of the simulated node.
+//! The wait queues that nodes keep: `lua/{enqueue,dequeue,release_notify,notify_next}.lua`, over the data of the simulated node.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -1,16 +1,18 @@
-//! `quorlock break`: a lock is freed, whoever holds it, or if one holder does.
+//! `quorlock force-release`: a lock is freed, whoever holds it, or if one holder does.
 
 use std::time::Duration;
 
 use quorlock::{Inspection, KeyOwner, NodeReplies, NodeStatus, OwnerHash, Vote};
 use serde_json::json;
 
-use crate::args::BreakArgs;
+use crate::args::ForceReleaseArgs;
 use crate::config::{self, Cluster};
 use crate::exit::{self, Failure};
 use crate::status::print;
 
-pub(crate) async fn break_lock(BreakArgs { yes, if_holder, lock: args }: BreakArgs) -> Result<u8, Failure> {
+pub(crate) async fn force_release(
+    ForceReleaseArgs { yes, if_holder, lock: args }: ForceReleaseArgs,
+) -> Result<u8, Failure> {
     if !yes {
         let words = format!(
             "{}: breaking it deletes its key on every node, whoever holds it, and a second holder may get in beside the \
