@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn ending_a_lost_lock_says_that_it_was_lost() {
         let hold = lease();
-        assert!(hold.mark_lost() && !hold.mark_lost(), "a loss is told once");
+        assert!(hold.mark_lost() && !hold.mark_lost(), "a loss is reported once");
         assert_eq!(hold.mark_released(), Some(false));
     }
 }
