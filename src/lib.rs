@@ -1,5 +1,6 @@
-//! Locks over N independent Redis masters (Redlock): one holder at a time for a name, across processes and machines,
-//! for as long as a majority of the nodes keep their data and clocks run at roughly the right speed.
+//! Distributed locks over N independent Redis masters (Redlock). At most one client at a time holds a named lock,
+//! across processes and machines. This requires that a majority of the nodes keep their data and that clocks run at
+//! roughly the right speed.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -12,64 +13,64 @@
 //!     .await?;
 //!
 //! let guard = redlock.mutex("orders:42").ttl(Duration::from_secs(10)).acquire().await?;
-//! // … one holder at a time, renewed in the background …
+//! // … only this task holds the lock; it is renewed in the background …
 //! guard.release().await?;
 //!
 //! redlock.shutdown(Duration::from_secs(2)).await?;
 //! # Ok(()) }
 //! ```
 //!
-//! # What is where
+//! # Overview
 //!
 //! - [`Redlock`] is the client: one per process, cheap to clone. [`Redlock::builder`] lists its options.
 //! - [`Redlock::mutex`] names a lock. [`acquire`](Mutex::acquire) waits for it, [`try_acquire`](Mutex::try_acquire)
-//!   tries once, [`run`](Mutex::run) does work under it and drops the work if the lock is lost.
-//! - [`Guard`] is the lock, held. It renews itself, tells how long it is good for
-//!   ([`remaining`](LockView::remaining)), and that it is lost ([`lost`](LockView::lost), [`is_valid`](LockView::is_valid)).
-//!   Dropping it releases the lock.
-//! - [`Redlock::inspect`] shows who holds a name, node by node; [`Redlock::node_status`] shows how the nodes are.
-//! - [`Event`] is everything worth knowing that happens, through `tracing` or an [`Observer`] of your own.
+//!   tries once. [`run`](Mutex::run) runs a future under it and drops that future if the lock is lost.
+//! - [`Guard`] is a held lock. It is renewed automatically. It reports how long it is still valid
+//!   ([`remaining`](LockView::remaining)) and whether it is lost ([`lost`](LockView::lost),
+//!   [`is_valid`](LockView::is_valid)). Dropping it releases the lock.
+//! - [`Redlock::inspect`] shows who holds a name, node by node. [`Redlock::node_status`] shows the state of each node.
+//! - [`Event`] describes what happens to locks and nodes. Events go to `tracing` and to an [`Observer`] of your own.
 //!
-//! # How a lock is lost, and what to do
+//! # Loss of a lock
 //!
-//! A lock is a lease with a deadline. It is renewed from a third of its ttl on; a renewal that gets too few answers is
-//! repeated and changes nothing. When no renewal got through, the lost signal comes *before* the deadline, from a
-//! local timer that needs no network, and [`is_valid`](LockView::is_valid) is false from the deadline on, whatever timers
-//! do.
+//! A lock is a lease with a deadline. Renewals start at a third of its ttl. A renewal that gets too few replies changes
+//! nothing and is retried. If no renewal succeeds, the lost signal comes *before* the deadline, from a local timer that
+//! needs no network. From the deadline on, [`is_valid`](LockView::is_valid) returns false, even if timers are late.
 //!
-//! Long work should listen:
+//! Long work should wait for that signal:
 //!
 //! ```no_run
 //! # async fn step() {}
 //! # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
 //! let guard = redlock.mutex("reindex").acquire().await?;
 //! tokio::select! {
-//!     () = guard.lost() => eprintln!("lost the lock: stopped, and the work is undone or left to the next"),
+//!     () = guard.lost() => eprintln!("lost the lock: stop, and undo the work or leave it to the next holder"),
 //!     () = step() => {}
 //! }
 //! # Ok(()) }
 //! ```
 //!
-//! [`Mutex::run`] does just that. Where the runtime itself may be blocked for long, build the client with
-//! [`dedicated_thread`](RedlockBuilder::dedicated_thread), so that renewals go on. Such a client also works without a Tokio
-//! runtime, on any executor.
+//! [`Mutex::run`] does exactly this. If the runtime may be blocked for long, build the client with
+//! [`dedicated_thread`](RedlockBuilder::dedicated_thread), so that renewals continue. Such a client also works without
+//! a Tokio runtime, on any executor.
 //!
-//! A lock whose keys were stolen or deleted is told lost at the next renewal, or else at the release:
+//! If other clients took or deleted a lock's keys, the next renewal reports the loss, or else the release does:
 //! [`ReleaseOutcome::was_lost`].
 //!
-//! After a fork only the parent has the client and its locks. In the child every call ends at once with
-//! [`NoDriver::Forked`], and no guard is valid: build a client of its own there.
+//! After a fork only the parent process has the client and its locks. In the child process every call returns
+//! [`NoDriver::Forked`] at once, and no guard is valid. Build a new client there.
 //!
 //! # Safety of the lock
 //!
-//! The chapter [Safety](safety) says what is promised on which conditions, and what is not. In short:
+//! The chapter [Safety](safety) says what is guaranteed, on which conditions, and what is not. In short:
 //!
-//! - A lock alone keeps work from being done twice. It cannot stop a holder that was paused after its last look at it.
-//! - Where a second holder would damage data, hand [`fencing_token`](LockView::fencing_token) to the resource with every
-//!   write, and let it refuse smaller ones.
-//! - A node that may have forgotten locks casts no vote for the cluster's [longest ttl](RedlockBuilder::max_ttl). So a
-//!   *new* cluster votes only after that, unless it is declared fresh once: [`RedlockBuilder::init`], `quorlock init`.
-//! - [`RedlockBuilder::plain`] does without all that: the textbook's `SET NX PX`.
+//! - A lock alone prevents duplicate work. It cannot stop a holder that is paused after its last check of the lock.
+//! - If a second holder would damage data, send [`fencing_token`](LockView::fencing_token) to the protected resource
+//!   with every write. The resource must reject smaller tokens.
+//! - A node that may have lost data casts no vote for the lock cluster's [max TTL](RedlockBuilder::max_ttl). Therefore
+//!   a *new* lock cluster votes only after that time, unless it is initialized once: [`RedlockBuilder::init`],
+//!   `quorlock init`.
+//! - [`RedlockBuilder::plain`] turns fencing and probation off: literally `SET NX PX`.
 //!
 //! # Features
 //!
@@ -78,8 +79,8 @@
 //!
 //! # Platforms
 //!
-//! Linux is home: its boot clock goes on through suspend. On macOS the monotonic clock does the same. Elsewhere the
-//! wall clock ends a lease that the monotonic clock slept through.
+//! On Linux, leases use the boot clock, which keeps running during suspend. On macOS the monotonic clock does the same.
+//! On other platforms the monotonic clock may stop during suspend; there the wall clock ends the lease.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 mod driver;
 mod host;
@@ -103,7 +104,7 @@ pub use quorlock_proto::time::DualTimestamp;
 pub use quorlock_proto::vote::{ExclusionReason, KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};
 pub use tokio_util::sync::CancellationToken;
 
-/// The README's Rust, compiled.
+/// Compiles the Rust code in the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -282,7 +282,7 @@ async fn check_name_refused(redlock: &Redlock, name: &str, words: &[&str]) {
 async fn a_lock_needs_a_name_of_its_own() {
     let redlock = client();
     check_name_refused(&redlock, "", &["needs a name"]).await;
-    check_name_refused(&redlock, "quorlock:x", &["quorlock:x", "kept"]).await;
+    check_name_refused(&redlock, "quorlock:x", &["quorlock:x", "reserved"]).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Where orders come in and news goes out: the callers' side of the driver.
+//! The callers' side of the driver: commands come in, results go out.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -22,14 +22,14 @@ use quorlock_proto::request::Key;
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::{KeyOwner, Vote};
 
-/// The callers, and who among them waits for which machine.
+/// The callers of the driver, and the operation that each of them waits for.
 pub(super) struct PendingCalls {
     events: Events,
-    /// Those who wait for an answer.
+    /// Callers that wait for a result.
     calls: ById<PendingCall>,
-    /// Those who have a lock.
+    /// Held locks.
     leases: ById<LeaseEntry>,
-    /// Which locks are being renewed, where anybody wants to know.
+    /// Running renewals, if a caller or a span waits for them.
     renewals: ById<PendingRenewal>,
     shutdown: Option<ShutdownState>,
     yield_policy: YieldPolicy,
@@ -37,8 +37,8 @@ pub(super) struct PendingCalls {
 
 type ById<T> = HashMap<OperationId, T, BuildHasherDefault<IdHasher>>;
 
-/// Spreads ids over a table. They come from a counter of our own, so nobody can choose them to collide, and the default
-/// hasher's guard against that would cost more than all else that is done here.
+/// Hashes operation ids. They come from a counter of this process, so no attacker can choose colliding ids. The default
+/// hasher's protection against that would cost more than all other work done here.
 #[derive(Default)]
 struct IdHasher(u64);
 
@@ -52,14 +52,14 @@ impl Hasher for IdHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        // Nothing but ids is hashed; this is for completeness.
+        // Only ids are hashed; this is for completeness.
         for byte in bytes {
             self.write_u64(self.0 ^ u64::from(*byte));
         }
     }
 }
 
-/// A shutdown under way.
+/// A running shutdown.
 struct ShutdownState {
     deadline: DualTimestamp,
     replies: Vec<oneshot::Sender<ShutdownRemainder>>,
@@ -77,12 +77,12 @@ impl PendingCalls {
         }
     }
 
-    /// Whether the callers are to speak before the driver goes on.
+    /// Whether the driver should let the callers run first.
     pub(super) fn should_yield_to_callers(&mut self, boot_nanos: u64) -> bool {
         self.yield_policy.should_yield(self.calls.len(), boot_nanos)
     }
 
-    /// The key that a machine works on.
+    /// The key of an operation.
     pub(super) fn key_of(&self, id: OperationId) -> Option<&Key> {
         let record = self.calls.get(&id).map(|record| &record.key);
         record.or_else(|| self.leases.get(&id).map(|keeper| keeper.0.key()))
@@ -95,7 +95,7 @@ impl PendingCalls {
         now: DualTimestamp,
     ) {
         match command {
-            // While closing, new work is refused by dropping its reply: the caller gets `Closed`.
+            // During a shutdown, reject new work by dropping its reply: the caller gets `Closed`.
             DriverCommand::Acquire { .. }
             | DriverCommand::Survey { .. }
             | DriverCommand::Initialize { .. }
@@ -138,7 +138,7 @@ impl PendingCalls {
                 self.calls.insert(id, PendingCall::new(Key::new(""), ReplyTo::Initializing(reply)));
                 coordinator.initialize(id, ClusterId::new(entropy::nonce()), is_forced, now);
             }
-            // Those need a look at the links, and were taken before.
+            // These commands need the links, and the driver has handled them before.
             DriverCommand::Enqueue { .. }
             | DriverCommand::NotifyNext { .. }
             | DriverCommand::Dequeue { .. } => {}
@@ -155,12 +155,13 @@ impl PendingCalls {
         self.calls.insert(id, PendingCall::new(key, ReplyTo::Enqueuing(node, reply)));
     }
 
-    /// Nobody waits for it, but whether others want the key is of interest.
+    /// No caller waits for it, but its reply shows whether other processes want the key.
     pub(super) fn record_late_release(&mut self, id: OperationId, key: Key) {
         self.calls.insert(id, PendingCall::new(key, ReplyTo::Releasing(None)));
     }
 
-    /// No more new work; ends when all is done and undone, or at the deadline. A second call may only hasten it.
+    /// Starts a shutdown: rejects new work. It ends when all operations and pending releases are done, or at the
+    /// deadline. A second call can only bring the deadline forward.
     pub(super) fn begin_shutdown(
         &mut self,
         deadline: DualTimestamp,
@@ -193,9 +194,9 @@ impl PendingCalls {
         })
     }
 
-    /// The last word: tells those who asked for the shutdown what is left.
+    /// Ends the shutdown: marks the remaining locks as lost and reports what was not released.
     pub(super) fn finish_shutdown(self, coordinator: &Coordinator) {
-        // Not of those that were given up, and whose release came too late.
+        // Skip locks that were already released, even if their release came too late.
         for LeaseEntry(hold) in self.leases.values().filter(|keeper| keeper.0.mark_lost()) {
             self.events.emit(&Event::Lost { key: hold.key().as_str(), reason: LossReason::ClientClosed });
         }
@@ -250,7 +251,7 @@ impl PendingCalls {
                 self.leases.insert(id, LeaseEntry(Arc::clone(&hold)));
                 self.yield_policy.on_answered();
                 if reply.send(Ok(Arc::clone(&hold))).is_err() {
-                    // The caller walked away in the very moment of success.
+                    // The caller dropped its future at the moment of success.
                     return self.cancel(id, coordinator, now);
                 }
                 let (nodes, remaining) = (confirmed.len(), now.until(deadline));
@@ -313,8 +314,8 @@ impl PendingCalls {
             | OperationEvent::Declared(_) => {}
         }
         if hold.is_lost() {
-            // The holder's own look at the clock saw the deadline pass before the answers came. Its word stands:
-            // nothing brings the lock back.
+            // The guard's own check saw the deadline pass before the replies came. The loss is final: nothing restores
+            // the lock.
             coordinator.expire(id, now);
         }
     }
@@ -322,7 +323,7 @@ impl PendingCalls {
     fn on_survey_done(&mut self, id: OperationId, votes: Vec<Vote>, coordinator: &Coordinator) {
         let Some(PendingCall { key, caller }) = self.calls.remove(&id) else { return };
         if let ReplyTo::Enqueuing(node, reply) = caller {
-            // Whoever waited for it may have left.
+            // The caller may have left.
             let _ = reply.send(votes[node.index()].clone());
             return;
         }

@@ -25,7 +25,7 @@ pub(crate) enum DriverCommand {
         policy: RenewalPolicy,
         reply: oneshot::Sender<Result<Arc<SharedLease>, AttemptFailure>>,
     },
-    /// The caller of this attempt is gone. Harmless when the attempt is long over.
+    /// The caller of this attempt is gone. Harmless if the attempt has already ended.
     Cancel(OperationId),
     Extend {
         id: OperationId,
@@ -44,7 +44,7 @@ pub(crate) enum DriverCommand {
         key: Key,
         reply: oneshot::Sender<SurveyResult>,
     },
-    /// Make the nodes a new cluster that votes at once.
+    /// Make the nodes a new lock cluster that votes at once.
     Initialize {
         id: OperationId,
         is_forced: bool,
@@ -78,9 +78,9 @@ pub(crate) enum DriverCommand {
 pub(crate) enum QueueEvent<'a> {
     /// This process is the next.
     Notified { key: &'a Key, has_others: bool, is_found: bool },
-    /// A release of ours met another process that waits.
+    /// A release of this client found another waiting process.
     HasOtherWaiters(&'a Key),
-    /// A node is gone, and the wait queues on it.
+    /// A node is disconnected, and its wait queues are lost.
     QueueLost,
 }
 
@@ -93,23 +93,23 @@ pub(crate) trait QueueListener: Send {
     fn drain(&self) -> Vec<Key>;
 }
 
-/// How an extension ended.
+/// The outcome of an extension.
 pub(crate) enum ExtendOutcome {
     Renewed(DualTimestamp),
     NoQuorum(Vec<Vote>),
     Lost,
 }
 
-/// What the nodes answered to a survey, and which of the owners seen are this client's.
+/// The replies to a survey, and which of the owners are this client's.
 pub(crate) struct SurveyResult {
     pub(crate) votes: Vec<Vote>,
     pub(crate) ours: Vec<bool>,
 }
 
-/// What a shutdown left undone.
+/// What a shutdown did not finish.
 #[derive(Default)]
 pub(crate) struct ShutdownRemainder {
-    /// Keys that may still stand on a node.
+    /// Keys that may still be on a node.
     pub(crate) pending_releases: Vec<(NodeId, Key)>,
     /// Locks that were still held.
     pub(crate) held_keys: Vec<Key>,

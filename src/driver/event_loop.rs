@@ -28,7 +28,7 @@ use quorlock_proto::membership::Membership;
 use quorlock_proto::quorum::{NodeId, NodeSet, Quorum};
 use quorlock_proto::time::DualTimestamp;
 
-/// The task that owns the connections and every running operation.
+/// The task that owns the connections and all running operations.
 pub(crate) struct Driver {
     coordinator: Coordinator,
     ready: ReadySet,
@@ -36,10 +36,10 @@ pub(crate) struct Driver {
     calls: PendingCalls,
     events: Events,
     status: watch::Sender<NodeStatusList>,
-    /// Whether the view is to be published at the end of the turn.
+    /// Whether the status list must be published at the end of this poll.
     is_status_dirty: bool,
     encoder: RequestEncoder,
-    /// Nodes for which something waits to be written.
+    /// Nodes with unsent bytes.
     unsent: NodeSet,
     listener: Box<dyn QueueListener>,
     /// Ids for operations without a command.
@@ -50,7 +50,7 @@ pub(crate) struct Driver {
     link_events: Vec<(NodeId, LinkEvent)>,
     pending_commands: Vec<DriverCommand>,
     timer: Pin<Box<Sleep>>,
-    /// When the timer rings, by the boot clock.
+    /// When the timer fires, by the boot clock.
     timer_deadline: u64,
     /// When this task ran last, by the boot clock.
     last_poll: u64,
@@ -58,21 +58,21 @@ pub(crate) struct Driver {
     process: u32,
 }
 
-/// What a driver is made of.
+/// What is needed to build a driver.
 pub(crate) struct Options {
     pub(crate) quorum: Quorum,
     pub(crate) reply_timeout: Duration,
     pub(crate) addresses: Vec<Address>,
     pub(crate) settings: Settings,
     pub(crate) events: Events,
-    /// Which nodes may vote; nothing in plain mode.
+    /// Which nodes may vote; `None` in plain mode.
     pub(crate) members: Option<Membership>,
-    /// What all clients of the nodes agree on.
+    /// The settings that all clients of the lock cluster share.
     pub(crate) config: LockClusterConfig,
 }
 
 impl Driver {
-    /// A driver that dials its nodes as soon as it runs, and the view of them that it keeps up to date.
+    /// Creates a driver that dials its nodes as soon as it runs, and the status list that it keeps up to date.
     pub(crate) fn new(
         options: Options,
         inbox: CommandReceiver,
@@ -113,7 +113,7 @@ impl Driver {
         (driver, watcher)
     }
 
-    /// Runs until a shutdown is through, or until every client and guard is gone and nothing is owed.
+    /// Runs until a shutdown is done, or until all clients and guards are gone and no release is pending.
     pub(crate) async fn run(mut self) {
         poll_fn(|cx| self.poll_loop(cx)).await;
         let closing = self.links.into_iter().map(Link::close);
@@ -123,8 +123,8 @@ impl Driver {
 
     fn poll_loop(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if process::id() != self.process {
-            // In the child of a fork, which has the same connections: whatever is written, read or closed here, is so for
-            // the parent.
+            // In the child of a fork the connections are shared with the parent: any read, write or close here would
+            // affect it.
             return Poll::Pending;
         }
         let now = clock::boot_nanos();
@@ -134,7 +134,7 @@ impl Driver {
         }
         self.ready.wake(cx.waker());
         if self.calls.should_yield_to_callers(now) {
-            // A task that wakes itself gets behind those that are ready.
+            // A task that wakes itself is scheduled behind the ready tasks.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -148,20 +148,20 @@ impl Driver {
                 return Poll::Ready(());
             }
         }
-        // Others on this runtime want a turn too.
+        // Let other tasks on this runtime run.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Where the runtime was blocked, answers lie unread that it has not told us of yet. It is let look at its
-    /// sockets before anybody is called silent for them.
+    /// If the runtime was blocked, it may not have reported replies that are already in the sockets. Let it poll its
+    /// sockets first, so that no node is treated as timed out because of them.
     fn must_poll_io_first(&self, gap: u64, cx: &mut Context<'_>) -> bool {
         // Tokio wakes a task that yields only after it has polled its sockets.
         gap >= BLOCKED_NANOS && self.coordinator.has_in_flight() && pin!(yield_now()).poll(cx).is_pending()
     }
 
-    /// One turn: at most one read and one write per node and some hundred orders, so that no node and no caller
-    /// starves the rest. False if nothing happened; then everything that could happen will wake us.
+    /// Polls once: at most one read and one write per node and some hundred commands, so that no node and no caller
+    /// starves the others. Returns false if nothing happened; then any later event wakes the driver.
     fn poll_once(&mut self) -> bool {
         let who = self.ready.take_ready();
         if who.is_empty() {
@@ -171,7 +171,7 @@ impl Driver {
             let place = node.index();
             let (link, mut cx) = (&mut self.links[place], self.ready.context(place));
             let Some(happening) = link.poll(&mut cx) else { continue };
-            // After a read there is nearly always nothing more; then the bell rings again.
+            // After a read there is nearly always nothing more; then the source's waker fires for the next data.
             let is_all = matches!(happening, LinkEvent::DataRead) && !link.has_more(&mut cx);
             self.link_events.push((node, happening));
             if !is_all {
@@ -197,8 +197,8 @@ impl Driver {
             return false;
         }
 
-        // The clock is read after the answers, so that no answer looks earlier than it was, and before anything is
-        // written, so that every deadline counts from before its first byte.
+        // Read the clock after the replies, so that no reply seems earlier than it was, and before any write, so that
+        // every deadline counts from before its first byte.
         let now = clock::now();
         if !self.link_events.is_empty() {
             let mut happenings = std::mem::take(&mut self.link_events);
@@ -208,15 +208,15 @@ impl Driver {
             self.link_events = happenings;
         }
         if !self.pending_commands.is_empty() {
-            // What answers came to is told first: an extension that is asked for now must not hear how the renewal
-            // before it ended.
+            // Deliver the results of the replies first: an extension that is requested now must not get the result of
+            // the renewal before it.
             self.perform_actions(now);
             self.handle_commands(now);
         }
         if closes {
             self.calls.begin_shutdown(now.plus(DRAIN_TIMEOUT), &mut self.coordinator, now);
         }
-        // Before the time that was named for it, nothing is due.
+        // Before the timer's deadline nothing is due.
         let is_due = rang || now.boot_nanos() >= self.timer_deadline;
         if is_due {
             self.coordinator.on_wake(now);
@@ -225,8 +225,7 @@ impl Driver {
         if is_due {
             self.redial_due(now);
         }
-        // What a connection that turns out to be gone leaves behind goes out in this turn too: nothing else need
-        // happen soon.
+        // The actions after a closed connection are also sent in this poll, because no other event may come soon.
         while self.flush() {
             self.perform_actions(now);
         }
@@ -273,10 +272,10 @@ impl Driver {
                     self.set_voting_status(node, &voting_status, now)
                 }
                 Action::ClockAnomaly(node, anomaly) => self.on_clock_anomaly(node, anomaly),
-                Action::Redial(node) => self.disconnect(node, "did not answer for too long".into(), now),
+                Action::Redial(node) => self.disconnect(node, "did not reply for too long".into(), now),
                 Action::Notify(id, event) => {
                     if matches!(event, OperationEvent::Declared(_)) {
-                        // Who is told so looks at the nodes next, to say which were in the way.
+                        // The caller reads the node status next, to report which nodes were in the way.
                         self.publish_status();
                     }
                     self.calls.notify(id, event, &mut self.coordinator, now);
@@ -294,7 +293,7 @@ impl Driver {
         }
     }
 
-    /// Writes what waits for each node. True if a connection turned out to be gone.
+    /// Writes the queued bytes of each node. Returns true if a connection is closed.
     fn flush(&mut self) -> bool {
         let mut is_broken = false;
         for node in std::mem::take(&mut self.unsent).iter() {
@@ -316,18 +315,18 @@ impl Driver {
     }
 
     fn set_timer(&mut self, is_due: bool, now: DualTimestamp) {
-        // Tokio's timers stand still in suspend and know nothing of the wall clock, so a held lock gets a look at
-        // the clock now and then.
+        // Tokio's timers stop during suspend and do not know the wall clock, so check the clock regularly while a lock
+        // is held.
         let reading = self.coordinator.has_leases().then(|| now.plus(LEASE_CHECK_INTERVAL).boot_nanos());
         let closing = self.calls.shutdown_deadline().map(DualTimestamp::boot_nanos);
-        // A link that comes to rest is news, and the timer knows those that rested before.
+        // A link that starts to back off sets the status dirty; the timer already covers earlier ones.
         let may_rest = is_due || self.is_status_dirty;
         let dials = may_rest.then(|| self.links.iter().filter_map(Link::redial_at).min()).flatten();
         let wakes = [self.coordinator.next_wake(), reading, closing, dials];
         let idle = now.plus(IDLE_INTERVAL).boot_nanos();
         let wake = wakes.iter().fold(idle, |first, wake| wake.map_or(first, |wake| first.min(wake)));
-        // A timer that rings early costs one look; one that is reset for every attempt costs more. After a suspend,
-        // through which it stood still, it is late.
+        // A timer that fires early costs one poll; resetting it for every attempt costs more. After a suspend, during
+        // which it stopped, it is late.
         if is_due || wake < self.timer_deadline {
             self.timer_deadline = wake;
             let pause = Duration::from_nanos(wake.saturating_sub(now.boot_nanos()));
@@ -347,12 +346,12 @@ impl Driver {
 
 const COMMANDS_PER_POLL: usize = 256;
 const POLLS_BEFORE_YIELD: usize = 16;
-/// A task that did not run for this long, with answers due, may have been kept from it.
+/// A task that did not run for this long, with replies due, may have been blocked.
 const BLOCKED_NANOS: u64 = 5_000_000;
-/// A connection that owes an answer for this many reply timeouts is given up.
+/// A connection that owes a reply for this many reply timeouts is closed.
 const REDIAL_FACTOR: u32 = 4;
 const LEASE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const IDLE_INTERVAL: Duration = Duration::from_secs(3600);
-/// How long what is owed is worked off when every client and guard is gone.
+/// How long pending releases are retried after all clients and guards are gone.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);

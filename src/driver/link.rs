@@ -1,4 +1,4 @@
-//! One node's connection, or the way to the next one.
+//! One node's connection, or the dial that leads to the next one.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,20 +18,21 @@ use quorlock_proto::request::OwnerToken;
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::ExclusionReason;
 
-/// One node: where it is, how we stand with it, and what people are told of it.
+/// One node: its address, its connection state, and its public status.
 pub(super) struct Link {
     address: Address,
     settings: Arc<Settings>,
-    /// Our name in lines.
+    /// This client's name in wait queues.
     waiter: OwnerToken,
     node_weight_seed: u64,
     state: State,
     failures: u32,
-    /// No line of ours is kept there before this, by the boot clock: it was seen to take no writes.
+    /// This process does not enqueue on the node before this time, by the boot clock, because the node rejected a
+    /// write.
     no_enqueue_before: u64,
-    /// What is among the warnings because it took no writes when it was dialed.
+    /// The warning in the list that the node rejected writes when it was dialed.
     write_warning: Option<String>,
-    /// What is among the warnings for the fencing numbers on it.
+    /// The warning in the list about the cost of fencing numbers.
     fence_warning: Option<String>,
     pub(super) status: NodeStatus,
 }
@@ -39,15 +40,15 @@ pub(super) struct Link {
 enum State {
     Up(Box<Connection>),
     Dialing(AbortOnDropHandle<Result<DialedNode, DialError>>),
-    /// Not dialed again before this, by the boot clock.
+    /// Not dialed again before this time, by the boot clock.
     BackingOff(u64),
 }
 
-/// What a link has to tell.
+/// An event of a link.
 pub(super) enum LinkEvent {
-    /// Bytes came in.
+    /// Bytes were read.
     DataRead,
-    /// The connection is gone.
+    /// The connection is closed.
     Disconnected(Arc<str>),
     /// A dial succeeded; the connection is in place.
     Dialed(Box<ServerInfo>),
@@ -76,18 +77,18 @@ impl Link {
         matches!(self.state, State::Up(_))
     }
 
-    /// What the server is known by in the choice of the node with a line, if it can have one.
+    /// The server's seed in the choice of a key's wait queue node, if it can keep wait queues.
     pub(super) fn node_weight_seed(&self) -> Option<u64> {
         matches!(&self.state, State::Up(connection) if connection.supports_wait_queue())
             .then_some(self.node_weight_seed)
     }
 
-    /// Whether it is worth asking it for a place in a line now.
+    /// Whether an enqueue on this node makes sense now.
     pub(super) fn may_enqueue(&self, now: DualTimestamp) -> bool {
         now.boot_nanos() >= self.no_enqueue_before
     }
 
-    /// A place in a line was asked for. True if what people are told of the node is another by that.
+    /// Records the reply to an enqueue. Returns true if the public status has changed.
     pub(super) fn on_enqueue_reply(&mut self, is_refused: bool, now: DualTimestamp) -> bool {
         if is_refused {
             self.no_enqueue_before = now.plus(ENQUEUE_REFUSED_PAUSE).boot_nanos();
@@ -105,8 +106,8 @@ impl Link {
         }
     }
 
-    /// Reads once, or looks after the dial. Whoever calls this again until it says `None`, or finds that there
-    /// [is no more](Self::has_more), will be woken.
+    /// Reads once, or polls the dial. A caller that repeats this until it returns `None`, or that finds that there [is
+    /// no more](Self::has_more), will be woken.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<LinkEvent> {
         match &mut self.state {
             State::Up(connection) => match connection.poll_read(cx) {
@@ -137,8 +138,8 @@ impl Link {
         }
     }
 
-    /// Writes what waits, in one write if it fits. True if that was all, and an error if the connection turns out to
-    /// be gone.
+    /// Writes all queued bytes, in one write if they fit. Returns true if all were written, and an error if the
+    /// connection is closed.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>) -> Result<bool, Arc<str>> {
         match self.connection().map(|connection| connection.poll_flush(cx)) {
             Some(Poll::Ready(Err(error))) => Err(error.to_string().into()),
@@ -147,7 +148,7 @@ impl Link {
         }
     }
 
-    /// When a dial is due, by the boot clock.
+    /// When the next dial is due, by the boot clock.
     pub(super) fn redial_at(&self) -> Option<u64> {
         match self.state {
             State::BackingOff(until) => Some(until),
@@ -155,18 +156,18 @@ impl Link {
         }
     }
 
-    /// Dials on a task of its own, bounded by the connect time-out.
+    /// Dials on a separate task, bounded by the dial timeout.
     pub(super) fn dial(&mut self) {
         let (address, settings, waiter) = (self.address.clone(), Arc::clone(&self.settings), self.waiter);
         let dial = tokio::spawn(async move { dial(&address, &settings, waiter).await });
         self.state = State::Dialing(AbortOnDropHandle::new(dial));
     }
 
-    /// The connection is in use from here on.
+    /// Records that the connection is in use, with the server's data.
     pub(super) fn connected(&mut self, profile: &ServerInfo) {
         self.failures = 0;
         self.status.is_returning = false;
-        // A fenced client hears in the same turn what the node's memory is worth.
+        // A fenced client gets the node's voting status in the same poll.
         self.status.state =
             if profile.marker.is_some() { NodeState::Unverified(None) } else { NodeState::Up };
         self.status.server = profile.server();
@@ -186,7 +187,7 @@ impl Link {
         }
     }
 
-    /// What fencing numbers cost the node by now. The words, if it has become too much.
+    /// Records the cost of the fencing numbers on the node. Returns a warning if it has become too high.
     pub(super) fn record_fences(&mut self, fences: Fences) -> Option<String> {
         self.status.fences = Some(fences);
         let warning = fences.warning();
@@ -199,7 +200,7 @@ impl Link {
         warning.filter(|_| is_new)
     }
 
-    /// What the node's memory and clock are worth. Its connection stays.
+    /// Records the node's voting status. The connection stays.
     pub(super) fn set_voting_status(&mut self, voting_status: &VotingStatus) {
         self.status.probation = None;
         match voting_status {
@@ -213,13 +214,13 @@ impl Link {
         }
     }
 
-    /// Drops the connection, if there is one, and rests before the next dial. True if that is news.
+    /// Drops the connection, if there is one, and backs off before the next dial. Returns true if the state is new.
     ///
-    /// A server that hung may still execute what it was sent here: the connection is reset, and once it goes on it reads
-    /// one buffer of it (16 kB), answers, and sees that nobody is there. It does so before it hears anything newer. (With
-    /// the threads of Redis 8 the first command of a newer connection was seen to overtake that; what follows on the
-    /// handshake's two round trips was not.) So undos that are owed find what they undo, and killing the old connection by
-    /// its id would win nothing, for a right that users had to be given.
+    /// A server that hung may still execute what it was sent on this connection. The connection is reset; when the
+    /// server continues, it reads one buffer of it (16 kB), replies, and sees the reset. It does so before it reads
+    /// anything newer. (With the threads of Redis 8, the first command of a newer connection was seen to overtake that;
+    /// commands after the two round trips of the handshake were not.) So pending releases find the keys that they
+    /// release. Killing the old connection by its id would gain nothing and would need another permission for the user.
     pub(super) fn disconnect(&mut self, why: &str, now: DualTimestamp) -> bool {
         let pause = backoff::redial(self.failures, entropy::jitter());
         self.failures = self.failures.saturating_add(1);
@@ -231,10 +232,10 @@ impl Link {
         is_new
     }
 
-    /// As [`disconnect`](Self::disconnect), for a node that somebody has to mend first.
+    /// As [`disconnect`](Self::disconnect), for an excluded node that must be fixed first.
     pub(super) fn exclude(&mut self, exclusion: ExclusionReason, now: DualTimestamp) -> bool {
         let pause = if exclusion == ExclusionReason::Replica {
-            // It is promoted by those who know nothing of us, and dials do it no harm meanwhile.
+            // It may be promoted without this client's knowledge, and dials are harmless in the meantime.
             self.failures = self.failures.saturating_add(1);
             backoff::redial(self.failures, entropy::jitter())
         } else {
@@ -248,7 +249,7 @@ impl Link {
         is_new
     }
 
-    /// Remembers what a node refuses, for people to see. True if that is news.
+    /// Adds an exclusion to the warnings of the public status. Returns true if it is new.
     pub(super) fn add_warning(&mut self, exclusion: &ExclusionReason) -> bool {
         let words = exclusion.to_string();
         let is_new = !self.status.warnings.contains(&words);
@@ -258,7 +259,7 @@ impl Link {
         is_new
     }
 
-    /// Closes the connection in order, where everything else resets it.
+    /// Closes the connection in order; all other paths reset it.
     pub(super) async fn close(self) {
         if let State::Up(connection) = self.state {
             connection.close().await;
@@ -266,5 +267,5 @@ impl Link {
     }
 }
 
-/// How long a node that takes no writes is asked for no place in a line. Those who wait stand on the next one meanwhile.
+/// How long no enqueue is sent to a node that rejected a write. Meanwhile waiters enqueue on the next node.
 const ENQUEUE_REFUSED_PAUSE: Duration = Duration::from_secs(1);

@@ -1,8 +1,8 @@
-//! Machines meet nodes.
+//! The driver: the task that owns all node connections and runs all operations.
 //!
-//! One task owns the connections and every running machine. Callers hand it an [`DriverCommand`](order::DriverCommand) and await an
-//! outcome; a caller that walks away is an order too. So each node has one ordered queue: a release can never
-//! overtake its SET, all that waits for a node goes out in one write, and nothing depends on a caller's future.
+//! Callers send it a [`DriverCommand`](command::DriverCommand) and await the outcome. A caller that drops its future
+//! also sends a command. So each node has one ordered queue: a release never overtakes its SET, all requests that wait
+//! for a node go out in one write, and nothing depends on a caller's future.
 
 mod calls;
 mod command;
@@ -14,7 +14,7 @@ mod shared_lease;
 mod status;
 mod yield_policy;
 
-// What a driver is made of, for those who build one.
+// What is needed to build a driver.
 pub(crate) use crate::host::clock::now;
 pub(crate) use crate::host::entropy::jitter;
 pub(crate) use crate::host::{process, timer};

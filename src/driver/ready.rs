@@ -1,8 +1,8 @@
 //! Which sources woke the driver, so that a poll visits only those.
 //!
-//! With one waker for all, each wake means to ask every socket, the orders and the timer whether it was they: five
-//! nodes that answer one by one make that some sixty questions for each lock, most of them in vain. So each source has a
-//! waker of its own, which notes who it was before it wakes the driver.
+//! Each node, the command channel and the timer has its own waker, which sets a bit and then wakes the driver. With a
+//! single waker, each wake-up would have to poll every source: a lock over five nodes that reply one by one costs about
+//! sixty polls, most of them needless.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,12 +31,12 @@ struct SourceWaker {
     bit: u32,
 }
 
-/// Where something may have happened.
+/// A set of sources that may be ready.
 #[derive(Clone, Copy)]
 pub(super) struct ReadySources(u32);
 
 impl ReadySet {
-    /// For so many nodes, the orders and the timer. Everybody is looked at first.
+    /// Creates the set for this number of nodes, the commands and the timer. All sources are ready at first.
     pub(super) fn new(nodes: usize) -> Self {
         let state =
             Arc::new(ReadyState { ready: AtomicU32::new(0), driver: Mutex::new(Waker::noop().clone()) });
@@ -75,7 +75,7 @@ impl ReadySources {
         self.0 == 0
     }
 
-    /// The nodes among them.
+    /// The nodes in the set.
     pub(super) const fn nodes(self) -> NodeSet {
         NodeSet::from_bits(self.0 as u16 & ((1 << Quorum::MAX_NODES) - 1))
     }
@@ -98,7 +98,7 @@ impl Wake for SourceWaker {
     }
 }
 
-/// The sources: the nodes by their places, and behind them these two.
+/// The sources: the nodes by index, and after them these two.
 pub(super) const COMMANDS: usize = Quorum::MAX_NODES;
 pub(super) const TIMER: usize = COMMANDS + 1;
 

@@ -61,7 +61,7 @@ impl PendingRenewal {
         self.extending.push(reply);
     }
 
-    /// It has begun.
+    /// Records its start.
     pub(super) fn begin(&mut self, span: Span) {
         self.span = span;
     }

@@ -1,4 +1,4 @@
-//! What the driver and a guard both know of a held lock.
+//! The state of a held lock that the driver and the guard share.
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
@@ -13,34 +13,34 @@ use quorlock_proto::quorum::NodeSet;
 use quorlock_proto::request::Key;
 use quorlock_proto::time::DualTimestamp;
 
-/// A held lock: until when, on which nodes, and whether it is over.
+/// A held lock: its deadline, the nodes that confirmed it, and whether it has ended.
 ///
-/// The driver moves the deadline, the guard reads it, and whoever first sees it pass latches the loss. Once lost
-/// or given up it stays so, whatever a late renewal says.
+/// The driver moves the deadline and the guard reads it. The first of them that sees it pass latches the loss. A lost
+/// or released lock stays so, whatever a late renewal reports.
 pub(crate) struct SharedLease {
     key: Key,
     boot_nanos: AtomicU64,
     wall_nanos: AtomicU64,
     confirmed: AtomicU16,
     state: AtomicU8,
-    /// The process that has it. In the child of a fork its copy is not renewed.
+    /// The process that holds it. In the child of a fork its copy is not renewed.
     process: u32,
-    /// What to hand to the protected resource; nothing in plain mode.
+    /// The token for the protected resource; `None` in plain mode.
     token: Option<PackedToken>,
     mark_released: Mutex<OnEnd>,
 }
 
-/// What happens when a lock is over.
+/// What to do when a lock ends.
 #[derive(Default)]
 struct OnEnd {
-    /// Who passes its turn on.
+    /// Passes the lock's admission on.
     admission: Option<Arc<AdmissionReturn>>,
-    /// Made for the first who listens: most locks are given up before anybody does.
+    /// Created for the first listener: most locks are released before there is one.
     lost: Option<CancellationToken>,
 }
 
-/// Where the tasks of this process take turns: what to do when the one for a key is over. Boxed, so that thousands of
-/// holds have but one pointer to it each.
+/// Passes a key's admission on to the next task of this process. Shared, so that each of thousands of leases has only
+/// one pointer to it.
 pub(crate) struct AdmissionReturn(Box<dyn Fn(&Key) + Send + Sync>);
 
 impl AdmissionReturn {
@@ -49,7 +49,7 @@ impl AdmissionReturn {
     }
 }
 
-/// A fencing token in half the room: a `u128` is laid out in steps of 16 bytes.
+/// A fencing token in half the size: a `u128` is aligned to 16 bytes.
 #[derive(Clone, Copy)]
 struct PackedToken {
     number: NonZeroU64,
@@ -79,13 +79,13 @@ impl SharedLease {
         &self.key
     }
 
-    /// Until when the lock may be trusted. Read as two numbers while the driver may write them: a mix of an old and
-    /// a new deadline is no later than the new one, which stands already.
+    /// The time until which the lock is valid. It is read as two numbers while the driver may write them. A mix of an
+    /// old and a new deadline is no later than the new one, which is in force already.
     pub(crate) fn deadline(&self) -> DualTimestamp {
         DualTimestamp::new(self.boot_nanos.load(Ordering::Acquire), self.wall_nanos.load(Ordering::Acquire))
     }
 
-    /// Whether the lock may be trusted now. Latches the loss when the deadline has passed, and in the child of a fork.
+    /// Whether the lock is valid now. Latches the loss if the deadline has passed, and in the child of a fork.
     pub(crate) fn is_valid(&self) -> bool {
         if self.state.load(Ordering::Acquire) != HELD {
             return false;
@@ -96,7 +96,7 @@ impl SharedLease {
         self.state.load(Ordering::Acquire) == HELD
     }
 
-    /// How long the lock may be trusted from now.
+    /// How long the lock is valid from now.
     pub(crate) fn remaining(&self) -> Duration {
         if self.is_valid() { clock::now().until(self.deadline()) } else { Duration::ZERO }
     }
@@ -122,12 +122,11 @@ impl SharedLease {
         self.boot_nanos.store(deadline.boot_nanos(), Ordering::Release);
     }
 
-    /// The lock is lost; everybody who listens is told. Nothing happens if it is over already,
-    /// and that is false.
+    /// Marks the lock as lost and notifies all listeners. Returns false, and does nothing, if it has already ended.
     pub(crate) fn mark_lost(&self) -> bool {
         let is_new = self.state.compare_exchange(HELD, LOST, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if is_new {
-            // Whoever listens from here on sees the state.
+            // A later listener sees the state.
             let lost = self.at_end().lost.clone();
             if let Some(lost) = lost {
                 lost.cancel();
@@ -137,8 +136,8 @@ impl SharedLease {
         is_new
     }
 
-    /// The lock is given up: from here on no guard calls it valid, and no loss is told. Whether it was held until now, or
-    /// lost before; nothing if it was given up before.
+    /// Marks the lock as released: no guard is valid from here on, and no loss is reported. Returns whether it was held
+    /// until now (false: lost before); `None` if it was already released.
     pub(crate) fn mark_released(&self) -> Option<bool> {
         match self.state.swap(RELEASED, Ordering::AcqRel) {
             RELEASED => None,
@@ -146,26 +145,26 @@ impl SharedLease {
         }
     }
 
-    /// The lost signal, which comes at once if the lock is lost already.
+    /// The lost signal, which fires at once if the lock is already lost.
     pub(crate) fn lost_signal(&self) -> CancellationToken {
         let lost = self.at_end().lost.get_or_insert_default().clone();
-        // Lost while the signal was being made: whoever lost it has seen none.
+        // If the lock was lost while the signal was created, `mark_lost` has not seen the signal.
         if self.is_lost() {
             lost.cancel();
         }
         lost
     }
 
-    /// Takes the turn over, which is passed on when the lock is over.
+    /// Takes over the admission, which is passed on when the lock ends.
     pub(crate) fn attach_admission(&self, turns: Arc<AdmissionReturn>) {
         self.at_end().admission = Some(turns);
-        // Lost meanwhile: nobody will come for it any more.
+        // If the lock was lost in the meantime, no other code will pass the admission on.
         if self.is_lost() {
             self.return_admission();
         }
     }
 
-    /// Passes the turn on, if it still has it.
+    /// Passes the admission on, if the lock still has it.
     pub(crate) fn return_admission(&self) {
         let turns = self.at_end().admission.take();
         if let Some(turns) = turns {
@@ -185,7 +184,7 @@ impl Drop for SharedLease {
 }
 
 impl PackedToken {
-    /// Nodes give no number 0.
+    /// Nodes never give the number 0.
     fn of(token: FencingToken) -> Option<Self> {
         let number = NonZeroU64::new(token.number)?;
         Some(Self { number, nonce: token.nonce.to_ne_bytes() })
@@ -237,7 +236,7 @@ mod tests {
     #[test]
     fn ending_a_lost_lock_says_that_it_was_lost() {
         let hold = lease();
-        assert!(hold.mark_lost() && !hold.mark_lost(), "a loss is told once");
+        assert!(hold.mark_lost() && !hold.mark_lost(), "a loss is reported once");
         assert_eq!(hold.mark_released(), Some(false));
     }
 }

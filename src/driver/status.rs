@@ -1,4 +1,4 @@
-//! The nodes as a user may see them.
+//! The public status of the nodes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,50 +9,50 @@ use crate::node::{DialStep, Fences};
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::{ExclusionReason, ProbationReason, ReplyFailure};
 
-/// What is known of one node.
+/// The status of one node.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NodeStatus {
-    /// Its address, without user or password.
+    /// The node's address, without user or password.
     pub address: String,
-    /// Whether it votes.
+    /// Whether the node votes.
     pub state: NodeState,
-    /// What it calls itself, such as `Redis 7.0.15`; empty until it was reached once.
+    /// The server's name and version, such as `Redis 7.0.15`; empty until it was reached once.
     pub server: String,
-    /// The identity of its process; empty until it was reached once.
+    /// The run id of its process; empty until it was reached once.
     pub run_id: String,
-    /// How long a question and its answer took in the last handshake.
+    /// The round trip of a request and its reply in the last handshake.
     pub round_trip: Option<Duration>,
-    /// How far its clock was ahead of ours in the last handshake, in microseconds; negative if behind. As exact as
-    /// half a round trip.
+    /// How far its clock was ahead of this client's clock in the last handshake, in microseconds; negative if behind.
+    /// Exact to half a round trip.
     pub clock_ahead_micros: Option<i64>,
-    /// Whether it keeps its data through a restart by an append-only file, in words; empty until it was reached once.
+    /// Whether an append-only file keeps its data through a restart, as text; empty until it was reached once.
     pub persistence: String,
-    /// What endangers locks on it, in words that say what to do.
+    /// Problems that endanger locks on it, as text that says what to do.
     pub warnings: Vec<String>,
-    /// What the fencing numbers on it cost; nothing until it was reached once, and in plain mode.
+    /// The cost of the fencing numbers on it; `None` until it was reached once, and in plain mode.
     pub fences: Option<Fences>,
-    /// In which step the last dial failed, where nothing of use came back: `None` while the node is connected, and where
-    /// the server said itself why it does not serve.
+    /// The step in which the last dial failed, if there was no usable reply. `None` while the node is connected, and if
+    /// the server itself said why it does not serve.
     pub failed_step: Option<DialStep>,
-    /// Why it casts no vote for a while, although it is up. Never in plain mode.
+    /// Why it casts no vote for a while, although it is up. Always `None` in plain mode.
     pub probation: Option<Probation>,
-    /// Whether its connection has broken, and the first dial since has not ended.
+    /// Whether its connection has broken and the first dial since then has not ended.
     pub(crate) is_returning: bool,
 }
 
-/// The time in which a node casts no vote, because it may have forgotten locks, or because its clock jumped.
+/// The time in which a node casts no vote, because it may have lost data or its clock jumped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Probation {
-    /// Until when.
+    /// The end of the probation.
     pub until: DualTimestamp,
-    /// Why.
+    /// The reason.
     pub reason: ProbationReason,
 }
 
 impl Probation {
-    /// How long it lasts from now; zero once it is over.
+    /// The rest of the probation from now; zero once it is over.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         Duration::from_nanos(self.until.boot_nanos().saturating_sub(clock::now().boot_nanos()))
@@ -63,16 +63,16 @@ impl Probation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NodeState {
-    /// The first dial is under way.
+    /// The first dial is running.
     Connecting,
-    /// Connected, and too few nodes are, to tell which cluster it votes in; or, with a fault, it did not tell what it
-    /// remembers, or would not be told. It is asked again by itself. Never in plain mode.
+    /// Connected, but too few nodes are, to verify its lock cluster; or, with a failure, it did not report its marker
+    /// or did not accept one. It is queried again automatically. Never in plain mode.
     Unverified(Option<ReplyFailure>),
     /// Connected: it votes, unless it is on [probation](NodeStatus::probation).
     Up,
-    /// Not connected, for this reason; it is dialed again by itself.
+    /// Not connected, for this reason; it is dialed again automatically.
     Down(String),
-    /// It may not serve us until somebody mends it.
+    /// It cannot serve this client until an operator fixes it.
     Excluded(ExclusionReason),
 }
 
@@ -100,7 +100,7 @@ impl NodeStatus {
         self.is_up() && self.probation.is_none_or(|probation| probation.remaining().is_zero())
     }
 
-    /// Whether its first dial has ended, one way or the other, and it is known whether it votes.
+    /// Whether its first dial has ended, in success or failure, and it is known whether it votes.
     pub(crate) fn is_known(&self) -> bool {
         !matches!(self.state, NodeState::Connecting | NodeState::Unverified(None))
     }
@@ -110,14 +110,14 @@ impl NodeStatus {
     }
 }
 
-/// All nodes, in the order of the client's list.
+/// The status of all nodes, in the order of the client's list.
 pub(crate) type NodeStatusList = Arc<[NodeStatus]>;
 
 impl fmt::Display for NodeStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.address)?;
         match &self.state {
-            NodeState::Connecting => f.write_str("no answer yet"),
+            NodeState::Connecting => f.write_str("no reply yet"),
             NodeState::Unverified(fault) => fault.as_ref().unwrap_or(&ReplyFailure::Unverified).fmt(f),
             NodeState::Up => match self.probation.filter(|probation| !probation.remaining().is_zero()) {
                 Some(probation) => {

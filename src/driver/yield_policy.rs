@@ -1,33 +1,32 @@
-//! When the driver lets its callers speak first.
+//! Decides when the driver yields once, so that commands of several callers share one write.
 //!
-//! Callers who were just answered are back in a moment, with a release or the next lock. A driver that runs as soon as
-//! the first of them speaks writes that one's question alone, and so each: with 64 tasks on two threads a write then
-//! carries a third of what it could, and threads wake one another for little. So, where several are about, the driver
-//! stands back once, behind the tasks that are ready to run, and then takes what all of them have to say. Whoever is
-//! alone with it waits for nobody.
+//! Tasks that just got a reply usually send their next command at once, a release or the next acquire. A driver that
+//! polls after the first of them writes that one request alone, and so on for each: with 64 tasks on two threads, each
+//! write then carries a third of what it could, and the threads wake each other for little. Therefore, with several
+//! active callers, the driver yields once to the tasks that are ready and then takes all their commands. With a single
+//! caller it does not yield.
 
-/// Who was just answered, and whether it is worth standing back for them.
+/// Counts callers that just got a reply, and decides whether to yield to them.
 #[derive(Default)]
 pub(super) struct YieldPolicy {
-    /// Callers who got an answer since the driver ran last.
+    /// Callers that got a reply since the last run of the driver.
     answered: usize,
-    /// Since when it stands back, by the boot clock.
+    /// Since when the driver yields, by the boot clock.
     yielding_since: Option<u64>,
-    /// Until when it hurries, by the boot clock.
+    /// Until when the driver does not yield, by the boot clock.
     no_yield_until: u64,
 }
 
 impl YieldPolicy {
-    /// A caller got an answer.
+    /// Records that a caller got a reply.
     pub(super) fn on_answered(&mut self) {
         self.answered += 1;
     }
 
-    /// Whether to run only after the tasks that are ready now, where so many callers wait for an answer. Never twice in
-    /// a row.
+    /// Whether to yield to the ready tasks, given the number of callers that wait for a reply. Never twice in a row.
     pub(super) fn should_yield(&mut self, waiting: usize, boot_nanos: u64) -> bool {
         if let Some(since) = self.yielding_since.take() {
-            // Where others keep the runtime for long, locks do not wait for them each time.
+            // If the last yield took 1 ms or more, other tasks keep the runtime busy: do not yield for the next 20 ms.
             if boot_nanos.saturating_sub(since) >= SLOW_YIELD_NANOS {
                 self.no_yield_until = boot_nanos + NO_YIELD_NANOS;
             }
@@ -51,9 +50,9 @@ mod tests {
     fn it_yields_once_with_several_callers_and_never_with_one() {
         let mut courtesy = YieldPolicy::default();
         assert!(!courtesy.should_yield(0, 0));
-        assert!(!courtesy.should_yield(1, 1), "whoever is alone waits for nobody");
+        assert!(!courtesy.should_yield(1, 1), "a single caller causes no yield");
         courtesy.on_answered();
-        assert!(!courtesy.should_yield(0, 2), "one who was answered is still alone");
+        assert!(!courtesy.should_yield(0, 2), "a single caller that got a reply is still alone");
 
         assert!(courtesy.should_yield(2, 3));
         assert!(!courtesy.should_yield(2, 4), "not twice in a row");

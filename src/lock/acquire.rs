@@ -1,4 +1,4 @@
-//! Taking a lock: a turn in the line, then one attempt after another.
+//! Acquiring a lock: wait for an admission in the local queue, then make one attempt after another.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use quorlock_proto::request::LockSpec;
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::{ReplyFailure, Vote};
 
-/// Tries until the lock is ours, the wait is over, or waiting cannot help.
+/// Makes attempts until the lock is acquired, the wait is over, or waiting cannot help.
 pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
     let (spec, policy) = mutex.checked_spec(true)?;
     let span = debug_span!(target: "quorlock::lock", "acquire", key = spec.key.as_str());
@@ -31,7 +31,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
         let limit = WaitLimit::of(mutex.wait_limit);
         let client = &mutex.client;
         is_here(client, &spec)?;
-        // Reaching the nodes counts as waiting, but no wait is too short for one dial of each.
+        // Connecting counts as waiting. Even the shortest wait allows for one dial of each node.
         client.ready().await;
         let turn = admission(client, &spec, limit).await?;
         limit.pause(turn.delay).await;
@@ -52,7 +52,8 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             if word == WaitResult::NoQueue || reaction != Reaction::Believe {
                 limit.pause(backoff::retry(failures, line.retry_after, jitter())).await;
             }
-            // For how long the lock is taken, a plain refusal tells only for more questions. The line tells for less.
+            // Only a waiter without a place in the wait queue needs the holder's remaining ttl from a failed attempt.
+            // That costs more requests; the reply to an enqueue has it for less.
             let spec =
                 LockSpec { want_holder_ttl: word == WaitResult::NoQueue || limit.is_over(), ..spec.clone() };
             let tried = match mutex.wait_limit {
@@ -88,7 +89,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
     .await
 }
 
-/// Tries once, and again only where the votes may be split.
+/// Makes one attempt, and repeats it only if the votes may be split.
 pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireError> {
     let (spec, policy) = mutex.checked_spec(false)?;
     let span = debug_span!(target: "quorlock::lock", "acquire", key = spec.key.as_str());
@@ -110,7 +111,7 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
     .await
 }
 
-/// Until when a caller keeps trying.
+/// The time until which a caller keeps trying.
 #[derive(Clone, Copy)]
 enum WaitLimit {
     Never,
@@ -126,7 +127,7 @@ impl WaitLimit {
         }
     }
 
-    /// What is left of the wait; nothing if it has no end.
+    /// The rest of the wait; `None` if it has no end.
     fn left(self) -> Option<Duration> {
         match self {
             Self::Never => None,
@@ -138,17 +139,17 @@ impl WaitLimit {
         matches!(self, Self::At(end) if now().is_due(end))
     }
 
-    /// This span, cut off at the end.
+    /// This span, limited by the end of the wait.
     fn cut(self, span: Duration) -> Duration {
         self.left().map_or(span, |left| left.min(span))
     }
 
-    /// Waits for the bell, for this span at most and not past the end.
+    /// Waits for a wakeup, for at most this span and not past the end of the wait.
     async fn wait_for_wakeup(self, wakeup: &Notify, span: Duration) -> Result<(), Elapsed> {
         timeout(self.cut(span), wakeup.notified()).await
     }
 
-    /// Sleeps, but not past the end: the last attempt comes right at it.
+    /// Sleeps, but not past the end of the wait, so that the last attempt happens exactly there.
     async fn pause(self, span: Duration) {
         if !span.is_zero() {
             sleep(self.cut(span)).await;
@@ -156,31 +157,31 @@ impl WaitLimit {
     }
 }
 
-/// A contender who waits for its turn among processes.
+/// A contender that waits in the wait queue, in which processes wait for one key.
 struct QueueWait<'a> {
     client: &'a Redlock,
     spec: &'a LockSpec,
     admission: &'a Admission,
     limit: WaitLimit,
     since: DualTimestamp,
-    /// For how long others have the lock at most, as far as is known.
+    /// How long other clients hold the lock at most, as far as is known.
     retry_after: Option<Duration>,
-    /// From when on it tries though the node with the line calls the lock taken.
+    /// From this time on, try to acquire even if the wait queue's node reports that the lock is held.
     distrust_at: DualTimestamp,
-    /// Whether the node with the line is believed.
+    /// Whether the reports of the wait queue's node are trusted.
     trust: Trust,
 }
 
-/// What ended a wait.
+/// The reason why a wait ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WaitResult {
-    /// We were called.
+    /// This process was notified.
     Notified,
-    /// Nobody has the lock, or nobody has said so yet.
+    /// The lock is free, or no node has reported a holder yet.
     Free,
-    /// The node with the line calls it taken, and has for long been the only one to say so.
+    /// The wait queue's node reports that the lock is held, and for long no other node has confirmed it.
     Distrusted,
-    /// Nothing is known: no node keeps lines, or the time is up.
+    /// Nothing is known: no node keeps a wait queue, or the time is up.
     NoQueue,
 }
 
@@ -198,20 +199,20 @@ impl<'a> QueueWait<'a> {
         }
     }
 
-    /// An attempt came to nothing; the keys in the way of a quorum expire after this, if the nodes told.
+    /// Records a failed attempt. The keys in the way of a quorum expire after `retry_after`, if the nodes reported it.
     fn on_refused(&mut self, refused: Refused, retry_after: Option<Duration>) {
         self.retry_after = retry_after;
         let doubts_in = self.trust.on_refused(refused, retry_after, jitter());
         self.distrust_at = now().plus(doubts_in);
     }
 
-    /// Waits until it makes sense to try, and not past the limit.
+    /// Waits until an attempt makes sense, but not past the limit.
     async fn wait(&mut self, mut next: NextAction) -> WaitResult {
         let (mut looks, mut word) = (0, WaitResult::Free);
         while next != NextAction::Acquire {
             let wakeup = self.admission.wakeup();
             if next == NextAction::Enqueue {
-                // Said before it is so: a call can come as soon as it is.
+                // Record the enqueue before it is sent, because the notification may arrive before the reply.
                 self.admission.cohort(|share, _| share.on_enqueued());
                 match self.enqueue().await {
                     Some(Vote::HeldByOther { remaining }) => self.retry_after = remaining,
@@ -237,11 +238,11 @@ impl<'a> QueueWait<'a> {
                 self.admission.cohort(|share, _| (share.next_after_refusal(), share.was_found()));
             word = if was_found { WaitResult::Free } else { WaitResult::Notified };
             next = match after {
-                // One node may be wrong, and delays an attempt; it prevents none.
+                // A single node may be wrong. It can delay an attempt, but not prevent it.
                 NextAction::Wait if is_quiet && now().is_due(self.distrust_at) => {
                     return WaitResult::Distrusted;
                 }
-                // Whoever had the lock may be gone without a word.
+                // The holder may have died without a notification, so check the key again.
                 NextAction::Wait if is_quiet => NextAction::Enqueue,
                 next => next,
             };
@@ -275,14 +276,14 @@ async fn admission(client: &Redlock, spec: &LockSpec, limit: WaitLimit) -> Resul
     })
 }
 
-/// The child of a fork has neither driver nor locks.
+/// The child of a fork has neither a driver nor locks.
 fn is_here(client: &Redlock, spec: &LockSpec) -> Result<(), AcquireError> {
     let here = client.shared.is_here();
     here.map_err(|why| AcquireError::unanswered(NoAnswer::NoDriver(why), &spec.key))
 }
 
-/// One attempt, and one or two more where votes may have been split: of those who try once at the same instant one is to
-/// have the lock. Who was granted nothing leaves it to the others.
+/// Makes one attempt, and one or two more if the votes may be split: if several clients try once at the same instant,
+/// one of them should get the lock. A client that was granted nothing does not retry; it leaves the lock to the others.
 async fn attempt_past_splits(
     client: &Redlock,
     spec: &LockSpec,
@@ -297,8 +298,8 @@ async fn attempt_past_splits(
     last_attempt(client, spec, policy).await
 }
 
-/// The attempt of a caller who does not wait. Where connections have just broken, as idle ones do all at once when the
-/// servers close them, it is made again when they are back, within the time that one attempt may take.
+/// Makes the attempt of a caller that does not wait. Connections may have just broken, as idle ones do all at once when
+/// the servers close them. Then the attempt is repeated when they are back, within the time that one attempt may take.
 async fn last_attempt(
     client: &Redlock,
     spec: &LockSpec,
@@ -319,8 +320,8 @@ async fn last_attempt(
     }
 }
 
-/// One attempt, watched: dropped half-way, it tells the driver to undo it. The caller waits for so long, and for as long
-/// as the attempt may take, if there is an end to it.
+/// Makes one attempt. If its future is dropped before the end, the driver cancels the attempt and releases its keys. If
+/// `left` is given, the caller waits for that time plus the attempt timeout.
 async fn attempt(
     client: &Redlock,
     spec: &LockSpec,
@@ -333,7 +334,7 @@ async fn attempt(
     let answer = client.shared.call(span, |reply| DriverCommand::Acquire { id, spec, policy, reply }).await;
     match answer {
         Err(why) => {
-            // A driver that goes on one day undoes it.
+            // If the driver runs again later, it cancels the attempt.
             ticket.is_open = matches!(why, NoAnswer::NoDriver(_));
             Err(AcquireError::unanswered(why, key))
         }
@@ -341,8 +342,8 @@ async fn attempt(
             ticket.is_open = false;
             Ok(Err(refusal))
         }
-        // Between the last answer and here this task may have slept for long. What is handed over must be good; the
-        // ticket, dropped open, undoes what is not.
+        // This task may have slept for long since the last reply, so check the lease before it is returned. If it is no
+        // longer valid, the ticket is dropped while open, which cancels the attempt.
         Ok(Ok(hold)) if !hold.is_valid() => {
             let vote = |node| {
                 if hold.confirmed().contains(node) {
@@ -358,7 +359,7 @@ async fn attempt(
     }
 }
 
-/// A lock that was won and not yet handed over. Dropped, it is undone.
+/// A lock that was acquired and is not yet a guard. Dropping it cancels the attempt.
 struct Won {
     ticket: CancelOnDrop,
     hold: Arc<SharedLease>,
@@ -371,7 +372,7 @@ impl Won {
     }
 }
 
-/// An attempt that somebody waits for.
+/// Cancels an attempt when its caller drops the future.
 struct CancelOnDrop {
     client: Redlock,
     id: OperationId,
@@ -397,5 +398,5 @@ fn error_of(client: &Redlock, spec: &LockSpec, refusal: AttemptFailure) -> Acqui
     }
 }
 
-/// How often one who tries once tries again where votes may have been split.
+/// How often a caller that tries once retries if the votes may be split.
 const MAX_SPLITS: u32 = 2;

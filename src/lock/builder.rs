@@ -1,4 +1,4 @@
-//! The way to a client: everything is checked once, when it is built.
+//! Builds a client. All options are checked once, when it is built.
 
 mod check;
 mod connect;
@@ -25,9 +25,9 @@ use crate::observe::{Event, Events, Observer};
 use quorlock_proto::marker::{LockClusterConfig, default_retention};
 use quorlock_proto::membership::Membership;
 
-/// Sets up a client. Begin with [`Redlock::builder`].
+/// The options of a client. Start with [`Redlock::builder`].
 #[derive(Clone)]
-#[must_use = "a client is made by `connect` or `lazy`"]
+#[must_use = "a client is made by `connect` or `connect_lazy`"]
 pub struct RedlockBuilder {
     nodes: Vec<String>,
     login: Credentials,
@@ -49,7 +49,7 @@ pub struct RedlockBuilder {
     observer: Option<Arc<dyn Observer>>,
 }
 
-/// What becomes of nodes whose first dial failed, while a client is being connected.
+/// Whether nodes whose first dial failed are dialed again while a client connects.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Redials {
     UntilTimeout,
@@ -81,8 +81,8 @@ impl RedlockBuilder {
     }
 
     /// The nodes' URLs: one to nine **independent** masters, the same list for every client of the same locks.
-    /// `redis://user:password@host:port/database`, `rediss://` (TLS, feature `tls-rustls`), `unix:/path`, and
-    /// `valkey://` are understood. Defaults to none, which is refused.
+    /// Supported are `redis://user:password@host:port/database`, `rediss://` (TLS, feature `tls-rustls`), `unix:/path`,
+    /// and `valkey://`. Defaults to an empty list, which is an error.
     pub fn nodes<I>(mut self, urls: I) -> Self
     where
         I: IntoIterator,
@@ -92,7 +92,7 @@ impl RedlockBuilder {
         self
     }
 
-    /// The user for nodes whose URL names none. Defaults to Redis' default user.
+    /// The user for nodes whose URL has none. Defaults to Redis' default user.
     pub fn username(mut self, user: impl Into<String>) -> Self {
         self.login.user = Some(user.into());
         self
@@ -104,16 +104,16 @@ impl RedlockBuilder {
         self
     }
 
-    /// A file with the certificates of the authorities that vouch for nodes under TLS. Refused where no node's URL asks for
-    /// TLS, because connections would be bare. Defaults to the system's.
+    /// A file with the certificates of the authorities that sign the certificates of nodes under TLS. An error if no
+    /// node's URL uses TLS, because connections would not be encrypted. Defaults to the system's authorities.
     #[cfg(feature = "tls-rustls")]
     pub fn tls_ca_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.tls.ca = Some(file.into());
         self
     }
 
-    /// Files with the certificate and the private key to show to nodes, in PEM form. Refused where no node's URL asks for
-    /// TLS. Defaults to none.
+    /// Files with the client certificate and its private key, in PEM form. An error if no node's URL uses TLS. Defaults
+    /// to none.
     #[cfg(feature = "tls-rustls")]
     pub fn tls_client_certificate(
         mut self,
@@ -124,47 +124,49 @@ impl RedlockBuilder {
         self
     }
 
-    /// What stands before every name on the nodes. `redlock:` excludes the clients that use that prefix. Defaults to
-    /// nothing: the key is the name.
+    /// A prefix for every key on the nodes. With `redlock:`, locks also exclude the clients of other libraries that use
+    /// that prefix. Defaults to no prefix: the key is the name.
     pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.key_prefix = prefix.into();
         self
     }
 
-    /// Does without fencing tokens and probation: literally `SET NX PX` and the textbook's release. For the last
-    /// microsecond, or where rules forbid scripts and keys of our own. A node that forgot its data then votes at once,
-    /// for every client: plain clients void the probation for the fenced ones too. Defaults to fenced.
+    /// Turns on plain mode, without fencing tokens and probation: literally `SET NX PX` and the release script of the
+    /// Redlock description. Use it for minimum latency, or where policy forbids Lua scripts or extra keys. A node that
+    /// lost its data then votes at once, for every client: plain clients also void the probation for fenced ones.
+    /// Defaults to fenced mode.
     pub const fn plain(mut self) -> Self {
         self.is_plain = true;
         self
     }
 
-    /// The longest that a lock may be asked for, and so how long a node that may have forgotten some casts no vote: a
-    /// matter of the cluster, the same for all its clients. 10 ms to an hour; of no use to plain clients. Defaults
-    /// to 30 s.
+    /// The longest ttl of any lock, and also how long a node that may have lost data casts no vote. It belongs to the
+    /// lock cluster: all its clients need the same value. From 10 ms to an hour; has no effect for plain clients.
+    /// Defaults to 30 s.
     pub const fn max_ttl(mut self, max_ttl: Duration) -> Self {
         self.max_ttl = max_ttl;
         self
     }
 
-    /// For how long the nodes keep the largest fencing number of a name that is not locked any more: a matter of the
-    /// cluster, the same for all its clients, so that none shortens it for the others. At least twice the
-    /// [longest ttl](Self::max_ttl), or the longest ttl and a second if that is more; at most a year; of no use to plain
-    /// clients. Defaults to an hour, or twice the longest ttl if that is more.
+    /// How long the nodes keep the largest fencing number of a name that is no longer locked. It belongs to the lock
+    /// cluster: all its clients need the same value, so that none shortens it for the others. At least twice the [max
+    /// TTL](Self::max_ttl), or the max TTL plus a second if that is more; at most a year; has no effect for plain
+    /// clients. Defaults to an hour, or twice the max TTL if that is more.
     ///
-    /// A node that has forgotten a number goes on from its own clock, which has passed it by then, or from the largest number
-    /// that it ever gave ahead of its clock. So numbers grow however clocks differ. A longer time guards against one thing only: a clock that is set back by more than half
-    /// of it, before a client has looked at the node again. Each name costs each node 120 bytes and the
-    /// length of the name meanwhile ([how much in all](crate::safety#what-it-costs-the-nodes));
-    /// [`forget`](crate::Redlock::forget) frees them early.
+    /// A node that has forgotten a number continues from its own clock, which has passed the number by then, or from
+    /// the largest number that it ever gave ahead of its clock. So numbers grow, however clocks differ. A longer time
+    /// protects against one thing only: a clock that is set back by more than half of it, before a client has read the
+    /// node's marker again. During that time each name costs each node 120 bytes and the length of the name ([the
+    /// total](crate::safety#what-it-costs-the-nodes)); [`forget`](crate::Redlock::forget) frees them early.
     pub const fn fencing_retention(mut self, keep: Duration) -> Self {
         self.fencing_retention = Some(keep);
         self
     }
 
-    /// Makes a client that does not make blank nodes a cluster. For tools that show how a cluster stands. It does begin
-    /// the probation of a node that may have forgotten, as every client does, so that a node which is only looked at
-    /// votes again in time. Locks can be taken, once enough nodes vote. Defaults to a client that founds clusters.
+    /// Makes a client that does not initialize blank nodes as a lock cluster. Use it for tools that show the state of a
+    /// lock cluster. It does start the probation of a node that may have lost data, as every client does, so that a
+    /// node that is only observed votes again in time. The client can acquire locks once enough nodes vote. Defaults to
+    /// a client that initializes blank nodes.
     pub const fn read_only(mut self) -> Self {
         self.founds = false;
         self
@@ -175,22 +177,24 @@ impl RedlockBuilder {
         self
     }
 
-    /// How many nodes make a lock. More than a majority buys safety with availability: of five nodes, a quorum of
-    /// four lets two lose a lock early, forget it or jump their clocks, without harm, and one be away. 2q − N − 1 nodes
-    /// may do so in general; a plain majority of an odd number has none to spare but those beyond q that
-    /// [happen to hold](super::Guard::spare_nodes) the lock. Below a majority is refused. Defaults to the majority.
+    /// How many nodes make a lock. A larger quorum than the majority gains safety and costs availability. With a quorum
+    /// of four of five nodes, two nodes may lose a lock early (forget it, or have a clock jump) without harm, but only
+    /// one may be down. In general 2q − N − 1 nodes may do so. With a plain majority of an odd number, only nodes
+    /// beyond q that [happen to hold](super::Guard::spare_nodes) the lock are spare. Less than a majority is an error.
+    /// Defaults to the majority.
     pub const fn quorum(mut self, need: usize) -> Self {
         self.quorum = Some(need);
         self
     }
 
-    /// How fast a node's clock and how slow ours may run, together, as a share up to 0.2. Defaults to 0.01.
+    /// The maximum clock drift: how fast a node's clock and how slow this client's clock may run, together, as a
+    /// fraction up to 0.2. Defaults to 0.01.
     pub const fn max_clock_drift(mut self, share: f64) -> Self {
         self.max_clock_drift = share;
         self
     }
 
-    /// How long a node may owe an answer before nobody waits for it any more. Defaults to 500 ms.
+    /// How long the client waits for a node's reply. Defaults to 500 ms.
     pub const fn reply_timeout(mut self, timeout: Duration) -> Self {
         self.reply_timeout = timeout;
         self
@@ -208,40 +212,41 @@ impl RedlockBuilder {
         self
     }
 
-    /// Lets [`connect`](Self::connect) end as soon as the first dials have failed on so many nodes that no quorum is left,
-    /// instead of dialing them again until the start-up time-out is over. For those who try once.
+    /// Makes [`connect`](Self::connect) return as soon as the first dials have failed on so many nodes that no quorum
+    /// is left, instead of dialing them again until the connect timeout. Use it for callers that try once. Defaults to
+    /// dialing again.
     pub const fn dial_once(mut self) -> Self {
         self.redials = Redials::Never;
         self
     }
 
-    /// The name shown by Redis in `CLIENT LIST`, without spaces. Defaults to `quorlock`.
+    /// The name that Redis shows in `CLIENT LIST`, without spaces. Defaults to `quorlock`.
     pub fn client_name(mut self, name: impl Into<String>) -> Self {
         self.client_name = name.into();
         self
     }
 
-    /// Runs the driver on a thread and runtime of its own, so that locks are renewed and losses told even where the
-    /// caller's runtime is blocked, and so that locks can be taken where there is no Tokio runtime: on any executor.
-    /// Defaults to the caller's runtime.
+    /// Runs the driver on its own thread and runtime. Locks are then renewed and losses reported even while the
+    /// caller's runtime is blocked, and locks can be acquired without a Tokio runtime, on any executor. Defaults to the
+    /// caller's runtime.
     pub const fn dedicated_thread(mut self) -> Self {
         self.dedicated_thread = true;
         self
     }
 
-    /// Somebody who wants to hear of every event, beside `tracing`. Defaults to nobody.
+    /// Receives every event, in addition to `tracing`. Defaults to no observer.
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observer = Some(Arc::new(observer));
         self
     }
 
-    /// Gives back a client at once and dials in the background. The first attempt at a lock waits until a quorum of
-    /// nodes is ready or every node was dialed once.
+    /// Returns a client at once and dials in the background. The first attempt at a lock waits until a quorum of nodes
+    /// is ready or every node was dialed once.
     ///
     /// # Errors
     ///
-    /// [`ConnectError::InvalidInput`] for options that cannot work, and where there is no Tokio runtime to run on (without
-    /// [`dedicated_thread`](Self::dedicated_thread)).
+    /// [`ConnectError::InvalidInput`] for options that are not valid, and if there is no Tokio runtime to run on
+    /// (without [`dedicated_thread`](Self::dedicated_thread)).
     ///
     /// # Panics
     ///
@@ -295,7 +300,7 @@ impl RedlockBuilder {
 
 impl fmt::Debug for RedlockBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // URLs may have passwords in them; nothing of them is shown.
+        // URLs may contain passwords, so show nothing of them.
         f.debug_struct("RedlockBuilder").field("nodes", &self.nodes.len()).finish_non_exhaustive()
     }
 }
@@ -315,7 +320,7 @@ fn on_thread(
     launch: impl FnOnce() -> (Driver, watch::Receiver<NodeStatusList>) + Send + 'static,
 ) -> Result<watch::Receiver<NodeStatusList>, ConnectError> {
     let failed = |error: io::Error| ConnectError::Thread(Arc::new(error));
-    // The thread first: a runtime that no thread takes could not be dropped here, inside of another.
+    // Start the thread first: if it failed later, the runtime could not be dropped here, inside another runtime.
     let (hand_over, taken) = channel::<(runtime::Runtime, Driver)>();
     let body = move || {
         if let Ok((runtime, driver)) = taken.recv() {
@@ -325,7 +330,7 @@ fn on_thread(
     thread::Builder::new().name("quorlock".to_owned()).spawn(body).map_err(failed)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let (driver, view) = {
-        // The driver's timer belongs to the runtime that it will run on.
+        // The driver's timer must be created in the runtime that the driver will run on.
         let _inside = runtime.enter();
         launch()
     };

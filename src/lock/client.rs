@@ -1,4 +1,4 @@
-//! The client: a cheap handle to one driver and its nodes.
+//! The client: a handle to one driver and its nodes, cheap to clone.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use quorlock_proto::quorum::Quorum;
 use quorlock_proto::request::Key;
 use quorlock_proto::vote::Vote;
 
-/// A client of N independent Redis masters, from which locks are taken.
+/// A client of N independent Redis masters. It creates locks.
 ///
-/// A cheap clone of one shared set of connections: make one per process and pass it around. When the last clone and
-/// the last guard are gone, what is still owed to the nodes is worked off in the background for some seconds, as
-/// long as the runtime lives; [`shutdown`](Self::shutdown) waits for it.
+/// All clones share one set of connections and are cheap: make one client per process and pass clones around. After the
+/// last clone and the last guard are dropped, the driver retries pending releases in the background for at most 5 s, as
+/// long as the runtime lives. [`shutdown`](Self::shutdown) waits for that.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -35,7 +35,7 @@ use quorlock_proto::vote::Vote;
 ///     .connect()
 ///     .await?;
 /// let guard = redlock.mutex("orders:42").acquire().await?;
-/// // … one holder at a time …
+/// // … only this task holds the lock …
 /// guard.release().await?;
 /// # Ok(()) }
 /// ```
@@ -44,11 +44,11 @@ pub struct Redlock {
     pub(super) shared: Arc<Shared>,
 }
 
-/// What all clones share.
+/// The state that all clones share.
 pub(super) struct Shared {
     pub(super) orders: CommandSender,
     pub(super) view: watch::Receiver<NodeStatusList>,
-    /// Whether somebody has waited for enough nodes, or for as long as that makes sense.
+    /// Whether a task has already waited for enough nodes, or for as long as that makes sense.
     pub(super) has_waited: AtomicBool,
     pub(super) queue: Arc<LocalQueue>,
     pub(super) names: Arc<[Arc<str>]>,
@@ -57,28 +57,29 @@ pub(super) struct Shared {
     pub(super) reply_timeout: Duration,
     pub(super) connect_timeout: Duration,
     pub(super) key_prefix: String,
-    /// None in plain mode.
+    /// `None` in plain mode.
     pub(super) max_ttl: Option<Duration>,
-    /// The process that the client was built in.
+    /// The process in which the client was built.
     pub(super) process: u32,
 }
 
 impl Redlock {
-    /// Begins a client: name its nodes, then [`connect`](RedlockBuilder::connect).
+    /// Returns a builder. Set its nodes, then call [`connect`](RedlockBuilder::connect).
     pub fn builder() -> RedlockBuilder {
         RedlockBuilder::new()
     }
 
-    /// A lock of this name, to be set up further and then acquired.
+    /// Returns a lock of this name. Set its options, then acquire it.
     ///
-    /// The name is the key on every node, verbatim (behind the client's key prefix). Anything goes but an empty name,
-    /// names that start with `quorlock:`, which are this library's own, and more than 65,536 bytes, prefix included.
+    /// The name is the key on every node, verbatim (behind the client's key prefix). Every name is valid, except an
+    /// empty one, one that starts with `quorlock:` (reserved for this library), and one of more than 65,536 bytes,
+    /// prefix included.
     pub fn mutex(&self, name: impl AsRef<str>) -> Mutex {
         Mutex::new(self.clone(), name.as_ref())
     }
 
-    /// How each node stands, in the order of the client's list. Waits until every node was dialed once, so at most
-    /// the connect time-out.
+    /// The state of each node, in the order of the client's list. Waits until every node was dialed once, so at most
+    /// for the dial timeout.
     pub async fn node_status(&self) -> Vec<NodeStatus> {
         if self.shared.is_here().is_ok() {
             let mut view = self.shared.view.clone();
@@ -88,13 +89,13 @@ impl Redlock {
         self.known()
     }
 
-    /// The same, without waiting.
+    /// As [`node_status`](Self::node_status), but without waiting.
     pub(super) fn known(&self) -> Vec<NodeStatus> {
         self.shared.view.borrow().to_vec()
     }
 
-    /// Waits until there are enough nodes for a lock, or every node was dialed once: from then on an attempt tells
-    /// the truth. Nobody waits again after that, however the nodes fare.
+    /// Waits until enough nodes for a lock are ready, or every node was dialed once. After this, the result of an
+    /// attempt is meaningful. This happens once per client, even if nodes disconnect later.
     pub(super) async fn ready(&self) {
         if self.shared.has_waited.load(Ordering::Relaxed) {
             return;
@@ -110,8 +111,9 @@ impl Redlock {
         self.shared.has_waited.store(true, Ordering::Relaxed);
     }
 
-    /// Waits, for this span at most, until enough nodes vote, as long as some that have just lost their connection may be
-    /// among them when they are dialed again. Whether one of these nodes, which had lost it, is among them now.
+    /// Waits, for at most this span, until enough nodes vote. Stops early if that is no longer possible, even with the
+    /// nodes that have just lost their connection and are dialed again. Returns whether enough nodes vote and at least
+    /// one of them had lost its connection.
     pub(super) async fn returned(&self, span: Duration, had_lost: impl Fn(usize) -> bool) -> bool {
         let need = self.shared.quorum.needed();
         let count = |nodes: &NodeStatusList, is: fn(&NodeStatus) -> bool| {
@@ -136,7 +138,7 @@ impl Redlock {
         self.limits().key(name)
     }
 
-    /// What locks can be taken.
+    /// The limits of the locks that this client can acquire.
     pub(super) fn limits(&self) -> Limits<'_> {
         let Shared { key_prefix, max_ttl, drift, reply_timeout, .. } = &*self.shared;
         Limits { key_prefix, max_ttl: *max_ttl, drift: *drift, reply_timeout: *reply_timeout }
@@ -148,8 +150,8 @@ impl Redlock {
 }
 
 impl Shared {
-    /// Sends an order that answers, and waits for the answer: for this span, if there is one, and a little longer. The
-    /// driver keeps to it by itself, if it runs.
+    /// Sends a command that has a reply, and waits for it. If a span is given, waits for that span and a little longer:
+    /// a running driver keeps to the span by itself.
     pub(super) async fn call<T>(
         &self,
         span: Option<Duration>,
@@ -158,7 +160,7 @@ impl Shared {
         self.call_by(span, |reply| self.orders.send(command(reply))).await
     }
 
-    /// The same, where the order is sent by others.
+    /// As [`call`](Self::call), but the closure sends the command.
     pub(super) async fn call_by<T>(
         &self,
         span: Option<Duration>,
@@ -168,8 +170,8 @@ impl Shared {
         let (reply, mut answer) = oneshot::channel();
         send(reply);
         let Some(span) = span else { return answer.await.map_err(|_| NoAnswer::Closed) };
-        // Driver and caller may be stopped together, as on one thread that something blocks. So time in which the caller did
-        // not run is not counted: a step counts as long as it was meant to be.
+        // Driver and caller may be stopped together, for example when one thread runs both and something blocks it.
+        // Therefore do not count time in which the caller did not run: each step counts only for its intended length.
         let mut left = span.saturating_add(REPLY_SLACK * 2);
         while !left.is_zero() {
             let step = left.min(REPLY_SLACK);
@@ -181,7 +183,7 @@ impl Shared {
         Err(NoAnswer::NoDriver(NoDriver::Stalled))
     }
 
-    /// Whether this is the process that the client was built in.
+    /// Checks that this is the process in which the client was built.
     pub(super) fn is_here(&self) -> Result<(), NoDriver> {
         if process::id() == self.process { Ok(()) } else { Err(NoDriver::Forked) }
     }
@@ -203,17 +205,17 @@ impl fmt::Debug for Redlock {
     }
 }
 
-/// Whether waiting tells no more: every node was dialed once, and whoever cannot tell its cluster waits for one that
-/// could not be reached.
+/// Whether waiting brings no more information: every node was dialed once, or the nodes with an unverified lock cluster
+/// wait for one that could not be reached.
 fn are_known(nodes: &[NodeStatus]) -> bool {
     let is_missing = |node: &NodeStatus| matches!(node.state, NodeState::Down(_) | NodeState::Excluded(_));
     nodes.iter().all(NodeStatus::is_known)
         || nodes.iter().all(|node| node.state != NodeState::Connecting) && nodes.iter().any(is_missing)
 }
 
-/// A dial ends by itself at the connect time-out; this is for the way back.
+/// A dial ends by itself at the dial timeout; this is extra time for its result to arrive.
 pub(super) const DIAL_SLACK: Duration = Duration::from_millis(250);
-/// How long the driver may take beyond the time that it gives the nodes, and a step in which it is waited for.
+/// How long the driver may take beyond the time that the nodes have to reply. Also the length of one step of the wait.
 const REPLY_SLACK: Duration = Duration::from_millis(250);
-/// Names of our own.
+/// The prefix of this library's own keys.
 pub(super) const RESERVED: &str = "quorlock:";

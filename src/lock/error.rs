@@ -1,5 +1,5 @@
-//! One small enum per operation. Variants are there to branch on; the report in them is for people. What is about one
-//! lock names it first.
+//! The error types: one small enum per operation. Programs branch on the variants; the replies in them are for people.
+//! A message about one lock starts with that lock.
 
 mod forget;
 mod key;
@@ -21,7 +21,7 @@ use quorlock_proto::request::Key;
 pub(super) use unanswered::NoAnswer;
 pub use unanswered::NoDriver;
 
-/// Input that cannot work, in words that say what to do. Nothing was sent anywhere.
+/// An option or a name that is not valid. The message says what to do. No request was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidInput {
     key: Option<Arc<str>>,
@@ -34,20 +34,21 @@ impl InvalidInput {
         Self { key: None, option: None, message: words.into() }
     }
 
-    /// The same, of this option of the builder.
+    /// Adds the builder option that the error is about.
     pub(super) fn of(self, option: &'static str) -> Self {
         Self { option: Some(option), ..self }
     }
 
-    /// The method of [`RedlockBuilder`](crate::RedlockBuilder) or [`Mutex`](crate::Mutex) whose value cannot work, such as `quorum` or `ttl`,
-    /// if it is about one. It is `name` for the name of a lock, and `tls_client_key` for the key that was given to
-    /// `tls_client_certificate`.
+    /// The option whose value is not valid, such as `quorum` or `ttl`: a method of
+    /// [`RedlockBuilder`](crate::RedlockBuilder) or [`Mutex`](crate::Mutex). It is `name` for the name of a lock, and
+    /// `tls_client_key` for the key that was given to `tls_client_certificate`. `None` if the error is not about one
+    /// option.
     #[must_use]
     pub fn option(&self) -> Option<&'static str> {
         self.option
     }
 
-    /// The same, of the lock with this key.
+    /// Adds the key of the lock that the error is about.
     pub(super) fn about(self, key: &Key) -> Self {
         Self { key: Some(key.shared()), ..self }
     }
@@ -76,140 +77,141 @@ impl From<InvalidQuorum> for InvalidInput {
     }
 }
 
-/// Why no client could be built.
+/// Why a client could not connect.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// An option or a URL cannot work.
+    /// An option or a URL is not valid.
     #[error(transparent)]
     InvalidInput(#[from] InvalidInput),
-    /// Too few nodes were ready in time: not reached, or reached and not able to vote yet.
+    /// Too few nodes were ready in time: not reached, or reached and not yet able to vote.
     #[error("no quorum of nodes is ready: {}", describe_states(nodes))]
     NoQuorum {
-        /// How each node stands.
+        /// The state of each node.
         nodes: Vec<NodeStatus>,
     },
-    /// So many nodes refuse to serve us that no quorum is left, and waiting will not help.
-    #[error("too many nodes refuse to serve: {}", describe_states(nodes))]
+    /// So many nodes are excluded that no quorum is left. Waiting does not help.
+    #[error("too many nodes are excluded: {}", describe_states(nodes))]
     NodesExcluded {
-        /// How each node stands.
+        /// The state of each node.
         nodes: Vec<NodeStatus>,
     },
-    /// A node may not be in the list at all: one server under two URLs, a member of a Redis Cluster, or of another
-    /// cluster of locks.
-    #[error("{node} may not be in the list: {reason}")]
+    /// A node must not be in the list: one server under two URLs, a member of a Redis Cluster, or a node of another
+    /// lock cluster.
+    #[error("{node} cannot be in the node list: {reason}")]
     InvalidNodeList {
-        /// Its address.
+        /// The node's address.
         node: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The driver does not run, although it was started.
+    /// The driver was started, but does not run.
     #[error("{0}")]
     NoDriver(NoDriver),
-    /// The client's own thread, or the runtime on it, could not be started.
+    /// The client's dedicated thread, or the runtime on it, could not be started.
     #[error("the client's thread cannot be started: {0}")]
     Thread(#[source] Arc<io::Error>),
-    /// The task that drives the locks ended at once.
+    /// The driver task ended at once.
     #[error("the driver has ended")]
     Closed,
 }
 
-/// Why a cluster could not be declared fresh.
+/// Why a lock cluster could not be initialized.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InitError {
     /// The nodes cannot be used.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// Some node cannot be reached; a cluster is declared on all its nodes. Declare again when all are up: what was begun
-    /// is finished then (with force, if some of it was done).
-    #[error("all nodes must be up to declare a cluster: {}", describe_states(nodes))]
+    /// A node cannot be reached; initialization needs all nodes. Initialize again when all nodes are up, which
+    /// completes what was begun (with force, if part of it was done).
+    #[error("lock cluster not initialized: all nodes must be up: {}", describe_states(nodes))]
     Unreachable {
-        /// How each node stands.
+        /// The state of each node.
         nodes: Vec<NodeStatus>,
     },
-    /// Some node would not be told of its cluster, as one that refuses writes; or others told it something else meanwhile.
-    /// Declare again when it takes writes: what was begun is finished then (with force, if some of it was done).
-    #[error("a cluster is declared on all its nodes, and not all would be told: {replies}")]
+    /// A node did not store its marker, for example because it rejects writes, or another client wrote a different
+    /// marker in the meantime. Initialize again when the node accepts writes, which completes what was begun (with
+    /// force, if part of it was done).
+    #[error("lock cluster not initialized: not all nodes stored their marker: {replies}")]
     Rejected {
-        /// How each node stands.
+        /// The state of each node.
         nodes: Vec<NodeStatus>,
-        /// What each node answered: [`Granted`](crate::Vote::Granted) where it remembers the new cluster.
+        /// The reply of each node: [`Granted`](crate::Vote::Granted) if it stored the marker of the new lock cluster.
         replies: NodeReplies,
     },
-    /// Some node remembers another cluster, or other terms. Declaring it fresh would void the locks of its clients:
-    /// stop them first, then use force.
+    /// A node belongs to another lock cluster, or its lock cluster has other settings. Initializing it again would void
+    /// the locks of that lock cluster's clients: stop them first, then use force.
     #[error(
-        "some node belongs to a cluster already (stop its clients, then use force): {}",
+        "a node belongs to a lock cluster already (stop its clients, then use force): {}",
         describe_states(nodes)
     )]
     AlreadyInitialized {
-        /// How each node stands.
+        /// The state of each node.
         nodes: Vec<NodeStatus>,
     },
 }
 
-/// Why a lock was not acquired. Whatever the attempt may have left on a node is being undone.
+/// Why a lock was not acquired. The driver releases whatever the attempt may have left on a node.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AcquireError {
-    /// Others have it.
+    /// Other clients hold the lock.
     #[error("{}: held by others: {replies}", lock(key))]
     Contended {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
-        /// When trying again may succeed, if the nodes told: by then the keys in the way have expired, unless
-        /// their holder renews or releases them.
+        /// When a retry may succeed, if the nodes reported it: the time after which the keys in the way have expired,
+        /// unless their holder renews or releases them.
         retry_after: Option<Duration>,
-        /// What each node answered.
+        /// The reply of each node.
         replies: NodeReplies,
     },
-    /// Too few nodes answered.
-    #[error("{}: no quorum of nodes answered: {replies}", lock(key))]
+    /// Too few nodes replied.
+    #[error("{}: no quorum of nodes replied: {replies}", lock(key))]
     NoQuorum {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
-        /// What each node answered.
+        /// The reply of each node.
         replies: NodeReplies,
     },
-    /// Enough nodes are there, but too many of them may have forgotten locks, or have a clock that jumped. They vote
-    /// again when it cannot matter any more. A cluster that is new can be declared so: [`RedlockBuilder::init`](super::RedlockBuilder::init),
+    /// Enough nodes are up, but too many of them may have lost data, or had a clock jump. They vote again after their
+    /// probation. A new lock cluster can skip the probation: [`RedlockBuilder::init`](super::RedlockBuilder::init),
     /// `quorlock init`.
     #[error("{}: too many nodes are on probation: {replies}", lock(key))]
     OnProbation {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
-        /// When enough of them vote again.
+        /// The time after which enough of them vote again.
         retry_after: Option<Duration>,
-        /// What each node answered.
+        /// The reply of each node.
         replies: NodeReplies,
     },
-    /// So many nodes refuse to serve us that no quorum is left, and waiting will not help.
-    #[error("{}: too many nodes refuse to serve: {replies}", lock(key))]
+    /// So many nodes are excluded that no quorum is left. Waiting does not help.
+    #[error("{}: too many nodes are excluded: {replies}", lock(key))]
     NodesExcluded {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
-        /// What each node answered.
+        /// The reply of each node.
         replies: NodeReplies,
     },
-    /// The grants came too late to be worth anything: the ttl is too short for this network.
-    #[error("{}: granted too late to be of use: {replies}", lock(key))]
+    /// The grants came too late to be valid: the ttl is too short for this network.
+    #[error("{}: granted too late: {replies}; use a longer ttl", lock(key))]
     TooLate {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
-        /// What each node answered.
+        /// The reply of each node.
         replies: NodeReplies,
     },
-    /// The name or an option cannot work.
+    /// The name or an option is not valid.
     #[error(transparent)]
     InvalidInput(#[from] InvalidInput),
-    /// The client's driver does not answer. If it goes on, it undoes the attempt.
+    /// The client's driver does not reply. If it runs again, it cancels the attempt.
     #[error("{}: {reason}", lock(key))]
     NoDriver {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
-        /// Why not.
+        /// The reason.
         reason: NoDriver,
     },
     /// The client was shut down, or its runtime has ended.
@@ -224,33 +226,33 @@ pub enum AcquireError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExtendError {
-    /// The lock is lost. Stop what it protects.
+    /// The lock is lost. Stop the work that it protects.
     #[error("{}: the lock is lost", lock(key))]
     Lost {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
     },
-    /// Too few nodes answered. The lock stands until the deadline it had.
-    #[error("{}: no quorum of nodes answered, so the deadline stays: {replies}", lock(key))]
+    /// Too few nodes replied. The lock stays valid until its old deadline.
+    #[error("{}: no quorum of nodes replied, so the deadline is unchanged: {replies}", lock(key))]
     NoQuorum {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
-        /// What each node answered.
+        /// The reply of each node.
         replies: NodeReplies,
     },
-    /// The ttl cannot work. The lock stands until the deadline it had.
+    /// The ttl is not valid. The lock stays valid until its old deadline.
     #[error(transparent)]
     InvalidInput(#[from] InvalidInput),
-    /// The client's driver does not answer. The lock stands until the deadline it had, unless this is the child of a fork,
-    /// whose parent has it.
+    /// The client's driver does not reply. The lock stays valid until its old deadline, unless this is the child of a
+    /// fork: the lock is the parent's.
     #[error("{}: {reason}", lock(key))]
     NoDriver {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
-        /// Why not.
+        /// The reason.
         reason: NoDriver,
     },
-    /// The driver has ended. The lock stands until the deadline it had, and cannot be extended any more.
+    /// The driver has ended. The lock stays valid until its old deadline and cannot be extended any more.
     #[error("{}: the client is closed", lock(key))]
     Closed {
         /// The lock's key on the nodes: prefix and name.
@@ -258,30 +260,31 @@ pub enum ExtendError {
     },
 }
 
-/// Why a release is not confirmed. The lock is no longer ours to use in any case.
+/// Why a release is not confirmed. In any case, this client must not rely on the lock any more.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReleaseError {
-    /// Fewer than a quorum confirmed in time. The rest is still owed to the nodes and goes on in the background;
-    /// at worst the keys stand until they expire.
+    /// Fewer than a quorum confirmed in time. The remaining nodes have a pending release, which the driver retries in
+    /// the background. At worst the keys stay until they expire.
     #[error("{}: too few nodes confirmed the release: {replies}", lock(key))]
     NoQuorum {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
-        /// What each node answered.
+        /// The reply of each node.
         replies: NodeReplies,
-        /// Whether the lock was lost before this.
+        /// Whether the lock was lost before the release.
         was_lost: bool,
     },
-    /// The client's driver does not answer. The lock is released if it goes on; else the keys stand until they expire.
+    /// The client's driver does not reply. If it runs again, it releases the lock; otherwise the keys stay until they
+    /// expire.
     #[error("{}: {reason}", lock(key))]
     NoDriver {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
-        /// Why not.
+        /// The reason.
         reason: NoDriver,
     },
-    /// The driver has ended. The keys stand until they expire.
+    /// The driver has ended. The keys stay until they expire.
     #[error("{}: the client is closed", lock(key))]
     Closed {
         /// The lock's key on the nodes: prefix and name.
@@ -289,19 +292,19 @@ pub enum ReleaseError {
     },
 }
 
-/// Why a key could not be looked at, or broken.
+/// Why a lock could not be inspected or force-released.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InspectError {
-    /// The name cannot work.
+    /// The name is not valid.
     #[error(transparent)]
     InvalidInput(#[from] InvalidInput),
-    /// The client's driver does not answer.
+    /// The client's driver does not reply.
     #[error("{}: {reason}", lock(key))]
     NoDriver {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
-        /// Why not.
+        /// The reason.
         reason: NoDriver,
     },
     /// The client was shut down, or its runtime has ended.
@@ -312,14 +315,14 @@ pub enum InspectError {
     },
 }
 
-/// Why work under a lock has no result.
+/// Why [`Mutex::run`](crate::Mutex::run) has no result.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// The lock was not acquired; the work was not begun.
+    /// The lock was not acquired; the work was not started.
     #[error(transparent)]
     Acquire(#[from] AcquireError),
-    /// The lock was lost while the work ran. The work was cancelled, or ended too late to be trusted.
+    /// The lock was lost while the work ran. The work was cancelled, or it ended too late to be trusted.
     #[error("{}: lost before the work was done", lock(key))]
     Lost {
         /// The lock's key on the nodes: prefix and name.
@@ -327,15 +330,15 @@ pub enum RunError {
     },
 }
 
-/// What was still open when the time for a shutdown was over.
+/// What was not finished when the time limit of a shutdown was reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownError {
-    /// Node and key of every undo not known done. Such keys stand until they expire.
+    /// Node and key of every pending release that is not known to be done. Such keys stay until they expire.
     pub pending_releases: Vec<(String, String)>,
-    /// Locks whose guards were still alive. Their guards are told that they are lost.
+    /// Locks whose guards were still alive. Their guards report that they are lost.
     pub held_locks: Vec<String>,
-    /// Why the client's driver did not answer; what is open is not known then.
+    /// Why the client's driver did not reply. In that case it is not known what was unfinished.
     pub no_driver: Option<NoDriver>,
 }
 
@@ -345,11 +348,11 @@ impl fmt::Display for ShutdownError {
             return write!(f, "not shut down: {why}");
         }
         let (undone, kept) = (self.pending_releases.len(), self.held_locks.len());
-        let [undos, locks] = [(undone, "undo"), (kept, "lock")].map(|(count, noun)| {
+        let [undos, locks] = [(undone, "pending release"), (kept, "lock")].map(|(count, noun)| {
             let s = if count == 1 { "" } else { "s" };
             format!("{count} {noun}{s}")
         });
-        write!(f, "shut down with {undos} owed to nodes and {locks} still held")
+        write!(f, "shut down with {undos} and {locks} still held")
     }
 }
 

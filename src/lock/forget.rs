@@ -1,4 +1,4 @@
-//! Forgetting a name: its last number goes from the nodes before its time.
+//! Forgetting a name: the nodes drop its last fencing number early.
 
 use super::client::Redlock;
 use super::error::{ForgetError, InvalidInput};
@@ -7,33 +7,35 @@ use quorlock_proto::request::{Key, RequestKind};
 use quorlock_proto::vote::Vote;
 
 impl Redlock {
-    /// Forgets a name that is not locked and will not be soon: its last fencing number goes from every node as soon as
-    /// that is safe, instead of after [`fencing_retention`](super::RedlockBuilder::fencing_retention). For names that are used once, such as
-    /// those of queue items or orders: each that is remembered
-    /// [costs each node](crate::safety#what-it-costs-the-nodes) 120 bytes and the length of the name.
+    /// Forgets a name that is not locked and will not be soon. Every node drops its last fencing number as soon as that
+    /// is safe, instead of after [`fencing_retention`](super::RedlockBuilder::fencing_retention). Use it for names that
+    /// are used once, such as those of queue items or orders: each name that is remembered [costs each
+    /// node](crate::safety#what-it-costs-the-nodes) 120 bytes and the length of the name.
     ///
-    /// A node forgets the number a longest ttl after it was given, or the next time that the name was locked, so this never
-    /// waits, and numbers go on to grow if the name is locked again, at once or ever. Only a node's clock that is set back by
-    /// more than the longest ttl can then make them fall. Nodes of another lock cluster, or on other terms, forget nothing.
-    /// Forgetting what is forgotten is no error. [`Granted`](Vote::Granted) in the
-    /// report is a node that has forgotten it, or will; [`NotHeld`](Vote::NotHeld) one that knew nothing.
+    /// A node forgets the number one max TTL after it was given, or the next time that the name was locked. So this
+    /// never waits, and numbers continue to grow if the name is locked again at any time. After that, only a node's
+    /// clock that is set back by more than the max TTL can make them smaller. Nodes of another lock cluster, or with
+    /// other settings, forget nothing. To forget a name that is already forgotten is no error. In the replies,
+    /// [`Granted`](Vote::Granted) is a node that has forgotten the name or will; [`NotHeld`](Vote::NotHeld) is a node
+    /// that knew nothing of it.
     ///
     /// # Errors
     ///
-    /// [`Held`](ForgetError::HeldByOthers) if a node shows a key of this name, [`NoQuorum`](ForgetError::NoQuorum) if fewer than a
-    /// quorum of nodes answered, [`InvalidInput`](ForgetError::InvalidInput) for a bad name and for a plain client,
+    /// [`HeldByOthers`](ForgetError::HeldByOthers) if a node has a key of this name,
+    /// [`NoQuorum`](ForgetError::NoQuorum) if fewer than a quorum of nodes replied,
+    /// [`InvalidInput`](ForgetError::InvalidInput) for an invalid name and for a plain client,
     /// [`Closed`](ForgetError::Closed), [`NoDriver`](ForgetError::NoDriver).
     ///
     /// # Cancel safety
     ///
-    /// Dropped half-way, some nodes may have forgotten the name. That does no harm.
+    /// If the future is dropped half-way, some nodes may have forgotten the name. That is harmless.
     ///
     /// # Examples
     ///
     /// ```no_run
     /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
     /// let guard = redlock.mutex("order:81723").acquire().await?;
-    /// // … the order is done, and never comes again …
+    /// // … the order is done and its name is never used again …
     /// guard.release().await?;
     /// redlock.forget("order:81723").await?;
     /// # Ok(()) }
@@ -42,7 +44,7 @@ impl Redlock {
         let key = self.key(&Key::new(name.as_ref()))?.shared();
         if self.shared.max_ttl.is_none() {
             return Err(InvalidInput::new(
-                "a plain client knows no fencing numbers: there is nothing to forget",
+                "a plain client has no fencing numbers: there is nothing to forget",
             )
             .into());
         }

@@ -1,8 +1,8 @@
-//! What nodes say, in one line: the same words once.
+//! Groups nodes with the same text, for one-line messages.
 
 use crate::driver::NodeStatus;
 
-/// Each with its words, in the order of the list.
+/// Lists each text once with its nodes, in the order of the list.
 pub(super) fn grouped<'a>(nodes: impl Iterator<Item = (&'a str, String)>) -> String {
     let mut groups: Vec<(Vec<&str>, String)> = Vec::new();
     for (node, words) in nodes {
@@ -20,7 +20,7 @@ pub(super) fn grouped<'a>(nodes: impl Iterator<Item = (&'a str, String)>) -> Str
     groups.into_iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// How each of these stands.
+/// Describes the state of each node.
 pub(super) fn describe_states(nodes: &[NodeStatus]) -> String {
     let words = |node: &NodeStatus| {
         let text = node.to_string();

@@ -1,4 +1,4 @@
-//! What the user holds.
+//! The guard of a held lock, and views of it.
 
 use std::fmt;
 use std::future::Future;
@@ -24,43 +24,43 @@ use quorlock_proto::request::LockSpec;
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::Vote;
 
-/// A lock that is held.
+/// A held lock.
 ///
-/// It is renewed in the background for as long as it lives (unless told otherwise), and released when it is dropped:
-/// the driver does that, so no runtime is needed at that point, but the process must live on for a moment; call
-/// [`release`](Self::release), or [`Redlock::shutdown`] before the end, to be sure.
+/// It is renewed in the background while the guard lives (unless auto-renewal is off), and released when the guard is
+/// dropped. The driver does the release, so no runtime is needed at that point, but the process must run a moment
+/// longer. To be sure, call [`release`](Self::release), or [`Redlock::shutdown`] before the process exits.
 ///
 /// # Safety of the lock
 ///
-/// In the child of a fork a guard is not valid, and its release does nothing: the lock is the parent's.
+/// In the child of a fork a guard is not valid, and its release does nothing: the lock belongs to the parent.
 ///
-/// Look at [`is_valid`](LockView::is_valid) as close to the protected effect as you can, and stop when
-/// [`lost`](LockView::lost) fires. A process that is paused after its last look (stopped, swapped out, its virtual
-/// machine moved) can still act after the lock has passed to somebody else: hand
-/// [`fencing_token`](LockView::fencing_token) to the resource, so that it can refuse that.
+/// Check [`is_valid`](LockView::is_valid) as close to the protected effect as possible, and stop when
+/// [`lost`](LockView::lost) completes. A process that is paused after its last check (stopped, swapped out, its virtual
+/// machine moved) can still act after another client has acquired the lock. Send
+/// [`fencing_token`](LockView::fencing_token) to the protected resource, so that it can reject such writes.
 #[must_use = "dropping a guard releases its lock"]
 pub struct Guard {
     client: Redlock,
     view: LockView,
     id: OperationId,
-    /// How long an attempt waits for answers: half the room of a `Duration`.
+    /// How long an attempt waits for replies, in nanoseconds: half the size of a `Duration`.
     patience_nanos: u64,
 }
 
-/// A look at a held lock, without the right to release it: what [`Mutex::run`](super::Mutex::run) gives the work, and
-/// what a [`Guard`] can be asked too.
+/// A view of a held lock, without the right to release it. [`Mutex::run`](super::Mutex::run) passes it to the work. A
+/// [`Guard`] has all its methods too.
 #[derive(Clone)]
 pub struct LockView {
     lease: Arc<SharedLease>,
 }
 
-/// Completes when a lock is lost; never, if it is released first.
+/// A future that completes when a lock is lost. If the lock is released first, it never completes.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct LostSignal {
     hold: Arc<SharedLease>,
     token: CancellationToken,
     waiting: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Rings at the deadline that was known last, for the driver may not run.
+    /// Fires at the last known deadline, because the driver may not run.
     alarm: Option<Alarm>,
 }
 
@@ -72,21 +72,21 @@ impl Guard {
         hold: Arc<SharedLease>,
         turn: Admission,
     ) -> Self {
-        // The turn goes with the lock and not with this guard: a lock that is lost blocks nobody here.
+        // The admission belongs to the lock and not to this guard, so that a lost lock blocks no other task here.
         turn.attach_to(&hold);
         let patience_nanos = spec.params.attempt_timeout().as_nanos() as u64;
         Self { client, view: LockView { lease: hold }, id, patience_nanos }
     }
 
-    /// How many nodes may lose our key before its time (a restart without data, a clock that jumps) until a rival
-    /// could reach a quorum: g + q − N − 1 for g nodes known to hold it. It grows for a moment after the lock is
-    /// taken, as the slower nodes answer.
+    /// How many nodes may lose this lock's key early (by a restart without data, or a clock jump) before another client
+    /// could reach a quorum: g + q − N − 1 for g nodes known to hold the key. The number grows for a moment after the
+    /// lock is acquired, as the slower nodes reply.
     #[must_use]
     pub fn spare_nodes(&self) -> i32 {
         self.client.shared.quorum.spare_nodes(self.view.lease.confirmed().len())
     }
 
-    /// A view of this lock to hand around: it can look, and not release.
+    /// A view of this lock to pass around. It can check the lock, but not release it.
     #[must_use]
     pub fn view(&self) -> LockView {
         self.view.clone()
@@ -98,17 +98,18 @@ impl Guard {
         self.view.lease.key().as_str()
     }
 
-    /// Makes the lock last for `ttl` from now, if it does not last longer already; gives back the new deadline.
-    /// Background renewals go on with the ttl it was acquired with.
+    /// Extends the lock to `ttl` from now, if it does not last longer already. Returns the new deadline. Background
+    /// renewals continue with the ttl with which it was acquired.
     ///
     /// # Errors
     ///
-    /// [`ExtendError::Lost`] if the lock is lost. Every other error leaves the lock as it was, good until the
-    /// deadline it had.
+    /// [`ExtendError::Lost`] if the lock is lost. Every other error leaves the lock unchanged, valid until its old
+    /// deadline.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves it open whether the lock was extended; [`deadline`](LockView::deadline) tells.
+    /// If the future is dropped, the lock may or may not have been extended; [`deadline`](LockView::deadline) says
+    /// which.
     pub async fn extend(&self, ttl: Duration) -> Result<DualTimestamp, ExtendError> {
         let (shared, key) = (&self.client.shared, self.view.lease.key());
         let params = LeaseParams::new(ttl, shared.drift, None, Duration::from_nanos(self.patience_nanos));
@@ -124,7 +125,8 @@ impl Guard {
             .call(Some(params.attempt_timeout()), |reply| DriverCommand::Extend { id, params, reply })
             .await
         {
-            // The holder may have seen the old deadline pass, or slept past the new one. Its own look decides.
+            // The guard may have seen the old deadline pass, or this task may have slept past the new one. The guard's
+            // own check decides.
             Ok(ExtendOutcome::Renewed(deadline)) if self.is_valid() => Ok(deadline),
             Ok(ExtendOutcome::NoQuorum(votes)) => {
                 Err(ExtendError::NoQuorum { key: key.shared(), replies: self.client.replies(votes) })
@@ -134,20 +136,22 @@ impl Guard {
         }
     }
 
-    /// Gives the lock up and says what each node answered. The guard is dead from the first moment on; the answer
-    /// comes when a quorum has confirmed, or at the node time-out, and the rest goes on in the background.
+    /// Releases the lock and returns each node's reply. The guard is invalid from the start of the call. The call
+    /// returns when a quorum has confirmed, or at the reply timeout; the driver continues with the other nodes in the
+    /// background.
     ///
-    /// Releasing a lock that was lost is no error; the report says so, also where only the answers show it: another had
+    /// Releasing a lost lock is no error. The outcome says so, also if only the replies show it: another client had
     /// taken the keys, or they were deleted.
     ///
     /// # Errors
     ///
-    /// [`ReleaseError::NoQuorum`] if too few nodes confirmed in time, [`ReleaseError::Closed`] if the driver has
-    /// ended, [`ReleaseError::NoDriver`] if it does not run. The lock is given up all the same; at worst its keys stand until they expire.
+    /// [`ReleaseError::NoQuorum`] if too few nodes confirmed in time, [`ReleaseError::Closed`] if the driver has ended,
+    /// [`ReleaseError::NoDriver`] if it does not run. The lock is given up in any case; at worst its keys stay until
+    /// they expire.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future releases the lock all the same.
+    /// If the future is dropped, the lock is released all the same.
     pub async fn release(self) -> Result<ReleaseOutcome, ReleaseError> {
         let has_passed = !self.is_valid();
         let (client, key) = (self.client.clone(), self.view.lease.key().clone());
@@ -156,8 +160,8 @@ impl Guard {
         let release = shared.call_by(Some(shared.reply_timeout), |reply| self.end(Some(reply)));
         let votes = release.instrument(span).await.map_err(|why| ReleaseError::unanswered(why, &key))?;
         let count = |is: fn(&Vote) -> bool| votes.iter().filter(|vote| is(vote)).count();
-        // A quorum without our key may have given the lock to another. A node that casts no vote has not; one that never
-        // had the key may have.
+        // A quorum of nodes without this lock's key may have granted the lock to another client. A node that casts no
+        // vote has not; a node that never had the key may have.
         let voting: Vec<bool> = shared.view.borrow().iter().map(NodeStatus::is_voting).collect();
         let is_gone = |(vote, votes): (&Vote, &bool)| match vote {
             Vote::HeldByOther { .. } => true,
@@ -175,10 +179,11 @@ impl Guard {
         }
     }
 
-    /// Dead first, then the release, then the turn to the next, whose SETs so come right behind the release.
+    /// Invalidates the guard, then sends the release, then passes the admission on. So the next task's SETs follow the
+    /// release directly.
     fn end(&self, reply: Option<tokio::sync::oneshot::Sender<Vec<Vote>>>) {
         let hold = &self.view.lease;
-        // The turn of a lock that was lost has gone to somebody else here, who may be waiting for a call.
+        // The admission of a lost lock already belongs to another task here, which may be waiting for a notification.
         let Some(has_turn) = hold.mark_released() else { return };
         let hands_off_locally = has_turn && self.client.shared.queue.hands_off_locally(hold.key());
         self.client.shared.orders.send(DriverCommand::Release { id: self.id, hands_off_locally, reply });
@@ -186,7 +191,7 @@ impl Guard {
     }
 }
 
-/// A guard can be asked all that a view can.
+/// Gives a guard all methods of a view.
 impl Deref for Guard {
     type Target = LockView;
 
@@ -202,38 +207,38 @@ impl Drop for Guard {
 }
 
 impl LockView {
-    /// Whether the lock may be relied upon right now. Reads the clock, so it is exact even where the lost signal
-    /// is late; once false, it stays false.
+    /// Whether the lock is valid right now. Reads the clock, so it is exact even if the lost signal is late. Once
+    /// false, it stays false.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.lease.is_valid()
     }
 
-    /// Until when the lock may be relied upon, unless it is renewed before.
+    /// The time until which the lock is valid, unless it is renewed before.
     #[must_use]
     pub fn deadline(&self) -> DualTimestamp {
         self.lease.deadline()
     }
 
-    /// How long the lock may be relied upon from now, unless it is renewed; zero if it is lost.
+    /// How long the lock is valid from now, unless it is renewed; zero if it is lost.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.lease.remaining()
     }
 
-    /// What to hand to the protected resource, so that it can refuse the writes of a holder that was paused and has lost
-    /// the lock since. Larger than that of every earlier holder; it stays the same through renewals. `None` in plain
-    /// mode.
+    /// The token to send to the protected resource with every write, so that it can reject the writes of a holder that
+    /// was paused and has lost the lock since. It is larger than that of every earlier holder and stays the same
+    /// through renewals. `None` in plain mode.
     #[must_use]
     pub fn fencing_token(&self) -> Option<FencingToken> {
         self.lease.token()
     }
 
-    /// The lost signal: a future, and by [`LostSignal::token`] a cancellation token. It comes 10 ms before the deadline (a
-    /// tenth of the ttl if that is less) when no renewal got through. It comes at once when a renewal shows that others
-    /// have taken so many nodes that no quorum is left, or had taken them since, or that the lock was
-    /// [broken](super::Redlock::force_release). The future comes at the deadline also where the driver does not run; the token
-    /// then comes with the next look at the lock.
+    /// The lost signal: a future, and by [`LostSignal::token`] a cancellation token. It fires 10 ms before the deadline
+    /// (a tenth of the ttl if that is less) if no renewal succeeded. It fires at once when a renewal shows that other
+    /// clients have taken so many nodes that no quorum is left, or had taken them in the meantime, or that the lock was
+    /// [force-released](super::Redlock::force_release). The future also completes at the deadline if the driver does
+    /// not run; the token then fires at the next check of the lock.
     pub fn lost(&self) -> LostSignal {
         LostSignal::of(&self.lease)
     }
@@ -246,7 +251,8 @@ impl LostSignal {
         Self { hold: Arc::clone(hold), waiting, token, alarm: None }
     }
 
-    /// The same signal as a token, to hand to code that takes one. Cancelling it is of no use to anybody.
+    /// The same signal as a token, for code that takes one. It is a child token: cancelling it does not affect the
+    /// lock.
     #[must_use]
     pub fn token(&self) -> CancellationToken {
         self.token.child_token()
@@ -258,7 +264,7 @@ impl Future for LostSignal {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         while self.waiting.as_mut().poll(cx).is_pending() {
-            // Looks at the clock, and gives the signal if the deadline has passed. A lock that was released has no loss.
+            // Reads the clock, and fires the signal if the deadline has passed. A released lock is never lost.
             if !self.hold.is_valid() && !self.hold.is_lost() {
                 return Poll::Pending;
             }

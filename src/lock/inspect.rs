@@ -1,4 +1,4 @@
-//! Looking at a lock without taking it, and breaking one that nobody will free.
+//! Inspecting a lock without acquiring it, and force-releasing one whose holder does not free it.
 
 use std::time::Duration;
 
@@ -13,37 +13,38 @@ use quorlock_proto::vote::{KeyOwner, Vote};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// What each node shows.
+    /// What each node reports.
     pub nodes: Vec<NodeInspection>,
-    /// How many nodes make a lock.
+    /// The number of nodes that make a lock.
     pub quorum: usize,
 }
 
-/// What one node shows.
+/// What one node reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeInspection {
     /// The node's address.
     pub node: String,
-    /// What it answered: [`Vote::Inspected`], or why there is no answer.
+    /// The reply: [`Vote::Inspected`], or why there is none.
     pub reply: Vote,
     /// Whether the holder is a guard or an attempt of this client.
     pub is_ours: bool,
-    /// Whether the node votes, so that its word counts: one that may have forgotten keys shows none of them. Known to a client
-    /// that stays connected after a quarter of the longest ttl at the latest.
+    /// Whether the node votes, so that its reply counts: a node that may have lost data may lack the key. A client that
+    /// stays connected knows this after a quarter of the max TTL at the latest.
     pub is_voting: bool,
 }
 
 impl Inspection {
-    /// Whether one owner has a quorum of the nodes: its mark, and for how much longer at the least.
+    /// The owner that has a quorum of the nodes, if there is one: its hash, and how much longer its lock lasts at least
+    /// (`None`: it never expires).
     ///
-    /// A minority key (left by a client that died half-way, or of an attempt under way) is no lock.
+    /// A key on a minority of nodes is no lock. A client that died half-way left it, or an attempt is running.
     #[must_use]
     pub fn holder(&self) -> Option<(OwnerHash, Option<Duration>)> {
         let owners = || self.nodes.iter().filter_map(NodeInspection::owner);
         let (mark, _) =
             owners().find(|(mark, _)| owners().filter(|(other, _)| other == mark).count() >= self.quorum)?;
-        // The lock stands while q of its keys do: the q-th longest of their lives.
+        // The lock exists while q of its keys do, so take the q-th longest of their remaining times.
         let mut lives: Vec<Duration> = owners()
             .filter(|(other, _)| *other == mark)
             .map(|(_, remaining)| remaining.unwrap_or(Duration::MAX))
@@ -53,15 +54,15 @@ impl Inspection {
         Some((mark, life))
     }
 
-    /// How many nodes answered.
+    /// The number of nodes that replied.
     #[must_use]
     pub fn reply_count(&self) -> usize {
         self.nodes.iter().filter(|sight| matches!(sight.reply, Vote::Inspected(_))).count()
     }
 
-    /// Whether the lock can be had, as far as these answers tell: nobody holds it, and a quorum of nodes that vote show no
-    /// key at all. A node that may have forgotten the holder's key, or where it was deleted, shows none either: the first
-    /// kind does not count, and one owner on a quorum of the others is a holder whatever they show.
+    /// Whether the lock is free, as far as these replies show: there is no holder, and a quorum of voting nodes have no
+    /// key. A node that may have lost the holder's key, or where that key was deleted, has no key either. The first
+    /// kind does not count. If one owner has a quorum of the other nodes, it is the holder, whatever these nodes show.
     #[must_use]
     pub fn is_free(&self) -> bool {
         let is_bare = |sight: &&NodeInspection| {
@@ -84,17 +85,17 @@ impl NodeInspection {
 }
 
 impl Redlock {
-    /// Asks every node who holds this name and for how long. Takes nothing, changes nothing.
+    /// Queries every node for the holder of this name and the remaining time. Changes nothing.
     ///
-    /// What comes back was true on each node when it answered; it may have changed since.
+    /// Each reply was true on its node when the node sent it; it may have changed since.
     ///
     /// # Errors
     ///
-    /// Only for a bad name, a closed client, or a driver that does not run. Nodes that do not answer within the node time-out say so in the
-    /// result.
+    /// Only for an invalid name, a closed client, or a driver that does not run. For nodes that do not reply within the
+    /// reply timeout, the result says so.
     pub async fn inspect(&self, name: impl AsRef<str>) -> Result<Inspection, InspectError> {
         let SurveyResult { votes, ours } = self.survey(RequestKind::Inspect, name.as_ref()).await?;
-        // Asked afterwards: a node that was found to have forgotten meanwhile is no witness.
+        // Read this after the replies: a node that was found to have lost data in the meantime must not count.
         let voting: Vec<bool> = self.shared.view.borrow().iter().map(NodeStatus::is_voting).collect();
         let sights = self.shared.names.iter().map(ToString::to_string).zip(votes).zip(ours).zip(voting);
         let nodes = sights
@@ -108,49 +109,53 @@ impl Redlock {
         Ok(Inspection { nodes, quorum: self.shared.quorum.needed() })
     }
 
-    /// Deletes this name's key on every node, **whoever holds it**: for a holder that hangs, and for a key that nobody will
-    /// ever free (one without expiry, or of another type). The process that has waited longest gets the lock at once.
+    /// Deletes this name's key on every node, **whichever process holds it**. Use it for a holder that hangs, and for a
+    /// key that is never freed (one without expiry, or of another type). The process that has waited longest gets the
+    /// lock at once.
     ///
-    /// A living holder is not asked, and works on until its next renewal, at a third of its ttl, while a second one may be
-    /// in. Then it is told that the lock is lost: its number is a smaller one from here on, where the break reached a
-    /// quorum. A break that reached fewer nodes does the lock no harm.
+    /// A living holder gets no warning. It works on until its next renewal, at a third of its ttl, while a second
+    /// holder may already work. Then it learns that the lock is lost: if the force release reached a quorum, its
+    /// fencing number is fenced out. A force release that reached fewer nodes does not end the lock.
     ///
-    /// **In plain mode** there are no numbers: a living holder takes the missing key again at its next renewal, unless
-    /// another has it by then. Stop the holder first.
+    /// **In plain mode** there are no fencing numbers: a living holder sets the missing key again at its next renewal,
+    /// unless another client has it by then. Stop the holder first.
     ///
     /// # Errors
     ///
-    /// Only for a bad name, a closed client, or a driver that does not run. The report says [`Granted`](Vote::Granted) where a key was deleted,
-    /// [`NotHeld`](Vote::NotHeld) where there was none.
+    /// Only for an invalid name, a closed client, or a driver that does not run. In the replies,
+    /// [`Granted`](Vote::Granted) means that a key was deleted, and [`NotHeld`](Vote::NotHeld) that there was none.
     pub async fn force_release(&self, name: impl AsRef<str>) -> Result<NodeReplies, InspectError> {
         let SurveyResult { votes, .. } = self.survey(RequestKind::ForceRelease, name.as_ref()).await?;
-        // Not before all nodes have answered: the break would delete the keys of a waiter that is called too soon.
+        // Notify only after all nodes have replied: otherwise the force release would delete the keys of a waiter that
+        // was notified too soon.
         self.shared.orders.send(DriverCommand::NotifyNext { key: self.key(&Key::new(name.as_ref()))? });
         Ok(self.replies(votes))
     }
 
-    /// [Breaks](Self::force_release) the lock of one holder, and of no later one: each node deletes the key only if its owner's
-    /// token has this mark, which an [inspection](Self::inspect) showed. The node compares and deletes in one step.
+    /// [Force-releases](Self::force_release) the lock of one holder, and of no later one. Each node deletes the key
+    /// only if its owner token has this hash, which an [inspection](Self::inspect) showed. The node compares and
+    /// deletes in one step.
     ///
-    /// Where another holder's key stands, or none, nothing is done. So the holder is out only where its key was deleted
-    /// on more than N − q nodes: then the others are too few for a quorum, and it is told that the lock is lost. Where
-    /// fewer nodes had its key, or answered, a living holder may take the missing ones again.
+    /// If a node has another holder's key, or none, it does nothing. So the holder loses its lock only if its key was
+    /// deleted on more than N − q nodes: then the others are too few for a quorum, and the holder learns that the lock
+    /// is lost. If fewer nodes had its key, or replied, a living holder may set the missing keys again.
     ///
-    /// A mark has 32 bits: that a later holder has the same one is a matter of 1 in 4 billion.
+    /// A hash has 32 bits: the probability that a later holder has the same one is 1 in 4 billion.
     ///
     /// # Errors
     ///
-    /// As for [`force_release`](Self::force_release). The report says [`Granted`](Vote::Granted) where this holder's key was deleted,
-    /// [`NotHeld`](Vote::NotHeld) where there was none, and [`HeldByOther`](Vote::HeldByOther) where another's key stands.
+    /// As for [`force_release`](Self::force_release). In the replies, [`Granted`](Vote::Granted) means that this
+    /// holder's key was deleted, [`NotHeld`](Vote::NotHeld) that there was none, and [`HeldByOther`](Vote::HeldByOther)
+    /// that another holder's key is there.
     ///
     /// # Examples
     ///
     /// ```no_run
     /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
     /// let seen = redlock.inspect("nightly").await?;
-    /// if let Some((mark, _)) = seen.holder() {
-    ///     // … somebody finds out that this holder hangs …
-    ///     redlock.break_lock_of("nightly", mark).await?;
+    /// if let Some((owner, _)) = seen.holder() {
+    ///     // … an operator finds out that this holder hangs …
+    ///     redlock.force_release_of("nightly", owner).await?;
     /// }
     /// # Ok(()) }
     /// ```

@@ -1,4 +1,4 @@
-//! What locks a client can take: of what name, for how long, above what number.
+//! The limits of a client's locks: valid names, ttls and minimum fencing numbers.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use quorlock_proto::span::Span;
 #[derive(Clone, Copy)]
 pub(super) struct Limits<'a> {
     pub(super) key_prefix: &'a str,
-    /// None in plain mode.
+    /// `None` in plain mode.
     pub(super) max_ttl: Option<Duration>,
     pub(super) drift: Drift,
     pub(super) reply_timeout: Duration,
@@ -23,22 +23,20 @@ impl Limits<'_> {
     /// The key of the lock with this name.
     pub(super) fn key(self, name: &Key) -> Result<Key, InvalidInput> {
         if name.as_str().is_empty() {
-            return Err(
-                InvalidInput::new("a lock needs a name: an empty one would be everybody's").of("name")
-            );
+            return Err(InvalidInput::new("a lock needs a name: the name is empty").of("name"));
         }
         let prefix = self.key_prefix;
         let key = if prefix.is_empty() { name.clone() } else { Key::new(&format!("{prefix}{name}")) };
         if [name, &key].iter().any(|key| key.as_str().starts_with(RESERVED)) {
             return Err(InvalidInput::new(format!(
-                "the name starts with `{RESERVED}`, which is kept for this library's own keys"
+                "the name starts with `{RESERVED}`, which is reserved for this library's own keys"
             ))
             .of("name")
             .about(&key));
         }
         if key.as_str().len() > MAX_KEY_BYTES {
             return Err(InvalidInput::new(format!(
-                "the name is too long: with its prefix it may take at most {MAX_KEY_BYTES} bytes"
+                "the name is too long: with its prefix it may have at most {MAX_KEY_BYTES} bytes"
             ))
             .of("name")
             .about(&key));
@@ -46,7 +44,7 @@ impl Limits<'_> {
         Ok(key)
     }
 
-    /// The terms of a lock with this ttl, or with the usual one.
+    /// The lease parameters of a lock with this ttl, or with the default ttl.
     pub(super) fn lease_params(
         self,
         ttl: Option<Duration>,
@@ -63,11 +61,11 @@ impl Limits<'_> {
         Ok(params)
     }
 
-    /// Whether keys may be asked to live for so long.
+    /// Rejects a ttl above the max TTL.
     pub(super) fn check_ttl(self, params: &LeaseParams) -> Result<(), InvalidInput> {
         match self.max_ttl {
             Some(longest) if params.ttl() > longest => Err(InvalidInput::new(format!(
-                "a ttl of {} is above the longest of this cluster ({}); a held lock is renewed by itself, so \
+                "a ttl of {} is above the longest of this lock cluster ({}); a held lock is renewed automatically, so \
                  take a shorter one, or raise the longest ttl (stop the clients, `quorlock init --force`)",
                 Span(params.ttl()),
                 Span(longest)
@@ -80,13 +78,13 @@ impl Limits<'_> {
     pub(super) fn check_min_fencing_number(self, floor: u64) -> Result<(), InvalidInput> {
         if floor > 0 && self.max_ttl.is_none() {
             return Err(InvalidInput::new(
-                "a plain client takes no fencing numbers, so a minimum fencing number has no effect",
+                "a plain client has no fencing numbers, so a minimum fencing number has no effect",
             )
             .of("min_fencing_number"));
         }
         if floor > MAX_MIN_FENCING_NUMBER {
             return Err(InvalidInput::new(format!(
-                "a minimum fencing number of {floor} leaves no room for numbers above it: take at most {MAX_MIN_FENCING_NUMBER}"
+                "a minimum fencing number of {floor} leaves no room for larger numbers: take at most {MAX_MIN_FENCING_NUMBER}"
             ))
             .of("min_fencing_number"));
         }

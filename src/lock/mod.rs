@@ -1,4 +1,4 @@
-//! What people hold: the only async API.
+//! The public async API: client, builder, mutex, guard and errors.
 
 mod acquire;
 mod builder;

@@ -1,8 +1,10 @@
-//! First come, first served: one contender per key and process talks to the nodes, and processes take turns.
+//! The local queue: tasks of one client wait for a key, first come, first served. One contender per key and process
+//! talks to the nodes; the wait queue orders the processes.
 //!
-//! A turn is taken before the first attempt and kept until the lock is released or lost. It is passed on right
-//! behind the release, so the next attempt's SETs ride in the same write as the release and cost no pause. How often a
-//! process may do that while others wait, and where it stands in their line, `protocol/line.rs` knows.
+//! A task gets its admission before the first attempt and keeps it until the lock is released or lost. The admission is
+//! passed on directly after the release. Thus the next attempt's SETs go out in the same write as the release, without
+//! a pause. `quorlock_proto::fairness` decides how often a process may do that while others wait, and when it enqueues
+//! in the wait queue.
 
 mod key_queue;
 
@@ -21,37 +23,36 @@ use quorlock_proto::fairness::{Cohort, NextAction};
 use quorlock_proto::request::Key;
 use quorlock_proto::time::BootTime;
 
-/// The lines of waiting tasks, one for each key that somebody here has or wants.
+/// The queues of waiting tasks, one for each key that a task of this client holds or wants.
 pub(super) struct LocalQueue {
-    /// Shared with the ear.
+    /// Shared with [`QueueEvents`].
     queues: Arc<Mutex<KeyQueues>>,
     commands: CommandSender,
-    /// For locks that have a turn.
+    /// Given to leases that own an admission.
     admission_return: Arc<AdmissionReturn>,
 }
 
 type KeyQueues = HashMap<Key, KeyQueue>;
 
-/// What the driver hears, the queue knows by this.
+/// Passes the driver's queue events to the local queue.
 pub(super) struct QueueEvents(Arc<Mutex<KeyQueues>>);
 
-/// How long a task must hold back before it uses its turn.
+/// How long a task must wait before it uses its admission.
 type Delay = Duration;
 
-/// The right to contend for a key. Dropping it passes it on.
+/// A task's right to contend for a key. Dropping it passes it on to the next task.
 pub(super) struct Admission {
     queue: Arc<LocalQueue>,
     key: Key,
-    /// False once a lock has taken it over.
+    /// False once a lease has taken the admission over.
     is_ours: bool,
-    /// How long to hold back before the first attempt, to let in those who know nothing of lines.
+    /// How long to wait before the first attempt, so that clients without a wait queue get a chance.
     pub(super) delay: Delay,
-    /// Whether nothing was known of the key when this began, so that there is nothing to look at before the first
-    /// attempt.
+    /// Whether nothing was known of the key when this admission was given, so that the first attempt can start at once.
     is_fresh: bool,
 }
 
-/// A place among the tasks. Dropping it gives the place up, also in the very moment the turn comes.
+/// A task's place in the local queue. Dropping it gives the place up, even at the moment of its admission.
 struct Waiter {
     queue: Arc<LocalQueue>,
     key: Key,
@@ -59,7 +60,7 @@ struct Waiter {
 }
 
 impl LocalQueue {
-    /// And its ear at the driver, which does not keep the driver from ending.
+    /// Creates the queue and its listener for the driver. The listener does not keep the driver from ending.
     pub(super) fn new(orders: CommandSender) -> (Arc<Self>, QueueEvents) {
         let lines = Arc::default();
         let ours = (Arc::clone(&lines), orders.clone());
@@ -70,13 +71,12 @@ impl LocalQueue {
         )
     }
 
-    /// The turn, if nobody else here has it.
+    /// Admits the task at once if no other task here is admitted.
     pub(super) fn try_admit(self: &Arc<Self>, key: &Key) -> Option<Admission> {
         self.begin(&mut self.lock(), key)
     }
 
-    /// Whether the next task here takes the key before those who wait in other processes, so that they are not called
-    /// when it is released now.
+    /// Whether the next task here takes the key before other processes do. If so, a release now does not notify them.
     pub(super) fn hands_off_locally(&self, key: &Key) -> bool {
         let mut lines = self.lock();
         let Some(line) = lines.get_mut(key) else { return false };
@@ -86,11 +86,11 @@ impl LocalQueue {
         contended.is_notify_deferred
     }
 
-    /// The turn, when all who came before have had theirs.
+    /// Waits for the admission, after all tasks that came before.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives the place up, and loses no turn.
+    /// Dropping the future gives up the place in the queue. No admission is lost.
     pub(super) async fn admit(self: &Arc<Self>, key: &Key) -> Admission {
         loop {
             let mut place = match self.enqueue(key) {
@@ -134,7 +134,8 @@ impl LocalQueue {
         if let Some(line) = lines.get_mut(key) {
             let waiting = &mut line.contended().waiting;
             if waiting.len() == waiting.capacity() {
-                // Those who left are cleared away before the line grows: a lock held for long sees many come and go.
+                // Remove tasks that have left before the queue grows: while a lock is held for long, many tasks may
+                // come and go.
                 waiting.retain(|call| !call.is_closed());
                 waiting.reserve(waiting.len() + 1);
             }
@@ -156,7 +157,7 @@ impl LocalQueue {
     }
 }
 
-/// Whoever had the turn is done with it: the next in line gets it.
+/// Ends a task's admission and admits the next task in the queue.
 fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
     let mut lines = lock(lines);
     let Entry::Occupied(mut place) = lines.entry(key.clone()) else { return };
@@ -166,8 +167,8 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
         let pause = if contended.head.local_run_since.elapsed(now) < MAX_LOCAL_RUN {
             Duration::ZERO
         } else {
-            // The key never looks free to clients that know nothing of lines while it goes round in here. Now
-            // and then it is left alone for a moment, so that their polls find it.
+            // While the key is handed on inside this client, it never looks free to clients without a wait queue. From
+            // time to time, pause for a moment so that their polls find it free.
             FOREIGN_CLIENT_GAP / 2 + FOREIGN_CLIENT_GAP.mul_f64(jitter() as f64 / u64::MAX as f64)
         };
         while let Some(call) = contended.waiting.pop_front() {
@@ -179,7 +180,7 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
             }
         }
     }
-    // Leaving calls the next, if nobody was and the key is free.
+    // The dequeue notifies the next process, if none was notified and the key is free.
     let owes_call = matches!(line, KeyQueue::Contended(contended) if contended.is_notify_deferred);
     let head = line.head();
     if head.cohort.on_idle() || owes_call {
@@ -189,7 +190,7 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
         place.remove();
         return;
     }
-    // Whoever comes back at once must not go before those who were there.
+    // Keep the cohort, so that a task that returns at once does not go before processes that already wait.
     *line = KeyQueue::Uncontended(QueueHead::new(head.cohort));
     line.contended().idle_since = Some(now.boot());
     if lines.len() >= PRUNE_THRESHOLD && lines.len().is_power_of_two() {
@@ -199,7 +200,7 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
 }
 
 fn lock(lines: &Mutex<KeyQueues>) -> MutexGuard<'_, KeyQueues> {
-    // Nothing in here can panic half-way, so the lines are sound even if some task died while it looked.
+    // No code under this lock can panic half-way, so the queues are consistent even if a task panicked.
     lines.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -242,7 +243,8 @@ impl QueueListener for QueueEvents {
 }
 
 impl Admission {
-    /// What is known of those in other processes who want the key. The waiting tasks are counted for it.
+    /// Reads or updates the cohort, which records what other processes want. The second argument is the number of
+    /// waiting tasks here.
     pub(super) fn cohort<T>(&self, reading: impl FnOnce(&mut Cohort, usize) -> T) -> T {
         let mut lines = self.queue.lock();
         match lines.get_mut(&self.key) {
@@ -254,7 +256,7 @@ impl Admission {
         }
     }
 
-    /// Rings when the share has changed.
+    /// Returns the `Notify` that fires when the cohort has changed.
     pub(super) fn wakeup(&self) -> Arc<Notify> {
         let mut lines = self.queue.lock();
         match lines.get_mut(&self.key) {
@@ -268,8 +270,9 @@ impl Admission {
         if self.is_fresh { NextAction::Acquire } else { self.cohort(|share, _| share.next()) }
     }
 
-    /// The lock is ours. Where others wait and it will be their turn after this, we stand in line behind them for our
-    /// own waiting tasks, before the release that calls the next.
+    /// Records that the lock was acquired. If other processes wait and are next after this one, enqueue this process
+    /// behind them on behalf of its own waiting tasks. That happens before the release, which notifies the next
+    /// process.
     pub(super) fn on_taken(&self) {
         let stands = {
             let mut lines = self.queue.lock();
@@ -283,7 +286,7 @@ impl Admission {
         };
         if stands {
             let (id, key) = (self.queue.commands.id(), self.key.clone());
-            // Whoever waits asks again, so the answer does not matter.
+            // The waiting task enqueues again, so this reply does not matter.
             let (reply, _) = oneshot::channel();
             self.queue.commands.send(DriverCommand::Enqueue {
                 id,
@@ -295,7 +298,7 @@ impl Admission {
         }
     }
 
-    /// From here on the turn goes with the lock, and is passed on when the lock is over.
+    /// Attaches the admission to the lease, which passes it on when the lock ends.
     pub(super) fn attach_to(mut self, hold: &SharedLease) {
         self.is_ours = false;
         hold.attach_admission(Arc::clone(&self.queue.admission_return));
@@ -313,20 +316,20 @@ impl Drop for Admission {
 impl Drop for Waiter {
     fn drop(&mut self) {
         self.admitted.close();
-        // Called between the last look and now: whoever is next must not wait for us.
+        // This task was admitted after its last poll, so admit the next task.
         if self.admitted.try_recv().is_ok() {
             self.queue.release_admission(&self.key);
         }
     }
 }
 
-/// How long a key may go from task to task before clients that know nothing of lines get their chance.
+/// How long a key may be handed on locally before clients without a wait queue get a chance.
 const MAX_LOCAL_RUN: Duration = Duration::from_secs(3);
-/// About how long it is left alone then.
+/// About how long the key is left free then.
 const FOREIGN_CLIENT_GAP: Duration = Duration::from_millis(20);
-/// For how long it matters that others want a key that nobody here wants.
+/// For how long the cohort of an idle key is kept.
 const IDLE_RETENTION: Duration = Duration::from_secs(1);
-/// From so many keys on, those that nobody wants are cleared away.
+/// From this number of keys on, idle keys are removed.
 const PRUNE_THRESHOLD: usize = 64;
 
 #[cfg(test)]

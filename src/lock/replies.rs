@@ -1,4 +1,4 @@
-//! Every node's answer, for people and for programs.
+//! The replies of all nodes, for people and for programs.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,30 +6,31 @@ use std::sync::Arc;
 use super::grouping::grouped;
 use quorlock_proto::vote::Vote;
 
-/// What each node answered, in the order of the client's list.
+/// The reply of each node, in the order of the client's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeReplies {
     nodes: Vec<NodeReplyEntry>,
 }
 
-/// One node's answer.
+/// One node's reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeReplyEntry {
     /// The node's address, without user or password.
     pub node: Arc<str>,
-    /// What it answered, or why it did not.
+    /// What it replied, or why there is no reply.
     pub reply: Vote,
 }
 
-/// How a release went.
+/// The outcome of a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReleaseOutcome {
-    /// What each node had answered when a quorum had confirmed: `Granted` where our key was deleted, `NotHeld`
-    /// where it was not there, `HeldByOther` where another's key is, `Unknown` where the release is still on its way.
+    /// The reply of each node at the time when a quorum had confirmed. `Granted`: this lock's key was deleted.
+    /// `NotHeld`: the key was not there. `HeldByOther`: another owner's key is there. `Unknown`: the release is still
+    /// in flight.
     pub replies: NodeReplies,
-    /// Whether the lock was lost before this: its deadline had passed, or the answers show that no quorum of nodes can
-    /// have had our key any more, because others had taken or deleted it.
+    /// Whether the lock was lost before the release: its deadline had passed, or the replies show that no quorum of
+    /// nodes can have had its key any more, because others had taken or deleted it.
     pub was_lost: bool,
 }
 
@@ -39,13 +40,13 @@ impl NodeReplies {
         Self { nodes: nodes.collect() }
     }
 
-    /// A report of nobody: the nodes were not asked.
+    /// No replies: no request was sent.
     pub(super) const fn empty() -> Self {
         Self { nodes: Vec::new() }
     }
 
-    /// Every node's answer. Empty if the nodes were not asked at all, because another task of this client has the
-    /// lock or waits for it.
+    /// The reply of every node. Empty if no request was sent because another task of this client holds the lock or
+    /// waits for it.
     #[must_use]
     pub fn nodes(&self) -> &[NodeReplyEntry] {
         &self.nodes
@@ -55,7 +56,7 @@ impl NodeReplies {
 impl fmt::Display for NodeReplies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.nodes.is_empty() {
-            return f.write_str("another task of this client has it or waits for it");
+            return f.write_str("another task of this client holds it or waits for it");
         }
         f.write_str(&grouped(self.nodes.iter().map(|it| (&*it.node, it.reply.to_string()))))
     }

@@ -1,4 +1,4 @@
-//! The end of a client.
+//! Shutdown of a client.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use super::error::{NoAnswer, ShutdownError};
 use crate::driver::{DriverCommand, now};
 
 impl Redlock {
-    /// Ends this client and all its clones: takes no new work, drops the attempts under way, and waits, for `limit`
-    /// at most, until every guard is released and nothing is owed to any node.
+    /// Shuts down this client and all its clones. It accepts no new work and cancels the running attempts. Then it
+    /// waits, for at most `limit`, until every guard is released and no release is pending.
     ///
-    /// Afterwards nothing of this client is left on any node, and the process may end.
+    /// After success this client has no keys left on any node, and the process may exit.
     ///
     /// # Errors
     ///
-    /// A [`ShutdownError`] that lists what was still open at the limit. Guards alive then are told that their lock
-    /// is lost, and their keys stand until they expire: freeing them under running work would be worse.
+    /// A [`ShutdownError`] that lists what was not finished at the limit. Guards that are alive then report that their
+    /// lock is lost, and their keys stay until they expire: freeing the keys of running work would be worse.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future does not stop the shutdown.
     pub async fn shutdown(&self, limit: Duration) -> Result<(), ShutdownError> {
         let deadline = now().plus(limit);
-        // A driver that has ended already has nothing left.
+        // A driver that has ended has nothing left to release.
         let span = Some(limit.saturating_add(CLOSE_SLACK));
         let left = match self.shared.call(span, |reply| DriverCommand::Shutdown { deadline, reply }).await {
             Ok(left) => left,

@@ -1,4 +1,4 @@
-//! The events.
+//! The events of a client.
 
 use std::time::Duration;
 
@@ -13,68 +13,69 @@ use quorlock_proto::vote::{ExclusionReason, ProbationReason, Vote};
 pub enum Event<'a> {
     /// A node is connected and votes.
     NodeUp {
-        /// Its address.
+        /// The node's address.
         node: &'a str,
-        /// What it calls itself, such as `Redis 7.0.15`.
+        /// The server's name and version, such as `Redis 7.0.15`.
         server: &'a str,
-        /// How long a question and its answer took during the handshake.
+        /// The round trip of a request and its reply during the handshake.
         round_trip: Duration,
     },
-    /// A node is not connected; it is dialed again by itself.
+    /// A node is not connected; it is dialed again automatically.
     NodeDown {
-        /// Its address.
+        /// The node's address.
         node: &'a str,
-        /// Why, in words.
+        /// The reason, as text.
         reason: &'a str,
     },
     /// A node may not serve us until it is fixed.
     NodeExcluded {
-        /// Its address.
+        /// The node's address.
         node: &'a str,
-        /// Why.
+        /// The reason.
         reason: &'a ExclusionReason,
     },
     /// A node votes, but something about it endangers locks.
     NodeWarning {
-        /// Its address.
+        /// The node's address.
         node: &'a str,
-        /// What, and what to do about it.
+        /// The problem, and what to do about it.
         warning: &'a str,
     },
-    /// A node is up and casts no vote for a while: it may have forgotten locks, or its clock jumped.
+    /// A node is on probation: it is up, but casts no vote for a while, because it may have lost data or its clock
+    /// jumped.
     NodeOnProbation {
-        /// Its address.
+        /// The node's address.
         node: &'a str,
-        /// For how long from now.
+        /// The rest of its probation from now.
         remaining: Duration,
-        /// Why.
+        /// The reason.
         reason: ProbationReason,
     },
-    /// A node's clock jumped, or stood still: keys on it may have expired early. The node is out of the count until
-    /// its clock has been steady for the longest ttl. Let time services slew and not step once a server runs
-    /// (`makestep` in `chrony.conf` only for the first updates).
+    /// A node's clock jumped, or stood still: keys on it may have expired early. The node casts no vote until its clock
+    /// has been steady for the max TTL. Configure time services to slew and not to step while a server runs (`makestep`
+    /// in `chrony.conf` only for the first updates).
     ClockJumped {
-        /// Its address.
+        /// The node's address.
         node: &'a str,
-        /// By about how much, in microseconds; negative if back.
+        /// The approximate size of the jump, in microseconds; negative if backwards.
         by_micros: i64,
     },
-    /// A node's clock runs faster or slower than ours by more than the drift allows. Limit what its time service may
-    /// correct by (`maxslewrate` in `chrony.conf`), or raise the drift.
+    /// A node's clock runs faster or slower than this client's clock by more than the allowed drift. Limit the
+    /// correction rate of its time service (`maxslewrate` in `chrony.conf`), or raise the allowed drift.
     ClockDriftExceeded {
-        /// Its address.
+        /// The node's address.
         node: &'a str,
-        /// By about how much, in millionths; negative if slow.
+        /// The approximate drift, in millionths (ppm); negative if slow.
         drift_ppm: i64,
     },
-    /// Something about the client's own settings deserves a look.
+    /// The client's own settings have a problem.
     Warning {
-        /// What, and what to do about it.
+        /// The problem, and what to do about it.
         warning: &'a str,
     },
     /// A node replied to a request.
     ReplyReceived {
-        /// Its address.
+        /// The node's address.
         node: &'a str,
         /// The lock's key.
         key: &'a str,
@@ -83,70 +84,70 @@ pub enum Event<'a> {
         /// The reply.
         reply: &'a Vote,
     },
-    /// A lock was taken.
+    /// A lock was acquired.
     Acquired {
         /// The lock's key.
         key: &'a str,
-        /// On how many nodes so far.
+        /// The number of nodes that have granted it so far.
         nodes: usize,
-        /// How long it may be trusted from now.
+        /// How long the lock is valid from now.
         remaining: Duration,
         /// Its fencing number; none in plain mode.
         number: Option<u64>,
-        /// In how many rounds over the nodes: one, or two if their numbers differed.
+        /// The number of rounds over the nodes: one, or two if their numbers differed.
         rounds: u8,
-        /// What an [inspection](crate::Redlock::inspect) shows of its owner.
+        /// The owner hash, as an [inspection](crate::Redlock::inspect) shows it.
         owner: OwnerHash,
     },
-    /// A lock is asked for with a fencing number above this, because its resource has seen that many.
+    /// An attempt requires a fencing number above this one, because the protected resource has already seen it.
     MinFencingNumberSet {
         /// The lock's key.
         key: &'a str,
-        /// What the resource has seen.
+        /// The largest number that the resource has seen.
         number: u64,
     },
     /// An attempt failed.
     AcquireFailed {
         /// The lock's key.
         key: &'a str,
-        /// Why.
+        /// The reason.
         reason: &'a FailureReason,
     },
     /// A lock was renewed.
     Renewed {
         /// The lock's key.
         key: &'a str,
-        /// How long it may be trusted from now.
+        /// How long the lock is valid from now.
         remaining: Duration,
     },
     /// A renewal got too few replies. The lock is valid until its deadline; another renewal follows.
     RenewalFailed {
         /// The lock's key.
         key: &'a str,
-        /// How long it may be trusted from now.
+        /// How long the lock is valid from now.
         remaining: Duration,
     },
     /// A lock was lost.
     Lost {
         /// The lock's key.
         key: &'a str,
-        /// How.
+        /// The reason.
         reason: LossReason,
     },
     /// A lock was released.
     Released {
         /// The lock's key.
         key: &'a str,
-        /// How many nodes have confirmed it.
+        /// The number of nodes that have confirmed it.
         nodes: usize,
     },
 }
 
 /// Receives every event.
 ///
-/// Called by the task that drives the locks: be quick, never block, and never panic, which would end that task.
+/// Called by the driver task: return quickly, never block, and never panic, because a panic would end that task.
 pub trait Observer: Send + Sync + 'static {
-    /// Something happened.
+    /// Called for each event.
     fn on_event(&self, event: &Event<'_>);
 }
 

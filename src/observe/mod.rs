@@ -1,4 +1,4 @@
-//! What happened, in one vocabulary for every listener.
+//! Events: what happens to locks and nodes, for `tracing` and for the client's observer.
 
 mod event;
 mod sink;

@@ -1,4 +1,4 @@
-//! What happens to nodes: answers, connections that come and go, and what the board concludes from them.
+//! Node events: replies, connections that open and close, and what the coordinator concludes from them.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ impl Driver {
                 Err(desync) => break desync.to_string(),
             };
             let Some(phase) = self.coordinator.expects(node) else {
-                break "an answer to nothing that was asked".to_owned();
+                break "a reply that matches no request".to_owned();
             };
             let stale = redials_for(&reply).map(|words| format!("{ROLE_CHANGED}: {words}"));
             if phase == RequestKind::ReadMarker {
@@ -80,7 +80,7 @@ impl Driver {
                 self.is_status_dirty |= link.on_enqueue_reply(is_refused, now);
             }
             let link = &self.links[node.index()];
-            // What a node answers to a lock that is given up may come when nobody waits for it any more.
+            // Read the key first: the reply to a release may come when no caller waits for it any more.
             let seen = self
                 .events
                 .wants_replies()
@@ -183,4 +183,4 @@ impl Driver {
     }
 }
 
-const ROLE_CHANGED: &str = "its role or our login changed";
+const ROLE_CHANGED: &str = "its role or this client's login changed";

@@ -1,4 +1,4 @@
-//! Questions on their way to the nodes.
+//! Sends requests to the nodes.
 
 use super::Driver;
 use crate::node::{ScriptForm, needs_marker};
@@ -15,18 +15,18 @@ impl Driver {
         self.unsent.insert(node);
     }
 
-    /// Packs the question once, and copies its bytes to every node it goes to.
+    /// Encodes the request once, and copies its bytes to every node that it goes to.
     pub(super) fn send(&mut self, mut request: Request, nodes: NodeSet, as_text: bool) {
         let mut packed = None;
         let calls = matches!(request.phase, RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal);
         let to_call = if calls { self.queues_to_notify(&request.key) } else { nodes };
         let others = nodes.without(to_call);
         for node in nodes.without(others).iter().chain(others.iter()) {
-            // A node that went down after this was decided: its undo is owed already, its vote unknown.
+            // A node that went down after the decision: its release is pending already, and its vote is unknown.
             let Some(connection) = self.links[node.index()].connection() else { continue };
             let form = if as_text || connection.eval_only() { ScriptForm::Source } else { ScriptForm::Sha };
             if !to_call.contains(node) {
-                // Where the line is not, there is nobody to call. All that follow are such.
+                // A node without the wait queue has no process to notify. That applies to all nodes that follow.
                 request.phase = RequestKind::Release;
             }
             if packed != Some((form, request.phase)) {
@@ -39,8 +39,8 @@ impl Driver {
                 connection.queue(self.encoder.marker_args(node, self.coordinator.expected_marker(node)));
             }
             if connection.has_much_to_write() {
-                // Thousands of renewals at once: the node begins with the first while the rest is packed, into the same
-                // room.
+                // With thousands of renewals at once, the node starts with the first while the rest is encoded into the
+                // same buffer.
                 self.flush_node(node);
             }
         }

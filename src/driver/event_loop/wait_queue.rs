@@ -1,4 +1,4 @@
-//! Lines: where this process stands, and who of it is called.
+//! The wait queues: where this process is enqueued, and which of its tasks is notified.
 
 use std::time::Duration;
 
@@ -24,14 +24,15 @@ impl Driver {
     ) {
         let [first, next] = self.queues_of(&key, now);
         let place = if is_on_second { next.or(first) } else { first };
-        // Where no node keeps lines the reply is dropped, and whoever asked goes on without.
+        // If no node keeps wait queues, the reply is dropped, and the caller continues without one.
         let Some(node) = place.filter(|_| self.calls.shutdown_deadline().is_none()) else { return };
         self.calls.enqueue(id, key.clone(), node, reply);
         self.coordinator.enqueue(id, node, (RequestKind::Enqueue, key, waited), now);
     }
 
-    /// On both nodes, for we may have stepped aside; harmless where we do not stand in line. Where we do and another node
-    /// has the line by now, the old one calls us in vain and hears so.
+    /// Leaves the wait queue on both nodes, because this process may be on the second one. Harmless where it is not
+    /// enqueued. If it is enqueued on a node that is no longer one of them, that node's notification is rejected when
+    /// it comes.
     pub(super) fn dequeue(&mut self, key: &Key, now: DualTimestamp) {
         for node in self.queues_of(key, now).into_iter().flatten() {
             self.coordinator.enqueue(
@@ -43,7 +44,8 @@ impl Driver {
         }
     }
 
-    /// Of a key that was made free: a release by nobody's token. Those of us who wait stay in line.
+    /// Notifies the next process for a key that was freed, by a release without an owner. Waiters of this process stay
+    /// enqueued.
     pub(super) fn notify_next(&mut self, key: &Key, now: DualTimestamp) {
         for node in self.queues_to_notify(key).iter() {
             self.coordinator.enqueue(
@@ -55,19 +57,19 @@ impl Driver {
         }
     }
 
-    /// Nobody waits any more, and nothing of us stays.
+    /// Ends all waits and leaves all wait queues.
     pub(super) fn dequeue_all(&mut self, now: DualTimestamp) {
         for key in self.listener.drain() {
             self.dequeue(&key, now);
         }
     }
 
-    /// Passes on what the node said by itself.
+    /// Handles the node's notifications.
     pub(super) fn handle_notifications(&mut self, node: NodeId, now: DualTimestamp) {
         while let Some(call) = self.links[node.index()].connection().and_then(Connection::next_notification) {
             let (has_others, is_found) = (call.has_others, call.is_found);
             if !self.listener.on_event(QueueEvent::Notified { key: &call.key, has_others, is_found }) {
-                // Nobody here wants it any more: it is the next one's.
+                // No task here wants the key any more, so notify the next process.
                 self.coordinator.enqueue(
                     self.ids.id(),
                     node,
@@ -78,7 +80,7 @@ impl Driver {
         }
     }
 
-    /// Where others may stand in line for a lock of ours that does not stand there itself.
+    /// The nodes without this lock's key where other processes may wait for it.
     pub(super) fn waiters_on_other_nodes(
         &self,
         id: OperationId,
@@ -93,7 +95,8 @@ impl Driver {
         Some((key.clone(), beyond.iter().filter(|node| self.coordinator.has_replied(*node, now)).collect()))
     }
 
-    /// A lock is given up: those who wait for it there are called, or told of. They hear of it from no other node.
+    /// Notifies, or counts, the processes that wait for a released lock on nodes without its key. No other node
+    /// notifies them.
     pub(super) fn release_on_other_nodes(
         &mut self,
         key: &Key,
@@ -109,7 +112,7 @@ impl Driver {
         }
     }
 
-    /// The node with the line for a key, and the one where those stand who cannot reach it.
+    /// The wait queue node of a key, and the second node, for processes that cannot reach the first.
     fn queues_of(&self, key: &Key, now: DualTimestamp) -> [Option<NodeId>; 2] {
         let takes_lines = |node: NodeId| {
             self.coordinator.has_replied(node, now) && self.links[node.index()].may_enqueue(now)
@@ -118,10 +121,10 @@ impl Driver {
         fairness::rendezvous_nodes(key.as_str(), answering)
     }
 
-    /// Where others may stand in line for the key: on the node with its line, or on the next if they cannot reach that.
-    /// To look on all nodes would cost each of them a command for each release.
+    /// The nodes where other processes may wait for the key: its wait queue node, or the second one if they cannot
+    /// reach that. Checking all nodes would cost each of them a command per release.
     pub(super) fn queues_to_notify(&self, key: &Key) -> NodeSet {
-        // Others may know better, or not yet, which nodes vote.
+        // Other processes may have newer or older information on which nodes vote.
         let places = [
             fairness::rendezvous_nodes(key.as_str(), self.voting_queue_nodes()),
             fairness::rendezvous_nodes(key.as_str(), self.queue_nodes()),

@@ -1,4 +1,4 @@
-//! What options cannot work, alone or together.
+//! Validates the options, alone and together.
 
 use std::time::Duration;
 
@@ -16,16 +16,17 @@ use quorlock_proto::request::{Key, MAX_KEY_BYTES};
 use quorlock_proto::span::Span;
 
 impl RedlockBuilder {
-    /// Checks all options, as [`connect`](Self::connect) and [`connect_lazy`](Self::connect_lazy) do, and reaches for no node and no file.
+    /// Checks all options, as [`connect`](Self::connect) and [`connect_lazy`](Self::connect_lazy) do, without access to
+    /// nodes or files.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`] for the first option that cannot work; [`InvalidInput::option`] says which.
+    /// [`InvalidInput`] for the first option that is not valid; [`InvalidInput::option`] says which.
     pub fn check(&self) -> Result<(), InvalidInput> {
         self.checked().map(drop)
     }
 
-    /// The same, and what was read of them.
+    /// Checks all options and returns the parsed quorum, drift and addresses.
     pub(super) fn checked(&self) -> Result<(Quorum, Drift, Vec<Address>), InvalidInput> {
         let count = self.nodes.len();
         let quorum = Quorum::new(count, self.quorum).map_err(|bad| {
@@ -53,26 +54,26 @@ impl RedlockBuilder {
         Ok((quorum, drift, addresses))
     }
 
-    /// Reads the files for TLS and checks what is in them, as [`connect`](Self::connect) and [`connect_lazy`](Self::connect_lazy) do, and
-    /// reaches for no node. It blocks for as long as the files take to be read.
+    /// Reads the files for TLS and checks their content, as [`connect`](Self::connect) and
+    /// [`connect_lazy`](Self::connect_lazy) do, without access to nodes. It blocks while it reads the files.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`] for the first file that cannot be used; [`InvalidInput::option`] says which. The words show neither its name
-    /// nor what is in it, because a private key may have been given instead of a file's name.
+    /// [`InvalidInput`] for the first file that cannot be used; [`InvalidInput::option`] says which. The message shows
+    /// neither its name nor its content, because a private key may have been given instead of a file name.
     #[cfg(feature = "tls-rustls")]
     pub fn check_files(&self) -> Result<(), InvalidInput> {
         Tls::check(&self.tls).map_err(|bad| InvalidInput::new(bad.unnamed()).of(bad.option))
     }
 
-    /// Checks whether a client with these options could take a lock of this name, with this ttl and
-    /// [number](super::super::Mutex::min_fencing_number), and reaches for no node and no file. So what can never work is known before a
-    /// client waits for its nodes.
+    /// Checks whether a client with these options could acquire a lock of this name, with this ttl and [minimum fencing
+    /// number](super::super::Mutex::min_fencing_number), without access to nodes or files. So input that can never work
+    /// is found before a client waits for its nodes.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`] for the first of them that cannot work; [`InvalidInput::option`] says which: `name`, `ttl`, `floor`, or an
-    /// option of this builder.
+    /// [`InvalidInput`] for the first value that is not valid; [`InvalidInput::option`] says which: `name`, `ttl`,
+    /// `floor` (the minimum fencing number), or an option of this builder.
     pub fn check_lock(
         &self,
         name: impl AsRef<str>,
@@ -91,7 +92,7 @@ impl RedlockBuilder {
         params.and_then(|()| limits.check_min_fencing_number(floor)).map_err(|bad| bad.about(&key))
     }
 
-    /// What is to make connections safe must have an effect.
+    /// Rejects TLS options that would have no effect.
     #[cfg(feature = "tls-rustls")]
     fn check_tls(&self, addresses: &[Address]) -> Result<(), InvalidInput> {
         let options = [
@@ -102,7 +103,7 @@ impl RedlockBuilder {
         match options.into_iter().find(|(_, is_set, _)| *is_set && is_bare) {
             None => Ok(()),
             Some((option, _, what)) => Err(InvalidInput::new(format!(
-                "{what} given, and no node is reached over TLS: write its URL with rediss://, or leave this out"
+                "{what} given, but no node is reached over TLS: write its URL with rediss://, or omit this option"
             ))
             .of(option)),
         }
@@ -111,20 +112,20 @@ impl RedlockBuilder {
     fn check_names(&self) -> Result<(), InvalidInput> {
         if self.key_prefix.starts_with(RESERVED) {
             return Err(InvalidInput::new(format!(
-                "a key prefix may not start with `{RESERVED}`: it is taken"
+                "a key prefix may not start with `{RESERVED}`: that prefix is reserved"
             ))
             .of("key_prefix"));
         }
         if self.key_prefix.len() >= MAX_KEY_BYTES {
             return Err(InvalidInput::new(format!(
-                "a key prefix of {} bytes leaves no room for names: with its prefix a name may take at most {MAX_KEY_BYTES}",
+                "a key prefix of {} bytes leaves no room for names: at most {MAX_KEY_BYTES} with a name",
                 self.key_prefix.len()
             ))
             .of("key_prefix"));
         }
         if self.client_name.is_empty() || self.client_name.contains(|char: char| !char.is_ascii_graphic()) {
             return Err(InvalidInput::new(format!(
-                "the client name {:?} would be refused by Redis: take printable characters without spaces",
+                "the client name {:?} is not valid in Redis: use printable characters without spaces",
                 self.client_name
             ))
             .of("client_name"));
@@ -135,8 +136,8 @@ impl RedlockBuilder {
     fn check_spans(&self) -> Result<(), InvalidInput> {
         if self.max_ttl < Duration::from_millis(10) || self.max_ttl > MAX_TIMEOUT {
             return Err(InvalidInput::new(format!(
-                "a longest ttl of {} cannot work: take at least 10 ms, and at most an hour: so long does a node that \
-                 restarted cast no vote",
+                "a longest ttl of {} cannot work: take at least 10 ms and at most an hour, because a restarted node \
+                 casts no vote for that long",
                 Span(self.max_ttl)
             ))
             .of("max_ttl"));

@@ -1,4 +1,4 @@
-//! A client that has met its nodes.
+//! Connecting a client: waits until a quorum of nodes is ready.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use crate::driver::{NodeState, NodeStatus, now};
 use quorlock_proto::vote::ExclusionReason;
 
 impl RedlockBuilder {
-    /// Dials all nodes at once and gives back a client as soon as a quorum of them is ready (and the others had a
-    /// tenth of a second to say that they may not be in the list).
+    /// Dials all nodes at once and returns a client as soon as a quorum of them is ready. The other nodes get a tenth
+    /// of a second to report that they must not be in the list.
     ///
     /// # Errors
     ///
-    /// [`ConnectError::InvalidInput`] for options that cannot work; [`ConnectError::InvalidNodeList`] for one server under two
-    /// URLs, a Redis Cluster member, or a member of another cluster of locks; [`ConnectError::NodesExcluded`] when so many nodes bar us that no quorum is left;
-    /// [`ConnectError::NoQuorum`], with the reason of each node, when the start-up time-out is over, or as soon as that is
-    /// sure with [`dial_once`](Self::dial_once);
-    /// [`ConnectError::NoDriver`] if nothing was dialed by then, because the runtime is not running.
+    /// [`ConnectError::InvalidInput`] for options that are not valid; [`ConnectError::InvalidNodeList`] for one server
+    /// under two URLs, a Redis Cluster member, or a node of another lock cluster; [`ConnectError::NodesExcluded`] if so
+    /// many nodes are excluded that no quorum is left; [`ConnectError::NoQuorum`], with the reason of each node, at the
+    /// connect timeout, or with [`dial_once`](Self::dial_once) as soon as that is certain; [`ConnectError::NoDriver`]
+    /// if nothing was dialed by then, because the runtime is not running.
     pub async fn connect(self) -> Result<Redlock, ConnectError> {
         let (connect_timeout, dial_timeout) = (self.connect_timeout, self.dial_timeout);
         let redials = self.redials;
@@ -82,10 +82,10 @@ fn invalid_node_list(nodes: &[NodeStatus]) -> Result<(), ConnectError> {
     Ok(())
 }
 
-/// Whether its first dial has not ended, which it does by itself at the connect time-out.
+/// Whether the first dial is still running; it ends by itself at the dial timeout.
 fn is_untried(node: &NodeStatus) -> bool {
     node.state == NodeState::Connecting
 }
 
-/// How long nodes beyond the quorum have to say that they may not be in the list.
+/// How long nodes beyond the quorum have to report that they must not be in the list.
 const GRACE: Duration = Duration::from_millis(100);

@@ -11,23 +11,24 @@ use quorlock_proto::vote::Vote;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ForgetError {
-    /// The name cannot be a lock's, or the client is plain and knows no numbers.
+    /// The name is not valid for a lock, or the client is in plain mode, which has no fencing numbers.
     #[error(transparent)]
     InvalidInput(#[from] InvalidInput),
-    /// A node shows a key of this name: the lock is held, or something is left of it.
-    #[error("{}: not forgotten, for it is held: {replies}; {}", lock(.key), how_to_free(.replies))]
+    /// A node has a key of this name: the lock is held, or a minority key is left of it.
+    #[error("{}: not forgotten because it is held: {replies}; {}", lock(.key), how_to_free(.replies))]
     HeldByOthers {
         /// The lock's key on the nodes.
         key: Arc<str>,
-        /// What each node said.
+        /// The reply of each node.
         replies: NodeReplies,
     },
-    /// Too few nodes forgot it: they did not answer, or refuse us. Those that did have forgotten it; forget it again later.
+    /// Fewer than a quorum of nodes forgot it: the others did not reply, or are excluded. The nodes that did reply have
+    /// forgotten it. Call `forget` again later.
     #[error("{}: not forgotten on a quorum of nodes: {replies}{}", lock(.key), how_to_go_on(.replies))]
     NoQuorum {
         /// The lock's key on the nodes.
         key: Arc<str>,
-        /// What each node said.
+        /// The reply of each node.
         replies: NodeReplies,
     },
     /// The client's driver does not run, or not in this process.
@@ -35,7 +36,7 @@ pub enum ForgetError {
     NoDriver {
         /// The lock's key on the nodes.
         key: Arc<str>,
-        /// Why.
+        /// The reason.
         reason: NoDriver,
     },
     /// The client was shut down.
@@ -48,13 +49,13 @@ pub enum ForgetError {
 
 fn how_to_free(report: &NodeReplies) -> &'static str {
     if report.nodes().iter().any(|it| it.reply == (Vote::HeldByOther { remaining: None })) {
-        "it never runs out: `quorlock force-release` (`Redlock::force_release`) frees it"
+        "it never expires: free it with `quorlock force-release` (`Redlock::force_release`)"
     } else {
-        "release it first, or wait until it has run out"
+        "release it first, or wait until it expires"
     }
 }
 
-/// Trying again does not help where nodes refuse us.
+/// A retry does not help if nodes are excluded.
 fn how_to_go_on(report: &NodeReplies) -> &'static str {
     if report.nodes().iter().any(|it| matches!(it.reply, Vote::Excluded(_))) { "" } else { "; try again" }
 }

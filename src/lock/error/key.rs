@@ -1,9 +1,9 @@
-//! Which lock an error is about.
+//! The lock that an error is about.
 
 use super::{AcquireError, ExtendError, ForgetError, InspectError, InvalidInput, ReleaseError, RunError};
 
 impl InvalidInput {
-    /// The lock's key on the nodes, prefix and name, if it is about one.
+    /// The lock's key on the nodes, prefix and name; `None` if the error is not about one lock.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         self.key.as_deref()
@@ -11,7 +11,7 @@ impl InvalidInput {
 }
 
 impl AcquireError {
-    /// The lock's key on the nodes, prefix and name; none where no name was given.
+    /// The lock's key on the nodes, prefix and name; `None` if no name was given.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         match self {
@@ -52,7 +52,7 @@ impl ReleaseError {
 }
 
 impl InspectError {
-    /// The lock's key on the nodes, prefix and name; none where no name was given.
+    /// The lock's key on the nodes, prefix and name; `None` if no name was given.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         match self {
@@ -63,7 +63,7 @@ impl InspectError {
 }
 
 impl ForgetError {
-    /// The lock's key on the nodes, prefix and name; none where no name was given.
+    /// The lock's key on the nodes, prefix and name; `None` if no name was given.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         match self {
@@ -77,7 +77,7 @@ impl ForgetError {
 }
 
 impl RunError {
-    /// The lock's key on the nodes, prefix and name; none where no name was given.
+    /// The lock's key on the nodes, prefix and name; `None` if no name was given.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         match self {
@@ -87,7 +87,7 @@ impl RunError {
     }
 }
 
-/// A lock as messages name it: quoted, and not in full where that would be most of the message.
+/// Formats a lock's key for messages: quoted, and cut if it is longer than `MAX_SHOWN` characters.
 pub(super) fn lock(key: &str) -> String {
     match key.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("lock {:?}… ({} bytes)", &key[..end], key.len()),
@@ -95,7 +95,7 @@ pub(super) fn lock(key: &str) -> String {
     }
 }
 
-/// In characters.
+/// The limit, in characters.
 const MAX_SHOWN: usize = 200;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! One key's queue: the tasks of this client that wait for it, and what is known of its local run.
+//! One key's queue: the tasks of this client that wait for the key, and the state of its local run.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,29 +10,29 @@ use crate::driver::now;
 use quorlock_proto::fairness::Cohort;
 use quorlock_proto::time::BootTime;
 
-/// Locks are held by the thousand, and nobody waits for most of them.
+/// The waiting tasks of one key. A client may hold thousands of locks, and most have no waiting tasks.
 pub(super) enum KeyQueue {
-    /// Somebody here has the key or tries to get it, and that is all.
+    /// One task of this client holds the key or tries to acquire it; no other task waits.
     Uncontended(QueueHead),
     Contended(Box<ContendedQueue>),
 }
 
-/// What there is to know of every key.
+/// The state that every key has.
 #[derive(Clone, Copy)]
 pub(super) struct QueueHead {
     pub(super) cohort: Cohort,
-    /// Since when the key has gone from task to task in this client without a gap.
+    /// Since when the key has been handed from task to task in this client without a gap.
     pub(super) local_run_since: BootTime,
 }
 
 pub(super) struct ContendedQueue {
     pub(super) head: QueueHead,
-    /// Whether the key was given up and nobody called, because the next task here was to take it.
+    /// Whether the last release notified no other process, because the next task here was to take the key.
     pub(super) is_notify_deferred: bool,
     pub(super) waiting: VecDeque<oneshot::Sender<Delay>>,
-    /// Rings when the share has changed under whoever contends.
+    /// Notified when the cohort has changed while a task contends.
     pub(super) wakeup: Option<Arc<Notify>>,
-    /// Since when nobody here has or wants the key. Only its share is remembered, for a while.
+    /// Since when no task here holds or wants the key. Only the cohort is kept then, for a second.
     pub(super) idle_since: Option<BootTime>,
 }
 
@@ -44,7 +44,7 @@ impl KeyQueue {
         }
     }
 
-    /// Makes room for more than one.
+    /// Makes room for more than one task.
     pub(super) fn contended(&mut self) -> &mut ContendedQueue {
         if let Self::Uncontended(head) = *self {
             let (waiting, owes_call) = (VecDeque::new(), false);
@@ -58,11 +58,11 @@ impl KeyQueue {
         }
         match self {
             Self::Contended(contended) => contended,
-            Self::Uncontended(_) => unreachable!("it was made a crowd"),
+            Self::Uncontended(_) => unreachable!("it was made contended"),
         }
     }
 
-    /// How many tasks wait.
+    /// The number of waiting tasks.
     pub(super) fn waiting(&self) -> usize {
         match self {
             Self::Uncontended(_) => 0,

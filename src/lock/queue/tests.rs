@@ -1,4 +1,4 @@
-//! First come, first served, also where tasks leave at any moment; and when others go first.
+//! First come, first served, also when tasks leave at any moment; and when other processes go first.
 
 use futures::FutureExt;
 
@@ -30,10 +30,10 @@ async fn tasks_are_served_in_the_order_they_came() {
     assert!((&mut third).now_or_never().is_none());
     drop(first);
     assert!((&mut third).now_or_never().is_none());
-    let second = second.now_or_never().expect("the second has its turn");
+    let second = second.now_or_never().expect("the second is admitted");
     drop(second);
     assert!(third.now_or_never().is_some());
-    assert!(queue.lock().is_empty(), "a key nobody wants leaves nothing behind");
+    assert!(queue.lock().is_empty(), "a key that no task wants leaves nothing behind");
 }
 
 #[tokio::test]
@@ -65,14 +65,14 @@ async fn a_key_that_goes_round_in_here_for_long_is_left_alone_for_a_moment_now_a
         line.head().local_run_since = now().minus(MAX_LOCAL_RUN).boot();
     }
     drop(first);
-    let second = second.now_or_never().expect("its turn");
+    let second = second.now_or_never().expect("admitted");
     assert!(
         second.delay >= FOREIGN_CLIENT_GAP / 2 && second.delay <= FOREIGN_CLIENT_GAP * 3 / 2,
         "{:?}",
         second.delay
     );
     drop(second);
-    assert!(third.now_or_never().expect("its turn").delay.is_zero(), "and then it goes on as before");
+    assert!(third.now_or_never().expect("admitted").delay.is_zero(), "and then it goes on as before");
 }
 
 #[cfg(target_pointer_width = "64")]
@@ -94,7 +94,7 @@ fn no_task_overtakes_a_waiter() {
 async fn a_notification_without_a_local_waiter_is_refused() {
     let (queue, _inbox, key) = queue();
     assert!(!queue.admitted(&key));
-    let turn = queue.try_admit(&key).expect("the turn");
+    let turn = queue.try_admit(&key).expect("the admission");
     assert!(queue.admitted(&key));
     drop(turn);
     assert!(!queue.admitted(&key), "also where it is remembered that others want the key");
@@ -103,11 +103,11 @@ async fn a_notification_without_a_local_waiter_is_refused() {
 #[tokio::test]
 async fn a_waiter_that_leaves_is_dequeued() {
     let (queue, mut inbox, key) = queue();
-    let turn = queue.try_admit(&key).expect("the turn");
+    let turn = queue.try_admit(&key).expect("the admission");
     drop(turn);
-    assert!(inbox.commands.try_recv().is_err(), "nobody stood anywhere");
+    assert!(inbox.commands.try_recv().is_err(), "this process was in no wait queue");
     for (is_called, is_refused) in [(false, false), (true, false), (true, true)] {
-        let turn = queue.try_admit(&key).expect("the turn");
+        let turn = queue.try_admit(&key).expect("the admission");
         turn.cohort(|share, _| share.on_enqueued());
         if is_called {
             assert!(queue.admitted(&key));
@@ -115,7 +115,7 @@ async fn a_waiter_that_leaves_is_dequeued() {
         if is_refused {
             assert!(
                 turn.cohort(|share, _| share.on_refused()),
-                "the call came to nothing, and is the next one's"
+                "the notification was not used and goes to the next process"
             );
         }
         drop(turn);
@@ -129,39 +129,42 @@ async fn a_waiter_that_leaves_is_dequeued() {
 #[tokio::test]
 async fn a_release_that_notified_no_process_for_a_task_that_left_is_corrected() {
     let (queue, mut inbox, key) = queue();
-    let turn = queue.try_admit(&key).expect("the turn");
+    let turn = queue.try_admit(&key).expect("the admission");
     turn.on_taken();
-    assert!(!queue.hands_off_locally(&key), "nobody here waits: others are called");
+    assert!(!queue.hands_off_locally(&key), "no task here waits: others are notified");
     let mut next = Box::pin(queue.admit(&key));
     assert!((&mut next).now_or_never().is_none());
     assert!(queue.hands_off_locally(&key));
     drop(next);
     drop(turn);
-    assert!(matches!(inbox.commands.try_recv(), Ok(DriverCommand::Dequeue { .. })), "leaving calls the next");
+    assert!(
+        matches!(inbox.commands.try_recv(), Ok(DriverCommand::Dequeue { .. })),
+        "dequeuing notifies the next"
+    );
 }
 
 #[tokio::test]
 async fn a_process_is_enqueued_again_before_it_notifies_others() {
     let (queue, mut inbox, key) = queue();
-    let turn = queue.try_admit(&key).expect("the turn");
+    let turn = queue.try_admit(&key).expect("the admission");
     let mut next = Box::pin(queue.admit(&key));
     assert!((&mut next).now_or_never().is_none());
-    assert!(queue.admitted(&key), "others wait, and two of us are served");
+    assert!(queue.admitted(&key), "others wait, and two tasks here are served");
     turn.on_taken();
     assert!(queue.hands_off_locally(&key) && inbox.commands.try_recv().is_err());
     drop(turn);
-    let turn = next.now_or_never().expect("the turn");
+    let turn = next.now_or_never().expect("the admission");
     let mut again = Box::pin(queue.admit(&key));
     assert!((&mut again).now_or_never().is_none());
     turn.on_taken();
     assert!(matches!(inbox.commands.try_recv(), Ok(DriverCommand::Enqueue { .. })));
-    assert!(!queue.hands_off_locally(&key), "the others are called");
+    assert!(!queue.hands_off_locally(&key), "the others are notified");
     drop(turn);
-    assert_eq!(again.now_or_never().expect("the turn").next(), NextAction::Wait);
+    assert_eq!(again.now_or_never().expect("the admission").next(), NextAction::Wait);
 }
 
-/// Tasks come, leave at any moment, and pass the turn on. Whatever they do, the turn goes to whoever has waited longest
-/// of those who are still there, and never gets lost.
+/// Tasks come, leave at any moment, and pass the admission on. In every case the admission goes to the task that has
+/// waited longest of those still there, and it never gets lost.
 mod at_random {
     use std::collections::VecDeque;
     use std::future::Future;
@@ -177,13 +180,13 @@ mod at_random {
     #[derive(Clone, Copy, Debug)]
     enum Deed {
         Come,
-        /// Whoever stands at this share of the line leaves.
+        /// The task at this fraction of the queue leaves.
         Leave(usize),
-        /// Whoever has the turn gives it up; the next may not have looked yet.
+        /// The admitted task gives its admission up; the next task may not have polled yet.
         PassOn,
-        /// Whoever was given the turn looks.
+        /// The task that was given the admission polls.
         Look,
-        /// The process is called, or learns of others, or loses its place.
+        /// The process is notified, or hears of other waiters, or loses its place.
         Hear(u8),
     }
 
@@ -210,7 +213,7 @@ mod at_random {
                         let mut waiter: Waiter = Box::pin(async move { queue.admit(&key).await });
                         match (&mut waiter).now_or_never() {
                             Some(got) => {
-                                prop_assert!(turn.is_none() && waiting.is_empty(), "one came and went first");
+                                prop_assert!(turn.is_none() && waiting.is_empty(), "one task was admitted out of order");
                                 got.on_taken();
                                 turn = Some(got);
                             }
@@ -222,13 +225,13 @@ mod at_random {
                     }
                     Deed::PassOn => drop(turn.take()),
                     Deed::Look if turn.is_none() => {
-                        // Only the one at the head has been given anything.
+                        // Only the task at the head has been admitted.
                         for later in waiting.iter_mut().skip(1) {
                             prop_assert!(later.now_or_never().is_none());
                         }
                         if let Some(mut head) = waiting.pop_front() {
                             let got = (&mut head).now_or_never();
-                            prop_assert!(got.is_some(), "the turn is lost, and {} wait", waiting.len() + 1);
+                            prop_assert!(got.is_some(), "the admission is lost, and {} wait", waiting.len() + 1);
                             turn = got;
                         }
                     }
@@ -245,7 +248,7 @@ mod at_random {
             }
             drop(turn);
             for mut waiter in waiting {
-                prop_assert!((&mut waiter).now_or_never().is_some(), "every turn that is given up comes to the next");
+                prop_assert!((&mut waiter).now_or_never().is_some(), "every admission that is given up goes to the next");
             }
             prop_assert!(queue.try_admit(&key).is_some());
         }

@@ -38,14 +38,14 @@ fn what_is_held_is_not_forgotten_and_the_rest_is() {
     assert_eq!(told, [(Some("a"), Some("held")), (Some("b"), Some("forgotten"))]);
     assert_eq!(lines[1]["nodes"].as_array().map(Vec::len), Some(3));
     let end = world.end(&["forget", "a"]);
-    assert!(end.err.contains("lock \"a\": not forgotten, for it is held"), "{end:?}");
+    assert!(end.err.contains("lock \"a\": not forgotten because it is held"), "{end:?}");
     assert_eq!(world.keys("a"), 3);
     assert!(!end.err.contains("quorlock force-release"), "it runs out: {end:?}");
     for server in world.fleet.servers() {
         server.command::<()>(&["PERSIST", "a"]).expect("an answer");
     }
     let end = world.end(&["forget", "a"]);
-    assert!(end.err.contains("never runs out") && end.err.contains("`quorlock "), "{end:?}");
+    assert!(end.err.contains("never expires") && end.err.contains("`quorlock force-release`"), "{end:?}");
 }
 
 #[test]
