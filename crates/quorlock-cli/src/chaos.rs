@@ -58,7 +58,7 @@ pub(crate) async fn chaos(args: ChaosArgs) -> Result<u8, Failure> {
         Ok(outcome) => tell(&args, &config, &outcome),
         Err(RunError::Interrupted) => {
             let code = ended_by.map_or(exit::SOFTWARE, |signal| 128 + signal.as_raw() as u8);
-            Err(Failure::new(code, "interrupted: nothing was judged"))
+            Err(Failure::new(code, "interrupted: nothing was checked"))
         }
         Err(error @ RunError::Servers(_)) => Err(Failure::new(exit::NO_QUORUM, error.to_string())),
         Err(error) => Err(Failure::new(exit::SOFTWARE, error.to_string())),
@@ -197,7 +197,7 @@ mod tests {
         };
         let text = messages::text(&config, &outcome, 40);
         let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 40).collect();
-        assert_eq!(wide, [format!("  again     {}", config.replay)], "{text}");
+        assert_eq!(wide, [format!("  replay    {}", config.replay)], "{text}");
         assert!(text.lines().count() < 40, "{text}");
     }
 
@@ -217,13 +217,16 @@ mod tests {
             skipped: Vec::new(),
         };
         assert_eq!(code(&outcome(&good, &good)), 0);
-        assert!(messages::headline(&outcome(&good, &good)).starts_with("every promise held"));
+        assert!(messages::headline(&outcome(&good, &good)).starts_with("every invariant held"));
         assert_eq!(code(&outcome(&bad, &good)), exit::BROKEN);
-        assert!(messages::headline(&outcome(&bad, &good)).starts_with("1 PROMISE BROKEN"));
+        assert!(messages::headline(&outcome(&bad, &good)).starts_with("1 INVARIANT VIOLATED"));
         assert_eq!(code(&outcome(&idle, &good)), UNTESTED);
         assert!(messages::headline(&outcome(&idle, &good)).starts_with("NOTHING WAS TESTED"));
         assert_eq!(code(&outcome(&idle, &bad)), exit::BROKEN);
         assert_eq!(code(&outcome(&good, &bad)), exit::BROKEN);
-        assert!(messages::headline(&outcome(&good, &bad)).starts_with("1 PROMISE BROKEN in a control"));
+        assert!(
+            messages::headline(&outcome(&good, &bad))
+                .starts_with("1 INVARIANT VIOLATED in a negative control")
+        );
     }
 }

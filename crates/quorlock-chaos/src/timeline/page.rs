@@ -48,10 +48,10 @@ pub fn filled(template: &str, parts: &[(&str, String)]) -> String {
 
 fn headline(verdict: &Verdict) -> String {
     match verdict.violations.len() {
-        0 if verdict.tested() => "Every promise held".to_owned(),
-        0 => "Every promise held, with no fault to test one".to_owned(),
-        1 => "1 promise broken".to_owned(),
-        many => format!("{many} promises broken"),
+        0 if verdict.tested() => "Every invariant held".to_owned(),
+        0 => "Every invariant held, but no fault tested one".to_owned(),
+        1 => "1 invariant violated".to_owned(),
+        many => format!("{many} invariants violated"),
     }
 }
 
@@ -153,7 +153,7 @@ fn controls(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String
         let _ = match control.count {
             0 => write!(
                 text,
-                "<li class=\"idle\"><b>{name}</b> showed nothing: it should have broken “{breaks}”, and did not</li>",
+                "<li class=\"idle\"><b>{name}</b> detected nothing: it should have violated “{breaks}”, and did not</li>",
             ),
             count => write!(
                 text,
