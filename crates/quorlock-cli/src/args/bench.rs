@@ -1,4 +1,4 @@
-//! What can be typed behind `bench`.
+//! Arguments of `bench`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use crate::config::values::{span, span_within};
 #[derive(Debug, clap::Args)]
 #[command(after_help = BENCH_HELP)]
 pub(crate) struct BenchArgs {
-    /// Measure on so many redis-servers of its own, started for it on this machine. [default without a number: 5]
+    /// Measure on this many redis-servers, started for it on this machine. [default without a number: 5]
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "5", value_parser = clap::value_parser!(u8).range(1..=9))]
     pub(crate) dev: Option<u8>,
     /// How many tasks take locks at the same time.
     #[arg(short, long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) tasks: u16,
-    /// How many names they lock: fewer than there are tasks make them wait for each other. [default: one for each task]
+    /// How many names they lock: with fewer names than tasks, tasks wait for each other. [default: one for each task]
     #[arg(short, long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) keys: Option<u16>,
     /// How long each lock is held.
     #[arg(long, default_value = "0s", value_name = "DUR", value_parser = span)]
     pub(crate) hold: Duration,
-    /// How long to measure, 1s to 1h: a fifth of it one task alone, then all.
+    /// How long to measure, 1s to 1h: one fifth with one task alone, the rest with all.
     #[arg(short, long, default_value = "10s", value_name = "DUR", value_parser = duration)]
     pub(crate) duration: Duration,
     /// The ttl of the locks. [default: 10s, or the longest ttl if that is less]
@@ -31,7 +31,7 @@ pub(crate) struct BenchArgs {
     /// of yours is never touched.
     #[arg(long)]
     pub(crate) kill_one: bool,
-    /// Write the figures into this file, as a page to look at in a browser.
+    /// Write the results into this file, as a page for a browser.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
     /// Print one JSON object.
