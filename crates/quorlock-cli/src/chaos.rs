@@ -1,4 +1,4 @@
-//! `quorlock chaos`: real servers, real clients, real faults, and a judge.
+//! `quorlock chaos`: real servers, real clients, real faults, and a checker.
 
 mod messages;
 mod report;
@@ -47,7 +47,7 @@ pub(crate) async fn chaos(args: ChaosArgs) -> Result<u8, Failure> {
     let outcome = loop {
         tokio::select! {
             outcome = &mut runs => break outcome,
-            // Everything that was started is ended by the one who started it; that takes a moment.
+            // The run itself ends everything that it started; that takes a moment.
             signal = signals.next() => {
                 ended_by = Some(signal);
                 is_over.store(true, Ordering::Relaxed);
@@ -77,7 +77,7 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
     if faults.is_empty() {
         return Err(Failure::new(exit::USAGE, "no faults were named; `--faults all` means all"));
     }
-    // Of all there are, those for which there is no time are skipped.
+    // With `all`, faults for which there is no time are skipped.
     let is_short = |kind: &&FaultKind| {
         args.duration < Duration::from_secs(kind.least_seconds()) && faults.len() < FaultKind::ALL.len()
     };
@@ -91,7 +91,7 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
         return Err(exit::no_servers(&none.into()));
     }
     let program = this_program().map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
-    // Any number will do, as long as it is told.
+    // Any number will do, because the report names it.
     let seed = args.seed.unwrap_or_else(|| boot_nanos() % 1_000_000);
     Ok(Config {
         nodes: usize::from(args.servers),
@@ -113,7 +113,7 @@ fn tell(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Fail
     } else {
         messages::text(config, outcome, room())
     };
-    // What took so long to find out is told even where a file cannot be written.
+    // The results are printed even if a file cannot be written.
     print(&words);
     for file in report::write(args, outcome)? {
         if !args.json {
@@ -123,7 +123,7 @@ fn tell(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Fail
     Ok(code(outcome))
 }
 
-/// Zero only if something was tested and every promise held, in the run itself and in its controls.
+/// Zero only if something was tested and every invariant held, in the run itself and in its negative controls.
 fn code(outcome: &Outcome) -> u8 {
     match () {
         () if !messages::verdicts(outcome).all(Verdict::passed) => exit::BROKEN,
@@ -132,7 +132,7 @@ fn code(outcome: &Outcome) -> u8 {
     }
 }
 
-/// No fault came about: in too short a run, or where those that were asked for cannot be had here.
+/// No fault took place: the run was too short, or the requested faults are not available here.
 const UNTESTED: u8 = 2;
 
 fn draw(bar: &mut Bar, progress: &Progress) {
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_without_faults_is_told_as_such() {
+    fn a_run_without_faults_is_reported_as_such() {
         let mut verdict = check_history(&History::default());
         assert!(messages::faults(&verdict).contains("nothing was tested"));
         verdict.faults = [("kill".to_owned(), 2), ("partition".to_owned(), 1)].into();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_a_lock_to_judge_for_redundancy_is_told_as_such() {
+    fn a_run_without_a_lock_to_check_for_redundancy_is_reported_as_such() {
         let mut verdict = check_history(&History::default());
         assert!(messages::judged(&verdict).starts_with("NO lock"));
         verdict.figures.redundancy_judged = 3;
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_breaks_in_a_control_and_should_not_is_no_success() {
-        // Of nothing the judge says that nothing was tested.
+        // For an empty history the checker reports that nothing was tested.
         let bad = check_history(&History::default());
         assert!(!bad.passed());
         let mut good = bad.clone();

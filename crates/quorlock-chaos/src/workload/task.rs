@@ -209,7 +209,7 @@ impl Task {
         Ok(())
     }
 
-    /// How long until it drops a future: so many times out of a hundred, if it does such things at all.
+    /// The time until it drops a future: on this many out of a hundred occasions, if it drops futures at all.
     fn patience(&mut self, percent: u64, from_ms: u64, to_ms: u64) -> Option<Duration> {
         let drops = self.chance.percent(percent);
         let patience = Duration::from_micros(self.chance.between(from_ms * 1_000, to_ms * 1_000));
@@ -221,7 +221,7 @@ impl Task {
     }
 }
 
-/// None if it was dropped before it was done.
+/// None if the future was dropped before it completed.
 async fn until_dropped<T>(patience: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
     match patience {
         Some(patience) => timeout(patience, work).await.ok(),
@@ -233,5 +233,5 @@ fn message_of(store: &Store, error: &std::io::Error) -> String {
     format!("the store {}: {error}", store.name)
 }
 
-/// How long a signal is waited for that must come.
+/// How long to wait for a loss signal that must come.
 const SIGNAL_PATIENCE: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Arguments of `bench`.
+//! The arguments of `bench`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,7 +46,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 const BENCH_HELP: &str = "\
-First one task alone takes a lock and gives it back, over and over: that is what
+First one task alone acquires and releases a lock, over and over: that is what
 a lock costs. Then all tasks do, on one thread: that is what the nodes and one
 core of this machine can serve. Meanwhile each node is asked on a connection of
 its own who holds a free name (its round trip) and to take and free one, plainly
@@ -57,25 +57,25 @@ q-th fastest node (the third-fastest of five); how far it lies above that is the
 share of locking itself.
 
 Nothing of yours is touched. The names locked begin with `quorlock-bench:` and a
-random number, all are given back, and it is checked at the end that none is
+random number, all are released, and it is checked at the end that none is
 left. Only the fencing numbers of these names (one small key each, none with
 --mode plain) stay, and expire within a minute, or the longest ttl if that is more.
-The nodes must be a cluster already (`quorlock init`). It makes real load: on
+The nodes must be a lock cluster already (`quorlock init`). It makes real load: on
 servers that others depend on, begin with --tasks 1.
 
 --kill-one works with --dev alone: a server of yours is never killed. For yours,
 the table says what a lock would cost without one of the fastest nodes.
 
-With --dev, what the environment says of other nodes counts for nothing.
+With --dev, the environment variables for other nodes are ignored.
 
 Exit codes:
   0    it was measured
-  64   what was typed cannot work
-  69   no quorum of nodes could be reached, or votes; or no lock could be had
-  70   a lock was lost, or a key of ours was left on a node: the figures say so,
+  64   the arguments are invalid
+  69   no quorum of nodes could be reached, or votes; or no lock was granted
+  70   a lock was lost, or a key of this run was left on a node: the figures say so,
        also when it was interrupted
   74   the report, or the figures, could not be written
-  77   Redis refuses us: password, permission, role
+  77   Redis refuses access: password, permission, role
   78   the configuration cannot work (with --dev: QUORLOCK_REDIS_SERVER names no
        server), or the nodes are another cluster
   130  it was interrupted (143 by TERM), and nothing is left: the figures are of

@@ -1,4 +1,4 @@
-//! What a run of `quorlock chaos` says at its end.
+//! The messages of `quorlock chaos` at its end.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::names;
 use crate::args::ChaosArgs;
 
-/// The command that does the same again.
+/// The command that repeats the run.
 pub(super) fn replay(args: &ChaosArgs, seed: u64) -> String {
     let mut line = format!(
         "quorlock chaos --servers {} --clients {} --duration {} --seed {seed} --faults {}",
@@ -52,8 +52,8 @@ pub(super) fn json(config: &Config, outcome: &Outcome) -> Value {
     })
 }
 
-/// For people: the verdict first, what is to be known besides, and how to have it again. That alone may be wider than the
-/// terminal, for it is to be copied.
+/// The text for people: the verdict first, then the details, and the replay command last. Only that line may be wider
+/// than the terminal, because it is to be copied.
 pub(super) fn text(config: &Config, outcome: &Outcome, columns: usize) -> String {
     let mut text = String::new();
     for line in lines(outcome).lines() {
