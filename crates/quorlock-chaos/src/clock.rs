@@ -40,10 +40,10 @@ pub enum NoClock {
     #[error("there is no C compiler `cc`")]
     NoCompiler,
     /// The library could not be built.
-    #[error("the C compiler said: {0}")]
+    #[error("the C compiler failed: {0}")]
     NotBuilt(String),
     /// There is no place for the library.
-    #[error("the system refused what the library needs: {0}")]
+    #[error("no folder or process for the clock library: {0}")]
     System(#[from] io::Error),
 }
 

@@ -155,8 +155,8 @@ fn the_page_shows_what_each_control_came_to() {
     beside.controls = vec![shown("beside", 2), shown("idle", 0)];
     let page = html_with_controls(&history, &verdict, &[&beside]);
     for words in [
-        "here &lt;b&gt; broke “exclusion” 3 times, as it should",
-        "beside broke “exclusion” 2 times",
+        "here &lt;b&gt; violated “exclusion” 3 times, as it should",
+        "beside violated “exclusion” 2 times",
         "idle</b> detected nothing",
     ] {
         assert!(page.contains(words), "{words}");

@@ -183,7 +183,7 @@ impl Stage<'_> {
             Part::Alone => "one task".to_owned(),
             Part::Together => counted(self.setting.tasks, "task"),
             Part::Down => "one node dead".to_owned(),
-            Part::Back => "it is back".to_owned(),
+            Part::Back => "restarted".to_owned(),
         };
         let past = Duration::from_nanos(boot_nanos().saturating_sub(began));
         let locks = self.live.locks.load(Ordering::Relaxed);

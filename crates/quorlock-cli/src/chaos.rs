@@ -162,7 +162,7 @@ mod tests {
         let mut verdict = check_history(&History::default());
         assert!(messages::faults(&verdict).contains("nothing was tested"));
         verdict.faults = [("kill".to_owned(), 2), ("partition".to_owned(), 1)].into();
-        assert_eq!(messages::faults(&verdict), "cut 1, kill 2");
+        assert_eq!(messages::faults(&verdict), "kill 2, partition 1");
     }
 
     #[test]

@@ -30,7 +30,7 @@ struct Node {
 pub(crate) enum NotBroken {
     #[error("a server did not start: {0}")]
     Start(#[from] StartError),
-    #[error("a server did not do as it was told: {0}")]
+    #[error("a server command failed: {0}")]
     Redis(#[from] RedisError),
     #[error("the system refused: {0}")]
     System(#[from] io::Error),

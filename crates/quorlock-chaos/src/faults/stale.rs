@@ -16,7 +16,7 @@ pub(super) fn set(server: &Server, keys: &[String], life: Option<Duration>) -> R
         let mut held = Vec::new();
         for key in missing {
             let mut set = Cmd::new();
-            set.arg("SET").arg(key).arg(NOBODYS).arg("NX");
+            set.arg("SET").arg(key).arg(STALE_VALUE).arg("NX");
             if let Some(life) = life {
                 set.arg("PX").arg(life.as_millis() as u64);
             }
@@ -35,13 +35,13 @@ pub(super) fn remove(server: &Server, keys: &[String]) -> RedisResult<()> {
     let mut connection = server.connect(PATIENCE)?;
     for key in keys {
         let mut delete = Cmd::new();
-        delete.arg("EVAL").arg(DELETE).arg(1).arg(key).arg(NOBODYS);
+        delete.arg("EVAL").arg(DELETE).arg(1).arg(key).arg(STALE_VALUE);
         delete.query::<i64>(&mut connection)?;
     }
     Ok(())
 }
 
-const NOBODYS: &str = "nobody's";
+const STALE_VALUE: &str = "stale";
 const DELETE: &str = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0";
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Locks pass from client to client and are free for a moment in between.

@@ -103,11 +103,11 @@ fn figures(verdict: &Verdict) -> String {
         ));
     }
     list.push(("locks lost", figures.lost.to_string()));
-    let judged = match figures.redundancy_judged {
+    let checked = match figures.redundancy_judged {
         0 => "none".to_owned(),
         some => counted(some, "lock"),
     };
-    list.push(("checked for redundancy", judged));
+    list.push(("checked for redundancy", checked));
     list.push(("writes refused", figures.writes_refused.to_string()));
     list.push(("latest lost signal", figures.latest_signal_ms.map_or("in time".to_owned(), span)));
     let figure =
@@ -157,7 +157,7 @@ fn controls(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String
             ),
             count => write!(
                 text,
-                "<li class=\"control\">control: {name} broke “{breaks}” {}, as it should</li>",
+                "<li class=\"control\">negative control: {name} violated “{breaks}” {}, as it should</li>",
                 times(count)
             ),
         };

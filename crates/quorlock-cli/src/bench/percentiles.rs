@@ -134,11 +134,11 @@ mod tests {
 
     #[test]
     fn times_have_three_digits_and_one_unit_below_a_second() {
-        let told =
+        let shown =
             [7.0, 83.0, 312.4, 999.0, 1_404.0, 14_230.0, 142_300.0, 1_423_000.0, 20_000_000.0].map(words);
         let want = [
             "0.007 ms", "0.083 ms", "0.31 ms", "1.00 ms", "1.40 ms", "14.2 ms", "142 ms", "1.42 s", "20.0 s",
         ];
-        assert_eq!(told, want);
+        assert_eq!(shown, want);
     }
 }

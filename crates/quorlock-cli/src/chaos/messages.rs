@@ -96,7 +96,7 @@ fn lines(outcome: &Outcome) -> String {
     text
 }
 
-/// The verdict in one line: that of the run itself, unless something broke in a control that should not.
+/// The verdict in one line: that of the run itself, unless an invariant was violated in a negative control.
 pub(super) fn headline(outcome: &Outcome) -> String {
     let in_controls: usize = outcome.controls.iter().map(|(_, verdict)| verdict.violations.len()).sum();
     match in_controls {
@@ -109,7 +109,7 @@ pub(super) fn headline(outcome: &Outcome) -> String {
     }
 }
 
-/// How often each was done.
+/// How often each fault took place.
 pub(super) fn faults(verdict: &Verdict) -> String {
     if verdict.faults.is_empty() {
         return "NONE, so nothing was tested".to_owned();
@@ -118,7 +118,7 @@ pub(super) fn faults(verdict: &Verdict) -> String {
     faults.join(", ")
 }
 
-/// How many locks were held for long enough to tell whether they had lost a node for good.
+/// How many locks were held long enough to check their redundancy.
 pub(super) fn judged(verdict: &Verdict) -> String {
     match verdict.figures.redundancy_judged {
         0 => "NO lock for redundancy: none was held for two ttls while a node was healthy".to_owned(),
