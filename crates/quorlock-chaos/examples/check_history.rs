@@ -1,6 +1,6 @@
-//! Judges a history read from standard input. Exit code 0 if every promise held. With an argument, that file becomes
-//! the page to look at; with `-`, the picture is drawn in letters; with `--json`, the verdict is said as JSON, and the
-//! exit code is left to who reads it.
+//! Checks a history read from standard input. Exit code 0 if every invariant held. With an argument, that file becomes
+//! the HTML page; with `-`, the chart is drawn as text; with `--json`, the verdict is printed as JSON, and the exit
+//! code is always 0.
 
 use std::io;
 use std::process::ExitCode;

@@ -1,6 +1,6 @@
-//! Servers for a script to break. It says their URLs, joined by commas, then does what each line of its input says
-//! (`kill 2`, `restart 2`, `pause 2`, `resume 2`, counted from 0; a restart keeps the data) and answers `done`. All of
-//! them go when the input ends.
+//! Starts servers for a script to break. It prints their URLs, joined by commas, then executes each line of its input
+//! (`kill 2`, `restart 2`, `pause 2`, `resume 2`, counted from 0; a restart keeps the data) and answers `done`. All
+//! servers end when the input ends.
 //!
 //! `fleet COUNT`
 
@@ -13,17 +13,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let count = std::env::args().nth(1).ok_or("how many servers?")?.parse()?;
     let mut fleet = Fleet::start(count)?;
     println!("{}", fleet.nodes());
-    for order in io::stdin().lines() {
-        let order = order?;
-        let (act, place) = order.split_once(' ').ok_or("an order is an act and a place")?;
+    for command in io::stdin().lines() {
+        let command = command?;
+        let (act, place) = command.split_once(' ').ok_or("a command is an action and a number")?;
         let server =
-            fleet.servers_mut().get_mut(place.parse::<usize>()?).ok_or("no server has that place")?;
+            fleet.servers_mut().get_mut(place.parse::<usize>()?).ok_or("no server has that number")?;
         match act {
             "kill" => server.kill(),
             "restart" => server.restart(Data::Kept)?,
             "pause" => server.pause(),
             "resume" => server.resume(),
-            _ => return Err(format!("nobody can {act} a server").into()),
+            _ => return Err(format!("unknown action {act}").into()),
         }
         println!("done");
     }

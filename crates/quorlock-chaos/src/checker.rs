@@ -1,12 +1,13 @@
-//! Was every promise kept? The judge reads a [`History`] and nothing else: no server, no clock, no chance.
+//! The checker: reads a [`History`] and reports every violated invariant. It reads nothing else: no server, no clock,
+//! no random number.
 //!
-//! Two things keep it honest. What a fault excuses is computed from the fault log and the lock's own claims, case
-//! by case (two holders at once are excused if, and only if, more of the nodes lied than that very lock could
-//! spare), and whatever is excused is listed as [`ExcusedViolation`], never dropped. And a history in which nothing happened,
-//! in which a client falls silent, or which contradicts itself is no success.
+//! What a fault excuses is computed from the fault log and the lock's own claims, case by case. For example, two
+//! holders at once are excused if, and only if, more nodes misbehaved than that very lock could spare. Each excused
+//! violation is listed as [`ExcusedViolation`], never dropped. A history in which nothing happened, in which a client
+//! falls silent, or which contradicts itself is a violation too.
 //!
-//! What clients believe tells nothing of a lock that stands on fewer nodes than it could: that is seen only when one more
-//! node fails. So the run looks at the nodes too, and the judge asks for [`Invariant::Redundancy`].
+//! A lock that stands on fewer nodes than it could looks normal to its client until one more node fails. So the run
+//! also samples the nodes, and the checker verifies [`Invariant::Redundancy`].
 
 mod exclusion;
 mod fencing;
@@ -28,26 +29,26 @@ pub(crate) use world::{Span, World};
 
 use crate::history::History;
 
-/// Judges what happened.
+/// Checks every invariant against a history.
 #[must_use]
 pub fn check_history(history: &History) -> Verdict {
     let Some(world) = World::of(history) else {
-        return Verdict::of_nothing("the history has no settings, so nothing can be judged");
+        return Verdict::of_nothing("the history has no settings, so no invariant can be checked");
     };
-    let turns = lock_attempts(history, &world);
+    let attempts = lock_attempts(history, &world);
     let mut findings = Findings::default();
 
-    record::check(history, &world, &turns, &mut findings);
-    validity::check(&world, &turns, &mut findings);
-    exclusion::check(&world, &turns, &mut findings);
-    fencing::check(&world, &turns, &mut findings);
-    progress::check(&world, &turns, &mut findings);
-    redundancy::check(history, &world, &turns, &mut findings);
+    record::check(history, &world, &attempts, &mut findings);
+    validity::check(&world, &attempts, &mut findings);
+    exclusion::check(&world, &attempts, &mut findings);
+    fencing::check(&world, &attempts, &mut findings);
+    progress::check(&world, &attempts, &mut findings);
+    redundancy::check(history, &world, &attempts, &mut findings);
 
-    findings.verdict(history, &world, &turns)
+    findings.verdict(history, &world, &attempts)
 }
 
-/// What the parts of the judge have found so far.
+/// What the parts of the checker have found so far.
 #[derive(Default)]
 pub(crate) struct Findings {
     violations: Vec<Violation>,
@@ -58,31 +59,31 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    fn broken(&mut self, promise: Invariant, at: u64, events: Vec<usize>, words: String) {
-        self.violations.push(Violation { invariant: promise, at, message: words, events });
+    fn broken(&mut self, invariant: Invariant, at: u64, events: Vec<usize>, message: String) {
+        self.violations.push(Violation { invariant, at, message, events });
     }
 
-    fn excused(&mut self, promise: Invariant, at: u64, events: Vec<usize>, because: String) {
-        let case = self.expected.entry((promise, because.clone()));
-        case.or_insert(ExcusedViolation { invariant: promise, count: 0, because, at, events }).count += 1;
+    fn excused(&mut self, invariant: Invariant, at: u64, events: Vec<usize>, because: String) {
+        let case = self.expected.entry((invariant, because.clone()));
+        case.or_insert(ExcusedViolation { invariant, count: 0, because, at, events }).count += 1;
     }
 
-    /// To one list or the other, by whether there is an excuse.
+    /// Adds to the excused violations if there is an excuse, else to the violations.
     fn found(
         &mut self,
-        promise: Invariant,
+        invariant: Invariant,
         at: u64,
         events: Vec<usize>,
-        words: String,
+        message: String,
         excuse: Option<String>,
     ) {
         match excuse {
-            Some(because) => self.excused(promise, at, events, because),
-            None => self.broken(promise, at, events, words),
+            Some(because) => self.excused(invariant, at, events, because),
+            None => self.broken(invariant, at, events, message),
         }
     }
 
-    fn verdict(mut self, history: &History, world: &World<'_>, turns: &[LockAttempt<'_>]) -> Verdict {
+    fn verdict(mut self, history: &History, world: &World<'_>, attempts: &[LockAttempt<'_>]) -> Verdict {
         self.violations.sort_by_key(|violation| violation.at);
         let expected: Vec<ExcusedViolation> = self.expected.into_values().collect();
         let controls = world.settings.controls.iter().map(|control| ControlResult {
@@ -103,7 +104,7 @@ impl Findings {
             seed: world.settings.seed,
             replay: world.settings.replay.clone(),
             seconds: (world.to - world.from) as f64 / 1e9,
-            acquisitions: turns.iter().filter(|turn| turn.grant.is_some()).count(),
+            acquisitions: attempts.iter().filter(|attempt| attempt.grant.is_some()).count(),
             faults,
             controls: controls.collect(),
             expected,
@@ -112,13 +113,13 @@ impl Findings {
             figures: Figures {
                 recoveries: recoveries.len(),
                 redundancy_judged: self.redundancy_judged,
-                ..Figures::of(history, turns, &self.signals_late)
+                ..Figures::of(history, attempts, &self.signals_late)
             },
         }
     }
 }
 
-/// How a moment of the run is written: seconds since its beginning.
+/// Formats a time as seconds since the beginning of the run.
 pub(crate) fn clock(world: &World<'_>, at: u64) -> String {
     format!("{:.3} s", at.saturating_sub(world.from) as f64 / 1e9)
 }

@@ -1,7 +1,7 @@
-//! Servers whose wall clock is set while they run.
+//! Servers whose wall clock can be set while they run.
 //!
-//! They are real; what they are told the time is, is not: a small library of ours is loaded before them. So this needs
-//! Linux, a C compiler `cc`, and servers that load libraries at all.
+//! The servers are real; the time that they read is not, because a small library is loaded before them. So this needs
+//! Linux, a C compiler `cc`, and servers that can load libraries.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -15,14 +15,14 @@ use tempfile::TempDir;
 use crate::history;
 use crate::watchdog::Watchdog;
 
-/// The library that bends clocks, built; for [`Setup::clocks`](crate::Setup::clocks). Cheap to clone, and gone with
-/// the last clone, so it is kept as long as its servers.
+/// The built library that changes clocks, for [`Setup::clocks`](crate::Setup::clocks). It is cheap to clone and deleted
+/// with the last clone, so it lives as long as its servers.
 #[derive(Clone, Debug)]
 pub struct ClockLibrary {
     home: Arc<Home>,
 }
 
-/// Its folder, and who removes that if we are killed.
+/// Its folder, and the watchdog that removes it if this process is killed.
 #[derive(Debug)]
 struct Home {
     folder: TempDir,
@@ -40,15 +40,15 @@ pub enum NoClock {
     #[error("there is no C compiler `cc`")]
     NoCompiler,
     /// The library could not be built.
-    #[error("the C compiler said: {0}")]
+    #[error("the C compiler failed: {0}")]
     NotBuilt(String),
-    /// No place for the library.
-    #[error("the system refused what the library needs: {0}")]
+    /// There is no place for the library.
+    #[error("no folder or process for the clock library: {0}")]
     System(#[from] io::Error),
 }
 
 impl ClockLibrary {
-    /// Builds it.
+    /// Builds the library.
     ///
     /// # Errors
     ///
@@ -78,13 +78,13 @@ impl ClockLibrary {
         self.home.folder.path().join("clock.so")
     }
 
-    /// What a process must find in its environment to have its clock bent as `clock` says.
+    /// The environment that makes a process read `clock` as its wall clock.
     pub(crate) fn environment(&self, clock: &Clock) -> [(&'static str, PathBuf); 2] {
         [("LD_PRELOAD", self.file()), ("QUORLOCK_CHAOS_CLOCK", clock.path.clone())]
     }
 }
 
-/// The wall clock of one server, right at first. It stays as it is set when the server is restarted.
+/// The wall clock of one server, correct at first. A restart of the server keeps its setting.
 #[derive(Debug)]
 pub struct Clock {
     path: PathBuf,
@@ -92,25 +92,25 @@ pub struct Clock {
     file: File,
 }
 
-/// How a clock is off: by so much at that time of the boot clock, and by more each second since.
+/// The error of a clock: an offset at one time of the boot clock, and its growth per second since.
 #[derive(Clone, Copy, Debug, Default)]
 struct Bend {
     from: u64,
     micros: i64,
     millionths: i64,
-    /// Which of the two places in the file tells it.
+    /// Which of the two slots in the file holds it.
     place: u64,
 }
 
 impl Clock {
-    /// A clock that goes right, told in this file.
+    /// A correct clock, stored in this file.
     pub(crate) fn new(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path)?;
         file.set_len(FILE_LEN)?;
         Ok(Self { path: path.to_owned(), bend: Mutex::default(), file })
     }
 
-    /// Sets it ahead by so many microseconds; back, if they are negative.
+    /// Sets it ahead by this many microseconds; back, if they are negative.
     ///
     /// # Errors
     ///
@@ -119,8 +119,8 @@ impl Clock {
         self.bend(|bend| bend.micros += micros)
     }
 
-    /// Makes it gain so many microseconds each second from now on; lose them, if they are negative. What it gained
-    /// so far stays.
+    /// Makes it gain this many microseconds each second from now on; lose them, if they are negative. The offset so far
+    /// stays.
     ///
     /// # Errors
     ///
@@ -154,5 +154,5 @@ impl Bend {
 }
 
 const SHIM: &str = include_str!("clock/shim.c");
-/// Which bend counts, and two bends of three numbers.
+/// The index of the slot in use, and two slots of three numbers.
 const FILE_LEN: u64 = 8 + 2 * 24;

@@ -1,4 +1,4 @@
-//! What can be broken, by name.
+//! The kinds of faults, by name.
 
 mod act;
 mod nodes;
@@ -40,13 +40,13 @@ pub enum FaultKind {
     AsymmetricPartition,
     /// Connections are reset.
     Reset,
-    /// Clients keep connections of which the server knows nothing.
+    /// Clients keep connections that the server no longer knows.
     HalfOpen,
-    /// Nobody takes what clients send.
+    /// The network does not read what clients send.
     NoRead,
     /// Connections end in the middle of a reply.
     Truncate,
-    /// Keys that are nobody's stand in the place of locks' keys, on a minority of the servers.
+    /// Stale keys take the place of locks' keys, on a minority of the servers.
     StaleKey,
     /// A server's clock runs a tenth too fast or too slow.
     ClockSkew,
@@ -54,9 +54,9 @@ pub enum FaultKind {
     ClockJump,
     /// The clocks of all servers but one are behind, from the start.
     ClockOffset,
-    /// SIGSTOP of a client that holds a lock, until it is over.
+    /// SIGSTOP of a client that holds a lock, until the lock has expired.
     ClientStop,
-    /// SIGKILL of a client that holds a lock or waits for one; another takes its place.
+    /// SIGKILL of a client that holds a lock or waits for one; a new client replaces it.
     ClientKill,
     /// Futures are dropped at any point.
     Cancel,
@@ -64,11 +64,11 @@ pub enum FaultKind {
     BlockRuntime,
 }
 
-/// A name that is no fault's.
+/// A name that is not a fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no fault called {name:?}; there are all, {}", names())]
 pub struct UnknownFault {
-    /// What was said.
+    /// The given name.
     pub name: String,
 }
 
@@ -105,7 +105,7 @@ impl FaultKind {
     ///
     /// # Errors
     ///
-    /// [`UnknownFault`] for a name that is none, with the names that there are.
+    /// [`UnknownFault`] for an unknown name, with the list of known names.
     pub fn list(names: &str) -> Result<BTreeSet<Self>, UnknownFault> {
         let mut kinds = BTreeSet::new();
         for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
@@ -140,25 +140,26 @@ impl FaultKind {
             }
             Self::Pause => ("pause", "a server stands still (SIGSTOP, SIGCONT)"),
             Self::ClientPause => {
-                ("client-pause", "a server puts off all commands, or all writes (CLIENT PAUSE)")
+                ("client-pause", "a server delays all commands, or all writes (CLIENT PAUSE)")
             }
             Self::Flush => ("flush", "a server's data are deleted (FLUSHALL)"),
-            Self::ScriptFlush => ("script-flush", "a server forgets the scripts (SCRIPT FLUSH)"),
+            Self::ScriptFlush => ("script-flush", "a server loses its scripts (SCRIPT FLUSH)"),
             Self::Failover => ("failover", "a replica that lags takes a server's place"),
             Self::MemoryFull => ("memory-full", "a server's memory is full, under each eviction policy"),
-            Self::Latency => ("latency", "what passes is late, and not evenly so"),
-            Self::Partition => ("partition", "nothing arrives, from either end"),
-            Self::AsymmetricPartition => ("asymmetric-partition", "nothing arrives, from one end"),
+            Self::Latency => ("latency", "all traffic is delayed, with jitter"),
+            Self::Partition => ("partition", "nothing arrives, in either direction"),
+            Self::AsymmetricPartition => ("asymmetric-partition", "nothing arrives, in one direction"),
             Self::Reset => ("reset", "connections are reset"),
-            Self::HalfOpen => ("half-open", "clients keep connections of which the server knows nothing"),
-            Self::NoRead => ("no-read", "nobody takes what clients send, until they can send no more"),
+            Self::HalfOpen => ("half-open", "clients keep connections that the server no longer knows"),
+            Self::NoRead => {
+                ("no-read", "the network reads nothing from clients, until they can send no more")
+            }
             Self::Truncate => ("truncate", "connections end in the middle of a reply"),
-            Self::StaleKey => (
-                "stale-key",
-                "keys that are nobody's stand where locks' keys would, on a minority of the servers",
-            ),
+            Self::StaleKey => {
+                ("stale-key", "stale keys take the place of locks' keys, on a minority of the servers")
+            }
             Self::ClockSkew => ("clock-skew", "a server's clock runs 10 % too fast or too slow"),
-            Self::ClockJump => ("clock-jump", "a server's clock is set ahead or back, and put right later"),
+            Self::ClockJump => ("clock-jump", "a server's clock is set ahead or back, and corrected later"),
             Self::ClockOffset => {
                 ("clock-offset", "all servers' clocks but one are behind, steadily, from the start")
             }
@@ -171,22 +172,22 @@ impl FaultKind {
         }
     }
 
-    /// How long a run must last to have it for sure.
+    /// How long a run must last to include this fault for certain.
     #[must_use]
     pub const fn least_seconds(self) -> u64 {
         match self {
-            // They stand for so long that clients are seen waiting meanwhile.
+            // Stale keys stay so long that clients are observed waiting.
             Self::StaleKey => 11,
             _ => 5,
         }
     }
 
-    /// That a run is too short for it, in words.
+    /// The message that a run is too short for it.
     #[must_use]
     pub fn needs_time(self) -> String {
         let why = match self {
             Self::StaleKey => {
-                ": the keys stand for up to 5 s, so that clients are seen waiting, and then all recovers"
+                ": the keys stay for up to 5 s, so that clients are observed waiting, and then recovery follows"
             }
             _ => "",
         };
@@ -199,13 +200,13 @@ impl FaultKind {
         matches!(self, Self::ClockSkew | Self::ClockJump | Self::ClockOffset)
     }
 
-    /// Whether it is there from before the first client to the end, and not done at some time in between.
+    /// Whether it lasts from before the first client to the end of the run.
     #[must_use]
     pub const fn is_of_whole_run(self) -> bool {
         matches!(self, Self::ClockOffset)
     }
 
-    /// Whether it is done to clients, and not to nodes.
+    /// Whether it affects clients, and not nodes.
     #[must_use]
     pub const fn is_of_clients(self) -> bool {
         matches!(self, Self::ClientStop | Self::ClientKill | Self::Cancel | Self::BlockRuntime)
@@ -227,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_names_faults_and_a_wrong_name_is_told_with_the_right_ones() {
+    fn a_list_names_faults_and_an_unknown_name_is_an_error_with_the_known_ones() {
         assert_eq!(FaultKind::list("kill, pause"), Ok(BTreeSet::from([FaultKind::Kill, FaultKind::Pause])));
         assert_eq!(FaultKind::list("kill,all").expect("names").len(), FaultKind::ALL.len());
         let said = FaultKind::list("kill,earthquake").expect_err("not yet").to_string();

@@ -1,4 +1,4 @@
-//! Several servers at once: the N independent masters of a lock.
+//! A fleet: several servers, the N independent masters of a lock.
 
 use std::ops::{Index, IndexMut};
 use std::thread;

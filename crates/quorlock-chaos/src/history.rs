@@ -1,8 +1,8 @@
-//! What happened: one list of events, told by everybody who had a part in it, on one clock.
+//! The history of a run: one list of events, recorded by all clients and the run, on one clock.
 //!
-//! Client processes write their events to their standard output, one line of JSON each; the run that started them
-//! adds its own (settings, faults) and sorts all by time. That works because all of them read the boot clock
-//! of one machine, which is the same in every process and is never set.
+//! Client processes write their events to their standard output, one line of JSON each. The run that started them adds
+//! its own (settings, faults) and sorts all by time. That works because all of them read the boot clock of one machine,
+//! which is the same in every process and is never set.
 
 mod fault;
 mod sample;
@@ -18,22 +18,22 @@ pub use fault::{Effect, Fault};
 pub use sample::KeySample;
 pub use settings::{Control, Settings};
 
-/// Something that happened, when, and who tells it.
+/// An event: what happened, when, and which actor recorded it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// Nanoseconds on the boot clock, as [`now`] reads them.
     pub at: u64,
-    /// Who tells it.
+    /// The actor that recorded it.
     pub actor: Actor,
     /// What happened.
     pub kind: EventKind,
 }
 
-/// Who tells of an event.
+/// The actor that records an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Actor {
-    /// The run: whoever starts servers and clients, and breaks them.
+    /// The run: the process that starts servers and clients, and injects faults.
     Run,
     /// A task of a client process.
     Client {
@@ -41,8 +41,8 @@ pub enum Actor {
         process: u32,
         /// Which of its tasks.
         task: u32,
-        /// The task's how-manieth try for a lock. Each begins with [`EventKind::Waiting`]; what is said of a lock later (a
-        /// lost signal that comes when the next try has begun) still carries the number of its own.
+        /// The number of the task's attempt. Each begins with [`EventKind::Waiting`]. A later event of its lock (a loss
+        /// signal after the next attempt has begun) still carries this number.
         attempt: u32,
     },
 }
@@ -51,35 +51,35 @@ pub enum Actor {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
-    /// The run begins, on these terms. Its first event.
+    /// The run begins, with these settings. Its first event.
     Settings(Settings),
-    /// The run is about to break something.
+    /// The run is about to inject a fault.
     Fault(Fault),
-    /// It has done so on all nodes that it hits: what happens at once (a clock that is set) happened before this.
+    /// The fault is applied on all its nodes: an instant effect (a clock that is set) happened before this.
     FaultApplied {
         /// Which fault.
         fault: u64,
     },
-    /// The run is about to mend that: what happens at once (a clock that is set right) happens after this.
+    /// The run is about to end the fault: an instant effect (a clock that is corrected) happens after this.
     FaultEnding {
         /// Which fault.
         fault: u64,
     },
-    /// The run has mended the fault of that number. Faults that pass by themselves (a flush) are healed at once.
+    /// The fault has ended. Faults that pass by themselves (a flush) end at once.
     FaultEnded {
         /// Which fault.
         fault: u64,
     },
-    /// At the end, when nobody has wanted the key for long, the run found a lock's key on a node.
+    /// At the end, long after the last client wanted the key, the run found a lock's key on a node.
     KeyLeft {
         /// Which node.
         node: usize,
         /// Its name there.
         key: String,
-        /// What is left of its time, as `PTTL` tells it: negative if it has none.
+        /// The rest of its ttl, as `PTTL` returns it: negative if it has none.
         ttl_ms: i64,
     },
-    /// The run looked at a node, past what is between it and the clients, to see whose the locks' keys are.
+    /// The run sampled a node, bypassing the network faults, to see the owners of the locks' keys.
     Sampled {
         /// Which node.
         node: usize,
@@ -88,20 +88,19 @@ pub enum EventKind {
         /// What it saw, by key. A key that is not named here has neither an owner nor a fence there.
         keys: BTreeMap<String, KeySample>,
     },
-    /// How a client sees a node, told when that changes.
+    /// A client's view of a node has changed.
     NodeViewChanged {
         /// Which node.
         node: usize,
-        /// How it stands.
+        /// The new view.
         view: NodeView,
     },
-    /// A thread of the client that does nothing but sleep was woken so much too late: the machine had no time for the
-    /// process.
+    /// A client thread that only sleeps was woken late by this much: the machine gave the process no CPU time.
     Overslept {
         /// Milliseconds, until now.
         millis: u64,
     },
-    /// A task asks for a lock. Told before it asks.
+    /// A task requests a lock. Recorded before the request.
     Waiting {
         /// The lock's keys, usually one.
         keys: Vec<String>,
@@ -109,21 +108,21 @@ pub enum EventKind {
         kind: LockKind,
         /// The lock's ttl.
         ttl_ms: u64,
-        /// How long it is ready to wait.
+        /// The wait timeout.
         wait_ms: u64,
     },
-    /// It was given the lock. Told once it has it.
+    /// The lock was granted. Recorded after the grant.
     Granted {
-        /// Until when it may rely on it.
+        /// The deadline of the lock.
         deadline: u64,
         /// The fencing number; none in plain mode.
         number: Option<u64>,
-        /// What goes with the number.
+        /// The nonce of the number.
         nonce: Option<String>,
         /// How many nodes may lose the key early without harm.
         margin: i32,
     },
-    /// It asked its lock whether it is valid. The time is from *before* it asked.
+    /// The task checked whether its lock is valid. The time is from *before* the check.
     Looked {
         /// The lock's answer.
         valid: bool,
@@ -132,63 +131,63 @@ pub enum EventKind {
         /// How many nodes may lose the key early without harm.
         margin: i32,
     },
-    /// The lost signal came.
+    /// The loss signal came.
     Lost {
-        /// In words, what is known of the cause.
+        /// What is known of the cause.
         how: String,
     },
-    /// It gives the lock up. Told before it does.
+    /// The release begins. Recorded before it is sent.
     Releasing,
     /// The release was answered.
     Released {
         /// Whether a quorum has confirmed it.
         confirmed: bool,
     },
-    /// It was not given the lock, for a reason that is part of the game.
+    /// The lock was not granted, for an expected reason.
     Refused {
         /// Which.
         why: FailureReason,
     },
-    /// It walked away: the future that acquires or releases was dropped.
+    /// The task dropped the future that acquires or releases.
     Abandoned,
     /// It wrote to the protected store, which answered.
     Wrote {
         /// Which store.
         store: String,
-        /// The store's own count of what it was asked, which is the order in which it was done.
+        /// The store's own count of writes, which is the order in which it executed them.
         place: u64,
-        /// The number shown to the store; none if it does not ask for one.
+        /// The number sent to the store; none if it checks none.
         number: Option<u64>,
-        /// What goes with the number.
+        /// The nonce of the number.
         nonce: Option<String>,
-        /// Whether the store took it.
+        /// Whether the store accepted it.
         accepted: bool,
     },
-    /// Something failed in a way that nobody has planned for.
+    /// An unexpected error.
     Errored {
-        /// The error's words.
+        /// The error's message.
         words: String,
     },
     /// Something panicked.
     Panicked {
-        /// Its words.
+        /// Its message.
         words: String,
     },
-    /// Whoever tells this has nothing more to tell: a task has ended in good order, or the run is over. Its last event.
+    /// The actor's last event: a task has ended normally, or the run is over.
     Finished,
 }
 
-/// What kind of lock a task asks for, as far as it matters who else may hold it.
+/// The kind of a lock, as far as it decides which other locks it excludes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LockKind {
-    /// Nobody else.
+    /// Excludes all others.
     Mutex,
-    /// Nobody else: the writer of a read/write lock.
+    /// Excludes all others: the writer of a read/write lock.
     Write,
-    /// Other readers.
+    /// Allows other readers.
     Read,
-    /// So many at once, this one included.
+    /// Allows this many at once, this one included.
     Permit {
         /// How many.
         of: u32,
@@ -212,11 +211,11 @@ pub enum NodeView {
     Excluded,
 }
 
-/// Why a lock was not given.
+/// Why a lock was not granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureReason {
-    /// Others have it.
+    /// Others hold it.
     Contended,
     /// Too few nodes answered.
     NoQuorum,
@@ -224,11 +223,11 @@ pub enum FailureReason {
     OnProbation,
     /// Too many nodes may not serve.
     NodesExcluded,
-    /// It came too late to be of use.
+    /// The grant came too late to be useful.
     TooLate,
 }
 
-/// Everything that happened, in the order of time.
+/// All events, ordered by time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
     events: Vec<Event>,
@@ -271,7 +270,7 @@ impl History {
     /// The history of these events, which may come in any order.
     #[must_use]
     pub fn new(mut events: Vec<Event>) -> Self {
-        // Stable: what one teller told at the same nanosecond stays as it was told.
+        // The sort is stable: events of one writer at the same nanosecond keep their order.
         events.sort_by_key(|event| event.at);
         Self { events }
     }
@@ -301,7 +300,7 @@ impl History {
         &self.events
     }
 
-    /// The run's settings, if it told them.
+    /// The run's settings, if they were recorded.
     #[must_use]
     pub fn settings(&self) -> Option<&Settings> {
         self.events.iter().find_map(|event| match &event.kind {

@@ -1,4 +1,4 @@
-//! Real redis-servers, and real faults: what tests, benches and `quorlock dev` lock against.
+//! Real redis-servers and real faults, for tests, benches and `quorlock dev`.
 //!
 //! A [`Server`] is one `redis-server` process of our own on a free loopback port, a [`Fleet`] is several of them
 //! started side by side. They can be killed, paused, brought back with their data, without it, or with what they

@@ -1,4 +1,4 @@
-//! Where the server binary is.
+//! Finds the server binary.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -18,7 +18,7 @@ pub fn locate() -> Result<PathBuf, NoBinary> {
     )
 }
 
-/// There is no server binary here; its message tells a reader what to install.
+/// There is no server binary; the message tells what to install.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}; install Redis or Valkey ({INSTALL}), or set {VARIABLE} to the path of a server", self.what())]
 pub struct NoBinary {
@@ -32,7 +32,7 @@ impl NoBinary {
         self.is_set
     }
 
-    /// Nothing of what is set is shown.
+    /// Does not show the variable's value.
     fn what(&self) -> String {
         if self.is_set {
             format!("{VARIABLE}: it names no program that can be executed")

@@ -7,12 +7,12 @@ use std::thread;
 
 use crate::Server;
 
-/// A loopback port that passes connections on to a server, and can be [moved](Self::move_to) to another: what a virtual
-/// IP, a name in the DNS or a load balancer does when it is pointed at a stand-in, which may have been up for weeks.
+/// A loopback port that forwards connections to a server, and can be [moved](Self::move_to) to another. It acts like a
+/// virtual IP, a DNS name or a load balancer that is pointed at a stand-in, which may have been up for weeks.
 ///
-/// Connections to it end with a move and when it is dropped, as their server's do when it goes. Other than with a
-/// [`Proxy`](crate::Proxy), which hears of its orders a moment later, that is over when the call returns: nothing sent
-/// afterwards comes to the server before.
+/// Its connections end with a move and when it is dropped, as they do when their server ends. A [`Proxy`](crate::Proxy)
+/// applies its commands a moment later; here the change is complete when the call returns. Nothing sent afterwards
+/// reaches the previous server.
 #[derive(Debug)]
 pub struct MovableAddress {
     port: u16,
@@ -21,9 +21,9 @@ pub struct MovableAddress {
 
 #[derive(Debug)]
 struct Shared {
-    /// The port of the server behind; none once the front is gone.
+    /// The port of the server behind; none once the address is closed.
     upstream: Option<u16>,
-    /// Both ends of what is being passed on.
+    /// Both ends of the forwarded connections.
     streams: Vec<TcpStream>,
 }
 
@@ -65,7 +65,7 @@ impl MovableAddress {
 impl Drop for MovableAddress {
     fn drop(&mut self) {
         self.turn(None);
-        // The one who accepts looks up and finds that it is over. If this cannot be dialed, nobody accepts any more.
+        // Wakes the accepting thread, which finds that it must end. If the dial fails, it has already ended.
         let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
     }
 }
@@ -74,7 +74,7 @@ fn accept(listener: &TcpListener, shared: &Mutex<Shared>) {
     for client in listener.incoming() {
         let mut shared = lock(shared);
         let Some(upstream) = shared.upstream else { return };
-        // Whatever fails here, the client sees a connection that ends, as with a server that is not there.
+        // If anything fails here, the client sees a connection that ends, as with a server that is not there.
         let Ok(client) = client else { continue };
         let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, upstream));
         let Ok(server) = TcpStream::connect(upstream) else { continue };
@@ -92,7 +92,7 @@ fn pass_on(client: &TcpStream, server: &TcpStream) -> io::Result<[TcpStream; 2]>
     for (from, to) in [(client, server), (server, client)] {
         let (mut from, mut to) = (from.try_clone()?, to.try_clone()?);
         thread::Builder::new().name("front".to_owned()).spawn(move || {
-            // However it ends, both ends hear of it.
+            // However it ends, both ends are shut down.
             let _ = io::copy(&mut from, &mut to);
             let _ = to.shutdown(Shutdown::Both);
             let _ = from.shutdown(Shutdown::Both);

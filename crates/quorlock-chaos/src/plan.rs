@@ -1,7 +1,8 @@
-//! Which faults, when, and to whom: drawn from a seed, and kept within what the lock is said to survive.
+//! Plans the faults of a run: which, when, and where. They are drawn from a seed and kept within what the lock
+//! survives.
 //!
-//! Faults come in bouts that overlap: some to a minority of the nodes, some to all. After a bout that left too few
-//! nodes with a vote there is a calm as long as a probation, so that a quorum is there again within a bounded time.
+//! Faults come in overlapping groups: some hit a minority of the nodes, some hit all. After a group that left too few
+//! voting nodes, a calm as long as a probation follows, so that a quorum is present again within a bounded time.
 
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use crate::faults::{FaultKind, Injection, PlannedFault, Sides};
 use crate::seeded_rng::SeededRng;
 
-/// What a plan is made for.
+/// The input of a plan.
 #[derive(Clone, Debug)]
 pub(crate) struct Scope {
     pub(crate) seed: u64,
@@ -25,7 +26,7 @@ pub(crate) struct Scope {
     pub(crate) max_ttl: Duration,
 }
 
-/// What may be broken of a node at the same time: one thing of each.
+/// The parts of a node that can be broken at the same time, each by one fault.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Part {
     Server,
@@ -36,13 +37,13 @@ enum Part {
 struct Planner {
     scope: Scope,
     chance: SeededRng,
-    /// From when on a part of a node is whole.
+    /// From when on a part of a node is intact.
     whole: HashMap<(usize, Part), Duration>,
-    /// From when on a node votes, as far as faults were planned: it may have forgotten, or so it seems.
+    /// From when on a node votes, as far as planned faults decide it: it may have lost data.
     votes: Vec<Duration>,
-    /// From when on no key that is nobody's stands anywhere.
+    /// From when on there is no stale key on any node.
     unoccupied: Duration,
-    /// By how much each clock has been made to go wrong, in microseconds.
+    /// The planned error of each clock, in microseconds.
     gained: Vec<i64>,
     steps: Vec<PlannedFault>,
 }
@@ -67,13 +68,13 @@ pub(crate) fn plan(scope: &Scope) -> Vec<PlannedFault> {
 }
 
 impl Planner {
-    /// The last moment at which something may still be broken: afterwards everybody is to recover.
+    /// The last moment at which a fault may last: afterwards all nodes and clients recover.
     fn end(&self) -> Duration {
         self.scope.lasts.saturating_sub(self.scope.max_ttl + CALM)
     }
 
-    /// Clocks that are off from the start: those of all nodes but one, so that clients may have a quorum of them answer
-    /// before, or after, the one that is right.
+    /// Plans clock offsets from the start, on all nodes but one. So clients may have a quorum of them reply before, or
+    /// after, the correct one.
     fn offsets(&mut self) {
         if !self.scope.kinds.contains(&FaultKind::ClockOffset) {
             return;
@@ -93,7 +94,7 @@ impl Planner {
         let mut bag = Vec::new();
         let mut at = FIRST;
         while !kinds.is_empty() && at < self.end() {
-            // Where little time is left, as in the shortest run, faults begin at once, so that there is room for one.
+            // Where little time is left, as in the shortest run, faults begin at once, so that at least one fits.
             let room = self.end().saturating_sub(at + SHORTEST).as_millis() as u64;
             let faults = self.chance.between(1, 4);
             let mut over = at;
@@ -106,19 +107,19 @@ impl Planner {
                     self.doubt(&step);
                     self.steps.push(step);
                 }
-                // Set clocks use up the margin: nothing else then.
+                // Because set clocks use up the margin, nothing else is broken then.
                 if kind == FaultKind::ClockJump {
                     break;
                 }
             }
-            // There is a quorum again, for a while at least, before the next bout.
+            // There is a quorum again, for a while at least, before the next group.
             let mut votes = self.votes.clone();
             votes.sort_unstable();
             at = over.max(votes[self.scope.quorum - 1]) + self.millis(300, 1200);
         }
     }
 
-    /// Notes from when on its nodes vote again.
+    /// Records from when on its nodes vote again.
     fn doubt(&mut self, step: &PlannedFault) {
         let kind = step.injection.kind();
         let keeps_all = kind == FaultKind::StaleKey || parts(kind) == [Part::Network];
@@ -146,7 +147,7 @@ impl Planner {
         }
     }
 
-    /// Every kind has its turn before one comes again.
+    /// Draws a kind; every kind comes once before one repeats.
     fn draw(&mut self, kinds: &[FaultKind], bag: &mut Vec<FaultKind>) -> FaultKind {
         if bag.is_empty() {
             bag.extend(kinds);
@@ -155,7 +156,7 @@ impl Planner {
         bag.pop().expect("filled")
     }
 
-    /// How many nodes: mostly no more than may be missed, at times up to all.
+    /// How many nodes: mostly no more than the quorum can spare, sometimes up to all.
     fn many(&mut self) -> usize {
         let spare = (self.scope.nodes - self.scope.quorum).max(1) as u64;
         let most = if self.chance.percent(70) { spare } else { self.scope.nodes as u64 };
@@ -164,19 +165,20 @@ impl Planner {
 
     fn step(&mut self, kind: FaultKind, at: Duration, many: usize) -> Option<PlannedFault> {
         let (act, mut lasts) = self.act(kind);
-        // A key that is nobody's must stand for long enough, so that who waits is seen waiting.
+        // A stale key must stay long enough that waiting clients are observed.
         if kind != FaultKind::StaleKey {
             lasts = lasts.min(self.end().saturating_sub(at).max(SHORTEST));
         }
         let spare = (self.scope.nodes - self.scope.quorum).max(1);
         let parts = parts(kind);
         let many = match kind {
-            // One spare server stands in for one at a time; one clock is what the margin of a healthy cluster allows.
+            // One spare server replaces one node at a time; one clock is what the margin of a healthy lock cluster
+            // allows.
             FaultKind::Failover | FaultKind::ClockJump => 1,
             FaultKind::StaleKey => spare,
             _ => many,
         };
-        // What is done before or after takes its time too.
+        // Preparation and recovery take time too.
         let until = at + lasts + BETWEEN;
         let is_whole = |node: &usize| {
             parts.iter().all(|part| self.whole.get(&(*node, *part)).is_none_or(|whole| *whole <= at))
@@ -189,7 +191,7 @@ impl Planner {
             return None;
         }
         if kind == FaultKind::StaleKey {
-            // Where they stand on more nodes than may be missed, no lock can be had.
+            // With stale keys on more nodes than the quorum can spare, no lock can be granted.
             if at < self.unoccupied {
                 return None;
             }
@@ -202,8 +204,8 @@ impl Planner {
         Some(PlannedFault { at, lasts, nodes: free, injection: act })
     }
 
-    /// Clocks that are wrong are set right rather than further off, and made to run back where they were: the fencing numbers' order rests on them when nodes
-    /// forget, up to a bound.
+    /// Corrects clocks that are wrong rather than setting them further off, and makes them run back. The order of
+    /// fencing numbers depends on their error, up to a bound, when nodes lose data.
     fn bend(&mut self, act: Injection, nodes: &[usize], lasts: Duration) -> Injection {
         let gained: i64 = nodes.iter().map(|node| self.gained[*node]).sum();
         if let Injection::ClockJump { micros } = act
@@ -240,7 +242,7 @@ impl Planner {
             FaultKind::Failover => Injection::Failover { lag },
             FaultKind::MemoryFull => Injection::MemoryFull { policy: self.chance.pick::<&str>(&POLICIES) },
             FaultKind::Latency => {
-                // Both directions together, well within the patience of an attempt or well out of it.
+                // Both directions together, well within the reply timeout or well beyond it.
                 let delay = if coin { self.millis(1, 15) } else { self.millis(150, 400) };
                 Injection::Latency { sides, delay, jitter: self.millis(1, 15) }
             }
@@ -251,7 +253,7 @@ impl Planner {
             FaultKind::NoRead => Injection::NoRead { sides },
             FaultKind::Truncate => Injection::Truncate { sides },
             FaultKind::StaleKey => {
-                // Long enough for who waits to be seen waiting.
+                // Long enough that waiting clients are observed.
                 lasts = self.millis(3_500, 5_000);
                 Injection::StaleKey { life: coin.then_some(lasts * 2) }
             }
@@ -282,7 +284,7 @@ impl Planner {
 
 fn parts(kind: FaultKind) -> &'static [Part] {
     match kind {
-        // Its clients are sent away by the proxy.
+        // The proxy disconnects its clients.
         FaultKind::MemoryFull => &[Part::Server, Part::Network],
         FaultKind::Latency
         | FaultKind::Partition
@@ -292,26 +294,26 @@ fn parts(kind: FaultKind) -> &'static [Part] {
         | FaultKind::NoRead
         | FaultKind::Truncate => &[Part::Network],
         FaultKind::ClockSkew | FaultKind::ClockJump => &[Part::Clock],
-        // It is no matter to what else is done to a clock.
+        // It does not affect what else is done to a clock.
         FaultKind::ClockOffset => &[],
         _ => &[Part::Server],
     }
 }
 
-/// What is over sooner has hardly been noticed.
+/// A shorter fault is hardly noticed.
 const SHORTEST: Duration = Duration::from_millis(300);
-/// Clients have met by then.
+/// Clients have connected by then.
 const FIRST: Duration = Duration::from_secs(1);
 /// After the last fault and its probation.
 const CALM: Duration = Duration::from_millis(1500);
 /// Between two faults to one part of a node: for restarts, replicas and copies.
 const BETWEEN: Duration = Duration::from_millis(800);
-/// A tenth.
+/// 10 %.
 const SKEW: i64 = 100_000;
 /// More than the 250 ms by which a client's clock may be ahead of a node's before the node prefers a number of its own,
 /// and less than half the probation, on which the order of numbers rests.
 const OFFSET_MICROS: i64 = -600_000;
-/// A clock that is as wrong as that is not set further off: a jump is half a second at most.
+/// A clock with this error is not set further off: a jump is half a second at most.
 const MISSET_MICROS: i64 = 300_000;
 const POLICIES: [&str; 8] = [
     "noeviction",

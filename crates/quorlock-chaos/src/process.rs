@@ -1,4 +1,4 @@
-//! The process of a server: started behind a gate, watched over, signalled by its id.
+//! The process of a server: started behind a gate, watched by a watchdog, signalled by its id.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::watchdog::Watchdog;
 
-/// At most one process at a time, and the watchdog that ends it and removes its folder if we cannot.
+/// At most one process at a time, and the watchdog that ends it and removes its folder if this process cannot.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Option<Child>,
@@ -19,7 +19,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// None yet; from here on, the folder is sure to go.
+    /// No process yet; from here on, the folder is removed for certain.
     pub(crate) fn none(folder: &Path) -> io::Result<Self> {
         Ok(Self { child: None, watchdog: Watchdog::over(folder)? })
     }
@@ -40,7 +40,8 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // Ctrl-C goes to the terminal's process group; who is in it must not lose the servers before it ends.
+            // Ctrl-C goes to the terminal's process group; a program in that group must not lose its servers before it
+            // ends.
             .process_group(0)
             .spawn()?;
         let (pid, gate) = (child.id(), child.stdin.take());
@@ -61,7 +62,7 @@ impl Process {
     /// Returns when the last of its threads stands still, or it is dead.
     pub(crate) fn stop(&self) {
         let Some(pid) = self.signal(Signal::STOP) else { return };
-        // NOWAIT leaves a process that died instead to be reaped by whoever asks for it.
+        // NOWAIT leaves a process that died instead to be reaped by a later wait.
         let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         let _ = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), stopped));
     }
@@ -85,13 +86,13 @@ impl Process {
         self.child.is_some()
     }
 
-    /// A child is not reaped while we hold it, so its id is surely its own.
+    /// A child is not reaped while its handle is held, so its id is surely its own.
     fn signal(&self, signal: Signal) -> Option<Pid> {
         let pid = Pid::from_child(self.child.as_ref()?);
         kill_process(pid, signal).is_ok().then_some(pid)
     }
 }
 
-/// The process waits here until the watchdog knows its id, then becomes the server. If we die in between, the read
-/// fails, and it goes with us: there is no moment in which a server runs that nobody would clean up.
+/// The process waits here until the watchdog knows its id, then becomes the server. If this process dies in between,
+/// the read fails, and the child ends too. So no server ever runs without cleanup.
 const GATE: &str = r#"read -r go && exec "$@" </dev/null"#;

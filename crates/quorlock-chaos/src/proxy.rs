@@ -1,4 +1,4 @@
-//! A network that can be broken: a proxy before a server, with an address for each side of a partition.
+//! A proxy before a server: a network that can be broken, with an address for each side of a partition.
 
 mod connection;
 
@@ -12,8 +12,8 @@ use tokio::sync::{oneshot, watch};
 use crate::Server;
 use connection::Connection;
 
-/// Passes connections on to a server. It has one address for each side: who dials another side may find another
-/// network, so that some reach the server while others do not.
+/// Forwards connections to a server. It has one address for each side. Each side has its own network, so that some
+/// clients reach the server while others do not.
 ///
 /// Everything here is done in user space, by one thread: no privileges, no other tools.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ struct Side {
     rules: watch::Sender<Rules>,
 }
 
-/// How a network treats what passes. Right after each other, changes may be seen as one.
+/// How a network treats traffic. Changes in quick succession may be applied as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkRules {
     /// From clients to the server.
@@ -39,26 +39,26 @@ pub struct LinkRules {
     pub to_client: DirectionRule,
 }
 
-/// How one direction treats what passes.
+/// How one direction treats traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DirectionRule {
-    /// It is passed on.
+    /// Forwards it.
     #[default]
     Forward,
-    /// It is passed on later, in its order.
+    /// Forwards it later, in order.
     Delay {
-        /// By so much at least.
+        /// The least delay.
         delay: Duration,
-        /// And by up to so much more.
+        /// The largest additional delay.
         jitter: Duration,
     },
-    /// It is taken and kept, and passed on when the lane is open again: what TCP does where packets are lost.
+    /// Reads and keeps it, and forwards it when the direction is open again: as TCP does when packets are lost.
     HoldBack,
-    /// It is not even taken, until the sender has no more room for it.
+    /// Does not read it, until the sender's buffers are full.
     NoRead,
 }
 
-/// What is done to connections: some lasting, some once, to those that there are.
+/// Rules for connections: some lasting, some applied once, to the existing connections.
 #[derive(Clone, Copy, Debug, Default)]
 struct Rules {
     flow: LinkRules,
@@ -93,14 +93,14 @@ impl Proxy {
                 for (listener, rules) in doors {
                     tokio::spawn(serve(listener, upstream, rules));
                 }
-                // An error means that the other end is gone, which is the sign.
+                // An error means that the other end is gone, which is the signal to end.
                 let _ = ended.await;
             });
         })?;
         Ok(Self { sides, thread: Some(thread), end: Some(end) })
     }
 
-    /// The URL to dial for those of one side. It has no password.
+    /// The URL for clients of one side. It has no password.
     #[must_use]
     pub fn url(&self, side: usize) -> String {
         format!("redis://127.0.0.1:{}", self.sides[side].port)
@@ -112,7 +112,7 @@ impl Proxy {
         self.sides.len()
     }
 
-    /// Makes the network of one side treat what passes like this, what waits included.
+    /// Sets the rules of one side, for queued traffic too.
     pub fn set(&self, side: usize, flow: LinkRules) {
         self.sides[side].rules.send_modify(|rules| rules.flow = flow);
     }
@@ -122,13 +122,13 @@ impl Proxy {
         self.sides[side].rules.send_modify(|rules| rules.resets += 1);
     }
 
-    /// Leaves the clients of one side with connections to nobody: the server's ends are reset, theirs stay open and
-    /// silent. New ones can be made, and [`reset`](Self::reset) ends the old.
+    /// Orphans the client connections of one side: the server's ends are reset, theirs stay open and silent. New ones
+    /// can be made, and [`reset`](Self::reset) ends the old.
     pub fn orphan(&self, side: usize) {
         self.sides[side].rules.send_modify(|rules| rules.orphans += 1);
     }
 
-    /// Ends each connection of one side in the middle of the next that the server says.
+    /// Ends each connection of one side in the middle of the server's next reply.
     pub fn tear(&self, side: usize) {
         self.sides[side].rules.send_modify(|rules| rules.tears += 1);
     }
@@ -138,7 +138,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.end = None;
         if let Some(thread) = self.thread.take() {
-            // A panic of its own was told on stderr.
+            // The thread's panic was reported on stderr.
             let _ = thread.join();
         }
     }
@@ -148,7 +148,7 @@ async fn serve(listener: TcpListener, upstream: SocketAddr, rules: watch::Receiv
     // Both fail only without the runtime that this runs on.
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     for number in 0.. {
-        // Out of file descriptors, say: the client sees a dial that takes its time.
+        // For example, no file descriptors are left: the client sees a slow dial.
         let Ok((client, _)) = listener.accept().await else { continue };
         tokio::spawn(Connection::new(client, upstream, rules.clone(), number).serve());
     }
@@ -157,10 +157,10 @@ async fn serve(listener: TcpListener, upstream: SocketAddr, rules: watch::Receiv
 impl LinkRules {
     /// Nothing is broken.
     pub const OPEN: Self = Self { to_server: DirectionRule::Forward, to_client: DirectionRule::Forward };
-    /// Nothing arrives anywhere.
+    /// Nothing arrives, in either direction.
     pub const CUT: Self = Self { to_server: DirectionRule::HoldBack, to_client: DirectionRule::HoldBack };
 
-    /// Later, both ways.
+    /// Delayed, in both directions.
     #[must_use]
     pub const fn slow(delay: Duration, jitter: Duration) -> Self {
         Self {

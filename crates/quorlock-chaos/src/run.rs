@@ -1,4 +1,4 @@
-//! A run: servers, clients, faults by plan, and what came of it.
+//! Runs servers, clients and planned faults, and checks the history.
 
 mod client_pool;
 mod log;
@@ -21,62 +21,62 @@ use crate::{ClockLibrary, Setup};
 use run_spec::{RunSpec, ServerSettings};
 use stop_signal::StopSignal;
 
-/// What to run.
+/// The configuration of a run.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// How many nodes.
     pub nodes: usize,
     /// How many client processes at a time.
     pub clients: usize,
-    /// How long clients are at work, controls not counted.
+    /// How long clients are at work, without the negative controls.
     pub lasts: Duration,
-    /// What the random numbers begin with: which faults, when, to which nodes, and what clients do.
+    /// The seed of the random numbers: which faults, when, to which nodes, and what clients do.
     pub seed: u64,
     /// Which faults.
     pub faults: BTreeSet<FaultKind>,
-    /// Whether short runs are added in which something is done beyond what the lock promises to survive.
+    /// Whether to add negative controls: short runs with a step beyond what the lock survives.
     pub controls: bool,
     /// The server binary, if not the one that is [found](crate::locate).
     pub server: Option<PathBuf>,
-    /// What to run as a client, and with which arguments: it must call [`client`](crate::client).
+    /// The client program and its arguments: it must call [`client`](crate::client).
     pub program: (PathBuf, Vec<OsString>),
-    /// The command that does the same again, for the report.
+    /// The command that repeats the run, for the report.
     pub replay: String,
     /// When and where this is run, and with what, in words, for the report.
     pub about: String,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// All that happened.
+    /// All events.
     pub history: History,
-    /// What the judge says to it.
+    /// The checker's verdict.
     pub verdict: Verdict,
-    /// The same of each control.
+    /// The same of each negative control.
     pub controls: Vec<(History, Verdict)>,
-    /// Faults that were asked for and cannot be had here, and why.
+    /// Requested faults that are not available here, and why.
     pub skipped: Vec<(FaultKind, String)>,
 }
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Clone, Debug)]
 pub struct Progress {
-    /// What is being done, in a word or two.
+    /// The current stage, in a word or two.
     pub stage: &'static str,
-    /// How long it has been done.
+    /// How long the stage has lasted.
     pub past: Duration,
-    /// How long it is done in all. Nothing where that is not known: all come to an end.
+    /// How long the stage lasts in all; zero where that is not known.
     pub of: Duration,
     /// Locks taken so far in this stage.
     pub acquisitions: usize,
     /// Faults so far in this stage.
     pub faults: usize,
-    /// What was broken last.
+    /// The last fault.
     pub last_fault: String,
 }
 
-/// Why a run did not come to its end. Nothing of it is left running.
+/// Why a run did not complete. Nothing of it is left running.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
@@ -86,16 +86,16 @@ pub enum RunError {
     /// The clients could not be set up.
     #[error("no clients: {0}")]
     Clients(String),
-    /// Somebody had enough.
+    /// The user interrupted it.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// Runs it, and judges. `progress` is told some times a second how far it is, and may end it.
+/// Runs clients and faults, and checks the history. `progress` is called several times a second and may end the run.
 ///
 /// # Errors
 ///
-/// A [`RunError`] if there is nothing to judge.
+/// A [`RunError`] if there is no history to check.
 pub fn run(
     config: &Config,
     mut progress: impl FnMut(&Progress) -> ControlFlow<()>,
@@ -124,12 +124,12 @@ pub fn run(
         max_ttl: run_spec::MAX_TTL,
     };
     let unfenced = Control {
-        name: "a client stands still past its ttl, with a store that asks for no number".to_owned(),
+        name: "a client stands still past its ttl, with a store that checks no number".to_owned(),
         breaks: Invariant::NoStaleWrite,
     };
     let stops = kinds.contains(&FaultKind::ClientStop) || kinds.contains(&FaultKind::BlockRuntime);
-    // Who comes by and tries finds a key free that others wait for, and hides that they do so in vain. Where nothing else is
-    // broken there are many keys for few tasks, which hold them for long and wait for long.
+    // A client that comes by finds a key free for which others wait, and so hides that they wait in vain. So where
+    // nothing else is broken, there are many keys for few tasks, which hold them for long and wait for long.
     let is_sparse = kinds.iter().all(|kind| kind.is_of_clients() || *kind == FaultKind::StaleKey)
         && kinds.contains(&FaultKind::StaleKey);
     let main = RunSpec {
@@ -138,13 +138,13 @@ pub fn run(
         steps: plan(&scope),
         lasts: config.lasts,
         drops: kinds.contains(&FaultKind::Cancel),
-        // Few keys for many tasks, so that there is somebody waiting for each.
+        // Few keys for many tasks, so that some task waits for each key.
         tasks: 2,
         keys: if is_sparse { 40 } else { 5 },
         long_holds: if is_sparse { 40 } else { 3 },
         lasting_holds: 6,
         are_patient: is_sparse,
-        // With few clients, or few kinds of faults, it may be that each lock is ended, or each node hit, too soon.
+        // With few clients, or few kinds of faults, each lock may end, or each node may be hit, too soon.
         judges_redundancy: config.controls && config.lasts >= LONG && config.clients >= MANY,
         controls: if stops && config.controls { vec![unfenced] } else { Vec::new() },
         terms,
@@ -162,10 +162,10 @@ pub fn run(
     Ok(Outcome { history, verdict, controls, skipped })
 }
 
-/// Kinds of faults that cannot be had here, or in so short a run, and why.
+/// Kinds of faults that are not available here, or in so short a run, and why.
 type Skipped = Vec<(FaultKind, String)>;
 
-/// Clocks that can be set, if they are wanted and can be had.
+/// Clocks that can be set, if they are wanted and available.
 fn clocks(
     config: &Config,
     kinds: &mut BTreeSet<FaultKind>,
@@ -186,7 +186,7 @@ fn clocks(
     Ok((None, skipped))
 }
 
-/// Short runs in which promises must break, or they would test nothing.
+/// The negative controls: short runs in which invariants must be violated, or they would test nothing.
 fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) -> Vec<RunSpec<'a>> {
     let every_node: Vec<usize> = (0..config.nodes).collect();
     let mut chance = SeededRng::of_part(config.seed, 3);
@@ -198,8 +198,8 @@ fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) 
         (0..count).map(step).collect::<Vec<_>>()
     };
     let forgetting = times(6, 800, |_| Injection::Flush);
-    // Who knew the clocks before sees them jump as soon as it hears of them, and counts them out. A newcomer cannot; and
-    // a holder that stands still hears of nothing, and need not: its lock would last until it is awake again.
+    // A client that knew the clocks before sees them jump and excludes them. A new client cannot. A stopped holder sees
+    // nothing and need not: its lock would last until it is resumed.
     let mut jumping = times(4, 2600, |_| Injection::ClockJump { micros: 2_000_000 });
     let others: Vec<PlannedFault> = jumping
         .iter_mut()
@@ -249,7 +249,7 @@ fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) 
             "control: clocks",
             jumping,
             13_000,
-            "the clocks of all nodes jump ahead, and newcomers cannot know",
+            "the clocks of all nodes jump ahead, and new clients cannot know",
             bent,
         ));
     }
@@ -262,10 +262,10 @@ impl From<NotBroken> for RunError {
     }
 }
 
-/// So long a run of every fault, with so many clients, has a lock to judge for redundancy, or it is no test of that.
+/// A run this long with every fault and this many clients has a lock to check for redundancy, or it does not test that.
 const LONG: Duration = Duration::from_secs(25);
 const MANY: usize = 8;
-/// What clients allow for where clocks are good.
+/// The drift that clients allow for where clocks are good.
 const DRIFT_PPM: u32 = 10_000;
-/// Where clocks run a tenth too fast, 9.1 % of a ttl are missing, and a little is for ours.
+/// Where clocks run 10 % too fast, 9.1 % of a ttl are missing; the rest is for the client's own clock.
 const SKEWED_DRIFT_PPM: u32 = 120_000;

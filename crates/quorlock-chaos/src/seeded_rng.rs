@@ -1,4 +1,4 @@
-//! Chance that can be had again: the same seed gives the same numbers, on every machine and for ever.
+//! A reproducible random number generator: the same seed gives the same numbers, on every machine and forever.
 
 /// A small generator of random numbers (`SplitMix64`).
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! One redis-server of our own.
+//! One redis-server process.
 
 use std::fs::{self, File};
 use std::io;
@@ -54,7 +54,7 @@ pub enum StartError {
     /// The server runs, but did not become ready in time.
     #[error("the server did not answer as it should ({last}); {}", said(log))]
     Silent {
-        /// What the last try to talk to it came to.
+        /// The result of the last try to talk to it.
         last: String,
         /// All that it wrote.
         log: String,
@@ -80,7 +80,7 @@ impl Server {
         loop {
             tries_left -= 1;
             match server.launch() {
-                // Somebody else took the port between our finding it and the server's binding it.
+                // Another process took the port between the reservation and the server's bind.
                 Err(StartError::Ended { log }) if log.contains(PORT_TAKEN) && tries_left > 0 => {
                     server.port = Port::free()?;
                 }
@@ -104,13 +104,13 @@ impl Server {
         self.process.kill();
     }
 
-    /// Stops the server in its tracks (SIGSTOP): the kernel still takes connections and bytes for it, nobody
-    /// answers. Returns when the last of its threads stands still. Does nothing to a dead one.
+    /// Stops the server (SIGSTOP): the kernel still accepts connections and bytes for it, but no reply comes. Returns
+    /// when the last of its threads stands still. Does nothing to a dead one.
     pub fn pause(&mut self) {
         self.process.stop();
     }
 
-    /// Lets a paused server go on (SIGCONT) with all that has been sent to it meanwhile.
+    /// Resumes a paused server (SIGCONT), with all that has been sent to it meanwhile.
     pub fn resume(&mut self) {
         self.process.go_on();
     }
@@ -270,7 +270,7 @@ impl Server {
         Err(StartError::Silent { last, log: self.log() })
     }
 
-    /// Whether it is our process that answers, and serves: PING is an error while data is being loaded.
+    /// Whether this process replies, and serves: PING is an error while data is being loaded.
     fn answers(&self) -> RedisResult<bool> {
         let mut connection = self.connect(READY_PATIENCE)?;
         let info: String = redis::cmd("INFO").arg("server").query(&mut connection)?;
@@ -294,11 +294,11 @@ impl Drop for Server {
     }
 }
 
-/// A server that says nothing is told as such.
+/// The server's output for a message, or that there was none.
 fn said(log: &str) -> String {
     match log.trim_end() {
-        "" => "it said nothing".to_owned(),
-        log => format!("it said:\n{}", log.replace("quorlock-gate: 1: exec: ", "")),
+        "" => "it wrote no output".to_owned(),
+        log => format!("it wrote:\n{}", log.replace("quorlock-gate: 1: exec: ", "")),
     }
 }
 

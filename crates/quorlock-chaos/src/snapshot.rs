@@ -1,4 +1,4 @@
-//! What a server knew at some time, and what it wakes up with.
+//! Snapshots of a server's data, and the data for a restart.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! The one who cleans up when we cannot: a shell that outlives this process.
+//! A watchdog that cleans up when this process cannot: a shell that outlives it.
 
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -6,14 +6,14 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 /// A child that blocks on a pipe whose other end only this process holds. However this process ends, the pipe closes
-/// with it; then the watchdog kills the server it was told of last and removes the folder.
+/// with it. Then the watchdog kills the last server that it was given and removes the folder.
 ///
-/// A process id may be given out anew once its process was reaped. So the watchdog is told to forget a server
-/// *before* that server is reaped, and it reads all it was told before it acts.
+/// A process id may be reused once its process was reaped. So the watchdog must forget a server *before* that server is
+/// reaped, and it reads all its input before it acts.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     shell: Child,
-    /// Always there until the drop.
+    /// Always present until the drop.
     orders: Option<ChildStdin>,
 }
 
@@ -37,7 +37,7 @@ impl Watchdog {
         self.tell(&format!("{pid}\n"))
     }
 
-    /// There is no process to kill for now. A watchdog that cannot hear this is dead and kills nobody.
+    /// There is no process to kill for now. A watchdog that cannot read this is dead and kills nothing.
     pub(crate) fn forget(&mut self) {
         let _ = self.tell("\n");
     }
@@ -48,7 +48,7 @@ impl Watchdog {
 }
 
 impl Drop for Watchdog {
-    /// An orderly end is the same end: the pipe closes, and what was left to do is done when this returns.
+    /// A normal end works the same way: the pipe closes, and the cleanup is complete when this returns.
     fn drop(&mut self) {
         self.orders = None;
         let _ = self.shell.wait();
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_spares_whom_it_was_told_to_forget_and_kills_whom_it_was_told_last() {
+    fn it_spares_forgotten_processes_and_kills_the_last_one_given() {
         let folder = tempfile::tempdir().expect("a temp folder");
         let mut children: Vec<Child> = (0..2)
             .map(|_| Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().expect("a process"))

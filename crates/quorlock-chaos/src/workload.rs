@@ -1,5 +1,5 @@
-//! What clients do: processes of their own, with several tasks each, that take locks on a few keys, work under them,
-//! and tell all of it, one line a time, on their standard output.
+//! The client processes: each has several tasks that take locks on a few keys, work under them, and record every step,
+//! one line each, on standard output.
 
 mod event_writer;
 mod spec;
@@ -22,15 +22,15 @@ use event_writer::EventWriter;
 use store::Stores;
 use task::Task;
 
-/// A client process: reads what it is to do from its standard input, does it, and ends when the input does.
+/// Runs a client process: reads commands from standard input, executes them, and ends when the input does.
 ///
 /// # Errors
 ///
-/// In words, if it cannot begin. What goes wrong later is told as an event.
+/// A message, if it cannot begin. Later errors are recorded as events.
 pub async fn client() -> Result<(), String> {
     let mut orders = listen();
     let Some(Order::Begin(spec)) = orders.recv().await else {
-        return Err("a client of a chaos run is told what to do on its standard input".to_owned());
+        return Err("a client of a chaos run needs a begin command on its standard input".to_owned());
     };
     event_writer::tell_panics(spec.process);
     tell_oversleeping(EventWriter::new(spec.process, 0));
@@ -48,17 +48,17 @@ pub async fn client() -> Result<(), String> {
         .collect();
     while let Some(order) = orders.recv().await {
         match order {
-            // The whole runtime stands still, and every lock with it that is not renewed by a thread of its own.
+            // The whole runtime stands still, and so does every lock that no thread of its own renews.
             Order::Block { millis } => thread::sleep(Duration::from_millis(millis)),
             Order::Begin(_) => {}
         }
     }
     stop.cancel();
     for task in tasks {
-        // A panic was told by the one that panicked.
+        // A panic has been recorded by the panic hook.
         let _ = task.await;
     }
-    // What nodes that are away are owed then stands until it expires.
+    // Pending releases on unreachable nodes remain until the keys expire.
     let _ = redlock.shutdown(GOODBYE).await;
     Ok(())
 }
@@ -75,17 +75,17 @@ fn connect(spec: &Spec) -> Result<Redlock, String> {
         builder.plain()
     };
     let builder = if spec.has_thread { builder.dedicated_thread() } else { builder };
-    let teller = EventWriter::new(spec.process, 0);
+    let writer = EventWriter::new(spec.process, 0);
     let urls = spec.urls.clone();
     let observed = builder.observer(move |event: &Event<'_>| {
         if let Some(what) = seen(&urls, event) {
-            teller.tell(what);
+            writer.tell(what);
         }
     });
     observed.connect_lazy().map_err(|error| error.to_string())
 }
 
-/// How a node is seen, when that changes.
+/// The view of a node, when it changes.
 fn seen(urls: &[String], event: &Event<'_>) -> Option<EventKind> {
     let (address, stand) = match event {
         Event::NodeUp { node, .. } => (node, NodeView::Up),
@@ -100,22 +100,22 @@ fn seen(urls: &[String], event: &Event<'_>) -> Option<EventKind> {
     Some(EventKind::NodeViewChanged { node, view: stand })
 }
 
-/// Tells when the machine had no time for this process, so that nobody is blamed for that. A thread of its own, for the
-/// runtime may stand still by our fault.
-fn tell_oversleeping(teller: EventWriter) {
+/// Records when the machine gave this process no CPU time, so that no violation is reported for that. It has a thread
+/// of its own, because a fault may block the runtime.
+fn tell_oversleeping(writer: EventWriter) {
     thread::spawn(move || {
         loop {
             let before = history::now();
             thread::sleep(NAP);
             let late = Duration::from_nanos(history::now() - before).saturating_sub(NAP);
             if late >= OVERSLEPT {
-                teller.tell(EventKind::Overslept { millis: late.as_millis() as u64 });
+                writer.tell(EventKind::Overslept { millis: late.as_millis() as u64 });
             }
         }
     });
 }
 
-/// Orders, read by a thread: standard input cannot be awaited.
+/// Commands, read by a thread: standard input cannot be awaited.
 fn listen() -> mpsc::UnboundedReceiver<Order> {
     let (sender, orders) = mpsc::unbounded_channel();
     thread::spawn(move || {
@@ -131,5 +131,5 @@ fn listen() -> mpsc::UnboundedReceiver<Order> {
 
 const NAP: Duration = Duration::from_millis(20);
 const OVERSLEPT: Duration = Duration::from_millis(50);
-/// For what is still owed to the nodes.
+/// For pending releases.
 const GOODBYE: Duration = Duration::from_secs(1);

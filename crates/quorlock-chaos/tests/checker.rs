@@ -1,4 +1,4 @@
-//! The judge before forged histories: each kind of lie and of excuse, one at a time.
+//! The checker against forged histories: each kind of violation and of excuse, one at a time.
 
 mod forge;
 
@@ -15,7 +15,7 @@ fn a_good_run_holds_and_is_counted() {
     assert_eq!(verdict.acquisitions, 3);
     assert_eq!(verdict.faults["kill"], 1);
     assert_eq!(verdict.figures.wait_ms.map(|[_, _, slowest]| slowest), Some(10.0));
-    assert!(verdict.to_string().starts_with("every promise held: 3 acquisitions, 1 fault in"), "{verdict}");
+    assert!(verdict.to_string().starts_with("every invariant held: 3 acquisitions, 1 fault in"), "{verdict}");
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn a_history_survives_its_own_text() {
     let text: String = history.events().iter().map(|event| event.line() + "\n").collect();
     assert_eq!(History::read(text.as_bytes()).expect("every line is an event"), history);
 
-    // Whoever was killed in the middle of a line has told the lines before it.
+    // A client that was killed in the middle of a line has recorded the lines before it.
     let cut = History::read(&text.as_bytes()[..text.len() - 3]).expect("the rest is whole");
     assert_eq!(cut.events(), &history.events()[..history.events().len() - 1]);
     assert!(History::read("nonsense\n".as_bytes()).is_err());
@@ -37,12 +37,15 @@ fn two_at_once_are_caught() {
     let mut story = story();
     story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 399, 800, Some(11));
     let verdict = check(&story, &[Invariant::Exclusion], &[]);
-    assert!(verdict.violations[0].message.contains("for 1.000 ms both believed in it"), "{verdict:?}");
+    assert!(
+        verdict.violations[0].message.contains("for 1.000 ms both believed that they held it"),
+        "{verdict:?}"
+    );
 }
 
 #[test]
 fn the_deadline_ends_what_is_believed_and_so_does_a_kill() {
-    // Client 1 never gives it up; its deadline comes at 1 088, and then the signal.
+    // Client 1 never releases it; its deadline comes at 1 088, and then the signal.
     let mut story = story();
     story.take(1, 0, 100, Some(10)).lost(1, 0, 1_085).hold(2, 0, 1_090, 1_200, Some(11));
     check(&story, &[], &[]);
@@ -87,7 +90,7 @@ fn nodes_that_forget_excuse_nothing_while_there_is_probation() {
     off.settings.probation = false;
     let verdict = check(&off, &[], &[Invariant::Exclusion]);
     assert!(verdict.expected[0].because.contains("probation was off"), "{verdict:?}");
-    // Fewer than the lock could spare are no excuse even then.
+    // Even then, fewer nodes than the lock could spare are no excuse.
     let mut story = story();
     story.settings.probation = false;
     story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
@@ -105,11 +108,11 @@ fn a_node_may_forget_at_any_time_until_it_is_healed() {
         story.fault(1, "flush", &[0, 1, 2], from, to, &WIPE);
         story
     };
-    // Client 1 asked at 90. The flush was told before that and may have been done after.
+    // Client 1 sent its request at 90. The flush was recorded before that and may have been done after.
     check(&overlap(85, 95), &[], &[Invariant::Exclusion]);
     check(&overlap(85, 90), &[], &[Invariant::Exclusion]);
     check(&overlap(80, 89), &[Invariant::Exclusion], &[]);
-    // And it was told before client 2 was granted the lock, or it is no reason.
+    // It is no excuse unless it was recorded before client 2 was granted the lock.
     check(&overlap(300, 400), &[], &[Invariant::Exclusion]);
     check(&overlap(301, 400), &[Invariant::Exclusion], &[]);
 }
@@ -142,8 +145,8 @@ fn numbers_out_of_order_are_caught_past_any_number_of_locks() {
 }
 
 #[test]
-fn who_waits_for_long_asks_when_its_attempt_begins() {
-    // Client 2 wants it from 50 on, but the attempt that won began at 290, as its deadline tells.
+fn a_long_waiter_requests_when_its_attempt_begins() {
+    // Client 2 wants it from 50 on, but the attempt that won began at 290, as its deadline shows.
     let mut story = story();
     story.waits(2, 0, 50).hold(1, 0, 100, 200, Some(20));
     story.granted(2, 0, 300, 290 + 988, Some(19)).release(2, 0, 400);
@@ -151,7 +154,7 @@ fn who_waits_for_long_asks_when_its_attempt_begins() {
 }
 
 #[test]
-fn who_asked_before_the_other_was_granted_may_have_the_smaller_number() {
+fn a_client_that_began_before_the_other_was_granted_may_have_the_smaller_number() {
     // Client 2 began at 190 and was slow: client 1's lock came and went meanwhile.
     let mut story = story();
     story.hold(1, 0, 200, 210, Some(20)).slow(2, 0, 190, 400, 500, Some(19));
@@ -177,13 +180,13 @@ fn a_stale_write_is_caught_and_a_refused_one_is_fine() {
     check(&late(false, true), &[], &[]);
     check(&late(true, true), &[Invariant::NoStaleWrite], &[]);
     let verdict = check(&late(true, false), &[], &[Invariant::NoStaleWrite]);
-    assert!(verdict.expected[0].because.contains("asks for no number"));
+    assert!(verdict.expected[0].because.contains("checks no number"));
     let verdict = check(&late(false, true), &[], &[]);
     assert_eq!(verdict.figures.writes_refused, 1);
 }
 
 #[test]
-fn a_store_that_takes_what_it_was_never_owed_is_caught() {
+fn a_store_that_accepts_a_number_that_was_not_granted_is_caught() {
     let mut story = story();
     story.hold(1, 0, 100, 200, Some(10)).write(1, 0, 150, 1, Some(99), true);
     check(&story, &[Invariant::CompleteHistory], &[]);
@@ -211,13 +214,13 @@ fn what_was_lost_does_not_come_back() {
 fn a_deadline_without_drift_is_caught() {
     let mut story = story();
     story.settings.drift_ppm = 10_000;
-    // Asked at 95, granted at 100, and good until start + ttl − 2 ms.
+    // Requested at 95, granted at 100, and valid until start + ttl − 2 ms.
     story.waits(1, 0, 95).granted(1, 0, 100, 95 + 1_000 - 2, Some(10)).release(1, 0, 200);
     check(&story, &[Invariant::DeadlineWithinTtl], &[]);
 }
 
 #[test]
-fn a_loss_that_nobody_tells_is_caught() {
+fn a_loss_without_a_signal_is_caught() {
     let mut story = story();
     story.take(1, 0, 100, Some(10)).hold(2, 0, 2_500, 2_600, Some(11));
     check(&story, &[Invariant::LossSignalled], &[]);
@@ -227,7 +230,7 @@ fn a_loss_that_nobody_tells_is_caught() {
     late.take(1, 0, 100, Some(10)).lost(1, 0, 2_100).hold(2, 0, 2_500, 2_600, Some(11));
     check(&late, &[Invariant::LossSignalled], &[]);
 
-    // A process that stands still hears nothing; the rest is told as a figure.
+    // A process that stands still receives nothing; the remaining delay is recorded as a measurement.
     let mut stopped = forge::story();
     stopped.take(1, 0, 100, Some(10)).stop(1, 500, 2_098).lost(1, 0, 2_100).hold(
         2,
@@ -239,7 +242,7 @@ fn a_loss_that_nobody_tells_is_caught() {
     let verdict = check(&stopped, &[], &[]);
     assert_eq!(verdict.figures.latest_signal_ms, Some(2.0));
 
-    // So does one for which the machine has no time; but only of itself does anybody know that.
+    // The same holds for a process without CPU time, but its event counts only for itself.
     let overslept = |process| {
         let mut story = forge::story();
         let who = Actor::Client { process, task: 0, attempt: 0 };
@@ -269,18 +272,18 @@ fn a_key_that_stays_is_caught() {
     check(&left(1_300, 1_001), &[Invariant::KeysExpire], &[]);
     check(&left(1_300, -1), &[Invariant::KeysExpire], &[]);
 
-    // A node that was held up may have set it when it came back.
+    // A node that was stopped may have set it when it was resumed.
     let mut held_up = left(2_500, 100);
     held_up.fault(1, "pause", &[0], 150, 1_900, &[Effect::Paused]);
     check(&held_up, &[], &[]);
-    // One whose clock was set back keeps its keys for longer.
+    // A node whose clock was set back keeps its keys for longer.
     let mut set_back = left(2_500, 100);
     set_back.fault(1, "jump", &[0], 150, 2_900, &[Effect::Steps { micros: -1_000_000 }]);
     check(&set_back, &[], &[Invariant::KeysExpire]);
 }
 
 #[test]
-fn waiting_for_ever_with_a_quorum_is_caught() {
+fn waiting_forever_with_a_quorum_is_caught() {
     let stalled = |away: &[usize], kind: Effect| {
         let mut story = story();
         story.hold(1, 0, 100, 200, Some(10)).waits(2, 0, 300).granted(2, 0, 8_000, 8_900, Some(11));
@@ -289,7 +292,7 @@ fn waiting_for_ever_with_a_quorum_is_caught() {
     };
     let verdict = check(&stalled(&[0, 1], Effect::Cut), &[Invariant::Progress], &[]);
     assert!(verdict.violations[0].message.contains("from 0.300 s"), "{verdict:?}");
-    // Without a quorum there is nothing to be had; with nodes that were restarted, not before probation is over.
+    // Without a quorum no lock can be granted; with restarted nodes, not before probation is over.
     let verdict = check(&stalled(&[0, 1, 2], Effect::Cut), &[], &[]);
     assert_eq!(verdict.slowest_recovery_ms, Some(2_000.0));
     check(&stalled(&[0, 1, 2], Effect::Down), &[], &[]);
@@ -308,7 +311,7 @@ fn waiting_for_a_key_that_is_free_on_a_quorum_is_caught_sooner_where_others_have
     };
     let verdict = check(&stalled(&[0, 1], 5_000, Effect::Occupied), &[Invariant::Progress], &[]);
     assert!(verdict.violations[0].message.contains("from 0.300 s for 3700 ms"), "{verdict:?}");
-    // A ttl, a second, and what a busy machine needs.
+    // A ttl, a second, and slack for a busy machine.
     check(&stalled(&[0, 1], 3_299, Effect::Occupied), &[], &[]);
     check(&stalled(&[0, 1], 3_301, Effect::Occupied), &[Invariant::Progress], &[]);
     check(&stalled(&[0, 1, 2], 5_000, Effect::Occupied), &[], &[]);
@@ -337,12 +340,12 @@ fn probation_is_no_stall() {
 }
 
 #[test]
-fn a_stall_counts_only_while_somebody_waits_and_nobody_holds() {
-    // Nobody asked for it between 200 and 7 000.
+fn a_stall_counts_only_while_a_client_waits_and_none_holds() {
+    // No client wanted it between 200 and 7 000.
     let mut story = story();
     story.hold(1, 0, 100, 200, Some(10)).hold(2, 0, 7_000, 7_100, Some(11));
     check(&story, &[], &[]);
-    // One waits, another holds, renewing.
+    // One client waits, another holds and renews.
     let mut story = forge::story();
     story.take(1, 0, 100, Some(10));
     for look in 1..14 {
@@ -350,14 +353,14 @@ fn a_stall_counts_only_while_somebody_waits_and_nobody_holds() {
     }
     story.waits(2, 0, 300).granted(2, 0, 7_020, 8_000, Some(11)).release(1, 0, 7_000).release(2, 0, 7_100);
     check(&story, &[], &[]);
-    // Who is refused and asks again goes on waiting.
+    // A client that is refused and retries keeps waiting.
     let mut story = forge::story();
     story.hold(1, 0, 100, 200, Some(10));
-    for turn in 0..8 {
-        let from = 300 + u64::from(turn) * 600;
-        story.waits(2, turn, from).say(
+    for attempt in 0..8 {
+        let from = 300 + u64::from(attempt) * 600;
+        story.waits(2, attempt, from).say(
             2,
-            turn,
+            attempt,
             from + 590,
             EventKind::Refused { why: FailureReason::NoQuorum },
         );
@@ -394,11 +397,11 @@ fn panics_and_unplanned_errors_are_caught() {
 fn a_story_with_gaps_is_caught() {
     // Nothing happened.
     check(&story(), &[Invariant::CompleteHistory], &[]);
-    // A client falls silent (aborted, out of memory), and nobody has killed it.
+    // A client sends no final event (aborted, out of memory), though it was not killed.
     let mut silent = story();
     silent.hold(1, 0, 100, 200, Some(10)).hold(2, 0, 300, 400, Some(11)).silent.push(2);
     check(&silent, &[Invariant::CompleteHistory], &[]);
-    // Granted without asking.
+    // Granted without a request.
     let mut unasked = story();
     unasked.hold(1, 0, 100, 200, Some(10)).granted(2, 0, 300, 1_000, Some(11));
     check(&unasked, &[Invariant::CompleteHistory], &[]);
@@ -406,18 +409,18 @@ fn a_story_with_gaps_is_caught() {
     let mut unnumbered = story();
     unnumbered.hold(1, 0, 100, 200, None);
     check(&unnumbered, &[Invariant::CompleteHistory], &[]);
-    // Without settings nothing can be judged.
+    // Without settings nothing can be checked.
     let history = History::new(story().history().events()[1..].to_vec());
     assert!(!check_history(&history).passed());
     // A node that stays broken would excuse everything after it.
-    let mut unmended = story();
-    unmended.hold(1, 0, 100, 200, Some(10));
+    let mut unended = story();
+    unended.hold(1, 0, 100, 200, Some(10));
     let (nodes, processes, effects) = (vec![0], Vec::new(), vec![Effect::Cut]);
     let fault =
         Fault { id: 1, kind: "cut".into(), nodes, side: None, processes, effects, detail: String::new() };
-    unmended.event(150, Actor::Run, EventKind::Fault(fault));
-    check(&unmended, &[Invariant::CompleteHistory], &[]);
-    // Word of a fault that is over, or never was, would stretch what it excuses.
+    unended.event(150, Actor::Run, EventKind::Fault(fault));
+    check(&unended, &[Invariant::CompleteHistory], &[]);
+    // An event of a fault that has ended, or never was, would extend what it excuses.
     let mut stretched = story();
     stretched.hold(1, 0, 100, 200, Some(10)).fault(1, "jump", &[0], 50, 60, &JUMP);
     let mut unknown = stretched.clone();
@@ -425,7 +428,7 @@ fn a_story_with_gaps_is_caught() {
     check(&stretched, &[Invariant::CompleteHistory], &[]);
     unknown.event(55, Actor::Run, EventKind::FaultEnding { fault: 2 });
     check(&unknown, &[Invariant::CompleteHistory], &[]);
-    // A client cannot tell of faults.
+    // A client cannot record faults.
     let mut forged = story();
     forged.hold(1, 0, 100, 200, Some(10));
     let who = Actor::Client { process: 1, task: 0, attempt: 0 };
@@ -434,7 +437,7 @@ fn a_story_with_gaps_is_caught() {
 }
 
 #[test]
-fn a_control_that_shows_nothing_is_told() {
+fn a_negative_control_that_detects_nothing_is_reported() {
     let mut story = story();
     story.settings.probation = false;
     story.settings.controls = vec![Control { name: "probation off".into(), breaks: Invariant::Exclusion }];
@@ -442,7 +445,7 @@ fn a_control_that_shows_nothing_is_told() {
     story.fault(1, "wipe", &[0, 1, 2], 200, 201, &WIPE);
     let verdict = check(&story, &[], &[]);
     assert_eq!(verdict.idle_controls().count(), 1);
-    assert!(verdict.to_string().contains("\"probation off\" SHOWED NOTHING"), "{verdict}");
+    assert!(verdict.to_string().contains("\"probation off\" detected nothing"), "{verdict}");
 
     story.hold(2, 0, 300, 800, Some(11));
     let verdict = check(&story, &[], &[Invariant::Exclusion]);

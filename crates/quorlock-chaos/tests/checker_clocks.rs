@@ -1,4 +1,4 @@
-//! The judge before forged histories in which clocks go wrong: what they excuse, and what not.
+//! The checker against forged histories in which clocks go wrong: what they excuse, and what not.
 
 mod forge;
 
@@ -17,11 +17,11 @@ fn clocks_excuse_two_at_once_only_beyond_the_margin() {
     // Held on four of five: one may lose the key, two are too many.
     check(&overlap(&[0], 200, &JUMP), &[Invariant::Exclusion], &[]);
     check(&overlap(&[0, 1], 200, &JUMP), &[], &[Invariant::Exclusion]);
-    // Neither before the lock was asked for, nor back, nor by less than the deadline leaves room for.
+    // No excuse: before the lock was requested, a step back, or less than the deadline leaves room for.
     check(&overlap(&[0, 1], 50, &JUMP), &[Invariant::Exclusion], &[]);
     check(&overlap(&[0, 1], 200, &[Effect::Steps { micros: -5_000_000 }]), &[Invariant::Exclusion], &[]);
     check(&overlap(&[0, 1], 200, &[Effect::Steps { micros: 11_000 }]), &[Invariant::Exclusion], &[]);
-    // A clock that runs within the drift is none.
+    // A clock that runs within the drift is no excuse.
     check(&overlap(&[0, 1], 90, &[Effect::Runs { ppm: 10_000 }]), &[Invariant::Exclusion], &[]);
     check(&overlap(&[0, 1], 90, &[Effect::Runs { ppm: 100_000 }]), &[], &[Invariant::Exclusion]);
 }
@@ -35,21 +35,21 @@ fn a_clock_set_back_again_has_jumped_ahead() {
 }
 
 #[test]
-fn a_clock_may_jump_at_any_time_between_the_word_and_the_deed() {
-    let overlap = |begins: (u64, u64), mends: (u64, u64), micros: i64| {
+fn a_clock_may_jump_at_any_time_between_the_event_and_the_change() {
+    let overlap = |begins: (u64, u64), ends: (u64, u64), micros: i64| {
         let mut story = story();
         story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
-        story.fault_of_length(1, "jump", &[0, 1], begins, mends, &[Effect::Steps { micros }]);
+        story.fault_of_length(1, "jump", &[0, 1], begins, ends, &[Effect::Steps { micros }]);
         story
     };
     let (ahead, back) = (5_000_000, -5_000_000);
-    // Client 1 asked at 90. The jump was told before that and may have been done after.
+    // Client 1 sent its request at 90. The jump was recorded before that and may have been done after.
     check(&overlap((80, 90), (5_000, 5_000), ahead), &[], &[Invariant::Exclusion]);
     check(&overlap((80, 89), (5_000, 5_000), ahead), &[Invariant::Exclusion], &[]);
     // Client 2 was granted the lock at 300.
     check(&overlap((300, 400), (5_000, 5_000), ahead), &[], &[Invariant::Exclusion]);
     check(&overlap((301, 400), (5_000, 5_000), ahead), &[Invariant::Exclusion], &[]);
-    // A clock that was set back jumps ahead when it is mended: between that word and that deed.
+    // A clock that was set back jumps ahead when the fault ends: between the event and the change.
     check(&overlap((20, 20), (80, 90), back), &[], &[Invariant::Exclusion]);
     check(&overlap((20, 20), (80, 89), back), &[Invariant::Exclusion], &[]);
     check(&overlap((20, 20), (300, 400), back), &[], &[Invariant::Exclusion]);
@@ -57,7 +57,7 @@ fn a_clock_may_jump_at_any_time_between_the_word_and_the_deed() {
 }
 
 #[test]
-fn a_jump_of_which_only_beginning_and_end_are_told_may_be_at_any_time_in_between() {
+fn a_jump_of_which_only_beginning_and_end_are_recorded_may_be_at_any_time_in_between() {
     let overlap = |from: u64, to: u64| {
         let mut story = story();
         story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
@@ -116,12 +116,12 @@ fn lost_counters_and_wrong_clocks_excuse_numbers_only_together() {
     check(&both(-875_000), &[], &[Invariant::NumbersOrdered]);
     check(&both(875_000), &[], &[Invariant::NumbersOrdered]);
 
-    // With four of five any two quorums share three nodes, and one that forgets does no harm.
+    // With four of five any two quorums share three nodes, and one that loses data does no harm.
     let mut four = both(-5_000_000);
     four.settings.quorum = 4;
     check(&four, &[Invariant::NumbersOrdered], &[]);
 
-    // A counter that went before the first lock was granted cannot have had its number.
+    // A counter that was lost before the first lock was granted cannot have had its number.
     let mut before = numbers();
     before.fault(1, "wipe", &[0], 50, 51, &WIPE);
     before.fault(2, "jump", &[3], 60, 6_500, &JUMP);
@@ -142,13 +142,13 @@ fn a_clock_set_back_by_more_than_the_idle_time_excuses_numbers() {
 }
 
 #[test]
-fn a_clock_may_be_set_back_at_any_time_between_the_word_and_the_deed() {
-    // Client 1 asked at 90 and gave it up at 200; client 2 was granted it at 500.
-    let set_back = |begins: (u64, u64), mends: (u64, u64), micros: i64| {
+fn a_clock_may_be_set_back_at_any_time_between_the_event_and_the_change() {
+    // Client 1 sent its request at 90 and released at 200; client 2 was granted the lock at 500.
+    let set_back = |begins: (u64, u64), ends: (u64, u64), micros: i64| {
         let mut story = story();
         story.hold(1, 0, 100, 200, Some(20)).hold(2, 0, 500, 600, Some(10));
         story.fault(1, "wipe", &[0], 300, 301, &WIPE);
-        story.fault_of_length(2, "jump", &[3], begins, mends, &[Effect::Steps { micros }]);
+        story.fault_of_length(2, "jump", &[3], begins, ends, &[Effect::Steps { micros }]);
         story
     };
     let (ahead, back) = (800_000, -800_000);
@@ -156,7 +156,7 @@ fn a_clock_may_be_set_back_at_any_time_between_the_word_and_the_deed() {
     check(&set_back((80, 89), (6_500, 6_500), back), &[Invariant::NumbersOrdered], &[]);
     check(&set_back((500, 510), (6_500, 6_500), back), &[], &[Invariant::NumbersOrdered]);
     check(&set_back((501, 510), (6_500, 6_500), back), &[Invariant::NumbersOrdered], &[]);
-    // One that was set ahead is set back when it is mended.
+    // A clock that was set ahead is set back when the fault ends.
     check(&set_back((20, 20), (80, 90), ahead), &[], &[Invariant::NumbersOrdered]);
     check(&set_back((20, 20), (80, 89), ahead), &[Invariant::NumbersOrdered], &[]);
     check(&set_back((20, 20), (500, 510), ahead), &[], &[Invariant::NumbersOrdered]);

@@ -1,4 +1,5 @@
-//! The judge before whole families of histories: those of a correct lock, those with one lie slipped in, and nonsense.
+//! The checker against whole families of histories: those of a correct lock, those with one violation inserted, and
+//! nonsense.
 
 mod forge;
 
@@ -10,7 +11,7 @@ use quorlock_chaos::history::{
 };
 use quorlock_chaos::timeline::{html, text};
 
-/// How a holder of the model parts with its lock.
+/// How a holder in the model ends its lease.
 #[derive(Clone, Copy, Debug)]
 enum End {
     Released,
@@ -18,7 +19,7 @@ enum End {
     Killed,
 }
 
-/// One after another: after what pause, for how long, how it ends, and how much the number grows.
+/// Leases in sequence: the pause before, the duration, the end, and the growth of the number.
 fn holds() -> impl Strategy<Value = Vec<(u64, u64, End, u64)>> {
     let end = prop_oneof![6 => Just(End::Released), 2 => Just(End::Lost), 1 => Just(End::Killed)];
     prop::collection::vec((15..200_u64, 3..900_u64, end, 1..1_000_u64), 1..40)
@@ -76,7 +77,7 @@ proptest! {
     }
 }
 
-/// Events of every kind that fit nothing: what a history of confused or broken tellers looks like.
+/// Events of every kind that are inconsistent: the history of confused or broken writers.
 fn nonsense() -> impl Strategy<Value = Event> {
     let what = prop_oneof![
         (0..4_u32, 0..3_000_u64, 0..5_000_u64).prop_map(|(key, ttl_ms, wait_ms)| EventKind::Waiting {
@@ -140,10 +141,10 @@ fn nonsense() -> impl Strategy<Value = Event> {
     ];
     let who = prop_oneof![
         Just(Actor::Run),
-        (0..4_u32, 0..2_u32, 0..3_u32).prop_map(|(process, task, turn)| Actor::Client {
+        (0..4_u32, 0..2_u32, 0..3_u32).prop_map(|(process, task, attempt)| Actor::Client {
             process,
             task,
-            attempt: turn
+            attempt
         })
     ];
     (0..20_000_u64, who, what).prop_map(|(at, who, what)| Event {
@@ -155,7 +156,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
 
 proptest! {
     #[test]
-    fn nonsense_is_judged_and_drawn_too(events in prop::collection::vec(nonsense(), 0..60), columns in 0..200_usize) {
+    fn nonsense_is_checked_and_drawn_too(events in prop::collection::vec(nonsense(), 0..60), columns in 0..200_usize) {
         let settings = story().history().events()[0].clone();
         let history = History::new(std::iter::once(settings).chain(events).collect());
         let verdict = check_history(&history);
@@ -166,11 +167,11 @@ proptest! {
 }
 
 #[test]
-fn a_hundred_thousand_events_are_judged_in_one_go() {
+fn a_hundred_thousand_events_are_checked_in_one_go() {
     let mut story = story();
-    for turn in 0..25_000_u32 {
-        let from = 100 + u64::from(turn) * 30;
-        story.hold(turn % 8, turn, from, from + 10, Some(u64::from(turn) + 1));
+    for attempt in 0..25_000_u32 {
+        let from = 100 + u64::from(attempt) * 30;
+        story.hold(attempt % 8, attempt, from, from + 10, Some(u64::from(attempt) + 1));
     }
     for id in 0..500 {
         story.fault(id, "cut", &[id as usize % 5], id * 1_000, id * 1_000 + 900, &[Effect::Cut]);

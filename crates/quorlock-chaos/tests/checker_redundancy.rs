@@ -1,5 +1,5 @@
-//! The judge before forged histories in which the run looked at the nodes: a live lock's key that is missing on a node
-//! that was well, and what excuses that.
+//! The checker against forged histories with samples of the nodes: a live lock's key that is missing on a healthy node,
+//! and what excuses that.
 
 mod forge;
 
@@ -10,12 +10,12 @@ use quorlock_chaos::history::{Effect, EventKind, NodeView};
 const BROKEN: [Invariant; 1] = [Invariant::Redundancy];
 const OURS: &str = "0badcafe";
 const THEIRS: &str = "deadbeef";
-/// The lock is held from 100 ms on until then. Two ttls and the slack are 3 s.
+/// The lock is held from 100 ms until this time. Two ttls and the slack are 3 s.
 const END: u64 = 8_000;
 const NUMBER: u64 = 10;
 
-/// Client 1 holds the lock and renews it, and somebody looks at all nodes every 200 ms: what stands on node 4 is told by
-/// `of_four` from the time; the others have the key.
+/// Client 1 holds the lock and renews it, and all nodes are sampled every 200 ms. `of_four` gives the state of node 4
+/// at a time; the other nodes have the key.
 fn held(of_four: impl Fn(u64) -> (Option<&'static str>, Option<u64>)) -> Story {
     let mut story = story();
     story.take(1, 0, 100, Some(NUMBER));
@@ -34,7 +34,7 @@ fn held(of_four: impl Fn(u64) -> (Option<&'static str>, Option<u64>)) -> Story {
     story
 }
 
-/// The key is on node 4 from the grant on, and gone from then on.
+/// The key is on node 4 from the grant until `from`, and then missing.
 fn gone(from: u64) -> Story {
     held(move |at| ((at < from).then_some(OURS), Some(NUMBER)))
 }
@@ -44,20 +44,20 @@ fn because(verdict: &Verdict) -> &str {
 }
 
 #[test]
-fn a_key_on_every_node_is_counted_as_judged() {
+fn a_key_on_every_node_is_counted_as_checked() {
     let verdict = check(&held(|at| ((at < END).then_some(OURS), Some(NUMBER))), &[], &[]);
     assert_eq!(verdict.figures.redundancy_judged, 1);
 }
 
 #[test]
-fn a_key_that_is_missing_on_a_node_that_is_well_is_caught() {
-    // Once it was there, from the beginning, another's, or nobody's.
+fn a_key_that_is_missing_on_a_healthy_node_is_caught() {
+    // It was there once, never, or another owner's key was there.
     for story in [gone(3_500), gone(0), held(|_| (Some(THEIRS), Some(NUMBER)))] {
         let verdict = check(&story, &BROKEN, &[]);
         assert_eq!(verdict.figures.redundancy_judged, 1);
-        // It is told once for a lock and a node.
+        // It is reported once per lock and node.
         assert_eq!(verdict.violations.len(), 1);
-        assert!(verdict.violations[0].message.contains("node 4, up and well"), "{verdict:?}");
+        assert!(verdict.violations[0].message.contains("node 4, up and healthy"), "{verdict:?}");
         assert!(verdict.violations[0].message.contains("4 of 5 nodes had it"), "{verdict:?}");
     }
     let verdict = check(&gone(3_500), &BROKEN, &[]);
@@ -73,7 +73,7 @@ fn a_node_has_two_ttls_to_get_the_key() {
 }
 
 #[test]
-fn a_lock_that_is_not_held_for_two_ttls_cannot_be_judged() {
+fn a_lock_that_is_not_held_for_two_ttls_cannot_be_checked() {
     let mut story = story();
     story
         .take(1, 0, 100, Some(NUMBER))
@@ -85,14 +85,14 @@ fn a_lock_that_is_not_held_for_two_ttls_cannot_be_judged() {
     }
     assert_eq!(check(&story, &[], &[]).figures.redundancy_judged, 0);
 
-    // A run that should have had one is no test, and says so.
+    // A run that should have had such a lock is no test, and reports it.
     story.settings.judges_redundancy = true;
     let verdict = check(&story, &[Invariant::CompleteHistory], &[]);
     assert!(verdict.violations[0].message.contains("redundancy was not tested"), "{verdict:?}");
 }
 
 #[test]
-fn a_history_in_which_nobody_looked_is_none_to_complain_of() {
+fn a_history_without_samples_is_no_violation() {
     let mut story = story();
     story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 40_000, 40_100, Some(11));
     assert_eq!(check(&story, &[], &[]).figures.redundancy_judged, 0);
@@ -117,7 +117,7 @@ fn every_kind_of_fault_to_the_node_is_an_excuse_for_two_ttls() {
         assert!(because(&verdict).contains("a fault hit the node"), "{effect:?}: {verdict:?}");
         assert_eq!(verdict.expected[0].count, 1, "once for a lock and a node");
     }
-    // One that does nothing to keys is none, and neither is one to another node, or one that comes after.
+    // No excuse: a fault without effect on keys, on another node, or after the fact.
     for (node, from, effects) in
         [(4, 3_400, &[][..]), (3, 3_400, &[Effect::Paused]), (4, 7_900, &[Effect::Paused])]
     {
@@ -149,17 +149,17 @@ fn a_restart_is_an_excuse_until_its_probation_is_over_as_well() {
     let verdict = check(&restarted(2_910), &[], &[Invariant::Redundancy]);
     assert!(because(&verdict).contains("a fault hit the node"), "{verdict:?}");
     check(&restarted(2_600), &BROKEN, &[]);
-    // Where there is no probation there is no such excuse.
+    // Without probation there is no such excuse.
     let mut plain = restarted(2_910);
     plain.settings.probation = false;
     check(&plain, &BROKEN, &[]);
-    // Before the lock was ever asked for, but not over.
+    // A fault before the lock was requested, and over by then.
     let mut story = gone(0);
     story.fault(1, "flush", &[4], 10, 20, &WIPE);
     check(&story, &BROKEN, &[]);
     let mut story = gone(0);
     story.fault(1, "flush", &[4], 10, 20, &WIPE);
-    // The node was met late, and its probation began then.
+    // The client met the node late, and its probation began then.
     let stand = NodeView::OnProbation { until: forge::BOOT + 4_950 * forge::MS };
     story.say(1, 0, 2_900, EventKind::NodeViewChanged { node: 4, view: stand });
     let verdict = check(&story, &[], &[Invariant::Redundancy]);
@@ -175,7 +175,7 @@ fn a_probation_for_no_reason_excuses_nothing() {
 }
 
 #[test]
-fn a_client_that_was_refused_is_excused_until_it_dials_again_but_not_for_ever() {
+fn a_client_that_excluded_a_node_is_excused_until_it_dials_again_but_not_forever() {
     let refused = |end: u64| {
         let mut story = gone(0);
         story.fault(1, "memory", &[4], 10, end, &[Effect::Mute]);
@@ -184,11 +184,11 @@ fn a_client_that_was_refused_is_excused_until_it_dials_again_but_not_for_ever() 
     };
     let verdict = check(&refused(90), &[], &[Invariant::Redundancy]);
     assert!(because(&verdict).contains("yet to dial it again"), "{verdict:?}");
-    // It has.
+    // The client has dialed it again.
     let mut story = refused(90);
     story.say(1, 0, 2_000, EventKind::NodeViewChanged { node: 4, view: NodeView::Up });
     check(&story, &BROKEN, &[]);
-    // Somebody is refused for no reason.
+    // The client excluded the node without a reason.
     let mut story = gone(0);
     story.say(1, 0, 120, EventKind::NodeViewChanged { node: 4, view: NodeView::Excluded });
     check(&story, &BROKEN, &[]);
@@ -196,7 +196,7 @@ fn a_client_that_was_refused_is_excused_until_it_dials_again_but_not_for_ever() 
 
 #[test]
 fn a_node_of_which_nothing_was_seen_for_long_is_excused() {
-    // Nobody could look, so nobody knows how the node was; and no two ttls are without such a time.
+    // Without samples the node's state is unknown, and every span of two ttls has such a gap.
     let unseen = |millis: u64| {
         let mut story = story();
         story.take(1, 0, 100, Some(NUMBER));
@@ -212,7 +212,7 @@ fn a_node_of_which_nothing_was_seen_for_long_is_excused() {
     };
     let verdict = check(&unseen(1_200), &[], &[Invariant::Redundancy]);
     assert!(because(&verdict).contains("the machine had no time"), "{verdict:?}");
-    // What is shorter than the slack of a second is no matter.
+    // A gap shorter than the slack of one second does not matter.
     check(&unseen(600), &BROKEN, &[]);
 }
 
@@ -224,7 +224,7 @@ fn a_network_is_an_excuse_for_those_behind_it() {
         story.fault(1, "cut", &[4], 3_400, 7_000, &[Effect::Cut]);
         story
     };
-    // Client 1 is on the odd one.
+    // Client 1 is on the odd network.
     check(&cut(1), &[], &[Invariant::Redundancy]);
     check(&cut(0), &BROKEN, &[]);
 }
@@ -237,14 +237,14 @@ fn a_clock_that_is_steadily_off_excuses_nothing() {
 }
 
 #[test]
-fn a_node_where_a_key_stands_that_is_nobodys_is_excused_for_two_ttls() {
+fn a_node_with_a_stale_key_is_excused_for_two_ttls() {
     let occupied = |from: u64, to: u64| {
         let mut story = gone(3_500);
         story.fault(1, "stale-key", &[4], from, to, &[Effect::Occupied]);
         story
     };
     check(&occupied(3_400, 7_000), &[], &[Invariant::Redundancy]);
-    // The lock has had its time to come to stand there.
+    // The lock has had its time to get the key there.
     check(&occupied(50, 300), &BROKEN, &[]);
 }
 
@@ -254,24 +254,24 @@ fn a_client_that_stands_still_is_excused() {
     story.stop(1, 3_000, 3_600).stop(1, 5_500, 6_100);
     let verdict = check(&story, &[], &[Invariant::Redundancy]);
     assert!(because(&verdict).contains("the client stood still"), "{verdict:?}");
-    // What is shorter is within the slack.
+    // A shorter stop is within the slack.
     let mut story = gone(3_500);
     story.stop(1, 3_000, 3_400);
     check(&story, &BROKEN, &[]);
 }
 
 #[test]
-fn a_larger_number_is_no_excuse_whoever_left_it() {
-    // A rival came by when the key was not there.
+fn a_larger_number_is_no_excuse() {
+    // A rival was there while the key was missing.
     check(&held(|_| (None, Some(NUMBER + 1))), &BROKEN, &[]);
-    // Its own late grant did, and the next renewal did not keep the key.
+    // Its own late grant left the number, and the next renewal did not keep the key.
     check(&held(|at| ((at < 1_000).then_some(OURS), Some(NUMBER + 1))), &BROKEN, &[]);
     check(&held(|_| (None, Some(NUMBER))), &BROKEN, &[]);
 }
 
 #[test]
-fn a_node_without_any_key_is_caught_also_where_nobody_knows_whose_the_others_are() {
-    // The others disagree, which is a strange sight, but no excuse.
+fn a_node_without_any_key_is_caught_even_if_the_owner_is_unknown() {
+    // The other nodes disagree. That is strange, but no excuse.
     let mut story = story();
     story.take(1, 0, 100, Some(NUMBER));
     for at in (300..END).step_by(300) {

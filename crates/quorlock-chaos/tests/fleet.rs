@@ -1,4 +1,4 @@
-//! What tests may rely on: faults are real, and nothing is left behind.
+//! Tests of the fleet: faults are real, and nothing is left behind.
 
 use std::env;
 use std::fs;
@@ -24,8 +24,8 @@ fn a_started_fleet_answers_on_ports_of_its_own() {
     assert_eq!(fleet.nodes(), fleet.urls().join(","));
     for server in fleet.servers_mut() {
         assert!(server.is_running());
-        assert_eq!(server.command::<String>(&["PING"]).expect("an answer"), "PONG");
-        let bound: (String, String) = server.command(&["CONFIG", "GET", "bind"]).expect("an answer");
+        assert_eq!(server.command::<String>(&["PING"]).expect("a reply"), "PONG");
+        let bound: (String, String) = server.command(&["CONFIG", "GET", "bind"]).expect("a reply");
         assert_eq!(bound.1, "127.0.0.1");
     }
 }
@@ -69,7 +69,7 @@ fn an_old_snapshot_brings_back_the_old_time_again_and_again() {
 fn a_wiped_server_forgets_for_good() {
     let mut server = Server::start(&Setup::new()).expect("a server");
     keep(&server, "before");
-    server.wipe().expect("an answer");
+    server.wipe().expect("a reply");
     assert_eq!(kept(&server), None);
     server.restart(Data::Kept).expect("a restart");
     assert_eq!(kept(&server), None);
@@ -79,14 +79,14 @@ fn a_wiped_server_forgets_for_good() {
 fn a_swapped_server_forgets_and_remembers() {
     let server = Server::start(&Setup::new()).expect("a server");
     keep(&server, "before");
-    server.swap().expect("an answer");
+    server.swap().expect("a reply");
     assert_eq!(kept(&server), None);
-    server.swap().expect("an answer");
+    server.swap().expect("a reply");
     assert_eq!(kept(&server).as_deref(), Some("before"));
 }
 
 #[test]
-fn who_is_demoted_and_promoted_has_the_data_of_another() {
+fn a_server_that_is_demoted_and_promoted_has_the_data_of_another() {
     let fleet = Fleet::start(2).expect("a fleet");
     keep(&fleet[0], "mine");
     let (first, run_id) = (fleet[0].pid(), run_id(&fleet[0]));
@@ -108,11 +108,11 @@ fn a_front_moves_from_one_server_to_another_and_breaks_its_connections() {
     let dial = |front: &MovableAddress| redis::Client::open(front.url())?.get_connection();
     let get = |connection: &mut redis::Connection| redis::cmd("GET").arg("key").query::<String>(connection);
     let mut before = dial(&front).expect("a connection");
-    assert_eq!(get(&mut before).expect("an answer"), "first");
+    assert_eq!(get(&mut before).expect("a reply"), "first");
     front.move_to(&fleet[1]);
     get(&mut before).expect_err("it is broken");
     let mut after = dial(&front).expect("a connection");
-    assert_eq!(get(&mut after).expect("an answer"), "second");
+    assert_eq!(get(&mut after).expect("a reply"), "second");
     drop(front);
     get(&mut after).expect_err("it is gone");
 }
@@ -123,17 +123,17 @@ fn a_paused_server_is_silent_until_it_is_resumed() {
     let mut connection = server.connect(Duration::from_millis(200)).expect("a connection");
     for _ in 0..3 {
         server.pause();
-        let silent = redis::cmd("PING").query::<String>(&mut connection).expect_err("nobody answers");
+        let silent = redis::cmd("PING").query::<String>(&mut connection).expect_err("no reply");
         assert!(silent.is_timeout(), "{silent}");
         assert!(server.is_running(), "paused is not dead");
         server.resume();
         connection = server.connect(Duration::from_secs(5)).expect("a connection");
-        redis::cmd("PING").query::<String>(&mut connection).expect("an answer");
-        connection.set_read_timeout(Some(Duration::from_millis(200))).expect("a time-out");
+        redis::cmd("PING").query::<String>(&mut connection).expect("a reply");
+        connection.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
     }
 }
 
-/// A thread that still ran could take a lock after its server was said to be paused.
+/// A thread that still ran could take a lock after its server was reported as paused.
 #[cfg(target_os = "linux")]
 #[test]
 fn every_thread_stands_still_when_the_pause_returns() {
@@ -184,7 +184,7 @@ fn a_setup_is_followed() {
     assert!(server.url().contains(":secret@"));
     assert!(server.dir().starts_with(parent.path()));
     UnixStream::connect(server.unix_socket().expect("a socket")).expect("a connection");
-    let policy: (String, String) = server.command(&["CONFIG", "GET", "maxmemory-policy"]).expect("an answer");
+    let policy: (String, String) = server.command(&["CONFIG", "GET", "maxmemory-policy"]).expect("a reply");
     assert_eq!(policy.1, "allkeys-lru");
     keep(&server, "before");
     server.restart(Data::Kept).expect("a restart");
@@ -220,19 +220,19 @@ fn all_is_gone_after_the_drop_even_paused_and_dead_servers() {
 
 #[test]
 fn all_is_gone_after_a_panic() {
-    let (tell, told) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     let panicked = thread::spawn(move || {
         let fleet = Fleet::start(2).expect("a fleet");
-        tell.send(traces(&fleet)).expect("a listener");
+        sender.send(traces(&fleet)).expect("a listener");
         panic!("on purpose");
     });
-    let traces = told.recv().expect("traces");
+    let traces = receiver.recv().expect("traces");
     panicked.join().expect_err("it panicked");
     assert!(!traces.iter().any(Trace::shows));
 }
 
-/// The test runs itself once more as the parent that is to be killed, with all its process group: neither servers
-/// nor watchdogs may be in that.
+/// The test runs itself again as the parent that is killed, with its whole process group. Neither servers nor watchdogs
+/// may be in that group.
 #[test]
 fn all_is_gone_after_the_parent_is_killed() {
     if env::var_os(DOOMED).is_some() {
@@ -255,7 +255,7 @@ fn all_is_gone_after_the_parent_is_killed() {
     within_ten_seconds("all gone", || !traces.iter().any(Trace::shows));
 }
 
-/// Three servers in the states that differ for a watchdog: running anew with another process id, paused, dead.
+/// Three servers in the states that differ for a watchdog: restarted with another process id, paused, dead.
 fn live_until_killed() -> ! {
     let mut fleet = Fleet::start(3).expect("a fleet");
     fleet[0].restart(Data::Kept).expect("a restart");
@@ -270,7 +270,7 @@ fn live_until_killed() -> ! {
     }
 }
 
-/// What a server can leave behind: a process, a folder, and whatever process still names that folder.
+/// What a server can leave behind: a process, a folder, and any process that still names that folder.
 #[derive(Debug)]
 struct Trace {
     pid: u32,
@@ -293,7 +293,7 @@ fn traces(fleet: &Fleet) -> Vec<Trace> {
     fleet.servers().iter().map(trace).collect()
 }
 
-/// A zombie counts as gone: whoever inherited it may be slow to reap it.
+/// A zombie counts as gone: its new parent may be slow to reap it.
 fn is_alive(pid: u32) -> bool {
     if !cfg!(target_os = "linux") {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
@@ -313,26 +313,26 @@ fn is_named_by_a_process(dir: &Path) -> bool {
 }
 
 fn keep(server: &Server, value: &str) {
-    server.command::<()>(&["SET", "key", value]).expect("an answer");
+    server.command::<()>(&["SET", "key", value]).expect("a reply");
 }
 
 fn kept(server: &Server) -> Option<String> {
-    server.command(&["GET", "key"]).expect("an answer")
+    server.command(&["GET", "key"]).expect("a reply")
 }
 
 fn run_id(server: &Server) -> String {
-    let info: String = server.command(&["INFO", "server"]).expect("an answer");
+    let info: String = server.command(&["INFO", "server"]).expect("a reply");
     info.lines().find(|line| line.starts_with("run_id:")).expect("its run id").to_owned()
 }
 
-fn within_ten_seconds(promise: &str, mut holds: impl FnMut() -> bool) {
+fn within_ten_seconds(condition: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..1000 {
         if holds() {
             return;
         }
         thread::sleep(Duration::from_millis(10));
     }
-    panic!("not within ten seconds: {promise}");
+    panic!("not within ten seconds: {condition}");
 }
 
 const DOOMED: &str = "QUORLOCK_CHAOS_DOOMED";

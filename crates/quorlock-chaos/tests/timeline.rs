@@ -1,4 +1,4 @@
-//! The page and its form for terminals, drawn from a forged run of a minute.
+//! The HTML page and its text form for terminals, drawn from a forged run of a minute.
 
 mod forge;
 
@@ -7,7 +7,7 @@ use quorlock_chaos::checker::{ControlResult, Invariant, check_history};
 use quorlock_chaos::history::{Control, Effect, EventKind, FailureReason, NodeView};
 use quorlock_chaos::timeline::{html, html_with_controls, text};
 
-/// Numbers that look random and are the same each time.
+/// Pseudo-random numbers that are the same each time.
 struct Dice(u64);
 
 impl Dice {
@@ -19,7 +19,7 @@ impl Dice {
     }
 }
 
-/// Kind, nodes, from and to when, effects.
+/// Kind, nodes, start and end, effects.
 type Planned<'a> = (&'a str, &'a [usize], u64, u64, &'a [Effect]);
 
 /// Eight processes of two tasks on three keys, through a run of faults; no quorum from second 30 to 33.
@@ -53,15 +53,15 @@ fn minute() -> Story {
     let (killed, stopped) = (5, 3);
     for (place, key) in ["orders:42", "stock:7", "report"].into_iter().enumerate() {
         story.key(key);
-        let (mut at, mut turn) = (60 + 13 * place as u64, 1_000 * place as u32);
+        let (mut at, mut attempt) = (60 + 13 * place as u64, 1_000 * place as u32);
         while at < 59_000 {
-            turn += 1;
-            // Nobody is granted anything without a quorum, nor just after.
+            attempt += 1;
+            // No lock is granted without a quorum, nor just after.
             if (29_500..33_400).contains(&at) {
                 let (process, task) = (dice.roll(0, 5) as u32, place as u32 % 2);
-                story.task(task).waits(process, turn, at).say(
+                story.task(task).waits(process, attempt, at).say(
                     process,
-                    turn,
+                    attempt,
                     at + 900,
                     EventKind::Refused { why: FailureReason::NoQuorum },
                 );
@@ -72,16 +72,16 @@ fn minute() -> Story {
             let process = if process == killed && at > 25_000 { 9 } else { process };
             let (waited, long) = (dice.roll(3, 60), dice.roll(30, 800));
             let from = at + waited;
-            story.task(dice.roll(0, 2) as u32).waits(process, turn, at);
-            story.granted(process, turn, from, from - 2 + 988, Some(1_000_000 + from * 1_000));
+            story.task(dice.roll(0, 2) as u32).waits(process, attempt, at);
+            story.granted(process, attempt, from, from - 2 + 988, Some(1_000_000 + from * 1_000));
             if process == stopped && (11_000..12_500).contains(&at) {
-                story.stop(stopped, from + 20, from + 2_400).lost(process, turn, from + 2_401);
+                story.stop(stopped, from + 20, from + 2_400).lost(process, attempt, from + 2_401);
                 at = from + 1_020;
             } else if process == killed && at > 22_000 {
                 story.kill(killed, from + 20);
                 at = from + 1_020;
             } else {
-                story.release(process, turn, from + long);
+                story.release(process, attempt, from + long);
                 at = from + long + dice.roll(2, 30);
             }
         }
@@ -90,7 +90,7 @@ fn minute() -> Story {
     story
 }
 
-/// The same with two holders at once at 40.1 s, where nothing excuses it.
+/// The same with two holders at once at 40.1 s, which nothing excuses.
 fn broken() -> Story {
     let mut story = minute();
     let held = check_history(&story.history());
@@ -101,12 +101,12 @@ fn broken() -> Story {
 }
 
 #[test]
-fn the_page_needs_nothing_else_and_tells_what_broke() {
+fn the_page_needs_nothing_else_and_shows_what_broke() {
     let history = broken().history();
     let verdict = check_history(&history);
     assert!(!verdict.passed());
     let page = html(&history, &verdict);
-    // To look at: the page stays where tests leave their files.
+    // For visual inspection: the page stays where tests leave their files.
     std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/timeline.html"), &page)
         .expect("a folder for tests");
 
@@ -114,9 +114,9 @@ fn the_page_needs_nothing_else_and_tells_what_broke() {
     for outside in ["http://", "https://", "src=", "@import", "<link"] {
         assert!(!page.contains(outside), "the page asks for {outside}");
     }
-    assert!(page.contains("promises broken") || page.contains("1 promise broken"));
-    assert!(page.contains("both believed in it"));
-    assert!(page.contains("clock jumps</b> showed nothing"));
+    assert!(page.contains("invariants violated") || page.contains("1 invariant violated"));
+    assert!(page.contains("both believed that they held it"));
+    assert!(page.contains("clock jumps</b> detected nothing"));
     assert!(page.contains(&verdict.replay));
 }
 
@@ -127,7 +127,7 @@ fn a_good_run_looks_good() {
     let page = html(&history, &verdict);
     std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/timeline-good.html"), &page)
         .expect("a folder for tests");
-    assert!(page.contains("Every promise held</h1>") && page.contains("class=\"good\""), "{page}");
+    assert!(page.contains("Every invariant held</h1>") && page.contains("class=\"good\""), "{page}");
     assert!(page.contains("2026-11-30 12:00:00Z on host h, quorlock 0.1.0"));
     assert!(!page.contains("id=\"broken-0\""));
 }
@@ -140,8 +140,8 @@ fn a_run_without_a_fault_does_not_look_good() {
     let verdict = check_history(&history);
     assert!(verdict.passed() && !verdict.tested());
     let page = html(&history, &verdict);
-    assert!(page.contains("with no fault to test one") && page.contains("class=\"bad\""));
-    assert!(text(&history, &verdict, 80).contains("with no fault to test one"));
+    assert!(page.contains("but no fault tested one") && page.contains("class=\"bad\""));
+    assert!(text(&history, &verdict, 80).contains("but no fault tested one"));
 }
 
 #[test]
@@ -155,16 +155,16 @@ fn the_page_shows_what_each_control_came_to() {
     beside.controls = vec![shown("beside", 2), shown("idle", 0)];
     let page = html_with_controls(&history, &verdict, &[&beside]);
     for words in [
-        "here &lt;b&gt; broke “exclusion” 3 times, as it should",
-        "beside broke “exclusion” 2 times",
-        "idle</b> showed nothing",
+        "here &lt;b&gt; violated “exclusion” 3 times, as it should",
+        "beside violated “exclusion” 2 times",
+        "idle</b> detected nothing",
     ] {
         assert!(page.contains(words), "{words}");
     }
 }
 
 #[test]
-fn what_others_have_named_cannot_write_into_the_page() {
+fn foreign_names_cannot_write_into_the_page() {
     let mut story = story();
     story.key("</script><b onload=\"x\">{{data}}").hold(1, 0, 100, 400, Some(10)).hold(
         2,
@@ -209,13 +209,13 @@ fn the_text_fits_into_its_columns() {
         assert_eq!(wide, None, "in {columns} columns:\n{text}");
         let spaces = text.lines().find(|line| line.ends_with(' '));
         assert_eq!(spaces, None, "{text}");
-        // To be copied as it is.
+        // This line must stay whole to be copied.
         assert!(text.contains(&format!("\nreplay: {}\n", verdict.replay)), "{text}");
     }
 }
 
 #[test]
-fn a_fault_that_keeps_nobody_from_voting_is_drawn_too() {
+fn a_fault_that_stops_no_vote_is_drawn_too() {
     let mut story = story();
     story.hold(1, 0, 100, 400, Some(10)).fault(1, "scripts", &[2], 200, 210, &[]);
     let history = story.history();
@@ -238,16 +238,16 @@ fn processes_are_counted_as_they_were_started_and_replaced() {
 fn a_history_of_nothing_is_drawn_as_such() {
     let nothing = quorlock_chaos::history::History::default();
     let verdict = check_history(&nothing);
-    assert!(html(&nothing, &verdict).contains("1 promise broken"));
-    assert!(text(&nothing, &verdict, 80).contains("1 PROMISE BROKEN"));
+    assert!(html(&nothing, &verdict).contains("1 invariant violated"));
+    assert!(text(&nothing, &verdict, 80).contains("1 INVARIANT VIOLATED"));
 }
 
 #[test]
 fn a_hundred_thousand_events_make_a_page_that_a_phone_can_load() {
     let mut story = story();
-    for turn in 0..25_000_u32 {
-        let from = 100 + u64::from(turn) * 12;
-        story.hold(turn % 8, turn, from, from + 8, Some(u64::from(turn) + 1));
+    for attempt in 0..25_000_u32 {
+        let from = 100 + u64::from(attempt) * 12;
+        story.hold(attempt % 8, attempt, from, from + 8, Some(u64::from(attempt) + 1));
     }
     let history = story.history();
     let verdict = check_history(&history);

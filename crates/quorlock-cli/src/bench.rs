@@ -63,7 +63,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
             loaded = &mut load => break loaded,
             signal = signals.next() => {
                 ended_by = Some(signal);
-                // Every task gives back what it has; that takes a moment.
+                // Every task releases its lock; that takes a moment.
                 live.over.cancel();
             }
             _ = ticks.tick() => {
@@ -104,7 +104,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
                 figures.alone.seconds + figures.load.seconds,
                 figures.left.in_short()
             );
-            // What is left behind is told even by who wanted no more.
+            // The keys that are left are reported even after an interrupt.
             let code = match code(&figures) {
                 exit::LOST => exit::LOST,
                 _ => 128 + signal.as_raw() as u8,
@@ -119,7 +119,7 @@ async fn joined<T>(work: JoinHandle<Result<T, Failure>>) -> Result<T, Failure> {
     work.await.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?
 }
 
-/// What took so long to find out is told first, even where a file cannot be written.
+/// The results are printed first, even if a file cannot be written.
 fn tell(args: &BenchArgs, figures: &Figures) -> Result<(), Failure> {
     if args.json {
         let json = serde_json::to_string(figures);
@@ -139,7 +139,7 @@ fn code(figures: &Figures) -> u8 {
     }
 }
 
-/// What is done beside the load, at its time.
+/// The actions beside the load, each at its time.
 struct Stage<'a> {
     fleet: Option<Fleet>,
     /// The server that was killed.
@@ -150,7 +150,7 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// Kills and starts again what is to be. Only servers that were started for this run can be in the fleet.
+    /// Kills and restarts the server at the planned times. The fleet holds only servers that were started for this run.
     fn act(&mut self) -> Result<(), Failure> {
         let (true, Some(fleet), Some(began)) =
             (self.args.kill_one, &mut self.fleet, self.live.begun(Part::Together))
@@ -183,7 +183,7 @@ impl Stage<'_> {
             Part::Alone => "one task".to_owned(),
             Part::Together => counted(self.setting.tasks, "task"),
             Part::Down => "one node dead".to_owned(),
-            Part::Back => "it is back".to_owned(),
+            Part::Back => "restarted".to_owned(),
         };
         let past = Duration::from_nanos(boot_nanos().saturating_sub(began));
         let locks = self.live.locks.load(Ordering::Relaxed);

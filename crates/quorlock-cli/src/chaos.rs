@@ -1,4 +1,4 @@
-//! `quorlock chaos`: real servers, real clients, real faults, and a judge.
+//! `quorlock chaos`: real servers, real clients, real faults, and a checker.
 
 mod messages;
 mod report;
@@ -47,7 +47,7 @@ pub(crate) async fn chaos(args: ChaosArgs) -> Result<u8, Failure> {
     let outcome = loop {
         tokio::select! {
             outcome = &mut runs => break outcome,
-            // Everything that was started is ended by the one who started it; that takes a moment.
+            // The run itself ends everything that it started; that takes a moment.
             signal = signals.next() => {
                 ended_by = Some(signal);
                 is_over.store(true, Ordering::Relaxed);
@@ -58,7 +58,7 @@ pub(crate) async fn chaos(args: ChaosArgs) -> Result<u8, Failure> {
         Ok(outcome) => tell(&args, &config, &outcome),
         Err(RunError::Interrupted) => {
             let code = ended_by.map_or(exit::SOFTWARE, |signal| 128 + signal.as_raw() as u8);
-            Err(Failure::new(code, "interrupted: nothing was judged"))
+            Err(Failure::new(code, "interrupted: nothing was checked"))
         }
         Err(error @ RunError::Servers(_)) => Err(Failure::new(exit::NO_QUORUM, error.to_string())),
         Err(error) => Err(Failure::new(exit::SOFTWARE, error.to_string())),
@@ -77,7 +77,7 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
     if faults.is_empty() {
         return Err(Failure::new(exit::USAGE, "no faults were named; `--faults all` means all"));
     }
-    // Of all there are, those for which there is no time are skipped.
+    // With `all`, faults for which there is no time are skipped.
     let is_short = |kind: &&FaultKind| {
         args.duration < Duration::from_secs(kind.least_seconds()) && faults.len() < FaultKind::ALL.len()
     };
@@ -91,7 +91,7 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
         return Err(exit::no_servers(&none.into()));
     }
     let program = this_program().map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
-    // Any number will do, as long as it is told.
+    // Any number will do, because the report names it.
     let seed = args.seed.unwrap_or_else(|| boot_nanos() % 1_000_000);
     Ok(Config {
         nodes: usize::from(args.servers),
@@ -113,7 +113,7 @@ fn tell(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Fail
     } else {
         messages::text(config, outcome, room())
     };
-    // What took so long to find out is told even where a file cannot be written.
+    // The results are printed even if a file cannot be written.
     print(&words);
     for file in report::write(args, outcome)? {
         if !args.json {
@@ -123,7 +123,7 @@ fn tell(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Fail
     Ok(code(outcome))
 }
 
-/// Zero only if something was tested and every promise held, in the run itself and in its controls.
+/// Zero only if something was tested and every invariant held, in the run itself and in its negative controls.
 fn code(outcome: &Outcome) -> u8 {
     match () {
         () if !messages::verdicts(outcome).all(Verdict::passed) => exit::UNHEALTHY,
@@ -132,7 +132,7 @@ fn code(outcome: &Outcome) -> u8 {
     }
 }
 
-/// No fault came about: in too short a run, or where those that were asked for cannot be had here.
+/// No fault took place: the run was too short, or the requested faults are not available here.
 const UNTESTED: u8 = 2;
 
 fn draw(bar: &mut Bar, progress: &Progress) {
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_without_faults_is_told_as_such() {
+    fn a_run_without_faults_is_reported_as_such() {
         let mut verdict = check_history(&History::default());
         assert!(messages::faults(&verdict).contains("nothing was tested"));
         verdict.faults = [("kill".to_owned(), 2), ("partition".to_owned(), 1)].into();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_a_lock_to_judge_for_redundancy_is_told_as_such() {
+    fn a_run_without_a_lock_to_check_for_redundancy_is_reported_as_such() {
         let mut verdict = check_history(&History::default());
         assert!(messages::judged(&verdict).starts_with("NO lock"));
         verdict.figures.redundancy_judged = 3;
@@ -197,13 +197,13 @@ mod tests {
         };
         let text = messages::text(&config, &outcome, 40);
         let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 40).collect();
-        assert_eq!(wide, [format!("  again     {}", config.replay)], "{text}");
+        assert_eq!(wide, [format!("  replay    {}", config.replay)], "{text}");
         assert!(text.lines().count() < 40, "{text}");
     }
 
     #[test]
     fn what_breaks_in_a_control_and_should_not_is_no_success() {
-        // Of nothing the judge says that nothing was tested.
+        // For an empty history the checker reports that nothing was tested.
         let bad = check_history(&History::default());
         assert!(!bad.passed());
         let mut good = bad.clone();
@@ -217,13 +217,16 @@ mod tests {
             skipped: Vec::new(),
         };
         assert_eq!(code(&outcome(&good, &good)), 0);
-        assert!(messages::headline(&outcome(&good, &good)).starts_with("every promise held"));
-        assert_eq!(code(&outcome(&bad, &good)), exit::UNHEALTHY);
-        assert!(messages::headline(&outcome(&bad, &good)).starts_with("1 PROMISE BROKEN"));
+        assert!(messages::headline(&outcome(&good, &good)).starts_with("every invariant held"));
+        assert_eq!(code(&outcome(&bad, &good)), exit::BROKEN);
+        assert!(messages::headline(&outcome(&bad, &good)).starts_with("1 INVARIANT VIOLATED"));
         assert_eq!(code(&outcome(&idle, &good)), UNTESTED);
         assert!(messages::headline(&outcome(&idle, &good)).starts_with("NOTHING WAS TESTED"));
-        assert_eq!(code(&outcome(&idle, &bad)), exit::UNHEALTHY);
-        assert_eq!(code(&outcome(&good, &bad)), exit::UNHEALTHY);
-        assert!(messages::headline(&outcome(&good, &bad)).starts_with("1 PROMISE BROKEN in a control"));
+        assert_eq!(code(&outcome(&idle, &bad)), exit::BROKEN);
+        assert_eq!(code(&outcome(&good, &bad)), exit::BROKEN);
+        assert!(
+            messages::headline(&outcome(&good, &bad))
+                .starts_with("1 INVARIANT VIOLATED in a negative control")
+        );
     }
 }

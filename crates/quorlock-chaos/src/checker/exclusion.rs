@@ -1,33 +1,33 @@
-//! No two believe at once that they hold what excludes each other.
+//! Mutual exclusion: two clients never believe at the same time that they hold locks that exclude each other.
 
 use std::collections::BTreeMap;
 
 use super::{Findings, Invariant, LockAttempt, Span, World, clock, millis};
 use crate::history::LockKind;
 
-pub(super) fn check(world: &World<'_>, turns: &[LockAttempt<'_>], findings: &mut Findings) {
+pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
     let mut holds: BTreeMap<&str, Vec<(Span, &LockAttempt<'_>)>> = BTreeMap::new();
-    for turn in turns {
-        let Some(span) = turn.believed() else { continue };
-        for key in turn.keys {
-            holds.entry(key).or_default().push((span, turn));
+    for attempt in attempts {
+        let Some(span) = attempt.believed() else { continue };
+        for key in attempt.keys {
+            holds.entry(key).or_default().push((span, attempt));
         }
     }
     for (key, mut holds) in holds {
         holds.sort_by_key(|(span, _)| span.from);
         let mut current: Vec<(Span, &LockAttempt<'_>)> = Vec::new();
-        for (span, turn) in holds {
+        for (span, attempt) in holds {
             current.retain(|(earlier, _)| earlier.to > span.from);
-            for (earlier, other) in current.iter().filter(|(_, other)| other.excludes(turn)) {
-                pair(world, key, (*earlier, other), (span, turn), findings);
+            for (earlier, other) in current.iter().filter(|(_, other)| other.excludes(attempt)) {
+                pair(world, key, (*earlier, other), (span, attempt), findings);
             }
-            current.push((span, turn));
+            current.push((span, attempt));
             permits(world, key, &current, findings);
         }
     }
 }
 
-/// Two who exclude each other, at once. `first` was granted first.
+/// Checks two locks that exclude each other and overlap in time. `first` was granted first.
 fn pair(
     world: &World<'_>,
     key: &str,
@@ -37,7 +37,7 @@ fn pair(
 ) {
     let Some(both) = first.0.and(second.0) else { return };
     let words = format!(
-        "{key}: {} held it from {} and {} was granted it at {}; for {:.3} ms both believed in it",
+        "{key}: {} held it from {} and {} was granted it at {}; for {:.3} ms both believed that they held it",
         first.1.name(),
         clock(world, first.0.from),
         second.1.name(),
@@ -51,11 +51,11 @@ fn pair(
     findings.found(Invariant::Exclusion, both.from, events, words, excuse);
 }
 
-/// Why two locks could be held at once, if more nodes lied than the first could spare.
+/// Why two locks could be held at once: more nodes misbehaved than the first lock could spare.
 fn excuse(world: &World<'_>, first: &LockAttempt<'_>, second: &LockAttempt<'_>, at: u64) -> Option<String> {
     let (grant, rival) = (first.grant.as_ref()?, second.grant.as_ref()?);
     let (_, deadline, margin) = *grant.terms.iter().rev().find(|(known, ..)| *known <= at)?;
-    // Whatever happened before the first lock was last renewed on its nodes has been mended by that.
+    // The last renewal of the first lock repaired on its nodes whatever happened before it.
     let renewed = deadline.saturating_sub(first.ttl_ms * super::MS).max(grant.began);
     let span = Span { from: renewed.min(rival.began), to: at };
     let leapers = world.leapers(span, first.ttl_ms.max(second.ttl_ms));
@@ -63,11 +63,11 @@ fn excuse(world: &World<'_>, first: &LockAttempt<'_>, second: &LockAttempt<'_>, 
     let fenced = world.settings.fenced && world.settings.probation;
 
     let (liars, because) = if fenced && leapers.is_empty() {
-        // Probation answers for every node that forgot.
+        // Because probation covers every node that lost data, there is no excuse.
         return None;
     } else if leapers.is_empty() {
-        let why = if world.settings.fenced { "probation was off" } else { "plain locks know no probation" };
-        (forgetters, format!("nodes forgot locks, and {why}"))
+        let why = if world.settings.fenced { "probation was off" } else { "plain locks have no probation" };
+        (forgetters, format!("nodes lost locks, and {why}"))
     } else {
         (
             leapers.union(&forgetters).copied().collect(),
@@ -78,26 +78,29 @@ fn excuse(world: &World<'_>, first: &LockAttempt<'_>, second: &LockAttempt<'_>, 
     (liars.len() > spare).then_some(because)
 }
 
-/// More permits out than there are.
+/// Checks that no more permits are held than there are.
 fn permits(world: &World<'_>, key: &str, current: &[(Span, &LockAttempt<'_>)], findings: &mut Findings) {
-    let Some((newest, turn)) = current.last() else { return };
-    let LockKind::Permit { of } = turn.kind else { return };
+    let Some((newest, attempt)) = current.last() else { return };
+    let LockKind::Permit { of } = attempt.kind else { return };
     let out: Vec<_> =
         current.iter().filter(|(_, other)| matches!(other.kind, LockKind::Permit { .. })).collect();
     if out.len() <= of as usize {
         return;
     }
-    let words =
-        format!("{key}: {} permits were out at {}, and there are {of}", out.len(), clock(world, newest.from));
-    let mut events: Vec<usize> = out.iter().flat_map(|(_, turn)| turn.around(newest.from)).collect();
+    let words = format!(
+        "{key}: {} permits were held at {}, but there are only {of}",
+        out.len(),
+        clock(world, newest.from)
+    );
+    let mut events: Vec<usize> = out.iter().flat_map(|(_, attempt)| attempt.around(newest.from)).collect();
     events.sort_unstable();
-    let others = out.iter().filter(|(_, other)| !std::ptr::eq(*other, *turn));
-    let excuse = others.into_iter().find_map(|(_, other)| excuse(world, other, turn, newest.from));
+    let others = out.iter().filter(|(_, other)| !std::ptr::eq(*other, *attempt));
+    let excuse = others.into_iter().find_map(|(_, other)| excuse(world, other, attempt, newest.from));
     findings.found(Invariant::Exclusion, newest.from, events, words, excuse);
 }
 
 impl LockAttempt<'_> {
-    /// Its grant, its last event before `at`, and its first after: what shows how it stood then.
+    /// The events that show its state at `at`: its grant, its last event before, and its first after.
     fn around(&self, at: u64) -> Vec<usize> {
         let before = self.events.iter().rposition(|event| event.at <= at);
         let after = self.events.iter().position(|event| event.at > at);

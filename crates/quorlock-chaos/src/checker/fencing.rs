@@ -1,30 +1,30 @@
-//! Fencing numbers: no two the same, in the order of the locks, and no stale write gets through.
+//! Checks fencing numbers: they are unique, they follow the order of the locks, and no stale write gets through.
 
 use std::collections::BTreeMap;
 
 use super::{Findings, Grant, Invariant, LockAttempt, Span, World, clock};
 use crate::history::EventKind;
 
-pub(super) fn check(world: &World<'_>, turns: &[LockAttempt<'_>], findings: &mut Findings) {
+pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
     let mut numbers: BTreeMap<&str, Vec<Numbered<'_>>> = BTreeMap::new();
-    for turn in turns {
-        let Some(grant) = &turn.grant else { continue };
+    for attempt in attempts {
+        let Some(grant) = &attempt.grant else { continue };
         let Some(number) = grant.number else { continue };
-        for key in turn.keys {
-            numbers.entry(key).or_default().push(Numbered { number, turn, grant });
+        for key in attempt.keys {
+            numbers.entry(key).or_default().push(Numbered { number, attempt, grant });
         }
     }
     for (key, mut numbers) in numbers {
         unique(world, key, &mut numbers, findings);
         ordered(world, key, &mut numbers, findings);
     }
-    writes(world, turns, findings);
+    writes(world, attempts, findings);
 }
 
 #[derive(Clone, Copy)]
 struct Numbered<'a> {
     number: u64,
-    turn: &'a LockAttempt<'a>,
+    attempt: &'a LockAttempt<'a>,
     grant: &'a Grant<'a>,
 }
 
@@ -34,11 +34,11 @@ fn unique(world: &World<'_>, key: &str, numbers: &mut [Numbered<'_>], findings: 
         let [first, second] = [pair[0], pair[1]];
         if first.number == second.number {
             let words = format!(
-                "{key}: number {} was given to {} at {} and to {} at {}",
+                "{key}: number {} was granted to {} at {} and to {} at {}",
                 first.number,
-                first.turn.name(),
+                first.attempt.name(),
                 clock(world, first.grant.at),
-                second.turn.name(),
+                second.attempt.name(),
                 clock(world, second.grant.at),
             );
             let events = vec![first.grant.place, second.grant.place];
@@ -48,7 +48,7 @@ fn unique(world: &World<'_>, key: &str, numbers: &mut [Numbered<'_>], findings: 
     }
 }
 
-/// Who asked after another was granted has the larger number.
+/// Checks the order: a lock requested after another was granted has the larger number.
 fn ordered(world: &World<'_>, key: &str, numbers: &mut [Numbered<'_>], findings: &mut Findings) {
     let mut granted: Vec<Numbered<'_>> = numbers.to_vec();
     granted.sort_by_key(|one| one.grant.at);
@@ -63,16 +63,16 @@ fn ordered(world: &World<'_>, key: &str, numbers: &mut [Numbered<'_>], findings:
         if one.number >= largest {
             continue;
         }
-        // Each of the earlier ones with a larger number needs an excuse of its own.
+        // Each earlier lock with a larger number needs its own excuse.
         let earlier = granted[..known].iter().filter(|earlier| earlier.number > one.number);
         let cases = earlier.map(|earlier| (earlier, excuse(world, *earlier, *one)));
         let Some((earlier, excuse)) = cases.min_by_key(|(_, excuse)| excuse.is_some()) else { continue };
         let words = format!(
-            "{key}: {} was granted number {} at {}; {} asked after that, at {}, and was given {}",
-            earlier.turn.name(),
+            "{key}: {} was granted number {} at {}; {} sent its request later, at {}, and was granted {}",
+            earlier.attempt.name(),
             earlier.number,
             clock(world, earlier.grant.at),
-            one.turn.name(),
+            one.attempt.name(),
             clock(world, one.grant.began),
             one.number,
         );
@@ -90,23 +90,21 @@ fn excuse(world: &World<'_>, first: Numbered<'_>, second: Numbered<'_>) -> Optio
         return None;
     }
     if !world.settings.probation {
-        return Some("nodes forgot their counters, and probation was off".into());
+        return Some("nodes lost their counters, and probation was off".into());
     }
     let bound_micros = (world.max_ttl() / 1_000).saturating_sub(TOLERANCE_MICROS) / 2;
     if world.clock_error(second.grant.at) >= bound_micros {
         return Some(
-            "nodes forgot their counters, and clocks were wrong by more than half the probation".into(),
+            "nodes lost their counters, and clocks were wrong by more than half the probation".into(),
         );
     }
-    let idle_since = first.turn.believed().map_or(first.grant.at, |believed| believed.to);
+    let idle_since = first.attempt.believed().map_or(first.grant.at, |believed| believed.to);
     let idle_micros = second.grant.at.saturating_sub(idle_since) / 1_000;
     let back = world.setback(span) > idle_micros;
-    back.then(|| {
-        "nodes forgot their counters, and clocks were set back by more than the lock was idle".into()
-    })
+    back.then(|| "nodes lost their counters, and clocks were set back by more than the lock was idle".into())
 }
 
-/// A write that a store took, and where the history tells of it.
+/// A write that a store accepted, and its place in the history.
 struct Write<'a> {
     place: u64,
     number: Option<u64>,
@@ -117,14 +115,14 @@ struct Write<'a> {
     grant: &'a Grant<'a>,
 }
 
-fn writes(world: &World<'_>, turns: &[LockAttempt<'_>], findings: &mut Findings) {
+fn writes(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
     let mut stores: BTreeMap<&str, Vec<Write<'_>>> = BTreeMap::new();
-    for turn in turns {
-        let Some(grant) = &turn.grant else { continue };
-        for (event, place) in turn.events.iter().zip(&turn.places) {
+    for attempt in attempts {
+        let Some(grant) = &attempt.grant else { continue };
+        for (event, place) in attempt.events.iter().zip(&attempt.places) {
             if let EventKind::Wrote { store, place: order, number, nonce, accepted: true } = &event.kind {
                 if number.is_some() && (*number, nonce.as_deref()) != (grant.number, grant.nonce) {
-                    let words = format!("{} showed {store} another number than it was given", turn.name());
+                    let words = format!("{} sent {store} another number than it was granted", attempt.name());
                     findings.broken(Invariant::CompleteHistory, event.at, vec![grant.place, *place], words);
                 }
                 stores.entry(store).or_default().push(Write {
@@ -133,7 +131,7 @@ fn writes(world: &World<'_>, turns: &[LockAttempt<'_>], findings: &mut Findings)
                     nonce: nonce.as_deref(),
                     at: event.at,
                     event: *place,
-                    by: turn,
+                    by: attempt,
                     grant,
                 });
             }
@@ -145,7 +143,8 @@ fn writes(world: &World<'_>, turns: &[LockAttempt<'_>], findings: &mut Findings)
     }
 }
 
-/// In the order in which the store did them: each is by the lock of the one before, or by a later one.
+/// Checks the writes in the order in which the store executed them: each one belongs to the lock of the previous write,
+/// or to a later lock.
 fn stale(world: &World<'_>, store: &str, writes: &[Write<'_>], findings: &mut Findings) {
     let mut latest: Option<&Write<'_>> = None;
     for write in writes {
@@ -161,7 +160,7 @@ fn stale(world: &World<'_>, store: &str, writes: &[Write<'_>], findings: &mut Fi
                 write.number.map_or("no number".into(), |number| format!("number {number}"))
             };
             let words = format!(
-                "the store {store} took a write of {} ({}) at {}, after one of {} ({}), whose lock came later",
+                "store {store} accepted a write of {} ({}) at {}, after a write of {} ({}), whose lock is later",
                 write.by.name(),
                 shown(write),
                 clock(world, write.at),
@@ -169,11 +168,11 @@ fn stale(world: &World<'_>, store: &str, writes: &[Write<'_>], findings: &mut Fi
                 shown(before),
             );
             let excuse = match (write.number, before.number) {
-                (None, _) | (_, None) => Some("the store asks for no number".into()),
+                (None, _) | (_, None) => Some("the store checks no number".into()),
                 (Some(number), Some(other)) => excuse(
                     world,
-                    Numbered { number, turn: write.by, grant: write.grant },
-                    Numbered { number: other, turn: before.by, grant: before.grant },
+                    Numbered { number, attempt: write.by, grant: write.grant },
+                    Numbered { number: other, attempt: before.by, grant: before.grant },
                 ),
             };
             let events = vec![write.grant.place, before.grant.place, before.event, write.event];
@@ -185,5 +184,5 @@ fn stale(world: &World<'_>, store: &str, writes: &[Write<'_>], findings: &mut Fi
     }
 }
 
-/// How much a node's clock may be behind the client that reads it: DESIGN's tol, 250 ms.
+/// How far a node's clock may be behind that of the client that reads it: DESIGN's tol, 250 ms.
 const TOLERANCE_MICROS: u64 = 250_000;

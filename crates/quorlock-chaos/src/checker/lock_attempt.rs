@@ -1,11 +1,11 @@
-//! What became of each try for a lock.
+//! Lock attempts: groups the events of a history by attempt.
 
 use std::collections::HashMap;
 
 use super::{Span, World};
 use crate::history::{Actor, Event, EventKind, History, LockKind};
 
-/// One try for a lock, from asking to the end of what it was given.
+/// One attempt to acquire a lock, from the request to the end of the lease.
 pub(crate) struct LockAttempt<'a> {
     pub(crate) process: u32,
     pub(crate) task: u32,
@@ -16,44 +16,44 @@ pub(crate) struct LockAttempt<'a> {
     /// When it began to wait.
     pub(crate) waiting: u64,
     pub(crate) grant: Option<Grant<'a>>,
-    /// When it was refused, walked away before it was granted, or failed.
+    /// When it was refused, cancelled before the grant, or failed.
     pub(crate) refused: Option<u64>,
-    /// When it began to give the lock up, and when that was answered.
+    /// When the release began, and when it was answered.
     pub(crate) releasing: Option<u64>,
     pub(crate) released: Option<u64>,
     pub(crate) lost: Option<u64>,
     /// When it was first found invalid.
     pub(crate) invalid: Option<u64>,
     pub(crate) abandoned: bool,
-    /// All of its events, as places in the history.
+    /// Positions of all its events in the history.
     pub(crate) places: Vec<usize>,
     pub(crate) events: Vec<&'a Event>,
     /// When its process was killed.
     pub(crate) killed: Option<u64>,
 }
 
-/// What it was given.
+/// What a granted attempt received.
 pub(crate) struct Grant<'a> {
     pub(crate) at: u64,
-    /// Its place in the history.
+    /// Its position in the history.
     pub(crate) place: usize,
-    /// Not after the first byte of the request that brought it.
+    /// A lower bound for when the first byte of the granting request was sent.
     pub(crate) began: u64,
     pub(crate) number: Option<u64>,
     pub(crate) nonce: Option<&'a str>,
-    /// The deadlines and margins that it was known to have, and since when it was known.
+    /// The known deadlines and margins, each with the time from which it was known.
     pub(crate) terms: Vec<(u64, u64, i32)>,
 }
 
-/// All tries of the history that begin as they should; [`record`](super::record) tells of the others.
+/// All attempts of the history that begin correctly; [`record`](super::record) reports the others.
 pub(crate) fn lock_attempts<'a>(history: &'a History, world: &World<'_>) -> Vec<LockAttempt<'a>> {
-    let mut turns: Vec<LockAttempt<'a>> = Vec::new();
+    let mut attempts: Vec<LockAttempt<'a>> = Vec::new();
     let mut open: HashMap<Actor, usize> = HashMap::new();
     for (place, event) in history.events().iter().enumerate() {
         let Actor::Client { process, task, .. } = event.actor else { continue };
         if let EventKind::Waiting { keys, kind, ttl_ms, wait_ms } = &event.kind {
-            open.entry(event.actor).or_insert(turns.len());
-            turns.push(LockAttempt {
+            open.entry(event.actor).or_insert(attempts.len());
+            attempts.push(LockAttempt {
                 process,
                 task,
                 keys,
@@ -72,11 +72,11 @@ pub(crate) fn lock_attempts<'a>(history: &'a History, world: &World<'_>) -> Vec<
                 events: vec![event],
                 killed: world.killed(process),
             });
-        } else if let Some(turn) = open.get(&event.actor) {
-            turns[*turn].add(place, event, world);
+        } else if let Some(attempt) = open.get(&event.actor) {
+            attempts[*attempt].add(place, event, world);
         }
     }
-    turns
+    attempts
 }
 
 impl<'a> LockAttempt<'a> {
@@ -90,7 +90,7 @@ impl<'a> LockAttempt<'a> {
                 self.grant = Some(Grant {
                     at,
                     place,
-                    // A deadline that lies too far ahead (which is a finding of its own) tells nothing of the beginning.
+                    // A deadline that is too far ahead (a violation of its own) says nothing about the beginning.
                     began: if began <= at { began.max(self.waiting) } else { self.waiting },
                     number: *number,
                     nonce: nonce.as_deref(),
@@ -121,8 +121,8 @@ impl<'a> LockAttempt<'a> {
         self.grant.as_ref()?.terms.iter().map(|(_, deadline, _)| *deadline).max()
     }
 
-    /// While it believed to hold the lock: from the grant until it gave it up, was told of the loss, was killed, or the
-    /// deadline came.
+    /// The time in which the client believed that it held the lock: from the grant until it released the lock, was
+    /// notified of the loss, was killed, or the deadline passed.
     pub(crate) fn believed(&self) -> Option<Span> {
         let grant = self.grant.as_ref()?;
         let ends = [self.deadline(), self.releasing, self.lost, self.invalid, self.killed];
@@ -130,19 +130,19 @@ impl<'a> LockAttempt<'a> {
         (grant.at < to).then_some(Span { from: grant.at, to })
     }
 
-    /// While it waited.
+    /// The time in which it waited.
     pub(crate) fn waited(&self, world: &World<'_>) -> Span {
         let granted = self.grant.as_ref().map(|grant| grant.at);
         let ends = [granted, self.refused, self.killed];
         Span { from: self.waiting, to: ends.into_iter().flatten().min().unwrap_or(world.to) }
     }
 
-    /// Who, for people.
+    /// The client's name in messages.
     pub(crate) fn name(&self) -> String {
         format!("client {}.{}", self.process, self.task)
     }
 
-    /// Whether it and another may not hold this at once. How many permits are out is counted elsewhere.
+    /// Whether the two locks exclude each other. The number of permits is checked separately.
     pub(crate) fn excludes(&self, other: &Self) -> bool {
         !matches!(
             (self.kind, other.kind),

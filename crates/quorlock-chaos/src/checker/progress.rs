@@ -1,45 +1,45 @@
-//! Nobody waits for ever while a quorum is up, and every question is answered in its time.
+//! Progress: no client waits forever while a quorum is up, and every call is answered in time.
 
 use std::collections::BTreeMap;
 
 use super::{Findings, Invariant, LockAttempt, MS, Span, World, clock, millis};
 
-pub(super) fn check(world: &World<'_>, turns: &[LockAttempt<'_>], findings: &mut Findings) {
+pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
     let votes = world.quorum_votes();
     let present = world.quorum_present();
     let occupied = world.occupied();
-    for (key, turns) in by_key(turns) {
-        for stall in stalls(world, &turns) {
-            stalled(world, key, stall, &votes, &turns, findings);
-            starved(world, key, stall, (&votes, &occupied), &turns, findings);
-            recovered(world, stall, &present, &turns, findings);
+    for (key, attempts) in by_key(attempts) {
+        for stall in stalls(world, &attempts) {
+            stalled(world, key, stall, &votes, &attempts, findings);
+            starved(world, key, stall, (&votes, &occupied), &attempts, findings);
+            recovered(world, stall, &present, &attempts, findings);
         }
     }
-    for turn in turns {
-        answered(world, turn, findings);
+    for attempt in attempts {
+        answered(world, attempt, findings);
     }
 }
 
-fn by_key<'a, 'b>(turns: &'b [LockAttempt<'a>]) -> BTreeMap<&'a str, Vec<&'b LockAttempt<'a>>> {
+fn by_key<'a, 'b>(attempts: &'b [LockAttempt<'a>]) -> BTreeMap<&'a str, Vec<&'b LockAttempt<'a>>> {
     let mut keys: BTreeMap<&str, Vec<&LockAttempt<'_>>> = BTreeMap::new();
-    for turn in turns {
-        for key in turn.keys {
-            keys.entry(key).or_default().push(turn);
+    for attempt in attempts {
+        for key in attempt.keys {
+            keys.entry(key).or_default().push(attempt);
         }
     }
     keys
 }
 
-/// When the key was wanted, nobody believed to hold it, and nobody was granted it.
-fn stalls(world: &World<'_>, turns: &[&LockAttempt<'_>]) -> Vec<Span> {
-    let mut wanted: Vec<Span> = turns.iter().flat_map(|turn| awake(world, turn)).collect();
+/// The spans in which the key was wanted, no client believed that it held it, and it was not granted.
+fn stalls(world: &World<'_>, attempts: &[&LockAttempt<'_>]) -> Vec<Span> {
+    let mut wanted: Vec<Span> = attempts.iter().flat_map(|attempt| awake(world, attempt)).collect();
     wanted.sort_by_key(|span| span.from);
-    let mut holds: Vec<Span> = turns.iter().filter_map(|turn| turn.believed()).collect();
+    let mut holds: Vec<Span> = attempts.iter().filter_map(|attempt| attempt.believed()).collect();
     holds.sort_by_key(|span| span.from);
 
     let (held_until, wanted_until) = (reach(&holds), reach(&wanted));
     let mut stalls = Vec::new();
-    // Who is refused and asks again goes on waiting, but a stall begins only where somebody does wait.
+    // A client that is refused and retries keeps waiting, but a stall begins only when some client does wait.
     let mut stall = |from: u64, to: u64| {
         let begun = wanted.partition_point(|span| span.from <= from);
         let waiting = begun > 0 && wanted_until[begun - 1] > from;
@@ -63,7 +63,7 @@ fn stalls(world: &World<'_>, turns: &[&LockAttempt<'_>]) -> Vec<Span> {
     stalls
 }
 
-/// For each of these, in the order of their beginnings: the latest end so far.
+/// For each span, in order of their beginnings: the latest end so far.
 fn reach(spans: &[Span]) -> Vec<u64> {
     let mut latest = 0;
     let ends = spans.iter().map(|span| {
@@ -73,12 +73,12 @@ fn reach(spans: &[Span]) -> Vec<u64> {
     ends.collect()
 }
 
-/// While it waited, less the time in which its process stood still.
-fn awake(world: &World<'_>, turn: &LockAttempt<'_>) -> Vec<Span> {
-    let waited = turn.waited(world);
+/// The time in which it waited, minus the time in which its process was stopped.
+fn awake(world: &World<'_>, attempt: &LockAttempt<'_>) -> Vec<Span> {
+    let waited = attempt.waited(world);
     let mut spans = Vec::new();
     let mut from = waited.from;
-    for stop in world.stops(turn.process, waited) {
+    for stop in world.stops(attempt.process, waited) {
         spans.push(Span { from, to: stop.from });
         from = stop.to;
     }
@@ -87,7 +87,7 @@ fn awake(world: &World<'_>, turn: &LockAttempt<'_>) -> Vec<Span> {
     spans
 }
 
-/// Waits that follow each other closely are one: who is refused asks again.
+/// Joins waits that follow each other closely, because a refused client retries.
 fn joined(spans: &[Span]) -> Vec<Span> {
     let mut joined: Vec<Span> = Vec::new();
     for span in spans {
@@ -105,14 +105,14 @@ fn stalled(
     key: &str,
     stall: Span,
     votes: &[Span],
-    turns: &[&LockAttempt<'_>],
+    attempts: &[&LockAttempt<'_>],
     findings: &mut Findings,
 ) {
     let bound = world.settings.recovery_ms * MS;
     let usable = votes.iter().filter_map(|span| span.and(stall)).max_by_key(Span::len);
     let Some(usable) = usable.filter(|span| span.len() > bound) else { return };
-    let waiting = turns.iter().filter(|turn| turn.waited(world).meets(usable));
-    let events: Vec<usize> = waiting.filter_map(|turn| turn.places.first().copied()).take(8).collect();
+    let waiting = attempts.iter().filter(|attempt| attempt.waited(world).meets(usable));
+    let events: Vec<usize> = waiting.filter_map(|attempt| attempt.places.first().copied()).take(8).collect();
     let words = format!(
         "{key}: wanted, free, and not granted from {} for {:.0} ms, though a quorum of nodes was voting (the bound is {} ms)",
         clock(world, usable.from),
@@ -122,76 +122,77 @@ fn stalled(
     findings.broken(Invariant::Progress, usable.from + bound, events, words);
 }
 
-/// What stands on a minority of the nodes keeps nobody from a key that is free on a quorum. Its last holder may have died.
+/// A key on a minority of the nodes must not block a key that is free on a quorum. The last holder may have died.
 fn starved(
     world: &World<'_>,
     key: &str,
     stall: Span,
     (votes, occupied): (&[Span], &[Span]),
-    turns: &[&LockAttempt<'_>],
+    attempts: &[&LockAttempt<'_>],
     findings: &mut Findings,
 ) {
     let Some(starvation_ms) = world.settings.starvation_ms else { return };
-    let ttl_ms = turns.iter().map(|turn| turn.ttl_ms).max().unwrap_or(0);
+    let ttl_ms = attempts.iter().map(|attempt| attempt.ttl_ms).max().unwrap_or(0);
     let bound_ms = ttl_ms + starvation_ms + world.settings.slack_ms;
     let usable = votes.iter().filter_map(|span| span.and(stall));
     let usable = usable.flat_map(|span| occupied.iter().filter_map(move |other| other.and(span)));
     let Some(usable) = usable.max_by_key(Span::len).filter(|span| span.len() > bound_ms * MS) else { return };
-    let waiting = turns.iter().filter(|turn| turn.waited(world).meets(usable));
-    let events: Vec<usize> = waiting.filter_map(|turn| turn.places.first().copied()).take(8).collect();
+    let waiting = attempts.iter().filter(|attempt| attempt.waited(world).meets(usable));
+    let events: Vec<usize> = waiting.filter_map(|attempt| attempt.places.first().copied()).take(8).collect();
     let words = format!(
-        "{key}: wanted, free, and not granted from {} for {:.0} ms, though a quorum of nodes was voting beside those where keys stood that were nobody's (the bound is {bound_ms} ms)",
+        "{key}: wanted, free, and not granted from {} for {:.0} ms, though a quorum of nodes was voting besides those with stale keys (the bound is {bound_ms} ms)",
         clock(world, usable.from),
         millis(usable.len()),
     );
     findings.broken(Invariant::Progress, usable.from + bound_ms * MS, events, words);
 }
 
-/// How long it took from when something was mended, a quorum being there, to the grant that ended the stall.
+/// Records how long recovery took: from the end of a fault, with a quorum present, to the grant that ended the stall.
 fn recovered(
     world: &World<'_>,
     stall: Span,
     present: &[Span],
-    turns: &[&LockAttempt<'_>],
+    attempts: &[&LockAttempt<'_>],
     findings: &mut Findings,
 ) {
-    let granted = turns.iter().any(|turn| turn.grant.as_ref().is_some_and(|grant| grant.at == stall.to));
+    let granted =
+        attempts.iter().any(|attempt| attempt.grant.as_ref().is_some_and(|grant| grant.at == stall.to));
     if !granted {
         return;
     }
-    let mended = world.bouts.iter().filter(|bout| bout.healed && !bout.fault.nodes.is_empty());
-    let mended = mended.map(|bout| bout.span.to).filter(|at| stall.from <= *at && *at < stall.to);
+    let fault_ends = world.bouts.iter().filter(|bout| bout.healed && !bout.fault.nodes.is_empty());
+    let fault_ends = fault_ends.map(|bout| bout.span.to).filter(|at| stall.from <= *at && *at < stall.to);
     let serving = |at: &u64| present.iter().any(|span| span.from <= *at && *at < span.to);
-    if let Some(from) = mended.filter(serving).min() {
+    if let Some(from) = fault_ends.filter(serving).min() {
         findings.recoveries.push(Span { from, to: stall.to });
     }
 }
 
-/// An acquire ends within its wait, and a release within the node time-out, and what a busy machine needs.
-fn answered(world: &World<'_>, turn: &LockAttempt<'_>, findings: &mut Findings) {
+/// An acquire ends within its wait timeout, and a release within the reply timeout, plus slack for a busy machine.
+fn answered(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
     let slack = world.settings.slack_ms * MS;
-    let waited = turn.waited(world);
+    let waited = attempt.waited(world);
     let mut late = |what: &str, span: Span, allowed: u64| {
-        let took = span.len().saturating_sub(world.stood_still(turn.process, span));
+        let took = span.len().saturating_sub(world.stood_still(attempt.process, span));
         if took > allowed + slack {
             let words = format!(
-                "{} began to {what} {} at {} and had no answer within {:.0} ms; allowed were {:.0} ms",
-                turn.name(),
-                turn.keys.join(" + "),
+                "{} began to {what} {} at {} and got no reply within {:.0} ms (allowed: {:.0} ms)",
+                attempt.name(),
+                attempt.keys.join(" + "),
                 clock(world, span.from),
                 millis(took),
                 millis(allowed),
             );
-            findings.broken(Invariant::RepliesInTime, span.from + allowed, turn.places.clone(), words);
+            findings.broken(Invariant::RepliesInTime, span.from + allowed, attempt.places.clone(), words);
         }
     };
     // The last attempt may begin just before the wait is over.
-    late("acquire", waited, (turn.wait_ms + world.settings.reply_timeout_ms) * MS);
-    if let (Some(from), false) = (turn.releasing, turn.abandoned) {
-        let to = turn.released.into_iter().chain(turn.killed).min().unwrap_or(world.to);
+    late("acquire", waited, (attempt.wait_ms + world.settings.reply_timeout_ms) * MS);
+    if let (Some(from), false) = (attempt.releasing, attempt.abandoned) {
+        let to = attempt.released.into_iter().chain(attempt.killed).min().unwrap_or(world.to);
         late("release", Span { from, to }, world.settings.reply_timeout_ms * MS);
     }
 }
 
-/// Between being refused and asking again.
+/// The longest gap between a refusal and the retry.
 const BREATH: u64 = 500 * MS;

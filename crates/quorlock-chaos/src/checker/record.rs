@@ -1,5 +1,5 @@
-//! Whether the story is whole and fits together, and what in it is bad by itself: panics, errors nobody planned
-//! for, keys that stay.
+//! Checks that the history is complete and consistent, and reports events that are violations by themselves: panics,
+//! unexpected errors, keys that stay.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,62 +10,63 @@ use crate::history::{Actor, Effect, Event, EventKind, History};
 pub(super) fn check(
     history: &History,
     world: &World<'_>,
-    turns: &[LockAttempt<'_>],
+    attempts: &[LockAttempt<'_>],
     findings: &mut Findings,
 ) {
-    let mut tellers: BTreeMap<(u32, u32), (usize, bool)> = BTreeMap::new();
+    let mut tasks: BTreeMap<(u32, u32), (usize, bool)> = BTreeMap::new();
     let mut over = false;
     let mut seen = Seen::default();
     for (place, event) in history.events().iter().enumerate() {
-        let told = |words: &str| format!("{} at {}: {words}", named(event.actor), clock(world, event.at));
+        let described =
+            |words: &str| format!("{} at {}: {words}", named(event.actor), clock(world, event.at));
         match &event.kind {
             EventKind::Panicked { words } => {
                 findings.broken(
                     Invariant::NoPanic,
                     event.at,
                     vec![place],
-                    told(&format!("panicked: {words}")),
+                    described(&format!("panicked: {words}")),
                 );
             }
             EventKind::Errored { words } => {
-                findings.broken(Invariant::NoUnexpectedError, event.at, vec![place], told(words));
+                findings.broken(Invariant::NoUnexpectedError, event.at, vec![place], described(words));
             }
             EventKind::KeyLeft { node, key, ttl_ms } => {
-                left(world, turns, place, event, (*node, key, *ttl_ms), findings);
+                left(world, attempts, place, event, (*node, key, *ttl_ms), findings);
             }
             EventKind::Finished if is_run(event) => over = true,
             _ => {}
         }
         if let Some(words) = seen.odd(world, event) {
-            findings.broken(Invariant::CompleteHistory, event.at, vec![place], told(words));
+            findings.broken(Invariant::CompleteHistory, event.at, vec![place], described(words));
         }
         if let Actor::Client { process, task, .. } = event.actor {
-            let teller = tellers.entry((process, task)).or_default();
-            *teller = (place, teller.1 || event.kind == EventKind::Finished);
+            let state = tasks.entry((process, task)).or_default();
+            *state = (place, state.1 || event.kind == EventKind::Finished);
         }
     }
-    for ((process, task), (last, finished)) in tellers {
+    for ((process, task), (last, finished)) in tasks {
         if !finished && world.killed(process).is_none() {
-            let words = format!("client {process}.{task} fell silent, and nobody had killed it");
+            let words = format!("client {process}.{task} sent no final event, though it was not killed");
             findings.broken(Invariant::CompleteHistory, history.events()[last].at, vec![last], words);
         }
     }
     for bout in world.bouts.iter().filter(|bout| !bout.healed && !bout.fault.nodes.is_empty()) {
-        // Who may break nodes for good has an excuse for everything that comes after.
-        let words = format!("the fault {} [{}] was never mended", bout.fault.kind, bout.fault.id);
+        // A fault that never ends would excuse everything after it.
+        let words = format!("fault {} [{}] never ended", bout.fault.kind, bout.fault.id);
         findings.broken(Invariant::CompleteHistory, bout.span.from, Vec::new(), words);
     }
     if !over {
-        let words = "the run did not tell that it was over".to_owned();
+        let words = "the run recorded no end".to_owned();
         findings.broken(Invariant::CompleteHistory, world.to, Vec::new(), words);
     }
-    if turns.iter().all(|turn| turn.grant.is_none()) {
-        let words = "nobody was ever granted a lock, so nothing was tested".to_owned();
+    if attempts.iter().all(|attempt| attempt.grant.is_none()) {
+        let words = "no lock was ever granted, so nothing was tested".to_owned();
         findings.broken(Invariant::CompleteHistory, world.to, Vec::new(), words);
     }
 }
 
-/// What was told so far, as far as it decides what may be told next.
+/// The events so far, as far as they decide which event may come next.
 #[derive(Default)]
 struct Seen {
     settings: bool,
@@ -76,7 +77,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// What does not fit in the next event.
+    /// Why the next event does not fit, if it does not.
     fn odd(&mut self, world: &World<'_>, event: &Event) -> Option<&'static str> {
         let who = event.actor;
         let odd = match &event.kind {
@@ -85,28 +86,26 @@ impl Seen {
             }
             _ if !self.settings => Some("something happened before the settings"),
             EventKind::Fault(fault) if fault.nodes.iter().any(|node| *node >= world.settings.nodes) => {
-                Some("a fault on a node that is not there")
+                Some("a fault on a node that does not exist")
             }
             EventKind::Fault(fault) => {
                 (!self.faults.insert(fault.id)).then_some("a fault with the number of another")
             }
             EventKind::FaultEnded { fault } if !self.faults.contains(fault) => {
-                Some("a fault healed that never began")
+                Some("a fault ended that never began")
             }
             EventKind::FaultApplied { fault } | EventKind::FaultEnding { fault }
                 if !self.faults.contains(fault) || self.healed.contains(fault) =>
             {
-                Some("more of a fault that never began or is over")
+                Some("an event of a fault that never began or has ended")
             }
-            EventKind::FaultEnded { fault } => {
-                (!self.healed.insert(*fault)).then_some("a fault healed twice")
+            EventKind::FaultEnded { fault } => (!self.healed.insert(*fault)).then_some("a fault ended twice"),
+            EventKind::Waiting { .. } => {
+                (!self.waiting.insert(who)).then_some("an attempt that begins twice")
             }
-            EventKind::Waiting { .. } => (!self.waiting.insert(who)).then_some("a turn that begins twice"),
-            EventKind::Granted { .. } if !self.waiting.contains(&who) => {
-                Some("granted what it did not ask for")
-            }
+            EventKind::Granted { .. } if !self.waiting.contains(&who) => Some("granted without a request"),
             EventKind::Granted { number, .. } => {
-                let twice = (!self.granted.insert(who)).then_some("granted twice in one turn");
+                let twice = (!self.granted.insert(who)).then_some("granted twice in one attempt");
                 twice
                     .or((world.settings.fenced && number.is_none())
                         .then_some("a fenced lock without a number"))
@@ -116,7 +115,7 @@ impl Seen {
             | EventKind::Releasing
             | EventKind::Released { .. }
             | EventKind::Wrote { .. } => {
-                (!self.granted.contains(&who)).then_some("told of a lock that it was not granted")
+                (!self.granted.contains(&who)).then_some("an event of a lock that was not granted")
             }
             _ => None,
         };
@@ -130,28 +129,28 @@ impl Seen {
                 | EventKind::KeyLeft { .. }
                 | EventKind::Sampled { .. }
         );
-        odd.or((of_run && who != Actor::Run).then_some("told what only the run can know"))
+        odd.or((of_run && who != Actor::Run).then_some("an event that only the run may record"))
     }
 }
 
-/// A lock's key that was found at the end. It may be there only as long as the ttl allows, counted from the last
-/// time that somebody, or a node that was held up with commands unread, may have set it.
+/// Checks a lock's key that was found at the end. It may stay only as long as the ttl allows, counted from the last
+/// time that a client may have set it, or a node that was stopped with unread commands.
 fn left(
     world: &World<'_>,
-    turns: &[LockAttempt<'_>],
+    attempts: &[LockAttempt<'_>],
     place: usize,
     event: &Event,
     (node, key, ttl_ms): (usize, &str, i64),
     findings: &mut Findings,
 ) {
-    let of_key = || turns.iter().filter(|turn| turn.keys.iter().any(|name| name == key));
-    let Some(longest) = of_key().map(|turn| turn.ttl_ms).max() else {
-        let words = format!("node {node} has the key {key}, which no client ever asked for");
+    let of_key = || attempts.iter().filter(|attempt| attempt.keys.iter().any(|name| name == key));
+    let Some(longest) = of_key().map(|attempt| attempt.ttl_ms).max() else {
+        let words = format!("node {node} has the key {key}, which no client ever requested");
         findings.broken(Invariant::CompleteHistory, event.at, vec![place], words);
         return;
     };
-    let ends =
-        of_key().flat_map(|turn| turn.events.last().map(|event| event.at).into_iter().chain(turn.killed));
+    let ends = of_key()
+        .flat_map(|attempt| attempt.events.last().map(|event| event.at).into_iter().chain(attempt.killed));
     let held_up = world
         .bouts
         .iter()
@@ -165,7 +164,7 @@ fn left(
     }
     let state = if endless { "without an end".to_owned() } else { format!("with {ttl_ms} ms left") };
     let words = format!(
-        "node {node} had {key} {state} at {}; nobody can have set it after {}, for more than {longest} ms",
+        "node {node} had {key} {state} at {}; it was set at {} at the latest, for {longest} ms at most",
         clock(world, event.at),
         clock(world, last),
     );
@@ -179,14 +178,14 @@ fn clock_held_back(world: &World<'_>, node: usize) -> bool {
     let mut effects = of_node.flat_map(|bout| bout.fault.effects.iter().map(|effect| (effect, bout.healed)));
     let limit = -i64::from(world.settings.drift_ppm);
     effects.any(|(effect, healed)| match effect {
-        // A clock set ahead is set back when that is healed.
+        // A clock that was set ahead is set back when the fault ends.
         Effect::Steps { micros } => *micros < 0 || (healed && *micros > 0),
         Effect::Runs { ppm } => *ppm < limit,
         _ => false,
     })
 }
 
-/// Who, for people.
+/// The actor's name in messages.
 fn named(who: Actor) -> String {
     match who {
         Actor::Run => "the run".to_owned(),

@@ -1,10 +1,11 @@
-//! A node that is up and well for two ttls holds the key of every live lock.
+//! Redundancy: a node that is up and healthy for two ttls holds the key of every live lock.
 //!
-//! A lock that misses a node which could serve it is as good as any other, until another node fails: then it is lost by
-//! a failure that it should have survived. Nothing else shows that, so the run looks at the nodes ([`EventKind::Sampled`]).
+//! A lock that is missing on a healthy node works like any other until another node fails. Then it is lost by a failure
+//! that it should have survived. Because nothing else shows that, the run samples the nodes ([`EventKind::Sampled`]).
 //!
-//! Why two ttls: whoever keeps a lock asks all nodes at least once in a ttl, and takes the key anew where it is missing;
-//! one ttl until it asks, and one for what stood there before. What a busy machine needs is added.
+//! Why two ttls: the client that keeps a lock sends a request to all nodes at least once per ttl, and reacquires the
+//! key where it is missing. One ttl passes until that request, and one for what was there before. Slack for a busy
+//! machine is added.
 
 use std::collections::BTreeMap;
 
@@ -16,49 +17,53 @@ use crate::history::{Actor, Event, EventKind, History, LockKind, NodeView};
 pub(super) fn check(
     history: &History,
     world: &World<'_>,
-    turns: &[LockAttempt<'_>],
+    attempts: &[LockAttempt<'_>],
     findings: &mut Findings,
 ) {
     let samples = Samples::of(history, world);
-    // Nobody looked: the history was told by others than a run of ours.
+    // No samples: the history was not recorded by a run of this crate.
     if samples.is_empty() {
         return;
     }
-    let judge = Judge { world, samples, views: views(history) };
-    for turn in turns.iter().filter(|turn| matches!(turn.kind, LockKind::Mutex | LockKind::Write)) {
-        let Some(live) = turn.believed().filter(|live| live.len() >= judge.window(turn)) else { continue };
+    let check = RedundancyChecker { world, samples, views: views(history) };
+    for attempt in attempts.iter().filter(|attempt| matches!(attempt.kind, LockKind::Mutex | LockKind::Write))
+    {
+        let Some(live) = attempt.believed().filter(|it| it.len() >= check.window(attempt)) else {
+            continue;
+        };
         let mut is_judged = false;
-        for key in turn.keys {
-            let owner = judge.samples.owner(key, live, world.settings.quorum);
+        for key in attempt.keys {
+            let owner = check.samples.owner(key, live, world.settings.quorum);
             for node in 0..world.settings.nodes {
-                is_judged |= judge.node(&Lock { turn, live, key, owner }, node, findings);
+                is_judged |= check.node(&Lock { attempt, live, key, owner }, node, findings);
             }
         }
         findings.redundancy_judged += usize::from(is_judged);
     }
     if findings.redundancy_judged == 0 && world.settings.judges_redundancy {
         let words = format!(
-            "no lock was held for two ttls beside a node that was well, in a run of {:.0} s: redundancy was not tested",
+            "no lock was held for two ttls while a node was healthy, in a run of {:.0} s: redundancy was not tested",
             millis(world.to - world.from) / 1e3,
         );
         findings.broken(Invariant::CompleteHistory, world.to, Vec::new(), words);
     }
 }
 
-struct Judge<'a> {
+struct RedundancyChecker<'a> {
     world: &'a World<'a>,
     samples: Samples<'a>,
-    /// How each client sees each node: from when on, in the order of time.
+    /// How each client sees each node: pairs of start time and view, ordered by time.
     views: BTreeMap<(u32, usize), Vec<(u64, NodeView)>>,
 }
 
 /// A key of a lock that was held long enough.
 #[derive(Clone, Copy)]
 struct Lock<'a> {
-    turn: &'a LockAttempt<'a>,
+    attempt: &'a LockAttempt<'a>,
     live: Span,
     key: &'a str,
-    /// The hash of its token, where the nodes show it. A node without any key has not the lock's key, whosever it is.
+    /// The hash of its owner token, where the nodes show it. A node without any key lacks this lock's key, so it needs
+    /// no hash.
     owner: Option<&'a str>,
 }
 
@@ -69,19 +74,19 @@ impl Lock<'_> {
     }
 }
 
-impl Judge<'_> {
-    /// How long a node must have been well to be judged.
-    fn window(&self, turn: &LockAttempt<'_>) -> u64 {
-        2 * turn.ttl_ms * MS + self.slack()
+impl RedundancyChecker<'_> {
+    /// How long a node must have been healthy to be checked.
+    fn window(&self, attempt: &LockAttempt<'_>) -> u64 {
+        2 * attempt.ttl_ms * MS + self.slack()
     }
 
     fn slack(&self) -> u64 {
         self.world.settings.slack_ms * MS
     }
 
-    /// One node, at each moment that ends two ttls of this lock. Gives back whether there was any without an excuse.
+    /// Checks one node at each moment that ends two ttls of this lock. Returns whether any such moment had no excuse.
     fn node(&self, lock: &Lock<'_>, node: usize, findings: &mut Findings) -> bool {
-        let window = self.window(lock.turn);
+        let window = self.window(lock.attempt);
         let seen = Span { from: lock.live.from + window, to: lock.live.to };
         let mut is_judged = false;
         let mut excused: Option<(&Sample<'_>, &str)> = None;
@@ -93,15 +98,15 @@ impl Judge<'_> {
                 continue;
             }
             let Some(because) = excuse else {
-                // Told once: it is missed at each moment from now on.
-                let (events, words) = self.told(lock, node, sample, span);
+                // Reported once: the key is missing at each later moment too.
+                let (events, words) = self.evidence(lock, node, sample, span);
                 findings.broken(Invariant::Redundancy, sample.at, events, words);
                 return true;
             };
             excused.get_or_insert((sample, because));
         }
         if let Some((sample, because)) = excused {
-            let (events, _) = self.told(lock, node, sample, seen);
+            let (events, _) = self.evidence(lock, node, sample, seen);
             findings.excused(Invariant::Redundancy, sample.at, events, because.to_owned());
         }
         is_judged
@@ -109,7 +114,7 @@ impl Judge<'_> {
 
     /// Why the node need not have the key at the end of `span`.
     fn excuse(&self, lock: &Lock<'_>, node: usize, span: Span) -> Option<&'static str> {
-        let process = lock.turn.process;
+        let process = lock.attempt.process;
         let met = || {
             let of_node = self.world.bouts.iter().filter(move |bout| bout.fault.nodes.contains(&node));
             of_node.filter(|bout| bout.fault.is_met_by(process) && bout.spoils())
@@ -118,13 +123,13 @@ impl Judge<'_> {
             bout.span.from <= span.to && span.from <= bout.span.to.saturating_add(after)
         };
         if met().any(|bout| touches(bout, 0)) {
-            return Some("a fault hit the node, or the way to it, within two ttls");
+            return Some("a fault hit the node, or its network, within two ttls");
         }
         if met().any(|bout| bout.is_doubtful(self.world.settings) && touches(bout, self.world.probation())) {
             return Some(PROBATION);
         }
-        // What comes of a fault at its own time: probation begins when somebody meets the node again, and whom it has
-        // refused (a replica, a node that evicts) it is long not asked again.
+        // Delayed effects of a fault: probation begins when a client meets the node again. A node that the client has
+        // excluded (a replica, a node that evicts) is not dialed for a long time.
         for (from, to, stand) in self.views(process, node) {
             match stand {
                 NodeView::OnProbation { until }
@@ -138,7 +143,7 @@ impl Judge<'_> {
                 NodeView::Excluded
                     if from <= span.to && span.from <= to && met().any(|bout| touches(bout, BARRED)) =>
                 {
-                    return Some("the node had refused the client, which was yet to dial it again");
+                    return Some("the client had excluded the node and was yet to dial it again");
                 }
                 _ => {}
             }
@@ -150,21 +155,27 @@ impl Judge<'_> {
         blind.then_some("the machine had no time for the node")
     }
 
-    /// The events that show it, and words.
-    fn told(&self, lock: &Lock<'_>, node: usize, sample: &Sample<'_>, span: Span) -> (Vec<usize>, String) {
-        let before = self.samples.within(node, Span { from: lock.turn.waiting, to: sample.at });
+    /// The events that show the violation, and the message.
+    fn evidence(
+        &self,
+        lock: &Lock<'_>,
+        node: usize,
+        sample: &Sample<'_>,
+        span: Span,
+    ) -> (Vec<usize>, String) {
+        let before = self.samples.within(node, Span { from: lock.attempt.waiting, to: sample.at });
         let last = before.iter().rev().find(|sample| lock.has(sample));
         let has_it = |other: &usize| {
-            let until = Span { from: lock.turn.waiting, to: sample.at };
+            let until = Span { from: lock.attempt.waiting, to: sample.at };
             self.samples.within(*other, until).last().is_some_and(|sample| lock.has(sample))
         };
-        let mut events: Vec<usize> = lock.turn.grant.iter().map(|grant| grant.place).collect();
+        let mut events: Vec<usize> = lock.attempt.grant.iter().map(|grant| grant.place).collect();
         events.extend(last.map(|sample| sample.place));
         events.push(sample.place);
         let words = format!(
-            "{}: {} holds it since {}; node {node}, up and well from {} on, did not have its key at {} ({}; {} of {} nodes had it; the largest number there was {})",
+            "{}: {} holds it since {}; node {node}, up and healthy since {}, did not have its key at {} ({}; {} of {} nodes had it; the largest fencing number there was {})",
             lock.key,
-            lock.turn.name(),
+            lock.attempt.name(),
             clock(self.world, lock.live.from),
             clock(self.world, span.from),
             clock(self.world, sample.at),
@@ -178,7 +189,7 @@ impl Judge<'_> {
         (events, words)
     }
 
-    /// From when to when the client saw the node like that.
+    /// The client's views of the node, each with its beginning and end.
     fn views(&self, process: u32, node: usize) -> impl Iterator<Item = (u64, u64, NodeView)> {
         let views = self.views.get(&(process, node)).map_or(&[][..], Vec::as_slice);
         views.iter().enumerate().map(|(place, (from, stand))| {
@@ -199,5 +210,5 @@ fn views(history: &History) -> BTreeMap<(u32, usize), Vec<(u64, NodeView)>> {
 }
 
 const PROBATION: &str = "the node was on probation within two ttls";
-/// How long a node that refused a client is not dialed again.
+/// How long a client does not dial a node that it has excluded.
 const BARRED: u64 = 10_000 * MS;

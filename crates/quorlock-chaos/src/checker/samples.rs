@@ -1,11 +1,11 @@
-//! What the run saw of the locks' keys on each node.
+//! Samples of the locks' keys on each node, as the run recorded them.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Span, World};
 use crate::history::{EventKind, History, KeySample};
 
-/// All that was seen, by node, in the order of time.
+/// All samples, by node, ordered by time.
 pub(super) struct Samples<'a> {
     nodes: Vec<Vec<Sample<'a>>>,
 }
@@ -13,7 +13,7 @@ pub(super) struct Samples<'a> {
 /// What was seen of a node at some moment between `asked` and `at`.
 #[derive(Clone, Copy)]
 pub(super) struct Sample<'a> {
-    /// Its place in the history.
+    /// Its position in the history.
     pub(super) place: usize,
     pub(super) asked: u64,
     pub(super) at: u64,
@@ -37,7 +37,7 @@ impl<'a> Samples<'a> {
         self.nodes.iter().all(Vec::is_empty)
     }
 
-    /// Those of a node that were asked for and answered within `span`.
+    /// The samples of a node that were requested and answered within `span`.
     pub(super) fn within(&self, node: usize, span: Span) -> &[Sample<'a>] {
         let samples = &self.nodes[node];
         let from = samples.partition_point(|sample| sample.asked < span.from);
@@ -45,20 +45,20 @@ impl<'a> Samples<'a> {
         &samples[from..to]
     }
 
-    /// The longest time within `span` for which nothing was seen of a node.
+    /// The longest time within `span` for which there is no sample of a node.
     pub(super) fn blind(&self, node: usize, span: Span) -> u64 {
         let seen = self.within(node, span).iter().map(|sample| sample.at);
         let edges: Vec<u64> = std::iter::once(span.from).chain(seen).chain([span.to]).collect();
         edges.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or(0)
     }
 
-    /// Whose lock this is that is held all through `span`: the owner whose value stood on a quorum of the nodes at one
+    /// The owner of the lock that is held throughout `span`: the owner whose value was on a quorum of the nodes at one
     /// moment of it.
     ///
-    /// A client cannot tell its own token, and need not. While its lock is held, the lock's token stands on a quorum, so
-    /// that no other can: two quorums share a node, and a node has one value under a key. What is seen of different
-    /// nodes was not seen at one moment, though. So a value counts on a node from when it was seen there until it was
-    /// seen again, by the next sample.
+    /// A client cannot report its own owner token, and need not. While its lock is held, its owner token is on a
+    /// quorum, so no other token can be: two quorums share a node, and a node has one value under a key. Samples of
+    /// different nodes are not from one moment, though. So a value counts on a node from the sample that showed it
+    /// until the next sample, if that shows it too.
     pub(super) fn owner(&self, key: &str, span: Span, quorum: usize) -> Option<&'a str> {
         let mut edges: Vec<(u64, i64, &'a str)> = Vec::new();
         for node in 0..self.nodes.len() {
@@ -70,7 +70,7 @@ impl<'a> Samples<'a> {
                 }
             }
         }
-        // Ends before beginnings: at one and the same moment nobody can have seen both.
+        // Ends before beginnings: both cannot be seen at one and the same moment.
         edges.sort_unstable();
         let mut standing: HashMap<&str, i64> = HashMap::new();
         edges.into_iter().find_map(|(_, change, owner)| {
@@ -82,7 +82,7 @@ impl<'a> Samples<'a> {
 }
 
 impl<'a> Sample<'a> {
-    /// Whose key it was, as a short hash; none if there was no key.
+    /// The key's owner, as a short hash; none if there was no key.
     pub(super) fn owner(&self, key: &str) -> Option<&'a str> {
         self.keys.get(key)?.owner.as_deref()
     }

@@ -1,45 +1,45 @@
-//! What a single lock promises to its holder: an honest deadline, an end, and word of it.
+//! Validity of a single lock: a correct deadline, an end, and a loss signal.
 
 use super::{Findings, Invariant, LockAttempt, MS, Span, World, clock, millis};
 use crate::history::EventKind;
 
-pub(super) fn check(world: &World<'_>, turns: &[LockAttempt<'_>], findings: &mut Findings) {
-    for turn in turns {
-        deadline(world, turn, findings);
-        looks(world, turn, findings);
-        told(world, turn, findings);
+pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
+    for attempt in attempts {
+        deadline(world, attempt, findings);
+        looks(world, attempt, findings);
+        loss_signalled(world, attempt, findings);
     }
 }
 
-/// The deadline of a grant lies no further ahead than that of a lock whose request went out and came back at once.
-fn deadline(world: &World<'_>, turn: &LockAttempt<'_>, findings: &mut Findings) {
-    let Some(grant) = &turn.grant else { return };
+/// The deadline of a grant is no later than that of a lock whose request was answered instantly.
+fn deadline(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
+    let Some(grant) = &attempt.grant else { return };
     let Some((at, deadline, _)) = grant.terms.first().copied() else { return };
-    let bound = at + world.validity(turn.ttl_ms);
+    let bound = at + world.validity(attempt.ttl_ms);
     if deadline > bound {
         let words = format!(
             "{} was granted {} at {} with a deadline {:.3} ms later than its ttl of {} ms allows",
-            turn.name(),
-            turn.keys.join(" + "),
+            attempt.name(),
+            attempt.keys.join(" + "),
             clock(world, at),
             millis(deadline - bound),
-            turn.ttl_ms,
+            attempt.ttl_ms,
         );
         findings.broken(Invariant::DeadlineWithinTtl, at, vec![grant.place], words);
     }
 }
 
-/// No lock is valid past its deadline, nor once it was lost, invalid or given up.
-fn looks(world: &World<'_>, turn: &LockAttempt<'_>, findings: &mut Findings) {
+/// No lock is valid after its deadline, nor after it was lost, invalid or released.
+fn looks(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
     let mut over: Option<(usize, &str)> = None;
-    for (event, place) in turn.events.iter().zip(&turn.places) {
+    for (event, place) in attempt.events.iter().zip(&attempt.places) {
         match &event.kind {
             EventKind::Looked { valid: true, deadline, .. } => {
                 let who = || {
                     format!(
-                        "{} found {} valid at {}",
-                        turn.name(),
-                        turn.keys.join(" + "),
+                        "{} saw {} as valid at {}",
+                        attempt.name(),
+                        attempt.keys.join(" + "),
                         clock(world, event.at)
                     )
                 };
@@ -54,36 +54,36 @@ fn looks(world: &World<'_>, turn: &LockAttempt<'_>, findings: &mut Findings) {
             }
             EventKind::Looked { valid: false, .. } => over = over.or(Some((*place, "invalid already"))),
             EventKind::Lost { .. } => over = over.or(Some((*place, "lost already"))),
-            EventKind::Releasing => over = over.or(Some((*place, "given up already"))),
+            EventKind::Releasing => over = over.or(Some((*place, "released already"))),
             _ => {}
         }
     }
 }
 
-/// Who still holds a lock at its deadline is told that it is lost, and soon if it can hear.
-fn told(world: &World<'_>, turn: &LockAttempt<'_>, findings: &mut Findings) {
-    let (Some(grant), Some(deadline)) = (&turn.grant, turn.deadline()) else { return };
-    let end = turn.releasing.into_iter().chain(turn.killed).min().unwrap_or(world.to);
-    let until = turn.lost.unwrap_or(end);
+/// A client that still holds a lock at its deadline receives the loss signal, promptly if its process runs.
+fn loss_signalled(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
+    let (Some(grant), Some(deadline)) = (&attempt.grant, attempt.deadline()) else { return };
+    let end = attempt.releasing.into_iter().chain(attempt.killed).min().unwrap_or(world.to);
+    let until = attempt.lost.unwrap_or(end);
     if until <= deadline {
         return;
     }
-    // Time in which the process stood still, or had just been woken, is not the signal's.
-    let stood_still = world.stood_still(turn.process, Span { from: deadline, to: until });
+    // Time in which the process was stopped, or had just been resumed, does not count as a delay of the signal.
+    let stood_still = world.stood_still(attempt.process, Span { from: deadline, to: until });
     let late = (until - deadline).saturating_sub(stood_still);
-    if turn.lost.is_some_and(|lost| lost <= end) {
+    if attempt.lost.is_some_and(|lost| lost <= end) {
         findings.signals_late.push(late);
     }
     if late > world.settings.slack_ms * MS {
-        let came = if turn.lost.is_some() { "came" } else { "had not come" };
+        let came = if attempt.lost.is_some() { "came" } else { "had not come" };
         let words = format!(
             "{} lost {} by its deadline at {}; the signal {came} {:.0} ms after that",
-            turn.name(),
-            turn.keys.join(" + "),
+            attempt.name(),
+            attempt.keys.join(" + "),
             clock(world, deadline),
             millis(late),
         );
-        let last = turn.places.last().copied().unwrap_or(grant.place);
+        let last = attempt.places.last().copied().unwrap_or(grant.place);
         findings.broken(Invariant::LossSignalled, deadline, vec![grant.place, last], words);
     }
 }

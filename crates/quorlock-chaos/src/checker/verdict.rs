@@ -1,4 +1,4 @@
-//! What the judge has to say.
+//! The checker's verdict on a run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,49 +9,49 @@ use super::lock_attempt::LockAttempt;
 use super::{Span, millis};
 use crate::history::{EventKind, History};
 
-/// What came of a run.
+/// The result of checking a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// What its random numbers began with.
+    /// The seed of its random numbers.
     pub seed: u64,
-    /// The command that does the same again.
+    /// The command that repeats the run.
     pub replay: String,
-    /// How long it took.
+    /// How long the run took.
     pub seconds: f64,
-    /// How many locks were taken.
+    /// How many locks were acquired.
     pub acquisitions: usize,
     /// How many faults there were, by kind.
     pub faults: BTreeMap<String, usize>,
-    /// Promises that were broken under faults that they are said to survive.
+    /// Invariants violated under faults that they must survive.
     pub violations: Vec<Violation>,
-    /// Promises that broke by faults beyond what they are said to survive.
+    /// Invariants violated by faults beyond what they must survive.
     pub expected: Vec<ExcusedViolation>,
-    /// The steps beyond the assumptions that were taken on purpose, and whether they showed anything.
+    /// The negative controls, and whether they detected anything.
     pub controls: Vec<ControlResult>,
-    /// The longest time from when a fault was mended, with a quorum of nodes there, to the next grant of a key that was
-    /// wanted and free. None if nobody ever had to wait.
+    /// The longest time from the end of a fault, with a quorum of nodes present, to the next grant of a key that was
+    /// wanted and free. None if no client ever had to wait.
     pub slowest_recovery_ms: Option<f64>,
-    /// What else was measured.
+    /// Other measurements.
     pub figures: Figures,
 }
 
-/// A promise that was broken.
+/// A violated invariant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
-    /// Which.
+    /// Which invariant.
     pub invariant: Invariant,
     /// When, on the boot clock.
     pub at: u64,
-    /// How, for people.
+    /// What happened, as a message for people.
     pub message: String,
-    /// The events that show it, as places in the history.
+    /// The events that show it, as positions in the history.
     pub events: Vec<usize>,
 }
 
-/// A promise that broke where it was not meant to hold.
+/// An invariant violated where it was not required to hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExcusedViolation {
-    /// Which.
+    /// Which invariant.
     pub invariant: Invariant,
     /// How often.
     pub count: usize,
@@ -59,119 +59,113 @@ pub struct ExcusedViolation {
     pub because: String,
     /// When first, on the boot clock.
     pub at: u64,
-    /// The events that show the first case, as places in the history.
+    /// The events that show the first case, as positions in the history.
     pub events: Vec<usize>,
 }
 
-/// What a deliberate step beyond the assumptions has shown.
+/// The result of a negative control.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlResult {
     /// What was done.
     pub name: String,
-    /// What should have broken.
+    /// The invariant that should have been violated.
     pub invariant: Invariant,
-    /// How often it did. None at all: the run was no test of this.
+    /// How often it was violated. Zero: the run did not test it.
     pub count: usize,
 }
 
-/// What the lock promises, and what a run of it owes.
+/// An invariant of the lock, or of a run of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Invariant {
-    /// No two believe at once that they hold what excludes each other.
+    /// Two clients never believe at the same time that they hold locks that exclude each other.
     Exclusion,
-    /// No fencing number is given out twice.
+    /// No fencing number is granted twice.
     NumbersUnique,
-    /// Who asks after another was granted has the larger number.
+    /// A lock requested after another was granted has the larger number.
     NumbersOrdered,
-    /// The protected store takes nothing from a lock when a later lock has written.
+    /// The protected store accepts no write of a lock after a later lock has written.
     NoStaleWrite,
-    /// No lock is valid past its deadline.
+    /// No lock is valid after its deadline.
     InvalidAfterDeadline,
-    /// What was lost or released is never valid again.
+    /// A lock that was lost or released is never valid again.
     StaysLost,
-    /// No deadline lies further ahead than the ttl less drift allows.
+    /// No deadline is further ahead than the ttl minus drift allows.
     DeadlineWithinTtl,
-    /// Who loses a lock is told.
+    /// A client that loses a lock receives the loss signal.
     LossSignalled,
     /// No key stays longer than its ttl.
     KeysExpire,
-    /// Nobody waits for ever while a quorum is up.
+    /// No client waits forever while a quorum is up.
     Progress,
-    /// A node that is up and well for two ttls holds the key of every live lock.
+    /// A node that is up and healthy for two ttls holds the key of every live lock.
     Redundancy,
-    /// An answer comes within the time that was set for it.
+    /// A reply comes within its timeout.
     RepliesInTime,
     /// Nothing panics.
     NoPanic,
-    /// Nothing fails in a way that nobody has planned for.
+    /// There is no unexpected error.
     NoUnexpectedError,
-    /// Everybody tells all of it, and it fits together.
+    /// Every client and the run record all their events, and these are consistent.
     CompleteHistory,
 }
 
-/// What else was measured.
+/// Other measurements of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// Events in the history.
     pub events: usize,
     /// Client processes.
     pub processes: usize,
-    /// Tries that were refused.
+    /// Attempts that were refused.
     pub refused: usize,
     /// Locks that were lost.
     pub lost: usize,
-    /// Writes that the protected stores took.
+    /// Writes that the protected stores accepted.
     pub writes: usize,
-    /// Writes that they refused.
+    /// Writes that they rejected.
     pub writes_refused: usize,
-    /// How long a granted lock was waited for, in milliseconds: half of them, 99 of 100, all.
+    /// How long granted locks were waited for, in milliseconds: median, 99th percentile, maximum.
     pub wait_ms: Option<[f64; 3]>,
-    /// By how much lost signals came after the deadline, not counting the time that the process stood still: the
-    /// latest, in milliseconds. None if all came before.
+    /// The largest delay of a loss signal after the deadline, in milliseconds, without the time in which the process
+    /// was stopped. None if all came before the deadline.
     pub latest_signal_ms: Option<f64>,
     /// How many times a key that was wanted and free was granted again after a fault.
     pub recoveries: usize,
-    /// How many locks were held for long enough, beside a node that was well for long enough, to tell whether that node
-    /// had their key. None at all: nothing is known of redundancy.
+    /// How many locks were held long enough, while a node was healthy long enough, to check that node for their key.
+    /// Zero: redundancy was not tested.
     #[serde(default)]
     pub redundancy_judged: usize,
 }
 
 impl Verdict {
-    /// Whether every promise was kept. Controls that showed nothing are not broken promises; see
+    /// Whether every invariant held. A negative control that detected nothing is no violation; see
     /// [`idle_controls`](Self::idle_controls).
     #[must_use]
     pub fn passed(&self) -> bool {
         self.violations.is_empty()
     }
 
-    /// Whether anything was broken that the promises had to survive. Where clients were left in peace, that they held says
-    /// little.
+    /// Whether there was any fault that the invariants had to survive. Without one, a pass says little.
     #[must_use]
     pub fn tested(&self) -> bool {
         self.faults.values().any(|count| *count > 0)
     }
 
-    /// The controls by which nothing broke, so that nothing is known of what they test.
+    /// The negative controls that detected nothing, so that what they test remains unknown.
     pub fn idle_controls(&self) -> impl Iterator<Item = &ControlResult> {
         self.controls.iter().filter(|control| control.count == 0)
     }
 
     pub(super) fn of_nothing(words: &str) -> Self {
-        let promise = Invariant::CompleteHistory;
+        let invariant = Invariant::CompleteHistory;
         Self {
             seed: 0,
             replay: String::new(),
             seconds: 0.0,
             acquisitions: 0,
             faults: BTreeMap::new(),
-            violations: vec![Violation {
-                invariant: promise,
-                at: 0,
-                message: words.to_owned(),
-                events: Vec::new(),
-            }],
+            violations: vec![Violation { invariant, at: 0, message: words.to_owned(), events: Vec::new() }],
             expected: Vec::new(),
             controls: Vec::new(),
             slowest_recovery_ms: None,
@@ -184,10 +178,10 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.violations.len() {
-            0 if self.tested() => write!(f, "every promise held")?,
-            0 => write!(f, "every promise held, with no fault to test one")?,
-            1 => write!(f, "1 PROMISE BROKEN ({})", self.violations[0].invariant.name())?,
-            many => write!(f, "{many} PROMISES BROKEN (first: {})", self.violations[0].invariant.name())?,
+            0 if self.tested() => write!(f, "every invariant held")?,
+            0 => write!(f, "every invariant held, but no fault tested one")?,
+            1 => write!(f, "1 INVARIANT VIOLATED ({})", self.violations[0].invariant.name())?,
+            many => write!(f, "{many} INVARIANTS VIOLATED (first: {})", self.violations[0].invariant.name())?,
         }
         let faults: usize = self.faults.values().sum();
         let [acquisitions, faults] =
@@ -198,10 +192,13 @@ impl fmt::Display for Verdict {
         }
         for control in &self.controls {
             match control.count {
-                0 => write!(f, "; the control \"{}\" SHOWED NOTHING", control.name)?,
+                0 => write!(f, "; the negative control \"{}\" detected nothing", control.name)?,
                 count => {
                     let (ControlResult { name, invariant: breaks, .. }, times) = (control, times(count));
-                    write!(f, "; the control \"{name}\" broke the promise \"{breaks}\" {times}")?;
+                    write!(
+                        f,
+                        "; the negative control \"{name}\" violated the invariant \"{breaks}\" {times}"
+                    )?;
                 }
             }
         }
@@ -209,13 +206,13 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// So many of something, in words.
+/// A count with its noun, in singular or plural.
 #[must_use]
 pub fn counted(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// So often, in words.
+/// How often, in words.
 #[must_use]
 pub fn times(count: usize) -> String {
     if count == 1 { "once".to_owned() } else { format!("{count} times") }
@@ -230,17 +227,17 @@ impl Invariant {
             Self::NumbersUnique => "numbers unique",
             Self::NumbersOrdered => "numbers ordered",
             Self::NoStaleWrite => "no stale write",
-            Self::InvalidAfterDeadline => "over at the deadline",
+            Self::InvalidAfterDeadline => "invalid after deadline",
             Self::StaysLost => "stays lost",
-            Self::DeadlineWithinTtl => "deadline in time",
-            Self::LossSignalled => "loss is told",
+            Self::DeadlineWithinTtl => "deadline within ttl",
+            Self::LossSignalled => "loss signalled",
             Self::KeysExpire => "keys expire",
             Self::Progress => "progress",
             Self::Redundancy => "redundancy",
-            Self::RepliesInTime => "answers in time",
+            Self::RepliesInTime => "replies in time",
             Self::NoPanic => "no panic",
-            Self::NoUnexpectedError => "no surprise",
-            Self::CompleteHistory => "the whole story",
+            Self::NoUnexpectedError => "no unexpected error",
+            Self::CompleteHistory => "complete history",
         }
     }
 }
@@ -252,14 +249,16 @@ impl fmt::Display for Invariant {
 }
 
 impl Figures {
-    pub(super) fn of(history: &History, turns: &[LockAttempt<'_>], signals_late: &[u64]) -> Self {
-        let mut waits: Vec<u64> =
-            turns.iter().filter_map(|turn| Some(turn.grant.as_ref()?.at - turn.waiting)).collect();
+    pub(super) fn of(history: &History, attempts: &[LockAttempt<'_>], signals_late: &[u64]) -> Self {
+        let mut waits: Vec<u64> = attempts
+            .iter()
+            .filter_map(|attempt| Some(attempt.grant.as_ref()?.at - attempt.waiting))
+            .collect();
         waits.sort_unstable();
         let part = |of_100: usize| millis(waits[(waits.len() * of_100).div_ceil(100).max(1) - 1]);
         let count =
             |is: fn(&EventKind) -> bool| history.events().iter().filter(|event| is(&event.kind)).count();
-        let mut processes: Vec<u32> = turns.iter().map(|turn| turn.process).collect();
+        let mut processes: Vec<u32> = attempts.iter().map(|attempt| attempt.process).collect();
         processes.sort_unstable();
         processes.dedup();
         Self {

@@ -1,36 +1,36 @@
-//! What was broken, when: the fault log, made to be asked.
+//! The fault log, indexed for queries: what was broken, and when.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::MS;
 use crate::history::{Actor, Effect, Event, EventKind, Fault, History, Settings};
 
-/// A stretch of time, its end not included.
+/// A span of time, its end excluded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) from: u64,
     pub(crate) to: u64,
 }
 
-/// A fault and how long it lasted.
+/// A fault and its duration.
 pub(crate) struct FaultWindow<'a> {
     pub(crate) fault: &'a Fault,
-    /// Until it was healed, or the end of the run.
+    /// Until the fault ended, or the end of the run.
     pub(crate) span: Span,
     pub(crate) healed: bool,
-    /// By when all of it was done.
+    /// By when it was fully applied.
     begun: u64,
-    /// From when on it was being mended.
-    mending: u64,
+    /// When its end began.
+    ending: u64,
 }
 
-/// The run's terms and faults.
+/// The run's settings and faults.
 pub(crate) struct World<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) from: u64,
     pub(crate) to: u64,
     pub(crate) bouts: Vec<FaultWindow<'a>>,
-    /// When the machine had no time for a process, by process.
+    /// When the machine gave a process no CPU time, by process.
     kept_waiting: BTreeMap<u32, Vec<Span>>,
 }
 
@@ -39,13 +39,13 @@ impl Span {
         self.from < other.to && other.from < self.to
     }
 
-    /// The part that both have.
+    /// The intersection.
     pub(crate) fn and(self, other: Self) -> Option<Self> {
         let both = Self { from: self.from.max(other.from), to: self.to.min(other.to) };
         (both.from < both.to).then_some(both)
     }
 
-    /// Whether something that took no time and happened at some moment of `other` may have happened within this.
+    /// Whether something instantaneous that happened at some moment of `other` may have happened within this span.
     fn may_have(self, other: Self) -> bool {
         other.from <= self.to && self.from <= other.to
     }
@@ -60,16 +60,16 @@ impl<'a> World<'a> {
         let mut kept_waiting: BTreeMap<u32, Vec<Span>> = BTreeMap::new();
         for Event { at, actor: who, kind: what } in events {
             match what {
-                // As long as nothing more is said of it, it may be done, and mended, at any time from now on.
+                // Until a later event narrows it down, the fault may be applied, and end, at any time from now on.
                 EventKind::Fault(fault) => {
                     let span = Span { from: *at, to };
-                    bouts.push(FaultWindow { fault, span, healed: false, begun: to, mending: *at });
+                    bouts.push(FaultWindow { fault, span, healed: false, begun: to, ending: *at });
                 }
                 EventKind::FaultApplied { fault } => {
                     fault_window(&mut bouts, *fault, |bout| bout.begun = *at)
                 }
                 EventKind::FaultEnding { fault } => {
-                    fault_window(&mut bouts, *fault, |bout| bout.mending = *at)
+                    fault_window(&mut bouts, *fault, |bout| bout.ending = *at)
                 }
                 EventKind::FaultEnded { fault } => fault_window(&mut bouts, *fault, |bout| {
                     bout.span.to = *at;
@@ -93,12 +93,12 @@ impl<'a> World<'a> {
         self.settings.max_ttl_ms * MS
     }
 
-    /// How long a node casts no vote when it may have forgotten, in nanoseconds.
+    /// How long a node casts no vote when it may have lost data, in nanoseconds.
     pub(crate) fn probation(&self) -> u64 {
         if self.settings.fenced && self.settings.probation { self.max_ttl() } else { 0 }
     }
 
-    /// How far ahead the deadline of a fresh lock may lie. DESIGN: "deadline = start + ttl·(1 − ρ) − 2 ms".
+    /// How far ahead the deadline of a fresh lock may be. DESIGN: "deadline = start + ttl·(1 − ρ) − 2 ms".
     pub(crate) fn validity(&self, ttl_ms: u64) -> u64 {
         let ttl = ttl_ms * MS;
         let drift = ttl / 1_000_000 * u64::from(self.settings.drift_ppm);
@@ -116,8 +116,8 @@ impl<'a> World<'a> {
         down.map(|bout| bout.span.from).min()
     }
 
-    /// When that process stood still within `span`, because it was stopped or because the machine had no time for it:
-    /// in order, and apart from each other.
+    /// When that process stood still within `span`, because it was stopped or because it got no CPU time: ordered and
+    /// disjoint.
     pub(crate) fn stops(&self, process: u32, span: Span) -> Vec<Span> {
         let stopped =
             self.of_process(process, |effect| matches!(effect, Effect::Paused)).map(|bout| bout.span);
@@ -139,8 +139,8 @@ impl<'a> World<'a> {
         self.stops(process, span).iter().map(Span::len).sum()
     }
 
-    /// The nodes that may have forgotten what `what` says (of locks, of counters) within `span`: a fault is told before
-    /// it is done and healed after that, and when in between it did its work, nobody knows.
+    /// The nodes that may have lost what `what` selects (locks, counters) within `span`. A fault is recorded before it
+    /// is applied and ends later; it may have acted at any time in between.
     pub(crate) fn forgetters(&self, span: Span, what: fn(bool, bool) -> bool) -> BTreeSet<usize> {
         let forgot = |bout: &&FaultWindow<'_>| {
             let said = bout.fault.effects.iter();
@@ -152,8 +152,8 @@ impl<'a> World<'a> {
         self.bouts.iter().filter(forgot).flat_map(|bout| bout.fault.nodes.iter().copied()).collect()
     }
 
-    /// The nodes whose clocks may have gained more within `span` than the deadline of a lock of `ttl_ms` leaves room for, so
-    /// that its key may be gone there while it is believed in.
+    /// The nodes whose clocks may have gained more within `span` than the deadline of a lock of `ttl_ms` leaves room
+    /// for. Its key may be gone there while its client believes in the lock.
     pub(crate) fn leapers(&self, span: Span, ttl_ms: u64) -> BTreeSet<usize> {
         let room = ttl_ms * MS - self.validity(ttl_ms);
         let node_gained = |node: &usize| {
@@ -163,7 +163,7 @@ impl<'a> World<'a> {
         (0..self.settings.nodes).filter(node_gained).collect()
     }
 
-    /// The furthest that any node's clock was off until `at`, in microseconds.
+    /// The largest error of any node's clock until `at`, in microseconds.
     pub(crate) fn clock_error(&self, at: u64) -> u64 {
         let error = |node: usize, at: u64| {
             self.of_node(node).map(|bout| bout.offset_micros(at)).sum::<i64>().unsigned_abs()
@@ -176,7 +176,7 @@ impl<'a> World<'a> {
         errors.max().unwrap_or(0)
     }
 
-    /// The furthest that any node's clock may have been set back within `span`, in microseconds.
+    /// The largest step back of any node's clock within `span`, in microseconds.
     pub(crate) fn setback(&self, span: Span) -> u64 {
         let backs = self.bouts.iter().flat_map(FaultWindow::steps).filter(|(when, _)| span.may_have(*when));
         backs.map(|(_, micros)| (-micros).max(0).unsigned_abs()).max().unwrap_or(0)
@@ -189,8 +189,8 @@ impl<'a> World<'a> {
         })
     }
 
-    /// When a quorum of nodes was there and voted: those that may have forgotten, or whose clock was touched, do not
-    /// until the longest ttl has passed.
+    /// When a quorum of nodes was reachable and voted. A node that may have lost data, or whose clock was changed, does
+    /// not vote until the longest ttl has passed.
     pub(crate) fn quorum_votes(&self) -> Vec<Span> {
         let probation = self.probation();
         self.quorum_spans(|bout, settings| {
@@ -203,7 +203,7 @@ impl<'a> World<'a> {
         })
     }
 
-    /// When keys that are nobody's stood on some node: in order, and apart from each other.
+    /// When stale keys were on some node: ordered and disjoint.
     pub(crate) fn occupied(&self) -> Vec<Span> {
         let mut spans: Vec<Span> =
             self.bouts.iter().filter(|bout| bout.is_occupied()).map(|bout| bout.span).collect();
@@ -228,7 +228,7 @@ impl<'a> World<'a> {
                 }
             }
         }
-        // Ends before beginnings would show a quorum between two faults that touch; nobody could use it.
+        // Ends before beginnings would show a quorum between two faults that touch; no client could use it.
         edges.sort_by_key(|(at, change, _)| (*at, -change));
         let mut out = vec![0_i64; self.settings.nodes];
         let mut spans = Vec::new();
@@ -262,17 +262,17 @@ impl<'a> World<'a> {
 }
 
 impl FaultWindow<'_> {
-    /// Whether the node, or a way to it, is not as it should be meanwhile. A clock that is off, and steadily so, is: only
-    /// its speed matters.
+    /// Whether the node or its network is impaired during the fault. A clock with a constant offset does not impair it:
+    /// only its speed matters.
     pub(crate) fn spoils(&self) -> bool {
         !self.fault.effects.iter().all(|effect| matches!(effect, Effect::Offset { .. }))
     }
 
-    /// Whether the node is of no use to anybody meanwhile.
+    /// Whether the node is useless to every client during the fault.
     pub(crate) fn is_away(&self, settings: &Settings) -> bool {
         self.fault.effects.iter().any(|effect| match effect {
             Effect::Down | Effect::Paused | Effect::Cut | Effect::Mute => true,
-            // Later than clients wait, or so nearly so that a busy machine does the rest.
+            // Later than clients wait, or so nearly that a busy machine adds the rest.
             Effect::Slow { ms } => *ms * 2 >= settings.reply_timeout_ms,
             Effect::Forgets { .. }
             | Effect::Occupied
@@ -282,12 +282,12 @@ impl FaultWindow<'_> {
         })
     }
 
-    /// Whether the node is there, and grants no lock.
+    /// Whether the node is reachable but grants no lock.
     pub(crate) fn is_occupied(&self) -> bool {
         self.fault.effects.contains(&Effect::Occupied)
     }
 
-    /// Whether the node does not vote for a while even when it is healed.
+    /// Whether the node does not vote for a while even after the fault has ended.
     pub(crate) fn is_doubtful(&self, settings: &Settings) -> bool {
         self.fault.effects.iter().any(|effect| match effect {
             Effect::Down | Effect::Forgets { .. } | Effect::Steps { .. } => true,
@@ -296,19 +296,19 @@ impl FaultWindow<'_> {
         })
     }
 
-    /// When the clock was set, at some moment of a span, and by how many microseconds: between the word of it and the
-    /// word that it was done lies the deed, and on a busy machine much else.
+    /// When the clock was set, as a span, and by how many microseconds. The step happens between the event that
+    /// announces it and the event that confirms it, and on a busy machine that can be long.
     fn steps(&self) -> impl Iterator<Item = (Span, i64)> {
         let there = Span { from: self.span.from, to: self.begun };
-        let back = self.healed.then_some(Span { from: self.mending, to: self.span.to });
+        let back = self.healed.then_some(Span { from: self.ending, to: self.span.to });
         self.fault.effects.iter().flat_map(move |effect| {
             let micros = if let Effect::Steps { micros } = effect { *micros } else { 0 };
             [Some((there, micros)), back.map(|when| (when, -micros))].into_iter().flatten()
         })
     }
 
-    /// How many nanoseconds the node's clock may have gained by this within `span`, as far as it mattered to a key that lives
-    /// for `ttl`.
+    /// How many nanoseconds the node's clock may have gained by this within `span`, as far as it matters to a key that
+    /// lives for `ttl`.
     fn gain(&self, span: Span, ttl: u64) -> u64 {
         let steps = self.steps().filter(|(when, _)| span.may_have(*when));
         let set = steps.map(|(_, micros)| micros.max(0).unsigned_abs() * 1_000).sum::<u64>();
@@ -322,7 +322,7 @@ impl FaultWindow<'_> {
         set + run.sum::<u64>()
     }
 
-    /// By how much this has the clock off at `at`. A clock that ran at another speed stays off when it is healed.
+    /// By how much this fault has the clock off at `at`. A clock that ran at another speed stays off after the fault.
     fn offset_micros(&self, at: u64) -> i64 {
         let past = Span { from: self.span.from, to: self.span.to.min(at) }.len() as i64;
         let offset = |effect: &Effect| match effect {
@@ -337,10 +337,10 @@ impl FaultWindow<'_> {
     }
 }
 
-/// Has that fault's bout told what it is told.
-fn fault_window(bouts: &mut [FaultWindow<'_>], fault: u64, told: impl FnOnce(&mut FaultWindow<'_>)) {
+/// Applies a change to the window of that fault.
+fn fault_window(bouts: &mut [FaultWindow<'_>], fault: u64, change: impl FnOnce(&mut FaultWindow<'_>)) {
     if let Some(bout) = bouts.iter_mut().find(|bout| bout.fault.id == fault && !bout.healed) {
-        told(bout);
+        change(bout);
     }
 }
 

@@ -1,4 +1,4 @@
-/* Loaded before a server (LD_PRELOAD): its wall clock is off by what a file says, at any time, and may run at another
+/* Loaded before a server (LD_PRELOAD): its wall clock is off by the amount in a file, at any time, and may run at another
    speed. All other clocks are left alone. */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -15,27 +15,27 @@ struct bend {
     int64_t from, micros, millionths;
 };
 
-/* Whoever sets the clock fills the bend that is not in use, and then says that it is. */
+/* The process that sets the clock fills the bend that is not in use, and then marks it as in use. */
 static volatile struct {
     int64_t in_use;
     struct bend bends[2];
-} *told;
+} *shared;
 
 __attribute__((constructor)) static void begin(void) {
     const char *name = getenv("QUORLOCK_CHAOS_CLOCK");
     int file = name ? open(name, O_RDONLY) : -1;
-    void *page = file < 0 ? MAP_FAILED : mmap(NULL, sizeof *told, PROT_READ, MAP_SHARED, file, 0);
+    void *page = file < 0 ? MAP_FAILED : mmap(NULL, sizeof *shared, PROT_READ, MAP_SHARED, file, 0);
     if (page == MAP_FAILED) abort();
     close(file);
-    told = page;
+    shared = page;
 }
 
 static int64_t nanos_of(const struct timespec *at) { return at->tv_sec * 1000000000LL + at->tv_nsec; }
 
 int clock_gettime(clockid_t id, struct timespec *at) {
     int failed = (int)syscall(SYS_clock_gettime, id, at);
-    if (!failed && told && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) {
-        volatile struct bend *bend = &told->bends[told->in_use & 1];
+    if (!failed && shared && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) {
+        volatile struct bend *bend = &shared->bends[shared->in_use & 1];
         struct timespec boot;
         syscall(SYS_clock_gettime, CLOCK_BOOTTIME, &boot);
         int64_t gained = (nanos_of(&boot) - bend->from) / 1000 * bend->millionths / 1000;

@@ -1,4 +1,4 @@
-//! One fault of a plan: what exactly, when, to whom.
+//! One planned fault: what exactly, when, and on which nodes or client.
 
 use std::fmt;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub(crate) enum Injection {
     },
     Flush,
     ScriptFlush,
-    /// The replica has heard nothing for so long.
+    /// The replica has received nothing for this long.
     Failover {
         lag: Duration,
     },
@@ -49,7 +49,7 @@ pub(crate) enum Injection {
     },
     AsymmetricPartition {
         sides: Sides,
-        /// Whether it is the way back that is broken.
+        /// Whether the direction from the server is the broken one.
         is_back: bool,
     },
     Reset {
@@ -64,7 +64,7 @@ pub(crate) enum Injection {
     Truncate {
         sides: Sides,
     },
-    /// Under the names of locks that are free at that moment. With this life, or without end.
+    /// Set under the names of locks that are free at that moment, with this ttl or without one.
     StaleKey {
         life: Option<Duration>,
     },
@@ -77,7 +77,7 @@ pub(crate) enum Injection {
     ClockOffset {
         micros: i64,
     },
-    /// Which of the clients in question is drawn by this number.
+    /// The number that draws one of the eligible clients.
     ClientStop {
         draw: u64,
     },
@@ -90,7 +90,7 @@ pub(crate) enum Injection {
     },
 }
 
-/// Whose network it is.
+/// Which sides of the network are affected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sides {
     One(usize),
@@ -137,7 +137,7 @@ impl Injection {
         }
     }
 
-    /// The one network that it hits, if it hits but one.
+    /// The one network that it hits, if it hits only one.
     pub(crate) const fn side(self) -> Option<u32> {
         match self {
             Self::Latency { sides, .. }
@@ -154,7 +154,7 @@ impl Injection {
         }
     }
 
-    /// What it does, as the judge wants to know it.
+    /// Its effects, as the checker needs them.
     pub(crate) fn effects(self) -> Vec<Effect> {
         let forgets = Effect::Forgets { locks: true, counters: true };
         match self {
@@ -184,7 +184,7 @@ impl Injection {
     }
 }
 
-/// More of it, for people; often nothing.
+/// Details for people; often empty.
 impl fmt::Display for Injection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -223,5 +223,5 @@ impl fmt::Display for Sides {
     }
 }
 
-/// Writes fail where memory is full; nothing is forgotten.
+/// Writes fail when memory is full; no data is lost.
 pub(crate) const NO_EVICTION: &str = "noeviction";

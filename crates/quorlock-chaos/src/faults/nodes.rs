@@ -1,4 +1,4 @@
-//! The nodes of a run: real servers, each behind a proxy, and what is done to them.
+//! The nodes of a run: real servers, each behind a proxy, and the faults injected into them.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use super::{Injection, Sides, stale};
 use crate::redis::RedisError;
 use crate::{Data, DirectionRule, Fleet, LinkRules, Proxy, Server, Setup, StartError};
 
-/// The servers, their networks, and one more server that stands in as a replica.
+/// The servers, their networks, and one spare server that becomes a replica.
 pub(crate) struct Nodes {
     all: Vec<Node>,
     spare: Mutex<Server>,
@@ -20,17 +20,17 @@ pub(crate) struct Nodes {
 
 struct Node {
     server: Mutex<Server>,
-    /// Held by a fault to the server from its beginning to its end.
+    /// Locked by a fault to the server from its beginning to its end.
     fault: Mutex<()>,
     proxy: Proxy,
 }
 
-/// Why something could not be broken or mended.
+/// Why a fault could not be injected or ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotBroken {
     #[error("a server did not start: {0}")]
     Start(#[from] StartError),
-    #[error("a server did not do as it was told: {0}")]
+    #[error("a server command failed: {0}")]
     Redis(#[from] RedisError),
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
@@ -50,12 +50,12 @@ impl Nodes {
         Ok(Self { all, spare, keys })
     }
 
-    /// Where clients of this side dial.
+    /// The URLs for clients of this side.
     pub(crate) fn urls(&self, side: usize) -> Vec<String> {
         self.all.iter().map(|node| node.proxy.url(side)).collect()
     }
 
-    /// Past the proxies.
+    /// The URLs that bypass the proxies.
     pub(crate) fn direct_urls(&self) -> Vec<String> {
         self.all.iter().map(|node| lock(&node.server).url()).collect()
     }
@@ -64,13 +64,13 @@ impl Nodes {
         self.all.len()
     }
 
-    /// Asks a node, past its proxy.
+    /// Calls a closure with a node's server, bypassing the proxy.
     pub(crate) fn with<T>(&self, node: usize, ask: impl FnOnce(&Server) -> T) -> T {
         ask(&lock(&self.all[node].server))
     }
 
-    /// Waits until no other fault has its hands on the server itself: restarts and replicas take what time they take,
-    /// whatever the plan says. Of no matter to faults of networks and clocks.
+    /// Waits until no other fault affects the server itself, because restarts and replicas may take longer than
+    /// planned. Faults of networks and clocks do not wait.
     pub(crate) fn occupy(&self, node: usize, act: Injection) -> Option<MutexGuard<'_, ()>> {
         let is_of_server = matches!(
             act,
@@ -88,7 +88,7 @@ impl Nodes {
         is_of_server.then(|| self.all[node].fault.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What must be done before a fault begins, so that it can.
+    /// Prepares a fault before it begins.
     pub(crate) fn prepare(&self, node: usize, act: Injection) -> Result<Prepared<'_>, NotBroken> {
         let server = lock(&self.all[node].server);
         match act {
@@ -109,7 +109,8 @@ impl Nodes {
         }
     }
 
-    /// Breaks it. What takes long is over when this returns, but for that which lasts until it is mended.
+    /// Injects the fault. A long action is complete when this returns, except for an effect that lasts until the end of
+    /// the fault.
     pub(crate) fn begin(
         &self,
         node: usize,
@@ -161,7 +162,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// Mends it.
+    /// Ends the fault.
     pub(crate) fn heal(&self, node: usize, act: Injection, prepared: Prepared<'_>) -> Result<(), NotBroken> {
         let Node { server, proxy, .. } = &self.all[node];
         match act {
@@ -171,7 +172,7 @@ impl Nodes {
                 }
             }
             Injection::Pause => lock(server).resume(),
-            // It ends by itself; this is answered when it has.
+            // The pause ends by itself; the reply arrives when it has ended.
             Injection::ClientPause { .. } => lock(server).command::<()>(&["PING"])?,
             Injection::Failover { .. } => lock(server).promote()?,
             Injection::MemoryFull { .. } => limit(&lock(server), proxy, NO_EVICTION, "0")?,
@@ -187,7 +188,7 @@ impl Nodes {
             Injection::ClockJump { micros } => {
                 lock(server).clock().ok_or(NotBroken::NoClock)?.step(-micros)?
             }
-            // These are over as soon as they are done, or never, or done to clients.
+            // These end at once, or never, or affect clients.
             Injection::Flush
             | Injection::ScriptFlush
             | Injection::Reset { .. }
@@ -201,15 +202,15 @@ impl Nodes {
     }
 }
 
-/// What a fault needs to be mended.
+/// What the end of a fault needs.
 pub(crate) enum Prepared<'a> {
     Data(Data),
     Spare(MutexGuard<'a, Server>),
 }
 
-/// Sets a limit to the server's memory, with nobody there: whoever talks to it afterwards has met it on these terms.
-/// An administrator who changes the policy under running clients breaks what the cluster agreed on; that is no
-/// fault that a lock could survive.
+/// Limits the server's memory while no client is connected, so that each later client sees the new limit. An
+/// administrator who changes the policy under running clients breaks the lock cluster's configuration; no lock could
+/// survive that.
 fn limit(server: &Server, proxy: &Proxy, policy: &str, bytes: &str) -> Result<(), NotBroken> {
     (0..proxy.sides()).for_each(|side| proxy.set(side, LinkRules::CUT));
     let set = |option, value| server.command::<()>(&["CONFIG", "SET", option, value]);
@@ -221,7 +222,7 @@ fn limit(server: &Server, proxy: &Proxy, policy: &str, bytes: &str) -> Result<()
     Ok(outcome?)
 }
 
-/// A panic while a server was held has been told; the server is still the one that it was.
+/// A panic that poisoned the lock has been reported; the server itself is unchanged.
 fn lock(server: &Mutex<Server>) -> MutexGuard<'_, Server> {
     server.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Faults, told by what they do. The judge knows nothing of kinds of faults, only of their effects.
+//! Faults, described by their effects. The checker knows only the effects, not the kinds of faults.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +28,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Whether it is in the way of that client process when it talks to a node that was hit: every second one is behind
-    /// the other network.
+    /// Whether it affects that client process when it talks to a node that was hit: every second process is behind the
+    /// other network.
     #[must_use]
     pub fn is_met_by(&self, process: u32) -> bool {
         self.side.is_none_or(|side| process % Sides::COUNT as u32 == side)
@@ -40,35 +40,35 @@ impl Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
-    /// The process is gone. A node that is healed is another process, and so on probation; a client does not come back.
+    /// The process is gone. A node comes back as another process, and so on probation; a client does not come back.
     Down,
-    /// The process stands still (`SIGSTOP`, `CLIENT PAUSE`, a blocked runtime) and goes on when healed.
+    /// The process stands still (`SIGSTOP`, `CLIENT PAUSE`, a blocked runtime) and continues when the fault ends.
     Paused,
-    /// The node cannot be reached by some or all, in one direction or both.
+    /// The node is unreachable for some or all clients, in one direction or both.
     Cut,
-    /// Answers come that much later.
+    /// Replies come that much later.
     Slow {
         /// By how much, both directions together.
         ms: u64,
     },
     /// The node writes nothing (memory full, a replica).
     Mute,
-    /// The node forgets, at once: a restart without its data or with old ones, a flush, a failover to a replica
-    /// that lags, keys deleted or evicted.
+    /// The node loses data, at once: a restart without its data or with old data, a flush, a failover to a replica that
+    /// lags, keys deleted or evicted.
     Forgets {
         /// Locks that still run.
         locks: bool,
         /// Fencing numbers given out.
         counters: bool,
     },
-    /// Keys that are nobody's stand there where locks' keys would, so that it grants no lock.
+    /// Stale keys take the place of locks' keys there, so the node grants no lock.
     Occupied,
-    /// The node's clock is set by that much; healing sets it back.
+    /// The node's clock is set by that much; the end of the fault sets it back.
     Steps {
         /// Microseconds; negative if back.
         micros: i64,
     },
-    /// The node's clock is off by that much, and was before anybody met it. It stays off when healed.
+    /// The node's clock has this constant offset from before the first client. It stays off when the fault ends.
     Offset {
         /// Microseconds; negative if behind.
         micros: i64,

@@ -1,17 +1,17 @@
-//! On which terms a run ran: what the judge has to know to tell what was promised.
+//! The settings of a run: what the checker must know to decide which invariants hold.
 
 use serde::{Deserialize, Serialize};
 
 use crate::checker::Invariant;
 
-/// The terms of a run.
+/// The settings of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// What its random numbers began with.
+    /// The seed of its random numbers.
     pub seed: u64,
-    /// The command that does the same again.
+    /// The command that repeats the run.
     pub replay: String,
-    /// When it was, where, and with which quorlock, in words: for people, who find a report a year later.
+    /// When and where it ran, and with which quorlock: for people who find a report a year later.
     #[serde(default)]
     pub about: String,
     /// What the servers call themselves, such as `Redis 7.0.15`.
@@ -24,34 +24,35 @@ pub struct Settings {
     pub max_ttl_ms: u64,
     /// The drift that clients allow for, in millionths.
     pub drift_ppm: u32,
-    /// How long clients wait for a node.
+    /// How long clients wait for a node's reply.
     pub reply_timeout_ms: u64,
     /// Whether locks are fenced: marker, probation, fencing numbers. Plain otherwise.
     pub fenced: bool,
-    /// Whether a node that may have forgotten is kept from voting. Off only as a control.
+    /// Whether a node that may have lost data is kept from voting. Off only in a negative control.
     pub probation: bool,
-    /// Within what time a key must be granted again that is wanted and not held, once a quorum of nodes votes: the
-    /// longest ttl (its last holder may have died), and what a busy machine needs.
+    /// The time within which a key that is wanted and free must be granted, once a quorum of nodes votes: the longest
+    /// ttl (its last holder may have died), and slack for a busy machine.
     pub recovery_ms: u64,
-    /// The same while keys that are nobody's stand on a minority of the nodes, beside those that vote: the lock's own ttl,
-    /// and this. Nothing is asked where nothing is said.
+    /// The same while stale keys are on a minority of the nodes, besides those that vote: the lock's own ttl plus this.
+    /// Without a value it is not checked.
     #[serde(default)]
     pub starvation_ms: Option<u64>,
-    /// How much later than its time a signal or an answer may come on a busy machine.
+    /// How much later than its time a signal or a reply may come on a busy machine.
     pub slack_ms: u64,
-    /// Whether it is long and lively enough that some lock must have been judged for redundancy.
+    /// Whether the run is long and busy enough that some lock must have been checked for redundancy.
     #[serde(default)]
     pub judges_redundancy: bool,
-    /// What the run does beyond the assumptions, and what should break by that.
+    /// The negative controls of the run, and what each should violate.
     #[serde(default)]
     pub controls: Vec<Control>,
 }
 
-/// A deliberate step beyond what the lock promises to survive: a run where nothing breaks by it has not tested it.
+/// A negative control: a deliberate step beyond what the lock survives. A run in which it violates nothing has not
+/// tested the invariant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Control {
     /// What is done, such as `probation off`.
     pub name: String,
-    /// What should break.
+    /// Which invariant should be violated.
     pub breaks: Invariant,
 }

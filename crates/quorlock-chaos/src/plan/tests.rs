@@ -1,4 +1,4 @@
-//! Plans of many seeds: what each must have, and must never have.
+//! Tests over plans of many seeds: what each must contain, and must never contain.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn two_minutes_have_every_kind_of_fault_and_end_in_peace() {
     for seed in 0..50 {
         let steps = plan(&scope(seed));
         let kinds: BTreeSet<FaultKind> = steps.iter().map(|step| step.injection.kind()).collect();
-        // Dropped futures are the clients' own doing.
+        // Clients drop futures by themselves, without a plan.
         assert_eq!(kinds.len(), FaultKind::ALL.len() - 1, "seed {seed}: {kinds:?}");
         let of_nodes = steps.iter().filter(|step| !step.nodes.is_empty());
         let last = of_nodes.map(|step| step.at + step.lasts).max().expect("some");
@@ -36,7 +36,7 @@ fn two_minutes_have_every_kind_of_fault_and_end_in_peace() {
 #[test]
 fn the_shortest_run_that_is_allowed_has_a_fault_whatever_kind_is_asked_for() {
     for kind in FaultKind::ALL {
-        // There from the start, and the clients' own doing.
+        // These are there from the start, or done by the clients themselves.
         if kind.is_of_whole_run() || kind == FaultKind::Cancel {
             continue;
         }
@@ -69,7 +69,7 @@ fn a_part_of_a_node_is_broken_by_one_fault_at_a_time() {
 }
 
 #[test]
-fn keys_that_are_nobodys_stand_on_a_minority() {
+fn stale_keys_are_on_a_minority() {
     for seed in 0..50 {
         let steps = plan(&scope(seed));
         let stale: Vec<_> =

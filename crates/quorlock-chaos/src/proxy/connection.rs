@@ -1,4 +1,4 @@
-//! One connection that is passed on.
+//! One forwarded connection.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,17 +15,17 @@ use tokio::time::{Instant, sleep_until};
 use super::{DirectionRule, Rules};
 use crate::seeded_rng::SeededRng;
 
-/// A client, and what is to be done with it.
+/// A client, and the rules that apply to it.
 pub(super) struct Connection {
     client: TcpStream,
     upstream: SocketAddr,
     rules: watch::Receiver<Rules>,
-    /// As they were when it began: only what is done later is done to it.
+    /// The rules when it began: only later commands apply to it.
     first: Rules,
     number: u64,
 }
 
-/// What ends it, other than its ends.
+/// Why the proxy ends it.
 enum Broken {
     Reset,
     Orphaned,
@@ -43,7 +43,7 @@ impl Connection {
     }
 
     pub(super) async fn serve(mut self) {
-        // Whatever fails here, the client sees a connection that breaks, as with a server that is not there.
+        // If anything fails here, the client sees a connection that breaks, as with a server that is not there.
         let Ok(mut server) = TcpStream::connect(self.upstream).await else { return reset(&self.client) };
         let _ = self.client.set_nodelay(true).and_then(|()| server.set_nodelay(true));
         let outcome = {
@@ -70,7 +70,7 @@ impl Connection {
         };
         match outcome {
             Ok(Ok(_)) => {}
-            // In the middle of a reply: what was sent of it is to arrive, so no reset.
+            // In the middle of a reply: the part that was sent must arrive, so no reset.
             Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => reset(&server),
             Ok(Err(_)) | Err(Broken::Reset) => {
                 reset(&self.client);
@@ -84,7 +84,7 @@ impl Connection {
         }
     }
 
-    /// Reads what the client says, to nobody, until it goes or the connection is reset.
+    /// Reads and discards what the client sends, until it closes or the connection is reset.
     async fn swallow(mut self) {
         let mut first = self.first;
         first.orphans = u64::MAX;
@@ -102,7 +102,7 @@ impl Connection {
     }
 }
 
-/// Resolves when there is an order to break what began with `first`.
+/// Resolves when a command breaks connections that began with `first`.
 async fn until_broken(mut rules: watch::Receiver<Rules>, first: Rules) -> Broken {
     let is_order = |rules: &Rules| rules.resets > first.resets || rules.orphans > first.orphans;
     match rules.wait_for(is_order).await {
@@ -143,7 +143,7 @@ impl Pump<'_> {
             let reads = is_open && lane != DirectionRule::NoRead && self.queue.len() < LONGEST_QUEUE;
             let due = match lane {
                 DirectionRule::HoldBack | DirectionRule::NoRead => None,
-                // What was slow is not, once the lane is open.
+                // Delayed traffic is forwarded at once when the direction is open again.
                 DirectionRule::Forward => self.queue.front().map(|_| Instant::now()),
                 DirectionRule::Delay { .. } => self.queue.front().map(|(due, _)| *due),
             };

@@ -16,7 +16,7 @@ use crate::history::Event;
 use crate::watchdog::Watchdog;
 use crate::workload::{Order, Spec};
 
-/// All clients that live, and the next one's number.
+/// All live clients, and the number of the next one.
 pub(super) struct ClientPool<'a> {
     config: &'a Config,
     log: Arc<Log>,
@@ -29,14 +29,14 @@ struct Members {
     alive: Vec<Member>,
 }
 
-/// A process, who listens to it, and who ends it if we cannot.
+/// A process, the thread that reads its output, and the watchdog that ends it if this process cannot.
 struct Member {
     process: u32,
     child: Child,
     orders: Option<ChildStdin>,
     listener: Option<JoinHandle<()>>,
     watchdog: Watchdog,
-    /// Something is being done to it; nothing else is, meanwhile.
+    /// An action on it is under way; no other may begin.
     is_busy: bool,
     /// Empty: what the watchdog removes.
     _folder: TempDir,
@@ -62,10 +62,10 @@ impl<'a> ClientPool<'a> {
         let mut watchdog = Watchdog::over(folder.path())?;
         let (program, args) = &self.config.program;
         let mut command = Command::new(program);
-        // Ctrl-C goes to the terminal's process group; we end our clients ourselves.
+        // Ctrl-C goes to the terminal's process group; the run ends its clients itself.
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
         let mut child = command.spawn()?;
-        // Should we die right here, it reads the end of its input instead of its orders, and ends.
+        // If this process dies right here, the client reads the end of its input instead of a command, and ends.
         watchdog.watch(child.id())?;
         let orders = child.stdin.take();
         let log = Arc::clone(&self.log);
@@ -86,7 +86,7 @@ impl<'a> ClientPool<'a> {
         Ok(member)
     }
 
-    /// One of these processes, drawn by a number, to do something to; none if all of them are busy or gone.
+    /// Reserves one of these processes, drawn by a number, for an action; none if all are busy or gone.
     pub(super) fn seize(&self, among: &[u32], draw: u64) -> Option<u32> {
         let mut members = self.members();
         let free = |member: &&mut Member| among.contains(&member.process) && !member.is_busy;
@@ -101,7 +101,7 @@ impl<'a> ClientPool<'a> {
         self.with(process, |member| member.is_busy = false);
     }
 
-    /// Stops it in its tracks, or lets it go on.
+    /// Stops it, or resumes it.
     pub(super) fn signal(&self, process: u32, signal: Signal) -> io::Result<()> {
         let sent = self.with(process, |member| kill_process(Pid::from_child(&member.child), signal));
         Ok(sent.unwrap_or(Ok(()))?)
@@ -111,7 +111,7 @@ impl<'a> ClientPool<'a> {
         self.with(process, |member| member.tell(order)).unwrap_or(Ok(()))
     }
 
-    /// Kills it; returns when all that it said has been heard.
+    /// Kills it; returns when all its output has been read.
     pub(super) fn kill(&self, process: u32) {
         let member = {
             let mut members = self.members();
@@ -122,7 +122,7 @@ impl<'a> ClientPool<'a> {
         self.log.gone(process);
     }
 
-    /// Tells all to come to an end, and waits for it; gives back those that did not in time, killed by then.
+    /// Makes all clients end, and waits for it. Returns those that did not end in time (killed by then) or failed.
     pub(super) fn dismiss(&self, patience: Duration) -> io::Result<Vec<(u32, String)>> {
         let mut members = std::mem::take(&mut self.members().alive);
         for member in &mut members {
@@ -170,7 +170,7 @@ impl Member {
 }
 
 impl Drop for Member {
-    /// However it ends, nothing of it is left, and all that it said has been heard.
+    /// However it ends, nothing of it is left, and all its output has been read.
     fn drop(&mut self) {
         // Fails only for a process that has ended by itself.
         let _ = self.child.kill();
@@ -190,13 +190,15 @@ fn listen(out: ChildStdout, log: &Log, process: u32) {
         match out.read_line(&mut line) {
             Ok(0) => return,
             Ok(_) => {}
-            Err(error) => return log.trouble(format!("client {process} cannot be heard: {error}")),
+            Err(error) => return log.trouble(format!("cannot read the output of client {process}: {error}")),
         }
         // A last line without an end: it was killed in the middle of it.
         let Some(text) = line.strip_suffix('\n') else { return };
         match serde_json::from_str::<Event>(text) {
             Ok(event) => log.hear(event),
-            Err(error) => log.trouble(format!("client {process} said what is no event ({error}): {text}")),
+            Err(error) => {
+                log.trouble(format!("client {process} wrote a line that is no event ({error}): {text}"))
+            }
         }
     }
 }

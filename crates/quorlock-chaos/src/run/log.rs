@@ -1,4 +1,4 @@
-//! All that is told in a run, as it is told, and what it says of the moment.
+//! The log of a run: all events as they are recorded, and the current state that they imply.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,39 +6,39 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::faults::Injection;
 use crate::history::{Actor, Event, EventKind, Fault, History};
 
-/// What was told so far.
+/// The events so far.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    told: Mutex<Recorded>,
+    recorded: Mutex<Recorded>,
 }
 
 #[derive(Debug, Default)]
 struct Recorded {
     events: Vec<Event>,
-    /// Process and task of those who hold a lock, and of those who wait for one.
+    /// Process and task of those clients that hold a lock, and of those that wait for one.
     holding: HashSet<(u32, u32)>,
     waiting: HashSet<(u32, u32)>,
     acquisitions: usize,
     faults: u64,
     last_fault: String,
-    /// Clients are ending: what they leave is no fault of ours.
+    /// Clients are ending: dropped futures are no fault of the run now.
     is_ending: bool,
 }
 
 impl Log {
-    /// The run tells something, now.
+    /// Records an event of the run, now.
     pub(super) fn tell(&self, what: EventKind) {
-        self.told().events.push(Event::now(Actor::Run, what));
+        self.recorded().events.push(Event::now(Actor::Run, what));
     }
 
-    /// Something went wrong that the run had not planned for.
+    /// Records an unexpected error of the run.
     pub(super) fn trouble(&self, words: String) {
         self.tell(EventKind::Errored { words });
     }
 
-    /// The run breaks something; gives back the number of the fault.
+    /// Records a fault; returns its number.
     pub(super) fn fault(&self, act: Injection, nodes: &[usize], processes: &[u32]) -> u64 {
-        self.told().fault(Fault {
+        self.recorded().fault(Fault {
             id: 0,
             kind: act.kind().name().to_owned(),
             nodes: nodes.to_vec(),
@@ -53,22 +53,22 @@ impl Log {
         self.tell(EventKind::FaultEnded { fault });
     }
 
-    /// A client told this.
+    /// Records a client's event.
     pub(super) fn hear(&self, event: Event) {
-        let mut told = self.told();
+        let mut recorded = self.recorded();
         if let Actor::Client { process, task, .. } = event.actor {
             let who = (process, task);
             match &event.kind {
-                EventKind::Waiting { .. } => _ = told.waiting.insert(who),
+                EventKind::Waiting { .. } => _ = recorded.waiting.insert(who),
                 EventKind::Granted { .. } => {
-                    told.acquisitions += 1;
-                    told.waiting.remove(&who);
-                    told.holding.insert(who);
+                    recorded.acquisitions += 1;
+                    recorded.waiting.remove(&who);
+                    recorded.holding.insert(who);
                 }
-                EventKind::Abandoned if !told.is_ending => {
-                    told.forget(who);
-                    // It is the client's doing, and the run's fault: it asked for it.
-                    let fault = told.fault(Fault {
+                EventKind::Abandoned if !recorded.is_ending => {
+                    recorded.forget(who);
+                    // The client did it, but on the run's request, so it is recorded as the run's fault.
+                    let fault = recorded.fault(Fault {
                         id: 0,
                         kind: CANCEL.to_owned(),
                         nodes: Vec::new(),
@@ -77,67 +77,67 @@ impl Log {
                         effects: Vec::new(),
                         detail: String::new(),
                     });
-                    told.events.push(Event::now(Actor::Run, EventKind::FaultEnded { fault }));
+                    recorded.events.push(Event::now(Actor::Run, EventKind::FaultEnded { fault }));
                 }
                 EventKind::Refused { .. }
                 | EventKind::Abandoned
                 | EventKind::Lost { .. }
                 | EventKind::Releasing
                 | EventKind::Finished => {
-                    told.forget(who);
+                    recorded.forget(who);
                 }
                 _ => {}
             }
         }
-        told.events.push(event);
+        recorded.events.push(event);
     }
 
-    /// Nothing more is heard of that process.
+    /// No more events come from that process.
     pub(super) fn gone(&self, process: u32) {
-        let mut told = self.told();
-        told.holding.retain(|(other, _)| *other != process);
-        told.waiting.retain(|(other, _)| *other != process);
+        let mut recorded = self.recorded();
+        recorded.holding.retain(|(other, _)| *other != process);
+        recorded.waiting.retain(|(other, _)| *other != process);
     }
 
     pub(super) fn end_begins(&self) {
-        self.told().is_ending = true;
+        self.recorded().is_ending = true;
     }
 
     /// Processes of which a task holds a lock, each once, in order.
     pub(super) fn holders(&self) -> Vec<u32> {
-        once(&self.told().holding)
+        once(&self.recorded().holding)
     }
 
-    /// Processes of which no task holds a lock, and some wait.
+    /// Processes of which no task holds a lock, and at least one waits.
     pub(super) fn waiters(&self) -> Vec<u32> {
-        let told = self.told();
-        let mut waiters = once(&told.waiting);
-        waiters.retain(|process| !told.holding.iter().any(|(other, _)| other == process));
+        let recorded = self.recorded();
+        let mut waiters = once(&recorded.waiting);
+        waiters.retain(|process| !recorded.holding.iter().any(|(other, _)| other == process));
         waiters
     }
 
     pub(super) fn acquisitions(&self) -> usize {
-        self.told().acquisitions
+        self.recorded().acquisitions
     }
 
-    /// How many, and what was the last.
+    /// How many faults there were, and the last.
     pub(super) fn faults(&self) -> (usize, String) {
-        let told = self.told();
-        (told.faults as usize, told.last_fault.clone())
+        let recorded = self.recorded();
+        (recorded.faults as usize, recorded.last_fault.clone())
     }
 
     pub(super) fn history(&self) -> History {
-        History::new(std::mem::take(&mut self.told().events))
+        History::new(std::mem::take(&mut self.recorded().events))
     }
 
-    fn told(&self) -> MutexGuard<'_, Recorded> {
+    fn recorded(&self) -> MutexGuard<'_, Recorded> {
         // Nothing in here panics half-way.
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Recorded {
-    /// Tells of this fault under the next number.
+    /// Records this fault under the next number.
     fn fault(&mut self, fault: Fault) -> u64 {
         let id = self.faults;
         self.faults += 1;
@@ -161,5 +161,5 @@ fn once(who: &HashSet<(u32, u32)>) -> Vec<u32> {
     processes
 }
 
-/// What clients do by themselves, which is nothing to show while they run.
+/// Clients do this by themselves, so it is not shown as the last fault.
 const CANCEL: &str = "cancel";

@@ -1,4 +1,4 @@
-//! One run from the first server to the last event: the main one, or a control.
+//! One run from the first server to the last event: the main one, or a negative control.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -24,7 +24,7 @@ use crate::{ClockLibrary, Data, Server, Setup};
 pub(super) struct RunSpec<'a> {
     pub(super) config: &'a Config,
     pub(super) name: &'static str,
-    /// By when they begin.
+    /// The planned faults, ordered by when they begin.
     pub(super) steps: Vec<PlannedFault>,
     pub(super) lasts: Duration,
     pub(super) drops: bool,
@@ -35,22 +35,22 @@ pub(super) struct RunSpec<'a> {
     pub(super) long_holds: u64,
     /// How many locks, out of a hundred, are held for some three ttls and more.
     pub(super) lasting_holds: u64,
-    /// Whether clients always wait for long. One that gives up tries once more before, and so has what it waited for.
+    /// Whether clients always wait for long. A client that gives up retries once before, and so often gets the lock.
     pub(super) are_patient: bool,
-    /// Whether some lock must be held for long enough, beside a node that is well, to be judged for redundancy.
+    /// Whether some lock must be held long enough, while a node is healthy, to be checked for redundancy.
     pub(super) judges_redundancy: bool,
     pub(super) controls: Vec<Control>,
     pub(super) terms: ServerSettings,
 }
 
-/// What servers and clients go by.
+/// The settings of servers and clients.
 pub(super) struct ServerSettings {
     pub(super) setup: Setup,
     pub(super) drift_ppm: u32,
     pub(super) is_fenced: bool,
 }
 
-/// Everything of a stage that is there while it runs.
+/// The state of a stage while it runs.
 struct RunState<'a> {
     stage: &'a RunSpec<'a>,
     nodes: &'a Nodes,
@@ -78,7 +78,7 @@ impl RunSpec<'_> {
             declare(nodes.direct_urls())?;
         }
         let no_clients = |error: std::io::Error| RunError::Clients(error.to_string());
-        // In a server's folder, because that goes whatever becomes of us.
+        // In a server's folder, because that is removed in every case.
         let stores = nodes.with(0, |server| server.dir().join("stores"));
         fs::create_dir(&stores).map_err(no_clients)?;
         let log = Arc::new(Log::default());
@@ -106,7 +106,7 @@ impl RunSpec<'_> {
         (0..self.keys).map(|key| format!("chaos:{key}"))
     }
 
-    /// What is broken before anybody is there.
+    /// The faults that begin before the first client.
     fn lasting(&self) -> impl Iterator<Item = &PlannedFault> {
         self.steps.iter().filter(|step| step.injection.kind().is_of_whole_run())
     }
@@ -135,7 +135,8 @@ impl RunSpec<'_> {
 }
 
 impl RunState<'_> {
-    /// Starts a client. Every second one is on the other side of the network; every third renews on a thread of its own.
+    /// Starts a client. Every second one is on the other side of the network; every third renews on a thread of its
+    /// own.
     fn enlist(&self) -> std::io::Result<()> {
         let RunSpec { config, terms, drops, tasks, long_holds, lasting_holds, are_patient, .. } = self.stage;
         self.crew.enlist(|process| Spec {
@@ -162,7 +163,7 @@ impl RunState<'_> {
         self.stage.keys()
     }
 
-    /// Does what is planned, each fault on a thread of its own, so that they overlap.
+    /// Executes the plan, each fault on a thread of its own, so that they overlap.
     fn play(&self, progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<(), RunError> {
         let from = history::now();
         let past = || Duration::from_nanos(history::now().saturating_sub(from));
@@ -182,13 +183,13 @@ impl RunState<'_> {
             let past = || Duration::from_nanos(history::now().saturating_sub(from));
             while under_way.iter().any(|fault| !fault.is_finished()) {
                 self.halt.sleep(LOOK);
-                self.show("mending", past(), Duration::ZERO, progress)?;
+                self.show("recovering", past(), Duration::ZERO, progress)?;
             }
             Ok(())
         })
     }
 
-    /// Tells how far it is, and ends everything if that is wanted.
+    /// Reports progress, and ends the run if the callback asks for it.
     fn show(
         &self,
         stage: &'static str,
@@ -205,7 +206,7 @@ impl RunState<'_> {
         Ok(())
     }
 
-    /// Lets everybody come to an end, which takes some seconds, and shows that.
+    /// Lets all clients end, which takes some seconds, and reports progress meanwhile.
     fn settle(
         &self,
         sampler: Sampler,
@@ -247,7 +248,7 @@ impl RunState<'_> {
                 self.log.tell(EventKind::FaultApplied { fault });
             }
             self.halt.sleep(*lasts);
-            // It is told before the first node is mended: the others wait for that.
+            // It is recorded before the fault ends on the first node: the others wait for that.
             mending.call_once(|| self.log.tell(EventKind::FaultEnding { fault }));
             self.nodes.heal(node, *act, prepared)
         });
@@ -256,7 +257,7 @@ impl RunState<'_> {
     }
 
     fn trouble_client(&self, step: &PlannedFault) -> Result<(), NotBroken> {
-        // Nobody may hold or wait right now; if it stays so, there is nobody to trouble.
+        // Perhaps no client holds or waits right now; if none appears, the fault is skipped.
         let mut found = self.target(step.injection);
         for _ in 0..TARGET_TRIES {
             if found.is_some() {
@@ -269,7 +270,7 @@ impl RunState<'_> {
         let tell = || self.log.fault(step.injection, &[], &[process]);
         match step.injection {
             Injection::ClientKill { .. } => {
-                // Told when it is sure to be dead: what it may have said until then is true.
+                // Recorded when the client surely runs no more: all its events until then are true.
                 self.crew.signal(process, Signal::STOP)?;
                 tell();
                 self.crew.kill(process);
@@ -304,14 +305,14 @@ impl RunState<'_> {
         }
     }
 
-    /// Everybody comes to an end; what is then left on the nodes is told.
+    /// Lets all clients end, then records the keys that are left on the nodes.
     fn end(&self, sampler: Sampler) -> std::io::Result<()> {
         self.log.end_begins();
         for (process, words) in self.crew.dismiss(FAREWELL)? {
             self.log.trouble(format!("client {process} {words}"));
         }
         drop(sampler);
-        // Whoever was killed had a lock for a ttl at most.
+        // A killed client had a lock for a ttl at most.
         thread::sleep(TTL + SLACK);
         for node in 0..self.nodes.count() {
             for key in self.keys() {
@@ -319,7 +320,7 @@ impl RunState<'_> {
                     Ok(-2) => {}
                     Ok(ttl_ms) => self.log.tell(EventKind::KeyLeft { node, key, ttl_ms }),
                     Err(error) => {
-                        self.log.trouble(format!("node {node} does not answer at the end: {error}"));
+                        self.log.trouble(format!("node {node} does not reply at the end: {error}"));
                     }
                 }
             }
@@ -337,13 +338,13 @@ impl RunState<'_> {
 fn each(nodes: &[usize], work: impl Fn(usize) -> Result<(), NotBroken> + Sync) -> Result<(), NotBroken> {
     thread::scope(|scope| {
         let threads: Vec<_> = nodes.iter().map(|node| scope.spawn(|| work(*node))).collect();
-        // All of them are waited for before the first error is given back.
+        // All of them are joined before the first error is returned.
         let outcomes: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
         outcomes.into_iter().collect()
     })
 }
 
-/// Says of new servers that they are new.
+/// Initializes new servers as the lock cluster.
 fn declare(urls: Vec<String>) -> Result<(), RunError> {
     let failed = |error: &dyn std::error::Error| RunError::Servers(error.to_string());
     let declared = thread::spawn(move || {
@@ -358,7 +359,7 @@ fn declare(urls: Vec<String>) -> Result<(), RunError> {
     }
 }
 
-/// What it calls itself.
+/// The server's name and version.
 fn server_name(server: &Server) -> Result<String, NotBroken> {
     let info: String = server.command(&["INFO", "server"])?;
     let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
@@ -379,7 +380,7 @@ pub(super) fn has_clock(config: &Config, library: &ClockLibrary) -> Result<bool,
     Ok(seconds()? - before > 900)
 }
 
-/// How long a lock lives; and how long a node is on probation.
+/// The ttl of a lock; and how long a node is on probation.
 pub(super) const TTL: Duration = Duration::from_secs(1);
 pub(super) const MAX_TTL: Duration = Duration::from_secs(2);
 const WAITS_MS: [u64; 4] = [200, 1000, 3000, 8000];
@@ -390,12 +391,12 @@ const RECOVERY: Duration = Duration::from_millis(2500);
 /// Beyond a lock's ttl.
 const STARVATION: Duration = Duration::from_secs(1);
 const SLACK: Duration = Duration::from_millis(600);
-/// A third of a second.
+/// 60 tries of 5 ms: 0.3 s.
 const TARGET_TRIES: u32 = 60;
 const TARGET_PAUSE: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_millis(100);
-/// An order takes its time to be read.
+/// The time to read a command.
 const BLOCK_SLACK: Duration = Duration::from_millis(50);
-/// For clients that have to come to an end.
+/// The time for clients to end.
 const FAREWELL: Duration = Duration::from_secs(15);
 const DIAL_PATIENCE: Duration = Duration::from_secs(20);

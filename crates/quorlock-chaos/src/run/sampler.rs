@@ -1,4 +1,4 @@
-//! Who sees, past all proxies, whose the locks' keys are on each node.
+//! Samples the owners of the locks' keys on each node, bypassing all proxies.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,16 +13,17 @@ use super::log::Log;
 use super::stop_signal::StopSignal;
 use crate::history::{self, EventKind, KeySample};
 
-/// A thread for each node that looks at the keys some times a second and tells what it saw. They end with this.
+/// A thread for each node that samples the keys several times a second and records them. The threads end with this
+/// value.
 ///
-/// A node that does not answer is not told of: what stands there then, nobody knows.
+/// A node that does not reply is not recorded, because its keys are unknown then.
 pub(super) struct Sampler {
     halt: Arc<StopSignal>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Sampler {
-    /// Looks at these keys on each of these servers, from now on.
+    /// Samples these keys on each of these servers, from now on.
     pub(super) fn start(urls: Vec<String>, keys: &[String], log: &Arc<Log>) -> io::Result<Self> {
         let halt = Arc::new(StopSignal::default());
         let mut sampler = Self { halt: Arc::clone(&halt), threads: Vec::new() };
@@ -39,7 +40,7 @@ impl Drop for Sampler {
     fn drop(&mut self) {
         self.halt.call();
         for thread in self.threads.drain(..) {
-            // One that panicked has said so, and the judge misses what it did not see.
+            // A thread that panicked has reported it, and the checker notices the missing samples.
             let _ = thread.join();
         }
     }
@@ -51,14 +52,14 @@ fn watch(node: usize, url: &str, keys: &[String], log: &Log, halt: &StopSignal) 
         let asked = history::now();
         match sample(&mut connection, url, keys) {
             Ok(keys) => log.tell(EventKind::Sampled { node, asked, keys }),
-            // It is down, stands still, or loads its data. A late answer must not be taken for the next one's.
+            // It is down, stopped, or loading its data. A late reply must not be taken for the next one's.
             Err(_) => connection = None,
         }
         halt.sleep(INTERVAL);
     }
 }
 
-/// All keys at one moment: a command is done as a whole.
+/// Reads all keys at one moment: a command is atomic.
 fn sample(
     connection: &mut Option<Connection>,
     url: &str,
@@ -73,7 +74,7 @@ fn sample(
     let values: Vec<Option<Vec<u8>>> = get.query(connection)?;
     let (owners, fences) = values.split_at(keys.len().min(values.len()));
     let seen = keys.iter().zip(owners.iter().zip(fences)).filter_map(|(key, (owner, fence))| {
-        // Never the token itself: who knows it can release the lock.
+        // Never the owner token itself: a reader who knows it can release the lock.
         let owner = owner.as_deref().map(|token| OwnerHash::of(token).to_string());
         let fence = fence.as_deref().and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
         (owner.is_some() || fence.is_some()).then(|| (key.clone(), KeySample { owner, fence }))
@@ -88,7 +89,7 @@ fn connect(url: &str) -> RedisResult<Connection> {
     Ok(connection)
 }
 
-/// Five times or more in a ttl, so that a key that stood on a node was seen there.
+/// At least five samples per ttl, so that a key that was on a node is seen there.
 const INTERVAL: Duration = Duration::from_millis(150);
 const PATIENCE: Duration = Duration::from_millis(500);
 const FENCE_PREFIX: &str = "quorlock:fence:";

@@ -1,4 +1,4 @@
-//! What is drawn, before it is drawn: lanes of spans, in microseconds since the run began.
+//! The data of the chart: lanes of spans, in microseconds since the run began.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use crate::checker::{Invariant, LockAttempt, Span, Verdict, World, lock_attempts};
 use crate::history::{Actor, Effect, Event, EventKind, Fault, History, NodeView};
 
-/// All that is drawn.
+/// The whole chart.
 #[derive(Serialize)]
 pub(super) struct Picture {
     /// How long the run took.
@@ -20,37 +20,37 @@ pub(super) struct Picture {
     pub(super) outages: Vec<(u64, u64)>,
     /// When each lock was granted, and how long it was waited for.
     pub(super) waits: Vec<(u64, u64)>,
-    /// When promises were broken.
+    /// When invariants were violated.
     pub(super) broken: Vec<u64>,
-    /// Words that spans refer to by their place.
+    /// Labels that spans refer to by index.
     pub(super) words: Vec<String>,
 }
 
-/// One line of the picture.
+/// One lane of the chart.
 #[derive(Serialize)]
 pub(super) struct Lane {
     pub(super) name: String,
     pub(super) spans: Vec<Bar>,
 }
 
-/// A stretch of a lane.
+/// A span of a lane.
 #[derive(Clone, Copy)]
 pub(super) struct Bar {
     pub(super) from: u64,
     pub(super) to: u64,
     pub(super) state: State,
-    /// Whose it is: a process. Zero for nodes.
+    /// The process that it belongs to. Zero for nodes.
     pub(super) process: u32,
-    /// A place among the words.
+    /// An index into the labels.
     pub(super) words: usize,
 }
 
-/// What a stretch shows. The order is that of importance, where there is room for one only.
+/// The state that a span shows, ordered by importance, where there is room for one only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum State {
     Waiting,
     Holding,
-    /// Something was done to it that keeps nobody from voting.
+    /// A fault that does not stop it from voting.
     Touched,
     Probation,
     Slow,
@@ -68,17 +68,18 @@ pub(super) enum State {
 impl Picture {
     pub(super) fn of(history: &History, verdict: &Verdict) -> Option<Self> {
         let world = World::of(history)?;
-        let turns = lock_attempts(history, &world);
+        let attempts = lock_attempts(history, &world);
         let mut words = StringTable::default();
         let micros = |at: u64| at.saturating_sub(world.from) / 1_000;
-        let granted = turns.iter().filter_map(|turn| Some((turn.grant.as_ref()?.at, turn.waiting)));
+        let granted =
+            attempts.iter().filter_map(|attempt| Some((attempt.grant.as_ref()?.at, attempt.waiting)));
         let mut waits: Vec<_> = granted.map(|(at, since)| (micros(at), (at - since) / 1_000)).collect();
         waits.sort_unstable();
         Some(Self {
             to: micros(world.to).max(1),
             nodes: nodes(history, &world, &mut words),
-            keys: keys(&world, &turns, verdict, &mut words),
-            clients: clients(&world, &turns, &mut words),
+            keys: keys(&world, &attempts, verdict, &mut words),
+            clients: clients(&world, &attempts, &mut words),
             outages: outages(&world),
             waits,
             broken: verdict.violations.iter().map(|violation| micros(violation.at)).collect(),
@@ -87,7 +88,7 @@ impl Picture {
     }
 }
 
-/// Each word once.
+/// Each label once.
 #[derive(Default)]
 struct StringTable {
     list: Vec<String>,
@@ -116,7 +117,7 @@ fn nodes(history: &History, world: &World<'_>, words: &mut StringTable) -> Vec<L
         .map(|node| Lane { name: format!("node {node}"), spans: Vec::new() })
         .collect();
     for bout in &world.bouts {
-        let said = words.place(told(bout.fault));
+        let said = words.place(label(bout.fault));
         for node in &bout.fault.nodes {
             let Some(lane) = lanes.get_mut(*node) else { continue };
             let effects = bout.fault.effects.iter().map(|effect| state(*effect));
@@ -125,7 +126,7 @@ fn nodes(history: &History, world: &World<'_>, words: &mut StringTable) -> Vec<L
             lane.spans.extend(shown);
         }
     }
-    let said = words.place("probation: it may have forgotten, and does not vote".to_owned());
+    let said = words.place("probation: it may have lost data, and does not vote".to_owned());
     for (node, span) in probations(history, world) {
         if let Some(lane) = lanes.get_mut(node) {
             lane.spans.push(bar(world, span, State::Probation, 0, said));
@@ -147,12 +148,12 @@ fn state(effect: Effect) -> State {
     }
 }
 
-fn told(fault: &Fault) -> String {
+fn label(fault: &Fault) -> String {
     if fault.detail.is_empty() { fault.kind.clone() } else { format!("{}: {}", fault.kind, fault.detail) }
 }
 
-/// When some client had a node on probation: what it said last of it holds until it says something else, or until the
-/// time that it named.
+/// When some client had a node on probation: its last view of it holds until the next one, or until the time that it
+/// named.
 fn probations(history: &History, world: &World<'_>) -> Vec<(usize, Span)> {
     let mut open: BTreeMap<(usize, u32), Span> = BTreeMap::new();
     let mut spans: BTreeMap<usize, Vec<Span>> = BTreeMap::new();
@@ -191,15 +192,15 @@ fn merged(mut spans: Vec<Span>) -> Vec<Span> {
 
 fn keys(
     world: &World<'_>,
-    turns: &[LockAttempt<'_>],
+    attempts: &[LockAttempt<'_>],
     verdict: &Verdict,
     words: &mut StringTable,
 ) -> Vec<Lane> {
     let mut holds: BTreeMap<&str, Vec<(Span, &LockAttempt<'_>)>> = BTreeMap::new();
-    for turn in turns {
-        for key in turn.keys {
+    for attempt in attempts {
+        for key in attempt.keys {
             let holds = holds.entry(key).or_default();
-            holds.extend(turn.believed().map(|span| (span, turn)));
+            holds.extend(attempt.believed().map(|span| (span, attempt)));
         }
     }
     let broken = verdict.violations.iter().filter(|violation| violation.invariant == Invariant::Exclusion);
@@ -208,35 +209,35 @@ fn keys(
         holds.sort_by_key(|(span, _)| span.from);
         let mut lane = Lane { name: key.to_owned(), spans: Vec::new() };
         let mut current: Vec<(Span, &LockAttempt<'_>)> = Vec::new();
-        for (span, turn) in holds {
-            let number = turn.grant.as_ref().and_then(|grant| grant.number);
+        for (span, attempt) in holds {
+            let number = attempt.grant.as_ref().and_then(|grant| grant.number);
             let number = number.map_or(String::new(), |number| format!(", number {number}"));
-            let said = words.place(format!("held by {}{number}", turn.name()));
-            lane.spans.push(bar(world, span, State::Holding, turn.process, said));
+            let said = words.place(format!("held by {}{number}", attempt.name()));
+            lane.spans.push(bar(world, span, State::Holding, attempt.process, said));
             current.retain(|(other, _)| other.to > span.from);
-            for (other, rival) in current.iter().filter(|(_, rival)| rival.excludes(turn)) {
+            for (other, rival) in current.iter().filter(|(_, rival)| rival.excludes(attempt)) {
                 let Some(both) = other.and(span) else { continue };
                 let state = if broken.contains(&both.from) { State::Clash } else { State::ClashExpected };
-                let said = words.place(format!("{} and {} at once", rival.name(), turn.name()));
+                let said = words.place(format!("{} and {} at once", rival.name(), attempt.name()));
                 lane.spans.push(bar(world, both, state, 0, said));
             }
-            current.push((span, turn));
+            current.push((span, attempt));
         }
         lane
     };
     holds.into_iter().map(lane).collect()
 }
 
-/// A lane for each task. A process that was started in place of a killed one takes over its lane, so that a long run
-/// with many kills stays as high as it has tasks at a time.
-fn clients(world: &World<'_>, turns: &[LockAttempt<'_>], words: &mut StringTable) -> Vec<Lane> {
+/// A lane for each task. A process that replaces a killed one takes over its lane, so that a long run with many kills
+/// has only as many lanes as it has tasks at a time.
+fn clients(world: &World<'_>, attempts: &[LockAttempt<'_>], words: &mut StringTable) -> Vec<Lane> {
     let mut tasks: BTreeMap<(u32, u32), Vec<&LockAttempt<'_>>> = BTreeMap::new();
-    for turn in turns {
-        tasks.entry((turn.process, turn.task)).or_default().push(turn);
+    for attempt in attempts {
+        tasks.entry((attempt.process, attempt.task)).or_default().push(attempt);
     }
     let mut lanes: Vec<(Lane, u64)> = Vec::new();
-    for ((process, task), turns) in tasks {
-        let begun = turns[0].waiting;
+    for ((process, task), attempts) in tasks {
+        let begun = attempts[0].waiting;
         let killed = world.killed(process);
         let over = killed.unwrap_or(u64::MAX);
         let free = lanes.iter().position(|(_, until)| *until <= begun);
@@ -245,21 +246,21 @@ fn clients(world: &World<'_>, turns: &[LockAttempt<'_>], words: &mut StringTable
             lanes.len() - 1
         });
         if free.is_some() {
-            // First and last: with many in between the name would have no room.
+            // First and last only: with many in between the name would have no room.
             let name = &mut lanes[place].0.name;
             name.truncate(name.find(" →").unwrap_or(name.len()));
             let _ = write!(name, " → {process}.{task}");
         }
         lanes[place].1 = over;
         let spans = &mut lanes[place].0.spans;
-        for turn in &turns {
-            task_turn(world, turn, words, spans);
+        for attempt in &attempts {
+            task_turn(world, attempt, words, spans);
         }
         let stops = world.bouts.iter().filter(|bout| bout.fault.processes.contains(&process));
         for bout in stops.filter(|bout| bout.span.from < over || Some(bout.span.from) == killed) {
-            let said = words.place(format!("client {process}: {}", told(bout.fault)));
+            let said = words.place(format!("client {process}: {}", label(bout.fault)));
             for effect in &bout.fault.effects {
-                // The dead stay dead; their lane goes on with whoever comes after them.
+                // A killed process stays dead; its lane continues with its replacement.
                 let to = if *effect == Effect::Down { bout.span.from + 150_000_000 } else { bout.span.to };
                 let span = Span { from: bout.span.from, to };
                 spans.push(bar(world, span, state(*effect), process, said));
@@ -269,21 +270,21 @@ fn clients(world: &World<'_>, turns: &[LockAttempt<'_>], words: &mut StringTable
     lanes.into_iter().map(|(lane, _)| lane).collect()
 }
 
-fn task_turn(world: &World<'_>, turn: &LockAttempt<'_>, words: &mut StringTable, spans: &mut Vec<Bar>) {
-    let name = turn.name();
-    let keys = turn.keys.join(" + ");
+fn task_turn(world: &World<'_>, attempt: &LockAttempt<'_>, words: &mut StringTable, spans: &mut Vec<Bar>) {
+    let name = attempt.name();
+    let keys = attempt.keys.join(" + ");
     let waits = words.place(format!("{name} waits for {keys}"));
-    spans.push(bar(world, turn.waited(world), State::Waiting, turn.process, waits));
-    let Some(held) = turn.believed() else { return };
-    let number = turn.grant.as_ref().and_then(|grant| grant.number);
+    spans.push(bar(world, attempt.waited(world), State::Waiting, attempt.process, waits));
+    let Some(held) = attempt.believed() else { return };
+    let number = attempt.grant.as_ref().and_then(|grant| grant.number);
     let number = number.map_or(String::new(), |number| format!(", number {number}"));
     let holds = words.place(format!("{name} holds {keys}{number}"));
-    spans.push(bar(world, held, State::Holding, turn.process, holds));
-    if let Some(lost) = turn.lost {
+    spans.push(bar(world, held, State::Holding, attempt.process, holds));
+    if let Some(lost) = attempt.lost {
         let lost_for_good = words.place(format!("{name} has lost {keys}"));
-        let to = turn.releasing.unwrap_or(lost).max(lost + 1_000_000);
+        let to = attempt.releasing.unwrap_or(lost).max(lost + 1_000_000);
         let span = Span { from: lost.min(held.to), to };
-        spans.push(bar(world, span, State::Lost, turn.process, lost_for_good));
+        spans.push(bar(world, span, State::Lost, attempt.process, lost_for_good));
     }
 }
 

@@ -1,11 +1,11 @@
 // How things look, and where words fit. Goes before page.js.
 const STATES = [
-  ["waiting", ""], ["holding", ""], ["hit, and votes on", "touched"], ["on probation", "probation"], ["slow", "slow"], ["clock off", "clock"],
+  ["waiting", ""], ["holding", ""], ["hit, but votes", "touched"], ["on probation", "probation"], ["slow", "slow"], ["clock off", "clock"],
   ["writes nothing", "mute"], ["cut off", "cut"], ["paused", "paused"], ["down", "down"], ["forgot", "forgot"],
-  ["lost", "lost"], ["two at once, beyond what is promised", "expected"], ["two at once", "bad"],
+  ["lost", "lost"], ["two at once, excused", "expected"], ["two at once", "bad"],
 ];
 const WAITING = 0, HOLDING = 1, PROBATION = 3, SLOW = 4, FORGOT = 10, LOST = 11, CLASH_EXPECTED = 12, CLASH = 13;
-// Neighbours differ in lightness too, for those who see fewer hues.
+// Neighbours differ in lightness too, for readers who see fewer hues.
 const HUES = [[212, 0], [158, -8], [276, 3], [188, -3], [305, -9], [92, -5], [240, 3], [45, -4], [130, -12], [330, 3]];
 const hue = (process) => { const [turn, lighter] = HUES[process % HUES.length]; return `hsl(${turn} 52% calc(var(--light) + ${lighter}%))`; };
 

@@ -1,4 +1,4 @@
-//! Events in words, and which of them lie around a violation.
+//! Describes events in words, and selects those around a violation.
 
 use crate::checker::Violation;
 use crate::history::{Actor, Event, EventKind, History};
@@ -8,19 +8,19 @@ pub(super) struct Line {
     pub(super) at: u64,
     pub(super) who: String,
     pub(super) what: String,
-    /// Whether the judge named it, or it only lies near.
+    /// Whether the checker named it, or it is only near.
     pub(super) is_evidence: bool,
 }
 
-/// The events that show the violation, and what happened shortly before and after, in the order of time.
+/// The events that show the violation, and those shortly before and after, ordered by time.
 pub(super) fn around(history: &History, violation: &Violation) -> Vec<Line> {
     let events = history.events();
     let place = events.partition_point(|event| event.at < violation.at);
-    let told = |place: &usize| {
+    let is_shown = |place: &usize| {
         !matches!(events[*place].kind, EventKind::Looked { valid: true, .. } | EventKind::Sampled { .. })
     };
-    let before = (0..place).rev().filter(told).take(NEAR);
-    let after = (place..events.len()).filter(told).take(NEAR);
+    let before = (0..place).rev().filter(is_shown).take(NEAR);
+    let after = (place..events.len()).filter(is_shown).take(NEAR);
     let mut places: Vec<usize> = before.chain(after).collect();
     places.extend(violation.events.iter().copied().filter(|place| *place < events.len()).take(EVIDENCE));
     places.sort_unstable();
@@ -41,7 +41,7 @@ fn who(event: &Event) -> String {
     }
 }
 
-/// The keys that an event of a client is about: those it asked for last.
+/// The keys that an event of a client is about: those of its last request.
 fn keys(history: &History, place: usize) -> String {
     let who = history.events()[place].actor;
     let mut earlier = history.events()[..=place].iter().rev().filter(|event| event.actor == who);
@@ -70,22 +70,22 @@ fn what(event: &Event, keys: &str) -> String {
             let detail = if fault.detail.is_empty() { String::new() } else { format!(" ({})", fault.detail) };
             format!("{}{hit}{detail} [{}]", fault.kind, fault.id)
         }
-        EventKind::FaultApplied { fault } => format!("has broken that [{fault}]"),
-        EventKind::FaultEnding { fault } => format!("begins to mend [{fault}]"),
-        EventKind::FaultEnded { fault } => format!("has mended [{fault}]"),
+        EventKind::FaultApplied { fault } => format!("has applied fault [{fault}]"),
+        EventKind::FaultEnding { fault } => format!("begins to end fault [{fault}]"),
+        EventKind::FaultEnded { fault } => format!("has ended fault [{fault}]"),
         EventKind::KeyLeft { node, key, ttl_ms } => format!("finds {key} on node {node}, {ttl_ms} ms left"),
         EventKind::Sampled { node, keys, .. } => {
             let seen =
                 keys.iter().filter_map(|(key, seen)| Some(format!("{key} of #{}", seen.owner.as_ref()?)));
             let seen: Vec<String> = seen.collect();
             format!(
-                "looks at node {node}: {}",
+                "samples node {node}: {}",
                 if seen.is_empty() { "no keys".to_owned() } else { seen.join(", ") }
             )
         }
         EventKind::NodeViewChanged { node, view: stand } => format!("sees node {node}: {stand:?}"),
-        EventKind::Overslept { millis } => format!("was kept waiting by the machine for {millis} ms"),
-        EventKind::Waiting { ttl_ms, .. } => format!("asks for {keys} for {ttl_ms} ms"),
+        EventKind::Overslept { millis } => format!("got no CPU time for {millis} ms"),
+        EventKind::Waiting { ttl_ms, .. } => format!("requests {keys} for {ttl_ms} ms"),
         EventKind::Granted { deadline, number, margin, .. } => {
             let number = number.map_or(String::new(), |number| format!("number {number}, "));
             format!("is granted {keys}: {number}margin {margin}, {}", ahead(*deadline))
@@ -94,16 +94,18 @@ fn what(event: &Event, keys: &str) -> String {
             format!("finds {keys} valid, {}", ahead(*deadline))
         }
         EventKind::Looked { valid: false, .. } => format!("finds {keys} no longer valid"),
-        EventKind::Lost { how } => format!("is told that {keys} is lost: {how}"),
-        EventKind::Releasing => format!("gives {keys} up"),
+        EventKind::Lost { how } => format!("receives the loss signal of {keys}: {how}"),
+        EventKind::Releasing => format!("releases {keys}"),
         EventKind::Released { confirmed: true } => format!("has released {keys}"),
-        EventKind::Released { confirmed: false } => format!("has released {keys}, too few nodes confirm"),
+        EventKind::Released { confirmed: false } => {
+            format!("has released {keys}, but too few nodes confirmed")
+        }
         EventKind::Refused { why } => format!("is refused {keys}: {why:?}"),
-        EventKind::Abandoned => format!("walks away from {keys}"),
+        EventKind::Abandoned => format!("drops the future for {keys}"),
         EventKind::Wrote { store, number, accepted, .. } => {
             let number =
                 number.map_or("without a number".to_owned(), |number| format!("with number {number}"));
-            format!("writes to {store} {number}: {}", if *accepted { "taken" } else { "refused" })
+            format!("writes to {store} {number}: {}", if *accepted { "accepted" } else { "rejected" })
         }
         EventKind::Errored { words } => format!("fails: {words}"),
         EventKind::Panicked { words } => format!("panics: {words}"),
@@ -114,5 +116,5 @@ fn what(event: &Event, keys: &str) -> String {
 /// How many events are shown to either side.
 const NEAR: usize = 6;
 
-/// How many of those that the judge named.
+/// How many of those that the checker named.
 const EVIDENCE: usize = 16;

@@ -294,7 +294,7 @@ function start() {
     lanesSvg.classList.remove("drags");
     if (end === "pointerup" && moved <= 3) point(event);
   });
-  // A finger leaves when it is lifted, and what it pointed at is what one wants to read then.
+  // A finger leaves when it is lifted; the details that it pointed at must stay readable then.
   lanesSvg.addEventListener("pointerleave", (event) => { if (!held.size && event.pointerType === "mouse") hush(); });
   const hush = () => { tip.hidden = true; byId("band")?.setAttribute("display", "none"); };
 
@@ -372,7 +372,7 @@ function start() {
     swatch(hue(1), "holding: a colour for each process");
     swatch("var(--several)", "several in turn: zoom in");
     swatch(hue(1), "waiting", 0.45);
-    if (data.outages.length) swatch("var(--bad)", "no quorum there", 0.2);
+    if (data.outages.length) swatch("var(--bad)", "no quorum", 0.2);
     if (data.broken.length) out.push(`<span><svg viewBox="0 0 15 11" aria-hidden="true"><path d="M7.5 0V11M4 0h7l-3.5 5z" stroke="var(--bad)" stroke-width="1.5" fill="var(--bad)"/></svg>violation</span>`);
     byId("legend").innerHTML = out.join("");
   }

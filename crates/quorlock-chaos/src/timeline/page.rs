@@ -1,4 +1,4 @@
-//! The page: what stands in it in words is written here, the picture is drawn by its script from data in it.
+//! The HTML page: text is written here, and its script draws the chart from the embedded data.
 
 use std::fmt::Write as _;
 
@@ -30,7 +30,7 @@ pub(super) fn page(history: &History, verdict: &Verdict, beside: &[&Verdict]) ->
     filled(PAGE, &parts)
 }
 
-/// The template with its parts (`{{name}}` and what stands there), each put in once; what is put in is not searched again.
+/// Fills a template: replaces each part (`{{name}}`) with its text, once. Inserted text is not searched again.
 #[must_use]
 pub fn filled(template: &str, parts: &[(&str, String)]) -> String {
     let mut page = String::new();
@@ -48,10 +48,10 @@ pub fn filled(template: &str, parts: &[(&str, String)]) -> String {
 
 fn headline(verdict: &Verdict) -> String {
     match verdict.violations.len() {
-        0 if verdict.tested() => "Every promise held".to_owned(),
-        0 => "Every promise held, with no fault to test one".to_owned(),
-        1 => "1 promise broken".to_owned(),
-        many => format!("{many} promises broken"),
+        0 if verdict.tested() => "Every invariant held".to_owned(),
+        0 => "Every invariant held, but no fault tested one".to_owned(),
+        1 => "1 invariant violated".to_owned(),
+        many => format!("{many} invariants violated"),
     }
 }
 
@@ -60,7 +60,7 @@ fn title(verdict: &Verdict) -> String {
 }
 
 fn terms(history: &History, verdict: &Verdict) -> String {
-    let Some(settings) = history.settings() else { return "no settings were told".to_owned() };
+    let Some(settings) = history.settings() else { return "no settings were recorded".to_owned() };
     let is_killed = |event: &&Event| match &event.kind {
         EventKind::Fault(fault) => !fault.processes.is_empty() && fault.effects.contains(&Effect::Down),
         _ => false,
@@ -93,7 +93,7 @@ fn figures(verdict: &Verdict) -> String {
         ("violations", verdict.violations.len().to_string()),
     ];
     if expected > 0 {
-        list.push(("expected breaks", expected.to_string()));
+        list.push(("excused violations", expected.to_string()));
     }
     list.push(("slowest recovery", verdict.slowest_recovery_ms.map_or("none needed".to_owned(), span)));
     if let Some([half, most, slowest]) = figures.wait_ms {
@@ -103,11 +103,11 @@ fn figures(verdict: &Verdict) -> String {
         ));
     }
     list.push(("locks lost", figures.lost.to_string()));
-    let judged = match figures.redundancy_judged {
+    let checked = match figures.redundancy_judged {
         0 => "none".to_owned(),
         some => counted(some, "lock"),
     };
-    list.push(("judged for redundancy", judged));
+    list.push(("checked for redundancy", checked));
     list.push(("writes refused", figures.writes_refused.to_string()));
     list.push(("latest lost signal", figures.latest_signal_ms.map_or("in time".to_owned(), span)));
     let figure =
@@ -129,13 +129,13 @@ fn faults(verdict: &Verdict) -> String {
     verdict.faults.iter().map(fault).collect()
 }
 
-/// When and where it was, if that was noted.
+/// When and where it ran, if that is recorded.
 fn about(history: &History) -> String {
     let about = history.settings().map_or("", |settings| &settings.about);
     if about.is_empty() { String::new() } else { format!("<p>{}</p>", escaped(about)) }
 }
 
-/// What broke beyond what is promised, and what each control showed.
+/// The excused violations, and the result of each negative control.
 fn controls(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String {
     let mut text = String::new();
     for case in &verdict.expected {
@@ -153,11 +153,11 @@ fn controls(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String
         let _ = match control.count {
             0 => write!(
                 text,
-                "<li class=\"idle\"><b>{name}</b> showed nothing: it should have broken “{breaks}”, and did not</li>",
+                "<li class=\"idle\"><b>{name}</b> detected nothing: it should have violated “{breaks}”, and did not</li>",
             ),
             count => write!(
                 text,
-                "<li class=\"control\">control: {name} broke “{breaks}” {}, as it should</li>",
+                "<li class=\"control\">negative control: {name} violated “{breaks}” {}, as it should</li>",
                 times(count)
             ),
         };
@@ -165,7 +165,7 @@ fn controls(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String
     if text.is_empty() {
         text
     } else {
-        format!("<h2>Beyond what is promised</h2><ul class=\"controls\">{text}</ul>")
+        format!("<h2>Excused violations and negative controls</h2><ul class=\"controls\">{text}</ul>")
     }
 }
 
@@ -203,14 +203,14 @@ fn violations(history: &History, verdict: &Verdict) -> String {
     text
 }
 
-/// A button that shows this moment in the picture.
+/// A button that shows this moment in the chart.
 fn jump(history: &History, at: u64) -> String {
     let began = history.events().first().map_or(0, |event| event.at);
     let micros = at.saturating_sub(began) / 1_000;
     format!("<button type=\"button\" data-micros=\"{micros}\">{:.3} s</button>", micros as f64 / 1e6)
 }
 
-/// Text for a page, so that none of it is taken for markup.
+/// Escapes text for a page, so that none of it is read as markup.
 #[must_use]
 pub fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
@@ -226,7 +226,7 @@ pub fn escaped(text: &str) -> String {
     safe
 }
 
-/// How many violations are told in full.
+/// How many violations are shown in full.
 const SHOWN: usize = 50;
 
 const PAGE: &str = include_str!("page.html");

@@ -1,4 +1,4 @@
-//! The picture in letters. Nothing is wider than the terminal but the line to type again, which is to be copied.
+//! Draws the chart as text. No line is wider than the terminal except the replay command, which is to be copied.
 
 use std::fmt::Write as _;
 
@@ -53,15 +53,15 @@ pub(super) fn text(history: &History, verdict: &Verdict, columns: usize) -> Stri
     for (name, signs) in LEGEND {
         legend(&mut text, name, signs, whole);
     }
-    told(&mut text, history, verdict, whole);
+    report(&mut text, history, verdict, whole);
     text
 }
 
-/// Puts these words below, in lines of at most `columns` letters where words are not longer than that; all but the
-/// first behind `indent`.
+/// Appends text, wrapped to lines of at most `columns` characters where words are not longer than that; all lines but
+/// the first start with `indent`.
 pub fn wrapped(text: &mut String, words: &str, columns: usize, indent: &str) {
     let mut line = String::new();
-    // What the first line begins with, spaces and all, stays.
+    // Leading spaces of the first line stay.
     let begins = words.len() - words.trim_start().len();
     line.push_str(&words[..begins]);
     let mut is_fresh = true;
@@ -80,7 +80,7 @@ pub fn wrapped(text: &mut String, words: &str, columns: usize, indent: &str) {
     let _ = writeln!(text, "{}", line.trim_end());
 }
 
-/// What the signs of these lanes mean, as many in a line as have room.
+/// A legend of these lanes' signs, with as many per line as fit.
 fn legend(text: &mut String, name: &str, signs: &[&str], columns: usize) {
     const INDENT: usize = 9;
     let mut line = format!("{name:INDENT$}");
@@ -96,7 +96,7 @@ fn legend(text: &mut String, name: &str, signs: &[&str], columns: usize) {
     wrapped(text, &line, columns, &" ".repeat(INDENT));
 }
 
-/// Round seconds, as many as have room.
+/// An axis of round seconds, with as many labels as fit.
 fn axis(to: u64, columns: usize) -> String {
     let column = |micros: u64| place(micros, micros + 1, to, columns).start;
     let steps = (0..).flat_map(|zeros| [1, 2, 5].map(|digit| digit * 10_u64.pow(zeros)));
@@ -120,7 +120,7 @@ fn axis(to: u64, columns: usize) -> String {
     axis
 }
 
-/// Which columns a stretch covers: at least one.
+/// The columns that a span covers: at least one.
 fn place(from: u64, to: u64, whole: u64, columns: usize) -> std::ops::Range<usize> {
     let column = |at: u64| (u128::from(at) * columns as u128 / u128::from(whole)) as usize;
     let first = column(from).min(columns - 1);
@@ -135,7 +135,7 @@ fn marks(spans: impl Iterator<Item = (u64, u64)>, whole: u64, columns: usize, ma
     cells.into_iter().collect()
 }
 
-/// The lane, each column showing the most important of what lies in it.
+/// The lane as characters: each column shows the most important state in it.
 fn cells(
     lane: &Lane,
     whole: u64,
@@ -156,7 +156,7 @@ fn cells(
     shown.iter().map(cell).collect()
 }
 
-/// The one process that held the key in this column, or a sign for several, one after another.
+/// The one process that held the key in this column, or a sign for several in sequence.
 fn holder(bars: &[&Bar]) -> char {
     let mut processes: Vec<u32> = bars.iter().map(|bar| bar.process).collect();
     processes.dedup();
@@ -185,7 +185,7 @@ fn letter(state: State) -> char {
     }
 }
 
-fn told(text: &mut String, history: &History, verdict: &Verdict, columns: usize) {
+fn report(text: &mut String, history: &History, verdict: &Verdict, columns: usize) {
     let began = history.events().first().map_or(0, |event| event.at);
     let seconds = |at: u64| at.saturating_sub(began) as f64 / 1e9;
     for case in &verdict.expected {
@@ -194,7 +194,7 @@ fn told(text: &mut String, history: &History, verdict: &Verdict, columns: usize)
     }
     for control in verdict.idle_controls() {
         let words =
-            format!("\nno test: {} should have broken {}, and did not", control.name, control.invariant);
+            format!("\nno test: {} should have violated {}, and did not", control.name, control.invariant);
         wrapped(text, &words, columns, "  ");
     }
     for violation in verdict.violations.iter().take(SHOWN) {
@@ -215,7 +215,7 @@ fn told(text: &mut String, history: &History, verdict: &Verdict, columns: usize)
 /// How many columns a tick of the axis needs at least.
 const TICK: usize = 9;
 
-/// How many violations are told in full.
+/// How many violations are shown in full.
 const SHOWN: usize = 20;
 
 /// Processes as single letters: zero to nine, then a is ten and A is thirty-six; past Z an @.
@@ -234,7 +234,7 @@ const LEGEND: [(&str, &[&str]); 3] = [
             "c clock off",
             "! forgot",
             "? on probation",
-            "+ hit, and votes on",
+            "+ hit, but votes",
         ],
     ),
     (
@@ -242,9 +242,9 @@ const LEGEND: [(&str, &[&str]); 3] = [
         &[
             "1 held by process 1",
             "(a: 10, A: 36, @: past 61)",
-            "* by several in turn",
+            "* by several in sequence",
             "# by two at once",
-            "& the same, beyond what is promised",
+            "& the same, excused",
         ],
     ),
     ("clients", &[". waits", "o holds", "L lost", "= stopped", "x killed"]),

@@ -1,4 +1,4 @@
-//! Who tells of what happens: one line of JSON on the standard output.
+//! Writes events: one line of JSON each on standard output.
 
 use std::io::{self, Write as _};
 use std::panic;
@@ -6,7 +6,7 @@ use std::process;
 
 use crate::history::{self, Actor, Event, EventKind};
 
-/// A task's voice.
+/// The event writer of a task.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EventWriter {
     process: u32,
@@ -19,7 +19,7 @@ impl EventWriter {
         Self { process, task, turn: 0 }
     }
 
-    /// From now on it tells of the next try for a lock.
+    /// Later events belong to the next attempt.
     pub(super) const fn next_turn(&mut self) {
         self.turn += 1;
     }
@@ -28,13 +28,13 @@ impl EventWriter {
         self.tell_of(history::now(), what);
     }
 
-    /// Of something that happened then.
+    /// Records an event that happened at that time.
     pub(super) fn tell_of(&self, at: u64, what: EventKind) {
         let who = Actor::Client { process: self.process, task: self.task, attempt: self.turn };
         let line = Event { at, actor: who, kind: what }.line() + "\n";
         let mut out = io::stdout().lock();
         if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_err() {
-            // Nobody listens any more: the run is gone, and we are of no use.
+            // The output is closed: the run is gone, so this client ends.
             process::exit(1);
         }
     }

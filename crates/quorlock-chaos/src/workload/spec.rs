@@ -1,14 +1,14 @@
-//! What a client is told.
+//! The commands of a client.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// A line on a client's standard input. The input's end means: come to an end.
+/// A command, one line on a client's standard input. The end of the input ends the client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Order {
-    /// First of all.
+    /// The first command.
     Begin(Box<Spec>),
     /// Block the runtime for so long.
     Block {
@@ -17,7 +17,7 @@ pub(crate) enum Order {
     },
 }
 
-/// What a client is to do.
+/// The specification of a client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Spec {
     /// Its number in the history.
@@ -26,7 +26,7 @@ pub(crate) struct Spec {
     pub(crate) urls: Vec<String>,
     /// How many tasks it has.
     pub(crate) tasks: u32,
-    /// The locks that there are.
+    /// The names of all locks.
     pub(crate) keys: Vec<String>,
     pub(crate) ttl_ms: u64,
     pub(crate) max_ttl_ms: u64,
@@ -35,14 +35,14 @@ pub(crate) struct Spec {
     pub(crate) is_fenced: bool,
     /// Whether its locks are renewed on a thread of their own.
     pub(crate) has_thread: bool,
-    /// How many, out of a hundred of the others, it holds for longer than their ttl.
+    /// How many of the others, out of a hundred, it holds for longer than their ttl.
     pub(crate) long_holds: u64,
-    /// How many, out of a hundred, it holds for some three ttls and more: so long that a node without the key had its time
+    /// How many locks, out of a hundred, it holds for about three ttls and more: long enough for a node without the key
     /// to get it.
     pub(crate) lasting_holds: u64,
-    /// Whether it drops futures now and then.
+    /// Whether it sometimes drops futures.
     pub(crate) drops: bool,
-    /// How long it may wait for a lock, in milliseconds, one as likely as the other.
+    /// The possible wait timeouts, in milliseconds, all equally likely.
     pub(crate) waits_ms: Vec<u64>,
     /// The folder of the protected stores.
     pub(crate) stores: PathBuf,

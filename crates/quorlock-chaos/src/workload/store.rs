@@ -1,5 +1,5 @@
-//! The protected resource: a file that keeps the largest fencing token it has seen and refuses smaller ones, and, as a
-//! control, one that does not look.
+//! The protected resource: a file that keeps the largest fencing token it has seen and refuses smaller ones. As a
+//! negative control, there is one that does not check.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -16,17 +16,17 @@ pub(super) struct Stores {
     unfenced: Vec<Store>,
 }
 
-/// A store: one access at a time, by a lock on its file. That lock is not the one in question: it lasts for a read and a
-/// write.
+/// A store: one access at a time, by a lock on its file. That file lock is not the lock under test: it lasts for a read
+/// and a write.
 pub(super) struct Store {
     pub(super) name: String,
     file: File,
     is_fenced: bool,
 }
 
-/// What a store did.
+/// The reply of a store.
 pub(super) struct Answer {
-    /// Its count of what it was asked so far.
+    /// Its count of writes so far.
     pub(super) place: u64,
     pub(super) accepted: bool,
 }
@@ -42,12 +42,12 @@ impl Stores {
         Ok(Self { fenced: open("fenced", true)?, unfenced: open("unfenced", false)? })
     }
 
-    /// That of the key of this number, the one that looks at tokens.
+    /// The store of this key that checks tokens.
     pub(super) fn fenced(&self, key: usize) -> &Store {
         &self.fenced[key]
     }
 
-    /// Its twin that does not.
+    /// The store of this key that does not.
     pub(super) fn unfenced(&self, key: usize) -> &Store {
         &self.unfenced[key]
     }
@@ -60,7 +60,8 @@ impl Store {
         Ok(Self { name, file, is_fenced })
     }
 
-    /// Writes under this token. None if the store is not to be had: somebody was stopped in the middle of an access.
+    /// Writes with this token. None if the store is not available, because a client was stopped in the middle of an
+    /// access.
     pub(super) async fn write(&self, token: FencingToken) -> io::Result<Option<Answer>> {
         for _ in 0..TRIES {
             match self.file.try_lock() {
@@ -82,7 +83,7 @@ impl Store {
         let last = if accepted { Some(token) } else { last };
         let place = asked + 1;
         let last = last.map(|last| last.to_string()).unwrap_or_default();
-        // In one go and always as long: who is killed in here has written all of it or nothing.
+        // One write of a constant length: a client that is killed in here has written all of it or nothing.
         let record = format!("{place:>20} {last:<LEN$}\n");
         self.file.write_all_at(record.as_bytes(), 0)?;
         Ok(Answer { place, accepted })

@@ -1,4 +1,4 @@
-//! One task: asks for a lock, works under it, gives it up, again and again.
+//! A task: acquires a lock, works under it, releases it, again and again.
 
 use std::future::Future;
 use std::pin::pin;
@@ -19,7 +19,7 @@ pub(super) struct Task {
     spec: Arc<Spec>,
     redlock: Redlock,
     stores: Arc<Stores>,
-    teller: EventWriter,
+    writer: EventWriter,
     chance: SeededRng,
     stop: CancellationToken,
 }
@@ -32,9 +32,9 @@ impl Task {
         number: u32,
         stop: CancellationToken,
     ) -> Self {
-        let teller = EventWriter::new(spec.process, number);
+        let writer = EventWriter::new(spec.process, number);
         let chance = SeededRng::of_part(spec.seed, (u64::from(spec.process) << 16) + u64::from(number));
-        Self { spec, redlock, stores, teller, chance, stop }
+        Self { spec, redlock, stores, writer, chance, stop }
     }
 
     pub(super) async fn run(mut self) {
@@ -44,15 +44,15 @@ impl Task {
             if stop.run_until_cancelled(sleep(pause)).await.is_none() {
                 break;
             }
-            self.teller.next_turn();
+            self.writer.next_turn();
             if let Err(words) = self.attempt().await {
-                self.teller.tell(EventKind::Errored { words });
+                self.writer.tell(EventKind::Errored { words });
             }
         }
-        self.teller.tell(EventKind::Finished);
+        self.writer.tell(EventKind::Finished);
     }
 
-    /// From asking to giving up. An error is one that nobody has planned for.
+    /// One attempt, from the request to the release. An error is an unexpected one.
     async fn attempt(&mut self) -> Result<(), String> {
         let key = self.chance.between(0, self.spec.keys.len() as u64 - 1) as usize;
         let wait_ms = *self.chance.pick(&self.spec.waits_ms);
@@ -61,11 +61,11 @@ impl Task {
         let name = self.spec.keys[key].clone();
         let mutex = self.redlock.mutex(&name).ttl(Duration::from_millis(ttl_ms)).auto_renew(is_renewed);
         let mutex = mutex.wait_timeout(Duration::from_millis(wait_ms));
-        self.teller.tell(EventKind::Waiting { keys: vec![name], kind: LockKind::Mutex, ttl_ms, wait_ms });
+        self.writer.tell(EventKind::Waiting { keys: vec![name], kind: LockKind::Mutex, ttl_ms, wait_ms });
         let Some(guard) = self.acquire(mutex).await? else { return Ok(()) };
         let deadline = guard.deadline().boot_nanos();
         let token = guard.fencing_token();
-        self.teller.tell(EventKind::Granted {
+        self.writer.tell(EventKind::Granted {
             deadline,
             number: token.map(|token| token.number),
             nonce: token.map(|token| format!("{:032x}", token.nonce)),
@@ -75,26 +75,26 @@ impl Task {
         self.release(guard).await.and(outcome)
     }
 
-    /// None if it was refused, or walked away.
+    /// None if it was refused, or the future was dropped.
     async fn acquire(&mut self, mutex: Mutex) -> Result<Option<Guard>, String> {
         let patience = self.patience(8, 0, 40);
         let stop = self.stop.clone();
         let acquired = stop.run_until_cancelled(until_dropped(patience, mutex.acquire())).await.flatten();
         let Some(acquired) = acquired else {
-            self.teller.tell(EventKind::Abandoned);
+            self.writer.tell(EventKind::Abandoned);
             return Ok(None);
         };
         let why = match acquired {
             Ok(guard) => return Ok(Some(guard)),
             Err(AcquireError::Contended { .. }) => FailureReason::Contended,
-            // A busy machine may keep the driver from its answer.
+            // A busy machine may delay the driver's reply.
             Err(AcquireError::NoQuorum { .. } | AcquireError::NoDriver { .. }) => FailureReason::NoQuorum,
             Err(AcquireError::OnProbation { .. }) => FailureReason::OnProbation,
             Err(AcquireError::NodesExcluded { .. }) => FailureReason::NodesExcluded,
             Err(AcquireError::TooLate { .. }) => FailureReason::TooLate,
             Err(error) => return Err(error.to_string()),
         };
-        self.teller.tell(EventKind::Refused { why });
+        self.writer.tell(EventKind::Refused { why });
         Ok(None)
     }
 
@@ -113,7 +113,7 @@ impl Task {
         let mut lost = pin!(guard.lost());
         while !left.is_zero() {
             self.check_validity(guard);
-            // A careful holder looks, and writes. It may be stopped in between for any time.
+            // A careful holder checks, then writes. It may be stopped in between for any time.
             sleep(self.millis(0, 15)).await;
             self.write(guard, key, &stores, true).await?;
             if self.chance.percent(15) {
@@ -129,16 +129,16 @@ impl Task {
         if self.check_validity(guard) {
             return Ok(());
         }
-        // The clock says that it is over. Then the signal must come too; the judge knows when it is late.
+        // The deadline has passed. Then the signal must come too; the checker decides when it is late.
         if timeout(SIGNAL_PATIENCE, &mut lost).await.is_ok() {
             return self.after_loss(guard, key, &stores).await;
         }
         Ok(())
     }
 
-    /// The lock was lost. Some notice late: what they write then only a store that looks at tokens can refuse.
+    /// The lock was lost. Some tasks notice late: only a store that checks tokens can refuse their writes.
     async fn after_loss(&mut self, guard: &Guard, key: usize, stores: &Stores) -> Result<(), String> {
-        self.teller.tell(EventKind::Lost { how: "the lost signal came".to_owned() });
+        self.writer.tell(EventKind::Lost { how: "the loss signal came".to_owned() });
         self.check_validity(guard);
         if self.chance.percent(50) {
             sleep(self.millis(0, self.spec.ttl_ms)).await;
@@ -148,24 +148,24 @@ impl Task {
         Ok(())
     }
 
-    /// Asks the lock whether it is valid. The time told is from before.
+    /// Checks whether the lock is valid. The recorded time is from before the check.
     fn check_validity(&self, guard: &Guard) -> bool {
         let at = history::now();
         let valid = guard.is_valid();
         let (deadline, margin) = (guard.deadline().boot_nanos(), guard.spare_nodes());
-        self.teller.tell_of(at, EventKind::Looked { valid, deadline, margin });
+        self.writer.tell_of(at, EventKind::Looked { valid, deadline, margin });
         valid
     }
 
     async fn write(&self, guard: &Guard, key: usize, stores: &Stores, both: bool) -> Result<(), String> {
-        // Plain locks have nothing to show.
+        // Plain locks have no token.
         let Some(token) = guard.fencing_token() else { return Ok(()) };
         let fenced = [(stores.fenced(key), true), (stores.unfenced(key), false)];
         for (store, is_fenced) in fenced.into_iter().filter(|(_, is_fenced)| *is_fenced || both) {
             let Some(answer) = store.write(token).await.map_err(|error| message_of(store, &error))? else {
                 continue;
             };
-            self.teller.tell(EventKind::Wrote {
+            self.writer.tell(EventKind::Wrote {
                 store: store.name.clone(),
                 place: answer.place,
                 number: is_fenced.then_some(token.number),
@@ -183,16 +183,16 @@ impl Task {
         if let Some(Err(error @ (ExtendError::InvalidInput(_) | ExtendError::Closed { .. }))) = extended {
             return Err(error.to_string());
         }
-        // Extended, unconfirmed, lost, or dropped half-way: this tells.
+        // Extended, unconfirmed, lost, or dropped half-way: this records which.
         self.check_validity(guard);
         Ok(())
     }
 
     async fn release(&mut self, guard: Guard) -> Result<(), String> {
-        self.teller.tell(EventKind::Releasing);
+        self.writer.tell(EventKind::Releasing);
         if self.spec.drops && self.chance.percent(10) {
             drop(guard);
-            self.teller.tell(EventKind::Abandoned);
+            self.writer.tell(EventKind::Abandoned);
             return Ok(());
         }
         let patience = self.patience(8, 0, 3);
@@ -201,15 +201,15 @@ impl Task {
             Some(Err(ReleaseError::NoQuorum { .. } | ReleaseError::NoDriver { .. })) => false,
             Some(Err(error)) => return Err(error.to_string()),
             None => {
-                self.teller.tell(EventKind::Abandoned);
+                self.writer.tell(EventKind::Abandoned);
                 return Ok(());
             }
         };
-        self.teller.tell(EventKind::Released { confirmed });
+        self.writer.tell(EventKind::Released { confirmed });
         Ok(())
     }
 
-    /// How long until it drops a future: so many times out of a hundred, if it does such things at all.
+    /// The time until it drops a future: on this many out of a hundred occasions, if it drops futures at all.
     fn patience(&mut self, percent: u64, from_ms: u64, to_ms: u64) -> Option<Duration> {
         let drops = self.chance.percent(percent);
         let patience = Duration::from_micros(self.chance.between(from_ms * 1_000, to_ms * 1_000));
@@ -221,7 +221,7 @@ impl Task {
     }
 }
 
-/// None if it was dropped before it was done.
+/// None if the future was dropped before it completed.
 async fn until_dropped<T>(patience: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
     match patience {
         Some(patience) => timeout(patience, work).await.ok(),
@@ -233,5 +233,5 @@ fn message_of(store: &Store, error: &std::io::Error) -> String {
     format!("the store {}: {error}", store.name)
 }
 
-/// How long a signal is waited for that must come.
+/// How long to wait for a loss signal that must come.
 const SIGNAL_PATIENCE: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Histories that never happened, written down with few words. Times are milliseconds since the run began.
+//! Forged histories, written down concisely. Times are milliseconds since the run began.
 
 #![allow(dead_code, unreachable_pub)] // Each test program uses its own part of this.
 
@@ -17,7 +17,7 @@ pub const BOOT: u64 = 5_000_000 * MS;
 pub const JUMP: [Effect; 1] = [Effect::Steps { micros: 5_000_000 }];
 pub const WIPE: [Effect; 1] = [Effect::Forgets { locks: true, counters: true }];
 
-/// Exactly these promises are broken, and exactly those were expected to break.
+/// Asserts that exactly these invariants are violated, and exactly those are excused.
 #[track_caller]
 pub fn check(story: &Story, broken: &[Invariant], expected: &[Invariant]) -> Verdict {
     let verdict = check_history(&story.history());
@@ -30,11 +30,12 @@ pub fn check(story: &Story, broken: &[Invariant], expected: &[Invariant]) -> Ver
     verdict
 }
 
-/// A history in the making. Whoever was not killed and is not `silent` finishes in good order, and so does the run.
+/// A history under construction. Each process that was not killed and is not `silent` records its end, and so does the
+/// run.
 #[derive(Clone)]
 pub struct Story {
     pub settings: Settings,
-    /// Processes that never tell that they are done.
+    /// Processes that never record their end.
     pub silent: Vec<u32>,
     /// How many nodes the locks could lose when they were granted.
     pub margin: i32,
@@ -102,89 +103,94 @@ impl Story {
         self
     }
 
-    pub fn say(&mut self, process: u32, turn: u32, at: u64, what: EventKind) -> &mut Self {
-        self.event(at, Actor::Client { process, task: self.task, attempt: turn }, what)
+    pub fn say(&mut self, process: u32, attempt: u32, at: u64, what: EventKind) -> &mut Self {
+        self.event(at, Actor::Client { process, task: self.task, attempt }, what)
     }
 
-    pub fn waits(&mut self, process: u32, turn: u32, at: u64) -> &mut Self {
+    pub fn waits(&mut self, process: u32, attempt: u32, at: u64) -> &mut Self {
         let what = EventKind::Waiting {
             keys: vec![self.key.clone()],
             kind: self.kind,
             ttl_ms: 1_000,
             wait_ms: 10_000,
         };
-        self.say(process, turn, at, what)
+        self.say(process, attempt, at, what)
     }
 
     pub fn granted(
         &mut self,
         process: u32,
-        turn: u32,
+        attempt: u32,
         at: u64,
         deadline: u64,
         number: Option<u64>,
     ) -> &mut Self {
-        let nonce = number.map(|_| nonce(process, turn));
+        let nonce = number.map(|_| nonce(process, attempt));
         let deadline = BOOT + deadline * MS;
-        self.say(process, turn, at, EventKind::Granted { deadline, number, nonce, margin: self.margin })
+        self.say(process, attempt, at, EventKind::Granted { deadline, number, nonce, margin: self.margin })
     }
 
-    /// Waits from 10 ms before, is granted at `at`, and has asked 10 ms before that as well.
-    pub fn take(&mut self, process: u32, turn: u32, at: u64, number: Option<u64>) -> &mut Self {
-        self.waits(process, turn, at - 10).granted(process, turn, at, at - 10 + 988, number)
+    /// Waits from 10 ms before, is granted at `at`, and has sent its request 10 ms before that as well.
+    pub fn take(&mut self, process: u32, attempt: u32, at: u64, number: Option<u64>) -> &mut Self {
+        self.waits(process, attempt, at - 10).granted(process, attempt, at, at - 10 + 988, number)
     }
 
-    pub fn hold(&mut self, process: u32, turn: u32, from: u64, to: u64, number: Option<u64>) -> &mut Self {
-        self.take(process, turn, from, number).release(process, turn, to)
+    pub fn hold(&mut self, process: u32, attempt: u32, from: u64, to: u64, number: Option<u64>) -> &mut Self {
+        self.take(process, attempt, from, number).release(process, attempt, to)
     }
 
     /// An attempt that began at `began` and was granted only at `from`.
     pub fn slow(
         &mut self,
         process: u32,
-        turn: u32,
+        attempt: u32,
         began: u64,
         from: u64,
         to: u64,
         number: Option<u64>,
     ) -> &mut Self {
-        self.waits(process, turn, began).granted(process, turn, from, began + 988, number);
-        self.release(process, turn, to)
+        self.waits(process, attempt, began).granted(process, attempt, from, began + 988, number);
+        self.release(process, attempt, to)
     }
 
-    pub fn look(&mut self, process: u32, turn: u32, at: u64, deadline: u64) -> &mut Self {
+    pub fn look(&mut self, process: u32, attempt: u32, at: u64, deadline: u64) -> &mut Self {
         let (valid, margin) = (true, self.margin);
-        self.say(process, turn, at, EventKind::Looked { valid, deadline: BOOT + deadline * MS, margin })
+        self.say(process, attempt, at, EventKind::Looked { valid, deadline: BOOT + deadline * MS, margin })
     }
 
-    pub fn invalid(&mut self, process: u32, turn: u32, at: u64) -> &mut Self {
-        self.say(process, turn, at, EventKind::Looked { valid: false, deadline: BOOT + at * MS, margin: 0 })
+    pub fn invalid(&mut self, process: u32, attempt: u32, at: u64) -> &mut Self {
+        self.say(
+            process,
+            attempt,
+            at,
+            EventKind::Looked { valid: false, deadline: BOOT + at * MS, margin: 0 },
+        )
     }
 
-    pub fn lost(&mut self, process: u32, turn: u32, at: u64) -> &mut Self {
-        self.say(process, turn, at, EventKind::Lost { how: "no renewal got through".to_owned() })
+    pub fn lost(&mut self, process: u32, attempt: u32, at: u64) -> &mut Self {
+        self.say(process, attempt, at, EventKind::Lost { how: "no renewal got through".to_owned() })
     }
 
-    pub fn release(&mut self, process: u32, turn: u32, at: u64) -> &mut Self {
-        self.say(process, turn, at, EventKind::Releasing);
-        self.say(process, turn, at + 1, EventKind::Released { confirmed: true })
+    pub fn release(&mut self, process: u32, attempt: u32, at: u64) -> &mut Self {
+        self.say(process, attempt, at, EventKind::Releasing);
+        self.say(process, attempt, at + 1, EventKind::Released { confirmed: true })
     }
 
     pub fn write(
         &mut self,
         process: u32,
-        turn: u32,
+        attempt: u32,
         at: u64,
         place: u64,
         number: Option<u64>,
         accepted: bool,
     ) -> &mut Self {
-        let nonce = number.map(|_| nonce(process, turn));
+        let nonce = number.map(|_| nonce(process, attempt));
         let what = EventKind::Wrote { store: "ledger".to_owned(), place, number, nonce, accepted };
-        self.say(process, turn, at, what)
+        self.say(process, attempt, at, what)
     }
 
-    /// Done when it is told, and mended when that is told.
+    /// Applied when it is recorded, and ended when that is recorded.
     pub fn fault(
         &mut self,
         id: u64,
@@ -197,14 +203,14 @@ impl Story {
         self.fault_of_length(id, kind, nodes, (from, from), (to, to), effects)
     }
 
-    /// Done at some time of the first span, and mended at some time of the second.
+    /// Applied at some time of the first span, and ended at some time of the second.
     pub fn fault_of_length(
         &mut self,
         id: u64,
         kind: &str,
         nodes: &[usize],
         begins: (u64, u64),
-        mends: (u64, u64),
+        ends: (u64, u64),
         effects: &[Effect],
     ) -> &mut Self {
         let fault = Fault {
@@ -221,8 +227,8 @@ impl Story {
             Actor::Run,
             EventKind::FaultApplied { fault: id },
         );
-        self.event(mends.0, Actor::Run, EventKind::FaultEnding { fault: id }).event(
-            mends.1,
+        self.event(ends.0, Actor::Run, EventKind::FaultEnding { fault: id }).event(
+            ends.1,
             Actor::Run,
             EventKind::FaultEnded { fault: id },
         )
@@ -254,7 +260,7 @@ impl Story {
         self.event(at, Actor::Run, EventKind::KeyLeft { node: 0, key, ttl_ms })
     }
 
-    /// The run looks at a node, which takes 2 ms, and sees the key: whose it is, and its fence.
+    /// The run samples a node, which takes 2 ms, and sees the key: its owner and its fence.
     pub fn sample(&mut self, node: usize, at: u64, owner: Option<&str>, fence: Option<u64>) -> &mut Self {
         let seen = KeySample { owner: owner.map(str::to_owned), fence };
         let keys = BTreeMap::from([(self.key.clone(), seen)]);
@@ -284,6 +290,6 @@ impl Story {
     }
 }
 
-fn nonce(process: u32, turn: u32) -> String {
-    format!("{process:08x}{turn:08x}")
+fn nonce(process: u32, attempt: u32) -> String {
+    format!("{process:08x}{attempt:08x}")
 }

@@ -1,4 +1,4 @@
-//! What can be typed behind `chaos`.
+//! The arguments of `chaos`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,21 +11,21 @@ pub(crate) struct ChaosArgs {
     /// How many servers to start: 3 to 9.
     #[arg(short = 'n', long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u8).range(3..=9))]
     pub(crate) servers: u8,
-    /// How many client processes fight for the locks: 2 to 64, of two tasks each.
+    /// How many client processes compete for the locks: 2 to 64, of two tasks each.
     #[arg(short, long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=64))]
     pub(crate) clients: u8,
     /// How long the run takes: 5s to 24h, of which the last 3.5 s are for recovery. Negative controls come on top.
     #[arg(short, long, default_value = "60s", value_name = "DUR", value_parser = duration)]
     pub(crate) duration: Duration,
-    /// What the random numbers begin with: the same seed makes the same faults at the same times, and the same clients.
-    /// How they meet is the machine's, so a replay is close and not exact. [default: another each time]
+    /// The seed of the random numbers: the same seed makes the same faults at the same times, and the same clients.
+    /// Their timing depends on the machine, so a replay is close but not exact. [default: another each time]
     #[arg(long, value_name = "S")]
     pub(crate) seed: Option<u64>,
     /// Which faults, by the names below, separated by commas.
     #[arg(short, long, default_value = "all", value_name = "NAMES")]
     pub(crate) faults: String,
-    /// Write what happened into this file, as a page to look at in a browser; as a picture in letters, if its name
-    /// ends in .txt; or draw that on the terminal, for the name -.
+    /// Write the timeline into this file, as a page for a browser; as text, if its name ends in .txt; or print it on
+    /// the terminal, for the name -.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
     /// Write every event into this file, one JSON object a line.
@@ -46,12 +46,12 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 const CHAOS_HELP: &str = "\
 Starts servers of its own on this machine, each behind a proxy of its own, and
-clients that take locks on a few names, work under them, and tell every step on
-one clock. Then it breaks things, by a plan drawn from the seed, and mends them.
-At the end a judge reads the history and nothing else: never two holders at
+clients that take locks on a few names, work under them, and record every step on
+one clock. Then it breaks things, by a plan drawn from the seed, and ends each fault.
+At the end a checker reads only the history: never two holders at
 once, fencing numbers in order, no lock valid past its deadline, every loss
-told, no key left, nobody waiting for long while a quorum is up, and every live
-lock's key on each node that has been up and well for two ttls.
+signalled, no key left, no client waiting long while a quorum is up, and every live
+lock's key on each node that has been up and healthy for two ttls.
 
 Faults:
   kill                  a server is killed (SIGKILL) and comes back with its data
@@ -81,23 +81,23 @@ Faults:
   block-runtime         a client's runtime is blocked for seconds
   all                   all of these, and negative controls
 
-Controls are short runs in which something is done that no lock of this kind
-survives: plain locks whose nodes forget, clocks that all jump at once, a store
-that asks for no number. What breaks there is listed as expected, and a control
-by which nothing breaks is told, for then it has tested nothing.
+Negative controls are short runs in which something is done that no lock of this kind
+survives: plain locks whose nodes lose data, clocks that all jump at once, a store
+that checks no number. Their violations are listed as expected. A negative control
+without a violation is reported, because it has tested nothing.
 
 All servers and clients are gone at the end, also after Ctrl-C.
 
 Exit codes:
-  0    every promise held
-  1    a promise was broken: see --report, and replay it with its seed
-  2    nothing was tested: no fault came about, for those asked for cannot be
-       had here
-  64   what was typed cannot work
+  0    every invariant held
+  1    an invariant was violated: see --report, and replay it with its seed
+  2    nothing was tested: no fault took place, because none of the requested
+       faults is available here
+  64   the arguments are invalid
   69   the servers could not be started
   74   a file, or the verdict, could not be written
   78   QUORLOCK_REDIS_SERVER names no server
-  130  it was interrupted (143 by TERM): nothing was judged
+  130  it was interrupted (143 by TERM): nothing was checked
 
 Examples:
   quorlock chaos

@@ -1,4 +1,4 @@
-//! What is measured, checked once: from what was typed to numbers that fit each other.
+//! The benchmark plan: checks the arguments once and derives consistent numbers from them.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -11,7 +11,7 @@ use crate::args::{BenchArgs, NodeArgs};
 use crate::config::{self, Cluster};
 use crate::exit::{self, Failure};
 
-/// How to measure.
+/// What to measure.
 #[derive(Clone, Debug)]
 pub(super) struct Setting {
     pub(super) tasks: usize,
@@ -20,12 +20,12 @@ pub(super) struct Setting {
     pub(super) ttl: Duration,
     /// How long one task is alone.
     pub(super) alone: Duration,
-    /// How long all tasks are at it, after that.
+    /// How long all tasks run, after that.
     pub(super) load: Duration,
     /// None for plain clients.
     pub(super) max_ttl: Option<Duration>,
     pub(super) quorum: usize,
-    /// What all our names begin with: random, so that they are nobody else's.
+    /// The common prefix of all names: random, so that no other program uses them.
     pub(super) prefix: String,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Setting {
 pub(super) struct Place {
     pub(super) builder: RedlockBuilder,
     pub(super) urls: Vec<String>,
-    /// The servers, where they are ours.
+    /// The servers, if they were started for this run.
     pub(super) fleet: Option<Fleet>,
 }
 
@@ -53,7 +53,7 @@ impl Setting {
     }
 }
 
-/// Checks it all, and then starts servers if some are wanted.
+/// Checks all arguments, and then starts servers if `--dev` asks for them.
 pub(super) async fn settle(args: &BenchArgs) -> Result<(Setting, Place), Failure> {
     let usage = |words: &str| Err(Failure::new(exit::USAGE, words));
     let tasks = usize::from(args.tasks);
@@ -61,7 +61,9 @@ pub(super) async fn settle(args: &BenchArgs) -> Result<(Setting, Place), Failure
     let whole = args.duration;
     let (alone, load) = (whole / 5, whole * 4 / 5);
     if keys > tasks {
-        return usage("more --keys than --tasks: each task locks one name, so the others would stand unused");
+        return usage(
+            "more --keys than --tasks: each task locks one name, so the others would remain unused",
+        );
     }
     if args.hold >= load {
         return usage("a --hold as long as the run would show one lock a task: take a shorter one");
@@ -93,7 +95,7 @@ pub(super) async fn settle(args: &BenchArgs) -> Result<(Setting, Place), Failure
     let (cluster, fleet) = match args.dev {
         None => {
             let cluster = config::on_our_runtime(args.nodes.clone())?;
-            // Whoever measures changes nothing: neither founds a cluster nor takes a node in.
+            // A benchmark changes nothing: it neither initializes a lock cluster nor adds a node.
             (Cluster { builder: cluster.builder.read_only(), ..cluster }, None)
         }
         Some(count) => of_its_own(args, usize::from(count), load).await?,
@@ -107,7 +109,7 @@ pub(super) async fn settle(args: &BenchArgs) -> Result<(Setting, Place), Failure
     Ok((setting, Place { builder, urls: cluster.urls, fleet }))
 }
 
-/// Whether nodes were typed. What the environment says is for other commands.
+/// Whether nodes were given as arguments. The environment does not count for `--dev`.
 fn names_nodes(args: &NodeArgs) -> bool {
     let files = [&args.config, &args.tls_ca, &args.tls_cert, &args.tls_key];
     !args.nodes.is_empty() || files.into_iter().any(Option::is_some)
@@ -119,7 +121,7 @@ async fn of_its_own(
     load: Duration,
 ) -> Result<(Cluster, Option<Fleet>), Failure> {
     let fleet = Fleet::start(count).map_err(|error| exit::no_servers(&error))?;
-    // A node that was killed casts no vote for so long: short enough that the run shows it vote again.
+    // How long a killed node casts no vote: short enough that the run shows it vote again.
     let longest = if args.kill_one { (load / 6).min(config::MAX_TTL) } else { config::MAX_TTL };
     let max_ttl = args.nodes.max_ttl.unwrap_or(longest);
     let is_plain = args.nodes.mode == Some(config::values::Mode::Plain);
@@ -153,5 +155,5 @@ async fn of_its_own(
     Ok((Cluster { builder, urls, quorum, max_ttl, fencing_retention, dial_timeout }, Some(fleet)))
 }
 
-/// What the library takes too where nothing is said.
+/// The library's default too.
 const TTL: Duration = Duration::from_secs(10);

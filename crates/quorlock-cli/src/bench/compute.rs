@@ -1,4 +1,4 @@
-//! From what was counted to the figures, one by one.
+//! Computes each result from the recorded times.
 
 use quorlock::NodeStatus;
 
@@ -49,7 +49,7 @@ pub(super) fn cost(counted: &Counted<'_>, alone: &Stretch, nodes: &[Node]) -> Co
     };
     let acquire = alone.acquire.map(|spread| spread.p50_us);
     let (trip, write) = (nth(|look| look.round_trip), nth(|look| look.write));
-    // One dead among the fastest: the next one's answer is waited for instead.
+    // If one of the fastest nodes is dead, the lock waits for the next one's reply instead.
     let mut each: Vec<f64> = nodes.iter().filter(|node| node.votes).filter_map(Node::round_trip).collect();
     each.sort_by(f64::total_cmp);
     let more = each.get(quorum).map(|next| next - each[quorum - 1]);
@@ -65,7 +65,7 @@ pub(super) fn cost(counted: &Counted<'_>, alone: &Stretch, nodes: &[Node]) -> Co
     }
 }
 
-/// For each round of looks in this span the time of the q-th fastest node; no round in which fewer had an answer.
+/// The time of the q-th fastest node for each round of probes in this span, without rounds in which fewer replied.
 fn nth_of_rounds(
     nodes: &[&[Look]],
     quorum: usize,
@@ -115,7 +115,7 @@ pub(super) fn killed(counted: &Counted<'_>, place: usize) -> Killed {
     let stretch =
         |part: Part| Stretch::of(&shares[part.index()], counted.live.span(part).unwrap_or_default());
     let node = &counted.loaded.nodes[place].address;
-    // The last that was heard of it since it was started again: up, or up and on probation until then.
+    // The last event of it since it was started again: up, or up and on probation until then.
     let back = counted.live.begun(Part::Back).unwrap_or(u64::MAX);
     let end = counted.live.span(Part::Back).map_or(0, |span| span.1);
     let votes = counted.turns.iter().filter(|turn| &turn.node == node && turn.at >= back);
@@ -129,7 +129,7 @@ pub(super) fn killed(counted: &Counted<'_>, place: usize) -> Killed {
     }
 }
 
-/// What changed at the nodes after the start, but for what was done to the one that was killed.
+/// The changes at the nodes after the start, without those of the killed node.
 pub(super) fn changes(counted: &Counted<'_>) -> Vec<Change> {
     let began = counted.live.begun(Part::Alone).unwrap_or(u64::MAX);
     let end = Part::ALL.iter().filter_map(|part| Some(counted.live.span(*part)?.1)).max().unwrap_or(0);
@@ -168,7 +168,7 @@ pub(super) fn picture(counted: &Counted<'_>, all: &Share, killed: Option<&Killed
     if counted.killed.is_some() {
         curves.push(("acquire, all nodes up".to_owned(), curve(&together.acquire)));
         curves.push(("acquire, one dead".to_owned(), curve(&down.acquire)));
-        curves.push(("acquire, it is back".to_owned(), curve(&back.acquire)));
+        curves.push(("acquire, restarted".to_owned(), curve(&back.acquire)));
     } else {
         curves.push((format!("acquire, {tasks}"), curve(&all.acquire)));
         curves.push(("release, alone".to_owned(), curve(&alone.release)));
@@ -191,7 +191,7 @@ pub(super) fn picture(counted: &Counted<'_>, all: &Share, killed: Option<&Killed
     }
 }
 
-/// The median of each slice, at its middle; a slice in which no look was answered breaks the line.
+/// The median of each slice, at its middle; a slice without a reply breaks the line.
 fn medians(looks: &[Look], began: u64, slice: f64) -> Vec<(f64, Option<f64>)> {
     let place = |look: &Look| (look.at.saturating_sub(began) as f64 / 1e9 / slice) as usize;
     let looks: Vec<&Look> = looks.iter().filter(|look| look.at >= began).collect();

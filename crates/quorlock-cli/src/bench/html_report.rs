@@ -1,4 +1,4 @@
-//! The page: what stands in it in words is written here, the plots are drawn by its script from data in it.
+//! The HTML page: text is written here, and its script draws the plots from the embedded data.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use super::results::Figures;
 use super::text_report::{cells, contention, parts, table, tasks, terms, throughput};
 use super::verdict::which;
 
-/// One page that holds all it needs: no network, one file to send around.
+/// One self-contained HTML page: no network, one file to send around.
 pub(super) fn page(figures: &Figures) -> String {
     let verdict = sentence(&figures.verdict);
     filled(
@@ -35,7 +35,7 @@ pub(super) fn page(figures: &Figures) -> String {
     )
 }
 
-/// What is drawn. In a script element only a `<` could end it.
+/// The data of the plots. In a script element only a `<` could end it.
 fn data(figures: &Figures) -> String {
     let names: Vec<&str> = figures.nodes.iter().map(|node| node.address.as_str()).collect();
     let ranks: Vec<_> = figures.nodes.iter().map(|node| node.rank).collect();
@@ -60,13 +60,13 @@ fn tiles(figures: &Figures) -> String {
     };
     let named = |name: &str| name.to_owned();
     let mut list = vec![
-        (named("to take a lock"), us(cost.acquire_us)),
-        (named("to give it back"), us(cost.release_us)),
+        (named("to acquire a lock"), us(cost.acquire_us)),
+        (named("to release it"), us(cost.release_us)),
         (
-            format!("the round trip a quorum takes{}", so_many(cost.acquire_per_round_trip)),
+            format!("the round trip to a quorum{}", so_many(cost.acquire_per_round_trip)),
             us(cost.round_trip_us),
         ),
-        (format!("the plain write a quorum takes{}", so_many(cost.acquire_per_write)), us(cost.write_us)),
+        (format!("the plain write on a quorum{}", so_many(cost.acquire_per_write)), us(cost.write_us)),
         (
             format!("locks a second, {}", tasks(figures)),
             format!("{:.0}", figures.throughput.locks_per_second),
@@ -76,7 +76,7 @@ fn tiles(figures: &Figures) -> String {
         (Some(it), _) => {
             list.push((named("of the time a name was held"), format!("{:.0} %", it.held_share * 100.0)));
         }
-        (None, Some(us)) => list.push((named("of our processor for each"), format!("{us:.0} µs"))),
+        (None, Some(us)) => list.push((named("of the client's processor for each"), format!("{us:.0} µs"))),
         (None, None) => {}
     }
     if let Some(us) = cost.acquire_without_one_us.filter(|_| figures.killed.is_none()) {
@@ -125,7 +125,7 @@ fn nodes(figures: &Figures) -> String {
 }
 
 fn item(words: &str) -> String {
-    // A flag is not to be broken at its dashes.
+    // A flag must not be broken at its dashes.
     let flag = |word: &str| match word.strip_prefix("--") {
         Some(_) => format!("<code>{word}</code>"),
         None => word.to_owned(),

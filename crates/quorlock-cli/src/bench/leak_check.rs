@@ -1,4 +1,4 @@
-//! Whether anything of ours is left on the nodes; and what is remembered of our names is forgotten.
+//! Checks whether any key of this run is left on the nodes, and forgets the records of its names.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use crate::exit::{self, Failure};
 /// What was found.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Leftovers {
-    /// Our keys that are still there, each with its node.
+    /// Keys of this run that are still there, each with its node.
     pub(super) keys: Vec<String>,
-    /// Nodes that could not be asked.
+    /// Nodes that did not reply.
     pub(super) unasked: Vec<String>,
-    /// Fencing numbers of our names on each node.
+    /// Fencing numbers of this run's names on each node.
     pub(super) fences: usize,
-    /// Within how many seconds these are gone.
+    /// Within how many seconds these expire.
     pub(super) fences_expire_in_seconds: u64,
 }
 
 impl Leftovers {
-    /// Adds keys that may be left on nodes that could not be asked. What the others have is known.
+    /// Adds keys that may be left on nodes that did not reply. What the others have is known.
     pub(super) fn add_unseen(&mut self, owed: &[(String, Option<String>)]) {
         let unseen = owed.iter().filter_map(|(key, node)| match node {
             Some(node) => self.unasked.contains(node).then(|| format!("{key} on {node} (not known)")),
@@ -33,20 +33,23 @@ impl Leftovers {
         self.keys.extend(unseen);
     }
 
-    /// Whether anything is, and how much, in a few words.
+    /// A short message on whether keys are left, and how many.
     pub(super) fn in_short(&self) -> String {
         match self.keys.len() {
-            0 if self.unasked.is_empty() => "no key of ours is left".to_owned(),
+            0 if self.unasked.is_empty() => "no key of this run is left".to_owned(),
             0 => {
-                format!("no key of ours is left, as far as is known (not asked: {})", self.unasked.join(", "))
+                format!(
+                    "no key of this run is left on the nodes that replied (no reply: {})",
+                    self.unasked.join(", ")
+                )
             }
-            1 => "1 key of ours is left, until it expires".to_owned(),
-            many => format!("{many} keys of ours are left, until they expire"),
+            1 => "1 key of this run is left, until it expires".to_owned(),
+            many => format!("{many} keys of this run are left, until they expire"),
         }
     }
 }
 
-/// Asks every node for every name that was used.
+/// Inspects every name of the run on every node.
 pub(super) async fn look(builder: RedlockBuilder, setting: &Setting) -> Result<Leftovers, Failure> {
     let redlock = builder.read_only().connect_lazy()?;
     redlock.node_status().await;
@@ -56,7 +59,7 @@ pub(super) async fn look(builder: RedlockBuilder, setting: &Setting) -> Result<L
         let redlock = redlock.clone();
         asking.spawn(async move {
             let seen = redlock.inspect(&name).await?;
-            // Plain clients have nothing to forget. What is left is told by the look.
+            // Plain clients have nothing to forget. The inspection shows what is left.
             let _ = redlock.forget(&name).await;
             Ok::<_, InspectError>((name, seen))
         });
@@ -91,15 +94,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_node_was_asked_for_is_known_and_told_once() {
+    fn what_a_node_replied_is_known_and_reported_once() {
         let mut left = Leftovers { unasked: vec!["h:2".to_owned()], ..Leftovers::default() };
-        assert_eq!(left.in_short(), "no key of ours is left, as far as is known (not asked: h:2)");
+        assert_eq!(left.in_short(), "no key of this run is left on the nodes that replied (no reply: h:2)");
         let owed = |node: &str| ("a".to_owned(), Some(node.to_owned()));
         left.add_unseen(&[owed("h:1"), owed("h:2")]);
         assert_eq!(left.keys, ["a on h:2 (not known)"]);
-        assert_eq!(left.in_short(), "1 key of ours is left, until it expires");
+        assert_eq!(left.in_short(), "1 key of this run is left, until it expires");
         let mut all_asked = Leftovers::default();
         all_asked.add_unseen(&[owed("h:1"), ("a".to_owned(), None)]);
-        assert_eq!(all_asked.in_short(), "no key of ours is left");
+        assert_eq!(all_asked.in_short(), "no key of this run is left");
     }
 }

@@ -1,5 +1,5 @@
-//! Taking locks and giving them back, over and over: first one task, then all of them, on one thread and as a program
-//! would do it.
+//! The load: acquires and releases locks over and over, first with one task, then with all, on one thread, as a program
+//! would.
 
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -20,16 +20,16 @@ use crate::exit::{self, Failure};
 use crate::nodes;
 use crate::reaper::boot_nanos;
 
-/// What came of it.
+/// What the load recorded.
 pub(super) struct Loaded {
     pub(super) tally: Tally,
-    /// As they were when it began.
+    /// The nodes' states at the beginning.
     pub(super) nodes: Vec<NodeStatus>,
-    /// Processor time of this side while all tasks were at it.
+    /// Processor time of the client while all tasks ran.
     pub(super) cpu: Duration,
     /// Commands that the nodes answered in that time.
     pub(super) answers: u64,
-    /// Keys that may still be on nodes, because giving them back could not be finished: each with its node, or on any.
+    /// Keys that may still be on nodes, because their release did not complete: each with its node, or on any.
     pub(super) owed: Vec<(String, Option<String>)>,
 }
 
@@ -42,7 +42,7 @@ struct Work {
     live: Arc<Live>,
 }
 
-/// Runs on a thread of its own, which is all that the locks get.
+/// Runs on a thread of its own, the only thread that the locks use.
 pub(super) fn run(
     builder: RedlockBuilder,
     setting: &Setting,
@@ -55,7 +55,7 @@ pub(super) fn run(
         .build()
         .map_err(|error| Failure::new(exit::SOFTWARE, format!("no runtime: {error}")))?;
     let loaded = runtime.block_on(measure(builder, setting, live, watch, rounds));
-    // Also when it went wrong: the others wait for it.
+    // Also after an error: the other threads wait for it.
     live.end();
     loaded
 }
@@ -71,7 +71,7 @@ async fn measure(
     let redlock = builder.observer(move |event: &quorlock::Event<'_>| hears.hear(event)).connect_lazy()?;
     let nodes = redlock.node_status().await;
     check(&nodes, setting)?;
-    // The first ones are slower than all after them (pages that are not in memory yet) and count for nothing.
+    // The first locks are slower than all later ones (pages that are not in memory yet) and do not count.
     for _ in 0..WARM_UP {
         let lock = redlock.mutex(setting.name(0)).ttl(setting.ttl).wait_timeout(FIRST_WAIT);
         lock.acquire()
@@ -90,7 +90,7 @@ async fn measure(
     });
     let parts = work.parts(watch, rounds).await;
     live.end();
-    // Also when it went wrong: nothing is to be left behind.
+    // Also after an error: no key may be left behind.
     let owed = redlock.shutdown(DRAIN).await.err().map_or_else(Vec::new, |error| {
         let undone = error.pending_releases.into_iter().map(|(node, key)| (key, Some(node)));
         undone.chain(error.held_locks.into_iter().map(|key| (key, None))).collect()
@@ -100,10 +100,10 @@ async fn measure(
     Ok(Loaded { tally, nodes, cpu, answers, owed })
 }
 
-/// Whether locks can be had at all, before anything is counted.
+/// Checks that locks can be granted at all, before anything is counted.
 fn check(nodes: &[NodeStatus], setting: &Setting) -> Result<(), Failure> {
-    if nodes::are_uninitialized(nodes) {
-        let words = "nobody declared these nodes a cluster, and measuring does not: run `quorlock init` once";
+    if nodes::are_undeclared(nodes) {
+        let words = "these nodes are not initialized as a lock cluster, and bench does not initialize them: run `quorlock init` once";
         return Err(Failure::new(exit::NO_QUORUM, words));
     }
     let voting = nodes::voting(nodes);
@@ -121,7 +121,8 @@ fn check(nodes: &[NodeStatus], setting: &Setting) -> Result<(), Failure> {
 }
 
 impl Work {
-    /// One task, then all; how many commands were answered, and how long our side computed, while all were at it.
+    /// Runs one task, then all; returns how many commands were answered, and the client's processor time, while all
+    /// ran.
     async fn parts(self: &Arc<Self>, watch: &Watch, rounds: Rounds) -> Result<(u64, Duration), Failure> {
         self.live.enter(Part::Alone);
         self.part(1, self.setting.alone, Some(rounds)).await?;
@@ -131,7 +132,7 @@ impl Work {
         Ok((watch.answers() - answers, cpu().saturating_sub(busy)))
     }
 
-    /// So many tasks for so long, or until all is over.
+    /// Runs this many tasks for this long, or until the run ends.
     async fn part(
         self: &Arc<Self>,
         tasks: usize,
@@ -162,7 +163,7 @@ impl Work {
         failure.map_or(Ok(()), Err)
     }
 
-    /// One lock after the other, and in turns with looks at the nodes, if there are to be any.
+    /// Takes one lock after the other, alternating with probes of the nodes, if there are any.
     async fn cycles(
         self: Arc<Self>,
         task: usize,
@@ -194,12 +195,13 @@ impl Work {
             self.live.locks.fetch_add(1, Ordering::Relaxed);
             self.tally().record(self.live.part(), cycle);
             if let Some(rounds) = rounds.as_ref().filter(|_| done >= looks_at) {
-                let (tell, told) = oneshot::channel();
-                // If those who look are gone, that is told by them.
+                let (tell, probed) = oneshot::channel();
+                // If the probes have ended, they report why themselves.
                 if rounds.send(tell).await.is_ok() {
-                    let _ = told.await;
+                    let _ = probed.await;
                 }
-                // As long again for locks: where a slow node makes rounds long, there would be few of them.
+                // Locks get as much time as the round took: where a slow node makes rounds long, there would be few
+                // locks.
                 let looked = boot_nanos();
                 looks_at = looked + (looked - done);
             }

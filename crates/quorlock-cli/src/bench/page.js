@@ -1,4 +1,4 @@
-// Draws three plots of the data in the page, each as wide as there is room, and says what lies under the pointer.
+// Draws three plots of the data in the page, each as wide as there is room, and shows the values under the pointer.
 const data = JSON.parse(document.getElementById("data").textContent);
 const { picture } = data;
 const HUES = [212, 28, 158, 300, 92, 348, 188, 52, 262];
@@ -63,12 +63,12 @@ function plot(id, height, values, x, marks, draw, legend, tell) {
   svg.addEventListener("pointerdown", point);
   svg.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") hush(); });
   function point(event) {
-    const frame = svg.getBoundingClientRect(), px = event.clientX - frame.left, told = px >= left && px <= scale.end() + 4 && tell(at(px));
-    if (!told) return hush();
-    const line = svg.querySelector(".at"), lx = scale.x(told.at).toFixed(1);
+    const frame = svg.getBoundingClientRect(), px = event.clientX - frame.left, shown = px >= left && px <= scale.end() + 4 && tell(at(px));
+    if (!shown) return hush();
+    const line = svg.querySelector(".at"), lx = scale.x(shown.at).toFixed(1);
     line.setAttribute("d", `M${lx} ${top}V${scale.foot}`);
     line.setAttribute("display", "inline");
-    tip.textContent = told.words;
+    tip.textContent = shown.words;
     tip.hidden = false;
     tip.style.left = Math.max(0, Math.min(px + 14, frame.width - tip.offsetWidth - 4)) + "px";
     tip.style.top = Math.max(0, Math.min(event.clientY - frame.top + 14, height - tip.offsetHeight)) + "px";
@@ -83,8 +83,8 @@ const path = (points, scale) => points.map(([at, us], place) => `${place ? "L" :
 const stroke = (d, color, dash = "", more = "") => `<path d="${d}" fill="none" stroke="${color}" stroke-width="2.2" stroke-linejoin="round" stroke-linecap="round" stroke-dasharray="${dash}" ${more}/>`;
 const nearest = (list, at, key = (point) => point[0]) => list.reduce((best, point) => (!best || Math.abs(key(point) - at) < Math.abs(key(best) - at) ? point : best), null);
 
-// A line across at what a quorum of the nodes takes, there and back or to write.
-const floors = (isNamed) => [[data.round_trip_us, "the round trip a quorum takes"], [data.write_us, "the plain write a quorum takes"]]
+// A line across at the time of a quorum of the nodes, for a round trip or a write.
+const floors = (isNamed) => [[data.round_trip_us, "the round trip to a quorum"], [data.write_us, "the plain write on a quorum"]]
   .filter(([us], place) => us && (!place || us > data.round_trip_us * 1.25))
   .map(([us, words]) => (scale) => {
     const y = scale.y(us).toFixed(1), label = isNamed ? `<text class="label" x="${scale.end()}" y="${y - 5}" text-anchor="end">${words}</text>` : "";
@@ -129,7 +129,7 @@ function stages(scale, width) {
     out.push(`<rect x="${scale.x(killed[0])}" y="${scale.top}" width="${scale.x(killed[1]) - scale.x(killed[0])}" height="${height}" fill="var(--down)"/>`);
     for (const [at, words] of [[killed[0], width < 520 ? "killed" : `${killed[2]} killed`], [killed[1], "started again"]])
       out.push(`<path d="M${scale.x(at)} ${scale.top}V${scale.foot}" stroke="var(--bad)" stroke-width="1.5"/><text x="${scale.x(at) + 4}" y="${scale.top - 4}" style="fill:var(--bad)">${safe(words)}</text>`);
-    if (killed[3] !== null) out.push(`<path d="M${scale.x(killed[3])} ${scale.top}V${scale.foot}" stroke="var(--soft)" stroke-dasharray="3 3"/><text class="label" x="${scale.x(killed[3]) + (scale.x(killed[3]) > width - 90 ? -5 : 5)}" y="${scale.top + 12}" text-anchor="${scale.x(killed[3]) > width - 90 ? "end" : "start"}">counts again</text>`);
+    if (killed[3] !== null) out.push(`<path d="M${scale.x(killed[3])} ${scale.top}V${scale.foot}" stroke="var(--soft)" stroke-dasharray="3 3"/><text class="label" x="${scale.x(killed[3]) + (scale.x(killed[3]) > width - 90 ? -5 : 5)}" y="${scale.top + 12}" text-anchor="${scale.x(killed[3]) > width - 90 ? "end" : "start"}">votes again</text>`);
   }
   return out.join("");
 }
@@ -152,7 +152,7 @@ function times() {
       const band = path(part.map(([at, half]) => [at, half]), scale) + path(part.map(([at, , most]) => [at, most]).reverse(), scale).replace("M", "L") + "Z";
       return `<path d="${band}" fill="${color}" opacity=".22"/>` + stroke(path(part.map(([at, half]) => [at, half]), scale), color);
     }).join(""),
-    [["half", color], ["up to 99 in 100", color, "", 0.3], ["what the nodes take", "var(--ink)", "1 4"]],
+    [["half", color], ["up to p99", color, "", 0.3], ["round trip or write of the quorum", "var(--ink)", "1 4"]],
     (at) => {
       const slice = nearest(slices, at);
       return slice && { at: slice[0], words: `${slice[0].toFixed(2)} s\nhalf ${span(slice[1])}, 99 % ${span(slice[2])}\nthe longest ${span(slice[3])}${slice[0] < picture.alone_seconds ? "" : `\n${Math.round(slice[4])} locks/s`}` };

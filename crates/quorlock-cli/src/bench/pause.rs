@@ -1,6 +1,6 @@
-//! Short pauses. Tokio's timers count in milliseconds and round up, which would make a hold of 0.1 ms one of 1 to 2 ms;
-//! spinning would take the processor from what is measured. So a thread of its own waits for the next end, by the
-//! system's fine timer, and wakes the task: late by some hundredths of a millisecond. What was held in truth is measured.
+//! Short pauses. Tokio's timers count in milliseconds and round up, which would make a hold of 0.1 ms one of 1 to 2 ms.
+//! Spinning would take the processor from the measured work. So a thread of its own waits for the next end, with the
+//! system's fine timer, and wakes the task some hundredths of a millisecond late. The actual hold time is measured.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,12 +12,12 @@ use tokio::sync::oneshot;
 
 use crate::reaper::boot_nanos;
 
-/// Somebody who wakes tasks.
+/// A thread that wakes tasks.
 pub(super) struct Pauses {
     orders: Sender<Order>,
 }
 
-/// Whom to wake at which time of the boot clock.
+/// Which task to wake at which time of the boot clock.
 struct Order {
     at: u64,
     call: oneshot::Sender<()>,
@@ -35,14 +35,14 @@ impl Pauses {
         let (call, called) = oneshot::channel();
         let at = boot_nanos() + span.as_nanos() as u64;
         if self.orders.send(Order { at, call }).is_ok() {
-            // The other end lives as long as we do.
+            // The other end lives as long as this value.
             let _ = called.await;
         }
     }
 }
 
 fn serve(inbox: &Receiver<Order>) {
-    // Linux gathers wake-ups within 50 µs otherwise. Where it cannot be had, pauses are as much longer.
+    // Linux otherwise delays wake-ups by up to 50 µs to group them. Where this fails, pauses are that much longer.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
     let mut waiting: BinaryHeap<Reverse<Order>> = BinaryHeap::new();
@@ -50,7 +50,7 @@ fn serve(inbox: &Receiver<Order>) {
         let now = boot_nanos();
         while waiting.peek().is_some_and(|Reverse(next)| next.at <= now) {
             if let Some(Reverse(order)) = waiting.pop() {
-                // Nobody waits any more for one that was given up.
+                // Fails only if the waiting task was cancelled.
                 let _ = order.call.send(());
             }
         }

@@ -1,11 +1,11 @@
-//! How times spread: a few figures of a histogram, and its curve. In microseconds, as read by people and programs.
+//! Percentiles: a few numbers of a histogram, and its curve, in microseconds.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::recorder::histogram;
 
-/// The figures that are told of many times.
+/// The percentiles of many times.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Spread {
     pub(super) count: u64,
@@ -38,8 +38,8 @@ impl Spread {
     }
 }
 
-/// Points for a plot: how many nines of the times (0: none, 1: nine tenths, 2: 99 %), and what they stay within. As far
-/// as there are times to tell it.
+/// Points for a plot: how many nines of the times (0: none, 1: 90 %, 2: 99 %), and their upper bound, as far as there
+/// are enough times.
 pub(super) fn curve(times: &Histogram<u64>) -> Vec<(f64, f64)> {
     if times.is_empty() {
         return Vec::new();
@@ -134,11 +134,11 @@ mod tests {
 
     #[test]
     fn times_have_three_digits_and_one_unit_below_a_second() {
-        let told =
+        let shown =
             [7.0, 83.0, 312.4, 999.0, 1_404.0, 14_230.0, 142_300.0, 1_423_000.0, 20_000_000.0].map(words);
         let want = [
             "0.007 ms", "0.083 ms", "0.31 ms", "1.00 ms", "1.40 ms", "14.2 ms", "142 ms", "1.42 s", "20.0 s",
         ];
-        assert_eq!(told, want);
+        assert_eq!(shown, want);
     }
 }

@@ -1,11 +1,11 @@
-//! Each node by itself: how long a question and its answer take, and how long a write takes.
+//! Probes of each node by itself: how long a request and its reply take, and how long a write takes.
 //!
-//! Each node has a client of its own that knows no other node, on a thread of all of these. The question is who holds a
-//! name that nobody holds; the write is the plain lock on that one node. The name is ours alone.
+//! Each node has a client of its own that knows no other node; all run on one thread. The request inspects a name that
+//! is not held; the write is the plain lock on that one node. Only the probes use the name.
 //!
-//! While one task is alone, it and the looks take turns: a node that is at the task's command would keep the look waiting,
-//! and the look would then seem slower than the lock. All nodes are looked at at once, as a lock asks all at once. While
-//! all tasks are at it, each node is looked at now and then, to see what the load makes of it.
+//! While one task is alone, it alternates with the probes: a node that is busy with the task's command would delay the
+//! probe, and the probe would then seem slower than the lock. All nodes are probed at once, as a lock sends its
+//! requests at once. While all tasks run, each node is probed now and then, to see the effect of the load.
 
 use std::time::Duration;
 
@@ -19,17 +19,17 @@ use super::progress_state::Live;
 use crate::exit::{self, Failure};
 use crate::reaper::boot_nanos;
 
-/// One look at a node, in nanoseconds.
+/// One probe of a node, times in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Look {
-    /// When it was asked, by the boot clock.
+    /// When the request was sent, by the boot clock.
     pub(super) at: u64,
-    /// Nothing if there was no answer.
+    /// None without a reply.
     pub(super) round_trip: Option<u64>,
     pub(super) write: Option<u64>,
 }
 
-/// Asks for a round of looks, and is told when it is over.
+/// Requests a round of probes, and is notified when it is over.
 pub(super) type Rounds = mpsc::Sender<oneshot::Sender<()>>;
 
 /// A node, and where it is in the list.
@@ -41,8 +41,8 @@ struct Probe {
     ttl: Duration,
 }
 
-/// Looks at all in rounds as long as somebody asks for them, and then at each until all is over. Gives back the looks
-/// of each, in the order of the nodes.
+/// Probes all nodes in rounds as long as rounds are requested, and then each node until the run ends. Returns the
+/// probes of each, in the order of the nodes.
 pub(super) fn run(
     builder: &RedlockBuilder,
     urls: &[String],
@@ -63,7 +63,7 @@ pub(super) fn run(
         });
         let probes: Vec<Probe> = probes.collect::<Result<_, ConnectError>>()?;
         let mut looks: Vec<Vec<Look>> = vec![Vec::new(); urls.len()];
-        // One thread asks them, so one is always asked last: each in its turn.
+        // One thread sends the requests, so one is always last: the order rotates.
         let mut order: Vec<&Probe> = probes.iter().collect();
         while let Some(done) = rounds.recv().await {
             order.rotate_left(1);
@@ -73,7 +73,7 @@ pub(super) fn run(
             };
             let crew: JoinSet<_> = order.iter().map(one).collect();
             gather(crew, &mut looks).await?;
-            // Whoever asked may have been stopped meanwhile.
+            // The task that requested it may have ended meanwhile.
             let _ = done.send(());
         }
         let crew: JoinSet<_> =
@@ -94,7 +94,7 @@ async fn gather(mut crew: JoinSet<(usize, Vec<Look>)>, looks: &mut [Vec<Look>]) 
 impl Probe {
     async fn looks(self, nodes: usize, over: CancellationToken) -> (usize, Vec<Look>) {
         let mut looks = Vec::new();
-        // One after the other, so that they do not meet on a machine that they share.
+        // Staggered, so that they do not collide on a machine that they share.
         let mut pause = EVERY.mul_f64(self.place as f64 / nodes as f64);
         loop {
             tokio::select! {
@@ -104,7 +104,7 @@ impl Probe {
             pause = EVERY;
             looks.push(self.look().await);
         }
-        // What it cannot give back any more expires.
+        // A lock that it cannot release any more expires.
         let _ = self.client.shutdown(DRAIN).await;
         (self.place, looks)
     }
@@ -119,7 +119,7 @@ impl Probe {
         let guard = self.client.mutex(&self.name).ttl(self.ttl).try_acquire().await.ok().flatten();
         let write = guard.is_some().then(|| boot_nanos() - asked);
         if let Some(guard) = guard {
-            // Unconfirmed, it is given back behind our back as soon as the node is there again.
+            // If unconfirmed, it is released in the background as soon as the node is reachable again.
             let _ = guard.release().await;
         }
         Look { at, round_trip, write }

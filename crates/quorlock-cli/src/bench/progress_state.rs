@@ -1,4 +1,4 @@
-//! What the threads of a run share while it goes on: when it began, which part it is in, what the nodes did.
+//! The state that the threads of a run share: when it began, which part it is in, how the nodes changed.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -14,9 +14,9 @@ pub(super) enum Part {
     Alone,
     /// All tasks.
     Together,
-    /// All tasks, and a node is dead.
+    /// All tasks, while one node is dead.
     Down,
-    /// All tasks, and it runs again.
+    /// All tasks, while that node runs again.
     Back,
 }
 
@@ -28,7 +28,7 @@ impl Part {
     }
 }
 
-/// What all share.
+/// The shared state.
 #[derive(Default)]
 pub(super) struct Live {
     /// When each part began, in nanoseconds of the boot clock; 0 if it has not.
@@ -36,7 +36,7 @@ pub(super) struct Live {
     part: AtomicUsize,
     ended: AtomicU64,
     pub(super) locks: AtomicU64,
-    /// Ends it all.
+    /// Ends the run.
     pub(super) over: CancellationToken,
 }
 
@@ -46,7 +46,7 @@ impl Live {
         self.part.store(part.index(), Ordering::Release);
     }
 
-    /// The first time counts.
+    /// Only the first call counts.
     pub(super) fn end(&self) {
         let _ = self.ended.compare_exchange(0, boot_nanos(), Ordering::AcqRel, Ordering::Relaxed);
         self.over.cancel();
@@ -61,7 +61,7 @@ impl Live {
         Some(self.begun[part.index()].load(Ordering::Acquire)).filter(|at| *at > 0)
     }
 
-    /// From when to when it was.
+    /// The beginning and end of a part.
     pub(super) fn span(&self, part: Part) -> Option<(u64, u64)> {
         let from = self.begun(part)?;
         let later = Part::ALL[part.index() + 1..].iter().find_map(|later| self.begun(*later));
@@ -69,7 +69,7 @@ impl Live {
     }
 }
 
-/// Hears the client's events.
+/// Receives the client's events.
 #[derive(Default)]
 pub(super) struct Watch {
     answers: AtomicU64,
@@ -77,13 +77,13 @@ pub(super) struct Watch {
     turns: Mutex<Vec<Turn>>,
 }
 
-/// Something that changed at a node.
+/// A change at a node.
 #[derive(Clone, Debug)]
 pub(super) struct Turn {
     pub(super) at: u64,
     pub(super) node: String,
     pub(super) what: &'static str,
-    /// For how long it casts no vote from then on, in spite of being up.
+    /// How long it casts no vote from then on, although it is up.
     pub(super) silent_nanos: u64,
 }
 

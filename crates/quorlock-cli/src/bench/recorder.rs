@@ -1,4 +1,4 @@
-//! What was counted: each lock that was taken and given back, by part of the run and over time.
+//! Records each lock that was acquired and released, by part of the run and over time.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use hdrhistogram::Histogram;
 
 use super::progress_state::Part;
 
-/// One lock, from asking for it to having given it back, in nanoseconds of the boot clock.
+/// One lock, from the request to the end of the release, in nanoseconds of the boot clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cycle {
     pub(super) task: usize,
     pub(super) key: usize,
     pub(super) asked: u64,
     pub(super) held: u64,
-    /// When giving it back began.
+    /// When the release began.
     pub(super) freed: u64,
     pub(super) done: u64,
     pub(super) was_lost: bool,
-    /// Whether a quorum confirmed that it was given back.
+    /// Whether a quorum confirmed the release.
     pub(super) is_confirmed: bool,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Share {
     pub(super) acquire: Histogram<u64>,
     pub(super) release: Histogram<u64>,
     pub(super) held: Histogram<u64>,
-    /// From giving a key back to the next who has it.
+    /// From the release of a key to its next grant.
     pub(super) gap: Histogram<u64>,
     pub(super) held_nanos: u64,
     pub(super) lost: u64,
@@ -45,11 +45,11 @@ pub(super) struct Slice {
 pub(super) struct Tally {
     pub(super) shares: [Share; 4],
     pub(super) slices: Vec<Slice>,
-    /// Locks of each task, but for the part in which one was alone.
+    /// Locks of each task, without the part in which one was alone.
     pub(super) by_task: Vec<u64>,
-    /// How long those who had nothing at the end had waited.
+    /// How long the tasks without a lock at the end had waited.
     pub(super) unserved: Vec<u64>,
-    /// When each key was given back last.
+    /// When each key was last released.
     freed: Vec<u64>,
     began: u64,
     slice: u64,
@@ -84,7 +84,7 @@ impl Tally {
         if part != Part::Alone {
             self.by_task[cycle.task] += 1;
             let before = std::mem::replace(&mut self.freed[cycle.key], cycle.freed);
-            // Only where somebody was waiting when it became free.
+            // Only where a task was waiting when it became free.
             if before > cycle.asked {
                 share.gap.saturating_record(cycle.held.saturating_sub(before));
             }
@@ -122,7 +122,8 @@ impl Share {
     }
 }
 
-/// One of nanoseconds. Of a fixed size, so that counting never stops to make room; what is longer counts as two hours.
+/// A histogram of nanoseconds. Its size is fixed, so that counting never stops to allocate; a longer time counts as two
+/// hours.
 pub(super) fn histogram(digits: u8) -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST, digits).expect("one to five digits are what a histogram can have")
 }
@@ -140,12 +141,12 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_counted_only_where_somebody_waited() {
+    fn a_gap_is_counted_only_where_a_task_waited() {
         let mut tally = Tally::new(2, 1, 1_000, Duration::from_micros(10));
         tally.record(Part::Together, cycle(0, 1_000, 1_100, 1_200));
-        // Asked while it was held, and had it 40 after it was given back.
+        // Requested while it was held, and granted 40 after its release.
         tally.record(Part::Together, cycle(1, 1_050, 1_240, 1_300));
-        // Asked when nobody had it.
+        // Requested when it was free.
         tally.record(Part::Together, cycle(0, 5_000, 5_050, 5_100));
         let share = &tally.shares[Part::Together.index()];
         assert_eq!((share.gap.len(), share.gap.max()), (1, 40));

@@ -1,4 +1,4 @@
-//! What it comes to: from what was counted to the figures that are told.
+//! The results: computes the reported numbers from the recorded times.
 
 use serde::Serialize;
 
@@ -13,16 +13,16 @@ use super::recorder::Share;
 use super::verdict;
 use crate::about::{about, command_line};
 
-/// All that is told.
+/// All results.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Figures {
     pub(super) verdict: String,
-    /// What else is to be known, in words.
+    /// Further notes.
     pub(super) notes: Vec<String>,
-    /// When and where it was, and what was typed.
+    /// When and where it ran, and the command line.
     pub(super) about: String,
     pub(super) command: String,
-    /// Whether somebody ended it early.
+    /// Whether it was interrupted.
     pub(super) interrupted: bool,
     pub(super) quorum: usize,
     pub(super) mode: &'static str,
@@ -39,31 +39,31 @@ pub(super) struct Figures {
     pub(super) throughput: Throughput,
     pub(super) contention: Option<Contention>,
     pub(super) nodes: Vec<Node>,
-    /// What changed at the nodes by itself.
+    /// Changes at the nodes that the run did not cause.
     pub(super) changes: Vec<Change>,
     pub(super) left: Leftovers,
     pub(super) lost: u64,
     pub(super) unconfirmed_releases: u64,
     /// Attempts that found no quorum, or too late.
     pub(super) failed_attempts: u64,
-    /// Of this run's own making, for the page.
+    /// The data of the page's plots.
     #[serde(skip)]
     pub(super) picture: Picture,
 }
 
-/// What one lock costs, with nothing else going on, beside what the nodes take. None where no lock or no look was had.
+/// What one lock costs, with nothing else going on, compared with the nodes' times. None without a lock or a probe.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Cost {
     pub(super) acquire_us: Option<f64>,
     pub(super) release_us: Option<f64>,
-    /// Of the q-th fastest node: how long until q have answered.
+    /// The time of the q-th fastest node: how long until q have replied.
     pub(super) round_trip_us: Option<f64>,
     pub(super) acquire_above_round_trip_us: Option<f64>,
     pub(super) acquire_per_round_trip: Option<f64>,
     /// How long until q have written.
     pub(super) write_us: Option<f64>,
     pub(super) acquire_per_write: Option<f64>,
-    /// About what it would cost if one of the q fastest nodes were dead.
+    /// An estimate of the cost if one of the q fastest nodes were dead.
     pub(super) acquire_without_one_us: Option<f64>,
 }
 
@@ -72,20 +72,20 @@ pub(super) struct Cost {
 pub(super) struct Stretch {
     pub(super) seconds: f64,
     pub(super) locks: u64,
-    /// Of one task alone it says nothing, for it takes turns with looks at the nodes.
+    /// None for one task alone, because it alternates with probes.
     pub(super) locks_per_second: Option<f64>,
     pub(super) acquire: Option<Spread>,
     pub(super) release: Option<Spread>,
 }
 
-/// What a dead node does.
+/// The effect of a dead node.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Killed {
     pub(super) node: String,
     pub(super) before: Stretch,
     pub(super) down: Stretch,
     pub(super) back: Stretch,
-    /// How long after it was started again it was counted again; none if not by the end.
+    /// How long after its restart it voted again; none if not by the end.
     pub(super) votes_after_seconds: Option<f64>,
 }
 
@@ -95,22 +95,22 @@ pub(super) struct Throughput {
     pub(super) client_cpu_us_per_lock: Option<f64>,
     /// Over all nodes together.
     pub(super) commands_per_lock: Option<f64>,
-    /// Locks of the task that had fewest, and of the one that had most.
+    /// Locks of the tasks with the fewest and the most.
     pub(super) fewest: u64,
     pub(super) most: u64,
     pub(super) most_per_fewest: Option<f64>,
-    /// Tasks that were waiting when it ended, and the longest of them for how long.
+    /// How many tasks were waiting when it ended, and the longest wait.
     pub(super) waiting_at_the_end: usize,
     pub(super) longest_waiting_us: f64,
 }
 
-/// Where tasks wait for each other.
+/// Times where tasks wait for each other.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Contention {
     /// The share of the time in which a key was held.
     pub(super) held_share: f64,
     pub(super) held: Option<Spread>,
-    /// From giving a key back to the next task's having it.
+    /// From the release of a key to its grant to the next task.
     pub(super) hand_over: Option<Spread>,
     /// Of each key.
     pub(super) hand_overs_per_second: f64,
@@ -130,7 +130,7 @@ pub(super) struct Node {
     pub(super) unanswered: usize,
 }
 
-/// A node went, came, or must not vote for a while.
+/// A node went down, came up, or must not vote for a while.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Change {
     /// Since the beginning.
@@ -155,11 +155,11 @@ pub(super) struct Picture {
     pub(super) curves: Vec<(String, Vec<(f64, f64)>)>,
     /// For each node the time and the median round trip; none where there was no answer.
     pub(super) nodes: Vec<Vec<(f64, Option<f64>)>>,
-    /// When a node was killed and started again, which, and when it counted again, if it did.
+    /// When a node was killed and restarted, which, and when it voted again, if it did.
     pub(super) killed: Option<(f64, f64, String, Option<f64>)>,
 }
 
-/// All that was counted.
+/// All recorded data.
 pub(super) struct Counted<'a> {
     pub(super) setting: &'a Setting,
     pub(super) live: &'a Live,

@@ -1,4 +1,4 @@
-//! The figures for a terminal.
+//! The results as text for a terminal.
 
 mod list;
 
@@ -10,8 +10,7 @@ use quorlock_chaos::timeline::wrapped;
 use super::percentiles::{Spread, words};
 use super::results::{Figures, Node, Stretch};
 
-/// A table of times, one of nodes, what else is to be known, and the verdict last. A table for which there is no room is
-/// told as a list.
+/// A table of times, one of nodes, further notes, and the verdict last. A table that does not fit is printed as a list.
 pub(super) fn table(figures: &Figures, columns: usize) -> String {
     let mut text = String::new();
     wrapped(&mut text, &terms(figures), columns, "  ");
@@ -35,7 +34,7 @@ pub(super) fn table(figures: &Figures, columns: usize) -> String {
     text
 }
 
-/// On what it was measured.
+/// The conditions of the measurement.
 pub(super) fn terms(figures: &Figures) -> String {
     let mut servers: Vec<&str> = figures.nodes.iter().map(|node| node.server.as_str()).collect();
     servers.retain(|server| !server.is_empty());
@@ -43,7 +42,7 @@ pub(super) fn terms(figures: &Figures) -> String {
     let hold = if figures.hold_us > 0.0 {
         format!("each held for {}", words(figures.hold_us))
     } else {
-        "given back at once".to_owned()
+        "released at once".to_owned()
     };
     format!(
         "{} ({}), a quorum of {}, {} locks of {}; one task alone for {:.1} s, then {} on {} for {:.1} s; {hold}",
@@ -73,7 +72,7 @@ pub(super) fn parts(figures: &Figures) -> Vec<(String, &Stretch)> {
         Some(killed) => {
             parts.push((format!("{tasks}, before"), &killed.before));
             parts.push((format!("{tasks}, one dead"), &killed.down));
-            parts.push((format!("{tasks}, it is back"), &killed.back));
+            parts.push((format!("{tasks}, restarted"), &killed.back));
         }
     }
     parts
@@ -115,7 +114,10 @@ pub(super) fn throughput(figures: &Figures) -> String {
     }
     let mut text = format!("{:.0} locks a second", it.locks_per_second);
     if let Some((cpu, commands)) = it.client_cpu_us_per_lock.zip(it.commands_per_lock) {
-        let _ = write!(text, ", each with {cpu:.0} µs of this processor and {commands:.1} Redis commands");
+        let _ = write!(
+            text,
+            ", each with {cpu:.0} µs of the client's processor and {commands:.1} Redis commands"
+        );
     }
     if figures.tasks > 1 {
         let _ = match it.most_per_fewest {
@@ -136,7 +138,7 @@ pub(super) fn throughput(figures: &Figures) -> String {
     text
 }
 
-/// What waiting for each other did.
+/// The effect of tasks waiting for each other.
 pub(super) fn contention(figures: &Figures) -> Option<String> {
     let it = figures.contention.as_ref()?;
     let mut text = format!(
@@ -193,5 +195,5 @@ fn mark(figures: &Figures, node: &Node) -> &'static str {
     if node.rank == Some(figures.quorum) && figures.nodes.len() > 1 { " ← the quorum's last" } else { "" }
 }
 
-/// A wait that is worth telling.
+/// A wait that is worth reporting.
 const LONG_WAIT_US: f64 = 1e6;

@@ -1,4 +1,4 @@
-//! What the figures say, in words.
+//! The verdict and the notes on the results.
 
 use std::fmt::Write as _;
 
@@ -11,22 +11,22 @@ use super::results::{Figures, Killed, Node};
 pub(super) fn verdict(figures: &Figures) -> String {
     let cost = &figures.cost;
     let Some((acquire, release)) = cost.acquire_us.zip(cost.release_us) else {
-        return "no lock could be had".to_owned();
+        return "no lock was granted".to_owned();
     };
     let which = which(figures.quorum, figures.nodes.len());
     let than = match (cost.round_trip_us, cost.acquire_per_round_trip, cost.write_us, cost.acquire_per_write)
     {
-        // Where the nodes' disks take much of it, the way there and back explains nothing.
+        // Where the nodes' disks take much of the time, the round trip explains nothing.
         (Some(trip), _, Some(write), Some(times)) if write > trip * DISK => {
             format!(": {times:.2} times a plain write to {which}")
         }
         (Some(_), Some(times), ..) => format!(": {times:.2} times the round trip to {which}"),
         _ => String::new(),
     };
-    format!("a lock here costs {}{than}; giving it back {}", words(acquire), words(release))
+    format!("a lock here costs {}{than}; releasing it {}", words(acquire), words(release))
 }
 
-/// What else is to be known: what is slow, what a death costs, what is left behind.
+/// Further notes: what is slow, what a dead node costs, what is left behind.
 pub(super) fn notes(figures: &Figures) -> Vec<String> {
     let mut notes = Vec::new();
     let cost = &figures.cost;
@@ -38,7 +38,7 @@ pub(super) fn notes(figures: &Figures) -> Vec<String> {
         for node in figures.nodes.iter().filter(slow) {
             let us = node.round_trip().unwrap_or_default();
             notes.push(format!(
-                "{} is slow: {} there and back, {:.1} times {}; no lock waits for it while enough faster ones live",
+                "{} is slow: a round trip takes {}, {:.1} times {}; no lock waits for it while enough faster ones live",
                 node.address,
                 words(us),
                 us / trip,
@@ -53,7 +53,7 @@ pub(super) fn notes(figures: &Figures) -> Vec<String> {
             notes.push(format!("if {fastest} died, a lock would cost about {}", words(us)));
         }
         (None, None) if figures.nodes.iter().filter(|node| node.votes).count() == figures.quorum => {
-            notes.push("all nodes that vote are needed: if one dies, no lock can be had".to_owned());
+            notes.push("all nodes that vote are needed: if one dies, no lock can be granted".to_owned());
         }
         (None, None) => {}
     }
@@ -63,8 +63,8 @@ pub(super) fn notes(figures: &Figures) -> Vec<String> {
             "a fenced lock writes a fencing number too: --mode plain shows what that costs here".to_owned(),
         );
     }
-    let told = figures.changes.iter().take(SHOWN);
-    notes.extend(told.map(|it| format!("{} {} after {:.1} s", it.node, it.what, it.seconds)));
+    let shown = figures.changes.iter().take(SHOWN);
+    notes.extend(shown.map(|it| format!("{} {} after {:.1} s", it.node, it.what, it.seconds)));
     if let Some(more) = figures.changes.len().checked_sub(SHOWN).filter(|more| *more > 0) {
         notes.push(format!("and {} of nodes (--json lists all)", counted(more, "more change")));
     }
@@ -73,7 +73,7 @@ pub(super) fn notes(figures: &Figures) -> Vec<String> {
         (count > 0).then(|| format!("{} {were} {words}", counted(count as usize, "lock")))
     };
     notes.extend(locks(figures.lost, "lost while held"));
-    notes.extend(locks(figures.unconfirmed_releases, "given back without a quorum's confirmation"));
+    notes.extend(locks(figures.unconfirmed_releases, "released without a quorum's confirmation"));
     if figures.failed_attempts > 0 {
         let attempts = counted(figures.failed_attempts as usize, "attempt");
         notes.push(format!("{attempts} found no quorum, or too late"));
@@ -82,7 +82,7 @@ pub(super) fn notes(figures: &Figures) -> Vec<String> {
     notes
 }
 
-/// What the death of a node did.
+/// The effect of the killed node.
 fn death(killed: &Killed) -> String {
     let p50 = |part: &super::results::Stretch| part.acquire.map(|spread| spread.p50_us);
     let text = match p50(&killed.before).zip(p50(&killed.down)) {
@@ -93,24 +93,24 @@ fn death(killed: &Killed) -> String {
             down / before,
             words(killed.down.acquire.map_or(0.0, |spread| spread.max_us)),
         ),
-        None => format!("while {} was dead, no lock could be had", killed.node),
+        None => format!("while {} was dead, no lock was granted", killed.node),
     };
     match killed.votes_after_seconds {
-        Some(seconds) => text + &format!("; it counted again {seconds:.1} s after it was started again"),
-        None => text + "; it did not count again by the end, for it may have forgotten locks",
+        Some(seconds) => text + &format!("; it voted again {seconds:.1} s after its restart"),
+        None => text + "; it did not vote again by the end, because it may have lost locks",
     }
 }
 
-/// What is left of us on the nodes.
+/// What is left of this run on the nodes.
 fn left(figures: &Figures) -> String {
     let left = &figures.left;
     let mut text = match left.keys.len() {
-        0 => "no key of ours is left on the nodes".to_owned(),
-        1 => format!("1 KEY OF OURS IS LEFT, until it expires: {}", left.keys[0]),
-        count => format!("{count} KEYS OF OURS ARE LEFT, until they expire: {}", left.keys.join(", ")),
+        0 => "no key of this run is left on the nodes".to_owned(),
+        1 => format!("1 KEY OF THIS RUN IS LEFT, until it expires: {}", left.keys[0]),
+        count => format!("{count} KEYS OF THIS RUN ARE LEFT, until they expire: {}", left.keys.join(", ")),
     };
     if !left.unasked.is_empty() {
-        let _ = write!(text, " (not asked, for there was no answer: {})", left.unasked.join(", "));
+        let _ = write!(text, " (not checked, because there was no reply: {})", left.unasked.join(", "));
     }
     if left.fences > 0 {
         let _ = write!(
@@ -140,12 +140,12 @@ fn fastest(quorum: usize) -> String {
 const ORDINALS: [&str; 9] =
     ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth"];
 const NUMBERS: [&str; 9] = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
-/// How many changes of nodes are told.
+/// How many changes of nodes are shown.
 const SHOWN: usize = 5;
-/// From here on a node is called slow.
+/// From this factor on a node is called slow.
 const SLOW: f64 = 2.0;
 const SLOW_BY_US: f64 = 500.0;
-/// From here on writing takes so much longer than asking that it is named.
+/// From this factor on a write is so much slower than a round trip that it is named.
 const DISK: f64 = 1.25;
 
 #[cfg(test)]
@@ -168,37 +168,37 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_told_beside_what_the_nodes_take_and_where_disks_take_it_beside_a_write() {
+    fn a_lock_is_compared_with_a_round_trip_or_where_disks_are_slow_with_a_write() {
         let far = verdict(&of(2_000.0, 2_050.0));
-        let want = "a lock here costs 2.10 ms: 1.05 times the round trip to the third-fastest node; giving it back 1.90 ms";
+        let want = "a lock here costs 2.10 ms: 1.05 times the round trip to the third-fastest node; releasing it 1.90 ms";
         assert_eq!(far, want);
         let slow_disks = verdict(&of(200.0, 1_500.0));
         assert!(
             slow_disks.contains("2.10 ms: 1.40 times a plain write to the third-fastest node;"),
             "{slow_disks}"
         );
-        assert_eq!(verdict(&Figures::default()), "no lock could be had");
+        assert_eq!(verdict(&Figures::default()), "no lock was granted");
     }
 
     #[test]
-    fn whatever_went_wrong_is_told_and_so_is_what_is_left() {
+    fn failures_and_leftovers_are_reported() {
         let mut figures = of(2_000.0, 2_050.0);
         figures.lost = 2;
         figures.left.keys = vec!["quorlock-bench:1:0 on h:1".to_owned()];
         let change = |seconds| Change { seconds, node: "h:1".to_owned(), what: "down" };
         figures.changes = (0..7).map(|at| change(f64::from(at))).collect();
-        let told = notes(&figures).join("\n");
+        let shown = notes(&figures).join("\n");
         for words in
-            ["2 locks were lost", "1 KEY OF OURS IS LEFT", "h:1 down after 4.0 s", "and 2 more changes"]
+            ["2 locks were lost", "1 KEY OF THIS RUN IS LEFT", "h:1 down after 4.0 s", "and 2 more changes"]
         {
-            assert!(told.contains(words), "{words} is missing from: {told}");
+            assert!(shown.contains(words), "{words} is missing from: {shown}");
         }
-        assert!(!told.contains("after 5.0 s"), "{told}");
+        assert!(!shown.contains("after 5.0 s"), "{shown}");
     }
 
     #[test]
     fn the_node_that_is_waited_for_is_named_as_people_would() {
-        let told = [which(3, 5), which(2, 3), which(1, 1), which(2, 2), which(4, 5)];
+        let shown = [which(3, 5), which(2, 3), which(1, 1), which(2, 2), which(4, 5)];
         let want = [
             "the third-fastest node",
             "the second-fastest node",
@@ -206,6 +206,6 @@ mod tests {
             "the slowest node",
             "the fourth-fastest node",
         ];
-        assert_eq!(told, want);
+        assert_eq!(shown, want);
     }
 }

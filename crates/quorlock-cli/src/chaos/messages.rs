@@ -1,4 +1,4 @@
-//! What a run of `quorlock chaos` says at its end.
+//! The messages of `quorlock chaos` at its end.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::names;
 use crate::args::ChaosArgs;
 
-/// The command that does the same again.
+/// The command that repeats the run.
 pub(super) fn replay(args: &ChaosArgs, seed: u64) -> String {
     let mut line = format!(
         "quorlock chaos --servers {} --clients {} --duration {} --seed {seed} --faults {}",
@@ -52,37 +52,41 @@ pub(super) fn json(config: &Config, outcome: &Outcome) -> Value {
     })
 }
 
-/// For people: the verdict first, what is to be known besides, and how to have it again. That alone may be wider than the
-/// terminal, for it is to be copied.
+/// The text for people: the verdict first, then the details, and the replay command last. Only that line may be wider
+/// than the terminal, because it is to be copied.
 pub(super) fn text(config: &Config, outcome: &Outcome, columns: usize) -> String {
     let mut text = String::new();
     for line in lines(outcome).lines() {
         wrapped(&mut text, line, columns, if line.starts_with(' ') { "            " } else { "  " });
     }
-    let _ = writeln!(text, "  again     {}", config.replay);
+    let _ = writeln!(text, "  replay    {}", config.replay);
     text
 }
 
 fn lines(outcome: &Outcome) -> String {
     let mut text = format!("{}\n", headline(outcome));
     let _ = writeln!(text, "  faults    {}", faults(&outcome.verdict));
-    let _ = writeln!(text, "  judged    {}", judged(&outcome.verdict));
+    let _ = writeln!(text, "  checked   {}", judged(&outcome.verdict));
     for violation in violations(outcome).take(SHOWN) {
-        let _ = writeln!(text, "  BROKEN    {}: {}", violation.invariant, violation.message);
+        let _ = writeln!(text, "  VIOLATED  {}: {}", violation.invariant, violation.message);
     }
     let more = violations(outcome).count().saturating_sub(SHOWN);
     if more > 0 {
         let _ = writeln!(text, "            and {more} more (--json lists all)");
     }
     for case in expected(outcome) {
-        let ExcusedViolation { invariant: promise, count, because, .. } = case;
-        let _ = writeln!(text, "  expected  the promise \"{promise}\" broke {}: {because}", times(*count));
+        let ExcusedViolation { invariant, count, because, .. } = case;
+        let _ = writeln!(
+            text,
+            "  expected  the invariant \"{invariant}\" was violated {}: {because}",
+            times(*count)
+        );
     }
     for control in controls(outcome) {
         let came = if control.count == 0 {
-            "SHOWED NOTHING: it has tested nothing".to_owned()
+            "detected nothing, so it tested nothing".to_owned()
         } else {
-            format!("broke the promise \"{}\" {}, as it should", control.invariant, times(control.count))
+            format!("violated the invariant \"{}\" {}, as it should", control.invariant, times(control.count))
         };
         let _ = writeln!(text, "  control   {}: {came}", control.name);
     }
@@ -92,20 +96,20 @@ fn lines(outcome: &Outcome) -> String {
     text
 }
 
-/// The verdict in one line: that of the run itself, unless something broke in a control that should not.
+/// The verdict in one line: that of the run itself, unless an invariant was violated in a negative control.
 pub(super) fn headline(outcome: &Outcome) -> String {
     let in_controls: usize = outcome.controls.iter().map(|(_, verdict)| verdict.violations.len()).sum();
     match in_controls {
         0 if outcome.verdict.passed() && !outcome.verdict.tested() => {
-            format!("NOTHING WAS TESTED, for no fault came about: {}", outcome.verdict)
+            format!("NOTHING WAS TESTED, because no fault took place: {}", outcome.verdict)
         }
         0 => outcome.verdict.to_string(),
-        1 => format!("1 PROMISE BROKEN in a control; before that: {}", outcome.verdict),
-        many => format!("{many} PROMISES BROKEN in controls; before that: {}", outcome.verdict),
+        1 => format!("1 INVARIANT VIOLATED in a negative control; main run: {}", outcome.verdict),
+        many => format!("{many} INVARIANTS VIOLATED in negative controls; main run: {}", outcome.verdict),
     }
 }
 
-/// How often each was done.
+/// How often each fault took place.
 pub(super) fn faults(verdict: &Verdict) -> String {
     if verdict.faults.is_empty() {
         return "NONE, so nothing was tested".to_owned();
@@ -114,10 +118,10 @@ pub(super) fn faults(verdict: &Verdict) -> String {
     faults.join(", ")
 }
 
-/// How many locks were held for long enough to tell whether they had lost a node for good.
+/// How many locks were held long enough to check their redundancy.
 pub(super) fn judged(verdict: &Verdict) -> String {
     match verdict.figures.redundancy_judged {
-        0 => "NO lock for redundancy: none was held for two ttls beside a node that was well".to_owned(),
+        0 => "NO lock for redundancy: none was held for two ttls while a node was healthy".to_owned(),
         some => format!("{} for redundancy", counted(some, "lock")),
     }
 }

@@ -1,4 +1,4 @@
-//! The files that a run leaves: the picture of what happened, and the events.
+//! The files that a run writes: the timeline, and the events.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use crate::progress::{COLUMNS, columns};
 use crate::report_file;
 use crate::status::print;
 
-/// Finds out before the run what would spoil it after: a file that cannot be written.
+/// Checks before the run what would fail after it: a file that cannot be written.
 pub(super) fn check(args: &ChaosArgs) -> Result<(), Failure> {
     if args.json && is_terminal(args.report.as_deref()) {
-        let words = "--json and --report - both want to be printed; give the report a file";
+        let words = "--json and --report - both print to standard output: give --report a file";
         return Err(Failure::new(exit::USAGE, words));
     }
     let report = args.report.as_deref().filter(|file| !is_terminal(Some(file)));
@@ -27,8 +27,8 @@ pub(super) fn check(args: &ChaosArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes what was asked for, and gives back which files these are. A control in which something broke that should not
-/// has a picture of its own.
+/// Writes the requested files, and returns their names. A negative control with an unexcused violation has a timeline
+/// of its own.
 pub(super) fn write(args: &ChaosArgs, outcome: &Outcome) -> Result<Vec<PathBuf>, Failure> {
     let mut files: Vec<(PathBuf, String)> = Vec::new();
     if let Some(report) = &args.report {

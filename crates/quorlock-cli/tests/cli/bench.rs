@@ -109,7 +109,7 @@ fn on_the_users_nodes_nothing_is_touched_and_nothing_is_left() {
             assert!((-2..=31_000).contains(&left) && left != -1, "{key} stays for {left} ms");
         }
     }
-    assert!(fenced.out.contains("no key of ours is left"), "{fenced:?}");
+    assert!(fenced.out.contains("no key of this run is left"), "{fenced:?}");
     assert!(fenced.out.contains("fencing numbers of 3 names are, and expire within 31 s"), "{fenced:?}");
     let verdict = fenced.out.lines().last().expect("a line");
     assert!(
@@ -196,7 +196,7 @@ fn a_node_that_is_down_is_told_and_not_waited_for() {
     assert_eq!(dead["unanswered"], dead["looks"], "{told}");
     let besides = told["notes"].to_string();
     assert!(
-        besides.contains("does not vote") && besides.contains("if one dies, no lock can be had"),
+        besides.contains("does not vote") && besides.contains("if one dies, no lock can be granted"),
         "{besides}"
     );
     assert_eq!(told["left"]["unasked"][0], dead["node"], "{told}");
@@ -258,7 +258,7 @@ fn what_is_ended_early_gives_its_locks_back() {
     send(&run, Signal::INT);
     let end = end_of(run);
     assert_eq!(end.code, Some(130), "{end:?}");
-    assert!(end.err.contains("no key of ours is left"), "{end:?}");
+    assert!(end.err.contains("no key of this run is left"), "{end:?}");
     let left: Vec<String> =
         keys(&world).into_iter().filter(|key| key.starts_with("quorlock-bench:")).collect();
     assert!(left.is_empty(), "{left:?}");
@@ -287,10 +287,10 @@ fn keys_that_an_interrupted_run_leaves_are_told_and_are_no_mere_interruption() {
     let end = end_of(run);
     assert!(owner().is_some(), "{end:?}");
     assert_eq!(end.code, Some(70), "{end:?}");
-    assert!(end.out.contains("OURS ARE LEFT"), "{end:?}");
+    assert!(end.out.contains("THIS RUN ARE LEFT"), "{end:?}");
     let words = end.err.lines().last().expect("a line");
-    assert!(words.contains("interrupted after ") && words.contains("3 keys of ours are left"), "{end:?}");
-    assert!(!words.contains("given back"), "{end:?}");
+    assert!(words.contains("interrupted after ") && words.contains("3 keys of this run are left"), "{end:?}");
+    assert!(!words.contains("released"), "{end:?}");
 }
 
 #[test]

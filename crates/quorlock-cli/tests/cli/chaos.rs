@@ -103,7 +103,7 @@ fn what_cannot_work_is_told_before_anything_is_started() {
     }
     for faults in ["stale-key", "kill,stale-key"] {
         let short = end(&mut quorlock(&["chaos", "--duration", "10", "--faults", faults]));
-        let words = "stale-key needs at least --duration 11s: the keys stand for up to 5 s";
+        let words = "stale-key needs at least --duration 11s: the keys stay for up to 5 s";
         assert!(short.code == Some(64) && short.err.contains(words), "{short:?}");
     }
     let both = end(&mut quorlock(&["chaos", "--json", "--report", "-"]));

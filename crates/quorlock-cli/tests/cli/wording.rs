@@ -121,7 +121,7 @@ fn dev_says_what_its_servers_lack() {
         fs::write(file, text).expect("a file");
         fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("executable");
     }
-    for (file, words) in [(&mute, "; it said nothing\n"), (&talks, "; it said:\nno memory\n")] {
+    for (file, words) in [(&mute, "; it wrote no output\n"), (&talks, "; it wrote:\nno memory\n")] {
         let failed = end(quorlock(&["dev", "--", "true"]).env("QUORLOCK_REDIS_SERVER", file));
         assert!(failed.code == Some(69) && failed.err.ends_with(words), "{failed:?}");
     }

@@ -44,12 +44,12 @@ pub(super) fn nodes(figures: &Figures, columns: usize) -> String {
     text.replace(TIE, " ")
 }
 
-/// A figure with its name, not to be broken in two.
+/// A number with its name, not to be broken across lines.
 fn whole(name: &str, cell: &str) -> String {
     format!("{name} {cell}").replace(' ', TIE)
 }
 
-/// A space that is none to break a line at.
+/// A non-breaking space.
 const TIE: &str = "\u{a0}";
 const INDENT: &str = "    ";
 
