@@ -218,12 +218,12 @@ mod tests {
         };
         assert_eq!(code(&outcome(&good, &good)), 0);
         assert!(messages::headline(&outcome(&good, &good)).starts_with("every invariant held"));
-        assert_eq!(code(&outcome(&bad, &good)), exit::BROKEN);
+        assert_eq!(code(&outcome(&bad, &good)), exit::UNHEALTHY);
         assert!(messages::headline(&outcome(&bad, &good)).starts_with("1 INVARIANT VIOLATED"));
         assert_eq!(code(&outcome(&idle, &good)), UNTESTED);
         assert!(messages::headline(&outcome(&idle, &good)).starts_with("NOTHING WAS TESTED"));
-        assert_eq!(code(&outcome(&idle, &bad)), exit::BROKEN);
-        assert_eq!(code(&outcome(&good, &bad)), exit::BROKEN);
+        assert_eq!(code(&outcome(&idle, &bad)), exit::UNHEALTHY);
+        assert_eq!(code(&outcome(&good, &bad)), exit::UNHEALTHY);
         assert!(
             messages::headline(&outcome(&good, &bad))
                 .starts_with("1 INVARIANT VIOLATED in a negative control")

@@ -102,7 +102,7 @@ async fn measure(
 
 /// Checks that locks can be granted at all, before anything is counted.
 fn check(nodes: &[NodeStatus], setting: &Setting) -> Result<(), Failure> {
-    if nodes::are_undeclared(nodes) {
+    if nodes::are_uninitialized(nodes) {
         let words = "these nodes are not initialized as a lock cluster, and bench does not initialize them: run `quorlock init` once";
         return Err(Failure::new(exit::NO_QUORUM, words));
     }
