@@ -313,7 +313,7 @@ impl Report<'_> {
         let lead = cell(&book.series(rows::LEAD, QUORLOCK));
         let words = format!(
             "A holder is killed and another process waits: from the moment at which the keys are gone from a quorum to the grant. \
-             With all nodes silent, quorlock's holder is told {lead} ms before its deadline."
+             With all nodes silent, quorlock's holder is notified {lead} ms before its deadline."
         );
         self.title("A dead holder", &words);
         self.table(
