@@ -79,7 +79,7 @@ impl Bench {
         self.book.note("run", &words)
     }
 
-    /// Those who take part, in this round's order.
+    /// The peers of this round, in its order.
     pub(crate) fn peers(&self, part: Part) -> Vec<Peer> {
         in_turn(&self.peers, part, self.round).into_iter().cloned().collect()
     }

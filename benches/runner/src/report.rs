@@ -240,13 +240,13 @@ impl Report<'_> {
         if book.names_in(rows::DISTANT).is_empty() {
             return;
         }
-        let third = cell(&book.series(rows::THIRD, rows::NOBODY));
+        let third = cell(&book.series(rows::THIRD, rows::NO_CLIENT));
         let words = format!(
             "The third-fastest round trip, as PING measures it through the same wires, takes {third} µs. Ratios are to that."
         );
         self.title("Nodes at 0.5, 1, 2, 5 and 20 ms", &words);
         let ratio = |row: &str, name: &str| {
-            middle(book.ratios((row, name), (rows::THIRD, rows::NOBODY))).map_or("-".to_owned(), short)
+            middle(book.ratios((row, name), (rows::THIRD, rows::NO_CLIENT))).map_or("-".to_owned(), short)
         };
         self.table(
             rows::DISTANT,

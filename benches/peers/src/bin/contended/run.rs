@@ -11,7 +11,7 @@ use quorlock_chaos::{Fleet, Flow, Lane, Proxy};
 
 use crate::case::{Case, Distance};
 use crate::way::Way;
-use crate::worker::{self, Told, Visit};
+use crate::worker::{self, ReportLine, Visit};
 
 /// The servers, and the far way to them.
 pub(crate) struct World {
@@ -190,9 +190,9 @@ fn listen(process: usize, said: impl Iterator<Item = std::io::Result<String>>) -
     let mut story = Story::default();
     for line in said {
         match worker::read(process, &line?)? {
-            Told::Cpu(spent) => story.cpu = spent,
-            Told::RoundTrip(span) => story.round_trip = span,
-            Told::Visit(visit) => story.visits.push(visit),
+            ReportLine::Cpu(spent) => story.cpu = spent,
+            ReportLine::RoundTrip(span) => story.round_trip = span,
+            ReportLine::Visit(visit) => story.visits.push(visit),
         }
     }
     Ok(story)

@@ -81,14 +81,14 @@ pub(crate) fn work(way: Way, case: Case, urls: &[String]) -> Outcome<()> {
 }
 
 /// Reads the report of [`work`].
-pub(crate) fn read(process: usize, line: &str) -> Outcome<Told> {
+pub(crate) fn read(process: usize, line: &str) -> Outcome<ReportLine> {
     let mut words = line.split(' ');
     let kind = words.next().unwrap_or_default();
     let numbers = words.map(str::parse).collect::<Result<Vec<u64>, _>>()?;
     match (kind, numbers.as_slice()) {
-        ("cpu", [nanos]) => Ok(Told::Cpu(Duration::from_nanos(*nanos))),
-        ("trip", [nanos]) => Ok(Told::RoundTrip(Duration::from_nanos(*nanos))),
-        ("visit", [task, asked, granted, given_up, freed]) => Ok(Told::Visit(Visit {
+        ("cpu", [nanos]) => Ok(ReportLine::Cpu(Duration::from_nanos(*nanos))),
+        ("trip", [nanos]) => Ok(ReportLine::RoundTrip(Duration::from_nanos(*nanos))),
+        ("visit", [task, asked, granted, given_up, freed]) => Ok(ReportLine::Visit(Visit {
             process,
             task: usize::try_from(*task)?,
             asked: *asked,
@@ -100,7 +100,7 @@ pub(crate) fn read(process: usize, line: &str) -> Outcome<Told> {
     }
 }
 
-pub(crate) enum Told {
+pub(crate) enum ReportLine {
     Cpu(Duration),
     /// The time of an uncontended acquisition.
     RoundTrip(Duration),
