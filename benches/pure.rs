@@ -1,4 +1,4 @@
-//! The pure code that every lock goes through: the board's machines, and the cutting of replies.
+//! The pure code that every lock goes through: the coordinator with its operations, and the parser of replies.
 //!
 //! Needs `--features bench-internals`, which opens the reply parser.
 
@@ -18,7 +18,7 @@ use quorlock_proto::request::{Key, LockSpec, OwnerToken, RequestKind};
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::Vote;
 
-/// A board with five nodes that are there, and a clock that is told.
+/// A coordinator with five connected nodes, and a clock that the bench sets.
 struct World {
     coordinator: Coordinator,
     params: LeaseParams,
@@ -57,7 +57,7 @@ impl World {
         assert!(self.answer_all(|event| matches!(event, OperationEvent::Released(_))), "all answered");
     }
 
-    /// Does what the board asks for, until there is nothing more; whether it said what was expected.
+    /// Answers the requests of the coordinator until none is left. Returns whether the expected event came.
     fn answer_all(&mut self, is_expected: impl Fn(&OperationEvent) -> bool) -> bool {
         let mut was_said = false;
         while let Some(action) = self.coordinator.poll() {

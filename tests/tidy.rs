@@ -1,4 +1,4 @@
-//! The rules of the house as tests. Every failure names file, line and rule.
+//! The rules of this repository as tests. Every failure names file, line and rule.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -23,22 +23,22 @@ impl Findings {
 
     #[track_caller]
     fn check(self) {
-        assert!(self.0.is_empty(), "against the rules of the house:{}", self.0);
+        assert!(self.0.is_empty(), "breaks a repository rule:{}", self.0);
     }
 }
 
 impl Source {
-    /// Its lines that are code, with their numbers: no comments, and nothing of the unit tests at the end.
+    /// The numbered lines of code, without comments and without the unit tests at the end.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let lines = self.text.lines().enumerate().map(|(place, line)| (place + 1, line));
         let own = lines.take_while(|(_, line)| line.trim() != "#[cfg(test)]");
         own.filter(|(_, line)| !line.trim_start().starts_with("//"))
     }
 
-    /// Which folder of `src/` it is in; empty for the roof itself.
-    fn floor(&self) -> Option<&str> {
+    /// The layer: its folder below `src/`. Empty for the crate root.
+    fn layer(&self) -> Option<&str> {
         let inside = self.path.strip_prefix("src/")?;
-        Some(inside.split_once('/').map_or("", |(floor, _)| floor))
+        Some(inside.split_once('/').map_or("", |(layer, _)| layer))
     }
 }
 
@@ -46,7 +46,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file that git knows or would add; the build's own are ignored, so are those of other tools.
+/// Every file that git tracks or would add; ignored files, such as build output, are left out.
 fn tracked() -> Vec<String> {
     let git = Command::new("git")
         .current_dir(root())
@@ -59,7 +59,7 @@ fn tracked() -> Vec<String> {
             paths.retain(|path| root().join(path).is_file());
             paths
         }
-        // A copy without its history, such as a packed one.
+        // A copy without a git repository, such as an unpacked crate.
         _ => walk(root()),
     }
 }
@@ -82,12 +82,12 @@ fn walk(folder: &Path) -> Vec<String> {
     found
 }
 
-/// The text files among them that `wanted` likes.
+/// The tracked text files whose path `wanted` accepts.
 fn sources(wanted: impl Fn(&str) -> bool) -> Vec<Source> {
     let paths = tracked().into_iter().filter(|path| wanted(path));
     let read = |path: String| Some(Source { text: fs::read_to_string(root().join(&path)).ok()?, path });
     let found: Vec<Source> = paths.filter_map(read).collect();
-    assert!(!found.is_empty(), "no file to look at: the rule has lost its object");
+    assert!(!found.is_empty(), "no file matches: the rule checks nothing; fix its path filter");
     found
 }
 
@@ -99,11 +99,40 @@ fn is_rust(path: &str) -> bool {
     has_extension(path, "rs")
 }
 
-/// Whether the line says this word, and not one that only begins with it.
+/// Whether the line contains this word as a whole identifier.
 fn says(line: &str, word: &str) -> bool {
-    let ends = |rest: &str| rest.chars().next().is_none_or(|char| !char.is_alphanumeric() && char != '_');
-    let whole = word.ends_with(|char: char| char.is_alphanumeric());
-    line.match_indices(word).any(|(at, _)| !whole || ends(&line[at + word.len()..]))
+    let is_part = |char: char| char.is_alphanumeric() || char == '_';
+    line.match_indices(word)
+        .any(|(at, _)| !line[..at].ends_with(is_part) && !line[at + word.len()..].starts_with(is_part))
+}
+
+/// Whether the line contains this lower-case word in prose or as a part of a name: `nobody`, `no_nobody`, `NobodysLock`.
+fn says_in_text(line: &str, word: &str) -> bool {
+    line.to_ascii_lowercase().match_indices(word).any(|(at, _)| {
+        let is_capital = line[at..].starts_with(|char: char| char.is_ascii_uppercase());
+        let begins = !line[..at].ends_with(char::is_alphabetic) || is_capital;
+        let rest = &line[at + word.len()..];
+        let rest = rest.strip_prefix('s').unwrap_or(rest);
+        begins && !rest.starts_with(char::is_lowercase)
+    })
+}
+
+/// A line of Rust or Lua without its comment and without the text of its string literals.
+fn without_text(line: &str, comment: &str) -> String {
+    let line = line.replace("'\"'", "' '").replace("\\\\", "  ").replace("\\\"", "  ");
+    let mut code = String::new();
+    for (place, part) in line.split('"').enumerate() {
+        if place % 2 == 1 {
+            code.push('"');
+            continue;
+        }
+        let (before, is_cut) = part.split_once(comment).map_or((part, false), |(before, _)| (before, true));
+        code.push_str(before);
+        if is_cut {
+            break;
+        }
+    }
+    code
 }
 
 fn shipped(path: &str) -> bool {
@@ -111,8 +140,8 @@ fn shipped(path: &str) -> bool {
     is_rust(path) && (path.starts_with("src/") || in_a_crate)
 }
 
-/// The floors named by `crate::…` in this line, one for each mention, `use crate::{a, b}` included.
-fn floors_named(line: &str) -> Vec<&str> {
+/// The layers named by `crate::…` in this line, one for each mention, `use crate::{a, b}` included.
+fn layers_named(line: &str) -> Vec<&str> {
     let mut named = Vec::new();
     for (_, rest) in line.match_indices("crate::").map(|(at, found)| line.split_at(at + found.len())) {
         match rest.strip_prefix('{') {
@@ -132,8 +161,8 @@ fn first_word(text: &str) -> &str {
     &text[..end]
 }
 
-/// Who may lean on whom. Imports only go down.
-const FLOORS: [(&str, &[&str]); 5] = [
+/// Each layer, and the layers that it may import from. Imports only go down.
+const LAYERS: [(&str, &[&str]); 5] = [
     ("observe", &[]),
     ("host", &[]),
     ("node", &["observe", "host"]),
@@ -145,24 +174,28 @@ const FLOORS: [(&str, &[&str]); 5] = [
 fn imports_only_go_down() {
     let mut findings = Findings::default();
     for source in sources(|path| is_rust(path) && path.starts_with("src/")) {
-        let floor = source.floor().unwrap_or_default();
-        if floor.is_empty() {
+        let layer = source.layer().unwrap_or_default();
+        if layer.is_empty() {
             continue;
         }
-        let Some((_, below)) = FLOORS.iter().find(|(name, _)| *name == floor) else {
-            findings.add(&source.path, 1, &format!("`{floor}` has no place in the table of floors"));
+        let Some((_, below)) = LAYERS.iter().find(|(name, _)| *name == layer) else {
+            findings.add(&source.path, 1, &format!("`{layer}` is missing in the table of layers"));
             continue;
         };
         for (number, line) in source.code() {
-            for named in floors_named(line) {
-                if named != floor && !below.contains(&named) {
-                    findings.add(&source.path, number, &format!("{floor} may not lean on `crate::{named}`"));
+            for named in layers_named(line) {
+                if named != layer && !below.contains(&named) {
+                    findings.add(
+                        &source.path,
+                        number,
+                        &format!("`{layer}` may not import from `crate::{named}`"),
+                    );
                 }
             }
-            // Out of its own folder by the back stairs.
+            // Enough `super::` to leave the folder of the layer.
             let depth = source.path.matches('/').count();
             if line.contains(&"super::".repeat(depth)) {
-                findings.add(&source.path, number, "`super::` leaves the folder: say `crate::`");
+                findings.add(&source.path, number, "`super::` leaves the folder: write `crate::`");
             }
         }
     }
@@ -170,23 +203,23 @@ fn imports_only_go_down() {
 }
 
 #[test]
-fn clock_and_chance_have_one_door() {
-    let doors = ["Instant::now", "SystemTime::now", "clock_gettime", "rand::", "Uuid::new"];
-    // A pause in tokio's own time, which its timers count in, is no look at the clock that leases count in.
+fn only_host_reads_clock_and_randomness() {
+    let calls = ["Instant::now", "SystemTime::now", "clock_gettime", "rand::", "Uuid::new"];
+    // Tokio's timers count in tokio's own clock. Reading that clock is allowed: leases do not count in it.
     let mut findings = Findings::default();
     for source in sources(|path| is_rust(path) && path.starts_with("src/") && !path.starts_with("src/host/"))
     {
         let uses_tokio =
             source.text.contains("tokio::time::{Instant") || source.text.contains("time::{Instant");
         for (number, line) in source.code() {
-            for door in doors {
+            for call in calls {
                 let is_tokio =
-                    door == "Instant::now" && (uses_tokio || line.contains("tokio::time::Instant"));
-                if line.contains(door) && !is_tokio {
+                    call == "Instant::now" && (uses_tokio || line.contains("tokio::time::Instant"));
+                if line.contains(call) && !is_tokio {
                     findings.add(
                         &source.path,
                         number,
-                        &format!("`{door}` outside `host`, the door to time and chance"),
+                        &format!("`{call}` outside `host`: use the clock and the randomness of `host`"),
                     );
                 }
             }
@@ -196,7 +229,7 @@ fn clock_and_chance_have_one_door() {
 }
 
 #[test]
-fn the_roof_only_re_exports() {
+fn the_crate_root_only_re_exports() {
     let mut findings = Findings::default();
     for source in sources(|path| path == "src/lib.rs") {
         let (mut within_use, mut is_for_doctests) = (false, false);
@@ -205,11 +238,15 @@ fn the_roof_only_re_exports() {
             let is_module = line.starts_with("mod ") || line.starts_with("pub mod ");
             let begins_use = line.starts_with("pub use ");
             let is_plain = line.is_empty() || line.starts_with("#!") || line.starts_with("#[");
-            // The README's examples hang on an item that only the tests of the documentation see.
+            // The README's examples are attached to an item that only documentation tests see.
             is_for_doctests |= line == "#[cfg(doctest)]";
             if !(is_plain || is_for_doctests || is_module && line.ends_with(';') || begins_use || within_use)
             {
-                findings.add(&source.path, number, "the roof has prose and re-exports, and no logic");
+                findings.add(
+                    &source.path,
+                    number,
+                    "the crate root has documentation and re-exports, and no logic",
+                );
             }
             within_use = (within_use || begins_use) && !line.ends_with(';');
             is_for_doctests &= !line.ends_with(';');
@@ -223,7 +260,11 @@ fn every_module_file_re_exports_and_explains_and_no_more() {
     let mut findings = Findings::default();
     for source in sources(|path| path.starts_with("src/") && path.ends_with("/mod.rs")) {
         if !source.text.starts_with("//! ") {
-            findings.add(&source.path, 1, "a folder begins with what it is for");
+            findings.add(
+                &source.path,
+                1,
+                "a `mod.rs` begins with a sentence that says what the folder is for",
+            );
         }
         for (number, line) in source.code() {
             if ["fn ", "struct ", "enum ", "impl ", "trait "].iter().any(|word| line.contains(word)) {
@@ -275,7 +316,7 @@ fn every_script_says_what_it_does() {
     findings.check();
 }
 
-/// A longer file says why in its first lines, in the words "past 400 lines".
+/// A longer file gives the reason in its first lines, with the words "past 400 lines".
 #[test]
 fn no_file_is_past_400_lines_without_saying_why() {
     let mut findings = Findings::default();
@@ -305,8 +346,7 @@ fn every_file_says_on_top_what_it_is() {
 }
 
 #[test]
-fn nothing_is_left_undone() {
-    // Put together here, so that this file does not find itself.
+fn no_leftovers() {
     let leftovers = ["todo!", "unimplemented!", "dbg!", "#[ignore", "FIXME", "XXX"];
     let mut findings = Findings::default();
     for source in sources(|path| is_rust(path) && path != "tests/tidy.rs") {
@@ -344,7 +384,7 @@ fn scripts_can_be_run() {
 
 #[test]
 fn no_path_of_one_machine_is_written_down() {
-    // Put together here, so that this file does not find itself.
+    // Assembled from parts, so that this file does not match.
     let places = ["work", "root", "tmp/exp", "home"].map(|place| format!("/{place}/"));
     let mut findings = Findings::default();
     for source in sources(|path| path != "Cargo.lock") {
@@ -357,6 +397,91 @@ fn no_path_of_one_machine_is_written_down() {
                 };
                 if line.match_indices(place.as_str()).any(|(at, _)| begins(at)) {
                     findings.add(&source.path, number, &format!("`{place}…` is a path of one machine"));
+                }
+            }
+        }
+    }
+    findings.check();
+}
+
+/// Retired names of types, functions and settings, each with the name that replaced it. Only names without another
+/// legitimate use are listed.
+const RETIRED_NAMES: [(&str, &str); 37] = [
+    ("Ask", "Request"),
+    ("BadToken", "ParseFencingTokenError"),
+    ("Badge", "ExpectedMarker"),
+    ("Bells", "ReadySet"),
+    ("Bid", "AttemptEntry"),
+    ("Board", "Coordinator"),
+    ("Bout", "FaultWindow"),
+    ("Charter", "LockClusterConfig"),
+    ("Claim", "LockSpec"),
+    ("ClockDrifts", "ClockDriftExceeded"),
+    ("Complaint", "ErrorReply"),
+    ("Courtesy", "YieldPolicy"),
+    ("Declaring", "PendingInit"),
+    ("Desk", "PendingCalls"),
+    ("Doubt", "ProbationReason"),
+    ("Happening", "LinkEvent"),
+    ("InLine", "QueueWait"),
+    ("Moment", "LeaseDeadline"),
+    ("NodeBarred", "NodeExcluded"),
+    ("NodeReport", "NodeReplies"),
+    ("Oddity", "ClockAnomaly"),
+    ("Packer", "RequestEncoder"),
+    ("Porch", "ReadyState"),
+    ("Resting", "BackingOff"),
+    ("Rung", "ReadySources"),
+    ("Sighting", "KeyState"),
+    ("Tenure", "RenewalPolicy"),
+    ("Undo", "PendingRelease"),
+    ("ask_no_more", "stop_renewing"),
+    ("break_lock", "force_release"),
+    ("how_safe", "safety"),
+    ("keep_fences", "fencing_retention"),
+    ("longest_ttl", "max_ttl"),
+    ("look_only", "read_only"),
+    ("outlives_grants", "extended_past_grants"),
+    ("perhaps_done", "possibly_applied"),
+    ("startup_timeout", "connect_timeout"),
+];
+
+/// Words that stand for an unnamed subject, or that are no modern technical English.
+const RETIRED_WORDS: [(&str, &str); 5] = [
+    ("whoever", "the client, process, task, holder or waiter that"),
+    ("nobody", "no client, no process, no holder, no node"),
+    ("somebody", "another client, a process, an operator"),
+    ("somewhen", "at some time, later"),
+    ("anew", "again"),
+];
+
+#[test]
+fn no_retired_name_is_used_in_code() {
+    let mut findings = Findings::default();
+    let is_code = |path: &str| is_rust(path) || has_extension(path, "lua");
+    for source in sources(|path| is_code(path) && path != "tests/tidy.rs") {
+        let comment = if is_rust(&source.path) { "//" } else { "--" };
+        for (number, line) in source.text.lines().enumerate().map(|(place, line)| (place + 1, line)) {
+            let code = without_text(line, comment);
+            for (name, replacement) in RETIRED_NAMES {
+                if says(&code, name) {
+                    findings.add(&source.path, number, &format!("`{name}` is retired: use {replacement}"));
+                }
+            }
+        }
+    }
+    findings.check();
+}
+
+#[test]
+fn no_retired_word_is_written() {
+    let mut findings = Findings::default();
+    let is_exempt = |path: &str| path == "tests/tidy.rs" || path.ends_with(".lock");
+    for source in sources(|path| !is_exempt(path)) {
+        for (number, line) in source.text.lines().enumerate().map(|(place, line)| (place + 1, line)) {
+            for (word, replacement) in RETIRED_WORDS {
+                if says_in_text(line, word) {
+                    findings.add(&source.path, number, &format!("\"{word}\": write {replacement}"));
                 }
             }
         }

@@ -1,4 +1,4 @@
-// node-redlock and redlock-universal as workers: they do what they are told, one line at a time. The lines are told in
+// node-redlock and redlock-universal as workers: each executes requests, one per line. The requests are listed in
 // benches/runner/src/worker.rs.
 import { createInterface } from 'node:readline';
 import Redis from 'ioredis';
@@ -8,7 +8,7 @@ const TTL = 10_000;
 const prefix = `bench:${name.replaceAll(' ', '-')}:`;
 
 const nodes = urls.split(',').map((url) => new Redis(url));
-// What a bad node makes a client say is told by its answers.
+// What a client prints about a bad node is discarded: its replies report it.
 nodes.forEach((node) => node.on('error', () => {}));
 
 const clients = {

@@ -1,4 +1,4 @@
-"""pottery as a worker: it does what it is told, one line at a time. The lines are told in benches/runner/src/worker.rs."""
+"""pottery as a worker: it executes requests, one per line. The requests are listed in benches/runner/src/worker.rs."""
 
 import sys
 import threading

@@ -1,4 +1,4 @@
-//! quorlock beside its peers, by the runner that `cargo bench` has too. What it can be told is in its options; `scripts/bench`
+//! quorlock beside its peers, by the runner that `cargo bench` has too. Its settings are in its options; `scripts/bench`
 //! installs the peers of other languages and says in `BENCH_FOREIGN` where they are.
 
 mod postgres;

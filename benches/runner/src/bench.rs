@@ -79,7 +79,7 @@ impl Bench {
         self.book.note("run", &words)
     }
 
-    /// Those who take part, in this round's order.
+    /// The peers of this round, in its order.
     pub(crate) fn peers(&self, part: Part) -> Vec<Peer> {
         in_turn(&self.peers, part, self.round).into_iter().cloned().collect()
     }
@@ -96,7 +96,7 @@ impl Bench {
 
     /// Counts the keys that each of them left though it released all it took.
     pub(crate) fn left_over(&mut self, part: &str, peers: &[Peer]) -> Outcome<()> {
-        // For the answers that nobody waited for.
+        // Waits for the replies that no client waited for.
         thread::sleep(SETTLE);
         let mut keys = Vec::new();
         for server in self.fleet.servers() {
@@ -139,7 +139,7 @@ pub(crate) fn named(peer: &Peer, trouble: &Trouble) -> Box<dyn std::error::Error
     format!("{}: {trouble}", peer.name).into()
 }
 
-/// What a sequence told: the median and the last hundredth of acquire, and of release.
+/// The results of a sequence: the median and the last hundredth of acquire, and of release.
 pub(crate) struct Spans {
     pub(crate) acquires: Vec<f64>,
     pub(crate) releases: Vec<f64>,
@@ -159,6 +159,6 @@ impl Spans {
 
 const MOST_NODES: usize = 7;
 const WARM_UP: usize = 100;
-/// For the answers that nobody waited for.
+/// Waits for the replies that no client waited for.
 pub(crate) const SETTLE: Duration = Duration::from_millis(300);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

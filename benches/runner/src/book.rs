@@ -183,6 +183,6 @@ mod tests {
         book.put("row", "theirs", 4.0);
         book.close(1, "part").expect("no file to write");
         assert_eq!(book.ratio("row", "ours", "theirs"), Some(2.0));
-        assert_eq!(book.ratio("row", "ours", "nobody"), None);
+        assert_eq!(book.ratio("row", "ours", "absent"), None);
     }
 }

@@ -67,7 +67,7 @@ pub(crate) fn goals(book: &Book) -> Vec<Goal> {
         }
     }
     for who in [QUORLOCK, GUARDED] {
-        let ratios = book.ratios((rows::DISTANT, who), (rows::THIRD, rows::NOBODY));
+        let ratios = book.ratios((rows::DISTANT, who), (rows::THIRD, rows::NO_CLIENT));
         let ratio = (!ratios.is_empty()).then(|| median(ratios));
         let what = format!("{who}, nodes at 0.5 to 20 ms: acquire p50 × third-fastest round trip");
         add(what, ratio, Bound::AtMost(1.10));

@@ -1,12 +1,12 @@
-//! Runs clients for locks in turns against real servers, and tells how they compare.
+//! Runs clients for locks in turns against real servers, and compares them.
 //!
-//! Every client is a [`Peer`]: a program of its own that does what it is told on its standard input (see [`worker`]).
+//! Every client is a [`Peer`]: a program of its own that executes requests from its standard input (see [`worker`]).
 //! So all are treated alike, whatever they are written in, and processor time and memory are each one's own.
 
 #![allow(
     missing_docs,
     clippy::missing_errors_doc,
-    reason = "nobody outside calls it; every error ends the bench"
+    reason = "no other crate calls it; every error ends the bench"
 )]
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock that its reader has")]
 

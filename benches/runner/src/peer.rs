@@ -24,7 +24,7 @@ pub struct Peer {
 pub enum Part {
     /// One lock after the other on five nodes, on a runtime of one thread.
     OneThread,
-    /// The same on a runtime of all threads; for those who have no choice, on what they have.
+    /// The same on a runtime of all threads; a client without that choice runs on its own threads.
     AllThreads,
     /// The same for one, three and seven nodes.
     Nodes,
@@ -36,7 +36,7 @@ pub enum Part {
     Cancel,
     /// One of five nodes dead or paused.
     Faults,
-    /// The same, once, for those who answer late or never.
+    /// The same, once, for clients that reply late or never.
     FaultOnce,
     /// Nodes far away.
     Distance,

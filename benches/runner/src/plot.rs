@@ -1,6 +1,6 @@
 //! The picture of a run: a row for each client, and three figures of it side by side.
 //!
-//! The file says how it looks in a light and in a dark page; whoever shows it chooses.
+//! The file says how it looks in a light and in a dark page; the viewer chooses.
 
 use std::fmt::Write as _;
 

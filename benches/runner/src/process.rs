@@ -1,4 +1,4 @@
-//! A worker, seen from those who tell it what to do.
+//! A worker, as seen by the process that sends its requests.
 
 use std::fmt;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -55,7 +55,7 @@ impl Process {
 
     /// Without waiting for the answer.
     pub(crate) fn tell(&mut self, request: &Request) -> Outcome<()> {
-        let orders = self.orders.as_mut().ok_or("told to end already")?;
+        let orders = self.orders.as_mut().ok_or("the worker was ended before")?;
         writeln!(orders, "{request}")?;
         Ok(orders.flush()?)
     }

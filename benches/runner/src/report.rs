@@ -240,13 +240,13 @@ impl Report<'_> {
         if book.names_in(rows::DISTANT).is_empty() {
             return;
         }
-        let third = cell(&book.series(rows::THIRD, rows::NOBODY));
+        let third = cell(&book.series(rows::THIRD, rows::NO_CLIENT));
         let words = format!(
             "The third-fastest round trip, as PING measures it through the same wires, takes {third} µs. Ratios are to that."
         );
         self.title("Nodes at 0.5, 1, 2, 5 and 20 ms", &words);
         let ratio = |row: &str, name: &str| {
-            middle(book.ratios((row, name), (rows::THIRD, rows::NOBODY))).map_or("-".to_owned(), short)
+            middle(book.ratios((row, name), (rows::THIRD, rows::NO_CLIENT))).map_or("-".to_owned(), short)
         };
         self.table(
             rows::DISTANT,
@@ -313,7 +313,7 @@ impl Report<'_> {
         let lead = cell(&book.series(rows::LEAD, QUORLOCK));
         let words = format!(
             "A holder is killed and another process waits: from the moment at which the keys are gone from a quorum to the grant. \
-             With all nodes silent, quorlock's holder is told {lead} ms before its deadline."
+             With all nodes silent, quorlock's holder is notified {lead} ms before its deadline."
         );
         self.title("A dead holder", &words);
         self.table(

@@ -38,7 +38,7 @@ pub(crate) const DISTANT: &str = "acquire p50, nodes far away";
 pub(crate) const DISTANT_RELEASE: &str = "release p50, nodes far away";
 /// Whose figure it is has no name of a client.
 pub(crate) const THIRD: &str = "third-fastest round trip";
-pub(crate) const NOBODY: &str = "-";
+pub(crate) const NO_CLIENT: &str = "-";
 
 pub(crate) const LEASE_BYTES: &str = "bytes per held lock";
 pub(crate) const WITHOUT_LEASES: &str = "locks per second without leases";

@@ -1,9 +1,9 @@
-//! The side of a client: a process that does what it is told, one line at a time.
+//! The side of a client: a process that executes requests, one per line.
 //!
 //! It is started as `… worker NAME THREADS URL,URL,…` and says `ok` when it is connected. Then it answers each line
 //! with `ok` and figures, or with `error` and words:
 //!
-//! | it is told | it answers |
+//! | request | reply |
 //! |---|---|
 //! | `work OPS` | nothing: locks are taken and released, one after the other |
 //! | `sequence OPS` | the same, and for each lock the microseconds of acquire and of release |
@@ -106,11 +106,11 @@ pub fn slug(name: &str) -> String {
     name.replace(' ', "-")
 }
 
-/// Works until there is nobody left to tell what to do.
+/// Works until its standard input is closed.
 pub fn serve<C: Contender>(job: &Job) -> Outcome<()> {
     let runtime = job.threads.runtime()?;
     // Of a thread of its own, so that the runtime goes on between requests: with stragglers, with renewals.
-    let (tell, mut told) = mpsc::channel(1);
+    let (tell, mut requests) = mpsc::channel(1);
     thread::spawn(move || {
         for line in io::stdin().lock().lines() {
             let Ok(line) = line else { return };
@@ -124,7 +124,7 @@ pub fn serve<C: Contender>(job: &Job) -> Outcome<()> {
     let connected = runtime.block_on(runtime.spawn(async move { C::connect(&urls).await }))?;
     let Some(client) = answer(connected.map(|client| (Vec::new(), client)))? else { return Ok(()) };
     let run = Run::new(client, job.prefix());
-    while let Some(line) = runtime.block_on(told.recv()) {
+    while let Some(line) = runtime.block_on(requests.recv()) {
         let (run, request) = (run.clone(), Request::of(&line)?);
         let done = runtime.block_on(runtime.spawn(async move { run.carry_out(request).await }))?;
         answer(done.map(|figures| (figures, ())))?;

@@ -38,7 +38,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Outcome<()> {
     }
     let mut trips: Vec<f64> = trips.into_iter().map(median).collect();
     trips.sort_by(f64::total_cmp);
-    bench.book.put(rows::THIRD, rows::NOBODY, trips[2]);
+    bench.book.put(rows::THIRD, rows::NO_CLIENT, trips[2]);
     for (peer, figures) in peers.iter().zip(figures) {
         let spans = Spans::of(&figures);
         bench.book.put(rows::DISTANT, &peer.name, Spans::p50(&spans.acquires));

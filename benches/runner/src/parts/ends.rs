@@ -1,4 +1,4 @@
-//! How locks end: a holder dies and another waits; all nodes fall silent and the holder is told.
+//! How locks end: a holder dies and another waits; all nodes fall silent and the holder is notified.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -57,7 +57,7 @@ fn lost(bench: &mut Bench) -> Outcome<()> {
         let now = Instant::now();
         fleet.servers_mut().iter_mut().for_each(Server::resume);
         if !is_reported {
-            return Err("the loss was never told".into());
+            return Err("the loss was never reported".into());
         }
         drop(guard);
         client.shutdown(TTL).await?;

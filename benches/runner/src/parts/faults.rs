@@ -1,4 +1,4 @@
-//! One of five nodes dead or paused, for those who were connected before and for those who connect then.
+//! One of five nodes dead or paused, for clients connected before the fault and for clients that connect during it.
 
 use std::thread;
 use std::time::Duration;
@@ -35,7 +35,7 @@ impl Fault {
         }
     }
 
-    fn mend(self, fleet: &mut Fleet, node: usize) -> Outcome<()> {
+    fn repair(self, fleet: &mut Fleet, node: usize) -> Outcome<()> {
         match self {
             Self::Dead => fleet[node].restart(Data::Empty)?,
             Self::Paused => fleet[node].resume(),
@@ -49,7 +49,7 @@ struct Healthy<'a> {
     peer: &'a Peer,
     worker: Process,
     acquire_p50: f64,
-    /// None for those who are so slow with a bad node that a rush would take minutes.
+    /// None for clients that are so slow with a bad node that a rush would take minutes.
     per_second: Option<f64>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Outcome<()> {
         if bench.round == 0 {
             peers.extend(bench.peers(Part::FaultOnce));
         }
-        // Half a second for every acquire, and as much for the release: some rounds must do.
+        // Half a second for every acquire, and as much for the release: a few rounds must suffice.
         if fault == Fault::Paused && bench.round >= 3 {
             peers.retain(|peer| !crawls(peer, fault));
         }
@@ -91,12 +91,12 @@ fn one(bench: &mut Bench, peers: &[Peer], fault: Fault) -> Outcome<()> {
     }
     fault.happen(&mut bench.fleet, node);
     let measured = bad(bench, &mut workers, fault, &urls);
-    fault.mend(&mut bench.fleet, node)?;
+    fault.repair(&mut bench.fleet, node)?;
     measured?;
-    // A node that was paused wakes up to all it was sent; whoever knows how cleans up behind it, as soon as they have
+    // A node that was paused wakes up to all it was sent; a client with pending releases sends them as soon as it has
     // reached it again: quorlock rests for two seconds at most between two dials.
     thread::sleep(WAKE_UP);
-    // What nobody got an answer to is no lock that was released.
+    // A release without a reply does not count as a released lock.
     let those: Vec<Peer> = peers.iter().filter(|peer| !crawls(peer, fault)).cloned().collect();
     bench.left_over("faults", &those)
 }
@@ -107,7 +107,7 @@ fn bad(bench: &mut Bench, workers: &mut [Healthy<'_>], fault: Fault, urls: &[Str
     for healthy in &mut *workers {
         put_sequence(bench, &after, healthy, None, fault);
     }
-    // What counts is how it goes on: quorlock gives the connection up after four node time-outs.
+    // What counts is how it goes on: quorlock gives the connection up after four reply timeouts.
     thread::sleep(PAST_REDIAL);
     for healthy in &mut *workers {
         put_rush(bench, &after, healthy, None)?;

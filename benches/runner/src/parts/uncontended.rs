@@ -1,4 +1,4 @@
-//! One lock after the other, with nobody in the way.
+//! One lock after the other, without contention.
 
 use crate::Outcome;
 use crate::bench::{Bench, PATIENCE, Spans, named, start_all};

@@ -1,4 +1,4 @@
-//! What a worker is told, as a line.
+//! A request to a worker, as a line.
 
 use std::fmt;
 use std::time::Duration;

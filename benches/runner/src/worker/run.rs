@@ -1,4 +1,4 @@
-//! How a worker does what it is told.
+//! How a worker executes its requests.
 
 use std::fs;
 use std::pin::pin;
@@ -86,7 +86,7 @@ impl<C: Contender> Run<C> {
             let (client, done) = (self.client.clone(), Arc::clone(&done));
             let task =
                 Task { client, key: format!("{}own:{task}", self.prefix), begin, span, gives_up, done };
-            // Whoever stands in their own way shall not hold up the rest.
+            // A task that blocks itself must not delay the other tasks.
             tokio::spawn(async move { timeout(span + STALL, task.run()).await.unwrap_or(Ok(())) })
         });
         let outcomes = try_join_all(tasks).await?;

@@ -198,7 +198,7 @@ impl Node {
         }
     }
 
-    /// What it remembers of its cluster, after it was told what to remember: `lua/read_marker.lua`.
+    /// The stored marker, after a write if one was requested: `lua/read_marker.lua`.
     pub fn read_marker(&mut self, write: Option<&MarkerWrite>, nanos: u64) -> MarkerReading {
         // By now a real one has found by itself what has run out.
         self.expire(nanos);
@@ -263,7 +263,7 @@ impl Node {
         self.reset_stats();
     }
 
-    /// Made a replica of somebody who has this, and a master again; the process and its connections live on.
+    /// Made a replica of a server with these data, and a master again. The process and its connections stay.
     pub fn change_role(&mut self, data: Data) {
         self.replications += 1;
         self.data = data;
@@ -331,7 +331,7 @@ impl Node {
         self.data.get(slot).filter(|entry| !is_over(entry, millis))
     }
 
-    /// For how much longer it lives by true time, as long as the clock goes on as it does; `None` for ever.
+    /// The remaining time to live in true time, if the clock keeps its rate; `None`: forever.
     pub fn life(&self, slot: &Slot, nanos: u64) -> Option<Duration> {
         let expires = self.living(slot, nanos)?.expires?;
         let left = i128::from(expires) * 1_000_000 - i128::from(self.clock.read(nanos));
@@ -689,7 +689,7 @@ const fn script_of(phase: RequestKind, is_fenced: bool) -> Option<Script> {
 }
 
 const LAST_NUMBER: u64 = (1 << 53) - 1;
-/// As many bytes of a value as an inspection is told.
+/// The number of bytes of a value that an inspection returns.
 const SHOWN: usize = 256;
 /// The wall clock at boot.
 pub const EPOCH: u64 = 1_700_000_000_000_000_000;

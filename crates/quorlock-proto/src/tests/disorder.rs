@@ -289,7 +289,7 @@ proptest! {
                 if members.implicit_vote(node, now).is_some() {
                     continue;
                 }
-                let reading = seen[place].as_ref().expect("somebody met it");
+                let reading = seen[place].as_ref().expect("a client met it");
                 let marker = reading.marker.as_deref().and_then(Marker::parse).expect("a marker");
                 prop_assert_eq!(badge, reading.marker.clone());
                 prop_assert!(marker.config == config && marker.incarnation == reading.incarnation);

@@ -153,7 +153,7 @@ impl History {
             Deed::Acquire { who, ttl, curious, auto_renew } => {
                 let Some(who) = awake(world, who) else { return };
                 if let Some(earlier) = self.current[who].take() {
-                    // The caller of a refused attempt tries anew, that of a held or lost lock lets go first.
+                    // The caller of a refused attempt tries again, that of a held or lost lock lets go first.
                     let _ = world.release(who, earlier);
                     world.abandon(who, earlier);
                 }

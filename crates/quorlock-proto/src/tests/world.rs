@@ -31,7 +31,7 @@ pub(crate) const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 pub(crate) const REDIAL_AFTER: Duration = Duration::from_secs(2);
 /// How long a lease of [`TTL`] may be trusted: 10 s less 1 %, less 2 ms.
 pub(crate) const TRUSTED: Duration = Duration::from_millis(9_898);
-/// How long before its deadline a loss is told.
+/// How long before its deadline a loss is reported.
 pub(crate) const LEAD: Duration = Duration::from_millis(10);
 
 pub(crate) const fn ms(millis: u64) -> Duration {
@@ -134,7 +134,7 @@ impl World {
         world
     }
 
-    /// Nodes that nobody has met and that remember nothing; fenced, if a longest ttl is given.
+    /// Nodes that no client has met and that remember nothing; fenced, if a longest ttl is given.
     pub(crate) fn unconnected(
         nodes: usize,
         need: Option<usize>,
@@ -186,7 +186,7 @@ impl World {
         }
     }
 
-    /// Somebody declares the nodes a new cluster, as `quorlock init` does.
+    /// An operator declares the nodes a new cluster, as `quorlock init` does.
     pub(crate) fn declare(&mut self) {
         let identity = Marker::identity(ClusterId::new(0xc1), LockClusterConfig::new(self.quorum, MAX_TTL));
         for server in &mut self.servers {
@@ -208,11 +208,11 @@ impl World {
         DualTimestamp::new(self.nanos, wall)
     }
 
-    /// Time passes, and whoever asked to be woken meanwhile is. Nothing is delivered.
+    /// Time passes, and each client is woken at the time that it asked for. Nothing is delivered.
     pub(crate) fn sleep(&mut self, span: Duration) {
         let until = self.nanos + span.as_nanos() as u64;
         for wakes in 0.. {
-            assert!(wakes < 100_000, "somebody wants to be woken without end");
+            assert!(wakes < 100_000, "a client wants to be woken without end");
             let awake = self.clients.iter().filter(|client| !client.is_paused);
             let Some(next) = awake.filter_map(|client| client.coordinator.next_wake()).min() else { break };
             if next > until {
@@ -236,12 +236,12 @@ impl World {
         }
     }
 
-    /// Time passes, and nobody notices.
+    /// Time passes, and no client notices.
     pub(crate) fn pass(&mut self, span: Duration) {
         self.nanos += span.as_nanos() as u64;
     }
 
-    /// Somebody sets one client's wall clock.
+    /// An operator sets one client's wall clock.
     pub(crate) fn set_wall(&mut self, who: usize, ahead_millis: i64) {
         self.clients[who].wall_ahead += ahead_millis * 1_000_000;
     }
@@ -550,7 +550,7 @@ impl World {
         self.servers[node].node.data_mut().insert(Slot::Fence(Key::new(KEY)), entry);
     }
 
-    /// Everything on the node is gone, and nobody notices: `FLUSHALL`.
+    /// Everything on the node is gone, and no client notices: `FLUSHALL`.
     pub(crate) fn flush(&mut self, node: usize) {
         self.servers[node].node.data_mut().clear();
     }
@@ -565,7 +565,7 @@ impl World {
         self.servers[node].node.restart(data);
     }
 
-    /// The node is made a replica of somebody who has this, and a master again.
+    /// The node is made a replica of a server who has this, and a master again.
     pub(crate) fn change_role(&mut self, node: usize, data: Data) {
         self.servers[node].node.change_role(data);
     }
@@ -584,7 +584,7 @@ impl World {
         self.servers[node].node.flush_scripts();
     }
 
-    /// Somebody else's key, for this long; of another type if `value` is none.
+    /// Another owner's key, for this long; of another type if `value` is none.
     pub(crate) fn plant(&mut self, node: usize, value: Option<&[u8]>, life: Option<Duration>) {
         let server = &mut self.servers[node].node;
         let expires = life.map(|life| server.micros(self.nanos) / 1000 + life.as_millis() as u64);

@@ -24,7 +24,7 @@ pub(crate) enum Distance {
 }
 
 impl Distance {
-    /// What a proxy is told for a millisecond: its timers are late by about as much.
+    /// The delay to configure for a millisecond: its timers are late by about as much.
     pub(crate) const EACH_WAY: Duration = Duration::from_micros(100);
 
     pub(crate) fn name(self) -> &'static str {

@@ -11,7 +11,7 @@ use quorlock_chaos::{Fleet, Flow, Lane, Proxy};
 
 use crate::case::{Case, Distance};
 use crate::way::Way;
-use crate::worker::{self, Told, Visit};
+use crate::worker::{self, ReportLine, Visit};
 
 /// The servers, and the far way to them.
 pub(crate) struct World {
@@ -24,7 +24,7 @@ pub(crate) struct World {
 pub(crate) struct Figures {
     /// Grants per second.
     pub(crate) per_second: f64,
-    /// For which share of the time somebody had the lock.
+    /// The share of the time in which the lock was held.
     pub(crate) held: f64,
     /// The most grants of a task over the fewest.
     pub(crate) task_spread: f64,
@@ -43,7 +43,7 @@ pub(crate) struct Figures {
     pub(crate) commands: f64,
     /// Commands beyond the one acquisition and the one release of each grant, per second in which a process waits.
     pub(crate) waiting_commands: f64,
-    /// What an acquisition takes that nobody is in the way of, in milliseconds: one round trip and some work.
+    /// The time of an uncontended acquisition, in milliseconds: one round trip and some work.
     pub(crate) round_trip: f64,
     /// From giving it up to the next grant, in milliseconds.
     pub(crate) gap: f64,
@@ -112,16 +112,16 @@ impl World {
         let before = self.commands(way)?;
         thread::sleep((worker::WARM_UP + case.span).saturating_sub(begin.elapsed()));
         let commands = self.commands(way)? - before;
-        let mut told = Vec::new();
+        let mut stories = Vec::new();
         for reader in readers {
-            told.push(reader.join().map_err(|_| "a reader panicked")??);
+            stories.push(reader.join().map_err(|_| "a reader panicked")??);
         }
         for worker in &mut workers.0 {
             if !worker.wait()?.success() {
                 return Err(format!("a worker of {:?} failed", way.name()).into());
             }
         }
-        let mut figures = figures(case, told, commands)?;
+        let mut figures = figures(case, stories, commands)?;
         for server in self.fleet.servers() {
             let names: Vec<String> = server.command(&["KEYS", "*"])?;
             // What a fenced cluster remembers on purpose.
@@ -178,7 +178,7 @@ impl Drop for Workers {
     }
 }
 
-/// What one process told.
+/// The report of one process.
 #[derive(Default)]
 struct Story {
     visits: Vec<Visit>,
@@ -190,19 +190,19 @@ fn listen(process: usize, said: impl Iterator<Item = std::io::Result<String>>) -
     let mut story = Story::default();
     for line in said {
         match worker::read(process, &line?)? {
-            Told::Cpu(spent) => story.cpu = spent,
-            Told::RoundTrip(span) => story.round_trip = span,
-            Told::Visit(visit) => story.visits.push(visit),
+            ReportLine::Cpu(spent) => story.cpu = spent,
+            ReportLine::RoundTrip(span) => story.round_trip = span,
+            ReportLine::Visit(visit) => story.visits.push(visit),
         }
     }
     Ok(story)
 }
 
-fn figures(case: Case, told: Vec<Story>, commands: i64) -> Outcome<Figures> {
-    let cpu: Duration = told.iter().map(|story| story.cpu).sum();
-    let round_trip = median(told.iter().map(|story| story.round_trip.as_secs_f64() * 1e3).collect());
-    let mut visits: Vec<Visit> = told.into_iter().flat_map(|story| story.visits).collect();
-    let first = visits.iter().map(|visit| visit.asked).min().ok_or("nobody asked for anything")?;
+fn figures(case: Case, stories: Vec<Story>, commands: i64) -> Outcome<Figures> {
+    let cpu: Duration = stories.iter().map(|story| story.cpu).sum();
+    let round_trip = median(stories.iter().map(|story| story.round_trip.as_secs_f64() * 1e3).collect());
+    let mut visits: Vec<Visit> = stories.into_iter().flat_map(|story| story.visits).collect();
+    let first = visits.iter().map(|visit| visit.asked).min().ok_or("no process requested the lock")?;
     let begin = first + worker::WARM_UP.as_nanos() as u64;
     let end = begin + case.span.as_nanos() as u64;
     let waiting = waiting_seconds(case, &visits, (begin, end));

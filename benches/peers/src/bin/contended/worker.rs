@@ -28,7 +28,7 @@ pub(crate) struct Visit {
     pub(crate) freed: u64,
 }
 
-/// Contends when told to on stdin, and tells on stdout what came of it.
+/// Contends after a request on stdin, and writes its results to stdout.
 pub(crate) fn work(way: Way, case: Case, urls: &[String]) -> Outcome<()> {
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     let (client, round_trip) = runtime.block_on(async {
@@ -49,7 +49,7 @@ pub(crate) fn work(way: Way, case: Case, urls: &[String]) -> Outcome<()> {
     println!("ready");
     stdout().flush()?;
     if stdin().lines().next().transpose()?.as_deref() != Some("go") {
-        return Err("never told to go".into());
+        return Err("no request to start was received".into());
     }
     let holder = Holder::start()?;
     let (visits, cpu) = runtime.block_on(async {
@@ -64,7 +64,7 @@ pub(crate) fn work(way: Way, case: Case, urls: &[String]) -> Outcome<()> {
         sleep(case.span).await;
         let cpu = cpu_time().saturating_sub(before);
         let visits: Outcome<Vec<Vec<Visit>>> = tasks.await??.into_iter().collect();
-        // For the answers that nobody waited for.
+        // Waits for the replies that no client waited for.
         sleep(Duration::from_millis(100)).await;
         Outcome::Ok((visits?.concat(), cpu))
     })?;
@@ -80,15 +80,15 @@ pub(crate) fn work(way: Way, case: Case, urls: &[String]) -> Outcome<()> {
     Ok(())
 }
 
-/// Reads what [`work`] told.
-pub(crate) fn read(process: usize, line: &str) -> Outcome<Told> {
+/// Reads the report of [`work`].
+pub(crate) fn read(process: usize, line: &str) -> Outcome<ReportLine> {
     let mut words = line.split(' ');
     let kind = words.next().unwrap_or_default();
     let numbers = words.map(str::parse).collect::<Result<Vec<u64>, _>>()?;
     match (kind, numbers.as_slice()) {
-        ("cpu", [nanos]) => Ok(Told::Cpu(Duration::from_nanos(*nanos))),
-        ("trip", [nanos]) => Ok(Told::RoundTrip(Duration::from_nanos(*nanos))),
-        ("visit", [task, asked, granted, given_up, freed]) => Ok(Told::Visit(Visit {
+        ("cpu", [nanos]) => Ok(ReportLine::Cpu(Duration::from_nanos(*nanos))),
+        ("trip", [nanos]) => Ok(ReportLine::RoundTrip(Duration::from_nanos(*nanos))),
+        ("visit", [task, asked, granted, given_up, freed]) => Ok(ReportLine::Visit(Visit {
             process,
             task: usize::try_from(*task)?,
             asked: *asked,
@@ -100,9 +100,9 @@ pub(crate) fn read(process: usize, line: &str) -> Outcome<Told> {
     }
 }
 
-pub(crate) enum Told {
+pub(crate) enum ReportLine {
     Cpu(Duration),
-    /// Of an acquisition that nobody is in the way of.
+    /// The time of an uncontended acquisition.
     RoundTrip(Duration),
     Visit(Visit),
 }
@@ -151,7 +151,7 @@ impl Holder {
             slack.expect("a thread may choose its own timer slack");
             while let Some((span, done)) = inbox.blocking_recv() {
                 thread::sleep(span);
-                // Nobody listens where the run is over.
+                // No receiver is left after the run.
                 let _ = done.send(());
             }
         })?;

@@ -127,7 +127,7 @@ impl<'a> Servers<'a> {
         Ok(Cost { server_micros, calls, caller })
     }
 
-    /// Calls and microseconds of `EVALSHA` on all nodes together, once those are in that nobody waited for.
+    /// Calls and microseconds of `EVALSHA` on all nodes together, after the late replies are in.
     async fn booked(&self) -> Outcome<(f64, f64)> {
         let mut sum = (0.0, 0.0);
         for server in self.fleet.servers() {

@@ -29,7 +29,7 @@ promises![
     a_fence_is_read_as_lua_reads_it,
 ];
 
-/// Whether the hint was taken: above everything, and not too far ahead of the clock that the answer told.
+/// Whether the hint was taken: above everything, and not too far ahead of the clock in the reply.
 fn expected(base: u64, hint: u64, clock: u64) -> u64 {
     if hint > base && hint <= clock + TOLERANCE_MICROS { hint } else { base + 1 }
 }

@@ -13,7 +13,7 @@ use crate::vote::{ReplyFailure, Vote};
 promises![
     a_marker_that_is_not_the_one_we_know_casts_no_vote,
     a_marker_of_another_type_is_an_error,
-    without_a_badge_nobody_votes,
+    without_an_expected_marker_no_node_votes,
     a_node_on_probation_tells_for_how_long,
     a_node_votes_again_in_the_very_microsecond_that_its_probation_ends,
     every_ballot_tells_the_clock,
@@ -61,7 +61,7 @@ fn a_marker_of_another_type_is_an_error(node: &mut dyn Subject) {
     }
 }
 
-fn without_a_badge_nobody_votes(node: &mut dyn Subject) {
+fn without_an_expected_marker_no_node_votes(node: &mut dyn Subject) {
     for phase in FENCED_REQUESTS {
         for marker in [None, Some(b"what we agreed on" as &[u8])] {
             prepare(node, phase);
@@ -108,7 +108,7 @@ fn every_ballot_tells_the_clock(node: &mut dyn Subject) {
         for is_ours in [true, false] {
             prepare(node, phase);
             if !is_ours {
-                node.set(Location::Lock, Some(b"somebody else"), Some(TTL));
+                node.set(Location::Lock, Some(b"another owner"), Some(TTL));
             }
             let before = node.micros();
             let (vote, clock) = node.timed(phase, any_fence(phase));
@@ -129,13 +129,13 @@ fn a_ballot_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
         assert_eq!((vote, clock), (Vote::Unknown(ReplyFailure::NoScript), None), "{phase:?}");
         let (vote, _) = node.request(&request, Some(&badge), true);
         assert!(vote.is_grant(), "{phase:?}: {vote:?}");
-        prepare_anew(node, phase);
+        prepare_again(node, phase);
         assert!(node.fenced_script(phase, any_fence(phase)).is_grant(), "it is known from then on");
     }
 }
 
 /// As [`prepare`], and the scripts are left as they are.
-fn prepare_anew(node: &mut dyn Subject, phase: RequestKind) {
+fn prepare_again(node: &mut dyn Subject, phase: RequestKind) {
     match phase {
         RequestKind::RaiseFence | RequestKind::Renew => node.set_lock(OWN_TOKEN, Some(TTL / 2)),
         _ => drop(node.plain(RequestKind::ForceRelease)),

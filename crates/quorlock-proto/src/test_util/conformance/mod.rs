@@ -2,7 +2,7 @@
 //! alike, and leave the same behind.
 //!
 //! It speaks of a node only through [`Subject`]. Spans are hours where a real clock runs on meanwhile, so that no
-//! delay decides a case; numbers are reckoned from the clock that the very answer told.
+//! delay decides a case; numbers are computed from the clock in the same reply.
 
 mod acquire;
 mod fenced;

@@ -20,13 +20,13 @@ promises![
     only_our_own_key_is_released,
     what_nearly_is_our_token_is_not,
     an_inspection_tells_whose_it_is,
-    breaking_asks_nobody,
+    force_release_ignores_the_owner,
     a_plain_break_leaves_the_fence,
     a_break_makes_the_fence_one_of_now_and_never_a_smaller_one,
     a_fence_that_cannot_be_raised_keeps_no_break,
     a_holder_does_not_take_a_broken_key_again,
     one_holder_is_broken_and_no_other,
-    what_is_nobodys_lock_is_broken_by_its_hash_too,
+    a_foreign_value_is_force_released_by_its_hash_too,
     a_script_that_is_not_known_does_nothing_until_it_comes_as_text,
     commands_need_no_script,
 ];
@@ -144,8 +144,8 @@ fn what_nearly_is_our_token_is_not(node: &mut dyn Subject) {
 }
 
 fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
-    let nobody = Vote::Inspected(KeyState { holder: KeyOwner::Unheld, remaining: None });
-    assert_eq!(node.plain(RequestKind::Inspect), nobody);
+    let unheld = Vote::Inspected(KeyState { holder: KeyOwner::Unheld, remaining: None });
+    assert_eq!(node.plain(RequestKind::Inspect), unheld);
     let long = [b'x'; 300];
     let holders = [
         (Some(&OWN_TOKEN.digits()[..]), KeyOwner::Owner(OWN_TOKEN.hash())),
@@ -166,7 +166,7 @@ fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
     }
 }
 
-fn breaking_asks_nobody(node: &mut dyn Subject) {
+fn force_release_ignores_the_owner(node: &mut dyn Subject) {
     assert_eq!(node.plain(RequestKind::ForceRelease), Vote::NotHeld);
     for value in [Some(&OTHER_TOKEN.digits()[..]), None] {
         node.set(Location::Lock, value, None);
@@ -271,7 +271,7 @@ fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
 }
 
 /// The node's hash is ours, whatever stands there and however long that is.
-fn what_is_nobodys_lock_is_broken_by_its_hash_too(node: &mut dyn Subject) {
+fn a_foreign_value_is_force_released_by_its_hash_too(node: &mut dyn Subject) {
     let all: Vec<u8> = (0..=255).cycle().take(600).collect();
     let near = |length: usize| all[..length].to_vec();
     let values = (0..20).map(|place| all[place * 13..place * 13 + 32].to_vec());

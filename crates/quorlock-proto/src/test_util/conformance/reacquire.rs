@@ -12,7 +12,7 @@ use crate::vote::Vote;
 promises![
     a_missing_key_is_taken_again_with_our_number,
     nothing_is_taken_again_past_a_larger_number,
-    what_somebody_has_is_not_taken_again,
+    a_key_of_another_owner_is_not_reacquired,
     a_key_that_has_run_out_is_taken_again,
     nothing_is_taken_again_over_a_fence_of_another_type,
     a_number_ahead_of_the_clock_is_noted,
@@ -48,7 +48,7 @@ fn nothing_is_taken_again_past_a_larger_number(node: &mut dyn Subject) {
     }
 }
 
-fn what_somebody_has_is_not_taken_again(node: &mut dyn Subject) {
+fn a_key_of_another_owner_is_not_reacquired(node: &mut dyn Subject) {
     node.expected_marker();
     for fence in [None, Some(4_000), Some(NUMBER)] {
         if let Some(number) = fence {

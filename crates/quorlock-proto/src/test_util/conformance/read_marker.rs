@@ -1,4 +1,4 @@
-//! The script `read_marker`: what a node remembers, and what it is told to remember.
+//! The script `read_marker`: the marker that a node stores, and the marker that a client writes.
 
 use std::time::Duration;
 
@@ -50,10 +50,10 @@ fn a_blank_node_tells_so_and_who_it_is(node: &mut dyn Subject) {
 }
 
 fn a_marker_is_told_to_the_letter(node: &mut dyn Subject) {
-    for (marker, told) in [(MARKER, Some("what we agreed on")), (b" " as &[u8], Some(" ")), (b"", None)] {
+    for (marker, reported) in [(MARKER, Some("what we agreed on")), (b" " as &[u8], Some(" ")), (b"", None)] {
         node.set(Location::Marker, Some(marker), None);
         let seen = node.unchanged(|node| node.read_marker(None, false)).expect("an answer");
-        assert_eq!(seen.marker.as_deref(), told);
+        assert_eq!(seen.marker.as_deref(), reported);
     }
 }
 
@@ -78,7 +78,7 @@ fn a_marker_replaces_only_what_it_should(node: &mut dyn Subject) {
     for wrong in [None, Some(b"what others agreed on" as &[u8]), Some(b"what we agreed on ")] {
         let command = write(wrong, Duration::ZERO);
         let seen = node.unchanged(|node| node.read_marker(Some(&command), false)).expect("an answer");
-        assert_eq!(seen.marker.as_deref(), Some("what we agreed on"), "what stands is told");
+        assert_eq!(seen.marker.as_deref(), Some("what we agreed on"), "the stored marker is reported");
     }
     let seen = node.read_marker(Some(&write(Some(MARKER), Duration::ZERO)), false).expect("an answer");
     assert!(seen.marker.is_some_and(|text| text.starts_with(&*identity())));

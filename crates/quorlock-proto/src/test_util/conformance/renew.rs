@@ -69,13 +69,13 @@ const LARGER: [(&str, u64); 7] = [
 ];
 
 fn a_fence_past_our_number_outranks_a_raise(node: &mut dyn Subject) {
-    for (fence, told) in LARGER {
+    for (fence, reported) in LARGER {
         node.reset();
         node.expected_marker();
         node.set_lock(OWN_TOKEN, Some(TTL / 2));
         node.set(Location::Fence, Some(fence.as_bytes()), Some(TTL));
         let vote = node.fenced_script(RequestKind::RaiseFence, Fence::Number(NUMBER));
-        assert_eq!(vote, Vote::FencedOut { fence: told }, "{fence}");
+        assert_eq!(vote, Vote::FencedOut { fence: reported }, "{fence}");
         node.assert_locked(TTL / 2);
         let kept = node.stored(Location::Fence).expect("a fence");
         assert_eq!(kept.value.as_deref(), Some(fence.as_bytes()));
@@ -83,14 +83,14 @@ fn a_fence_past_our_number_outranks_a_raise(node: &mut dyn Subject) {
 }
 
 fn a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same(node: &mut dyn Subject) {
-    for (fence, told) in LARGER {
+    for (fence, reported) in LARGER {
         for life in [None, Some(TTL)] {
             node.reset();
             node.expected_marker();
             node.set_lock(OWN_TOKEN, Some(TTL / 2));
             node.set(Location::Fence, Some(fence.as_bytes()), life.map(|_| KEEP / 2));
             let vote = node.fenced_script(RequestKind::Renew, Fence::Number(NUMBER));
-            assert_eq!(vote, Vote::FencedOut { fence: told }, "{fence}");
+            assert_eq!(vote, Vote::FencedOut { fence: reported }, "{fence}");
             node.assert_locked(TTL);
             let kept = node.stored(Location::Fence).expect("a fence");
             assert_eq!(kept.value.as_deref(), Some(fence.as_bytes()));

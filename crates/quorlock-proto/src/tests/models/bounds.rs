@@ -63,7 +63,7 @@ pub(crate) enum Numbers {
 /// What becomes of a node that forgot.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Memory {
-    /// It votes again at once, and begins its numbers anew.
+    /// It votes again at once, and begins its numbers again.
     Blank,
     /// It votes again at once, with numbers above all that there are.
     Reseeded,

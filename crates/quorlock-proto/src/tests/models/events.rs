@@ -56,7 +56,9 @@ impl World {
                 }
                 return self.advance(state, row.into(), sights);
             }
-            Event::Undo { node, .. } | Event::Expire { node } => state.nodes[usize::from(node)].lapse(),
+            Event::PendingRelease { node, .. } | Event::Expire { node } => {
+                state.nodes[usize::from(node)].lapse()
+            }
             Event::Forget { node } => self.forget(state, node.into()),
             Event::Tick => {
                 state.now += 1;

@@ -86,7 +86,7 @@ impl World {
                             }
                             if state.rows[row].was_passed {
                                 return Err(format!(
-                                    "I6: {} is told that it still has the lock, which somebody else had meanwhile",
+                                    "I6: {} is told that it still has the lock, which another client had meanwhile",
                                     name(row)
                                 ));
                             }

@@ -71,7 +71,7 @@ impl Model for World {
                 };
                 format!("{}'s {:?}{late} reaches node {node}: {said}", name(row), phase(command.phase))
             }
-            Event::Undo { row, node } => {
+            Event::PendingRelease { row, node } => {
                 format!("{}'s release reaches node {node}, which is free now", name(row.into()))
             }
             Event::Answer { row, node, place } => {
@@ -123,7 +123,7 @@ impl World {
         happen(arrive(1, 2)(self.choices(&before, 1, 2)[0]));
         happen(arrive(1, 0)(0));
         happen(arrive(1, 1)(0));
-        let state = happen(Event::Undo { row: 1, node: 2 });
+        let state = happen(Event::PendingRelease { row: 1, node: 2 });
         assert!(state.rows[0].lease().is_some() && state.rows[1].is_over() && state.nodes[2].owner == 0);
         assert!(state.nodes[2].fence > state.rows[0].number);
         state
@@ -187,7 +187,7 @@ impl World {
         }
         // An undo is sent again until it is known done, so it may come at any time, and more than once.
         if state.rows[row].undone >> at & 1 == 1 && state.nodes[at].owner == self.owner(row) {
-            events.push(Event::Undo { row: row_, node });
+            events.push(Event::PendingRelease { row: row_, node });
         }
     }
 

@@ -44,7 +44,7 @@ pub(crate) struct Row {
     pub(crate) counted: u8,
     /// Where its key may stand, as known when it won.
     pub(crate) touched: u8,
-    /// Whether somebody else was given the lock since.
+    /// Whether another client was given the lock since.
     pub(crate) was_passed: bool,
     pub(crate) extensions: u8,
     /// Where its key may be deleted any time from now on.

@@ -38,8 +38,8 @@ pub(crate) enum Event {
         place: u8,
         number: u32,
     },
-    /// An undo reaches its node.
-    Undo {
+    /// A pending release reaches its node.
+    PendingRelease {
         row: u8,
         node: u8,
     },

@@ -7,7 +7,7 @@ use crate::request::RequestKind;
 use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, TRUSTED, TTL, Wish, World, ms};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
 
-const OTHER: Option<&[u8]> = Some(b"somebody else");
+const OTHER: Option<&[u8]> = Some(b"another owner");
 const CURIOUS: Wish = Wish { ttl: TTL, curious: true, auto_renew: true, floor: 0, max_hold: None };
 
 #[test]
@@ -87,7 +87,7 @@ fn split_votes_count_as_contention() {
     }
     world.drive();
     for who in 0..3 {
-        let refusal = world.refusal(who).expect("nobody has two");
+        let refusal = world.refusal(who).expect("no client has two");
         assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });
     }
     assert_eq!(world.keys(), 0);
@@ -110,13 +110,13 @@ fn a_late_grant_is_given_back() {
     let late = world.acquire(ALICE);
     world.step(ALICE, 0);
     world.sleep(REPLY_TIMEOUT);
-    let refusal = world.refusal(ALICE).expect("the patience is over");
+    let refusal = world.refusal(ALICE).expect("the attempt timed out");
     assert_eq!(refusal.reason, FailureReason::NoQuorum);
     assert_eq!(refusal.votes[1], Vote::Unknown(ReplyFailure::Timeout));
     assert_eq!(
         world.wire(ALICE, 1),
         [RequestKind::Acquire, RequestKind::Release],
-        "the undo is right behind its own SET"
+        "the release is sent right after its own SET"
     );
     world.step(ALICE, 1);
     assert!(world.has(1, late));
@@ -135,7 +135,7 @@ fn a_node_that_need_not_answer_any_more_is_not_called_silent() {
             if is_away {
                 world.cut(ALICE, node);
             } else {
-                world.plant(node, Some(b"somebody else"), Some(TTL));
+                world.plant(node, Some(b"another owner"), Some(TTL));
             }
         }
         world.acquire(ALICE);
@@ -160,7 +160,7 @@ fn a_grant_past_its_deadline_is_a_failure_and_undone() {
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     assert!(!world.is_valid(ALICE, lock));
     world.drive();
-    assert_eq!(world.keys(), 0, "undone before the ttl");
+    assert_eq!(world.keys(), 0, "released before the ttl");
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn an_attempt_abandoned_before_any_answer_leaves_nothing() {
     assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::Acquire, RequestKind::Release]));
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
-    assert_eq!(world.event(ALICE), [], "nobody is there to be told");
+    assert_eq!(world.event(ALICE), [], "no caller is left to notify");
     assert!(!world.clients[ALICE].coordinator.is_busy());
 }
 
@@ -224,27 +224,27 @@ fn without_a_quorum_it_is_refused_at_once_and_nothing_is_sent() {
     world.cut(ALICE, 0);
     world.cut(ALICE, 1);
     world.acquire(ALICE);
-    let refusal = world.refusal(ALICE).expect("nobody waits");
+    let refusal = world.refusal(ALICE).expect("it fails at once");
     assert_eq!(refusal.reason, FailureReason::NoQuorum);
     assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Disconnected("cut".into())));
     assert!(world.is_nothing_sent(ALICE));
-    assert_eq!(world.undone(ALICE), 0, "what was not sent needs no undo");
+    assert_eq!(world.undone(ALICE), 0, "a request that was not sent needs no release");
 }
 
 #[test]
-fn a_barred_majority_says_so() {
+fn an_excluded_majority_is_reported() {
     let mut world = World::new(3);
     world.exclude(ALICE, 0, ExclusionReason::Replica);
     world.exclude(ALICE, 2, ExclusionReason::AuthFailed("WRONGPASS".into()));
     world.acquire(ALICE);
-    let refusal = world.refusal(ALICE).expect("nobody waits");
+    let refusal = world.refusal(ALICE).expect("it fails at once");
     assert_eq!(refusal.reason, FailureReason::NodesExcluded);
     assert_eq!(refusal.votes[0], Vote::Excluded(ExclusionReason::Replica));
     assert!(world.is_nothing_sent(ALICE));
 }
 
 #[test]
-fn an_error_reply_is_no_vote_and_needs_no_undo() {
+fn an_error_reply_is_no_vote_and_needs_no_release() {
     let mut world = World::new(3);
     for node in 0..2 {
         world.servers[node].excuses.push_back(Vote::Unknown(ReplyFailure::TransientError("OOM".into())));
@@ -271,7 +271,7 @@ fn an_odd_answer_is_no_grant_and_is_undone() {
 }
 
 #[test]
-fn only_a_curious_contender_asks_for_how_long_and_is_told_the_qth_smallest() {
+fn only_a_contender_that_wants_the_ttl_queries_it_and_gets_the_qth_smallest() {
     for curious in [true, false] {
         let mut world = World::new(5);
         for (node, life) in [(0, 900), (1, 300), (2, 700), (3, 500)] {
@@ -290,7 +290,7 @@ fn only_a_curious_contender_asks_for_how_long_and_is_told_the_qth_smallest() {
         assert_eq!(
             why,
             FailureReason::Contended { retry_after },
-            "0.3, 0.7 and 0.9 s told: with the third, three are free"
+            "0.3, 0.7 and 0.9 s reported: with the third, three are free"
         );
     }
 }
@@ -304,7 +304,7 @@ fn a_node_that_went_away_is_not_asked_for_how_long_and_owes_no_answer_when_it_is
     world.cut(BOB, 0);
     world.step(BOB, 1);
     world.step(BOB, 1);
-    let votes = world.refusal(BOB).expect("nobody waits for who is away").votes;
+    let votes = world.refusal(BOB).expect("a disconnected node is not waited for").votes;
     assert_eq!(
         votes[..2],
         [Vote::HeldByOther { remaining: None }, Vote::HeldByOther { remaining: Some(TTL) }]
@@ -325,7 +325,7 @@ fn a_node_we_had_is_free_at_once_to_the_next_attempt() {
 }
 
 #[test]
-fn curiosity_ends_with_the_patience() {
+fn the_ttl_query_ends_with_the_attempt_timeout() {
     let mut world = World::new(3);
     world.hold(ALICE);
     world.acquire_as(BOB, CURIOUS);
@@ -334,7 +334,7 @@ fn curiosity_ends_with_the_patience() {
     assert!(world.refusal(BOB).is_none(), "it is asking for how long");
     world.step(BOB, 0);
     world.sleep(REPLY_TIMEOUT);
-    let refusal = world.refusal(BOB).expect("told as it is");
+    let refusal = world.refusal(BOB).expect("reported without a remaining time");
     assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });
 }
 

@@ -5,7 +5,7 @@ use crate::test_util::node::Data;
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
 use crate::vote::{ExclusionReason, ProbationReason};
 
-/// A process of Bob's that has met nobody, and its wall clock is ahead by so much.
+/// A new process of Bob, which knows no node; its wall clock is ahead by this much.
 fn comes_afresh(world: &mut World, ahead_millis: i64) {
     let quorum = world.quorum();
     (0..3).filter(|node| world.is_up(BOB, *node)).collect::<Vec<_>>().into_iter().for_each(|node| {
@@ -70,7 +70,7 @@ fn what_a_node_evicted_is_not_forgotten_with_the_count_of_it() {
     world.servers[1].node.evicts = true;
     world.live(LOOK);
     assert_eq!(exclusion(&world, ALICE, 1), Some(ExclusionReason::EvictionEnabled));
-    // Mended, and the statistics are reset, before anybody looks again.
+    // The policy is corrected and the statistics are reset before the next marker reading.
     world.servers[1].node.evicts = false;
     comes_afresh(&mut world, 0);
     assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
@@ -92,7 +92,7 @@ fn who_comes_right_after_a_probation_leaves_the_node_to_holders_first() {
 }
 
 #[test]
-fn a_probation_begins_with_whoever_looks_first() {
+fn a_probation_begins_with_the_first_marker_reading() {
     for kept in [false, true] {
         let mut world = World::fenced(3);
         let before = if kept { data(&world, 1) } else { Data::new() };

@@ -1,6 +1,6 @@
 //! Clocks of nodes, watched by the times in their answers: what is proved, what it costs, and what proves nothing.
 
-use super::memory::{LAST_MOMENT, NO_VOTE, meet_anew};
+use super::memory::{LAST_MOMENT, NO_VOTE, meet_again};
 use crate::attempt::FailureReason;
 use crate::clock_monitor::ClockAnomaly;
 use crate::coordinator::OperationId;
@@ -32,11 +32,11 @@ fn glance(world: &mut World, who: usize) {
 }
 
 fn jumps(world: &World, who: usize) -> Vec<(usize, i64)> {
-    let told = world.clients[who].oddities.iter().filter_map(|(node, anomaly)| match anomaly {
+    let reported = world.clients[who].oddities.iter().filter_map(|(node, anomaly)| match anomaly {
         ClockAnomaly::Jumped { by_micros } => Some((*node, *by_micros)),
         ClockAnomaly::Drifts { .. } => None,
     });
-    told.collect()
+    reported.collect()
 }
 
 fn is_out(world: &World, who: usize, node: usize) -> bool {
@@ -110,8 +110,8 @@ fn a_clock_that_stands_still_is_told_as_a_jump_back() {
     world.hold(ALICE);
     world.set_haste(1, -1_000_000);
     world.live(ms(3_500));
-    let told = jumps(&world, ALICE);
-    assert!(matches!(told[..], [(1, back)] if back < -3_000_000), "{told:?}");
+    let reported = jumps(&world, ALICE);
+    assert!(matches!(reported[..], [(1, back)] if back < -3_000_000), "{reported:?}");
     assert!(is_out(&world, ALICE, 1) && !is_out(&world, ALICE, 0));
 }
 
@@ -122,9 +122,9 @@ fn a_clock_that_creeps_is_warned_of_once_in_a_while_and_goes_on_voting() {
         let lock = world.hold(ALICE);
         world.set_haste(1, haste);
         world.live(ms(65_000));
-        let told: Vec<_> = world.clients[ALICE].oddities.clone();
-        assert!((2..=3).contains(&told.len()), "once in the longest ttl: {told:?}");
-        for (node, anomaly) in told {
+        let reported: Vec<_> = world.clients[ALICE].oddities.clone();
+        assert!((2..=3).contains(&reported.len()), "once in the longest ttl: {reported:?}");
+        for (node, anomaly) in reported {
             let ClockAnomaly::Drifts { millionths } = anomaly else { panic!("{anomaly:?}") };
             assert_eq!((node, millionths.signum()), (1, haste.signum()), "{millionths}");
         }
@@ -151,7 +151,7 @@ fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
     assert!(is_out(&world, ALICE, 1));
     world.live(LAST_MOMENT);
     let lock = world.acquire_as(ALICE, BY_HAND);
-    assert_eq!(world.wire(ALICE, 1), [], "nobody asks it");
+    assert_eq!(world.wire(ALICE, 1), [], "no request is sent to it");
     world.drive();
     world.abandon(ALICE, lock);
     world.drive();
@@ -166,7 +166,7 @@ fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
 fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt() {
     let mut world = seen(3, None);
     world.set_clock(1, 5_000);
-    world.plant(0, Some(b"somebody else"), Some(TTL));
+    world.plant(0, Some(b"another owner"), Some(TTL));
     world.acquire_as(ALICE, BY_HAND);
     world.step(ALICE, 1);
     world.step(ALICE, 0);
@@ -178,7 +178,7 @@ fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt(
     );
     assert_eq!(world.wire(ALICE, 1), [RequestKind::Release], "it granted, and that stands there");
     world.drive();
-    assert_eq!((world.keys(), world.undone(ALICE)), (1, 0), "all but somebody else's");
+    assert_eq!((world.keys(), world.undone(ALICE)), (1, 0), "all but the key of another owner");
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn a_renewal_that_reveals_a_jump_does_not_count() {
 #[test]
 fn a_client_that_only_met_the_nodes_knows_their_clocks() {
     let mut world = seen(3, None);
-    meet_anew(&mut world, BOB, 0..3);
+    meet_again(&mut world, BOB, 0..3);
     world.live(ms(1_000));
     world.set_clock(1, -5_000);
     glance(&mut world, BOB);
@@ -287,7 +287,7 @@ fn a_client_that_only_met_the_nodes_knows_their_clocks() {
 fn a_client_that_never_saw_the_clock_before_it_jumped_has_nothing_to_tell() {
     let mut world = seen(3, None);
     world.set_clock(1, 5_000);
-    meet_anew(&mut world, BOB, 0..3);
+    meet_again(&mut world, BOB, 0..3);
     glance(&mut world, BOB);
     assert_eq!(world.clients[BOB].oddities, []);
     world.live(ms(1_000));

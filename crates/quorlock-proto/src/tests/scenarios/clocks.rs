@@ -12,7 +12,7 @@ fn a_wall_clock_that_jumps_ahead_ends_a_lease() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
     world.set_wall(ALICE, 9_898);
-    assert!(!world.is_valid(ALICE, lock), "whoever looks sees it at once");
+    assert!(!world.is_valid(ALICE, lock), "a check sees it at once");
     world.wake(ALICE);
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
 }
@@ -31,7 +31,7 @@ fn a_wall_clock_that_jumps_a_little_ends_nothing() {
     assert!(world.is_valid(ALICE, lock), "renewed, it counts from the new time");
 }
 
-/// A time service that slews moves the wall clock by less at each look than anybody would call a step.
+/// A time service that slews moves the wall clock at each reading by less than a step.
 #[test]
 fn a_wall_clock_that_creeps_ahead_ends_a_lease() {
     let mut world = World::new(3);

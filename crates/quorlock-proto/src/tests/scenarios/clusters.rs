@@ -15,7 +15,7 @@ use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
 #[test]
-fn blank_nodes_become_a_cluster_on_probation_whoever_meets_them_first() {
+fn blank_nodes_become_a_cluster_on_probation_with_any_first_client() {
     let mut world = blank(3, 2);
     world.connect_all();
     // Both have seen them blank, and both write.
@@ -51,7 +51,7 @@ fn who_comes_later_finds_the_cluster_that_was_founded() {
     let founded = marker(&world, 0);
     world.live(ms(10_000));
     connect(&mut world, BOB);
-    assert_eq!(marker(&world, 0), founded, "nothing is written anew");
+    assert_eq!(marker(&world, 0), founded, "nothing is written again");
     let refusal = try_to_take(&mut world, BOB);
     assert_eq!(
         refusal.reason,
@@ -98,7 +98,10 @@ fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
     assert_eq!(world.clients[ALICE].changes, changes, "the same again is no news");
     world.servers.iter_mut().for_each(|server| server.excuses.clear());
     world.live(ms(2_000));
-    assert!((0..3).all(|node| doubt(&world, ALICE, node) == Some(ProbationReason::NewNode)), "told at last");
+    assert!(
+        (0..3).all(|node| doubt(&world, ALICE, node) == Some(ProbationReason::NewNode)),
+        "recorded at last"
+    );
 }
 
 #[test]
@@ -128,7 +131,7 @@ fn declared_nodes_vote_at_once() {
         let id = Some(ClusterId::new(7));
         assert!((0..3).all(|node| marker(&world, node).map(|it| it.cluster) == id));
         connect(&mut world, BOB);
-        assert!((0..3).all(|node| is_voting(&world, BOB, node)), "whoever meets them first");
+        assert!((0..3).all(|node| is_voting(&world, BOB, node)), "with any first client");
         world.hold(BOB);
     }
 }
@@ -179,8 +182,8 @@ fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
     world.servers[1].hangs = true;
     assert_eq!(world.declare_as(ALICE, 7, false), None, "two have it, one is silent");
     world.cut(ALICE, 1);
-    let told = world.event(ALICE);
-    assert_eq!(told, [OperationEvent::Declared(InitResult::Unreachable)]);
+    let reported = world.event(ALICE);
+    assert_eq!(reported, [OperationEvent::Declared(InitResult::Unreachable)]);
     world.servers[1].hangs = false;
     connect(&mut world, ALICE);
     assert_eq!(world.declare_as(ALICE, 7, false), Some(InitResult::Already), "two say what the third is");
@@ -200,8 +203,8 @@ fn a_declaration_that_nodes_reject_tells_what_each_said() {
         let denied = Vote::Excluded(ExclusionReason::PermissionDenied("NOPERM".into()));
         world.servers[0].excuses.push_back(full.clone());
         world.servers[2].excuses.push_back(denied.clone());
-        let told = world.declare_as(ALICE, 7, is_forced);
-        assert_eq!(told, Some(InitResult::Rejected(vec![full, Vote::Granted, denied])), "all are heard");
+        let reported = world.declare_as(ALICE, 7, is_forced);
+        assert_eq!(reported, Some(InitResult::Rejected(vec![full, Vote::Granted, denied])), "all are heard");
         assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Fresh), "and it is finished later");
     }
 }
@@ -253,7 +256,7 @@ fn a_node_is_taken_back_only_if_enough_others_say_where_it_belongs() {
 }
 
 #[test]
-fn a_stranger_takes_nobody_back_where_most_have_forgotten_and_who_knew_them_does() {
+fn after_data_loss_on_most_nodes_only_a_client_that_knew_them_takes_them_back() {
     let mut world = World::fenced(3);
     (0..3).for_each(|node| world.cut(BOB, node));
     let quorum = world.quorum();
@@ -292,7 +295,7 @@ fn two_clusters_never_share_a_node() {
     assert_eq!(ours.declare_as(ALICE, 7, false), Some(InitResult::NotBlank));
     assert!((1..3).all(|node| marker(&ours, node).is_none()) && ours.has(0, lock));
 
-    // The other two are a cluster of their own, and the shared node is in the way of nobody.
+    // The other two are a cluster of their own, and the shared node affects neither.
     let mut ours = World::fenced(3);
     ours.servers[0].node = theirs.servers[0].node.clone();
     let text = format!(
@@ -353,11 +356,11 @@ fn a_node_that_evicts_does_not_vote_until_it_stops() {
     assert_eq!(
         doubt(&world, ALICE, 1),
         Some(ProbationReason::PossibleDataLoss),
-        "nobody can tell what it has lost meanwhile"
+        "what it lost meanwhile is unknown"
     );
     world.connect(BOB, 1);
     world.drive();
-    assert!(!is_voting(&world, BOB, 1), "nor can anybody who comes afterwards");
+    assert!(!is_voting(&world, BOB, 1), "unknown to a later client too");
     world.live(NO_VOTE);
     assert!(is_voting(&world, ALICE, 1) && is_voting(&world, BOB, 1));
 }
@@ -394,7 +397,7 @@ fn by_memory_alone_only_those_are_taken_back_who_were_known() {
     (0..2).chain([4]).for_each(|node| world.connect(ALICE, node));
     assert!(
         (0..2).all(|node| world.wire(ALICE, node) == [RequestKind::ReadMarker]),
-        "these are told what they were"
+        "their markers are written back"
     );
     assert_eq!(world.wire(ALICE, 4), [], "not before enough others say so");
 }

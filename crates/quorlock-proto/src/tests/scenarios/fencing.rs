@@ -15,7 +15,7 @@ pub(super) const AHEAD: [i64; 5] = [0, 1_000, 0, 0, 2_000];
 const LAST_NUMBER: u64 = (1 << 53) - 1;
 const HOUR_MICROS: u64 = 3_600_000_000;
 
-/// A world of nodes whose clocks were set before anybody met them.
+/// A world of nodes whose clocks were set before any client met them.
 pub(super) fn apart(nodes: usize, need: Option<usize>, ahead_millis: &[i64]) -> World {
     let mut world = World::unconnected(nodes, need, 2, Some(MAX_TTL));
     (0..nodes).for_each(|node| world.set_clock(node, ahead_millis[node]));
@@ -154,7 +154,7 @@ fn numbers_grow_on_nodes_whose_clocks_are_minutes_apart() {
     let mut world = apart(5, None, &[-180_000, 0, 240_000, 60_000, -600_000]);
     let mut last = 0;
     for turn in 0..15 {
-        // Another two are away each time, and nobody's turn is like the one before.
+        // Another two nodes are away each time, in a different combination.
         let (one, other) = (turn % 5, (turn + 2) % 5);
         let who = turn % 2;
         world.cut(who, one);

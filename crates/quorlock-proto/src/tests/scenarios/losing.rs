@@ -1,4 +1,4 @@
-//! A lock whose keys went and will not come back is told lost at the next renewal; one that can be kept is kept.
+//! A lock whose keys are gone for good is reported lost at the next renewal; a lock that can be kept is kept.
 
 use crate::lease::LossReason;
 use crate::request::RequestKind;
@@ -12,7 +12,7 @@ fn renew(world: &mut World) {
     world.drive();
 }
 
-/// These nodes lose the key, and somebody else takes and frees the lock there meanwhile.
+/// These nodes lose the key; another owner takes and frees the lock there meanwhile.
 fn passes_on(world: &mut World, nodes: impl Iterator<Item = usize>) {
     nodes.for_each(|node| world.wipe(node));
     world.pass(ms(1));
@@ -109,7 +109,7 @@ fn a_broken_lock_is_told_lost_and_stays_free() {
         renew(&mut world);
         assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers), "{nodes} nodes");
         world.live(TTL * 2);
-        assert_eq!(world.keys(), 0, "nobody takes it again");
+        assert_eq!(world.keys(), 0, "no client takes it again");
         let next = world.hold(BOB);
         assert!(world.number(BOB, next) > world.number(ALICE, lock));
     }
@@ -145,7 +145,7 @@ fn a_plain_lock_is_taken_again_by_its_living_holder() {
 fn a_stolen_lock_is_not_like_one_that_has_gone() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
-    (0..2).for_each(|node| world.plant(node, Some(b"somebody else"), Some(TTL)));
+    (0..2).for_each(|node| world.plant(node, Some(b"another owner"), Some(TTL)));
     world.wipe(2);
     world.release(ALICE, lock);
     world.drive();

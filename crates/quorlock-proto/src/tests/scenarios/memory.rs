@@ -14,12 +14,12 @@ use crate::vote::{ExclusionReason, ProbationReason};
 
 /// How often a node is asked what it remembers.
 pub(super) const LOOK: Duration = Duration::from_millis(7_500);
-/// How long a node that may have forgotten votes for nobody: the longest ttl, and half a second more for those who ask
+/// How long a node that may have lost data casts no vote: the longest ttl, and half a second more for those who ask
 /// for a lock, so that holders come back first.
 pub(super) const NO_VOTE: Duration = Duration::from_millis(30_500);
 pub(super) const LAST_MOMENT: Duration = Duration::from_millis(30_499);
 
-/// Nodes that nobody has met, and these clients.
+/// Nodes that no client has met, and these clients.
 pub(super) fn blank(nodes: usize, clients: usize) -> World {
     World::unconnected(nodes, None, clients, Some(MAX_TTL))
 }
@@ -80,7 +80,7 @@ pub(super) fn try_to_take(world: &mut World, who: usize) -> AttemptFailure {
 }
 
 /// Another client in the place of this one, which knows nothing of before, and has met these nodes. Nothing else travels.
-pub(super) fn meet_anew(world: &mut World, who: usize, nodes: impl IntoIterator<Item = usize>) {
+pub(super) fn meet_again(world: &mut World, who: usize, nodes: impl IntoIterator<Item = usize>) {
     for node in 0..world.servers.len() {
         if world.is_up(who, node) {
             world.cut(who, node);

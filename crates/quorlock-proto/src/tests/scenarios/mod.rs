@@ -1,4 +1,4 @@
-//! Told stories, one each. A test's name is the promise it keeps.
+//! Scenarios, one per test. The name of a test is the property that it checks.
 
 mod acquiring;
 mod bypass;

@@ -29,14 +29,14 @@ fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
         [RequestKind::Acquire, RequestKind::ReleaseAndNotify],
         "no new SET queues up for it"
     );
-    world.plant(1, Some(b"somebody else"), Some(TTL));
+    world.plant(1, Some(b"another owner"), Some(TTL));
     world.step(ALICE, 1);
-    let refusal = world.refusal(ALICE).expect("one slow and one refusing of three settle it, nobody waits");
+    let refusal = world.refusal(ALICE).expect("one slow and one refusing of three settle it without waiting");
     assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Backlogged));
 }
 
 #[test]
-fn a_node_that_owes_an_answer_for_too_long_is_dialed_anew() {
+fn a_node_that_owes_an_answer_for_too_long_is_dialed_again() {
     let mut world = World::new(3);
     world.servers[0].hangs = true;
     let lock = world.hold_as(ALICE, Wish { auto_renew: false, ..Wish::default() });
@@ -110,13 +110,13 @@ fn a_survey_settles_at_the_reply_timeout() {
     world.sleep(REPLY_TIMEOUT - Duration::from_nanos(1));
     assert_eq!(surveyed(&mut world, BOB), None);
     world.sleep(Duration::from_nanos(1));
-    let votes = surveyed(&mut world, BOB).expect("nobody waits for longer");
+    let votes = surveyed(&mut world, BOB).expect("the wait is over");
     assert_eq!(votes[1], Vote::Unknown(ReplyFailure::Timeout));
     assert!(!world.clients[BOB].coordinator.is_busy());
 }
 
 #[test]
-fn a_survey_of_nobody_is_told_at_once() {
+fn a_survey_of_no_node_is_reported_at_once() {
     let mut world = World::new(3);
     (0..3).for_each(|node| world.cut(BOB, node));
     world.survey(BOB, RequestKind::Inspect);
@@ -137,7 +137,7 @@ fn a_survey_goes_out_as_text_where_the_script_is_not_known() {
 }
 
 #[test]
-fn breaking_a_lock_deletes_it_whoever_has_it() {
+fn force_release_deletes_the_key_of_any_owner() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
     world.plant(1, None, None);

@@ -65,7 +65,7 @@ fn a_node_that_forgot_is_taken_back_after_the_max_ttl() {
     world.restart(1, Data::new());
     (0..2).for_each(|who| world.connect(who, 1));
     world.drive();
-    let since = marker(&world, 1).expect("it was told again").since_micros;
+    let since = marker(&world, 1).expect("its marker was written again").since_micros;
     assert_eq!(marker(&world, 1).map(|it| it.cluster), marker(&world, 0).map(|it| it.cluster));
     world.release(ALICE, lock);
     world.drive();
@@ -87,11 +87,11 @@ fn a_vote_that_says_changed_counts_for_nothing_and_is_followed_by_a_look_at_once
     world.step(BOB, 1);
     assert_eq!(world.wire(BOB, 1), [RequestKind::ReadMarker]);
     world.step(BOB, 1);
-    assert_eq!(world.wire(BOB, 1), [RequestKind::ReadMarker], "blank: it is told what it was");
+    assert_eq!(world.wire(BOB, 1), [RequestKind::ReadMarker], "blank: its marker is written back");
     world.drive();
     assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
     world.acquire(BOB);
-    assert_eq!(world.wire(BOB, 1), [], "nobody asks it for a vote");
+    assert_eq!(world.wire(BOB, 1), [], "no vote is requested from it");
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn who_saw_a_node_change_waits_by_its_own_clock_whatever_the_nodes_clock_says() 
 #[test]
 fn a_node_on_probation_says_so_itself_to_who_does_not_know() {
     let mut world = World::fenced(3);
-    // Its clock is behind by a moment, so its probation, just over, is not. No jump can be told from so little.
+    // Its clock is behind by a moment, so its probation, just over, is not. So small a difference proves no clock jump.
     world.set_clock(1, -15);
     let lock = world.acquire(ALICE);
     world.step(ALICE, 1);
@@ -308,7 +308,7 @@ fn a_vote_that_was_under_way_when_its_node_was_found_out_does_not_count() {
     assert_eq!(world.overlap, None);
 }
 
-/// Out of memory, or unable to save: such a server answers a look, and refuses to be told anything.
+/// Out of memory, or unable to save: such a server answers a look, and refuses every write.
 #[test]
 fn a_node_that_refuses_to_be_told_is_not_told_again_and_again() {
     let mut world = World::fenced(3);
@@ -317,7 +317,7 @@ fn a_node_that_refuses_to_be_told_is_not_told_again_and_again() {
     world.servers[1].excuses.extend((0..50).map(|_| refusal()));
     world.connect(ALICE, 1);
     world.drive();
-    assert_eq!(world.servers[1].excuses.len(), 49, "it was told once");
+    assert_eq!(world.servers[1].excuses.len(), 49, "it was written once");
     assert_eq!(try_to_take_two(&mut world), refusal(), "and a report says what the server said");
     world.live(LOOK);
     assert!((30..49).contains(&world.servers[1].excuses.len()), "and now and then since");
@@ -328,7 +328,7 @@ fn a_node_that_refuses_to_be_told_is_not_told_again_and_again() {
 
 /// What the second of three nodes is said to have answered, when the first is another's and the third not there.
 fn try_to_take_two(world: &mut World) -> Vote {
-    world.plant(0, Some(b"somebody else"), Some(ms(1_000)));
+    world.plant(0, Some(b"another owner"), Some(ms(1_000)));
     world.cut(ALICE, 2);
     let vote = try_to_take(world, ALICE).votes.swap_remove(1);
     world.connect(ALICE, 2);

@@ -75,7 +75,7 @@ fn a_key_that_ran_out_before_its_raise_is_too_late_and_everything_is_undone() {
     world.step(ALICE, 1);
     world.wipe(0);
     world.step(ALICE, 0);
-    let refusal = world.refusal(ALICE).expect("nobody else is there to make the quorum");
+    let refusal = world.refusal(ALICE).expect("no other node can complete the quorum");
     assert_eq!(refusal.reason, FailureReason::TooLate);
     assert_eq!(refusal.votes[0], Vote::NotHeld);
     assert_eq!((world.wire(ALICE, 0), world.wire(ALICE, 1)), (vec![], vec![RequestKind::Release]));
@@ -84,17 +84,17 @@ fn a_key_that_ran_out_before_its_raise_is_too_late_and_everything_is_undone() {
 }
 
 #[test]
-fn a_raise_that_somebody_else_overtook_is_too_little() {
+fn a_raise_that_another_client_overtook_is_too_little() {
     let (mut world, _) = raising();
-    world.plant(0, Some(b"somebody else"), Some(ms(4_000)));
-    world.plant(2, Some(b"somebody else"), Some(ms(3_000)));
+    world.plant(0, Some(b"another owner"), Some(ms(4_000)));
+    world.plant(2, Some(b"another owner"), Some(ms(3_000)));
     world.step(ALICE, 0);
     world.step(ALICE, 2);
     let why = world.refusal(ALICE).expect("two of three are another's").reason;
     assert_eq!(
         why,
         FailureReason::Contended { retry_after: Some(ms(3_000)) },
-        "and their lives are told unasked"
+        "and their remaining times are reported unasked"
     );
     world.drive();
     assert_eq!(world.keys(), 2, "ours is gone, theirs are theirs");
@@ -150,7 +150,7 @@ fn an_attempt_abandoned_in_its_second_round_leaves_nothing_but_numbers() {
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE), world.event(ALICE)), (0, 0, vec![]));
     let largest = (0..3).filter_map(|node| world.fence(node)).max().expect("numbers were given");
-    assert!(take(&mut world, BOB, Wish::default()).0 > largest, "and nobody is given one of them again");
+    assert!(take(&mut world, BOB, Wish::default()).0 > largest, "and none of them is issued again");
 }
 
 #[test]

@@ -86,10 +86,13 @@ fn a_key_that_went_missing_is_taken_again_past_rivals_who_came_to_nothing() {
         assert!(world.fence(node) > Some(world.number(ALICE, lock)) && !world.has(node, lock));
         world.sleep(TTL / 3 + ms(1));
         world.drive();
-        assert!(!world.has(node, lock), "the node told its number, and it may be somebody's");
+        assert!(!world.has(node, lock), "the node reported its number, which may belong to a holder");
         world.wake(ALICE);
         world.drive();
-        assert!(world.has(node, lock), "the next renewal, at once, showed that it is nobody's");
+        assert!(
+            world.has(node, lock),
+            "the next renewal, at once, showed that the number belongs to no holder"
+        );
         assert!(outlives(world, lock, (node + 1) % 3));
     }
 }
@@ -108,7 +111,7 @@ fn a_rival_who_keeps_on_trying_cannot_keep_a_node_from_the_holder() {
 
 #[test]
 fn what_a_later_holder_was_given_is_not_gone_past() {
-    // Two keys are lost at once, which no lock of three survives; whoever comes next is given the lock.
+    // Two keys are lost at once, which no lock of three survives; the next client gets the lock.
     let mut world = World::fenced(3);
     let lock = world.hold_as(ALICE, Wish::default());
     (1..3).for_each(|node| world.wipe(node));
@@ -123,7 +126,7 @@ fn what_a_later_holder_was_given_is_not_gone_past() {
 }
 
 #[test]
-fn a_larger_number_told_by_a_late_grant_is_not_taken_for_nobodys_after_another_had_the_lock() {
+fn a_larger_number_of_a_late_grant_may_be_a_holders_after_another_had_the_lock() {
     // Alice has nodes 0 and 1; her question to 2 is under way. Her key on 1 is lost, Bob has the lock and gives it
     // back, and only then does her question reach node 2.
     let mut world = World::fenced(3);

@@ -1,4 +1,4 @@
-//! Giving a lock up: confirmed by a quorum, or at the node time-out.
+//! Giving a lock up: confirmed by a quorum, or at the reply timeout.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn not_there_and_not_ours_confirm_a_release_too() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
     world.wipe(0);
-    world.plant(1, Some(b"somebody else"), Some(TTL));
+    world.plant(1, Some(b"another owner"), Some(TTL));
     world.release(ALICE, lock);
     world.step(ALICE, 0);
     world.step(ALICE, 1);
@@ -59,7 +59,7 @@ fn a_release_does_not_wait_for_nodes_that_are_away() {
     let lock = world.hold(ALICE);
     (0..3).for_each(|node| world.cut(ALICE, node));
     world.release(ALICE, lock);
-    let votes = world.released(ALICE).expect("nobody can answer");
+    let votes = world.released(ALICE).expect("no node can reply");
     assert_eq!(votes, vec![Vote::Unknown(ReplyFailure::Disconnected("cut".into())); 3]);
     assert_eq!(world.undone(ALICE), 3);
 }
@@ -115,8 +115,8 @@ fn a_lock_is_released_once() {
     world.drive();
     assert!(!world.release(ALICE, lock), "it is over");
     assert!(!world.extend(ALICE, lock, TTL));
-    let told = world.event(ALICE);
-    assert_eq!(told.iter().filter(|event| matches!(event, OperationEvent::Released(_))).count(), 1);
+    let reported = world.event(ALICE);
+    assert_eq!(reported.iter().filter(|event| matches!(event, OperationEvent::Released(_))).count(), 1);
 }
 
 #[test]
@@ -140,8 +140,8 @@ fn a_release_under_a_renewal_ends_quietly() {
     world.release(ALICE, lock);
     world.event(ALICE);
     world.drive();
-    let told = world.event(ALICE);
-    assert!(matches!(told[..], [OperationEvent::Released(_)]), "{told:?}");
+    let reported = world.event(ALICE);
+    assert!(matches!(reported[..], [OperationEvent::Released(_)]), "{reported:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::vote::{ReplyFailure, Vote};
 
 /// A little more than a third of the ttl: the first renewal is on the wires.
 const THIRD: Duration = Duration::from_nanos(3_333_333_334);
-const OTHER: Option<&[u8]> = Some(b"somebody else");
+const OTHER: Option<&[u8]> = Some(b"another owner");
 
 fn has_renewed(event: &[OperationEvent]) -> bool {
     event.iter().any(|event| matches!(event, OperationEvent::Renewed(_)))
@@ -296,7 +296,11 @@ fn a_majority_taken_by_others_is_a_loss_and_our_own_keys_stand_until_the_release
     world.step(ALICE, 0);
     assert_eq!(world.loss(ALICE), None);
     world.step(ALICE, 1);
-    assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers), "told at once, long before the deadline");
+    assert_eq!(
+        world.loss(ALICE),
+        Some(LossReason::TakenByOthers),
+        "reported at once, long before the deadline"
+    );
     world.drive();
     assert!(world.has(2, lock), "a renewal deletes nothing");
     world.release(ALICE, lock);
@@ -348,8 +352,8 @@ fn a_renewal_does_not_go_out_as_text_behind_its_release() {
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
-/// An extension under way must not be pushed aside by a background renewal that falls due meanwhile: whoever waits
-/// for it would be told that it succeeded, with the shorter deadline of the other.
+/// An extension under way must not be pushed aside by a background renewal that falls due meanwhile: the caller that waits
+/// for it would get a success with the shorter deadline of the renewal.
 #[test]
 fn a_renewal_that_falls_due_does_not_push_an_extension_aside() {
     let mut world = World::new(3);
@@ -358,7 +362,7 @@ fn a_renewal_that_falls_due_does_not_push_an_extension_aside() {
     let extended = world.now(ALICE).plus(ms(59_398)).boot_nanos();
     world.extend(ALICE, lock, Duration::from_secs(60));
     world.sleep(ms(20));
-    // Somebody corrects the wall clock by a little, so every lease is looked at.
+    // The wall clock is corrected by a little, so every lease is checked.
     world.set_wall(ALICE, 5);
     world.wake(ALICE);
     world.drive();
@@ -398,7 +402,7 @@ fn a_shorter_extension_does_not_change_what_the_lock_stands_on() {
     world.connect(ALICE, 2);
     let mut stands_on = NodeSet::EMPTY;
     for away in [2, 0] {
-        // The first takes the key anew on the third node, for a short time; the second is confirmed there.
+        // The first takes the key again on the third node, for a short time; the second is confirmed there.
         world.cut(ALICE, away);
         world.connect(ALICE, 2);
         assert!(world.extend(ALICE, lock, ms(400)));

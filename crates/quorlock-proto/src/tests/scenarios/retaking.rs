@@ -1,6 +1,6 @@
 //! Keys that went missing under their holder and are taken again: what such a key is worth, and until when.
 
-use super::memory::meet_anew;
+use super::memory::meet_again;
 use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
@@ -20,7 +20,7 @@ fn retaken_and_unheard() -> (World, u64) {
         assert!(world.step(ALICE, node));
     }
     assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire]);
-    assert!(world.deliver(ALICE, 1) && world.has(1, lock), "taken again, and nobody has heard of it");
+    assert!(world.deliver(ALICE, 1) && world.has(1, lock), "taken again, and the reply is under way");
     // The next renewal gets through without that node, which owes an answer.
     world.sleep(ms(1_000));
     assert!(world.step(ALICE, 0) && world.step(ALICE, 2));
@@ -59,7 +59,7 @@ fn who_counted_on_a_late_answer_to_a_retake_is_told_when_a_clock_jumps() {
     let loss = world.loss(ALICE);
     // Bob, who has not met node 0 before, sees nothing odd there. What Alice still asks of it is slow.
     world.sleep(ms(1_100));
-    meet_anew(&mut world, BOB, 0..3);
+    meet_again(&mut world, BOB, 0..3);
     let theirs = world.acquire(BOB);
     (0..3).for_each(|node| assert!(world.step(BOB, node)));
     assert!(world.is_valid(BOB, theirs) && world.has(2, lock));

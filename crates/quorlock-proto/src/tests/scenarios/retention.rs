@@ -9,7 +9,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::fencing::won;
-use super::memory::{marker, meet_anew};
+use super::memory::{marker, meet_again};
 use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::marker::default_retention;
@@ -62,7 +62,7 @@ fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Resul
         world.servers[node].node.mistake = mistake;
     }
     world.declare();
-    // No set-back is told by the marker's own time.
+    // The time in the marker shows no set-back.
     world.pass(HOUR * 100);
     let (mut numbers, mut unseen) = (Vec::new(), [Duration::MAX; NODES]);
     for visit in visits {
@@ -75,7 +75,7 @@ fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Resul
                 unseen[node] = Duration::MAX;
             }
         }
-        begin_anew(&mut world, visit.misses);
+        begin_again(&mut world, visit.misses);
         (0..NODES).filter(|node| *node != visit.misses).for_each(|node| unseen[node] = Duration::ZERO);
         if visit.takes {
             let lock = world.acquire(ALICE);
@@ -108,8 +108,8 @@ fn apart_by(ahead_millis: &[i64]) -> World {
 }
 
 /// Another client, which reaches all nodes but this.
-fn begin_anew(world: &mut World, misses: usize) {
-    meet_anew(world, ALICE, (0..NODES).filter(|node| *node != misses));
+fn begin_again(world: &mut World, misses: usize) {
+    meet_again(world, ALICE, (0..NODES).filter(|node| *node != misses));
     world.drive();
 }
 
@@ -162,7 +162,7 @@ fn a_clock_that_is_set_back_far_begins_where_it_had_come() {
     world.live(ms(31_000));
     let before = world.servers[0].node.micros(world.now(ALICE).boot_nanos());
     world.set_clock(0, -2 * 3_600_000);
-    begin_anew(&mut world, NODES);
+    begin_again(&mut world, NODES);
     let base = marker(&world, 0).expect("a marker").base_micros;
     assert!(
         base <= before && before - base < 10_000_000,
@@ -172,9 +172,9 @@ fn a_clock_that_is_set_back_far_begins_where_it_had_come() {
     // Less than half of what fences are kept for is none of its business.
     let mut world = World::fenced(NODES);
     world.pass(HOUR);
-    begin_anew(&mut world, NODES);
+    begin_again(&mut world, NODES);
     world.set_clock(0, -1_000_000);
-    begin_anew(&mut world, NODES);
+    begin_again(&mut world, NODES);
     assert_eq!(marker(&world, 0).map(|marker| marker.base_micros), Some(0));
 }
 
@@ -208,7 +208,7 @@ fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
     world.drive();
     world.survey(ALICE, RequestKind::Forget);
     world.drive();
-    assert!((0..NODES).all(|node| world.fence(node) == Some(before)), "nobody's clock has passed it");
+    assert!((0..NODES).all(|node| world.fence(node) == Some(before)), "no clock has passed it");
     // Taken again meanwhile, it is kept as ever.
     let lock = world.hold(ALICE);
     assert!(world.number(ALICE, lock) > before);
@@ -252,7 +252,7 @@ fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
     world.release(ALICE, lock);
     world.drive();
     world.set_clock(1, -(YEAR.as_millis() as i64));
-    meet_anew(&mut world, ALICE, 0..NODES);
+    meet_again(&mut world, ALICE, 0..NODES);
     world.live(MAX_TTL * 3);
     assert!((0..NODES).all(|node| world.fence(node).is_some()));
     world.survey(ALICE, RequestKind::Forget);

@@ -1,4 +1,4 @@
-//! A node that was somebody's replica in between.
+//! A node that was a replica of another server in between.
 
 use crate::attempt::FailureReason;
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World};

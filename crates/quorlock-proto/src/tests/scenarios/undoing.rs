@@ -1,4 +1,4 @@
-//! Undos: bound to their attempt, owed until known done.
+//! Pending releases: bound to their attempt, and pending until known to be done.
 
 use std::time::Duration;
 

@@ -106,7 +106,7 @@ impl Sim<'_> {
         self.tell_caller(who, id, event);
     }
 
-    pub(super) fn set_alarm_anew(&mut self, who: usize) {
+    pub(super) fn set_alarm_again(&mut self, who: usize) {
         self.peers[who].wakes_at = None;
         self.set_alarm(who);
     }

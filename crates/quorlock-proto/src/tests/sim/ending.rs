@@ -1,6 +1,6 @@
 //! How a history comes to its end: everything is mended, somebody has every lock, and nothing is left behind.
 
-use super::engine::{Deed, Mend, Sim, Stage, tell};
+use super::engine::{Deed, Repair, Sim, Stage, tell};
 use super::parts::Way;
 use super::plan::Fault;
 use super::tally::Invariant;
@@ -8,46 +8,48 @@ use crate::marker::{ClusterId, Marker};
 use crate::test_util::node::Slot;
 
 impl Sim<'_> {
-    pub(super) fn mend(&mut self, mend: Mend) {
-        if let Mend::NodeUp(node) | Mend::Master(node) | Mend::Errors(node) | Mend::Evicts(node) = mend {
+    pub(super) fn repair(&mut self, repair: Repair) {
+        if let Repair::NodeUp(node) | Repair::Master(node) | Repair::Errors(node) | Repair::Evicts(node) =
+            repair
+        {
             self.note_trouble(node, self.nanos);
         }
-        match mend {
-            Mend::NodeUp(node) => {
+        match repair {
+            Repair::NodeUp(node) => {
                 if std::mem::take(&mut self.sites[node].is_down) {
                     tell!(self, "node {node} is up");
                 }
             }
-            Mend::Master(node) => {
+            Repair::Master(node) => {
                 if std::mem::take(&mut self.sites[node].is_replica) {
                     tell!(self, "node {node} is a master again");
                     self.change_role(node);
                 }
             }
-            Mend::Errors(node) => {
+            Repair::Errors(node) => {
                 if std::mem::take(&mut self.sites[node].errors) > 0 {
                     self.could_not_look(node, self.sites[node].errors_since);
                 }
             }
-            Mend::Evicts(node) => {
+            Repair::Evicts(node) => {
                 self.sites[node].node.evicts = false;
                 self.sites[node].evicts_since = u64::MAX;
                 self.note_founders();
             }
-            Mend::Swap(node) => self.swap_back(node),
-            Mend::ClockBehind(node) => self.set_clock_right(node),
-            Mend::NodeRate(node) => {
+            Repair::Swap(node) => self.swap_back(node),
+            Repair::ClockBehind(node) => self.set_clock_right(node),
+            Repair::NodeRate(node) => {
                 let haste = self.sites[node].haste;
                 self.set_node_haste(node, haste);
                 self.oracle.heal_node(node, self.nanos);
             }
-            Mend::ClientRate(who) => {
+            Repair::ClientRate(who) => {
                 let haste = self.peers[who].haste;
                 self.peers[who].clocks.set_haste(haste, self.nanos);
                 self.oracle.heal_client(who, self.nanos);
-                self.look_anew(who);
+                self.look_again(who);
             }
-            Mend::ClientUp(who) => {
+            Repair::ClientUp(who) => {
                 if self.peers[who].is_dead {
                     tell!(self, "client {who} is back");
                     self.bring_up(who);
@@ -89,15 +91,21 @@ impl Sim<'_> {
         self.stage = Stage::Calm;
         self.remove_stale_keys();
         for node in 0..self.sites.len() {
-            let ends =
-                [Mend::NodeUp, Mend::Master, Mend::Errors, Mend::Evicts, Mend::Swap, Mend::ClockBehind];
+            let ends = [
+                Repair::NodeUp,
+                Repair::Master,
+                Repair::Errors,
+                Repair::Evicts,
+                Repair::Swap,
+                Repair::ClockBehind,
+            ];
             for end in ends {
-                self.mend(end(node));
+                self.repair(end(node));
             }
             self.sites[node].frozen_until = 0;
             self.note_error(node);
             if self.plan.faults.contains(&Fault::FastNode) {
-                self.mend(Mend::NodeRate(node));
+                self.repair(Repair::NodeRate(node));
             }
         }
         self.oracle.suitor = self.chance.place(self.peers.len());
@@ -113,10 +121,10 @@ impl Sim<'_> {
                 self.go_on(who, true);
             }
             if self.plan.faults.contains(&Fault::SlowClient) {
-                self.mend(Mend::ClientRate(who));
+                self.repair(Repair::ClientRate(who));
             }
             if self.peers[who].is_dead {
-                self.mend(Mend::ClientUp(who));
+                self.repair(Repair::ClientUp(who));
             }
             self.send_home(who);
         }
@@ -133,7 +141,7 @@ impl Sim<'_> {
         calm + 2 * self.oracle.worst_error
     }
 
-    /// So many nodes forgot at once that nobody can say which cluster they are: then somebody must, once all locks
+    /// So many nodes forgot at once that no client knows which cluster they are: then somebody must, once all locks
     /// are over.
     fn watch_cluster(&mut self) {
         let is_time = self.nanos >= self.calm_at + 3 * self.plan.longest_nanos();
@@ -150,7 +158,7 @@ impl Sim<'_> {
         let who =
             (0..self.peers.len()).find(|who| self.peers[*who].is_fenced && !self.peers[*who].is_stranger);
         let Some(who) = who else { return };
-        tell!(self, "nobody can say which cluster it is: client {who} declares a new one");
+        tell!(self, "no client knows which cluster it is: client {who} declares a new one");
         self.oracle.declarations += 1;
         let now = self.now(who);
         self.peers[who].coordinator.initialize(u64::MAX, ClusterId::new(0xc2), true, now);

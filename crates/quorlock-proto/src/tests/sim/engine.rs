@@ -34,7 +34,7 @@ pub(super) struct Sim<'a> {
     pub(super) stage: Stage,
     pub(super) stage_until: u64,
     pub(super) calm_at: u64,
-    /// What happened in words, where somebody wants to read it.
+    /// What happened in words, where a log is wanted.
     pub(super) story: Option<Vec<String>>,
 }
 
@@ -54,7 +54,7 @@ pub(super) enum Deed {
         node: usize,
         life: u32,
     },
-    /// A timer rings, unless it was set anew since.
+    /// A timer rings, unless it was set again since.
     Wake {
         who: usize,
         life: u32,
@@ -76,7 +76,7 @@ pub(super) enum Deed {
     /// Something goes wrong.
     Fault,
     /// A thing that went wrong is over.
-    Mend(Mend),
+    Repair(Repair),
     /// A stopped machine goes on.
     Go {
         who: usize,
@@ -88,7 +88,7 @@ pub(super) enum Deed {
 
 /// What is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Mend {
+pub(super) enum Repair {
     NodeUp(usize),
     Master(usize),
     Errors(usize),
@@ -108,12 +108,12 @@ pub(super) enum Stage {
     Storm,
     /// Nothing does any more, and one client tries to have every lock.
     Calm,
-    /// Nobody wants anything any more.
+    /// No client wants anything any more.
     Still,
     Over,
 }
 
-/// Writes down what happened, where somebody wants to read it.
+/// Writes down what happened, where a log is wanted.
 macro_rules! tell {
     ($sim:expr, $($words:tt)+) => {
         if $sim.story.is_some() {
@@ -233,7 +233,7 @@ impl<'a> Sim<'a> {
             }
             Deed::Probe { id, deadline, is_last } => self.probe(id, deadline, is_last),
             Deed::Fault => self.go_wrong(),
-            Deed::Mend(mend) => self.mend(mend),
+            Deed::Repair(repair) => self.repair(repair),
             Deed::Go { who, is_shown } => self.go_on(who, is_shown),
             Deed::Stage => self.end_stage(),
         }

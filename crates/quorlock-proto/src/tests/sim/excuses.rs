@@ -40,7 +40,7 @@ impl Oracle {
         }
     }
 
-    /// Somebody says that there is nothing to forget.
+    /// An operator says that there is nothing to forget.
     pub(super) fn forgive(&mut self) {
         self.changed_at = [0; 5];
     }
@@ -100,7 +100,7 @@ impl Oracle {
         if forgot.iter().any(|node| is_unseen(&node)) {
             Some(Cause::RoleUnseen)
         } else {
-            // Who begins anew begins above the time at which it forgot and its probation. A number that somebody asked
+            // Who begins again begins above the time at which it forgot and its probation. A number that somebody asked
             // for, ahead of that, is forgotten for good.
             let least = crate::test_util::node::EPOCH + since + plan.longest_nanos();
             let is_far = number.is_some_and(|number| number * 1000 + self.worst_error >= least);

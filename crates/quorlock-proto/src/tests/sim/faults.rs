@@ -1,6 +1,6 @@
 //! How things go wrong.
 
-use super::engine::{Deed, Mend, Sim, Stage, tell};
+use super::engine::{Deed, Repair, Sim, Stage, tell};
 use super::parts::Way;
 use super::plan::Fault;
 use super::tally::Cause;
@@ -76,20 +76,20 @@ impl Sim<'_> {
                 }
                 self.sites[node].errors = self.chance.pick(&[100, 500, 1000]);
                 tell!(self, "node {node} answers {} of 1000 commands with an error", self.sites[node].errors);
-                self.mend_after(Mend::Errors(node))
+                self.repair_after(Repair::Errors(node))
             }
             Fault::Evicts => {
                 let site = &mut self.sites[node];
                 site.eviction_was_recorded &= site.node.evicts;
                 site.node.evicts = true;
                 site.evicts_since = site.evicts_since.min(self.nanos);
-                tell!(self, "node {node} is told to evict keys");
+                tell!(self, "node {node} is configured to evict keys");
                 self.note_trouble(node, self.nanos);
                 self.note_founders();
                 if self.chance.permille(700) {
                     self.evict(node);
                 }
-                self.mend_after(Mend::Evicts(node))
+                self.repair_after(Repair::Evicts(node))
             }
         }
     }
@@ -163,8 +163,8 @@ impl Sim<'_> {
                 }
                 self.peers[who].life += 1;
                 self.peers[who].is_dead = true;
-                self.peers[who].begin_anew(&self.plan);
-                self.after(span, Deed::Mend(Mend::ClientUp(who)));
+                self.peers[who].begin_again(&self.plan);
+                self.after(span, Deed::Repair(Repair::ClientUp(who)));
             }
             Fault::WallSet => {
                 let by = self.chance.of_any_size(1_000_000, 10_000_000_000) as i64;
@@ -178,15 +178,15 @@ impl Sim<'_> {
                     // What the clock showed of that is gone.
                     self.oracle.mislead(who, self.nanos, Cause::VmStop);
                 }
-                self.look_anew(who);
+                self.look_again(who);
             }
             Fault::SlowClient => {
                 let haste = -(self.plan.drift_millionths * self.chance.between(2, 4) as i64).min(700_000);
                 tell!(self, "client {who}'s clocks run slow by {haste} millionths");
                 self.peers[who].clocks.set_haste(haste, self.nanos);
                 self.oracle.mislead(who, u64::MAX, Cause::ClientClock);
-                self.look_anew(who);
-                self.mend_after(Mend::ClientRate(who));
+                self.look_again(who);
+                self.repair_after(Repair::ClientRate(who));
             }
             _ => return false,
         }
@@ -197,7 +197,7 @@ impl Sim<'_> {
     pub(super) fn go_on(&mut self, who: usize, is_shown: bool) {
         let peer = &mut self.peers[who];
         if peer.frozen_until > self.nanos {
-            // It was stopped anew meanwhile, and goes on later.
+            // It was stopped again meanwhile, and goes on later.
             return;
         }
         let is_asleep = self.profile.slip == Some(super::plan::Slip::SuspendBlind);
@@ -216,7 +216,7 @@ impl Sim<'_> {
         tell!(self, "client {who} goes on");
         let since = self.peers[who].frozen_since;
         (0..self.sites.len()).for_each(|node| self.could_not_look(node, since));
-        self.look_anew(who);
+        self.look_again(who);
     }
 
     /// Errors were all that a look was answered with, or a client that should have looked stood still.
@@ -233,9 +233,9 @@ impl Sim<'_> {
         self.chance.of_any_size(1_000_000, self.plan.longest_nanos() * 2)
     }
 
-    pub(super) fn mend_after(&mut self, mend: Mend) -> bool {
+    pub(super) fn repair_after(&mut self, repair: Repair) -> bool {
         let span = self.span();
-        self.after(span, Deed::Mend(mend));
+        self.after(span, Deed::Repair(repair));
         true
     }
 }

@@ -35,13 +35,14 @@ use plan::{BEYOND, Profile, WITHIN};
 #[test]
 fn histories_keep_every_promise() {
     let profile = Profile::GENERAL;
-    if let Some(seed) = told::<u64>("QUORLOCK_SEED") {
+    if let Some(seed) = from_env::<u64>("QUORLOCK_SEED") {
         println!("{}", runner::tell(seed, &profile));
         let (_, violation) = runner::run(seed, &profile);
         assert!(violation.is_none(), "{violation:?}");
         return;
     }
-    let (first, count) = (told("QUORLOCK_FIRST").unwrap_or(0), told("QUORLOCK_HISTORIES").unwrap_or(10_000));
+    let (first, count) =
+        (from_env("QUORLOCK_FIRST").unwrap_or(0), from_env("QUORLOCK_HISTORIES").unwrap_or(10_000));
     let (tally, finding) = runner::run_all(first, count, &profile);
     println!("{tally}");
     if let Some(finding) = finding {
@@ -65,6 +66,6 @@ fn histories_keep_every_promise() {
     }
 }
 
-fn told<T: FromStr>(name: &str) -> Option<T> {
+fn from_env<T: FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.parse().ok()
 }

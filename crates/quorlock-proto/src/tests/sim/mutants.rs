@@ -47,7 +47,7 @@ const VALIDITY_FROM_REPLY: Profile = Profile {
 };
 const RENEWAL_SHORTENS: Profile = Profile { mistake: Some(Mistake::RenewalShortens), ..QUIET };
 /// A holder stands still over its deadline, its first question has yet to reach one node, its renewal another: so
-/// somebody else can have the lock in between, and all the nodes that are left say that it is renewed.
+/// another client can have the lock in between, and all the nodes that are left say that it is renewed.
 const LATE_RENEWAL: Profile = Profile {
     faults: &[Fault::Pause, Fault::Partition],
     mutant: Some(Mutant::LateRenewal),
@@ -67,7 +67,7 @@ const NO_PROBATION: Profile =
     Profile { faults: &[Fault::Flush, Fault::RestartEmpty], mutant: Some(Mutant::NoProbation), ..QUIET };
 const SHORT_PROBATION: Profile =
     Profile { faults: &[Fault::Flush, Fault::RestartEmpty], mutant: Some(Mutant::ShortProbation), ..QUIET };
-/// A key goes while its number is still being settled, and somebody else takes it.
+/// A key goes while its number is still being settled, and another client takes it.
 const RAISE_WITHOUT_COMPARE: Profile = Profile {
     faults: &[],
     beyond: 1000,

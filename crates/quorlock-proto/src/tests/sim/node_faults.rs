@@ -1,6 +1,6 @@
 //! What goes wrong with a node: its process, its data, its clock.
 
-use super::engine::{Deed, Mend, Sim, tell};
+use super::engine::{Deed, Repair, Sim, tell};
 use super::parts::{Peer, Way};
 use super::plan::Fault;
 use super::tally::Cause;
@@ -34,7 +34,7 @@ impl Sim<'_> {
             }
         }
         let span = self.span();
-        self.after(span, Deed::Mend(Mend::NodeUp(node)));
+        self.after(span, Deed::Repair(Repair::NodeUp(node)));
         if fault == Fault::RestartBehind && self.sites[node].clock_behind_by == 0 {
             self.start_clock_behind(node, span);
         }
@@ -48,7 +48,7 @@ impl Sim<'_> {
         (self.sites[node].clock_behind_by, self.sites[node].clock_behind_since) = (by as i64, self.nanos);
         self.set_node_clock(node, -(by as i64));
         let later = up_after + self.chance.of_any_size(1_000_000, longest);
-        self.after(later, Deed::Mend(Mend::ClockBehind(node)));
+        self.after(later, Deed::Repair(Repair::ClockBehind(node)));
     }
 
     pub(super) fn set_clock_right(&mut self, node: usize) {
@@ -120,7 +120,7 @@ impl Sim<'_> {
     }
 
     /// Where the marker agrees with what the node is, although it has forgotten: counts are as they were when the marker
-    /// was written, and nobody has written it anew since they were reset.
+    /// was written, and nobody has written it again since they were reset.
     fn excuse_reset(&mut self, node: usize) {
         let marker = self.marker_of(node);
         if marker.is_some() && marker == self.sites[node].marker_at_reset && self.marker_agrees(node) {
@@ -173,7 +173,7 @@ impl Sim<'_> {
                 tell!(self, "node {node}'s databases are swapped: it has nothing");
                 self.sites[node].swapped = Some(self.sites[node].node.swap(Data::new()));
                 self.forgets(node, true);
-                return self.mend_after(Mend::Swap(node));
+                return self.repair_after(Repair::Swap(node));
             }
             Fault::KeyDeleted => {
                 let key = self.keys[self.chance.place(self.keys.len())].clone();
@@ -184,7 +184,7 @@ impl Sim<'_> {
                 // Every other time by a break, which also makes the fence a larger number that nobody was given.
                 let is_break = self.nanos % 2 == 1;
                 self.sites[node].node.break_open(&key, is_break, self.nanos);
-                tell!(self, "somebody deletes {slot:?} on node {node}; a break: {is_break}");
+                tell!(self, "an operator deletes {slot:?} on node {node}; a break: {is_break}");
                 self.oracle.hurt(node, self.nanos, Cause::KeyDeleted);
             }
             Fault::Replica => {
@@ -194,7 +194,7 @@ impl Sim<'_> {
                 }
                 site.is_replica = true;
                 tell!(self, "node {node} is made a replica");
-                return self.mend_after(Mend::Master(node));
+                return self.repair_after(Repair::Master(node));
             }
             _ => {
                 tell!(self, "node {node} is made a replica and a master again, in no time");
@@ -264,7 +264,7 @@ impl Sim<'_> {
                 let haste = self.plan.drift_millionths * self.chance.between(3, 10) as i64;
                 self.set_node_haste(node, haste);
                 self.oracle.hurt(node, u64::MAX, Cause::NodeClock);
-                self.mend_after(Mend::NodeRate(node));
+                self.repair_after(Repair::NodeRate(node));
             }
         }
         true

@@ -45,10 +45,10 @@ pub(super) struct Oracle {
     /// The clusters that the nodes would have been, when they were blank.
     pub(super) founder_ids: Vec<ClusterId>,
     /// How many surveys were begun.
-    /// Since when a key is free that was given up, while nobody has had it again.
+    /// Since when a key is free that was given up, while no client has had it again.
     pub(super) free_since: BTreeMap<usize, u64>,
     pub(super) surveys: u64,
-    /// How often somebody tried to declare the cluster anew.
+    /// How often somebody tried to declare the cluster again.
     pub(super) declarations: u32,
     pub(super) violation: Option<Violation>,
 }
@@ -96,7 +96,7 @@ pub(super) struct Mark {
     pub(super) number: Option<u64>,
     pub(super) had_key: bool,
     pub(super) voted_at: u64,
-    /// When somebody else's key stood in the way of a renewal last.
+    /// When another owner's key stood in the way of a renewal last.
     pub(super) refused_at: u64,
     /// Since when the client had known the node.
     pub(super) known_since: u64,

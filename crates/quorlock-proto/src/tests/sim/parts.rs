@@ -108,7 +108,7 @@ pub(super) enum Message {
 pub(super) enum ToClient {
     Met(MarkerReading),
     Replica,
-    NobodyThere,
+    NotListening,
     /// The next in line for a key is called; whether others wait behind it, and whether nobody gave the key up.
     Call {
         key: usize,
@@ -175,12 +175,12 @@ impl Peer {
             is_fenced: plan.is_fenced(who),
             is_stranger,
         };
-        peer.begin_anew(plan);
+        peer.begin_again(plan);
         peer
     }
 
     /// A new process, which knows nothing.
-    pub(super) fn begin_anew(&mut self, plan: &Plan) {
+    pub(super) fn begin_again(&mut self, plan: &Plan) {
         self.coordinator = if self.is_fenced {
             let longest = if self.is_stranger { plan.max_ttl * 2 } else { plan.max_ttl };
             let config =

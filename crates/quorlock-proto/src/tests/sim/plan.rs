@@ -37,7 +37,7 @@ pub(super) enum Fault {
     RestartOldCopy,
     /// `FLUSHALL`.
     Flush,
-    /// Made a replica of somebody and a master again, with that one's data, in no time.
+    /// Made a replica of a server and a master again, with that one's data, in no time.
     RoleChange,
     /// A replica for a while, and a master again with other data.
     Replica,
@@ -51,7 +51,7 @@ pub(super) enum Fault {
     /// A node's process ends without its data or with earlier ones, its clock is behind when the next begins, and is set
     /// right soon after.
     RestartBehind,
-    /// Somebody sets a node's statistics to nothing.
+    /// An operator sets a node's statistics to nothing.
     ResetStat,
     /// A node's clock is set forth, by less than the drift allows.
     SmallJump,
@@ -65,7 +65,7 @@ pub(super) enum Fault {
     SlowClient,
     /// A client's virtual machine stops, and its clocks do not show it.
     VmStopUnseen,
-    /// Somebody deletes a lock's key on a node.
+    /// An operator deletes a lock's key on a node.
     KeyDeleted,
 }
 
@@ -193,7 +193,7 @@ pub(super) struct Plan {
     pub(super) fenced: u32,
     /// The last client thinks of the cluster otherwise than the rest.
     pub(super) has_stranger: bool,
-    /// Whether somebody declared the cluster; otherwise the clients found it.
+    /// Whether an operator declared the cluster; otherwise the clients found it.
     pub(super) is_declared: bool,
     pub(super) max_ttl: Duration,
     pub(super) least_ttl: Duration,

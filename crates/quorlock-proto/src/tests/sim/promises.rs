@@ -58,7 +58,7 @@ impl Sim<'_> {
             let is_fenced = self.plan.is_all_fenced() && votes_after && is_later;
             let forgot = self.oracle.amnesty(start, None, &self.plan).or_else(|| self.forgotten(start));
             let excuse = if is_fenced { forgot } else { excuse.or_else(|| self.excuse(id, other)) };
-            let words = format!("lock {id} was renewed, and somebody else had it meanwhile");
+            let words = format!("lock {id} was renewed, and another client had it meanwhile");
             self.breach(Invariant::Continuity, excuse, &words);
         }
         self.check_members(id);
@@ -79,8 +79,8 @@ impl Sim<'_> {
     }
 
     /// This client's clocks were changed: its locks may be valid again, and its timers ring at other times.
-    pub(super) fn look_anew(&mut self, who: usize) {
-        self.set_alarm_anew(who);
+    pub(super) fn look_again(&mut self, who: usize) {
+        self.set_alarm_again(who);
         for id in self.oracle.open.clone() {
             if self.oracle.records[id as usize].who == who {
                 self.check_exclusion(id);
@@ -124,7 +124,10 @@ impl Sim<'_> {
             && had_time
             && peer.undisturbed_since < start
         {
-            self.violate(Invariant::Signal, &format!("lock {id} is at its deadline, and nobody was told"));
+            self.violate(
+                Invariant::Signal,
+                &format!("lock {id} is at its deadline, and no loss was reported"),
+            );
         }
     }
 

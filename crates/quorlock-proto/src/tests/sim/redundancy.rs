@@ -32,7 +32,7 @@ impl Sim<'_> {
         }
     }
 
-    /// Somebody else's key stands in the way of a renewal.
+    /// Another owner's key stands in the way of a renewal.
     pub(super) fn note_refusal(&mut self, node: usize, request: &Request, vote: &Vote) {
         if matches!(request.phase, RequestKind::Renew | RequestKind::Reacquire)
             && matches!(vote, Vote::HeldByOther { .. })

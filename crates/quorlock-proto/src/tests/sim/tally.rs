@@ -52,11 +52,11 @@ pub(super) enum Invariant {
     Patience,
     /// Who waits for a lock that was given up has it soon, whatever stands on a minority of the nodes.
     Starvation,
-    /// A renewal says that nobody else had the lock meanwhile.
+    /// A renewal says that no other client had the lock meanwhile.
     Continuity,
-    /// A loss is told before it is one.
+    /// A loss is reported before it is one.
     Signal,
-    /// A release removes nobody else's key.
+    /// A release removes no other owner's key.
     OwnKey,
     /// In the end nothing is left but fences and markers, and nobody is at anything.
     Clean,
@@ -146,7 +146,7 @@ impl fmt::Display for Tally {
         writeln!(f, "{} of them with a number, {two_rounds:.1} % of those in two rounds", self.numbered)?;
         writeln!(
             f,
-            "{} waits in line, {} calls, {} extensions, {} renewals done, {} unconfirmed, {} releases, {} attempts abandoned, {} late commands of broken connections, {} probes, {} clusters declared anew",
+            "{} waits in line, {} calls, {} extensions, {} renewals done, {} unconfirmed, {} releases, {} attempts abandoned, {} late commands of broken connections, {} probes, {} clusters declared again",
             self.waits,
             self.calls,
             self.extensions,

@@ -41,7 +41,7 @@ pub(super) enum Then {
     Stand,
     /// A node was asked for a place in line.
     Hear,
-    /// It stands in line, and looks again if nobody calls it.
+    /// It stands in line, and looks again if no notification comes.
     Look,
     Try,
 }
@@ -102,7 +102,7 @@ impl Sim<'_> {
                 NextAction::Acquire => self.try_it(who, key),
                 // One node may be wrong.
                 NextAction::Wait if self.nanos >= wait.doubts_at => self.doubt(who, key),
-                // Whoever had the lock may be gone without a word.
+                // The holder may be gone without a word.
                 NextAction::Wait | NextAction::Enqueue => self.stand(who, key),
             },
         }
@@ -287,7 +287,7 @@ impl Sim<'_> {
         }
     }
 
-    /// The lock was given up, some time ago, and nobody has it.
+    /// The lock was given up, some time ago, and no client has it.
     pub(super) fn check_starvation(&mut self, key: usize) {
         let (Some(free), Some(millis)) = (self.oracle.free_since.get(&key), self.profile.starves_after)
         else {
@@ -300,7 +300,7 @@ impl Sim<'_> {
         if self.stage == Stage::Storm
             && let Some(who) = (0..self.peers.len()).find(starves)
         {
-            let words = format!("client {who} waits for key {key}, which nobody has had for {millis} ms");
+            let words = format!("client {who} waits for key {key}, which no client has had for {millis} ms");
             self.violate(Invariant::Starvation, &words);
         }
     }

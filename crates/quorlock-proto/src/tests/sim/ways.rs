@@ -96,7 +96,7 @@ impl Sim<'_> {
         }
         match message {
             Message::Hello if is_ghost => {}
-            Message::Hello if is_down => self.answer(place, ToClient::NobodyThere),
+            Message::Hello if is_down => self.answer(place, ToClient::NotListening),
             Message::Hello => {
                 conn.run = run;
                 let site = &mut self.sites[node];
@@ -202,9 +202,9 @@ impl Sim<'_> {
                 self.drop_wire(who, node);
                 self.peers[who].coordinator.on_excluded(id, ExclusionReason::Replica, now);
             }
-            ToClient::NobodyThere => {
+            ToClient::NotListening => {
                 self.drop_wire(who, node);
-                self.peers[who].coordinator.on_down(id, "nobody there".into(), now);
+                self.peers[who].coordinator.on_down(id, "not listening".into(), now);
             }
             ToClient::Call { key, has_others, is_found } => {
                 self.be_called(who, node, key, (has_others, is_found));
