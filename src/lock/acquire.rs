@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tracing::{Instrument, debug_span};
 
 use super::client::Redlock;
@@ -12,7 +11,8 @@ use super::guard::Guard;
 use super::mutex::{Mutex, Wait};
 use super::queue::Admission;
 use super::replies::NodeReplies;
-use crate::driver::timer::{Elapsed, sleep, timeout};
+use super::wait_limit::WaitLimit;
+use crate::driver::timer::{sleep, timeout};
 use crate::driver::{DriverCommand, SharedLease, jitter, now};
 use quorlock_proto::attempt::{AttemptFailure, FailureReason};
 use quorlock_proto::backoff;
@@ -109,52 +109,6 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
     }
     .instrument(span)
     .await
-}
-
-/// The time until which a caller keeps trying.
-#[derive(Clone, Copy)]
-enum WaitLimit {
-    Never,
-    At(DualTimestamp),
-}
-
-impl WaitLimit {
-    fn of(wait: Wait) -> Self {
-        match wait {
-            Wait::No => Self::At(now()),
-            Wait::For(span) => Self::At(now().plus(span)),
-            Wait::Forever => Self::Never,
-        }
-    }
-
-    /// The rest of the wait; `None` if it has no end.
-    fn left(self) -> Option<Duration> {
-        match self {
-            Self::Never => None,
-            Self::At(end) => Some(end.since(now())),
-        }
-    }
-
-    fn is_over(self) -> bool {
-        matches!(self, Self::At(end) if now().is_due(end))
-    }
-
-    /// This span, limited by the end of the wait.
-    fn cut(self, span: Duration) -> Duration {
-        self.left().map_or(span, |left| left.min(span))
-    }
-
-    /// Waits for a wakeup, for at most this span and not past the end of the wait.
-    async fn wait_for_wakeup(self, wakeup: &Notify, span: Duration) -> Result<(), Elapsed> {
-        timeout(self.cut(span), wakeup.notified()).await
-    }
-
-    /// Sleeps, but not past the end of the wait, so that the last attempt happens exactly there.
-    async fn pause(self, span: Duration) {
-        if !span.is_zero() {
-            sleep(self.cut(span)).await;
-        }
-    }
 }
 
 /// A contender that waits in the wait queue, in which processes wait for one key.

@@ -14,6 +14,7 @@ mod mutex;
 mod queue;
 mod replies;
 mod shutdown;
+mod wait_limit;
 
 pub use builder::RedlockBuilder;
 pub use client::Redlock;

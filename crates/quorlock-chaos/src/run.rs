@@ -5,6 +5,7 @@ mod log;
 mod run_spec;
 mod sampler;
 mod stop_signal;
+mod timing;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -120,8 +121,8 @@ pub fn run(
         quorum: config.nodes / 2 + 1,
         kinds: kinds.clone(),
         lasts: config.lasts,
-        ttl: run_spec::TTL,
-        max_ttl: run_spec::MAX_TTL,
+        ttl: timing::TTL,
+        max_ttl: timing::MAX_TTL,
     };
     let unfenced = Control {
         name: "a client stands still past its ttl, with a store that checks no number".to_owned(),

@@ -334,7 +334,7 @@ fn millis(span: Duration) -> String {
 }
 
 /// All permissions at once, because servers name missing ones one by one.
-const PERMISSIONS: &str = "grant the user all permissions that locks need: ACL SETUSER … ~* &quorlock:line:* +set +get +del +pexpire +pttl \
+const PERMISSIONS: &str = "grant the user all permissions that locks need: ACL SETUSER … ~* &quorlock:waiters:* +set +get +del +pexpire +pttl \
                       +time +eval +evalsha +script|load +info +client|setname +subscribe +publish +zadd +zrange \
                       +zrem +zscore +scan +dbsize";
 const PROBE_TTL: Duration = Duration::from_secs(2);

@@ -14,6 +14,10 @@ use rustix::process::Signal;
 use super::client_pool::ClientPool;
 use super::log::Log;
 use super::sampler::Sampler;
+use super::timing::{
+    BLOCK_SLACK, DIAL_PATIENCE, FAREWELL, LONG_WAITS_MS, LOOK, MAX_TTL, RECOVERY, REPLY_TIMEOUT, SLACK,
+    STARVATION, TARGET_PAUSE, TARGET_TRIES, TTL, WAITS_MS,
+};
 use super::{Config, Progress, RunError, StopSignal};
 use crate::faults::{Injection, Nodes, NotBroken, PlannedFault, Prepared, Sides};
 use crate::history::{self, Control, EventKind, History, Settings};
@@ -379,24 +383,3 @@ pub(super) fn has_clock(config: &Config, library: &ClockLibrary) -> Result<bool,
     server.clock().ok_or(NotBroken::NoClock)?.step(1_000_000_000)?;
     Ok(seconds()? - before > 900)
 }
-
-/// The ttl of a lock; and how long a node is on probation.
-pub(super) const TTL: Duration = Duration::from_secs(1);
-pub(super) const MAX_TTL: Duration = Duration::from_secs(2);
-const WAITS_MS: [u64; 4] = [200, 1000, 3000, 8000];
-const LONG_WAITS_MS: [u64; 2] = [5000, 8000];
-const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
-/// Beyond the longest ttl, for a busy machine.
-const RECOVERY: Duration = Duration::from_millis(2500);
-/// Beyond a lock's ttl.
-const STARVATION: Duration = Duration::from_secs(1);
-const SLACK: Duration = Duration::from_millis(600);
-/// 60 tries of 5 ms: 0.3 s.
-const TARGET_TRIES: u32 = 60;
-const TARGET_PAUSE: Duration = Duration::from_millis(5);
-const LOOK: Duration = Duration::from_millis(100);
-/// The time to read a command.
-const BLOCK_SLACK: Duration = Duration::from_millis(50);
-/// The time for clients to end.
-const FAREWELL: Duration = Duration::from_secs(15);
-const DIAL_PATIENCE: Duration = Duration::from_secs(20);

@@ -117,7 +117,7 @@ fn a_run_in_a_pid_namespace_of_its_own_inside_a_run_is_refused_or_says_what_it_w
     };
     let sees = inside(&[], "1h");
     assert_eq!(sees.code, Some(70), "{sees:?}");
-    assert!(sees.err.contains("/proc is that of another PID namespace"), "{sees:?}");
+    assert!(sees.err.contains("/proc is of another PID namespace"), "{sees:?}");
     let is_blind = inside(&["--mount-proc"], "1s");
     assert_eq!(is_blind.code, Some(75), "{is_blind:?}");
     assert!(is_blind.err.contains("whose QUORLOCK_HELD this process has"), "{is_blind:?}");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use peers::Outcome;
 use peers::figures::{median, percentile};
-use quorlock_chaos::{Fleet, Flow, Lane, Proxy};
+use quorlock_chaos::{DirectionRule, Fleet, LinkRules, Proxy};
 
 use crate::case::{Case, Distance};
 use crate::way::Way;
@@ -56,11 +56,11 @@ pub(crate) struct Figures {
 impl World {
     pub(crate) fn start() -> Outcome<Self> {
         let fleet = Fleet::start_with(5, &quorlock_chaos::Setup::new().append_only(false))?;
-        let delay = Lane::Slow { delay: Distance::EACH_WAY, jitter: Duration::ZERO };
+        let delay = DirectionRule::Delay { delay: Distance::EACH_WAY, jitter: Duration::ZERO };
         let mut proxies = Vec::new();
         for server in fleet.servers() {
             let proxy = Proxy::before(server, 1)?;
-            proxy.set(0, Flow { there: delay, back: delay });
+            proxy.set(0, LinkRules { to_server: delay, to_client: delay });
             proxies.push(proxy);
         }
         Ok(Self { fleet, proxies })

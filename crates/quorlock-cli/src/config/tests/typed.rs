@@ -49,7 +49,7 @@ fn a_flag_that_cannot_work_is_named_and_a_mistake_of_the_command_line() {
         assert!(failure.message.starts_with(words), "{flags:?}: {failure:?}");
         assert_eq!(failure.code, exit::USAGE, "{flags:?}: {failure:?}");
     }
-    // What is wrong in the file is wrong there, whoever names it.
+    // What is wrong in the file is wrong there, however it is named.
     check_refused(typed(&["--config", "DIR/bad.toml"], folder.path()), "bad.toml: line 1: quorum: a quorum");
 }
 

@@ -1,0 +1,56 @@
+//! Until when a caller waits for a lock.
+
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::mutex::Wait;
+use crate::driver::now;
+use crate::driver::timer::{Elapsed, sleep, timeout};
+use quorlock_proto::time::DualTimestamp;
+
+/// The time until which a caller keeps trying.
+#[derive(Clone, Copy)]
+pub(super) enum WaitLimit {
+    Never,
+    At(DualTimestamp),
+}
+
+impl WaitLimit {
+    pub(super) fn of(wait: Wait) -> Self {
+        match wait {
+            Wait::No => Self::At(now()),
+            Wait::For(span) => Self::At(now().plus(span)),
+            Wait::Forever => Self::Never,
+        }
+    }
+
+    /// The rest of the wait; `None` if it has no end.
+    pub(super) fn left(self) -> Option<Duration> {
+        match self {
+            Self::Never => None,
+            Self::At(end) => Some(end.since(now())),
+        }
+    }
+
+    pub(super) fn is_over(self) -> bool {
+        matches!(self, Self::At(end) if now().is_due(end))
+    }
+
+    /// This span, limited by the end of the wait.
+    pub(super) fn cut(self, span: Duration) -> Duration {
+        self.left().map_or(span, |left| left.min(span))
+    }
+
+    /// Waits for a wakeup, for at most this span and not past the end of the wait.
+    pub(super) async fn wait_for_wakeup(self, wakeup: &Notify, span: Duration) -> Result<(), Elapsed> {
+        timeout(self.cut(span), wakeup.notified()).await
+    }
+
+    /// Sleeps, but not past the end of the wait, so that the last attempt happens exactly there.
+    pub(super) async fn pause(self, span: Duration) {
+        if !span.is_zero() {
+            sleep(self.cut(span)).await;
+        }
+    }
+}
