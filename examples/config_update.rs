@@ -60,7 +60,7 @@ async fn add(file: &Path, setting: &str) -> Result<usize, Error> {
     let (head, settings) = config.split_once('\n').ok_or("no first line")?;
     let revision = 1 + head.trim_start_matches("revision = ").parse::<usize>()?;
     sleep(Duration::from_millis(5)).await;
-    // Written aside and renamed, so that nobody ever reads half a file.
+    // Written aside and renamed, so that no reader ever sees half a file.
     let draft = file.with_extension("draft");
     fs::write(&draft, format!("revision = {revision}\n{settings}{setting}\n"))?;
     fs::rename(&draft, file)?;

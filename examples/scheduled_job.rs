@@ -60,7 +60,7 @@ async fn run_once(instance: usize, tick: u32, redlock: &Redlock, journal: &Journ
         }
         Err(error) => return Err(error.into()),
     };
-    // The lock says that nobody is at it now. Whether somebody *was* is for the journal to say: an instance whose
+    // The lock says that no instance runs the job now. Whether one *did* is in the journal: an instance whose
     // clock is far behind comes when the lock is free again.
     if journal.runs_of(tick).is_empty() {
         sleep(WORK).await;

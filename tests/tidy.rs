@@ -474,16 +474,8 @@ fn no_retired_name_is_used_in_code() {
 }
 
 /// Files whose text is still to be rewritten. Nothing is added here, and the list shrinks to none.
-const TO_REWRITE: [&str; 8] = [
-    "CHANGELOG.md",
-    "crates/quorlock-cli/tests/",
-    "crates/quorlock-proto/",
-    "docs/benchmarks/",
-    "examples/",
-    "scripts/",
-    "src/",
-    "tests/",
-];
+const TO_REWRITE: [&str; 5] =
+    ["CHANGELOG.md", "crates/quorlock-cli/tests/", "crates/quorlock-proto/", "docs/benchmarks/", "tests/"];
 
 #[test]
 fn no_retired_word_is_written() {

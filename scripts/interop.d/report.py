@@ -1,20 +1,20 @@
 """What a run came to: for each kind of holder, and in all. Whose fault is whose is decided here.
 
-Two holders at once are a violation, whoever they are: each of them relies on all others. Beyond that, strangers owe us
-nothing: what they do badly, by the judge's standards, to nobody's harm but their own, is counted and no more.
+Two holders at once are a violation, whichever clients they are: each of them relies on all others. Beyond that, other libraries owe
+nothing: what they do badly by the checker's standards, and harms only themselves, is counted and no more.
 """
 
 import json
 import subprocess
 from collections import Counter
 
-# So many locks and more: whoever never holds it is excluded from nothing.
+# At least this many locks: a client that never holds one is excluded from nothing.
 ENOUGH = 5
 # A key that stands for so much of its ttl was left there, unless it was held, or the server away.
 LEFT = 0.8
 OURS = "quorlock"
 # What the judge says of errors, and of locks that were over when they were given, is said here in other words.
-TOLD_OTHERWISE = ("no_surprise", "loss_is_told")
+TOLD_OTHERWISE = ("no_unexpected_error", "loss_signalled")
 
 
 def ask_judge(judge, history):
@@ -55,10 +55,10 @@ class Report:
         for finding in self.verdict["violations"]:
             told_by = [client(self.events[place]) for place in finding["events"]]
             names = {self.names[who["process"]] if who else OURS for who in told_by}
-            if finding["promise"] == "exclusion" or OURS in names or len(names) != 1:
+            if finding["invariant"] == "exclusion" or OURS in names or len(names) != 1:
                 violations.append(finding)
-            elif finding["promise"] not in TOLD_OTHERWISE:
-                own[names.pop(), f"broke \"{finding['promise'].replace('_', ' ')}\""] += 1
+            elif finding["invariant"] not in TOLD_OTHERWISE:
+                own[names.pop(), f"broke \"{finding['invariant'].replace('_', ' ')}\""] += 1
         for event in self.events:
             if not client(event) or (name := self.names[client(event)["process"]]) == OURS:
                 continue
@@ -100,7 +100,7 @@ class Report:
                 held.setdefault(turn["name"], []).append((turn["granted"], over))
         left = Counter({OURS: 0})
         for node, seen in enumerate(self.seen):
-            # Nobody could have removed it then.
+            # No client could have removed it then.
             away = [(begun, over) for broken, begun, over in self.broken() if broken == node]
             for value, (first, last) in seen.items():
                 owner = self.owner(value)
@@ -116,7 +116,7 @@ class Report:
         # By their form, where they do not tell it.
         by_length = {20: ["rslock", "redlock"], 36: ["pottery"], 32: [OURS]}
         names = [name for name in by_length.get(len(value), []) if name in self.names]
-        return " or ".join(names) or "nobody known"
+        return " or ".join(names) or "no known client"
 
     def print(self):
         broken = list(self.broken())
@@ -137,7 +137,7 @@ class Report:
         locks, seconds = self.verdict["acquisitions"], self.verdict["seconds"]
         print(f"{locks} locks in {seconds:.1f} s, faults: {faults or 'none'}; {len(self.violations)} violations")
         for violation in self.violations:
-            print(f"  {violation['promise']}: {violation['words']}")
+            print(f"  {violation['invariant']}: {violation['message']}")
 
     def idle(self):
         """Who had it so seldom that nothing is known of it."""

@@ -83,7 +83,7 @@ def hold(urls, breaker, stores, errors):
         codes = [client.wait(END_TIMEOUT_S) for client in ours] + codes
     finally:
         for client in everybody:
-            # Whoever has ended is left alone by this.
+            # A process that has ended is not affected.
             client.kill()
     for reader in readers:
         reader.join()
@@ -96,7 +96,7 @@ def play(place):
     events = [{"at": now(), "actor": "run", "kind": {"settings": settings()}}]
     with tempfile.TemporaryDirectory() as stores, Servers(os.environ["FLEET"]) as servers:
         if IS_FENCED:
-            # Nobody has to wait for servers that are known to be new.
+            # No client has to wait for servers that are known to be new.
             init = [os.environ["QUORLOCK"], "init"]
             subprocess.run(init, env=environment(servers.urls), check=True, stdout=subprocess.DEVNULL)
         breaker = Breaker(servers, 0 if IS_CONTROL else SECONDS, SEED)
@@ -126,7 +126,7 @@ def main():
     verdict = ask_judge(os.environ["CHECKER"], history)
     report = Report(NAMES, events, verdict, values, seen, TTL_MS)
     if IS_CONTROL:
-        overlaps = sum(finding["promise"] == "exclusion" for finding in report.violations)
+        overlaps = sum(finding["invariant"] == "exclusion" for finding in report.violations)
         print(f"{NAMES[-1]} went by another key: {overlaps} times it held the lock beside another")
         if not overlaps:
             bad.append("the judge minds nothing, so nothing is known")
@@ -134,7 +134,7 @@ def main():
         report.print()
         bad += [f"{name} hardly had the lock: nothing is known of it" for name in report.idle()]
         if report.violations:
-            bad.append(f"promises were broken; the history is in {history}")
+            bad.append(f"invariants were violated; the history is in {history}")
     if bad:
         sys.exit("\n".join(bad))
 

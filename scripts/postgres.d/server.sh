@@ -31,7 +31,7 @@ postgres_folder() {
 # postgres_start BINARIES FOLDER: what went wrong is in FOLDER/initdb.log, and then in FOLDER/data/log.
 postgres_start() {
     local binaries=$1 folder=$2
-    # Whoever can reach the socket is let in, and only its owner and root can.
+    # Every process that can reach the socket may connect; only its owner and root can.
     postgres_as_owner "$binaries/initdb" --pgdata "$folder/data" --username quorlock --auth trust --encoding UTF8 \
         --locale C --no-sync >"$folder/initdb.log" 2>&1 || return
     postgres_as_owner "$binaries/pg_ctl" start --pgdata "$folder/data" --wait --timeout 30 --log "$folder/data/log" \
@@ -55,7 +55,7 @@ postgres_stop() {
 
 postgres_as_owner() {
     if [ "$(id -u)" -eq 0 ]; then
-        # The shell quotes it anew, since `su` takes a line; from a folder that the owner may be in.
+        # The shell quotes it again, since `su` takes a line; from a folder that the owner may be in.
         su -s /bin/sh postgres -c "cd / && exec $(printf '%q ' "$@")"
     else
         "$@"

@@ -14,7 +14,7 @@ pub(crate) fn now() -> DualTimestamp {
     DualTimestamp::new(nanos(clock_gettime(BOOT)), nanos(clock_gettime(ClockId::Realtime)))
 }
 
-/// Now, on the boot clock alone, where nobody asks for the other.
+/// The present time on the boot clock alone, for callers that do not need the wall clock.
 pub(crate) fn boot_nanos() -> u64 {
     nanos(clock_gettime(BOOT))
 }

@@ -6,7 +6,7 @@ use uuid::Builder;
 
 use quorlock_proto::request::OwnerToken;
 
-/// A token nobody else has, or can guess: 122 bits from the operating system, drawn anew by every call.
+/// A token that no other client has or can guess: 122 bits from the operating system, drawn by each call.
 ///
 /// The kernel is asked each time. A generator kept in this process would give the same tokens on both sides of a
 /// fork or of a cloned virtual machine.
@@ -17,7 +17,7 @@ pub(crate) fn token() -> OwnerToken {
     OwnerToken::new(Builder::from_random_bytes(bytes).into_uuid().as_u128())
 }
 
-/// 128 bits nobody else has, and that open nothing: a fencing token's nonce, a cluster's id.
+/// 128 random bits that are unique and no secret: a fencing token's nonce, a cluster's id.
 pub(crate) fn nonce() -> u128 {
     let mut bytes = [0; 16];
     SysRng.try_fill_bytes(&mut bytes).expect("the operating system has randomness");

@@ -1,6 +1,6 @@
 //! Timers for callers, on whatever executor they are.
 //!
-//! A thread of this library rings them. Tokio's ring only where a runtime has them and somebody runs it just then, and
+//! A thread of this library fires them. Tokio's fire only where a runtime has timers and is running just then, and
 //! nothing tells a future of that: a runtime can be entered and idle, or be blocked by the very task that waits. The
 //! thread starts with the first timer, and ends one second after the last.
 

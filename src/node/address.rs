@@ -31,7 +31,7 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    /// What nobody may see of it: the password, or what was given as the user alone, for that may be one.
+    /// What must never be shown: the password, or what was given as the user alone, for that may be one.
     pub(super) fn secret(&self) -> Option<&str> {
         self.password.as_deref().filter(|password| !password.is_empty()).or(self.user.as_deref())
     }
@@ -168,7 +168,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Refuses options nobody reads: a `redis://h?db=2` that does nothing would lock in another database than everybody
+/// Refuses options that are not read: a `redis://h?db=2` that does nothing would lock in another database than all
 /// else. A bare `?` in a password ends up here as well.
 fn check_query(url: &str) -> Result<(), String> {
     let known: &[&str] =

@@ -48,7 +48,7 @@ fn the_first_waiter_is_notified_whatever_the_key_holds() {
     let mut node = Real { server, connection, packer: RequestEncoder::new(config(), OwnerToken::new(7)) };
     let [mut first, mut second] = [1, 2].map(|name| Waiter::on(&node.server, OwnerToken::new(name)));
     let is_taken = |vote: &Vote| matches!(vote, Vote::HeldByOther { .. });
-    for theirs in [Some(&b"nobody's"[..]), None] {
+    for theirs in [Some(&b"another's"[..]), None] {
         node.reset();
         node.set(Location::Lock, theirs, None);
         assert!(
@@ -65,7 +65,7 @@ fn the_first_waiter_is_notified_whatever_the_key_holds() {
         assert_eq!(node.say(&first, RequestKind::Dequeue), Vote::Granted);
         assert_eq!((first.receives(), second.receives()), (None, Some("1 orders:42".to_owned())));
         assert_eq!(node.say(&second, RequestKind::Dequeue), Vote::Granted);
-        // Who waits, and was not called, takes nobody's place.
+        // A waiter that was not notified takes no other's position.
         assert!(
             is_taken(&node.say(&first, RequestKind::Enqueue))
                 && is_taken(&node.say(&second, RequestKind::Enqueue))
@@ -284,7 +284,7 @@ impl Subject for Real {
     }
 
     fn change_role(&mut self) {
-        // Nobody listens on that port, so it stays what it is but for its name.
+        // No process listens on that port, so it stays what it is but for its name.
         self.command(&[b"REPLICAOF", b"127.0.0.1", b"1"]);
         self.command(&[b"REPLICAOF", b"NO", b"ONE"]);
     }

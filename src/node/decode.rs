@@ -121,7 +121,7 @@ pub(crate) fn fences(reply: &Reply) -> Option<Fences> {
     Some(Fences::new(*count as u64, *length as u64, *memory as u64))
 }
 
-/// What the node says, if by that what the handshake learnt no longer holds, so that the node must be dialed anew.
+/// What the node says, if by that what the handshake learnt no longer holds, so that the node must be dialed again.
 pub(crate) fn redials_for(reply: &Reply) -> Option<Arc<str>> {
     match reply {
         Reply::Error(complaint) => {

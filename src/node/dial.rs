@@ -38,7 +38,7 @@ pub(crate) struct DialedNode {
 /// Why a server is not ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DialError {
-    /// Somebody must mend it first.
+    /// It must be fixed first.
     Excluded(ExclusionReason),
     /// It may be different soon: it said so itself.
     Failed(Arc<str>),

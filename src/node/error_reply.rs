@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// and a password a server, so echoes are cut off here, where the words come in, and nowhere else.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct ErrorReply {
-    /// By which it is known what kind it is. Shown to nobody: the login may be in it.
+    /// Tells the kind of the error. Never shown: the credentials may be in it.
     said: Arc<str>,
     shown: Arc<str>,
 }
@@ -58,7 +58,7 @@ impl ErrorReply {
         self.is_permission_denied() && self.said.contains("key") && !self.said.contains(" command")
     }
 
-    /// Whether the server has no such command, renamed it away, or lets nobody run it: that does not pass.
+    /// Whether the server has no such command, renamed it, or lets no user run it: that is permanent.
     pub(super) fn is_no_such_command(&self) -> bool {
         let words = self.said.to_ascii_lowercase();
         NO_SUCH_COMMAND.iter().any(|said| words.contains(said)) || self.is_not_for_scripts()

@@ -151,7 +151,7 @@ fn refusal(step: Step, complaint: &ErrorReply) -> DialError {
     }
 }
 
-/// Finds out whether the node can keep lines for us; if not, why. Whoever may not be called asks again and again, as
+/// Finds out whether the node can keep lines for us; if not, why. A client that may not be notified polls, as
 /// anybody does who waits for a lock of others. It is the first time that the node is asked to write.
 async fn probe_wait_queue(
     connection: &mut Connection,
@@ -169,7 +169,7 @@ async fn probe_wait_queue(
     }
     poll_fn(|cx| connection.poll_flush(cx)).await.map_err(Failure::Broken)?;
     for _ in script::QUEUE_TEXTS {
-        // Whoever may not load them sends them in full.
+        // A user that may not load scripts sends their source.
         next_reply(connection).await?;
     }
     for place in 0.. {
@@ -288,7 +288,7 @@ fn text_of(reply: &Reply) -> Option<String> {
     }
 }
 
-const NEEDS_INFO: &str = "grant the user +info: without it nobody can tell that a server was restarted, demoted or \
+const NEEDS_INFO: &str = "grant the user +info: without it no client can tell that a server was restarted, demoted or \
                           replaced, and so may have forgotten locks";
 const NEEDS_READ_MARKER: &str = "grant the user +eval, +evalsha, +info, +time, +get and +set, and the keys `quorlock:*`; or \
                           do without fencing and probation (option `plain`)";

@@ -297,7 +297,7 @@ const HIGH_KEY: &str = "quorlock:high";
 const NO_MARKER: &str = "nothing";
 const FENCE_PREFIX: &str = "quorlock:fence:";
 const WAITERS_PREFIX: &str = "quorlock:waiters:";
-/// For how long a line lasts that nobody renews. Those who wait ask again much sooner.
+/// How long a wait queue lasts that no process renews. Waiters ask again much sooner.
 const WAITER_TTL: Duration = Duration::from_secs(10);
 /// For how long those who come by leave a free key to the one who was called.
 const NOTIFY_GRACE: Duration = Duration::from_millis(100);

@@ -103,7 +103,7 @@ fn roots_in(file: &Path) -> Result<RootCertStore, BadTls> {
 
 fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
-    // A system without any is no fault as long as nobody asks for TLS; a dial that does will say so.
+    // A system without any is no fault as long as no URL asks for TLS; a dial that does will say so.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots
 }

@@ -38,7 +38,7 @@ async fn work(
     changes: &[i64],
     is_to_pause: bool,
 ) -> Outcome<bool> {
-    let lock = redlock.mutex(format!("account:{}", rule.name())).ttl(TTL).wait(WAIT);
+    let lock = redlock.mutex(format!("account:{}", rule.name())).ttl(TTL).wait_timeout(WAIT);
     let guard = lock.acquire().await?;
     let token = guard.fencing_token().ok_or("a fenced client's lock has a fencing token")?;
     let account = bank.account(rule).await?;

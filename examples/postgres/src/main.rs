@@ -60,7 +60,7 @@ async fn stories() -> Outcome<()> {
     let bank = Bank::connect().await?;
     bank.open(OPENING).await?;
     let fleet = Fleet::start(5)?;
-    // Once, as the servers are new: nodes that nobody declared would first sit out their probation.
+    // Once, as the servers are new: nodes that were not initialized would first be on probation.
     Redlock::builder().nodes(fleet.urls()).init(false).await?;
     println!("PostgreSQL keeps the accounts, five Redis masters the lock. Ann pays out {ANN_PAYS_OUT},");
     println!("Bob pays in {BOB_PAYS_IN} in two writes. {OPENING} are there, so {SUM} are due in the end.");
@@ -81,7 +81,7 @@ async fn stories() -> Outcome<()> {
 async fn story(bank: &Bank, fleet: &Fleet, rule: Rule, promised: i64) -> Outcome<()> {
     let ann = Process::start(fleet, rule, "Ann", &[-ANN_PAYS_OUT], true)?;
     ann.stopped().await?;
-    println!("  ... Ann is paused. Her lock runs out, and nobody can tell her.");
+    println!("  ... Ann is paused. Her lock expires, and she cannot notice.");
     // Bob waits for the lock like anybody: that he gets it says that Ann's time is over.
     Process::start(fleet, rule, "Bob", &[BOB_PAYS_IN / 2, BOB_PAYS_IN / 2], false)?.end().await?;
     println!("  ... Ann goes on, where she was.");

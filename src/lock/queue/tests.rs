@@ -202,7 +202,7 @@ mod at_random {
 
     proptest! {
         #[test]
-        fn no_turn_is_lost_and_nobody_is_passed_over(deeds in proptest::collection::vec(deed(), 1..80)) {
+        fn no_admission_is_lost_and_no_waiter_is_skipped(deeds in proptest::collection::vec(deed(), 1..80)) {
             let (queue, _inbox, key) = queue();
             let mut waiting: VecDeque<Waiter> = VecDeque::new();
             let mut turn: Option<Admission> = None;

@@ -23,7 +23,7 @@ pub(in super::super) fn wait_queue_probe(waiter: OwnerToken) -> [Cmd; 5] {
     let channel = [WAITERS_PREFIX.as_bytes(), &waiter].concat();
     let mut subscribe = redis::cmd("SUBSCRIBE");
     subscribe.arg(&channel);
-    // Any key will do that is nobody's lock; its line is our own.
+    // Any key that is no lock will do; its queue is this client's own.
     let keys = [channel.as_slice(), channel.as_slice()];
     let mut enter = redis::cmd("EVAL");
     enqueue(enter.arg(ENQUEUE_TEXT).arg(2).arg(&keys[..]).arg(&waiter[..]), Duration::ZERO);
