@@ -216,12 +216,7 @@ impl Mutex {
             )));
         }
         Ok((
-            LockSpec {
-                key,
-                params: params,
-                want_holder_ttl: curious,
-                min_fencing_number: self.min_fencing_number,
-            },
+            LockSpec { key, params, want_holder_ttl: curious, min_fencing_number: self.min_fencing_number },
             self.policy,
         ))
     }

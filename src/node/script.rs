@@ -96,7 +96,7 @@ impl RequestEncoder {
                 put_script_call(bytes, &FORCE_RELEASE, ScriptForm::Source, &words);
             }
             RequestKind::Renew => {
-                put_script_call(bytes, &RENEW, form, &[key, token, millis(request.ttl).digits()])
+                put_script_call(bytes, &RENEW, form, &[key, token, millis(request.ttl).digits()]);
             }
             RequestKind::Release => put_script_call(bytes, &RELEASE, form, &[key, token]),
             RequestKind::ReleaseAndNotify

@@ -41,7 +41,7 @@ async fn a_name_is_forgotten_as_soon_as_the_nodes_clocks_have_passed_its_number(
     let first = guard.fencing_token().expect("fenced").number;
     match redlock.forget("order:1").await {
         Err(error @ ForgetError::HeldByOthers { .. }) => {
-            assert!(error.to_string().contains("order:1"), "{error}")
+            assert!(error.to_string().contains("order:1"), "{error}");
         }
         other => panic!("{other:?} of a lock that is held"),
     }

@@ -50,10 +50,10 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
         for (node, findings) in nodes.iter().zip(&mut findings) {
             match &node.state {
                 NodeState::Excluded(ExclusionReason::Uninitialized) => {
-                    findings[0] = problem(nodes::NEW.to_owned())
+                    findings[0] = problem(nodes::NEW.to_owned());
                 }
                 NodeState::Excluded(ExclusionReason::ClusterMismatch(_)) => {
-                    findings[0] = warning(nodes::MINORITY.to_owned())
+                    findings[0] = warning(nodes::MINORITY.to_owned());
                 }
                 _ => {}
             }
@@ -165,7 +165,7 @@ fn examine(
         // One message covers all nodes.
         NodeState::Excluded(ExclusionReason::Uninitialized) if is_uninitialized => {}
         NodeState::Excluded(ExclusionReason::Uninitialized) if is_to_fix => {
-            findings.push(problem(nodes::BLANK.to_owned()))
+            findings.push(problem(nodes::BLANK.to_owned()));
         }
         NodeState::Unverified(None) if is_to_fix => findings.extend(nodes::trouble_of(node).map(problem)),
         // The warning below names the policy.

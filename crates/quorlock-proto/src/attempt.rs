@@ -166,7 +166,7 @@ impl Attempt {
     pub fn abandon(&mut self) {
         match self.state {
             State::Voting | State::RaisingFence | State::Ready(None) => {
-                self.to_release = self.possibly_applied()
+                self.to_release = self.possibly_applied();
             }
             State::Ready(Some(_)) | State::QueryingTtl(_) | State::Done => {}
         }

@@ -97,8 +97,7 @@ impl Lease {
         let end = policy.max_hold_time.map(|span| start.plus(span));
         let fenced_out = OverOurs::of_grants(attempt.round());
         let has_larger = !fenced_out.is_empty();
-        let seldom =
-            (end.is_some() || has_larger).then(|| Box::new(RareState { end, fenced_out: fenced_out }));
+        let seldom = (end.is_some() || has_larger).then(|| Box::new(RareState { end, fenced_out }));
         Self {
             key: attempt.spec().key.clone(),
             token: attempt.token(),

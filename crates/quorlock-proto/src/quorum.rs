@@ -195,6 +195,7 @@ impl NodeSet {
     }
 
     /// Its nodes, in the order of the client's list.
+    #[must_use]
     pub const fn iter(self) -> Nodes {
         Nodes(self.0)
     }

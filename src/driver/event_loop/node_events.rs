@@ -25,7 +25,7 @@ impl Driver {
                 self.handle_notifications(node, now);
             }
             LinkEvent::Disconnected(why) | LinkEvent::DialFailed(DialError::Failed(why)) => {
-                self.disconnect(node, why, now)
+                self.disconnect(node, why, now);
             }
             LinkEvent::DialFailed(DialError::Unreachable(step, why)) => {
                 self.disconnect(node, why, now);
@@ -160,7 +160,7 @@ impl Driver {
         let node = &*link.status.address;
         match voting_status {
             VotingStatus::Excluded(exclusion) => {
-                self.events.emit(&Event::NodeExcluded { node, reason: exclusion })
+                self.events.emit(&Event::NodeExcluded { node, reason: exclusion });
             }
             VotingStatus::OnProbation(until, doubt) => {
                 let remaining = now.until(*until);

@@ -66,10 +66,10 @@ impl<'a> World<'a> {
                     bouts.push(FaultWindow { fault, span, healed: false, begun: to, ending: *at });
                 }
                 EventKind::FaultApplied { fault } => {
-                    fault_window(&mut bouts, *fault, |bout| bout.begun = *at)
+                    fault_window(&mut bouts, *fault, |bout| bout.begun = *at);
                 }
                 EventKind::FaultEnding { fault } => {
-                    fault_window(&mut bouts, *fault, |bout| bout.ending = *at)
+                    fault_window(&mut bouts, *fault, |bout| bout.ending = *at);
                 }
                 EventKind::FaultEnded { fault } => fault_window(&mut bouts, *fault, |bout| {
                     bout.span.to = *at;

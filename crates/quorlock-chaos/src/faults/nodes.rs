@@ -139,20 +139,20 @@ impl Nodes {
             Injection::Latency { sides, delay, jitter } => set(sides, LinkRules::slow(delay, jitter)),
             Injection::Partition { sides } => set(sides, LinkRules::CUT),
             Injection::AsymmetricPartition { sides, is_back: false } => {
-                set(sides, LinkRules { to_server: DirectionRule::HoldBack, ..LinkRules::OPEN })
+                set(sides, LinkRules { to_server: DirectionRule::HoldBack, ..LinkRules::OPEN });
             }
             Injection::AsymmetricPartition { sides, is_back: true } => {
-                set(sides, LinkRules { to_client: DirectionRule::HoldBack, ..LinkRules::OPEN })
+                set(sides, LinkRules { to_client: DirectionRule::HoldBack, ..LinkRules::OPEN });
             }
             Injection::NoRead { sides } => {
-                set(sides, LinkRules { to_server: DirectionRule::NoRead, ..LinkRules::OPEN })
+                set(sides, LinkRules { to_server: DirectionRule::NoRead, ..LinkRules::OPEN });
             }
             Injection::Reset { sides } => sides.each().for_each(|side| proxy.reset(side)),
             Injection::HalfOpen { sides } => sides.each().for_each(|side| proxy.orphan(side)),
             Injection::Truncate { sides } => sides.each().for_each(|side| proxy.tear(side)),
             Injection::StaleKey { life } => stale::set(&lock(server), &self.keys, life)?,
             Injection::ClockSkew { millionths } => {
-                lock(server).clock().ok_or(NotBroken::NoClock)?.run(millionths)?
+                lock(server).clock().ok_or(NotBroken::NoClock)?.run(millionths)?;
             }
             Injection::ClockJump { micros } | Injection::ClockOffset { micros } => {
                 lock(server).clock().ok_or(NotBroken::NoClock)?.step(micros)?;
@@ -186,7 +186,7 @@ impl Nodes {
             Injection::StaleKey { .. } => stale::remove(&lock(server), &self.keys)?,
             Injection::ClockSkew { .. } => lock(server).clock().ok_or(NotBroken::NoClock)?.run(0)?,
             Injection::ClockJump { micros } => {
-                lock(server).clock().ok_or(NotBroken::NoClock)?.step(-micros)?
+                lock(server).clock().ok_or(NotBroken::NoClock)?.step(-micros)?;
             }
             // These end at once, or never, or affect clients.
             Injection::Flush

@@ -197,7 +197,7 @@ fn listen(out: ChildStdout, log: &Log, process: u32) {
         match serde_json::from_str::<Event>(text) {
             Ok(event) => log.hear(event),
             Err(error) => {
-                log.trouble(format!("client {process} wrote a line that is no event ({error}): {text}"))
+                log.trouble(format!("client {process} wrote a line that is no event ({error}): {text}"));
             }
         }
     }

@@ -172,7 +172,7 @@ impl Lease {
         self.keys_until = self.keys_until.max(now.boot().plus(params.ttl()));
         let is_hopeless = round.is_out_of_reach();
         self.state = State::Held(Some(Box::new(Renewal {
-            params: params,
+            params,
             start: now,
             is_settled: false,
             to_renew: round.requested(),

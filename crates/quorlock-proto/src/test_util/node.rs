@@ -140,6 +140,7 @@ enum Script {
 
 impl Node {
     /// One whose clients agreed on this.
+    #[must_use]
     pub fn new(place: usize, config: LockClusterConfig) -> Self {
         Self {
             place,
@@ -296,6 +297,7 @@ impl Node {
     }
 
     /// Everything that is stored, expired keys included.
+    #[must_use]
     pub const fn data(&self) -> &Data {
         &self.data
     }
@@ -308,6 +310,7 @@ impl Node {
     // Its clock.
 
     /// What its clock shows at this true time, in microseconds since 1970.
+    #[must_use]
     pub fn micros(&self, nanos: u64) -> u64 {
         self.clock.read(nanos) / 1000
     }
@@ -326,12 +329,14 @@ impl Node {
     // Its data.
 
     /// What stands there and has not run out.
+    #[must_use]
     pub fn living(&self, slot: &Slot, nanos: u64) -> Option<&Entry> {
         let millis = self.micros(nanos) / 1000;
         self.data.get(slot).filter(|entry| !is_over(entry, millis))
     }
 
     /// The remaining time to live in true time, if the clock keeps its rate; `None`: forever.
+    #[must_use]
     pub fn life(&self, slot: &Slot, nanos: u64) -> Option<Duration> {
         let expires = self.living(slot, nanos)?.expires?;
         let left = i128::from(expires) * 1_000_000 - i128::from(self.clock.read(nanos));
@@ -340,6 +345,7 @@ impl Node {
     }
 
     /// The identity of its data: process, replication, evictions and swaps.
+    #[must_use]
     pub fn incarnation(&self) -> Incarnation {
         let is_reported = |count: u64, mistake| count > 0 && self.mistake != Some(mistake);
         let evicted =

@@ -135,7 +135,7 @@ proptest! {
         let quorum = Quorum::new(nodes, None).expect("a usual quorum");
         let drift = Drift::new(0.01).expect("a usual drift");
         let params = LeaseParams::new(Duration::from_secs(10), drift, None, Duration::from_secs(1)).expect("usual terms");
-        let spec = LockSpec { key: Key::new("k"), params: params, want_holder_ttl: false, min_fencing_number: 0 };
+        let spec = LockSpec { key: Key::new("k"), params, want_holder_ttl: false, min_fencing_number: 0 };
         let start = DualTimestamp::new(0, 0);
         let mut attempt = Attempt::new(spec, OwnerToken::new(1), None, quorum, |_| None, start);
         prop_assert_eq!(

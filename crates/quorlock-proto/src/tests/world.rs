@@ -624,7 +624,7 @@ impl World {
                     self.clients[who].changes += 1;
                 }
                 Action::ClockAnomaly(node, anomaly) => {
-                    self.clients[who].oddities.push((node.index(), anomaly))
+                    self.clients[who].oddities.push((node.index(), anomaly));
                 }
                 Action::Redial(node) => {
                     self.clients[who].redials.push(node.index());

@@ -34,6 +34,10 @@ pub trait Subject {
         as_text: bool,
     ) -> (Vote, Option<u64>);
     /// Reads the marker, and writes first what is given.
+    ///
+    /// # Errors
+    ///
+    /// The vote that the node casts instead, if it cannot be read.
     fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote>;
     /// Puts this there, a key of another type if there is no value.
     fn set(&mut self, place: Location, value: Option<&[u8]>, life: Option<Duration>);
@@ -242,6 +246,11 @@ fn identity() -> std::sync::Arc<str> {
 }
 
 /// What the clients of the node agreed on.
+///
+/// # Panics
+///
+/// Never: a quorum of 4 of 5 nodes is valid.
+#[must_use]
 pub fn config() -> LockClusterConfig {
     let quorum = Quorum::new(5, Some(4)).expect("a quorum");
     LockClusterConfig::new(quorum, Duration::from_secs(30)).with_retention(KEEP)

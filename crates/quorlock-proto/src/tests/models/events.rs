@@ -57,7 +57,7 @@ impl World {
                 return self.advance(state, row.into(), sights);
             }
             Event::PendingRelease { node, .. } | Event::Expire { node } => {
-                state.nodes[usize::from(node)].lapse()
+                state.nodes[usize::from(node)].lapse();
             }
             Event::Forget { node } => self.forget(state, node.into()),
             Event::Tick => {

@@ -40,7 +40,7 @@ impl Sim<'_> {
                     tell!(self, "to client {who}, node {} stands as {voting_status:?}", node.0);
                 }
                 Action::ClockAnomaly(node, anomaly) => {
-                    tell!(self, "client {who} sees node {}: {anomaly:?}", node.0)
+                    tell!(self, "client {who} sees node {}: {anomaly:?}", node.0);
                 }
                 Action::Redial(node) => {
                     // The board has let go of it already.
@@ -79,7 +79,7 @@ impl Sim<'_> {
                 self.on_won(id, *deadline, *confirmed, *number, *rounds);
             }
             OperationEvent::Refused(refusal) => {
-                tell!(self, "client {who} is refused lock {id}: {:?}", refusal.reason)
+                tell!(self, "client {who} is refused lock {id}: {:?}", refusal.reason);
             }
             OperationEvent::Confirmed(nodes) => self.on_confirmed(id, *nodes),
             OperationEvent::Renewed(deadline) => {

@@ -93,7 +93,7 @@ impl Sim<'_> {
         };
         let spec = LockSpec {
             key: self.keys[key].clone(),
-            params: params,
+            params,
             want_holder_ttl: curious,
             min_fencing_number: floor,
         };
