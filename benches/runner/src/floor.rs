@@ -214,8 +214,8 @@ const HIGH: &str = "quorlock:high";
 const FENCE_PREFIX: &str = "quorlock:fence:";
 const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// The very scripts of the library.
-const GRANT: &str = include_str!("../../../src/node/lua/acquire_fenced.lua");
-const RELEASE: &str = include_str!("../../../src/node/lua/release.lua");
+const GRANT: &str = include_str!("../lua/acquire_fenced.lua");
+const RELEASE: &str = include_str!("../lua/release.lua");
 
 #[cfg(test)]
 mod tests {
