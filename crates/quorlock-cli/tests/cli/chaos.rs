@@ -44,7 +44,7 @@ fn a_short_run_holds_and_tells_so_in_json() {
     assert_eq!(told(&|what| matches!(what, EventKind::FaultApplied { .. })), on_nodes);
     assert_eq!(told(&|what| matches!(what, EventKind::FaultEnding { .. })), on_nodes);
 
-    // And by what stands on the nodes, whoever cannot reach them.
+    // And by what is stored on the nodes, also where a client cannot reach them.
     for wanted in 0..5 {
         let seen = told(&|what| {
             matches!(what, EventKind::Sampled { node, keys, .. }

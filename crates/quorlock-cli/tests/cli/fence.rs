@@ -44,7 +44,7 @@ fn a_floor_that_cannot_work_is_a_usage_error() {
 }
 
 #[test]
-fn a_plain_run_has_none_and_passes_on_nobody_elses() {
+fn a_plain_run_has_none_and_passes_on_no_other() {
     let world = World::undeclared(3, None);
     fs::write(world.file("conf.toml"), "mode = 'plain'").expect("a file");
     let inherited = [("QUORLOCK_FENCING_TOKEN", "7"), ("QUORLOCK_FENCING_NONCE", "8")];
@@ -63,7 +63,7 @@ fn a_plain_run_has_none_and_passes_on_nobody_elses() {
         assert_eq!((shown.code, shown.out.as_str()), (Some(0), "/\n"), "{options:?} {setting:?}: {shown:?}");
     }
     assert!(world.markers().iter().all(Option::is_none), "plain clients leave no marker");
-    // The environment wins over the file: this one is fenced, and meets nodes that nobody declared.
+    // The environment wins over the file: this one is fenced, and meets nodes that were not initialized.
     let fenced = plain(&["--config", "conf.toml"], Some("fenced"));
     assert_eq!((fenced.code, fenced.out.as_str()), (Some(69), ""), "{fenced:?}");
     assert_eq!(plain(&[], Some("perhaps")).code, Some(78), "what is set is configuration");

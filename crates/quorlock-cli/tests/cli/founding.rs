@@ -31,7 +31,7 @@ fn check(world: &World, user: Option<&str>, told_as: &str, commands: &[(&[&str],
             // Up to the next node's words.
             told.split("127.0.0.1:").next().unwrap_or_default().contains(told_as)
         };
-        // Where two decide, nobody waits for the third.
+        // Two nodes decide, so the client does not wait for the third.
         let count = world.fleet.servers().iter().filter(says).count();
         assert!(count >= if words == RUN { 2 } else { 3 }, "{words:?} does not say {told_as:?}: {ended:?}");
     }

@@ -109,8 +109,8 @@ fn an_ignored_hang_up_stays_ignored() {
 fn a_signal_ends_the_waiting_and_nothing_is_left_behind() {
     let world = World::of(3);
     // A free minority node, on which every attempt leaves something that it must take back.
-    world.fleet[0].command::<()>(&["SET", "a", "somebody", "PX", "600000"]).expect("a key");
-    world.fleet[1].command::<()>(&["SET", "a", "somebody", "PX", "600000"]).expect("a key");
+    world.fleet[0].command::<()>(&["SET", "a", "another owner", "PX", "600000"]).expect("a key");
+    world.fleet[1].command::<()>(&["SET", "a", "another owner", "PX", "600000"]).expect("a key");
     // The servers were written to when they were declared.
     world.fleet[2].command::<()>(&["CONFIG", "RESETSTAT"]).expect("an answer");
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {

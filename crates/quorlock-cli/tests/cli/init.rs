@@ -149,7 +149,7 @@ fn plain_clients_have_nothing_to_declare() {
 }
 
 #[tokio::test]
-async fn the_command_and_the_library_agree_on_the_terms_that_nobody_names() {
+async fn the_command_and_the_library_agree_on_the_default_settings() {
     let world = World::of(3);
     let init = Redlock::builder().nodes(world.fleet.urls()).init(false).await;
     assert_eq!(init.expect("a cluster"), InitOutcome::AlreadyInitialized);

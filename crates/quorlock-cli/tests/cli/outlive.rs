@@ -1,4 +1,4 @@
-//! Nothing of a command outlives its lock, whatever group, session or parent it has, and whoever of us is gone.
+//! Nothing of a command outlives its lock, whatever group, session or parent it has, and whichever of quorlock's processes is gone.
 
 use std::process::Child;
 use std::thread::sleep;

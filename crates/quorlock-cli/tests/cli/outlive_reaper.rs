@@ -53,7 +53,7 @@ fn what_was_killed_with_its_reaper_heeds_an_interrupt() {
     let mut run = world.quorlock(&args).spawn().expect("a process");
     let child = world.process_in("up");
     reaper_of(run.id() as i32).expect("a reaper").send(Signal::KILL);
-    // It gets an hour, unless somebody says that this is enough.
+    // It gets an hour, unless the test says that this is enough.
     sleep(Duration::from_millis(300));
     assert!(child.is_alive());
     send(&run, Signal::TERM);
@@ -77,7 +77,7 @@ fn signals_come_in_their_order_also_those_without_a_name() {
 }
 
 #[test]
-fn a_stderr_that_nobody_reads_ends_no_command() {
+fn a_stderr_without_a_reader_ends_no_command() {
     let world = World::of(3);
     let (reader, writer) = UnixStream::pair().expect("a socket");
     writer.set_nonblocking(true).expect("a socket");

@@ -35,7 +35,7 @@ fn world_of_two_users() -> Option<World> {
     copy(&world, Path::new(String::from_utf8_lossy(&setpriv.stdout).trim()), "as-root", 0o4755);
     let seen = as_user(&world, &["./as-root", "--reuid=0", "id", "-u"]).output().expect("a process");
     if seen.stdout != b"0\n" {
-        eprintln!("left out: here nobody becomes root by a file's mode: {seen:?}");
+        eprintln!("left out: here no process becomes root by a file's mode: {seen:?}");
         return None;
     }
     Some(world)
@@ -100,7 +100,7 @@ fn what_belongs_to_another_user_is_not_waited_for_busily() {
     let end = end_of(run);
     assert!(
         end.err.contains("Operation not permitted"),
-        "the signal came to nobody, and that is said: {end:?}"
+        "no process received the signal, and that is said: {end:?}"
     );
     assert!(ticks - before < 50, "it used {} ms of the processor for waiting", (ticks - before) * 10);
     assert_eq!(end.code, Some(0), "the command had its own end: {end:?}");

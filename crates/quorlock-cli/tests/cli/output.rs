@@ -49,7 +49,7 @@ fn what_cannot_be_written_is_an_error_for_every_command() {
 }
 
 #[test]
-fn a_stdout_that_takes_nothing_is_an_error_and_one_that_nobody_reads_is_none() {
+fn a_stdout_that_takes_nothing_is_an_error_and_one_without_a_reader_is_none() {
     let world = World::of(1);
     let unwritable = File::open("/dev/null").expect("for reading");
     let end = end_of(world.quorlock(&["status", "a"]).stdout(unwritable).spawn().expect("a process"));

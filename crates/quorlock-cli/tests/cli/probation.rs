@@ -21,7 +21,7 @@ fn line_of(report: &End, world: &World, place: usize) -> String {
 }
 
 #[test]
-fn who_only_looks_makes_nobody_a_cluster() {
+fn a_client_that_only_reads_initializes_no_node() {
     let world = World::undeclared(3, None);
     let status = world.end(&["status", "a"]);
     assert_eq!(status.code, Some(69), "{status:?}");
@@ -35,7 +35,7 @@ fn who_only_looks_makes_nobody_a_cluster() {
 }
 
 #[test]
-fn new_nodes_that_nobody_declared_are_told_of_and_wait() {
+fn new_nodes_without_init_are_reported_and_are_on_probation() {
     let world = World::undeclared(3, None);
     let run = world.end(&["run", "a", "-n", "--", "touch", "ran"]);
     assert_eq!(run.code, Some(69), "{run:?}");
@@ -76,7 +76,7 @@ fn a_run_that_waits_outlasts_the_probation_and_says_once_what_it_waits_for() {
 fn a_node_that_forgot_is_shown_with_how_long_and_why() {
     let world = World::lasting(3, "1h");
     world.fleet[1].wipe().expect("wiped");
-    // Its time begins with whoever meets it, also if they only look.
+    // Its probation begins with the first client that connects, also if that only reads.
     assert_eq!(world.markers()[1], None);
     let status = world.end(&["status", "a", "--json"]);
     assert_eq!(status.code, Some(0), "two of three vote: {status:?}");

@@ -1,4 +1,4 @@
-//! A terminal with somebody before it: a pseudo-terminal, a session that has it, typed text, and what is shown.
+//! A terminal with a user: a pseudo-terminal, a session that has it, typed text, and what is shown.
 //!
 //! [`Terminal::until`] reads on from where the last one stopped, so the same words may come twice.
 

@@ -42,7 +42,7 @@ fn a_shell_that_is_killed_leaves_the_terminal_to_the_one_above() {
     let mut terminal = Terminal::bash(&world);
     terminal.line("PS1='<inn''er> ' quorlock run a -- bash --norc --noprofile -i");
     terminal.until(INNER);
-    // The job inside has the terminal, in a group that nobody but that shell knows.
+    // The job inside has the terminal, in a group that only that shell knows.
     terminal.line("sh -c 'echo began >> began; exec sleep 60'");
     until("the job runs", || world.has("began"));
     let inner = terminal

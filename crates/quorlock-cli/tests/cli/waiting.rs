@@ -120,7 +120,7 @@ fn what_changes_while_it_waits_is_told_once_each() {
     let mut world = World::of(3);
     world.take("a");
     let (run, mut tells) = waiter(&world, &[]);
-    let somebody = tells("held by #");
+    let first = tells("held by #");
     for place in [0, 1] {
         world.fleet[place].pause();
     }
@@ -132,7 +132,7 @@ fn what_changes_while_it_waits_is_told_once_each() {
     }
     until("it is over", || said(&world).matches("held by #").count() == 2);
     let again = tells("held by #");
-    assert_eq!(again.split(" for ").next(), somebody.split(" for ").next(), "{outage}");
+    assert_eq!(again.split(" for ").next(), first.split(" for ").next(), "{outage}");
     for server in world.fleet.servers() {
         server.command::<()>(&["SET", "a", "another"]).expect("a key");
     }
@@ -149,12 +149,12 @@ fn another_holder_is_told() {
     let world = World::of(3);
     world.take("a");
     let (run, mut tells) = waiter(&world, &[]);
-    let somebody = tells("held by #");
+    let first = tells("held by #");
     for server in world.fleet.servers() {
         server.command::<()>(&["SET", "a", "another", "PX", "600000"]).expect("a key");
     }
     let another = tells("held by #");
-    assert_ne!(another.split(" for ").next(), somebody.split(" for ").next());
+    assert_ne!(another.split(" for ").next(), first.split(" for ").next());
     crate::world::send(&run, rustix::process::Signal::TERM);
     assert_eq!(end_of(run).code, Some(143));
 }

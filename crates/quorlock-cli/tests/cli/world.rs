@@ -37,7 +37,7 @@ impl World {
         Self::undeclared_with(servers, &Setup::new(), Some(max_ttl)).declared()
     }
 
-    /// Servers of which nobody has said that they are new.
+    /// Servers that were not initialized.
     pub(crate) fn undeclared(servers: usize, max_ttl: Option<&'static str>) -> Self {
         Self::undeclared_with(servers, &Setup::new(), max_ttl)
     }
@@ -146,10 +146,10 @@ impl World {
         until("the lock is free", || self.keys(name) == 0);
     }
 
-    /// Makes somebody else hold it on all servers.
+    /// Gives the lock to another owner on all servers.
     pub(crate) fn take(&self, name: &str) {
         for server in self.fleet.servers() {
-            server.command::<()>(&["SET", name, "somebody", "PX", "600000"]).expect("a key");
+            server.command::<()>(&["SET", name, "another owner", "PX", "600000"]).expect("a key");
         }
     }
 }
@@ -257,7 +257,7 @@ pub(crate) fn send(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).expect("a signal");
 }
 
-/// Whether a process runs; a dead one that nobody has waited for does not.
+/// Whether a process runs; a zombie does not.
 pub(crate) fn is_alive(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))

@@ -1,4 +1,6 @@
 //! What holds for all numbers: quorums, deadlines, ranges, back-off, sets.
+//!
+//! It is past 400 lines because one file holds every property, beside the generators that they share.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -1,4 +1,6 @@
 //! Which nodes are a cluster: founding, declaring, and who is not taken in.
+//!
+//! It is past 400 lines because all scenarios of one subject share its worlds and helpers.
 
 use super::memory::{
     LAST_MOMENT, LOOK, NO_VOTE, blank, connect, data, doubt, exclusion, is_on_terms, is_voting, marker,

@@ -1,4 +1,6 @@
 //! A lease: renewed, unknown, lost, extended.
+//!
+//! It is past 400 lines because all scenarios of one subject share its worlds and helpers.
 
 use std::time::Duration;
 
