@@ -57,13 +57,13 @@ fn join(client: TcpStream, port: u16, delay: Duration) -> io::Result<()> {
     for stream in [&client, &node] {
         stream.set_nodelay(true)?;
     }
-    pipeline(client.try_clone()?, node.try_clone()?, delay);
-    pipeline(node, client, delay);
+    delay_direction(client.try_clone()?, node.try_clone()?, delay);
+    delay_direction(node, client, delay);
     Ok(())
 }
 
 /// One direction: who reads says when it is due, and who writes waits until then.
-fn pipeline(mut from: TcpStream, to: TcpStream, delay: Duration) {
+fn delay_direction(mut from: TcpStream, to: TcpStream, delay: Duration) {
     let (sent, to_come) = channel();
     thread::spawn(move || {
         loop {

@@ -126,7 +126,8 @@ impl World {
             let names: Vec<String> = server.command(&["KEYS", "*"])?;
             // What a fenced cluster remembers on purpose.
             let is_memory = |name: &&String| {
-                ["quorlock:node", "quorlock:clock", "quorlock:high"].contains(&name.as_str()) || name.starts_with("quorlock:fence:")
+                ["quorlock:node", "quorlock:clock", "quorlock:high"].contains(&name.as_str())
+                    || name.starts_with("quorlock:fence:")
             };
             figures.leftover += names.iter().filter(|name| !is_memory(name)).count() as f64;
             server.wipe()?;

@@ -79,7 +79,7 @@ type Ahead<M> = (<M as Model>::State, Option<Rc<Trail<<M as Model>::Event>>>, u3
 
 /// Walks until every state was seen, or a promise is broken.
 #[allow(clippy::disallowed_methods, reason = "how long a walk took is shown, and decides nothing")]
-pub(crate) fn walk<M: Model>(model: &M, name: &str, command: Order) -> Walk {
+pub(crate) fn walk<M: Model>(model: &M, name: &str, order: Order) -> Walk {
     let began = Instant::now();
     let mut shown = began;
     let mut walk = Walk {
@@ -97,7 +97,7 @@ pub(crate) fn walk<M: Model>(model: &M, name: &str, command: Order) -> Walk {
     ahead.push_back((first, None, 0));
     let mut events = Vec::new();
     loop {
-        let next = if command == Order::Depth { ahead.pop_back() } else { ahead.pop_front() };
+        let next = if order == Order::Depth { ahead.pop_back() } else { ahead.pop_front() };
         let Some((state, trail, depth)) = next else { break };
         walk.depth = walk.depth.max(depth);
         events.clear();

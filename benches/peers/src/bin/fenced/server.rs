@@ -59,11 +59,11 @@ impl<'a> Servers<'a> {
         table: &mut Table,
         nodes: &str,
         sending: Sending,
-        command: [Mode; 2],
+        order: [Mode; 2],
     ) -> Outcome<()> {
         let (mut fenced, mut bare) = (Cost::default(), Cost::default());
         for batch in 0..=BATCHES {
-            for mode in command {
+            for mode in order {
                 let (sum, cost) = match mode {
                     Mode::Fenced => (&mut fenced, self.fenced(sending).await?),
                     Mode::Plain => (&mut bare, self.bare(sending).await?),

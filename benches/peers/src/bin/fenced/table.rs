@@ -39,12 +39,8 @@ impl Table {
              |---|--:|--:|--:|--:|---|\n",
         );
         for row in &self.rows {
-            let ratios: Vec<f64> = row
-                .fenced
-                .iter()
-                .zip(&row.reference)
-                .map(|(fenced, reference)| fenced / reference)
-                .collect();
+            let ratios: Vec<f64> =
+                row.fenced.iter().zip(&row.reference).map(|(fenced, reference)| fenced / reference).collect();
             let (goal, reached) = row.goal.judge(median(ratios.clone()));
             let (fenced, reference) = (cell(&row.fenced), cell(&row.reference));
             let _ = writeln!(

@@ -73,8 +73,8 @@ impl Work {
 impl Caller<'_> {
     /// One task takes and releases one lock again and again. The modes take turns, so that what else the machine does
     /// hits both alike.
-    pub(crate) async fn sequential(&self, table: &mut Table, command: [Mode; 2], threads: &str) -> Outcome<()> {
-        let clients = self.connect_all(command).await?;
+    pub(crate) async fn sequential(&self, table: &mut Table, order: [Mode; 2], threads: &str) -> Outcome<()> {
+        let clients = self.connect_all(order).await?;
         let mut work = [Work::default(); 2];
         let (mut acquires, mut totals) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
         for turn in 0..=TURNS {
@@ -101,8 +101,8 @@ impl Caller<'_> {
     }
 
     /// 64 tasks, each with a name of its own; by turns, too.
-    pub(crate) async fn throughput(&self, table: &mut Table, command: [Mode; 2]) -> Outcome<()> {
-        let clients = self.connect_all(command).await?;
+    pub(crate) async fn throughput(&self, table: &mut Table, order: [Mode; 2]) -> Outcome<()> {
+        let clients = self.connect_all(order).await?;
         let (mut per_second, mut done, mut work) = ([0.0; 2], [0.0; 2], [Work::default(); 2]);
         for _ in 0..TURNS {
             for (mode, client, _) in &clients {
