@@ -291,7 +291,7 @@ async fn the_max_ttl_lies_between_ten_milliseconds_and_an_hour() {
         assert!(nodes(1).max_ttl(span).connect_lazy().is_ok(), "{span:?}");
     }
     for span in [Duration::ZERO, Duration::from_millis(9), Duration::from_secs(3601)] {
-        check_refused(nodes(1).max_ttl(span), &["longest ttl", "10 ms", "an hour"]);
+        check_refused(nodes(1).max_ttl(span), &["max ttl", "10 ms", "an hour"]);
     }
 }
 
@@ -304,9 +304,9 @@ async fn fences_are_kept_from_twice_the_max_ttl_to_a_year() {
         check_refused(nodes(1).fencing_retention(span), &["fences", "at least 60s", "a year"]);
     }
     let hour = Duration::from_secs(3600);
-    assert!(nodes(1).max_ttl(hour).connect_lazy().is_ok(), "what is usual grows with the longest ttl");
+    assert!(nodes(1).max_ttl(hour).connect_lazy().is_ok(), "what is usual grows with the max ttl");
     let check = |keep| nodes(1).max_ttl(hour).fencing_retention(keep);
-    check_refused(check(Duration::from_secs(7199)), &["fences", "7199s", "twice the longest ttl"]);
+    check_refused(check(Duration::from_secs(7199)), &["fences", "7199s", "twice the max ttl"]);
     assert!(check(hour * 2).connect_lazy().is_ok());
     let short =
         |millis| nodes(1).max_ttl(Duration::from_millis(10)).fencing_retention(Duration::from_millis(millis));

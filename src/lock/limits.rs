@@ -66,7 +66,7 @@ impl Limits<'_> {
         match self.max_ttl {
             Some(longest) if params.ttl() > longest => Err(InvalidInput::new(format!(
                 "a ttl of {} is above the longest of this lock cluster ({}); a held lock is renewed automatically, so \
-                 take a shorter one, or raise the longest ttl (stop the clients, `quorlock init --force`)",
+                 take a shorter one, or raise the max ttl (stop the clients, `quorlock init --force`)",
                 Span(params.ttl()),
                 Span(longest)
             ))

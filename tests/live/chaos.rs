@@ -74,7 +74,7 @@ async fn a_majority_is_killed_and_the_lock_is_lost_in_time_and_to_be_had_again()
     for node in 0..3 {
         cluster[node].restart(Data::Kept).expect("back");
     }
-    // They may have forgotten, and vote again after the longest ttl.
+    // They may have forgotten, and vote again after the max ttl.
     let again = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect("a quorum is back");
     again.release().await.expect("released");
 }

@@ -170,7 +170,7 @@ async fn a_broken_lock_stays_broken_when_its_name_is_forgotten() {
     let servers = brief(3, secs(1));
     let (redlock, operator) = (client(&servers).await, client(&servers).await);
     let guard = redlock.mutex("k").ttl(secs(1)).acquire().await.expect("free");
-    // Older than what a name must be to be forgotten at once: the longest ttl and 250 ms.
+    // Older than what a name must be to be forgotten at once: the max ttl and 250 ms.
     let number = guard.fencing_token().expect("fenced").number;
     let is_old = || async { servers.servers().iter().all(|server| micros(server) > number + 1_250_000) };
     eventually("its number is old", is_old).await;

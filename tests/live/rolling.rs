@@ -163,7 +163,7 @@ async fn onlooker(cluster: &Cluster) -> Redlock {
     redlock
 }
 
-/// Restarts these nodes, and waits until that was seen and the longest ttl has passed since.
+/// Restarts these nodes, and waits until that was seen and the max ttl has passed since.
 async fn restart_and_wait(cluster: &mut Cluster, nodes: &[usize], data: &Data, observer: &Redlock) {
     let before = observer.node_status().await;
     restart(cluster, nodes, data);

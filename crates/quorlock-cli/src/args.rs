@@ -47,7 +47,7 @@ pub(crate) enum Command {
     #[command(visible_alias = "break")]
     ForceRelease(ForceReleaseArgs),
     /// Forget names that are free and will not be locked again soon, such as names of queue items. Each node then drops
-    /// their fencing numbers within the longest ttl, instead of after --fencing-retention.
+    /// their fencing numbers within the max ttl, instead of after --fencing-retention.
     Forget(ForgetArgs),
     /// Check every node, and say what to fix.
     Doctor(DoctorArgs),
@@ -66,7 +66,7 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = RUN_HELP)]
 pub(crate) struct RunArgs {
-    /// How long the lock stays if this machine dies. It is renewed while the command runs. [default: 15s, or the longest
+    /// How long the lock stays if this machine dies. It is renewed while the command runs. [default: 15s, or the max
     /// ttl if that is less]
     #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) ttl: Option<Duration>,

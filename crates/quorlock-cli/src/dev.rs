@@ -32,7 +32,7 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
         let longest = humantime::format_duration(max_ttl);
         let servers = if count == 1 { "1 redis-server".to_owned() } else { format!("{count} redis-servers") };
         exit::eprint_line(&format!(
-            "{servers}, one lock cluster with a longest ttl of {longest}, until the command ends: QUORLOCK_NODES={nodes}"
+            "{servers}, one lock cluster with a max ttl of {longest}, until the command ends: QUORLOCK_NODES={nodes}"
         ));
     }
     // In the same process group, because it may be a shell that uses the terminal.

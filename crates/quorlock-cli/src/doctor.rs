@@ -72,7 +72,7 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
         let longest = humantime::format_duration(max_ttl.unwrap_or_default());
         general.push(problem(format!(
             "{NOT_INITIALIZED}: run `quorlock init` once; otherwise the first client does it, and no lock can be \
-             acquired for the longest ttl ({longest})"
+             acquired for the max ttl ({longest})"
         )));
     } else if let Some(message) = minority {
         general.push(problem(format!("no lock can be acquired: {message}")));
@@ -204,7 +204,7 @@ fn clock_finding(ahead_micros: i64, max_ttl: Option<Duration>) -> Option<Finding
     };
     if offset > max_ttl.saturating_sub(TOLERANCE) / 2 {
         return Some(problem(format!(
-            "its clock is {seconds:+.1} s from this machine's, about half the longest ttl or more: fencing numbers may fall \
+            "its clock is {seconds:+.1} s from this machine's, about half the max ttl or more: fencing numbers may fall \
              when nodes lose theirs; synchronize the clock (chrony, or another time service)"
         )));
     }

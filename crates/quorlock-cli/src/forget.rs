@@ -53,7 +53,7 @@ fn done(report: &NodeReplies) -> usize {
     report.nodes().iter().filter(|it| has_forgotten(&it.reply)).count()
 }
 
-/// Whether the node forgets the name, at the latest within the longest ttl.
+/// Whether the node forgets the name, at the latest within the max ttl.
 const fn has_forgotten(vote: &Vote) -> bool {
     matches!(vote, Vote::Granted | Vote::NotHeld)
 }

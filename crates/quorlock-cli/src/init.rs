@@ -127,7 +127,7 @@ fn summary(state: &str, nodes: &[NodeStatus], quorum: usize, spans: [Duration; 2
     let troubles = nodes.iter().filter_map(|node| Some((node, nodes::trouble_of(node)?)));
     let lines = troubles.map(|(node, trouble)| format!("{}  {trouble}\n", node.address));
     let mut text = format!(
-        "{head}\n{count}, a quorum of {quorum}, a longest ttl of {longest}, fences kept for {keep}: give all \
+        "{head}\n{count}, a quorum of {quorum}, a max ttl of {longest}, fences kept for {keep}: give all \
          clients the same settings\n{}",
         lines.collect::<String>()
     );

@@ -113,7 +113,7 @@ pub(crate) fn lost_quorum(nodes: &[NodeStatus], quorum: usize) -> Option<String>
         let remember = if left == 1 { "remembers" } else { "remember" };
         format!(
             "{blank} of {} nodes are blank, and {left} {remember} a lock cluster without a quorum: list the nodes of that \
-             cluster; or, if the blank nodes have lost their data, stop all clients, wait for the longest ttl, and run \
+             cluster; or, if the blank nodes have lost their data, stop all clients, wait for the max ttl, and run \
              `quorlock init --force`",
             nodes.len()
         )

@@ -67,19 +67,19 @@ impl fmt::Display for LockClusterConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (nodes, need) = (self.quorum.nodes(), self.quorum.needed());
         let s = if nodes == 1 { "" } else { "s" };
-        write!(f, "{nodes} node{s}, a quorum of {need}, a longest ttl of {}", Span(self.max_ttl()))?;
+        write!(f, "{nodes} node{s}, a quorum of {need}, a max ttl of {}", Span(self.max_ttl()))?;
         write!(f, ", fences kept for {}", Span(self.retention()))
     }
 }
 
-/// For how long fences are kept where nothing else is said: an hour, and twice the longest ttl at the least.
+/// For how long fences are kept where nothing else is said: an hour, and twice the max ttl at the least.
 #[must_use]
 pub fn default_retention(max_ttl: Duration) -> Duration {
     min_retention(max_ttl).max(Duration::from_secs(3600))
 }
 
-/// For how long fences are kept at the least: twice the longest ttl, and a second more than it. Half of it then covers
-/// what a clock goes on between two looks that note it, half the longest ttl, and twice the tolerance.
+/// For how long fences are kept at the least: twice the max ttl, and a second more than it. Half of it then covers
+/// what a clock goes on between two looks that note it, half the max ttl, and twice the tolerance.
 #[must_use]
 pub fn min_retention(max_ttl: Duration) -> Duration {
     max_ttl + max_ttl.max(Duration::from_secs(1))

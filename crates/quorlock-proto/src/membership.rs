@@ -1,7 +1,7 @@
 //! Which nodes may vote: those that remember what they should.
 //!
 //! A node votes when its marker names our cluster and charter, when it was written by the very server that it stands
-//! on, and when the longest ttl has passed since. What a client itself saw change must also pass the longest ttl on
+//! on, and when the max ttl has passed since. What a client itself saw change must also pass the max ttl on
 //! the client's own clock. Who has no marker is given one, if enough others say which cluster it belongs to.
 
 mod eligibility;

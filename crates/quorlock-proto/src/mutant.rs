@@ -15,7 +15,7 @@ pub(crate) enum Mutant {
     ResurrectingRenewal,
     /// A node that forgot votes at once.
     NoProbation,
-    /// A node that forgot votes after half of the longest ttl.
+    /// A node that forgot votes after half of the max ttl.
     ShortProbation,
     /// The number is the largest of the grants, whether or not q nodes have it.
     NoSecondRound,

@@ -136,7 +136,7 @@ impl RedlockBuilder {
     fn check_spans(&self) -> Result<(), InvalidInput> {
         if self.max_ttl < Duration::from_millis(10) || self.max_ttl > MAX_TIMEOUT {
             return Err(InvalidInput::new(format!(
-                "a longest ttl of {} cannot work: take at least 10 ms and at most an hour, because a restarted node \
+                "a max ttl of {} cannot work: take at least 10 ms and at most an hour, because a restarted node \
                  casts no vote for that long",
                 Span(self.max_ttl)
             ))
@@ -145,7 +145,7 @@ impl RedlockBuilder {
         let least = min_retention(self.max_ttl);
         if let Some(keep) = self.fencing_retention.filter(|keep| *keep < least || *keep > MAX_RETENTION) {
             return Err(InvalidInput::new(format!(
-                "fences kept for {} cannot work: take at least {}: twice the longest ttl, or the longest ttl and a \
+                "fences kept for {} cannot work: take at least {}: twice the max ttl, or the max ttl and a \
                  second if that is more; at most a year",
                 Span(keep),
                 Span(least)

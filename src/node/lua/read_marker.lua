@@ -77,7 +77,7 @@ if latest % 1 ~= 0 or latest < 0 or latest > 9006099743113216 then
     latest = 0
 end
 local longest = string.match(marker, '^quorlock3 %x+ %d+ %d+ (%d+)')
--- Four times in a longest ttl is often enough, and seldom enough for a disk.
+-- Four times in a max ttl is often enough, and seldom enough for a disk.
 if longest and now > latest + longest * 250 then
     redis.pcall('SET', KEYS[2], string.format('%.0f', now))
 end

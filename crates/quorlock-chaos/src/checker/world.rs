@@ -190,7 +190,7 @@ impl<'a> World<'a> {
     }
 
     /// When a quorum of nodes was reachable and voted. A node that may have lost data, or whose clock was changed, does
-    /// not vote until the longest ttl has passed.
+    /// not vote until the max ttl has passed.
     pub(crate) fn quorum_votes(&self) -> Vec<Span> {
         let probation = self.probation();
         self.quorum_spans(|bout, settings| {

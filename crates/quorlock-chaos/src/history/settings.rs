@@ -30,7 +30,7 @@ pub struct Settings {
     pub fenced: bool,
     /// Whether a node that may have lost data is kept from voting. Off only in a negative control.
     pub probation: bool,
-    /// The time within which a key that is wanted and free must be granted, once a quorum of nodes votes: the longest
+    /// The time within which a key that is wanted and free must be granted, once a quorum of nodes votes: the max
     /// ttl (its last holder may have died), and slack for a busy machine.
     pub recovery_ms: u64,
     /// The same while stale keys are on a minority of the nodes, besides those that vote: the lock's own ttl plus this.

@@ -93,7 +93,7 @@ fn no_clock_is_ever_wrong_by_half_a_probation() {
                     gained[node] += micros;
                 }
                 let jump = if let Injection::ClockJump { micros } = step.injection { micros } else { 0 };
-                // DESIGN: (Q - tol) / 2, for a longest ttl of 2 s.
+                // DESIGN: (Q - tol) / 2, for a max ttl of 2 s.
                 assert!((gained[node] + jump).abs() < 875_000, "seed {seed}: {gained:?}, {jump}");
             }
         }

@@ -8,7 +8,7 @@ pub(super) const MAX_TTL: Duration = Duration::from_secs(2);
 pub(super) const WAITS_MS: [u64; 4] = [200, 1000, 3000, 8000];
 pub(super) const LONG_WAITS_MS: [u64; 2] = [5000, 8000];
 pub(super) const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
-/// Beyond the longest ttl, for a busy machine.
+/// Beyond the max ttl, for a busy machine.
 pub(super) const RECOVERY: Duration = Duration::from_millis(2500);
 /// Beyond a lock's ttl.
 pub(super) const STARVATION: Duration = Duration::from_secs(1);

@@ -71,7 +71,7 @@ fn terms(history: &History, verdict: &Verdict) -> String {
         if clients == 1 { "1 client process".to_owned() } else { format!("{clients} client processes") };
     let replaced = if killed > 0 { format!(" ({killed} more for killed ones)") } else { String::new() };
     format!(
-        "{} ({}), quorum {}, {clients}{replaced}, {:.1} s, {} locks, longest ttl {} ms, drift {} %, seed {}",
+        "{} ({}), quorum {}, {clients}{replaced}, {:.1} s, {} locks, max ttl {} ms, drift {} %, seed {}",
         counted(settings.nodes, "node"),
         settings.server,
         settings.quorum,

@@ -24,7 +24,7 @@ pub(crate) struct BenchArgs {
     /// How long to measure, 1s to 1h: one fifth with one task alone, the rest with all.
     #[arg(short, long, default_value = "10s", value_name = "DUR", value_parser = duration)]
     pub(crate) duration: Duration,
-    /// The ttl of the locks. [default: 10s, or the longest ttl if that is less]
+    /// The ttl of the locks. [default: 10s, or the max ttl if that is less]
     #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) ttl: Option<Duration>,
     /// Kill one server a third into the time of all tasks, and start it again a third later. Only with --dev: a server
@@ -59,7 +59,7 @@ share of locking itself.
 Nothing of yours is touched. The names locked begin with `quorlock-bench:` and a
 random number, all are released, and it is checked at the end that none is
 left. Only the fencing numbers of these names (one small key each, none with
---mode plain) stay, and expire within a minute, or the longest ttl if that is more.
+--mode plain) stay, and expire within a minute, or the max ttl if that is more.
 The nodes must be a lock cluster already (`quorlock init`). It makes real load: on
 servers that others depend on, begin with --tasks 1.
 

@@ -17,7 +17,7 @@ pub(crate) struct ForgetArgs {
 
 const FORGET_HELP: &str = "\
 After its last lock, each name takes 120 bytes and its own length on each node,
-for --fencing-retention. A forgotten name takes them for the longest ttl at most: a
+for --fencing-retention. A forgotten name takes them for the max ttl at most: a
 node drops a fencing number when its clock has passed it by that much. If the name
 is locked again, its numbers still grow, unless a node's clock was set back by
 more than that.

@@ -17,21 +17,21 @@ pub(crate) struct InitArgs {
 
 const INIT_HELP: &str = "\
 Every node keeps a marker (the key quorlock:node): its lock cluster, and that
-cluster's settings: the number of nodes, the quorum, the longest ttl, and how long
+cluster's settings: the number of nodes, the quorum, the max ttl, and how long
 fencing numbers are kept.
 A node whose marker is missing, or was written before a restart, may have
-forgotten locks, so it casts no vote for the longest ttl (probation). New servers
+forgotten locks, so it casts no vote for the max ttl (probation). New servers
 have nothing to forget: init says so, and they vote at once. Without init, the
 first client makes them a lock cluster too, but no lock can be acquired for the
-longest ttl.
+max ttl.
 
 It is safe to run init again while the nodes keep their data: nodes that are one
 lock cluster with these settings stay as they are. Other nodes that are not blank
 are an error. But nodes that have all lost their data look new: then wait for the
-longest ttl before init, or leave it to the first client.
+max ttl before init, or leave it to the first client.
 
 --force makes any nodes a new lock cluster. Use it to change the number of nodes,
-the quorum, the longest ttl or --fencing-retention of a lock cluster in use:
+the quorum, the max ttl or --fencing-retention of a lock cluster in use:
   1. stop all its clients: locks held meanwhile are not respected
   2. quorlock init --force, with the new --nodes, --quorum, --max-ttl, …
   3. start the clients, with the same settings

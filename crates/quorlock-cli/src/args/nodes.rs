@@ -37,8 +37,8 @@ pub(crate) struct NodeArgs {
     /// vote for this long. [default: 30s] [env: QUORLOCK_MAX_TTL]
     #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) max_ttl: Option<Duration>,
-    /// How long nodes keep the last fencing number of a free name: the same for all clients, and at least twice the longest
-    /// ttl. [default: 1h, or twice the longest ttl if that is more] [env: QUORLOCK_FENCING_RETENTION]
+    /// How long nodes keep the last fencing number of a free name: the same for all clients, and at least twice the max
+    /// ttl. [default: 1h, or twice the max ttl if that is more] [env: QUORLOCK_FENCING_RETENTION]
     #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) fencing_retention: Option<Duration>,
     /// `fenced`: locks with fencing tokens and probation. `plain`: nothing but SET NX PX and a release by script; plain

@@ -67,7 +67,7 @@ fn a_bad_variable_is_named() {
         ("QUORUM", "many", "a whole number"),
         ("QUORUM", "4", "more than the 3 nodes"),
         ("MAX_TTL", "abc", "a number and a unit, such as 10s"),
-        ("MAX_TTL", "2h", "a longest ttl of 2h"),
+        ("MAX_TTL", "2h", "a max ttl of 2h"),
         ("FENCING_RETENTION", "0", "fences kept for 0s"),
         ("MODE", "maybe", "fenced or plain"),
     ] {

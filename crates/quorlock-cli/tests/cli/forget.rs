@@ -74,7 +74,7 @@ fn how_long_numbers_are_kept_is_the_same_for_all_clients() {
     assert!(other.err.contains("fences kept for 2h"), "{other:?}");
     let bad = world.end(&["run", "-n", "--fencing-retention", "59s", "a", "--", "true"]);
     assert_eq!(bad.code, Some(64), "{bad:?}");
-    assert!(bad.err.contains("take at least 60s: twice the longest ttl, or "), "{bad:?}");
+    assert!(bad.err.contains("take at least 60s: twice the max ttl, or "), "{bad:?}");
     assert_eq!(world.end(&["init", "--force", "--fencing-retention", "2h"]).code, Some(0));
     assert_eq!(world.end(&["run", "-n", "--fencing-retention", "2h", "a", "--", "true"]).code, Some(0));
 }

@@ -19,7 +19,7 @@ fn new_servers_vote_at_once_and_saying_it_again_changes_nothing() {
         fresh.out.contains("a new lock cluster") && fresh.out.contains("3 nodes, a quorum of 2"),
         "{fresh:?}"
     );
-    assert!(fresh.out.contains("a longest ttl of 30s, fences kept for 1h: give all"), "{fresh:?}");
+    assert!(fresh.out.contains("a max ttl of 30s, fences kept for 1h: give all"), "{fresh:?}");
     assert_eq!(world.end(&["run", "a", "-n", "--", "true"]).code, Some(0), "no client waits");
     let markers = world.markers();
     assert!(markers.iter().all(Option::is_some), "{markers:?}");
@@ -65,7 +65,7 @@ fn other_terms_take_force_and_then_hold_for_all() {
     for url in world.fleet.urls() {
         let address = url.trim_start_matches("redis://");
         let line = refused.err.lines().find(|line| line.contains(address)).expect("a line for each node");
-        assert!(line.contains("longest ttl of 30s") && line.contains("longest ttl of 5s"), "{refused:?}");
+        assert!(line.contains("max ttl of 30s") && line.contains("max ttl of 5s"), "{refused:?}");
     }
     assert!(refused.err.contains("--force") && refused.err.contains("stopped"), "{refused:?}");
     assert_eq!(world.markers(), before, "nothing was changed");

@@ -196,7 +196,7 @@ fn nodes_that_agreed_on_other_terms_are_another_cluster() {
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     for place in 0..3 {
         let said = said_of(&doctor, &world, place);
-        assert!(said.contains("longest ttl of 30s") && said.contains("--max-ttl"), "{doctor:?}");
+        assert!(said.contains("max ttl of 30s") && said.contains("--max-ttl"), "{doctor:?}");
     }
 }
 

@@ -57,7 +57,7 @@ fn flags_that_conflict_and_bytes_that_are_no_text_are_told_by_their_flag() {
         (&["chaos", "--history", "/no/x"], "quorlock: --history: /no/x: No such file"),
         (&["bench", "--report", "/no/x"], "quorlock: --report: /no/x: No such file"),
         (&["chaos", "--faults", "none"], "quorlock: --faults: there is no fault"),
-        (&["dev", "--max-ttl", "2h", "--", "true"], "quorlock: --max-ttl: a longest ttl of 2h"),
+        (&["dev", "--max-ttl", "2h", "--", "true"], "quorlock: --max-ttl: a max ttl of 2h"),
     ] {
         check(args, 64, words);
     }
@@ -128,7 +128,7 @@ fn a_value_that_cannot_work_is_told_by_its_flag() {
     }
     check(&["run", "--ttl", "0", "-n", "x", "--", "true"], 64, "--ttl: a ttl of 0s is too short");
     check(&["status", "--mode=maybe", "x"], 64, "quorlock: --mode: expected fenced or plain\n");
-    check(&["status", "--max-ttl", "1y", "x"], 64, "quorlock: --max-ttl: a longest ttl of 1y cannot work");
+    check(&["status", "--max-ttl", "1y", "x"], 64, "quorlock: --max-ttl: a max ttl of 1y cannot work");
     check(
         &["status", "--reply-timeout", "0s", "x"],
         64,

@@ -51,7 +51,7 @@ fn what_is_left_of_a_cluster_is_not_blamed_for_the_majority_that_forgot() {
     let words = "3 of 5 nodes are blank, and 2 remember a lock cluster without a quorum";
     let verdict = ill.out.lines().find(|line| line.contains(words)).expect("a verdict");
     assert!(
-        verdict.contains("stop all clients, wait for the longest ttl, and run `quorlock init --force`"),
+        verdict.contains("stop all clients, wait for the max ttl, and run `quorlock init --force`"),
         "{verdict}"
     );
     let status = world.end(&["status", "a"]);

@@ -40,7 +40,7 @@ fn the_help_of_init_says_when_to_force_and_what_to_stop_first() {
     let help = end(&mut quorlock(&["init", "--help"]));
     assert_eq!(help.code, Some(0));
     for words in
-        ["stop all its clients", "quorlock init --force", "longest ttl", "quorlock:node", "69", "77", "78"]
+        ["stop all its clients", "quorlock init --force", "max ttl", "quorlock:node", "69", "77", "78"]
     {
         assert!(help.out.contains(words), "{words} is missing: {}", help.out);
     }

@@ -32,7 +32,7 @@ impl World {
         Self::undeclared_with(servers, setup, None).declared()
     }
 
-    /// With this longest ttl for all that is run.
+    /// With this max ttl for all that is run.
     pub(crate) fn lasting(servers: usize, max_ttl: &'static str) -> Self {
         Self::undeclared_with(servers, &Setup::new(), Some(max_ttl)).declared()
     }

@@ -626,7 +626,7 @@ impl Node {
     }
 }
 
-/// How often the clock is noted under this marker, in microseconds: four times in a longest ttl.
+/// How often the clock is noted under this marker, in microseconds: four times in a max ttl.
 fn note_every(marker: &str) -> Option<u64> {
     let mut words = marker.split(' ');
     let longest = (words.next() == Some("quorlock3")).then(|| words.nth(3)).flatten()?;

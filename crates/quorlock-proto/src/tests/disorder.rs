@@ -83,7 +83,7 @@ impl Sight {
 }
 
 fn sights() -> impl Strategy<Value = Sight> {
-    // Half a minute and more, which is the longest ttl.
+    // Half a minute and more, which is the max ttl.
     let micros = || prop_oneof![9 => 0_u64..100_000_000, 1 => any::<u64>()];
     let often_none = move || prop_oneof![Just(0), micros()];
     let marker = prop_oneof![
@@ -227,7 +227,7 @@ proptest! {
     }
 
     /// Whoever votes was seen with a marker of ours, written by that very server on those very data; and who was seen
-    /// to change did not vote for the longest ttl.
+    /// to change did not vote for the max ttl.
     #[test]
     fn nobody_votes_who_is_not_known_to_remember(
         nodes in 1_usize..=5,

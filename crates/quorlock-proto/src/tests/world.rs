@@ -136,7 +136,7 @@ impl World {
         world
     }
 
-    /// Nodes that no client has met and that remember nothing; fenced, if a longest ttl is given.
+    /// Nodes that no client has met and that remember nothing; fenced, if a max ttl is given.
     pub(crate) fn unconnected(
         nodes: usize,
         need: Option<usize>,

@@ -27,7 +27,7 @@ fn a_flag_that_cannot_work_is_named_and_a_mistake_of_the_command_line() {
         (&["--clock-drift", "7"], "--clock-drift: "),
         (&["--reply-timeout", "0"], "--reply-timeout: a reply timeout of 0s"),
         (&["--dial-timeout", "2h"], "--dial-timeout: "),
-        (&["--max-ttl", "99h"], "--max-ttl: a longest ttl of "),
+        (&["--max-ttl", "99h"], "--max-ttl: a max ttl of "),
         (&["--fencing-retention", "1s"], "--fencing-retention: fences kept for 1s"),
         (&["--key-prefix", "quorlock:x"], "--key-prefix: "),
         (&["--nodes", "bad"], "--nodes: node 1 of 1"),

@@ -179,7 +179,7 @@ fn noted(node: &mut dyn Subject) -> Option<u64> {
     String::from_utf8(clock.value?).ok()?.parse().ok()
 }
 
-/// A quarter of the longest ttl of these nodes.
+/// A quarter of the max ttl of these nodes.
 const NOTE_EVERY: u64 = 7_500_000;
 
 fn the_clock_is_noted_now_and_then_and_told_as_it_was_before(node: &mut dyn Subject) {

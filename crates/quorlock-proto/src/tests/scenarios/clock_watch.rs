@@ -123,7 +123,7 @@ fn a_clock_that_creeps_is_warned_of_once_in_a_while_and_goes_on_voting() {
         world.set_haste(1, haste);
         world.live(ms(65_000));
         let reported: Vec<_> = world.clients[ALICE].oddities.clone();
-        assert!((2..=3).contains(&reported.len()), "once in the longest ttl: {reported:?}");
+        assert!((2..=3).contains(&reported.len()), "once in the max ttl: {reported:?}");
         for (node, anomaly) in reported {
             let ClockAnomaly::Drifts { millionths } = anomaly else { panic!("{anomaly:?}") };
             assert_eq!((node, millionths.signum()), (1, haste.signum()), "{millionths}");

@@ -325,7 +325,7 @@ fn clients_on_other_terms_are_told_so_and_change_nothing() {
         let Some(ExclusionReason::ClusterMismatch(words)) = exclusion(&world, BOB, 0) else {
             panic!("no bar")
         };
-        assert!(words.contains("a quorum of 3, a longest ttl of 30s"), "{words}");
+        assert!(words.contains("a quorum of 3, a max ttl of 30s"), "{words}");
         assert_eq!(try_to_take(&mut world, BOB).reason, FailureReason::NodesExcluded);
         assert_eq!(world.declare_as(BOB, 7, false), Some(InitResult::NotBlank));
         assert_eq!(marker(&world, 0), before);

@@ -260,7 +260,7 @@ fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
     world.live(MAX_TTL * 2);
     assert!(
         (0..NODES).all(|node| world.fence(node).is_none()),
-        "forgotten within the longest ttl, at the latest"
+        "forgotten within the max ttl, at the latest"
     );
     let lock = world.hold(ALICE);
     assert!(world.number(ALICE, lock) > before);

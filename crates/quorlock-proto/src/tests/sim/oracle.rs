@@ -247,7 +247,7 @@ impl Sim<'_> {
         }
     }
 
-    /// By true time: whether the node changed less than the longest ttl ago.
+    /// By true time: whether the node changed less than the max ttl ago.
     fn is_on_probation(&self, node: usize, known_since: u64) -> bool {
         let changed = self.oracle.changed_at[node];
         // A change that nobody sees is excused until somebody must have looked, any other for good.

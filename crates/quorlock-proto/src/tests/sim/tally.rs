@@ -87,7 +87,7 @@ pub(super) enum Cause {
     ClockBehindAtStart,
     /// 2q − N or more nodes lost their fences, and with them a number far ahead of all clocks.
     ForgotFloor,
-    /// 2q − N or more nodes lost their fences, and clocks were wrong by half of the longest ttl.
+    /// 2q − N or more nodes lost their fences, and clocks were wrong by half of the max ttl.
     ForgotAndClock,
 }
 
