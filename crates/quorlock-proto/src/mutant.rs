@@ -22,7 +22,7 @@ pub(crate) enum Mutant {
     /// A quorum is a majority of the nodes that are connected.
     QuorumOfConnected,
     /// A key that is taken again is good for as long as the lock, whatever was asked for and whenever the answer comes.
-    RetakeLasts,
+    ReacquiredGrantNeverExpires,
     /// A key that is taken again is good for the round that is under way when the answer comes.
     RetakeOfAnyRound,
     /// A grant that comes late is good for as long as the lock, also where that was extended meanwhile.

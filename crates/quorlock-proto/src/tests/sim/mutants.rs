@@ -105,7 +105,7 @@ const ERROR_IS_VOTE: Profile = Profile { faults: &[Fault::Errors], slip: Some(Sl
 /// A node was away, its key is taken again, and the next renewal asks for longer before the answer is there.
 const RETAKE_LASTS: Profile = Profile {
     faults: &[Fault::Cut, Fault::Partition, Fault::Flush],
-    mutant: Some(Mutant::RetakeLasts),
+    mutant: Some(Mutant::ReacquiredGrantNeverExpires),
     ..PLAIN
 };
 /// The same, as far as that is a matter of the round.
