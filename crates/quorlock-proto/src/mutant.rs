@@ -24,7 +24,7 @@ pub(crate) enum Mutant {
     /// A key that is taken again is good for as long as the lock, whatever was asked for and whenever the answer comes.
     ReacquiredGrantNeverExpires,
     /// A key that is taken again is good for the round that is under way when the answer comes.
-    RetakeOfAnyRound,
+    ReacquiredInAnyRound,
     /// A grant that comes late is good for as long as the lock, also where that was extended meanwhile.
     LateGrantLasts,
     /// A blank node is taken in on the word of nodes that are away, and may have forgotten it since.

@@ -110,7 +110,7 @@ const RETAKE_LASTS: Profile = Profile {
 };
 /// The same, as far as that is a matter of the round.
 const RETAKE_OF_ANY_ROUND: Profile =
-    Profile { mutant: Some(Mutant::RetakeOfAnyRound), long_ways: 150, ..RETAKE_LASTS };
+    Profile { mutant: Some(Mutant::ReacquiredInAnyRound), long_ways: 150, ..RETAKE_LASTS };
 /// A grant is under way for long, and the lock is extended meanwhile.
 const LATE_GRANT_LASTS: Profile =
     Profile { faults: &[Fault::Freeze], mutant: Some(Mutant::LateGrantLasts), ..PLAIN };
