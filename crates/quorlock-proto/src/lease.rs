@@ -176,7 +176,7 @@ impl Lease {
                 self.on_grant(
                     node,
                     &vote,
-                    !self.extended_past_grants || enabled(Mutant::LateGrantLasts),
+                    !self.extended_past_grants || enabled(Mutant::LateGrantNeverExpires),
                     now,
                 );
             }

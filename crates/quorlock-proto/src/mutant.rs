@@ -26,7 +26,7 @@ pub(crate) enum Mutant {
     /// A key that is taken again is good for the round that is under way when the answer comes.
     ReacquiredInAnyRound,
     /// A grant that comes late is good for as long as the lock, also where that was extended meanwhile.
-    LateGrantLasts,
+    LateGrantNeverExpires,
     /// A blank node is taken in on the word of nodes that are away, and may have forgotten it since.
     AbsentNodesVouch,
     /// A node with a larger number than the lock's is given up for good, whoever's it is.

@@ -113,7 +113,7 @@ const RETAKE_OF_ANY_ROUND: Profile =
     Profile { mutant: Some(Mutant::ReacquiredInAnyRound), long_ways: 150, ..RETAKE_LASTS };
 /// A grant is under way for long, and the lock is extended meanwhile.
 const LATE_GRANT_LASTS: Profile =
-    Profile { faults: &[Fault::Freeze], mutant: Some(Mutant::LateGrantLasts), ..PLAIN };
+    Profile { faults: &[Fault::Freeze], mutant: Some(Mutant::LateGrantNeverExpires), ..PLAIN };
 /// Nodes that forgot are away, or blank, when another comes up blank.
 const ABSENT_NODES_VOUCH: Profile =
     Profile { faults: &[Fault::RestartEmpty, Fault::Cut], mutant: Some(Mutant::AbsentNodesVouch), ..QUIET };
