@@ -30,7 +30,7 @@ pub(crate) enum Mutant {
     /// A blank node is taken in on the word of nodes that are away, and may have forgotten it since.
     AbsentNodesVouch,
     /// A node with a larger number than the lock's is given up for good, whoever's it is.
-    OutrankedForGood,
+    FencedOutForever,
     /// A larger number is taken for nobody's without asking a quorum.
     LargerIsNobodys,
     /// When a node was told to remember is known by the node's own clock alone.

@@ -169,7 +169,7 @@ impl Lease {
             }
             return vote;
         };
-        if enabled(Mutant::OutrankedForGood) {
+        if enabled(Mutant::FencedOutForever) {
             return vote;
         }
         let is_won = self.renewal().is_some_and(|renewal| renewal.round.is_won());
@@ -209,7 +209,7 @@ impl Lease {
         let round = self.rounds;
         let State::Held(Some(renewal)) = &mut self.state else { return };
         let told = renewal.outranked.get_or_insert_default();
-        let is_last = fence >= MAX_FENCING_NUMBER || enabled(Mutant::OutrankedForGood);
+        let is_last = fence >= MAX_FENCING_NUMBER || enabled(Mutant::FencedOutForever);
         let goes_on = !is_last && told.add(node, fence, round);
         if is_last {
             told.at_the_end.insert(node);
