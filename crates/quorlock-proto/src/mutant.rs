@@ -32,7 +32,7 @@ pub(crate) enum Mutant {
     /// A node with a larger number than the lock's is given up for good, whoever's it is.
     FencedOutForever,
     /// A larger number is taken for nobody's without asking a quorum.
-    LargerIsNobodys,
+    LargerFenceUnverified,
     /// When a node was told to remember is known by the node's own clock alone.
     NoWriterClock,
     /// Who knew a node when it changed goes by the node's clock alone for how long ago that was.

@@ -126,7 +126,7 @@ impl FencedOut {
         if self.before.iter().chain(&self.now).any(|larger| larger.covers(node, fence)) {
             return false;
         }
-        let told = if enabled(Mutant::LargerIsNobodys) { &mut self.before } else { &mut self.now };
+        let told = if enabled(Mutant::LargerFenceUnverified) { &mut self.before } else { &mut self.now };
         told.push(Larger::new(node, fence, round));
         self.rounds < MAX_ROUNDS
     }
@@ -175,7 +175,7 @@ impl Lease {
         let is_won = self.renewal().is_some_and(|renewal| renewal.round.is_won());
         let (round, over) = (self.rounds, &mut self.seldom.get_or_insert_default().fenced_out);
         let is_cleared = |over: &OverOurs| over.cleared.iter().any(|larger| larger.covers(node, fence));
-        if is_cleared(over) || enabled(Mutant::LargerIsNobodys) {
+        if is_cleared(over) || enabled(Mutant::LargerFenceUnverified) {
             return Vote::Granted;
         }
         if over.report(node, fence, round) {

@@ -35,7 +35,7 @@ impl Renewal {
             return Some((std::mem::take(&mut self.to_reacquire), None));
         }
         // Past a larger number once it is known that nobody was given it.
-        let is_proved = self.round.is_won() || enabled(Mutant::LargerIsNobodys);
+        let is_proved = self.round.is_won() || enabled(Mutant::LargerFenceUnverified);
         let told = self.outranked.as_mut().filter(|_| is_proved)?;
         told.next_of(self.round.not_held()).map(|(node, fence)| (node, Some(fence)))
     }

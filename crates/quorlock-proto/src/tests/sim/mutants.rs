@@ -133,7 +133,7 @@ const LARGER_IS_NOBODYS: Profile = Profile {
     faults: &[Fault::Partition, Fault::Cut],
     beyond: 1000,
     beyonds: &[Fault::KeyDeleted],
-    mutant: Some(Mutant::LargerIsNobodys),
+    mutant: Some(Mutant::LargerFenceUnverified),
     long_ways: 150,
     ill_timed: 100,
     ..QUIET
