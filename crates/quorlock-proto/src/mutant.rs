@@ -38,7 +38,7 @@ pub(crate) enum Mutant {
     /// Who knew a node when it changed goes by the node's clock alone for how long ago that was.
     NoOwnClockWait,
     /// Who stands in line goes by what the node with the line says, for ever.
-    LineIsFinal,
+    WaitQueueTrustedForever,
     /// A change of role, which replaces the data, is not seen as a change of the node.
     IgnoresReplication,
     /// A clock that was set back behind what its node remembers of it is taken as it is.

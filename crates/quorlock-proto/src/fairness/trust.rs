@@ -59,7 +59,7 @@ impl Trust {
     /// For how long to believe that the key is taken, before the first attempt.
     #[must_use]
     pub fn at_first(random: u64) -> Duration {
-        if enabled(Mutant::LineIsFinal) { FOREVER } else { backoff::first_probation(random) }
+        if enabled(Mutant::WaitQueueTrustedForever) { FOREVER } else { backoff::first_probation(random) }
     }
 
     /// An attempt was refused, and by some nodes perhaps granted; the keys in the way of a quorum expire after this, if the
@@ -68,7 +68,7 @@ impl Trust {
     pub fn on_refused(&mut self, refused: Refused, expiry: Option<Duration>, random: u64) -> Duration {
         let may_be_split = refused.may_be_split || refused.was_called && self.splits == 0;
         self.splits = if may_be_split { self.splits.saturating_add(1) } else { 0 };
-        if enabled(Mutant::LineIsFinal) {
+        if enabled(Mutant::WaitQueueTrustedForever) {
             FOREVER
         } else if (1..=MAX_SPLITS).contains(&self.splits) {
             backoff::retry(self.splits.into(), None, random)

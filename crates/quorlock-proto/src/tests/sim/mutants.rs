@@ -142,7 +142,7 @@ const NO_WRITER_CLOCK: Profile = Profile { mutant: Some(Mutant::NoWriterClock), 
 const EVICTING_UNMARKED: Profile =
     Profile { mistake: Some(Mistake::EvictingUnmarked), all: true, ..STATISTICS };
 
-const LINE_IS_FINAL: Profile = Profile { mutant: Some(Mutant::LineIsFinal), ..STALE_KEYS };
+const LINE_IS_FINAL: Profile = Profile { mutant: Some(Mutant::WaitQueueTrustedForever), ..STALE_KEYS };
 const CALLS_FOR_OWN_KEY_ONLY: Profile = Profile { mistake: Some(Mistake::CallsForOwnKeyOnly), ..STALE_KEYS };
 
 #[test]
