@@ -90,7 +90,12 @@ impl Lease {
             _ => {}
         }
         let is_lasting = self.renewal().is_none_or(|renewal| self.is_covered_by(renewal));
-        self.on_grant(node, vote, is_of_this_round && is_lasting || enabled(Mutant::ReacquiredGrantNeverExpires), now);
+        self.on_grant(
+            node,
+            vote,
+            is_of_this_round && is_lasting || enabled(Mutant::ReacquiredGrantNeverExpires),
+            now,
+        );
     }
 
     pub(super) fn on_raise(&mut self, node: NodeId, vote: &Vote) {
