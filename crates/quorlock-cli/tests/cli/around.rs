@@ -29,7 +29,7 @@ fn a_run_inside_a_run_of_the_same_name_does_not_wait_for_itself() {
 }
 
 #[test]
-fn a_run_inside_a_run_of_another_lock_is_none_of_that() {
+fn a_run_inside_a_run_of_another_lock_waits_normally() {
     let (world, others) = (World::of(3), World::of(1));
     let nodes = others.fleet.nodes();
     for inner in [
@@ -43,7 +43,7 @@ fn a_run_inside_a_run_of_another_lock_is_none_of_that() {
 }
 
 #[test]
-fn what_has_left_its_session_inside_a_run_is_ended_with_it_and_need_not_wait() {
+fn a_process_that_left_its_session_inside_a_run_is_ended_and_not_waited_for() {
     let world = World::of(3);
     let script = "setsid \"$0\" run a -- touch ran; exit $?";
     let nested = world.end(&["run", "a", "--", "sh", "-c", script, PROGRAM]);
@@ -52,7 +52,7 @@ fn what_has_left_its_session_inside_a_run_is_ended_with_it_and_need_not_wait() {
 }
 
 #[test]
-fn what_others_start_in_the_name_of_a_run_waits_for_its_turn() {
+fn a_process_outside_the_run_with_its_variables_waits_for_the_lock() {
     let world = World::of(3);
     let script = "echo \"$QUORLOCK_HELD\" > first; while [ ! -e enough ]; do sleep 0.02; done";
     let outer = world.quorlock(&["run", "a", "--", "sh", "-c", script]).spawn().expect("a process");
@@ -106,7 +106,7 @@ fn the_process_number_alone_does_not_make_an_ancestor() {
 /// It sees its ancestors with the outer `/proc` alone, and could not see its own processes then. Else it waits, and says
 /// for what.
 #[test]
-fn a_run_in_a_pid_namespace_of_its_own_inside_a_run_is_refused_or_says_what_it_waits_for() {
+fn a_nested_run_in_its_own_pid_namespace_is_refused_or_says_what_it_waits_for() {
     if !can_unshare() {
         return;
     }
@@ -131,7 +131,7 @@ fn can_unshare() -> bool {
 }
 
 #[test]
-fn a_variable_that_has_outlived_its_lock_says_nothing() {
+fn a_variable_that_outlived_its_lock_is_ignored() {
     let world = World::of(3);
     let first = world.end(&["run", "a", "--", "sh", "-c", "echo \"$QUORLOCK_HELD\""]).out;
     world.take("a");

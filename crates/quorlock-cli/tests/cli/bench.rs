@@ -30,7 +30,7 @@ fn is_spread(spread: &Value) -> bool {
 }
 
 #[test]
-fn servers_of_its_own_are_measured_and_told_in_json_and_on_a_page() {
+fn dev_servers_are_measured_and_reported_in_json_and_html() {
     let folder = tempfile::tempdir().expect("a folder");
     let page = folder.path().join("bench.html");
     let mut command = quorlock(&[
@@ -90,7 +90,7 @@ fn servers_of_its_own_are_measured_and_told_in_json_and_on_a_page() {
 }
 
 #[test]
-fn on_the_users_nodes_nothing_is_touched_and_nothing_is_left() {
+fn a_bench_on_existing_nodes_touches_and_leaves_no_other_keys() {
     let world = World::of(3);
     world.take("a");
     let before = keys(&world);
@@ -119,7 +119,7 @@ fn on_the_users_nodes_nothing_is_touched_and_nothing_is_left() {
 }
 
 #[test]
-fn a_node_of_its_own_is_killed_and_comes_back() {
+fn a_killed_dev_node_comes_back() {
     let end = end(&mut quorlock(&[
         "bench",
         "--dev",
@@ -148,7 +148,7 @@ fn a_node_of_its_own_is_killed_and_comes_back() {
 }
 
 #[test]
-fn what_cannot_work_is_told_before_anything_is_started() {
+fn invalid_arguments_are_reported_before_any_server_starts() {
     let world = World::of(1);
     for (args, word) in [
         (&["--kill-one"][..], "never killed"),
@@ -176,7 +176,7 @@ fn what_cannot_work_is_told_before_anything_is_started() {
 }
 
 #[test]
-fn nodes_that_are_no_cluster_yet_are_not_made_one() {
+fn a_bench_does_not_initialize_blank_nodes() {
     let world = World::undeclared(3, None);
     let end = world.end(&["bench", "--duration", "1"]);
     assert_eq!(end.code, Some(69), "{end:?}");
@@ -185,7 +185,7 @@ fn nodes_that_are_no_cluster_yet_are_not_made_one() {
 }
 
 #[test]
-fn a_node_that_is_down_is_told_and_not_waited_for() {
+fn a_node_that_is_down_is_reported_and_not_waited_for() {
     let mut world = World::of(3);
     world.fleet[2].kill();
     let end = world.end(&["bench", "--duration", "1", "--tasks", "2", "--hold", HOLD, "--json"]);
@@ -203,7 +203,7 @@ fn a_node_that_is_down_is_told_and_not_waited_for() {
 }
 
 #[test]
-fn tasks_that_want_one_name_take_turns() {
+fn tasks_that_want_the_same_name_hold_it_one_after_another() {
     let world = World::of(3);
     let args = ["bench", "--duration", "2", "--tasks", "4", "--keys", "1", "--hold", "500us", "--json"];
     let end = world.end(&args);
@@ -251,7 +251,7 @@ fn a_slow_node_is_named() {
 }
 
 #[test]
-fn what_is_ended_early_gives_its_locks_back() {
+fn a_bench_that_is_ended_early_releases_its_locks() {
     let world = World::of(3);
     let run = world.quorlock(&["bench", "--duration", "60", "--hold", "100ms"]).spawn().expect("a process");
     until("it holds locks", || keys(&world).iter().any(|key| key.starts_with("quorlock-bench:")));
@@ -266,7 +266,7 @@ fn what_is_ended_early_gives_its_locks_back() {
 
 /// Servers that take no writes keep what is to be given back.
 #[test]
-fn keys_that_an_interrupted_run_leaves_are_told_and_are_no_mere_interruption() {
+fn keys_left_by_an_interrupted_bench_are_reported_with_another_exit_code() {
     let world = World::of(3);
     let owner = || {
         let name = keys(&world).into_iter().find(|key| key.starts_with("quorlock-bench:"))?;
@@ -294,7 +294,7 @@ fn keys_that_an_interrupted_run_leaves_are_told_and_are_no_mere_interruption() {
 }
 
 #[test]
-fn what_was_measured_until_it_was_interrupted_is_told() {
+fn results_measured_before_an_interrupt_are_reported() {
     let world = World::of(3);
     for (seconds, is_alone) in [("60", true), ("5", false)] {
         let page = world.file("page.html");
@@ -329,7 +329,7 @@ fn what_was_measured_until_it_was_interrupted_is_told() {
 
 /// A minute's measuring is not thrown away for a file.
 #[test]
-fn a_report_that_cannot_be_written_is_told_before_and_loses_no_figures() {
+fn an_unwritable_report_is_detected_first_and_loses_no_results() {
     let folder = tempfile::tempdir().expect("a folder");
     let nowhere = folder.path().join("nowhere/x.html");
     let before = end(quorlock(&["bench", "--dev", "1", "--duration", "60", "--report"]).arg(&nowhere));

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::world::{End, end, is_alive, quorlock, send, until, wait};
 
 #[test]
-fn a_short_run_holds_and_tells_so_in_json() {
+fn a_short_run_keeps_the_invariants_and_reports_json() {
     let folder = tempfile::tempdir().expect("a folder");
     let [report, events] = ["out.html", "out.jsonl"].map(|name| folder.path().join(name));
     let mut run = quorlock(&["chaos", "--duration", "10", "--seed", "7", "--faults", FAULTS, "--json"]);
@@ -56,7 +56,7 @@ fn a_short_run_holds_and_tells_so_in_json() {
 
 /// The shortest run that is allowed has a fault; one that had none is no success.
 #[test]
-fn a_run_in_which_nothing_was_broken_says_that_nothing_was_tested() {
+fn a_run_without_an_effective_fault_says_that_nothing_was_tested() {
     // Clocks cannot be set where nothing can be compiled.
     let folder = tempfile::tempdir().expect("a folder");
     let compiler = folder.path().join("cc");
@@ -82,7 +82,7 @@ fn a_run_in_which_nothing_was_broken_says_that_nothing_was_tested() {
 }
 
 #[test]
-fn what_cannot_work_is_told_before_anything_is_started() {
+fn invalid_arguments_are_reported_before_any_server_starts() {
     let wrong = end(&mut quorlock(&["chaos", "--faults", "kill,earthquake"]));
     assert_eq!(wrong.code, Some(64), "{wrong:?}");
     for part in ["earthquake", "half-open", "client-stop", "all"] {

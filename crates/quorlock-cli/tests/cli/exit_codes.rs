@@ -13,7 +13,7 @@ fn check(world: &World, args: &[&str], code: i32) {
 }
 
 #[test]
-fn the_commands_own_end_is_passed_on() {
+fn the_exit_code_of_the_command_is_passed_on() {
     let world = World::of(3);
     check(&world, &["run", "a", "--", "true"], 0);
     check(&world, &["run", "a", "--", "sh", "-c", "exit 7"], 7);
@@ -22,7 +22,7 @@ fn the_commands_own_end_is_passed_on() {
 }
 
 #[test]
-fn a_command_that_cannot_be_run_is_told_as_a_shell_tells_it() {
+fn a_command_that_cannot_be_run_has_the_exit_code_of_a_shell() {
     let world = World::of(3);
     fs::write(world.file("plain"), "").expect("a file");
     check(&world, &["run", "a", "--", "./plain"], 126);
@@ -45,7 +45,7 @@ fn a_lock_held_by_others_is_a_conflict() {
 }
 
 #[test]
-fn no_quorum_within_the_wait_is_told_apart() {
+fn no_quorum_within_the_wait_has_its_own_exit_code() {
     let mut world = World::of(3);
     world.fleet[0].kill();
     check(&world, &["run", "a", "-n", "--", "true"], 0);
@@ -74,7 +74,7 @@ fn a_command_line_that_makes_no_sense_is_a_usage_error() {
 }
 
 #[test]
-fn a_configuration_that_cannot_work_is_told_apart() {
+fn an_invalid_configuration_has_its_own_exit_code() {
     let world = World::of(3);
     let with = |nodes: &str| {
         let mut command = world.quorlock(&["run", "a", "-n", "--", "touch", "ran"]);
@@ -117,7 +117,7 @@ fn a_wrong_password_ends_the_waiting_at_once() {
 }
 
 #[test]
-fn everything_may_stand_in_a_file_and_the_environment_wins_over_it() {
+fn the_environment_overrides_the_file() {
     let world = World::of(3);
     let file = format!("nodes = {:?}\nkey_prefix = 'file:'\nreply_timeout = '400ms'\n", world.fleet.urls());
     fs::write(world.file("conf.toml"), file).expect("a file");
@@ -135,7 +135,7 @@ fn everything_may_stand_in_a_file_and_the_environment_wins_over_it() {
 }
 
 #[test]
-fn a_wait_of_nothing_and_the_shortest_ones_try_once() {
+fn a_wait_of_zero_or_nearly_zero_tries_once() {
     let world = World::of(3);
     for wait in ["0", "0s", "1ns", "1ms", "20ms"] {
         let end = world.end(&["run", "free", "--wait", wait, "--", "true"]);
@@ -154,7 +154,7 @@ fn a_wait_of_nothing_and_the_shortest_ones_try_once() {
 }
 
 #[test]
-fn a_wait_longer_than_time_itself_has_no_end() {
+fn a_wait_beyond_the_largest_span_never_ends() {
     let world = World::of(3);
     let args = ["run", "a", "--wait", "18446744073709551615s", "--", "true"];
     check(&world, &args, 0);
@@ -169,7 +169,7 @@ fn a_wait_longer_than_time_itself_has_no_end() {
 }
 
 #[test]
-fn every_span_that_can_be_typed_is_worked_with_or_refused_in_words() {
+fn every_span_is_accepted_or_rejected_with_a_message() {
     let world = World::of(1);
     let spans = ["0s", "1ns", "1ms", "1h", "365days", "18446744073709551615s", "18446744073709551615years"];
     let commands: [(&[&str], &[&str], &[&str]); 8] = [
@@ -223,7 +223,7 @@ fn check_span(world: &World, args: &[&str]) {
 }
 
 #[test]
-fn a_name_that_is_too_long_is_refused_in_words() {
+fn a_name_that_is_too_long_is_rejected_with_a_message() {
     let world = World::of(1);
     let name = "n".repeat((1 << 16) + 1);
     for args in
@@ -241,7 +241,7 @@ fn a_name_that_is_too_long_is_refused_in_words() {
 }
 
 #[test]
-fn what_is_said_of_a_lock_names_it_first_and_once() {
+fn messages_about_a_lock_begin_with_its_name() {
     let mut world = World::of(3);
     world.take("nightly");
     let first_and_once = |end: &crate::world::End| {

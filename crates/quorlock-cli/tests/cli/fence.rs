@@ -31,7 +31,7 @@ fn a_run_that_follows_a_larger_number_is_above_it() {
 }
 
 #[test]
-fn a_floor_that_cannot_work_is_a_usage_error() {
+fn an_invalid_min_fencing_number_is_a_usage_error() {
     let world = World::of(1);
     for options in [
         &["--min-fencing-number", "9007199254740992"][..],
@@ -44,7 +44,7 @@ fn a_floor_that_cannot_work_is_a_usage_error() {
 }
 
 #[test]
-fn a_plain_run_has_none_and_passes_on_no_other() {
+fn a_plain_run_has_no_fencing_token_and_hides_an_inherited_one() {
     let world = World::undeclared(3, None);
     fs::write(world.file("conf.toml"), "mode = 'plain'").expect("a file");
     let inherited = [("QUORLOCK_FENCING_TOKEN", "7"), ("QUORLOCK_FENCING_NONCE", "8")];
@@ -70,7 +70,7 @@ fn a_plain_run_has_none_and_passes_on_no_other() {
 }
 
 #[test]
-fn a_fenced_run_gives_its_own_and_not_what_it_was_given() {
+fn a_fenced_run_replaces_an_inherited_fencing_token() {
     let world = World::of(3);
     let mut command = world.quorlock(&[&["run", "a"], &SHOW[..]].concat());
     let shown = end(command.env("QUORLOCK_FENCING_TOKEN", "7").env("QUORLOCK_FENCING_NONCE", "8"));

@@ -12,7 +12,7 @@ fn fences(world: &World) -> usize {
 }
 
 #[test]
-fn names_are_forgotten_on_every_node_and_told_one_by_one() {
+fn names_are_forgotten_on_every_node_and_reported_one_by_one() {
     let world = World::lasting(3, "300ms");
     for name in ["order:1", "order:2"] {
         assert_eq!(world.end(&["run", "-q", "--ttl", "300ms", name, "--", "true"]).code, Some(0));
@@ -27,7 +27,7 @@ fn names_are_forgotten_on_every_node_and_told_one_by_one() {
 }
 
 #[test]
-fn what_is_held_is_not_forgotten_and_the_rest_is() {
+fn held_names_are_not_forgotten_and_free_names_are() {
     let world = World::of(3);
     world.take("a");
     let end = world.end(&["forget", "--json", "a", "b"]);
@@ -62,7 +62,7 @@ fn without_a_quorum_nothing_is_called_forgotten_and_bad_input_is_refused() {
 }
 
 #[test]
-fn how_long_numbers_are_kept_is_the_same_for_all_clients() {
+fn the_fencing_retention_is_the_same_for_all_clients() {
     let world = World::of(3);
     assert_eq!(world.end(&["run", "-q", "a", "--", "true"]).code, Some(0));
     for server in world.fleet.servers() {
@@ -80,7 +80,7 @@ fn how_long_numbers_are_kept_is_the_same_for_all_clients() {
 }
 
 #[test]
-fn the_doctor_tells_how_many_names_are_remembered_and_leaves_none_of_its_own() {
+fn doctor_reports_how_many_fences_are_kept_and_leaves_no_key() {
     let world = World::lasting(1, "1s");
     for name in ["a", "b", "c"] {
         assert_eq!(world.end(&["run", "-q", name, "--", "true"]).code, Some(0));

@@ -38,7 +38,7 @@ fn check(world: &World, user: Option<&str>, told_as: &str, commands: &[(&[&str],
 }
 
 #[test]
-fn servers_that_refuse_writes_are_told_in_their_own_words() {
+fn write_errors_of_servers_are_reported_verbatim() {
     for (word, spoil) in [("NOREPLICAS", lack_replicas as fn(&Server)), ("MISCONF", fail_to_save)] {
         let world = World::undeclared(3, None);
         world.fleet.servers().iter().for_each(spoil);
@@ -74,7 +74,7 @@ fn fail_to_save(server: &Server) {
 
 /// They let a cluster be declared, for what goes into the place of something else needs no room.
 #[test]
-fn servers_without_memory_are_told_in_their_own_words() {
+fn out_of_memory_errors_of_servers_are_reported_verbatim() {
     let world = World::undeclared_with(3, &Setup::new().args(["--maxmemory", "1"]), None);
     check(&world, None, "OOM", &LOOKS);
     let init = world.end(&["init"]);
@@ -96,7 +96,7 @@ fn blank_servers_beside_one_that_lacks_a_command_are_not_blamed() {
 }
 
 #[test]
-fn a_user_who_may_not_write_the_marker_is_told_so() {
+fn a_user_without_the_right_to_write_the_marker_gets_that_message() {
     let world = World::undeclared(3, None);
     let rights = ["ACL", "SETUSER", "reader", "on", ">secret", "~*", "&*", "+@all", "-set"];
     let grant = |server: &Server| server.command::<()>(&rights).expect("an answer");

@@ -35,7 +35,7 @@ fn a_lock_outlives_its_ttl_while_the_command_runs() {
 }
 
 #[test]
-fn two_never_run_at_once_and_each_gets_its_turn() {
+fn two_commands_of_one_name_run_one_after_the_other() {
     let world = World::of(3);
     let script = "mkdir here || echo overlap >> bad; sleep 0.03; rmdir here; echo x >> turns";
     thread::scope(|scope| {
@@ -53,7 +53,7 @@ fn two_never_run_at_once_and_each_gets_its_turn() {
 }
 
 #[test]
-fn stdin_and_stdout_are_the_commands() {
+fn stdin_and_stdout_belong_to_the_command() {
     let world = World::of(3);
     for more in [&[][..], &["--foreground"]] {
         let args = [&["run", "a"], more, &["--", "cat"]].concat();
@@ -72,7 +72,7 @@ fn the_command_knows_the_name() {
 }
 
 #[test]
-fn signals_reach_the_command_and_its_answer_counts() {
+fn signals_reach_the_command_and_its_exit_code_counts() {
     let world = World::of(3);
     let script =
         "trap 'echo got; exit 5' INT TERM HUP QUIT USR1 USR2; touch ready; while :; do sleep 0.02; done";
@@ -128,7 +128,7 @@ fn a_signal_ends_the_waiting_and_nothing_is_left_behind() {
 }
 
 #[test]
-fn what_the_command_leaves_running_ends_with_it() {
+fn processes_that_the_command_leaves_running_end_with_it() {
     let world = World::of(3);
     let script = "trap '' TERM; (while :; do sleep 0.05; done) & echo $! > left; exit 4";
     let end = world.end(&["run", "a", "--kill-after", "500ms", "--", "sh", "-c", script]);

@@ -34,7 +34,7 @@ pub(crate) fn check_plain_words(end: &End, what: &str) {
 }
 
 #[test]
-fn who_ignores_its_children_gets_the_exit_code_too() {
+fn a_parent_that_ignores_sigchld_gets_the_exit_code_too() {
     let world = World::of(3);
     world.write("starter", STARTER);
     for words in [
@@ -93,7 +93,7 @@ if os.path.exists('/proc/self/fd/9'):
 ";
 
 #[test]
-fn the_command_has_all_else_from_who_started_run() {
+fn the_command_inherits_everything_else_from_the_parent_of_run() {
     let world = World::of(3);
     world.write("probe", PROBE);
     for (before, after) in [
@@ -199,7 +199,7 @@ fn the_first_process_of_a_container_heeds_term() {
 }
 
 #[test]
-fn with_few_files_there_are_plain_words_at_worst() {
+fn a_low_limit_of_open_files_gives_a_clear_message_at_worst() {
     let world = World::of(3);
     for files in (4..=24).rev() {
         let script = format!("ulimit -n {files}; exec quorlock run -n a -- true");
@@ -225,7 +225,7 @@ fn a_script_without_a_first_line_is_run_by_sh() {
 }
 
 #[test]
-fn a_command_that_cannot_be_started_is_named_with_the_reason() {
+fn a_command_that_cannot_be_started_is_reported_with_the_cause() {
     let world = World::of(3);
     executable(&world, "bad", "#!/no/such/interpreter\n");
     world.write("mine", "echo\n");
@@ -248,7 +248,7 @@ fn a_command_that_cannot_be_started_is_named_with_the_reason() {
 }
 
 #[test]
-fn a_command_in_a_scripts_own_group_hangs_up_on_nothing_that_is_stopped_there() {
+fn a_command_in_the_group_of_a_script_does_not_hang_up_stopped_processes() {
     let world = World::of(3);
     // No shell is above this script, as under `cron`. Something in its group is stopped while a command ends there.
     let script = "trap 'echo hung up >> heard' HUP

@@ -11,7 +11,7 @@ fn json(text: &str) -> Value {
 }
 
 #[test]
-fn new_servers_vote_at_once_and_saying_it_again_changes_nothing() {
+fn new_servers_vote_at_once_after_init_and_a_second_init_changes_nothing() {
     let world = World::undeclared(3, None);
     let fresh = world.end(&["init"]);
     assert_eq!(fresh.code, Some(0), "{fresh:?}");
@@ -57,7 +57,7 @@ fn it_speaks_json() {
 }
 
 #[test]
-fn other_terms_take_force_and_then_hold_for_all() {
+fn other_settings_need_force_and_then_hold_for_all_clients() {
     let world = World::of(3);
     let before = world.markers();
     let refused = world.end(&["init", "--max-ttl", "5s"]);
@@ -79,7 +79,7 @@ fn other_terms_take_force_and_then_hold_for_all() {
 }
 
 #[test]
-fn force_makes_one_cluster_also_of_the_blank_and_the_others() {
+fn forced_init_makes_one_cluster_of_blank_and_other_nodes() {
     let world = World::of(3);
     world.fleet[0].wipe().expect("wiped");
     world.fleet[1].wipe().expect("wiped");
@@ -95,7 +95,7 @@ fn force_makes_one_cluster_also_of_the_blank_and_the_others() {
 }
 
 #[test]
-fn one_node_that_forgot_is_told_apart_from_a_cluster_that_is_whole() {
+fn one_node_that_lost_its_marker_is_reported_by_init() {
     let world = World::of(3);
     world.fleet[1].wipe().expect("wiped");
     let told = world.end(&["init"]);
@@ -124,7 +124,7 @@ fn all_nodes_must_be_there() {
 }
 
 #[test]
-fn who_refuses_us_is_told_apart_from_who_is_away() {
+fn excluded_nodes_and_unreachable_nodes_have_different_messages() {
     let world = World::with(3, &Setup::new().password("right"));
     let bare = world.fleet.servers().iter().map(|server| format!("redis://127.0.0.1:{}", server.port()));
     let bare = bare.collect::<Vec<_>>().join(",");
@@ -138,7 +138,7 @@ fn who_refuses_us_is_told_apart_from_who_is_away() {
 }
 
 #[test]
-fn plain_clients_have_nothing_to_declare() {
+fn init_is_rejected_in_plain_mode() {
     let world = World::undeclared(1, None);
     let plain = world.end(&["init", "--mode", "plain"]);
     assert_eq!(plain.code, Some(64), "{plain:?}");

@@ -10,7 +10,7 @@ use crate::world::{World, end_of, is_alive, now, until};
 const EITHER_WAY: [&[&str]; 2] = [&[], &["--foreground"]];
 
 #[test]
-fn what_the_command_leaves_running_is_told_to_end_and_given_time() {
+fn leftover_processes_get_term_and_a_grace_period() {
     for options in EITHER_WAY {
         let world = World::of(3);
         // Each in a group or a session of its own, and one in neither.
@@ -32,7 +32,7 @@ fn what_the_command_leaves_running_is_told_to_end_and_given_time() {
 }
 
 #[test]
-fn the_line_about_what_is_left_says_how_many_and_which() {
+fn the_message_about_leftover_processes_has_their_number_and_names() {
     let world = World::of(3);
     let script = "sleep 61 & sleep 62 & sleep 63 & exit 0";
     let end = world.end(&["run", "a", "--", "sh", "-c", script]);
@@ -44,7 +44,7 @@ fn the_line_about_what_is_left_says_how_many_and_which() {
 }
 
 #[test]
-fn what_is_left_and_heeds_no_term_is_killed_after_its_time() {
+fn leftover_processes_that_ignore_term_are_killed_after_the_grace_period() {
     for options in EITHER_WAY {
         let world = World::of(3);
         world.write("deaf", "trap '' TERM HUP; echo $$ > pid; while :; do echo >> proof; sleep 0.02; done");
@@ -62,7 +62,7 @@ fn what_is_left_and_heeds_no_term_is_killed_after_its_time() {
 }
 
 #[test]
-fn the_lock_is_held_until_nothing_is_left() {
+fn the_lock_is_held_until_no_process_is_left() {
     let world = World::of(3);
     world.write("slow", "trap 'echo > told' TERM; touch up; while [ ! -e enough ]; do sleep 0.02; done");
     let script = "sh slow & while [ ! -e up ]; do sleep 0.02; done; exit 4";
@@ -76,7 +76,7 @@ fn the_lock_is_held_until_nothing_is_left() {
 }
 
 #[test]
-fn where_nothing_is_left_nothing_is_said_and_nothing_waits() {
+fn without_leftover_processes_there_is_no_message_and_no_delay() {
     let world = World::of(3);
     for options in EITHER_WAY {
         let args =
@@ -94,7 +94,7 @@ fn where_nothing_is_left_nothing_is_said_and_nothing_waits() {
 }
 
 #[test]
-fn a_release_that_no_node_confirms_is_said() {
+fn a_release_that_no_node_confirms_is_reported() {
     let world = World::of(3);
     let script = "touch began; while [ ! -e enough ]; do sleep 0.02; done; exit 6";
     let run = world.quorlock(&["run", "a", "--", "sh", "-c", script]).spawn().expect("a process");

@@ -10,7 +10,7 @@ fn json(text: &str) -> Value {
 }
 
 #[test]
-fn status_tells_free_from_held_and_from_not_known() {
+fn status_distinguishes_free_held_and_unknown() {
     let mut world = World::of(3);
     let free = world.end(&["status", "a"]);
     assert_eq!(free.code, Some(0), "{free:?}");
@@ -29,7 +29,7 @@ fn status_tells_free_from_held_and_from_not_known() {
 }
 
 #[test]
-fn status_tells_a_key_without_end_and_a_key_that_is_no_lock() {
+fn status_reports_a_key_without_expiry_and_a_key_that_is_no_lock() {
     let world = World::of(3);
     for server in world.fleet.servers() {
         server.command::<()>(&["SET", "endless", "x"]).expect("a key");
@@ -86,7 +86,7 @@ fn force_release_deletes_nothing_without_yes() {
 }
 
 #[test]
-fn doctor_finds_nothing_wrong_where_nothing_is() {
+fn doctor_reports_healthy_nodes_as_healthy() {
     let world = World::of(3);
     let fine = world.end(&["doctor"]);
     assert_eq!(fine.code, Some(0), "{fine:?}");
@@ -134,7 +134,7 @@ fn status_of_a_key_that_is_denied_is_a_refusal_and_no_outage() {
 
 /// What a server says itself is no reason to ask whether it runs.
 #[test]
-fn doctor_does_not_doubt_that_a_server_runs_which_answers() {
+fn doctor_reports_a_server_that_replies_as_running() {
     let world = World::with(3, &Setup::new().args(["--lua-time-limit", "10"]));
     let busy = world.fleet[0].url();
     let mut busy = quorlock_chaos::redis::Client::open(busy).and_then(|it| it.get_connection()).expect("up");
@@ -148,7 +148,7 @@ fn doctor_does_not_doubt_that_a_server_runs_which_answers() {
 }
 
 #[test]
-fn a_command_that_was_renamed_away_is_named_and_no_reason_to_wait() {
+fn a_renamed_server_command_is_named_and_not_waited_for() {
     let world = World::undeclared_with(1, &Setup::new().args(["--rename-command", "EVAL", ""]), None);
     let ill = world.end(&["doctor"]);
     assert_eq!(ill.code, Some(1), "{ill:?}");
@@ -163,7 +163,7 @@ fn a_command_that_was_renamed_away_is_named_and_no_reason_to_wait() {
 }
 
 #[test]
-fn doctor_sees_what_endangers_locks() {
+fn doctor_warns_of_settings_that_endanger_locks() {
     let world =
         World::with(2, &Setup::new().args(["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]));
     let ill = world.end(&["doctor"]);
@@ -178,7 +178,7 @@ fn doctor_sees_what_endangers_locks() {
 }
 
 #[test]
-fn doctor_sees_missing_permissions_and_wrong_logins() {
+fn doctor_reports_missing_permissions_and_failed_logins() {
     let world = World::of(3);
     for server in world.fleet.servers() {
         let user = ["ACL", "SETUSER", "limited", "on", ">secret", "~*", "+@all", "-set"];
@@ -208,7 +208,7 @@ fn doctor_as(world: &World, name: &str, rights: &[&str]) -> End {
 }
 
 #[test]
-fn the_rights_that_the_documents_name_are_enough_and_none_is_too_many() {
+fn the_documented_permissions_are_sufficient_and_all_necessary() {
     let world = World::of(3);
     let lines = include_str!("../../../../docs/servers.md").lines();
     let rights: Vec<&str> = lines
@@ -238,7 +238,7 @@ fn the_rights_that_the_documents_name_are_enough_and_none_is_too_many() {
 }
 
 #[test]
-fn the_permissions_that_doctor_names_are_enough() {
+fn the_permissions_that_doctor_names_are_sufficient() {
     let world = World::of(3);
     let ill = doctor_as(&world, "new", &["+info", "+eval"]);
     assert_eq!(ill.code, Some(1), "{ill:?}");
@@ -249,7 +249,7 @@ fn the_permissions_that_doctor_names_are_enough() {
 }
 
 #[test]
-fn doctor_names_the_rights_that_lines_need() {
+fn doctor_names_the_permissions_of_the_wait_queue() {
     let world = World::of(3);
     let ill = doctor_as(&world, "uncalled", &["~*", "&*", "+@all", "-publish"]);
     assert_eq!(ill.code, Some(1), "{ill:?}");
@@ -259,7 +259,7 @@ fn doctor_names_the_rights_that_lines_need() {
 }
 
 #[test]
-fn a_lock_that_can_be_had_and_not_given_back_is_told_as_that() {
+fn a_missing_permission_to_release_is_reported_as_that() {
     let world = World::of(3);
     let ill = doctor_as(&world, "keeper", &["~*", "&*", "+@all", "-del"]);
     assert_eq!(ill.code, Some(1), "{ill:?}");
@@ -269,7 +269,7 @@ fn a_lock_that_can_be_had_and_not_given_back_is_told_as_that() {
 
 /// As `status` ends, where so many nodes refuse us that no quorum is left.
 #[test]
-fn force_release_and_forget_tell_a_refusal_from_an_outage() {
+fn force_release_and_forget_distinguish_an_exclusion_from_an_outage() {
     let mut world = World::with(3, &Setup::new().password("right"));
     let bare = world.fleet.servers().iter().map(|server| format!("redis://127.0.0.1:{}", server.port()));
     let bare = bare.collect::<Vec<_>>().join(",");

@@ -42,7 +42,7 @@ fn pause_all(world: &mut World) {
 }
 
 #[test]
-fn when_all_nodes_fall_silent_the_whole_group_is_dead_before_the_deadline() {
+fn when_no_node_replies_the_whole_group_is_dead_before_the_deadline() {
     let mut world = World::of(3);
     let work = Stubborn::start(&world, &["--ttl", "3s"]);
     pause_all(&mut world);
@@ -55,7 +55,7 @@ fn when_all_nodes_fall_silent_the_whole_group_is_dead_before_the_deadline() {
 }
 
 #[test]
-fn a_command_that_heeds_term_has_its_grace() {
+fn a_command_that_handles_term_has_its_grace_period() {
     let mut world = World::of(3);
     let script = "trap 'echo put away; exit 0' TERM; touch ready; while :; do sleep 0.02; done";
     let args = ["run", "a", "--ttl", "3s", "--", "sh", "-c", script];
@@ -67,7 +67,7 @@ fn a_command_that_heeds_term_has_its_grace() {
 }
 
 #[test]
-fn a_short_silence_of_all_nodes_does_no_harm() {
+fn a_short_pause_of_all_nodes_does_no_harm() {
     let mut world = World::of(3);
     let args = [
         "run",
@@ -93,7 +93,7 @@ fn a_short_silence_of_all_nodes_does_no_harm() {
 }
 
 #[test]
-fn a_lock_that_others_took_ends_the_command_early() {
+fn a_lock_taken_by_others_ends_the_command_early() {
     let world = World::of(3);
     let work = Stubborn::start(&world, &["--ttl", "30s", "--kill-after", "0s"]);
     world.take("a");
@@ -106,7 +106,7 @@ fn a_lock_that_others_took_ends_the_command_early() {
 }
 
 #[test]
-fn the_group_goes_with_a_run_that_is_killed() {
+fn the_group_ends_with_a_killed_run() {
     let world = World::lasting(3, "10min");
     let mut work = Stubborn::start(&world, &["--ttl", "10min"]);
     send(&work.run, Signal::KILL);
@@ -115,7 +115,7 @@ fn the_group_goes_with_a_run_that_is_killed() {
 }
 
 #[test]
-fn in_the_foreground_the_command_goes_with_a_run_that_is_killed() {
+fn in_the_foreground_the_command_ends_with_a_killed_run() {
     let world = World::lasting(3, "10min");
     let args =
         ["run", "a", "--ttl", "10min", "--foreground", "--", "sh", "-c", "echo $$ > leader; exec sleep 600"];
@@ -154,7 +154,7 @@ fn in_the_foreground_the_command_is_dead_before_the_deadline_too() {
 }
 
 #[test]
-fn a_lock_that_was_stolen_meanwhile_is_told_at_the_end() {
+fn a_lock_stolen_meanwhile_is_reported_at_the_end() {
     let world = World::of(3);
     let script = "touch began; while [ ! -e enough ]; do sleep 0.02; done";
     let child =

@@ -88,7 +88,7 @@ fn check_gone(world: &World, works: &[Work], deadline: u64) {
 const EITHER_WAY: [&[&str]; 2] = [&[], &["--foreground"]];
 
 #[test]
-fn nothing_gets_away_when_the_lock_is_lost() {
+fn no_process_escapes_when_the_lock_is_lost() {
     let mut world = World::of(3);
     let works = Work::start_all(&world, &ESCAPES, &EITHER_WAY);
     world.fleet.servers_mut().iter_mut().for_each(Server::pause);
@@ -100,7 +100,7 @@ fn nothing_gets_away_when_the_lock_is_lost() {
 }
 
 #[test]
-fn nothing_gets_away_when_run_is_killed() {
+fn no_process_escapes_when_run_is_killed() {
     let world = World::of(3);
     let mut works = Work::start_all(&world, &ESCAPES, &EITHER_WAY);
     Work::send_all(&works, Signal::KILL);
@@ -112,7 +112,7 @@ fn nothing_gets_away_when_run_is_killed() {
 }
 
 #[test]
-fn nothing_gets_away_when_run_is_frozen() {
+fn no_process_escapes_when_run_is_frozen() {
     let world = World::of(3);
     let works = Work::start_all(&world, &ESCAPES, &EITHER_WAY);
     Work::send_all(&works, Signal::STOP);
@@ -155,7 +155,7 @@ fn a_command_that_signals_its_own_group_does_not_outlive_a_killed_run() {
 }
 
 #[test]
-fn in_a_container_too_nothing_outlives_a_killed_run() {
+fn in_a_container_no_process_outlives_a_killed_run() {
     if !is_root() {
         return;
     }
@@ -184,7 +184,7 @@ fn in_a_container_too_nothing_outlives_a_killed_run() {
 }
 
 #[test]
-fn a_killed_reaper_is_said_and_the_command_ends() {
+fn a_killed_reaper_is_reported_and_the_command_ends() {
     let world = World::of(3);
     let works = Work::start_all(&world, &ESCAPES, &EITHER_WAY);
     for work in &works {
@@ -236,7 +236,7 @@ fn a_reaper_that_was_stopped_is_continued() {
 }
 
 #[test]
-fn the_reaper_says_in_ps_whose_it_is() {
+fn the_reaper_shows_its_run_in_ps() {
     let world = World::of(3);
     let script = "touch began; while [ ! -e enough ]; do sleep 0.02; done";
     let run = world.quorlock(&["run", "nightly job", "--", "sh", "-c", script]).spawn().expect("a process");

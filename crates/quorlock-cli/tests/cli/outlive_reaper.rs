@@ -12,7 +12,7 @@ use crate::processes::{Process, family, reaper_of};
 use crate::world::{World, end_of, send, until, wait};
 
 #[test]
-fn nothing_below_a_killed_reaper_is_overlooked() {
+fn no_descendant_of_a_killed_reaper_is_overlooked() {
     let world = World::of(3);
     world.write("child", "trap '' TERM; echo $$ >> up; while :; do sleep 0.02; done");
     let script = "sh child & setsid sh child & (sh child &) ; wait; sleep 60";
@@ -32,7 +32,7 @@ fn nothing_below_a_killed_reaper_is_overlooked() {
 }
 
 #[test]
-fn what_was_started_before_run_is_none_of_its_commands() {
+fn processes_started_before_run_are_not_ended() {
     let world = World::of(3);
     // A child of the very process that becomes `run`.
     let script = "sleep 600 > /dev/null 2>&1 & echo $! > sidecar; exec quorlock run a -- sh -c 'touch began; sleep 600'";
@@ -46,7 +46,7 @@ fn what_was_started_before_run_is_none_of_its_commands() {
 }
 
 #[test]
-fn what_was_killed_with_its_reaper_heeds_an_interrupt() {
+fn a_command_killed_with_its_reaper_handles_an_interrupt() {
     let world = World::of(3);
     world.write("child", "trap '' TERM INT; echo $$ > up; while :; do sleep 0.02; done");
     let args = ["run", "--kill-after", "1h", "--ttl", "30s", "a", "--", "sh", "-c", "setsid sh child & wait"];
@@ -62,7 +62,7 @@ fn what_was_killed_with_its_reaper_heeds_an_interrupt() {
 }
 
 #[test]
-fn signals_come_in_their_order_also_those_without_a_name() {
+fn signals_arrive_in_order_also_unnamed_ones() {
     let world = World::of(3);
     world.write("listener", crate::programs::LISTENER);
     let words = ["run", "a", "--", "python3", "listener", "34", "35", "36", "USR1"];
@@ -120,7 +120,7 @@ fn a_reaper_that_was_stopped_at_its_start_is_continued() {
 }
 
 #[test]
-fn what_others_do_for_a_command_that_is_ended_is_told() {
+fn processes_that_work_for_an_ended_command_are_reported() {
     let mut world = World::of(3);
     let sleep_path = world.program("sh", &["-c", "command -v sleep"]).output().expect("a shell").stdout;
     std::fs::copy(String::from_utf8_lossy(&sleep_path).trim(), world.file("ssh")).expect("a copy");

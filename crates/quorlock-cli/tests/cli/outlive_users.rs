@@ -56,7 +56,7 @@ fn root_child_of(run: &Child) -> Process {
 }
 
 #[test]
-fn a_command_of_another_user_that_outlives_the_lock_is_said_at_once() {
+fn a_command_of_another_user_that_outlives_the_lock_is_reported_at_once() {
     let Some(mut world) = world_of_two_users() else { return };
     for options in [&[][..], &["--foreground"]] {
         let name = format!("a{}", options.concat());
@@ -84,7 +84,7 @@ fn a_command_of_another_user_that_outlives_the_lock_is_said_at_once() {
 }
 
 #[test]
-fn what_belongs_to_another_user_is_not_waited_for_busily() {
+fn processes_of_another_user_are_polled_slowly() {
     let Some(world) = world_of_two_users() else { return };
     let words = ["./quorlock", "run", "a", "--", "./as-root", "--reuid=0", "sleep", "4"];
     let run = as_user(&world, &words).spawn().expect("a process");
@@ -108,7 +108,7 @@ fn what_belongs_to_another_user_is_not_waited_for_busily() {
 }
 
 #[test]
-fn without_a_thread_to_be_had_the_words_are_plain() {
+fn a_failed_thread_start_gives_a_clear_message() {
     let Some(world) = world_of_two_users() else { return };
     for limit in ["1", "2", "3", "4"] {
         let script = format!("ulimit -u {limit}; exec ./quorlock run -n a -- true");

@@ -16,7 +16,7 @@ fn end_on_a_full_disk(command: &mut Command) -> End {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_cannot_be_written_is_an_error_for_every_command() {
+fn a_failed_write_to_stdout_is_an_error_of_every_command() {
     let world = World::of(1);
     for args in [
         &["--help"][..],
@@ -49,7 +49,7 @@ fn what_cannot_be_written_is_an_error_for_every_command() {
 }
 
 #[test]
-fn a_stdout_that_takes_nothing_is_an_error_and_one_without_a_reader_is_none() {
+fn a_full_stdout_is_an_error_and_a_closed_pipe_is_not() {
     let world = World::of(1);
     let unwritable = File::open("/dev/null").expect("for reading");
     let end = end_of(world.quorlock(&["status", "a"]).stdout(unwritable).spawn().expect("a process"));
@@ -79,7 +79,7 @@ fn writes(command: &mut Command) -> Vec<String> {
 }
 
 #[test]
-fn what_is_said_is_one_write() {
+fn each_message_is_one_write() {
     let world = World::of(1);
     world.take("held");
     for args in [

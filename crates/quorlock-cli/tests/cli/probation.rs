@@ -62,7 +62,7 @@ fn new_nodes_without_init_are_reported_and_are_on_probation() {
 }
 
 #[test]
-fn a_run_that_waits_outlasts_the_probation_and_says_once_what_it_waits_for() {
+fn a_waiting_run_outlasts_probation_and_reports_it_once() {
     let world = World::undeclared(3, Some("1s"));
     let run = world.end(&["run", "a", "--", "echo", "ran"]);
     assert_eq!((run.code, run.out.as_str()), (Some(0), "ran\n"), "{run:?}");
@@ -73,7 +73,7 @@ fn a_run_that_waits_outlasts_the_probation_and_says_once_what_it_waits_for() {
 }
 
 #[test]
-fn a_node_that_forgot_is_shown_with_how_long_and_why() {
+fn a_node_on_probation_is_shown_with_reason_and_remaining_time() {
     let world = World::lasting(3, "1h");
     world.fleet[1].wipe().expect("wiped");
     // Its probation begins with the first client that connects, also if that only reads.
@@ -110,7 +110,7 @@ fn a_node_that_forgot_is_shown_with_how_long_and_why() {
 
 /// As `docs/servers.md` has it: one after another, each when all vote.
 #[test]
-fn servers_that_are_restarted_in_turn_cost_no_lock() {
+fn a_rolling_restart_costs_no_lock() {
     let mut world = World::lasting(3, "1s");
     let mut run = world.quorlock(&["run", "a", "--ttl", "1s", "--", "sleep", "8"]).spawn().expect("started");
     until("it has the lock", || world.end(&["status", "a"]).code == Some(1));
@@ -124,7 +124,7 @@ fn servers_that_are_restarted_in_turn_cost_no_lock() {
 
 /// As `docs/servers.md` has it: all at once, and a look at them right afterwards.
 #[test]
-fn after_a_restart_of_all_servers_a_doctors_visit_begins_their_probation() {
+fn after_a_restart_of_all_servers_doctor_begins_their_probation() {
     let mut world = World::lasting(3, "1s");
     let before = world.markers();
     (0..3).for_each(|place| world.fleet[place].restart(quorlock_chaos::Data::Kept).expect("back"));
@@ -138,7 +138,7 @@ fn after_a_restart_of_all_servers_a_doctors_visit_begins_their_probation() {
 }
 
 #[test]
-fn a_lock_is_not_called_free_on_the_word_of_nodes_that_may_have_forgotten_it() {
+fn nodes_on_probation_do_not_make_a_lock_free_in_status() {
     let world = World::of(5);
     world.take("a");
     assert_eq!(world.end(&["status", "a"]).code, Some(1));
@@ -155,7 +155,7 @@ fn a_lock_is_not_called_free_on_the_word_of_nodes_that_may_have_forgotten_it() {
 }
 
 #[test]
-fn too_few_that_vote_are_a_fault_and_an_open_verdict() {
+fn too_few_voting_nodes_are_a_problem_and_an_unknown_state() {
     let world = World::lasting(3, "1h");
     for place in [0, 1] {
         world.fleet[place].wipe().expect("wiped");
@@ -179,7 +179,7 @@ fn too_few_that_vote_are_a_fault_and_an_open_verdict() {
 }
 
 #[test]
-fn nodes_that_agreed_on_other_terms_are_another_cluster() {
+fn nodes_with_other_settings_are_another_cluster() {
     let world = World::of(3);
     let run = world.end(&["run", "a", "--max-ttl", "5s", "--", "touch", "ran"]);
     assert_eq!((run.code, world.has("ran")), (Some(78), false), "{run:?}");
@@ -220,7 +220,7 @@ fn a_node_that_evicts_keys_casts_no_vote() {
 }
 
 #[test]
-fn without_the_right_to_ask_what_a_server_is_it_casts_no_vote_and_doctor_says_what_that_is_for() {
+fn a_node_without_permission_for_info_is_excluded_and_doctor_explains_it() {
     let world = World::of(3);
     let user = ["ACL", "SETUSER", "default", "-info"];
     world.fleet[1].command::<()>(&user).expect("an answer");
@@ -231,7 +231,7 @@ fn without_the_right_to_ask_what_a_server_is_it_casts_no_vote_and_doctor_says_wh
 }
 
 #[test]
-fn blank_nodes_beside_one_that_is_away_are_undecided() {
+fn blank_nodes_beside_an_unreachable_node_are_unverified() {
     let mut world = World::undeclared(3, None);
     world.fleet[0].kill();
     let doctor = world.end(&["doctor"]);

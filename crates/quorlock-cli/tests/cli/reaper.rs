@@ -52,7 +52,7 @@ fn boot_nanos() -> u64 {
 }
 
 #[test]
-fn it_starts_nothing_when_the_time_is_up() {
+fn a_reaper_past_the_deadline_starts_no_command() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut reaper = Alone::start();
     reaper.order(boot_nanos(), &format!("touch {}/began", folder.path().display()));
@@ -62,7 +62,7 @@ fn it_starts_nothing_when_the_time_is_up() {
 }
 
 #[test]
-fn it_ends_the_command_in_time_though_run_says_nothing_more() {
+fn the_reaper_ends_the_command_when_run_stops_sending() {
     let mut reaper = Alone::start();
     let end_at = boot_nanos() + 500_000_000;
     reaper.order(end_at, "trap '' TERM HUP INT; setsid sleep 600 & sleep 600; sleep 600");

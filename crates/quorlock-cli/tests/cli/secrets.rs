@@ -25,7 +25,7 @@ fn check(end: &End, what: &str) {
 }
 
 #[test]
-fn no_url_gives_its_password_away() {
+fn no_url_is_printed_with_its_password() {
     let folder = tempfile::tempdir().expect("a temp folder");
     let file = folder.path().join("conf.toml");
     for secret in SECRETS {
@@ -47,7 +47,7 @@ fn no_url_gives_its_password_away() {
 }
 
 #[test]
-fn a_password_with_a_comma_is_told_how_to_be_written_and_works_so() {
+fn a_password_with_a_comma_works_percent_encoded_as_the_message_says() {
     let world = World::of(1);
     let user = ["ACL", "SETUSER", "ann", "on", ">a,b/c?d#e:f@g%h", "~*", "&*", "+@all"];
     world.fleet[0].command::<()>(&user).expect("a user");
@@ -81,7 +81,7 @@ fn echo() -> u16 {
 }
 
 #[test]
-fn a_server_that_repeats_the_login_does_not_give_it_away() {
+fn a_server_that_echoes_the_credentials_does_not_leak_them() {
     let port = echo();
     let nodes = format!("redis://ann:hunter2%2Fhunter2@127.0.0.1:{port}");
     for args in [

@@ -75,7 +75,7 @@ fn a_variable_that_cannot_work_is_named_and_a_flag_beats_it() {
 }
 
 #[test]
-fn a_file_names_others_from_its_own_folder_and_is_told_by_line_and_field() {
+fn paths_in_a_file_are_relative_to_it_and_errors_have_line_and_field() {
     let world = World::with(1, &Setup::new().password("right"));
     let url = format!("redis://127.0.0.1:{}", world.fleet[0].port());
     fs::create_dir(world.file("sub")).expect("a folder");
@@ -100,7 +100,7 @@ fn a_file_names_others_from_its_own_folder_and_is_told_by_line_and_field() {
 }
 
 #[test]
-fn what_is_to_make_connections_safe_has_an_effect_or_is_a_mistake() {
+fn tls_settings_without_tls_nodes_are_an_error() {
     let world = World::of(1);
     fs::write(world.file("ca.pem"), "").expect("a file");
     let end = world.end(&["status", "a", "--tls-ca", "ca.pem"]);
@@ -123,7 +123,7 @@ fn a_bare_number_counts_seconds() {
 }
 
 #[test]
-fn what_is_set_for_other_nodes_does_not_meet_those_of_dev() {
+fn settings_for_other_nodes_do_not_apply_to_dev() {
     let program = env!("CARGO_BIN_EXE_quorlock");
     for args in [
         &["dev", "-q", "-n", "1", "--", program, "run", "a", "--", "true"][..],
@@ -135,7 +135,7 @@ fn what_is_set_for_other_nodes_does_not_meet_those_of_dev() {
 }
 
 #[test]
-fn a_user_with_too_few_rights_is_told_of_plain_locks_in_words_that_fit_the_command() {
+fn a_user_without_permissions_is_pointed_to_plain_mode_by_its_flag() {
     let world = World::of(1);
     let rights = "ACL SETUSER ann on >pw ~lock:* -@all +set +get +del +pexpire +pttl +eval +evalsha +script|load +info";
     let words: Vec<&str> = rights.split(' ').collect();

@@ -105,7 +105,7 @@ fn an_interrupt_ends_a_script() {
 }
 
 #[test]
-fn a_command_that_takes_the_interrupt_well_leaves_the_loop_going() {
+fn a_command_that_handles_the_interrupt_lets_the_loop_continue() {
     let world = World::of(3);
     let command = "trap 'exit 0' INT; echo began >> began; while :; do sleep 0.02; done";
     world.write("command", command);
@@ -120,7 +120,7 @@ fn a_command_that_takes_the_interrupt_well_leaves_the_loop_going() {
 }
 
 #[test]
-fn run_dies_of_what_its_command_died_of() {
+fn run_dies_of_the_same_signal_as_its_command() {
     let world = World::of(3);
     for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
         let script = "echo began >> began; exec sleep 60";

@@ -124,7 +124,7 @@ fn a_command_sent_to_the_background_runs_until_it_reads() {
 }
 
 #[test]
-fn where_no_shell_could_continue_it_a_suspended_command_goes_on() {
+fn a_suspended_command_without_a_job_control_shell_continues() {
     let world = World::of(3);
     world
         .write("command", "echo $$ > pid; while [ ! -e enough ]; do echo >> proof; sleep 0.02; done; exit 6");
@@ -144,7 +144,7 @@ fn where_no_shell_could_continue_it_a_suspended_command_goes_on() {
 }
 
 #[test]
-fn where_no_shell_could_continue_it_an_interrupt_ends_the_command() {
+fn an_interrupt_ends_a_command_without_a_job_control_shell() {
     let world = World::of(3);
     let mut terminal =
         Terminal::quorlock(&world, &["run", "a", "--", "sh", "-c", "echo $$ > pid; exec sleep 60"]);
@@ -157,7 +157,7 @@ fn where_no_shell_could_continue_it_an_interrupt_ends_the_command() {
 }
 
 #[test]
-fn a_command_that_no_shell_could_give_the_terminal_is_ended_in_words() {
+fn a_command_that_cannot_get_the_terminal_is_ended_with_a_message() {
     let world = World::of(3);
     // A group in the background whose starter is gone: the system stops no member of it.
     let orphan = "import os, subprocess
@@ -183,7 +183,7 @@ open('code', 'w').write(f'{run.returncode}\\n')
 }
 
 #[test]
-fn a_command_that_is_stopped_by_others_keeps_the_lock_and_it_is_said() {
+fn a_command_stopped_by_another_process_keeps_the_lock_and_is_reported() {
     let world = World::of(3);
     let script = "echo $$ > pid; while [ ! -e enough ]; do sleep 0.02; done; exit 6";
     for options in [&[][..], &["--foreground"]] {
@@ -206,7 +206,7 @@ fn a_command_that_is_stopped_by_others_keeps_the_lock_and_it_is_said() {
 }
 
 #[test]
-fn a_window_that_is_closed_takes_everything_with_it() {
+fn closing_the_terminal_ends_everything() {
     let world = World::of(3);
     let command = "echo $$ > pid; exec sleep 600";
     world.write("editor", EDITOR);

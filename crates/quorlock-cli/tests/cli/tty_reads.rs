@@ -5,7 +5,7 @@ use crate::terminal::{PROMPT, Terminal};
 use crate::world::World;
 
 #[test]
-fn the_command_may_ask_a_question_and_the_shell_has_the_terminal_after_it() {
+fn the_command_may_read_the_terminal_and_the_shell_has_it_afterwards() {
     let world = World::of(3);
     world.write("ask", ASK);
     for options in ["", "--foreground"] {

@@ -11,7 +11,7 @@ fn check(args: &[&str], code: i32, words: &str) {
 }
 
 #[test]
-fn a_command_that_is_not_behind_dashes_is_told_where_to_go() {
+fn a_command_without_dashes_gets_a_hint() {
     check(&["run", "x", "true"], 64, "the command goes behind --: quorlock run x -- true\n");
     check(&["run", "a b", "sleep", "5"], 64, "the command goes behind --: quorlock run 'a b' -- sleep …\n");
     check(
@@ -32,7 +32,7 @@ fn a_command_that_is_not_behind_dashes_is_told_where_to_go() {
 }
 
 #[test]
-fn a_flag_before_its_command_is_told_where_to_go() {
+fn a_flag_before_its_subcommand_gets_a_hint() {
     check(
         &["--nodes", "redis://a", "run", "x", "--", "true"],
         64,
@@ -43,7 +43,7 @@ fn a_flag_before_its_command_is_told_where_to_go() {
 }
 
 #[test]
-fn flags_that_conflict_and_bytes_that_are_no_text_are_told_by_their_flag() {
+fn conflicting_flags_and_invalid_text_are_reported_by_flag() {
     use std::os::unix::ffi::OsStrExt as _;
     for (args, words) in [
         (&["run", "--wait", "1", "-n", "x", "--", "true"][..], "--wait: cannot be used with --nonblock"),
@@ -73,7 +73,7 @@ fn flags_that_conflict_and_bytes_that_are_no_text_are_told_by_their_flag() {
 }
 
 #[test]
-fn a_lock_that_can_never_be_had_is_not_waited_for() {
+fn a_lock_that_can_never_be_acquired_is_not_waited_for() {
     let long = "n".repeat(70_000);
     let world = World::of(1);
     for (args, words) in [
@@ -100,7 +100,7 @@ fn a_lock_that_can_never_be_had_is_not_waited_for() {
 }
 
 #[test]
-fn a_value_that_cannot_work_is_told_by_its_flag() {
+fn an_invalid_value_is_reported_by_its_flag() {
     let span = "expected a number and a unit, such as 10s\n";
     for flag in
         ["--ttl", "--wait", "-w", "--kill-after", "--max-ttl", "--fencing-retention", "--reply-timeout"]

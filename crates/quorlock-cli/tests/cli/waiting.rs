@@ -14,7 +14,7 @@ fn refuse_writes(world: &World) {
 }
 
 #[test]
-fn servers_that_refuse_are_told_once_and_only_by_who_waits() {
+fn excluded_nodes_are_reported_once_and_only_while_waiting() {
     let world = World::of(3);
     refuse_writes(&world);
     let waited = world.end(&["run", "a", "-w", "2s", "--", "true"]);
@@ -31,7 +31,7 @@ fn servers_that_refuse_are_told_once_and_only_by_who_waits() {
 }
 
 #[test]
-fn servers_that_die_while_it_waits_are_told_and_so_is_what_changes() {
+fn servers_that_die_during_the_wait_are_reported_with_every_change() {
     let mut world = World::lasting(3, "1s");
     world.take("a");
     world.fleet[2].command::<()>(&["CONFIG", "RESETSTAT"]).expect("an answer");
@@ -61,7 +61,7 @@ fn servers_that_die_while_it_waits_are_told_and_so_is_what_changes() {
 
 /// Each try of its start takes five seconds.
 #[test]
-fn nodes_that_are_away_from_the_start_are_told_once() {
+fn nodes_unreachable_from_the_start_are_reported_once() {
     let mut world = World::of(3);
     world.fleet[0].kill();
     world.fleet[1].kill();
@@ -71,7 +71,7 @@ fn nodes_that_are_away_from_the_start_are_told_once() {
 
 /// Once, though it goes on; and not to who wants to hear nothing.
 #[test]
-fn who_holds_it_is_told_once_after_a_while() {
+fn the_holder_is_reported_once_after_a_while() {
     let world = World::of(3);
     let holder = world.quorlock(&["run", "a", "--", "sleep", "60"]).spawn().expect("a process");
     until("it is held", || world.keys("a") == 3);
@@ -92,7 +92,7 @@ fn who_holds_it_is_told_once_after_a_while() {
 }
 
 #[test]
-fn a_key_that_never_expires_is_told_as_such() {
+fn a_key_without_expiry_is_reported_as_such() {
     let world = World::of(3);
     for server in world.fleet.servers() {
         server.command::<()>(&["SET", "a", "x"]).expect("a key");
@@ -116,7 +116,7 @@ fn a_key_that_never_expires_is_told_as_such() {
 
 /// It looks again now and then. An outage is one, in however many words nodes are found to be away.
 #[test]
-fn what_changes_while_it_waits_is_told_once_each() {
+fn each_change_during_the_wait_is_reported_once() {
     let mut world = World::of(3);
     world.take("a");
     let (run, mut tells) = waiter(&world, &[]);
@@ -145,7 +145,7 @@ fn what_changes_while_it_waits_is_told_once_each() {
 }
 
 #[test]
-fn another_holder_is_told() {
+fn a_change_of_holder_is_reported() {
     let world = World::of(3);
     world.take("a");
     let (run, mut tells) = waiter(&world, &[]);
@@ -160,7 +160,7 @@ fn another_holder_is_told() {
 }
 
 #[test]
-fn that_no_node_answers_is_told_after_a_moment_and_no_node_that_is_a_moment_late() {
+fn missing_replies_are_reported_after_a_delay_and_late_replies_are_not() {
     let mut world = World::of(3);
     for place in [0, 1] {
         world.fleet[place].kill();
@@ -221,7 +221,7 @@ fn waiter(world: &World, more: &[&str]) -> (std::process::Child, impl FnMut(&str
 
 /// A node that is silent may still answer; but two that refuse leave no quorum.
 #[test]
-fn who_tries_once_does_not_wait_for_nodes_that_cannot_make_a_quorum() {
+fn a_single_try_does_not_wait_for_nodes_without_a_quorum() {
     let world = World::of(2);
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent = format!("redis://{}", silent.local_addr().expect("an address"));

@@ -13,7 +13,7 @@ fn json(text: &str) -> Value {
 }
 
 #[test]
-fn what_all_nodes_say_is_said_once() {
+fn a_message_common_to_all_nodes_is_printed_once() {
     let world = World::with(5, &Setup::new().password("right"));
     let bare = world.fleet.servers().iter().map(|server| format!("redis://127.0.0.1:{}", server.port()));
     let mut run = world.quorlock(&["run", "a", "-n", "--", "true"]);
@@ -37,7 +37,7 @@ fn what_all_nodes_say_is_said_once() {
 }
 
 #[test]
-fn what_is_left_of_a_cluster_is_not_blamed_for_the_majority_that_forgot() {
+fn doctor_does_not_blame_the_nodes_that_kept_their_markers() {
     let world = World::of(5);
     for server in &world.fleet.servers()[..3] {
         server.command::<()>(&["FLUSHALL"]).expect("an answer");
@@ -59,7 +59,7 @@ fn what_is_left_of_a_cluster_is_not_blamed_for_the_majority_that_forgot() {
 }
 
 #[test]
-fn the_doctor_tells_programs_whether_a_lock_can_be_acquired() {
+fn doctor_json_says_whether_a_lock_can_be_acquired() {
     let mut world = World::of(3);
     let of = |world: &World| {
         let told = json(&world.end(&["doctor", "--json"]).out);
@@ -74,7 +74,7 @@ fn the_doctor_tells_programs_whether_a_lock_can_be_acquired() {
 
 /// Which is the first thing that is tried in an outage.
 #[test]
-fn force_is_not_the_first_that_is_offered() {
+fn init_force_is_not_the_first_suggestion() {
     let world = World::undeclared(3, None);
     assert_eq!(world.end(&["run", "a", "-n", "--", "true"]).code, Some(69));
     for args in [&["doctor"][..], &["init"], &["run", "a", "-n", "--", "true"]] {
@@ -110,7 +110,7 @@ fn every_command_lists_its_own_exit_codes_and_the_list_of_commands_none() {
 }
 
 #[test]
-fn dev_says_what_its_servers_lack() {
+fn dev_reports_missing_features_of_its_servers() {
     let nowhere = end(quorlock(&["dev", "--", "true"]).env("TMPDIR", "/no/such/folder"));
     assert_eq!(nowhere.code, Some(69), "{nowhere:?}");
     let words = ["/no/such/folder", "No such file or directory", "TMPDIR"];
@@ -130,7 +130,7 @@ fn dev_says_what_its_servers_lack() {
 }
 
 #[test]
-fn the_log_names_the_lock_of_every_reply() {
+fn the_log_has_the_lock_name_of_every_reply() {
     let world = World::of(5);
     let logged = end(world.quorlock(&["run", "a", "--", "true"]).env("RUST_LOG", "quorlock=debug"));
     assert_eq!(logged.code, Some(0), "{logged:?}");

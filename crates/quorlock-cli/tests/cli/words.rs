@@ -47,7 +47,7 @@ fn the_help_of_init_says_when_to_force_and_what_to_stop_first() {
 }
 
 #[test]
-fn the_help_says_what_a_break_does_and_how_commands_end() {
+fn the_help_explains_force_release_and_exit_codes() {
     let help = |name: &str| end(&mut quorlock(&[name, "--help"])).out.replace('\n', " ");
     for (name, words) in [
         ("force-release", "KILL at once"),
@@ -71,7 +71,7 @@ fn the_help_says_what_a_break_does_and_how_commands_end() {
 }
 
 #[test]
-fn the_help_of_each_command_tells_every_way_it_ends() {
+fn the_help_of_each_command_lists_its_exit_codes() {
     for (name, codes) in [
         ("init", &["0", "64", "69", "74", "77", "78"][..]),
         ("force-release", &["0", "64   usage error, or", "69", "74", "75", "77", "78"]),
