@@ -59,7 +59,7 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    fn broken(&mut self, invariant: Invariant, at: u64, events: Vec<usize>, message: String) {
+    fn violation(&mut self, invariant: Invariant, at: u64, events: Vec<usize>, message: String) {
         self.violations.push(Violation { invariant, at, message, events });
     }
 
@@ -79,7 +79,7 @@ impl Findings {
     ) {
         match excuse {
             Some(because) => self.excused(invariant, at, events, because),
-            None => self.broken(invariant, at, events, message),
+            None => self.violation(invariant, at, events, message),
         }
     }
 

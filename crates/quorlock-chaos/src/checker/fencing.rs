@@ -123,7 +123,7 @@ fn writes(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findin
             if let EventKind::Wrote { store, place: order, number, nonce, accepted: true } = &event.kind {
                 if number.is_some() && (*number, nonce.as_deref()) != (grant.number, grant.nonce) {
                     let words = format!("{} sent {store} another number than it was granted", attempt.name());
-                    findings.broken(Invariant::CompleteHistory, event.at, vec![grant.place, *place], words);
+                    findings.violation(Invariant::CompleteHistory, event.at, vec![grant.place, *place], words);
                 }
                 stores.entry(store).or_default().push(Write {
                     place: *order,

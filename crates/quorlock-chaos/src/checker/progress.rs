@@ -119,7 +119,7 @@ fn stalled(
         millis(usable.len()),
         world.settings.recovery_ms,
     );
-    findings.broken(Invariant::Progress, usable.from + bound, events, words);
+    findings.violation(Invariant::Progress, usable.from + bound, events, words);
 }
 
 /// A key on a minority of the nodes must not block a key that is free on a quorum. The last holder may have died.
@@ -144,7 +144,7 @@ fn starved(
         clock(world, usable.from),
         millis(usable.len()),
     );
-    findings.broken(Invariant::Progress, usable.from + bound_ms * MS, events, words);
+    findings.violation(Invariant::Progress, usable.from + bound_ms * MS, events, words);
 }
 
 /// Records how long recovery took: from the end of a fault, with a quorum present, to the grant that ended the stall.
@@ -183,7 +183,7 @@ fn answered(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Finding
                 millis(took),
                 millis(allowed),
             );
-            findings.broken(Invariant::RepliesInTime, span.from + allowed, attempt.places.clone(), words);
+            findings.violation(Invariant::RepliesInTime, span.from + allowed, attempt.places.clone(), words);
         }
     };
     // The last attempt may begin just before the wait is over.

@@ -21,7 +21,7 @@ pub(super) fn check(
             |words: &str| format!("{} at {}: {words}", named(event.actor), clock(world, event.at));
         match &event.kind {
             EventKind::Panicked { words } => {
-                findings.broken(
+                findings.violation(
                     Invariant::NoPanic,
                     event.at,
                     vec![place],
@@ -29,7 +29,7 @@ pub(super) fn check(
                 );
             }
             EventKind::Errored { words } => {
-                findings.broken(Invariant::NoUnexpectedError, event.at, vec![place], described(words));
+                findings.violation(Invariant::NoUnexpectedError, event.at, vec![place], described(words));
             }
             EventKind::KeyLeft { node, key, ttl_ms } => {
                 left(world, attempts, place, event, (*node, key, *ttl_ms), findings);
@@ -38,7 +38,7 @@ pub(super) fn check(
             _ => {}
         }
         if let Some(words) = seen.odd(world, event) {
-            findings.broken(Invariant::CompleteHistory, event.at, vec![place], described(words));
+            findings.violation(Invariant::CompleteHistory, event.at, vec![place], described(words));
         }
         if let Actor::Client { process, task, .. } = event.actor {
             let state = tasks.entry((process, task)).or_default();
@@ -48,21 +48,21 @@ pub(super) fn check(
     for ((process, task), (last, finished)) in tasks {
         if !finished && world.killed(process).is_none() {
             let words = format!("client {process}.{task} sent no final event, though it was not killed");
-            findings.broken(Invariant::CompleteHistory, history.events()[last].at, vec![last], words);
+            findings.violation(Invariant::CompleteHistory, history.events()[last].at, vec![last], words);
         }
     }
     for bout in world.bouts.iter().filter(|bout| !bout.healed && !bout.fault.nodes.is_empty()) {
         // A fault that never ends would excuse everything after it.
         let words = format!("fault {} [{}] never ended", bout.fault.kind, bout.fault.id);
-        findings.broken(Invariant::CompleteHistory, bout.span.from, Vec::new(), words);
+        findings.violation(Invariant::CompleteHistory, bout.span.from, Vec::new(), words);
     }
     if !over {
         let words = "the run recorded no end".to_owned();
-        findings.broken(Invariant::CompleteHistory, world.to, Vec::new(), words);
+        findings.violation(Invariant::CompleteHistory, world.to, Vec::new(), words);
     }
     if attempts.iter().all(|attempt| attempt.grant.is_none()) {
         let words = "no lock was ever granted, so nothing was tested".to_owned();
-        findings.broken(Invariant::CompleteHistory, world.to, Vec::new(), words);
+        findings.violation(Invariant::CompleteHistory, world.to, Vec::new(), words);
     }
 }
 
@@ -146,7 +146,7 @@ fn left(
     let of_key = || attempts.iter().filter(|attempt| attempt.keys.iter().any(|name| name == key));
     let Some(longest) = of_key().map(|attempt| attempt.ttl_ms).max() else {
         let words = format!("node {node} has the key {key}, which no client ever requested");
-        findings.broken(Invariant::CompleteHistory, event.at, vec![place], words);
+        findings.violation(Invariant::CompleteHistory, event.at, vec![place], words);
         return;
     };
     let ends = of_key()

@@ -45,7 +45,7 @@ pub(super) fn check(
             "no lock was held for two ttls while a node was healthy, in a run of {:.0} s: redundancy was not tested",
             millis(world.to - world.from) / 1e3,
         );
-        findings.broken(Invariant::CompleteHistory, world.to, Vec::new(), words);
+        findings.violation(Invariant::CompleteHistory, world.to, Vec::new(), words);
     }
 }
 
@@ -100,7 +100,7 @@ impl RedundancyChecker<'_> {
             let Some(because) = excuse else {
                 // Reported once: the key is missing at each later moment too.
                 let (events, words) = self.evidence(lock, node, sample, span);
-                findings.broken(Invariant::Redundancy, sample.at, events, words);
+                findings.violation(Invariant::Redundancy, sample.at, events, words);
                 return true;
             };
             excused.get_or_insert((sample, because));

@@ -25,7 +25,7 @@ fn deadline(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Finding
             millis(deadline - bound),
             attempt.ttl_ms,
         );
-        findings.broken(Invariant::DeadlineWithinTtl, at, vec![grant.place], words);
+        findings.violation(Invariant::DeadlineWithinTtl, at, vec![grant.place], words);
     }
 }
 
@@ -45,11 +45,11 @@ fn looks(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) 
                 };
                 if event.at >= *deadline {
                     let words = format!("{}, {:.3} ms past the deadline", who(), millis(event.at - deadline));
-                    findings.broken(Invariant::InvalidAfterDeadline, event.at, vec![*place], words);
+                    findings.violation(Invariant::InvalidAfterDeadline, event.at, vec![*place], words);
                 }
                 if let Some((end, how)) = over {
                     let words = format!("{}, when it was {how}", who());
-                    findings.broken(Invariant::StaysLost, event.at, vec![end, *place], words);
+                    findings.violation(Invariant::StaysLost, event.at, vec![end, *place], words);
                 }
             }
             EventKind::Looked { valid: false, .. } => over = over.or(Some((*place, "invalid already"))),
@@ -84,6 +84,6 @@ fn loss_signalled(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut F
             millis(late),
         );
         let last = attempt.places.last().copied().unwrap_or(grant.place);
-        findings.broken(Invariant::LossSignalled, deadline, vec![grant.place, last], words);
+        findings.violation(Invariant::LossSignalled, deadline, vec![grant.place, last], words);
     }
 }
