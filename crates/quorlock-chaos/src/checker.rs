@@ -63,7 +63,7 @@ impl Findings {
         self.violations.push(Violation { invariant, at, message, events });
     }
 
-    fn excused(&mut self, invariant: Invariant, at: u64, events: Vec<usize>, because: String) {
+    fn expected_violation(&mut self, invariant: Invariant, at: u64, events: Vec<usize>, because: String) {
         let case = self.expected.entry((invariant, because.clone()));
         case.or_insert(ExcusedViolation { invariant, count: 0, because, at, events }).count += 1;
     }
@@ -78,7 +78,7 @@ impl Findings {
         excuse: Option<String>,
     ) {
         match excuse {
-            Some(because) => self.excused(invariant, at, events, because),
+            Some(because) => self.expected_violation(invariant, at, events, because),
             None => self.violation(invariant, at, events, message),
         }
     }

@@ -107,7 +107,7 @@ impl RedundancyChecker<'_> {
         }
         if let Some((sample, because)) = excused {
             let (events, _) = self.evidence(lock, node, sample, seen);
-            findings.excused(Invariant::Redundancy, sample.at, events, because.to_owned());
+            findings.expected_violation(Invariant::Redundancy, sample.at, events, because.to_owned());
         }
         is_judged
     }
