@@ -69,7 +69,7 @@ impl Findings {
     }
 
     /// Adds to the excused violations if there is an excuse, else to the violations.
-    fn found(
+    fn record(
         &mut self,
         invariant: Invariant,
         at: u64,

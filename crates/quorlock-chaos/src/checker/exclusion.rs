@@ -48,7 +48,7 @@ fn pair(
     events.extend(second.1.around(both.from));
     events.sort_unstable();
     let excuse = excuse(world, first.1, second.1, both.from);
-    findings.found(Invariant::Exclusion, both.from, events, words, excuse);
+    findings.record(Invariant::Exclusion, both.from, events, words, excuse);
 }
 
 /// Why two locks could be held at once: more nodes misbehaved than the first lock could spare.
@@ -96,7 +96,7 @@ fn permits(world: &World<'_>, key: &str, current: &[(Span, &LockAttempt<'_>)], f
     events.sort_unstable();
     let others = out.iter().filter(|(_, other)| !std::ptr::eq(*other, *attempt));
     let excuse = others.into_iter().find_map(|(_, other)| excuse(world, other, attempt, newest.from));
-    findings.found(Invariant::Exclusion, newest.from, events, words, excuse);
+    findings.record(Invariant::Exclusion, newest.from, events, words, excuse);
 }
 
 impl LockAttempt<'_> {

@@ -43,7 +43,7 @@ fn unique(world: &World<'_>, key: &str, numbers: &mut [Numbered<'_>], findings: 
             );
             let events = vec![first.grant.place, second.grant.place];
             let excuse = excuse(world, first, second);
-            findings.found(Invariant::NumbersUnique, second.grant.at, events, words, excuse);
+            findings.record(Invariant::NumbersUnique, second.grant.at, events, words, excuse);
         }
     }
 }
@@ -77,7 +77,7 @@ fn ordered(world: &World<'_>, key: &str, numbers: &mut [Numbered<'_>], findings:
             one.number,
         );
         let events = vec![earlier.grant.place, one.grant.place];
-        findings.found(Invariant::NumbersOrdered, one.grant.at, events, words, excuse);
+        findings.record(Invariant::NumbersOrdered, one.grant.at, events, words, excuse);
     }
 }
 
@@ -176,7 +176,7 @@ fn stale(world: &World<'_>, store: &str, writes: &[Write<'_>], findings: &mut Fi
                 ),
             };
             let events = vec![write.grant.place, before.grant.place, before.event, write.event];
-            findings.found(Invariant::NoStaleWrite, write.at, events, words, excuse);
+            findings.record(Invariant::NoStaleWrite, write.at, events, words, excuse);
         }
         if write.grant.began >= before.grant.began {
             latest = Some(write);

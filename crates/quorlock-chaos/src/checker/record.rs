@@ -170,7 +170,7 @@ fn left(
     );
     let slow = !endless && clock_held_back(world, node);
     let excuse = slow.then(|| "the node's clock was set back, or ran slow".to_owned());
-    findings.found(Invariant::KeysExpire, event.at, vec![place], words, excuse);
+    findings.record(Invariant::KeysExpire, event.at, vec![place], words, excuse);
 }
 
 fn clock_held_back(world: &World<'_>, node: usize) -> bool {
