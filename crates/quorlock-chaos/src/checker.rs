@@ -53,7 +53,7 @@ pub fn check_history(history: &History) -> Verdict {
 pub(crate) struct Findings {
     violations: Vec<Violation>,
     expected: BTreeMap<(Invariant, String), ExcusedViolation>,
-    signals_late: Vec<u64>,
+    signal_delays: Vec<u64>,
     recoveries: Vec<Span>,
     redundancy_judged: usize,
 }
@@ -113,7 +113,7 @@ impl Findings {
             figures: Figures {
                 recoveries: recoveries.len(),
                 redundancy_judged: self.redundancy_judged,
-                ..Figures::of(history, attempts, &self.signals_late)
+                ..Figures::of(history, attempts, &self.signal_delays)
             },
         }
     }

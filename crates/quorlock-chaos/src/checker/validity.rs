@@ -72,7 +72,7 @@ fn loss_signalled(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut F
     let stood_still = world.stood_still(attempt.process, Span { from: deadline, to: until });
     let late = (until - deadline).saturating_sub(stood_still);
     if attempt.lost.is_some_and(|lost| lost <= end) {
-        findings.signals_late.push(late);
+        findings.signal_delays.push(late);
     }
     if late > world.settings.slack_ms * MS {
         let came = if attempt.lost.is_some() { "came" } else { "had not come" };
