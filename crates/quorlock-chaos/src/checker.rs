@@ -55,7 +55,7 @@ pub(crate) struct Findings {
     expected: BTreeMap<(Invariant, String), ExcusedViolation>,
     signal_delays: Vec<u64>,
     recoveries: Vec<Span>,
-    redundancy_judged: usize,
+    redundancy_checked: usize,
 }
 
 impl Findings {
@@ -112,7 +112,7 @@ impl Findings {
             slowest_recovery_ms: recoveries.iter().map(Span::len).max().map(millis),
             figures: Figures {
                 recoveries: recoveries.len(),
-                redundancy_judged: self.redundancy_judged,
+                redundancy_judged: self.redundancy_checked,
                 ..Figures::of(history, attempts, &self.signal_delays)
             },
         }
