@@ -112,7 +112,7 @@ impl Findings {
             slowest_recovery_ms: recoveries.iter().map(Span::len).max().map(millis),
             figures: Figures {
                 recoveries: recoveries.len(),
-                redundancy_judged: self.redundancy_checked,
+                redundancy_checked: self.redundancy_checked,
                 ..Figures::of(history, attempts, &self.signal_delays)
             },
         }

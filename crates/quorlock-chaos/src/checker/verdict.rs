@@ -135,7 +135,7 @@ pub struct Figures {
     /// How many locks were held long enough, while a node was healthy long enough, to check that node for their key.
     /// Zero: redundancy was not tested.
     #[serde(default)]
-    pub redundancy_judged: usize,
+    pub redundancy_checked: usize,
 }
 
 impl Verdict {

@@ -103,7 +103,7 @@ fn figures(verdict: &Verdict) -> String {
         ));
     }
     list.push(("locks lost", figures.lost.to_string()));
-    let checked = match figures.redundancy_judged {
+    let checked = match figures.redundancy_checked {
         0 => "none".to_owned(),
         some => counted(some, "lock"),
     };

@@ -120,7 +120,7 @@ pub(super) fn faults(verdict: &Verdict) -> String {
 
 /// How many locks were held long enough to check their redundancy.
 pub(super) fn judged(verdict: &Verdict) -> String {
-    match verdict.figures.redundancy_judged {
+    match verdict.figures.redundancy_checked {
         0 => "NO lock for redundancy: none was held for two ttls while a node was healthy".to_owned(),
         some => format!("{} for redundancy", counted(some, "lock")),
     }
