@@ -118,7 +118,7 @@ pub struct Figures {
     /// Client processes.
     pub processes: usize,
     /// Attempts that were refused.
-    pub refused: usize,
+    pub failed: usize,
     /// Locks that were lost.
     pub lost: usize,
     /// Writes that the protected stores accepted.
@@ -264,7 +264,7 @@ impl Figures {
         Self {
             events: history.events().len(),
             processes: processes.len(),
-            refused: count(|what| matches!(what, EventKind::Refused { .. })),
+            failed: count(|what| matches!(what, EventKind::Refused { .. })),
             lost: count(|what| matches!(what, EventKind::Lost { .. })),
             writes: count(|what| matches!(what, EventKind::Wrote { accepted: true, .. })),
             writes_refused: count(|what| matches!(what, EventKind::Wrote { accepted: false, .. })),
