@@ -182,7 +182,7 @@ fn a_stale_write_is_caught_and_a_refused_one_is_fine() {
     let verdict = check(&late(true, false), &[], &[Invariant::NoStaleWrite]);
     assert!(verdict.expected[0].because.contains("checks no number"));
     let verdict = check(&late(false, true), &[], &[]);
-    assert_eq!(verdict.figures.writes_refused, 1);
+    assert_eq!(verdict.figures.rejected_writes, 1);
 }
 
 #[test]

@@ -124,7 +124,7 @@ pub struct Figures {
     /// Writes that the protected stores accepted.
     pub writes: usize,
     /// Writes that they rejected.
-    pub writes_refused: usize,
+    pub rejected_writes: usize,
     /// How long granted locks were waited for, in milliseconds: median, 99th percentile, maximum.
     pub wait_ms: Option<[f64; 3]>,
     /// The largest delay of a loss signal after the deadline, in milliseconds, without the time in which the process
@@ -267,7 +267,7 @@ impl Figures {
             failed: count(|what| matches!(what, EventKind::Refused { .. })),
             lost: count(|what| matches!(what, EventKind::Lost { .. })),
             writes: count(|what| matches!(what, EventKind::Wrote { accepted: true, .. })),
-            writes_refused: count(|what| matches!(what, EventKind::Wrote { accepted: false, .. })),
+            rejected_writes: count(|what| matches!(what, EventKind::Wrote { accepted: false, .. })),
             wait_ms: (!waits.is_empty()).then(|| [part(50), part(99), part(100)]),
             latest_signal_ms: signals_late.iter().copied().max().filter(|late| *late > 0).map(millis),
             ..Self::default()

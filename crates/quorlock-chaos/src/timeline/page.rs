@@ -108,7 +108,7 @@ fn figures(verdict: &Verdict) -> String {
         some => counted(some, "lock"),
     };
     list.push(("checked for redundancy", checked));
-    list.push(("writes refused", figures.writes_refused.to_string()));
+    list.push(("writes refused", figures.rejected_writes.to_string()));
     list.push(("latest lost signal", figures.latest_signal_ms.map_or("in time".to_owned(), span)));
     let figure =
         |(name, value): (&str, String)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", escaped(&value));
