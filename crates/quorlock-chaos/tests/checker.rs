@@ -240,7 +240,7 @@ fn a_loss_without_a_signal_is_caught() {
         Some(11),
     );
     let verdict = check(&stopped, &[], &[]);
-    assert_eq!(verdict.figures.latest_signal_ms, Some(2.0));
+    assert_eq!(verdict.figures.slowest_signal_ms, Some(2.0));
 
     // The same holds for a process without CPU time, but its event counts only for itself.
     let overslept = |process| {
@@ -255,7 +255,7 @@ fn a_loss_without_a_signal_is_caught() {
         story
     };
     let verdict = check(&overslept(1), &[], &[]);
-    assert_eq!(verdict.figures.latest_signal_ms, Some(4.0));
+    assert_eq!(verdict.figures.slowest_signal_ms, Some(4.0));
     check(&overslept(2), &[Invariant::LossSignalled], &[]);
 }
 

@@ -129,7 +129,7 @@ pub struct Figures {
     pub wait_ms: Option<[f64; 3]>,
     /// The largest delay of a loss signal after the deadline, in milliseconds, without the time in which the process
     /// was stopped. None if all came before the deadline.
-    pub latest_signal_ms: Option<f64>,
+    pub slowest_signal_ms: Option<f64>,
     /// How many times a key that was wanted and free was granted again after a fault.
     pub recoveries: usize,
     /// How many locks were held long enough, while a node was healthy long enough, to check that node for their key.
@@ -269,7 +269,7 @@ impl Figures {
             writes: count(|what| matches!(what, EventKind::Wrote { accepted: true, .. })),
             rejected_writes: count(|what| matches!(what, EventKind::Wrote { accepted: false, .. })),
             wait_ms: (!waits.is_empty()).then(|| [part(50), part(99), part(100)]),
-            latest_signal_ms: signals_late.iter().copied().max().filter(|late| *late > 0).map(millis),
+            slowest_signal_ms: signals_late.iter().copied().max().filter(|late| *late > 0).map(millis),
             ..Self::default()
         }
     }

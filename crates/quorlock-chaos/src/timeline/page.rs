@@ -109,7 +109,7 @@ fn figures(verdict: &Verdict) -> String {
     };
     list.push(("checked for redundancy", checked));
     list.push(("writes refused", figures.rejected_writes.to_string()));
-    list.push(("latest lost signal", figures.latest_signal_ms.map_or("in time".to_owned(), span)));
+    list.push(("latest lost signal", figures.slowest_signal_ms.map_or("in time".to_owned(), span)));
     let figure =
         |(name, value): (&str, String)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", escaped(&value));
     list.into_iter().map(figure).collect()
