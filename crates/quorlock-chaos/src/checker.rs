@@ -22,7 +22,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
-pub use verdict::{ControlResult, ExcusedViolation, Figures, Invariant, Verdict, Violation, counted, times};
+pub use verdict::{ControlResult, ExcusedViolation, Totals, Invariant, Verdict, Violation, counted, times};
 
 pub(crate) use lock_attempt::{Grant, LockAttempt, lock_attempts};
 pub(crate) use world::{Span, World};
@@ -110,10 +110,10 @@ impl Findings {
             expected,
             violations: self.violations,
             slowest_recovery_ms: recoveries.iter().map(Span::len).max().map(millis),
-            figures: Figures {
+            figures: Totals {
                 recoveries: recoveries.len(),
                 redundancy_checked: self.redundancy_checked,
-                ..Figures::of(history, attempts, &self.signal_delays)
+                ..Totals::of(history, attempts, &self.signal_delays)
             },
         }
     }

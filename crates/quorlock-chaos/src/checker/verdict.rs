@@ -32,7 +32,7 @@ pub struct Verdict {
     /// wanted and free. None if no client ever had to wait.
     pub slowest_recovery_ms: Option<f64>,
     /// Other measurements.
-    pub figures: Figures,
+    pub figures: Totals,
 }
 
 /// A violated invariant.
@@ -112,7 +112,7 @@ pub enum Invariant {
 
 /// Other measurements of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Figures {
+pub struct Totals {
     /// Events in the history.
     pub events: usize,
     /// Client processes.
@@ -169,7 +169,7 @@ impl Verdict {
             expected: Vec::new(),
             controls: Vec::new(),
             slowest_recovery_ms: None,
-            figures: Figures::default(),
+            figures: Totals::default(),
         }
     }
 }
@@ -248,7 +248,7 @@ impl fmt::Display for Invariant {
     }
 }
 
-impl Figures {
+impl Totals {
     pub(super) fn of(history: &History, attempts: &[LockAttempt<'_>], signals_late: &[u64]) -> Self {
         let mut waits: Vec<u64> = attempts
             .iter()
