@@ -110,7 +110,7 @@ impl Findings {
             expected,
             violations: self.violations,
             slowest_recovery_ms: recoveries.iter().map(Span::len).max().map(millis),
-            figures: Totals {
+            totals: Totals {
                 recoveries: recoveries.len(),
                 redundancy_checked: self.redundancy_checked,
                 ..Totals::of(history, attempts, &self.signal_delays)

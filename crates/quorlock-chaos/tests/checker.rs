@@ -14,7 +14,7 @@ fn a_good_run_holds_and_is_counted() {
     let verdict = check(&story, &[], &[]);
     assert_eq!(verdict.acquisitions, 3);
     assert_eq!(verdict.faults["kill"], 1);
-    assert_eq!(verdict.figures.wait_ms.map(|[_, _, slowest]| slowest), Some(10.0));
+    assert_eq!(verdict.totals.wait_ms.map(|[_, _, slowest]| slowest), Some(10.0));
     assert!(verdict.to_string().starts_with("every invariant held: 3 acquisitions, 1 fault in"), "{verdict}");
 }
 
@@ -182,7 +182,7 @@ fn a_stale_write_is_caught_and_a_refused_one_is_fine() {
     let verdict = check(&late(true, false), &[], &[Invariant::NoStaleWrite]);
     assert!(verdict.expected[0].because.contains("checks no number"));
     let verdict = check(&late(false, true), &[], &[]);
-    assert_eq!(verdict.figures.rejected_writes, 1);
+    assert_eq!(verdict.totals.rejected_writes, 1);
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn a_loss_without_a_signal_is_caught() {
         Some(11),
     );
     let verdict = check(&stopped, &[], &[]);
-    assert_eq!(verdict.figures.slowest_signal_ms, Some(2.0));
+    assert_eq!(verdict.totals.slowest_signal_ms, Some(2.0));
 
     // The same holds for a process without CPU time, but its event counts only for itself.
     let overslept = |process| {
@@ -255,7 +255,7 @@ fn a_loss_without_a_signal_is_caught() {
         story
     };
     let verdict = check(&overslept(1), &[], &[]);
-    assert_eq!(verdict.figures.slowest_signal_ms, Some(4.0));
+    assert_eq!(verdict.totals.slowest_signal_ms, Some(4.0));
     check(&overslept(2), &[Invariant::LossSignalled], &[]);
 }
 

@@ -179,5 +179,5 @@ fn a_hundred_thousand_events_are_checked_in_one_go() {
     let verdict = check_history(&story.history());
     assert!(verdict.passed(), "{:#?}", verdict.violations.first());
     assert_eq!(verdict.acquisitions, 25_000);
-    assert!(verdict.figures.events > 100_000);
+    assert!(verdict.totals.events > 100_000);
 }

@@ -46,7 +46,7 @@ fn because(verdict: &Verdict) -> &str {
 #[test]
 fn a_key_on_every_node_is_counted_as_checked() {
     let verdict = check(&held(|at| ((at < END).then_some(OURS), Some(NUMBER))), &[], &[]);
-    assert_eq!(verdict.figures.redundancy_checked, 1);
+    assert_eq!(verdict.totals.redundancy_checked, 1);
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_key_that_is_missing_on_a_healthy_node_is_caught() {
     // It was there once, never, or another owner's key was there.
     for story in [gone(3_500), gone(0), held(|_| (Some(THEIRS), Some(NUMBER)))] {
         let verdict = check(&story, &BROKEN, &[]);
-        assert_eq!(verdict.figures.redundancy_checked, 1);
+        assert_eq!(verdict.totals.redundancy_checked, 1);
         // It is reported once per lock and node.
         assert_eq!(verdict.violations.len(), 1);
         assert!(verdict.violations[0].message.contains("node 4, up and healthy"), "{verdict:?}");
@@ -83,7 +83,7 @@ fn a_lock_that_is_not_held_for_two_ttls_cannot_be_checked() {
     for at in (100..5_000).step_by(200) {
         story.sample(0, at, None, None);
     }
-    assert_eq!(check(&story, &[], &[]).figures.redundancy_checked, 0);
+    assert_eq!(check(&story, &[], &[]).totals.redundancy_checked, 0);
 
     // A run that should have had such a lock is no test, and reports it.
     story.settings.judges_redundancy = true;
@@ -95,7 +95,7 @@ fn a_lock_that_is_not_held_for_two_ttls_cannot_be_checked() {
 fn a_history_without_samples_is_no_violation() {
     let mut story = story();
     story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 40_000, 40_100, Some(11));
-    assert_eq!(check(&story, &[], &[]).figures.redundancy_checked, 0);
+    assert_eq!(check(&story, &[], &[]).totals.redundancy_checked, 0);
 }
 
 #[test]

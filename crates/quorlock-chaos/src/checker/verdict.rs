@@ -32,7 +32,7 @@ pub struct Verdict {
     /// wanted and free. None if no client ever had to wait.
     pub slowest_recovery_ms: Option<f64>,
     /// Other measurements.
-    pub figures: Totals,
+    pub totals: Totals,
 }
 
 /// A violated invariant.
@@ -169,7 +169,7 @@ impl Verdict {
             expected: Vec::new(),
             controls: Vec::new(),
             slowest_recovery_ms: None,
-            figures: Totals::default(),
+            totals: Totals::default(),
         }
     }
 }

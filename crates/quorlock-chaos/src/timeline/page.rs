@@ -66,7 +66,7 @@ fn terms(history: &History, verdict: &Verdict) -> String {
         _ => false,
     };
     let killed = history.events().iter().filter(is_killed).count();
-    let clients = verdict.figures.processes.saturating_sub(killed);
+    let clients = verdict.totals.processes.saturating_sub(killed);
     let clients =
         if clients == 1 { "1 client process".to_owned() } else { format!("{clients} client processes") };
     let replaced = if killed > 0 { format!(" ({killed} more for killed ones)") } else { String::new() };
@@ -86,7 +86,7 @@ fn terms(history: &History, verdict: &Verdict) -> String {
 fn figures(verdict: &Verdict) -> String {
     let faults: usize = verdict.faults.values().sum();
     let expected: usize = verdict.expected.iter().map(|case| case.count).sum();
-    let figures = &verdict.figures;
+    let figures = &verdict.totals;
     let mut list = vec![
         ("locks taken", verdict.acquisitions.to_string()),
         ("faults", faults.to_string()),

@@ -46,7 +46,7 @@ pub(super) fn json(config: &Config, outcome: &Outcome) -> Value {
         "controls": controls(outcome).collect::<Vec<_>>(),
         "skipped": skipped,
         "slowest_recovery_ms": verdict.slowest_recovery_ms,
-        "figures": verdict.figures,
+        "figures": verdict.totals,
         "replay": config.replay,
         "about": config.about,
     })
@@ -120,7 +120,7 @@ pub(super) fn faults(verdict: &Verdict) -> String {
 
 /// How many locks were held long enough to check their redundancy.
 pub(super) fn judged(verdict: &Verdict) -> String {
-    match verdict.figures.redundancy_checked {
+    match verdict.totals.redundancy_checked {
         0 => "NO lock for redundancy: none was held for two ttls while a node was healthy".to_owned(),
         some => format!("{} for redundancy", counted(some, "lock")),
     }
