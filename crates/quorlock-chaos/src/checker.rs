@@ -33,7 +33,7 @@ use crate::history::History;
 #[must_use]
 pub fn check_history(history: &History) -> Verdict {
     let Some(world) = World::of(history) else {
-        return Verdict::of_nothing("the history has no settings, so no invariant can be checked");
+        return Verdict::incomplete("the history has no settings, so no invariant can be checked");
     };
     let attempts = lock_attempts(history, &world);
     let mut findings = Findings::default();

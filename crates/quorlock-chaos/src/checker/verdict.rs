@@ -157,7 +157,7 @@ impl Verdict {
         self.controls.iter().filter(|control| control.count == 0)
     }
 
-    pub(super) fn of_nothing(words: &str) -> Self {
+    pub(super) fn incomplete(words: &str) -> Self {
         let invariant = Invariant::CompleteHistory;
         Self {
             seed: 0,
