@@ -65,7 +65,7 @@ impl Findings {
 
     fn expected_violation(&mut self, invariant: Invariant, at: u64, events: Vec<usize>, because: String) {
         let case = self.expected.entry((invariant, because.clone()));
-        case.or_insert(ExcusedViolation { invariant, count: 0, because, at, events }).count += 1;
+        case.or_insert(ExcusedViolation { invariant, count: 0, excuse: because, at, events }).count += 1;
     }
 
     /// Adds to the excused violations if there is an excuse, else to the violations.

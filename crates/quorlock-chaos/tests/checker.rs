@@ -89,7 +89,7 @@ fn nodes_that_forget_excuse_nothing_while_there_is_probation() {
     let mut off = overlap();
     off.settings.probation = false;
     let verdict = check(&off, &[], &[Invariant::Exclusion]);
-    assert!(verdict.expected[0].because.contains("probation was off"), "{verdict:?}");
+    assert!(verdict.expected[0].excuse.contains("probation was off"), "{verdict:?}");
     // Even then, fewer nodes than the lock could spare are no excuse.
     let mut story = story();
     story.settings.probation = false;
@@ -180,7 +180,7 @@ fn a_stale_write_is_caught_and_a_refused_one_is_fine() {
     check(&late(false, true), &[], &[]);
     check(&late(true, true), &[Invariant::NoStaleWrite], &[]);
     let verdict = check(&late(true, false), &[], &[Invariant::NoStaleWrite]);
-    assert!(verdict.expected[0].because.contains("checks no number"));
+    assert!(verdict.expected[0].excuse.contains("checks no number"));
     let verdict = check(&late(false, true), &[], &[]);
     assert_eq!(verdict.totals.rejected_writes, 1);
 }

@@ -40,7 +40,7 @@ fn gone(from: u64) -> Story {
 }
 
 fn because(verdict: &Verdict) -> &str {
-    &verdict.expected[0].because
+    &verdict.expected[0].excuse
 }
 
 #[test]

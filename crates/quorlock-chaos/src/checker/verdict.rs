@@ -56,7 +56,7 @@ pub struct ExcusedViolation {
     /// How often.
     pub count: usize,
     /// Why it could not hold.
-    pub because: String,
+    pub excuse: String,
     /// When first, on the boot clock.
     pub at: u64,
     /// The events that show the first case, as positions in the history.

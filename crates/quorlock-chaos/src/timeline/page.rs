@@ -145,7 +145,7 @@ fn controls(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String
             jump(history, case.at),
             case.invariant,
             times(case.count),
-            escaped(&case.because)
+            escaped(&case.excuse)
         );
     }
     for control in std::iter::once(&verdict).chain(beside).flat_map(|verdict| &verdict.controls) {

@@ -189,7 +189,7 @@ fn report(text: &mut String, history: &History, verdict: &Verdict, columns: usiz
     let began = history.events().first().map_or(0, |event| event.at);
     let seconds = |at: u64| at.saturating_sub(began) as f64 / 1e9;
     for case in &verdict.expected {
-        let words = format!("\nexpected: {} ({}): {}", case.invariant, times(case.count), case.because);
+        let words = format!("\nexpected: {} ({}): {}", case.invariant, times(case.count), case.excuse);
         wrapped(text, &words, columns, "  ");
     }
     for control in verdict.idle_controls() {
