@@ -113,7 +113,7 @@ impl Findings {
             totals: Totals {
                 recoveries: recoveries.len(),
                 redundancy_checked: self.redundancy_checked,
-                ..Totals::of(history, attempts, &self.signal_delays)
+                ..Totals::of_history(history, attempts, &self.signal_delays)
             },
         }
     }

@@ -249,7 +249,7 @@ impl fmt::Display for Invariant {
 }
 
 impl Totals {
-    pub(super) fn of(history: &History, attempts: &[LockAttempt<'_>], signals_late: &[u64]) -> Self {
+    pub(super) fn of_history(history: &History, attempts: &[LockAttempt<'_>], signals_late: &[u64]) -> Self {
         let mut waits: Vec<u64> = attempts
             .iter()
             .filter_map(|attempt| Some(attempt.grant.as_ref()?.at - attempt.waiting))
