@@ -19,7 +19,7 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
         for (span, attempt) in holds {
             current.retain(|(earlier, _)| earlier.to > span.from);
             for (earlier, other) in current.iter().filter(|(_, other)| other.excludes(attempt)) {
-                pair(world, key, (*earlier, other), (span, attempt), findings);
+                overlap(world, key, (*earlier, other), (span, attempt), findings);
             }
             current.push((span, attempt));
             permits(world, key, &current, findings);
@@ -28,7 +28,7 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
 }
 
 /// Checks two locks that exclude each other and overlap in time. `first` was granted first.
-fn pair(
+fn overlap(
     world: &World<'_>,
     key: &str,
     first: (Span, &LockAttempt<'_>),
