@@ -44,8 +44,8 @@ fn overlap(
         clock(world, both.from),
         millis(both.len()),
     );
-    let mut events = first.1.around(both.from);
-    events.extend(second.1.around(both.from));
+    let mut events = first.1.evidence_at(both.from);
+    events.extend(second.1.evidence_at(both.from));
     events.sort_unstable();
     let excuse = excuse(world, first.1, second.1, both.from);
     findings.record(Invariant::Exclusion, both.from, events, words, excuse);
@@ -92,7 +92,7 @@ fn permits(world: &World<'_>, key: &str, current: &[(Span, &LockAttempt<'_>)], f
         out.len(),
         clock(world, newest.from)
     );
-    let mut events: Vec<usize> = out.iter().flat_map(|(_, attempt)| attempt.around(newest.from)).collect();
+    let mut events: Vec<usize> = out.iter().flat_map(|(_, attempt)| attempt.evidence_at(newest.from)).collect();
     events.sort_unstable();
     let others = out.iter().filter(|(_, other)| !std::ptr::eq(*other, *attempt));
     let excuse = others.into_iter().find_map(|(_, other)| excuse(world, other, attempt, newest.from));
@@ -101,7 +101,7 @@ fn permits(world: &World<'_>, key: &str, current: &[(Span, &LockAttempt<'_>)], f
 
 impl LockAttempt<'_> {
     /// The events that show its state at `at`: its grant, its last event before, and its first after.
-    fn around(&self, at: u64) -> Vec<usize> {
+    fn evidence_at(&self, at: u64) -> Vec<usize> {
         let before = self.events.iter().rposition(|event| event.at <= at);
         let after = self.events.iter().position(|event| event.at > at);
         let mut places: Vec<usize> =
