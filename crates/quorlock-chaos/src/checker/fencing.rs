@@ -6,12 +6,12 @@ use super::{Findings, Grant, Invariant, LockAttempt, Span, World, clock};
 use crate::history::EventKind;
 
 pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
-    let mut numbers: BTreeMap<&str, Vec<Numbered<'_>>> = BTreeMap::new();
+    let mut numbers: BTreeMap<&str, Vec<NumberedGrant<'_>>> = BTreeMap::new();
     for attempt in attempts {
         let Some(grant) = &attempt.grant else { continue };
         let Some(number) = grant.number else { continue };
         for key in attempt.keys {
-            numbers.entry(key).or_default().push(Numbered { number, attempt, grant });
+            numbers.entry(key).or_default().push(NumberedGrant { number, attempt, grant });
         }
     }
     for (key, mut numbers) in numbers {
@@ -22,13 +22,13 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
 }
 
 #[derive(Clone, Copy)]
-struct Numbered<'a> {
+struct NumberedGrant<'a> {
     number: u64,
     attempt: &'a LockAttempt<'a>,
     grant: &'a Grant<'a>,
 }
 
-fn unique(world: &World<'_>, key: &str, numbers: &mut [Numbered<'_>], findings: &mut Findings) {
+fn unique(world: &World<'_>, key: &str, numbers: &mut [NumberedGrant<'_>], findings: &mut Findings) {
     numbers.sort_by_key(|one| (one.number, one.grant.at));
     for pair in numbers.windows(2) {
         let [first, second] = [pair[0], pair[1]];
@@ -49,8 +49,8 @@ fn unique(world: &World<'_>, key: &str, numbers: &mut [Numbered<'_>], findings: 
 }
 
 /// Checks the order: a lock requested after another was granted has the larger number.
-fn ordered(world: &World<'_>, key: &str, numbers: &mut [Numbered<'_>], findings: &mut Findings) {
-    let mut granted: Vec<Numbered<'_>> = numbers.to_vec();
+fn ordered(world: &World<'_>, key: &str, numbers: &mut [NumberedGrant<'_>], findings: &mut Findings) {
+    let mut granted: Vec<NumberedGrant<'_>> = numbers.to_vec();
     granted.sort_by_key(|one| one.grant.at);
     numbers.sort_by_key(|one| one.grant.began);
     let mut known = 0;
@@ -83,7 +83,7 @@ fn ordered(world: &World<'_>, key: &str, numbers: &mut [Numbered<'_>], findings:
 
 /// Why the numbers of two locks could be out of order. DESIGN: order "holds if fewer than 2q − N nodes lost their
 /// counter, or node clocks are wrong by less than (Q − tol)/2 and were not set back by more than the idle time".
-fn excuse(world: &World<'_>, first: Numbered<'_>, second: Numbered<'_>) -> Option<String> {
+fn excuse(world: &World<'_>, first: NumberedGrant<'_>, second: NumberedGrant<'_>) -> Option<String> {
     let span = Span { from: first.grant.began, to: second.grant.at };
     let forgetters = world.forgetters(span, |_, counters| counters);
     if forgetters.len() < world.shared() {
@@ -171,8 +171,8 @@ fn stale(world: &World<'_>, store: &str, writes: &[Write<'_>], findings: &mut Fi
                 (None, _) | (_, None) => Some("the store checks no number".into()),
                 (Some(number), Some(other)) => excuse(
                     world,
-                    Numbered { number, attempt: write.by, grant: write.grant },
-                    Numbered { number: other, attempt: before.by, grant: before.grant },
+                    NumberedGrant { number, attempt: write.by, grant: write.grant },
+                    NumberedGrant { number: other, attempt: before.by, grant: before.grant },
                 ),
             };
             let events = vec![write.grant.place, before.grant.place, before.event, write.event];
