@@ -18,7 +18,7 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
         unique(world, key, &mut numbers, findings);
         ordered(world, key, &mut numbers, findings);
     }
-    writes(world, attempts, findings);
+    check_writes(world, attempts, findings);
 }
 
 #[derive(Clone, Copy)]
@@ -115,7 +115,7 @@ struct Write<'a> {
     grant: &'a Grant<'a>,
 }
 
-fn writes(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
+fn check_writes(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
     let mut stores: BTreeMap<&str, Vec<Write<'_>>> = BTreeMap::new();
     for attempt in attempts {
         let Some(grant) = &attempt.grant else { continue };
