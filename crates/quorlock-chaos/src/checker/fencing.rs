@@ -139,13 +139,13 @@ fn check_writes(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut 
     }
     for (store, mut writes) in stores {
         writes.sort_by_key(|write| write.place);
-        stale(world, store, &writes, findings);
+        check_stale_writes(world, store, &writes, findings);
     }
 }
 
 /// Checks the writes in the order in which the store executed them: each one belongs to the lock of the previous write,
 /// or to a later lock.
-fn stale(world: &World<'_>, store: &str, writes: &[Write<'_>], findings: &mut Findings) {
+fn check_stale_writes(world: &World<'_>, store: &str, writes: &[Write<'_>], findings: &mut Findings) {
     let mut latest: Option<&Write<'_>> = None;
     for write in writes {
         let Some(before) = latest else {
