@@ -15,7 +15,7 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
         }
     }
     for (key, mut numbers) in numbers {
-        unique(world, key, &mut numbers, findings);
+        check_unique(world, key, &mut numbers, findings);
         ordered(world, key, &mut numbers, findings);
     }
     check_writes(world, attempts, findings);
@@ -28,7 +28,7 @@ struct NumberedGrant<'a> {
     grant: &'a Grant<'a>,
 }
 
-fn unique(world: &World<'_>, key: &str, numbers: &mut [NumberedGrant<'_>], findings: &mut Findings) {
+fn check_unique(world: &World<'_>, key: &str, numbers: &mut [NumberedGrant<'_>], findings: &mut Findings) {
     numbers.sort_by_key(|one| (one.number, one.grant.at));
     for pair in numbers.windows(2) {
         let [first, second] = [pair[0], pair[1]];
