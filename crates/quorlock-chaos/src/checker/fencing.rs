@@ -16,7 +16,7 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
     }
     for (key, mut numbers) in numbers {
         check_unique(world, key, &mut numbers, findings);
-        ordered(world, key, &mut numbers, findings);
+        check_ordered(world, key, &mut numbers, findings);
     }
     check_writes(world, attempts, findings);
 }
@@ -49,7 +49,7 @@ fn check_unique(world: &World<'_>, key: &str, numbers: &mut [NumberedGrant<'_>],
 }
 
 /// Checks the order: a lock requested after another was granted has the larger number.
-fn ordered(world: &World<'_>, key: &str, numbers: &mut [NumberedGrant<'_>], findings: &mut Findings) {
+fn check_ordered(world: &World<'_>, key: &str, numbers: &mut [NumberedGrant<'_>], findings: &mut Findings) {
     let mut granted: Vec<NumberedGrant<'_>> = numbers.to_vec();
     granted.sort_by_key(|one| one.grant.at);
     numbers.sort_by_key(|one| one.grant.began);
