@@ -106,7 +106,7 @@ fn excuse(world: &World<'_>, first: NumberedGrant<'_>, second: NumberedGrant<'_>
 
 /// A write that a store accepted, and its place in the history.
 struct Write<'a> {
-    place: u64,
+    position: u64,
     number: Option<u64>,
     nonce: Option<&'a str>,
     at: u64,
@@ -126,7 +126,7 @@ fn check_writes(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut 
                     findings.violation(Invariant::CompleteHistory, event.at, vec![grant.place, *place], words);
                 }
                 stores.entry(store).or_default().push(Write {
-                    place: *order,
+                    position: *order,
                     number: *number,
                     nonce: nonce.as_deref(),
                     at: event.at,
@@ -138,7 +138,7 @@ fn check_writes(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut 
         }
     }
     for (store, mut writes) in stores {
-        writes.sort_by_key(|write| write.place);
+        writes.sort_by_key(|write| write.position);
         check_stale_writes(world, store, &writes, findings);
     }
 }
