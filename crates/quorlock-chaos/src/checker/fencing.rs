@@ -111,7 +111,7 @@ struct Write<'a> {
     nonce: Option<&'a str>,
     at: u64,
     event: usize,
-    by: &'a LockAttempt<'a>,
+    attempt: &'a LockAttempt<'a>,
     grant: &'a Grant<'a>,
 }
 
@@ -131,7 +131,7 @@ fn check_writes(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut 
                     nonce: nonce.as_deref(),
                     at: event.at,
                     event: *place,
-                    by: attempt,
+                    attempt,
                     grant,
                 });
             }
@@ -161,18 +161,18 @@ fn check_stale_writes(world: &World<'_>, store: &str, writes: &[Write<'_>], find
             };
             let words = format!(
                 "store {store} accepted a write of {} ({}) at {}, after a write of {} ({}), whose lock is later",
-                write.by.name(),
+                write.attempt.name(),
                 shown(write),
                 clock(world, write.at),
-                before.by.name(),
+                before.attempt.name(),
                 shown(before),
             );
             let excuse = match (write.number, before.number) {
                 (None, _) | (_, None) => Some("the store checks no number".into()),
                 (Some(number), Some(other)) => excuse(
                     world,
-                    NumberedGrant { number, attempt: write.by, grant: write.grant },
-                    NumberedGrant { number: other, attempt: before.by, grant: before.grant },
+                    NumberedGrant { number, attempt: write.attempt, grant: write.grant },
+                    NumberedGrant { number: other, attempt: before.attempt, grant: before.grant },
                 ),
             };
             let events = vec![write.grant.place, before.grant.place, before.event, write.event];
