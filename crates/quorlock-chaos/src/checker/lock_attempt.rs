@@ -14,7 +14,7 @@ pub(crate) struct LockAttempt<'a> {
     pub(crate) ttl_ms: u64,
     pub(crate) wait_ms: u64,
     /// When it began to wait.
-    pub(crate) waiting: u64,
+    pub(crate) waiting_since: u64,
     pub(crate) grant: Option<Grant<'a>>,
     /// When it was refused, cancelled before the grant, or failed.
     pub(crate) refused: Option<u64>,
@@ -60,7 +60,7 @@ pub(crate) fn lock_attempts<'a>(history: &'a History, world: &World<'_>) -> Vec<
                 kind: *kind,
                 ttl_ms: *ttl_ms,
                 wait_ms: *wait_ms,
-                waiting: event.at,
+                waiting_since: event.at,
                 grant: None,
                 refused: None,
                 releasing: None,
@@ -91,7 +91,7 @@ impl<'a> LockAttempt<'a> {
                     at,
                     place,
                     // A deadline that is too far ahead (a violation of its own) says nothing about the beginning.
-                    began: if began <= at { began.max(self.waiting) } else { self.waiting },
+                    began: if began <= at { began.max(self.waiting_since) } else { self.waiting_since },
                     number: *number,
                     nonce: nonce.as_deref(),
                     terms: vec![(at, *deadline, *margin)],
@@ -134,7 +134,7 @@ impl<'a> LockAttempt<'a> {
     pub(crate) fn waited(&self, world: &World<'_>) -> Span {
         let granted = self.grant.as_ref().map(|grant| grant.at);
         let ends = [granted, self.refused, self.killed];
-        Span { from: self.waiting, to: ends.into_iter().flatten().min().unwrap_or(world.to) }
+        Span { from: self.waiting_since, to: ends.into_iter().flatten().min().unwrap_or(world.to) }
     }
 
     /// The client's name in messages.

@@ -163,10 +163,10 @@ impl RedundancyChecker<'_> {
         sample: &Sample<'_>,
         span: Span,
     ) -> (Vec<usize>, String) {
-        let before = self.samples.within(node, Span { from: lock.attempt.waiting, to: sample.at });
+        let before = self.samples.within(node, Span { from: lock.attempt.waiting_since, to: sample.at });
         let last = before.iter().rev().find(|sample| lock.has(sample));
         let has_it = |other: &usize| {
-            let until = Span { from: lock.attempt.waiting, to: sample.at };
+            let until = Span { from: lock.attempt.waiting_since, to: sample.at };
             self.samples.within(*other, until).last().is_some_and(|sample| lock.has(sample))
         };
         let mut events: Vec<usize> = lock.attempt.grant.iter().map(|grant| grant.place).collect();

@@ -252,7 +252,7 @@ impl Totals {
     pub(super) fn of_history(history: &History, attempts: &[LockAttempt<'_>], signals_late: &[u64]) -> Self {
         let mut waits: Vec<u64> = attempts
             .iter()
-            .filter_map(|attempt| Some(attempt.grant.as_ref()?.at - attempt.waiting))
+            .filter_map(|attempt| Some(attempt.grant.as_ref()?.at - attempt.waiting_since))
             .collect();
         waits.sort_unstable();
         let part = |of_100: usize| millis(waits[(waits.len() * of_100).div_ceil(100).max(1) - 1]);

@@ -72,7 +72,7 @@ impl Picture {
         let mut words = StringTable::default();
         let micros = |at: u64| at.saturating_sub(world.from) / 1_000;
         let granted =
-            attempts.iter().filter_map(|attempt| Some((attempt.grant.as_ref()?.at, attempt.waiting)));
+            attempts.iter().filter_map(|attempt| Some((attempt.grant.as_ref()?.at, attempt.waiting_since)));
         let mut waits: Vec<_> = granted.map(|(at, since)| (micros(at), (at - since) / 1_000)).collect();
         waits.sort_unstable();
         Some(Self {
@@ -237,7 +237,7 @@ fn clients(world: &World<'_>, attempts: &[LockAttempt<'_>], words: &mut StringTa
     }
     let mut lanes: Vec<(Lane, u64)> = Vec::new();
     for ((process, task), attempts) in tasks {
-        let begun = attempts[0].waiting;
+        let begun = attempts[0].waiting_since;
         let killed = world.killed(process);
         let over = killed.unwrap_or(u64::MAX);
         let free = lanes.iter().position(|(_, until)| *until <= begun);
