@@ -17,7 +17,7 @@ pub(crate) struct LockAttempt<'a> {
     pub(crate) waiting_since: u64,
     pub(crate) grant: Option<Grant<'a>>,
     /// When it was refused, cancelled before the grant, or failed.
-    pub(crate) refused: Option<u64>,
+    pub(crate) failed: Option<u64>,
     /// When the release began, and when it was answered.
     pub(crate) releasing: Option<u64>,
     pub(crate) released: Option<u64>,
@@ -62,7 +62,7 @@ pub(crate) fn lock_attempts<'a>(history: &'a History, world: &World<'_>) -> Vec<
                 wait_ms: *wait_ms,
                 waiting_since: event.at,
                 grant: None,
-                refused: None,
+                failed: None,
                 releasing: None,
                 released: None,
                 lost: None,
@@ -106,10 +106,10 @@ impl<'a> LockAttempt<'a> {
             EventKind::Lost { .. } => _ = self.lost.get_or_insert(at),
             EventKind::Releasing => _ = self.releasing.get_or_insert(at),
             EventKind::Released { .. } => _ = self.released.get_or_insert(at),
-            EventKind::Refused { .. } => _ = self.refused.get_or_insert(at),
+            EventKind::Refused { .. } => _ = self.failed.get_or_insert(at),
             EventKind::Abandoned | EventKind::Errored { .. } | EventKind::Panicked { .. } => {
                 self.abandoned = true;
-                let end = if self.grant.is_some() { &mut self.releasing } else { &mut self.refused };
+                let end = if self.grant.is_some() { &mut self.releasing } else { &mut self.failed };
                 end.get_or_insert(at);
             }
             _ => {}
@@ -133,7 +133,7 @@ impl<'a> LockAttempt<'a> {
     /// The time in which it waited.
     pub(crate) fn waited(&self, world: &World<'_>) -> Span {
         let granted = self.grant.as_ref().map(|grant| grant.at);
-        let ends = [granted, self.refused, self.killed];
+        let ends = [granted, self.failed, self.killed];
         Span { from: self.waiting_since, to: ends.into_iter().flatten().min().unwrap_or(world.to) }
     }
 
