@@ -23,7 +23,7 @@ pub(crate) struct LockAttempt<'a> {
     pub(crate) released: Option<u64>,
     pub(crate) lost: Option<u64>,
     /// When it was first found invalid.
-    pub(crate) invalid: Option<u64>,
+    pub(crate) found_invalid: Option<u64>,
     pub(crate) abandoned: bool,
     /// Positions of all its events in the history.
     pub(crate) places: Vec<usize>,
@@ -66,7 +66,7 @@ pub(crate) fn lock_attempts<'a>(history: &'a History, world: &World<'_>) -> Vec<
                 releasing: None,
                 released: None,
                 lost: None,
-                invalid: None,
+                found_invalid: None,
                 abandoned: false,
                 places: vec![place],
                 events: vec![event],
@@ -102,7 +102,7 @@ impl<'a> LockAttempt<'a> {
                     grant.terms.push((at, *deadline, *margin));
                 }
             }
-            EventKind::Looked { valid: false, .. } => _ = self.invalid.get_or_insert(at),
+            EventKind::Looked { valid: false, .. } => _ = self.found_invalid.get_or_insert(at),
             EventKind::Lost { .. } => _ = self.lost.get_or_insert(at),
             EventKind::Releasing => _ = self.releasing.get_or_insert(at),
             EventKind::Released { .. } => _ = self.released.get_or_insert(at),
@@ -125,7 +125,7 @@ impl<'a> LockAttempt<'a> {
     /// notified of the loss, was killed, or the deadline passed.
     pub(crate) fn believed(&self) -> Option<Span> {
         let grant = self.grant.as_ref()?;
-        let ends = [self.deadline(), self.releasing, self.lost, self.invalid, self.killed];
+        let ends = [self.deadline(), self.releasing, self.lost, self.found_invalid, self.killed];
         let to = ends.into_iter().flatten().min()?;
         (grant.at < to).then_some(Span { from: grant.at, to })
     }
