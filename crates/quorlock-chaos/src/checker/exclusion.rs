@@ -105,7 +105,7 @@ impl LockAttempt<'_> {
         let before = self.events.iter().rposition(|event| event.at <= at);
         let after = self.events.iter().position(|event| event.at > at);
         let mut places: Vec<usize> =
-            [before, after].into_iter().flatten().map(|place| self.places[place]).collect();
+            [before, after].into_iter().flatten().map(|place| self.event_indexes[place]).collect();
         places.extend(self.grant.as_ref().map(|grant| grant.place));
         places.sort_unstable();
         places.dedup();

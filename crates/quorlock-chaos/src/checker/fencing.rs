@@ -119,7 +119,7 @@ fn check_writes(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut 
     let mut stores: BTreeMap<&str, Vec<Write<'_>>> = BTreeMap::new();
     for attempt in attempts {
         let Some(grant) = &attempt.grant else { continue };
-        for (event, place) in attempt.events.iter().zip(&attempt.places) {
+        for (event, place) in attempt.events.iter().zip(&attempt.event_indexes) {
             if let EventKind::Wrote { store, place: order, number, nonce, accepted: true } = &event.kind {
                 if number.is_some() && (*number, nonce.as_deref()) != (grant.number, grant.nonce) {
                     let words = format!("{} sent {store} another number than it was granted", attempt.name());

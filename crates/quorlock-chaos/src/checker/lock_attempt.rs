@@ -26,7 +26,7 @@ pub(crate) struct LockAttempt<'a> {
     pub(crate) found_invalid: Option<u64>,
     pub(crate) abandoned: bool,
     /// Positions of all its events in the history.
-    pub(crate) places: Vec<usize>,
+    pub(crate) event_indexes: Vec<usize>,
     pub(crate) events: Vec<&'a Event>,
     /// When its process was killed.
     pub(crate) killed: Option<u64>,
@@ -68,7 +68,7 @@ pub(crate) fn lock_attempts<'a>(history: &'a History, world: &World<'_>) -> Vec<
                 lost: None,
                 found_invalid: None,
                 abandoned: false,
-                places: vec![place],
+                event_indexes: vec![place],
                 events: vec![event],
                 killed: world.killed(process),
             });
@@ -82,7 +82,7 @@ pub(crate) fn lock_attempts<'a>(history: &'a History, world: &World<'_>) -> Vec<
 impl<'a> LockAttempt<'a> {
     fn add(&mut self, place: usize, event: &'a Event, world: &World<'_>) {
         let at = event.at;
-        self.places.push(place);
+        self.event_indexes.push(place);
         self.events.push(event);
         match &event.kind {
             EventKind::Granted { deadline, number, nonce, margin } if self.grant.is_none() => {

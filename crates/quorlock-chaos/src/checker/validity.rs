@@ -32,7 +32,7 @@ fn deadline(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Finding
 /// No lock is valid after its deadline, nor after it was lost, invalid or released.
 fn looks(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
     let mut over: Option<(usize, &str)> = None;
-    for (event, place) in attempt.events.iter().zip(&attempt.places) {
+    for (event, place) in attempt.events.iter().zip(&attempt.event_indexes) {
         match &event.kind {
             EventKind::Looked { valid: true, deadline, .. } => {
                 let who = || {
@@ -83,7 +83,7 @@ fn loss_signalled(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut F
             clock(world, deadline),
             millis(late),
         );
-        let last = attempt.places.last().copied().unwrap_or(grant.place);
+        let last = attempt.event_indexes.last().copied().unwrap_or(grant.place);
         findings.violation(Invariant::LossSignalled, deadline, vec![grant.place, last], words);
     }
 }
