@@ -8,7 +8,7 @@ use crate::history::LockKind;
 pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
     let mut holds: BTreeMap<&str, Vec<(Span, &LockAttempt<'_>)>> = BTreeMap::new();
     for attempt in attempts {
-        let Some(span) = attempt.believed() else { continue };
+        let Some(span) = attempt.held_span() else { continue };
         for key in attempt.keys {
             holds.entry(key).or_default().push((span, attempt));
         }

@@ -123,7 +123,7 @@ impl<'a> LockAttempt<'a> {
 
     /// The time in which the client believed that it held the lock: from the grant until it released the lock, was
     /// notified of the loss, was killed, or the deadline passed.
-    pub(crate) fn believed(&self) -> Option<Span> {
+    pub(crate) fn held_span(&self) -> Option<Span> {
         let grant = self.grant.as_ref()?;
         let ends = [self.deadline(), self.releasing, self.lost, self.found_invalid, self.killed];
         let to = ends.into_iter().flatten().min()?;

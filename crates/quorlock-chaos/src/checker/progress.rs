@@ -34,7 +34,7 @@ fn by_key<'a, 'b>(attempts: &'b [LockAttempt<'a>]) -> BTreeMap<&'a str, Vec<&'b 
 fn stalls(world: &World<'_>, attempts: &[&LockAttempt<'_>]) -> Vec<Span> {
     let mut wanted: Vec<Span> = attempts.iter().flat_map(|attempt| awake(world, attempt)).collect();
     wanted.sort_by_key(|span| span.from);
-    let mut holds: Vec<Span> = attempts.iter().filter_map(|attempt| attempt.believed()).collect();
+    let mut holds: Vec<Span> = attempts.iter().filter_map(|attempt| attempt.held_span()).collect();
     holds.sort_by_key(|span| span.from);
 
     let (held_until, wanted_until) = (reach(&holds), reach(&wanted));

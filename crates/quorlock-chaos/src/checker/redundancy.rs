@@ -28,7 +28,7 @@ pub(super) fn check(
     let check = RedundancyChecker { world, samples, views: views(history) };
     for attempt in attempts.iter().filter(|attempt| matches!(attempt.kind, LockKind::Mutex | LockKind::Write))
     {
-        let Some(live) = attempt.believed().filter(|it| it.len() >= check.window(attempt)) else {
+        let Some(live) = attempt.held_span().filter(|it| it.len() >= check.window(attempt)) else {
             continue;
         };
         let mut is_judged = false;

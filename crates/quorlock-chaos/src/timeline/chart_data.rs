@@ -200,7 +200,7 @@ fn keys(
     for attempt in attempts {
         for key in attempt.keys {
             let holds = holds.entry(key).or_default();
-            holds.extend(attempt.believed().map(|span| (span, attempt)));
+            holds.extend(attempt.held_span().map(|span| (span, attempt)));
         }
     }
     let broken = verdict.violations.iter().filter(|violation| violation.invariant == Invariant::Exclusion);
@@ -275,7 +275,7 @@ fn task_turn(world: &World<'_>, attempt: &LockAttempt<'_>, words: &mut StringTab
     let keys = attempt.keys.join(" + ");
     let waits = words.place(format!("{name} waits for {keys}"));
     spans.push(bar(world, attempt.waited(world), State::Waiting, attempt.process, waits));
-    let Some(held) = attempt.believed() else { return };
+    let Some(held) = attempt.held_span() else { return };
     let number = attempt.grant.as_ref().and_then(|grant| grant.number);
     let number = number.map_or(String::new(), |number| format!(", number {number}"));
     let holds = words.place(format!("{name} holds {keys}{number}"));
