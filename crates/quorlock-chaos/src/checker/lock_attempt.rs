@@ -131,7 +131,7 @@ impl<'a> LockAttempt<'a> {
     }
 
     /// The time in which it waited.
-    pub(crate) fn waited(&self, world: &World<'_>) -> Span {
+    pub(crate) fn wait_span(&self, world: &World<'_>) -> Span {
         let granted = self.grant.as_ref().map(|grant| grant.at);
         let ends = [granted, self.failed, self.killed];
         Span { from: self.waiting_since, to: ends.into_iter().flatten().min().unwrap_or(world.to) }

@@ -75,7 +75,7 @@ fn reach(spans: &[Span]) -> Vec<u64> {
 
 /// The time in which it waited, minus the time in which its process was stopped.
 fn awake(world: &World<'_>, attempt: &LockAttempt<'_>) -> Vec<Span> {
-    let waited = attempt.waited(world);
+    let waited = attempt.wait_span(world);
     let mut spans = Vec::new();
     let mut from = waited.from;
     for stop in world.stops(attempt.process, waited) {
@@ -111,7 +111,7 @@ fn stalled(
     let bound = world.settings.recovery_ms * MS;
     let usable = votes.iter().filter_map(|span| span.and(stall)).max_by_key(Span::len);
     let Some(usable) = usable.filter(|span| span.len() > bound) else { return };
-    let waiting = attempts.iter().filter(|attempt| attempt.waited(world).meets(usable));
+    let waiting = attempts.iter().filter(|attempt| attempt.wait_span(world).meets(usable));
     let events: Vec<usize> = waiting.filter_map(|attempt| attempt.event_indexes.first().copied()).take(8).collect();
     let words = format!(
         "{key}: wanted, free, and not granted from {} for {:.0} ms, though a quorum of nodes was voting (the bound is {} ms)",
@@ -137,7 +137,7 @@ fn starved(
     let usable = votes.iter().filter_map(|span| span.and(stall));
     let usable = usable.flat_map(|span| occupied.iter().filter_map(move |other| other.and(span)));
     let Some(usable) = usable.max_by_key(Span::len).filter(|span| span.len() > bound_ms * MS) else { return };
-    let waiting = attempts.iter().filter(|attempt| attempt.waited(world).meets(usable));
+    let waiting = attempts.iter().filter(|attempt| attempt.wait_span(world).meets(usable));
     let events: Vec<usize> = waiting.filter_map(|attempt| attempt.event_indexes.first().copied()).take(8).collect();
     let words = format!(
         "{key}: wanted, free, and not granted from {} for {:.0} ms, though a quorum of nodes was voting besides those with stale keys (the bound is {bound_ms} ms)",
@@ -171,7 +171,7 @@ fn recovered(
 /// An acquire ends within its wait timeout, and a release within the reply timeout, plus slack for a busy machine.
 fn answered(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
     let slack = world.settings.slack_ms * MS;
-    let waited = attempt.waited(world);
+    let waited = attempt.wait_span(world);
     let mut late = |what: &str, span: Span, allowed: u64| {
         let took = span.len().saturating_sub(world.stood_still(attempt.process, span));
         if took > allowed + slack {

@@ -274,7 +274,7 @@ fn task_turn(world: &World<'_>, attempt: &LockAttempt<'_>, words: &mut StringTab
     let name = attempt.name();
     let keys = attempt.keys.join(" + ");
     let waits = words.place(format!("{name} waits for {keys}"));
-    spans.push(bar(world, attempt.waited(world), State::Waiting, attempt.process, waits));
+    spans.push(bar(world, attempt.wait_span(world), State::Waiting, attempt.process, waits));
     let Some(held) = attempt.held_span() else { return };
     let number = attempt.grant.as_ref().and_then(|grant| grant.number);
     let number = number.map_or(String::new(), |number| format!(", number {number}"));
