@@ -18,7 +18,7 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
         let mut current: Vec<(Span, &LockAttempt<'_>)> = Vec::new();
         for (span, attempt) in holds {
             current.retain(|(earlier, _)| earlier.to > span.from);
-            for (earlier, other) in current.iter().filter(|(_, other)| other.excludes(attempt)) {
+            for (earlier, other) in current.iter().filter(|(_, other)| other.conflicts_with(attempt)) {
                 overlap(world, key, (*earlier, other), (span, attempt), findings);
             }
             current.push((span, attempt));

@@ -143,7 +143,7 @@ impl<'a> LockAttempt<'a> {
     }
 
     /// Whether the two locks exclude each other. The number of permits is checked separately.
-    pub(crate) fn excludes(&self, other: &Self) -> bool {
+    pub(crate) fn conflicts_with(&self, other: &Self) -> bool {
         !matches!(
             (self.kind, other.kind),
             (LockKind::Read, LockKind::Read) | (LockKind::Permit { .. }, LockKind::Permit { .. })

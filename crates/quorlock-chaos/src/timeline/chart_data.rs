@@ -215,7 +215,7 @@ fn keys(
             let said = words.place(format!("held by {}{number}", attempt.name()));
             lane.spans.push(bar(world, span, State::Holding, attempt.process, said));
             current.retain(|(other, _)| other.to > span.from);
-            for (other, rival) in current.iter().filter(|(_, rival)| rival.excludes(attempt)) {
+            for (other, rival) in current.iter().filter(|(_, rival)| rival.conflicts_with(attempt)) {
                 let Some(both) = other.and(span) else { continue };
                 let state = if broken.contains(&both.from) { State::Clash } else { State::ClashExpected };
                 let said = words.place(format!("{} and {} at once", rival.name(), attempt.name()));
