@@ -106,7 +106,7 @@ impl LockAttempt<'_> {
         let after = self.events.iter().position(|event| event.at > at);
         let mut places: Vec<usize> =
             [before, after].into_iter().flatten().map(|place| self.event_indexes[place]).collect();
-        places.extend(self.grant.as_ref().map(|grant| grant.place));
+        places.extend(self.grant.as_ref().map(|grant| grant.event_index));
         places.sort_unstable();
         places.dedup();
         places

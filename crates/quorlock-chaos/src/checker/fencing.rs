@@ -41,7 +41,7 @@ fn check_unique(world: &World<'_>, key: &str, numbers: &mut [NumberedGrant<'_>],
                 second.attempt.name(),
                 clock(world, second.grant.at),
             );
-            let events = vec![first.grant.place, second.grant.place];
+            let events = vec![first.grant.event_index, second.grant.event_index];
             let excuse = excuse(world, first, second);
             findings.record(Invariant::NumbersUnique, second.grant.at, events, words, excuse);
         }
@@ -76,7 +76,7 @@ fn check_ordered(world: &World<'_>, key: &str, numbers: &mut [NumberedGrant<'_>]
             clock(world, one.grant.began),
             one.number,
         );
-        let events = vec![earlier.grant.place, one.grant.place];
+        let events = vec![earlier.grant.event_index, one.grant.event_index];
         findings.record(Invariant::NumbersOrdered, one.grant.at, events, words, excuse);
     }
 }
@@ -123,7 +123,7 @@ fn check_writes(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut 
             if let EventKind::Wrote { store, place: order, number, nonce, accepted: true } = &event.kind {
                 if number.is_some() && (*number, nonce.as_deref()) != (grant.number, grant.nonce) {
                     let words = format!("{} sent {store} another number than it was granted", attempt.name());
-                    findings.violation(Invariant::CompleteHistory, event.at, vec![grant.place, *place], words);
+                    findings.violation(Invariant::CompleteHistory, event.at, vec![grant.event_index, *place], words);
                 }
                 stores.entry(store).or_default().push(Write {
                     position: *order,
@@ -175,7 +175,7 @@ fn check_stale_writes(world: &World<'_>, store: &str, writes: &[Write<'_>], find
                     NumberedGrant { number: other, attempt: before.attempt, grant: before.grant },
                 ),
             };
-            let events = vec![write.grant.place, before.grant.place, before.event, write.event];
+            let events = vec![write.grant.event_index, before.grant.event_index, before.event, write.event];
             findings.record(Invariant::NoStaleWrite, write.at, events, words, excuse);
         }
         if write.grant.began >= before.grant.began {

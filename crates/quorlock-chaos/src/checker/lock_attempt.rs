@@ -36,7 +36,7 @@ pub(crate) struct LockAttempt<'a> {
 pub(crate) struct Grant<'a> {
     pub(crate) at: u64,
     /// Its position in the history.
-    pub(crate) place: usize,
+    pub(crate) event_index: usize,
     /// A lower bound for when the first byte of the granting request was sent.
     pub(crate) began: u64,
     pub(crate) number: Option<u64>,
@@ -89,7 +89,7 @@ impl<'a> LockAttempt<'a> {
                 let began = deadline.saturating_sub(world.validity(self.ttl_ms));
                 self.grant = Some(Grant {
                     at,
-                    place,
+                    event_index: place,
                     // A deadline that is too far ahead (a violation of its own) says nothing about the beginning.
                     began: if began <= at { began.max(self.waiting_since) } else { self.waiting_since },
                     number: *number,

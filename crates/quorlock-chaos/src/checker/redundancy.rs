@@ -169,7 +169,7 @@ impl RedundancyChecker<'_> {
             let until = Span { from: lock.attempt.waiting_since, to: sample.at };
             self.samples.within(*other, until).last().is_some_and(|sample| lock.has(sample))
         };
-        let mut events: Vec<usize> = lock.attempt.grant.iter().map(|grant| grant.place).collect();
+        let mut events: Vec<usize> = lock.attempt.grant.iter().map(|grant| grant.event_index).collect();
         events.extend(last.map(|sample| sample.place));
         events.push(sample.place);
         let words = format!(

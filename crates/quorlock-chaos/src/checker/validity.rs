@@ -25,7 +25,7 @@ fn deadline(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Finding
             millis(deadline - bound),
             attempt.ttl_ms,
         );
-        findings.violation(Invariant::DeadlineWithinTtl, at, vec![grant.place], words);
+        findings.violation(Invariant::DeadlineWithinTtl, at, vec![grant.event_index], words);
     }
 }
 
@@ -83,7 +83,7 @@ fn loss_signalled(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut F
             clock(world, deadline),
             millis(late),
         );
-        let last = attempt.event_indexes.last().copied().unwrap_or(grant.place);
-        findings.violation(Invariant::LossSignalled, deadline, vec![grant.place, last], words);
+        let last = attempt.event_indexes.last().copied().unwrap_or(grant.event_index);
+        findings.violation(Invariant::LossSignalled, deadline, vec![grant.event_index, last], words);
     }
 }
