@@ -56,8 +56,8 @@ fn excuse(world: &World<'_>, first: &LockAttempt<'_>, second: &LockAttempt<'_>, 
     let (grant, rival) = (first.grant.as_ref()?, second.grant.as_ref()?);
     let (_, deadline, margin) = *grant.terms.iter().rev().find(|(known, ..)| *known <= at)?;
     // The last renewal of the first lock repaired on its nodes whatever happened before it.
-    let renewed = deadline.saturating_sub(first.ttl_ms * super::MS).max(grant.began);
-    let span = Span { from: renewed.min(rival.began), to: at };
+    let renewed = deadline.saturating_sub(first.ttl_ms * super::MS).max(grant.earliest);
+    let span = Span { from: renewed.min(rival.earliest), to: at };
     let leapers = world.leapers(span, first.ttl_ms.max(second.ttl_ms));
     let forgetters = world.forgetters(span, |locks, _| locks);
     let fenced = world.settings.fenced && world.settings.probation;

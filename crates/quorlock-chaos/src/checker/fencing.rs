@@ -52,11 +52,11 @@ fn check_unique(world: &World<'_>, key: &str, numbers: &mut [NumberedGrant<'_>],
 fn check_ordered(world: &World<'_>, key: &str, numbers: &mut [NumberedGrant<'_>], findings: &mut Findings) {
     let mut granted: Vec<NumberedGrant<'_>> = numbers.to_vec();
     granted.sort_by_key(|one| one.grant.at);
-    numbers.sort_by_key(|one| one.grant.began);
+    numbers.sort_by_key(|one| one.grant.earliest);
     let mut known = 0;
     let mut largest = 0;
     for one in numbers.iter() {
-        while known < granted.len() && granted[known].grant.at < one.grant.began {
+        while known < granted.len() && granted[known].grant.at < one.grant.earliest {
             largest = largest.max(granted[known].number);
             known += 1;
         }
@@ -73,7 +73,7 @@ fn check_ordered(world: &World<'_>, key: &str, numbers: &mut [NumberedGrant<'_>]
             earlier.number,
             clock(world, earlier.grant.at),
             one.attempt.name(),
-            clock(world, one.grant.began),
+            clock(world, one.grant.earliest),
             one.number,
         );
         let events = vec![earlier.grant.event_index, one.grant.event_index];
@@ -84,7 +84,7 @@ fn check_ordered(world: &World<'_>, key: &str, numbers: &mut [NumberedGrant<'_>]
 /// Why the numbers of two locks could be out of order. DESIGN: order "holds if fewer than 2q − N nodes lost their
 /// counter, or node clocks are wrong by less than (Q − tol)/2 and were not set back by more than the idle time".
 fn excuse(world: &World<'_>, first: NumberedGrant<'_>, second: NumberedGrant<'_>) -> Option<String> {
-    let span = Span { from: first.grant.began, to: second.grant.at };
+    let span = Span { from: first.grant.earliest, to: second.grant.at };
     let forgetters = world.forgetters(span, |_, counters| counters);
     if forgetters.len() < world.shared() {
         return None;
@@ -152,7 +152,7 @@ fn check_stale_writes(world: &World<'_>, store: &str, writes: &[Write<'_>], find
             latest = Some(write);
             continue;
         };
-        let later_lock = before.grant.began > write.grant.at;
+        let later_lock = before.grant.earliest > write.grant.at;
         let smaller = write.number < before.number
             || (write.number.is_some() && write.number == before.number && write.nonce != before.nonce);
         if later_lock || smaller {
@@ -178,7 +178,7 @@ fn check_stale_writes(world: &World<'_>, store: &str, writes: &[Write<'_>], find
             let events = vec![write.grant.event_index, before.grant.event_index, before.event, write.event];
             findings.record(Invariant::NoStaleWrite, write.at, events, words, excuse);
         }
-        if write.grant.began >= before.grant.began {
+        if write.grant.earliest >= before.grant.earliest {
             latest = Some(write);
         }
     }

@@ -38,7 +38,7 @@ pub(crate) struct Grant<'a> {
     /// Its position in the history.
     pub(crate) event_index: usize,
     /// A lower bound for when the first byte of the granting request was sent.
-    pub(crate) began: u64,
+    pub(crate) earliest: u64,
     pub(crate) number: Option<u64>,
     pub(crate) nonce: Option<&'a str>,
     /// The known deadlines and margins, each with the time from which it was known.
@@ -91,7 +91,7 @@ impl<'a> LockAttempt<'a> {
                     at,
                     event_index: place,
                     // A deadline that is too far ahead (a violation of its own) says nothing about the beginning.
-                    began: if began <= at { began.max(self.waiting_since) } else { self.waiting_since },
+                    earliest: if began <= at { began.max(self.waiting_since) } else { self.waiting_since },
                     number: *number,
                     nonce: nonce.as_deref(),
                     terms: vec![(at, *deadline, *margin)],
