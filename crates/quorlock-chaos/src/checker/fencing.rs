@@ -9,7 +9,7 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
     let mut numbers: BTreeMap<&str, Vec<NumberedGrant<'_>>> = BTreeMap::new();
     for attempt in attempts {
         let Some(grant) = &attempt.grant else { continue };
-        let Some(number) = grant.number else { continue };
+        let Some(number) = grant.fencing_number else { continue };
         for key in attempt.keys {
             numbers.entry(key).or_default().push(NumberedGrant { number, attempt, grant });
         }
@@ -121,7 +121,7 @@ fn check_writes(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut 
         let Some(grant) = &attempt.grant else { continue };
         for (event, place) in attempt.events.iter().zip(&attempt.event_indexes) {
             if let EventKind::Wrote { store, place: order, number, nonce, accepted: true } = &event.kind {
-                if number.is_some() && (*number, nonce.as_deref()) != (grant.number, grant.nonce) {
+                if number.is_some() && (*number, nonce.as_deref()) != (grant.fencing_number, grant.nonce) {
                     let words = format!("{} sent {store} another number than it was granted", attempt.name());
                     findings.violation(Invariant::CompleteHistory, event.at, vec![grant.event_index, *place], words);
                 }

@@ -39,7 +39,7 @@ pub(crate) struct Grant<'a> {
     pub(crate) event_index: usize,
     /// A lower bound for when the first byte of the granting request was sent.
     pub(crate) earliest: u64,
-    pub(crate) number: Option<u64>,
+    pub(crate) fencing_number: Option<u64>,
     pub(crate) nonce: Option<&'a str>,
     /// The known deadlines and margins, each with the time from which it was known.
     pub(crate) terms: Vec<(u64, u64, i32)>,
@@ -92,7 +92,7 @@ impl<'a> LockAttempt<'a> {
                     event_index: place,
                     // A deadline that is too far ahead (a violation of its own) says nothing about the beginning.
                     earliest: if began <= at { began.max(self.waiting_since) } else { self.waiting_since },
-                    number: *number,
+                    fencing_number: *number,
                     nonce: nonce.as_deref(),
                     terms: vec![(at, *deadline, *margin)],
                 });

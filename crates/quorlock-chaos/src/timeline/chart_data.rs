@@ -210,7 +210,7 @@ fn keys(
         let mut lane = Lane { name: key.to_owned(), spans: Vec::new() };
         let mut current: Vec<(Span, &LockAttempt<'_>)> = Vec::new();
         for (span, attempt) in holds {
-            let number = attempt.grant.as_ref().and_then(|grant| grant.number);
+            let number = attempt.grant.as_ref().and_then(|grant| grant.fencing_number);
             let number = number.map_or(String::new(), |number| format!(", number {number}"));
             let said = words.place(format!("held by {}{number}", attempt.name()));
             lane.spans.push(bar(world, span, State::Holding, attempt.process, said));
@@ -276,7 +276,7 @@ fn task_turn(world: &World<'_>, attempt: &LockAttempt<'_>, words: &mut StringTab
     let waits = words.place(format!("{name} waits for {keys}"));
     spans.push(bar(world, attempt.wait_span(world), State::Waiting, attempt.process, waits));
     let Some(held) = attempt.held_span() else { return };
-    let number = attempt.grant.as_ref().and_then(|grant| grant.number);
+    let number = attempt.grant.as_ref().and_then(|grant| grant.fencing_number);
     let number = number.map_or(String::new(), |number| format!(", number {number}"));
     let holds = words.place(format!("{name} holds {keys}{number}"));
     spans.push(bar(world, held, State::Holding, attempt.process, holds));
