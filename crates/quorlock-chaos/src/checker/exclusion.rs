@@ -54,7 +54,7 @@ fn overlap(
 /// Why two locks could be held at once: more nodes misbehaved than the first lock could spare.
 fn excuse(world: &World<'_>, first: &LockAttempt<'_>, second: &LockAttempt<'_>, at: u64) -> Option<String> {
     let (grant, rival) = (first.grant.as_ref()?, second.grant.as_ref()?);
-    let (_, deadline, margin) = *grant.terms.iter().rev().find(|(known, ..)| *known <= at)?;
+    let (_, deadline, margin) = *grant.deadlines.iter().rev().find(|(known, ..)| *known <= at)?;
     // The last renewal of the first lock repaired on its nodes whatever happened before it.
     let renewed = deadline.saturating_sub(first.ttl_ms * super::MS).max(grant.earliest);
     let span = Span { from: renewed.min(rival.earliest), to: at };

@@ -42,7 +42,7 @@ pub(crate) struct Grant<'a> {
     pub(crate) fencing_number: Option<u64>,
     pub(crate) nonce: Option<&'a str>,
     /// The known deadlines and margins, each with the time from which it was known.
-    pub(crate) terms: Vec<(u64, u64, i32)>,
+    pub(crate) deadlines: Vec<(u64, u64, i32)>,
 }
 
 /// All attempts of the history that begin correctly; [`record`](super::record) reports the others.
@@ -94,12 +94,12 @@ impl<'a> LockAttempt<'a> {
                     earliest: if began <= at { began.max(self.waiting_since) } else { self.waiting_since },
                     fencing_number: *number,
                     nonce: nonce.as_deref(),
-                    terms: vec![(at, *deadline, *margin)],
+                    deadlines: vec![(at, *deadline, *margin)],
                 });
             }
             EventKind::Looked { valid: true, deadline, margin } => {
                 if let Some(grant) = &mut self.grant {
-                    grant.terms.push((at, *deadline, *margin));
+                    grant.deadlines.push((at, *deadline, *margin));
                 }
             }
             EventKind::Looked { valid: false, .. } => _ = self.found_invalid.get_or_insert(at),
@@ -118,7 +118,7 @@ impl<'a> LockAttempt<'a> {
 
     /// Its last deadline.
     pub(crate) fn deadline(&self) -> Option<u64> {
-        self.grant.as_ref()?.terms.iter().map(|(_, deadline, _)| *deadline).max()
+        self.grant.as_ref()?.deadlines.iter().map(|(_, deadline, _)| *deadline).max()
     }
 
     /// The time in which the client believed that it held the lock: from the grant until it released the lock, was

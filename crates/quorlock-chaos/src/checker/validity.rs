@@ -14,7 +14,7 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
 /// The deadline of a grant is no later than that of a lock whose request was answered instantly.
 fn deadline(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
     let Some(grant) = &attempt.grant else { return };
-    let Some((at, deadline, _)) = grant.terms.first().copied() else { return };
+    let Some((at, deadline, _)) = grant.deadlines.first().copied() else { return };
     let bound = at + world.validity(attempt.ttl_ms);
     if deadline > bound {
         let words = format!(
