@@ -9,7 +9,7 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
     let present = world.quorum_present();
     let occupied = world.occupied();
     for (key, attempts) in by_key(attempts) {
-        for stall in stalls(world, &attempts) {
+        for stall in unserved_spans(world, &attempts) {
             stalled(world, key, stall, &votes, &attempts, findings);
             starved(world, key, stall, (&votes, &occupied), &attempts, findings);
             recovered(world, stall, &present, &attempts, findings);
@@ -31,7 +31,7 @@ fn by_key<'a, 'b>(attempts: &'b [LockAttempt<'a>]) -> BTreeMap<&'a str, Vec<&'b 
 }
 
 /// The spans in which the key was wanted, no client believed that it held it, and it was not granted.
-fn stalls(world: &World<'_>, attempts: &[&LockAttempt<'_>]) -> Vec<Span> {
+fn unserved_spans(world: &World<'_>, attempts: &[&LockAttempt<'_>]) -> Vec<Span> {
     let mut wanted: Vec<Span> = attempts.iter().flat_map(|attempt| awake(world, attempt)).collect();
     wanted.sort_by_key(|span| span.from);
     let mut holds: Vec<Span> = attempts.iter().filter_map(|attempt| attempt.held_span()).collect();
