@@ -37,7 +37,7 @@ fn unserved_spans(world: &World<'_>, attempts: &[&LockAttempt<'_>]) -> Vec<Span>
     let mut holds: Vec<Span> = attempts.iter().filter_map(|attempt| attempt.held_span()).collect();
     holds.sort_by_key(|span| span.from);
 
-    let (held_until, wanted_until) = (reach(&holds), reach(&wanted));
+    let (held_until, wanted_until) = (latest_ends(&holds), latest_ends(&wanted));
     let mut stalls = Vec::new();
     // A client that is refused and retries keeps waiting, but a stall begins only when some client does wait.
     let mut stall = |from: u64, to: u64| {
@@ -64,7 +64,7 @@ fn unserved_spans(world: &World<'_>, attempts: &[&LockAttempt<'_>]) -> Vec<Span>
 }
 
 /// For each span, in order of their beginnings: the latest end so far.
-fn reach(spans: &[Span]) -> Vec<u64> {
+fn latest_ends(spans: &[Span]) -> Vec<u64> {
     let mut latest = 0;
     let ends = spans.iter().map(|span| {
         latest = latest.max(span.to);
