@@ -32,7 +32,7 @@ fn by_key<'a, 'b>(attempts: &'b [LockAttempt<'a>]) -> BTreeMap<&'a str, Vec<&'b 
 
 /// The spans in which the key was wanted, no client believed that it held it, and it was not granted.
 fn unserved_spans(world: &World<'_>, attempts: &[&LockAttempt<'_>]) -> Vec<Span> {
-    let mut wanted: Vec<Span> = attempts.iter().flat_map(|attempt| awake(world, attempt)).collect();
+    let mut wanted: Vec<Span> = attempts.iter().flat_map(|attempt| running_spans(world, attempt)).collect();
     wanted.sort_by_key(|span| span.from);
     let mut holds: Vec<Span> = attempts.iter().filter_map(|attempt| attempt.held_span()).collect();
     holds.sort_by_key(|span| span.from);
@@ -74,7 +74,7 @@ fn latest_ends(spans: &[Span]) -> Vec<u64> {
 }
 
 /// The time in which it waited, minus the time in which its process was stopped.
-fn awake(world: &World<'_>, attempt: &LockAttempt<'_>) -> Vec<Span> {
+fn running_spans(world: &World<'_>, attempt: &LockAttempt<'_>) -> Vec<Span> {
     let waited = attempt.wait_span(world);
     let mut spans = Vec::new();
     let mut from = waited.from;
