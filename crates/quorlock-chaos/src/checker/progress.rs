@@ -48,7 +48,7 @@ fn unserved_spans(world: &World<'_>, attempts: &[&LockAttempt<'_>]) -> Vec<Span>
             stalls.push(Span { from, to });
         }
     };
-    for wanted in joined(&wanted) {
+    for wanted in merged(&wanted) {
         let mut from = wanted.from;
         let first = holds.partition_point(|hold| hold.from < wanted.from);
         if first > 0 {
@@ -88,7 +88,7 @@ fn running_spans(world: &World<'_>, attempt: &LockAttempt<'_>) -> Vec<Span> {
 }
 
 /// Joins waits that follow each other closely, because a refused client retries.
-fn joined(spans: &[Span]) -> Vec<Span> {
+fn merged(spans: &[Span]) -> Vec<Span> {
     let mut joined: Vec<Span> = Vec::new();
     for span in spans {
         match joined.last_mut() {
