@@ -10,7 +10,7 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
     let occupied = world.occupied();
     for (key, attempts) in by_key(attempts) {
         for stall in unserved_spans(world, &attempts) {
-            stalled(world, key, stall, &votes, &attempts, findings);
+            check_stall(world, key, stall, &votes, &attempts, findings);
             starved(world, key, stall, (&votes, &occupied), &attempts, findings);
             recovered(world, stall, &present, &attempts, findings);
         }
@@ -100,7 +100,7 @@ fn merged(spans: &[Span]) -> Vec<Span> {
 }
 
 /// A key that is wanted and free is granted within the bound, counted while a quorum of nodes votes.
-fn stalled(
+fn check_stall(
     world: &World<'_>,
     key: &str,
     stall: Span,
