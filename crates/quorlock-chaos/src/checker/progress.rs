@@ -11,7 +11,7 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
     for (key, attempts) in by_key(attempts) {
         for stall in unserved_spans(world, &attempts) {
             check_stall(world, key, stall, &votes, &attempts, findings);
-            starved(world, key, stall, (&votes, &occupied), &attempts, findings);
+            check_starvation(world, key, stall, (&votes, &occupied), &attempts, findings);
             recovered(world, stall, &present, &attempts, findings);
         }
     }
@@ -123,7 +123,7 @@ fn check_stall(
 }
 
 /// A key on a minority of the nodes must not block a key that is free on a quorum. The last holder may have died.
-fn starved(
+fn check_starvation(
     world: &World<'_>,
     key: &str,
     stall: Span,
