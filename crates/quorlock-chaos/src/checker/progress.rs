@@ -12,7 +12,7 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
         for stall in unserved_spans(world, &attempts) {
             check_stall(world, key, stall, &votes, &attempts, findings);
             check_starvation(world, key, stall, (&votes, &occupied), &attempts, findings);
-            recovered(world, stall, &present, &attempts, findings);
+            record_recovery(world, stall, &present, &attempts, findings);
         }
     }
     for attempt in attempts {
@@ -148,7 +148,7 @@ fn check_starvation(
 }
 
 /// Records how long recovery took: from the end of a fault, with a quorum present, to the grant that ended the stall.
-fn recovered(
+fn record_recovery(
     world: &World<'_>,
     stall: Span,
     present: &[Span],
