@@ -16,7 +16,7 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
         }
     }
     for attempt in attempts {
-        answered(world, attempt, findings);
+        check_reply_time(world, attempt, findings);
     }
 }
 
@@ -169,7 +169,7 @@ fn record_recovery(
 }
 
 /// An acquire ends within its wait timeout, and a release within the reply timeout, plus slack for a busy machine.
-fn answered(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
+fn check_reply_time(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
     let slack = world.settings.slack_ms * MS;
     let waited = attempt.wait_span(world);
     let mut late = |what: &str, span: Span, allowed: u64| {
