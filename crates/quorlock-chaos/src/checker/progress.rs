@@ -92,7 +92,7 @@ fn merged(spans: &[Span]) -> Vec<Span> {
     let mut joined: Vec<Span> = Vec::new();
     for span in spans {
         match joined.last_mut() {
-            Some(last) if span.from <= last.to.saturating_add(BREATH) => last.to = last.to.max(span.to),
+            Some(last) if span.from <= last.to.saturating_add(MIN_STALL) => last.to = last.to.max(span.to),
             _ => joined.push(*span),
         }
     }
@@ -195,4 +195,4 @@ fn check_reply_time(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut
 }
 
 /// The longest gap between a refusal and the retry.
-const BREATH: u64 = 500 * MS;
+const MIN_STALL: u64 = 500 * MS;
