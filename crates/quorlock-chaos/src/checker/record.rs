@@ -15,7 +15,7 @@ pub(super) fn check(
 ) {
     let mut tasks: BTreeMap<(u32, u32), (usize, bool)> = BTreeMap::new();
     let mut over = false;
-    let mut seen = Seen::default();
+    let mut seen = SeenEvents::default();
     for (place, event) in history.events().iter().enumerate() {
         let described =
             |words: &str| format!("{} at {}: {words}", named(event.actor), clock(world, event.at));
@@ -68,7 +68,7 @@ pub(super) fn check(
 
 /// The events so far, as far as they decide which event may come next.
 #[derive(Default)]
-struct Seen {
+struct SeenEvents {
     settings: bool,
     faults: HashSet<u64>,
     healed: HashSet<u64>,
@@ -76,7 +76,7 @@ struct Seen {
     granted: HashSet<Actor>,
 }
 
-impl Seen {
+impl SeenEvents {
     /// Why the next event does not fit, if it does not.
     fn odd(&mut self, world: &World<'_>, event: &Event) -> Option<&'static str> {
         let who = event.actor;
