@@ -37,7 +37,7 @@ pub(super) fn check(
             EventKind::Finished if is_run(event) => over = true,
             _ => {}
         }
-        if let Some(words) = seen.odd(world, event) {
+        if let Some(words) = seen.inconsistency(world, event) {
             findings.violation(Invariant::CompleteHistory, event.at, vec![place], described(words));
         }
         if let Actor::Client { process, task, .. } = event.actor {
@@ -78,7 +78,7 @@ struct SeenEvents {
 
 impl SeenEvents {
     /// Why the next event does not fit, if it does not.
-    fn odd(&mut self, world: &World<'_>, event: &Event) -> Option<&'static str> {
+    fn inconsistency(&mut self, world: &World<'_>, event: &Event) -> Option<&'static str> {
         let who = event.actor;
         let odd = match &event.kind {
             EventKind::Settings(_) => {
