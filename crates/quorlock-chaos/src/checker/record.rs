@@ -32,7 +32,7 @@ pub(super) fn check(
                 findings.violation(Invariant::NoUnexpectedError, event.at, vec![place], described(words));
             }
             EventKind::KeyLeft { node, key, ttl_ms } => {
-                left(world, attempts, place, event, (*node, key, *ttl_ms), findings);
+                check_left_key(world, attempts, place, event, (*node, key, *ttl_ms), findings);
             }
             EventKind::Finished if is_run(event) => over = true,
             _ => {}
@@ -135,7 +135,7 @@ impl SeenEvents {
 
 /// Checks a lock's key that was found at the end. It may stay only as long as the ttl allows, counted from the last
 /// time that a client may have set it, or a node that was stopped with unread commands.
-fn left(
+fn check_left_key(
     world: &World<'_>,
     attempts: &[LockAttempt<'_>],
     place: usize,
