@@ -18,7 +18,7 @@ pub(super) fn check(
     let mut seen = SeenEvents::default();
     for (place, event) in history.events().iter().enumerate() {
         let described =
-            |words: &str| format!("{} at {}: {words}", named(event.actor), clock(world, event.at));
+            |words: &str| format!("{} at {}: {words}", actor_name(event.actor), clock(world, event.at));
         match &event.kind {
             EventKind::Panicked { words } => {
                 findings.violation(
@@ -186,7 +186,7 @@ fn clock_held_back(world: &World<'_>, node: usize) -> bool {
 }
 
 /// The actor's name in messages.
-fn named(who: Actor) -> String {
+fn actor_name(who: Actor) -> String {
     match who {
         Actor::Run => "the run".to_owned(),
         Actor::Client { process, task, .. } => format!("client {process}.{task}"),
