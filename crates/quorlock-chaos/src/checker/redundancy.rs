@@ -35,7 +35,7 @@ pub(super) fn check(
         for key in attempt.keys {
             let owner = check.samples.owner(key, live, world.settings.quorum);
             for node in 0..world.settings.nodes {
-                is_judged |= check.node(&Lock { attempt, live, key, owner }, node, findings);
+                is_judged |= check.check_node(&Lock { attempt, live, key, owner }, node, findings);
             }
         }
         findings.redundancy_checked += usize::from(is_judged);
@@ -85,7 +85,7 @@ impl RedundancyChecker<'_> {
     }
 
     /// Checks one node at each moment that ends two ttls of this lock. Returns whether any such moment had no excuse.
-    fn node(&self, lock: &Lock<'_>, node: usize, findings: &mut Findings) -> bool {
+    fn check_node(&self, lock: &Lock<'_>, node: usize, findings: &mut Findings) -> bool {
         let window = self.window(lock.attempt);
         let seen = Span { from: lock.live.from + window, to: lock.live.to };
         let mut is_judged = false;
