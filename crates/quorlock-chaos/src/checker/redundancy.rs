@@ -141,7 +141,7 @@ impl RedundancyChecker<'_> {
                     return Some(PROBATION);
                 }
                 NodeView::Excluded
-                    if from <= span.to && span.from <= to && met().any(|bout| touches(bout, BARRED)) =>
+                    if from <= span.to && span.from <= to && met().any(|bout| touches(bout, EXCLUSION_SPAN)) =>
                 {
                     return Some("the client had excluded the node and was yet to dial it again");
                 }
@@ -211,4 +211,4 @@ fn views(history: &History) -> BTreeMap<(u32, usize), Vec<(u64, NodeView)>> {
 
 const PROBATION: &str = "the node was on probation within two ttls";
 /// How long a client does not dial a node that it has excluded.
-const BARRED: u64 = 10_000 * MS;
+const EXCLUSION_SPAN: u64 = 10_000 * MS;
