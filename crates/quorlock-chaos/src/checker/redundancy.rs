@@ -170,8 +170,8 @@ impl RedundancyChecker<'_> {
             self.samples.within(*other, until).last().is_some_and(|sample| lock.has(sample))
         };
         let mut events: Vec<usize> = lock.attempt.grant.iter().map(|grant| grant.event_index).collect();
-        events.extend(last.map(|sample| sample.place));
-        events.push(sample.place);
+        events.extend(last.map(|sample| sample.event_index));
+        events.push(sample.event_index);
         let words = format!(
             "{}: {} holds it since {}; node {node}, up and healthy since {}, did not have its key at {} ({}; {} of {} nodes had it; the largest fencing number there was {})",
             lock.key,

@@ -14,7 +14,7 @@ pub(super) struct Samples<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Sample<'a> {
     /// Its position in the history.
-    pub(super) place: usize,
+    pub(super) event_index: usize,
     pub(super) asked: u64,
     pub(super) at: u64,
     keys: &'a BTreeMap<String, KeySample>,
@@ -27,7 +27,7 @@ impl<'a> Samples<'a> {
             if let EventKind::Sampled { node, asked, keys } = &event.kind
                 && let Some(samples) = nodes.get_mut(*node)
             {
-                samples.push(Sample { place, asked: *asked, at: event.at, keys });
+                samples.push(Sample { event_index: place, asked: *asked, at: event.at, keys });
             }
         }
         Self { nodes }
