@@ -91,7 +91,7 @@ impl RedundancyChecker<'_> {
         let mut is_judged = false;
         let mut excused: Option<(&Sample<'_>, &str)> = None;
         for sample in self.samples.within(node, seen) {
-            let span = Span { from: sample.asked - window, to: sample.at };
+            let span = Span { from: sample.requested_at - window, to: sample.at };
             let excuse = self.excuse(lock, node, span);
             if lock.has(sample) {
                 is_judged |= excuse.is_none();

@@ -15,7 +15,7 @@ pub(super) struct Samples<'a> {
 pub(super) struct Sample<'a> {
     /// Its position in the history.
     pub(super) event_index: usize,
-    pub(super) asked: u64,
+    pub(super) requested_at: u64,
     pub(super) at: u64,
     keys: &'a BTreeMap<String, KeySample>,
 }
@@ -27,7 +27,7 @@ impl<'a> Samples<'a> {
             if let EventKind::Sampled { node, asked, keys } = &event.kind
                 && let Some(samples) = nodes.get_mut(*node)
             {
-                samples.push(Sample { event_index: place, asked: *asked, at: event.at, keys });
+                samples.push(Sample { event_index: place, requested_at: *asked, at: event.at, keys });
             }
         }
         Self { nodes }
@@ -40,7 +40,7 @@ impl<'a> Samples<'a> {
     /// The samples of a node that were requested and answered within `span`.
     pub(super) fn within(&self, node: usize, span: Span) -> &[Sample<'a>] {
         let samples = &self.nodes[node];
-        let from = samples.partition_point(|sample| sample.asked < span.from);
+        let from = samples.partition_point(|sample| sample.requested_at < span.from);
         let to = samples.partition_point(|sample| sample.at <= span.to).max(from);
         &samples[from..to]
     }
@@ -66,7 +66,7 @@ impl<'a> Samples<'a> {
                 if let (Some(owner), Some(then)) = (pair[0].owner(key), pair[1].owner(key))
                     && owner == then
                 {
-                    edges.extend([(pair[0].at, 1, owner), (pair[1].asked, -1, owner)]);
+                    edges.extend([(pair[0].at, 1, owner), (pair[1].requested_at, -1, owner)]);
                 }
             }
         }
