@@ -20,7 +20,7 @@ pub(super) fn check(
     attempts: &[LockAttempt<'_>],
     findings: &mut Findings,
 ) {
-    let samples = Samples::of(history, world);
+    let samples = Samples::of_history(history, world);
     // No samples: the history was not recorded by a run of this crate.
     if samples.is_empty() {
         return;

@@ -21,7 +21,7 @@ pub(super) struct Sample<'a> {
 }
 
 impl<'a> Samples<'a> {
-    pub(super) fn of(history: &'a History, world: &World<'_>) -> Self {
+    pub(super) fn of_history(history: &'a History, world: &World<'_>) -> Self {
         let mut nodes: Vec<Vec<Sample<'a>>> = vec![Vec::new(); world.settings.nodes];
         for (place, event) in history.events().iter().enumerate() {
             if let EventKind::Sampled { node, asked, keys } = &event.kind
