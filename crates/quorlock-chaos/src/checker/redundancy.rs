@@ -151,7 +151,7 @@ impl RedundancyChecker<'_> {
         if self.world.stood_still(process, span) > self.slack() / 2 {
             return Some("the client stood still");
         }
-        let blind = self.samples.blind(node, span) > self.slack();
+        let blind = self.samples.longest_gap(node, span) > self.slack();
         blind.then_some("the machine had no time for the node")
     }
 

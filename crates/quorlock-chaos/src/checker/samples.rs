@@ -46,7 +46,7 @@ impl<'a> Samples<'a> {
     }
 
     /// The longest time within `span` for which there is no sample of a node.
-    pub(super) fn blind(&self, node: usize, span: Span) -> u64 {
+    pub(super) fn longest_gap(&self, node: usize, span: Span) -> u64 {
         let seen = self.within(node, span).iter().map(|sample| sample.at);
         let edges: Vec<u64> = std::iter::once(span.from).chain(seen).chain([span.to]).collect();
         edges.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or(0)
