@@ -6,7 +6,7 @@ use crate::history::EventKind;
 pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
     for attempt in attempts {
         deadline(world, attempt, findings);
-        looks(world, attempt, findings);
+        check_validity_reports(world, attempt, findings);
         loss_signalled(world, attempt, findings);
     }
 }
@@ -30,7 +30,7 @@ fn deadline(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Finding
 }
 
 /// No lock is valid after its deadline, nor after it was lost, invalid or released.
-fn looks(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
+fn check_validity_reports(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
     let mut over: Option<(usize, &str)> = None;
     for (event, place) in attempt.events.iter().zip(&attempt.event_indexes) {
         match &event.kind {
