@@ -5,14 +5,14 @@ use crate::history::EventKind;
 
 pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
     for attempt in attempts {
-        deadline(world, attempt, findings);
+        check_deadlines(world, attempt, findings);
         check_validity_reports(world, attempt, findings);
         loss_signalled(world, attempt, findings);
     }
 }
 
 /// The deadline of a grant is no later than that of a lock whose request was answered instantly.
-fn deadline(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
+fn check_deadlines(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
     let Some(grant) = &attempt.grant else { return };
     let Some((at, deadline, _)) = grant.deadlines.first().copied() else { return };
     let bound = at + world.validity(attempt.ttl_ms);
