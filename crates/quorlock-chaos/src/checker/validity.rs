@@ -7,7 +7,7 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
     for attempt in attempts {
         check_deadlines(world, attempt, findings);
         check_validity_reports(world, attempt, findings);
-        loss_signalled(world, attempt, findings);
+        check_loss_signal(world, attempt, findings);
     }
 }
 
@@ -61,7 +61,7 @@ fn check_validity_reports(world: &World<'_>, attempt: &LockAttempt<'_>, findings
 }
 
 /// A client that still holds a lock at its deadline receives the loss signal, promptly if its process runs.
-fn loss_signalled(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
+fn check_loss_signal(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
     let (Some(grant), Some(deadline)) = (&attempt.grant, attempt.deadline()) else { return };
     let end = attempt.releasing.into_iter().chain(attempt.killed).min().unwrap_or(world.to);
     let until = attempt.lost.unwrap_or(end);
