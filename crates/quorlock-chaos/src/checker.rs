@@ -96,7 +96,7 @@ impl Findings {
                 .sum(),
         });
         let mut faults = BTreeMap::new();
-        for bout in &world.bouts {
+        for bout in &world.fault_windows {
             *faults.entry(bout.fault.kind.clone()).or_insert(0) += 1;
         }
         let recoveries = self.recoveries;

@@ -116,7 +116,7 @@ impl RedundancyChecker<'_> {
     fn excuse(&self, lock: &Lock<'_>, node: usize, span: Span) -> Option<&'static str> {
         let process = lock.attempt.process;
         let met = || {
-            let of_node = self.world.bouts.iter().filter(move |bout| bout.fault.nodes.contains(&node));
+            let of_node = self.world.fault_windows.iter().filter(move |bout| bout.fault.nodes.contains(&node));
             of_node.filter(|bout| bout.fault.is_met_by(process) && bout.spoils())
         };
         let touches = |bout: &FaultWindow<'_>, after: u64| {

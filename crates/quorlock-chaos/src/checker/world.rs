@@ -29,7 +29,7 @@ pub(crate) struct World<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) from: u64,
     pub(crate) to: u64,
-    pub(crate) bouts: Vec<FaultWindow<'a>>,
+    pub(crate) fault_windows: Vec<FaultWindow<'a>>,
     /// When the machine gave a process no CPU time, by process.
     kept_waiting: BTreeMap<u32, Vec<Span>>,
 }
@@ -85,7 +85,7 @@ impl<'a> World<'a> {
                 _ => {}
             }
         }
-        Some(Self { settings, from, to, bouts, kept_waiting })
+        Some(Self { settings, from, to, fault_windows: bouts, kept_waiting })
     }
 
     /// How long probation lasts, in nanoseconds.
@@ -149,7 +149,7 @@ impl<'a> World<'a> {
                     |effect| matches!(effect, Effect::Forgets { locks, counters } if what(*locks, *counters)),
                 )
         };
-        self.bouts.iter().filter(forgot).flat_map(|bout| bout.fault.nodes.iter().copied()).collect()
+        self.fault_windows.iter().filter(forgot).flat_map(|bout| bout.fault.nodes.iter().copied()).collect()
     }
 
     /// The nodes whose clocks may have gained more within `span` than the deadline of a lock of `ttl_ms` leaves room
@@ -169,7 +169,7 @@ impl<'a> World<'a> {
             self.of_node(node).map(|bout| bout.offset_micros(at)).sum::<i64>().unsigned_abs()
         };
         let until =
-            || self.bouts.iter().flat_map(|bout| [bout.span.from, bout.span.to]).filter(|then| *then <= at);
+            || self.fault_windows.iter().flat_map(|bout| [bout.span.from, bout.span.to]).filter(|then| *then <= at);
         let errors = (0..self.settings.nodes).flat_map(|node| {
             until().chain([at]).flat_map(move |then| [error(node, then), error(node, then.saturating_sub(1))])
         });
@@ -178,7 +178,7 @@ impl<'a> World<'a> {
 
     /// The largest step back of any node's clock within `span`, in microseconds.
     pub(crate) fn setback(&self, span: Span) -> u64 {
-        let backs = self.bouts.iter().flat_map(FaultWindow::steps).filter(|(when, _)| span.may_have(*when));
+        let backs = self.fault_windows.iter().flat_map(FaultWindow::steps).filter(|(when, _)| span.may_have(*when));
         backs.map(|(_, micros)| (-micros).max(0).unsigned_abs()).max().unwrap_or(0)
     }
 
@@ -206,7 +206,7 @@ impl<'a> World<'a> {
     /// When stale keys were on some node: ordered and disjoint.
     pub(crate) fn occupied(&self) -> Vec<Span> {
         let mut spans: Vec<Span> =
-            self.bouts.iter().filter(|bout| bout.is_occupied()).map(|bout| bout.span).collect();
+            self.fault_windows.iter().filter(|bout| bout.is_occupied()).map(|bout| bout.span).collect();
         spans.sort_by_key(|span| span.from);
         spans.dedup_by(|next, last| {
             let meets = next.from <= last.to;
@@ -220,7 +220,7 @@ impl<'a> World<'a> {
 
     fn quorum_spans(&self, out: impl Fn(&FaultWindow<'_>, &Settings) -> Option<Span>) -> Vec<Span> {
         let mut edges: Vec<(u64, i64, usize)> = Vec::new();
-        for bout in &self.bouts {
+        for bout in &self.fault_windows {
             if let Some(span) = out(bout, self.settings) {
                 for node in bout.fault.nodes.iter().copied() {
                     edges.push((span.from, 1, node));
@@ -252,12 +252,12 @@ impl<'a> World<'a> {
     }
 
     fn of_node(&self, node: usize) -> impl Iterator<Item = &FaultWindow<'a>> {
-        self.bouts.iter().filter(move |bout| bout.fault.nodes.contains(&node))
+        self.fault_windows.iter().filter(move |bout| bout.fault.nodes.contains(&node))
     }
 
     fn of_process(&self, process: u32, has: fn(&Effect) -> bool) -> impl Iterator<Item = &FaultWindow<'a>> {
         let hit = move |bout: &&FaultWindow<'_>| bout.fault.processes.contains(&process);
-        self.bouts.iter().filter(hit).filter(move |bout| bout.fault.effects.iter().any(has))
+        self.fault_windows.iter().filter(hit).filter(move |bout| bout.fault.effects.iter().any(has))
     }
 }
 

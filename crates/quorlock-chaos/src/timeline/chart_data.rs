@@ -116,7 +116,7 @@ fn nodes(history: &History, world: &World<'_>, words: &mut StringTable) -> Vec<L
     let mut lanes: Vec<Lane> = (0..world.settings.nodes)
         .map(|node| Lane { name: format!("node {node}"), spans: Vec::new() })
         .collect();
-    for bout in &world.bouts {
+    for bout in &world.fault_windows {
         let said = words.place(label(bout.fault));
         for node in &bout.fault.nodes {
             let Some(lane) = lanes.get_mut(*node) else { continue };
@@ -256,7 +256,7 @@ fn clients(world: &World<'_>, attempts: &[LockAttempt<'_>], words: &mut StringTa
         for attempt in &attempts {
             task_turn(world, attempt, words, spans);
         }
-        let stops = world.bouts.iter().filter(|bout| bout.fault.processes.contains(&process));
+        let stops = world.fault_windows.iter().filter(|bout| bout.fault.processes.contains(&process));
         for bout in stops.filter(|bout| bout.span.from < over || Some(bout.span.from) == killed) {
             let said = words.place(format!("client {process}: {}", label(bout.fault)));
             for effect in &bout.fault.effects {
