@@ -31,7 +31,7 @@ pub(crate) struct World<'a> {
     pub(crate) to: u64,
     pub(crate) fault_windows: Vec<FaultWindow<'a>>,
     /// When the machine gave a process no CPU time, by process.
-    kept_waiting: BTreeMap<u32, Vec<Span>>,
+    longest_waits: BTreeMap<u32, Vec<Span>>,
 }
 
 impl Span {
@@ -85,7 +85,7 @@ impl<'a> World<'a> {
                 _ => {}
             }
         }
-        Some(Self { settings, from, to, fault_windows: bouts, kept_waiting })
+        Some(Self { settings, from, to, fault_windows: bouts, longest_waits: kept_waiting })
     }
 
     /// How long probation lasts, in nanoseconds.
@@ -121,7 +121,7 @@ impl<'a> World<'a> {
     pub(crate) fn stops(&self, process: u32, span: Span) -> Vec<Span> {
         let stopped =
             self.of_process(process, |effect| matches!(effect, Effect::Paused)).map(|bout| bout.span);
-        let waited = self.kept_waiting.get(&process).into_iter().flatten().copied();
+        let waited = self.longest_waits.get(&process).into_iter().flatten().copied();
         let mut stops: Vec<Span> = stopped.chain(waited).filter_map(|stop| stop.and(span)).collect();
         stops.sort_by_key(|stop| stop.from);
         stops.dedup_by(|next, last| {
