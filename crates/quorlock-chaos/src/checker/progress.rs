@@ -173,7 +173,7 @@ fn check_reply_time(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut
     let slack = world.settings.slack_ms * MS;
     let waited = attempt.wait_span(world);
     let mut late = |what: &str, span: Span, allowed: u64| {
-        let took = span.len().saturating_sub(world.stood_still(attempt.process, span));
+        let took = span.len().saturating_sub(world.stopped_nanos(attempt.process, span));
         if took > allowed + slack {
             let words = format!(
                 "{} began to {what} {} at {} and got no reply within {:.0} ms (allowed: {:.0} ms)",

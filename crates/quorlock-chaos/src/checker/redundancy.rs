@@ -148,7 +148,7 @@ impl RedundancyChecker<'_> {
                 _ => {}
             }
         }
-        if self.world.stood_still(process, span) > self.slack() / 2 {
+        if self.world.stopped_nanos(process, span) > self.slack() / 2 {
             return Some("the client stood still");
         }
         let blind = self.samples.longest_gap(node, span) > self.slack();

@@ -69,7 +69,7 @@ fn check_loss_signal(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mu
         return;
     }
     // Time in which the process was stopped, or had just been resumed, does not count as a delay of the signal.
-    let stood_still = world.stood_still(attempt.process, Span { from: deadline, to: until });
+    let stood_still = world.stopped_nanos(attempt.process, Span { from: deadline, to: until });
     let late = (until - deadline).saturating_sub(stood_still);
     if attempt.lost.is_some_and(|lost| lost <= end) {
         findings.signal_delays.push(late);

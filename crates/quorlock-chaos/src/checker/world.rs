@@ -135,7 +135,7 @@ impl<'a> World<'a> {
     }
 
     /// How long that process stood still within `span`.
-    pub(crate) fn stood_still(&self, process: u32, span: Span) -> u64 {
+    pub(crate) fn stopped_nanos(&self, process: u32, span: Span) -> u64 {
         self.stops(process, span).iter().map(Span::len).sum()
     }
 
