@@ -85,7 +85,7 @@ fn check_ordered(world: &World<'_>, key: &str, numbers: &mut [NumberedGrant<'_>]
 /// counter, or node clocks are wrong by less than (Q − tol)/2 and were not set back by more than the idle time".
 fn excuse(world: &World<'_>, first: NumberedGrant<'_>, second: NumberedGrant<'_>) -> Option<String> {
     let span = Span { from: first.grant.earliest, to: second.grant.at };
-    let forgetters = world.forgetters(span, |_, counters| counters);
+    let forgetters = world.nodes_with_data_loss(span, |_, counters| counters);
     if forgetters.len() < world.shared() {
         return None;
     }

@@ -141,7 +141,7 @@ impl<'a> World<'a> {
 
     /// The nodes that may have lost what `what` selects (locks, counters) within `span`. A fault is recorded before it
     /// is applied and ends later; it may have acted at any time in between.
-    pub(crate) fn forgetters(&self, span: Span, what: fn(bool, bool) -> bool) -> BTreeSet<usize> {
+    pub(crate) fn nodes_with_data_loss(&self, span: Span, what: fn(bool, bool) -> bool) -> BTreeSet<usize> {
         let forgot = |bout: &&FaultWindow<'_>| {
             let said = bout.fault.effects.iter();
             span.may_have(bout.span)
