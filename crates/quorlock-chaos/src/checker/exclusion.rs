@@ -58,7 +58,7 @@ fn excuse(world: &World<'_>, first: &LockAttempt<'_>, second: &LockAttempt<'_>, 
     // The last renewal of the first lock repaired on its nodes whatever happened before it.
     let renewed = deadline.saturating_sub(first.ttl_ms * super::MS).max(grant.earliest);
     let span = Span { from: renewed.min(rival.earliest), to: at };
-    let leapers = world.leapers(span, first.ttl_ms.max(second.ttl_ms));
+    let leapers = world.nodes_with_clock_changes(span, first.ttl_ms.max(second.ttl_ms));
     let forgetters = world.nodes_with_data_loss(span, |locks, _| locks);
     let fenced = world.settings.fenced && world.settings.probation;
 

@@ -154,7 +154,7 @@ impl<'a> World<'a> {
 
     /// The nodes whose clocks may have gained more within `span` than the deadline of a lock of `ttl_ms` leaves room
     /// for. Its key may be gone there while its client believes in the lock.
-    pub(crate) fn leapers(&self, span: Span, ttl_ms: u64) -> BTreeSet<usize> {
+    pub(crate) fn nodes_with_clock_changes(&self, span: Span, ttl_ms: u64) -> BTreeSet<usize> {
         let room = ttl_ms * MS - self.validity(ttl_ms);
         let node_gained = |node: &usize| {
             let gains = self.of_node(*node).map(|bout| bout.gain(span, ttl_ms * MS));
