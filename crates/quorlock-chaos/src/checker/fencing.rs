@@ -100,7 +100,7 @@ fn excuse(world: &World<'_>, first: NumberedGrant<'_>, second: NumberedGrant<'_>
     }
     let idle_since = first.attempt.held_span().map_or(first.grant.at, |believed| believed.to);
     let idle_micros = second.grant.at.saturating_sub(idle_since) / 1_000;
-    let back = world.setback(span) > idle_micros;
+    let back = world.clock_setback(span) > idle_micros;
     back.then(|| "nodes lost their counters, and clocks were set back by more than the lock was idle".into())
 }
 

@@ -177,7 +177,7 @@ impl<'a> World<'a> {
     }
 
     /// The largest step back of any node's clock within `span`, in microseconds.
-    pub(crate) fn setback(&self, span: Span) -> u64 {
+    pub(crate) fn clock_setback(&self, span: Span) -> u64 {
         let backs = self.fault_windows.iter().flat_map(FaultWindow::steps).filter(|(when, _)| span.may_have(*when));
         backs.map(|(_, micros)| (-micros).max(0).unsigned_abs()).max().unwrap_or(0)
     }
