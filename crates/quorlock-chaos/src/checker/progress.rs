@@ -7,7 +7,7 @@ use super::{Findings, Invariant, LockAttempt, MS, Span, World, clock, millis};
 pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
     let votes = world.quorum_votes();
     let present = world.quorum_present();
-    let occupied = world.occupied();
+    let occupied = world.stale_key_spans();
     for (key, attempts) in by_key(attempts) {
         for stall in unserved_spans(world, &attempts) {
             check_stall(world, key, stall, &votes, &attempts, findings);

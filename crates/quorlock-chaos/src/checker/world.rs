@@ -204,7 +204,7 @@ impl<'a> World<'a> {
     }
 
     /// When stale keys were on some node: ordered and disjoint.
-    pub(crate) fn occupied(&self) -> Vec<Span> {
+    pub(crate) fn stale_key_spans(&self) -> Vec<Span> {
         let mut spans: Vec<Span> =
             self.fault_windows.iter().filter(|bout| bout.is_occupied()).map(|bout| bout.span).collect();
         spans.sort_by_key(|span| span.from);
