@@ -160,7 +160,7 @@ fn record_recovery(
     if !granted {
         return;
     }
-    let fault_ends = world.fault_windows.iter().filter(|bout| bout.healed && !bout.fault.nodes.is_empty());
+    let fault_ends = world.fault_windows.iter().filter(|bout| bout.has_ended && !bout.fault.nodes.is_empty());
     let fault_ends = fault_ends.map(|bout| bout.span.to).filter(|at| stall.from <= *at && *at < stall.to);
     let serving = |at: &u64| present.iter().any(|span| span.from <= *at && *at < span.to);
     if let Some(from) = fault_ends.filter(serving).min() {

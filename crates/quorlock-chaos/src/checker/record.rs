@@ -51,7 +51,7 @@ pub(super) fn check(
             findings.violation(Invariant::CompleteHistory, history.events()[last].at, vec![last], words);
         }
     }
-    for bout in world.fault_windows.iter().filter(|bout| !bout.healed && !bout.fault.nodes.is_empty()) {
+    for bout in world.fault_windows.iter().filter(|bout| !bout.has_ended && !bout.fault.nodes.is_empty()) {
         // A fault that never ends would excuse everything after it.
         let words = format!("fault {} [{}] never ended", bout.fault.kind, bout.fault.id);
         findings.violation(Invariant::CompleteHistory, bout.span.from, Vec::new(), words);
@@ -154,7 +154,7 @@ fn check_left_key(
     let held_up = world
         .fault_windows
         .iter()
-        .filter(|bout| bout.healed && bout.fault.nodes.contains(&node) && bout.is_away(world.settings));
+        .filter(|bout| bout.has_ended && bout.fault.nodes.contains(&node) && bout.is_away(world.settings));
     let last = ends.chain(held_up.map(|bout| bout.span.to)).max().unwrap_or(world.from);
     let over = last + (longest + world.settings.slack_ms) * MS;
     let endless = ttl_ms < 0;
@@ -175,7 +175,7 @@ fn check_left_key(
 
 fn clock_held_back(world: &World<'_>, node: usize) -> bool {
     let of_node = world.fault_windows.iter().filter(|bout| bout.fault.nodes.contains(&node));
-    let mut effects = of_node.flat_map(|bout| bout.fault.effects.iter().map(|effect| (effect, bout.healed)));
+    let mut effects = of_node.flat_map(|bout| bout.fault.effects.iter().map(|effect| (effect, bout.has_ended)));
     let limit = -i64::from(world.settings.drift_ppm);
     effects.any(|(effect, healed)| match effect {
         // A clock that was set ahead is set back when the fault ends.

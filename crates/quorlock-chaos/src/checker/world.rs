@@ -17,7 +17,7 @@ pub(crate) struct FaultWindow<'a> {
     pub(crate) fault: &'a Fault,
     /// Until the fault ended, or the end of the run.
     pub(crate) span: Span,
-    pub(crate) healed: bool,
+    pub(crate) has_ended: bool,
     /// By when it was fully applied.
     begun: u64,
     /// When its end began.
@@ -63,7 +63,7 @@ impl<'a> World<'a> {
                 // Until a later event narrows it down, the fault may be applied, and end, at any time from now on.
                 EventKind::Fault(fault) => {
                     let span = Span { from: *at, to };
-                    bouts.push(FaultWindow { fault, span, healed: false, begun: to, ending: *at });
+                    bouts.push(FaultWindow { fault, span, has_ended: false, begun: to, ending: *at });
                 }
                 EventKind::FaultApplied { fault } => {
                     fault_window(&mut bouts, *fault, |bout| bout.begun = *at);
@@ -74,7 +74,7 @@ impl<'a> World<'a> {
                 EventKind::FaultEnded { fault } => fault_window(&mut bouts, *fault, |bout| {
                     bout.span.to = *at;
                     bout.begun = bout.begun.min(*at);
-                    bout.healed = true;
+                    bout.has_ended = true;
                 }),
                 EventKind::Overslept { millis } => {
                     if let Actor::Client { process, .. } = who {
@@ -300,7 +300,7 @@ impl FaultWindow<'_> {
     /// announces it and the event that confirms it, and on a busy machine that can be long.
     fn steps(&self) -> impl Iterator<Item = (Span, i64)> {
         let there = Span { from: self.span.from, to: self.begun };
-        let back = self.healed.then_some(Span { from: self.ending, to: self.span.to });
+        let back = self.has_ended.then_some(Span { from: self.ending, to: self.span.to });
         self.fault.effects.iter().flat_map(move |effect| {
             let micros = if let Effect::Steps { micros } = effect { *micros } else { 0 };
             [Some((there, micros)), back.map(|when| (when, -micros))].into_iter().flatten()
@@ -326,7 +326,7 @@ impl FaultWindow<'_> {
     fn offset_micros(&self, at: u64) -> i64 {
         let past = Span { from: self.span.from, to: self.span.to.min(at) }.len() as i64;
         let offset = |effect: &Effect| match effect {
-            Effect::Steps { micros } if self.span.from <= at && (at < self.span.to || !self.healed) => {
+            Effect::Steps { micros } if self.span.from <= at && (at < self.span.to || !self.has_ended) => {
                 *micros
             }
             Effect::Offset { micros } if self.span.from <= at => *micros,
@@ -339,7 +339,7 @@ impl FaultWindow<'_> {
 
 /// Applies a change to the window of that fault.
 fn fault_window(bouts: &mut [FaultWindow<'_>], fault: u64, change: impl FnOnce(&mut FaultWindow<'_>)) {
-    if let Some(bout) = bouts.iter_mut().find(|bout| bout.fault.id == fault && !bout.healed) {
+    if let Some(bout) = bouts.iter_mut().find(|bout| bout.fault.id == fault && !bout.has_ended) {
         change(bout);
     }
 }
