@@ -19,7 +19,7 @@ pub(crate) struct FaultWindow<'a> {
     pub(crate) span: Span,
     pub(crate) has_ended: bool,
     /// By when it was fully applied.
-    begun: u64,
+    began_at: u64,
     /// When its end began.
     ending: u64,
 }
@@ -63,17 +63,17 @@ impl<'a> World<'a> {
                 // Until a later event narrows it down, the fault may be applied, and end, at any time from now on.
                 EventKind::Fault(fault) => {
                     let span = Span { from: *at, to };
-                    bouts.push(FaultWindow { fault, span, has_ended: false, begun: to, ending: *at });
+                    bouts.push(FaultWindow { fault, span, has_ended: false, began_at: to, ending: *at });
                 }
                 EventKind::FaultApplied { fault } => {
-                    fault_window(&mut bouts, *fault, |bout| bout.begun = *at);
+                    fault_window(&mut bouts, *fault, |bout| bout.began_at = *at);
                 }
                 EventKind::FaultEnding { fault } => {
                     fault_window(&mut bouts, *fault, |bout| bout.ending = *at);
                 }
                 EventKind::FaultEnded { fault } => fault_window(&mut bouts, *fault, |bout| {
                     bout.span.to = *at;
-                    bout.begun = bout.begun.min(*at);
+                    bout.began_at = bout.began_at.min(*at);
                     bout.has_ended = true;
                 }),
                 EventKind::Overslept { millis } => {
@@ -299,7 +299,7 @@ impl FaultWindow<'_> {
     /// When the clock was set, as a span, and by how many microseconds. The step happens between the event that
     /// announces it and the event that confirms it, and on a busy machine that can be long.
     fn steps(&self) -> impl Iterator<Item = (Span, i64)> {
-        let there = Span { from: self.span.from, to: self.begun };
+        let there = Span { from: self.span.from, to: self.began_at };
         let back = self.has_ended.then_some(Span { from: self.ending, to: self.span.to });
         self.fault.effects.iter().flat_map(move |effect| {
             let micros = if let Effect::Steps { micros } = effect { *micros } else { 0 };
