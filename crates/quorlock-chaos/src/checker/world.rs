@@ -21,7 +21,7 @@ pub(crate) struct FaultWindow<'a> {
     /// By when it was fully applied.
     began_at: u64,
     /// When its end began.
-    ending: u64,
+    ending_at: u64,
 }
 
 /// The run's settings and faults.
@@ -63,13 +63,13 @@ impl<'a> World<'a> {
                 // Until a later event narrows it down, the fault may be applied, and end, at any time from now on.
                 EventKind::Fault(fault) => {
                     let span = Span { from: *at, to };
-                    bouts.push(FaultWindow { fault, span, has_ended: false, began_at: to, ending: *at });
+                    bouts.push(FaultWindow { fault, span, has_ended: false, began_at: to, ending_at: *at });
                 }
                 EventKind::FaultApplied { fault } => {
                     fault_window(&mut bouts, *fault, |bout| bout.began_at = *at);
                 }
                 EventKind::FaultEnding { fault } => {
-                    fault_window(&mut bouts, *fault, |bout| bout.ending = *at);
+                    fault_window(&mut bouts, *fault, |bout| bout.ending_at = *at);
                 }
                 EventKind::FaultEnded { fault } => fault_window(&mut bouts, *fault, |bout| {
                     bout.span.to = *at;
@@ -300,7 +300,7 @@ impl FaultWindow<'_> {
     /// announces it and the event that confirms it, and on a busy machine that can be long.
     fn steps(&self) -> impl Iterator<Item = (Span, i64)> {
         let there = Span { from: self.span.from, to: self.began_at };
-        let back = self.has_ended.then_some(Span { from: self.ending, to: self.span.to });
+        let back = self.has_ended.then_some(Span { from: self.ending_at, to: self.span.to });
         self.fault.effects.iter().flat_map(move |effect| {
             let micros = if let Effect::Steps { micros } = effect { *micros } else { 0 };
             [Some((there, micros)), back.map(|when| (when, -micros))].into_iter().flatten()
