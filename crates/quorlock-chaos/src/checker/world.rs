@@ -264,7 +264,7 @@ impl<'a> World<'a> {
 impl FaultWindow<'_> {
     /// Whether the node or its network is impaired during the fault. A clock with a constant offset does not impair it:
     /// only its speed matters.
-    pub(crate) fn spoils(&self) -> bool {
+    pub(crate) fn affects_votes(&self) -> bool {
         !self.fault.effects.iter().all(|effect| matches!(effect, Effect::Offset { .. }))
     }
 
