@@ -154,7 +154,7 @@ fn check_left_key(
     let held_up = world
         .fault_windows
         .iter()
-        .filter(|bout| bout.has_ended && bout.fault.nodes.contains(&node) && bout.is_away(world.settings));
+        .filter(|bout| bout.has_ended && bout.fault.nodes.contains(&node) && bout.is_unavailable(world.settings));
     let last = ends.chain(held_up.map(|bout| bout.span.to)).max().unwrap_or(world.from);
     let over = last + (longest + world.settings.slack_ms) * MS;
     let endless = ttl_ms < 0;

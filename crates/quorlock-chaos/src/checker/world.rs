@@ -185,7 +185,7 @@ impl<'a> World<'a> {
     /// When a quorum of nodes could be reached.
     pub(crate) fn quorum_present(&self) -> Vec<Span> {
         self.quorum_spans(|bout, settings| {
-            (bout.is_away(settings) || bout.is_occupied()).then_some(bout.span)
+            (bout.is_unavailable(settings) || bout.is_occupied()).then_some(bout.span)
         })
     }
 
@@ -198,7 +198,7 @@ impl<'a> World<'a> {
             if bout.is_doubtful(settings) {
                 Some(Span { from, to: to.saturating_add(probation) })
             } else {
-                (bout.is_away(settings) || bout.is_occupied()).then_some(bout.span)
+                (bout.is_unavailable(settings) || bout.is_occupied()).then_some(bout.span)
             }
         })
     }
@@ -269,7 +269,7 @@ impl FaultWindow<'_> {
     }
 
     /// Whether the node is useless to every client during the fault.
-    pub(crate) fn is_away(&self, settings: &Settings) -> bool {
+    pub(crate) fn is_unavailable(&self, settings: &Settings) -> bool {
         self.fault.effects.iter().any(|effect| match effect {
             Effect::Down | Effect::Paused | Effect::Cut | Effect::Mute => true,
             // Later than clients wait, or so nearly that a busy machine adds the rest.
