@@ -185,7 +185,7 @@ impl<'a> World<'a> {
     /// When a quorum of nodes could be reached.
     pub(crate) fn quorum_present(&self) -> Vec<Span> {
         self.quorum_spans(|bout, settings| {
-            (bout.is_unavailable(settings) || bout.is_occupied()).then_some(bout.span)
+            (bout.is_unavailable(settings) || bout.has_stale_key()).then_some(bout.span)
         })
     }
 
@@ -198,7 +198,7 @@ impl<'a> World<'a> {
             if bout.is_doubtful(settings) {
                 Some(Span { from, to: to.saturating_add(probation) })
             } else {
-                (bout.is_unavailable(settings) || bout.is_occupied()).then_some(bout.span)
+                (bout.is_unavailable(settings) || bout.has_stale_key()).then_some(bout.span)
             }
         })
     }
@@ -206,7 +206,7 @@ impl<'a> World<'a> {
     /// When stale keys were on some node: ordered and disjoint.
     pub(crate) fn stale_key_spans(&self) -> Vec<Span> {
         let mut spans: Vec<Span> =
-            self.fault_windows.iter().filter(|bout| bout.is_occupied()).map(|bout| bout.span).collect();
+            self.fault_windows.iter().filter(|bout| bout.has_stale_key()).map(|bout| bout.span).collect();
         spans.sort_by_key(|span| span.from);
         spans.dedup_by(|next, last| {
             let meets = next.from <= last.to;
@@ -283,7 +283,7 @@ impl FaultWindow<'_> {
     }
 
     /// Whether the node is reachable but grants no lock.
-    pub(crate) fn is_occupied(&self) -> bool {
+    pub(crate) fn has_stale_key(&self) -> bool {
         self.fault.effects.contains(&Effect::Occupied)
     }
 
