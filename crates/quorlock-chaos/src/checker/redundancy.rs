@@ -125,7 +125,7 @@ impl RedundancyChecker<'_> {
         if met().any(|bout| touches(bout, 0)) {
             return Some("a fault hit the node, or its network, within two ttls");
         }
-        if met().any(|bout| bout.is_doubtful(self.world.settings) && touches(bout, self.world.probation())) {
+        if met().any(|bout| bout.is_on_probation(self.world.settings) && touches(bout, self.world.probation())) {
             return Some(PROBATION);
         }
         // Delayed effects of a fault: probation begins when a client meets the node again. A node that the client has
@@ -136,7 +136,7 @@ impl RedundancyChecker<'_> {
                     if from <= span.to
                         && span.from <= until
                         && met()
-                            .any(|bout| bout.is_doubtful(self.world.settings) && bout.span.from <= from) =>
+                            .any(|bout| bout.is_on_probation(self.world.settings) && bout.span.from <= from) =>
                 {
                     return Some(PROBATION);
                 }

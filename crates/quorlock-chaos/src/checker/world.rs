@@ -195,7 +195,7 @@ impl<'a> World<'a> {
         let probation = self.probation();
         self.quorum_spans(|bout, settings| {
             let Span { from, to } = bout.span;
-            if bout.is_doubtful(settings) {
+            if bout.is_on_probation(settings) {
                 Some(Span { from, to: to.saturating_add(probation) })
             } else {
                 (bout.is_unavailable(settings) || bout.has_stale_key()).then_some(bout.span)
@@ -288,7 +288,7 @@ impl FaultWindow<'_> {
     }
 
     /// Whether the node does not vote for a while even after the fault has ended.
-    pub(crate) fn is_doubtful(&self, settings: &Settings) -> bool {
+    pub(crate) fn is_on_probation(&self, settings: &Settings) -> bool {
         self.fault.effects.iter().any(|effect| match effect {
             Effect::Down | Effect::Forgets { .. } | Effect::Steps { .. } => true,
             Effect::Runs { ppm } => ppm.unsigned_abs() > u64::from(settings.drift_ppm),
