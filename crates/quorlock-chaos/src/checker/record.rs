@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::world::is_run;
+use super::world::is_of_run;
 use super::{Findings, Invariant, LockAttempt, MS, World, clock};
 use crate::history::{Actor, Effect, Event, EventKind, History};
 
@@ -34,7 +34,7 @@ pub(super) fn check(
             EventKind::KeyLeft { node, key, ttl_ms } => {
                 check_left_key(world, attempts, place, event, (*node, key, *ttl_ms), findings);
             }
-            EventKind::Finished if is_run(event) => over = true,
+            EventKind::Finished if is_of_run(event) => over = true,
             _ => {}
         }
         if let Some(words) = seen.inconsistency(world, event) {

@@ -345,6 +345,6 @@ fn fault_window(bouts: &mut [FaultWindow<'_>], fault: u64, change: impl FnOnce(&
 }
 
 /// Whether an event is one of the run's own.
-pub(crate) fn is_run(event: &Event) -> bool {
+pub(crate) fn is_of_run(event: &Event) -> bool {
     event.actor == Actor::Run
 }
