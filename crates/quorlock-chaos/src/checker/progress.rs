@@ -111,7 +111,7 @@ fn check_stall(
     let bound = world.settings.recovery_ms * MS;
     let usable = votes.iter().filter_map(|span| span.and(stall)).max_by_key(Span::len);
     let Some(usable) = usable.filter(|span| span.len() > bound) else { return };
-    let waiting = attempts.iter().filter(|attempt| attempt.wait_span(world).meets(usable));
+    let waiting = attempts.iter().filter(|attempt| attempt.wait_span(world).overlaps(usable));
     let events: Vec<usize> = waiting.filter_map(|attempt| attempt.event_indexes.first().copied()).take(8).collect();
     let words = format!(
         "{key}: wanted, free, and not granted from {} for {:.0} ms, though a quorum of nodes was voting (the bound is {} ms)",
@@ -137,7 +137,7 @@ fn check_starvation(
     let usable = votes.iter().filter_map(|span| span.and(stall));
     let usable = usable.flat_map(|span| occupied.iter().filter_map(move |other| other.and(span)));
     let Some(usable) = usable.max_by_key(Span::len).filter(|span| span.len() > bound_ms * MS) else { return };
-    let waiting = attempts.iter().filter(|attempt| attempt.wait_span(world).meets(usable));
+    let waiting = attempts.iter().filter(|attempt| attempt.wait_span(world).overlaps(usable));
     let events: Vec<usize> = waiting.filter_map(|attempt| attempt.event_indexes.first().copied()).take(8).collect();
     let words = format!(
         "{key}: wanted, free, and not granted from {} for {:.0} ms, though a quorum of nodes was voting besides those with stale keys (the bound is {bound_ms} ms)",

@@ -35,7 +35,7 @@ pub(crate) struct World<'a> {
 }
 
 impl Span {
-    pub(crate) fn meets(self, other: Self) -> bool {
+    pub(crate) fn overlaps(self, other: Self) -> bool {
         self.from < other.to && other.from < self.to
     }
 
