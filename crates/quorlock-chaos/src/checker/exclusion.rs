@@ -35,7 +35,7 @@ fn overlap(
     second: (Span, &LockAttempt<'_>),
     findings: &mut Findings,
 ) {
-    let Some(both) = first.0.and(second.0) else { return };
+    let Some(both) = first.0.intersection(second.0) else { return };
     let words = format!(
         "{key}: {} held it from {} and {} was granted it at {}; for {:.3} ms both believed that they held it",
         first.1.name(),

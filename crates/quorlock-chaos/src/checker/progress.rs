@@ -109,7 +109,7 @@ fn check_stall(
     findings: &mut Findings,
 ) {
     let bound = world.settings.recovery_ms * MS;
-    let usable = votes.iter().filter_map(|span| span.and(stall)).max_by_key(Span::len);
+    let usable = votes.iter().filter_map(|span| span.intersection(stall)).max_by_key(Span::len);
     let Some(usable) = usable.filter(|span| span.len() > bound) else { return };
     let waiting = attempts.iter().filter(|attempt| attempt.wait_span(world).overlaps(usable));
     let events: Vec<usize> = waiting.filter_map(|attempt| attempt.event_indexes.first().copied()).take(8).collect();
@@ -134,8 +134,8 @@ fn check_starvation(
     let Some(starvation_ms) = world.settings.starvation_ms else { return };
     let ttl_ms = attempts.iter().map(|attempt| attempt.ttl_ms).max().unwrap_or(0);
     let bound_ms = ttl_ms + starvation_ms + world.settings.slack_ms;
-    let usable = votes.iter().filter_map(|span| span.and(stall));
-    let usable = usable.flat_map(|span| occupied.iter().filter_map(move |other| other.and(span)));
+    let usable = votes.iter().filter_map(|span| span.intersection(stall));
+    let usable = usable.flat_map(|span| occupied.iter().filter_map(move |other| other.intersection(span)));
     let Some(usable) = usable.max_by_key(Span::len).filter(|span| span.len() > bound_ms * MS) else { return };
     let waiting = attempts.iter().filter(|attempt| attempt.wait_span(world).overlaps(usable));
     let events: Vec<usize> = waiting.filter_map(|attempt| attempt.event_indexes.first().copied()).take(8).collect();

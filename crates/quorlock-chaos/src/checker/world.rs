@@ -40,7 +40,7 @@ impl Span {
     }
 
     /// The intersection.
-    pub(crate) fn and(self, other: Self) -> Option<Self> {
+    pub(crate) fn intersection(self, other: Self) -> Option<Self> {
         let both = Self { from: self.from.max(other.from), to: self.to.min(other.to) };
         (both.from < both.to).then_some(both)
     }
@@ -122,7 +122,7 @@ impl<'a> World<'a> {
         let stopped =
             self.of_process(process, |effect| matches!(effect, Effect::Paused)).map(|bout| bout.span);
         let waited = self.longest_waits.get(&process).into_iter().flatten().copied();
-        let mut stops: Vec<Span> = stopped.chain(waited).filter_map(|stop| stop.and(span)).collect();
+        let mut stops: Vec<Span> = stopped.chain(waited).filter_map(|stop| stop.intersection(span)).collect();
         stops.sort_by_key(|stop| stop.from);
         stops.dedup_by(|next, last| {
             let meets = next.from <= last.to;
@@ -314,7 +314,7 @@ impl FaultWindow<'_> {
         let set = steps.map(|(_, micros)| micros.max(0).unsigned_abs() * 1_000).sum::<u64>();
         let run = self.fault.effects.iter().filter_map(|effect| match effect {
             Effect::Runs { ppm } => {
-                let time = self.span.and(span)?.len().min(ttl);
+                let time = self.span.intersection(span)?.len().min(ttl);
                 Some(time / 1_000_000 * ppm.max(&0).unsigned_abs())
             }
             _ => None,

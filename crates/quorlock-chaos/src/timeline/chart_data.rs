@@ -216,7 +216,7 @@ fn keys(
             lane.spans.push(bar(world, span, State::Holding, attempt.process, said));
             current.retain(|(other, _)| other.to > span.from);
             for (other, rival) in current.iter().filter(|(_, rival)| rival.conflicts_with(attempt)) {
-                let Some(both) = other.and(span) else { continue };
+                let Some(both) = other.intersection(span) else { continue };
                 let state = if broken.contains(&both.from) { State::Clash } else { State::ClashExpected };
                 let said = words.place(format!("{} and {} at once", rival.name(), attempt.name()));
                 lane.spans.push(bar(world, both, state, 0, said));
