@@ -46,7 +46,7 @@ impl Span {
     }
 
     /// Whether something instantaneous that happened at some moment of `other` may have happened within this span.
-    fn may_have(self, other: Self) -> bool {
+    fn may_overlap(self, other: Self) -> bool {
         other.from <= self.to && self.from <= other.to
     }
 }
@@ -144,7 +144,7 @@ impl<'a> World<'a> {
     pub(crate) fn nodes_with_data_loss(&self, span: Span, what: fn(bool, bool) -> bool) -> BTreeSet<usize> {
         let forgot = |bout: &&FaultWindow<'_>| {
             let said = bout.fault.effects.iter();
-            span.may_have(bout.span)
+            span.may_overlap(bout.span)
                 && said.clone().any(
                     |effect| matches!(effect, Effect::Forgets { locks, counters } if what(*locks, *counters)),
                 )
@@ -178,7 +178,7 @@ impl<'a> World<'a> {
 
     /// The largest step back of any node's clock within `span`, in microseconds.
     pub(crate) fn clock_setback(&self, span: Span) -> u64 {
-        let backs = self.fault_windows.iter().flat_map(FaultWindow::steps).filter(|(when, _)| span.may_have(*when));
+        let backs = self.fault_windows.iter().flat_map(FaultWindow::steps).filter(|(when, _)| span.may_overlap(*when));
         backs.map(|(_, micros)| (-micros).max(0).unsigned_abs()).max().unwrap_or(0)
     }
 
@@ -310,7 +310,7 @@ impl FaultWindow<'_> {
     /// How many nanoseconds the node's clock may have gained by this within `span`, as far as it matters to a key that
     /// lives for `ttl`.
     fn gain(&self, span: Span, ttl: u64) -> u64 {
-        let steps = self.steps().filter(|(when, _)| span.may_have(*when));
+        let steps = self.steps().filter(|(when, _)| span.may_overlap(*when));
         let set = steps.map(|(_, micros)| micros.max(0).unsigned_abs() * 1_000).sum::<u64>();
         let run = self.fault.effects.iter().filter_map(|effect| match effect {
             Effect::Runs { ppm } => {
