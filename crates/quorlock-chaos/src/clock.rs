@@ -88,13 +88,13 @@ impl ClockLibrary {
 #[derive(Debug)]
 pub struct Clock {
     path: PathBuf,
-    bend: Mutex<Bend>,
+    bend: Mutex<ClockRule>,
     file: File,
 }
 
 /// The error of a clock: an offset at one time of the boot clock, and its growth per second since.
 #[derive(Clone, Copy, Debug, Default)]
-struct Bend {
+struct ClockRule {
     from: u64,
     micros: i64,
     millionths: i64,
@@ -135,10 +135,10 @@ impl Clock {
         self.bend.lock().unwrap_or_else(PoisonError::into_inner).ahead(history::now())
     }
 
-    fn bend(&self, change: impl FnOnce(&mut Bend)) -> io::Result<()> {
+    fn bend(&self, change: impl FnOnce(&mut ClockRule)) -> io::Result<()> {
         let mut bend = self.bend.lock().unwrap_or_else(PoisonError::into_inner);
         let from = history::now();
-        *bend = Bend { from, micros: bend.ahead(from), place: 1 - bend.place, ..*bend };
+        *bend = ClockRule { from, micros: bend.ahead(from), place: 1 - bend.place, ..*bend };
         change(&mut bend);
         let words = [bend.from as i64, bend.micros, bend.millionths].map(i64::to_ne_bytes);
         self.file.write_all_at(&words.concat(), 8 + bend.place * 24)?;
@@ -146,7 +146,7 @@ impl Clock {
     }
 }
 
-impl Bend {
+impl ClockRule {
     fn ahead(&self, at: u64) -> i64 {
         let past_micros = at.saturating_sub(self.from) as i64 / 1_000;
         self.micros + past_micros * self.millionths / 1_000_000
