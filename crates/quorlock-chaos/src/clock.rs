@@ -32,7 +32,7 @@ struct Home {
 /// Why clocks cannot be set here.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum NoClock {
+pub enum ClockError {
     /// Another system than Linux.
     #[error("this is not Linux")]
     NotLinux,
@@ -53,9 +53,9 @@ impl ClockLibrary {
     /// # Errors
     ///
     /// If this is not Linux, or there is no C compiler.
-    pub fn build() -> Result<Self, NoClock> {
+    pub fn build() -> Result<Self, ClockError> {
         if cfg!(not(target_os = "linux")) {
-            return Err(NoClock::NotLinux);
+            return Err(ClockError::NotLinux);
         }
         let folder = tempfile::Builder::new().prefix("quorlock-clock-").tempdir()?;
         let watchdog = Watchdog::over(folder.path())?;
@@ -65,11 +65,11 @@ impl ClockLibrary {
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(library.file()).arg(source).stdin(Stdio::null());
         let output = compiler.output().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => NoClock::NoCompiler,
-            _ => NoClock::System(error),
+            io::ErrorKind::NotFound => ClockError::NoCompiler,
+            _ => ClockError::System(error),
         })?;
         if !output.status.success() {
-            return Err(NoClock::NotBuilt(String::from_utf8_lossy(&output.stderr).into_owned()));
+            return Err(ClockError::NotBuilt(String::from_utf8_lossy(&output.stderr).into_owned()));
         }
         Ok(library)
     }

@@ -51,7 +51,7 @@ mod workload;
 
 pub use redis;
 
-pub use clock::{Clock, ClockLibrary, NoClock};
+pub use clock::{Clock, ClockLibrary, ClockError};
 pub use faults::{FaultKind, UnknownFault};
 pub use fleet::Fleet;
 pub use locate::{NoBinary, locate};
