@@ -60,7 +60,7 @@ impl ClockLibrary {
         let folder = tempfile::Builder::new().prefix("quorlock-clock-").tempdir()?;
         let watchdog = Watchdog::over(folder.path())?;
         let source = folder.path().join("shim.c");
-        fs::write(&source, SHIM)?;
+        fs::write(&source, SHIM_SOURCE)?;
         let library = Self { home: Arc::new(Home { folder, _watchdog: watchdog }) };
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(library.file()).arg(source).stdin(Stdio::null());
@@ -153,6 +153,6 @@ impl ClockRule {
     }
 }
 
-const SHIM: &str = include_str!("clock/shim.c");
+const SHIM_SOURCE: &str = include_str!("clock/shim.c");
 /// The index of the slot in use, and two slots of three numbers.
 const FILE_LEN: u64 = 8 + 2 * 24;
