@@ -116,7 +116,7 @@ impl Clock {
     ///
     /// If its file cannot be written.
     pub fn step(&self, micros: i64) -> io::Result<()> {
-        self.bend(|bend| bend.micros += micros)
+        self.rule(|bend| bend.micros += micros)
     }
 
     /// Makes it gain this many microseconds each second from now on; lose them, if they are negative. The offset so far
@@ -126,7 +126,7 @@ impl Clock {
     ///
     /// If its file cannot be written.
     pub fn run(&self, millionths: i64) -> io::Result<()> {
-        self.bend(|bend| bend.millionths = millionths)
+        self.rule(|bend| bend.millionths = millionths)
     }
 
     /// By how many microseconds it is ahead right now.
@@ -135,7 +135,7 @@ impl Clock {
         self.bend.lock().unwrap_or_else(PoisonError::into_inner).ahead(history::now())
     }
 
-    fn bend(&self, change: impl FnOnce(&mut ClockRule)) -> io::Result<()> {
+    fn rule(&self, change: impl FnOnce(&mut ClockRule)) -> io::Result<()> {
         let mut bend = self.bend.lock().unwrap_or_else(PoisonError::into_inner);
         let from = history::now();
         *bend = ClockRule { from, micros: bend.ahead(from), place: 1 - bend.place, ..*bend };
