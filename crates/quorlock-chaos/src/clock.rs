@@ -132,13 +132,13 @@ impl Clock {
     /// By how many microseconds it is ahead right now.
     #[must_use]
     pub fn ahead_micros(&self) -> i64 {
-        self.bend.lock().unwrap_or_else(PoisonError::into_inner).ahead(history::now())
+        self.bend.lock().unwrap_or_else(PoisonError::into_inner).offset_at(history::now())
     }
 
     fn rule(&self, change: impl FnOnce(&mut ClockRule)) -> io::Result<()> {
         let mut bend = self.bend.lock().unwrap_or_else(PoisonError::into_inner);
         let from = history::now();
-        *bend = ClockRule { from, micros: bend.ahead(from), place: 1 - bend.place, ..*bend };
+        *bend = ClockRule { from, micros: bend.offset_at(from), place: 1 - bend.place, ..*bend };
         change(&mut bend);
         let words = [bend.from as i64, bend.micros, bend.millionths].map(i64::to_ne_bytes);
         self.file.write_all_at(&words.concat(), 8 + bend.place * 24)?;
@@ -147,7 +147,7 @@ impl Clock {
 }
 
 impl ClockRule {
-    fn ahead(&self, at: u64) -> i64 {
+    fn offset_at(&self, at: u64) -> i64 {
         let past_micros = at.saturating_sub(self.from) as i64 / 1_000;
         self.micros + past_micros * self.millionths / 1_000_000
     }
