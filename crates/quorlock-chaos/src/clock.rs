@@ -131,7 +131,7 @@ impl Clock {
 
     /// By how many microseconds it is ahead right now.
     #[must_use]
-    pub fn ahead_micros(&self) -> i64 {
+    pub fn offset_micros(&self) -> i64 {
         self.bend.lock().unwrap_or_else(PoisonError::into_inner).offset_at(history::now())
     }
 
