@@ -125,7 +125,7 @@ impl Clock {
     /// # Errors
     ///
     /// If its file cannot be written.
-    pub fn run(&self, millionths: i64) -> io::Result<()> {
+    pub fn set_rate(&self, millionths: i64) -> io::Result<()> {
         self.rule(|bend| bend.millionths = millionths)
     }
 

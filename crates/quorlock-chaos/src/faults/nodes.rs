@@ -152,7 +152,7 @@ impl Nodes {
             Injection::Truncate { sides } => sides.each().for_each(|side| proxy.tear(side)),
             Injection::StaleKey { life } => stale::set(&lock(server), &self.keys, life)?,
             Injection::ClockSkew { millionths } => {
-                lock(server).clock().ok_or(NotBroken::NoClock)?.run(millionths)?;
+                lock(server).clock().ok_or(NotBroken::NoClock)?.set_rate(millionths)?;
             }
             Injection::ClockJump { micros } | Injection::ClockOffset { micros } => {
                 lock(server).clock().ok_or(NotBroken::NoClock)?.step(micros)?;
@@ -184,7 +184,7 @@ impl Nodes {
             }
             Injection::HalfOpen { sides } => sides.each().for_each(|side| proxy.reset(side)),
             Injection::StaleKey { .. } => stale::remove(&lock(server), &self.keys)?,
-            Injection::ClockSkew { .. } => lock(server).clock().ok_or(NotBroken::NoClock)?.run(0)?,
+            Injection::ClockSkew { .. } => lock(server).clock().ok_or(NotBroken::NoClock)?.set_rate(0)?,
             Injection::ClockJump { micros } => {
                 lock(server).clock().ok_or(NotBroken::NoClock)?.step(-micros)?;
             }
