@@ -19,7 +19,7 @@ use crate::watchdog::Watchdog;
 /// with the last clone, so it lives as long as its servers.
 #[derive(Clone, Debug)]
 pub struct ClockLibrary {
-    home: Arc<Home>,
+    files: Arc<Home>,
 }
 
 /// Its folder, and the watchdog that removes it if this process is killed.
@@ -61,7 +61,7 @@ impl ClockLibrary {
         let watchdog = Watchdog::over(folder.path())?;
         let source = folder.path().join("shim.c");
         fs::write(&source, SHIM_SOURCE)?;
-        let library = Self { home: Arc::new(Home { folder, _watchdog: watchdog }) };
+        let library = Self { files: Arc::new(Home { folder, _watchdog: watchdog }) };
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(library.file()).arg(source).stdin(Stdio::null());
         let output = compiler.output().map_err(|error| match error.kind() {
@@ -75,7 +75,7 @@ impl ClockLibrary {
     }
 
     fn file(&self) -> PathBuf {
-        self.home.folder.path().join("clock.so")
+        self.files.folder.path().join("clock.so")
     }
 
     /// The environment that makes a process read `clock` as its wall clock.
