@@ -19,12 +19,12 @@ use crate::watchdog::Watchdog;
 /// with the last clone, so it lives as long as its servers.
 #[derive(Clone, Debug)]
 pub struct ClockLibrary {
-    files: Arc<Home>,
+    files: Arc<LibraryFiles>,
 }
 
 /// Its folder, and the watchdog that removes it if this process is killed.
 #[derive(Debug)]
-struct Home {
+struct LibraryFiles {
     folder: TempDir,
     _watchdog: Watchdog,
 }
@@ -61,7 +61,7 @@ impl ClockLibrary {
         let watchdog = Watchdog::over(folder.path())?;
         let source = folder.path().join("shim.c");
         fs::write(&source, SHIM_SOURCE)?;
-        let library = Self { files: Arc::new(Home { folder, _watchdog: watchdog }) };
+        let library = Self { files: Arc::new(LibraryFiles { folder, _watchdog: watchdog }) };
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(library.file()).arg(source).stdin(Stdio::null());
         let output = compiler.output().map_err(|error| match error.kind() {
