@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::checker::{Invariant, Verdict, check_history};
-use crate::faults::{FaultKind, Injection, NotBroken, PlannedFault};
+use crate::faults::{FaultKind, Injection, InjectionError, PlannedFault};
 use crate::history::{Control, History};
 use crate::plan::{Scope, plan};
 use crate::seeded_rng::SeededRng;
@@ -257,8 +257,8 @@ fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) 
     stages
 }
 
-impl From<NotBroken> for RunError {
-    fn from(error: NotBroken) -> Self {
+impl From<InjectionError> for RunError {
+    fn from(error: InjectionError) -> Self {
         Self::Servers(error.to_string())
     }
 }

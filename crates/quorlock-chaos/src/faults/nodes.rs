@@ -27,7 +27,7 @@ struct Node {
 
 /// Why a fault could not be injected or ended.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NotBroken {
+pub(crate) enum InjectionError {
     #[error("a server did not start: {0}")]
     Start(#[from] StartError),
     #[error("a server command failed: {0}")]
@@ -39,7 +39,7 @@ pub(crate) enum NotBroken {
 }
 
 impl Nodes {
-    pub(crate) fn start(count: usize, setup: &Setup, keys: Vec<String>) -> Result<Self, NotBroken> {
+    pub(crate) fn start(count: usize, setup: &Setup, keys: Vec<String>) -> Result<Self, InjectionError> {
         let mut servers = Fleet::start_with(count + 1, setup)?.into_servers();
         let spare = Mutex::new(servers.pop().expect("one more than was asked for"));
         let node = |server: Server| {
@@ -89,7 +89,7 @@ impl Nodes {
     }
 
     /// Prepares a fault before it begins.
-    pub(crate) fn prepare(&self, node: usize, act: Injection) -> Result<Prepared<'_>, NotBroken> {
+    pub(crate) fn prepare(&self, node: usize, act: Injection) -> Result<Prepared<'_>, InjectionError> {
         let server = lock(&self.all[node].server);
         match act {
             Injection::StaleData { lag } => {
@@ -117,7 +117,7 @@ impl Nodes {
         act: Injection,
         lasts: Duration,
         prepared: &Prepared<'_>,
-    ) -> Result<(), NotBroken> {
+    ) -> Result<(), InjectionError> {
         let Node { server, proxy, .. } = &self.all[node];
         let set = |sides: Sides, flow| sides.each().for_each(|side| proxy.set(side, flow));
         match act {
@@ -152,10 +152,10 @@ impl Nodes {
             Injection::Truncate { sides } => sides.each().for_each(|side| proxy.tear(side)),
             Injection::StaleKey { life } => stale::set(&lock(server), &self.keys, life)?,
             Injection::ClockSkew { millionths } => {
-                lock(server).clock().ok_or(NotBroken::NoClock)?.set_rate(millionths)?;
+                lock(server).clock().ok_or(InjectionError::NoClock)?.set_rate(millionths)?;
             }
             Injection::ClockJump { micros } | Injection::ClockOffset { micros } => {
-                lock(server).clock().ok_or(NotBroken::NoClock)?.step(micros)?;
+                lock(server).clock().ok_or(InjectionError::NoClock)?.step(micros)?;
             }
             Injection::ClientStop { .. } | Injection::ClientKill { .. } | Injection::BlockRuntime { .. } => {}
         }
@@ -163,7 +163,7 @@ impl Nodes {
     }
 
     /// Ends the fault.
-    pub(crate) fn heal(&self, node: usize, act: Injection, prepared: Prepared<'_>) -> Result<(), NotBroken> {
+    pub(crate) fn heal(&self, node: usize, act: Injection, prepared: Prepared<'_>) -> Result<(), InjectionError> {
         let Node { server, proxy, .. } = &self.all[node];
         match act {
             Injection::Kill | Injection::DataLoss | Injection::StaleData { .. } => {
@@ -184,9 +184,9 @@ impl Nodes {
             }
             Injection::HalfOpen { sides } => sides.each().for_each(|side| proxy.reset(side)),
             Injection::StaleKey { .. } => stale::remove(&lock(server), &self.keys)?,
-            Injection::ClockSkew { .. } => lock(server).clock().ok_or(NotBroken::NoClock)?.set_rate(0)?,
+            Injection::ClockSkew { .. } => lock(server).clock().ok_or(InjectionError::NoClock)?.set_rate(0)?,
             Injection::ClockJump { micros } => {
-                lock(server).clock().ok_or(NotBroken::NoClock)?.step(-micros)?;
+                lock(server).clock().ok_or(InjectionError::NoClock)?.step(-micros)?;
             }
             // These end at once, or never, or affect clients.
             Injection::Flush
@@ -211,7 +211,7 @@ pub(crate) enum Prepared<'a> {
 /// Limits the server's memory while no client is connected, so that each later client sees the new limit. An
 /// administrator who changes the policy under running clients breaks the lock cluster's configuration; no lock could
 /// survive that.
-fn limit(server: &Server, proxy: &Proxy, policy: &str, bytes: &str) -> Result<(), NotBroken> {
+fn limit(server: &Server, proxy: &Proxy, policy: &str, bytes: &str) -> Result<(), InjectionError> {
     (0..proxy.sides()).for_each(|side| proxy.set(side, LinkRules::CUT));
     let set = |option, value| server.command::<()>(&["CONFIG", "SET", option, value]);
     let outcome = set("maxmemory-policy", policy).and_then(|()| set("maxmemory", bytes));

@@ -19,7 +19,7 @@ use super::timing::{
     STARVATION, TARGET_PAUSE, TARGET_TRIES, TTL, WAITS_MS,
 };
 use super::{Config, Progress, RunError, StopSignal};
-use crate::faults::{Injection, Nodes, NotBroken, PlannedFault, Prepared, Sides};
+use crate::faults::{Injection, Nodes, InjectionError, PlannedFault, Prepared, Sides};
 use crate::history::{self, Control, EventKind, History, Settings};
 use crate::workload::{Order, Spec};
 use crate::{ClockLibrary, Data, Server, Setup};
@@ -240,7 +240,7 @@ impl RunState<'_> {
         }
     }
 
-    fn trouble_nodes(&self, step: &PlannedFault) -> Result<(), NotBroken> {
+    fn trouble_nodes(&self, step: &PlannedFault) -> Result<(), InjectionError> {
         let PlannedFault { injection: act, nodes, lasts, .. } = step;
         let fault = self.log.fault(*act, nodes, &[]);
         let (left_to_begin, mending) = (AtomicUsize::new(nodes.len()), Once::new());
@@ -260,7 +260,7 @@ impl RunState<'_> {
         outcome
     }
 
-    fn trouble_client(&self, step: &PlannedFault) -> Result<(), NotBroken> {
+    fn trouble_client(&self, step: &PlannedFault) -> Result<(), InjectionError> {
         // Perhaps no client holds or waits right now; if none appears, the fault is skipped.
         let mut found = self.target(step.injection);
         for _ in 0..TARGET_TRIES {
@@ -339,7 +339,7 @@ impl RunState<'_> {
 }
 
 /// Does something to each of these nodes at once; the first error, if there is one.
-fn each(nodes: &[usize], work: impl Fn(usize) -> Result<(), NotBroken> + Sync) -> Result<(), NotBroken> {
+fn each(nodes: &[usize], work: impl Fn(usize) -> Result<(), InjectionError> + Sync) -> Result<(), InjectionError> {
     thread::scope(|scope| {
         let threads: Vec<_> = nodes.iter().map(|node| scope.spawn(|| work(*node))).collect();
         // All of them are joined before the first error is returned.
@@ -364,7 +364,7 @@ fn declare(urls: Vec<String>) -> Result<(), RunError> {
 }
 
 /// The server's name and version.
-fn server_name(server: &Server) -> Result<String, NotBroken> {
+fn server_name(server: &Server) -> Result<String, InjectionError> {
     let info: String = server.command(&["INFO", "server"])?;
     let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
     let valkey = field("valkey_version:").map(|version| format!("Valkey {version}"));
@@ -372,7 +372,7 @@ fn server_name(server: &Server) -> Result<String, NotBroken> {
 }
 
 /// Whether the server's clock can really be set by this library.
-pub(super) fn has_clock(config: &Config, library: &ClockLibrary) -> Result<bool, NotBroken> {
+pub(super) fn has_clock(config: &Config, library: &ClockLibrary) -> Result<bool, InjectionError> {
     let mut setup = Setup::new().clocks(library);
     if let Some(binary) = &config.server {
         setup = setup.binary(binary);
@@ -380,6 +380,6 @@ pub(super) fn has_clock(config: &Config, library: &ClockLibrary) -> Result<bool,
     let server = Server::start(&setup)?;
     let seconds = || server.command::<(i64, i64)>(&["TIME"]).map(|(seconds, _)| seconds);
     let before = seconds()?;
-    server.clock().ok_or(NotBroken::NoClock)?.step(1_000_000_000)?;
+    server.clock().ok_or(InjectionError::NoClock)?.step(1_000_000_000)?;
     Ok(seconds()? - before > 900)
 }
