@@ -135,7 +135,7 @@ impl Nodes {
                     lock(server).demote(spare)?;
                 }
             }
-            Injection::MemoryFull { policy } => limit(&lock(server), proxy, policy, "1")?,
+            Injection::MemoryFull { policy } => limit_memory(&lock(server), proxy, policy, "1")?,
             Injection::Latency { sides, delay, jitter } => set(sides, LinkRules::slow(delay, jitter)),
             Injection::Partition { sides } => set(sides, LinkRules::CUT),
             Injection::AsymmetricPartition { sides, is_back: false } => {
@@ -175,7 +175,7 @@ impl Nodes {
             // The pause ends by itself; the reply arrives when it has ended.
             Injection::ClientPause { .. } => lock(server).command::<()>(&["PING"])?,
             Injection::Failover { .. } => lock(server).promote()?,
-            Injection::MemoryFull { .. } => limit(&lock(server), proxy, NO_EVICTION, "0")?,
+            Injection::MemoryFull { .. } => limit_memory(&lock(server), proxy, NO_EVICTION, "0")?,
             Injection::Latency { sides, .. }
             | Injection::Partition { sides }
             | Injection::AsymmetricPartition { sides, .. }
@@ -211,7 +211,7 @@ pub(crate) enum Prepared<'a> {
 /// Limits the server's memory while no client is connected, so that each later client sees the new limit. An
 /// administrator who changes the policy under running clients breaks the lock cluster's configuration; no lock could
 /// survive that.
-fn limit(server: &Server, proxy: &Proxy, policy: &str, bytes: &str) -> Result<(), InjectionError> {
+fn limit_memory(server: &Server, proxy: &Proxy, policy: &str, bytes: &str) -> Result<(), InjectionError> {
     (0..proxy.sides()).for_each(|side| proxy.set(side, LinkRules::CUT));
     let set = |option, value| server.command::<()>(&["CONFIG", "SET", option, value]);
     let outcome = set("maxmemory-policy", policy).and_then(|()| set("maxmemory", bytes));
