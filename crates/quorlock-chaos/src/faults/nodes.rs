@@ -71,7 +71,7 @@ impl Nodes {
 
     /// Waits until no other fault affects the server itself, because restarts and replicas may take longer than
     /// planned. Faults of networks and clocks do not wait.
-    pub(crate) fn occupy(&self, node: usize, act: Injection) -> Option<MutexGuard<'_, ()>> {
+    pub(crate) fn reserve(&self, node: usize, act: Injection) -> Option<MutexGuard<'_, ()>> {
         let is_of_server = matches!(
             act,
             Injection::Kill

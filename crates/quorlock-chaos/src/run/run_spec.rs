@@ -245,7 +245,7 @@ impl RunState<'_> {
         let fault = self.log.fault(*act, nodes, &[]);
         let (left_to_begin, mending) = (AtomicUsize::new(nodes.len()), Once::new());
         let outcome = each(nodes, |node| {
-            let _alone = self.nodes.occupy(node, *act);
+            let _alone = self.nodes.reserve(node, *act);
             let prepared = self.nodes.prepare(node, *act)?;
             self.nodes.begin(node, *act, *lasts, &prepared)?;
             if left_to_begin.fetch_sub(1, Ordering::AcqRel) == 1 {
