@@ -163,7 +163,7 @@ impl Nodes {
     }
 
     /// Ends the fault.
-    pub(crate) fn heal(&self, node: usize, act: Injection, prepared: Prepared<'_>) -> Result<(), InjectionError> {
+    pub(crate) fn end(&self, node: usize, act: Injection, prepared: Prepared<'_>) -> Result<(), InjectionError> {
         let Node { server, proxy, .. } = &self.all[node];
         match act {
             Injection::Kill | Injection::DataLoss | Injection::StaleData { .. } => {

@@ -254,7 +254,7 @@ impl RunState<'_> {
             self.halt.sleep(*lasts);
             // It is recorded before the fault ends on the first node: the others wait for that.
             mending.call_once(|| self.log.tell(EventKind::FaultEnding { fault }));
-            self.nodes.heal(node, *act, prepared)
+            self.nodes.end(node, *act, prepared)
         });
         self.log.healed(fault);
         outcome
