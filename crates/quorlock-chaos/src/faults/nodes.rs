@@ -65,8 +65,8 @@ impl Nodes {
     }
 
     /// Calls a closure with a node's server, bypassing the proxy.
-    pub(crate) fn with<T>(&self, node: usize, ask: impl FnOnce(&Server) -> T) -> T {
-        ask(&lock(&self.all[node].server))
+    pub(crate) fn with<T>(&self, node: usize, action: impl FnOnce(&Server) -> T) -> T {
+        action(&lock(&self.all[node].server))
     }
 
     /// Waits until no other fault affects the server itself, because restarts and replicas may take longer than
