@@ -8,7 +8,7 @@ use crate::{Server, history};
 
 /// Sets a stale key under each of these names that becomes free within a short time. A lock's own key is never
 /// replaced, because that would be data loss.
-pub(super) fn set(server: &Server, keys: &[String], life: Option<Duration>) -> RedisResult<()> {
+pub(super) fn set(server: &Server, keys: &[String], ttl: Option<Duration>) -> RedisResult<()> {
     let mut connection = server.connect(PATIENCE)?;
     let mut missing: Vec<&String> = keys.iter().collect();
     let end = history::now() + TRIES.as_nanos() as u64;
@@ -17,7 +17,7 @@ pub(super) fn set(server: &Server, keys: &[String], life: Option<Duration>) -> R
         for key in missing {
             let mut set = Cmd::new();
             set.arg("SET").arg(key).arg(STALE_VALUE).arg("NX");
-            if let Some(life) = life {
+            if let Some(life) = ttl {
                 set.arg("PX").arg(life.as_millis() as u64);
             }
             if set.query::<Value>(&mut connection)? == Value::Nil {
