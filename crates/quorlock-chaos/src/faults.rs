@@ -122,16 +122,16 @@ impl FaultKind {
     /// Its name.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        self.words().0
+        self.name_and_explanation().0
     }
 
     /// What it does, in a line.
     #[must_use]
     pub const fn explanation(self) -> &'static str {
-        self.words().1
+        self.name_and_explanation().1
     }
 
-    const fn words(self) -> (&'static str, &'static str) {
+    const fn name_and_explanation(self) -> (&'static str, &'static str) {
         match self {
             Self::Kill => ("kill", "a server is killed (SIGKILL) and comes back with its data"),
             Self::DataLoss => ("data-loss", "a server is killed and comes back without data"),
