@@ -196,7 +196,7 @@ impl FaultKind {
 
     /// Whether it needs servers whose clocks can be set.
     #[must_use]
-    pub const fn needs_clocks(self) -> bool {
+    pub const fn needs_virtual_clock(self) -> bool {
         matches!(self, Self::ClockSkew | Self::ClockJump | Self::ClockOffset)
     }
 

@@ -171,7 +171,7 @@ fn clocks(
     config: &Config,
     kinds: &mut BTreeSet<FaultKind>,
 ) -> Result<(Option<ClockLibrary>, Skipped), RunError> {
-    if !kinds.iter().any(|kind| kind.needs_clocks()) {
+    if !kinds.iter().any(|kind| kind.needs_virtual_clock()) {
         return Ok((None, Vec::new()));
     }
     let why = match ClockLibrary::build() {
@@ -182,8 +182,8 @@ fn clocks(
         },
         Err(error) => error.to_string(),
     };
-    let skipped = kinds.iter().filter(|kind| kind.needs_clocks()).map(|kind| (*kind, why.clone())).collect();
-    kinds.retain(|kind| !kind.needs_clocks());
+    let skipped = kinds.iter().filter(|kind| kind.needs_virtual_clock()).map(|kind| (*kind, why.clone())).collect();
+    kinds.retain(|kind| !kind.needs_virtual_clock());
     Ok((None, skipped))
 }
 
