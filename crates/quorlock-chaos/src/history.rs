@@ -123,7 +123,7 @@ pub enum EventKind {
         margin: i32,
     },
     /// The task checked whether its lock is valid. The time is from *before* the check.
-    Looked {
+    Validated {
         /// The lock's answer.
         valid: bool,
         /// Its deadline, read after the answer.

@@ -94,7 +94,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
                 margin,
             }
         }),
-        (any::<bool>(), 0..20_000_u64).prop_map(|(valid, ahead)| EventKind::Looked {
+        (any::<bool>(), 0..20_000_u64).prop_map(|(valid, ahead)| EventKind::Validated {
             valid,
             deadline: ahead * MS,
             margin: 0

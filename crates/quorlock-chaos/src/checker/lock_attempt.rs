@@ -97,12 +97,12 @@ impl<'a> LockAttempt<'a> {
                     deadlines: vec![(at, *deadline, *margin)],
                 });
             }
-            EventKind::Looked { valid: true, deadline, margin } => {
+            EventKind::Validated { valid: true, deadline, margin } => {
                 if let Some(grant) = &mut self.grant {
                     grant.deadlines.push((at, *deadline, *margin));
                 }
             }
-            EventKind::Looked { valid: false, .. } => _ = self.found_invalid.get_or_insert(at),
+            EventKind::Validated { valid: false, .. } => _ = self.found_invalid.get_or_insert(at),
             EventKind::Lost { .. } => _ = self.lost.get_or_insert(at),
             EventKind::Releasing => _ = self.releasing.get_or_insert(at),
             EventKind::Released { .. } => _ = self.released.get_or_insert(at),

@@ -110,7 +110,7 @@ impl SeenEvents {
                     .or((world.settings.fenced && number.is_none())
                         .then_some("a fenced lock without a number"))
             }
-            EventKind::Looked { .. }
+            EventKind::Validated { .. }
             | EventKind::Lost { .. }
             | EventKind::Releasing
             | EventKind::Released { .. }

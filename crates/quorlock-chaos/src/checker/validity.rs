@@ -34,7 +34,7 @@ fn check_validity_reports(world: &World<'_>, attempt: &LockAttempt<'_>, findings
     let mut over: Option<(usize, &str)> = None;
     for (event, place) in attempt.events.iter().zip(&attempt.event_indexes) {
         match &event.kind {
-            EventKind::Looked { valid: true, deadline, .. } => {
+            EventKind::Validated { valid: true, deadline, .. } => {
                 let who = || {
                     format!(
                         "{} saw {} as valid at {}",
@@ -52,7 +52,7 @@ fn check_validity_reports(world: &World<'_>, attempt: &LockAttempt<'_>, findings
                     findings.violation(Invariant::StaysLost, event.at, vec![end, *place], words);
                 }
             }
-            EventKind::Looked { valid: false, .. } => over = over.or(Some((*place, "invalid already"))),
+            EventKind::Validated { valid: false, .. } => over = over.or(Some((*place, "invalid already"))),
             EventKind::Lost { .. } => over = over.or(Some((*place, "lost already"))),
             EventKind::Releasing => over = over.or(Some((*place, "released already"))),
             _ => {}

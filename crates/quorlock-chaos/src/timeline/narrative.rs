@@ -17,7 +17,7 @@ pub(super) fn around(history: &History, violation: &Violation) -> Vec<Line> {
     let events = history.events();
     let place = events.partition_point(|event| event.at < violation.at);
     let is_shown = |place: &usize| {
-        !matches!(events[*place].kind, EventKind::Looked { valid: true, .. } | EventKind::Sampled { .. })
+        !matches!(events[*place].kind, EventKind::Validated { valid: true, .. } | EventKind::Sampled { .. })
     };
     let before = (0..place).rev().filter(is_shown).take(NEAR);
     let after = (place..events.len()).filter(is_shown).take(NEAR);
@@ -90,10 +90,10 @@ fn what(event: &Event, keys: &str) -> String {
             let number = number.map_or(String::new(), |number| format!("number {number}, "));
             format!("is granted {keys}: {number}margin {margin}, {}", ahead(*deadline))
         }
-        EventKind::Looked { valid: true, deadline, .. } => {
+        EventKind::Validated { valid: true, deadline, .. } => {
             format!("finds {keys} valid, {}", ahead(*deadline))
         }
-        EventKind::Looked { valid: false, .. } => format!("finds {keys} no longer valid"),
+        EventKind::Validated { valid: false, .. } => format!("finds {keys} no longer valid"),
         EventKind::Lost { how } => format!("receives the loss signal of {keys}: {how}"),
         EventKind::Releasing => format!("releases {keys}"),
         EventKind::Released { confirmed: true } => format!("has released {keys}"),
