@@ -144,7 +144,7 @@ pub enum EventKind {
         confirmed: bool,
     },
     /// The lock was not granted, for an expected reason.
-    Refused {
+    Failed {
         /// Which.
         why: FailureReason,
     },

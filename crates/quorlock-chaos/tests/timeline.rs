@@ -63,7 +63,7 @@ fn minute() -> Story {
                     process,
                     attempt,
                     at + 900,
-                    EventKind::Refused { why: FailureReason::NoQuorum },
+                    EventKind::Failed { why: FailureReason::NoQuorum },
                 );
                 at += 950;
                 continue;

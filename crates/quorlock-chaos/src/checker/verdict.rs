@@ -264,7 +264,7 @@ impl Totals {
         Self {
             events: history.events().len(),
             processes: processes.len(),
-            failed: count(|what| matches!(what, EventKind::Refused { .. })),
+            failed: count(|what| matches!(what, EventKind::Failed { .. })),
             lost: count(|what| matches!(what, EventKind::Lost { .. })),
             writes: count(|what| matches!(what, EventKind::Wrote { accepted: true, .. })),
             rejected_writes: count(|what| matches!(what, EventKind::Wrote { accepted: false, .. })),

@@ -79,7 +79,7 @@ impl Log {
                     });
                     recorded.events.push(Event::now(Actor::Run, EventKind::FaultEnded { fault }));
                 }
-                EventKind::Refused { .. }
+                EventKind::Failed { .. }
                 | EventKind::Abandoned
                 | EventKind::Lost { .. }
                 | EventKind::Releasing

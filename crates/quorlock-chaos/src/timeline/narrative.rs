@@ -100,7 +100,7 @@ fn what(event: &Event, keys: &str) -> String {
         EventKind::Released { confirmed: false } => {
             format!("has released {keys}, but too few nodes confirmed")
         }
-        EventKind::Refused { why } => format!("is refused {keys}: {why:?}"),
+        EventKind::Failed { why } => format!("is refused {keys}: {why:?}"),
         EventKind::Abandoned => format!("drops the future for {keys}"),
         EventKind::Wrote { store, number, accepted, .. } => {
             let number =

@@ -94,7 +94,7 @@ impl Task {
             Err(AcquireError::TooLate { .. }) => FailureReason::TooLate,
             Err(error) => return Err(error.to_string()),
         };
-        self.writer.tell(EventKind::Refused { why });
+        self.writer.tell(EventKind::Failed { why });
         Ok(None)
     }
 
