@@ -164,7 +164,7 @@ pub enum EventKind {
         accepted: bool,
     },
     /// An unexpected error.
-    Errored {
+    UnexpectedError {
         /// The error's message.
         words: String,
     },

@@ -107,7 +107,7 @@ impl<'a> LockAttempt<'a> {
             EventKind::Releasing => _ = self.releasing.get_or_insert(at),
             EventKind::Released { .. } => _ = self.released.get_or_insert(at),
             EventKind::Failed { .. } => _ = self.failed.get_or_insert(at),
-            EventKind::Abandoned | EventKind::Errored { .. } | EventKind::Panicked { .. } => {
+            EventKind::Abandoned | EventKind::UnexpectedError { .. } | EventKind::Panicked { .. } => {
                 self.abandoned = true;
                 let end = if self.grant.is_some() { &mut self.releasing } else { &mut self.failed };
                 end.get_or_insert(at);

@@ -33,7 +33,7 @@ impl Log {
 
     /// Records an unexpected error of the run.
     pub(super) fn trouble(&self, words: String) {
-        self.tell(EventKind::Errored { words });
+        self.tell(EventKind::UnexpectedError { words });
     }
 
     /// Records a fault; returns its number.

@@ -46,7 +46,7 @@ impl Task {
             }
             self.writer.next_turn();
             if let Err(words) = self.attempt().await {
-                self.writer.tell(EventKind::Errored { words });
+                self.writer.tell(EventKind::UnexpectedError { words });
             }
         }
         self.writer.tell(EventKind::Finished);
