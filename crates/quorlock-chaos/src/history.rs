@@ -96,7 +96,7 @@ pub enum EventKind {
         view: NodeView,
     },
     /// A client thread that only sleeps was woken late by this much: the machine gave the process no CPU time.
-    Overslept {
+    RuntimeStalled {
         /// Milliseconds, until now.
         millis: u64,
     },

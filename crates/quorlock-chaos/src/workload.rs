@@ -109,7 +109,7 @@ fn tell_oversleeping(writer: EventWriter) {
             thread::sleep(NAP);
             let late = Duration::from_nanos(history::now() - before).saturating_sub(NAP);
             if late >= OVERSLEPT {
-                writer.tell(EventKind::Overslept { millis: late.as_millis() as u64 });
+                writer.tell(EventKind::RuntimeStalled { millis: late.as_millis() as u64 });
             }
         }
     });

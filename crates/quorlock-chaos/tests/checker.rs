@@ -246,10 +246,10 @@ fn a_loss_without_a_signal_is_caught() {
     let overslept = |process| {
         let mut story = forge::story();
         let who = Actor::Client { process, task: 0, attempt: 0 };
-        story.event(1_500, who, EventKind::Overslept { millis: 420 }).event(
+        story.event(1_500, who, EventKind::RuntimeStalled { millis: 420 }).event(
             2_098,
             who,
-            EventKind::Overslept { millis: 700 },
+            EventKind::RuntimeStalled { millis: 700 },
         );
         story.take(1, 0, 100, Some(10)).lost(1, 0, 2_100).hold(2, 0, 2_500, 2_600, Some(11));
         story

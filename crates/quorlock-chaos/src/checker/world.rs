@@ -76,7 +76,7 @@ impl<'a> World<'a> {
                     bout.began_at = bout.began_at.min(*at);
                     bout.has_ended = true;
                 }),
-                EventKind::Overslept { millis } => {
+                EventKind::RuntimeStalled { millis } => {
                     if let Actor::Client { process, .. } = who {
                         let span = Span { from: at.saturating_sub(millis * MS), to: *at };
                         kept_waiting.entry(*process).or_default().push(span);

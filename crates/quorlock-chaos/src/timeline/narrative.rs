@@ -84,7 +84,7 @@ fn what(event: &Event, keys: &str) -> String {
             )
         }
         EventKind::NodeViewChanged { node, view: stand } => format!("sees node {node}: {stand:?}"),
-        EventKind::Overslept { millis } => format!("got no CPU time for {millis} ms"),
+        EventKind::RuntimeStalled { millis } => format!("got no CPU time for {millis} ms"),
         EventKind::Waiting { ttl_ms, .. } => format!("requests {keys} for {ttl_ms} ms"),
         EventKind::Granted { deadline, number, margin, .. } => {
             let number = number.map_or(String::new(), |number| format!("number {number}, "));
