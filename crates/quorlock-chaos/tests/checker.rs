@@ -290,10 +290,10 @@ fn waiting_forever_with_a_quorum_is_caught() {
         story.release(2, 0, 8_100).fault(1, "away", away, 250, 6_000, &[kind]);
         story
     };
-    let verdict = check(&stalled(&[0, 1], Effect::Cut), &[Invariant::Progress], &[]);
+    let verdict = check(&stalled(&[0, 1], Effect::Unreachable), &[Invariant::Progress], &[]);
     assert!(verdict.violations[0].message.contains("from 0.300 s"), "{verdict:?}");
     // Without a quorum no lock can be granted; with restarted nodes, not before probation is over.
-    let verdict = check(&stalled(&[0, 1, 2], Effect::Cut), &[], &[]);
+    let verdict = check(&stalled(&[0, 1, 2], Effect::Unreachable), &[], &[]);
     assert_eq!(verdict.slowest_recovery_ms, Some(2_000.0));
     check(&stalled(&[0, 1, 2], Effect::Down), &[], &[]);
     check(&stalled(&[0, 1, 2], Effect::Slow { ms: 400 }), &[], &[]);
@@ -315,9 +315,9 @@ fn waiting_for_a_key_that_is_free_on_a_quorum_is_caught_sooner_where_others_have
     check(&stalled(&[0, 1], 3_299, Effect::Occupied), &[], &[]);
     check(&stalled(&[0, 1], 3_301, Effect::Occupied), &[Invariant::Progress], &[]);
     check(&stalled(&[0, 1, 2], 5_000, Effect::Occupied), &[], &[]);
-    check(&stalled(&[0, 1], 5_000, Effect::Cut), &[], &[]);
+    check(&stalled(&[0, 1], 5_000, Effect::Unreachable), &[], &[]);
     let mut beside = stalled(&[0, 1], 5_000, Effect::Occupied);
-    beside.fault(2, "cut", &[2], 1_000, 2_000, &[Effect::Cut]);
+    beside.fault(2, "cut", &[2], 1_000, 2_000, &[Effect::Unreachable]);
     check(&beside, &[], &[]);
     let mut unasked = stalled(&[0, 1], 5_000, Effect::Occupied);
     unasked.settings.starvation_ms = None;
@@ -336,7 +336,7 @@ fn probation_is_no_stall() {
     };
     check(&stalled(true, Effect::Down), &[], &[]);
     check(&stalled(false, Effect::Down), &[Invariant::Progress], &[]);
-    check(&stalled(true, Effect::Cut), &[Invariant::Progress], &[]);
+    check(&stalled(true, Effect::Unreachable), &[Invariant::Progress], &[]);
 }
 
 #[test]
@@ -415,7 +415,7 @@ fn a_story_with_gaps_is_caught() {
     // A node that stays broken would excuse everything after it.
     let mut unended = story();
     unended.hold(1, 0, 100, 200, Some(10));
-    let (nodes, processes, effects) = (vec![0], Vec::new(), vec![Effect::Cut]);
+    let (nodes, processes, effects) = (vec![0], Vec::new(), vec![Effect::Unreachable]);
     let fault =
         Fault { id: 1, kind: "cut".into(), nodes, side: None, processes, effects, detail: String::new() };
     unended.event(150, Actor::Run, EventKind::Fault(fault));

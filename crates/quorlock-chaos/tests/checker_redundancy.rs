@@ -103,7 +103,7 @@ fn every_kind_of_fault_to_the_node_is_an_excuse_for_two_ttls() {
     let effects = [
         Effect::Down,
         Effect::Paused,
-        Effect::Cut,
+        Effect::Unreachable,
         Effect::Mute,
         Effect::Slow { ms: 100 },
         Effect::Runs { ppm: 100_000 },
@@ -221,7 +221,7 @@ fn a_network_is_an_excuse_for_those_behind_it() {
     let cut = |side: u32| {
         let mut story = gone(3_500);
         story.side = Some(side);
-        story.fault(1, "cut", &[4], 3_400, 7_000, &[Effect::Cut]);
+        story.fault(1, "cut", &[4], 3_400, 7_000, &[Effect::Unreachable]);
         story
     };
     // Client 1 is on the odd network.

@@ -175,7 +175,7 @@ impl Injection {
             | Self::Reset { .. }
             | Self::HalfOpen { .. }
             | Self::NoRead { .. }
-            | Self::Truncate { .. } => vec![Effect::Cut],
+            | Self::Truncate { .. } => vec![Effect::Unreachable],
             Self::StaleKey { .. } => vec![Effect::Occupied],
             Self::ClockSkew { millionths } => vec![Effect::Runs { ppm: millionths }],
             Self::ClockJump { micros } => vec![Effect::Steps { micros }],

@@ -45,7 +45,7 @@ pub enum Effect {
     /// The process stands still (`SIGSTOP`, `CLIENT PAUSE`, a blocked runtime) and continues when the fault ends.
     Paused,
     /// The node is unreachable for some or all clients, in one direction or both.
-    Cut,
+    Unreachable,
     /// Replies come that much later.
     Slow {
         /// By how much, both directions together.

@@ -139,7 +139,7 @@ fn state(effect: Effect) -> State {
     match effect {
         Effect::Down => State::Down,
         Effect::Paused => State::Paused,
-        Effect::Cut => State::Cut,
+        Effect::Unreachable => State::Cut,
         Effect::Slow { .. } => State::Slow,
         Effect::Mute => State::Mute,
         Effect::Forgets { .. } => State::Forgot,
