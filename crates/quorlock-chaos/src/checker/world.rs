@@ -271,7 +271,7 @@ impl FaultWindow<'_> {
     /// Whether the node is useless to every client during the fault.
     pub(crate) fn is_unavailable(&self, settings: &Settings) -> bool {
         self.fault.effects.iter().any(|effect| match effect {
-            Effect::Down | Effect::Paused | Effect::Unreachable | Effect::Mute => true,
+            Effect::Down | Effect::Paused | Effect::Unreachable | Effect::NoReplies => true,
             // Later than clients wait, or so nearly that a busy machine adds the rest.
             Effect::Slow { ms } => *ms * 2 >= settings.reply_timeout_ms,
             Effect::Forgets { .. }

@@ -52,7 +52,7 @@ pub enum Effect {
         ms: u64,
     },
     /// The node writes nothing (memory full, a replica).
-    Mute,
+    NoReplies,
     /// The node loses data, at once: a restart without its data or with old data, a flush, a failover to a replica that
     /// lags, keys deleted or evicted.
     Forgets {

@@ -141,7 +141,7 @@ fn state(effect: Effect) -> State {
         Effect::Paused => State::Paused,
         Effect::Unreachable => State::Cut,
         Effect::Slow { .. } => State::Slow,
-        Effect::Mute => State::Mute,
+        Effect::NoReplies => State::Mute,
         Effect::Forgets { .. } => State::Forgot,
         Effect::Offset { .. } | Effect::Occupied => State::Touched,
         Effect::Steps { .. } | Effect::Runs { .. } => State::Clock,
