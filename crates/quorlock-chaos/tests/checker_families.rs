@@ -110,7 +110,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
                     Effect::Steps { micros: by },
                     Effect::Runs { ppm: by },
                     Effect::Paused,
-                    Effect::Forgets { locks: true, counters: true }
+                    Effect::DataLoss { locks: true, counters: true }
                 ],
                 detail: String::new(),
             }

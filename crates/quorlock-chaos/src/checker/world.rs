@@ -146,7 +146,7 @@ impl<'a> World<'a> {
             let said = bout.fault.effects.iter();
             span.may_overlap(bout.span)
                 && said.clone().any(
-                    |effect| matches!(effect, Effect::Forgets { locks, counters } if what(*locks, *counters)),
+                    |effect| matches!(effect, Effect::DataLoss { locks, counters } if what(*locks, *counters)),
                 )
         };
         self.fault_windows.iter().filter(forgot).flat_map(|bout| bout.fault.nodes.iter().copied()).collect()
@@ -274,7 +274,7 @@ impl FaultWindow<'_> {
             Effect::Down | Effect::Paused | Effect::Unreachable | Effect::NoReplies => true,
             // Later than clients wait, or so nearly that a busy machine adds the rest.
             Effect::Slow { ms } => *ms * 2 >= settings.reply_timeout_ms,
-            Effect::Forgets { .. }
+            Effect::DataLoss { .. }
             | Effect::Occupied
             | Effect::Steps { .. }
             | Effect::Offset { .. }
@@ -290,7 +290,7 @@ impl FaultWindow<'_> {
     /// Whether the node does not vote for a while even after the fault has ended.
     pub(crate) fn is_on_probation(&self, settings: &Settings) -> bool {
         self.fault.effects.iter().any(|effect| match effect {
-            Effect::Down | Effect::Forgets { .. } | Effect::Steps { .. } => true,
+            Effect::Down | Effect::DataLoss { .. } | Effect::Steps { .. } => true,
             Effect::Runs { ppm } => ppm.unsigned_abs() > u64::from(settings.drift_ppm),
             _ => false,
         })

@@ -55,7 +55,7 @@ pub enum Effect {
     NoReplies,
     /// The node loses data, at once: a restart without its data or with old data, a flush, a failover to a replica that
     /// lags, keys deleted or evicted.
-    Forgets {
+    DataLoss {
         /// Locks that still run.
         locks: bool,
         /// Fencing numbers given out.

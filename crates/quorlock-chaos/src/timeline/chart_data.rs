@@ -142,7 +142,7 @@ fn state(effect: Effect) -> State {
         Effect::Unreachable => State::Cut,
         Effect::Slow { .. } => State::Slow,
         Effect::NoReplies => State::Mute,
-        Effect::Forgets { .. } => State::Forgot,
+        Effect::DataLoss { .. } => State::Forgot,
         Effect::Offset { .. } | Effect::Occupied => State::Touched,
         Effect::Steps { .. } | Effect::Runs { .. } => State::Clock,
     }
