@@ -309,17 +309,17 @@ fn waiting_for_a_key_that_is_free_on_a_quorum_is_caught_sooner_where_others_have
         story.release(2, 0, 4_100).fault(1, "stale-key", nodes, 250, to, &[effect]);
         story
     };
-    let verdict = check(&stalled(&[0, 1], 5_000, Effect::Occupied), &[Invariant::Progress], &[]);
+    let verdict = check(&stalled(&[0, 1], 5_000, Effect::StaleKey), &[Invariant::Progress], &[]);
     assert!(verdict.violations[0].message.contains("from 0.300 s for 3700 ms"), "{verdict:?}");
     // A ttl, a second, and slack for a busy machine.
-    check(&stalled(&[0, 1], 3_299, Effect::Occupied), &[], &[]);
-    check(&stalled(&[0, 1], 3_301, Effect::Occupied), &[Invariant::Progress], &[]);
-    check(&stalled(&[0, 1, 2], 5_000, Effect::Occupied), &[], &[]);
+    check(&stalled(&[0, 1], 3_299, Effect::StaleKey), &[], &[]);
+    check(&stalled(&[0, 1], 3_301, Effect::StaleKey), &[Invariant::Progress], &[]);
+    check(&stalled(&[0, 1, 2], 5_000, Effect::StaleKey), &[], &[]);
     check(&stalled(&[0, 1], 5_000, Effect::Unreachable), &[], &[]);
-    let mut beside = stalled(&[0, 1], 5_000, Effect::Occupied);
+    let mut beside = stalled(&[0, 1], 5_000, Effect::StaleKey);
     beside.fault(2, "cut", &[2], 1_000, 2_000, &[Effect::Unreachable]);
     check(&beside, &[], &[]);
-    let mut unasked = stalled(&[0, 1], 5_000, Effect::Occupied);
+    let mut unasked = stalled(&[0, 1], 5_000, Effect::StaleKey);
     unasked.settings.starvation_ms = None;
     check(&unasked, &[], &[]);
 }

@@ -240,7 +240,7 @@ fn a_clock_that_is_steadily_off_excuses_nothing() {
 fn a_node_with_a_stale_key_is_excused_for_two_ttls() {
     let occupied = |from: u64, to: u64| {
         let mut story = gone(3_500);
-        story.fault(1, "stale-key", &[4], from, to, &[Effect::Occupied]);
+        story.fault(1, "stale-key", &[4], from, to, &[Effect::StaleKey]);
         story
     };
     check(&occupied(3_400, 7_000), &[], &[Invariant::Redundancy]);

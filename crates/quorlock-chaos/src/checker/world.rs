@@ -275,7 +275,7 @@ impl FaultWindow<'_> {
             // Later than clients wait, or so nearly that a busy machine adds the rest.
             Effect::Slow { ms } => *ms * 2 >= settings.reply_timeout_ms,
             Effect::DataLoss { .. }
-            | Effect::Occupied
+            | Effect::StaleKey
             | Effect::Steps { .. }
             | Effect::Offset { .. }
             | Effect::Runs { .. } => false,
@@ -284,7 +284,7 @@ impl FaultWindow<'_> {
 
     /// Whether the node is reachable but grants no lock.
     pub(crate) fn has_stale_key(&self) -> bool {
-        self.fault.effects.contains(&Effect::Occupied)
+        self.fault.effects.contains(&Effect::StaleKey)
     }
 
     /// Whether the node does not vote for a while even after the fault has ended.

@@ -176,7 +176,7 @@ impl Injection {
             | Self::HalfOpen { .. }
             | Self::NoRead { .. }
             | Self::Truncate { .. } => vec![Effect::Unreachable],
-            Self::StaleKey { .. } => vec![Effect::Occupied],
+            Self::StaleKey { .. } => vec![Effect::StaleKey],
             Self::ClockSkew { millionths } => vec![Effect::Runs { ppm: millionths }],
             Self::ClockJump { micros } => vec![Effect::Steps { micros }],
             Self::ClockOffset { micros } => vec![Effect::Offset { micros }],

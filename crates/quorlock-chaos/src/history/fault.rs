@@ -62,7 +62,7 @@ pub enum Effect {
         counters: bool,
     },
     /// Stale keys take the place of locks' keys there, so the node grants no lock.
-    Occupied,
+    StaleKey,
     /// The node's clock is set by that much; the end of the fault sets it back.
     Steps {
         /// Microseconds; negative if back.
