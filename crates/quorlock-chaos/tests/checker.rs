@@ -278,7 +278,7 @@ fn a_key_that_stays_is_caught() {
     check(&held_up, &[], &[]);
     // A node whose clock was set back keeps its keys for longer.
     let mut set_back = left(2_500, 100);
-    set_back.fault(1, "jump", &[0], 150, 2_900, &[Effect::Steps { micros: -1_000_000 }]);
+    set_back.fault(1, "jump", &[0], 150, 2_900, &[Effect::ClockStep { micros: -1_000_000 }]);
     check(&set_back, &[], &[Invariant::KeysExpire]);
 }
 

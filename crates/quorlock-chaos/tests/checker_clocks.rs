@@ -19,8 +19,8 @@ fn clocks_excuse_two_at_once_only_beyond_the_margin() {
     check(&overlap(&[0, 1], 200, &JUMP), &[], &[Invariant::Exclusion]);
     // No excuse: before the lock was requested, a step back, or less than the deadline leaves room for.
     check(&overlap(&[0, 1], 50, &JUMP), &[Invariant::Exclusion], &[]);
-    check(&overlap(&[0, 1], 200, &[Effect::Steps { micros: -5_000_000 }]), &[Invariant::Exclusion], &[]);
-    check(&overlap(&[0, 1], 200, &[Effect::Steps { micros: 11_000 }]), &[Invariant::Exclusion], &[]);
+    check(&overlap(&[0, 1], 200, &[Effect::ClockStep { micros: -5_000_000 }]), &[Invariant::Exclusion], &[]);
+    check(&overlap(&[0, 1], 200, &[Effect::ClockStep { micros: 11_000 }]), &[Invariant::Exclusion], &[]);
     // A clock that runs within the drift is no excuse.
     check(&overlap(&[0, 1], 90, &[Effect::Runs { ppm: 10_000 }]), &[Invariant::Exclusion], &[]);
     check(&overlap(&[0, 1], 90, &[Effect::Runs { ppm: 100_000 }]), &[], &[Invariant::Exclusion]);
@@ -30,7 +30,7 @@ fn clocks_excuse_two_at_once_only_beyond_the_margin() {
 fn a_clock_set_back_again_has_jumped_ahead() {
     let mut story = story();
     story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
-    story.fault(1, "jump", &[0, 1], 20, 200, &[Effect::Steps { micros: -5_000_000 }]);
+    story.fault(1, "jump", &[0, 1], 20, 200, &[Effect::ClockStep { micros: -5_000_000 }]);
     check(&story, &[], &[Invariant::Exclusion]);
 }
 
@@ -39,7 +39,7 @@ fn a_clock_may_jump_at_any_time_between_the_event_and_the_change() {
     let overlap = |begins: (u64, u64), ends: (u64, u64), micros: i64| {
         let mut story = story();
         story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
-        story.fault_of_length(1, "jump", &[0, 1], begins, ends, &[Effect::Steps { micros }]);
+        story.fault_of_length(1, "jump", &[0, 1], begins, ends, &[Effect::ClockStep { micros }]);
         story
     };
     let (ahead, back) = (5_000_000, -5_000_000);
@@ -102,14 +102,14 @@ fn lost_counters_and_wrong_clocks_excuse_numbers_only_together() {
     check(&lost, &[Invariant::NumbersOrdered], &[]);
 
     let mut wrong = numbers();
-    wrong.fault(1, "jump", &[0], 300, 6_500, &[Effect::Steps { micros: -900_000 }]);
+    wrong.fault(1, "jump", &[0], 300, 6_500, &[Effect::ClockStep { micros: -900_000 }]);
     check(&wrong, &[Invariant::NumbersOrdered], &[]);
 
     // (2 s − 250 ms) / 2 = 875 ms is the bound.
     let both = |micros: i64| {
         let mut story = numbers();
         story.fault(1, "wipe", &[0], 300, 301, &WIPE);
-        story.fault(2, "jump", &[3], 300, 6_500, &[Effect::Steps { micros }]);
+        story.fault(2, "jump", &[3], 300, 6_500, &[Effect::ClockStep { micros }]);
         story
     };
     check(&both(-874_000), &[Invariant::NumbersOrdered], &[]);
@@ -134,7 +134,7 @@ fn a_clock_set_back_by_more_than_the_idle_time_excuses_numbers() {
         let mut story = story();
         story.hold(1, 0, 100, 200, Some(20)).hold(2, 0, again, again + 100, Some(10));
         story.fault(1, "wipe", &[0], 300, 301, &WIPE);
-        story.fault(2, "jump", &[3], 300, 6_500, &[Effect::Steps { micros: -800_000 }]);
+        story.fault(2, "jump", &[3], 300, 6_500, &[Effect::ClockStep { micros: -800_000 }]);
         story
     };
     check(&set_back(900), &[], &[Invariant::NumbersOrdered]);
@@ -148,7 +148,7 @@ fn a_clock_may_be_set_back_at_any_time_between_the_event_and_the_change() {
         let mut story = story();
         story.hold(1, 0, 100, 200, Some(20)).hold(2, 0, 500, 600, Some(10));
         story.fault(1, "wipe", &[0], 300, 301, &WIPE);
-        story.fault_of_length(2, "jump", &[3], begins, ends, &[Effect::Steps { micros }]);
+        story.fault_of_length(2, "jump", &[3], begins, ends, &[Effect::ClockStep { micros }]);
         story
     };
     let (ahead, back) = (800_000, -800_000);

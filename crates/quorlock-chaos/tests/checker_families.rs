@@ -107,7 +107,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
                 side: None,
                 processes: vec![node as u32],
                 effects: vec![
-                    Effect::Steps { micros: by },
+                    Effect::ClockStep { micros: by },
                     Effect::Runs { ppm: by },
                     Effect::Paused,
                     Effect::DataLoss { locks: true, counters: true }

@@ -179,7 +179,7 @@ fn clock_held_back(world: &World<'_>, node: usize) -> bool {
     let limit = -i64::from(world.settings.drift_ppm);
     effects.any(|(effect, healed)| match effect {
         // A clock that was set ahead is set back when the fault ends.
-        Effect::Steps { micros } => *micros < 0 || (healed && *micros > 0),
+        Effect::ClockStep { micros } => *micros < 0 || (healed && *micros > 0),
         Effect::Runs { ppm } => *ppm < limit,
         _ => false,
     })

@@ -276,7 +276,7 @@ impl FaultWindow<'_> {
             Effect::Slow { ms } => *ms * 2 >= settings.reply_timeout_ms,
             Effect::DataLoss { .. }
             | Effect::StaleKey
-            | Effect::Steps { .. }
+            | Effect::ClockStep { .. }
             | Effect::Offset { .. }
             | Effect::Runs { .. } => false,
         })
@@ -290,7 +290,7 @@ impl FaultWindow<'_> {
     /// Whether the node does not vote for a while even after the fault has ended.
     pub(crate) fn is_on_probation(&self, settings: &Settings) -> bool {
         self.fault.effects.iter().any(|effect| match effect {
-            Effect::Down | Effect::DataLoss { .. } | Effect::Steps { .. } => true,
+            Effect::Down | Effect::DataLoss { .. } | Effect::ClockStep { .. } => true,
             Effect::Runs { ppm } => ppm.unsigned_abs() > u64::from(settings.drift_ppm),
             _ => false,
         })
@@ -302,7 +302,7 @@ impl FaultWindow<'_> {
         let there = Span { from: self.span.from, to: self.began_at };
         let back = self.has_ended.then_some(Span { from: self.ending_at, to: self.span.to });
         self.fault.effects.iter().flat_map(move |effect| {
-            let micros = if let Effect::Steps { micros } = effect { *micros } else { 0 };
+            let micros = if let Effect::ClockStep { micros } = effect { *micros } else { 0 };
             [Some((there, micros)), back.map(|when| (when, -micros))].into_iter().flatten()
         })
     }
@@ -326,7 +326,7 @@ impl FaultWindow<'_> {
     fn offset_micros(&self, at: u64) -> i64 {
         let past = Span { from: self.span.from, to: self.span.to.min(at) }.len() as i64;
         let offset = |effect: &Effect| match effect {
-            Effect::Steps { micros } if self.span.from <= at && (at < self.span.to || !self.has_ended) => {
+            Effect::ClockStep { micros } if self.span.from <= at && (at < self.span.to || !self.has_ended) => {
                 *micros
             }
             Effect::Offset { micros } if self.span.from <= at => *micros,

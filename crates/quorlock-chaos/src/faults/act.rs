@@ -178,7 +178,7 @@ impl Injection {
             | Self::Truncate { .. } => vec![Effect::Unreachable],
             Self::StaleKey { .. } => vec![Effect::StaleKey],
             Self::ClockSkew { millionths } => vec![Effect::Runs { ppm: millionths }],
-            Self::ClockJump { micros } => vec![Effect::Steps { micros }],
+            Self::ClockJump { micros } => vec![Effect::ClockStep { micros }],
             Self::ClockOffset { micros } => vec![Effect::Offset { micros }],
         }
     }

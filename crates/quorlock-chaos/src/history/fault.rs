@@ -64,7 +64,7 @@ pub enum Effect {
     /// Stale keys take the place of locks' keys there, so the node grants no lock.
     StaleKey,
     /// The node's clock is set by that much; the end of the fault sets it back.
-    Steps {
+    ClockStep {
         /// Microseconds; negative if back.
         micros: i64,
     },

@@ -144,7 +144,7 @@ fn state(effect: Effect) -> State {
         Effect::NoReplies => State::Mute,
         Effect::DataLoss { .. } => State::Forgot,
         Effect::Offset { .. } | Effect::StaleKey => State::Touched,
-        Effect::Steps { .. } | Effect::Runs { .. } => State::Clock,
+        Effect::ClockStep { .. } | Effect::Runs { .. } => State::Clock,
     }
 }
 
