@@ -232,7 +232,7 @@ fn a_network_is_an_excuse_for_those_behind_it() {
 #[test]
 fn a_clock_that_is_steadily_off_excuses_nothing() {
     let mut story = gone(3_500);
-    story.fault(1, "clock-offset", &[4], 50, END, &[Effect::Offset { micros: -600_000 }]);
+    story.fault(1, "clock-offset", &[4], 50, END, &[Effect::ClockOffset { micros: -600_000 }]);
     check(&story, &BROKEN, &[]);
 }
 

@@ -265,7 +265,7 @@ impl FaultWindow<'_> {
     /// Whether the node or its network is impaired during the fault. A clock with a constant offset does not impair it:
     /// only its speed matters.
     pub(crate) fn affects_votes(&self) -> bool {
-        !self.fault.effects.iter().all(|effect| matches!(effect, Effect::Offset { .. }))
+        !self.fault.effects.iter().all(|effect| matches!(effect, Effect::ClockOffset { .. }))
     }
 
     /// Whether the node is useless to every client during the fault.
@@ -277,7 +277,7 @@ impl FaultWindow<'_> {
             Effect::DataLoss { .. }
             | Effect::StaleKey
             | Effect::ClockStep { .. }
-            | Effect::Offset { .. }
+            | Effect::ClockOffset { .. }
             | Effect::Runs { .. } => false,
         })
     }
@@ -329,7 +329,7 @@ impl FaultWindow<'_> {
             Effect::ClockStep { micros } if self.span.from <= at && (at < self.span.to || !self.has_ended) => {
                 *micros
             }
-            Effect::Offset { micros } if self.span.from <= at => *micros,
+            Effect::ClockOffset { micros } if self.span.from <= at => *micros,
             Effect::Runs { ppm } => past / 1_000 * ppm / 1_000_000,
             _ => 0,
         };

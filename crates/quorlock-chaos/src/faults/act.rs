@@ -179,7 +179,7 @@ impl Injection {
             Self::StaleKey { .. } => vec![Effect::StaleKey],
             Self::ClockSkew { millionths } => vec![Effect::Runs { ppm: millionths }],
             Self::ClockJump { micros } => vec![Effect::ClockStep { micros }],
-            Self::ClockOffset { micros } => vec![Effect::Offset { micros }],
+            Self::ClockOffset { micros } => vec![Effect::ClockOffset { micros }],
         }
     }
 }

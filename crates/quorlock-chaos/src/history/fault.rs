@@ -69,7 +69,7 @@ pub enum Effect {
         micros: i64,
     },
     /// The node's clock has this constant offset from before the first client. It stays off when the fault ends.
-    Offset {
+    ClockOffset {
         /// Microseconds; negative if behind.
         micros: i64,
     },

@@ -143,7 +143,7 @@ fn state(effect: Effect) -> State {
         Effect::Slow { .. } => State::Slow,
         Effect::NoReplies => State::Mute,
         Effect::DataLoss { .. } => State::Forgot,
-        Effect::Offset { .. } | Effect::StaleKey => State::Touched,
+        Effect::ClockOffset { .. } | Effect::StaleKey => State::Touched,
         Effect::ClockStep { .. } | Effect::Runs { .. } => State::Clock,
     }
 }
