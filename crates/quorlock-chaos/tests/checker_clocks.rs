@@ -22,8 +22,8 @@ fn clocks_excuse_two_at_once_only_beyond_the_margin() {
     check(&overlap(&[0, 1], 200, &[Effect::ClockStep { micros: -5_000_000 }]), &[Invariant::Exclusion], &[]);
     check(&overlap(&[0, 1], 200, &[Effect::ClockStep { micros: 11_000 }]), &[Invariant::Exclusion], &[]);
     // A clock that runs within the drift is no excuse.
-    check(&overlap(&[0, 1], 90, &[Effect::Runs { ppm: 10_000 }]), &[Invariant::Exclusion], &[]);
-    check(&overlap(&[0, 1], 90, &[Effect::Runs { ppm: 100_000 }]), &[], &[Invariant::Exclusion]);
+    check(&overlap(&[0, 1], 90, &[Effect::ClockRate { ppm: 10_000 }]), &[Invariant::Exclusion], &[]);
+    check(&overlap(&[0, 1], 90, &[Effect::ClockRate { ppm: 100_000 }]), &[], &[Invariant::Exclusion]);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_drifting_clock_counts_by_how_far_it_went() {
         let mut story = story();
         story.hold(1, 0, 100, 200, Some(20)).hold(2, 0, 6_000, 6_100, Some(10));
         story.fault(1, "wipe", &[0], 300, 301, &WIPE);
-        story.fault(2, "skew", &[3], 300, until, &[Effect::Runs { ppm: 300_000 }]);
+        story.fault(2, "skew", &[3], 300, until, &[Effect::ClockRate { ppm: 300_000 }]);
         story
     };
     check(&drifted(2_000), &[Invariant::NumbersOrdered], &[]);

@@ -108,7 +108,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
                 processes: vec![node as u32],
                 effects: vec![
                     Effect::ClockStep { micros: by },
-                    Effect::Runs { ppm: by },
+                    Effect::ClockRate { ppm: by },
                     Effect::Paused,
                     Effect::DataLoss { locks: true, counters: true }
                 ],

@@ -106,7 +106,7 @@ fn every_kind_of_fault_to_the_node_is_an_excuse_for_two_ttls() {
         Effect::Unreachable,
         Effect::NoReplies,
         Effect::Slow { ms: 100 },
-        Effect::Runs { ppm: 100_000 },
+        Effect::ClockRate { ppm: 100_000 },
         WIPE[0],
         JUMP[0],
     ];

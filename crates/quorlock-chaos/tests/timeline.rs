@@ -33,13 +33,13 @@ fn minute() -> Story {
         ("wipe", &[2], 20_000, 21_000, &[Effect::Down, Effect::DataLoss { locks: true, counters: true }]),
         ("slow", &[0, 1], 23_500, 27_000, &[Effect::Slow { ms: 80 }]),
         ("cut", &[0, 1, 2], 30_000, 33_000, &[Effect::Unreachable]),
-        ("skew", &[4], 36_000, 44_000, &[Effect::Runs { ppm: 100_000 }]),
+        ("skew", &[4], 36_000, 44_000, &[Effect::ClockRate { ppm: 100_000 }]),
         ("flush", &[3], 47_000, 47_000, &[Effect::DataLoss { locks: true, counters: true }]),
         ("memory full", &[2], 50_000, 52_500, &[Effect::NoReplies]),
     ];
     for (id, (kind, nodes, from, to, effects)) in faults.iter().enumerate() {
         story.fault(id as u64, kind, nodes, *from, *to, effects);
-        if matches!(effects[0], Effect::Down | Effect::DataLoss { .. } | Effect::Runs { .. }) {
+        if matches!(effects[0], Effect::Down | Effect::DataLoss { .. } | Effect::ClockRate { .. }) {
             let until = BOOT + (to + 2_050) * MS;
             story.say(
                 1,

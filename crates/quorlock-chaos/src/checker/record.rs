@@ -180,7 +180,7 @@ fn clock_held_back(world: &World<'_>, node: usize) -> bool {
     effects.any(|(effect, healed)| match effect {
         // A clock that was set ahead is set back when the fault ends.
         Effect::ClockStep { micros } => *micros < 0 || (healed && *micros > 0),
-        Effect::Runs { ppm } => *ppm < limit,
+        Effect::ClockRate { ppm } => *ppm < limit,
         _ => false,
     })
 }

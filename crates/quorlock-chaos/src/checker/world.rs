@@ -278,7 +278,7 @@ impl FaultWindow<'_> {
             | Effect::StaleKey
             | Effect::ClockStep { .. }
             | Effect::ClockOffset { .. }
-            | Effect::Runs { .. } => false,
+            | Effect::ClockRate { .. } => false,
         })
     }
 
@@ -291,7 +291,7 @@ impl FaultWindow<'_> {
     pub(crate) fn is_on_probation(&self, settings: &Settings) -> bool {
         self.fault.effects.iter().any(|effect| match effect {
             Effect::Down | Effect::DataLoss { .. } | Effect::ClockStep { .. } => true,
-            Effect::Runs { ppm } => ppm.unsigned_abs() > u64::from(settings.drift_ppm),
+            Effect::ClockRate { ppm } => ppm.unsigned_abs() > u64::from(settings.drift_ppm),
             _ => false,
         })
     }
@@ -313,7 +313,7 @@ impl FaultWindow<'_> {
         let steps = self.steps().filter(|(when, _)| span.may_overlap(*when));
         let set = steps.map(|(_, micros)| micros.max(0).unsigned_abs() * 1_000).sum::<u64>();
         let run = self.fault.effects.iter().filter_map(|effect| match effect {
-            Effect::Runs { ppm } => {
+            Effect::ClockRate { ppm } => {
                 let time = self.span.intersection(span)?.len().min(ttl);
                 Some(time / 1_000_000 * ppm.max(&0).unsigned_abs())
             }
@@ -330,7 +330,7 @@ impl FaultWindow<'_> {
                 *micros
             }
             Effect::ClockOffset { micros } if self.span.from <= at => *micros,
-            Effect::Runs { ppm } => past / 1_000 * ppm / 1_000_000,
+            Effect::ClockRate { ppm } => past / 1_000 * ppm / 1_000_000,
             _ => 0,
         };
         self.fault.effects.iter().map(offset).sum()

@@ -177,7 +177,7 @@ impl Injection {
             | Self::NoRead { .. }
             | Self::Truncate { .. } => vec![Effect::Unreachable],
             Self::StaleKey { .. } => vec![Effect::StaleKey],
-            Self::ClockSkew { millionths } => vec![Effect::Runs { ppm: millionths }],
+            Self::ClockSkew { millionths } => vec![Effect::ClockRate { ppm: millionths }],
             Self::ClockJump { micros } => vec![Effect::ClockStep { micros }],
             Self::ClockOffset { micros } => vec![Effect::ClockOffset { micros }],
         }

@@ -74,7 +74,7 @@ pub enum Effect {
         micros: i64,
     },
     /// The node's clock runs at another speed.
-    Runs {
+    ClockRate {
         /// By how much, in millionths; negative if slower.
         ppm: i64,
     },

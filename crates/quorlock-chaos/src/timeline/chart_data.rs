@@ -144,7 +144,7 @@ fn state(effect: Effect) -> State {
         Effect::NoReplies => State::Mute,
         Effect::DataLoss { .. } => State::Forgot,
         Effect::ClockOffset { .. } | Effect::StaleKey => State::Touched,
-        Effect::ClockStep { .. } | Effect::Runs { .. } => State::Clock,
+        Effect::ClockStep { .. } | Effect::ClockRate { .. } => State::Clock,
     }
 }
 
