@@ -117,7 +117,7 @@ impl RedundancyChecker<'_> {
         let process = lock.attempt.process;
         let met = || {
             let of_node = self.world.fault_windows.iter().filter(move |bout| bout.fault.nodes.contains(&node));
-            of_node.filter(|bout| bout.fault.is_met_by(process) && bout.affects_votes())
+            of_node.filter(|bout| bout.fault.affects(process) && bout.affects_votes())
         };
         let touches = |bout: &FaultWindow<'_>, after: u64| {
             bout.span.from <= span.to && span.from <= bout.span.to.saturating_add(after)

@@ -31,7 +31,7 @@ impl Fault {
     /// Whether it affects that client process when it talks to a node that was hit: every second process is behind the
     /// other network.
     #[must_use]
-    pub fn is_met_by(&self, process: u32) -> bool {
+    pub fn affects(&self, process: u32) -> bool {
         self.side.is_none_or(|side| process % Sides::COUNT as u32 == side)
     }
 }
