@@ -86,7 +86,7 @@ fn a_lock_that_is_not_held_for_two_ttls_cannot_be_checked() {
     assert_eq!(check(&story, &[], &[]).totals.redundancy_checked, 0);
 
     // A run that should have had such a lock is no test, and reports it.
-    story.settings.judges_redundancy = true;
+    story.settings.checks_redundancy = true;
     let verdict = check(&story, &[Invariant::CompleteHistory], &[]);
     assert!(verdict.violations[0].message.contains("redundancy was not tested"), "{verdict:?}");
 }

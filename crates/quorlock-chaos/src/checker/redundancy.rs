@@ -40,7 +40,7 @@ pub(super) fn check(
         }
         findings.redundancy_checked += usize::from(is_judged);
     }
-    if findings.redundancy_checked == 0 && world.settings.judges_redundancy {
+    if findings.redundancy_checked == 0 && world.settings.checks_redundancy {
         let words = format!(
             "no lock was held for two ttls while a node was healthy, in a run of {:.0} s: redundancy was not tested",
             millis(world.to - world.from) / 1e3,

@@ -41,7 +41,7 @@ pub struct Settings {
     pub slack_ms: u64,
     /// Whether the run is long and busy enough that some lock must have been checked for redundancy.
     #[serde(default)]
-    pub judges_redundancy: bool,
+    pub checks_redundancy: bool,
     /// The negative controls of the run, and what each should violate.
     #[serde(default)]
     pub controls: Vec<Control>,

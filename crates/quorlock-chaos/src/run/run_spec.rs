@@ -132,7 +132,7 @@ impl RunSpec<'_> {
             recovery_ms: millis(MAX_TTL + RECOVERY),
             starvation_ms: Some(millis(STARVATION)),
             slack_ms: millis(SLACK),
-            judges_redundancy: self.judges_redundancy,
+            checks_redundancy: self.judges_redundancy,
             controls: self.controls.clone(),
         }
     }

@@ -67,7 +67,7 @@ pub fn story() -> Story {
             recovery_ms: 3_000,
             starvation_ms: Some(1_000),
             slack_ms: 1_000,
-            judges_redundancy: false,
+            checks_redundancy: false,
             controls: Vec::new(),
         },
         silent: Vec::new(),
