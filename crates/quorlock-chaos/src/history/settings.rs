@@ -13,7 +13,7 @@ pub struct Settings {
     pub replay: String,
     /// When and where it ran, and with which quorlock: for people who find a report a year later.
     #[serde(default)]
-    pub about: String,
+    pub description: String,
     /// What the servers call themselves, such as `Redis 7.0.15`.
     pub server: String,
     /// How many nodes.

@@ -131,7 +131,7 @@ fn faults(verdict: &Verdict) -> String {
 
 /// When and where it ran, if that is recorded.
 fn about(history: &History) -> String {
-    let about = history.settings().map_or("", |settings| &settings.about);
+    let about = history.settings().map_or("", |settings| &settings.description);
     if about.is_empty() { String::new() } else { format!("<p>{}</p>", escaped(about)) }
 }
 

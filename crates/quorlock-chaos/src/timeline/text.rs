@@ -12,7 +12,7 @@ pub(super) fn text(history: &History, verdict: &Verdict, columns: usize) -> Stri
     wrapped(&mut text, &verdict.to_string(), columns, "  ");
     let Some(picture) = Picture::of(history, verdict) else { return text };
     let _ = writeln!(text, "replay: {}", verdict.replay);
-    if let Some(about) = history.settings().map(|settings| &settings.about).filter(|about| !about.is_empty())
+    if let Some(about) = history.settings().map(|settings| &settings.description).filter(|about| !about.is_empty())
     {
         wrapped(&mut text, about, columns, "  ");
     }

@@ -55,7 +55,7 @@ pub fn story() -> Story {
         settings: Settings {
             seed: 42,
             replay: "quorlock chaos --servers 5 --clients 3 --duration 10s --seed 42".to_owned(),
-            about: "2026-11-30 12:00:00Z on host h, quorlock 0.1.0".to_owned(),
+            description: "2026-11-30 12:00:00Z on host h, quorlock 0.1.0".to_owned(),
             server: "Redis 7.0.15".to_owned(),
             nodes: 5,
             quorum: 3,
