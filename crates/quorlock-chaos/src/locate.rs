@@ -20,7 +20,7 @@ pub fn locate() -> Result<PathBuf, NoBinary> {
 
 /// There is no server binary; the message tells what to install.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}; install Redis or Valkey ({INSTALL}), or set {VARIABLE} to the path of a server", self.what())]
+#[error("{}; install Redis or Valkey ({INSTALL}), or set {VARIABLE} to the path of a server", self.sought())]
 pub struct NoBinary {
     is_set: bool,
 }
@@ -33,7 +33,7 @@ impl NoBinary {
     }
 
     /// Does not show the variable's value.
-    fn what(&self) -> String {
+    fn sought(&self) -> String {
         if self.is_set {
             format!("{VARIABLE}: it names no program that can be executed")
         } else {
