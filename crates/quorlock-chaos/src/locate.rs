@@ -53,7 +53,7 @@ fn find(name: &Path, path: Option<&OsStr>) -> Option<PathBuf> {
     if name.components().count() > 1 {
         return is_executable(name).then(|| name.to_owned());
     }
-    let folders = path.into_iter().flat_map(env::split_paths).chain(OFTEN_LEFT_OUT.map(PathBuf::from));
+    let folders = path.into_iter().flat_map(env::split_paths).chain(EXTRA_FOLDERS.map(PathBuf::from));
     folders.map(|folder| folder.join(name)).find(|file| is_executable(file))
 }
 
@@ -63,7 +63,7 @@ fn is_executable(file: &Path) -> bool {
 
 const VARIABLE: &str = "QUORLOCK_REDIS_SERVER";
 const NAMES: [&str; 2] = ["redis-server", "valkey-server"];
-const OFTEN_LEFT_OUT: [&str; 4] = ["/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/opt/homebrew/bin"];
+const EXTRA_FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/opt/homebrew/bin"];
 const INSTALL: &str = "Debian and Ubuntu: apt-get install redis-server; Fedora: dnf install valkey; \
     Alpine: apk add redis; Arch: pacman -S valkey; macOS: brew install redis";
 
