@@ -43,7 +43,7 @@ impl MovableAddress {
 
     /// Points the address at another server. Connections made so far break.
     pub fn move_to(&mut self, server: &Server) {
-        self.turn(Some(server.port()));
+        self.redirect(Some(server.port()));
     }
 
     /// The URL to dial. It has no password: that is for the URLs of the servers behind.
@@ -52,7 +52,7 @@ impl MovableAddress {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    fn turn(&self, upstream: Option<u16>) {
+    fn redirect(&self, upstream: Option<u16>) {
         let mut shared = lock(&self.shared);
         shared.upstream = upstream;
         for stream in shared.streams.drain(..) {
@@ -64,7 +64,7 @@ impl MovableAddress {
 
 impl Drop for MovableAddress {
     fn drop(&mut self) {
-        self.turn(None);
+        self.redirect(None);
         // Wakes the accepting thread, which finds that it must end. If the dial fails, it has already ended.
         let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
     }
