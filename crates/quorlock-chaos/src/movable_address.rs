@@ -78,14 +78,14 @@ fn accept(listener: &TcpListener, shared: &Mutex<Shared>) {
         let Ok(client) = client else { continue };
         let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, upstream));
         let Ok(server) = TcpStream::connect(upstream) else { continue };
-        if let Ok(ends) = pass_on(&client, &server) {
+        if let Ok(ends) = forward(&client, &server) {
             shared.streams.extend(ends);
         }
     }
 }
 
 /// Passes bytes both ways until one end closes; gives back both ends to close.
-fn pass_on(client: &TcpStream, server: &TcpStream) -> io::Result<[TcpStream; 2]> {
+fn forward(client: &TcpStream, server: &TcpStream) -> io::Result<[TcpStream; 2]> {
     for stream in [client, server] {
         stream.set_nodelay(true)?;
     }
