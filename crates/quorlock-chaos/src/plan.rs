@@ -21,7 +21,7 @@ pub(crate) struct Scope {
     pub(crate) quorum: usize,
     pub(crate) kinds: BTreeSet<FaultKind>,
     /// The whole of the run.
-    pub(crate) lasts: Duration,
+    pub(crate) duration: Duration,
     pub(crate) ttl: Duration,
     pub(crate) max_ttl: Duration,
 }
@@ -70,7 +70,7 @@ pub(crate) fn plan(scope: &Scope) -> Vec<PlannedFault> {
 impl Planner {
     /// The last moment at which a fault may last: afterwards all nodes and clients recover.
     fn end(&self) -> Duration {
-        self.scope.lasts.saturating_sub(self.scope.max_ttl + CALM)
+        self.scope.duration.saturating_sub(self.scope.max_ttl + CALM)
     }
 
     /// Plans clock offsets from the start, on all nodes but one. So clients may have a quorum of them reply before, or

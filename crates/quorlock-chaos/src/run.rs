@@ -120,7 +120,7 @@ pub fn run(
         nodes: config.nodes,
         quorum: config.nodes / 2 + 1,
         kinds: kinds.clone(),
-        lasts: config.lasts,
+        duration: config.lasts,
         ttl: timing::TTL,
         max_ttl: timing::MAX_TTL,
     };

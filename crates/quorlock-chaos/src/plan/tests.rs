@@ -8,7 +8,7 @@ fn scope(seed: u64) -> Scope {
         nodes: 5,
         quorum: 3,
         kinds: FaultKind::ALL.into(),
-        lasts: Duration::from_secs(120),
+        duration: Duration::from_secs(120),
         ttl: Duration::from_secs(1),
         max_ttl: Duration::from_secs(2),
     }
@@ -42,7 +42,7 @@ fn the_shortest_run_that_is_allowed_has_a_fault_whatever_kind_is_asked_for() {
         }
         let lasts = Duration::from_secs(kind.least_seconds());
         for seed in 0..500 {
-            let short = Scope { kinds: [kind].into(), lasts, ..scope(seed) };
+            let short = Scope { kinds: [kind].into(), duration: lasts, ..scope(seed) };
             let steps = plan(&short);
             assert!(!steps.is_empty(), "{kind}, seed {seed}");
             let is_in_time = |step: &PlannedFault| {
