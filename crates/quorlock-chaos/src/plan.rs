@@ -36,7 +36,7 @@ enum Part {
 
 struct Planner {
     scope: Scope,
-    chance: SeededRng,
+    rng: SeededRng,
     /// From when on a part of a node is intact.
     whole: HashMap<(usize, Part), Duration>,
     /// From when on a node votes, as far as planned faults decide it: it may have lost data.
@@ -51,7 +51,7 @@ struct Planner {
 /// The faults of a run, by when they begin.
 pub(crate) fn plan(scope: &Scope) -> Vec<PlannedFault> {
     let mut planner = Planner {
-        chance: SeededRng::of_part(scope.seed, 1),
+        rng: SeededRng::of_part(scope.seed, 1),
         whole: HashMap::new(),
         votes: vec![Duration::ZERO; scope.nodes],
         unoccupied: Duration::ZERO,
@@ -61,7 +61,7 @@ pub(crate) fn plan(scope: &Scope) -> Vec<PlannedFault> {
     };
     planner.offsets();
     planner.nodes();
-    planner.chance = SeededRng::of_part(scope.seed, 2);
+    planner.rng = SeededRng::of_part(scope.seed, 2);
     planner.clients();
     planner.steps.sort_by_key(|step| step.at);
     planner.steps
@@ -79,7 +79,7 @@ impl Planner {
         if !self.scope.kinds.contains(&FaultKind::ClockOffset) {
             return;
         }
-        let right = self.chance.between(0, self.scope.nodes as u64 - 1) as usize;
+        let right = self.rng.between(0, self.scope.nodes as u64 - 1) as usize;
         let nodes: Vec<usize> = (0..self.scope.nodes).filter(|node| *node != right).collect();
         for node in &nodes {
             self.gained[*node] = OFFSET_MICROS;
@@ -96,7 +96,7 @@ impl Planner {
         while !kinds.is_empty() && at < self.end() {
             // Where little time is left, as in the shortest run, faults begin at once, so that at least one fits.
             let room = self.end().saturating_sub(at + SHORTEST).as_millis() as u64;
-            let faults = self.chance.between(1, 4);
+            let faults = self.rng.between(1, 4);
             let mut over = at;
             for _ in 0..faults {
                 let kind = self.draw(&kinds, &mut bag);
@@ -136,7 +136,7 @@ impl Planner {
         let mut bag = Vec::new();
         let mut at = FIRST;
         while !kinds.is_empty() && at < self.end() {
-            let (draw, holds) = (self.chance.next(), self.chance.percent(60));
+            let (draw, holds) = (self.rng.next(), self.rng.percent(60));
             let (act, lasts) = match self.draw(&kinds, &mut bag) {
                 FaultKind::ClientKill => (Injection::ClientKill { draw, holds }, Duration::ZERO),
                 FaultKind::BlockRuntime => (Injection::BlockRuntime { draw }, self.millis(500, 2500)),
@@ -151,7 +151,7 @@ impl Planner {
     fn draw(&mut self, kinds: &[FaultKind], bag: &mut Vec<FaultKind>) -> FaultKind {
         if bag.is_empty() {
             bag.extend(kinds);
-            self.chance.shuffle(bag);
+            self.rng.shuffle(bag);
         }
         bag.pop().expect("filled")
     }
@@ -159,8 +159,8 @@ impl Planner {
     /// How many nodes: mostly no more than the quorum can spare, sometimes up to all.
     fn many(&mut self) -> usize {
         let spare = (self.scope.nodes - self.scope.quorum).max(1) as u64;
-        let most = if self.chance.percent(70) { spare } else { self.scope.nodes as u64 };
-        self.chance.between(1, most) as usize
+        let most = if self.rng.percent(70) { spare } else { self.scope.nodes as u64 };
+        self.rng.between(1, most) as usize
     }
 
     fn step(&mut self, kind: FaultKind, at: Duration, many: usize) -> Option<PlannedFault> {
@@ -184,7 +184,7 @@ impl Planner {
             parts.iter().all(|part| self.whole.get(&(*node, *part)).is_none_or(|whole| *whole <= at))
         };
         let mut free: Vec<usize> = (0..self.scope.nodes).filter(is_whole).collect();
-        self.chance.shuffle(&mut free);
+        self.rng.shuffle(&mut free);
         free.truncate(many);
         free.sort_unstable();
         if free.is_empty() || at + lasts > self.end() {
@@ -225,12 +225,12 @@ impl Planner {
 
     fn act(&mut self, kind: FaultKind) -> (Injection, Duration) {
         let mut lasts = self.millis(300, 2200);
-        let sides = match self.chance.between(0, 3) {
+        let sides = match self.rng.between(0, 3) {
             side @ 0..=1 => Sides::One(side as usize),
             _ => Sides::Both,
         };
         let lag = self.millis(50, 400);
-        let coin = self.chance.percent(50);
+        let coin = self.rng.percent(50);
         let act = match kind {
             FaultKind::Kill => Injection::Kill,
             FaultKind::DataLoss => Injection::DataLoss,
@@ -240,7 +240,7 @@ impl Planner {
             FaultKind::Flush => Injection::Flush,
             FaultKind::ScriptFlush => Injection::ScriptFlush,
             FaultKind::Failover => Injection::Failover { lag },
-            FaultKind::MemoryFull => Injection::MemoryFull { policy: self.chance.pick::<&str>(&POLICIES) },
+            FaultKind::MemoryFull => Injection::MemoryFull { policy: self.rng.pick::<&str>(&POLICIES) },
             FaultKind::Latency => {
                 // Both directions together, well within the reply timeout or well beyond it.
                 let delay = if coin { self.millis(1, 15) } else { self.millis(150, 400) };
@@ -259,7 +259,7 @@ impl Planner {
             }
             FaultKind::ClockSkew => Injection::ClockSkew { millionths: if coin { SKEW } else { -SKEW } },
             FaultKind::ClockJump => {
-                let by = self.chance.between(300, 500) as i64 * 1_000;
+                let by = self.rng.between(300, 500) as i64 * 1_000;
                 Injection::ClockJump { micros: if coin { by } else { -by } }
             }
             FaultKind::ClockOffset
@@ -278,7 +278,7 @@ impl Planner {
     }
 
     fn millis(&mut self, from: u64, to: u64) -> Duration {
-        Duration::from_millis(self.chance.between(from, to))
+        Duration::from_millis(self.rng.between(from, to))
     }
 }
 
