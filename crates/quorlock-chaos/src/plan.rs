@@ -38,7 +38,7 @@ struct Planner {
     scope: Scope,
     rng: SeededRng,
     /// From when on a part of a node is intact.
-    whole: HashMap<(usize, Part), Duration>,
+    unbroken_from: HashMap<(usize, Part), Duration>,
     /// From when on a node votes, as far as planned faults decide it: it may have lost data.
     votes: Vec<Duration>,
     /// From when on there is no stale key on any node.
@@ -52,7 +52,7 @@ struct Planner {
 pub(crate) fn plan(scope: &Scope) -> Vec<PlannedFault> {
     let mut planner = Planner {
         rng: SeededRng::of_part(scope.seed, 1),
-        whole: HashMap::new(),
+        unbroken_from: HashMap::new(),
         votes: vec![Duration::ZERO; scope.nodes],
         unoccupied: Duration::ZERO,
         gained: vec![0; scope.nodes],
@@ -181,7 +181,7 @@ impl Planner {
         // Preparation and recovery take time too.
         let until = at + lasts + BETWEEN;
         let is_whole = |node: &usize| {
-            parts.iter().all(|part| self.whole.get(&(*node, *part)).is_none_or(|whole| *whole <= at))
+            parts.iter().all(|part| self.unbroken_from.get(&(*node, *part)).is_none_or(|whole| *whole <= at))
         };
         let mut free: Vec<usize> = (0..self.scope.nodes).filter(is_whole).collect();
         self.rng.shuffle(&mut free);
@@ -199,7 +199,7 @@ impl Planner {
         }
         let act = self.bend(act, &free, lasts);
         for node in &free {
-            self.whole.extend(parts.iter().map(|part| ((*node, *part), until)));
+            self.unbroken_from.extend(parts.iter().map(|part| ((*node, *part), until)));
         }
         Some(PlannedFault { at, lasts, nodes: free, injection: act })
     }
