@@ -40,7 +40,7 @@ struct Planner {
     /// From when on a part of a node is intact.
     unbroken_from: HashMap<(usize, Part), Duration>,
     /// From when on a node votes, as far as planned faults decide it: it may have lost data.
-    votes: Vec<Duration>,
+    votes_from: Vec<Duration>,
     /// From when on there is no stale key on any node.
     unoccupied: Duration,
     /// The planned error of each clock, in microseconds.
@@ -53,7 +53,7 @@ pub(crate) fn plan(scope: &Scope) -> Vec<PlannedFault> {
     let mut planner = Planner {
         rng: SeededRng::of_part(scope.seed, 1),
         unbroken_from: HashMap::new(),
-        votes: vec![Duration::ZERO; scope.nodes],
+        votes_from: vec![Duration::ZERO; scope.nodes],
         unoccupied: Duration::ZERO,
         gained: vec![0; scope.nodes],
         steps: Vec::new(),
@@ -113,7 +113,7 @@ impl Planner {
                 }
             }
             // There is a quorum again, for a while at least, before the next group.
-            let mut votes = self.votes.clone();
+            let mut votes = self.votes_from.clone();
             votes.sort_unstable();
             at = over.max(votes[self.scope.quorum - 1]) + self.millis(300, 1200);
         }
@@ -126,7 +126,7 @@ impl Planner {
         let probation = if keeps_all { Duration::ZERO } else { self.scope.max_ttl };
         let over = step.at + step.lasts + probation + BETWEEN / 2;
         for node in &step.nodes {
-            self.votes[*node] = self.votes[*node].max(over);
+            self.votes_from[*node] = self.votes_from[*node].max(over);
         }
     }
 
