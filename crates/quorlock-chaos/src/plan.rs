@@ -42,7 +42,7 @@ struct Planner {
     /// From when on a node votes, as far as planned faults decide it: it may have lost data.
     votes_from: Vec<Duration>,
     /// From when on there is no stale key on any node.
-    unoccupied: Duration,
+    stale_key_until: Duration,
     /// The planned error of each clock, in microseconds.
     gained: Vec<i64>,
     steps: Vec<PlannedFault>,
@@ -54,7 +54,7 @@ pub(crate) fn plan(scope: &Scope) -> Vec<PlannedFault> {
         rng: SeededRng::of_part(scope.seed, 1),
         unbroken_from: HashMap::new(),
         votes_from: vec![Duration::ZERO; scope.nodes],
-        unoccupied: Duration::ZERO,
+        stale_key_until: Duration::ZERO,
         gained: vec![0; scope.nodes],
         steps: Vec::new(),
         scope: scope.clone(),
@@ -192,10 +192,10 @@ impl Planner {
         }
         if kind == FaultKind::StaleKey {
             // With stale keys on more nodes than the quorum can spare, no lock can be granted.
-            if at < self.unoccupied {
+            if at < self.stale_key_until {
                 return None;
             }
-            self.unoccupied = until;
+            self.stale_key_until = until;
         }
         let act = self.bend(act, &free, lasts);
         for node in &free {
