@@ -44,7 +44,7 @@ struct Planner {
     /// From when on there is no stale key on any node.
     stale_key_until: Duration,
     /// The planned error of each clock, in microseconds.
-    gained: Vec<i64>,
+    clock_gain_micros: Vec<i64>,
     steps: Vec<PlannedFault>,
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn plan(scope: &Scope) -> Vec<PlannedFault> {
         unbroken_from: HashMap::new(),
         votes_from: vec![Duration::ZERO; scope.nodes],
         stale_key_until: Duration::ZERO,
-        gained: vec![0; scope.nodes],
+        clock_gain_micros: vec![0; scope.nodes],
         steps: Vec::new(),
         scope: scope.clone(),
     };
@@ -82,7 +82,7 @@ impl Planner {
         let right = self.rng.between(0, self.scope.nodes as u64 - 1) as usize;
         let nodes: Vec<usize> = (0..self.scope.nodes).filter(|node| *node != right).collect();
         for node in &nodes {
-            self.gained[*node] = OFFSET_MICROS;
+            self.clock_gain_micros[*node] = OFFSET_MICROS;
         }
         let act = Injection::ClockOffset { micros: OFFSET_MICROS };
         self.steps.push(PlannedFault { at: Duration::ZERO, lasts: Duration::ZERO, nodes, injection: act });
@@ -207,7 +207,7 @@ impl Planner {
     /// Corrects clocks that are wrong rather than setting them further off, and makes them run back. The order of
     /// fencing numbers depends on their error, up to a bound, when nodes lose data.
     fn bend(&mut self, act: Injection, nodes: &[usize], lasts: Duration) -> Injection {
-        let gained: i64 = nodes.iter().map(|node| self.gained[*node]).sum();
+        let gained: i64 = nodes.iter().map(|node| self.clock_gain_micros[*node]).sum();
         if let Injection::ClockJump { micros } = act
             && gained.abs() >= MISSET_MICROS
         {
@@ -218,7 +218,7 @@ impl Planner {
             millionths = -millionths;
         }
         for node in nodes {
-            self.gained[*node] += lasts.as_millis() as i64 * millionths / 1_000;
+            self.clock_gain_micros[*node] += lasts.as_millis() as i64 * millionths / 1_000;
         }
         Injection::ClockSkew { millionths }
     }
