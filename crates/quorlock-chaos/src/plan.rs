@@ -104,7 +104,7 @@ impl Planner {
                 let many = self.many();
                 if let Some(step) = self.step(kind, begins, many) {
                     over = over.max(step.at + step.lasts);
-                    self.doubt(&step);
+                    self.add_probation(&step);
                     self.steps.push(step);
                 }
                 // Because set clocks use up the margin, nothing else is broken then.
@@ -120,7 +120,7 @@ impl Planner {
     }
 
     /// Records from when on its nodes vote again.
-    fn doubt(&mut self, step: &PlannedFault) {
+    fn add_probation(&mut self, step: &PlannedFault) {
         let kind = step.injection.kind();
         let keeps_all = kind == FaultKind::StaleKey || parts(kind) == [Part::Network];
         let probation = if keeps_all { Duration::ZERO } else { self.scope.max_ttl };
