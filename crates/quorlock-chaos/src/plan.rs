@@ -99,7 +99,7 @@ impl Planner {
             let faults = self.rng.between(1, 4);
             let mut over = at;
             for _ in 0..faults {
-                let kind = self.draw(&kinds, &mut bag);
+                let kind = self.draw_kind(&kinds, &mut bag);
                 let begins = at + self.millis(0, room.min(700));
                 let many = self.many();
                 if let Some(step) = self.step(kind, begins, many) {
@@ -137,7 +137,7 @@ impl Planner {
         let mut at = FIRST;
         while !kinds.is_empty() && at < self.end() {
             let (draw, holds) = (self.rng.next(), self.rng.percent(60));
-            let (act, lasts) = match self.draw(&kinds, &mut bag) {
+            let (act, lasts) = match self.draw_kind(&kinds, &mut bag) {
                 FaultKind::ClientKill => (Injection::ClientKill { draw, holds }, Duration::ZERO),
                 FaultKind::BlockRuntime => (Injection::BlockRuntime { draw }, self.millis(500, 2500)),
                 _ => (Injection::ClientStop { draw }, self.scope.ttl + self.millis(100, 1500)),
@@ -148,7 +148,7 @@ impl Planner {
     }
 
     /// Draws a kind; every kind comes once before one repeats.
-    fn draw(&mut self, kinds: &[FaultKind], bag: &mut Vec<FaultKind>) -> FaultKind {
+    fn draw_kind(&mut self, kinds: &[FaultKind], bag: &mut Vec<FaultKind>) -> FaultKind {
         if bag.is_empty() {
             bag.extend(kinds);
             self.rng.shuffle(bag);
