@@ -101,7 +101,7 @@ impl Planner {
             for _ in 0..faults {
                 let kind = self.draw_kind(&kinds, &mut bag);
                 let begins = at + self.millis(0, room.min(700));
-                let many = self.many();
+                let many = self.node_count();
                 if let Some(step) = self.step(kind, begins, many) {
                     over = over.max(step.at + step.lasts);
                     self.add_probation(&step);
@@ -157,7 +157,7 @@ impl Planner {
     }
 
     /// How many nodes: mostly no more than the quorum can spare, sometimes up to all.
-    fn many(&mut self) -> usize {
+    fn node_count(&mut self) -> usize {
         let spare = (self.scope.nodes - self.scope.quorum).max(1) as u64;
         let most = if self.rng.percent(70) { spare } else { self.scope.nodes as u64 };
         self.rng.between(1, most) as usize
