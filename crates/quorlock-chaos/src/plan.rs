@@ -197,7 +197,7 @@ impl Planner {
             }
             self.stale_key_until = until;
         }
-        let act = self.bend(act, &free, lasts);
+        let act = self.clamp_clock_change(act, &free, lasts);
         for node in &free {
             self.unbroken_from.extend(parts.iter().map(|part| ((*node, *part), until)));
         }
@@ -206,7 +206,7 @@ impl Planner {
 
     /// Corrects clocks that are wrong rather than setting them further off, and makes them run back. The order of
     /// fencing numbers depends on their error, up to a bound, when nodes lose data.
-    fn bend(&mut self, act: Injection, nodes: &[usize], lasts: Duration) -> Injection {
+    fn clamp_clock_change(&mut self, act: Injection, nodes: &[usize], lasts: Duration) -> Injection {
         let gained: i64 = nodes.iter().map(|node| self.clock_gain_micros[*node]).sum();
         if let Injection::ClockJump { micros } = act
             && gained.abs() >= MISSET_MICROS
