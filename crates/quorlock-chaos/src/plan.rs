@@ -164,7 +164,7 @@ impl Planner {
     }
 
     fn step(&mut self, kind: FaultKind, at: Duration, many: usize) -> Option<PlannedFault> {
-        let (act, mut lasts) = self.act(kind);
+        let (act, mut lasts) = self.injection(kind);
         // A stale key must stay long enough that waiting clients are observed.
         if kind != FaultKind::StaleKey {
             lasts = lasts.min(self.end().saturating_sub(at).max(SHORTEST));
@@ -223,7 +223,7 @@ impl Planner {
         Injection::ClockSkew { millionths }
     }
 
-    fn act(&mut self, kind: FaultKind) -> (Injection, Duration) {
+    fn injection(&mut self, kind: FaultKind) -> (Injection, Duration) {
         let mut lasts = self.millis(300, 2200);
         let sides = match self.rng.between(0, 3) {
             side @ 0..=1 => Sides::One(side as usize),
