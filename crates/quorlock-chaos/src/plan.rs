@@ -28,7 +28,7 @@ pub(crate) struct Scope {
 
 /// The parts of a node that can be broken at the same time, each by one fault.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Part {
+enum Subsystem {
     Server,
     Network,
     Clock,
@@ -38,7 +38,7 @@ struct Planner {
     scope: Scope,
     rng: SeededRng,
     /// From when on a part of a node is intact.
-    unbroken_from: HashMap<(usize, Part), Duration>,
+    unbroken_from: HashMap<(usize, Subsystem), Duration>,
     /// From when on a node votes, as far as planned faults decide it: it may have lost data.
     votes_from: Vec<Duration>,
     /// From when on there is no stale key on any node.
@@ -122,7 +122,7 @@ impl Planner {
     /// Records from when on its nodes vote again.
     fn add_probation(&mut self, step: &PlannedFault) {
         let kind = step.injection.kind();
-        let keeps_all = kind == FaultKind::StaleKey || parts(kind) == [Part::Network];
+        let keeps_all = kind == FaultKind::StaleKey || parts(kind) == [Subsystem::Network];
         let probation = if keeps_all { Duration::ZERO } else { self.scope.max_ttl };
         let over = step.at + step.lasts + probation + BETWEEN / 2;
         for node in &step.nodes {
@@ -282,21 +282,21 @@ impl Planner {
     }
 }
 
-fn parts(kind: FaultKind) -> &'static [Part] {
+fn parts(kind: FaultKind) -> &'static [Subsystem] {
     match kind {
         // The proxy disconnects its clients.
-        FaultKind::MemoryFull => &[Part::Server, Part::Network],
+        FaultKind::MemoryFull => &[Subsystem::Server, Subsystem::Network],
         FaultKind::Latency
         | FaultKind::Partition
         | FaultKind::AsymmetricPartition
         | FaultKind::Reset
         | FaultKind::HalfOpen
         | FaultKind::NoRead
-        | FaultKind::Truncate => &[Part::Network],
-        FaultKind::ClockSkew | FaultKind::ClockJump => &[Part::Clock],
+        | FaultKind::Truncate => &[Subsystem::Network],
+        FaultKind::ClockSkew | FaultKind::ClockJump => &[Subsystem::Clock],
         // It does not affect what else is done to a clock.
         FaultKind::ClockOffset => &[],
-        _ => &[Part::Server],
+        _ => &[Subsystem::Server],
     }
 }
 
