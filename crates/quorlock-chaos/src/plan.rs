@@ -122,7 +122,7 @@ impl Planner {
     /// Records from when on its nodes vote again.
     fn add_probation(&mut self, step: &PlannedFault) {
         let kind = step.injection.kind();
-        let keeps_all = kind == FaultKind::StaleKey || parts(kind) == [Subsystem::Network];
+        let keeps_all = kind == FaultKind::StaleKey || subsystems(kind) == [Subsystem::Network];
         let probation = if keeps_all { Duration::ZERO } else { self.scope.max_ttl };
         let over = step.at + step.lasts + probation + BETWEEN / 2;
         for node in &step.nodes {
@@ -170,7 +170,7 @@ impl Planner {
             lasts = lasts.min(self.end().saturating_sub(at).max(SHORTEST));
         }
         let spare = (self.scope.nodes - self.scope.quorum).max(1);
-        let parts = parts(kind);
+        let parts = subsystems(kind);
         let many = match kind {
             // One spare server replaces one node at a time; one clock is what the margin of a healthy lock cluster
             // allows.
@@ -282,7 +282,7 @@ impl Planner {
     }
 }
 
-fn parts(kind: FaultKind) -> &'static [Subsystem] {
+fn subsystems(kind: FaultKind) -> &'static [Subsystem] {
     match kind {
         // The proxy disconnects its clients.
         FaultKind::MemoryFull => &[Subsystem::Server, Subsystem::Network],

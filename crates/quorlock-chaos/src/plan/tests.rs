@@ -60,8 +60,8 @@ fn a_part_of_a_node_is_broken_by_one_fault_at_a_time() {
         for (place, step) in steps.iter().enumerate() {
             for later in steps[place + 1..].iter().filter(|later| later.at < step.at + step.lasts) {
                 let shared = step.nodes.iter().any(|node| later.nodes.contains(node));
-                let theirs = parts(later.injection.kind());
-                let same = parts(step.injection.kind()).iter().any(|part| theirs.contains(part));
+                let theirs = subsystems(later.injection.kind());
+                let same = subsystems(step.injection.kind()).iter().any(|part| theirs.contains(part));
                 assert!(!(shared && same), "seed {seed}: {step:?} and {later:?}");
             }
         }
