@@ -70,7 +70,7 @@ pub(crate) fn plan(scope: &Scope) -> Vec<PlannedFault> {
 impl Planner {
     /// The last moment at which a fault may last: afterwards all nodes and clients recover.
     fn end(&self) -> Duration {
-        self.scope.duration.saturating_sub(self.scope.max_ttl + CALM)
+        self.scope.duration.saturating_sub(self.scope.max_ttl + QUIET_END)
     }
 
     /// Plans clock offsets from the start, on all nodes but one. So clients may have a quorum of them reply before, or
@@ -305,7 +305,7 @@ const SHORTEST: Duration = Duration::from_millis(300);
 /// Clients have connected by then.
 const FIRST: Duration = Duration::from_secs(1);
 /// After the last fault and its probation.
-const CALM: Duration = Duration::from_millis(1500);
+const QUIET_END: Duration = Duration::from_millis(1500);
 /// Between two faults to one part of a node: for restarts, replicas and copies.
 const BETWEEN: Duration = Duration::from_millis(800);
 /// 10 %.
