@@ -209,7 +209,7 @@ impl Planner {
     fn clamp_clock_change(&mut self, act: Injection, nodes: &[usize], lasts: Duration) -> Injection {
         let gained: i64 = nodes.iter().map(|node| self.clock_gain_micros[*node]).sum();
         if let Injection::ClockJump { micros } = act
-            && gained.abs() >= MISSET_MICROS
+            && gained.abs() >= WRONG_CLOCK_MICROS
         {
             return Injection::ClockJump { micros: -gained.signum() * micros.abs() };
         }
@@ -314,7 +314,7 @@ const SKEW: i64 = 100_000;
 /// and less than half the probation, on which the order of numbers rests.
 const OFFSET_MICROS: i64 = -600_000;
 /// A clock with this error is not set further off: a jump is half a second at most.
-const MISSET_MICROS: i64 = 300_000;
+const WRONG_CLOCK_MICROS: i64 = 300_000;
 const POLICIES: [&str; 8] = [
     "noeviction",
     "allkeys-lru",
