@@ -124,7 +124,7 @@ impl Planner {
         let kind = step.injection.kind();
         let keeps_all = kind == FaultKind::StaleKey || subsystems(kind) == [Subsystem::Network];
         let probation = if keeps_all { Duration::ZERO } else { self.scope.max_ttl };
-        let over = step.at + step.lasts + probation + BETWEEN / 2;
+        let over = step.at + step.lasts + probation + PAUSE_BETWEEN / 2;
         for node in &step.nodes {
             self.votes_from[*node] = self.votes_from[*node].max(over);
         }
@@ -179,7 +179,7 @@ impl Planner {
             _ => many,
         };
         // Preparation and recovery take time too.
-        let until = at + lasts + BETWEEN;
+        let until = at + lasts + PAUSE_BETWEEN;
         let is_whole = |node: &usize| {
             parts.iter().all(|part| self.unbroken_from.get(&(*node, *part)).is_none_or(|whole| *whole <= at))
         };
@@ -307,7 +307,7 @@ const FIRST: Duration = Duration::from_secs(1);
 /// After the last fault and its probation.
 const QUIET_END: Duration = Duration::from_millis(1500);
 /// Between two faults to one part of a node: for restarts, replicas and copies.
-const BETWEEN: Duration = Duration::from_millis(800);
+const PAUSE_BETWEEN: Duration = Duration::from_millis(800);
 /// 10 %.
 const SKEW: i64 = 100_000;
 /// More than the 250 ms by which a client's clock may be ahead of a node's before the node prefers a number of its own,

@@ -75,7 +75,7 @@ fn stale_keys_are_on_a_minority() {
         let stale: Vec<_> =
             steps.iter().filter(|step| step.injection.kind() == FaultKind::StaleKey).collect();
         assert!(!stale.is_empty() && stale.iter().all(|step| step.nodes.len() <= 2), "seed {seed}");
-        let apart = stale.windows(2).all(|pair| pair[0].at + pair[0].lasts + BETWEEN <= pair[1].at);
+        let apart = stale.windows(2).all(|pair| pair[0].at + pair[0].lasts + PAUSE_BETWEEN <= pair[1].at);
         assert!(apart, "seed {seed}: {stale:?}");
     }
 }
