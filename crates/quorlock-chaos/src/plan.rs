@@ -95,7 +95,7 @@ impl Planner {
         let mut at = FIRST;
         while !kinds.is_empty() && at < self.end() {
             // Where little time is left, as in the shortest run, faults begin at once, so that at least one fits.
-            let room = self.end().saturating_sub(at + SHORTEST).as_millis() as u64;
+            let room = self.end().saturating_sub(at + MIN_FAULT).as_millis() as u64;
             let faults = self.rng.between(1, 4);
             let mut over = at;
             for _ in 0..faults {
@@ -167,7 +167,7 @@ impl Planner {
         let (act, mut lasts) = self.injection(kind);
         // A stale key must stay long enough that waiting clients are observed.
         if kind != FaultKind::StaleKey {
-            lasts = lasts.min(self.end().saturating_sub(at).max(SHORTEST));
+            lasts = lasts.min(self.end().saturating_sub(at).max(MIN_FAULT));
         }
         let spare = (self.scope.nodes - self.scope.quorum).max(1);
         let parts = subsystems(kind);
@@ -301,7 +301,7 @@ fn subsystems(kind: FaultKind) -> &'static [Subsystem] {
 }
 
 /// A shorter fault is hardly noticed.
-const SHORTEST: Duration = Duration::from_millis(300);
+const MIN_FAULT: Duration = Duration::from_millis(300);
 /// Clients have connected by then.
 const FIRST: Duration = Duration::from_secs(1);
 /// After the last fault and its probation.
