@@ -67,7 +67,7 @@ impl Process {
         let _ = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), stopped));
     }
 
-    pub(crate) fn go_on(&self) {
+    pub(crate) fn resume(&self) {
         self.signal(Signal::CONT);
     }
 

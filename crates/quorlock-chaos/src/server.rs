@@ -112,7 +112,7 @@ impl Server {
 
     /// Resumes a paused server (SIGCONT), with all that has been sent to it meanwhile.
     pub fn resume(&mut self) {
-        self.process.go_on();
+        self.process.resume();
     }
 
     /// A copy of the server's data files as they are now, for [`Data::Old`]. Without the append-only file there are
