@@ -61,7 +61,7 @@ pub enum DirectionRule {
 /// Rules for connections: some lasting, some applied once, to the existing connections.
 #[derive(Clone, Copy, Debug, Default)]
 struct Rules {
-    flow: LinkRules,
+    link: LinkRules,
     /// How many times so far.
     resets: u64,
     orphans: u64,
@@ -114,7 +114,7 @@ impl Proxy {
 
     /// Sets the rules of one side, for queued traffic too.
     pub fn set(&self, side: usize, flow: LinkRules) {
-        self.sides[side].rules.send_modify(|rules| rules.flow = flow);
+        self.sides[side].rules.send_modify(|rules| rules.link = flow);
     }
 
     /// Resets the connections of one side (RST, both ends). New ones can be made.

@@ -169,7 +169,7 @@ impl Pump<'_> {
 
     fn look(&mut self) -> (DirectionRule, u64) {
         let rules = self.rules.borrow_and_update();
-        (if self.is_back { rules.flow.to_client } else { rules.flow.to_server }, rules.tears)
+        (if self.is_back { rules.link.to_client } else { rules.link.to_server }, rules.tears)
     }
 
     async fn pass(&mut self, bytes: &[u8], tears: u64) -> io::Result<()> {
