@@ -64,7 +64,7 @@ struct Rules {
     link: LinkRules,
     /// How many times so far.
     resets: u64,
-    orphans: u64,
+    half_opens: u64,
     tears: u64,
 }
 
@@ -125,7 +125,7 @@ impl Proxy {
     /// Orphans the client connections of one side: the server's ends are reset, theirs stay open and silent. New ones
     /// can be made, and [`reset`](Self::reset) ends the old.
     pub fn orphan(&self, side: usize) {
-        self.sides[side].rules.send_modify(|rules| rules.orphans += 1);
+        self.sides[side].rules.send_modify(|rules| rules.half_opens += 1);
     }
 
     /// Ends each connection of one side in the middle of the server's next reply.

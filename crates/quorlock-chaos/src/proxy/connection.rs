@@ -87,7 +87,7 @@ impl Connection {
     /// Reads and discards what the client sends, until it closes or the connection is reset.
     async fn swallow(mut self) {
         let mut first = self.first;
-        first.orphans = u64::MAX;
+        first.half_opens = u64::MAX;
         let mut nowhere = [0; 4096];
         loop {
             tokio::select! {
@@ -104,7 +104,7 @@ impl Connection {
 
 /// Resolves when a command breaks connections that began with `first`.
 async fn until_broken(mut rules: watch::Receiver<Rules>, first: Rules) -> Broken {
-    let is_order = |rules: &Rules| rules.resets > first.resets || rules.orphans > first.orphans;
+    let is_order = |rules: &Rules| rules.resets > first.resets || rules.half_opens > first.half_opens;
     match rules.wait_for(is_order).await {
         Ok(now) if now.resets > first.resets => Broken::Reset,
         Ok(_) => Broken::Orphaned,
