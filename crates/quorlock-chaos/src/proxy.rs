@@ -65,7 +65,7 @@ struct Rules {
     /// How many times so far.
     resets: u64,
     half_opens: u64,
-    tears: u64,
+    truncations: u64,
 }
 
 impl Proxy {
@@ -130,7 +130,7 @@ impl Proxy {
 
     /// Ends each connection of one side in the middle of the server's next reply.
     pub fn tear(&self, side: usize) {
-        self.sides[side].rules.send_modify(|rules| rules.tears += 1);
+        self.sides[side].rules.send_modify(|rules| rules.truncations += 1);
     }
 }
 

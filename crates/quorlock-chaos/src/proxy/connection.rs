@@ -54,7 +54,7 @@ impl Connection {
                 to,
                 is_back,
                 rules: self.rules.clone(),
-                tears: self.first.tears,
+                tears: self.first.truncations,
                 chance: SeededRng::of_part(self.number, u64::from(is_back)),
                 queue: VecDeque::new(),
             };
@@ -169,7 +169,7 @@ impl Pump<'_> {
 
     fn look(&mut self) -> (DirectionRule, u64) {
         let rules = self.rules.borrow_and_update();
-        (if self.is_back { rules.link.to_client } else { rules.link.to_server }, rules.tears)
+        (if self.is_back { rules.link.to_client } else { rules.link.to_server }, rules.truncations)
     }
 
     async fn pass(&mut self, bytes: &[u8], tears: u64) -> io::Result<()> {
