@@ -20,7 +20,7 @@ struct World {
 impl World {
     async fn of(nodes: usize) -> Self {
         let cluster = brief(nodes, MAX_TTL);
-        let network = |server: &Server| Proxy::before(server, 1).expect("a port");
+        let network = |server: &Server| Proxy::in_front_of(server, 1).expect("a port");
         let networks: Vec<Proxy> = cluster.servers().iter().map(network).collect();
         let urls = networks.iter().map(|network| network.url(0));
         let redlock = Redlock::builder().nodes(urls).max_ttl(MAX_TTL).connect().await.expect("up");

@@ -200,7 +200,7 @@ async fn who_cannot_reach_the_node_with_the_line_is_called_on_the_next() {
         scouting.abort();
         eventually("the line is gone", || async { in_line(&fleet) == 0 }).await;
 
-        let wall = Proxy::before(&fleet[place], 1).expect("a port");
+        let wall = Proxy::in_front_of(&fleet[place], 1).expect("a port");
         wall.set(0, LinkRules::CUT);
         let mut urls = fleet.urls();
         urls[place] = wall.url(0);

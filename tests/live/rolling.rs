@@ -114,7 +114,7 @@ async fn loaded(is_cut: bool) -> Option<String> {
     const TTL: Duration = secs(3);
     let fleet = fleet(3);
     let walls: Vec<Proxy> =
-        fleet.servers().iter().map(|server| Proxy::before(server, 1).expect("a port")).collect();
+        fleet.servers().iter().map(|server| Proxy::in_front_of(server, 1).expect("a port")).collect();
     let holder = builder(&fleet).nodes(walls.iter().map(|wall| wall.url(0))).connect().await.expect("up");
     eventually("all vote", || async { holder.node_status().await.iter().all(votes) }).await;
     let guard = holder.mutex("k").ttl(TTL).acquire().await.expect("free");

@@ -76,7 +76,7 @@ async fn who_waits_where_a_stale_key_stands_tries_all_the_same() {
 async fn a_release_that_does_not_reach_the_node_with_the_line_delays_who_waits_there_and_no_more() {
     for fleet in [fleet(3), plain(3)] {
         let walls: Vec<Proxy> =
-            fleet.servers().iter().map(|server| Proxy::before(server, 1).expect("a port")).collect();
+            fleet.servers().iter().map(|server| Proxy::in_front_of(server, 1).expect("a port")).collect();
         let (one, other) = (client(&fleet).await, client(&fleet).await);
         let place = place_of_line(&fleet, &one, &other).await;
         let holder = builder(&fleet).nodes(walls.iter().map(|wall| wall.url(0)));

@@ -74,7 +74,7 @@ impl Proxy {
     /// # Errors
     ///
     /// If the system has no ports or no thread for it.
-    pub fn before(server: &Server, sides: usize) -> io::Result<Self> {
+    pub fn in_front_of(server: &Server, sides: usize) -> io::Result<Self> {
         let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
         let listeners = (0..sides).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
         let listeners = listeners.collect::<io::Result<Vec<_>>>()?;

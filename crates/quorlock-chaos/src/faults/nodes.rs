@@ -43,7 +43,7 @@ impl Nodes {
         let mut servers = Fleet::start_with(count + 1, setup)?.into_servers();
         let spare = Mutex::new(servers.pop().expect("one more than was asked for"));
         let node = |server: Server| {
-            let proxy = Proxy::before(&server, Sides::COUNT)?;
+            let proxy = Proxy::in_front_of(&server, Sides::COUNT)?;
             Ok(Node { server: Mutex::new(server), fault: Mutex::new(()), proxy })
         };
         let all = servers.into_iter().map(node).collect::<io::Result<_>>()?;

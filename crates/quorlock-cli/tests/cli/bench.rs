@@ -224,7 +224,7 @@ fn tasks_that_want_the_same_name_hold_it_one_after_another() {
 #[test]
 fn a_slow_node_is_named() {
     let world = World::of(3);
-    let proxy = Proxy::before(&world.fleet[1], 1).expect("a proxy");
+    let proxy = Proxy::in_front_of(&world.fleet[1], 1).expect("a proxy");
     let slow = DirectionRule::Delay { delay: Duration::from_millis(150), jitter: Duration::ZERO };
     proxy.set(0, LinkRules { to_server: slow, to_client: DirectionRule::Forward });
     let urls = [world.fleet[0].url(), proxy.url(0), world.fleet[2].url()].join(",");
