@@ -151,7 +151,7 @@ async fn a_node_that_was_cut_off_catches_up_when_it_is_back() {
 async fn connections_of_which_the_server_knows_nothing_are_given_up() {
     let world = World::of(3).await;
     for network in &world.networks {
-        network.orphan(0);
+        network.half_open(0);
     }
     // Nobody refuses, nobody answers; a client that only waited would wait for ever.
     let guard =

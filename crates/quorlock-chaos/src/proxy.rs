@@ -124,7 +124,7 @@ impl Proxy {
 
     /// Orphans the client connections of one side: the server's ends are reset, theirs stay open and silent. New ones
     /// can be made, and [`reset`](Self::reset) ends the old.
-    pub fn orphan(&self, side: usize) {
+    pub fn half_open(&self, side: usize) {
         self.sides[side].rules.send_modify(|rules| rules.half_opens += 1);
     }
 

@@ -148,7 +148,7 @@ impl Nodes {
                 set(sides, LinkRules { to_server: DirectionRule::NoRead, ..LinkRules::OPEN });
             }
             Injection::Reset { sides } => sides.each().for_each(|side| proxy.reset(side)),
-            Injection::HalfOpen { sides } => sides.each().for_each(|side| proxy.orphan(side)),
+            Injection::HalfOpen { sides } => sides.each().for_each(|side| proxy.half_open(side)),
             Injection::Truncate { sides } => sides.each().for_each(|side| proxy.tear(side)),
             Injection::StaleKey { life } => stale::set(&lock(server), &self.keys, life)?,
             Injection::ClockSkew { millionths } => {
