@@ -82,7 +82,7 @@ async fn a_majority_is_killed_and_the_lock_is_lost_in_time_and_to_be_had_again()
 #[tokio::test]
 async fn a_reply_that_breaks_off_is_no_answer_and_leaves_no_key() {
     let world = World::of(3).await;
-    world.networks[0].tear(0);
+    world.networks[0].truncate(0);
     let guard = world.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("two others are a quorum");
     eventually("the node is taken again", || async { world.up().await == 3 && guard.spare_nodes() == 1 })
         .await;

@@ -129,7 +129,7 @@ impl Proxy {
     }
 
     /// Ends each connection of one side in the middle of the server's next reply.
-    pub fn tear(&self, side: usize) {
+    pub fn truncate(&self, side: usize) {
         self.sides[side].rules.send_modify(|rules| rules.truncations += 1);
     }
 }
