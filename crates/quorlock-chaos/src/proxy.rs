@@ -21,7 +21,7 @@ pub struct Proxy {
     sides: Vec<Side>,
     thread: Option<JoinHandle<()>>,
     /// Its drop ends the thread.
-    end: Option<oneshot::Sender<()>>,
+    stop: Option<oneshot::Sender<()>>,
 }
 
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl Proxy {
                 let _ = ended.await;
             });
         })?;
-        Ok(Self { sides, thread: Some(thread), end: Some(end) })
+        Ok(Self { sides, thread: Some(thread), stop: Some(end) })
     }
 
     /// The URL for clients of one side. It has no password.
@@ -136,7 +136,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.end = None;
+        self.stop = None;
         if let Some(thread) = self.thread.take() {
             // The thread's panic was reported on stderr.
             let _ = thread.join();
