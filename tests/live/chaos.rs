@@ -113,7 +113,7 @@ async fn replies_that_do_not_arrive_cost_nothing_but_a_vote() {
 async fn a_quorum_does_not_wait_for_a_slow_node() {
     let world = World::of(3).await;
     let delay = secs(2);
-    world.networks[2].set(0, LinkRules::slow(delay, Duration::ZERO));
+    world.networks[2].set(0, LinkRules::delayed(delay, Duration::ZERO));
     let start = Instant::now();
     let guard = world.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("two are fast");
     // There and back again is twice the delay.

@@ -162,7 +162,7 @@ impl LinkRules {
 
     /// Delayed, in both directions.
     #[must_use]
-    pub const fn slow(delay: Duration, jitter: Duration) -> Self {
+    pub const fn delayed(delay: Duration, jitter: Duration) -> Self {
         Self {
             to_server: DirectionRule::Delay { delay, jitter },
             to_client: DirectionRule::Delay { delay, jitter },

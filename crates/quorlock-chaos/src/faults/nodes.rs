@@ -136,7 +136,7 @@ impl Nodes {
                 }
             }
             Injection::MemoryFull { policy } => limit_memory(&lock(server), proxy, policy, "1")?,
-            Injection::Latency { sides, delay, jitter } => set(sides, LinkRules::slow(delay, jitter)),
+            Injection::Latency { sides, delay, jitter } => set(sides, LinkRules::delayed(delay, jitter)),
             Injection::Partition { sides } => set(sides, LinkRules::CUT),
             Injection::AsymmetricPartition { sides, is_back: false } => {
                 set(sides, LinkRules { to_server: DirectionRule::HoldBack, ..LinkRules::OPEN });
