@@ -26,7 +26,7 @@ pub(super) struct Connection {
 }
 
 /// Why the proxy ends it.
-enum Broken {
+enum ConnectionFault {
     Reset,
     Orphaned,
 }
@@ -72,11 +72,11 @@ impl Connection {
             Ok(Ok(_)) => {}
             // In the middle of a reply: the part that was sent must arrive, so no reset.
             Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => reset(&server),
-            Ok(Err(_)) | Err(Broken::Reset) => {
+            Ok(Err(_)) | Err(ConnectionFault::Reset) => {
                 reset(&self.client);
                 reset(&server);
             }
-            Err(Broken::Orphaned) => {
+            Err(ConnectionFault::Orphaned) => {
                 reset(&server);
                 drop(server);
                 self.swallow().await;
@@ -103,13 +103,13 @@ impl Connection {
 }
 
 /// Resolves when a command breaks connections that began with `first`.
-async fn until_broken(mut rules: watch::Receiver<Rules>, first: Rules) -> Broken {
+async fn until_broken(mut rules: watch::Receiver<Rules>, first: Rules) -> ConnectionFault {
     let is_order = |rules: &Rules| rules.resets > first.resets || rules.half_opens > first.half_opens;
     match rules.wait_for(is_order).await {
-        Ok(now) if now.resets > first.resets => Broken::Reset,
-        Ok(_) => Broken::Orphaned,
+        Ok(now) if now.resets > first.resets => ConnectionFault::Reset,
+        Ok(_) => ConnectionFault::Orphaned,
         // The proxy is gone.
-        Err(_) => Broken::Reset,
+        Err(_) => ConnectionFault::Reset,
     }
 }
 
