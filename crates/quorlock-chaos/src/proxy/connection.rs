@@ -49,7 +49,7 @@ impl Connection {
         let outcome = {
             let (client_reads, client_writes) = self.client.split();
             let (server_reads, server_writes) = server.split();
-            let pump = |from, to, is_back| Pump {
+            let pump = |from, to, is_back| Forwarder {
                 from,
                 to,
                 is_back,
@@ -120,7 +120,7 @@ fn reset(stream: &TcpStream) {
 }
 
 /// One direction.
-struct Pump<'a> {
+struct Forwarder<'a> {
     from: ReadHalf<'a>,
     to: WriteHalf<'a>,
     is_back: bool,
@@ -131,7 +131,7 @@ struct Pump<'a> {
     queue: VecDeque<(Instant, Vec<u8>)>,
 }
 
-impl Pump<'_> {
+impl Forwarder<'_> {
     async fn run(mut self) -> io::Result<()> {
         let mut buffer = vec![0; CHUNK];
         let mut is_open = true;
