@@ -140,7 +140,7 @@ impl Forwarder<'_> {
             if !is_open && self.queue.is_empty() {
                 return self.to.shutdown().await;
             }
-            let reads = is_open && lane != DirectionRule::NoRead && self.queue.len() < LONGEST_QUEUE;
+            let reads = is_open && lane != DirectionRule::NoRead && self.queue.len() < MAX_QUEUE;
             let due = match lane {
                 DirectionRule::HoldBack | DirectionRule::NoRead => None,
                 // Delayed traffic is forwarded at once when the direction is open again.
@@ -192,4 +192,4 @@ impl Forwarder<'_> {
 
 const CHUNK: usize = 16 * 1024;
 /// As much as a network would hold.
-const LONGEST_QUEUE: usize = 256;
+const MAX_QUEUE: usize = 256;
