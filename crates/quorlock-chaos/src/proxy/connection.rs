@@ -28,7 +28,7 @@ pub(super) struct Connection {
 /// Why the proxy ends it.
 enum ConnectionFault {
     Reset,
-    Orphaned,
+    HalfOpen,
 }
 
 impl Connection {
@@ -76,7 +76,7 @@ impl Connection {
                 reset(&self.client);
                 reset(&server);
             }
-            Err(ConnectionFault::Orphaned) => {
+            Err(ConnectionFault::HalfOpen) => {
                 reset(&server);
                 drop(server);
                 self.swallow().await;
@@ -107,7 +107,7 @@ async fn until_broken(mut rules: watch::Receiver<Rules>, first: Rules) -> Connec
     let is_order = |rules: &Rules| rules.resets > first.resets || rules.half_opens > first.half_opens;
     match rules.wait_for(is_order).await {
         Ok(now) if now.resets > first.resets => ConnectionFault::Reset,
-        Ok(_) => ConnectionFault::Orphaned,
+        Ok(_) => ConnectionFault::HalfOpen,
         // The proxy is gone.
         Err(_) => ConnectionFault::Reset,
     }
