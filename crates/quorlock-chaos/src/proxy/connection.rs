@@ -79,13 +79,13 @@ impl Connection {
             Err(ConnectionFault::HalfOpen) => {
                 reset(&server);
                 drop(server);
-                self.swallow().await;
+                self.discard_input().await;
             }
         }
     }
 
     /// Reads and discards what the client sends, until it closes or the connection is reset.
-    async fn swallow(mut self) {
+    async fn discard_input(mut self) {
         let mut first = self.first;
         first.half_opens = u64::MAX;
         let mut nowhere = [0; 4096];
