@@ -65,7 +65,7 @@ impl Connection {
             };
             tokio::select! {
                 ended = both => Ok(ended),
-                broken = until_broken(self.rules.clone(), self.first) => Err(broken),
+                broken = until_fault(self.rules.clone(), self.first) => Err(broken),
             }
         };
         match outcome {
@@ -96,14 +96,14 @@ impl Connection {
                         return;
                     }
                 }
-                _ = until_broken(self.rules.clone(), first) => return reset(&self.client),
+                _ = until_fault(self.rules.clone(), first) => return reset(&self.client),
             }
         }
     }
 }
 
 /// Resolves when a command breaks connections that began with `first`.
-async fn until_broken(mut rules: watch::Receiver<Rules>, first: Rules) -> ConnectionFault {
+async fn until_fault(mut rules: watch::Receiver<Rules>, first: Rules) -> ConnectionFault {
     let is_order = |rules: &Rules| rules.resets > first.resets || rules.half_opens > first.half_opens;
     match rules.wait_for(is_order).await {
         Ok(now) if now.resets > first.resets => ConnectionFault::Reset,
