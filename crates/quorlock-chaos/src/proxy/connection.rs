@@ -54,7 +54,7 @@ impl Connection {
                 to,
                 is_back,
                 rules: self.rules.clone(),
-                tears: self.first.truncations,
+                truncations: self.first.truncations,
                 chance: SeededRng::of_part(self.number, u64::from(is_back)),
                 queue: VecDeque::new(),
             };
@@ -125,7 +125,7 @@ struct Forwarder<'a> {
     to: WriteHalf<'a>,
     is_back: bool,
     rules: watch::Receiver<Rules>,
-    tears: u64,
+    truncations: u64,
     chance: SeededRng,
     /// What is on its way, and when it is to arrive.
     queue: VecDeque<(Instant, Vec<u8>)>,
@@ -173,7 +173,7 @@ impl Forwarder<'_> {
     }
 
     async fn pass(&mut self, bytes: &[u8], tears: u64) -> io::Result<()> {
-        if self.is_back && tears > self.tears {
+        if self.is_back && tears > self.truncations {
             self.to.write_all(&bytes[..bytes.len() / 2]).await?;
             return Err(io::ErrorKind::Interrupted.into());
         }
