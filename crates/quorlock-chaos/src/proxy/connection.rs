@@ -55,7 +55,7 @@ impl Connection {
                 is_back,
                 rules: self.rules.clone(),
                 truncations: self.first.truncations,
-                chance: SeededRng::of_part(self.number, u64::from(is_back)),
+                rng: SeededRng::of_part(self.number, u64::from(is_back)),
                 queue: VecDeque::new(),
             };
             let both = async {
@@ -126,7 +126,7 @@ struct Forwarder<'a> {
     is_back: bool,
     rules: watch::Receiver<Rules>,
     truncations: u64,
-    chance: SeededRng,
+    rng: SeededRng,
     /// What is on its way, and when it is to arrive.
     queue: VecDeque<(Instant, Vec<u8>)>,
 }
@@ -184,7 +184,7 @@ impl Forwarder<'_> {
     fn due(&mut self, lane: DirectionRule) -> Instant {
         let now = Instant::now();
         let DirectionRule::Delay { delay, jitter } = lane else { return now };
-        let jitter = Duration::from_micros(self.chance.between(0, jitter.as_micros() as u64));
+        let jitter = Duration::from_micros(self.rng.between(0, jitter.as_micros() as u64));
         let earliest = self.queue.back().map_or(now, |(due, _)| *due);
         (now + delay + jitter).max(earliest)
     }
