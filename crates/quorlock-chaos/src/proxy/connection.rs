@@ -136,7 +136,7 @@ impl Forwarder<'_> {
         let mut buffer = vec![0; CHUNK];
         let mut is_open = true;
         loop {
-            let (lane, tears) = self.look();
+            let (lane, tears) = self.current_rule();
             if !is_open && self.queue.is_empty() {
                 return self.to.shutdown().await;
             }
@@ -167,7 +167,7 @@ impl Forwarder<'_> {
         }
     }
 
-    fn look(&mut self) -> (DirectionRule, u64) {
+    fn current_rule(&mut self) -> (DirectionRule, u64) {
         let rules = self.rules.borrow_and_update();
         (if self.is_back { rules.link.to_client } else { rules.link.to_server }, rules.truncations)
     }
