@@ -153,7 +153,7 @@ impl Forwarder<'_> {
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     if let Some((_, bytes)) = self.queue.pop_front() {
-                        self.pass(&bytes, tears).await?;
+                        self.forward(&bytes, tears).await?;
                     }
                 }
                 read = self.from.read(&mut buffer), if reads => match read? {
@@ -172,7 +172,7 @@ impl Forwarder<'_> {
         (if self.is_back { rules.link.to_client } else { rules.link.to_server }, rules.truncations)
     }
 
-    async fn pass(&mut self, bytes: &[u8], tears: u64) -> io::Result<()> {
+    async fn forward(&mut self, bytes: &[u8], tears: u64) -> io::Result<()> {
         if self.is_back && tears > self.truncations {
             self.to.write_all(&bytes[..bytes.len() / 2]).await?;
             return Err(io::ErrorKind::Interrupted.into());
