@@ -181,9 +181,9 @@ impl Forwarder<'_> {
     }
 
     /// When what is read now is to arrive: not before what was read earlier.
-    fn due(&mut self, lane: DirectionRule) -> Instant {
+    fn due(&mut self, rule: DirectionRule) -> Instant {
         let now = Instant::now();
-        let DirectionRule::Delay { delay, jitter } = lane else { return now };
+        let DirectionRule::Delay { delay, jitter } = rule else { return now };
         let jitter = Duration::from_micros(self.rng.between(0, jitter.as_micros() as u64));
         let earliest = self.queue.back().map_or(now, |(due, _)| *due);
         (now + delay + jitter).max(earliest)
