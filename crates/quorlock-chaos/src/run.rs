@@ -154,7 +154,7 @@ pub fn run(
     let verdict = check_history(&history);
     let mut controls = Vec::new();
     if config.controls {
-        for stage in beyond(config, &setup, clocks.as_ref()) {
+        for stage in extra_runs(config, &setup, clocks.as_ref()) {
             let history = stage.run(&mut progress)?;
             let verdict = check_history(&history);
             controls.push((history, verdict));
@@ -188,7 +188,7 @@ fn clocks(
 }
 
 /// The negative controls: short runs in which invariants must be violated, or they would test nothing.
-fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) -> Vec<RunSpec<'a>> {
+fn extra_runs<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) -> Vec<RunSpec<'a>> {
     let every_node: Vec<usize> = (0..config.nodes).collect();
     let mut chance = SeededRng::of_part(config.seed, 3);
     let mut times = |count: u64, every_ms: u64, act: fn(u64) -> Injection| {
