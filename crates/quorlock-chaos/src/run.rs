@@ -146,7 +146,7 @@ pub fn run(
         lasting_holds: 6,
         are_patient: is_sparse,
         // With few clients, or few kinds of faults, each lock may end, or each node may be hit, too soon.
-        judges_redundancy: config.controls && config.lasts >= LONG && config.clients >= MANY_CLIENTS,
+        judges_redundancy: config.controls && config.lasts >= LONG_RUN && config.clients >= MANY_CLIENTS,
         controls: if stops && config.controls { vec![unfenced] } else { Vec::new() },
         terms,
     };
@@ -264,7 +264,7 @@ impl From<InjectionError> for RunError {
 }
 
 /// A run this long with every fault and this many clients has a lock to check for redundancy, or it does not test that.
-const LONG: Duration = Duration::from_secs(25);
+const LONG_RUN: Duration = Duration::from_secs(25);
 const MANY_CLIENTS: usize = 8;
 /// The drift that clients allow for where clocks are good.
 const DRIFT_PPM: u32 = 10_000;
