@@ -30,7 +30,7 @@ pub struct Config {
     /// How many client processes at a time.
     pub clients: usize,
     /// How long clients are at work, without the negative controls.
-    pub lasts: Duration,
+    pub duration: Duration,
     /// The seed of the random numbers: which faults, when, to which nodes, and what clients do.
     pub seed: u64,
     /// Which faults.
@@ -103,7 +103,7 @@ pub fn run(
 ) -> Result<Outcome, RunError> {
     let mut kinds = config.faults.clone();
     let (clocks, mut skipped) = clocks(config, &mut kinds)?;
-    let is_short = |kind: &FaultKind| config.lasts < Duration::from_secs(kind.least_seconds());
+    let is_short = |kind: &FaultKind| config.duration < Duration::from_secs(kind.least_seconds());
     skipped.extend(kinds.iter().copied().filter(is_short).map(|kind| (kind, kind.needs_time())));
     kinds.retain(|kind| !is_short(kind));
     let mut setup = Setup::new();
@@ -120,7 +120,7 @@ pub fn run(
         nodes: config.nodes,
         quorum: config.nodes / 2 + 1,
         kinds: kinds.clone(),
-        duration: config.lasts,
+        duration: config.duration,
         ttl: timing::TTL,
         max_ttl: timing::MAX_TTL,
     };
@@ -137,7 +137,7 @@ pub fn run(
         config,
         name: "chaos",
         steps: plan(&scope),
-        lasts: config.lasts,
+        lasts: config.duration,
         drops: kinds.contains(&FaultKind::Cancel),
         // Few keys for many tasks, so that some task waits for each key.
         tasks: 2,
@@ -146,7 +146,7 @@ pub fn run(
         lasting_holds: 6,
         are_patient: is_sparse,
         // With few clients, or few kinds of faults, each lock may end, or each node may be hit, too soon.
-        judges_redundancy: config.controls && config.lasts >= LONG_RUN && config.clients >= MANY_CLIENTS,
+        judges_redundancy: config.controls && config.duration >= LONG_RUN && config.clients >= MANY_CLIENTS,
         controls: if stops && config.controls { vec![unfenced] } else { Vec::new() },
         terms,
     };

@@ -96,7 +96,7 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
     Ok(Config {
         nodes: usize::from(args.servers),
         clients: usize::from(args.clients),
-        lasts: args.duration,
+        duration: args.duration,
         seed,
         controls: faults.len() == FaultKind::ALL.len(),
         replay: messages::replay(args, seed),
@@ -178,7 +178,7 @@ mod tests {
         let config = Config {
             nodes: 5,
             clients: 8,
-            lasts: Duration::from_secs(60),
+            duration: Duration::from_secs(60),
             seed: 7,
             controls: false,
             replay: "quorlock chaos --servers 5 --clients 8 --duration 1m --seed 7".to_owned(),
