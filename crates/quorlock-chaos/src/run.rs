@@ -44,7 +44,7 @@ pub struct Config {
     /// The command that repeats the run, for the report.
     pub replay: String,
     /// When and where this is run, and with what, in words, for the report.
-    pub about: String,
+    pub description: String,
 }
 
 /// The result of a run.

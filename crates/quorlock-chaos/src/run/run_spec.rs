@@ -120,7 +120,7 @@ impl RunSpec<'_> {
         Settings {
             seed: self.config.seed,
             replay: self.config.replay.clone(),
-            description: self.config.about.clone(),
+            description: self.config.description.clone(),
             server,
             nodes: self.config.nodes,
             quorum: self.config.nodes / 2 + 1,

@@ -48,7 +48,7 @@ pub(super) fn json(config: &Config, outcome: &Outcome) -> Value {
         "slowest_recovery_ms": verdict.slowest_recovery_ms,
         "figures": verdict.totals,
         "replay": config.replay,
-        "about": config.about,
+        "about": config.description,
     })
 }
 
