@@ -66,7 +66,7 @@ pub struct Progress {
     /// The current stage, in a word or two.
     pub stage: &'static str,
     /// How long the stage has lasted.
-    pub past: Duration,
+    pub elapsed: Duration,
     /// How long the stage lasts in all; zero where that is not known.
     pub of: Duration,
     /// Locks taken so far in this stage.
