@@ -68,7 +68,7 @@ pub struct Progress {
     /// How long the stage has lasted.
     pub elapsed: Duration,
     /// How long the stage lasts in all; zero where that is not known.
-    pub of: Duration,
+    pub total: Duration,
     /// Locks taken so far in this stage.
     pub acquisitions: usize,
     /// Faults so far in this stage.

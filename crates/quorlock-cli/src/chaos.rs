@@ -136,7 +136,7 @@ fn code(outcome: &Outcome) -> u8 {
 const UNTESTED: u8 = 2;
 
 fn draw(bar: &mut Bar, progress: &Progress) {
-    let Progress { stage, elapsed: past, of, acquisitions, faults, last_fault } = progress;
+    let Progress { stage, elapsed: past, total: of, acquisitions, faults, last_fault } = progress;
     let counts =
         [(*acquisitions, "acquisition"), (*faults, "fault")].map(|(count, noun)| counted(count, noun));
     bar.draw(stage, *past, *of, &format!("{}  {last_fault}", counts.join("  ")));

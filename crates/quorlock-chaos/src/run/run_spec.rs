@@ -202,7 +202,7 @@ impl RunState<'_> {
         progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<(), RunError> {
         let (faults, last_fault) = self.log.faults();
-        let now = Progress { stage, elapsed: past, of, acquisitions: self.log.acquisitions(), faults, last_fault };
+        let now = Progress { stage, elapsed: past, total: of, acquisitions: self.log.acquisitions(), faults, last_fault };
         if progress(&now).is_break() {
             self.halt.call();
             return Err(RunError::Interrupted);
