@@ -20,11 +20,11 @@ use crate::workload::{Order, Spec};
 pub(super) struct ClientPool<'a> {
     config: &'a Config,
     log: Arc<Log>,
-    members: Mutex<Members>,
+    members: Mutex<Processes>,
 }
 
 #[derive(Default)]
-struct Members {
+struct Processes {
     next: u32,
     alive: Vec<Member>,
 }
@@ -157,7 +157,7 @@ impl<'a> ClientPool<'a> {
         self.members().alive.iter_mut().find(|member| member.process == process).map(ask)
     }
 
-    fn members(&self) -> MutexGuard<'_, Members> {
+    fn members(&self) -> MutexGuard<'_, Processes> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
