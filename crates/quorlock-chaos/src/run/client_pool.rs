@@ -26,11 +26,11 @@ pub(super) struct ClientPool<'a> {
 #[derive(Default)]
 struct Processes {
     next: u32,
-    alive: Vec<Member>,
+    alive: Vec<ClientProcess>,
 }
 
 /// A process, the thread that reads its output, and the watchdog that ends it if this process cannot.
-struct Member {
+struct ClientProcess {
     process: u32,
     child: Child,
     orders: Option<ChildStdin>,
@@ -57,7 +57,7 @@ impl<'a> ClientPool<'a> {
         Ok(())
     }
 
-    fn start(&self, spec: &Spec) -> io::Result<Member> {
+    fn start(&self, spec: &Spec) -> io::Result<ClientProcess> {
         let folder = tempfile::Builder::new().prefix("quorlock-client-").tempdir()?;
         let mut watchdog = Watchdog::over(folder.path())?;
         let (program, args) = &self.config.program;
@@ -73,7 +73,7 @@ impl<'a> ClientPool<'a> {
         let process = spec.process;
         let listener = thread::Builder::new().name(format!("client {process}"));
         let listener = listener.spawn(move || out.map_or((), |out| listen(out, &log, process)))?;
-        let mut member = Member {
+        let mut member = ClientProcess {
             process,
             child,
             orders,
@@ -89,8 +89,8 @@ impl<'a> ClientPool<'a> {
     /// Reserves one of these processes, drawn by a number, for an action; none if all are busy or gone.
     pub(super) fn seize(&self, among: &[u32], draw: u64) -> Option<u32> {
         let mut members = self.members();
-        let free = |member: &&mut Member| among.contains(&member.process) && !member.is_busy;
-        let mut free: Vec<&mut Member> = members.alive.iter_mut().filter(free).collect();
+        let free = |member: &&mut ClientProcess| among.contains(&member.process) && !member.is_busy;
+        let mut free: Vec<&mut ClientProcess> = members.alive.iter_mut().filter(free).collect();
         let chosen = (draw % free.len().max(1) as u64) as usize;
         let member = free.get_mut(chosen)?;
         member.is_busy = true;
@@ -153,7 +153,7 @@ impl<'a> ClientPool<'a> {
         Ok(bad)
     }
 
-    fn with<T>(&self, process: u32, ask: impl FnOnce(&mut Member) -> T) -> Option<T> {
+    fn with<T>(&self, process: u32, ask: impl FnOnce(&mut ClientProcess) -> T) -> Option<T> {
         self.members().alive.iter_mut().find(|member| member.process == process).map(ask)
     }
 
@@ -162,14 +162,14 @@ impl<'a> ClientPool<'a> {
     }
 }
 
-impl Member {
+impl ClientProcess {
     fn tell(&mut self, order: &Order) -> io::Result<()> {
         let line = serde_json::to_string(order)? + "\n";
         self.orders.as_mut().map_or(Ok(()), |orders| orders.write_all(line.as_bytes()))
     }
 }
 
-impl Drop for Member {
+impl Drop for ClientProcess {
     /// However it ends, nothing of it is left, and all its output has been read.
     fn drop(&mut self) {
         // Fails only for a process that has ended by itself.
