@@ -137,8 +137,8 @@ impl<'a> ClientPool<'a> {
             if is_over {
                 break;
             }
-            thread::sleep(LOOK);
-            left = left.saturating_sub(LOOK);
+            thread::sleep(POLL_INTERVAL);
+            left = left.saturating_sub(POLL_INTERVAL);
         }
         let mut bad = Vec::new();
         for member in &mut members {
@@ -203,4 +203,4 @@ fn listen(out: ChildStdout, log: &Log, process: u32) {
     }
 }
 
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
