@@ -49,7 +49,7 @@ impl<'a> ClientPool<'a> {
 
     /// Starts one more, with the number that is next.
     pub(super) fn enlist(&self, spec: impl FnOnce(u32) -> Spec) -> io::Result<()> {
-        let mut members = self.members();
+        let mut members = self.processes();
         let process = members.next;
         members.next += 1;
         let member = self.start(&spec(process))?;
@@ -88,7 +88,7 @@ impl<'a> ClientPool<'a> {
 
     /// Reserves one of these processes, drawn by a number, for an action; none if all are busy or gone.
     pub(super) fn seize(&self, among: &[u32], draw: u64) -> Option<u32> {
-        let mut members = self.members();
+        let mut members = self.processes();
         let free = |member: &&mut ClientProcess| among.contains(&member.process) && !member.is_busy;
         let mut free: Vec<&mut ClientProcess> = members.alive.iter_mut().filter(free).collect();
         let chosen = (draw % free.len().max(1) as u64) as usize;
@@ -114,7 +114,7 @@ impl<'a> ClientPool<'a> {
     /// Kills it; returns when all its output has been read.
     pub(super) fn kill(&self, process: u32) {
         let member = {
-            let mut members = self.members();
+            let mut members = self.processes();
             let place = members.alive.iter().position(|member| member.process == process);
             place.map(|place| members.alive.remove(place))
         };
@@ -124,7 +124,7 @@ impl<'a> ClientPool<'a> {
 
     /// Makes all clients end, and waits for it. Returns those that did not end in time (killed by then) or failed.
     pub(super) fn dismiss(&self, patience: Duration) -> io::Result<Vec<(u32, String)>> {
-        let mut members = std::mem::take(&mut self.members().alive);
+        let mut members = std::mem::take(&mut self.processes().alive);
         for member in &mut members {
             member.orders = None;
         }
@@ -154,10 +154,10 @@ impl<'a> ClientPool<'a> {
     }
 
     fn with<T>(&self, process: u32, ask: impl FnOnce(&mut ClientProcess) -> T) -> Option<T> {
-        self.members().alive.iter_mut().find(|member| member.process == process).map(ask)
+        self.processes().alive.iter_mut().find(|member| member.process == process).map(ask)
     }
 
-    fn members(&self) -> MutexGuard<'_, Processes> {
+    fn processes(&self) -> MutexGuard<'_, Processes> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
