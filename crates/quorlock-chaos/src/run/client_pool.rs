@@ -48,7 +48,7 @@ impl<'a> ClientPool<'a> {
     }
 
     /// Starts one more, with the number that is next.
-    pub(super) fn enlist(&self, spec: impl FnOnce(u32) -> Spec) -> io::Result<()> {
+    pub(super) fn start_client(&self, spec: impl FnOnce(u32) -> Spec) -> io::Result<()> {
         let mut members = self.processes();
         let process = members.next;
         members.next += 1;

@@ -143,7 +143,7 @@ impl RunState<'_> {
     /// own.
     fn enlist(&self) -> std::io::Result<()> {
         let RunSpec { config, terms, drops, tasks, long_holds, lasting_holds, are_patient, .. } = self.stage;
-        self.crew.enlist(|process| Spec {
+        self.crew.start_client(|process| Spec {
             process,
             seed: config.seed,
             urls: self.nodes.urls(process as usize % Sides::COUNT),
