@@ -87,7 +87,7 @@ impl<'a> ClientPool<'a> {
     }
 
     /// Reserves one of these processes, drawn by a number, for an action; none if all are busy or gone.
-    pub(super) fn seize(&self, among: &[u32], draw: u64) -> Option<u32> {
+    pub(super) fn reserve(&self, among: &[u32], draw: u64) -> Option<u32> {
         let mut members = self.processes();
         let free = |member: &&mut ClientProcess| among.contains(&member.process) && !member.is_busy;
         let mut free: Vec<&mut ClientProcess> = members.alive.iter_mut().filter(free).collect();

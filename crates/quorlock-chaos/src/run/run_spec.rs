@@ -301,10 +301,10 @@ impl RunState<'_> {
     /// A client that holds a lock, or waits for one, as the fault wants it.
     fn target(&self, act: Injection) -> Option<u32> {
         match act {
-            Injection::ClientKill { draw, holds: false } => self.crew.seize(&self.log.waiters(), draw),
+            Injection::ClientKill { draw, holds: false } => self.crew.reserve(&self.log.waiters(), draw),
             Injection::ClientStop { draw }
             | Injection::ClientKill { draw, .. }
-            | Injection::BlockRuntime { draw } => self.crew.seize(&self.log.holders(), draw),
+            | Injection::BlockRuntime { draw } => self.crew.reserve(&self.log.holders(), draw),
             _ => None,
         }
     }
