@@ -97,7 +97,7 @@ impl<'a> ClientPool<'a> {
         Some(member.process)
     }
 
-    pub(super) fn let_go(&self, process: u32) {
+    pub(super) fn unreserve(&self, process: u32) {
         self.with(process, |member| member.is_busy = false);
     }
 

@@ -294,7 +294,7 @@ impl RunState<'_> {
                 self.log.healed(fault);
             }
         }
-        self.crew.let_go(process);
+        self.crew.unreserve(process);
         Ok(())
     }
 
