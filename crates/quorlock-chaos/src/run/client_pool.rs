@@ -107,7 +107,7 @@ impl<'a> ClientPool<'a> {
         Ok(sent.unwrap_or(Ok(()))?)
     }
 
-    pub(super) fn order(&self, process: u32, order: &Order) -> io::Result<()> {
+    pub(super) fn send(&self, process: u32, order: &Order) -> io::Result<()> {
         self.with(process, |member| member.tell(order)).unwrap_or(Ok(()))
     }
 

@@ -282,7 +282,7 @@ impl RunState<'_> {
             }
             Injection::BlockRuntime { .. } => {
                 let fault = tell();
-                self.crew.order(process, &Order::Block { millis: step.lasts.as_millis() as u64 })?;
+                self.crew.send(process, &Order::Block { millis: step.lasts.as_millis() as u64 })?;
                 self.halt.sleep(step.lasts + BLOCK_SLACK);
                 self.log.healed(fault);
             }
