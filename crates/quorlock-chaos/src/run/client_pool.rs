@@ -123,7 +123,7 @@ impl<'a> ClientPool<'a> {
     }
 
     /// Makes all clients end, and waits for it. Returns those that did not end in time (killed by then) or failed.
-    pub(super) fn dismiss(&self, patience: Duration) -> io::Result<Vec<(u32, String)>> {
+    pub(super) fn stop_all(&self, patience: Duration) -> io::Result<Vec<(u32, String)>> {
         let mut members = std::mem::take(&mut self.processes().alive);
         for member in &mut members {
             member.orders = None;

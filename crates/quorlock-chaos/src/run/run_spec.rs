@@ -312,7 +312,7 @@ impl RunState<'_> {
     /// Lets all clients end, then records the keys that are left on the nodes.
     fn end(&self, sampler: Sampler) -> std::io::Result<()> {
         self.log.end_begins();
-        for (process, words) in self.crew.dismiss(FAREWELL)? {
+        for (process, words) in self.crew.stop_all(FAREWELL)? {
             self.log.trouble(format!("client {process} {words}"));
         }
         drop(sampler);
