@@ -33,7 +33,7 @@ struct Processes {
 struct ClientProcess {
     process: u32,
     child: Child,
-    orders: Option<ChildStdin>,
+    stdin: Option<ChildStdin>,
     listener: Option<JoinHandle<()>>,
     watchdog: Watchdog,
     /// An action on it is under way; no other may begin.
@@ -76,7 +76,7 @@ impl<'a> ClientPool<'a> {
         let mut member = ClientProcess {
             process,
             child,
-            orders,
+            stdin: orders,
             listener: Some(listener),
             watchdog,
             is_busy: false,
@@ -126,7 +126,7 @@ impl<'a> ClientPool<'a> {
     pub(super) fn stop_all(&self, patience: Duration) -> io::Result<Vec<(u32, String)>> {
         let mut members = std::mem::take(&mut self.processes().alive);
         for member in &mut members {
-            member.orders = None;
+            member.stdin = None;
         }
         let mut left = patience;
         while !left.is_zero() {
@@ -165,7 +165,7 @@ impl<'a> ClientPool<'a> {
 impl ClientProcess {
     fn tell(&mut self, order: &Order) -> io::Result<()> {
         let line = serde_json::to_string(order)? + "\n";
-        self.orders.as_mut().map_or(Ok(()), |orders| orders.write_all(line.as_bytes()))
+        self.stdin.as_mut().map_or(Ok(()), |orders| orders.write_all(line.as_bytes()))
     }
 }
 
