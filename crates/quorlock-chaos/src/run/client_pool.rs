@@ -82,7 +82,7 @@ impl<'a> ClientPool<'a> {
             is_busy: false,
             _folder: folder,
         };
-        member.tell(&Order::Begin(Box::new(spec.clone())))?;
+        member.send(&Order::Begin(Box::new(spec.clone())))?;
         Ok(member)
     }
 
@@ -108,7 +108,7 @@ impl<'a> ClientPool<'a> {
     }
 
     pub(super) fn send(&self, process: u32, order: &Order) -> io::Result<()> {
-        self.with(process, |member| member.tell(order)).unwrap_or(Ok(()))
+        self.with(process, |member| member.send(order)).unwrap_or(Ok(()))
     }
 
     /// Kills it; returns when all its output has been read.
@@ -163,7 +163,7 @@ impl<'a> ClientPool<'a> {
 }
 
 impl ClientProcess {
-    fn tell(&mut self, order: &Order) -> io::Result<()> {
+    fn send(&mut self, order: &Order) -> io::Result<()> {
         let line = serde_json::to_string(order)? + "\n";
         self.stdin.as_mut().map_or(Ok(()), |orders| orders.write_all(line.as_bytes()))
     }
