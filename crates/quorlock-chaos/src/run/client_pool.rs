@@ -34,7 +34,7 @@ struct ClientProcess {
     process: u32,
     child: Child,
     stdin: Option<ChildStdin>,
-    listener: Option<JoinHandle<()>>,
+    reader: Option<JoinHandle<()>>,
     watchdog: Watchdog,
     /// An action on it is under way; no other may begin.
     is_busy: bool,
@@ -77,7 +77,7 @@ impl<'a> ClientPool<'a> {
             process,
             child,
             stdin: orders,
-            listener: Some(listener),
+            reader: Some(listener),
             watchdog,
             is_busy: false,
             _folder: folder,
@@ -176,7 +176,7 @@ impl Drop for ClientProcess {
         let _ = self.child.kill();
         self.watchdog.forget();
         let _ = self.child.wait();
-        if let Some(listener) = self.listener.take() {
+        if let Some(listener) = self.reader.take() {
             let _ = listener.join();
         }
     }
