@@ -72,7 +72,7 @@ impl<'a> ClientPool<'a> {
         let out = child.stdout.take();
         let process = spec.process;
         let listener = thread::Builder::new().name(format!("client {process}"));
-        let listener = listener.spawn(move || out.map_or((), |out| listen(out, &log, process)))?;
+        let listener = listener.spawn(move || out.map_or((), |out| read_events(out, &log, process)))?;
         let mut member = ClientProcess {
             process,
             child,
@@ -182,7 +182,7 @@ impl Drop for ClientProcess {
     }
 }
 
-fn listen(out: ChildStdout, log: &Log, process: u32) {
+fn read_events(out: ChildStdout, log: &Log, process: u32) {
     let mut out = BufReader::new(out);
     let mut line = String::new();
     loop {
