@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::Config;
-use super::log::Log;
+use super::log::EventLog;
 use crate::history::Event;
 use crate::watchdog::Watchdog;
 use crate::workload::{Order, Spec};
@@ -19,7 +19,7 @@ use crate::workload::{Order, Spec};
 /// All live clients, and the number of the next one.
 pub(super) struct ClientPool<'a> {
     config: &'a Config,
-    log: Arc<Log>,
+    log: Arc<EventLog>,
     members: Mutex<Processes>,
 }
 
@@ -43,7 +43,7 @@ struct ClientProcess {
 }
 
 impl<'a> ClientPool<'a> {
-    pub(super) fn new(config: &'a Config, log: Arc<Log>) -> Self {
+    pub(super) fn new(config: &'a Config, log: Arc<EventLog>) -> Self {
         Self { config, log, members: Mutex::default() }
     }
 
@@ -182,7 +182,7 @@ impl Drop for ClientProcess {
     }
 }
 
-fn read_events(out: ChildStdout, log: &Log, process: u32) {
+fn read_events(out: ChildStdout, log: &EventLog, process: u32) {
     let mut out = BufReader::new(out);
     let mut line = String::new();
     loop {

@@ -8,7 +8,7 @@ use crate::history::{Actor, Event, EventKind, Fault, History};
 
 /// The events so far.
 #[derive(Debug, Default)]
-pub(super) struct Log {
+pub(super) struct EventLog {
     recorded: Mutex<Recorded>,
 }
 
@@ -25,7 +25,7 @@ struct Recorded {
     is_ending: bool,
 }
 
-impl Log {
+impl EventLog {
     /// Records an event of the run, now.
     pub(super) fn tell(&self, what: EventKind) {
         self.recorded().events.push(Event::now(Actor::Run, what));

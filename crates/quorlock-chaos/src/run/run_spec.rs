@@ -12,7 +12,7 @@ use quorlock::Redlock;
 use rustix::process::Signal;
 
 use super::client_pool::ClientPool;
-use super::log::Log;
+use super::log::EventLog;
 use super::sampler::Sampler;
 use super::timing::{
     BLOCK_SLACK, DIAL_PATIENCE, FAREWELL, LONG_WAITS_MS, LOOK, MAX_TTL, RECOVERY, REPLY_TIMEOUT, SLACK,
@@ -59,7 +59,7 @@ struct RunState<'a> {
     stage: &'a RunSpec<'a>,
     nodes: &'a Nodes,
     crew: ClientPool<'a>,
-    log: Arc<Log>,
+    log: Arc<EventLog>,
     halt: StopSignal,
     stores: PathBuf,
     /// The numbers of the faults that last from before the first client to the end.
@@ -85,7 +85,7 @@ impl RunSpec<'_> {
         // In a server's folder, because that is removed in every case.
         let stores = nodes.with(0, |server| server.dir().join("stores"));
         fs::create_dir(&stores).map_err(no_clients)?;
-        let log = Arc::new(Log::default());
+        let log = Arc::new(EventLog::default());
         log.tell(EventKind::Settings(self.settings(server)));
         let tell = |step: &PlannedFault| {
             let fault = log.fault(step.injection, &step.nodes, &[]);

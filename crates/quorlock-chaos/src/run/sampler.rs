@@ -9,7 +9,7 @@ use std::time::Duration;
 use quorlock::OwnerHash;
 use redis::{Client, Connection, RedisResult};
 
-use super::log::Log;
+use super::log::EventLog;
 use super::stop_signal::StopSignal;
 use crate::history::{self, EventKind, KeySample};
 
@@ -24,7 +24,7 @@ pub(super) struct Sampler {
 
 impl Sampler {
     /// Samples these keys on each of these servers, from now on.
-    pub(super) fn start(urls: Vec<String>, keys: &[String], log: &Arc<Log>) -> io::Result<Self> {
+    pub(super) fn start(urls: Vec<String>, keys: &[String], log: &Arc<EventLog>) -> io::Result<Self> {
         let halt = Arc::new(StopSignal::default());
         let mut sampler = Self { halt: Arc::clone(&halt), threads: Vec::new() };
         for (node, url) in urls.into_iter().enumerate() {
@@ -46,7 +46,7 @@ impl Drop for Sampler {
     }
 }
 
-fn watch(node: usize, url: &str, keys: &[String], log: &Log, halt: &StopSignal) {
+fn watch(node: usize, url: &str, keys: &[String], log: &EventLog, halt: &StopSignal) {
     let mut connection = None;
     while !halt.is_called() {
         let asked = history::now();
