@@ -9,11 +9,11 @@ use crate::history::{Actor, Event, EventKind, Fault, History};
 /// The events so far.
 #[derive(Debug, Default)]
 pub(super) struct EventLog {
-    recorded: Mutex<Recorded>,
+    recorded: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Recorded {
+struct State {
     events: Vec<Event>,
     /// Process and task of those clients that hold a lock, and of those that wait for one.
     holding: HashSet<(u32, u32)>,
@@ -130,13 +130,13 @@ impl EventLog {
         History::new(std::mem::take(&mut self.recorded().events))
     }
 
-    fn recorded(&self) -> MutexGuard<'_, Recorded> {
+    fn recorded(&self) -> MutexGuard<'_, State> {
         // Nothing in here panics half-way.
         self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Recorded {
+impl State {
     /// Records this fault under the next number.
     fn fault(&mut self, fault: Fault) -> u64 {
         let id = self.faults;
