@@ -105,13 +105,13 @@ impl EventLog {
 
     /// Processes of which a task holds a lock, each once, in order.
     pub(super) fn holders(&self) -> Vec<u32> {
-        once(&self.recorded().holding)
+        processes_of(&self.recorded().holding)
     }
 
     /// Processes of which no task holds a lock, and at least one waits.
     pub(super) fn waiters(&self) -> Vec<u32> {
         let recorded = self.recorded();
-        let mut waiters = once(&recorded.waiting);
+        let mut waiters = processes_of(&recorded.waiting);
         waiters.retain(|process| !recorded.holding.iter().any(|(other, _)| other == process));
         waiters
     }
@@ -154,7 +154,7 @@ impl State {
     }
 }
 
-fn once(who: &HashSet<(u32, u32)>) -> Vec<u32> {
+fn processes_of(who: &HashSet<(u32, u32)>) -> Vec<u32> {
     let mut processes: Vec<u32> = who.iter().map(|(process, _)| *process).collect();
     processes.sort_unstable();
     processes.dedup();
