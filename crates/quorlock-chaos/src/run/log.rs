@@ -27,13 +27,13 @@ struct State {
 
 impl EventLog {
     /// Records an event of the run, now.
-    pub(super) fn tell(&self, what: EventKind) {
+    pub(super) fn record(&self, what: EventKind) {
         self.recorded().events.push(Event::now(Actor::Run, what));
     }
 
     /// Records an unexpected error of the run.
     pub(super) fn trouble(&self, words: String) {
-        self.tell(EventKind::UnexpectedError { words });
+        self.record(EventKind::UnexpectedError { words });
     }
 
     /// Records a fault; returns its number.
@@ -50,7 +50,7 @@ impl EventLog {
     }
 
     pub(super) fn healed(&self, fault: u64) {
-        self.tell(EventKind::FaultEnded { fault });
+        self.record(EventKind::FaultEnded { fault });
     }
 
     /// Records a client's event.

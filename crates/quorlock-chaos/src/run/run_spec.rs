@@ -86,10 +86,10 @@ impl RunSpec<'_> {
         let stores = nodes.with(0, |server| server.dir().join("stores"));
         fs::create_dir(&stores).map_err(no_clients)?;
         let log = Arc::new(EventLog::default());
-        log.tell(EventKind::Settings(self.settings(server)));
+        log.record(EventKind::Settings(self.settings(server)));
         let tell = |step: &PlannedFault| {
             let fault = log.fault(step.injection, &step.nodes, &[]);
-            log.tell(EventKind::FaultApplied { fault });
+            log.record(EventKind::FaultApplied { fault });
             fault
         };
         let lasting = self.lasting().map(tell).collect();
@@ -249,11 +249,11 @@ impl RunState<'_> {
             let prepared = self.nodes.prepare(node, *act)?;
             self.nodes.begin(node, *act, *lasts, &prepared)?;
             if left_to_begin.fetch_sub(1, Ordering::AcqRel) == 1 {
-                self.log.tell(EventKind::FaultApplied { fault });
+                self.log.record(EventKind::FaultApplied { fault });
             }
             self.halt.sleep(*lasts);
             // It is recorded before the fault ends on the first node: the others wait for that.
-            mending.call_once(|| self.log.tell(EventKind::FaultEnding { fault }));
+            mending.call_once(|| self.log.record(EventKind::FaultEnding { fault }));
             self.nodes.end(node, *act, prepared)
         });
         self.log.healed(fault);
@@ -322,7 +322,7 @@ impl RunState<'_> {
             for key in self.keys() {
                 match self.nodes.with(node, |server| server.command::<i64>(&["PTTL", &key])) {
                     Ok(-2) => {}
-                    Ok(ttl_ms) => self.log.tell(EventKind::KeyLeft { node, key, ttl_ms }),
+                    Ok(ttl_ms) => self.log.record(EventKind::KeyLeft { node, key, ttl_ms }),
                     Err(error) => {
                         self.log.trouble(format!("node {node} does not reply at the end: {error}"));
                     }
@@ -330,10 +330,10 @@ impl RunState<'_> {
             }
         }
         for fault in self.lasting.iter().copied() {
-            self.log.tell(EventKind::FaultEnding { fault });
+            self.log.record(EventKind::FaultEnding { fault });
             self.log.healed(fault);
         }
-        self.log.tell(EventKind::Finished);
+        self.log.record(EventKind::Finished);
         Ok(())
     }
 }
