@@ -32,7 +32,7 @@ impl EventLog {
     }
 
     /// Records an unexpected error of the run.
-    pub(super) fn trouble(&self, words: String) {
+    pub(super) fn record_error(&self, words: String) {
         self.record(EventKind::UnexpectedError { words });
     }
 

@@ -236,7 +236,7 @@ impl RunState<'_> {
             _ => self.trouble_nodes(step),
         };
         if let Err(error) = done {
-            self.log.trouble(format!("{}: {error}", step.injection.kind()));
+            self.log.record_error(format!("{}: {error}", step.injection.kind()));
         }
     }
 
@@ -313,7 +313,7 @@ impl RunState<'_> {
     fn end(&self, sampler: Sampler) -> std::io::Result<()> {
         self.log.end_begins();
         for (process, words) in self.crew.stop_all(FAREWELL)? {
-            self.log.trouble(format!("client {process} {words}"));
+            self.log.record_error(format!("client {process} {words}"));
         }
         drop(sampler);
         // A killed client had a lock for a ttl at most.
@@ -324,7 +324,7 @@ impl RunState<'_> {
                     Ok(-2) => {}
                     Ok(ttl_ms) => self.log.record(EventKind::KeyLeft { node, key, ttl_ms }),
                     Err(error) => {
-                        self.log.trouble(format!("node {node} does not reply at the end: {error}"));
+                        self.log.record_error(format!("node {node} does not reply at the end: {error}"));
                     }
                 }
             }
