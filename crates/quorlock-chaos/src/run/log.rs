@@ -37,7 +37,7 @@ impl EventLog {
     }
 
     /// Records a fault; returns its number.
-    pub(super) fn fault(&self, act: Injection, nodes: &[usize], processes: &[u32]) -> u64 {
+    pub(super) fn record_fault(&self, act: Injection, nodes: &[usize], processes: &[u32]) -> u64 {
         self.recorded().fault(Fault {
             id: 0,
             kind: act.kind().name().to_owned(),

@@ -88,7 +88,7 @@ impl RunSpec<'_> {
         let log = Arc::new(EventLog::default());
         log.record(EventKind::Settings(self.settings(server)));
         let tell = |step: &PlannedFault| {
-            let fault = log.fault(step.injection, &step.nodes, &[]);
+            let fault = log.record_fault(step.injection, &step.nodes, &[]);
             log.record(EventKind::FaultApplied { fault });
             fault
         };
@@ -242,7 +242,7 @@ impl RunState<'_> {
 
     fn trouble_nodes(&self, step: &PlannedFault) -> Result<(), InjectionError> {
         let PlannedFault { injection: act, nodes, lasts, .. } = step;
-        let fault = self.log.fault(*act, nodes, &[]);
+        let fault = self.log.record_fault(*act, nodes, &[]);
         let (left_to_begin, mending) = (AtomicUsize::new(nodes.len()), Once::new());
         let outcome = each(nodes, |node| {
             let _alone = self.nodes.reserve(node, *act);
@@ -271,7 +271,7 @@ impl RunState<'_> {
             found = self.target(step.injection);
         }
         let Some(process) = found else { return Ok(()) };
-        let tell = || self.log.fault(step.injection, &[], &[process]);
+        let tell = || self.log.record_fault(step.injection, &[], &[process]);
         match step.injection {
             Injection::ClientKill { .. } => {
                 // Recorded when the client surely runs no more: all its events until then are true.
