@@ -49,7 +49,7 @@ impl EventLog {
         })
     }
 
-    pub(super) fn healed(&self, fault: u64) {
+    pub(super) fn record_fault_end(&self, fault: u64) {
         self.record(EventKind::FaultEnded { fault });
     }
 

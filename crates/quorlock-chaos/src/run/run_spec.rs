@@ -256,7 +256,7 @@ impl RunState<'_> {
             mending.call_once(|| self.log.record(EventKind::FaultEnding { fault }));
             self.nodes.end(node, *act, prepared)
         });
-        self.log.healed(fault);
+        self.log.record_fault_end(fault);
         outcome
     }
 
@@ -284,14 +284,14 @@ impl RunState<'_> {
                 let fault = tell();
                 self.crew.send(process, &Order::Block { millis: step.lasts.as_millis() as u64 })?;
                 self.halt.sleep(step.lasts + BLOCK_SLACK);
-                self.log.healed(fault);
+                self.log.record_fault_end(fault);
             }
             _ => {
                 let fault = tell();
                 self.crew.signal(process, Signal::STOP)?;
                 self.halt.sleep(step.lasts);
                 self.crew.signal(process, Signal::CONT)?;
-                self.log.healed(fault);
+                self.log.record_fault_end(fault);
             }
         }
         self.crew.unreserve(process);
@@ -331,7 +331,7 @@ impl RunState<'_> {
         }
         for fault in self.lasting.iter().copied() {
             self.log.record(EventKind::FaultEnding { fault });
-            self.log.healed(fault);
+            self.log.record_fault_end(fault);
         }
         self.log.record(EventKind::Finished);
         Ok(())
