@@ -195,7 +195,7 @@ fn read_events(out: ChildStdout, log: &EventLog, process: u32) {
         // A last line without an end: it was killed in the middle of it.
         let Some(text) = line.strip_suffix('\n') else { return };
         match serde_json::from_str::<Event>(text) {
-            Ok(event) => log.hear(event),
+            Ok(event) => log.record_client_event(event),
             Err(error) => {
                 log.record_error(format!("client {process} wrote a line that is no event ({error}): {text}"));
             }

@@ -54,7 +54,7 @@ impl EventLog {
     }
 
     /// Records a client's event.
-    pub(super) fn hear(&self, event: Event) {
+    pub(super) fn record_client_event(&self, event: Event) {
         let mut recorded = self.recorded();
         if let Actor::Client { process, task, .. } = event.actor {
             let who = (process, task);
