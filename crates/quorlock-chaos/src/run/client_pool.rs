@@ -119,7 +119,7 @@ impl<'a> ClientPool<'a> {
             place.map(|place| members.alive.remove(place))
         };
         drop(member);
-        self.log.gone(process);
+        self.log.client_ended(process);
     }
 
     /// Makes all clients end, and waits for it. Returns those that did not end in time (killed by then) or failed.

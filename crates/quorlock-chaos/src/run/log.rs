@@ -93,7 +93,7 @@ impl EventLog {
     }
 
     /// No more events come from that process.
-    pub(super) fn gone(&self, process: u32) {
+    pub(super) fn client_ended(&self, process: u32) {
         let mut recorded = self.recorded();
         recorded.holding.retain(|(other, _)| *other != process);
         recorded.waiting.retain(|(other, _)| *other != process);
