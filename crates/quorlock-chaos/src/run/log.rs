@@ -99,7 +99,7 @@ impl EventLog {
         recorded.waiting.retain(|(other, _)| *other != process);
     }
 
-    pub(super) fn end_begins(&self) {
+    pub(super) fn begin_shutdown(&self) {
         self.recorded().is_ending = true;
     }
 

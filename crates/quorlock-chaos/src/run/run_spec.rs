@@ -311,7 +311,7 @@ impl RunState<'_> {
 
     /// Lets all clients end, then records the keys that are left on the nodes.
     fn end(&self, sampler: Sampler) -> std::io::Result<()> {
-        self.log.end_begins();
+        self.log.begin_shutdown();
         for (process, words) in self.crew.stop_all(FAREWELL)? {
             self.log.record_error(format!("client {process} {words}"));
         }
