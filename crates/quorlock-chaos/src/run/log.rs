@@ -28,7 +28,7 @@ struct State {
 impl EventLog {
     /// Records an event of the run, now.
     pub(super) fn record(&self, what: EventKind) {
-        self.recorded().events.push(Event::now(Actor::Run, what));
+        self.state().events.push(Event::now(Actor::Run, what));
     }
 
     /// Records an unexpected error of the run.
@@ -38,7 +38,7 @@ impl EventLog {
 
     /// Records a fault; returns its number.
     pub(super) fn record_fault(&self, act: Injection, nodes: &[usize], processes: &[u32]) -> u64 {
-        self.recorded().fault(Fault {
+        self.state().fault(Fault {
             id: 0,
             kind: act.kind().name().to_owned(),
             nodes: nodes.to_vec(),
@@ -55,7 +55,7 @@ impl EventLog {
 
     /// Records a client's event.
     pub(super) fn record_client_event(&self, event: Event) {
-        let mut recorded = self.recorded();
+        let mut recorded = self.state();
         if let Actor::Client { process, task, .. } = event.actor {
             let who = (process, task);
             match &event.kind {
@@ -94,43 +94,43 @@ impl EventLog {
 
     /// No more events come from that process.
     pub(super) fn client_ended(&self, process: u32) {
-        let mut recorded = self.recorded();
+        let mut recorded = self.state();
         recorded.holding.retain(|(other, _)| *other != process);
         recorded.waiting.retain(|(other, _)| *other != process);
     }
 
     pub(super) fn begin_shutdown(&self) {
-        self.recorded().is_ending = true;
+        self.state().is_ending = true;
     }
 
     /// Processes of which a task holds a lock, each once, in order.
     pub(super) fn holders(&self) -> Vec<u32> {
-        processes_of(&self.recorded().holding)
+        processes_of(&self.state().holding)
     }
 
     /// Processes of which no task holds a lock, and at least one waits.
     pub(super) fn waiters(&self) -> Vec<u32> {
-        let recorded = self.recorded();
+        let recorded = self.state();
         let mut waiters = processes_of(&recorded.waiting);
         waiters.retain(|process| !recorded.holding.iter().any(|(other, _)| other == process));
         waiters
     }
 
     pub(super) fn acquisitions(&self) -> usize {
-        self.recorded().acquisitions
+        self.state().acquisitions
     }
 
     /// How many faults there were, and the last.
     pub(super) fn faults(&self) -> (usize, String) {
-        let recorded = self.recorded();
+        let recorded = self.state();
         (recorded.faults as usize, recorded.last_fault.clone())
     }
 
     pub(super) fn history(&self) -> History {
-        History::new(std::mem::take(&mut self.recorded().events))
+        History::new(std::mem::take(&mut self.state().events))
     }
 
-    fn recorded(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         // Nothing in here panics half-way.
         self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
