@@ -22,7 +22,7 @@ struct State {
     faults: u64,
     last_fault: String,
     /// Clients are ending: dropped futures are no fault of the run now.
-    is_ending: bool,
+    is_shutting_down: bool,
 }
 
 impl EventLog {
@@ -65,7 +65,7 @@ impl EventLog {
                     recorded.waiting.remove(&who);
                     recorded.holding.insert(who);
                 }
-                EventKind::Abandoned if !recorded.is_ending => {
+                EventKind::Abandoned if !recorded.is_shutting_down => {
                     recorded.forget(who);
                     // The client did it, but on the run's request, so it is recorded as the run's fault.
                     let fault = recorded.fault(Fault {
@@ -100,7 +100,7 @@ impl EventLog {
     }
 
     pub(super) fn begin_shutdown(&self) {
-        self.state().is_ending = true;
+        self.state().is_shutting_down = true;
     }
 
     /// Processes of which a task holds a lock, each once, in order.
