@@ -148,9 +148,9 @@ impl State {
         id
     }
 
-    fn forget(&mut self, who: (u32, u32)) {
-        self.holding.remove(&who);
-        self.waiting.remove(&who);
+    fn forget(&mut self, client: (u32, u32)) {
+        self.holding.remove(&client);
+        self.waiting.remove(&client);
     }
 }
 
