@@ -137,7 +137,7 @@ pub fn run(
         config,
         name: "chaos",
         steps: plan(&scope),
-        lasts: config.duration,
+        duration: config.duration,
         drops: kinds.contains(&FaultKind::Cancel),
         // Few keys for many tasks, so that some task waits for each key.
         tasks: 2,
@@ -224,7 +224,7 @@ fn extra_runs<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrar
         config,
         name,
         steps,
-        lasts: Duration::from_millis(millis),
+        duration: Duration::from_millis(millis),
         drops: false,
         tasks: 1,
         keys: 1,

@@ -30,7 +30,7 @@ pub(super) struct RunSpec<'a> {
     pub(super) name: &'static str,
     /// The planned faults, ordered by when they begin.
     pub(super) steps: Vec<PlannedFault>,
-    pub(super) lasts: Duration,
+    pub(super) duration: Duration,
     pub(super) drops: bool,
     /// Tasks of each client, and how many locks there are for all of them.
     pub(super) tasks: u32,
@@ -175,13 +175,13 @@ impl RunState<'_> {
             let done_in_time = |step: &&PlannedFault| !step.injection.kind().is_of_whole_run();
             let mut steps = self.stage.steps.iter().filter(done_in_time).peekable();
             let mut under_way = Vec::new();
-            while past() < self.stage.lasts {
+            while past() < self.stage.duration {
                 while let Some(step) = steps.next_if(|step| step.at <= past()) {
                     under_way.push(scope.spawn(move || self.perform(step)));
                 }
                 let next = steps.peek().map_or(LOOK, |step| step.at.saturating_sub(past()).min(LOOK));
                 self.halt.sleep(next.max(Duration::from_millis(1)));
-                self.show(self.stage.name, past(), self.stage.lasts, progress)?;
+                self.show(self.stage.name, past(), self.stage.duration, progress)?;
             }
             let from = history::now();
             let past = || Duration::from_nanos(history::now().saturating_sub(from));
