@@ -138,7 +138,7 @@ pub fn run(
         name: "chaos",
         steps: plan(&scope),
         duration: config.duration,
-        drops: kinds.contains(&FaultKind::Cancel),
+        cancels: kinds.contains(&FaultKind::Cancel),
         // Few keys for many tasks, so that some task waits for each key.
         tasks: 2,
         keys: if is_sparse { 40 } else { 5 },
@@ -225,7 +225,7 @@ fn extra_runs<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrar
         name,
         steps,
         duration: Duration::from_millis(millis),
-        drops: false,
+        cancels: false,
         tasks: 1,
         keys: 1,
         long_holds: 60,

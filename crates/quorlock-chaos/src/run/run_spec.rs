@@ -31,7 +31,7 @@ pub(super) struct RunSpec<'a> {
     /// The planned faults, ordered by when they begin.
     pub(super) steps: Vec<PlannedFault>,
     pub(super) duration: Duration,
-    pub(super) drops: bool,
+    pub(super) cancels: bool,
     /// Tasks of each client, and how many locks there are for all of them.
     pub(super) tasks: u32,
     pub(super) keys: usize,
@@ -142,7 +142,7 @@ impl RunState<'_> {
     /// Starts a client. Every second one is on the other side of the network; every third renews on a thread of its
     /// own.
     fn enlist(&self) -> std::io::Result<()> {
-        let RunSpec { config, terms, drops, tasks, long_holds, lasting_holds, are_patient, .. } = self.stage;
+        let RunSpec { config, terms, cancels: drops, tasks, long_holds, lasting_holds, are_patient, .. } = self.stage;
         self.crew.start_client(|process| Spec {
             process,
             seed: config.seed,
