@@ -143,7 +143,7 @@ pub fn run(
         tasks: 2,
         keys: if is_sparse { 40 } else { 5 },
         long_holds: if is_sparse { 40 } else { 3 },
-        lasting_holds: 6,
+        very_long_holds: 6,
         are_patient: is_sparse,
         // With few clients, or few kinds of faults, each lock may end, or each node may be hit, too soon.
         judges_redundancy: config.controls && config.duration >= LONG_RUN && config.clients >= MANY_CLIENTS,
@@ -229,7 +229,7 @@ fn extra_runs<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrar
         tasks: 1,
         keys: 1,
         long_holds: 60,
-        lasting_holds: 0,
+        very_long_holds: 0,
         are_patient: false,
         judges_redundancy: false,
         controls: vec![Control { name: control.to_owned(), breaks: Invariant::Exclusion }],
