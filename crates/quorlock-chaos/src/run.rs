@@ -144,7 +144,7 @@ pub fn run(
         keys: if is_sparse { 40 } else { 5 },
         long_holds: if is_sparse { 40 } else { 3 },
         very_long_holds: 6,
-        are_patient: is_sparse,
+        has_long_waits: is_sparse,
         // With few clients, or few kinds of faults, each lock may end, or each node may be hit, too soon.
         judges_redundancy: config.controls && config.duration >= LONG_RUN && config.clients >= MANY_CLIENTS,
         controls: if stops && config.controls { vec![unfenced] } else { Vec::new() },
@@ -230,7 +230,7 @@ fn extra_runs<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrar
         keys: 1,
         long_holds: 60,
         very_long_holds: 0,
-        are_patient: false,
+        has_long_waits: false,
         judges_redundancy: false,
         controls: vec![Control { name: control.to_owned(), breaks: Invariant::Exclusion }],
         terms,

@@ -40,7 +40,7 @@ pub(super) struct RunSpec<'a> {
     /// How many locks, out of a hundred, are held for some three ttls and more.
     pub(super) very_long_holds: u64,
     /// Whether clients always wait for long. A client that gives up retries once before, and so often gets the lock.
-    pub(super) are_patient: bool,
+    pub(super) has_long_waits: bool,
     /// Whether some lock must be held long enough, while a node is healthy, to be checked for redundancy.
     pub(super) judges_redundancy: bool,
     pub(super) controls: Vec<Control>,
@@ -142,7 +142,7 @@ impl RunState<'_> {
     /// Starts a client. Every second one is on the other side of the network; every third renews on a thread of its
     /// own.
     fn enlist(&self) -> std::io::Result<()> {
-        let RunSpec { config, terms, cancels: drops, tasks, long_holds, very_long_holds: lasting_holds, are_patient, .. } = self.stage;
+        let RunSpec { config, terms, cancels: drops, tasks, long_holds, very_long_holds: lasting_holds, has_long_waits: are_patient, .. } = self.stage;
         self.crew.start_client(|process| Spec {
             process,
             seed: config.seed,
