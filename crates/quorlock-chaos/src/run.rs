@@ -146,7 +146,7 @@ pub fn run(
         very_long_holds: 6,
         has_long_waits: is_sparse,
         // With few clients, or few kinds of faults, each lock may end, or each node may be hit, too soon.
-        judges_redundancy: config.controls && config.duration >= LONG_RUN && config.clients >= MANY_CLIENTS,
+        checks_redundancy: config.controls && config.duration >= LONG_RUN && config.clients >= MANY_CLIENTS,
         controls: if stops && config.controls { vec![unfenced] } else { Vec::new() },
         terms,
     };
@@ -231,7 +231,7 @@ fn extra_runs<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrar
         long_holds: 60,
         very_long_holds: 0,
         has_long_waits: false,
-        judges_redundancy: false,
+        checks_redundancy: false,
         controls: vec![Control { name: control.to_owned(), breaks: Invariant::Exclusion }],
         terms,
     };

@@ -42,7 +42,7 @@ pub(super) struct RunSpec<'a> {
     /// Whether clients always wait for long. A client that gives up retries once before, and so often gets the lock.
     pub(super) has_long_waits: bool,
     /// Whether some lock must be held long enough, while a node is healthy, to be checked for redundancy.
-    pub(super) judges_redundancy: bool,
+    pub(super) checks_redundancy: bool,
     pub(super) controls: Vec<Control>,
     pub(super) terms: ServerSettings,
 }
@@ -132,7 +132,7 @@ impl RunSpec<'_> {
             recovery_ms: millis(MAX_TTL + RECOVERY),
             starvation_ms: Some(millis(STARVATION)),
             slack_ms: millis(SLACK),
-            checks_redundancy: self.judges_redundancy,
+            checks_redundancy: self.checks_redundancy,
             controls: self.controls.clone(),
         }
     }
