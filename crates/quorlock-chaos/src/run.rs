@@ -148,7 +148,7 @@ pub fn run(
         // With few clients, or few kinds of faults, each lock may end, or each node may be hit, too soon.
         checks_redundancy: config.controls && config.duration >= LONG_RUN && config.clients >= MANY_CLIENTS,
         controls: if stops && config.controls { vec![unfenced] } else { Vec::new() },
-        terms,
+        server: terms,
     };
     let history = main.run(&mut progress)?;
     let verdict = check_history(&history);
@@ -233,7 +233,7 @@ fn extra_runs<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrar
         has_long_waits: false,
         checks_redundancy: false,
         controls: vec![Control { name: control.to_owned(), breaks: Invariant::Exclusion }],
-        terms,
+        server: terms,
     };
     let plain = ServerSettings { setup: setup.clone(), drift_ppm: DRIFT_PPM, is_fenced: false };
     let mut stages = vec![stage(

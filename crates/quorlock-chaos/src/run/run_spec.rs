@@ -44,7 +44,7 @@ pub(super) struct RunSpec<'a> {
     /// Whether some lock must be held long enough, while a node is healthy, to be checked for redundancy.
     pub(super) checks_redundancy: bool,
     pub(super) controls: Vec<Control>,
-    pub(super) terms: ServerSettings,
+    pub(super) server: ServerSettings,
 }
 
 /// The settings of servers and clients.
@@ -71,14 +71,14 @@ impl RunSpec<'_> {
         &self,
         progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<History, RunError> {
-        let nodes = Nodes::start(self.config.nodes, &self.terms.setup, self.keys().collect())?;
+        let nodes = Nodes::start(self.config.nodes, &self.server.setup, self.keys().collect())?;
         let server = nodes.with(0, server_name)?;
         for step in self.lasting() {
             for node in &step.nodes {
                 nodes.begin(*node, step.injection, step.lasts, &Prepared::Data(Data::Kept))?;
             }
         }
-        if self.terms.is_fenced {
+        if self.server.is_fenced {
             declare(nodes.direct_urls())?;
         }
         let no_clients = |error: std::io::Error| RunError::Clients(error.to_string());
@@ -125,10 +125,10 @@ impl RunSpec<'_> {
             nodes: self.config.nodes,
             quorum: self.config.nodes / 2 + 1,
             max_ttl_ms: millis(MAX_TTL),
-            drift_ppm: self.terms.drift_ppm,
+            drift_ppm: self.server.drift_ppm,
             reply_timeout_ms: millis(REPLY_TIMEOUT),
-            fenced: self.terms.is_fenced,
-            probation: self.terms.is_fenced,
+            fenced: self.server.is_fenced,
+            probation: self.server.is_fenced,
             recovery_ms: millis(MAX_TTL + RECOVERY),
             starvation_ms: Some(millis(STARVATION)),
             slack_ms: millis(SLACK),
@@ -142,7 +142,7 @@ impl RunState<'_> {
     /// Starts a client. Every second one is on the other side of the network; every third renews on a thread of its
     /// own.
     fn enlist(&self) -> std::io::Result<()> {
-        let RunSpec { config, terms, cancels: drops, tasks, long_holds, very_long_holds: lasting_holds, has_long_waits: are_patient, .. } = self.stage;
+        let RunSpec { config, server: terms, cancels: drops, tasks, long_holds, very_long_holds: lasting_holds, has_long_waits: are_patient, .. } = self.stage;
         self.crew.start_client(|process| Spec {
             process,
             seed: config.seed,
