@@ -73,7 +73,7 @@ impl RunSpec<'_> {
     ) -> Result<History, RunError> {
         let nodes = Nodes::start(self.config.nodes, &self.server.setup, self.keys().collect())?;
         let server = nodes.with(0, server_name)?;
-        for step in self.lasting() {
+        for step in self.whole_run_faults() {
             for node in &step.nodes {
                 nodes.begin(*node, step.injection, step.lasts, &Prepared::Data(Data::Kept))?;
             }
@@ -92,7 +92,7 @@ impl RunSpec<'_> {
             log.record(EventKind::FaultApplied { fault });
             fault
         };
-        let lasting = self.lasting().map(tell).collect();
+        let lasting = self.whole_run_faults().map(tell).collect();
         let crew = ClientPool::new(self.config, Arc::clone(&log));
         let scene =
             RunState { stage: self, nodes: &nodes, crew, log, halt: StopSignal::default(), stores, lasting };
@@ -111,7 +111,7 @@ impl RunSpec<'_> {
     }
 
     /// The faults that begin before the first client.
-    fn lasting(&self) -> impl Iterator<Item = &PlannedFault> {
+    fn whole_run_faults(&self) -> impl Iterator<Item = &PlannedFault> {
         self.steps.iter().filter(|step| step.injection.kind().is_of_whole_run())
     }
 
