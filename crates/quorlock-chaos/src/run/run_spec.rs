@@ -56,7 +56,7 @@ pub(super) struct ServerSettings {
 
 /// The state of a stage while it runs.
 struct RunState<'a> {
-    stage: &'a RunSpec<'a>,
+    spec: &'a RunSpec<'a>,
     nodes: &'a Nodes,
     crew: ClientPool<'a>,
     log: Arc<EventLog>,
@@ -95,7 +95,7 @@ impl RunSpec<'_> {
         let lasting = self.whole_run_faults().map(tell).collect();
         let crew = ClientPool::new(self.config, Arc::clone(&log));
         let scene =
-            RunState { stage: self, nodes: &nodes, crew, log, halt: StopSignal::default(), stores, lasting };
+            RunState { spec: self, nodes: &nodes, crew, log, halt: StopSignal::default(), stores, lasting };
         let keys: Vec<String> = scene.keys().collect();
         let sampler = Sampler::start(nodes.direct_urls(), &keys, &scene.log).map_err(no_clients)?;
         for _ in 0..self.config.clients {
@@ -142,7 +142,7 @@ impl RunState<'_> {
     /// Starts a client. Every second one is on the other side of the network; every third renews on a thread of its
     /// own.
     fn enlist(&self) -> std::io::Result<()> {
-        let RunSpec { config, server: terms, cancels: drops, tasks, long_holds, very_long_holds: lasting_holds, has_long_waits: are_patient, .. } = self.stage;
+        let RunSpec { config, server: terms, cancels: drops, tasks, long_holds, very_long_holds: lasting_holds, has_long_waits: are_patient, .. } = self.spec;
         self.crew.start_client(|process| Spec {
             process,
             seed: config.seed,
@@ -164,7 +164,7 @@ impl RunState<'_> {
     }
 
     fn keys(&self) -> impl Iterator<Item = String> {
-        self.stage.keys()
+        self.spec.keys()
     }
 
     /// Executes the plan, each fault on a thread of its own, so that they overlap.
@@ -173,15 +173,15 @@ impl RunState<'_> {
         let past = || Duration::from_nanos(history::now().saturating_sub(from));
         thread::scope(|scope| {
             let done_in_time = |step: &&PlannedFault| !step.injection.kind().is_of_whole_run();
-            let mut steps = self.stage.steps.iter().filter(done_in_time).peekable();
+            let mut steps = self.spec.steps.iter().filter(done_in_time).peekable();
             let mut under_way = Vec::new();
-            while past() < self.stage.duration {
+            while past() < self.spec.duration {
                 while let Some(step) = steps.next_if(|step| step.at <= past()) {
                     under_way.push(scope.spawn(move || self.perform(step)));
                 }
                 let next = steps.peek().map_or(LOOK, |step| step.at.saturating_sub(past()).min(LOOK));
                 self.halt.sleep(next.max(Duration::from_millis(1)));
-                self.show(self.stage.name, past(), self.stage.duration, progress)?;
+                self.show(self.spec.name, past(), self.spec.duration, progress)?;
             }
             let from = history::now();
             let past = || Duration::from_nanos(history::now().saturating_sub(from));
