@@ -58,7 +58,7 @@ pub(super) struct ServerSettings {
 struct RunState<'a> {
     spec: &'a RunSpec<'a>,
     nodes: &'a Nodes,
-    crew: ClientPool<'a>,
+    clients: ClientPool<'a>,
     log: Arc<EventLog>,
     halt: StopSignal,
     stores: PathBuf,
@@ -95,7 +95,7 @@ impl RunSpec<'_> {
         let lasting = self.whole_run_faults().map(tell).collect();
         let crew = ClientPool::new(self.config, Arc::clone(&log));
         let scene =
-            RunState { spec: self, nodes: &nodes, crew, log, halt: StopSignal::default(), stores, lasting };
+            RunState { spec: self, nodes: &nodes, clients: crew, log, halt: StopSignal::default(), stores, lasting };
         let keys: Vec<String> = scene.keys().collect();
         let sampler = Sampler::start(nodes.direct_urls(), &keys, &scene.log).map_err(no_clients)?;
         for _ in 0..self.config.clients {
@@ -143,7 +143,7 @@ impl RunState<'_> {
     /// own.
     fn enlist(&self) -> std::io::Result<()> {
         let RunSpec { config, server: terms, cancels: drops, tasks, long_holds, very_long_holds: lasting_holds, has_long_waits: are_patient, .. } = self.spec;
-        self.crew.start_client(|process| Spec {
+        self.clients.start_client(|process| Spec {
             process,
             seed: config.seed,
             urls: self.nodes.urls(process as usize % Sides::COUNT),
@@ -275,36 +275,36 @@ impl RunState<'_> {
         match step.injection {
             Injection::ClientKill { .. } => {
                 // Recorded when the client surely runs no more: all its events until then are true.
-                self.crew.signal(process, Signal::STOP)?;
+                self.clients.signal(process, Signal::STOP)?;
                 tell();
-                self.crew.kill(process);
+                self.clients.kill(process);
                 self.enlist()?;
             }
             Injection::BlockRuntime { .. } => {
                 let fault = tell();
-                self.crew.send(process, &Order::Block { millis: step.lasts.as_millis() as u64 })?;
+                self.clients.send(process, &Order::Block { millis: step.lasts.as_millis() as u64 })?;
                 self.halt.sleep(step.lasts + BLOCK_SLACK);
                 self.log.record_fault_end(fault);
             }
             _ => {
                 let fault = tell();
-                self.crew.signal(process, Signal::STOP)?;
+                self.clients.signal(process, Signal::STOP)?;
                 self.halt.sleep(step.lasts);
-                self.crew.signal(process, Signal::CONT)?;
+                self.clients.signal(process, Signal::CONT)?;
                 self.log.record_fault_end(fault);
             }
         }
-        self.crew.unreserve(process);
+        self.clients.unreserve(process);
         Ok(())
     }
 
     /// A client that holds a lock, or waits for one, as the fault wants it.
     fn target(&self, act: Injection) -> Option<u32> {
         match act {
-            Injection::ClientKill { draw, holds: false } => self.crew.reserve(&self.log.waiters(), draw),
+            Injection::ClientKill { draw, holds: false } => self.clients.reserve(&self.log.waiters(), draw),
             Injection::ClientStop { draw }
             | Injection::ClientKill { draw, .. }
-            | Injection::BlockRuntime { draw } => self.crew.reserve(&self.log.holders(), draw),
+            | Injection::BlockRuntime { draw } => self.clients.reserve(&self.log.holders(), draw),
             _ => None,
         }
     }
@@ -312,7 +312,7 @@ impl RunState<'_> {
     /// Lets all clients end, then records the keys that are left on the nodes.
     fn end(&self, sampler: Sampler) -> std::io::Result<()> {
         self.log.begin_shutdown();
-        for (process, words) in self.crew.stop_all(FAREWELL)? {
+        for (process, words) in self.clients.stop_all(FAREWELL)? {
             self.log.record_error(format!("client {process} {words}"));
         }
         drop(sampler);
