@@ -60,7 +60,7 @@ struct RunState<'a> {
     nodes: &'a Nodes,
     clients: ClientPool<'a>,
     log: Arc<EventLog>,
-    halt: StopSignal,
+    stop: StopSignal,
     stores: PathBuf,
     /// The numbers of the faults that last from before the first client to the end.
     lasting: Vec<u64>,
@@ -95,7 +95,7 @@ impl RunSpec<'_> {
         let lasting = self.whole_run_faults().map(tell).collect();
         let crew = ClientPool::new(self.config, Arc::clone(&log));
         let scene =
-            RunState { spec: self, nodes: &nodes, clients: crew, log, halt: StopSignal::default(), stores, lasting };
+            RunState { spec: self, nodes: &nodes, clients: crew, log, stop: StopSignal::default(), stores, lasting };
         let keys: Vec<String> = scene.keys().collect();
         let sampler = Sampler::start(nodes.direct_urls(), &keys, &scene.log).map_err(no_clients)?;
         for _ in 0..self.config.clients {
@@ -180,13 +180,13 @@ impl RunState<'_> {
                     under_way.push(scope.spawn(move || self.perform(step)));
                 }
                 let next = steps.peek().map_or(LOOK, |step| step.at.saturating_sub(past()).min(LOOK));
-                self.halt.sleep(next.max(Duration::from_millis(1)));
+                self.stop.sleep(next.max(Duration::from_millis(1)));
                 self.show(self.spec.name, past(), self.spec.duration, progress)?;
             }
             let from = history::now();
             let past = || Duration::from_nanos(history::now().saturating_sub(from));
             while under_way.iter().any(|fault| !fault.is_finished()) {
-                self.halt.sleep(LOOK);
+                self.stop.sleep(LOOK);
                 self.show("recovering", past(), Duration::ZERO, progress)?;
             }
             Ok(())
@@ -204,7 +204,7 @@ impl RunState<'_> {
         let (faults, last_fault) = self.log.faults();
         let now = Progress { stage, elapsed: past, total: of, acquisitions: self.log.acquisitions(), faults, last_fault };
         if progress(&now).is_break() {
-            self.halt.call();
+            self.stop.call();
             return Err(RunError::Interrupted);
         }
         Ok(())
@@ -251,7 +251,7 @@ impl RunState<'_> {
             if left_to_begin.fetch_sub(1, Ordering::AcqRel) == 1 {
                 self.log.record(EventKind::FaultApplied { fault });
             }
-            self.halt.sleep(*lasts);
+            self.stop.sleep(*lasts);
             // It is recorded before the fault ends on the first node: the others wait for that.
             mending.call_once(|| self.log.record(EventKind::FaultEnding { fault }));
             self.nodes.end(node, *act, prepared)
@@ -267,7 +267,7 @@ impl RunState<'_> {
             if found.is_some() {
                 break;
             }
-            self.halt.sleep(TARGET_PAUSE);
+            self.stop.sleep(TARGET_PAUSE);
             found = self.target(step.injection);
         }
         let Some(process) = found else { return Ok(()) };
@@ -283,13 +283,13 @@ impl RunState<'_> {
             Injection::BlockRuntime { .. } => {
                 let fault = tell();
                 self.clients.send(process, &Order::Block { millis: step.lasts.as_millis() as u64 })?;
-                self.halt.sleep(step.lasts + BLOCK_SLACK);
+                self.stop.sleep(step.lasts + BLOCK_SLACK);
                 self.log.record_fault_end(fault);
             }
             _ => {
                 let fault = tell();
                 self.clients.signal(process, Signal::STOP)?;
-                self.halt.sleep(step.lasts);
+                self.stop.sleep(step.lasts);
                 self.clients.signal(process, Signal::CONT)?;
                 self.log.record_fault_end(fault);
             }
