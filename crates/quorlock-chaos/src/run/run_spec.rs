@@ -63,7 +63,7 @@ struct RunState<'a> {
     stop: StopSignal,
     stores: PathBuf,
     /// The numbers of the faults that last from before the first client to the end.
-    lasting: Vec<u64>,
+    whole_run_faults: Vec<u64>,
 }
 
 impl RunSpec<'_> {
@@ -95,7 +95,7 @@ impl RunSpec<'_> {
         let lasting = self.whole_run_faults().map(tell).collect();
         let crew = ClientPool::new(self.config, Arc::clone(&log));
         let scene =
-            RunState { spec: self, nodes: &nodes, clients: crew, log, stop: StopSignal::default(), stores, lasting };
+            RunState { spec: self, nodes: &nodes, clients: crew, log, stop: StopSignal::default(), stores, whole_run_faults: lasting };
         let keys: Vec<String> = scene.keys().collect();
         let sampler = Sampler::start(nodes.direct_urls(), &keys, &scene.log).map_err(no_clients)?;
         for _ in 0..self.config.clients {
@@ -329,7 +329,7 @@ impl RunState<'_> {
                 }
             }
         }
-        for fault in self.lasting.iter().copied() {
+        for fault in self.whole_run_faults.iter().copied() {
             self.log.record(EventKind::FaultEnding { fault });
             self.log.record_fault_end(fault);
         }
