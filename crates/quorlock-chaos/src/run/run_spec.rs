@@ -99,7 +99,7 @@ impl RunSpec<'_> {
         let keys: Vec<String> = scene.keys().collect();
         let sampler = Sampler::start(nodes.direct_urls(), &keys, &scene.log).map_err(no_clients)?;
         for _ in 0..self.config.clients {
-            scene.enlist().map_err(no_clients)?;
+            scene.start_client().map_err(no_clients)?;
         }
         scene.play(progress)?;
         scene.settle(sampler, progress)?.map_err(no_clients)?;
@@ -141,7 +141,7 @@ impl RunSpec<'_> {
 impl RunState<'_> {
     /// Starts a client. Every second one is on the other side of the network; every third renews on a thread of its
     /// own.
-    fn enlist(&self) -> std::io::Result<()> {
+    fn start_client(&self) -> std::io::Result<()> {
         let RunSpec { config, server: terms, cancels: drops, tasks, long_holds, very_long_holds: lasting_holds, has_long_waits: are_patient, .. } = self.spec;
         self.clients.start_client(|process| Spec {
             process,
@@ -278,7 +278,7 @@ impl RunState<'_> {
                 self.clients.signal(process, Signal::STOP)?;
                 tell();
                 self.clients.kill(process);
-                self.enlist()?;
+                self.start_client()?;
             }
             Injection::BlockRuntime { .. } => {
                 let fault = tell();
