@@ -101,7 +101,7 @@ impl RunSpec<'_> {
         for _ in 0..self.config.clients {
             scene.start_client().map_err(no_clients)?;
         }
-        scene.play(progress)?;
+        scene.run_faults(progress)?;
         scene.settle(sampler, progress)?.map_err(no_clients)?;
         Ok(scene.log.history())
     }
@@ -168,7 +168,7 @@ impl RunState<'_> {
     }
 
     /// Executes the plan, each fault on a thread of its own, so that they overlap.
-    fn play(&self, progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<(), RunError> {
+    fn run_faults(&self, progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<(), RunError> {
         let from = history::now();
         let past = || Duration::from_nanos(history::now().saturating_sub(from));
         thread::scope(|scope| {
