@@ -102,7 +102,7 @@ impl RunSpec<'_> {
             scene.start_client().map_err(no_clients)?;
         }
         scene.run_faults(progress)?;
-        scene.settle(sampler, progress)?.map_err(no_clients)?;
+        scene.wait_for_recovery(sampler, progress)?.map_err(no_clients)?;
         Ok(scene.log.history())
     }
 
@@ -211,7 +211,7 @@ impl RunState<'_> {
     }
 
     /// Lets all clients end, which takes some seconds, and reports progress meanwhile.
-    fn settle(
+    fn wait_for_recovery(
         &self,
         sampler: Sampler,
         progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
