@@ -177,7 +177,7 @@ impl RunState<'_> {
             let mut under_way = Vec::new();
             while past() < self.spec.duration {
                 while let Some(step) = steps.next_if(|step| step.at <= past()) {
-                    under_way.push(scope.spawn(move || self.perform(step)));
+                    under_way.push(scope.spawn(move || self.inject(step)));
                 }
                 let next = steps.peek().map_or(LOOK, |step| step.at.saturating_sub(past()).min(LOOK));
                 self.stop.sleep(next.max(Duration::from_millis(1)));
@@ -228,7 +228,7 @@ impl RunState<'_> {
         })
     }
 
-    fn perform(&self, step: &PlannedFault) {
+    fn inject(&self, step: &PlannedFault) {
         let done = match step.injection {
             Injection::ClientStop { .. } | Injection::ClientKill { .. } | Injection::BlockRuntime { .. } => {
                 self.trouble_client(step)
