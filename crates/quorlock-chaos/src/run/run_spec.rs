@@ -233,14 +233,14 @@ impl RunState<'_> {
             Injection::ClientStop { .. } | Injection::ClientKill { .. } | Injection::BlockRuntime { .. } => {
                 self.trouble_client(step)
             }
-            _ => self.trouble_nodes(step),
+            _ => self.inject_into_nodes(step),
         };
         if let Err(error) = done {
             self.log.record_error(format!("{}: {error}", step.injection.kind()));
         }
     }
 
-    fn trouble_nodes(&self, step: &PlannedFault) -> Result<(), InjectionError> {
+    fn inject_into_nodes(&self, step: &PlannedFault) -> Result<(), InjectionError> {
         let PlannedFault { injection: act, nodes, lasts, .. } = step;
         let fault = self.log.record_fault(*act, nodes, &[]);
         let (left_to_begin, mending) = (AtomicUsize::new(nodes.len()), Once::new());
