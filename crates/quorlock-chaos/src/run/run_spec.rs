@@ -231,7 +231,7 @@ impl RunState<'_> {
     fn inject(&self, step: &PlannedFault) {
         let done = match step.injection {
             Injection::ClientStop { .. } | Injection::ClientKill { .. } | Injection::BlockRuntime { .. } => {
-                self.trouble_client(step)
+                self.inject_into_client(step)
             }
             _ => self.inject_into_nodes(step),
         };
@@ -260,7 +260,7 @@ impl RunState<'_> {
         outcome
     }
 
-    fn trouble_client(&self, step: &PlannedFault) -> Result<(), InjectionError> {
+    fn inject_into_client(&self, step: &PlannedFault) -> Result<(), InjectionError> {
         // Perhaps no client holds or waits right now; if none appears, the fault is skipped.
         let mut found = self.target(step.injection);
         for _ in 0..TARGET_TRIES {
