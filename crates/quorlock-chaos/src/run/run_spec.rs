@@ -244,7 +244,7 @@ impl RunState<'_> {
         let PlannedFault { injection: act, nodes, lasts, .. } = step;
         let fault = self.log.record_fault(*act, nodes, &[]);
         let (left_to_begin, mending) = (AtomicUsize::new(nodes.len()), Once::new());
-        let outcome = each(nodes, |node| {
+        let outcome = on_each_node(nodes, |node| {
             let _alone = self.nodes.reserve(node, *act);
             let prepared = self.nodes.prepare(node, *act)?;
             self.nodes.begin(node, *act, *lasts, &prepared)?;
@@ -339,7 +339,7 @@ impl RunState<'_> {
 }
 
 /// Does something to each of these nodes at once; the first error, if there is one.
-fn each(nodes: &[usize], work: impl Fn(usize) -> Result<(), InjectionError> + Sync) -> Result<(), InjectionError> {
+fn on_each_node(nodes: &[usize], work: impl Fn(usize) -> Result<(), InjectionError> + Sync) -> Result<(), InjectionError> {
     thread::scope(|scope| {
         let threads: Vec<_> = nodes.iter().map(|node| scope.spawn(|| work(*node))).collect();
         // All of them are joined before the first error is returned.
