@@ -79,7 +79,7 @@ impl RunSpec<'_> {
             }
         }
         if self.server.is_fenced {
-            declare(nodes.direct_urls())?;
+            initialize(nodes.direct_urls())?;
         }
         let no_clients = |error: std::io::Error| RunError::Clients(error.to_string());
         // In a server's folder, because that is removed in every case.
@@ -349,7 +349,7 @@ fn on_each_node(nodes: &[usize], work: impl Fn(usize) -> Result<(), InjectionErr
 }
 
 /// Initializes new servers as the lock cluster.
-fn declare(urls: Vec<String>) -> Result<(), RunError> {
+fn initialize(urls: Vec<String>) -> Result<(), RunError> {
     let failed = |error: &dyn std::error::Error| RunError::Servers(error.to_string());
     let declared = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
