@@ -18,7 +18,7 @@ use crate::history::{self, EventKind, KeySample};
 ///
 /// A node that does not reply is not recorded, because its keys are unknown then.
 pub(super) struct Sampler {
-    halt: Arc<StopSignal>,
+    stop: Arc<StopSignal>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -26,7 +26,7 @@ impl Sampler {
     /// Samples these keys on each of these servers, from now on.
     pub(super) fn start(urls: Vec<String>, keys: &[String], log: &Arc<EventLog>) -> io::Result<Self> {
         let halt = Arc::new(StopSignal::default());
-        let mut sampler = Self { halt: Arc::clone(&halt), threads: Vec::new() };
+        let mut sampler = Self { stop: Arc::clone(&halt), threads: Vec::new() };
         for (node, url) in urls.into_iter().enumerate() {
             let (keys, log, halt) = (keys.to_vec(), Arc::clone(log), Arc::clone(&halt));
             let thread = thread::Builder::new().name(format!("sampler {node}"));
@@ -38,7 +38,7 @@ impl Sampler {
 
 impl Drop for Sampler {
     fn drop(&mut self) {
-        self.halt.call();
+        self.stop.call();
         for thread in self.threads.drain(..) {
             // A thread that panicked has reported it, and the checker notices the missing samples.
             let _ = thread.join();
