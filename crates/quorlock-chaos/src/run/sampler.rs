@@ -48,7 +48,7 @@ impl Drop for Sampler {
 
 fn watch(node: usize, url: &str, keys: &[String], log: &EventLog, halt: &StopSignal) {
     let mut connection = None;
-    while !halt.is_called() {
+    while !halt.is_set() {
         let asked = history::now();
         match sample(&mut connection, url, keys) {
             Ok(keys) => log.record(EventKind::Sampled { node, asked, keys }),

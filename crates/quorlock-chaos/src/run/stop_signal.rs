@@ -16,7 +16,7 @@ impl StopSignal {
         self.called.notify_all();
     }
 
-    pub(super) fn is_called(&self) -> bool {
+    pub(super) fn is_set(&self) -> bool {
         *self.is_called.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
