@@ -7,13 +7,13 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(super) struct StopSignal {
     is_called: Mutex<bool>,
-    called: Condvar,
+    changed: Condvar,
 }
 
 impl StopSignal {
     pub(super) fn call(&self) {
         *self.is_called.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.called.notify_all();
+        self.changed.notify_all();
     }
 
     pub(super) fn is_set(&self) -> bool {
@@ -23,6 +23,6 @@ impl StopSignal {
     /// Sleeps for this long, unless it is called before.
     pub(super) fn sleep(&self, span: Duration) {
         let is_called = self.is_called.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.called.wait_timeout_while(is_called, span, |is_called| !*is_called));
+        drop(self.changed.wait_timeout_while(is_called, span, |is_called| !*is_called));
     }
 }
