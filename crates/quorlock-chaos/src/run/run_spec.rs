@@ -204,7 +204,7 @@ impl RunState<'_> {
         let (faults, last_fault) = self.log.faults();
         let now = Progress { stage, elapsed: past, total: of, acquisitions: self.log.acquisitions(), faults, last_fault };
         if progress(&now).is_break() {
-            self.stop.call();
+            self.stop.set();
             return Err(RunError::Interrupted);
         }
         Ok(())

@@ -38,7 +38,7 @@ impl Sampler {
 
 impl Drop for Sampler {
     fn drop(&mut self) {
-        self.stop.call();
+        self.stop.set();
         for thread in self.threads.drain(..) {
             // A thread that panicked has reported it, and the checker notices the missing samples.
             let _ = thread.join();

@@ -11,7 +11,7 @@ pub(super) struct StopSignal {
 }
 
 impl StopSignal {
-    pub(super) fn call(&self) {
+    pub(super) fn set(&self) {
         *self.is_called.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.changed.notify_all();
     }
