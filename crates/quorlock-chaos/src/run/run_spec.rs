@@ -15,7 +15,7 @@ use super::client_pool::ClientPool;
 use super::log::EventLog;
 use super::sampler::Sampler;
 use super::timing::{
-    BLOCK_SLACK, DIAL_PATIENCE, FAREWELL, LONG_WAITS_MS, LOOK, MAX_TTL, RECOVERY, REPLY_TIMEOUT, SLACK,
+    BLOCK_SLACK, DIAL_PATIENCE, FAREWELL, LONG_WAITS_MS, PROGRESS_INTERVAL, MAX_TTL, RECOVERY, REPLY_TIMEOUT, SLACK,
     STARVATION, TARGET_PAUSE, TARGET_TRIES, TTL, WAITS_MS,
 };
 use super::{Config, Progress, RunError, StopSignal};
@@ -179,14 +179,14 @@ impl RunState<'_> {
                 while let Some(step) = steps.next_if(|step| step.at <= past()) {
                     under_way.push(scope.spawn(move || self.inject(step)));
                 }
-                let next = steps.peek().map_or(LOOK, |step| step.at.saturating_sub(past()).min(LOOK));
+                let next = steps.peek().map_or(PROGRESS_INTERVAL, |step| step.at.saturating_sub(past()).min(PROGRESS_INTERVAL));
                 self.stop.sleep(next.max(Duration::from_millis(1)));
                 self.show(self.spec.name, past(), self.spec.duration, progress)?;
             }
             let from = history::now();
             let past = || Duration::from_nanos(history::now().saturating_sub(from));
             while under_way.iter().any(|fault| !fault.is_finished()) {
-                self.stop.sleep(LOOK);
+                self.stop.sleep(PROGRESS_INTERVAL);
                 self.show("recovering", past(), Duration::ZERO, progress)?;
             }
             Ok(())
@@ -221,7 +221,7 @@ impl RunState<'_> {
         thread::scope(|scope| {
             let ending = scope.spawn(|| self.end(sampler));
             while !ending.is_finished() {
-                thread::sleep(LOOK);
+                thread::sleep(PROGRESS_INTERVAL);
                 self.show("settling", past(), Duration::ZERO, progress)?;
             }
             Ok(ending.join().expect("no panic"))

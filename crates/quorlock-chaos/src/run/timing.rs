@@ -16,7 +16,7 @@ pub(super) const SLACK: Duration = Duration::from_millis(600);
 /// 60 tries of 5 ms: 0.3 s.
 pub(super) const TARGET_TRIES: u32 = 60;
 pub(super) const TARGET_PAUSE: Duration = Duration::from_millis(5);
-pub(super) const LOOK: Duration = Duration::from_millis(100);
+pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// The time to read a command.
 pub(super) const BLOCK_SLACK: Duration = Duration::from_millis(50);
 /// The time for clients to end.
