@@ -15,7 +15,7 @@ use super::client_pool::ClientPool;
 use super::log::EventLog;
 use super::sampler::Sampler;
 use super::timing::{
-    BLOCK_SLACK, DIAL_PATIENCE, FAREWELL, LONG_WAITS_MS, PROGRESS_INTERVAL, MAX_TTL, RECOVERY, REPLY_TIMEOUT, SLACK,
+    BLOCK_SLACK, DIAL_PATIENCE, CLIENT_STOP_TIMEOUT, LONG_WAITS_MS, PROGRESS_INTERVAL, MAX_TTL, RECOVERY, REPLY_TIMEOUT, SLACK,
     STARVATION, TARGET_PAUSE, TARGET_TRIES, TTL, WAITS_MS,
 };
 use super::{Config, Progress, RunError, StopSignal};
@@ -312,7 +312,7 @@ impl RunState<'_> {
     /// Lets all clients end, then records the keys that are left on the nodes.
     fn end(&self, sampler: Sampler) -> std::io::Result<()> {
         self.log.begin_shutdown();
-        for (process, words) in self.clients.stop_all(FAREWELL)? {
+        for (process, words) in self.clients.stop_all(CLIENT_STOP_TIMEOUT)? {
             self.log.record_error(format!("client {process} {words}"));
         }
         drop(sampler);
