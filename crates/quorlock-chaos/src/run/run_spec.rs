@@ -15,7 +15,7 @@ use super::client_pool::ClientPool;
 use super::log::EventLog;
 use super::sampler::Sampler;
 use super::timing::{
-    BLOCK_SLACK, DIAL_PATIENCE, CLIENT_STOP_TIMEOUT, LONG_WAITS_MS, PROGRESS_INTERVAL, MAX_TTL, RECOVERY, REPLY_TIMEOUT, SLACK,
+    BLOCK_SLACK, DIAL_TIMEOUT, CLIENT_STOP_TIMEOUT, LONG_WAITS_MS, PROGRESS_INTERVAL, MAX_TTL, RECOVERY, REPLY_TIMEOUT, SLACK,
     STARVATION, TARGET_PAUSE, TARGET_TRIES, TTL, WAITS_MS,
 };
 use super::{Config, Progress, RunError, StopSignal};
@@ -353,7 +353,7 @@ fn initialize(urls: Vec<String>) -> Result<(), RunError> {
     let failed = |error: &dyn std::error::Error| RunError::Servers(error.to_string());
     let declared = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let builder = Redlock::builder().nodes(urls).max_ttl(MAX_TTL).dial_timeout(DIAL_PATIENCE);
+        let builder = Redlock::builder().nodes(urls).max_ttl(MAX_TTL).dial_timeout(DIAL_TIMEOUT);
         runtime.map(|runtime| runtime.block_on(builder.init(false)))
     });
     match declared.join().expect("no panic") {

@@ -21,4 +21,4 @@ pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) const BLOCK_SLACK: Duration = Duration::from_millis(50);
 /// The time for clients to end.
 pub(super) const CLIENT_STOP_TIMEOUT: Duration = Duration::from_secs(15);
-pub(super) const DIAL_PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(20);
