@@ -53,7 +53,7 @@ pub enum StartError {
     },
     /// The server runs, but did not become ready in time.
     #[error("the server did not answer as it should ({last}); {}", said(log))]
-    Silent {
+    NotReady {
         /// The result of the last try to talk to it.
         last: String,
         /// All that it wrote.
@@ -267,7 +267,7 @@ impl Server {
             }
             thread::sleep(READY_PAUSE);
         }
-        Err(StartError::Silent { last, log: self.log() })
+        Err(StartError::NotReady { last, log: self.log() })
     }
 
     /// Whether this process replies, and serves: PING is an error while data is being loaded.
