@@ -146,14 +146,14 @@ async fn statistics_that_are_reset_do_not_hide_an_eviction() {
 async fn a_database_that_is_swapped_back_does_not_vote_for_what_it_never_knew() {
     until_shown(async || {
         let world = World::of(bare(3));
-        world.fleet[1].swap().expect("swapped");
+        world.fleet[1].swap_databases().expect("swapped");
         let other = world.clients([0, 1, 2]).connect().await.expect("a quorum");
         eventually("the blank one is taken in", || async { world.is_there("quorlock:node") }).await;
         // From now on it votes.
         eventually("its probation ends", || async { other.node_status().await.iter().all(votes) }).await;
         other.shutdown(secs(10)).await.expect("nothing is owed");
         let first = world.hold().await;
-        world.fleet[1].swap().expect("swapped back");
+        world.fleet[1].swap_databases().expect("swapped back");
         world.is_refused_while(&first).await
     })
     .await;

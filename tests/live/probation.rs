@@ -96,7 +96,7 @@ const FAULTS: [(&str, Fault); 8] = [
         evict(&world.fleet[1]);
         world.front.move_to(&world.fleet[1]);
     }),
-    ("swapped", |world| world.fleet[1].swap().expect("swapped")),
+    ("swapped", |world| world.fleet[1].swap_databases().expect("swapped")),
     ("demoted and promoted", |world| {
         world.fleet[1].demote(&world.blank).expect("a replica");
         world.fleet[1].promote().expect("a master");

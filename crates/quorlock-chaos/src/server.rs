@@ -136,7 +136,7 @@ impl Server {
     ///
     /// # Errors
     /// If the server does not answer.
-    pub fn swap(&self) -> RedisResult<()> {
+    pub fn swap_databases(&self) -> RedisResult<()> {
         self.command(&["SWAPDB", "0", "1"])
     }
 

@@ -79,9 +79,9 @@ fn a_wiped_server_forgets_for_good() {
 fn a_swapped_server_forgets_and_remembers() {
     let server = Server::start(&Setup::new()).expect("a server");
     keep(&server, "before");
-    server.swap().expect("a reply");
+    server.swap_databases().expect("a reply");
     assert_eq!(kept(&server), None);
-    server.swap().expect("a reply");
+    server.swap_databases().expect("a reply");
     assert_eq!(kept(&server).as_deref(), Some("before"));
 }
 
