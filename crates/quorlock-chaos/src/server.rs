@@ -260,7 +260,7 @@ impl Server {
             if !self.is_running() {
                 return Err(StartError::Ended { log: self.log() });
             }
-            match self.answers() {
+            match self.is_ready() {
                 Ok(true) => return Ok(()),
                 Ok(false) => last = String::from("another process answers"),
                 Err(error) => last = error.to_string(),
@@ -271,7 +271,7 @@ impl Server {
     }
 
     /// Whether this process replies, and serves: PING is an error while data is being loaded.
-    fn answers(&self) -> RedisResult<bool> {
+    fn is_ready(&self) -> RedisResult<bool> {
         let mut connection = self.connect(READY_PATIENCE)?;
         let info: String = redis::cmd("INFO").arg("server").query(&mut connection)?;
         redis::cmd("PING").query::<()>(&mut connection)?;
