@@ -46,13 +46,13 @@ pub enum StartError {
         error: io::Error,
     },
     /// The server ended at once: most often it does not know one of its arguments.
-    #[error("the server ended as soon as it was started; {}", said(log))]
+    #[error("the server ended as soon as it was started; {}", quoted_log(log))]
     Ended {
         /// All that it wrote.
         log: String,
     },
     /// The server runs, but did not become ready in time.
-    #[error("the server did not answer as it should ({last}); {}", said(log))]
+    #[error("the server did not answer as it should ({last}); {}", quoted_log(log))]
     NotReady {
         /// The result of the last try to talk to it.
         last: String,
@@ -295,7 +295,7 @@ impl Drop for Server {
 }
 
 /// The server's output for a message, or that there was none.
-fn said(log: &str) -> String {
+fn quoted_log(log: &str) -> String {
     match log.trim_end() {
         "" => "it wrote no output".to_owned(),
         log => format!("it wrote:\n{}", log.replace("quorlock-gate: 1: exec: ", "")),
