@@ -272,7 +272,7 @@ impl Server {
 
     /// Whether this process replies, and serves: PING is an error while data is being loaded.
     fn is_ready(&self) -> RedisResult<bool> {
-        let mut connection = self.connect(READY_PATIENCE)?;
+        let mut connection = self.connect(READY_TIMEOUT)?;
         let info: String = redis::cmd("INFO").arg("server").query(&mut connection)?;
         redis::cmd("PING").query::<()>(&mut connection)?;
         let ours = self.pid().map(|pid| format!("process_id:{pid}"));
@@ -308,5 +308,5 @@ const START_TRIES: u32 = 5;
 /// 10 s and more, since every try takes some time of its own.
 const READY_TRIES: u32 = 2000;
 const READY_PAUSE: Duration = Duration::from_millis(5);
-const READY_PATIENCE: Duration = Duration::from_secs(1);
+const READY_TIMEOUT: Duration = Duration::from_secs(1);
 const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
