@@ -175,7 +175,7 @@ impl Server {
         for word in words {
             command.arg(word);
         }
-        command.query(&mut self.connect(COMMAND_PATIENCE)?)
+        command.query(&mut self.connect(COMMAND_TIMEOUT)?)
     }
 
     /// A connection whose dialing, reads and writes each give up after `patience`.
@@ -309,4 +309,4 @@ const START_TRIES: u32 = 5;
 const READY_TRIES: u32 = 2000;
 const READY_PAUSE: Duration = Duration::from_millis(5);
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
-const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
