@@ -30,7 +30,7 @@ impl Snapshot {
         Ok(Self { files: Arc::new(files) })
     }
 
-    fn put_back(&self, data: &Path) -> io::Result<()> {
+    fn restore(&self, data: &Path) -> io::Result<()> {
         for (name, bytes) in self.files.iter() {
             let file = data.join(name);
             fs::create_dir_all(file.parent().unwrap_or(data))?;
@@ -46,7 +46,7 @@ impl Data {
         match self {
             Self::Kept => Ok(()),
             Self::Empty => clear(folder),
-            Self::Old(snapshot) => clear(folder).and_then(|()| snapshot.put_back(folder)),
+            Self::Old(snapshot) => clear(folder).and_then(|()| snapshot.restore(folder)),
         }
     }
 }
