@@ -10,7 +10,7 @@ use crate::history::{Actor, Effect, Event, EventKind, Fault, History, NodeView};
 
 /// The whole chart.
 #[derive(Serialize)]
-pub(super) struct Picture {
+pub(super) struct ChartData {
     /// How long the run took.
     pub(super) to: u64,
     pub(super) nodes: Vec<Lane>,
@@ -65,7 +65,7 @@ pub(super) enum State {
     Clash,
 }
 
-impl Picture {
+impl ChartData {
     pub(super) fn of(history: &History, verdict: &Verdict) -> Option<Self> {
         let world = World::of(history)?;
         let attempts = lock_attempts(history, &world);

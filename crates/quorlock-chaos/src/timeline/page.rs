@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::chart_data::Picture;
+use super::chart_data::ChartData;
 use super::narrative::around;
 use super::text::text;
 use crate::checker::{Verdict, counted, times};
 use crate::history::{Effect, Event, EventKind, History};
 
 pub(super) fn page(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String {
-    let data = Picture::of(history, verdict).map(|picture| serde_json::to_string(&picture));
+    let data = ChartData::of(history, verdict).map(|picture| serde_json::to_string(&picture));
     let data = data.and_then(Result::ok).unwrap_or_else(|| "null".to_owned());
     let parts = [
         ("{{title}}", escaped(&title(verdict))),

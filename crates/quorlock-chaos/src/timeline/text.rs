@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::chart_data::{Bar, Lane, Picture, State};
+use super::chart_data::{Bar, Lane, ChartData, State};
 use super::narrative::around;
 use crate::checker::{Verdict, times};
 use crate::history::History;
@@ -10,7 +10,7 @@ use crate::history::History;
 pub(super) fn text(history: &History, verdict: &Verdict, columns: usize) -> String {
     let mut text = String::new();
     wrapped(&mut text, &verdict.to_string(), columns, "  ");
-    let Some(picture) = Picture::of(history, verdict) else { return text };
+    let Some(picture) = ChartData::of(history, verdict) else { return text };
     let _ = writeln!(text, "replay: {}", verdict.replay);
     if let Some(about) = history.settings().map(|settings| &settings.description).filter(|about| !about.is_empty())
     {
