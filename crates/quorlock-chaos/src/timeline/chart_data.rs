@@ -30,12 +30,12 @@ pub(super) struct ChartData {
 #[derive(Serialize)]
 pub(super) struct Lane {
     pub(super) name: String,
-    pub(super) spans: Vec<Bar>,
+    pub(super) spans: Vec<Segment>,
 }
 
 /// A span of a lane.
 #[derive(Clone, Copy)]
-pub(super) struct Bar {
+pub(super) struct Segment {
     pub(super) from: u64,
     pub(super) to: u64,
     pub(super) state: State,
@@ -107,9 +107,9 @@ impl StringTable {
     }
 }
 
-fn bar(world: &World<'_>, span: Span, state: State, process: u32, words: usize) -> Bar {
+fn bar(world: &World<'_>, span: Span, state: State, process: u32, words: usize) -> Segment {
     let micros = |at: u64| at.clamp(world.from, world.to) - world.from;
-    Bar { from: micros(span.from) / 1_000, to: micros(span.to).div_ceil(1_000), state, process, words }
+    Segment { from: micros(span.from) / 1_000, to: micros(span.to).div_ceil(1_000), state, process, words }
 }
 
 fn nodes(history: &History, world: &World<'_>, words: &mut StringTable) -> Vec<Lane> {
@@ -270,7 +270,7 @@ fn clients(world: &World<'_>, attempts: &[LockAttempt<'_>], words: &mut StringTa
     lanes.into_iter().map(|(lane, _)| lane).collect()
 }
 
-fn task_turn(world: &World<'_>, attempt: &LockAttempt<'_>, words: &mut StringTable, spans: &mut Vec<Bar>) {
+fn task_turn(world: &World<'_>, attempt: &LockAttempt<'_>, words: &mut StringTable, spans: &mut Vec<Segment>) {
     let name = attempt.name();
     let keys = attempt.keys.join(" + ");
     let waits = words.place(format!("{name} waits for {keys}"));
@@ -305,7 +305,7 @@ fn outages(world: &World<'_>) -> Vec<(u64, u64)> {
 }
 
 /// As a list, for there are many: from, length, state, process, words.
-impl Serialize for Bar {
+impl Serialize for Segment {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         (self.from, self.to - self.from.min(self.to), self.state as u8, self.process, self.words)
             .serialize(to)

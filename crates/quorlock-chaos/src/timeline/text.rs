@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::chart_data::{Bar, Lane, ChartData, State};
+use super::chart_data::{Segment, Lane, ChartData, State};
 use super::narrative::around;
 use crate::checker::{Verdict, times};
 use crate::history::History;
@@ -141,15 +141,15 @@ fn cells(
     whole: u64,
     columns: usize,
     empty: char,
-    letter: impl Fn(&[&Bar], State) -> char,
+    letter: impl Fn(&[&Segment], State) -> char,
 ) -> String {
-    let mut shown: Vec<Vec<&Bar>> = vec![Vec::new(); columns];
+    let mut shown: Vec<Vec<&Segment>> = vec![Vec::new(); columns];
     for bar in &lane.spans {
         for cell in &mut shown[place(bar.from, bar.to, whole, columns)] {
             cell.push(bar);
         }
     }
-    let cell = |bars: &Vec<&Bar>| {
+    let cell = |bars: &Vec<&Segment>| {
         let state = bars.iter().map(|bar| bar.state).max();
         state.map_or(empty, |state| letter(bars, state))
     };
@@ -157,7 +157,7 @@ fn cells(
 }
 
 /// The one process that held the key in this column, or a sign for several in sequence.
-fn holder(bars: &[&Bar]) -> char {
+fn holder(bars: &[&Segment]) -> char {
     let mut processes: Vec<u32> = bars.iter().map(|bar| bar.process).collect();
     processes.dedup();
     match processes[..] {
