@@ -254,7 +254,7 @@ fn clients(world: &World<'_>, attempts: &[LockAttempt<'_>], words: &mut StringTa
         lanes[place].1 = over;
         let spans = &mut lanes[place].0.spans;
         for attempt in &attempts {
-            task_turn(world, attempt, words, spans);
+            attempt_segments(world, attempt, words, spans);
         }
         let stops = world.fault_windows.iter().filter(|bout| bout.fault.processes.contains(&process));
         for bout in stops.filter(|bout| bout.span.from < over || Some(bout.span.from) == killed) {
@@ -270,7 +270,7 @@ fn clients(world: &World<'_>, attempts: &[LockAttempt<'_>], words: &mut StringTa
     lanes.into_iter().map(|(lane, _)| lane).collect()
 }
 
-fn task_turn(world: &World<'_>, attempt: &LockAttempt<'_>, words: &mut StringTable, spans: &mut Vec<Segment>) {
+fn attempt_segments(world: &World<'_>, attempt: &LockAttempt<'_>, words: &mut StringTable, spans: &mut Vec<Segment>) {
     let name = attempt.name();
     let keys = attempt.keys.join(" + ");
     let waits = words.place(format!("{name} waits for {keys}"));
