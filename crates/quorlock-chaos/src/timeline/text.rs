@@ -174,7 +174,7 @@ fn letter(state: State) -> char {
         State::Probation => '?',
         State::Slow => '~',
         State::Clock => 'c',
-        State::Mute => 'm',
+        State::NoReplies => 'm',
         State::Cut => '/',
         State::Paused => '=',
         State::Down => 'x',
