@@ -56,7 +56,7 @@ pub(super) enum State {
     Slow,
     Clock,
     NoReplies,
-    Cut,
+    Unreachable,
     Paused,
     Down,
     Forgot,
@@ -139,7 +139,7 @@ fn state(effect: Effect) -> State {
     match effect {
         Effect::Down => State::Down,
         Effect::Paused => State::Paused,
-        Effect::Unreachable => State::Cut,
+        Effect::Unreachable => State::Unreachable,
         Effect::Slow { .. } => State::Slow,
         Effect::NoReplies => State::NoReplies,
         Effect::DataLoss { .. } => State::Forgot,

@@ -175,7 +175,7 @@ fn letter(state: State) -> char {
         State::Slow => '~',
         State::Clock => 'c',
         State::NoReplies => 'm',
-        State::Cut => '/',
+        State::Unreachable => '/',
         State::Paused => '=',
         State::Down => 'x',
         State::Forgot => '!',
