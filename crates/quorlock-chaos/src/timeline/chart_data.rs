@@ -59,7 +59,7 @@ pub(super) enum State {
     Unreachable,
     Paused,
     Down,
-    Forgot,
+    DataLoss,
     Lost,
     ClashExpected,
     Clash,
@@ -142,7 +142,7 @@ fn state(effect: Effect) -> State {
         Effect::Unreachable => State::Unreachable,
         Effect::Slow { .. } => State::Slow,
         Effect::NoReplies => State::NoReplies,
-        Effect::DataLoss { .. } => State::Forgot,
+        Effect::DataLoss { .. } => State::DataLoss,
         Effect::ClockOffset { .. } | Effect::StaleKey => State::Touched,
         Effect::ClockStep { .. } | Effect::ClockRate { .. } => State::Clock,
     }

@@ -178,7 +178,7 @@ fn letter(state: State) -> char {
         State::Unreachable => '/',
         State::Paused => '=',
         State::Down => 'x',
-        State::Forgot => '!',
+        State::DataLoss => '!',
         State::Lost => 'L',
         State::ClashExpected => '&',
         State::Clash => '#',
