@@ -181,7 +181,7 @@ fn letter(state: State) -> char {
         State::DataLoss => '!',
         State::Lost => 'L',
         State::ClashExpected => '&',
-        State::Clash => '#',
+        State::Overlap => '#',
     }
 }
 
