@@ -61,7 +61,7 @@ pub(super) enum State {
     Down,
     DataLoss,
     Lost,
-    ClashExpected,
+    ExpectedOverlap,
     Overlap,
 }
 
@@ -217,7 +217,7 @@ fn keys(
             current.retain(|(other, _)| other.to > span.from);
             for (other, rival) in current.iter().filter(|(_, rival)| rival.conflicts_with(attempt)) {
                 let Some(both) = other.intersection(span) else { continue };
-                let state = if broken.contains(&both.from) { State::Overlap } else { State::ClashExpected };
+                let state = if broken.contains(&both.from) { State::Overlap } else { State::ExpectedOverlap };
                 let said = words.place(format!("{} and {} at once", rival.name(), attempt.name()));
                 lane.spans.push(bar(world, both, state, 0, said));
             }

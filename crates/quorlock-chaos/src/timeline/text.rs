@@ -180,7 +180,7 @@ fn letter(state: State) -> char {
         State::Down => 'x',
         State::DataLoss => '!',
         State::Lost => 'L',
-        State::ClashExpected => '&',
+        State::ExpectedOverlap => '&',
         State::Overlap => '#',
     }
 }
