@@ -27,14 +27,14 @@ pub(super) fn around(history: &History, violation: &Violation) -> Vec<Line> {
     places.dedup();
     let line = |place: usize| Line {
         at: events[place].at,
-        who: who(&events[place]),
+        who: actor_name(&events[place]),
         what: what(&events[place], &keys(history, place)),
         is_evidence: violation.events.contains(&place),
     };
     places.into_iter().map(line).collect()
 }
 
-fn who(event: &Event) -> String {
+fn actor_name(event: &Event) -> String {
     match event.actor {
         Actor::Run => "run".to_owned(),
         Actor::Client { process, task, .. } => format!("client {process}.{task}"),
