@@ -28,7 +28,7 @@ pub(super) fn around(history: &History, violation: &Violation) -> Vec<Line> {
     let line = |place: usize| Line {
         at: events[place].at,
         who: actor_name(&events[place]),
-        what: what(&events[place], &keys(history, place)),
+        what: description(&events[place], &keys(history, place)),
         is_evidence: violation.events.contains(&place),
     };
     places.into_iter().map(line).collect()
@@ -52,7 +52,7 @@ fn keys(history: &History, place: usize) -> String {
     asked.unwrap_or_else(|| "it".to_owned())
 }
 
-fn what(event: &Event, keys: &str) -> String {
+fn description(event: &Event, keys: &str) -> String {
     let ahead = |deadline: u64| {
         let millis = (i128::from(deadline) - i128::from(event.at)) / 1_000_000;
         if millis < 0 {
