@@ -19,8 +19,8 @@ pub(super) fn around(history: &History, violation: &Violation) -> Vec<Line> {
     let is_shown = |place: &usize| {
         !matches!(events[*place].kind, EventKind::Validated { valid: true, .. } | EventKind::Sampled { .. })
     };
-    let before = (0..place).rev().filter(is_shown).take(NEAR);
-    let after = (place..events.len()).filter(is_shown).take(NEAR);
+    let before = (0..place).rev().filter(is_shown).take(CONTEXT_EVENTS);
+    let after = (place..events.len()).filter(is_shown).take(CONTEXT_EVENTS);
     let mut places: Vec<usize> = before.chain(after).collect();
     places.extend(violation.events.iter().copied().filter(|place| *place < events.len()).take(EVIDENCE));
     places.sort_unstable();
@@ -114,7 +114,7 @@ fn description(event: &Event, keys: &str) -> String {
 }
 
 /// How many events are shown to either side.
-const NEAR: usize = 6;
+const CONTEXT_EVENTS: usize = 6;
 
 /// How many of those that the checker named.
 const EVIDENCE: usize = 16;
