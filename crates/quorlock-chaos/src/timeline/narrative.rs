@@ -22,7 +22,7 @@ pub(super) fn around(history: &History, violation: &Violation) -> Vec<Line> {
     let before = (0..place).rev().filter(is_shown).take(CONTEXT_EVENTS);
     let after = (place..events.len()).filter(is_shown).take(CONTEXT_EVENTS);
     let mut places: Vec<usize> = before.chain(after).collect();
-    places.extend(violation.events.iter().copied().filter(|place| *place < events.len()).take(EVIDENCE));
+    places.extend(violation.events.iter().copied().filter(|place| *place < events.len()).take(MAX_EVIDENCE));
     places.sort_unstable();
     places.dedup();
     let line = |place: usize| Line {
@@ -117,4 +117,4 @@ fn description(event: &Event, keys: &str) -> String {
 const CONTEXT_EVENTS: usize = 6;
 
 /// How many of those that the checker named.
-const EVIDENCE: usize = 16;
+const MAX_EVIDENCE: usize = 16;
