@@ -15,7 +15,7 @@ pub(super) fn page(history: &History, verdict: &Verdict, beside: &[&Verdict]) ->
         ("{{title}}", escaped(&title(verdict))),
         ("{{mood}}", if verdict.passed() && verdict.tested() { "good" } else { "bad" }.to_owned()),
         ("{{verdict}}", escaped(&headline(verdict))),
-        ("{{terms}}", escaped(&terms(history, verdict))),
+        ("{{terms}}", escaped(&settings_line(history, verdict))),
         ("{{figures}}", figures(verdict)),
         ("{{faults}}", faults(verdict)),
         ("{{controls}}", controls(history, verdict, beside)),
@@ -59,7 +59,7 @@ fn title(verdict: &Verdict) -> String {
     format!("{} · quorlock chaos, seed {}", headline(verdict), verdict.seed)
 }
 
-fn terms(history: &History, verdict: &Verdict) -> String {
+fn settings_line(history: &History, verdict: &Verdict) -> String {
     let Some(settings) = history.settings() else { return "no settings were recorded".to_owned() };
     let is_killed = |event: &&Event| match &event.kind {
         EventKind::Fault(fault) => !fault.processes.is_empty() && fault.effects.contains(&Effect::Down),
