@@ -19,7 +19,7 @@ pub(super) fn page(history: &History, verdict: &Verdict, beside: &[&Verdict]) ->
         ("{{figures}}", figures(verdict)),
         ("{{faults}}", faults(verdict)),
         ("{{controls}}", controls(history, verdict, beside)),
-        ("{{about}}", about(history)),
+        ("{{about}}", description(history)),
         ("{{replay}}", escaped(&verdict.replay)),
         ("{{violations}}", violations(history, verdict)),
         ("{{text}}", escaped(&text(history, verdict, 110))),
@@ -130,7 +130,7 @@ fn faults(verdict: &Verdict) -> String {
 }
 
 /// When and where it ran, if that is recorded.
-fn about(history: &History) -> String {
+fn description(history: &History) -> String {
     let about = history.settings().map_or("", |settings| &settings.description);
     if about.is_empty() { String::new() } else { format!("<p>{}</p>", escaped(about)) }
 }
