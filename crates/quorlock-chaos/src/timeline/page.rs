@@ -23,7 +23,7 @@ pub(super) fn page(history: &History, verdict: &Verdict, beside: &[&Verdict]) ->
         ("{{replay}}", escaped(&verdict.replay)),
         ("{{violations}}", violations(history, verdict)),
         ("{{text}}", escaped(&text(history, verdict, 110))),
-        ("{{script}}", format!("{LOOK}\n{SCRIPT}")),
+        ("{{script}}", format!("{STYLE_SCRIPT}\n{SCRIPT}")),
         // In a script element only this could end it.
         ("{{data}}", data.replace('<', "\\u003c")),
     ];
@@ -230,5 +230,5 @@ pub fn escaped(text: &str) -> String {
 const SHOWN: usize = 50;
 
 const PAGE: &str = include_str!("page.html");
-const LOOK: &str = include_str!("look.js");
+const STYLE_SCRIPT: &str = include_str!("look.js");
 const SCRIPT: &str = include_str!("page.js");
