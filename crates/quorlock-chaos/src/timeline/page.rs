@@ -142,7 +142,7 @@ fn controls(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String
         let _ = write!(
             text,
             "<li class=\"expected\">{} <b>{}</b>, {}: {}</li>",
-            jump(history, case.at),
+            link_to_time(history, case.at),
             case.invariant,
             times(case.count),
             escaped(&case.excuse)
@@ -180,7 +180,7 @@ fn violations(history: &History, verdict: &Verdict) -> String {
             text,
             "<li id=\"broken-{place}\">{} <b>{}</b> {}\
              <details{open}><summary>the events around it</summary><table>",
-            jump(history, violation.at),
+            link_to_time(history, violation.at),
             violation.invariant,
             escaped(&violation.message),
         );
@@ -204,7 +204,7 @@ fn violations(history: &History, verdict: &Verdict) -> String {
 }
 
 /// A button that shows this moment in the chart.
-fn jump(history: &History, at: u64) -> String {
+fn link_to_time(history: &History, at: u64) -> String {
     let began = history.events().first().map_or(0, |event| event.at);
     let micros = at.saturating_sub(began) / 1_000;
     format!("<button type=\"button\" data-micros=\"{micros}\">{:.3} s</button>", micros as f64 / 1e6)
