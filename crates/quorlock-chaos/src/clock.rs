@@ -58,7 +58,7 @@ impl ClockLibrary {
             return Err(ClockError::NotLinux);
         }
         let folder = tempfile::Builder::new().prefix("quorlock-clock-").tempdir()?;
-        let watchdog = Watchdog::over(folder.path())?;
+        let watchdog = Watchdog::for_folder(folder.path())?;
         let source = folder.path().join("shim.c");
         fs::write(&source, SHIM_SOURCE)?;
         let library = Self { files: Arc::new(LibraryFiles { folder, _watchdog: watchdog }) };

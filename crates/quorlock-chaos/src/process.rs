@@ -21,7 +21,7 @@ pub(crate) struct Process {
 impl Process {
     /// No process yet; from here on, the folder is removed for certain.
     pub(crate) fn none(folder: &Path) -> io::Result<Self> {
-        Ok(Self { child: None, watchdog: Watchdog::over(folder)? })
+        Ok(Self { child: None, watchdog: Watchdog::for_folder(folder)? })
     }
 
     /// Starts it, with its output added to `log`. There must be none before; after an error there may be one to kill.

@@ -18,7 +18,7 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    pub(crate) fn over(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn for_folder(folder: &Path) -> io::Result<Self> {
         let mut shell = Command::new("/bin/sh")
             .args(["-c", SCRIPT, "quorlock-watchdog"])
             .arg(folder)
@@ -78,11 +78,11 @@ mod tests {
             .map(|_| Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().expect("a process"))
             .collect();
         for child in &children {
-            let mut watchdog = Watchdog::over(folder.path()).expect("a watchdog");
+            let mut watchdog = Watchdog::for_folder(folder.path()).expect("a watchdog");
             watchdog.watch(child.id()).expect("an order");
             watchdog.forget();
         }
-        let mut watchdog = Watchdog::over(folder.path()).expect("a watchdog");
+        let mut watchdog = Watchdog::for_folder(folder.path()).expect("a watchdog");
         for child in &children {
             assert!(rustix::process::test_kill_process(rustix::process::Pid::from_child(child)).is_ok());
             watchdog.watch(child.id()).expect("an order");

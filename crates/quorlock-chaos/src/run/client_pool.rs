@@ -59,7 +59,7 @@ impl<'a> ClientPool<'a> {
 
     fn start(&self, spec: &Spec) -> io::Result<ClientProcess> {
         let folder = tempfile::Builder::new().prefix("quorlock-client-").tempdir()?;
-        let mut watchdog = Watchdog::over(folder.path())?;
+        let mut watchdog = Watchdog::for_folder(folder.path())?;
         let (program, args) = &self.config.program;
         let mut command = Command::new(program);
         // Ctrl-C goes to the terminal's process group; the run ends its clients itself.
