@@ -14,7 +14,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 pub(crate) struct Watchdog {
     shell: Child,
     /// Always present until the drop.
-    orders: Option<ChildStdin>,
+    stdin: Option<ChildStdin>,
 }
 
 impl Watchdog {
@@ -30,7 +30,7 @@ impl Watchdog {
             .process_group(0)
             .spawn()?;
         let orders = shell.stdin.take();
-        Ok(Self { shell, orders })
+        Ok(Self { shell, stdin: orders })
     }
 
     pub(crate) fn watch(&mut self, pid: u32) -> io::Result<()> {
@@ -43,14 +43,14 @@ impl Watchdog {
     }
 
     fn tell(&mut self, line: &str) -> io::Result<()> {
-        self.orders.as_mut().map_or(Ok(()), |orders| orders.write_all(line.as_bytes()))
+        self.stdin.as_mut().map_or(Ok(()), |orders| orders.write_all(line.as_bytes()))
     }
 }
 
 impl Drop for Watchdog {
     /// A normal end works the same way: the pipe closes, and the cleanup is complete when this returns.
     fn drop(&mut self) {
-        self.orders = None;
+        self.stdin = None;
         let _ = self.shell.wait();
     }
 }
