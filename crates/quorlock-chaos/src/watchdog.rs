@@ -34,15 +34,15 @@ impl Watchdog {
     }
 
     pub(crate) fn watch(&mut self, pid: u32) -> io::Result<()> {
-        self.tell(&format!("{pid}\n"))
+        self.send(&format!("{pid}\n"))
     }
 
     /// There is no process to kill for now. A watchdog that cannot read this is dead and kills nothing.
     pub(crate) fn forget(&mut self) {
-        let _ = self.tell("\n");
+        let _ = self.send("\n");
     }
 
-    fn tell(&mut self, line: &str) -> io::Result<()> {
+    fn send(&mut self, line: &str) -> io::Result<()> {
         self.stdin.as_mut().map_or(Ok(()), |orders| orders.write_all(line.as_bytes()))
     }
 }
