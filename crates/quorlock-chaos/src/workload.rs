@@ -78,7 +78,7 @@ fn connect(spec: &Spec) -> Result<Redlock, String> {
     let writer = EventWriter::new(spec.process, 0);
     let urls = spec.urls.clone();
     let observed = builder.observer(move |event: &Event<'_>| {
-        if let Some(what) = seen(&urls, event) {
+        if let Some(what) = node_view_change(&urls, event) {
             writer.tell(what);
         }
     });
@@ -86,7 +86,7 @@ fn connect(spec: &Spec) -> Result<Redlock, String> {
 }
 
 /// The view of a node, when it changes.
-fn seen(urls: &[String], event: &Event<'_>) -> Option<EventKind> {
+fn node_view_change(urls: &[String], event: &Event<'_>) -> Option<EventKind> {
     let (address, stand) = match event {
         Event::NodeUp { node, .. } => (node, NodeView::Up),
         Event::NodeDown { node, .. } => (node, NodeView::Down),
