@@ -33,7 +33,7 @@ pub async fn client() -> Result<(), String> {
         return Err("a client of a chaos run needs a begin command on its standard input".to_owned());
     };
     event_writer::tell_panics(spec.process);
-    tell_oversleeping(EventWriter::new(spec.process, 0));
+    report_stalls(EventWriter::new(spec.process, 0));
     let spec = Arc::new(*spec);
     let stores = Stores::open(&spec.stores, &spec.keys).map_err(|error| format!("no stores: {error}"))?;
     let stores = Arc::new(stores);
@@ -102,7 +102,7 @@ fn node_view_change(urls: &[String], event: &Event<'_>) -> Option<EventKind> {
 
 /// Records when the machine gave this process no CPU time, so that no violation is reported for that. It has a thread
 /// of its own, because a fault may block the runtime.
-fn tell_oversleeping(writer: EventWriter) {
+fn report_stalls(writer: EventWriter) {
     thread::spawn(move || {
         loop {
             let before = history::now();
