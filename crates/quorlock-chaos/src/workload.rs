@@ -28,7 +28,7 @@ use task::Task;
 ///
 /// A message, if it cannot begin. Later errors are recorded as events.
 pub async fn client() -> Result<(), String> {
-    let mut orders = listen();
+    let mut orders = read_orders();
     let Some(Order::Begin(spec)) = orders.recv().await else {
         return Err("a client of a chaos run needs a begin command on its standard input".to_owned());
     };
@@ -116,7 +116,7 @@ fn report_stalls(writer: EventWriter) {
 }
 
 /// Commands, read by a thread: standard input cannot be awaited.
-fn listen() -> mpsc::UnboundedReceiver<Order> {
+fn read_orders() -> mpsc::UnboundedReceiver<Order> {
     let (sender, orders) = mpsc::unbounded_channel();
     thread::spawn(move || {
         for line in io::stdin().lock().lines() {
