@@ -106,8 +106,8 @@ fn report_stalls(writer: EventWriter) {
     thread::spawn(move || {
         loop {
             let before = history::now();
-            thread::sleep(NAP);
-            let late = Duration::from_nanos(history::now() - before).saturating_sub(NAP);
+            thread::sleep(STALL_CHECK_INTERVAL);
+            let late = Duration::from_nanos(history::now() - before).saturating_sub(STALL_CHECK_INTERVAL);
             if late >= OVERSLEPT {
                 writer.tell(EventKind::RuntimeStalled { millis: late.as_millis() as u64 });
             }
@@ -129,7 +129,7 @@ fn read_orders() -> mpsc::UnboundedReceiver<Order> {
     orders
 }
 
-const NAP: Duration = Duration::from_millis(20);
+const STALL_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 const OVERSLEPT: Duration = Duration::from_millis(50);
 /// For pending releases.
 const GOODBYE: Duration = Duration::from_secs(1);
