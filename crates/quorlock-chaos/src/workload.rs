@@ -108,7 +108,7 @@ fn report_stalls(writer: EventWriter) {
             let before = history::now();
             thread::sleep(STALL_CHECK_INTERVAL);
             let late = Duration::from_nanos(history::now() - before).saturating_sub(STALL_CHECK_INTERVAL);
-            if late >= OVERSLEPT {
+            if late >= MIN_STALL {
                 writer.tell(EventKind::RuntimeStalled { millis: late.as_millis() as u64 });
             }
         }
@@ -130,6 +130,6 @@ fn read_orders() -> mpsc::UnboundedReceiver<Order> {
 }
 
 const STALL_CHECK_INTERVAL: Duration = Duration::from_millis(20);
-const OVERSLEPT: Duration = Duration::from_millis(50);
+const MIN_STALL: Duration = Duration::from_millis(50);
 /// For pending releases.
 const GOODBYE: Duration = Duration::from_secs(1);
