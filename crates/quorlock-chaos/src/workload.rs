@@ -59,7 +59,7 @@ pub async fn client() -> Result<(), String> {
         let _ = task.await;
     }
     // Pending releases on unreachable nodes remain until the keys expire.
-    let _ = redlock.shutdown(GOODBYE).await;
+    let _ = redlock.shutdown(SHUTDOWN_TIMEOUT).await;
     Ok(())
 }
 
@@ -132,4 +132,4 @@ fn read_orders() -> mpsc::UnboundedReceiver<Order> {
 const STALL_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 const MIN_STALL: Duration = Duration::from_millis(50);
 /// For pending releases.
-const GOODBYE: Duration = Duration::from_secs(1);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
