@@ -15,7 +15,7 @@ use quorlock::{Event, Redlock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use spec::{Order, Spec};
+pub(crate) use spec::{ClientCommand, Spec};
 
 use crate::history::{self, EventKind, NodeView};
 use event_writer::EventWriter;
@@ -29,7 +29,7 @@ use task::Task;
 /// A message, if it cannot begin. Later errors are recorded as events.
 pub async fn client() -> Result<(), String> {
     let mut orders = read_orders();
-    let Some(Order::Begin(spec)) = orders.recv().await else {
+    let Some(ClientCommand::Begin(spec)) = orders.recv().await else {
         return Err("a client of a chaos run needs a begin command on its standard input".to_owned());
     };
     event_writer::tell_panics(spec.process);
@@ -49,8 +49,8 @@ pub async fn client() -> Result<(), String> {
     while let Some(order) = orders.recv().await {
         match order {
             // The whole runtime stands still, and so does every lock that no thread of its own renews.
-            Order::Block { millis } => thread::sleep(Duration::from_millis(millis)),
-            Order::Begin(_) => {}
+            ClientCommand::Block { millis } => thread::sleep(Duration::from_millis(millis)),
+            ClientCommand::Begin(_) => {}
         }
     }
     stop.cancel();
@@ -116,7 +116,7 @@ fn report_stalls(writer: EventWriter) {
 }
 
 /// Commands, read by a thread: standard input cannot be awaited.
-fn read_orders() -> mpsc::UnboundedReceiver<Order> {
+fn read_orders() -> mpsc::UnboundedReceiver<ClientCommand> {
     let (sender, orders) = mpsc::unbounded_channel();
     thread::spawn(move || {
         for line in io::stdin().lock().lines() {

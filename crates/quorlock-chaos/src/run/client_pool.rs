@@ -14,7 +14,7 @@ use super::Config;
 use super::log::EventLog;
 use crate::history::Event;
 use crate::watchdog::Watchdog;
-use crate::workload::{Order, Spec};
+use crate::workload::{ClientCommand, Spec};
 
 /// All live clients, and the number of the next one.
 pub(super) struct ClientPool<'a> {
@@ -82,7 +82,7 @@ impl<'a> ClientPool<'a> {
             is_busy: false,
             _folder: folder,
         };
-        member.send(&Order::Begin(Box::new(spec.clone())))?;
+        member.send(&ClientCommand::Begin(Box::new(spec.clone())))?;
         Ok(member)
     }
 
@@ -107,7 +107,7 @@ impl<'a> ClientPool<'a> {
         Ok(sent.unwrap_or(Ok(()))?)
     }
 
-    pub(super) fn send(&self, process: u32, order: &Order) -> io::Result<()> {
+    pub(super) fn send(&self, process: u32, order: &ClientCommand) -> io::Result<()> {
         self.with(process, |member| member.send(order)).unwrap_or(Ok(()))
     }
 
@@ -163,7 +163,7 @@ impl<'a> ClientPool<'a> {
 }
 
 impl ClientProcess {
-    fn send(&mut self, order: &Order) -> io::Result<()> {
+    fn send(&mut self, order: &ClientCommand) -> io::Result<()> {
         let line = serde_json::to_string(order)? + "\n";
         self.stdin.as_mut().map_or(Ok(()), |orders| orders.write_all(line.as_bytes()))
     }

@@ -21,7 +21,7 @@ use super::timing::{
 use super::{Config, Progress, RunError, StopSignal};
 use crate::faults::{Injection, Nodes, InjectionError, PlannedFault, Prepared, Sides};
 use crate::history::{self, Control, EventKind, History, Settings};
-use crate::workload::{Order, Spec};
+use crate::workload::{ClientCommand, Spec};
 use crate::{ClockLibrary, Data, Server, Setup};
 
 /// A run, set up.
@@ -282,7 +282,7 @@ impl RunState<'_> {
             }
             Injection::BlockRuntime { .. } => {
                 let fault = tell();
-                self.clients.send(process, &Order::Block { millis: step.lasts.as_millis() as u64 })?;
+                self.clients.send(process, &ClientCommand::Block { millis: step.lasts.as_millis() as u64 })?;
                 self.stop.sleep(step.lasts + BLOCK_SLACK);
                 self.log.record_fault_end(fault);
             }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// A command, one line on a client's standard input. The end of the input ends the client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Order {
+pub(crate) enum ClientCommand {
     /// The first command.
     Begin(Box<Spec>),
     /// Block the runtime for so long.
