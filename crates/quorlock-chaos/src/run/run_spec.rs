@@ -156,7 +156,7 @@ impl RunState<'_> {
             is_fenced: terms.is_fenced,
             has_thread: process % 3 == 0,
             long_holds: *long_holds,
-            lasting_holds: *lasting_holds,
+            very_long_holds: *lasting_holds,
             drops: *drops,
             waits_ms: if *are_patient { LONG_WAITS_MS.into() } else { WAITS_MS.into() },
             stores: self.stores.clone(),

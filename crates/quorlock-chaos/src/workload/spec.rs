@@ -39,7 +39,7 @@ pub(crate) struct Spec {
     pub(crate) long_holds: u64,
     /// How many locks, out of a hundred, it holds for about three ttls and more: long enough for a node without the key
     /// to get it.
-    pub(crate) lasting_holds: u64,
+    pub(crate) very_long_holds: u64,
     /// Whether it sometimes drops futures.
     pub(crate) drops: bool,
     /// The possible wait timeouts, in milliseconds, all equally likely.

@@ -101,7 +101,7 @@ impl Task {
     /// Works under the lock until it has done enough, or the lock is lost.
     async fn hold(&mut self, guard: &Guard, key: usize) -> Result<(), String> {
         let stores = Arc::clone(&self.stores);
-        let mut left = if self.chance.percent(self.spec.lasting_holds) {
+        let mut left = if self.chance.percent(self.spec.very_long_holds) {
             self.millis(self.spec.ttl_ms * 5 / 2, self.spec.ttl_ms * 7 / 2)
         } else if self.chance.percent(self.spec.long_holds) {
             self.millis(self.spec.ttl_ms, self.spec.ttl_ms * 5 / 2)
