@@ -157,7 +157,7 @@ impl RunState<'_> {
             has_thread: process % 3 == 0,
             long_holds: *long_holds,
             very_long_holds: *lasting_holds,
-            drops: *drops,
+            cancels: *drops,
             waits_ms: if *are_patient { LONG_WAITS_MS.into() } else { WAITS_MS.into() },
             stores: self.stores.clone(),
         })

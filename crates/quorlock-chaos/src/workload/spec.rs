@@ -41,7 +41,7 @@ pub(crate) struct Spec {
     /// to get it.
     pub(crate) very_long_holds: u64,
     /// Whether it sometimes drops futures.
-    pub(crate) drops: bool,
+    pub(crate) cancels: bool,
     /// The possible wait timeouts, in milliseconds, all equally likely.
     pub(crate) waits_ms: Vec<u64>,
     /// The folder of the protected stores.

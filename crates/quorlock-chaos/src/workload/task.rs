@@ -190,7 +190,7 @@ impl Task {
 
     async fn release(&mut self, guard: Guard) -> Result<(), String> {
         self.writer.tell(EventKind::Releasing);
-        if self.spec.drops && self.chance.percent(10) {
+        if self.spec.cancels && self.chance.percent(10) {
             drop(guard);
             self.writer.tell(EventKind::Abandoned);
             return Ok(());
@@ -213,7 +213,7 @@ impl Task {
     fn patience(&mut self, percent: u64, from_ms: u64, to_ms: u64) -> Option<Duration> {
         let drops = self.chance.percent(percent);
         let patience = Duration::from_micros(self.chance.between(from_ms * 1_000, to_ms * 1_000));
-        (drops && self.spec.drops).then_some(patience)
+        (drops && self.spec.cancels).then_some(patience)
     }
 
     fn millis(&mut self, from: u64, to: u64) -> Duration {
