@@ -79,7 +79,7 @@ fn connect(spec: &Spec) -> Result<Redlock, String> {
     let urls = spec.urls.clone();
     let observed = builder.observer(move |event: &Event<'_>| {
         if let Some(what) = node_view_change(&urls, event) {
-            writer.tell(what);
+            writer.write(what);
         }
     });
     observed.connect_lazy().map_err(|error| error.to_string())
@@ -109,7 +109,7 @@ fn report_stalls(writer: EventWriter) {
             thread::sleep(STALL_CHECK_INTERVAL);
             let late = Duration::from_nanos(history::now() - before).saturating_sub(STALL_CHECK_INTERVAL);
             if late >= MIN_STALL {
-                writer.tell(EventKind::RuntimeStalled { millis: late.as_millis() as u64 });
+                writer.write(EventKind::RuntimeStalled { millis: late.as_millis() as u64 });
             }
         }
     });

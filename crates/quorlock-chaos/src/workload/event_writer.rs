@@ -24,7 +24,7 @@ impl EventWriter {
         self.turn += 1;
     }
 
-    pub(super) fn tell(&self, what: EventKind) {
+    pub(super) fn write(&self, what: EventKind) {
         self.tell_of(history::now(), what);
     }
 
@@ -44,7 +44,7 @@ impl EventWriter {
 pub(super) fn tell_panics(process: u32) {
     let earlier = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
-        EventWriter::new(process, 0).tell(EventKind::Panicked { words: panic.to_string() });
+        EventWriter::new(process, 0).write(EventKind::Panicked { words: panic.to_string() });
         earlier(panic);
     }));
 }

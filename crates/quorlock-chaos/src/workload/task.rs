@@ -46,10 +46,10 @@ impl Task {
             }
             self.writer.next_turn();
             if let Err(words) = self.attempt().await {
-                self.writer.tell(EventKind::UnexpectedError { words });
+                self.writer.write(EventKind::UnexpectedError { words });
             }
         }
-        self.writer.tell(EventKind::Finished);
+        self.writer.write(EventKind::Finished);
     }
 
     /// One attempt, from the request to the release. An error is an unexpected one.
@@ -61,11 +61,11 @@ impl Task {
         let name = self.spec.keys[key].clone();
         let mutex = self.redlock.mutex(&name).ttl(Duration::from_millis(ttl_ms)).auto_renew(is_renewed);
         let mutex = mutex.wait_timeout(Duration::from_millis(wait_ms));
-        self.writer.tell(EventKind::Waiting { keys: vec![name], kind: LockKind::Mutex, ttl_ms, wait_ms });
+        self.writer.write(EventKind::Waiting { keys: vec![name], kind: LockKind::Mutex, ttl_ms, wait_ms });
         let Some(guard) = self.acquire(mutex).await? else { return Ok(()) };
         let deadline = guard.deadline().boot_nanos();
         let token = guard.fencing_token();
-        self.writer.tell(EventKind::Granted {
+        self.writer.write(EventKind::Granted {
             deadline,
             number: token.map(|token| token.number),
             nonce: token.map(|token| format!("{:032x}", token.nonce)),
@@ -81,7 +81,7 @@ impl Task {
         let stop = self.stop.clone();
         let acquired = stop.run_until_cancelled(until_dropped(patience, mutex.acquire())).await.flatten();
         let Some(acquired) = acquired else {
-            self.writer.tell(EventKind::Abandoned);
+            self.writer.write(EventKind::Abandoned);
             return Ok(None);
         };
         let why = match acquired {
@@ -94,7 +94,7 @@ impl Task {
             Err(AcquireError::TooLate { .. }) => FailureReason::TooLate,
             Err(error) => return Err(error.to_string()),
         };
-        self.writer.tell(EventKind::Failed { why });
+        self.writer.write(EventKind::Failed { why });
         Ok(None)
     }
 
@@ -138,7 +138,7 @@ impl Task {
 
     /// The lock was lost. Some tasks notice late: only a store that checks tokens can refuse their writes.
     async fn after_loss(&mut self, guard: &Guard, key: usize, stores: &Stores) -> Result<(), String> {
-        self.writer.tell(EventKind::Lost { how: "the loss signal came".to_owned() });
+        self.writer.write(EventKind::Lost { how: "the loss signal came".to_owned() });
         self.check_validity(guard);
         if self.chance.percent(50) {
             sleep(self.millis(0, self.spec.ttl_ms)).await;
@@ -165,7 +165,7 @@ impl Task {
             let Some(answer) = store.write(token).await.map_err(|error| message_of(store, &error))? else {
                 continue;
             };
-            self.writer.tell(EventKind::Wrote {
+            self.writer.write(EventKind::Wrote {
                 store: store.name.clone(),
                 place: answer.place,
                 number: is_fenced.then_some(token.number),
@@ -189,10 +189,10 @@ impl Task {
     }
 
     async fn release(&mut self, guard: Guard) -> Result<(), String> {
-        self.writer.tell(EventKind::Releasing);
+        self.writer.write(EventKind::Releasing);
         if self.spec.cancels && self.chance.percent(10) {
             drop(guard);
-            self.writer.tell(EventKind::Abandoned);
+            self.writer.write(EventKind::Abandoned);
             return Ok(());
         }
         let patience = self.patience(8, 0, 3);
@@ -201,11 +201,11 @@ impl Task {
             Some(Err(ReleaseError::NoQuorum { .. } | ReleaseError::NoDriver { .. })) => false,
             Some(Err(error)) => return Err(error.to_string()),
             None => {
-                self.writer.tell(EventKind::Abandoned);
+                self.writer.write(EventKind::Abandoned);
                 return Ok(());
             }
         };
-        self.writer.tell(EventKind::Released { confirmed });
+        self.writer.write(EventKind::Released { confirmed });
         Ok(())
     }
 
