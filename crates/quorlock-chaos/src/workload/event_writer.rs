@@ -25,11 +25,11 @@ impl EventWriter {
     }
 
     pub(super) fn write(&self, what: EventKind) {
-        self.tell_of(history::now(), what);
+        self.write_at(history::now(), what);
     }
 
     /// Records an event that happened at that time.
-    pub(super) fn tell_of(&self, at: u64, what: EventKind) {
+    pub(super) fn write_at(&self, at: u64, what: EventKind) {
         let who = Actor::Client { process: self.process, task: self.task, attempt: self.turn };
         let line = Event { at, actor: who, kind: what }.line() + "\n";
         let mut out = io::stdout().lock();
