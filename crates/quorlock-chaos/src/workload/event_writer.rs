@@ -20,7 +20,7 @@ impl EventWriter {
     }
 
     /// Later events belong to the next attempt.
-    pub(super) const fn next_turn(&mut self) {
+    pub(super) const fn next_attempt(&mut self) {
         self.turn += 1;
     }
 

@@ -44,7 +44,7 @@ impl Task {
             if stop.run_until_cancelled(sleep(pause)).await.is_none() {
                 break;
             }
-            self.writer.next_turn();
+            self.writer.next_attempt();
             if let Err(words) = self.attempt().await {
                 self.writer.write(EventKind::UnexpectedError { words });
             }
