@@ -11,17 +11,17 @@ use crate::history::{self, Actor, Event, EventKind};
 pub(super) struct EventWriter {
     process: u32,
     task: u32,
-    turn: u32,
+    attempt: u32,
 }
 
 impl EventWriter {
     pub(super) const fn new(process: u32, task: u32) -> Self {
-        Self { process, task, turn: 0 }
+        Self { process, task, attempt: 0 }
     }
 
     /// Later events belong to the next attempt.
     pub(super) const fn next_attempt(&mut self) {
-        self.turn += 1;
+        self.attempt += 1;
     }
 
     pub(super) fn write(&self, what: EventKind) {
@@ -30,7 +30,7 @@ impl EventWriter {
 
     /// Records an event that happened at that time.
     pub(super) fn write_at(&self, at: u64, what: EventKind) {
-        let who = Actor::Client { process: self.process, task: self.task, attempt: self.turn };
+        let who = Actor::Client { process: self.process, task: self.task, attempt: self.attempt };
         let line = Event { at, actor: who, kind: what }.line() + "\n";
         let mut out = io::stdout().lock();
         if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_err() {
