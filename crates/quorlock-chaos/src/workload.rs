@@ -32,7 +32,7 @@ pub async fn client() -> Result<(), String> {
     let Some(ClientCommand::Begin(spec)) = orders.recv().await else {
         return Err("a client of a chaos run needs a begin command on its standard input".to_owned());
     };
-    event_writer::tell_panics(spec.process);
+    event_writer::report_panics(spec.process);
     report_stalls(EventWriter::new(spec.process, 0));
     let spec = Arc::new(*spec);
     let stores = Stores::open(&spec.stores, &spec.keys).map_err(|error| format!("no stores: {error}"))?;

@@ -41,7 +41,7 @@ impl EventWriter {
 }
 
 /// Makes every panic an event too.
-pub(super) fn tell_panics(process: u32) {
+pub(super) fn report_panics(process: u32) {
     let earlier = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         EventWriter::new(process, 0).write(EventKind::Panicked { words: panic.to_string() });
