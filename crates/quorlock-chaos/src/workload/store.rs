@@ -25,7 +25,7 @@ pub(super) struct Store {
 }
 
 /// The reply of a store.
-pub(super) struct Answer {
+pub(super) struct StoreReply {
     /// Its count of writes so far.
     pub(super) place: u64,
     pub(super) accepted: bool,
@@ -62,7 +62,7 @@ impl Store {
 
     /// Writes with this token. None if the store is not available, because a client was stopped in the middle of an
     /// access.
-    pub(super) async fn write(&self, token: FencingToken) -> io::Result<Option<Answer>> {
+    pub(super) async fn write(&self, token: FencingToken) -> io::Result<Option<StoreReply>> {
         for _ in 0..TRIES {
             match self.file.try_lock() {
                 Ok(()) => {
@@ -77,7 +77,7 @@ impl Store {
         Ok(None)
     }
 
-    fn access(&self, token: FencingToken) -> io::Result<Answer> {
+    fn access(&self, token: FencingToken) -> io::Result<StoreReply> {
         let (asked, last) = self.load()?;
         let accepted = !self.is_fenced || last.is_none_or(|last| token.supersedes(&last));
         let last = if accepted { Some(token) } else { last };
@@ -86,7 +86,7 @@ impl Store {
         // One write of a constant length: a client that is killed in here has written all of it or nothing.
         let record = format!("{place:>20} {last:<LEN$}\n");
         self.file.write_all_at(record.as_bytes(), 0)?;
-        Ok(Answer { place, accepted })
+        Ok(StoreReply { place, accepted })
     }
 
     fn load(&self) -> io::Result<(u64, Option<FencingToken>)> {
