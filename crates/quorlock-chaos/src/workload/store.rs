@@ -27,7 +27,7 @@ pub(super) struct Store {
 /// The reply of a store.
 pub(super) struct StoreReply {
     /// Its count of writes so far.
-    pub(super) place: u64,
+    pub(super) position: u64,
     pub(super) accepted: bool,
 }
 
@@ -86,7 +86,7 @@ impl Store {
         // One write of a constant length: a client that is killed in here has written all of it or nothing.
         let record = format!("{place:>20} {last:<LEN$}\n");
         self.file.write_all_at(record.as_bytes(), 0)?;
-        Ok(StoreReply { place, accepted })
+        Ok(StoreReply { position: place, accepted })
     }
 
     fn load(&self) -> io::Result<(u64, Option<FencingToken>)> {
