@@ -20,7 +20,7 @@ pub(super) struct Task {
     redlock: Redlock,
     stores: Arc<Stores>,
     writer: EventWriter,
-    chance: SeededRng,
+    rng: SeededRng,
     stop: CancellationToken,
 }
 
@@ -34,7 +34,7 @@ impl Task {
     ) -> Self {
         let writer = EventWriter::new(spec.process, number);
         let chance = SeededRng::of_part(spec.seed, (u64::from(spec.process) << 16) + u64::from(number));
-        Self { spec, redlock, stores, writer, chance, stop }
+        Self { spec, redlock, stores, writer, rng: chance, stop }
     }
 
     pub(super) async fn run(mut self) {
@@ -54,9 +54,9 @@ impl Task {
 
     /// One attempt, from the request to the release. An error is an unexpected one.
     async fn attempt(&mut self) -> Result<(), String> {
-        let key = self.chance.between(0, self.spec.keys.len() as u64 - 1) as usize;
-        let wait_ms = *self.chance.pick(&self.spec.waits_ms);
-        let is_renewed = self.chance.percent(85);
+        let key = self.rng.between(0, self.spec.keys.len() as u64 - 1) as usize;
+        let wait_ms = *self.rng.pick(&self.spec.waits_ms);
+        let is_renewed = self.rng.percent(85);
         let ttl_ms = self.spec.ttl_ms;
         let name = self.spec.keys[key].clone();
         let mutex = self.redlock.mutex(&name).ttl(Duration::from_millis(ttl_ms)).auto_renew(is_renewed);
@@ -101,11 +101,11 @@ impl Task {
     /// Works under the lock until it has done enough, or the lock is lost.
     async fn hold(&mut self, guard: &Guard, key: usize) -> Result<(), String> {
         let stores = Arc::clone(&self.stores);
-        let mut left = if self.chance.percent(self.spec.very_long_holds) {
+        let mut left = if self.rng.percent(self.spec.very_long_holds) {
             self.millis(self.spec.ttl_ms * 5 / 2, self.spec.ttl_ms * 7 / 2)
-        } else if self.chance.percent(self.spec.long_holds) {
+        } else if self.rng.percent(self.spec.long_holds) {
             self.millis(self.spec.ttl_ms, self.spec.ttl_ms * 5 / 2)
-        } else if self.chance.percent(80) {
+        } else if self.rng.percent(80) {
             self.millis(1, 20)
         } else {
             self.millis(20, 200)
@@ -116,7 +116,7 @@ impl Task {
             // A careful holder checks, then writes. It may be stopped in between for any time.
             sleep(self.millis(0, 15)).await;
             self.write(guard, key, &stores, true).await?;
-            if self.chance.percent(15) {
+            if self.rng.percent(15) {
                 self.extend(guard).await?;
             }
             let step = self.millis(5, 60).min(left);
@@ -140,7 +140,7 @@ impl Task {
     async fn after_loss(&mut self, guard: &Guard, key: usize, stores: &Stores) -> Result<(), String> {
         self.writer.write(EventKind::Lost { how: "the loss signal came".to_owned() });
         self.check_validity(guard);
-        if self.chance.percent(50) {
+        if self.rng.percent(50) {
             sleep(self.millis(0, self.spec.ttl_ms)).await;
             self.write(guard, key, stores, false).await?;
             self.check_validity(guard);
@@ -190,7 +190,7 @@ impl Task {
 
     async fn release(&mut self, guard: Guard) -> Result<(), String> {
         self.writer.write(EventKind::Releasing);
-        if self.spec.cancels && self.chance.percent(10) {
+        if self.spec.cancels && self.rng.percent(10) {
             drop(guard);
             self.writer.write(EventKind::Abandoned);
             return Ok(());
@@ -211,13 +211,13 @@ impl Task {
 
     /// The time until it drops a future: on this many out of a hundred occasions, if it drops futures at all.
     fn patience(&mut self, percent: u64, from_ms: u64, to_ms: u64) -> Option<Duration> {
-        let drops = self.chance.percent(percent);
-        let patience = Duration::from_micros(self.chance.between(from_ms * 1_000, to_ms * 1_000));
+        let drops = self.rng.percent(percent);
+        let patience = Duration::from_micros(self.rng.between(from_ms * 1_000, to_ms * 1_000));
         (drops && self.spec.cancels).then_some(patience)
     }
 
     fn millis(&mut self, from: u64, to: u64) -> Duration {
-        Duration::from_millis(self.chance.between(from, to))
+        Duration::from_millis(self.rng.between(from, to))
     }
 }
 
