@@ -77,7 +77,7 @@ impl Task {
 
     /// None if it was refused, or the future was dropped.
     async fn acquire(&mut self, mutex: Mutex) -> Result<Option<Guard>, String> {
-        let patience = self.patience(8, 0, 40);
+        let patience = self.cancel_after(8, 0, 40);
         let stop = self.stop.clone();
         let acquired = stop.run_until_cancelled(until_dropped(patience, mutex.acquire())).await.flatten();
         let Some(acquired) = acquired else {
@@ -177,7 +177,7 @@ impl Task {
     }
 
     async fn extend(&mut self, guard: &Guard) -> Result<(), String> {
-        let patience = self.patience(10, 0, 3);
+        let patience = self.cancel_after(10, 0, 3);
         let ttl = Duration::from_millis(self.spec.ttl_ms);
         let extended = until_dropped(patience, guard.extend(ttl)).await;
         if let Some(Err(error @ (ExtendError::InvalidInput(_) | ExtendError::Closed { .. }))) = extended {
@@ -195,7 +195,7 @@ impl Task {
             self.writer.write(EventKind::Abandoned);
             return Ok(());
         }
-        let patience = self.patience(8, 0, 3);
+        let patience = self.cancel_after(8, 0, 3);
         let confirmed = match until_dropped(patience, guard.release()).await {
             Some(Ok(_)) => true,
             Some(Err(ReleaseError::NoQuorum { .. } | ReleaseError::NoDriver { .. })) => false,
@@ -210,7 +210,7 @@ impl Task {
     }
 
     /// The time until it drops a future: on this many out of a hundred occasions, if it drops futures at all.
-    fn patience(&mut self, percent: u64, from_ms: u64, to_ms: u64) -> Option<Duration> {
+    fn cancel_after(&mut self, percent: u64, from_ms: u64, to_ms: u64) -> Option<Duration> {
         let drops = self.rng.percent(percent);
         let patience = Duration::from_micros(self.rng.between(from_ms * 1_000, to_ms * 1_000));
         (drops && self.spec.cancels).then_some(patience)
