@@ -130,7 +130,7 @@ impl Task {
             return Ok(());
         }
         // The deadline has passed. Then the signal must come too; the checker decides when it is late.
-        if timeout(SIGNAL_PATIENCE, &mut lost).await.is_ok() {
+        if timeout(SIGNAL_TIMEOUT, &mut lost).await.is_ok() {
             return self.after_loss(guard, key, &stores).await;
         }
         Ok(())
@@ -234,4 +234,4 @@ fn message_of(store: &Store, error: &std::io::Error) -> String {
 }
 
 /// How long to wait for a loss signal that must come.
-const SIGNAL_PATIENCE: Duration = Duration::from_secs(5);
+const SIGNAL_TIMEOUT: Duration = Duration::from_secs(5);
