@@ -240,7 +240,7 @@ pub enum ParseHistoryError {
     #[error("cannot read the history: {0}")]
     Io(#[from] io::Error),
     /// A line is no event.
-    #[error("line {line} of the history is no event ({why}): {text}")]
+    #[error("line {line} of the history is no event ({source}): {text}")]
     Line {
         /// Which line, from 1.
         line: usize,
