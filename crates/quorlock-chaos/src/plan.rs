@@ -255,7 +255,7 @@ impl Planner {
             FaultKind::StaleKey => {
                 // Long enough that waiting clients are observed.
                 lasts = self.millis(3_500, 5_000);
-                Injection::StaleKey { life: coin.then_some(lasts * 2) }
+                Injection::StaleKey { ttl: coin.then_some(lasts * 2) }
             }
             FaultKind::ClockSkew => Injection::ClockSkew { millionths: if coin { SKEW } else { -SKEW } },
             FaultKind::ClockJump => {

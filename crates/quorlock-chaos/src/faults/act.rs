@@ -66,7 +66,7 @@ pub(crate) enum Injection {
     },
     /// Set under the names of locks that are free at that moment, with this ttl or without one.
     StaleKey {
-        life: Option<Duration>,
+        ttl: Option<Duration>,
     },
     ClockSkew {
         millionths: i64,
@@ -203,8 +203,8 @@ impl fmt::Display for Injection {
             | Self::HalfOpen { sides }
             | Self::NoRead { sides }
             | Self::Truncate { sides } => write!(f, "{}", sides.to_string().trim_start_matches(", ")),
-            Self::StaleKey { life: Some(life) } => write!(f, "for {} ms", life.as_millis()),
-            Self::StaleKey { life: None } => f.write_str("without a ttl"),
+            Self::StaleKey { ttl: Some(life) } => write!(f, "for {} ms", life.as_millis()),
+            Self::StaleKey { ttl: None } => f.write_str("without a ttl"),
             Self::ClockSkew { millionths } => write!(f, "{:+} %", millionths / 10_000),
             Self::ClockJump { micros } | Self::ClockOffset { micros } => write!(f, "{:+} ms", micros / 1_000),
             Self::ClientKill { holds: true, .. } => f.write_str("a holder"),

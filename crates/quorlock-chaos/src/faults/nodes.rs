@@ -150,7 +150,7 @@ impl Nodes {
             Injection::Reset { sides } => sides.each().for_each(|side| proxy.reset(side)),
             Injection::HalfOpen { sides } => sides.each().for_each(|side| proxy.half_open(side)),
             Injection::Truncate { sides } => sides.each().for_each(|side| proxy.truncate(side)),
-            Injection::StaleKey { life } => stale::set(&lock(server), &self.keys, life)?,
+            Injection::StaleKey { ttl: life } => stale::set(&lock(server), &self.keys, life)?,
             Injection::ClockSkew { millionths } => {
                 lock(server).clock().ok_or(InjectionError::NoClock)?.set_rate(millionths)?;
             }
