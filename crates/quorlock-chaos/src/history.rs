@@ -84,7 +84,7 @@ pub enum EventKind {
         /// Which node.
         node: usize,
         /// When it asked. What it saw was so at one moment between then and the time of this event.
-        asked: u64,
+        requested_at: u64,
         /// What it saw, by key. A key that is not named here has neither an owner nor a fence there.
         keys: BTreeMap<String, KeySample>,
     },

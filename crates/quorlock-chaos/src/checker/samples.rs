@@ -24,7 +24,7 @@ impl<'a> Samples<'a> {
     pub(super) fn of_history(history: &'a History, world: &World<'_>) -> Self {
         let mut nodes: Vec<Vec<Sample<'a>>> = vec![Vec::new(); world.settings.nodes];
         for (place, event) in history.events().iter().enumerate() {
-            if let EventKind::Sampled { node, asked, keys } = &event.kind
+            if let EventKind::Sampled { node, requested_at: asked, keys } = &event.kind
                 && let Some(samples) = nodes.get_mut(*node)
             {
                 samples.push(Sample { event_index: place, requested_at: *asked, at: event.at, keys });

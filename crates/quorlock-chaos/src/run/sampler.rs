@@ -51,7 +51,7 @@ fn watch(node: usize, url: &str, keys: &[String], log: &EventLog, halt: &StopSig
     while !halt.is_set() {
         let asked = history::now();
         match sample(&mut connection, url, keys) {
-            Ok(keys) => log.record(EventKind::Sampled { node, asked, keys }),
+            Ok(keys) => log.record(EventKind::Sampled { node, requested_at: asked, keys }),
             // It is down, stopped, or loading its data. A late reply must not be taken for the next one's.
             Err(_) => connection = None,
         }

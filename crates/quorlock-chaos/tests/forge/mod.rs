@@ -264,7 +264,7 @@ impl Story {
     pub fn sample(&mut self, node: usize, at: u64, owner: Option<&str>, fence: Option<u64>) -> &mut Self {
         let seen = KeySample { owner: owner.map(str::to_owned), fence };
         let keys = BTreeMap::from([(self.key.clone(), seen)]);
-        self.event(at, Actor::Run, EventKind::Sampled { node, asked: BOOT + (at - 2) * MS, keys })
+        self.event(at, Actor::Run, EventKind::Sampled { node, requested_at: BOOT + (at - 2) * MS, keys })
     }
 
     pub fn history(&self) -> History {
