@@ -116,7 +116,7 @@ pub enum EventKind {
         /// The deadline of the lock.
         deadline: u64,
         /// The fencing number; none in plain mode.
-        number: Option<u64>,
+        fencing_number: Option<u64>,
         /// The nonce of the number.
         nonce: Option<String>,
         /// How many nodes may lose the key early without harm.

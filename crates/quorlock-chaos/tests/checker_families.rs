@@ -89,7 +89,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
         (0..20_000_u64, prop::option::of(0..5_u64), -3..3_i32).prop_map(|(ahead, number, margin)| {
             EventKind::Granted {
                 deadline: BOOT + ahead * MS,
-                number,
+                fencing_number,
                 nonce: number.map(|number| number.to_string()),
                 margin,
             }

@@ -104,7 +104,7 @@ impl SeenEvents {
                 (!self.waiting.insert(who)).then_some("an attempt that begins twice")
             }
             EventKind::Granted { .. } if !self.waiting.contains(&who) => Some("granted without a request"),
-            EventKind::Granted { number, .. } => {
+            EventKind::Granted { fencing_number: number, .. } => {
                 let twice = (!self.granted.insert(who)).then_some("granted twice in one attempt");
                 twice
                     .or((world.settings.fenced && number.is_none())

@@ -67,7 +67,7 @@ impl Task {
         let token = guard.fencing_token();
         self.writer.write(EventKind::Granted {
             deadline,
-            number: token.map(|token| token.number),
+            fencing_number: token.map(|token| token.number),
             nonce: token.map(|token| format!("{:032x}", token.nonce)),
             margin: guard.spare_nodes(),
         });
