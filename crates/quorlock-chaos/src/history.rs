@@ -120,7 +120,7 @@ pub enum EventKind {
         /// The nonce of the number.
         nonce: Option<String>,
         /// How many nodes may lose the key early without harm.
-        margin: i32,
+        spare_nodes: i32,
     },
     /// The task checked whether its lock is valid. The time is from *before* the check.
     Validated {

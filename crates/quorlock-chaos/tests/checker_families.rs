@@ -91,7 +91,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
                 deadline: BOOT + ahead * MS,
                 fencing_number,
                 nonce: number.map(|number| number.to_string()),
-                margin,
+                spare_nodes,
             }
         }),
         (any::<bool>(), 0..20_000_u64).prop_map(|(valid, ahead)| EventKind::Validated {

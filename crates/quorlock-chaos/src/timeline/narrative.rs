@@ -86,7 +86,7 @@ fn description(event: &Event, keys: &str) -> String {
         EventKind::NodeViewChanged { node, view: stand } => format!("sees node {node}: {stand:?}"),
         EventKind::RuntimeStalled { millis } => format!("got no CPU time for {millis} ms"),
         EventKind::Waiting { ttl_ms, .. } => format!("requests {keys} for {ttl_ms} ms"),
-        EventKind::Granted { deadline, fencing_number: number, margin, .. } => {
+        EventKind::Granted { deadline, fencing_number: number, spare_nodes: margin, .. } => {
             let number = number.map_or(String::new(), |number| format!("number {number}, "));
             format!("is granted {keys}: {number}margin {margin}, {}", ahead(*deadline))
         }

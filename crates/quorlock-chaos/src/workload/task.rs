@@ -69,7 +69,7 @@ impl Task {
             deadline,
             fencing_number: token.map(|token| token.number),
             nonce: token.map(|token| format!("{:032x}", token.nonce)),
-            margin: guard.spare_nodes(),
+            spare_nodes: guard.spare_nodes(),
         });
         let outcome = self.hold(&guard, key).await;
         self.release(guard).await.and(outcome)

@@ -127,7 +127,7 @@ impl Story {
     ) -> &mut Self {
         let nonce = number.map(|_| nonce(process, attempt));
         let deadline = BOOT + deadline * MS;
-        self.say(process, attempt, at, EventKind::Granted { deadline, fencing_number: number, nonce, margin: self.margin })
+        self.say(process, attempt, at, EventKind::Granted { deadline, fencing_number: number, nonce, spare_nodes: self.margin })
     }
 
     /// Waits from 10 ms before, is granted at `at`, and has sent its request 10 ms before that as well.
