@@ -129,7 +129,7 @@ pub enum EventKind {
         /// Its deadline, read after the answer.
         deadline: u64,
         /// How many nodes may lose the key early without harm.
-        margin: i32,
+        spare_nodes: i32,
     },
     /// The loss signal came.
     Lost {

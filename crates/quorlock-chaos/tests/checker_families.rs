@@ -97,7 +97,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
         (any::<bool>(), 0..20_000_u64).prop_map(|(valid, ahead)| EventKind::Validated {
             valid,
             deadline: ahead * MS,
-            margin: 0
+            spare_nodes: 0
         }),
         (0..9_u64, 0..9_usize, -9_000_000..9_000_000_i64).prop_map(|(id, node, by)| EventKind::Fault(
             Fault {

@@ -97,7 +97,7 @@ impl<'a> LockAttempt<'a> {
                     deadlines: vec![(at, *deadline, *margin)],
                 });
             }
-            EventKind::Validated { valid: true, deadline, margin } => {
+            EventKind::Validated { valid: true, deadline, spare_nodes: margin } => {
                 if let Some(grant) = &mut self.grant {
                     grant.deadlines.push((at, *deadline, *margin));
                 }

@@ -153,7 +153,7 @@ impl Task {
         let at = history::now();
         let valid = guard.is_valid();
         let (deadline, margin) = (guard.deadline().boot_nanos(), guard.spare_nodes());
-        self.writer.write_at(at, EventKind::Validated { valid, deadline, margin });
+        self.writer.write_at(at, EventKind::Validated { valid, deadline, spare_nodes: margin });
         valid
     }
 

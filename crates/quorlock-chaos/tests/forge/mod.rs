@@ -155,7 +155,7 @@ impl Story {
 
     pub fn look(&mut self, process: u32, attempt: u32, at: u64, deadline: u64) -> &mut Self {
         let (valid, margin) = (true, self.margin);
-        self.say(process, attempt, at, EventKind::Validated { valid, deadline: BOOT + deadline * MS, margin })
+        self.say(process, attempt, at, EventKind::Validated { valid, deadline: BOOT + deadline * MS, spare_nodes: margin })
     }
 
     pub fn invalid(&mut self, process: u32, attempt: u32, at: u64) -> &mut Self {
@@ -163,7 +163,7 @@ impl Story {
             process,
             attempt,
             at,
-            EventKind::Validated { valid: false, deadline: BOOT + at * MS, margin: 0 },
+            EventKind::Validated { valid: false, deadline: BOOT + at * MS, spare_nodes: 0 },
         )
     }
 
