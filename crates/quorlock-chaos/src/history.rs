@@ -157,7 +157,7 @@ pub enum EventKind {
         /// The store's own count of writes, which is the order in which it executed them.
         place: u64,
         /// The number sent to the store; none if it checks none.
-        number: Option<u64>,
+        fencing_number: Option<u64>,
         /// The nonce of the number.
         nonce: Option<String>,
         /// Whether the store accepted it.

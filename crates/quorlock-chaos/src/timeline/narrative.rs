@@ -102,7 +102,7 @@ fn description(event: &Event, keys: &str) -> String {
         }
         EventKind::Failed { why } => format!("is refused {keys}: {why:?}"),
         EventKind::Abandoned => format!("drops the future for {keys}"),
-        EventKind::Wrote { store, number, accepted, .. } => {
+        EventKind::Wrote { store, fencing_number: number, accepted, .. } => {
             let number =
                 number.map_or("without a number".to_owned(), |number| format!("with number {number}"));
             format!("writes to {store} {number}: {}", if *accepted { "accepted" } else { "rejected" })
