@@ -155,7 +155,7 @@ pub enum EventKind {
         /// Which store.
         store: String,
         /// The store's own count of writes, which is the order in which it executed them.
-        place: u64,
+        position: u64,
         /// The number sent to the store; none if it checks none.
         fencing_number: Option<u64>,
         /// The nonce of the number.

@@ -127,7 +127,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
         }),
         (0..9_u64, any::<bool>()).prop_map(|(place, accepted)| EventKind::Wrote {
             store: "ledger".to_owned(),
-            place,
+            position,
             fencing_number: Some(place / 2),
             nonce: None,
             accepted,

@@ -167,7 +167,7 @@ impl Task {
             };
             self.writer.write(EventKind::Wrote {
                 store: store.name.clone(),
-                place: answer.position,
+                position: answer.position,
                 fencing_number: is_fenced.then_some(token.number),
                 nonce: is_fenced.then(|| format!("{:032x}", token.nonce)),
                 accepted: answer.accepted,

@@ -186,7 +186,7 @@ impl Story {
         accepted: bool,
     ) -> &mut Self {
         let nonce = number.map(|_| nonce(process, attempt));
-        let what = EventKind::Wrote { store: "ledger".to_owned(), place, fencing_number: number, nonce, accepted };
+        let what = EventKind::Wrote { store: "ledger".to_owned(), position: place, fencing_number: number, nonce, accepted };
         self.say(process, attempt, at, what)
     }
 
