@@ -134,7 +134,7 @@ pub enum EventKind {
     /// The loss signal came.
     Lost {
         /// What is known of the cause.
-        how: String,
+        reason: String,
     },
     /// The release begins. Recorded before it is sent.
     Releasing,

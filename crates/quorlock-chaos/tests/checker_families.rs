@@ -132,7 +132,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
             nonce: None,
             accepted,
         }),
-        Just(EventKind::Lost { how: String::new() }),
+        Just(EventKind::Lost { reason: String::new() }),
         Just(EventKind::Releasing),
         Just(EventKind::Released { confirmed: false }),
         Just(EventKind::Failed { why: FailureReason::TooLate }),

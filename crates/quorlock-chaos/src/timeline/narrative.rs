@@ -94,7 +94,7 @@ fn description(event: &Event, keys: &str) -> String {
             format!("finds {keys} valid, {}", ahead(*deadline))
         }
         EventKind::Validated { valid: false, .. } => format!("finds {keys} no longer valid"),
-        EventKind::Lost { how } => format!("receives the loss signal of {keys}: {how}"),
+        EventKind::Lost { reason: how } => format!("receives the loss signal of {keys}: {how}"),
         EventKind::Releasing => format!("releases {keys}"),
         EventKind::Released { confirmed: true } => format!("has released {keys}"),
         EventKind::Released { confirmed: false } => {

@@ -138,7 +138,7 @@ impl Task {
 
     /// The lock was lost. Some tasks notice late: only a store that checks tokens can refuse their writes.
     async fn after_loss(&mut self, guard: &Guard, key: usize, stores: &Stores) -> Result<(), String> {
-        self.writer.write(EventKind::Lost { how: "the loss signal came".to_owned() });
+        self.writer.write(EventKind::Lost { reason: "the loss signal came".to_owned() });
         self.check_validity(guard);
         if self.rng.percent(50) {
             sleep(self.millis(0, self.spec.ttl_ms)).await;

@@ -168,7 +168,7 @@ impl Story {
     }
 
     pub fn lost(&mut self, process: u32, attempt: u32, at: u64) -> &mut Self {
-        self.say(process, attempt, at, EventKind::Lost { how: "no renewal got through".to_owned() })
+        self.say(process, attempt, at, EventKind::Lost { reason: "no renewal got through".to_owned() })
     }
 
     pub fn release(&mut self, process: u32, attempt: u32, at: u64) -> &mut Self {
