@@ -146,7 +146,7 @@ pub enum EventKind {
     /// The lock was not granted, for an expected reason.
     Failed {
         /// Which.
-        why: FailureReason,
+        reason: FailureReason,
     },
     /// The task dropped the future that acquires or releases.
     Abandoned,

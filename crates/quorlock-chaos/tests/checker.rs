@@ -362,7 +362,7 @@ fn a_stall_counts_only_while_a_client_waits_and_none_holds() {
             2,
             attempt,
             from + 590,
-            EventKind::Failed { why: FailureReason::NoQuorum },
+            EventKind::Failed { reason: FailureReason::NoQuorum },
         );
     }
     check(&story, &[Invariant::Progress], &[]);

@@ -135,7 +135,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
         Just(EventKind::Lost { reason: String::new() }),
         Just(EventKind::Releasing),
         Just(EventKind::Released { confirmed: false }),
-        Just(EventKind::Failed { why: FailureReason::TooLate }),
+        Just(EventKind::Failed { reason: FailureReason::TooLate }),
         Just(EventKind::Abandoned),
         Just(EventKind::Finished),
     ];

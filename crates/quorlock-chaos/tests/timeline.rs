@@ -63,7 +63,7 @@ fn minute() -> Story {
                     process,
                     attempt,
                     at + 900,
-                    EventKind::Failed { why: FailureReason::NoQuorum },
+                    EventKind::Failed { reason: FailureReason::NoQuorum },
                 );
                 at += 950;
                 continue;

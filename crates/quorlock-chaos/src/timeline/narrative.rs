@@ -100,7 +100,7 @@ fn description(event: &Event, keys: &str) -> String {
         EventKind::Released { confirmed: false } => {
             format!("has released {keys}, but too few nodes confirmed")
         }
-        EventKind::Failed { why } => format!("is refused {keys}: {why:?}"),
+        EventKind::Failed { reason: why } => format!("is refused {keys}: {why:?}"),
         EventKind::Abandoned => format!("drops the future for {keys}"),
         EventKind::Wrote { store, fencing_number: number, accepted, .. } => {
             let number =

@@ -94,7 +94,7 @@ impl Task {
             Err(AcquireError::TooLate { .. }) => FailureReason::TooLate,
             Err(error) => return Err(error.to_string()),
         };
-        self.writer.write(EventKind::Failed { why });
+        self.writer.write(EventKind::Failed { reason: why });
         Ok(None)
     }
 
