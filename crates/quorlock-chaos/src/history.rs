@@ -166,7 +166,7 @@ pub enum EventKind {
     /// An unexpected error.
     UnexpectedError {
         /// The error's message.
-        words: String,
+        message: String,
     },
     /// Something panicked.
     Panicked {

@@ -28,7 +28,7 @@ pub(super) fn check(
                     described(&format!("panicked: {words}")),
                 );
             }
-            EventKind::UnexpectedError { words } => {
+            EventKind::UnexpectedError { message: words } => {
                 findings.violation(Invariant::NoUnexpectedError, event.at, vec![place], described(words));
             }
             EventKind::KeyLeft { node, key, ttl_ms } => {

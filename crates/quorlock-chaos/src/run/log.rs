@@ -33,7 +33,7 @@ impl EventLog {
 
     /// Records an unexpected error of the run.
     pub(super) fn record_error(&self, words: String) {
-        self.record(EventKind::UnexpectedError { words });
+        self.record(EventKind::UnexpectedError { message: words });
     }
 
     /// Records a fault; returns its number.

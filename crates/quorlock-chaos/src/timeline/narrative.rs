@@ -107,7 +107,7 @@ fn description(event: &Event, keys: &str) -> String {
                 number.map_or("without a number".to_owned(), |number| format!("with number {number}"));
             format!("writes to {store} {number}: {}", if *accepted { "accepted" } else { "rejected" })
         }
-        EventKind::UnexpectedError { words } => format!("fails: {words}"),
+        EventKind::UnexpectedError { message: words } => format!("fails: {words}"),
         EventKind::Panicked { words } => format!("panics: {words}"),
         EventKind::Finished => "is done".to_owned(),
     }

@@ -46,7 +46,7 @@ impl Task {
             }
             self.writer.next_attempt();
             if let Err(words) = self.attempt().await {
-                self.writer.write(EventKind::UnexpectedError { words });
+                self.writer.write(EventKind::UnexpectedError { message: words });
             }
         }
         self.writer.write(EventKind::Finished);
