@@ -171,7 +171,7 @@ pub enum EventKind {
     /// Something panicked.
     Panicked {
         /// Its message.
-        words: String,
+        message: String,
     },
     /// The actor's last event: a task has ended normally, or the run is over.
     Finished,

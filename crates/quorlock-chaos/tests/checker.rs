@@ -384,7 +384,7 @@ fn an_answer_that_does_not_come_is_caught() {
 fn panics_and_unplanned_errors_are_caught() {
     let mut story = story();
     story.hold(1, 0, 100, 200, Some(10));
-    story.waits(2, 0, 300).say(2, 0, 310, EventKind::Panicked { words: "index out of bounds".into() });
+    story.waits(2, 0, 300).say(2, 0, 310, EventKind::Panicked { message: "index out of bounds".into() });
     check(&story, &[Invariant::NoPanic], &[]);
 
     let mut story = forge::story();

@@ -20,7 +20,7 @@ pub(super) fn check(
         let described =
             |words: &str| format!("{} at {}: {words}", actor_name(event.actor), clock(world, event.at));
         match &event.kind {
-            EventKind::Panicked { words } => {
+            EventKind::Panicked { message: words } => {
                 findings.violation(
                     Invariant::NoPanic,
                     event.at,

@@ -108,7 +108,7 @@ fn description(event: &Event, keys: &str) -> String {
             format!("writes to {store} {number}: {}", if *accepted { "accepted" } else { "rejected" })
         }
         EventKind::UnexpectedError { message: words } => format!("fails: {words}"),
-        EventKind::Panicked { words } => format!("panics: {words}"),
+        EventKind::Panicked { message: words } => format!("panics: {words}"),
         EventKind::Finished => "is done".to_owned(),
     }
 }

@@ -44,7 +44,7 @@ impl EventWriter {
 pub(super) fn report_panics(process: u32) {
     let earlier = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
-        EventWriter::new(process, 0).write(EventKind::Panicked { words: panic.to_string() });
+        EventWriter::new(process, 0).write(EventKind::Panicked { message: panic.to_string() });
         earlier(panic);
     }));
 }
