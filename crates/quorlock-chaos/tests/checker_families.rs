@@ -110,7 +110,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
                     Effect::ClockStep { micros: by },
                     Effect::ClockRate { ppm: by },
                     Effect::Paused,
-                    Effect::DataLoss { locks: true, counters: true }
+                    Effect::DataLoss { locks: true, fences: true }
                 ],
                 detail: String::new(),
             }

@@ -146,7 +146,7 @@ impl<'a> World<'a> {
             let said = bout.fault.effects.iter();
             span.may_overlap(bout.span)
                 && said.clone().any(
-                    |effect| matches!(effect, Effect::DataLoss { locks, counters } if what(*locks, *counters)),
+                    |effect| matches!(effect, Effect::DataLoss { locks, fences } if what(*locks, *counters)),
                 )
         };
         self.fault_windows.iter().filter(forgot).flat_map(|bout| bout.fault.nodes.iter().copied()).collect()

@@ -156,7 +156,7 @@ impl Injection {
 
     /// Its effects, as the checker needs them.
     pub(crate) fn effects(self) -> Vec<Effect> {
-        let forgets = Effect::DataLoss { locks: true, counters: true };
+        let forgets = Effect::DataLoss { locks: true, fences: true };
         match self {
             Self::Kill | Self::ClientKill { .. } => vec![Effect::Down],
             Self::DataLoss | Self::StaleData { .. } => vec![Effect::Down, forgets],

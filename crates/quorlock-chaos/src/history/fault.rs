@@ -59,7 +59,7 @@ pub enum Effect {
         /// Locks that still run.
         locks: bool,
         /// Fencing numbers given out.
-        counters: bool,
+        fences: bool,
     },
     /// Stale keys take the place of locks' keys there, so the node grants no lock.
     StaleKey,

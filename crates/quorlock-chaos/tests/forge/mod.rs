@@ -15,7 +15,7 @@ pub const MS: u64 = 1_000_000;
 pub const BOOT: u64 = 5_000_000 * MS;
 
 pub const JUMP: [Effect; 1] = [Effect::ClockStep { micros: 5_000_000 }];
-pub const WIPE: [Effect; 1] = [Effect::DataLoss { locks: true, counters: true }];
+pub const WIPE: [Effect; 1] = [Effect::DataLoss { locks: true, fences: true }];
 
 /// Asserts that exactly these invariants are violated, and exactly those are excused.
 #[track_caller]
