@@ -95,7 +95,7 @@ impl Server {
     /// [`StartError`]; the server is dead then and may be restarted once more.
     pub fn restart(&mut self, data: Data) -> Result<(), StartError> {
         self.kill();
-        data.lay_out(&self.data())?;
+        data.write_to(&self.data())?;
         self.launch()
     }
 

@@ -42,7 +42,7 @@ impl Snapshot {
 
 impl Data {
     /// Makes the folder of a dead server hold this.
-    pub(crate) fn lay_out(self, folder: &Path) -> io::Result<()> {
+    pub(crate) fn write_to(self, folder: &Path) -> io::Result<()> {
         match self {
             Self::Kept => Ok(()),
             Self::Empty => clear(folder),
