@@ -247,7 +247,7 @@ pub enum ParseHistoryError {
         /// Its text.
         text: String,
         /// What is wrong with it.
-        source: serde_json::Error,
+        cause: serde_json::Error,
     },
 }
 
@@ -289,7 +289,7 @@ impl History {
             from.read_line(&mut text)?;
             let Some(event) = text.strip_suffix('\n') else { break };
             let event = serde_json::from_str(event);
-            events.push(event.map_err(|why| ParseHistoryError::Line { line, text: text.clone(), source: why })?);
+            events.push(event.map_err(|why| ParseHistoryError::Line { line, text: text.clone(), cause: why })?);
         }
         Ok(Self::new(events))
     }
