@@ -35,15 +35,15 @@ export async function work(take) {
     try {
       const held = await take();
       if (held) {
-        write(`{"granted":{"deadline":${held.deadline},"number":null,"nonce":null,"margin":0}}`);
+        write(`{"granted":{"deadline":${held.deadline},"fencing_number":null,"nonce":null,"spare_nodes":0}}`);
         await sleep(Math.random() * 30);
         write('"releasing"');
         write(JSON.stringify({ released: { confirmed: await held.free() } }));
       } else {
-        write('{"refused":{"why":"contended"}}');
+        write('{"failed":{"reason":"contended"}}');
       }
     } catch (error) {
-      write(JSON.stringify({ errored: { words: String(error) } }));
+      write(JSON.stringify({ unexpected_error: { message: String(error) } }));
     }
     await sleep(Math.random() * 40);
   }

@@ -42,13 +42,13 @@ while now() < until:
     try:
         if lock.acquire(blocking=False):
             deadline = start + ttl_ms * 990_000 - 2_000_000
-            write_event({"granted": {"deadline": deadline, "number": None, "nonce": None, "margin": 0}})
+            write_event({"granted": {"deadline": deadline, "fencing_number": None, "nonce": None, "spare_nodes": 0}})
             time.sleep(random.random() * 0.03)
             write_event("releasing")
             write_event({"released": {"confirmed": release(lock)}})
         else:
-            write_event({"refused": {"why": "contended"}})
+            write_event({"failed": {"reason": "contended"}})
     except (PotteryError, RedisError) as error:
-        write_event({"errored": {"words": repr(error)}})
+        write_event({"unexpected_error": {"message": repr(error)}})
     time.sleep(random.random() * 0.04)
 write_event("finished")

@@ -62,8 +62,8 @@ class Report:
         for event in self.events:
             if not client(event) or (name := self.names[client(event)["process"]]) == OURS:
                 continue
-            if kind(event) == "errored":
-                own[name, event["kind"]["errored"]["words"]] += 1
+            if kind(event) == "unexpected_error":
+                own[name, event["kind"]["unexpected_error"]["message"]] += 1
             elif kind(event) == "granted" and event["kind"]["granted"]["deadline"] <= event["at"]:
                 own[name, "was given the lock when it was over"] += 1
         return violations, own
@@ -96,7 +96,7 @@ class Report:
         held = {}
         for turn in self.turns.values():
             if "granted" in turn:
-                over = min((turn[end] for end in ("releasing", "errored") if end in turn), default=turn["granted"])
+                over = min((turn[end] for end in ("releasing", "unexpected_error") if end in turn), default=turn["granted"])
                 held.setdefault(turn["name"], []).append((turn["granted"], over))
         left = Counter({OURS: 0})
         for node, seen in enumerate(self.seen):
@@ -121,14 +121,14 @@ class Report:
     def print(self):
         broken = list(self.broken())
         left = self.left()
-        print(f"{'':20}{'locks':>7}{'server away':>13}{'refused':>9}{'errors':>8}{'longest wait':>14}")
+        print(f"{'':20}{'locks':>7}{'server away':>13}{'failed':>9}{'errors':>8}{'longest wait':>14}")
         for name in dict.fromkeys(self.names):
             turns = [turn for turn in self.turns.values() if turn["name"] == name]
             granted = [turn["granted"] for turn in turns if "granted" in turn]
             away = sum(any(begun <= at < over for _, begun, over in broken) for at in granted)
-            refused, errors = (sum(what in turn for turn in turns) for what in ("refused", "errored"))
+            failed, errors = (sum(what in turn for turn in turns) for what in ("failed", "unexpected_error"))
             wait = self.longest_wait_ms(name)
-            print(f"{name:20}{len(granted):7}{away:13}{refused:9}{errors:8}{wait:11} ms")
+            print(f"{name:20}{len(granted):7}{away:13}{failed:9}{errors:8}{wait:11} ms")
         for (name, words), count in sorted(self.own.items()):
             print(f"  its own: {name}: {words}, {count} times")
         keys = ", ".join(f"{count} of {owner}" for owner, count in sorted(left.items()))

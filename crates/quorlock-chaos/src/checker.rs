@@ -22,7 +22,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
-pub use verdict::{ControlResult, ExcusedViolation, Totals, Invariant, Verdict, Violation, counted, times};
+pub use verdict::{ControlResult, ExcusedViolation, Invariant, Totals, Verdict, Violation, counted, times};
 
 pub(crate) use lock_attempt::{Grant, LockAttempt, lock_attempts};
 pub(crate) use world::{Span, World};

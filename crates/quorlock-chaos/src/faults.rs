@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 pub(crate) use act::{Injection, PlannedFault, Sides};
-pub(crate) use nodes::{Nodes, InjectionError, Prepared};
+pub(crate) use nodes::{InjectionError, Nodes, Prepared};
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

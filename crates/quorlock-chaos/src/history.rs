@@ -240,7 +240,7 @@ pub enum ParseHistoryError {
     #[error("cannot read the history: {0}")]
     Io(#[from] io::Error),
     /// A line is no event.
-    #[error("line {line} of the history is no event ({source}): {text}")]
+    #[error("line {line} of the history is no event ({cause}): {text}")]
     Line {
         /// Which line, from 1.
         line: usize,
@@ -289,7 +289,11 @@ impl History {
             from.read_line(&mut text)?;
             let Some(event) = text.strip_suffix('\n') else { break };
             let event = serde_json::from_str(event);
-            events.push(event.map_err(|why| ParseHistoryError::Line { line, text: text.clone(), cause: why })?);
+            events.push(event.map_err(|why| ParseHistoryError::Line {
+                line,
+                text: text.clone(),
+                cause: why,
+            })?);
         }
         Ok(Self::new(events))
     }

@@ -51,7 +51,7 @@ mod workload;
 
 pub use redis;
 
-pub use clock::{Clock, ClockLibrary, ClockError};
+pub use clock::{Clock, ClockError, ClockLibrary};
 pub use faults::{FaultKind, UnknownFault};
 pub use fleet::Fleet;
 pub use locate::{NoBinary, locate};

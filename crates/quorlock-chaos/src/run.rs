@@ -182,7 +182,8 @@ fn clocks(
         },
         Err(error) => error.to_string(),
     };
-    let skipped = kinds.iter().filter(|kind| kind.needs_virtual_clock()).map(|kind| (*kind, why.clone())).collect();
+    let skipped =
+        kinds.iter().filter(|kind| kind.needs_virtual_clock()).map(|kind| (*kind, why.clone())).collect();
     kinds.retain(|kind| !kind.needs_virtual_clock());
     Ok((None, skipped))
 }

@@ -389,7 +389,12 @@ fn panics_and_unplanned_errors_are_caught() {
 
     let mut story = forge::story();
     story.hold(1, 0, 100, 200, Some(10));
-    story.waits(2, 0, 300).say(2, 0, 310, EventKind::UnexpectedError { message: "the driver has ended".into() });
+    story.waits(2, 0, 300).say(
+        2,
+        0,
+        310,
+        EventKind::UnexpectedError { message: "the driver has ended".into() },
+    );
     check(&story, &[Invariant::NoUnexpectedError], &[]);
 }
 

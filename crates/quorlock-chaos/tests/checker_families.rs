@@ -86,14 +86,16 @@ fn nonsense() -> impl Strategy<Value = Event> {
             ttl_ms,
             wait_ms,
         }),
-        (0..20_000_u64, prop::option::of(0..5_u64), -3..3_i32).prop_map(|(ahead, number, margin)| {
-            EventKind::Granted {
-                deadline: BOOT + ahead * MS,
-                fencing_number,
-                nonce: number.map(|number| number.to_string()),
-                spare_nodes,
+        (0..20_000_u64, prop::option::of(0..5_u64), -3..3_i32).prop_map(
+            |(ahead, fencing_number, spare_nodes)| {
+                EventKind::Granted {
+                    deadline: BOOT + ahead * MS,
+                    fencing_number,
+                    nonce: fencing_number.map(|number| number.to_string()),
+                    spare_nodes,
+                }
             }
-        }),
+        ),
         (any::<bool>(), 0..20_000_u64).prop_map(|(valid, ahead)| EventKind::Validated {
             valid,
             deadline: ahead * MS,
@@ -125,10 +127,10 @@ fn nonsense() -> impl Strategy<Value = Event> {
             node,
             view: NodeView::OnProbation { until: BOOT }
         }),
-        (0..9_u64, any::<bool>()).prop_map(|(place, accepted)| EventKind::Wrote {
+        (0..9_u64, any::<bool>()).prop_map(|(position, accepted)| EventKind::Wrote {
             store: "ledger".to_owned(),
             position,
-            fencing_number: Some(place / 2),
+            fencing_number: Some(position / 2),
             nonce: None,
             accepted,
         }),

@@ -104,7 +104,7 @@ fn every_kind_of_fault_to_the_node_is_an_excuse_for_two_ttls() {
         Effect::Down,
         Effect::Paused,
         Effect::Unreachable,
-        Effect::NoReplies,
+        Effect::RejectsWrites,
         Effect::Slow { ms: 100 },
         Effect::ClockRate { ppm: 100_000 },
         WIPE[0],
@@ -178,7 +178,7 @@ fn a_probation_for_no_reason_excuses_nothing() {
 fn a_client_that_excluded_a_node_is_excused_until_it_dials_again_but_not_forever() {
     let refused = |end: u64| {
         let mut story = gone(0);
-        story.fault(1, "memory", &[4], 10, end, &[Effect::NoReplies]);
+        story.fault(1, "memory", &[4], 10, end, &[Effect::RejectsWrites]);
         story.say(1, 0, 120, EventKind::NodeViewChanged { node: 4, view: NodeView::Excluded });
         story
     };

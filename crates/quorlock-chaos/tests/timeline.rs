@@ -35,7 +35,7 @@ fn minute() -> Story {
         ("cut", &[0, 1, 2], 30_000, 33_000, &[Effect::Unreachable]),
         ("skew", &[4], 36_000, 44_000, &[Effect::ClockRate { ppm: 100_000 }]),
         ("flush", &[3], 47_000, 47_000, &[Effect::DataLoss { locks: true, fences: true }]),
-        ("memory full", &[2], 50_000, 52_500, &[Effect::NoReplies]),
+        ("memory full", &[2], 50_000, 52_500, &[Effect::RejectsWrites]),
     ];
     for (id, (kind, nodes, from, to, effects)) in faults.iter().enumerate() {
         story.fault(id as u64, kind, nodes, *from, *to, effects);

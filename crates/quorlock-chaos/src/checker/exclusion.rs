@@ -92,7 +92,8 @@ fn permits(world: &World<'_>, key: &str, current: &[(Span, &LockAttempt<'_>)], f
         out.len(),
         clock(world, newest.from)
     );
-    let mut events: Vec<usize> = out.iter().flat_map(|(_, attempt)| attempt.evidence_at(newest.from)).collect();
+    let mut events: Vec<usize> =
+        out.iter().flat_map(|(_, attempt)| attempt.evidence_at(newest.from)).collect();
     events.sort_unstable();
     let others = out.iter().filter(|(_, other)| !std::ptr::eq(*other, *attempt));
     let excuse = others.into_iter().find_map(|(_, other)| excuse(world, other, attempt, newest.from));

@@ -120,10 +120,22 @@ fn check_writes(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut 
     for attempt in attempts {
         let Some(grant) = &attempt.grant else { continue };
         for (event, place) in attempt.events.iter().zip(&attempt.event_indexes) {
-            if let EventKind::Wrote { store, position: order, fencing_number: number, nonce, accepted: true } = &event.kind {
+            if let EventKind::Wrote {
+                store,
+                position: order,
+                fencing_number: number,
+                nonce,
+                accepted: true,
+            } = &event.kind
+            {
                 if number.is_some() && (*number, nonce.as_deref()) != (grant.fencing_number, grant.nonce) {
                     let words = format!("{} sent {store} another number than it was granted", attempt.name());
-                    findings.violation(Invariant::CompleteHistory, event.at, vec![grant.event_index, *place], words);
+                    findings.violation(
+                        Invariant::CompleteHistory,
+                        event.at,
+                        vec![grant.event_index, *place],
+                        words,
+                    );
                 }
                 stores.entry(store).or_default().push(Write {
                     position: *order,

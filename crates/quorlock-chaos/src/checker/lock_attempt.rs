@@ -85,7 +85,9 @@ impl<'a> LockAttempt<'a> {
         self.event_indexes.push(place);
         self.events.push(event);
         match &event.kind {
-            EventKind::Granted { deadline, fencing_number: number, nonce, spare_nodes: margin } if self.grant.is_none() => {
+            EventKind::Granted { deadline, fencing_number: number, nonce, spare_nodes: margin }
+                if self.grant.is_none() =>
+            {
                 let began = deadline.saturating_sub(world.validity(self.ttl_ms));
                 self.grant = Some(Grant {
                     at,

@@ -112,7 +112,8 @@ fn check_stall(
     let usable = votes.iter().filter_map(|span| span.intersection(stall)).max_by_key(Span::len);
     let Some(usable) = usable.filter(|span| span.len() > bound) else { return };
     let waiting = attempts.iter().filter(|attempt| attempt.wait_span(world).overlaps(usable));
-    let events: Vec<usize> = waiting.filter_map(|attempt| attempt.event_indexes.first().copied()).take(8).collect();
+    let events: Vec<usize> =
+        waiting.filter_map(|attempt| attempt.event_indexes.first().copied()).take(8).collect();
     let words = format!(
         "{key}: wanted, free, and not granted from {} for {:.0} ms, though a quorum of nodes was voting (the bound is {} ms)",
         clock(world, usable.from),
@@ -138,7 +139,8 @@ fn check_starvation(
     let usable = usable.flat_map(|span| occupied.iter().filter_map(move |other| other.intersection(span)));
     let Some(usable) = usable.max_by_key(Span::len).filter(|span| span.len() > bound_ms * MS) else { return };
     let waiting = attempts.iter().filter(|attempt| attempt.wait_span(world).overlaps(usable));
-    let events: Vec<usize> = waiting.filter_map(|attempt| attempt.event_indexes.first().copied()).take(8).collect();
+    let events: Vec<usize> =
+        waiting.filter_map(|attempt| attempt.event_indexes.first().copied()).take(8).collect();
     let words = format!(
         "{key}: wanted, free, and not granted from {} for {:.0} ms, though a quorum of nodes was voting besides those with stale keys (the bound is {bound_ms} ms)",
         clock(world, usable.from),
@@ -183,7 +185,12 @@ fn check_reply_time(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut
                 millis(took),
                 millis(allowed),
             );
-            findings.violation(Invariant::RepliesInTime, span.from + allowed, attempt.event_indexes.clone(), words);
+            findings.violation(
+                Invariant::RepliesInTime,
+                span.from + allowed,
+                attempt.event_indexes.clone(),
+                words,
+            );
         }
     };
     // The last attempt may begin just before the wait is over.

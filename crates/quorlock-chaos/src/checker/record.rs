@@ -151,10 +151,9 @@ fn check_left_key(
     };
     let ends = of_key()
         .flat_map(|attempt| attempt.events.last().map(|event| event.at).into_iter().chain(attempt.killed));
-    let held_up = world
-        .fault_windows
-        .iter()
-        .filter(|bout| bout.has_ended && bout.fault.nodes.contains(&node) && bout.is_unavailable(world.settings));
+    let held_up = world.fault_windows.iter().filter(|bout| {
+        bout.has_ended && bout.fault.nodes.contains(&node) && bout.is_unavailable(world.settings)
+    });
     let last = ends.chain(held_up.map(|bout| bout.span.to)).max().unwrap_or(world.from);
     let over = last + (longest + world.settings.slack_ms) * MS;
     let endless = ttl_ms < 0;
@@ -175,7 +174,8 @@ fn check_left_key(
 
 fn clock_held_back(world: &World<'_>, node: usize) -> bool {
     let of_node = world.fault_windows.iter().filter(|bout| bout.fault.nodes.contains(&node));
-    let mut effects = of_node.flat_map(|bout| bout.fault.effects.iter().map(|effect| (effect, bout.has_ended)));
+    let mut effects =
+        of_node.flat_map(|bout| bout.fault.effects.iter().map(|effect| (effect, bout.has_ended)));
     let limit = -i64::from(world.settings.drift_ppm);
     effects.any(|(effect, healed)| match effect {
         // A clock that was set ahead is set back when the fault ends.

@@ -116,7 +116,8 @@ impl RedundancyChecker<'_> {
     fn excuse(&self, lock: &Lock<'_>, node: usize, span: Span) -> Option<&'static str> {
         let process = lock.attempt.process;
         let met = || {
-            let of_node = self.world.fault_windows.iter().filter(move |bout| bout.fault.nodes.contains(&node));
+            let of_node =
+                self.world.fault_windows.iter().filter(move |bout| bout.fault.nodes.contains(&node));
             of_node.filter(|bout| bout.fault.affects(process) && bout.affects_votes())
         };
         let touches = |bout: &FaultWindow<'_>, after: u64| {
@@ -125,7 +126,9 @@ impl RedundancyChecker<'_> {
         if met().any(|bout| touches(bout, 0)) {
             return Some("a fault hit the node, or its network, within two ttls");
         }
-        if met().any(|bout| bout.is_on_probation(self.world.settings) && touches(bout, self.world.probation())) {
+        if met()
+            .any(|bout| bout.is_on_probation(self.world.settings) && touches(bout, self.world.probation()))
+        {
             return Some(PROBATION);
         }
         // Delayed effects of a fault: probation begins when a client meets the node again. A node that the client has
@@ -135,13 +138,16 @@ impl RedundancyChecker<'_> {
                 NodeView::OnProbation { until }
                     if from <= span.to
                         && span.from <= until
-                        && met()
-                            .any(|bout| bout.is_on_probation(self.world.settings) && bout.span.from <= from) =>
+                        && met().any(|bout| {
+                            bout.is_on_probation(self.world.settings) && bout.span.from <= from
+                        }) =>
                 {
                     return Some(PROBATION);
                 }
                 NodeView::Excluded
-                    if from <= span.to && span.from <= to && met().any(|bout| touches(bout, EXCLUSION_SPAN)) =>
+                    if from <= span.to
+                        && span.from <= to
+                        && met().any(|bout| touches(bout, EXCLUSION_SPAN)) =>
                 {
                     return Some("the client had excluded the node and was yet to dial it again");
                 }

@@ -146,7 +146,7 @@ impl<'a> World<'a> {
             let said = bout.fault.effects.iter();
             span.may_overlap(bout.span)
                 && said.clone().any(
-                    |effect| matches!(effect, Effect::DataLoss { locks, fences } if what(*locks, *counters)),
+                    |effect| matches!(effect, Effect::DataLoss { locks, fences } if what(*locks, *fences)),
                 )
         };
         self.fault_windows.iter().filter(forgot).flat_map(|bout| bout.fault.nodes.iter().copied()).collect()
@@ -168,8 +168,12 @@ impl<'a> World<'a> {
         let error = |node: usize, at: u64| {
             self.of_node(node).map(|bout| bout.offset_micros(at)).sum::<i64>().unsigned_abs()
         };
-        let until =
-            || self.fault_windows.iter().flat_map(|bout| [bout.span.from, bout.span.to]).filter(|then| *then <= at);
+        let until = || {
+            self.fault_windows
+                .iter()
+                .flat_map(|bout| [bout.span.from, bout.span.to])
+                .filter(|then| *then <= at)
+        };
         let errors = (0..self.settings.nodes).flat_map(|node| {
             until().chain([at]).flat_map(move |then| [error(node, then), error(node, then.saturating_sub(1))])
         });
@@ -178,7 +182,11 @@ impl<'a> World<'a> {
 
     /// The largest step back of any node's clock within `span`, in microseconds.
     pub(crate) fn clock_setback(&self, span: Span) -> u64 {
-        let backs = self.fault_windows.iter().flat_map(FaultWindow::steps).filter(|(when, _)| span.may_overlap(*when));
+        let backs = self
+            .fault_windows
+            .iter()
+            .flat_map(FaultWindow::steps)
+            .filter(|(when, _)| span.may_overlap(*when));
         backs.map(|(_, micros)| (-micros).max(0).unsigned_abs()).max().unwrap_or(0)
     }
 
@@ -271,7 +279,7 @@ impl FaultWindow<'_> {
     /// Whether the node is useless to every client during the fault.
     pub(crate) fn is_unavailable(&self, settings: &Settings) -> bool {
         self.fault.effects.iter().any(|effect| match effect {
-            Effect::Down | Effect::Paused | Effect::Unreachable | Effect::NoReplies => true,
+            Effect::Down | Effect::Paused | Effect::Unreachable | Effect::RejectsWrites => true,
             // Later than clients wait, or so nearly that a busy machine adds the rest.
             Effect::Slow { ms } => *ms * 2 >= settings.reply_timeout_ms,
             Effect::DataLoss { .. }
@@ -326,7 +334,9 @@ impl FaultWindow<'_> {
     fn offset_micros(&self, at: u64) -> i64 {
         let past = Span { from: self.span.from, to: self.span.to.min(at) }.len() as i64;
         let offset = |effect: &Effect| match effect {
-            Effect::ClockStep { micros } if self.span.from <= at && (at < self.span.to || !self.has_ended) => {
+            Effect::ClockStep { micros }
+                if self.span.from <= at && (at < self.span.to || !self.has_ended) =>
+            {
                 *micros
             }
             Effect::ClockOffset { micros } if self.span.from <= at => *micros,

@@ -165,8 +165,8 @@ impl Injection {
             }
             Self::Flush => vec![forgets],
             Self::ScriptFlush => Vec::new(),
-            Self::MemoryFull { policy: NO_EVICTION } => vec![Effect::NoReplies],
-            Self::Failover { .. } | Self::MemoryFull { .. } => vec![Effect::NoReplies, forgets],
+            Self::MemoryFull { policy: NO_EVICTION } => vec![Effect::RejectsWrites],
+            Self::Failover { .. } | Self::MemoryFull { .. } => vec![Effect::RejectsWrites, forgets],
             Self::Latency { delay, jitter, .. } => {
                 vec![Effect::Slow { ms: 2 * (delay + jitter).as_millis() as u64 }]
             }

@@ -163,7 +163,12 @@ impl Nodes {
     }
 
     /// Ends the fault.
-    pub(crate) fn end(&self, node: usize, act: Injection, prepared: Prepared<'_>) -> Result<(), InjectionError> {
+    pub(crate) fn end(
+        &self,
+        node: usize,
+        act: Injection,
+        prepared: Prepared<'_>,
+    ) -> Result<(), InjectionError> {
         let Node { server, proxy, .. } = &self.all[node];
         match act {
             Injection::Kill | Injection::DataLoss | Injection::StaleData { .. } => {
@@ -184,7 +189,9 @@ impl Nodes {
             }
             Injection::HalfOpen { sides } => sides.each().for_each(|side| proxy.reset(side)),
             Injection::StaleKey { .. } => stale::remove(&lock(server), &self.keys)?,
-            Injection::ClockSkew { .. } => lock(server).clock().ok_or(InjectionError::NoClock)?.set_rate(0)?,
+            Injection::ClockSkew { .. } => {
+                lock(server).clock().ok_or(InjectionError::NoClock)?.set_rate(0)?
+            }
             Injection::ClockJump { micros } => {
                 lock(server).clock().ok_or(InjectionError::NoClock)?.step(-micros)?;
             }

@@ -51,8 +51,8 @@ pub enum Effect {
         /// By how much, both directions together.
         ms: u64,
     },
-    /// The node writes nothing (memory full, a replica).
-    NoReplies,
+    /// The node rejects writes (memory full, a replica).
+    RejectsWrites,
     /// The node loses data, at once: a restart without its data or with old data, a flush, a failover to a replica that
     /// lags, keys deleted or evicted.
     DataLoss {

@@ -190,7 +190,9 @@ fn read_events(out: ChildStdout, log: &EventLog, process: u32) {
         match out.read_line(&mut line) {
             Ok(0) => return,
             Ok(_) => {}
-            Err(error) => return log.record_error(format!("cannot read the output of client {process}: {error}")),
+            Err(error) => {
+                return log.record_error(format!("cannot read the output of client {process}: {error}"));
+            }
         }
         // A last line without an end: it was killed in the middle of it.
         let Some(text) = line.strip_suffix('\n') else { return };

@@ -15,11 +15,11 @@ use super::client_pool::ClientPool;
 use super::log::EventLog;
 use super::sampler::Sampler;
 use super::timing::{
-    BLOCK_SLACK, DIAL_TIMEOUT, CLIENT_STOP_TIMEOUT, LONG_WAITS_MS, PROGRESS_INTERVAL, MAX_TTL, RECOVERY, REPLY_TIMEOUT, SLACK,
-    STARVATION, TARGET_PAUSE, TARGET_TRIES, TTL, WAITS_MS,
+    BLOCK_SLACK, CLIENT_STOP_TIMEOUT, DIAL_TIMEOUT, LONG_WAITS_MS, MAX_TTL, PROGRESS_INTERVAL, RECOVERY,
+    REPLY_TIMEOUT, SLACK, STARVATION, TARGET_PAUSE, TARGET_TRIES, TTL, WAITS_MS,
 };
 use super::{Config, Progress, RunError, StopSignal};
-use crate::faults::{Injection, Nodes, InjectionError, PlannedFault, Prepared, Sides};
+use crate::faults::{Injection, InjectionError, Nodes, PlannedFault, Prepared, Sides};
 use crate::history::{self, Control, EventKind, History, Settings};
 use crate::workload::{ClientCommand, Spec};
 use crate::{ClockLibrary, Data, Server, Setup};
@@ -94,8 +94,15 @@ impl RunSpec<'_> {
         };
         let lasting = self.whole_run_faults().map(tell).collect();
         let crew = ClientPool::new(self.config, Arc::clone(&log));
-        let scene =
-            RunState { spec: self, nodes: &nodes, clients: crew, log, stop: StopSignal::default(), stores, whole_run_faults: lasting };
+        let scene = RunState {
+            spec: self,
+            nodes: &nodes,
+            clients: crew,
+            log,
+            stop: StopSignal::default(),
+            stores,
+            whole_run_faults: lasting,
+        };
         let keys: Vec<String> = scene.keys().collect();
         let sampler = Sampler::start(nodes.direct_urls(), &keys, &scene.log).map_err(no_clients)?;
         for _ in 0..self.config.clients {
@@ -142,7 +149,16 @@ impl RunState<'_> {
     /// Starts a client. Every second one is on the other side of the network; every third renews on a thread of its
     /// own.
     fn start_client(&self) -> std::io::Result<()> {
-        let RunSpec { config, server: terms, cancels: drops, tasks, long_holds, very_long_holds: lasting_holds, has_long_waits: are_patient, .. } = self.spec;
+        let RunSpec {
+            config,
+            server: terms,
+            cancels: drops,
+            tasks,
+            long_holds,
+            very_long_holds: lasting_holds,
+            has_long_waits: are_patient,
+            ..
+        } = self.spec;
         self.clients.start_client(|process| Spec {
             process,
             seed: config.seed,
@@ -179,7 +195,9 @@ impl RunState<'_> {
                 while let Some(step) = steps.next_if(|step| step.at <= past()) {
                     under_way.push(scope.spawn(move || self.inject(step)));
                 }
-                let next = steps.peek().map_or(PROGRESS_INTERVAL, |step| step.at.saturating_sub(past()).min(PROGRESS_INTERVAL));
+                let next = steps
+                    .peek()
+                    .map_or(PROGRESS_INTERVAL, |step| step.at.saturating_sub(past()).min(PROGRESS_INTERVAL));
                 self.stop.sleep(next.max(Duration::from_millis(1)));
                 self.show(self.spec.name, past(), self.spec.duration, progress)?;
             }
@@ -202,7 +220,14 @@ impl RunState<'_> {
         progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<(), RunError> {
         let (faults, last_fault) = self.log.faults();
-        let now = Progress { stage, elapsed: past, total: of, acquisitions: self.log.acquisitions(), faults, last_fault };
+        let now = Progress {
+            stage,
+            elapsed: past,
+            total: of,
+            acquisitions: self.log.acquisitions(),
+            faults,
+            last_fault,
+        };
         if progress(&now).is_break() {
             self.stop.set();
             return Err(RunError::Interrupted);
@@ -282,7 +307,8 @@ impl RunState<'_> {
             }
             Injection::BlockRuntime { .. } => {
                 let fault = tell();
-                self.clients.send(process, &ClientCommand::Block { millis: step.lasts.as_millis() as u64 })?;
+                self.clients
+                    .send(process, &ClientCommand::Block { millis: step.lasts.as_millis() as u64 })?;
                 self.stop.sleep(step.lasts + BLOCK_SLACK);
                 self.log.record_fault_end(fault);
             }
@@ -339,7 +365,10 @@ impl RunState<'_> {
 }
 
 /// Does something to each of these nodes at once; the first error, if there is one.
-fn on_each_node(nodes: &[usize], work: impl Fn(usize) -> Result<(), InjectionError> + Sync) -> Result<(), InjectionError> {
+fn on_each_node(
+    nodes: &[usize],
+    work: impl Fn(usize) -> Result<(), InjectionError> + Sync,
+) -> Result<(), InjectionError> {
     thread::scope(|scope| {
         let threads: Vec<_> = nodes.iter().map(|node| scope.spawn(|| work(*node))).collect();
         // All of them are joined before the first error is returned.

@@ -55,7 +55,7 @@ pub(super) enum State {
     Probation,
     Slow,
     Clock,
-    NoReplies,
+    RejectsWrites,
     Unreachable,
     Paused,
     Down,
@@ -141,7 +141,7 @@ fn state(effect: Effect) -> State {
         Effect::Paused => State::Paused,
         Effect::Unreachable => State::Unreachable,
         Effect::Slow { .. } => State::Slow,
-        Effect::NoReplies => State::NoReplies,
+        Effect::RejectsWrites => State::RejectsWrites,
         Effect::DataLoss { .. } => State::DataLoss,
         Effect::ClockOffset { .. } | Effect::StaleKey => State::Touched,
         Effect::ClockStep { .. } | Effect::ClockRate { .. } => State::Clock,
@@ -270,7 +270,12 @@ fn clients(world: &World<'_>, attempts: &[LockAttempt<'_>], words: &mut StringTa
     lanes.into_iter().map(|(lane, _)| lane).collect()
 }
 
-fn attempt_segments(world: &World<'_>, attempt: &LockAttempt<'_>, words: &mut StringTable, spans: &mut Vec<Segment>) {
+fn attempt_segments(
+    world: &World<'_>,
+    attempt: &LockAttempt<'_>,
+    words: &mut StringTable,
+    spans: &mut Vec<Segment>,
+) {
     let name = attempt.name();
     let keys = attempt.keys.join(" + ");
     let waits = words.place(format!("{name} waits for {keys}"));

@@ -66,7 +66,7 @@ function start() {
   function rectangles(row, state, inset) {
     const paths = new Map(), boxes = [], labels = [];
     const { lane } = row, top = row.y + inset, height = row.height - 2 * inset, right = width - 10, small = 3;
-    // A fault or a clash of an instant is to be seen as well.
+    // A fault or an overlap of an instant is to be seen as well.
     const narrowest = state > HOLDING ? small : 1;
     let group = null;
     const put = (left, end, process, strength) => {
@@ -110,7 +110,7 @@ function start() {
     out.push(`<text class="name${height < 12 ? " small" : ""}" x="${gutter - 8}" y="${height < 12 ? middle - 1 : middle}" text-anchor="end">${safe(fits(short(lane.name), gutter - 10, gutter < 100 ? 6 : 6.4))}<title>${safe(lane.name)}</title></text>`);
     const marked = [];
     for (const state of lane.states) {
-      if (state === FORGOT && kind === "node") { marked.push({ state, boxes: drawForgot(row, out), labels: [] }); continue; }
+      if (state === DATA_LOSS && kind === "node") { marked.push({ state, boxes: drawForgot(row, out), labels: [] }); continue; }
       const thin = state === WAITING ? height * 0.3 : state === LOST ? height * 0.2 : 0;
       const { paths, boxes, labels } = rectangles(row, state, thin);
       for (const { process, strength, d } of paths.values()) {
@@ -143,7 +143,7 @@ function start() {
     if (kind === "key" && span[2] === HOLDING) return words.replace("held by client ", "").replace(/, number.*/, "");
     if (kind === "client" && span[2] === HOLDING) return words.replace(/^client \S+ holds /, "").replace(/, number.*/, "");
     if (kind === "client" && span[2] === LOST) return "lost";
-    if (span[2] === CLASH || span[2] === CLASH_EXPECTED) return words.replace(/client /g, "").replace(" and ", " + ").replace(" at once", "");
+    if (span[2] === OVERLAP || span[2] === EXPECTED_OVERLAP) return words.replace(/client /g, "").replace(" and ", " + ").replace(" at once", "");
     return words.replace(/^client \d+: (client-)?/, "").replace(/:.*/, "");
   }
 
@@ -155,12 +155,12 @@ function start() {
       const span = row.lane.spans[place];
       if (span[0] > to) break;
       const at = x(span[0]);
-      if (span[2] !== FORGOT || span[0] < from || at < last + 2) continue;
+      if (span[2] !== DATA_LOSS || span[0] < from || at < last + 2) continue;
       last = at;
       d.push(`M${at.toFixed(1)} ${middle - 8}l${wide} 8l-${wide} 8l-${wide} -8z`);
       boxes.push([at - wide - 1, at + wide]);
     }
-    out.push(`<path d="${d.join("")}" fill="var(--forgot)" stroke="var(--card)" stroke-width="1.2"/>`);
+    out.push(`<path d="${d.join("")}" fill="var(--data-loss)" stroke="var(--card)" stroke-width="1.2"/>`);
     return boxes;
   }
 
@@ -307,11 +307,11 @@ function start() {
     for (let place = first(row.lane, at - near); place < row.lane.spans.length; place++) {
       const span = row.lane.spans[place];
       if (span[0] > at + near) break;
-      if (span[0] + span[1] >= at - near || (span[2] === FORGOT && Math.abs(x(span[0]) - px) < 7)) found.push(span);
+      if (span[0] + span[1] >= at - near || (span[2] === DATA_LOSS && Math.abs(x(span[0]) - px) < 7)) found.push(span);
     }
     found.sort((a, b) => b[2] - a[2]);
     for (const span of found.slice(0, 5)) {
-      const what = span[2] === FORGOT ? `${data.words[span[4]]} (forgets)` : data.words[span[4]] || STATES[span[2]][0];
+      const what = span[2] === DATA_LOSS ? `${data.words[span[4]]} (forgets)` : data.words[span[4]] || STATES[span[2]][0];
       lines.push(`${what}\n${(span[0] / 1e6).toFixed(4)} s, for ${length(span[1])}`);
     }
     if (found.length > 5) lines.push(`and ${found.length - 5} more: zoom in`);
@@ -366,7 +366,7 @@ function start() {
     const swatch = (fill, name, opacity = 1) => out.push(`<span><svg viewBox="0 0 15 11" aria-hidden="true"><rect width="15" height="11" fill="${fill}" opacity="${opacity}"/></svg>${name}</span>`);
     swatch("var(--up)", "up");
     STATES.forEach(([name], state) => {
-      if (state === FORGOT && used.has(state)) out.push(`<span><svg viewBox="0 0 15 11" aria-hidden="true"><path d="M7.5 0l5 5.5l-5 5.5l-5 -5.5z" fill="var(--forgot)"/></svg>${name}</span>`);
+      if (state === DATA_LOSS && used.has(state)) out.push(`<span><svg viewBox="0 0 15 11" aria-hidden="true"><path d="M7.5 0l5 5.5l-5 5.5l-5 -5.5z" fill="var(--data-loss)"/></svg>${name}</span>`);
       else if (state > HOLDING && used.has(state)) swatch(fillOf(state), name);
     });
     swatch(hue(1), "holding: a colour for each process");

@@ -230,5 +230,5 @@ pub fn escaped(text: &str) -> String {
 const SHOWN: usize = 50;
 
 const PAGE: &str = include_str!("page.html");
-const STYLE_SCRIPT: &str = include_str!("look.js");
+const STYLE_SCRIPT: &str = include_str!("style.js");
 const SCRIPT: &str = include_str!("page.js");

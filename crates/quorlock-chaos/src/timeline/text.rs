@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::chart_data::{Segment, Lane, ChartData, State};
+use super::chart_data::{ChartData, Lane, Segment, State};
 use super::narrative::around;
 use crate::checker::{Verdict, times};
 use crate::history::History;
@@ -12,7 +12,8 @@ pub(super) fn text(history: &History, verdict: &Verdict, columns: usize) -> Stri
     wrapped(&mut text, &verdict.to_string(), columns, "  ");
     let Some(picture) = ChartData::of(history, verdict) else { return text };
     let _ = writeln!(text, "replay: {}", verdict.replay);
-    if let Some(about) = history.settings().map(|settings| &settings.description).filter(|about| !about.is_empty())
+    if let Some(about) =
+        history.settings().map(|settings| &settings.description).filter(|about| !about.is_empty())
     {
         wrapped(&mut text, about, columns, "  ");
     }
@@ -174,7 +175,7 @@ fn letter(state: State) -> char {
         State::Probation => '?',
         State::Slow => '~',
         State::Clock => 'c',
-        State::NoReplies => 'm',
+        State::RejectsWrites => 'm',
         State::Unreachable => '/',
         State::Paused => '=',
         State::Down => 'x',
@@ -228,11 +229,11 @@ const LEGEND: [(&str, &[&str]); 3] = [
             "- up",
             "x down",
             "= paused",
-            "/ cut",
+            "/ unreachable",
             "~ slow",
-            "m writes nothing",
+            "m rejects writes",
             "c clock off",
-            "! forgot",
+            "! data loss",
             "? on probation",
             "+ hit, but votes",
         ],

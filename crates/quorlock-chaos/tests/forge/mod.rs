@@ -127,7 +127,12 @@ impl Story {
     ) -> &mut Self {
         let nonce = number.map(|_| nonce(process, attempt));
         let deadline = BOOT + deadline * MS;
-        self.say(process, attempt, at, EventKind::Granted { deadline, fencing_number: number, nonce, spare_nodes: self.margin })
+        self.say(
+            process,
+            attempt,
+            at,
+            EventKind::Granted { deadline, fencing_number: number, nonce, spare_nodes: self.margin },
+        )
     }
 
     /// Waits from 10 ms before, is granted at `at`, and has sent its request 10 ms before that as well.
@@ -155,7 +160,12 @@ impl Story {
 
     pub fn look(&mut self, process: u32, attempt: u32, at: u64, deadline: u64) -> &mut Self {
         let (valid, margin) = (true, self.margin);
-        self.say(process, attempt, at, EventKind::Validated { valid, deadline: BOOT + deadline * MS, spare_nodes: margin })
+        self.say(
+            process,
+            attempt,
+            at,
+            EventKind::Validated { valid, deadline: BOOT + deadline * MS, spare_nodes: margin },
+        )
     }
 
     pub fn invalid(&mut self, process: u32, attempt: u32, at: u64) -> &mut Self {
@@ -186,7 +196,13 @@ impl Story {
         accepted: bool,
     ) -> &mut Self {
         let nonce = number.map(|_| nonce(process, attempt));
-        let what = EventKind::Wrote { store: "ledger".to_owned(), position: place, fencing_number: number, nonce, accepted };
+        let what = EventKind::Wrote {
+            store: "ledger".to_owned(),
+            position: place,
+            fencing_number: number,
+            nonce,
+            accepted,
+        };
         self.say(process, attempt, at, what)
     }
 

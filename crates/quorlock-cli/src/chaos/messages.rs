@@ -46,7 +46,7 @@ pub(super) fn json(config: &Config, outcome: &Outcome) -> Value {
         "controls": controls(outcome).collect::<Vec<_>>(),
         "skipped": skipped,
         "slowest_recovery_ms": verdict.slowest_recovery_ms,
-        "figures": verdict.totals,
+        "totals": verdict.totals,
         "replay": config.replay,
         "about": config.description,
     })

@@ -113,7 +113,7 @@ fn a_failed_thread_start_gives_a_clear_message() {
     for limit in ["1", "2", "3", "4"] {
         let script = format!("ulimit -u {limit}; exec ./quorlock run -n a -- true");
         let end = end_of(as_user(&world, &["bash", "-c", &script]).spawn().expect("a process"));
-        crate::inherited::check_plain_words(&end, &script);
+        crate::process_environment::check_plain_words(&end, &script);
         world.until_free("a");
     }
 }

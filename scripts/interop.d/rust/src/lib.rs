@@ -46,16 +46,16 @@ impl EventWriter {
         // One millisecond less, because the validity is rounded to milliseconds and was computed earlier.
         let deadline = now() + validity_ms.saturating_sub(1) * 1_000_000;
         self.write(&format!(
-            r#"{{"granted":{{"deadline":{deadline},"number":null,"nonce":null,"margin":0}}}}"#
+            r#"{{"granted":{{"deadline":{deadline},"fencing_number":null,"nonce":null,"spare_nodes":0}}}}"#
         ));
     }
 
-    pub fn refused(&self, why: &str) {
-        self.write(&format!(r#"{{"refused":{{"why":"{why}"}}}}"#));
+    pub fn failed(&self, reason: &str) {
+        self.write(&format!(r#"{{"failed":{{"reason":"{reason}"}}}}"#));
     }
 
-    pub fn errored(&self, words: &str) {
-        self.write(&format!(r#"{{"errored":{{"words":{words:?}}}}}"#));
+    pub fn unexpected_error(&self, message: &str) {
+        self.write(&format!(r#"{{"unexpected_error":{{"message":{message:?}}}}}"#));
     }
 
     pub fn releasing(&self) {

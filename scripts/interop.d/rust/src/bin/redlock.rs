@@ -22,10 +22,10 @@ fn main() {
                 redlock.unlock(&held);
                 events.released();
             }
-            Ok(Ok(None)) => events.refused("held"),
+            Ok(Ok(None)) => events.failed("contended"),
             // One failing node is enough, and the keys set before stay.
-            Ok(Err(error)) => events.errored(&error.to_string()),
-            Err(_) => events.errored("panicked"),
+            Ok(Err(error)) => events.unexpected_error(&error.to_string()),
+            Err(_) => events.unexpected_error("panicked"),
         }
         sleep(random_below(40));
     }

@@ -21,9 +21,9 @@ async fn main() {
                 manager.unlock(&held).await;
                 events.released();
             }
-            Err(LockError::Unavailable) => events.refused("held"),
-            Err(LockError::TtlExceeded) => events.refused("expired"),
-            Err(error) => events.errored(&error.to_string()),
+            Err(LockError::Unavailable) => events.failed("contended"),
+            Err(LockError::TtlExceeded) => events.failed("too_late"),
+            Err(error) => events.unexpected_error(&error.to_string()),
         }
         sleep(random_below(40)).await;
     }

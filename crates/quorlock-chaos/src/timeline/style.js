@@ -1,10 +1,10 @@
-// How things look, and where words fit. Goes before page.js.
+// Colours and patterns of the states, and where labels fit. Goes before page.js.
 const STATES = [
   ["waiting", ""], ["holding", ""], ["hit, but votes", "touched"], ["on probation", "probation"], ["slow", "slow"], ["clock off", "clock"],
-  ["writes nothing", "mute"], ["cut off", "cut"], ["paused", "paused"], ["down", "down"], ["forgot", "forgot"],
+  ["rejects writes", "rejects-writes"], ["unreachable", "unreachable"], ["paused", "paused"], ["down", "down"], ["data loss", "data-loss"],
   ["lost", "lost"], ["two at once, excused", "expected"], ["two at once", "bad"],
 ];
-const WAITING = 0, HOLDING = 1, PROBATION = 3, SLOW = 4, FORGOT = 10, LOST = 11, CLASH_EXPECTED = 12, CLASH = 13;
+const WAITING = 0, HOLDING = 1, PROBATION = 3, SLOW = 4, DATA_LOSS = 10, LOST = 11, EXPECTED_OVERLAP = 12, OVERLAP = 13;
 // Neighbours differ in lightness too, for readers who see fewer hues.
 const HUES = [[212, 0], [158, -8], [276, 3], [188, -3], [305, -9], [92, -5], [240, 3], [45, -4], [130, -12], [330, 3]];
 const hue = (process) => { const [turn, lighter] = HUES[process % HUES.length]; return `hsl(${turn} 52% calc(var(--light) + ${lighter}%))`; };
@@ -12,7 +12,7 @@ const hue = (process) => { const [turn, lighter] = HUES[process % HUES.length]; 
 // Hatched, so that states differ by more than colour.
 const hatch = (id, turn, ground, line) =>
   `<pattern id="${id}" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(${turn})"><rect width="6" height="6" fill="${ground}"/><path d="M0 0V6" stroke="${line}" stroke-width="3"/></pattern>`;
-const PATTERNS = `<defs>${hatch("cut", 45, "var(--cut)", "color-mix(in srgb, var(--cut), black 18%)")}${hatch("paused", 0, "var(--paused)", "color-mix(in srgb, var(--paused), black 16%)")}${hatch("probation", -45, "color-mix(in srgb, var(--probation), var(--card) 45%)", "var(--probation)")}${hatch("clock", 90, "var(--clock)", "color-mix(in srgb, var(--clock), black 16%)")}${hatch("bad", 45, "var(--bad)", "color-mix(in srgb, var(--bad), var(--card) 40%)")}${hatch("expected", -45, "var(--expected)", "color-mix(in srgb, var(--expected), var(--card) 40%)")}${hatch("lost", 45, "color-mix(in srgb, var(--bad), var(--card) 55%)", "color-mix(in srgb, var(--bad), var(--card) 25%)")}</defs>`;
+const PATTERNS = `<defs>${hatch("unreachable", 45, "var(--unreachable)", "color-mix(in srgb, var(--unreachable), black 18%)")}${hatch("paused", 0, "var(--paused)", "color-mix(in srgb, var(--paused), black 16%)")}${hatch("probation", -45, "color-mix(in srgb, var(--probation), var(--card) 45%)", "var(--probation)")}${hatch("clock", 90, "var(--clock)", "color-mix(in srgb, var(--clock), black 16%)")}${hatch("bad", 45, "var(--bad)", "color-mix(in srgb, var(--bad), var(--card) 40%)")}${hatch("expected", -45, "var(--expected)", "color-mix(in srgb, var(--expected), var(--card) 40%)")}${hatch("lost", 45, "color-mix(in srgb, var(--bad), var(--card) 55%)", "color-mix(in srgb, var(--bad), var(--card) 25%)")}</defs>`;
 
 const length = (us) => (us >= 1e6 ? (us / 1e6).toFixed(2) + " s" : us >= 1e3 ? (us / 1e3).toFixed(1) + " ms" : us + " µs");
 const safe = (text) => text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
@@ -20,7 +20,7 @@ const fits = (text, px, each) => (text.length * each <= px ? text : px < 7 * eac
 
 function fillOf(state) {
   const name = STATES[state][1];
-  if (["cut", "paused", "probation", "clock", "lost", "expected", "bad"].includes(name)) return `url(#${name})`;
+  if (["unreachable", "paused", "probation", "clock", "lost", "expected", "bad"].includes(name)) return `url(#${name})`;
   return `var(--${name})`;
 }
 
