@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     let is_for_terminal = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let outcome = match Args::read(&typed, is_for_terminal) {
         Ok(args) => execute(args.command),
-        Err(Stopped::Asked(text)) => {
+        Err(Stopped::Help(text)) => {
             output::print(&text);
             Ok(0)
         }

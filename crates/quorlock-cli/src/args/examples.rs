@@ -42,7 +42,7 @@ fn check(text: &str, least: usize) {
     for words in commands {
         let typed: Vec<OsString> = words.iter().map(OsString::from).collect();
         match Args::read(&typed, false) {
-            Ok(_) | Err(Stopped::Asked(_)) => {}
+            Ok(_) | Err(Stopped::Help(_)) => {}
             Err(Stopped::Failed(failure)) => panic!("{words:?}: {}", failure.message),
         }
     }

@@ -12,7 +12,7 @@ use crate::exit::{self, Failure};
 /// The command line does not lead to a command.
 pub(crate) enum Stopped {
     /// Help or version is to be printed.
-    Asked(String),
+    Help(String),
     /// A usage error.
     Failed(Failure),
 }
@@ -31,7 +31,7 @@ impl Args {
                 return Stopped::Failed(Failure::new(exit::USAGE, usage_error::message_of(error, typed)));
             }
             let text = error.render();
-            Stopped::Asked(if is_for_terminal { text.ansi().to_string() } else { text.to_string() })
+            Stopped::Help(if is_for_terminal { text.ansi().to_string() } else { text.to_string() })
         })?;
         let command = match &args.command {
             Command::Run(RunArgs { command, .. }) | Command::Dev(DevArgs { command, .. }) => command.first(),

@@ -193,7 +193,7 @@ proptest! {
         let typed: Vec<OsString> = typed.into_iter().map(OsString::from).collect();
         match Args::read(&typed, false) {
             Err(Stopped::Failed(failure)) => secret.check(&failure.message)?,
-            Err(Stopped::Asked(text)) => secret.check(&text)?,
+            Err(Stopped::Help(text)) => secret.check(&text)?,
             Ok(args) => {
                 let Some(nodes) = args.command.nodes() else { return Ok(()) };
                 secret.check_outcome(&settle(nodes.clone(), &|_| None))?;
