@@ -7,7 +7,7 @@ fn commands_in(text: &str) -> Vec<Vec<String>> {
     let lines = text.lines().map(str::trim).filter(|line| line.starts_with("quorlock "));
     let mut all = Vec::new();
     for line in lines {
-        for words in words_of(line).split(|word| ["&&", "|", ";"].contains(&word.as_str())) {
+        for words in split_words(line).split(|word| ["&&", "|", ";"].contains(&word.as_str())) {
             all.extend(words.iter().flat_map(|word| commands_in(word)));
             all.push(words.to_vec());
         }
@@ -17,7 +17,7 @@ fn commands_in(text: &str) -> Vec<Vec<String>> {
 }
 
 /// As a shell splits them, with single quotes, up to a comment.
-fn words_of(line: &str) -> Vec<String> {
+fn split_words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     for (place, part) in line.split('\'').enumerate() {
         let last = words.len() - 1;
@@ -80,6 +80,6 @@ fn every_example_of_the_package_can_be_typed() {
 
 #[test]
 fn words_are_split_as_a_shell_does() {
-    let words = words_of("quorlock dev -- sh -c 'quorlock run a -- echo b' --x='#1'  # quorlock run");
+    let words = split_words("quorlock dev -- sh -c 'quorlock run a -- echo b' --x='#1'  # quorlock run");
     assert_eq!(words, ["quorlock", "dev", "--", "sh", "-c", "quorlock run a -- echo b", "--x=#1"]);
 }
