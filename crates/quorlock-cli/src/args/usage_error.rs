@@ -18,7 +18,7 @@ pub(super) fn message_of(error: clap::Error, typed: &[OsString]) -> String {
     let arg = text_in(&error, ContextKind::InvalidArg);
     let known = match error.kind() {
         ErrorKind::UnknownArgument if command.starts_with('-') => behind_its_command(&arg),
-        ErrorKind::UnknownArgument => behind_dashes(command, &arg, &typed),
+        ErrorKind::UnknownArgument => after_dashes(command, &arg, &typed),
         ErrorKind::MissingRequiredArgument => missing(command, &arg, &typed),
         ErrorKind::ArgumentConflict => Some(conflict(&error, &arg)),
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => Some(wrong_value(&error, &arg)),
@@ -28,7 +28,7 @@ pub(super) fn message_of(error: clap::Error, typed: &[OsString]) -> String {
 }
 
 /// The hint for a command given without `--`, as flock takes it.
-fn behind_dashes(command: &str, arg: &str, typed: &[&str]) -> Option<String> {
+fn after_dashes(command: &str, arg: &str, typed: &[&str]) -> Option<String> {
     if !["run", "dev"].contains(&command) || arg.starts_with('-') && arg != "-" || typed.contains(&"--") {
         return None;
     }
