@@ -17,7 +17,7 @@ pub(super) fn message_of(error: clap::Error, typed: &[OsString]) -> String {
     let command = typed.get(1).copied().unwrap_or_default();
     let arg = text_in(&error, ContextKind::InvalidArg);
     let known = match error.kind() {
-        ErrorKind::UnknownArgument if command.starts_with('-') => behind_its_command(&arg),
+        ErrorKind::UnknownArgument if command.starts_with('-') => after_its_command(&arg),
         ErrorKind::UnknownArgument => after_dashes(command, &arg, &typed),
         ErrorKind::MissingRequiredArgument => missing(command, &arg, &typed),
         ErrorKind::ArgumentConflict => Some(conflict(&error, &arg)),
@@ -42,7 +42,7 @@ fn after_dashes(command: &str, arg: &str, typed: &[&str]) -> Option<String> {
 }
 
 /// The hint for a flag before its subcommand.
-fn behind_its_command(arg: &str) -> Option<String> {
+fn after_its_command(arg: &str) -> Option<String> {
     let name = arg.strip_prefix("--")?;
     let parser = Args::command();
     let knows = |command: &&clap::Command| command.get_arguments().any(|it| it.get_long() == Some(name));
