@@ -19,7 +19,7 @@ pub(super) fn message_of(error: clap::Error, typed: &[OsString]) -> String {
     let known = match error.kind() {
         ErrorKind::UnknownArgument if command.starts_with('-') => after_its_command(&arg),
         ErrorKind::UnknownArgument => after_dashes(command, &arg, &typed),
-        ErrorKind::MissingRequiredArgument => missing(command, &arg, &typed),
+        ErrorKind::MissingRequiredArgument => missing_value(command, &arg, &typed),
         ErrorKind::ArgumentConflict => Some(conflict(&error, &arg)),
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => Some(wrong_value(&error, &arg)),
         _ => None,
@@ -50,7 +50,7 @@ fn after_its_command(arg: &str) -> Option<String> {
     Some(format!("{arg} goes behind the command that it is for: quorlock {command} {arg} …"))
 }
 
-fn missing(command: &str, what: &str, typed: &[&str]) -> Option<String> {
+fn missing_value(command: &str, what: &str, typed: &[&str]) -> Option<String> {
     if command != "run" {
         return None;
     }
