@@ -20,7 +20,7 @@ pub(super) fn message_of(error: clap::Error, typed: &[OsString]) -> String {
         ErrorKind::UnknownArgument if command.starts_with('-') => after_its_command(&arg),
         ErrorKind::UnknownArgument => after_dashes(command, &arg, &typed),
         ErrorKind::MissingRequiredArgument => missing_value(command, &arg, &typed),
-        ErrorKind::ArgumentConflict => Some(conflict(&error, &arg)),
+        ErrorKind::ArgumentConflict => Some(conflicting_flags(&error, &arg)),
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => Some(wrong_value(&error, &arg)),
         _ => None,
     };
@@ -63,7 +63,7 @@ fn missing_value(command: &str, what: &str, typed: &[&str]) -> Option<String> {
 }
 
 /// The message for two flags that exclude each other, or for a repeated one. Names come from clap, so no value is shown.
-fn conflict(error: &clap::Error, arg: &str) -> String {
+fn conflicting_flags(error: &clap::Error, arg: &str) -> String {
     let (flag, other) = (name_of(arg), text_in(error, ContextKind::PriorArg));
     match name_of(&other) {
         other if other == flag => format!("{flag}: given more than once"),
