@@ -33,7 +33,7 @@ fn after_dashes(command: &str, arg: &str, typed: &[&str]) -> Option<String> {
         return None;
     }
     let place = typed.iter().skip(2).position(|word| *word == arg)? + 2;
-    let behind = match start(&typed[1..place]) {
+    let behind = match first_words(&typed[1..place]) {
         before if before.contains(HIDDEN) => format!("{before}-- COMMAND"),
         before if place + 1 < typed.len() => format!("{before}-- {} …", shown(arg)),
         before => format!("{before}-- {}", shown(arg)),
@@ -59,7 +59,7 @@ fn missing_value(command: &str, what: &str, typed: &[&str]) -> Option<String> {
     }
     let behind = typed.iter().position(|word| *word == "--").unwrap_or(typed.len());
     what.contains("<CMD>")
-        .then(|| format!("the command is missing: quorlock {}-- COMMAND", start(&typed[1..behind])))
+        .then(|| format!("the command is missing: quorlock {}-- COMMAND", first_words(&typed[1..behind])))
 }
 
 /// The message for two flags that exclude each other, or for a repeated one. Names come from clap, so no value is shown.
@@ -148,7 +148,7 @@ fn text_in(error: &clap::Error, kind: ContextKind) -> String {
 }
 
 /// The arguments before a position. Flags are hidden, because they may have values.
-fn start(words: &[&str]) -> String {
+fn first_words(words: &[&str]) -> String {
     match words {
         [command] => format!("{command} "),
         [command, name] if !name.starts_with('-') => format!("{command} {} ", shown(name)),
