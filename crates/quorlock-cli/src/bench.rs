@@ -76,7 +76,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
         }
     };
     bar.clear();
-    let looks = joined(probes).await;
+    let looks = join(probes).await;
     let loaded = loaded.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))??;
     let looks = looks?;
     if let Some(failure) = broke {
@@ -115,7 +115,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     }
 }
 
-async fn joined<T>(work: JoinHandle<Result<T, Failure>>) -> Result<T, Failure> {
+async fn join<T>(work: JoinHandle<Result<T, Failure>>) -> Result<T, Failure> {
     work.await.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?
 }
 
