@@ -96,7 +96,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
         is_interrupted: ended_by.is_some(),
     };
     let figures = Figures::of(&counted);
-    tell(&args, &figures)?;
+    report(&args, &figures)?;
     match ended_by {
         Some(signal) => {
             let words = format!(
@@ -120,7 +120,7 @@ async fn join<T>(work: JoinHandle<Result<T, Failure>>) -> Result<T, Failure> {
 }
 
 /// The results are printed first, even if a file cannot be written.
-fn tell(args: &BenchArgs, figures: &Figures) -> Result<(), Failure> {
+fn report(args: &BenchArgs, figures: &Figures) -> Result<(), Failure> {
     if args.json {
         let json = serde_json::to_string(figures);
         let json = json.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
