@@ -105,13 +105,13 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
                 figures.left.in_short()
             );
             // The keys that are left are reported even after an interrupt.
-            let code = match code(&figures) {
+            let code = match exit_code(&figures) {
                 exit::LOST => exit::LOST,
                 _ => 128 + signal.as_raw() as u8,
             };
             Err(Failure::new(code, words))
         }
-        None => Ok(code(&figures)),
+        None => Ok(exit_code(&figures)),
     }
 }
 
@@ -131,7 +131,7 @@ fn report(args: &BenchArgs, figures: &Figures) -> Result<(), Failure> {
     args.report.as_deref().map_or(Ok(()), |file| report_file::write(file, &html_report::page(figures)))
 }
 
-fn code(figures: &Figures) -> u8 {
+fn exit_code(figures: &Figures) -> u8 {
     match figures {
         it if it.lost > 0 || !it.left.keys.is_empty() => exit::LOST,
         it if it.alone.locks == 0 || it.load.locks == 0 => exit::NO_QUORUM,
