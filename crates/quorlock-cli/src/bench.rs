@@ -52,7 +52,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
             (builder.clone(), setting.clone(), Arc::clone(&live), Arc::clone(&watch));
         spawn_blocking(move || load::run(builder, &setting, &live, &watch, rounds))
     };
-    let mut stage = Stage { victim: None, fleet, args: &args, setting: &setting, live: &live };
+    let mut stage = BenchRun { victim: None, fleet, args: &args, setting: &setting, live: &live };
     let mut bar = Bar::new(!args.json);
     let mut ended_by = None;
     let mut broke = None;
@@ -140,7 +140,7 @@ fn exit_code(figures: &Figures) -> u8 {
 }
 
 /// The actions beside the load, each at its time.
-struct Stage<'a> {
+struct BenchRun<'a> {
     fleet: Option<Fleet>,
     /// The server that was killed.
     victim: Option<usize>,
@@ -149,7 +149,7 @@ struct Stage<'a> {
     live: &'a Live,
 }
 
-impl Stage<'_> {
+impl BenchRun<'_> {
     /// Kills and restarts the server at the planned times. The fleet holds only servers that were started for this run.
     fn act(&mut self) -> Result<(), Failure> {
         let (true, Some(fleet), Some(began)) =
