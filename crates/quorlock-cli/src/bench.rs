@@ -68,7 +68,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
             }
             _ = ticks.tick() => {
                 stage.draw(&mut bar);
-                if let Err(failure) = stage.act() {
+                if let Err(failure) = stage.run_phases() {
                     broke = Some(failure);
                     live.over.cancel();
                 }
@@ -151,7 +151,7 @@ struct BenchRun<'a> {
 
 impl BenchRun<'_> {
     /// Kills and restarts the server at the planned times. The fleet holds only servers that were started for this run.
-    fn act(&mut self) -> Result<(), Failure> {
+    fn run_phases(&mut self) -> Result<(), Failure> {
         let (true, Some(fleet), Some(began)) =
             (self.args.kill_one, &mut self.fleet, self.live.begun(Part::Together))
         else {
