@@ -67,7 +67,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
                 live.over.cancel();
             }
             _ = ticks.tick() => {
-                stage.draw(&mut bar);
+                stage.draw_progress(&mut bar);
                 if let Err(failure) = stage.run_phases() {
                     broke = Some(failure);
                     live.over.cancel();
@@ -175,7 +175,7 @@ impl BenchRun<'_> {
         Ok(())
     }
 
-    fn draw(&self, bar: &mut Bar) {
+    fn draw_progress(&self, bar: &mut Bar) {
         let Some(began) = self.live.begun(Part::Alone) else {
             return bar.draw("connecting", Duration::ZERO, self.setting.whole(), "");
         };
