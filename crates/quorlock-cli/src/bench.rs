@@ -52,7 +52,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
             (builder.clone(), setting.clone(), Arc::clone(&live), Arc::clone(&watch));
         spawn_blocking(move || load::run(builder, &setting, &live, &watch, rounds))
     };
-    let mut stage = BenchRun { victim: None, fleet, args: &args, setting: &setting, live: &live };
+    let mut stage = BenchRun { victim: None, fleet, args: &args, plan: &setting, live: &live };
     let mut bar = Bar::new(!args.json);
     let mut ended_by = None;
     let mut broke = None;
@@ -145,7 +145,7 @@ struct BenchRun<'a> {
     /// The server that was killed.
     victim: Option<usize>,
     args: &'a BenchArgs,
-    setting: &'a Setting,
+    plan: &'a Setting,
     live: &'a Live,
 }
 
@@ -160,12 +160,12 @@ impl BenchRun<'_> {
         let past = Duration::from_nanos(boot_nanos().saturating_sub(began));
         let place = fleet.len() / 2;
         match self.live.part() {
-            Part::Together if past >= self.setting.load / 3 => {
+            Part::Together if past >= self.plan.load / 3 => {
                 fleet[place].kill();
                 self.live.enter(Part::Down);
                 self.victim = Some(place);
             }
-            Part::Down if past >= self.setting.load * 2 / 3 => {
+            Part::Down if past >= self.plan.load * 2 / 3 => {
                 let started = fleet[place].restart(Data::Kept);
                 started.map_err(|error| Failure::new(exit::NO_QUORUM, error.to_string()))?;
                 self.live.enter(Part::Back);
@@ -177,17 +177,17 @@ impl BenchRun<'_> {
 
     fn draw_progress(&self, bar: &mut Bar) {
         let Some(began) = self.live.begun(Part::Alone) else {
-            return bar.draw("connecting", Duration::ZERO, self.setting.whole(), "");
+            return bar.draw("connecting", Duration::ZERO, self.plan.whole(), "");
         };
         let name = match self.live.part() {
             Part::Alone => "one task".to_owned(),
-            Part::Together => counted(self.setting.tasks, "task"),
+            Part::Together => counted(self.plan.tasks, "task"),
             Part::Down => "one node dead".to_owned(),
             Part::Back => "restarted".to_owned(),
         };
         let past = Duration::from_nanos(boot_nanos().saturating_sub(began));
         let locks = self.live.locks.load(Ordering::Relaxed);
-        bar.draw(&format!("{name:13}"), past, self.setting.whole(), &counted(locks as usize, "lock"));
+        bar.draw(&format!("{name:13}"), past, self.plan.whole(), &counted(locks as usize, "lock"));
     }
 }
 
