@@ -52,7 +52,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
             (builder.clone(), setting.clone(), Arc::clone(&live), Arc::clone(&watch));
         spawn_blocking(move || load::run(builder, &setting, &live, &watch, rounds))
     };
-    let mut stage = BenchRun { victim: None, fleet, args: &args, plan: &setting, live: &live };
+    let mut stage = BenchRun { victim: None, fleet, args: &args, plan: &setting, progress: &live };
     let mut bar = Bar::new(!args.json);
     let mut ended_by = None;
     let mut broke = None;
@@ -146,29 +146,29 @@ struct BenchRun<'a> {
     victim: Option<usize>,
     args: &'a BenchArgs,
     plan: &'a Setting,
-    live: &'a Live,
+    progress: &'a Live,
 }
 
 impl BenchRun<'_> {
     /// Kills and restarts the server at the planned times. The fleet holds only servers that were started for this run.
     fn run_phases(&mut self) -> Result<(), Failure> {
         let (true, Some(fleet), Some(began)) =
-            (self.args.kill_one, &mut self.fleet, self.live.begun(Part::Together))
+            (self.args.kill_one, &mut self.fleet, self.progress.begun(Part::Together))
         else {
             return Ok(());
         };
         let past = Duration::from_nanos(boot_nanos().saturating_sub(began));
         let place = fleet.len() / 2;
-        match self.live.part() {
+        match self.progress.part() {
             Part::Together if past >= self.plan.load / 3 => {
                 fleet[place].kill();
-                self.live.enter(Part::Down);
+                self.progress.enter(Part::Down);
                 self.victim = Some(place);
             }
             Part::Down if past >= self.plan.load * 2 / 3 => {
                 let started = fleet[place].restart(Data::Kept);
                 started.map_err(|error| Failure::new(exit::NO_QUORUM, error.to_string()))?;
-                self.live.enter(Part::Back);
+                self.progress.enter(Part::Back);
             }
             _ => {}
         }
@@ -176,17 +176,17 @@ impl BenchRun<'_> {
     }
 
     fn draw_progress(&self, bar: &mut Bar) {
-        let Some(began) = self.live.begun(Part::Alone) else {
+        let Some(began) = self.progress.begun(Part::Alone) else {
             return bar.draw("connecting", Duration::ZERO, self.plan.whole(), "");
         };
-        let name = match self.live.part() {
+        let name = match self.progress.part() {
             Part::Alone => "one task".to_owned(),
             Part::Together => counted(self.plan.tasks, "task"),
             Part::Down => "one node dead".to_owned(),
             Part::Back => "restarted".to_owned(),
         };
         let past = Duration::from_nanos(boot_nanos().saturating_sub(began));
-        let locks = self.live.locks.load(Ordering::Relaxed);
+        let locks = self.progress.locks.load(Ordering::Relaxed);
         bar.draw(&format!("{name:13}"), past, self.plan.whole(), &counted(locks as usize, "lock"));
     }
 }
