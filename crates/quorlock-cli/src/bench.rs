@@ -31,7 +31,7 @@ use crate::reaper::boot_nanos;
 use crate::report_file;
 use crate::signals::handled::Handled;
 use crate::status::print;
-use bench_plan::{Place, Setting};
+use bench_plan::{Place, BenchPlan};
 use progress_state::{Live, Part, Watch};
 use results::{Counted, Figures};
 
@@ -145,7 +145,7 @@ struct BenchRun<'a> {
     /// The server that was killed.
     victim: Option<usize>,
     args: &'a BenchArgs,
-    plan: &'a Setting,
+    plan: &'a BenchPlan,
     progress: &'a Live,
 }
 

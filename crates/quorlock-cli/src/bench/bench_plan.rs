@@ -13,7 +13,7 @@ use crate::exit::{self, Failure};
 
 /// What to measure.
 #[derive(Clone, Debug)]
-pub(super) struct Setting {
+pub(super) struct BenchPlan {
     pub(super) tasks: usize,
     pub(super) keys: usize,
     pub(super) hold: Duration,
@@ -37,7 +37,7 @@ pub(super) struct Place {
     pub(super) fleet: Option<Fleet>,
 }
 
-impl Setting {
+impl BenchPlan {
     /// The name of a lock.
     pub(super) fn name(&self, key: usize) -> String {
         format!("{}:{key}", self.prefix)
@@ -54,7 +54,7 @@ impl Setting {
 }
 
 /// Checks all arguments, and then starts servers if `--dev` asks for them.
-pub(super) async fn settle(args: &BenchArgs) -> Result<(Setting, Place), Failure> {
+pub(super) async fn settle(args: &BenchArgs) -> Result<(BenchPlan, Place), Failure> {
     let usage = |words: &str| Err(Failure::new(exit::USAGE, words));
     let tasks = usize::from(args.tasks);
     let keys = args.keys.map_or(tasks, usize::from);
@@ -104,7 +104,7 @@ pub(super) async fn settle(args: &BenchArgs) -> Result<(Setting, Place), Failure
     let ttl = args.ttl.unwrap_or_else(|| max_ttl.map_or(TTL, |longest| longest.min(TTL)));
     config::check_lock(&cluster.builder, &format!("{prefix}:0"), Some(ttl), 0)?;
     let quorum = cluster.quorum;
-    let setting = Setting { tasks, keys, hold: args.hold, ttl, alone, load, max_ttl, quorum, prefix };
+    let setting = BenchPlan { tasks, keys, hold: args.hold, ttl, alone, load, max_ttl, quorum, prefix };
     let builder = cluster.builder.client_name("quorlock-bench");
     Ok((setting, Place { builder, urls: cluster.urls, fleet }))
 }

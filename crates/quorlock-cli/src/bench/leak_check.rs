@@ -6,7 +6,7 @@ use quorlock::{InspectError, KeyOwner, RedlockBuilder, Vote};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::bench_plan::Setting;
+use super::bench_plan::BenchPlan;
 use crate::exit::{self, Failure};
 
 /// What was found.
@@ -50,7 +50,7 @@ impl Leftovers {
 }
 
 /// Inspects every name of the run on every node.
-pub(super) async fn look(builder: RedlockBuilder, setting: &Setting) -> Result<Leftovers, Failure> {
+pub(super) async fn look(builder: RedlockBuilder, setting: &BenchPlan) -> Result<Leftovers, Failure> {
     let redlock = builder.read_only().connect_lazy()?;
     redlock.node_status().await;
     let names = (0..setting.keys).map(|key| setting.name(key)).chain([format!("{}:probe", setting.prefix)]);

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Duration, sleep};
 
-use super::bench_plan::Setting;
+use super::bench_plan::BenchPlan;
 use super::pause::Pauses;
 use super::probe::Rounds;
 use super::progress_state::{Live, Part, Watch};
@@ -35,7 +35,7 @@ pub(super) struct Loaded {
 
 /// What each task needs.
 struct Work {
-    setting: Setting,
+    setting: BenchPlan,
     redlock: Redlock,
     pauses: Pauses,
     tally: Mutex<Tally>,
@@ -45,7 +45,7 @@ struct Work {
 /// Runs on a thread of its own, the only thread that the locks use.
 pub(super) fn run(
     builder: RedlockBuilder,
-    setting: &Setting,
+    setting: &BenchPlan,
     live: &Arc<Live>,
     watch: &Arc<Watch>,
     rounds: Rounds,
@@ -62,7 +62,7 @@ pub(super) fn run(
 
 async fn measure(
     builder: RedlockBuilder,
-    setting: &Setting,
+    setting: &BenchPlan,
     live: &Arc<Live>,
     watch: &Arc<Watch>,
     rounds: Rounds,
@@ -101,7 +101,7 @@ async fn measure(
 }
 
 /// Checks that locks can be granted at all, before anything is counted.
-fn check(nodes: &[NodeStatus], setting: &Setting) -> Result<(), Failure> {
+fn check(nodes: &[NodeStatus], setting: &BenchPlan) -> Result<(), Failure> {
     if nodes::are_uninitialized(nodes) {
         let words = "these nodes are not initialized as a lock cluster, and bench does not initialize them: run `quorlock init` once";
         return Err(Failure::new(exit::NO_QUORUM, words));

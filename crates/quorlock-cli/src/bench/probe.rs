@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::bench_plan::Setting;
+use super::bench_plan::BenchPlan;
 use super::progress_state::Live;
 use crate::exit::{self, Failure};
 use crate::reaper::boot_nanos;
@@ -46,7 +46,7 @@ struct Probe {
 pub(super) fn run(
     builder: &RedlockBuilder,
     urls: &[String],
-    setting: &Setting,
+    setting: &BenchPlan,
     mut rounds: mpsc::Receiver<oneshot::Sender<()>>,
     live: &Live,
 ) -> Result<Vec<Vec<Look>>, Failure> {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::bench_plan::Setting;
+use super::bench_plan::BenchPlan;
 use super::compute::{changes, contention, cost, killed, nodes, picture, throughput};
 use super::leak_check::Leftovers;
 use super::load::Loaded;
@@ -161,7 +161,7 @@ pub(super) struct Picture {
 
 /// All recorded data.
 pub(super) struct Counted<'a> {
-    pub(super) setting: &'a Setting,
+    pub(super) setting: &'a BenchPlan,
     pub(super) live: &'a Live,
     pub(super) loaded: &'a Loaded,
     pub(super) looks: &'a [Vec<Look>],
