@@ -31,7 +31,7 @@ use crate::reaper::boot_nanos;
 use crate::report_file;
 use crate::signals::handled::Handled;
 use crate::status::print;
-use bench_plan::{Place, BenchPlan};
+use bench_plan::{Target, BenchPlan};
 use progress_state::{Live, Part, Watch};
 use results::{Counted, Figures};
 
@@ -40,7 +40,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
         Handled::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
     args.report.as_deref().map_or(Ok(()), |file| report_file::check("--report", file))?;
     let (setting, place) = bench_plan::settle(&args).await?;
-    let Place { builder, urls, fleet } = place;
+    let Target { builder, urls, fleet } = place;
     let (live, watch) = (Arc::new(Live::default()), Arc::new(Watch::default()));
     let (rounds, asked) = mpsc::channel(1);
     let probes = {

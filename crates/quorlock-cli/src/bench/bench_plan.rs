@@ -30,7 +30,7 @@ pub(super) struct BenchPlan {
 }
 
 /// Where to measure.
-pub(super) struct Place {
+pub(super) struct Target {
     pub(super) builder: RedlockBuilder,
     pub(super) urls: Vec<String>,
     /// The servers, if they were started for this run.
@@ -54,7 +54,7 @@ impl BenchPlan {
 }
 
 /// Checks all arguments, and then starts servers if `--dev` asks for them.
-pub(super) async fn settle(args: &BenchArgs) -> Result<(BenchPlan, Place), Failure> {
+pub(super) async fn settle(args: &BenchArgs) -> Result<(BenchPlan, Target), Failure> {
     let usage = |words: &str| Err(Failure::new(exit::USAGE, words));
     let tasks = usize::from(args.tasks);
     let keys = args.keys.map_or(tasks, usize::from);
@@ -106,7 +106,7 @@ pub(super) async fn settle(args: &BenchArgs) -> Result<(BenchPlan, Place), Failu
     let quorum = cluster.quorum;
     let setting = BenchPlan { tasks, keys, hold: args.hold, ttl, alone, load, max_ttl, quorum, prefix };
     let builder = cluster.builder.client_name("quorlock-bench");
-    Ok((setting, Place { builder, urls: cluster.urls, fleet }))
+    Ok((setting, Target { builder, urls: cluster.urls, fleet }))
 }
 
 /// Whether nodes were given as arguments. The environment does not count for `--dev`.
