@@ -39,7 +39,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     let mut signals =
         Handled::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
     args.report.as_deref().map_or(Ok(()), |file| report_file::check("--report", file))?;
-    let (setting, place) = bench_plan::settle(&args).await?;
+    let (setting, place) = bench_plan::prepare(&args).await?;
     let Target { builder, urls, fleet } = place;
     let (live, watch) = (Arc::new(Live::default()), Arc::new(Watch::default()));
     let (rounds, asked) = mpsc::channel(1);

@@ -54,7 +54,7 @@ impl BenchPlan {
 }
 
 /// Checks all arguments, and then starts servers if `--dev` asks for them.
-pub(super) async fn settle(args: &BenchArgs) -> Result<(BenchPlan, Target), Failure> {
+pub(super) async fn prepare(args: &BenchArgs) -> Result<(BenchPlan, Target), Failure> {
     let usage = |words: &str| Err(Failure::new(exit::USAGE, words));
     let tasks = usize::from(args.tasks);
     let keys = args.keys.map_or(tasks, usize::from);
