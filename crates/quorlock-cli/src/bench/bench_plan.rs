@@ -98,7 +98,7 @@ pub(super) async fn prepare(args: &BenchArgs) -> Result<(BenchPlan, Target), Fai
             // A benchmark changes nothing: it neither initializes a lock cluster nor adds a node.
             (Cluster { builder: cluster.builder.read_only(), ..cluster }, None)
         }
-        Some(count) => of_its_own(args, usize::from(count), load).await?,
+        Some(count) => own_servers(args, usize::from(count), load).await?,
     };
     let max_ttl = cluster.max_ttl;
     let ttl = args.ttl.unwrap_or_else(|| max_ttl.map_or(TTL, |longest| longest.min(TTL)));
@@ -115,7 +115,7 @@ fn names_nodes(args: &NodeArgs) -> bool {
     !args.nodes.is_empty() || files.into_iter().any(Option::is_some)
 }
 
-async fn of_its_own(
+async fn own_servers(
     args: &BenchArgs,
     count: usize,
     load: Duration,
