@@ -68,7 +68,7 @@ pub(super) async fn prepare(args: &BenchArgs) -> Result<(BenchPlan, Target), Fai
     if args.hold >= load {
         return usage("a --hold as long as the run would show one lock a task: take a shorter one");
     }
-    if args.dev.is_some() && names_nodes(&args.nodes) {
+    if args.dev.is_some() && has_node_flags(&args.nodes) {
         return usage(
             "--dev starts servers of its own, without TLS: leave out --nodes, --config and --tls-*, or leave out --dev",
         );
@@ -110,7 +110,7 @@ pub(super) async fn prepare(args: &BenchArgs) -> Result<(BenchPlan, Target), Fai
 }
 
 /// Whether nodes were given as arguments. The environment does not count for `--dev`.
-fn names_nodes(args: &NodeArgs) -> bool {
+fn has_node_flags(args: &NodeArgs) -> bool {
     let files = [&args.config, &args.tls_ca, &args.tls_cert, &args.tls_key];
     !args.nodes.is_empty() || files.into_iter().any(Option::is_some)
 }
