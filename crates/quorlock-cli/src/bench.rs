@@ -177,7 +177,7 @@ impl BenchRun<'_> {
 
     fn draw_progress(&self, bar: &mut Bar) {
         let Some(began) = self.progress.begun(Part::Alone) else {
-            return bar.draw("connecting", Duration::ZERO, self.plan.whole(), "");
+            return bar.draw("connecting", Duration::ZERO, self.plan.total(), "");
         };
         let name = match self.progress.part() {
             Part::Alone => "one task".to_owned(),
@@ -187,7 +187,7 @@ impl BenchRun<'_> {
         };
         let past = Duration::from_nanos(boot_nanos().saturating_sub(began));
         let locks = self.progress.locks.load(Ordering::Relaxed);
-        bar.draw(&format!("{name:13}"), past, self.plan.whole(), &counted(locks as usize, "lock"));
+        bar.draw(&format!("{name:13}"), past, self.plan.total(), &counted(locks as usize, "lock"));
     }
 }
 

@@ -43,7 +43,7 @@ impl BenchPlan {
         format!("{}:{key}", self.prefix)
     }
 
-    pub(super) fn whole(&self) -> Duration {
+    pub(super) fn total(&self) -> Duration {
         self.alone + self.load
     }
 

@@ -85,7 +85,7 @@ async fn measure(
         redlock: redlock.clone(),
         pauses: Pauses::start()
             .map_err(|error| Failure::new(exit::SOFTWARE, format!("no thread: {error}")))?,
-        tally: Mutex::new(Tally::new(setting.tasks, setting.keys, boot_nanos(), setting.whole())),
+        tally: Mutex::new(Tally::new(setting.tasks, setting.keys, boot_nanos(), setting.total())),
         live: Arc::clone(live),
     });
     let parts = work.parts(watch, rounds).await;
