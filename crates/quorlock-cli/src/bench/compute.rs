@@ -44,7 +44,7 @@ pub(super) fn cost(counted: &Counted<'_>, alone: &Stretch, nodes: &[Node]) -> Co
         .filter_map(|(node, looks)| node.is_voting().then_some(looks.as_slice()))
         .collect();
     let nth = |time: fn(&Look) -> Option<u64>| {
-        let times = nth_of_rounds(&voting, quorum, from_to, time);
+        let times = nth_fastest_of_rounds(&voting, quorum, from_to, time);
         Spread::of_list(times).map(|spread| spread.p50_us).filter(|us| *us > 0.0)
     };
     let acquire = alone.acquire.map(|spread| spread.p50_us);
@@ -66,7 +66,7 @@ pub(super) fn cost(counted: &Counted<'_>, alone: &Stretch, nodes: &[Node]) -> Co
 }
 
 /// The time of the q-th fastest node for each round of probes in this span, without rounds in which fewer replied.
-fn nth_of_rounds(
+fn nth_fastest_of_rounds(
     nodes: &[&[Look]],
     quorum: usize,
     (from, to): (u64, u64),
@@ -221,10 +221,10 @@ mod tests {
             looks([Some(90), Some(8), Some(1)]),
         ];
         let nodes = nodes.each_ref().map(Vec::as_slice);
-        let times = |quorum, span| nth_of_rounds(&nodes, quorum, span, |look| look.round_trip);
+        let times = |quorum, span| nth_fastest_of_rounds(&nodes, quorum, span, |look| look.round_trip);
         assert_eq!(times(2, (0, 250)), [7, 9], "the third round is out of the span");
         assert_eq!(times(3, (0, 1_000)), [90, 1], "the second had two answers only");
-        assert!(nth_of_rounds(&nodes, 2, (0, 1_000), |look| look.write).is_empty());
+        assert!(nth_fastest_of_rounds(&nodes, 2, (0, 1_000), |look| look.write).is_empty());
     }
 
     #[test]
