@@ -144,7 +144,7 @@ pub(super) fn changes(counted: &Counted<'_>) -> Vec<Change> {
     others.map(change).collect()
 }
 
-pub(super) fn picture(counted: &Counted<'_>, all: &Share, killed: Option<&Killed>) -> Picture {
+pub(super) fn chart_data(counted: &Counted<'_>, all: &Share, killed: Option<&Killed>) -> Picture {
     let Some((began, load)) = counted.live.begun(Part::Alone).zip(counted.live.begun(Part::Together)) else {
         return Picture::default();
     };

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::bench_plan::BenchPlan;
-use super::compute::{changes, contention, cost, killed, nodes, picture, throughput};
+use super::compute::{changes, contention, cost, killed, nodes, chart_data, throughput};
 use super::leak_check::Leftovers;
 use super::load::Loaded;
 use super::percentiles::{Spread, tenths, thousandths};
@@ -214,7 +214,7 @@ impl Figures {
             load,
             nodes,
         };
-        figures.picture = picture(counted, &all, figures.killed.as_ref());
+        figures.picture = chart_data(counted, &all, figures.killed.as_ref());
         figures.verdict = verdict::verdict(&figures);
         figures.notes = verdict::notes(&figures);
         figures
