@@ -208,7 +208,7 @@ fn medians(looks: &[Look], began: u64, slice: f64) -> Vec<(f64, Option<f64>)> {
 mod tests {
     use super::*;
 
-    fn looks(trips: [Option<u64>; 3]) -> Vec<Look> {
+    fn samples(trips: [Option<u64>; 3]) -> Vec<Look> {
         let look = |(round, round_trip)| Look { at: 100 * (round as u64 + 1), round_trip, write: None };
         trips.into_iter().enumerate().map(look).collect()
     }
@@ -216,9 +216,9 @@ mod tests {
     #[test]
     fn each_round_counts_by_its_own_q_th_fastest() {
         let nodes = [
-            looks([Some(5), Some(9), Some(1)]),
-            looks([Some(7), None, Some(1)]),
-            looks([Some(90), Some(8), Some(1)]),
+            samples([Some(5), Some(9), Some(1)]),
+            samples([Some(7), None, Some(1)]),
+            samples([Some(90), Some(8), Some(1)]),
         ];
         let nodes = nodes.each_ref().map(Vec::as_slice);
         let times = |quorum, span| nth_fastest_of_rounds(&nodes, quorum, span, |look| look.round_trip);
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_slice_without_an_answer_breaks_the_line() {
-        let looks = looks([Some(4_000), None, Some(6_000)]);
+        let looks = samples([Some(4_000), None, Some(6_000)]);
         assert_eq!(medians(&looks, 100, 1e-7), [(5e-8, Some(4.0)), (1.5e-7, None), (2.5e-7, Some(6.0))]);
     }
 }
