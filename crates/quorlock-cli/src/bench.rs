@@ -33,7 +33,7 @@ use crate::signals::handled::Handled;
 use crate::status::print;
 use bench_plan::{Target, BenchPlan};
 use progress_state::{Live, Part, Watch};
-use results::{Counted, Figures};
+use results::{Counted, Results};
 
 pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     let mut signals =
@@ -95,7 +95,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
         left,
         is_interrupted: ended_by.is_some(),
     };
-    let figures = Figures::of(&counted);
+    let figures = Results::of(&counted);
     report(&args, &figures)?;
     match ended_by {
         Some(signal) => {
@@ -120,7 +120,7 @@ async fn join<T>(work: JoinHandle<Result<T, Failure>>) -> Result<T, Failure> {
 }
 
 /// The results are printed first, even if a file cannot be written.
-fn report(args: &BenchArgs, figures: &Figures) -> Result<(), Failure> {
+fn report(args: &BenchArgs, figures: &Results) -> Result<(), Failure> {
     if args.json {
         let json = serde_json::to_string(figures);
         let json = json.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
@@ -131,7 +131,7 @@ fn report(args: &BenchArgs, figures: &Figures) -> Result<(), Failure> {
     args.report.as_deref().map_or(Ok(()), |file| report_file::write(file, &html_report::page(figures)))
 }
 
-fn exit_code(figures: &Figures) -> u8 {
+fn exit_code(figures: &Results) -> u8 {
     match figures {
         it if it.lost > 0 || !it.left.keys.is_empty() => exit::LOST,
         it if it.alone.locks == 0 || it.load.locks == 0 => exit::NO_QUORUM,

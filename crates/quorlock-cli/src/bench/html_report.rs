@@ -6,12 +6,12 @@ use quorlock_chaos::timeline::{escaped, filled};
 use serde_json::json;
 
 use super::percentiles::words;
-use super::results::Figures;
+use super::results::Results;
 use super::text_report::{cells, contention, parts, table, tasks, terms, throughput};
 use super::verdict::which;
 
 /// One self-contained HTML page: no network, one file to send around.
-pub(super) fn page(figures: &Figures) -> String {
+pub(super) fn page(figures: &Results) -> String {
     let verdict = sentence(&figures.verdict);
     filled(
         PAGE,
@@ -36,7 +36,7 @@ pub(super) fn page(figures: &Figures) -> String {
 }
 
 /// The data of the plots. In a script element only a `<` could end it.
-fn data(figures: &Figures) -> String {
+fn data(figures: &Results) -> String {
     let names: Vec<&str> = figures.nodes.iter().map(|node| node.address.as_str()).collect();
     let ranks: Vec<_> = figures.nodes.iter().map(|node| node.rank).collect();
     let all = json!({
@@ -52,7 +52,7 @@ fn data(figures: &Figures) -> String {
     all.to_string().replace('<', "\\u003c")
 }
 
-fn tiles(figures: &Figures) -> String {
+fn tiles(figures: &Results) -> String {
     let cost = &figures.cost;
     let us = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), words);
     let so_many = |times: Option<f64>| {
@@ -88,7 +88,7 @@ fn tiles(figures: &Figures) -> String {
     list.into_iter().map(tile).collect()
 }
 
-fn times(figures: &Figures) -> String {
+fn times(figures: &Results) -> String {
     let mut rows = String::new();
     for (name, part) in parts(figures) {
         let rate = part.locks_per_second.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}"));
@@ -105,7 +105,7 @@ fn times(figures: &Figures) -> String {
     rows
 }
 
-fn nodes(figures: &Figures) -> String {
+fn nodes(figures: &Results) -> String {
     let mut rows = String::new();
     for (place, node) in figures.nodes.iter().enumerate() {
         let class = if node.rank == Some(figures.quorum) { " class=\"last\"" } else { "" };

@@ -15,7 +15,7 @@ use crate::about::{about, command_line};
 
 /// All results.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Figures {
+pub(super) struct Results {
     pub(super) verdict: String,
     /// Further notes.
     pub(super) notes: Vec<String>,
@@ -173,7 +173,7 @@ pub(super) struct Counted<'a> {
     pub(super) is_interrupted: bool,
 }
 
-impl Figures {
+impl Results {
     pub(super) fn of(counted: &Counted<'_>) -> Self {
         let Counted { setting, live, loaded, .. } = counted;
         let shares = &loaded.tally.shares;

@@ -8,10 +8,10 @@ use quorlock_chaos::checker::counted;
 use quorlock_chaos::timeline::wrapped;
 
 use super::percentiles::{Spread, words};
-use super::results::{Figures, Node, Stretch};
+use super::results::{Results, Node, Stretch};
 
 /// A table of times, one of nodes, further notes, and the verdict last. A table that does not fit is printed as a list.
-pub(super) fn table(figures: &Figures, columns: usize) -> String {
+pub(super) fn table(figures: &Results, columns: usize) -> String {
     let mut text = String::new();
     wrapped(&mut text, &terms(figures), columns, "  ");
     text.push('\n');
@@ -35,7 +35,7 @@ pub(super) fn table(figures: &Figures, columns: usize) -> String {
 }
 
 /// The conditions of the measurement.
-pub(super) fn terms(figures: &Figures) -> String {
+pub(super) fn terms(figures: &Results) -> String {
     let mut servers: Vec<&str> = figures.nodes.iter().map(|node| node.server.as_str()).collect();
     servers.retain(|server| !server.is_empty());
     servers.dedup();
@@ -59,12 +59,12 @@ pub(super) fn terms(figures: &Figures) -> String {
 }
 
 /// How many tasks, in words.
-pub(super) fn tasks(figures: &Figures) -> String {
+pub(super) fn tasks(figures: &Results) -> String {
     counted(figures.tasks, "task")
 }
 
 /// The parts of the run, each with its name.
-pub(super) fn parts(figures: &Figures) -> Vec<(String, &Stretch)> {
+pub(super) fn parts(figures: &Results) -> Vec<(String, &Stretch)> {
     let tasks = tasks(figures);
     let mut parts = vec![("alone".to_owned(), &figures.alone)];
     match &figures.killed {
@@ -84,7 +84,7 @@ pub(super) fn cells(spread: Option<Spread>) -> [String; 5] {
     [it.p50_us, it.p90_us, it.p99_us, it.p999_us, it.max_us].map(words)
 }
 
-fn times(figures: &Figures) -> String {
+fn times(figures: &Results) -> String {
     let mut text = String::new();
     let parts = parts(figures);
     let width = parts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
@@ -107,7 +107,7 @@ fn times(figures: &Figures) -> String {
 }
 
 /// What all tasks together did.
-pub(super) fn throughput(figures: &Figures) -> String {
+pub(super) fn throughput(figures: &Results) -> String {
     let it = &figures.throughput;
     if figures.load.locks == 0 {
         return format!("{} together took no lock", tasks(figures));
@@ -139,7 +139,7 @@ pub(super) fn throughput(figures: &Figures) -> String {
 }
 
 /// The effect of tasks waiting for each other.
-pub(super) fn contention(figures: &Figures) -> Option<String> {
+pub(super) fn contention(figures: &Results) -> Option<String> {
     let it = figures.contention.as_ref()?;
     let mut text = format!(
         "each name was held {:.0} % of the time, and handed over {:.0} times a second",
@@ -158,7 +158,7 @@ pub(super) fn contention(figures: &Figures) -> Option<String> {
     Some(text)
 }
 
-fn nodes(figures: &Figures) -> String {
+fn nodes(figures: &Results) -> String {
     let mut text = String::new();
     let width = figures.nodes.iter().map(|node| node.address.len()).max().unwrap_or(0).max(4);
     let _ = writeln!(
@@ -191,7 +191,7 @@ fn nodes(figures: &Figures) -> String {
 }
 
 /// Which node a lock waits for.
-fn mark(figures: &Figures, node: &Node) -> &'static str {
+fn mark(figures: &Results, node: &Node) -> &'static str {
     if node.rank == Some(figures.quorum) && figures.nodes.len() > 1 { " ← the quorum's last" } else { "" }
 }
 

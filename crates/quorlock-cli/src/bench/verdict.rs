@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use quorlock_chaos::checker::counted;
 
 use super::percentiles::words;
-use super::results::{Figures, Killed, Node};
+use super::results::{Results, Killed, Node};
 
 /// In one line.
-pub(super) fn verdict(figures: &Figures) -> String {
+pub(super) fn verdict(figures: &Results) -> String {
     let cost = &figures.cost;
     let Some((acquire, release)) = cost.acquire_us.zip(cost.release_us) else {
         return "no lock was granted".to_owned();
@@ -27,7 +27,7 @@ pub(super) fn verdict(figures: &Figures) -> String {
 }
 
 /// Further notes: what is slow, what a dead node costs, what is left behind.
-pub(super) fn notes(figures: &Figures) -> Vec<String> {
+pub(super) fn notes(figures: &Results) -> Vec<String> {
     let mut notes = Vec::new();
     let cost = &figures.cost;
     let dead = figures.nodes.iter().filter(|node| !node.votes);
@@ -102,7 +102,7 @@ fn death(killed: &Killed) -> String {
 }
 
 /// What is left of this run on the nodes.
-fn left(figures: &Figures) -> String {
+fn left(figures: &Results) -> String {
     let left = &figures.left;
     let mut text = match left.keys.len() {
         0 => "no key of this run is left on the nodes".to_owned(),
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::bench::results::{Change, Cost};
 
-    fn of(trip: f64, write: f64) -> Figures {
+    fn of(trip: f64, write: f64) -> Results {
         let cost = Cost {
             acquire_us: Some(2_100.0),
             release_us: Some(1_900.0),
@@ -164,7 +164,7 @@ mod tests {
             ..Cost::default()
         };
         let nodes = (0..5).map(|_| Node::default()).collect();
-        Figures { quorum: 3, mode: "fenced", nodes, cost, ..Figures::default() }
+        Results { quorum: 3, mode: "fenced", nodes, cost, ..Results::default() }
     }
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
             slow_disks.contains("2.10 ms: 1.40 times a plain write to the third-fastest node;"),
             "{slow_disks}"
         );
-        assert_eq!(verdict(&Figures::default()), "no lock was granted");
+        assert_eq!(verdict(&Results::default()), "no lock was granted");
     }
 
     #[test]

@@ -4,10 +4,10 @@ use quorlock_chaos::timeline::wrapped;
 
 use super::{cells, mark, parts};
 use crate::bench::percentiles::Spread;
-use crate::bench::results::Figures;
+use crate::bench::results::Results;
 
 /// The times of each part.
-pub(super) fn times(figures: &Figures, columns: usize) -> String {
+pub(super) fn times(figures: &Results, columns: usize) -> String {
     let mut text = String::new();
     for (name, part) in parts(figures) {
         wrapped(&mut text, &name, columns, INDENT);
@@ -24,7 +24,7 @@ pub(super) fn times(figures: &Figures, columns: usize) -> String {
 }
 
 /// The times of each node.
-pub(super) fn nodes(figures: &Figures, columns: usize) -> String {
+pub(super) fn nodes(figures: &Results, columns: usize) -> String {
     let mut text = String::new();
     for node in &figures.nodes {
         wrapped(&mut text, &format!("{}{}", node.address, mark(figures, node)), columns, INDENT);
@@ -56,13 +56,13 @@ const INDENT: &str = "    ";
 #[cfg(test)]
 mod tests {
     use crate::bench::percentiles::Spread;
-    use crate::bench::results::{Figures, Node};
+    use crate::bench::results::{Results, Node};
     use crate::bench::text_report::table;
 
     #[test]
     fn no_line_is_wider_than_the_terminal_and_no_figure_is_left_out() {
         let spread = Spread { count: 9, p50_us: 1e3, p90_us: 2e3, p99_us: 3e3, p999_us: 4e3, max_us: 5e3 };
-        let mut figures = Figures { quorum: 2, mode: "fenced", tasks: 16, keys: 1, ..Figures::default() };
+        let mut figures = Results { quorum: 2, mode: "fenced", tasks: 16, keys: 1, ..Results::default() };
         for address in ["127.0.0.1:10001", "127.0.0.1:10002", "127.0.0.1:10003"] {
             let mut node = Node { address: address.to_owned(), rank: Some(2), ..Node::default() };
             node.alone.round_trip = Some(spread);
