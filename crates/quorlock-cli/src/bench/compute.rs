@@ -7,7 +7,7 @@ use super::percentiles::{Spread, curve, tenths, thousandths};
 use super::probe::Look;
 use super::progress_state::{Part, Turn};
 use super::recorder::{Share, Tally};
-use super::results::{Change, Contention, Cost, Counted, Killed, Node, Picture, Stretch, Throughput, Times};
+use super::results::{Change, Contention, Cost, Counted, Killed, Node, Picture, PhaseResult, Throughput, Times};
 
 pub(super) fn nodes(counted: &Counted<'_>, alone: (u64, u64), load: (u64, u64)) -> Vec<Node> {
     let times = |looks: &[Look], (from, to): (u64, u64)| {
@@ -37,7 +37,7 @@ pub(super) fn nodes(counted: &Counted<'_>, alone: (u64, u64), load: (u64, u64)) 
     nodes
 }
 
-pub(super) fn cost(counted: &Counted<'_>, alone: &Stretch, nodes: &[Node]) -> Cost {
+pub(super) fn cost(counted: &Counted<'_>, alone: &PhaseResult, nodes: &[Node]) -> Cost {
     let quorum = counted.setting.quorum;
     let from_to = counted.live.span(Part::Alone).unwrap_or_default();
     let voting: Vec<&[Look]> = (counted.loaded.nodes.iter().zip(counted.looks))
@@ -82,7 +82,7 @@ fn nth_fastest_of_rounds(
     (0..rounds).filter_map(nth).collect()
 }
 
-pub(super) fn throughput(loaded: &Loaded, load: &Stretch) -> Throughput {
+pub(super) fn throughput(loaded: &Loaded, load: &PhaseResult) -> Throughput {
     let Tally { by_task, unserved, .. } = &loaded.tally;
     let each = |all: f64| (load.locks > 0).then(|| thousandths(all / load.locks as f64));
     let (fewest, most) =
@@ -99,7 +99,7 @@ pub(super) fn throughput(loaded: &Loaded, load: &Stretch) -> Throughput {
     }
 }
 
-pub(super) fn contention(all: &Share, load: &Stretch, keys: usize) -> Contention {
+pub(super) fn contention(all: &Share, load: &PhaseResult, keys: usize) -> Contention {
     let time = load.seconds * keys as f64;
     let each = |all: f64| if time > 0.0 { thousandths(all / time) } else { 0.0 };
     Contention {
@@ -113,7 +113,7 @@ pub(super) fn contention(all: &Share, load: &Stretch, keys: usize) -> Contention
 pub(super) fn killed(counted: &Counted<'_>, place: usize) -> Killed {
     let shares = &counted.loaded.tally.shares;
     let stretch =
-        |part: Part| Stretch::of(&shares[part.index()], counted.live.span(part).unwrap_or_default());
+        |part: Part| PhaseResult::of(&shares[part.index()], counted.live.span(part).unwrap_or_default());
     let node = &counted.loaded.nodes[place].address;
     // The last event of it since it was started again: up, or up and on probation until then.
     let back = counted.live.begun(Part::Back).unwrap_or(u64::MAX);

@@ -32,8 +32,8 @@ pub(super) struct Results {
     pub(super) ttl_ms: u64,
     pub(super) max_ttl_ms: Option<u64>,
     pub(super) cost: Cost,
-    pub(super) alone: Stretch,
-    pub(super) load: Stretch,
+    pub(super) alone: PhaseResult,
+    pub(super) load: PhaseResult,
     /// The three parts of the load, where a node was killed.
     pub(super) killed: Option<Killed>,
     pub(super) throughput: Throughput,
@@ -69,7 +69,7 @@ pub(super) struct Cost {
 
 /// A part of the run.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Stretch {
+pub(super) struct PhaseResult {
     pub(super) seconds: f64,
     pub(super) locks: u64,
     /// None for one task alone, because it alternates with probes.
@@ -82,9 +82,9 @@ pub(super) struct Stretch {
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Killed {
     pub(super) node: String,
-    pub(super) before: Stretch,
-    pub(super) down: Stretch,
-    pub(super) back: Stretch,
+    pub(super) before: PhaseResult,
+    pub(super) down: PhaseResult,
+    pub(super) back: PhaseResult,
     /// How long after its restart it voted again; none if not by the end.
     pub(super) votes_after_seconds: Option<f64>,
 }
@@ -182,11 +182,11 @@ impl Results {
         let span = |part| live.span(part).unwrap_or_default();
         let load_span = (span(Part::Together).0, span(Part::Back).1.max(span(Part::Together).1));
         let nodes = nodes(counted, span(Part::Alone), load_span);
-        let alone = Stretch {
+        let alone = PhaseResult {
             locks_per_second: None,
-            ..Stretch::of(&shares[Part::Alone.index()], span(Part::Alone))
+            ..PhaseResult::of(&shares[Part::Alone.index()], span(Part::Alone))
         };
-        let load = Stretch::of(&all, load_span);
+        let load = PhaseResult::of(&all, load_span);
         let mut figures = Self {
             verdict: String::new(),
             notes: Vec::new(),
@@ -221,7 +221,7 @@ impl Results {
     }
 }
 
-impl Stretch {
+impl PhaseResult {
     pub(super) fn of(share: &Share, (from, to): (u64, u64)) -> Self {
         let seconds = thousandths(to.saturating_sub(from) as f64 / 1e9);
         let locks = share.acquire.len();

@@ -8,7 +8,7 @@ use quorlock_chaos::checker::counted;
 use quorlock_chaos::timeline::wrapped;
 
 use super::percentiles::{Spread, words};
-use super::results::{Results, Node, Stretch};
+use super::results::{Results, Node, PhaseResult};
 
 /// A table of times, one of nodes, further notes, and the verdict last. A table that does not fit is printed as a list.
 pub(super) fn table(figures: &Results, columns: usize) -> String {
@@ -64,7 +64,7 @@ pub(super) fn tasks(figures: &Results) -> String {
 }
 
 /// The parts of the run, each with its name.
-pub(super) fn parts(figures: &Results) -> Vec<(String, &Stretch)> {
+pub(super) fn parts(figures: &Results) -> Vec<(String, &PhaseResult)> {
     let tasks = tasks(figures);
     let mut parts = vec![("alone".to_owned(), &figures.alone)];
     match &figures.killed {

@@ -84,7 +84,7 @@ pub(super) fn notes(figures: &Results) -> Vec<String> {
 
 /// The effect of the killed node.
 fn death(killed: &Killed) -> String {
-    let p50 = |part: &super::results::Stretch| part.acquire.map(|spread| spread.p50_us);
+    let p50 = |part: &super::results::PhaseResult| part.acquire.map(|spread| spread.p50_us);
     let text = match p50(&killed.before).zip(p50(&killed.down)) {
         Some((before, down)) => format!(
             "while {} was dead, a lock cost {} ({:.2} times as much as before), {} at the most",
