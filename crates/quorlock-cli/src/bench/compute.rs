@@ -7,7 +7,7 @@ use super::percentiles::{Spread, curve, tenths, thousandths};
 use super::probe::Look;
 use super::progress_state::{Part, Turn};
 use super::recorder::{Share, Tally};
-use super::results::{Change, Contention, Cost, Counted, Killed, Node, Picture, PhaseResult, Throughput, Times};
+use super::results::{Change, Contention, Cost, Counted, Killed, Node, ChartData, PhaseResult, Throughput, Times};
 
 pub(super) fn nodes(counted: &Counted<'_>, alone: (u64, u64), load: (u64, u64)) -> Vec<Node> {
     let times = |looks: &[Look], (from, to): (u64, u64)| {
@@ -144,9 +144,9 @@ pub(super) fn changes(counted: &Counted<'_>) -> Vec<Change> {
     others.map(change).collect()
 }
 
-pub(super) fn chart_data(counted: &Counted<'_>, all: &Share, killed: Option<&Killed>) -> Picture {
+pub(super) fn chart_data(counted: &Counted<'_>, all: &Share, killed: Option<&Killed>) -> ChartData {
     let Some((began, load)) = counted.live.begun(Part::Alone).zip(counted.live.begun(Part::Together)) else {
-        return Picture::default();
+        return ChartData::default();
     };
     let tally = &counted.loaded.tally;
     let end = Part::ALL.iter().filter_map(|part| Some(counted.live.span(*part)?.1)).max().unwrap_or(began);
@@ -181,7 +181,7 @@ pub(super) fn chart_data(counted: &Counted<'_>, all: &Share, killed: Option<&Kil
         let votes = killed.votes_after_seconds.map(|after| seconds(to) + after);
         (seconds(from), seconds(to), killed.node.clone(), votes)
     });
-    Picture {
+    ChartData {
         seconds: seconds(end),
         alone_seconds: seconds(load),
         slices: slices.collect(),

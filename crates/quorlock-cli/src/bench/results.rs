@@ -48,7 +48,7 @@ pub(super) struct Results {
     pub(super) failed_attempts: u64,
     /// The data of the page's plots.
     #[serde(skip)]
-    pub(super) picture: Picture,
+    pub(super) picture: ChartData,
 }
 
 /// What one lock costs, with nothing else going on, compared with the nodes' times. None without a lock or a probe.
@@ -147,7 +147,7 @@ pub(super) struct Times {
 
 /// What is drawn.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Picture {
+pub(super) struct ChartData {
     pub(super) seconds: f64,
     pub(super) alone_seconds: f64,
     /// Middle of the slice, p50, p99, the longest, and locks a second.
@@ -207,7 +207,7 @@ impl Results {
             lost: shares.iter().map(|share| share.lost).sum(),
             unconfirmed_releases: shares.iter().map(|share| share.unconfirmed).sum(),
             failed_attempts: counted.failed,
-            picture: Picture::default(),
+            picture: ChartData::default(),
             changes: changes(counted),
             left: counted.left.clone(),
             alone,
