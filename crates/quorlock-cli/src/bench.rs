@@ -33,7 +33,7 @@ use crate::signals::handled::Handled;
 use crate::status::print;
 use bench_plan::{Target, BenchPlan};
 use progress_state::{Live, Part, Watch};
-use results::{Counted, Results};
+use results::{Measurements, Results};
 
 pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     let mut signals =
@@ -84,7 +84,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     }
     let mut left = leak_check::look(builder, &setting).await?;
     left.add_unseen(&loaded.owed);
-    let counted = Counted {
+    let counted = Measurements {
         setting: &setting,
         live: &live,
         loaded: &loaded,

@@ -7,9 +7,9 @@ use super::percentiles::{Spread, curve, tenths, thousandths};
 use super::probe::Look;
 use super::progress_state::{Part, Turn};
 use super::recorder::{Share, Tally};
-use super::results::{Change, Contention, Cost, Counted, Killed, Node, ChartData, PhaseResult, Throughput, Times};
+use super::results::{Change, Contention, Cost, Measurements, Killed, Node, ChartData, PhaseResult, Throughput, Times};
 
-pub(super) fn nodes(counted: &Counted<'_>, alone: (u64, u64), load: (u64, u64)) -> Vec<Node> {
+pub(super) fn nodes(counted: &Measurements<'_>, alone: (u64, u64), load: (u64, u64)) -> Vec<Node> {
     let times = |looks: &[Look], (from, to): (u64, u64)| {
         let within = || looks.iter().filter(move |look| (from..to).contains(&look.at));
         Times {
@@ -37,7 +37,7 @@ pub(super) fn nodes(counted: &Counted<'_>, alone: (u64, u64), load: (u64, u64)) 
     nodes
 }
 
-pub(super) fn cost(counted: &Counted<'_>, alone: &PhaseResult, nodes: &[Node]) -> Cost {
+pub(super) fn cost(counted: &Measurements<'_>, alone: &PhaseResult, nodes: &[Node]) -> Cost {
     let quorum = counted.setting.quorum;
     let from_to = counted.live.span(Part::Alone).unwrap_or_default();
     let voting: Vec<&[Look]> = (counted.loaded.nodes.iter().zip(counted.looks))
@@ -110,7 +110,7 @@ pub(super) fn contention(all: &Share, load: &PhaseResult, keys: usize) -> Conten
     }
 }
 
-pub(super) fn killed(counted: &Counted<'_>, place: usize) -> Killed {
+pub(super) fn killed(counted: &Measurements<'_>, place: usize) -> Killed {
     let shares = &counted.loaded.tally.shares;
     let stretch =
         |part: Part| PhaseResult::of(&shares[part.index()], counted.live.span(part).unwrap_or_default());
@@ -130,7 +130,7 @@ pub(super) fn killed(counted: &Counted<'_>, place: usize) -> Killed {
 }
 
 /// The changes at the nodes after the start, without those of the killed node.
-pub(super) fn changes(counted: &Counted<'_>) -> Vec<Change> {
+pub(super) fn changes(counted: &Measurements<'_>) -> Vec<Change> {
     let began = counted.live.begun(Part::Alone).unwrap_or(u64::MAX);
     let end = Part::ALL.iter().filter_map(|part| Some(counted.live.span(*part)?.1)).max().unwrap_or(0);
     let killed = counted.killed.map(|place| counted.loaded.nodes[place].address.as_str());
@@ -144,7 +144,7 @@ pub(super) fn changes(counted: &Counted<'_>) -> Vec<Change> {
     others.map(change).collect()
 }
 
-pub(super) fn chart_data(counted: &Counted<'_>, all: &Share, killed: Option<&Killed>) -> ChartData {
+pub(super) fn chart_data(counted: &Measurements<'_>, all: &Share, killed: Option<&Killed>) -> ChartData {
     let Some((began, load)) = counted.live.begun(Part::Alone).zip(counted.live.begun(Part::Together)) else {
         return ChartData::default();
     };

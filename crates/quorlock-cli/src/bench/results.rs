@@ -160,7 +160,7 @@ pub(super) struct ChartData {
 }
 
 /// All recorded data.
-pub(super) struct Counted<'a> {
+pub(super) struct Measurements<'a> {
     pub(super) setting: &'a BenchPlan,
     pub(super) live: &'a Live,
     pub(super) loaded: &'a Loaded,
@@ -174,8 +174,8 @@ pub(super) struct Counted<'a> {
 }
 
 impl Results {
-    pub(super) fn of(counted: &Counted<'_>) -> Self {
-        let Counted { setting, live, loaded, .. } = counted;
+    pub(super) fn of(counted: &Measurements<'_>) -> Self {
+        let Measurements { setting, live, loaded, .. } = counted;
         let shares = &loaded.tally.shares;
         let [_, together, down, back] = shares;
         let all = together.clone().and(down).and(back);
