@@ -102,7 +102,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
             let words = format!(
                 "interrupted after {:.1} s: the figures are of what was done until then; {}",
                 figures.alone.seconds + figures.load.seconds,
-                figures.left.in_short()
+                figures.leftovers.in_short()
             );
             // The keys that are left are reported even after an interrupt.
             let code = match exit_code(&figures) {
@@ -133,7 +133,7 @@ fn report(args: &BenchArgs, figures: &Results) -> Result<(), Failure> {
 
 fn exit_code(figures: &Results) -> u8 {
     match figures {
-        it if it.lost > 0 || !it.left.keys.is_empty() => exit::LOST,
+        it if it.lost > 0 || !it.leftovers.keys.is_empty() => exit::LOST,
         it if it.alone.locks == 0 || it.load.locks == 0 => exit::NO_QUORUM,
         _ => 0,
     }

@@ -41,7 +41,7 @@ pub(super) struct Results {
     pub(super) nodes: Vec<Node>,
     /// Changes at the nodes that the run did not cause.
     pub(super) changes: Vec<Change>,
-    pub(super) left: Leftovers,
+    pub(super) leftovers: Leftovers,
     pub(super) lost: u64,
     pub(super) unconfirmed_releases: u64,
     /// Attempts that found no quorum, or too late.
@@ -209,7 +209,7 @@ impl Results {
             failed_attempts: counted.failed,
             picture: ChartData::default(),
             changes: changes(counted),
-            left: counted.left.clone(),
+            leftovers: counted.left.clone(),
             alone,
             load,
             nodes,

@@ -103,7 +103,7 @@ fn death(killed: &Killed) -> String {
 
 /// What is left of this run on the nodes.
 fn left(figures: &Results) -> String {
-    let left = &figures.left;
+    let left = &figures.leftovers;
     let mut text = match left.keys.len() {
         0 => "no key of this run is left on the nodes".to_owned(),
         1 => format!("1 KEY OF THIS RUN IS LEFT, until it expires: {}", left.keys[0]),
@@ -184,7 +184,7 @@ mod tests {
     fn failures_and_leftovers_are_reported() {
         let mut figures = of(2_000.0, 2_050.0);
         figures.lost = 2;
-        figures.left.keys = vec!["quorlock-bench:1:0 on h:1".to_owned()];
+        figures.leftovers.keys = vec!["quorlock-bench:1:0 on h:1".to_owned()];
         let change = |seconds| Change { seconds, node: "h:1".to_owned(), what: "down" };
         figures.changes = (0..7).map(|at| change(f64::from(at))).collect();
         let shown = notes(&figures).join("\n");
