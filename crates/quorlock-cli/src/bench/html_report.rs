@@ -40,7 +40,7 @@ fn data(figures: &Results) -> String {
     let names: Vec<&str> = figures.nodes.iter().map(|node| node.address.as_str()).collect();
     let ranks: Vec<_> = figures.nodes.iter().map(|node| node.rank).collect();
     let all = json!({
-        "picture": figures.picture,
+        "picture": figures.chart,
         "names": names,
         "ranks": ranks,
         "quorum": figures.quorum,

@@ -48,7 +48,7 @@ pub(super) struct Results {
     pub(super) failed_attempts: u64,
     /// The data of the page's plots.
     #[serde(skip)]
-    pub(super) picture: ChartData,
+    pub(super) chart: ChartData,
 }
 
 /// What one lock costs, with nothing else going on, compared with the nodes' times. None without a lock or a probe.
@@ -207,14 +207,14 @@ impl Results {
             lost: shares.iter().map(|share| share.lost).sum(),
             unconfirmed_releases: shares.iter().map(|share| share.unconfirmed).sum(),
             failed_attempts: counted.failed,
-            picture: ChartData::default(),
+            chart: ChartData::default(),
             changes: changes(counted),
             leftovers: counted.left.clone(),
             alone,
             load,
             nodes,
         };
-        figures.picture = chart_data(counted, &all, figures.killed.as_ref());
+        figures.chart = chart_data(counted, &all, figures.killed.as_ref());
         figures.verdict = verdict::verdict(&figures);
         figures.notes = verdict::notes(&figures);
         figures
