@@ -19,7 +19,7 @@ pub(super) fn page(figures: &Results) -> String {
             ("{{title}}", escaped(&format!("{verdict} · quorlock bench"))),
             ("{{verdict}}", escaped(&verdict)),
             ("{{terms}}", escaped(&sentence(&terms(figures)))),
-            ("{{about}}", escaped(&format!("{}.", figures.about))),
+            ("{{about}}", escaped(&format!("{}.", figures.description))),
             ("{{command}}", escaped(&figures.command)),
             ("{{figures}}", tiles(figures)),
             ("{{notes}}", figures.notes.iter().map(|note| item(note)).collect()),

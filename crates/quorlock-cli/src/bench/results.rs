@@ -20,7 +20,7 @@ pub(super) struct Results {
     /// Further notes.
     pub(super) notes: Vec<String>,
     /// When and where it ran, and the command line.
-    pub(super) about: String,
+    pub(super) description: String,
     pub(super) command: String,
     /// Whether it was interrupted.
     pub(super) interrupted: bool,
@@ -190,7 +190,7 @@ impl Results {
         let mut figures = Self {
             verdict: String::new(),
             notes: Vec::new(),
-            about: about(),
+            description: about(),
             command: command_line(std::env::args_os()),
             interrupted: counted.is_interrupted,
             quorum: setting.quorum,
