@@ -126,7 +126,7 @@ pub(super) struct Node {
     pub(super) rank: Option<usize>,
     pub(super) alone: Times,
     pub(super) load: Times,
-    pub(super) looks: usize,
+    pub(super) samples: usize,
     pub(super) unanswered: usize,
 }
 
