@@ -25,7 +25,7 @@ pub(super) fn nodes(counted: &Measurements<'_>, alone: (u64, u64), load: (u64, u
         alone: times(looks, alone),
         load: times(looks, load),
         samples: looks.len(),
-        unanswered: looks.iter().filter(|look| look.round_trip.is_none()).count(),
+        missing_replies: looks.iter().filter(|look| look.round_trip.is_none()).count(),
     };
     let mut nodes: Vec<Node> = counted.loaded.nodes.iter().zip(counted.looks).map(node).collect();
     let mut order: Vec<(usize, f64)> =

@@ -119,7 +119,7 @@ fn nodes(figures: &Results) -> String {
             let [half, _, most, ..] = cells(spread);
             let _ = write!(rows, "<td>{half}</td><td>{most}</td>");
         }
-        let _ = write!(rows, "<td>{}</td></tr>", node.unanswered);
+        let _ = write!(rows, "<td>{}</td></tr>", node.missing_replies);
     }
     rows
 }

@@ -127,7 +127,7 @@ pub(super) struct Node {
     pub(super) alone: Times,
     pub(super) load: Times,
     pub(super) samples: usize,
-    pub(super) unanswered: usize,
+    pub(super) missing_replies: usize,
 }
 
 /// A node went down, came up, or must not vote for a while.

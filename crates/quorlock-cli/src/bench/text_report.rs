@@ -184,7 +184,7 @@ fn nodes(figures: &Results) -> String {
             pair(node.alone.round_trip),
             pair(node.load.round_trip),
             pair(node.alone.write),
-            node.unanswered,
+            node.missing_replies,
         );
     }
     text

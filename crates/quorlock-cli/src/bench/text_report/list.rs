@@ -39,7 +39,7 @@ pub(super) fn nodes(figures: &Results, columns: usize) -> String {
         ] {
             wrapped(&mut text, &format!("  {what}: {}", pair(spread)), columns, INDENT);
         }
-        wrapped(&mut text, &format!("  no answer: {}", node.unanswered), columns, INDENT);
+        wrapped(&mut text, &format!("  no answer: {}", node.missing_replies), columns, INDENT);
     }
     text.replace(TIE, " ")
 }
