@@ -85,7 +85,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     let mut left = leak_check::look(builder, &setting).await?;
     left.add_unseen(&loaded.owed);
     let counted = Measurements {
-        setting: &setting,
+        plan: &setting,
         live: &live,
         loaded: &loaded,
         looks: &looks,

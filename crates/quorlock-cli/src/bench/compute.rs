@@ -38,7 +38,7 @@ pub(super) fn nodes(counted: &Measurements<'_>, alone: (u64, u64), load: (u64, u
 }
 
 pub(super) fn cost(counted: &Measurements<'_>, alone: &PhaseResult, nodes: &[Node]) -> Cost {
-    let quorum = counted.setting.quorum;
+    let quorum = counted.plan.quorum;
     let from_to = counted.live.span(Part::Alone).unwrap_or_default();
     let voting: Vec<&[Look]> = (counted.loaded.nodes.iter().zip(counted.looks))
         .filter_map(|(node, looks)| node.is_voting().then_some(looks.as_slice()))
@@ -163,7 +163,7 @@ pub(super) fn chart_data(counted: &Measurements<'_>, all: &Share, killed: Option
         ))
     });
     let [alone, together, down, back] = &tally.shares;
-    let tasks = quorlock_chaos::checker::counted(counted.setting.tasks, "task");
+    let tasks = quorlock_chaos::checker::counted(counted.plan.tasks, "task");
     let mut curves = vec![("acquire, alone".to_owned(), curve(&alone.acquire))];
     if counted.killed.is_some() {
         curves.push(("acquire, all nodes up".to_owned(), curve(&together.acquire)));

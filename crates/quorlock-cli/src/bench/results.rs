@@ -161,7 +161,7 @@ pub(super) struct ChartData {
 
 /// All recorded data.
 pub(super) struct Measurements<'a> {
-    pub(super) setting: &'a BenchPlan,
+    pub(super) plan: &'a BenchPlan,
     pub(super) live: &'a Live,
     pub(super) loaded: &'a Loaded,
     pub(super) looks: &'a [Vec<Look>],
@@ -175,7 +175,7 @@ pub(super) struct Measurements<'a> {
 
 impl Results {
     pub(super) fn of(counted: &Measurements<'_>) -> Self {
-        let Measurements { setting, live, loaded, .. } = counted;
+        let Measurements { plan: setting, live, loaded, .. } = counted;
         let shares = &loaded.tally.shares;
         let [_, together, down, back] = shares;
         let all = together.clone().and(down).and(back);
