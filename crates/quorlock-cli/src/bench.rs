@@ -86,7 +86,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     left.add_unseen(&loaded.owed);
     let counted = Measurements {
         plan: &setting,
-        live: &live,
+        progress: &live,
         loaded: &loaded,
         looks: &looks,
         turns: watch.turns(),

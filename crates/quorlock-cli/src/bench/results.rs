@@ -162,7 +162,7 @@ pub(super) struct ChartData {
 /// All recorded data.
 pub(super) struct Measurements<'a> {
     pub(super) plan: &'a BenchPlan,
-    pub(super) live: &'a Live,
+    pub(super) progress: &'a Live,
     pub(super) loaded: &'a Loaded,
     pub(super) looks: &'a [Vec<Look>],
     pub(super) turns: Vec<Turn>,
@@ -175,7 +175,7 @@ pub(super) struct Measurements<'a> {
 
 impl Results {
     pub(super) fn of(counted: &Measurements<'_>) -> Self {
-        let Measurements { plan: setting, live, loaded, .. } = counted;
+        let Measurements { plan: setting, progress: live, loaded, .. } = counted;
         let shares = &loaded.tally.shares;
         let [_, together, down, back] = shares;
         let all = together.clone().and(down).and(back);
