@@ -87,7 +87,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     let counted = Measurements {
         plan: &setting,
         progress: &live,
-        loaded: &loaded,
+        load: &loaded,
         looks: &looks,
         turns: watch.turns(),
         killed: stage.victim,

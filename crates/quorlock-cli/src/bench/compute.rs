@@ -27,7 +27,7 @@ pub(super) fn nodes(counted: &Measurements<'_>, alone: (u64, u64), load: (u64, u
         samples: looks.len(),
         missing_replies: looks.iter().filter(|look| look.round_trip.is_none()).count(),
     };
-    let mut nodes: Vec<Node> = counted.loaded.nodes.iter().zip(counted.looks).map(node).collect();
+    let mut nodes: Vec<Node> = counted.load.nodes.iter().zip(counted.looks).map(node).collect();
     let mut order: Vec<(usize, f64)> =
         nodes.iter().enumerate().filter_map(|(place, node)| Some((place, node.round_trip()?))).collect();
     order.sort_by(|one, other| one.1.total_cmp(&other.1));
@@ -40,7 +40,7 @@ pub(super) fn nodes(counted: &Measurements<'_>, alone: (u64, u64), load: (u64, u
 pub(super) fn cost(counted: &Measurements<'_>, alone: &PhaseResult, nodes: &[Node]) -> Cost {
     let quorum = counted.plan.quorum;
     let from_to = counted.progress.span(Part::Alone).unwrap_or_default();
-    let voting: Vec<&[Look]> = (counted.loaded.nodes.iter().zip(counted.looks))
+    let voting: Vec<&[Look]> = (counted.load.nodes.iter().zip(counted.looks))
         .filter_map(|(node, looks)| node.is_voting().then_some(looks.as_slice()))
         .collect();
     let nth = |time: fn(&Look) -> Option<u64>| {
@@ -111,10 +111,10 @@ pub(super) fn contention(all: &Share, load: &PhaseResult, keys: usize) -> Conten
 }
 
 pub(super) fn killed(counted: &Measurements<'_>, place: usize) -> Killed {
-    let shares = &counted.loaded.tally.shares;
+    let shares = &counted.load.tally.shares;
     let stretch =
         |part: Part| PhaseResult::of(&shares[part.index()], counted.progress.span(part).unwrap_or_default());
-    let node = &counted.loaded.nodes[place].address;
+    let node = &counted.load.nodes[place].address;
     // The last event of it since it was started again: up, or up and on probation until then.
     let back = counted.progress.begun(Part::Back).unwrap_or(u64::MAX);
     let end = counted.progress.span(Part::Back).map_or(0, |span| span.1);
@@ -133,7 +133,7 @@ pub(super) fn killed(counted: &Measurements<'_>, place: usize) -> Killed {
 pub(super) fn changes(counted: &Measurements<'_>) -> Vec<Change> {
     let began = counted.progress.begun(Part::Alone).unwrap_or(u64::MAX);
     let end = Part::ALL.iter().filter_map(|part| Some(counted.progress.span(*part)?.1)).max().unwrap_or(0);
-    let killed = counted.killed.map(|place| counted.loaded.nodes[place].address.as_str());
+    let killed = counted.killed.map(|place| counted.load.nodes[place].address.as_str());
     let within = counted.turns.iter().filter(|turn| (began..end).contains(&turn.at));
     let others = within.filter(|turn| Some(turn.node.as_str()) != killed);
     let change = |turn: &Turn| Change {
@@ -148,7 +148,7 @@ pub(super) fn chart_data(counted: &Measurements<'_>, all: &Share, killed: Option
     let Some((began, load)) = counted.progress.begun(Part::Alone).zip(counted.progress.begun(Part::Together)) else {
         return ChartData::default();
     };
-    let tally = &counted.loaded.tally;
+    let tally = &counted.load.tally;
     let end = Part::ALL.iter().filter_map(|part| Some(counted.progress.span(*part)?.1)).max().unwrap_or(began);
     let seconds = |at: u64| at.saturating_sub(began) as f64 / 1e9;
     let slices = tally.slices.iter().enumerate().filter_map(|(place, slice)| {

@@ -163,7 +163,7 @@ pub(super) struct ChartData {
 pub(super) struct Measurements<'a> {
     pub(super) plan: &'a BenchPlan,
     pub(super) progress: &'a Live,
-    pub(super) loaded: &'a Loaded,
+    pub(super) load: &'a Loaded,
     pub(super) looks: &'a [Vec<Look>],
     pub(super) turns: Vec<Turn>,
     /// The one that was killed, if one was.
@@ -175,7 +175,7 @@ pub(super) struct Measurements<'a> {
 
 impl Results {
     pub(super) fn of(counted: &Measurements<'_>) -> Self {
-        let Measurements { plan: setting, progress: live, loaded, .. } = counted;
+        let Measurements { plan: setting, progress: live, load: loaded, .. } = counted;
         let shares = &loaded.tally.shares;
         let [_, together, down, back] = shares;
         let all = together.clone().and(down).and(back);
