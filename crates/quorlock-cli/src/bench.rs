@@ -88,7 +88,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
         plan: &setting,
         progress: &live,
         load: &loaded,
-        looks: &looks,
+        samples: &looks,
         turns: watch.turns(),
         killed: stage.victim,
         failed: watch.failed(),

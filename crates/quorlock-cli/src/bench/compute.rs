@@ -27,7 +27,7 @@ pub(super) fn nodes(counted: &Measurements<'_>, alone: (u64, u64), load: (u64, u
         samples: looks.len(),
         missing_replies: looks.iter().filter(|look| look.round_trip.is_none()).count(),
     };
-    let mut nodes: Vec<Node> = counted.load.nodes.iter().zip(counted.looks).map(node).collect();
+    let mut nodes: Vec<Node> = counted.load.nodes.iter().zip(counted.samples).map(node).collect();
     let mut order: Vec<(usize, f64)> =
         nodes.iter().enumerate().filter_map(|(place, node)| Some((place, node.round_trip()?))).collect();
     order.sort_by(|one, other| one.1.total_cmp(&other.1));
@@ -40,7 +40,7 @@ pub(super) fn nodes(counted: &Measurements<'_>, alone: (u64, u64), load: (u64, u
 pub(super) fn cost(counted: &Measurements<'_>, alone: &PhaseResult, nodes: &[Node]) -> Cost {
     let quorum = counted.plan.quorum;
     let from_to = counted.progress.span(Part::Alone).unwrap_or_default();
-    let voting: Vec<&[Look]> = (counted.load.nodes.iter().zip(counted.looks))
+    let voting: Vec<&[Look]> = (counted.load.nodes.iter().zip(counted.samples))
         .filter_map(|(node, looks)| node.is_voting().then_some(looks.as_slice()))
         .collect();
     let nth = |time: fn(&Look) -> Option<u64>| {
@@ -176,7 +176,7 @@ pub(super) fn chart_data(counted: &Measurements<'_>, all: &Share, killed: Option
     }
     curves.retain(|(_, points)| !points.is_empty());
     let slice = tally.slice_seconds();
-    let nodes = counted.looks.iter().map(|looks| medians(looks, began, slice)).collect();
+    let nodes = counted.samples.iter().map(|looks| medians(looks, began, slice)).collect();
     let killed = killed.zip(counted.progress.span(Part::Down)).map(|(killed, (from, to))| {
         let votes = killed.votes_after_seconds.map(|after| seconds(to) + after);
         (seconds(from), seconds(to), killed.node.clone(), votes)

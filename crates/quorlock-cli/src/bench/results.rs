@@ -164,7 +164,7 @@ pub(super) struct Measurements<'a> {
     pub(super) plan: &'a BenchPlan,
     pub(super) progress: &'a Live,
     pub(super) load: &'a Loaded,
-    pub(super) looks: &'a [Vec<Look>],
+    pub(super) samples: &'a [Vec<Look>],
     pub(super) turns: Vec<Turn>,
     /// The one that was killed, if one was.
     pub(super) killed: Option<usize>,
