@@ -118,7 +118,7 @@ pub(super) fn killed(counted: &Measurements<'_>, place: usize) -> Killed {
     // The last event of it since it was started again: up, or up and on probation until then.
     let back = counted.progress.begun(Part::Back).unwrap_or(u64::MAX);
     let end = counted.progress.span(Part::Back).map_or(0, |span| span.1);
-    let votes = counted.turns.iter().filter(|turn| &turn.node == node && turn.at >= back);
+    let votes = counted.changes.iter().filter(|turn| &turn.node == node && turn.at >= back);
     let votes = votes.map(|turn| turn.at + turn.silent_nanos).max().filter(|at| *at <= end);
     Killed {
         node: node.clone(),
@@ -134,7 +134,7 @@ pub(super) fn changes(counted: &Measurements<'_>) -> Vec<Change> {
     let began = counted.progress.begun(Part::Alone).unwrap_or(u64::MAX);
     let end = Part::ALL.iter().filter_map(|part| Some(counted.progress.span(*part)?.1)).max().unwrap_or(0);
     let killed = counted.killed.map(|place| counted.load.nodes[place].address.as_str());
-    let within = counted.turns.iter().filter(|turn| (began..end).contains(&turn.at));
+    let within = counted.changes.iter().filter(|turn| (began..end).contains(&turn.at));
     let others = within.filter(|turn| Some(turn.node.as_str()) != killed);
     let change = |turn: &Turn| Change {
         seconds: thousandths((turn.at - began) as f64 / 1e9),

@@ -165,7 +165,7 @@ pub(super) struct Measurements<'a> {
     pub(super) progress: &'a Live,
     pub(super) load: &'a Loaded,
     pub(super) samples: &'a [Vec<Look>],
-    pub(super) turns: Vec<Turn>,
+    pub(super) changes: Vec<Turn>,
     /// The one that was killed, if one was.
     pub(super) killed: Option<usize>,
     pub(super) failed: u64,
