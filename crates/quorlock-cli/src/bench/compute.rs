@@ -91,7 +91,7 @@ pub(super) fn throughput(loaded: &Loaded, load: &PhaseResult) -> Throughput {
         locks_per_second: load.locks_per_second.unwrap_or_default(),
         client_cpu_us_per_lock: each(loaded.cpu.as_secs_f64() * 1e6),
         commands_per_lock: each(loaded.answers as f64),
-        fewest,
+        min_per_task: fewest,
         most,
         most_per_fewest: (fewest > 0).then(|| thousandths(most as f64 / fewest as f64)),
         waiting_at_the_end: unserved.len(),

@@ -122,7 +122,7 @@ pub(super) fn throughput(figures: &Results) -> String {
     if figures.tasks > 1 {
         let _ = match it.most_per_fewest {
             Some(times) => {
-                write!(text, "; each task had {} to {} (as 1 to {times:.2})", it.fewest, it.most)
+                write!(text, "; each task had {} to {} (as 1 to {times:.2})", it.min_per_task, it.most)
             }
             None => write!(text, "; some task had none, and another {}", it.most),
         };
