@@ -122,9 +122,9 @@ pub(super) fn throughput(figures: &Results) -> String {
     if figures.tasks > 1 {
         let _ = match it.most_per_fewest {
             Some(times) => {
-                write!(text, "; each task had {} to {} (as 1 to {times:.2})", it.min_per_task, it.most)
+                write!(text, "; each task had {} to {} (as 1 to {times:.2})", it.min_per_task, it.max_per_task)
             }
-            None => write!(text, "; some task had none, and another {}", it.most),
+            None => write!(text, "; some task had none, and another {}", it.max_per_task),
         };
     }
     if it.longest_waiting_us > LONG_WAIT_US {
