@@ -93,7 +93,7 @@ pub(super) fn throughput(loaded: &Loaded, load: &PhaseResult) -> Throughput {
         commands_per_lock: each(loaded.answers as f64),
         min_per_task: fewest,
         max_per_task: most,
-        most_per_fewest: (fewest > 0).then(|| thousandths(most as f64 / fewest as f64)),
+        max_per_min: (fewest > 0).then(|| thousandths(most as f64 / fewest as f64)),
         waiting_at_the_end: unserved.len(),
         longest_waiting_us: unserved.iter().copied().max().unwrap_or(0) as f64 / 1e3,
     }

@@ -98,7 +98,7 @@ pub(super) struct Throughput {
     /// Locks of the tasks with the fewest and the most.
     pub(super) min_per_task: u64,
     pub(super) max_per_task: u64,
-    pub(super) most_per_fewest: Option<f64>,
+    pub(super) max_per_min: Option<f64>,
     /// How many tasks were waiting when it ended, and the longest wait.
     pub(super) waiting_at_the_end: usize,
     pub(super) longest_waiting_us: f64,

@@ -120,7 +120,7 @@ pub(super) fn throughput(figures: &Results) -> String {
         );
     }
     if figures.tasks > 1 {
-        let _ = match it.most_per_fewest {
+        let _ = match it.max_per_min {
             Some(times) => {
                 write!(text, "; each task had {} to {} (as 1 to {times:.2})", it.min_per_task, it.max_per_task)
             }
