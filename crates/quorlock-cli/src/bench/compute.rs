@@ -4,20 +4,20 @@ use quorlock::NodeStatus;
 
 use super::load::Loaded;
 use super::percentiles::{Spread, curve, tenths, thousandths};
-use super::probe::Look;
+use super::probe::ProbeSample;
 use super::progress_state::{Part, Turn};
 use super::recorder::{Share, Tally};
 use super::results::{Change, Contention, Cost, Measurements, Killed, Node, ChartData, PhaseResult, Throughput, Times};
 
 pub(super) fn nodes(counted: &Measurements<'_>, alone: (u64, u64), load: (u64, u64)) -> Vec<Node> {
-    let times = |looks: &[Look], (from, to): (u64, u64)| {
+    let times = |looks: &[ProbeSample], (from, to): (u64, u64)| {
         let within = || looks.iter().filter(move |look| (from..to).contains(&look.at));
         Times {
             round_trip: Spread::of_list(within().filter_map(|look| look.round_trip)),
             write: Spread::of_list(within().filter_map(|look| look.write)),
         }
     };
-    let node = |(status, looks): (&NodeStatus, &Vec<Look>)| Node {
+    let node = |(status, looks): (&NodeStatus, &Vec<ProbeSample>)| Node {
         address: status.address.clone(),
         server: status.server.clone(),
         votes: status.is_voting(),
@@ -40,10 +40,10 @@ pub(super) fn nodes(counted: &Measurements<'_>, alone: (u64, u64), load: (u64, u
 pub(super) fn cost(counted: &Measurements<'_>, alone: &PhaseResult, nodes: &[Node]) -> Cost {
     let quorum = counted.plan.quorum;
     let from_to = counted.progress.span(Part::Alone).unwrap_or_default();
-    let voting: Vec<&[Look]> = (counted.load.nodes.iter().zip(counted.samples))
+    let voting: Vec<&[ProbeSample]> = (counted.load.nodes.iter().zip(counted.samples))
         .filter_map(|(node, looks)| node.is_voting().then_some(looks.as_slice()))
         .collect();
-    let nth = |time: fn(&Look) -> Option<u64>| {
+    let nth = |time: fn(&ProbeSample) -> Option<u64>| {
         let times = nth_fastest_of_rounds(&voting, quorum, from_to, time);
         Spread::of_list(times).map(|spread| spread.p50_us).filter(|us| *us > 0.0)
     };
@@ -67,10 +67,10 @@ pub(super) fn cost(counted: &Measurements<'_>, alone: &PhaseResult, nodes: &[Nod
 
 /// The time of the q-th fastest node for each round of probes in this span, without rounds in which fewer replied.
 fn nth_fastest_of_rounds(
-    nodes: &[&[Look]],
+    nodes: &[&[ProbeSample]],
     quorum: usize,
     (from, to): (u64, u64),
-    time: fn(&Look) -> Option<u64>,
+    time: fn(&ProbeSample) -> Option<u64>,
 ) -> Vec<u64> {
     let rounds = nodes.iter().map(|looks| looks.len()).min().unwrap_or(0);
     let nth = |round: usize| {
@@ -192,9 +192,9 @@ pub(super) fn chart_data(counted: &Measurements<'_>, all: &Share, killed: Option
 }
 
 /// The median of each slice, at its middle; a slice without a reply breaks the line.
-fn medians(looks: &[Look], began: u64, slice: f64) -> Vec<(f64, Option<f64>)> {
-    let place = |look: &Look| (look.at.saturating_sub(began) as f64 / 1e9 / slice) as usize;
-    let looks: Vec<&Look> = looks.iter().filter(|look| look.at >= began).collect();
+fn medians(looks: &[ProbeSample], began: u64, slice: f64) -> Vec<(f64, Option<f64>)> {
+    let place = |look: &ProbeSample| (look.at.saturating_sub(began) as f64 / 1e9 / slice) as usize;
+    let looks: Vec<&ProbeSample> = looks.iter().filter(|look| look.at >= began).collect();
     let groups = looks.chunk_by(|one, other| place(one) == place(other));
     groups
         .map(|group| {
@@ -208,8 +208,8 @@ fn medians(looks: &[Look], began: u64, slice: f64) -> Vec<(f64, Option<f64>)> {
 mod tests {
     use super::*;
 
-    fn samples(trips: [Option<u64>; 3]) -> Vec<Look> {
-        let look = |(round, round_trip)| Look { at: 100 * (round as u64 + 1), round_trip, write: None };
+    fn samples(trips: [Option<u64>; 3]) -> Vec<ProbeSample> {
+        let look = |(round, round_trip)| ProbeSample { at: 100 * (round as u64 + 1), round_trip, write: None };
         trips.into_iter().enumerate().map(look).collect()
     }
 

@@ -21,7 +21,7 @@ use crate::reaper::boot_nanos;
 
 /// One probe of a node, times in nanoseconds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Look {
+pub(super) struct ProbeSample {
     /// When the request was sent, by the boot clock.
     pub(super) at: u64,
     /// None without a reply.
@@ -49,7 +49,7 @@ pub(super) fn run(
     setting: &BenchPlan,
     mut rounds: mpsc::Receiver<oneshot::Sender<()>>,
     live: &Live,
-) -> Result<Vec<Vec<Look>>, Failure> {
+) -> Result<Vec<Vec<ProbeSample>>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -62,7 +62,7 @@ pub(super) fn run(
             Ok(Probe { place, client: builder.connect_lazy()?, name, ttl: setting.ttl })
         });
         let probes: Vec<Probe> = probes.collect::<Result<_, ConnectError>>()?;
-        let mut looks: Vec<Vec<Look>> = vec![Vec::new(); urls.len()];
+        let mut looks: Vec<Vec<ProbeSample>> = vec![Vec::new(); urls.len()];
         // One thread sends the requests, so one is always last: the order rotates.
         let mut order: Vec<&Probe> = probes.iter().collect();
         while let Some(done) = rounds.recv().await {
@@ -83,7 +83,7 @@ pub(super) fn run(
     })
 }
 
-async fn gather(mut crew: JoinSet<(usize, Vec<Look>)>, looks: &mut [Vec<Look>]) -> Result<(), Failure> {
+async fn gather(mut crew: JoinSet<(usize, Vec<ProbeSample>)>, looks: &mut [Vec<ProbeSample>]) -> Result<(), Failure> {
     while let Some(ended) = crew.join_next().await {
         let (place, found) = ended.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
         looks[place].extend(found);
@@ -92,7 +92,7 @@ async fn gather(mut crew: JoinSet<(usize, Vec<Look>)>, looks: &mut [Vec<Look>]) 
 }
 
 impl Probe {
-    async fn looks(self, nodes: usize, over: CancellationToken) -> (usize, Vec<Look>) {
+    async fn looks(self, nodes: usize, over: CancellationToken) -> (usize, Vec<ProbeSample>) {
         let mut looks = Vec::new();
         // Staggered, so that they do not collide on a machine that they share.
         let mut pause = EVERY.mul_f64(self.place as f64 / nodes as f64);
@@ -109,7 +109,7 @@ impl Probe {
         (self.place, looks)
     }
 
-    async fn look(&self) -> Look {
+    async fn look(&self) -> ProbeSample {
         let at = boot_nanos();
         let seen = self.client.inspect(&self.name).await.ok();
         let answered =
@@ -122,7 +122,7 @@ impl Probe {
             // If unconfirmed, it is released in the background as soon as the node is reachable again.
             let _ = guard.release().await;
         }
-        Look { at, round_trip, write }
+        ProbeSample { at, round_trip, write }
     }
 }
 

@@ -7,7 +7,7 @@ use super::compute::{changes, contention, cost, killed, nodes, chart_data, throu
 use super::leak_check::Leftovers;
 use super::load::Loaded;
 use super::percentiles::{Spread, tenths, thousandths};
-use super::probe::Look;
+use super::probe::ProbeSample;
 use super::progress_state::{Live, Part, Turn};
 use super::recorder::Share;
 use super::verdict;
@@ -164,7 +164,7 @@ pub(super) struct Measurements<'a> {
     pub(super) plan: &'a BenchPlan,
     pub(super) progress: &'a Live,
     pub(super) load: &'a Loaded,
-    pub(super) samples: &'a [Vec<Look>],
+    pub(super) samples: &'a [Vec<ProbeSample>],
     pub(super) changes: Vec<Turn>,
     /// The one that was killed, if one was.
     pub(super) killed: Option<usize>,
