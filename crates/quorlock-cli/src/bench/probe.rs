@@ -77,7 +77,7 @@ pub(super) fn run(
             let _ = done.send(());
         }
         let crew: JoinSet<_> =
-            probes.iter().cloned().map(|probe| probe.looks(urls.len(), live.over.clone())).collect();
+            probes.iter().cloned().map(|probe| probe.samples(urls.len(), live.over.clone())).collect();
         gather(crew, &mut looks).await?;
         Ok(looks)
     })
@@ -92,7 +92,7 @@ async fn gather(mut crew: JoinSet<(usize, Vec<ProbeSample>)>, looks: &mut [Vec<P
 }
 
 impl Probe {
-    async fn looks(self, nodes: usize, over: CancellationToken) -> (usize, Vec<ProbeSample>) {
+    async fn samples(self, nodes: usize, over: CancellationToken) -> (usize, Vec<ProbeSample>) {
         let mut looks = Vec::new();
         // Staggered, so that they do not collide on a machine that they share.
         let mut pause = EVERY.mul_f64(self.place as f64 / nodes as f64);
