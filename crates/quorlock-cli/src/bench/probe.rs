@@ -69,7 +69,7 @@ pub(super) fn run(
             order.rotate_left(1);
             let one = |probe: &&Probe| {
                 let probe = (*probe).clone();
-                async move { (probe.place, vec![probe.look().await]) }
+                async move { (probe.place, vec![probe.sample().await]) }
             };
             let crew: JoinSet<_> = order.iter().map(one).collect();
             gather(crew, &mut looks).await?;
@@ -102,14 +102,14 @@ impl Probe {
                 () = sleep(pause) => {}
             }
             pause = EVERY;
-            looks.push(self.look().await);
+            looks.push(self.sample().await);
         }
         // A lock that it cannot release any more expires.
         let _ = self.client.shutdown(DRAIN).await;
         (self.place, looks)
     }
 
-    async fn look(&self) -> ProbeSample {
+    async fn sample(&self) -> ProbeSample {
         let at = boot_nanos();
         let seen = self.client.inspect(&self.name).await.ok();
         let answered =
