@@ -95,13 +95,13 @@ impl Probe {
     async fn samples(self, nodes: usize, over: CancellationToken) -> (usize, Vec<ProbeSample>) {
         let mut looks = Vec::new();
         // Staggered, so that they do not collide on a machine that they share.
-        let mut pause = EVERY.mul_f64(self.place as f64 / nodes as f64);
+        let mut pause = INTERVAL.mul_f64(self.place as f64 / nodes as f64);
         loop {
             tokio::select! {
                 () = over.cancelled() => break,
                 () = sleep(pause) => {}
             }
-            pause = EVERY;
+            pause = INTERVAL;
             looks.push(self.sample().await);
         }
         // A lock that it cannot release any more expires.
@@ -126,5 +126,5 @@ impl Probe {
     }
 }
 
-const EVERY: Duration = Duration::from_millis(25);
+const INTERVAL: Duration = Duration::from_millis(25);
 const DRAIN: Duration = Duration::from_secs(1);
