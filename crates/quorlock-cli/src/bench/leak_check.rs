@@ -15,7 +15,7 @@ pub(super) struct Leftovers {
     /// Keys of this run that are still there, each with its node.
     pub(super) keys: Vec<String>,
     /// Nodes that did not reply.
-    pub(super) unasked: Vec<String>,
+    pub(super) unchecked: Vec<String>,
     /// Fencing numbers of this run's names on each node.
     pub(super) fences: usize,
     /// Within how many seconds these expire.
@@ -26,8 +26,8 @@ impl Leftovers {
     /// Adds keys that may be left on nodes that did not reply. What the others have is known.
     pub(super) fn add_unseen(&mut self, owed: &[(String, Option<String>)]) {
         let unseen = owed.iter().filter_map(|(key, node)| match node {
-            Some(node) => self.unasked.contains(node).then(|| format!("{key} on {node} (not known)")),
-            None => (!self.unasked.is_empty()).then(|| format!("{key} (not known)")),
+            Some(node) => self.unchecked.contains(node).then(|| format!("{key} on {node} (not known)")),
+            None => (!self.unchecked.is_empty()).then(|| format!("{key} (not known)")),
         });
         let unseen: Vec<String> = unseen.collect();
         self.keys.extend(unseen);
@@ -36,11 +36,11 @@ impl Leftovers {
     /// A short message on whether keys are left, and how many.
     pub(super) fn in_short(&self) -> String {
         match self.keys.len() {
-            0 if self.unasked.is_empty() => "no key of this run is left".to_owned(),
+            0 if self.unchecked.is_empty() => "no key of this run is left".to_owned(),
             0 => {
                 format!(
                     "no key of this run is left on the nodes that replied (no reply: {})",
-                    self.unasked.join(", ")
+                    self.unchecked.join(", ")
                 )
             }
             1 => "1 key of this run is left, until it expires".to_owned(),
@@ -76,13 +76,13 @@ pub(super) async fn look(builder: RedlockBuilder, setting: &BenchPlan) -> Result
             match sight.reply {
                 Vote::Inspected(it) if it.holder == KeyOwner::Unheld => {}
                 Vote::Inspected(_) => found.keys.push(format!("{name} on {}", sight.node)),
-                _ if found.unasked.contains(&sight.node) => {}
-                _ => found.unasked.push(sight.node),
+                _ if found.unchecked.contains(&sight.node) => {}
+                _ => found.unchecked.push(sight.node),
             }
         }
     }
     found.keys.sort_unstable();
-    found.unasked.sort_unstable();
+    found.unchecked.sort_unstable();
     let _ = redlock.shutdown(DRAIN).await;
     Ok(found)
 }
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn what_a_node_replied_is_known_and_reported_once() {
-        let mut left = Leftovers { unasked: vec!["h:2".to_owned()], ..Leftovers::default() };
+        let mut left = Leftovers { unchecked: vec!["h:2".to_owned()], ..Leftovers::default() };
         assert_eq!(left.in_short(), "no key of this run is left on the nodes that replied (no reply: h:2)");
         let owed = |node: &str| ("a".to_owned(), Some(node.to_owned()));
         left.add_unseen(&[owed("h:1"), owed("h:2")]);

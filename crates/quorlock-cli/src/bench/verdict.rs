@@ -109,8 +109,8 @@ fn left(figures: &Results) -> String {
         1 => format!("1 KEY OF THIS RUN IS LEFT, until it expires: {}", left.keys[0]),
         count => format!("{count} KEYS OF THIS RUN ARE LEFT, until they expire: {}", left.keys.join(", ")),
     };
-    if !left.unasked.is_empty() {
-        let _ = write!(text, " (not checked, because there was no reply: {})", left.unasked.join(", "));
+    if !left.unchecked.is_empty() {
+        let _ = write!(text, " (not checked, because there was no reply: {})", left.unchecked.join(", "));
     }
     if left.fences > 0 {
         let _ = write!(
