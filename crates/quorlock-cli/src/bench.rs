@@ -83,7 +83,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
         return Err(failure);
     }
     let mut left = leak_check::look(builder, &setting).await?;
-    left.add_unseen(&loaded.owed);
+    left.add_unchecked(&loaded.owed);
     let counted = Measurements {
         plan: &setting,
         progress: &live,

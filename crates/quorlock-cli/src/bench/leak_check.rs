@@ -24,7 +24,7 @@ pub(super) struct Leftovers {
 
 impl Leftovers {
     /// Adds keys that may be left on nodes that did not reply. What the others have is known.
-    pub(super) fn add_unseen(&mut self, owed: &[(String, Option<String>)]) {
+    pub(super) fn add_unchecked(&mut self, owed: &[(String, Option<String>)]) {
         let unseen = owed.iter().filter_map(|(key, node)| match node {
             Some(node) => self.unchecked.contains(node).then(|| format!("{key} on {node} (not known)")),
             None => (!self.unchecked.is_empty()).then(|| format!("{key} (not known)")),
@@ -98,11 +98,11 @@ mod tests {
         let mut left = Leftovers { unchecked: vec!["h:2".to_owned()], ..Leftovers::default() };
         assert_eq!(left.in_short(), "no key of this run is left on the nodes that replied (no reply: h:2)");
         let owed = |node: &str| ("a".to_owned(), Some(node.to_owned()));
-        left.add_unseen(&[owed("h:1"), owed("h:2")]);
+        left.add_unchecked(&[owed("h:1"), owed("h:2")]);
         assert_eq!(left.keys, ["a on h:2 (not known)"]);
         assert_eq!(left.in_short(), "1 key of this run is left, until it expires");
         let mut all_asked = Leftovers::default();
-        all_asked.add_unseen(&[owed("h:1"), ("a".to_owned(), None)]);
+        all_asked.add_unchecked(&[owed("h:1"), ("a".to_owned(), None)]);
         assert_eq!(all_asked.in_short(), "no key of this run is left");
     }
 }
