@@ -102,7 +102,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
             let words = format!(
                 "interrupted after {:.1} s: the figures are of what was done until then; {}",
                 figures.alone.seconds + figures.load.seconds,
-                figures.leftovers.in_short()
+                figures.leftovers.summary()
             );
             // The keys that are left are reported even after an interrupt.
             let code = match exit_code(&figures) {

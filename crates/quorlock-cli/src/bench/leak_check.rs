@@ -34,7 +34,7 @@ impl Leftovers {
     }
 
     /// A short message on whether keys are left, and how many.
-    pub(super) fn in_short(&self) -> String {
+    pub(super) fn summary(&self) -> String {
         match self.keys.len() {
             0 if self.unchecked.is_empty() => "no key of this run is left".to_owned(),
             0 => {
@@ -96,13 +96,13 @@ mod tests {
     #[test]
     fn what_a_node_replied_is_known_and_reported_once() {
         let mut left = Leftovers { unchecked: vec!["h:2".to_owned()], ..Leftovers::default() };
-        assert_eq!(left.in_short(), "no key of this run is left on the nodes that replied (no reply: h:2)");
+        assert_eq!(left.summary(), "no key of this run is left on the nodes that replied (no reply: h:2)");
         let owed = |node: &str| ("a".to_owned(), Some(node.to_owned()));
         left.add_unchecked(&[owed("h:1"), owed("h:2")]);
         assert_eq!(left.keys, ["a on h:2 (not known)"]);
-        assert_eq!(left.in_short(), "1 key of this run is left, until it expires");
+        assert_eq!(left.summary(), "1 key of this run is left, until it expires");
         let mut all_asked = Leftovers::default();
         all_asked.add_unchecked(&[owed("h:1"), ("a".to_owned(), None)]);
-        assert_eq!(all_asked.in_short(), "no key of this run is left");
+        assert_eq!(all_asked.summary(), "no key of this run is left");
     }
 }
