@@ -82,7 +82,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     if let Some(failure) = broke {
         return Err(failure);
     }
-    let mut left = leak_check::look(builder, &setting).await?;
+    let mut left = leak_check::find_leftovers(builder, &setting).await?;
     left.add_unchecked(&loaded.owed);
     let counted = Measurements {
         plan: &setting,
