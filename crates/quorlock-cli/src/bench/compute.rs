@@ -2,7 +2,7 @@
 
 use quorlock::NodeStatus;
 
-use super::load::Loaded;
+use super::load::LoadResult;
 use super::percentiles::{Spread, curve, tenths, thousandths};
 use super::probe::ProbeSample;
 use super::progress_state::{Part, Turn};
@@ -82,7 +82,7 @@ fn nth_fastest_of_rounds(
     (0..rounds).filter_map(nth).collect()
 }
 
-pub(super) fn throughput(loaded: &Loaded, load: &PhaseResult) -> Throughput {
+pub(super) fn throughput(loaded: &LoadResult, load: &PhaseResult) -> Throughput {
     let Tally { by_task, unserved, .. } = &loaded.tally;
     let each = |all: f64| (load.locks > 0).then(|| thousandths(all / load.locks as f64));
     let (fewest, most) =

@@ -21,7 +21,7 @@ use crate::nodes;
 use crate::reaper::boot_nanos;
 
 /// What the load recorded.
-pub(super) struct Loaded {
+pub(super) struct LoadResult {
     pub(super) tally: Tally,
     /// The nodes' states at the beginning.
     pub(super) nodes: Vec<NodeStatus>,
@@ -49,7 +49,7 @@ pub(super) fn run(
     live: &Arc<Live>,
     watch: &Arc<Watch>,
     rounds: Rounds,
-) -> Result<Loaded, Failure> {
+) -> Result<LoadResult, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -66,7 +66,7 @@ async fn measure(
     live: &Arc<Live>,
     watch: &Arc<Watch>,
     rounds: Rounds,
-) -> Result<Loaded, Failure> {
+) -> Result<LoadResult, Failure> {
     let hears = Arc::clone(watch);
     let redlock = builder.observer(move |event: &quorlock::Event<'_>| hears.hear(event)).connect_lazy()?;
     let nodes = redlock.node_status().await;
@@ -97,7 +97,7 @@ async fn measure(
     });
     let (answers, cpu) = parts?;
     let tally = std::mem::replace(&mut *work.tally(), Tally::new(0, 0, 0, Duration::ZERO));
-    Ok(Loaded { tally, nodes, cpu, answers, owed })
+    Ok(LoadResult { tally, nodes, cpu, answers, owed })
 }
 
 /// Checks that locks can be granted at all, before anything is counted.

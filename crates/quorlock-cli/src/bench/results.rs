@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::bench_plan::BenchPlan;
 use super::compute::{changes, contention, cost, killed, nodes, chart_data, throughput};
 use super::leak_check::Leftovers;
-use super::load::Loaded;
+use super::load::LoadResult;
 use super::percentiles::{Spread, tenths, thousandths};
 use super::probe::ProbeSample;
 use super::progress_state::{Live, Part, Turn};
@@ -163,7 +163,7 @@ pub(super) struct ChartData {
 pub(super) struct Measurements<'a> {
     pub(super) plan: &'a BenchPlan,
     pub(super) progress: &'a Live,
-    pub(super) load: &'a Loaded,
+    pub(super) load: &'a LoadResult,
     pub(super) samples: &'a [Vec<ProbeSample>],
     pub(super) changes: Vec<Turn>,
     /// The one that was killed, if one was.
