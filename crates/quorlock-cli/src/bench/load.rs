@@ -34,7 +34,7 @@ pub(super) struct LoadResult {
 }
 
 /// What each task needs.
-struct Work {
+struct Workload {
     setting: BenchPlan,
     redlock: Redlock,
     pauses: Pauses,
@@ -80,7 +80,7 @@ async fn measure(
             .await
             .map_err(|error| Failure::new(exit::NO_QUORUM, error.to_string()))?;
     }
-    let work = Arc::new(Work {
+    let work = Arc::new(Workload {
         setting: setting.clone(),
         redlock: redlock.clone(),
         pauses: Pauses::start()
@@ -120,7 +120,7 @@ fn check(nodes: &[NodeStatus], setting: &BenchPlan) -> Result<(), Failure> {
     Err(Failure::new(exit::code_of_exclusions(nodes).unwrap_or(exit::NO_QUORUM), words))
 }
 
-impl Work {
+impl Workload {
     /// Runs one task, then all; returns how many commands were answered, and the client's processor time, while all
     /// ran.
     async fn parts(self: &Arc<Self>, watch: &Watch, rounds: Rounds) -> Result<(u64, Duration), Failure> {
