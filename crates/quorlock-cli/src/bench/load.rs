@@ -88,7 +88,7 @@ async fn measure(
         tally: Mutex::new(Tally::new(setting.tasks, setting.keys, boot_nanos(), setting.total())),
         live: Arc::clone(live),
     });
-    let parts = work.parts(watch, rounds).await;
+    let parts = work.run_phases(watch, rounds).await;
     live.end();
     // Also after an error: no key may be left behind.
     let owed = redlock.shutdown(DRAIN).await.err().map_or_else(Vec::new, |error| {
@@ -123,7 +123,7 @@ fn check(nodes: &[NodeStatus], setting: &BenchPlan) -> Result<(), Failure> {
 impl Workload {
     /// Runs one task, then all; returns how many commands were answered, and the client's processor time, while all
     /// ran.
-    async fn parts(self: &Arc<Self>, watch: &Watch, rounds: Rounds) -> Result<(u64, Duration), Failure> {
+    async fn run_phases(self: &Arc<Self>, watch: &Watch, rounds: Rounds) -> Result<(u64, Duration), Failure> {
         self.live.enter(Part::Alone);
         self.part(1, self.setting.alone, Some(rounds)).await?;
         self.live.enter(Part::Together);
