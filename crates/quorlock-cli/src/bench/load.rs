@@ -125,15 +125,15 @@ impl Workload {
     /// ran.
     async fn run_phases(self: &Arc<Self>, watch: &Watch, rounds: Rounds) -> Result<(u64, Duration), Failure> {
         self.live.enter(Part::Alone);
-        self.part(1, self.setting.alone, Some(rounds)).await?;
+        self.run_phase(1, self.setting.alone, Some(rounds)).await?;
         self.live.enter(Part::Together);
         let (answers, busy) = (watch.answers(), cpu());
-        self.part(self.setting.tasks, self.setting.load, None).await?;
+        self.run_phase(self.setting.tasks, self.setting.load, None).await?;
         Ok((watch.answers() - answers, cpu().saturating_sub(busy)))
     }
 
     /// Runs this many tasks for this long, or until the run ends.
-    async fn part(
+    async fn run_phase(
         self: &Arc<Self>,
         tasks: usize,
         lasts: Duration,
