@@ -142,7 +142,7 @@ impl Workload {
         let enough = self.live.over.child_token();
         let mut crew = JoinSet::new();
         for task in 0..tasks {
-            crew.spawn(Arc::clone(self).cycles(task, enough.clone(), rounds.clone()));
+            crew.spawn(Arc::clone(self).run_cycles(task, enough.clone(), rounds.clone()));
         }
         drop(rounds);
         let mut timer = pin!(sleep(lasts));
@@ -164,7 +164,7 @@ impl Workload {
     }
 
     /// Takes one lock after the other, alternating with probes of the nodes, if there are any.
-    async fn cycles(
+    async fn run_cycles(
         self: Arc<Self>,
         task: usize,
         enough: CancellationToken,
