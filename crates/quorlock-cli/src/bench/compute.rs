@@ -83,7 +83,7 @@ fn nth_fastest_of_rounds(
 }
 
 pub(super) fn throughput(loaded: &LoadResult, load: &PhaseResult) -> Throughput {
-    let Tally { by_task, unserved, .. } = &loaded.tally;
+    let Tally { by_task, unserved, .. } = &loaded.recorder;
     let each = |all: f64| (load.locks > 0).then(|| thousandths(all / load.locks as f64));
     let (fewest, most) =
         (by_task.iter().copied().min().unwrap_or(0), by_task.iter().copied().max().unwrap_or(0));
@@ -111,7 +111,7 @@ pub(super) fn contention(all: &Share, load: &PhaseResult, keys: usize) -> Conten
 }
 
 pub(super) fn killed(counted: &Measurements<'_>, place: usize) -> Killed {
-    let shares = &counted.load.tally.shares;
+    let shares = &counted.load.recorder.shares;
     let stretch =
         |part: Part| PhaseResult::of(&shares[part.index()], counted.progress.span(part).unwrap_or_default());
     let node = &counted.load.nodes[place].address;
@@ -148,7 +148,7 @@ pub(super) fn chart_data(counted: &Measurements<'_>, all: &Share, killed: Option
     let Some((began, load)) = counted.progress.begun(Part::Alone).zip(counted.progress.begun(Part::Together)) else {
         return ChartData::default();
     };
-    let tally = &counted.load.tally;
+    let tally = &counted.load.recorder;
     let end = Part::ALL.iter().filter_map(|part| Some(counted.progress.span(*part)?.1)).max().unwrap_or(began);
     let seconds = |at: u64| at.saturating_sub(began) as f64 / 1e9;
     let slices = tally.slices.iter().enumerate().filter_map(|(place, slice)| {

@@ -22,7 +22,7 @@ use crate::reaper::boot_nanos;
 
 /// What the load recorded.
 pub(super) struct LoadResult {
-    pub(super) tally: Tally,
+    pub(super) recorder: Tally,
     /// The nodes' states at the beginning.
     pub(super) nodes: Vec<NodeStatus>,
     /// Processor time of the client while all tasks ran.
@@ -97,7 +97,7 @@ async fn measure(
     });
     let (answers, cpu) = parts?;
     let tally = std::mem::replace(&mut *work.tally(), Tally::new(0, 0, 0, Duration::ZERO));
-    Ok(LoadResult { tally, nodes, cpu, answers, owed })
+    Ok(LoadResult { recorder: tally, nodes, cpu, answers, owed })
 }
 
 /// Checks that locks can be granted at all, before anything is counted.

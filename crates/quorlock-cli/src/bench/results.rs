@@ -176,7 +176,7 @@ pub(super) struct Measurements<'a> {
 impl Results {
     pub(super) fn of(counted: &Measurements<'_>) -> Self {
         let Measurements { plan: setting, progress: live, load: loaded, .. } = counted;
-        let shares = &loaded.tally.shares;
+        let shares = &loaded.recorder.shares;
         let [_, together, down, back] = shares;
         let all = together.clone().and(down).and(back);
         let span = |part| live.span(part).unwrap_or_default();
