@@ -90,7 +90,7 @@ pub(super) fn throughput(loaded: &LoadResult, load: &PhaseResult) -> Throughput 
     Throughput {
         locks_per_second: load.locks_per_second.unwrap_or_default(),
         client_cpu_us_per_lock: each(loaded.cpu.as_secs_f64() * 1e6),
-        commands_per_lock: each(loaded.answers as f64),
+        commands_per_lock: each(loaded.commands as f64),
         min_per_task: fewest,
         max_per_task: most,
         max_per_min: (fewest > 0).then(|| thousandths(most as f64 / fewest as f64)),

@@ -28,7 +28,7 @@ pub(super) struct LoadResult {
     /// Processor time of the client while all tasks ran.
     pub(super) cpu: Duration,
     /// Commands that the nodes answered in that time.
-    pub(super) answers: u64,
+    pub(super) commands: u64,
     /// Keys that may still be on nodes, because their release did not complete: each with its node, or on any.
     pub(super) owed: Vec<(String, Option<String>)>,
 }
@@ -97,7 +97,7 @@ async fn measure(
     });
     let (answers, cpu) = parts?;
     let tally = std::mem::replace(&mut *work.tally(), Tally::new(0, 0, 0, Duration::ZERO));
-    Ok(LoadResult { recorder: tally, nodes, cpu, answers, owed })
+    Ok(LoadResult { recorder: tally, nodes, cpu, commands: answers, owed })
 }
 
 /// Checks that locks can be granted at all, before anything is counted.
