@@ -83,7 +83,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
         return Err(failure);
     }
     let mut left = leak_check::find_leftovers(builder, &setting).await?;
-    left.add_unchecked(&loaded.owed);
+    left.add_unchecked(&loaded.pending_releases);
     let counted = Measurements {
         plan: &setting,
         progress: &live,

@@ -30,7 +30,7 @@ pub(super) struct LoadResult {
     /// Commands that the nodes answered in that time.
     pub(super) commands: u64,
     /// Keys that may still be on nodes, because their release did not complete: each with its node, or on any.
-    pub(super) owed: Vec<(String, Option<String>)>,
+    pub(super) pending_releases: Vec<(String, Option<String>)>,
 }
 
 /// What each task needs.
@@ -97,7 +97,7 @@ async fn measure(
     });
     let (answers, cpu) = parts?;
     let tally = std::mem::replace(&mut *work.tally(), Tally::new(0, 0, 0, Duration::ZERO));
-    Ok(LoadResult { recorder: tally, nodes, cpu, commands: answers, owed })
+    Ok(LoadResult { recorder: tally, nodes, cpu, commands: answers, pending_releases: owed })
 }
 
 /// Checks that locks can be granted at all, before anything is counted.
