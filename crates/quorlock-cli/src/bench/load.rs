@@ -35,7 +35,7 @@ pub(super) struct LoadResult {
 
 /// What each task needs.
 struct Workload {
-    setting: BenchPlan,
+    plan: BenchPlan,
     redlock: Redlock,
     pauses: Pauses,
     tally: Mutex<Tally>,
@@ -81,7 +81,7 @@ async fn measure(
             .map_err(|error| Failure::new(exit::NO_QUORUM, error.to_string()))?;
     }
     let work = Arc::new(Workload {
-        setting: setting.clone(),
+        plan: setting.clone(),
         redlock: redlock.clone(),
         pauses: Pauses::start()
             .map_err(|error| Failure::new(exit::SOFTWARE, format!("no thread: {error}")))?,
@@ -125,10 +125,10 @@ impl Workload {
     /// ran.
     async fn run_phases(self: &Arc<Self>, watch: &Watch, rounds: Rounds) -> Result<(u64, Duration), Failure> {
         self.live.enter(Part::Alone);
-        self.run_phase(1, self.setting.alone, Some(rounds)).await?;
+        self.run_phase(1, self.plan.alone, Some(rounds)).await?;
         self.live.enter(Part::Together);
         let (answers, busy) = (watch.answers(), cpu());
-        self.run_phase(self.setting.tasks, self.setting.load, None).await?;
+        self.run_phase(self.plan.tasks, self.plan.load, None).await?;
         Ok((watch.answers() - answers, cpu().saturating_sub(busy)))
     }
 
@@ -170,8 +170,8 @@ impl Workload {
         enough: CancellationToken,
         rounds: Option<Rounds>,
     ) -> Result<(), Failure> {
-        let key = task % self.setting.keys;
-        let lock = self.redlock.mutex(self.setting.name(key)).ttl(self.setting.ttl);
+        let key = task % self.plan.keys;
+        let lock = self.redlock.mutex(self.plan.name(key)).ttl(self.plan.ttl);
         let mut ends = pin!(enough.cancelled());
         let mut looks_at = 0;
         while !enough.is_cancelled() {
@@ -184,8 +184,8 @@ impl Workload {
                 }
             };
             let held = boot_nanos();
-            if !self.setting.hold.is_zero() {
-                self.pauses.pause(self.setting.hold).await;
+            if !self.plan.hold.is_zero() {
+                self.pauses.pause(self.plan.hold).await;
             }
             let freed = boot_nanos();
             let was_lost = !guard.is_valid();
