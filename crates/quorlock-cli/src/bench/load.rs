@@ -96,7 +96,7 @@ async fn measure(
         undone.chain(error.held_locks.into_iter().map(|key| (key, None))).collect()
     });
     let (answers, cpu) = parts?;
-    let tally = std::mem::replace(&mut *work.tally(), Tally::new(0, 0, 0, Duration::ZERO));
+    let tally = std::mem::replace(&mut *work.recorder(), Tally::new(0, 0, 0, Duration::ZERO));
     Ok(LoadResult { recorder: tally, nodes, cpu, commands: answers, pending_releases: owed })
 }
 
@@ -179,7 +179,7 @@ impl Workload {
             let guard = tokio::select! {
                 guard = lock.clone().acquire() => guard?,
                 () = &mut ends => {
-                    self.tally().unserved.push(boot_nanos() - asked);
+                    self.recorder().unserved.push(boot_nanos() - asked);
                     break;
                 }
             };
@@ -193,7 +193,7 @@ impl Workload {
             let done = boot_nanos();
             let cycle = Cycle { task, key, asked, held, freed, done, was_lost, is_confirmed };
             self.live.locks.fetch_add(1, Ordering::Relaxed);
-            self.tally().record(self.live.part(), cycle);
+            self.recorder().record(self.live.part(), cycle);
             if let Some(rounds) = rounds.as_ref().filter(|_| done >= looks_at) {
                 let (tell, probed) = oneshot::channel();
                 // If the probes have ended, they report why themselves.
@@ -209,7 +209,7 @@ impl Workload {
         Ok(())
     }
 
-    fn tally(&self) -> MutexGuard<'_, Tally> {
+    fn recorder(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
