@@ -39,7 +39,7 @@ struct Workload {
     redlock: Redlock,
     pauses: Pauses,
     tally: Mutex<Tally>,
-    live: Arc<Live>,
+    progress: Arc<Live>,
 }
 
 /// Runs on a thread of its own, the only thread that the locks use.
@@ -86,7 +86,7 @@ async fn measure(
         pauses: Pauses::start()
             .map_err(|error| Failure::new(exit::SOFTWARE, format!("no thread: {error}")))?,
         tally: Mutex::new(Tally::new(setting.tasks, setting.keys, boot_nanos(), setting.total())),
-        live: Arc::clone(live),
+        progress: Arc::clone(live),
     });
     let parts = work.run_phases(watch, rounds).await;
     live.end();
@@ -124,9 +124,9 @@ impl Workload {
     /// Runs one task, then all; returns how many commands were answered, and the client's processor time, while all
     /// ran.
     async fn run_phases(self: &Arc<Self>, watch: &Watch, rounds: Rounds) -> Result<(u64, Duration), Failure> {
-        self.live.enter(Part::Alone);
+        self.progress.enter(Part::Alone);
         self.run_phase(1, self.plan.alone, Some(rounds)).await?;
-        self.live.enter(Part::Together);
+        self.progress.enter(Part::Together);
         let (answers, busy) = (watch.answers(), cpu());
         self.run_phase(self.plan.tasks, self.plan.load, None).await?;
         Ok((watch.answers() - answers, cpu().saturating_sub(busy)))
@@ -139,7 +139,7 @@ impl Workload {
         lasts: Duration,
         rounds: Option<Rounds>,
     ) -> Result<(), Failure> {
-        let enough = self.live.over.child_token();
+        let enough = self.progress.over.child_token();
         let mut crew = JoinSet::new();
         for task in 0..tasks {
             crew.spawn(Arc::clone(self).run_cycles(task, enough.clone(), rounds.clone()));
@@ -192,8 +192,8 @@ impl Workload {
             let is_confirmed = guard.release().await.is_ok();
             let done = boot_nanos();
             let cycle = Cycle { task, key, asked, held, freed, done, was_lost, is_confirmed };
-            self.live.locks.fetch_add(1, Ordering::Relaxed);
-            self.recorder().record(self.live.part(), cycle);
+            self.progress.locks.fetch_add(1, Ordering::Relaxed);
+            self.recorder().record(self.progress.part(), cycle);
             if let Some(rounds) = rounds.as_ref().filter(|_| done >= looks_at) {
                 let (tell, probed) = oneshot::channel();
                 // If the probes have ended, they report why themselves.
