@@ -12,7 +12,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Duration, sleep};
 
 use super::bench_plan::BenchPlan;
-use super::pause::Pauses;
+use super::pause::Timer;
 use super::probe::Rounds;
 use super::progress_state::{Live, Part, Watch};
 use super::recorder::{Cycle, Tally};
@@ -37,7 +37,7 @@ pub(super) struct LoadResult {
 struct Workload {
     plan: BenchPlan,
     redlock: Redlock,
-    pauses: Pauses,
+    pauses: Timer,
     tally: Mutex<Tally>,
     progress: Arc<Live>,
 }
@@ -83,7 +83,7 @@ async fn measure(
     let work = Arc::new(Workload {
         plan: setting.clone(),
         redlock: redlock.clone(),
-        pauses: Pauses::start()
+        pauses: Timer::start()
             .map_err(|error| Failure::new(exit::SOFTWARE, format!("no thread: {error}")))?,
         tally: Mutex::new(Tally::new(setting.tasks, setting.keys, boot_nanos(), setting.total())),
         progress: Arc::clone(live),

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::reaper::boot_nanos;
 
 /// A thread that wakes tasks.
-pub(super) struct Pauses {
+pub(super) struct Timer {
     orders: Sender<Order>,
 }
 
@@ -23,7 +23,7 @@ struct Order {
     call: oneshot::Sender<()>,
 }
 
-impl Pauses {
+impl Timer {
     /// It ends when this is dropped.
     pub(super) fn start() -> std::io::Result<Self> {
         let (orders, inbox) = channel();
@@ -91,7 +91,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_pause_is_never_cut_short_and_keeps_no_other_waiting() {
-        let pauses = Pauses::start().expect("a thread");
+        let pauses = Timer::start().expect("a thread");
         let (short, endless) = (Duration::from_micros(300), Duration::from_secs(36_000));
         for _ in 0..20 {
             let begun = boot_nanos();
