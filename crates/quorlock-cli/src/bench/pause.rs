@@ -14,11 +14,11 @@ use crate::reaper::boot_nanos;
 
 /// A thread that wakes tasks.
 pub(super) struct Timer {
-    orders: Sender<Order>,
+    orders: Sender<TimerRequest>,
 }
 
 /// Which task to wake at which time of the boot clock.
-struct Order {
+struct TimerRequest {
     at: u64,
     call: oneshot::Sender<()>,
 }
@@ -34,18 +34,18 @@ impl Timer {
     pub(super) async fn pause(&self, span: Duration) {
         let (call, called) = oneshot::channel();
         let at = boot_nanos() + span.as_nanos() as u64;
-        if self.orders.send(Order { at, call }).is_ok() {
+        if self.orders.send(TimerRequest { at, call }).is_ok() {
             // The other end lives as long as this value.
             let _ = called.await;
         }
     }
 }
 
-fn serve(inbox: &Receiver<Order>) {
+fn serve(inbox: &Receiver<TimerRequest>) {
     // Linux otherwise delays wake-ups by up to 50 µs to group them. Where this fails, pauses are that much longer.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
-    let mut waiting: BinaryHeap<Reverse<Order>> = BinaryHeap::new();
+    let mut waiting: BinaryHeap<Reverse<TimerRequest>> = BinaryHeap::new();
     loop {
         let now = boot_nanos();
         while waiting.peek().is_some_and(|Reverse(next)| next.at <= now) {
@@ -63,25 +63,25 @@ fn serve(inbox: &Receiver<Order>) {
     }
 }
 
-impl Ord for Order {
+impl Ord for TimerRequest {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.at.cmp(&other.at)
     }
 }
 
-impl PartialOrd for Order {
+impl PartialOrd for TimerRequest {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Order {
+impl PartialEq for TimerRequest {
     fn eq(&self, other: &Self) -> bool {
         self.at == other.at
     }
 }
 
-impl Eq for Order {}
+impl Eq for TimerRequest {}
 
 const LONG: Duration = Duration::from_secs(3600);
 
