@@ -14,7 +14,7 @@ use crate::reaper::boot_nanos;
 
 /// A thread that wakes tasks.
 pub(super) struct Timer {
-    orders: Sender<TimerRequest>,
+    requests: Sender<TimerRequest>,
 }
 
 /// Which task to wake at which time of the boot clock.
@@ -28,13 +28,13 @@ impl Timer {
     pub(super) fn start() -> std::io::Result<Self> {
         let (orders, inbox) = channel();
         thread::Builder::new().name("pauses".to_owned()).spawn(move || serve(&inbox))?;
-        Ok(Self { orders })
+        Ok(Self { requests: orders })
     }
 
     pub(super) async fn pause(&self, span: Duration) {
         let (call, called) = oneshot::channel();
         let at = boot_nanos() + span.as_nanos() as u64;
-        if self.orders.send(TimerRequest { at, call }).is_ok() {
+        if self.requests.send(TimerRequest { at, call }).is_ok() {
             // The other end lives as long as this value.
             let _ = called.await;
         }
