@@ -20,7 +20,7 @@ pub(super) struct Timer {
 /// Which task to wake at which time of the boot clock.
 struct TimerRequest {
     at: u64,
-    call: oneshot::Sender<()>,
+    wake: oneshot::Sender<()>,
 }
 
 impl Timer {
@@ -34,7 +34,7 @@ impl Timer {
     pub(super) async fn pause(&self, span: Duration) {
         let (call, called) = oneshot::channel();
         let at = boot_nanos() + span.as_nanos() as u64;
-        if self.requests.send(TimerRequest { at, call }).is_ok() {
+        if self.requests.send(TimerRequest { at, wake: call }).is_ok() {
             // The other end lives as long as this value.
             let _ = called.await;
         }
@@ -51,7 +51,7 @@ fn serve(inbox: &Receiver<TimerRequest>) {
         while waiting.peek().is_some_and(|Reverse(next)| next.at <= now) {
             if let Some(Reverse(order)) = waiting.pop() {
                 // Fails only if the waiting task was cancelled.
-                let _ = order.call.send(());
+                let _ = order.wake.send(());
             }
         }
         let left = waiting.peek().map_or(LONG, |Reverse(next)| Duration::from_nanos(next.at - now));
