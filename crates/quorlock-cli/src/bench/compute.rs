@@ -3,7 +3,7 @@
 use quorlock::NodeStatus;
 
 use super::load::LoadResult;
-use super::percentiles::{Spread, curve, tenths, thousandths};
+use super::percentiles::{Percentiles, curve, tenths, thousandths};
 use super::probe::ProbeSample;
 use super::progress_state::{Part, Turn};
 use super::recorder::{Share, Tally};
@@ -13,8 +13,8 @@ pub(super) fn nodes(counted: &Measurements<'_>, alone: (u64, u64), load: (u64, u
     let times = |looks: &[ProbeSample], (from, to): (u64, u64)| {
         let within = || looks.iter().filter(move |look| (from..to).contains(&look.at));
         Times {
-            round_trip: Spread::of_list(within().filter_map(|look| look.round_trip)),
-            write: Spread::of_list(within().filter_map(|look| look.write)),
+            round_trip: Percentiles::of_list(within().filter_map(|look| look.round_trip)),
+            write: Percentiles::of_list(within().filter_map(|look| look.write)),
         }
     };
     let node = |(status, looks): (&NodeStatus, &Vec<ProbeSample>)| Node {
@@ -45,7 +45,7 @@ pub(super) fn cost(counted: &Measurements<'_>, alone: &PhaseResult, nodes: &[Nod
         .collect();
     let nth = |time: fn(&ProbeSample) -> Option<u64>| {
         let times = nth_fastest_of_rounds(&voting, quorum, from_to, time);
-        Spread::of_list(times).map(|spread| spread.p50_us).filter(|us| *us > 0.0)
+        Percentiles::of_list(times).map(|spread| spread.p50_us).filter(|us| *us > 0.0)
     };
     let acquire = alone.acquire.map(|spread| spread.p50_us);
     let (trip, write) = (nth(|look| look.round_trip), nth(|look| look.write));
@@ -104,8 +104,8 @@ pub(super) fn contention(all: &Share, load: &PhaseResult, keys: usize) -> Conten
     let each = |all: f64| if time > 0.0 { thousandths(all / time) } else { 0.0 };
     Contention {
         held_share: each(all.held_nanos as f64 / 1e9),
-        held: Spread::of(&all.held),
-        hand_over: Spread::of(&all.gap),
+        held: Percentiles::of(&all.held),
+        hand_over: Percentiles::of(&all.gap),
         hand_overs_per_second: each(all.gap.len() as f64),
     }
 }
@@ -152,7 +152,7 @@ pub(super) fn chart_data(counted: &Measurements<'_>, all: &Share, killed: Option
     let end = Part::ALL.iter().filter_map(|part| Some(counted.progress.span(*part)?.1)).max().unwrap_or(began);
     let seconds = |at: u64| at.saturating_sub(began) as f64 / 1e9;
     let slices = tally.slices.iter().enumerate().filter_map(|(place, slice)| {
-        let spread = Spread::of(&slice.acquire)?;
+        let spread = Percentiles::of(&slice.acquire)?;
         let middle = (place as f64 + 0.5) * tally.slice_seconds();
         Some((
             middle,
@@ -198,7 +198,7 @@ fn medians(looks: &[ProbeSample], began: u64, slice: f64) -> Vec<(f64, Option<f6
     let groups = looks.chunk_by(|one, other| place(one) == place(other));
     groups
         .map(|group| {
-            let spread = Spread::of_list(group.iter().filter_map(|look| look.round_trip));
+            let spread = Percentiles::of_list(group.iter().filter_map(|look| look.round_trip));
             ((place(group[0]) as f64 + 0.5) * slice, spread.map(|spread| spread.p50_us))
         })
         .collect()

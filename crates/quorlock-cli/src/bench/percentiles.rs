@@ -7,7 +7,7 @@ use super::recorder::histogram;
 
 /// The percentiles of many times.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(super) struct Spread {
+pub(super) struct Percentiles {
     pub(super) count: u64,
     pub(super) p50_us: f64,
     pub(super) p90_us: f64,
@@ -16,7 +16,7 @@ pub(super) struct Spread {
     pub(super) max_us: f64,
 }
 
-impl Spread {
+impl Percentiles {
     /// Of nanoseconds; nothing if nothing was counted.
     pub(super) fn of(times: &Histogram<u64>) -> Option<Self> {
         let at = |share: f64| micros(times.value_at_quantile(share));
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_figures_are_those_of_the_times_and_so_is_the_json() {
-        let spread = Spread::of(&even()).expect("figures");
+        let spread = Percentiles::of(&even()).expect("figures");
         let close = |got: f64, want: f64| (got - want).abs() <= want * 0.001 + 0.1;
         let all = [
             (spread.p50_us, 5_000.0),
@@ -110,8 +110,8 @@ mod tests {
 
     #[test]
     fn nothing_counted_is_no_figure() {
-        assert_eq!(Spread::of(&histogram(3)), None);
-        assert_eq!(serde_json::to_string(&Spread::of(&histogram(3))).expect("JSON"), "null");
+        assert_eq!(Percentiles::of(&histogram(3)), None);
+        assert_eq!(serde_json::to_string(&Percentiles::of(&histogram(3))).expect("JSON"), "null");
         assert!(curve(&histogram(3)).is_empty());
     }
 

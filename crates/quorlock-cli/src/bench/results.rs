@@ -6,7 +6,7 @@ use super::bench_plan::BenchPlan;
 use super::compute::{changes, contention, cost, killed, nodes, chart_data, throughput};
 use super::leak_check::Leftovers;
 use super::load::LoadResult;
-use super::percentiles::{Spread, tenths, thousandths};
+use super::percentiles::{Percentiles, tenths, thousandths};
 use super::probe::ProbeSample;
 use super::progress_state::{Live, Part, Turn};
 use super::recorder::Share;
@@ -74,8 +74,8 @@ pub(super) struct PhaseResult {
     pub(super) locks: u64,
     /// None for one task alone, because it alternates with probes.
     pub(super) locks_per_second: Option<f64>,
-    pub(super) acquire: Option<Spread>,
-    pub(super) release: Option<Spread>,
+    pub(super) acquire: Option<Percentiles>,
+    pub(super) release: Option<Percentiles>,
 }
 
 /// The effect of a dead node.
@@ -109,9 +109,9 @@ pub(super) struct Throughput {
 pub(super) struct Contention {
     /// The share of the time in which a key was held.
     pub(super) held_share: f64,
-    pub(super) held: Option<Spread>,
+    pub(super) held: Option<Percentiles>,
     /// From the release of a key to its grant to the next task.
-    pub(super) hand_over: Option<Spread>,
+    pub(super) hand_over: Option<Percentiles>,
     /// Of each key.
     pub(super) hand_overs_per_second: f64,
 }
@@ -141,8 +141,8 @@ pub(super) struct Change {
 
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Times {
-    pub(super) round_trip: Option<Spread>,
-    pub(super) write: Option<Spread>,
+    pub(super) round_trip: Option<Percentiles>,
+    pub(super) write: Option<Percentiles>,
 }
 
 /// What is drawn.
@@ -229,8 +229,8 @@ impl PhaseResult {
             seconds,
             locks,
             locks_per_second: (seconds > 0.0).then(|| tenths(locks as f64 / seconds)),
-            acquire: Spread::of(&share.acquire),
-            release: Spread::of(&share.release),
+            acquire: Percentiles::of(&share.acquire),
+            release: Percentiles::of(&share.release),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use quorlock_chaos::checker::counted;
 use quorlock_chaos::timeline::wrapped;
 
-use super::percentiles::{Spread, words};
+use super::percentiles::{Percentiles, words};
 use super::results::{Results, Node, PhaseResult};
 
 /// A table of times, one of nodes, further notes, and the verdict last. A table that does not fit is printed as a list.
@@ -79,7 +79,7 @@ pub(super) fn parts(figures: &Results) -> Vec<(String, &PhaseResult)> {
 }
 
 /// The figures of a spread, in words.
-pub(super) fn cells(spread: Option<Spread>) -> [String; 5] {
+pub(super) fn cells(spread: Option<Percentiles>) -> [String; 5] {
     let Some(it) = spread else { return std::array::from_fn(|_| "-".to_owned()) };
     [it.p50_us, it.p90_us, it.p99_us, it.p999_us, it.max_us].map(words)
 }
@@ -172,7 +172,7 @@ fn nodes(figures: &Results) -> String {
         "node", "p50", "p99", "p50", "p99", "p50", "p99", "answer"
     );
     for node in &figures.nodes {
-        let pair = |spread: Option<Spread>| {
+        let pair = |spread: Option<Percentiles>| {
             let [half, _, most, ..] = cells(spread);
             format!("{half:>10} {most:>10}")
         };
