@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use quorlock_chaos::timeline::{escaped, filled};
 use serde_json::json;
 
-use super::percentiles::words;
+use super::percentiles::time_text;
 use super::results::Results;
 use super::text_report::{cells, contention, parts, table, tasks, terms, throughput};
 use super::verdict::which;
@@ -54,7 +54,7 @@ fn data(figures: &Results) -> String {
 
 fn tiles(figures: &Results) -> String {
     let cost = &figures.cost;
-    let us = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), words);
+    let us = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), time_text);
     let so_many = |times: Option<f64>| {
         times.map_or_else(String::new, |times| format!("; a lock takes {times:.2} times that"))
     };
@@ -80,7 +80,7 @@ fn tiles(figures: &Results) -> String {
         (None, None) => {}
     }
     if let Some(us) = cost.acquire_without_one_us.filter(|_| figures.killed.is_none()) {
-        list.push((named("about, if one of the fastest died"), words(us)));
+        list.push((named("about, if one of the fastest died"), time_text(us)));
     }
     let tile = |(name, value): (String, String)| {
         format!("<div><dt>{}</dt><dd>{}</dd></div>", escaped(&name), escaped(&value))

@@ -65,7 +65,7 @@ pub(super) fn thousandths(times: f64) -> f64 {
 }
 
 /// Microseconds, for people: three digits are more than the noise leaves.
-pub(super) fn words(us: f64) -> String {
+pub(super) fn time_text(us: f64) -> String {
     match us {
         it if it >= 1e7 => format!("{:.1} s", it / 1e6),
         it if it >= 9.995e5 => format!("{:.2} s", it / 1e6),
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn times_have_three_digits_and_one_unit_below_a_second() {
         let shown =
-            [7.0, 83.0, 312.4, 999.0, 1_404.0, 14_230.0, 142_300.0, 1_423_000.0, 20_000_000.0].map(words);
+            [7.0, 83.0, 312.4, 999.0, 1_404.0, 14_230.0, 142_300.0, 1_423_000.0, 20_000_000.0].map(time_text);
         let want = [
             "0.007 ms", "0.083 ms", "0.31 ms", "1.00 ms", "1.40 ms", "14.2 ms", "142 ms", "1.42 s", "20.0 s",
         ];

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use quorlock_chaos::checker::counted;
 use quorlock_chaos::timeline::wrapped;
 
-use super::percentiles::{Percentiles, words};
+use super::percentiles::{Percentiles, time_text};
 use super::results::{Results, Node, PhaseResult};
 
 /// A table of times, one of nodes, further notes, and the verdict last. A table that does not fit is printed as a list.
@@ -40,7 +40,7 @@ pub(super) fn terms(figures: &Results) -> String {
     servers.retain(|server| !server.is_empty());
     servers.dedup();
     let hold = if figures.hold_us > 0.0 {
-        format!("each held for {}", words(figures.hold_us))
+        format!("each held for {}", time_text(figures.hold_us))
     } else {
         "released at once".to_owned()
     };
@@ -50,7 +50,7 @@ pub(super) fn terms(figures: &Results) -> String {
         servers.join(", "),
         figures.quorum,
         figures.mode,
-        words(figures.ttl_ms as f64 * 1e3),
+        time_text(figures.ttl_ms as f64 * 1e3),
         figures.alone.seconds,
         tasks(figures),
         counted(figures.keys, "name"),
@@ -81,7 +81,7 @@ pub(super) fn parts(figures: &Results) -> Vec<(String, &PhaseResult)> {
 /// The figures of a spread, in words.
 pub(super) fn cells(spread: Option<Percentiles>) -> [String; 5] {
     let Some(it) = spread else { return std::array::from_fn(|_| "-".to_owned()) };
-    [it.p50_us, it.p90_us, it.p99_us, it.p999_us, it.max_us].map(words)
+    [it.p50_us, it.p90_us, it.p99_us, it.p999_us, it.max_us].map(time_text)
 }
 
 fn times(figures: &Results) -> String {
@@ -132,7 +132,7 @@ pub(super) fn throughput(figures: &Results) -> String {
             text,
             "; waiting at the end: {}, the longest for {}",
             counted(it.waiting_at_the_end, "task"),
-            words(it.longest_waiting_us)
+            time_text(it.longest_waiting_us)
         );
     }
     text
@@ -150,9 +150,9 @@ pub(super) fn contention(figures: &Results) -> Option<String> {
         let _ = write!(
             text,
             ", which took {} (p99 {}); held for {}",
-            words(gap.p50_us),
-            words(gap.p99_us),
-            words(held.p50_us)
+            time_text(gap.p50_us),
+            time_text(gap.p99_us),
+            time_text(held.p50_us)
         );
     }
     Some(text)

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use quorlock_chaos::checker::counted;
 
-use super::percentiles::words;
+use super::percentiles::time_text;
 use super::results::{Results, Killed, Node};
 
 /// In one line.
@@ -23,7 +23,7 @@ pub(super) fn verdict(figures: &Results) -> String {
         (Some(_), Some(times), ..) => format!(": {times:.2} times the round trip to {which}"),
         _ => String::new(),
     };
-    format!("a lock here costs {}{than}; releasing it {}", words(acquire), words(release))
+    format!("a lock here costs {}{than}; releasing it {}", time_text(acquire), time_text(release))
 }
 
 /// Further notes: what is slow, what a dead node costs, what is left behind.
@@ -40,7 +40,7 @@ pub(super) fn notes(figures: &Results) -> Vec<String> {
             notes.push(format!(
                 "{} is slow: a round trip takes {}, {:.1} times {}; no lock waits for it while enough faster ones live",
                 node.address,
-                words(us),
+                time_text(us),
                 us / trip,
                 which(figures.quorum, figures.nodes.len()),
             ));
@@ -50,7 +50,7 @@ pub(super) fn notes(figures: &Results) -> Vec<String> {
         (Some(killed), _) => notes.push(death(killed)),
         (None, Some(us)) => {
             let fastest = fastest(figures.quorum);
-            notes.push(format!("if {fastest} died, a lock would cost about {}", words(us)));
+            notes.push(format!("if {fastest} died, a lock would cost about {}", time_text(us)));
         }
         (None, None) if figures.nodes.iter().filter(|node| node.votes).count() == figures.quorum => {
             notes.push("all nodes that vote are needed: if one dies, no lock can be granted".to_owned());
@@ -89,9 +89,9 @@ fn death(killed: &Killed) -> String {
         Some((before, down)) => format!(
             "while {} was dead, a lock cost {} ({:.2} times as much as before), {} at the most",
             killed.node,
-            words(down),
+            time_text(down),
             down / before,
-            words(killed.down.acquire.map_or(0.0, |spread| spread.max_us)),
+            time_text(killed.down.acquire.map_or(0.0, |spread| spread.max_us)),
         ),
         None => format!("while {} was dead, no lock was granted", killed.node),
     };
