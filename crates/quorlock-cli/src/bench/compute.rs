@@ -3,7 +3,7 @@
 use quorlock::NodeStatus;
 
 use super::load::LoadResult;
-use super::percentiles::{Percentiles, curve, tenths, thousandths};
+use super::percentiles::{Percentiles, curve, round_to_tenths, thousandths};
 use super::probe::ProbeSample;
 use super::progress_state::{Part, Turn};
 use super::recorder::{Share, Tally};
@@ -57,11 +57,11 @@ pub(super) fn cost(counted: &Measurements<'_>, alone: &PhaseResult, nodes: &[Nod
         acquire_us: acquire,
         release_us: alone.release.map(|spread| spread.p50_us),
         round_trip_us: trip,
-        acquire_above_round_trip_us: acquire.zip(trip).map(|(acquire, trip)| tenths(acquire - trip)),
+        acquire_above_round_trip_us: acquire.zip(trip).map(|(acquire, trip)| round_to_tenths(acquire - trip)),
         acquire_per_round_trip: acquire.zip(trip).map(|(acquire, trip)| thousandths(acquire / trip)),
         write_us: write,
         acquire_per_write: acquire.zip(write).map(|(acquire, write)| thousandths(acquire / write)),
-        acquire_without_one_us: acquire.zip(more).map(|(acquire, more)| tenths(acquire + more)),
+        acquire_without_one_us: acquire.zip(more).map(|(acquire, more)| round_to_tenths(acquire + more)),
     }
 }
 

@@ -51,11 +51,11 @@ pub(super) fn curve(times: &Histogram<u64>) -> Vec<(f64, f64)> {
 }
 
 fn micros(nanos: u64) -> f64 {
-    tenths(nanos as f64 / 1e3)
+    round_to_tenths(nanos as f64 / 1e3)
 }
 
 /// Microseconds, to a tenth.
-pub(super) fn tenths(us: f64) -> f64 {
+pub(super) fn round_to_tenths(us: f64) -> f64 {
     (us * 10.0).round() / 10.0
 }
 

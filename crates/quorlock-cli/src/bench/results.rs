@@ -6,7 +6,7 @@ use super::bench_plan::BenchPlan;
 use super::compute::{changes, contention, cost, killed, nodes, chart_data, throughput};
 use super::leak_check::Leftovers;
 use super::load::LoadResult;
-use super::percentiles::{Percentiles, tenths, thousandths};
+use super::percentiles::{Percentiles, round_to_tenths, thousandths};
 use super::probe::ProbeSample;
 use super::progress_state::{Live, Part, Turn};
 use super::recorder::Share;
@@ -228,7 +228,7 @@ impl PhaseResult {
         Self {
             seconds,
             locks,
-            locks_per_second: (seconds > 0.0).then(|| tenths(locks as f64 / seconds)),
+            locks_per_second: (seconds > 0.0).then(|| round_to_tenths(locks as f64 / seconds)),
             acquire: Percentiles::of(&share.acquire),
             release: Percentiles::of(&share.release),
         }
