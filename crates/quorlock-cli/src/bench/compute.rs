@@ -3,7 +3,7 @@
 use quorlock::NodeStatus;
 
 use super::load::LoadResult;
-use super::percentiles::{Percentiles, curve, round_to_tenths, thousandths};
+use super::percentiles::{Percentiles, curve, round_to_tenths, round_to_thousandths};
 use super::probe::ProbeSample;
 use super::progress_state::{Part, Turn};
 use super::recorder::{Share, Tally};
@@ -58,9 +58,9 @@ pub(super) fn cost(counted: &Measurements<'_>, alone: &PhaseResult, nodes: &[Nod
         release_us: alone.release.map(|spread| spread.p50_us),
         round_trip_us: trip,
         acquire_above_round_trip_us: acquire.zip(trip).map(|(acquire, trip)| round_to_tenths(acquire - trip)),
-        acquire_per_round_trip: acquire.zip(trip).map(|(acquire, trip)| thousandths(acquire / trip)),
+        acquire_per_round_trip: acquire.zip(trip).map(|(acquire, trip)| round_to_thousandths(acquire / trip)),
         write_us: write,
-        acquire_per_write: acquire.zip(write).map(|(acquire, write)| thousandths(acquire / write)),
+        acquire_per_write: acquire.zip(write).map(|(acquire, write)| round_to_thousandths(acquire / write)),
         acquire_without_one_us: acquire.zip(more).map(|(acquire, more)| round_to_tenths(acquire + more)),
     }
 }
@@ -84,7 +84,7 @@ fn nth_fastest_of_rounds(
 
 pub(super) fn throughput(loaded: &LoadResult, load: &PhaseResult) -> Throughput {
     let Tally { by_task, unserved, .. } = &loaded.recorder;
-    let each = |all: f64| (load.locks > 0).then(|| thousandths(all / load.locks as f64));
+    let each = |all: f64| (load.locks > 0).then(|| round_to_thousandths(all / load.locks as f64));
     let (fewest, most) =
         (by_task.iter().copied().min().unwrap_or(0), by_task.iter().copied().max().unwrap_or(0));
     Throughput {
@@ -93,7 +93,7 @@ pub(super) fn throughput(loaded: &LoadResult, load: &PhaseResult) -> Throughput 
         commands_per_lock: each(loaded.commands as f64),
         min_per_task: fewest,
         max_per_task: most,
-        max_per_min: (fewest > 0).then(|| thousandths(most as f64 / fewest as f64)),
+        max_per_min: (fewest > 0).then(|| round_to_thousandths(most as f64 / fewest as f64)),
         waiting_at_the_end: unserved.len(),
         longest_waiting_us: unserved.iter().copied().max().unwrap_or(0) as f64 / 1e3,
     }
@@ -101,7 +101,7 @@ pub(super) fn throughput(loaded: &LoadResult, load: &PhaseResult) -> Throughput 
 
 pub(super) fn contention(all: &Share, load: &PhaseResult, keys: usize) -> Contention {
     let time = load.seconds * keys as f64;
-    let each = |all: f64| if time > 0.0 { thousandths(all / time) } else { 0.0 };
+    let each = |all: f64| if time > 0.0 { round_to_thousandths(all / time) } else { 0.0 };
     Contention {
         held_share: each(all.held_nanos as f64 / 1e9),
         held: Percentiles::of(&all.held),
@@ -125,7 +125,7 @@ pub(super) fn killed(counted: &Measurements<'_>, place: usize) -> Killed {
         before: stretch(Part::Together),
         down: stretch(Part::Down),
         back: stretch(Part::Back),
-        votes_after_seconds: votes.map(|at| thousandths((at - back) as f64 / 1e9)),
+        votes_after_seconds: votes.map(|at| round_to_thousandths((at - back) as f64 / 1e9)),
     }
 }
 
@@ -137,7 +137,7 @@ pub(super) fn changes(counted: &Measurements<'_>) -> Vec<Change> {
     let within = counted.changes.iter().filter(|turn| (began..end).contains(&turn.at));
     let others = within.filter(|turn| Some(turn.node.as_str()) != killed);
     let change = |turn: &Turn| Change {
-        seconds: thousandths((turn.at - began) as f64 / 1e9),
+        seconds: round_to_thousandths((turn.at - began) as f64 / 1e9),
         node: turn.node.clone(),
         what: turn.what,
     };

@@ -60,7 +60,7 @@ pub(super) fn round_to_tenths(us: f64) -> f64 {
 }
 
 /// A share or a number of times, to a thousandth.
-pub(super) fn thousandths(times: f64) -> f64 {
+pub(super) fn round_to_thousandths(times: f64) -> f64 {
     (times * 1e3).round() / 1e3
 }
 

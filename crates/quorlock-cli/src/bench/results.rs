@@ -6,7 +6,7 @@ use super::bench_plan::BenchPlan;
 use super::compute::{changes, contention, cost, killed, nodes, chart_data, throughput};
 use super::leak_check::Leftovers;
 use super::load::LoadResult;
-use super::percentiles::{Percentiles, round_to_tenths, thousandths};
+use super::percentiles::{Percentiles, round_to_tenths, round_to_thousandths};
 use super::probe::ProbeSample;
 use super::progress_state::{Live, Part, Turn};
 use super::recorder::Share;
@@ -223,7 +223,7 @@ impl Results {
 
 impl PhaseResult {
     pub(super) fn of(share: &Share, (from, to): (u64, u64)) -> Self {
-        let seconds = thousandths(to.saturating_sub(from) as f64 / 1e9);
+        let seconds = round_to_thousandths(to.saturating_sub(from) as f64 / 1e9);
         let locks = share.acquire.len();
         Self {
             seconds,
