@@ -35,7 +35,7 @@ pub(super) type Rounds = mpsc::Sender<oneshot::Sender<()>>;
 /// A node, and where it is in the list.
 #[derive(Clone)]
 struct Probe {
-    place: usize,
+    node: usize,
     client: Redlock,
     name: String,
     ttl: Duration,
@@ -59,7 +59,7 @@ pub(super) fn run(
             // A plain client shares no name with a fenced one, so it voids no probation.
             let builder = builder.clone().nodes([url]).quorum(1).plain().client_name("quorlock-bench-probe");
             let name = format!("{}:probe", setting.prefix);
-            Ok(Probe { place, client: builder.connect_lazy()?, name, ttl: setting.ttl })
+            Ok(Probe { node: place, client: builder.connect_lazy()?, name, ttl: setting.ttl })
         });
         let probes: Vec<Probe> = probes.collect::<Result<_, ConnectError>>()?;
         let mut looks: Vec<Vec<ProbeSample>> = vec![Vec::new(); urls.len()];
@@ -69,7 +69,7 @@ pub(super) fn run(
             order.rotate_left(1);
             let one = |probe: &&Probe| {
                 let probe = (*probe).clone();
-                async move { (probe.place, vec![probe.sample().await]) }
+                async move { (probe.node, vec![probe.sample().await]) }
             };
             let crew: JoinSet<_> = order.iter().map(one).collect();
             gather(crew, &mut looks).await?;
@@ -95,7 +95,7 @@ impl Probe {
     async fn samples(self, nodes: usize, over: CancellationToken) -> (usize, Vec<ProbeSample>) {
         let mut looks = Vec::new();
         // Staggered, so that they do not collide on a machine that they share.
-        let mut pause = INTERVAL.mul_f64(self.place as f64 / nodes as f64);
+        let mut pause = INTERVAL.mul_f64(self.node as f64 / nodes as f64);
         loop {
             tokio::select! {
                 () = over.cancelled() => break,
@@ -106,7 +106,7 @@ impl Probe {
         }
         // A lock that it cannot release any more expires.
         let _ = self.client.shutdown(DRAIN).await;
-        (self.place, looks)
+        (self.node, looks)
     }
 
     async fn sample(&self) -> ProbeSample {
