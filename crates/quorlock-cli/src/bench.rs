@@ -32,7 +32,7 @@ use crate::report_file;
 use crate::signals::handled::Handled;
 use crate::status::print;
 use bench_plan::{Target, BenchPlan};
-use progress_state::{Live, Part, Watch};
+use progress_state::{Live, Phase, Watch};
 use results::{Measurements, Results};
 
 pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
@@ -153,22 +153,22 @@ impl BenchRun<'_> {
     /// Kills and restarts the server at the planned times. The fleet holds only servers that were started for this run.
     fn run_phases(&mut self) -> Result<(), Failure> {
         let (true, Some(fleet), Some(began)) =
-            (self.args.kill_one, &mut self.fleet, self.progress.begun(Part::Together))
+            (self.args.kill_one, &mut self.fleet, self.progress.begun(Phase::Together))
         else {
             return Ok(());
         };
         let past = Duration::from_nanos(boot_nanos().saturating_sub(began));
         let place = fleet.len() / 2;
         match self.progress.part() {
-            Part::Together if past >= self.plan.load / 3 => {
+            Phase::Together if past >= self.plan.load / 3 => {
                 fleet[place].kill();
-                self.progress.enter(Part::Down);
+                self.progress.enter(Phase::Down);
                 self.victim = Some(place);
             }
-            Part::Down if past >= self.plan.load * 2 / 3 => {
+            Phase::Down if past >= self.plan.load * 2 / 3 => {
                 let started = fleet[place].restart(Data::Kept);
                 started.map_err(|error| Failure::new(exit::NO_QUORUM, error.to_string()))?;
-                self.progress.enter(Part::Back);
+                self.progress.enter(Phase::Back);
             }
             _ => {}
         }
@@ -176,14 +176,14 @@ impl BenchRun<'_> {
     }
 
     fn draw_progress(&self, bar: &mut Bar) {
-        let Some(began) = self.progress.begun(Part::Alone) else {
+        let Some(began) = self.progress.begun(Phase::Alone) else {
             return bar.draw("connecting", Duration::ZERO, self.plan.total(), "");
         };
         let name = match self.progress.part() {
-            Part::Alone => "one task".to_owned(),
-            Part::Together => counted(self.plan.tasks, "task"),
-            Part::Down => "one node dead".to_owned(),
-            Part::Back => "restarted".to_owned(),
+            Phase::Alone => "one task".to_owned(),
+            Phase::Together => counted(self.plan.tasks, "task"),
+            Phase::Down => "one node dead".to_owned(),
+            Phase::Back => "restarted".to_owned(),
         };
         let past = Duration::from_nanos(boot_nanos().saturating_sub(began));
         let locks = self.progress.locks.load(Ordering::Relaxed);

@@ -5,7 +5,7 @@ use quorlock::NodeStatus;
 use super::load::LoadResult;
 use super::percentiles::{Percentiles, curve, round_to_tenths, round_to_thousandths};
 use super::probe::ProbeSample;
-use super::progress_state::{Part, Turn};
+use super::progress_state::{Phase, Turn};
 use super::recorder::{Share, Tally};
 use super::results::{Change, Contention, Cost, Measurements, Killed, Node, ChartData, PhaseResult, Throughput, Times};
 
@@ -39,7 +39,7 @@ pub(super) fn nodes(counted: &Measurements<'_>, alone: (u64, u64), load: (u64, u
 
 pub(super) fn cost(counted: &Measurements<'_>, alone: &PhaseResult, nodes: &[Node]) -> Cost {
     let quorum = counted.plan.quorum;
-    let from_to = counted.progress.span(Part::Alone).unwrap_or_default();
+    let from_to = counted.progress.span(Phase::Alone).unwrap_or_default();
     let voting: Vec<&[ProbeSample]> = (counted.load.nodes.iter().zip(counted.samples))
         .filter_map(|(node, looks)| node.is_voting().then_some(looks.as_slice()))
         .collect();
@@ -113,26 +113,26 @@ pub(super) fn contention(all: &Share, load: &PhaseResult, keys: usize) -> Conten
 pub(super) fn killed(counted: &Measurements<'_>, place: usize) -> Killed {
     let shares = &counted.load.recorder.shares;
     let stretch =
-        |part: Part| PhaseResult::of(&shares[part.index()], counted.progress.span(part).unwrap_or_default());
+        |part: Phase| PhaseResult::of(&shares[part.index()], counted.progress.span(part).unwrap_or_default());
     let node = &counted.load.nodes[place].address;
     // The last event of it since it was started again: up, or up and on probation until then.
-    let back = counted.progress.begun(Part::Back).unwrap_or(u64::MAX);
-    let end = counted.progress.span(Part::Back).map_or(0, |span| span.1);
+    let back = counted.progress.begun(Phase::Back).unwrap_or(u64::MAX);
+    let end = counted.progress.span(Phase::Back).map_or(0, |span| span.1);
     let votes = counted.changes.iter().filter(|turn| &turn.node == node && turn.at >= back);
     let votes = votes.map(|turn| turn.at + turn.silent_nanos).max().filter(|at| *at <= end);
     Killed {
         node: node.clone(),
-        before: stretch(Part::Together),
-        down: stretch(Part::Down),
-        back: stretch(Part::Back),
+        before: stretch(Phase::Together),
+        down: stretch(Phase::Down),
+        back: stretch(Phase::Back),
         votes_after_seconds: votes.map(|at| round_to_thousandths((at - back) as f64 / 1e9)),
     }
 }
 
 /// The changes at the nodes after the start, without those of the killed node.
 pub(super) fn changes(counted: &Measurements<'_>) -> Vec<Change> {
-    let began = counted.progress.begun(Part::Alone).unwrap_or(u64::MAX);
-    let end = Part::ALL.iter().filter_map(|part| Some(counted.progress.span(*part)?.1)).max().unwrap_or(0);
+    let began = counted.progress.begun(Phase::Alone).unwrap_or(u64::MAX);
+    let end = Phase::ALL.iter().filter_map(|part| Some(counted.progress.span(*part)?.1)).max().unwrap_or(0);
     let killed = counted.killed.map(|place| counted.load.nodes[place].address.as_str());
     let within = counted.changes.iter().filter(|turn| (began..end).contains(&turn.at));
     let others = within.filter(|turn| Some(turn.node.as_str()) != killed);
@@ -145,11 +145,11 @@ pub(super) fn changes(counted: &Measurements<'_>) -> Vec<Change> {
 }
 
 pub(super) fn chart_data(counted: &Measurements<'_>, all: &Share, killed: Option<&Killed>) -> ChartData {
-    let Some((began, load)) = counted.progress.begun(Part::Alone).zip(counted.progress.begun(Part::Together)) else {
+    let Some((began, load)) = counted.progress.begun(Phase::Alone).zip(counted.progress.begun(Phase::Together)) else {
         return ChartData::default();
     };
     let tally = &counted.load.recorder;
-    let end = Part::ALL.iter().filter_map(|part| Some(counted.progress.span(*part)?.1)).max().unwrap_or(began);
+    let end = Phase::ALL.iter().filter_map(|part| Some(counted.progress.span(*part)?.1)).max().unwrap_or(began);
     let seconds = |at: u64| at.saturating_sub(began) as f64 / 1e9;
     let slices = tally.slices.iter().enumerate().filter_map(|(place, slice)| {
         let spread = Percentiles::of(&slice.acquire)?;
@@ -177,7 +177,7 @@ pub(super) fn chart_data(counted: &Measurements<'_>, all: &Share, killed: Option
     curves.retain(|(_, points)| !points.is_empty());
     let slice = tally.slice_seconds();
     let nodes = counted.samples.iter().map(|looks| medians(looks, began, slice)).collect();
-    let killed = killed.zip(counted.progress.span(Part::Down)).map(|(killed, (from, to))| {
+    let killed = killed.zip(counted.progress.span(Phase::Down)).map(|(killed, (from, to))| {
         let votes = killed.votes_after_seconds.map(|after| seconds(to) + after);
         (seconds(from), seconds(to), killed.node.clone(), votes)
     });

@@ -14,7 +14,7 @@ use tokio::time::{Duration, sleep};
 use super::bench_plan::BenchPlan;
 use super::pause::Timer;
 use super::probe::Rounds;
-use super::progress_state::{Live, Part, Watch};
+use super::progress_state::{Live, Phase, Watch};
 use super::recorder::{Cycle, Tally};
 use crate::exit::{self, Failure};
 use crate::nodes;
@@ -124,9 +124,9 @@ impl Workload {
     /// Runs one task, then all; returns how many commands were answered, and the client's processor time, while all
     /// ran.
     async fn run_phases(self: &Arc<Self>, watch: &Watch, rounds: Rounds) -> Result<(u64, Duration), Failure> {
-        self.progress.enter(Part::Alone);
+        self.progress.enter(Phase::Alone);
         self.run_phase(1, self.plan.alone, Some(rounds)).await?;
-        self.progress.enter(Part::Together);
+        self.progress.enter(Phase::Together);
         let (answers, busy) = (watch.answers(), cpu());
         self.run_phase(self.plan.tasks, self.plan.load, None).await?;
         Ok((watch.answers() - answers, cpu().saturating_sub(busy)))

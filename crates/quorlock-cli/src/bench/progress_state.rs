@@ -9,7 +9,7 @@ use crate::reaper::boot_nanos;
 
 /// A part of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum Phase {
     /// One task.
     Alone,
     /// All tasks.
@@ -20,7 +20,7 @@ pub(super) enum Part {
     Back,
 }
 
-impl Part {
+impl Phase {
     pub(super) const ALL: [Self; 4] = [Self::Alone, Self::Together, Self::Down, Self::Back];
 
     pub(super) const fn index(self) -> usize {
@@ -41,7 +41,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn enter(&self, part: Part) {
+    pub(super) fn enter(&self, part: Phase) {
         self.begun[part.index()].store(boot_nanos(), Ordering::Release);
         self.part.store(part.index(), Ordering::Release);
     }
@@ -52,19 +52,19 @@ impl Live {
         self.over.cancel();
     }
 
-    pub(super) fn part(&self) -> Part {
-        Part::ALL[self.part.load(Ordering::Acquire)]
+    pub(super) fn part(&self) -> Phase {
+        Phase::ALL[self.part.load(Ordering::Acquire)]
     }
 
     /// When a part began, if it has.
-    pub(super) fn begun(&self, part: Part) -> Option<u64> {
+    pub(super) fn begun(&self, part: Phase) -> Option<u64> {
         Some(self.begun[part.index()].load(Ordering::Acquire)).filter(|at| *at > 0)
     }
 
     /// The beginning and end of a part.
-    pub(super) fn span(&self, part: Part) -> Option<(u64, u64)> {
+    pub(super) fn span(&self, part: Phase) -> Option<(u64, u64)> {
         let from = self.begun(part)?;
-        let later = Part::ALL[part.index() + 1..].iter().find_map(|later| self.begun(*later));
+        let later = Phase::ALL[part.index() + 1..].iter().find_map(|later| self.begun(*later));
         Some((from, later.unwrap_or_else(|| self.ended.load(Ordering::Acquire))))
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::progress_state::Part;
+use super::progress_state::Phase;
 
 /// One lock, from the request to the end of the release, in nanoseconds of the boot clock.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +73,7 @@ impl Tally {
         self.slice as f64 / 1e9
     }
 
-    pub(super) fn record(&mut self, part: Part, cycle: Cycle) {
+    pub(super) fn record(&mut self, part: Phase, cycle: Cycle) {
         let share = &mut self.shares[part.index()];
         share.acquire.saturating_record(cycle.held - cycle.asked);
         share.release.saturating_record(cycle.done - cycle.freed);
@@ -81,7 +81,7 @@ impl Tally {
         share.held_nanos += cycle.freed - cycle.held;
         share.lost += u64::from(cycle.was_lost);
         share.unconfirmed += u64::from(!cycle.is_confirmed);
-        if part != Part::Alone {
+        if part != Phase::Alone {
             self.by_task[cycle.task] += 1;
             let before = std::mem::replace(&mut self.freed[cycle.key], cycle.freed);
             // Only where a task was waiting when it became free.
@@ -143,12 +143,12 @@ mod tests {
     #[test]
     fn a_gap_is_counted_only_where_a_task_waited() {
         let mut tally = Tally::new(2, 1, 1_000, Duration::from_micros(10));
-        tally.record(Part::Together, cycle(0, 1_000, 1_100, 1_200));
+        tally.record(Phase::Together, cycle(0, 1_000, 1_100, 1_200));
         // Requested while it was held, and granted 40 after its release.
-        tally.record(Part::Together, cycle(1, 1_050, 1_240, 1_300));
+        tally.record(Phase::Together, cycle(1, 1_050, 1_240, 1_300));
         // Requested when it was free.
-        tally.record(Part::Together, cycle(0, 5_000, 5_050, 5_100));
-        let share = &tally.shares[Part::Together.index()];
+        tally.record(Phase::Together, cycle(0, 5_000, 5_050, 5_100));
+        let share = &tally.shares[Phase::Together.index()];
         assert_eq!((share.gap.len(), share.gap.max()), (1, 40));
         assert_eq!((share.held_nanos, tally.by_task), (100 + 60 + 50, vec![2, 1]));
     }
@@ -156,8 +156,8 @@ mod tests {
     #[test]
     fn what_one_task_does_alone_is_kept_apart() {
         let mut tally = Tally::new(2, 2, 1_000, Duration::from_micros(10));
-        tally.record(Part::Alone, cycle(0, 1_000, 1_100, 1_200));
-        tally.record(Part::Down, cycle(1, 3_000, 3_300, 3_400));
+        tally.record(Phase::Alone, cycle(0, 1_000, 1_100, 1_200));
+        tally.record(Phase::Down, cycle(1, 3_000, 3_300, 3_400));
         assert_eq!(tally.by_task, [0, 1]);
         let lens = tally.shares.each_ref().map(|share| share.acquire.len());
         assert_eq!(lens, [1, 0, 1, 0]);

@@ -8,7 +8,7 @@ use super::leak_check::Leftovers;
 use super::load::LoadResult;
 use super::percentiles::{Percentiles, round_to_tenths, round_to_thousandths};
 use super::probe::ProbeSample;
-use super::progress_state::{Live, Part, Turn};
+use super::progress_state::{Live, Phase, Turn};
 use super::recorder::Share;
 use super::verdict;
 use crate::about::{about, command_line};
@@ -180,11 +180,11 @@ impl Results {
         let [_, together, down, back] = shares;
         let all = together.clone().and(down).and(back);
         let span = |part| live.span(part).unwrap_or_default();
-        let load_span = (span(Part::Together).0, span(Part::Back).1.max(span(Part::Together).1));
-        let nodes = nodes(counted, span(Part::Alone), load_span);
+        let load_span = (span(Phase::Together).0, span(Phase::Back).1.max(span(Phase::Together).1));
+        let nodes = nodes(counted, span(Phase::Alone), load_span);
         let alone = PhaseResult {
             locks_per_second: None,
-            ..PhaseResult::of(&shares[Part::Alone.index()], span(Part::Alone))
+            ..PhaseResult::of(&shares[Phase::Alone.index()], span(Phase::Alone))
         };
         let load = PhaseResult::of(&all, load_span);
         let mut figures = Self {
