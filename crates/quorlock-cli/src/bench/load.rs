@@ -14,7 +14,7 @@ use tokio::time::{Duration, sleep};
 use super::bench_plan::BenchPlan;
 use super::pause::Timer;
 use super::probe::Rounds;
-use super::progress_state::{Live, Phase, Watch};
+use super::progress_state::{ProgressState, Phase, Watch};
 use super::recorder::{Cycle, Tally};
 use crate::exit::{self, Failure};
 use crate::nodes;
@@ -39,14 +39,14 @@ struct Workload {
     redlock: Redlock,
     pauses: Timer,
     tally: Mutex<Tally>,
-    progress: Arc<Live>,
+    progress: Arc<ProgressState>,
 }
 
 /// Runs on a thread of its own, the only thread that the locks use.
 pub(super) fn run(
     builder: RedlockBuilder,
     setting: &BenchPlan,
-    live: &Arc<Live>,
+    live: &Arc<ProgressState>,
     watch: &Arc<Watch>,
     rounds: Rounds,
 ) -> Result<LoadResult, Failure> {
@@ -63,7 +63,7 @@ pub(super) fn run(
 async fn measure(
     builder: RedlockBuilder,
     setting: &BenchPlan,
-    live: &Arc<Live>,
+    live: &Arc<ProgressState>,
     watch: &Arc<Watch>,
     rounds: Rounds,
 ) -> Result<LoadResult, Failure> {

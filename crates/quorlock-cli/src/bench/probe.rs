@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::bench_plan::BenchPlan;
-use super::progress_state::Live;
+use super::progress_state::ProgressState;
 use crate::exit::{self, Failure};
 use crate::reaper::boot_nanos;
 
@@ -48,7 +48,7 @@ pub(super) fn run(
     urls: &[String],
     setting: &BenchPlan,
     mut rounds: mpsc::Receiver<oneshot::Sender<()>>,
-    live: &Live,
+    live: &ProgressState,
 ) -> Result<Vec<Vec<ProbeSample>>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

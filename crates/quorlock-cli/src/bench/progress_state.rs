@@ -30,7 +30,7 @@ impl Phase {
 
 /// The shared state.
 #[derive(Default)]
-pub(super) struct Live {
+pub(super) struct ProgressState {
     /// When each part began, in nanoseconds of the boot clock; 0 if it has not.
     begun: [AtomicU64; 4],
     part: AtomicUsize,
@@ -40,7 +40,7 @@ pub(super) struct Live {
     pub(super) over: CancellationToken,
 }
 
-impl Live {
+impl ProgressState {
     pub(super) fn enter(&self, part: Phase) {
         self.begun[part.index()].store(boot_nanos(), Ordering::Release);
         self.part.store(part.index(), Ordering::Release);
