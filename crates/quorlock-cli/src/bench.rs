@@ -32,7 +32,7 @@ use crate::report_file;
 use crate::signals::handled::Handled;
 use crate::status::print;
 use bench_plan::{Target, BenchPlan};
-use progress_state::{ProgressState, Phase, Watch};
+use progress_state::{ProgressState, Phase, EventCounter};
 use results::{Measurements, Results};
 
 pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
@@ -41,7 +41,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     args.report.as_deref().map_or(Ok(()), |file| report_file::check("--report", file))?;
     let (setting, place) = bench_plan::prepare(&args).await?;
     let Target { builder, urls, fleet } = place;
-    let (live, watch) = (Arc::new(ProgressState::default()), Arc::new(Watch::default()));
+    let (live, watch) = (Arc::new(ProgressState::default()), Arc::new(EventCounter::default()));
     let (rounds, asked) = mpsc::channel(1);
     let probes = {
         let (builder, setting, live) = (builder.clone(), setting.clone(), Arc::clone(&live));

@@ -14,7 +14,7 @@ use tokio::time::{Duration, sleep};
 use super::bench_plan::BenchPlan;
 use super::pause::Timer;
 use super::probe::Rounds;
-use super::progress_state::{ProgressState, Phase, Watch};
+use super::progress_state::{ProgressState, Phase, EventCounter};
 use super::recorder::{Cycle, Tally};
 use crate::exit::{self, Failure};
 use crate::nodes;
@@ -47,7 +47,7 @@ pub(super) fn run(
     builder: RedlockBuilder,
     setting: &BenchPlan,
     live: &Arc<ProgressState>,
-    watch: &Arc<Watch>,
+    watch: &Arc<EventCounter>,
     rounds: Rounds,
 ) -> Result<LoadResult, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -64,7 +64,7 @@ async fn measure(
     builder: RedlockBuilder,
     setting: &BenchPlan,
     live: &Arc<ProgressState>,
-    watch: &Arc<Watch>,
+    watch: &Arc<EventCounter>,
     rounds: Rounds,
 ) -> Result<LoadResult, Failure> {
     let hears = Arc::clone(watch);
@@ -123,7 +123,7 @@ fn check(nodes: &[NodeStatus], setting: &BenchPlan) -> Result<(), Failure> {
 impl Workload {
     /// Runs one task, then all; returns how many commands were answered, and the client's processor time, while all
     /// ran.
-    async fn run_phases(self: &Arc<Self>, watch: &Watch, rounds: Rounds) -> Result<(u64, Duration), Failure> {
+    async fn run_phases(self: &Arc<Self>, watch: &EventCounter, rounds: Rounds) -> Result<(u64, Duration), Failure> {
         self.progress.enter(Phase::Alone);
         self.run_phase(1, self.plan.alone, Some(rounds)).await?;
         self.progress.enter(Phase::Together);

@@ -71,7 +71,7 @@ impl ProgressState {
 
 /// Receives the client's events.
 #[derive(Default)]
-pub(super) struct Watch {
+pub(super) struct EventCounter {
     answers: AtomicU64,
     failed: AtomicU64,
     turns: Mutex<Vec<Turn>>,
@@ -87,7 +87,7 @@ pub(super) struct Turn {
     pub(super) silent_nanos: u64,
 }
 
-impl Watch {
+impl EventCounter {
     /// How many commands were answered.
     pub(super) fn answers(&self) -> u64 {
         self.answers.load(Ordering::Relaxed)
