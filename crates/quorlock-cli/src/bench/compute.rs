@@ -5,7 +5,7 @@ use quorlock::NodeStatus;
 use super::load::LoadResult;
 use super::percentiles::{Percentiles, curve, round_to_tenths, round_to_thousandths};
 use super::probe::ProbeSample;
-use super::progress_state::{Phase, Turn};
+use super::progress_state::{Phase, NodeChange};
 use super::recorder::{Share, Tally};
 use super::results::{Change, Contention, Cost, Measurements, Killed, Node, ChartData, PhaseResult, Throughput, Times};
 
@@ -136,7 +136,7 @@ pub(super) fn changes(counted: &Measurements<'_>) -> Vec<Change> {
     let killed = counted.killed.map(|place| counted.load.nodes[place].address.as_str());
     let within = counted.changes.iter().filter(|turn| (began..end).contains(&turn.at));
     let others = within.filter(|turn| Some(turn.node.as_str()) != killed);
-    let change = |turn: &Turn| Change {
+    let change = |turn: &NodeChange| Change {
         seconds: round_to_thousandths((turn.at - began) as f64 / 1e9),
         node: turn.node.clone(),
         what: turn.what,

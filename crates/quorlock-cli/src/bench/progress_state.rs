@@ -74,12 +74,12 @@ impl ProgressState {
 pub(super) struct EventCounter {
     answers: AtomicU64,
     failed: AtomicU64,
-    turns: Mutex<Vec<Turn>>,
+    turns: Mutex<Vec<NodeChange>>,
 }
 
 /// A change at a node.
 #[derive(Clone, Debug)]
-pub(super) struct Turn {
+pub(super) struct NodeChange {
     pub(super) at: u64,
     pub(super) node: String,
     pub(super) what: &'static str,
@@ -98,7 +98,7 @@ impl EventCounter {
         self.failed.load(Ordering::Relaxed)
     }
 
-    pub(super) fn turns(&self) -> Vec<Turn> {
+    pub(super) fn turns(&self) -> Vec<NodeChange> {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -124,7 +124,7 @@ impl EventCounter {
             Event::ClockJumped { node, .. } => (node, "clock jumped"),
             _ => return,
         };
-        let turn = Turn { at: boot_nanos(), node: (*node).to_owned(), what, silent_nanos };
+        let turn = NodeChange { at: boot_nanos(), node: (*node).to_owned(), what, silent_nanos };
         self.turns.lock().unwrap_or_else(PoisonError::into_inner).push(turn);
     }
 }

@@ -8,7 +8,7 @@ use super::leak_check::Leftovers;
 use super::load::LoadResult;
 use super::percentiles::{Percentiles, round_to_tenths, round_to_thousandths};
 use super::probe::ProbeSample;
-use super::progress_state::{ProgressState, Phase, Turn};
+use super::progress_state::{ProgressState, Phase, NodeChange};
 use super::recorder::Share;
 use super::verdict;
 use crate::about::{about, command_line};
@@ -165,7 +165,7 @@ pub(super) struct Measurements<'a> {
     pub(super) progress: &'a ProgressState,
     pub(super) load: &'a LoadResult,
     pub(super) samples: &'a [Vec<ProbeSample>],
-    pub(super) changes: Vec<Turn>,
+    pub(super) changes: Vec<NodeChange>,
     /// The one that was killed, if one was.
     pub(super) killed: Option<usize>,
     pub(super) failed: u64,
