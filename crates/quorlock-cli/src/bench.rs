@@ -153,14 +153,14 @@ impl BenchRun<'_> {
     /// Kills and restarts the server at the planned times. The fleet holds only servers that were started for this run.
     fn run_phases(&mut self) -> Result<(), Failure> {
         let (true, Some(fleet), Some(began)) =
-            (self.args.kill_one, &mut self.fleet, self.progress.begun(Phase::Together))
+            (self.args.kill_one, &mut self.fleet, self.progress.begun(Phase::Load))
         else {
             return Ok(());
         };
         let past = Duration::from_nanos(boot_nanos().saturating_sub(began));
         let place = fleet.len() / 2;
         match self.progress.part() {
-            Phase::Together if past >= self.plan.load / 3 => {
+            Phase::Load if past >= self.plan.load / 3 => {
                 fleet[place].kill();
                 self.progress.enter(Phase::Down);
                 self.victim = Some(place);
@@ -181,7 +181,7 @@ impl BenchRun<'_> {
         };
         let name = match self.progress.part() {
             Phase::Alone => "one task".to_owned(),
-            Phase::Together => counted(self.plan.tasks, "task"),
+            Phase::Load => counted(self.plan.tasks, "task"),
             Phase::Down => "one node dead".to_owned(),
             Phase::Back => "restarted".to_owned(),
         };

@@ -122,7 +122,7 @@ pub(super) fn killed(counted: &Measurements<'_>, place: usize) -> Killed {
     let votes = votes.map(|turn| turn.at + turn.silent_nanos).max().filter(|at| *at <= end);
     Killed {
         node: node.clone(),
-        before: stretch(Phase::Together),
+        before: stretch(Phase::Load),
         down: stretch(Phase::Down),
         back: stretch(Phase::Back),
         votes_after_seconds: votes.map(|at| round_to_thousandths((at - back) as f64 / 1e9)),
@@ -145,7 +145,7 @@ pub(super) fn changes(counted: &Measurements<'_>) -> Vec<Change> {
 }
 
 pub(super) fn chart_data(counted: &Measurements<'_>, all: &Share, killed: Option<&Killed>) -> ChartData {
-    let Some((began, load)) = counted.progress.begun(Phase::Alone).zip(counted.progress.begun(Phase::Together)) else {
+    let Some((began, load)) = counted.progress.begun(Phase::Alone).zip(counted.progress.begun(Phase::Load)) else {
         return ChartData::default();
     };
     let tally = &counted.load.recorder;

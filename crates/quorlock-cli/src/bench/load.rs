@@ -126,7 +126,7 @@ impl Workload {
     async fn run_phases(self: &Arc<Self>, watch: &EventCounter, rounds: Rounds) -> Result<(u64, Duration), Failure> {
         self.progress.enter(Phase::Alone);
         self.run_phase(1, self.plan.alone, Some(rounds)).await?;
-        self.progress.enter(Phase::Together);
+        self.progress.enter(Phase::Load);
         let (answers, busy) = (watch.answers(), cpu());
         self.run_phase(self.plan.tasks, self.plan.load, None).await?;
         Ok((watch.answers() - answers, cpu().saturating_sub(busy)))

@@ -13,7 +13,7 @@ pub(super) enum Phase {
     /// One task.
     Alone,
     /// All tasks.
-    Together,
+    Load,
     /// All tasks, while one node is dead.
     Down,
     /// All tasks, while that node runs again.
@@ -21,7 +21,7 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    pub(super) const ALL: [Self; 4] = [Self::Alone, Self::Together, Self::Down, Self::Back];
+    pub(super) const ALL: [Self; 4] = [Self::Alone, Self::Load, Self::Down, Self::Back];
 
     pub(super) const fn index(self) -> usize {
         self as usize

@@ -143,12 +143,12 @@ mod tests {
     #[test]
     fn a_gap_is_counted_only_where_a_task_waited() {
         let mut tally = Tally::new(2, 1, 1_000, Duration::from_micros(10));
-        tally.record(Phase::Together, cycle(0, 1_000, 1_100, 1_200));
+        tally.record(Phase::Load, cycle(0, 1_000, 1_100, 1_200));
         // Requested while it was held, and granted 40 after its release.
-        tally.record(Phase::Together, cycle(1, 1_050, 1_240, 1_300));
+        tally.record(Phase::Load, cycle(1, 1_050, 1_240, 1_300));
         // Requested when it was free.
-        tally.record(Phase::Together, cycle(0, 5_000, 5_050, 5_100));
-        let share = &tally.shares[Phase::Together.index()];
+        tally.record(Phase::Load, cycle(0, 5_000, 5_050, 5_100));
+        let share = &tally.shares[Phase::Load.index()];
         assert_eq!((share.gap.len(), share.gap.max()), (1, 40));
         assert_eq!((share.held_nanos, tally.by_task), (100 + 60 + 50, vec![2, 1]));
     }
