@@ -162,10 +162,10 @@ impl BenchRun<'_> {
         match self.progress.part() {
             Phase::Load if past >= self.plan.load / 3 => {
                 fleet[place].kill();
-                self.progress.enter(Phase::Down);
+                self.progress.enter(Phase::NodeDown);
                 self.victim = Some(place);
             }
-            Phase::Down if past >= self.plan.load * 2 / 3 => {
+            Phase::NodeDown if past >= self.plan.load * 2 / 3 => {
                 let started = fleet[place].restart(Data::Kept);
                 started.map_err(|error| Failure::new(exit::NO_QUORUM, error.to_string()))?;
                 self.progress.enter(Phase::Back);
@@ -182,7 +182,7 @@ impl BenchRun<'_> {
         let name = match self.progress.part() {
             Phase::Alone => "one task".to_owned(),
             Phase::Load => counted(self.plan.tasks, "task"),
-            Phase::Down => "one node dead".to_owned(),
+            Phase::NodeDown => "one node dead".to_owned(),
             Phase::Back => "restarted".to_owned(),
         };
         let past = Duration::from_nanos(boot_nanos().saturating_sub(began));

@@ -123,7 +123,7 @@ pub(super) fn killed(counted: &Measurements<'_>, place: usize) -> Killed {
     Killed {
         node: node.clone(),
         before: stretch(Phase::Load),
-        down: stretch(Phase::Down),
+        down: stretch(Phase::NodeDown),
         back: stretch(Phase::Back),
         votes_after_seconds: votes.map(|at| round_to_thousandths((at - back) as f64 / 1e9)),
     }
@@ -177,7 +177,7 @@ pub(super) fn chart_data(counted: &Measurements<'_>, all: &Share, killed: Option
     curves.retain(|(_, points)| !points.is_empty());
     let slice = tally.slice_seconds();
     let nodes = counted.samples.iter().map(|looks| medians(looks, began, slice)).collect();
-    let killed = killed.zip(counted.progress.span(Phase::Down)).map(|(killed, (from, to))| {
+    let killed = killed.zip(counted.progress.span(Phase::NodeDown)).map(|(killed, (from, to))| {
         let votes = killed.votes_after_seconds.map(|after| seconds(to) + after);
         (seconds(from), seconds(to), killed.node.clone(), votes)
     });

@@ -15,13 +15,13 @@ pub(super) enum Phase {
     /// All tasks.
     Load,
     /// All tasks, while one node is dead.
-    Down,
+    NodeDown,
     /// All tasks, while that node runs again.
     Back,
 }
 
 impl Phase {
-    pub(super) const ALL: [Self; 4] = [Self::Alone, Self::Load, Self::Down, Self::Back];
+    pub(super) const ALL: [Self; 4] = [Self::Alone, Self::Load, Self::NodeDown, Self::Back];
 
     pub(super) const fn index(self) -> usize {
         self as usize

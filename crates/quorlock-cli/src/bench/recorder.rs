@@ -157,7 +157,7 @@ mod tests {
     fn what_one_task_does_alone_is_kept_apart() {
         let mut tally = Tally::new(2, 2, 1_000, Duration::from_micros(10));
         tally.record(Phase::Alone, cycle(0, 1_000, 1_100, 1_200));
-        tally.record(Phase::Down, cycle(1, 3_000, 3_300, 3_400));
+        tally.record(Phase::NodeDown, cycle(1, 3_000, 3_300, 3_400));
         assert_eq!(tally.by_task, [0, 1]);
         let lens = tally.shares.each_ref().map(|share| share.acquire.len());
         assert_eq!(lens, [1, 0, 1, 0]);
