@@ -168,7 +168,7 @@ impl BenchRun<'_> {
             Phase::NodeDown if past >= self.plan.load * 2 / 3 => {
                 let started = fleet[place].restart(Data::Kept);
                 started.map_err(|error| Failure::new(exit::NO_QUORUM, error.to_string()))?;
-                self.progress.enter(Phase::Back);
+                self.progress.enter(Phase::NodeBack);
             }
             _ => {}
         }
@@ -183,7 +183,7 @@ impl BenchRun<'_> {
             Phase::Alone => "one task".to_owned(),
             Phase::Load => counted(self.plan.tasks, "task"),
             Phase::NodeDown => "one node dead".to_owned(),
-            Phase::Back => "restarted".to_owned(),
+            Phase::NodeBack => "restarted".to_owned(),
         };
         let past = Duration::from_nanos(boot_nanos().saturating_sub(began));
         let locks = self.progress.locks.load(Ordering::Relaxed);

@@ -116,15 +116,15 @@ pub(super) fn killed(counted: &Measurements<'_>, place: usize) -> Killed {
         |part: Phase| PhaseResult::of(&shares[part.index()], counted.progress.span(part).unwrap_or_default());
     let node = &counted.load.nodes[place].address;
     // The last event of it since it was started again: up, or up and on probation until then.
-    let back = counted.progress.begun(Phase::Back).unwrap_or(u64::MAX);
-    let end = counted.progress.span(Phase::Back).map_or(0, |span| span.1);
+    let back = counted.progress.begun(Phase::NodeBack).unwrap_or(u64::MAX);
+    let end = counted.progress.span(Phase::NodeBack).map_or(0, |span| span.1);
     let votes = counted.changes.iter().filter(|turn| &turn.node == node && turn.at >= back);
     let votes = votes.map(|turn| turn.at + turn.silent_nanos).max().filter(|at| *at <= end);
     Killed {
         node: node.clone(),
         before: stretch(Phase::Load),
         down: stretch(Phase::NodeDown),
-        back: stretch(Phase::Back),
+        back: stretch(Phase::NodeBack),
         votes_after_seconds: votes.map(|at| round_to_thousandths((at - back) as f64 / 1e9)),
     }
 }

@@ -17,11 +17,11 @@ pub(super) enum Phase {
     /// All tasks, while one node is dead.
     NodeDown,
     /// All tasks, while that node runs again.
-    Back,
+    NodeBack,
 }
 
 impl Phase {
-    pub(super) const ALL: [Self; 4] = [Self::Alone, Self::Load, Self::NodeDown, Self::Back];
+    pub(super) const ALL: [Self; 4] = [Self::Alone, Self::Load, Self::NodeDown, Self::NodeBack];
 
     pub(super) const fn index(self) -> usize {
         self as usize

@@ -180,7 +180,7 @@ impl Results {
         let [_, together, down, back] = shares;
         let all = together.clone().and(down).and(back);
         let span = |part| live.span(part).unwrap_or_default();
-        let load_span = (span(Phase::Load).0, span(Phase::Back).1.max(span(Phase::Load).1));
+        let load_span = (span(Phase::Load).0, span(Phase::NodeBack).1.max(span(Phase::Load).1));
         let nodes = nodes(counted, span(Phase::Alone), load_span);
         let alone = PhaseResult {
             locks_per_second: None,
