@@ -159,7 +159,7 @@ impl BenchRun<'_> {
         };
         let past = Duration::from_nanos(boot_nanos().saturating_sub(began));
         let place = fleet.len() / 2;
-        match self.progress.part() {
+        match self.progress.phase() {
             Phase::Load if past >= self.plan.load / 3 => {
                 fleet[place].kill();
                 self.progress.enter(Phase::NodeDown);
@@ -179,7 +179,7 @@ impl BenchRun<'_> {
         let Some(began) = self.progress.begun(Phase::Alone) else {
             return bar.draw("connecting", Duration::ZERO, self.plan.total(), "");
         };
-        let name = match self.progress.part() {
+        let name = match self.progress.phase() {
             Phase::Alone => "one task".to_owned(),
             Phase::Load => counted(self.plan.tasks, "task"),
             Phase::NodeDown => "one node dead".to_owned(),

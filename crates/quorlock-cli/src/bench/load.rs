@@ -193,7 +193,7 @@ impl Workload {
             let done = boot_nanos();
             let cycle = Cycle { task, key, asked, held, freed, done, was_lost, is_confirmed };
             self.progress.locks.fetch_add(1, Ordering::Relaxed);
-            self.recorder().record(self.progress.part(), cycle);
+            self.recorder().record(self.progress.phase(), cycle);
             if let Some(rounds) = rounds.as_ref().filter(|_| done >= looks_at) {
                 let (tell, probed) = oneshot::channel();
                 // If the probes have ended, they report why themselves.

@@ -52,7 +52,7 @@ impl ProgressState {
         self.over.cancel();
     }
 
-    pub(super) fn part(&self) -> Phase {
+    pub(super) fn phase(&self) -> Phase {
         Phase::ALL[self.part.load(Ordering::Acquire)]
     }
 
