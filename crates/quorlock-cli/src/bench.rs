@@ -153,7 +153,7 @@ impl BenchRun<'_> {
     /// Kills and restarts the server at the planned times. The fleet holds only servers that were started for this run.
     fn run_phases(&mut self) -> Result<(), Failure> {
         let (true, Some(fleet), Some(began)) =
-            (self.args.kill_one, &mut self.fleet, self.progress.begun(Phase::Load))
+            (self.args.kill_one, &mut self.fleet, self.progress.began_at(Phase::Load))
         else {
             return Ok(());
         };
@@ -176,7 +176,7 @@ impl BenchRun<'_> {
     }
 
     fn draw_progress(&self, bar: &mut Bar) {
-        let Some(began) = self.progress.begun(Phase::Alone) else {
+        let Some(began) = self.progress.began_at(Phase::Alone) else {
             return bar.draw("connecting", Duration::ZERO, self.plan.total(), "");
         };
         let name = match self.progress.phase() {

@@ -116,7 +116,7 @@ pub(super) fn killed(counted: &Measurements<'_>, place: usize) -> Killed {
         |part: Phase| PhaseResult::of(&shares[part.index()], counted.progress.span(part).unwrap_or_default());
     let node = &counted.load.nodes[place].address;
     // The last event of it since it was started again: up, or up and on probation until then.
-    let back = counted.progress.begun(Phase::NodeBack).unwrap_or(u64::MAX);
+    let back = counted.progress.began_at(Phase::NodeBack).unwrap_or(u64::MAX);
     let end = counted.progress.span(Phase::NodeBack).map_or(0, |span| span.1);
     let votes = counted.changes.iter().filter(|turn| &turn.node == node && turn.at >= back);
     let votes = votes.map(|turn| turn.at + turn.silent_nanos).max().filter(|at| *at <= end);
@@ -131,7 +131,7 @@ pub(super) fn killed(counted: &Measurements<'_>, place: usize) -> Killed {
 
 /// The changes at the nodes after the start, without those of the killed node.
 pub(super) fn changes(counted: &Measurements<'_>) -> Vec<Change> {
-    let began = counted.progress.begun(Phase::Alone).unwrap_or(u64::MAX);
+    let began = counted.progress.began_at(Phase::Alone).unwrap_or(u64::MAX);
     let end = Phase::ALL.iter().filter_map(|part| Some(counted.progress.span(*part)?.1)).max().unwrap_or(0);
     let killed = counted.killed.map(|place| counted.load.nodes[place].address.as_str());
     let within = counted.changes.iter().filter(|turn| (began..end).contains(&turn.at));
@@ -145,7 +145,7 @@ pub(super) fn changes(counted: &Measurements<'_>) -> Vec<Change> {
 }
 
 pub(super) fn chart_data(counted: &Measurements<'_>, all: &Share, killed: Option<&Killed>) -> ChartData {
-    let Some((began, load)) = counted.progress.begun(Phase::Alone).zip(counted.progress.begun(Phase::Load)) else {
+    let Some((began, load)) = counted.progress.began_at(Phase::Alone).zip(counted.progress.began_at(Phase::Load)) else {
         return ChartData::default();
     };
     let tally = &counted.load.recorder;

@@ -57,14 +57,14 @@ impl ProgressState {
     }
 
     /// When a part began, if it has.
-    pub(super) fn begun(&self, part: Phase) -> Option<u64> {
+    pub(super) fn began_at(&self, part: Phase) -> Option<u64> {
         Some(self.begun[part.index()].load(Ordering::Acquire)).filter(|at| *at > 0)
     }
 
     /// The beginning and end of a part.
     pub(super) fn span(&self, part: Phase) -> Option<(u64, u64)> {
-        let from = self.begun(part)?;
-        let later = Phase::ALL[part.index() + 1..].iter().find_map(|later| self.begun(*later));
+        let from = self.began_at(part)?;
+        let later = Phase::ALL[part.index() + 1..].iter().find_map(|later| self.began_at(*later));
         Some((from, later.unwrap_or_else(|| self.ended.load(Ordering::Acquire))))
     }
 }
