@@ -64,13 +64,13 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
             signal = signals.next() => {
                 ended_by = Some(signal);
                 // Every task releases its lock; that takes a moment.
-                live.over.cancel();
+                live.stop.cancel();
             }
             _ = ticks.tick() => {
                 stage.draw_progress(&mut bar);
                 if let Err(failure) = stage.run_phases() {
                     broke = Some(failure);
-                    live.over.cancel();
+                    live.stop.cancel();
                 }
             }
         }

@@ -139,7 +139,7 @@ impl Workload {
         lasts: Duration,
         rounds: Option<Rounds>,
     ) -> Result<(), Failure> {
-        let enough = self.progress.over.child_token();
+        let enough = self.progress.stop.child_token();
         let mut crew = JoinSet::new();
         for task in 0..tasks {
             crew.spawn(Arc::clone(self).run_cycles(task, enough.clone(), rounds.clone()));

@@ -77,7 +77,7 @@ pub(super) fn run(
             let _ = done.send(());
         }
         let crew: JoinSet<_> =
-            probes.iter().cloned().map(|probe| probe.samples(urls.len(), live.over.clone())).collect();
+            probes.iter().cloned().map(|probe| probe.samples(urls.len(), live.stop.clone())).collect();
         gather(crew, &mut looks).await?;
         Ok(looks)
     })

@@ -37,7 +37,7 @@ pub(super) struct ProgressState {
     ended: AtomicU64,
     pub(super) locks: AtomicU64,
     /// Ends the run.
-    pub(super) over: CancellationToken,
+    pub(super) stop: CancellationToken,
 }
 
 impl ProgressState {
@@ -49,7 +49,7 @@ impl ProgressState {
     /// Only the first call counts.
     pub(super) fn end(&self) {
         let _ = self.ended.compare_exchange(0, boot_nanos(), Ordering::AcqRel, Ordering::Relaxed);
-        self.over.cancel();
+        self.stop.cancel();
     }
 
     pub(super) fn phase(&self) -> Phase {
