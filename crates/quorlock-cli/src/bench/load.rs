@@ -127,9 +127,9 @@ impl Workload {
         self.progress.enter(Phase::Alone);
         self.run_phase(1, self.plan.alone, Some(rounds)).await?;
         self.progress.enter(Phase::Load);
-        let (answers, busy) = (watch.answers(), cpu());
+        let (answers, busy) = (watch.replies(), cpu());
         self.run_phase(self.plan.tasks, self.plan.load, None).await?;
-        Ok((watch.answers() - answers, cpu().saturating_sub(busy)))
+        Ok((watch.replies() - answers, cpu().saturating_sub(busy)))
     }
 
     /// Runs this many tasks for this long, or until the run ends.

@@ -89,7 +89,7 @@ pub(super) struct NodeChange {
 
 impl EventCounter {
     /// How many commands were answered.
-    pub(super) fn answers(&self) -> u64 {
+    pub(super) fn replies(&self) -> u64 {
         self.answers.load(Ordering::Relaxed)
     }
 
