@@ -89,7 +89,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
         progress: &live,
         load: &loaded,
         samples: &looks,
-        changes: watch.turns(),
+        changes: watch.changes(),
         killed: stage.victim,
         failed: watch.failed(),
         left,

@@ -98,7 +98,7 @@ impl EventCounter {
         self.failed.load(Ordering::Relaxed)
     }
 
-    pub(super) fn turns(&self) -> Vec<NodeChange> {
+    pub(super) fn changes(&self) -> Vec<NodeChange> {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
