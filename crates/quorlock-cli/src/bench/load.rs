@@ -68,7 +68,7 @@ async fn measure(
     rounds: Rounds,
 ) -> Result<LoadResult, Failure> {
     let hears = Arc::clone(watch);
-    let redlock = builder.observer(move |event: &quorlock::Event<'_>| hears.hear(event)).connect_lazy()?;
+    let redlock = builder.observer(move |event: &quorlock::Event<'_>| hears.on_event(event)).connect_lazy()?;
     let nodes = redlock.node_status().await;
     check(&nodes, setting)?;
     // The first locks are slower than all later ones (pages that are not in memory yet) and do not count.

@@ -102,7 +102,7 @@ impl EventCounter {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn hear(&self, event: &Event<'_>) {
+    pub(super) fn on_event(&self, event: &Event<'_>) {
         let mut silent_nanos = 0;
         let (node, what) = match event {
             Event::ReplyReceived { .. } => {
