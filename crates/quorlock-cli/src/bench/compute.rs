@@ -6,7 +6,7 @@ use super::load::LoadResult;
 use super::percentiles::{Percentiles, curve, round_to_tenths, round_to_thousandths};
 use super::probe::ProbeSample;
 use super::progress_state::{Phase, NodeChange};
-use super::recorder::{Share, Tally};
+use super::recorder::{PhaseRecord, Tally};
 use super::results::{Change, Contention, Cost, Measurements, Killed, Node, ChartData, PhaseResult, Throughput, Times};
 
 pub(super) fn nodes(counted: &Measurements<'_>, alone: (u64, u64), load: (u64, u64)) -> Vec<Node> {
@@ -99,7 +99,7 @@ pub(super) fn throughput(loaded: &LoadResult, load: &PhaseResult) -> Throughput 
     }
 }
 
-pub(super) fn contention(all: &Share, load: &PhaseResult, keys: usize) -> Contention {
+pub(super) fn contention(all: &PhaseRecord, load: &PhaseResult, keys: usize) -> Contention {
     let time = load.seconds * keys as f64;
     let each = |all: f64| if time > 0.0 { round_to_thousandths(all / time) } else { 0.0 };
     Contention {
@@ -144,7 +144,7 @@ pub(super) fn changes(counted: &Measurements<'_>) -> Vec<Change> {
     others.map(change).collect()
 }
 
-pub(super) fn chart_data(counted: &Measurements<'_>, all: &Share, killed: Option<&Killed>) -> ChartData {
+pub(super) fn chart_data(counted: &Measurements<'_>, all: &PhaseRecord, killed: Option<&Killed>) -> ChartData {
     let Some((began, load)) = counted.progress.began_at(Phase::Alone).zip(counted.progress.began_at(Phase::Load)) else {
         return ChartData::default();
     };

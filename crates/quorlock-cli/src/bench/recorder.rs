@@ -23,7 +23,7 @@ pub(super) struct Cycle {
 
 /// Everything of one part of the run.
 #[derive(Clone, Debug)]
-pub(super) struct Share {
+pub(super) struct PhaseRecord {
     pub(super) acquire: Histogram<u64>,
     pub(super) release: Histogram<u64>,
     pub(super) held: Histogram<u64>,
@@ -43,7 +43,7 @@ pub(super) struct Slice {
 /// Everything.
 #[derive(Debug)]
 pub(super) struct Tally {
-    pub(super) shares: [Share; 4],
+    pub(super) shares: [PhaseRecord; 4],
     pub(super) slices: Vec<Slice>,
     /// Locks of each task, without the part in which one was alone.
     pub(super) by_task: Vec<u64>,
@@ -58,7 +58,7 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn new(tasks: usize, keys: usize, began: u64, whole: Duration) -> Self {
         Self {
-            shares: std::array::from_fn(|_| Share::new()),
+            shares: std::array::from_fn(|_| PhaseRecord::new()),
             slices: vec![Slice { acquire: histogram(2) }; SLICES],
             by_task: vec![0; tasks],
             unserved: Vec::new(),
@@ -96,7 +96,7 @@ impl Tally {
     }
 }
 
-impl Share {
+impl PhaseRecord {
     pub(super) fn new() -> Self {
         Self {
             acquire: histogram(3),

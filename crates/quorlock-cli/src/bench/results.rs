@@ -9,7 +9,7 @@ use super::load::LoadResult;
 use super::percentiles::{Percentiles, round_to_tenths, round_to_thousandths};
 use super::probe::ProbeSample;
 use super::progress_state::{ProgressState, Phase, NodeChange};
-use super::recorder::Share;
+use super::recorder::PhaseRecord;
 use super::verdict;
 use crate::about::{about, command_line};
 
@@ -222,7 +222,7 @@ impl Results {
 }
 
 impl PhaseResult {
-    pub(super) fn of(share: &Share, (from, to): (u64, u64)) -> Self {
+    pub(super) fn of(share: &PhaseRecord, (from, to): (u64, u64)) -> Self {
         let seconds = round_to_thousandths(to.saturating_sub(from) as f64 / 1e9);
         let locks = share.acquire.len();
         Self {
