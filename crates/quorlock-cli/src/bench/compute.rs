@@ -6,7 +6,7 @@ use super::load::LoadResult;
 use super::percentiles::{Percentiles, curve, round_to_tenths, round_to_thousandths};
 use super::probe::ProbeSample;
 use super::progress_state::{Phase, NodeChange};
-use super::recorder::{PhaseRecord, Tally};
+use super::recorder::{PhaseRecord, Recorder};
 use super::results::{Change, Contention, Cost, Measurements, Killed, Node, ChartData, PhaseResult, Throughput, Times};
 
 pub(super) fn nodes(counted: &Measurements<'_>, alone: (u64, u64), load: (u64, u64)) -> Vec<Node> {
@@ -83,7 +83,7 @@ fn nth_fastest_of_rounds(
 }
 
 pub(super) fn throughput(loaded: &LoadResult, load: &PhaseResult) -> Throughput {
-    let Tally { by_task, unserved, .. } = &loaded.recorder;
+    let Recorder { by_task, unserved, .. } = &loaded.recorder;
     let each = |all: f64| (load.locks > 0).then(|| round_to_thousandths(all / load.locks as f64));
     let (fewest, most) =
         (by_task.iter().copied().min().unwrap_or(0), by_task.iter().copied().max().unwrap_or(0));

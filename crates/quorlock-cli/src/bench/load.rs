@@ -15,14 +15,14 @@ use super::bench_plan::BenchPlan;
 use super::pause::Timer;
 use super::probe::Rounds;
 use super::progress_state::{ProgressState, Phase, EventCounter};
-use super::recorder::{Cycle, Tally};
+use super::recorder::{Cycle, Recorder};
 use crate::exit::{self, Failure};
 use crate::nodes;
 use crate::reaper::boot_nanos;
 
 /// What the load recorded.
 pub(super) struct LoadResult {
-    pub(super) recorder: Tally,
+    pub(super) recorder: Recorder,
     /// The nodes' states at the beginning.
     pub(super) nodes: Vec<NodeStatus>,
     /// Processor time of the client while all tasks ran.
@@ -38,7 +38,7 @@ struct Workload {
     plan: BenchPlan,
     redlock: Redlock,
     pauses: Timer,
-    tally: Mutex<Tally>,
+    tally: Mutex<Recorder>,
     progress: Arc<ProgressState>,
 }
 
@@ -85,7 +85,7 @@ async fn measure(
         redlock: redlock.clone(),
         pauses: Timer::start()
             .map_err(|error| Failure::new(exit::SOFTWARE, format!("no thread: {error}")))?,
-        tally: Mutex::new(Tally::new(setting.tasks, setting.keys, boot_nanos(), setting.total())),
+        tally: Mutex::new(Recorder::new(setting.tasks, setting.keys, boot_nanos(), setting.total())),
         progress: Arc::clone(live),
     });
     let parts = work.run_phases(watch, rounds).await;
@@ -96,7 +96,7 @@ async fn measure(
         undone.chain(error.held_locks.into_iter().map(|key| (key, None))).collect()
     });
     let (answers, cpu) = parts?;
-    let tally = std::mem::replace(&mut *work.recorder(), Tally::new(0, 0, 0, Duration::ZERO));
+    let tally = std::mem::replace(&mut *work.recorder(), Recorder::new(0, 0, 0, Duration::ZERO));
     Ok(LoadResult { recorder: tally, nodes, cpu, commands: answers, pending_releases: owed })
 }
 
@@ -209,7 +209,7 @@ impl Workload {
         Ok(())
     }
 
-    fn recorder(&self) -> MutexGuard<'_, Tally> {
+    fn recorder(&self) -> MutexGuard<'_, Recorder> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

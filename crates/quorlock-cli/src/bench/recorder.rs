@@ -42,7 +42,7 @@ pub(super) struct Slice {
 
 /// Everything.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct Recorder {
     pub(super) shares: [PhaseRecord; 4],
     pub(super) slices: Vec<Slice>,
     /// Locks of each task, without the part in which one was alone.
@@ -55,7 +55,7 @@ pub(super) struct Tally {
     slice: u64,
 }
 
-impl Tally {
+impl Recorder {
     pub(super) fn new(tasks: usize, keys: usize, began: u64, whole: Duration) -> Self {
         Self {
             shares: std::array::from_fn(|_| PhaseRecord::new()),
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_gap_is_counted_only_where_a_task_waited() {
-        let mut tally = Tally::new(2, 1, 1_000, Duration::from_micros(10));
+        let mut tally = Recorder::new(2, 1, 1_000, Duration::from_micros(10));
         tally.record(Phase::Load, cycle(0, 1_000, 1_100, 1_200));
         // Requested while it was held, and granted 40 after its release.
         tally.record(Phase::Load, cycle(1, 1_050, 1_240, 1_300));
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn what_one_task_does_alone_is_kept_apart() {
-        let mut tally = Tally::new(2, 2, 1_000, Duration::from_micros(10));
+        let mut tally = Recorder::new(2, 2, 1_000, Duration::from_micros(10));
         tally.record(Phase::Alone, cycle(0, 1_000, 1_100, 1_200));
         tally.record(Phase::NodeDown, cycle(1, 3_000, 3_300, 3_400));
         assert_eq!(tally.by_task, [0, 1]);
