@@ -110,7 +110,7 @@ impl PhaseRecord {
     }
 
     /// Both.
-    pub(super) fn and(mut self, other: &Self) -> Self {
+    pub(super) fn merge(mut self, other: &Self) -> Self {
         self.acquire += &other.acquire;
         self.release += &other.release;
         self.held += &other.held;
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(tally.by_task, [0, 1]);
         let lens = tally.shares.each_ref().map(|share| share.acquire.len());
         assert_eq!(lens, [1, 0, 1, 0]);
-        let both = tally.shares[0].clone().and(&tally.shares[2]);
+        let both = tally.shares[0].clone().merge(&tally.shares[2]);
         assert_eq!((both.acquire.len(), both.acquire.max()), (2, 300));
         let filled: Vec<usize> =
             (0..SLICES).filter(|place| !tally.slices[*place].acquire.is_empty()).collect();

@@ -178,7 +178,7 @@ impl Results {
         let Measurements { plan: setting, progress: live, load: loaded, .. } = counted;
         let shares = &loaded.recorder.shares;
         let [_, together, down, back] = shares;
-        let all = together.clone().and(down).and(back);
+        let all = together.clone().merge(down).merge(back);
         let span = |part| live.span(part).unwrap_or_default();
         let load_span = (span(Phase::Load).0, span(Phase::NodeBack).1.max(span(Phase::Load).1));
         let nodes = nodes(counted, span(Phase::Alone), load_span);
