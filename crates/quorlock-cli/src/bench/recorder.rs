@@ -125,10 +125,10 @@ impl PhaseRecord {
 /// A histogram of nanoseconds. Its size is fixed, so that counting never stops to allocate; a longer time counts as two
 /// hours.
 pub(super) fn histogram(digits: u8) -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST, digits).expect("one to five digits are what a histogram can have")
+    Histogram::new_with_bounds(1, MAX_NANOS, digits).expect("one to five digits are what a histogram can have")
 }
 
-const LONGEST: u64 = 2 * 3600 * 1_000_000_000;
+const MAX_NANOS: u64 = 2 * 3600 * 1_000_000_000;
 /// Into how many slices the run is cut.
 const SLICES: usize = 100;
 
