@@ -11,7 +11,7 @@ use super::progress_state::Phase;
 pub(super) struct Cycle {
     pub(super) task: usize,
     pub(super) key: usize,
-    pub(super) asked: u64,
+    pub(super) requested_at: u64,
     pub(super) held: u64,
     /// When the release began.
     pub(super) freed: u64,
@@ -75,7 +75,7 @@ impl Recorder {
 
     pub(super) fn record(&mut self, part: Phase, cycle: Cycle) {
         let share = &mut self.shares[part.index()];
-        share.acquire.saturating_record(cycle.held - cycle.asked);
+        share.acquire.saturating_record(cycle.held - cycle.requested_at);
         share.release.saturating_record(cycle.done - cycle.freed);
         share.held.saturating_record(cycle.freed - cycle.held);
         share.held_nanos += cycle.freed - cycle.held;
@@ -85,13 +85,13 @@ impl Recorder {
             self.by_task[cycle.task] += 1;
             let before = std::mem::replace(&mut self.freed[cycle.key], cycle.freed);
             // Only where a task was waiting when it became free.
-            if before > cycle.asked {
+            if before > cycle.requested_at {
                 share.gap.saturating_record(cycle.held.saturating_sub(before));
             }
         }
         let place = (cycle.held.saturating_sub(self.began) / self.slice) as usize;
         if let Some(slice) = self.slices.get_mut(place) {
-            slice.acquire.saturating_record(cycle.held - cycle.asked);
+            slice.acquire.saturating_record(cycle.held - cycle.requested_at);
         }
     }
 }
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     fn cycle(task: usize, asked: u64, held: u64, freed: u64) -> Cycle {
-        Cycle { task, key: 0, asked, held, freed, done: freed + 5, was_lost: false, is_confirmed: true }
+        Cycle { task, key: 0, requested_at: asked, held, freed, done: freed + 5, was_lost: false, is_confirmed: true }
     }
 
     #[test]
