@@ -12,7 +12,7 @@ pub(super) struct Cycle {
     pub(super) task: usize,
     pub(super) key: usize,
     pub(super) requested_at: u64,
-    pub(super) held: u64,
+    pub(super) granted_at: u64,
     /// When the release began.
     pub(super) freed: u64,
     pub(super) done: u64,
@@ -75,10 +75,10 @@ impl Recorder {
 
     pub(super) fn record(&mut self, part: Phase, cycle: Cycle) {
         let share = &mut self.shares[part.index()];
-        share.acquire.saturating_record(cycle.held - cycle.requested_at);
+        share.acquire.saturating_record(cycle.granted_at - cycle.requested_at);
         share.release.saturating_record(cycle.done - cycle.freed);
-        share.held.saturating_record(cycle.freed - cycle.held);
-        share.held_nanos += cycle.freed - cycle.held;
+        share.held.saturating_record(cycle.freed - cycle.granted_at);
+        share.held_nanos += cycle.freed - cycle.granted_at;
         share.lost += u64::from(cycle.was_lost);
         share.unconfirmed += u64::from(!cycle.is_confirmed);
         if part != Phase::Alone {
@@ -86,12 +86,12 @@ impl Recorder {
             let before = std::mem::replace(&mut self.freed[cycle.key], cycle.freed);
             // Only where a task was waiting when it became free.
             if before > cycle.requested_at {
-                share.gap.saturating_record(cycle.held.saturating_sub(before));
+                share.gap.saturating_record(cycle.granted_at.saturating_sub(before));
             }
         }
-        let place = (cycle.held.saturating_sub(self.began) / self.slice) as usize;
+        let place = (cycle.granted_at.saturating_sub(self.began) / self.slice) as usize;
         if let Some(slice) = self.slices.get_mut(place) {
-            slice.acquire.saturating_record(cycle.held - cycle.requested_at);
+            slice.acquire.saturating_record(cycle.granted_at - cycle.requested_at);
         }
     }
 }
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     fn cycle(task: usize, asked: u64, held: u64, freed: u64) -> Cycle {
-        Cycle { task, key: 0, requested_at: asked, held, freed, done: freed + 5, was_lost: false, is_confirmed: true }
+        Cycle { task, key: 0, requested_at: asked, granted_at: held, freed, done: freed + 5, was_lost: false, is_confirmed: true }
     }
 
     #[test]
