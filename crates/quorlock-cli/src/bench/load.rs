@@ -191,7 +191,7 @@ impl Workload {
             let was_lost = !guard.is_valid();
             let is_confirmed = guard.release().await.is_ok();
             let done = boot_nanos();
-            let cycle = Cycle { task, key, requested_at: asked, granted_at: held, release_began_at: freed, done, was_lost, is_confirmed };
+            let cycle = Cycle { task, key, requested_at: asked, granted_at: held, release_began_at: freed, released_at: done, was_lost, is_confirmed };
             self.progress.locks.fetch_add(1, Ordering::Relaxed);
             self.recorder().record(self.progress.phase(), cycle);
             if let Some(rounds) = rounds.as_ref().filter(|_| done >= looks_at) {

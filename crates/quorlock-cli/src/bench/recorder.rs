@@ -15,7 +15,7 @@ pub(super) struct Cycle {
     pub(super) granted_at: u64,
     /// When the release began.
     pub(super) release_began_at: u64,
-    pub(super) done: u64,
+    pub(super) released_at: u64,
     pub(super) was_lost: bool,
     /// Whether a quorum confirmed the release.
     pub(super) is_confirmed: bool,
@@ -76,7 +76,7 @@ impl Recorder {
     pub(super) fn record(&mut self, part: Phase, cycle: Cycle) {
         let share = &mut self.shares[part.index()];
         share.acquire.saturating_record(cycle.granted_at - cycle.requested_at);
-        share.release.saturating_record(cycle.done - cycle.release_began_at);
+        share.release.saturating_record(cycle.released_at - cycle.release_began_at);
         share.held.saturating_record(cycle.release_began_at - cycle.granted_at);
         share.held_nanos += cycle.release_began_at - cycle.granted_at;
         share.lost += u64::from(cycle.was_lost);
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     fn cycle(task: usize, asked: u64, held: u64, freed: u64) -> Cycle {
-        Cycle { task, key: 0, requested_at: asked, granted_at: held, release_began_at: freed, done: freed + 5, was_lost: false, is_confirmed: true }
+        Cycle { task, key: 0, requested_at: asked, granted_at: held, release_began_at: freed, released_at: freed + 5, was_lost: false, is_confirmed: true }
     }
 
     #[test]
