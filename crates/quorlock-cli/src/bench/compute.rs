@@ -111,7 +111,7 @@ pub(super) fn contention(all: &PhaseRecord, load: &PhaseResult, keys: usize) -> 
 }
 
 pub(super) fn killed(counted: &Measurements<'_>, place: usize) -> Killed {
-    let shares = &counted.load.recorder.shares;
+    let shares = &counted.load.recorder.phases;
     let stretch =
         |part: Phase| PhaseResult::of(&shares[part.index()], counted.progress.span(part).unwrap_or_default());
     let node = &counted.load.nodes[place].address;
@@ -162,7 +162,7 @@ pub(super) fn chart_data(counted: &Measurements<'_>, all: &PhaseRecord, killed: 
             spread.count as f64 / tally.slice_seconds(),
         ))
     });
-    let [alone, together, down, back] = &tally.shares;
+    let [alone, together, down, back] = &tally.phases;
     let tasks = quorlock_chaos::checker::counted(counted.plan.tasks, "task");
     let mut curves = vec![("acquire, alone".to_owned(), curve(&alone.acquire))];
     if counted.killed.is_some() {

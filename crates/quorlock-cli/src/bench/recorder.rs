@@ -43,7 +43,7 @@ pub(super) struct Slice {
 /// Everything.
 #[derive(Debug)]
 pub(super) struct Recorder {
-    pub(super) shares: [PhaseRecord; 4],
+    pub(super) phases: [PhaseRecord; 4],
     pub(super) slices: Vec<Slice>,
     /// Locks of each task, without the part in which one was alone.
     pub(super) by_task: Vec<u64>,
@@ -58,7 +58,7 @@ pub(super) struct Recorder {
 impl Recorder {
     pub(super) fn new(tasks: usize, keys: usize, began: u64, whole: Duration) -> Self {
         Self {
-            shares: std::array::from_fn(|_| PhaseRecord::new()),
+            phases: std::array::from_fn(|_| PhaseRecord::new()),
             slices: vec![Slice { acquire: histogram(2) }; SLICES],
             by_task: vec![0; tasks],
             unserved: Vec::new(),
@@ -74,7 +74,7 @@ impl Recorder {
     }
 
     pub(super) fn record(&mut self, part: Phase, cycle: Cycle) {
-        let share = &mut self.shares[part.index()];
+        let share = &mut self.phases[part.index()];
         share.acquire.saturating_record(cycle.granted_at - cycle.requested_at);
         share.release.saturating_record(cycle.released_at - cycle.release_began_at);
         share.held.saturating_record(cycle.release_began_at - cycle.granted_at);
@@ -148,7 +148,7 @@ mod tests {
         tally.record(Phase::Load, cycle(1, 1_050, 1_240, 1_300));
         // Requested when it was free.
         tally.record(Phase::Load, cycle(0, 5_000, 5_050, 5_100));
-        let share = &tally.shares[Phase::Load.index()];
+        let share = &tally.phases[Phase::Load.index()];
         assert_eq!((share.gap.len(), share.gap.max()), (1, 40));
         assert_eq!((share.held_nanos, tally.by_task), (100 + 60 + 50, vec![2, 1]));
     }
@@ -159,9 +159,9 @@ mod tests {
         tally.record(Phase::Alone, cycle(0, 1_000, 1_100, 1_200));
         tally.record(Phase::NodeDown, cycle(1, 3_000, 3_300, 3_400));
         assert_eq!(tally.by_task, [0, 1]);
-        let lens = tally.shares.each_ref().map(|share| share.acquire.len());
+        let lens = tally.phases.each_ref().map(|share| share.acquire.len());
         assert_eq!(lens, [1, 0, 1, 0]);
-        let both = tally.shares[0].clone().merge(&tally.shares[2]);
+        let both = tally.phases[0].clone().merge(&tally.phases[2]);
         assert_eq!((both.acquire.len(), both.acquire.max()), (2, 300));
         let filled: Vec<usize> =
             (0..SLICES).filter(|place| !tally.slices[*place].acquire.is_empty()).collect();

@@ -176,7 +176,7 @@ pub(super) struct Measurements<'a> {
 impl Results {
     pub(super) fn of(counted: &Measurements<'_>) -> Self {
         let Measurements { plan: setting, progress: live, load: loaded, .. } = counted;
-        let shares = &loaded.recorder.shares;
+        let shares = &loaded.recorder.phases;
         let [_, together, down, back] = shares;
         let all = together.clone().merge(down).merge(back);
         let span = |part| live.span(part).unwrap_or_default();
