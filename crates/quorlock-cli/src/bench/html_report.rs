@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::percentiles::time_text;
 use super::results::Results;
-use super::text_report::{cells, contention, parts, table, tasks, terms, throughput};
+use super::text_report::{cells, contention, parts, table, tasks, settings_line, throughput};
 use super::verdict::which;
 
 /// One self-contained HTML page: no network, one file to send around.
@@ -18,7 +18,7 @@ pub(super) fn page(figures: &Results) -> String {
         &[
             ("{{title}}", escaped(&format!("{verdict} · quorlock bench"))),
             ("{{verdict}}", escaped(&verdict)),
-            ("{{terms}}", escaped(&sentence(&terms(figures)))),
+            ("{{terms}}", escaped(&sentence(&settings_line(figures)))),
             ("{{about}}", escaped(&format!("{}.", figures.description))),
             ("{{command}}", escaped(&figures.command)),
             ("{{figures}}", tiles(figures)),

@@ -13,7 +13,7 @@ use super::results::{Results, Node, PhaseResult};
 /// A table of times, one of nodes, further notes, and the verdict last. A table that does not fit is printed as a list.
 pub(super) fn table(figures: &Results, columns: usize) -> String {
     let mut text = String::new();
-    wrapped(&mut text, &terms(figures), columns, "  ");
+    wrapped(&mut text, &settings_line(figures), columns, "  ");
     text.push('\n');
     let has_room = |table: &String| table.lines().all(|line| line.chars().count() <= columns);
     let drawn = Some(times(figures)).filter(has_room);
@@ -35,7 +35,7 @@ pub(super) fn table(figures: &Results, columns: usize) -> String {
 }
 
 /// The conditions of the measurement.
-pub(super) fn terms(figures: &Results) -> String {
+pub(super) fn settings_line(figures: &Results) -> String {
     let mut servers: Vec<&str> = figures.nodes.iter().map(|node| node.server.as_str()).collect();
     servers.retain(|server| !server.is_empty());
     servers.dedup();
