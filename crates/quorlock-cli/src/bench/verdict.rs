@@ -47,7 +47,7 @@ pub(super) fn notes(figures: &Results) -> Vec<String> {
         }
     }
     match (&figures.killed, cost.acquire_without_one_us) {
-        (Some(killed), _) => notes.push(death(killed)),
+        (Some(killed), _) => notes.push(node_death(killed)),
         (None, Some(us)) => {
             let fastest = fastest(figures.quorum);
             notes.push(format!("if {fastest} died, a lock would cost about {}", time_text(us)));
@@ -83,7 +83,7 @@ pub(super) fn notes(figures: &Results) -> Vec<String> {
 }
 
 /// The effect of the killed node.
-fn death(killed: &Killed) -> String {
+fn node_death(killed: &Killed) -> String {
     let p50 = |part: &super::results::PhaseResult| part.acquire.map(|spread| spread.p50_us);
     let text = match p50(&killed.before).zip(p50(&killed.down)) {
         Some((before, down)) => format!(
