@@ -78,7 +78,7 @@ pub(super) fn notes(figures: &Results) -> Vec<String> {
         let attempts = counted(figures.failed_attempts as usize, "attempt");
         notes.push(format!("{attempts} found no quorum, or too late"));
     }
-    notes.push(left(figures));
+    notes.push(leftovers(figures));
     notes
 }
 
@@ -102,7 +102,7 @@ fn node_death(killed: &Killed) -> String {
 }
 
 /// What is left of this run on the nodes.
-fn left(figures: &Results) -> String {
+fn leftovers(figures: &Results) -> String {
     let left = &figures.leftovers;
     let mut text = match left.keys.len() {
         0 => "no key of this run is left on the nodes".to_owned(),
