@@ -8,7 +8,7 @@ use serde_json::json;
 use super::percentiles::time_text;
 use super::results::Results;
 use super::text_report::{cells, contention, parts, table, tasks, settings_line, throughput};
-use super::verdict::which;
+use super::verdict::ordinal;
 
 /// One self-contained HTML page: no network, one file to send around.
 pub(super) fn page(figures: &Results) -> String {
@@ -27,7 +27,7 @@ pub(super) fn page(figures: &Results) -> String {
             ("{{contention}}", contention(figures).map_or_else(String::new, |words| paragraph(&words))),
             ("{{times}}", times(figures)),
             ("{{nodes}}", nodes(figures)),
-            ("{{waits for}}", escaped(&which(figures.quorum, figures.nodes.len()))),
+            ("{{waits for}}", escaped(&ordinal(figures.quorum, figures.nodes.len()))),
             ("{{text}}", escaped(&table(figures, usize::MAX))),
             ("{{script}}", SCRIPT.to_owned()),
             ("{{data}}", data(figures)),
@@ -47,7 +47,7 @@ fn data(figures: &Results) -> String {
         "tasks": tasks(figures),
         "round_trip_us": figures.cost.round_trip_us,
         "write_us": figures.cost.write_us,
-        "which": which(figures.quorum, figures.nodes.len()),
+        "which": ordinal(figures.quorum, figures.nodes.len()),
     });
     all.to_string().replace('<', "\\u003c")
 }

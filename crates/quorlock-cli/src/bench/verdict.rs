@@ -13,7 +13,7 @@ pub(super) fn verdict(figures: &Results) -> String {
     let Some((acquire, release)) = cost.acquire_us.zip(cost.release_us) else {
         return "no lock was granted".to_owned();
     };
-    let which = which(figures.quorum, figures.nodes.len());
+    let which = ordinal(figures.quorum, figures.nodes.len());
     let than = match (cost.round_trip_us, cost.acquire_per_round_trip, cost.write_us, cost.acquire_per_write)
     {
         // Where the nodes' disks take much of the time, the round trip explains nothing.
@@ -42,7 +42,7 @@ pub(super) fn notes(figures: &Results) -> Vec<String> {
                 node.address,
                 time_text(us),
                 us / trip,
-                which(figures.quorum, figures.nodes.len()),
+                ordinal(figures.quorum, figures.nodes.len()),
             ));
         }
     }
@@ -124,7 +124,7 @@ fn leftovers(figures: &Results) -> String {
 }
 
 /// The node that a quorum has to wait for.
-pub(super) fn which(quorum: usize, nodes: usize) -> String {
+pub(super) fn ordinal(quorum: usize, nodes: usize) -> String {
     match (quorum, nodes) {
         (_, 1) => "the node".to_owned(),
         (quorum, nodes) if quorum == nodes => "the slowest node".to_owned(),
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_node_that_is_waited_for_is_named_as_people_would() {
-        let shown = [which(3, 5), which(2, 3), which(1, 1), which(2, 2), which(4, 5)];
+        let shown = [ordinal(3, 5), ordinal(2, 3), ordinal(1, 1), ordinal(2, 2), ordinal(4, 5)];
         let want = [
             "the third-fastest node",
             "the second-fastest node",
