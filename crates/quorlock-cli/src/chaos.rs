@@ -55,7 +55,7 @@ pub(crate) async fn chaos(args: ChaosArgs) -> Result<u8, Failure> {
         }
     };
     match outcome.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))? {
-        Ok(outcome) => tell(&args, &config, &outcome),
+        Ok(outcome) => report(&args, &config, &outcome),
         Err(RunError::Interrupted) => {
             let code = ended_by.map_or(exit::SOFTWARE, |signal| 128 + signal.as_raw() as u8);
             Err(Failure::new(code, "interrupted: nothing was checked"))
@@ -107,7 +107,7 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
     })
 }
 
-fn tell(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Failure> {
+fn report(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Failure> {
     let words = if args.json {
         format!("{}\n", messages::json(config, outcome))
     } else {
