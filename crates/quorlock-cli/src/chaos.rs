@@ -120,11 +120,11 @@ fn report(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Fa
             print(&format!("  wrote     {}\n", file.display()));
         }
     }
-    Ok(code(outcome))
+    Ok(exit_code(outcome))
 }
 
 /// Zero only if something was tested and every invariant held, in the run itself and in its negative controls.
-fn code(outcome: &Outcome) -> u8 {
+fn exit_code(outcome: &Outcome) -> u8 {
     match () {
         () if !messages::verdicts(outcome).all(Verdict::passed) => exit::UNHEALTHY,
         () if !outcome.verdict.tested() => UNTESTED,
@@ -216,14 +216,14 @@ mod tests {
             controls: vec![(History::default(), control.clone())],
             skipped: Vec::new(),
         };
-        assert_eq!(code(&outcome(&good, &good)), 0);
+        assert_eq!(exit_code(&outcome(&good, &good)), 0);
         assert!(messages::headline(&outcome(&good, &good)).starts_with("every invariant held"));
-        assert_eq!(code(&outcome(&bad, &good)), exit::UNHEALTHY);
+        assert_eq!(exit_code(&outcome(&bad, &good)), exit::UNHEALTHY);
         assert!(messages::headline(&outcome(&bad, &good)).starts_with("1 INVARIANT VIOLATED"));
-        assert_eq!(code(&outcome(&idle, &good)), UNTESTED);
+        assert_eq!(exit_code(&outcome(&idle, &good)), UNTESTED);
         assert!(messages::headline(&outcome(&idle, &good)).starts_with("NOTHING WAS TESTED"));
-        assert_eq!(code(&outcome(&idle, &bad)), exit::UNHEALTHY);
-        assert_eq!(code(&outcome(&good, &bad)), exit::UNHEALTHY);
+        assert_eq!(exit_code(&outcome(&idle, &bad)), exit::UNHEALTHY);
+        assert_eq!(exit_code(&outcome(&good, &bad)), exit::UNHEALTHY);
         assert!(
             messages::headline(&outcome(&good, &bad))
                 .starts_with("1 INVARIANT VIOLATED in a negative control")
