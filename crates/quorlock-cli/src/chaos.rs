@@ -31,7 +31,7 @@ pub(crate) async fn chaos(args: ChaosArgs) -> Result<u8, Failure> {
         let mut bar = Bar::new(!args.json);
         tokio::task::spawn_blocking(move || {
             let outcome = run(&config, |progress| {
-                draw(&mut bar, progress);
+                draw_progress(&mut bar, progress);
                 if is_over.load(Ordering::Relaxed) {
                     ControlFlow::Break(())
                 } else {
@@ -135,7 +135,7 @@ fn exit_code(outcome: &Outcome) -> u8 {
 /// No fault took place: the run was too short, or the requested faults are not available here.
 const UNTESTED: u8 = 2;
 
-fn draw(bar: &mut Bar, progress: &Progress) {
+fn draw_progress(bar: &mut Bar, progress: &Progress) {
     let Progress { stage, elapsed: past, total: of, acquisitions, faults, last_fault } = progress;
     let counts =
         [(*acquisitions, "acquisition"), (*faults, "fault")].map(|(count, noun)| counted(count, noun));
