@@ -168,9 +168,9 @@ mod tests {
     #[test]
     fn a_run_without_a_lock_to_check_for_redundancy_is_reported_as_such() {
         let mut verdict = check_history(&History::default());
-        assert!(messages::judged(&verdict).starts_with("NO lock"));
+        assert!(messages::checked(&verdict).starts_with("NO lock"));
         verdict.totals.redundancy_checked = 3;
-        assert_eq!(messages::judged(&verdict), "3 locks for redundancy");
+        assert_eq!(messages::checked(&verdict), "3 locks for redundancy");
     }
 
     #[test]

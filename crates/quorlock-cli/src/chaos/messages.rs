@@ -66,7 +66,7 @@ pub(super) fn text(config: &Config, outcome: &Outcome, columns: usize) -> String
 fn lines(outcome: &Outcome) -> String {
     let mut text = format!("{}\n", headline(outcome));
     let _ = writeln!(text, "  faults    {}", faults(&outcome.verdict));
-    let _ = writeln!(text, "  checked   {}", judged(&outcome.verdict));
+    let _ = writeln!(text, "  checked   {}", checked(&outcome.verdict));
     for violation in violations(outcome).take(SHOWN) {
         let _ = writeln!(text, "  VIOLATED  {}: {}", violation.invariant, violation.message);
     }
@@ -119,7 +119,7 @@ pub(super) fn faults(verdict: &Verdict) -> String {
 }
 
 /// How many locks were held long enough to check their redundancy.
-pub(super) fn judged(verdict: &Verdict) -> String {
+pub(super) fn checked(verdict: &Verdict) -> String {
     match verdict.totals.redundancy_checked {
         0 => "NO lock for redundancy: none was held for two ttls while a node was healthy".to_owned(),
         some => format!("{} for redundancy", counted(some, "lock")),
