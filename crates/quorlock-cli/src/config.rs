@@ -137,8 +137,8 @@ fn settle(args: NodeArgs, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<C
     match (certificate, key) {
         (Some(certificate), Some(key)) => builder = builder.tls_client_certificate(certificate, key),
         (None, None) => {}
-        (Some(_), None) => return Err(from.alone("tls_cert", "tls_key")),
-        (None, Some(_)) => return Err(from.alone("tls_key", "tls_cert")),
+        (Some(_), None) => return Err(from.without_file("tls_cert", "tls_key")),
+        (None, Some(_)) => return Err(from.without_file("tls_key", "tls_cert")),
     }
     // Errors name the source of the invalid value.
     builder.check().and_then(|()| builder.check_files()).map_err(|invalid| {
@@ -215,7 +215,7 @@ impl<'a> Sources<'a> {
     }
 
     /// The error for a setting that needs another one.
-    fn alone(&self, field: &'static str, other: &'static str) -> Failure {
+    fn without_file(&self, field: &'static str, other: &'static str) -> Failure {
         let origin = &self.origins[field];
         origin.wrong(format_args!("it goes together with {}: give both", origin.beside(other)))
     }
