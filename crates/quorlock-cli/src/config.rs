@@ -38,12 +38,12 @@ pub(crate) struct Cluster {
 
 /// A client from all sources, with a thread of its own, so that locks are renewed while this runtime is busy.
 pub(crate) fn cluster(args: NodeArgs) -> Result<Cluster, Failure> {
-    let cluster = on_our_runtime(args)?;
+    let cluster = cluster_on_current_runtime(args)?;
     Ok(Cluster { builder: cluster.builder.dedicated_thread(), ..cluster })
 }
 
 /// A client from all sources, driven by the current runtime, as in programs that use the library.
-pub(crate) fn on_our_runtime(args: NodeArgs) -> Result<Cluster, Failure> {
+pub(crate) fn cluster_on_current_runtime(args: NodeArgs) -> Result<Cluster, Failure> {
     settle(args, &|name| std::env::var_os(name))
 }
 

@@ -94,7 +94,7 @@ pub(super) async fn prepare(args: &BenchArgs) -> Result<(BenchPlan, Target), Fai
     let prefix = format!("quorlock-bench:{:016x}", RandomState::new().build_hasher().finish());
     let (cluster, fleet) = match args.dev {
         None => {
-            let cluster = config::on_our_runtime(args.nodes.clone())?;
+            let cluster = config::cluster_on_current_runtime(args.nodes.clone())?;
             // A benchmark changes nothing: it neither initializes a lock cluster nor adds a node.
             (Cluster { builder: cluster.builder.read_only(), ..cluster }, None)
         }
