@@ -44,7 +44,7 @@ pub(crate) fn cluster(args: NodeArgs) -> Result<Cluster, Failure> {
 
 /// A client from all sources, driven by the current runtime, as in programs that use the library.
 pub(crate) fn cluster_on_current_runtime(args: NodeArgs) -> Result<Cluster, Failure> {
-    settle(args, &|name| std::env::var_os(name))
+    resolve(args, &|name| std::env::var_os(name))
 }
 
 /// Rejects a lock that can never be acquired, before any node is contacted.
@@ -72,7 +72,7 @@ pub(crate) fn check_lock(
 }
 
 /// Builds the client. Reads only the variables that no flag overrides, so that an invalid one that is not used is no error.
-fn settle(args: NodeArgs, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Cluster, Failure> {
+fn resolve(args: NodeArgs, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Cluster, Failure> {
     let environment = Environment(lookup);
     let config = args.config.map(|path| Origin::Flag("config").found(path));
     let config = config.or_else(|| environment.path("config"));

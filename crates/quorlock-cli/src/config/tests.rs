@@ -22,7 +22,7 @@ fn settled(variables: &[(&str, &str)], file: Option<&Path>) -> Result<Cluster, F
         let found = variables.iter().copied().chain(config).find(|(it, _)| *it == name);
         found.map(|(_, value)| OsString::from(value))
     };
-    settle(NodeArgs::default(), &look)
+    resolve(NodeArgs::default(), &look)
 }
 
 fn file_of(text: &str) -> (TempDir, PathBuf) {
@@ -90,7 +90,7 @@ fn a_password_that_is_no_text_is_a_mistake_and_not_unset() {
             "QUORLOCK_NODES" => Some(URLS.into()),
             _ => None,
         };
-        check_refused(settle(NodeArgs::default(), &look), &format!("{variable}: not valid UTF-8"));
+        check_refused(resolve(NodeArgs::default(), &look), &format!("{variable}: not valid UTF-8"));
     }
 }
 

@@ -196,7 +196,7 @@ proptest! {
             Err(Stopped::Help(text)) => secret.check(&text)?,
             Ok(args) => {
                 let Some(nodes) = args.command.nodes() else { return Ok(()) };
-                secret.check_outcome(&settle(nodes.clone(), &|_| None))?;
+                secret.check_outcome(&resolve(nodes.clone(), &|_| None))?;
             }
         }
     }

@@ -10,7 +10,7 @@ fn typed(flags: &[&str], folder: &Path) -> Result<Cluster, Failure> {
         ["quorlock", "status", "x"].map(str::to_owned).into_iter().chain(flags).map(OsString::from).collect();
     let Ok(args) = Args::read(&words, false) else { panic!("{words:?} cannot be read") };
     let nodes = args.command.nodes().expect("nodes").clone();
-    settle(nodes, &|name| {
+    resolve(nodes, &|name| {
         (name == "QUORLOCK_NODES").then(|| OsString::from("rediss://a,redis://b,redis://c"))
     })
 }
