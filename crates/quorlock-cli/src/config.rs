@@ -116,7 +116,7 @@ fn resolve(args: NodeArgs, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<
     if let Some(keep) = keep {
         builder = builder.fencing_retention(keep);
     }
-    let fencing_retention = keep.unwrap_or_else(|| usual_keep_fences(max_ttl));
+    let fencing_retention = keep.unwrap_or_else(|| default_fencing_retention(max_ttl));
     if is_plain {
         builder = builder.plain();
     }
@@ -245,7 +245,7 @@ fn no_variable<T>(_: Environment<'_>) -> Result<Option<Found<T>>, Failure> {
 }
 
 /// The default, the same as in the library.
-pub(crate) fn usual_keep_fences(max_ttl: Duration) -> Duration {
+pub(crate) fn default_fencing_retention(max_ttl: Duration) -> Duration {
     Duration::from_secs(3600).max(max_ttl.saturating_mul(2))
 }
 

@@ -149,7 +149,7 @@ async fn own_servers(
         })?;
     }
     let quorum = args.nodes.quorum.unwrap_or(count / 2 + 1);
-    let fencing_retention = config::usual_keep_fences(max_ttl);
+    let fencing_retention = config::default_fencing_retention(max_ttl);
     let max_ttl = (!is_plain).then_some(max_ttl);
     let dial_timeout = config::DIAL_TIMEOUT;
     Ok((Cluster { builder, urls, quorum, max_ttl, fencing_retention, dial_timeout }, Some(fleet)))
