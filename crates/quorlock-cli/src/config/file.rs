@@ -56,14 +56,14 @@ impl Settings {
             let field = FIELDS.into_iter().find(|field| *field == name.get_ref());
             let Some(field) = field else { return Err(bad(place, &unknown(name.get_ref()))) };
             let origin = Origin::Line { file: Arc::clone(&file), line: line_at(place), field };
-            let taken = settings.take(value.get_ref(), origin.clone(), &file);
+            let taken = settings.set_field(value.get_ref(), origin.clone(), &file);
             taken.map_err(|cause| origin.wrong(cause))?;
         }
         Ok(settings)
     }
 
     /// Stores a value, if its type is right.
-    fn take(&mut self, value: &DeValue<'_>, origin: Origin, file: &Path) -> Result<(), &'static str> {
+    fn set_field(&mut self, value: &DeValue<'_>, origin: Origin, file: &Path) -> Result<(), &'static str> {
         let Origin::Line { field, .. } = origin else { return Ok(()) };
         // Relative to the file's own folder, because the working directory varies.
         let path = || filled(value).map(|path| file.with_file_name("").join(path));
