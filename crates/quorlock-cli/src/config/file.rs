@@ -66,10 +66,10 @@ impl Settings {
     fn set_field(&mut self, value: &DeValue<'_>, origin: Origin, file: &Path) -> Result<(), &'static str> {
         let Origin::Line { field, .. } = origin else { return Ok(()) };
         // Relative to the file's own folder, because the working directory varies.
-        let path = || filled(value).map(|path| file.with_file_name("").join(path));
+        let path = || non_empty(value).map(|path| file.with_file_name("").join(path));
         match field {
             "nodes" => self.nodes = Some(origin.found(urls(value)?)),
-            "username" => self.username = Some(origin.found(filled(value)?.to_owned())),
+            "username" => self.username = Some(origin.found(non_empty(value)?.to_owned())),
             "password_file" => self.password_file = Some(origin.found(path()?)),
             "key_prefix" => self.key_prefix = Some(origin.found(text(value)?.to_owned())),
             "quorum" => {
@@ -110,7 +110,7 @@ fn text<'a>(value: &'a DeValue<'_>) -> Result<&'a str, &'static str> {
 }
 
 /// A string that is not blank. A blank one in a file is a mistake.
-fn filled<'a>(value: &'a DeValue<'_>) -> Result<&'a str, &'static str> {
+fn non_empty<'a>(value: &'a DeValue<'_>) -> Result<&'a str, &'static str> {
     text(value).and_then(|text| {
         if text.trim().is_empty() { Err("it is empty; leave it out if it is not needed") } else { Ok(text) }
     })
