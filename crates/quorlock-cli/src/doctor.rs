@@ -262,7 +262,7 @@ fn table_of(nodes: &[NodeStatus], findings: &[Vec<Finding>], general: &[Finding]
             node.round_trip.map_or_else(|| "-".to_owned(), millis),
             node.clock_ahead_micros
                 .map_or_else(|| "-".to_owned(), |micros| format!("{:+.1} ms", micros as f64 / 1e3)),
-            node.fences.map_or_else(|| "-".to_owned(), approximate),
+            node.fences.map_or_else(|| "-".to_owned(), rounded),
             dash(&node.persistence),
         ));
         for finding in findings {
@@ -325,7 +325,7 @@ fn dash(text: &str) -> &str {
 }
 
 /// The number of fences: exact below 50, otherwise an estimate from a sample of 50 keys.
-fn approximate(fences: Fences) -> String {
+fn rounded(fences: Fences) -> String {
     if fences.count < 50 { fences.count.to_string() } else { format!("~{}", fences.count) }
 }
 
