@@ -82,7 +82,7 @@ impl Release<'_> {
     /// The message if the lock is released, or was not held.
     fn outcome(&self, statuses: &[NodeStatus], report: &NodeReplies) -> Result<String, Failure> {
         let Self { name, freed, all, .. } = *self;
-        let (replies, need) = (freed + self.missing + self.of_others, self.need());
+        let (replies, need) = (freed + self.missing + self.of_others, self.needed());
         let Some(mark) = self.holder else {
             if replies < need {
                 let message =
@@ -117,7 +117,7 @@ impl Release<'_> {
 
     /// The number of nodes that must delete the key. Without --if-holder: a majority, because a key on a majority is a
     /// lock, and on a minority it can only be in the way. With it: so many that the others are no quorum.
-    fn need(&self) -> usize {
+    fn needed(&self) -> usize {
         match self.holder {
             Some(_) => self.all - self.quorum + 1,
             None => self.all / 2 + 1,
