@@ -37,7 +37,7 @@ pub(crate) async fn force_release(
         name: &args.name,
         holder: if_holder,
         is_plain: max_ttl.is_none(),
-        is_no_lock,
+        is_not_a_lock: is_no_lock,
         quorum,
         all: report.nodes().len(),
         freed: count(|vote| *vote == Vote::Granted),
@@ -53,7 +53,7 @@ pub(crate) async fn force_release(
         if let Ok(message) = &outcome {
             print(&format!("{message}\n"));
         }
-        if release.is_plain && release.freed > 0 && !release.is_no_lock {
+        if release.is_plain && release.freed > 0 && !release.is_not_a_lock {
             let message = "plain mode: a live holder takes it again at its next renewal, within a third of its ttl; stop it, then \
                          check with `quorlock status`";
             exit::eprint_line(&format!("{}: {message}", exit::lock(&args.name)));
@@ -69,7 +69,7 @@ struct Release<'a> {
     holder: Option<OwnerHash>,
     is_plain: bool,
     /// Whether every key found was of another type, so that no client held the lock.
-    is_no_lock: bool,
+    is_not_a_lock: bool,
     quorum: usize,
     all: usize,
     /// The number of nodes where the key was deleted, was missing, belonged to another holder.
@@ -126,7 +126,7 @@ impl Release<'_> {
 
     /// What a live holder does next. A plain holder must be stopped: a message of its own says so.
     fn next_step(&self) -> &'static str {
-        if self.is_no_lock {
+        if self.is_not_a_lock {
             "; it was of another type, not a lock"
         } else if self.is_plain {
             ""
