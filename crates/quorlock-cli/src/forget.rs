@@ -38,7 +38,7 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
         } else if let Some((_, error)) = failure {
             exit::eprint_line(&error.to_string());
         } else {
-            let (done, all) = (done(report), report.nodes().len());
+            let (done, all) = (is_complete(report), report.nodes().len());
             print(&format!("{name:?} is forgotten on {done} of {all} nodes\n"));
         }
         // The largest code wins: a refusal (77), then a held lock (75), then an outage (69).
@@ -49,7 +49,7 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
     Ok(code)
 }
 
-fn done(report: &NodeReplies) -> usize {
+fn is_complete(report: &NodeReplies) -> usize {
     report.nodes().iter().filter(|it| has_forgotten(&it.reply)).count()
 }
 
