@@ -10,7 +10,7 @@ pub(crate) fn group_of(pid: Option<Pid>) -> Option<Pid> {
 }
 
 /// Whether this process leads its session.
-pub(crate) fn leads_session() -> bool {
+pub(crate) fn is_session_leader() -> bool {
     session() == Some(getpid())
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use rustix::process::{Signal, kill_current_process_group};
 
 use super::{Stage, Supervisor, messages, nanos};
-use crate::groups::{group_of, is_first_of_session, leads_session};
+use crate::groups::{group_of, is_first_of_session, is_session_leader};
 use crate::reaper::{ReaperCommand, boot_nanos};
 use crate::run::terminal::Terminal;
 use crate::signals::Caught;
@@ -20,7 +20,7 @@ impl Supervisor<'_> {
         }
         // Typed signals go to the whole foreground group, and so to a command in this group. But closing the window sends
         // HUP to the session leader alone.
-        let is_for_all = caught.is_typed && !(caught.is(Signal::HUP) && leads_session());
+        let is_for_all = caught.is_typed && !(caught.is(Signal::HUP) && is_session_leader());
         // A command that was not started yet has not received it.
         if self.is_shared && is_for_all && self.command.is_some() {
             self.passed_on.insert(caught.number);
