@@ -167,14 +167,14 @@ fn examine(
         NodeState::Excluded(ExclusionReason::Uninitialized) if is_to_fix => {
             findings.push(problem(nodes::BLANK.to_owned()));
         }
-        NodeState::Unverified(None) if is_to_fix => findings.extend(nodes::trouble_of(node).map(problem)),
+        NodeState::Unverified(None) if is_to_fix => findings.extend(nodes::problem_of(node).map(problem)),
         // The warning below names the policy.
         NodeState::Excluded(ExclusionReason::EvictionEnabled)
             if node.warnings.iter().any(|it| it.contains("maxmemory-policy")) => {}
         NodeState::Excluded(reason) => findings.push(problem(fix_for(reason))),
         NodeState::Unverified(Some(refusal)) => findings.push(problem(refusal.to_string())),
         // It ends by itself.
-        NodeState::Up | NodeState::Unverified(None) => findings.extend(nodes::trouble_of(node).map(warning)),
+        NodeState::Up | NodeState::Unverified(None) => findings.extend(nodes::problem_of(node).map(warning)),
         _ => findings.push(problem("no reply yet: check that the server is responsive".to_owned())),
     }
     findings.extend(node.warnings.iter().cloned().map(problem));

@@ -112,7 +112,7 @@ fn state_of(node: &NodeStatus) -> String {
     match &node.state {
         NodeState::Excluded(ExclusionReason::Uninitialized) => "uninitialized".to_owned(),
         NodeState::Unverified(None) => "up".to_owned(),
-        _ => nodes::trouble_of(node).unwrap_or_else(|| "in a lock cluster with these settings".to_owned()),
+        _ => nodes::problem_of(node).unwrap_or_else(|| "in a lock cluster with these settings".to_owned()),
     }
 }
 
@@ -124,7 +124,7 @@ fn summary(state: &str, nodes: &[NodeStatus], quorum: usize, spans: [Duration; 2
     };
     let [longest, keep] = spans.map(humantime::format_duration);
     let count = counted(nodes.len(), "node");
-    let troubles = nodes.iter().filter_map(|node| Some((node, nodes::trouble_of(node)?)));
+    let troubles = nodes.iter().filter_map(|node| Some((node, nodes::problem_of(node)?)));
     let lines = troubles.map(|(node, trouble)| format!("{}  {trouble}\n", node.address));
     let mut text = format!(
         "{head}\n{count}, a quorum of {quorum}, a max ttl of {longest}, fences kept for {keep}: give all \

@@ -26,7 +26,7 @@ pub(crate) fn state_of(node: &NodeStatus) -> &'static str {
 }
 
 /// Why the node does not vote; none if it votes.
-pub(crate) fn trouble_of(node: &NodeStatus) -> Option<String> {
+pub(crate) fn problem_of(node: &NodeStatus) -> Option<String> {
     let text = node.to_string();
     let reason = text.strip_prefix(&node.address).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text);
     let reason = reason.strip_prefix("up, and ").unwrap_or(reason);

@@ -99,7 +99,7 @@ impl StatusView {
                 NodeState::Excluded(ExclusionReason::ClusterMismatch(_)) if is_minority => {
                     Some(nodes::MINORITY.to_owned())
                 }
-                _ => nodes::trouble_of(node),
+                _ => nodes::problem_of(node),
             };
             let trouble = trouble.filter(|_| matches!(inspection.reply, Vote::Inspected(_)));
             let trouble = trouble.map_or_else(String::new, |trouble| format!("; but {trouble}"));

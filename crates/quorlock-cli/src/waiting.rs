@@ -85,7 +85,7 @@ impl AttemptEvents {
         let (mut troubles, mut silent, mut kinds) = (Vec::new(), Vec::new(), BTreeMap::new());
         for node in nodes {
             let address = node.address.as_str();
-            if let Some((words, kind)) = nodes::trouble_of(node).zip(kind_of(node)) {
+            if let Some((words, kind)) = nodes::problem_of(node).zip(kind_of(node)) {
                 troubles.push((address, words));
                 kinds.insert(address, kind);
             } else if let Some(words) = self.refusals.get(address) {
@@ -150,7 +150,7 @@ pub(crate) fn troubles(nodes: &[NodeStatus]) -> WaitReason {
 
 /// The kind of trouble that keeps a node from voting: one kind for all messages of an unreachable node.
 fn kind_of(node: &NodeStatus) -> Option<String> {
-    let words = nodes::trouble_of(node)?;
+    let words = nodes::problem_of(node)?;
     let is_away = match &node.state {
         NodeState::Connecting | NodeState::Down(_) => true,
         NodeState::Unverified(fault) => {

@@ -32,7 +32,7 @@ pub(super) fn lost(name: &str, when: &str) -> String {
 pub(super) fn losing(nodes: &[NodeStatus], left: Duration) -> String {
     let troubles: Vec<_> = nodes
         .iter()
-        .filter_map(|node| Some(format!("{}: {}", node.address, nodes::trouble_of(node)?)))
+        .filter_map(|node| Some(format!("{}: {}", node.address, nodes::problem_of(node)?)))
         .collect();
     let cause = if troubles.is_empty() { String::new() } else { format!(" ({})", troubles.join("; ")) };
     format!("no renewal was confirmed{cause}: the command gets TERM, and KILL in {:.1} s", left.as_secs_f64())
