@@ -34,7 +34,7 @@ pub(crate) fn problem_of(node: &NodeStatus) -> Option<String> {
 }
 
 /// The server's own error if it refuses writes.
-pub(crate) fn write_refusal_of(node: &NodeStatus) -> Option<&str> {
+pub(crate) fn write_error_of(node: &NodeStatus) -> Option<&str> {
     node.warnings.iter().map(String::as_str).find(|warning| warning.starts_with("refuses writes"))
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn are_uninitialized(nodes: &[NodeStatus]) -> bool {
 pub(crate) fn first_to_fix(nodes: &[NodeStatus]) -> Option<String> {
     let is_to_be_fixed = |node: &&NodeStatus| match &node.state {
         NodeState::Up | NodeState::Unverified(None) | NodeState::Excluded(ExclusionReason::Uninitialized) => {
-            write_refusal_of(node).is_some()
+            write_error_of(node).is_some()
         }
         _ => true,
     };

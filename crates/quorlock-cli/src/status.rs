@@ -105,7 +105,7 @@ impl StatusView {
             let trouble = trouble.map_or_else(String::new, |trouble| format!("; but {trouble}"));
             // Otherwise the advice to run `quorlock init` would fail again for the same reason.
             let refusal =
-                nodes::write_refusal_of(node).map_or_else(String::new, |refusal| format!("; {refusal}"));
+                nodes::write_error_of(node).map_or_else(String::new, |refusal| format!("; {refusal}"));
             format!("{:width$}  {message}{trouble}{refusal}\n", inspection.node)
         });
         nodes.chain([format!("{name:?} is {verdict}\n")]).collect()
