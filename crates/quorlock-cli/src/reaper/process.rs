@@ -72,7 +72,7 @@ enum Stage {
     /// The command runs, or was not started yet.
     Working,
     /// It has ended, and its leftovers have until this time to end by themselves.
-    Lingering { until: u64 },
+    Leftovers { until: u64 },
     /// Its leftovers got TERM, and have until this time.
     Terminating { until: u64 },
     /// All were killed; the next scan is after this pause.
@@ -121,10 +121,10 @@ impl Reaper {
                 self.was_late = true;
                 self.kill();
             }
-            Stage::Lingering { until } | Stage::Terminating { until } if now < until => {
+            Stage::Leftovers { until } | Stage::Terminating { until } if now < until => {
                 self.finish_but_for_unkillable();
             }
-            Stage::Lingering { .. } => self.ask_what_is_left(now),
+            Stage::Leftovers { .. } => self.ask_what_is_left(now),
             Stage::Terminating { .. } => self.kill(),
             Stage::Working => {}
         }
@@ -133,7 +133,7 @@ impl Reaper {
     fn sleep(&self) {
         let next = match self.stage {
             Stage::Working => self.end_at,
-            Stage::Lingering { until } | Stage::Terminating { until } => until.min(self.end_at),
+            Stage::Leftovers { until } | Stage::Terminating { until } => until.min(self.end_at),
             Stage::Killed { pause } => boot_nanos() + pause.as_nanos() as u64,
         };
         self.alarm.set(next);
@@ -201,7 +201,7 @@ impl Reaper {
                     }
                     self.run.send(ReaperEvent::Exited(status.as_raw()));
                     if self.stage == Stage::Working {
-                        self.stage = Stage::Lingering { until: boot_nanos() + LINGER };
+                        self.stage = Stage::Leftovers { until: boot_nanos() + LINGER };
                     }
                     // Where descendants cannot be found, kill the group: its number is taken while it has members.
                     #[cfg(not(target_os = "linux"))]

@@ -57,7 +57,7 @@ impl Reaper {
     pub(super) fn ask_what_is_left(&mut self, now: u64) {
         let left = self.leftovers();
         if left.is_empty() {
-            self.stage = Stage::Lingering { until: now + LINGER };
+            self.stage = Stage::Leftovers { until: now + LINGER };
             return;
         }
         self.report_elsewhere(&left);
