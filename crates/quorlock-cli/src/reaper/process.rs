@@ -20,7 +20,7 @@ use super::{BECOME, QUIETLY, boot_nanos, this_program};
 use crate::groups::group_of;
 use crate::run::terminal::Terminal;
 use crate::signals::Blocked;
-use ending::Unkillable;
+use ending::UnkillableProcesses;
 use run_connection::RunConnection;
 
 /// Runs the reaper until everything is over. If it cannot start, it exits, and `run` sees that.
@@ -45,7 +45,7 @@ struct Reaper {
     stage: Stage,
     /// Taken back if `run` cannot do it.
     terminal: Option<Terminal>,
-    unkillable: Unkillable,
+    unkillable: UnkillableProcesses,
     /// It was reported that work may go on elsewhere.
     elsewhere_reported: bool,
     /// The deadline has passed.
@@ -97,7 +97,7 @@ impl Reaper {
             stage: Stage::Working,
             // The terminal of `run`.
             terminal: getppid().and_then(|run| Terminal::open_for(group_of(Some(run))?)),
-            unkillable: Unkillable::default(),
+            unkillable: UnkillableProcesses::default(),
             elsewhere_reported: false,
             was_late: false,
             is_done: false,

@@ -13,7 +13,7 @@ use crate::reaper::wire::ReaperEvent;
 
 /// Processes that could not be ended, and were reported.
 #[derive(Default)]
-pub(super) struct Unkillable(BTreeSet<(i32, u64)>);
+pub(super) struct UnkillableProcesses(BTreeSet<(i32, u64)>);
 
 impl Reaper {
     /// Sends a signal to the command and its group, or to its leftovers if it has ended.
@@ -134,7 +134,7 @@ impl Reaper {
     }
 }
 
-impl Unkillable {
+impl UnkillableProcesses {
     fn has(&self, pid: Pid) -> bool {
         self.0.iter().any(|(number, _)| *number == pid.as_raw_pid())
     }
