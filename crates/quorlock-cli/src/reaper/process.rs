@@ -124,7 +124,7 @@ impl Reaper {
             Stage::Leftovers { until } | Stage::Terminating { until } if now < until => {
                 self.finish_but_for_unkillable();
             }
-            Stage::Leftovers { .. } => self.ask_what_is_left(now),
+            Stage::Leftovers { .. } => self.report_leftovers(now),
             Stage::Terminating { .. } => self.kill(),
             Stage::Working => {}
         }

@@ -54,7 +54,7 @@ impl Reaper {
         }
     }
 
-    pub(super) fn ask_what_is_left(&mut self, now: u64) {
+    pub(super) fn report_leftovers(&mut self, now: u64) {
         let left = self.leftovers();
         if left.is_empty() {
             self.stage = Stage::Leftovers { until: now + LINGER };
