@@ -122,7 +122,7 @@ impl Reaper {
                 self.kill();
             }
             Stage::Leftovers { until } | Stage::Terminating { until } if now < until => {
-                self.finish_but_for_unkillable();
+                self.finish_except_unkillable();
             }
             Stage::Leftovers { .. } => self.report_leftovers(now),
             Stage::Terminating { .. } => self.kill(),
