@@ -132,7 +132,7 @@ async fn acquire(
     let (mut least, mut most) = (one_dial, QUIET_PERIOD);
     let redlock = loop {
         let startup = left().unwrap_or(most).min(most).max(least);
-        (least, most) = (LEAST_TRY, STARTUP.max(one_dial));
+        (least, most) = (LEAST_TRY, CONNECT_TIMEOUT.max(one_dial));
         let mut connecting = pin!(builder.clone().connect_timeout(startup).connect());
         // If connecting takes long, report it.
         let connected = if let Ok(soon) = timeout(QUIET_PERIOD + DIAL_SLACK, &mut connecting).await {
@@ -318,7 +318,7 @@ const QUIET_PERIOD: Duration = Duration::from_secs(2);
 const INSPECT_INTERVAL: Duration = Duration::from_secs(10);
 /// The longest wait for the event with the owner hash.
 const OWNER_TIMEOUT: Duration = Duration::from_secs(1);
-const STARTUP: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The library refuses a longer one.
 const LONGEST_STARTUP: Duration = Duration::from_secs(3600);
 /// A dial ends by itself at the dial timeout; this is for the reply to arrive.
