@@ -31,7 +31,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     let mut signals = Signals::listen()
         .map_err(|error| Failure::new(exit::SOFTWARE, format!("signals are not available: {error}")))?;
     let Cluster { builder, quorum, max_ttl, dial_timeout, .. } = config::cluster(args.nodes.clone())?;
-    let one_dial = dial_timeout.saturating_add(DIAL_SLACK).min(LONGEST_STARTUP);
+    let one_dial = dial_timeout.saturating_add(DIAL_SLACK).min(MAX_CONNECT_TIMEOUT);
     let ttl = args.ttl.unwrap_or_else(|| max_ttl.map_or(TTL, |longest| longest.min(TTL)));
     config::check_lock(&builder, &args.name, Some(ttl), args.min_fencing_number)?;
     let mut client = None;
@@ -320,7 +320,7 @@ const INSPECT_INTERVAL: Duration = Duration::from_secs(10);
 const OWNER_TIMEOUT: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The library refuses a longer one.
-const LONGEST_STARTUP: Duration = Duration::from_secs(3600);
+const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(3600);
 /// A dial ends by itself at the dial timeout; this is for the reply to arrive.
 const DIAL_SLACK: Duration = Duration::from_millis(250);
 /// The library refuses a timeout of zero.
