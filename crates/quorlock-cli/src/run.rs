@@ -132,7 +132,7 @@ async fn acquire(
     let (mut least, mut most) = (one_dial, QUIET_PERIOD);
     let redlock = loop {
         let startup = left().unwrap_or(most).min(most).max(least);
-        (least, most) = (LEAST_TRY, CONNECT_TIMEOUT.max(one_dial));
+        (least, most) = (MIN_TRY, CONNECT_TIMEOUT.max(one_dial));
         let mut connecting = pin!(builder.clone().connect_timeout(startup).connect());
         // If connecting takes long, report it.
         let connected = if let Ok(soon) = timeout(QUIET_PERIOD + DIAL_SLACK, &mut connecting).await {
@@ -324,6 +324,6 @@ const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(3600);
 /// A dial ends by itself at the dial timeout; this is for the reply to arrive.
 const DIAL_SLACK: Duration = Duration::from_millis(250);
 /// The library refuses a timeout of zero.
-const LEAST_TRY: Duration = Duration::from_millis(1);
+const MIN_TRY: Duration = Duration::from_millis(1);
 const DRAIN: Duration = Duration::from_secs(2);
 const SHORT_DRAIN: Duration = Duration::from_millis(250);
