@@ -78,7 +78,7 @@ struct Supervisor<'a> {
     /// Signals that were passed on.
     passed_on: BTreeSet<i32>,
     /// A signal for this process after the command's end.
-    meant_for_us: Option<Signal>,
+    signal_for_run: Option<Signal>,
     /// The command had the terminal when it ended.
     had_terminal: bool,
     stage: Stage,
@@ -156,7 +156,7 @@ impl<'a> Supervisor<'a> {
             command: None,
             status: None,
             passed_on: BTreeSet::new(),
-            meant_for_us: None,
+            signal_for_run: None,
             had_terminal: false,
             stage: Stage::Working,
             deadline: guard.deadline().boot_nanos(),
@@ -338,7 +338,7 @@ impl<'a> Supervisor<'a> {
             && died_of
                 .is_some_and(|signal| matches!(signal, Signal::INT | Signal::QUIT) && !was_sent(&signal));
         let for_both = died_of.filter(|signal| is_our_groups || (signals::ends(*signal) && was_sent(signal)));
-        Ok(Ended { code: code_of(status), signal: self.meant_for_us.or(for_both), is_our_groups })
+        Ok(Ended { code: code_of(status), signal: self.signal_for_run.or(for_both), is_our_groups })
     }
 
     fn not_started(&mut self, error: Option<i32>) -> Failure {

@@ -16,7 +16,7 @@ impl Supervisor<'_> {
     pub(super) fn pass_on(&mut self, caught: Caught) {
         // After the command's end a signal is for this process, unless it was typed for both while the command ended.
         if self.status.is_some() && caught.ends() && !(self.is_shared && caught.is_typed) {
-            self.meant_for_us = self.meant_for_us.or(Signal::from_named_raw(caught.number));
+            self.signal_for_run = self.signal_for_run.or(Signal::from_named_raw(caught.number));
         }
         // Typed signals go to the whole foreground group, and so to a command in this group. But closing the window sends
         // HUP to the session leader alone.
