@@ -396,4 +396,4 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(2);
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// The time between two scans for processes to end.
-const REST: Duration = Duration::from_millis(10);
+const LEFTOVER_INTERVAL: Duration = Duration::from_millis(10);

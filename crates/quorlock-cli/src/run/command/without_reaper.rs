@@ -30,7 +30,7 @@ impl Supervisor<'_> {
                 caught = self.signals.next() => if caught.ends() {
                     kill_at = 0;
                 },
-                () = sleep(super::REST) => {}
+                () = sleep(super::LEFTOVER_INTERVAL) => {}
             }
             self.wait_for_children();
             if boot_nanos() >= kill_at || left_until(self.deadline) <= self.lead || !self.guard.is_valid() {
