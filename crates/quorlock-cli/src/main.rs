@@ -67,7 +67,7 @@ fn run_helper_process(typed: &[OsString]) -> Option<u8> {
     }
     match words.split_first()? {
         (word, _) if word == reaper::ANCHOR => Some(0),
-        (word, words) if word == reaper::BECOME => Some(run::exec::become_it(words.iter().cloned())),
+        (word, words) if word == reaper::BECOME => Some(run::exec::exec(words.iter().cloned())),
         _ => None,
     }
 }

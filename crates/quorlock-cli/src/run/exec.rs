@@ -20,7 +20,7 @@ use crate::signals;
 ///
 /// The arguments are the quiet flag, the reaper's pid, the group to take the terminal from, and the command. As in a shell,
 /// `sh` runs a file that is not a program and names no interpreter.
-pub(crate) fn become_it(mut args: impl Iterator<Item = OsString>) -> u8 {
+pub(crate) fn exec(mut args: impl Iterator<Item = OsString>) -> u8 {
     let is_quiet = args.next().is_some_and(|word| word == QUIETLY);
     let mut pid = || Pid::from_raw(args.next()?.to_str()?.parse().ok()?);
     let (reaper, lender) = (pid(), pid());
