@@ -13,9 +13,9 @@ use crate::outer_locks;
 pub(super) fn environment(
     name: &str,
     token: Option<FencingToken>,
-    mark: Option<OwnerHash>,
+    owner: Option<OwnerHash>,
 ) -> [(&'static str, Option<String>); 4] {
-    let (held, by) = outer_locks::variable(mark);
+    let (held, by) = outer_locks::variable(owner);
     [
         (held, Some(by)),
         ("QUORLOCK_LOCK_NAME", Some(name.to_owned())),
