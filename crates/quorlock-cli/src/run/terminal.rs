@@ -16,7 +16,7 @@ pub(crate) struct Terminal {
     /// The modes before the command.
     modes: Termios,
     /// This process group.
-    ours: Pid,
+    own_group: Pid,
     /// The group that has the terminal on loan, or this one.
     borrower: Pid,
 }
@@ -31,17 +31,17 @@ impl Terminal {
     pub(crate) fn open_for(ours: Pid) -> Option<Self> {
         let tty = OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
         let modes = tcgetattr(&tty).ok()?;
-        Some(Self { tty, modes, ours, borrower: ours })
+        Some(Self { tty, modes, own_group: ours, borrower: ours })
     }
 
     /// Whether this group is in the foreground.
     pub(crate) fn is_ours(&self) -> bool {
-        self.foreground() == Some(self.ours)
+        self.foreground() == Some(self.own_group)
     }
 
     /// Whether the borrower is in the foreground.
     pub(crate) fn is_lent(&self) -> bool {
-        self.borrower != self.ours && self.foreground() == Some(self.borrower)
+        self.borrower != self.own_group && self.foreground() == Some(self.borrower)
     }
 
     /// Puts a group in the foreground, if this group or its borrower is. Returns true if that changed anything.
@@ -66,16 +66,16 @@ impl Terminal {
 
     /// Whether it was lent and not taken back. The borrower may have lent it on, or a shell may have it meanwhile.
     pub(crate) fn was_lent(&self) -> bool {
-        self.borrower != self.ours
+        self.borrower != self.own_group
     }
 
     /// Takes the terminal back from a borrower that has ended. Restores the modes too, if the borrower could not.
     pub(crate) fn take_back(&mut self, with_modes: bool) {
         let has_gone = |group: Pid| test_kill_process_group(group) == Err(Errno::SRCH);
         if self.was_lent() && (self.is_lent() || self.foreground().is_some_and(has_gone)) {
-            let _ = tcsetpgrp(&self.tty, self.ours);
+            let _ = tcsetpgrp(&self.tty, self.own_group);
         }
-        self.borrower = self.ours;
+        self.borrower = self.own_group;
         if with_modes && self.is_ours() {
             let _ = tcsetattr(&self.tty, OptionalActions::Now, &self.modes);
         }
