@@ -2,7 +2,7 @@
 
 use std::fs;
 
-pub(crate) struct Stat {
+pub(crate) struct ProcessStat {
     /// The name of its program.
     pub(crate) name: String,
     pub(crate) parent: i32,
@@ -13,7 +13,7 @@ pub(crate) struct Stat {
 }
 
 /// Reads the process with this number, or this one as `self`.
-pub(crate) fn of(process: &str) -> Option<Stat> {
+pub(crate) fn of(process: &str) -> Option<ProcessStat> {
     let stat = fs::read(format!("/proc/{process}/stat")).ok()?;
     let stat = String::from_utf8_lossy(&stat);
     // The name is in brackets and may contain any character.
@@ -23,7 +23,7 @@ pub(crate) fn of(process: &str) -> Option<Stat> {
     let fields: Vec<&str> = rest.split(' ').collect();
     // If other threads run, only its main thread has ended.
     let has_ended = matches!(*fields.first()?, "Z" | "X" | "x") && matches!(*fields.get(17)?, "0" | "1");
-    Some(Stat {
+    Some(ProcessStat {
         // Control characters must not reach a terminal.
         name: name.chars().map(|char| if char.is_control() { '?' } else { char }).collect(),
         parent: fields.get(1)?.parse().ok()?,

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::stat::{self, Stat};
+use crate::stat::{self, ProcessStat};
 
 /// A process as `/proc` shows it.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(super) fn lineage() -> impl Iterator<Item = Process> {
 
 impl Process {
     fn of(name: &str, ours: Option<&Namespace>) -> Option<Self> {
-        let Stat { parent, began: started, .. } = stat::of(name)?;
+        let ProcessStat { parent, began: started, .. } = stat::of(name)?;
         let whole = || {
             let numbers = numbers_of(name)?;
             // No process has a descendant outside of its namespace. So an ancestor that is as deep as we are is in ours, also

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 #[cfg(target_os = "linux")]
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
-use crate::stat::{self, Stat};
+use crate::stat::{self, ProcessStat};
 
 /// A living process, not a zombie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,7 +150,7 @@ pub(crate) fn summary(processes: &[Process]) -> String {
 
 /// None if it has ended.
 fn read(pid: Pid) -> Option<Process> {
-    let Stat { name, parent, began, has_ended } = stat::of(&pid.as_raw_pid().to_string())?;
+    let ProcessStat { name, parent, began, has_ended } = stat::of(&pid.as_raw_pid().to_string())?;
     (!has_ended).then_some(Process { pid, parent, name, began })
 }
 
