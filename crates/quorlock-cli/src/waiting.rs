@@ -20,7 +20,7 @@ pub(crate) struct AttemptEvents {
     /// Why the last attempt failed, unless the lock was held.
     reason: Option<FailureReason>,
     /// The nodes that replied to the last attempt.
-    answered: BTreeSet<String>,
+    replied: BTreeSet<String>,
     /// The nodes that have replied to the current attempt.
     answering: BTreeSet<String>,
     /// The refusal of each node, until it votes.
@@ -50,7 +50,7 @@ impl AttemptEvents {
                 false
             }
             Event::AcquireFailed { reason: why, .. } => {
-                news.answered = std::mem::take(&mut news.answering);
+                news.replied = std::mem::take(&mut news.answering);
                 news.reason = match why {
                     FailureReason::NoQuorum | FailureReason::TooLate | FailureReason::OnProbation { .. } => {
                         Some(**why)
@@ -91,7 +91,7 @@ impl AttemptEvents {
             } else if let Some(words) = self.refusals.get(address) {
                 troubles.push((address, words.clone()));
                 kinds.insert(address, timeless(words));
-            } else if !self.answered.contains(address) {
+            } else if !self.replied.contains(address) {
                 silent.push((address, "no reply in time".to_owned()));
                 kinds.insert(address, AWAY.to_owned());
             }
