@@ -22,7 +22,7 @@ pub(crate) struct AttemptEvents {
     /// The nodes that replied to the last attempt.
     replied: BTreeSet<String>,
     /// The nodes that have replied to the current attempt.
-    answering: BTreeSet<String>,
+    replying: BTreeSet<String>,
     /// The refusal of each node, until it votes.
     refusals: BTreeMap<String, String>,
     /// The owner hash of the acquired lock.
@@ -39,7 +39,7 @@ impl AttemptEvents {
                 reply: vote,
                 ..
             } => {
-                news.answering.insert((*node).to_owned());
+                news.replying.insert((*node).to_owned());
                 match vote {
                     Vote::Unknown(ReplyFailure::TransientError(_) | ReplyFailure::UnexpectedReply)
                     | Vote::Excluded(_) => {
@@ -50,7 +50,7 @@ impl AttemptEvents {
                 false
             }
             Event::AcquireFailed { reason: why, .. } => {
-                news.replied = std::mem::take(&mut news.answering);
+                news.replied = std::mem::take(&mut news.replying);
                 news.reason = match why {
                     FailureReason::NoQuorum | FailureReason::TooLate | FailureReason::OnProbation { .. } => {
                         Some(**why)
