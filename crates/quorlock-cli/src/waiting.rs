@@ -24,7 +24,7 @@ pub(crate) struct AttemptEvents {
     /// The nodes that have replied to the current attempt.
     replying: BTreeSet<String>,
     /// The refusal of each node, until it votes.
-    refusals: BTreeMap<String, String>,
+    errors: BTreeMap<String, String>,
     /// The owner hash of the acquired lock.
     pub(crate) owner: Option<OwnerHash>,
 }
@@ -43,9 +43,9 @@ impl AttemptEvents {
                 match vote {
                     Vote::Unknown(ReplyFailure::TransientError(_) | ReplyFailure::UnexpectedReply)
                     | Vote::Excluded(_) => {
-                        news.refusals.insert((*node).to_owned(), vote.to_string());
+                        news.errors.insert((*node).to_owned(), vote.to_string());
                     }
-                    _ => drop(news.refusals.remove(*node)),
+                    _ => drop(news.errors.remove(*node)),
                 }
                 false
             }
@@ -88,7 +88,7 @@ impl AttemptEvents {
             if let Some((words, kind)) = nodes::problem_of(node).zip(kind_of(node)) {
                 troubles.push((address, words));
                 kinds.insert(address, kind);
-            } else if let Some(words) = self.refusals.get(address) {
+            } else if let Some(words) = self.errors.get(address) {
                 troubles.push((address, words.clone()));
                 kinds.insert(address, timeless(words));
             } else if !self.replied.contains(address) {
