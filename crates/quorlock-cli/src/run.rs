@@ -152,7 +152,7 @@ async fn acquire(
                 });
             }
             Err(ref error @ ConnectError::NoQuorum { ref nodes }) => {
-                reporter.report(waiting::troubles(nodes), &error.to_string());
+                reporter.report(waiting::node_problems(nodes), &error.to_string());
             }
             outcome => break outcome?,
         }

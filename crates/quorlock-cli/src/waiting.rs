@@ -144,7 +144,7 @@ pub(crate) fn without_expiry(seen: &Inspection) -> Option<String> {
 }
 
 /// The reason to wait that these nodes give.
-pub(crate) fn troubles(nodes: &[NodeStatus]) -> WaitReason {
+pub(crate) fn node_problems(nodes: &[NodeStatus]) -> WaitReason {
     WaitReason::Troubles(nodes.iter().filter_map(kind_of).collect())
 }
 
