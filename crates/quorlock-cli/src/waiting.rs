@@ -90,7 +90,7 @@ impl AttemptEvents {
                 kinds.insert(address, kind);
             } else if let Some(words) = self.errors.get(address) {
                 troubles.push((address, words.clone()));
-                kinds.insert(address, timeless(words));
+                kinds.insert(address, without_numbers(words));
             } else if !self.replied.contains(address) {
                 silent.push((address, "no reply in time".to_owned()));
                 kinds.insert(address, AWAY.to_owned());
@@ -166,11 +166,11 @@ fn kind_of(node: &NodeStatus) -> Option<String> {
         }
         _ => false,
     };
-    Some(if is_away { AWAY.to_owned() } else { timeless(&words) })
+    Some(if is_away { AWAY.to_owned() } else { without_numbers(&words) })
 }
 
 /// The message without digits, because durations change every time.
-fn timeless(words: &str) -> String {
+fn without_numbers(words: &str) -> String {
     words.chars().filter(|char| !char.is_ascii_digit()).collect()
 }
 
