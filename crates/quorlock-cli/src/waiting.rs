@@ -93,7 +93,7 @@ impl AttemptEvents {
                 kinds.insert(address, without_numbers(words));
             } else if !self.replied.contains(address) {
                 silent.push((address, "no reply in time".to_owned()));
-                kinds.insert(address, AWAY.to_owned());
+                kinds.insert(address, UNREACHABLE.to_owned());
             }
         }
         // If the others had decided, silent nodes do not matter.
@@ -166,7 +166,7 @@ fn kind_of(node: &NodeStatus) -> Option<String> {
         }
         _ => false,
     };
-    Some(if is_away { AWAY.to_owned() } else { without_numbers(&words) })
+    Some(if is_away { UNREACHABLE.to_owned() } else { without_numbers(&words) })
 }
 
 /// The message without digits, because durations change every time.
@@ -174,4 +174,4 @@ fn without_numbers(words: &str) -> String {
     words.chars().filter(|char| !char.is_ascii_digit()).collect()
 }
 
-const AWAY: &str = "away";
+const UNREACHABLE: &str = "away";
