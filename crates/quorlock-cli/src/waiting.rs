@@ -102,7 +102,7 @@ impl AttemptEvents {
         }
         // Without troubles, the outage is over.
         (!troubles.is_empty()).then(|| {
-            let kind = WaitReason::Troubles(troubles.iter().map(|(node, _)| kinds[node].clone()).collect());
+            let kind = WaitReason::NodeProblems(troubles.iter().map(|(node, _)| kinds[node].clone()).collect());
             (kind, format!("too few nodes vote: {}", nodes::grouped(&troubles, nodes.len())))
         })
     }
@@ -145,7 +145,7 @@ pub(crate) fn without_expiry(seen: &Inspection) -> Option<String> {
 
 /// The reason to wait that these nodes give.
 pub(crate) fn node_problems(nodes: &[NodeStatus]) -> WaitReason {
-    WaitReason::Troubles(nodes.iter().filter_map(kind_of).collect())
+    WaitReason::NodeProblems(nodes.iter().filter_map(kind_of).collect())
 }
 
 /// The kind of trouble that keeps a node from voting: one kind for all messages of an unreachable node.

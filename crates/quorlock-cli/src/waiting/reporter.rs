@@ -22,7 +22,7 @@ pub(crate) enum WaitReason {
     OnProbation,
     TooLate,
     /// The kinds of trouble that keep nodes from voting. Their number depends on timing, so it does not count.
-    Troubles(BTreeSet<String>),
+    NodeProblems(BTreeSet<String>),
 }
 
 /// Prints each new reason on stderr.
@@ -57,7 +57,7 @@ impl<'a> WaitReporter<'a> {
             (Some(_), WaitReason::Starting) => return false,
             (Some(last), told) if last == told => return false,
             // An outage ends with another reason. Until then, no trouble is reported twice.
-            (Some(WaitReason::Troubles(before)), WaitReason::Troubles(troubles)) => {
+            (Some(WaitReason::NodeProblems(before)), WaitReason::NodeProblems(troubles)) => {
                 let is_news = !troubles.is_subset(before);
                 troubles.extend(before.iter().cloned());
                 self.last = Some(told);
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     fn troubles(kinds: &[&str]) -> WaitReason {
-        WaitReason::Troubles(kinds.iter().map(|kind| (*kind).to_owned()).collect())
+        WaitReason::NodeProblems(kinds.iter().map(|kind| (*kind).to_owned()).collect())
     }
 
     fn held(mark: &str) -> WaitReason {
