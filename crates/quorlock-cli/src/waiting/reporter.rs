@@ -47,12 +47,12 @@ impl<'a> WaitReporter<'a> {
 
     /// Prints the reason, unless it was printed last.
     pub(crate) fn report(&mut self, kind: WaitReason, words: &str) {
-        if self.is_worth_a_line(kind, Instant::now()) && !self.is_quiet {
+        if self.is_news(kind, Instant::now()) && !self.is_quiet {
             exit::eprint_line(&format!("{}: waiting: {words}", exit::lock(self.name)));
         }
     }
 
-    fn is_worth_a_line(&mut self, mut told: WaitReason, now: Instant) -> bool {
+    fn is_news(&mut self, mut told: WaitReason, now: Instant) -> bool {
         match (&self.last, &mut told) {
             (Some(_), WaitReason::Starting) => return false,
             (Some(last), told) if last == told => return false,
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn an_outage_is_reported_once_until_it_is_over() {
         let (mut teller, now) = (WaitReporter::new("a", true), Instant::now());
-        let mut tell = |kind: &WaitReason| teller.is_worth_a_line(kind.clone(), now);
+        let mut tell = |kind: &WaitReason| teller.is_news(kind.clone(), now);
         assert!(tell(&WaitReason::Starting));
         let both = troubles(&["away", "LOADING"]);
         assert!(tell(&troubles(&["away"])) && !tell(&troubles(&["away"])));
@@ -116,7 +116,7 @@ mod tests {
         let (mut teller, began) = (WaitReporter::new("a", true), Instant::now());
         let mut told = Vec::new();
         for look in 0..60 {
-            if teller.is_worth_a_line(held(&format!("{look:08x}")), began + Duration::from_secs(look * 10)) {
+            if teller.is_news(held(&format!("{look:08x}")), began + Duration::from_secs(look * 10)) {
                 told.push(look * 10);
             }
         }
