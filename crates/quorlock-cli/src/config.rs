@@ -143,7 +143,7 @@ fn resolve(args: NodeArgs, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<
     // Errors name the source of the invalid value.
     builder.check().and_then(|()| builder.check_files()).map_err(|invalid| {
         match from.origin(invalid.option()) {
-            Some(origin) => origin.wrong(invalid),
+            Some(origin) => origin.invalid(invalid),
             None => Failure::new(exit::CONFIG, invalid.to_string()),
         }
     })?;
@@ -185,7 +185,7 @@ impl<'a> Sources<'a> {
     ) -> Result<Option<PathBuf>, Failure> {
         let path = self.first(field, flag, no_variable, line)?;
         match path.as_ref().map(fs::File::open) {
-            Some(Err(error)) => Err(self.origins[field].wrong(error)),
+            Some(Err(error)) => Err(self.origins[field].invalid(error)),
             _ => Ok(path),
         }
     }
@@ -207,9 +207,9 @@ impl<'a> Sources<'a> {
             return Ok(Some(password.to_owned()));
         }
         let Some(Found { value: path, origin }) = named.or(line) else { return Ok(None) };
-        let text = fs::read_to_string(path).map_err(|error| origin.wrong(error))?;
+        let text = fs::read_to_string(path).map_err(|error| origin.invalid(error))?;
         match without_line_end(&text) {
-            "" => Err(origin.wrong("the file is empty; leave this out if no password is needed")),
+            "" => Err(origin.invalid("the file is empty; leave this out if no password is needed")),
             password => Ok(Some(password.to_owned())),
         }
     }
@@ -217,7 +217,7 @@ impl<'a> Sources<'a> {
     /// The error for a setting that needs another one.
     fn without_file(&self, field: &'static str, other: &'static str) -> Failure {
         let origin = &self.origins[field];
-        origin.wrong(format_args!("it goes together with {}: give both", origin.beside(other)))
+        origin.invalid(format_args!("it goes together with {}: give both", origin.beside(other)))
     }
 
     /// Where an option of the builder was found.

@@ -16,7 +16,7 @@ impl Environment<'_> {
         match self.set(field).map(OsString::into_string) {
             None => Ok(None),
             Some(Ok(value)) => Ok(Some(origin.found(value))),
-            Some(Err(_)) => Err(origin.wrong("not valid UTF-8")),
+            Some(Err(_)) => Err(origin.invalid("not valid UTF-8")),
         }
     }
 
@@ -26,7 +26,7 @@ impl Environment<'_> {
         read: impl FnOnce(&str) -> Result<T, &'static str>,
     ) -> Result<Option<Found<T>>, Failure> {
         let Some(Found { value, origin }) = self.text(field)? else { return Ok(None) };
-        let value = read(&value).map_err(|cause| origin.wrong(cause))?;
+        let value = read(&value).map_err(|cause| origin.invalid(cause))?;
         Ok(Some(origin.found(value)))
     }
 

@@ -32,7 +32,7 @@ pub(super) struct Settings {
 
 impl Settings {
     pub(super) fn read(config: &Found<PathBuf>) -> Result<Self, Failure> {
-        let text = fs::read_to_string(&config.value).map_err(|error| config.origin.wrong(error))?;
+        let text = fs::read_to_string(&config.value).map_err(|error| config.origin.invalid(error))?;
         Self::parse(&config.value, &text)
     }
 
@@ -57,7 +57,7 @@ impl Settings {
             let Some(field) = field else { return Err(bad(place, &unknown(name.get_ref()))) };
             let origin = Origin::Line { file: Arc::clone(&file), line: line_at(place), field };
             let taken = settings.set_field(value.get_ref(), origin.clone(), &file);
-            taken.map_err(|cause| origin.wrong(cause))?;
+            taken.map_err(|cause| origin.invalid(cause))?;
         }
         Ok(settings)
     }

@@ -27,7 +27,7 @@ impl Origin {
     }
 
     /// The error for an invalid value: a usage error if it is from a flag.
-    pub(super) fn wrong(&self, cause: impl fmt::Display) -> Failure {
+    pub(super) fn invalid(&self, cause: impl fmt::Display) -> Failure {
         let code = if matches!(self, Self::Flag(_)) { exit::USAGE } else { exit::CONFIG };
         Failure::new(code, format!("{self}: {cause}"))
     }
