@@ -217,7 +217,7 @@ impl<'a> Sources<'a> {
     /// The error for a setting that needs another one.
     fn without_file(&self, field: &'static str, other: &'static str) -> Failure {
         let origin = &self.origins[field];
-        origin.invalid(format_args!("it goes together with {}: give both", origin.beside(other)))
+        origin.invalid(format_args!("it goes together with {}: give both", origin.relative_to_origin(other)))
     }
 
     /// Where an option of the builder was found.

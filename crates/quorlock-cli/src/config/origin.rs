@@ -33,7 +33,7 @@ impl Origin {
     }
 
     /// The name of another field in the same source.
-    pub(super) fn beside(&self, other: &'static str) -> String {
+    pub(super) fn relative_to_origin(&self, other: &'static str) -> String {
         match self {
             Self::Flag(_) => Self::Flag(other).to_string(),
             Self::Variable(_) => Self::Variable(other).to_string(),
