@@ -31,8 +31,8 @@ use crate::reaper::boot_nanos;
 use crate::report_file;
 use crate::signals::handled::Handled;
 use crate::status::print;
-use bench_plan::{Target, BenchPlan};
-use progress_state::{ProgressState, Phase, EventCounter};
+use bench_plan::{BenchPlan, Target};
+use progress_state::{EventCounter, Phase, ProgressState};
 use results::{Measurements, Results};
 
 pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {

@@ -102,7 +102,8 @@ impl AttemptEvents {
         }
         // Without troubles, the outage is over.
         (!troubles.is_empty()).then(|| {
-            let kind = WaitReason::NodeProblems(troubles.iter().map(|(node, _)| kinds[node].clone()).collect());
+            let kind =
+                WaitReason::NodeProblems(troubles.iter().map(|(node, _)| kinds[node].clone()).collect());
             (kind, format!("too few nodes vote: {}", nodes::grouped(&troubles, nodes.len())))
         })
     }

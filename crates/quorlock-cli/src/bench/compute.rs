@@ -5,9 +5,11 @@ use quorlock::NodeStatus;
 use super::load::LoadResult;
 use super::percentiles::{Percentiles, curve, round_to_tenths, round_to_thousandths};
 use super::probe::ProbeSample;
-use super::progress_state::{Phase, NodeChange};
+use super::progress_state::{NodeChange, Phase};
 use super::recorder::{PhaseRecord, Recorder};
-use super::results::{Change, Contention, Cost, Measurements, Killed, Node, ChartData, PhaseResult, Throughput, Times};
+use super::results::{
+    Change, ChartData, Contention, Cost, Killed, Measurements, Node, PhaseResult, Throughput, Times,
+};
 
 pub(super) fn nodes(counted: &Measurements<'_>, alone: (u64, u64), load: (u64, u64)) -> Vec<Node> {
     let times = |looks: &[ProbeSample], (from, to): (u64, u64)| {
@@ -144,12 +146,19 @@ pub(super) fn changes(counted: &Measurements<'_>) -> Vec<Change> {
     others.map(change).collect()
 }
 
-pub(super) fn chart_data(counted: &Measurements<'_>, all: &PhaseRecord, killed: Option<&Killed>) -> ChartData {
-    let Some((began, load)) = counted.progress.began_at(Phase::Alone).zip(counted.progress.began_at(Phase::Load)) else {
+pub(super) fn chart_data(
+    counted: &Measurements<'_>,
+    all: &PhaseRecord,
+    killed: Option<&Killed>,
+) -> ChartData {
+    let Some((began, load)) =
+        counted.progress.began_at(Phase::Alone).zip(counted.progress.began_at(Phase::Load))
+    else {
         return ChartData::default();
     };
     let tally = &counted.load.recorder;
-    let end = Phase::ALL.iter().filter_map(|part| Some(counted.progress.span(*part)?.1)).max().unwrap_or(began);
+    let end =
+        Phase::ALL.iter().filter_map(|part| Some(counted.progress.span(*part)?.1)).max().unwrap_or(began);
     let seconds = |at: u64| at.saturating_sub(began) as f64 / 1e9;
     let slices = tally.slices.iter().enumerate().filter_map(|(place, slice)| {
         let spread = Percentiles::of(&slice.acquire)?;
@@ -209,7 +218,8 @@ mod tests {
     use super::*;
 
     fn samples(trips: [Option<u64>; 3]) -> Vec<ProbeSample> {
-        let look = |(round, round_trip)| ProbeSample { at: 100 * (round as u64 + 1), round_trip, write: None };
+        let look =
+            |(round, round_trip)| ProbeSample { at: 100 * (round as u64 + 1), round_trip, write: None };
         trips.into_iter().enumerate().map(look).collect()
     }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::percentiles::time_text;
 use super::results::Results;
-use super::text_report::{cells, contention, parts, table, tasks, settings_line, throughput};
+use super::text_report::{cells, contention, parts, settings_line, table, tasks, throughput};
 use super::verdict::ordinal;
 
 /// One self-contained HTML page: no network, one file to send around.

@@ -50,7 +50,10 @@ impl Leftovers {
 }
 
 /// Inspects every name of the run on every node.
-pub(super) async fn find_leftovers(builder: RedlockBuilder, setting: &BenchPlan) -> Result<Leftovers, Failure> {
+pub(super) async fn find_leftovers(
+    builder: RedlockBuilder,
+    setting: &BenchPlan,
+) -> Result<Leftovers, Failure> {
     let redlock = builder.read_only().connect_lazy()?;
     redlock.node_status().await;
     let names = (0..setting.keys).map(|key| setting.name(key)).chain([format!("{}:probe", setting.prefix)]);

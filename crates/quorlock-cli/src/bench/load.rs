@@ -14,7 +14,7 @@ use tokio::time::{Duration, sleep};
 use super::bench_plan::BenchPlan;
 use super::pause::Timer;
 use super::probe::Rounds;
-use super::progress_state::{ProgressState, Phase, EventCounter};
+use super::progress_state::{EventCounter, Phase, ProgressState};
 use super::recorder::{Cycle, Recorder};
 use crate::exit::{self, Failure};
 use crate::nodes;
@@ -68,7 +68,8 @@ async fn measure(
     rounds: Rounds,
 ) -> Result<LoadResult, Failure> {
     let hears = Arc::clone(watch);
-    let redlock = builder.observer(move |event: &quorlock::Event<'_>| hears.on_event(event)).connect_lazy()?;
+    let redlock =
+        builder.observer(move |event: &quorlock::Event<'_>| hears.on_event(event)).connect_lazy()?;
     let nodes = redlock.node_status().await;
     check(&nodes, setting)?;
     // The first locks are slower than all later ones (pages that are not in memory yet) and do not count.
@@ -123,7 +124,11 @@ fn check(nodes: &[NodeStatus], setting: &BenchPlan) -> Result<(), Failure> {
 impl Workload {
     /// Runs one task, then all; returns how many commands were answered, and the client's processor time, while all
     /// ran.
-    async fn run_phases(self: &Arc<Self>, watch: &EventCounter, rounds: Rounds) -> Result<(u64, Duration), Failure> {
+    async fn run_phases(
+        self: &Arc<Self>,
+        watch: &EventCounter,
+        rounds: Rounds,
+    ) -> Result<(u64, Duration), Failure> {
         self.progress.enter(Phase::Alone);
         self.run_phase(1, self.plan.alone, Some(rounds)).await?;
         self.progress.enter(Phase::Load);
@@ -191,7 +196,16 @@ impl Workload {
             let was_lost = !guard.is_valid();
             let is_confirmed = guard.release().await.is_ok();
             let done = boot_nanos();
-            let cycle = Cycle { task, key, requested_at: asked, granted_at: held, release_began_at: freed, released_at: done, was_lost, is_confirmed };
+            let cycle = Cycle {
+                task,
+                key,
+                requested_at: asked,
+                granted_at: held,
+                release_began_at: freed,
+                released_at: done,
+                was_lost,
+                is_confirmed,
+            };
             self.progress.locks.fetch_add(1, Ordering::Relaxed);
             self.recorder().record(self.progress.phase(), cycle);
             if let Some(rounds) = rounds.as_ref().filter(|_| done >= looks_at) {

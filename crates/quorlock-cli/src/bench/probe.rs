@@ -83,7 +83,10 @@ pub(super) fn run(
     })
 }
 
-async fn gather(mut crew: JoinSet<(usize, Vec<ProbeSample>)>, looks: &mut [Vec<ProbeSample>]) -> Result<(), Failure> {
+async fn gather(
+    mut crew: JoinSet<(usize, Vec<ProbeSample>)>,
+    looks: &mut [Vec<ProbeSample>],
+) -> Result<(), Failure> {
     while let Some(ended) = crew.join_next().await {
         let (place, found) = ended.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
         looks[place].extend(found);

@@ -125,7 +125,8 @@ impl PhaseRecord {
 /// A histogram of nanoseconds. Its size is fixed, so that counting never stops to allocate; a longer time counts as two
 /// hours.
 pub(super) fn histogram(digits: u8) -> Histogram<u64> {
-    Histogram::new_with_bounds(1, MAX_NANOS, digits).expect("one to five digits are what a histogram can have")
+    Histogram::new_with_bounds(1, MAX_NANOS, digits)
+        .expect("one to five digits are what a histogram can have")
 }
 
 const MAX_NANOS: u64 = 2 * 3600 * 1_000_000_000;
@@ -137,7 +138,16 @@ mod tests {
     use super::*;
 
     fn cycle(task: usize, asked: u64, held: u64, freed: u64) -> Cycle {
-        Cycle { task, key: 0, requested_at: asked, granted_at: held, release_began_at: freed, released_at: freed + 5, was_lost: false, is_confirmed: true }
+        Cycle {
+            task,
+            key: 0,
+            requested_at: asked,
+            granted_at: held,
+            release_began_at: freed,
+            released_at: freed + 5,
+            was_lost: false,
+            is_confirmed: true,
+        }
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use serde::Serialize;
 
 use super::bench_plan::BenchPlan;
-use super::compute::{changes, contention, cost, killed, nodes, chart_data, throughput};
+use super::compute::{changes, chart_data, contention, cost, killed, nodes, throughput};
 use super::leak_check::Leftovers;
 use super::load::LoadResult;
 use super::percentiles::{Percentiles, round_to_tenths, round_to_thousandths};
 use super::probe::ProbeSample;
-use super::progress_state::{ProgressState, Phase, NodeChange};
+use super::progress_state::{NodeChange, Phase, ProgressState};
 use super::recorder::PhaseRecord;
 use super::verdict;
 use crate::about::{about, command_line};

@@ -8,7 +8,7 @@ use quorlock_chaos::checker::counted;
 use quorlock_chaos::timeline::wrapped;
 
 use super::percentiles::{Percentiles, time_text};
-use super::results::{Results, Node, PhaseResult};
+use super::results::{Node, PhaseResult, Results};
 
 /// A table of times, one of nodes, further notes, and the verdict last. A table that does not fit is printed as a list.
 pub(super) fn table(figures: &Results, columns: usize) -> String {
@@ -122,7 +122,11 @@ pub(super) fn throughput(figures: &Results) -> String {
     if figures.tasks > 1 {
         let _ = match it.max_per_min {
             Some(times) => {
-                write!(text, "; each task had {} to {} (as 1 to {times:.2})", it.min_per_task, it.max_per_task)
+                write!(
+                    text,
+                    "; each task had {} to {} (as 1 to {times:.2})",
+                    it.min_per_task, it.max_per_task
+                )
             }
             None => write!(text, "; some task had none, and another {}", it.max_per_task),
         };

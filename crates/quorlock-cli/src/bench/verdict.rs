@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use quorlock_chaos::checker::counted;
 
 use super::percentiles::time_text;
-use super::results::{Results, Killed, Node};
+use super::results::{Killed, Node, Results};
 
 /// In one line.
 pub(super) fn verdict(figures: &Results) -> String {

@@ -56,12 +56,13 @@ const INDENT: &str = "    ";
 #[cfg(test)]
 mod tests {
     use crate::bench::percentiles::Percentiles;
-    use crate::bench::results::{Results, Node};
+    use crate::bench::results::{Node, Results};
     use crate::bench::text_report::table;
 
     #[test]
     fn no_line_is_wider_than_the_terminal_and_no_figure_is_left_out() {
-        let spread = Percentiles { count: 9, p50_us: 1e3, p90_us: 2e3, p99_us: 3e3, p999_us: 4e3, max_us: 5e3 };
+        let spread =
+            Percentiles { count: 9, p50_us: 1e3, p90_us: 2e3, p99_us: 3e3, p999_us: 4e3, max_us: 5e3 };
         let mut figures = Results { quorum: 2, mode: "fenced", tasks: 16, keys: 1, ..Results::default() };
         for address in ["127.0.0.1:10001", "127.0.0.1:10002", "127.0.0.1:10003"] {
             let mut node = Node { address: address.to_owned(), rank: Some(2), ..Node::default() };
