@@ -6,7 +6,7 @@
 use proptest::prelude::*;
 
 use crate::coordinator::OperationId;
-use crate::tests::world::{Wish, World, ms};
+use crate::tests::world::{AcquireOptions, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
 /// One thing that happens. Who and where are taken modulo what there is.
@@ -157,7 +157,7 @@ impl History {
                     let _ = world.release(who, earlier);
                     world.abandon(who, earlier);
                 }
-                let wish = Wish { ttl: ms(ttl), curious, auto_renew, floor: 0, max_hold: None };
+                let wish = AcquireOptions { ttl: ms(ttl), curious, auto_renew, floor: 0, max_hold: None };
                 self.current[who] = Some(world.acquire_as(who, wish));
             }
             Deed::Release { who } => {

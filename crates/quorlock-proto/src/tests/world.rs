@@ -97,7 +97,7 @@ struct Hold {
 
 /// What is asked for, if not the usual.
 #[derive(Clone, Copy)]
-pub(crate) struct Wish {
+pub(crate) struct AcquireOptions {
     pub(crate) ttl: Duration,
     pub(crate) curious: bool,
     pub(crate) auto_renew: bool,
@@ -105,7 +105,7 @@ pub(crate) struct Wish {
     pub(crate) max_hold: Option<Duration>,
 }
 
-impl Default for Wish {
+impl Default for AcquireOptions {
     fn default() -> Self {
         Self { ttl: TTL, curious: false, auto_renew: true, floor: 0, max_hold: None }
     }
@@ -265,10 +265,10 @@ impl World {
     // Orders.
 
     pub(crate) fn acquire(&mut self, who: usize) -> OperationId {
-        self.acquire_as(who, Wish::default())
+        self.acquire_as(who, AcquireOptions::default())
     }
 
-    pub(crate) fn acquire_as(&mut self, who: usize, wish: Wish) -> OperationId {
+    pub(crate) fn acquire_as(&mut self, who: usize, wish: AcquireOptions) -> OperationId {
         self.ids += 1;
         let (id, now) = (self.ids, self.now(who));
         let spec = LockSpec {
@@ -285,10 +285,10 @@ impl World {
 
     /// Acquires, and all goes well.
     pub(crate) fn hold(&mut self, who: usize) -> OperationId {
-        self.hold_as(who, Wish::default())
+        self.hold_as(who, AcquireOptions::default())
     }
 
-    pub(crate) fn hold_as(&mut self, who: usize, wish: Wish) -> OperationId {
+    pub(crate) fn hold_as(&mut self, who: usize, wish: AcquireOptions) -> OperationId {
         let id = self.acquire_as(who, wish);
         self.drive();
         assert!(self.is_valid(who, id), "nothing stands in the way");

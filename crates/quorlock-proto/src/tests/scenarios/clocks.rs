@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
-use crate::tests::world::{ALICE, BOB, LEAD, TRUSTED, TTL, Wish, World, ms};
+use crate::tests::world::{ALICE, BOB, LEAD, TRUSTED, TTL, AcquireOptions, World, ms};
 
 #[test]
 fn a_wall_clock_that_jumps_ahead_ends_a_lease() {
@@ -35,7 +35,7 @@ fn a_wall_clock_that_jumps_a_little_ends_nothing() {
 #[test]
 fn a_wall_clock_that_creeps_ahead_ends_a_lease() {
     let mut world = World::new(3);
-    let lock = world.hold_as(ALICE, Wish { auto_renew: false, ..Wish::default() });
+    let lock = world.hold_as(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
     let deadline = world.deadline(ALICE, lock);
     while !world.now(ALICE).is_past(deadline) {
         // The driver is busy and looks every 2 ms; meanwhile the wall clock gains a tenth on the boot clock.
@@ -49,7 +49,7 @@ fn a_wall_clock_that_creeps_ahead_ends_a_lease() {
 #[test]
 fn a_wall_clock_set_back_does_not_prolong_a_lease() {
     let mut world = World::new(3);
-    let lock = world.hold_as(ALICE, Wish { auto_renew: false, ..Wish::default() });
+    let lock = world.hold_as(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
     world.set_wall(ALICE, -3_600_000);
     world.wake(ALICE);
     world.sleep(TRUSTED - LEAD - Duration::from_nanos(1));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::coordinator::OperationEvent;
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, REDIAL_AFTER, REPLY_TIMEOUT, TTL, Wish, World, ms, token};
+use crate::tests::world::{ALICE, BOB, REDIAL_AFTER, REPLY_TIMEOUT, TTL, AcquireOptions, World, ms, token};
 use crate::vote::{KeyOwner, ReplyFailure, Vote};
 
 fn surveyed(world: &mut World, who: usize) -> Option<Vec<Vote>> {
@@ -39,7 +39,7 @@ fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
 fn a_node_that_owes_an_answer_for_too_long_is_dialed_again() {
     let mut world = World::new(3);
     world.servers[0].hangs = true;
-    let lock = world.hold_as(ALICE, Wish { auto_renew: false, ..Wish::default() });
+    let lock = world.hold_as(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
     world.sleep(REDIAL_AFTER - Duration::from_nanos(1));
     assert!(world.clients[ALICE].redials.is_empty());
     world.sleep(Duration::from_nanos(1));

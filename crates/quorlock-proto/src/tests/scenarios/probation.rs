@@ -7,7 +7,7 @@ use crate::attempt::FailureReason;
 use crate::coordinator::OperationId;
 use crate::request::RequestKind;
 use crate::test_util::node::{Data, Slot};
-use crate::tests::world::{ALICE, BOB, Wish, World, ms};
+use crate::tests::world::{ALICE, BOB, AcquireOptions, World, ms};
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
 
 /// Alice holds the lock on the first two of three nodes, and the second of them is about to forget.
@@ -291,7 +291,7 @@ fn a_grant_is_never_sent_as_text_behind_its_undo() {
 #[test]
 fn a_vote_that_was_under_way_when_its_node_was_found_out_does_not_count() {
     let mut world = World::fenced(3);
-    world.hold_as(ALICE, Wish { ttl: ms(1_000), auto_renew: false, ..Wish::default() });
+    world.hold_as(ALICE, AcquireOptions { ttl: ms(1_000), auto_renew: false, ..AcquireOptions::default() });
     world.live(LOOK - ms(1_000));
     world.sleep(ms(1_000));
     world.acquire(BOB);

@@ -5,7 +5,7 @@ use crate::attempt::FailureReason;
 use crate::coordinator::OperationEvent;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, TRUSTED, Wish, World, ms};
+use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, TRUSTED, AcquireOptions, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
 /// Three nodes, of which the second is ahead by a second: two grants are in, and the first must be raised.
@@ -150,7 +150,7 @@ fn an_attempt_abandoned_in_its_second_round_leaves_nothing_but_numbers() {
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE), world.event(ALICE)), (0, 0, vec![]));
     let largest = (0..3).filter_map(|node| world.fence(node)).max().expect("numbers were given");
-    assert!(take(&mut world, BOB, Wish::default()).0 > largest, "and none of them is issued again");
+    assert!(take(&mut world, BOB, AcquireOptions::default()).0 > largest, "and none of them is issued again");
 }
 
 #[test]

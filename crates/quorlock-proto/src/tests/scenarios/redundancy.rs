@@ -8,7 +8,7 @@ use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, MAX_TTL, TTL, Wish, World, ms};
+use crate::tests::world::{ALICE, BOB, MAX_TTL, TTL, AcquireOptions, World, ms};
 use crate::time::DualTimestamp;
 
 /// Bob tries and is refused, and everything of his attempt is heard of.
@@ -113,7 +113,7 @@ fn a_rival_who_keeps_on_trying_cannot_keep_a_node_from_the_holder() {
 fn what_a_later_holder_was_given_is_not_gone_past() {
     // Two keys are lost at once, which no lock of three survives; the next client gets the lock.
     let mut world = World::fenced(3);
-    let lock = world.hold_as(ALICE, Wish::default());
+    let lock = world.hold_as(ALICE, AcquireOptions::default());
     (1..3).for_each(|node| world.wipe(node));
     world.pass(ms(1));
     let later = world.hold(BOB);

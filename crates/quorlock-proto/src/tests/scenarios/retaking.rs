@@ -5,14 +5,14 @@ use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, Wish, World, ms};
+use crate::tests::world::{ALICE, BOB, AcquireOptions, World, ms};
 
 /// Alice has a lock of three seconds on nodes 0 and 2, and node 1 is back; her first renewal finds no key there, and it
 /// is taken again at once. The answer to that is under way.
 fn retaken_and_unheard() -> (World, u64) {
     let mut world = World::fenced(3);
     world.cut(ALICE, 1);
-    let lock = world.hold_as(ALICE, Wish { ttl: ms(3_000), ..Wish::default() });
+    let lock = world.hold_as(ALICE, AcquireOptions { ttl: ms(3_000), ..AcquireOptions::default() });
     world.connect(ALICE, 1);
     world.drive();
     world.sleep(ms(1_000));

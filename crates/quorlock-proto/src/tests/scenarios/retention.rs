@@ -16,7 +16,7 @@ use crate::marker::default_retention;
 use crate::mutant::{Mutant, with};
 use crate::request::RequestKind;
 use crate::test_util::node::Mistake;
-use crate::tests::world::{ALICE, BOB, MAX_TTL, Wish, World, ms};
+use crate::tests::world::{ALICE, BOB, MAX_TTL, AcquireOptions, World, ms};
 use crate::vote::Vote;
 
 const NODES: usize = 3;
@@ -273,7 +273,7 @@ fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
 #[test]
 fn a_holder_whose_lock_was_broken_does_not_come_back_when_the_name_is_forgotten() {
     let mut world = World::fenced(NODES);
-    let lock = world.hold_as(ALICE, Wish { ttl: MAX_TTL, ..Wish::default() });
+    let lock = world.hold_as(ALICE, AcquireOptions { ttl: MAX_TTL, ..AcquireOptions::default() });
     world.live(MAX_TTL * 2);
     world.event(ALICE);
     for phase in [RequestKind::ForceRelease, RequestKind::Forget] {
