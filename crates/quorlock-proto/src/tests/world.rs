@@ -64,7 +64,7 @@ pub(crate) struct Server {
 /// One process with a board.
 pub(crate) struct Client {
     pub(crate) coordinator: Coordinator,
-    wires: Vec<Wire>,
+    wires: Vec<Connection>,
     event: Vec<(OperationId, OperationEvent)>,
     holds: BTreeMap<OperationId, Hold>,
     pub(crate) redials: Vec<usize>,
@@ -82,7 +82,7 @@ pub(crate) struct Client {
 }
 
 #[derive(Default)]
-struct Wire {
+struct Connection {
     is_up: bool,
     sent: VecDeque<Command>,
     answers: VecDeque<Reply>,
@@ -155,7 +155,7 @@ impl World {
                 None => Coordinator::new(quorum, limits),
             },
             is_fenced: max_ttl.is_some(),
-            wires: (0..nodes).map(|_| Wire::default()).collect(),
+            wires: (0..nodes).map(|_| Connection::default()).collect(),
             event: Vec::new(),
             holds: BTreeMap::new(),
             redials: Vec::new(),
