@@ -66,7 +66,7 @@ pub(crate) struct Client {
     pub(crate) coordinator: Coordinator,
     wires: Vec<Connection>,
     event: Vec<(OperationId, OperationEvent)>,
-    holds: BTreeMap<OperationId, Hold>,
+    holds: BTreeMap<OperationId, LeaseRecord>,
     pub(crate) redials: Vec<usize>,
     /// How each node stands, as far as it was told.
     pub(crate) statuses: Vec<Option<VotingStatus>>,
@@ -89,7 +89,7 @@ struct Connection {
 }
 
 /// What a guard knows.
-struct Hold {
+struct LeaseRecord {
     number: Option<u64>,
     deadline: DualTimestamp,
     is_over: bool,
@@ -641,7 +641,7 @@ impl World {
         let holds = &mut self.clients[who].holds;
         match &event {
             OperationEvent::Won { deadline, number, .. } => {
-                holds.insert(id, Hold { number: *number, deadline: *deadline, is_over: false });
+                holds.insert(id, LeaseRecord { number: *number, deadline: *deadline, is_over: false });
                 self.check_exclusion();
             }
             OperationEvent::Renewed(deadline) => {
