@@ -32,7 +32,7 @@ pub(crate) const MAX_TTL: Duration = Duration::from_secs(30);
 pub(crate) const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 pub(crate) const REDIAL_AFTER: Duration = Duration::from_secs(2);
 /// How long a lease of [`TTL`] may be trusted: 10 s less 1 %, less 2 ms.
-pub(crate) const TRUSTED: Duration = Duration::from_millis(9_898);
+pub(crate) const VALIDITY_TIME: Duration = Duration::from_millis(9_898);
 /// How long before its deadline a loss is reported.
 pub(crate) const LEAD: Duration = Duration::from_millis(10);
 

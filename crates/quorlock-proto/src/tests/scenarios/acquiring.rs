@@ -4,7 +4,7 @@ use crate::attempt::FailureReason;
 use crate::coordinator::OperationEvent;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, TRUSTED, TTL, AcquireOptions, World, ms};
+use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, VALIDITY_TIME, TTL, AcquireOptions, World, ms};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
 
 const OTHER: Option<&[u8]> = Some(b"another owner");
@@ -20,7 +20,7 @@ fn a_quorum_of_grants_is_a_lock_and_its_time_runs_from_before_the_first_byte() {
     world.step(ALICE, 4);
     assert_eq!(world.event(ALICE), [], "two of five are no lock");
     world.step(ALICE, 2);
-    let (deadline, confirmed) = (start.plus(TRUSTED), NodeSet::from_bits(0b10101));
+    let (deadline, confirmed) = (start.plus(VALIDITY_TIME), NodeSet::from_bits(0b10101));
     assert_eq!(world.event(ALICE), [OperationEvent::Won { deadline, confirmed, number: None, rounds: 1 }]);
     assert!(world.is_valid(ALICE, lock));
 }
@@ -154,7 +154,7 @@ fn a_grant_past_its_deadline_is_a_failure_and_undone() {
     for node in 0..3 {
         world.deliver(ALICE, node);
     }
-    world.pass(TRUSTED);
+    world.pass(VALIDITY_TIME);
     world.answer(ALICE, 0);
     world.answer(ALICE, 1);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));

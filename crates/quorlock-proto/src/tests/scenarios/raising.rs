@@ -5,7 +5,7 @@ use crate::attempt::FailureReason;
 use crate::coordinator::OperationEvent;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, TRUSTED, AcquireOptions, World, ms};
+use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, VALIDITY_TIME, AcquireOptions, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
 /// Three nodes, of which the second is ahead by a second: two grants are in, and the first must be raised.
@@ -118,7 +118,7 @@ fn a_late_grant_takes_the_place_of_a_raise_that_failed() {
 fn a_raise_that_ends_past_the_deadline_is_too_late() {
     let (mut world, lock) = raising();
     world.deliver(ALICE, 0);
-    world.pass(TRUSTED);
+    world.pass(VALIDITY_TIME);
     world.answer(ALICE, 0);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     assert!(!world.is_valid(ALICE, lock));

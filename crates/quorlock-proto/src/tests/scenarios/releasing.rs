@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::coordinator::OperationEvent;
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, TRUSTED, TTL, World, ms};
+use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, VALIDITY_TIME, TTL, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
 #[test]
@@ -83,7 +83,7 @@ fn a_lost_lock_is_released_like_any_other() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
     world.clients[ALICE].is_paused = true;
-    world.sleep(TRUSTED);
+    world.sleep(VALIDITY_TIME);
     world.clients[ALICE].is_paused = false;
     world.wake(ALICE);
     world.event(ALICE);
@@ -99,7 +99,7 @@ fn a_lost_lock_is_kept_until_it_is_let_go() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
     world.servers.iter_mut().for_each(|server| server.hangs = true);
-    world.sleep(TRUSTED);
+    world.sleep(VALIDITY_TIME);
     assert_eq!(world.clients[ALICE].coordinator.held_keys().count(), 1);
     world.release(ALICE, lock);
     assert_eq!(world.clients[ALICE].coordinator.held_keys().count(), 0);

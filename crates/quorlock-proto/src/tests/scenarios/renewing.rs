@@ -8,7 +8,7 @@ use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, LEAD, REPLY_TIMEOUT, TRUSTED, TTL, AcquireOptions, World, ms};
+use crate::tests::world::{ALICE, BOB, LEAD, REPLY_TIMEOUT, VALIDITY_TIME, TTL, AcquireOptions, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
 /// A little more than a third of the ttl: the first renewal is on the wires.
@@ -35,7 +35,7 @@ fn a_renewal_answered_in_time_moves_the_deadline_from_when_it_was_sent() {
     assert_eq!(world.event(ALICE), [OperationEvent::Renewing]);
     world.step(ALICE, 1);
     let deadline = world.deadline(ALICE, lock);
-    assert!(deadline.until(sent.plus(TRUSTED)) <= Duration::from_nanos(1), "not from when it was answered");
+    assert!(deadline.until(sent.plus(VALIDITY_TIME)) <= Duration::from_nanos(1), "not from when it was answered");
     let confirmed = OperationEvent::Confirmed(NodeSet::from_bits(0b011));
     assert_eq!(world.event(ALICE), [confirmed, OperationEvent::Renewed(deadline)]);
     world.step(ALICE, 2);
@@ -60,7 +60,7 @@ fn unknown_renewals_end_in_a_loss_told_just_before_the_deadline() {
     let lock = world.hold(ALICE);
     let deadline = world.deadline(ALICE, lock);
     hang_all(&mut world);
-    world.sleep(TRUSTED - LEAD - Duration::from_nanos(1));
+    world.sleep(VALIDITY_TIME - LEAD - Duration::from_nanos(1));
     let event = world.event(ALICE);
     let unconfirmed = event.iter().filter(|event| matches!(event, OperationEvent::Unconfirmed(_))).count();
     assert!(unconfirmed >= 3, "asked again and again: {event:?}");
@@ -94,7 +94,7 @@ fn a_renewal_that_completes_after_the_old_deadline_does_not_count() {
     world.step(ALICE, 0);
     world.event(ALICE);
     // The process is stopped past its deadline. Every key still says "yours", and it counts for nothing.
-    world.pass(TRUSTED - THIRD);
+    world.pass(VALIDITY_TIME - THIRD);
     assert!((0..3).all(|node| world.has(node, lock)));
     for node in 0..3 {
         world.answer(ALICE, node);
@@ -109,7 +109,7 @@ fn nothing_brings_a_lost_lock_back() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
     hang_all(&mut world);
-    world.sleep(TRUSTED);
+    world.sleep(VALIDITY_TIME);
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
     world.servers.iter_mut().for_each(|server| server.hangs = false);
     world.drive();
@@ -217,7 +217,7 @@ fn a_hopeless_extension_is_unconfirmed_at_once_and_changes_nothing() {
 fn a_lock_that_does_not_renew_itself_ends_by_itself() {
     let mut world = World::new(3);
     let lock = world.hold_as(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
-    world.sleep(TRUSTED - LEAD - ms(1));
+    world.sleep(VALIDITY_TIME - LEAD - ms(1));
     assert!(world.is_nothing_sent(ALICE) && world.is_valid(ALICE, lock));
     world.sleep(ms(1));
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
