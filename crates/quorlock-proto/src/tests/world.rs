@@ -34,7 +34,7 @@ pub(crate) const REDIAL_AFTER: Duration = Duration::from_secs(2);
 /// How long a lease of [`TTL`] may be trusted: 10 s less 1 %, less 2 ms.
 pub(crate) const VALIDITY_TIME: Duration = Duration::from_millis(9_898);
 /// How long before its deadline a loss is reported.
-pub(crate) const LEAD: Duration = Duration::from_millis(10);
+pub(crate) const LOSS_LEAD_TIME: Duration = Duration::from_millis(10);
 
 pub(crate) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
-use crate::tests::world::{ALICE, BOB, LEAD, VALIDITY_TIME, TTL, AcquireOptions, World, ms};
+use crate::tests::world::{ALICE, BOB, LOSS_LEAD_TIME, VALIDITY_TIME, TTL, AcquireOptions, World, ms};
 
 #[test]
 fn a_wall_clock_that_jumps_ahead_ends_a_lease() {
@@ -52,7 +52,7 @@ fn a_wall_clock_set_back_does_not_prolong_a_lease() {
     let lock = world.hold_as(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
     world.set_wall(ALICE, -3_600_000);
     world.wake(ALICE);
-    world.sleep(VALIDITY_TIME - LEAD - Duration::from_nanos(1));
+    world.sleep(VALIDITY_TIME - LOSS_LEAD_TIME - Duration::from_nanos(1));
     assert!(world.is_valid(ALICE, lock));
     world.sleep(Duration::from_nanos(1));
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired), "the boot clock rules");

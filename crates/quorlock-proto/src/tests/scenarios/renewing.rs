@@ -8,7 +8,7 @@ use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, LEAD, REPLY_TIMEOUT, VALIDITY_TIME, TTL, AcquireOptions, World, ms};
+use crate::tests::world::{ALICE, BOB, LOSS_LEAD_TIME, REPLY_TIMEOUT, VALIDITY_TIME, TTL, AcquireOptions, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
 /// A little more than a third of the ttl: the first renewal is on the wires.
@@ -60,7 +60,7 @@ fn unknown_renewals_end_in_a_loss_told_just_before_the_deadline() {
     let lock = world.hold(ALICE);
     let deadline = world.deadline(ALICE, lock);
     hang_all(&mut world);
-    world.sleep(VALIDITY_TIME - LEAD - Duration::from_nanos(1));
+    world.sleep(VALIDITY_TIME - LOSS_LEAD_TIME - Duration::from_nanos(1));
     let event = world.event(ALICE);
     let unconfirmed = event.iter().filter(|event| matches!(event, OperationEvent::Unconfirmed(_))).count();
     assert!(unconfirmed >= 3, "asked again and again: {event:?}");
@@ -217,7 +217,7 @@ fn a_hopeless_extension_is_unconfirmed_at_once_and_changes_nothing() {
 fn a_lock_that_does_not_renew_itself_ends_by_itself() {
     let mut world = World::new(3);
     let lock = world.hold_as(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
-    world.sleep(VALIDITY_TIME - LEAD - ms(1));
+    world.sleep(VALIDITY_TIME - LOSS_LEAD_TIME - ms(1));
     assert!(world.is_nothing_sent(ALICE) && world.is_valid(ALICE, lock));
     world.sleep(ms(1));
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
