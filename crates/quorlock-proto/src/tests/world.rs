@@ -278,7 +278,7 @@ impl World {
             min_fencing_number: wish.floor,
         };
         let policy = RenewalPolicy { auto_renew: wish.auto_renew, max_hold_time: wish.max_hold };
-        self.clients[who].coordinator.acquire(id, spec, policy, token(id), now);
+        self.clients[who].coordinator.acquire(id, spec, policy, owner_token(id), now);
         self.act(who);
         id
     }
@@ -526,7 +526,7 @@ impl World {
     /// Whether the key on this node is of this attempt.
     pub(crate) fn has(&self, node: usize, id: OperationId) -> bool {
         let living = self.servers[node].node.living(&lock(), self.nanos);
-        living.is_some_and(|entry| entry.value.as_deref() == Some(&token(id).digits()))
+        living.is_some_and(|entry| entry.value.as_deref() == Some(&owner_token(id).digits()))
     }
 
     /// For how much longer the key on this node lives.
@@ -700,7 +700,7 @@ fn lock() -> Slot {
 }
 
 /// Every attempt has a token of its own.
-pub(crate) fn token(id: OperationId) -> OwnerToken {
+pub(crate) fn owner_token(id: OperationId) -> OwnerToken {
     OwnerToken::new(u128::from(id) << 64 | 0xfeed)
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::coordinator::OperationEvent;
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, REDIAL_AFTER, REPLY_TIMEOUT, TTL, AcquireOptions, World, ms, token};
+use crate::tests::world::{ALICE, BOB, REDIAL_AFTER, REPLY_TIMEOUT, TTL, AcquireOptions, World, ms, owner_token};
 use crate::vote::{KeyOwner, ReplyFailure, Vote};
 
 fn surveyed(world: &mut World, who: usize) -> Option<Vec<Vote>> {
@@ -92,12 +92,12 @@ fn a_survey_tells_what_every_node_shows_as_soon_as_all_have_answered() {
             _ => None,
         })
         .collect();
-    let ours = KeyOwner::Owner(token(lock).hash());
+    let ours = KeyOwner::Owner(owner_token(lock).hash());
     assert_eq!(holders[0], Some((ours, Some(TTL))));
     assert_eq!(holders[1..], [Some((KeyOwner::NotALock, None)), Some((KeyOwner::Unheld, None))]);
     let key = crate::request::Key::new(crate::tests::world::KEY);
-    assert!(world.clients[ALICE].coordinator.is_own_hash(&key, token(lock).hash()));
-    assert!(!world.clients[BOB].coordinator.is_own_hash(&key, token(lock).hash()));
+    assert!(world.clients[ALICE].coordinator.is_own_hash(&key, owner_token(lock).hash()));
+    assert!(!world.clients[BOB].coordinator.is_own_hash(&key, owner_token(lock).hash()));
     assert!(!world.clients[BOB].coordinator.is_busy());
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, TTL, World, ms, token};
+use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, TTL, World, ms, owner_token};
 use crate::vote::{ReplyFailure, Vote};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -40,7 +40,7 @@ fn an_owed_undo_is_the_first_thing_a_node_hears_when_it_comes_back() {
     world.connect(ALICE, 0);
     world.acquire(ALICE);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Release, RequestKind::Acquire]);
-    assert_eq!(world.commands(ALICE, 0).next().map(|first| first.request.token), Some(token(lock)));
+    assert_eq!(world.commands(ALICE, 0).next().map(|first| first.request.token), Some(owner_token(lock)));
 }
 
 #[test]
