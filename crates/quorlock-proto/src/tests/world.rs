@@ -273,7 +273,7 @@ impl World {
         let (id, now) = (self.ids, self.now(who));
         let spec = LockSpec {
             key: Key::new(KEY),
-            params: params(wish.ttl),
+            params: lease_params(wish.ttl),
             want_holder_ttl: wish.curious,
             min_fencing_number: wish.floor,
         };
@@ -317,7 +317,7 @@ impl World {
 
     pub(crate) fn extend(&mut self, who: usize, id: OperationId, ttl: Duration) -> bool {
         let now = self.now(who);
-        let is_held = self.clients[who].coordinator.extend(id, params(ttl), now);
+        let is_held = self.clients[who].coordinator.extend(id, lease_params(ttl), now);
         self.act(who);
         is_held
     }
@@ -704,7 +704,7 @@ pub(crate) fn owner_token(id: OperationId) -> OwnerToken {
     OwnerToken::new(u128::from(id) << 64 | 0xfeed)
 }
 
-pub(crate) fn params(ttl: Duration) -> LeaseParams {
+pub(crate) fn lease_params(ttl: Duration) -> LeaseParams {
     let drift = Drift::new(0.01).expect("a usual drift");
     LeaseParams::new(ttl, drift, None, REPLY_TIMEOUT).expect("terms that work")
 }
