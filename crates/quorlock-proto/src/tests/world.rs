@@ -99,7 +99,7 @@ struct LeaseRecord {
 #[derive(Clone, Copy)]
 pub(crate) struct AcquireOptions {
     pub(crate) ttl: Duration,
-    pub(crate) curious: bool,
+    pub(crate) want_holder_ttl: bool,
     pub(crate) auto_renew: bool,
     pub(crate) floor: u64,
     pub(crate) max_hold: Option<Duration>,
@@ -107,7 +107,7 @@ pub(crate) struct AcquireOptions {
 
 impl Default for AcquireOptions {
     fn default() -> Self {
-        Self { ttl: TTL, curious: false, auto_renew: true, floor: 0, max_hold: None }
+        Self { ttl: TTL, want_holder_ttl: false, auto_renew: true, floor: 0, max_hold: None }
     }
 }
 
@@ -274,7 +274,7 @@ impl World {
         let spec = LockSpec {
             key: Key::new(KEY),
             params: lease_params(wish.ttl),
-            want_holder_ttl: wish.curious,
+            want_holder_ttl: wish.want_holder_ttl,
             min_fencing_number: wish.floor,
         };
         let policy = RenewalPolicy { auto_renew: wish.auto_renew, max_hold_time: wish.max_hold };

@@ -8,7 +8,7 @@ use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, VALIDITY_TIME, TTL, Acquire
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
 
 const OTHER: Option<&[u8]> = Some(b"another owner");
-const CURIOUS: AcquireOptions = AcquireOptions { ttl: TTL, curious: true, auto_renew: true, floor: 0, max_hold: None };
+const CURIOUS: AcquireOptions = AcquireOptions { ttl: TTL, want_holder_ttl: true, auto_renew: true, floor: 0, max_hold: None };
 
 #[test]
 fn a_quorum_of_grants_is_a_lock_and_its_time_runs_from_before_the_first_byte() {
@@ -278,7 +278,7 @@ fn only_a_contender_that_wants_the_ttl_queries_it_and_gets_the_qth_smallest() {
             world.plant(node, OTHER, Some(ms(life)));
         }
         world.servers[4].hangs = true;
-        world.acquire_as(BOB, AcquireOptions { curious, ..AcquireOptions::default() });
+        world.acquire_as(BOB, AcquireOptions { want_holder_ttl: curious, ..AcquireOptions::default() });
         for node in 0..3 {
             world.step(BOB, node);
         }
