@@ -101,13 +101,13 @@ pub(crate) struct AcquireOptions {
     pub(crate) ttl: Duration,
     pub(crate) want_holder_ttl: bool,
     pub(crate) auto_renew: bool,
-    pub(crate) floor: u64,
+    pub(crate) min_fencing_number: u64,
     pub(crate) max_hold: Option<Duration>,
 }
 
 impl Default for AcquireOptions {
     fn default() -> Self {
-        Self { ttl: TTL, want_holder_ttl: false, auto_renew: true, floor: 0, max_hold: None }
+        Self { ttl: TTL, want_holder_ttl: false, auto_renew: true, min_fencing_number: 0, max_hold: None }
     }
 }
 
@@ -275,7 +275,7 @@ impl World {
             key: Key::new(KEY),
             params: lease_params(wish.ttl),
             want_holder_ttl: wish.want_holder_ttl,
-            min_fencing_number: wish.floor,
+            min_fencing_number: wish.min_fencing_number,
         };
         let policy = RenewalPolicy { auto_renew: wish.auto_renew, max_hold_time: wish.max_hold };
         self.clients[who].coordinator.acquire(id, spec, policy, owner_token(id), now);

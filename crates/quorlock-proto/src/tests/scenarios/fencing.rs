@@ -176,7 +176,7 @@ fn numbers_grow_past_nodes_that_lost_theirs() {
     let mut world = apart(5, Some(4), &AHEAD);
     let far = world.now(ALICE).wall_nanos() / 1000 + HOUR_MICROS;
     world.cut(ALICE, 4);
-    let (number, _) = take(&mut world, ALICE, AcquireOptions { floor: far, ..AcquireOptions::default() });
+    let (number, _) = take(&mut world, ALICE, AcquireOptions { min_fencing_number: far, ..AcquireOptions::default() });
     assert!(number > far && world.fence(4).is_none());
     for forgetful in [(0, 1), (1, 3), (2, 0)] {
         for away in 0..4 {
@@ -197,7 +197,7 @@ fn a_floor_far_ahead_is_passed_and_stays_passed_in_one_round_each() {
     for floor in [HOUR_MICROS, 10 * 365 * 24 * HOUR_MICROS] {
         let mut world = World::fenced(3);
         let floor = world.now(ALICE).wall_nanos() / 1000 + floor;
-        let first = take(&mut world, ALICE, AcquireOptions { floor, ..AcquireOptions::default() });
+        let first = take(&mut world, ALICE, AcquireOptions { min_fencing_number: floor, ..AcquireOptions::default() });
         assert_eq!(first, (floor + 1, 1));
         assert_eq!(take(&mut world, ALICE, AcquireOptions::default()), (floor + 2, 1), "who saw it hints above it");
         assert_eq!(
@@ -211,7 +211,7 @@ fn a_floor_far_ahead_is_passed_and_stays_passed_in_one_round_each() {
 #[test]
 fn the_largest_floor_leaves_room_and_the_end_of_numbers_is_an_error_that_leaves_nothing() {
     let mut world = World::fenced(3);
-    let first = take(&mut world, ALICE, AcquireOptions { floor: MAX_MIN_FENCING_NUMBER, ..AcquireOptions::default() });
+    let first = take(&mut world, ALICE, AcquireOptions { min_fencing_number: MAX_MIN_FENCING_NUMBER, ..AcquireOptions::default() });
     assert_eq!(first, (MAX_MIN_FENCING_NUMBER + 1, 1));
     assert_eq!(take(&mut world, BOB, AcquireOptions::default()), (MAX_MIN_FENCING_NUMBER + 2, 1));
 
