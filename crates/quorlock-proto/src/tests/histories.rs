@@ -157,7 +157,7 @@ impl History {
                     let _ = world.release(who, earlier);
                     world.abandon(who, earlier);
                 }
-                let wish = AcquireOptions { ttl: ms(ttl), want_holder_ttl: curious, auto_renew, min_fencing_number: 0, max_hold: None };
+                let wish = AcquireOptions { ttl: ms(ttl), want_holder_ttl: curious, auto_renew, min_fencing_number: 0, max_hold_time: None };
                 self.current[who] = Some(world.acquire_as(who, wish));
             }
             Deed::Release { who } => {

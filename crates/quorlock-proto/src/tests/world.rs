@@ -102,12 +102,12 @@ pub(crate) struct AcquireOptions {
     pub(crate) want_holder_ttl: bool,
     pub(crate) auto_renew: bool,
     pub(crate) min_fencing_number: u64,
-    pub(crate) max_hold: Option<Duration>,
+    pub(crate) max_hold_time: Option<Duration>,
 }
 
 impl Default for AcquireOptions {
     fn default() -> Self {
-        Self { ttl: TTL, want_holder_ttl: false, auto_renew: true, min_fencing_number: 0, max_hold: None }
+        Self { ttl: TTL, want_holder_ttl: false, auto_renew: true, min_fencing_number: 0, max_hold_time: None }
     }
 }
 
@@ -277,7 +277,7 @@ impl World {
             want_holder_ttl: wish.want_holder_ttl,
             min_fencing_number: wish.min_fencing_number,
         };
-        let policy = RenewalPolicy { auto_renew: wish.auto_renew, max_hold_time: wish.max_hold };
+        let policy = RenewalPolicy { auto_renew: wish.auto_renew, max_hold_time: wish.max_hold_time };
         self.clients[who].coordinator.acquire(id, spec, policy, owner_token(id), now);
         self.act(who);
         id

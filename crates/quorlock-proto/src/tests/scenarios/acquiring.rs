@@ -8,7 +8,7 @@ use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, VALIDITY_TIME, TTL, Acquire
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
 
 const OTHER: Option<&[u8]> = Some(b"another owner");
-const CURIOUS: AcquireOptions = AcquireOptions { ttl: TTL, want_holder_ttl: true, auto_renew: true, min_fencing_number: 0, max_hold: None };
+const CURIOUS: AcquireOptions = AcquireOptions { ttl: TTL, want_holder_ttl: true, auto_renew: true, min_fencing_number: 0, max_hold_time: None };
 
 #[test]
 fn a_quorum_of_grants_is_a_lock_and_its_time_runs_from_before_the_first_byte() {

@@ -11,7 +11,7 @@ use crate::test_util::node::{Entry, Slot};
 use crate::tests::world::{ALICE, BOB, KEY, TTL, AcquireOptions, World, ms};
 use crate::vote::{ProbationReason, Vote};
 
-const BY_HAND: AcquireOptions = AcquireOptions { ttl: TTL, want_holder_ttl: false, auto_renew: false, min_fencing_number: 0, max_hold: None };
+const BY_HAND: AcquireOptions = AcquireOptions { ttl: TTL, want_holder_ttl: false, auto_renew: false, min_fencing_number: 0, max_hold_time: None };
 
 /// Nodes whose clocks Alice has seen once, just now.
 fn seen(nodes: usize, need: Option<usize>) -> World {

@@ -228,7 +228,7 @@ fn no_deadline_goes_past_max_hold() {
     let mut world = World::new(3);
     let longest = Duration::from_secs(15);
     let end = world.now(ALICE).plus(longest);
-    let lock = world.hold_as(ALICE, AcquireOptions { max_hold: Some(longest), ..AcquireOptions::default() });
+    let lock = world.hold_as(ALICE, AcquireOptions { max_hold_time: Some(longest), ..AcquireOptions::default() });
     world.extend(ALICE, lock, Duration::from_secs(60));
     world.drive();
     assert_eq!(world.deadline(ALICE, lock), end);
