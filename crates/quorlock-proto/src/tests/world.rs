@@ -90,7 +90,7 @@ struct Connection {
 
 /// What a guard knows.
 struct LeaseRecord {
-    number: Option<u64>,
+    fencing_number: Option<u64>,
     deadline: DualTimestamp,
     is_over: bool,
 }
@@ -505,7 +505,7 @@ impl World {
 
     /// The fencing number of a lock that was won.
     pub(crate) fn number(&self, who: usize, id: OperationId) -> u64 {
-        self.clients[who].holds[&id].number.expect("a fenced lock")
+        self.clients[who].holds[&id].fencing_number.expect("a fenced lock")
     }
 
     /// The fence of the key on this node, if there is one.
@@ -641,7 +641,7 @@ impl World {
         let holds = &mut self.clients[who].holds;
         match &event {
             OperationEvent::Won { deadline, number, .. } => {
-                holds.insert(id, LeaseRecord { number: *number, deadline: *deadline, is_over: false });
+                holds.insert(id, LeaseRecord { fencing_number: *number, deadline: *deadline, is_over: false });
                 self.check_exclusion();
             }
             OperationEvent::Renewed(deadline) => {
