@@ -92,7 +92,7 @@ struct Connection {
 struct LeaseRecord {
     fencing_number: Option<u64>,
     deadline: DualTimestamp,
-    is_over: bool,
+    has_ended: bool,
 }
 
 /// What is asked for, if not the usual.
@@ -299,7 +299,7 @@ impl World {
     pub(crate) fn abandon(&mut self, who: usize, id: OperationId) {
         let now = self.now(who);
         if let Some(hold) = self.clients[who].holds.get_mut(&id) {
-            hold.is_over = true;
+            hold.has_ended = true;
         }
         self.clients[who].coordinator.abandon(id, now);
         self.act(who);
@@ -308,7 +308,7 @@ impl World {
     pub(crate) fn release(&mut self, who: usize, id: OperationId) -> bool {
         let now = self.now(who);
         if let Some(hold) = self.clients[who].holds.get_mut(&id) {
-            hold.is_over = true;
+            hold.has_ended = true;
         }
         let is_known = self.clients[who].coordinator.release(id, now);
         self.act(who);
@@ -500,7 +500,7 @@ impl World {
 
     pub(crate) fn is_valid(&self, who: usize, id: OperationId) -> bool {
         let now = self.now(who);
-        self.clients[who].holds.get(&id).is_some_and(|hold| !hold.is_over && !now.is_past(hold.deadline))
+        self.clients[who].holds.get(&id).is_some_and(|hold| !hold.has_ended && !now.is_past(hold.deadline))
     }
 
     /// The fencing number of a lock that was won.
@@ -641,7 +641,7 @@ impl World {
         let holds = &mut self.clients[who].holds;
         match &event {
             OperationEvent::Won { deadline, number, .. } => {
-                holds.insert(id, LeaseRecord { fencing_number: *number, deadline: *deadline, is_over: false });
+                holds.insert(id, LeaseRecord { fencing_number: *number, deadline: *deadline, has_ended: false });
                 self.check_exclusion();
             }
             OperationEvent::Renewed(deadline) => {
@@ -652,7 +652,7 @@ impl World {
             }
             OperationEvent::Lost(_) => {
                 if let Some(hold) = holds.get_mut(&id) {
-                    hold.is_over = true;
+                    hold.has_ended = true;
                 }
             }
             _ => {}
