@@ -84,7 +84,7 @@ pub(crate) struct Client {
 #[derive(Default)]
 struct Connection {
     is_up: bool,
-    sent: VecDeque<Command>,
+    requests: VecDeque<Command>,
     answers: VecDeque<Reply>,
 }
 
@@ -387,7 +387,7 @@ impl World {
         let wire = &mut self.clients[who].wires[node];
         wire.is_up = false;
         wire.answers.clear();
-        std::mem::take(&mut wire.sent)
+        std::mem::take(&mut wire.requests)
     }
 
     pub(crate) fn is_up(&self, who: usize, node: usize) -> bool {
@@ -397,7 +397,7 @@ impl World {
     /// The node runs the oldest command on this wire. False if there is none.
     pub(crate) fn deliver(&mut self, who: usize, node: usize) -> bool {
         let wire = &mut self.clients[who].wires[node];
-        let Some(command) = wire.sent.pop_front() else { return false };
+        let Some(command) = wire.requests.pop_front() else { return false };
         let answer = self.servers[node].run(&command, self.nanos);
         wire.answers.push_back(answer);
         true
@@ -461,15 +461,15 @@ impl World {
 
     /// What was sent to the node on this wire and has not reached it.
     pub(crate) fn wire(&self, who: usize, node: usize) -> Vec<RequestKind> {
-        self.clients[who].wires[node].sent.iter().map(|command| command.request.phase).collect()
+        self.clients[who].wires[node].requests.iter().map(|command| command.request.phase).collect()
     }
 
     pub(crate) fn commands(&self, who: usize, node: usize) -> impl Iterator<Item = &Command> {
-        self.clients[who].wires[node].sent.iter()
+        self.clients[who].wires[node].requests.iter()
     }
 
     pub(crate) fn is_nothing_sent(&self, who: usize) -> bool {
-        self.clients[who].wires.iter().all(|wire| wire.sent.is_empty() && wire.answers.is_empty())
+        self.clients[who].wires.iter().all(|wire| wire.requests.is_empty() && wire.answers.is_empty())
     }
 
     /// What this client was told since it was last asked.
@@ -603,7 +603,7 @@ impl World {
                         if wire.is_up {
                             let badge = self.clients[who].coordinator.expected_marker(node).cloned();
                             let command = Command { request: request.clone(), as_text, badge, write: None };
-                            self.clients[who].wires[node.index()].sent.push_back(command);
+                            self.clients[who].wires[node.index()].requests.push_back(command);
                         }
                     }
                 }
@@ -618,7 +618,7 @@ impl World {
                             ttl: Duration::ZERO,
                             fence: None,
                         };
-                        wire.sent.push_back(Command { request, as_text, badge: None, write });
+                        wire.requests.push_back(Command { request, as_text, badge: None, write });
                     }
                 }
                 Action::VotingStatus(node, voting_status) => {
