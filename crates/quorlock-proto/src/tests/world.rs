@@ -85,7 +85,7 @@ pub(crate) struct Client {
 struct Connection {
     is_up: bool,
     requests: VecDeque<Command>,
-    answers: VecDeque<Reply>,
+    replies: VecDeque<Reply>,
 }
 
 /// What a guard knows.
@@ -386,7 +386,7 @@ impl World {
     fn unplug(&mut self, who: usize, node: usize) -> VecDeque<Command> {
         let wire = &mut self.clients[who].wires[node];
         wire.is_up = false;
-        wire.answers.clear();
+        wire.replies.clear();
         std::mem::take(&mut wire.requests)
     }
 
@@ -399,13 +399,13 @@ impl World {
         let wire = &mut self.clients[who].wires[node];
         let Some(command) = wire.requests.pop_front() else { return false };
         let answer = self.servers[node].run(&command, self.nanos);
-        wire.answers.push_back(answer);
+        wire.replies.push_back(answer);
         true
     }
 
     /// The client hears the oldest answer on this wire. False if there is none.
     pub(crate) fn answer(&mut self, who: usize, node: usize) -> bool {
-        let Some(answer) = self.clients[who].wires[node].answers.pop_front() else { return false };
+        let Some(answer) = self.clients[who].wires[node].replies.pop_front() else { return false };
         let now = self.now(who);
         let (coordinator, node) = (&mut self.clients[who].coordinator, NodeId(node as u8));
         match answer {
@@ -469,7 +469,7 @@ impl World {
     }
 
     pub(crate) fn is_nothing_sent(&self, who: usize) -> bool {
-        self.clients[who].wires.iter().all(|wire| wire.requests.is_empty() && wire.answers.is_empty())
+        self.clients[who].wires.iter().all(|wire| wire.requests.is_empty() && wire.replies.is_empty())
     }
 
     /// What this client was told since it was last asked.
