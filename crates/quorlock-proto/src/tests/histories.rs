@@ -217,7 +217,7 @@ impl History {
             Deed::FlushScripts { node } => world.flush_scripts(node % nodes),
             Deed::Excuse { node } => {
                 let busy = Vote::Unknown(ReplyFailure::TransientError("BUSY".into()));
-                world.servers[node % nodes].excuses.push_back(busy);
+                world.servers[node % nodes].canned_replies.push_back(busy);
             }
             Deed::Overtake { victim, by } => {
                 let (victim, Some(by)) = (victim % clients, awake(world, by)) else { return };
@@ -242,7 +242,7 @@ impl History {
         let world = &mut self.world;
         for server in &mut world.servers {
             server.hangs = false;
-            server.excuses.clear();
+            server.canned_replies.clear();
         }
         for who in 0..clients {
             world.clients[who].is_paused = false;

@@ -56,7 +56,7 @@ pub(crate) struct Server {
     /// Takes commands and does nothing, until it is let go on.
     pub(crate) hangs: bool,
     /// What it answers to the next commands instead of running them.
-    pub(crate) excuses: VecDeque<Vote>,
+    pub(crate) canned_replies: VecDeque<Vote>,
     /// Commands of connections that were cut, still on their way.
     ghosts: VecDeque<VecDeque<Command>>,
 }
@@ -168,7 +168,7 @@ impl World {
         let server = |place| Server {
             node: Node::new(place, LockClusterConfig::new(quorum, MAX_TTL)),
             hangs: false,
-            excuses: VecDeque::new(),
+            canned_replies: VecDeque::new(),
             ghosts: VecDeque::new(),
         };
         Self {
@@ -686,7 +686,7 @@ impl Client {
 
 impl Server {
     fn run(&mut self, command: &Command, nanos: u64) -> Reply {
-        match self.excuses.pop_front() {
+        match self.canned_replies.pop_front() {
             Some(excuse) if command.request.phase == RequestKind::ReadMarker => Reply::Marker(Err(excuse)),
             Some(excuse) => Reply::Vote(excuse, None),
             None => self.node.run(command, nanos),

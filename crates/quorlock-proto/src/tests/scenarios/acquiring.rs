@@ -247,7 +247,7 @@ fn an_excluded_majority_is_reported() {
 fn an_error_reply_is_no_vote_and_needs_no_release() {
     let mut world = World::new(3);
     for node in 0..2 {
-        world.servers[node].excuses.push_back(Vote::Unknown(ReplyFailure::TransientError("OOM".into())));
+        world.servers[node].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("OOM".into())));
     }
     world.acquire(ALICE);
     world.step(ALICE, 0);
@@ -261,7 +261,7 @@ fn an_error_reply_is_no_vote_and_needs_no_release() {
 fn an_odd_answer_is_no_grant_and_is_undone() {
     let mut world = World::new(3);
     for node in 0..2 {
-        world.servers[node].excuses.push_back(Vote::Unknown(ReplyFailure::UnexpectedReply));
+        world.servers[node].canned_replies.push_back(Vote::Unknown(ReplyFailure::UnexpectedReply));
     }
     world.acquire(ALICE);
     world.step(ALICE, 0);

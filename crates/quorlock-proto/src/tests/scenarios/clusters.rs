@@ -84,7 +84,7 @@ fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
     for (node, excuse) in
         [Vote::Unknown(full.clone()), Vote::Excluded(denied.clone())].into_iter().enumerate()
     {
-        world.servers[node].excuses.extend((0..20).map(|_| excuse.clone()));
+        world.servers[node].canned_replies.extend((0..20).map(|_| excuse.clone()));
     }
     world.drive();
     // Asked again and again, it stands no other way in between.
@@ -98,7 +98,7 @@ fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
     let changes = world.clients[ALICE].changes;
     world.live(ms(3_000));
     assert_eq!(world.clients[ALICE].changes, changes, "the same again is no news");
-    world.servers.iter_mut().for_each(|server| server.excuses.clear());
+    world.servers.iter_mut().for_each(|server| server.canned_replies.clear());
     world.live(ms(2_000));
     assert!(
         (0..3).all(|node| doubt(&world, ALICE, node) == Some(ProbationReason::NewNode)),
@@ -203,8 +203,8 @@ fn a_declaration_that_nodes_reject_tells_what_each_said() {
         }
         let full = Vote::Unknown(ReplyFailure::TransientError("OOM command not allowed".into()));
         let denied = Vote::Excluded(ExclusionReason::PermissionDenied("NOPERM".into()));
-        world.servers[0].excuses.push_back(full.clone());
-        world.servers[2].excuses.push_back(denied.clone());
+        world.servers[0].canned_replies.push_back(full.clone());
+        world.servers[2].canned_replies.push_back(denied.clone());
         let reported = world.declare_as(ALICE, 7, is_forced);
         assert_eq!(reported, Some(InitResult::Rejected(vec![full, Vote::Granted, denied])), "all are heard");
         assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Fresh), "and it is finished later");

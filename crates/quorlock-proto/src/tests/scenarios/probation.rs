@@ -223,7 +223,7 @@ fn a_look_that_is_not_known_goes_out_as_text() {
 fn a_look_that_gets_no_answer_of_use_is_asked_again_and_changes_nothing() {
     let mut world = World::fenced(3);
     world.sleep(LOOK);
-    world.servers[1].excuses.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));
+    world.servers[1].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));
     world.drive();
     assert!(is_voting(&world, ALICE, 1) && world.is_up(ALICE, 1));
     world.sleep(ms(1_000));
@@ -314,14 +314,14 @@ fn a_node_that_refuses_to_be_told_is_not_told_again_and_again() {
     let mut world = World::fenced(3);
     world.restart(1, Data::new());
     let refusal = || Vote::Unknown(ReplyFailure::TransientError("OOM command not allowed".into()));
-    world.servers[1].excuses.extend((0..50).map(|_| refusal()));
+    world.servers[1].canned_replies.extend((0..50).map(|_| refusal()));
     world.connect(ALICE, 1);
     world.drive();
-    assert_eq!(world.servers[1].excuses.len(), 49, "it was written once");
+    assert_eq!(world.servers[1].canned_replies.len(), 49, "it was written once");
     assert_eq!(try_to_take_two(&mut world), refusal(), "and a report says what the server said");
     world.live(LOOK);
-    assert!((30..49).contains(&world.servers[1].excuses.len()), "and now and then since");
-    world.servers[1].excuses.clear();
+    assert!((30..49).contains(&world.servers[1].canned_replies.len()), "and now and then since");
+    world.servers[1].canned_replies.clear();
     world.live(ms(2_000));
     assert!(marker(&world, 1).is_some(), "and soon after it takes writes again");
 }

@@ -161,7 +161,7 @@ fn the_undo_goes_also_where_a_raise_failed() {
         let lock = world.acquire(ALICE);
         world.step(ALICE, 0);
         world.step(ALICE, 1);
-        world.servers[0].excuses.push_back(Vote::Unknown(failure));
+        world.servers[0].canned_replies.push_back(Vote::Unknown(failure));
         world.step(ALICE, 0);
         assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
         assert!(world.has(0, lock), "the grant is still there");

@@ -69,7 +69,7 @@ fn an_error_does_not_confirm_a_release() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
     for server in &mut world.servers {
-        server.excuses.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));
+        server.canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));
     }
     world.release(ALICE, lock);
     world.drive();

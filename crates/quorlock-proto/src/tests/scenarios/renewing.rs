@@ -263,7 +263,7 @@ fn a_missing_key_is_taken_again_and_counts_from_the_next_round_on() {
 #[test]
 fn a_retaken_node_is_released_like_the_others() {
     let mut world = World::new(3);
-    world.servers[2].excuses.push_back(Vote::Unknown(ReplyFailure::TransientError("LOADING".into())));
+    world.servers[2].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("LOADING".into())));
     let lock = world.hold(ALICE);
     assert!(!world.has(2, lock));
     world.sleep(THIRD);
@@ -277,7 +277,7 @@ fn a_retaken_node_is_released_like_the_others() {
 #[test]
 fn a_release_right_behind_a_retake_leaves_nothing() {
     let mut world = World::new(3);
-    world.servers[1].excuses.push_back(Vote::Unknown(ReplyFailure::TransientError("LOADING".into())));
+    world.servers[1].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("LOADING".into())));
     let lock = world.hold(ALICE);
     world.sleep(THIRD);
     world.step(ALICE, 1);

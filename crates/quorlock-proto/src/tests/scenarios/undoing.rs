@@ -108,7 +108,7 @@ fn an_owed_undo_of_a_renewed_lease_lives_as_long_as_its_keys_may() {
 fn an_undo_answered_with_an_error_is_tried_again() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
-    world.servers[0].excuses.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));
+    world.servers[0].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));
     world.release(ALICE, lock);
     world.drive();
     assert!(world.has(0, lock));
