@@ -58,7 +58,7 @@ pub(crate) struct Server {
     /// What it answers to the next commands instead of running them.
     pub(crate) canned_replies: VecDeque<Vote>,
     /// Commands of connections that were cut, still on their way.
-    ghosts: VecDeque<VecDeque<Command>>,
+    orphaned_commands: VecDeque<VecDeque<Command>>,
 }
 
 /// One process with a board.
@@ -169,7 +169,7 @@ impl World {
             node: Node::new(place, LockClusterConfig::new(quorum, MAX_TTL)),
             hangs: false,
             canned_replies: VecDeque::new(),
-            ghosts: VecDeque::new(),
+            orphaned_commands: VecDeque::new(),
         };
         Self {
             nanos: 5_000_000_000,
@@ -370,7 +370,7 @@ impl World {
     /// The connection breaks; the first `ghosts` commands on it still reach the node, some day.
     pub(crate) fn cut_after(&mut self, who: usize, node: usize, ghosts: usize) {
         let sent = self.unplug(who, node);
-        self.servers[node].ghosts.push_back(sent.into_iter().take(ghosts).collect());
+        self.servers[node].orphaned_commands.push_back(sent.into_iter().take(ghosts).collect());
         let now = self.now(who);
         self.clients[who].coordinator.on_down(NodeId(node as u8), "cut".into(), now);
         self.act(who);
@@ -447,13 +447,13 @@ impl World {
     /// A command of some connection that was cut arrives. False if none is on its way.
     pub(crate) fn ghost(&mut self, node: usize) -> bool {
         let server = &mut self.servers[node];
-        server.ghosts.retain(|stream| !stream.is_empty());
-        let Some(mut stream) = server.ghosts.pop_front() else { return false };
+        server.orphaned_commands.retain(|stream| !stream.is_empty());
+        let Some(mut stream) = server.orphaned_commands.pop_front() else { return false };
         if let Some(command) = stream.pop_front() {
             let _ = server.run(&command, self.nanos);
         }
         // The next one is of another connection: each keeps its order, together they have none.
-        server.ghosts.push_back(stream);
+        server.orphaned_commands.push_back(stream);
         true
     }
 
