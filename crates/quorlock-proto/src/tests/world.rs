@@ -64,7 +64,7 @@ pub(crate) struct Server {
 /// One process with a board.
 pub(crate) struct Client {
     pub(crate) coordinator: Coordinator,
-    wires: Vec<Connection>,
+    connections: Vec<Connection>,
     event: Vec<(OperationId, OperationEvent)>,
     holds: BTreeMap<OperationId, LeaseRecord>,
     pub(crate) redials: Vec<usize>,
@@ -155,7 +155,7 @@ impl World {
                 None => Coordinator::new(quorum, limits),
             },
             is_fenced: max_ttl.is_some(),
-            wires: (0..nodes).map(|_| Connection::default()).collect(),
+            connections: (0..nodes).map(|_| Connection::default()).collect(),
             event: Vec::new(),
             holds: BTreeMap::new(),
             redials: Vec::new(),
@@ -347,7 +347,7 @@ impl World {
 
     pub(crate) fn connect(&mut self, who: usize, node: usize) {
         let now = self.now(who);
-        let wire = &mut self.clients[who].wires[node];
+        let wire = &mut self.clients[who].connections[node];
         if wire.is_up {
             return;
         }
@@ -384,19 +384,19 @@ impl World {
     }
 
     fn unplug(&mut self, who: usize, node: usize) -> VecDeque<Command> {
-        let wire = &mut self.clients[who].wires[node];
+        let wire = &mut self.clients[who].connections[node];
         wire.is_up = false;
         wire.replies.clear();
         std::mem::take(&mut wire.requests)
     }
 
     pub(crate) fn is_up(&self, who: usize, node: usize) -> bool {
-        self.clients[who].wires[node].is_up
+        self.clients[who].connections[node].is_up
     }
 
     /// The node runs the oldest command on this wire. False if there is none.
     pub(crate) fn deliver(&mut self, who: usize, node: usize) -> bool {
-        let wire = &mut self.clients[who].wires[node];
+        let wire = &mut self.clients[who].connections[node];
         let Some(command) = wire.requests.pop_front() else { return false };
         let answer = self.servers[node].run(&command, self.nanos);
         wire.replies.push_back(answer);
@@ -405,7 +405,7 @@ impl World {
 
     /// The client hears the oldest answer on this wire. False if there is none.
     pub(crate) fn answer(&mut self, who: usize, node: usize) -> bool {
-        let Some(answer) = self.clients[who].wires[node].replies.pop_front() else { return false };
+        let Some(answer) = self.clients[who].connections[node].replies.pop_front() else { return false };
         let now = self.now(who);
         let (coordinator, node) = (&mut self.clients[who].coordinator, NodeId(node as u8));
         match answer {
@@ -461,15 +461,15 @@ impl World {
 
     /// What was sent to the node on this wire and has not reached it.
     pub(crate) fn wire(&self, who: usize, node: usize) -> Vec<RequestKind> {
-        self.clients[who].wires[node].requests.iter().map(|command| command.request.phase).collect()
+        self.clients[who].connections[node].requests.iter().map(|command| command.request.phase).collect()
     }
 
     pub(crate) fn commands(&self, who: usize, node: usize) -> impl Iterator<Item = &Command> {
-        self.clients[who].wires[node].requests.iter()
+        self.clients[who].connections[node].requests.iter()
     }
 
     pub(crate) fn is_nothing_sent(&self, who: usize) -> bool {
-        self.clients[who].wires.iter().all(|wire| wire.requests.is_empty() && wire.replies.is_empty())
+        self.clients[who].connections.iter().all(|wire| wire.requests.is_empty() && wire.replies.is_empty())
     }
 
     /// What this client was told since it was last asked.
@@ -598,17 +598,17 @@ impl World {
             match action {
                 Action::Send { request, nodes, as_text } => {
                     for node in nodes.iter() {
-                        let wire = &self.clients[who].wires[node.index()];
+                        let wire = &self.clients[who].connections[node.index()];
                         // As the driver does: what was decided before the connection broke is not sent.
                         if wire.is_up {
                             let badge = self.clients[who].coordinator.expected_marker(node).cloned();
                             let command = Command { request: request.clone(), as_text, badge, write: None };
-                            self.clients[who].wires[node.index()].requests.push_back(command);
+                            self.clients[who].connections[node.index()].requests.push_back(command);
                         }
                     }
                 }
                 Action::ReadMarker { node, write, as_text } => {
-                    let wire = &mut self.clients[who].wires[node.index()];
+                    let wire = &mut self.clients[who].connections[node.index()];
                     if wire.is_up {
                         let (key, token) = (Key::new(""), OwnerToken::new(0));
                         let request = Request {
