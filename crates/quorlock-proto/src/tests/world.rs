@@ -65,7 +65,7 @@ pub(crate) struct Server {
 pub(crate) struct Client {
     pub(crate) coordinator: Coordinator,
     connections: Vec<Connection>,
-    event: Vec<(OperationId, OperationEvent)>,
+    events: Vec<(OperationId, OperationEvent)>,
     holds: BTreeMap<OperationId, LeaseRecord>,
     pub(crate) redials: Vec<usize>,
     /// How each node stands, as far as it was told.
@@ -156,7 +156,7 @@ impl World {
             },
             is_fenced: max_ttl.is_some(),
             connections: (0..nodes).map(|_| Connection::default()).collect(),
-            event: Vec::new(),
+            events: Vec::new(),
             holds: BTreeMap::new(),
             redials: Vec::new(),
             statuses: vec![None; nodes],
@@ -474,7 +474,7 @@ impl World {
 
     /// What this client was told since it was last asked.
     pub(crate) fn event(&mut self, who: usize) -> Vec<OperationEvent> {
-        std::mem::take(&mut self.clients[who].event).into_iter().map(|(_, event)| event).collect()
+        std::mem::take(&mut self.clients[who].events).into_iter().map(|(_, event)| event).collect()
     }
 
     pub(crate) fn refusal(&mut self, who: usize) -> Option<AttemptFailure> {
@@ -657,7 +657,7 @@ impl World {
             }
             _ => {}
         }
-        self.clients[who].event.push((id, event));
+        self.clients[who].events.push((id, event));
     }
 
     /// Validity begins only where this is called from, so no overlap goes unseen.
