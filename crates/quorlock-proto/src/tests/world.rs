@@ -66,7 +66,7 @@ pub(crate) struct Client {
     pub(crate) coordinator: Coordinator,
     connections: Vec<Connection>,
     events: Vec<(OperationId, OperationEvent)>,
-    holds: BTreeMap<OperationId, LeaseRecord>,
+    leases: BTreeMap<OperationId, LeaseRecord>,
     pub(crate) redials: Vec<usize>,
     /// How each node stands, as far as it was told.
     pub(crate) statuses: Vec<Option<VotingStatus>>,
@@ -157,7 +157,7 @@ impl World {
             is_fenced: max_ttl.is_some(),
             connections: (0..nodes).map(|_| Connection::default()).collect(),
             events: Vec::new(),
-            holds: BTreeMap::new(),
+            leases: BTreeMap::new(),
             redials: Vec::new(),
             statuses: vec![None; nodes],
             changes: 0,
@@ -298,7 +298,7 @@ impl World {
 
     pub(crate) fn abandon(&mut self, who: usize, id: OperationId) {
         let now = self.now(who);
-        if let Some(hold) = self.clients[who].holds.get_mut(&id) {
+        if let Some(hold) = self.clients[who].leases.get_mut(&id) {
             hold.has_ended = true;
         }
         self.clients[who].coordinator.abandon(id, now);
@@ -307,7 +307,7 @@ impl World {
 
     pub(crate) fn release(&mut self, who: usize, id: OperationId) -> bool {
         let now = self.now(who);
-        if let Some(hold) = self.clients[who].holds.get_mut(&id) {
+        if let Some(hold) = self.clients[who].leases.get_mut(&id) {
             hold.has_ended = true;
         }
         let is_known = self.clients[who].coordinator.release(id, now);
@@ -500,12 +500,12 @@ impl World {
 
     pub(crate) fn is_valid(&self, who: usize, id: OperationId) -> bool {
         let now = self.now(who);
-        self.clients[who].holds.get(&id).is_some_and(|hold| !hold.has_ended && !now.is_past(hold.deadline))
+        self.clients[who].leases.get(&id).is_some_and(|hold| !hold.has_ended && !now.is_past(hold.deadline))
     }
 
     /// The fencing number of a lock that was won.
     pub(crate) fn number(&self, who: usize, id: OperationId) -> u64 {
-        self.clients[who].holds[&id].fencing_number.expect("a fenced lock")
+        self.clients[who].leases[&id].fencing_number.expect("a fenced lock")
     }
 
     /// The fence of the key on this node, if there is one.
@@ -515,7 +515,7 @@ impl World {
     }
 
     pub(crate) fn deadline(&self, who: usize, id: OperationId) -> DualTimestamp {
-        self.clients[who].holds[&id].deadline
+        self.clients[who].leases[&id].deadline
     }
 
     /// In how many nodes the key stands.
@@ -638,7 +638,7 @@ impl World {
     }
 
     fn hear(&mut self, who: usize, id: OperationId, event: OperationEvent) {
-        let holds = &mut self.clients[who].holds;
+        let holds = &mut self.clients[who].leases;
         match &event {
             OperationEvent::Won { deadline, number, .. } => {
                 holds.insert(id, LeaseRecord { fencing_number: *number, deadline: *deadline, has_ended: false });
@@ -664,7 +664,7 @@ impl World {
     fn check_exclusion(&mut self) {
         let mut valid = Vec::new();
         for (who, client) in self.clients.iter().enumerate() {
-            valid.extend(client.holds.keys().filter(|id| self.is_valid(who, **id)).map(|id| (who, *id)));
+            valid.extend(client.leases.keys().filter(|id| self.is_valid(who, **id)).map(|id| (who, *id)));
         }
         if valid.len() > 1 {
             let at = self.nanos;
