@@ -71,7 +71,7 @@ pub(crate) struct Client {
     /// How each node stands, as far as it was told.
     pub(crate) statuses: Vec<Option<VotingStatus>>,
     /// How often it was told.
-    pub(crate) changes: usize,
+    pub(crate) status_changes: usize,
     /// What it was told of clocks.
     pub(crate) oddities: Vec<(usize, ClockAnomaly)>,
     /// Whether its board asks nodes what they remember.
@@ -160,7 +160,7 @@ impl World {
             leases: BTreeMap::new(),
             redials: Vec::new(),
             statuses: vec![None; nodes],
-            changes: 0,
+            status_changes: 0,
             oddities: Vec::new(),
             wall_ahead: 0,
             is_paused: false,
@@ -623,7 +623,7 @@ impl World {
                 }
                 Action::VotingStatus(node, voting_status) => {
                     self.clients[who].statuses[node.index()] = Some(voting_status);
-                    self.clients[who].changes += 1;
+                    self.clients[who].status_changes += 1;
                 }
                 Action::ClockAnomaly(node, anomaly) => {
                     self.clients[who].oddities.push((node.index(), anomaly));

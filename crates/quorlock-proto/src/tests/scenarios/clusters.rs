@@ -95,9 +95,9 @@ fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
         assert_eq!(votes[..2], [Vote::Unknown(full.clone()), Vote::Excluded(denied.clone())]);
         world.live(ms(700));
     }
-    let changes = world.clients[ALICE].changes;
+    let changes = world.clients[ALICE].status_changes;
     world.live(ms(3_000));
-    assert_eq!(world.clients[ALICE].changes, changes, "the same again is no news");
+    assert_eq!(world.clients[ALICE].status_changes, changes, "the same again is no news");
     world.servers.iter_mut().for_each(|server| server.canned_replies.clear());
     world.live(ms(2_000));
     assert!(
