@@ -73,7 +73,7 @@ pub(crate) struct Client {
     /// How often it was told.
     pub(crate) status_changes: usize,
     /// What it was told of clocks.
-    pub(crate) oddities: Vec<(usize, ClockAnomaly)>,
+    pub(crate) clock_anomalies: Vec<(usize, ClockAnomaly)>,
     /// Whether its board asks nodes what they remember.
     is_fenced: bool,
     wall_ahead: i64,
@@ -161,7 +161,7 @@ impl World {
             redials: Vec::new(),
             statuses: vec![None; nodes],
             status_changes: 0,
-            oddities: Vec::new(),
+            clock_anomalies: Vec::new(),
             wall_ahead: 0,
             is_paused: false,
         };
@@ -626,7 +626,7 @@ impl World {
                     self.clients[who].status_changes += 1;
                 }
                 Action::ClockAnomaly(node, anomaly) => {
-                    self.clients[who].oddities.push((node.index(), anomaly));
+                    self.clients[who].clock_anomalies.push((node.index(), anomaly));
                 }
                 Action::Redial(node) => {
                     self.clients[who].redials.push(node.index());

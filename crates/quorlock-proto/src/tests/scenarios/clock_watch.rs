@@ -32,7 +32,7 @@ fn glance(world: &mut World, who: usize) {
 }
 
 fn jumps(world: &World, who: usize) -> Vec<(usize, i64)> {
-    let reported = world.clients[who].oddities.iter().filter_map(|(node, anomaly)| match anomaly {
+    let reported = world.clients[who].clock_anomalies.iter().filter_map(|(node, anomaly)| match anomaly {
         ClockAnomaly::Jumped { by_micros } => Some((*node, *by_micros)),
         ClockAnomaly::Drifts { .. } => None,
     });
@@ -88,7 +88,7 @@ fn answers_that_were_long_on_their_way_prove_nothing() {
             world.abandon(ALICE, lock);
             world.drive();
         }
-        assert_eq!(world.clients[ALICE].oddities, []);
+        assert_eq!(world.clients[ALICE].clock_anomalies, []);
     }
 }
 
@@ -122,7 +122,7 @@ fn a_clock_that_creeps_is_warned_of_once_in_a_while_and_goes_on_voting() {
         let lock = world.hold(ALICE);
         world.set_haste(1, haste);
         world.live(ms(65_000));
-        let reported: Vec<_> = world.clients[ALICE].oddities.clone();
+        let reported: Vec<_> = world.clients[ALICE].clock_anomalies.clone();
         assert!((2..=3).contains(&reported.len()), "once in the max ttl: {reported:?}");
         for (node, anomaly) in reported {
             let ClockAnomaly::Drifts { millionths } = anomaly else { panic!("{anomaly:?}") };
@@ -139,7 +139,7 @@ fn clocks_within_the_drift_are_never_told_of() {
         world.hold(ALICE);
         (0..3).for_each(|node| world.set_haste(node, haste));
         world.live(ms(120_000));
-        assert_eq!(world.clients[ALICE].oddities, []);
+        assert_eq!(world.clients[ALICE].clock_anomalies, []);
     }
 }
 
@@ -280,7 +280,7 @@ fn a_client_that_only_met_the_nodes_knows_their_clocks() {
     world.live(ms(1_000));
     world.set_clock(1, -5_000);
     glance(&mut world, BOB);
-    assert_eq!(world.clients[BOB].oddities, [(1, ClockAnomaly::Jumped { by_micros: -5_000_000 })]);
+    assert_eq!(world.clients[BOB].clock_anomalies, [(1, ClockAnomaly::Jumped { by_micros: -5_000_000 })]);
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn a_client_that_never_saw_the_clock_before_it_jumped_has_nothing_to_tell() {
     world.set_clock(1, 5_000);
     meet_again(&mut world, BOB, 0..3);
     glance(&mut world, BOB);
-    assert_eq!(world.clients[BOB].oddities, []);
+    assert_eq!(world.clients[BOB].clock_anomalies, []);
     world.live(ms(1_000));
     world.set_clock(1, 5_000);
     glance(&mut world, BOB);

@@ -88,7 +88,7 @@ pub(super) fn meet_again(world: &mut World, who: usize, nodes: impl IntoIterator
     }
     let quorum = world.quorum();
     is_on_terms(world, who, quorum, MAX_TTL, true);
-    world.clients[who].oddities.clear();
+    world.clients[who].clock_anomalies.clear();
     for node in nodes {
         world.connect(who, node);
         while world.step(who, node) {}

@@ -242,7 +242,7 @@ fn a_node_whose_clock_jumped_is_not_cleared_by_a_renewal_that_the_others_confirm
             assert!(world.step(ALICE, 2));
             world.abandon(ALICE, other);
         }
-        assert!(!world.clients[ALICE].oddities.is_empty(), "the jump was seen");
+        assert!(!world.clients[ALICE].clock_anomalies.is_empty(), "the jump was seen");
         assert!(world.step(ALICE, 0) && world.step(ALICE, 1));
         let confirmed = world.event(ALICE).into_iter().filter_map(|event| match event {
             OperationEvent::Confirmed(nodes) => Some(nodes),
