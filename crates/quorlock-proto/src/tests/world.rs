@@ -76,7 +76,7 @@ pub(crate) struct Client {
     pub(crate) clock_anomalies: Vec<(usize, ClockAnomaly)>,
     /// Whether its board asks nodes what they remember.
     is_fenced: bool,
-    wall_ahead: i64,
+    wall_offset_nanos: i64,
     /// Neither woken nor given answers.
     pub(crate) is_paused: bool,
 }
@@ -162,7 +162,7 @@ impl World {
             statuses: vec![None; nodes],
             status_changes: 0,
             clock_anomalies: Vec::new(),
-            wall_ahead: 0,
+            wall_offset_nanos: 0,
             is_paused: false,
         };
         let server = |place| Server {
@@ -206,7 +206,7 @@ impl World {
     // Clocks.
 
     pub(crate) fn now(&self, who: usize) -> DualTimestamp {
-        let wall = EPOCH.saturating_add(self.nanos).saturating_add_signed(self.clients[who].wall_ahead);
+        let wall = EPOCH.saturating_add(self.nanos).saturating_add_signed(self.clients[who].wall_offset_nanos);
         DualTimestamp::new(self.nanos, wall)
     }
 
@@ -245,7 +245,7 @@ impl World {
 
     /// An operator sets one client's wall clock.
     pub(crate) fn set_wall(&mut self, who: usize, ahead_millis: i64) {
-        self.clients[who].wall_ahead += ahead_millis * 1_000_000;
+        self.clients[who].wall_offset_nanos += ahead_millis * 1_000_000;
     }
 
     pub(crate) fn wake(&mut self, who: usize) {
@@ -680,7 +680,7 @@ impl World {
 impl Client {
     /// The wall clock gains a little on the boot clock.
     pub(crate) fn creep(&mut self, span: Duration) {
-        self.wall_ahead += span.as_nanos() as i64;
+        self.wall_offset_nanos += span.as_nanos() as i64;
     }
 }
 
