@@ -679,7 +679,7 @@ impl World {
 
 impl Client {
     /// The wall clock gains a little on the boot clock.
-    pub(crate) fn creep(&mut self, span: Duration) {
+    pub(crate) fn advance_wall_clock(&mut self, span: Duration) {
         self.wall_offset_nanos += span.as_nanos() as i64;
     }
 }

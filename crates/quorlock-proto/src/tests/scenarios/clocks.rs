@@ -40,7 +40,7 @@ fn a_wall_clock_that_creeps_ahead_ends_a_lease() {
     while !world.now(ALICE).is_past(deadline) {
         // The driver is busy and looks every 2 ms; meanwhile the wall clock gains a tenth on the boot clock.
         world.pass(ms(2));
-        world.clients[ALICE].creep(Duration::from_micros(200));
+        world.clients[ALICE].advance_wall_clock(Duration::from_micros(200));
         world.wake(ALICE);
     }
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired), "the signal must not wait for the boot clock");
