@@ -42,7 +42,7 @@ pub(crate) const fn ms(millis: u64) -> Duration {
 
 pub(crate) struct World {
     nanos: u64,
-    ids: OperationId,
+    last_id: OperationId,
     quorum: Quorum,
     pub(crate) servers: Vec<Server>,
     pub(crate) clients: Vec<Client>,
@@ -173,7 +173,7 @@ impl World {
         };
         Self {
             nanos: 5_000_000_000,
-            ids: 0,
+            last_id: 0,
             quorum,
             servers: (0..nodes).map(server).collect(),
             clients: (0..clients).map(|_| client()).collect(),
@@ -269,8 +269,8 @@ impl World {
     }
 
     pub(crate) fn acquire_as(&mut self, who: usize, wish: AcquireOptions) -> OperationId {
-        self.ids += 1;
-        let (id, now) = (self.ids, self.now(who));
+        self.last_id += 1;
+        let (id, now) = (self.last_id, self.now(who));
         let spec = LockSpec {
             key: Key::new(KEY),
             params: lease_params(wish.ttl),
@@ -323,8 +323,8 @@ impl World {
     }
 
     pub(crate) fn survey(&mut self, who: usize, phase: RequestKind) -> OperationId {
-        self.ids += 1;
-        let (id, now) = (self.ids, self.now(who));
+        self.last_id += 1;
+        let (id, now) = (self.last_id, self.now(who));
         self.clients[who].coordinator.survey(id, phase, Key::new(KEY), now);
         self.act(who);
         id
@@ -332,8 +332,8 @@ impl World {
 
     /// Declares the nodes a new cluster, by its own connections.
     pub(crate) fn declare_as(&mut self, who: usize, cluster: u128, is_forced: bool) -> Option<InitResult> {
-        self.ids += 1;
-        let (id, now) = (self.ids, self.now(who));
+        self.last_id += 1;
+        let (id, now) = (self.last_id, self.now(who));
         self.clients[who].coordinator.initialize(id, ClusterId::new(cluster), is_forced, now);
         self.act(who);
         self.drive();
