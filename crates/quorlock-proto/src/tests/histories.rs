@@ -135,7 +135,7 @@ struct History {
 
 impl History {
     fn new(nodes: usize, clients: usize) -> Self {
-        let mut world = World::with(nodes, None, clients);
+        let mut world = World::with_quorum(nodes, None, clients);
         // As fast as the drift of the terms allows, and some of them as we.
         for (place, server) in world.servers.iter_mut().enumerate() {
             server.node.set_haste([10_000, 0, 5_000][place % 3], 5_000_000_000);

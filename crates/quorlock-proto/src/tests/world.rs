@@ -114,10 +114,10 @@ impl Default for AcquireOptions {
 impl World {
     /// Two clients, all connected to these many nodes.
     pub(crate) fn new(nodes: usize) -> Self {
-        Self::with(nodes, None, 2)
+        Self::with_quorum(nodes, None, 2)
     }
 
-    pub(crate) fn with(nodes: usize, need: Option<usize>, clients: usize) -> Self {
+    pub(crate) fn with_quorum(nodes: usize, need: Option<usize>, clients: usize) -> Self {
         let mut world = Self::unconnected(nodes, need, clients, None);
         world.connect_all();
         world

@@ -64,7 +64,7 @@ fn a_tie_of_votes_ends_at_once_and_both_sides_give_back() {
 #[test]
 fn refusals_that_settle_it_are_contention_however_few_have_answered() {
     for (nodes, need) in [(2, None), (4, None), (6, None), (5, Some(4)), (5, Some(5)), (3, Some(3))] {
-        let mut world = World::with(nodes, need, 2);
+        let mut world = World::with_quorum(nodes, need, 2);
         world.hold(ALICE);
         world.acquire(BOB);
         let refusals_needed = nodes - world.quorum().needed() + 1;
@@ -80,7 +80,7 @@ fn refusals_that_settle_it_are_contention_however_few_have_answered() {
 
 #[test]
 fn split_votes_count_as_contention() {
-    let mut world = World::with(3, None, 3);
+    let mut world = World::with_quorum(3, None, 3);
     for who in 0..3 {
         world.acquire(who);
         world.step(who, who);
