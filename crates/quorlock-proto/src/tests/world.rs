@@ -125,10 +125,10 @@ impl World {
 
     /// Two clients with fencing and probation, all connected to these many nodes, which were declared fresh.
     pub(crate) fn fenced(nodes: usize) -> Self {
-        Self::fenced_with(nodes, None, 2)
+        Self::fenced_with_quorum(nodes, None, 2)
     }
 
-    pub(crate) fn fenced_with(nodes: usize, need: Option<usize>, clients: usize) -> Self {
+    pub(crate) fn fenced_with_quorum(nodes: usize, need: Option<usize>, clients: usize) -> Self {
         let mut world = Self::unconnected(nodes, need, clients, Some(MAX_TTL));
         world.declare();
         world.connect_all();

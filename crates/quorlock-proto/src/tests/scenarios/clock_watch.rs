@@ -15,7 +15,7 @@ const BY_HAND: AcquireOptions = AcquireOptions { ttl: TTL, want_holder_ttl: fals
 
 /// Nodes whose clocks Alice has seen once, just now.
 fn seen(nodes: usize, need: Option<usize>) -> World {
-    let mut world = World::fenced_with(nodes, need, 2);
+    let mut world = World::fenced_with_quorum(nodes, need, 2);
     world.live(ms(10_000));
     glance(&mut world, ALICE);
     world

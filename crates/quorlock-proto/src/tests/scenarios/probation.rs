@@ -232,7 +232,7 @@ fn a_look_that_gets_no_answer_of_use_is_asked_again_and_changes_nothing() {
 
 #[test]
 fn a_refusal_for_probation_tells_when_a_quorum_may_be_had() {
-    let mut world = World::fenced_with(5, None, 2);
+    let mut world = World::fenced_with_quorum(5, None, 2);
     for (node, pause) in [(0, 4_000), (1, 5_000), (2, 0)] {
         world.restart(node, Data::new());
         (0..2).for_each(|who| world.connect(who, node));
