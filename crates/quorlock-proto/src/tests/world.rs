@@ -130,7 +130,7 @@ impl World {
 
     pub(crate) fn fenced_with_quorum(nodes: usize, need: Option<usize>, clients: usize) -> Self {
         let mut world = Self::unconnected(nodes, need, clients, Some(MAX_TTL));
-        world.declare();
+        world.initialize_nodes();
         world.connect_all();
         world.drive();
         world
@@ -189,7 +189,7 @@ impl World {
     }
 
     /// An operator declares the nodes a new cluster, as `quorlock init` does.
-    pub(crate) fn declare(&mut self) {
+    pub(crate) fn initialize_nodes(&mut self) {
         let identity = Marker::identity(ClusterId::new(0xc1), LockClusterConfig::new(self.quorum, MAX_TTL));
         for server in &mut self.servers {
             let write = MarkerWrite {

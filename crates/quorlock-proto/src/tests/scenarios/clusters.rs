@@ -391,7 +391,7 @@ fn nodes_that_were_never_there_all_at_once_found_no_cluster() {
 #[test]
 fn by_memory_alone_only_those_are_taken_back_who_were_known() {
     let mut world = blank(5, 1);
-    world.declare();
+    world.initialize_nodes();
     (0..3).for_each(|node| world.connect(ALICE, node));
     world.drive();
     (0..2).for_each(|node| world.restart(node, Data::new()));
@@ -424,7 +424,7 @@ fn memory_gives_way_to_a_node_that_says_otherwise() {
 #[test]
 fn after_all_have_forgotten_those_who_knew_the_cluster_and_those_who_did_not_found_the_same() {
     let mut world = blank(3, 2);
-    world.declare();
+    world.initialize_nodes();
     (0..3).for_each(|node| world.connect(ALICE, node));
     world.drive();
     (0..3).for_each(|node| world.restart(node, Data::new()));

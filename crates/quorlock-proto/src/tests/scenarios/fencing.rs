@@ -19,7 +19,7 @@ const HOUR_MICROS: u64 = 3_600_000_000;
 pub(super) fn apart(nodes: usize, need: Option<usize>, ahead_millis: &[i64]) -> World {
     let mut world = World::unconnected(nodes, need, 2, Some(MAX_TTL));
     (0..nodes).for_each(|node| world.set_clock(node, ahead_millis[node]));
-    world.declare();
+    world.initialize_nodes();
     world.connect_all();
     world.drive();
     // Numbers start above the end of the probation, which is just over; from here on clocks decide.

@@ -61,7 +61,7 @@ fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Resul
         world.set_clock(node, ahead * 1_000);
         world.servers[node].node.mistake = mistake;
     }
-    world.declare();
+    world.initialize_nodes();
     // The time in the marker shows no set-back.
     world.pass(HOUR * 100);
     let (mut numbers, mut unseen) = (Vec::new(), [Duration::MAX; NODES]);
@@ -101,7 +101,7 @@ fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Resul
 fn apart_by(ahead_millis: &[i64]) -> World {
     let mut world = World::unconnected(NODES, None, 1, Some(MAX_TTL));
     ahead_millis.iter().enumerate().for_each(|(node, ahead)| world.set_clock(node, *ahead));
-    world.declare();
+    world.initialize_nodes();
     (0..NODES).for_each(|node| world.connect(ALICE, node));
     world.drive();
     world
