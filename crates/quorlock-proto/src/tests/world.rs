@@ -331,7 +331,7 @@ impl World {
     }
 
     /// Declares the nodes a new cluster, by its own connections.
-    pub(crate) fn declare_as(&mut self, who: usize, cluster: u128, is_forced: bool) -> Option<InitResult> {
+    pub(crate) fn initialize_as(&mut self, who: usize, cluster: u128, is_forced: bool) -> Option<InitResult> {
         self.last_id += 1;
         let (id, now) = (self.last_id, self.now(who));
         self.clients[who].coordinator.initialize(id, ClusterId::new(cluster), is_forced, now);

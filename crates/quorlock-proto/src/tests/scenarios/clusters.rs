@@ -129,7 +129,7 @@ fn declared_nodes_vote_at_once() {
         connect(&mut world, ALICE);
         let expected = (!founds).then_some(ExclusionReason::Uninitialized);
         assert_eq!(exclusion(&world, ALICE, 0), expected, "who only looks founds nothing by the way");
-        assert_eq!(world.declare_as(ALICE, 7, founds), Some(InitResult::Fresh));
+        assert_eq!(world.initialize_as(ALICE, 7, founds), Some(InitResult::Fresh));
         let id = Some(ClusterId::new(7));
         assert!((0..3).all(|node| marker(&world, node).map(|it| it.cluster) == id));
         connect(&mut world, BOB);
@@ -141,7 +141,7 @@ fn declared_nodes_vote_at_once() {
 #[test]
 fn who_had_another_marker_before_a_declaration_was_forced_waits_by_its_own_clock() {
     let mut world = World::fenced(3);
-    assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Fresh));
+    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
     world.live(LOOK);
     // They may have held locks under the old one.
     assert!((0..3).all(|node| doubt(&world, BOB, node) == Some(ProbationReason::PossibleDataLoss)));
@@ -153,15 +153,15 @@ fn who_had_another_marker_before_a_declaration_was_forced_waits_by_its_own_clock
 fn nodes_that_are_a_cluster_are_declared_only_by_force() {
     let mut world = World::fenced(3);
     let before = marker(&world, 0);
-    assert_eq!(world.declare_as(ALICE, 7, false), Some(InitResult::Already));
+    assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::Already));
     assert_eq!(marker(&world, 0), before);
 
     let mut world = blank(3, 1);
     set_marker(&mut world, 1, "something");
     connect(&mut world, ALICE);
-    assert_eq!(world.declare_as(ALICE, 7, false), Some(InitResult::NotBlank));
+    assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::NotBlank));
     assert!(marker(&world, 0).is_none() && marker(&world, 2).is_none(), "nothing was changed");
-    assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Fresh));
+    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
     world.hold(ALICE);
 }
 
@@ -170,7 +170,7 @@ fn all_nodes_must_be_there_to_be_declared() {
     let mut world = blank(3, 1);
     (0..2).for_each(|node| world.connect(ALICE, node));
     for is_forced in [false, true] {
-        assert_eq!(world.declare_as(ALICE, 7, is_forced), Some(InitResult::Unreachable));
+        assert_eq!(world.initialize_as(ALICE, 7, is_forced), Some(InitResult::Unreachable));
     }
     assert!((0..3).all(|node| marker(&world, node).is_none()));
 }
@@ -182,14 +182,14 @@ fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
     is_on_terms(&mut world, ALICE, quorum, MAX_TTL, false);
     connect(&mut world, ALICE);
     world.servers[1].hangs = true;
-    assert_eq!(world.declare_as(ALICE, 7, false), None, "two have it, one is silent");
+    assert_eq!(world.initialize_as(ALICE, 7, false), None, "two have it, one is silent");
     world.cut(ALICE, 1);
     let reported = world.event(ALICE);
     assert_eq!(reported, [OperationEvent::Declared(InitResult::Unreachable)]);
     world.servers[1].hangs = false;
     connect(&mut world, ALICE);
-    assert_eq!(world.declare_as(ALICE, 7, false), Some(InitResult::Already), "two say what the third is");
-    assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Fresh));
+    assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::Already), "two say what the third is");
+    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
 }
 
 #[test]
@@ -205,9 +205,9 @@ fn a_declaration_that_nodes_reject_tells_what_each_said() {
         let denied = Vote::Excluded(ExclusionReason::PermissionDenied("NOPERM".into()));
         world.servers[0].canned_replies.push_back(full.clone());
         world.servers[2].canned_replies.push_back(denied.clone());
-        let reported = world.declare_as(ALICE, 7, is_forced);
+        let reported = world.initialize_as(ALICE, 7, is_forced);
         assert_eq!(reported, Some(InitResult::Rejected(vec![full, Vote::Granted, denied])), "all are heard");
-        assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Fresh), "and it is finished later");
+        assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh), "and it is finished later");
     }
 }
 
@@ -217,14 +217,14 @@ fn a_declaration_waits_for_what_nodes_are_being_asked() {
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
     assert_eq!(world.wire(ALICE, 1), [RequestKind::ReadMarker], "it is being taken back");
-    assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Fresh));
+    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
     let ids: Vec<_> = (0..3).filter_map(|node| marker(&world, node)).map(|marker| marker.cluster).collect();
     assert!(ids.len() == 3 && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
 
     let mut world = World::fenced(3);
     world.sleep(LOOK);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::ReadMarker], "just asked, as now and then");
-    assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Fresh));
+    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn two_clusters_never_share_a_node() {
         (Some(ExclusionReason::Uninitialized), Some(ExclusionReason::Uninitialized))
     );
     assert_eq!(try_to_take(&mut ours, ALICE).reason, FailureReason::NodesExcluded);
-    assert_eq!(ours.declare_as(ALICE, 7, false), Some(InitResult::NotBlank));
+    assert_eq!(ours.initialize_as(ALICE, 7, false), Some(InitResult::NotBlank));
     assert!((1..3).all(|node| marker(&ours, node).is_none()) && ours.has(0, lock));
 
     // The other two are a cluster of their own, and the shared node affects neither.
@@ -327,7 +327,7 @@ fn clients_on_other_terms_are_told_so_and_change_nothing() {
         };
         assert!(words.contains("a quorum of 3, a max ttl of 30s"), "{words}");
         assert_eq!(try_to_take(&mut world, BOB).reason, FailureReason::NodesExcluded);
-        assert_eq!(world.declare_as(BOB, 7, false), Some(InitResult::NotBlank));
+        assert_eq!(world.initialize_as(BOB, 7, false), Some(InitResult::NotBlank));
         assert_eq!(marker(&world, 0), before);
     }
 }
@@ -372,7 +372,7 @@ fn a_cluster_is_not_declared_while_a_node_is_away() {
     let mut world = World::fenced(3);
     let before: Vec<_> = (0..3).map(|node| marker(&world, node)).collect();
     world.cut(ALICE, 2);
-    assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Unreachable));
+    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Unreachable));
     assert!((0..3).all(|node| marker(&world, node) == before[node]));
 }
 
