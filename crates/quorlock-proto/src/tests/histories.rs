@@ -207,7 +207,7 @@ impl History {
             Deed::Ghost { node } => {
                 world.ghost(node % nodes);
             }
-            Deed::Sleep { millis } => world.sleep(ms(millis)),
+            Deed::Sleep { millis } => world.run_timers_for(ms(millis)),
             Deed::Pause { who } => world.clients[who % clients].is_paused = true,
             Deed::Resume { who } => {
                 // What it hears first, the answers or the time, is left to what comes next.
@@ -228,7 +228,7 @@ impl History {
                 let mut lives: Vec<_> = (0..nodes).map(|node| world.life(node).unwrap_or_default()).collect();
                 lives.sort_unstable();
                 let free_after = lives[world.quorum().needed() - 1];
-                world.sleep(free_after);
+                world.run_timers_for(free_after);
                 self.take(Deed::Acquire { who: by, ttl: 800, curious: false, auto_renew: true });
                 self.take(Deed::Serve { who: by });
             }
@@ -259,7 +259,7 @@ impl History {
         // connection had to be given up meanwhile, it comes back.
         for _ in 0..3 {
             world.drive();
-            world.sleep(ms(250));
+            world.run_timers_for(ms(250));
             for node in 0..nodes {
                 (0..clients).for_each(|who| world.connect(who, node));
             }
@@ -282,7 +282,7 @@ proptest! {
             prop_assert_eq!(&history.world.overlap, &None, "after step {} of the history", step);
         }
         history.settle();
-        history.world.sleep(ms(1_600));
+        history.world.run_timers_for(ms(1_600));
         history.world.drive();
         prop_assert_eq!(&history.world.overlap, &None);
         prop_assert_eq!(history.world.keys(), 0);

@@ -211,7 +211,7 @@ impl World {
     }
 
     /// Time passes, and each client is woken at the time that it asked for. Nothing is delivered.
-    pub(crate) fn sleep(&mut self, span: Duration) {
+    pub(crate) fn run_timers_for(&mut self, span: Duration) {
         let until = self.nanos + span.as_nanos() as u64;
         for wakes in 0.. {
             assert!(wakes < 100_000, "a client wants to be woken without end");
@@ -232,7 +232,7 @@ impl World {
         let mut left = span;
         while !left.is_zero() {
             let step = left.min(ms(100));
-            self.sleep(step);
+            self.run_timers_for(step);
             self.drive();
             left -= step;
         }

@@ -109,7 +109,7 @@ fn a_late_grant_is_given_back() {
     let mut world = World::new(3);
     let late = world.acquire(ALICE);
     world.step(ALICE, 0);
-    world.sleep(REPLY_TIMEOUT);
+    world.run_timers_for(REPLY_TIMEOUT);
     let refusal = world.refusal(ALICE).expect("the attempt timed out");
     assert_eq!(refusal.reason, FailureReason::NoQuorum);
     assert_eq!(refusal.votes[1], Vote::Unknown(ReplyFailure::Timeout));
@@ -333,7 +333,7 @@ fn the_ttl_query_ends_with_the_attempt_timeout() {
     world.step(BOB, 1);
     assert!(world.refusal(BOB).is_none(), "it is asking for how long");
     world.step(BOB, 0);
-    world.sleep(REPLY_TIMEOUT);
+    world.run_timers_for(REPLY_TIMEOUT);
     let refusal = world.refusal(BOB).expect("reported without a remaining time");
     assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });
 }

@@ -25,9 +25,9 @@ fn a_wall_clock_that_jumps_a_little_ends_nothing() {
     world.wake(ALICE);
     assert_eq!(world.loss(ALICE), None);
     assert!(world.is_valid(ALICE, lock));
-    world.sleep(ms(3_334));
+    world.run_timers_for(ms(3_334));
     world.drive();
-    world.sleep(ms(3_000));
+    world.run_timers_for(ms(3_000));
     assert!(world.is_valid(ALICE, lock), "renewed, it counts from the new time");
 }
 
@@ -52,9 +52,9 @@ fn a_wall_clock_set_back_does_not_prolong_a_lease() {
     let lock = world.hold_as(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
     world.set_wall(ALICE, -3_600_000);
     world.wake(ALICE);
-    world.sleep(VALIDITY_TIME - LOSS_LEAD_TIME - Duration::from_nanos(1));
+    world.run_timers_for(VALIDITY_TIME - LOSS_LEAD_TIME - Duration::from_nanos(1));
     assert!(world.is_valid(ALICE, lock));
-    world.sleep(Duration::from_nanos(1));
+    world.run_timers_for(Duration::from_nanos(1));
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired), "the boot clock rules");
 }
 
@@ -64,7 +64,7 @@ fn renewals_go_on_after_the_wall_clock_was_set_back() {
     let lock = world.hold(ALICE);
     world.set_wall(ALICE, -3_600_000);
     for _ in 0..30 {
-        world.sleep(ms(1_000));
+        world.run_timers_for(ms(1_000));
         world.drive();
         assert!(world.is_valid(ALICE, lock));
     }
@@ -101,7 +101,7 @@ fn a_paused_holder_wakes_to_a_loss_and_never_to_a_lock() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
     world.clients[ALICE].is_paused = true;
-    world.sleep(TTL + ms(1));
+    world.run_timers_for(TTL + ms(1));
     let next = world.hold(BOB);
     world.clients[ALICE].is_paused = false;
     assert!(!world.is_valid(ALICE, lock), "its own clock tells");

@@ -222,7 +222,7 @@ fn a_declaration_waits_for_what_nodes_are_being_asked() {
     assert!(ids.len() == 3 && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
 
     let mut world = World::fenced(3);
-    world.sleep(LOOK);
+    world.run_timers_for(LOOK);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::ReadMarker], "just asked, as now and then");
     assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
 }

@@ -23,7 +23,7 @@ pub(super) fn apart(nodes: usize, need: Option<usize>, ahead_millis: &[i64]) -> 
     world.connect_all();
     world.drive();
     // Numbers start above the end of the probation, which is just over; from here on clocks decide.
-    world.sleep(ms(1_000));
+    world.run_timers_for(ms(1_000));
     world
 }
 
@@ -62,7 +62,7 @@ pub(super) fn take(world: &mut World, who: usize, wish: AcquireOptions) -> (u64,
 #[test]
 fn with_clocks_that_agree_one_round_gives_the_time_as_the_number_also_to_a_fresh_name() {
     let mut world = World::fenced(5);
-    world.sleep(ms(1));
+    world.run_timers_for(ms(1));
     let micros = world.now(ALICE).wall_nanos() / 1000;
     assert!((0..5).all(|node| world.fence(node).is_none()), "the name is fresh");
     assert_eq!(take(&mut world, ALICE, AcquireOptions::default()), (micros, 1));
@@ -101,7 +101,7 @@ fn a_renewal_counts_only_where_no_larger_number_was_given_and_makes_ours_the_fen
     set_fence(&mut world, 0, number - 3);
     forget_fence(&mut world, 1);
     set_fence(&mut world, 2, number + 5);
-    world.sleep(ms(3_334));
+    world.run_timers_for(ms(3_334));
     world.drive();
     assert!(world.is_valid(ALICE, lock));
     let event = world.event(ALICE);
@@ -116,7 +116,7 @@ fn a_lock_that_a_quorum_has_gone_past_is_lost() {
     let lock = world.hold(ALICE);
     let number = world.number(ALICE, lock);
     (0..2).for_each(|node| set_fence(&mut world, node, number + 5));
-    world.sleep(ms(3_334));
+    world.run_timers_for(ms(3_334));
     world.drive();
     assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers));
     world.release(ALICE, lock);
@@ -130,7 +130,7 @@ fn a_node_where_the_key_went_missing_is_retaken_with_our_number() {
     let lock = world.hold(ALICE);
     world.wipe(2);
     forget_fence(&mut world, 2);
-    world.sleep(ms(3_334));
+    world.run_timers_for(ms(3_334));
     world.drive();
     assert!(world.has(2, lock));
     assert_eq!(world.fence(2), Some(world.number(ALICE, lock)));
@@ -143,7 +143,7 @@ fn a_node_that_gave_a_larger_number_is_not_retaken() {
     let past_us = world.number(ALICE, lock) + 5;
     world.wipe(2);
     set_fence(&mut world, 2, past_us);
-    world.sleep(ms(3_334));
+    world.run_timers_for(ms(3_334));
     world.drive();
     assert!(world.is_valid(ALICE, lock) && !world.has(2, lock));
     assert_eq!(world.fence(2), Some(past_us));
@@ -233,7 +233,7 @@ fn the_largest_floor_leaves_room_and_the_end_of_numbers_is_an_error_that_leaves_
 #[test]
 fn numbers_grow_across_clients_whose_clocks_are_an_hour_off() {
     let mut world = World::fenced(3);
-    world.sleep(ms(10));
+    world.run_timers_for(ms(10));
     world.set_wall(ALICE, -3_600_000);
     world.set_wall(BOB, 3_600_000);
     let mut last = 0;

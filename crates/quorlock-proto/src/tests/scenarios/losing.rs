@@ -38,7 +38,7 @@ fn it_is_told_by_the_last_answer_that_proves_it_and_by_none_before() {
     let mut world = World::fenced(5);
     let lock = world.hold(ALICE);
     passes_on(&mut world, 0..5);
-    world.sleep(TTL / 3 + ms(1));
+    world.run_timers_for(TTL / 3 + ms(1));
     // A renewal and a retake each: two of five could still be without the key.
     for node in 0..2 {
         assert!(world.step(ALICE, node) && world.step(ALICE, node));
@@ -75,7 +75,7 @@ fn silent_nodes_prove_nothing() {
     world.acquire(BOB);
     world.drive();
     (1..3).for_each(|node| world.servers[node].hangs = true);
-    world.sleep(TTL / 3 + ms(1));
+    world.run_timers_for(TTL / 3 + ms(1));
     world.drive();
     assert!(world.is_valid(ALICE, lock) && world.loss(ALICE).is_none());
     (1..3).for_each(|node| world.servers[node].hangs = false);

@@ -21,7 +21,7 @@ fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
     let first = world.hold(ALICE);
     world.release(ALICE, first);
     world.drive();
-    world.sleep(REPLY_TIMEOUT);
+    world.run_timers_for(REPLY_TIMEOUT);
     world.event(ALICE);
     world.acquire(ALICE);
     assert_eq!(
@@ -40,13 +40,13 @@ fn a_node_that_owes_an_answer_for_too_long_is_dialed_again() {
     let mut world = World::new(3);
     world.servers[0].hangs = true;
     let lock = world.hold_as(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
-    world.sleep(REDIAL_AFTER - Duration::from_nanos(1));
+    world.run_timers_for(REDIAL_AFTER - Duration::from_nanos(1));
     assert!(world.clients[ALICE].redials.is_empty());
-    world.sleep(Duration::from_nanos(1));
+    world.run_timers_for(Duration::from_nanos(1));
     assert_eq!(world.clients[ALICE].redials, [0]);
     assert!(!world.is_up(ALICE, 0) && world.is_up(ALICE, 1));
     assert!(world.is_valid(ALICE, lock));
-    world.sleep(ms(5_000));
+    world.run_timers_for(ms(5_000));
     assert_eq!(world.clients[ALICE].redials, [0], "once");
 }
 
@@ -57,7 +57,7 @@ fn a_node_that_came_back_joins_at_the_next_renewal() {
     let lock = world.hold(ALICE);
     assert_eq!(world.keys(), 2);
     world.connect(ALICE, 2);
-    world.sleep(ms(3_334));
+    world.run_timers_for(ms(3_334));
     world.drive();
     assert!(world.has(2, lock));
 }
@@ -107,9 +107,9 @@ fn a_survey_settles_at_the_reply_timeout() {
     world.servers[1].hangs = true;
     world.survey(BOB, RequestKind::Inspect);
     world.drive();
-    world.sleep(REPLY_TIMEOUT - Duration::from_nanos(1));
+    world.run_timers_for(REPLY_TIMEOUT - Duration::from_nanos(1));
     assert_eq!(surveyed(&mut world, BOB), None);
-    world.sleep(Duration::from_nanos(1));
+    world.run_timers_for(Duration::from_nanos(1));
     let votes = surveyed(&mut world, BOB).expect("the wait is over");
     assert_eq!(votes[1], Vote::Unknown(ReplyFailure::Timeout));
     assert!(!world.clients[BOB].coordinator.is_busy());

@@ -190,9 +190,9 @@ fn two_clients_that_take_a_node_back_at_once_agree() {
 fn nodes_are_looked_at_every_quarter_of_the_max_ttl() {
     let mut world = World::fenced(3);
     for _ in 0..4 {
-        world.sleep(LOOK - Duration::from_nanos(1));
+        world.run_timers_for(LOOK - Duration::from_nanos(1));
         assert!(world.is_nothing_sent(ALICE));
-        world.sleep(Duration::from_nanos(1));
+        world.run_timers_for(Duration::from_nanos(1));
         assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::ReadMarker]));
         world.drive();
     }
@@ -202,7 +202,7 @@ fn nodes_are_looked_at_every_quarter_of_the_max_ttl() {
 fn a_look_that_is_not_known_goes_out_as_text() {
     let mut world = World::fenced(3);
     world.flush_scripts(1);
-    world.sleep(LOOK);
+    world.run_timers_for(LOOK);
     world.step(ALICE, 1);
     assert!(
         world
@@ -222,11 +222,11 @@ fn a_look_that_is_not_known_goes_out_as_text() {
 #[test]
 fn a_look_that_gets_no_answer_of_use_is_asked_again_and_changes_nothing() {
     let mut world = World::fenced(3);
-    world.sleep(LOOK);
+    world.run_timers_for(LOOK);
     world.servers[1].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));
     world.drive();
     assert!(is_voting(&world, ALICE, 1) && world.is_up(ALICE, 1));
-    world.sleep(ms(1_000));
+    world.run_timers_for(ms(1_000));
     assert_eq!(world.wire(ALICE, 1), [RequestKind::ReadMarker]);
 }
 
@@ -293,7 +293,7 @@ fn a_vote_that_was_under_way_when_its_node_was_found_out_does_not_count() {
     let mut world = World::fenced(3);
     world.hold_as(ALICE, AcquireOptions { ttl: ms(1_000), auto_renew: false, ..AcquireOptions::default() });
     world.live(LOOK - ms(1_000));
-    world.sleep(ms(1_000));
+    world.run_timers_for(ms(1_000));
     world.acquire(BOB);
     // The look is ahead of the grant on the wire, and tells of another server.
     assert_eq!(world.wire(BOB, 1), [RequestKind::ReadMarker, RequestKind::Acquire]);

@@ -129,7 +129,7 @@ fn a_raise_that_ends_past_the_deadline_is_too_late() {
 #[test]
 fn patience_covers_both_rounds() {
     let (mut world, _) = raising();
-    world.sleep(REPLY_TIMEOUT);
+    world.run_timers_for(REPLY_TIMEOUT);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
     assert_eq!(world.wire(ALICE, 0), [RequestKind::RaiseFence, RequestKind::Release]);
     assert_eq!(

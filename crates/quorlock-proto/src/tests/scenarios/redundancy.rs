@@ -84,7 +84,7 @@ fn a_key_that_went_missing_is_taken_again_past_rivals_who_came_to_nothing() {
         world.pass(ms(1));
         try_in_vain(&mut world);
         assert!(world.fence(node) > Some(world.number(ALICE, lock)) && !world.has(node, lock));
-        world.sleep(TTL / 3 + ms(1));
+        world.run_timers_for(TTL / 3 + ms(1));
         world.drive();
         assert!(!world.has(node, lock), "the node reported its number, which may belong to a holder");
         world.wake(ALICE);
@@ -130,7 +130,7 @@ fn a_larger_number_of_a_late_grant_may_be_a_holders_after_another_had_the_lock()
     // Alice has nodes 0 and 1; her question to 2 is under way. Her key on 1 is lost, Bob has the lock and gives it
     // back, and only then does her question reach node 2.
     let mut world = World::fenced(3);
-    world.sleep(ms(1));
+    world.run_timers_for(ms(1));
     let lock = world.acquire(ALICE);
     (0..2).for_each(|node| assert!(world.step(ALICE, node)));
     world.wipe(1);
@@ -191,7 +191,7 @@ fn a_rival_who_comes_between_each_time_does_not_make_the_holder_renew_without_en
     let mut world = World::fenced(3);
     let lock = world.hold(ALICE);
     world.wipe(2);
-    world.sleep(TTL / 3 + ms(1));
+    world.run_timers_for(TTL / 3 + ms(1));
     let mut renewals = 0;
     for _ in 0..200 {
         // Bob's vain attempt is on node 2 right before anything of Alice's.
@@ -222,7 +222,7 @@ fn suspect_is_asked() -> (World, u64) {
     let lock = world.acquire(ALICE);
     (0..3).for_each(|node| assert!(world.step(ALICE, node)));
     world.event(ALICE);
-    world.sleep(ms(100));
+    world.run_timers_for(ms(100));
     assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::Renew]));
     (world, lock)
 }
@@ -340,7 +340,7 @@ fn a_node_that_comes_and_goes_does_not_make_holders_renew_all_the_time() {
         world.connect(ALICE, 4);
         world.wake(ALICE);
         world.cut(ALICE, 4);
-        world.sleep(ms(40));
+        world.run_timers_for(ms(40));
         world.drive();
     }
     let rounds = world.event(ALICE).iter().filter(|event| matches!(event, OperationEvent::Renewing)).count();

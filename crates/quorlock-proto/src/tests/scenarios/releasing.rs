@@ -43,9 +43,9 @@ fn a_release_without_answers_is_told_at_the_reply_timeout_and_still_owed() {
     let lock = world.hold(ALICE);
     world.servers.iter_mut().for_each(|server| server.hangs = true);
     world.release(ALICE, lock);
-    world.sleep(REPLY_TIMEOUT - Duration::from_nanos(1));
+    world.run_timers_for(REPLY_TIMEOUT - Duration::from_nanos(1));
     assert!(world.released(ALICE).is_none());
-    world.sleep(Duration::from_nanos(1));
+    world.run_timers_for(Duration::from_nanos(1));
     assert_eq!(world.released(ALICE), Some(vec![Vote::Unknown(ReplyFailure::Timeout); 3]));
     assert_eq!(world.undone(ALICE), 3);
     world.servers.iter_mut().for_each(|server| server.hangs = false);
@@ -83,7 +83,7 @@ fn a_lost_lock_is_released_like_any_other() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
     world.clients[ALICE].is_paused = true;
-    world.sleep(VALIDITY_TIME);
+    world.run_timers_for(VALIDITY_TIME);
     world.clients[ALICE].is_paused = false;
     world.wake(ALICE);
     world.event(ALICE);
@@ -99,7 +99,7 @@ fn a_lost_lock_is_kept_until_it_is_let_go() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
     world.servers.iter_mut().for_each(|server| server.hangs = true);
-    world.sleep(VALIDITY_TIME);
+    world.run_timers_for(VALIDITY_TIME);
     assert_eq!(world.clients[ALICE].coordinator.held_keys().count(), 1);
     world.release(ALICE, lock);
     assert_eq!(world.clients[ALICE].coordinator.held_keys().count(), 0);
@@ -125,7 +125,7 @@ fn a_release_stops_the_renewals() {
     let lock = world.hold(ALICE);
     world.release(ALICE, lock);
     world.drive();
-    world.sleep(TTL);
+    world.run_timers_for(TTL);
     assert!(world.is_nothing_sent(ALICE));
     assert!(
         !world.clients[ALICE].coordinator.is_busy() && world.clients[ALICE].coordinator.next_wake().is_none()
@@ -136,7 +136,7 @@ fn a_release_stops_the_renewals() {
 fn a_release_under_a_renewal_ends_quietly() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
-    world.sleep(ms(3_400));
+    world.run_timers_for(ms(3_400));
     world.release(ALICE, lock);
     world.event(ALICE);
     world.drive();

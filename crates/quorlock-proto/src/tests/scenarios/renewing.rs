@@ -27,7 +27,7 @@ fn hang_all(world: &mut World) {
 fn a_renewal_answered_in_time_moves_the_deadline_from_when_it_was_sent() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
-    world.sleep(THIRD);
+    world.run_timers_for(THIRD);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Renew]);
     let sent = world.now(ALICE);
     world.pass(ms(100));
@@ -47,7 +47,7 @@ fn a_living_holder_keeps_the_lock_through_many_renewals() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
     for _ in 0..400 {
-        world.sleep(ms(100));
+        world.run_timers_for(ms(100));
         world.drive();
         assert!(world.is_valid(ALICE, lock));
     }
@@ -60,13 +60,13 @@ fn unknown_renewals_end_in_a_loss_told_just_before_the_deadline() {
     let lock = world.hold(ALICE);
     let deadline = world.deadline(ALICE, lock);
     hang_all(&mut world);
-    world.sleep(VALIDITY_TIME - LOSS_LEAD_TIME - Duration::from_nanos(1));
+    world.run_timers_for(VALIDITY_TIME - LOSS_LEAD_TIME - Duration::from_nanos(1));
     let event = world.event(ALICE);
     let unconfirmed = event.iter().filter(|event| matches!(event, OperationEvent::Unconfirmed(_))).count();
     assert!(unconfirmed >= 3, "asked again and again: {event:?}");
     assert!(!has_renewed(&event) && world.is_valid(ALICE, lock));
     assert_eq!(world.deadline(ALICE, lock), deadline, "unknown moves nothing");
-    world.sleep(Duration::from_nanos(1));
+    world.run_timers_for(Duration::from_nanos(1));
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired), "10 ms early, for the holder to stop in time");
     assert!(!world.now(ALICE).is_past(deadline));
 }
@@ -77,9 +77,9 @@ fn a_short_lock_tells_its_loss_a_tenth_of_its_ttl_early() {
     let lock = world.hold_as(ALICE, AcquireOptions { ttl: ms(20), ..AcquireOptions::default() });
     let told_at = world.deadline(ALICE, lock).minus(ms(2));
     hang_all(&mut world);
-    world.sleep(world.now(ALICE).until(told_at) - Duration::from_nanos(1));
+    world.run_timers_for(world.now(ALICE).until(told_at) - Duration::from_nanos(1));
     assert_eq!(world.loss(ALICE), None);
-    world.sleep(Duration::from_nanos(1));
+    world.run_timers_for(Duration::from_nanos(1));
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
 }
 
@@ -87,7 +87,7 @@ fn a_short_lock_tells_its_loss_a_tenth_of_its_ttl_early() {
 fn a_renewal_that_completes_after_the_old_deadline_does_not_count() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
-    world.sleep(THIRD);
+    world.run_timers_for(THIRD);
     for node in 0..3 {
         world.deliver(ALICE, node);
     }
@@ -100,7 +100,7 @@ fn a_renewal_that_completes_after_the_old_deadline_does_not_count() {
         world.answer(ALICE, node);
     }
     assert_eq!(world.event(ALICE), [OperationEvent::Lost(LossReason::Expired)]);
-    world.sleep(ms(100));
+    world.run_timers_for(ms(100));
     assert_eq!(world.event(ALICE), [], "lost once and for all");
 }
 
@@ -109,12 +109,12 @@ fn nothing_brings_a_lost_lock_back() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
     hang_all(&mut world);
-    world.sleep(VALIDITY_TIME);
+    world.run_timers_for(VALIDITY_TIME);
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
     world.servers.iter_mut().for_each(|server| server.hangs = false);
     world.drive();
     assert!(!world.extend(ALICE, lock, TTL));
-    world.sleep(ms(1_000));
+    world.run_timers_for(ms(1_000));
     assert_eq!(world.event(ALICE), []);
     assert!(!world.is_valid(ALICE, lock));
 }
@@ -125,8 +125,8 @@ fn a_late_quorum_still_renews_before_the_deadline() {
     let lock = world.hold(ALICE);
     let before = world.deadline(ALICE, lock);
     hang_all(&mut world);
-    world.sleep(THIRD);
-    world.sleep(REPLY_TIMEOUT);
+    world.run_timers_for(THIRD);
+    world.run_timers_for(REPLY_TIMEOUT);
     let event = world.event(ALICE);
     let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &event[..] else {
         panic!("{event:?}")
@@ -144,12 +144,12 @@ fn answers_to_an_earlier_round_do_not_count_in_a_later_one() {
     let lock = world.hold_as(ALICE, AcquireOptions { ttl: ms(1_000), ..AcquireOptions::default() });
     let deadline = world.deadline(ALICE, lock);
     hang_all(&mut world);
-    world.sleep(ms(334));
+    world.run_timers_for(ms(334));
     for node in 0..3 {
         assert!(world.deliver(ALICE, node));
     }
     // The patience of an eighth is over, the pause of a tenth too: the second round is on the wires.
-    world.sleep(ms(125 + 100));
+    world.run_timers_for(ms(125 + 100));
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Renew]);
     world.event(ALICE);
     for node in 0..3 {
@@ -183,12 +183,12 @@ fn extend_lengthens_from_now_and_later_renewals_do_not_take_it_back() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
     let minute = Duration::from_secs(60);
-    world.sleep(ms(1_000));
+    world.run_timers_for(ms(1_000));
     let deadline = world.now(ALICE).plus(ms(59_398));
     assert!(world.extend(ALICE, lock, minute));
     world.drive();
     assert_eq!(world.deadline(ALICE, lock), deadline);
-    world.sleep(ms(20_001));
+    world.run_timers_for(ms(20_001));
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Renew], "a third of what was asked for last");
     world.drive();
     assert_eq!(world.deadline(ALICE, lock), deadline);
@@ -217,9 +217,9 @@ fn a_hopeless_extension_is_unconfirmed_at_once_and_changes_nothing() {
 fn a_lock_that_does_not_renew_itself_ends_by_itself() {
     let mut world = World::new(3);
     let lock = world.hold_as(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
-    world.sleep(VALIDITY_TIME - LOSS_LEAD_TIME - ms(1));
+    world.run_timers_for(VALIDITY_TIME - LOSS_LEAD_TIME - ms(1));
     assert!(world.is_nothing_sent(ALICE) && world.is_valid(ALICE, lock));
-    world.sleep(ms(1));
+    world.run_timers_for(ms(1));
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
 }
 
@@ -234,7 +234,7 @@ fn no_deadline_goes_past_max_hold() {
     assert_eq!(world.deadline(ALICE, lock), end);
     world.event(ALICE);
     for _ in 0..15 {
-        world.sleep(ms(1_000));
+        world.run_timers_for(ms(1_000));
         world.drive();
     }
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
@@ -247,7 +247,7 @@ fn a_missing_key_is_taken_again_and_counts_from_the_next_round_on() {
     let lock = world.hold(ALICE);
     world.servers[2].hangs = true;
     world.wipe(1);
-    world.sleep(THIRD);
+    world.run_timers_for(THIRD);
     world.drive();
     assert!(world.has(1, lock), "taken again");
     assert!(!has_renewed(&world.event(ALICE)), "but q nodes must have had it all the time");
@@ -255,7 +255,7 @@ fn a_missing_key_is_taken_again_and_counts_from_the_next_round_on() {
     world.cut(ALICE, 2);
     let unconfirmed = world.event(ALICE);
     assert!(matches!(unconfirmed[..], [OperationEvent::Unconfirmed(_)]), "{unconfirmed:?}");
-    world.sleep(TTL / 10);
+    world.run_timers_for(TTL / 10);
     world.drive();
     assert!(has_renewed(&world.event(ALICE)), "the two that have it now make a quorum");
 }
@@ -266,7 +266,7 @@ fn a_retaken_node_is_released_like_the_others() {
     world.servers[2].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("LOADING".into())));
     let lock = world.hold(ALICE);
     assert!(!world.has(2, lock));
-    world.sleep(THIRD);
+    world.run_timers_for(THIRD);
     world.drive();
     assert!(world.has(2, lock), "a node that refused the SET joins at the first renewal");
     world.release(ALICE, lock);
@@ -279,7 +279,7 @@ fn a_release_right_behind_a_retake_leaves_nothing() {
     let mut world = World::new(3);
     world.servers[1].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("LOADING".into())));
     let lock = world.hold(ALICE);
-    world.sleep(THIRD);
+    world.run_timers_for(THIRD);
     world.step(ALICE, 1);
     assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire]);
     world.release(ALICE, lock);
@@ -294,7 +294,7 @@ fn a_majority_taken_by_others_is_a_loss_and_our_own_keys_stand_until_the_release
     let lock = world.hold(ALICE);
     world.plant(0, OTHER, Some(TTL));
     world.plant(1, OTHER, Some(TTL));
-    world.sleep(THIRD);
+    world.run_timers_for(THIRD);
     world.step(ALICE, 0);
     assert_eq!(world.loss(ALICE), None);
     world.step(ALICE, 1);
@@ -315,7 +315,7 @@ fn a_minority_taken_by_others_is_survived() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
     world.plant(0, OTHER, Some(TTL));
-    world.sleep(THIRD);
+    world.run_timers_for(THIRD);
     world.drive();
     assert!(has_renewed(&world.event(ALICE)) && world.is_valid(ALICE, lock));
 }
@@ -325,7 +325,7 @@ fn a_renewal_goes_out_as_text_where_the_script_is_not_known() {
     let mut world = World::new(3);
     world.hold(ALICE);
     (0..3).for_each(|node| world.flush_scripts(node));
-    world.sleep(THIRD);
+    world.run_timers_for(THIRD);
     for node in 0..3 {
         world.step(ALICE, node);
     }
@@ -341,7 +341,7 @@ fn a_renewal_does_not_go_out_as_text_behind_its_release() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
     world.flush_scripts(0);
-    world.sleep(THIRD);
+    world.run_timers_for(THIRD);
     world.deliver(ALICE, 0);
     world.release(ALICE, lock);
     world.answer(ALICE, 0);
@@ -360,10 +360,10 @@ fn a_renewal_does_not_go_out_as_text_behind_its_release() {
 fn a_renewal_that_falls_due_does_not_push_an_extension_aside() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
-    world.sleep(THIRD - ms(10));
+    world.run_timers_for(THIRD - ms(10));
     let extended = world.now(ALICE).plus(ms(59_398)).boot_nanos();
     world.extend(ALICE, lock, Duration::from_secs(60));
-    world.sleep(ms(20));
+    world.run_timers_for(ms(20));
     // The wall clock is corrected by a little, so every lease is checked.
     world.set_wall(ALICE, 5);
     world.wake(ALICE);
@@ -391,7 +391,7 @@ fn the_next_holder_gets_it_when_a_holder_dies() {
     world.acquire(BOB);
     world.drive();
     assert!(world.refusal(BOB).is_some());
-    world.sleep(TTL);
+    world.run_timers_for(TTL);
     world.hold(BOB);
     assert_eq!(world.overlap, None);
 }

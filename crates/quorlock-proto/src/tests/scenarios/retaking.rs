@@ -15,14 +15,14 @@ fn retaken_and_unheard() -> (World, u64) {
     let lock = world.hold_as(ALICE, AcquireOptions { ttl: ms(3_000), ..AcquireOptions::default() });
     world.connect(ALICE, 1);
     world.drive();
-    world.sleep(ms(1_000));
+    world.run_timers_for(ms(1_000));
     for node in 0..3 {
         assert!(world.step(ALICE, node));
     }
     assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire]);
     assert!(world.deliver(ALICE, 1) && world.has(1, lock), "taken again, and the reply is under way");
     // The next renewal gets through without that node, which owes an answer.
-    world.sleep(ms(1_000));
+    world.run_timers_for(ms(1_000));
     assert!(world.step(ALICE, 0) && world.step(ALICE, 2));
     assert_eq!(world.wire(ALICE, 1), []);
     world.event(ALICE);
@@ -32,7 +32,7 @@ fn retaken_and_unheard() -> (World, u64) {
 #[test]
 fn a_late_answer_to_a_retake_is_not_counted_for_a_deadline_that_moved_since() {
     let (mut world, lock) = retaken_and_unheard();
-    world.sleep(ms(400));
+    world.run_timers_for(ms(400));
     assert!(world.answer(ALICE, 1));
     let remaining = world.now(ALICE).until(world.deadline(ALICE, lock));
     assert!(world.life(1) < Some(remaining), "the key there goes before the lock does");
@@ -40,7 +40,7 @@ fn a_late_answer_to_a_retake_is_not_counted_for_a_deadline_that_moved_since() {
     let event = world.event(ALICE);
     assert!(!event.iter().any(is_counted), "{event:?}");
     // The next renewal finds the key, and from then on it lives as long as the lock.
-    world.sleep(ms(600));
+    world.run_timers_for(ms(600));
     world.drive();
     assert!(world.event(ALICE).iter().any(is_counted));
 }
@@ -48,17 +48,17 @@ fn a_late_answer_to_a_retake_is_not_counted_for_a_deadline_that_moved_since() {
 #[test]
 fn who_counted_on_a_late_answer_to_a_retake_is_told_when_a_clock_jumps() {
     let (mut world, lock) = retaken_and_unheard();
-    world.sleep(ms(400));
+    world.run_timers_for(ms(400));
     assert!(world.answer(ALICE, 1));
     // A clock jumps, so that the key there runs out; and Alice loses her way to the node with the late answer, whose key
     // runs out at four seconds.
     world.set_clock(0, 3_000);
     world.cut(ALICE, 1);
-    world.sleep(ms(600));
+    world.run_timers_for(ms(600));
     assert!(world.step(ALICE, 0) && world.step(ALICE, 2));
     let loss = world.loss(ALICE);
     // Bob, who has not met node 0 before, sees nothing odd there. What Alice still asks of it is slow.
-    world.sleep(ms(1_100));
+    world.run_timers_for(ms(1_100));
     meet_again(&mut world, BOB, 0..3);
     let theirs = world.acquire(BOB);
     (0..3).for_each(|node| assert!(world.step(BOB, node)));

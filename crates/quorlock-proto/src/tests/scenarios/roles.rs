@@ -11,7 +11,7 @@ fn a_change_of_role_that_brings_an_old_copy_back_is_seen_by_the_next_look() {
     let copy = world.servers[0].node.data().clone();
     world.hold(ALICE);
     world.servers[0].node.change_role(copy);
-    world.sleep(MAX_TTL / 4);
+    world.run_timers_for(MAX_TTL / 4);
     world.drive();
     world.event(BOB);
     world.acquire(BOB);

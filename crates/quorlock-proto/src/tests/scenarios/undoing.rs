@@ -15,7 +15,7 @@ fn a_late_release_of_an_earlier_attempt_cannot_touch_a_later_one() {
     world.release(ALICE, first);
     // The release travels on for a while after its connection is gone; meanwhile the keys run out.
     (0..3).for_each(|node| world.cut_after(ALICE, node, 1));
-    world.sleep(TTL + ms(1));
+    world.run_timers_for(TTL + ms(1));
     (0..3).for_each(|node| world.connect(ALICE, node));
     world.drive();
     let second = world.hold(ALICE);
@@ -81,9 +81,9 @@ fn an_owed_undo_is_forgotten_a_minute_after_its_key_can_live() {
     world.cut(ALICE, 0);
     world.abandon(ALICE, lock);
     world.drive();
-    world.sleep(TTL + MINUTE - ms(1));
+    world.run_timers_for(TTL + MINUTE - ms(1));
     assert_eq!(world.undone(ALICE), 1);
-    world.sleep(ms(1));
+    world.run_timers_for(ms(1));
     assert_eq!(world.undone(ALICE), 0);
     world.connect(ALICE, 0);
     assert_eq!(world.wire(ALICE, 0), []);
@@ -93,14 +93,14 @@ fn an_owed_undo_is_forgotten_a_minute_after_its_key_can_live() {
 fn an_owed_undo_of_a_renewed_lease_lives_as_long_as_its_keys_may() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
-    world.sleep(ms(3_334));
+    world.run_timers_for(ms(3_334));
     world.drive();
     world.cut(ALICE, 0);
     world.release(ALICE, lock);
     world.drive();
-    world.sleep(TTL + MINUTE - ms(2));
+    world.run_timers_for(TTL + MINUTE - ms(2));
     assert_eq!(world.undone(ALICE), 1);
-    world.sleep(ms(2));
+    world.run_timers_for(ms(2));
     assert_eq!(world.undone(ALICE), 0);
 }
 
@@ -113,7 +113,7 @@ fn an_undo_answered_with_an_error_is_tried_again() {
     world.drive();
     assert!(world.has(0, lock));
     assert_eq!(world.undone(ALICE), 1);
-    world.sleep(ms(250));
+    world.run_timers_for(ms(250));
     assert_eq!(world.wire(ALICE, 0), [RequestKind::ReleaseAndNotify]);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
