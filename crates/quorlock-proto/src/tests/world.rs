@@ -228,7 +228,7 @@ impl World {
     }
 
     /// Time passes, and all that travels meanwhile arrives.
-    pub(crate) fn live(&mut self, span: Duration) {
+    pub(crate) fn run_for(&mut self, span: Duration) {
         let mut left = span;
         while !left.is_zero() {
             let step = left.min(ms(100));

@@ -33,9 +33,9 @@ fn a_clock_that_is_set_right_after_a_restart_ends_no_probation() {
     world.set_clock(1, 120_000);
     comes_afresh(&mut world, 0);
     assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
-    world.live(NO_VOTE - ms(200));
+    world.run_for(NO_VOTE - ms(200));
     assert!(!is_voting(&world, BOB, 1));
-    world.live(ms(200));
+    world.run_for(ms(200));
     assert!(is_voting(&world, BOB, 1));
 }
 
@@ -48,9 +48,9 @@ fn a_writers_clock_only_lengthens_a_probation_and_by_no_more_than_its_length() {
         world.connect(ALICE, 1);
         world.drive();
         comes_afresh(&mut world, ahead_millis);
-        world.live(NO_VOTE - ms(200));
+        world.run_for(NO_VOTE - ms(200));
         assert!(!is_voting(&world, BOB, 1), "{ahead_millis} ms");
-        world.live(ms(200) + most);
+        world.run_for(ms(200) + most);
         assert!(is_voting(&world, BOB, 1), "{ahead_millis} ms");
     }
 }
@@ -68,13 +68,13 @@ fn a_declared_node_votes_for_all_at_once_whatever_their_clocks_show() {
 fn what_a_node_evicted_is_not_forgotten_with_the_count_of_it() {
     let mut world = World::fenced(3);
     world.servers[1].node.evicts = true;
-    world.live(LOOK);
+    world.run_for(LOOK);
     assert_eq!(exclusion(&world, ALICE, 1), Some(ExclusionReason::EvictionEnabled));
     // The policy is corrected and the statistics are reset before the next marker reading.
     world.servers[1].node.evicts = false;
     comes_afresh(&mut world, 0);
     assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
-    world.live(NO_VOTE + LOOK);
+    world.run_for(NO_VOTE + LOOK);
     assert!((0..2).all(|who| is_voting(&world, who, 1)));
 }
 
@@ -84,10 +84,10 @@ fn who_comes_right_after_a_probation_leaves_the_node_to_holders_first() {
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
     world.drive();
-    world.live(MAX_TTL + ms(10));
+    world.run_for(MAX_TTL + ms(10));
     comes_afresh(&mut world, 0);
     assert!(!is_voting(&world, BOB, 1));
-    world.live(NO_VOTE - MAX_TTL);
+    world.run_for(NO_VOTE - MAX_TTL);
     assert!(is_voting(&world, BOB, 1));
 }
 
@@ -102,7 +102,7 @@ fn a_probation_begins_with_the_first_marker_reading() {
         let quorum = world.quorum();
         is_on_terms(&mut world, BOB, quorum, MAX_TTL, false);
         connect(&mut world, BOB);
-        world.live(NO_VOTE + ms(1));
+        world.run_for(NO_VOTE + ms(1));
         (0..3).for_each(|node| world.cut(BOB, node));
         comes_afresh(&mut world, 0);
         assert!(is_voting(&world, BOB, 1), "data kept: {kept}");

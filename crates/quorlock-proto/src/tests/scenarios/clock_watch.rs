@@ -16,7 +16,7 @@ const BY_HAND: AcquireOptions = AcquireOptions { ttl: TTL, want_holder_ttl: fals
 /// Nodes whose clocks Alice has seen once, just now.
 fn seen(nodes: usize, need: Option<usize>) -> World {
     let mut world = World::fenced_with_quorum(nodes, need, 2);
-    world.live(ms(10_000));
+    world.run_for(ms(10_000));
     glance(&mut world, ALICE);
     world
 }
@@ -58,7 +58,7 @@ fn a_jump_is_told_only_past_the_drift_and_the_slack() {
         [(31, true), (29, false), (-29, false), (-31, true), (5_000, true), (-5_000, true)]
     {
         let mut world = seen(3, None);
-        world.live(ms(1_000));
+        world.run_for(ms(1_000));
         world.set_clock(1, by);
         glance(&mut world, ALICE);
         let expected = if is_reported { vec![(1, by * 1_000)] } else { vec![] };
@@ -71,7 +71,7 @@ fn a_jump_is_told_only_past_the_drift_and_the_slack() {
 fn answers_that_were_long_on_their_way_prove_nothing() {
     for late_first in [true, false] {
         let mut world = World::fenced(3);
-        world.live(ms(10_000));
+        world.run_for(ms(10_000));
         for turn in 0..6 {
             let lock = world.acquire_as(ALICE, BY_HAND);
             for node in 0..3 {
@@ -95,7 +95,7 @@ fn answers_that_were_long_on_their_way_prove_nothing() {
 #[test]
 fn a_jump_is_told_however_long_its_answer_was_on_its_way() {
     let mut world = seen(3, None);
-    world.live(ms(1_000));
+    world.run_for(ms(1_000));
     world.set_clock(1, 1_000);
     world.acquire_as(ALICE, BY_HAND);
     world.deliver(ALICE, 1);
@@ -109,7 +109,7 @@ fn a_clock_that_stands_still_is_told_as_a_jump_back() {
     let mut world = World::fenced(3);
     world.hold(ALICE);
     world.set_haste(1, -1_000_000);
-    world.live(ms(3_500));
+    world.run_for(ms(3_500));
     let reported = jumps(&world, ALICE);
     assert!(matches!(reported[..], [(1, back)] if back < -3_000_000), "{reported:?}");
     assert!(is_out(&world, ALICE, 1) && !is_out(&world, ALICE, 0));
@@ -121,7 +121,7 @@ fn a_clock_that_creeps_is_warned_of_once_in_a_while_and_goes_on_voting() {
         let mut world = World::fenced(3);
         let lock = world.hold(ALICE);
         world.set_haste(1, haste);
-        world.live(ms(65_000));
+        world.run_for(ms(65_000));
         let reported: Vec<_> = world.clients[ALICE].clock_anomalies.clone();
         assert!((2..=3).contains(&reported.len()), "once in the max ttl: {reported:?}");
         for (node, anomaly) in reported {
@@ -138,7 +138,7 @@ fn clocks_within_the_drift_are_never_told_of() {
         let mut world = World::fenced(3);
         world.hold(ALICE);
         (0..3).for_each(|node| world.set_haste(node, haste));
-        world.live(ms(120_000));
+        world.run_for(ms(120_000));
         assert_eq!(world.clients[ALICE].clock_anomalies, []);
     }
 }
@@ -149,13 +149,13 @@ fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
     world.set_clock(1, 5_000);
     glance(&mut world, ALICE);
     assert!(is_out(&world, ALICE, 1));
-    world.live(LAST_MOMENT);
+    world.run_for(LAST_MOMENT);
     let lock = world.acquire_as(ALICE, BY_HAND);
     assert_eq!(world.wire(ALICE, 1), [], "no request is sent to it");
     world.drive();
     world.abandon(ALICE, lock);
     world.drive();
-    world.live(ms(1));
+    world.run_for(ms(1));
     assert!(!is_out(&world, ALICE, 1));
     let lock = world.hold(ALICE);
     assert!(world.has(1, lock));
@@ -204,7 +204,7 @@ fn with_too_many_clocks_in_doubt_a_refusal_tells_until_when() {
         world.refusal(ALICE).map(|refusal| refusal.reason),
         Some(FailureReason::OnProbation { retry_after: Some(NO_VOTE) })
     );
-    world.live(NO_VOTE);
+    world.run_for(NO_VOTE);
     world.hold(ALICE);
 }
 
@@ -266,7 +266,7 @@ fn a_renewal_that_reveals_a_jump_does_not_count() {
     let lock = world.hold_as(ALICE, BY_HAND);
     world.connect(ALICE, 2);
     let before = world.deadline(ALICE, lock);
-    world.live(ms(1_000));
+    world.run_for(ms(1_000));
     world.set_clock(1, -5_000);
     renewal(&mut world, lock);
     assert_eq!(world.loss(ALICE), Some(LossReason::ClockJump));
@@ -277,7 +277,7 @@ fn a_renewal_that_reveals_a_jump_does_not_count() {
 fn a_client_that_only_met_the_nodes_knows_their_clocks() {
     let mut world = seen(3, None);
     meet_again(&mut world, BOB, 0..3);
-    world.live(ms(1_000));
+    world.run_for(ms(1_000));
     world.set_clock(1, -5_000);
     glance(&mut world, BOB);
     assert_eq!(world.clients[BOB].clock_anomalies, [(1, ClockAnomaly::Jumped { by_micros: -5_000_000 })]);
@@ -290,7 +290,7 @@ fn a_client_that_never_saw_the_clock_before_it_jumped_has_nothing_to_tell() {
     meet_again(&mut world, BOB, 0..3);
     glance(&mut world, BOB);
     assert_eq!(world.clients[BOB].clock_anomalies, []);
-    world.live(ms(1_000));
+    world.run_for(ms(1_000));
     world.set_clock(1, 5_000);
     glance(&mut world, BOB);
     assert_eq!(jumps(&world, BOB), [(1, 5_000_000)]);
@@ -322,7 +322,7 @@ fn a_renewal_under_way_does_not_count_a_node_whose_clock_has_jumped_since_it_sai
     let lock = world.hold_as(ALICE, BY_HAND);
     world.cut(ALICE, 2);
     let before = world.deadline(ALICE, lock);
-    world.live(ms(1_000));
+    world.run_for(ms(1_000));
     world.extend(ALICE, lock, TTL);
     world.step(ALICE, 1);
     world.set_clock(1, 5_000);

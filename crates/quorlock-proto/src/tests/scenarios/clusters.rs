@@ -38,10 +38,10 @@ fn blank_nodes_become_a_cluster_on_probation_with_any_first_client() {
         );
         assert!(world.is_nothing_sent(who));
     }
-    world.live(LAST_MOMENT);
+    world.run_for(LAST_MOMENT);
     let refusal = try_to_take(&mut world, ALICE);
     assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(ms(1)) });
-    world.live(ms(1));
+    world.run_for(ms(1));
     assert!((0..3).all(|node| is_voting(&world, ALICE, node) && is_voting(&world, BOB, node)));
     world.hold(ALICE);
 }
@@ -51,7 +51,7 @@ fn who_comes_later_finds_the_cluster_that_was_founded() {
     let mut world = blank(3, 2);
     connect(&mut world, ALICE);
     let founded = marker(&world, 0);
-    world.live(ms(10_000));
+    world.run_for(ms(10_000));
     connect(&mut world, BOB);
     assert_eq!(marker(&world, 0), founded, "nothing is written again");
     let refusal = try_to_take(&mut world, BOB);
@@ -93,13 +93,13 @@ fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
         assert_eq!(voting_status(&world, ALICE, 1), VotingStatus::Excluded(denied.clone()));
         let votes = try_to_take(&mut world, ALICE).votes;
         assert_eq!(votes[..2], [Vote::Unknown(full.clone()), Vote::Excluded(denied.clone())]);
-        world.live(ms(700));
+        world.run_for(ms(700));
     }
     let changes = world.clients[ALICE].status_changes;
-    world.live(ms(3_000));
+    world.run_for(ms(3_000));
     assert_eq!(world.clients[ALICE].status_changes, changes, "the same again is no news");
     world.servers.iter_mut().for_each(|server| server.canned_replies.clear());
-    world.live(ms(2_000));
+    world.run_for(ms(2_000));
     assert!(
         (0..3).all(|node| doubt(&world, ALICE, node) == Some(ProbationReason::NewNode)),
         "recorded at last"
@@ -110,7 +110,7 @@ fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
 fn one_node_alone_is_a_cluster_too() {
     let mut world = blank(1, 1);
     connect(&mut world, ALICE);
-    world.live(NO_VOTE);
+    world.run_for(NO_VOTE);
     world.hold(ALICE);
     world.restart(0, Data::new());
     connect(&mut world, ALICE);
@@ -142,10 +142,10 @@ fn declared_nodes_vote_at_once() {
 fn who_had_another_marker_before_a_declaration_was_forced_waits_by_its_own_clock() {
     let mut world = World::fenced(3);
     assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
-    world.live(LOOK);
+    world.run_for(LOOK);
     // They may have held locks under the old one.
     assert!((0..3).all(|node| doubt(&world, BOB, node) == Some(ProbationReason::PossibleDataLoss)));
-    world.live(NO_VOTE);
+    world.run_for(NO_VOTE);
     world.hold(BOB);
 }
 
@@ -274,7 +274,7 @@ fn after_data_loss_on_most_nodes_only_a_client_that_knew_them_takes_them_back() 
     assert_eq!(try_to_take(&mut world, BOB).reason, FailureReason::NodesExcluded);
     connect(&mut world, ALICE);
     assert!((0..2).all(|node| doubt(&world, ALICE, node) == Some(ProbationReason::PossibleDataLoss)));
-    world.live(LOOK);
+    world.run_for(LOOK);
     assert!((0..2).all(|node| doubt(&world, BOB, node).is_some()), "and so the stranger learns it");
 }
 
@@ -337,7 +337,7 @@ fn a_marker_that_cannot_be_read_bars_its_node_and_is_left_alone() {
     for text in ["hello", "quorlock2", "quorlock1 00 3 2 30000 a:b 1", "quorlock3 00 3 2 30000 a:b 1 1"] {
         let mut world = World::fenced(3);
         set_marker(&mut world, 1, text);
-        world.live(LOOK);
+        world.run_for(LOOK);
         assert!(matches!(exclusion(&world, ALICE, 1), Some(ExclusionReason::Unsupported(_))), "{text:?}");
         let lock = world.hold(ALICE);
         assert!(world.has(0, lock) && !world.has(1, lock) && world.has(2, lock));
@@ -349,12 +349,12 @@ fn a_marker_that_cannot_be_read_bars_its_node_and_is_left_alone() {
 fn a_node_that_evicts_does_not_vote_until_it_stops() {
     let mut world = World::fenced(3);
     world.servers[1].node.evicts = true;
-    world.live(LOOK);
+    world.run_for(LOOK);
     assert_eq!(exclusion(&world, ALICE, 1), Some(ExclusionReason::EvictionEnabled));
     let lock = world.hold(ALICE);
     assert!(!world.has(1, lock));
     world.servers[1].node.evicts = false;
-    world.live(LOOK);
+    world.run_for(LOOK);
     assert_eq!(
         doubt(&world, ALICE, 1),
         Some(ProbationReason::PossibleDataLoss),
@@ -363,7 +363,7 @@ fn a_node_that_evicts_does_not_vote_until_it_stops() {
     world.connect(BOB, 1);
     world.drive();
     assert!(!is_voting(&world, BOB, 1), "unknown to a later client too");
-    world.live(NO_VOTE);
+    world.run_for(NO_VOTE);
     assert!(is_voting(&world, ALICE, 1) && is_voting(&world, BOB, 1));
 }
 
@@ -436,7 +436,7 @@ fn after_all_have_forgotten_those_who_knew_the_cluster_and_those_who_did_not_fou
     world.drive();
     let clusters: Vec<_> = (0..3).map(|node| marker(&world, node).map(|it| it.cluster)).collect();
     assert!(clusters[0].is_some() && clusters.iter().all(|it| *it == clusters[0]), "{clusters:?}");
-    world.live(NO_VOTE + ms(1));
+    world.run_for(NO_VOTE + ms(1));
     for who in [ALICE, BOB] {
         let statuses: Vec<_> = (0..3).map(|node| voting_status(&world, who, node)).collect();
         assert_eq!(statuses, vec![VotingStatus::Voting; 3], "client {who}");

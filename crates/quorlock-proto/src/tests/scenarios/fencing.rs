@@ -166,7 +166,7 @@ fn numbers_grow_on_nodes_whose_clocks_are_minutes_apart() {
         world.connect(who, one);
         world.connect(who, other);
         world.drive();
-        world.live(ms(700));
+        world.run_for(ms(700));
     }
 }
 
@@ -242,7 +242,7 @@ fn numbers_grow_across_clients_whose_clocks_are_an_hour_off() {
         let off = (number as i64 - (world.now(ALICE).wall_nanos() / 1000 + HOUR_MICROS) as i64).abs();
         assert!(number > last && off < 1_000_000, "the nodes' clocks decide, and not the clients'");
         last = number;
-        world.live(ms(100));
+        world.run_for(ms(100));
     }
 }
 

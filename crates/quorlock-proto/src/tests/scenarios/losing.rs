@@ -7,7 +7,7 @@ use crate::vote::Vote;
 
 /// A renewal is due, and all that follows from it at once.
 fn renew(world: &mut World) {
-    world.live(TTL / 3 + ms(1));
+    world.run_for(TTL / 3 + ms(1));
     world.wake(ALICE);
     world.drive();
 }
@@ -60,7 +60,7 @@ fn what_vain_rivals_left_on_a_minority_is_no_loss() {
             let vain = world.acquire(BOB);
             world.drive();
             assert!(!world.is_valid(BOB, vain));
-            world.live(TTL);
+            world.run_for(TTL);
         }
         assert!(world.is_valid(ALICE, lock) && (0..nodes).all(|node| world.has(node, lock)));
     }
@@ -79,7 +79,7 @@ fn silent_nodes_prove_nothing() {
     world.drive();
     assert!(world.is_valid(ALICE, lock) && world.loss(ALICE).is_none());
     (1..3).for_each(|node| world.servers[node].hangs = false);
-    world.live(TTL);
+    world.run_for(TTL);
     assert!(world.is_valid(ALICE, lock) && (0..3).all(|node| world.has(node, lock)));
 }
 
@@ -108,7 +108,7 @@ fn a_broken_lock_is_told_lost_and_stays_free() {
         assert_eq!(world.keys(), 0);
         renew(&mut world);
         assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers), "{nodes} nodes");
-        world.live(TTL * 2);
+        world.run_for(TTL * 2);
         assert_eq!(world.keys(), 0, "no client takes it again");
         let next = world.hold(BOB);
         assert!(world.number(BOB, next) > world.number(ALICE, lock));
@@ -125,7 +125,7 @@ fn a_break_that_reached_only_a_minority_leaves_the_lock_unharmed() {
         world.survey(BOB, RequestKind::ForceRelease);
         world.drive();
         assert_eq!(world.keys(), nodes - minority);
-        world.live(TTL * 2);
+        world.run_for(TTL * 2);
         assert!(world.is_valid(ALICE, lock) && (0..nodes).all(|node| world.has(node, lock)));
     }
 }
@@ -137,7 +137,7 @@ fn a_plain_lock_is_taken_again_by_its_living_holder() {
     world.survey(BOB, RequestKind::ForceRelease);
     world.drive();
     assert_eq!(world.keys(), 0);
-    world.live(TTL / 3 + ms(100));
+    world.run_for(TTL / 3 + ms(100));
     assert!(world.is_valid(ALICE, lock) && (0..3).all(|node| world.has(node, lock)));
 }
 

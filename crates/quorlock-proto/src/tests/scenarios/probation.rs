@@ -55,7 +55,7 @@ fn a_node_that_was_promoted_with_old_data_is_found_out_by_the_next_look() {
     let (mut world, _, before) = held_by_two();
     world.change_role(1, before);
     assert!(is_voting(&world, BOB, 1), "the marker is the same, only INFO tells");
-    world.live(LOOK);
+    world.run_for(LOOK);
     assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
 }
 
@@ -72,9 +72,9 @@ fn a_node_that_forgot_is_taken_back_after_the_max_ttl() {
     world.cut(BOB, 2);
     let refusal = try_to_take(&mut world, BOB);
     assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(NO_VOTE) });
-    world.live(LAST_MOMENT);
+    world.run_for(LAST_MOMENT);
     assert_eq!(try_to_take(&mut world, BOB).reason, FailureReason::OnProbation { retry_after: Some(ms(1)) });
-    world.live(ms(1));
+    world.run_for(ms(1));
     world.hold(BOB);
     assert_eq!(marker(&world, 1).map(|it| it.since_micros), Some(since));
 }
@@ -100,9 +100,9 @@ fn a_renewal_does_not_count_a_node_that_forgot() {
     world.cut(ALICE, 2);
     world.restart(1, Data::new());
     (0..2).for_each(|who| world.connect(who, 1));
-    world.live(ms(9_880));
+    world.run_for(ms(9_880));
     assert!(world.is_valid(ALICE, lock));
-    world.live(ms(20));
+    world.run_for(ms(20));
     assert!(!world.is_valid(ALICE, lock), "one node of three could not renew it");
 }
 
@@ -113,13 +113,13 @@ fn who_saw_a_node_change_waits_by_its_own_clock_whatever_the_nodes_clock_says() 
     world.connect(ALICE, 1);
     world.drive();
     world.set_clock(1, 3_600_000);
-    world.live(LAST_MOMENT);
+    world.run_for(LAST_MOMENT);
     assert_eq!(
         doubt(&world, ALICE, 1),
         Some(ProbationReason::PossibleDataLoss),
         "its clock has said for long that it is over"
     );
-    world.live(ms(1));
+    world.run_for(ms(1));
     assert!(is_voting(&world, ALICE, 1));
     // Who meets it only now has nothing but the marker to go by.
     world.connect(BOB, 1);
@@ -142,7 +142,7 @@ fn a_node_on_probation_says_so_itself_to_who_does_not_know() {
     world.drive();
     let lock = world.hold(BOB);
     assert!(!world.has(1, lock));
-    world.live(ms(600));
+    world.run_for(ms(600));
     assert!(is_voting(&world, BOB, 1));
 }
 
@@ -155,14 +155,14 @@ fn a_clock_that_was_set_back_behind_the_marker_begins_a_probation_of_the_usual_l
         if asks_first {
             world.hold(ALICE);
         }
-        world.live(LOOK + ms(100));
+        world.run_for(LOOK + ms(100));
         let since = marker(&world, 1).expect("a marker").since_micros;
         assert!(since < before && since <= world.servers[1].node.micros(world.now(ALICE).boot_nanos()));
         // Whichever shows it first: the vote, beside what was seen before, or the look.
         let expected =
             if asks_first { ProbationReason::ClockJump } else { ProbationReason::PossibleDataLoss };
         assert_eq!(doubt(&world, ALICE, 1), Some(expected));
-        world.live(NO_VOTE + LOOK);
+        world.run_for(NO_VOTE + LOOK);
         assert!(is_voting(&world, ALICE, 1), "asked for a vote first: {asks_first}");
     }
 }
@@ -181,7 +181,7 @@ fn two_clients_that_take_a_node_back_at_once_agree() {
     world.pass(ms(5));
     world.step(BOB, 1);
     assert_eq!(data(&world, 1)[&Slot::Marker].value, written, "only the first writes");
-    world.live(NO_VOTE);
+    world.run_for(NO_VOTE);
     world.hold(ALICE);
     assert!((0..2).all(|who| is_voting(&world, who, 1)));
 }
@@ -237,13 +237,13 @@ fn a_refusal_for_probation_tells_when_a_quorum_may_be_had() {
         world.restart(node, Data::new());
         (0..2).for_each(|who| world.connect(who, node));
         world.drive();
-        world.live(ms(pause));
+        world.run_for(ms(pause));
     }
     let refusal = try_to_take(&mut world, BOB);
     // Two vote at once, and with the first of the three to end its probation they are a quorum.
     assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(ms(21_500)) });
     assert!(world.keys() == 0 && world.is_nothing_sent(BOB));
-    world.live(ms(21_500));
+    world.run_for(ms(21_500));
     world.hold(BOB);
 }
 
@@ -284,7 +284,7 @@ fn a_grant_is_never_sent_as_text_behind_its_undo() {
     world.step(ALICE, 1);
     world.step(ALICE, 2);
     assert_eq!(world.wire(ALICE, 2), []);
-    world.live(ms(3_500));
+    world.run_for(ms(3_500));
     assert_eq!(world.keys(), 3);
 }
 
@@ -292,7 +292,7 @@ fn a_grant_is_never_sent_as_text_behind_its_undo() {
 fn a_vote_that_was_under_way_when_its_node_was_found_out_does_not_count() {
     let mut world = World::fenced(3);
     world.hold_as(ALICE, AcquireOptions { ttl: ms(1_000), auto_renew: false, ..AcquireOptions::default() });
-    world.live(LOOK - ms(1_000));
+    world.run_for(LOOK - ms(1_000));
     world.run_timers_for(ms(1_000));
     world.acquire(BOB);
     // The look is ahead of the grant on the wire, and tells of another server.
@@ -319,10 +319,10 @@ fn a_node_that_refuses_to_be_told_is_not_told_again_and_again() {
     world.drive();
     assert_eq!(world.servers[1].canned_replies.len(), 49, "it was written once");
     assert_eq!(try_to_take_two(&mut world), refusal(), "and a report says what the server said");
-    world.live(LOOK);
+    world.run_for(LOOK);
     assert!((30..49).contains(&world.servers[1].canned_replies.len()), "and now and then since");
     world.servers[1].canned_replies.clear();
-    world.live(ms(2_000));
+    world.run_for(ms(2_000));
     assert!(marker(&world, 1).is_some(), "and soon after it takes writes again");
 }
 

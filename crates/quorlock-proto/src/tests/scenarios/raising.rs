@@ -215,7 +215,7 @@ fn a_raise_whose_answer_was_lost_is_confirmed_by_the_next_renewal() {
     world.drive();
     world.connect(ALICE, 0);
     world.event(ALICE);
-    world.live(ms(3_334));
+    world.run_for(ms(3_334));
     let confirmed = world.event(ALICE).into_iter().filter_map(|event| match event {
         OperationEvent::Confirmed(nodes) => Some(nodes),
         _ => None,

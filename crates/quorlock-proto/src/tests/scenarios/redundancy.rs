@@ -25,7 +25,7 @@ fn stands_everywhere(world: &World, lock: u64) -> bool {
 /// Cuts one node off for good, and looks whether the lock lives on without it.
 fn outlives(mut world: World, lock: u64, node: usize) -> bool {
     world.cut(ALICE, node);
-    world.live(TTL * 2);
+    world.run_for(TTL * 2);
     world.is_valid(ALICE, lock)
 }
 
@@ -42,7 +42,7 @@ fn a_late_grant_with_a_larger_number_of_its_own_counts_after_the_next_renewal() 
             assert!(world.is_valid(ALICE, lock), "two of three");
             world.drive();
             assert!(world.is_nothing_sent(ALICE), "a lock that is given up at once costs no renewal");
-            world.live(ms(100));
+            world.run_for(ms(100));
             assert!(world.fence(late) > Some(world.number(ALICE, lock)), "its clock is ahead");
             for away in (0..3).filter(|node| *node != late) {
                 let world_without = || -> World {
@@ -51,12 +51,12 @@ fn a_late_grant_with_a_larger_number_of_its_own_counts_after_the_next_renewal() 
                     assert_eq!(again, lock);
                     (0..3).filter(|node| *node != late).for_each(|node| assert!(world.step(ALICE, node)));
                     world.drive();
-                    world.live(ms(100));
+                    world.run_for(ms(100));
                     world
                 };
                 assert!(outlives(world_without(), lock, away), "{ahead} ms, {late} late, {away} away");
             }
-            world.live(TTL * 3);
+            world.run_for(TTL * 3);
             assert!(stands_everywhere(&world, lock) && world.is_valid(ALICE, lock));
         }
     }
@@ -70,7 +70,7 @@ fn a_grant_that_only_was_late_counts_like_any_other() {
     world.pass(ms(400));
     world.drive();
     assert!(world.fence(2) > Some(world.number(ALICE, lock)), "more than the tolerance late");
-    world.live(TTL * 3);
+    world.run_for(TTL * 3);
     assert!(stands_everywhere(&world, lock));
     assert!(outlives(world, lock, 0));
 }
@@ -103,7 +103,7 @@ fn a_rival_who_keeps_on_trying_cannot_keep_a_node_from_the_holder() {
     let lock = world.hold(ALICE);
     world.wipe(4);
     for _ in 0..40 {
-        world.live(ms(250));
+        world.run_for(ms(250));
         try_in_vain(&mut world);
     }
     assert!(stands_everywhere(&world, lock) && world.is_valid(ALICE, lock));
@@ -119,7 +119,7 @@ fn what_a_later_holder_was_given_is_not_gone_past() {
     let later = world.hold(BOB);
     world.release(BOB, later);
     for _ in 0..3 {
-        world.live(TTL / 2);
+        world.run_for(TTL / 2);
     }
     assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers));
     assert!(!world.is_valid(ALICE, lock) && !(1..3).any(|node| world.has(node, lock)));
@@ -143,7 +143,7 @@ fn a_larger_number_of_a_late_grant_may_be_a_holders_after_another_had_the_lock()
     world.drive();
     assert!(world.has(2, lock), "her late question took the key");
     let deadline: DualTimestamp = world.deadline(ALICE, lock);
-    world.live(TTL * 2);
+    world.run_for(TTL * 2);
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired), "one node of three is not enough");
     assert_eq!(world.deadline(ALICE, lock), deadline);
 }
@@ -157,10 +157,10 @@ fn clocks_that_differ_cost_no_node() {
             for _ in 0..turn {
                 let lock = world.hold(BOB);
                 world.release(BOB, lock);
-                world.live(ms(1));
+                world.run_for(ms(1));
             }
             let lock = world.hold(ALICE);
-            world.live(TTL * 3);
+            world.run_for(TTL * 3);
             assert!(stands_everywhere(&world, lock), "{nodes} nodes, turn {turn}");
             assert!(outlives(world, lock, away));
         }
@@ -176,11 +176,11 @@ fn a_node_that_votes_again_is_taken_at_once_and_not_at_the_next_renewal() {
         world.restart(node, data);
         (0..2).for_each(|who| world.connect(who, node));
         world.wipe(node);
-        world.live(MAX_TTL - ms(100));
+        world.run_for(MAX_TTL - ms(100));
         assert!(!world.has(node, lock) && world.is_valid(ALICE, lock), "it is on probation");
         // Well before a renewal would be due, and before it votes for others.
         world.event(ALICE);
-        world.live(NO_VOTE - MAX_TTL);
+        world.run_for(NO_VOTE - MAX_TTL);
         assert!(world.has(node, lock), "node {node}");
         assert!(world.event(ALICE).contains(&OperationEvent::Confirmed(NodeSet::from_bits(0b111))));
     }
@@ -204,7 +204,7 @@ fn a_rival_who_comes_between_each_time_does_not_make_the_holder_renew_without_en
     assert!((10..30).contains(&renewals), "{renewals}");
     assert!(world.is_valid(ALICE, lock));
     // When he has gone, the next regular renewals have the node back.
-    world.live(TTL);
+    world.run_for(TTL);
     assert!(stands_everywhere(&world, lock));
 }
 
@@ -268,7 +268,7 @@ fn held(cleared: bool) -> (World, u64) {
     let lock = world.acquire(ALICE);
     (0..2).for_each(|node| assert!(world.step(ALICE, node)));
     world.drive();
-    world.live(ms(100));
+    world.run_for(ms(100));
     assert!(world.fence(2) > Some(world.number(ALICE, lock)));
     world.event(ALICE);
     (world, lock)
@@ -281,10 +281,10 @@ fn a_renewal_that_reveals_a_jump_does_not_count_under_a_larger_number_either() {
         let deadline = world.deadline(ALICE, lock);
         world.cut(ALICE, 1);
         world.set_clock(2, 5_000);
-        world.live(TTL / 3 + ms(1));
+        world.run_for(TTL / 3 + ms(1));
         assert_eq!(world.deadline(ALICE, lock), deadline, "cleared: {cleared}");
         world.set_clock(2, 11_000);
-        world.live(TTL * 2 / 3 + ms(100));
+        world.run_for(TTL * 2 / 3 + ms(100));
         world.acquire(BOB);
         world.drive();
         assert_eq!(world.overlap, None, "cleared: {cleared}");
@@ -296,20 +296,20 @@ fn a_renewal_that_reveals_a_jump_does_not_count_under_a_larger_number_either() {
 fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
     for with_vain_rival in [false, true] {
         let mut world = World::fenced(3);
-        world.live(ms(100));
+        world.run_for(ms(100));
         let lock = world.acquire(ALICE);
         world.cut_after(ALICE, 2, 1);
         world.drive();
         if with_vain_rival {
-            world.live(ms(10));
+            world.run_for(ms(10));
             try_in_vain(&mut world);
         }
         world.connect(ALICE, 2);
-        (0..4).for_each(|_| world.live(TTL / 3 + ms(10)));
+        (0..4).for_each(|_| world.run_for(TTL / 3 + ms(10)));
         assert!(world.has(2, lock));
         // She is cut off from node 1, where her key runs out.
         world.cut(ALICE, 1);
-        world.live(TTL * 2);
+        world.run_for(TTL * 2);
         assert!(world.is_valid(ALICE, lock) && !world.has(1, lock));
         world.wipe(2);
         let theirs = world.acquire(BOB);
@@ -320,7 +320,7 @@ fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
         (0..3).for_each(|node| while world.step(BOB, node) {});
         while world.ghost(2) && !world.has(2, lock) {}
         assert!(world.has(2, lock), "her question of long ago");
-        world.live(TTL * 2);
+        world.run_for(TTL * 2);
         assert_eq!(
             world.deadline(ALICE, lock),
             deadline,
@@ -334,7 +334,7 @@ fn a_node_that_comes_and_goes_does_not_make_holders_renew_all_the_time() {
     let mut world = World::fenced(5);
     let lock = world.hold(ALICE);
     world.cut(ALICE, 4);
-    world.live(TTL);
+    world.run_for(TTL);
     world.event(ALICE);
     for _ in 0..250 {
         world.connect(ALICE, 4);

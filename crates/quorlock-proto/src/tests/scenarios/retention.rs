@@ -159,7 +159,7 @@ fn a_number_of_a_node_two_hours_ahead_is_kept_until_clocks_have_passed_it() {
 #[test]
 fn a_clock_that_is_set_back_far_begins_where_it_had_come() {
     let mut world = World::fenced(NODES);
-    world.live(ms(31_000));
+    world.run_for(ms(31_000));
     let before = world.servers[0].node.micros(world.now(ALICE).boot_nanos());
     world.set_clock(0, -2 * 3_600_000);
     begin_again(&mut world, NODES);
@@ -213,7 +213,7 @@ fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
     let lock = world.hold(ALICE);
     assert!(world.number(ALICE, lock) > before);
     world.release(ALICE, lock);
-    world.live(MAX_TTL * 3);
+    world.run_for(MAX_TTL * 3);
     assert!((0..NODES).all(|node| world.fence(node).is_some()));
     world.survey(ALICE, RequestKind::Forget);
     world.drive();
@@ -227,7 +227,7 @@ fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
     let lock = world.hold(ALICE);
     let before = world.number(ALICE, lock);
     world.release(ALICE, lock);
-    world.live(HOUR * 4 / 3);
+    world.run_for(HOUR * 4 / 3);
     assert_eq!((world.fence(0), world.fence(1)), (None, None), "80 minutes later");
     world.cut(ALICE, 1);
     world.connect(ALICE, 2);
@@ -237,7 +237,7 @@ fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
     world.drive();
     assert_eq!(won(&mut world, ALICE), None, "the answer that shows it is no vote");
     world.abandon(ALICE, lock);
-    world.live(MAX_TTL * 3);
+    world.run_for(MAX_TTL * 3);
     let lock = world.hold(ALICE);
     assert!(world.number(ALICE, lock) > before);
 }
@@ -253,11 +253,11 @@ fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
     world.drive();
     world.set_clock(1, -(YEAR.as_millis() as i64));
     meet_again(&mut world, ALICE, 0..NODES);
-    world.live(MAX_TTL * 3);
+    world.run_for(MAX_TTL * 3);
     assert!((0..NODES).all(|node| world.fence(node).is_some()));
     world.survey(ALICE, RequestKind::Forget);
     world.drive();
-    world.live(MAX_TTL * 2);
+    world.run_for(MAX_TTL * 2);
     assert!(
         (0..NODES).all(|node| world.fence(node).is_none()),
         "forgotten within the max ttl, at the latest"
@@ -266,7 +266,7 @@ fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
     assert!(world.number(ALICE, lock) > before);
     world.release(ALICE, lock);
     world.drive();
-    world.live(HOUR + ms(1_000));
+    world.run_for(HOUR + ms(1_000));
     assert!((0..NODES).all(|node| world.fence(node).is_none()), "and else within the hour");
 }
 
@@ -274,13 +274,13 @@ fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
 fn a_holder_whose_lock_was_broken_does_not_come_back_when_the_name_is_forgotten() {
     let mut world = World::fenced(NODES);
     let lock = world.hold_as(ALICE, AcquireOptions { ttl: MAX_TTL, ..AcquireOptions::default() });
-    world.live(MAX_TTL * 2);
+    world.run_for(MAX_TTL * 2);
     world.event(ALICE);
     for phase in [RequestKind::ForceRelease, RequestKind::Forget] {
         world.survey(BOB, phase);
         world.drive();
     }
-    world.live(MAX_TTL);
+    world.run_for(MAX_TTL);
     assert!(!world.is_valid(ALICE, lock));
     assert_eq!((world.loss(ALICE), world.keys()), (Some(LossReason::TakenByOthers), 0));
 }
