@@ -239,7 +239,7 @@ impl World {
     }
 
     /// Time passes, and no client notices.
-    pub(crate) fn pass(&mut self, span: Duration) {
+    pub(crate) fn advance_clock(&mut self, span: Duration) {
         self.nanos += span.as_nanos() as u64;
     }
 

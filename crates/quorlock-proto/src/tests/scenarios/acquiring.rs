@@ -15,7 +15,7 @@ fn a_quorum_of_grants_is_a_lock_and_its_time_runs_from_before_the_first_byte() {
     let mut world = World::new(5);
     let start = world.now(ALICE);
     let lock = world.acquire(ALICE);
-    world.pass(ms(20));
+    world.advance_clock(ms(20));
     world.step(ALICE, 0);
     world.step(ALICE, 4);
     assert_eq!(world.event(ALICE), [], "two of five are no lock");
@@ -154,7 +154,7 @@ fn a_grant_past_its_deadline_is_a_failure_and_undone() {
     for node in 0..3 {
         world.deliver(ALICE, node);
     }
-    world.pass(VALIDITY_TIME);
+    world.advance_clock(VALIDITY_TIME);
     world.answer(ALICE, 0);
     world.answer(ALICE, 1);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));

@@ -78,10 +78,10 @@ fn answers_that_were_long_on_their_way_prove_nothing() {
                 if (turn % 2 == 0) == late_first {
                     // There at once, and the answer comes late: the next looks as if the clock had run ahead.
                     world.deliver(ALICE, node);
-                    world.pass(ms(150));
+                    world.advance_clock(ms(150));
                     world.answer(ALICE, node);
                 } else {
-                    world.pass(ms(150));
+                    world.advance_clock(ms(150));
                     world.step(ALICE, node);
                 }
             }
@@ -99,7 +99,7 @@ fn a_jump_is_told_however_long_its_answer_was_on_its_way() {
     world.set_clock(1, 1_000);
     world.acquire_as(ALICE, BY_HAND);
     world.deliver(ALICE, 1);
-    world.pass(ms(400));
+    world.advance_clock(ms(400));
     world.answer(ALICE, 1);
     assert_eq!(jumps(&world, ALICE).len(), 1);
 }

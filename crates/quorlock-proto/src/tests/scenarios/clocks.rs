@@ -39,7 +39,7 @@ fn a_wall_clock_that_creeps_ahead_ends_a_lease() {
     let deadline = world.deadline(ALICE, lock);
     while !world.now(ALICE).is_past(deadline) {
         // The driver is busy and looks every 2 ms; meanwhile the wall clock gains a tenth on the boot clock.
-        world.pass(ms(2));
+        world.advance_clock(ms(2));
         world.clients[ALICE].advance_wall_clock(Duration::from_micros(200));
         world.wake(ALICE);
     }

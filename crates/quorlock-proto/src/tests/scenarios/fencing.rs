@@ -253,7 +253,7 @@ fn a_hint_that_is_off_costs_a_round_only_if_the_nodes_answer_at_different_times(
         world.set_wall(ALICE, ahead);
         world.acquire(ALICE);
         for node in 0..3 {
-            world.pass(ms(3));
+            world.advance_clock(ms(3));
             world.step(ALICE, node);
         }
         world.drive();

@@ -15,7 +15,7 @@ fn renew(world: &mut World) {
 /// These nodes lose the key; another owner takes and frees the lock there meanwhile.
 fn passes_on(world: &mut World, nodes: impl Iterator<Item = usize>) {
     nodes.for_each(|node| world.wipe(node));
-    world.pass(ms(1));
+    world.advance_clock(ms(1));
     let later = world.hold(BOB);
     world.release(BOB, later);
     world.drive();
@@ -56,7 +56,7 @@ fn what_vain_rivals_left_on_a_minority_is_no_loss() {
         let lock = world.hold(ALICE);
         for _ in 0..3 {
             (0..(nodes - 1) / 2).for_each(|node| world.wipe(node));
-            world.pass(ms(1));
+            world.advance_clock(ms(1));
             let vain = world.acquire(BOB);
             world.drive();
             assert!(!world.is_valid(BOB, vain));
@@ -71,7 +71,7 @@ fn silent_nodes_prove_nothing() {
     let mut world = World::fenced(3);
     let lock = world.hold(ALICE);
     world.wipe(0);
-    world.pass(ms(1));
+    world.advance_clock(ms(1));
     world.acquire(BOB);
     world.drive();
     (1..3).for_each(|node| world.servers[node].hangs = true);

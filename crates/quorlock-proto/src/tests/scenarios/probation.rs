@@ -178,7 +178,7 @@ fn two_clients_that_take_a_node_back_at_once_agree() {
     );
     world.step(ALICE, 1);
     let written = data(&world, 1)[&Slot::Marker].value.clone();
-    world.pass(ms(5));
+    world.advance_clock(ms(5));
     world.step(BOB, 1);
     assert_eq!(data(&world, 1)[&Slot::Marker].value, written, "only the first writes");
     world.run_for(NO_VOTE);

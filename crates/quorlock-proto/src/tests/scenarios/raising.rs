@@ -118,7 +118,7 @@ fn a_late_grant_takes_the_place_of_a_raise_that_failed() {
 fn a_raise_that_ends_past_the_deadline_is_too_late() {
     let (mut world, lock) = raising();
     world.deliver(ALICE, 0);
-    world.pass(VALIDITY_TIME);
+    world.advance_clock(VALIDITY_TIME);
     world.answer(ALICE, 0);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     assert!(!world.is_valid(ALICE, lock));

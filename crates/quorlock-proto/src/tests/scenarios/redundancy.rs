@@ -67,7 +67,7 @@ fn a_grant_that_only_was_late_counts_like_any_other() {
     let mut world = apart(3, None, &[0; 3]);
     let lock = world.acquire(ALICE);
     (0..2).for_each(|node| assert!(world.step(ALICE, node)));
-    world.pass(ms(400));
+    world.advance_clock(ms(400));
     world.drive();
     assert!(world.fence(2) > Some(world.number(ALICE, lock)), "more than the tolerance late");
     world.run_for(TTL * 3);
@@ -81,7 +81,7 @@ fn a_key_that_went_missing_is_taken_again_past_rivals_who_came_to_nothing() {
         let mut world = World::fenced(3);
         let lock = world.hold(ALICE);
         world.wipe(node);
-        world.pass(ms(1));
+        world.advance_clock(ms(1));
         try_in_vain(&mut world);
         assert!(world.fence(node) > Some(world.number(ALICE, lock)) && !world.has(node, lock));
         world.run_timers_for(TTL / 3 + ms(1));
@@ -115,7 +115,7 @@ fn what_a_later_holder_was_given_is_not_gone_past() {
     let mut world = World::fenced(3);
     let lock = world.hold_as(ALICE, AcquireOptions::default());
     (1..3).for_each(|node| world.wipe(node));
-    world.pass(ms(1));
+    world.advance_clock(ms(1));
     let later = world.hold(BOB);
     world.release(BOB, later);
     for _ in 0..3 {
@@ -134,7 +134,7 @@ fn a_larger_number_of_a_late_grant_may_be_a_holders_after_another_had_the_lock()
     let lock = world.acquire(ALICE);
     (0..2).for_each(|node| assert!(world.step(ALICE, node)));
     world.wipe(1);
-    world.pass(ms(1));
+    world.advance_clock(ms(1));
     let later = world.acquire(BOB);
     (0..3).for_each(|node| while world.step(BOB, node) {});
     assert!(world.is_valid(BOB, later));
@@ -210,7 +210,7 @@ fn a_rival_who_comes_between_each_time_does_not_make_the_holder_renew_without_en
 
 /// As [`try_in_vain`], while what is under way of Alice's stays so.
 fn try_by_steps(world: &mut World) {
-    world.pass(Duration::from_micros(10));
+    world.advance_clock(Duration::from_micros(10));
     let attempt = world.acquire(BOB);
     (0..3).for_each(|node| while world.step(BOB, node) {});
     assert!(!world.is_valid(BOB, attempt));

@@ -30,7 +30,7 @@ fn a_renewal_answered_in_time_moves_the_deadline_from_when_it_was_sent() {
     world.run_timers_for(THIRD);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Renew]);
     let sent = world.now(ALICE);
-    world.pass(ms(100));
+    world.advance_clock(ms(100));
     world.step(ALICE, 0);
     assert_eq!(world.event(ALICE), [OperationEvent::Renewing]);
     world.step(ALICE, 1);
@@ -94,7 +94,7 @@ fn a_renewal_that_completes_after_the_old_deadline_does_not_count() {
     world.step(ALICE, 0);
     world.event(ALICE);
     // The process is stopped past its deadline. Every key still says "yours", and it counts for nothing.
-    world.pass(VALIDITY_TIME - THIRD);
+    world.advance_clock(VALIDITY_TIME - THIRD);
     assert!((0..3).all(|node| world.has(node, lock)));
     for node in 0..3 {
         world.answer(ALICE, node);

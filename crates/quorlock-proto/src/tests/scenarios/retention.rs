@@ -63,10 +63,10 @@ fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Resul
     }
     world.initialize_nodes();
     // The time in the marker shows no set-back.
-    world.pass(HOUR * 100);
+    world.advance_clock(HOUR * 100);
     let (mut numbers, mut unseen) = (Vec::new(), [Duration::MAX; NODES]);
     for visit in visits {
-        world.pass(visit.after);
+        world.advance_clock(visit.after);
         unseen = unseen.map(|unseen| unseen.saturating_add(visit.after));
         if let Some((node, by)) = visit.set_back {
             // A set-back is seen by a look at what the last one noted.
@@ -171,7 +171,7 @@ fn a_clock_that_is_set_back_far_begins_where_it_had_come() {
     assert_eq!(marker(&world, 1).map(|marker| marker.base_micros), Some(0));
     // Less than half of what fences are kept for is none of its business.
     let mut world = World::fenced(NODES);
-    world.pass(HOUR);
+    world.advance_clock(HOUR);
     begin_again(&mut world, NODES);
     world.set_clock(0, -1_000_000);
     begin_again(&mut world, NODES);

@@ -143,7 +143,7 @@ fn a_silent_node_is_sent_its_undo_all_the_same() {
     let mut world = World::new(3);
     world.servers[0].hangs = true;
     let lock = world.hold(ALICE);
-    world.pass(REPLY_TIMEOUT);
+    world.advance_clock(REPLY_TIMEOUT);
     world.release(ALICE, lock);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Acquire, RequestKind::ReleaseAndNotify]);
     world.servers[0].hangs = false;
