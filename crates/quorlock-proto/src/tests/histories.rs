@@ -213,7 +213,7 @@ impl History {
                 // What it hears first, the answers or the time, is left to what comes next.
                 world.clients[who % clients].is_paused = false;
             }
-            Deed::SetWall { who, millis } => world.set_wall(who % clients, millis),
+            Deed::SetWall { who, millis } => world.shift_wall_clock(who % clients, millis),
             Deed::FlushScripts { node } => world.flush_scripts(node % nodes),
             Deed::Excuse { node } => {
                 let busy = Vote::Unknown(ReplyFailure::TransientError("BUSY".into()));

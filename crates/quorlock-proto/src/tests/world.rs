@@ -244,7 +244,7 @@ impl World {
     }
 
     /// An operator sets one client's wall clock.
-    pub(crate) fn set_wall(&mut self, who: usize, ahead_millis: i64) {
+    pub(crate) fn shift_wall_clock(&mut self, who: usize, ahead_millis: i64) {
         self.clients[who].wall_offset_nanos += ahead_millis * 1_000_000;
     }
 

@@ -12,7 +12,7 @@ fn comes_afresh(world: &mut World, ahead_millis: i64) {
         world.cut(BOB, node);
     });
     is_on_terms(world, BOB, quorum, MAX_TTL, true);
-    world.set_wall(BOB, ahead_millis);
+    world.shift_wall_clock(BOB, ahead_millis);
     connect(world, BOB);
 }
 

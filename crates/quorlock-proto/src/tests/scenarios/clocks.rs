@@ -11,7 +11,7 @@ use crate::tests::world::{ALICE, BOB, LOSS_LEAD_TIME, VALIDITY_TIME, TTL, Acquir
 fn a_wall_clock_that_jumps_ahead_ends_a_lease() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
-    world.set_wall(ALICE, 9_898);
+    world.shift_wall_clock(ALICE, 9_898);
     assert!(!world.is_valid(ALICE, lock), "a check sees it at once");
     world.wake(ALICE);
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
@@ -21,7 +21,7 @@ fn a_wall_clock_that_jumps_ahead_ends_a_lease() {
 fn a_wall_clock_that_jumps_a_little_ends_nothing() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
-    world.set_wall(ALICE, 5_000);
+    world.shift_wall_clock(ALICE, 5_000);
     world.wake(ALICE);
     assert_eq!(world.loss(ALICE), None);
     assert!(world.is_valid(ALICE, lock));
@@ -50,7 +50,7 @@ fn a_wall_clock_that_creeps_ahead_ends_a_lease() {
 fn a_wall_clock_set_back_does_not_prolong_a_lease() {
     let mut world = World::new(3);
     let lock = world.hold_as(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
-    world.set_wall(ALICE, -3_600_000);
+    world.shift_wall_clock(ALICE, -3_600_000);
     world.wake(ALICE);
     world.run_timers_for(VALIDITY_TIME - LOSS_LEAD_TIME - Duration::from_nanos(1));
     assert!(world.is_valid(ALICE, lock));
@@ -62,7 +62,7 @@ fn a_wall_clock_set_back_does_not_prolong_a_lease() {
 fn renewals_go_on_after_the_wall_clock_was_set_back() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
-    world.set_wall(ALICE, -3_600_000);
+    world.shift_wall_clock(ALICE, -3_600_000);
     for _ in 0..30 {
         world.run_timers_for(ms(1_000));
         world.drive();
@@ -77,7 +77,7 @@ fn a_wall_clock_that_jumps_under_an_attempt_makes_it_too_late() {
     for node in 0..3 {
         world.deliver(ALICE, node);
     }
-    world.set_wall(ALICE, 9_898);
+    world.shift_wall_clock(ALICE, 9_898);
     for node in 0..3 {
         world.answer(ALICE, node);
     }
@@ -90,7 +90,7 @@ fn a_wall_clock_that_jumps_under_an_attempt_makes_it_too_late() {
 fn timeouts_do_not_look_at_the_wall_clock() {
     let mut world = World::new(3);
     world.acquire(ALICE);
-    world.set_wall(ALICE, 3_600_000);
+    world.shift_wall_clock(ALICE, 3_600_000);
     world.wake(ALICE);
     assert_eq!(world.event(ALICE), []);
     assert!(world.clients[ALICE].redials.is_empty());

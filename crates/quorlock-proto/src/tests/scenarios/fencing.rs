@@ -234,8 +234,8 @@ fn the_largest_floor_leaves_room_and_the_end_of_numbers_is_an_error_that_leaves_
 fn numbers_grow_across_clients_whose_clocks_are_an_hour_off() {
     let mut world = World::fenced(3);
     world.run_timers_for(ms(10));
-    world.set_wall(ALICE, -3_600_000);
-    world.set_wall(BOB, 3_600_000);
+    world.shift_wall_clock(ALICE, -3_600_000);
+    world.shift_wall_clock(BOB, 3_600_000);
     let mut last = 0;
     for who in [ALICE, BOB, BOB, ALICE, ALICE, BOB] {
         let (number, _) = take(&mut world, who, AcquireOptions::default());
@@ -250,7 +250,7 @@ fn numbers_grow_across_clients_whose_clocks_are_an_hour_off() {
 fn a_hint_that_is_off_costs_a_round_only_if_the_nodes_answer_at_different_times() {
     for (ahead, rounds) in [(0, 1), (-3_600_000, 2), (3_600_000, 2)] {
         let mut world = apart(3, None, &[0; 3]);
-        world.set_wall(ALICE, ahead);
+        world.shift_wall_clock(ALICE, ahead);
         world.acquire(ALICE);
         for node in 0..3 {
             world.advance_clock(ms(3));

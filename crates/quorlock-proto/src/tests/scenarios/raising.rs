@@ -298,7 +298,7 @@ fn a_raise_that_finds_the_key_gone_takes_its_node_from_the_lock() {
 #[test]
 fn the_next_wish_is_above_the_last_number_whatever_our_clock_says() {
     let mut world = World::fenced(3);
-    world.set_wall(ALICE, -10_000);
+    world.shift_wall_clock(ALICE, -10_000);
     world.cut(ALICE, 2);
     let lock = world.hold(ALICE);
     world.release(ALICE, lock);

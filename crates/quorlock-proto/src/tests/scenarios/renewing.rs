@@ -365,7 +365,7 @@ fn a_renewal_that_falls_due_does_not_push_an_extension_aside() {
     world.extend(ALICE, lock, Duration::from_secs(60));
     world.run_timers_for(ms(20));
     // The wall clock is corrected by a little, so every lease is checked.
-    world.set_wall(ALICE, 5);
+    world.shift_wall_clock(ALICE, 5);
     world.wake(ALICE);
     world.drive();
     assert_eq!(world.deadline(ALICE, lock).boot_nanos(), extended);
