@@ -251,7 +251,7 @@ impl World {
     pub(crate) fn wake(&mut self, who: usize) {
         let now = self.now(who);
         self.clients[who].coordinator.on_wake(now);
-        self.act(who);
+        self.perform_actions(who);
     }
 
     fn wake_all(&mut self) {
@@ -279,7 +279,7 @@ impl World {
         };
         let policy = RenewalPolicy { auto_renew: wish.auto_renew, max_hold_time: wish.max_hold_time };
         self.clients[who].coordinator.acquire(id, spec, policy, owner_token(id), now);
-        self.act(who);
+        self.perform_actions(who);
         id
     }
 
@@ -302,7 +302,7 @@ impl World {
             hold.has_ended = true;
         }
         self.clients[who].coordinator.abandon(id, now);
-        self.act(who);
+        self.perform_actions(who);
     }
 
     pub(crate) fn release(&mut self, who: usize, id: OperationId) -> bool {
@@ -311,14 +311,14 @@ impl World {
             hold.has_ended = true;
         }
         let is_known = self.clients[who].coordinator.release(id, now);
-        self.act(who);
+        self.perform_actions(who);
         is_known
     }
 
     pub(crate) fn extend(&mut self, who: usize, id: OperationId, ttl: Duration) -> bool {
         let now = self.now(who);
         let is_held = self.clients[who].coordinator.extend(id, lease_params(ttl), now);
-        self.act(who);
+        self.perform_actions(who);
         is_held
     }
 
@@ -326,7 +326,7 @@ impl World {
         self.last_id += 1;
         let (id, now) = (self.last_id, self.now(who));
         self.clients[who].coordinator.survey(id, phase, Key::new(KEY), now);
-        self.act(who);
+        self.perform_actions(who);
         id
     }
 
@@ -335,7 +335,7 @@ impl World {
         self.last_id += 1;
         let (id, now) = (self.last_id, self.now(who));
         self.clients[who].coordinator.initialize(id, ClusterId::new(cluster), is_forced, now);
-        self.act(who);
+        self.perform_actions(who);
         self.drive();
         self.event(who).into_iter().find_map(|event| match event {
             OperationEvent::Declared(declared) => Some(declared),
@@ -359,7 +359,7 @@ impl World {
             self.clients[who].coordinator.on_connected(NodeId(node as u8), reading, now, now);
         }
         self.clients[who].coordinator.on_up(NodeId(node as u8), now);
-        self.act(who);
+        self.perform_actions(who);
     }
 
     /// The connection breaks; what was not delivered never will be.
@@ -373,14 +373,14 @@ impl World {
         self.servers[node].orphaned_commands.push_back(sent.into_iter().take(ghosts).collect());
         let now = self.now(who);
         self.clients[who].coordinator.on_down(NodeId(node as u8), "cut".into(), now);
-        self.act(who);
+        self.perform_actions(who);
     }
 
     pub(crate) fn exclude(&mut self, who: usize, node: usize, exclusion: ExclusionReason) {
         self.unplug(who, node);
         let now = self.now(who);
         self.clients[who].coordinator.on_excluded(NodeId(node as u8), exclusion, now);
-        self.act(who);
+        self.perform_actions(who);
     }
 
     fn unplug(&mut self, who: usize, node: usize) -> VecDeque<Command> {
@@ -420,7 +420,7 @@ impl World {
                 );
             }
         }
-        self.act(who);
+        self.perform_actions(who);
         true
     }
 
@@ -593,7 +593,7 @@ impl World {
         server.data_mut().insert(lock(), Entry { value: value.map(<[u8]>::to_vec), expires });
     }
 
-    fn act(&mut self, who: usize) {
+    fn perform_actions(&mut self, who: usize) {
         while let Some(action) = self.clients[who].coordinator.poll() {
             match action {
                 Action::Send { request, nodes, as_text } => {
