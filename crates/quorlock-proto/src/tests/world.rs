@@ -264,7 +264,7 @@ impl World {
 
     // Orders.
 
-    pub(crate) fn acquire(&mut self, who: usize) -> OperationId {
+    pub(crate) fn start_acquire(&mut self, who: usize) -> OperationId {
         self.acquire_as(who, AcquireOptions::default())
     }
 

@@ -14,7 +14,7 @@ const CURIOUS: AcquireOptions = AcquireOptions { ttl: TTL, want_holder_ttl: true
 fn a_quorum_of_grants_is_a_lock_and_its_time_runs_from_before_the_first_byte() {
     let mut world = World::new(5);
     let start = world.now(ALICE);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     world.advance_clock(ms(20));
     world.step(ALICE, 0);
     world.step(ALICE, 4);
@@ -28,8 +28,8 @@ fn a_quorum_of_grants_is_a_lock_and_its_time_runs_from_before_the_first_byte() {
 #[test]
 fn two_at_once_never_both_win() {
     let mut world = World::new(3);
-    let alice = world.acquire(ALICE);
-    let bob = world.acquire(BOB);
+    let alice = world.start_acquire(ALICE);
+    let bob = world.start_acquire(BOB);
     world.step(ALICE, 0);
     world.step(BOB, 1);
     world.step(BOB, 2);
@@ -42,8 +42,8 @@ fn two_at_once_never_both_win() {
 #[test]
 fn a_tie_of_votes_ends_at_once_and_both_sides_give_back() {
     let mut world = World::new(4);
-    world.acquire(ALICE);
-    world.acquire(BOB);
+    world.start_acquire(ALICE);
+    world.start_acquire(BOB);
     for node in 0..2 {
         world.step(ALICE, node);
         world.step(BOB, node + 2);
@@ -66,7 +66,7 @@ fn refusals_that_settle_it_are_contention_however_few_have_answered() {
     for (nodes, need) in [(2, None), (4, None), (6, None), (5, Some(4)), (5, Some(5)), (3, Some(3))] {
         let mut world = World::with_quorum(nodes, need, 2);
         world.hold(ALICE);
-        world.acquire(BOB);
+        world.start_acquire(BOB);
         let refusals_needed = nodes - world.quorum().needed() + 1;
         (0..refusals_needed).for_each(|node| assert!(world.step(BOB, node)));
         let refusal = world.refusal(BOB).expect("the quorum is out of reach");
@@ -82,7 +82,7 @@ fn refusals_that_settle_it_are_contention_however_few_have_answered() {
 fn split_votes_count_as_contention() {
     let mut world = World::with_quorum(3, None, 3);
     for who in 0..3 {
-        world.acquire(who);
+        world.start_acquire(who);
         world.step(who, who);
     }
     world.drive();
@@ -107,7 +107,7 @@ fn a_late_grant_joins_the_lease() {
 #[test]
 fn a_late_grant_is_given_back() {
     let mut world = World::new(3);
-    let late = world.acquire(ALICE);
+    let late = world.start_acquire(ALICE);
     world.step(ALICE, 0);
     world.run_timers_for(REPLY_TIMEOUT);
     let refusal = world.refusal(ALICE).expect("the attempt timed out");
@@ -138,7 +138,7 @@ fn a_node_that_need_not_answer_any_more_is_not_called_silent() {
                 world.plant(node, Some(b"another owner"), Some(TTL));
             }
         }
-        world.acquire(ALICE);
+        world.start_acquire(ALICE);
         for node in 0..2 {
             world.step(ALICE, node);
         }
@@ -150,7 +150,7 @@ fn a_node_that_need_not_answer_any_more_is_not_called_silent() {
 #[test]
 fn a_grant_past_its_deadline_is_a_failure_and_undone() {
     let mut world = World::new(3);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     for node in 0..3 {
         world.deliver(ALICE, node);
     }
@@ -166,7 +166,7 @@ fn a_grant_past_its_deadline_is_a_failure_and_undone() {
 #[test]
 fn an_attempt_abandoned_before_any_answer_leaves_nothing() {
     let mut world = World::new(3);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     world.abandon(ALICE, lock);
     assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::Acquire, RequestKind::Release]));
     world.drive();
@@ -179,7 +179,7 @@ fn an_attempt_abandoned_before_any_answer_leaves_nothing() {
 fn an_attempt_abandoned_after_some_answers_spares_who_plainly_refused() {
     let mut world = World::new(5);
     world.plant(1, OTHER, Some(TTL));
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     world.step(ALICE, 0);
     world.step(ALICE, 1);
     world.abandon(ALICE, lock);
@@ -194,7 +194,7 @@ fn an_attempt_abandoned_after_some_answers_spares_who_plainly_refused() {
 #[test]
 fn an_attempt_abandoned_just_as_it_won_leaves_nothing() {
     let mut world = World::new(3);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     world.step(ALICE, 0);
     world.step(ALICE, 1);
     assert!(world.is_valid(ALICE, lock));
@@ -223,7 +223,7 @@ fn without_a_quorum_it_is_refused_at_once_and_nothing_is_sent() {
     let mut world = World::new(3);
     world.cut(ALICE, 0);
     world.cut(ALICE, 1);
-    world.acquire(ALICE);
+    world.start_acquire(ALICE);
     let refusal = world.refusal(ALICE).expect("it fails at once");
     assert_eq!(refusal.reason, FailureReason::NoQuorum);
     assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Disconnected("cut".into())));
@@ -236,7 +236,7 @@ fn an_excluded_majority_is_reported() {
     let mut world = World::new(3);
     world.exclude(ALICE, 0, ExclusionReason::Replica);
     world.exclude(ALICE, 2, ExclusionReason::AuthFailed("WRONGPASS".into()));
-    world.acquire(ALICE);
+    world.start_acquire(ALICE);
     let refusal = world.refusal(ALICE).expect("it fails at once");
     assert_eq!(refusal.reason, FailureReason::NodesExcluded);
     assert_eq!(refusal.votes[0], Vote::Excluded(ExclusionReason::Replica));
@@ -249,7 +249,7 @@ fn an_error_reply_is_no_vote_and_needs_no_release() {
     for node in 0..2 {
         world.servers[node].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("OOM".into())));
     }
-    world.acquire(ALICE);
+    world.start_acquire(ALICE);
     world.step(ALICE, 0);
     world.step(ALICE, 1);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
@@ -263,7 +263,7 @@ fn an_odd_answer_is_no_grant_and_is_undone() {
     for node in 0..2 {
         world.servers[node].canned_replies.push_back(Vote::Unknown(ReplyFailure::UnexpectedReply));
     }
-    world.acquire(ALICE);
+    world.start_acquire(ALICE);
     world.step(ALICE, 0);
     world.step(ALICE, 1);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));

@@ -73,7 +73,7 @@ fn renewals_go_on_after_the_wall_clock_was_set_back() {
 #[test]
 fn a_wall_clock_that_jumps_under_an_attempt_makes_it_too_late() {
     let mut world = World::new(3);
-    world.acquire(ALICE);
+    world.start_acquire(ALICE);
     for node in 0..3 {
         world.deliver(ALICE, node);
     }
@@ -89,7 +89,7 @@ fn a_wall_clock_that_jumps_under_an_attempt_makes_it_too_late() {
 #[test]
 fn timeouts_do_not_look_at_the_wall_clock() {
     let mut world = World::new(3);
-    world.acquire(ALICE);
+    world.start_acquire(ALICE);
     world.shift_wall_clock(ALICE, 3_600_000);
     world.wake(ALICE);
     assert_eq!(world.event(ALICE), []);

@@ -83,7 +83,7 @@ fn two_locks_in_the_same_microsecond_have_two_numbers_in_one_round_each() {
 #[test]
 fn where_clocks_differ_a_second_round_makes_the_largest_number_that_of_a_quorum() {
     let mut world = apart(3, None, &AHEAD);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     world.drive();
     let (number, rounds) = won(&mut world, ALICE).expect("a lock");
     assert_eq!(rounds, 2);
@@ -217,7 +217,7 @@ fn the_largest_floor_leaves_room_and_the_end_of_numbers_is_an_error_that_leaves_
 
     (0..3).for_each(|node| set_fence(&mut world, node, LAST_NUMBER - 1));
     assert_eq!(take(&mut world, ALICE, AcquireOptions::default()), (LAST_NUMBER, 1), "the very last");
-    world.acquire(BOB);
+    world.start_acquire(BOB);
     world.drive();
     let refusal = world.refusal(BOB).expect("no number is left");
     assert_eq!(refusal.reason, FailureReason::NoQuorum);
@@ -251,7 +251,7 @@ fn a_hint_that_is_off_costs_a_round_only_if_the_nodes_answer_at_different_times(
     for (ahead, rounds) in [(0, 1), (-3_600_000, 2), (3_600_000, 2)] {
         let mut world = apart(3, None, &[0; 3]);
         world.shift_wall_clock(ALICE, ahead);
-        world.acquire(ALICE);
+        world.start_acquire(ALICE);
         for node in 0..3 {
             world.advance_clock(ms(3));
             world.step(ALICE, node);

@@ -57,7 +57,7 @@ fn what_vain_rivals_left_on_a_minority_is_no_loss() {
         for _ in 0..3 {
             (0..(nodes - 1) / 2).for_each(|node| world.wipe(node));
             world.advance_clock(ms(1));
-            let vain = world.acquire(BOB);
+            let vain = world.start_acquire(BOB);
             world.drive();
             assert!(!world.is_valid(BOB, vain));
             world.run_for(TTL);
@@ -72,7 +72,7 @@ fn silent_nodes_prove_nothing() {
     let lock = world.hold(ALICE);
     world.wipe(0);
     world.advance_clock(ms(1));
-    world.acquire(BOB);
+    world.start_acquire(BOB);
     world.drive();
     (1..3).for_each(|node| world.servers[node].hangs = true);
     world.run_timers_for(TTL / 3 + ms(1));

@@ -74,7 +74,7 @@ pub(super) fn connect(world: &mut World, who: usize) {
 }
 
 pub(super) fn try_to_take(world: &mut World, who: usize) -> AttemptFailure {
-    world.acquire(who);
+    world.start_acquire(who);
     world.drive();
     world.refusal(who).expect("it may not be had")
 }

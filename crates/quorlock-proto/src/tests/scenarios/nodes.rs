@@ -23,7 +23,7 @@ fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
     world.drive();
     world.run_timers_for(REPLY_TIMEOUT);
     world.event(ALICE);
-    world.acquire(ALICE);
+    world.start_acquire(ALICE);
     assert_eq!(
         world.wire(ALICE, 0),
         [RequestKind::Acquire, RequestKind::ReleaseAndNotify],
@@ -65,7 +65,7 @@ fn a_node_that_came_back_joins_at_the_next_renewal() {
 #[test]
 fn a_cut_connection_ends_the_waiting_for_its_answers() {
     let mut world = World::new(3);
-    world.acquire(ALICE);
+    world.start_acquire(ALICE);
     world.cut(ALICE, 0);
     assert!(world.refusal(ALICE).is_none());
     world.cut(ALICE, 1);

@@ -83,14 +83,14 @@ fn a_node_that_forgot_is_taken_back_after_the_max_ttl() {
 fn a_vote_that_says_changed_counts_for_nothing_and_is_followed_by_a_look_at_once() {
     let mut world = World::fenced(3);
     world.flush(1);
-    world.acquire(BOB);
+    world.start_acquire(BOB);
     world.step(BOB, 1);
     assert_eq!(world.wire(BOB, 1), [RequestKind::ReadMarker]);
     world.step(BOB, 1);
     assert_eq!(world.wire(BOB, 1), [RequestKind::ReadMarker], "blank: its marker is written back");
     world.drive();
     assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
-    world.acquire(BOB);
+    world.start_acquire(BOB);
     assert_eq!(world.wire(BOB, 1), [], "no vote is requested from it");
 }
 
@@ -135,7 +135,7 @@ fn a_node_on_probation_says_so_itself_to_who_does_not_know() {
     let mut world = World::fenced(3);
     // Its clock is behind by a moment, so its probation, just over, is not. So small a difference proves no clock jump.
     world.set_clock(1, -15);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     world.step(ALICE, 1);
     assert_eq!(doubt(&world, ALICE, 1), Some(ProbationReason::PossibleDataLoss));
     world.abandon(ALICE, lock);
@@ -251,7 +251,7 @@ fn a_refusal_for_probation_tells_when_a_quorum_may_be_had() {
 fn after_a_flush_of_scripts_a_fenced_grant_goes_out_as_text() {
     let mut world = World::fenced(3);
     (0..3).for_each(|node| world.flush_scripts(node));
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     world.step(ALICE, 0);
     assert!(
         world
@@ -266,7 +266,7 @@ fn after_a_flush_of_scripts_a_fenced_grant_goes_out_as_text() {
 fn a_grant_is_never_sent_as_text_behind_its_undo() {
     let mut world = World::fenced(3);
     (0..3).for_each(|node| world.flush_scripts(node));
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     world.abandon(ALICE, lock);
     for node in 0..3 {
         assert_eq!(world.wire(ALICE, node), [RequestKind::Acquire, RequestKind::Release]);
@@ -279,7 +279,7 @@ fn a_grant_is_never_sent_as_text_behind_its_undo() {
     // A straggler of a lock that was won does without: the next renewal takes that node.
     let mut world = World::fenced(3);
     world.flush_scripts(2);
-    world.acquire(ALICE);
+    world.start_acquire(ALICE);
     world.step(ALICE, 0);
     world.step(ALICE, 1);
     world.step(ALICE, 2);
@@ -294,7 +294,7 @@ fn a_vote_that_was_under_way_when_its_node_was_found_out_does_not_count() {
     world.hold_as(ALICE, AcquireOptions { ttl: ms(1_000), auto_renew: false, ..AcquireOptions::default() });
     world.run_for(LOOK - ms(1_000));
     world.run_timers_for(ms(1_000));
-    world.acquire(BOB);
+    world.start_acquire(BOB);
     // The look is ahead of the grant on the wire, and tells of another server.
     assert_eq!(world.wire(BOB, 1), [RequestKind::ReadMarker, RequestKind::Acquire]);
     let before = data(&world, 1);

@@ -11,7 +11,7 @@ use crate::vote::{ReplyFailure, Vote};
 /// Three nodes, of which the second is ahead by a second: two grants are in, and the first must be raised.
 fn raising() -> (World, u64) {
     let mut world = apart(3, None, &AHEAD);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     world.step(ALICE, 0);
     world.step(ALICE, 1);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::RaiseFence]);
@@ -23,7 +23,7 @@ fn raising() -> (World, u64) {
 #[test]
 fn grants_that_come_during_the_raise_are_raised_or_outranked() {
     let mut world = apart(5, None, &AHEAD);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     (0..3).for_each(|node| assert!(world.step(ALICE, node)));
     assert_eq!(
         (world.wire(ALICE, 0), world.wire(ALICE, 2)),
@@ -54,7 +54,7 @@ fn grants_that_come_during_the_raise_are_raised_or_outranked() {
 #[test]
 fn a_straggler_that_outranks_us_cannot_make_the_quorum() {
     let mut world = apart(3, None, &[0, 1_000, 2_000]);
-    world.acquire(ALICE);
+    world.start_acquire(ALICE);
     world.step(ALICE, 0);
     world.step(ALICE, 1);
     world.step(ALICE, 2);
@@ -70,7 +70,7 @@ fn a_straggler_that_outranks_us_cannot_make_the_quorum() {
 fn a_key_that_ran_out_before_its_raise_is_too_late_and_everything_is_undone() {
     let mut world = apart(3, None, &AHEAD);
     world.cut(ALICE, 2);
-    world.acquire(ALICE);
+    world.start_acquire(ALICE);
     world.step(ALICE, 0);
     world.step(ALICE, 1);
     world.wipe(0);
@@ -158,7 +158,7 @@ fn the_undo_goes_also_where_a_raise_failed() {
     for failure in [ReplyFailure::TransientError("OOM".into()), ReplyFailure::UnexpectedReply] {
         let mut world = apart(3, None, &AHEAD);
         world.cut(ALICE, 2);
-        let lock = world.acquire(ALICE);
+        let lock = world.start_acquire(ALICE);
         world.step(ALICE, 0);
         world.step(ALICE, 1);
         world.servers[0].canned_replies.push_back(Vote::Unknown(failure));
@@ -193,7 +193,7 @@ fn a_raise_whose_connection_was_lost_is_owed_its_undo() {
 #[test]
 fn a_node_that_went_away_after_its_grant_is_not_raised_and_owes_no_answer_when_it_is_back() {
     let mut world = apart(3, None, &AHEAD);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     world.step(ALICE, 0);
     world.cut(ALICE, 0);
     world.step(ALICE, 1);
@@ -252,7 +252,7 @@ fn a_raise_is_not_sent_as_text_behind_its_undo() {
 #[test]
 fn stragglers_with_smaller_numbers_are_raised_behind_the_callers_back() {
     let mut world = apart(3, None, &[1_000, 1_000, 0]);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     world.step(ALICE, 0);
     world.step(ALICE, 1);
     let (number, rounds) = won(&mut world, ALICE).expect("these two agree");
@@ -268,7 +268,7 @@ fn stragglers_with_smaller_numbers_are_raised_behind_the_callers_back() {
 #[test]
 fn no_straggler_is_raised_for_a_lock_that_was_let_go() {
     let mut world = apart(3, None, &[1_000, 1_000, 0]);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     world.step(ALICE, 0);
     world.step(ALICE, 1);
     world.release(ALICE, lock);
@@ -281,7 +281,7 @@ fn no_straggler_is_raised_for_a_lock_that_was_let_go() {
 #[test]
 fn a_raise_that_finds_the_key_gone_takes_its_node_from_the_lock() {
     let mut world = apart(3, None, &AHEAD);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     (0..2).for_each(|node| assert!(world.step(ALICE, node)));
     // The number stands on two when the third, which has it not, is asked to raise.
     world.step(ALICE, 0);
@@ -304,7 +304,7 @@ fn the_next_wish_is_above_the_last_number_whatever_our_clock_says() {
     world.release(ALICE, lock);
     world.drive();
     world.connect(ALICE, 2);
-    let next = world.acquire(ALICE);
+    let next = world.start_acquire(ALICE);
     world.step(ALICE, 0);
     world.step(ALICE, 2);
     assert!(world.is_valid(ALICE, next), "in one round, though the third knew nothing of the last number");

@@ -13,7 +13,7 @@ use crate::time::DualTimestamp;
 
 /// Bob tries and is refused, and everything of his attempt is heard of.
 fn try_in_vain(world: &mut World) {
-    let attempt = world.acquire(BOB);
+    let attempt = world.start_acquire(BOB);
     world.drive();
     assert!(!world.is_valid(BOB, attempt));
 }
@@ -35,7 +35,7 @@ fn a_late_grant_with_a_larger_number_of_its_own_counts_after_the_next_renewal() 
         for late in 0..3 {
             let clocks: Vec<i64> = (0..3).map(|node| if node == late { ahead } else { 0 }).collect();
             let mut world = apart(3, None, &clocks);
-            let lock = world.acquire(ALICE);
+            let lock = world.start_acquire(ALICE);
             for node in (0..3).filter(|node| *node != late) {
                 world.step(ALICE, node);
             }
@@ -47,7 +47,7 @@ fn a_late_grant_with_a_larger_number_of_its_own_counts_after_the_next_renewal() 
             for away in (0..3).filter(|node| *node != late) {
                 let world_without = || -> World {
                     let mut world = apart(3, None, &clocks);
-                    let again = world.acquire(ALICE);
+                    let again = world.start_acquire(ALICE);
                     assert_eq!(again, lock);
                     (0..3).filter(|node| *node != late).for_each(|node| assert!(world.step(ALICE, node)));
                     world.drive();
@@ -65,7 +65,7 @@ fn a_late_grant_with_a_larger_number_of_its_own_counts_after_the_next_renewal() 
 #[test]
 fn a_grant_that_only_was_late_counts_like_any_other() {
     let mut world = apart(3, None, &[0; 3]);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     (0..2).for_each(|node| assert!(world.step(ALICE, node)));
     world.advance_clock(ms(400));
     world.drive();
@@ -131,11 +131,11 @@ fn a_larger_number_of_a_late_grant_may_be_a_holders_after_another_had_the_lock()
     // back, and only then does her question reach node 2.
     let mut world = World::fenced(3);
     world.run_timers_for(ms(1));
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     (0..2).for_each(|node| assert!(world.step(ALICE, node)));
     world.wipe(1);
     world.advance_clock(ms(1));
-    let later = world.acquire(BOB);
+    let later = world.start_acquire(BOB);
     (0..3).for_each(|node| while world.step(BOB, node) {});
     assert!(world.is_valid(BOB, later));
     world.release(BOB, later);
@@ -211,7 +211,7 @@ fn a_rival_who_comes_between_each_time_does_not_make_the_holder_renew_without_en
 /// As [`try_in_vain`], while what is under way of Alice's stays so.
 fn try_by_steps(world: &mut World) {
     world.advance_clock(Duration::from_micros(10));
-    let attempt = world.acquire(BOB);
+    let attempt = world.start_acquire(BOB);
     (0..3).for_each(|node| while world.step(BOB, node) {});
     assert!(!world.is_valid(BOB, attempt));
 }
@@ -219,7 +219,7 @@ fn try_by_steps(world: &mut World) {
 /// Alice has nodes 0 and 1, and on node 2 her late grant with a larger number; her renewal is under way.
 fn suspect_is_asked() -> (World, u64) {
     let mut world = apart(3, None, &[0, 0, 1_000]);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     (0..3).for_each(|node| assert!(world.step(ALICE, node)));
     world.event(ALICE);
     world.run_timers_for(ms(100));
@@ -238,7 +238,7 @@ fn a_node_whose_clock_jumped_is_not_cleared_by_a_renewal_that_the_others_confirm
             assert!(world.step(ALICE, 2));
             world.set_clock(2, 5_000);
             // What another task of hers asks shows it.
-            let other = world.acquire(ALICE);
+            let other = world.start_acquire(ALICE);
             assert!(world.step(ALICE, 2));
             world.abandon(ALICE, other);
         }
@@ -265,7 +265,7 @@ fn held(cleared: bool) -> (World, u64) {
         return (world, lock);
     }
     let mut world = apart(3, None, &[0, 0, 1_000]);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     (0..2).for_each(|node| assert!(world.step(ALICE, node)));
     world.drive();
     world.run_for(ms(100));
@@ -285,7 +285,7 @@ fn a_renewal_that_reveals_a_jump_does_not_count_under_a_larger_number_either() {
         assert_eq!(world.deadline(ALICE, lock), deadline, "cleared: {cleared}");
         world.set_clock(2, 11_000);
         world.run_for(TTL * 2 / 3 + ms(100));
-        world.acquire(BOB);
+        world.start_acquire(BOB);
         world.drive();
         assert_eq!(world.overlap, None, "cleared: {cleared}");
     }
@@ -297,7 +297,7 @@ fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
     for with_vain_rival in [false, true] {
         let mut world = World::fenced(3);
         world.run_for(ms(100));
-        let lock = world.acquire(ALICE);
+        let lock = world.start_acquire(ALICE);
         world.cut_after(ALICE, 2, 1);
         world.drive();
         if with_vain_rival {
@@ -312,7 +312,7 @@ fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
         world.run_for(TTL * 2);
         assert!(world.is_valid(ALICE, lock) && !world.has(1, lock));
         world.wipe(2);
-        let theirs = world.acquire(BOB);
+        let theirs = world.start_acquire(BOB);
         (0..3).for_each(|node| while world.step(BOB, node) {});
         assert!(world.is_valid(BOB, theirs));
         let deadline = world.deadline(ALICE, lock);

@@ -152,7 +152,7 @@ fn the_next_holder_can_have_it_as_soon_as_the_release_is_confirmed() {
     for node in 0..3 {
         world.step(ALICE, node);
     }
-    let next = world.acquire(BOB);
+    let next = world.start_acquire(BOB);
     for node in 0..5 {
         world.step(BOB, node);
     }

@@ -388,7 +388,7 @@ fn the_next_holder_gets_it_when_a_holder_dies() {
     let mut world = World::new(3);
     world.hold(ALICE);
     world.clients[ALICE].is_paused = true;
-    world.acquire(BOB);
+    world.start_acquire(BOB);
     world.drive();
     assert!(world.refusal(BOB).is_some());
     world.run_timers_for(TTL);

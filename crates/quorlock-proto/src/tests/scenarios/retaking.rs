@@ -60,7 +60,7 @@ fn who_counted_on_a_late_answer_to_a_retake_is_told_when_a_clock_jumps() {
     // Bob, who has not met node 0 before, sees nothing odd there. What Alice still asks of it is slow.
     world.run_timers_for(ms(1_100));
     meet_again(&mut world, BOB, 0..3);
-    let theirs = world.acquire(BOB);
+    let theirs = world.start_acquire(BOB);
     (0..3).for_each(|node| assert!(world.step(BOB, node)));
     assert!(world.is_valid(BOB, theirs) && world.has(2, lock));
     assert_eq!(world.overlap, None);

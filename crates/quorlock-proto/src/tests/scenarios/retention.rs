@@ -78,7 +78,7 @@ fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Resul
         begin_again(&mut world, visit.misses);
         (0..NODES).filter(|node| *node != visit.misses).for_each(|node| unseen[node] = Duration::ZERO);
         if visit.takes {
-            let lock = world.acquire(ALICE);
+            let lock = world.start_acquire(ALICE);
             world.drive();
             if let Some((number, _)) = won(&mut world, ALICE) {
                 numbers.push(number);
@@ -233,7 +233,7 @@ fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
     world.connect(ALICE, 2);
     world.drive();
     world.set_clock(0, -7_200_000);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     world.drive();
     assert_eq!(won(&mut world, ALICE), None, "the answer that shows it is no vote");
     world.abandon(ALICE, lock);

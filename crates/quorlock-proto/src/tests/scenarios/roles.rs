@@ -14,7 +14,7 @@ fn a_change_of_role_that_brings_an_old_copy_back_is_seen_by_the_next_look() {
     world.run_timers_for(MAX_TTL / 4);
     world.drive();
     world.event(BOB);
-    world.acquire(BOB);
+    world.start_acquire(BOB);
     world.drive();
     let refusal = world.refusal(BOB).expect("the node may have forgotten who holds the lock");
     assert!(matches!(refusal.reason, FailureReason::OnProbation { retry_after: Some(_) }), "{refusal:?}");

@@ -27,7 +27,7 @@ fn a_late_release_of_an_earlier_attempt_cannot_touch_a_later_one() {
 #[test]
 fn an_owed_undo_is_the_first_thing_a_node_hears_when_it_comes_back() {
     let mut world = World::new(3);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     for node in 0..3 {
         world.deliver(ALICE, node);
     }
@@ -36,9 +36,9 @@ fn an_owed_undo_is_the_first_thing_a_node_hears_when_it_comes_back() {
     assert_eq!(world.undone(ALICE), 3);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (1, 1), "owed to the node that is away");
-    world.acquire(BOB);
+    world.start_acquire(BOB);
     world.connect(ALICE, 0);
-    world.acquire(ALICE);
+    world.start_acquire(ALICE);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Release, RequestKind::Acquire]);
     assert_eq!(world.commands(ALICE, 0).next().map(|first| first.request.token), Some(owner_token(lock)));
 }
@@ -46,7 +46,7 @@ fn an_owed_undo_is_the_first_thing_a_node_hears_when_it_comes_back() {
 #[test]
 fn an_undo_cut_off_under_way_is_owed_again() {
     let mut world = World::new(3);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     world.deliver(ALICE, 0);
     world.abandon(ALICE, lock);
     for _ in 0..3 {
@@ -62,7 +62,7 @@ fn an_undo_cut_off_under_way_is_owed_again() {
 #[test]
 fn a_node_lost_between_the_set_and_its_answer_is_owed_the_undo() {
     let mut world = World::new(3);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     world.deliver(ALICE, 0);
     world.cut(ALICE, 0);
     world.cut(ALICE, 1);
@@ -77,7 +77,7 @@ fn a_node_lost_between_the_set_and_its_answer_is_owed_the_undo() {
 #[test]
 fn an_owed_undo_is_forgotten_a_minute_after_its_key_can_live() {
     let mut world = World::new(3);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     world.cut(ALICE, 0);
     world.abandon(ALICE, lock);
     world.drive();
@@ -122,7 +122,7 @@ fn an_undo_answered_with_an_error_is_tried_again() {
 #[test]
 fn scripts_flushed_between_a_set_and_its_undo_do_not_keep_the_key() {
     let mut world = World::new(3);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     world.deliver(ALICE, 0);
     world.flush_scripts(0);
     world.abandon(ALICE, lock);
@@ -154,7 +154,7 @@ fn a_silent_node_is_sent_its_undo_all_the_same() {
 #[test]
 fn a_ghost_set_is_undone_by_the_undo_that_comes_after_it() {
     let mut world = World::new(3);
-    let lock = world.acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     world.cut_after(ALICE, 0, 1);
     world.abandon(ALICE, lock);
     world.drive();
