@@ -158,7 +158,7 @@ impl History {
                     world.abandon(who, earlier);
                 }
                 let wish = AcquireOptions { ttl: ms(ttl), want_holder_ttl: curious, auto_renew, min_fencing_number: 0, max_hold_time: None };
-                self.current[who] = Some(world.acquire_as(who, wish));
+                self.current[who] = Some(world.start_acquire_with(who, wish));
             }
             Deed::Release { who } => {
                 let Some(who) = awake(world, who) else { return };

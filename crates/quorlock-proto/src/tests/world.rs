@@ -265,10 +265,10 @@ impl World {
     // Orders.
 
     pub(crate) fn start_acquire(&mut self, who: usize) -> OperationId {
-        self.acquire_as(who, AcquireOptions::default())
+        self.start_acquire_with(who, AcquireOptions::default())
     }
 
-    pub(crate) fn acquire_as(&mut self, who: usize, wish: AcquireOptions) -> OperationId {
+    pub(crate) fn start_acquire_with(&mut self, who: usize, wish: AcquireOptions) -> OperationId {
         self.last_id += 1;
         let (id, now) = (self.last_id, self.now(who));
         let spec = LockSpec {
@@ -289,7 +289,7 @@ impl World {
     }
 
     pub(crate) fn hold_as(&mut self, who: usize, wish: AcquireOptions) -> OperationId {
-        let id = self.acquire_as(who, wish);
+        let id = self.start_acquire_with(who, wish);
         self.drive();
         assert!(self.is_valid(who, id), "nothing stands in the way");
         self.event(who);

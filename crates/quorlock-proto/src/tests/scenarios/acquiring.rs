@@ -208,7 +208,7 @@ fn an_attempt_abandoned_just_as_it_won_leaves_nothing() {
 fn abandoning_a_refused_attempt_twice_changes_nothing() {
     let mut world = World::new(3);
     world.hold(ALICE);
-    let lock = world.acquire_as(BOB, CURIOUS);
+    let lock = world.start_acquire_with(BOB, CURIOUS);
     world.step(BOB, 0);
     world.step(BOB, 1);
     world.abandon(BOB, lock);
@@ -278,7 +278,7 @@ fn only_a_contender_that_wants_the_ttl_queries_it_and_gets_the_qth_smallest() {
             world.plant(node, OTHER, Some(ms(life)));
         }
         world.servers[4].hangs = true;
-        world.acquire_as(BOB, AcquireOptions { want_holder_ttl: curious, ..AcquireOptions::default() });
+        world.start_acquire_with(BOB, AcquireOptions { want_holder_ttl: curious, ..AcquireOptions::default() });
         for node in 0..3 {
             world.step(BOB, node);
         }
@@ -299,7 +299,7 @@ fn only_a_contender_that_wants_the_ttl_queries_it_and_gets_the_qth_smallest() {
 fn a_node_that_went_away_is_not_asked_for_how_long_and_owes_no_answer_when_it_is_back() {
     let mut world = World::new(3);
     world.hold(ALICE);
-    world.acquire_as(BOB, CURIOUS);
+    world.start_acquire_with(BOB, CURIOUS);
     world.step(BOB, 0);
     world.cut(BOB, 0);
     world.step(BOB, 1);
@@ -318,7 +318,7 @@ fn a_node_we_had_is_free_at_once_to_the_next_attempt() {
     let mut world = World::new(3);
     world.plant(1, OTHER, Some(ms(400)));
     world.plant(2, OTHER, Some(ms(800)));
-    world.acquire_as(BOB, CURIOUS);
+    world.start_acquire_with(BOB, CURIOUS);
     world.drive();
     let why = world.refusal(BOB).expect("two of three are another's").reason;
     assert_eq!(why, FailureReason::Contended { retry_after: Some(ms(400)) });
@@ -328,7 +328,7 @@ fn a_node_we_had_is_free_at_once_to_the_next_attempt() {
 fn the_ttl_query_ends_with_the_attempt_timeout() {
     let mut world = World::new(3);
     world.hold(ALICE);
-    world.acquire_as(BOB, CURIOUS);
+    world.start_acquire_with(BOB, CURIOUS);
     world.step(BOB, 0);
     world.step(BOB, 1);
     assert!(world.refusal(BOB).is_none(), "it is asking for how long");
@@ -343,7 +343,7 @@ fn a_key_without_expiry_and_a_key_of_another_type_are_held() {
     let mut world = World::new(3);
     world.plant(0, None, None);
     world.plant(1, OTHER, None);
-    world.acquire_as(BOB, CURIOUS);
+    world.start_acquire_with(BOB, CURIOUS);
     world.drive();
     let refusal = world.refusal(BOB).expect("both are in the way");
     assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });

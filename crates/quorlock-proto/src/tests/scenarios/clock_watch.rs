@@ -23,7 +23,7 @@ fn seen(nodes: usize, need: Option<usize>) -> World {
 
 /// Takes the lock and lets it go, which shows every node's clock.
 fn glance(world: &mut World, who: usize) {
-    let lock = world.acquire_as(who, BY_HAND);
+    let lock = world.start_acquire_with(who, BY_HAND);
     world.drive();
     world.abandon(who, lock);
     world.drive();
@@ -73,7 +73,7 @@ fn answers_that_were_long_on_their_way_prove_nothing() {
         let mut world = World::fenced(3);
         world.run_for(ms(10_000));
         for turn in 0..6 {
-            let lock = world.acquire_as(ALICE, BY_HAND);
+            let lock = world.start_acquire_with(ALICE, BY_HAND);
             for node in 0..3 {
                 if (turn % 2 == 0) == late_first {
                     // There at once, and the answer comes late: the next looks as if the clock had run ahead.
@@ -97,7 +97,7 @@ fn a_jump_is_told_however_long_its_answer_was_on_its_way() {
     let mut world = seen(3, None);
     world.run_for(ms(1_000));
     world.set_clock(1, 1_000);
-    world.acquire_as(ALICE, BY_HAND);
+    world.start_acquire_with(ALICE, BY_HAND);
     world.deliver(ALICE, 1);
     world.advance_clock(ms(400));
     world.answer(ALICE, 1);
@@ -150,7 +150,7 @@ fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
     glance(&mut world, ALICE);
     assert!(is_out(&world, ALICE, 1));
     world.run_for(LAST_MOMENT);
-    let lock = world.acquire_as(ALICE, BY_HAND);
+    let lock = world.start_acquire_with(ALICE, BY_HAND);
     assert_eq!(world.wire(ALICE, 1), [], "no request is sent to it");
     world.drive();
     world.abandon(ALICE, lock);
@@ -167,7 +167,7 @@ fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt(
     let mut world = seen(3, None);
     world.set_clock(1, 5_000);
     world.plant(0, Some(b"another owner"), Some(TTL));
-    world.acquire_as(ALICE, BY_HAND);
+    world.start_acquire_with(ALICE, BY_HAND);
     world.step(ALICE, 1);
     world.step(ALICE, 0);
     let refusal = world.refusal(ALICE).expect("one node of three is left");
@@ -185,7 +185,7 @@ fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt(
 fn a_grant_that_revealed_a_jump_is_released_with_the_lock() {
     let mut world = seen(3, None);
     world.set_clock(1, 5_000);
-    let lock = world.acquire_as(ALICE, BY_HAND);
+    let lock = world.start_acquire_with(ALICE, BY_HAND);
     world.drive();
     assert!(world.is_valid(ALICE, lock) && world.has(1, lock), "by the other two");
     world.release(ALICE, lock);
@@ -197,7 +197,7 @@ fn a_grant_that_revealed_a_jump_is_released_with_the_lock() {
 fn with_too_many_clocks_in_doubt_a_refusal_tells_until_when() {
     let mut world = seen(3, None);
     (0..2).for_each(|node| world.set_clock(node, 5_000));
-    let lock = world.acquire_as(ALICE, BY_HAND);
+    let lock = world.start_acquire_with(ALICE, BY_HAND);
     world.drive();
     assert!(!world.is_valid(ALICE, lock));
     assert_eq!(
@@ -251,7 +251,7 @@ fn a_lock_that_just_a_quorum_holds_does_not_survive_a_jump_of_one_of_them() {
 
 /// Bob tries while Alice holds two of three.
 fn glance_in_vain(world: &mut World) {
-    let lock = world.acquire_as(BOB, BY_HAND);
+    let lock = world.start_acquire_with(BOB, BY_HAND);
     (0..3).for_each(|node| assert!(world.step(BOB, node)));
     assert!(!world.is_valid(BOB, lock));
     for node in 0..3 {
@@ -299,11 +299,11 @@ fn a_client_that_never_saw_the_clock_before_it_jumped_has_nothing_to_tell() {
 #[test]
 fn a_grant_of_an_attempt_under_way_does_not_outlive_the_jump_of_its_node() {
     let mut world = seen(3, None);
-    let lock = world.acquire_as(ALICE, BY_HAND);
+    let lock = world.start_acquire_with(ALICE, BY_HAND);
     world.step(ALICE, 1);
     world.set_clock(1, 5_000);
     // Another question of hers reveals it, while two more answers to the first are due.
-    let other = world.acquire_as(ALICE, BY_HAND);
+    let other = world.start_acquire_with(ALICE, BY_HAND);
     world.step(ALICE, 1);
     assert!(is_out(&world, ALICE, 1));
     world.step(ALICE, 0);
@@ -326,7 +326,7 @@ fn a_renewal_under_way_does_not_count_a_node_whose_clock_has_jumped_since_it_sai
     world.extend(ALICE, lock, TTL);
     world.step(ALICE, 1);
     world.set_clock(1, 5_000);
-    world.acquire_as(ALICE, BY_HAND);
+    world.start_acquire_with(ALICE, BY_HAND);
     world.step(ALICE, 1);
     assert!(is_out(&world, ALICE, 1));
     world.step(ALICE, 0);
@@ -337,12 +337,12 @@ fn a_renewal_under_way_does_not_count_a_node_whose_clock_has_jumped_since_it_sai
 fn a_number_of_a_node_whose_clock_jumped_is_not_ours_on_a_quorum() {
     let mut world = seen(3, None);
     // The first has given a larger number, to which the second must be raised.
-    let lock = world.acquire_as(ALICE, BY_HAND);
+    let lock = world.start_acquire_with(ALICE, BY_HAND);
     world.servers[0].node.data_mut().insert(Slot::Fence(Key::new(KEY)), fence(u64::MAX >> 12));
     (0..2).for_each(|node| assert!(world.step(ALICE, node)));
     assert_eq!(world.wire(ALICE, 1), [RequestKind::RaiseFence]);
     world.set_clock(0, 5_000);
-    world.acquire_as(ALICE, BY_HAND);
+    world.start_acquire_with(ALICE, BY_HAND);
     world.step(ALICE, 0);
     assert!(is_out(&world, ALICE, 0));
     world.step(ALICE, 1);

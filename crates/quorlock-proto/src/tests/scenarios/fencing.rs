@@ -50,7 +50,7 @@ pub(super) fn won(world: &mut World, who: usize) -> Option<(u64, u8)> {
 
 /// Takes the lock and lets it go again; its number and its rounds.
 pub(super) fn take(world: &mut World, who: usize, wish: AcquireOptions) -> (u64, u8) {
-    let lock = world.acquire_as(who, wish);
+    let lock = world.start_acquire_with(who, wish);
     world.drive();
     let won = won(world, who).expect("nothing stands in the way");
     world.release(who, lock);
