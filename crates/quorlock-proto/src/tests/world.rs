@@ -284,7 +284,7 @@ impl World {
     }
 
     /// Acquires, and all goes well.
-    pub(crate) fn hold(&mut self, who: usize) -> OperationId {
+    pub(crate) fn acquire(&mut self, who: usize) -> OperationId {
         self.hold_as(who, AcquireOptions::default())
     }
 

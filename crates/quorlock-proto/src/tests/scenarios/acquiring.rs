@@ -65,7 +65,7 @@ fn a_tie_of_votes_ends_at_once_and_both_sides_give_back() {
 fn refusals_that_settle_it_are_contention_however_few_have_answered() {
     for (nodes, need) in [(2, None), (4, None), (6, None), (5, Some(4)), (5, Some(5)), (3, Some(3))] {
         let mut world = World::with_quorum(nodes, need, 2);
-        world.hold(ALICE);
+        world.acquire(ALICE);
         world.start_acquire(BOB);
         let refusals_needed = nodes - world.quorum().needed() + 1;
         (0..refusals_needed).for_each(|node| assert!(world.step(BOB, node)));
@@ -97,7 +97,7 @@ fn split_votes_count_as_contention() {
 fn a_late_grant_joins_the_lease() {
     let mut world = World::new(3);
     world.servers[2].hangs = true;
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.servers[2].hangs = false;
     world.drive();
     assert_eq!(world.event(ALICE), [OperationEvent::Confirmed(NodeSet::from_bits(0b111))]);
@@ -207,7 +207,7 @@ fn an_attempt_abandoned_just_as_it_won_leaves_nothing() {
 #[test]
 fn abandoning_a_refused_attempt_twice_changes_nothing() {
     let mut world = World::new(3);
-    world.hold(ALICE);
+    world.acquire(ALICE);
     let lock = world.start_acquire_with(BOB, CURIOUS);
     world.step(BOB, 0);
     world.step(BOB, 1);
@@ -298,7 +298,7 @@ fn only_a_contender_that_wants_the_ttl_queries_it_and_gets_the_qth_smallest() {
 #[test]
 fn a_node_that_went_away_is_not_asked_for_how_long_and_owes_no_answer_when_it_is_back() {
     let mut world = World::new(3);
-    world.hold(ALICE);
+    world.acquire(ALICE);
     world.start_acquire_with(BOB, CURIOUS);
     world.step(BOB, 0);
     world.cut(BOB, 0);
@@ -327,7 +327,7 @@ fn a_node_we_had_is_free_at_once_to_the_next_attempt() {
 #[test]
 fn the_ttl_query_ends_with_the_attempt_timeout() {
     let mut world = World::new(3);
-    world.hold(ALICE);
+    world.acquire(ALICE);
     world.start_acquire_with(BOB, CURIOUS);
     world.step(BOB, 0);
     world.step(BOB, 1);

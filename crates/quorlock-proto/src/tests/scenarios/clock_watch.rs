@@ -107,7 +107,7 @@ fn a_jump_is_told_however_long_its_answer_was_on_its_way() {
 #[test]
 fn a_clock_that_stands_still_is_told_as_a_jump_back() {
     let mut world = World::fenced(3);
-    world.hold(ALICE);
+    world.acquire(ALICE);
     world.set_haste(1, -1_000_000);
     world.run_for(ms(3_500));
     let reported = jumps(&world, ALICE);
@@ -119,7 +119,7 @@ fn a_clock_that_stands_still_is_told_as_a_jump_back() {
 fn a_clock_that_creeps_is_warned_of_once_in_a_while_and_goes_on_voting() {
     for haste in [10_400, -10_400] {
         let mut world = World::fenced(3);
-        let lock = world.hold(ALICE);
+        let lock = world.acquire(ALICE);
         world.set_haste(1, haste);
         world.run_for(ms(65_000));
         let reported: Vec<_> = world.clients[ALICE].clock_anomalies.clone();
@@ -136,7 +136,7 @@ fn a_clock_that_creeps_is_warned_of_once_in_a_while_and_goes_on_voting() {
 fn clocks_within_the_drift_are_never_told_of() {
     for haste in [9_900, -9_900] {
         let mut world = World::fenced(3);
-        world.hold(ALICE);
+        world.acquire(ALICE);
         (0..3).for_each(|node| world.set_haste(node, haste));
         world.run_for(ms(120_000));
         assert_eq!(world.clients[ALICE].clock_anomalies, []);
@@ -157,7 +157,7 @@ fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
     world.drive();
     world.run_for(ms(1));
     assert!(!is_out(&world, ALICE, 1));
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     assert!(world.has(1, lock));
     assert_eq!(jumps(&world, ALICE).len(), 1, "it has been steady since");
 }
@@ -205,7 +205,7 @@ fn with_too_many_clocks_in_doubt_a_refusal_tells_until_when() {
         Some(FailureReason::OnProbation { retry_after: Some(NO_VOTE) })
     );
     world.run_for(NO_VOTE);
-    world.hold(ALICE);
+    world.acquire(ALICE);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::tests::world::{ALICE, BOB, LOSS_LEAD_TIME, VALIDITY_TIME, TTL, Acquir
 #[test]
 fn a_wall_clock_that_jumps_ahead_ends_a_lease() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.shift_wall_clock(ALICE, 9_898);
     assert!(!world.is_valid(ALICE, lock), "a check sees it at once");
     world.wake(ALICE);
@@ -20,7 +20,7 @@ fn a_wall_clock_that_jumps_ahead_ends_a_lease() {
 #[test]
 fn a_wall_clock_that_jumps_a_little_ends_nothing() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.shift_wall_clock(ALICE, 5_000);
     world.wake(ALICE);
     assert_eq!(world.loss(ALICE), None);
@@ -61,7 +61,7 @@ fn a_wall_clock_set_back_does_not_prolong_a_lease() {
 #[test]
 fn renewals_go_on_after_the_wall_clock_was_set_back() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.shift_wall_clock(ALICE, -3_600_000);
     for _ in 0..30 {
         world.run_timers_for(ms(1_000));
@@ -99,10 +99,10 @@ fn timeouts_do_not_look_at_the_wall_clock() {
 #[test]
 fn a_paused_holder_wakes_to_a_loss_and_never_to_a_lock() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.clients[ALICE].is_paused = true;
     world.run_timers_for(TTL + ms(1));
-    let next = world.hold(BOB);
+    let next = world.acquire(BOB);
     world.clients[ALICE].is_paused = false;
     assert!(!world.is_valid(ALICE, lock), "its own clock tells");
     world.drive();
@@ -116,7 +116,7 @@ fn a_paused_holder_wakes_to_a_loss_and_never_to_a_lock() {
 #[test]
 fn a_holder_told_by_its_own_clock_gives_up_for_good() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     let now = world.now(ALICE);
     world.clients[ALICE].coordinator.expire(lock, now);
     world.clients[ALICE].coordinator.expire(lock, now);

@@ -43,7 +43,7 @@ fn blank_nodes_become_a_cluster_on_probation_with_any_first_client() {
     assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(ms(1)) });
     world.run_for(ms(1));
     assert!((0..3).all(|node| is_voting(&world, ALICE, node) && is_voting(&world, BOB, node)));
-    world.hold(ALICE);
+    world.acquire(ALICE);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn one_node_alone_is_a_cluster_too() {
     let mut world = blank(1, 1);
     connect(&mut world, ALICE);
     world.run_for(NO_VOTE);
-    world.hold(ALICE);
+    world.acquire(ALICE);
     world.restart(0, Data::new());
     connect(&mut world, ALICE);
     assert_eq!(
@@ -134,7 +134,7 @@ fn declared_nodes_vote_at_once() {
         assert!((0..3).all(|node| marker(&world, node).map(|it| it.cluster) == id));
         connect(&mut world, BOB);
         assert!((0..3).all(|node| is_voting(&world, BOB, node)), "with any first client");
-        world.hold(BOB);
+        world.acquire(BOB);
     }
 }
 
@@ -146,7 +146,7 @@ fn who_had_another_marker_before_a_declaration_was_forced_waits_by_its_own_clock
     // They may have held locks under the old one.
     assert!((0..3).all(|node| doubt(&world, BOB, node) == Some(ProbationReason::PossibleDataLoss)));
     world.run_for(NO_VOTE);
-    world.hold(BOB);
+    world.acquire(BOB);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn nodes_that_are_a_cluster_are_declared_only_by_force() {
     assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::NotBlank));
     assert!(marker(&world, 0).is_none() && marker(&world, 2).is_none(), "nothing was changed");
     assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
-    world.hold(ALICE);
+    world.acquire(ALICE);
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn after_data_loss_on_most_nodes_only_a_client_that_knew_them_takes_them_back() 
 #[test]
 fn two_clusters_never_share_a_node() {
     let mut theirs = World::fenced(3);
-    let lock = theirs.hold(ALICE);
+    let lock = theirs.acquire(ALICE);
     let mut ours = blank(3, 1);
     ours.servers[0].node = theirs.servers[0].node.clone();
     let config = LockClusterConfig::new(ours.quorum(), MAX_TTL);
@@ -339,7 +339,7 @@ fn a_marker_that_cannot_be_read_bars_its_node_and_is_left_alone() {
         set_marker(&mut world, 1, text);
         world.run_for(LOOK);
         assert!(matches!(exclusion(&world, ALICE, 1), Some(ExclusionReason::Unsupported(_))), "{text:?}");
-        let lock = world.hold(ALICE);
+        let lock = world.acquire(ALICE);
         assert!(world.has(0, lock) && !world.has(1, lock) && world.has(2, lock));
         assert_eq!(data(&world, 1)[&Slot::Marker].value.as_deref(), Some(text.as_bytes()));
     }
@@ -351,7 +351,7 @@ fn a_node_that_evicts_does_not_vote_until_it_stops() {
     world.servers[1].node.evicts = true;
     world.run_for(LOOK);
     assert_eq!(exclusion(&world, ALICE, 1), Some(ExclusionReason::EvictionEnabled));
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     assert!(!world.has(1, lock));
     world.servers[1].node.evicts = false;
     world.run_for(LOOK);

@@ -96,7 +96,7 @@ fn where_clocks_differ_a_second_round_makes_the_largest_number_that_of_a_quorum(
 #[test]
 fn a_renewal_counts_only_where_no_larger_number_was_given_and_makes_ours_the_fence() {
     let mut world = World::fenced(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     let number = world.number(ALICE, lock);
     set_fence(&mut world, 0, number - 3);
     forget_fence(&mut world, 1);
@@ -113,7 +113,7 @@ fn a_renewal_counts_only_where_no_larger_number_was_given_and_makes_ours_the_fen
 #[test]
 fn a_lock_that_a_quorum_has_gone_past_is_lost() {
     let mut world = World::fenced(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     let number = world.number(ALICE, lock);
     (0..2).for_each(|node| set_fence(&mut world, node, number + 5));
     world.run_timers_for(ms(3_334));
@@ -127,7 +127,7 @@ fn a_lock_that_a_quorum_has_gone_past_is_lost() {
 #[test]
 fn a_node_where_the_key_went_missing_is_retaken_with_our_number() {
     let mut world = World::fenced(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.wipe(2);
     forget_fence(&mut world, 2);
     world.run_timers_for(ms(3_334));
@@ -139,7 +139,7 @@ fn a_node_where_the_key_went_missing_is_retaken_with_our_number() {
 #[test]
 fn a_node_that_gave_a_larger_number_is_not_retaken() {
     let mut world = World::fenced(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     let past_us = world.number(ALICE, lock) + 5;
     world.wipe(2);
     set_fence(&mut world, 2, past_us);

@@ -16,7 +16,7 @@ fn renew(world: &mut World) {
 fn passes_on(world: &mut World, nodes: impl Iterator<Item = usize>) {
     nodes.for_each(|node| world.wipe(node));
     world.advance_clock(ms(1));
-    let later = world.hold(BOB);
+    let later = world.acquire(BOB);
     world.release(BOB, later);
     world.drive();
 }
@@ -25,7 +25,7 @@ fn passes_on(world: &mut World, nodes: impl Iterator<Item = usize>) {
 fn a_lock_that_another_had_meanwhile_is_told_lost_at_the_next_renewal() {
     for (nodes, lost) in [(3, 3), (3, 2), (5, 5), (5, 3)] {
         let mut world = World::fenced(nodes);
-        let lock = world.hold(ALICE);
+        let lock = world.acquire(ALICE);
         passes_on(&mut world, 0..lost);
         renew(&mut world);
         assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers), "{lost} of {nodes}");
@@ -36,7 +36,7 @@ fn a_lock_that_another_had_meanwhile_is_told_lost_at_the_next_renewal() {
 #[test]
 fn it_is_told_by_the_last_answer_that_proves_it_and_by_none_before() {
     let mut world = World::fenced(5);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     passes_on(&mut world, 0..5);
     world.run_timers_for(TTL / 3 + ms(1));
     // A renewal and a retake each: two of five could still be without the key.
@@ -53,7 +53,7 @@ fn it_is_told_by_the_last_answer_that_proves_it_and_by_none_before() {
 fn what_vain_rivals_left_on_a_minority_is_no_loss() {
     for nodes in [3, 5] {
         let mut world = World::fenced(nodes);
-        let lock = world.hold(ALICE);
+        let lock = world.acquire(ALICE);
         for _ in 0..3 {
             (0..(nodes - 1) / 2).for_each(|node| world.wipe(node));
             world.advance_clock(ms(1));
@@ -69,7 +69,7 @@ fn what_vain_rivals_left_on_a_minority_is_no_loss() {
 #[test]
 fn silent_nodes_prove_nothing() {
     let mut world = World::fenced(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.wipe(0);
     world.advance_clock(ms(1));
     world.start_acquire(BOB);
@@ -87,7 +87,7 @@ fn silent_nodes_prove_nothing() {
 fn a_number_that_cannot_be_gone_past_is_larger_too() {
     for fence in ["9007199254740991", "1e300"] {
         let mut world = World::fenced(3);
-        let lock = world.hold(ALICE);
+        let lock = world.acquire(ALICE);
         for node in 0..2 {
             world.wipe(node);
             world.set_fence(node, fence);
@@ -102,7 +102,7 @@ fn a_number_that_cannot_be_gone_past_is_larger_too() {
 fn a_broken_lock_is_told_lost_and_stays_free() {
     for nodes in [1, 2, 3, 5] {
         let mut world = World::fenced(nodes);
-        let lock = world.hold(ALICE);
+        let lock = world.acquire(ALICE);
         world.survey(BOB, RequestKind::ForceRelease);
         world.drive();
         assert_eq!(world.keys(), 0);
@@ -110,7 +110,7 @@ fn a_broken_lock_is_told_lost_and_stays_free() {
         assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers), "{nodes} nodes");
         world.run_for(TTL * 2);
         assert_eq!(world.keys(), 0, "no client takes it again");
-        let next = world.hold(BOB);
+        let next = world.acquire(BOB);
         assert!(world.number(BOB, next) > world.number(ALICE, lock));
     }
 }
@@ -119,7 +119,7 @@ fn a_broken_lock_is_told_lost_and_stays_free() {
 fn a_break_that_reached_only_a_minority_leaves_the_lock_unharmed() {
     for nodes in [3, 5] {
         let mut world = World::fenced(nodes);
-        let lock = world.hold(ALICE);
+        let lock = world.acquire(ALICE);
         let minority = (nodes - 1) / 2;
         (minority..nodes).for_each(|node| world.cut(BOB, node));
         world.survey(BOB, RequestKind::ForceRelease);
@@ -133,7 +133,7 @@ fn a_break_that_reached_only_a_minority_leaves_the_lock_unharmed() {
 #[test]
 fn a_plain_lock_is_taken_again_by_its_living_holder() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.survey(BOB, RequestKind::ForceRelease);
     world.drive();
     assert_eq!(world.keys(), 0);
@@ -144,7 +144,7 @@ fn a_plain_lock_is_taken_again_by_its_living_holder() {
 #[test]
 fn a_stolen_lock_is_not_like_one_that_has_gone() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     (0..2).for_each(|node| world.plant(node, Some(b"another owner"), Some(TTL)));
     world.wipe(2);
     world.release(ALICE, lock);

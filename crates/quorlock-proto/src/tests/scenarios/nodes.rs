@@ -18,7 +18,7 @@ fn surveyed(world: &mut World, who: usize) -> Option<Vec<Vote>> {
 fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
     let mut world = World::new(3);
     world.servers[0].hangs = true;
-    let first = world.hold(ALICE);
+    let first = world.acquire(ALICE);
     world.release(ALICE, first);
     world.drive();
     world.run_timers_for(REPLY_TIMEOUT);
@@ -54,7 +54,7 @@ fn a_node_that_owes_an_answer_for_too_long_is_dialed_again() {
 fn a_node_that_came_back_joins_at_the_next_renewal() {
     let mut world = World::new(3);
     world.cut(ALICE, 2);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     assert_eq!(world.keys(), 2);
     world.connect(ALICE, 2);
     world.run_timers_for(ms(3_334));
@@ -79,7 +79,7 @@ fn a_cut_connection_ends_the_waiting_for_its_answers() {
 #[test]
 fn a_survey_tells_what_every_node_shows_as_soon_as_all_have_answered() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.plant(1, None, None);
     world.wipe(2);
     world.survey(BOB, RequestKind::Inspect);
@@ -139,7 +139,7 @@ fn a_survey_goes_out_as_text_where_the_script_is_not_known() {
 #[test]
 fn force_release_deletes_the_key_of_any_owner() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.plant(1, None, None);
     world.wipe(2);
     world.survey(BOB, RequestKind::ForceRelease);

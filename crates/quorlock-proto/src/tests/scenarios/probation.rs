@@ -15,7 +15,7 @@ fn held_by_two() -> (World, OperationId, Data) {
     let mut world = World::fenced(3);
     let before = data(&world, 1);
     world.cut(ALICE, 2);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.connect(ALICE, 2);
     world.drive();
     (world, lock, before)
@@ -75,7 +75,7 @@ fn a_node_that_forgot_is_taken_back_after_the_max_ttl() {
     world.run_for(LAST_MOMENT);
     assert_eq!(try_to_take(&mut world, BOB).reason, FailureReason::OnProbation { retry_after: Some(ms(1)) });
     world.run_for(ms(1));
-    world.hold(BOB);
+    world.acquire(BOB);
     assert_eq!(marker(&world, 1).map(|it| it.since_micros), Some(since));
 }
 
@@ -140,7 +140,7 @@ fn a_node_on_probation_says_so_itself_to_who_does_not_know() {
     assert_eq!(doubt(&world, ALICE, 1), Some(ProbationReason::PossibleDataLoss));
     world.abandon(ALICE, lock);
     world.drive();
-    let lock = world.hold(BOB);
+    let lock = world.acquire(BOB);
     assert!(!world.has(1, lock));
     world.run_for(ms(600));
     assert!(is_voting(&world, BOB, 1));
@@ -153,7 +153,7 @@ fn a_clock_that_was_set_back_behind_the_marker_begins_a_probation_of_the_usual_l
         let before = marker(&world, 1).expect("a marker").since_micros;
         world.set_clock(1, -3_600_000);
         if asks_first {
-            world.hold(ALICE);
+            world.acquire(ALICE);
         }
         world.run_for(LOOK + ms(100));
         let since = marker(&world, 1).expect("a marker").since_micros;
@@ -182,7 +182,7 @@ fn two_clients_that_take_a_node_back_at_once_agree() {
     world.step(BOB, 1);
     assert_eq!(data(&world, 1)[&Slot::Marker].value, written, "only the first writes");
     world.run_for(NO_VOTE);
-    world.hold(ALICE);
+    world.acquire(ALICE);
     assert!((0..2).all(|who| is_voting(&world, who, 1)));
 }
 
@@ -244,7 +244,7 @@ fn a_refusal_for_probation_tells_when_a_quorum_may_be_had() {
     assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(ms(21_500)) });
     assert!(world.keys() == 0 && world.is_nothing_sent(BOB));
     world.run_for(ms(21_500));
-    world.hold(BOB);
+    world.acquire(BOB);
 }
 
 #[test]

@@ -300,7 +300,7 @@ fn the_next_wish_is_above_the_last_number_whatever_our_clock_says() {
     let mut world = World::fenced(3);
     world.shift_wall_clock(ALICE, -10_000);
     world.cut(ALICE, 2);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.release(ALICE, lock);
     world.drive();
     world.connect(ALICE, 2);

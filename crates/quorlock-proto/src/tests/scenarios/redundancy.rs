@@ -79,7 +79,7 @@ fn a_grant_that_only_was_late_counts_like_any_other() {
 fn a_key_that_went_missing_is_taken_again_past_rivals_who_came_to_nothing() {
     for node in 0..3 {
         let mut world = World::fenced(3);
-        let lock = world.hold(ALICE);
+        let lock = world.acquire(ALICE);
         world.wipe(node);
         world.advance_clock(ms(1));
         try_in_vain(&mut world);
@@ -100,7 +100,7 @@ fn a_key_that_went_missing_is_taken_again_past_rivals_who_came_to_nothing() {
 #[test]
 fn a_rival_who_keeps_on_trying_cannot_keep_a_node_from_the_holder() {
     let mut world = World::fenced(5);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.wipe(4);
     for _ in 0..40 {
         world.run_for(ms(250));
@@ -116,7 +116,7 @@ fn what_a_later_holder_was_given_is_not_gone_past() {
     let lock = world.hold_as(ALICE, AcquireOptions::default());
     (1..3).for_each(|node| world.wipe(node));
     world.advance_clock(ms(1));
-    let later = world.hold(BOB);
+    let later = world.acquire(BOB);
     world.release(BOB, later);
     for _ in 0..3 {
         world.run_for(TTL / 2);
@@ -155,11 +155,11 @@ fn clocks_that_differ_cost_no_node() {
             let mut world = apart(nodes, None, &AHEAD[..nodes]);
             // Locks of before have left numbers of their own.
             for _ in 0..turn {
-                let lock = world.hold(BOB);
+                let lock = world.acquire(BOB);
                 world.release(BOB, lock);
                 world.run_for(ms(1));
             }
-            let lock = world.hold(ALICE);
+            let lock = world.acquire(ALICE);
             world.run_for(TTL * 3);
             assert!(stands_everywhere(&world, lock), "{nodes} nodes, turn {turn}");
             assert!(outlives(world, lock, away));
@@ -171,7 +171,7 @@ fn clocks_that_differ_cost_no_node() {
 fn a_node_that_votes_again_is_taken_at_once_and_not_at_the_next_renewal() {
     for node in 0..3 {
         let mut world = World::fenced(3);
-        let lock = world.hold(ALICE);
+        let lock = world.acquire(ALICE);
         let data = world.servers[node].node.data().clone();
         world.restart(node, data);
         (0..2).for_each(|who| world.connect(who, node));
@@ -189,7 +189,7 @@ fn a_node_that_votes_again_is_taken_at_once_and_not_at_the_next_renewal() {
 #[test]
 fn a_rival_who_comes_between_each_time_does_not_make_the_holder_renew_without_end() {
     let mut world = World::fenced(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.wipe(2);
     world.run_timers_for(TTL / 3 + ms(1));
     let mut renewals = 0;
@@ -261,7 +261,7 @@ fn a_node_whose_clock_jumped_is_not_cleared_by_a_renewal_that_the_others_confirm
 fn held(cleared: bool) -> (World, u64) {
     if !cleared {
         let mut world = World::fenced(3);
-        let lock = world.hold(ALICE);
+        let lock = world.acquire(ALICE);
         return (world, lock);
     }
     let mut world = apart(3, None, &[0, 0, 1_000]);
@@ -332,7 +332,7 @@ fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
 #[test]
 fn a_node_that_comes_and_goes_does_not_make_holders_renew_all_the_time() {
     let mut world = World::fenced(5);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.cut(ALICE, 4);
     world.run_for(TTL);
     world.event(ALICE);

@@ -10,7 +10,7 @@ use crate::vote::{ReplyFailure, Vote};
 #[test]
 fn a_release_is_confirmed_by_a_quorum_and_the_rest_goes_on() {
     let mut world = World::new(5);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     assert!(world.release(ALICE, lock));
     world.step(ALICE, 0);
     world.step(ALICE, 1);
@@ -26,7 +26,7 @@ fn a_release_is_confirmed_by_a_quorum_and_the_rest_goes_on() {
 #[test]
 fn not_there_and_not_ours_confirm_a_release_too() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.wipe(0);
     world.plant(1, Some(b"another owner"), Some(TTL));
     world.release(ALICE, lock);
@@ -40,7 +40,7 @@ fn not_there_and_not_ours_confirm_a_release_too() {
 #[test]
 fn a_release_without_answers_is_told_at_the_reply_timeout_and_still_owed() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.servers.iter_mut().for_each(|server| server.hangs = true);
     world.release(ALICE, lock);
     world.run_timers_for(REPLY_TIMEOUT - Duration::from_nanos(1));
@@ -56,7 +56,7 @@ fn a_release_without_answers_is_told_at_the_reply_timeout_and_still_owed() {
 #[test]
 fn a_release_does_not_wait_for_nodes_that_are_away() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     (0..3).for_each(|node| world.cut(ALICE, node));
     world.release(ALICE, lock);
     let votes = world.released(ALICE).expect("no node can reply");
@@ -67,7 +67,7 @@ fn a_release_does_not_wait_for_nodes_that_are_away() {
 #[test]
 fn an_error_does_not_confirm_a_release() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     for server in &mut world.servers {
         server.canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));
     }
@@ -81,7 +81,7 @@ fn an_error_does_not_confirm_a_release() {
 #[test]
 fn a_lost_lock_is_released_like_any_other() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.clients[ALICE].is_paused = true;
     world.run_timers_for(VALIDITY_TIME);
     world.clients[ALICE].is_paused = false;
@@ -97,7 +97,7 @@ fn a_lost_lock_is_released_like_any_other() {
 #[test]
 fn a_lost_lock_is_kept_until_it_is_let_go() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.servers.iter_mut().for_each(|server| server.hangs = true);
     world.run_timers_for(VALIDITY_TIME);
     assert_eq!(world.clients[ALICE].coordinator.held_keys().count(), 1);
@@ -108,7 +108,7 @@ fn a_lost_lock_is_kept_until_it_is_let_go() {
 #[test]
 fn a_lock_is_released_once() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     assert!(world.release(ALICE, lock));
     assert!(world.release(ALICE, lock), "it is under way");
     assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::ReleaseAndNotify]));
@@ -122,7 +122,7 @@ fn a_lock_is_released_once() {
 #[test]
 fn a_release_stops_the_renewals() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.release(ALICE, lock);
     world.drive();
     world.run_timers_for(TTL);
@@ -135,7 +135,7 @@ fn a_release_stops_the_renewals() {
 #[test]
 fn a_release_under_a_renewal_ends_quietly() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.run_timers_for(ms(3_400));
     world.release(ALICE, lock);
     world.event(ALICE);
@@ -147,7 +147,7 @@ fn a_release_under_a_renewal_ends_quietly() {
 #[test]
 fn the_next_holder_can_have_it_as_soon_as_the_release_is_confirmed() {
     let mut world = World::new(5);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.release(ALICE, lock);
     for node in 0..3 {
         world.step(ALICE, node);

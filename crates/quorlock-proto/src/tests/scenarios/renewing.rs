@@ -26,7 +26,7 @@ fn hang_all(world: &mut World) {
 #[test]
 fn a_renewal_answered_in_time_moves_the_deadline_from_when_it_was_sent() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.run_timers_for(THIRD);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Renew]);
     let sent = world.now(ALICE);
@@ -45,7 +45,7 @@ fn a_renewal_answered_in_time_moves_the_deadline_from_when_it_was_sent() {
 #[test]
 fn a_living_holder_keeps_the_lock_through_many_renewals() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     for _ in 0..400 {
         world.run_timers_for(ms(100));
         world.drive();
@@ -57,7 +57,7 @@ fn a_living_holder_keeps_the_lock_through_many_renewals() {
 #[test]
 fn unknown_renewals_end_in_a_loss_told_just_before_the_deadline() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     let deadline = world.deadline(ALICE, lock);
     hang_all(&mut world);
     world.run_timers_for(VALIDITY_TIME - LOSS_LEAD_TIME - Duration::from_nanos(1));
@@ -86,7 +86,7 @@ fn a_short_lock_tells_its_loss_a_tenth_of_its_ttl_early() {
 #[test]
 fn a_renewal_that_completes_after_the_old_deadline_does_not_count() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.run_timers_for(THIRD);
     for node in 0..3 {
         world.deliver(ALICE, node);
@@ -107,7 +107,7 @@ fn a_renewal_that_completes_after_the_old_deadline_does_not_count() {
 #[test]
 fn nothing_brings_a_lost_lock_back() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     hang_all(&mut world);
     world.run_timers_for(VALIDITY_TIME);
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
@@ -122,7 +122,7 @@ fn nothing_brings_a_lost_lock_back() {
 #[test]
 fn a_late_quorum_still_renews_before_the_deadline() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     let before = world.deadline(ALICE, lock);
     hang_all(&mut world);
     world.run_timers_for(THIRD);
@@ -169,7 +169,7 @@ fn answers_to_an_earlier_round_do_not_count_in_a_later_one() {
 #[test]
 fn extend_never_shortens() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     let (deadline, life) = (world.deadline(ALICE, lock), world.life(0));
     assert!(world.extend(ALICE, lock, ms(1_000)));
     world.drive();
@@ -181,7 +181,7 @@ fn extend_never_shortens() {
 #[test]
 fn extend_lengthens_from_now_and_later_renewals_do_not_take_it_back() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     let minute = Duration::from_secs(60);
     world.run_timers_for(ms(1_000));
     let deadline = world.now(ALICE).plus(ms(59_398));
@@ -198,7 +198,7 @@ fn extend_lengthens_from_now_and_later_renewals_do_not_take_it_back() {
 #[test]
 fn a_hopeless_extension_is_unconfirmed_at_once_and_changes_nothing() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     let deadline = world.deadline(ALICE, lock);
     world.cut(ALICE, 0);
     world.cut(ALICE, 1);
@@ -244,7 +244,7 @@ fn no_deadline_goes_past_max_hold() {
 #[test]
 fn a_missing_key_is_taken_again_and_counts_from_the_next_round_on() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.servers[2].hangs = true;
     world.wipe(1);
     world.run_timers_for(THIRD);
@@ -264,7 +264,7 @@ fn a_missing_key_is_taken_again_and_counts_from_the_next_round_on() {
 fn a_retaken_node_is_released_like_the_others() {
     let mut world = World::new(3);
     world.servers[2].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("LOADING".into())));
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     assert!(!world.has(2, lock));
     world.run_timers_for(THIRD);
     world.drive();
@@ -278,7 +278,7 @@ fn a_retaken_node_is_released_like_the_others() {
 fn a_release_right_behind_a_retake_leaves_nothing() {
     let mut world = World::new(3);
     world.servers[1].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("LOADING".into())));
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.run_timers_for(THIRD);
     world.step(ALICE, 1);
     assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire]);
@@ -291,7 +291,7 @@ fn a_release_right_behind_a_retake_leaves_nothing() {
 #[test]
 fn a_majority_taken_by_others_is_a_loss_and_our_own_keys_stand_until_the_release() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.plant(0, OTHER, Some(TTL));
     world.plant(1, OTHER, Some(TTL));
     world.run_timers_for(THIRD);
@@ -313,7 +313,7 @@ fn a_majority_taken_by_others_is_a_loss_and_our_own_keys_stand_until_the_release
 #[test]
 fn a_minority_taken_by_others_is_survived() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.plant(0, OTHER, Some(TTL));
     world.run_timers_for(THIRD);
     world.drive();
@@ -323,7 +323,7 @@ fn a_minority_taken_by_others_is_survived() {
 #[test]
 fn a_renewal_goes_out_as_text_where_the_script_is_not_known() {
     let mut world = World::new(3);
-    world.hold(ALICE);
+    world.acquire(ALICE);
     (0..3).for_each(|node| world.flush_scripts(node));
     world.run_timers_for(THIRD);
     for node in 0..3 {
@@ -339,7 +339,7 @@ fn a_renewal_goes_out_as_text_where_the_script_is_not_known() {
 #[test]
 fn a_renewal_does_not_go_out_as_text_behind_its_release() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.flush_scripts(0);
     world.run_timers_for(THIRD);
     world.deliver(ALICE, 0);
@@ -359,7 +359,7 @@ fn a_renewal_does_not_go_out_as_text_behind_its_release() {
 #[test]
 fn a_renewal_that_falls_due_does_not_push_an_extension_aside() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.run_timers_for(THIRD - ms(10));
     let extended = world.now(ALICE).plus(ms(59_398)).boot_nanos();
     world.extend(ALICE, lock, Duration::from_secs(60));
@@ -375,7 +375,7 @@ fn a_renewal_that_falls_due_does_not_push_an_extension_aside() {
 #[test]
 fn a_shorter_extension_does_not_push_a_longer_one_aside() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     let extended = world.now(ALICE).plus(ms(59_398)).boot_nanos();
     world.extend(ALICE, lock, Duration::from_secs(60));
     world.extend(ALICE, lock, Duration::from_secs(20));
@@ -386,13 +386,13 @@ fn a_shorter_extension_does_not_push_a_longer_one_aside() {
 #[test]
 fn the_next_holder_gets_it_when_a_holder_dies() {
     let mut world = World::new(3);
-    world.hold(ALICE);
+    world.acquire(ALICE);
     world.clients[ALICE].is_paused = true;
     world.start_acquire(BOB);
     world.drive();
     assert!(world.refusal(BOB).is_some());
     world.run_timers_for(TTL);
-    world.hold(BOB);
+    world.acquire(BOB);
     assert_eq!(world.overlap, None);
 }
 
@@ -400,7 +400,7 @@ fn the_next_holder_gets_it_when_a_holder_dies() {
 fn a_shorter_extension_does_not_change_what_the_lock_stands_on() {
     let mut world = World::new(3);
     world.cut(ALICE, 2);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.connect(ALICE, 2);
     let mut stands_on = NodeSet::EMPTY;
     for away in [2, 0] {

@@ -195,7 +195,7 @@ fn what_a_node_gave_before_its_clock_was_set_back_is_known_when_its_fence_is_gon
 #[test]
 fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
     let mut world = apart_by(&[0, 1_000, 0]);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.survey(ALICE, RequestKind::Forget);
     world.drive();
     let surveyed = world.event(ALICE).into_iter().find_map(|event| match event {
@@ -210,7 +210,7 @@ fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
     world.drive();
     assert!((0..NODES).all(|node| world.fence(node) == Some(before)), "no clock has passed it");
     // Taken again meanwhile, it is kept as ever.
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     assert!(world.number(ALICE, lock) > before);
     world.release(ALICE, lock);
     world.run_for(MAX_TTL * 3);
@@ -224,7 +224,7 @@ fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
 fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
     let mut world = apart_by(&[36_000_000, 0, 0]);
     world.cut(ALICE, 2);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     let before = world.number(ALICE, lock);
     world.release(ALICE, lock);
     world.run_for(HOUR * 4 / 3);
@@ -238,7 +238,7 @@ fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
     assert_eq!(won(&mut world, ALICE), None, "the answer that shows it is no vote");
     world.abandon(ALICE, lock);
     world.run_for(MAX_TTL * 3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     assert!(world.number(ALICE, lock) > before);
 }
 
@@ -247,7 +247,7 @@ fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
 fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
     let mut world = apart_by(&[0, YEAR.as_millis() as i64, 0]);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     let before = world.number(ALICE, lock);
     world.release(ALICE, lock);
     world.drive();
@@ -262,7 +262,7 @@ fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
         (0..NODES).all(|node| world.fence(node).is_none()),
         "forgotten within the max ttl, at the latest"
     );
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     assert!(world.number(ALICE, lock) > before);
     world.release(ALICE, lock);
     world.drive();

@@ -9,7 +9,7 @@ use crate::tests::world::{ALICE, BOB, MAX_TTL, World};
 fn a_change_of_role_that_brings_an_old_copy_back_is_seen_by_the_next_look() {
     let mut world = World::fenced(1);
     let copy = world.servers[0].node.data().clone();
-    world.hold(ALICE);
+    world.acquire(ALICE);
     world.servers[0].node.change_role(copy);
     world.run_timers_for(MAX_TTL / 4);
     world.drive();

@@ -11,14 +11,14 @@ const MINUTE: Duration = Duration::from_secs(60);
 #[test]
 fn a_late_release_of_an_earlier_attempt_cannot_touch_a_later_one() {
     let mut world = World::new(3);
-    let first = world.hold(ALICE);
+    let first = world.acquire(ALICE);
     world.release(ALICE, first);
     // The release travels on for a while after its connection is gone; meanwhile the keys run out.
     (0..3).for_each(|node| world.cut_after(ALICE, node, 1));
     world.run_timers_for(TTL + ms(1));
     (0..3).for_each(|node| world.connect(ALICE, node));
     world.drive();
-    let second = world.hold(ALICE);
+    let second = world.acquire(ALICE);
     (0..3).for_each(|node| assert!(world.ghost(node)));
     assert!((0..3).all(|node| world.has(node, second)));
     assert!(world.is_valid(ALICE, second));
@@ -92,7 +92,7 @@ fn an_owed_undo_is_forgotten_a_minute_after_its_key_can_live() {
 #[test]
 fn an_owed_undo_of_a_renewed_lease_lives_as_long_as_its_keys_may() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.run_timers_for(ms(3_334));
     world.drive();
     world.cut(ALICE, 0);
@@ -107,7 +107,7 @@ fn an_owed_undo_of_a_renewed_lease_lives_as_long_as_its_keys_may() {
 #[test]
 fn an_undo_answered_with_an_error_is_tried_again() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.servers[0].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));
     world.release(ALICE, lock);
     world.drive();
@@ -142,7 +142,7 @@ fn scripts_flushed_between_a_set_and_its_undo_do_not_keep_the_key() {
 fn a_silent_node_is_sent_its_undo_all_the_same() {
     let mut world = World::new(3);
     world.servers[0].hangs = true;
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.advance_clock(REPLY_TIMEOUT);
     world.release(ALICE, lock);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Acquire, RequestKind::ReleaseAndNotify]);
