@@ -285,10 +285,10 @@ impl World {
 
     /// Acquires, and all goes well.
     pub(crate) fn acquire(&mut self, who: usize) -> OperationId {
-        self.hold_as(who, AcquireOptions::default())
+        self.acquire_with(who, AcquireOptions::default())
     }
 
-    pub(crate) fn hold_as(&mut self, who: usize, wish: AcquireOptions) -> OperationId {
+    pub(crate) fn acquire_with(&mut self, who: usize, wish: AcquireOptions) -> OperationId {
         let id = self.start_acquire_with(who, wish);
         self.drive();
         assert!(self.is_valid(who, id), "nothing stands in the way");

@@ -213,7 +213,7 @@ fn a_lock_that_all_nodes_hold_survives_as_many_jumps_as_it_can_spare() {
     for (nodes, need, spare) in [(3, None, 1), (5, None, 2), (5, Some(4), 1), (3, Some(3), 0)] {
         for by in [5_000, -5_000] {
             let mut world = seen(nodes, need);
-            let lock = world.hold_as(ALICE, BY_HAND);
+            let lock = world.acquire_with(ALICE, BY_HAND);
             for node in 0..=spare {
                 assert!(world.is_valid(ALICE, lock), "{nodes} {need:?}: {node} jumped, {spare} to spare");
                 world.set_clock(node, by);
@@ -234,7 +234,7 @@ fn a_lock_that_just_a_quorum_holds_does_not_survive_a_jump_of_one_of_them() {
     for (jumped, survives) in [(0, false), (2, true)] {
         let mut world = seen(3, None);
         world.servers[2].hangs = true;
-        let lock = world.hold_as(ALICE, BY_HAND);
+        let lock = world.acquire_with(ALICE, BY_HAND);
         world.servers[2].hangs = false;
         world.wipe(2);
         world.set_clock(jumped, 5_000);
@@ -263,7 +263,7 @@ fn glance_in_vain(world: &mut World) {
 fn a_renewal_that_reveals_a_jump_does_not_count() {
     let mut world = seen(3, None);
     world.cut(ALICE, 2);
-    let lock = world.hold_as(ALICE, BY_HAND);
+    let lock = world.acquire_with(ALICE, BY_HAND);
     world.connect(ALICE, 2);
     let before = world.deadline(ALICE, lock);
     world.run_for(ms(1_000));
@@ -319,7 +319,7 @@ fn a_grant_of_an_attempt_under_way_does_not_outlive_the_jump_of_its_node() {
 #[test]
 fn a_renewal_under_way_does_not_count_a_node_whose_clock_has_jumped_since_it_said_yes() {
     let mut world = seen(3, None);
-    let lock = world.hold_as(ALICE, BY_HAND);
+    let lock = world.acquire_with(ALICE, BY_HAND);
     world.cut(ALICE, 2);
     let before = world.deadline(ALICE, lock);
     world.run_for(ms(1_000));

@@ -35,7 +35,7 @@ fn a_wall_clock_that_jumps_a_little_ends_nothing() {
 #[test]
 fn a_wall_clock_that_creeps_ahead_ends_a_lease() {
     let mut world = World::new(3);
-    let lock = world.hold_as(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
+    let lock = world.acquire_with(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
     let deadline = world.deadline(ALICE, lock);
     while !world.now(ALICE).is_past(deadline) {
         // The driver is busy and looks every 2 ms; meanwhile the wall clock gains a tenth on the boot clock.
@@ -49,7 +49,7 @@ fn a_wall_clock_that_creeps_ahead_ends_a_lease() {
 #[test]
 fn a_wall_clock_set_back_does_not_prolong_a_lease() {
     let mut world = World::new(3);
-    let lock = world.hold_as(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
+    let lock = world.acquire_with(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
     world.shift_wall_clock(ALICE, -3_600_000);
     world.wake(ALICE);
     world.run_timers_for(VALIDITY_TIME - LOSS_LEAD_TIME - Duration::from_nanos(1));

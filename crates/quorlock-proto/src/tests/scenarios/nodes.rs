@@ -39,7 +39,7 @@ fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
 fn a_node_that_owes_an_answer_for_too_long_is_dialed_again() {
     let mut world = World::new(3);
     world.servers[0].hangs = true;
-    let lock = world.hold_as(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
+    let lock = world.acquire_with(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
     world.run_timers_for(REDIAL_AFTER - Duration::from_nanos(1));
     assert!(world.clients[ALICE].redials.is_empty());
     world.run_timers_for(Duration::from_nanos(1));

@@ -291,7 +291,7 @@ fn a_grant_is_never_sent_as_text_behind_its_undo() {
 #[test]
 fn a_vote_that_was_under_way_when_its_node_was_found_out_does_not_count() {
     let mut world = World::fenced(3);
-    world.hold_as(ALICE, AcquireOptions { ttl: ms(1_000), auto_renew: false, ..AcquireOptions::default() });
+    world.acquire_with(ALICE, AcquireOptions { ttl: ms(1_000), auto_renew: false, ..AcquireOptions::default() });
     world.run_for(LOOK - ms(1_000));
     world.run_timers_for(ms(1_000));
     world.start_acquire(BOB);

@@ -113,7 +113,7 @@ fn a_rival_who_keeps_on_trying_cannot_keep_a_node_from_the_holder() {
 fn what_a_later_holder_was_given_is_not_gone_past() {
     // Two keys are lost at once, which no lock of three survives; the next client gets the lock.
     let mut world = World::fenced(3);
-    let lock = world.hold_as(ALICE, AcquireOptions::default());
+    let lock = world.acquire_with(ALICE, AcquireOptions::default());
     (1..3).for_each(|node| world.wipe(node));
     world.advance_clock(ms(1));
     let later = world.acquire(BOB);

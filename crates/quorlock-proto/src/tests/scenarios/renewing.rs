@@ -74,7 +74,7 @@ fn unknown_renewals_end_in_a_loss_told_just_before_the_deadline() {
 #[test]
 fn a_short_lock_tells_its_loss_a_tenth_of_its_ttl_early() {
     let mut world = World::new(1);
-    let lock = world.hold_as(ALICE, AcquireOptions { ttl: ms(20), ..AcquireOptions::default() });
+    let lock = world.acquire_with(ALICE, AcquireOptions { ttl: ms(20), ..AcquireOptions::default() });
     let told_at = world.deadline(ALICE, lock).minus(ms(2));
     hang_all(&mut world);
     world.run_timers_for(world.now(ALICE).until(told_at) - Duration::from_nanos(1));
@@ -141,7 +141,7 @@ fn a_late_quorum_still_renews_before_the_deadline() {
 #[test]
 fn answers_to_an_earlier_round_do_not_count_in_a_later_one() {
     let mut world = World::new(3);
-    let lock = world.hold_as(ALICE, AcquireOptions { ttl: ms(1_000), ..AcquireOptions::default() });
+    let lock = world.acquire_with(ALICE, AcquireOptions { ttl: ms(1_000), ..AcquireOptions::default() });
     let deadline = world.deadline(ALICE, lock);
     hang_all(&mut world);
     world.run_timers_for(ms(334));
@@ -216,7 +216,7 @@ fn a_hopeless_extension_is_unconfirmed_at_once_and_changes_nothing() {
 #[test]
 fn a_lock_that_does_not_renew_itself_ends_by_itself() {
     let mut world = World::new(3);
-    let lock = world.hold_as(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
+    let lock = world.acquire_with(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
     world.run_timers_for(VALIDITY_TIME - LOSS_LEAD_TIME - ms(1));
     assert!(world.is_nothing_sent(ALICE) && world.is_valid(ALICE, lock));
     world.run_timers_for(ms(1));
@@ -228,7 +228,7 @@ fn no_deadline_goes_past_max_hold() {
     let mut world = World::new(3);
     let longest = Duration::from_secs(15);
     let end = world.now(ALICE).plus(longest);
-    let lock = world.hold_as(ALICE, AcquireOptions { max_hold_time: Some(longest), ..AcquireOptions::default() });
+    let lock = world.acquire_with(ALICE, AcquireOptions { max_hold_time: Some(longest), ..AcquireOptions::default() });
     world.extend(ALICE, lock, Duration::from_secs(60));
     world.drive();
     assert_eq!(world.deadline(ALICE, lock), end);

@@ -12,7 +12,7 @@ use crate::tests::world::{ALICE, BOB, AcquireOptions, World, ms};
 fn retaken_and_unheard() -> (World, u64) {
     let mut world = World::fenced(3);
     world.cut(ALICE, 1);
-    let lock = world.hold_as(ALICE, AcquireOptions { ttl: ms(3_000), ..AcquireOptions::default() });
+    let lock = world.acquire_with(ALICE, AcquireOptions { ttl: ms(3_000), ..AcquireOptions::default() });
     world.connect(ALICE, 1);
     world.drive();
     world.run_timers_for(ms(1_000));

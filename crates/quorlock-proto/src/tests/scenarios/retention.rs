@@ -273,7 +273,7 @@ fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
 #[test]
 fn a_holder_whose_lock_was_broken_does_not_come_back_when_the_name_is_forgotten() {
     let mut world = World::fenced(NODES);
-    let lock = world.hold_as(ALICE, AcquireOptions { ttl: MAX_TTL, ..AcquireOptions::default() });
+    let lock = world.acquire_with(ALICE, AcquireOptions { ttl: MAX_TTL, ..AcquireOptions::default() });
     world.run_for(MAX_TTL * 2);
     world.event(ALICE);
     for phase in [RequestKind::ForceRelease, RequestKind::Forget] {
