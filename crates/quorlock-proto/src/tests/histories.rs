@@ -155,7 +155,7 @@ impl History {
                 if let Some(earlier) = self.current[who].take() {
                     // The caller of a refused attempt tries again, that of a held or lost lock lets go first.
                     let _ = world.release(who, earlier);
-                    world.abandon(who, earlier);
+                    world.cancel(who, earlier);
                 }
                 let wish = AcquireOptions { ttl: ms(ttl), want_holder_ttl: curious, auto_renew, min_fencing_number: 0, max_hold_time: None };
                 self.current[who] = Some(world.start_acquire_with(who, wish));
@@ -169,7 +169,7 @@ impl History {
             Deed::Abandon { who } => {
                 let Some(who) = awake(world, who) else { return };
                 if let Some(id) = self.current[who].take() {
-                    world.abandon(who, id);
+                    world.cancel(who, id);
                 }
             }
             Deed::Extend { who, ttl } => {
@@ -248,7 +248,7 @@ impl History {
             world.clients[who].is_paused = false;
             if let Some(id) = self.current[who].take() {
                 let _ = world.release(who, id);
-                world.abandon(who, id);
+                world.cancel(who, id);
             }
         }
         for node in 0..nodes {

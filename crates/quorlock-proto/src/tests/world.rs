@@ -296,7 +296,7 @@ impl World {
         id
     }
 
-    pub(crate) fn abandon(&mut self, who: usize, id: OperationId) {
+    pub(crate) fn cancel(&mut self, who: usize, id: OperationId) {
         let now = self.now(who);
         if let Some(hold) = self.clients[who].leases.get_mut(&id) {
             hold.has_ended = true;

@@ -167,7 +167,7 @@ fn a_grant_past_its_deadline_is_a_failure_and_undone() {
 fn an_attempt_abandoned_before_any_answer_leaves_nothing() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
-    world.abandon(ALICE, lock);
+    world.cancel(ALICE, lock);
     assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::Acquire, RequestKind::Release]));
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
@@ -182,7 +182,7 @@ fn an_attempt_abandoned_after_some_answers_spares_who_plainly_refused() {
     let lock = world.start_acquire(ALICE);
     world.step(ALICE, 0);
     world.step(ALICE, 1);
-    world.abandon(ALICE, lock);
+    world.cancel(ALICE, lock);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Release]);
     assert_eq!(world.wire(ALICE, 1), []);
     assert_eq!(world.wire(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
@@ -198,7 +198,7 @@ fn an_attempt_abandoned_just_as_it_won_leaves_nothing() {
     world.step(ALICE, 0);
     world.step(ALICE, 1);
     assert!(world.is_valid(ALICE, lock));
-    world.abandon(ALICE, lock);
+    world.cancel(ALICE, lock);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
     assert!(!world.clients[ALICE].coordinator.is_busy());
@@ -211,8 +211,8 @@ fn abandoning_a_refused_attempt_twice_changes_nothing() {
     let lock = world.start_acquire_with(BOB, CURIOUS);
     world.step(BOB, 0);
     world.step(BOB, 1);
-    world.abandon(BOB, lock);
-    world.abandon(BOB, lock);
+    world.cancel(BOB, lock);
+    world.cancel(BOB, lock);
     world.drive();
     assert_eq!((world.keys(), world.undone(BOB)), (3, 0));
     assert!(world.refusal(BOB).is_none());

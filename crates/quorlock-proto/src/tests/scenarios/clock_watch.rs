@@ -25,7 +25,7 @@ fn seen(nodes: usize, need: Option<usize>) -> World {
 fn glance(world: &mut World, who: usize) {
     let lock = world.start_acquire_with(who, BY_HAND);
     world.drive();
-    world.abandon(who, lock);
+    world.cancel(who, lock);
     world.drive();
     world.event(who);
     assert_eq!(world.keys(), 0);
@@ -85,7 +85,7 @@ fn answers_that_were_long_on_their_way_prove_nothing() {
                     world.step(ALICE, node);
                 }
             }
-            world.abandon(ALICE, lock);
+            world.cancel(ALICE, lock);
             world.drive();
         }
         assert_eq!(world.clients[ALICE].clock_anomalies, []);
@@ -153,7 +153,7 @@ fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
     let lock = world.start_acquire_with(ALICE, BY_HAND);
     assert_eq!(world.wire(ALICE, 1), [], "no request is sent to it");
     world.drive();
-    world.abandon(ALICE, lock);
+    world.cancel(ALICE, lock);
     world.drive();
     world.run_for(ms(1));
     assert!(!is_out(&world, ALICE, 1));
@@ -310,7 +310,7 @@ fn a_grant_of_an_attempt_under_way_does_not_outlive_the_jump_of_its_node() {
     assert!(!world.is_valid(ALICE, lock), "one grant of two is of a node that is out of the count");
     world.step(ALICE, 2);
     assert!(world.is_valid(ALICE, lock), "now two others have it");
-    world.abandon(ALICE, other);
+    world.cancel(ALICE, other);
     world.release(ALICE, lock);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));

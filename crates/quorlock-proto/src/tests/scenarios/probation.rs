@@ -138,7 +138,7 @@ fn a_node_on_probation_says_so_itself_to_who_does_not_know() {
     let lock = world.start_acquire(ALICE);
     world.step(ALICE, 1);
     assert_eq!(doubt(&world, ALICE, 1), Some(ProbationReason::PossibleDataLoss));
-    world.abandon(ALICE, lock);
+    world.cancel(ALICE, lock);
     world.drive();
     let lock = world.acquire(BOB);
     assert!(!world.has(1, lock));
@@ -267,7 +267,7 @@ fn a_grant_is_never_sent_as_text_behind_its_undo() {
     let mut world = World::fenced(3);
     (0..3).for_each(|node| world.flush_scripts(node));
     let lock = world.start_acquire(ALICE);
-    world.abandon(ALICE, lock);
+    world.cancel(ALICE, lock);
     for node in 0..3 {
         assert_eq!(world.wire(ALICE, node), [RequestKind::Acquire, RequestKind::Release]);
         world.step(ALICE, node);

@@ -143,7 +143,7 @@ fn patience_covers_both_rounds() {
 #[test]
 fn an_attempt_abandoned_in_its_second_round_leaves_nothing_but_numbers() {
     let (mut world, lock) = raising();
-    world.abandon(ALICE, lock);
+    world.cancel(ALICE, lock);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::RaiseFence, RequestKind::Release]);
     assert_eq!(world.wire(ALICE, 1), [RequestKind::Release]);
     assert_eq!(world.wire(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
@@ -242,7 +242,7 @@ fn a_raise_that_a_node_does_not_know_goes_out_as_text() {
 fn a_raise_is_not_sent_as_text_behind_its_undo() {
     let (mut world, lock) = raising();
     world.flush_scripts(0);
-    world.abandon(ALICE, lock);
+    world.cancel(ALICE, lock);
     world.step(ALICE, 0);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Release]);
     world.drive();

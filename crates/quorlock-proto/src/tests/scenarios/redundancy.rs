@@ -240,7 +240,7 @@ fn a_node_whose_clock_jumped_is_not_cleared_by_a_renewal_that_the_others_confirm
             // What another task of hers asks shows it.
             let other = world.start_acquire(ALICE);
             assert!(world.step(ALICE, 2));
-            world.abandon(ALICE, other);
+            world.cancel(ALICE, other);
         }
         assert!(!world.clients[ALICE].clock_anomalies.is_empty(), "the jump was seen");
         assert!(world.step(ALICE, 0) && world.step(ALICE, 1));

@@ -236,7 +236,7 @@ fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
     let lock = world.start_acquire(ALICE);
     world.drive();
     assert_eq!(won(&mut world, ALICE), None, "the answer that shows it is no vote");
-    world.abandon(ALICE, lock);
+    world.cancel(ALICE, lock);
     world.run_for(MAX_TTL * 3);
     let lock = world.acquire(ALICE);
     assert!(world.number(ALICE, lock) > before);

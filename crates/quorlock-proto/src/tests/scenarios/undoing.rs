@@ -32,7 +32,7 @@ fn an_owed_undo_is_the_first_thing_a_node_hears_when_it_comes_back() {
         world.deliver(ALICE, node);
     }
     world.cut(ALICE, 0);
-    world.abandon(ALICE, lock);
+    world.cancel(ALICE, lock);
     assert_eq!(world.undone(ALICE), 3);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (1, 1), "owed to the node that is away");
@@ -48,7 +48,7 @@ fn an_undo_cut_off_under_way_is_owed_again() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
     world.deliver(ALICE, 0);
-    world.abandon(ALICE, lock);
+    world.cancel(ALICE, lock);
     for _ in 0..3 {
         world.cut(ALICE, 0);
         assert_eq!(world.undone(ALICE), 3);
@@ -79,7 +79,7 @@ fn an_owed_undo_is_forgotten_a_minute_after_its_key_can_live() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
     world.cut(ALICE, 0);
-    world.abandon(ALICE, lock);
+    world.cancel(ALICE, lock);
     world.drive();
     world.run_timers_for(TTL + MINUTE - ms(1));
     assert_eq!(world.undone(ALICE), 1);
@@ -125,7 +125,7 @@ fn scripts_flushed_between_a_set_and_its_undo_do_not_keep_the_key() {
     let lock = world.start_acquire(ALICE);
     world.deliver(ALICE, 0);
     world.flush_scripts(0);
-    world.abandon(ALICE, lock);
+    world.cancel(ALICE, lock);
     world.answer(ALICE, 0);
     world.step(ALICE, 0);
     let resent: Vec<_> = world.commands(ALICE, 0).map(|it| (it.request.phase, it.as_text)).collect();
@@ -156,7 +156,7 @@ fn a_ghost_set_is_undone_by_the_undo_that_comes_after_it() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
     world.cut_after(ALICE, 0, 1);
-    world.abandon(ALICE, lock);
+    world.cancel(ALICE, lock);
     world.drive();
     assert!(world.ghost(0) && world.has(0, lock));
     world.connect(ALICE, 0);
