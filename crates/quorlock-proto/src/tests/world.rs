@@ -363,7 +363,7 @@ impl World {
     }
 
     /// The connection breaks; what was not delivered never will be.
-    pub(crate) fn cut(&mut self, who: usize, node: usize) {
+    pub(crate) fn disconnect(&mut self, who: usize, node: usize) {
         self.cut_after(who, node, 0);
     }
 
@@ -561,7 +561,7 @@ impl World {
     pub(crate) fn restart(&mut self, node: usize, data: Data) {
         for who in 0..self.clients.len() {
             if self.is_up(who, node) {
-                self.cut(who, node);
+                self.disconnect(who, node);
             }
         }
         self.servers[node].node.restart(data);
@@ -630,7 +630,7 @@ impl World {
                 }
                 Action::Redial(node) => {
                     self.clients[who].redials.push(node.index());
-                    self.cut(who, node.index());
+                    self.disconnect(who, node.index());
                 }
                 Action::Notify(id, event) => self.hear(who, id, event),
             }

@@ -133,7 +133,7 @@ fn a_node_that_need_not_answer_any_more_is_not_called_silent() {
         world.servers[2].hangs = true;
         for node in 0..2 {
             if is_away {
-                world.cut(ALICE, node);
+                world.disconnect(ALICE, node);
             } else {
                 world.plant(node, Some(b"another owner"), Some(TTL));
             }
@@ -221,8 +221,8 @@ fn abandoning_a_refused_attempt_twice_changes_nothing() {
 #[test]
 fn without_a_quorum_it_is_refused_at_once_and_nothing_is_sent() {
     let mut world = World::new(3);
-    world.cut(ALICE, 0);
-    world.cut(ALICE, 1);
+    world.disconnect(ALICE, 0);
+    world.disconnect(ALICE, 1);
     world.start_acquire(ALICE);
     let refusal = world.refusal(ALICE).expect("it fails at once");
     assert_eq!(refusal.reason, FailureReason::NoQuorum);
@@ -301,7 +301,7 @@ fn a_node_that_went_away_is_not_asked_for_how_long_and_owes_no_answer_when_it_is
     world.acquire(ALICE);
     world.start_acquire_with(BOB, CURIOUS);
     world.step(BOB, 0);
-    world.cut(BOB, 0);
+    world.disconnect(BOB, 0);
     world.step(BOB, 1);
     world.step(BOB, 1);
     let votes = world.refusal(BOB).expect("a disconnected node is not waited for").votes;

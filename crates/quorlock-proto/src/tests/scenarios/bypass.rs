@@ -9,7 +9,7 @@ use crate::vote::{ExclusionReason, ProbationReason};
 fn comes_afresh(world: &mut World, ahead_millis: i64) {
     let quorum = world.quorum();
     (0..3).filter(|node| world.is_up(BOB, *node)).collect::<Vec<_>>().into_iter().for_each(|node| {
-        world.cut(BOB, node);
+        world.disconnect(BOB, node);
     });
     is_on_terms(world, BOB, quorum, MAX_TTL, true);
     world.shift_wall_clock(BOB, ahead_millis);
@@ -96,14 +96,14 @@ fn a_probation_begins_with_the_first_marker_reading() {
     for kept in [false, true] {
         let mut world = World::fenced(3);
         let before = if kept { data(&world, 1) } else { Data::new() };
-        (0..3).for_each(|node| world.cut(ALICE, node));
-        (0..3).for_each(|node| world.cut(BOB, node));
+        (0..3).for_each(|node| world.disconnect(ALICE, node));
+        (0..3).for_each(|node| world.disconnect(BOB, node));
         world.servers[1].node.restart(before);
         let quorum = world.quorum();
         is_on_terms(&mut world, BOB, quorum, MAX_TTL, false);
         connect(&mut world, BOB);
         world.run_for(NO_VOTE + ms(1));
-        (0..3).for_each(|node| world.cut(BOB, node));
+        (0..3).for_each(|node| world.disconnect(BOB, node));
         comes_afresh(&mut world, 0);
         assert!(is_voting(&world, BOB, 1), "data kept: {kept}");
     }

@@ -262,7 +262,7 @@ fn glance_in_vain(world: &mut World) {
 #[test]
 fn a_renewal_that_reveals_a_jump_does_not_count() {
     let mut world = seen(3, None);
-    world.cut(ALICE, 2);
+    world.disconnect(ALICE, 2);
     let lock = world.acquire_with(ALICE, BY_HAND);
     world.connect(ALICE, 2);
     let before = world.deadline(ALICE, lock);
@@ -320,7 +320,7 @@ fn a_grant_of_an_attempt_under_way_does_not_outlive_the_jump_of_its_node() {
 fn a_renewal_under_way_does_not_count_a_node_whose_clock_has_jumped_since_it_said_yes() {
     let mut world = seen(3, None);
     let lock = world.acquire_with(ALICE, BY_HAND);
-    world.cut(ALICE, 2);
+    world.disconnect(ALICE, 2);
     let before = world.deadline(ALICE, lock);
     world.run_for(ms(1_000));
     world.extend(ALICE, lock, TTL);

@@ -183,7 +183,7 @@ fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
     connect(&mut world, ALICE);
     world.servers[1].hangs = true;
     assert_eq!(world.initialize_as(ALICE, 7, false), None, "two have it, one is silent");
-    world.cut(ALICE, 1);
+    world.disconnect(ALICE, 1);
     let reported = world.event(ALICE);
     assert_eq!(reported, [OperationEvent::Declared(InitResult::Unreachable)]);
     world.servers[1].hangs = false;
@@ -236,10 +236,10 @@ fn a_node_is_taken_back_only_if_enough_others_say_where_it_belongs() {
         }
         world.drive();
     };
-    (0..3).for_each(|node| world.cut(BOB, node));
+    (0..3).for_each(|node| world.disconnect(BOB, node));
     let quorum = world.quorum();
     is_on_terms(&mut world, BOB, quorum, MAX_TTL, true);
-    (0..3).for_each(|node| world.cut(ALICE, node));
+    (0..3).for_each(|node| world.disconnect(ALICE, node));
     world.flush(1);
     client(&mut world, &[0, 1]);
     assert!(marker(&world, 1).is_none(), "one says so; it could be {{a, d, e}}");
@@ -251,8 +251,8 @@ fn a_node_is_taken_back_only_if_enough_others_say_where_it_belongs() {
     let mut world = World::fenced(2);
     world.flush(1);
     is_on_terms(&mut world, BOB, Quorum::new(2, None).expect("two"), MAX_TTL, true);
-    (0..2).for_each(|node| world.cut(BOB, node));
-    (0..2).for_each(|node| world.cut(ALICE, node));
+    (0..2).for_each(|node| world.disconnect(BOB, node));
+    (0..2).for_each(|node| world.disconnect(ALICE, node));
     connect(&mut world, BOB);
     assert_eq!(marker(&world, 1).map(|it| it.cluster), marker(&world, 0).map(|it| it.cluster));
 }
@@ -260,7 +260,7 @@ fn a_node_is_taken_back_only_if_enough_others_say_where_it_belongs() {
 #[test]
 fn after_data_loss_on_most_nodes_only_a_client_that_knew_them_takes_them_back() {
     let mut world = World::fenced(3);
-    (0..3).for_each(|node| world.cut(BOB, node));
+    (0..3).for_each(|node| world.disconnect(BOB, node));
     let quorum = world.quorum();
     is_on_terms(&mut world, BOB, quorum, MAX_TTL, true);
     world.restart(0, Data::new());
@@ -305,7 +305,7 @@ fn two_clusters_never_share_a_node() {
         Marker::identity(ClusterId::new(9), LockClusterConfig::new(ours.quorum(), MAX_TTL))
     );
     set_marker(&mut ours, 0, &text);
-    (0..2).for_each(|who| ours.cut(who, 0));
+    (0..2).for_each(|who| ours.disconnect(who, 0));
     connect(&mut ours, ALICE);
     assert!(matches!(exclusion(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
     assert!(is_voting(&ours, ALICE, 1) && is_voting(&ours, ALICE, 2));
@@ -319,7 +319,7 @@ fn clients_on_other_terms_are_told_so_and_change_nothing() {
     for (quorum, max_ttl) in [(four, MAX_TTL), (five, MAX_TTL * 2)] {
         let mut world = World::fenced(5);
         let before = marker(&world, 0);
-        (0..5).for_each(|node| world.cut(BOB, node));
+        (0..5).for_each(|node| world.disconnect(BOB, node));
         is_on_terms(&mut world, BOB, quorum, max_ttl, true);
         connect(&mut world, BOB);
         let Some(ExclusionReason::ClusterMismatch(words)) = exclusion(&world, BOB, 0) else {
@@ -371,7 +371,7 @@ fn a_node_that_evicts_does_not_vote_until_it_stops() {
 fn a_cluster_is_not_declared_while_a_node_is_away() {
     let mut world = World::fenced(3);
     let before: Vec<_> = (0..3).map(|node| marker(&world, node)).collect();
-    world.cut(ALICE, 2);
+    world.disconnect(ALICE, 2);
     assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Unreachable));
     assert!((0..3).all(|node| marker(&world, node) == before[node]));
 }
@@ -380,7 +380,7 @@ fn a_cluster_is_not_declared_while_a_node_is_away() {
 fn nodes_that_were_never_there_all_at_once_found_no_cluster() {
     let mut world = blank(3, 1);
     world.connect(ALICE, 0);
-    world.cut(ALICE, 0);
+    world.disconnect(ALICE, 0);
     (1..3).for_each(|node| world.connect(ALICE, node));
     world.drive();
     assert!((0..3).all(|node| marker(&world, node).is_none()));
@@ -412,7 +412,7 @@ fn memory_gives_way_to_a_node_that_says_otherwise() {
     let identity = Marker::identity(ClusterId::new(9), LockClusterConfig::new(world.quorum(), MAX_TTL));
     let other = format!("{identity} {} 1 1 0", world.servers[0].node.incarnation().as_str());
     set_marker(&mut world, 0, &other);
-    world.cut(BOB, 0);
+    world.disconnect(BOB, 0);
     world.connect(ALICE, 0);
     world.connect(ALICE, 2);
     world.connect(ALICE, 1);

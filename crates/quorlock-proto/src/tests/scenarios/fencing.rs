@@ -157,8 +157,8 @@ fn numbers_grow_on_nodes_whose_clocks_are_minutes_apart() {
         // Another two nodes are away each time, in a different combination.
         let (one, other) = (turn % 5, (turn + 2) % 5);
         let who = turn % 2;
-        world.cut(who, one);
-        world.cut(who, other);
+        world.disconnect(who, one);
+        world.disconnect(who, other);
         let (number, rounds) = take(&mut world, who, AcquireOptions::default());
         assert!(number > last, "turn {turn}: {number} after {last}");
         assert!(rounds <= 2);
@@ -175,7 +175,7 @@ fn numbers_grow_past_nodes_that_lost_theirs() {
     // Four of five: two quorums share three nodes, so two may forget.
     let mut world = apart(5, Some(4), &AHEAD);
     let far = world.now(ALICE).wall_nanos() / 1000 + HOUR_MICROS;
-    world.cut(ALICE, 4);
+    world.disconnect(ALICE, 4);
     let (number, _) = take(&mut world, ALICE, AcquireOptions { min_fencing_number: far, ..AcquireOptions::default() });
     assert!(number > far && world.fence(4).is_none());
     for forgetful in [(0, 1), (1, 3), (2, 0)] {
@@ -184,7 +184,7 @@ fn numbers_grow_past_nodes_that_lost_theirs() {
             (0..4).for_each(|node| set_fence(&mut world, node, number));
             forget_fence(&mut world, forgetful.0);
             forget_fence(&mut world, forgetful.1);
-            world.cut(BOB, away);
+            world.disconnect(BOB, away);
             let (next, rounds) = take(&mut world, BOB, AcquireOptions::default());
             assert!(next > number, "{forgetful:?} forgot, {away} is away");
             assert_eq!(rounds, 2, "those who forgot learn it");

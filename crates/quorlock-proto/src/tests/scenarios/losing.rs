@@ -121,7 +121,7 @@ fn a_break_that_reached_only_a_minority_leaves_the_lock_unharmed() {
         let mut world = World::fenced(nodes);
         let lock = world.acquire(ALICE);
         let minority = (nodes - 1) / 2;
-        (minority..nodes).for_each(|node| world.cut(BOB, node));
+        (minority..nodes).for_each(|node| world.disconnect(BOB, node));
         world.survey(BOB, RequestKind::ForceRelease);
         world.drive();
         assert_eq!(world.keys(), nodes - minority);

@@ -83,7 +83,7 @@ pub(super) fn try_to_take(world: &mut World, who: usize) -> AttemptFailure {
 pub(super) fn meet_again(world: &mut World, who: usize, nodes: impl IntoIterator<Item = usize>) {
     for node in 0..world.servers.len() {
         if world.is_up(who, node) {
-            world.cut(who, node);
+            world.disconnect(who, node);
         }
     }
     let quorum = world.quorum();

@@ -53,7 +53,7 @@ fn a_node_that_owes_an_answer_for_too_long_is_dialed_again() {
 #[test]
 fn a_node_that_came_back_joins_at_the_next_renewal() {
     let mut world = World::new(3);
-    world.cut(ALICE, 2);
+    world.disconnect(ALICE, 2);
     let lock = world.acquire(ALICE);
     assert_eq!(world.keys(), 2);
     world.connect(ALICE, 2);
@@ -66,9 +66,9 @@ fn a_node_that_came_back_joins_at_the_next_renewal() {
 fn a_cut_connection_ends_the_waiting_for_its_answers() {
     let mut world = World::new(3);
     world.start_acquire(ALICE);
-    world.cut(ALICE, 0);
+    world.disconnect(ALICE, 0);
     assert!(world.refusal(ALICE).is_none());
-    world.cut(ALICE, 1);
+    world.disconnect(ALICE, 1);
     let refusal = world.refusal(ALICE).expect("one of three is left");
     assert_eq!(
         refusal.votes[..2],
@@ -118,7 +118,7 @@ fn a_survey_settles_at_the_reply_timeout() {
 #[test]
 fn a_survey_of_no_node_is_reported_at_once() {
     let mut world = World::new(3);
-    (0..3).for_each(|node| world.cut(BOB, node));
+    (0..3).for_each(|node| world.disconnect(BOB, node));
     world.survey(BOB, RequestKind::Inspect);
     assert_eq!(
         surveyed(&mut world, BOB),

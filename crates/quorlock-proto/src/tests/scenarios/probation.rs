@@ -14,7 +14,7 @@ use crate::vote::{ProbationReason, ReplyFailure, Vote};
 fn held_by_two() -> (World, OperationId, Data) {
     let mut world = World::fenced(3);
     let before = data(&world, 1);
-    world.cut(ALICE, 2);
+    world.disconnect(ALICE, 2);
     let lock = world.acquire(ALICE);
     world.connect(ALICE, 2);
     world.drive();
@@ -69,7 +69,7 @@ fn a_node_that_forgot_is_taken_back_after_the_max_ttl() {
     assert_eq!(marker(&world, 1).map(|it| it.cluster), marker(&world, 0).map(|it| it.cluster));
     world.release(ALICE, lock);
     world.drive();
-    world.cut(BOB, 2);
+    world.disconnect(BOB, 2);
     let refusal = try_to_take(&mut world, BOB);
     assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(NO_VOTE) });
     world.run_for(LAST_MOMENT);
@@ -97,7 +97,7 @@ fn a_vote_that_says_changed_counts_for_nothing_and_is_followed_by_a_look_at_once
 #[test]
 fn a_renewal_does_not_count_a_node_that_forgot() {
     let (mut world, lock, _) = held_by_two();
-    world.cut(ALICE, 2);
+    world.disconnect(ALICE, 2);
     world.restart(1, Data::new());
     (0..2).for_each(|who| world.connect(who, 1));
     world.run_for(ms(9_880));
@@ -329,7 +329,7 @@ fn a_node_that_refuses_to_be_told_is_not_told_again_and_again() {
 /// What the second of three nodes is said to have answered, when the first is another's and the third not there.
 fn try_to_take_two(world: &mut World) -> Vote {
     world.plant(0, Some(b"another owner"), Some(ms(1_000)));
-    world.cut(ALICE, 2);
+    world.disconnect(ALICE, 2);
     let vote = try_to_take(world, ALICE).votes.swap_remove(1);
     world.connect(ALICE, 2);
     world.wipe(0);

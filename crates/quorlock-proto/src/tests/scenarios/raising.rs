@@ -69,7 +69,7 @@ fn a_straggler_that_outranks_us_cannot_make_the_quorum() {
 #[test]
 fn a_key_that_ran_out_before_its_raise_is_too_late_and_everything_is_undone() {
     let mut world = apart(3, None, &AHEAD);
-    world.cut(ALICE, 2);
+    world.disconnect(ALICE, 2);
     world.start_acquire(ALICE);
     world.step(ALICE, 0);
     world.step(ALICE, 1);
@@ -157,7 +157,7 @@ fn an_attempt_abandoned_in_its_second_round_leaves_nothing_but_numbers() {
 fn the_undo_goes_also_where_a_raise_failed() {
     for failure in [ReplyFailure::TransientError("OOM".into()), ReplyFailure::UnexpectedReply] {
         let mut world = apart(3, None, &AHEAD);
-        world.cut(ALICE, 2);
+        world.disconnect(ALICE, 2);
         let lock = world.start_acquire(ALICE);
         world.step(ALICE, 0);
         world.step(ALICE, 1);
@@ -178,7 +178,7 @@ fn the_undo_goes_also_where_a_raise_failed() {
 fn a_raise_whose_connection_was_lost_is_owed_its_undo() {
     let (mut world, lock) = raising();
     world.deliver(ALICE, 0);
-    world.cut(ALICE, 0);
+    world.disconnect(ALICE, 0);
     world.step(ALICE, 2);
     world.step(ALICE, 2);
     assert_eq!(won(&mut world, ALICE).map(|(_, rounds)| rounds), Some(2), "by the other two");
@@ -195,7 +195,7 @@ fn a_node_that_went_away_after_its_grant_is_not_raised_and_owes_no_answer_when_i
     let mut world = apart(3, None, &AHEAD);
     let lock = world.start_acquire(ALICE);
     world.step(ALICE, 0);
-    world.cut(ALICE, 0);
+    world.disconnect(ALICE, 0);
     world.step(ALICE, 1);
     world.connect(ALICE, 0);
     assert_eq!(world.clients[ALICE].coordinator.expects(NodeId(0)), None, "answers must fit their questions");
@@ -211,7 +211,7 @@ fn a_node_that_went_away_after_its_grant_is_not_raised_and_owes_no_answer_when_i
 fn a_raise_whose_answer_was_lost_is_confirmed_by_the_next_renewal() {
     let (mut world, lock) = raising();
     world.deliver(ALICE, 0);
-    world.cut(ALICE, 0);
+    world.disconnect(ALICE, 0);
     world.drive();
     world.connect(ALICE, 0);
     world.event(ALICE);
@@ -299,7 +299,7 @@ fn a_raise_that_finds_the_key_gone_takes_its_node_from_the_lock() {
 fn the_next_wish_is_above_the_last_number_whatever_our_clock_says() {
     let mut world = World::fenced(3);
     world.shift_wall_clock(ALICE, -10_000);
-    world.cut(ALICE, 2);
+    world.disconnect(ALICE, 2);
     let lock = world.acquire(ALICE);
     world.release(ALICE, lock);
     world.drive();

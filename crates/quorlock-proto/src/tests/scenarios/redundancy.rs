@@ -24,7 +24,7 @@ fn stands_everywhere(world: &World, lock: u64) -> bool {
 
 /// Cuts one node off for good, and looks whether the lock lives on without it.
 fn outlives(mut world: World, lock: u64, node: usize) -> bool {
-    world.cut(ALICE, node);
+    world.disconnect(ALICE, node);
     world.run_for(TTL * 2);
     world.is_valid(ALICE, lock)
 }
@@ -279,7 +279,7 @@ fn a_renewal_that_reveals_a_jump_does_not_count_under_a_larger_number_either() {
     for cleared in [false, true] {
         let (mut world, lock) = held(cleared);
         let deadline = world.deadline(ALICE, lock);
-        world.cut(ALICE, 1);
+        world.disconnect(ALICE, 1);
         world.set_clock(2, 5_000);
         world.run_for(TTL / 3 + ms(1));
         assert_eq!(world.deadline(ALICE, lock), deadline, "cleared: {cleared}");
@@ -308,7 +308,7 @@ fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
         (0..4).for_each(|_| world.run_for(TTL / 3 + ms(10)));
         assert!(world.has(2, lock));
         // She is cut off from node 1, where her key runs out.
-        world.cut(ALICE, 1);
+        world.disconnect(ALICE, 1);
         world.run_for(TTL * 2);
         assert!(world.is_valid(ALICE, lock) && !world.has(1, lock));
         world.wipe(2);
@@ -333,13 +333,13 @@ fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
 fn a_node_that_comes_and_goes_does_not_make_holders_renew_all_the_time() {
     let mut world = World::fenced(5);
     let lock = world.acquire(ALICE);
-    world.cut(ALICE, 4);
+    world.disconnect(ALICE, 4);
     world.run_for(TTL);
     world.event(ALICE);
     for _ in 0..250 {
         world.connect(ALICE, 4);
         world.wake(ALICE);
-        world.cut(ALICE, 4);
+        world.disconnect(ALICE, 4);
         world.run_timers_for(ms(40));
         world.drive();
     }

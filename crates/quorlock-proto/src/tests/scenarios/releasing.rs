@@ -57,7 +57,7 @@ fn a_release_without_answers_is_told_at_the_reply_timeout_and_still_owed() {
 fn a_release_does_not_wait_for_nodes_that_are_away() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
-    (0..3).for_each(|node| world.cut(ALICE, node));
+    (0..3).for_each(|node| world.disconnect(ALICE, node));
     world.release(ALICE, lock);
     let votes = world.released(ALICE).expect("no node can reply");
     assert_eq!(votes, vec![Vote::Unknown(ReplyFailure::Disconnected("cut".into())); 3]);

@@ -200,8 +200,8 @@ fn a_hopeless_extension_is_unconfirmed_at_once_and_changes_nothing() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     let deadline = world.deadline(ALICE, lock);
-    world.cut(ALICE, 0);
-    world.cut(ALICE, 1);
+    world.disconnect(ALICE, 0);
+    world.disconnect(ALICE, 1);
     world.extend(ALICE, lock, TTL * 2);
     let event = world.event(ALICE);
     let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &event[..] else {
@@ -252,7 +252,7 @@ fn a_missing_key_is_taken_again_and_counts_from_the_next_round_on() {
     assert!(world.has(1, lock), "taken again");
     assert!(!has_renewed(&world.event(ALICE)), "but q nodes must have had it all the time");
     world.servers[2].hangs = false;
-    world.cut(ALICE, 2);
+    world.disconnect(ALICE, 2);
     let unconfirmed = world.event(ALICE);
     assert!(matches!(unconfirmed[..], [OperationEvent::Unconfirmed(_)]), "{unconfirmed:?}");
     world.run_timers_for(TTL / 10);
@@ -399,13 +399,13 @@ fn the_next_holder_gets_it_when_a_holder_dies() {
 #[test]
 fn a_shorter_extension_does_not_change_what_the_lock_stands_on() {
     let mut world = World::new(3);
-    world.cut(ALICE, 2);
+    world.disconnect(ALICE, 2);
     let lock = world.acquire(ALICE);
     world.connect(ALICE, 2);
     let mut stands_on = NodeSet::EMPTY;
     for away in [2, 0] {
         // The first takes the key again on the third node, for a short time; the second is confirmed there.
-        world.cut(ALICE, away);
+        world.disconnect(ALICE, away);
         world.connect(ALICE, 2);
         assert!(world.extend(ALICE, lock, ms(400)));
         world.drive();

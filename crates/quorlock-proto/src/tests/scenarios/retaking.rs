@@ -11,7 +11,7 @@ use crate::tests::world::{ALICE, BOB, AcquireOptions, World, ms};
 /// is taken again at once. The answer to that is under way.
 fn retaken_and_unheard() -> (World, u64) {
     let mut world = World::fenced(3);
-    world.cut(ALICE, 1);
+    world.disconnect(ALICE, 1);
     let lock = world.acquire_with(ALICE, AcquireOptions { ttl: ms(3_000), ..AcquireOptions::default() });
     world.connect(ALICE, 1);
     world.drive();
@@ -53,7 +53,7 @@ fn who_counted_on_a_late_answer_to_a_retake_is_told_when_a_clock_jumps() {
     // A clock jumps, so that the key there runs out; and Alice loses her way to the node with the late answer, whose key
     // runs out at four seconds.
     world.set_clock(0, 3_000);
-    world.cut(ALICE, 1);
+    world.disconnect(ALICE, 1);
     world.run_timers_for(ms(600));
     assert!(world.step(ALICE, 0) && world.step(ALICE, 2));
     let loss = world.loss(ALICE);

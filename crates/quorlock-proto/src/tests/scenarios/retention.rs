@@ -223,13 +223,13 @@ fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
 #[test]
 fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
     let mut world = apart_by(&[36_000_000, 0, 0]);
-    world.cut(ALICE, 2);
+    world.disconnect(ALICE, 2);
     let lock = world.acquire(ALICE);
     let before = world.number(ALICE, lock);
     world.release(ALICE, lock);
     world.run_for(HOUR * 4 / 3);
     assert_eq!((world.fence(0), world.fence(1)), (None, None), "80 minutes later");
-    world.cut(ALICE, 1);
+    world.disconnect(ALICE, 1);
     world.connect(ALICE, 2);
     world.drive();
     world.set_clock(0, -7_200_000);

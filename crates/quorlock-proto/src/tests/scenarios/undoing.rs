@@ -31,7 +31,7 @@ fn an_owed_undo_is_the_first_thing_a_node_hears_when_it_comes_back() {
     for node in 0..3 {
         world.deliver(ALICE, node);
     }
-    world.cut(ALICE, 0);
+    world.disconnect(ALICE, 0);
     world.cancel(ALICE, lock);
     assert_eq!(world.undone(ALICE), 3);
     world.drive();
@@ -50,7 +50,7 @@ fn an_undo_cut_off_under_way_is_owed_again() {
     world.deliver(ALICE, 0);
     world.cancel(ALICE, lock);
     for _ in 0..3 {
-        world.cut(ALICE, 0);
+        world.disconnect(ALICE, 0);
         assert_eq!(world.undone(ALICE), 3);
         world.connect(ALICE, 0);
         assert_eq!(world.wire(ALICE, 0), [RequestKind::Release]);
@@ -64,8 +64,8 @@ fn a_node_lost_between_the_set_and_its_answer_is_owed_the_undo() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
     world.deliver(ALICE, 0);
-    world.cut(ALICE, 0);
-    world.cut(ALICE, 1);
+    world.disconnect(ALICE, 0);
+    world.disconnect(ALICE, 1);
     assert!(world.refusal(ALICE).is_some(), "one of three is left");
     assert!(world.has(0, lock));
     world.connect(ALICE, 0);
@@ -78,7 +78,7 @@ fn a_node_lost_between_the_set_and_its_answer_is_owed_the_undo() {
 fn an_owed_undo_is_forgotten_a_minute_after_its_key_can_live() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
-    world.cut(ALICE, 0);
+    world.disconnect(ALICE, 0);
     world.cancel(ALICE, lock);
     world.drive();
     world.run_timers_for(TTL + MINUTE - ms(1));
@@ -95,7 +95,7 @@ fn an_owed_undo_of_a_renewed_lease_lives_as_long_as_its_keys_may() {
     let lock = world.acquire(ALICE);
     world.run_timers_for(ms(3_334));
     world.drive();
-    world.cut(ALICE, 0);
+    world.disconnect(ALICE, 0);
     world.release(ALICE, lock);
     world.drive();
     world.run_timers_for(TTL + MINUTE - ms(2));
