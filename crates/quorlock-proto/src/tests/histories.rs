@@ -198,7 +198,7 @@ impl History {
             Deed::Drive => world.drive(),
             Deed::Cut { who, node, ghosts } => {
                 let Some(who) = awake(world, who) else { return };
-                world.cut_after(who, node % nodes, ghosts);
+                world.disconnect_leaving(who, node % nodes, ghosts);
             }
             Deed::Connect { who, node } => {
                 let Some(who) = awake(world, who) else { return };

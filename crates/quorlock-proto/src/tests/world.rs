@@ -364,11 +364,11 @@ impl World {
 
     /// The connection breaks; what was not delivered never will be.
     pub(crate) fn disconnect(&mut self, who: usize, node: usize) {
-        self.cut_after(who, node, 0);
+        self.disconnect_leaving(who, node, 0);
     }
 
     /// The connection breaks; the first `ghosts` commands on it still reach the node, some day.
-    pub(crate) fn cut_after(&mut self, who: usize, node: usize, ghosts: usize) {
+    pub(crate) fn disconnect_leaving(&mut self, who: usize, node: usize, ghosts: usize) {
         let sent = self.unplug(who, node);
         self.servers[node].orphaned_commands.push_back(sent.into_iter().take(ghosts).collect());
         let now = self.now(who);

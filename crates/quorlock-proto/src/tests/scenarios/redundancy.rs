@@ -298,7 +298,7 @@ fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
         let mut world = World::fenced(3);
         world.run_for(ms(100));
         let lock = world.start_acquire(ALICE);
-        world.cut_after(ALICE, 2, 1);
+        world.disconnect_leaving(ALICE, 2, 1);
         world.drive();
         if with_vain_rival {
             world.run_for(ms(10));

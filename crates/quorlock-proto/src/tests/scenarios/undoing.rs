@@ -14,7 +14,7 @@ fn a_late_release_of_an_earlier_attempt_cannot_touch_a_later_one() {
     let first = world.acquire(ALICE);
     world.release(ALICE, first);
     // The release travels on for a while after its connection is gone; meanwhile the keys run out.
-    (0..3).for_each(|node| world.cut_after(ALICE, node, 1));
+    (0..3).for_each(|node| world.disconnect_leaving(ALICE, node, 1));
     world.run_timers_for(TTL + ms(1));
     (0..3).for_each(|node| world.connect(ALICE, node));
     world.drive();
@@ -155,7 +155,7 @@ fn a_silent_node_is_sent_its_undo_all_the_same() {
 fn a_ghost_set_is_undone_by_the_undo_that_comes_after_it() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
-    world.cut_after(ALICE, 0, 1);
+    world.disconnect_leaving(ALICE, 0, 1);
     world.cancel(ALICE, lock);
     world.drive();
     assert!(world.ghost(0) && world.has(0, lock));
