@@ -369,7 +369,7 @@ impl World {
 
     /// The connection breaks; the first `ghosts` commands on it still reach the node, some day.
     pub(crate) fn disconnect_leaving(&mut self, who: usize, node: usize, ghosts: usize) {
-        let sent = self.unplug(who, node);
+        let sent = self.drop_connection(who, node);
         self.servers[node].orphaned_commands.push_back(sent.into_iter().take(ghosts).collect());
         let now = self.now(who);
         self.clients[who].coordinator.on_down(NodeId(node as u8), "cut".into(), now);
@@ -377,13 +377,13 @@ impl World {
     }
 
     pub(crate) fn exclude(&mut self, who: usize, node: usize, exclusion: ExclusionReason) {
-        self.unplug(who, node);
+        self.drop_connection(who, node);
         let now = self.now(who);
         self.clients[who].coordinator.on_excluded(NodeId(node as u8), exclusion, now);
         self.perform_actions(who);
     }
 
-    fn unplug(&mut self, who: usize, node: usize) -> VecDeque<Command> {
+    fn drop_connection(&mut self, who: usize, node: usize) -> VecDeque<Command> {
         let wire = &mut self.clients[who].connections[node];
         wire.is_up = false;
         wire.replies.clear();
