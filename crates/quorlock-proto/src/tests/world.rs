@@ -390,7 +390,7 @@ impl World {
         std::mem::take(&mut wire.requests)
     }
 
-    pub(crate) fn is_up(&self, who: usize, node: usize) -> bool {
+    pub(crate) fn is_connected(&self, who: usize, node: usize) -> bool {
         self.clients[who].connections[node].is_up
     }
 
@@ -560,7 +560,7 @@ impl World {
     /// The node's process dies, and another comes up that knows this.
     pub(crate) fn restart(&mut self, node: usize, data: Data) {
         for who in 0..self.clients.len() {
-            if self.is_up(who, node) {
+            if self.is_connected(who, node) {
                 self.disconnect(who, node);
             }
         }

@@ -8,7 +8,7 @@ use crate::vote::{ExclusionReason, ProbationReason};
 /// A new process of Bob, which knows no node; its wall clock is ahead by this much.
 fn comes_afresh(world: &mut World, ahead_millis: i64) {
     let quorum = world.quorum();
-    (0..3).filter(|node| world.is_up(BOB, *node)).collect::<Vec<_>>().into_iter().for_each(|node| {
+    (0..3).filter(|node| world.is_connected(BOB, *node)).collect::<Vec<_>>().into_iter().for_each(|node| {
         world.disconnect(BOB, node);
     });
     is_on_terms(world, BOB, quorum, MAX_TTL, true);

@@ -82,7 +82,7 @@ pub(super) fn try_to_take(world: &mut World, who: usize) -> AttemptFailure {
 /// Another client in the place of this one, which knows nothing of before, and has met these nodes. Nothing else travels.
 pub(super) fn meet_again(world: &mut World, who: usize, nodes: impl IntoIterator<Item = usize>) {
     for node in 0..world.servers.len() {
-        if world.is_up(who, node) {
+        if world.is_connected(who, node) {
             world.disconnect(who, node);
         }
     }

@@ -44,7 +44,7 @@ fn a_node_that_owes_an_answer_for_too_long_is_dialed_again() {
     assert!(world.clients[ALICE].redials.is_empty());
     world.run_timers_for(Duration::from_nanos(1));
     assert_eq!(world.clients[ALICE].redials, [0]);
-    assert!(!world.is_up(ALICE, 0) && world.is_up(ALICE, 1));
+    assert!(!world.is_connected(ALICE, 0) && world.is_connected(ALICE, 1));
     assert!(world.is_valid(ALICE, lock));
     world.run_timers_for(ms(5_000));
     assert_eq!(world.clients[ALICE].redials, [0], "once");

@@ -225,7 +225,7 @@ fn a_look_that_gets_no_answer_of_use_is_asked_again_and_changes_nothing() {
     world.run_timers_for(LOOK);
     world.servers[1].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));
     world.drive();
-    assert!(is_voting(&world, ALICE, 1) && world.is_up(ALICE, 1));
+    assert!(is_voting(&world, ALICE, 1) && world.is_connected(ALICE, 1));
     world.run_timers_for(ms(1_000));
     assert_eq!(world.wire(ALICE, 1), [RequestKind::ReadMarker]);
 }
