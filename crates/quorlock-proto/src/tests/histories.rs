@@ -179,7 +179,7 @@ impl History {
                 }
             }
             Deed::Deliver { who, node } => {
-                world.deliver(who % clients, node % nodes);
+                world.deliver_request(who % clients, node % nodes);
             }
             Deed::Answer { who, node } => {
                 let Some(who) = awake(world, who) else { return };

@@ -395,7 +395,7 @@ impl World {
     }
 
     /// The node runs the oldest command on this wire. False if there is none.
-    pub(crate) fn deliver(&mut self, who: usize, node: usize) -> bool {
+    pub(crate) fn deliver_request(&mut self, who: usize, node: usize) -> bool {
         let wire = &mut self.clients[who].connections[node];
         let Some(command) = wire.requests.pop_front() else { return false };
         let answer = self.servers[node].run(&command, self.nanos);
@@ -426,7 +426,7 @@ impl World {
 
     /// One command there and its answer back.
     pub(crate) fn step(&mut self, who: usize, node: usize) -> bool {
-        self.deliver(who, node) && self.answer(who, node)
+        self.deliver_request(who, node) && self.answer(who, node)
     }
 
     /// Everything that can travel does, in no time. Nodes that hang do nothing, paused clients hear nothing.
@@ -436,7 +436,7 @@ impl World {
             moved = false;
             for who in 0..self.clients.len() {
                 for node in 0..self.servers.len() {
-                    moved |= !self.servers[node].hangs && self.deliver(who, node);
+                    moved |= !self.servers[node].hangs && self.deliver_request(who, node);
                     moved |= !self.clients[who].is_paused && self.answer(who, node);
                 }
             }

@@ -152,7 +152,7 @@ fn a_grant_past_its_deadline_is_a_failure_and_undone() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
     for node in 0..3 {
-        world.deliver(ALICE, node);
+        world.deliver_request(ALICE, node);
     }
     world.advance_clock(VALIDITY_TIME);
     world.answer(ALICE, 0);

@@ -77,7 +77,7 @@ fn answers_that_were_long_on_their_way_prove_nothing() {
             for node in 0..3 {
                 if (turn % 2 == 0) == late_first {
                     // There at once, and the answer comes late: the next looks as if the clock had run ahead.
-                    world.deliver(ALICE, node);
+                    world.deliver_request(ALICE, node);
                     world.advance_clock(ms(150));
                     world.answer(ALICE, node);
                 } else {
@@ -98,7 +98,7 @@ fn a_jump_is_told_however_long_its_answer_was_on_its_way() {
     world.run_for(ms(1_000));
     world.set_clock(1, 1_000);
     world.start_acquire_with(ALICE, BY_HAND);
-    world.deliver(ALICE, 1);
+    world.deliver_request(ALICE, 1);
     world.advance_clock(ms(400));
     world.answer(ALICE, 1);
     assert_eq!(jumps(&world, ALICE).len(), 1);

@@ -75,7 +75,7 @@ fn a_wall_clock_that_jumps_under_an_attempt_makes_it_too_late() {
     let mut world = World::new(3);
     world.start_acquire(ALICE);
     for node in 0..3 {
-        world.deliver(ALICE, node);
+        world.deliver_request(ALICE, node);
     }
     world.shift_wall_clock(ALICE, 9_898);
     for node in 0..3 {

@@ -299,8 +299,8 @@ fn a_vote_that_was_under_way_when_its_node_was_found_out_does_not_count() {
     assert_eq!(world.wire(BOB, 1), [RequestKind::ReadMarker, RequestKind::Acquire]);
     let before = data(&world, 1);
     world.change_role(1, before);
-    world.deliver(BOB, 1);
-    world.deliver(BOB, 1);
+    world.deliver_request(BOB, 1);
+    world.deliver_request(BOB, 1);
     world.answer(BOB, 1);
     world.answer(BOB, 1);
     world.drive();

@@ -117,7 +117,7 @@ fn a_late_grant_takes_the_place_of_a_raise_that_failed() {
 #[test]
 fn a_raise_that_ends_past_the_deadline_is_too_late() {
     let (mut world, lock) = raising();
-    world.deliver(ALICE, 0);
+    world.deliver_request(ALICE, 0);
     world.advance_clock(VALIDITY_TIME);
     world.answer(ALICE, 0);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
@@ -177,7 +177,7 @@ fn the_undo_goes_also_where_a_raise_failed() {
 #[test]
 fn a_raise_whose_connection_was_lost_is_owed_its_undo() {
     let (mut world, lock) = raising();
-    world.deliver(ALICE, 0);
+    world.deliver_request(ALICE, 0);
     world.disconnect(ALICE, 0);
     world.step(ALICE, 2);
     world.step(ALICE, 2);
@@ -210,7 +210,7 @@ fn a_node_that_went_away_after_its_grant_is_not_raised_and_owes_no_answer_when_i
 #[test]
 fn a_raise_whose_answer_was_lost_is_confirmed_by_the_next_renewal() {
     let (mut world, lock) = raising();
-    world.deliver(ALICE, 0);
+    world.deliver_request(ALICE, 0);
     world.disconnect(ALICE, 0);
     world.drive();
     world.connect(ALICE, 0);

@@ -89,7 +89,7 @@ fn a_renewal_that_completes_after_the_old_deadline_does_not_count() {
     let lock = world.acquire(ALICE);
     world.run_timers_for(THIRD);
     for node in 0..3 {
-        world.deliver(ALICE, node);
+        world.deliver_request(ALICE, node);
     }
     world.step(ALICE, 0);
     world.event(ALICE);
@@ -146,7 +146,7 @@ fn answers_to_an_earlier_round_do_not_count_in_a_later_one() {
     hang_all(&mut world);
     world.run_timers_for(ms(334));
     for node in 0..3 {
-        assert!(world.deliver(ALICE, node));
+        assert!(world.deliver_request(ALICE, node));
     }
     // The patience of an eighth is over, the pause of a tenth too: the second round is on the wires.
     world.run_timers_for(ms(125 + 100));
@@ -342,7 +342,7 @@ fn a_renewal_does_not_go_out_as_text_behind_its_release() {
     let lock = world.acquire(ALICE);
     world.flush_scripts(0);
     world.run_timers_for(THIRD);
-    world.deliver(ALICE, 0);
+    world.deliver_request(ALICE, 0);
     world.release(ALICE, lock);
     world.answer(ALICE, 0);
     assert_eq!(

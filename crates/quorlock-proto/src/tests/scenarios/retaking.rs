@@ -20,7 +20,7 @@ fn retaken_and_unheard() -> (World, u64) {
         assert!(world.step(ALICE, node));
     }
     assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire]);
-    assert!(world.deliver(ALICE, 1) && world.has(1, lock), "taken again, and the reply is under way");
+    assert!(world.deliver_request(ALICE, 1) && world.has(1, lock), "taken again, and the reply is under way");
     // The next renewal gets through without that node, which owes an answer.
     world.run_timers_for(ms(1_000));
     assert!(world.step(ALICE, 0) && world.step(ALICE, 2));

@@ -29,7 +29,7 @@ fn an_owed_undo_is_the_first_thing_a_node_hears_when_it_comes_back() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
     for node in 0..3 {
-        world.deliver(ALICE, node);
+        world.deliver_request(ALICE, node);
     }
     world.disconnect(ALICE, 0);
     world.cancel(ALICE, lock);
@@ -47,7 +47,7 @@ fn an_owed_undo_is_the_first_thing_a_node_hears_when_it_comes_back() {
 fn an_undo_cut_off_under_way_is_owed_again() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
-    world.deliver(ALICE, 0);
+    world.deliver_request(ALICE, 0);
     world.cancel(ALICE, lock);
     for _ in 0..3 {
         world.disconnect(ALICE, 0);
@@ -63,7 +63,7 @@ fn an_undo_cut_off_under_way_is_owed_again() {
 fn a_node_lost_between_the_set_and_its_answer_is_owed_the_undo() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
-    world.deliver(ALICE, 0);
+    world.deliver_request(ALICE, 0);
     world.disconnect(ALICE, 0);
     world.disconnect(ALICE, 1);
     assert!(world.refusal(ALICE).is_some(), "one of three is left");
@@ -123,7 +123,7 @@ fn an_undo_answered_with_an_error_is_tried_again() {
 fn scripts_flushed_between_a_set_and_its_undo_do_not_keep_the_key() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
-    world.deliver(ALICE, 0);
+    world.deliver_request(ALICE, 0);
     world.flush_scripts(0);
     world.cancel(ALICE, lock);
     world.answer(ALICE, 0);
