@@ -183,7 +183,7 @@ impl History {
             }
             Deed::Answer { who, node } => {
                 let Some(who) = awake(world, who) else { return };
-                world.answer(who, node % nodes);
+                world.deliver_reply(who, node % nodes);
             }
             Deed::Step { who, node } => {
                 let Some(who) = awake(world, who) else { return };

@@ -404,7 +404,7 @@ impl World {
     }
 
     /// The client hears the oldest answer on this wire. False if there is none.
-    pub(crate) fn answer(&mut self, who: usize, node: usize) -> bool {
+    pub(crate) fn deliver_reply(&mut self, who: usize, node: usize) -> bool {
         let Some(answer) = self.clients[who].connections[node].replies.pop_front() else { return false };
         let now = self.now(who);
         let (coordinator, node) = (&mut self.clients[who].coordinator, NodeId(node as u8));
@@ -426,7 +426,7 @@ impl World {
 
     /// One command there and its answer back.
     pub(crate) fn step(&mut self, who: usize, node: usize) -> bool {
-        self.deliver_request(who, node) && self.answer(who, node)
+        self.deliver_request(who, node) && self.deliver_reply(who, node)
     }
 
     /// Everything that can travel does, in no time. Nodes that hang do nothing, paused clients hear nothing.
@@ -437,7 +437,7 @@ impl World {
             for who in 0..self.clients.len() {
                 for node in 0..self.servers.len() {
                     moved |= !self.servers[node].hangs && self.deliver_request(who, node);
-                    moved |= !self.clients[who].is_paused && self.answer(who, node);
+                    moved |= !self.clients[who].is_paused && self.deliver_reply(who, node);
                 }
             }
         }

@@ -155,8 +155,8 @@ fn a_grant_past_its_deadline_is_a_failure_and_undone() {
         world.deliver_request(ALICE, node);
     }
     world.advance_clock(VALIDITY_TIME);
-    world.answer(ALICE, 0);
-    world.answer(ALICE, 1);
+    world.deliver_reply(ALICE, 0);
+    world.deliver_reply(ALICE, 1);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     assert!(!world.is_valid(ALICE, lock));
     world.drive();

@@ -79,7 +79,7 @@ fn answers_that_were_long_on_their_way_prove_nothing() {
                     // There at once, and the answer comes late: the next looks as if the clock had run ahead.
                     world.deliver_request(ALICE, node);
                     world.advance_clock(ms(150));
-                    world.answer(ALICE, node);
+                    world.deliver_reply(ALICE, node);
                 } else {
                     world.advance_clock(ms(150));
                     world.step(ALICE, node);
@@ -100,7 +100,7 @@ fn a_jump_is_told_however_long_its_answer_was_on_its_way() {
     world.start_acquire_with(ALICE, BY_HAND);
     world.deliver_request(ALICE, 1);
     world.advance_clock(ms(400));
-    world.answer(ALICE, 1);
+    world.deliver_reply(ALICE, 1);
     assert_eq!(jumps(&world, ALICE).len(), 1);
 }
 

@@ -79,7 +79,7 @@ fn a_wall_clock_that_jumps_under_an_attempt_makes_it_too_late() {
     }
     world.shift_wall_clock(ALICE, 9_898);
     for node in 0..3 {
-        world.answer(ALICE, node);
+        world.deliver_reply(ALICE, node);
     }
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     world.drive();

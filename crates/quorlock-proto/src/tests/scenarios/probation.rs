@@ -301,8 +301,8 @@ fn a_vote_that_was_under_way_when_its_node_was_found_out_does_not_count() {
     world.change_role(1, before);
     world.deliver_request(BOB, 1);
     world.deliver_request(BOB, 1);
-    world.answer(BOB, 1);
-    world.answer(BOB, 1);
+    world.deliver_reply(BOB, 1);
+    world.deliver_reply(BOB, 1);
     world.drive();
     assert!(!is_voting(&world, BOB, 1));
     assert_eq!(world.overlap, None);

@@ -119,7 +119,7 @@ fn a_raise_that_ends_past_the_deadline_is_too_late() {
     let (mut world, lock) = raising();
     world.deliver_request(ALICE, 0);
     world.advance_clock(VALIDITY_TIME);
-    world.answer(ALICE, 0);
+    world.deliver_reply(ALICE, 0);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     assert!(!world.is_valid(ALICE, lock));
     world.drive();

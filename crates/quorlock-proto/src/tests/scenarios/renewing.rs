@@ -97,7 +97,7 @@ fn a_renewal_that_completes_after_the_old_deadline_does_not_count() {
     world.advance_clock(VALIDITY_TIME - THIRD);
     assert!((0..3).all(|node| world.has(node, lock)));
     for node in 0..3 {
-        world.answer(ALICE, node);
+        world.deliver_reply(ALICE, node);
     }
     assert_eq!(world.event(ALICE), [OperationEvent::Lost(LossReason::Expired)]);
     world.run_timers_for(ms(100));
@@ -153,7 +153,7 @@ fn answers_to_an_earlier_round_do_not_count_in_a_later_one() {
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Renew]);
     world.event(ALICE);
     for node in 0..3 {
-        assert!(world.answer(ALICE, node));
+        assert!(world.deliver_reply(ALICE, node));
     }
     assert_eq!(
         world.event(ALICE),
@@ -344,7 +344,7 @@ fn a_renewal_does_not_go_out_as_text_behind_its_release() {
     world.run_timers_for(THIRD);
     world.deliver_request(ALICE, 0);
     world.release(ALICE, lock);
-    world.answer(ALICE, 0);
+    world.deliver_reply(ALICE, 0);
     assert_eq!(
         world.wire(ALICE, 0),
         [RequestKind::ReleaseAndNotify],

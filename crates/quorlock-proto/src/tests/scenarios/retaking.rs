@@ -33,7 +33,7 @@ fn retaken_and_unheard() -> (World, u64) {
 fn a_late_answer_to_a_retake_is_not_counted_for_a_deadline_that_moved_since() {
     let (mut world, lock) = retaken_and_unheard();
     world.run_timers_for(ms(400));
-    assert!(world.answer(ALICE, 1));
+    assert!(world.deliver_reply(ALICE, 1));
     let remaining = world.now(ALICE).until(world.deadline(ALICE, lock));
     assert!(world.life(1) < Some(remaining), "the key there goes before the lock does");
     let is_counted = |event: &OperationEvent| matches!(event, OperationEvent::Confirmed(nodes) if *nodes == NodeSet::from_bits(0b111));
@@ -49,7 +49,7 @@ fn a_late_answer_to_a_retake_is_not_counted_for_a_deadline_that_moved_since() {
 fn who_counted_on_a_late_answer_to_a_retake_is_told_when_a_clock_jumps() {
     let (mut world, lock) = retaken_and_unheard();
     world.run_timers_for(ms(400));
-    assert!(world.answer(ALICE, 1));
+    assert!(world.deliver_reply(ALICE, 1));
     // A clock jumps, so that the key there runs out; and Alice loses her way to the node with the late answer, whose key
     // runs out at four seconds.
     world.set_clock(0, 3_000);
