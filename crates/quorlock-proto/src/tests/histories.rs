@@ -187,12 +187,12 @@ impl History {
             }
             Deed::Step { who, node } => {
                 let Some(who) = awake(world, who) else { return };
-                world.step(who, node % nodes);
+                world.round_trip(who, node % nodes);
             }
             Deed::Serve { who } => {
                 let Some(who) = awake(world, who) else { return };
                 for node in 0..nodes {
-                    while !world.servers[node].hangs && world.step(who, node) {}
+                    while !world.servers[node].hangs && world.round_trip(who, node) {}
                 }
             }
             Deed::Drive => world.drive(),

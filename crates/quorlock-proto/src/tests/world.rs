@@ -425,7 +425,7 @@ impl World {
     }
 
     /// One command there and its answer back.
-    pub(crate) fn step(&mut self, who: usize, node: usize) -> bool {
+    pub(crate) fn round_trip(&mut self, who: usize, node: usize) -> bool {
         self.deliver_request(who, node) && self.deliver_reply(who, node)
     }
 

@@ -16,10 +16,10 @@ fn a_quorum_of_grants_is_a_lock_and_its_time_runs_from_before_the_first_byte() {
     let start = world.now(ALICE);
     let lock = world.start_acquire(ALICE);
     world.advance_clock(ms(20));
-    world.step(ALICE, 0);
-    world.step(ALICE, 4);
+    world.round_trip(ALICE, 0);
+    world.round_trip(ALICE, 4);
     assert_eq!(world.event(ALICE), [], "two of five are no lock");
-    world.step(ALICE, 2);
+    world.round_trip(ALICE, 2);
     let (deadline, confirmed) = (start.plus(VALIDITY_TIME), NodeSet::from_bits(0b10101));
     assert_eq!(world.event(ALICE), [OperationEvent::Won { deadline, confirmed, number: None, rounds: 1 }]);
     assert!(world.is_valid(ALICE, lock));
@@ -30,9 +30,9 @@ fn two_at_once_never_both_win() {
     let mut world = World::new(3);
     let alice = world.start_acquire(ALICE);
     let bob = world.start_acquire(BOB);
-    world.step(ALICE, 0);
-    world.step(BOB, 1);
-    world.step(BOB, 2);
+    world.round_trip(ALICE, 0);
+    world.round_trip(BOB, 1);
+    world.round_trip(BOB, 2);
     world.drive();
     assert!(world.is_valid(BOB, bob) && !world.is_valid(ALICE, alice));
     assert!(world.servers.len() == 3 && (0..3).all(|node| !world.has(node, alice)));
@@ -45,12 +45,12 @@ fn a_tie_of_votes_ends_at_once_and_both_sides_give_back() {
     world.start_acquire(ALICE);
     world.start_acquire(BOB);
     for node in 0..2 {
-        world.step(ALICE, node);
-        world.step(BOB, node + 2);
+        world.round_trip(ALICE, node);
+        world.round_trip(BOB, node + 2);
     }
     for node in 0..2 {
-        world.step(BOB, node);
-        world.step(ALICE, node + 2);
+        world.round_trip(BOB, node);
+        world.round_trip(ALICE, node + 2);
     }
     for who in [ALICE, BOB] {
         let refusal = world.refusal(who).expect("two refusals of four settle it without waiting");
@@ -68,7 +68,7 @@ fn refusals_that_settle_it_are_contention_however_few_have_answered() {
         world.acquire(ALICE);
         world.start_acquire(BOB);
         let refusals_needed = nodes - world.quorum().needed() + 1;
-        (0..refusals_needed).for_each(|node| assert!(world.step(BOB, node)));
+        (0..refusals_needed).for_each(|node| assert!(world.round_trip(BOB, node)));
         let refusal = world.refusal(BOB).expect("the quorum is out of reach");
         assert!(
             matches!(refusal.reason, FailureReason::Contended { .. }),
@@ -83,7 +83,7 @@ fn split_votes_count_as_contention() {
     let mut world = World::with_quorum(3, None, 3);
     for who in 0..3 {
         world.start_acquire(who);
-        world.step(who, who);
+        world.round_trip(who, who);
     }
     world.drive();
     for who in 0..3 {
@@ -108,7 +108,7 @@ fn a_late_grant_joins_the_lease() {
 fn a_late_grant_is_given_back() {
     let mut world = World::new(3);
     let late = world.start_acquire(ALICE);
-    world.step(ALICE, 0);
+    world.round_trip(ALICE, 0);
     world.run_timers_for(REPLY_TIMEOUT);
     let refusal = world.refusal(ALICE).expect("the attempt timed out");
     assert_eq!(refusal.reason, FailureReason::NoQuorum);
@@ -118,7 +118,7 @@ fn a_late_grant_is_given_back() {
         [RequestKind::Acquire, RequestKind::Release],
         "the release is sent right after its own SET"
     );
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 1);
     assert!(world.has(1, late));
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
@@ -140,7 +140,7 @@ fn a_node_that_need_not_answer_any_more_is_not_called_silent() {
         }
         world.start_acquire(ALICE);
         for node in 0..2 {
-            world.step(ALICE, node);
+            world.round_trip(ALICE, node);
         }
         let refusal = world.refusal(ALICE).expect("two decide");
         assert_eq!(refusal.votes[2].to_string(), "not waited for: the others had decided");
@@ -180,8 +180,8 @@ fn an_attempt_abandoned_after_some_answers_spares_who_plainly_refused() {
     let mut world = World::new(5);
     world.plant(1, OTHER, Some(TTL));
     let lock = world.start_acquire(ALICE);
-    world.step(ALICE, 0);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 0);
+    world.round_trip(ALICE, 1);
     world.cancel(ALICE, lock);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Release]);
     assert_eq!(world.wire(ALICE, 1), []);
@@ -195,8 +195,8 @@ fn an_attempt_abandoned_after_some_answers_spares_who_plainly_refused() {
 fn an_attempt_abandoned_just_as_it_won_leaves_nothing() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
-    world.step(ALICE, 0);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 0);
+    world.round_trip(ALICE, 1);
     assert!(world.is_valid(ALICE, lock));
     world.cancel(ALICE, lock);
     world.drive();
@@ -209,8 +209,8 @@ fn abandoning_a_refused_attempt_twice_changes_nothing() {
     let mut world = World::new(3);
     world.acquire(ALICE);
     let lock = world.start_acquire_with(BOB, CURIOUS);
-    world.step(BOB, 0);
-    world.step(BOB, 1);
+    world.round_trip(BOB, 0);
+    world.round_trip(BOB, 1);
     world.cancel(BOB, lock);
     world.cancel(BOB, lock);
     world.drive();
@@ -250,8 +250,8 @@ fn an_error_reply_is_no_vote_and_needs_no_release() {
         world.servers[node].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("OOM".into())));
     }
     world.start_acquire(ALICE);
-    world.step(ALICE, 0);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 0);
+    world.round_trip(ALICE, 1);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
     assert_eq!((world.wire(ALICE, 0), world.wire(ALICE, 1)), (vec![], vec![]));
     assert_eq!(world.wire(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
@@ -264,8 +264,8 @@ fn an_odd_answer_is_no_grant_and_is_undone() {
         world.servers[node].canned_replies.push_back(Vote::Unknown(ReplyFailure::UnexpectedReply));
     }
     world.start_acquire(ALICE);
-    world.step(ALICE, 0);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 0);
+    world.round_trip(ALICE, 1);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Release], "it may have been done");
 }
@@ -280,7 +280,7 @@ fn only_a_contender_that_wants_the_ttl_queries_it_and_gets_the_qth_smallest() {
         world.servers[4].hangs = true;
         world.start_acquire_with(BOB, AcquireOptions { want_holder_ttl: curious, ..AcquireOptions::default() });
         for node in 0..3 {
-            world.step(BOB, node);
+            world.round_trip(BOB, node);
         }
         let asked = (0..3).filter(|node| world.wire(BOB, *node) == [RequestKind::QueryTtl]).count();
         assert_eq!(asked, if curious { 3 } else { 0 });
@@ -300,10 +300,10 @@ fn a_node_that_went_away_is_not_asked_for_how_long_and_owes_no_answer_when_it_is
     let mut world = World::new(3);
     world.acquire(ALICE);
     world.start_acquire_with(BOB, CURIOUS);
-    world.step(BOB, 0);
+    world.round_trip(BOB, 0);
     world.disconnect(BOB, 0);
-    world.step(BOB, 1);
-    world.step(BOB, 1);
+    world.round_trip(BOB, 1);
+    world.round_trip(BOB, 1);
     let votes = world.refusal(BOB).expect("a disconnected node is not waited for").votes;
     assert_eq!(
         votes[..2],
@@ -329,10 +329,10 @@ fn the_ttl_query_ends_with_the_attempt_timeout() {
     let mut world = World::new(3);
     world.acquire(ALICE);
     world.start_acquire_with(BOB, CURIOUS);
-    world.step(BOB, 0);
-    world.step(BOB, 1);
+    world.round_trip(BOB, 0);
+    world.round_trip(BOB, 1);
     assert!(world.refusal(BOB).is_none(), "it is asking for how long");
-    world.step(BOB, 0);
+    world.round_trip(BOB, 0);
     world.run_timers_for(REPLY_TIMEOUT);
     let refusal = world.refusal(BOB).expect("reported without a remaining time");
     assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });

@@ -82,7 +82,7 @@ fn answers_that_were_long_on_their_way_prove_nothing() {
                     world.deliver_reply(ALICE, node);
                 } else {
                     world.advance_clock(ms(150));
-                    world.step(ALICE, node);
+                    world.round_trip(ALICE, node);
                 }
             }
             world.cancel(ALICE, lock);
@@ -168,8 +168,8 @@ fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt(
     world.set_clock(1, 5_000);
     world.plant(0, Some(b"another owner"), Some(TTL));
     world.start_acquire_with(ALICE, BY_HAND);
-    world.step(ALICE, 1);
-    world.step(ALICE, 0);
+    world.round_trip(ALICE, 1);
+    world.round_trip(ALICE, 0);
     let refusal = world.refusal(ALICE).expect("one node of three is left");
     assert!(
         matches!(refusal.votes[1], Vote::OnProbation { reason: ProbationReason::ClockJump, .. }),
@@ -242,9 +242,9 @@ fn a_lock_that_just_a_quorum_holds_does_not_survive_a_jump_of_one_of_them() {
         glance_in_vain(&mut world);
         assert!(world.is_valid(ALICE, lock));
         world.extend(ALICE, lock, TTL);
-        world.step(ALICE, 2);
-        world.step(ALICE, 2);
-        (0..2).for_each(|node| assert!(world.step(ALICE, node)));
+        world.round_trip(ALICE, 2);
+        world.round_trip(ALICE, 2);
+        (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
         assert_eq!(world.is_valid(ALICE, lock), survives, "{jumped} jumped");
     }
 }
@@ -252,10 +252,10 @@ fn a_lock_that_just_a_quorum_holds_does_not_survive_a_jump_of_one_of_them() {
 /// Bob tries while Alice holds two of three.
 fn glance_in_vain(world: &mut World) {
     let lock = world.start_acquire_with(BOB, BY_HAND);
-    (0..3).for_each(|node| assert!(world.step(BOB, node)));
+    (0..3).for_each(|node| assert!(world.round_trip(BOB, node)));
     assert!(!world.is_valid(BOB, lock));
     for node in 0..3 {
-        while world.step(BOB, node) {}
+        while world.round_trip(BOB, node) {}
     }
 }
 
@@ -300,15 +300,15 @@ fn a_client_that_never_saw_the_clock_before_it_jumped_has_nothing_to_tell() {
 fn a_grant_of_an_attempt_under_way_does_not_outlive_the_jump_of_its_node() {
     let mut world = seen(3, None);
     let lock = world.start_acquire_with(ALICE, BY_HAND);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 1);
     world.set_clock(1, 5_000);
     // Another question of hers reveals it, while two more answers to the first are due.
     let other = world.start_acquire_with(ALICE, BY_HAND);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 1);
     assert!(is_out(&world, ALICE, 1));
-    world.step(ALICE, 0);
+    world.round_trip(ALICE, 0);
     assert!(!world.is_valid(ALICE, lock), "one grant of two is of a node that is out of the count");
-    world.step(ALICE, 2);
+    world.round_trip(ALICE, 2);
     assert!(world.is_valid(ALICE, lock), "now two others have it");
     world.cancel(ALICE, other);
     world.release(ALICE, lock);
@@ -324,12 +324,12 @@ fn a_renewal_under_way_does_not_count_a_node_whose_clock_has_jumped_since_it_sai
     let before = world.deadline(ALICE, lock);
     world.run_for(ms(1_000));
     world.extend(ALICE, lock, TTL);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 1);
     world.set_clock(1, 5_000);
     world.start_acquire_with(ALICE, BY_HAND);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 1);
     assert!(is_out(&world, ALICE, 1));
-    world.step(ALICE, 0);
+    world.round_trip(ALICE, 0);
     assert_eq!(world.deadline(ALICE, lock), before, "two said yes, and one is out of the count");
 }
 
@@ -339,13 +339,13 @@ fn a_number_of_a_node_whose_clock_jumped_is_not_ours_on_a_quorum() {
     // The first has given a larger number, to which the second must be raised.
     let lock = world.start_acquire_with(ALICE, BY_HAND);
     world.servers[0].node.data_mut().insert(Slot::Fence(Key::new(KEY)), fence(u64::MAX >> 12));
-    (0..2).for_each(|node| assert!(world.step(ALICE, node)));
+    (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
     assert_eq!(world.wire(ALICE, 1), [RequestKind::RaiseFence]);
     world.set_clock(0, 5_000);
     world.start_acquire_with(ALICE, BY_HAND);
-    world.step(ALICE, 0);
+    world.round_trip(ALICE, 0);
     assert!(is_out(&world, ALICE, 0));
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 1);
     assert!(!world.is_valid(ALICE, lock), "of two nodes with the number, one is out of the count");
 }
 

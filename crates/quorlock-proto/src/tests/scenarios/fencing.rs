@@ -254,7 +254,7 @@ fn a_hint_that_is_off_costs_a_round_only_if_the_nodes_answer_at_different_times(
         world.start_acquire(ALICE);
         for node in 0..3 {
             world.advance_clock(ms(3));
-            world.step(ALICE, node);
+            world.round_trip(ALICE, node);
         }
         world.drive();
         assert_eq!(won(&mut world, ALICE).map(|(_, rounds)| rounds), Some(rounds), "{ahead} ms");

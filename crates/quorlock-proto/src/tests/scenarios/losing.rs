@@ -41,11 +41,11 @@ fn it_is_told_by_the_last_answer_that_proves_it_and_by_none_before() {
     world.run_timers_for(TTL / 3 + ms(1));
     // A renewal and a retake each: two of five could still be without the key.
     for node in 0..2 {
-        assert!(world.step(ALICE, node) && world.step(ALICE, node));
+        assert!(world.round_trip(ALICE, node) && world.round_trip(ALICE, node));
     }
-    assert!(world.step(ALICE, 2), "missing there, which proves nothing");
+    assert!(world.round_trip(ALICE, 2), "missing there, which proves nothing");
     assert!(world.is_valid(ALICE, lock) && world.loss(ALICE).is_none());
-    assert!(world.step(ALICE, 2), "and a larger number, so that two are left");
+    assert!(world.round_trip(ALICE, 2), "and a larger number, so that two are left");
     assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers));
 }
 

@@ -91,6 +91,6 @@ pub(super) fn meet_again(world: &mut World, who: usize, nodes: impl IntoIterator
     world.clients[who].clock_anomalies.clear();
     for node in nodes {
         world.connect(who, node);
-        while world.step(who, node) {}
+        while world.round_trip(who, node) {}
     }
 }

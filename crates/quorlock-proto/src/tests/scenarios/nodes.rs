@@ -30,7 +30,7 @@ fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
         "no new SET queues up for it"
     );
     world.plant(1, Some(b"another owner"), Some(TTL));
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 1);
     let refusal = world.refusal(ALICE).expect("one slow and one refusing of three settle it without waiting");
     assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Backlogged));
 }

@@ -84,9 +84,9 @@ fn a_vote_that_says_changed_counts_for_nothing_and_is_followed_by_a_look_at_once
     let mut world = World::fenced(3);
     world.flush(1);
     world.start_acquire(BOB);
-    world.step(BOB, 1);
+    world.round_trip(BOB, 1);
     assert_eq!(world.wire(BOB, 1), [RequestKind::ReadMarker]);
-    world.step(BOB, 1);
+    world.round_trip(BOB, 1);
     assert_eq!(world.wire(BOB, 1), [RequestKind::ReadMarker], "blank: its marker is written back");
     world.drive();
     assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
@@ -136,7 +136,7 @@ fn a_node_on_probation_says_so_itself_to_who_does_not_know() {
     // Its clock is behind by a moment, so its probation, just over, is not. So small a difference proves no clock jump.
     world.set_clock(1, -15);
     let lock = world.start_acquire(ALICE);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 1);
     assert_eq!(doubt(&world, ALICE, 1), Some(ProbationReason::PossibleDataLoss));
     world.cancel(ALICE, lock);
     world.drive();
@@ -176,10 +176,10 @@ fn two_clients_that_take_a_node_back_at_once_agree() {
         (world.wire(ALICE, 1), world.wire(BOB, 1)),
         (vec![RequestKind::ReadMarker], vec![RequestKind::ReadMarker])
     );
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 1);
     let written = data(&world, 1)[&Slot::Marker].value.clone();
     world.advance_clock(ms(5));
-    world.step(BOB, 1);
+    world.round_trip(BOB, 1);
     assert_eq!(data(&world, 1)[&Slot::Marker].value, written, "only the first writes");
     world.run_for(NO_VOTE);
     world.acquire(ALICE);
@@ -203,13 +203,13 @@ fn a_look_that_is_not_known_goes_out_as_text() {
     let mut world = World::fenced(3);
     world.flush_scripts(1);
     world.run_timers_for(LOOK);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 1);
     assert!(
         world
             .commands(ALICE, 1)
             .all(|command| command.as_text && command.request.phase == RequestKind::ReadMarker)
     );
-    assert!(world.step(ALICE, 1) && is_voting(&world, ALICE, 1));
+    assert!(world.round_trip(ALICE, 1) && is_voting(&world, ALICE, 1));
 
     // Also if it is to write.
     world.restart(1, Data::new());
@@ -252,7 +252,7 @@ fn after_a_flush_of_scripts_a_fenced_grant_goes_out_as_text() {
     let mut world = World::fenced(3);
     (0..3).for_each(|node| world.flush_scripts(node));
     let lock = world.start_acquire(ALICE);
-    world.step(ALICE, 0);
+    world.round_trip(ALICE, 0);
     assert!(
         world
             .commands(ALICE, 0)
@@ -270,7 +270,7 @@ fn a_grant_is_never_sent_as_text_behind_its_undo() {
     world.cancel(ALICE, lock);
     for node in 0..3 {
         assert_eq!(world.wire(ALICE, node), [RequestKind::Acquire, RequestKind::Release]);
-        world.step(ALICE, node);
+        world.round_trip(ALICE, node);
         assert_eq!(world.wire(ALICE, node), [RequestKind::Release], "nothing is sent behind it");
     }
     world.drive();
@@ -280,9 +280,9 @@ fn a_grant_is_never_sent_as_text_behind_its_undo() {
     let mut world = World::fenced(3);
     world.flush_scripts(2);
     world.start_acquire(ALICE);
-    world.step(ALICE, 0);
-    world.step(ALICE, 1);
-    world.step(ALICE, 2);
+    world.round_trip(ALICE, 0);
+    world.round_trip(ALICE, 1);
+    world.round_trip(ALICE, 2);
     assert_eq!(world.wire(ALICE, 2), []);
     world.run_for(ms(3_500));
     assert_eq!(world.keys(), 3);

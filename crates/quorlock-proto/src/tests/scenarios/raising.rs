@@ -12,8 +12,8 @@ use crate::vote::{ReplyFailure, Vote};
 fn raising() -> (World, u64) {
     let mut world = apart(3, None, &AHEAD);
     let lock = world.start_acquire(ALICE);
-    world.step(ALICE, 0);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 0);
+    world.round_trip(ALICE, 1);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::RaiseFence]);
     assert_eq!(world.wire(ALICE, 1), []);
     assert_eq!(world.event(ALICE), [], "q nodes must have the number first");
@@ -24,18 +24,18 @@ fn raising() -> (World, u64) {
 fn grants_that_come_during_the_raise_are_raised_or_outranked() {
     let mut world = apart(5, None, &AHEAD);
     let lock = world.start_acquire(ALICE);
-    (0..3).for_each(|node| assert!(world.step(ALICE, node)));
+    (0..3).for_each(|node| assert!(world.round_trip(ALICE, node)));
     assert_eq!(
         (world.wire(ALICE, 0), world.wire(ALICE, 2)),
         (vec![RequestKind::RaiseFence], vec![RequestKind::RaiseFence])
     );
-    world.step(ALICE, 3);
+    world.round_trip(ALICE, 3);
     assert_eq!(world.wire(ALICE, 3), [RequestKind::RaiseFence], "a smaller one is raised with the others");
-    world.step(ALICE, 4);
+    world.round_trip(ALICE, 4);
     assert_eq!(world.wire(ALICE, 4), [], "a larger one is not, and does not count");
-    world.step(ALICE, 0);
+    world.round_trip(ALICE, 0);
     assert_eq!(world.event(ALICE), [], "two of five have the number");
-    world.step(ALICE, 3);
+    world.round_trip(ALICE, 3);
     let number = world.fence(1);
     assert!(world.fence(4) > number, "it outranks us");
     let confirmed = NodeSet::from_bits(0b01111);
@@ -55,12 +55,12 @@ fn grants_that_come_during_the_raise_are_raised_or_outranked() {
 fn a_straggler_that_outranks_us_cannot_make_the_quorum() {
     let mut world = apart(3, None, &[0, 1_000, 2_000]);
     world.start_acquire(ALICE);
-    world.step(ALICE, 0);
-    world.step(ALICE, 1);
-    world.step(ALICE, 2);
+    world.round_trip(ALICE, 0);
+    world.round_trip(ALICE, 1);
+    world.round_trip(ALICE, 2);
     assert_eq!(world.event(ALICE), [], "it granted, and yet does not count");
     world.wipe(0);
-    world.step(ALICE, 0);
+    world.round_trip(ALICE, 0);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
@@ -71,10 +71,10 @@ fn a_key_that_ran_out_before_its_raise_is_too_late_and_everything_is_undone() {
     let mut world = apart(3, None, &AHEAD);
     world.disconnect(ALICE, 2);
     world.start_acquire(ALICE);
-    world.step(ALICE, 0);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 0);
+    world.round_trip(ALICE, 1);
     world.wipe(0);
-    world.step(ALICE, 0);
+    world.round_trip(ALICE, 0);
     let refusal = world.refusal(ALICE).expect("no other node can complete the quorum");
     assert_eq!(refusal.reason, FailureReason::TooLate);
     assert_eq!(refusal.votes[0], Vote::NotHeld);
@@ -88,8 +88,8 @@ fn a_raise_that_another_client_overtook_is_too_little() {
     let (mut world, _) = raising();
     world.plant(0, Some(b"another owner"), Some(ms(4_000)));
     world.plant(2, Some(b"another owner"), Some(ms(3_000)));
-    world.step(ALICE, 0);
-    world.step(ALICE, 2);
+    world.round_trip(ALICE, 0);
+    world.round_trip(ALICE, 2);
     let why = world.refusal(ALICE).expect("two of three are another's").reason;
     assert_eq!(
         why,
@@ -104,11 +104,11 @@ fn a_raise_that_another_client_overtook_is_too_little() {
 fn a_late_grant_takes_the_place_of_a_raise_that_failed() {
     let (mut world, lock) = raising();
     world.wipe(0);
-    world.step(ALICE, 0);
+    world.round_trip(ALICE, 0);
     assert_eq!(world.event(ALICE), []);
-    world.step(ALICE, 2);
+    world.round_trip(ALICE, 2);
     assert_eq!(world.wire(ALICE, 2), [RequestKind::RaiseFence]);
-    world.step(ALICE, 2);
+    world.round_trip(ALICE, 2);
     assert_eq!(won(&mut world, ALICE).map(|(_, rounds)| rounds), Some(2));
     assert!(world.is_valid(ALICE, lock));
     assert_eq!((world.fence(1), world.fence(2)), (Some(world.number(ALICE, lock)), world.fence(1)));
@@ -159,10 +159,10 @@ fn the_undo_goes_also_where_a_raise_failed() {
         let mut world = apart(3, None, &AHEAD);
         world.disconnect(ALICE, 2);
         let lock = world.start_acquire(ALICE);
-        world.step(ALICE, 0);
-        world.step(ALICE, 1);
+        world.round_trip(ALICE, 0);
+        world.round_trip(ALICE, 1);
         world.servers[0].canned_replies.push_back(Vote::Unknown(failure));
-        world.step(ALICE, 0);
+        world.round_trip(ALICE, 0);
         assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
         assert!(world.has(0, lock), "the grant is still there");
         assert_eq!(
@@ -179,8 +179,8 @@ fn a_raise_whose_connection_was_lost_is_owed_its_undo() {
     let (mut world, lock) = raising();
     world.deliver_request(ALICE, 0);
     world.disconnect(ALICE, 0);
-    world.step(ALICE, 2);
-    world.step(ALICE, 2);
+    world.round_trip(ALICE, 2);
+    world.round_trip(ALICE, 2);
     assert_eq!(won(&mut world, ALICE).map(|(_, rounds)| rounds), Some(2), "by the other two");
     world.release(ALICE, lock);
     world.drive();
@@ -194,9 +194,9 @@ fn a_raise_whose_connection_was_lost_is_owed_its_undo() {
 fn a_node_that_went_away_after_its_grant_is_not_raised_and_owes_no_answer_when_it_is_back() {
     let mut world = apart(3, None, &AHEAD);
     let lock = world.start_acquire(ALICE);
-    world.step(ALICE, 0);
+    world.round_trip(ALICE, 0);
     world.disconnect(ALICE, 0);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 1);
     world.connect(ALICE, 0);
     assert_eq!(world.clients[ALICE].coordinator.expects(NodeId(0)), None, "answers must fit their questions");
     assert_eq!(world.event(ALICE), []);
@@ -228,13 +228,13 @@ fn a_raise_whose_answer_was_lost_is_confirmed_by_the_next_renewal() {
 fn a_raise_that_a_node_does_not_know_goes_out_as_text() {
     let (mut world, lock) = raising();
     world.flush_scripts(0);
-    world.step(ALICE, 0);
+    world.round_trip(ALICE, 0);
     assert!(
         world
             .commands(ALICE, 0)
             .all(|command| command.as_text && command.request.phase == RequestKind::RaiseFence)
     );
-    world.step(ALICE, 0);
+    world.round_trip(ALICE, 0);
     assert!(world.is_valid(ALICE, lock));
 }
 
@@ -243,7 +243,7 @@ fn a_raise_is_not_sent_as_text_behind_its_undo() {
     let (mut world, lock) = raising();
     world.flush_scripts(0);
     world.cancel(ALICE, lock);
-    world.step(ALICE, 0);
+    world.round_trip(ALICE, 0);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Release]);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
@@ -253,11 +253,11 @@ fn a_raise_is_not_sent_as_text_behind_its_undo() {
 fn stragglers_with_smaller_numbers_are_raised_behind_the_callers_back() {
     let mut world = apart(3, None, &[1_000, 1_000, 0]);
     let lock = world.start_acquire(ALICE);
-    world.step(ALICE, 0);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 0);
+    world.round_trip(ALICE, 1);
     let (number, rounds) = won(&mut world, ALICE).expect("these two agree");
     assert_eq!(rounds, 1);
-    world.step(ALICE, 2);
+    world.round_trip(ALICE, 2);
     assert!(world.fence(2) < Some(number));
     assert_eq!(world.wire(ALICE, 2), [RequestKind::RaiseFence]);
     world.drive();
@@ -269,10 +269,10 @@ fn stragglers_with_smaller_numbers_are_raised_behind_the_callers_back() {
 fn no_straggler_is_raised_for_a_lock_that_was_let_go() {
     let mut world = apart(3, None, &[1_000, 1_000, 0]);
     let lock = world.start_acquire(ALICE);
-    world.step(ALICE, 0);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 0);
+    world.round_trip(ALICE, 1);
     world.release(ALICE, lock);
-    world.step(ALICE, 2);
+    world.round_trip(ALICE, 2);
     assert_eq!(world.wire(ALICE, 2), [RequestKind::ReleaseAndNotify]);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
@@ -282,14 +282,14 @@ fn no_straggler_is_raised_for_a_lock_that_was_let_go() {
 fn a_raise_that_finds_the_key_gone_takes_its_node_from_the_lock() {
     let mut world = apart(3, None, &AHEAD);
     let lock = world.start_acquire(ALICE);
-    (0..2).for_each(|node| assert!(world.step(ALICE, node)));
+    (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
     // The number stands on two when the third, which has it not, is asked to raise.
-    world.step(ALICE, 0);
-    world.step(ALICE, 2);
+    world.round_trip(ALICE, 0);
+    world.round_trip(ALICE, 2);
     assert!(world.is_valid(ALICE, lock) && world.wire(ALICE, 2) == [RequestKind::RaiseFence]);
     world.wipe(2);
     world.event(ALICE);
-    world.step(ALICE, 2);
+    world.round_trip(ALICE, 2);
     let two: NodeSet = (0..2).map(NodeId).collect();
     assert_eq!(world.event(ALICE), [OperationEvent::Confirmed(two)]);
 }
@@ -305,8 +305,8 @@ fn the_next_wish_is_above_the_last_number_whatever_our_clock_says() {
     world.drive();
     world.connect(ALICE, 2);
     let next = world.start_acquire(ALICE);
-    world.step(ALICE, 0);
-    world.step(ALICE, 2);
+    world.round_trip(ALICE, 0);
+    world.round_trip(ALICE, 2);
     assert!(world.is_valid(ALICE, next), "in one round, though the third knew nothing of the last number");
     assert_eq!(world.number(ALICE, next), world.number(ALICE, lock) + 1);
 }

@@ -37,7 +37,7 @@ fn a_late_grant_with_a_larger_number_of_its_own_counts_after_the_next_renewal() 
             let mut world = apart(3, None, &clocks);
             let lock = world.start_acquire(ALICE);
             for node in (0..3).filter(|node| *node != late) {
-                world.step(ALICE, node);
+                world.round_trip(ALICE, node);
             }
             assert!(world.is_valid(ALICE, lock), "two of three");
             world.drive();
@@ -49,7 +49,7 @@ fn a_late_grant_with_a_larger_number_of_its_own_counts_after_the_next_renewal() 
                     let mut world = apart(3, None, &clocks);
                     let again = world.start_acquire(ALICE);
                     assert_eq!(again, lock);
-                    (0..3).filter(|node| *node != late).for_each(|node| assert!(world.step(ALICE, node)));
+                    (0..3).filter(|node| *node != late).for_each(|node| assert!(world.round_trip(ALICE, node)));
                     world.drive();
                     world.run_for(ms(100));
                     world
@@ -66,7 +66,7 @@ fn a_late_grant_with_a_larger_number_of_its_own_counts_after_the_next_renewal() 
 fn a_grant_that_only_was_late_counts_like_any_other() {
     let mut world = apart(3, None, &[0; 3]);
     let lock = world.start_acquire(ALICE);
-    (0..2).for_each(|node| assert!(world.step(ALICE, node)));
+    (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
     world.advance_clock(ms(400));
     world.drive();
     assert!(world.fence(2) > Some(world.number(ALICE, lock)), "more than the tolerance late");
@@ -132,14 +132,14 @@ fn a_larger_number_of_a_late_grant_may_be_a_holders_after_another_had_the_lock()
     let mut world = World::fenced(3);
     world.run_timers_for(ms(1));
     let lock = world.start_acquire(ALICE);
-    (0..2).for_each(|node| assert!(world.step(ALICE, node)));
+    (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
     world.wipe(1);
     world.advance_clock(ms(1));
     let later = world.start_acquire(BOB);
-    (0..3).for_each(|node| while world.step(BOB, node) {});
+    (0..3).for_each(|node| while world.round_trip(BOB, node) {});
     assert!(world.is_valid(BOB, later));
     world.release(BOB, later);
-    (0..3).for_each(|node| while world.step(BOB, node) {});
+    (0..3).for_each(|node| while world.round_trip(BOB, node) {});
     world.drive();
     assert!(world.has(2, lock), "her late question took the key");
     let deadline: DualTimestamp = world.deadline(ALICE, lock);
@@ -196,7 +196,7 @@ fn a_rival_who_comes_between_each_time_does_not_make_the_holder_renew_without_en
     for _ in 0..200 {
         // Bob's vain attempt is on node 2 right before anything of Alice's.
         try_by_steps(&mut world);
-        (0..3).for_each(|node| while world.step(ALICE, node) {});
+        (0..3).for_each(|node| while world.round_trip(ALICE, node) {});
         world.wake(ALICE);
         let is_renewal = |event: &OperationEvent| matches!(event, OperationEvent::Renewing);
         renewals += world.event(ALICE).iter().filter(|event| is_renewal(event)).count();
@@ -212,7 +212,7 @@ fn a_rival_who_comes_between_each_time_does_not_make_the_holder_renew_without_en
 fn try_by_steps(world: &mut World) {
     world.advance_clock(Duration::from_micros(10));
     let attempt = world.start_acquire(BOB);
-    (0..3).for_each(|node| while world.step(BOB, node) {});
+    (0..3).for_each(|node| while world.round_trip(BOB, node) {});
     assert!(!world.is_valid(BOB, attempt));
 }
 
@@ -220,7 +220,7 @@ fn try_by_steps(world: &mut World) {
 fn suspect_is_asked() -> (World, u64) {
     let mut world = apart(3, None, &[0, 0, 1_000]);
     let lock = world.start_acquire(ALICE);
-    (0..3).for_each(|node| assert!(world.step(ALICE, node)));
+    (0..3).for_each(|node| assert!(world.round_trip(ALICE, node)));
     world.event(ALICE);
     world.run_timers_for(ms(100));
     assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::Renew]));
@@ -233,17 +233,17 @@ fn a_node_whose_clock_jumped_is_not_cleared_by_a_renewal_that_the_others_confirm
         let (mut world, lock) = suspect_is_asked();
         if jumps_first {
             world.set_clock(2, 5_000);
-            assert!(world.step(ALICE, 2));
+            assert!(world.round_trip(ALICE, 2));
         } else {
-            assert!(world.step(ALICE, 2));
+            assert!(world.round_trip(ALICE, 2));
             world.set_clock(2, 5_000);
             // What another task of hers asks shows it.
             let other = world.start_acquire(ALICE);
-            assert!(world.step(ALICE, 2));
+            assert!(world.round_trip(ALICE, 2));
             world.cancel(ALICE, other);
         }
         assert!(!world.clients[ALICE].clock_anomalies.is_empty(), "the jump was seen");
-        assert!(world.step(ALICE, 0) && world.step(ALICE, 1));
+        assert!(world.round_trip(ALICE, 0) && world.round_trip(ALICE, 1));
         let confirmed = world.event(ALICE).into_iter().filter_map(|event| match event {
             OperationEvent::Confirmed(nodes) => Some(nodes),
             _ => None,
@@ -266,7 +266,7 @@ fn held(cleared: bool) -> (World, u64) {
     }
     let mut world = apart(3, None, &[0, 0, 1_000]);
     let lock = world.start_acquire(ALICE);
-    (0..2).for_each(|node| assert!(world.step(ALICE, node)));
+    (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
     world.drive();
     world.run_for(ms(100));
     assert!(world.fence(2) > Some(world.number(ALICE, lock)));
@@ -313,11 +313,11 @@ fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
         assert!(world.is_valid(ALICE, lock) && !world.has(1, lock));
         world.wipe(2);
         let theirs = world.start_acquire(BOB);
-        (0..3).for_each(|node| while world.step(BOB, node) {});
+        (0..3).for_each(|node| while world.round_trip(BOB, node) {});
         assert!(world.is_valid(BOB, theirs));
         let deadline = world.deadline(ALICE, lock);
         world.release(BOB, theirs);
-        (0..3).for_each(|node| while world.step(BOB, node) {});
+        (0..3).for_each(|node| while world.round_trip(BOB, node) {});
         while world.ghost(2) && !world.has(2, lock) {}
         assert!(world.has(2, lock), "her question of long ago");
         world.run_for(TTL * 2);

@@ -12,10 +12,10 @@ fn a_release_is_confirmed_by_a_quorum_and_the_rest_goes_on() {
     let mut world = World::new(5);
     let lock = world.acquire(ALICE);
     assert!(world.release(ALICE, lock));
-    world.step(ALICE, 0);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 0);
+    world.round_trip(ALICE, 1);
     assert!(world.released(ALICE).is_none());
-    world.step(ALICE, 2);
+    world.round_trip(ALICE, 2);
     let votes = world.released(ALICE).expect("three of five confirmed");
     assert_eq!(votes.iter().filter(|vote| **vote == Vote::Granted).count(), 3);
     assert_eq!(world.undone(ALICE), 2);
@@ -30,8 +30,8 @@ fn not_there_and_not_ours_confirm_a_release_too() {
     world.wipe(0);
     world.plant(1, Some(b"another owner"), Some(TTL));
     world.release(ALICE, lock);
-    world.step(ALICE, 0);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 0);
+    world.round_trip(ALICE, 1);
     let votes = world.released(ALICE).expect("both are plain answers");
     assert_eq!(votes[..2], [Vote::NotHeld, Vote::HeldByOther { remaining: None }]);
     assert_eq!(votes[2].to_string(), "not waited for: the others had decided", "its answer is on the way");
@@ -150,11 +150,11 @@ fn the_next_holder_can_have_it_as_soon_as_the_release_is_confirmed() {
     let lock = world.acquire(ALICE);
     world.release(ALICE, lock);
     for node in 0..3 {
-        world.step(ALICE, node);
+        world.round_trip(ALICE, node);
     }
     let next = world.start_acquire(BOB);
     for node in 0..5 {
-        world.step(BOB, node);
+        world.round_trip(BOB, node);
     }
     assert!(world.is_valid(BOB, next));
     world.drive();

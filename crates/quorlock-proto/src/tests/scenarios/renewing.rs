@@ -31,14 +31,14 @@ fn a_renewal_answered_in_time_moves_the_deadline_from_when_it_was_sent() {
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Renew]);
     let sent = world.now(ALICE);
     world.advance_clock(ms(100));
-    world.step(ALICE, 0);
+    world.round_trip(ALICE, 0);
     assert_eq!(world.event(ALICE), [OperationEvent::Renewing]);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 1);
     let deadline = world.deadline(ALICE, lock);
     assert!(deadline.until(sent.plus(VALIDITY_TIME)) <= Duration::from_nanos(1), "not from when it was answered");
     let confirmed = OperationEvent::Confirmed(NodeSet::from_bits(0b011));
     assert_eq!(world.event(ALICE), [confirmed, OperationEvent::Renewed(deadline)]);
-    world.step(ALICE, 2);
+    world.round_trip(ALICE, 2);
     assert_eq!(world.event(ALICE), [OperationEvent::Confirmed(NodeSet::from_bits(0b111))]);
 }
 
@@ -91,7 +91,7 @@ fn a_renewal_that_completes_after_the_old_deadline_does_not_count() {
     for node in 0..3 {
         world.deliver_request(ALICE, node);
     }
-    world.step(ALICE, 0);
+    world.round_trip(ALICE, 0);
     world.event(ALICE);
     // The process is stopped past its deadline. Every key still says "yours", and it counts for nothing.
     world.advance_clock(VALIDITY_TIME - THIRD);
@@ -132,8 +132,8 @@ fn a_late_quorum_still_renews_before_the_deadline() {
         panic!("{event:?}")
     };
     assert_eq!(votes[..], vec![Vote::Unknown(ReplyFailure::Timeout); 3], "the time was over");
-    world.step(ALICE, 0);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 0);
+    world.round_trip(ALICE, 1);
     assert!(has_renewed(&world.event(ALICE)));
     assert!(before.boot_nanos() < world.deadline(ALICE, lock).boot_nanos());
 }
@@ -280,7 +280,7 @@ fn a_release_right_behind_a_retake_leaves_nothing() {
     world.servers[1].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("LOADING".into())));
     let lock = world.acquire(ALICE);
     world.run_timers_for(THIRD);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 1);
     assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire]);
     world.release(ALICE, lock);
     assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire, RequestKind::ReleaseAndNotify]);
@@ -295,9 +295,9 @@ fn a_majority_taken_by_others_is_a_loss_and_our_own_keys_stand_until_the_release
     world.plant(0, OTHER, Some(TTL));
     world.plant(1, OTHER, Some(TTL));
     world.run_timers_for(THIRD);
-    world.step(ALICE, 0);
+    world.round_trip(ALICE, 0);
     assert_eq!(world.loss(ALICE), None);
-    world.step(ALICE, 1);
+    world.round_trip(ALICE, 1);
     assert_eq!(
         world.loss(ALICE),
         Some(LossReason::TakenByOthers),
@@ -327,7 +327,7 @@ fn a_renewal_goes_out_as_text_where_the_script_is_not_known() {
     (0..3).for_each(|node| world.flush_scripts(node));
     world.run_timers_for(THIRD);
     for node in 0..3 {
-        world.step(ALICE, node);
+        world.round_trip(ALICE, node);
     }
     assert!((0..3).all(|node| {
         world.commands(ALICE, node).all(|it| it.request.phase == RequestKind::Renew && it.as_text)

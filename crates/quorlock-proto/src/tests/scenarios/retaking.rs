@@ -17,13 +17,13 @@ fn retaken_and_unheard() -> (World, u64) {
     world.drive();
     world.run_timers_for(ms(1_000));
     for node in 0..3 {
-        assert!(world.step(ALICE, node));
+        assert!(world.round_trip(ALICE, node));
     }
     assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire]);
     assert!(world.deliver_request(ALICE, 1) && world.has(1, lock), "taken again, and the reply is under way");
     // The next renewal gets through without that node, which owes an answer.
     world.run_timers_for(ms(1_000));
-    assert!(world.step(ALICE, 0) && world.step(ALICE, 2));
+    assert!(world.round_trip(ALICE, 0) && world.round_trip(ALICE, 2));
     assert_eq!(world.wire(ALICE, 1), []);
     world.event(ALICE);
     (world, lock)
@@ -55,13 +55,13 @@ fn who_counted_on_a_late_answer_to_a_retake_is_told_when_a_clock_jumps() {
     world.set_clock(0, 3_000);
     world.disconnect(ALICE, 1);
     world.run_timers_for(ms(600));
-    assert!(world.step(ALICE, 0) && world.step(ALICE, 2));
+    assert!(world.round_trip(ALICE, 0) && world.round_trip(ALICE, 2));
     let loss = world.loss(ALICE);
     // Bob, who has not met node 0 before, sees nothing odd there. What Alice still asks of it is slow.
     world.run_timers_for(ms(1_100));
     meet_again(&mut world, BOB, 0..3);
     let theirs = world.start_acquire(BOB);
-    (0..3).for_each(|node| assert!(world.step(BOB, node)));
+    (0..3).for_each(|node| assert!(world.round_trip(BOB, node)));
     assert!(world.is_valid(BOB, theirs) && world.has(2, lock));
     assert_eq!(world.overlap, None);
     assert_eq!(loss, Some(LossReason::ClockJump));

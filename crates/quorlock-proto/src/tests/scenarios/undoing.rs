@@ -127,7 +127,7 @@ fn scripts_flushed_between_a_set_and_its_undo_do_not_keep_the_key() {
     world.flush_scripts(0);
     world.cancel(ALICE, lock);
     world.deliver_reply(ALICE, 0);
-    world.step(ALICE, 0);
+    world.round_trip(ALICE, 0);
     let resent: Vec<_> = world.commands(ALICE, 0).map(|it| (it.request.phase, it.as_text)).collect();
     assert_eq!(
         resent,
