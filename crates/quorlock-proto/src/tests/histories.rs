@@ -195,7 +195,7 @@ impl History {
                     while !world.servers[node].hangs && world.round_trip(who, node) {}
                 }
             }
-            Deed::Drive => world.drive(),
+            Deed::Drive => world.deliver_all(),
             Deed::Cut { who, node, ghosts } => {
                 let Some(who) = awake(world, who) else { return };
                 world.disconnect_leaving(who, node % nodes, ghosts);
@@ -258,13 +258,13 @@ impl History {
         // Undos that were answered with an error are tried again after a quarter of a second, and where a
         // connection had to be given up meanwhile, it comes back.
         for _ in 0..3 {
-            world.drive();
+            world.deliver_all();
             world.run_timers_for(ms(250));
             for node in 0..nodes {
                 (0..clients).for_each(|who| world.connect(who, node));
             }
         }
-        world.drive();
+        world.deliver_all();
     }
 }
 
@@ -283,7 +283,7 @@ proptest! {
         }
         history.settle();
         history.world.run_timers_for(ms(1_600));
-        history.world.drive();
+        history.world.deliver_all();
         prop_assert_eq!(&history.world.overlap, &None);
         prop_assert_eq!(history.world.keys(), 0);
         for (who, client) in history.world.clients.iter().enumerate() {

@@ -132,7 +132,7 @@ impl World {
         let mut world = Self::unconnected(nodes, need, clients, Some(MAX_TTL));
         world.initialize_nodes();
         world.connect_all();
-        world.drive();
+        world.deliver_all();
         world
     }
 
@@ -233,7 +233,7 @@ impl World {
         while !left.is_zero() {
             let step = left.min(ms(100));
             self.run_timers_for(step);
-            self.drive();
+            self.deliver_all();
             left -= step;
         }
     }
@@ -290,7 +290,7 @@ impl World {
 
     pub(crate) fn acquire_with(&mut self, who: usize, wish: AcquireOptions) -> OperationId {
         let id = self.start_acquire_with(who, wish);
-        self.drive();
+        self.deliver_all();
         assert!(self.is_valid(who, id), "nothing stands in the way");
         self.event(who);
         id
@@ -336,7 +336,7 @@ impl World {
         let (id, now) = (self.last_id, self.now(who));
         self.clients[who].coordinator.initialize(id, ClusterId::new(cluster), is_forced, now);
         self.perform_actions(who);
-        self.drive();
+        self.deliver_all();
         self.event(who).into_iter().find_map(|event| match event {
             OperationEvent::Declared(declared) => Some(declared),
             _ => None,
@@ -430,7 +430,7 @@ impl World {
     }
 
     /// Everything that can travel does, in no time. Nodes that hang do nothing, paused clients hear nothing.
-    pub(crate) fn drive(&mut self) {
+    pub(crate) fn deliver_all(&mut self) {
         let mut moved = true;
         while moved {
             moved = false;

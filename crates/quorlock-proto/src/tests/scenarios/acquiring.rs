@@ -33,7 +33,7 @@ fn two_at_once_never_both_win() {
     world.round_trip(ALICE, 0);
     world.round_trip(BOB, 1);
     world.round_trip(BOB, 2);
-    world.drive();
+    world.deliver_all();
     assert!(world.is_valid(BOB, bob) && !world.is_valid(ALICE, alice));
     assert!(world.servers.len() == 3 && (0..3).all(|node| !world.has(node, alice)));
     assert_eq!(world.overlap, None);
@@ -56,7 +56,7 @@ fn a_tie_of_votes_ends_at_once_and_both_sides_give_back() {
         let refusal = world.refusal(who).expect("two refusals of four settle it without waiting");
         assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });
     }
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.keys(), 0);
 }
 
@@ -85,7 +85,7 @@ fn split_votes_count_as_contention() {
         world.start_acquire(who);
         world.round_trip(who, who);
     }
-    world.drive();
+    world.deliver_all();
     for who in 0..3 {
         let refusal = world.refusal(who).expect("no client has two");
         assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });
@@ -99,7 +99,7 @@ fn a_late_grant_joins_the_lease() {
     world.servers[2].hangs = true;
     let lock = world.acquire(ALICE);
     world.servers[2].hangs = false;
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.event(ALICE), [OperationEvent::Confirmed(NodeSet::from_bits(0b111))]);
     assert!(world.has(2, lock), "stragglers go on until all hold the key");
 }
@@ -120,7 +120,7 @@ fn a_late_grant_is_given_back() {
     );
     world.round_trip(ALICE, 1);
     assert!(world.has(1, late));
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
     assert_eq!(world.event(ALICE), [], "a late grant is no news");
 }
@@ -159,7 +159,7 @@ fn a_grant_past_its_deadline_is_a_failure_and_undone() {
     world.deliver_reply(ALICE, 1);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     assert!(!world.is_valid(ALICE, lock));
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.keys(), 0, "released before the ttl");
 }
 
@@ -169,7 +169,7 @@ fn an_attempt_abandoned_before_any_answer_leaves_nothing() {
     let lock = world.start_acquire(ALICE);
     world.cancel(ALICE, lock);
     assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::Acquire, RequestKind::Release]));
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
     assert_eq!(world.event(ALICE), [], "no caller is left to notify");
     assert!(!world.clients[ALICE].coordinator.is_busy());
@@ -186,7 +186,7 @@ fn an_attempt_abandoned_after_some_answers_spares_who_plainly_refused() {
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Release]);
     assert_eq!(world.wire(ALICE, 1), []);
     assert_eq!(world.wire(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.keys(), 1, "the other's key is not ours to delete");
     assert_eq!(world.event(ALICE), []);
 }
@@ -199,7 +199,7 @@ fn an_attempt_abandoned_just_as_it_won_leaves_nothing() {
     world.round_trip(ALICE, 1);
     assert!(world.is_valid(ALICE, lock));
     world.cancel(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
     assert!(!world.clients[ALICE].coordinator.is_busy());
 }
@@ -213,7 +213,7 @@ fn abandoning_a_refused_attempt_twice_changes_nothing() {
     world.round_trip(BOB, 1);
     world.cancel(BOB, lock);
     world.cancel(BOB, lock);
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(BOB)), (3, 0));
     assert!(world.refusal(BOB).is_none());
 }
@@ -284,7 +284,7 @@ fn only_a_contender_that_wants_the_ttl_queries_it_and_gets_the_qth_smallest() {
         }
         let asked = (0..3).filter(|node| world.wire(BOB, *node) == [RequestKind::QueryTtl]).count();
         assert_eq!(asked, if curious { 3 } else { 0 });
-        world.drive();
+        world.deliver_all();
         let why = world.refusal(BOB).expect("three of five are another's").reason;
         let retry_after = curious.then_some(ms(900));
         assert_eq!(
@@ -319,7 +319,7 @@ fn a_node_we_had_is_free_at_once_to_the_next_attempt() {
     world.plant(1, OTHER, Some(ms(400)));
     world.plant(2, OTHER, Some(ms(800)));
     world.start_acquire_with(BOB, CURIOUS);
-    world.drive();
+    world.deliver_all();
     let why = world.refusal(BOB).expect("two of three are another's").reason;
     assert_eq!(why, FailureReason::Contended { retry_after: Some(ms(400)) });
 }
@@ -344,7 +344,7 @@ fn a_key_without_expiry_and_a_key_of_another_type_are_held() {
     world.plant(0, None, None);
     world.plant(1, OTHER, None);
     world.start_acquire_with(BOB, CURIOUS);
-    world.drive();
+    world.deliver_all();
     let refusal = world.refusal(BOB).expect("both are in the way");
     assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });
     assert_eq!(

@@ -22,7 +22,7 @@ fn restarted_behind() -> World {
     world.restart(1, Data::new());
     world.set_clock(1, -120_000);
     world.connect(ALICE, 1);
-    world.drive();
+    world.deliver_all();
     assert!(marker(&world, 1).is_some() && !is_voting(&world, ALICE, 1));
     world
 }
@@ -46,7 +46,7 @@ fn a_writers_clock_only_lengthens_a_probation_and_by_no_more_than_its_length() {
         let mut world = World::fenced(3);
         world.restart(1, Data::new());
         world.connect(ALICE, 1);
-        world.drive();
+        world.deliver_all();
         comes_afresh(&mut world, ahead_millis);
         world.run_for(NO_VOTE - ms(200));
         assert!(!is_voting(&world, BOB, 1), "{ahead_millis} ms");
@@ -83,7 +83,7 @@ fn who_comes_right_after_a_probation_leaves_the_node_to_holders_first() {
     let mut world = World::fenced(3);
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
-    world.drive();
+    world.deliver_all();
     world.run_for(MAX_TTL + ms(10));
     comes_afresh(&mut world, 0);
     assert!(!is_voting(&world, BOB, 1));

@@ -24,9 +24,9 @@ fn seen(nodes: usize, need: Option<usize>) -> World {
 /// Takes the lock and lets it go, which shows every node's clock.
 fn glance(world: &mut World, who: usize) {
     let lock = world.start_acquire_with(who, BY_HAND);
-    world.drive();
+    world.deliver_all();
     world.cancel(who, lock);
-    world.drive();
+    world.deliver_all();
     world.event(who);
     assert_eq!(world.keys(), 0);
 }
@@ -48,7 +48,7 @@ fn is_out(world: &World, who: usize, node: usize) -> bool {
 
 fn renewal(world: &mut World, lock: OperationId) {
     world.extend(ALICE, lock, TTL);
-    world.drive();
+    world.deliver_all();
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn answers_that_were_long_on_their_way_prove_nothing() {
                 }
             }
             world.cancel(ALICE, lock);
-            world.drive();
+            world.deliver_all();
         }
         assert_eq!(world.clients[ALICE].clock_anomalies, []);
     }
@@ -152,9 +152,9 @@ fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
     world.run_for(LAST_MOMENT);
     let lock = world.start_acquire_with(ALICE, BY_HAND);
     assert_eq!(world.wire(ALICE, 1), [], "no request is sent to it");
-    world.drive();
+    world.deliver_all();
     world.cancel(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     world.run_for(ms(1));
     assert!(!is_out(&world, ALICE, 1));
     let lock = world.acquire(ALICE);
@@ -177,7 +177,7 @@ fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt(
         refusal.votes
     );
     assert_eq!(world.wire(ALICE, 1), [RequestKind::Release], "it granted, and that stands there");
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (1, 0), "all but the key of another owner");
 }
 
@@ -186,10 +186,10 @@ fn a_grant_that_revealed_a_jump_is_released_with_the_lock() {
     let mut world = seen(3, None);
     world.set_clock(1, 5_000);
     let lock = world.start_acquire_with(ALICE, BY_HAND);
-    world.drive();
+    world.deliver_all();
     assert!(world.is_valid(ALICE, lock) && world.has(1, lock), "by the other two");
     world.release(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
@@ -198,7 +198,7 @@ fn with_too_many_clocks_in_doubt_a_refusal_tells_until_when() {
     let mut world = seen(3, None);
     (0..2).for_each(|node| world.set_clock(node, 5_000));
     let lock = world.start_acquire_with(ALICE, BY_HAND);
-    world.drive();
+    world.deliver_all();
     assert!(!world.is_valid(ALICE, lock));
     assert_eq!(
         world.refusal(ALICE).map(|refusal| refusal.reason),
@@ -223,7 +223,7 @@ fn a_lock_that_all_nodes_hold_survives_as_many_jumps_as_it_can_spare() {
             assert!(!world.is_valid(ALICE, lock), "{nodes} {need:?}");
             assert_eq!(world.loss(ALICE), Some(LossReason::ClockJump));
             world.release(ALICE, lock);
-            world.drive();
+            world.deliver_all();
             assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
         }
     }
@@ -312,7 +312,7 @@ fn a_grant_of_an_attempt_under_way_does_not_outlive_the_jump_of_its_node() {
     assert!(world.is_valid(ALICE, lock), "now two others have it");
     world.cancel(ALICE, other);
     world.release(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 

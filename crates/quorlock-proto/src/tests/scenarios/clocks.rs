@@ -26,7 +26,7 @@ fn a_wall_clock_that_jumps_a_little_ends_nothing() {
     assert_eq!(world.loss(ALICE), None);
     assert!(world.is_valid(ALICE, lock));
     world.run_timers_for(ms(3_334));
-    world.drive();
+    world.deliver_all();
     world.run_timers_for(ms(3_000));
     assert!(world.is_valid(ALICE, lock), "renewed, it counts from the new time");
 }
@@ -65,7 +65,7 @@ fn renewals_go_on_after_the_wall_clock_was_set_back() {
     world.shift_wall_clock(ALICE, -3_600_000);
     for _ in 0..30 {
         world.run_timers_for(ms(1_000));
-        world.drive();
+        world.deliver_all();
         assert!(world.is_valid(ALICE, lock));
     }
 }
@@ -82,7 +82,7 @@ fn a_wall_clock_that_jumps_under_an_attempt_makes_it_too_late() {
         world.deliver_reply(ALICE, node);
     }
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.keys(), 0);
 }
 
@@ -105,10 +105,10 @@ fn a_paused_holder_wakes_to_a_loss_and_never_to_a_lock() {
     let next = world.acquire(BOB);
     world.clients[ALICE].is_paused = false;
     assert!(!world.is_valid(ALICE, lock), "its own clock tells");
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
     world.release(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     assert!((0..3).all(|node| world.has(node, next)), "its late release deletes nothing");
     assert!(!world.event(ALICE).iter().any(|event| matches!(event, OperationEvent::Renewed(_))));
 }

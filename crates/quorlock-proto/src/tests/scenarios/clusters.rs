@@ -22,7 +22,7 @@ fn blank_nodes_become_a_cluster_on_probation_with_any_first_client() {
     world.connect_all();
     // Both have seen them blank, and both write.
     assert!((0..2).all(|who| (0..3).all(|node| world.wire(who, node) == [RequestKind::ReadMarker])));
-    world.drive();
+    world.deliver_all();
     let ids: Vec<_> = (0..3).map(|node| marker(&world, node).map(|marker| marker.cluster)).collect();
     assert!(ids[0].is_some() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     for who in [ALICE, BOB] {
@@ -66,12 +66,12 @@ fn who_comes_later_finds_the_cluster_that_was_founded() {
 fn founding_waits_until_every_node_was_met() {
     let mut world = blank(3, 1);
     (0..2).for_each(|node| world.connect(ALICE, node));
-    world.drive();
+    world.deliver_all();
     assert!((0..3).all(|node| marker(&world, node).is_none()), "who is away may know better");
     let refusal = try_to_take(&mut world, ALICE);
     assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Unverified));
     world.connect(ALICE, 2);
-    world.drive();
+    world.deliver_all();
     assert!((0..3).all(|node| marker(&world, node).is_some()));
 }
 
@@ -86,7 +86,7 @@ fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
     {
         world.servers[node].canned_replies.extend((0..20).map(|_| excuse.clone()));
     }
-    world.drive();
+    world.deliver_all();
     // Asked again and again, it stands no other way in between.
     for _ in 0..3 {
         assert_eq!(voting_status(&world, ALICE, 0), VotingStatus::Unverified(Some(full.clone())));
@@ -234,7 +234,7 @@ fn a_node_is_taken_back_only_if_enough_others_say_where_it_belongs() {
         for node in up {
             world.connect(BOB, *node);
         }
-        world.drive();
+        world.deliver_all();
     };
     (0..3).for_each(|node| world.disconnect(BOB, node));
     let quorum = world.quorum();
@@ -361,7 +361,7 @@ fn a_node_that_evicts_does_not_vote_until_it_stops() {
         "what it lost meanwhile is unknown"
     );
     world.connect(BOB, 1);
-    world.drive();
+    world.deliver_all();
     assert!(!is_voting(&world, BOB, 1), "unknown to a later client too");
     world.run_for(NO_VOTE);
     assert!(is_voting(&world, ALICE, 1) && is_voting(&world, BOB, 1));
@@ -382,7 +382,7 @@ fn nodes_that_were_never_there_all_at_once_found_no_cluster() {
     world.connect(ALICE, 0);
     world.disconnect(ALICE, 0);
     (1..3).for_each(|node| world.connect(ALICE, node));
-    world.drive();
+    world.deliver_all();
     assert!((0..3).all(|node| marker(&world, node).is_none()));
     assert!(exclusion(&world, ALICE, 1).is_some());
 }
@@ -393,7 +393,7 @@ fn by_memory_alone_only_those_are_taken_back_who_were_known() {
     let mut world = blank(5, 1);
     world.initialize_nodes();
     (0..3).for_each(|node| world.connect(ALICE, node));
-    world.drive();
+    world.deliver_all();
     (0..2).for_each(|node| world.restart(node, Data::new()));
     world.servers[4].node.restart(Data::new());
     (0..2).chain([4]).for_each(|node| world.connect(ALICE, node));
@@ -416,7 +416,7 @@ fn memory_gives_way_to_a_node_that_says_otherwise() {
     world.connect(ALICE, 0);
     world.connect(ALICE, 2);
     world.connect(ALICE, 1);
-    world.drive();
+    world.deliver_all();
     let clusters: Vec<_> = (0..3).map(|node| marker(&world, node).map(|it| it.cluster)).collect();
     assert_eq!(clusters, [Some(ClusterId::new(9)), None, None]);
 }
@@ -426,14 +426,14 @@ fn after_all_have_forgotten_those_who_knew_the_cluster_and_those_who_did_not_fou
     let mut world = blank(3, 2);
     world.initialize_nodes();
     (0..3).for_each(|node| world.connect(ALICE, node));
-    world.drive();
+    world.deliver_all();
     (0..3).for_each(|node| world.restart(node, Data::new()));
     // Both meet the nodes one by one, each in an order of its own, and what they write arrives at once.
     for (who, node) in [(BOB, 0), (ALICE, 0), (ALICE, 1), (BOB, 1), (BOB, 2), (ALICE, 2)] {
         world.connect(who, node);
-        world.drive();
+        world.deliver_all();
     }
-    world.drive();
+    world.deliver_all();
     let clusters: Vec<_> = (0..3).map(|node| marker(&world, node).map(|it| it.cluster)).collect();
     assert!(clusters[0].is_some() && clusters.iter().all(|it| *it == clusters[0]), "{clusters:?}");
     world.run_for(NO_VOTE + ms(1));

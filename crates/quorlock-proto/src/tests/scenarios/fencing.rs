@@ -21,7 +21,7 @@ pub(super) fn apart(nodes: usize, need: Option<usize>, ahead_millis: &[i64]) -> 
     (0..nodes).for_each(|node| world.set_clock(node, ahead_millis[node]));
     world.initialize_nodes();
     world.connect_all();
-    world.drive();
+    world.deliver_all();
     // Numbers start above the end of the probation, which is just over; from here on clocks decide.
     world.run_timers_for(ms(1_000));
     world
@@ -51,10 +51,10 @@ pub(super) fn won(world: &mut World, who: usize) -> Option<(u64, u8)> {
 /// Takes the lock and lets it go again; its number and its rounds.
 pub(super) fn take(world: &mut World, who: usize, wish: AcquireOptions) -> (u64, u8) {
     let lock = world.start_acquire_with(who, wish);
-    world.drive();
+    world.deliver_all();
     let won = won(world, who).expect("nothing stands in the way");
     world.release(who, lock);
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.keys(), 0);
     won
 }
@@ -84,7 +84,7 @@ fn two_locks_in_the_same_microsecond_have_two_numbers_in_one_round_each() {
 fn where_clocks_differ_a_second_round_makes_the_largest_number_that_of_a_quorum() {
     let mut world = apart(3, None, &AHEAD);
     let lock = world.start_acquire(ALICE);
-    world.drive();
+    world.deliver_all();
     let (number, rounds) = won(&mut world, ALICE).expect("a lock");
     assert_eq!(rounds, 2);
     assert!((0..3).all(|node| world.fence(node) == Some(number)), "the last one is raised too");
@@ -102,7 +102,7 @@ fn a_renewal_counts_only_where_no_larger_number_was_given_and_makes_ours_the_fen
     forget_fence(&mut world, 1);
     set_fence(&mut world, 2, number + 5);
     world.run_timers_for(ms(3_334));
-    world.drive();
+    world.deliver_all();
     assert!(world.is_valid(ALICE, lock));
     let event = world.event(ALICE);
     assert!(event.contains(&OperationEvent::Confirmed(NodeSet::from_bits(0b011))), "{event:?}");
@@ -117,10 +117,10 @@ fn a_lock_that_a_quorum_has_gone_past_is_lost() {
     let number = world.number(ALICE, lock);
     (0..2).for_each(|node| set_fence(&mut world, node, number + 5));
     world.run_timers_for(ms(3_334));
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers));
     world.release(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
@@ -131,7 +131,7 @@ fn a_node_where_the_key_went_missing_is_retaken_with_our_number() {
     world.wipe(2);
     forget_fence(&mut world, 2);
     world.run_timers_for(ms(3_334));
-    world.drive();
+    world.deliver_all();
     assert!(world.has(2, lock));
     assert_eq!(world.fence(2), Some(world.number(ALICE, lock)));
 }
@@ -144,7 +144,7 @@ fn a_node_that_gave_a_larger_number_is_not_retaken() {
     world.wipe(2);
     set_fence(&mut world, 2, past_us);
     world.run_timers_for(ms(3_334));
-    world.drive();
+    world.deliver_all();
     assert!(world.is_valid(ALICE, lock) && !world.has(2, lock));
     assert_eq!(world.fence(2), Some(past_us));
 }
@@ -165,7 +165,7 @@ fn numbers_grow_on_nodes_whose_clocks_are_minutes_apart() {
         last = number;
         world.connect(who, one);
         world.connect(who, other);
-        world.drive();
+        world.deliver_all();
         world.run_for(ms(700));
     }
 }
@@ -218,7 +218,7 @@ fn the_largest_floor_leaves_room_and_the_end_of_numbers_is_an_error_that_leaves_
     (0..3).for_each(|node| set_fence(&mut world, node, LAST_NUMBER - 1));
     assert_eq!(take(&mut world, ALICE, AcquireOptions::default()), (LAST_NUMBER, 1), "the very last");
     world.start_acquire(BOB);
-    world.drive();
+    world.deliver_all();
     let refusal = world.refusal(BOB).expect("no number is left");
     assert_eq!(refusal.reason, FailureReason::NoQuorum);
     assert!(
@@ -256,7 +256,7 @@ fn a_hint_that_is_off_costs_a_round_only_if_the_nodes_answer_at_different_times(
             world.advance_clock(ms(3));
             world.round_trip(ALICE, node);
         }
-        world.drive();
+        world.deliver_all();
         assert_eq!(won(&mut world, ALICE).map(|(_, rounds)| rounds), Some(rounds), "{ahead} ms");
     }
 }

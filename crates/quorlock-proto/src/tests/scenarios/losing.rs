@@ -9,7 +9,7 @@ use crate::vote::Vote;
 fn renew(world: &mut World) {
     world.run_for(TTL / 3 + ms(1));
     world.wake(ALICE);
-    world.drive();
+    world.deliver_all();
 }
 
 /// These nodes lose the key; another owner takes and frees the lock there meanwhile.
@@ -18,7 +18,7 @@ fn passes_on(world: &mut World, nodes: impl Iterator<Item = usize>) {
     world.advance_clock(ms(1));
     let later = world.acquire(BOB);
     world.release(BOB, later);
-    world.drive();
+    world.deliver_all();
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn what_vain_rivals_left_on_a_minority_is_no_loss() {
             (0..(nodes - 1) / 2).for_each(|node| world.wipe(node));
             world.advance_clock(ms(1));
             let vain = world.start_acquire(BOB);
-            world.drive();
+            world.deliver_all();
             assert!(!world.is_valid(BOB, vain));
             world.run_for(TTL);
         }
@@ -73,10 +73,10 @@ fn silent_nodes_prove_nothing() {
     world.wipe(0);
     world.advance_clock(ms(1));
     world.start_acquire(BOB);
-    world.drive();
+    world.deliver_all();
     (1..3).for_each(|node| world.servers[node].hangs = true);
     world.run_timers_for(TTL / 3 + ms(1));
-    world.drive();
+    world.deliver_all();
     assert!(world.is_valid(ALICE, lock) && world.loss(ALICE).is_none());
     (1..3).for_each(|node| world.servers[node].hangs = false);
     world.run_for(TTL);
@@ -104,7 +104,7 @@ fn a_broken_lock_is_told_lost_and_stays_free() {
         let mut world = World::fenced(nodes);
         let lock = world.acquire(ALICE);
         world.survey(BOB, RequestKind::ForceRelease);
-        world.drive();
+        world.deliver_all();
         assert_eq!(world.keys(), 0);
         renew(&mut world);
         assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers), "{nodes} nodes");
@@ -123,7 +123,7 @@ fn a_break_that_reached_only_a_minority_leaves_the_lock_unharmed() {
         let minority = (nodes - 1) / 2;
         (minority..nodes).for_each(|node| world.disconnect(BOB, node));
         world.survey(BOB, RequestKind::ForceRelease);
-        world.drive();
+        world.deliver_all();
         assert_eq!(world.keys(), nodes - minority);
         world.run_for(TTL * 2);
         assert!(world.is_valid(ALICE, lock) && (0..nodes).all(|node| world.has(node, lock)));
@@ -135,7 +135,7 @@ fn a_plain_lock_is_taken_again_by_its_living_holder() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.survey(BOB, RequestKind::ForceRelease);
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.keys(), 0);
     world.run_for(TTL / 3 + ms(100));
     assert!(world.is_valid(ALICE, lock) && (0..3).all(|node| world.has(node, lock)));
@@ -148,7 +148,7 @@ fn a_stolen_lock_is_not_like_one_that_has_gone() {
     (0..2).for_each(|node| world.plant(node, Some(b"another owner"), Some(TTL)));
     world.wipe(2);
     world.release(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     let votes = world.released(ALICE).expect("each is a plain answer");
     assert_eq!(votes[..2], [Vote::HeldByOther { remaining: None }, Vote::HeldByOther { remaining: None }]);
     assert_eq!(world.undone(ALICE), 0, "nothing of hers stands there");

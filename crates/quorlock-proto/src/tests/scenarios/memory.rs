@@ -70,12 +70,12 @@ pub(super) fn is_on_terms(world: &mut World, who: usize, quorum: Quorum, max_ttl
 
 pub(super) fn connect(world: &mut World, who: usize) {
     (0..world.servers.len()).for_each(|node| world.connect(who, node));
-    world.drive();
+    world.deliver_all();
 }
 
 pub(super) fn try_to_take(world: &mut World, who: usize) -> AttemptFailure {
     world.start_acquire(who);
-    world.drive();
+    world.deliver_all();
     world.refusal(who).expect("it may not be had")
 }
 

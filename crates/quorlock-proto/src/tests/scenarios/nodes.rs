@@ -20,7 +20,7 @@ fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
     world.servers[0].hangs = true;
     let first = world.acquire(ALICE);
     world.release(ALICE, first);
-    world.drive();
+    world.deliver_all();
     world.run_timers_for(REPLY_TIMEOUT);
     world.event(ALICE);
     world.start_acquire(ALICE);
@@ -58,7 +58,7 @@ fn a_node_that_came_back_joins_at_the_next_renewal() {
     assert_eq!(world.keys(), 2);
     world.connect(ALICE, 2);
     world.run_timers_for(ms(3_334));
-    world.drive();
+    world.deliver_all();
     assert!(world.has(2, lock));
 }
 
@@ -83,7 +83,7 @@ fn a_survey_tells_what_every_node_shows_as_soon_as_all_have_answered() {
     world.plant(1, None, None);
     world.wipe(2);
     world.survey(BOB, RequestKind::Inspect);
-    world.drive();
+    world.deliver_all();
     let votes = surveyed(&mut world, BOB).expect("all have answered");
     let holders: Vec<_> = votes
         .iter()
@@ -106,7 +106,7 @@ fn a_survey_settles_at_the_reply_timeout() {
     let mut world = World::new(3);
     world.servers[1].hangs = true;
     world.survey(BOB, RequestKind::Inspect);
-    world.drive();
+    world.deliver_all();
     world.run_timers_for(REPLY_TIMEOUT - Duration::from_nanos(1));
     assert_eq!(surveyed(&mut world, BOB), None);
     world.run_timers_for(Duration::from_nanos(1));
@@ -131,7 +131,7 @@ fn a_survey_goes_out_as_text_where_the_script_is_not_known() {
     let mut world = World::new(3);
     world.flush_scripts(0);
     world.survey(BOB, RequestKind::Inspect);
-    world.drive();
+    world.deliver_all();
     let votes = surveyed(&mut world, BOB).expect("all have answered");
     assert!(votes.iter().all(|vote| matches!(vote, Vote::Inspected(_))), "{votes:?}");
 }
@@ -143,7 +143,7 @@ fn force_release_deletes_the_key_of_any_owner() {
     world.plant(1, None, None);
     world.wipe(2);
     world.survey(BOB, RequestKind::ForceRelease);
-    world.drive();
+    world.deliver_all();
     assert_eq!(surveyed(&mut world, BOB), Some(vec![Vote::Granted, Vote::Granted, Vote::NotHeld]));
     assert!(world.keys() == 0 && !world.has(0, lock));
 }

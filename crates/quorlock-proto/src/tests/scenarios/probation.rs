@@ -17,7 +17,7 @@ fn held_by_two() -> (World, OperationId, Data) {
     world.disconnect(ALICE, 2);
     let lock = world.acquire(ALICE);
     world.connect(ALICE, 2);
-    world.drive();
+    world.deliver_all();
     (world, lock, before)
 }
 
@@ -64,11 +64,11 @@ fn a_node_that_forgot_is_taken_back_after_the_max_ttl() {
     let (mut world, lock, _) = held_by_two();
     world.restart(1, Data::new());
     (0..2).for_each(|who| world.connect(who, 1));
-    world.drive();
+    world.deliver_all();
     let since = marker(&world, 1).expect("its marker was written again").since_micros;
     assert_eq!(marker(&world, 1).map(|it| it.cluster), marker(&world, 0).map(|it| it.cluster));
     world.release(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     world.disconnect(BOB, 2);
     let refusal = try_to_take(&mut world, BOB);
     assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(NO_VOTE) });
@@ -88,7 +88,7 @@ fn a_vote_that_says_changed_counts_for_nothing_and_is_followed_by_a_look_at_once
     assert_eq!(world.wire(BOB, 1), [RequestKind::ReadMarker]);
     world.round_trip(BOB, 1);
     assert_eq!(world.wire(BOB, 1), [RequestKind::ReadMarker], "blank: its marker is written back");
-    world.drive();
+    world.deliver_all();
     assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
     world.start_acquire(BOB);
     assert_eq!(world.wire(BOB, 1), [], "no vote is requested from it");
@@ -111,7 +111,7 @@ fn who_saw_a_node_change_waits_by_its_own_clock_whatever_the_nodes_clock_says() 
     let mut world = World::fenced(3);
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
-    world.drive();
+    world.deliver_all();
     world.set_clock(1, 3_600_000);
     world.run_for(LAST_MOMENT);
     assert_eq!(
@@ -139,7 +139,7 @@ fn a_node_on_probation_says_so_itself_to_who_does_not_know() {
     world.round_trip(ALICE, 1);
     assert_eq!(doubt(&world, ALICE, 1), Some(ProbationReason::PossibleDataLoss));
     world.cancel(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     let lock = world.acquire(BOB);
     assert!(!world.has(1, lock));
     world.run_for(ms(600));
@@ -194,7 +194,7 @@ fn nodes_are_looked_at_every_quarter_of_the_max_ttl() {
         assert!(world.is_nothing_sent(ALICE));
         world.run_timers_for(Duration::from_nanos(1));
         assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::ReadMarker]));
-        world.drive();
+        world.deliver_all();
     }
 }
 
@@ -215,7 +215,7 @@ fn a_look_that_is_not_known_goes_out_as_text() {
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
     world.flush_scripts(1);
-    world.drive();
+    world.deliver_all();
     assert!(marker(&world, 1).is_some());
 }
 
@@ -224,7 +224,7 @@ fn a_look_that_gets_no_answer_of_use_is_asked_again_and_changes_nothing() {
     let mut world = World::fenced(3);
     world.run_timers_for(LOOK);
     world.servers[1].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));
-    world.drive();
+    world.deliver_all();
     assert!(is_voting(&world, ALICE, 1) && world.is_connected(ALICE, 1));
     world.run_timers_for(ms(1_000));
     assert_eq!(world.wire(ALICE, 1), [RequestKind::ReadMarker]);
@@ -236,7 +236,7 @@ fn a_refusal_for_probation_tells_when_a_quorum_may_be_had() {
     for (node, pause) in [(0, 4_000), (1, 5_000), (2, 0)] {
         world.restart(node, Data::new());
         (0..2).for_each(|who| world.connect(who, node));
-        world.drive();
+        world.deliver_all();
         world.run_for(ms(pause));
     }
     let refusal = try_to_take(&mut world, BOB);
@@ -258,7 +258,7 @@ fn after_a_flush_of_scripts_a_fenced_grant_goes_out_as_text() {
             .commands(ALICE, 0)
             .all(|command| command.as_text && command.request.phase == RequestKind::Acquire)
     );
-    world.drive();
+    world.deliver_all();
     assert!(world.is_valid(ALICE, lock));
 }
 
@@ -273,7 +273,7 @@ fn a_grant_is_never_sent_as_text_behind_its_undo() {
         world.round_trip(ALICE, node);
         assert_eq!(world.wire(ALICE, node), [RequestKind::Release], "nothing is sent behind it");
     }
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 
     // A straggler of a lock that was won does without: the next renewal takes that node.
@@ -303,7 +303,7 @@ fn a_vote_that_was_under_way_when_its_node_was_found_out_does_not_count() {
     world.deliver_request(BOB, 1);
     world.deliver_reply(BOB, 1);
     world.deliver_reply(BOB, 1);
-    world.drive();
+    world.deliver_all();
     assert!(!is_voting(&world, BOB, 1));
     assert_eq!(world.overlap, None);
 }
@@ -316,7 +316,7 @@ fn a_node_that_refuses_to_be_told_is_not_told_again_and_again() {
     let refusal = || Vote::Unknown(ReplyFailure::TransientError("OOM command not allowed".into()));
     world.servers[1].canned_replies.extend((0..50).map(|_| refusal()));
     world.connect(ALICE, 1);
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.servers[1].canned_replies.len(), 49, "it was written once");
     assert_eq!(try_to_take_two(&mut world), refusal(), "and a report says what the server said");
     world.run_for(LOOK);

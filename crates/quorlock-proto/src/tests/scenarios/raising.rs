@@ -44,10 +44,10 @@ fn grants_that_come_during_the_raise_are_raised_or_outranked() {
         panic!("{event:?}")
     };
     assert_eq!((by, given), (confirmed, number));
-    world.drive();
+    world.deliver_all();
     assert!(world.has(4, lock), "the key is there all the same");
     world.release(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0), "and is released with the others");
 }
 
@@ -62,7 +62,7 @@ fn a_straggler_that_outranks_us_cannot_make_the_quorum() {
     world.wipe(0);
     world.round_trip(ALICE, 0);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
@@ -79,7 +79,7 @@ fn a_key_that_ran_out_before_its_raise_is_too_late_and_everything_is_undone() {
     assert_eq!(refusal.reason, FailureReason::TooLate);
     assert_eq!(refusal.votes[0], Vote::NotHeld);
     assert_eq!((world.wire(ALICE, 0), world.wire(ALICE, 1)), (vec![], vec![RequestKind::Release]));
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
@@ -96,7 +96,7 @@ fn a_raise_that_another_client_overtook_is_too_little() {
         FailureReason::Contended { retry_after: Some(ms(3_000)) },
         "and their remaining times are reported unasked"
     );
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.keys(), 2, "ours is gone, theirs are theirs");
 }
 
@@ -122,7 +122,7 @@ fn a_raise_that_ends_past_the_deadline_is_too_late() {
     world.deliver_reply(ALICE, 0);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     assert!(!world.is_valid(ALICE, lock));
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
@@ -136,7 +136,7 @@ fn patience_covers_both_rounds() {
         (world.wire(ALICE, 1), world.wire(ALICE, 2)),
         (vec![RequestKind::Release], vec![RequestKind::Acquire, RequestKind::Release])
     );
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
@@ -147,7 +147,7 @@ fn an_attempt_abandoned_in_its_second_round_leaves_nothing_but_numbers() {
     assert_eq!(world.wire(ALICE, 0), [RequestKind::RaiseFence, RequestKind::Release]);
     assert_eq!(world.wire(ALICE, 1), [RequestKind::Release]);
     assert_eq!(world.wire(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE), world.event(ALICE)), (0, 0, vec![]));
     let largest = (0..3).filter_map(|node| world.fence(node)).max().expect("numbers were given");
     assert!(take(&mut world, BOB, AcquireOptions::default()).0 > largest, "and none of them is issued again");
@@ -169,7 +169,7 @@ fn the_undo_goes_also_where_a_raise_failed() {
             (world.wire(ALICE, 0), world.wire(ALICE, 1)),
             (vec![RequestKind::Release], vec![RequestKind::Release])
         );
-        world.drive();
+        world.deliver_all();
         assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
     }
 }
@@ -183,10 +183,10 @@ fn a_raise_whose_connection_was_lost_is_owed_its_undo() {
     world.round_trip(ALICE, 2);
     assert_eq!(won(&mut world, ALICE).map(|(_, rounds)| rounds), Some(2), "by the other two");
     world.release(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     assert!(world.has(0, lock));
     world.connect(ALICE, 0);
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
@@ -200,10 +200,10 @@ fn a_node_that_went_away_after_its_grant_is_not_raised_and_owes_no_answer_when_i
     world.connect(ALICE, 0);
     assert_eq!(world.clients[ALICE].coordinator.expects(NodeId(0)), None, "answers must fit their questions");
     assert_eq!(world.event(ALICE), []);
-    world.drive();
+    world.deliver_all();
     assert!(world.is_valid(ALICE, lock), "by the third");
     world.release(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
@@ -212,7 +212,7 @@ fn a_raise_whose_answer_was_lost_is_confirmed_by_the_next_renewal() {
     let (mut world, lock) = raising();
     world.deliver_request(ALICE, 0);
     world.disconnect(ALICE, 0);
-    world.drive();
+    world.deliver_all();
     world.connect(ALICE, 0);
     world.event(ALICE);
     world.run_for(ms(3_334));
@@ -245,7 +245,7 @@ fn a_raise_is_not_sent_as_text_behind_its_undo() {
     world.cancel(ALICE, lock);
     world.round_trip(ALICE, 0);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Release]);
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
@@ -260,7 +260,7 @@ fn stragglers_with_smaller_numbers_are_raised_behind_the_callers_back() {
     world.round_trip(ALICE, 2);
     assert!(world.fence(2) < Some(number));
     assert_eq!(world.wire(ALICE, 2), [RequestKind::RaiseFence]);
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.fence(2), Some(number), "the more nodes have it, the more may forget it");
     assert!(world.has(2, lock));
 }
@@ -274,7 +274,7 @@ fn no_straggler_is_raised_for_a_lock_that_was_let_go() {
     world.release(ALICE, lock);
     world.round_trip(ALICE, 2);
     assert_eq!(world.wire(ALICE, 2), [RequestKind::ReleaseAndNotify]);
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
@@ -302,7 +302,7 @@ fn the_next_wish_is_above_the_last_number_whatever_our_clock_says() {
     world.disconnect(ALICE, 2);
     let lock = world.acquire(ALICE);
     world.release(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     world.connect(ALICE, 2);
     let next = world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);

@@ -14,7 +14,7 @@ use crate::time::DualTimestamp;
 /// Bob tries and is refused, and everything of his attempt is heard of.
 fn try_in_vain(world: &mut World) {
     let attempt = world.start_acquire(BOB);
-    world.drive();
+    world.deliver_all();
     assert!(!world.is_valid(BOB, attempt));
 }
 
@@ -40,7 +40,7 @@ fn a_late_grant_with_a_larger_number_of_its_own_counts_after_the_next_renewal() 
                 world.round_trip(ALICE, node);
             }
             assert!(world.is_valid(ALICE, lock), "two of three");
-            world.drive();
+            world.deliver_all();
             assert!(world.is_nothing_sent(ALICE), "a lock that is given up at once costs no renewal");
             world.run_for(ms(100));
             assert!(world.fence(late) > Some(world.number(ALICE, lock)), "its clock is ahead");
@@ -50,7 +50,7 @@ fn a_late_grant_with_a_larger_number_of_its_own_counts_after_the_next_renewal() 
                     let again = world.start_acquire(ALICE);
                     assert_eq!(again, lock);
                     (0..3).filter(|node| *node != late).for_each(|node| assert!(world.round_trip(ALICE, node)));
-                    world.drive();
+                    world.deliver_all();
                     world.run_for(ms(100));
                     world
                 };
@@ -68,7 +68,7 @@ fn a_grant_that_only_was_late_counts_like_any_other() {
     let lock = world.start_acquire(ALICE);
     (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
     world.advance_clock(ms(400));
-    world.drive();
+    world.deliver_all();
     assert!(world.fence(2) > Some(world.number(ALICE, lock)), "more than the tolerance late");
     world.run_for(TTL * 3);
     assert!(stands_everywhere(&world, lock));
@@ -85,10 +85,10 @@ fn a_key_that_went_missing_is_taken_again_past_rivals_who_came_to_nothing() {
         try_in_vain(&mut world);
         assert!(world.fence(node) > Some(world.number(ALICE, lock)) && !world.has(node, lock));
         world.run_timers_for(TTL / 3 + ms(1));
-        world.drive();
+        world.deliver_all();
         assert!(!world.has(node, lock), "the node reported its number, which may belong to a holder");
         world.wake(ALICE);
-        world.drive();
+        world.deliver_all();
         assert!(
             world.has(node, lock),
             "the next renewal, at once, showed that the number belongs to no holder"
@@ -140,7 +140,7 @@ fn a_larger_number_of_a_late_grant_may_be_a_holders_after_another_had_the_lock()
     assert!(world.is_valid(BOB, later));
     world.release(BOB, later);
     (0..3).for_each(|node| while world.round_trip(BOB, node) {});
-    world.drive();
+    world.deliver_all();
     assert!(world.has(2, lock), "her late question took the key");
     let deadline: DualTimestamp = world.deadline(ALICE, lock);
     world.run_for(TTL * 2);
@@ -251,7 +251,7 @@ fn a_node_whose_clock_jumped_is_not_cleared_by_a_renewal_that_the_others_confirm
         assert_eq!(confirmed.last(), Some(NodeSet::from_bits(0b011)), "jumps first: {jumps_first}");
         world.set_clock(1, 5_000);
         world.extend(ALICE, lock, TTL);
-        world.drive();
+        world.deliver_all();
         assert_eq!(world.loss(ALICE), Some(LossReason::ClockJump), "jumps first: {jumps_first}");
     }
 }
@@ -267,7 +267,7 @@ fn held(cleared: bool) -> (World, u64) {
     let mut world = apart(3, None, &[0, 0, 1_000]);
     let lock = world.start_acquire(ALICE);
     (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
-    world.drive();
+    world.deliver_all();
     world.run_for(ms(100));
     assert!(world.fence(2) > Some(world.number(ALICE, lock)));
     world.event(ALICE);
@@ -286,7 +286,7 @@ fn a_renewal_that_reveals_a_jump_does_not_count_under_a_larger_number_either() {
         world.set_clock(2, 11_000);
         world.run_for(TTL * 2 / 3 + ms(100));
         world.start_acquire(BOB);
-        world.drive();
+        world.deliver_all();
         assert_eq!(world.overlap, None, "cleared: {cleared}");
     }
 }
@@ -299,7 +299,7 @@ fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
         world.run_for(ms(100));
         let lock = world.start_acquire(ALICE);
         world.disconnect_leaving(ALICE, 2, 1);
-        world.drive();
+        world.deliver_all();
         if with_vain_rival {
             world.run_for(ms(10));
             try_in_vain(&mut world);
@@ -341,7 +341,7 @@ fn a_node_that_comes_and_goes_does_not_make_holders_renew_all_the_time() {
         world.wake(ALICE);
         world.disconnect(ALICE, 4);
         world.run_timers_for(ms(40));
-        world.drive();
+        world.deliver_all();
     }
     let rounds = world.event(ALICE).iter().filter(|event| matches!(event, OperationEvent::Renewing)).count();
     assert!(world.is_valid(ALICE, lock) && rounds <= 13, "{rounds} in ten seconds");

@@ -19,7 +19,7 @@ fn a_release_is_confirmed_by_a_quorum_and_the_rest_goes_on() {
     let votes = world.released(ALICE).expect("three of five confirmed");
     assert_eq!(votes.iter().filter(|vote| **vote == Vote::Granted).count(), 3);
     assert_eq!(world.undone(ALICE), 2);
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
@@ -49,7 +49,7 @@ fn a_release_without_answers_is_told_at_the_reply_timeout_and_still_owed() {
     assert_eq!(world.released(ALICE), Some(vec![Vote::Unknown(ReplyFailure::Timeout); 3]));
     assert_eq!(world.undone(ALICE), 3);
     world.servers.iter_mut().for_each(|server| server.hangs = false);
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
@@ -72,7 +72,7 @@ fn an_error_does_not_confirm_a_release() {
         server.canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));
     }
     world.release(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     let votes = world.released(ALICE).expect("all have answered");
     assert_eq!(votes, vec![Vote::Unknown(ReplyFailure::TransientError("BUSY".into())); 3]);
     assert_eq!(world.undone(ALICE), 3);
@@ -89,7 +89,7 @@ fn a_lost_lock_is_released_like_any_other() {
     world.event(ALICE);
     assert!((0..3).all(|node| world.has(node, lock)), "the keys live a little longer than the trust");
     assert!(world.release(ALICE, lock));
-    world.drive();
+    world.deliver_all();
     assert!(world.released(ALICE).is_some());
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
@@ -112,7 +112,7 @@ fn a_lock_is_released_once() {
     assert!(world.release(ALICE, lock));
     assert!(world.release(ALICE, lock), "it is under way");
     assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::ReleaseAndNotify]));
-    world.drive();
+    world.deliver_all();
     assert!(!world.release(ALICE, lock), "it is over");
     assert!(!world.extend(ALICE, lock, TTL));
     let reported = world.event(ALICE);
@@ -124,7 +124,7 @@ fn a_release_stops_the_renewals() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.release(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     world.run_timers_for(TTL);
     assert!(world.is_nothing_sent(ALICE));
     assert!(
@@ -139,7 +139,7 @@ fn a_release_under_a_renewal_ends_quietly() {
     world.run_timers_for(ms(3_400));
     world.release(ALICE, lock);
     world.event(ALICE);
-    world.drive();
+    world.deliver_all();
     let reported = world.event(ALICE);
     assert!(matches!(reported[..], [OperationEvent::Released(_)]), "{reported:?}");
 }
@@ -157,6 +157,6 @@ fn the_next_holder_can_have_it_as_soon_as_the_release_is_confirmed() {
         world.round_trip(BOB, node);
     }
     assert!(world.is_valid(BOB, next));
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.overlap, None);
 }

@@ -48,7 +48,7 @@ fn a_living_holder_keeps_the_lock_through_many_renewals() {
     let lock = world.acquire(ALICE);
     for _ in 0..400 {
         world.run_timers_for(ms(100));
-        world.drive();
+        world.deliver_all();
         assert!(world.is_valid(ALICE, lock));
     }
     assert_eq!(world.keys(), 3);
@@ -112,7 +112,7 @@ fn nothing_brings_a_lost_lock_back() {
     world.run_timers_for(VALIDITY_TIME);
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
     world.servers.iter_mut().for_each(|server| server.hangs = false);
-    world.drive();
+    world.deliver_all();
     assert!(!world.extend(ALICE, lock, TTL));
     world.run_timers_for(ms(1_000));
     assert_eq!(world.event(ALICE), []);
@@ -162,7 +162,7 @@ fn answers_to_an_earlier_round_do_not_count_in_a_later_one() {
     );
     assert_eq!(world.deadline(ALICE, lock), deadline);
     world.servers.iter_mut().for_each(|server| server.hangs = false);
-    world.drive();
+    world.deliver_all();
     assert!(has_renewed(&world.event(ALICE)));
 }
 
@@ -172,7 +172,7 @@ fn extend_never_shortens() {
     let lock = world.acquire(ALICE);
     let (deadline, life) = (world.deadline(ALICE, lock), world.life(0));
     assert!(world.extend(ALICE, lock, ms(1_000)));
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), deadline);
     assert_eq!(world.life(0), life, "nor do the keys");
     assert!(world.event(ALICE).contains(&OperationEvent::Renewed(deadline)));
@@ -186,11 +186,11 @@ fn extend_lengthens_from_now_and_later_renewals_do_not_take_it_back() {
     world.run_timers_for(ms(1_000));
     let deadline = world.now(ALICE).plus(ms(59_398));
     assert!(world.extend(ALICE, lock, minute));
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), deadline);
     world.run_timers_for(ms(20_001));
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Renew], "a third of what was asked for last");
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), deadline);
     assert!(world.life(0) > Some(ms(39_000)));
 }
@@ -209,7 +209,7 @@ fn a_hopeless_extension_is_unconfirmed_at_once_and_changes_nothing() {
     };
     assert_eq!(votes[2], Vote::Unknown(ReplyFailure::NotWaitedFor));
     assert_eq!(world.wire(ALICE, 2), [RequestKind::Renew], "its key lives on all the same");
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), deadline);
 }
 
@@ -230,12 +230,12 @@ fn no_deadline_goes_past_max_hold() {
     let end = world.now(ALICE).plus(longest);
     let lock = world.acquire_with(ALICE, AcquireOptions { max_hold_time: Some(longest), ..AcquireOptions::default() });
     world.extend(ALICE, lock, Duration::from_secs(60));
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), end);
     world.event(ALICE);
     for _ in 0..15 {
         world.run_timers_for(ms(1_000));
-        world.drive();
+        world.deliver_all();
     }
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
     assert_eq!(world.deadline(ALICE, lock), end);
@@ -248,7 +248,7 @@ fn a_missing_key_is_taken_again_and_counts_from_the_next_round_on() {
     world.servers[2].hangs = true;
     world.wipe(1);
     world.run_timers_for(THIRD);
-    world.drive();
+    world.deliver_all();
     assert!(world.has(1, lock), "taken again");
     assert!(!has_renewed(&world.event(ALICE)), "but q nodes must have had it all the time");
     world.servers[2].hangs = false;
@@ -256,7 +256,7 @@ fn a_missing_key_is_taken_again_and_counts_from_the_next_round_on() {
     let unconfirmed = world.event(ALICE);
     assert!(matches!(unconfirmed[..], [OperationEvent::Unconfirmed(_)]), "{unconfirmed:?}");
     world.run_timers_for(TTL / 10);
-    world.drive();
+    world.deliver_all();
     assert!(has_renewed(&world.event(ALICE)), "the two that have it now make a quorum");
 }
 
@@ -267,10 +267,10 @@ fn a_retaken_node_is_released_like_the_others() {
     let lock = world.acquire(ALICE);
     assert!(!world.has(2, lock));
     world.run_timers_for(THIRD);
-    world.drive();
+    world.deliver_all();
     assert!(world.has(2, lock), "a node that refused the SET joins at the first renewal");
     world.release(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
@@ -284,7 +284,7 @@ fn a_release_right_behind_a_retake_leaves_nothing() {
     assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire]);
     world.release(ALICE, lock);
     assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire, RequestKind::ReleaseAndNotify]);
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
@@ -303,10 +303,10 @@ fn a_majority_taken_by_others_is_a_loss_and_our_own_keys_stand_until_the_release
         Some(LossReason::TakenByOthers),
         "reported at once, long before the deadline"
     );
-    world.drive();
+    world.deliver_all();
     assert!(world.has(2, lock), "a renewal deletes nothing");
     world.release(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.keys(), 2, "the others' keys are theirs");
 }
 
@@ -316,7 +316,7 @@ fn a_minority_taken_by_others_is_survived() {
     let lock = world.acquire(ALICE);
     world.plant(0, OTHER, Some(TTL));
     world.run_timers_for(THIRD);
-    world.drive();
+    world.deliver_all();
     assert!(has_renewed(&world.event(ALICE)) && world.is_valid(ALICE, lock));
 }
 
@@ -332,7 +332,7 @@ fn a_renewal_goes_out_as_text_where_the_script_is_not_known() {
     assert!((0..3).all(|node| {
         world.commands(ALICE, node).all(|it| it.request.phase == RequestKind::Renew && it.as_text)
     }));
-    world.drive();
+    world.deliver_all();
     assert!(has_renewed(&world.event(ALICE)));
 }
 
@@ -350,7 +350,7 @@ fn a_renewal_does_not_go_out_as_text_behind_its_release() {
         [RequestKind::ReleaseAndNotify],
         "behind an undo it would bring back what was undone"
     );
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
@@ -367,7 +367,7 @@ fn a_renewal_that_falls_due_does_not_push_an_extension_aside() {
     // The wall clock is corrected by a little, so every lease is checked.
     world.shift_wall_clock(ALICE, 5);
     world.wake(ALICE);
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock).boot_nanos(), extended);
 }
 
@@ -379,7 +379,7 @@ fn a_shorter_extension_does_not_push_a_longer_one_aside() {
     let extended = world.now(ALICE).plus(ms(59_398)).boot_nanos();
     world.extend(ALICE, lock, Duration::from_secs(60));
     world.extend(ALICE, lock, Duration::from_secs(20));
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock).boot_nanos(), extended);
 }
 
@@ -389,7 +389,7 @@ fn the_next_holder_gets_it_when_a_holder_dies() {
     world.acquire(ALICE);
     world.clients[ALICE].is_paused = true;
     world.start_acquire(BOB);
-    world.drive();
+    world.deliver_all();
     assert!(world.refusal(BOB).is_some());
     world.run_timers_for(TTL);
     world.acquire(BOB);
@@ -408,7 +408,7 @@ fn a_shorter_extension_does_not_change_what_the_lock_stands_on() {
         world.disconnect(ALICE, away);
         world.connect(ALICE, 2);
         assert!(world.extend(ALICE, lock, ms(400)));
-        world.drive();
+        world.deliver_all();
         for event in world.event(ALICE) {
             if let OperationEvent::Confirmed(nodes) = event {
                 stands_on = nodes;

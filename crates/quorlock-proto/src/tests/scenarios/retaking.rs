@@ -14,7 +14,7 @@ fn retaken_and_unheard() -> (World, u64) {
     world.disconnect(ALICE, 1);
     let lock = world.acquire_with(ALICE, AcquireOptions { ttl: ms(3_000), ..AcquireOptions::default() });
     world.connect(ALICE, 1);
-    world.drive();
+    world.deliver_all();
     world.run_timers_for(ms(1_000));
     for node in 0..3 {
         assert!(world.round_trip(ALICE, node));
@@ -41,7 +41,7 @@ fn a_late_answer_to_a_retake_is_not_counted_for_a_deadline_that_moved_since() {
     assert!(!event.iter().any(is_counted), "{event:?}");
     // The next renewal finds the key, and from then on it lives as long as the lock.
     world.run_timers_for(ms(600));
-    world.drive();
+    world.deliver_all();
     assert!(world.event(ALICE).iter().any(is_counted));
 }
 

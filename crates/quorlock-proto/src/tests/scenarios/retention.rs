@@ -79,16 +79,16 @@ fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Resul
         (0..NODES).filter(|node| *node != visit.misses).for_each(|node| unseen[node] = Duration::ZERO);
         if visit.takes {
             let lock = world.start_acquire(ALICE);
-            world.drive();
+            world.deliver_all();
             if let Some((number, _)) = won(&mut world, ALICE) {
                 numbers.push(number);
                 world.release(ALICE, lock);
-                world.drive();
+                world.deliver_all();
             }
         }
         if visit.forgets {
             world.survey(ALICE, RequestKind::Forget);
-            world.drive();
+            world.deliver_all();
         }
     }
     match numbers.windows(2).find(|pair| pair[1] <= pair[0]) {
@@ -103,14 +103,14 @@ fn apart_by(ahead_millis: &[i64]) -> World {
     ahead_millis.iter().enumerate().for_each(|(node, ahead)| world.set_clock(node, *ahead));
     world.initialize_nodes();
     (0..NODES).for_each(|node| world.connect(ALICE, node));
-    world.drive();
+    world.deliver_all();
     world
 }
 
 /// Another client, which reaches all nodes but this.
 fn begin_again(world: &mut World, misses: usize) {
     meet_again(world, ALICE, (0..NODES).filter(|node| *node != misses));
-    world.drive();
+    world.deliver_all();
 }
 
 proptest! {
@@ -197,7 +197,7 @@ fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
     let mut world = apart_by(&[0, 1_000, 0]);
     let lock = world.acquire(ALICE);
     world.survey(ALICE, RequestKind::Forget);
-    world.drive();
+    world.deliver_all();
     let surveyed = world.event(ALICE).into_iter().find_map(|event| match event {
         OperationEvent::Surveyed(votes) => Some(votes),
         _ => None,
@@ -205,9 +205,9 @@ fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
     assert!(surveyed.is_some_and(|votes| votes.iter().all(|vote| matches!(vote, Vote::HeldByOther { .. }))));
     let before = world.number(ALICE, lock);
     world.release(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     world.survey(ALICE, RequestKind::Forget);
-    world.drive();
+    world.deliver_all();
     assert!((0..NODES).all(|node| world.fence(node) == Some(before)), "no clock has passed it");
     // Taken again meanwhile, it is kept as ever.
     let lock = world.acquire(ALICE);
@@ -216,7 +216,7 @@ fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
     world.run_for(MAX_TTL * 3);
     assert!((0..NODES).all(|node| world.fence(node).is_some()));
     world.survey(ALICE, RequestKind::Forget);
-    world.drive();
+    world.deliver_all();
     assert!((0..NODES).all(|node| world.fence(node).is_none()));
 }
 
@@ -231,10 +231,10 @@ fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
     assert_eq!((world.fence(0), world.fence(1)), (None, None), "80 minutes later");
     world.disconnect(ALICE, 1);
     world.connect(ALICE, 2);
-    world.drive();
+    world.deliver_all();
     world.set_clock(0, -7_200_000);
     let lock = world.start_acquire(ALICE);
-    world.drive();
+    world.deliver_all();
     assert_eq!(won(&mut world, ALICE), None, "the answer that shows it is no vote");
     world.cancel(ALICE, lock);
     world.run_for(MAX_TTL * 3);
@@ -250,13 +250,13 @@ fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
     let lock = world.acquire(ALICE);
     let before = world.number(ALICE, lock);
     world.release(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     world.set_clock(1, -(YEAR.as_millis() as i64));
     meet_again(&mut world, ALICE, 0..NODES);
     world.run_for(MAX_TTL * 3);
     assert!((0..NODES).all(|node| world.fence(node).is_some()));
     world.survey(ALICE, RequestKind::Forget);
-    world.drive();
+    world.deliver_all();
     world.run_for(MAX_TTL * 2);
     assert!(
         (0..NODES).all(|node| world.fence(node).is_none()),
@@ -265,7 +265,7 @@ fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
     let lock = world.acquire(ALICE);
     assert!(world.number(ALICE, lock) > before);
     world.release(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     world.run_for(HOUR + ms(1_000));
     assert!((0..NODES).all(|node| world.fence(node).is_none()), "and else within the hour");
 }
@@ -278,7 +278,7 @@ fn a_holder_whose_lock_was_broken_does_not_come_back_when_the_name_is_forgotten(
     world.event(ALICE);
     for phase in [RequestKind::ForceRelease, RequestKind::Forget] {
         world.survey(BOB, phase);
-        world.drive();
+        world.deliver_all();
     }
     world.run_for(MAX_TTL);
     assert!(!world.is_valid(ALICE, lock));

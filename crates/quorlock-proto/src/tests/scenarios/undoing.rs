@@ -17,7 +17,7 @@ fn a_late_release_of_an_earlier_attempt_cannot_touch_a_later_one() {
     (0..3).for_each(|node| world.disconnect_leaving(ALICE, node, 1));
     world.run_timers_for(TTL + ms(1));
     (0..3).for_each(|node| world.connect(ALICE, node));
-    world.drive();
+    world.deliver_all();
     let second = world.acquire(ALICE);
     (0..3).for_each(|node| assert!(world.ghost(node)));
     assert!((0..3).all(|node| world.has(node, second)));
@@ -34,7 +34,7 @@ fn an_owed_undo_is_the_first_thing_a_node_hears_when_it_comes_back() {
     world.disconnect(ALICE, 0);
     world.cancel(ALICE, lock);
     assert_eq!(world.undone(ALICE), 3);
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (1, 1), "owed to the node that is away");
     world.start_acquire(BOB);
     world.connect(ALICE, 0);
@@ -55,7 +55,7 @@ fn an_undo_cut_off_under_way_is_owed_again() {
         world.connect(ALICE, 0);
         assert_eq!(world.wire(ALICE, 0), [RequestKind::Release]);
     }
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
@@ -70,7 +70,7 @@ fn a_node_lost_between_the_set_and_its_answer_is_owed_the_undo() {
     assert!(world.has(0, lock));
     world.connect(ALICE, 0);
     world.connect(ALICE, 1);
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
@@ -80,7 +80,7 @@ fn an_owed_undo_is_forgotten_a_minute_after_its_key_can_live() {
     let lock = world.start_acquire(ALICE);
     world.disconnect(ALICE, 0);
     world.cancel(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     world.run_timers_for(TTL + MINUTE - ms(1));
     assert_eq!(world.undone(ALICE), 1);
     world.run_timers_for(ms(1));
@@ -94,10 +94,10 @@ fn an_owed_undo_of_a_renewed_lease_lives_as_long_as_its_keys_may() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.run_timers_for(ms(3_334));
-    world.drive();
+    world.deliver_all();
     world.disconnect(ALICE, 0);
     world.release(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     world.run_timers_for(TTL + MINUTE - ms(2));
     assert_eq!(world.undone(ALICE), 1);
     world.run_timers_for(ms(2));
@@ -110,12 +110,12 @@ fn an_undo_answered_with_an_error_is_tried_again() {
     let lock = world.acquire(ALICE);
     world.servers[0].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));
     world.release(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     assert!(world.has(0, lock));
     assert_eq!(world.undone(ALICE), 1);
     world.run_timers_for(ms(250));
     assert_eq!(world.wire(ALICE, 0), [RequestKind::ReleaseAndNotify]);
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
@@ -134,7 +134,7 @@ fn scripts_flushed_between_a_set_and_its_undo_do_not_keep_the_key() {
         [(RequestKind::Release, true)],
         "the undo goes out as text, the SET does not go out again"
     );
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
@@ -147,7 +147,7 @@ fn a_silent_node_is_sent_its_undo_all_the_same() {
     world.release(ALICE, lock);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Acquire, RequestKind::ReleaseAndNotify]);
     world.servers[0].hangs = false;
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
@@ -157,9 +157,9 @@ fn a_ghost_set_is_undone_by_the_undo_that_comes_after_it() {
     let lock = world.start_acquire(ALICE);
     world.disconnect_leaving(ALICE, 0, 1);
     world.cancel(ALICE, lock);
-    world.drive();
+    world.deliver_all();
     assert!(world.ghost(0) && world.has(0, lock));
     world.connect(ALICE, 0);
-    world.drive();
+    world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
