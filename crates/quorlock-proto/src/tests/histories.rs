@@ -205,7 +205,7 @@ impl History {
                 world.connect(who, node % nodes);
             }
             Deed::Ghost { node } => {
-                world.ghost(node % nodes);
+                world.deliver_orphan(node % nodes);
             }
             Deed::Sleep { millis } => world.run_timers_for(ms(millis)),
             Deed::Pause { who } => world.clients[who % clients].is_paused = true,
@@ -252,7 +252,7 @@ impl History {
             }
         }
         for node in 0..nodes {
-            while world.ghost(node) {}
+            while world.deliver_orphan(node) {}
             (0..clients).for_each(|who| world.connect(who, node));
         }
         // Undos that were answered with an error are tried again after a quarter of a second, and where a

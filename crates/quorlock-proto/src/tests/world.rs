@@ -445,7 +445,7 @@ impl World {
     }
 
     /// A command of some connection that was cut arrives. False if none is on its way.
-    pub(crate) fn ghost(&mut self, node: usize) -> bool {
+    pub(crate) fn deliver_orphan(&mut self, node: usize) -> bool {
         let server = &mut self.servers[node];
         server.orphaned_commands.retain(|stream| !stream.is_empty());
         let Some(mut stream) = server.orphaned_commands.pop_front() else { return false };

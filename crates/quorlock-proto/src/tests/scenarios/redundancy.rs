@@ -318,7 +318,7 @@ fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
         let deadline = world.deadline(ALICE, lock);
         world.release(BOB, theirs);
         (0..3).for_each(|node| while world.round_trip(BOB, node) {});
-        while world.ghost(2) && !world.has(2, lock) {}
+        while world.deliver_orphan(2) && !world.has(2, lock) {}
         assert!(world.has(2, lock), "her question of long ago");
         world.run_for(TTL * 2);
         assert_eq!(

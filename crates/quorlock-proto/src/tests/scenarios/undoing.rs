@@ -19,7 +19,7 @@ fn a_late_release_of_an_earlier_attempt_cannot_touch_a_later_one() {
     (0..3).for_each(|node| world.connect(ALICE, node));
     world.deliver_all();
     let second = world.acquire(ALICE);
-    (0..3).for_each(|node| assert!(world.ghost(node)));
+    (0..3).for_each(|node| assert!(world.deliver_orphan(node)));
     assert!((0..3).all(|node| world.has(node, second)));
     assert!(world.is_valid(ALICE, second));
 }
@@ -158,7 +158,7 @@ fn a_ghost_set_is_undone_by_the_undo_that_comes_after_it() {
     world.disconnect_leaving(ALICE, 0, 1);
     world.cancel(ALICE, lock);
     world.deliver_all();
-    assert!(world.ghost(0) && world.has(0, lock));
+    assert!(world.deliver_orphan(0) && world.has(0, lock));
     world.connect(ALICE, 0);
     world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
