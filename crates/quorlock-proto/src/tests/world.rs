@@ -460,7 +460,7 @@ impl World {
     // Looking.
 
     /// What was sent to the node on this wire and has not reached it.
-    pub(crate) fn wire(&self, who: usize, node: usize) -> Vec<RequestKind> {
+    pub(crate) fn undelivered(&self, who: usize, node: usize) -> Vec<RequestKind> {
         self.clients[who].connections[node].requests.iter().map(|command| command.request.phase).collect()
     }
 

@@ -114,7 +114,7 @@ fn a_late_grant_is_given_back() {
     assert_eq!(refusal.reason, FailureReason::NoQuorum);
     assert_eq!(refusal.votes[1], Vote::Unknown(ReplyFailure::Timeout));
     assert_eq!(
-        world.wire(ALICE, 1),
+        world.undelivered(ALICE, 1),
         [RequestKind::Acquire, RequestKind::Release],
         "the release is sent right after its own SET"
     );
@@ -168,7 +168,7 @@ fn an_attempt_abandoned_before_any_answer_leaves_nothing() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
     world.cancel(ALICE, lock);
-    assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::Acquire, RequestKind::Release]));
+    assert!((0..3).all(|node| world.undelivered(ALICE, node) == [RequestKind::Acquire, RequestKind::Release]));
     world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
     assert_eq!(world.event(ALICE), [], "no caller is left to notify");
@@ -183,9 +183,9 @@ fn an_attempt_abandoned_after_some_answers_spares_who_plainly_refused() {
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
     world.cancel(ALICE, lock);
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::Release]);
-    assert_eq!(world.wire(ALICE, 1), []);
-    assert_eq!(world.wire(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
+    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Release]);
+    assert_eq!(world.undelivered(ALICE, 1), []);
+    assert_eq!(world.undelivered(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
     world.deliver_all();
     assert_eq!(world.keys(), 1, "the other's key is not ours to delete");
     assert_eq!(world.event(ALICE), []);
@@ -253,8 +253,8 @@ fn an_error_reply_is_no_vote_and_needs_no_release() {
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
-    assert_eq!((world.wire(ALICE, 0), world.wire(ALICE, 1)), (vec![], vec![]));
-    assert_eq!(world.wire(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
+    assert_eq!((world.undelivered(ALICE, 0), world.undelivered(ALICE, 1)), (vec![], vec![]));
+    assert_eq!(world.undelivered(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn an_odd_answer_is_no_grant_and_is_undone() {
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::Release], "it may have been done");
+    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Release], "it may have been done");
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn only_a_contender_that_wants_the_ttl_queries_it_and_gets_the_qth_smallest() {
         for node in 0..3 {
             world.round_trip(BOB, node);
         }
-        let asked = (0..3).filter(|node| world.wire(BOB, *node) == [RequestKind::QueryTtl]).count();
+        let asked = (0..3).filter(|node| world.undelivered(BOB, *node) == [RequestKind::QueryTtl]).count();
         assert_eq!(asked, if curious { 3 } else { 0 });
         world.deliver_all();
         let why = world.refusal(BOB).expect("three of five are another's").reason;

@@ -151,7 +151,7 @@ fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
     assert!(is_out(&world, ALICE, 1));
     world.run_for(LAST_MOMENT);
     let lock = world.start_acquire_with(ALICE, BY_HAND);
-    assert_eq!(world.wire(ALICE, 1), [], "no request is sent to it");
+    assert_eq!(world.undelivered(ALICE, 1), [], "no request is sent to it");
     world.deliver_all();
     world.cancel(ALICE, lock);
     world.deliver_all();
@@ -176,7 +176,7 @@ fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt(
         "{:?}",
         refusal.votes
     );
-    assert_eq!(world.wire(ALICE, 1), [RequestKind::Release], "it granted, and that stands there");
+    assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Release], "it granted, and that stands there");
     world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (1, 0), "all but the key of another owner");
 }
@@ -340,7 +340,7 @@ fn a_number_of_a_node_whose_clock_jumped_is_not_ours_on_a_quorum() {
     let lock = world.start_acquire_with(ALICE, BY_HAND);
     world.servers[0].node.data_mut().insert(Slot::Fence(Key::new(KEY)), fence(u64::MAX >> 12));
     (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
-    assert_eq!(world.wire(ALICE, 1), [RequestKind::RaiseFence]);
+    assert_eq!(world.undelivered(ALICE, 1), [RequestKind::RaiseFence]);
     world.set_clock(0, 5_000);
     world.start_acquire_with(ALICE, BY_HAND);
     world.round_trip(ALICE, 0);

@@ -21,7 +21,7 @@ fn blank_nodes_become_a_cluster_on_probation_with_any_first_client() {
     let mut world = blank(3, 2);
     world.connect_all();
     // Both have seen them blank, and both write.
-    assert!((0..2).all(|who| (0..3).all(|node| world.wire(who, node) == [RequestKind::ReadMarker])));
+    assert!((0..2).all(|who| (0..3).all(|node| world.undelivered(who, node) == [RequestKind::ReadMarker])));
     world.deliver_all();
     let ids: Vec<_> = (0..3).map(|node| marker(&world, node).map(|marker| marker.cluster)).collect();
     assert!(ids[0].is_some() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
@@ -216,14 +216,14 @@ fn a_declaration_waits_for_what_nodes_are_being_asked() {
     let mut world = World::fenced(3);
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
-    assert_eq!(world.wire(ALICE, 1), [RequestKind::ReadMarker], "it is being taken back");
+    assert_eq!(world.undelivered(ALICE, 1), [RequestKind::ReadMarker], "it is being taken back");
     assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
     let ids: Vec<_> = (0..3).filter_map(|node| marker(&world, node)).map(|marker| marker.cluster).collect();
     assert!(ids.len() == 3 && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
 
     let mut world = World::fenced(3);
     world.run_timers_for(LOOK);
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::ReadMarker], "just asked, as now and then");
+    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::ReadMarker], "just asked, as now and then");
     assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
 }
 
@@ -398,10 +398,10 @@ fn by_memory_alone_only_those_are_taken_back_who_were_known() {
     world.servers[4].node.restart(Data::new());
     (0..2).chain([4]).for_each(|node| world.connect(ALICE, node));
     assert!(
-        (0..2).all(|node| world.wire(ALICE, node) == [RequestKind::ReadMarker]),
+        (0..2).all(|node| world.undelivered(ALICE, node) == [RequestKind::ReadMarker]),
         "their markers are written back"
     );
-    assert_eq!(world.wire(ALICE, 4), [], "not before enough others say so");
+    assert_eq!(world.undelivered(ALICE, 4), [], "not before enough others say so");
 }
 
 /// Two memories of one set of nodes: neither writes where the other has begun.

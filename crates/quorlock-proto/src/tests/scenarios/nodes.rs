@@ -25,7 +25,7 @@ fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
     world.event(ALICE);
     world.start_acquire(ALICE);
     assert_eq!(
-        world.wire(ALICE, 0),
+        world.undelivered(ALICE, 0),
         [RequestKind::Acquire, RequestKind::ReleaseAndNotify],
         "no new SET queues up for it"
     );

@@ -85,13 +85,13 @@ fn a_vote_that_says_changed_counts_for_nothing_and_is_followed_by_a_look_at_once
     world.flush(1);
     world.start_acquire(BOB);
     world.round_trip(BOB, 1);
-    assert_eq!(world.wire(BOB, 1), [RequestKind::ReadMarker]);
+    assert_eq!(world.undelivered(BOB, 1), [RequestKind::ReadMarker]);
     world.round_trip(BOB, 1);
-    assert_eq!(world.wire(BOB, 1), [RequestKind::ReadMarker], "blank: its marker is written back");
+    assert_eq!(world.undelivered(BOB, 1), [RequestKind::ReadMarker], "blank: its marker is written back");
     world.deliver_all();
     assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
     world.start_acquire(BOB);
-    assert_eq!(world.wire(BOB, 1), [], "no vote is requested from it");
+    assert_eq!(world.undelivered(BOB, 1), [], "no vote is requested from it");
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn two_clients_that_take_a_node_back_at_once_agree() {
     world.restart(1, Data::new());
     (0..2).for_each(|who| world.connect(who, 1));
     assert_eq!(
-        (world.wire(ALICE, 1), world.wire(BOB, 1)),
+        (world.undelivered(ALICE, 1), world.undelivered(BOB, 1)),
         (vec![RequestKind::ReadMarker], vec![RequestKind::ReadMarker])
     );
     world.round_trip(ALICE, 1);
@@ -193,7 +193,7 @@ fn nodes_are_looked_at_every_quarter_of_the_max_ttl() {
         world.run_timers_for(LOOK - Duration::from_nanos(1));
         assert!(world.is_nothing_sent(ALICE));
         world.run_timers_for(Duration::from_nanos(1));
-        assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::ReadMarker]));
+        assert!((0..3).all(|node| world.undelivered(ALICE, node) == [RequestKind::ReadMarker]));
         world.deliver_all();
     }
 }
@@ -227,7 +227,7 @@ fn a_look_that_gets_no_answer_of_use_is_asked_again_and_changes_nothing() {
     world.deliver_all();
     assert!(is_voting(&world, ALICE, 1) && world.is_connected(ALICE, 1));
     world.run_timers_for(ms(1_000));
-    assert_eq!(world.wire(ALICE, 1), [RequestKind::ReadMarker]);
+    assert_eq!(world.undelivered(ALICE, 1), [RequestKind::ReadMarker]);
 }
 
 #[test]
@@ -269,9 +269,9 @@ fn a_grant_is_never_sent_as_text_behind_its_undo() {
     let lock = world.start_acquire(ALICE);
     world.cancel(ALICE, lock);
     for node in 0..3 {
-        assert_eq!(world.wire(ALICE, node), [RequestKind::Acquire, RequestKind::Release]);
+        assert_eq!(world.undelivered(ALICE, node), [RequestKind::Acquire, RequestKind::Release]);
         world.round_trip(ALICE, node);
-        assert_eq!(world.wire(ALICE, node), [RequestKind::Release], "nothing is sent behind it");
+        assert_eq!(world.undelivered(ALICE, node), [RequestKind::Release], "nothing is sent behind it");
     }
     world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
@@ -283,7 +283,7 @@ fn a_grant_is_never_sent_as_text_behind_its_undo() {
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
     world.round_trip(ALICE, 2);
-    assert_eq!(world.wire(ALICE, 2), []);
+    assert_eq!(world.undelivered(ALICE, 2), []);
     world.run_for(ms(3_500));
     assert_eq!(world.keys(), 3);
 }
@@ -296,7 +296,7 @@ fn a_vote_that_was_under_way_when_its_node_was_found_out_does_not_count() {
     world.run_timers_for(ms(1_000));
     world.start_acquire(BOB);
     // The look is ahead of the grant on the wire, and tells of another server.
-    assert_eq!(world.wire(BOB, 1), [RequestKind::ReadMarker, RequestKind::Acquire]);
+    assert_eq!(world.undelivered(BOB, 1), [RequestKind::ReadMarker, RequestKind::Acquire]);
     let before = data(&world, 1);
     world.change_role(1, before);
     world.deliver_request(BOB, 1);

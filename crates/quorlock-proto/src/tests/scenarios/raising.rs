@@ -14,8 +14,8 @@ fn raising() -> (World, u64) {
     let lock = world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::RaiseFence]);
-    assert_eq!(world.wire(ALICE, 1), []);
+    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::RaiseFence]);
+    assert_eq!(world.undelivered(ALICE, 1), []);
     assert_eq!(world.event(ALICE), [], "q nodes must have the number first");
     (world, lock)
 }
@@ -26,13 +26,13 @@ fn grants_that_come_during_the_raise_are_raised_or_outranked() {
     let lock = world.start_acquire(ALICE);
     (0..3).for_each(|node| assert!(world.round_trip(ALICE, node)));
     assert_eq!(
-        (world.wire(ALICE, 0), world.wire(ALICE, 2)),
+        (world.undelivered(ALICE, 0), world.undelivered(ALICE, 2)),
         (vec![RequestKind::RaiseFence], vec![RequestKind::RaiseFence])
     );
     world.round_trip(ALICE, 3);
-    assert_eq!(world.wire(ALICE, 3), [RequestKind::RaiseFence], "a smaller one is raised with the others");
+    assert_eq!(world.undelivered(ALICE, 3), [RequestKind::RaiseFence], "a smaller one is raised with the others");
     world.round_trip(ALICE, 4);
-    assert_eq!(world.wire(ALICE, 4), [], "a larger one is not, and does not count");
+    assert_eq!(world.undelivered(ALICE, 4), [], "a larger one is not, and does not count");
     world.round_trip(ALICE, 0);
     assert_eq!(world.event(ALICE), [], "two of five have the number");
     world.round_trip(ALICE, 3);
@@ -78,7 +78,7 @@ fn a_key_that_ran_out_before_its_raise_is_too_late_and_everything_is_undone() {
     let refusal = world.refusal(ALICE).expect("no other node can complete the quorum");
     assert_eq!(refusal.reason, FailureReason::TooLate);
     assert_eq!(refusal.votes[0], Vote::NotHeld);
-    assert_eq!((world.wire(ALICE, 0), world.wire(ALICE, 1)), (vec![], vec![RequestKind::Release]));
+    assert_eq!((world.undelivered(ALICE, 0), world.undelivered(ALICE, 1)), (vec![], vec![RequestKind::Release]));
     world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
@@ -107,7 +107,7 @@ fn a_late_grant_takes_the_place_of_a_raise_that_failed() {
     world.round_trip(ALICE, 0);
     assert_eq!(world.event(ALICE), []);
     world.round_trip(ALICE, 2);
-    assert_eq!(world.wire(ALICE, 2), [RequestKind::RaiseFence]);
+    assert_eq!(world.undelivered(ALICE, 2), [RequestKind::RaiseFence]);
     world.round_trip(ALICE, 2);
     assert_eq!(won(&mut world, ALICE).map(|(_, rounds)| rounds), Some(2));
     assert!(world.is_valid(ALICE, lock));
@@ -131,9 +131,9 @@ fn patience_covers_both_rounds() {
     let (mut world, _) = raising();
     world.run_timers_for(REPLY_TIMEOUT);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::RaiseFence, RequestKind::Release]);
+    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::RaiseFence, RequestKind::Release]);
     assert_eq!(
-        (world.wire(ALICE, 1), world.wire(ALICE, 2)),
+        (world.undelivered(ALICE, 1), world.undelivered(ALICE, 2)),
         (vec![RequestKind::Release], vec![RequestKind::Acquire, RequestKind::Release])
     );
     world.deliver_all();
@@ -144,9 +144,9 @@ fn patience_covers_both_rounds() {
 fn an_attempt_abandoned_in_its_second_round_leaves_nothing_but_numbers() {
     let (mut world, lock) = raising();
     world.cancel(ALICE, lock);
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::RaiseFence, RequestKind::Release]);
-    assert_eq!(world.wire(ALICE, 1), [RequestKind::Release]);
-    assert_eq!(world.wire(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
+    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::RaiseFence, RequestKind::Release]);
+    assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Release]);
+    assert_eq!(world.undelivered(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
     world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE), world.event(ALICE)), (0, 0, vec![]));
     let largest = (0..3).filter_map(|node| world.fence(node)).max().expect("numbers were given");
@@ -166,7 +166,7 @@ fn the_undo_goes_also_where_a_raise_failed() {
         assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
         assert!(world.has(0, lock), "the grant is still there");
         assert_eq!(
-            (world.wire(ALICE, 0), world.wire(ALICE, 1)),
+            (world.undelivered(ALICE, 0), world.undelivered(ALICE, 1)),
             (vec![RequestKind::Release], vec![RequestKind::Release])
         );
         world.deliver_all();
@@ -244,7 +244,7 @@ fn a_raise_is_not_sent_as_text_behind_its_undo() {
     world.flush_scripts(0);
     world.cancel(ALICE, lock);
     world.round_trip(ALICE, 0);
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::Release]);
+    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Release]);
     world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
@@ -259,7 +259,7 @@ fn stragglers_with_smaller_numbers_are_raised_behind_the_callers_back() {
     assert_eq!(rounds, 1);
     world.round_trip(ALICE, 2);
     assert!(world.fence(2) < Some(number));
-    assert_eq!(world.wire(ALICE, 2), [RequestKind::RaiseFence]);
+    assert_eq!(world.undelivered(ALICE, 2), [RequestKind::RaiseFence]);
     world.deliver_all();
     assert_eq!(world.fence(2), Some(number), "the more nodes have it, the more may forget it");
     assert!(world.has(2, lock));
@@ -273,7 +273,7 @@ fn no_straggler_is_raised_for_a_lock_that_was_let_go() {
     world.round_trip(ALICE, 1);
     world.release(ALICE, lock);
     world.round_trip(ALICE, 2);
-    assert_eq!(world.wire(ALICE, 2), [RequestKind::ReleaseAndNotify]);
+    assert_eq!(world.undelivered(ALICE, 2), [RequestKind::ReleaseAndNotify]);
     world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
@@ -286,7 +286,7 @@ fn a_raise_that_finds_the_key_gone_takes_its_node_from_the_lock() {
     // The number stands on two when the third, which has it not, is asked to raise.
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 2);
-    assert!(world.is_valid(ALICE, lock) && world.wire(ALICE, 2) == [RequestKind::RaiseFence]);
+    assert!(world.is_valid(ALICE, lock) && world.undelivered(ALICE, 2) == [RequestKind::RaiseFence]);
     world.wipe(2);
     world.event(ALICE);
     world.round_trip(ALICE, 2);

@@ -223,7 +223,7 @@ fn suspect_is_asked() -> (World, u64) {
     (0..3).for_each(|node| assert!(world.round_trip(ALICE, node)));
     world.event(ALICE);
     world.run_timers_for(ms(100));
-    assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::Renew]));
+    assert!((0..3).all(|node| world.undelivered(ALICE, node) == [RequestKind::Renew]));
     (world, lock)
 }
 

@@ -111,7 +111,7 @@ fn a_lock_is_released_once() {
     let lock = world.acquire(ALICE);
     assert!(world.release(ALICE, lock));
     assert!(world.release(ALICE, lock), "it is under way");
-    assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::ReleaseAndNotify]));
+    assert!((0..3).all(|node| world.undelivered(ALICE, node) == [RequestKind::ReleaseAndNotify]));
     world.deliver_all();
     assert!(!world.release(ALICE, lock), "it is over");
     assert!(!world.extend(ALICE, lock, TTL));

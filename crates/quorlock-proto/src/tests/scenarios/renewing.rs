@@ -28,7 +28,7 @@ fn a_renewal_answered_in_time_moves_the_deadline_from_when_it_was_sent() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.run_timers_for(THIRD);
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::Renew]);
+    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Renew]);
     let sent = world.now(ALICE);
     world.advance_clock(ms(100));
     world.round_trip(ALICE, 0);
@@ -150,7 +150,7 @@ fn answers_to_an_earlier_round_do_not_count_in_a_later_one() {
     }
     // The patience of an eighth is over, the pause of a tenth too: the second round is on the wires.
     world.run_timers_for(ms(125 + 100));
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::Renew]);
+    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Renew]);
     world.event(ALICE);
     for node in 0..3 {
         assert!(world.deliver_reply(ALICE, node));
@@ -189,7 +189,7 @@ fn extend_lengthens_from_now_and_later_renewals_do_not_take_it_back() {
     world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), deadline);
     world.run_timers_for(ms(20_001));
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::Renew], "a third of what was asked for last");
+    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Renew], "a third of what was asked for last");
     world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), deadline);
     assert!(world.life(0) > Some(ms(39_000)));
@@ -208,7 +208,7 @@ fn a_hopeless_extension_is_unconfirmed_at_once_and_changes_nothing() {
         panic!("{event:?}")
     };
     assert_eq!(votes[2], Vote::Unknown(ReplyFailure::NotWaitedFor));
-    assert_eq!(world.wire(ALICE, 2), [RequestKind::Renew], "its key lives on all the same");
+    assert_eq!(world.undelivered(ALICE, 2), [RequestKind::Renew], "its key lives on all the same");
     world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), deadline);
 }
@@ -281,9 +281,9 @@ fn a_release_right_behind_a_retake_leaves_nothing() {
     let lock = world.acquire(ALICE);
     world.run_timers_for(THIRD);
     world.round_trip(ALICE, 1);
-    assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire]);
+    assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Reacquire]);
     world.release(ALICE, lock);
-    assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire, RequestKind::ReleaseAndNotify]);
+    assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Reacquire, RequestKind::ReleaseAndNotify]);
     world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
@@ -346,7 +346,7 @@ fn a_renewal_does_not_go_out_as_text_behind_its_release() {
     world.release(ALICE, lock);
     world.deliver_reply(ALICE, 0);
     assert_eq!(
-        world.wire(ALICE, 0),
+        world.undelivered(ALICE, 0),
         [RequestKind::ReleaseAndNotify],
         "behind an undo it would bring back what was undone"
     );

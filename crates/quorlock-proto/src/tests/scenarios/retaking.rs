@@ -19,12 +19,12 @@ fn retaken_and_unheard() -> (World, u64) {
     for node in 0..3 {
         assert!(world.round_trip(ALICE, node));
     }
-    assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire]);
+    assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Reacquire]);
     assert!(world.deliver_request(ALICE, 1) && world.has(1, lock), "taken again, and the reply is under way");
     // The next renewal gets through without that node, which owes an answer.
     world.run_timers_for(ms(1_000));
     assert!(world.round_trip(ALICE, 0) && world.round_trip(ALICE, 2));
-    assert_eq!(world.wire(ALICE, 1), []);
+    assert_eq!(world.undelivered(ALICE, 1), []);
     world.event(ALICE);
     (world, lock)
 }

@@ -39,7 +39,7 @@ fn an_owed_undo_is_the_first_thing_a_node_hears_when_it_comes_back() {
     world.start_acquire(BOB);
     world.connect(ALICE, 0);
     world.start_acquire(ALICE);
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::Release, RequestKind::Acquire]);
+    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Release, RequestKind::Acquire]);
     assert_eq!(world.commands(ALICE, 0).next().map(|first| first.request.token), Some(owner_token(lock)));
 }
 
@@ -53,7 +53,7 @@ fn an_undo_cut_off_under_way_is_owed_again() {
         world.disconnect(ALICE, 0);
         assert_eq!(world.undone(ALICE), 3);
         world.connect(ALICE, 0);
-        assert_eq!(world.wire(ALICE, 0), [RequestKind::Release]);
+        assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Release]);
     }
     world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
@@ -86,7 +86,7 @@ fn an_owed_undo_is_forgotten_a_minute_after_its_key_can_live() {
     world.run_timers_for(ms(1));
     assert_eq!(world.undone(ALICE), 0);
     world.connect(ALICE, 0);
-    assert_eq!(world.wire(ALICE, 0), []);
+    assert_eq!(world.undelivered(ALICE, 0), []);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn an_undo_answered_with_an_error_is_tried_again() {
     assert!(world.has(0, lock));
     assert_eq!(world.undone(ALICE), 1);
     world.run_timers_for(ms(250));
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::ReleaseAndNotify]);
+    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::ReleaseAndNotify]);
     world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
@@ -145,7 +145,7 @@ fn a_silent_node_is_sent_its_undo_all_the_same() {
     let lock = world.acquire(ALICE);
     world.advance_clock(REPLY_TIMEOUT);
     world.release(ALICE, lock);
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::Acquire, RequestKind::ReleaseAndNotify]);
+    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Acquire, RequestKind::ReleaseAndNotify]);
     world.servers[0].hangs = false;
     world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
