@@ -464,7 +464,7 @@ impl World {
         self.clients[who].connections[node].requests.iter().map(|command| command.request.phase).collect()
     }
 
-    pub(crate) fn commands(&self, who: usize, node: usize) -> impl Iterator<Item = &Command> {
+    pub(crate) fn undelivered_commands(&self, who: usize, node: usize) -> impl Iterator<Item = &Command> {
         self.clients[who].connections[node].requests.iter()
     }
 

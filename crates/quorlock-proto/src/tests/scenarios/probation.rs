@@ -206,7 +206,7 @@ fn a_look_that_is_not_known_goes_out_as_text() {
     world.round_trip(ALICE, 1);
     assert!(
         world
-            .commands(ALICE, 1)
+            .undelivered_commands(ALICE, 1)
             .all(|command| command.as_text && command.request.phase == RequestKind::ReadMarker)
     );
     assert!(world.round_trip(ALICE, 1) && is_voting(&world, ALICE, 1));
@@ -255,7 +255,7 @@ fn after_a_flush_of_scripts_a_fenced_grant_goes_out_as_text() {
     world.round_trip(ALICE, 0);
     assert!(
         world
-            .commands(ALICE, 0)
+            .undelivered_commands(ALICE, 0)
             .all(|command| command.as_text && command.request.phase == RequestKind::Acquire)
     );
     world.deliver_all();

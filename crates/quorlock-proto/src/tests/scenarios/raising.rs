@@ -231,7 +231,7 @@ fn a_raise_that_a_node_does_not_know_goes_out_as_text() {
     world.round_trip(ALICE, 0);
     assert!(
         world
-            .commands(ALICE, 0)
+            .undelivered_commands(ALICE, 0)
             .all(|command| command.as_text && command.request.phase == RequestKind::RaiseFence)
     );
     world.round_trip(ALICE, 0);

@@ -40,7 +40,7 @@ fn an_owed_undo_is_the_first_thing_a_node_hears_when_it_comes_back() {
     world.connect(ALICE, 0);
     world.start_acquire(ALICE);
     assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Release, RequestKind::Acquire]);
-    assert_eq!(world.commands(ALICE, 0).next().map(|first| first.request.token), Some(owner_token(lock)));
+    assert_eq!(world.undelivered_commands(ALICE, 0).next().map(|first| first.request.token), Some(owner_token(lock)));
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn scripts_flushed_between_a_set_and_its_undo_do_not_keep_the_key() {
     world.cancel(ALICE, lock);
     world.deliver_reply(ALICE, 0);
     world.round_trip(ALICE, 0);
-    let resent: Vec<_> = world.commands(ALICE, 0).map(|it| (it.request.phase, it.as_text)).collect();
+    let resent: Vec<_> = world.undelivered_commands(ALICE, 0).map(|it| (it.request.phase, it.as_text)).collect();
     assert_eq!(
         resent,
         [(RequestKind::Release, true)],
