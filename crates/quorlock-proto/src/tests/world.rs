@@ -468,7 +468,7 @@ impl World {
         self.clients[who].connections[node].requests.iter()
     }
 
-    pub(crate) fn is_nothing_sent(&self, who: usize) -> bool {
+    pub(crate) fn is_nothing_in_flight(&self, who: usize) -> bool {
         self.clients[who].connections.iter().all(|wire| wire.requests.is_empty() && wire.replies.is_empty())
     }
 

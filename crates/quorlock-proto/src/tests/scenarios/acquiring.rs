@@ -227,7 +227,7 @@ fn without_a_quorum_it_is_refused_at_once_and_nothing_is_sent() {
     let refusal = world.refusal(ALICE).expect("it fails at once");
     assert_eq!(refusal.reason, FailureReason::NoQuorum);
     assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Disconnected("cut".into())));
-    assert!(world.is_nothing_sent(ALICE));
+    assert!(world.is_nothing_in_flight(ALICE));
     assert_eq!(world.undone(ALICE), 0, "a request that was not sent needs no release");
 }
 
@@ -240,7 +240,7 @@ fn an_excluded_majority_is_reported() {
     let refusal = world.refusal(ALICE).expect("it fails at once");
     assert_eq!(refusal.reason, FailureReason::NodesExcluded);
     assert_eq!(refusal.votes[0], Vote::Excluded(ExclusionReason::Replica));
-    assert!(world.is_nothing_sent(ALICE));
+    assert!(world.is_nothing_in_flight(ALICE));
 }
 
 #[test]

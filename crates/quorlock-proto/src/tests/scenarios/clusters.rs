@@ -36,7 +36,7 @@ fn blank_nodes_become_a_cluster_on_probation_with_any_first_client() {
             refusal.votes[0],
             Vote::OnProbation { remaining: NO_VOTE, reason: ProbationReason::NewNode }
         );
-        assert!(world.is_nothing_sent(who));
+        assert!(world.is_nothing_in_flight(who));
     }
     world.run_for(LAST_MOMENT);
     let refusal = try_to_take(&mut world, ALICE);

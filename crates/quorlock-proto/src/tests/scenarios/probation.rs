@@ -191,7 +191,7 @@ fn nodes_are_looked_at_every_quarter_of_the_max_ttl() {
     let mut world = World::fenced(3);
     for _ in 0..4 {
         world.run_timers_for(LOOK - Duration::from_nanos(1));
-        assert!(world.is_nothing_sent(ALICE));
+        assert!(world.is_nothing_in_flight(ALICE));
         world.run_timers_for(Duration::from_nanos(1));
         assert!((0..3).all(|node| world.undelivered(ALICE, node) == [RequestKind::ReadMarker]));
         world.deliver_all();
@@ -242,7 +242,7 @@ fn a_refusal_for_probation_tells_when_a_quorum_may_be_had() {
     let refusal = try_to_take(&mut world, BOB);
     // Two vote at once, and with the first of the three to end its probation they are a quorum.
     assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(ms(21_500)) });
-    assert!(world.keys() == 0 && world.is_nothing_sent(BOB));
+    assert!(world.keys() == 0 && world.is_nothing_in_flight(BOB));
     world.run_for(ms(21_500));
     world.acquire(BOB);
 }

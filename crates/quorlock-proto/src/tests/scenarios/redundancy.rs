@@ -41,7 +41,7 @@ fn a_late_grant_with_a_larger_number_of_its_own_counts_after_the_next_renewal() 
             }
             assert!(world.is_valid(ALICE, lock), "two of three");
             world.deliver_all();
-            assert!(world.is_nothing_sent(ALICE), "a lock that is given up at once costs no renewal");
+            assert!(world.is_nothing_in_flight(ALICE), "a lock that is given up at once costs no renewal");
             world.run_for(ms(100));
             assert!(world.fence(late) > Some(world.number(ALICE, lock)), "its clock is ahead");
             for away in (0..3).filter(|node| *node != late) {

@@ -126,7 +126,7 @@ fn a_release_stops_the_renewals() {
     world.release(ALICE, lock);
     world.deliver_all();
     world.run_timers_for(TTL);
-    assert!(world.is_nothing_sent(ALICE));
+    assert!(world.is_nothing_in_flight(ALICE));
     assert!(
         !world.clients[ALICE].coordinator.is_busy() && world.clients[ALICE].coordinator.next_wake().is_none()
     );

@@ -218,7 +218,7 @@ fn a_lock_that_does_not_renew_itself_ends_by_itself() {
     let mut world = World::new(3);
     let lock = world.acquire_with(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
     world.run_timers_for(VALIDITY_TIME - LOSS_LEAD_TIME - ms(1));
-    assert!(world.is_nothing_sent(ALICE) && world.is_valid(ALICE, lock));
+    assert!(world.is_nothing_in_flight(ALICE) && world.is_valid(ALICE, lock));
     world.run_timers_for(ms(1));
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
 }
