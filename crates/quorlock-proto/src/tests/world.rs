@@ -292,7 +292,7 @@ impl World {
         let id = self.start_acquire_with(who, wish);
         self.deliver_all();
         assert!(self.is_valid(who, id), "nothing stands in the way");
-        self.event(who);
+        self.take_events(who);
         id
     }
 
@@ -337,7 +337,7 @@ impl World {
         self.clients[who].coordinator.initialize(id, ClusterId::new(cluster), is_forced, now);
         self.perform_actions(who);
         self.deliver_all();
-        self.event(who).into_iter().find_map(|event| match event {
+        self.take_events(who).into_iter().find_map(|event| match event {
             OperationEvent::Declared(declared) => Some(declared),
             _ => None,
         })
@@ -473,26 +473,26 @@ impl World {
     }
 
     /// What this client was told since it was last asked.
-    pub(crate) fn event(&mut self, who: usize) -> Vec<OperationEvent> {
+    pub(crate) fn take_events(&mut self, who: usize) -> Vec<OperationEvent> {
         std::mem::take(&mut self.clients[who].events).into_iter().map(|(_, event)| event).collect()
     }
 
     pub(crate) fn refusal(&mut self, who: usize) -> Option<AttemptFailure> {
-        self.event(who).into_iter().find_map(|event| match event {
+        self.take_events(who).into_iter().find_map(|event| match event {
             OperationEvent::Refused(refusal) => Some(refusal),
             _ => None,
         })
     }
 
     pub(crate) fn loss(&mut self, who: usize) -> Option<LossReason> {
-        self.event(who).into_iter().find_map(|event| match event {
+        self.take_events(who).into_iter().find_map(|event| match event {
             OperationEvent::Lost(loss) => Some(loss),
             _ => None,
         })
     }
 
     pub(crate) fn released(&mut self, who: usize) -> Option<Vec<Vote>> {
-        self.event(who).into_iter().find_map(|event| match event {
+        self.take_events(who).into_iter().find_map(|event| match event {
             OperationEvent::Released(votes) => Some(votes),
             _ => None,
         })

@@ -18,10 +18,10 @@ fn a_quorum_of_grants_is_a_lock_and_its_time_runs_from_before_the_first_byte() {
     world.advance_clock(ms(20));
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 4);
-    assert_eq!(world.event(ALICE), [], "two of five are no lock");
+    assert_eq!(world.take_events(ALICE), [], "two of five are no lock");
     world.round_trip(ALICE, 2);
     let (deadline, confirmed) = (start.plus(VALIDITY_TIME), NodeSet::from_bits(0b10101));
-    assert_eq!(world.event(ALICE), [OperationEvent::Won { deadline, confirmed, number: None, rounds: 1 }]);
+    assert_eq!(world.take_events(ALICE), [OperationEvent::Won { deadline, confirmed, number: None, rounds: 1 }]);
     assert!(world.is_valid(ALICE, lock));
 }
 
@@ -100,7 +100,7 @@ fn a_late_grant_joins_the_lease() {
     let lock = world.acquire(ALICE);
     world.servers[2].hangs = false;
     world.deliver_all();
-    assert_eq!(world.event(ALICE), [OperationEvent::Confirmed(NodeSet::from_bits(0b111))]);
+    assert_eq!(world.take_events(ALICE), [OperationEvent::Confirmed(NodeSet::from_bits(0b111))]);
     assert!(world.has(2, lock), "stragglers go on until all hold the key");
 }
 
@@ -122,7 +122,7 @@ fn a_late_grant_is_given_back() {
     assert!(world.has(1, late));
     world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
-    assert_eq!(world.event(ALICE), [], "a late grant is no news");
+    assert_eq!(world.take_events(ALICE), [], "a late grant is no news");
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn an_attempt_abandoned_before_any_answer_leaves_nothing() {
     assert!((0..3).all(|node| world.undelivered(ALICE, node) == [RequestKind::Acquire, RequestKind::Release]));
     world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
-    assert_eq!(world.event(ALICE), [], "no caller is left to notify");
+    assert_eq!(world.take_events(ALICE), [], "no caller is left to notify");
     assert!(!world.clients[ALICE].coordinator.is_busy());
 }
 
@@ -188,7 +188,7 @@ fn an_attempt_abandoned_after_some_answers_spares_who_plainly_refused() {
     assert_eq!(world.undelivered(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
     world.deliver_all();
     assert_eq!(world.keys(), 1, "the other's key is not ours to delete");
-    assert_eq!(world.event(ALICE), []);
+    assert_eq!(world.take_events(ALICE), []);
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn glance(world: &mut World, who: usize) {
     world.deliver_all();
     world.cancel(who, lock);
     world.deliver_all();
-    world.event(who);
+    world.take_events(who);
     assert_eq!(world.keys(), 0);
 }
 

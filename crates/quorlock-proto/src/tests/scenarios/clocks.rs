@@ -92,7 +92,7 @@ fn timeouts_do_not_look_at_the_wall_clock() {
     world.start_acquire(ALICE);
     world.shift_wall_clock(ALICE, 3_600_000);
     world.wake(ALICE);
-    assert_eq!(world.event(ALICE), []);
+    assert_eq!(world.take_events(ALICE), []);
     assert!(world.clients[ALICE].redials.is_empty());
 }
 
@@ -110,7 +110,7 @@ fn a_paused_holder_wakes_to_a_loss_and_never_to_a_lock() {
     world.release(ALICE, lock);
     world.deliver_all();
     assert!((0..3).all(|node| world.has(node, next)), "its late release deletes nothing");
-    assert!(!world.event(ALICE).iter().any(|event| matches!(event, OperationEvent::Renewed(_))));
+    assert!(!world.take_events(ALICE).iter().any(|event| matches!(event, OperationEvent::Renewed(_))));
 }
 
 #[test]
@@ -121,6 +121,6 @@ fn a_holder_told_by_its_own_clock_gives_up_for_good() {
     world.clients[ALICE].coordinator.expire(lock, now);
     world.clients[ALICE].coordinator.expire(lock, now);
     world.wake(ALICE);
-    assert_eq!(world.event(ALICE), [OperationEvent::Lost(LossReason::Expired)]);
+    assert_eq!(world.take_events(ALICE), [OperationEvent::Lost(LossReason::Expired)]);
     assert!(!world.extend(ALICE, lock, TTL));
 }

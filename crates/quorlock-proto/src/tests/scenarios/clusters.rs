@@ -184,7 +184,7 @@ fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
     world.servers[1].hangs = true;
     assert_eq!(world.initialize_as(ALICE, 7, false), None, "two have it, one is silent");
     world.disconnect(ALICE, 1);
-    let reported = world.event(ALICE);
+    let reported = world.take_events(ALICE);
     assert_eq!(reported, [OperationEvent::Declared(InitResult::Unreachable)]);
     world.servers[1].hangs = false;
     connect(&mut world, ALICE);

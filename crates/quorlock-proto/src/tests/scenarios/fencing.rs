@@ -42,7 +42,7 @@ fn fence() -> Slot {
 
 /// The number and the rounds of the lock that was won last.
 pub(super) fn won(world: &mut World, who: usize) -> Option<(u64, u8)> {
-    world.event(who).into_iter().find_map(|event| match event {
+    world.take_events(who).into_iter().find_map(|event| match event {
         OperationEvent::Won { number, rounds, .. } => Some((number.expect("a fenced lock"), rounds)),
         _ => None,
     })
@@ -104,7 +104,7 @@ fn a_renewal_counts_only_where_no_larger_number_was_given_and_makes_ours_the_fen
     world.run_timers_for(ms(3_334));
     world.deliver_all();
     assert!(world.is_valid(ALICE, lock));
-    let event = world.event(ALICE);
+    let event = world.take_events(ALICE);
     assert!(event.contains(&OperationEvent::Confirmed(NodeSet::from_bits(0b011))), "{event:?}");
     let fences = [0, 1, 2].map(|node| world.fence(node));
     assert_eq!(fences, [Some(number), Some(number), Some(number + 5)]);

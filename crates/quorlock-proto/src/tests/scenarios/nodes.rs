@@ -8,7 +8,7 @@ use crate::tests::world::{ALICE, BOB, REDIAL_AFTER, REPLY_TIMEOUT, TTL, AcquireO
 use crate::vote::{KeyOwner, ReplyFailure, Vote};
 
 fn surveyed(world: &mut World, who: usize) -> Option<Vec<Vote>> {
-    world.event(who).into_iter().find_map(|event| match event {
+    world.take_events(who).into_iter().find_map(|event| match event {
         OperationEvent::Surveyed(votes) => Some(votes),
         _ => None,
     })
@@ -22,7 +22,7 @@ fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
     world.release(ALICE, first);
     world.deliver_all();
     world.run_timers_for(REPLY_TIMEOUT);
-    world.event(ALICE);
+    world.take_events(ALICE);
     world.start_acquire(ALICE);
     assert_eq!(
         world.undelivered(ALICE, 0),

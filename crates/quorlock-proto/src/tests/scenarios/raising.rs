@@ -16,7 +16,7 @@ fn raising() -> (World, u64) {
     world.round_trip(ALICE, 1);
     assert_eq!(world.undelivered(ALICE, 0), [RequestKind::RaiseFence]);
     assert_eq!(world.undelivered(ALICE, 1), []);
-    assert_eq!(world.event(ALICE), [], "q nodes must have the number first");
+    assert_eq!(world.take_events(ALICE), [], "q nodes must have the number first");
     (world, lock)
 }
 
@@ -34,12 +34,12 @@ fn grants_that_come_during_the_raise_are_raised_or_outranked() {
     world.round_trip(ALICE, 4);
     assert_eq!(world.undelivered(ALICE, 4), [], "a larger one is not, and does not count");
     world.round_trip(ALICE, 0);
-    assert_eq!(world.event(ALICE), [], "two of five have the number");
+    assert_eq!(world.take_events(ALICE), [], "two of five have the number");
     world.round_trip(ALICE, 3);
     let number = world.fence(1);
     assert!(world.fence(4) > number, "it outranks us");
     let confirmed = NodeSet::from_bits(0b01111);
-    let event = world.event(ALICE);
+    let event = world.take_events(ALICE);
     let [OperationEvent::Won { confirmed: by, number: given, rounds: 2, .. }] = event[..] else {
         panic!("{event:?}")
     };
@@ -58,7 +58,7 @@ fn a_straggler_that_outranks_us_cannot_make_the_quorum() {
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
     world.round_trip(ALICE, 2);
-    assert_eq!(world.event(ALICE), [], "it granted, and yet does not count");
+    assert_eq!(world.take_events(ALICE), [], "it granted, and yet does not count");
     world.wipe(0);
     world.round_trip(ALICE, 0);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
@@ -105,7 +105,7 @@ fn a_late_grant_takes_the_place_of_a_raise_that_failed() {
     let (mut world, lock) = raising();
     world.wipe(0);
     world.round_trip(ALICE, 0);
-    assert_eq!(world.event(ALICE), []);
+    assert_eq!(world.take_events(ALICE), []);
     world.round_trip(ALICE, 2);
     assert_eq!(world.undelivered(ALICE, 2), [RequestKind::RaiseFence]);
     world.round_trip(ALICE, 2);
@@ -148,7 +148,7 @@ fn an_attempt_abandoned_in_its_second_round_leaves_nothing_but_numbers() {
     assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Release]);
     assert_eq!(world.undelivered(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
     world.deliver_all();
-    assert_eq!((world.keys(), world.undone(ALICE), world.event(ALICE)), (0, 0, vec![]));
+    assert_eq!((world.keys(), world.undone(ALICE), world.take_events(ALICE)), (0, 0, vec![]));
     let largest = (0..3).filter_map(|node| world.fence(node)).max().expect("numbers were given");
     assert!(take(&mut world, BOB, AcquireOptions::default()).0 > largest, "and none of them is issued again");
 }
@@ -199,7 +199,7 @@ fn a_node_that_went_away_after_its_grant_is_not_raised_and_owes_no_answer_when_i
     world.round_trip(ALICE, 1);
     world.connect(ALICE, 0);
     assert_eq!(world.clients[ALICE].coordinator.expects(NodeId(0)), None, "answers must fit their questions");
-    assert_eq!(world.event(ALICE), []);
+    assert_eq!(world.take_events(ALICE), []);
     world.deliver_all();
     assert!(world.is_valid(ALICE, lock), "by the third");
     world.release(ALICE, lock);
@@ -214,9 +214,9 @@ fn a_raise_whose_answer_was_lost_is_confirmed_by_the_next_renewal() {
     world.disconnect(ALICE, 0);
     world.deliver_all();
     world.connect(ALICE, 0);
-    world.event(ALICE);
+    world.take_events(ALICE);
     world.run_for(ms(3_334));
-    let confirmed = world.event(ALICE).into_iter().filter_map(|event| match event {
+    let confirmed = world.take_events(ALICE).into_iter().filter_map(|event| match event {
         OperationEvent::Confirmed(nodes) => Some(nodes),
         _ => None,
     });
@@ -288,10 +288,10 @@ fn a_raise_that_finds_the_key_gone_takes_its_node_from_the_lock() {
     world.round_trip(ALICE, 2);
     assert!(world.is_valid(ALICE, lock) && world.undelivered(ALICE, 2) == [RequestKind::RaiseFence]);
     world.wipe(2);
-    world.event(ALICE);
+    world.take_events(ALICE);
     world.round_trip(ALICE, 2);
     let two: NodeSet = (0..2).map(NodeId).collect();
-    assert_eq!(world.event(ALICE), [OperationEvent::Confirmed(two)]);
+    assert_eq!(world.take_events(ALICE), [OperationEvent::Confirmed(two)]);
 }
 
 /// Her clock is behind, so her wish would be too small, but for the number she was given last.

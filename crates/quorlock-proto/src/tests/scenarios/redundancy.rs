@@ -179,10 +179,10 @@ fn a_node_that_votes_again_is_taken_at_once_and_not_at_the_next_renewal() {
         world.run_for(MAX_TTL - ms(100));
         assert!(!world.has(node, lock) && world.is_valid(ALICE, lock), "it is on probation");
         // Well before a renewal would be due, and before it votes for others.
-        world.event(ALICE);
+        world.take_events(ALICE);
         world.run_for(NO_VOTE - MAX_TTL);
         assert!(world.has(node, lock), "node {node}");
-        assert!(world.event(ALICE).contains(&OperationEvent::Confirmed(NodeSet::from_bits(0b111))));
+        assert!(world.take_events(ALICE).contains(&OperationEvent::Confirmed(NodeSet::from_bits(0b111))));
     }
 }
 
@@ -199,7 +199,7 @@ fn a_rival_who_comes_between_each_time_does_not_make_the_holder_renew_without_en
         (0..3).for_each(|node| while world.round_trip(ALICE, node) {});
         world.wake(ALICE);
         let is_renewal = |event: &OperationEvent| matches!(event, OperationEvent::Renewing);
-        renewals += world.event(ALICE).iter().filter(|event| is_renewal(event)).count();
+        renewals += world.take_events(ALICE).iter().filter(|event| is_renewal(event)).count();
     }
     assert!((10..30).contains(&renewals), "{renewals}");
     assert!(world.is_valid(ALICE, lock));
@@ -221,7 +221,7 @@ fn suspect_is_asked() -> (World, u64) {
     let mut world = apart(3, None, &[0, 0, 1_000]);
     let lock = world.start_acquire(ALICE);
     (0..3).for_each(|node| assert!(world.round_trip(ALICE, node)));
-    world.event(ALICE);
+    world.take_events(ALICE);
     world.run_timers_for(ms(100));
     assert!((0..3).all(|node| world.undelivered(ALICE, node) == [RequestKind::Renew]));
     (world, lock)
@@ -244,7 +244,7 @@ fn a_node_whose_clock_jumped_is_not_cleared_by_a_renewal_that_the_others_confirm
         }
         assert!(!world.clients[ALICE].clock_anomalies.is_empty(), "the jump was seen");
         assert!(world.round_trip(ALICE, 0) && world.round_trip(ALICE, 1));
-        let confirmed = world.event(ALICE).into_iter().filter_map(|event| match event {
+        let confirmed = world.take_events(ALICE).into_iter().filter_map(|event| match event {
             OperationEvent::Confirmed(nodes) => Some(nodes),
             _ => None,
         });
@@ -270,7 +270,7 @@ fn held(cleared: bool) -> (World, u64) {
     world.deliver_all();
     world.run_for(ms(100));
     assert!(world.fence(2) > Some(world.number(ALICE, lock)));
-    world.event(ALICE);
+    world.take_events(ALICE);
     (world, lock)
 }
 
@@ -335,7 +335,7 @@ fn a_node_that_comes_and_goes_does_not_make_holders_renew_all_the_time() {
     let lock = world.acquire(ALICE);
     world.disconnect(ALICE, 4);
     world.run_for(TTL);
-    world.event(ALICE);
+    world.take_events(ALICE);
     for _ in 0..250 {
         world.connect(ALICE, 4);
         world.wake(ALICE);
@@ -343,6 +343,6 @@ fn a_node_that_comes_and_goes_does_not_make_holders_renew_all_the_time() {
         world.run_timers_for(ms(40));
         world.deliver_all();
     }
-    let rounds = world.event(ALICE).iter().filter(|event| matches!(event, OperationEvent::Renewing)).count();
+    let rounds = world.take_events(ALICE).iter().filter(|event| matches!(event, OperationEvent::Renewing)).count();
     assert!(world.is_valid(ALICE, lock) && rounds <= 13, "{rounds} in ten seconds");
 }

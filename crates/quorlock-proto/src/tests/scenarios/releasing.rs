@@ -86,7 +86,7 @@ fn a_lost_lock_is_released_like_any_other() {
     world.run_timers_for(VALIDITY_TIME);
     world.clients[ALICE].is_paused = false;
     world.wake(ALICE);
-    world.event(ALICE);
+    world.take_events(ALICE);
     assert!((0..3).all(|node| world.has(node, lock)), "the keys live a little longer than the trust");
     assert!(world.release(ALICE, lock));
     world.deliver_all();
@@ -115,7 +115,7 @@ fn a_lock_is_released_once() {
     world.deliver_all();
     assert!(!world.release(ALICE, lock), "it is over");
     assert!(!world.extend(ALICE, lock, TTL));
-    let reported = world.event(ALICE);
+    let reported = world.take_events(ALICE);
     assert_eq!(reported.iter().filter(|event| matches!(event, OperationEvent::Released(_))).count(), 1);
 }
 
@@ -138,9 +138,9 @@ fn a_release_under_a_renewal_ends_quietly() {
     let lock = world.acquire(ALICE);
     world.run_timers_for(ms(3_400));
     world.release(ALICE, lock);
-    world.event(ALICE);
+    world.take_events(ALICE);
     world.deliver_all();
-    let reported = world.event(ALICE);
+    let reported = world.take_events(ALICE);
     assert!(matches!(reported[..], [OperationEvent::Released(_)]), "{reported:?}");
 }
 

@@ -32,14 +32,14 @@ fn a_renewal_answered_in_time_moves_the_deadline_from_when_it_was_sent() {
     let sent = world.now(ALICE);
     world.advance_clock(ms(100));
     world.round_trip(ALICE, 0);
-    assert_eq!(world.event(ALICE), [OperationEvent::Renewing]);
+    assert_eq!(world.take_events(ALICE), [OperationEvent::Renewing]);
     world.round_trip(ALICE, 1);
     let deadline = world.deadline(ALICE, lock);
     assert!(deadline.until(sent.plus(VALIDITY_TIME)) <= Duration::from_nanos(1), "not from when it was answered");
     let confirmed = OperationEvent::Confirmed(NodeSet::from_bits(0b011));
-    assert_eq!(world.event(ALICE), [confirmed, OperationEvent::Renewed(deadline)]);
+    assert_eq!(world.take_events(ALICE), [confirmed, OperationEvent::Renewed(deadline)]);
     world.round_trip(ALICE, 2);
-    assert_eq!(world.event(ALICE), [OperationEvent::Confirmed(NodeSet::from_bits(0b111))]);
+    assert_eq!(world.take_events(ALICE), [OperationEvent::Confirmed(NodeSet::from_bits(0b111))]);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn unknown_renewals_end_in_a_loss_told_just_before_the_deadline() {
     let deadline = world.deadline(ALICE, lock);
     hang_all(&mut world);
     world.run_timers_for(VALIDITY_TIME - LOSS_LEAD_TIME - Duration::from_nanos(1));
-    let event = world.event(ALICE);
+    let event = world.take_events(ALICE);
     let unconfirmed = event.iter().filter(|event| matches!(event, OperationEvent::Unconfirmed(_))).count();
     assert!(unconfirmed >= 3, "asked again and again: {event:?}");
     assert!(!has_renewed(&event) && world.is_valid(ALICE, lock));
@@ -92,16 +92,16 @@ fn a_renewal_that_completes_after_the_old_deadline_does_not_count() {
         world.deliver_request(ALICE, node);
     }
     world.round_trip(ALICE, 0);
-    world.event(ALICE);
+    world.take_events(ALICE);
     // The process is stopped past its deadline. Every key still says "yours", and it counts for nothing.
     world.advance_clock(VALIDITY_TIME - THIRD);
     assert!((0..3).all(|node| world.has(node, lock)));
     for node in 0..3 {
         world.deliver_reply(ALICE, node);
     }
-    assert_eq!(world.event(ALICE), [OperationEvent::Lost(LossReason::Expired)]);
+    assert_eq!(world.take_events(ALICE), [OperationEvent::Lost(LossReason::Expired)]);
     world.run_timers_for(ms(100));
-    assert_eq!(world.event(ALICE), [], "lost once and for all");
+    assert_eq!(world.take_events(ALICE), [], "lost once and for all");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn nothing_brings_a_lost_lock_back() {
     world.deliver_all();
     assert!(!world.extend(ALICE, lock, TTL));
     world.run_timers_for(ms(1_000));
-    assert_eq!(world.event(ALICE), []);
+    assert_eq!(world.take_events(ALICE), []);
     assert!(!world.is_valid(ALICE, lock));
 }
 
@@ -127,14 +127,14 @@ fn a_late_quorum_still_renews_before_the_deadline() {
     hang_all(&mut world);
     world.run_timers_for(THIRD);
     world.run_timers_for(REPLY_TIMEOUT);
-    let event = world.event(ALICE);
+    let event = world.take_events(ALICE);
     let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &event[..] else {
         panic!("{event:?}")
     };
     assert_eq!(votes[..], vec![Vote::Unknown(ReplyFailure::Timeout); 3], "the time was over");
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
-    assert!(has_renewed(&world.event(ALICE)));
+    assert!(has_renewed(&world.take_events(ALICE)));
     assert!(before.boot_nanos() < world.deadline(ALICE, lock).boot_nanos());
 }
 
@@ -151,19 +151,19 @@ fn answers_to_an_earlier_round_do_not_count_in_a_later_one() {
     // The patience of an eighth is over, the pause of a tenth too: the second round is on the wires.
     world.run_timers_for(ms(125 + 100));
     assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Renew]);
-    world.event(ALICE);
+    world.take_events(ALICE);
     for node in 0..3 {
         assert!(world.deliver_reply(ALICE, node));
     }
     assert_eq!(
-        world.event(ALICE),
+        world.take_events(ALICE),
         [],
         "the keys live from the first round, the deadline would be of the second"
     );
     assert_eq!(world.deadline(ALICE, lock), deadline);
     world.servers.iter_mut().for_each(|server| server.hangs = false);
     world.deliver_all();
-    assert!(has_renewed(&world.event(ALICE)));
+    assert!(has_renewed(&world.take_events(ALICE)));
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn extend_never_shortens() {
     world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), deadline);
     assert_eq!(world.life(0), life, "nor do the keys");
-    assert!(world.event(ALICE).contains(&OperationEvent::Renewed(deadline)));
+    assert!(world.take_events(ALICE).contains(&OperationEvent::Renewed(deadline)));
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn a_hopeless_extension_is_unconfirmed_at_once_and_changes_nothing() {
     world.disconnect(ALICE, 0);
     world.disconnect(ALICE, 1);
     world.extend(ALICE, lock, TTL * 2);
-    let event = world.event(ALICE);
+    let event = world.take_events(ALICE);
     let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &event[..] else {
         panic!("{event:?}")
     };
@@ -232,7 +232,7 @@ fn no_deadline_goes_past_max_hold() {
     world.extend(ALICE, lock, Duration::from_secs(60));
     world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), end);
-    world.event(ALICE);
+    world.take_events(ALICE);
     for _ in 0..15 {
         world.run_timers_for(ms(1_000));
         world.deliver_all();
@@ -250,14 +250,14 @@ fn a_missing_key_is_taken_again_and_counts_from_the_next_round_on() {
     world.run_timers_for(THIRD);
     world.deliver_all();
     assert!(world.has(1, lock), "taken again");
-    assert!(!has_renewed(&world.event(ALICE)), "but q nodes must have had it all the time");
+    assert!(!has_renewed(&world.take_events(ALICE)), "but q nodes must have had it all the time");
     world.servers[2].hangs = false;
     world.disconnect(ALICE, 2);
-    let unconfirmed = world.event(ALICE);
+    let unconfirmed = world.take_events(ALICE);
     assert!(matches!(unconfirmed[..], [OperationEvent::Unconfirmed(_)]), "{unconfirmed:?}");
     world.run_timers_for(TTL / 10);
     world.deliver_all();
-    assert!(has_renewed(&world.event(ALICE)), "the two that have it now make a quorum");
+    assert!(has_renewed(&world.take_events(ALICE)), "the two that have it now make a quorum");
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn a_minority_taken_by_others_is_survived() {
     world.plant(0, OTHER, Some(TTL));
     world.run_timers_for(THIRD);
     world.deliver_all();
-    assert!(has_renewed(&world.event(ALICE)) && world.is_valid(ALICE, lock));
+    assert!(has_renewed(&world.take_events(ALICE)) && world.is_valid(ALICE, lock));
 }
 
 #[test]
@@ -333,7 +333,7 @@ fn a_renewal_goes_out_as_text_where_the_script_is_not_known() {
         world.undelivered_commands(ALICE, node).all(|it| it.request.phase == RequestKind::Renew && it.as_text)
     }));
     world.deliver_all();
-    assert!(has_renewed(&world.event(ALICE)));
+    assert!(has_renewed(&world.take_events(ALICE)));
 }
 
 #[test]
@@ -409,7 +409,7 @@ fn a_shorter_extension_does_not_change_what_the_lock_stands_on() {
         world.connect(ALICE, 2);
         assert!(world.extend(ALICE, lock, ms(400)));
         world.deliver_all();
-        for event in world.event(ALICE) {
+        for event in world.take_events(ALICE) {
             if let OperationEvent::Confirmed(nodes) = event {
                 stands_on = nodes;
             }

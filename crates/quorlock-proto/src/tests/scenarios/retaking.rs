@@ -25,7 +25,7 @@ fn retaken_and_unheard() -> (World, u64) {
     world.run_timers_for(ms(1_000));
     assert!(world.round_trip(ALICE, 0) && world.round_trip(ALICE, 2));
     assert_eq!(world.undelivered(ALICE, 1), []);
-    world.event(ALICE);
+    world.take_events(ALICE);
     (world, lock)
 }
 
@@ -37,12 +37,12 @@ fn a_late_answer_to_a_retake_is_not_counted_for_a_deadline_that_moved_since() {
     let remaining = world.now(ALICE).until(world.deadline(ALICE, lock));
     assert!(world.life(1) < Some(remaining), "the key there goes before the lock does");
     let is_counted = |event: &OperationEvent| matches!(event, OperationEvent::Confirmed(nodes) if *nodes == NodeSet::from_bits(0b111));
-    let event = world.event(ALICE);
+    let event = world.take_events(ALICE);
     assert!(!event.iter().any(is_counted), "{event:?}");
     // The next renewal finds the key, and from then on it lives as long as the lock.
     world.run_timers_for(ms(600));
     world.deliver_all();
-    assert!(world.event(ALICE).iter().any(is_counted));
+    assert!(world.take_events(ALICE).iter().any(is_counted));
 }
 
 #[test]

@@ -198,7 +198,7 @@ fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
     let lock = world.acquire(ALICE);
     world.survey(ALICE, RequestKind::Forget);
     world.deliver_all();
-    let surveyed = world.event(ALICE).into_iter().find_map(|event| match event {
+    let surveyed = world.take_events(ALICE).into_iter().find_map(|event| match event {
         OperationEvent::Surveyed(votes) => Some(votes),
         _ => None,
     });
@@ -275,7 +275,7 @@ fn a_holder_whose_lock_was_broken_does_not_come_back_when_the_name_is_forgotten(
     let mut world = World::fenced(NODES);
     let lock = world.acquire_with(ALICE, AcquireOptions { ttl: MAX_TTL, ..AcquireOptions::default() });
     world.run_for(MAX_TTL * 2);
-    world.event(ALICE);
+    world.take_events(ALICE);
     for phase in [RequestKind::ForceRelease, RequestKind::Forget] {
         world.survey(BOB, phase);
         world.deliver_all();
