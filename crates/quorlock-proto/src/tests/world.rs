@@ -477,7 +477,7 @@ impl World {
         std::mem::take(&mut self.clients[who].events).into_iter().map(|(_, event)| event).collect()
     }
 
-    pub(crate) fn refusal(&mut self, who: usize) -> Option<AttemptFailure> {
+    pub(crate) fn take_failure(&mut self, who: usize) -> Option<AttemptFailure> {
         self.take_events(who).into_iter().find_map(|event| match event {
             OperationEvent::Refused(refusal) => Some(refusal),
             _ => None,

@@ -53,7 +53,7 @@ fn a_tie_of_votes_ends_at_once_and_both_sides_give_back() {
         world.round_trip(ALICE, node + 2);
     }
     for who in [ALICE, BOB] {
-        let refusal = world.refusal(who).expect("two refusals of four settle it without waiting");
+        let refusal = world.take_failure(who).expect("two refusals of four settle it without waiting");
         assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });
     }
     world.deliver_all();
@@ -69,7 +69,7 @@ fn refusals_that_settle_it_are_contention_however_few_have_answered() {
         world.start_acquire(BOB);
         let refusals_needed = nodes - world.quorum().needed() + 1;
         (0..refusals_needed).for_each(|node| assert!(world.round_trip(BOB, node)));
-        let refusal = world.refusal(BOB).expect("the quorum is out of reach");
+        let refusal = world.take_failure(BOB).expect("the quorum is out of reach");
         assert!(
             matches!(refusal.reason, FailureReason::Contended { .. }),
             "{nodes} nodes, {need:?}: {:?}",
@@ -87,7 +87,7 @@ fn split_votes_count_as_contention() {
     }
     world.deliver_all();
     for who in 0..3 {
-        let refusal = world.refusal(who).expect("no client has two");
+        let refusal = world.take_failure(who).expect("no client has two");
         assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });
     }
     assert_eq!(world.keys(), 0);
@@ -110,7 +110,7 @@ fn a_late_grant_is_given_back() {
     let late = world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
     world.run_timers_for(REPLY_TIMEOUT);
-    let refusal = world.refusal(ALICE).expect("the attempt timed out");
+    let refusal = world.take_failure(ALICE).expect("the attempt timed out");
     assert_eq!(refusal.reason, FailureReason::NoQuorum);
     assert_eq!(refusal.votes[1], Vote::Unknown(ReplyFailure::Timeout));
     assert_eq!(
@@ -142,7 +142,7 @@ fn a_node_that_need_not_answer_any_more_is_not_called_silent() {
         for node in 0..2 {
             world.round_trip(ALICE, node);
         }
-        let refusal = world.refusal(ALICE).expect("two decide");
+        let refusal = world.take_failure(ALICE).expect("two decide");
         assert_eq!(refusal.votes[2].to_string(), "not waited for: the others had decided");
     }
 }
@@ -157,7 +157,7 @@ fn a_grant_past_its_deadline_is_a_failure_and_undone() {
     world.advance_clock(VALIDITY_TIME);
     world.deliver_reply(ALICE, 0);
     world.deliver_reply(ALICE, 1);
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
+    assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     assert!(!world.is_valid(ALICE, lock));
     world.deliver_all();
     assert_eq!(world.keys(), 0, "released before the ttl");
@@ -215,7 +215,7 @@ fn abandoning_a_refused_attempt_twice_changes_nothing() {
     world.cancel(BOB, lock);
     world.deliver_all();
     assert_eq!((world.keys(), world.undone(BOB)), (3, 0));
-    assert!(world.refusal(BOB).is_none());
+    assert!(world.take_failure(BOB).is_none());
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn without_a_quorum_it_is_refused_at_once_and_nothing_is_sent() {
     world.disconnect(ALICE, 0);
     world.disconnect(ALICE, 1);
     world.start_acquire(ALICE);
-    let refusal = world.refusal(ALICE).expect("it fails at once");
+    let refusal = world.take_failure(ALICE).expect("it fails at once");
     assert_eq!(refusal.reason, FailureReason::NoQuorum);
     assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Disconnected("cut".into())));
     assert!(world.is_nothing_in_flight(ALICE));
@@ -237,7 +237,7 @@ fn an_excluded_majority_is_reported() {
     world.exclude(ALICE, 0, ExclusionReason::Replica);
     world.exclude(ALICE, 2, ExclusionReason::AuthFailed("WRONGPASS".into()));
     world.start_acquire(ALICE);
-    let refusal = world.refusal(ALICE).expect("it fails at once");
+    let refusal = world.take_failure(ALICE).expect("it fails at once");
     assert_eq!(refusal.reason, FailureReason::NodesExcluded);
     assert_eq!(refusal.votes[0], Vote::Excluded(ExclusionReason::Replica));
     assert!(world.is_nothing_in_flight(ALICE));
@@ -252,7 +252,7 @@ fn an_error_reply_is_no_vote_and_needs_no_release() {
     world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
+    assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
     assert_eq!((world.undelivered(ALICE, 0), world.undelivered(ALICE, 1)), (vec![], vec![]));
     assert_eq!(world.undelivered(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
 }
@@ -266,7 +266,7 @@ fn an_odd_answer_is_no_grant_and_is_undone() {
     world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
+    assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
     assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Release], "it may have been done");
 }
 
@@ -285,7 +285,7 @@ fn only_a_contender_that_wants_the_ttl_queries_it_and_gets_the_qth_smallest() {
         let asked = (0..3).filter(|node| world.undelivered(BOB, *node) == [RequestKind::QueryTtl]).count();
         assert_eq!(asked, if curious { 3 } else { 0 });
         world.deliver_all();
-        let why = world.refusal(BOB).expect("three of five are another's").reason;
+        let why = world.take_failure(BOB).expect("three of five are another's").reason;
         let retry_after = curious.then_some(ms(900));
         assert_eq!(
             why,
@@ -304,7 +304,7 @@ fn a_node_that_went_away_is_not_asked_for_how_long_and_owes_no_answer_when_it_is
     world.disconnect(BOB, 0);
     world.round_trip(BOB, 1);
     world.round_trip(BOB, 1);
-    let votes = world.refusal(BOB).expect("a disconnected node is not waited for").votes;
+    let votes = world.take_failure(BOB).expect("a disconnected node is not waited for").votes;
     assert_eq!(
         votes[..2],
         [Vote::HeldByOther { remaining: None }, Vote::HeldByOther { remaining: Some(TTL) }]
@@ -320,7 +320,7 @@ fn a_node_we_had_is_free_at_once_to_the_next_attempt() {
     world.plant(2, OTHER, Some(ms(800)));
     world.start_acquire_with(BOB, CURIOUS);
     world.deliver_all();
-    let why = world.refusal(BOB).expect("two of three are another's").reason;
+    let why = world.take_failure(BOB).expect("two of three are another's").reason;
     assert_eq!(why, FailureReason::Contended { retry_after: Some(ms(400)) });
 }
 
@@ -331,10 +331,10 @@ fn the_ttl_query_ends_with_the_attempt_timeout() {
     world.start_acquire_with(BOB, CURIOUS);
     world.round_trip(BOB, 0);
     world.round_trip(BOB, 1);
-    assert!(world.refusal(BOB).is_none(), "it is asking for how long");
+    assert!(world.take_failure(BOB).is_none(), "it is asking for how long");
     world.round_trip(BOB, 0);
     world.run_timers_for(REPLY_TIMEOUT);
-    let refusal = world.refusal(BOB).expect("reported without a remaining time");
+    let refusal = world.take_failure(BOB).expect("reported without a remaining time");
     assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });
 }
 
@@ -345,7 +345,7 @@ fn a_key_without_expiry_and_a_key_of_another_type_are_held() {
     world.plant(1, OTHER, None);
     world.start_acquire_with(BOB, CURIOUS);
     world.deliver_all();
-    let refusal = world.refusal(BOB).expect("both are in the way");
+    let refusal = world.take_failure(BOB).expect("both are in the way");
     assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });
     assert_eq!(
         refusal.votes[..2],

@@ -170,7 +170,7 @@ fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt(
     world.start_acquire_with(ALICE, BY_HAND);
     world.round_trip(ALICE, 1);
     world.round_trip(ALICE, 0);
-    let refusal = world.refusal(ALICE).expect("one node of three is left");
+    let refusal = world.take_failure(ALICE).expect("one node of three is left");
     assert!(
         matches!(refusal.votes[1], Vote::OnProbation { reason: ProbationReason::ClockJump, .. }),
         "{:?}",
@@ -201,7 +201,7 @@ fn with_too_many_clocks_in_doubt_a_refusal_tells_until_when() {
     world.deliver_all();
     assert!(!world.is_valid(ALICE, lock));
     assert_eq!(
-        world.refusal(ALICE).map(|refusal| refusal.reason),
+        world.take_failure(ALICE).map(|refusal| refusal.reason),
         Some(FailureReason::OnProbation { retry_after: Some(NO_VOTE) })
     );
     world.run_for(NO_VOTE);

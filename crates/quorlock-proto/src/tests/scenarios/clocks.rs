@@ -81,7 +81,7 @@ fn a_wall_clock_that_jumps_under_an_attempt_makes_it_too_late() {
     for node in 0..3 {
         world.deliver_reply(ALICE, node);
     }
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
+    assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     world.deliver_all();
     assert_eq!(world.keys(), 0);
 }

@@ -219,7 +219,7 @@ fn the_largest_floor_leaves_room_and_the_end_of_numbers_is_an_error_that_leaves_
     assert_eq!(take(&mut world, ALICE, AcquireOptions::default()), (LAST_NUMBER, 1), "the very last");
     world.start_acquire(BOB);
     world.deliver_all();
-    let refusal = world.refusal(BOB).expect("no number is left");
+    let refusal = world.take_failure(BOB).expect("no number is left");
     assert_eq!(refusal.reason, FailureReason::NoQuorum);
     assert!(
         matches!(refusal.votes[0], Vote::Unknown(ReplyFailure::TransientError(_))),

@@ -76,7 +76,7 @@ pub(super) fn connect(world: &mut World, who: usize) {
 pub(super) fn try_to_take(world: &mut World, who: usize) -> AttemptFailure {
     world.start_acquire(who);
     world.deliver_all();
-    world.refusal(who).expect("it may not be had")
+    world.take_failure(who).expect("it may not be had")
 }
 
 /// Another client in the place of this one, which knows nothing of before, and has met these nodes. Nothing else travels.

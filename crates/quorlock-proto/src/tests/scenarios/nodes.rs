@@ -31,7 +31,7 @@ fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
     );
     world.plant(1, Some(b"another owner"), Some(TTL));
     world.round_trip(ALICE, 1);
-    let refusal = world.refusal(ALICE).expect("one slow and one refusing of three settle it without waiting");
+    let refusal = world.take_failure(ALICE).expect("one slow and one refusing of three settle it without waiting");
     assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Backlogged));
 }
 
@@ -67,9 +67,9 @@ fn a_cut_connection_ends_the_waiting_for_its_answers() {
     let mut world = World::new(3);
     world.start_acquire(ALICE);
     world.disconnect(ALICE, 0);
-    assert!(world.refusal(ALICE).is_none());
+    assert!(world.take_failure(ALICE).is_none());
     world.disconnect(ALICE, 1);
-    let refusal = world.refusal(ALICE).expect("one of three is left");
+    let refusal = world.take_failure(ALICE).expect("one of three is left");
     assert_eq!(
         refusal.votes[..2],
         [Vote::Unknown(ReplyFailure::ConnectionLost), Vote::Unknown(ReplyFailure::ConnectionLost)]

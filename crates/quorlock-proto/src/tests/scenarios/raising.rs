@@ -61,7 +61,7 @@ fn a_straggler_that_outranks_us_cannot_make_the_quorum() {
     assert_eq!(world.take_events(ALICE), [], "it granted, and yet does not count");
     world.wipe(0);
     world.round_trip(ALICE, 0);
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
+    assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
@@ -75,7 +75,7 @@ fn a_key_that_ran_out_before_its_raise_is_too_late_and_everything_is_undone() {
     world.round_trip(ALICE, 1);
     world.wipe(0);
     world.round_trip(ALICE, 0);
-    let refusal = world.refusal(ALICE).expect("no other node can complete the quorum");
+    let refusal = world.take_failure(ALICE).expect("no other node can complete the quorum");
     assert_eq!(refusal.reason, FailureReason::TooLate);
     assert_eq!(refusal.votes[0], Vote::NotHeld);
     assert_eq!((world.undelivered(ALICE, 0), world.undelivered(ALICE, 1)), (vec![], vec![RequestKind::Release]));
@@ -90,7 +90,7 @@ fn a_raise_that_another_client_overtook_is_too_little() {
     world.plant(2, Some(b"another owner"), Some(ms(3_000)));
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 2);
-    let why = world.refusal(ALICE).expect("two of three are another's").reason;
+    let why = world.take_failure(ALICE).expect("two of three are another's").reason;
     assert_eq!(
         why,
         FailureReason::Contended { retry_after: Some(ms(3_000)) },
@@ -120,7 +120,7 @@ fn a_raise_that_ends_past_the_deadline_is_too_late() {
     world.deliver_request(ALICE, 0);
     world.advance_clock(VALIDITY_TIME);
     world.deliver_reply(ALICE, 0);
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
+    assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     assert!(!world.is_valid(ALICE, lock));
     world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
@@ -130,7 +130,7 @@ fn a_raise_that_ends_past_the_deadline_is_too_late() {
 fn patience_covers_both_rounds() {
     let (mut world, _) = raising();
     world.run_timers_for(REPLY_TIMEOUT);
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
+    assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
     assert_eq!(world.undelivered(ALICE, 0), [RequestKind::RaiseFence, RequestKind::Release]);
     assert_eq!(
         (world.undelivered(ALICE, 1), world.undelivered(ALICE, 2)),
@@ -163,7 +163,7 @@ fn the_undo_goes_also_where_a_raise_failed() {
         world.round_trip(ALICE, 1);
         world.servers[0].canned_replies.push_back(Vote::Unknown(failure));
         world.round_trip(ALICE, 0);
-        assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
+        assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
         assert!(world.has(0, lock), "the grant is still there");
         assert_eq!(
             (world.undelivered(ALICE, 0), world.undelivered(ALICE, 1)),

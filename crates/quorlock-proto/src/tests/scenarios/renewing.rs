@@ -390,7 +390,7 @@ fn the_next_holder_gets_it_when_a_holder_dies() {
     world.clients[ALICE].is_paused = true;
     world.start_acquire(BOB);
     world.deliver_all();
-    assert!(world.refusal(BOB).is_some());
+    assert!(world.take_failure(BOB).is_some());
     world.run_timers_for(TTL);
     world.acquire(BOB);
     assert_eq!(world.overlap, None);

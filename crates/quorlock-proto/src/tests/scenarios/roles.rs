@@ -16,6 +16,6 @@ fn a_change_of_role_that_brings_an_old_copy_back_is_seen_by_the_next_look() {
     world.take_events(BOB);
     world.start_acquire(BOB);
     world.deliver_all();
-    let refusal = world.refusal(BOB).expect("the node may have forgotten who holds the lock");
+    let refusal = world.take_failure(BOB).expect("the node may have forgotten who holds the lock");
     assert!(matches!(refusal.reason, FailureReason::OnProbation { retry_after: Some(_) }), "{refusal:?}");
 }

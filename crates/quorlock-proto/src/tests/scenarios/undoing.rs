@@ -66,7 +66,7 @@ fn a_node_lost_between_the_set_and_its_answer_is_owed_the_undo() {
     world.deliver_request(ALICE, 0);
     world.disconnect(ALICE, 0);
     world.disconnect(ALICE, 1);
-    assert!(world.refusal(ALICE).is_some(), "one of three is left");
+    assert!(world.take_failure(ALICE).is_some(), "one of three is left");
     assert!(world.has(0, lock));
     world.connect(ALICE, 0);
     world.connect(ALICE, 1);
