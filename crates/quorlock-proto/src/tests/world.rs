@@ -484,7 +484,7 @@ impl World {
         })
     }
 
-    pub(crate) fn loss(&mut self, who: usize) -> Option<LossReason> {
+    pub(crate) fn take_loss(&mut self, who: usize) -> Option<LossReason> {
         self.take_events(who).into_iter().find_map(|event| match event {
             OperationEvent::Lost(loss) => Some(loss),
             _ => None,

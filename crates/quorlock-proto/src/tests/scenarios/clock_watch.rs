@@ -221,7 +221,7 @@ fn a_lock_that_all_nodes_hold_survives_as_many_jumps_as_it_can_spare() {
                 assert!(is_out(&world, ALICE, node));
             }
             assert!(!world.is_valid(ALICE, lock), "{nodes} {need:?}");
-            assert_eq!(world.loss(ALICE), Some(LossReason::ClockJump));
+            assert_eq!(world.take_loss(ALICE), Some(LossReason::ClockJump));
             world.release(ALICE, lock);
             world.deliver_all();
             assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
@@ -269,7 +269,7 @@ fn a_renewal_that_reveals_a_jump_does_not_count() {
     world.run_for(ms(1_000));
     world.set_clock(1, -5_000);
     renewal(&mut world, lock);
-    assert_eq!(world.loss(ALICE), Some(LossReason::ClockJump));
+    assert_eq!(world.take_loss(ALICE), Some(LossReason::ClockJump));
     assert_eq!(world.deadline(ALICE, lock), before, "two answers said yes, and one is worth nothing");
 }
 

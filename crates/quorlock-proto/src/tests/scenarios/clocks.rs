@@ -14,7 +14,7 @@ fn a_wall_clock_that_jumps_ahead_ends_a_lease() {
     world.shift_wall_clock(ALICE, 9_898);
     assert!(!world.is_valid(ALICE, lock), "a check sees it at once");
     world.wake(ALICE);
-    assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
+    assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired));
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn a_wall_clock_that_jumps_a_little_ends_nothing() {
     let lock = world.acquire(ALICE);
     world.shift_wall_clock(ALICE, 5_000);
     world.wake(ALICE);
-    assert_eq!(world.loss(ALICE), None);
+    assert_eq!(world.take_loss(ALICE), None);
     assert!(world.is_valid(ALICE, lock));
     world.run_timers_for(ms(3_334));
     world.deliver_all();
@@ -43,7 +43,7 @@ fn a_wall_clock_that_creeps_ahead_ends_a_lease() {
         world.clients[ALICE].advance_wall_clock(Duration::from_micros(200));
         world.wake(ALICE);
     }
-    assert_eq!(world.loss(ALICE), Some(LossReason::Expired), "the signal must not wait for the boot clock");
+    assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired), "the signal must not wait for the boot clock");
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_wall_clock_set_back_does_not_prolong_a_lease() {
     world.run_timers_for(VALIDITY_TIME - LOSS_LEAD_TIME - Duration::from_nanos(1));
     assert!(world.is_valid(ALICE, lock));
     world.run_timers_for(Duration::from_nanos(1));
-    assert_eq!(world.loss(ALICE), Some(LossReason::Expired), "the boot clock rules");
+    assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired), "the boot clock rules");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_paused_holder_wakes_to_a_loss_and_never_to_a_lock() {
     world.clients[ALICE].is_paused = false;
     assert!(!world.is_valid(ALICE, lock), "its own clock tells");
     world.deliver_all();
-    assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
+    assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired));
     world.release(ALICE, lock);
     world.deliver_all();
     assert!((0..3).all(|node| world.has(node, next)), "its late release deletes nothing");

@@ -118,7 +118,7 @@ fn a_lock_that_a_quorum_has_gone_past_is_lost() {
     (0..2).for_each(|node| set_fence(&mut world, node, number + 5));
     world.run_timers_for(ms(3_334));
     world.deliver_all();
-    assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers));
+    assert_eq!(world.take_loss(ALICE), Some(LossReason::TakenByOthers));
     world.release(ALICE, lock);
     world.deliver_all();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));

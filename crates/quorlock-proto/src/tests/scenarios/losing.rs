@@ -28,7 +28,7 @@ fn a_lock_that_another_had_meanwhile_is_told_lost_at_the_next_renewal() {
         let lock = world.acquire(ALICE);
         passes_on(&mut world, 0..lost);
         renew(&mut world);
-        assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers), "{lost} of {nodes}");
+        assert_eq!(world.take_loss(ALICE), Some(LossReason::TakenByOthers), "{lost} of {nodes}");
         assert!(!world.is_valid(ALICE, lock) && !(0..lost).any(|node| world.has(node, lock)));
     }
 }
@@ -44,9 +44,9 @@ fn it_is_told_by_the_last_answer_that_proves_it_and_by_none_before() {
         assert!(world.round_trip(ALICE, node) && world.round_trip(ALICE, node));
     }
     assert!(world.round_trip(ALICE, 2), "missing there, which proves nothing");
-    assert!(world.is_valid(ALICE, lock) && world.loss(ALICE).is_none());
+    assert!(world.is_valid(ALICE, lock) && world.take_loss(ALICE).is_none());
     assert!(world.round_trip(ALICE, 2), "and a larger number, so that two are left");
-    assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers));
+    assert_eq!(world.take_loss(ALICE), Some(LossReason::TakenByOthers));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn silent_nodes_prove_nothing() {
     (1..3).for_each(|node| world.servers[node].hangs = true);
     world.run_timers_for(TTL / 3 + ms(1));
     world.deliver_all();
-    assert!(world.is_valid(ALICE, lock) && world.loss(ALICE).is_none());
+    assert!(world.is_valid(ALICE, lock) && world.take_loss(ALICE).is_none());
     (1..3).for_each(|node| world.servers[node].hangs = false);
     world.run_for(TTL);
     assert!(world.is_valid(ALICE, lock) && (0..3).all(|node| world.has(node, lock)));
@@ -93,7 +93,7 @@ fn a_number_that_cannot_be_gone_past_is_larger_too() {
             world.set_fence(node, fence);
         }
         renew(&mut world);
-        assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers), "{fence}");
+        assert_eq!(world.take_loss(ALICE), Some(LossReason::TakenByOthers), "{fence}");
         assert!(!world.is_valid(ALICE, lock));
     }
 }
@@ -107,7 +107,7 @@ fn a_broken_lock_is_told_lost_and_stays_free() {
         world.deliver_all();
         assert_eq!(world.keys(), 0);
         renew(&mut world);
-        assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers), "{nodes} nodes");
+        assert_eq!(world.take_loss(ALICE), Some(LossReason::TakenByOthers), "{nodes} nodes");
         world.run_for(TTL * 2);
         assert_eq!(world.keys(), 0, "no client takes it again");
         let next = world.acquire(BOB);

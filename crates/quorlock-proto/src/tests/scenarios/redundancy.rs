@@ -121,7 +121,7 @@ fn what_a_later_holder_was_given_is_not_gone_past() {
     for _ in 0..3 {
         world.run_for(TTL / 2);
     }
-    assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers));
+    assert_eq!(world.take_loss(ALICE), Some(LossReason::TakenByOthers));
     assert!(!world.is_valid(ALICE, lock) && !(1..3).any(|node| world.has(node, lock)));
 }
 
@@ -144,7 +144,7 @@ fn a_larger_number_of_a_late_grant_may_be_a_holders_after_another_had_the_lock()
     assert!(world.has(2, lock), "her late question took the key");
     let deadline: DualTimestamp = world.deadline(ALICE, lock);
     world.run_for(TTL * 2);
-    assert_eq!(world.loss(ALICE), Some(LossReason::Expired), "one node of three is not enough");
+    assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired), "one node of three is not enough");
     assert_eq!(world.deadline(ALICE, lock), deadline);
 }
 
@@ -252,7 +252,7 @@ fn a_node_whose_clock_jumped_is_not_cleared_by_a_renewal_that_the_others_confirm
         world.set_clock(1, 5_000);
         world.extend(ALICE, lock, TTL);
         world.deliver_all();
-        assert_eq!(world.loss(ALICE), Some(LossReason::ClockJump), "jumps first: {jumps_first}");
+        assert_eq!(world.take_loss(ALICE), Some(LossReason::ClockJump), "jumps first: {jumps_first}");
     }
 }
 

@@ -67,7 +67,7 @@ fn unknown_renewals_end_in_a_loss_told_just_before_the_deadline() {
     assert!(!has_renewed(&event) && world.is_valid(ALICE, lock));
     assert_eq!(world.deadline(ALICE, lock), deadline, "unknown moves nothing");
     world.run_timers_for(Duration::from_nanos(1));
-    assert_eq!(world.loss(ALICE), Some(LossReason::Expired), "10 ms early, for the holder to stop in time");
+    assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired), "10 ms early, for the holder to stop in time");
     assert!(!world.now(ALICE).is_past(deadline));
 }
 
@@ -78,9 +78,9 @@ fn a_short_lock_tells_its_loss_a_tenth_of_its_ttl_early() {
     let told_at = world.deadline(ALICE, lock).minus(ms(2));
     hang_all(&mut world);
     world.run_timers_for(world.now(ALICE).until(told_at) - Duration::from_nanos(1));
-    assert_eq!(world.loss(ALICE), None);
+    assert_eq!(world.take_loss(ALICE), None);
     world.run_timers_for(Duration::from_nanos(1));
-    assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
+    assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired));
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn nothing_brings_a_lost_lock_back() {
     let lock = world.acquire(ALICE);
     hang_all(&mut world);
     world.run_timers_for(VALIDITY_TIME);
-    assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
+    assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired));
     world.servers.iter_mut().for_each(|server| server.hangs = false);
     world.deliver_all();
     assert!(!world.extend(ALICE, lock, TTL));
@@ -220,7 +220,7 @@ fn a_lock_that_does_not_renew_itself_ends_by_itself() {
     world.run_timers_for(VALIDITY_TIME - LOSS_LEAD_TIME - ms(1));
     assert!(world.is_nothing_in_flight(ALICE) && world.is_valid(ALICE, lock));
     world.run_timers_for(ms(1));
-    assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
+    assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired));
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn no_deadline_goes_past_max_hold() {
         world.run_timers_for(ms(1_000));
         world.deliver_all();
     }
-    assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
+    assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired));
     assert_eq!(world.deadline(ALICE, lock), end);
 }
 
@@ -296,10 +296,10 @@ fn a_majority_taken_by_others_is_a_loss_and_our_own_keys_stand_until_the_release
     world.plant(1, OTHER, Some(TTL));
     world.run_timers_for(THIRD);
     world.round_trip(ALICE, 0);
-    assert_eq!(world.loss(ALICE), None);
+    assert_eq!(world.take_loss(ALICE), None);
     world.round_trip(ALICE, 1);
     assert_eq!(
-        world.loss(ALICE),
+        world.take_loss(ALICE),
         Some(LossReason::TakenByOthers),
         "reported at once, long before the deadline"
     );

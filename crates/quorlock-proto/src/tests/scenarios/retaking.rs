@@ -56,7 +56,7 @@ fn who_counted_on_a_late_answer_to_a_retake_is_told_when_a_clock_jumps() {
     world.disconnect(ALICE, 1);
     world.run_timers_for(ms(600));
     assert!(world.round_trip(ALICE, 0) && world.round_trip(ALICE, 2));
-    let loss = world.loss(ALICE);
+    let loss = world.take_loss(ALICE);
     // Bob, who has not met node 0 before, sees nothing odd there. What Alice still asks of it is slow.
     world.run_timers_for(ms(1_100));
     meet_again(&mut world, BOB, 0..3);
