@@ -491,7 +491,7 @@ impl World {
         })
     }
 
-    pub(crate) fn released(&mut self, who: usize) -> Option<Vec<Vote>> {
+    pub(crate) fn take_release_votes(&mut self, who: usize) -> Option<Vec<Vote>> {
         self.take_events(who).into_iter().find_map(|event| match event {
             OperationEvent::Released(votes) => Some(votes),
             _ => None,

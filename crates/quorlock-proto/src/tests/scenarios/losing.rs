@@ -149,7 +149,7 @@ fn a_stolen_lock_is_not_like_one_that_has_gone() {
     world.wipe(2);
     world.release(ALICE, lock);
     world.deliver_all();
-    let votes = world.released(ALICE).expect("each is a plain answer");
+    let votes = world.take_release_votes(ALICE).expect("each is a plain answer");
     assert_eq!(votes[..2], [Vote::HeldByOther { remaining: None }, Vote::HeldByOther { remaining: None }]);
     assert_eq!(world.undone(ALICE), 0, "nothing of hers stands there");
 }

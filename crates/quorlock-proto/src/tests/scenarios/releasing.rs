@@ -14,9 +14,9 @@ fn a_release_is_confirmed_by_a_quorum_and_the_rest_goes_on() {
     assert!(world.release(ALICE, lock));
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
-    assert!(world.released(ALICE).is_none());
+    assert!(world.take_release_votes(ALICE).is_none());
     world.round_trip(ALICE, 2);
-    let votes = world.released(ALICE).expect("three of five confirmed");
+    let votes = world.take_release_votes(ALICE).expect("three of five confirmed");
     assert_eq!(votes.iter().filter(|vote| **vote == Vote::Granted).count(), 3);
     assert_eq!(world.undone(ALICE), 2);
     world.deliver_all();
@@ -32,7 +32,7 @@ fn not_there_and_not_ours_confirm_a_release_too() {
     world.release(ALICE, lock);
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
-    let votes = world.released(ALICE).expect("both are plain answers");
+    let votes = world.take_release_votes(ALICE).expect("both are plain answers");
     assert_eq!(votes[..2], [Vote::NotHeld, Vote::HeldByOther { remaining: None }]);
     assert_eq!(votes[2].to_string(), "not waited for: the others had decided", "its answer is on the way");
 }
@@ -44,9 +44,9 @@ fn a_release_without_answers_is_told_at_the_reply_timeout_and_still_owed() {
     world.servers.iter_mut().for_each(|server| server.hangs = true);
     world.release(ALICE, lock);
     world.run_timers_for(REPLY_TIMEOUT - Duration::from_nanos(1));
-    assert!(world.released(ALICE).is_none());
+    assert!(world.take_release_votes(ALICE).is_none());
     world.run_timers_for(Duration::from_nanos(1));
-    assert_eq!(world.released(ALICE), Some(vec![Vote::Unknown(ReplyFailure::Timeout); 3]));
+    assert_eq!(world.take_release_votes(ALICE), Some(vec![Vote::Unknown(ReplyFailure::Timeout); 3]));
     assert_eq!(world.undone(ALICE), 3);
     world.servers.iter_mut().for_each(|server| server.hangs = false);
     world.deliver_all();
@@ -59,7 +59,7 @@ fn a_release_does_not_wait_for_nodes_that_are_away() {
     let lock = world.acquire(ALICE);
     (0..3).for_each(|node| world.disconnect(ALICE, node));
     world.release(ALICE, lock);
-    let votes = world.released(ALICE).expect("no node can reply");
+    let votes = world.take_release_votes(ALICE).expect("no node can reply");
     assert_eq!(votes, vec![Vote::Unknown(ReplyFailure::Disconnected("cut".into())); 3]);
     assert_eq!(world.undone(ALICE), 3);
 }
@@ -73,7 +73,7 @@ fn an_error_does_not_confirm_a_release() {
     }
     world.release(ALICE, lock);
     world.deliver_all();
-    let votes = world.released(ALICE).expect("all have answered");
+    let votes = world.take_release_votes(ALICE).expect("all have answered");
     assert_eq!(votes, vec![Vote::Unknown(ReplyFailure::TransientError("BUSY".into())); 3]);
     assert_eq!(world.undone(ALICE), 3);
 }
@@ -90,7 +90,7 @@ fn a_lost_lock_is_released_like_any_other() {
     assert!((0..3).all(|node| world.has(node, lock)), "the keys live a little longer than the trust");
     assert!(world.release(ALICE, lock));
     world.deliver_all();
-    assert!(world.released(ALICE).is_some());
+    assert!(world.take_release_votes(ALICE).is_some());
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
