@@ -504,7 +504,7 @@ impl World {
     }
 
     /// The fencing number of a lock that was won.
-    pub(crate) fn number(&self, who: usize, id: OperationId) -> u64 {
+    pub(crate) fn fencing_number(&self, who: usize, id: OperationId) -> u64 {
         self.clients[who].leases[&id].fencing_number.expect("a fenced lock")
     }
 

@@ -97,7 +97,7 @@ fn where_clocks_differ_a_second_round_makes_the_largest_number_that_of_a_quorum(
 fn a_renewal_counts_only_where_no_larger_number_was_given_and_makes_ours_the_fence() {
     let mut world = World::fenced(3);
     let lock = world.acquire(ALICE);
-    let number = world.number(ALICE, lock);
+    let number = world.fencing_number(ALICE, lock);
     set_fence(&mut world, 0, number - 3);
     forget_fence(&mut world, 1);
     set_fence(&mut world, 2, number + 5);
@@ -114,7 +114,7 @@ fn a_renewal_counts_only_where_no_larger_number_was_given_and_makes_ours_the_fen
 fn a_lock_that_a_quorum_has_gone_past_is_lost() {
     let mut world = World::fenced(3);
     let lock = world.acquire(ALICE);
-    let number = world.number(ALICE, lock);
+    let number = world.fencing_number(ALICE, lock);
     (0..2).for_each(|node| set_fence(&mut world, node, number + 5));
     world.run_timers_for(ms(3_334));
     world.deliver_all();
@@ -133,14 +133,14 @@ fn a_node_where_the_key_went_missing_is_retaken_with_our_number() {
     world.run_timers_for(ms(3_334));
     world.deliver_all();
     assert!(world.has(2, lock));
-    assert_eq!(world.fence(2), Some(world.number(ALICE, lock)));
+    assert_eq!(world.fence(2), Some(world.fencing_number(ALICE, lock)));
 }
 
 #[test]
 fn a_node_that_gave_a_larger_number_is_not_retaken() {
     let mut world = World::fenced(3);
     let lock = world.acquire(ALICE);
-    let past_us = world.number(ALICE, lock) + 5;
+    let past_us = world.fencing_number(ALICE, lock) + 5;
     world.wipe(2);
     set_fence(&mut world, 2, past_us);
     world.run_timers_for(ms(3_334));

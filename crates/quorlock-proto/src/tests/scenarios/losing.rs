@@ -111,7 +111,7 @@ fn a_broken_lock_is_told_lost_and_stays_free() {
         world.run_for(TTL * 2);
         assert_eq!(world.keys(), 0, "no client takes it again");
         let next = world.acquire(BOB);
-        assert!(world.number(BOB, next) > world.number(ALICE, lock));
+        assert!(world.fencing_number(BOB, next) > world.fencing_number(ALICE, lock));
     }
 }
 

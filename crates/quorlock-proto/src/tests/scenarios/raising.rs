@@ -111,7 +111,7 @@ fn a_late_grant_takes_the_place_of_a_raise_that_failed() {
     world.round_trip(ALICE, 2);
     assert_eq!(won(&mut world, ALICE).map(|(_, rounds)| rounds), Some(2));
     assert!(world.is_valid(ALICE, lock));
-    assert_eq!((world.fence(1), world.fence(2)), (Some(world.number(ALICE, lock)), world.fence(1)));
+    assert_eq!((world.fence(1), world.fence(2)), (Some(world.fencing_number(ALICE, lock)), world.fence(1)));
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn a_raise_whose_answer_was_lost_is_confirmed_by_the_next_renewal() {
         _ => None,
     });
     assert_eq!(confirmed.last(), Some(NodeSet::from_bits(0b111)));
-    assert_eq!(world.fence(0), Some(world.number(ALICE, lock)));
+    assert_eq!(world.fence(0), Some(world.fencing_number(ALICE, lock)));
 }
 
 #[test]
@@ -308,5 +308,5 @@ fn the_next_wish_is_above_the_last_number_whatever_our_clock_says() {
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 2);
     assert!(world.is_valid(ALICE, next), "in one round, though the third knew nothing of the last number");
-    assert_eq!(world.number(ALICE, next), world.number(ALICE, lock) + 1);
+    assert_eq!(world.fencing_number(ALICE, next), world.fencing_number(ALICE, lock) + 1);
 }

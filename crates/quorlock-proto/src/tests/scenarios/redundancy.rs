@@ -43,7 +43,7 @@ fn a_late_grant_with_a_larger_number_of_its_own_counts_after_the_next_renewal() 
             world.deliver_all();
             assert!(world.is_nothing_in_flight(ALICE), "a lock that is given up at once costs no renewal");
             world.run_for(ms(100));
-            assert!(world.fence(late) > Some(world.number(ALICE, lock)), "its clock is ahead");
+            assert!(world.fence(late) > Some(world.fencing_number(ALICE, lock)), "its clock is ahead");
             for away in (0..3).filter(|node| *node != late) {
                 let world_without = || -> World {
                     let mut world = apart(3, None, &clocks);
@@ -69,7 +69,7 @@ fn a_grant_that_only_was_late_counts_like_any_other() {
     (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
     world.advance_clock(ms(400));
     world.deliver_all();
-    assert!(world.fence(2) > Some(world.number(ALICE, lock)), "more than the tolerance late");
+    assert!(world.fence(2) > Some(world.fencing_number(ALICE, lock)), "more than the tolerance late");
     world.run_for(TTL * 3);
     assert!(stands_everywhere(&world, lock));
     assert!(outlives(world, lock, 0));
@@ -83,7 +83,7 @@ fn a_key_that_went_missing_is_taken_again_past_rivals_who_came_to_nothing() {
         world.wipe(node);
         world.advance_clock(ms(1));
         try_in_vain(&mut world);
-        assert!(world.fence(node) > Some(world.number(ALICE, lock)) && !world.has(node, lock));
+        assert!(world.fence(node) > Some(world.fencing_number(ALICE, lock)) && !world.has(node, lock));
         world.run_timers_for(TTL / 3 + ms(1));
         world.deliver_all();
         assert!(!world.has(node, lock), "the node reported its number, which may belong to a holder");
@@ -269,7 +269,7 @@ fn held(cleared: bool) -> (World, u64) {
     (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
     world.deliver_all();
     world.run_for(ms(100));
-    assert!(world.fence(2) > Some(world.number(ALICE, lock)));
+    assert!(world.fence(2) > Some(world.fencing_number(ALICE, lock)));
     world.take_events(ALICE);
     (world, lock)
 }

@@ -203,7 +203,7 @@ fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
         _ => None,
     });
     assert!(surveyed.is_some_and(|votes| votes.iter().all(|vote| matches!(vote, Vote::HeldByOther { .. }))));
-    let before = world.number(ALICE, lock);
+    let before = world.fencing_number(ALICE, lock);
     world.release(ALICE, lock);
     world.deliver_all();
     world.survey(ALICE, RequestKind::Forget);
@@ -211,7 +211,7 @@ fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
     assert!((0..NODES).all(|node| world.fence(node) == Some(before)), "no clock has passed it");
     // Taken again meanwhile, it is kept as ever.
     let lock = world.acquire(ALICE);
-    assert!(world.number(ALICE, lock) > before);
+    assert!(world.fencing_number(ALICE, lock) > before);
     world.release(ALICE, lock);
     world.run_for(MAX_TTL * 3);
     assert!((0..NODES).all(|node| world.fence(node).is_some()));
@@ -225,7 +225,7 @@ fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
     let mut world = apart_by(&[36_000_000, 0, 0]);
     world.disconnect(ALICE, 2);
     let lock = world.acquire(ALICE);
-    let before = world.number(ALICE, lock);
+    let before = world.fencing_number(ALICE, lock);
     world.release(ALICE, lock);
     world.run_for(HOUR * 4 / 3);
     assert_eq!((world.fence(0), world.fence(1)), (None, None), "80 minutes later");
@@ -239,7 +239,7 @@ fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
     world.cancel(ALICE, lock);
     world.run_for(MAX_TTL * 3);
     let lock = world.acquire(ALICE);
-    assert!(world.number(ALICE, lock) > before);
+    assert!(world.fencing_number(ALICE, lock) > before);
 }
 
 /// One clock was far ahead for a moment. Numbers go on from there, and names are remembered for no longer than ever.
@@ -248,7 +248,7 @@ fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
     let mut world = apart_by(&[0, YEAR.as_millis() as i64, 0]);
     let lock = world.acquire(ALICE);
-    let before = world.number(ALICE, lock);
+    let before = world.fencing_number(ALICE, lock);
     world.release(ALICE, lock);
     world.deliver_all();
     world.set_clock(1, -(YEAR.as_millis() as i64));
@@ -263,7 +263,7 @@ fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
         "forgotten within the max ttl, at the latest"
     );
     let lock = world.acquire(ALICE);
-    assert!(world.number(ALICE, lock) > before);
+    assert!(world.fencing_number(ALICE, lock) > before);
     world.release(ALICE, lock);
     world.deliver_all();
     world.run_for(HOUR + ms(1_000));
