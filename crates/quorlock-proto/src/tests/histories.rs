@@ -285,7 +285,7 @@ proptest! {
         history.world.run_timers_for(ms(1_600));
         history.world.deliver_all();
         prop_assert_eq!(&history.world.overlap, &None);
-        prop_assert_eq!(history.world.keys(), 0);
+        prop_assert_eq!(history.world.key_count(), 0);
         for (who, client) in history.world.clients.iter().enumerate() {
             prop_assert_eq!(history.world.undone(who), 0, "client {} owes", who);
             prop_assert!(!client.coordinator.is_busy(), "client {} is at something", who);
@@ -306,7 +306,7 @@ proptest! {
         }
         prop_assert_eq!(&history.world.overlap, &None);
         history.settle();
-        prop_assert_eq!(history.world.keys(), 0);
+        prop_assert_eq!(history.world.key_count(), 0);
         prop_assert!((0..clients).all(|who| history.world.undone(who) == 0));
     }
 }

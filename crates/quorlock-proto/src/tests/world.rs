@@ -519,7 +519,7 @@ impl World {
     }
 
     /// In how many nodes the key stands.
-    pub(crate) fn keys(&self) -> usize {
+    pub(crate) fn key_count(&self) -> usize {
         self.servers.iter().filter(|server| server.node.living(&lock(), self.nanos).is_some()).count()
     }
 

@@ -57,7 +57,7 @@ fn a_tie_of_votes_ends_at_once_and_both_sides_give_back() {
         assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });
     }
     world.deliver_all();
-    assert_eq!(world.keys(), 0);
+    assert_eq!(world.key_count(), 0);
 }
 
 /// With an even number of nodes, or more than a majority, refusals settle the attempt before q nodes have answered.
@@ -90,7 +90,7 @@ fn split_votes_count_as_contention() {
         let refusal = world.take_failure(who).expect("no client has two");
         assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });
     }
-    assert_eq!(world.keys(), 0);
+    assert_eq!(world.key_count(), 0);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_late_grant_is_given_back() {
     world.round_trip(ALICE, 1);
     assert!(world.has(1, late));
     world.deliver_all();
-    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
     assert_eq!(world.take_events(ALICE), [], "a late grant is no news");
 }
 
@@ -160,7 +160,7 @@ fn a_grant_past_its_deadline_is_a_failure_and_undone() {
     assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     assert!(!world.is_valid(ALICE, lock));
     world.deliver_all();
-    assert_eq!(world.keys(), 0, "released before the ttl");
+    assert_eq!(world.key_count(), 0, "released before the ttl");
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn an_attempt_abandoned_before_any_answer_leaves_nothing() {
     world.cancel(ALICE, lock);
     assert!((0..3).all(|node| world.undelivered(ALICE, node) == [RequestKind::Acquire, RequestKind::Release]));
     world.deliver_all();
-    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
     assert_eq!(world.take_events(ALICE), [], "no caller is left to notify");
     assert!(!world.clients[ALICE].coordinator.is_busy());
 }
@@ -187,7 +187,7 @@ fn an_attempt_abandoned_after_some_answers_spares_who_plainly_refused() {
     assert_eq!(world.undelivered(ALICE, 1), []);
     assert_eq!(world.undelivered(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
     world.deliver_all();
-    assert_eq!(world.keys(), 1, "the other's key is not ours to delete");
+    assert_eq!(world.key_count(), 1, "the other's key is not ours to delete");
     assert_eq!(world.take_events(ALICE), []);
 }
 
@@ -200,7 +200,7 @@ fn an_attempt_abandoned_just_as_it_won_leaves_nothing() {
     assert!(world.is_valid(ALICE, lock));
     world.cancel(ALICE, lock);
     world.deliver_all();
-    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
     assert!(!world.clients[ALICE].coordinator.is_busy());
 }
 
@@ -214,7 +214,7 @@ fn abandoning_a_refused_attempt_twice_changes_nothing() {
     world.cancel(BOB, lock);
     world.cancel(BOB, lock);
     world.deliver_all();
-    assert_eq!((world.keys(), world.undone(BOB)), (3, 0));
+    assert_eq!((world.key_count(), world.undone(BOB)), (3, 0));
     assert!(world.take_failure(BOB).is_none());
 }
 
@@ -351,5 +351,5 @@ fn a_key_without_expiry_and_a_key_of_another_type_are_held() {
         refusal.votes[..2],
         [Vote::HeldByOther { remaining: None }, Vote::HeldByOther { remaining: None }]
     );
-    assert_eq!(world.keys(), 2);
+    assert_eq!(world.key_count(), 2);
 }

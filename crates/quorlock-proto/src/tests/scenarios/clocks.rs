@@ -83,7 +83,7 @@ fn a_wall_clock_that_jumps_under_an_attempt_makes_it_too_late() {
     }
     assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     world.deliver_all();
-    assert_eq!(world.keys(), 0);
+    assert_eq!(world.key_count(), 0);
 }
 
 #[test]

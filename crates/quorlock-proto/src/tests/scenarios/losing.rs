@@ -105,11 +105,11 @@ fn a_broken_lock_is_told_lost_and_stays_free() {
         let lock = world.acquire(ALICE);
         world.survey(BOB, RequestKind::ForceRelease);
         world.deliver_all();
-        assert_eq!(world.keys(), 0);
+        assert_eq!(world.key_count(), 0);
         renew(&mut world);
         assert_eq!(world.take_loss(ALICE), Some(LossReason::TakenByOthers), "{nodes} nodes");
         world.run_for(TTL * 2);
-        assert_eq!(world.keys(), 0, "no client takes it again");
+        assert_eq!(world.key_count(), 0, "no client takes it again");
         let next = world.acquire(BOB);
         assert!(world.fencing_number(BOB, next) > world.fencing_number(ALICE, lock));
     }
@@ -124,7 +124,7 @@ fn a_break_that_reached_only_a_minority_leaves_the_lock_unharmed() {
         (minority..nodes).for_each(|node| world.disconnect(BOB, node));
         world.survey(BOB, RequestKind::ForceRelease);
         world.deliver_all();
-        assert_eq!(world.keys(), nodes - minority);
+        assert_eq!(world.key_count(), nodes - minority);
         world.run_for(TTL * 2);
         assert!(world.is_valid(ALICE, lock) && (0..nodes).all(|node| world.has(node, lock)));
     }
@@ -136,7 +136,7 @@ fn a_plain_lock_is_taken_again_by_its_living_holder() {
     let lock = world.acquire(ALICE);
     world.survey(BOB, RequestKind::ForceRelease);
     world.deliver_all();
-    assert_eq!(world.keys(), 0);
+    assert_eq!(world.key_count(), 0);
     world.run_for(TTL / 3 + ms(100));
     assert!(world.is_valid(ALICE, lock) && (0..3).all(|node| world.has(node, lock)));
 }

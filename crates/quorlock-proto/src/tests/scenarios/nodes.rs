@@ -55,7 +55,7 @@ fn a_node_that_came_back_joins_at_the_next_renewal() {
     let mut world = World::new(3);
     world.disconnect(ALICE, 2);
     let lock = world.acquire(ALICE);
-    assert_eq!(world.keys(), 2);
+    assert_eq!(world.key_count(), 2);
     world.connect(ALICE, 2);
     world.run_timers_for(ms(3_334));
     world.deliver_all();
@@ -145,5 +145,5 @@ fn force_release_deletes_the_key_of_any_owner() {
     world.survey(BOB, RequestKind::ForceRelease);
     world.deliver_all();
     assert_eq!(surveyed(&mut world, BOB), Some(vec![Vote::Granted, Vote::Granted, Vote::NotHeld]));
-    assert!(world.keys() == 0 && !world.has(0, lock));
+    assert!(world.key_count() == 0 && !world.has(0, lock));
 }

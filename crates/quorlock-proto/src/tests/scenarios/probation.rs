@@ -242,7 +242,7 @@ fn a_refusal_for_probation_tells_when_a_quorum_may_be_had() {
     let refusal = try_to_take(&mut world, BOB);
     // Two vote at once, and with the first of the three to end its probation they are a quorum.
     assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(ms(21_500)) });
-    assert!(world.keys() == 0 && world.is_nothing_in_flight(BOB));
+    assert!(world.key_count() == 0 && world.is_nothing_in_flight(BOB));
     world.run_for(ms(21_500));
     world.acquire(BOB);
 }
@@ -274,7 +274,7 @@ fn a_grant_is_never_sent_as_text_behind_its_undo() {
         assert_eq!(world.undelivered(ALICE, node), [RequestKind::Release], "nothing is sent behind it");
     }
     world.deliver_all();
-    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
 
     // A straggler of a lock that was won does without: the next renewal takes that node.
     let mut world = World::fenced(3);
@@ -285,7 +285,7 @@ fn a_grant_is_never_sent_as_text_behind_its_undo() {
     world.round_trip(ALICE, 2);
     assert_eq!(world.undelivered(ALICE, 2), []);
     world.run_for(ms(3_500));
-    assert_eq!(world.keys(), 3);
+    assert_eq!(world.key_count(), 3);
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn a_living_holder_keeps_the_lock_through_many_renewals() {
         world.deliver_all();
         assert!(world.is_valid(ALICE, lock));
     }
-    assert_eq!(world.keys(), 3);
+    assert_eq!(world.key_count(), 3);
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn a_retaken_node_is_released_like_the_others() {
     assert!(world.has(2, lock), "a node that refused the SET joins at the first renewal");
     world.release(ALICE, lock);
     world.deliver_all();
-    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
 }
 
 #[test]
@@ -285,7 +285,7 @@ fn a_release_right_behind_a_retake_leaves_nothing() {
     world.release(ALICE, lock);
     assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Reacquire, RequestKind::ReleaseAndNotify]);
     world.deliver_all();
-    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn a_majority_taken_by_others_is_a_loss_and_our_own_keys_stand_until_the_release
     assert!(world.has(2, lock), "a renewal deletes nothing");
     world.release(ALICE, lock);
     world.deliver_all();
-    assert_eq!(world.keys(), 2, "the others' keys are theirs");
+    assert_eq!(world.key_count(), 2, "the others' keys are theirs");
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn a_renewal_does_not_go_out_as_text_behind_its_release() {
         "behind an undo it would bring back what was undone"
     );
     world.deliver_all();
-    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
 }
 
 /// An extension under way must not be pushed aside by a background renewal that falls due meanwhile: the caller that waits

@@ -282,5 +282,5 @@ fn a_holder_whose_lock_was_broken_does_not_come_back_when_the_name_is_forgotten(
     }
     world.run_for(MAX_TTL);
     assert!(!world.is_valid(ALICE, lock));
-    assert_eq!((world.take_loss(ALICE), world.keys()), (Some(LossReason::TakenByOthers), 0));
+    assert_eq!((world.take_loss(ALICE), world.key_count()), (Some(LossReason::TakenByOthers), 0));
 }
