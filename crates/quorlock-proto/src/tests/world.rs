@@ -524,7 +524,7 @@ impl World {
     }
 
     /// Whether the key on this node is of this attempt.
-    pub(crate) fn has(&self, node: usize, id: OperationId) -> bool {
+    pub(crate) fn has_key_of(&self, node: usize, id: OperationId) -> bool {
         let living = self.servers[node].node.living(&lock(), self.nanos);
         living.is_some_and(|entry| entry.value.as_deref() == Some(&owner_token(id).digits()))
     }

@@ -35,7 +35,7 @@ fn two_at_once_never_both_win() {
     world.round_trip(BOB, 2);
     world.deliver_all();
     assert!(world.is_valid(BOB, bob) && !world.is_valid(ALICE, alice));
-    assert!(world.servers.len() == 3 && (0..3).all(|node| !world.has(node, alice)));
+    assert!(world.servers.len() == 3 && (0..3).all(|node| !world.has_key_of(node, alice)));
     assert_eq!(world.overlap, None);
 }
 
@@ -101,7 +101,7 @@ fn a_late_grant_joins_the_lease() {
     world.servers[2].hangs = false;
     world.deliver_all();
     assert_eq!(world.take_events(ALICE), [OperationEvent::Confirmed(NodeSet::from_bits(0b111))]);
-    assert!(world.has(2, lock), "stragglers go on until all hold the key");
+    assert!(world.has_key_of(2, lock), "stragglers go on until all hold the key");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_late_grant_is_given_back() {
         "the release is sent right after its own SET"
     );
     world.round_trip(ALICE, 1);
-    assert!(world.has(1, late));
+    assert!(world.has_key_of(1, late));
     world.deliver_all();
     assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
     assert_eq!(world.take_events(ALICE), [], "a late grant is no news");

@@ -128,7 +128,7 @@ fn a_clock_that_creeps_is_warned_of_once_in_a_while_and_goes_on_voting() {
             let ClockAnomaly::Drifts { millionths } = anomaly else { panic!("{anomaly:?}") };
             assert_eq!((node, millionths.signum()), (1, haste.signum()), "{millionths}");
         }
-        assert!(!is_out(&world, ALICE, 1) && world.is_valid(ALICE, lock) && world.has(1, lock));
+        assert!(!is_out(&world, ALICE, 1) && world.is_valid(ALICE, lock) && world.has_key_of(1, lock));
     }
 }
 
@@ -158,7 +158,7 @@ fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
     world.run_for(ms(1));
     assert!(!is_out(&world, ALICE, 1));
     let lock = world.acquire(ALICE);
-    assert!(world.has(1, lock));
+    assert!(world.has_key_of(1, lock));
     assert_eq!(jumps(&world, ALICE).len(), 1, "it has been steady since");
 }
 
@@ -187,7 +187,7 @@ fn a_grant_that_revealed_a_jump_is_released_with_the_lock() {
     world.set_clock(1, 5_000);
     let lock = world.start_acquire_with(ALICE, BY_HAND);
     world.deliver_all();
-    assert!(world.is_valid(ALICE, lock) && world.has(1, lock), "by the other two");
+    assert!(world.is_valid(ALICE, lock) && world.has_key_of(1, lock), "by the other two");
     world.release(ALICE, lock);
     world.deliver_all();
     assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));

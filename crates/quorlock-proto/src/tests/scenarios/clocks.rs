@@ -109,7 +109,7 @@ fn a_paused_holder_wakes_to_a_loss_and_never_to_a_lock() {
     assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired));
     world.release(ALICE, lock);
     world.deliver_all();
-    assert!((0..3).all(|node| world.has(node, next)), "its late release deletes nothing");
+    assert!((0..3).all(|node| world.has_key_of(node, next)), "its late release deletes nothing");
     assert!(!world.take_events(ALICE).iter().any(|event| matches!(event, OperationEvent::Renewed(_))));
 }
 

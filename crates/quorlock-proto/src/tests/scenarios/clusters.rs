@@ -295,7 +295,7 @@ fn two_clusters_never_share_a_node() {
     );
     assert_eq!(try_to_take(&mut ours, ALICE).reason, FailureReason::NodesExcluded);
     assert_eq!(ours.initialize_as(ALICE, 7, false), Some(InitResult::NotBlank));
-    assert!((1..3).all(|node| marker(&ours, node).is_none()) && ours.has(0, lock));
+    assert!((1..3).all(|node| marker(&ours, node).is_none()) && ours.has_key_of(0, lock));
 
     // The other two are a cluster of their own, and the shared node affects neither.
     let mut ours = World::fenced(3);
@@ -340,7 +340,7 @@ fn a_marker_that_cannot_be_read_bars_its_node_and_is_left_alone() {
         world.run_for(LOOK);
         assert!(matches!(exclusion(&world, ALICE, 1), Some(ExclusionReason::Unsupported(_))), "{text:?}");
         let lock = world.acquire(ALICE);
-        assert!(world.has(0, lock) && !world.has(1, lock) && world.has(2, lock));
+        assert!(world.has_key_of(0, lock) && !world.has_key_of(1, lock) && world.has_key_of(2, lock));
         assert_eq!(data(&world, 1)[&Slot::Marker].value.as_deref(), Some(text.as_bytes()));
     }
 }
@@ -352,7 +352,7 @@ fn a_node_that_evicts_does_not_vote_until_it_stops() {
     world.run_for(LOOK);
     assert_eq!(exclusion(&world, ALICE, 1), Some(ExclusionReason::EvictionEnabled));
     let lock = world.acquire(ALICE);
-    assert!(!world.has(1, lock));
+    assert!(!world.has_key_of(1, lock));
     world.servers[1].node.evicts = false;
     world.run_for(LOOK);
     assert_eq!(

@@ -88,7 +88,7 @@ fn where_clocks_differ_a_second_round_makes_the_largest_number_that_of_a_quorum(
     let (number, rounds) = won(&mut world, ALICE).expect("a lock");
     assert_eq!(rounds, 2);
     assert!((0..3).all(|node| world.fence(node) == Some(number)), "the last one is raised too");
-    assert!((0..3).all(|node| world.has(node, lock)));
+    assert!((0..3).all(|node| world.has_key_of(node, lock)));
     let ahead = number - world.now(ALICE).wall_nanos() / 1000;
     assert_eq!(ahead, 1_000_000 - 250_000 + 1, "the tolerance behind the clock that is ahead");
 }
@@ -132,7 +132,7 @@ fn a_node_where_the_key_went_missing_is_retaken_with_our_number() {
     forget_fence(&mut world, 2);
     world.run_timers_for(ms(3_334));
     world.deliver_all();
-    assert!(world.has(2, lock));
+    assert!(world.has_key_of(2, lock));
     assert_eq!(world.fence(2), Some(world.fencing_number(ALICE, lock)));
 }
 
@@ -145,7 +145,7 @@ fn a_node_that_gave_a_larger_number_is_not_retaken() {
     set_fence(&mut world, 2, past_us);
     world.run_timers_for(ms(3_334));
     world.deliver_all();
-    assert!(world.is_valid(ALICE, lock) && !world.has(2, lock));
+    assert!(world.is_valid(ALICE, lock) && !world.has_key_of(2, lock));
     assert_eq!(world.fence(2), Some(past_us));
 }
 

@@ -29,7 +29,7 @@ fn a_lock_that_another_had_meanwhile_is_told_lost_at_the_next_renewal() {
         passes_on(&mut world, 0..lost);
         renew(&mut world);
         assert_eq!(world.take_loss(ALICE), Some(LossReason::TakenByOthers), "{lost} of {nodes}");
-        assert!(!world.is_valid(ALICE, lock) && !(0..lost).any(|node| world.has(node, lock)));
+        assert!(!world.is_valid(ALICE, lock) && !(0..lost).any(|node| world.has_key_of(node, lock)));
     }
 }
 
@@ -62,7 +62,7 @@ fn what_vain_rivals_left_on_a_minority_is_no_loss() {
             assert!(!world.is_valid(BOB, vain));
             world.run_for(TTL);
         }
-        assert!(world.is_valid(ALICE, lock) && (0..nodes).all(|node| world.has(node, lock)));
+        assert!(world.is_valid(ALICE, lock) && (0..nodes).all(|node| world.has_key_of(node, lock)));
     }
 }
 
@@ -80,7 +80,7 @@ fn silent_nodes_prove_nothing() {
     assert!(world.is_valid(ALICE, lock) && world.take_loss(ALICE).is_none());
     (1..3).for_each(|node| world.servers[node].hangs = false);
     world.run_for(TTL);
-    assert!(world.is_valid(ALICE, lock) && (0..3).all(|node| world.has(node, lock)));
+    assert!(world.is_valid(ALICE, lock) && (0..3).all(|node| world.has_key_of(node, lock)));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_break_that_reached_only_a_minority_leaves_the_lock_unharmed() {
         world.deliver_all();
         assert_eq!(world.key_count(), nodes - minority);
         world.run_for(TTL * 2);
-        assert!(world.is_valid(ALICE, lock) && (0..nodes).all(|node| world.has(node, lock)));
+        assert!(world.is_valid(ALICE, lock) && (0..nodes).all(|node| world.has_key_of(node, lock)));
     }
 }
 
@@ -138,7 +138,7 @@ fn a_plain_lock_is_taken_again_by_its_living_holder() {
     world.deliver_all();
     assert_eq!(world.key_count(), 0);
     world.run_for(TTL / 3 + ms(100));
-    assert!(world.is_valid(ALICE, lock) && (0..3).all(|node| world.has(node, lock)));
+    assert!(world.is_valid(ALICE, lock) && (0..3).all(|node| world.has_key_of(node, lock)));
 }
 
 #[test]

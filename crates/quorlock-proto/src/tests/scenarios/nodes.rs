@@ -59,7 +59,7 @@ fn a_node_that_came_back_joins_at_the_next_renewal() {
     world.connect(ALICE, 2);
     world.run_timers_for(ms(3_334));
     world.deliver_all();
-    assert!(world.has(2, lock));
+    assert!(world.has_key_of(2, lock));
 }
 
 #[test]
@@ -145,5 +145,5 @@ fn force_release_deletes_the_key_of_any_owner() {
     world.survey(BOB, RequestKind::ForceRelease);
     world.deliver_all();
     assert_eq!(surveyed(&mut world, BOB), Some(vec![Vote::Granted, Vote::Granted, Vote::NotHeld]));
-    assert!(world.key_count() == 0 && !world.has(0, lock));
+    assert!(world.key_count() == 0 && !world.has_key_of(0, lock));
 }

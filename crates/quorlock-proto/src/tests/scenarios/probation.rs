@@ -141,7 +141,7 @@ fn a_node_on_probation_says_so_itself_to_who_does_not_know() {
     world.cancel(ALICE, lock);
     world.deliver_all();
     let lock = world.acquire(BOB);
-    assert!(!world.has(1, lock));
+    assert!(!world.has_key_of(1, lock));
     world.run_for(ms(600));
     assert!(is_voting(&world, BOB, 1));
 }

@@ -45,7 +45,7 @@ fn grants_that_come_during_the_raise_are_raised_or_outranked() {
     };
     assert_eq!((by, given), (confirmed, number));
     world.deliver_all();
-    assert!(world.has(4, lock), "the key is there all the same");
+    assert!(world.has_key_of(4, lock), "the key is there all the same");
     world.release(ALICE, lock);
     world.deliver_all();
     assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0), "and is released with the others");
@@ -164,7 +164,7 @@ fn the_undo_goes_also_where_a_raise_failed() {
         world.servers[0].canned_replies.push_back(Vote::Unknown(failure));
         world.round_trip(ALICE, 0);
         assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
-        assert!(world.has(0, lock), "the grant is still there");
+        assert!(world.has_key_of(0, lock), "the grant is still there");
         assert_eq!(
             (world.undelivered(ALICE, 0), world.undelivered(ALICE, 1)),
             (vec![RequestKind::Release], vec![RequestKind::Release])
@@ -184,7 +184,7 @@ fn a_raise_whose_connection_was_lost_is_owed_its_undo() {
     assert_eq!(won(&mut world, ALICE).map(|(_, rounds)| rounds), Some(2), "by the other two");
     world.release(ALICE, lock);
     world.deliver_all();
-    assert!(world.has(0, lock));
+    assert!(world.has_key_of(0, lock));
     world.connect(ALICE, 0);
     world.deliver_all();
     assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
@@ -262,7 +262,7 @@ fn stragglers_with_smaller_numbers_are_raised_behind_the_callers_back() {
     assert_eq!(world.undelivered(ALICE, 2), [RequestKind::RaiseFence]);
     world.deliver_all();
     assert_eq!(world.fence(2), Some(number), "the more nodes have it, the more may forget it");
-    assert!(world.has(2, lock));
+    assert!(world.has_key_of(2, lock));
 }
 
 #[test]

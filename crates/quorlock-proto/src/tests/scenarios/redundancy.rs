@@ -19,7 +19,7 @@ fn try_in_vain(world: &mut World) {
 }
 
 fn stands_everywhere(world: &World, lock: u64) -> bool {
-    (0..world.quorum().nodes()).all(|node| world.has(node, lock))
+    (0..world.quorum().nodes()).all(|node| world.has_key_of(node, lock))
 }
 
 /// Cuts one node off for good, and looks whether the lock lives on without it.
@@ -83,14 +83,14 @@ fn a_key_that_went_missing_is_taken_again_past_rivals_who_came_to_nothing() {
         world.wipe(node);
         world.advance_clock(ms(1));
         try_in_vain(&mut world);
-        assert!(world.fence(node) > Some(world.fencing_number(ALICE, lock)) && !world.has(node, lock));
+        assert!(world.fence(node) > Some(world.fencing_number(ALICE, lock)) && !world.has_key_of(node, lock));
         world.run_timers_for(TTL / 3 + ms(1));
         world.deliver_all();
-        assert!(!world.has(node, lock), "the node reported its number, which may belong to a holder");
+        assert!(!world.has_key_of(node, lock), "the node reported its number, which may belong to a holder");
         world.wake(ALICE);
         world.deliver_all();
         assert!(
-            world.has(node, lock),
+            world.has_key_of(node, lock),
             "the next renewal, at once, showed that the number belongs to no holder"
         );
         assert!(outlives(world, lock, (node + 1) % 3));
@@ -122,7 +122,7 @@ fn what_a_later_holder_was_given_is_not_gone_past() {
         world.run_for(TTL / 2);
     }
     assert_eq!(world.take_loss(ALICE), Some(LossReason::TakenByOthers));
-    assert!(!world.is_valid(ALICE, lock) && !(1..3).any(|node| world.has(node, lock)));
+    assert!(!world.is_valid(ALICE, lock) && !(1..3).any(|node| world.has_key_of(node, lock)));
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_larger_number_of_a_late_grant_may_be_a_holders_after_another_had_the_lock()
     world.release(BOB, later);
     (0..3).for_each(|node| while world.round_trip(BOB, node) {});
     world.deliver_all();
-    assert!(world.has(2, lock), "her late question took the key");
+    assert!(world.has_key_of(2, lock), "her late question took the key");
     let deadline: DualTimestamp = world.deadline(ALICE, lock);
     world.run_for(TTL * 2);
     assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired), "one node of three is not enough");
@@ -177,11 +177,11 @@ fn a_node_that_votes_again_is_taken_at_once_and_not_at_the_next_renewal() {
         (0..2).for_each(|who| world.connect(who, node));
         world.wipe(node);
         world.run_for(MAX_TTL - ms(100));
-        assert!(!world.has(node, lock) && world.is_valid(ALICE, lock), "it is on probation");
+        assert!(!world.has_key_of(node, lock) && world.is_valid(ALICE, lock), "it is on probation");
         // Well before a renewal would be due, and before it votes for others.
         world.take_events(ALICE);
         world.run_for(NO_VOTE - MAX_TTL);
-        assert!(world.has(node, lock), "node {node}");
+        assert!(world.has_key_of(node, lock), "node {node}");
         assert!(world.take_events(ALICE).contains(&OperationEvent::Confirmed(NodeSet::from_bits(0b111))));
     }
 }
@@ -306,11 +306,11 @@ fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
         }
         world.connect(ALICE, 2);
         (0..4).for_each(|_| world.run_for(TTL / 3 + ms(10)));
-        assert!(world.has(2, lock));
+        assert!(world.has_key_of(2, lock));
         // She is cut off from node 1, where her key runs out.
         world.disconnect(ALICE, 1);
         world.run_for(TTL * 2);
-        assert!(world.is_valid(ALICE, lock) && !world.has(1, lock));
+        assert!(world.is_valid(ALICE, lock) && !world.has_key_of(1, lock));
         world.wipe(2);
         let theirs = world.start_acquire(BOB);
         (0..3).for_each(|node| while world.round_trip(BOB, node) {});
@@ -318,8 +318,8 @@ fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
         let deadline = world.deadline(ALICE, lock);
         world.release(BOB, theirs);
         (0..3).for_each(|node| while world.round_trip(BOB, node) {});
-        while world.deliver_orphan(2) && !world.has(2, lock) {}
-        assert!(world.has(2, lock), "her question of long ago");
+        while world.deliver_orphan(2) && !world.has_key_of(2, lock) {}
+        assert!(world.has_key_of(2, lock), "her question of long ago");
         world.run_for(TTL * 2);
         assert_eq!(
             world.deadline(ALICE, lock),

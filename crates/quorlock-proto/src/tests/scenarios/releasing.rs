@@ -87,7 +87,7 @@ fn a_lost_lock_is_released_like_any_other() {
     world.clients[ALICE].is_paused = false;
     world.wake(ALICE);
     world.take_events(ALICE);
-    assert!((0..3).all(|node| world.has(node, lock)), "the keys live a little longer than the trust");
+    assert!((0..3).all(|node| world.has_key_of(node, lock)), "the keys live a little longer than the trust");
     assert!(world.release(ALICE, lock));
     world.deliver_all();
     assert!(world.take_release_votes(ALICE).is_some());

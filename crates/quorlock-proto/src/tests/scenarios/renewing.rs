@@ -95,7 +95,7 @@ fn a_renewal_that_completes_after_the_old_deadline_does_not_count() {
     world.take_events(ALICE);
     // The process is stopped past its deadline. Every key still says "yours", and it counts for nothing.
     world.advance_clock(VALIDITY_TIME - THIRD);
-    assert!((0..3).all(|node| world.has(node, lock)));
+    assert!((0..3).all(|node| world.has_key_of(node, lock)));
     for node in 0..3 {
         world.deliver_reply(ALICE, node);
     }
@@ -249,7 +249,7 @@ fn a_missing_key_is_taken_again_and_counts_from_the_next_round_on() {
     world.wipe(1);
     world.run_timers_for(THIRD);
     world.deliver_all();
-    assert!(world.has(1, lock), "taken again");
+    assert!(world.has_key_of(1, lock), "taken again");
     assert!(!has_renewed(&world.take_events(ALICE)), "but q nodes must have had it all the time");
     world.servers[2].hangs = false;
     world.disconnect(ALICE, 2);
@@ -265,10 +265,10 @@ fn a_retaken_node_is_released_like_the_others() {
     let mut world = World::new(3);
     world.servers[2].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("LOADING".into())));
     let lock = world.acquire(ALICE);
-    assert!(!world.has(2, lock));
+    assert!(!world.has_key_of(2, lock));
     world.run_timers_for(THIRD);
     world.deliver_all();
-    assert!(world.has(2, lock), "a node that refused the SET joins at the first renewal");
+    assert!(world.has_key_of(2, lock), "a node that refused the SET joins at the first renewal");
     world.release(ALICE, lock);
     world.deliver_all();
     assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
@@ -304,7 +304,7 @@ fn a_majority_taken_by_others_is_a_loss_and_our_own_keys_stand_until_the_release
         "reported at once, long before the deadline"
     );
     world.deliver_all();
-    assert!(world.has(2, lock), "a renewal deletes nothing");
+    assert!(world.has_key_of(2, lock), "a renewal deletes nothing");
     world.release(ALICE, lock);
     world.deliver_all();
     assert_eq!(world.key_count(), 2, "the others' keys are theirs");
@@ -415,6 +415,6 @@ fn a_shorter_extension_does_not_change_what_the_lock_stands_on() {
             }
         }
     }
-    assert!(world.has(0, lock) && world.life(0) > Some(ms(9_000)));
+    assert!(world.has_key_of(0, lock) && world.life(0) > Some(ms(9_000)));
     assert!(stands_on.contains(NodeId(0)), "the key there lives as long as the lock: {stands_on:?}");
 }

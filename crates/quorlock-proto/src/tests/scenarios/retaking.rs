@@ -20,7 +20,7 @@ fn retaken_and_unheard() -> (World, u64) {
         assert!(world.round_trip(ALICE, node));
     }
     assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Reacquire]);
-    assert!(world.deliver_request(ALICE, 1) && world.has(1, lock), "taken again, and the reply is under way");
+    assert!(world.deliver_request(ALICE, 1) && world.has_key_of(1, lock), "taken again, and the reply is under way");
     // The next renewal gets through without that node, which owes an answer.
     world.run_timers_for(ms(1_000));
     assert!(world.round_trip(ALICE, 0) && world.round_trip(ALICE, 2));
@@ -62,7 +62,7 @@ fn who_counted_on_a_late_answer_to_a_retake_is_told_when_a_clock_jumps() {
     meet_again(&mut world, BOB, 0..3);
     let theirs = world.start_acquire(BOB);
     (0..3).for_each(|node| assert!(world.round_trip(BOB, node)));
-    assert!(world.is_valid(BOB, theirs) && world.has(2, lock));
+    assert!(world.is_valid(BOB, theirs) && world.has_key_of(2, lock));
     assert_eq!(world.overlap, None);
     assert_eq!(loss, Some(LossReason::ClockJump));
 }

@@ -20,7 +20,7 @@ fn a_late_release_of_an_earlier_attempt_cannot_touch_a_later_one() {
     world.deliver_all();
     let second = world.acquire(ALICE);
     (0..3).for_each(|node| assert!(world.deliver_orphan(node)));
-    assert!((0..3).all(|node| world.has(node, second)));
+    assert!((0..3).all(|node| world.has_key_of(node, second)));
     assert!(world.is_valid(ALICE, second));
 }
 
@@ -67,7 +67,7 @@ fn a_node_lost_between_the_set_and_its_answer_is_owed_the_undo() {
     world.disconnect(ALICE, 0);
     world.disconnect(ALICE, 1);
     assert!(world.take_failure(ALICE).is_some(), "one of three is left");
-    assert!(world.has(0, lock));
+    assert!(world.has_key_of(0, lock));
     world.connect(ALICE, 0);
     world.connect(ALICE, 1);
     world.deliver_all();
@@ -111,7 +111,7 @@ fn an_undo_answered_with_an_error_is_tried_again() {
     world.servers[0].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));
     world.release(ALICE, lock);
     world.deliver_all();
-    assert!(world.has(0, lock));
+    assert!(world.has_key_of(0, lock));
     assert_eq!(world.undone(ALICE), 1);
     world.run_timers_for(ms(250));
     assert_eq!(world.undelivered(ALICE, 0), [RequestKind::ReleaseAndNotify]);
@@ -158,7 +158,7 @@ fn a_ghost_set_is_undone_by_the_undo_that_comes_after_it() {
     world.disconnect_leaving(ALICE, 0, 1);
     world.cancel(ALICE, lock);
     world.deliver_all();
-    assert!(world.deliver_orphan(0) && world.has(0, lock));
+    assert!(world.deliver_orphan(0) && world.has_key_of(0, lock));
     world.connect(ALICE, 0);
     world.deliver_all();
     assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
