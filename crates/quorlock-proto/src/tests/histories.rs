@@ -225,7 +225,7 @@ impl History {
                     return;
                 }
                 world.clients[victim].is_paused = true;
-                let mut lives: Vec<_> = (0..nodes).map(|node| world.life(node).unwrap_or_default()).collect();
+                let mut lives: Vec<_> = (0..nodes).map(|node| world.remaining_ttl(node).unwrap_or_default()).collect();
                 lives.sort_unstable();
                 let free_after = lives[world.quorum().needed() - 1];
                 world.run_timers_for(free_after);

@@ -530,7 +530,7 @@ impl World {
     }
 
     /// For how much longer the key on this node lives.
-    pub(crate) fn life(&self, node: usize) -> Option<Duration> {
+    pub(crate) fn remaining_ttl(&self, node: usize) -> Option<Duration> {
         self.servers[node].node.life(&lock(), self.nanos)
     }
 

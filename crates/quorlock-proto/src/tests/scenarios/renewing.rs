@@ -170,11 +170,11 @@ fn answers_to_an_earlier_round_do_not_count_in_a_later_one() {
 fn extend_never_shortens() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
-    let (deadline, life) = (world.deadline(ALICE, lock), world.life(0));
+    let (deadline, life) = (world.deadline(ALICE, lock), world.remaining_ttl(0));
     assert!(world.extend(ALICE, lock, ms(1_000)));
     world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), deadline);
-    assert_eq!(world.life(0), life, "nor do the keys");
+    assert_eq!(world.remaining_ttl(0), life, "nor do the keys");
     assert!(world.take_events(ALICE).contains(&OperationEvent::Renewed(deadline)));
 }
 
@@ -192,7 +192,7 @@ fn extend_lengthens_from_now_and_later_renewals_do_not_take_it_back() {
     assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Renew], "a third of what was asked for last");
     world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), deadline);
-    assert!(world.life(0) > Some(ms(39_000)));
+    assert!(world.remaining_ttl(0) > Some(ms(39_000)));
 }
 
 #[test]
@@ -415,6 +415,6 @@ fn a_shorter_extension_does_not_change_what_the_lock_stands_on() {
             }
         }
     }
-    assert!(world.has_key_of(0, lock) && world.life(0) > Some(ms(9_000)));
+    assert!(world.has_key_of(0, lock) && world.remaining_ttl(0) > Some(ms(9_000)));
     assert!(stands_on.contains(NodeId(0)), "the key there lives as long as the lock: {stands_on:?}");
 }

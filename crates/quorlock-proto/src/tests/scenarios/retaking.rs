@@ -35,7 +35,7 @@ fn a_late_answer_to_a_retake_is_not_counted_for_a_deadline_that_moved_since() {
     world.run_timers_for(ms(400));
     assert!(world.deliver_reply(ALICE, 1));
     let remaining = world.now(ALICE).until(world.deadline(ALICE, lock));
-    assert!(world.life(1) < Some(remaining), "the key there goes before the lock does");
+    assert!(world.remaining_ttl(1) < Some(remaining), "the key there goes before the lock does");
     let is_counted = |event: &OperationEvent| matches!(event, OperationEvent::Confirmed(nodes) if *nodes == NodeSet::from_bits(0b111));
     let event = world.take_events(ALICE);
     assert!(!event.iter().any(is_counted), "{event:?}");
