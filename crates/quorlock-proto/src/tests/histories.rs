@@ -287,7 +287,7 @@ proptest! {
         prop_assert_eq!(&history.world.overlap, &None);
         prop_assert_eq!(history.world.key_count(), 0);
         for (who, client) in history.world.clients.iter().enumerate() {
-            prop_assert_eq!(history.world.undone(who), 0, "client {} owes", who);
+            prop_assert_eq!(history.world.pending_releases(who), 0, "client {} owes", who);
             prop_assert!(!client.coordinator.is_busy(), "client {} is at something", who);
             prop_assert_eq!(client.coordinator.next_wake(), None);
         }
@@ -307,6 +307,6 @@ proptest! {
         prop_assert_eq!(&history.world.overlap, &None);
         history.settle();
         prop_assert_eq!(history.world.key_count(), 0);
-        prop_assert!((0..clients).all(|who| history.world.undone(who) == 0));
+        prop_assert!((0..clients).all(|who| history.world.pending_releases(who) == 0));
     }
 }

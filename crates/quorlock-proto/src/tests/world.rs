@@ -535,7 +535,7 @@ impl World {
     }
 
     /// How many undos are not known done, over all nodes.
-    pub(crate) fn undone(&self, who: usize) -> usize {
+    pub(crate) fn pending_releases(&self, who: usize) -> usize {
         self.clients[who].coordinator.pending_releases().count()
     }
 

@@ -121,7 +121,7 @@ fn a_late_grant_is_given_back() {
     world.round_trip(ALICE, 1);
     assert!(world.has_key_of(1, late));
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
     assert_eq!(world.take_events(ALICE), [], "a late grant is no news");
 }
 
@@ -170,7 +170,7 @@ fn an_attempt_abandoned_before_any_answer_leaves_nothing() {
     world.cancel(ALICE, lock);
     assert!((0..3).all(|node| world.undelivered(ALICE, node) == [RequestKind::Acquire, RequestKind::Release]));
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
     assert_eq!(world.take_events(ALICE), [], "no caller is left to notify");
     assert!(!world.clients[ALICE].coordinator.is_busy());
 }
@@ -200,7 +200,7 @@ fn an_attempt_abandoned_just_as_it_won_leaves_nothing() {
     assert!(world.is_valid(ALICE, lock));
     world.cancel(ALICE, lock);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
     assert!(!world.clients[ALICE].coordinator.is_busy());
 }
 
@@ -214,7 +214,7 @@ fn abandoning_a_refused_attempt_twice_changes_nothing() {
     world.cancel(BOB, lock);
     world.cancel(BOB, lock);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(BOB)), (3, 0));
+    assert_eq!((world.key_count(), world.pending_releases(BOB)), (3, 0));
     assert!(world.take_failure(BOB).is_none());
 }
 
@@ -228,7 +228,7 @@ fn without_a_quorum_it_is_refused_at_once_and_nothing_is_sent() {
     assert_eq!(refusal.reason, FailureReason::NoQuorum);
     assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Disconnected("cut".into())));
     assert!(world.is_nothing_in_flight(ALICE));
-    assert_eq!(world.undone(ALICE), 0, "a request that was not sent needs no release");
+    assert_eq!(world.pending_releases(ALICE), 0, "a request that was not sent needs no release");
 }
 
 #[test]

@@ -178,7 +178,7 @@ fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt(
     );
     assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Release], "it granted, and that stands there");
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (1, 0), "all but the key of another owner");
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (1, 0), "all but the key of another owner");
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn a_grant_that_revealed_a_jump_is_released_with_the_lock() {
     assert!(world.is_valid(ALICE, lock) && world.has_key_of(1, lock), "by the other two");
     world.release(ALICE, lock);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn a_lock_that_all_nodes_hold_survives_as_many_jumps_as_it_can_spare() {
             assert_eq!(world.take_loss(ALICE), Some(LossReason::ClockJump));
             world.release(ALICE, lock);
             world.deliver_all();
-            assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+            assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
         }
     }
 }
@@ -313,7 +313,7 @@ fn a_grant_of_an_attempt_under_way_does_not_outlive_the_jump_of_its_node() {
     world.cancel(ALICE, other);
     world.release(ALICE, lock);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]

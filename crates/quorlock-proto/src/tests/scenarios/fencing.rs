@@ -121,7 +121,7 @@ fn a_lock_that_a_quorum_has_gone_past_is_lost() {
     assert_eq!(world.take_loss(ALICE), Some(LossReason::TakenByOthers));
     world.release(ALICE, lock);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn the_largest_floor_leaves_room_and_the_end_of_numbers_is_an_error_that_leaves_
         "{:?}",
         refusal.votes
     );
-    assert_eq!((world.key_count(), world.undone(BOB)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(BOB)), (0, 0));
     assert!((0..3).all(|node| world.fence(node) == Some(LAST_NUMBER)));
 }
 

@@ -151,5 +151,5 @@ fn a_stolen_lock_is_not_like_one_that_has_gone() {
     world.deliver_all();
     let votes = world.take_release_votes(ALICE).expect("each is a plain answer");
     assert_eq!(votes[..2], [Vote::HeldByOther { remaining: None }, Vote::HeldByOther { remaining: None }]);
-    assert_eq!(world.undone(ALICE), 0, "nothing of hers stands there");
+    assert_eq!(world.pending_releases(ALICE), 0, "nothing of hers stands there");
 }

@@ -274,7 +274,7 @@ fn a_grant_is_never_sent_as_text_behind_its_undo() {
         assert_eq!(world.undelivered(ALICE, node), [RequestKind::Release], "nothing is sent behind it");
     }
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 
     // A straggler of a lock that was won does without: the next renewal takes that node.
     let mut world = World::fenced(3);

@@ -48,7 +48,7 @@ fn grants_that_come_during_the_raise_are_raised_or_outranked() {
     assert!(world.has_key_of(4, lock), "the key is there all the same");
     world.release(ALICE, lock);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0), "and is released with the others");
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0), "and is released with the others");
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_straggler_that_outranks_us_cannot_make_the_quorum() {
     world.round_trip(ALICE, 0);
     assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_key_that_ran_out_before_its_raise_is_too_late_and_everything_is_undone() {
     assert_eq!(refusal.votes[0], Vote::NotHeld);
     assert_eq!((world.undelivered(ALICE, 0), world.undelivered(ALICE, 1)), (vec![], vec![RequestKind::Release]));
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_raise_that_ends_past_the_deadline_is_too_late() {
     assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     assert!(!world.is_valid(ALICE, lock));
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn patience_covers_both_rounds() {
         (vec![RequestKind::Release], vec![RequestKind::Acquire, RequestKind::Release])
     );
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn an_attempt_abandoned_in_its_second_round_leaves_nothing_but_numbers() {
     assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Release]);
     assert_eq!(world.undelivered(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE), world.take_events(ALICE)), (0, 0, vec![]));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE), world.take_events(ALICE)), (0, 0, vec![]));
     let largest = (0..3).filter_map(|node| world.fence(node)).max().expect("numbers were given");
     assert!(take(&mut world, BOB, AcquireOptions::default()).0 > largest, "and none of them is issued again");
 }
@@ -170,7 +170,7 @@ fn the_undo_goes_also_where_a_raise_failed() {
             (vec![RequestKind::Release], vec![RequestKind::Release])
         );
         world.deliver_all();
-        assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+        assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
     }
 }
 
@@ -187,7 +187,7 @@ fn a_raise_whose_connection_was_lost_is_owed_its_undo() {
     assert!(world.has_key_of(0, lock));
     world.connect(ALICE, 0);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn a_node_that_went_away_after_its_grant_is_not_raised_and_owes_no_answer_when_i
     assert!(world.is_valid(ALICE, lock), "by the third");
     world.release(ALICE, lock);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn a_raise_is_not_sent_as_text_behind_its_undo() {
     world.round_trip(ALICE, 0);
     assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Release]);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn no_straggler_is_raised_for_a_lock_that_was_let_go() {
     world.round_trip(ALICE, 2);
     assert_eq!(world.undelivered(ALICE, 2), [RequestKind::ReleaseAndNotify]);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]

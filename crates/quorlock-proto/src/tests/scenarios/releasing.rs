@@ -18,9 +18,9 @@ fn a_release_is_confirmed_by_a_quorum_and_the_rest_goes_on() {
     world.round_trip(ALICE, 2);
     let votes = world.take_release_votes(ALICE).expect("three of five confirmed");
     assert_eq!(votes.iter().filter(|vote| **vote == Vote::Granted).count(), 3);
-    assert_eq!(world.undone(ALICE), 2);
+    assert_eq!(world.pending_releases(ALICE), 2);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]
@@ -47,10 +47,10 @@ fn a_release_without_answers_is_told_at_the_reply_timeout_and_still_owed() {
     assert!(world.take_release_votes(ALICE).is_none());
     world.run_timers_for(Duration::from_nanos(1));
     assert_eq!(world.take_release_votes(ALICE), Some(vec![Vote::Unknown(ReplyFailure::Timeout); 3]));
-    assert_eq!(world.undone(ALICE), 3);
+    assert_eq!(world.pending_releases(ALICE), 3);
     world.servers.iter_mut().for_each(|server| server.hangs = false);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_release_does_not_wait_for_nodes_that_are_away() {
     world.release(ALICE, lock);
     let votes = world.take_release_votes(ALICE).expect("no node can reply");
     assert_eq!(votes, vec![Vote::Unknown(ReplyFailure::Disconnected("cut".into())); 3]);
-    assert_eq!(world.undone(ALICE), 3);
+    assert_eq!(world.pending_releases(ALICE), 3);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn an_error_does_not_confirm_a_release() {
     world.deliver_all();
     let votes = world.take_release_votes(ALICE).expect("all have answered");
     assert_eq!(votes, vec![Vote::Unknown(ReplyFailure::TransientError("BUSY".into())); 3]);
-    assert_eq!(world.undone(ALICE), 3);
+    assert_eq!(world.pending_releases(ALICE), 3);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_lost_lock_is_released_like_any_other() {
     assert!(world.release(ALICE, lock));
     world.deliver_all();
     assert!(world.take_release_votes(ALICE).is_some());
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]

@@ -271,7 +271,7 @@ fn a_retaken_node_is_released_like_the_others() {
     assert!(world.has_key_of(2, lock), "a node that refused the SET joins at the first renewal");
     world.release(ALICE, lock);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]
@@ -285,7 +285,7 @@ fn a_release_right_behind_a_retake_leaves_nothing() {
     world.release(ALICE, lock);
     assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Reacquire, RequestKind::ReleaseAndNotify]);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn a_renewal_does_not_go_out_as_text_behind_its_release() {
         "behind an undo it would bring back what was undone"
     );
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 /// An extension under way must not be pushed aside by a background renewal that falls due meanwhile: the caller that waits

@@ -33,9 +33,9 @@ fn an_owed_undo_is_the_first_thing_a_node_hears_when_it_comes_back() {
     }
     world.disconnect(ALICE, 0);
     world.cancel(ALICE, lock);
-    assert_eq!(world.undone(ALICE), 3);
+    assert_eq!(world.pending_releases(ALICE), 3);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (1, 1), "owed to the node that is away");
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (1, 1), "owed to the node that is away");
     world.start_acquire(BOB);
     world.connect(ALICE, 0);
     world.start_acquire(ALICE);
@@ -51,12 +51,12 @@ fn an_undo_cut_off_under_way_is_owed_again() {
     world.cancel(ALICE, lock);
     for _ in 0..3 {
         world.disconnect(ALICE, 0);
-        assert_eq!(world.undone(ALICE), 3);
+        assert_eq!(world.pending_releases(ALICE), 3);
         world.connect(ALICE, 0);
         assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Release]);
     }
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_node_lost_between_the_set_and_its_answer_is_owed_the_undo() {
     world.connect(ALICE, 0);
     world.connect(ALICE, 1);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]
@@ -82,9 +82,9 @@ fn an_owed_undo_is_forgotten_a_minute_after_its_key_can_live() {
     world.cancel(ALICE, lock);
     world.deliver_all();
     world.run_timers_for(TTL + MINUTE - ms(1));
-    assert_eq!(world.undone(ALICE), 1);
+    assert_eq!(world.pending_releases(ALICE), 1);
     world.run_timers_for(ms(1));
-    assert_eq!(world.undone(ALICE), 0);
+    assert_eq!(world.pending_releases(ALICE), 0);
     world.connect(ALICE, 0);
     assert_eq!(world.undelivered(ALICE, 0), []);
 }
@@ -99,9 +99,9 @@ fn an_owed_undo_of_a_renewed_lease_lives_as_long_as_its_keys_may() {
     world.release(ALICE, lock);
     world.deliver_all();
     world.run_timers_for(TTL + MINUTE - ms(2));
-    assert_eq!(world.undone(ALICE), 1);
+    assert_eq!(world.pending_releases(ALICE), 1);
     world.run_timers_for(ms(2));
-    assert_eq!(world.undone(ALICE), 0);
+    assert_eq!(world.pending_releases(ALICE), 0);
 }
 
 #[test]
@@ -112,11 +112,11 @@ fn an_undo_answered_with_an_error_is_tried_again() {
     world.release(ALICE, lock);
     world.deliver_all();
     assert!(world.has_key_of(0, lock));
-    assert_eq!(world.undone(ALICE), 1);
+    assert_eq!(world.pending_releases(ALICE), 1);
     world.run_timers_for(ms(250));
     assert_eq!(world.undelivered(ALICE, 0), [RequestKind::ReleaseAndNotify]);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn scripts_flushed_between_a_set_and_its_undo_do_not_keep_the_key() {
         "the undo goes out as text, the SET does not go out again"
     );
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_silent_node_is_sent_its_undo_all_the_same() {
     assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Acquire, RequestKind::ReleaseAndNotify]);
     world.servers[0].hangs = false;
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]
@@ -161,5 +161,5 @@ fn a_ghost_set_is_undone_by_the_undo_that_comes_after_it() {
     assert!(world.deliver_orphan(0) && world.has_key_of(0, lock));
     world.connect(ALICE, 0);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.undone(ALICE)), (0, 0));
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
