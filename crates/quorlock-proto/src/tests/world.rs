@@ -542,7 +542,7 @@ impl World {
     // Meddling.
 
     /// The node's key is gone.
-    pub(crate) fn wipe(&mut self, node: usize) {
+    pub(crate) fn delete_key(&mut self, node: usize) {
         self.servers[node].node.data_mut().remove(&lock());
     }
 

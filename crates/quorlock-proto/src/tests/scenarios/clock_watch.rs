@@ -236,7 +236,7 @@ fn a_lock_that_just_a_quorum_holds_does_not_survive_a_jump_of_one_of_them() {
         world.servers[2].hangs = true;
         let lock = world.acquire_with(ALICE, BY_HAND);
         world.servers[2].hangs = false;
-        world.wipe(2);
+        world.delete_key(2);
         world.set_clock(jumped, 5_000);
         // The attempt of another client shows nothing to Alice; her own renewal does.
         glance_in_vain(&mut world);

@@ -128,7 +128,7 @@ fn a_lock_that_a_quorum_has_gone_past_is_lost() {
 fn a_node_where_the_key_went_missing_is_retaken_with_our_number() {
     let mut world = World::fenced(3);
     let lock = world.acquire(ALICE);
-    world.wipe(2);
+    world.delete_key(2);
     forget_fence(&mut world, 2);
     world.run_timers_for(ms(3_334));
     world.deliver_all();
@@ -141,7 +141,7 @@ fn a_node_that_gave_a_larger_number_is_not_retaken() {
     let mut world = World::fenced(3);
     let lock = world.acquire(ALICE);
     let past_us = world.fencing_number(ALICE, lock) + 5;
-    world.wipe(2);
+    world.delete_key(2);
     set_fence(&mut world, 2, past_us);
     world.run_timers_for(ms(3_334));
     world.deliver_all();

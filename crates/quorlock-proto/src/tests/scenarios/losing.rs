@@ -14,7 +14,7 @@ fn renew(world: &mut World) {
 
 /// These nodes lose the key; another owner takes and frees the lock there meanwhile.
 fn passes_on(world: &mut World, nodes: impl Iterator<Item = usize>) {
-    nodes.for_each(|node| world.wipe(node));
+    nodes.for_each(|node| world.delete_key(node));
     world.advance_clock(ms(1));
     let later = world.acquire(BOB);
     world.release(BOB, later);
@@ -55,7 +55,7 @@ fn what_vain_rivals_left_on_a_minority_is_no_loss() {
         let mut world = World::fenced(nodes);
         let lock = world.acquire(ALICE);
         for _ in 0..3 {
-            (0..(nodes - 1) / 2).for_each(|node| world.wipe(node));
+            (0..(nodes - 1) / 2).for_each(|node| world.delete_key(node));
             world.advance_clock(ms(1));
             let vain = world.start_acquire(BOB);
             world.deliver_all();
@@ -70,7 +70,7 @@ fn what_vain_rivals_left_on_a_minority_is_no_loss() {
 fn silent_nodes_prove_nothing() {
     let mut world = World::fenced(3);
     let lock = world.acquire(ALICE);
-    world.wipe(0);
+    world.delete_key(0);
     world.advance_clock(ms(1));
     world.start_acquire(BOB);
     world.deliver_all();
@@ -89,7 +89,7 @@ fn a_number_that_cannot_be_gone_past_is_larger_too() {
         let mut world = World::fenced(3);
         let lock = world.acquire(ALICE);
         for node in 0..2 {
-            world.wipe(node);
+            world.delete_key(node);
             world.set_fence(node, fence);
         }
         renew(&mut world);
@@ -146,7 +146,7 @@ fn a_stolen_lock_is_not_like_one_that_has_gone() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     (0..2).for_each(|node| world.plant(node, Some(b"another owner"), Some(TTL)));
-    world.wipe(2);
+    world.delete_key(2);
     world.release(ALICE, lock);
     world.deliver_all();
     let votes = world.take_release_votes(ALICE).expect("each is a plain answer");

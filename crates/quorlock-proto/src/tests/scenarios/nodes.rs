@@ -81,7 +81,7 @@ fn a_survey_tells_what_every_node_shows_as_soon_as_all_have_answered() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.plant(1, None, None);
-    world.wipe(2);
+    world.delete_key(2);
     world.survey(BOB, RequestKind::Inspect);
     world.deliver_all();
     let votes = surveyed(&mut world, BOB).expect("all have answered");
@@ -141,7 +141,7 @@ fn force_release_deletes_the_key_of_any_owner() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.plant(1, None, None);
-    world.wipe(2);
+    world.delete_key(2);
     world.survey(BOB, RequestKind::ForceRelease);
     world.deliver_all();
     assert_eq!(surveyed(&mut world, BOB), Some(vec![Vote::Granted, Vote::Granted, Vote::NotHeld]));

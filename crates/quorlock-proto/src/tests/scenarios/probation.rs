@@ -332,6 +332,6 @@ fn try_to_take_two(world: &mut World) -> Vote {
     world.disconnect(ALICE, 2);
     let vote = try_to_take(world, ALICE).votes.swap_remove(1);
     world.connect(ALICE, 2);
-    world.wipe(0);
+    world.delete_key(0);
     vote
 }

@@ -59,7 +59,7 @@ fn a_straggler_that_outranks_us_cannot_make_the_quorum() {
     world.round_trip(ALICE, 1);
     world.round_trip(ALICE, 2);
     assert_eq!(world.take_events(ALICE), [], "it granted, and yet does not count");
-    world.wipe(0);
+    world.delete_key(0);
     world.round_trip(ALICE, 0);
     assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     world.deliver_all();
@@ -73,7 +73,7 @@ fn a_key_that_ran_out_before_its_raise_is_too_late_and_everything_is_undone() {
     world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
-    world.wipe(0);
+    world.delete_key(0);
     world.round_trip(ALICE, 0);
     let refusal = world.take_failure(ALICE).expect("no other node can complete the quorum");
     assert_eq!(refusal.reason, FailureReason::TooLate);
@@ -103,7 +103,7 @@ fn a_raise_that_another_client_overtook_is_too_little() {
 #[test]
 fn a_late_grant_takes_the_place_of_a_raise_that_failed() {
     let (mut world, lock) = raising();
-    world.wipe(0);
+    world.delete_key(0);
     world.round_trip(ALICE, 0);
     assert_eq!(world.take_events(ALICE), []);
     world.round_trip(ALICE, 2);
@@ -287,7 +287,7 @@ fn a_raise_that_finds_the_key_gone_takes_its_node_from_the_lock() {
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 2);
     assert!(world.is_valid(ALICE, lock) && world.undelivered(ALICE, 2) == [RequestKind::RaiseFence]);
-    world.wipe(2);
+    world.delete_key(2);
     world.take_events(ALICE);
     world.round_trip(ALICE, 2);
     let two: NodeSet = (0..2).map(NodeId).collect();

@@ -80,7 +80,7 @@ fn a_key_that_went_missing_is_taken_again_past_rivals_who_came_to_nothing() {
     for node in 0..3 {
         let mut world = World::fenced(3);
         let lock = world.acquire(ALICE);
-        world.wipe(node);
+        world.delete_key(node);
         world.advance_clock(ms(1));
         try_in_vain(&mut world);
         assert!(world.fence(node) > Some(world.fencing_number(ALICE, lock)) && !world.has_key_of(node, lock));
@@ -101,7 +101,7 @@ fn a_key_that_went_missing_is_taken_again_past_rivals_who_came_to_nothing() {
 fn a_rival_who_keeps_on_trying_cannot_keep_a_node_from_the_holder() {
     let mut world = World::fenced(5);
     let lock = world.acquire(ALICE);
-    world.wipe(4);
+    world.delete_key(4);
     for _ in 0..40 {
         world.run_for(ms(250));
         try_in_vain(&mut world);
@@ -114,7 +114,7 @@ fn what_a_later_holder_was_given_is_not_gone_past() {
     // Two keys are lost at once, which no lock of three survives; the next client gets the lock.
     let mut world = World::fenced(3);
     let lock = world.acquire_with(ALICE, AcquireOptions::default());
-    (1..3).for_each(|node| world.wipe(node));
+    (1..3).for_each(|node| world.delete_key(node));
     world.advance_clock(ms(1));
     let later = world.acquire(BOB);
     world.release(BOB, later);
@@ -133,7 +133,7 @@ fn a_larger_number_of_a_late_grant_may_be_a_holders_after_another_had_the_lock()
     world.run_timers_for(ms(1));
     let lock = world.start_acquire(ALICE);
     (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
-    world.wipe(1);
+    world.delete_key(1);
     world.advance_clock(ms(1));
     let later = world.start_acquire(BOB);
     (0..3).for_each(|node| while world.round_trip(BOB, node) {});
@@ -175,7 +175,7 @@ fn a_node_that_votes_again_is_taken_at_once_and_not_at_the_next_renewal() {
         let data = world.servers[node].node.data().clone();
         world.restart(node, data);
         (0..2).for_each(|who| world.connect(who, node));
-        world.wipe(node);
+        world.delete_key(node);
         world.run_for(MAX_TTL - ms(100));
         assert!(!world.has_key_of(node, lock) && world.is_valid(ALICE, lock), "it is on probation");
         // Well before a renewal would be due, and before it votes for others.
@@ -190,7 +190,7 @@ fn a_node_that_votes_again_is_taken_at_once_and_not_at_the_next_renewal() {
 fn a_rival_who_comes_between_each_time_does_not_make_the_holder_renew_without_end() {
     let mut world = World::fenced(3);
     let lock = world.acquire(ALICE);
-    world.wipe(2);
+    world.delete_key(2);
     world.run_timers_for(TTL / 3 + ms(1));
     let mut renewals = 0;
     for _ in 0..200 {
@@ -311,7 +311,7 @@ fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
         world.disconnect(ALICE, 1);
         world.run_for(TTL * 2);
         assert!(world.is_valid(ALICE, lock) && !world.has_key_of(1, lock));
-        world.wipe(2);
+        world.delete_key(2);
         let theirs = world.start_acquire(BOB);
         (0..3).for_each(|node| while world.round_trip(BOB, node) {});
         assert!(world.is_valid(BOB, theirs));

@@ -27,7 +27,7 @@ fn a_release_is_confirmed_by_a_quorum_and_the_rest_goes_on() {
 fn not_there_and_not_ours_confirm_a_release_too() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
-    world.wipe(0);
+    world.delete_key(0);
     world.plant(1, Some(b"another owner"), Some(TTL));
     world.release(ALICE, lock);
     world.round_trip(ALICE, 0);

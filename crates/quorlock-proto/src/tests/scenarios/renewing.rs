@@ -246,7 +246,7 @@ fn a_missing_key_is_taken_again_and_counts_from_the_next_round_on() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.servers[2].hangs = true;
-    world.wipe(1);
+    world.delete_key(1);
     world.run_timers_for(THIRD);
     world.deliver_all();
     assert!(world.has_key_of(1, lock), "taken again");
