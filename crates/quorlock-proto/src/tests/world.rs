@@ -573,7 +573,7 @@ impl World {
     }
 
     /// The node's clock is set, by so many milliseconds.
-    pub(crate) fn set_clock(&mut self, node: usize, by_millis: i64) {
+    pub(crate) fn shift_clock(&mut self, node: usize, by_millis: i64) {
         self.servers[node].node.jump(self.nanos, by_millis * 1_000_000);
     }
 

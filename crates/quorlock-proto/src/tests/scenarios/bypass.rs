@@ -20,7 +20,7 @@ fn comes_afresh(world: &mut World, ahead_millis: i64) {
 fn restarted_behind() -> World {
     let mut world = World::fenced(3);
     world.restart(1, Data::new());
-    world.set_clock(1, -120_000);
+    world.shift_clock(1, -120_000);
     world.connect(ALICE, 1);
     world.deliver_all();
     assert!(marker(&world, 1).is_some() && !is_voting(&world, ALICE, 1));
@@ -30,7 +30,7 @@ fn restarted_behind() -> World {
 #[test]
 fn a_clock_that_is_set_right_after_a_restart_ends_no_probation() {
     let mut world = restarted_behind();
-    world.set_clock(1, 120_000);
+    world.shift_clock(1, 120_000);
     comes_afresh(&mut world, 0);
     assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
     world.run_for(NO_VOTE - ms(200));

@@ -59,7 +59,7 @@ fn a_jump_is_told_only_past_the_drift_and_the_slack() {
     {
         let mut world = seen(3, None);
         world.run_for(ms(1_000));
-        world.set_clock(1, by);
+        world.shift_clock(1, by);
         glance(&mut world, ALICE);
         let expected = if is_reported { vec![(1, by * 1_000)] } else { vec![] };
         assert_eq!(jumps(&world, ALICE), expected, "by {by} ms");
@@ -96,7 +96,7 @@ fn answers_that_were_long_on_their_way_prove_nothing() {
 fn a_jump_is_told_however_long_its_answer_was_on_its_way() {
     let mut world = seen(3, None);
     world.run_for(ms(1_000));
-    world.set_clock(1, 1_000);
+    world.shift_clock(1, 1_000);
     world.start_acquire_with(ALICE, BY_HAND);
     world.deliver_request(ALICE, 1);
     world.advance_clock(ms(400));
@@ -146,7 +146,7 @@ fn clocks_within_the_drift_are_never_told_of() {
 #[test]
 fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
     let mut world = seen(3, None);
-    world.set_clock(1, 5_000);
+    world.shift_clock(1, 5_000);
     glance(&mut world, ALICE);
     assert!(is_out(&world, ALICE, 1));
     world.run_for(LAST_MOMENT);
@@ -165,7 +165,7 @@ fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
 #[test]
 fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt() {
     let mut world = seen(3, None);
-    world.set_clock(1, 5_000);
+    world.shift_clock(1, 5_000);
     world.plant(0, Some(b"another owner"), Some(TTL));
     world.start_acquire_with(ALICE, BY_HAND);
     world.round_trip(ALICE, 1);
@@ -184,7 +184,7 @@ fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt(
 #[test]
 fn a_grant_that_revealed_a_jump_is_released_with_the_lock() {
     let mut world = seen(3, None);
-    world.set_clock(1, 5_000);
+    world.shift_clock(1, 5_000);
     let lock = world.start_acquire_with(ALICE, BY_HAND);
     world.deliver_all();
     assert!(world.is_valid(ALICE, lock) && world.has_key_of(1, lock), "by the other two");
@@ -196,7 +196,7 @@ fn a_grant_that_revealed_a_jump_is_released_with_the_lock() {
 #[test]
 fn with_too_many_clocks_in_doubt_a_refusal_tells_until_when() {
     let mut world = seen(3, None);
-    (0..2).for_each(|node| world.set_clock(node, 5_000));
+    (0..2).for_each(|node| world.shift_clock(node, 5_000));
     let lock = world.start_acquire_with(ALICE, BY_HAND);
     world.deliver_all();
     assert!(!world.is_valid(ALICE, lock));
@@ -216,7 +216,7 @@ fn a_lock_that_all_nodes_hold_survives_as_many_jumps_as_it_can_spare() {
             let lock = world.acquire_with(ALICE, BY_HAND);
             for node in 0..=spare {
                 assert!(world.is_valid(ALICE, lock), "{nodes} {need:?}: {node} jumped, {spare} to spare");
-                world.set_clock(node, by);
+                world.shift_clock(node, by);
                 renewal(&mut world, lock);
                 assert!(is_out(&world, ALICE, node));
             }
@@ -237,7 +237,7 @@ fn a_lock_that_just_a_quorum_holds_does_not_survive_a_jump_of_one_of_them() {
         let lock = world.acquire_with(ALICE, BY_HAND);
         world.servers[2].hangs = false;
         world.delete_key(2);
-        world.set_clock(jumped, 5_000);
+        world.shift_clock(jumped, 5_000);
         // The attempt of another client shows nothing to Alice; her own renewal does.
         glance_in_vain(&mut world);
         assert!(world.is_valid(ALICE, lock));
@@ -267,7 +267,7 @@ fn a_renewal_that_reveals_a_jump_does_not_count() {
     world.connect(ALICE, 2);
     let before = world.deadline(ALICE, lock);
     world.run_for(ms(1_000));
-    world.set_clock(1, -5_000);
+    world.shift_clock(1, -5_000);
     renewal(&mut world, lock);
     assert_eq!(world.take_loss(ALICE), Some(LossReason::ClockJump));
     assert_eq!(world.deadline(ALICE, lock), before, "two answers said yes, and one is worth nothing");
@@ -278,7 +278,7 @@ fn a_client_that_only_met_the_nodes_knows_their_clocks() {
     let mut world = seen(3, None);
     meet_again(&mut world, BOB, 0..3);
     world.run_for(ms(1_000));
-    world.set_clock(1, -5_000);
+    world.shift_clock(1, -5_000);
     glance(&mut world, BOB);
     assert_eq!(world.clients[BOB].clock_anomalies, [(1, ClockAnomaly::Jumped { by_micros: -5_000_000 })]);
 }
@@ -286,12 +286,12 @@ fn a_client_that_only_met_the_nodes_knows_their_clocks() {
 #[test]
 fn a_client_that_never_saw_the_clock_before_it_jumped_has_nothing_to_tell() {
     let mut world = seen(3, None);
-    world.set_clock(1, 5_000);
+    world.shift_clock(1, 5_000);
     meet_again(&mut world, BOB, 0..3);
     glance(&mut world, BOB);
     assert_eq!(world.clients[BOB].clock_anomalies, []);
     world.run_for(ms(1_000));
-    world.set_clock(1, 5_000);
+    world.shift_clock(1, 5_000);
     glance(&mut world, BOB);
     assert_eq!(jumps(&world, BOB), [(1, 5_000_000)]);
 }
@@ -301,7 +301,7 @@ fn a_grant_of_an_attempt_under_way_does_not_outlive_the_jump_of_its_node() {
     let mut world = seen(3, None);
     let lock = world.start_acquire_with(ALICE, BY_HAND);
     world.round_trip(ALICE, 1);
-    world.set_clock(1, 5_000);
+    world.shift_clock(1, 5_000);
     // Another question of hers reveals it, while two more answers to the first are due.
     let other = world.start_acquire_with(ALICE, BY_HAND);
     world.round_trip(ALICE, 1);
@@ -325,7 +325,7 @@ fn a_renewal_under_way_does_not_count_a_node_whose_clock_has_jumped_since_it_sai
     world.run_for(ms(1_000));
     world.extend(ALICE, lock, TTL);
     world.round_trip(ALICE, 1);
-    world.set_clock(1, 5_000);
+    world.shift_clock(1, 5_000);
     world.start_acquire_with(ALICE, BY_HAND);
     world.round_trip(ALICE, 1);
     assert!(is_out(&world, ALICE, 1));
@@ -341,7 +341,7 @@ fn a_number_of_a_node_whose_clock_jumped_is_not_ours_on_a_quorum() {
     world.servers[0].node.data_mut().insert(Slot::Fence(Key::new(KEY)), fence(u64::MAX >> 12));
     (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
     assert_eq!(world.undelivered(ALICE, 1), [RequestKind::RaiseFence]);
-    world.set_clock(0, 5_000);
+    world.shift_clock(0, 5_000);
     world.start_acquire_with(ALICE, BY_HAND);
     world.round_trip(ALICE, 0);
     assert!(is_out(&world, ALICE, 0));

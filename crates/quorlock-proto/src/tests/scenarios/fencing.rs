@@ -18,7 +18,7 @@ const HOUR_MICROS: u64 = 3_600_000_000;
 /// A world of nodes whose clocks were set before any client met them.
 pub(super) fn apart(nodes: usize, need: Option<usize>, ahead_millis: &[i64]) -> World {
     let mut world = World::unconnected(nodes, need, 2, Some(MAX_TTL));
-    (0..nodes).for_each(|node| world.set_clock(node, ahead_millis[node]));
+    (0..nodes).for_each(|node| world.shift_clock(node, ahead_millis[node]));
     world.initialize_nodes();
     world.connect_all();
     world.deliver_all();

@@ -112,7 +112,7 @@ fn who_saw_a_node_change_waits_by_its_own_clock_whatever_the_nodes_clock_says() 
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
     world.deliver_all();
-    world.set_clock(1, 3_600_000);
+    world.shift_clock(1, 3_600_000);
     world.run_for(LAST_MOMENT);
     assert_eq!(
         doubt(&world, ALICE, 1),
@@ -134,7 +134,7 @@ fn who_saw_a_node_change_waits_by_its_own_clock_whatever_the_nodes_clock_says() 
 fn a_node_on_probation_says_so_itself_to_who_does_not_know() {
     let mut world = World::fenced(3);
     // Its clock is behind by a moment, so its probation, just over, is not. So small a difference proves no clock jump.
-    world.set_clock(1, -15);
+    world.shift_clock(1, -15);
     let lock = world.start_acquire(ALICE);
     world.round_trip(ALICE, 1);
     assert_eq!(doubt(&world, ALICE, 1), Some(ProbationReason::PossibleDataLoss));
@@ -151,7 +151,7 @@ fn a_clock_that_was_set_back_behind_the_marker_begins_a_probation_of_the_usual_l
     for asks_first in [false, true] {
         let mut world = World::fenced(3);
         let before = marker(&world, 1).expect("a marker").since_micros;
-        world.set_clock(1, -3_600_000);
+        world.shift_clock(1, -3_600_000);
         if asks_first {
             world.acquire(ALICE);
         }

@@ -232,11 +232,11 @@ fn a_node_whose_clock_jumped_is_not_cleared_by_a_renewal_that_the_others_confirm
     for jumps_first in [true, false] {
         let (mut world, lock) = suspect_is_asked();
         if jumps_first {
-            world.set_clock(2, 5_000);
+            world.shift_clock(2, 5_000);
             assert!(world.round_trip(ALICE, 2));
         } else {
             assert!(world.round_trip(ALICE, 2));
-            world.set_clock(2, 5_000);
+            world.shift_clock(2, 5_000);
             // What another task of hers asks shows it.
             let other = world.start_acquire(ALICE);
             assert!(world.round_trip(ALICE, 2));
@@ -249,7 +249,7 @@ fn a_node_whose_clock_jumped_is_not_cleared_by_a_renewal_that_the_others_confirm
             _ => None,
         });
         assert_eq!(confirmed.last(), Some(NodeSet::from_bits(0b011)), "jumps first: {jumps_first}");
-        world.set_clock(1, 5_000);
+        world.shift_clock(1, 5_000);
         world.extend(ALICE, lock, TTL);
         world.deliver_all();
         assert_eq!(world.take_loss(ALICE), Some(LossReason::ClockJump), "jumps first: {jumps_first}");
@@ -280,10 +280,10 @@ fn a_renewal_that_reveals_a_jump_does_not_count_under_a_larger_number_either() {
         let (mut world, lock) = held(cleared);
         let deadline = world.deadline(ALICE, lock);
         world.disconnect(ALICE, 1);
-        world.set_clock(2, 5_000);
+        world.shift_clock(2, 5_000);
         world.run_for(TTL / 3 + ms(1));
         assert_eq!(world.deadline(ALICE, lock), deadline, "cleared: {cleared}");
-        world.set_clock(2, 11_000);
+        world.shift_clock(2, 11_000);
         world.run_for(TTL * 2 / 3 + ms(100));
         world.start_acquire(BOB);
         world.deliver_all();

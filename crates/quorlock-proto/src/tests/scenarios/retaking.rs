@@ -52,7 +52,7 @@ fn who_counted_on_a_late_answer_to_a_retake_is_told_when_a_clock_jumps() {
     assert!(world.deliver_reply(ALICE, 1));
     // A clock jumps, so that the key there runs out; and Alice loses her way to the node with the late answer, whose key
     // runs out at four seconds.
-    world.set_clock(0, 3_000);
+    world.shift_clock(0, 3_000);
     world.disconnect(ALICE, 1);
     world.run_timers_for(ms(600));
     assert!(world.round_trip(ALICE, 0) && world.round_trip(ALICE, 2));

@@ -58,7 +58,7 @@ fn apart() -> impl Strategy<Value = Vec<i64>> {
 fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Result<usize, String> {
     let mut world = World::unconnected(NODES, None, 1, Some(MAX_TTL));
     for (node, ahead) in ahead_secs.iter().enumerate() {
-        world.set_clock(node, ahead * 1_000);
+        world.shift_clock(node, ahead * 1_000);
         world.servers[node].node.mistake = mistake;
     }
     world.initialize_nodes();
@@ -71,7 +71,7 @@ fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Resul
         if let Some((node, by)) = visit.set_back {
             // A set-back is seen by a look at what the last one noted.
             if unseen[node] < default_retention(MAX_TTL) / 2 - ms(1_000) {
-                world.set_clock(node, -(by.as_millis() as i64));
+                world.shift_clock(node, -(by.as_millis() as i64));
                 unseen[node] = Duration::MAX;
             }
         }
@@ -100,7 +100,7 @@ fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Resul
 /// A client, and nodes whose clocks are ahead by so many milliseconds.
 fn apart_by(ahead_millis: &[i64]) -> World {
     let mut world = World::unconnected(NODES, None, 1, Some(MAX_TTL));
-    ahead_millis.iter().enumerate().for_each(|(node, ahead)| world.set_clock(node, *ahead));
+    ahead_millis.iter().enumerate().for_each(|(node, ahead)| world.shift_clock(node, *ahead));
     world.initialize_nodes();
     (0..NODES).for_each(|node| world.connect(ALICE, node));
     world.deliver_all();
@@ -161,7 +161,7 @@ fn a_clock_that_is_set_back_far_begins_where_it_had_come() {
     let mut world = World::fenced(NODES);
     world.run_for(ms(31_000));
     let before = world.servers[0].node.micros(world.now(ALICE).boot_nanos());
-    world.set_clock(0, -2 * 3_600_000);
+    world.shift_clock(0, -2 * 3_600_000);
     begin_again(&mut world, NODES);
     let base = marker(&world, 0).expect("a marker").base_micros;
     assert!(
@@ -173,7 +173,7 @@ fn a_clock_that_is_set_back_far_begins_where_it_had_come() {
     let mut world = World::fenced(NODES);
     world.advance_clock(HOUR);
     begin_again(&mut world, NODES);
-    world.set_clock(0, -1_000_000);
+    world.shift_clock(0, -1_000_000);
     begin_again(&mut world, NODES);
     assert_eq!(marker(&world, 0).map(|marker| marker.base_micros), Some(0));
 }
@@ -232,7 +232,7 @@ fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
     world.disconnect(ALICE, 1);
     world.connect(ALICE, 2);
     world.deliver_all();
-    world.set_clock(0, -7_200_000);
+    world.shift_clock(0, -7_200_000);
     let lock = world.start_acquire(ALICE);
     world.deliver_all();
     assert_eq!(won(&mut world, ALICE), None, "the answer that shows it is no vote");
@@ -251,7 +251,7 @@ fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
     let before = world.fencing_number(ALICE, lock);
     world.release(ALICE, lock);
     world.deliver_all();
-    world.set_clock(1, -(YEAR.as_millis() as i64));
+    world.shift_clock(1, -(YEAR.as_millis() as i64));
     meet_again(&mut world, ALICE, 0..NODES);
     world.run_for(MAX_TTL * 3);
     assert!((0..NODES).all(|node| world.fence(node).is_some()));
