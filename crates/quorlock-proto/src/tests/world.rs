@@ -578,7 +578,7 @@ impl World {
     }
 
     /// From now on the node's clock runs this much faster than ours, in millionths.
-    pub(crate) fn set_haste(&mut self, node: usize, millionths: i64) {
+    pub(crate) fn set_clock_drift(&mut self, node: usize, millionths: i64) {
         self.servers[node].node.set_haste(millionths, self.nanos);
     }
 

@@ -108,7 +108,7 @@ fn a_jump_is_told_however_long_its_answer_was_on_its_way() {
 fn a_clock_that_stands_still_is_told_as_a_jump_back() {
     let mut world = World::fenced(3);
     world.acquire(ALICE);
-    world.set_haste(1, -1_000_000);
+    world.set_clock_drift(1, -1_000_000);
     world.run_for(ms(3_500));
     let reported = jumps(&world, ALICE);
     assert!(matches!(reported[..], [(1, back)] if back < -3_000_000), "{reported:?}");
@@ -120,7 +120,7 @@ fn a_clock_that_creeps_is_warned_of_once_in_a_while_and_goes_on_voting() {
     for haste in [10_400, -10_400] {
         let mut world = World::fenced(3);
         let lock = world.acquire(ALICE);
-        world.set_haste(1, haste);
+        world.set_clock_drift(1, haste);
         world.run_for(ms(65_000));
         let reported: Vec<_> = world.clients[ALICE].clock_anomalies.clone();
         assert!((2..=3).contains(&reported.len()), "once in the max ttl: {reported:?}");
@@ -137,7 +137,7 @@ fn clocks_within_the_drift_are_never_told_of() {
     for haste in [9_900, -9_900] {
         let mut world = World::fenced(3);
         world.acquire(ALICE);
-        (0..3).for_each(|node| world.set_haste(node, haste));
+        (0..3).for_each(|node| world.set_clock_drift(node, haste));
         world.run_for(ms(120_000));
         assert_eq!(world.clients[ALICE].clock_anomalies, []);
     }
