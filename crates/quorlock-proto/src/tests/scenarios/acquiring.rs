@@ -135,7 +135,7 @@ fn a_node_that_need_not_answer_any_more_is_not_called_silent() {
             if is_away {
                 world.disconnect(ALICE, node);
             } else {
-                world.plant(node, Some(b"another owner"), Some(TTL));
+                world.set_foreign_key(node, Some(b"another owner"), Some(TTL));
             }
         }
         world.start_acquire(ALICE);
@@ -178,7 +178,7 @@ fn an_attempt_abandoned_before_any_answer_leaves_nothing() {
 #[test]
 fn an_attempt_abandoned_after_some_answers_spares_who_plainly_refused() {
     let mut world = World::new(5);
-    world.plant(1, OTHER, Some(TTL));
+    world.set_foreign_key(1, OTHER, Some(TTL));
     let lock = world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
@@ -275,7 +275,7 @@ fn only_a_contender_that_wants_the_ttl_queries_it_and_gets_the_qth_smallest() {
     for curious in [true, false] {
         let mut world = World::new(5);
         for (node, life) in [(0, 900), (1, 300), (2, 700), (3, 500)] {
-            world.plant(node, OTHER, Some(ms(life)));
+            world.set_foreign_key(node, OTHER, Some(ms(life)));
         }
         world.servers[4].hangs = true;
         world.start_acquire_with(BOB, AcquireOptions { want_holder_ttl: curious, ..AcquireOptions::default() });
@@ -316,8 +316,8 @@ fn a_node_that_went_away_is_not_asked_for_how_long_and_owes_no_answer_when_it_is
 #[test]
 fn a_node_we_had_is_free_at_once_to_the_next_attempt() {
     let mut world = World::new(3);
-    world.plant(1, OTHER, Some(ms(400)));
-    world.plant(2, OTHER, Some(ms(800)));
+    world.set_foreign_key(1, OTHER, Some(ms(400)));
+    world.set_foreign_key(2, OTHER, Some(ms(800)));
     world.start_acquire_with(BOB, CURIOUS);
     world.deliver_all();
     let why = world.take_failure(BOB).expect("two of three are another's").reason;
@@ -341,8 +341,8 @@ fn the_ttl_query_ends_with_the_attempt_timeout() {
 #[test]
 fn a_key_without_expiry_and_a_key_of_another_type_are_held() {
     let mut world = World::new(3);
-    world.plant(0, None, None);
-    world.plant(1, OTHER, None);
+    world.set_foreign_key(0, None, None);
+    world.set_foreign_key(1, OTHER, None);
     world.start_acquire_with(BOB, CURIOUS);
     world.deliver_all();
     let refusal = world.take_failure(BOB).expect("both are in the way");

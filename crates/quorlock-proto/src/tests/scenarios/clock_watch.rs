@@ -166,7 +166,7 @@ fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
 fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt() {
     let mut world = seen(3, None);
     world.shift_clock(1, 5_000);
-    world.plant(0, Some(b"another owner"), Some(TTL));
+    world.set_foreign_key(0, Some(b"another owner"), Some(TTL));
     world.start_acquire_with(ALICE, BY_HAND);
     world.round_trip(ALICE, 1);
     world.round_trip(ALICE, 0);

@@ -145,7 +145,7 @@ fn a_plain_lock_is_taken_again_by_its_living_holder() {
 fn a_stolen_lock_is_not_like_one_that_has_gone() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
-    (0..2).for_each(|node| world.plant(node, Some(b"another owner"), Some(TTL)));
+    (0..2).for_each(|node| world.set_foreign_key(node, Some(b"another owner"), Some(TTL)));
     world.delete_key(2);
     world.release(ALICE, lock);
     world.deliver_all();

@@ -29,7 +29,7 @@ fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
         [RequestKind::Acquire, RequestKind::ReleaseAndNotify],
         "no new SET queues up for it"
     );
-    world.plant(1, Some(b"another owner"), Some(TTL));
+    world.set_foreign_key(1, Some(b"another owner"), Some(TTL));
     world.round_trip(ALICE, 1);
     let refusal = world.take_failure(ALICE).expect("one slow and one refusing of three settle it without waiting");
     assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Backlogged));
@@ -80,7 +80,7 @@ fn a_cut_connection_ends_the_waiting_for_its_answers() {
 fn a_survey_tells_what_every_node_shows_as_soon_as_all_have_answered() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
-    world.plant(1, None, None);
+    world.set_foreign_key(1, None, None);
     world.delete_key(2);
     world.survey(BOB, RequestKind::Inspect);
     world.deliver_all();
@@ -140,7 +140,7 @@ fn a_survey_goes_out_as_text_where_the_script_is_not_known() {
 fn force_release_deletes_the_key_of_any_owner() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
-    world.plant(1, None, None);
+    world.set_foreign_key(1, None, None);
     world.delete_key(2);
     world.survey(BOB, RequestKind::ForceRelease);
     world.deliver_all();

@@ -328,7 +328,7 @@ fn a_node_that_refuses_to_be_told_is_not_told_again_and_again() {
 
 /// What the second of three nodes is said to have answered, when the first is another's and the third not there.
 fn try_to_take_two(world: &mut World) -> Vote {
-    world.plant(0, Some(b"another owner"), Some(ms(1_000)));
+    world.set_foreign_key(0, Some(b"another owner"), Some(ms(1_000)));
     world.disconnect(ALICE, 2);
     let vote = try_to_take(world, ALICE).votes.swap_remove(1);
     world.connect(ALICE, 2);

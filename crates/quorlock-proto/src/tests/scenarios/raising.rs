@@ -86,8 +86,8 @@ fn a_key_that_ran_out_before_its_raise_is_too_late_and_everything_is_undone() {
 #[test]
 fn a_raise_that_another_client_overtook_is_too_little() {
     let (mut world, _) = raising();
-    world.plant(0, Some(b"another owner"), Some(ms(4_000)));
-    world.plant(2, Some(b"another owner"), Some(ms(3_000)));
+    world.set_foreign_key(0, Some(b"another owner"), Some(ms(4_000)));
+    world.set_foreign_key(2, Some(b"another owner"), Some(ms(3_000)));
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 2);
     let why = world.take_failure(ALICE).expect("two of three are another's").reason;

@@ -28,7 +28,7 @@ fn not_there_and_not_ours_confirm_a_release_too() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.delete_key(0);
-    world.plant(1, Some(b"another owner"), Some(TTL));
+    world.set_foreign_key(1, Some(b"another owner"), Some(TTL));
     world.release(ALICE, lock);
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);

@@ -292,8 +292,8 @@ fn a_release_right_behind_a_retake_leaves_nothing() {
 fn a_majority_taken_by_others_is_a_loss_and_our_own_keys_stand_until_the_release() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
-    world.plant(0, OTHER, Some(TTL));
-    world.plant(1, OTHER, Some(TTL));
+    world.set_foreign_key(0, OTHER, Some(TTL));
+    world.set_foreign_key(1, OTHER, Some(TTL));
     world.run_timers_for(THIRD);
     world.round_trip(ALICE, 0);
     assert_eq!(world.take_loss(ALICE), None);
@@ -314,7 +314,7 @@ fn a_majority_taken_by_others_is_a_loss_and_our_own_keys_stand_until_the_release
 fn a_minority_taken_by_others_is_survived() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
-    world.plant(0, OTHER, Some(TTL));
+    world.set_foreign_key(0, OTHER, Some(TTL));
     world.run_timers_for(THIRD);
     world.deliver_all();
     assert!(has_renewed(&world.take_events(ALICE)) && world.is_valid(ALICE, lock));
