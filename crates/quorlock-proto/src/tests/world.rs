@@ -632,12 +632,12 @@ impl World {
                     self.clients[who].redials.push(node.index());
                     self.disconnect(who, node.index());
                 }
-                Action::Notify(id, event) => self.hear(who, id, event),
+                Action::Notify(id, event) => self.record_event(who, id, event),
             }
         }
     }
 
-    fn hear(&mut self, who: usize, id: OperationId, event: OperationEvent) {
+    fn record_event(&mut self, who: usize, id: OperationId, event: OperationEvent) {
         let holds = &mut self.clients[who].leases;
         match &event {
             OperationEvent::Won { deadline, number, .. } => {
