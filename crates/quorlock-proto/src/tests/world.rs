@@ -642,13 +642,13 @@ impl World {
         match &event {
             OperationEvent::Won { deadline, number, .. } => {
                 holds.insert(id, LeaseRecord { fencing_number: *number, deadline: *deadline, has_ended: false });
-                self.check_exclusion();
+                self.check_mutual_exclusion();
             }
             OperationEvent::Renewed(deadline) => {
                 if let Some(hold) = holds.get_mut(&id) {
                     hold.deadline = *deadline;
                 }
-                self.check_exclusion();
+                self.check_mutual_exclusion();
             }
             OperationEvent::Lost(_) => {
                 if let Some(hold) = holds.get_mut(&id) {
@@ -661,7 +661,7 @@ impl World {
     }
 
     /// Validity begins only where this is called from, so no overlap goes unseen.
-    fn check_exclusion(&mut self) {
+    fn check_mutual_exclusion(&mut self) {
         let mut valid = Vec::new();
         for (who, client) in self.clients.iter().enumerate() {
             valid.extend(client.leases.keys().filter(|id| self.is_valid(who, **id)).map(|id| (who, *id)));
