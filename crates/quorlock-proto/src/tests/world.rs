@@ -520,18 +520,18 @@ impl World {
 
     /// In how many nodes the key stands.
     pub(crate) fn key_count(&self) -> usize {
-        self.servers.iter().filter(|server| server.node.living(&lock(), self.nanos).is_some()).count()
+        self.servers.iter().filter(|server| server.node.living(&lock_slot(), self.nanos).is_some()).count()
     }
 
     /// Whether the key on this node is of this attempt.
     pub(crate) fn has_key_of(&self, node: usize, id: OperationId) -> bool {
-        let living = self.servers[node].node.living(&lock(), self.nanos);
+        let living = self.servers[node].node.living(&lock_slot(), self.nanos);
         living.is_some_and(|entry| entry.value.as_deref() == Some(&owner_token(id).digits()))
     }
 
     /// For how much longer the key on this node lives.
     pub(crate) fn remaining_ttl(&self, node: usize) -> Option<Duration> {
-        self.servers[node].node.life(&lock(), self.nanos)
+        self.servers[node].node.life(&lock_slot(), self.nanos)
     }
 
     /// How many undos are not known done, over all nodes.
@@ -543,7 +543,7 @@ impl World {
 
     /// The node's key is gone.
     pub(crate) fn delete_key(&mut self, node: usize) {
-        self.servers[node].node.data_mut().remove(&lock());
+        self.servers[node].node.data_mut().remove(&lock_slot());
     }
 
     /// The node has this fence for the key.
@@ -590,7 +590,7 @@ impl World {
     pub(crate) fn set_foreign_key(&mut self, node: usize, value: Option<&[u8]>, life: Option<Duration>) {
         let server = &mut self.servers[node].node;
         let expires = life.map(|life| server.micros(self.nanos) / 1000 + life.as_millis() as u64);
-        server.data_mut().insert(lock(), Entry { value: value.map(<[u8]>::to_vec), expires });
+        server.data_mut().insert(lock_slot(), Entry { value: value.map(<[u8]>::to_vec), expires });
     }
 
     fn perform_actions(&mut self, who: usize) {
@@ -695,7 +695,7 @@ impl Server {
 }
 
 /// Where the lock of all stories stands.
-fn lock() -> Slot {
+fn lock_slot() -> Slot {
     Slot::Lock(Key::new(KEY))
 }
 
