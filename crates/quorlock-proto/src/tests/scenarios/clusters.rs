@@ -3,7 +3,7 @@
 //! It is past 400 lines because all scenarios of one subject share its worlds and helpers.
 
 use super::memory::{
-    LAST_MOMENT, LOOK, NO_VOTE, blank, connect, data, doubt, exclusion, is_on_terms, is_voting, marker,
+    LAST_MOMENT, MARKER_READ_INTERVAL, NO_VOTE, blank, connect, data, doubt, exclusion, is_on_terms, is_voting, marker,
     set_marker, try_to_take, voting_status,
 };
 use crate::attempt::FailureReason;
@@ -142,7 +142,7 @@ fn declared_nodes_vote_at_once() {
 fn who_had_another_marker_before_a_declaration_was_forced_waits_by_its_own_clock() {
     let mut world = World::fenced(3);
     assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
-    world.run_for(LOOK);
+    world.run_for(MARKER_READ_INTERVAL);
     // They may have held locks under the old one.
     assert!((0..3).all(|node| doubt(&world, BOB, node) == Some(ProbationReason::PossibleDataLoss)));
     world.run_for(NO_VOTE);
@@ -222,7 +222,7 @@ fn a_declaration_waits_for_what_nodes_are_being_asked() {
     assert!(ids.len() == 3 && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
 
     let mut world = World::fenced(3);
-    world.run_timers_for(LOOK);
+    world.run_timers_for(MARKER_READ_INTERVAL);
     assert_eq!(world.undelivered(ALICE, 0), [RequestKind::ReadMarker], "just asked, as now and then");
     assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
 }
@@ -274,7 +274,7 @@ fn after_data_loss_on_most_nodes_only_a_client_that_knew_them_takes_them_back() 
     assert_eq!(try_to_take(&mut world, BOB).reason, FailureReason::NodesExcluded);
     connect(&mut world, ALICE);
     assert!((0..2).all(|node| doubt(&world, ALICE, node) == Some(ProbationReason::PossibleDataLoss)));
-    world.run_for(LOOK);
+    world.run_for(MARKER_READ_INTERVAL);
     assert!((0..2).all(|node| doubt(&world, BOB, node).is_some()), "and so the stranger learns it");
 }
 
@@ -337,7 +337,7 @@ fn a_marker_that_cannot_be_read_bars_its_node_and_is_left_alone() {
     for text in ["hello", "quorlock2", "quorlock1 00 3 2 30000 a:b 1", "quorlock3 00 3 2 30000 a:b 1 1"] {
         let mut world = World::fenced(3);
         set_marker(&mut world, 1, text);
-        world.run_for(LOOK);
+        world.run_for(MARKER_READ_INTERVAL);
         assert!(matches!(exclusion(&world, ALICE, 1), Some(ExclusionReason::Unsupported(_))), "{text:?}");
         let lock = world.acquire(ALICE);
         assert!(world.has_key_of(0, lock) && !world.has_key_of(1, lock) && world.has_key_of(2, lock));
@@ -349,12 +349,12 @@ fn a_marker_that_cannot_be_read_bars_its_node_and_is_left_alone() {
 fn a_node_that_evicts_does_not_vote_until_it_stops() {
     let mut world = World::fenced(3);
     world.servers[1].node.evicts = true;
-    world.run_for(LOOK);
+    world.run_for(MARKER_READ_INTERVAL);
     assert_eq!(exclusion(&world, ALICE, 1), Some(ExclusionReason::EvictionEnabled));
     let lock = world.acquire(ALICE);
     assert!(!world.has_key_of(1, lock));
     world.servers[1].node.evicts = false;
-    world.run_for(LOOK);
+    world.run_for(MARKER_READ_INTERVAL);
     assert_eq!(
         doubt(&world, ALICE, 1),
         Some(ProbationReason::PossibleDataLoss),

@@ -13,7 +13,7 @@ use crate::tests::world::{MAX_TTL, REDIAL_AFTER, REPLY_TIMEOUT, World};
 use crate::vote::{ExclusionReason, ProbationReason};
 
 /// How often a node is asked what it remembers.
-pub(super) const LOOK: Duration = Duration::from_millis(7_500);
+pub(super) const MARKER_READ_INTERVAL: Duration = Duration::from_millis(7_500);
 /// How long a node that may have lost data casts no vote: the max ttl, and half a second more for those who ask
 /// for a lock, so that holders come back first.
 pub(super) const NO_VOTE: Duration = Duration::from_millis(30_500);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::memory::{LAST_MOMENT, LOOK, NO_VOTE, data, doubt, is_voting, marker, try_to_take};
+use super::memory::{LAST_MOMENT, MARKER_READ_INTERVAL, NO_VOTE, data, doubt, is_voting, marker, try_to_take};
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationId;
 use crate::request::RequestKind;
@@ -55,7 +55,7 @@ fn a_node_that_was_promoted_with_old_data_is_found_out_by_the_next_look() {
     let (mut world, _, before) = held_by_two();
     world.change_role(1, before);
     assert!(is_voting(&world, BOB, 1), "the marker is the same, only INFO tells");
-    world.run_for(LOOK);
+    world.run_for(MARKER_READ_INTERVAL);
     assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
 }
 
@@ -155,14 +155,14 @@ fn a_clock_that_was_set_back_behind_the_marker_begins_a_probation_of_the_usual_l
         if asks_first {
             world.acquire(ALICE);
         }
-        world.run_for(LOOK + ms(100));
+        world.run_for(MARKER_READ_INTERVAL + ms(100));
         let since = marker(&world, 1).expect("a marker").since_micros;
         assert!(since < before && since <= world.servers[1].node.micros(world.now(ALICE).boot_nanos()));
         // Whichever shows it first: the vote, beside what was seen before, or the look.
         let expected =
             if asks_first { ProbationReason::ClockJump } else { ProbationReason::PossibleDataLoss };
         assert_eq!(doubt(&world, ALICE, 1), Some(expected));
-        world.run_for(NO_VOTE + LOOK);
+        world.run_for(NO_VOTE + MARKER_READ_INTERVAL);
         assert!(is_voting(&world, ALICE, 1), "asked for a vote first: {asks_first}");
     }
 }
@@ -190,7 +190,7 @@ fn two_clients_that_take_a_node_back_at_once_agree() {
 fn nodes_are_looked_at_every_quarter_of_the_max_ttl() {
     let mut world = World::fenced(3);
     for _ in 0..4 {
-        world.run_timers_for(LOOK - Duration::from_nanos(1));
+        world.run_timers_for(MARKER_READ_INTERVAL - Duration::from_nanos(1));
         assert!(world.is_nothing_in_flight(ALICE));
         world.run_timers_for(Duration::from_nanos(1));
         assert!((0..3).all(|node| world.undelivered(ALICE, node) == [RequestKind::ReadMarker]));
@@ -202,7 +202,7 @@ fn nodes_are_looked_at_every_quarter_of_the_max_ttl() {
 fn a_look_that_is_not_known_goes_out_as_text() {
     let mut world = World::fenced(3);
     world.flush_scripts(1);
-    world.run_timers_for(LOOK);
+    world.run_timers_for(MARKER_READ_INTERVAL);
     world.round_trip(ALICE, 1);
     assert!(
         world
@@ -222,7 +222,7 @@ fn a_look_that_is_not_known_goes_out_as_text() {
 #[test]
 fn a_look_that_gets_no_answer_of_use_is_asked_again_and_changes_nothing() {
     let mut world = World::fenced(3);
-    world.run_timers_for(LOOK);
+    world.run_timers_for(MARKER_READ_INTERVAL);
     world.servers[1].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));
     world.deliver_all();
     assert!(is_voting(&world, ALICE, 1) && world.is_connected(ALICE, 1));
@@ -292,7 +292,7 @@ fn a_grant_is_never_sent_as_text_behind_its_undo() {
 fn a_vote_that_was_under_way_when_its_node_was_found_out_does_not_count() {
     let mut world = World::fenced(3);
     world.acquire_with(ALICE, AcquireOptions { ttl: ms(1_000), auto_renew: false, ..AcquireOptions::default() });
-    world.run_for(LOOK - ms(1_000));
+    world.run_for(MARKER_READ_INTERVAL - ms(1_000));
     world.run_timers_for(ms(1_000));
     world.start_acquire(BOB);
     // The look is ahead of the grant on the wire, and tells of another server.
@@ -319,7 +319,7 @@ fn a_node_that_refuses_to_be_told_is_not_told_again_and_again() {
     world.deliver_all();
     assert_eq!(world.servers[1].canned_replies.len(), 49, "it was written once");
     assert_eq!(try_to_take_two(&mut world), refusal(), "and a report says what the server said");
-    world.run_for(LOOK);
+    world.run_for(MARKER_READ_INTERVAL);
     assert!((30..49).contains(&world.servers[1].canned_replies.len()), "and now and then since");
     world.servers[1].canned_replies.clear();
     world.run_for(ms(2_000));
