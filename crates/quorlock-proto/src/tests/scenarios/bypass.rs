@@ -1,6 +1,6 @@
 //! Ways round probation that a client which comes later cannot see: it has only what stands on the nodes.
 
-use super::memory::{MARKER_READ_INTERVAL, NO_VOTE, connect, data, doubt, exclusion, is_on_terms, is_voting, marker};
+use super::memory::{MARKER_READ_INTERVAL, PROBATION, connect, data, doubt, exclusion, is_on_terms, is_voting, marker};
 use crate::test_util::node::Data;
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
 use crate::vote::{ExclusionReason, ProbationReason};
@@ -33,7 +33,7 @@ fn a_clock_that_is_set_right_after_a_restart_ends_no_probation() {
     world.shift_clock(1, 120_000);
     comes_afresh(&mut world, 0);
     assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
-    world.run_for(NO_VOTE - ms(200));
+    world.run_for(PROBATION - ms(200));
     assert!(!is_voting(&world, BOB, 1));
     world.run_for(ms(200));
     assert!(is_voting(&world, BOB, 1));
@@ -48,7 +48,7 @@ fn a_writers_clock_only_lengthens_a_probation_and_by_no_more_than_its_length() {
         world.connect(ALICE, 1);
         world.deliver_all();
         comes_afresh(&mut world, ahead_millis);
-        world.run_for(NO_VOTE - ms(200));
+        world.run_for(PROBATION - ms(200));
         assert!(!is_voting(&world, BOB, 1), "{ahead_millis} ms");
         world.run_for(ms(200) + most);
         assert!(is_voting(&world, BOB, 1), "{ahead_millis} ms");
@@ -74,7 +74,7 @@ fn what_a_node_evicted_is_not_forgotten_with_the_count_of_it() {
     world.servers[1].node.evicts = false;
     comes_afresh(&mut world, 0);
     assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
-    world.run_for(NO_VOTE + MARKER_READ_INTERVAL);
+    world.run_for(PROBATION + MARKER_READ_INTERVAL);
     assert!((0..2).all(|who| is_voting(&world, who, 1)));
 }
 
@@ -87,7 +87,7 @@ fn who_comes_right_after_a_probation_leaves_the_node_to_holders_first() {
     world.run_for(MAX_TTL + ms(10));
     comes_afresh(&mut world, 0);
     assert!(!is_voting(&world, BOB, 1));
-    world.run_for(NO_VOTE - MAX_TTL);
+    world.run_for(PROBATION - MAX_TTL);
     assert!(is_voting(&world, BOB, 1));
 }
 
@@ -102,7 +102,7 @@ fn a_probation_begins_with_the_first_marker_reading() {
         let quorum = world.quorum();
         is_on_terms(&mut world, BOB, quorum, MAX_TTL, false);
         connect(&mut world, BOB);
-        world.run_for(NO_VOTE + ms(1));
+        world.run_for(PROBATION + ms(1));
         (0..3).for_each(|node| world.disconnect(BOB, node));
         comes_afresh(&mut world, 0);
         assert!(is_voting(&world, BOB, 1), "data kept: {kept}");

@@ -1,6 +1,6 @@
 //! Clocks of nodes, watched by the times in their answers: what is proved, what it costs, and what proves nothing.
 
-use super::memory::{LAST_MOMENT, NO_VOTE, meet_again};
+use super::memory::{LAST_MOMENT, PROBATION, meet_again};
 use crate::attempt::FailureReason;
 use crate::clock_monitor::ClockAnomaly;
 use crate::coordinator::OperationId;
@@ -202,9 +202,9 @@ fn with_too_many_clocks_in_doubt_a_refusal_tells_until_when() {
     assert!(!world.is_valid(ALICE, lock));
     assert_eq!(
         world.take_failure(ALICE).map(|refusal| refusal.reason),
-        Some(FailureReason::OnProbation { retry_after: Some(NO_VOTE) })
+        Some(FailureReason::OnProbation { retry_after: Some(PROBATION) })
     );
-    world.run_for(NO_VOTE);
+    world.run_for(PROBATION);
     world.acquire(ALICE);
 }
 

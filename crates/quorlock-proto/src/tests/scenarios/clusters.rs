@@ -3,7 +3,7 @@
 //! It is past 400 lines because all scenarios of one subject share its worlds and helpers.
 
 use super::memory::{
-    LAST_MOMENT, MARKER_READ_INTERVAL, NO_VOTE, blank, connect, data, doubt, exclusion, is_on_terms, is_voting, marker,
+    LAST_MOMENT, MARKER_READ_INTERVAL, PROBATION, blank, connect, data, doubt, exclusion, is_on_terms, is_voting, marker,
     set_marker, try_to_take, voting_status,
 };
 use crate::attempt::FailureReason;
@@ -31,10 +31,10 @@ fn blank_nodes_become_a_cluster_on_probation_with_any_first_client() {
             "client {who}"
         );
         let refusal = try_to_take(&mut world, who);
-        assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(NO_VOTE) });
+        assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(PROBATION) });
         assert_eq!(
             refusal.votes[0],
-            Vote::OnProbation { remaining: NO_VOTE, reason: ProbationReason::NewNode }
+            Vote::OnProbation { remaining: PROBATION, reason: ProbationReason::NewNode }
         );
         assert!(world.is_nothing_in_flight(who));
     }
@@ -110,13 +110,13 @@ fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
 fn one_node_alone_is_a_cluster_too() {
     let mut world = blank(1, 1);
     connect(&mut world, ALICE);
-    world.run_for(NO_VOTE);
+    world.run_for(PROBATION);
     world.acquire(ALICE);
     world.restart(0, Data::new());
     connect(&mut world, ALICE);
     assert_eq!(
         try_to_take(&mut world, ALICE).reason,
-        FailureReason::OnProbation { retry_after: Some(NO_VOTE) }
+        FailureReason::OnProbation { retry_after: Some(PROBATION) }
     );
 }
 
@@ -145,7 +145,7 @@ fn who_had_another_marker_before_a_declaration_was_forced_waits_by_its_own_clock
     world.run_for(MARKER_READ_INTERVAL);
     // They may have held locks under the old one.
     assert!((0..3).all(|node| doubt(&world, BOB, node) == Some(ProbationReason::PossibleDataLoss)));
-    world.run_for(NO_VOTE);
+    world.run_for(PROBATION);
     world.acquire(BOB);
 }
 
@@ -363,7 +363,7 @@ fn a_node_that_evicts_does_not_vote_until_it_stops() {
     world.connect(BOB, 1);
     world.deliver_all();
     assert!(!is_voting(&world, BOB, 1), "unknown to a later client too");
-    world.run_for(NO_VOTE);
+    world.run_for(PROBATION);
     assert!(is_voting(&world, ALICE, 1) && is_voting(&world, BOB, 1));
 }
 
@@ -436,7 +436,7 @@ fn after_all_have_forgotten_those_who_knew_the_cluster_and_those_who_did_not_fou
     world.deliver_all();
     let clusters: Vec<_> = (0..3).map(|node| marker(&world, node).map(|it| it.cluster)).collect();
     assert!(clusters[0].is_some() && clusters.iter().all(|it| *it == clusters[0]), "{clusters:?}");
-    world.run_for(NO_VOTE + ms(1));
+    world.run_for(PROBATION + ms(1));
     for who in [ALICE, BOB] {
         let statuses: Vec<_> = (0..3).map(|node| voting_status(&world, who, node)).collect();
         assert_eq!(statuses, vec![VotingStatus::Voting; 3], "client {who}");

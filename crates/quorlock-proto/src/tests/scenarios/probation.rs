@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::memory::{LAST_MOMENT, MARKER_READ_INTERVAL, NO_VOTE, data, doubt, is_voting, marker, try_to_take};
+use super::memory::{LAST_MOMENT, MARKER_READ_INTERVAL, PROBATION, data, doubt, is_voting, marker, try_to_take};
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationId;
 use crate::request::RequestKind;
@@ -71,7 +71,7 @@ fn a_node_that_forgot_is_taken_back_after_the_max_ttl() {
     world.deliver_all();
     world.disconnect(BOB, 2);
     let refusal = try_to_take(&mut world, BOB);
-    assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(NO_VOTE) });
+    assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(PROBATION) });
     world.run_for(LAST_MOMENT);
     assert_eq!(try_to_take(&mut world, BOB).reason, FailureReason::OnProbation { retry_after: Some(ms(1)) });
     world.run_for(ms(1));
@@ -162,7 +162,7 @@ fn a_clock_that_was_set_back_behind_the_marker_begins_a_probation_of_the_usual_l
         let expected =
             if asks_first { ProbationReason::ClockJump } else { ProbationReason::PossibleDataLoss };
         assert_eq!(doubt(&world, ALICE, 1), Some(expected));
-        world.run_for(NO_VOTE + MARKER_READ_INTERVAL);
+        world.run_for(PROBATION + MARKER_READ_INTERVAL);
         assert!(is_voting(&world, ALICE, 1), "asked for a vote first: {asks_first}");
     }
 }
@@ -181,7 +181,7 @@ fn two_clients_that_take_a_node_back_at_once_agree() {
     world.advance_clock(ms(5));
     world.round_trip(BOB, 1);
     assert_eq!(data(&world, 1)[&Slot::Marker].value, written, "only the first writes");
-    world.run_for(NO_VOTE);
+    world.run_for(PROBATION);
     world.acquire(ALICE);
     assert!((0..2).all(|who| is_voting(&world, who, 1)));
 }

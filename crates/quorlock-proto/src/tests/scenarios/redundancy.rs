@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fencing::{AHEAD, apart};
-use super::memory::NO_VOTE;
+use super::memory::PROBATION;
 use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
@@ -180,7 +180,7 @@ fn a_node_that_votes_again_is_taken_at_once_and_not_at_the_next_renewal() {
         assert!(!world.has_key_of(node, lock) && world.is_valid(ALICE, lock), "it is on probation");
         // Well before a renewal would be due, and before it votes for others.
         world.take_events(ALICE);
-        world.run_for(NO_VOTE - MAX_TTL);
+        world.run_for(PROBATION - MAX_TTL);
         assert!(world.has_key_of(node, lock), "node {node}");
         assert!(world.take_events(ALICE).contains(&OperationEvent::Confirmed(NodeSet::from_bits(0b111))));
     }
