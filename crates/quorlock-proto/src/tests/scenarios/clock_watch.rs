@@ -1,6 +1,6 @@
 //! Clocks of nodes, watched by the times in their answers: what is proved, what it costs, and what proves nothing.
 
-use super::memory::{LAST_MOMENT, PROBATION, meet_again};
+use super::memory::{PROBATION_MINUS_1_MS, PROBATION, meet_again};
 use crate::attempt::FailureReason;
 use crate::clock_monitor::ClockAnomaly;
 use crate::coordinator::OperationId;
@@ -149,7 +149,7 @@ fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
     world.shift_clock(1, 5_000);
     glance(&mut world, ALICE);
     assert!(is_out(&world, ALICE, 1));
-    world.run_for(LAST_MOMENT);
+    world.run_for(PROBATION_MINUS_1_MS);
     let lock = world.start_acquire_with(ALICE, BY_HAND);
     assert_eq!(world.undelivered(ALICE, 1), [], "no request is sent to it");
     world.deliver_all();

@@ -3,7 +3,7 @@
 //! It is past 400 lines because all scenarios of one subject share its worlds and helpers.
 
 use super::memory::{
-    LAST_MOMENT, MARKER_READ_INTERVAL, PROBATION, blank, connect, data, doubt, exclusion, is_on_terms, is_voting, marker,
+    PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, blank, connect, data, doubt, exclusion, is_on_terms, is_voting, marker,
     set_marker, try_to_take, voting_status,
 };
 use crate::attempt::FailureReason;
@@ -38,7 +38,7 @@ fn blank_nodes_become_a_cluster_on_probation_with_any_first_client() {
         );
         assert!(world.is_nothing_in_flight(who));
     }
-    world.run_for(LAST_MOMENT);
+    world.run_for(PROBATION_MINUS_1_MS);
     let refusal = try_to_take(&mut world, ALICE);
     assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(ms(1)) });
     world.run_for(ms(1));

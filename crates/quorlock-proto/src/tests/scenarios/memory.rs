@@ -17,7 +17,7 @@ pub(super) const MARKER_READ_INTERVAL: Duration = Duration::from_millis(7_500);
 /// How long a node that may have lost data casts no vote: the max ttl, and half a second more for those who ask
 /// for a lock, so that holders come back first.
 pub(super) const PROBATION: Duration = Duration::from_millis(30_500);
-pub(super) const LAST_MOMENT: Duration = Duration::from_millis(30_499);
+pub(super) const PROBATION_MINUS_1_MS: Duration = Duration::from_millis(30_499);
 
 /// Nodes that no client has met, and these clients.
 pub(super) fn blank(nodes: usize, clients: usize) -> World {

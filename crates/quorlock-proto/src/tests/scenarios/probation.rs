@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::memory::{LAST_MOMENT, MARKER_READ_INTERVAL, PROBATION, data, doubt, is_voting, marker, try_to_take};
+use super::memory::{PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, data, doubt, is_voting, marker, try_to_take};
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationId;
 use crate::request::RequestKind;
@@ -72,7 +72,7 @@ fn a_node_that_forgot_is_taken_back_after_the_max_ttl() {
     world.disconnect(BOB, 2);
     let refusal = try_to_take(&mut world, BOB);
     assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(PROBATION) });
-    world.run_for(LAST_MOMENT);
+    world.run_for(PROBATION_MINUS_1_MS);
     assert_eq!(try_to_take(&mut world, BOB).reason, FailureReason::OnProbation { retry_after: Some(ms(1)) });
     world.run_for(ms(1));
     world.acquire(BOB);
@@ -113,7 +113,7 @@ fn who_saw_a_node_change_waits_by_its_own_clock_whatever_the_nodes_clock_says() 
     world.connect(ALICE, 1);
     world.deliver_all();
     world.shift_clock(1, 3_600_000);
-    world.run_for(LAST_MOMENT);
+    world.run_for(PROBATION_MINUS_1_MS);
     assert_eq!(
         doubt(&world, ALICE, 1),
         Some(ProbationReason::PossibleDataLoss),
