@@ -3,7 +3,7 @@
 //! It is past 400 lines because all scenarios of one subject share its worlds and helpers.
 
 use super::memory::{
-    PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, blank, connect, data, doubt, exclusion, is_on_terms, is_voting, marker,
+    PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, uninitialized_world, connect, data, doubt, exclusion, is_on_terms, is_voting, marker,
     set_marker, try_to_take, voting_status,
 };
 use crate::attempt::FailureReason;
@@ -18,7 +18,7 @@ use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
 #[test]
 fn blank_nodes_become_a_cluster_on_probation_with_any_first_client() {
-    let mut world = blank(3, 2);
+    let mut world = uninitialized_world(3, 2);
     world.connect_all();
     // Both have seen them blank, and both write.
     assert!((0..2).all(|who| (0..3).all(|node| world.undelivered(who, node) == [RequestKind::ReadMarker])));
@@ -48,7 +48,7 @@ fn blank_nodes_become_a_cluster_on_probation_with_any_first_client() {
 
 #[test]
 fn who_comes_later_finds_the_cluster_that_was_founded() {
-    let mut world = blank(3, 2);
+    let mut world = uninitialized_world(3, 2);
     connect(&mut world, ALICE);
     let founded = marker(&world, 0);
     world.run_for(ms(10_000));
@@ -64,7 +64,7 @@ fn who_comes_later_finds_the_cluster_that_was_founded() {
 
 #[test]
 fn founding_waits_until_every_node_was_met() {
-    let mut world = blank(3, 1);
+    let mut world = uninitialized_world(3, 1);
     (0..2).for_each(|node| world.connect(ALICE, node));
     world.deliver_all();
     assert!((0..3).all(|node| marker(&world, node).is_none()), "who is away may know better");
@@ -77,7 +77,7 @@ fn founding_waits_until_every_node_was_met() {
 
 #[test]
 fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
-    let mut world = blank(3, 1);
+    let mut world = uninitialized_world(3, 1);
     let full = ReplyFailure::TransientError("OOM command not allowed".into());
     let denied = ExclusionReason::PermissionDenied("NOPERM".into());
     world.connect_all();
@@ -108,7 +108,7 @@ fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
 
 #[test]
 fn one_node_alone_is_a_cluster_too() {
-    let mut world = blank(1, 1);
+    let mut world = uninitialized_world(1, 1);
     connect(&mut world, ALICE);
     world.run_for(PROBATION);
     world.acquire(ALICE);
@@ -123,7 +123,7 @@ fn one_node_alone_is_a_cluster_too() {
 #[test]
 fn declared_nodes_vote_at_once() {
     for founds in [false, true] {
-        let mut world = blank(3, 2);
+        let mut world = uninitialized_world(3, 2);
         let quorum = world.quorum();
         is_on_terms(&mut world, ALICE, quorum, MAX_TTL, founds);
         connect(&mut world, ALICE);
@@ -156,7 +156,7 @@ fn nodes_that_are_a_cluster_are_declared_only_by_force() {
     assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::Already));
     assert_eq!(marker(&world, 0), before);
 
-    let mut world = blank(3, 1);
+    let mut world = uninitialized_world(3, 1);
     set_marker(&mut world, 1, "something");
     connect(&mut world, ALICE);
     assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::NotBlank));
@@ -167,7 +167,7 @@ fn nodes_that_are_a_cluster_are_declared_only_by_force() {
 
 #[test]
 fn all_nodes_must_be_there_to_be_declared() {
-    let mut world = blank(3, 1);
+    let mut world = uninitialized_world(3, 1);
     (0..2).for_each(|node| world.connect(ALICE, node));
     for is_forced in [false, true] {
         assert_eq!(world.initialize_as(ALICE, 7, is_forced), Some(InitResult::Unreachable));
@@ -177,7 +177,7 @@ fn all_nodes_must_be_there_to_be_declared() {
 
 #[test]
 fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
-    let mut world = blank(3, 1);
+    let mut world = uninitialized_world(3, 1);
     let quorum = world.quorum();
     is_on_terms(&mut world, ALICE, quorum, MAX_TTL, false);
     connect(&mut world, ALICE);
@@ -195,7 +195,7 @@ fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
 #[test]
 fn a_declaration_that_nodes_reject_tells_what_each_said() {
     for is_forced in [false, true] {
-        let mut world = if is_forced { World::fenced(3) } else { blank(3, 1) };
+        let mut world = if is_forced { World::fenced(3) } else { uninitialized_world(3, 1) };
         if !is_forced {
             let quorum = world.quorum();
             is_on_terms(&mut world, ALICE, quorum, MAX_TTL, false);
@@ -283,7 +283,7 @@ fn after_data_loss_on_most_nodes_only_a_client_that_knew_them_takes_them_back() 
 fn two_clusters_never_share_a_node() {
     let mut theirs = World::fenced(3);
     let lock = theirs.acquire(ALICE);
-    let mut ours = blank(3, 1);
+    let mut ours = uninitialized_world(3, 1);
     ours.servers[0].node = theirs.servers[0].node.clone();
     let config = LockClusterConfig::new(ours.quorum(), MAX_TTL);
     (1..3).for_each(|node| ours.servers[node].node = Node::new(node + 2, config));
@@ -378,7 +378,7 @@ fn a_cluster_is_not_declared_while_a_node_is_away() {
 
 #[test]
 fn nodes_that_were_never_there_all_at_once_found_no_cluster() {
-    let mut world = blank(3, 1);
+    let mut world = uninitialized_world(3, 1);
     world.connect(ALICE, 0);
     world.disconnect(ALICE, 0);
     (1..3).for_each(|node| world.connect(ALICE, node));
@@ -390,7 +390,7 @@ fn nodes_that_were_never_there_all_at_once_found_no_cluster() {
 /// What we remember of a cluster says nothing of a node that we never saw in it.
 #[test]
 fn by_memory_alone_only_those_are_taken_back_who_were_known() {
-    let mut world = blank(5, 1);
+    let mut world = uninitialized_world(5, 1);
     world.initialize_nodes();
     (0..3).for_each(|node| world.connect(ALICE, node));
     world.deliver_all();
@@ -423,7 +423,7 @@ fn memory_gives_way_to_a_node_that_says_otherwise() {
 
 #[test]
 fn after_all_have_forgotten_those_who_knew_the_cluster_and_those_who_did_not_found_the_same() {
-    let mut world = blank(3, 2);
+    let mut world = uninitialized_world(3, 2);
     world.initialize_nodes();
     (0..3).for_each(|node| world.connect(ALICE, node));
     world.deliver_all();

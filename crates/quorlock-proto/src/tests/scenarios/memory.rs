@@ -20,7 +20,7 @@ pub(super) const PROBATION: Duration = Duration::from_millis(30_500);
 pub(super) const PROBATION_MINUS_1_MS: Duration = Duration::from_millis(30_499);
 
 /// Nodes that no client has met, and these clients.
-pub(super) fn blank(nodes: usize, clients: usize) -> World {
+pub(super) fn uninitialized_world(nodes: usize, clients: usize) -> World {
     World::unconnected(nodes, None, clients, Some(MAX_TTL))
 }
 
