@@ -1,6 +1,6 @@
 //! Ways round probation that a client which comes later cannot see: it has only what stands on the nodes.
 
-use super::memory::{MARKER_READ_INTERVAL, PROBATION, connect, data, doubt, exclusion, is_on_terms, is_voting, marker};
+use super::memory::{MARKER_READ_INTERVAL, PROBATION, connect, data, probation_reason, exclusion, is_on_terms, is_voting, marker};
 use crate::test_util::node::Data;
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
 use crate::vote::{ExclusionReason, ProbationReason};
@@ -32,7 +32,7 @@ fn a_clock_that_is_set_right_after_a_restart_ends_no_probation() {
     let mut world = restarted_behind();
     world.shift_clock(1, 120_000);
     comes_afresh(&mut world, 0);
-    assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
+    assert_eq!(probation_reason(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
     world.run_for(PROBATION - ms(200));
     assert!(!is_voting(&world, BOB, 1));
     world.run_for(ms(200));
@@ -73,7 +73,7 @@ fn what_a_node_evicted_is_not_forgotten_with_the_count_of_it() {
     // The policy is corrected and the statistics are reset before the next marker reading.
     world.servers[1].node.evicts = false;
     comes_afresh(&mut world, 0);
-    assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
+    assert_eq!(probation_reason(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
     world.run_for(PROBATION + MARKER_READ_INTERVAL);
     assert!((0..2).all(|who| is_voting(&world, who, 1)));
 }

@@ -3,7 +3,7 @@
 //! It is past 400 lines because all scenarios of one subject share its worlds and helpers.
 
 use super::memory::{
-    PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, uninitialized_world, connect, data, doubt, exclusion, is_on_terms, is_voting, marker,
+    PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, uninitialized_world, connect, data, probation_reason, exclusion, is_on_terms, is_voting, marker,
     set_marker, try_to_take, voting_status,
 };
 use crate::attempt::FailureReason;
@@ -27,7 +27,7 @@ fn blank_nodes_become_a_cluster_on_probation_with_any_first_client() {
     assert!(ids[0].is_some() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     for who in [ALICE, BOB] {
         assert!(
-            (0..3).all(|node| doubt(&world, who, node) == Some(ProbationReason::NewNode)),
+            (0..3).all(|node| probation_reason(&world, who, node) == Some(ProbationReason::NewNode)),
             "client {who}"
         );
         let refusal = try_to_take(&mut world, who);
@@ -101,7 +101,7 @@ fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
     world.servers.iter_mut().for_each(|server| server.canned_replies.clear());
     world.run_for(ms(2_000));
     assert!(
-        (0..3).all(|node| doubt(&world, ALICE, node) == Some(ProbationReason::NewNode)),
+        (0..3).all(|node| probation_reason(&world, ALICE, node) == Some(ProbationReason::NewNode)),
         "recorded at last"
     );
 }
@@ -144,7 +144,7 @@ fn who_had_another_marker_before_a_declaration_was_forced_waits_by_its_own_clock
     assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
     world.run_for(MARKER_READ_INTERVAL);
     // They may have held locks under the old one.
-    assert!((0..3).all(|node| doubt(&world, BOB, node) == Some(ProbationReason::PossibleDataLoss)));
+    assert!((0..3).all(|node| probation_reason(&world, BOB, node) == Some(ProbationReason::PossibleDataLoss)));
     world.run_for(PROBATION);
     world.acquire(BOB);
 }
@@ -273,9 +273,9 @@ fn after_data_loss_on_most_nodes_only_a_client_that_knew_them_takes_them_back() 
     assert!(matches!(exclusion(&world, BOB, 2), Some(ExclusionReason::ClusterMismatch(_))));
     assert_eq!(try_to_take(&mut world, BOB).reason, FailureReason::NodesExcluded);
     connect(&mut world, ALICE);
-    assert!((0..2).all(|node| doubt(&world, ALICE, node) == Some(ProbationReason::PossibleDataLoss)));
+    assert!((0..2).all(|node| probation_reason(&world, ALICE, node) == Some(ProbationReason::PossibleDataLoss)));
     world.run_for(MARKER_READ_INTERVAL);
-    assert!((0..2).all(|node| doubt(&world, BOB, node).is_some()), "and so the stranger learns it");
+    assert!((0..2).all(|node| probation_reason(&world, BOB, node).is_some()), "and so the stranger learns it");
 }
 
 /// Two lists that share one node: there, two quorums need not meet.
@@ -356,7 +356,7 @@ fn a_node_that_evicts_does_not_vote_until_it_stops() {
     world.servers[1].node.evicts = false;
     world.run_for(MARKER_READ_INTERVAL);
     assert_eq!(
-        doubt(&world, ALICE, 1),
+        probation_reason(&world, ALICE, 1),
         Some(ProbationReason::PossibleDataLoss),
         "what it lost meanwhile is unknown"
     );

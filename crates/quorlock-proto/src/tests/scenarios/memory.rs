@@ -32,7 +32,7 @@ pub(super) fn is_voting(world: &World, who: usize, node: usize) -> bool {
     voting_status(world, who, node) == VotingStatus::Voting
 }
 
-pub(super) fn doubt(world: &World, who: usize, node: usize) -> Option<ProbationReason> {
+pub(super) fn probation_reason(world: &World, who: usize, node: usize) -> Option<ProbationReason> {
     match voting_status(world, who, node) {
         VotingStatus::OnProbation(_, doubt) => Some(doubt),
         _ => None,

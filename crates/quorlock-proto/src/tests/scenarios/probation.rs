@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::memory::{PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, data, doubt, is_voting, marker, try_to_take};
+use super::memory::{PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, data, probation_reason, is_voting, marker, try_to_take};
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationId;
 use crate::request::RequestKind;
@@ -56,7 +56,7 @@ fn a_node_that_was_promoted_with_old_data_is_found_out_by_the_next_look() {
     world.change_role(1, before);
     assert!(is_voting(&world, BOB, 1), "the marker is the same, only INFO tells");
     world.run_for(MARKER_READ_INTERVAL);
-    assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
+    assert_eq!(probation_reason(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_vote_that_says_changed_counts_for_nothing_and_is_followed_by_a_look_at_once
     world.round_trip(BOB, 1);
     assert_eq!(world.undelivered(BOB, 1), [RequestKind::ReadMarker], "blank: its marker is written back");
     world.deliver_all();
-    assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
+    assert_eq!(probation_reason(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
     world.start_acquire(BOB);
     assert_eq!(world.undelivered(BOB, 1), [], "no vote is requested from it");
 }
@@ -115,7 +115,7 @@ fn who_saw_a_node_change_waits_by_its_own_clock_whatever_the_nodes_clock_says() 
     world.shift_clock(1, 3_600_000);
     world.run_for(PROBATION_MINUS_1_MS);
     assert_eq!(
-        doubt(&world, ALICE, 1),
+        probation_reason(&world, ALICE, 1),
         Some(ProbationReason::PossibleDataLoss),
         "its clock has said for long that it is over"
     );
@@ -124,7 +124,7 @@ fn who_saw_a_node_change_waits_by_its_own_clock_whatever_the_nodes_clock_says() 
     // Who meets it only now has nothing but the marker to go by.
     world.connect(BOB, 1);
     assert_eq!(
-        doubt(&world, BOB, 1),
+        probation_reason(&world, BOB, 1),
         Some(ProbationReason::PossibleDataLoss),
         "Bob knew it, and saw it change just now"
     );
@@ -137,7 +137,7 @@ fn a_node_on_probation_says_so_itself_to_who_does_not_know() {
     world.shift_clock(1, -15);
     let lock = world.start_acquire(ALICE);
     world.round_trip(ALICE, 1);
-    assert_eq!(doubt(&world, ALICE, 1), Some(ProbationReason::PossibleDataLoss));
+    assert_eq!(probation_reason(&world, ALICE, 1), Some(ProbationReason::PossibleDataLoss));
     world.cancel(ALICE, lock);
     world.deliver_all();
     let lock = world.acquire(BOB);
@@ -161,7 +161,7 @@ fn a_clock_that_was_set_back_behind_the_marker_begins_a_probation_of_the_usual_l
         // Whichever shows it first: the vote, beside what was seen before, or the look.
         let expected =
             if asks_first { ProbationReason::ClockJump } else { ProbationReason::PossibleDataLoss };
-        assert_eq!(doubt(&world, ALICE, 1), Some(expected));
+        assert_eq!(probation_reason(&world, ALICE, 1), Some(expected));
         world.run_for(PROBATION + MARKER_READ_INTERVAL);
         assert!(is_voting(&world, ALICE, 1), "asked for a vote first: {asks_first}");
     }
