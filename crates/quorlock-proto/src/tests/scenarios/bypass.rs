@@ -1,6 +1,6 @@
 //! Ways round probation that a client which comes later cannot see: it has only what stands on the nodes.
 
-use super::memory::{MARKER_READ_INTERVAL, PROBATION, connect, data, probation_reason, exclusion, is_on_terms, is_voting, marker};
+use super::memory::{MARKER_READ_INTERVAL, PROBATION, connect, data, probation_reason, exclusion_reason, is_on_terms, is_voting, marker};
 use crate::test_util::node::Data;
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
 use crate::vote::{ExclusionReason, ProbationReason};
@@ -69,7 +69,7 @@ fn what_a_node_evicted_is_not_forgotten_with_the_count_of_it() {
     let mut world = World::fenced(3);
     world.servers[1].node.evicts = true;
     world.run_for(MARKER_READ_INTERVAL);
-    assert_eq!(exclusion(&world, ALICE, 1), Some(ExclusionReason::EvictionEnabled));
+    assert_eq!(exclusion_reason(&world, ALICE, 1), Some(ExclusionReason::EvictionEnabled));
     // The policy is corrected and the statistics are reset before the next marker reading.
     world.servers[1].node.evicts = false;
     comes_afresh(&mut world, 0);

@@ -3,7 +3,7 @@
 //! It is past 400 lines because all scenarios of one subject share its worlds and helpers.
 
 use super::memory::{
-    PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, uninitialized_world, connect, data, probation_reason, exclusion, is_on_terms, is_voting, marker,
+    PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, uninitialized_world, connect, data, probation_reason, exclusion_reason, is_on_terms, is_voting, marker,
     set_marker, try_to_take, voting_status,
 };
 use crate::attempt::FailureReason;
@@ -128,7 +128,7 @@ fn declared_nodes_vote_at_once() {
         is_on_terms(&mut world, ALICE, quorum, MAX_TTL, founds);
         connect(&mut world, ALICE);
         let expected = (!founds).then_some(ExclusionReason::Uninitialized);
-        assert_eq!(exclusion(&world, ALICE, 0), expected, "who only looks founds nothing by the way");
+        assert_eq!(exclusion_reason(&world, ALICE, 0), expected, "who only looks founds nothing by the way");
         assert_eq!(world.initialize_as(ALICE, 7, founds), Some(InitResult::Fresh));
         let id = Some(ClusterId::new(7));
         assert!((0..3).all(|node| marker(&world, node).map(|it| it.cluster) == id));
@@ -267,10 +267,10 @@ fn after_data_loss_on_most_nodes_only_a_client_that_knew_them_takes_them_back() 
     world.restart(1, Data::new());
     connect(&mut world, BOB);
     assert_eq!(
-        (exclusion(&world, BOB, 0), exclusion(&world, BOB, 1)),
+        (exclusion_reason(&world, BOB, 0), exclusion_reason(&world, BOB, 1)),
         (Some(ExclusionReason::Uninitialized), Some(ExclusionReason::Uninitialized))
     );
-    assert!(matches!(exclusion(&world, BOB, 2), Some(ExclusionReason::ClusterMismatch(_))));
+    assert!(matches!(exclusion_reason(&world, BOB, 2), Some(ExclusionReason::ClusterMismatch(_))));
     assert_eq!(try_to_take(&mut world, BOB).reason, FailureReason::NodesExcluded);
     connect(&mut world, ALICE);
     assert!((0..2).all(|node| probation_reason(&world, ALICE, node) == Some(ProbationReason::PossibleDataLoss)));
@@ -288,9 +288,9 @@ fn two_clusters_never_share_a_node() {
     let config = LockClusterConfig::new(ours.quorum(), MAX_TTL);
     (1..3).for_each(|node| ours.servers[node].node = Node::new(node + 2, config));
     connect(&mut ours, ALICE);
-    assert!(matches!(exclusion(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
+    assert!(matches!(exclusion_reason(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
     assert_eq!(
-        (exclusion(&ours, ALICE, 1), exclusion(&ours, ALICE, 2)),
+        (exclusion_reason(&ours, ALICE, 1), exclusion_reason(&ours, ALICE, 2)),
         (Some(ExclusionReason::Uninitialized), Some(ExclusionReason::Uninitialized))
     );
     assert_eq!(try_to_take(&mut ours, ALICE).reason, FailureReason::NodesExcluded);
@@ -307,7 +307,7 @@ fn two_clusters_never_share_a_node() {
     set_marker(&mut ours, 0, &text);
     (0..2).for_each(|who| ours.disconnect(who, 0));
     connect(&mut ours, ALICE);
-    assert!(matches!(exclusion(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
+    assert!(matches!(exclusion_reason(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
     assert!(is_voting(&ours, ALICE, 1) && is_voting(&ours, ALICE, 2));
     assert_eq!(data(&ours, 0).get(&Slot::Marker).and_then(|it| it.value.clone()), Some(text.into()));
 }
@@ -322,7 +322,7 @@ fn clients_on_other_terms_are_told_so_and_change_nothing() {
         (0..5).for_each(|node| world.disconnect(BOB, node));
         is_on_terms(&mut world, BOB, quorum, max_ttl, true);
         connect(&mut world, BOB);
-        let Some(ExclusionReason::ClusterMismatch(words)) = exclusion(&world, BOB, 0) else {
+        let Some(ExclusionReason::ClusterMismatch(words)) = exclusion_reason(&world, BOB, 0) else {
             panic!("no bar")
         };
         assert!(words.contains("a quorum of 3, a max ttl of 30s"), "{words}");
@@ -338,7 +338,7 @@ fn a_marker_that_cannot_be_read_bars_its_node_and_is_left_alone() {
         let mut world = World::fenced(3);
         set_marker(&mut world, 1, text);
         world.run_for(MARKER_READ_INTERVAL);
-        assert!(matches!(exclusion(&world, ALICE, 1), Some(ExclusionReason::Unsupported(_))), "{text:?}");
+        assert!(matches!(exclusion_reason(&world, ALICE, 1), Some(ExclusionReason::Unsupported(_))), "{text:?}");
         let lock = world.acquire(ALICE);
         assert!(world.has_key_of(0, lock) && !world.has_key_of(1, lock) && world.has_key_of(2, lock));
         assert_eq!(data(&world, 1)[&Slot::Marker].value.as_deref(), Some(text.as_bytes()));
@@ -350,7 +350,7 @@ fn a_node_that_evicts_does_not_vote_until_it_stops() {
     let mut world = World::fenced(3);
     world.servers[1].node.evicts = true;
     world.run_for(MARKER_READ_INTERVAL);
-    assert_eq!(exclusion(&world, ALICE, 1), Some(ExclusionReason::EvictionEnabled));
+    assert_eq!(exclusion_reason(&world, ALICE, 1), Some(ExclusionReason::EvictionEnabled));
     let lock = world.acquire(ALICE);
     assert!(!world.has_key_of(1, lock));
     world.servers[1].node.evicts = false;
@@ -384,7 +384,7 @@ fn nodes_that_were_never_there_all_at_once_found_no_cluster() {
     (1..3).for_each(|node| world.connect(ALICE, node));
     world.deliver_all();
     assert!((0..3).all(|node| marker(&world, node).is_none()));
-    assert!(exclusion(&world, ALICE, 1).is_some());
+    assert!(exclusion_reason(&world, ALICE, 1).is_some());
 }
 
 /// What we remember of a cluster says nothing of a node that we never saw in it.

@@ -39,7 +39,7 @@ pub(super) fn probation_reason(world: &World, who: usize, node: usize) -> Option
     }
 }
 
-pub(super) fn exclusion(world: &World, who: usize, node: usize) -> Option<ExclusionReason> {
+pub(super) fn exclusion_reason(world: &World, who: usize, node: usize) -> Option<ExclusionReason> {
     match voting_status(world, who, node) {
         VotingStatus::Excluded(exclusion) => Some(exclusion),
         _ => None,
