@@ -1,6 +1,6 @@
 //! Ways round probation that a client which comes later cannot see: it has only what stands on the nodes.
 
-use super::memory::{MARKER_READ_INTERVAL, PROBATION, connect, data, probation_reason, exclusion_reason, is_on_terms, is_voting, marker};
+use super::memory::{MARKER_READ_INTERVAL, PROBATION, connect, data, probation_reason, exclusion_reason, reconfigure, is_voting, marker};
 use crate::test_util::node::Data;
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
 use crate::vote::{ExclusionReason, ProbationReason};
@@ -11,7 +11,7 @@ fn comes_afresh(world: &mut World, ahead_millis: i64) {
     (0..3).filter(|node| world.is_connected(BOB, *node)).collect::<Vec<_>>().into_iter().for_each(|node| {
         world.disconnect(BOB, node);
     });
-    is_on_terms(world, BOB, quorum, MAX_TTL, true);
+    reconfigure(world, BOB, quorum, MAX_TTL, true);
     world.shift_wall_clock(BOB, ahead_millis);
     connect(world, BOB);
 }
@@ -100,7 +100,7 @@ fn a_probation_begins_with_the_first_marker_reading() {
         (0..3).for_each(|node| world.disconnect(BOB, node));
         world.servers[1].node.restart(before);
         let quorum = world.quorum();
-        is_on_terms(&mut world, BOB, quorum, MAX_TTL, false);
+        reconfigure(&mut world, BOB, quorum, MAX_TTL, false);
         connect(&mut world, BOB);
         world.run_for(PROBATION + ms(1));
         (0..3).for_each(|node| world.disconnect(BOB, node));

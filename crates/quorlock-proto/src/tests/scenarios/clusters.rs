@@ -3,7 +3,7 @@
 //! It is past 400 lines because all scenarios of one subject share its worlds and helpers.
 
 use super::memory::{
-    PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, uninitialized_world, connect, data, probation_reason, exclusion_reason, is_on_terms, is_voting, marker,
+    PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, uninitialized_world, connect, data, probation_reason, exclusion_reason, reconfigure, is_voting, marker,
     set_marker, try_to_take, voting_status,
 };
 use crate::attempt::FailureReason;
@@ -125,7 +125,7 @@ fn declared_nodes_vote_at_once() {
     for founds in [false, true] {
         let mut world = uninitialized_world(3, 2);
         let quorum = world.quorum();
-        is_on_terms(&mut world, ALICE, quorum, MAX_TTL, founds);
+        reconfigure(&mut world, ALICE, quorum, MAX_TTL, founds);
         connect(&mut world, ALICE);
         let expected = (!founds).then_some(ExclusionReason::Uninitialized);
         assert_eq!(exclusion_reason(&world, ALICE, 0), expected, "who only looks founds nothing by the way");
@@ -179,7 +179,7 @@ fn all_nodes_must_be_there_to_be_declared() {
 fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
     let mut world = uninitialized_world(3, 1);
     let quorum = world.quorum();
-    is_on_terms(&mut world, ALICE, quorum, MAX_TTL, false);
+    reconfigure(&mut world, ALICE, quorum, MAX_TTL, false);
     connect(&mut world, ALICE);
     world.servers[1].hangs = true;
     assert_eq!(world.initialize_as(ALICE, 7, false), None, "two have it, one is silent");
@@ -198,7 +198,7 @@ fn a_declaration_that_nodes_reject_tells_what_each_said() {
         let mut world = if is_forced { World::fenced(3) } else { uninitialized_world(3, 1) };
         if !is_forced {
             let quorum = world.quorum();
-            is_on_terms(&mut world, ALICE, quorum, MAX_TTL, false);
+            reconfigure(&mut world, ALICE, quorum, MAX_TTL, false);
             connect(&mut world, ALICE);
         }
         let full = Vote::Unknown(ReplyFailure::TransientError("OOM command not allowed".into()));
@@ -238,7 +238,7 @@ fn a_node_is_taken_back_only_if_enough_others_say_where_it_belongs() {
     };
     (0..3).for_each(|node| world.disconnect(BOB, node));
     let quorum = world.quorum();
-    is_on_terms(&mut world, BOB, quorum, MAX_TTL, true);
+    reconfigure(&mut world, BOB, quorum, MAX_TTL, true);
     (0..3).for_each(|node| world.disconnect(ALICE, node));
     world.flush(1);
     client(&mut world, &[0, 1]);
@@ -250,7 +250,7 @@ fn a_node_is_taken_back_only_if_enough_others_say_where_it_belongs() {
     // Where a quorum is all nodes, all others are enough.
     let mut world = World::fenced(2);
     world.flush(1);
-    is_on_terms(&mut world, BOB, Quorum::new(2, None).expect("two"), MAX_TTL, true);
+    reconfigure(&mut world, BOB, Quorum::new(2, None).expect("two"), MAX_TTL, true);
     (0..2).for_each(|node| world.disconnect(BOB, node));
     (0..2).for_each(|node| world.disconnect(ALICE, node));
     connect(&mut world, BOB);
@@ -262,7 +262,7 @@ fn after_data_loss_on_most_nodes_only_a_client_that_knew_them_takes_them_back() 
     let mut world = World::fenced(3);
     (0..3).for_each(|node| world.disconnect(BOB, node));
     let quorum = world.quorum();
-    is_on_terms(&mut world, BOB, quorum, MAX_TTL, true);
+    reconfigure(&mut world, BOB, quorum, MAX_TTL, true);
     world.restart(0, Data::new());
     world.restart(1, Data::new());
     connect(&mut world, BOB);
@@ -320,7 +320,7 @@ fn clients_on_other_terms_are_told_so_and_change_nothing() {
         let mut world = World::fenced(5);
         let before = marker(&world, 0);
         (0..5).for_each(|node| world.disconnect(BOB, node));
-        is_on_terms(&mut world, BOB, quorum, max_ttl, true);
+        reconfigure(&mut world, BOB, quorum, max_ttl, true);
         connect(&mut world, BOB);
         let Some(ExclusionReason::ClusterMismatch(words)) = exclusion_reason(&world, BOB, 0) else {
             panic!("no bar")

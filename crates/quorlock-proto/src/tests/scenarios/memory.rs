@@ -61,7 +61,7 @@ pub(super) fn data(world: &World, node: usize) -> Data {
 }
 
 /// This client is on other terms than the rest.
-pub(super) fn is_on_terms(world: &mut World, who: usize, quorum: Quorum, max_ttl: Duration, founds: bool) {
+pub(super) fn reconfigure(world: &mut World, who: usize, quorum: Quorum, max_ttl: Duration, founds: bool) {
     let drift = Drift::new(0.01).expect("a usual drift");
     let members = Membership::new(LockClusterConfig::new(quorum, max_ttl), drift, founds);
     let limits = Limits { reply_timeout: REPLY_TIMEOUT, redial_after: REDIAL_AFTER };
@@ -87,7 +87,7 @@ pub(super) fn meet_again(world: &mut World, who: usize, nodes: impl IntoIterator
         }
     }
     let quorum = world.quorum();
-    is_on_terms(world, who, quorum, MAX_TTL, true);
+    reconfigure(world, who, quorum, MAX_TTL, true);
     world.clients[who].clock_anomalies.clear();
     for node in nodes {
         world.connect(who, node);
