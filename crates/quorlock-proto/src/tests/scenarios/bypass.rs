@@ -1,6 +1,6 @@
 //! Ways round probation that a client which comes later cannot see: it has only what stands on the nodes.
 
-use super::memory::{MARKER_READ_INTERVAL, PROBATION, connect, data, probation_reason, exclusion_reason, reconfigure, is_voting, marker};
+use super::memory::{MARKER_READ_INTERVAL, PROBATION, connect_to_all, data, probation_reason, exclusion_reason, reconfigure, is_voting, marker};
 use crate::test_util::node::Data;
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
 use crate::vote::{ExclusionReason, ProbationReason};
@@ -13,7 +13,7 @@ fn comes_afresh(world: &mut World, ahead_millis: i64) {
     });
     reconfigure(world, BOB, quorum, MAX_TTL, true);
     world.shift_wall_clock(BOB, ahead_millis);
-    connect(world, BOB);
+    connect_to_all(world, BOB);
 }
 
 /// Node 1 restarts while its clock is behind by two minutes; Alice, who knew it, meets it.
@@ -101,7 +101,7 @@ fn a_probation_begins_with_the_first_marker_reading() {
         world.servers[1].node.restart(before);
         let quorum = world.quorum();
         reconfigure(&mut world, BOB, quorum, MAX_TTL, false);
-        connect(&mut world, BOB);
+        connect_to_all(&mut world, BOB);
         world.run_for(PROBATION + ms(1));
         (0..3).for_each(|node| world.disconnect(BOB, node));
         comes_afresh(&mut world, 0);

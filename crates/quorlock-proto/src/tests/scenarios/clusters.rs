@@ -3,7 +3,7 @@
 //! It is past 400 lines because all scenarios of one subject share its worlds and helpers.
 
 use super::memory::{
-    PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, uninitialized_world, connect, data, probation_reason, exclusion_reason, reconfigure, is_voting, marker,
+    PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, uninitialized_world, connect_to_all, data, probation_reason, exclusion_reason, reconfigure, is_voting, marker,
     set_marker, try_to_take, voting_status,
 };
 use crate::attempt::FailureReason;
@@ -49,10 +49,10 @@ fn blank_nodes_become_a_cluster_on_probation_with_any_first_client() {
 #[test]
 fn who_comes_later_finds_the_cluster_that_was_founded() {
     let mut world = uninitialized_world(3, 2);
-    connect(&mut world, ALICE);
+    connect_to_all(&mut world, ALICE);
     let founded = marker(&world, 0);
     world.run_for(ms(10_000));
-    connect(&mut world, BOB);
+    connect_to_all(&mut world, BOB);
     assert_eq!(marker(&world, 0), founded, "nothing is written again");
     let refusal = try_to_take(&mut world, BOB);
     assert_eq!(
@@ -109,11 +109,11 @@ fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
 #[test]
 fn one_node_alone_is_a_cluster_too() {
     let mut world = uninitialized_world(1, 1);
-    connect(&mut world, ALICE);
+    connect_to_all(&mut world, ALICE);
     world.run_for(PROBATION);
     world.acquire(ALICE);
     world.restart(0, Data::new());
-    connect(&mut world, ALICE);
+    connect_to_all(&mut world, ALICE);
     assert_eq!(
         try_to_take(&mut world, ALICE).reason,
         FailureReason::OnProbation { retry_after: Some(PROBATION) }
@@ -126,13 +126,13 @@ fn declared_nodes_vote_at_once() {
         let mut world = uninitialized_world(3, 2);
         let quorum = world.quorum();
         reconfigure(&mut world, ALICE, quorum, MAX_TTL, founds);
-        connect(&mut world, ALICE);
+        connect_to_all(&mut world, ALICE);
         let expected = (!founds).then_some(ExclusionReason::Uninitialized);
         assert_eq!(exclusion_reason(&world, ALICE, 0), expected, "who only looks founds nothing by the way");
         assert_eq!(world.initialize_as(ALICE, 7, founds), Some(InitResult::Fresh));
         let id = Some(ClusterId::new(7));
         assert!((0..3).all(|node| marker(&world, node).map(|it| it.cluster) == id));
-        connect(&mut world, BOB);
+        connect_to_all(&mut world, BOB);
         assert!((0..3).all(|node| is_voting(&world, BOB, node)), "with any first client");
         world.acquire(BOB);
     }
@@ -158,7 +158,7 @@ fn nodes_that_are_a_cluster_are_declared_only_by_force() {
 
     let mut world = uninitialized_world(3, 1);
     set_marker(&mut world, 1, "something");
-    connect(&mut world, ALICE);
+    connect_to_all(&mut world, ALICE);
     assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::NotBlank));
     assert!(marker(&world, 0).is_none() && marker(&world, 2).is_none(), "nothing was changed");
     assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
@@ -180,14 +180,14 @@ fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
     let mut world = uninitialized_world(3, 1);
     let quorum = world.quorum();
     reconfigure(&mut world, ALICE, quorum, MAX_TTL, false);
-    connect(&mut world, ALICE);
+    connect_to_all(&mut world, ALICE);
     world.servers[1].hangs = true;
     assert_eq!(world.initialize_as(ALICE, 7, false), None, "two have it, one is silent");
     world.disconnect(ALICE, 1);
     let reported = world.take_events(ALICE);
     assert_eq!(reported, [OperationEvent::Declared(InitResult::Unreachable)]);
     world.servers[1].hangs = false;
-    connect(&mut world, ALICE);
+    connect_to_all(&mut world, ALICE);
     assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::Already), "two say what the third is");
     assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
 }
@@ -199,7 +199,7 @@ fn a_declaration_that_nodes_reject_tells_what_each_said() {
         if !is_forced {
             let quorum = world.quorum();
             reconfigure(&mut world, ALICE, quorum, MAX_TTL, false);
-            connect(&mut world, ALICE);
+            connect_to_all(&mut world, ALICE);
         }
         let full = Vote::Unknown(ReplyFailure::TransientError("OOM command not allowed".into()));
         let denied = Vote::Excluded(ExclusionReason::PermissionDenied("NOPERM".into()));
@@ -253,7 +253,7 @@ fn a_node_is_taken_back_only_if_enough_others_say_where_it_belongs() {
     reconfigure(&mut world, BOB, Quorum::new(2, None).expect("two"), MAX_TTL, true);
     (0..2).for_each(|node| world.disconnect(BOB, node));
     (0..2).for_each(|node| world.disconnect(ALICE, node));
-    connect(&mut world, BOB);
+    connect_to_all(&mut world, BOB);
     assert_eq!(marker(&world, 1).map(|it| it.cluster), marker(&world, 0).map(|it| it.cluster));
 }
 
@@ -265,14 +265,14 @@ fn after_data_loss_on_most_nodes_only_a_client_that_knew_them_takes_them_back() 
     reconfigure(&mut world, BOB, quorum, MAX_TTL, true);
     world.restart(0, Data::new());
     world.restart(1, Data::new());
-    connect(&mut world, BOB);
+    connect_to_all(&mut world, BOB);
     assert_eq!(
         (exclusion_reason(&world, BOB, 0), exclusion_reason(&world, BOB, 1)),
         (Some(ExclusionReason::Uninitialized), Some(ExclusionReason::Uninitialized))
     );
     assert!(matches!(exclusion_reason(&world, BOB, 2), Some(ExclusionReason::ClusterMismatch(_))));
     assert_eq!(try_to_take(&mut world, BOB).reason, FailureReason::NodesExcluded);
-    connect(&mut world, ALICE);
+    connect_to_all(&mut world, ALICE);
     assert!((0..2).all(|node| probation_reason(&world, ALICE, node) == Some(ProbationReason::PossibleDataLoss)));
     world.run_for(MARKER_READ_INTERVAL);
     assert!((0..2).all(|node| probation_reason(&world, BOB, node).is_some()), "and so the stranger learns it");
@@ -287,7 +287,7 @@ fn two_clusters_never_share_a_node() {
     ours.servers[0].node = theirs.servers[0].node.clone();
     let config = LockClusterConfig::new(ours.quorum(), MAX_TTL);
     (1..3).for_each(|node| ours.servers[node].node = Node::new(node + 2, config));
-    connect(&mut ours, ALICE);
+    connect_to_all(&mut ours, ALICE);
     assert!(matches!(exclusion_reason(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
     assert_eq!(
         (exclusion_reason(&ours, ALICE, 1), exclusion_reason(&ours, ALICE, 2)),
@@ -306,7 +306,7 @@ fn two_clusters_never_share_a_node() {
     );
     set_marker(&mut ours, 0, &text);
     (0..2).for_each(|who| ours.disconnect(who, 0));
-    connect(&mut ours, ALICE);
+    connect_to_all(&mut ours, ALICE);
     assert!(matches!(exclusion_reason(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
     assert!(is_voting(&ours, ALICE, 1) && is_voting(&ours, ALICE, 2));
     assert_eq!(data(&ours, 0).get(&Slot::Marker).and_then(|it| it.value.clone()), Some(text.into()));
@@ -321,7 +321,7 @@ fn clients_on_other_terms_are_told_so_and_change_nothing() {
         let before = marker(&world, 0);
         (0..5).for_each(|node| world.disconnect(BOB, node));
         reconfigure(&mut world, BOB, quorum, max_ttl, true);
-        connect(&mut world, BOB);
+        connect_to_all(&mut world, BOB);
         let Some(ExclusionReason::ClusterMismatch(words)) = exclusion_reason(&world, BOB, 0) else {
             panic!("no bar")
         };

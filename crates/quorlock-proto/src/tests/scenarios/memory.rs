@@ -68,7 +68,7 @@ pub(super) fn reconfigure(world: &mut World, who: usize, quorum: Quorum, max_ttl
     world.clients[who].coordinator = Coordinator::fenced(quorum, limits, members);
 }
 
-pub(super) fn connect(world: &mut World, who: usize) {
+pub(super) fn connect_to_all(world: &mut World, who: usize) {
     (0..world.servers.len()).for_each(|node| world.connect(who, node));
     world.deliver_all();
 }
