@@ -4,7 +4,7 @@
 
 use super::memory::{
     PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, uninitialized_world, connect_to_all, data, probation_reason, exclusion_reason, reconfigure, is_voting, marker,
-    set_marker, try_to_take, voting_status,
+    set_marker, acquire_expecting_failure, voting_status,
 };
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationEvent;
@@ -30,7 +30,7 @@ fn blank_nodes_become_a_cluster_on_probation_with_any_first_client() {
             (0..3).all(|node| probation_reason(&world, who, node) == Some(ProbationReason::NewNode)),
             "client {who}"
         );
-        let refusal = try_to_take(&mut world, who);
+        let refusal = acquire_expecting_failure(&mut world, who);
         assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(PROBATION) });
         assert_eq!(
             refusal.votes[0],
@@ -39,7 +39,7 @@ fn blank_nodes_become_a_cluster_on_probation_with_any_first_client() {
         assert!(world.is_nothing_in_flight(who));
     }
     world.run_for(PROBATION_MINUS_1_MS);
-    let refusal = try_to_take(&mut world, ALICE);
+    let refusal = acquire_expecting_failure(&mut world, ALICE);
     assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(ms(1)) });
     world.run_for(ms(1));
     assert!((0..3).all(|node| is_voting(&world, ALICE, node) && is_voting(&world, BOB, node)));
@@ -54,7 +54,7 @@ fn who_comes_later_finds_the_cluster_that_was_founded() {
     world.run_for(ms(10_000));
     connect_to_all(&mut world, BOB);
     assert_eq!(marker(&world, 0), founded, "nothing is written again");
-    let refusal = try_to_take(&mut world, BOB);
+    let refusal = acquire_expecting_failure(&mut world, BOB);
     assert_eq!(
         refusal.reason,
         FailureReason::OnProbation { retry_after: Some(ms(20_500)) },
@@ -68,7 +68,7 @@ fn founding_waits_until_every_node_was_met() {
     (0..2).for_each(|node| world.connect(ALICE, node));
     world.deliver_all();
     assert!((0..3).all(|node| marker(&world, node).is_none()), "who is away may know better");
-    let refusal = try_to_take(&mut world, ALICE);
+    let refusal = acquire_expecting_failure(&mut world, ALICE);
     assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Unverified));
     world.connect(ALICE, 2);
     world.deliver_all();
@@ -91,7 +91,7 @@ fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
     for _ in 0..3 {
         assert_eq!(voting_status(&world, ALICE, 0), VotingStatus::Unverified(Some(full.clone())));
         assert_eq!(voting_status(&world, ALICE, 1), VotingStatus::Excluded(denied.clone()));
-        let votes = try_to_take(&mut world, ALICE).votes;
+        let votes = acquire_expecting_failure(&mut world, ALICE).votes;
         assert_eq!(votes[..2], [Vote::Unknown(full.clone()), Vote::Excluded(denied.clone())]);
         world.run_for(ms(700));
     }
@@ -115,7 +115,7 @@ fn one_node_alone_is_a_cluster_too() {
     world.restart(0, Data::new());
     connect_to_all(&mut world, ALICE);
     assert_eq!(
-        try_to_take(&mut world, ALICE).reason,
+        acquire_expecting_failure(&mut world, ALICE).reason,
         FailureReason::OnProbation { retry_after: Some(PROBATION) }
     );
 }
@@ -243,7 +243,7 @@ fn a_node_is_taken_back_only_if_enough_others_say_where_it_belongs() {
     world.flush(1);
     client(&mut world, &[0, 1]);
     assert!(marker(&world, 1).is_none(), "one says so; it could be {{a, d, e}}");
-    assert_eq!(try_to_take(&mut world, BOB).votes[1], Vote::Unknown(ReplyFailure::Unverified));
+    assert_eq!(acquire_expecting_failure(&mut world, BOB).votes[1], Vote::Unknown(ReplyFailure::Unverified));
     client(&mut world, &[2]);
     assert!(marker(&world, 1).is_some(), "two of three say so");
 
@@ -271,7 +271,7 @@ fn after_data_loss_on_most_nodes_only_a_client_that_knew_them_takes_them_back() 
         (Some(ExclusionReason::Uninitialized), Some(ExclusionReason::Uninitialized))
     );
     assert!(matches!(exclusion_reason(&world, BOB, 2), Some(ExclusionReason::ClusterMismatch(_))));
-    assert_eq!(try_to_take(&mut world, BOB).reason, FailureReason::NodesExcluded);
+    assert_eq!(acquire_expecting_failure(&mut world, BOB).reason, FailureReason::NodesExcluded);
     connect_to_all(&mut world, ALICE);
     assert!((0..2).all(|node| probation_reason(&world, ALICE, node) == Some(ProbationReason::PossibleDataLoss)));
     world.run_for(MARKER_READ_INTERVAL);
@@ -293,7 +293,7 @@ fn two_clusters_never_share_a_node() {
         (exclusion_reason(&ours, ALICE, 1), exclusion_reason(&ours, ALICE, 2)),
         (Some(ExclusionReason::Uninitialized), Some(ExclusionReason::Uninitialized))
     );
-    assert_eq!(try_to_take(&mut ours, ALICE).reason, FailureReason::NodesExcluded);
+    assert_eq!(acquire_expecting_failure(&mut ours, ALICE).reason, FailureReason::NodesExcluded);
     assert_eq!(ours.initialize_as(ALICE, 7, false), Some(InitResult::NotBlank));
     assert!((1..3).all(|node| marker(&ours, node).is_none()) && ours.has_key_of(0, lock));
 
@@ -326,7 +326,7 @@ fn clients_on_other_terms_are_told_so_and_change_nothing() {
             panic!("no bar")
         };
         assert!(words.contains("a quorum of 3, a max ttl of 30s"), "{words}");
-        assert_eq!(try_to_take(&mut world, BOB).reason, FailureReason::NodesExcluded);
+        assert_eq!(acquire_expecting_failure(&mut world, BOB).reason, FailureReason::NodesExcluded);
         assert_eq!(world.initialize_as(BOB, 7, false), Some(InitResult::NotBlank));
         assert_eq!(marker(&world, 0), before);
     }

@@ -73,7 +73,7 @@ pub(super) fn connect_to_all(world: &mut World, who: usize) {
     world.deliver_all();
 }
 
-pub(super) fn try_to_take(world: &mut World, who: usize) -> AttemptFailure {
+pub(super) fn acquire_expecting_failure(world: &mut World, who: usize) -> AttemptFailure {
     world.start_acquire(who);
     world.deliver_all();
     world.take_failure(who).expect("it may not be had")

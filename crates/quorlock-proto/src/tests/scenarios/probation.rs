@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::memory::{PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, data, probation_reason, is_voting, marker, try_to_take};
+use super::memory::{PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, data, probation_reason, is_voting, marker, acquire_expecting_failure};
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationId;
 use crate::request::RequestKind;
@@ -42,7 +42,7 @@ fn a_node_that_forgot_a_lock_casts_no_vote_until_the_lock_is_over() {
         let (mut world, lock, before) = held_by_two();
         forget(&mut world, before);
         (0..2).for_each(|who| world.connect(who, 1));
-        let refusal = try_to_take(&mut world, BOB);
+        let refusal = acquire_expecting_failure(&mut world, BOB);
         assert!(matches!(refusal.reason, FailureReason::Contended { .. }), "{way}: {:?}", refusal.reason);
         assert!(!refusal.votes[1].is_grant(), "{way}: {:?}", refusal.votes[1]);
         assert!(world.is_valid(ALICE, lock) && !is_voting(&world, BOB, 1), "{way}");
@@ -70,10 +70,10 @@ fn a_node_that_forgot_is_taken_back_after_the_max_ttl() {
     world.release(ALICE, lock);
     world.deliver_all();
     world.disconnect(BOB, 2);
-    let refusal = try_to_take(&mut world, BOB);
+    let refusal = acquire_expecting_failure(&mut world, BOB);
     assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(PROBATION) });
     world.run_for(PROBATION_MINUS_1_MS);
-    assert_eq!(try_to_take(&mut world, BOB).reason, FailureReason::OnProbation { retry_after: Some(ms(1)) });
+    assert_eq!(acquire_expecting_failure(&mut world, BOB).reason, FailureReason::OnProbation { retry_after: Some(ms(1)) });
     world.run_for(ms(1));
     world.acquire(BOB);
     assert_eq!(marker(&world, 1).map(|it| it.since_micros), Some(since));
@@ -239,7 +239,7 @@ fn a_refusal_for_probation_tells_when_a_quorum_may_be_had() {
         world.deliver_all();
         world.run_for(ms(pause));
     }
-    let refusal = try_to_take(&mut world, BOB);
+    let refusal = acquire_expecting_failure(&mut world, BOB);
     // Two vote at once, and with the first of the three to end its probation they are a quorum.
     assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(ms(21_500)) });
     assert!(world.key_count() == 0 && world.is_nothing_in_flight(BOB));
@@ -330,7 +330,7 @@ fn a_node_that_refuses_to_be_told_is_not_told_again_and_again() {
 fn try_to_take_two(world: &mut World) -> Vote {
     world.set_foreign_key(0, Some(b"another owner"), Some(ms(1_000)));
     world.disconnect(ALICE, 2);
-    let vote = try_to_take(world, ALICE).votes.swap_remove(1);
+    let vote = acquire_expecting_failure(world, ALICE).votes.swap_remove(1);
     world.connect(ALICE, 2);
     world.delete_key(0);
     vote
