@@ -1,6 +1,6 @@
 //! Clocks of nodes, watched by the times in their answers: what is proved, what it costs, and what proves nothing.
 
-use super::memory::{PROBATION_MINUS_1_MS, PROBATION, meet_again};
+use super::memory::{PROBATION_MINUS_1_MS, PROBATION, restart_client};
 use crate::attempt::FailureReason;
 use crate::clock_monitor::ClockAnomaly;
 use crate::coordinator::OperationId;
@@ -276,7 +276,7 @@ fn a_renewal_that_reveals_a_jump_does_not_count() {
 #[test]
 fn a_client_that_only_met_the_nodes_knows_their_clocks() {
     let mut world = seen(3, None);
-    meet_again(&mut world, BOB, 0..3);
+    restart_client(&mut world, BOB, 0..3);
     world.run_for(ms(1_000));
     world.shift_clock(1, -5_000);
     glance(&mut world, BOB);
@@ -287,7 +287,7 @@ fn a_client_that_only_met_the_nodes_knows_their_clocks() {
 fn a_client_that_never_saw_the_clock_before_it_jumped_has_nothing_to_tell() {
     let mut world = seen(3, None);
     world.shift_clock(1, 5_000);
-    meet_again(&mut world, BOB, 0..3);
+    restart_client(&mut world, BOB, 0..3);
     glance(&mut world, BOB);
     assert_eq!(world.clients[BOB].clock_anomalies, []);
     world.run_for(ms(1_000));

@@ -80,7 +80,7 @@ pub(super) fn acquire_expecting_failure(world: &mut World, who: usize) -> Attemp
 }
 
 /// Another client in the place of this one, which knows nothing of before, and has met these nodes. Nothing else travels.
-pub(super) fn meet_again(world: &mut World, who: usize, nodes: impl IntoIterator<Item = usize>) {
+pub(super) fn restart_client(world: &mut World, who: usize, nodes: impl IntoIterator<Item = usize>) {
     for node in 0..world.servers.len() {
         if world.is_connected(who, node) {
             world.disconnect(who, node);

@@ -1,6 +1,6 @@
 //! Keys that went missing under their holder and are taken again: what such a key is worth, and until when.
 
-use super::memory::meet_again;
+use super::memory::restart_client;
 use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
@@ -59,7 +59,7 @@ fn who_counted_on_a_late_answer_to_a_retake_is_told_when_a_clock_jumps() {
     let loss = world.take_loss(ALICE);
     // Bob, who has not met node 0 before, sees nothing odd there. What Alice still asks of it is slow.
     world.run_timers_for(ms(1_100));
-    meet_again(&mut world, BOB, 0..3);
+    restart_client(&mut world, BOB, 0..3);
     let theirs = world.start_acquire(BOB);
     (0..3).for_each(|node| assert!(world.round_trip(BOB, node)));
     assert!(world.is_valid(BOB, theirs) && world.has_key_of(2, lock));

@@ -9,7 +9,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::fencing::won;
-use super::memory::{marker, meet_again};
+use super::memory::{marker, restart_client};
 use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::marker::default_retention;
@@ -109,7 +109,7 @@ fn apart_by(ahead_millis: &[i64]) -> World {
 
 /// Another client, which reaches all nodes but this.
 fn begin_again(world: &mut World, misses: usize) {
-    meet_again(world, ALICE, (0..NODES).filter(|node| *node != misses));
+    restart_client(world, ALICE, (0..NODES).filter(|node| *node != misses));
     world.deliver_all();
 }
 
@@ -252,7 +252,7 @@ fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
     world.release(ALICE, lock);
     world.deliver_all();
     world.shift_clock(1, -(YEAR.as_millis() as i64));
-    meet_again(&mut world, ALICE, 0..NODES);
+    restart_client(&mut world, ALICE, 0..NODES);
     world.run_for(MAX_TTL * 3);
     assert!((0..NODES).all(|node| world.fence(node).is_some()));
     world.survey(ALICE, RequestKind::Forget);
