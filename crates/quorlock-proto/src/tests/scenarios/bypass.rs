@@ -6,7 +6,7 @@ use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
 use crate::vote::{ExclusionReason, ProbationReason};
 
 /// A new process of Bob, which knows no node; its wall clock is ahead by this much.
-fn comes_afresh(world: &mut World, ahead_millis: i64) {
+fn connect_new_client(world: &mut World, ahead_millis: i64) {
     let quorum = world.quorum();
     (0..3).filter(|node| world.is_connected(BOB, *node)).collect::<Vec<_>>().into_iter().for_each(|node| {
         world.disconnect(BOB, node);
@@ -31,7 +31,7 @@ fn restarted_behind() -> World {
 fn a_clock_that_is_set_right_after_a_restart_ends_no_probation() {
     let mut world = restarted_behind();
     world.shift_clock(1, 120_000);
-    comes_afresh(&mut world, 0);
+    connect_new_client(&mut world, 0);
     assert_eq!(probation_reason(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
     world.run_for(PROBATION - ms(200));
     assert!(!is_voting(&world, BOB, 1));
@@ -47,7 +47,7 @@ fn a_writers_clock_only_lengthens_a_probation_and_by_no_more_than_its_length() {
         world.restart(1, Data::new());
         world.connect(ALICE, 1);
         world.deliver_all();
-        comes_afresh(&mut world, ahead_millis);
+        connect_new_client(&mut world, ahead_millis);
         world.run_for(PROBATION - ms(200));
         assert!(!is_voting(&world, BOB, 1), "{ahead_millis} ms");
         world.run_for(ms(200) + most);
@@ -59,7 +59,7 @@ fn a_writers_clock_only_lengthens_a_probation_and_by_no_more_than_its_length() {
 fn a_declared_node_votes_for_all_at_once_whatever_their_clocks_show() {
     for ahead_millis in [-900, -3_600_000, 3_600_000] {
         let mut world = World::fenced(3);
-        comes_afresh(&mut world, ahead_millis);
+        connect_new_client(&mut world, ahead_millis);
         assert!((0..3).all(|node| is_voting(&world, BOB, node)), "{ahead_millis} ms");
     }
 }
@@ -72,7 +72,7 @@ fn what_a_node_evicted_is_not_forgotten_with_the_count_of_it() {
     assert_eq!(exclusion_reason(&world, ALICE, 1), Some(ExclusionReason::EvictionEnabled));
     // The policy is corrected and the statistics are reset before the next marker reading.
     world.servers[1].node.evicts = false;
-    comes_afresh(&mut world, 0);
+    connect_new_client(&mut world, 0);
     assert_eq!(probation_reason(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
     world.run_for(PROBATION + MARKER_READ_INTERVAL);
     assert!((0..2).all(|who| is_voting(&world, who, 1)));
@@ -85,7 +85,7 @@ fn who_comes_right_after_a_probation_leaves_the_node_to_holders_first() {
     world.connect(ALICE, 1);
     world.deliver_all();
     world.run_for(MAX_TTL + ms(10));
-    comes_afresh(&mut world, 0);
+    connect_new_client(&mut world, 0);
     assert!(!is_voting(&world, BOB, 1));
     world.run_for(PROBATION - MAX_TTL);
     assert!(is_voting(&world, BOB, 1));
@@ -104,7 +104,7 @@ fn a_probation_begins_with_the_first_marker_reading() {
         connect_to_all(&mut world, BOB);
         world.run_for(PROBATION + ms(1));
         (0..3).for_each(|node| world.disconnect(BOB, node));
-        comes_afresh(&mut world, 0);
+        connect_new_client(&mut world, 0);
         assert!(is_voting(&world, BOB, 1), "data kept: {kept}");
     }
 }
