@@ -17,7 +17,7 @@ fn connect_new_client(world: &mut World, ahead_millis: i64) {
 }
 
 /// Node 1 restarts while its clock is behind by two minutes; Alice, who knew it, meets it.
-fn restarted_behind() -> World {
+fn restarted_with_clock_behind() -> World {
     let mut world = World::fenced(3);
     world.restart(1, Data::new());
     world.shift_clock(1, -120_000);
@@ -29,7 +29,7 @@ fn restarted_behind() -> World {
 
 #[test]
 fn a_clock_that_is_set_right_after_a_restart_ends_no_probation() {
-    let mut world = restarted_behind();
+    let mut world = restarted_with_clock_behind();
     world.shift_clock(1, 120_000);
     connect_new_client(&mut world, 0);
     assert_eq!(probation_reason(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
