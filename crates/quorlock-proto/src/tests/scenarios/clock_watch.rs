@@ -11,7 +11,7 @@ use crate::test_util::node::{Entry, Slot};
 use crate::tests::world::{ALICE, BOB, KEY, TTL, AcquireOptions, World, ms};
 use crate::vote::{ProbationReason, Vote};
 
-const BY_HAND: AcquireOptions = AcquireOptions { ttl: TTL, want_holder_ttl: false, auto_renew: false, min_fencing_number: 0, max_hold_time: None };
+const NO_AUTO_RENEW: AcquireOptions = AcquireOptions { ttl: TTL, want_holder_ttl: false, auto_renew: false, min_fencing_number: 0, max_hold_time: None };
 
 /// Nodes whose clocks Alice has seen once, just now.
 fn seen(nodes: usize, need: Option<usize>) -> World {
@@ -23,7 +23,7 @@ fn seen(nodes: usize, need: Option<usize>) -> World {
 
 /// Takes the lock and lets it go, which shows every node's clock.
 fn glance(world: &mut World, who: usize) {
-    let lock = world.start_acquire_with(who, BY_HAND);
+    let lock = world.start_acquire_with(who, NO_AUTO_RENEW);
     world.deliver_all();
     world.cancel(who, lock);
     world.deliver_all();
@@ -73,7 +73,7 @@ fn answers_that_were_long_on_their_way_prove_nothing() {
         let mut world = World::fenced(3);
         world.run_for(ms(10_000));
         for turn in 0..6 {
-            let lock = world.start_acquire_with(ALICE, BY_HAND);
+            let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
             for node in 0..3 {
                 if (turn % 2 == 0) == late_first {
                     // There at once, and the answer comes late: the next looks as if the clock had run ahead.
@@ -97,7 +97,7 @@ fn a_jump_is_told_however_long_its_answer_was_on_its_way() {
     let mut world = seen(3, None);
     world.run_for(ms(1_000));
     world.shift_clock(1, 1_000);
-    world.start_acquire_with(ALICE, BY_HAND);
+    world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.deliver_request(ALICE, 1);
     world.advance_clock(ms(400));
     world.deliver_reply(ALICE, 1);
@@ -150,7 +150,7 @@ fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
     glance(&mut world, ALICE);
     assert!(is_out(&world, ALICE, 1));
     world.run_for(PROBATION_MINUS_1_MS);
-    let lock = world.start_acquire_with(ALICE, BY_HAND);
+    let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     assert_eq!(world.undelivered(ALICE, 1), [], "no request is sent to it");
     world.deliver_all();
     world.cancel(ALICE, lock);
@@ -167,7 +167,7 @@ fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt(
     let mut world = seen(3, None);
     world.shift_clock(1, 5_000);
     world.set_foreign_key(0, Some(b"another owner"), Some(TTL));
-    world.start_acquire_with(ALICE, BY_HAND);
+    world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.round_trip(ALICE, 1);
     world.round_trip(ALICE, 0);
     let refusal = world.take_failure(ALICE).expect("one node of three is left");
@@ -185,7 +185,7 @@ fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt(
 fn a_grant_that_revealed_a_jump_is_released_with_the_lock() {
     let mut world = seen(3, None);
     world.shift_clock(1, 5_000);
-    let lock = world.start_acquire_with(ALICE, BY_HAND);
+    let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.deliver_all();
     assert!(world.is_valid(ALICE, lock) && world.has_key_of(1, lock), "by the other two");
     world.release(ALICE, lock);
@@ -197,7 +197,7 @@ fn a_grant_that_revealed_a_jump_is_released_with_the_lock() {
 fn with_too_many_clocks_in_doubt_a_refusal_tells_until_when() {
     let mut world = seen(3, None);
     (0..2).for_each(|node| world.shift_clock(node, 5_000));
-    let lock = world.start_acquire_with(ALICE, BY_HAND);
+    let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.deliver_all();
     assert!(!world.is_valid(ALICE, lock));
     assert_eq!(
@@ -213,7 +213,7 @@ fn a_lock_that_all_nodes_hold_survives_as_many_jumps_as_it_can_spare() {
     for (nodes, need, spare) in [(3, None, 1), (5, None, 2), (5, Some(4), 1), (3, Some(3), 0)] {
         for by in [5_000, -5_000] {
             let mut world = seen(nodes, need);
-            let lock = world.acquire_with(ALICE, BY_HAND);
+            let lock = world.acquire_with(ALICE, NO_AUTO_RENEW);
             for node in 0..=spare {
                 assert!(world.is_valid(ALICE, lock), "{nodes} {need:?}: {node} jumped, {spare} to spare");
                 world.shift_clock(node, by);
@@ -234,7 +234,7 @@ fn a_lock_that_just_a_quorum_holds_does_not_survive_a_jump_of_one_of_them() {
     for (jumped, survives) in [(0, false), (2, true)] {
         let mut world = seen(3, None);
         world.servers[2].hangs = true;
-        let lock = world.acquire_with(ALICE, BY_HAND);
+        let lock = world.acquire_with(ALICE, NO_AUTO_RENEW);
         world.servers[2].hangs = false;
         world.delete_key(2);
         world.shift_clock(jumped, 5_000);
@@ -251,7 +251,7 @@ fn a_lock_that_just_a_quorum_holds_does_not_survive_a_jump_of_one_of_them() {
 
 /// Bob tries while Alice holds two of three.
 fn glance_in_vain(world: &mut World) {
-    let lock = world.start_acquire_with(BOB, BY_HAND);
+    let lock = world.start_acquire_with(BOB, NO_AUTO_RENEW);
     (0..3).for_each(|node| assert!(world.round_trip(BOB, node)));
     assert!(!world.is_valid(BOB, lock));
     for node in 0..3 {
@@ -263,7 +263,7 @@ fn glance_in_vain(world: &mut World) {
 fn a_renewal_that_reveals_a_jump_does_not_count() {
     let mut world = seen(3, None);
     world.disconnect(ALICE, 2);
-    let lock = world.acquire_with(ALICE, BY_HAND);
+    let lock = world.acquire_with(ALICE, NO_AUTO_RENEW);
     world.connect(ALICE, 2);
     let before = world.deadline(ALICE, lock);
     world.run_for(ms(1_000));
@@ -299,11 +299,11 @@ fn a_client_that_never_saw_the_clock_before_it_jumped_has_nothing_to_tell() {
 #[test]
 fn a_grant_of_an_attempt_under_way_does_not_outlive_the_jump_of_its_node() {
     let mut world = seen(3, None);
-    let lock = world.start_acquire_with(ALICE, BY_HAND);
+    let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.round_trip(ALICE, 1);
     world.shift_clock(1, 5_000);
     // Another question of hers reveals it, while two more answers to the first are due.
-    let other = world.start_acquire_with(ALICE, BY_HAND);
+    let other = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.round_trip(ALICE, 1);
     assert!(is_out(&world, ALICE, 1));
     world.round_trip(ALICE, 0);
@@ -319,14 +319,14 @@ fn a_grant_of_an_attempt_under_way_does_not_outlive_the_jump_of_its_node() {
 #[test]
 fn a_renewal_under_way_does_not_count_a_node_whose_clock_has_jumped_since_it_said_yes() {
     let mut world = seen(3, None);
-    let lock = world.acquire_with(ALICE, BY_HAND);
+    let lock = world.acquire_with(ALICE, NO_AUTO_RENEW);
     world.disconnect(ALICE, 2);
     let before = world.deadline(ALICE, lock);
     world.run_for(ms(1_000));
     world.extend(ALICE, lock, TTL);
     world.round_trip(ALICE, 1);
     world.shift_clock(1, 5_000);
-    world.start_acquire_with(ALICE, BY_HAND);
+    world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.round_trip(ALICE, 1);
     assert!(is_out(&world, ALICE, 1));
     world.round_trip(ALICE, 0);
@@ -337,12 +337,12 @@ fn a_renewal_under_way_does_not_count_a_node_whose_clock_has_jumped_since_it_sai
 fn a_number_of_a_node_whose_clock_jumped_is_not_ours_on_a_quorum() {
     let mut world = seen(3, None);
     // The first has given a larger number, to which the second must be raised.
-    let lock = world.start_acquire_with(ALICE, BY_HAND);
+    let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.servers[0].node.data_mut().insert(Slot::Fence(Key::new(KEY)), fence(u64::MAX >> 12));
     (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
     assert_eq!(world.undelivered(ALICE, 1), [RequestKind::RaiseFence]);
     world.shift_clock(0, 5_000);
-    world.start_acquire_with(ALICE, BY_HAND);
+    world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.round_trip(ALICE, 0);
     assert!(is_out(&world, ALICE, 0));
     world.round_trip(ALICE, 1);
