@@ -14,7 +14,7 @@ use crate::vote::{ProbationReason, Vote};
 const NO_AUTO_RENEW: AcquireOptions = AcquireOptions { ttl: TTL, want_holder_ttl: false, auto_renew: false, min_fencing_number: 0, max_hold_time: None };
 
 /// Nodes whose clocks Alice has seen once, just now.
-fn seen(nodes: usize, need: Option<usize>) -> World {
+fn world_with_observed_clocks(nodes: usize, need: Option<usize>) -> World {
     let mut world = World::fenced_with_quorum(nodes, need, 2);
     world.run_for(ms(10_000));
     glance(&mut world, ALICE);
@@ -57,7 +57,7 @@ fn a_jump_is_told_only_past_the_drift_and_the_slack() {
     for (by, is_reported) in
         [(31, true), (29, false), (-29, false), (-31, true), (5_000, true), (-5_000, true)]
     {
-        let mut world = seen(3, None);
+        let mut world = world_with_observed_clocks(3, None);
         world.run_for(ms(1_000));
         world.shift_clock(1, by);
         glance(&mut world, ALICE);
@@ -94,7 +94,7 @@ fn answers_that_were_long_on_their_way_prove_nothing() {
 
 #[test]
 fn a_jump_is_told_however_long_its_answer_was_on_its_way() {
-    let mut world = seen(3, None);
+    let mut world = world_with_observed_clocks(3, None);
     world.run_for(ms(1_000));
     world.shift_clock(1, 1_000);
     world.start_acquire_with(ALICE, NO_AUTO_RENEW);
@@ -145,7 +145,7 @@ fn clocks_within_the_drift_are_never_told_of() {
 
 #[test]
 fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
-    let mut world = seen(3, None);
+    let mut world = world_with_observed_clocks(3, None);
     world.shift_clock(1, 5_000);
     glance(&mut world, ALICE);
     assert!(is_out(&world, ALICE, 1));
@@ -164,7 +164,7 @@ fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
 
 #[test]
 fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt() {
-    let mut world = seen(3, None);
+    let mut world = world_with_observed_clocks(3, None);
     world.shift_clock(1, 5_000);
     world.set_foreign_key(0, Some(b"another owner"), Some(TTL));
     world.start_acquire_with(ALICE, NO_AUTO_RENEW);
@@ -183,7 +183,7 @@ fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt(
 
 #[test]
 fn a_grant_that_revealed_a_jump_is_released_with_the_lock() {
-    let mut world = seen(3, None);
+    let mut world = world_with_observed_clocks(3, None);
     world.shift_clock(1, 5_000);
     let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.deliver_all();
@@ -195,7 +195,7 @@ fn a_grant_that_revealed_a_jump_is_released_with_the_lock() {
 
 #[test]
 fn with_too_many_clocks_in_doubt_a_refusal_tells_until_when() {
-    let mut world = seen(3, None);
+    let mut world = world_with_observed_clocks(3, None);
     (0..2).for_each(|node| world.shift_clock(node, 5_000));
     let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.deliver_all();
@@ -212,7 +212,7 @@ fn with_too_many_clocks_in_doubt_a_refusal_tells_until_when() {
 fn a_lock_that_all_nodes_hold_survives_as_many_jumps_as_it_can_spare() {
     for (nodes, need, spare) in [(3, None, 1), (5, None, 2), (5, Some(4), 1), (3, Some(3), 0)] {
         for by in [5_000, -5_000] {
-            let mut world = seen(nodes, need);
+            let mut world = world_with_observed_clocks(nodes, need);
             let lock = world.acquire_with(ALICE, NO_AUTO_RENEW);
             for node in 0..=spare {
                 assert!(world.is_valid(ALICE, lock), "{nodes} {need:?}: {node} jumped, {spare} to spare");
@@ -232,7 +232,7 @@ fn a_lock_that_all_nodes_hold_survives_as_many_jumps_as_it_can_spare() {
 #[test]
 fn a_lock_that_just_a_quorum_holds_does_not_survive_a_jump_of_one_of_them() {
     for (jumped, survives) in [(0, false), (2, true)] {
-        let mut world = seen(3, None);
+        let mut world = world_with_observed_clocks(3, None);
         world.servers[2].hangs = true;
         let lock = world.acquire_with(ALICE, NO_AUTO_RENEW);
         world.servers[2].hangs = false;
@@ -261,7 +261,7 @@ fn glance_in_vain(world: &mut World) {
 
 #[test]
 fn a_renewal_that_reveals_a_jump_does_not_count() {
-    let mut world = seen(3, None);
+    let mut world = world_with_observed_clocks(3, None);
     world.disconnect(ALICE, 2);
     let lock = world.acquire_with(ALICE, NO_AUTO_RENEW);
     world.connect(ALICE, 2);
@@ -275,7 +275,7 @@ fn a_renewal_that_reveals_a_jump_does_not_count() {
 
 #[test]
 fn a_client_that_only_met_the_nodes_knows_their_clocks() {
-    let mut world = seen(3, None);
+    let mut world = world_with_observed_clocks(3, None);
     restart_client(&mut world, BOB, 0..3);
     world.run_for(ms(1_000));
     world.shift_clock(1, -5_000);
@@ -285,7 +285,7 @@ fn a_client_that_only_met_the_nodes_knows_their_clocks() {
 
 #[test]
 fn a_client_that_never_saw_the_clock_before_it_jumped_has_nothing_to_tell() {
-    let mut world = seen(3, None);
+    let mut world = world_with_observed_clocks(3, None);
     world.shift_clock(1, 5_000);
     restart_client(&mut world, BOB, 0..3);
     glance(&mut world, BOB);
@@ -298,7 +298,7 @@ fn a_client_that_never_saw_the_clock_before_it_jumped_has_nothing_to_tell() {
 
 #[test]
 fn a_grant_of_an_attempt_under_way_does_not_outlive_the_jump_of_its_node() {
-    let mut world = seen(3, None);
+    let mut world = world_with_observed_clocks(3, None);
     let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.round_trip(ALICE, 1);
     world.shift_clock(1, 5_000);
@@ -318,7 +318,7 @@ fn a_grant_of_an_attempt_under_way_does_not_outlive_the_jump_of_its_node() {
 
 #[test]
 fn a_renewal_under_way_does_not_count_a_node_whose_clock_has_jumped_since_it_said_yes() {
-    let mut world = seen(3, None);
+    let mut world = world_with_observed_clocks(3, None);
     let lock = world.acquire_with(ALICE, NO_AUTO_RENEW);
     world.disconnect(ALICE, 2);
     let before = world.deadline(ALICE, lock);
@@ -335,7 +335,7 @@ fn a_renewal_under_way_does_not_count_a_node_whose_clock_has_jumped_since_it_sai
 
 #[test]
 fn a_number_of_a_node_whose_clock_jumped_is_not_ours_on_a_quorum() {
-    let mut world = seen(3, None);
+    let mut world = world_with_observed_clocks(3, None);
     // The first has given a larger number, to which the second must be raised.
     let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.servers[0].node.data_mut().insert(Slot::Fence(Key::new(KEY)), fence(u64::MAX >> 12));
