@@ -17,12 +17,12 @@ const NO_AUTO_RENEW: AcquireOptions = AcquireOptions { ttl: TTL, want_holder_ttl
 fn world_with_observed_clocks(nodes: usize, need: Option<usize>) -> World {
     let mut world = World::fenced_with_quorum(nodes, need, 2);
     world.run_for(ms(10_000));
-    glance(&mut world, ALICE);
+    observe_clocks(&mut world, ALICE);
     world
 }
 
 /// Takes the lock and lets it go, which shows every node's clock.
-fn glance(world: &mut World, who: usize) {
+fn observe_clocks(world: &mut World, who: usize) {
     let lock = world.start_acquire_with(who, NO_AUTO_RENEW);
     world.deliver_all();
     world.cancel(who, lock);
@@ -60,7 +60,7 @@ fn a_jump_is_told_only_past_the_drift_and_the_slack() {
         let mut world = world_with_observed_clocks(3, None);
         world.run_for(ms(1_000));
         world.shift_clock(1, by);
-        glance(&mut world, ALICE);
+        observe_clocks(&mut world, ALICE);
         let expected = if is_reported { vec![(1, by * 1_000)] } else { vec![] };
         assert_eq!(jumps(&world, ALICE), expected, "by {by} ms");
         assert_eq!(is_out(&world, ALICE, 1), is_reported);
@@ -147,7 +147,7 @@ fn clocks_within_the_drift_are_never_told_of() {
 fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
     let mut world = world_with_observed_clocks(3, None);
     world.shift_clock(1, 5_000);
-    glance(&mut world, ALICE);
+    observe_clocks(&mut world, ALICE);
     assert!(is_out(&world, ALICE, 1));
     world.run_for(PROBATION_MINUS_1_MS);
     let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
@@ -279,7 +279,7 @@ fn a_client_that_only_met_the_nodes_knows_their_clocks() {
     restart_client(&mut world, BOB, 0..3);
     world.run_for(ms(1_000));
     world.shift_clock(1, -5_000);
-    glance(&mut world, BOB);
+    observe_clocks(&mut world, BOB);
     assert_eq!(world.clients[BOB].clock_anomalies, [(1, ClockAnomaly::Jumped { by_micros: -5_000_000 })]);
 }
 
@@ -288,11 +288,11 @@ fn a_client_that_never_saw_the_clock_before_it_jumped_has_nothing_to_tell() {
     let mut world = world_with_observed_clocks(3, None);
     world.shift_clock(1, 5_000);
     restart_client(&mut world, BOB, 0..3);
-    glance(&mut world, BOB);
+    observe_clocks(&mut world, BOB);
     assert_eq!(world.clients[BOB].clock_anomalies, []);
     world.run_for(ms(1_000));
     world.shift_clock(1, 5_000);
-    glance(&mut world, BOB);
+    observe_clocks(&mut world, BOB);
     assert_eq!(jumps(&world, BOB), [(1, 5_000_000)]);
 }
 
