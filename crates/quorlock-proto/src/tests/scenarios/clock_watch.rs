@@ -31,7 +31,7 @@ fn observe_clocks(world: &mut World, who: usize) {
     assert_eq!(world.key_count(), 0);
 }
 
-fn jumps(world: &World, who: usize) -> Vec<(usize, i64)> {
+fn reported_jumps(world: &World, who: usize) -> Vec<(usize, i64)> {
     let reported = world.clients[who].clock_anomalies.iter().filter_map(|(node, anomaly)| match anomaly {
         ClockAnomaly::Jumped { by_micros } => Some((*node, *by_micros)),
         ClockAnomaly::Drifts { .. } => None,
@@ -62,7 +62,7 @@ fn a_jump_is_told_only_past_the_drift_and_the_slack() {
         world.shift_clock(1, by);
         observe_clocks(&mut world, ALICE);
         let expected = if is_reported { vec![(1, by * 1_000)] } else { vec![] };
-        assert_eq!(jumps(&world, ALICE), expected, "by {by} ms");
+        assert_eq!(reported_jumps(&world, ALICE), expected, "by {by} ms");
         assert_eq!(is_out(&world, ALICE, 1), is_reported);
     }
 }
@@ -101,7 +101,7 @@ fn a_jump_is_told_however_long_its_answer_was_on_its_way() {
     world.deliver_request(ALICE, 1);
     world.advance_clock(ms(400));
     world.deliver_reply(ALICE, 1);
-    assert_eq!(jumps(&world, ALICE).len(), 1);
+    assert_eq!(reported_jumps(&world, ALICE).len(), 1);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_clock_that_stands_still_is_told_as_a_jump_back() {
     world.acquire(ALICE);
     world.set_clock_drift(1, -1_000_000);
     world.run_for(ms(3_500));
-    let reported = jumps(&world, ALICE);
+    let reported = reported_jumps(&world, ALICE);
     assert!(matches!(reported[..], [(1, back)] if back < -3_000_000), "{reported:?}");
     assert!(is_out(&world, ALICE, 1) && !is_out(&world, ALICE, 0));
 }
@@ -159,7 +159,7 @@ fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
     assert!(!is_out(&world, ALICE, 1));
     let lock = world.acquire(ALICE);
     assert!(world.has_key_of(1, lock));
-    assert_eq!(jumps(&world, ALICE).len(), 1, "it has been steady since");
+    assert_eq!(reported_jumps(&world, ALICE).len(), 1, "it has been steady since");
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn a_client_that_never_saw_the_clock_before_it_jumped_has_nothing_to_tell() {
     world.run_for(ms(1_000));
     world.shift_clock(1, 5_000);
     observe_clocks(&mut world, BOB);
-    assert_eq!(jumps(&world, BOB), [(1, 5_000_000)]);
+    assert_eq!(reported_jumps(&world, BOB), [(1, 5_000_000)]);
 }
 
 #[test]
