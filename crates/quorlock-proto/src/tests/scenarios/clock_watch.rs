@@ -39,7 +39,7 @@ fn reported_jumps(world: &World, who: usize) -> Vec<(usize, i64)> {
     reported.collect()
 }
 
-fn is_out(world: &World, who: usize, node: usize) -> bool {
+fn is_excluded_by_clock_jump(world: &World, who: usize, node: usize) -> bool {
     matches!(
         world.clients[who].statuses[node],
         Some(VotingStatus::OnProbation(_, ProbationReason::ClockJump))
@@ -63,7 +63,7 @@ fn a_jump_is_told_only_past_the_drift_and_the_slack() {
         observe_clocks(&mut world, ALICE);
         let expected = if is_reported { vec![(1, by * 1_000)] } else { vec![] };
         assert_eq!(reported_jumps(&world, ALICE), expected, "by {by} ms");
-        assert_eq!(is_out(&world, ALICE, 1), is_reported);
+        assert_eq!(is_excluded_by_clock_jump(&world, ALICE, 1), is_reported);
     }
 }
 
@@ -112,7 +112,7 @@ fn a_clock_that_stands_still_is_told_as_a_jump_back() {
     world.run_for(ms(3_500));
     let reported = reported_jumps(&world, ALICE);
     assert!(matches!(reported[..], [(1, back)] if back < -3_000_000), "{reported:?}");
-    assert!(is_out(&world, ALICE, 1) && !is_out(&world, ALICE, 0));
+    assert!(is_excluded_by_clock_jump(&world, ALICE, 1) && !is_excluded_by_clock_jump(&world, ALICE, 0));
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_clock_that_creeps_is_warned_of_once_in_a_while_and_goes_on_voting() {
             let ClockAnomaly::Drifts { millionths } = anomaly else { panic!("{anomaly:?}") };
             assert_eq!((node, millionths.signum()), (1, haste.signum()), "{millionths}");
         }
-        assert!(!is_out(&world, ALICE, 1) && world.is_valid(ALICE, lock) && world.has_key_of(1, lock));
+        assert!(!is_excluded_by_clock_jump(&world, ALICE, 1) && world.is_valid(ALICE, lock) && world.has_key_of(1, lock));
     }
 }
 
@@ -148,7 +148,7 @@ fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
     let mut world = world_with_observed_clocks(3, None);
     world.shift_clock(1, 5_000);
     observe_clocks(&mut world, ALICE);
-    assert!(is_out(&world, ALICE, 1));
+    assert!(is_excluded_by_clock_jump(&world, ALICE, 1));
     world.run_for(PROBATION_MINUS_1_MS);
     let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     assert_eq!(world.undelivered(ALICE, 1), [], "no request is sent to it");
@@ -156,7 +156,7 @@ fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
     world.cancel(ALICE, lock);
     world.deliver_all();
     world.run_for(ms(1));
-    assert!(!is_out(&world, ALICE, 1));
+    assert!(!is_excluded_by_clock_jump(&world, ALICE, 1));
     let lock = world.acquire(ALICE);
     assert!(world.has_key_of(1, lock));
     assert_eq!(reported_jumps(&world, ALICE).len(), 1, "it has been steady since");
@@ -218,7 +218,7 @@ fn a_lock_that_all_nodes_hold_survives_as_many_jumps_as_it_can_spare() {
                 assert!(world.is_valid(ALICE, lock), "{nodes} {need:?}: {node} jumped, {spare} to spare");
                 world.shift_clock(node, by);
                 renewal(&mut world, lock);
-                assert!(is_out(&world, ALICE, node));
+                assert!(is_excluded_by_clock_jump(&world, ALICE, node));
             }
             assert!(!world.is_valid(ALICE, lock), "{nodes} {need:?}");
             assert_eq!(world.take_loss(ALICE), Some(LossReason::ClockJump));
@@ -305,7 +305,7 @@ fn a_grant_of_an_attempt_under_way_does_not_outlive_the_jump_of_its_node() {
     // Another question of hers reveals it, while two more answers to the first are due.
     let other = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.round_trip(ALICE, 1);
-    assert!(is_out(&world, ALICE, 1));
+    assert!(is_excluded_by_clock_jump(&world, ALICE, 1));
     world.round_trip(ALICE, 0);
     assert!(!world.is_valid(ALICE, lock), "one grant of two is of a node that is out of the count");
     world.round_trip(ALICE, 2);
@@ -328,7 +328,7 @@ fn a_renewal_under_way_does_not_count_a_node_whose_clock_has_jumped_since_it_sai
     world.shift_clock(1, 5_000);
     world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.round_trip(ALICE, 1);
-    assert!(is_out(&world, ALICE, 1));
+    assert!(is_excluded_by_clock_jump(&world, ALICE, 1));
     world.round_trip(ALICE, 0);
     assert_eq!(world.deadline(ALICE, lock), before, "two said yes, and one is out of the count");
 }
@@ -344,7 +344,7 @@ fn a_number_of_a_node_whose_clock_jumped_is_not_ours_on_a_quorum() {
     world.shift_clock(0, 5_000);
     world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.round_trip(ALICE, 0);
-    assert!(is_out(&world, ALICE, 0));
+    assert!(is_excluded_by_clock_jump(&world, ALICE, 0));
     world.round_trip(ALICE, 1);
     assert!(!world.is_valid(ALICE, lock), "of two nodes with the number, one is out of the count");
 }
