@@ -46,7 +46,7 @@ fn is_excluded_by_clock_jump(world: &World, who: usize, node: usize) -> bool {
     )
 }
 
-fn renewal(world: &mut World, lock: OperationId) {
+fn renew(world: &mut World, lock: OperationId) {
     world.extend(ALICE, lock, TTL);
     world.deliver_all();
 }
@@ -217,7 +217,7 @@ fn a_lock_that_all_nodes_hold_survives_as_many_jumps_as_it_can_spare() {
             for node in 0..=spare {
                 assert!(world.is_valid(ALICE, lock), "{nodes} {need:?}: {node} jumped, {spare} to spare");
                 world.shift_clock(node, by);
-                renewal(&mut world, lock);
+                renew(&mut world, lock);
                 assert!(is_excluded_by_clock_jump(&world, ALICE, node));
             }
             assert!(!world.is_valid(ALICE, lock), "{nodes} {need:?}");
@@ -268,7 +268,7 @@ fn a_renewal_that_reveals_a_jump_does_not_count() {
     let before = world.deadline(ALICE, lock);
     world.run_for(ms(1_000));
     world.shift_clock(1, -5_000);
-    renewal(&mut world, lock);
+    renew(&mut world, lock);
     assert_eq!(world.take_loss(ALICE), Some(LossReason::ClockJump));
     assert_eq!(world.deadline(ALICE, lock), before, "two answers said yes, and one is worth nothing");
 }
