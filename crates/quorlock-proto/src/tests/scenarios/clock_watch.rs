@@ -239,7 +239,7 @@ fn a_lock_that_just_a_quorum_holds_does_not_survive_a_jump_of_one_of_them() {
         world.delete_key(2);
         world.shift_clock(jumped, 5_000);
         // The attempt of another client shows nothing to Alice; her own renewal does.
-        glance_in_vain(&mut world);
+        bob_fails_to_acquire(&mut world);
         assert!(world.is_valid(ALICE, lock));
         world.extend(ALICE, lock, TTL);
         world.round_trip(ALICE, 2);
@@ -250,7 +250,7 @@ fn a_lock_that_just_a_quorum_holds_does_not_survive_a_jump_of_one_of_them() {
 }
 
 /// Bob tries while Alice holds two of three.
-fn glance_in_vain(world: &mut World) {
+fn bob_fails_to_acquire(world: &mut World) {
     let lock = world.start_acquire_with(BOB, NO_AUTO_RENEW);
     (0..3).for_each(|node| assert!(world.round_trip(BOB, node)));
     assert!(!world.is_valid(BOB, lock));
