@@ -338,7 +338,7 @@ fn a_number_of_a_node_whose_clock_jumped_is_not_ours_on_a_quorum() {
     let mut world = world_with_observed_clocks(3, None);
     // The first has given a larger number, to which the second must be raised.
     let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
-    world.servers[0].node.data_mut().insert(Slot::Fence(Key::new(KEY)), fence(u64::MAX >> 12));
+    world.servers[0].node.data_mut().insert(Slot::Fence(Key::new(KEY)), fence_entry(u64::MAX >> 12));
     (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
     assert_eq!(world.undelivered(ALICE, 1), [RequestKind::RaiseFence]);
     world.shift_clock(0, 5_000);
@@ -349,6 +349,6 @@ fn a_number_of_a_node_whose_clock_jumped_is_not_ours_on_a_quorum() {
     assert!(!world.is_valid(ALICE, lock), "of two nodes with the number, one is out of the count");
 }
 
-fn fence(number: u64) -> Entry {
+fn fence_entry(number: u64) -> Entry {
     Entry { value: Some(number.to_string().into_bytes()), expires: None }
 }
