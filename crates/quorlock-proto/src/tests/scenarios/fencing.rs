@@ -11,7 +11,7 @@ use crate::tests::world::{ALICE, BOB, KEY, MAX_TTL, AcquireOptions, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
 /// How far the nodes' clocks are ahead, in milliseconds.
-pub(super) const AHEAD: [i64; 5] = [0, 1_000, 0, 0, 2_000];
+pub(super) const CLOCKS_AHEAD_MILLIS: [i64; 5] = [0, 1_000, 0, 0, 2_000];
 const LAST_NUMBER: u64 = (1 << 53) - 1;
 const HOUR_MICROS: u64 = 3_600_000_000;
 
@@ -82,7 +82,7 @@ fn two_locks_in_the_same_microsecond_have_two_numbers_in_one_round_each() {
 
 #[test]
 fn where_clocks_differ_a_second_round_makes_the_largest_number_that_of_a_quorum() {
-    let mut world = apart(3, None, &AHEAD);
+    let mut world = apart(3, None, &CLOCKS_AHEAD_MILLIS);
     let lock = world.start_acquire(ALICE);
     world.deliver_all();
     let (number, rounds) = won(&mut world, ALICE).expect("a lock");
@@ -173,14 +173,14 @@ fn numbers_grow_on_nodes_whose_clocks_are_minutes_apart() {
 #[test]
 fn numbers_grow_past_nodes_that_lost_theirs() {
     // Four of five: two quorums share three nodes, so two may forget.
-    let mut world = apart(5, Some(4), &AHEAD);
+    let mut world = apart(5, Some(4), &CLOCKS_AHEAD_MILLIS);
     let far = world.now(ALICE).wall_nanos() / 1000 + HOUR_MICROS;
     world.disconnect(ALICE, 4);
     let (number, _) = take(&mut world, ALICE, AcquireOptions { min_fencing_number: far, ..AcquireOptions::default() });
     assert!(number > far && world.fence(4).is_none());
     for forgetful in [(0, 1), (1, 3), (2, 0)] {
         for away in 0..4 {
-            let mut world = apart(5, Some(4), &AHEAD);
+            let mut world = apart(5, Some(4), &CLOCKS_AHEAD_MILLIS);
             (0..4).for_each(|node| set_fence(&mut world, node, number));
             forget_fence(&mut world, forgetful.0);
             forget_fence(&mut world, forgetful.1);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fencing::{AHEAD, apart};
+use super::fencing::{CLOCKS_AHEAD_MILLIS, apart};
 use super::memory::PROBATION;
 use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
@@ -152,7 +152,7 @@ fn a_larger_number_of_a_late_grant_may_be_a_holders_after_another_had_the_lock()
 fn clocks_that_differ_cost_no_node() {
     for nodes in [3, 5] {
         for (turn, away) in (0..nodes).enumerate() {
-            let mut world = apart(nodes, None, &AHEAD[..nodes]);
+            let mut world = apart(nodes, None, &CLOCKS_AHEAD_MILLIS[..nodes]);
             // Locks of before have left numbers of their own.
             for _ in 0..turn {
                 let lock = world.acquire(BOB);
