@@ -16,7 +16,7 @@ const LAST_NUMBER: u64 = (1 << 53) - 1;
 const HOUR_MICROS: u64 = 3_600_000_000;
 
 /// A world of nodes whose clocks were set before any client met them.
-pub(super) fn apart(nodes: usize, need: Option<usize>, ahead_millis: &[i64]) -> World {
+pub(super) fn world_with_clocks_ahead(nodes: usize, need: Option<usize>, ahead_millis: &[i64]) -> World {
     let mut world = World::unconnected(nodes, need, 2, Some(MAX_TTL));
     (0..nodes).for_each(|node| world.shift_clock(node, ahead_millis[node]));
     world.initialize_nodes();
@@ -82,7 +82,7 @@ fn two_locks_in_the_same_microsecond_have_two_numbers_in_one_round_each() {
 
 #[test]
 fn where_clocks_differ_a_second_round_makes_the_largest_number_that_of_a_quorum() {
-    let mut world = apart(3, None, &CLOCKS_AHEAD_MILLIS);
+    let mut world = world_with_clocks_ahead(3, None, &CLOCKS_AHEAD_MILLIS);
     let lock = world.start_acquire(ALICE);
     world.deliver_all();
     let (number, rounds) = won(&mut world, ALICE).expect("a lock");
@@ -151,7 +151,7 @@ fn a_node_that_gave_a_larger_number_is_not_retaken() {
 
 #[test]
 fn numbers_grow_on_nodes_whose_clocks_are_minutes_apart() {
-    let mut world = apart(5, None, &[-180_000, 0, 240_000, 60_000, -600_000]);
+    let mut world = world_with_clocks_ahead(5, None, &[-180_000, 0, 240_000, 60_000, -600_000]);
     let mut last = 0;
     for turn in 0..15 {
         // Another two nodes are away each time, in a different combination.
@@ -173,14 +173,14 @@ fn numbers_grow_on_nodes_whose_clocks_are_minutes_apart() {
 #[test]
 fn numbers_grow_past_nodes_that_lost_theirs() {
     // Four of five: two quorums share three nodes, so two may forget.
-    let mut world = apart(5, Some(4), &CLOCKS_AHEAD_MILLIS);
+    let mut world = world_with_clocks_ahead(5, Some(4), &CLOCKS_AHEAD_MILLIS);
     let far = world.now(ALICE).wall_nanos() / 1000 + HOUR_MICROS;
     world.disconnect(ALICE, 4);
     let (number, _) = take(&mut world, ALICE, AcquireOptions { min_fencing_number: far, ..AcquireOptions::default() });
     assert!(number > far && world.fence(4).is_none());
     for forgetful in [(0, 1), (1, 3), (2, 0)] {
         for away in 0..4 {
-            let mut world = apart(5, Some(4), &CLOCKS_AHEAD_MILLIS);
+            let mut world = world_with_clocks_ahead(5, Some(4), &CLOCKS_AHEAD_MILLIS);
             (0..4).for_each(|node| set_fence(&mut world, node, number));
             forget_fence(&mut world, forgetful.0);
             forget_fence(&mut world, forgetful.1);
@@ -249,7 +249,7 @@ fn numbers_grow_across_clients_whose_clocks_are_an_hour_off() {
 #[test]
 fn a_hint_that_is_off_costs_a_round_only_if_the_nodes_answer_at_different_times() {
     for (ahead, rounds) in [(0, 1), (-3_600_000, 2), (3_600_000, 2)] {
-        let mut world = apart(3, None, &[0; 3]);
+        let mut world = world_with_clocks_ahead(3, None, &[0; 3]);
         world.shift_wall_clock(ALICE, ahead);
         world.start_acquire(ALICE);
         for node in 0..3 {

@@ -1,6 +1,6 @@
 //! The second round of an acquisition: making the largest number that of a quorum.
 
-use super::fencing::{CLOCKS_AHEAD_MILLIS, apart, take, won};
+use super::fencing::{CLOCKS_AHEAD_MILLIS, world_with_clocks_ahead, take, won};
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationEvent;
 use crate::quorum::{NodeId, NodeSet};
@@ -10,7 +10,7 @@ use crate::vote::{ReplyFailure, Vote};
 
 /// Three nodes, of which the second is ahead by a second: two grants are in, and the first must be raised.
 fn raising() -> (World, u64) {
-    let mut world = apart(3, None, &CLOCKS_AHEAD_MILLIS);
+    let mut world = world_with_clocks_ahead(3, None, &CLOCKS_AHEAD_MILLIS);
     let lock = world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
@@ -22,7 +22,7 @@ fn raising() -> (World, u64) {
 
 #[test]
 fn grants_that_come_during_the_raise_are_raised_or_outranked() {
-    let mut world = apart(5, None, &CLOCKS_AHEAD_MILLIS);
+    let mut world = world_with_clocks_ahead(5, None, &CLOCKS_AHEAD_MILLIS);
     let lock = world.start_acquire(ALICE);
     (0..3).for_each(|node| assert!(world.round_trip(ALICE, node)));
     assert_eq!(
@@ -53,7 +53,7 @@ fn grants_that_come_during_the_raise_are_raised_or_outranked() {
 
 #[test]
 fn a_straggler_that_outranks_us_cannot_make_the_quorum() {
-    let mut world = apart(3, None, &[0, 1_000, 2_000]);
+    let mut world = world_with_clocks_ahead(3, None, &[0, 1_000, 2_000]);
     world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
@@ -68,7 +68,7 @@ fn a_straggler_that_outranks_us_cannot_make_the_quorum() {
 
 #[test]
 fn a_key_that_ran_out_before_its_raise_is_too_late_and_everything_is_undone() {
-    let mut world = apart(3, None, &CLOCKS_AHEAD_MILLIS);
+    let mut world = world_with_clocks_ahead(3, None, &CLOCKS_AHEAD_MILLIS);
     world.disconnect(ALICE, 2);
     world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
@@ -156,7 +156,7 @@ fn an_attempt_abandoned_in_its_second_round_leaves_nothing_but_numbers() {
 #[test]
 fn the_undo_goes_also_where_a_raise_failed() {
     for failure in [ReplyFailure::TransientError("OOM".into()), ReplyFailure::UnexpectedReply] {
-        let mut world = apart(3, None, &CLOCKS_AHEAD_MILLIS);
+        let mut world = world_with_clocks_ahead(3, None, &CLOCKS_AHEAD_MILLIS);
         world.disconnect(ALICE, 2);
         let lock = world.start_acquire(ALICE);
         world.round_trip(ALICE, 0);
@@ -192,7 +192,7 @@ fn a_raise_whose_connection_was_lost_is_owed_its_undo() {
 
 #[test]
 fn a_node_that_went_away_after_its_grant_is_not_raised_and_owes_no_answer_when_it_is_back() {
-    let mut world = apart(3, None, &CLOCKS_AHEAD_MILLIS);
+    let mut world = world_with_clocks_ahead(3, None, &CLOCKS_AHEAD_MILLIS);
     let lock = world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
     world.disconnect(ALICE, 0);
@@ -251,7 +251,7 @@ fn a_raise_is_not_sent_as_text_behind_its_undo() {
 
 #[test]
 fn stragglers_with_smaller_numbers_are_raised_behind_the_callers_back() {
-    let mut world = apart(3, None, &[1_000, 1_000, 0]);
+    let mut world = world_with_clocks_ahead(3, None, &[1_000, 1_000, 0]);
     let lock = world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
@@ -267,7 +267,7 @@ fn stragglers_with_smaller_numbers_are_raised_behind_the_callers_back() {
 
 #[test]
 fn no_straggler_is_raised_for_a_lock_that_was_let_go() {
-    let mut world = apart(3, None, &[1_000, 1_000, 0]);
+    let mut world = world_with_clocks_ahead(3, None, &[1_000, 1_000, 0]);
     let lock = world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
@@ -280,7 +280,7 @@ fn no_straggler_is_raised_for_a_lock_that_was_let_go() {
 
 #[test]
 fn a_raise_that_finds_the_key_gone_takes_its_node_from_the_lock() {
-    let mut world = apart(3, None, &CLOCKS_AHEAD_MILLIS);
+    let mut world = world_with_clocks_ahead(3, None, &CLOCKS_AHEAD_MILLIS);
     let lock = world.start_acquire(ALICE);
     (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
     // The number stands on two when the third, which has it not, is asked to raise.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fencing::{CLOCKS_AHEAD_MILLIS, apart};
+use super::fencing::{CLOCKS_AHEAD_MILLIS, world_with_clocks_ahead};
 use super::memory::PROBATION;
 use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
@@ -34,7 +34,7 @@ fn a_late_grant_with_a_larger_number_of_its_own_counts_after_the_next_renewal() 
     for ahead in [1_000, 3_600_000] {
         for late in 0..3 {
             let clocks: Vec<i64> = (0..3).map(|node| if node == late { ahead } else { 0 }).collect();
-            let mut world = apart(3, None, &clocks);
+            let mut world = world_with_clocks_ahead(3, None, &clocks);
             let lock = world.start_acquire(ALICE);
             for node in (0..3).filter(|node| *node != late) {
                 world.round_trip(ALICE, node);
@@ -46,7 +46,7 @@ fn a_late_grant_with_a_larger_number_of_its_own_counts_after_the_next_renewal() 
             assert!(world.fence(late) > Some(world.fencing_number(ALICE, lock)), "its clock is ahead");
             for away in (0..3).filter(|node| *node != late) {
                 let world_without = || -> World {
-                    let mut world = apart(3, None, &clocks);
+                    let mut world = world_with_clocks_ahead(3, None, &clocks);
                     let again = world.start_acquire(ALICE);
                     assert_eq!(again, lock);
                     (0..3).filter(|node| *node != late).for_each(|node| assert!(world.round_trip(ALICE, node)));
@@ -64,7 +64,7 @@ fn a_late_grant_with_a_larger_number_of_its_own_counts_after_the_next_renewal() 
 
 #[test]
 fn a_grant_that_only_was_late_counts_like_any_other() {
-    let mut world = apart(3, None, &[0; 3]);
+    let mut world = world_with_clocks_ahead(3, None, &[0; 3]);
     let lock = world.start_acquire(ALICE);
     (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
     world.advance_clock(ms(400));
@@ -152,7 +152,7 @@ fn a_larger_number_of_a_late_grant_may_be_a_holders_after_another_had_the_lock()
 fn clocks_that_differ_cost_no_node() {
     for nodes in [3, 5] {
         for (turn, away) in (0..nodes).enumerate() {
-            let mut world = apart(nodes, None, &CLOCKS_AHEAD_MILLIS[..nodes]);
+            let mut world = world_with_clocks_ahead(nodes, None, &CLOCKS_AHEAD_MILLIS[..nodes]);
             // Locks of before have left numbers of their own.
             for _ in 0..turn {
                 let lock = world.acquire(BOB);
@@ -218,7 +218,7 @@ fn try_by_steps(world: &mut World) {
 
 /// Alice has nodes 0 and 1, and on node 2 her late grant with a larger number; her renewal is under way.
 fn suspect_is_asked() -> (World, u64) {
-    let mut world = apart(3, None, &[0, 0, 1_000]);
+    let mut world = world_with_clocks_ahead(3, None, &[0, 0, 1_000]);
     let lock = world.start_acquire(ALICE);
     (0..3).for_each(|node| assert!(world.round_trip(ALICE, node)));
     world.take_events(ALICE);
@@ -264,7 +264,7 @@ fn held(cleared: bool) -> (World, u64) {
         let lock = world.acquire(ALICE);
         return (world, lock);
     }
-    let mut world = apart(3, None, &[0, 0, 1_000]);
+    let mut world = world_with_clocks_ahead(3, None, &[0, 0, 1_000]);
     let lock = world.start_acquire(ALICE);
     (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
     world.deliver_all();
