@@ -49,7 +49,7 @@ pub(super) fn won(world: &mut World, who: usize) -> Option<(u64, u8)> {
 }
 
 /// Takes the lock and lets it go again; its number and its rounds.
-pub(super) fn take(world: &mut World, who: usize, wish: AcquireOptions) -> (u64, u8) {
+pub(super) fn acquire_and_release(world: &mut World, who: usize, wish: AcquireOptions) -> (u64, u8) {
     let lock = world.start_acquire_with(who, wish);
     world.deliver_all();
     let won = won(world, who).expect("nothing stands in the way");
@@ -65,7 +65,7 @@ fn with_clocks_that_agree_one_round_gives_the_time_as_the_number_also_to_a_fresh
     world.run_timers_for(ms(1));
     let micros = world.now(ALICE).wall_nanos() / 1000;
     assert!((0..5).all(|node| world.fence(node).is_none()), "the name is fresh");
-    assert_eq!(take(&mut world, ALICE, AcquireOptions::default()), (micros, 1));
+    assert_eq!(acquire_and_release(&mut world, ALICE, AcquireOptions::default()), (micros, 1));
     assert!((0..5).all(|node| world.fence(node) == Some(micros)), "all nodes have it, and keep it");
 }
 
@@ -74,7 +74,7 @@ fn two_locks_in_the_same_microsecond_have_two_numbers_in_one_round_each() {
     let mut world = World::fenced(3);
     let mut last = 0;
     for who in [ALICE, ALICE, BOB, ALICE, BOB] {
-        let (number, rounds) = take(&mut world, who, AcquireOptions::default());
+        let (number, rounds) = acquire_and_release(&mut world, who, AcquireOptions::default());
         assert!(number > last && rounds == 1, "{number} after {last} in {rounds}");
         last = number;
     }
@@ -159,7 +159,7 @@ fn numbers_grow_on_nodes_whose_clocks_are_minutes_apart() {
         let who = turn % 2;
         world.disconnect(who, one);
         world.disconnect(who, other);
-        let (number, rounds) = take(&mut world, who, AcquireOptions::default());
+        let (number, rounds) = acquire_and_release(&mut world, who, AcquireOptions::default());
         assert!(number > last, "turn {turn}: {number} after {last}");
         assert!(rounds <= 2);
         last = number;
@@ -176,7 +176,7 @@ fn numbers_grow_past_nodes_that_lost_theirs() {
     let mut world = world_with_clocks_ahead(5, Some(4), &CLOCKS_AHEAD_MILLIS);
     let far = world.now(ALICE).wall_nanos() / 1000 + HOUR_MICROS;
     world.disconnect(ALICE, 4);
-    let (number, _) = take(&mut world, ALICE, AcquireOptions { min_fencing_number: far, ..AcquireOptions::default() });
+    let (number, _) = acquire_and_release(&mut world, ALICE, AcquireOptions { min_fencing_number: far, ..AcquireOptions::default() });
     assert!(number > far && world.fence(4).is_none());
     for forgetful in [(0, 1), (1, 3), (2, 0)] {
         for away in 0..4 {
@@ -185,7 +185,7 @@ fn numbers_grow_past_nodes_that_lost_theirs() {
             forget_fence(&mut world, forgetful.0);
             forget_fence(&mut world, forgetful.1);
             world.disconnect(BOB, away);
-            let (next, rounds) = take(&mut world, BOB, AcquireOptions::default());
+            let (next, rounds) = acquire_and_release(&mut world, BOB, AcquireOptions::default());
             assert!(next > number, "{forgetful:?} forgot, {away} is away");
             assert_eq!(rounds, 2, "those who forgot learn it");
         }
@@ -197,11 +197,11 @@ fn a_floor_far_ahead_is_passed_and_stays_passed_in_one_round_each() {
     for floor in [HOUR_MICROS, 10 * 365 * 24 * HOUR_MICROS] {
         let mut world = World::fenced(3);
         let floor = world.now(ALICE).wall_nanos() / 1000 + floor;
-        let first = take(&mut world, ALICE, AcquireOptions { min_fencing_number: floor, ..AcquireOptions::default() });
+        let first = acquire_and_release(&mut world, ALICE, AcquireOptions { min_fencing_number: floor, ..AcquireOptions::default() });
         assert_eq!(first, (floor + 1, 1));
-        assert_eq!(take(&mut world, ALICE, AcquireOptions::default()), (floor + 2, 1), "who saw it hints above it");
+        assert_eq!(acquire_and_release(&mut world, ALICE, AcquireOptions::default()), (floor + 2, 1), "who saw it hints above it");
         assert_eq!(
-            take(&mut world, BOB, AcquireOptions::default()),
+            acquire_and_release(&mut world, BOB, AcquireOptions::default()),
             (floor + 3, 1),
             "to who did not, the nodes say it"
         );
@@ -211,12 +211,12 @@ fn a_floor_far_ahead_is_passed_and_stays_passed_in_one_round_each() {
 #[test]
 fn the_largest_floor_leaves_room_and_the_end_of_numbers_is_an_error_that_leaves_nothing() {
     let mut world = World::fenced(3);
-    let first = take(&mut world, ALICE, AcquireOptions { min_fencing_number: MAX_MIN_FENCING_NUMBER, ..AcquireOptions::default() });
+    let first = acquire_and_release(&mut world, ALICE, AcquireOptions { min_fencing_number: MAX_MIN_FENCING_NUMBER, ..AcquireOptions::default() });
     assert_eq!(first, (MAX_MIN_FENCING_NUMBER + 1, 1));
-    assert_eq!(take(&mut world, BOB, AcquireOptions::default()), (MAX_MIN_FENCING_NUMBER + 2, 1));
+    assert_eq!(acquire_and_release(&mut world, BOB, AcquireOptions::default()), (MAX_MIN_FENCING_NUMBER + 2, 1));
 
     (0..3).for_each(|node| set_fence(&mut world, node, LAST_NUMBER - 1));
-    assert_eq!(take(&mut world, ALICE, AcquireOptions::default()), (LAST_NUMBER, 1), "the very last");
+    assert_eq!(acquire_and_release(&mut world, ALICE, AcquireOptions::default()), (LAST_NUMBER, 1), "the very last");
     world.start_acquire(BOB);
     world.deliver_all();
     let refusal = world.take_failure(BOB).expect("no number is left");
@@ -238,7 +238,7 @@ fn numbers_grow_across_clients_whose_clocks_are_an_hour_off() {
     world.shift_wall_clock(BOB, 3_600_000);
     let mut last = 0;
     for who in [ALICE, BOB, BOB, ALICE, ALICE, BOB] {
-        let (number, _) = take(&mut world, who, AcquireOptions::default());
+        let (number, _) = acquire_and_release(&mut world, who, AcquireOptions::default());
         let off = (number as i64 - (world.now(ALICE).wall_nanos() / 1000 + HOUR_MICROS) as i64).abs();
         assert!(number > last && off < 1_000_000, "the nodes' clocks decide, and not the clients'");
         last = number;

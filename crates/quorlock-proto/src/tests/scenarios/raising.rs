@@ -1,6 +1,6 @@
 //! The second round of an acquisition: making the largest number that of a quorum.
 
-use super::fencing::{CLOCKS_AHEAD_MILLIS, world_with_clocks_ahead, take, won};
+use super::fencing::{CLOCKS_AHEAD_MILLIS, world_with_clocks_ahead, acquire_and_release, won};
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationEvent;
 use crate::quorum::{NodeId, NodeSet};
@@ -150,7 +150,7 @@ fn an_attempt_abandoned_in_its_second_round_leaves_nothing_but_numbers() {
     world.deliver_all();
     assert_eq!((world.key_count(), world.pending_releases(ALICE), world.take_events(ALICE)), (0, 0, vec![]));
     let largest = (0..3).filter_map(|node| world.fence(node)).max().expect("numbers were given");
-    assert!(take(&mut world, BOB, AcquireOptions::default()).0 > largest, "and none of them is issued again");
+    assert!(acquire_and_release(&mut world, BOB, AcquireOptions::default()).0 > largest, "and none of them is issued again");
 }
 
 #[test]
