@@ -41,7 +41,7 @@ fn fence() -> Slot {
 }
 
 /// The number and the rounds of the lock that was won last.
-pub(super) fn won(world: &mut World, who: usize) -> Option<(u64, u8)> {
+pub(super) fn take_fencing_number_and_rounds(world: &mut World, who: usize) -> Option<(u64, u8)> {
     world.take_events(who).into_iter().find_map(|event| match event {
         OperationEvent::Won { number, rounds, .. } => Some((number.expect("a fenced lock"), rounds)),
         _ => None,
@@ -52,7 +52,7 @@ pub(super) fn won(world: &mut World, who: usize) -> Option<(u64, u8)> {
 pub(super) fn acquire_and_release(world: &mut World, who: usize, wish: AcquireOptions) -> (u64, u8) {
     let lock = world.start_acquire_with(who, wish);
     world.deliver_all();
-    let won = won(world, who).expect("nothing stands in the way");
+    let won = take_fencing_number_and_rounds(world, who).expect("nothing stands in the way");
     world.release(who, lock);
     world.deliver_all();
     assert_eq!(world.key_count(), 0);
@@ -85,7 +85,7 @@ fn where_clocks_differ_a_second_round_makes_the_largest_number_that_of_a_quorum(
     let mut world = world_with_clocks_ahead(3, None, &CLOCKS_AHEAD_MILLIS);
     let lock = world.start_acquire(ALICE);
     world.deliver_all();
-    let (number, rounds) = won(&mut world, ALICE).expect("a lock");
+    let (number, rounds) = take_fencing_number_and_rounds(&mut world, ALICE).expect("a lock");
     assert_eq!(rounds, 2);
     assert!((0..3).all(|node| world.fence(node) == Some(number)), "the last one is raised too");
     assert!((0..3).all(|node| world.has_key_of(node, lock)));
@@ -257,6 +257,6 @@ fn a_hint_that_is_off_costs_a_round_only_if_the_nodes_answer_at_different_times(
             world.round_trip(ALICE, node);
         }
         world.deliver_all();
-        assert_eq!(won(&mut world, ALICE).map(|(_, rounds)| rounds), Some(rounds), "{ahead} ms");
+        assert_eq!(take_fencing_number_and_rounds(&mut world, ALICE).map(|(_, rounds)| rounds), Some(rounds), "{ahead} ms");
     }
 }

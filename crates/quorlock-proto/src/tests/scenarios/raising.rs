@@ -1,6 +1,6 @@
 //! The second round of an acquisition: making the largest number that of a quorum.
 
-use super::fencing::{CLOCKS_AHEAD_MILLIS, world_with_clocks_ahead, acquire_and_release, won};
+use super::fencing::{CLOCKS_AHEAD_MILLIS, world_with_clocks_ahead, acquire_and_release, take_fencing_number_and_rounds};
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationEvent;
 use crate::quorum::{NodeId, NodeSet};
@@ -109,7 +109,7 @@ fn a_late_grant_takes_the_place_of_a_raise_that_failed() {
     world.round_trip(ALICE, 2);
     assert_eq!(world.undelivered(ALICE, 2), [RequestKind::RaiseFence]);
     world.round_trip(ALICE, 2);
-    assert_eq!(won(&mut world, ALICE).map(|(_, rounds)| rounds), Some(2));
+    assert_eq!(take_fencing_number_and_rounds(&mut world, ALICE).map(|(_, rounds)| rounds), Some(2));
     assert!(world.is_valid(ALICE, lock));
     assert_eq!((world.fence(1), world.fence(2)), (Some(world.fencing_number(ALICE, lock)), world.fence(1)));
 }
@@ -181,7 +181,7 @@ fn a_raise_whose_connection_was_lost_is_owed_its_undo() {
     world.disconnect(ALICE, 0);
     world.round_trip(ALICE, 2);
     world.round_trip(ALICE, 2);
-    assert_eq!(won(&mut world, ALICE).map(|(_, rounds)| rounds), Some(2), "by the other two");
+    assert_eq!(take_fencing_number_and_rounds(&mut world, ALICE).map(|(_, rounds)| rounds), Some(2), "by the other two");
     world.release(ALICE, lock);
     world.deliver_all();
     assert!(world.has_key_of(0, lock));
@@ -255,7 +255,7 @@ fn stragglers_with_smaller_numbers_are_raised_behind_the_callers_back() {
     let lock = world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
-    let (number, rounds) = won(&mut world, ALICE).expect("these two agree");
+    let (number, rounds) = take_fencing_number_and_rounds(&mut world, ALICE).expect("these two agree");
     assert_eq!(rounds, 1);
     world.round_trip(ALICE, 2);
     assert!(world.fence(2) < Some(number));

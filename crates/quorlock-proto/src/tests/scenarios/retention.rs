@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-use super::fencing::won;
+use super::fencing::take_fencing_number_and_rounds;
 use super::memory::{marker, restart_client};
 use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
@@ -80,7 +80,7 @@ fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Resul
         if visit.takes {
             let lock = world.start_acquire(ALICE);
             world.deliver_all();
-            if let Some((number, _)) = won(&mut world, ALICE) {
+            if let Some((number, _)) = take_fencing_number_and_rounds(&mut world, ALICE) {
                 numbers.push(number);
                 world.release(ALICE, lock);
                 world.deliver_all();
@@ -235,7 +235,7 @@ fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
     world.shift_clock(0, -7_200_000);
     let lock = world.start_acquire(ALICE);
     world.deliver_all();
-    assert_eq!(won(&mut world, ALICE), None, "the answer that shows it is no vote");
+    assert_eq!(take_fencing_number_and_rounds(&mut world, ALICE), None, "the answer that shows it is no vote");
     world.cancel(ALICE, lock);
     world.run_for(MAX_TTL * 3);
     let lock = world.acquire(ALICE);
