@@ -29,14 +29,14 @@ pub(super) fn world_with_clocks_ahead(nodes: usize, need: Option<usize>, ahead_m
 
 fn set_fence(world: &mut World, node: usize, number: u64) {
     let entry = Entry { value: Some(number.to_string().into_bytes()), expires: None };
-    world.servers[node].node.data_mut().insert(fence(), entry);
+    world.servers[node].node.data_mut().insert(fence_slot(), entry);
 }
 
 fn forget_fence(world: &mut World, node: usize) {
-    world.servers[node].node.data_mut().remove(&fence());
+    world.servers[node].node.data_mut().remove(&fence_slot());
 }
 
-fn fence() -> Slot {
+fn fence_slot() -> Slot {
     Slot::Fence(Key::new(KEY))
 }
 
