@@ -32,7 +32,7 @@ fn set_fence(world: &mut World, node: usize, number: u64) {
     world.servers[node].node.data_mut().insert(fence_slot(), entry);
 }
 
-fn forget_fence(world: &mut World, node: usize) {
+fn delete_fence(world: &mut World, node: usize) {
     world.servers[node].node.data_mut().remove(&fence_slot());
 }
 
@@ -99,7 +99,7 @@ fn a_renewal_counts_only_where_no_larger_number_was_given_and_makes_ours_the_fen
     let lock = world.acquire(ALICE);
     let number = world.fencing_number(ALICE, lock);
     set_fence(&mut world, 0, number - 3);
-    forget_fence(&mut world, 1);
+    delete_fence(&mut world, 1);
     set_fence(&mut world, 2, number + 5);
     world.run_timers_for(ms(3_334));
     world.deliver_all();
@@ -129,7 +129,7 @@ fn a_node_where_the_key_went_missing_is_retaken_with_our_number() {
     let mut world = World::fenced(3);
     let lock = world.acquire(ALICE);
     world.delete_key(2);
-    forget_fence(&mut world, 2);
+    delete_fence(&mut world, 2);
     world.run_timers_for(ms(3_334));
     world.deliver_all();
     assert!(world.has_key_of(2, lock));
@@ -182,8 +182,8 @@ fn numbers_grow_past_nodes_that_lost_theirs() {
         for away in 0..4 {
             let mut world = world_with_clocks_ahead(5, Some(4), &CLOCKS_AHEAD_MILLIS);
             (0..4).for_each(|node| set_fence(&mut world, node, number));
-            forget_fence(&mut world, forgetful.0);
-            forget_fence(&mut world, forgetful.1);
+            delete_fence(&mut world, forgetful.0);
+            delete_fence(&mut world, forgetful.1);
             world.disconnect(BOB, away);
             let (next, rounds) = acquire_and_release(&mut world, BOB, AcquireOptions::default());
             assert!(next > number, "{forgetful:?} forgot, {away} is away");
