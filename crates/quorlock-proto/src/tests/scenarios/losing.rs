@@ -6,7 +6,7 @@ use crate::tests::world::{ALICE, BOB, TTL, World, ms};
 use crate::vote::Vote;
 
 /// A renewal is due, and all that follows from it at once.
-fn renew(world: &mut World) {
+fn run_next_renewal(world: &mut World) {
     world.run_for(TTL / 3 + ms(1));
     world.wake(ALICE);
     world.deliver_all();
@@ -27,7 +27,7 @@ fn a_lock_that_another_had_meanwhile_is_told_lost_at_the_next_renewal() {
         let mut world = World::fenced(nodes);
         let lock = world.acquire(ALICE);
         passes_on(&mut world, 0..lost);
-        renew(&mut world);
+        run_next_renewal(&mut world);
         assert_eq!(world.take_loss(ALICE), Some(LossReason::TakenByOthers), "{lost} of {nodes}");
         assert!(!world.is_valid(ALICE, lock) && !(0..lost).any(|node| world.has_key_of(node, lock)));
     }
@@ -92,7 +92,7 @@ fn a_number_that_cannot_be_gone_past_is_larger_too() {
             world.delete_key(node);
             world.set_fence(node, fence);
         }
-        renew(&mut world);
+        run_next_renewal(&mut world);
         assert_eq!(world.take_loss(ALICE), Some(LossReason::TakenByOthers), "{fence}");
         assert!(!world.is_valid(ALICE, lock));
     }
@@ -106,7 +106,7 @@ fn a_broken_lock_is_told_lost_and_stays_free() {
         world.survey(BOB, RequestKind::ForceRelease);
         world.deliver_all();
         assert_eq!(world.key_count(), 0);
-        renew(&mut world);
+        run_next_renewal(&mut world);
         assert_eq!(world.take_loss(ALICE), Some(LossReason::TakenByOthers), "{nodes} nodes");
         world.run_for(TTL * 2);
         assert_eq!(world.key_count(), 0, "no client takes it again");
