@@ -13,7 +13,7 @@ fn run_next_renewal(world: &mut World) {
 }
 
 /// These nodes lose the key; another owner takes and frees the lock there meanwhile.
-fn passes_on(world: &mut World, nodes: impl Iterator<Item = usize>) {
+fn lose_keys_to_bob(world: &mut World, nodes: impl Iterator<Item = usize>) {
     nodes.for_each(|node| world.delete_key(node));
     world.advance_clock(ms(1));
     let later = world.acquire(BOB);
@@ -26,7 +26,7 @@ fn a_lock_that_another_had_meanwhile_is_told_lost_at_the_next_renewal() {
     for (nodes, lost) in [(3, 3), (3, 2), (5, 5), (5, 3)] {
         let mut world = World::fenced(nodes);
         let lock = world.acquire(ALICE);
-        passes_on(&mut world, 0..lost);
+        lose_keys_to_bob(&mut world, 0..lost);
         run_next_renewal(&mut world);
         assert_eq!(world.take_loss(ALICE), Some(LossReason::TakenByOthers), "{lost} of {nodes}");
         assert!(!world.is_valid(ALICE, lock) && !(0..lost).any(|node| world.has_key_of(node, lock)));
@@ -37,7 +37,7 @@ fn a_lock_that_another_had_meanwhile_is_told_lost_at_the_next_renewal() {
 fn it_is_told_by_the_last_answer_that_proves_it_and_by_none_before() {
     let mut world = World::fenced(5);
     let lock = world.acquire(ALICE);
-    passes_on(&mut world, 0..5);
+    lose_keys_to_bob(&mut world, 0..5);
     world.run_timers_for(TTL / 3 + ms(1));
     // A renewal and a retake each: two of five could still be without the key.
     for node in 0..2 {
