@@ -7,7 +7,7 @@ use crate::request::RequestKind;
 use crate::tests::world::{ALICE, BOB, REDIAL_AFTER, REPLY_TIMEOUT, TTL, AcquireOptions, World, ms, owner_token};
 use crate::vote::{KeyOwner, ReplyFailure, Vote};
 
-fn surveyed(world: &mut World, who: usize) -> Option<Vec<Vote>> {
+fn take_survey_votes(world: &mut World, who: usize) -> Option<Vec<Vote>> {
     world.take_events(who).into_iter().find_map(|event| match event {
         OperationEvent::Surveyed(votes) => Some(votes),
         _ => None,
@@ -84,7 +84,7 @@ fn a_survey_tells_what_every_node_shows_as_soon_as_all_have_answered() {
     world.delete_key(2);
     world.survey(BOB, RequestKind::Inspect);
     world.deliver_all();
-    let votes = surveyed(&mut world, BOB).expect("all have answered");
+    let votes = take_survey_votes(&mut world, BOB).expect("all have answered");
     let holders: Vec<_> = votes
         .iter()
         .map(|vote| match vote {
@@ -108,9 +108,9 @@ fn a_survey_settles_at_the_reply_timeout() {
     world.survey(BOB, RequestKind::Inspect);
     world.deliver_all();
     world.run_timers_for(REPLY_TIMEOUT - Duration::from_nanos(1));
-    assert_eq!(surveyed(&mut world, BOB), None);
+    assert_eq!(take_survey_votes(&mut world, BOB), None);
     world.run_timers_for(Duration::from_nanos(1));
-    let votes = surveyed(&mut world, BOB).expect("the wait is over");
+    let votes = take_survey_votes(&mut world, BOB).expect("the wait is over");
     assert_eq!(votes[1], Vote::Unknown(ReplyFailure::Timeout));
     assert!(!world.clients[BOB].coordinator.is_busy());
 }
@@ -121,7 +121,7 @@ fn a_survey_of_no_node_is_reported_at_once() {
     (0..3).for_each(|node| world.disconnect(BOB, node));
     world.survey(BOB, RequestKind::Inspect);
     assert_eq!(
-        surveyed(&mut world, BOB),
+        take_survey_votes(&mut world, BOB),
         Some(vec![Vote::Unknown(ReplyFailure::Disconnected("cut".into())); 3])
     );
 }
@@ -132,7 +132,7 @@ fn a_survey_goes_out_as_text_where_the_script_is_not_known() {
     world.flush_scripts(0);
     world.survey(BOB, RequestKind::Inspect);
     world.deliver_all();
-    let votes = surveyed(&mut world, BOB).expect("all have answered");
+    let votes = take_survey_votes(&mut world, BOB).expect("all have answered");
     assert!(votes.iter().all(|vote| matches!(vote, Vote::Inspected(_))), "{votes:?}");
 }
 
@@ -144,6 +144,6 @@ fn force_release_deletes_the_key_of_any_owner() {
     world.delete_key(2);
     world.survey(BOB, RequestKind::ForceRelease);
     world.deliver_all();
-    assert_eq!(surveyed(&mut world, BOB), Some(vec![Vote::Granted, Vote::Granted, Vote::NotHeld]));
+    assert_eq!(take_survey_votes(&mut world, BOB), Some(vec![Vote::Granted, Vote::Granted, Vote::NotHeld]));
     assert!(world.key_count() == 0 && !world.has_key_of(0, lock));
 }
