@@ -318,7 +318,7 @@ fn a_node_that_refuses_to_be_told_is_not_told_again_and_again() {
     world.connect(ALICE, 1);
     world.deliver_all();
     assert_eq!(world.servers[1].canned_replies.len(), 49, "it was written once");
-    assert_eq!(try_to_take_two(&mut world), refusal(), "and a report says what the server said");
+    assert_eq!(reported_vote_of_node_1(&mut world), refusal(), "and a report says what the server said");
     world.run_for(MARKER_READ_INTERVAL);
     assert!((30..49).contains(&world.servers[1].canned_replies.len()), "and now and then since");
     world.servers[1].canned_replies.clear();
@@ -327,7 +327,7 @@ fn a_node_that_refuses_to_be_told_is_not_told_again_and_again() {
 }
 
 /// What the second of three nodes is said to have answered, when the first is another's and the third not there.
-fn try_to_take_two(world: &mut World) -> Vote {
+fn reported_vote_of_node_1(world: &mut World) -> Vote {
     world.set_foreign_key(0, Some(b"another owner"), Some(ms(1_000)));
     world.disconnect(ALICE, 2);
     let vote = acquire_expecting_failure(world, ALICE).votes.swap_remove(1);
