@@ -9,7 +9,7 @@ use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, VALIDITY_TIME, AcquireOptio
 use crate::vote::{ReplyFailure, Vote};
 
 /// Three nodes, of which the second is ahead by a second: two grants are in, and the first must be raised.
-fn raising() -> (World, u64) {
+fn world_during_raise() -> (World, u64) {
     let mut world = world_with_clocks_ahead(3, None, &CLOCKS_AHEAD_MILLIS);
     let lock = world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
@@ -85,7 +85,7 @@ fn a_key_that_ran_out_before_its_raise_is_too_late_and_everything_is_undone() {
 
 #[test]
 fn a_raise_that_another_client_overtook_is_too_little() {
-    let (mut world, _) = raising();
+    let (mut world, _) = world_during_raise();
     world.set_foreign_key(0, Some(b"another owner"), Some(ms(4_000)));
     world.set_foreign_key(2, Some(b"another owner"), Some(ms(3_000)));
     world.round_trip(ALICE, 0);
@@ -102,7 +102,7 @@ fn a_raise_that_another_client_overtook_is_too_little() {
 
 #[test]
 fn a_late_grant_takes_the_place_of_a_raise_that_failed() {
-    let (mut world, lock) = raising();
+    let (mut world, lock) = world_during_raise();
     world.delete_key(0);
     world.round_trip(ALICE, 0);
     assert_eq!(world.take_events(ALICE), []);
@@ -116,7 +116,7 @@ fn a_late_grant_takes_the_place_of_a_raise_that_failed() {
 
 #[test]
 fn a_raise_that_ends_past_the_deadline_is_too_late() {
-    let (mut world, lock) = raising();
+    let (mut world, lock) = world_during_raise();
     world.deliver_request(ALICE, 0);
     world.advance_clock(VALIDITY_TIME);
     world.deliver_reply(ALICE, 0);
@@ -128,7 +128,7 @@ fn a_raise_that_ends_past_the_deadline_is_too_late() {
 
 #[test]
 fn patience_covers_both_rounds() {
-    let (mut world, _) = raising();
+    let (mut world, _) = world_during_raise();
     world.run_timers_for(REPLY_TIMEOUT);
     assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
     assert_eq!(world.undelivered(ALICE, 0), [RequestKind::RaiseFence, RequestKind::Release]);
@@ -142,7 +142,7 @@ fn patience_covers_both_rounds() {
 
 #[test]
 fn an_attempt_abandoned_in_its_second_round_leaves_nothing_but_numbers() {
-    let (mut world, lock) = raising();
+    let (mut world, lock) = world_during_raise();
     world.cancel(ALICE, lock);
     assert_eq!(world.undelivered(ALICE, 0), [RequestKind::RaiseFence, RequestKind::Release]);
     assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Release]);
@@ -176,7 +176,7 @@ fn the_undo_goes_also_where_a_raise_failed() {
 
 #[test]
 fn a_raise_whose_connection_was_lost_is_owed_its_undo() {
-    let (mut world, lock) = raising();
+    let (mut world, lock) = world_during_raise();
     world.deliver_request(ALICE, 0);
     world.disconnect(ALICE, 0);
     world.round_trip(ALICE, 2);
@@ -209,7 +209,7 @@ fn a_node_that_went_away_after_its_grant_is_not_raised_and_owes_no_answer_when_i
 
 #[test]
 fn a_raise_whose_answer_was_lost_is_confirmed_by_the_next_renewal() {
-    let (mut world, lock) = raising();
+    let (mut world, lock) = world_during_raise();
     world.deliver_request(ALICE, 0);
     world.disconnect(ALICE, 0);
     world.deliver_all();
@@ -226,7 +226,7 @@ fn a_raise_whose_answer_was_lost_is_confirmed_by_the_next_renewal() {
 
 #[test]
 fn a_raise_that_a_node_does_not_know_goes_out_as_text() {
-    let (mut world, lock) = raising();
+    let (mut world, lock) = world_during_raise();
     world.flush_scripts(0);
     world.round_trip(ALICE, 0);
     assert!(
@@ -240,7 +240,7 @@ fn a_raise_that_a_node_does_not_know_goes_out_as_text() {
 
 #[test]
 fn a_raise_is_not_sent_as_text_behind_its_undo() {
-    let (mut world, lock) = raising();
+    let (mut world, lock) = world_during_raise();
     world.flush_scripts(0);
     world.cancel(ALICE, lock);
     world.round_trip(ALICE, 0);
