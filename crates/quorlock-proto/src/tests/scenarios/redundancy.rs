@@ -12,7 +12,7 @@ use crate::tests::world::{ALICE, BOB, MAX_TTL, TTL, AcquireOptions, World, ms};
 use crate::time::DualTimestamp;
 
 /// Bob tries and is refused, and everything of his attempt is heard of.
-fn try_in_vain(world: &mut World) {
+fn bob_fails_to_acquire(world: &mut World) {
     let attempt = world.start_acquire(BOB);
     world.deliver_all();
     assert!(!world.is_valid(BOB, attempt));
@@ -82,7 +82,7 @@ fn a_key_that_went_missing_is_taken_again_past_rivals_who_came_to_nothing() {
         let lock = world.acquire(ALICE);
         world.delete_key(node);
         world.advance_clock(ms(1));
-        try_in_vain(&mut world);
+        bob_fails_to_acquire(&mut world);
         assert!(world.fence(node) > Some(world.fencing_number(ALICE, lock)) && !world.has_key_of(node, lock));
         world.run_timers_for(TTL / 3 + ms(1));
         world.deliver_all();
@@ -104,7 +104,7 @@ fn a_rival_who_keeps_on_trying_cannot_keep_a_node_from_the_holder() {
     world.delete_key(4);
     for _ in 0..40 {
         world.run_for(ms(250));
-        try_in_vain(&mut world);
+        bob_fails_to_acquire(&mut world);
     }
     assert!(stands_everywhere(&world, lock) && world.is_valid(ALICE, lock));
 }
@@ -302,7 +302,7 @@ fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
         world.deliver_all();
         if with_vain_rival {
             world.run_for(ms(10));
-            try_in_vain(&mut world);
+            bob_fails_to_acquire(&mut world);
         }
         world.connect(ALICE, 2);
         (0..4).for_each(|_| world.run_for(TTL / 3 + ms(10)));
