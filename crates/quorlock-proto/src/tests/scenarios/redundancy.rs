@@ -18,7 +18,7 @@ fn bob_fails_to_acquire(world: &mut World) {
     assert!(!world.is_valid(BOB, attempt));
 }
 
-fn stands_everywhere(world: &World, lock: u64) -> bool {
+fn is_on_all_nodes(world: &World, lock: u64) -> bool {
     (0..world.quorum().nodes()).all(|node| world.has_key_of(node, lock))
 }
 
@@ -57,7 +57,7 @@ fn a_late_grant_with_a_larger_number_of_its_own_counts_after_the_next_renewal() 
                 assert!(outlives(world_without(), lock, away), "{ahead} ms, {late} late, {away} away");
             }
             world.run_for(TTL * 3);
-            assert!(stands_everywhere(&world, lock) && world.is_valid(ALICE, lock));
+            assert!(is_on_all_nodes(&world, lock) && world.is_valid(ALICE, lock));
         }
     }
 }
@@ -71,7 +71,7 @@ fn a_grant_that_only_was_late_counts_like_any_other() {
     world.deliver_all();
     assert!(world.fence(2) > Some(world.fencing_number(ALICE, lock)), "more than the tolerance late");
     world.run_for(TTL * 3);
-    assert!(stands_everywhere(&world, lock));
+    assert!(is_on_all_nodes(&world, lock));
     assert!(outlives(world, lock, 0));
 }
 
@@ -106,7 +106,7 @@ fn a_rival_who_keeps_on_trying_cannot_keep_a_node_from_the_holder() {
         world.run_for(ms(250));
         bob_fails_to_acquire(&mut world);
     }
-    assert!(stands_everywhere(&world, lock) && world.is_valid(ALICE, lock));
+    assert!(is_on_all_nodes(&world, lock) && world.is_valid(ALICE, lock));
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn clocks_that_differ_cost_no_node() {
             }
             let lock = world.acquire(ALICE);
             world.run_for(TTL * 3);
-            assert!(stands_everywhere(&world, lock), "{nodes} nodes, turn {turn}");
+            assert!(is_on_all_nodes(&world, lock), "{nodes} nodes, turn {turn}");
             assert!(outlives(world, lock, away));
         }
     }
@@ -205,7 +205,7 @@ fn a_rival_who_comes_between_each_time_does_not_make_the_holder_renew_without_en
     assert!(world.is_valid(ALICE, lock));
     // When he has gone, the next regular renewals have the node back.
     world.run_for(TTL);
-    assert!(stands_everywhere(&world, lock));
+    assert!(is_on_all_nodes(&world, lock));
 }
 
 /// As [`try_in_vain`], while what is under way of Alice's stays so.
