@@ -23,7 +23,7 @@ fn is_on_all_nodes(world: &World, lock: u64) -> bool {
 }
 
 /// Cuts one node off for good, and looks whether the lock lives on without it.
-fn outlives(mut world: World, lock: u64, node: usize) -> bool {
+fn survives_without(mut world: World, lock: u64, node: usize) -> bool {
     world.disconnect(ALICE, node);
     world.run_for(TTL * 2);
     world.is_valid(ALICE, lock)
@@ -54,7 +54,7 @@ fn a_late_grant_with_a_larger_number_of_its_own_counts_after_the_next_renewal() 
                     world.run_for(ms(100));
                     world
                 };
-                assert!(outlives(world_without(), lock, away), "{ahead} ms, {late} late, {away} away");
+                assert!(survives_without(world_without(), lock, away), "{ahead} ms, {late} late, {away} away");
             }
             world.run_for(TTL * 3);
             assert!(is_on_all_nodes(&world, lock) && world.is_valid(ALICE, lock));
@@ -72,7 +72,7 @@ fn a_grant_that_only_was_late_counts_like_any_other() {
     assert!(world.fence(2) > Some(world.fencing_number(ALICE, lock)), "more than the tolerance late");
     world.run_for(TTL * 3);
     assert!(is_on_all_nodes(&world, lock));
-    assert!(outlives(world, lock, 0));
+    assert!(survives_without(world, lock, 0));
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_key_that_went_missing_is_taken_again_past_rivals_who_came_to_nothing() {
             world.has_key_of(node, lock),
             "the next renewal, at once, showed that the number belongs to no holder"
         );
-        assert!(outlives(world, lock, (node + 1) % 3));
+        assert!(survives_without(world, lock, (node + 1) % 3));
     }
 }
 
@@ -162,7 +162,7 @@ fn clocks_that_differ_cost_no_node() {
             let lock = world.acquire(ALICE);
             world.run_for(TTL * 3);
             assert!(is_on_all_nodes(&world, lock), "{nodes} nodes, turn {turn}");
-            assert!(outlives(world, lock, away));
+            assert!(survives_without(world, lock, away));
         }
     }
 }
