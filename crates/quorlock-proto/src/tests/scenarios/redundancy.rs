@@ -195,7 +195,7 @@ fn a_rival_who_comes_between_each_time_does_not_make_the_holder_renew_without_en
     let mut renewals = 0;
     for _ in 0..200 {
         // Bob's vain attempt is on node 2 right before anything of Alice's.
-        try_by_steps(&mut world);
+        bob_fails_to_acquire_alone(&mut world);
         (0..3).for_each(|node| while world.round_trip(ALICE, node) {});
         world.wake(ALICE);
         let is_renewal = |event: &OperationEvent| matches!(event, OperationEvent::Renewing);
@@ -209,7 +209,7 @@ fn a_rival_who_comes_between_each_time_does_not_make_the_holder_renew_without_en
 }
 
 /// As [`try_in_vain`], while what is under way of Alice's stays so.
-fn try_by_steps(world: &mut World) {
+fn bob_fails_to_acquire_alone(world: &mut World) {
     world.advance_clock(Duration::from_micros(10));
     let attempt = world.start_acquire(BOB);
     (0..3).for_each(|node| while world.round_trip(BOB, node) {});
