@@ -217,7 +217,7 @@ fn bob_fails_to_acquire_alone(world: &mut World) {
 }
 
 /// Alice has nodes 0 and 1, and on node 2 her late grant with a larger number; her renewal is under way.
-fn suspect_is_asked() -> (World, u64) {
+fn world_during_renewal_with_late_grant() -> (World, u64) {
     let mut world = world_with_clocks_ahead(3, None, &[0, 0, 1_000]);
     let lock = world.start_acquire(ALICE);
     (0..3).for_each(|node| assert!(world.round_trip(ALICE, node)));
@@ -230,7 +230,7 @@ fn suspect_is_asked() -> (World, u64) {
 #[test]
 fn a_node_whose_clock_jumped_is_not_cleared_by_a_renewal_that_the_others_confirm() {
     for jumps_first in [true, false] {
-        let (mut world, lock) = suspect_is_asked();
+        let (mut world, lock) = world_during_renewal_with_late_grant();
         if jumps_first {
             world.shift_clock(2, 5_000);
             assert!(world.round_trip(ALICE, 2));
