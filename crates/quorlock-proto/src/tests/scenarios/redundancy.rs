@@ -258,7 +258,7 @@ fn a_node_whose_clock_jumped_is_not_cleared_by_a_renewal_that_the_others_confirm
 
 /// Alice has the lock on nodes 0 and 1, and on node 2 under a larger number that is known to be no holder's; or, if
 /// not `cleared`, on all three without any.
-fn held(cleared: bool) -> (World, u64) {
+fn acquired_on_all_nodes(cleared: bool) -> (World, u64) {
     if !cleared {
         let mut world = World::fenced(3);
         let lock = world.acquire(ALICE);
@@ -277,7 +277,7 @@ fn held(cleared: bool) -> (World, u64) {
 #[test]
 fn a_renewal_that_reveals_a_jump_does_not_count_under_a_larger_number_either() {
     for cleared in [false, true] {
-        let (mut world, lock) = held(cleared);
+        let (mut world, lock) = acquired_on_all_nodes(cleared);
         let deadline = world.deadline(ALICE, lock);
         world.disconnect(ALICE, 1);
         world.shift_clock(2, 5_000);
