@@ -9,7 +9,7 @@ use crate::tests::world::{ALICE, BOB, AcquireOptions, World, ms};
 
 /// Alice has a lock of three seconds on nodes 0 and 2, and node 1 is back; her first renewal finds no key there, and it
 /// is taken again at once. The answer to that is under way.
-fn retaken_and_unheard() -> (World, u64) {
+fn reacquired_with_reply_in_flight() -> (World, u64) {
     let mut world = World::fenced(3);
     world.disconnect(ALICE, 1);
     let lock = world.acquire_with(ALICE, AcquireOptions { ttl: ms(3_000), ..AcquireOptions::default() });
@@ -31,7 +31,7 @@ fn retaken_and_unheard() -> (World, u64) {
 
 #[test]
 fn a_late_answer_to_a_retake_is_not_counted_for_a_deadline_that_moved_since() {
-    let (mut world, lock) = retaken_and_unheard();
+    let (mut world, lock) = reacquired_with_reply_in_flight();
     world.run_timers_for(ms(400));
     assert!(world.deliver_reply(ALICE, 1));
     let remaining = world.now(ALICE).until(world.deadline(ALICE, lock));
@@ -47,7 +47,7 @@ fn a_late_answer_to_a_retake_is_not_counted_for_a_deadline_that_moved_since() {
 
 #[test]
 fn who_counted_on_a_late_answer_to_a_retake_is_told_when_a_clock_jumps() {
-    let (mut world, lock) = retaken_and_unheard();
+    let (mut world, lock) = reacquired_with_reply_in_flight();
     world.run_timers_for(ms(400));
     assert!(world.deliver_reply(ALICE, 1));
     // A clock jumps, so that the key there runs out; and Alice loses her way to the node with the late answer, whose key
