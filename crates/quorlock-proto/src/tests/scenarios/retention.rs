@@ -55,7 +55,7 @@ fn apart() -> impl Strategy<Value = Vec<i64>> {
 }
 
 /// Lives it through. How many locks were had, or two numbers that are not in order.
-fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Result<usize, String> {
+fn run_visits(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Result<usize, String> {
     let mut world = World::unconnected(NODES, None, 1, Some(MAX_TTL));
     for (node, ahead) in ahead_secs.iter().enumerate() {
         world.shift_clock(node, ahead * 1_000);
@@ -116,12 +116,12 @@ fn begin_again(world: &mut World, misses: usize) {
 proptest! {
     #[test]
     fn numbers_grow_however_far_clocks_are_apart(ahead in apart(), visits in visits(false)) {
-        prop_assert_eq!(live(&ahead, &visits, None), Ok(visits.len()), "every client had the lock");
+        prop_assert_eq!(run_visits(&ahead, &visits, None), Ok(visits.len()), "every client had the lock");
     }
 
     #[test]
     fn numbers_grow_though_clocks_are_set_back(ahead in apart(), visits in visits(true)) {
-        let had = live(&ahead, &visits, None);
+        let had = run_visits(&ahead, &visits, None);
         prop_assert!(had.is_ok(), "{:?}", had);
     }
 }
@@ -131,7 +131,7 @@ fn is_caught(sets_back: bool, mistake: Option<Mistake>, mutant: Option<Mutant>) 
     let (mut runner, lives) = (TestRunner::deterministic(), (apart(), visits(sets_back)));
     let caught = (0..1_000).find_map(|after| {
         let (ahead, visits) = lives.new_tree(&mut runner).expect("a life").current();
-        let outcome = with(mutant, || live(&ahead, &visits, mistake));
+        let outcome = with(mutant, || run_visits(&ahead, &visits, mistake));
         outcome.err().map(|words| (after, words))
     });
     println!("caught after {:?}", caught.expect("the mistake is caught"));
@@ -152,8 +152,8 @@ fn mutant_set_back_ignored() {
 fn a_number_of_a_node_two_hours_ahead_is_kept_until_clocks_have_passed_it() {
     let visit = |after, misses| Visit { after, misses, takes: true, forgets: false, set_back: None };
     let visits = [visit(HOUR, 2), visit(HOUR * 11 / 10, 0)];
-    assert_eq!(live(&[7_200, 0, 0], &visits, None), Ok(2));
-    assert!(live(&[7_200, 0, 0], &visits, Some(Mistake::HighForgotten)).is_err());
+    assert_eq!(run_visits(&[7_200, 0, 0], &visits, None), Ok(2));
+    assert!(run_visits(&[7_200, 0, 0], &visits, Some(Mistake::HighForgotten)).is_err());
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn what_a_node_gave_before_its_clock_was_set_back_is_known_when_its_fence_is_gon
     visits.push(Visit { misses: 1, takes: true, set_back: Some((0, HOUR * 2)), ..looks.clone() });
     // The node is on probation, so that the last one has to come again.
     visits.push(Visit { misses: 1, takes: true, after: MAX_TTL * 2, ..looks });
-    let live = || live(&[36_000, 0, 0], &visits, None);
+    let live = || run_visits(&[36_000, 0, 0], &visits, None);
     assert_eq!(live(), Ok(2));
     assert!(with(Some(Mutant::IgnoresSetBack), live).is_err());
 }
