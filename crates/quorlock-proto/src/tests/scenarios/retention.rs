@@ -50,7 +50,7 @@ fn visits(sets_back: bool) -> impl Strategy<Value = Vec<Visit>> {
     prop::collection::vec(visit, 1..100)
 }
 
-fn apart() -> impl Strategy<Value = Vec<i64>> {
+fn clock_offsets() -> impl Strategy<Value = Vec<i64>> {
     prop::collection::vec(-26 * 3600..26 * 3600_i64, NODES)
 }
 
@@ -115,12 +115,12 @@ fn begin_again(world: &mut World, misses: usize) {
 
 proptest! {
     #[test]
-    fn numbers_grow_however_far_clocks_are_apart(ahead in apart(), visits in visits(false)) {
+    fn numbers_grow_however_far_clocks_are_apart(ahead in clock_offsets(), visits in visits(false)) {
         prop_assert_eq!(run_visits(&ahead, &visits, None), Ok(visits.len()), "every client had the lock");
     }
 
     #[test]
-    fn numbers_grow_though_clocks_are_set_back(ahead in apart(), visits in visits(true)) {
+    fn numbers_grow_though_clocks_are_set_back(ahead in clock_offsets(), visits in visits(true)) {
         let had = run_visits(&ahead, &visits, None);
         prop_assert!(had.is_ok(), "{:?}", had);
     }
@@ -128,7 +128,7 @@ proptest! {
 
 /// After so many random lives, always the same ones.
 fn is_caught(sets_back: bool, mistake: Option<Mistake>, mutant: Option<Mutant>) {
-    let (mut runner, lives) = (TestRunner::deterministic(), (apart(), visits(sets_back)));
+    let (mut runner, lives) = (TestRunner::deterministic(), (clock_offsets(), visits(sets_back)));
     let caught = (0..1_000).find_map(|after| {
         let (ahead, visits) = lives.new_tree(&mut runner).expect("a life").current();
         let outcome = with(mutant, || run_visits(&ahead, &visits, mistake));
