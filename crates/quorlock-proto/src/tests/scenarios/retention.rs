@@ -98,7 +98,7 @@ fn run_visits(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) ->
 }
 
 /// A client, and nodes whose clocks are ahead by so many milliseconds.
-fn apart_by(ahead_millis: &[i64]) -> World {
+fn world_with_clocks_ahead(ahead_millis: &[i64]) -> World {
     let mut world = World::unconnected(NODES, None, 1, Some(MAX_TTL));
     ahead_millis.iter().enumerate().for_each(|(node, ahead)| world.shift_clock(node, *ahead));
     world.initialize_nodes();
@@ -194,7 +194,7 @@ fn what_a_node_gave_before_its_clock_was_set_back_is_known_when_its_fence_is_gon
 
 #[test]
 fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
-    let mut world = apart_by(&[0, 1_000, 0]);
+    let mut world = world_with_clocks_ahead(&[0, 1_000, 0]);
     let lock = world.acquire(ALICE);
     world.survey(ALICE, RequestKind::Forget);
     world.deliver_all();
@@ -222,7 +222,7 @@ fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
 
 #[test]
 fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
-    let mut world = apart_by(&[36_000_000, 0, 0]);
+    let mut world = world_with_clocks_ahead(&[36_000_000, 0, 0]);
     world.disconnect(ALICE, 2);
     let lock = world.acquire(ALICE);
     let before = world.fencing_number(ALICE, lock);
@@ -246,7 +246,7 @@ fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
 #[test]
 fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-    let mut world = apart_by(&[0, YEAR.as_millis() as i64, 0]);
+    let mut world = world_with_clocks_ahead(&[0, YEAR.as_millis() as i64, 0]);
     let lock = world.acquire(ALICE);
     let before = world.fencing_number(ALICE, lock);
     world.release(ALICE, lock);
