@@ -75,7 +75,7 @@ fn run_visits(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) ->
                 unseen[node] = Duration::MAX;
             }
         }
-        begin_again(&mut world, visit.misses);
+        replace_client(&mut world, visit.misses);
         (0..NODES).filter(|node| *node != visit.misses).for_each(|node| unseen[node] = Duration::ZERO);
         if visit.takes {
             let lock = world.start_acquire(ALICE);
@@ -108,7 +108,7 @@ fn world_with_clocks_ahead(ahead_millis: &[i64]) -> World {
 }
 
 /// Another client, which reaches all nodes but this.
-fn begin_again(world: &mut World, misses: usize) {
+fn replace_client(world: &mut World, misses: usize) {
     restart_client(world, ALICE, (0..NODES).filter(|node| *node != misses));
     world.deliver_all();
 }
@@ -162,7 +162,7 @@ fn a_clock_that_is_set_back_far_begins_where_it_had_come() {
     world.run_for(ms(31_000));
     let before = world.servers[0].node.micros(world.now(ALICE).boot_nanos());
     world.shift_clock(0, -2 * 3_600_000);
-    begin_again(&mut world, NODES);
+    replace_client(&mut world, NODES);
     let base = marker(&world, 0).expect("a marker").base_micros;
     assert!(
         base <= before && before - base < 10_000_000,
@@ -172,9 +172,9 @@ fn a_clock_that_is_set_back_far_begins_where_it_had_come() {
     // Less than half of what fences are kept for is none of its business.
     let mut world = World::fenced(NODES);
     world.advance_clock(HOUR);
-    begin_again(&mut world, NODES);
+    replace_client(&mut world, NODES);
     world.shift_clock(0, -1_000_000);
-    begin_again(&mut world, NODES);
+    replace_client(&mut world, NODES);
     assert_eq!(marker(&world, 0).map(|marker| marker.base_micros), Some(0));
 }
 
