@@ -127,7 +127,7 @@ proptest! {
 }
 
 /// After so many random lives, always the same ones.
-fn is_caught(sets_back: bool, mistake: Option<Mistake>, mutant: Option<Mutant>) {
+fn assert_caught(sets_back: bool, mistake: Option<Mistake>, mutant: Option<Mutant>) {
     let (mut runner, lives) = (TestRunner::deterministic(), (clock_offsets(), visits(sets_back)));
     let caught = (0..1_000).find_map(|after| {
         let (ahead, visits) = lives.new_tree(&mut runner).expect("a life").current();
@@ -139,12 +139,12 @@ fn is_caught(sets_back: bool, mistake: Option<Mistake>, mutant: Option<Mutant>) 
 
 #[test]
 fn mutant_high_forgotten() {
-    is_caught(false, Some(Mistake::HighForgotten), None);
+    assert_caught(false, Some(Mistake::HighForgotten), None);
 }
 
 #[test]
 fn mutant_set_back_ignored() {
-    is_caught(true, None, Some(Mutant::IgnoresSetBack));
+    assert_caught(true, None, Some(Mutant::IgnoresSetBack));
 }
 
 /// The counterexample to the simple rule: no clock is ever set.
