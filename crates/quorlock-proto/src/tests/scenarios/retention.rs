@@ -28,7 +28,7 @@ struct Visit {
     after: Duration,
     /// The node that it does not reach, if there is one of this number.
     unreachable_node: usize,
-    takes: bool,
+    acquires: bool,
     /// It has the name forgotten, after that.
     forgets: bool,
     /// Before it comes, this node's clock is set back by so much.
@@ -45,7 +45,7 @@ fn visits(sets_back: bool) -> impl Strategy<Value = Vec<Visit>> {
         (after, 0..=NODES, chances, set_back).prop_map(move |(after, misses, (takes, forgets), set_back)| {
             // A name that is forgotten sooner is known for less long after its clock was set back.
             let (set_back, forgets) = (set_back.filter(|_| sets_back), forgets && !sets_back);
-            Visit { after, unreachable_node: misses, takes, forgets, set_back }
+            Visit { after, unreachable_node: misses, acquires: takes, forgets, set_back }
         });
     prop::collection::vec(visit, 1..100)
 }
@@ -77,7 +77,7 @@ fn run_visits(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) ->
         }
         replace_client(&mut world, visit.unreachable_node);
         (0..NODES).filter(|node| *node != visit.unreachable_node).for_each(|node| unseen[node] = Duration::ZERO);
-        if visit.takes {
+        if visit.acquires {
             let lock = world.start_acquire(ALICE);
             world.deliver_all();
             if let Some((number, _)) = take_fencing_number_and_rounds(&mut world, ALICE) {
@@ -150,7 +150,7 @@ fn mutant_set_back_ignored() {
 /// The counterexample to the simple rule: no clock is ever set.
 #[test]
 fn a_number_of_a_node_two_hours_ahead_is_kept_until_clocks_have_passed_it() {
-    let visit = |after, misses| Visit { after, unreachable_node: misses, takes: true, forgets: false, set_back: None };
+    let visit = |after, misses| Visit { after, unreachable_node: misses, acquires: true, forgets: false, set_back: None };
     let visits = [visit(HOUR, 2), visit(HOUR * 11 / 10, 0)];
     assert_eq!(run_visits(&[7_200, 0, 0], &visits, None), Ok(2));
     assert!(run_visits(&[7_200, 0, 0], &visits, Some(Mistake::HighForgotten)).is_err());
@@ -181,12 +181,12 @@ fn a_clock_that_is_set_back_far_begins_where_it_had_come() {
 /// The counterexample to retention by the clock alone.
 #[test]
 fn what_a_node_gave_before_its_clock_was_set_back_is_known_when_its_fence_is_gone() {
-    let looks = Visit { after: HOUR / 6, unreachable_node: NODES, takes: false, forgets: false, set_back: None };
-    let mut visits = vec![Visit { unreachable_node: 2, takes: true, ..looks.clone() }];
+    let looks = Visit { after: HOUR / 6, unreachable_node: NODES, acquires: false, forgets: false, set_back: None };
+    let mut visits = vec![Visit { unreachable_node: 2, acquires: true, ..looks.clone() }];
     visits.extend((0..8).map(|_| looks.clone()));
-    visits.push(Visit { unreachable_node: 1, takes: true, set_back: Some((0, HOUR * 2)), ..looks.clone() });
+    visits.push(Visit { unreachable_node: 1, acquires: true, set_back: Some((0, HOUR * 2)), ..looks.clone() });
     // The node is on probation, so that the last one has to come again.
-    visits.push(Visit { unreachable_node: 1, takes: true, after: MAX_TTL * 2, ..looks });
+    visits.push(Visit { unreachable_node: 1, acquires: true, after: MAX_TTL * 2, ..looks });
     let live = || run_visits(&[36_000, 0, 0], &visits, None);
     assert_eq!(live(), Ok(2));
     assert!(with(Some(Mutant::IgnoresSetBack), live).is_err());
