@@ -1,7 +1,7 @@
 //! Scenarios, one per test. The name of a test is the property that it checks.
 
 mod acquiring;
-mod bypass;
+mod probation_bypass;
 mod clock_watch;
 mod clocks;
 mod clusters;
