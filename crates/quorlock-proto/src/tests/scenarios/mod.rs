@@ -2,7 +2,7 @@
 
 mod acquiring;
 mod probation_bypass;
-mod clock_watch;
+mod clock_monitor;
 mod clocks;
 mod clusters;
 mod fencing;
