@@ -3,7 +3,7 @@
 mod acquiring;
 mod probation_bypass;
 mod clock_monitor;
-mod clocks;
+mod client_clocks;
 mod clusters;
 mod fencing;
 mod losing;
