@@ -4,7 +4,7 @@ mod acquiring;
 mod probation_bypass;
 mod clock_monitor;
 mod client_clocks;
-mod clusters;
+mod membership;
 mod fencing;
 mod losing;
 mod memory;
