@@ -6,7 +6,7 @@ mod clock_monitor;
 mod client_clocks;
 mod membership;
 mod fencing;
-mod losing;
+mod losing_a_lease;
 mod memory;
 mod nodes;
 mod probation;
