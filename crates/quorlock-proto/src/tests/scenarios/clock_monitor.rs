@@ -1,6 +1,6 @@
 //! Clocks of nodes, watched by the times in their answers: what is proved, what it costs, and what proves nothing.
 
-use super::memory::{PROBATION_MINUS_1_MS, PROBATION, restart_client};
+use super::helpers::{PROBATION_MINUS_1_MS, PROBATION, restart_client};
 use crate::attempt::FailureReason;
 use crate::clock_monitor::ClockAnomaly;
 use crate::coordinator::OperationId;

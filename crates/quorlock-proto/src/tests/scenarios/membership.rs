@@ -2,7 +2,7 @@
 //!
 //! It is past 400 lines because all scenarios of one subject share its worlds and helpers.
 
-use super::memory::{
+use super::helpers::{
     PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, uninitialized_world, connect_to_all, data, probation_reason, exclusion_reason, reconfigure, is_voting, marker,
     set_marker, acquire_expecting_failure, voting_status,
 };

@@ -7,7 +7,7 @@ mod client_clocks;
 mod membership;
 mod fencing;
 mod losing_a_lease;
-mod memory;
+mod helpers;
 mod nodes;
 mod probation;
 mod raising;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::memory::{PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, data, probation_reason, is_voting, marker, acquire_expecting_failure};
+use super::helpers::{PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, data, probation_reason, is_voting, marker, acquire_expecting_failure};
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationId;
 use crate::request::RequestKind;

@@ -1,6 +1,6 @@
 //! Ways round probation that a client which comes later cannot see: it has only what stands on the nodes.
 
-use super::memory::{MARKER_READ_INTERVAL, PROBATION, connect_to_all, data, probation_reason, exclusion_reason, reconfigure, is_voting, marker};
+use super::helpers::{MARKER_READ_INTERVAL, PROBATION, connect_to_all, data, probation_reason, exclusion_reason, reconfigure, is_voting, marker};
 use crate::test_util::node::Data;
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
 use crate::vote::{ExclusionReason, ProbationReason};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fencing::{CLOCKS_AHEAD_MILLIS, world_with_clocks_ahead};
-use super::memory::PROBATION;
+use super::helpers::PROBATION;
 use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;

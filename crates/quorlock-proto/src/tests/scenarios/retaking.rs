@@ -1,6 +1,6 @@
 //! Keys that went missing under their holder and are taken again: what such a key is worth, and until when.
 
-use super::memory::restart_client;
+use super::helpers::restart_client;
 use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;

@@ -9,7 +9,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::fencing::take_fencing_number_and_rounds;
-use super::memory::{marker, restart_client};
+use super::helpers::{marker, restart_client};
 use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::marker::default_retention;
