@@ -8,7 +8,7 @@ mod membership;
 mod fencing;
 mod losing_a_lease;
 mod helpers;
-mod nodes;
+mod node_failures;
 mod probation;
 mod raising;
 mod redundancy;
