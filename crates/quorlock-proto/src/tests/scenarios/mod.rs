@@ -10,7 +10,7 @@ mod losing_a_lease;
 mod helpers;
 mod node_failures;
 mod probation;
-mod raising;
+mod raising_fences;
 mod redundancy;
 mod releasing;
 mod renewing;
