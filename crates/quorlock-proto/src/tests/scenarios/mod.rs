@@ -14,7 +14,7 @@ mod raising_fences;
 mod redundancy;
 mod releasing;
 mod renewing;
-mod retaking;
+mod reacquiring;
 mod retention;
 mod roles;
 mod undoing;
