@@ -15,6 +15,6 @@ mod redundancy;
 mod releasing;
 mod renewing;
 mod reacquiring;
-mod retention;
+mod fence_retention;
 mod roles;
 mod undoing;
