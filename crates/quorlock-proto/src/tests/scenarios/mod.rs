@@ -16,5 +16,5 @@ mod releasing;
 mod renewing;
 mod reacquiring;
 mod fence_retention;
-mod roles;
+mod role_change;
 mod undoing;
