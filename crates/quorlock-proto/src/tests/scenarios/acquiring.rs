@@ -11,7 +11,7 @@ const OTHER: Option<&[u8]> = Some(b"another owner");
 const CURIOUS: AcquireOptions = AcquireOptions { ttl: TTL, want_holder_ttl: true, auto_renew: true, min_fencing_number: 0, max_hold_time: None };
 
 #[test]
-fn a_quorum_of_grants_is_a_lock_and_its_time_runs_from_before_the_first_byte() {
+fn the_validity_of_a_won_lock_counts_from_before_the_first_request() {
     let mut world = World::new(5);
     let start = world.now(ALICE);
     let lock = world.start_acquire(ALICE);
@@ -26,7 +26,7 @@ fn a_quorum_of_grants_is_a_lock_and_its_time_runs_from_before_the_first_byte() {
 }
 
 #[test]
-fn two_at_once_never_both_win() {
+fn two_concurrent_attempts_never_both_win() {
     let mut world = World::new(3);
     let alice = world.start_acquire(ALICE);
     let bob = world.start_acquire(BOB);
@@ -40,7 +40,7 @@ fn two_at_once_never_both_win() {
 }
 
 #[test]
-fn a_tie_of_votes_ends_at_once_and_both_sides_give_back() {
+fn a_tie_fails_both_attempts_at_once_and_releases_their_keys() {
     let mut world = World::new(4);
     world.start_acquire(ALICE);
     world.start_acquire(BOB);
@@ -62,7 +62,7 @@ fn a_tie_of_votes_ends_at_once_and_both_sides_give_back() {
 
 /// With an even number of nodes, or more than a majority, refusals settle the attempt before q nodes have answered.
 #[test]
-fn refusals_that_settle_it_are_contention_however_few_have_answered() {
+fn an_unreachable_quorum_is_contention_before_q_nodes_have_replied() {
     for (nodes, need) in [(2, None), (4, None), (6, None), (5, Some(4)), (5, Some(5)), (3, Some(3))] {
         let mut world = World::with_quorum(nodes, need, 2);
         world.acquire(ALICE);
@@ -105,7 +105,7 @@ fn a_late_grant_joins_the_lease() {
 }
 
 #[test]
-fn a_late_grant_is_given_back() {
+fn a_grant_after_the_attempt_timeout_is_released() {
     let mut world = World::new(3);
     let late = world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
@@ -126,7 +126,7 @@ fn a_late_grant_is_given_back() {
 }
 
 #[test]
-fn a_node_that_need_not_answer_any_more_is_not_called_silent() {
+fn a_node_whose_reply_is_not_needed_is_not_reported_as_timed_out() {
     // Two refuse, so the third decides nothing; and where two are away, it is not even asked.
     for is_away in [false, true] {
         let mut world = World::new(3);
@@ -148,7 +148,7 @@ fn a_node_that_need_not_answer_any_more_is_not_called_silent() {
 }
 
 #[test]
-fn a_grant_past_its_deadline_is_a_failure_and_undone() {
+fn grants_that_arrive_past_the_deadline_fail_and_are_released() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
     for node in 0..3 {
@@ -164,7 +164,7 @@ fn a_grant_past_its_deadline_is_a_failure_and_undone() {
 }
 
 #[test]
-fn an_attempt_abandoned_before_any_answer_leaves_nothing() {
+fn an_attempt_cancelled_before_any_reply_leaves_nothing() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
     world.cancel(ALICE, lock);
@@ -176,7 +176,7 @@ fn an_attempt_abandoned_before_any_answer_leaves_nothing() {
 }
 
 #[test]
-fn an_attempt_abandoned_after_some_answers_spares_who_plainly_refused() {
+fn a_cancelled_attempt_sends_no_release_to_a_node_that_denied_it() {
     let mut world = World::new(5);
     world.set_foreign_key(1, OTHER, Some(TTL));
     let lock = world.start_acquire(ALICE);
@@ -192,7 +192,7 @@ fn an_attempt_abandoned_after_some_answers_spares_who_plainly_refused() {
 }
 
 #[test]
-fn an_attempt_abandoned_just_as_it_won_leaves_nothing() {
+fn an_attempt_cancelled_just_after_it_won_leaves_nothing() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
@@ -205,7 +205,7 @@ fn an_attempt_abandoned_just_as_it_won_leaves_nothing() {
 }
 
 #[test]
-fn abandoning_a_refused_attempt_twice_changes_nothing() {
+fn cancelling_a_contended_attempt_twice_changes_nothing() {
     let mut world = World::new(3);
     world.acquire(ALICE);
     let lock = world.start_acquire_with(BOB, CURIOUS);
@@ -219,7 +219,7 @@ fn abandoning_a_refused_attempt_twice_changes_nothing() {
 }
 
 #[test]
-fn without_a_quorum_it_is_refused_at_once_and_nothing_is_sent() {
+fn without_a_connected_quorum_an_attempt_fails_at_once_and_sends_nothing() {
     let mut world = World::new(3);
     world.disconnect(ALICE, 0);
     world.disconnect(ALICE, 1);
@@ -258,7 +258,7 @@ fn an_error_reply_is_no_vote_and_needs_no_release() {
 }
 
 #[test]
-fn an_odd_answer_is_no_grant_and_is_undone() {
+fn an_unexpected_reply_is_no_grant_and_is_released() {
     let mut world = World::new(3);
     for node in 0..2 {
         world.servers[node].canned_replies.push_back(Vote::Unknown(ReplyFailure::UnexpectedReply));
@@ -271,7 +271,7 @@ fn an_odd_answer_is_no_grant_and_is_undone() {
 }
 
 #[test]
-fn only_a_contender_that_wants_the_ttl_queries_it_and_gets_the_qth_smallest() {
+fn the_holder_ttl_is_queried_only_on_request_and_is_the_qth_smallest() {
     for curious in [true, false] {
         let mut world = World::new(5);
         for (node, life) in [(0, 900), (1, 300), (2, 700), (3, 500)] {
@@ -296,7 +296,7 @@ fn only_a_contender_that_wants_the_ttl_queries_it_and_gets_the_qth_smallest() {
 }
 
 #[test]
-fn a_node_that_went_away_is_not_asked_for_how_long_and_owes_no_answer_when_it_is_back() {
+fn a_disconnected_node_is_not_queried_for_the_holder_ttl() {
     let mut world = World::new(3);
     world.acquire(ALICE);
     world.start_acquire_with(BOB, CURIOUS);
@@ -314,7 +314,7 @@ fn a_node_that_went_away_is_not_asked_for_how_long_and_owes_no_answer_when_it_is
 }
 
 #[test]
-fn a_node_we_had_is_free_at_once_to_the_next_attempt() {
+fn a_node_that_granted_counts_as_free_at_once_for_the_retry() {
     let mut world = World::new(3);
     world.set_foreign_key(1, OTHER, Some(ms(400)));
     world.set_foreign_key(2, OTHER, Some(ms(800)));

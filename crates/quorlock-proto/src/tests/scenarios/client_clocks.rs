@@ -18,7 +18,7 @@ fn a_wall_clock_that_jumps_ahead_ends_a_lease() {
 }
 
 #[test]
-fn a_wall_clock_that_jumps_a_little_ends_nothing() {
+fn a_small_wall_clock_jump_does_not_end_a_lease() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.shift_wall_clock(ALICE, 5_000);
@@ -33,7 +33,7 @@ fn a_wall_clock_that_jumps_a_little_ends_nothing() {
 
 /// A time service that slews moves the wall clock at each reading by less than a step.
 #[test]
-fn a_wall_clock_that_creeps_ahead_ends_a_lease() {
+fn a_wall_clock_that_gains_slowly_ends_a_lease() {
     let mut world = World::new(3);
     let lock = world.acquire_with(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
     let deadline = world.deadline(ALICE, lock);
@@ -59,7 +59,7 @@ fn a_wall_clock_set_back_does_not_prolong_a_lease() {
 }
 
 #[test]
-fn renewals_go_on_after_the_wall_clock_was_set_back() {
+fn renewals_continue_after_the_wall_clock_was_set_back() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.shift_wall_clock(ALICE, -3_600_000);
@@ -71,7 +71,7 @@ fn renewals_go_on_after_the_wall_clock_was_set_back() {
 }
 
 #[test]
-fn a_wall_clock_that_jumps_under_an_attempt_makes_it_too_late() {
+fn a_wall_clock_jump_during_an_attempt_makes_it_too_late() {
     let mut world = World::new(3);
     world.start_acquire(ALICE);
     for node in 0..3 {
@@ -87,7 +87,7 @@ fn a_wall_clock_that_jumps_under_an_attempt_makes_it_too_late() {
 }
 
 #[test]
-fn timeouts_do_not_look_at_the_wall_clock() {
+fn timeouts_ignore_the_wall_clock() {
     let mut world = World::new(3);
     world.start_acquire(ALICE);
     world.shift_wall_clock(ALICE, 3_600_000);
@@ -97,7 +97,7 @@ fn timeouts_do_not_look_at_the_wall_clock() {
 }
 
 #[test]
-fn a_paused_holder_wakes_to_a_loss_and_never_to_a_lock() {
+fn a_holder_paused_past_its_deadline_resumes_without_the_lock() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.clients[ALICE].is_paused = true;
@@ -114,7 +114,7 @@ fn a_paused_holder_wakes_to_a_loss_and_never_to_a_lock() {
 }
 
 #[test]
-fn a_holder_told_by_its_own_clock_gives_up_for_good() {
+fn a_lease_expired_by_its_holder_stays_lost() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     let now = world.now(ALICE);

@@ -52,7 +52,7 @@ fn renew(world: &mut World, lock: OperationId) {
 }
 
 #[test]
-fn a_jump_is_told_only_past_the_drift_and_the_slack() {
+fn a_jump_is_reported_only_past_drift_and_slack() {
     // In a second a sane clock may be off by 10 ms, and time services correct by up to 20.
     for (by, is_reported) in
         [(31, true), (29, false), (-29, false), (-31, true), (5_000, true), (-5_000, true)]
@@ -68,7 +68,7 @@ fn a_jump_is_told_only_past_the_drift_and_the_slack() {
 }
 
 #[test]
-fn answers_that_were_long_on_their_way_prove_nothing() {
+fn slow_replies_prove_no_jump() {
     for late_first in [true, false] {
         let mut world = World::fenced(3);
         world.run_for(ms(10_000));
@@ -93,7 +93,7 @@ fn answers_that_were_long_on_their_way_prove_nothing() {
 }
 
 #[test]
-fn a_jump_is_told_however_long_its_answer_was_on_its_way() {
+fn a_large_jump_is_reported_despite_a_slow_reply() {
     let mut world = world_with_observed_clocks(3, None);
     world.run_for(ms(1_000));
     world.shift_clock(1, 1_000);
@@ -105,7 +105,7 @@ fn a_jump_is_told_however_long_its_answer_was_on_its_way() {
 }
 
 #[test]
-fn a_clock_that_stands_still_is_told_as_a_jump_back() {
+fn a_stopped_clock_is_reported_as_a_jump_back() {
     let mut world = World::fenced(3);
     world.acquire(ALICE);
     world.set_clock_drift(1, -1_000_000);
@@ -116,7 +116,7 @@ fn a_clock_that_stands_still_is_told_as_a_jump_back() {
 }
 
 #[test]
-fn a_clock_that_creeps_is_warned_of_once_in_a_while_and_goes_on_voting() {
+fn a_drifting_clock_is_reported_once_per_max_ttl_and_keeps_voting() {
     for haste in [10_400, -10_400] {
         let mut world = World::fenced(3);
         let lock = world.acquire(ALICE);
@@ -133,7 +133,7 @@ fn a_clock_that_creeps_is_warned_of_once_in_a_while_and_goes_on_voting() {
 }
 
 #[test]
-fn clocks_within_the_drift_are_never_told_of() {
+fn clocks_within_the_drift_are_never_reported() {
     for haste in [9_900, -9_900] {
         let mut world = World::fenced(3);
         world.acquire(ALICE);
@@ -144,7 +144,7 @@ fn clocks_within_the_drift_are_never_told_of() {
 }
 
 #[test]
-fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
+fn a_node_whose_clock_jumped_casts_no_vote_for_the_max_ttl() {
     let mut world = world_with_observed_clocks(3, None);
     world.shift_clock(1, 5_000);
     observe_clocks(&mut world, ALICE);
@@ -163,7 +163,7 @@ fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
 }
 
 #[test]
-fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt() {
+fn a_grant_that_reveals_a_jump_does_not_count_and_is_released_with_its_attempt() {
     let mut world = world_with_observed_clocks(3, None);
     world.shift_clock(1, 5_000);
     world.set_foreign_key(0, Some(b"another owner"), Some(TTL));
@@ -182,7 +182,7 @@ fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt(
 }
 
 #[test]
-fn a_grant_that_revealed_a_jump_is_released_with_the_lock() {
+fn a_grant_that_revealed_a_jump_is_released_with_its_lock() {
     let mut world = world_with_observed_clocks(3, None);
     world.shift_clock(1, 5_000);
     let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
@@ -194,7 +194,7 @@ fn a_grant_that_revealed_a_jump_is_released_with_the_lock() {
 }
 
 #[test]
-fn with_too_many_clocks_in_doubt_a_refusal_tells_until_when() {
+fn too_many_clock_jumps_fail_an_attempt_with_the_end_of_probation() {
     let mut world = world_with_observed_clocks(3, None);
     (0..2).for_each(|node| world.shift_clock(node, 5_000));
     let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
@@ -209,7 +209,7 @@ fn with_too_many_clocks_in_doubt_a_refusal_tells_until_when() {
 }
 
 #[test]
-fn a_lock_that_all_nodes_hold_survives_as_many_jumps_as_it_can_spare() {
+fn a_lock_on_all_nodes_survives_one_jump_per_spare_node() {
     for (nodes, need, spare) in [(3, None, 1), (5, None, 2), (5, Some(4), 1), (3, Some(3), 0)] {
         for by in [5_000, -5_000] {
             let mut world = world_with_observed_clocks(nodes, need);
@@ -230,7 +230,7 @@ fn a_lock_that_all_nodes_hold_survives_as_many_jumps_as_it_can_spare() {
 }
 
 #[test]
-fn a_lock_that_just_a_quorum_holds_does_not_survive_a_jump_of_one_of_them() {
+fn a_lock_on_exactly_a_quorum_is_lost_when_one_of_its_clocks_jumps() {
     for (jumped, survives) in [(0, false), (2, true)] {
         let mut world = world_with_observed_clocks(3, None);
         world.servers[2].hangs = true;
@@ -274,7 +274,7 @@ fn a_renewal_that_reveals_a_jump_does_not_count() {
 }
 
 #[test]
-fn a_client_that_only_met_the_nodes_knows_their_clocks() {
+fn connecting_to_a_node_observes_its_clock() {
     let mut world = world_with_observed_clocks(3, None);
     restart_client(&mut world, BOB, 0..3);
     world.run_for(ms(1_000));
@@ -284,7 +284,7 @@ fn a_client_that_only_met_the_nodes_knows_their_clocks() {
 }
 
 #[test]
-fn a_client_that_never_saw_the_clock_before_it_jumped_has_nothing_to_tell() {
+fn a_jump_before_the_first_connection_is_not_reported() {
     let mut world = world_with_observed_clocks(3, None);
     world.shift_clock(1, 5_000);
     restart_client(&mut world, BOB, 0..3);
@@ -297,7 +297,7 @@ fn a_client_that_never_saw_the_clock_before_it_jumped_has_nothing_to_tell() {
 }
 
 #[test]
-fn a_grant_of_an_attempt_under_way_does_not_outlive_the_jump_of_its_node() {
+fn a_clock_jump_revokes_the_nodes_grant_in_a_running_attempt() {
     let mut world = world_with_observed_clocks(3, None);
     let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.round_trip(ALICE, 1);
@@ -317,7 +317,7 @@ fn a_grant_of_an_attempt_under_way_does_not_outlive_the_jump_of_its_node() {
 }
 
 #[test]
-fn a_renewal_under_way_does_not_count_a_node_whose_clock_has_jumped_since_it_said_yes() {
+fn a_clock_jump_revokes_the_nodes_vote_in_a_running_renewal() {
     let mut world = world_with_observed_clocks(3, None);
     let lock = world.acquire_with(ALICE, NO_AUTO_RENEW);
     world.disconnect(ALICE, 2);
@@ -334,7 +334,7 @@ fn a_renewal_under_way_does_not_count_a_node_whose_clock_has_jumped_since_it_sai
 }
 
 #[test]
-fn a_number_of_a_node_whose_clock_jumped_is_not_ours_on_a_quorum() {
+fn a_clock_jump_revokes_the_nodes_fencing_number_during_a_raise() {
     let mut world = world_with_observed_clocks(3, None);
     // The first has given a larger number, to which the second must be raised.
     let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);

@@ -115,12 +115,12 @@ fn replace_client(world: &mut World, misses: usize) {
 
 proptest! {
     #[test]
-    fn numbers_grow_however_far_clocks_are_apart(ahead in clock_offsets(), visits in visits(false)) {
+    fn fencing_numbers_grow_however_far_clocks_are_apart(ahead in clock_offsets(), visits in visits(false)) {
         prop_assert_eq!(run_visits(&ahead, &visits, None), Ok(visits.len()), "every client had the lock");
     }
 
     #[test]
-    fn numbers_grow_though_clocks_are_set_back(ahead in clock_offsets(), visits in visits(true)) {
+    fn fencing_numbers_grow_although_clocks_are_set_back(ahead in clock_offsets(), visits in visits(true)) {
         let had = run_visits(&ahead, &visits, None);
         prop_assert!(had.is_ok(), "{:?}", had);
     }
@@ -138,7 +138,7 @@ fn assert_caught(sets_back: bool, mistake: Option<Mistake>, mutant: Option<Mutan
 }
 
 #[test]
-fn mutant_high_forgotten() {
+fn mutant_future_fence_forgotten() {
     assert_caught(false, Some(Mistake::HighForgotten), None);
 }
 
@@ -149,7 +149,7 @@ fn mutant_set_back_ignored() {
 
 /// The counterexample to the simple rule: no clock is ever set.
 #[test]
-fn a_number_of_a_node_two_hours_ahead_is_kept_until_clocks_have_passed_it() {
+fn a_fence_in_the_future_is_kept_until_the_clocks_have_passed_it() {
     let visit = |after, misses| Visit { after, unreachable_node: misses, acquires: true, forgets: false, set_back: None };
     let visits = [visit(HOUR, 2), visit(HOUR * 11 / 10, 0)];
     assert_eq!(run_visits(&[7_200, 0, 0], &visits, None), Ok(2));
@@ -157,7 +157,7 @@ fn a_number_of_a_node_two_hours_ahead_is_kept_until_clocks_have_passed_it() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_far_begins_where_it_had_come() {
+fn a_clock_set_back_far_continues_from_its_last_noted_time() {
     let mut world = World::fenced(NODES);
     world.run_for(ms(31_000));
     let before = world.servers[0].node.micros(world.now(ALICE).boot_nanos());
@@ -180,7 +180,7 @@ fn a_clock_that_is_set_back_far_begins_where_it_had_come() {
 
 /// The counterexample to retention by the clock alone.
 #[test]
-fn what_a_node_gave_before_its_clock_was_set_back_is_known_when_its_fence_is_gone() {
+fn fencing_numbers_grow_after_a_set_back_although_the_fence_has_expired() {
     let looks = Visit { after: HOUR / 6, unreachable_node: NODES, acquires: false, forgets: false, set_back: None };
     let mut visits = vec![Visit { unreachable_node: 2, acquires: true, ..looks.clone() }];
     visits.extend((0..8).map(|_| looks.clone()));
@@ -193,7 +193,7 @@ fn what_a_node_gave_before_its_clock_was_set_back_is_known_when_its_fence_is_gon
 }
 
 #[test]
-fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
+fn a_forgotten_fence_is_deleted_once_all_clocks_have_passed_it() {
     let mut world = world_with_clocks_ahead(&[0, 1_000, 0]);
     let lock = world.acquire(ALICE);
     world.survey(ALICE, RequestKind::Forget);
@@ -221,7 +221,7 @@ fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
 }
 
 #[test]
-fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
+fn a_connected_client_does_not_count_the_reply_that_reveals_a_set_back() {
     let mut world = world_with_clocks_ahead(&[36_000_000, 0, 0]);
     world.disconnect(ALICE, 2);
     let lock = world.acquire(ALICE);
@@ -244,7 +244,7 @@ fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
 
 /// One clock was far ahead for a moment. Numbers go on from there, and names are remembered for no longer than ever.
 #[test]
-fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
+fn one_clock_far_ahead_does_not_prolong_retention() {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
     let mut world = world_with_clocks_ahead(&[0, YEAR.as_millis() as i64, 0]);
     let lock = world.acquire(ALICE);
@@ -271,7 +271,7 @@ fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
 }
 
 #[test]
-fn a_holder_whose_lock_was_broken_does_not_come_back_when_the_name_is_forgotten() {
+fn a_force_released_and_forgotten_lock_is_not_reacquired_by_its_old_holder() {
     let mut world = World::fenced(NODES);
     let lock = world.acquire_with(ALICE, AcquireOptions { ttl: MAX_TTL, ..AcquireOptions::default() });
     world.run_for(MAX_TTL * 2);

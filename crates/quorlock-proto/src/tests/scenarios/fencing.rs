@@ -60,7 +60,7 @@ pub(super) fn acquire_and_release(world: &mut World, who: usize, wish: AcquireOp
 }
 
 #[test]
-fn with_clocks_that_agree_one_round_gives_the_time_as_the_number_also_to_a_fresh_name() {
+fn with_equal_clocks_the_first_fencing_number_is_the_time_in_one_round() {
     let mut world = World::fenced(5);
     world.run_timers_for(ms(1));
     let micros = world.now(ALICE).wall_nanos() / 1000;
@@ -70,7 +70,7 @@ fn with_clocks_that_agree_one_round_gives_the_time_as_the_number_also_to_a_fresh
 }
 
 #[test]
-fn two_locks_in_the_same_microsecond_have_two_numbers_in_one_round_each() {
+fn locks_in_the_same_microsecond_get_different_numbers_in_one_round_each() {
     let mut world = World::fenced(3);
     let mut last = 0;
     for who in [ALICE, ALICE, BOB, ALICE, BOB] {
@@ -81,7 +81,7 @@ fn two_locks_in_the_same_microsecond_have_two_numbers_in_one_round_each() {
 }
 
 #[test]
-fn where_clocks_differ_a_second_round_makes_the_largest_number_that_of_a_quorum() {
+fn with_different_clocks_a_second_round_writes_the_largest_number_to_a_quorum() {
     let mut world = world_with_clocks_ahead(3, None, &CLOCKS_AHEAD_MILLIS);
     let lock = world.start_acquire(ALICE);
     world.deliver_all();
@@ -94,7 +94,7 @@ fn where_clocks_differ_a_second_round_makes_the_largest_number_that_of_a_quorum(
 }
 
 #[test]
-fn a_renewal_counts_only_where_no_larger_number_was_given_and_makes_ours_the_fence() {
+fn a_renewal_counts_only_under_no_larger_fence_and_writes_its_own_number() {
     let mut world = World::fenced(3);
     let lock = world.acquire(ALICE);
     let number = world.fencing_number(ALICE, lock);
@@ -111,7 +111,7 @@ fn a_renewal_counts_only_where_no_larger_number_was_given_and_makes_ours_the_fen
 }
 
 #[test]
-fn a_lock_that_a_quorum_has_gone_past_is_lost() {
+fn a_lock_with_larger_fences_on_a_quorum_is_lost() {
     let mut world = World::fenced(3);
     let lock = world.acquire(ALICE);
     let number = world.fencing_number(ALICE, lock);
@@ -125,7 +125,7 @@ fn a_lock_that_a_quorum_has_gone_past_is_lost() {
 }
 
 #[test]
-fn a_node_where_the_key_went_missing_is_retaken_with_our_number() {
+fn a_missing_key_is_reacquired_with_the_number_of_the_lock() {
     let mut world = World::fenced(3);
     let lock = world.acquire(ALICE);
     world.delete_key(2);
@@ -137,7 +137,7 @@ fn a_node_where_the_key_went_missing_is_retaken_with_our_number() {
 }
 
 #[test]
-fn a_node_that_gave_a_larger_number_is_not_retaken() {
+fn a_missing_key_under_a_larger_fence_is_not_reacquired() {
     let mut world = World::fenced(3);
     let lock = world.acquire(ALICE);
     let past_us = world.fencing_number(ALICE, lock) + 5;
@@ -150,7 +150,7 @@ fn a_node_that_gave_a_larger_number_is_not_retaken() {
 }
 
 #[test]
-fn numbers_grow_on_nodes_whose_clocks_are_minutes_apart() {
+fn fencing_numbers_grow_on_nodes_whose_clocks_are_minutes_apart() {
     let mut world = world_with_clocks_ahead(5, None, &[-180_000, 0, 240_000, 60_000, -600_000]);
     let mut last = 0;
     for turn in 0..15 {
@@ -171,7 +171,7 @@ fn numbers_grow_on_nodes_whose_clocks_are_minutes_apart() {
 }
 
 #[test]
-fn numbers_grow_past_nodes_that_lost_theirs() {
+fn fencing_numbers_grow_although_a_minority_lost_its_fences() {
     // Four of five: two quorums share three nodes, so two may forget.
     let mut world = world_with_clocks_ahead(5, Some(4), &CLOCKS_AHEAD_MILLIS);
     let far = world.now(ALICE).wall_nanos() / 1000 + HOUR_MICROS;
@@ -193,7 +193,7 @@ fn numbers_grow_past_nodes_that_lost_theirs() {
 }
 
 #[test]
-fn a_floor_far_ahead_is_passed_and_stays_passed_in_one_round_each() {
+fn a_minimum_fencing_number_far_ahead_is_exceeded_in_one_round() {
     for floor in [HOUR_MICROS, 10 * 365 * 24 * HOUR_MICROS] {
         let mut world = World::fenced(3);
         let floor = world.now(ALICE).wall_nanos() / 1000 + floor;
@@ -209,7 +209,7 @@ fn a_floor_far_ahead_is_passed_and_stays_passed_in_one_round_each() {
 }
 
 #[test]
-fn the_largest_floor_leaves_room_and_the_end_of_numbers_is_an_error_that_leaves_nothing() {
+fn exhausted_fencing_numbers_are_an_error_that_leaves_nothing() {
     let mut world = World::fenced(3);
     let first = acquire_and_release(&mut world, ALICE, AcquireOptions { min_fencing_number: MAX_MIN_FENCING_NUMBER, ..AcquireOptions::default() });
     assert_eq!(first, (MAX_MIN_FENCING_NUMBER + 1, 1));
@@ -231,7 +231,7 @@ fn the_largest_floor_leaves_room_and_the_end_of_numbers_is_an_error_that_leaves_
 }
 
 #[test]
-fn numbers_grow_across_clients_whose_clocks_are_an_hour_off() {
+fn fencing_numbers_grow_across_clients_whose_clocks_are_an_hour_off() {
     let mut world = World::fenced(3);
     world.run_timers_for(ms(10));
     world.shift_wall_clock(ALICE, -3_600_000);
@@ -247,7 +247,7 @@ fn numbers_grow_across_clients_whose_clocks_are_an_hour_off() {
 }
 
 #[test]
-fn a_hint_that_is_off_costs_a_round_only_if_the_nodes_answer_at_different_times() {
+fn a_wrong_client_clock_costs_a_second_round_if_nodes_are_reached_at_different_times() {
     for (ahead, rounds) in [(0, 1), (-3_600_000, 2), (3_600_000, 2)] {
         let mut world = world_with_clocks_ahead(3, None, &[0; 3]);
         world.shift_wall_clock(ALICE, ahead);

@@ -22,7 +22,7 @@ fn lose_keys_to_bob(world: &mut World, nodes: impl Iterator<Item = usize>) {
 }
 
 #[test]
-fn a_lock_that_another_had_meanwhile_is_told_lost_at_the_next_renewal() {
+fn a_lock_that_another_client_held_meanwhile_is_reported_lost_at_the_next_renewal() {
     for (nodes, lost) in [(3, 3), (3, 2), (5, 5), (5, 3)] {
         let mut world = World::fenced(nodes);
         let lock = world.acquire(ALICE);
@@ -34,7 +34,7 @@ fn a_lock_that_another_had_meanwhile_is_told_lost_at_the_next_renewal() {
 }
 
 #[test]
-fn it_is_told_by_the_last_answer_that_proves_it_and_by_none_before() {
+fn a_loss_is_reported_with_the_reply_that_proves_it() {
     let mut world = World::fenced(5);
     let lock = world.acquire(ALICE);
     lose_keys_to_bob(&mut world, 0..5);
@@ -50,7 +50,7 @@ fn it_is_told_by_the_last_answer_that_proves_it_and_by_none_before() {
 }
 
 #[test]
-fn what_vain_rivals_left_on_a_minority_is_no_loss() {
+fn larger_fences_from_failed_attempts_on_a_minority_are_no_loss() {
     for nodes in [3, 5] {
         let mut world = World::fenced(nodes);
         let lock = world.acquire(ALICE);
@@ -67,7 +67,7 @@ fn what_vain_rivals_left_on_a_minority_is_no_loss() {
 }
 
 #[test]
-fn silent_nodes_prove_nothing() {
+fn nodes_that_do_not_reply_prove_no_loss() {
     let mut world = World::fenced(3);
     let lock = world.acquire(ALICE);
     world.delete_key(0);
@@ -84,7 +84,7 @@ fn silent_nodes_prove_nothing() {
 }
 
 #[test]
-fn a_number_that_cannot_be_gone_past_is_larger_too() {
+fn a_fence_past_the_last_number_counts_as_larger() {
     for fence in ["9007199254740991", "1e300"] {
         let mut world = World::fenced(3);
         let lock = world.acquire(ALICE);
@@ -99,7 +99,7 @@ fn a_number_that_cannot_be_gone_past_is_larger_too() {
 }
 
 #[test]
-fn a_broken_lock_is_told_lost_and_stays_free() {
+fn a_force_released_lock_is_reported_lost_and_stays_free() {
     for nodes in [1, 2, 3, 5] {
         let mut world = World::fenced(nodes);
         let lock = world.acquire(ALICE);
@@ -116,7 +116,7 @@ fn a_broken_lock_is_told_lost_and_stays_free() {
 }
 
 #[test]
-fn a_break_that_reached_only_a_minority_leaves_the_lock_unharmed() {
+fn a_force_release_on_a_minority_leaves_the_lock_valid() {
     for nodes in [3, 5] {
         let mut world = World::fenced(nodes);
         let lock = world.acquire(ALICE);
@@ -131,7 +131,7 @@ fn a_break_that_reached_only_a_minority_leaves_the_lock_unharmed() {
 }
 
 #[test]
-fn a_plain_lock_is_taken_again_by_its_living_holder() {
+fn a_force_released_plain_lock_is_reacquired_by_its_holder() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.survey(BOB, RequestKind::ForceRelease);
@@ -142,7 +142,7 @@ fn a_plain_lock_is_taken_again_by_its_living_holder() {
 }
 
 #[test]
-fn a_stolen_lock_is_not_like_one_that_has_gone() {
+fn a_release_distinguishes_a_stolen_key_from_a_missing_one() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     (0..2).for_each(|node| world.set_foreign_key(node, Some(b"another owner"), Some(TTL)));

@@ -17,7 +17,7 @@ use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
 #[test]
-fn blank_nodes_become_a_cluster_on_probation_with_any_first_client() {
+fn the_first_client_founds_a_lock_cluster_on_probation() {
     let mut world = uninitialized_world(3, 2);
     world.connect_all();
     // Both have seen them blank, and both write.
@@ -47,7 +47,7 @@ fn blank_nodes_become_a_cluster_on_probation_with_any_first_client() {
 }
 
 #[test]
-fn who_comes_later_finds_the_cluster_that_was_founded() {
+fn a_later_client_finds_the_founded_lock_cluster() {
     let mut world = uninitialized_world(3, 2);
     connect_to_all(&mut world, ALICE);
     let founded = marker(&world, 0);
@@ -63,7 +63,7 @@ fn who_comes_later_finds_the_cluster_that_was_founded() {
 }
 
 #[test]
-fn founding_waits_until_every_node_was_met() {
+fn founding_waits_for_a_connection_to_every_node() {
     let mut world = uninitialized_world(3, 1);
     (0..2).for_each(|node| world.connect(ALICE, node));
     world.deliver_all();
@@ -76,7 +76,7 @@ fn founding_waits_until_every_node_was_met() {
 }
 
 #[test]
-fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
+fn a_node_that_rejects_its_marker_has_the_status_of_its_reply() {
     let mut world = uninitialized_world(3, 1);
     let full = ReplyFailure::TransientError("OOM command not allowed".into());
     let denied = ExclusionReason::PermissionDenied("NOPERM".into());
@@ -107,7 +107,7 @@ fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
 }
 
 #[test]
-fn one_node_alone_is_a_cluster_too() {
+fn one_node_alone_is_a_lock_cluster() {
     let mut world = uninitialized_world(1, 1);
     connect_to_all(&mut world, ALICE);
     world.run_for(PROBATION);
@@ -121,7 +121,7 @@ fn one_node_alone_is_a_cluster_too() {
 }
 
 #[test]
-fn declared_nodes_vote_at_once() {
+fn initialized_nodes_vote_at_once() {
     for founds in [false, true] {
         let mut world = uninitialized_world(3, 2);
         let quorum = world.quorum();
@@ -139,7 +139,7 @@ fn declared_nodes_vote_at_once() {
 }
 
 #[test]
-fn who_had_another_marker_before_a_declaration_was_forced_waits_by_its_own_clock() {
+fn a_forced_initialization_starts_probation_at_clients_that_knew_the_old_marker() {
     let mut world = World::fenced(3);
     assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
     world.run_for(MARKER_READ_INTERVAL);
@@ -150,7 +150,7 @@ fn who_had_another_marker_before_a_declaration_was_forced_waits_by_its_own_clock
 }
 
 #[test]
-fn nodes_that_are_a_cluster_are_declared_only_by_force() {
+fn nodes_with_markers_are_initialized_only_by_force() {
     let mut world = World::fenced(3);
     let before = marker(&world, 0);
     assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::Already));
@@ -166,7 +166,7 @@ fn nodes_that_are_a_cluster_are_declared_only_by_force() {
 }
 
 #[test]
-fn all_nodes_must_be_there_to_be_declared() {
+fn initialization_needs_a_connection_to_every_node() {
     let mut world = uninitialized_world(3, 1);
     (0..2).for_each(|node| world.connect(ALICE, node));
     for is_forced in [false, true] {
@@ -176,7 +176,7 @@ fn all_nodes_must_be_there_to_be_declared() {
 }
 
 #[test]
-fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
+fn a_node_that_disconnects_during_initialization_ends_it() {
     let mut world = uninitialized_world(3, 1);
     let quorum = world.quorum();
     reconfigure(&mut world, ALICE, quorum, MAX_TTL, false);
@@ -193,7 +193,7 @@ fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
 }
 
 #[test]
-fn a_declaration_that_nodes_reject_tells_what_each_said() {
+fn a_rejected_initialization_reports_the_reply_of_each_node() {
     for is_forced in [false, true] {
         let mut world = if is_forced { World::fenced(3) } else { uninitialized_world(3, 1) };
         if !is_forced {
@@ -212,7 +212,7 @@ fn a_declaration_that_nodes_reject_tells_what_each_said() {
 }
 
 #[test]
-fn a_declaration_waits_for_what_nodes_are_being_asked() {
+fn initialization_waits_for_marker_readings_in_flight() {
     let mut world = World::fenced(3);
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
@@ -228,7 +228,7 @@ fn a_declaration_waits_for_what_nodes_are_being_asked() {
 }
 
 #[test]
-fn a_node_is_taken_back_only_if_enough_others_say_where_it_belongs() {
+fn a_lost_marker_is_restored_only_if_enough_other_nodes_show_it() {
     let mut world = World::fenced(3);
     let client = |world: &mut World, up: &[usize]| {
         for node in up {
@@ -258,7 +258,7 @@ fn a_node_is_taken_back_only_if_enough_others_say_where_it_belongs() {
 }
 
 #[test]
-fn after_data_loss_on_most_nodes_only_a_client_that_knew_them_takes_them_back() {
+fn after_data_loss_on_a_quorum_only_a_client_that_knew_the_nodes_restores_their_markers() {
     let mut world = World::fenced(3);
     (0..3).for_each(|node| world.disconnect(BOB, node));
     let quorum = world.quorum();
@@ -280,7 +280,7 @@ fn after_data_loss_on_most_nodes_only_a_client_that_knew_them_takes_them_back() 
 
 /// Two lists that share one node: there, two quorums need not meet.
 #[test]
-fn two_clusters_never_share_a_node() {
+fn two_lock_clusters_never_share_a_node() {
     let mut theirs = World::fenced(3);
     let lock = theirs.acquire(ALICE);
     let mut ours = uninitialized_world(3, 1);
@@ -313,7 +313,7 @@ fn two_clusters_never_share_a_node() {
 }
 
 #[test]
-fn clients_on_other_terms_are_told_so_and_change_nothing() {
+fn a_client_with_other_settings_is_excluded_and_changes_nothing() {
     let five = Quorum::new(5, None).expect("a quorum");
     let four = Quorum::new(5, Some(4)).expect("a quorum");
     for (quorum, max_ttl) in [(four, MAX_TTL), (five, MAX_TTL * 2)] {
@@ -333,7 +333,7 @@ fn clients_on_other_terms_are_told_so_and_change_nothing() {
 }
 
 #[test]
-fn a_marker_that_cannot_be_read_bars_its_node_and_is_left_alone() {
+fn an_unreadable_marker_excludes_its_node_and_is_not_overwritten() {
     for text in ["hello", "quorlock2", "quorlock1 00 3 2 30000 a:b 1", "quorlock3 00 3 2 30000 a:b 1 1"] {
         let mut world = World::fenced(3);
         set_marker(&mut world, 1, text);
@@ -346,7 +346,7 @@ fn a_marker_that_cannot_be_read_bars_its_node_and_is_left_alone() {
 }
 
 #[test]
-fn a_node_that_evicts_does_not_vote_until_it_stops() {
+fn a_node_with_eviction_enabled_does_not_vote_until_it_is_disabled() {
     let mut world = World::fenced(3);
     world.servers[1].node.evicts = true;
     world.run_for(MARKER_READ_INTERVAL);
@@ -368,7 +368,7 @@ fn a_node_that_evicts_does_not_vote_until_it_stops() {
 }
 
 #[test]
-fn a_cluster_is_not_declared_while_a_node_is_away() {
+fn forced_initialization_is_refused_while_a_node_is_disconnected() {
     let mut world = World::fenced(3);
     let before: Vec<_> = (0..3).map(|node| marker(&world, node)).collect();
     world.disconnect(ALICE, 2);
@@ -377,7 +377,7 @@ fn a_cluster_is_not_declared_while_a_node_is_away() {
 }
 
 #[test]
-fn nodes_that_were_never_there_all_at_once_found_no_cluster() {
+fn nodes_that_were_never_connected_all_at_once_are_not_founded() {
     let mut world = uninitialized_world(3, 1);
     world.connect(ALICE, 0);
     world.disconnect(ALICE, 0);
@@ -389,7 +389,7 @@ fn nodes_that_were_never_there_all_at_once_found_no_cluster() {
 
 /// What we remember of a cluster says nothing of a node that we never saw in it.
 #[test]
-fn by_memory_alone_only_those_are_taken_back_who_were_known() {
+fn a_client_restores_from_memory_only_the_markers_of_nodes_that_it_knew() {
     let mut world = uninitialized_world(5, 1);
     world.initialize_nodes();
     (0..3).for_each(|node| world.connect(ALICE, node));
@@ -406,7 +406,7 @@ fn by_memory_alone_only_those_are_taken_back_who_were_known() {
 
 /// Two memories of one set of nodes: neither writes where the other has begun.
 #[test]
-fn memory_gives_way_to_a_node_that_says_otherwise() {
+fn a_client_restores_no_marker_from_memory_if_a_node_shows_another_lock_cluster() {
     let mut world = World::fenced(3);
     (0..3).for_each(|node| world.restart(node, Data::new()));
     let identity = Marker::identity(ClusterId::new(9), LockClusterConfig::new(world.quorum(), MAX_TTL));
@@ -422,7 +422,7 @@ fn memory_gives_way_to_a_node_that_says_otherwise() {
 }
 
 #[test]
-fn after_all_have_forgotten_those_who_knew_the_cluster_and_those_who_did_not_found_the_same() {
+fn after_data_loss_on_all_nodes_old_and_new_clients_found_the_same_lock_cluster() {
     let mut world = uninitialized_world(3, 2);
     world.initialize_nodes();
     (0..3).for_each(|node| world.connect(ALICE, node));

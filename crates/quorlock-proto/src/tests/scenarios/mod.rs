@@ -17,4 +17,4 @@ mod renewing;
 mod reacquiring;
 mod fence_retention;
 mod role_change;
-mod undoing;
+mod pending_releases;

@@ -15,7 +15,7 @@ fn take_survey_votes(world: &mut World, who: usize) -> Option<Vec<Vote>> {
 }
 
 #[test]
-fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
+fn a_backlogged_node_is_sent_no_request_and_counts_as_unknown_at_once() {
     let mut world = World::new(3);
     world.servers[0].hangs = true;
     let first = world.acquire(ALICE);
@@ -36,7 +36,7 @@ fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
 }
 
 #[test]
-fn a_node_that_owes_an_answer_for_too_long_is_dialed_again() {
+fn a_node_whose_reply_is_overdue_is_dialed_again() {
     let mut world = World::new(3);
     world.servers[0].hangs = true;
     let lock = world.acquire_with(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
@@ -51,7 +51,7 @@ fn a_node_that_owes_an_answer_for_too_long_is_dialed_again() {
 }
 
 #[test]
-fn a_node_that_came_back_joins_at_the_next_renewal() {
+fn a_reconnected_node_joins_at_the_next_renewal() {
     let mut world = World::new(3);
     world.disconnect(ALICE, 2);
     let lock = world.acquire(ALICE);
@@ -63,7 +63,7 @@ fn a_node_that_came_back_joins_at_the_next_renewal() {
 }
 
 #[test]
-fn a_cut_connection_ends_the_waiting_for_its_answers() {
+fn a_lost_connection_ends_the_wait_for_its_replies() {
     let mut world = World::new(3);
     world.start_acquire(ALICE);
     world.disconnect(ALICE, 0);
@@ -77,7 +77,7 @@ fn a_cut_connection_ends_the_waiting_for_its_answers() {
 }
 
 #[test]
-fn a_survey_tells_what_every_node_shows_as_soon_as_all_have_answered() {
+fn a_survey_reports_the_state_of_every_node_once_all_have_replied() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.set_foreign_key(1, None, None);
@@ -116,7 +116,7 @@ fn a_survey_settles_at_the_reply_timeout() {
 }
 
 #[test]
-fn a_survey_of_no_node_is_reported_at_once() {
+fn a_survey_without_connected_nodes_is_reported_at_once() {
     let mut world = World::new(3);
     (0..3).for_each(|node| world.disconnect(BOB, node));
     world.survey(BOB, RequestKind::Inspect);
@@ -127,7 +127,7 @@ fn a_survey_of_no_node_is_reported_at_once() {
 }
 
 #[test]
-fn a_survey_goes_out_as_text_where_the_script_is_not_known() {
+fn a_survey_is_sent_again_as_text_if_the_script_is_not_loaded() {
     let mut world = World::new(3);
     world.flush_scripts(0);
     world.survey(BOB, RequestKind::Inspect);

@@ -23,7 +23,7 @@ fn held_by_two() -> (World, OperationId, Data) {
 
 /// The very fault that probation is for: with the vote of a node that forgot, two would hold the lock.
 #[test]
-fn a_node_that_forgot_a_lock_casts_no_vote_until_the_lock_is_over() {
+fn a_node_that_lost_a_lock_casts_no_vote_until_the_lock_has_expired() {
     type Forget = fn(&mut World, Data);
     let ways: [(&str, Forget); 5] = [
         ("restarted empty", |world, _| world.restart(1, Data::new())),
@@ -51,7 +51,7 @@ fn a_node_that_forgot_a_lock_casts_no_vote_until_the_lock_is_over() {
 }
 
 #[test]
-fn a_node_that_was_promoted_with_old_data_is_found_out_by_the_next_look() {
+fn a_node_promoted_with_old_data_is_detected_by_the_next_marker_reading() {
     let (mut world, _, before) = held_by_two();
     world.change_role(1, before);
     assert!(is_voting(&world, BOB, 1), "the marker is the same, only INFO tells");
@@ -60,7 +60,7 @@ fn a_node_that_was_promoted_with_old_data_is_found_out_by_the_next_look() {
 }
 
 #[test]
-fn a_node_that_forgot_is_taken_back_after_the_max_ttl() {
+fn a_node_that_lost_its_data_votes_again_after_the_max_ttl() {
     let (mut world, lock, _) = held_by_two();
     world.restart(1, Data::new());
     (0..2).for_each(|who| world.connect(who, 1));
@@ -80,7 +80,7 @@ fn a_node_that_forgot_is_taken_back_after_the_max_ttl() {
 }
 
 #[test]
-fn a_vote_that_says_changed_counts_for_nothing_and_is_followed_by_a_look_at_once() {
+fn a_marker_mismatch_in_a_vote_triggers_a_marker_reading_at_once() {
     let mut world = World::fenced(3);
     world.flush(1);
     world.start_acquire(BOB);
@@ -95,7 +95,7 @@ fn a_vote_that_says_changed_counts_for_nothing_and_is_followed_by_a_look_at_once
 }
 
 #[test]
-fn a_renewal_does_not_count_a_node_that_forgot() {
+fn a_renewal_does_not_count_a_node_that_lost_its_data() {
     let (mut world, lock, _) = held_by_two();
     world.disconnect(ALICE, 2);
     world.restart(1, Data::new());
@@ -107,7 +107,7 @@ fn a_renewal_does_not_count_a_node_that_forgot() {
 }
 
 #[test]
-fn who_saw_a_node_change_waits_by_its_own_clock_whatever_the_nodes_clock_says() {
+fn a_client_that_saw_the_data_loss_times_the_probation_by_its_own_clock() {
     let mut world = World::fenced(3);
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
@@ -131,7 +131,7 @@ fn who_saw_a_node_change_waits_by_its_own_clock_whatever_the_nodes_clock_says() 
 }
 
 #[test]
-fn a_node_on_probation_says_so_itself_to_who_does_not_know() {
+fn a_node_on_probation_denies_votes_to_a_client_that_expects_one() {
     let mut world = World::fenced(3);
     // Its clock is behind by a moment, so its probation, just over, is not. So small a difference proves no clock jump.
     world.shift_clock(1, -15);
@@ -147,7 +147,7 @@ fn a_node_on_probation_says_so_itself_to_who_does_not_know() {
 }
 
 #[test]
-fn a_clock_that_was_set_back_behind_the_marker_begins_a_probation_of_the_usual_length() {
+fn a_clock_set_back_behind_the_marker_starts_a_probation_of_the_usual_length() {
     for asks_first in [false, true] {
         let mut world = World::fenced(3);
         let before = marker(&world, 1).expect("a marker").since_micros;
@@ -168,7 +168,7 @@ fn a_clock_that_was_set_back_behind_the_marker_begins_a_probation_of_the_usual_l
 }
 
 #[test]
-fn two_clients_that_take_a_node_back_at_once_agree() {
+fn two_clients_that_restore_a_marker_at_once_agree() {
     let mut world = World::fenced(3);
     world.restart(1, Data::new());
     (0..2).for_each(|who| world.connect(who, 1));
@@ -187,7 +187,7 @@ fn two_clients_that_take_a_node_back_at_once_agree() {
 }
 
 #[test]
-fn nodes_are_looked_at_every_quarter_of_the_max_ttl() {
+fn markers_are_read_every_quarter_of_the_max_ttl() {
     let mut world = World::fenced(3);
     for _ in 0..4 {
         world.run_timers_for(MARKER_READ_INTERVAL - Duration::from_nanos(1));
@@ -199,7 +199,7 @@ fn nodes_are_looked_at_every_quarter_of_the_max_ttl() {
 }
 
 #[test]
-fn a_look_that_is_not_known_goes_out_as_text() {
+fn a_marker_reading_is_sent_again_as_text_if_the_script_is_not_loaded() {
     let mut world = World::fenced(3);
     world.flush_scripts(1);
     world.run_timers_for(MARKER_READ_INTERVAL);
@@ -220,7 +220,7 @@ fn a_look_that_is_not_known_goes_out_as_text() {
 }
 
 #[test]
-fn a_look_that_gets_no_answer_of_use_is_asked_again_and_changes_nothing() {
+fn a_failed_marker_reading_is_retried_and_changes_nothing() {
     let mut world = World::fenced(3);
     world.run_timers_for(MARKER_READ_INTERVAL);
     world.servers[1].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));
@@ -231,7 +231,7 @@ fn a_look_that_gets_no_answer_of_use_is_asked_again_and_changes_nothing() {
 }
 
 #[test]
-fn a_refusal_for_probation_tells_when_a_quorum_may_be_had() {
+fn a_failure_for_probation_reports_when_a_quorum_can_vote_again() {
     let mut world = World::fenced_with_quorum(5, None, 2);
     for (node, pause) in [(0, 4_000), (1, 5_000), (2, 0)] {
         world.restart(node, Data::new());
@@ -248,7 +248,7 @@ fn a_refusal_for_probation_tells_when_a_quorum_may_be_had() {
 }
 
 #[test]
-fn after_a_flush_of_scripts_a_fenced_grant_goes_out_as_text() {
+fn after_a_script_flush_a_fenced_acquire_is_sent_again_as_text() {
     let mut world = World::fenced(3);
     (0..3).for_each(|node| world.flush_scripts(node));
     let lock = world.start_acquire(ALICE);
@@ -263,7 +263,7 @@ fn after_a_flush_of_scripts_a_fenced_grant_goes_out_as_text() {
 }
 
 #[test]
-fn a_grant_is_never_sent_as_text_behind_its_undo() {
+fn an_acquire_is_never_sent_again_as_text_behind_its_release() {
     let mut world = World::fenced(3);
     (0..3).for_each(|node| world.flush_scripts(node));
     let lock = world.start_acquire(ALICE);
@@ -289,7 +289,7 @@ fn a_grant_is_never_sent_as_text_behind_its_undo() {
 }
 
 #[test]
-fn a_vote_that_was_under_way_when_its_node_was_found_out_does_not_count() {
+fn a_vote_in_flight_does_not_count_once_its_nodes_data_loss_is_detected() {
     let mut world = World::fenced(3);
     world.acquire_with(ALICE, AcquireOptions { ttl: ms(1_000), auto_renew: false, ..AcquireOptions::default() });
     world.run_for(MARKER_READ_INTERVAL - ms(1_000));
@@ -310,7 +310,7 @@ fn a_vote_that_was_under_way_when_its_node_was_found_out_does_not_count() {
 
 /// Out of memory, or unable to save: such a server answers a look, and refuses every write.
 #[test]
-fn a_node_that_refuses_to_be_told_is_not_told_again_and_again() {
+fn a_node_that_rejects_its_marker_is_retried_only_periodically() {
     let mut world = World::fenced(3);
     world.restart(1, Data::new());
     let refusal = || Vote::Unknown(ReplyFailure::TransientError("OOM command not allowed".into()));

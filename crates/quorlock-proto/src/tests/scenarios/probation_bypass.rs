@@ -28,7 +28,7 @@ fn restarted_with_clock_behind() -> World {
 }
 
 #[test]
-fn a_clock_that_is_set_right_after_a_restart_ends_no_probation() {
+fn correcting_a_clock_after_a_restart_does_not_end_probation() {
     let mut world = restarted_with_clock_behind();
     world.shift_clock(1, 120_000);
     connect_new_client(&mut world, 0);
@@ -40,7 +40,7 @@ fn a_clock_that_is_set_right_after_a_restart_ends_no_probation() {
 }
 
 #[test]
-fn a_writers_clock_only_lengthens_a_probation_and_by_no_more_than_its_length() {
+fn a_wrong_client_clock_never_shortens_a_probation() {
     // Ours is behind by a little, behind by so much that one of the two is wrong, ahead.
     for (ahead_millis, most) in [(-900, ms(1_000)), (-3_600_000, ms(100)), (3_600_000, ms(100))] {
         let mut world = World::fenced(3);
@@ -56,7 +56,7 @@ fn a_writers_clock_only_lengthens_a_probation_and_by_no_more_than_its_length() {
 }
 
 #[test]
-fn a_declared_node_votes_for_all_at_once_whatever_their_clocks_show() {
+fn an_initialized_node_votes_at_once_whatever_the_client_clock_shows() {
     for ahead_millis in [-900, -3_600_000, 3_600_000] {
         let mut world = World::fenced(3);
         connect_new_client(&mut world, ahead_millis);
@@ -65,7 +65,7 @@ fn a_declared_node_votes_for_all_at_once_whatever_their_clocks_show() {
 }
 
 #[test]
-fn what_a_node_evicted_is_not_forgotten_with_the_count_of_it() {
+fn resetting_the_eviction_count_does_not_skip_probation() {
     let mut world = World::fenced(3);
     world.servers[1].node.evicts = true;
     world.run_for(MARKER_READ_INTERVAL);
@@ -79,7 +79,7 @@ fn what_a_node_evicted_is_not_forgotten_with_the_count_of_it() {
 }
 
 #[test]
-fn who_comes_right_after_a_probation_leaves_the_node_to_holders_first() {
+fn after_a_probation_holders_come_before_new_clients() {
     let mut world = World::fenced(3);
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
@@ -92,7 +92,7 @@ fn who_comes_right_after_a_probation_leaves_the_node_to_holders_first() {
 }
 
 #[test]
-fn a_probation_begins_with_the_first_marker_reading() {
+fn probation_starts_with_the_first_marker_reading() {
     for kept in [false, true] {
         let mut world = World::fenced(3);
         let before = if kept { data(&world, 1) } else { Data::new() };

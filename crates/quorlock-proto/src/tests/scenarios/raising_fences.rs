@@ -21,7 +21,7 @@ fn world_during_raise() -> (World, u64) {
 }
 
 #[test]
-fn grants_that_come_during_the_raise_are_raised_or_outranked() {
+fn grants_during_a_raise_are_raised_unless_their_number_is_larger() {
     let mut world = world_with_clocks_ahead(5, None, &CLOCKS_AHEAD_MILLIS);
     let lock = world.start_acquire(ALICE);
     (0..3).for_each(|node| assert!(world.round_trip(ALICE, node)));
@@ -52,7 +52,7 @@ fn grants_that_come_during_the_raise_are_raised_or_outranked() {
 }
 
 #[test]
-fn a_straggler_that_outranks_us_cannot_make_the_quorum() {
+fn a_late_grant_with_a_larger_number_does_not_complete_the_quorum() {
     let mut world = world_with_clocks_ahead(3, None, &[0, 1_000, 2_000]);
     world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
@@ -67,7 +67,7 @@ fn a_straggler_that_outranks_us_cannot_make_the_quorum() {
 }
 
 #[test]
-fn a_key_that_ran_out_before_its_raise_is_too_late_and_everything_is_undone() {
+fn a_key_that_expired_before_its_raise_fails_the_attempt_as_too_late() {
     let mut world = world_with_clocks_ahead(3, None, &CLOCKS_AHEAD_MILLIS);
     world.disconnect(ALICE, 2);
     world.start_acquire(ALICE);
@@ -84,7 +84,7 @@ fn a_key_that_ran_out_before_its_raise_is_too_late_and_everything_is_undone() {
 }
 
 #[test]
-fn a_raise_that_another_client_overtook_is_too_little() {
+fn a_raise_that_finds_keys_of_another_owner_is_contention() {
     let (mut world, _) = world_during_raise();
     world.set_foreign_key(0, Some(b"another owner"), Some(ms(4_000)));
     world.set_foreign_key(2, Some(b"another owner"), Some(ms(3_000)));
@@ -101,7 +101,7 @@ fn a_raise_that_another_client_overtook_is_too_little() {
 }
 
 #[test]
-fn a_late_grant_takes_the_place_of_a_raise_that_failed() {
+fn a_late_grant_replaces_a_failed_raise() {
     let (mut world, lock) = world_during_raise();
     world.delete_key(0);
     world.round_trip(ALICE, 0);
@@ -115,7 +115,7 @@ fn a_late_grant_takes_the_place_of_a_raise_that_failed() {
 }
 
 #[test]
-fn a_raise_that_ends_past_the_deadline_is_too_late() {
+fn a_raise_that_completes_past_the_deadline_is_too_late() {
     let (mut world, lock) = world_during_raise();
     world.deliver_request(ALICE, 0);
     world.advance_clock(VALIDITY_TIME);
@@ -127,7 +127,7 @@ fn a_raise_that_ends_past_the_deadline_is_too_late() {
 }
 
 #[test]
-fn patience_covers_both_rounds() {
+fn the_attempt_timeout_covers_both_rounds() {
     let (mut world, _) = world_during_raise();
     world.run_timers_for(REPLY_TIMEOUT);
     assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
@@ -141,7 +141,7 @@ fn patience_covers_both_rounds() {
 }
 
 #[test]
-fn an_attempt_abandoned_in_its_second_round_leaves_nothing_but_numbers() {
+fn an_attempt_cancelled_in_its_second_round_leaves_only_fences() {
     let (mut world, lock) = world_during_raise();
     world.cancel(ALICE, lock);
     assert_eq!(world.undelivered(ALICE, 0), [RequestKind::RaiseFence, RequestKind::Release]);
@@ -154,7 +154,7 @@ fn an_attempt_abandoned_in_its_second_round_leaves_nothing_but_numbers() {
 }
 
 #[test]
-fn the_undo_goes_also_where_a_raise_failed() {
+fn a_failed_raise_is_released_too() {
     for failure in [ReplyFailure::TransientError("OOM".into()), ReplyFailure::UnexpectedReply] {
         let mut world = world_with_clocks_ahead(3, None, &CLOCKS_AHEAD_MILLIS);
         world.disconnect(ALICE, 2);
@@ -175,7 +175,7 @@ fn the_undo_goes_also_where_a_raise_failed() {
 }
 
 #[test]
-fn a_raise_whose_connection_was_lost_is_owed_its_undo() {
+fn a_raise_on_a_lost_connection_leaves_a_pending_release() {
     let (mut world, lock) = world_during_raise();
     world.deliver_request(ALICE, 0);
     world.disconnect(ALICE, 0);
@@ -191,7 +191,7 @@ fn a_raise_whose_connection_was_lost_is_owed_its_undo() {
 }
 
 #[test]
-fn a_node_that_went_away_after_its_grant_is_not_raised_and_owes_no_answer_when_it_is_back() {
+fn a_node_that_disconnected_after_its_grant_is_sent_no_raise() {
     let mut world = world_with_clocks_ahead(3, None, &CLOCKS_AHEAD_MILLIS);
     let lock = world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
@@ -208,7 +208,7 @@ fn a_node_that_went_away_after_its_grant_is_not_raised_and_owes_no_answer_when_i
 }
 
 #[test]
-fn a_raise_whose_answer_was_lost_is_confirmed_by_the_next_renewal() {
+fn a_raise_whose_reply_was_lost_is_confirmed_by_the_next_renewal() {
     let (mut world, lock) = world_during_raise();
     world.deliver_request(ALICE, 0);
     world.disconnect(ALICE, 0);
@@ -225,7 +225,7 @@ fn a_raise_whose_answer_was_lost_is_confirmed_by_the_next_renewal() {
 }
 
 #[test]
-fn a_raise_that_a_node_does_not_know_goes_out_as_text() {
+fn a_raise_is_sent_again_as_text_if_the_script_is_not_loaded() {
     let (mut world, lock) = world_during_raise();
     world.flush_scripts(0);
     world.round_trip(ALICE, 0);
@@ -239,7 +239,7 @@ fn a_raise_that_a_node_does_not_know_goes_out_as_text() {
 }
 
 #[test]
-fn a_raise_is_not_sent_as_text_behind_its_undo() {
+fn a_raise_is_never_sent_again_as_text_behind_its_release() {
     let (mut world, lock) = world_during_raise();
     world.flush_scripts(0);
     world.cancel(ALICE, lock);
@@ -250,7 +250,7 @@ fn a_raise_is_not_sent_as_text_behind_its_undo() {
 }
 
 #[test]
-fn stragglers_with_smaller_numbers_are_raised_behind_the_callers_back() {
+fn late_grants_with_smaller_numbers_are_raised_after_the_lock_is_won() {
     let mut world = world_with_clocks_ahead(3, None, &[1_000, 1_000, 0]);
     let lock = world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
@@ -266,7 +266,7 @@ fn stragglers_with_smaller_numbers_are_raised_behind_the_callers_back() {
 }
 
 #[test]
-fn no_straggler_is_raised_for_a_lock_that_was_let_go() {
+fn late_grants_are_not_raised_after_the_release() {
     let mut world = world_with_clocks_ahead(3, None, &[1_000, 1_000, 0]);
     let lock = world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
@@ -279,7 +279,7 @@ fn no_straggler_is_raised_for_a_lock_that_was_let_go() {
 }
 
 #[test]
-fn a_raise_that_finds_the_key_gone_takes_its_node_from_the_lock() {
+fn a_raise_that_finds_no_key_removes_its_node_from_the_lock() {
     let mut world = world_with_clocks_ahead(3, None, &CLOCKS_AHEAD_MILLIS);
     let lock = world.start_acquire(ALICE);
     (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
@@ -296,7 +296,7 @@ fn a_raise_that_finds_the_key_gone_takes_its_node_from_the_lock() {
 
 /// Her clock is behind, so her wish would be too small, but for the number she was given last.
 #[test]
-fn the_next_wish_is_above_the_last_number_whatever_our_clock_says() {
+fn the_next_attempt_requests_more_than_the_last_number_despite_a_slow_clock() {
     let mut world = World::fenced(3);
     world.shift_wall_clock(ALICE, -10_000);
     world.disconnect(ALICE, 2);

@@ -30,7 +30,7 @@ fn reacquired_with_reply_in_flight() -> (World, u64) {
 }
 
 #[test]
-fn a_late_answer_to_a_retake_is_not_counted_for_a_deadline_that_moved_since() {
+fn a_late_reacquire_reply_does_not_count_for_a_deadline_that_moved_since() {
     let (mut world, lock) = reacquired_with_reply_in_flight();
     world.run_timers_for(ms(400));
     assert!(world.deliver_reply(ALICE, 1));
@@ -46,7 +46,7 @@ fn a_late_answer_to_a_retake_is_not_counted_for_a_deadline_that_moved_since() {
 }
 
 #[test]
-fn who_counted_on_a_late_answer_to_a_retake_is_told_when_a_clock_jumps() {
+fn a_clock_jump_is_a_loss_although_a_late_reacquire_reply_arrived() {
     let (mut world, lock) = reacquired_with_reply_in_flight();
     world.run_timers_for(ms(400));
     assert!(world.deliver_reply(ALICE, 1));

@@ -30,7 +30,7 @@ fn survives_without(mut world: World, lock: u64, node: usize) -> bool {
 }
 
 #[test]
-fn a_late_grant_with_a_larger_number_of_its_own_counts_after_the_next_renewal() {
+fn a_late_grant_with_a_larger_number_counts_after_the_next_renewal() {
     for ahead in [1_000, 3_600_000] {
         for late in 0..3 {
             let clocks: Vec<i64> = (0..3).map(|node| if node == late { ahead } else { 0 }).collect();
@@ -63,7 +63,7 @@ fn a_late_grant_with_a_larger_number_of_its_own_counts_after_the_next_renewal() 
 }
 
 #[test]
-fn a_grant_that_only_was_late_counts_like_any_other() {
+fn a_late_grant_counts_like_any_other() {
     let mut world = world_with_clocks_ahead(3, None, &[0; 3]);
     let lock = world.start_acquire(ALICE);
     (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
@@ -76,7 +76,7 @@ fn a_grant_that_only_was_late_counts_like_any_other() {
 }
 
 #[test]
-fn a_key_that_went_missing_is_taken_again_past_rivals_who_came_to_nothing() {
+fn a_missing_key_is_reacquired_over_the_fences_of_failed_attempts() {
     for node in 0..3 {
         let mut world = World::fenced(3);
         let lock = world.acquire(ALICE);
@@ -98,7 +98,7 @@ fn a_key_that_went_missing_is_taken_again_past_rivals_who_came_to_nothing() {
 }
 
 #[test]
-fn a_rival_who_keeps_on_trying_cannot_keep_a_node_from_the_holder() {
+fn repeated_failed_attempts_cannot_keep_a_node_from_the_holder() {
     let mut world = World::fenced(5);
     let lock = world.acquire(ALICE);
     world.delete_key(4);
@@ -110,7 +110,7 @@ fn a_rival_who_keeps_on_trying_cannot_keep_a_node_from_the_holder() {
 }
 
 #[test]
-fn what_a_later_holder_was_given_is_not_gone_past() {
+fn a_key_is_not_reacquired_over_the_fence_of_a_later_holder() {
     // Two keys are lost at once, which no lock of three survives; the next client gets the lock.
     let mut world = World::fenced(3);
     let lock = world.acquire_with(ALICE, AcquireOptions::default());
@@ -126,7 +126,7 @@ fn what_a_later_holder_was_given_is_not_gone_past() {
 }
 
 #[test]
-fn a_larger_number_of_a_late_grant_may_be_a_holders_after_another_had_the_lock() {
+fn a_late_grant_over_the_fence_of_a_later_holder_does_not_count() {
     // Alice has nodes 0 and 1; her question to 2 is under way. Her key on 1 is lost, Bob has the lock and gives it
     // back, and only then does her question reach node 2.
     let mut world = World::fenced(3);
@@ -149,7 +149,7 @@ fn a_larger_number_of_a_late_grant_may_be_a_holders_after_another_had_the_lock()
 }
 
 #[test]
-fn clocks_that_differ_cost_no_node() {
+fn different_clocks_cost_no_node() {
     for nodes in [3, 5] {
         for (turn, away) in (0..nodes).enumerate() {
             let mut world = world_with_clocks_ahead(nodes, None, &CLOCKS_AHEAD_MILLIS[..nodes]);
@@ -168,7 +168,7 @@ fn clocks_that_differ_cost_no_node() {
 }
 
 #[test]
-fn a_node_that_votes_again_is_taken_at_once_and_not_at_the_next_renewal() {
+fn a_node_that_votes_again_is_reacquired_before_the_next_renewal() {
     for node in 0..3 {
         let mut world = World::fenced(3);
         let lock = world.acquire(ALICE);
@@ -187,7 +187,7 @@ fn a_node_that_votes_again_is_taken_at_once_and_not_at_the_next_renewal() {
 }
 
 #[test]
-fn a_rival_who_comes_between_each_time_does_not_make_the_holder_renew_without_end() {
+fn repeated_failed_attempts_do_not_cause_endless_renewals() {
     let mut world = World::fenced(3);
     let lock = world.acquire(ALICE);
     world.delete_key(2);
@@ -228,7 +228,7 @@ fn world_during_renewal_with_late_grant() -> (World, u64) {
 }
 
 #[test]
-fn a_node_whose_clock_jumped_is_not_cleared_by_a_renewal_that_the_others_confirm() {
+fn a_clock_jump_prevents_a_renewal_from_verifying_a_larger_fence() {
     for jumps_first in [true, false] {
         let (mut world, lock) = world_during_renewal_with_late_grant();
         if jumps_first {
@@ -275,7 +275,7 @@ fn acquired_on_all_nodes(cleared: bool) -> (World, u64) {
 }
 
 #[test]
-fn a_renewal_that_reveals_a_jump_does_not_count_under_a_larger_number_either() {
+fn a_renewal_that_reveals_a_jump_does_not_count_under_a_verified_larger_fence() {
     for cleared in [false, true] {
         let (mut world, lock) = acquired_on_all_nodes(cleared);
         let deadline = world.deadline(ALICE, lock);
@@ -293,7 +293,7 @@ fn a_renewal_that_reveals_a_jump_does_not_count_under_a_larger_number_either() {
 
 /// Her question to node 2 is stuck on an old connection, and the node is taken again and cleared. Then one key is lost.
 #[test]
-fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
+fn a_verified_larger_fence_does_not_verify_later_fences_of_its_node() {
     for with_vain_rival in [false, true] {
         let mut world = World::fenced(3);
         world.run_for(ms(100));
@@ -330,7 +330,7 @@ fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
 }
 
 #[test]
-fn a_node_that_comes_and_goes_does_not_make_holders_renew_all_the_time() {
+fn a_flapping_connection_does_not_cause_endless_renewals() {
     let mut world = World::fenced(5);
     let lock = world.acquire(ALICE);
     world.disconnect(ALICE, 4);

@@ -8,7 +8,7 @@ use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, VALIDITY_TIME, TTL, World, 
 use crate::vote::{ReplyFailure, Vote};
 
 #[test]
-fn a_release_is_confirmed_by_a_quorum_and_the_rest_goes_on() {
+fn a_release_is_confirmed_by_a_quorum_while_the_other_releases_continue() {
     let mut world = World::new(5);
     let lock = world.acquire(ALICE);
     assert!(world.release(ALICE, lock));
@@ -24,7 +24,7 @@ fn a_release_is_confirmed_by_a_quorum_and_the_rest_goes_on() {
 }
 
 #[test]
-fn not_there_and_not_ours_confirm_a_release_too() {
+fn a_missing_key_and_a_key_of_another_owner_confirm_a_release() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.delete_key(0);
@@ -38,7 +38,7 @@ fn not_there_and_not_ours_confirm_a_release_too() {
 }
 
 #[test]
-fn a_release_without_answers_is_told_at_the_reply_timeout_and_still_owed() {
+fn an_unanswered_release_is_reported_at_the_reply_timeout_and_stays_pending() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.servers.iter_mut().for_each(|server| server.hangs = true);
@@ -54,7 +54,7 @@ fn a_release_without_answers_is_told_at_the_reply_timeout_and_still_owed() {
 }
 
 #[test]
-fn a_release_does_not_wait_for_nodes_that_are_away() {
+fn a_release_does_not_wait_for_disconnected_nodes() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     (0..3).for_each(|node| world.disconnect(ALICE, node));
@@ -95,7 +95,7 @@ fn a_lost_lock_is_released_like_any_other() {
 }
 
 #[test]
-fn a_lost_lock_is_kept_until_it_is_let_go() {
+fn a_lost_lock_stays_registered_until_its_release() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.servers.iter_mut().for_each(|server| server.hangs = true);
@@ -133,7 +133,7 @@ fn a_release_stops_the_renewals() {
 }
 
 #[test]
-fn a_release_under_a_renewal_ends_quietly() {
+fn a_release_during_a_renewal_reports_only_the_release() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.run_timers_for(ms(3_400));
@@ -145,7 +145,7 @@ fn a_release_under_a_renewal_ends_quietly() {
 }
 
 #[test]
-fn the_next_holder_can_have_it_as_soon_as_the_release_is_confirmed() {
+fn a_lock_can_be_acquired_as_soon_as_its_release_is_confirmed() {
     let mut world = World::new(5);
     let lock = world.acquire(ALICE);
     world.release(ALICE, lock);

@@ -24,7 +24,7 @@ fn hang_all(world: &mut World) {
 }
 
 #[test]
-fn a_renewal_answered_in_time_moves_the_deadline_from_when_it_was_sent() {
+fn a_renewal_counts_its_deadline_from_when_it_was_sent() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.run_timers_for(THIRD);
@@ -43,7 +43,7 @@ fn a_renewal_answered_in_time_moves_the_deadline_from_when_it_was_sent() {
 }
 
 #[test]
-fn a_living_holder_keeps_the_lock_through_many_renewals() {
+fn renewals_keep_a_lock_valid() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     for _ in 0..400 {
@@ -55,7 +55,7 @@ fn a_living_holder_keeps_the_lock_through_many_renewals() {
 }
 
 #[test]
-fn unknown_renewals_end_in_a_loss_told_just_before_the_deadline() {
+fn unanswered_renewals_end_in_a_loss_reported_10_ms_before_the_deadline() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     let deadline = world.deadline(ALICE, lock);
@@ -72,7 +72,7 @@ fn unknown_renewals_end_in_a_loss_told_just_before_the_deadline() {
 }
 
 #[test]
-fn a_short_lock_tells_its_loss_a_tenth_of_its_ttl_early() {
+fn the_loss_of_a_short_lock_is_reported_a_tenth_of_its_ttl_early() {
     let mut world = World::new(1);
     let lock = world.acquire_with(ALICE, AcquireOptions { ttl: ms(20), ..AcquireOptions::default() });
     let told_at = world.deadline(ALICE, lock).minus(ms(2));
@@ -84,7 +84,7 @@ fn a_short_lock_tells_its_loss_a_tenth_of_its_ttl_early() {
 }
 
 #[test]
-fn a_renewal_that_completes_after_the_old_deadline_does_not_count() {
+fn a_renewal_after_the_deadline_does_not_count() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.run_timers_for(THIRD);
@@ -105,7 +105,7 @@ fn a_renewal_that_completes_after_the_old_deadline_does_not_count() {
 }
 
 #[test]
-fn nothing_brings_a_lost_lock_back() {
+fn a_lost_lock_stays_lost() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     hang_all(&mut world);
@@ -120,7 +120,7 @@ fn nothing_brings_a_lost_lock_back() {
 }
 
 #[test]
-fn a_late_quorum_still_renews_before_the_deadline() {
+fn renewal_replies_after_the_reply_timeout_count_before_the_deadline() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     let before = world.deadline(ALICE, lock);
@@ -139,7 +139,7 @@ fn a_late_quorum_still_renews_before_the_deadline() {
 }
 
 #[test]
-fn answers_to_an_earlier_round_do_not_count_in_a_later_one() {
+fn replies_to_an_earlier_round_do_not_count_in_a_later_one() {
     let mut world = World::new(3);
     let lock = world.acquire_with(ALICE, AcquireOptions { ttl: ms(1_000), ..AcquireOptions::default() });
     let deadline = world.deadline(ALICE, lock);
@@ -167,7 +167,7 @@ fn answers_to_an_earlier_round_do_not_count_in_a_later_one() {
 }
 
 #[test]
-fn extend_never_shortens() {
+fn extend_never_shortens_a_lease() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     let (deadline, life) = (world.deadline(ALICE, lock), world.remaining_ttl(0));
@@ -179,7 +179,7 @@ fn extend_never_shortens() {
 }
 
 #[test]
-fn extend_lengthens_from_now_and_later_renewals_do_not_take_it_back() {
+fn an_extension_counts_from_now_and_later_renewals_keep_it() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     let minute = Duration::from_secs(60);
@@ -196,7 +196,7 @@ fn extend_lengthens_from_now_and_later_renewals_do_not_take_it_back() {
 }
 
 #[test]
-fn a_hopeless_extension_is_unconfirmed_at_once_and_changes_nothing() {
+fn an_extension_without_a_connected_quorum_is_unconfirmed_at_once() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     let deadline = world.deadline(ALICE, lock);
@@ -214,7 +214,7 @@ fn a_hopeless_extension_is_unconfirmed_at_once_and_changes_nothing() {
 }
 
 #[test]
-fn a_lock_that_does_not_renew_itself_ends_by_itself() {
+fn a_lock_without_auto_renew_expires() {
     let mut world = World::new(3);
     let lock = world.acquire_with(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
     world.run_timers_for(VALIDITY_TIME - LOSS_LEAD_TIME - ms(1));
@@ -224,7 +224,7 @@ fn a_lock_that_does_not_renew_itself_ends_by_itself() {
 }
 
 #[test]
-fn no_deadline_goes_past_max_hold() {
+fn no_deadline_exceeds_the_max_hold_time() {
     let mut world = World::new(3);
     let longest = Duration::from_secs(15);
     let end = world.now(ALICE).plus(longest);
@@ -242,7 +242,7 @@ fn no_deadline_goes_past_max_hold() {
 }
 
 #[test]
-fn a_missing_key_is_taken_again_and_counts_from_the_next_round_on() {
+fn a_missing_key_is_reacquired_and_counts_from_the_next_round() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.servers[2].hangs = true;
@@ -261,7 +261,7 @@ fn a_missing_key_is_taken_again_and_counts_from_the_next_round_on() {
 }
 
 #[test]
-fn a_retaken_node_is_released_like_the_others() {
+fn a_reacquired_key_is_released_like_the_others() {
     let mut world = World::new(3);
     world.servers[2].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("LOADING".into())));
     let lock = world.acquire(ALICE);
@@ -275,7 +275,7 @@ fn a_retaken_node_is_released_like_the_others() {
 }
 
 #[test]
-fn a_release_right_behind_a_retake_leaves_nothing() {
+fn a_release_right_behind_a_reacquire_leaves_nothing() {
     let mut world = World::new(3);
     world.servers[1].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("LOADING".into())));
     let lock = world.acquire(ALICE);
@@ -289,7 +289,7 @@ fn a_release_right_behind_a_retake_leaves_nothing() {
 }
 
 #[test]
-fn a_majority_taken_by_others_is_a_loss_and_our_own_keys_stand_until_the_release() {
+fn a_majority_taken_by_others_is_a_loss_and_own_keys_stay_until_the_release() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.set_foreign_key(0, OTHER, Some(TTL));
@@ -311,7 +311,7 @@ fn a_majority_taken_by_others_is_a_loss_and_our_own_keys_stand_until_the_release
 }
 
 #[test]
-fn a_minority_taken_by_others_is_survived() {
+fn a_minority_taken_by_others_is_no_loss() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.set_foreign_key(0, OTHER, Some(TTL));
@@ -321,7 +321,7 @@ fn a_minority_taken_by_others_is_survived() {
 }
 
 #[test]
-fn a_renewal_goes_out_as_text_where_the_script_is_not_known() {
+fn a_renewal_is_sent_again_as_text_if_the_script_is_not_loaded() {
     let mut world = World::new(3);
     world.acquire(ALICE);
     (0..3).for_each(|node| world.flush_scripts(node));
@@ -337,7 +337,7 @@ fn a_renewal_goes_out_as_text_where_the_script_is_not_known() {
 }
 
 #[test]
-fn a_renewal_does_not_go_out_as_text_behind_its_release() {
+fn a_renewal_is_never_sent_again_as_text_behind_its_release() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.flush_scripts(0);
@@ -357,7 +357,7 @@ fn a_renewal_does_not_go_out_as_text_behind_its_release() {
 /// An extension under way must not be pushed aside by a background renewal that falls due meanwhile: the caller that waits
 /// for it would get a success with the shorter deadline of the renewal.
 #[test]
-fn a_renewal_that_falls_due_does_not_push_an_extension_aside() {
+fn a_due_renewal_does_not_replace_an_extension() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.run_timers_for(THIRD - ms(10));
@@ -373,7 +373,7 @@ fn a_renewal_that_falls_due_does_not_push_an_extension_aside() {
 
 /// Two extensions at once, the shorter last: the longer one was asked for and must not come back as done with less.
 #[test]
-fn a_shorter_extension_does_not_push_a_longer_one_aside() {
+fn a_shorter_extension_does_not_replace_a_longer_one() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     let extended = world.now(ALICE).plus(ms(59_398)).boot_nanos();
@@ -384,7 +384,7 @@ fn a_shorter_extension_does_not_push_a_longer_one_aside() {
 }
 
 #[test]
-fn the_next_holder_gets_it_when_a_holder_dies() {
+fn a_lock_of_a_dead_holder_can_be_acquired_after_its_ttl() {
     let mut world = World::new(3);
     world.acquire(ALICE);
     world.clients[ALICE].is_paused = true;
@@ -397,7 +397,7 @@ fn the_next_holder_gets_it_when_a_holder_dies() {
 }
 
 #[test]
-fn a_shorter_extension_does_not_change_what_the_lock_stands_on() {
+fn a_shorter_extension_does_not_change_the_confirmed_nodes() {
     let mut world = World::new(3);
     world.disconnect(ALICE, 2);
     let lock = world.acquire(ALICE);

@@ -6,7 +6,7 @@ use crate::tests::world::{ALICE, BOB, MAX_TTL, World};
 /// The scripts compare the marker only, and the copy that came back has the very marker that all clients know. What
 /// tells is the node's replication id, and that comes with the looks.
 #[test]
-fn a_change_of_role_that_brings_an_old_copy_back_is_seen_by_the_next_look() {
+fn a_role_change_that_restores_an_old_copy_is_detected_by_the_next_marker_reading() {
     let mut world = World::fenced(1);
     let copy = world.servers[0].node.data().clone();
     world.acquire(ALICE);

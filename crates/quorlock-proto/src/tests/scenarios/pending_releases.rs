@@ -9,7 +9,7 @@ use crate::vote::{ReplyFailure, Vote};
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
-fn a_late_release_of_an_earlier_attempt_cannot_touch_a_later_one() {
+fn a_late_release_of_an_earlier_lock_does_not_affect_a_later_one() {
     let mut world = World::new(3);
     let first = world.acquire(ALICE);
     world.release(ALICE, first);
@@ -25,7 +25,7 @@ fn a_late_release_of_an_earlier_attempt_cannot_touch_a_later_one() {
 }
 
 #[test]
-fn an_owed_undo_is_the_first_thing_a_node_hears_when_it_comes_back() {
+fn a_pending_release_is_the_first_request_after_a_reconnect() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
     for node in 0..3 {
@@ -44,7 +44,7 @@ fn an_owed_undo_is_the_first_thing_a_node_hears_when_it_comes_back() {
 }
 
 #[test]
-fn an_undo_cut_off_under_way_is_owed_again() {
+fn a_release_on_a_lost_connection_becomes_pending_again() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
     world.deliver_request(ALICE, 0);
@@ -60,7 +60,7 @@ fn an_undo_cut_off_under_way_is_owed_again() {
 }
 
 #[test]
-fn a_node_lost_between_the_set_and_its_answer_is_owed_the_undo() {
+fn a_connection_lost_between_set_and_reply_leaves_a_pending_release() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
     world.deliver_request(ALICE, 0);
@@ -75,7 +75,7 @@ fn a_node_lost_between_the_set_and_its_answer_is_owed_the_undo() {
 }
 
 #[test]
-fn an_owed_undo_is_forgotten_a_minute_after_its_key_can_live() {
+fn a_pending_release_is_dropped_a_minute_after_its_key_has_expired() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
     world.disconnect(ALICE, 0);
@@ -90,7 +90,7 @@ fn an_owed_undo_is_forgotten_a_minute_after_its_key_can_live() {
 }
 
 #[test]
-fn an_owed_undo_of_a_renewed_lease_lives_as_long_as_its_keys_may() {
+fn a_pending_release_of_a_renewed_lease_is_kept_as_long_as_its_keys_can_live() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.run_timers_for(ms(3_334));
@@ -105,7 +105,7 @@ fn an_owed_undo_of_a_renewed_lease_lives_as_long_as_its_keys_may() {
 }
 
 #[test]
-fn an_undo_answered_with_an_error_is_tried_again() {
+fn a_release_answered_with_an_error_is_retried() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.servers[0].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));
@@ -120,7 +120,7 @@ fn an_undo_answered_with_an_error_is_tried_again() {
 }
 
 #[test]
-fn scripts_flushed_between_a_set_and_its_undo_do_not_keep_the_key() {
+fn a_script_flush_between_set_and_release_does_not_leave_the_key() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
     world.deliver_request(ALICE, 0);
@@ -139,7 +139,7 @@ fn scripts_flushed_between_a_set_and_its_undo_do_not_keep_the_key() {
 }
 
 #[test]
-fn a_silent_node_is_sent_its_undo_all_the_same() {
+fn a_node_with_an_overdue_reply_is_sent_its_release() {
     let mut world = World::new(3);
     world.servers[0].hangs = true;
     let lock = world.acquire(ALICE);
@@ -152,7 +152,7 @@ fn a_silent_node_is_sent_its_undo_all_the_same() {
 }
 
 #[test]
-fn a_ghost_set_is_undone_by_the_undo_that_comes_after_it() {
+fn a_set_that_arrives_after_the_disconnect_is_released_after_the_reconnect() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
     world.disconnect_leaving(ALICE, 0, 1);
