@@ -14,7 +14,7 @@ use crate::membership::{MemberStep, Membership};
 use crate::quorum::{NodeId, Quorum};
 use crate::request::{Key, LockSpec, OwnerHash, RequestKind};
 use crate::tests::properties::votes;
-use crate::tests::world::{MAX_TTL, ms, lease_params, owner_token};
+use crate::tests::world::{MAX_TTL, lease_params, ms, owner_token};
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 

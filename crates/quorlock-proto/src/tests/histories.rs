@@ -157,7 +157,13 @@ impl History {
                     let _ = world.release(who, earlier);
                     world.cancel(who, earlier);
                 }
-                let wish = AcquireOptions { ttl: ms(ttl), want_holder_ttl: curious, auto_renew, min_fencing_number: 0, max_hold_time: None };
+                let wish = AcquireOptions {
+                    ttl: ms(ttl),
+                    want_holder_ttl: curious,
+                    auto_renew,
+                    min_fencing_number: 0,
+                    max_hold_time: None,
+                };
                 self.current[who] = Some(world.start_acquire_with(who, wish));
             }
             Deed::Release { who } => {
@@ -225,7 +231,8 @@ impl History {
                     return;
                 }
                 world.clients[victim].is_paused = true;
-                let mut lives: Vec<_> = (0..nodes).map(|node| world.remaining_ttl(node).unwrap_or_default()).collect();
+                let mut lives: Vec<_> =
+                    (0..nodes).map(|node| world.remaining_ttl(node).unwrap_or_default()).collect();
                 lives.sort_unstable();
                 let free_after = lives[world.quorum().needed() - 1];
                 world.run_timers_for(free_after);

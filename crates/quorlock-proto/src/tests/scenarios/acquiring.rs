@@ -4,11 +4,17 @@ use crate::attempt::FailureReason;
 use crate::coordinator::OperationEvent;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, VALIDITY_TIME, TTL, AcquireOptions, World, ms};
+use crate::tests::world::{ALICE, AcquireOptions, BOB, REPLY_TIMEOUT, TTL, VALIDITY_TIME, World, ms};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
 
 const OTHER: Option<&[u8]> = Some(b"another owner");
-const CURIOUS: AcquireOptions = AcquireOptions { ttl: TTL, want_holder_ttl: true, auto_renew: true, min_fencing_number: 0, max_hold_time: None };
+const CURIOUS: AcquireOptions = AcquireOptions {
+    ttl: TTL,
+    want_holder_ttl: true,
+    auto_renew: true,
+    min_fencing_number: 0,
+    max_hold_time: None,
+};
 
 #[test]
 fn the_validity_of_a_won_lock_counts_from_before_the_first_request() {
@@ -21,7 +27,10 @@ fn the_validity_of_a_won_lock_counts_from_before_the_first_request() {
     assert_eq!(world.take_events(ALICE), [], "two of five are no lock");
     world.round_trip(ALICE, 2);
     let (deadline, confirmed) = (start.plus(VALIDITY_TIME), NodeSet::from_bits(0b10101));
-    assert_eq!(world.take_events(ALICE), [OperationEvent::Won { deadline, confirmed, number: None, rounds: 1 }]);
+    assert_eq!(
+        world.take_events(ALICE),
+        [OperationEvent::Won { deadline, confirmed, number: None, rounds: 1 }]
+    );
     assert!(world.is_valid(ALICE, lock));
 }
 
@@ -52,9 +61,9 @@ fn a_tie_fails_both_attempts_at_once_and_releases_their_keys() {
         world.round_trip(BOB, node);
         world.round_trip(ALICE, node + 2);
     }
-    for who in [ALICE, BOB] {
-        let refusal = world.take_failure(who).expect("two refusals of four settle it without waiting");
-        assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });
+    for client in [ALICE, BOB] {
+        let failure = world.take_failure(client).expect("two refusals of four settle it without waiting");
+        assert_eq!(failure.reason, FailureReason::Contended { retry_after: None });
     }
     world.deliver_all();
     assert_eq!(world.key_count(), 0);
@@ -67,13 +76,13 @@ fn an_unreachable_quorum_is_contention_before_q_nodes_have_replied() {
         let mut world = World::with_quorum(nodes, need, 2);
         world.acquire(ALICE);
         world.start_acquire(BOB);
-        let refusals_needed = nodes - world.quorum().needed() + 1;
-        (0..refusals_needed).for_each(|node| assert!(world.round_trip(BOB, node)));
-        let refusal = world.take_failure(BOB).expect("the quorum is out of reach");
+        let denials_needed = nodes - world.quorum().needed() + 1;
+        (0..denials_needed).for_each(|node| assert!(world.round_trip(BOB, node)));
+        let failure = world.take_failure(BOB).expect("the quorum is out of reach");
         assert!(
-            matches!(refusal.reason, FailureReason::Contended { .. }),
+            matches!(failure.reason, FailureReason::Contended { .. }),
             "{nodes} nodes, {need:?}: {:?}",
-            refusal.reason
+            failure.reason
         );
     }
 }
@@ -81,14 +90,14 @@ fn an_unreachable_quorum_is_contention_before_q_nodes_have_replied() {
 #[test]
 fn split_votes_count_as_contention() {
     let mut world = World::with_quorum(3, None, 3);
-    for who in 0..3 {
-        world.start_acquire(who);
-        world.round_trip(who, who);
+    for client in 0..3 {
+        world.start_acquire(client);
+        world.round_trip(client, client);
     }
     world.deliver_all();
-    for who in 0..3 {
-        let refusal = world.take_failure(who).expect("no client has two");
-        assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });
+    for client in 0..3 {
+        let failure = world.take_failure(client).expect("no client has two");
+        assert_eq!(failure.reason, FailureReason::Contended { retry_after: None });
     }
     assert_eq!(world.key_count(), 0);
 }
@@ -110,9 +119,9 @@ fn a_grant_after_the_attempt_timeout_is_released() {
     let late = world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
     world.run_timers_for(REPLY_TIMEOUT);
-    let refusal = world.take_failure(ALICE).expect("the attempt timed out");
-    assert_eq!(refusal.reason, FailureReason::NoQuorum);
-    assert_eq!(refusal.votes[1], Vote::Unknown(ReplyFailure::Timeout));
+    let failure = world.take_failure(ALICE).expect("the attempt timed out");
+    assert_eq!(failure.reason, FailureReason::NoQuorum);
+    assert_eq!(failure.votes[1], Vote::Unknown(ReplyFailure::Timeout));
     assert_eq!(
         world.undelivered(ALICE, 1),
         [RequestKind::Acquire, RequestKind::Release],
@@ -142,8 +151,8 @@ fn a_node_whose_reply_is_not_needed_is_not_reported_as_timed_out() {
         for node in 0..2 {
             world.round_trip(ALICE, node);
         }
-        let refusal = world.take_failure(ALICE).expect("two decide");
-        assert_eq!(refusal.votes[2].to_string(), "not waited for: the others had decided");
+        let failure = world.take_failure(ALICE).expect("two decide");
+        assert_eq!(failure.votes[2].to_string(), "not waited for: the others had decided");
     }
 }
 
@@ -157,7 +166,7 @@ fn grants_that_arrive_past_the_deadline_fail_and_are_released() {
     world.advance_clock(VALIDITY_TIME);
     world.deliver_reply(ALICE, 0);
     world.deliver_reply(ALICE, 1);
-    assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
+    assert_eq!(world.take_failure(ALICE).map(|failure| failure.reason), Some(FailureReason::TooLate));
     assert!(!world.is_valid(ALICE, lock));
     world.deliver_all();
     assert_eq!(world.key_count(), 0, "released before the ttl");
@@ -168,7 +177,9 @@ fn an_attempt_cancelled_before_any_reply_leaves_nothing() {
     let mut world = World::new(3);
     let lock = world.start_acquire(ALICE);
     world.cancel(ALICE, lock);
-    assert!((0..3).all(|node| world.undelivered(ALICE, node) == [RequestKind::Acquire, RequestKind::Release]));
+    assert!(
+        (0..3).all(|node| world.undelivered(ALICE, node) == [RequestKind::Acquire, RequestKind::Release])
+    );
     world.deliver_all();
     assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
     assert_eq!(world.take_events(ALICE), [], "no caller is left to notify");
@@ -224,9 +235,9 @@ fn without_a_connected_quorum_an_attempt_fails_at_once_and_sends_nothing() {
     world.disconnect(ALICE, 0);
     world.disconnect(ALICE, 1);
     world.start_acquire(ALICE);
-    let refusal = world.take_failure(ALICE).expect("it fails at once");
-    assert_eq!(refusal.reason, FailureReason::NoQuorum);
-    assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Disconnected("cut".into())));
+    let failure = world.take_failure(ALICE).expect("it fails at once");
+    assert_eq!(failure.reason, FailureReason::NoQuorum);
+    assert_eq!(failure.votes[0], Vote::Unknown(ReplyFailure::Disconnected("cut".into())));
     assert!(world.is_nothing_in_flight(ALICE));
     assert_eq!(world.pending_releases(ALICE), 0, "a request that was not sent needs no release");
 }
@@ -237,9 +248,9 @@ fn an_excluded_majority_is_reported() {
     world.exclude(ALICE, 0, ExclusionReason::Replica);
     world.exclude(ALICE, 2, ExclusionReason::AuthFailed("WRONGPASS".into()));
     world.start_acquire(ALICE);
-    let refusal = world.take_failure(ALICE).expect("it fails at once");
-    assert_eq!(refusal.reason, FailureReason::NodesExcluded);
-    assert_eq!(refusal.votes[0], Vote::Excluded(ExclusionReason::Replica));
+    let failure = world.take_failure(ALICE).expect("it fails at once");
+    assert_eq!(failure.reason, FailureReason::NodesExcluded);
+    assert_eq!(failure.votes[0], Vote::Excluded(ExclusionReason::Replica));
     assert!(world.is_nothing_in_flight(ALICE));
 }
 
@@ -247,12 +258,14 @@ fn an_excluded_majority_is_reported() {
 fn an_error_reply_is_no_vote_and_needs_no_release() {
     let mut world = World::new(3);
     for node in 0..2 {
-        world.servers[node].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("OOM".into())));
+        world.servers[node]
+            .canned_replies
+            .push_back(Vote::Unknown(ReplyFailure::TransientError("OOM".into())));
     }
     world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
-    assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
+    assert_eq!(world.take_failure(ALICE).map(|failure| failure.reason), Some(FailureReason::NoQuorum));
     assert_eq!((world.undelivered(ALICE, 0), world.undelivered(ALICE, 1)), (vec![], vec![]));
     assert_eq!(world.undelivered(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
 }
@@ -266,7 +279,7 @@ fn an_unexpected_reply_is_no_grant_and_is_released() {
     world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
-    assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
+    assert_eq!(world.take_failure(ALICE).map(|failure| failure.reason), Some(FailureReason::NoQuorum));
     assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Release], "it may have been done");
 }
 
@@ -278,7 +291,10 @@ fn the_holder_ttl_is_queried_only_on_request_and_is_the_qth_smallest() {
             world.set_foreign_key(node, OTHER, Some(ms(life)));
         }
         world.servers[4].hangs = true;
-        world.start_acquire_with(BOB, AcquireOptions { want_holder_ttl: curious, ..AcquireOptions::default() });
+        world.start_acquire_with(
+            BOB,
+            AcquireOptions { want_holder_ttl: curious, ..AcquireOptions::default() },
+        );
         for node in 0..3 {
             world.round_trip(BOB, node);
         }
@@ -334,8 +350,8 @@ fn the_ttl_query_ends_with_the_attempt_timeout() {
     assert!(world.take_failure(BOB).is_none(), "it is asking for how long");
     world.round_trip(BOB, 0);
     world.run_timers_for(REPLY_TIMEOUT);
-    let refusal = world.take_failure(BOB).expect("reported without a remaining time");
-    assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });
+    let failure = world.take_failure(BOB).expect("reported without a remaining time");
+    assert_eq!(failure.reason, FailureReason::Contended { retry_after: None });
 }
 
 #[test]
@@ -345,10 +361,10 @@ fn a_key_without_expiry_and_a_key_of_another_type_are_held() {
     world.set_foreign_key(1, OTHER, None);
     world.start_acquire_with(BOB, CURIOUS);
     world.deliver_all();
-    let refusal = world.take_failure(BOB).expect("both are in the way");
-    assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });
+    let failure = world.take_failure(BOB).expect("both are in the way");
+    assert_eq!(failure.reason, FailureReason::Contended { retry_after: None });
     assert_eq!(
-        refusal.votes[..2],
+        failure.votes[..2],
         [Vote::HeldByOther { remaining: None }, Vote::HeldByOther { remaining: None }]
     );
     assert_eq!(world.key_count(), 2);

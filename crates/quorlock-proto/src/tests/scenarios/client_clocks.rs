@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
-use crate::tests::world::{ALICE, BOB, LOSS_LEAD_TIME, VALIDITY_TIME, TTL, AcquireOptions, World, ms};
+use crate::tests::world::{ALICE, AcquireOptions, BOB, LOSS_LEAD_TIME, TTL, VALIDITY_TIME, World, ms};
 
 #[test]
 fn a_wall_clock_that_jumps_ahead_ends_a_lease() {
@@ -43,7 +43,11 @@ fn a_wall_clock_that_gains_slowly_ends_a_lease() {
         world.clients[ALICE].advance_wall_clock(Duration::from_micros(200));
         world.wake(ALICE);
     }
-    assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired), "the signal must not wait for the boot clock");
+    assert_eq!(
+        world.take_loss(ALICE),
+        Some(LossReason::Expired),
+        "the signal must not wait for the boot clock"
+    );
 }
 
 #[test]
@@ -81,7 +85,7 @@ fn a_wall_clock_jump_during_an_attempt_makes_it_too_late() {
     for node in 0..3 {
         world.deliver_reply(ALICE, node);
     }
-    assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
+    assert_eq!(world.take_failure(ALICE).map(|failure| failure.reason), Some(FailureReason::TooLate));
     world.deliver_all();
     assert_eq!(world.key_count(), 0);
 }

@@ -1,6 +1,6 @@
 //! Clocks of nodes, watched by the times in their answers: what is proved, what it costs, and what proves nothing.
 
-use super::helpers::{PROBATION_MINUS_1_MS, PROBATION, restart_client};
+use super::helpers::{PROBATION, PROBATION_MINUS_1_MS, restart_client};
 use crate::attempt::FailureReason;
 use crate::clock_monitor::ClockAnomaly;
 use crate::coordinator::OperationId;
@@ -8,10 +8,16 @@ use crate::lease::LossReason;
 use crate::membership::VotingStatus;
 use crate::request::{Key, RequestKind};
 use crate::test_util::node::{Entry, Slot};
-use crate::tests::world::{ALICE, BOB, KEY, TTL, AcquireOptions, World, ms};
+use crate::tests::world::{ALICE, AcquireOptions, BOB, KEY, TTL, World, ms};
 use crate::vote::{ProbationReason, Vote};
 
-const NO_AUTO_RENEW: AcquireOptions = AcquireOptions { ttl: TTL, want_holder_ttl: false, auto_renew: false, min_fencing_number: 0, max_hold_time: None };
+const NO_AUTO_RENEW: AcquireOptions = AcquireOptions {
+    ttl: TTL,
+    want_holder_ttl: false,
+    auto_renew: false,
+    min_fencing_number: 0,
+    max_hold_time: None,
+};
 
 /// Nodes whose clocks Alice has seen once, just now.
 fn world_with_observed_clocks(nodes: usize, need: Option<usize>) -> World {
@@ -22,26 +28,26 @@ fn world_with_observed_clocks(nodes: usize, need: Option<usize>) -> World {
 }
 
 /// Takes the lock and lets it go, which shows every node's clock.
-fn observe_clocks(world: &mut World, who: usize) {
-    let lock = world.start_acquire_with(who, NO_AUTO_RENEW);
+fn observe_clocks(world: &mut World, client: usize) {
+    let lock = world.start_acquire_with(client, NO_AUTO_RENEW);
     world.deliver_all();
-    world.cancel(who, lock);
+    world.cancel(client, lock);
     world.deliver_all();
-    world.take_events(who);
+    world.take_events(client);
     assert_eq!(world.key_count(), 0);
 }
 
-fn reported_jumps(world: &World, who: usize) -> Vec<(usize, i64)> {
-    let reported = world.clients[who].clock_anomalies.iter().filter_map(|(node, anomaly)| match anomaly {
+fn reported_jumps(world: &World, client: usize) -> Vec<(usize, i64)> {
+    let reported = world.clients[client].clock_anomalies.iter().filter_map(|(node, anomaly)| match anomaly {
         ClockAnomaly::Jumped { by_micros } => Some((*node, *by_micros)),
         ClockAnomaly::Drifts { .. } => None,
     });
     reported.collect()
 }
 
-fn is_excluded_by_clock_jump(world: &World, who: usize, node: usize) -> bool {
+fn is_on_clock_probation(world: &World, client: usize, node: usize) -> bool {
     matches!(
-        world.clients[who].statuses[node],
+        world.clients[client].statuses[node],
         Some(VotingStatus::OnProbation(_, ProbationReason::ClockJump))
     )
 }
@@ -63,7 +69,7 @@ fn a_jump_is_reported_only_past_drift_and_slack() {
         observe_clocks(&mut world, ALICE);
         let expected = if is_reported { vec![(1, by * 1_000)] } else { vec![] };
         assert_eq!(reported_jumps(&world, ALICE), expected, "by {by} ms");
-        assert_eq!(is_excluded_by_clock_jump(&world, ALICE, 1), is_reported);
+        assert_eq!(is_on_clock_probation(&world, ALICE, 1), is_reported);
     }
 }
 
@@ -112,7 +118,7 @@ fn a_stopped_clock_is_reported_as_a_jump_back() {
     world.run_for(ms(3_500));
     let reported = reported_jumps(&world, ALICE);
     assert!(matches!(reported[..], [(1, back)] if back < -3_000_000), "{reported:?}");
-    assert!(is_excluded_by_clock_jump(&world, ALICE, 1) && !is_excluded_by_clock_jump(&world, ALICE, 0));
+    assert!(is_on_clock_probation(&world, ALICE, 1) && !is_on_clock_probation(&world, ALICE, 0));
 }
 
 #[test]
@@ -128,7 +134,11 @@ fn a_drifting_clock_is_reported_once_per_max_ttl_and_keeps_voting() {
             let ClockAnomaly::Drifts { millionths } = anomaly else { panic!("{anomaly:?}") };
             assert_eq!((node, millionths.signum()), (1, haste.signum()), "{millionths}");
         }
-        assert!(!is_excluded_by_clock_jump(&world, ALICE, 1) && world.is_valid(ALICE, lock) && world.has_key_of(1, lock));
+        assert!(
+            !is_on_clock_probation(&world, ALICE, 1)
+                && world.is_valid(ALICE, lock)
+                && world.has_key_of(1, lock)
+        );
     }
 }
 
@@ -148,7 +158,7 @@ fn a_node_whose_clock_jumped_casts_no_vote_for_the_max_ttl() {
     let mut world = world_with_observed_clocks(3, None);
     world.shift_clock(1, 5_000);
     observe_clocks(&mut world, ALICE);
-    assert!(is_excluded_by_clock_jump(&world, ALICE, 1));
+    assert!(is_on_clock_probation(&world, ALICE, 1));
     world.run_for(PROBATION_MINUS_1_MS);
     let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     assert_eq!(world.undelivered(ALICE, 1), [], "no request is sent to it");
@@ -156,7 +166,7 @@ fn a_node_whose_clock_jumped_casts_no_vote_for_the_max_ttl() {
     world.cancel(ALICE, lock);
     world.deliver_all();
     world.run_for(ms(1));
-    assert!(!is_excluded_by_clock_jump(&world, ALICE, 1));
+    assert!(!is_on_clock_probation(&world, ALICE, 1));
     let lock = world.acquire(ALICE);
     assert!(world.has_key_of(1, lock));
     assert_eq!(reported_jumps(&world, ALICE).len(), 1, "it has been steady since");
@@ -170,15 +180,19 @@ fn a_grant_that_reveals_a_jump_does_not_count_and_is_released_with_its_attempt()
     world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.round_trip(ALICE, 1);
     world.round_trip(ALICE, 0);
-    let refusal = world.take_failure(ALICE).expect("one node of three is left");
+    let failure = world.take_failure(ALICE).expect("one node of three is left");
     assert!(
-        matches!(refusal.votes[1], Vote::OnProbation { reason: ProbationReason::ClockJump, .. }),
+        matches!(failure.votes[1], Vote::OnProbation { reason: ProbationReason::ClockJump, .. }),
         "{:?}",
-        refusal.votes
+        failure.votes
     );
     assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Release], "it granted, and that stands there");
     world.deliver_all();
-    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (1, 0), "all but the key of another owner");
+    assert_eq!(
+        (world.key_count(), world.pending_releases(ALICE)),
+        (1, 0),
+        "all but the key of another owner"
+    );
 }
 
 #[test]
@@ -201,7 +215,7 @@ fn too_many_clock_jumps_fail_an_attempt_with_the_end_of_probation() {
     world.deliver_all();
     assert!(!world.is_valid(ALICE, lock));
     assert_eq!(
-        world.take_failure(ALICE).map(|refusal| refusal.reason),
+        world.take_failure(ALICE).map(|failure| failure.reason),
         Some(FailureReason::OnProbation { retry_after: Some(PROBATION) })
     );
     world.run_for(PROBATION);
@@ -218,7 +232,7 @@ fn a_lock_on_all_nodes_survives_one_jump_per_spare_node() {
                 assert!(world.is_valid(ALICE, lock), "{nodes} {need:?}: {node} jumped, {spare} to spare");
                 world.shift_clock(node, by);
                 renew(&mut world, lock);
-                assert!(is_excluded_by_clock_jump(&world, ALICE, node));
+                assert!(is_on_clock_probation(&world, ALICE, node));
             }
             assert!(!world.is_valid(ALICE, lock), "{nodes} {need:?}");
             assert_eq!(world.take_loss(ALICE), Some(LossReason::ClockJump));
@@ -305,7 +319,7 @@ fn a_clock_jump_revokes_the_nodes_grant_in_a_running_attempt() {
     // Another question of hers reveals it, while two more answers to the first are due.
     let other = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.round_trip(ALICE, 1);
-    assert!(is_excluded_by_clock_jump(&world, ALICE, 1));
+    assert!(is_on_clock_probation(&world, ALICE, 1));
     world.round_trip(ALICE, 0);
     assert!(!world.is_valid(ALICE, lock), "one grant of two is of a node that is out of the count");
     world.round_trip(ALICE, 2);
@@ -328,7 +342,7 @@ fn a_clock_jump_revokes_the_nodes_vote_in_a_running_renewal() {
     world.shift_clock(1, 5_000);
     world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.round_trip(ALICE, 1);
-    assert!(is_excluded_by_clock_jump(&world, ALICE, 1));
+    assert!(is_on_clock_probation(&world, ALICE, 1));
     world.round_trip(ALICE, 0);
     assert_eq!(world.deadline(ALICE, lock), before, "two said yes, and one is out of the count");
 }
@@ -344,7 +358,7 @@ fn a_clock_jump_revokes_the_nodes_fencing_number_during_a_raise() {
     world.shift_clock(0, 5_000);
     world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.round_trip(ALICE, 0);
-    assert!(is_excluded_by_clock_jump(&world, ALICE, 0));
+    assert!(is_on_clock_probation(&world, ALICE, 0));
     world.round_trip(ALICE, 1);
     assert!(!world.is_valid(ALICE, lock), "of two nodes with the number, one is out of the count");
 }

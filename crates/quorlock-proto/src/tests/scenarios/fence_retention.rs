@@ -16,7 +16,7 @@ use crate::marker::default_retention;
 use crate::mutant::{Mutant, with};
 use crate::request::RequestKind;
 use crate::test_util::node::Mistake;
-use crate::tests::world::{ALICE, BOB, MAX_TTL, AcquireOptions, World, ms};
+use crate::tests::world::{ALICE, AcquireOptions, BOB, MAX_TTL, World, ms};
 use crate::vote::Vote;
 
 const NODES: usize = 3;
@@ -76,7 +76,9 @@ fn run_visits(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) ->
             }
         }
         replace_client(&mut world, visit.unreachable_node);
-        (0..NODES).filter(|node| *node != visit.unreachable_node).for_each(|node| unseen[node] = Duration::ZERO);
+        (0..NODES)
+            .filter(|node| *node != visit.unreachable_node)
+            .for_each(|node| unseen[node] = Duration::ZERO);
         if visit.acquires {
             let lock = world.start_acquire(ALICE);
             world.deliver_all();
@@ -150,7 +152,13 @@ fn mutant_set_back_ignored() {
 /// The counterexample to the simple rule: no clock is ever set.
 #[test]
 fn a_fence_in_the_future_is_kept_until_the_clocks_have_passed_it() {
-    let visit = |after, misses| Visit { after, unreachable_node: misses, acquires: true, forgets: false, set_back: None };
+    let visit = |after, misses| Visit {
+        after,
+        unreachable_node: misses,
+        acquires: true,
+        forgets: false,
+        set_back: None,
+    };
     let visits = [visit(HOUR, 2), visit(HOUR * 11 / 10, 0)];
     assert_eq!(run_visits(&[7_200, 0, 0], &visits, None), Ok(2));
     assert!(run_visits(&[7_200, 0, 0], &visits, Some(Mistake::HighForgotten)).is_err());
@@ -181,10 +189,16 @@ fn a_clock_set_back_far_continues_from_its_last_noted_time() {
 /// The counterexample to retention by the clock alone.
 #[test]
 fn fencing_numbers_grow_after_a_set_back_although_the_fence_has_expired() {
-    let looks = Visit { after: HOUR / 6, unreachable_node: NODES, acquires: false, forgets: false, set_back: None };
+    let looks =
+        Visit { after: HOUR / 6, unreachable_node: NODES, acquires: false, forgets: false, set_back: None };
     let mut visits = vec![Visit { unreachable_node: 2, acquires: true, ..looks.clone() }];
     visits.extend((0..8).map(|_| looks.clone()));
-    visits.push(Visit { unreachable_node: 1, acquires: true, set_back: Some((0, HOUR * 2)), ..looks.clone() });
+    visits.push(Visit {
+        unreachable_node: 1,
+        acquires: true,
+        set_back: Some((0, HOUR * 2)),
+        ..looks.clone()
+    });
     // The node is on probation, so that the last one has to come again.
     visits.push(Visit { unreachable_node: 1, acquires: true, after: MAX_TTL * 2, ..looks });
     let live = || run_visits(&[36_000, 0, 0], &visits, None);
@@ -235,7 +249,11 @@ fn a_connected_client_does_not_count_the_reply_that_reveals_a_set_back() {
     world.shift_clock(0, -7_200_000);
     let lock = world.start_acquire(ALICE);
     world.deliver_all();
-    assert_eq!(take_fencing_number_and_rounds(&mut world, ALICE), None, "the answer that shows it is no vote");
+    assert_eq!(
+        take_fencing_number_and_rounds(&mut world, ALICE),
+        None,
+        "the answer that shows it is no vote"
+    );
     world.cancel(ALICE, lock);
     world.run_for(MAX_TTL * 3);
     let lock = world.acquire(ALICE);

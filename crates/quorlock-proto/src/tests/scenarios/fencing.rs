@@ -7,7 +7,7 @@ use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::request::Key;
 use crate::test_util::node::{Entry, Slot};
-use crate::tests::world::{ALICE, BOB, KEY, MAX_TTL, AcquireOptions, World, ms};
+use crate::tests::world::{ALICE, AcquireOptions, BOB, KEY, MAX_TTL, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
 /// How far the nodes' clocks are ahead, in milliseconds.
@@ -41,19 +41,19 @@ fn fence_slot() -> Slot {
 }
 
 /// The number and the rounds of the lock that was won last.
-pub(super) fn take_fencing_number_and_rounds(world: &mut World, who: usize) -> Option<(u64, u8)> {
-    world.take_events(who).into_iter().find_map(|event| match event {
+pub(super) fn take_fencing_number_and_rounds(world: &mut World, client: usize) -> Option<(u64, u8)> {
+    world.take_events(client).into_iter().find_map(|event| match event {
         OperationEvent::Won { number, rounds, .. } => Some((number.expect("a fenced lock"), rounds)),
         _ => None,
     })
 }
 
 /// Takes the lock and lets it go again; its number and its rounds.
-pub(super) fn acquire_and_release(world: &mut World, who: usize, wish: AcquireOptions) -> (u64, u8) {
-    let lock = world.start_acquire_with(who, wish);
+pub(super) fn acquire_and_release(world: &mut World, client: usize, wish: AcquireOptions) -> (u64, u8) {
+    let lock = world.start_acquire_with(client, wish);
     world.deliver_all();
-    let won = take_fencing_number_and_rounds(world, who).expect("nothing stands in the way");
-    world.release(who, lock);
+    let won = take_fencing_number_and_rounds(world, client).expect("nothing stands in the way");
+    world.release(client, lock);
     world.deliver_all();
     assert_eq!(world.key_count(), 0);
     won
@@ -73,8 +73,8 @@ fn with_equal_clocks_the_first_fencing_number_is_the_time_in_one_round() {
 fn locks_in_the_same_microsecond_get_different_numbers_in_one_round_each() {
     let mut world = World::fenced(3);
     let mut last = 0;
-    for who in [ALICE, ALICE, BOB, ALICE, BOB] {
-        let (number, rounds) = acquire_and_release(&mut world, who, AcquireOptions::default());
+    for client in [ALICE, ALICE, BOB, ALICE, BOB] {
+        let (number, rounds) = acquire_and_release(&mut world, client, AcquireOptions::default());
         assert!(number > last && rounds == 1, "{number} after {last} in {rounds}");
         last = number;
     }
@@ -156,15 +156,15 @@ fn fencing_numbers_grow_on_nodes_whose_clocks_are_minutes_apart() {
     for turn in 0..15 {
         // Another two nodes are away each time, in a different combination.
         let (one, other) = (turn % 5, (turn + 2) % 5);
-        let who = turn % 2;
-        world.disconnect(who, one);
-        world.disconnect(who, other);
-        let (number, rounds) = acquire_and_release(&mut world, who, AcquireOptions::default());
+        let client = turn % 2;
+        world.disconnect(client, one);
+        world.disconnect(client, other);
+        let (number, rounds) = acquire_and_release(&mut world, client, AcquireOptions::default());
         assert!(number > last, "turn {turn}: {number} after {last}");
         assert!(rounds <= 2);
         last = number;
-        world.connect(who, one);
-        world.connect(who, other);
+        world.connect(client, one);
+        world.connect(client, other);
         world.deliver_all();
         world.run_for(ms(700));
     }
@@ -176,7 +176,11 @@ fn fencing_numbers_grow_although_a_minority_lost_its_fences() {
     let mut world = world_with_clocks_ahead(5, Some(4), &CLOCKS_AHEAD_MILLIS);
     let far = world.now(ALICE).wall_nanos() / 1000 + HOUR_MICROS;
     world.disconnect(ALICE, 4);
-    let (number, _) = acquire_and_release(&mut world, ALICE, AcquireOptions { min_fencing_number: far, ..AcquireOptions::default() });
+    let (number, _) = acquire_and_release(
+        &mut world,
+        ALICE,
+        AcquireOptions { min_fencing_number: far, ..AcquireOptions::default() },
+    );
     assert!(number > far && world.fence(4).is_none());
     for forgetful in [(0, 1), (1, 3), (2, 0)] {
         for away in 0..4 {
@@ -187,7 +191,7 @@ fn fencing_numbers_grow_although_a_minority_lost_its_fences() {
             world.disconnect(BOB, away);
             let (next, rounds) = acquire_and_release(&mut world, BOB, AcquireOptions::default());
             assert!(next > number, "{forgetful:?} forgot, {away} is away");
-            assert_eq!(rounds, 2, "those who forgot learn it");
+            assert_eq!(rounds, 2, "those client forgot learn it");
         }
     }
 }
@@ -197,13 +201,21 @@ fn a_minimum_fencing_number_far_ahead_is_exceeded_in_one_round() {
     for floor in [HOUR_MICROS, 10 * 365 * 24 * HOUR_MICROS] {
         let mut world = World::fenced(3);
         let floor = world.now(ALICE).wall_nanos() / 1000 + floor;
-        let first = acquire_and_release(&mut world, ALICE, AcquireOptions { min_fencing_number: floor, ..AcquireOptions::default() });
+        let first = acquire_and_release(
+            &mut world,
+            ALICE,
+            AcquireOptions { min_fencing_number: floor, ..AcquireOptions::default() },
+        );
         assert_eq!(first, (floor + 1, 1));
-        assert_eq!(acquire_and_release(&mut world, ALICE, AcquireOptions::default()), (floor + 2, 1), "who saw it hints above it");
+        assert_eq!(
+            acquire_and_release(&mut world, ALICE, AcquireOptions::default()),
+            (floor + 2, 1),
+            "client saw it hints above it"
+        );
         assert_eq!(
             acquire_and_release(&mut world, BOB, AcquireOptions::default()),
             (floor + 3, 1),
-            "to who did not, the nodes say it"
+            "to client did not, the nodes say it"
         );
     }
 }
@@ -211,20 +223,31 @@ fn a_minimum_fencing_number_far_ahead_is_exceeded_in_one_round() {
 #[test]
 fn exhausted_fencing_numbers_are_an_error_that_leaves_nothing() {
     let mut world = World::fenced(3);
-    let first = acquire_and_release(&mut world, ALICE, AcquireOptions { min_fencing_number: MAX_MIN_FENCING_NUMBER, ..AcquireOptions::default() });
+    let first = acquire_and_release(
+        &mut world,
+        ALICE,
+        AcquireOptions { min_fencing_number: MAX_MIN_FENCING_NUMBER, ..AcquireOptions::default() },
+    );
     assert_eq!(first, (MAX_MIN_FENCING_NUMBER + 1, 1));
-    assert_eq!(acquire_and_release(&mut world, BOB, AcquireOptions::default()), (MAX_MIN_FENCING_NUMBER + 2, 1));
+    assert_eq!(
+        acquire_and_release(&mut world, BOB, AcquireOptions::default()),
+        (MAX_MIN_FENCING_NUMBER + 2, 1)
+    );
 
     (0..3).for_each(|node| set_fence(&mut world, node, LAST_NUMBER - 1));
-    assert_eq!(acquire_and_release(&mut world, ALICE, AcquireOptions::default()), (LAST_NUMBER, 1), "the very last");
+    assert_eq!(
+        acquire_and_release(&mut world, ALICE, AcquireOptions::default()),
+        (LAST_NUMBER, 1),
+        "the very last"
+    );
     world.start_acquire(BOB);
     world.deliver_all();
-    let refusal = world.take_failure(BOB).expect("no number is left");
-    assert_eq!(refusal.reason, FailureReason::NoQuorum);
+    let failure = world.take_failure(BOB).expect("no number is left");
+    assert_eq!(failure.reason, FailureReason::NoQuorum);
     assert!(
-        matches!(refusal.votes[0], Vote::Unknown(ReplyFailure::TransientError(_))),
+        matches!(failure.votes[0], Vote::Unknown(ReplyFailure::TransientError(_))),
         "{:?}",
-        refusal.votes
+        failure.votes
     );
     assert_eq!((world.key_count(), world.pending_releases(BOB)), (0, 0));
     assert!((0..3).all(|node| world.fence(node) == Some(LAST_NUMBER)));
@@ -237,8 +260,8 @@ fn fencing_numbers_grow_across_clients_whose_clocks_are_an_hour_off() {
     world.shift_wall_clock(ALICE, -3_600_000);
     world.shift_wall_clock(BOB, 3_600_000);
     let mut last = 0;
-    for who in [ALICE, BOB, BOB, ALICE, ALICE, BOB] {
-        let (number, _) = acquire_and_release(&mut world, who, AcquireOptions::default());
+    for client in [ALICE, BOB, BOB, ALICE, ALICE, BOB] {
+        let (number, _) = acquire_and_release(&mut world, client, AcquireOptions::default());
         let off = (number as i64 - (world.now(ALICE).wall_nanos() / 1000 + HOUR_MICROS) as i64).abs();
         assert!(number > last && off < 1_000_000, "the nodes' clocks decide, and not the clients'");
         last = number;
@@ -257,6 +280,10 @@ fn a_wrong_client_clock_costs_a_second_round_if_nodes_are_reached_at_different_t
             world.round_trip(ALICE, node);
         }
         world.deliver_all();
-        assert_eq!(take_fencing_number_and_rounds(&mut world, ALICE).map(|(_, rounds)| rounds), Some(rounds), "{ahead} ms");
+        assert_eq!(
+            take_fencing_number_and_rounds(&mut world, ALICE).map(|(_, rounds)| rounds),
+            Some(rounds),
+            "{ahead} ms"
+        );
     }
 }

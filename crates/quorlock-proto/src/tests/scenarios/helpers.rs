@@ -24,23 +24,23 @@ pub(super) fn uninitialized_world(nodes: usize, clients: usize) -> World {
     World::unconnected(nodes, None, clients, Some(MAX_TTL))
 }
 
-pub(super) fn voting_status(world: &World, who: usize, node: usize) -> VotingStatus {
-    world.clients[who].statuses[node].clone().unwrap_or_default()
+pub(super) fn voting_status(world: &World, client: usize, node: usize) -> VotingStatus {
+    world.clients[client].statuses[node].clone().unwrap_or_default()
 }
 
-pub(super) fn is_voting(world: &World, who: usize, node: usize) -> bool {
-    voting_status(world, who, node) == VotingStatus::Voting
+pub(super) fn is_voting(world: &World, client: usize, node: usize) -> bool {
+    voting_status(world, client, node) == VotingStatus::Voting
 }
 
-pub(super) fn probation_reason(world: &World, who: usize, node: usize) -> Option<ProbationReason> {
-    match voting_status(world, who, node) {
+pub(super) fn probation_reason(world: &World, client: usize, node: usize) -> Option<ProbationReason> {
+    match voting_status(world, client, node) {
         VotingStatus::OnProbation(_, doubt) => Some(doubt),
         _ => None,
     }
 }
 
-pub(super) fn exclusion_reason(world: &World, who: usize, node: usize) -> Option<ExclusionReason> {
-    match voting_status(world, who, node) {
+pub(super) fn exclusion_reason(world: &World, client: usize, node: usize) -> Option<ExclusionReason> {
+    match voting_status(world, client, node) {
         VotingStatus::Excluded(exclusion) => Some(exclusion),
         _ => None,
     }
@@ -61,36 +61,36 @@ pub(super) fn data(world: &World, node: usize) -> Data {
 }
 
 /// This client is on other terms than the rest.
-pub(super) fn reconfigure(world: &mut World, who: usize, quorum: Quorum, max_ttl: Duration, founds: bool) {
+pub(super) fn reconfigure(world: &mut World, client: usize, quorum: Quorum, max_ttl: Duration, founds: bool) {
     let drift = Drift::new(0.01).expect("a usual drift");
     let members = Membership::new(LockClusterConfig::new(quorum, max_ttl), drift, founds);
     let limits = Limits { reply_timeout: REPLY_TIMEOUT, redial_after: REDIAL_AFTER };
-    world.clients[who].coordinator = Coordinator::fenced(quorum, limits, members);
+    world.clients[client].coordinator = Coordinator::fenced(quorum, limits, members);
 }
 
-pub(super) fn connect_to_all(world: &mut World, who: usize) {
-    (0..world.servers.len()).for_each(|node| world.connect(who, node));
+pub(super) fn connect_to_all(world: &mut World, client: usize) {
+    (0..world.servers.len()).for_each(|node| world.connect(client, node));
     world.deliver_all();
 }
 
-pub(super) fn acquire_expecting_failure(world: &mut World, who: usize) -> AttemptFailure {
-    world.start_acquire(who);
+pub(super) fn acquire_expecting_failure(world: &mut World, client: usize) -> AttemptFailure {
+    world.start_acquire(client);
     world.deliver_all();
-    world.take_failure(who).expect("it may not be had")
+    world.take_failure(client).expect("it may not be had")
 }
 
 /// Another client in the place of this one, which knows nothing of before, and has met these nodes. Nothing else travels.
-pub(super) fn restart_client(world: &mut World, who: usize, nodes: impl IntoIterator<Item = usize>) {
+pub(super) fn restart_client(world: &mut World, client: usize, nodes: impl IntoIterator<Item = usize>) {
     for node in 0..world.servers.len() {
-        if world.is_connected(who, node) {
-            world.disconnect(who, node);
+        if world.is_connected(client, node) {
+            world.disconnect(client, node);
         }
     }
     let quorum = world.quorum();
-    reconfigure(world, who, quorum, MAX_TTL, true);
-    world.clients[who].clock_anomalies.clear();
+    reconfigure(world, client, quorum, MAX_TTL, true);
+    world.clients[client].clock_anomalies.clear();
     for node in nodes {
-        world.connect(who, node);
-        while world.round_trip(who, node) {}
+        world.connect(client, node);
+        while world.round_trip(client, node) {}
     }
 }

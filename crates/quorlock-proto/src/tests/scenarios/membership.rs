@@ -3,8 +3,9 @@
 //! It is past 400 lines because all scenarios of one subject share its worlds and helpers.
 
 use super::helpers::{
-    PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, uninitialized_world, connect_to_all, data, probation_reason, exclusion_reason, reconfigure, is_voting, marker,
-    set_marker, acquire_expecting_failure, voting_status,
+    MARKER_READ_INTERVAL, PROBATION, PROBATION_MINUS_1_MS, acquire_expecting_failure, connect_to_all, data,
+    exclusion_reason, is_voting, marker, probation_reason, reconfigure, set_marker, uninitialized_world,
+    voting_status,
 };
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationEvent;
@@ -21,26 +22,28 @@ fn the_first_client_founds_a_lock_cluster_on_probation() {
     let mut world = uninitialized_world(3, 2);
     world.connect_all();
     // Both have seen them blank, and both write.
-    assert!((0..2).all(|who| (0..3).all(|node| world.undelivered(who, node) == [RequestKind::ReadMarker])));
+    assert!(
+        (0..2).all(|client| (0..3).all(|node| world.undelivered(client, node) == [RequestKind::ReadMarker]))
+    );
     world.deliver_all();
     let ids: Vec<_> = (0..3).map(|node| marker(&world, node).map(|marker| marker.cluster)).collect();
     assert!(ids[0].is_some() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-    for who in [ALICE, BOB] {
+    for client in [ALICE, BOB] {
         assert!(
-            (0..3).all(|node| probation_reason(&world, who, node) == Some(ProbationReason::NewNode)),
-            "client {who}"
+            (0..3).all(|node| probation_reason(&world, client, node) == Some(ProbationReason::NewNode)),
+            "client {client}"
         );
-        let refusal = acquire_expecting_failure(&mut world, who);
-        assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(PROBATION) });
+        let failure = acquire_expecting_failure(&mut world, client);
+        assert_eq!(failure.reason, FailureReason::OnProbation { retry_after: Some(PROBATION) });
         assert_eq!(
-            refusal.votes[0],
+            failure.votes[0],
             Vote::OnProbation { remaining: PROBATION, reason: ProbationReason::NewNode }
         );
-        assert!(world.is_nothing_in_flight(who));
+        assert!(world.is_nothing_in_flight(client));
     }
     world.run_for(PROBATION_MINUS_1_MS);
-    let refusal = acquire_expecting_failure(&mut world, ALICE);
-    assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(ms(1)) });
+    let failure = acquire_expecting_failure(&mut world, ALICE);
+    assert_eq!(failure.reason, FailureReason::OnProbation { retry_after: Some(ms(1)) });
     world.run_for(ms(1));
     assert!((0..3).all(|node| is_voting(&world, ALICE, node) && is_voting(&world, BOB, node)));
     world.acquire(ALICE);
@@ -54,9 +57,9 @@ fn a_later_client_finds_the_founded_lock_cluster() {
     world.run_for(ms(10_000));
     connect_to_all(&mut world, BOB);
     assert_eq!(marker(&world, 0), founded, "nothing is written again");
-    let refusal = acquire_expecting_failure(&mut world, BOB);
+    let failure = acquire_expecting_failure(&mut world, BOB);
     assert_eq!(
-        refusal.reason,
+        failure.reason,
         FailureReason::OnProbation { retry_after: Some(ms(20_500)) },
         "by the markers"
     );
@@ -67,9 +70,9 @@ fn founding_waits_for_a_connection_to_every_node() {
     let mut world = uninitialized_world(3, 1);
     (0..2).for_each(|node| world.connect(ALICE, node));
     world.deliver_all();
-    assert!((0..3).all(|node| marker(&world, node).is_none()), "who is away may know better");
-    let refusal = acquire_expecting_failure(&mut world, ALICE);
-    assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Unverified));
+    assert!((0..3).all(|node| marker(&world, node).is_none()), "client is away may know better");
+    let failure = acquire_expecting_failure(&mut world, ALICE);
+    assert_eq!(failure.votes[0], Vote::Unknown(ReplyFailure::Unverified));
     world.connect(ALICE, 2);
     world.deliver_all();
     assert!((0..3).all(|node| marker(&world, node).is_some()));
@@ -128,7 +131,11 @@ fn initialized_nodes_vote_at_once() {
         reconfigure(&mut world, ALICE, quorum, MAX_TTL, founds);
         connect_to_all(&mut world, ALICE);
         let expected = (!founds).then_some(ExclusionReason::Uninitialized);
-        assert_eq!(exclusion_reason(&world, ALICE, 0), expected, "who only looks founds nothing by the way");
+        assert_eq!(
+            exclusion_reason(&world, ALICE, 0),
+            expected,
+            "client only looks founds nothing by the way"
+        );
         assert_eq!(world.initialize_as(ALICE, 7, founds), Some(InitResult::Fresh));
         let id = Some(ClusterId::new(7));
         assert!((0..3).all(|node| marker(&world, node).map(|it| it.cluster) == id));
@@ -144,7 +151,9 @@ fn a_forced_initialization_starts_probation_at_clients_that_knew_the_old_marker(
     assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
     world.run_for(MARKER_READ_INTERVAL);
     // They may have held locks under the old one.
-    assert!((0..3).all(|node| probation_reason(&world, BOB, node) == Some(ProbationReason::PossibleDataLoss)));
+    assert!(
+        (0..3).all(|node| probation_reason(&world, BOB, node) == Some(ProbationReason::PossibleDataLoss))
+    );
     world.run_for(PROBATION);
     world.acquire(BOB);
 }
@@ -230,7 +239,7 @@ fn initialization_waits_for_marker_readings_in_flight() {
 #[test]
 fn a_lost_marker_is_restored_only_if_enough_other_nodes_show_it() {
     let mut world = World::fenced(3);
-    let client = |world: &mut World, up: &[usize]| {
+    let connect_bob = |world: &mut World, up: &[usize]| {
         for node in up {
             world.connect(BOB, *node);
         }
@@ -241,10 +250,10 @@ fn a_lost_marker_is_restored_only_if_enough_other_nodes_show_it() {
     reconfigure(&mut world, BOB, quorum, MAX_TTL, true);
     (0..3).for_each(|node| world.disconnect(ALICE, node));
     world.flush(1);
-    client(&mut world, &[0, 1]);
+    connect_bob(&mut world, &[0, 1]);
     assert!(marker(&world, 1).is_none(), "one says so; it could be {{a, d, e}}");
     assert_eq!(acquire_expecting_failure(&mut world, BOB).votes[1], Vote::Unknown(ReplyFailure::Unverified));
-    client(&mut world, &[2]);
+    connect_bob(&mut world, &[2]);
     assert!(marker(&world, 1).is_some(), "two of three say so");
 
     // Where a quorum is all nodes, all others are enough.
@@ -273,9 +282,14 @@ fn after_data_loss_on_a_quorum_only_a_client_that_knew_the_nodes_restores_their_
     assert!(matches!(exclusion_reason(&world, BOB, 2), Some(ExclusionReason::ClusterMismatch(_))));
     assert_eq!(acquire_expecting_failure(&mut world, BOB).reason, FailureReason::NodesExcluded);
     connect_to_all(&mut world, ALICE);
-    assert!((0..2).all(|node| probation_reason(&world, ALICE, node) == Some(ProbationReason::PossibleDataLoss)));
+    assert!(
+        (0..2).all(|node| probation_reason(&world, ALICE, node) == Some(ProbationReason::PossibleDataLoss))
+    );
     world.run_for(MARKER_READ_INTERVAL);
-    assert!((0..2).all(|node| probation_reason(&world, BOB, node).is_some()), "and so the stranger learns it");
+    assert!(
+        (0..2).all(|node| probation_reason(&world, BOB, node).is_some()),
+        "and so the stranger learns it"
+    );
 }
 
 /// Two lists that share one node: there, two quorums need not meet.
@@ -305,7 +319,7 @@ fn two_lock_clusters_never_share_a_node() {
         Marker::identity(ClusterId::new(9), LockClusterConfig::new(ours.quorum(), MAX_TTL))
     );
     set_marker(&mut ours, 0, &text);
-    (0..2).for_each(|who| ours.disconnect(who, 0));
+    (0..2).for_each(|client| ours.disconnect(client, 0));
     connect_to_all(&mut ours, ALICE);
     assert!(matches!(exclusion_reason(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
     assert!(is_voting(&ours, ALICE, 1) && is_voting(&ours, ALICE, 2));
@@ -338,7 +352,10 @@ fn an_unreadable_marker_excludes_its_node_and_is_not_overwritten() {
         let mut world = World::fenced(3);
         set_marker(&mut world, 1, text);
         world.run_for(MARKER_READ_INTERVAL);
-        assert!(matches!(exclusion_reason(&world, ALICE, 1), Some(ExclusionReason::Unsupported(_))), "{text:?}");
+        assert!(
+            matches!(exclusion_reason(&world, ALICE, 1), Some(ExclusionReason::Unsupported(_))),
+            "{text:?}"
+        );
         let lock = world.acquire(ALICE);
         assert!(world.has_key_of(0, lock) && !world.has_key_of(1, lock) && world.has_key_of(2, lock));
         assert_eq!(data(&world, 1)[&Slot::Marker].value.as_deref(), Some(text.as_bytes()));
@@ -429,16 +446,16 @@ fn after_data_loss_on_all_nodes_old_and_new_clients_found_the_same_lock_cluster(
     world.deliver_all();
     (0..3).for_each(|node| world.restart(node, Data::new()));
     // Both meet the nodes one by one, each in an order of its own, and what they write arrives at once.
-    for (who, node) in [(BOB, 0), (ALICE, 0), (ALICE, 1), (BOB, 1), (BOB, 2), (ALICE, 2)] {
-        world.connect(who, node);
+    for (client, node) in [(BOB, 0), (ALICE, 0), (ALICE, 1), (BOB, 1), (BOB, 2), (ALICE, 2)] {
+        world.connect(client, node);
         world.deliver_all();
     }
     world.deliver_all();
     let clusters: Vec<_> = (0..3).map(|node| marker(&world, node).map(|it| it.cluster)).collect();
     assert!(clusters[0].is_some() && clusters.iter().all(|it| *it == clusters[0]), "{clusters:?}");
     world.run_for(PROBATION + ms(1));
-    for who in [ALICE, BOB] {
-        let statuses: Vec<_> = (0..3).map(|node| voting_status(&world, who, node)).collect();
-        assert_eq!(statuses, vec![VotingStatus::Voting; 3], "client {who}");
+    for client in [ALICE, BOB] {
+        let statuses: Vec<_> = (0..3).map(|node| voting_status(&world, client, node)).collect();
+        assert_eq!(statuses, vec![VotingStatus::Voting; 3], "client {client}");
     }
 }

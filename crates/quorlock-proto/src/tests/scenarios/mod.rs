@@ -1,20 +1,20 @@
 //! Scenarios, one per test. The name of a test is the property that it checks.
 
 mod acquiring;
-mod probation_bypass;
-mod clock_monitor;
 mod client_clocks;
-mod membership;
+mod clock_monitor;
+mod fence_retention;
 mod fencing;
-mod losing_a_lease;
 mod helpers;
+mod losing_a_lease;
+mod membership;
 mod node_failures;
+mod pending_releases;
 mod probation;
+mod probation_bypass;
 mod raising_fences;
+mod reacquiring;
 mod redundancy;
 mod releasing;
 mod renewing;
-mod reacquiring;
-mod fence_retention;
 mod role_change;
-mod pending_releases;

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use crate::coordinator::OperationEvent;
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, REDIAL_AFTER, REPLY_TIMEOUT, TTL, AcquireOptions, World, ms, owner_token};
+use crate::tests::world::{
+    ALICE, AcquireOptions, BOB, REDIAL_AFTER, REPLY_TIMEOUT, TTL, World, ms, owner_token,
+};
 use crate::vote::{KeyOwner, ReplyFailure, Vote};
 
-fn take_survey_votes(world: &mut World, who: usize) -> Option<Vec<Vote>> {
-    world.take_events(who).into_iter().find_map(|event| match event {
+fn take_survey_votes(world: &mut World, client: usize) -> Option<Vec<Vote>> {
+    world.take_events(client).into_iter().find_map(|event| match event {
         OperationEvent::Surveyed(votes) => Some(votes),
         _ => None,
     })
@@ -31,8 +33,9 @@ fn a_backlogged_node_is_sent_no_request_and_counts_as_unknown_at_once() {
     );
     world.set_foreign_key(1, Some(b"another owner"), Some(TTL));
     world.round_trip(ALICE, 1);
-    let refusal = world.take_failure(ALICE).expect("one slow and one refusing of three settle it without waiting");
-    assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Backlogged));
+    let failure =
+        world.take_failure(ALICE).expect("one slow and one refusing of three settle it without waiting");
+    assert_eq!(failure.votes[0], Vote::Unknown(ReplyFailure::Backlogged));
 }
 
 #[test]
@@ -69,9 +72,9 @@ fn a_lost_connection_ends_the_wait_for_its_replies() {
     world.disconnect(ALICE, 0);
     assert!(world.take_failure(ALICE).is_none());
     world.disconnect(ALICE, 1);
-    let refusal = world.take_failure(ALICE).expect("one of three is left");
+    let failure = world.take_failure(ALICE).expect("one of three is left");
     assert_eq!(
-        refusal.votes[..2],
+        failure.votes[..2],
         [Vote::Unknown(ReplyFailure::ConnectionLost), Vote::Unknown(ReplyFailure::ConnectionLost)]
     );
 }

@@ -40,7 +40,10 @@ fn a_pending_release_is_the_first_request_after_a_reconnect() {
     world.connect(ALICE, 0);
     world.start_acquire(ALICE);
     assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Release, RequestKind::Acquire]);
-    assert_eq!(world.undelivered_commands(ALICE, 0).next().map(|first| first.request.token), Some(owner_token(lock)));
+    assert_eq!(
+        world.undelivered_commands(ALICE, 0).next().map(|first| first.request.token),
+        Some(owner_token(lock))
+    );
 }
 
 #[test]
@@ -128,7 +131,8 @@ fn a_script_flush_between_set_and_release_does_not_leave_the_key() {
     world.cancel(ALICE, lock);
     world.deliver_reply(ALICE, 0);
     world.round_trip(ALICE, 0);
-    let resent: Vec<_> = world.undelivered_commands(ALICE, 0).map(|it| (it.request.phase, it.as_text)).collect();
+    let resent: Vec<_> =
+        world.undelivered_commands(ALICE, 0).map(|it| (it.request.phase, it.as_text)).collect();
     assert_eq!(
         resent,
         [(RequestKind::Release, true)],

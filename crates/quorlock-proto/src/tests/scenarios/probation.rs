@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use super::helpers::{PROBATION_MINUS_1_MS, MARKER_READ_INTERVAL, PROBATION, data, probation_reason, is_voting, marker, acquire_expecting_failure};
+use super::helpers::{
+    MARKER_READ_INTERVAL, PROBATION, PROBATION_MINUS_1_MS, acquire_expecting_failure, data, is_voting,
+    marker, probation_reason,
+};
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationId;
 use crate::request::RequestKind;
 use crate::test_util::node::{Data, Slot};
-use crate::tests::world::{ALICE, BOB, AcquireOptions, World, ms};
+use crate::tests::world::{ALICE, AcquireOptions, BOB, World, ms};
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
 
 /// Alice holds the lock on the first two of three nodes, and the second of them is about to forget.
@@ -41,10 +44,10 @@ fn a_node_that_lost_a_lock_casts_no_vote_until_the_lock_has_expired() {
     for (way, forget) in ways {
         let (mut world, lock, before) = held_by_two();
         forget(&mut world, before);
-        (0..2).for_each(|who| world.connect(who, 1));
-        let refusal = acquire_expecting_failure(&mut world, BOB);
-        assert!(matches!(refusal.reason, FailureReason::Contended { .. }), "{way}: {:?}", refusal.reason);
-        assert!(!refusal.votes[1].is_grant(), "{way}: {:?}", refusal.votes[1]);
+        (0..2).for_each(|client| world.connect(client, 1));
+        let failure = acquire_expecting_failure(&mut world, BOB);
+        assert!(matches!(failure.reason, FailureReason::Contended { .. }), "{way}: {:?}", failure.reason);
+        assert!(!failure.votes[1].is_grant(), "{way}: {:?}", failure.votes[1]);
         assert!(world.is_valid(ALICE, lock) && !is_voting(&world, BOB, 1), "{way}");
         assert_eq!(world.overlap, None, "{way}");
     }
@@ -63,17 +66,20 @@ fn a_node_promoted_with_old_data_is_detected_by_the_next_marker_reading() {
 fn a_node_that_lost_its_data_votes_again_after_the_max_ttl() {
     let (mut world, lock, _) = held_by_two();
     world.restart(1, Data::new());
-    (0..2).for_each(|who| world.connect(who, 1));
+    (0..2).for_each(|client| world.connect(client, 1));
     world.deliver_all();
     let since = marker(&world, 1).expect("its marker was written again").since_micros;
     assert_eq!(marker(&world, 1).map(|it| it.cluster), marker(&world, 0).map(|it| it.cluster));
     world.release(ALICE, lock);
     world.deliver_all();
     world.disconnect(BOB, 2);
-    let refusal = acquire_expecting_failure(&mut world, BOB);
-    assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(PROBATION) });
+    let failure = acquire_expecting_failure(&mut world, BOB);
+    assert_eq!(failure.reason, FailureReason::OnProbation { retry_after: Some(PROBATION) });
     world.run_for(PROBATION_MINUS_1_MS);
-    assert_eq!(acquire_expecting_failure(&mut world, BOB).reason, FailureReason::OnProbation { retry_after: Some(ms(1)) });
+    assert_eq!(
+        acquire_expecting_failure(&mut world, BOB).reason,
+        FailureReason::OnProbation { retry_after: Some(ms(1)) }
+    );
     world.run_for(ms(1));
     world.acquire(BOB);
     assert_eq!(marker(&world, 1).map(|it| it.since_micros), Some(since));
@@ -99,7 +105,7 @@ fn a_renewal_does_not_count_a_node_that_lost_its_data() {
     let (mut world, lock, _) = held_by_two();
     world.disconnect(ALICE, 2);
     world.restart(1, Data::new());
-    (0..2).for_each(|who| world.connect(who, 1));
+    (0..2).for_each(|client| world.connect(client, 1));
     world.run_for(ms(9_880));
     assert!(world.is_valid(ALICE, lock));
     world.run_for(ms(20));
@@ -171,7 +177,7 @@ fn a_clock_set_back_behind_the_marker_starts_a_probation_of_the_usual_length() {
 fn two_clients_that_restore_a_marker_at_once_agree() {
     let mut world = World::fenced(3);
     world.restart(1, Data::new());
-    (0..2).for_each(|who| world.connect(who, 1));
+    (0..2).for_each(|client| world.connect(client, 1));
     assert_eq!(
         (world.undelivered(ALICE, 1), world.undelivered(BOB, 1)),
         (vec![RequestKind::ReadMarker], vec![RequestKind::ReadMarker])
@@ -183,7 +189,7 @@ fn two_clients_that_restore_a_marker_at_once_agree() {
     assert_eq!(data(&world, 1)[&Slot::Marker].value, written, "only the first writes");
     world.run_for(PROBATION);
     world.acquire(ALICE);
-    assert!((0..2).all(|who| is_voting(&world, who, 1)));
+    assert!((0..2).all(|client| is_voting(&world, client, 1)));
 }
 
 #[test]
@@ -235,13 +241,13 @@ fn a_failure_for_probation_reports_when_a_quorum_can_vote_again() {
     let mut world = World::fenced_with_quorum(5, None, 2);
     for (node, pause) in [(0, 4_000), (1, 5_000), (2, 0)] {
         world.restart(node, Data::new());
-        (0..2).for_each(|who| world.connect(who, node));
+        (0..2).for_each(|client| world.connect(client, node));
         world.deliver_all();
         world.run_for(ms(pause));
     }
-    let refusal = acquire_expecting_failure(&mut world, BOB);
+    let failure = acquire_expecting_failure(&mut world, BOB);
     // Two vote at once, and with the first of the three to end its probation they are a quorum.
-    assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(ms(21_500)) });
+    assert_eq!(failure.reason, FailureReason::OnProbation { retry_after: Some(ms(21_500)) });
     assert!(world.key_count() == 0 && world.is_nothing_in_flight(BOB));
     world.run_for(ms(21_500));
     world.acquire(BOB);
@@ -291,7 +297,10 @@ fn an_acquire_is_never_sent_again_as_text_behind_its_release() {
 #[test]
 fn a_vote_in_flight_does_not_count_once_its_nodes_data_loss_is_detected() {
     let mut world = World::fenced(3);
-    world.acquire_with(ALICE, AcquireOptions { ttl: ms(1_000), auto_renew: false, ..AcquireOptions::default() });
+    world.acquire_with(
+        ALICE,
+        AcquireOptions { ttl: ms(1_000), auto_renew: false, ..AcquireOptions::default() },
+    );
     world.run_for(MARKER_READ_INTERVAL - ms(1_000));
     world.run_timers_for(ms(1_000));
     world.start_acquire(BOB);
@@ -313,12 +322,12 @@ fn a_vote_in_flight_does_not_count_once_its_nodes_data_loss_is_detected() {
 fn a_node_that_rejects_its_marker_is_retried_only_periodically() {
     let mut world = World::fenced(3);
     world.restart(1, Data::new());
-    let refusal = || Vote::Unknown(ReplyFailure::TransientError("OOM command not allowed".into()));
-    world.servers[1].canned_replies.extend((0..50).map(|_| refusal()));
+    let failure = || Vote::Unknown(ReplyFailure::TransientError("OOM command not allowed".into()));
+    world.servers[1].canned_replies.extend((0..50).map(|_| failure()));
     world.connect(ALICE, 1);
     world.deliver_all();
     assert_eq!(world.servers[1].canned_replies.len(), 49, "it was written once");
-    assert_eq!(reported_vote_of_node_1(&mut world), refusal(), "and a report says what the server said");
+    assert_eq!(reported_vote_of_node_1(&mut world), failure(), "and a report says what the server said");
     world.run_for(MARKER_READ_INTERVAL);
     assert!((30..49).contains(&world.servers[1].canned_replies.len()), "and now and then since");
     world.servers[1].canned_replies.clear();

@@ -1,6 +1,9 @@
 //! Ways round probation that a client which comes later cannot see: it has only what stands on the nodes.
 
-use super::helpers::{MARKER_READ_INTERVAL, PROBATION, connect_to_all, data, probation_reason, exclusion_reason, reconfigure, is_voting, marker};
+use super::helpers::{
+    MARKER_READ_INTERVAL, PROBATION, connect_to_all, data, exclusion_reason, is_voting, marker,
+    probation_reason, reconfigure,
+};
 use crate::test_util::node::Data;
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
 use crate::vote::{ExclusionReason, ProbationReason};
@@ -75,7 +78,7 @@ fn resetting_the_eviction_count_does_not_skip_probation() {
     connect_new_client(&mut world, 0);
     assert_eq!(probation_reason(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
     world.run_for(PROBATION + MARKER_READ_INTERVAL);
-    assert!((0..2).all(|who| is_voting(&world, who, 1)));
+    assert!((0..2).all(|client| is_voting(&world, client, 1)));
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! The second round of an acquisition: making the largest number that of a quorum.
 
-use super::fencing::{CLOCKS_AHEAD_MILLIS, world_with_clocks_ahead, acquire_and_release, take_fencing_number_and_rounds};
+use super::fencing::{
+    CLOCKS_AHEAD_MILLIS, acquire_and_release, take_fencing_number_and_rounds, world_with_clocks_ahead,
+};
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationEvent;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, VALIDITY_TIME, AcquireOptions, World, ms};
+use crate::tests::world::{ALICE, AcquireOptions, BOB, REPLY_TIMEOUT, VALIDITY_TIME, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
 /// Three nodes, of which the second is ahead by a second: two grants are in, and the first must be raised.
@@ -30,7 +32,11 @@ fn grants_during_a_raise_are_raised_unless_their_number_is_larger() {
         (vec![RequestKind::RaiseFence], vec![RequestKind::RaiseFence])
     );
     world.round_trip(ALICE, 3);
-    assert_eq!(world.undelivered(ALICE, 3), [RequestKind::RaiseFence], "a smaller one is raised with the others");
+    assert_eq!(
+        world.undelivered(ALICE, 3),
+        [RequestKind::RaiseFence],
+        "a smaller one is raised with the others"
+    );
     world.round_trip(ALICE, 4);
     assert_eq!(world.undelivered(ALICE, 4), [], "a larger one is not, and does not count");
     world.round_trip(ALICE, 0);
@@ -61,7 +67,7 @@ fn a_late_grant_with_a_larger_number_does_not_complete_the_quorum() {
     assert_eq!(world.take_events(ALICE), [], "it granted, and yet does not count");
     world.delete_key(0);
     world.round_trip(ALICE, 0);
-    assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
+    assert_eq!(world.take_failure(ALICE).map(|failure| failure.reason), Some(FailureReason::TooLate));
     world.deliver_all();
     assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
@@ -75,10 +81,13 @@ fn a_key_that_expired_before_its_raise_fails_the_attempt_as_too_late() {
     world.round_trip(ALICE, 1);
     world.delete_key(0);
     world.round_trip(ALICE, 0);
-    let refusal = world.take_failure(ALICE).expect("no other node can complete the quorum");
-    assert_eq!(refusal.reason, FailureReason::TooLate);
-    assert_eq!(refusal.votes[0], Vote::NotHeld);
-    assert_eq!((world.undelivered(ALICE, 0), world.undelivered(ALICE, 1)), (vec![], vec![RequestKind::Release]));
+    let failure = world.take_failure(ALICE).expect("no other node can complete the quorum");
+    assert_eq!(failure.reason, FailureReason::TooLate);
+    assert_eq!(failure.votes[0], Vote::NotHeld);
+    assert_eq!(
+        (world.undelivered(ALICE, 0), world.undelivered(ALICE, 1)),
+        (vec![], vec![RequestKind::Release])
+    );
     world.deliver_all();
     assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
@@ -120,7 +129,7 @@ fn a_raise_that_completes_past_the_deadline_is_too_late() {
     world.deliver_request(ALICE, 0);
     world.advance_clock(VALIDITY_TIME);
     world.deliver_reply(ALICE, 0);
-    assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
+    assert_eq!(world.take_failure(ALICE).map(|failure| failure.reason), Some(FailureReason::TooLate));
     assert!(!world.is_valid(ALICE, lock));
     world.deliver_all();
     assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
@@ -130,7 +139,7 @@ fn a_raise_that_completes_past_the_deadline_is_too_late() {
 fn the_attempt_timeout_covers_both_rounds() {
     let (mut world, _) = world_during_raise();
     world.run_timers_for(REPLY_TIMEOUT);
-    assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
+    assert_eq!(world.take_failure(ALICE).map(|failure| failure.reason), Some(FailureReason::NoQuorum));
     assert_eq!(world.undelivered(ALICE, 0), [RequestKind::RaiseFence, RequestKind::Release]);
     assert_eq!(
         (world.undelivered(ALICE, 1), world.undelivered(ALICE, 2)),
@@ -150,7 +159,10 @@ fn an_attempt_cancelled_in_its_second_round_leaves_only_fences() {
     world.deliver_all();
     assert_eq!((world.key_count(), world.pending_releases(ALICE), world.take_events(ALICE)), (0, 0, vec![]));
     let largest = (0..3).filter_map(|node| world.fence(node)).max().expect("numbers were given");
-    assert!(acquire_and_release(&mut world, BOB, AcquireOptions::default()).0 > largest, "and none of them is issued again");
+    assert!(
+        acquire_and_release(&mut world, BOB, AcquireOptions::default()).0 > largest,
+        "and none of them is issued again"
+    );
 }
 
 #[test]
@@ -163,7 +175,7 @@ fn a_failed_raise_is_released_too() {
         world.round_trip(ALICE, 1);
         world.servers[0].canned_replies.push_back(Vote::Unknown(failure));
         world.round_trip(ALICE, 0);
-        assert_eq!(world.take_failure(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
+        assert_eq!(world.take_failure(ALICE).map(|failure| failure.reason), Some(FailureReason::NoQuorum));
         assert!(world.has_key_of(0, lock), "the grant is still there");
         assert_eq!(
             (world.undelivered(ALICE, 0), world.undelivered(ALICE, 1)),
@@ -181,7 +193,11 @@ fn a_raise_on_a_lost_connection_leaves_a_pending_release() {
     world.disconnect(ALICE, 0);
     world.round_trip(ALICE, 2);
     world.round_trip(ALICE, 2);
-    assert_eq!(take_fencing_number_and_rounds(&mut world, ALICE).map(|(_, rounds)| rounds), Some(2), "by the other two");
+    assert_eq!(
+        take_fencing_number_and_rounds(&mut world, ALICE).map(|(_, rounds)| rounds),
+        Some(2),
+        "by the other two"
+    );
     world.release(ALICE, lock);
     world.deliver_all();
     assert!(world.has_key_of(0, lock));

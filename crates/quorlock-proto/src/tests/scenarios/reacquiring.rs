@@ -5,7 +5,7 @@ use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, AcquireOptions, World, ms};
+use crate::tests::world::{ALICE, AcquireOptions, BOB, World, ms};
 
 /// Alice has a lock of three seconds on nodes 0 and 2, and node 1 is back; her first renewal finds no key there, and it
 /// is taken again at once. The answer to that is under way.
@@ -20,7 +20,10 @@ fn reacquired_with_reply_in_flight() -> (World, u64) {
         assert!(world.round_trip(ALICE, node));
     }
     assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Reacquire]);
-    assert!(world.deliver_request(ALICE, 1) && world.has_key_of(1, lock), "taken again, and the reply is under way");
+    assert!(
+        world.deliver_request(ALICE, 1) && world.has_key_of(1, lock),
+        "taken again, and the reply is under way"
+    );
     // The next renewal gets through without that node, which owes an answer.
     world.run_timers_for(ms(1_000));
     assert!(world.round_trip(ALICE, 0) && world.round_trip(ALICE, 2));

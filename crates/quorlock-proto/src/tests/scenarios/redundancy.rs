@@ -8,7 +8,7 @@ use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, MAX_TTL, TTL, AcquireOptions, World, ms};
+use crate::tests::world::{ALICE, AcquireOptions, BOB, MAX_TTL, TTL, World, ms};
 use crate::time::DualTimestamp;
 
 /// Bob tries and is refused, and everything of his attempt is heard of.
@@ -49,12 +49,17 @@ fn a_late_grant_with_a_larger_number_counts_after_the_next_renewal() {
                     let mut world = world_with_clocks_ahead(3, None, &clocks);
                     let again = world.start_acquire(ALICE);
                     assert_eq!(again, lock);
-                    (0..3).filter(|node| *node != late).for_each(|node| assert!(world.round_trip(ALICE, node)));
+                    (0..3)
+                        .filter(|node| *node != late)
+                        .for_each(|node| assert!(world.round_trip(ALICE, node)));
                     world.deliver_all();
                     world.run_for(ms(100));
                     world
                 };
-                assert!(survives_without(world_without(), lock, away), "{ahead} ms, {late} late, {away} away");
+                assert!(
+                    survives_without(world_without(), lock, away),
+                    "{ahead} ms, {late} late, {away} away"
+                );
             }
             world.run_for(TTL * 3);
             assert!(is_on_all_nodes(&world, lock) && world.is_valid(ALICE, lock));
@@ -174,7 +179,7 @@ fn a_node_that_votes_again_is_reacquired_before_the_next_renewal() {
         let lock = world.acquire(ALICE);
         let data = world.servers[node].node.data().clone();
         world.restart(node, data);
-        (0..2).for_each(|who| world.connect(who, node));
+        (0..2).for_each(|client| world.connect(client, node));
         world.delete_key(node);
         world.run_for(MAX_TTL - ms(100));
         assert!(!world.has_key_of(node, lock) && world.is_valid(ALICE, lock), "it is on probation");
@@ -343,6 +348,7 @@ fn a_flapping_connection_does_not_cause_endless_renewals() {
         world.run_timers_for(ms(40));
         world.deliver_all();
     }
-    let rounds = world.take_events(ALICE).iter().filter(|event| matches!(event, OperationEvent::Renewing)).count();
+    let rounds =
+        world.take_events(ALICE).iter().filter(|event| matches!(event, OperationEvent::Renewing)).count();
     assert!(world.is_valid(ALICE, lock) && rounds <= 13, "{rounds} in ten seconds");
 }

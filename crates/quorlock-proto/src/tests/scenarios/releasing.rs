@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::coordinator::OperationEvent;
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, VALIDITY_TIME, TTL, World, ms};
+use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, TTL, VALIDITY_TIME, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
 #[test]

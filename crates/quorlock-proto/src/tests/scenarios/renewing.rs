@@ -8,7 +8,9 @@ use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, LOSS_LEAD_TIME, REPLY_TIMEOUT, VALIDITY_TIME, TTL, AcquireOptions, World, ms};
+use crate::tests::world::{
+    ALICE, AcquireOptions, BOB, LOSS_LEAD_TIME, REPLY_TIMEOUT, TTL, VALIDITY_TIME, World, ms,
+};
 use crate::vote::{ReplyFailure, Vote};
 
 /// A little more than a third of the ttl: the first renewal is on the wires.
@@ -35,7 +37,10 @@ fn a_renewal_counts_its_deadline_from_when_it_was_sent() {
     assert_eq!(world.take_events(ALICE), [OperationEvent::Renewing]);
     world.round_trip(ALICE, 1);
     let deadline = world.deadline(ALICE, lock);
-    assert!(deadline.until(sent.plus(VALIDITY_TIME)) <= Duration::from_nanos(1), "not from when it was answered");
+    assert!(
+        deadline.until(sent.plus(VALIDITY_TIME)) <= Duration::from_nanos(1),
+        "not from when it was answered"
+    );
     let confirmed = OperationEvent::Confirmed(NodeSet::from_bits(0b011));
     assert_eq!(world.take_events(ALICE), [confirmed, OperationEvent::Renewed(deadline)]);
     world.round_trip(ALICE, 2);
@@ -67,7 +72,11 @@ fn unanswered_renewals_end_in_a_loss_reported_10_ms_before_the_deadline() {
     assert!(!has_renewed(&event) && world.is_valid(ALICE, lock));
     assert_eq!(world.deadline(ALICE, lock), deadline, "unknown moves nothing");
     world.run_timers_for(Duration::from_nanos(1));
-    assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired), "10 ms early, for the holder to stop in time");
+    assert_eq!(
+        world.take_loss(ALICE),
+        Some(LossReason::Expired),
+        "10 ms early, for the holder to stop in time"
+    );
     assert!(!world.now(ALICE).is_past(deadline));
 }
 
@@ -228,7 +237,8 @@ fn no_deadline_exceeds_the_max_hold_time() {
     let mut world = World::new(3);
     let longest = Duration::from_secs(15);
     let end = world.now(ALICE).plus(longest);
-    let lock = world.acquire_with(ALICE, AcquireOptions { max_hold_time: Some(longest), ..AcquireOptions::default() });
+    let lock = world
+        .acquire_with(ALICE, AcquireOptions { max_hold_time: Some(longest), ..AcquireOptions::default() });
     world.extend(ALICE, lock, Duration::from_secs(60));
     world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), end);

@@ -16,6 +16,6 @@ fn a_role_change_that_restores_an_old_copy_is_detected_by_the_next_marker_readin
     world.take_events(BOB);
     world.start_acquire(BOB);
     world.deliver_all();
-    let refusal = world.take_failure(BOB).expect("the node may have forgotten who holds the lock");
-    assert!(matches!(refusal.reason, FailureReason::OnProbation { retry_after: Some(_) }), "{refusal:?}");
+    let failure = world.take_failure(BOB).expect("the node may have forgotten client holds the lock");
+    assert!(matches!(failure.reason, FailureReason::OnProbation { retry_after: Some(_) }), "{failure:?}");
 }
