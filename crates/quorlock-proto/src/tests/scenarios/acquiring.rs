@@ -1,4 +1,4 @@
-//! An attempt: how it wins, fails, and is given up.
+//! Attempts to acquire a lock: success, failure and cancellation.
 
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationEvent;
@@ -7,8 +7,8 @@ use crate::request::RequestKind;
 use crate::tests::world::{ALICE, AcquireOptions, BOB, REPLY_TIMEOUT, TTL, VALIDITY_TIME, World, ms};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
 
-const OTHER: Option<&[u8]> = Some(b"another owner");
-const CURIOUS: AcquireOptions = AcquireOptions {
+const OTHER_OWNER: Option<&[u8]> = Some(b"another owner");
+const WANT_HOLDER_TTL: AcquireOptions = AcquireOptions {
     ttl: TTL,
     want_holder_ttl: true,
     auto_renew: true,
@@ -24,7 +24,7 @@ fn the_validity_of_a_won_lock_counts_from_before_the_first_request() {
     world.advance_clock(ms(20));
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 4);
-    assert_eq!(world.take_events(ALICE), [], "two of five are no lock");
+    assert_eq!(world.take_events(ALICE), [], "two of five nodes are no quorum");
     world.round_trip(ALICE, 2);
     let (deadline, confirmed) = (start.plus(VALIDITY_TIME), NodeSet::from_bits(0b10101));
     assert_eq!(
@@ -62,18 +62,18 @@ fn a_tie_fails_both_attempts_at_once_and_releases_their_keys() {
         world.round_trip(ALICE, node + 2);
     }
     for client in [ALICE, BOB] {
-        let failure = world.take_failure(client).expect("two refusals of four settle it without waiting");
+        let failure = world.take_failure(client).expect("two denials of four decide the attempt");
         assert_eq!(failure.reason, FailureReason::Contended { retry_after: None });
     }
     world.deliver_all();
     assert_eq!(world.key_count(), 0);
 }
 
-/// With an even number of nodes, or more than a majority, refusals settle the attempt before q nodes have answered.
+/// With an even number of nodes, or a quorum above the majority, fewer than q denials decide the attempt.
 #[test]
 fn an_unreachable_quorum_is_contention_before_q_nodes_have_replied() {
-    for (nodes, need) in [(2, None), (4, None), (6, None), (5, Some(4)), (5, Some(5)), (3, Some(3))] {
-        let mut world = World::with_quorum(nodes, need, 2);
+    for (nodes, quorum_size) in [(2, None), (4, None), (6, None), (5, Some(4)), (5, Some(5)), (3, Some(3))] {
+        let mut world = World::with_quorum(nodes, quorum_size, 2);
         world.acquire(ALICE);
         world.start_acquire(BOB);
         let denials_needed = nodes - world.quorum().needed() + 1;
@@ -81,7 +81,7 @@ fn an_unreachable_quorum_is_contention_before_q_nodes_have_replied() {
         let failure = world.take_failure(BOB).expect("the quorum is out of reach");
         assert!(
             matches!(failure.reason, FailureReason::Contended { .. }),
-            "{nodes} nodes, {need:?}: {:?}",
+            "{nodes} nodes, {quorum_size:?}: {:?}",
             failure.reason
         );
     }
@@ -96,7 +96,7 @@ fn split_votes_count_as_contention() {
     }
     world.deliver_all();
     for client in 0..3 {
-        let failure = world.take_failure(client).expect("no client has two");
+        let failure = world.take_failure(client).expect("no client has two grants");
         assert_eq!(failure.reason, FailureReason::Contended { retry_after: None });
     }
     assert_eq!(world.key_count(), 0);
@@ -110,13 +110,13 @@ fn a_late_grant_joins_the_lease() {
     world.servers[2].hangs = false;
     world.deliver_all();
     assert_eq!(world.take_events(ALICE), [OperationEvent::Confirmed(NodeSet::from_bits(0b111))]);
-    assert!(world.has_key_of(2, lock), "stragglers go on until all hold the key");
+    assert!(world.has_key_of(2, lock), "late requests continue until all nodes hold the key");
 }
 
 #[test]
 fn a_grant_after_the_attempt_timeout_is_released() {
     let mut world = World::new(3);
-    let late = world.start_acquire(ALICE);
+    let lock = world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
     world.run_timers_for(REPLY_TIMEOUT);
     let failure = world.take_failure(ALICE).expect("the attempt timed out");
@@ -128,20 +128,20 @@ fn a_grant_after_the_attempt_timeout_is_released() {
         "the release is sent right after its own SET"
     );
     world.round_trip(ALICE, 1);
-    assert!(world.has_key_of(1, late));
+    assert!(world.has_key_of(1, lock));
     world.deliver_all();
     assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
-    assert_eq!(world.take_events(ALICE), [], "a late grant is no news");
+    assert_eq!(world.take_events(ALICE), [], "a late grant causes no event");
 }
 
 #[test]
 fn a_node_whose_reply_is_not_needed_is_not_reported_as_timed_out() {
-    // Two refuse, so the third decides nothing; and where two are away, it is not even asked.
-    for is_away in [false, true] {
+    // Two nodes deny, so the third decides nothing. If two are disconnected, the third is sent no request.
+    for disconnects in [false, true] {
         let mut world = World::new(3);
         world.servers[2].hangs = true;
         for node in 0..2 {
-            if is_away {
+            if disconnects {
                 world.disconnect(ALICE, node);
             } else {
                 world.set_foreign_key(node, Some(b"another owner"), Some(TTL));
@@ -151,7 +151,7 @@ fn a_node_whose_reply_is_not_needed_is_not_reported_as_timed_out() {
         for node in 0..2 {
             world.round_trip(ALICE, node);
         }
-        let failure = world.take_failure(ALICE).expect("two decide");
+        let failure = world.take_failure(ALICE).expect("two nodes decide");
         assert_eq!(failure.votes[2].to_string(), "not waited for: the others had decided");
     }
 }
@@ -169,7 +169,7 @@ fn grants_that_arrive_past_the_deadline_fail_and_are_released() {
     assert_eq!(world.take_failure(ALICE).map(|failure| failure.reason), Some(FailureReason::TooLate));
     assert!(!world.is_valid(ALICE, lock));
     world.deliver_all();
-    assert_eq!(world.key_count(), 0, "released before the ttl");
+    assert_eq!(world.key_count(), 0, "the grants are released");
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn an_attempt_cancelled_before_any_reply_leaves_nothing() {
 #[test]
 fn a_cancelled_attempt_sends_no_release_to_a_node_that_denied_it() {
     let mut world = World::new(5);
-    world.set_foreign_key(1, OTHER, Some(TTL));
+    world.set_foreign_key(1, OTHER_OWNER, Some(TTL));
     let lock = world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
@@ -198,7 +198,7 @@ fn a_cancelled_attempt_sends_no_release_to_a_node_that_denied_it() {
     assert_eq!(world.undelivered(ALICE, 1), []);
     assert_eq!(world.undelivered(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
     world.deliver_all();
-    assert_eq!(world.key_count(), 1, "the other's key is not ours to delete");
+    assert_eq!(world.key_count(), 1, "the key of the other owner stays");
     assert_eq!(world.take_events(ALICE), []);
 }
 
@@ -219,7 +219,7 @@ fn an_attempt_cancelled_just_after_it_won_leaves_nothing() {
 fn cancelling_a_contended_attempt_twice_changes_nothing() {
     let mut world = World::new(3);
     world.acquire(ALICE);
-    let lock = world.start_acquire_with(BOB, CURIOUS);
+    let lock = world.start_acquire_with(BOB, WANT_HOLDER_TTL);
     world.round_trip(BOB, 0);
     world.round_trip(BOB, 1);
     world.cancel(BOB, lock);
@@ -280,33 +280,31 @@ fn an_unexpected_reply_is_no_grant_and_is_released() {
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
     assert_eq!(world.take_failure(ALICE).map(|failure| failure.reason), Some(FailureReason::NoQuorum));
-    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Release], "it may have been done");
+    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Release], "the SET may have been applied");
 }
 
 #[test]
 fn the_holder_ttl_is_queried_only_on_request_and_is_the_qth_smallest() {
-    for curious in [true, false] {
+    for want_holder_ttl in [true, false] {
         let mut world = World::new(5);
-        for (node, life) in [(0, 900), (1, 300), (2, 700), (3, 500)] {
-            world.set_foreign_key(node, OTHER, Some(ms(life)));
+        for (node, ttl) in [(0, 900), (1, 300), (2, 700), (3, 500)] {
+            world.set_foreign_key(node, OTHER_OWNER, Some(ms(ttl)));
         }
         world.servers[4].hangs = true;
-        world.start_acquire_with(
-            BOB,
-            AcquireOptions { want_holder_ttl: curious, ..AcquireOptions::default() },
-        );
+        world.start_acquire_with(BOB, AcquireOptions { want_holder_ttl, ..AcquireOptions::default() });
         for node in 0..3 {
             world.round_trip(BOB, node);
         }
-        let asked = (0..3).filter(|node| world.undelivered(BOB, *node) == [RequestKind::QueryTtl]).count();
-        assert_eq!(asked, if curious { 3 } else { 0 });
+        let query_count =
+            (0..3).filter(|node| world.undelivered(BOB, *node) == [RequestKind::QueryTtl]).count();
+        assert_eq!(query_count, if want_holder_ttl { 3 } else { 0 });
         world.deliver_all();
-        let why = world.take_failure(BOB).expect("three of five are another's").reason;
-        let retry_after = curious.then_some(ms(900));
+        let reason = world.take_failure(BOB).expect("three of five nodes have another owner").reason;
+        let retry_after = want_holder_ttl.then_some(ms(900));
         assert_eq!(
-            why,
+            reason,
             FailureReason::Contended { retry_after },
-            "0.3, 0.7 and 0.9 s reported: with the third, three are free"
+            "0.3, 0.7 and 0.9 s were reported: three nodes are free after the third"
         );
     }
 }
@@ -315,7 +313,7 @@ fn the_holder_ttl_is_queried_only_on_request_and_is_the_qth_smallest() {
 fn a_disconnected_node_is_not_queried_for_the_holder_ttl() {
     let mut world = World::new(3);
     world.acquire(ALICE);
-    world.start_acquire_with(BOB, CURIOUS);
+    world.start_acquire_with(BOB, WANT_HOLDER_TTL);
     world.round_trip(BOB, 0);
     world.disconnect(BOB, 0);
     world.round_trip(BOB, 1);
@@ -326,28 +324,28 @@ fn a_disconnected_node_is_not_queried_for_the_holder_ttl() {
         [Vote::HeldByOther { remaining: None }, Vote::HeldByOther { remaining: Some(TTL) }]
     );
     world.connect(BOB, 0);
-    assert_eq!(world.clients[BOB].coordinator.expects(NodeId(0)), None, "answers must fit their questions");
+    assert_eq!(world.clients[BOB].coordinator.expects(NodeId(0)), None, "replies must match their requests");
 }
 
 #[test]
 fn a_node_that_granted_counts_as_free_at_once_for_the_retry() {
     let mut world = World::new(3);
-    world.set_foreign_key(1, OTHER, Some(ms(400)));
-    world.set_foreign_key(2, OTHER, Some(ms(800)));
-    world.start_acquire_with(BOB, CURIOUS);
+    world.set_foreign_key(1, OTHER_OWNER, Some(ms(400)));
+    world.set_foreign_key(2, OTHER_OWNER, Some(ms(800)));
+    world.start_acquire_with(BOB, WANT_HOLDER_TTL);
     world.deliver_all();
-    let why = world.take_failure(BOB).expect("two of three are another's").reason;
-    assert_eq!(why, FailureReason::Contended { retry_after: Some(ms(400)) });
+    let reason = world.take_failure(BOB).expect("two of three nodes have another owner").reason;
+    assert_eq!(reason, FailureReason::Contended { retry_after: Some(ms(400)) });
 }
 
 #[test]
 fn the_ttl_query_ends_with_the_attempt_timeout() {
     let mut world = World::new(3);
     world.acquire(ALICE);
-    world.start_acquire_with(BOB, CURIOUS);
+    world.start_acquire_with(BOB, WANT_HOLDER_TTL);
     world.round_trip(BOB, 0);
     world.round_trip(BOB, 1);
-    assert!(world.take_failure(BOB).is_none(), "it is asking for how long");
+    assert!(world.take_failure(BOB).is_none(), "the TTL query is in flight");
     world.round_trip(BOB, 0);
     world.run_timers_for(REPLY_TIMEOUT);
     let failure = world.take_failure(BOB).expect("reported without a remaining time");
@@ -358,10 +356,10 @@ fn the_ttl_query_ends_with_the_attempt_timeout() {
 fn a_key_without_expiry_and_a_key_of_another_type_are_held() {
     let mut world = World::new(3);
     world.set_foreign_key(0, None, None);
-    world.set_foreign_key(1, OTHER, None);
-    world.start_acquire_with(BOB, CURIOUS);
+    world.set_foreign_key(1, OTHER_OWNER, None);
+    world.start_acquire_with(BOB, WANT_HOLDER_TTL);
     world.deliver_all();
-    let failure = world.take_failure(BOB).expect("both are in the way");
+    let failure = world.take_failure(BOB).expect("both keys count as held");
     assert_eq!(failure.reason, FailureReason::Contended { retry_after: None });
     assert_eq!(
         failure.votes[..2],

@@ -1,4 +1,4 @@
-//! Two clocks: a lease is over when either says so.
+//! The two clocks of a client: a lease ends as soon as its wall clock or its boot clock passes the deadline.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn a_wall_clock_that_jumps_ahead_ends_a_lease() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.shift_wall_clock(ALICE, 9_898);
-    assert!(!world.is_valid(ALICE, lock), "a check sees it at once");
+    assert!(!world.is_valid(ALICE, lock), "a check detects it at once");
     world.wake(ALICE);
     assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired));
 }
@@ -28,17 +28,17 @@ fn a_small_wall_clock_jump_does_not_end_a_lease() {
     world.run_timers_for(ms(3_334));
     world.deliver_all();
     world.run_timers_for(ms(3_000));
-    assert!(world.is_valid(ALICE, lock), "renewed, it counts from the new time");
+    assert!(world.is_valid(ALICE, lock), "the renewed lease counts from the new time");
 }
 
-/// A time service that slews moves the wall clock at each reading by less than a step.
+/// A time service that slews the wall clock moves it by less than a step between two readings.
 #[test]
 fn a_wall_clock_that_gains_slowly_ends_a_lease() {
     let mut world = World::new(3);
     let lock = world.acquire_with(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
     let deadline = world.deadline(ALICE, lock);
     while !world.now(ALICE).is_past(deadline) {
-        // The driver is busy and looks every 2 ms; meanwhile the wall clock gains a tenth on the boot clock.
+        // A busy driver reads the clocks every 2 ms; the wall clock gains 10 % on the boot clock.
         world.advance_clock(ms(2));
         world.clients[ALICE].advance_wall_clock(Duration::from_micros(200));
         world.wake(ALICE);
@@ -46,7 +46,7 @@ fn a_wall_clock_that_gains_slowly_ends_a_lease() {
     assert_eq!(
         world.take_loss(ALICE),
         Some(LossReason::Expired),
-        "the signal must not wait for the boot clock"
+        "the loss must not wait for the boot clock"
     );
 }
 
@@ -59,7 +59,7 @@ fn a_wall_clock_set_back_does_not_prolong_a_lease() {
     world.run_timers_for(VALIDITY_TIME - LOSS_LEAD_TIME - Duration::from_nanos(1));
     assert!(world.is_valid(ALICE, lock));
     world.run_timers_for(Duration::from_nanos(1));
-    assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired), "the boot clock rules");
+    assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired), "the boot clock ends the lease");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_holder_paused_past_its_deadline_resumes_without_the_lock() {
     world.run_timers_for(TTL + ms(1));
     let next = world.acquire(BOB);
     world.clients[ALICE].is_paused = false;
-    assert!(!world.is_valid(ALICE, lock), "its own clock tells");
+    assert!(!world.is_valid(ALICE, lock), "its own clock shows the expiry");
     world.deliver_all();
     assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired));
     world.release(ALICE, lock);

@@ -1,4 +1,4 @@
-//! Clocks of nodes, watched by the times in their answers: what is proved, what it costs, and what proves nothing.
+//! The clock monitor: detects jumps and drift of node clocks from the times in replies; effects on votes.
 
 use super::helpers::{PROBATION, PROBATION_MINUS_1_MS, restart_client};
 use crate::attempt::FailureReason;
@@ -6,9 +6,8 @@ use crate::clock_monitor::ClockAnomaly;
 use crate::coordinator::OperationId;
 use crate::lease::LossReason;
 use crate::membership::VotingStatus;
-use crate::request::{Key, RequestKind};
-use crate::test_util::node::{Entry, Slot};
-use crate::tests::world::{ALICE, AcquireOptions, BOB, KEY, TTL, World, ms};
+use crate::request::RequestKind;
+use crate::tests::world::{ALICE, AcquireOptions, BOB, TTL, World, ms};
 use crate::vote::{ProbationReason, Vote};
 
 const NO_AUTO_RENEW: AcquireOptions = AcquireOptions {
@@ -19,15 +18,15 @@ const NO_AUTO_RENEW: AcquireOptions = AcquireOptions {
     max_hold_time: None,
 };
 
-/// Nodes whose clocks Alice has seen once, just now.
-fn world_with_observed_clocks(nodes: usize, need: Option<usize>) -> World {
-    let mut world = World::fenced_with_quorum(nodes, need, 2);
+/// A fenced world in which Alice has just read every node's clock once.
+fn world_with_observed_clocks(nodes: usize, quorum_size: Option<usize>) -> World {
+    let mut world = World::fenced_with_quorum(nodes, quorum_size, 2);
     world.run_for(ms(10_000));
     observe_clocks(&mut world, ALICE);
     world
 }
 
-/// Takes the lock and lets it go, which shows every node's clock.
+/// Acquires and cancels the lock; the replies show every node's clock.
 fn observe_clocks(world: &mut World, client: usize) {
     let lock = world.start_acquire_with(client, NO_AUTO_RENEW);
     world.deliver_all();
@@ -59,30 +58,30 @@ fn renew(world: &mut World, lock: OperationId) {
 
 #[test]
 fn a_jump_is_reported_only_past_drift_and_slack() {
-    // In a second a sane clock may be off by 10 ms, and time services correct by up to 20.
-    for (by, is_reported) in
+    // Per second, the allowed drift is 10 ms and the slack for time services is 20 ms.
+    for (by_millis, is_reported) in
         [(31, true), (29, false), (-29, false), (-31, true), (5_000, true), (-5_000, true)]
     {
         let mut world = world_with_observed_clocks(3, None);
         world.run_for(ms(1_000));
-        world.shift_clock(1, by);
+        world.shift_clock(1, by_millis);
         observe_clocks(&mut world, ALICE);
-        let expected = if is_reported { vec![(1, by * 1_000)] } else { vec![] };
-        assert_eq!(reported_jumps(&world, ALICE), expected, "by {by} ms");
+        let expected = if is_reported { vec![(1, by_millis * 1_000)] } else { vec![] };
+        assert_eq!(reported_jumps(&world, ALICE), expected, "by {by_millis} ms");
         assert_eq!(is_on_clock_probation(&world, ALICE, 1), is_reported);
     }
 }
 
 #[test]
 fn slow_replies_prove_no_jump() {
-    for late_first in [true, false] {
+    for starts_with_slow_reply in [true, false] {
         let mut world = World::fenced(3);
         world.run_for(ms(10_000));
-        for turn in 0..6 {
+        for round in 0..6 {
             let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
             for node in 0..3 {
-                if (turn % 2 == 0) == late_first {
-                    // There at once, and the answer comes late: the next looks as if the clock had run ahead.
+                if (round % 2 == 0) == starts_with_slow_reply {
+                    // Fast request, slow reply: in the next round the clock seems to have run ahead.
                     world.deliver_request(ALICE, node);
                     world.advance_clock(ms(150));
                     world.deliver_reply(ALICE, node);
@@ -117,22 +116,22 @@ fn a_stopped_clock_is_reported_as_a_jump_back() {
     world.set_clock_drift(1, -1_000_000);
     world.run_for(ms(3_500));
     let reported = reported_jumps(&world, ALICE);
-    assert!(matches!(reported[..], [(1, back)] if back < -3_000_000), "{reported:?}");
+    assert!(matches!(reported[..], [(1, by_micros)] if by_micros < -3_000_000), "{reported:?}");
     assert!(is_on_clock_probation(&world, ALICE, 1) && !is_on_clock_probation(&world, ALICE, 0));
 }
 
 #[test]
 fn a_drifting_clock_is_reported_once_per_max_ttl_and_keeps_voting() {
-    for haste in [10_400, -10_400] {
+    for drift in [10_400, -10_400] {
         let mut world = World::fenced(3);
         let lock = world.acquire(ALICE);
-        world.set_clock_drift(1, haste);
+        world.set_clock_drift(1, drift);
         world.run_for(ms(65_000));
         let reported: Vec<_> = world.clients[ALICE].clock_anomalies.clone();
-        assert!((2..=3).contains(&reported.len()), "once in the max ttl: {reported:?}");
+        assert!((2..=3).contains(&reported.len()), "once per max ttl: {reported:?}");
         for (node, anomaly) in reported {
             let ClockAnomaly::Drifts { millionths } = anomaly else { panic!("{anomaly:?}") };
-            assert_eq!((node, millionths.signum()), (1, haste.signum()), "{millionths}");
+            assert_eq!((node, millionths.signum()), (1, drift.signum()), "{millionths}");
         }
         assert!(
             !is_on_clock_probation(&world, ALICE, 1)
@@ -144,10 +143,10 @@ fn a_drifting_clock_is_reported_once_per_max_ttl_and_keeps_voting() {
 
 #[test]
 fn clocks_within_the_drift_are_never_reported() {
-    for haste in [9_900, -9_900] {
+    for drift in [9_900, -9_900] {
         let mut world = World::fenced(3);
         world.acquire(ALICE);
-        (0..3).for_each(|node| world.set_clock_drift(node, haste));
+        (0..3).for_each(|node| world.set_clock_drift(node, drift));
         world.run_for(ms(120_000));
         assert_eq!(world.clients[ALICE].clock_anomalies, []);
     }
@@ -169,7 +168,7 @@ fn a_node_whose_clock_jumped_casts_no_vote_for_the_max_ttl() {
     assert!(!is_on_clock_probation(&world, ALICE, 1));
     let lock = world.acquire(ALICE);
     assert!(world.has_key_of(1, lock));
-    assert_eq!(reported_jumps(&world, ALICE).len(), 1, "it has been steady since");
+    assert_eq!(reported_jumps(&world, ALICE).len(), 1, "no further jump was reported");
 }
 
 #[test]
@@ -186,12 +185,12 @@ fn a_grant_that_reveals_a_jump_does_not_count_and_is_released_with_its_attempt()
         "{:?}",
         failure.votes
     );
-    assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Release], "it granted, and that stands there");
+    assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Release], "its grant left a key");
     world.deliver_all();
     assert_eq!(
         (world.key_count(), world.pending_releases(ALICE)),
         (1, 0),
-        "all but the key of another owner"
+        "only the key of the other owner is left"
     );
 }
 
@@ -201,7 +200,7 @@ fn a_grant_that_revealed_a_jump_is_released_with_its_lock() {
     world.shift_clock(1, 5_000);
     let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.deliver_all();
-    assert!(world.is_valid(ALICE, lock) && world.has_key_of(1, lock), "by the other two");
+    assert!(world.is_valid(ALICE, lock) && world.has_key_of(1, lock), "granted by the other two");
     world.release(ALICE, lock);
     world.deliver_all();
     assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
@@ -224,17 +223,20 @@ fn too_many_clock_jumps_fail_an_attempt_with_the_end_of_probation() {
 
 #[test]
 fn a_lock_on_all_nodes_survives_one_jump_per_spare_node() {
-    for (nodes, need, spare) in [(3, None, 1), (5, None, 2), (5, Some(4), 1), (3, Some(3), 0)] {
-        for by in [5_000, -5_000] {
-            let mut world = world_with_observed_clocks(nodes, need);
+    for (nodes, quorum_size, spare) in [(3, None, 1), (5, None, 2), (5, Some(4), 1), (3, Some(3), 0)] {
+        for by_millis in [5_000, -5_000] {
+            let mut world = world_with_observed_clocks(nodes, quorum_size);
             let lock = world.acquire_with(ALICE, NO_AUTO_RENEW);
             for node in 0..=spare {
-                assert!(world.is_valid(ALICE, lock), "{nodes} {need:?}: {node} jumped, {spare} to spare");
-                world.shift_clock(node, by);
+                assert!(
+                    world.is_valid(ALICE, lock),
+                    "{nodes} {quorum_size:?}: {node} jumped, {spare} spare nodes"
+                );
+                world.shift_clock(node, by_millis);
                 renew(&mut world, lock);
                 assert!(is_on_clock_probation(&world, ALICE, node));
             }
-            assert!(!world.is_valid(ALICE, lock), "{nodes} {need:?}");
+            assert!(!world.is_valid(ALICE, lock), "{nodes} {quorum_size:?}");
             assert_eq!(world.take_loss(ALICE), Some(LossReason::ClockJump));
             world.release(ALICE, lock);
             world.deliver_all();
@@ -252,7 +254,7 @@ fn a_lock_on_exactly_a_quorum_is_lost_when_one_of_its_clocks_jumps() {
         world.servers[2].hangs = false;
         world.delete_key(2);
         world.shift_clock(jumped, 5_000);
-        // The attempt of another client shows nothing to Alice; her own renewal does.
+        // Bob's attempt does not show the jump to Alice; her own renewal does.
         bob_fails_to_acquire(&mut world);
         assert!(world.is_valid(ALICE, lock));
         world.extend(ALICE, lock, TTL);
@@ -263,7 +265,7 @@ fn a_lock_on_exactly_a_quorum_is_lost_when_one_of_its_clocks_jumps() {
     }
 }
 
-/// Bob tries while Alice holds two of three.
+/// Bob fails to acquire the lock while Alice holds it on two of three nodes.
 fn bob_fails_to_acquire(world: &mut World) {
     let lock = world.start_acquire_with(BOB, NO_AUTO_RENEW);
     (0..3).for_each(|node| assert!(world.round_trip(BOB, node)));
@@ -284,7 +286,7 @@ fn a_renewal_that_reveals_a_jump_does_not_count() {
     world.shift_clock(1, -5_000);
     renew(&mut world, lock);
     assert_eq!(world.take_loss(ALICE), Some(LossReason::ClockJump));
-    assert_eq!(world.deadline(ALICE, lock), before, "two answers said yes, and one is worth nothing");
+    assert_eq!(world.deadline(ALICE, lock), before, "one of two granting replies does not count");
 }
 
 #[test]
@@ -316,14 +318,14 @@ fn a_clock_jump_revokes_the_nodes_grant_in_a_running_attempt() {
     let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.round_trip(ALICE, 1);
     world.shift_clock(1, 5_000);
-    // Another question of hers reveals it, while two more answers to the first are due.
+    // A second attempt reveals the jump while two replies to the first are pending.
     let other = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
     world.round_trip(ALICE, 1);
     assert!(is_on_clock_probation(&world, ALICE, 1));
     world.round_trip(ALICE, 0);
-    assert!(!world.is_valid(ALICE, lock), "one grant of two is of a node that is out of the count");
+    assert!(!world.is_valid(ALICE, lock), "one of two grants comes from a node on probation");
     world.round_trip(ALICE, 2);
-    assert!(world.is_valid(ALICE, lock), "now two others have it");
+    assert!(world.is_valid(ALICE, lock), "now two other nodes granted it");
     world.cancel(ALICE, other);
     world.release(ALICE, lock);
     world.deliver_all();
@@ -344,15 +346,15 @@ fn a_clock_jump_revokes_the_nodes_vote_in_a_running_renewal() {
     world.round_trip(ALICE, 1);
     assert!(is_on_clock_probation(&world, ALICE, 1));
     world.round_trip(ALICE, 0);
-    assert_eq!(world.deadline(ALICE, lock), before, "two said yes, and one is out of the count");
+    assert_eq!(world.deadline(ALICE, lock), before, "one of two granting nodes is on probation");
 }
 
 #[test]
 fn a_clock_jump_revokes_the_nodes_fencing_number_during_a_raise() {
     let mut world = world_with_observed_clocks(3, None);
-    // The first has given a larger number, to which the second must be raised.
+    // Node 0 issued a larger fencing number, so node 1 must be raised to it.
     let lock = world.start_acquire_with(ALICE, NO_AUTO_RENEW);
-    world.servers[0].node.data_mut().insert(Slot::Fence(Key::new(KEY)), fence_entry(u64::MAX >> 12));
+    world.set_fence(0, &(u64::MAX >> 12).to_string());
     (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
     assert_eq!(world.undelivered(ALICE, 1), [RequestKind::RaiseFence]);
     world.shift_clock(0, 5_000);
@@ -360,9 +362,5 @@ fn a_clock_jump_revokes_the_nodes_fencing_number_during_a_raise() {
     world.round_trip(ALICE, 0);
     assert!(is_on_clock_probation(&world, ALICE, 0));
     world.round_trip(ALICE, 1);
-    assert!(!world.is_valid(ALICE, lock), "of two nodes with the number, one is out of the count");
-}
-
-fn fence_entry(number: u64) -> Entry {
-    Entry { value: Some(number.to_string().into_bytes()), expires: None }
+    assert!(!world.is_valid(ALICE, lock), "one of two nodes with the number is on probation");
 }

@@ -1,6 +1,7 @@
-//! Numbers grow although nodes forget them after an hour: however far clocks are apart, and when they are set back.
+//! Fence retention: fencing numbers grow although nodes delete unused fences after an hour.
 //!
-//! Every client is a new one that knows nothing, as `quorlock run` is: all that tells it of the past is on the nodes.
+//! They grow however far the node clocks are apart, and when clocks are set back. Each client is a new process, as
+//! `quorlock run` is, so it knows the past only from the nodes.
 
 use std::time::Duration;
 
@@ -22,31 +23,33 @@ use crate::vote::Vote;
 const NODES: usize = 3;
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A client comes after a while, looks at the nodes that it reaches, and may take the lock.
+/// A new client connects to the nodes, may acquire the lock, and may forget the key.
 #[derive(Clone, Debug)]
 struct Visit {
+    /// The time since the previous visit.
     after: Duration,
-    /// The node that it does not reach, if there is one of this number.
+    /// The node that the client cannot reach; `NODES` for none.
     unreachable_node: usize,
     acquires: bool,
-    /// It has the name forgotten, after that.
+    /// Whether it then forgets the key.
     forgets: bool,
-    /// Before it comes, this node's clock is set back by so much.
+    /// Before the visit, this node's clock is set back by this much.
     set_back: Option<(usize, Duration)>,
 }
 
 fn visits(sets_back: bool) -> impl Strategy<Value = Vec<Visit>> {
-    let minutes = |most: u64| (0..most).prop_map(|minutes| Duration::from_secs(minutes * 60 + 1));
-    // Where clocks are set, each node is looked at often enough, and most visits leave the fences to run out.
-    let (after, takes) = if sets_back { (minutes(20), 0.2) } else { (minutes(300), 1.0) };
+    let minutes = |limit: u64| (0..limit).prop_map(|minutes| Duration::from_secs(minutes * 60 + 1));
+    // With set-backs, each marker is read often enough. Most visits acquire nothing, so that fences expire.
+    let (after, acquires) = if sets_back { (minutes(20), 0.2) } else { (minutes(300), 1.0) };
     let set_back = prop::option::weighted(0.1, (0..NODES, minutes(300)));
-    let chances = (prop::bool::weighted(takes), prop::bool::weighted(0.3));
-    let visit =
-        (after, 0..=NODES, chances, set_back).prop_map(move |(after, misses, (takes, forgets), set_back)| {
-            // A name that is forgotten sooner is known for less long after its clock was set back.
+    let flags = (prop::bool::weighted(acquires), prop::bool::weighted(0.3));
+    let visit = (after, 0..=NODES, flags, set_back).prop_map(
+        move |(after, unreachable_node, (acquires, forgets), set_back)| {
+            // Forgetting shortens the time for which a set-back is covered.
             let (set_back, forgets) = (set_back.filter(|_| sets_back), forgets && !sets_back);
-            Visit { after, unreachable_node: misses, acquires: takes, forgets, set_back }
-        });
+            Visit { after, unreachable_node, acquires, forgets, set_back }
+        },
+    );
     prop::collection::vec(visit, 1..100)
 }
 
@@ -54,7 +57,7 @@ fn clock_offsets() -> impl Strategy<Value = Vec<i64>> {
     prop::collection::vec(-26 * 3600..26 * 3600_i64, NODES)
 }
 
-/// Lives it through. How many locks were had, or two numbers that are not in order.
+/// Runs the visits. Returns the number of locks, or the first two fencing numbers out of order.
 fn run_visits(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Result<usize, String> {
     let mut world = World::unconnected(NODES, None, 1, Some(MAX_TTL));
     for (node, ahead) in ahead_secs.iter().enumerate() {
@@ -62,23 +65,23 @@ fn run_visits(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) ->
         world.servers[node].node.mistake = mistake;
     }
     world.initialize_nodes();
-    // The time in the marker shows no set-back.
+    // Later times than that in the marker, so that it shows no set-back.
     world.advance_clock(HOUR * 100);
-    let (mut numbers, mut unseen) = (Vec::new(), [Duration::MAX; NODES]);
+    let (mut numbers, mut since_reading) = (Vec::new(), [Duration::MAX; NODES]);
     for visit in visits {
         world.advance_clock(visit.after);
-        unseen = unseen.map(|unseen| unseen.saturating_add(visit.after));
+        since_reading = since_reading.map(|since_reading| since_reading.saturating_add(visit.after));
         if let Some((node, by)) = visit.set_back {
-            // A set-back is seen by a look at what the last one noted.
-            if unseen[node] < default_retention(MAX_TTL) / 2 - ms(1_000) {
+            // A marker reading detects a set-back by the time that the previous reading noted.
+            if since_reading[node] < default_retention(MAX_TTL) / 2 - ms(1_000) {
                 world.shift_clock(node, -(by.as_millis() as i64));
-                unseen[node] = Duration::MAX;
+                since_reading[node] = Duration::MAX;
             }
         }
         replace_client(&mut world, visit.unreachable_node);
         (0..NODES)
             .filter(|node| *node != visit.unreachable_node)
-            .for_each(|node| unseen[node] = Duration::ZERO);
+            .for_each(|node| since_reading[node] = Duration::ZERO);
         if visit.acquires {
             let lock = world.start_acquire(ALICE);
             world.deliver_all();
@@ -99,7 +102,7 @@ fn run_visits(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) ->
     }
 }
 
-/// A client, and nodes whose clocks are ahead by so many milliseconds.
+/// One client, and initialized nodes whose clocks are ahead by this many milliseconds.
 fn world_with_clocks_ahead(ahead_millis: &[i64]) -> World {
     let mut world = World::unconnected(NODES, None, 1, Some(MAX_TTL));
     ahead_millis.iter().enumerate().for_each(|(node, ahead)| world.shift_clock(node, *ahead));
@@ -109,34 +112,34 @@ fn world_with_clocks_ahead(ahead_millis: &[i64]) -> World {
     world
 }
 
-/// Another client, which reaches all nodes but this.
-fn replace_client(world: &mut World, misses: usize) {
-    restart_client(world, ALICE, (0..NODES).filter(|node| *node != misses));
+/// Replaces the client by a new one that connects to all nodes but this one.
+fn replace_client(world: &mut World, unreachable_node: usize) {
+    restart_client(world, ALICE, (0..NODES).filter(|node| *node != unreachable_node));
     world.deliver_all();
 }
 
 proptest! {
     #[test]
     fn fencing_numbers_grow_however_far_clocks_are_apart(ahead in clock_offsets(), visits in visits(false)) {
-        prop_assert_eq!(run_visits(&ahead, &visits, None), Ok(visits.len()), "every client had the lock");
+        prop_assert_eq!(run_visits(&ahead, &visits, None), Ok(visits.len()), "every client acquired the lock");
     }
 
     #[test]
     fn fencing_numbers_grow_although_clocks_are_set_back(ahead in clock_offsets(), visits in visits(true)) {
-        let had = run_visits(&ahead, &visits, None);
-        prop_assert!(had.is_ok(), "{:?}", had);
+        let outcome = run_visits(&ahead, &visits, None);
+        prop_assert!(outcome.is_ok(), "{:?}", outcome);
     }
 }
 
-/// After so many random lives, always the same ones.
+/// Asserts that one of 1000 deterministic random runs detects the mistake.
 fn assert_caught(sets_back: bool, mistake: Option<Mistake>, mutant: Option<Mutant>) {
-    let (mut runner, lives) = (TestRunner::deterministic(), (clock_offsets(), visits(sets_back)));
-    let caught = (0..1_000).find_map(|after| {
-        let (ahead, visits) = lives.new_tree(&mut runner).expect("a life").current();
+    let (mut runner, inputs) = (TestRunner::deterministic(), (clock_offsets(), visits(sets_back)));
+    let detected = (0..1_000).find_map(|after| {
+        let (ahead, visits) = inputs.new_tree(&mut runner).expect("a run").current();
         let outcome = with(mutant, || run_visits(&ahead, &visits, mistake));
-        outcome.err().map(|words| (after, words))
+        outcome.err().map(|message| (after, message))
     });
-    println!("caught after {:?}", caught.expect("the mistake is caught"));
+    println!("detected after {:?}", detected.expect("the mistake is detected"));
 }
 
 #[test]
@@ -149,12 +152,12 @@ fn mutant_set_back_ignored() {
     assert_caught(true, None, Some(Mutant::IgnoresSetBack));
 }
 
-/// The counterexample to the simple rule: no clock is ever set.
+/// The counterexample to a fixed retention time. No clock is set back.
 #[test]
 fn a_fence_in_the_future_is_kept_until_the_clocks_have_passed_it() {
-    let visit = |after, misses| Visit {
+    let visit = |after, unreachable_node| Visit {
         after,
-        unreachable_node: misses,
+        unreachable_node,
         acquires: true,
         forgets: false,
         set_back: None,
@@ -174,10 +177,10 @@ fn a_clock_set_back_far_continues_from_its_last_noted_time() {
     let base = marker(&world, 0).expect("a marker").base_micros;
     assert!(
         base <= before && before - base < 10_000_000,
-        "{base} is where it was noted last, {before} where it was"
+        "the base {base} is the last noted time, shortly before {before}"
     );
     assert_eq!(marker(&world, 1).map(|marker| marker.base_micros), Some(0));
-    // Less than half of what fences are kept for is none of its business.
+    // A set-back of less than half the retention time does not move the base.
     let mut world = World::fenced(NODES);
     world.advance_clock(HOUR);
     replace_client(&mut world, NODES);
@@ -186,24 +189,24 @@ fn a_clock_set_back_far_continues_from_its_last_noted_time() {
     assert_eq!(marker(&world, 0).map(|marker| marker.base_micros), Some(0));
 }
 
-/// The counterexample to retention by the clock alone.
+/// The counterexample to retention by the node clock alone.
 #[test]
 fn fencing_numbers_grow_after_a_set_back_although_the_fence_has_expired() {
-    let looks =
+    let marker_reading =
         Visit { after: HOUR / 6, unreachable_node: NODES, acquires: false, forgets: false, set_back: None };
-    let mut visits = vec![Visit { unreachable_node: 2, acquires: true, ..looks.clone() }];
-    visits.extend((0..8).map(|_| looks.clone()));
+    let mut visits = vec![Visit { unreachable_node: 2, acquires: true, ..marker_reading.clone() }];
+    visits.extend((0..8).map(|_| marker_reading.clone()));
     visits.push(Visit {
         unreachable_node: 1,
         acquires: true,
         set_back: Some((0, HOUR * 2)),
-        ..looks.clone()
+        ..marker_reading.clone()
     });
-    // The node is on probation, so that the last one has to come again.
-    visits.push(Visit { unreachable_node: 1, acquires: true, after: MAX_TTL * 2, ..looks });
-    let live = || run_visits(&[36_000, 0, 0], &visits, None);
-    assert_eq!(live(), Ok(2));
-    assert!(with(Some(Mutant::IgnoresSetBack), live).is_err());
+    // The set-back starts probation, so one more visit is needed.
+    visits.push(Visit { unreachable_node: 1, acquires: true, after: MAX_TTL * 2, ..marker_reading });
+    let run = || run_visits(&[36_000, 0, 0], &visits, None);
+    assert_eq!(run(), Ok(2));
+    assert!(with(Some(Mutant::IgnoresSetBack), run).is_err());
 }
 
 #[test]
@@ -212,18 +215,20 @@ fn a_forgotten_fence_is_deleted_once_all_clocks_have_passed_it() {
     let lock = world.acquire(ALICE);
     world.survey(ALICE, RequestKind::Forget);
     world.deliver_all();
-    let surveyed = world.take_events(ALICE).into_iter().find_map(|event| match event {
+    let survey_votes = world.take_events(ALICE).into_iter().find_map(|event| match event {
         OperationEvent::Surveyed(votes) => Some(votes),
         _ => None,
     });
-    assert!(surveyed.is_some_and(|votes| votes.iter().all(|vote| matches!(vote, Vote::HeldByOther { .. }))));
+    assert!(
+        survey_votes.is_some_and(|votes| votes.iter().all(|vote| matches!(vote, Vote::HeldByOther { .. })))
+    );
     let before = world.fencing_number(ALICE, lock);
     world.release(ALICE, lock);
     world.deliver_all();
     world.survey(ALICE, RequestKind::Forget);
     world.deliver_all();
-    assert!((0..NODES).all(|node| world.fence(node) == Some(before)), "no clock has passed it");
-    // Taken again meanwhile, it is kept as ever.
+    assert!((0..NODES).all(|node| world.fence(node) == Some(before)), "no clock has passed the fence");
+    // A lock acquired meanwhile keeps the fence.
     let lock = world.acquire(ALICE);
     assert!(world.fencing_number(ALICE, lock) > before);
     world.release(ALICE, lock);
@@ -242,7 +247,7 @@ fn a_connected_client_does_not_count_the_reply_that_reveals_a_set_back() {
     let before = world.fencing_number(ALICE, lock);
     world.release(ALICE, lock);
     world.run_for(HOUR * 4 / 3);
-    assert_eq!((world.fence(0), world.fence(1)), (None, None), "80 minutes later");
+    assert_eq!((world.fence(0), world.fence(1)), (None, None), "both fences have expired after 80 minutes");
     world.disconnect(ALICE, 1);
     world.connect(ALICE, 2);
     world.deliver_all();
@@ -252,7 +257,7 @@ fn a_connected_client_does_not_count_the_reply_that_reveals_a_set_back() {
     assert_eq!(
         take_fencing_number_and_rounds(&mut world, ALICE),
         None,
-        "the answer that shows it is no vote"
+        "the reply that reveals the set-back does not count"
     );
     world.cancel(ALICE, lock);
     world.run_for(MAX_TTL * 3);
@@ -260,7 +265,7 @@ fn a_connected_client_does_not_count_the_reply_that_reveals_a_set_back() {
     assert!(world.fencing_number(ALICE, lock) > before);
 }
 
-/// One clock was far ahead for a moment. Numbers go on from there, and names are remembered for no longer than ever.
+/// One clock was far ahead for a moment. Fencing numbers continue from there; fences are kept no longer than usual.
 #[test]
 fn one_clock_far_ahead_does_not_prolong_retention() {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -278,14 +283,17 @@ fn one_clock_far_ahead_does_not_prolong_retention() {
     world.run_for(MAX_TTL * 2);
     assert!(
         (0..NODES).all(|node| world.fence(node).is_none()),
-        "forgotten within the max ttl, at the latest"
+        "deleted within the max ttl after the request to forget"
     );
     let lock = world.acquire(ALICE);
     assert!(world.fencing_number(ALICE, lock) > before);
     world.release(ALICE, lock);
     world.deliver_all();
     world.run_for(HOUR + ms(1_000));
-    assert!((0..NODES).all(|node| world.fence(node).is_none()), "and else within the hour");
+    assert!(
+        (0..NODES).all(|node| world.fence(node).is_none()),
+        "deleted within an hour without a request to forget"
+    );
 }
 
 #[test]
@@ -294,8 +302,8 @@ fn a_force_released_and_forgotten_lock_is_not_reacquired_by_its_old_holder() {
     let lock = world.acquire_with(ALICE, AcquireOptions { ttl: MAX_TTL, ..AcquireOptions::default() });
     world.run_for(MAX_TTL * 2);
     world.take_events(ALICE);
-    for phase in [RequestKind::ForceRelease, RequestKind::Forget] {
-        world.survey(BOB, phase);
+    for kind in [RequestKind::ForceRelease, RequestKind::Forget] {
+        world.survey(BOB, kind);
         world.deliver_all();
     }
     world.run_for(MAX_TTL);

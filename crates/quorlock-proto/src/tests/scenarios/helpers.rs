@@ -1,4 +1,4 @@
-//! What the stories of clusters and of probation look at.
+//! Helpers of the scenarios about lock clusters and probation.
 
 use std::time::Duration;
 
@@ -12,14 +12,13 @@ use crate::test_util::node::{Data, Entry, Slot};
 use crate::tests::world::{MAX_TTL, REDIAL_AFTER, REPLY_TIMEOUT, World};
 use crate::vote::{ExclusionReason, ProbationReason};
 
-/// How often a node is asked what it remembers.
+/// The interval between two marker readings of a node: a quarter of the max ttl.
 pub(super) const MARKER_READ_INTERVAL: Duration = Duration::from_millis(7_500);
-/// How long a node that may have lost data casts no vote: the max ttl, and half a second more for those who ask
-/// for a lock, so that holders come back first.
+/// How long a node that may have lost data casts no vote: the max ttl, plus 500 ms so that holders reacquire first.
 pub(super) const PROBATION: Duration = Duration::from_millis(30_500);
 pub(super) const PROBATION_MINUS_1_MS: Duration = Duration::from_millis(30_499);
 
-/// Nodes that no client has met, and these clients.
+/// Nodes without markers and clients without connections.
 pub(super) fn uninitialized_world(nodes: usize, clients: usize) -> World {
     World::unconnected(nodes, None, clients, Some(MAX_TTL))
 }
@@ -60,10 +59,16 @@ pub(super) fn data(world: &World, node: usize) -> Data {
     world.servers[node].node.data().clone()
 }
 
-/// This client is on other terms than the rest.
-pub(super) fn reconfigure(world: &mut World, client: usize, quorum: Quorum, max_ttl: Duration, founds: bool) {
-    let drift = Drift::new(0.01).expect("a usual drift");
-    let members = Membership::new(LockClusterConfig::new(quorum, max_ttl), drift, founds);
+/// Replaces the client's coordinator by a new one with these settings.
+pub(super) fn reconfigure(
+    world: &mut World,
+    client: usize,
+    quorum: Quorum,
+    max_ttl: Duration,
+    may_found: bool,
+) {
+    let drift = Drift::new(0.01).expect("a valid drift");
+    let members = Membership::new(LockClusterConfig::new(quorum, max_ttl), drift, may_found);
     let limits = Limits { reply_timeout: REPLY_TIMEOUT, redial_after: REDIAL_AFTER };
     world.clients[client].coordinator = Coordinator::fenced(quorum, limits, members);
 }
@@ -76,10 +81,10 @@ pub(super) fn connect_to_all(world: &mut World, client: usize) {
 pub(super) fn acquire_expecting_failure(world: &mut World, client: usize) -> AttemptFailure {
     world.start_acquire(client);
     world.deliver_all();
-    world.take_failure(client).expect("it may not be had")
+    world.take_failure(client).expect("the attempt fails")
 }
 
-/// Another client in the place of this one, which knows nothing of before, and has met these nodes. Nothing else travels.
+/// Replaces the client by a new process that has connected to these nodes only. Delivers nothing else.
 pub(super) fn restart_client(world: &mut World, client: usize, nodes: impl IntoIterator<Item = usize>) {
     for node in 0..world.servers.len() {
         if world.is_connected(client, node) {

@@ -1,23 +1,23 @@
-//! A lock whose keys are gone for good is reported lost at the next renewal; a lock that can be kept is kept.
+//! Leases whose keys are missing: a loss is reported at the next renewal, unless the keys can be reacquired.
 
 use crate::lease::LossReason;
 use crate::request::RequestKind;
 use crate::tests::world::{ALICE, BOB, TTL, World, ms};
 use crate::vote::Vote;
 
-/// A renewal is due, and all that follows from it at once.
+/// Runs the next renewal and everything that follows from it at once.
 fn run_next_renewal(world: &mut World) {
     world.run_for(TTL / 3 + ms(1));
     world.wake(ALICE);
     world.deliver_all();
 }
 
-/// These nodes lose the key; another owner takes and frees the lock there meanwhile.
+/// Deletes the key on these nodes; then Bob acquires and releases the lock.
 fn lose_keys_to_bob(world: &mut World, nodes: impl Iterator<Item = usize>) {
     nodes.for_each(|node| world.delete_key(node));
     world.advance_clock(ms(1));
-    let later = world.acquire(BOB);
-    world.release(BOB, later);
+    let bobs_lock = world.acquire(BOB);
+    world.release(BOB, bobs_lock);
     world.deliver_all();
 }
 
@@ -39,13 +39,13 @@ fn a_loss_is_reported_with_the_reply_that_proves_it() {
     let lock = world.acquire(ALICE);
     lose_keys_to_bob(&mut world, 0..5);
     world.run_timers_for(TTL / 3 + ms(1));
-    // A renewal and a retake each: two of five could still be without the key.
+    // A renewal and a reacquire each: so far only two of five nodes are lost.
     for node in 0..2 {
         assert!(world.round_trip(ALICE, node) && world.round_trip(ALICE, node));
     }
-    assert!(world.round_trip(ALICE, 2), "missing there, which proves nothing");
+    assert!(world.round_trip(ALICE, 2), "a missing key proves no loss");
     assert!(world.is_valid(ALICE, lock) && world.take_loss(ALICE).is_none());
-    assert!(world.round_trip(ALICE, 2), "and a larger number, so that two are left");
+    assert!(world.round_trip(ALICE, 2), "a larger fence, so only two nodes are left");
     assert_eq!(world.take_loss(ALICE), Some(LossReason::TakenByOthers));
 }
 
@@ -57,9 +57,9 @@ fn larger_fences_from_failed_attempts_on_a_minority_are_no_loss() {
         for _ in 0..3 {
             (0..(nodes - 1) / 2).for_each(|node| world.delete_key(node));
             world.advance_clock(ms(1));
-            let vain = world.start_acquire(BOB);
+            let failed = world.start_acquire(BOB);
             world.deliver_all();
-            assert!(!world.is_valid(BOB, vain));
+            assert!(!world.is_valid(BOB, failed));
             world.run_for(TTL);
         }
         assert!(world.is_valid(ALICE, lock) && (0..nodes).all(|node| world.has_key_of(node, lock)));
@@ -109,7 +109,7 @@ fn a_force_released_lock_is_reported_lost_and_stays_free() {
         run_next_renewal(&mut world);
         assert_eq!(world.take_loss(ALICE), Some(LossReason::TakenByOthers), "{nodes} nodes");
         world.run_for(TTL * 2);
-        assert_eq!(world.key_count(), 0, "no client takes it again");
+        assert_eq!(world.key_count(), 0, "no client reacquires it");
         let next = world.acquire(BOB);
         assert!(world.fencing_number(BOB, next) > world.fencing_number(ALICE, lock));
     }
@@ -149,7 +149,7 @@ fn a_release_distinguishes_a_stolen_key_from_a_missing_one() {
     world.delete_key(2);
     world.release(ALICE, lock);
     world.deliver_all();
-    let votes = world.take_release_votes(ALICE).expect("each is a plain answer");
+    let votes = world.take_release_votes(ALICE).expect("each reply confirms the release");
     assert_eq!(votes[..2], [Vote::HeldByOther { remaining: None }, Vote::HeldByOther { remaining: None }]);
-    assert_eq!(world.pending_releases(ALICE), 0, "nothing of hers stands there");
+    assert_eq!(world.pending_releases(ALICE), 0, "Alice has no key left");
 }

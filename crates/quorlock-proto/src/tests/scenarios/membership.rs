@@ -1,4 +1,7 @@
-//! Which nodes are a cluster: founding, declaring, and who is not taken in.
+//! Membership of lock clusters: founding, initialization, restored markers and excluded nodes.
+//!
+//! A client that may found a lock cluster writes the first markers itself, and the nodes start on probation.
+//! Initialization (`quorlock init`) writes markers whose probation is already over.
 //!
 //! It is past 400 lines because all scenarios of one subject share its worlds and helpers.
 
@@ -21,13 +24,13 @@ use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 fn the_first_client_founds_a_lock_cluster_on_probation() {
     let mut world = uninitialized_world(3, 2);
     world.connect_all();
-    // Both have seen them blank, and both write.
+    // Both clients read missing markers, so both write them.
     assert!(
         (0..2).all(|client| (0..3).all(|node| world.undelivered(client, node) == [RequestKind::ReadMarker]))
     );
     world.deliver_all();
-    let ids: Vec<_> = (0..3).map(|node| marker(&world, node).map(|marker| marker.cluster)).collect();
-    assert!(ids[0].is_some() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    let clusters: Vec<_> = (0..3).map(|node| marker(&world, node).map(|marker| marker.cluster)).collect();
+    assert!(clusters[0].is_some() && clusters.iter().all(|id| *id == clusters[0]), "{clusters:?}");
     for client in [ALICE, BOB] {
         assert!(
             (0..3).all(|node| probation_reason(&world, client, node) == Some(ProbationReason::NewNode)),
@@ -56,12 +59,12 @@ fn a_later_client_finds_the_founded_lock_cluster() {
     let founded = marker(&world, 0);
     world.run_for(ms(10_000));
     connect_to_all(&mut world, BOB);
-    assert_eq!(marker(&world, 0), founded, "nothing is written again");
+    assert_eq!(marker(&world, 0), founded, "no marker is written again");
     let failure = acquire_expecting_failure(&mut world, BOB);
     assert_eq!(
         failure.reason,
         FailureReason::OnProbation { retry_after: Some(ms(20_500)) },
-        "by the markers"
+        "the remaining probation by the markers"
     );
 }
 
@@ -70,7 +73,7 @@ fn founding_waits_for_a_connection_to_every_node() {
     let mut world = uninitialized_world(3, 1);
     (0..2).for_each(|node| world.connect(ALICE, node));
     world.deliver_all();
-    assert!((0..3).all(|node| marker(&world, node).is_none()), "client is away may know better");
+    assert!((0..3).all(|node| marker(&world, node).is_none()), "the disconnected node may have a marker");
     let failure = acquire_expecting_failure(&mut world, ALICE);
     assert_eq!(failure.votes[0], Vote::Unknown(ReplyFailure::Unverified));
     world.connect(ALICE, 2);
@@ -81,31 +84,31 @@ fn founding_waits_for_a_connection_to_every_node() {
 #[test]
 fn a_node_that_rejects_its_marker_has_the_status_of_its_reply() {
     let mut world = uninitialized_world(3, 1);
-    let full = ReplyFailure::TransientError("OOM command not allowed".into());
+    let out_of_memory = ReplyFailure::TransientError("OOM command not allowed".into());
     let denied = ExclusionReason::PermissionDenied("NOPERM".into());
     world.connect_all();
-    for (node, excuse) in
-        [Vote::Unknown(full.clone()), Vote::Excluded(denied.clone())].into_iter().enumerate()
+    for (node, reply) in
+        [Vote::Unknown(out_of_memory.clone()), Vote::Excluded(denied.clone())].into_iter().enumerate()
     {
-        world.servers[node].canned_replies.extend((0..20).map(|_| excuse.clone()));
+        world.servers[node].canned_replies.extend((0..20).map(|_| reply.clone()));
     }
     world.deliver_all();
-    // Asked again and again, it stands no other way in between.
+    // Retries do not change the status in between.
     for _ in 0..3 {
-        assert_eq!(voting_status(&world, ALICE, 0), VotingStatus::Unverified(Some(full.clone())));
+        assert_eq!(voting_status(&world, ALICE, 0), VotingStatus::Unverified(Some(out_of_memory.clone())));
         assert_eq!(voting_status(&world, ALICE, 1), VotingStatus::Excluded(denied.clone()));
         let votes = acquire_expecting_failure(&mut world, ALICE).votes;
-        assert_eq!(votes[..2], [Vote::Unknown(full.clone()), Vote::Excluded(denied.clone())]);
+        assert_eq!(votes[..2], [Vote::Unknown(out_of_memory.clone()), Vote::Excluded(denied.clone())]);
         world.run_for(ms(700));
     }
     let changes = world.clients[ALICE].status_changes;
     world.run_for(ms(3_000));
-    assert_eq!(world.clients[ALICE].status_changes, changes, "the same again is no news");
+    assert_eq!(world.clients[ALICE].status_changes, changes, "an unchanged status is not reported again");
     world.servers.iter_mut().for_each(|server| server.canned_replies.clear());
     world.run_for(ms(2_000));
     assert!(
         (0..3).all(|node| probation_reason(&world, ALICE, node) == Some(ProbationReason::NewNode)),
-        "recorded at last"
+        "the markers are written at last"
     );
 }
 
@@ -125,22 +128,22 @@ fn one_node_alone_is_a_lock_cluster() {
 
 #[test]
 fn initialized_nodes_vote_at_once() {
-    for founds in [false, true] {
+    for may_found in [false, true] {
         let mut world = uninitialized_world(3, 2);
         let quorum = world.quorum();
-        reconfigure(&mut world, ALICE, quorum, MAX_TTL, founds);
+        reconfigure(&mut world, ALICE, quorum, MAX_TTL, may_found);
         connect_to_all(&mut world, ALICE);
-        let expected = (!founds).then_some(ExclusionReason::Uninitialized);
+        let expected = (!may_found).then_some(ExclusionReason::Uninitialized);
         assert_eq!(
             exclusion_reason(&world, ALICE, 0),
             expected,
-            "client only looks founds nothing by the way"
+            "a client that may not found writes no marker"
         );
-        assert_eq!(world.initialize_as(ALICE, 7, founds), Some(InitResult::Fresh));
+        assert_eq!(world.initialize_as(ALICE, 7, may_found), Some(InitResult::Fresh));
         let id = Some(ClusterId::new(7));
         assert!((0..3).all(|node| marker(&world, node).map(|it| it.cluster) == id));
         connect_to_all(&mut world, BOB);
-        assert!((0..3).all(|node| is_voting(&world, BOB, node)), "with any first client");
+        assert!((0..3).all(|node| is_voting(&world, BOB, node)), "for any first client");
         world.acquire(BOB);
     }
 }
@@ -150,7 +153,7 @@ fn a_forced_initialization_starts_probation_at_clients_that_knew_the_old_marker(
     let mut world = World::fenced(3);
     assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
     world.run_for(MARKER_READ_INTERVAL);
-    // They may have held locks under the old one.
+    // The nodes may have held locks under the old marker.
     assert!(
         (0..3).all(|node| probation_reason(&world, BOB, node) == Some(ProbationReason::PossibleDataLoss))
     );
@@ -191,13 +194,17 @@ fn a_node_that_disconnects_during_initialization_ends_it() {
     reconfigure(&mut world, ALICE, quorum, MAX_TTL, false);
     connect_to_all(&mut world, ALICE);
     world.servers[1].hangs = true;
-    assert_eq!(world.initialize_as(ALICE, 7, false), None, "two have it, one is silent");
+    assert_eq!(world.initialize_as(ALICE, 7, false), None, "two nodes have the marker, one does not reply");
     world.disconnect(ALICE, 1);
     let reported = world.take_events(ALICE);
     assert_eq!(reported, [OperationEvent::Declared(InitResult::Unreachable)]);
     world.servers[1].hangs = false;
     connect_to_all(&mut world, ALICE);
-    assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::Already), "two say what the third is");
+    assert_eq!(
+        world.initialize_as(ALICE, 7, false),
+        Some(InitResult::Already),
+        "two nodes show the marker of the third"
+    );
     assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
 }
 
@@ -210,13 +217,21 @@ fn a_rejected_initialization_reports_the_reply_of_each_node() {
             reconfigure(&mut world, ALICE, quorum, MAX_TTL, false);
             connect_to_all(&mut world, ALICE);
         }
-        let full = Vote::Unknown(ReplyFailure::TransientError("OOM command not allowed".into()));
+        let out_of_memory = Vote::Unknown(ReplyFailure::TransientError("OOM command not allowed".into()));
         let denied = Vote::Excluded(ExclusionReason::PermissionDenied("NOPERM".into()));
-        world.servers[0].canned_replies.push_back(full.clone());
+        world.servers[0].canned_replies.push_back(out_of_memory.clone());
         world.servers[2].canned_replies.push_back(denied.clone());
         let reported = world.initialize_as(ALICE, 7, is_forced);
-        assert_eq!(reported, Some(InitResult::Rejected(vec![full, Vote::Granted, denied])), "all are heard");
-        assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh), "and it is finished later");
+        assert_eq!(
+            reported,
+            Some(InitResult::Rejected(vec![out_of_memory, Vote::Granted, denied])),
+            "the replies of all nodes"
+        );
+        assert_eq!(
+            world.initialize_as(ALICE, 7, true),
+            Some(InitResult::Fresh),
+            "a later initialization succeeds"
+        );
     }
 }
 
@@ -225,14 +240,19 @@ fn initialization_waits_for_marker_readings_in_flight() {
     let mut world = World::fenced(3);
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
-    assert_eq!(world.undelivered(ALICE, 1), [RequestKind::ReadMarker], "it is being taken back");
+    assert_eq!(world.undelivered(ALICE, 1), [RequestKind::ReadMarker], "its marker is being restored");
     assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
-    let ids: Vec<_> = (0..3).filter_map(|node| marker(&world, node)).map(|marker| marker.cluster).collect();
-    assert!(ids.len() == 3 && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    let clusters: Vec<_> =
+        (0..3).filter_map(|node| marker(&world, node)).map(|marker| marker.cluster).collect();
+    assert!(clusters.len() == 3 && clusters.iter().all(|id| *id == clusters[0]), "{clusters:?}");
 
     let mut world = World::fenced(3);
     world.run_timers_for(MARKER_READ_INTERVAL);
-    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::ReadMarker], "just asked, as now and then");
+    assert_eq!(
+        world.undelivered(ALICE, 0),
+        [RequestKind::ReadMarker],
+        "a periodic marker reading is in flight"
+    );
     assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
 }
 
@@ -251,12 +271,12 @@ fn a_lost_marker_is_restored_only_if_enough_other_nodes_show_it() {
     (0..3).for_each(|node| world.disconnect(ALICE, node));
     world.flush(1);
     connect_bob(&mut world, &[0, 1]);
-    assert!(marker(&world, 1).is_none(), "one says so; it could be {{a, d, e}}");
+    assert!(marker(&world, 1).is_none(), "one node shows the lock cluster; it could be {{a, d, e}}");
     assert_eq!(acquire_expecting_failure(&mut world, BOB).votes[1], Vote::Unknown(ReplyFailure::Unverified));
     connect_bob(&mut world, &[2]);
-    assert!(marker(&world, 1).is_some(), "two of three say so");
+    assert!(marker(&world, 1).is_some(), "two of three nodes show it");
 
-    // Where a quorum is all nodes, all others are enough.
+    // If the quorum is all nodes, all other nodes are enough.
     let mut world = World::fenced(2);
     world.flush(1);
     reconfigure(&mut world, BOB, Quorum::new(2, None).expect("two"), MAX_TTL, true);
@@ -288,42 +308,42 @@ fn after_data_loss_on_a_quorum_only_a_client_that_knew_the_nodes_restores_their_
     world.run_for(MARKER_READ_INTERVAL);
     assert!(
         (0..2).all(|node| probation_reason(&world, BOB, node).is_some()),
-        "and so the stranger learns it"
+        "so the new client finds the restored markers"
     );
 }
 
-/// Two lists that share one node: there, two quorums need not meet.
+/// Two node lists that share one node: quorum intersection does not hold between them.
 #[test]
 fn two_lock_clusters_never_share_a_node() {
-    let mut theirs = World::fenced(3);
-    let lock = theirs.acquire(ALICE);
-    let mut ours = uninitialized_world(3, 1);
-    ours.servers[0].node = theirs.servers[0].node.clone();
-    let config = LockClusterConfig::new(ours.quorum(), MAX_TTL);
-    (1..3).for_each(|node| ours.servers[node].node = Node::new(node + 2, config));
-    connect_to_all(&mut ours, ALICE);
-    assert!(matches!(exclusion_reason(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
+    let mut other_world = World::fenced(3);
+    let lock = other_world.acquire(ALICE);
+    let mut world = uninitialized_world(3, 1);
+    world.servers[0].node = other_world.servers[0].node.clone();
+    let config = LockClusterConfig::new(world.quorum(), MAX_TTL);
+    (1..3).for_each(|node| world.servers[node].node = Node::new(node + 2, config));
+    connect_to_all(&mut world, ALICE);
+    assert!(matches!(exclusion_reason(&world, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
     assert_eq!(
-        (exclusion_reason(&ours, ALICE, 1), exclusion_reason(&ours, ALICE, 2)),
+        (exclusion_reason(&world, ALICE, 1), exclusion_reason(&world, ALICE, 2)),
         (Some(ExclusionReason::Uninitialized), Some(ExclusionReason::Uninitialized))
     );
-    assert_eq!(acquire_expecting_failure(&mut ours, ALICE).reason, FailureReason::NodesExcluded);
-    assert_eq!(ours.initialize_as(ALICE, 7, false), Some(InitResult::NotBlank));
-    assert!((1..3).all(|node| marker(&ours, node).is_none()) && ours.has_key_of(0, lock));
+    assert_eq!(acquire_expecting_failure(&mut world, ALICE).reason, FailureReason::NodesExcluded);
+    assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::NotBlank));
+    assert!((1..3).all(|node| marker(&world, node).is_none()) && world.has_key_of(0, lock));
 
-    // The other two are a cluster of their own, and the shared node affects neither.
-    let mut ours = World::fenced(3);
-    ours.servers[0].node = theirs.servers[0].node.clone();
+    // The other two nodes are a lock cluster of their own. The shared node affects neither lock cluster.
+    let mut world = World::fenced(3);
+    world.servers[0].node = other_world.servers[0].node.clone();
     let text = format!(
         "{} a:b 1 1 0",
-        Marker::identity(ClusterId::new(9), LockClusterConfig::new(ours.quorum(), MAX_TTL))
+        Marker::identity(ClusterId::new(9), LockClusterConfig::new(world.quorum(), MAX_TTL))
     );
-    set_marker(&mut ours, 0, &text);
-    (0..2).for_each(|client| ours.disconnect(client, 0));
-    connect_to_all(&mut ours, ALICE);
-    assert!(matches!(exclusion_reason(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
-    assert!(is_voting(&ours, ALICE, 1) && is_voting(&ours, ALICE, 2));
-    assert_eq!(data(&ours, 0).get(&Slot::Marker).and_then(|it| it.value.clone()), Some(text.into()));
+    set_marker(&mut world, 0, &text);
+    (0..2).for_each(|client| world.disconnect(client, 0));
+    connect_to_all(&mut world, ALICE);
+    assert!(matches!(exclusion_reason(&world, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
+    assert!(is_voting(&world, ALICE, 1) && is_voting(&world, ALICE, 2));
+    assert_eq!(data(&world, 0).get(&Slot::Marker).and_then(|it| it.value.clone()), Some(text.into()));
 }
 
 #[test]
@@ -336,10 +356,10 @@ fn a_client_with_other_settings_is_excluded_and_changes_nothing() {
         (0..5).for_each(|node| world.disconnect(BOB, node));
         reconfigure(&mut world, BOB, quorum, max_ttl, true);
         connect_to_all(&mut world, BOB);
-        let Some(ExclusionReason::ClusterMismatch(words)) = exclusion_reason(&world, BOB, 0) else {
-            panic!("no bar")
+        let Some(ExclusionReason::ClusterMismatch(reason)) = exclusion_reason(&world, BOB, 0) else {
+            panic!("not excluded")
         };
-        assert!(words.contains("a quorum of 3, a max ttl of 30s"), "{words}");
+        assert!(reason.contains("a quorum of 3, a max ttl of 30s"), "{reason}");
         assert_eq!(acquire_expecting_failure(&mut world, BOB).reason, FailureReason::NodesExcluded);
         assert_eq!(world.initialize_as(BOB, 7, false), Some(InitResult::NotBlank));
         assert_eq!(marker(&world, 0), before);
@@ -375,11 +395,11 @@ fn a_node_with_eviction_enabled_does_not_vote_until_it_is_disabled() {
     assert_eq!(
         probation_reason(&world, ALICE, 1),
         Some(ProbationReason::PossibleDataLoss),
-        "what it lost meanwhile is unknown"
+        "it may have evicted data meanwhile"
     );
     world.connect(BOB, 1);
     world.deliver_all();
-    assert!(!is_voting(&world, BOB, 1), "unknown to a later client too");
+    assert!(!is_voting(&world, BOB, 1), "for a later client too");
     world.run_for(PROBATION);
     assert!(is_voting(&world, ALICE, 1) && is_voting(&world, BOB, 1));
 }
@@ -404,7 +424,7 @@ fn nodes_that_were_never_connected_all_at_once_are_not_founded() {
     assert!(exclusion_reason(&world, ALICE, 1).is_some());
 }
 
-/// What we remember of a cluster says nothing of a node that we never saw in it.
+/// A client that knows a lock cluster knows nothing of a node that it never saw in it.
 #[test]
 fn a_client_restores_from_memory_only_the_markers_of_nodes_that_it_knew() {
     let mut world = uninitialized_world(5, 1);
@@ -416,12 +436,12 @@ fn a_client_restores_from_memory_only_the_markers_of_nodes_that_it_knew() {
     (0..2).chain([4]).for_each(|node| world.connect(ALICE, node));
     assert!(
         (0..2).all(|node| world.undelivered(ALICE, node) == [RequestKind::ReadMarker]),
-        "their markers are written back"
+        "their markers are restored"
     );
-    assert_eq!(world.undelivered(ALICE, 4), [], "not before enough others say so");
+    assert_eq!(world.undelivered(ALICE, 4), [], "not until enough other nodes show the lock cluster");
 }
 
-/// Two memories of one set of nodes: neither writes where the other has begun.
+/// Two clients know different lock clusters on the same nodes: one writes nothing where the other has begun.
 #[test]
 fn a_client_restores_no_marker_from_memory_if_a_node_shows_another_lock_cluster() {
     let mut world = World::fenced(3);
@@ -445,7 +465,7 @@ fn after_data_loss_on_all_nodes_old_and_new_clients_found_the_same_lock_cluster(
     (0..3).for_each(|node| world.connect(ALICE, node));
     world.deliver_all();
     (0..3).for_each(|node| world.restart(node, Data::new()));
-    // Both meet the nodes one by one, each in an order of its own, and what they write arrives at once.
+    // Both clients connect to the nodes one by one, in different orders. Their writes arrive at once.
     for (client, node) in [(BOB, 0), (ALICE, 0), (ALICE, 1), (BOB, 1), (BOB, 2), (ALICE, 2)] {
         world.connect(client, node);
         world.deliver_all();

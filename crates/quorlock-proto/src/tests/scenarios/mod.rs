@@ -1,4 +1,4 @@
-//! Scenarios, one per test. The name of a test is the property that it checks.
+//! Scenario tests of the coordinator on simulated nodes. The name of a test is the property that it checks.
 
 mod acquiring;
 mod client_clocks;

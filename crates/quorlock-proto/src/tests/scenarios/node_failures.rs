@@ -1,4 +1,4 @@
-//! Nodes that are slow, silent or away; and questions that take no lock.
+//! Slow, unresponsive and disconnected nodes; surveys.
 
 use std::time::Duration;
 
@@ -29,12 +29,12 @@ fn a_backlogged_node_is_sent_no_request_and_counts_as_unknown_at_once() {
     assert_eq!(
         world.undelivered(ALICE, 0),
         [RequestKind::Acquire, RequestKind::ReleaseAndNotify],
-        "no new SET queues up for it"
+        "no further SET is sent to it"
     );
     world.set_foreign_key(1, Some(b"another owner"), Some(TTL));
     world.round_trip(ALICE, 1);
     let failure =
-        world.take_failure(ALICE).expect("one slow and one refusing of three settle it without waiting");
+        world.take_failure(ALICE).expect("a backlogged and a denying node of three decide the attempt");
     assert_eq!(failure.votes[0], Vote::Unknown(ReplyFailure::Backlogged));
 }
 
@@ -50,7 +50,7 @@ fn a_node_whose_reply_is_overdue_is_dialed_again() {
     assert!(!world.is_connected(ALICE, 0) && world.is_connected(ALICE, 1));
     assert!(world.is_valid(ALICE, lock));
     world.run_timers_for(ms(5_000));
-    assert_eq!(world.clients[ALICE].redials, [0], "once");
+    assert_eq!(world.clients[ALICE].redials, [0], "it is dialed once");
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_lost_connection_ends_the_wait_for_its_replies() {
     world.disconnect(ALICE, 0);
     assert!(world.take_failure(ALICE).is_none());
     world.disconnect(ALICE, 1);
-    let failure = world.take_failure(ALICE).expect("one of three is left");
+    let failure = world.take_failure(ALICE).expect("one node of three is left");
     assert_eq!(
         failure.votes[..2],
         [Vote::Unknown(ReplyFailure::ConnectionLost), Vote::Unknown(ReplyFailure::ConnectionLost)]
@@ -87,16 +87,16 @@ fn a_survey_reports_the_state_of_every_node_once_all_have_replied() {
     world.delete_key(2);
     world.survey(BOB, RequestKind::Inspect);
     world.deliver_all();
-    let votes = take_survey_votes(&mut world, BOB).expect("all have answered");
+    let votes = take_survey_votes(&mut world, BOB).expect("all nodes have replied");
     let holders: Vec<_> = votes
         .iter()
         .map(|vote| match vote {
-            Vote::Inspected(sighting) => Some((sighting.holder, sighting.remaining)),
+            Vote::Inspected(inspection) => Some((inspection.holder, inspection.remaining)),
             _ => None,
         })
         .collect();
-    let ours = KeyOwner::Owner(owner_token(lock).hash());
-    assert_eq!(holders[0], Some((ours, Some(TTL))));
+    let own = KeyOwner::Owner(owner_token(lock).hash());
+    assert_eq!(holders[0], Some((own, Some(TTL))));
     assert_eq!(holders[1..], [Some((KeyOwner::NotALock, None)), Some((KeyOwner::Unheld, None))]);
     let key = crate::request::Key::new(crate::tests::world::KEY);
     assert!(world.clients[ALICE].coordinator.is_own_hash(&key, owner_token(lock).hash()));
@@ -113,7 +113,7 @@ fn a_survey_settles_at_the_reply_timeout() {
     world.run_timers_for(REPLY_TIMEOUT - Duration::from_nanos(1));
     assert_eq!(take_survey_votes(&mut world, BOB), None);
     world.run_timers_for(Duration::from_nanos(1));
-    let votes = take_survey_votes(&mut world, BOB).expect("the wait is over");
+    let votes = take_survey_votes(&mut world, BOB).expect("the reply timeout has passed");
     assert_eq!(votes[1], Vote::Unknown(ReplyFailure::Timeout));
     assert!(!world.clients[BOB].coordinator.is_busy());
 }
@@ -135,7 +135,7 @@ fn a_survey_is_sent_again_as_text_if_the_script_is_not_loaded() {
     world.flush_scripts(0);
     world.survey(BOB, RequestKind::Inspect);
     world.deliver_all();
-    let votes = take_survey_votes(&mut world, BOB).expect("all have answered");
+    let votes = take_survey_votes(&mut world, BOB).expect("all nodes have replied");
     assert!(votes.iter().all(|vote| matches!(vote, Vote::Inspected(_))), "{votes:?}");
 }
 

@@ -1,4 +1,4 @@
-//! Pending releases: bound to their attempt, and pending until known to be done.
+//! Pending releases: each affects only its own attempt and stays pending until it is confirmed.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn a_late_release_of_an_earlier_lock_does_not_affect_a_later_one() {
     let mut world = World::new(3);
     let first = world.acquire(ALICE);
     world.release(ALICE, first);
-    // The release travels on for a while after its connection is gone; meanwhile the keys run out.
+    // The release is still in flight when its connection is lost. Meanwhile the keys expire.
     (0..3).for_each(|node| world.disconnect_leaving(ALICE, node, 1));
     world.run_timers_for(TTL + ms(1));
     (0..3).for_each(|node| world.connect(ALICE, node));
@@ -35,7 +35,11 @@ fn a_pending_release_is_the_first_request_after_a_reconnect() {
     world.cancel(ALICE, lock);
     assert_eq!(world.pending_releases(ALICE), 3);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (1, 1), "owed to the node that is away");
+    assert_eq!(
+        (world.key_count(), world.pending_releases(ALICE)),
+        (1, 1),
+        "the release on the disconnected node is pending"
+    );
     world.start_acquire(BOB);
     world.connect(ALICE, 0);
     world.start_acquire(ALICE);
@@ -69,7 +73,7 @@ fn a_connection_lost_between_set_and_reply_leaves_a_pending_release() {
     world.deliver_request(ALICE, 0);
     world.disconnect(ALICE, 0);
     world.disconnect(ALICE, 1);
-    assert!(world.take_failure(ALICE).is_some(), "one of three is left");
+    assert!(world.take_failure(ALICE).is_some(), "one node of three is left");
     assert!(world.has_key_of(0, lock));
     world.connect(ALICE, 0);
     world.connect(ALICE, 1);
@@ -133,11 +137,7 @@ fn a_script_flush_between_set_and_release_does_not_leave_the_key() {
     world.round_trip(ALICE, 0);
     let resent: Vec<_> =
         world.undelivered_commands(ALICE, 0).map(|it| (it.request.phase, it.as_text)).collect();
-    assert_eq!(
-        resent,
-        [(RequestKind::Release, true)],
-        "the undo goes out as text, the SET does not go out again"
-    );
+    assert_eq!(resent, [(RequestKind::Release, true)], "the release is sent again as text, the SET is not");
     world.deliver_all();
     assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }

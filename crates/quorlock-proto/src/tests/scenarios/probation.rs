@@ -1,4 +1,4 @@
-//! Who may vote: nodes that remember what they should, and did not wake up a moment ago.
+//! Probation: a node that may have lost data casts no vote until the locks that it may have lost have expired.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::test_util::node::{Data, Slot};
 use crate::tests::world::{ALICE, AcquireOptions, BOB, World, ms};
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
 
-/// Alice holds the lock on the first two of three nodes, and the second of them is about to forget.
+/// Alice holds the lock on nodes 0 and 1 of three. Returns the data of node 1 from before the lock.
 fn held_by_two() -> (World, OperationId, Data) {
     let mut world = World::fenced(3);
     let before = data(&world, 1);
@@ -24,16 +24,16 @@ fn held_by_two() -> (World, OperationId, Data) {
     (world, lock, before)
 }
 
-/// The very fault that probation is for: with the vote of a node that forgot, two would hold the lock.
+/// The fault that probation prevents: if a node that lost its data votes, two clients hold the lock.
 #[test]
 fn a_node_that_lost_a_lock_casts_no_vote_until_the_lock_has_expired() {
-    type Forget = fn(&mut World, Data);
-    let ways: [(&str, Forget); 5] = [
+    type LoseData = fn(&mut World, Data);
+    let cases: [(&str, LoseData); 5] = [
         ("restarted empty", |world, _| world.restart(1, Data::new())),
         ("restarted with old data", |world, before| world.restart(1, before)),
         ("flushed", |world, _| world.flush(1)),
         ("promoted, empty", |world, _| world.change_role(1, Data::new())),
-        ("promoted, of another cluster", |world, before| {
+        ("promoted, of another lock cluster", |world, before| {
             let other = before.into_iter().map(|(slot, mut entry)| {
                 entry.value = entry.value.map(|_| b"quorlock2 00 3 2 30000 a:b 1 1".to_vec());
                 (slot, entry)
@@ -41,15 +41,15 @@ fn a_node_that_lost_a_lock_casts_no_vote_until_the_lock_has_expired() {
             world.change_role(1, other.collect());
         }),
     ];
-    for (way, forget) in ways {
+    for (case, lose_data) in cases {
         let (mut world, lock, before) = held_by_two();
-        forget(&mut world, before);
+        lose_data(&mut world, before);
         (0..2).for_each(|client| world.connect(client, 1));
         let failure = acquire_expecting_failure(&mut world, BOB);
-        assert!(matches!(failure.reason, FailureReason::Contended { .. }), "{way}: {:?}", failure.reason);
-        assert!(!failure.votes[1].is_grant(), "{way}: {:?}", failure.votes[1]);
-        assert!(world.is_valid(ALICE, lock) && !is_voting(&world, BOB, 1), "{way}");
-        assert_eq!(world.overlap, None, "{way}");
+        assert!(matches!(failure.reason, FailureReason::Contended { .. }), "{case}: {:?}", failure.reason);
+        assert!(!failure.votes[1].is_grant(), "{case}: {:?}", failure.votes[1]);
+        assert!(world.is_valid(ALICE, lock) && !is_voting(&world, BOB, 1), "{case}");
+        assert_eq!(world.overlap, None, "{case}");
     }
 }
 
@@ -57,7 +57,7 @@ fn a_node_that_lost_a_lock_casts_no_vote_until_the_lock_has_expired() {
 fn a_node_promoted_with_old_data_is_detected_by_the_next_marker_reading() {
     let (mut world, _, before) = held_by_two();
     world.change_role(1, before);
-    assert!(is_voting(&world, BOB, 1), "the marker is the same, only INFO tells");
+    assert!(is_voting(&world, BOB, 1), "the marker is the same, only INFO shows the change");
     world.run_for(MARKER_READ_INTERVAL);
     assert_eq!(probation_reason(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
 }
@@ -68,7 +68,7 @@ fn a_node_that_lost_its_data_votes_again_after_the_max_ttl() {
     world.restart(1, Data::new());
     (0..2).for_each(|client| world.connect(client, 1));
     world.deliver_all();
-    let since = marker(&world, 1).expect("its marker was written again").since_micros;
+    let since = marker(&world, 1).expect("its marker was restored").since_micros;
     assert_eq!(marker(&world, 1).map(|it| it.cluster), marker(&world, 0).map(|it| it.cluster));
     world.release(ALICE, lock);
     world.deliver_all();
@@ -93,7 +93,7 @@ fn a_marker_mismatch_in_a_vote_triggers_a_marker_reading_at_once() {
     world.round_trip(BOB, 1);
     assert_eq!(world.undelivered(BOB, 1), [RequestKind::ReadMarker]);
     world.round_trip(BOB, 1);
-    assert_eq!(world.undelivered(BOB, 1), [RequestKind::ReadMarker], "blank: its marker is written back");
+    assert_eq!(world.undelivered(BOB, 1), [RequestKind::ReadMarker], "the missing marker is restored");
     world.deliver_all();
     assert_eq!(probation_reason(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
     world.start_acquire(BOB);
@@ -123,23 +123,22 @@ fn a_client_that_saw_the_data_loss_times_the_probation_by_its_own_clock() {
     assert_eq!(
         probation_reason(&world, ALICE, 1),
         Some(ProbationReason::PossibleDataLoss),
-        "its clock has said for long that it is over"
+        "by the node clock it ended long ago"
     );
     world.run_for(ms(1));
     assert!(is_voting(&world, ALICE, 1));
-    // Who meets it only now has nothing but the marker to go by.
     world.connect(BOB, 1);
     assert_eq!(
         probation_reason(&world, BOB, 1),
         Some(ProbationReason::PossibleDataLoss),
-        "Bob knew it, and saw it change just now"
+        "Bob knew the old data and detects the loss only now"
     );
 }
 
 #[test]
 fn a_node_on_probation_denies_votes_to_a_client_that_expects_one() {
     let mut world = World::fenced(3);
-    // Its clock is behind by a moment, so its probation, just over, is not. So small a difference proves no clock jump.
+    // Its clock is set back 15 ms, so its probation is not yet over. So little proves no clock jump.
     world.shift_clock(1, -15);
     let lock = world.start_acquire(ALICE);
     world.round_trip(ALICE, 1);
@@ -154,22 +153,22 @@ fn a_node_on_probation_denies_votes_to_a_client_that_expects_one() {
 
 #[test]
 fn a_clock_set_back_behind_the_marker_starts_a_probation_of_the_usual_length() {
-    for asks_first in [false, true] {
+    for acquires_first in [false, true] {
         let mut world = World::fenced(3);
         let before = marker(&world, 1).expect("a marker").since_micros;
         world.shift_clock(1, -3_600_000);
-        if asks_first {
+        if acquires_first {
             world.acquire(ALICE);
         }
         world.run_for(MARKER_READ_INTERVAL + ms(100));
         let since = marker(&world, 1).expect("a marker").since_micros;
         assert!(since < before && since <= world.servers[1].node.micros(world.now(ALICE).boot_nanos()));
-        // Whichever shows it first: the vote, beside what was seen before, or the look.
+        // The reason depends on what shows the set-back first: a vote or a marker reading.
         let expected =
-            if asks_first { ProbationReason::ClockJump } else { ProbationReason::PossibleDataLoss };
+            if acquires_first { ProbationReason::ClockJump } else { ProbationReason::PossibleDataLoss };
         assert_eq!(probation_reason(&world, ALICE, 1), Some(expected));
         world.run_for(PROBATION + MARKER_READ_INTERVAL);
-        assert!(is_voting(&world, ALICE, 1), "asked for a vote first: {asks_first}");
+        assert!(is_voting(&world, ALICE, 1), "acquired first: {acquires_first}");
     }
 }
 
@@ -186,7 +185,7 @@ fn two_clients_that_restore_a_marker_at_once_agree() {
     let written = data(&world, 1)[&Slot::Marker].value.clone();
     world.advance_clock(ms(5));
     world.round_trip(BOB, 1);
-    assert_eq!(data(&world, 1)[&Slot::Marker].value, written, "only the first writes");
+    assert_eq!(data(&world, 1)[&Slot::Marker].value, written, "only the first request writes");
     world.run_for(PROBATION);
     world.acquire(ALICE);
     assert!((0..2).all(|client| is_voting(&world, client, 1)));
@@ -217,7 +216,7 @@ fn a_marker_reading_is_sent_again_as_text_if_the_script_is_not_loaded() {
     );
     assert!(world.round_trip(ALICE, 1) && is_voting(&world, ALICE, 1));
 
-    // Also if it is to write.
+    // The same for a marker reading that writes.
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
     world.flush_scripts(1);
@@ -239,14 +238,14 @@ fn a_failed_marker_reading_is_retried_and_changes_nothing() {
 #[test]
 fn a_failure_for_probation_reports_when_a_quorum_can_vote_again() {
     let mut world = World::fenced_with_quorum(5, None, 2);
-    for (node, pause) in [(0, 4_000), (1, 5_000), (2, 0)] {
+    for (node, pause_millis) in [(0, 4_000), (1, 5_000), (2, 0)] {
         world.restart(node, Data::new());
         (0..2).for_each(|client| world.connect(client, node));
         world.deliver_all();
-        world.run_for(ms(pause));
+        world.run_for(ms(pause_millis));
     }
     let failure = acquire_expecting_failure(&mut world, BOB);
-    // Two vote at once, and with the first of the three to end its probation they are a quorum.
+    // Two nodes vote. They are a quorum with the first of the three nodes to end its probation.
     assert_eq!(failure.reason, FailureReason::OnProbation { retry_after: Some(ms(21_500)) });
     assert!(world.key_count() == 0 && world.is_nothing_in_flight(BOB));
     world.run_for(ms(21_500));
@@ -277,12 +276,16 @@ fn an_acquire_is_never_sent_again_as_text_behind_its_release() {
     for node in 0..3 {
         assert_eq!(world.undelivered(ALICE, node), [RequestKind::Acquire, RequestKind::Release]);
         world.round_trip(ALICE, node);
-        assert_eq!(world.undelivered(ALICE, node), [RequestKind::Release], "nothing is sent behind it");
+        assert_eq!(
+            world.undelivered(ALICE, node),
+            [RequestKind::Release],
+            "no acquire is sent behind the release"
+        );
     }
     world.deliver_all();
     assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 
-    // A straggler of a lock that was won does without: the next renewal takes that node.
+    // A late acquire of a lock that was won is not sent again: the next renewal reacquires that node.
     let mut world = World::fenced(3);
     world.flush_scripts(2);
     world.start_acquire(ALICE);
@@ -304,7 +307,7 @@ fn a_vote_in_flight_does_not_count_once_its_nodes_data_loss_is_detected() {
     world.run_for(MARKER_READ_INTERVAL - ms(1_000));
     world.run_timers_for(ms(1_000));
     world.start_acquire(BOB);
-    // The look is ahead of the grant on the wire, and tells of another server.
+    // The marker reading precedes the acquire on the connection and reveals another server.
     assert_eq!(world.undelivered(BOB, 1), [RequestKind::ReadMarker, RequestKind::Acquire]);
     let before = data(&world, 1);
     world.change_role(1, before);
@@ -317,25 +320,29 @@ fn a_vote_in_flight_does_not_count_once_its_nodes_data_loss_is_detected() {
     assert_eq!(world.overlap, None);
 }
 
-/// Out of memory, or unable to save: such a server answers a look, and refuses every write.
+/// A server that is out of memory, or cannot save, answers marker readings and rejects every write.
 #[test]
 fn a_node_that_rejects_its_marker_is_retried_only_periodically() {
     let mut world = World::fenced(3);
     world.restart(1, Data::new());
-    let failure = || Vote::Unknown(ReplyFailure::TransientError("OOM command not allowed".into()));
-    world.servers[1].canned_replies.extend((0..50).map(|_| failure()));
+    let rejection = || Vote::Unknown(ReplyFailure::TransientError("OOM command not allowed".into()));
+    world.servers[1].canned_replies.extend((0..50).map(|_| rejection()));
     world.connect(ALICE, 1);
     world.deliver_all();
-    assert_eq!(world.servers[1].canned_replies.len(), 49, "it was written once");
-    assert_eq!(reported_vote_of_node_1(&mut world), failure(), "and a report says what the server said");
+    assert_eq!(world.servers[1].canned_replies.len(), 49, "one write was tried");
+    assert_eq!(
+        reported_vote_of_node_1(&mut world),
+        rejection(),
+        "the failure reports the reply of the server"
+    );
     world.run_for(MARKER_READ_INTERVAL);
-    assert!((30..49).contains(&world.servers[1].canned_replies.len()), "and now and then since");
+    assert!((30..49).contains(&world.servers[1].canned_replies.len()), "the write was retried periodically");
     world.servers[1].canned_replies.clear();
     world.run_for(ms(2_000));
-    assert!(marker(&world, 1).is_some(), "and soon after it takes writes again");
+    assert!(marker(&world, 1).is_some(), "the write succeeds soon after the server accepts writes");
 }
 
-/// What the second of three nodes is said to have answered, when the first is another's and the third not there.
+/// The reported vote of node 1 if node 0 has another owner and node 2 is disconnected.
 fn reported_vote_of_node_1(world: &mut World) -> Vote {
     world.set_foreign_key(0, Some(b"another owner"), Some(ms(1_000)));
     world.disconnect(ALICE, 2);

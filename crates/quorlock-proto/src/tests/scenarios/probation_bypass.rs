@@ -1,4 +1,4 @@
-//! Ways round probation that a client which comes later cannot see: it has only what stands on the nodes.
+//! Attempts to bypass probation. A new client cannot detect them, because it knows only what the nodes store.
 
 use super::helpers::{
     MARKER_READ_INTERVAL, PROBATION, connect_to_all, data, exclusion_reason, is_voting, marker,
@@ -8,7 +8,7 @@ use crate::test_util::node::Data;
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
 use crate::vote::{ExclusionReason, ProbationReason};
 
-/// A new process of Bob, which knows no node; its wall clock is ahead by this much.
+/// Replaces Bob by a new process that knows no node and whose wall clock is ahead by this much.
 fn connect_new_client(world: &mut World, ahead_millis: i64) {
     let quorum = world.quorum();
     (0..3).filter(|node| world.is_connected(BOB, *node)).collect::<Vec<_>>().into_iter().for_each(|node| {
@@ -19,7 +19,7 @@ fn connect_new_client(world: &mut World, ahead_millis: i64) {
     connect_to_all(world, BOB);
 }
 
-/// Node 1 restarts while its clock is behind by two minutes; Alice, who knew it, meets it.
+/// Node 1 restarts while its clock is two minutes behind. Alice knew it and reconnects.
 fn restarted_with_clock_behind() -> World {
     let mut world = World::fenced(3);
     world.restart(1, Data::new());
@@ -44,8 +44,8 @@ fn correcting_a_clock_after_a_restart_does_not_end_probation() {
 
 #[test]
 fn a_wrong_client_clock_never_shortens_a_probation() {
-    // Ours is behind by a little, behind by so much that one of the two is wrong, ahead.
-    for (ahead_millis, most) in [(-900, ms(1_000)), (-3_600_000, ms(100)), (3_600_000, ms(100))] {
+    // Client clock slightly behind; far behind, so that one of the two clocks is wrong; ahead.
+    for (ahead_millis, tolerance) in [(-900, ms(1_000)), (-3_600_000, ms(100)), (3_600_000, ms(100))] {
         let mut world = World::fenced(3);
         world.restart(1, Data::new());
         world.connect(ALICE, 1);
@@ -53,7 +53,7 @@ fn a_wrong_client_clock_never_shortens_a_probation() {
         connect_new_client(&mut world, ahead_millis);
         world.run_for(PROBATION - ms(200));
         assert!(!is_voting(&world, BOB, 1), "{ahead_millis} ms");
-        world.run_for(ms(200) + most);
+        world.run_for(ms(200) + tolerance);
         assert!(is_voting(&world, BOB, 1), "{ahead_millis} ms");
     }
 }
@@ -96,9 +96,9 @@ fn after_a_probation_holders_come_before_new_clients() {
 
 #[test]
 fn probation_starts_with_the_first_marker_reading() {
-    for kept in [false, true] {
+    for keeps_data in [false, true] {
         let mut world = World::fenced(3);
-        let before = if kept { data(&world, 1) } else { Data::new() };
+        let before = if keeps_data { data(&world, 1) } else { Data::new() };
         (0..3).for_each(|node| world.disconnect(ALICE, node));
         (0..3).for_each(|node| world.disconnect(BOB, node));
         world.servers[1].node.restart(before);
@@ -108,6 +108,6 @@ fn probation_starts_with_the_first_marker_reading() {
         world.run_for(PROBATION + ms(1));
         (0..3).for_each(|node| world.disconnect(BOB, node));
         connect_new_client(&mut world, 0);
-        assert!(is_voting(&world, BOB, 1), "data kept: {kept}");
+        assert!(is_voting(&world, BOB, 1), "data kept: {keeps_data}");
     }
 }

@@ -1,4 +1,6 @@
-//! The second round of an acquisition: making the largest number that of a quorum.
+//! Raising fences: the second round of an attempt writes the largest fencing number to a quorum.
+//!
+//! It is the write-back phase of ABD registers (Attiya, Bar-Noy, Dolev, *Sharing Memory Robustly*, 1995).
 
 use super::fencing::{
     CLOCKS_AHEAD_MILLIS, acquire_and_release, take_fencing_number_and_rounds, world_with_clocks_ahead,
@@ -10,7 +12,7 @@ use crate::request::RequestKind;
 use crate::tests::world::{ALICE, AcquireOptions, BOB, REPLY_TIMEOUT, VALIDITY_TIME, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
-/// Three nodes, of which the second is ahead by a second: two grants are in, and the first must be raised.
+/// Three nodes, the clock of node 1 ahead by 1 s. Nodes 0 and 1 have granted, and node 0 must be raised.
 fn world_during_raise() -> (World, u64) {
     let mut world = world_with_clocks_ahead(3, None, &CLOCKS_AHEAD_MILLIS);
     let lock = world.start_acquire(ALICE);
@@ -35,26 +37,30 @@ fn grants_during_a_raise_are_raised_unless_their_number_is_larger() {
     assert_eq!(
         world.undelivered(ALICE, 3),
         [RequestKind::RaiseFence],
-        "a smaller one is raised with the others"
+        "a grant with a smaller number is raised too"
     );
     world.round_trip(ALICE, 4);
-    assert_eq!(world.undelivered(ALICE, 4), [], "a larger one is not, and does not count");
+    assert_eq!(
+        world.undelivered(ALICE, 4),
+        [],
+        "a grant with a larger number is not raised and does not count"
+    );
     world.round_trip(ALICE, 0);
-    assert_eq!(world.take_events(ALICE), [], "two of five have the number");
+    assert_eq!(world.take_events(ALICE), [], "two of five nodes have the number");
     world.round_trip(ALICE, 3);
     let number = world.fence(1);
-    assert!(world.fence(4) > number, "it outranks us");
+    assert!(world.fence(4) > number, "its fence is larger");
     let confirmed = NodeSet::from_bits(0b01111);
-    let event = world.take_events(ALICE);
-    let [OperationEvent::Won { confirmed: by, number: given, rounds: 2, .. }] = event[..] else {
-        panic!("{event:?}")
+    let events = world.take_events(ALICE);
+    let [OperationEvent::Won { confirmed: nodes, number: fencing_number, rounds: 2, .. }] = events[..] else {
+        panic!("{events:?}")
     };
-    assert_eq!((by, given), (confirmed, number));
+    assert_eq!((nodes, fencing_number), (confirmed, number));
     world.deliver_all();
-    assert!(world.has_key_of(4, lock), "the key is there all the same");
+    assert!(world.has_key_of(4, lock), "the key is there nevertheless");
     world.release(ALICE, lock);
     world.deliver_all();
-    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0), "and is released with the others");
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0), "it is released with the others");
 }
 
 #[test]
@@ -64,7 +70,7 @@ fn a_late_grant_with_a_larger_number_does_not_complete_the_quorum() {
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
     world.round_trip(ALICE, 2);
-    assert_eq!(world.take_events(ALICE), [], "it granted, and yet does not count");
+    assert_eq!(world.take_events(ALICE), [], "its grant does not count");
     world.delete_key(0);
     world.round_trip(ALICE, 0);
     assert_eq!(world.take_failure(ALICE).map(|failure| failure.reason), Some(FailureReason::TooLate));
@@ -99,14 +105,14 @@ fn a_raise_that_finds_keys_of_another_owner_is_contention() {
     world.set_foreign_key(2, Some(b"another owner"), Some(ms(3_000)));
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 2);
-    let why = world.take_failure(ALICE).expect("two of three are another's").reason;
+    let reason = world.take_failure(ALICE).expect("two of three nodes have another owner").reason;
     assert_eq!(
-        why,
+        reason,
         FailureReason::Contended { retry_after: Some(ms(3_000)) },
-        "and their remaining times are reported unasked"
+        "the replies include the remaining times"
     );
     world.deliver_all();
-    assert_eq!(world.key_count(), 2, "ours is gone, theirs are theirs");
+    assert_eq!(world.key_count(), 2, "only the keys of the other owner are left");
 }
 
 #[test]
@@ -158,10 +164,10 @@ fn an_attempt_cancelled_in_its_second_round_leaves_only_fences() {
     assert_eq!(world.undelivered(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
     world.deliver_all();
     assert_eq!((world.key_count(), world.pending_releases(ALICE), world.take_events(ALICE)), (0, 0, vec![]));
-    let largest = (0..3).filter_map(|node| world.fence(node)).max().expect("numbers were given");
+    let largest = (0..3).filter_map(|node| world.fence(node)).max().expect("numbers were issued");
     assert!(
         acquire_and_release(&mut world, BOB, AcquireOptions::default()).0 > largest,
-        "and none of them is issued again"
+        "none of them is issued again"
     );
 }
 
@@ -196,7 +202,7 @@ fn a_raise_on_a_lost_connection_leaves_a_pending_release() {
     assert_eq!(
         take_fencing_number_and_rounds(&mut world, ALICE).map(|(_, rounds)| rounds),
         Some(2),
-        "by the other two"
+        "confirmed by the other two"
     );
     world.release(ALICE, lock);
     world.deliver_all();
@@ -214,10 +220,14 @@ fn a_node_that_disconnected_after_its_grant_is_sent_no_raise() {
     world.disconnect(ALICE, 0);
     world.round_trip(ALICE, 1);
     world.connect(ALICE, 0);
-    assert_eq!(world.clients[ALICE].coordinator.expects(NodeId(0)), None, "answers must fit their questions");
+    assert_eq!(
+        world.clients[ALICE].coordinator.expects(NodeId(0)),
+        None,
+        "replies must match their requests"
+    );
     assert_eq!(world.take_events(ALICE), []);
     world.deliver_all();
-    assert!(world.is_valid(ALICE, lock), "by the third");
+    assert!(world.is_valid(ALICE, lock), "with the grant of node 2");
     world.release(ALICE, lock);
     world.deliver_all();
     assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
@@ -271,13 +281,13 @@ fn late_grants_with_smaller_numbers_are_raised_after_the_lock_is_won() {
     let lock = world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
-    let (number, rounds) = take_fencing_number_and_rounds(&mut world, ALICE).expect("these two agree");
+    let (number, rounds) = take_fencing_number_and_rounds(&mut world, ALICE).expect("their clocks agree");
     assert_eq!(rounds, 1);
     world.round_trip(ALICE, 2);
     assert!(world.fence(2) < Some(number));
     assert_eq!(world.undelivered(ALICE, 2), [RequestKind::RaiseFence]);
     world.deliver_all();
-    assert_eq!(world.fence(2), Some(number), "the more nodes have it, the more may forget it");
+    assert_eq!(world.fence(2), Some(number), "each node with the number tolerates the data loss of another");
     assert!(world.has_key_of(2, lock));
 }
 
@@ -299,18 +309,18 @@ fn a_raise_that_finds_no_key_removes_its_node_from_the_lock() {
     let mut world = world_with_clocks_ahead(3, None, &CLOCKS_AHEAD_MILLIS);
     let lock = world.start_acquire(ALICE);
     (0..2).for_each(|node| assert!(world.round_trip(ALICE, node)));
-    // The number stands on two when the third, which has it not, is asked to raise.
+    // Nodes 0 and 1 have the number; node 2 is sent a raise.
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 2);
     assert!(world.is_valid(ALICE, lock) && world.undelivered(ALICE, 2) == [RequestKind::RaiseFence]);
     world.delete_key(2);
     world.take_events(ALICE);
     world.round_trip(ALICE, 2);
-    let two: NodeSet = (0..2).map(NodeId).collect();
-    assert_eq!(world.take_events(ALICE), [OperationEvent::Confirmed(two)]);
+    let quorum: NodeSet = (0..2).map(NodeId).collect();
+    assert_eq!(world.take_events(ALICE), [OperationEvent::Confirmed(quorum)]);
 }
 
-/// Her clock is behind, so her wish would be too small, but for the number she was given last.
+/// Alice's clock is slow, so only her last fencing number makes the requested number large enough.
 #[test]
 fn the_next_attempt_requests_more_than_the_last_number_despite_a_slow_clock() {
     let mut world = World::fenced(3);
@@ -323,6 +333,6 @@ fn the_next_attempt_requests_more_than_the_last_number_despite_a_slow_clock() {
     let next = world.start_acquire(ALICE);
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 2);
-    assert!(world.is_valid(ALICE, next), "in one round, though the third knew nothing of the last number");
+    assert!(world.is_valid(ALICE, next), "in one round, although node 2 did not have the last number");
     assert_eq!(world.fencing_number(ALICE, next), world.fencing_number(ALICE, lock) + 1);
 }

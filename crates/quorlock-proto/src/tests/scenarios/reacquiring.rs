@@ -1,4 +1,4 @@
-//! Keys that went missing under their holder and are taken again: what such a key is worth, and until when.
+//! Missing keys that their holder reacquires: from when and until when such a key counts.
 
 use super::helpers::restart_client;
 use crate::coordinator::OperationEvent;
@@ -7,8 +7,8 @@ use crate::quorum::NodeSet;
 use crate::request::RequestKind;
 use crate::tests::world::{ALICE, AcquireOptions, BOB, World, ms};
 
-/// Alice has a lock of three seconds on nodes 0 and 2, and node 1 is back; her first renewal finds no key there, and it
-/// is taken again at once. The answer to that is under way.
+/// Alice holds a lock of 3 s on nodes 0 and 2, and node 1 reconnects. The first renewal finds no key there and
+/// reacquires it. The reply is in flight.
 fn reacquired_with_reply_in_flight() -> (World, u64) {
     let mut world = World::fenced(3);
     world.disconnect(ALICE, 1);
@@ -22,9 +22,9 @@ fn reacquired_with_reply_in_flight() -> (World, u64) {
     assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Reacquire]);
     assert!(
         world.deliver_request(ALICE, 1) && world.has_key_of(1, lock),
-        "taken again, and the reply is under way"
+        "reacquired, and the reply is in flight"
     );
-    // The next renewal gets through without that node, which owes an answer.
+    // The next renewal succeeds without node 1, whose reply is pending.
     world.run_timers_for(ms(1_000));
     assert!(world.round_trip(ALICE, 0) && world.round_trip(ALICE, 2));
     assert_eq!(world.undelivered(ALICE, 1), []);
@@ -38,14 +38,14 @@ fn a_late_reacquire_reply_does_not_count_for_a_deadline_that_moved_since() {
     world.run_timers_for(ms(400));
     assert!(world.deliver_reply(ALICE, 1));
     let remaining = world.now(ALICE).until(world.deadline(ALICE, lock));
-    assert!(world.remaining_ttl(1) < Some(remaining), "the key there goes before the lock does");
-    let is_counted = |event: &OperationEvent| matches!(event, OperationEvent::Confirmed(nodes) if *nodes == NodeSet::from_bits(0b111));
-    let event = world.take_events(ALICE);
-    assert!(!event.iter().any(is_counted), "{event:?}");
-    // The next renewal finds the key, and from then on it lives as long as the lock.
+    assert!(world.remaining_ttl(1) < Some(remaining), "the key on node 1 expires before the lock");
+    let all = OperationEvent::Confirmed(NodeSet::from_bits(0b111));
+    let events = world.take_events(ALICE);
+    assert!(!events.contains(&all), "{events:?}");
+    // The next renewal finds the key and extends it to the deadline of the lock.
     world.run_timers_for(ms(600));
     world.deliver_all();
-    assert!(world.take_events(ALICE).iter().any(is_counted));
+    assert!(world.take_events(ALICE).contains(&all));
 }
 
 #[test]
@@ -53,19 +53,19 @@ fn a_clock_jump_is_a_loss_although_a_late_reacquire_reply_arrived() {
     let (mut world, lock) = reacquired_with_reply_in_flight();
     world.run_timers_for(ms(400));
     assert!(world.deliver_reply(ALICE, 1));
-    // A clock jumps, so that the key there runs out; and Alice loses her way to the node with the late answer, whose key
-    // runs out at four seconds.
+    // The clock of node 0 jumps, so its key expires. Alice loses the connection to node 1, whose key expires
+    // at 4 s.
     world.shift_clock(0, 3_000);
     world.disconnect(ALICE, 1);
     world.run_timers_for(ms(600));
     assert!(world.round_trip(ALICE, 0) && world.round_trip(ALICE, 2));
     let loss = world.take_loss(ALICE);
-    // Bob, who has not met node 0 before, sees nothing odd there. What Alice still asks of it is slow.
+    // Bob never observed the clock of node 0 before, so it reveals no jump to him. Alice's requests are slow.
     world.run_timers_for(ms(1_100));
     restart_client(&mut world, BOB, 0..3);
-    let theirs = world.start_acquire(BOB);
+    let bobs_lock = world.start_acquire(BOB);
     (0..3).for_each(|node| assert!(world.round_trip(BOB, node)));
-    assert!(world.is_valid(BOB, theirs) && world.has_key_of(2, lock));
+    assert!(world.is_valid(BOB, bobs_lock) && world.has_key_of(2, lock));
     assert_eq!(world.overlap, None);
     assert_eq!(loss, Some(LossReason::ClockJump));
 }

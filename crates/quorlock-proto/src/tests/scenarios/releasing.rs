@@ -1,4 +1,4 @@
-//! Giving a lock up: confirmed by a quorum, or at the reply timeout.
+//! Releasing a lock: confirmed by a quorum, or reported at the reply timeout.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn a_release_is_confirmed_by_a_quorum_while_the_other_releases_continue() {
     world.round_trip(ALICE, 1);
     assert!(world.take_release_votes(ALICE).is_none());
     world.round_trip(ALICE, 2);
-    let votes = world.take_release_votes(ALICE).expect("three of five confirmed");
+    let votes = world.take_release_votes(ALICE).expect("three of five nodes confirmed");
     assert_eq!(votes.iter().filter(|vote| **vote == Vote::Granted).count(), 3);
     assert_eq!(world.pending_releases(ALICE), 2);
     world.deliver_all();
@@ -32,9 +32,9 @@ fn a_missing_key_and_a_key_of_another_owner_confirm_a_release() {
     world.release(ALICE, lock);
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
-    let votes = world.take_release_votes(ALICE).expect("both are plain answers");
+    let votes = world.take_release_votes(ALICE).expect("both replies confirm the release");
     assert_eq!(votes[..2], [Vote::NotHeld, Vote::HeldByOther { remaining: None }]);
-    assert_eq!(votes[2].to_string(), "not waited for: the others had decided", "its answer is on the way");
+    assert_eq!(votes[2].to_string(), "not waited for: the others had decided", "its reply is in flight");
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn an_error_does_not_confirm_a_release() {
     }
     world.release(ALICE, lock);
     world.deliver_all();
-    let votes = world.take_release_votes(ALICE).expect("all have answered");
+    let votes = world.take_release_votes(ALICE).expect("all nodes have replied");
     assert_eq!(votes, vec![Vote::Unknown(ReplyFailure::TransientError("BUSY".into())); 3]);
     assert_eq!(world.pending_releases(ALICE), 3);
 }
@@ -87,7 +87,7 @@ fn a_lost_lock_is_released_like_any_other() {
     world.clients[ALICE].is_paused = false;
     world.wake(ALICE);
     world.take_events(ALICE);
-    assert!((0..3).all(|node| world.has_key_of(node, lock)), "the keys live a little longer than the trust");
+    assert!((0..3).all(|node| world.has_key_of(node, lock)), "the keys live a little longer than the lease");
     assert!(world.release(ALICE, lock));
     world.deliver_all();
     assert!(world.take_release_votes(ALICE).is_some());
@@ -110,10 +110,10 @@ fn a_lock_is_released_once() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     assert!(world.release(ALICE, lock));
-    assert!(world.release(ALICE, lock), "it is under way");
+    assert!(world.release(ALICE, lock), "the release is in flight");
     assert!((0..3).all(|node| world.undelivered(ALICE, node) == [RequestKind::ReleaseAndNotify]));
     world.deliver_all();
-    assert!(!world.release(ALICE, lock), "it is over");
+    assert!(!world.release(ALICE, lock), "the release is complete");
     assert!(!world.extend(ALICE, lock, TTL));
     let reported = world.take_events(ALICE);
     assert_eq!(reported.iter().filter(|event| matches!(event, OperationEvent::Released(_))).count(), 1);

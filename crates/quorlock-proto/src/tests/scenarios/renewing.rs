@@ -1,4 +1,4 @@
-//! A lease: renewed, unknown, lost, extended.
+//! Leases: renewal, unanswered renewals, loss and extension.
 //!
 //! It is past 400 lines because all scenarios of one subject share its worlds and helpers.
 
@@ -13,12 +13,12 @@ use crate::tests::world::{
 };
 use crate::vote::{ReplyFailure, Vote};
 
-/// A little more than a third of the ttl: the first renewal is on the wires.
+/// A little more than a third of the ttl: the first renewal has been sent.
 const THIRD: Duration = Duration::from_nanos(3_333_333_334);
-const OTHER: Option<&[u8]> = Some(b"another owner");
+const OTHER_OWNER: Option<&[u8]> = Some(b"another owner");
 
-fn has_renewed(event: &[OperationEvent]) -> bool {
-    event.iter().any(|event| matches!(event, OperationEvent::Renewed(_)))
+fn has_renewed(events: &[OperationEvent]) -> bool {
+    events.iter().any(|event| matches!(event, OperationEvent::Renewed(_)))
 }
 
 fn hang_all(world: &mut World) {
@@ -39,7 +39,7 @@ fn a_renewal_counts_its_deadline_from_when_it_was_sent() {
     let deadline = world.deadline(ALICE, lock);
     assert!(
         deadline.until(sent.plus(VALIDITY_TIME)) <= Duration::from_nanos(1),
-        "not from when it was answered"
+        "not from the time of the reply"
     );
     let confirmed = OperationEvent::Confirmed(NodeSet::from_bits(0b011));
     assert_eq!(world.take_events(ALICE), [confirmed, OperationEvent::Renewed(deadline)]);
@@ -66,16 +66,16 @@ fn unanswered_renewals_end_in_a_loss_reported_10_ms_before_the_deadline() {
     let deadline = world.deadline(ALICE, lock);
     hang_all(&mut world);
     world.run_timers_for(VALIDITY_TIME - LOSS_LEAD_TIME - Duration::from_nanos(1));
-    let event = world.take_events(ALICE);
-    let unconfirmed = event.iter().filter(|event| matches!(event, OperationEvent::Unconfirmed(_))).count();
-    assert!(unconfirmed >= 3, "asked again and again: {event:?}");
-    assert!(!has_renewed(&event) && world.is_valid(ALICE, lock));
-    assert_eq!(world.deadline(ALICE, lock), deadline, "unknown moves nothing");
+    let events = world.take_events(ALICE);
+    let unconfirmed = events.iter().filter(|event| matches!(event, OperationEvent::Unconfirmed(_))).count();
+    assert!(unconfirmed >= 3, "renewed repeatedly: {events:?}");
+    assert!(!has_renewed(&events) && world.is_valid(ALICE, lock));
+    assert_eq!(world.deadline(ALICE, lock), deadline, "an unanswered renewal does not move the deadline");
     world.run_timers_for(Duration::from_nanos(1));
     assert_eq!(
         world.take_loss(ALICE),
         Some(LossReason::Expired),
-        "10 ms early, for the holder to stop in time"
+        "10 ms early, so that the holder can stop in time"
     );
     assert!(!world.now(ALICE).is_past(deadline));
 }
@@ -84,9 +84,9 @@ fn unanswered_renewals_end_in_a_loss_reported_10_ms_before_the_deadline() {
 fn the_loss_of_a_short_lock_is_reported_a_tenth_of_its_ttl_early() {
     let mut world = World::new(1);
     let lock = world.acquire_with(ALICE, AcquireOptions { ttl: ms(20), ..AcquireOptions::default() });
-    let told_at = world.deadline(ALICE, lock).minus(ms(2));
+    let reported_at = world.deadline(ALICE, lock).minus(ms(2));
     hang_all(&mut world);
-    world.run_timers_for(world.now(ALICE).until(told_at) - Duration::from_nanos(1));
+    world.run_timers_for(world.now(ALICE).until(reported_at) - Duration::from_nanos(1));
     assert_eq!(world.take_loss(ALICE), None);
     world.run_timers_for(Duration::from_nanos(1));
     assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired));
@@ -102,7 +102,7 @@ fn a_renewal_after_the_deadline_does_not_count() {
     }
     world.round_trip(ALICE, 0);
     world.take_events(ALICE);
-    // The process is stopped past its deadline. Every key still says "yours", and it counts for nothing.
+    // The process is paused past its deadline. Its keys are still there, but the replies do not count.
     world.advance_clock(VALIDITY_TIME - THIRD);
     assert!((0..3).all(|node| world.has_key_of(node, lock)));
     for node in 0..3 {
@@ -110,7 +110,7 @@ fn a_renewal_after_the_deadline_does_not_count() {
     }
     assert_eq!(world.take_events(ALICE), [OperationEvent::Lost(LossReason::Expired)]);
     world.run_timers_for(ms(100));
-    assert_eq!(world.take_events(ALICE), [], "lost once and for all");
+    assert_eq!(world.take_events(ALICE), [], "the loss is final");
 }
 
 #[test]
@@ -136,11 +136,11 @@ fn renewal_replies_after_the_reply_timeout_count_before_the_deadline() {
     hang_all(&mut world);
     world.run_timers_for(THIRD);
     world.run_timers_for(REPLY_TIMEOUT);
-    let event = world.take_events(ALICE);
-    let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &event[..] else {
-        panic!("{event:?}")
+    let events = world.take_events(ALICE);
+    let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &events[..] else {
+        panic!("{events:?}")
     };
-    assert_eq!(votes[..], vec![Vote::Unknown(ReplyFailure::Timeout); 3], "the time was over");
+    assert_eq!(votes[..], vec![Vote::Unknown(ReplyFailure::Timeout); 3], "the reply timeout has passed");
     world.round_trip(ALICE, 0);
     world.round_trip(ALICE, 1);
     assert!(has_renewed(&world.take_events(ALICE)));
@@ -157,7 +157,7 @@ fn replies_to_an_earlier_round_do_not_count_in_a_later_one() {
     for node in 0..3 {
         assert!(world.deliver_request(ALICE, node));
     }
-    // The patience of an eighth is over, the pause of a tenth too: the second round is on the wires.
+    // The round timeout, ttl/8, and the pause, ttl/10, have passed: the second round has been sent.
     world.run_timers_for(ms(125 + 100));
     assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Renew]);
     world.take_events(ALICE);
@@ -167,7 +167,7 @@ fn replies_to_an_earlier_round_do_not_count_in_a_later_one() {
     assert_eq!(
         world.take_events(ALICE),
         [],
-        "the keys live from the first round, the deadline would be of the second"
+        "the replies would set the deadline of the second round with keys of the first"
     );
     assert_eq!(world.deadline(ALICE, lock), deadline);
     world.servers.iter_mut().for_each(|server| server.hangs = false);
@@ -179,11 +179,11 @@ fn replies_to_an_earlier_round_do_not_count_in_a_later_one() {
 fn extend_never_shortens_a_lease() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
-    let (deadline, life) = (world.deadline(ALICE, lock), world.remaining_ttl(0));
+    let (deadline, key_ttl) = (world.deadline(ALICE, lock), world.remaining_ttl(0));
     assert!(world.extend(ALICE, lock, ms(1_000)));
     world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), deadline);
-    assert_eq!(world.remaining_ttl(0), life, "nor do the keys");
+    assert_eq!(world.remaining_ttl(0), key_ttl, "the keys are not shortened either");
     assert!(world.take_events(ALICE).contains(&OperationEvent::Renewed(deadline)));
 }
 
@@ -191,14 +191,14 @@ fn extend_never_shortens_a_lease() {
 fn an_extension_counts_from_now_and_later_renewals_keep_it() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
-    let minute = Duration::from_secs(60);
+    let one_minute = Duration::from_secs(60);
     world.run_timers_for(ms(1_000));
     let deadline = world.now(ALICE).plus(ms(59_398));
-    assert!(world.extend(ALICE, lock, minute));
+    assert!(world.extend(ALICE, lock, one_minute));
     world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), deadline);
     world.run_timers_for(ms(20_001));
-    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Renew], "a third of what was asked for last");
+    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Renew], "a third of the last ttl");
     world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), deadline);
     assert!(world.remaining_ttl(0) > Some(ms(39_000)));
@@ -212,12 +212,12 @@ fn an_extension_without_a_connected_quorum_is_unconfirmed_at_once() {
     world.disconnect(ALICE, 0);
     world.disconnect(ALICE, 1);
     world.extend(ALICE, lock, TTL * 2);
-    let event = world.take_events(ALICE);
-    let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &event[..] else {
-        panic!("{event:?}")
+    let events = world.take_events(ALICE);
+    let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &events[..] else {
+        panic!("{events:?}")
     };
     assert_eq!(votes[2], Vote::Unknown(ReplyFailure::NotWaitedFor));
-    assert_eq!(world.undelivered(ALICE, 2), [RequestKind::Renew], "its key lives on all the same");
+    assert_eq!(world.undelivered(ALICE, 2), [RequestKind::Renew], "its key is renewed nevertheless");
     world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), deadline);
 }
@@ -235,10 +235,12 @@ fn a_lock_without_auto_renew_expires() {
 #[test]
 fn no_deadline_exceeds_the_max_hold_time() {
     let mut world = World::new(3);
-    let longest = Duration::from_secs(15);
-    let end = world.now(ALICE).plus(longest);
-    let lock = world
-        .acquire_with(ALICE, AcquireOptions { max_hold_time: Some(longest), ..AcquireOptions::default() });
+    let max_hold_time = Duration::from_secs(15);
+    let end = world.now(ALICE).plus(max_hold_time);
+    let lock = world.acquire_with(
+        ALICE,
+        AcquireOptions { max_hold_time: Some(max_hold_time), ..AcquireOptions::default() },
+    );
     world.extend(ALICE, lock, Duration::from_secs(60));
     world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), end);
@@ -259,15 +261,15 @@ fn a_missing_key_is_reacquired_and_counts_from_the_next_round() {
     world.delete_key(1);
     world.run_timers_for(THIRD);
     world.deliver_all();
-    assert!(world.has_key_of(1, lock), "taken again");
-    assert!(!has_renewed(&world.take_events(ALICE)), "but q nodes must have had it all the time");
+    assert!(world.has_key_of(1, lock), "the key is reacquired");
+    assert!(!has_renewed(&world.take_events(ALICE)), "q nodes must have had the key without interruption");
     world.servers[2].hangs = false;
     world.disconnect(ALICE, 2);
     let unconfirmed = world.take_events(ALICE);
     assert!(matches!(unconfirmed[..], [OperationEvent::Unconfirmed(_)]), "{unconfirmed:?}");
     world.run_timers_for(TTL / 10);
     world.deliver_all();
-    assert!(has_renewed(&world.take_events(ALICE)), "the two that have it now make a quorum");
+    assert!(has_renewed(&world.take_events(ALICE)), "the two nodes that have the key now are a quorum");
 }
 
 #[test]
@@ -278,7 +280,7 @@ fn a_reacquired_key_is_released_like_the_others() {
     assert!(!world.has_key_of(2, lock));
     world.run_timers_for(THIRD);
     world.deliver_all();
-    assert!(world.has_key_of(2, lock), "a node that refused the SET joins at the first renewal");
+    assert!(world.has_key_of(2, lock), "a node that rejected the SET joins at the first renewal");
     world.release(ALICE, lock);
     world.deliver_all();
     assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
@@ -302,8 +304,8 @@ fn a_release_right_behind_a_reacquire_leaves_nothing() {
 fn a_majority_taken_by_others_is_a_loss_and_own_keys_stay_until_the_release() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
-    world.set_foreign_key(0, OTHER, Some(TTL));
-    world.set_foreign_key(1, OTHER, Some(TTL));
+    world.set_foreign_key(0, OTHER_OWNER, Some(TTL));
+    world.set_foreign_key(1, OTHER_OWNER, Some(TTL));
     world.run_timers_for(THIRD);
     world.round_trip(ALICE, 0);
     assert_eq!(world.take_loss(ALICE), None);
@@ -317,14 +319,14 @@ fn a_majority_taken_by_others_is_a_loss_and_own_keys_stay_until_the_release() {
     assert!(world.has_key_of(2, lock), "a renewal deletes nothing");
     world.release(ALICE, lock);
     world.deliver_all();
-    assert_eq!(world.key_count(), 2, "the others' keys are theirs");
+    assert_eq!(world.key_count(), 2, "the keys of the other owner stay");
 }
 
 #[test]
 fn a_minority_taken_by_others_is_no_loss() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
-    world.set_foreign_key(0, OTHER, Some(TTL));
+    world.set_foreign_key(0, OTHER_OWNER, Some(TTL));
     world.run_timers_for(THIRD);
     world.deliver_all();
     assert!(has_renewed(&world.take_events(ALICE)) && world.is_valid(ALICE, lock));
@@ -358,14 +360,14 @@ fn a_renewal_is_never_sent_again_as_text_behind_its_release() {
     assert_eq!(
         world.undelivered(ALICE, 0),
         [RequestKind::ReleaseAndNotify],
-        "behind an undo it would bring back what was undone"
+        "behind its release it would bring the key back"
     );
     world.deliver_all();
     assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
-/// An extension under way must not be pushed aside by a background renewal that falls due meanwhile: the caller that waits
-/// for it would get a success with the shorter deadline of the renewal.
+/// A renewal that falls due must not replace a running extension; otherwise the extension succeeds with the shorter
+/// deadline of the renewal.
 #[test]
 fn a_due_renewal_does_not_replace_an_extension() {
     let mut world = World::new(3);
@@ -374,14 +376,14 @@ fn a_due_renewal_does_not_replace_an_extension() {
     let extended = world.now(ALICE).plus(ms(59_398)).boot_nanos();
     world.extend(ALICE, lock, Duration::from_secs(60));
     world.run_timers_for(ms(20));
-    // The wall clock is corrected by a little, so every lease is checked.
+    // The wall clock is corrected by 5 ms, so every lease is checked.
     world.shift_wall_clock(ALICE, 5);
     world.wake(ALICE);
     world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock).boot_nanos(), extended);
 }
 
-/// Two extensions at once, the shorter last: the longer one was asked for and must not come back as done with less.
+/// Two extensions at once, the shorter one last: the longer one must not succeed with the shorter deadline.
 #[test]
 fn a_shorter_extension_does_not_replace_a_longer_one() {
     let mut world = World::new(3);
@@ -412,19 +414,19 @@ fn a_shorter_extension_does_not_change_the_confirmed_nodes() {
     world.disconnect(ALICE, 2);
     let lock = world.acquire(ALICE);
     world.connect(ALICE, 2);
-    let mut stands_on = NodeSet::EMPTY;
-    for away in [2, 0] {
-        // The first takes the key again on the third node, for a short time; the second is confirmed there.
-        world.disconnect(ALICE, away);
+    let mut confirmed = NodeSet::EMPTY;
+    for disconnected in [2, 0] {
+        // The first extension reacquires the key on node 2 for a short time; the second is confirmed there.
+        world.disconnect(ALICE, disconnected);
         world.connect(ALICE, 2);
         assert!(world.extend(ALICE, lock, ms(400)));
         world.deliver_all();
         for event in world.take_events(ALICE) {
             if let OperationEvent::Confirmed(nodes) = event {
-                stands_on = nodes;
+                confirmed = nodes;
             }
         }
     }
     assert!(world.has_key_of(0, lock) && world.remaining_ttl(0) > Some(ms(9_000)));
-    assert!(stands_on.contains(NodeId(0)), "the key there lives as long as the lock: {stands_on:?}");
+    assert!(confirmed.contains(NodeId(0)), "the key there lives as long as the lock: {confirmed:?}");
 }

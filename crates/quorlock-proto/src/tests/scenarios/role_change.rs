@@ -1,10 +1,10 @@
-//! A node that was a replica of another server in between.
+//! A node that was temporarily a replica of another server.
 
 use crate::attempt::FailureReason;
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World};
 
-/// The scripts compare the marker only, and the copy that came back has the very marker that all clients know. What
-/// tells is the node's replication id, and that comes with the looks.
+/// The scripts compare only the marker, and the restored copy has the expected marker. The node's replication id
+/// reveals the change; each marker reading includes it.
 #[test]
 fn a_role_change_that_restores_an_old_copy_is_detected_by_the_next_marker_reading() {
     let mut world = World::fenced(1);
@@ -16,6 +16,6 @@ fn a_role_change_that_restores_an_old_copy_is_detected_by_the_next_marker_readin
     world.take_events(BOB);
     world.start_acquire(BOB);
     world.deliver_all();
-    let failure = world.take_failure(BOB).expect("the node may have forgotten client holds the lock");
+    let failure = world.take_failure(BOB).expect("the node may have lost the lock");
     assert!(matches!(failure.reason, FailureReason::OnProbation { retry_after: Some(_) }), "{failure:?}");
 }
