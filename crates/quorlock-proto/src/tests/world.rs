@@ -1,8 +1,8 @@
 //! Test fixture: simulated nodes, clients with a coordinator each, their connections, and one clock.
 //!
-//! Nothing happens by itself. [`World::deliver_request`] delivers one request, [`World::deliver_reply`] its reply,
-//! [`World::round_trip`] both, [`World::deliver_all`] everything in flight. [`World::advance_clock`] only moves the
-//! clock. [`World::run_timers_for`] also fires the clients' timers; [`World::run_for`] also delivers.
+//! Nothing happens by itself. [`World::deliver_request`] delivers one request, [`World::deliver_reply`] one
+//! reply, [`World::round_trip`] both, [`World::deliver_all`] everything in flight. [`World::advance_clock`] only
+//! moves the clock. [`World::run_timers_for`] also fires the clients' timers; [`World::run_for`] also delivers.
 //!
 //! It is past 400 lines because nodes, clients and connections of one world change each other's state.
 
@@ -341,12 +341,12 @@ impl World {
     pub(crate) fn initialize_as(
         &mut self,
         client: usize,
-        cluster: u128,
+        cluster_id: u128,
         is_forced: bool,
     ) -> Option<InitResult> {
         self.last_id += 1;
         let (id, now) = (self.last_id, self.now(client));
-        self.clients[client].coordinator.initialize(id, ClusterId::new(cluster), is_forced, now);
+        self.clients[client].coordinator.initialize(id, ClusterId::new(cluster_id), is_forced, now);
         self.perform_actions(client);
         self.deliver_all();
         self.take_events(client).into_iter().find_map(|event| match event {

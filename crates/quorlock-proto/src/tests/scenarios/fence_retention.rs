@@ -1,7 +1,7 @@
 //! Fence retention: fencing numbers grow although nodes delete unused fences after an hour.
 //!
-//! They grow however far the node clocks are apart, and when clocks are set back. Each client is a new process, as
-//! `quorlock run` is, so it knows the past only from the nodes.
+//! They grow however far the node clocks are apart, and when clocks are set back. Each client is a new
+//! process, as `quorlock run` is, so it knows the past only from the nodes.
 
 use std::time::Duration;
 
@@ -121,7 +121,7 @@ fn replace_client(world: &mut World, unreachable_node: usize) {
 proptest! {
     #[test]
     fn fencing_numbers_grow_however_far_clocks_are_apart(ahead in clock_offsets(), visits in visits(false)) {
-        prop_assert_eq!(run_visits(&ahead, &visits, None), Ok(visits.len()), "every client acquired the lock");
+        prop_assert_eq!(run_visits(&ahead, &visits, None), Ok(visits.len()), "one lock per client");
     }
 
     #[test]
@@ -265,7 +265,7 @@ fn a_connected_client_does_not_count_the_reply_that_reveals_a_set_back() {
     assert!(world.fencing_number(ALICE, lock) > before);
 }
 
-/// One clock was far ahead for a moment. Fencing numbers continue from there; fences are kept no longer than usual.
+/// One clock was far ahead for a moment. Fencing numbers continue from there; retention stays the usual.
 #[test]
 fn one_clock_far_ahead_does_not_prolong_retention() {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -14,7 +14,7 @@ use crate::vote::{ExclusionReason, ProbationReason};
 
 /// The interval between two marker readings of a node: a quarter of the max ttl.
 pub(super) const MARKER_READ_INTERVAL: Duration = Duration::from_millis(7_500);
-/// How long a node that may have lost data casts no vote: the max ttl, plus 500 ms so that holders reacquire first.
+/// How long a node that may have lost data casts no vote: the max ttl, plus 500 ms for holders to reacquire.
 pub(super) const PROBATION: Duration = Duration::from_millis(30_500);
 pub(super) const PROBATION_MINUS_1_MS: Duration = Duration::from_millis(30_499);
 
@@ -33,7 +33,7 @@ pub(super) fn is_voting(world: &World, client: usize, node: usize) -> bool {
 
 pub(super) fn probation_reason(world: &World, client: usize, node: usize) -> Option<ProbationReason> {
     match voting_status(world, client, node) {
-        VotingStatus::OnProbation(_, doubt) => Some(doubt),
+        VotingStatus::OnProbation(_, reason) => Some(reason),
         _ => None,
     }
 }

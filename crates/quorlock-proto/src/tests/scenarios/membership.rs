@@ -424,7 +424,7 @@ fn nodes_that_were_never_connected_all_at_once_are_not_founded() {
     assert!(exclusion_reason(&world, ALICE, 1).is_some());
 }
 
-/// A client that knows a lock cluster knows nothing of a node that it never saw in it.
+/// Knowing a lock cluster proves nothing about a node that the client never saw in it.
 #[test]
 fn a_client_restores_from_memory_only_the_markers_of_nodes_that_it_knew() {
     let mut world = uninitialized_world(5, 1);
@@ -441,7 +441,7 @@ fn a_client_restores_from_memory_only_the_markers_of_nodes_that_it_knew() {
     assert_eq!(world.undelivered(ALICE, 4), [], "not until enough other nodes show the lock cluster");
 }
 
-/// Two clients know different lock clusters on the same nodes: one writes nothing where the other has begun.
+/// Alice knows one lock cluster; another client has begun to restore a different one on the same nodes.
 #[test]
 fn a_client_restores_no_marker_from_memory_if_a_node_shows_another_lock_cluster() {
     let mut world = World::fenced(3);

@@ -1,4 +1,4 @@
-//! Probation: a node that may have lost data casts no vote until the locks that it may have lost have expired.
+//! Probation: a node that may have lost data casts no vote until the locks that it may have lost expire.
 
 use std::time::Duration;
 
@@ -320,7 +320,7 @@ fn a_vote_in_flight_does_not_count_once_its_nodes_data_loss_is_detected() {
     assert_eq!(world.overlap, None);
 }
 
-/// A server that is out of memory, or cannot save, answers marker readings and rejects every write.
+/// A server that is out of memory, or cannot save, replies to marker readings and rejects every write.
 #[test]
 fn a_node_that_rejects_its_marker_is_retried_only_periodically() {
     let mut world = World::fenced(3);

@@ -7,8 +7,8 @@ use crate::quorum::NodeSet;
 use crate::request::RequestKind;
 use crate::tests::world::{ALICE, AcquireOptions, BOB, World, ms};
 
-/// Alice holds a lock of 3 s on nodes 0 and 2, and node 1 reconnects. The first renewal finds no key there and
-/// reacquires it. The reply is in flight.
+/// Alice holds a lock of 3 s on nodes 0 and 2, and node 1 reconnects. The first renewal finds no key there
+/// and reacquires it. The reply is in flight.
 fn reacquired_with_reply_in_flight() -> (World, u64) {
     let mut world = World::fenced(3);
     world.disconnect(ALICE, 1);

@@ -138,8 +138,8 @@ fn a_key_is_not_reacquired_over_the_fence_of_a_later_holder() {
 
 #[test]
 fn a_late_grant_over_the_fence_of_a_later_holder_does_not_count() {
-    // Alice has grants of nodes 0 and 1. Her key on node 1 is lost; Bob acquires and releases the lock. Only then
-    // does her request reach node 2.
+    // Alice has grants of nodes 0 and 1. Her key on node 1 is lost; Bob acquires and releases the lock.
+    // Only then does her request reach node 2.
     let mut world = World::fenced(3);
     world.run_timers_for(ms(1));
     let lock = world.start_acquire(ALICE);
@@ -275,7 +275,7 @@ fn a_clock_jump_prevents_a_renewal_from_verifying_a_larger_fence() {
     }
 }
 
-/// Alice holds the lock on all three nodes, if wanted with a larger fence on node 2 that belongs to no holder.
+/// Alice holds the lock on all three nodes, optionally with a larger fence of no holder on node 2.
 fn acquired_on_all_nodes(with_larger_fence: bool) -> (World, u64) {
     if !with_larger_fence {
         let mut world = World::fenced(3);

@@ -366,8 +366,8 @@ fn a_renewal_is_never_sent_again_as_text_behind_its_release() {
     assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
-/// A renewal that falls due must not replace a running extension; otherwise the extension succeeds with the shorter
-/// deadline of the renewal.
+/// A renewal that falls due must not replace a running extension; otherwise the extension succeeds with the
+/// shorter deadline of the renewal.
 #[test]
 fn a_due_renewal_does_not_replace_an_extension() {
     let mut world = World::new(3);

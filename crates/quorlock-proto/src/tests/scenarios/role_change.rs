@@ -3,8 +3,8 @@
 use crate::attempt::FailureReason;
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World};
 
-/// The scripts compare only the marker, and the restored copy has the expected marker. The node's replication id
-/// reveals the change; each marker reading includes it.
+/// The scripts compare only the marker, and the restored copy has the expected marker. The node's replication
+/// id reveals the change; each marker reading includes it.
 #[test]
 fn a_role_change_that_restores_an_old_copy_is_detected_by_the_next_marker_reading() {
     let mut world = World::fenced(1);
