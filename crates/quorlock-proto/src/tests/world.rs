@@ -1,8 +1,8 @@
 //! Test fixture: simulated nodes, clients with a coordinator each, their connections, and one clock.
 //!
 //! Nothing happens by itself. [`World::deliver_request`] delivers one request, [`World::deliver_reply`] one
-//! reply, [`World::round_trip`] both, [`World::deliver_all`] everything in flight. [`World::advance_clock`] only
-//! moves the clock. [`World::run_timers_for`] also fires the clients' timers; [`World::run_for`] also delivers.
+//! reply, [`World::round_trip`] both, [`World::deliver_all`] everything in flight. [`World::advance_clock`]
+//! only moves the clock. [`World::run_timers_for`] also fires timers; [`World::run_for`] also delivers.
 //!
 //! It is past 400 lines because nodes, clients and connections of one world change each other's state.
 

@@ -14,7 +14,7 @@ use crate::tests::world::{
 use crate::vote::{ReplyFailure, Vote};
 
 /// A little more than a third of the ttl: the first renewal has been sent.
-const THIRD: Duration = Duration::from_nanos(3_333_333_334);
+const THIRD_OF_TTL: Duration = Duration::from_nanos(3_333_333_334);
 const OTHER_OWNER: Option<&[u8]> = Some(b"another owner");
 
 fn has_renewed(events: &[OperationEvent]) -> bool {
@@ -29,7 +29,7 @@ fn hang_all(world: &mut World) {
 fn a_renewal_counts_its_deadline_from_when_it_was_sent() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
-    world.run_timers_for(THIRD);
+    world.run_timers_for(THIRD_OF_TTL);
     assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Renew]);
     let sent = world.now(ALICE);
     world.advance_clock(ms(100));
@@ -96,14 +96,14 @@ fn the_loss_of_a_short_lock_is_reported_a_tenth_of_its_ttl_early() {
 fn a_renewal_after_the_deadline_does_not_count() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
-    world.run_timers_for(THIRD);
+    world.run_timers_for(THIRD_OF_TTL);
     for node in 0..3 {
         world.deliver_request(ALICE, node);
     }
     world.round_trip(ALICE, 0);
     world.take_events(ALICE);
     // The process is paused past its deadline. Its keys are still there, but the replies do not count.
-    world.advance_clock(VALIDITY_TIME - THIRD);
+    world.advance_clock(VALIDITY_TIME - THIRD_OF_TTL);
     assert!((0..3).all(|node| world.has_key_of(node, lock)));
     for node in 0..3 {
         world.deliver_reply(ALICE, node);
@@ -134,7 +134,7 @@ fn renewal_replies_after_the_reply_timeout_count_before_the_deadline() {
     let lock = world.acquire(ALICE);
     let before = world.deadline(ALICE, lock);
     hang_all(&mut world);
-    world.run_timers_for(THIRD);
+    world.run_timers_for(THIRD_OF_TTL);
     world.run_timers_for(REPLY_TIMEOUT);
     let events = world.take_events(ALICE);
     let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &events[..] else {
@@ -259,7 +259,7 @@ fn a_missing_key_is_reacquired_and_counts_from_the_next_round() {
     let lock = world.acquire(ALICE);
     world.servers[2].hangs = true;
     world.delete_key(1);
-    world.run_timers_for(THIRD);
+    world.run_timers_for(THIRD_OF_TTL);
     world.deliver_all();
     assert!(world.has_key_of(1, lock), "the key is reacquired");
     assert!(!has_renewed(&world.take_events(ALICE)), "q nodes must have had the key without interruption");
@@ -278,7 +278,7 @@ fn a_reacquired_key_is_released_like_the_others() {
     world.servers[2].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("LOADING".into())));
     let lock = world.acquire(ALICE);
     assert!(!world.has_key_of(2, lock));
-    world.run_timers_for(THIRD);
+    world.run_timers_for(THIRD_OF_TTL);
     world.deliver_all();
     assert!(world.has_key_of(2, lock), "a node that rejected the SET joins at the first renewal");
     world.release(ALICE, lock);
@@ -291,7 +291,7 @@ fn a_release_right_behind_a_reacquire_leaves_nothing() {
     let mut world = World::new(3);
     world.servers[1].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("LOADING".into())));
     let lock = world.acquire(ALICE);
-    world.run_timers_for(THIRD);
+    world.run_timers_for(THIRD_OF_TTL);
     world.round_trip(ALICE, 1);
     assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Reacquire]);
     world.release(ALICE, lock);
@@ -306,7 +306,7 @@ fn a_majority_taken_by_others_is_a_loss_and_own_keys_stay_until_the_release() {
     let lock = world.acquire(ALICE);
     world.set_foreign_key(0, OTHER_OWNER, Some(TTL));
     world.set_foreign_key(1, OTHER_OWNER, Some(TTL));
-    world.run_timers_for(THIRD);
+    world.run_timers_for(THIRD_OF_TTL);
     world.round_trip(ALICE, 0);
     assert_eq!(world.take_loss(ALICE), None);
     world.round_trip(ALICE, 1);
@@ -327,7 +327,7 @@ fn a_minority_taken_by_others_is_no_loss() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.set_foreign_key(0, OTHER_OWNER, Some(TTL));
-    world.run_timers_for(THIRD);
+    world.run_timers_for(THIRD_OF_TTL);
     world.deliver_all();
     assert!(has_renewed(&world.take_events(ALICE)) && world.is_valid(ALICE, lock));
 }
@@ -337,7 +337,7 @@ fn a_renewal_is_sent_again_as_text_if_the_script_is_not_loaded() {
     let mut world = World::new(3);
     world.acquire(ALICE);
     (0..3).for_each(|node| world.flush_scripts(node));
-    world.run_timers_for(THIRD);
+    world.run_timers_for(THIRD_OF_TTL);
     for node in 0..3 {
         world.round_trip(ALICE, node);
     }
@@ -353,7 +353,7 @@ fn a_renewal_is_never_sent_again_as_text_behind_its_release() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.flush_scripts(0);
-    world.run_timers_for(THIRD);
+    world.run_timers_for(THIRD_OF_TTL);
     world.deliver_request(ALICE, 0);
     world.release(ALICE, lock);
     world.deliver_reply(ALICE, 0);
@@ -372,7 +372,7 @@ fn a_renewal_is_never_sent_again_as_text_behind_its_release() {
 fn a_due_renewal_does_not_replace_an_extension() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
-    world.run_timers_for(THIRD - ms(10));
+    world.run_timers_for(THIRD_OF_TTL - ms(10));
     let extended = world.now(ALICE).plus(ms(59_398)).boot_nanos();
     world.extend(ALICE, lock, Duration::from_secs(60));
     world.run_timers_for(ms(20));
