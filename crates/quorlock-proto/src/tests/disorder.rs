@@ -14,7 +14,7 @@ use crate::membership::{MemberStep, Membership};
 use crate::quorum::{NodeId, Quorum};
 use crate::request::{Key, LockSpec, OwnerHash, RequestKind};
 use crate::tests::properties::votes;
-use crate::tests::world::{MAX_TTL, ms, params, token};
+use crate::tests::world::{MAX_TTL, lease_params, ms, owner_token};
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
@@ -178,12 +178,12 @@ proptest! {
             match input {
                 Input::Acquire { ttl, curious, max_hold, floor } => {
                     ids += 1;
-                    let spec = LockSpec { key: Key::new("k"), params: params(ms(ttl)), want_holder_ttl: curious, min_fencing_number: floor };
+                    let spec = LockSpec { key: Key::new("k"), params: lease_params(ms(ttl)), want_holder_ttl: curious, min_fencing_number: floor };
                     let policy = RenewalPolicy { auto_renew: curious, max_hold_time: max_hold.map(ms) };
-                    coordinator.acquire(ids, spec, policy, token(ids), now);
+                    coordinator.acquire(ids, spec, policy, owner_token(ids), now);
                 }
                 Input::Abandon(id) => coordinator.abandon(id, now),
-                Input::Extend(id, ttl) => { coordinator.extend(id, params(ms(ttl)), now); }
+                Input::Extend(id, ttl) => { coordinator.extend(id, lease_params(ms(ttl)), now); }
                 Input::Forfeit(id) => coordinator.expire(id, now),
                 Input::Release(id) => { coordinator.release(id, now); }
                 Input::Survey(phase) => {

@@ -6,7 +6,7 @@
 use proptest::prelude::*;
 
 use crate::coordinator::OperationId;
-use crate::tests::world::{Wish, World, ms};
+use crate::tests::world::{AcquireOptions, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
 /// One thing that happens. Who and where are taken modulo what there is.
@@ -135,7 +135,7 @@ struct History {
 
 impl History {
     fn new(nodes: usize, clients: usize) -> Self {
-        let mut world = World::with(nodes, None, clients);
+        let mut world = World::with_quorum(nodes, None, clients);
         // As fast as the drift of the terms allows, and some of them as we.
         for (place, server) in world.servers.iter_mut().enumerate() {
             server.node.set_haste([10_000, 0, 5_000][place % 3], 5_000_000_000);
@@ -155,10 +155,16 @@ impl History {
                 if let Some(earlier) = self.current[who].take() {
                     // The caller of a refused attempt tries again, that of a held or lost lock lets go first.
                     let _ = world.release(who, earlier);
-                    world.abandon(who, earlier);
+                    world.cancel(who, earlier);
                 }
-                let wish = Wish { ttl: ms(ttl), curious, auto_renew, floor: 0, max_hold: None };
-                self.current[who] = Some(world.acquire_as(who, wish));
+                let wish = AcquireOptions {
+                    ttl: ms(ttl),
+                    want_holder_ttl: curious,
+                    auto_renew,
+                    min_fencing_number: 0,
+                    max_hold_time: None,
+                };
+                self.current[who] = Some(world.start_acquire_with(who, wish));
             }
             Deed::Release { who } => {
                 let Some(who) = awake(world, who) else { return };
@@ -169,7 +175,7 @@ impl History {
             Deed::Abandon { who } => {
                 let Some(who) = awake(world, who) else { return };
                 if let Some(id) = self.current[who].take() {
-                    world.abandon(who, id);
+                    world.cancel(who, id);
                 }
             }
             Deed::Extend { who, ttl } => {
@@ -179,45 +185,45 @@ impl History {
                 }
             }
             Deed::Deliver { who, node } => {
-                world.deliver(who % clients, node % nodes);
+                world.deliver_request(who % clients, node % nodes);
             }
             Deed::Answer { who, node } => {
                 let Some(who) = awake(world, who) else { return };
-                world.answer(who, node % nodes);
+                world.deliver_reply(who, node % nodes);
             }
             Deed::Step { who, node } => {
                 let Some(who) = awake(world, who) else { return };
-                world.step(who, node % nodes);
+                world.round_trip(who, node % nodes);
             }
             Deed::Serve { who } => {
                 let Some(who) = awake(world, who) else { return };
                 for node in 0..nodes {
-                    while !world.servers[node].hangs && world.step(who, node) {}
+                    while !world.servers[node].hangs && world.round_trip(who, node) {}
                 }
             }
-            Deed::Drive => world.drive(),
+            Deed::Drive => world.deliver_all(),
             Deed::Cut { who, node, ghosts } => {
                 let Some(who) = awake(world, who) else { return };
-                world.cut_after(who, node % nodes, ghosts);
+                world.disconnect_leaving(who, node % nodes, ghosts);
             }
             Deed::Connect { who, node } => {
                 let Some(who) = awake(world, who) else { return };
                 world.connect(who, node % nodes);
             }
             Deed::Ghost { node } => {
-                world.ghost(node % nodes);
+                world.deliver_orphan(node % nodes);
             }
-            Deed::Sleep { millis } => world.sleep(ms(millis)),
+            Deed::Sleep { millis } => world.run_timers_for(ms(millis)),
             Deed::Pause { who } => world.clients[who % clients].is_paused = true,
             Deed::Resume { who } => {
                 // What it hears first, the answers or the time, is left to what comes next.
                 world.clients[who % clients].is_paused = false;
             }
-            Deed::SetWall { who, millis } => world.set_wall(who % clients, millis),
+            Deed::SetWall { who, millis } => world.shift_wall_clock(who % clients, millis),
             Deed::FlushScripts { node } => world.flush_scripts(node % nodes),
             Deed::Excuse { node } => {
                 let busy = Vote::Unknown(ReplyFailure::TransientError("BUSY".into()));
-                world.servers[node % nodes].excuses.push_back(busy);
+                world.servers[node % nodes].canned_replies.push_back(busy);
             }
             Deed::Overtake { victim, by } => {
                 let (victim, Some(by)) = (victim % clients, awake(world, by)) else { return };
@@ -225,10 +231,11 @@ impl History {
                     return;
                 }
                 world.clients[victim].is_paused = true;
-                let mut lives: Vec<_> = (0..nodes).map(|node| world.life(node).unwrap_or_default()).collect();
+                let mut lives: Vec<_> =
+                    (0..nodes).map(|node| world.remaining_ttl(node).unwrap_or_default()).collect();
                 lives.sort_unstable();
                 let free_after = lives[world.quorum().needed() - 1];
-                world.sleep(free_after);
+                world.run_timers_for(free_after);
                 self.take(Deed::Acquire { who: by, ttl: 800, curious: false, auto_renew: true });
                 self.take(Deed::Serve { who: by });
             }
@@ -242,29 +249,29 @@ impl History {
         let world = &mut self.world;
         for server in &mut world.servers {
             server.hangs = false;
-            server.excuses.clear();
+            server.canned_replies.clear();
         }
         for who in 0..clients {
             world.clients[who].is_paused = false;
             if let Some(id) = self.current[who].take() {
                 let _ = world.release(who, id);
-                world.abandon(who, id);
+                world.cancel(who, id);
             }
         }
         for node in 0..nodes {
-            while world.ghost(node) {}
+            while world.deliver_orphan(node) {}
             (0..clients).for_each(|who| world.connect(who, node));
         }
         // Undos that were answered with an error are tried again after a quarter of a second, and where a
         // connection had to be given up meanwhile, it comes back.
         for _ in 0..3 {
-            world.drive();
-            world.sleep(ms(250));
+            world.deliver_all();
+            world.run_timers_for(ms(250));
             for node in 0..nodes {
                 (0..clients).for_each(|who| world.connect(who, node));
             }
         }
-        world.drive();
+        world.deliver_all();
     }
 }
 
@@ -282,12 +289,12 @@ proptest! {
             prop_assert_eq!(&history.world.overlap, &None, "after step {} of the history", step);
         }
         history.settle();
-        history.world.sleep(ms(1_600));
-        history.world.drive();
+        history.world.run_timers_for(ms(1_600));
+        history.world.deliver_all();
         prop_assert_eq!(&history.world.overlap, &None);
-        prop_assert_eq!(history.world.keys(), 0);
+        prop_assert_eq!(history.world.key_count(), 0);
         for (who, client) in history.world.clients.iter().enumerate() {
-            prop_assert_eq!(history.world.undone(who), 0, "client {} owes", who);
+            prop_assert_eq!(history.world.pending_releases(who), 0, "client {} owes", who);
             prop_assert!(!client.coordinator.is_busy(), "client {} is at something", who);
             prop_assert_eq!(client.coordinator.next_wake(), None);
         }
@@ -306,7 +313,7 @@ proptest! {
         }
         prop_assert_eq!(&history.world.overlap, &None);
         history.settle();
-        prop_assert_eq!(history.world.keys(), 0);
-        prop_assert!((0..clients).all(|who| history.world.undone(who) == 0));
+        prop_assert_eq!(history.world.key_count(), 0);
+        prop_assert!((0..clients).all(|who| history.world.pending_releases(who) == 0));
     }
 }

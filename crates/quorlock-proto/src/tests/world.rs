@@ -1,10 +1,10 @@
-//! A small world: simulated nodes, clients with a board each, a wire between every two, and one clock to turn.
+//! Test fixture: simulated nodes, clients with a coordinator each, their connections, and one clock.
 //!
-//! Nothing happens by itself. A command travels by [`World::deliver`], its answer by [`World::answer`], both by
-//! [`World::step`], and everything that can by [`World::drive`]. Time passes by [`World::sleep`], where everybody is
-//! woken when they asked for it, or by [`World::pass`], where nobody is.
+//! Nothing happens by itself. [`World::deliver_request`] delivers one request, [`World::deliver_reply`] one
+//! reply, [`World::round_trip`] both, [`World::deliver_all`] everything in flight. [`World::advance_clock`]
+//! only moves the clock. [`World::run_timers_for`] also fires timers; [`World::run_for`] also delivers.
 //!
-//! It is past 400 lines because nodes, clients, links and the clock of one world change each other's state.
+//! It is past 400 lines because nodes, clients and connections of one world change each other's state.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -27,14 +27,14 @@ pub(crate) const BOB: usize = 1;
 pub(crate) const KEY: &str = "orders:42";
 
 pub(crate) const TTL: Duration = Duration::from_secs(10);
-/// Of the fenced worlds.
+/// The max ttl of fenced worlds.
 pub(crate) const MAX_TTL: Duration = Duration::from_secs(30);
 pub(crate) const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 pub(crate) const REDIAL_AFTER: Duration = Duration::from_secs(2);
-/// How long a lease of [`TTL`] may be trusted: 10 s less 1 %, less 2 ms.
-pub(crate) const TRUSTED: Duration = Duration::from_millis(9_898);
+/// How long a lease of [`TTL`] is valid: 10 s less 1 % drift, less 2 ms.
+pub(crate) const VALIDITY_TIME: Duration = Duration::from_millis(9_898);
 /// How long before its deadline a loss is reported.
-pub(crate) const LEAD: Duration = Duration::from_millis(10);
+pub(crate) const LOSS_LEAD_TIME: Duration = Duration::from_millis(10);
 
 pub(crate) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -42,154 +42,160 @@ pub(crate) const fn ms(millis: u64) -> Duration {
 
 pub(crate) struct World {
     nanos: u64,
-    ids: OperationId,
+    last_id: OperationId,
     quorum: Quorum,
     pub(crate) servers: Vec<Server>,
     pub(crate) clients: Vec<Client>,
-    /// Two locks that were valid at once, in words. Histories must leave it empty.
+    /// Describes the first two locks that were valid at once. Must stay `None`.
     pub(crate) overlap: Option<String>,
 }
 
 /// One simulated Redis master.
 pub(crate) struct Server {
     pub(crate) node: Node,
-    /// Takes commands and does nothing, until it is let go on.
+    /// While true, the node leaves requests unprocessed in their connections.
     pub(crate) hangs: bool,
-    /// What it answers to the next commands instead of running them.
-    pub(crate) excuses: VecDeque<Vote>,
-    /// Commands of connections that were cut, still on their way.
-    ghosts: VecDeque<VecDeque<Command>>,
+    /// Replies to the next commands, which the node does not run.
+    pub(crate) canned_replies: VecDeque<Vote>,
+    /// Commands that can still arrive although their connection is lost, one queue per connection.
+    orphaned_commands: VecDeque<VecDeque<Command>>,
 }
 
-/// One process with a board.
+/// One process with a coordinator.
 pub(crate) struct Client {
     pub(crate) coordinator: Coordinator,
-    wires: Vec<Wire>,
-    event: Vec<(OperationId, OperationEvent)>,
-    holds: BTreeMap<OperationId, Hold>,
+    connections: Vec<Connection>,
+    events: Vec<(OperationId, OperationEvent)>,
+    leases: BTreeMap<OperationId, LeaseRecord>,
     pub(crate) redials: Vec<usize>,
-    /// How each node stands, as far as it was told.
+    /// The last reported voting status of each node.
     pub(crate) statuses: Vec<Option<VotingStatus>>,
-    /// How often it was told.
-    pub(crate) changes: usize,
-    /// What it was told of clocks.
-    pub(crate) oddities: Vec<(usize, ClockAnomaly)>,
-    /// Whether its board asks nodes what they remember.
+    /// How many status changes were reported.
+    pub(crate) status_changes: usize,
+    /// The reported clock anomalies, with their node.
+    pub(crate) clock_anomalies: Vec<(usize, ClockAnomaly)>,
+    /// Whether the coordinator reads the markers of the nodes.
     is_fenced: bool,
-    wall_ahead: i64,
-    /// Neither woken nor given answers.
+    wall_offset_nanos: i64,
+    /// While true, the client's timers do not fire and it receives no replies.
     pub(crate) is_paused: bool,
 }
 
 #[derive(Default)]
-struct Wire {
+struct Connection {
     is_up: bool,
-    sent: VecDeque<Command>,
-    answers: VecDeque<Reply>,
+    requests: VecDeque<Command>,
+    replies: VecDeque<Reply>,
 }
 
-/// What a guard knows.
-struct Hold {
-    number: Option<u64>,
+/// What the client knows of one lease.
+struct LeaseRecord {
+    fencing_number: Option<u64>,
     deadline: DualTimestamp,
-    is_over: bool,
+    has_ended: bool,
 }
 
-/// What is asked for, if not the usual.
+/// Options of an acquire; the default is a lock of [`TTL`] with auto-renewal.
 #[derive(Clone, Copy)]
-pub(crate) struct Wish {
+pub(crate) struct AcquireOptions {
     pub(crate) ttl: Duration,
-    pub(crate) curious: bool,
+    pub(crate) want_holder_ttl: bool,
     pub(crate) auto_renew: bool,
-    pub(crate) floor: u64,
-    pub(crate) max_hold: Option<Duration>,
+    pub(crate) min_fencing_number: u64,
+    pub(crate) max_hold_time: Option<Duration>,
 }
 
-impl Default for Wish {
+impl Default for AcquireOptions {
     fn default() -> Self {
-        Self { ttl: TTL, curious: false, auto_renew: true, floor: 0, max_hold: None }
+        Self {
+            ttl: TTL,
+            want_holder_ttl: false,
+            auto_renew: true,
+            min_fencing_number: 0,
+            max_hold_time: None,
+        }
     }
 }
 
 impl World {
-    /// Two clients, all connected to these many nodes.
+    /// Two clients without fencing, connected to this many nodes.
     pub(crate) fn new(nodes: usize) -> Self {
-        Self::with(nodes, None, 2)
+        Self::with_quorum(nodes, None, 2)
     }
 
-    pub(crate) fn with(nodes: usize, need: Option<usize>, clients: usize) -> Self {
-        let mut world = Self::unconnected(nodes, need, clients, None);
+    pub(crate) fn with_quorum(nodes: usize, quorum_size: Option<usize>, clients: usize) -> Self {
+        let mut world = Self::unconnected(nodes, quorum_size, clients, None);
         world.connect_all();
         world
     }
 
-    /// Two clients with fencing and probation, all connected to these many nodes, which were declared fresh.
+    /// Two clients with fencing and probation, connected to this many freshly initialized nodes.
     pub(crate) fn fenced(nodes: usize) -> Self {
-        Self::fenced_with(nodes, None, 2)
+        Self::fenced_with_quorum(nodes, None, 2)
     }
 
-    pub(crate) fn fenced_with(nodes: usize, need: Option<usize>, clients: usize) -> Self {
-        let mut world = Self::unconnected(nodes, need, clients, Some(MAX_TTL));
-        world.declare();
+    pub(crate) fn fenced_with_quorum(nodes: usize, quorum_size: Option<usize>, clients: usize) -> Self {
+        let mut world = Self::unconnected(nodes, quorum_size, clients, Some(MAX_TTL));
+        world.initialize_nodes();
         world.connect_all();
-        world.drive();
+        world.deliver_all();
         world
     }
 
-    /// Nodes that no client has met and that remember nothing; fenced, if a max ttl is given.
+    /// Nodes without data and without connections; fenced, if a max ttl is given.
     pub(crate) fn unconnected(
         nodes: usize,
-        need: Option<usize>,
+        quorum_size: Option<usize>,
         clients: usize,
         max_ttl: Option<Duration>,
     ) -> Self {
-        let quorum = Quorum::new(nodes, need).expect("a quorum that works");
+        let quorum = Quorum::new(nodes, quorum_size).expect("a valid quorum");
         let limits = Limits { reply_timeout: REPLY_TIMEOUT, redial_after: REDIAL_AFTER };
-        let client = || Client {
+        let new_client = || Client {
             coordinator: match max_ttl {
                 Some(max_ttl) => {
-                    let drift = Drift::new(0.01).expect("a usual drift");
+                    let drift = Drift::new(0.01).expect("a valid drift");
                     let members = Membership::new(LockClusterConfig::new(quorum, max_ttl), drift, true);
                     Coordinator::fenced(quorum, limits, members)
                 }
                 None => Coordinator::new(quorum, limits),
             },
             is_fenced: max_ttl.is_some(),
-            wires: (0..nodes).map(|_| Wire::default()).collect(),
-            event: Vec::new(),
-            holds: BTreeMap::new(),
+            connections: (0..nodes).map(|_| Connection::default()).collect(),
+            events: Vec::new(),
+            leases: BTreeMap::new(),
             redials: Vec::new(),
             statuses: vec![None; nodes],
-            changes: 0,
-            oddities: Vec::new(),
-            wall_ahead: 0,
+            status_changes: 0,
+            clock_anomalies: Vec::new(),
+            wall_offset_nanos: 0,
             is_paused: false,
         };
-        let server = |place| Server {
-            node: Node::new(place, LockClusterConfig::new(quorum, MAX_TTL)),
+        let new_server = |index| Server {
+            node: Node::new(index, LockClusterConfig::new(quorum, MAX_TTL)),
             hangs: false,
-            excuses: VecDeque::new(),
-            ghosts: VecDeque::new(),
+            canned_replies: VecDeque::new(),
+            orphaned_commands: VecDeque::new(),
         };
         Self {
             nanos: 5_000_000_000,
-            ids: 0,
+            last_id: 0,
             quorum,
-            servers: (0..nodes).map(server).collect(),
-            clients: (0..clients).map(|_| client()).collect(),
+            servers: (0..nodes).map(new_server).collect(),
+            clients: (0..clients).map(|_| new_client()).collect(),
             overlap: None,
         }
     }
 
     pub(crate) fn connect_all(&mut self) {
-        for who in 0..self.clients.len() {
-            (0..self.servers.len()).for_each(|node| self.connect(who, node));
-            self.wake(who);
+        for client in 0..self.clients.len() {
+            (0..self.servers.len()).for_each(|node| self.connect(client, node));
+            self.wake(client);
         }
     }
 
-    /// An operator declares the nodes a new cluster, as `quorlock init` does.
-    pub(crate) fn declare(&mut self) {
+    /// Initializes the nodes as a new lock cluster, as `quorlock init` does.
+    pub(crate) fn initialize_nodes(&mut self) {
         let identity = Marker::identity(ClusterId::new(0xc1), LockClusterConfig::new(self.quorum, MAX_TTL));
         for server in &mut self.servers {
             let write = MarkerWrite {
@@ -205,16 +211,17 @@ impl World {
 
     // Clocks.
 
-    pub(crate) fn now(&self, who: usize) -> DualTimestamp {
-        let wall = EPOCH.saturating_add(self.nanos).saturating_add_signed(self.clients[who].wall_ahead);
+    pub(crate) fn now(&self, client: usize) -> DualTimestamp {
+        let wall =
+            EPOCH.saturating_add(self.nanos).saturating_add_signed(self.clients[client].wall_offset_nanos);
         DualTimestamp::new(self.nanos, wall)
     }
 
-    /// Time passes, and each client is woken at the time that it asked for. Nothing is delivered.
-    pub(crate) fn sleep(&mut self, span: Duration) {
+    /// Advances the clock and fires each client's timers when they are due. Delivers nothing.
+    pub(crate) fn run_timers_for(&mut self, span: Duration) {
         let until = self.nanos + span.as_nanos() as u64;
-        for wakes in 0.. {
-            assert!(wakes < 100_000, "a client wants to be woken without end");
+        for wake_ups in 0.. {
+            assert!(wake_ups < 100_000, "a client requests endless wake-ups");
             let awake = self.clients.iter().filter(|client| !client.is_paused);
             let Some(next) = awake.filter_map(|client| client.coordinator.next_wake()).min() else { break };
             if next > until {
@@ -227,285 +234,293 @@ impl World {
         self.wake_all();
     }
 
-    /// Time passes, and all that travels meanwhile arrives.
-    pub(crate) fn live(&mut self, span: Duration) {
-        let mut left = span;
-        while !left.is_zero() {
-            let step = left.min(ms(100));
-            self.sleep(step);
-            self.drive();
-            left -= step;
+    /// Advances the clock, fires timers, and delivers everything in flight every 100 ms.
+    pub(crate) fn run_for(&mut self, span: Duration) {
+        let mut remaining = span;
+        while !remaining.is_zero() {
+            let step = remaining.min(ms(100));
+            self.run_timers_for(step);
+            self.deliver_all();
+            remaining -= step;
         }
     }
 
-    /// Time passes, and no client notices.
-    pub(crate) fn pass(&mut self, span: Duration) {
+    /// Advances the clock only; no timer fires.
+    pub(crate) fn advance_clock(&mut self, span: Duration) {
         self.nanos += span.as_nanos() as u64;
     }
 
-    /// An operator sets one client's wall clock.
-    pub(crate) fn set_wall(&mut self, who: usize, ahead_millis: i64) {
-        self.clients[who].wall_ahead += ahead_millis * 1_000_000;
+    /// Moves one client's wall clock by this many milliseconds.
+    pub(crate) fn shift_wall_clock(&mut self, client: usize, by_millis: i64) {
+        self.clients[client].wall_offset_nanos += by_millis * 1_000_000;
     }
 
-    pub(crate) fn wake(&mut self, who: usize) {
-        let now = self.now(who);
-        self.clients[who].coordinator.on_wake(now);
-        self.act(who);
+    pub(crate) fn wake(&mut self, client: usize) {
+        let now = self.now(client);
+        self.clients[client].coordinator.on_wake(now);
+        self.perform_actions(client);
     }
 
     fn wake_all(&mut self) {
-        for who in 0..self.clients.len() {
-            if !self.clients[who].is_paused {
-                self.wake(who);
+        for client in 0..self.clients.len() {
+            if !self.clients[client].is_paused {
+                self.wake(client);
             }
         }
     }
 
-    // Orders.
+    // Operations.
 
-    pub(crate) fn acquire(&mut self, who: usize) -> OperationId {
-        self.acquire_as(who, Wish::default())
+    pub(crate) fn start_acquire(&mut self, client: usize) -> OperationId {
+        self.start_acquire_with(client, AcquireOptions::default())
     }
 
-    pub(crate) fn acquire_as(&mut self, who: usize, wish: Wish) -> OperationId {
-        self.ids += 1;
-        let (id, now) = (self.ids, self.now(who));
+    pub(crate) fn start_acquire_with(&mut self, client: usize, options: AcquireOptions) -> OperationId {
+        self.last_id += 1;
+        let (id, now) = (self.last_id, self.now(client));
         let spec = LockSpec {
             key: Key::new(KEY),
-            params: params(wish.ttl),
-            want_holder_ttl: wish.curious,
-            min_fencing_number: wish.floor,
+            params: lease_params(options.ttl),
+            want_holder_ttl: options.want_holder_ttl,
+            min_fencing_number: options.min_fencing_number,
         };
-        let policy = RenewalPolicy { auto_renew: wish.auto_renew, max_hold_time: wish.max_hold };
-        self.clients[who].coordinator.acquire(id, spec, policy, token(id), now);
-        self.act(who);
+        let policy = RenewalPolicy { auto_renew: options.auto_renew, max_hold_time: options.max_hold_time };
+        self.clients[client].coordinator.acquire(id, spec, policy, owner_token(id), now);
+        self.perform_actions(client);
         id
     }
 
-    /// Acquires, and all goes well.
-    pub(crate) fn hold(&mut self, who: usize) -> OperationId {
-        self.hold_as(who, Wish::default())
+    /// Acquires the lock and asserts success.
+    pub(crate) fn acquire(&mut self, client: usize) -> OperationId {
+        self.acquire_with(client, AcquireOptions::default())
     }
 
-    pub(crate) fn hold_as(&mut self, who: usize, wish: Wish) -> OperationId {
-        let id = self.acquire_as(who, wish);
-        self.drive();
-        assert!(self.is_valid(who, id), "nothing stands in the way");
-        self.event(who);
+    pub(crate) fn acquire_with(&mut self, client: usize, options: AcquireOptions) -> OperationId {
+        let id = self.start_acquire_with(client, options);
+        self.deliver_all();
+        assert!(self.is_valid(client, id), "the lock is free");
+        self.take_events(client);
         id
     }
 
-    pub(crate) fn abandon(&mut self, who: usize, id: OperationId) {
-        let now = self.now(who);
-        if let Some(hold) = self.clients[who].holds.get_mut(&id) {
-            hold.is_over = true;
+    pub(crate) fn cancel(&mut self, client: usize, id: OperationId) {
+        let now = self.now(client);
+        if let Some(lease) = self.clients[client].leases.get_mut(&id) {
+            lease.has_ended = true;
         }
-        self.clients[who].coordinator.abandon(id, now);
-        self.act(who);
+        self.clients[client].coordinator.abandon(id, now);
+        self.perform_actions(client);
     }
 
-    pub(crate) fn release(&mut self, who: usize, id: OperationId) -> bool {
-        let now = self.now(who);
-        if let Some(hold) = self.clients[who].holds.get_mut(&id) {
-            hold.is_over = true;
+    pub(crate) fn release(&mut self, client: usize, id: OperationId) -> bool {
+        let now = self.now(client);
+        if let Some(lease) = self.clients[client].leases.get_mut(&id) {
+            lease.has_ended = true;
         }
-        let is_known = self.clients[who].coordinator.release(id, now);
-        self.act(who);
+        let is_known = self.clients[client].coordinator.release(id, now);
+        self.perform_actions(client);
         is_known
     }
 
-    pub(crate) fn extend(&mut self, who: usize, id: OperationId, ttl: Duration) -> bool {
-        let now = self.now(who);
-        let is_held = self.clients[who].coordinator.extend(id, params(ttl), now);
-        self.act(who);
+    pub(crate) fn extend(&mut self, client: usize, id: OperationId, ttl: Duration) -> bool {
+        let now = self.now(client);
+        let is_held = self.clients[client].coordinator.extend(id, lease_params(ttl), now);
+        self.perform_actions(client);
         is_held
     }
 
-    pub(crate) fn survey(&mut self, who: usize, phase: RequestKind) -> OperationId {
-        self.ids += 1;
-        let (id, now) = (self.ids, self.now(who));
-        self.clients[who].coordinator.survey(id, phase, Key::new(KEY), now);
-        self.act(who);
+    pub(crate) fn survey(&mut self, client: usize, kind: RequestKind) -> OperationId {
+        self.last_id += 1;
+        let (id, now) = (self.last_id, self.now(client));
+        self.clients[client].coordinator.survey(id, kind, Key::new(KEY), now);
+        self.perform_actions(client);
         id
     }
 
-    /// Declares the nodes a new cluster, by its own connections.
-    pub(crate) fn declare_as(&mut self, who: usize, cluster: u128, is_forced: bool) -> Option<InitResult> {
-        self.ids += 1;
-        let (id, now) = (self.ids, self.now(who));
-        self.clients[who].coordinator.initialize(id, ClusterId::new(cluster), is_forced, now);
-        self.act(who);
-        self.drive();
-        self.event(who).into_iter().find_map(|event| match event {
+    /// Initializes the nodes as a new lock cluster over the client's own connections.
+    pub(crate) fn initialize_as(
+        &mut self,
+        client: usize,
+        cluster_id: u128,
+        is_forced: bool,
+    ) -> Option<InitResult> {
+        self.last_id += 1;
+        let (id, now) = (self.last_id, self.now(client));
+        self.clients[client].coordinator.initialize(id, ClusterId::new(cluster_id), is_forced, now);
+        self.perform_actions(client);
+        self.deliver_all();
+        self.take_events(client).into_iter().find_map(|event| match event {
             OperationEvent::Declared(declared) => Some(declared),
             _ => None,
         })
     }
 
-    // The wires.
+    // Connections.
 
-    pub(crate) fn connect(&mut self, who: usize, node: usize) {
-        let now = self.now(who);
-        let wire = &mut self.clients[who].wires[node];
-        if wire.is_up {
+    pub(crate) fn connect(&mut self, client: usize, node: usize) {
+        let now = self.now(client);
+        let connection = &mut self.clients[client].connections[node];
+        if connection.is_up {
             return;
         }
-        wire.is_up = true;
-        // The handshake loads the scripts, and asks what the node remembers.
+        connection.is_up = true;
+        // The handshake loads the scripts and reads the marker.
         self.servers[node].node.load_scripts();
-        if self.clients[who].is_fenced {
+        if self.clients[client].is_fenced {
             let reading = self.servers[node].node.read_marker(None, self.nanos);
-            self.clients[who].coordinator.on_connected(NodeId(node as u8), reading, now, now);
+            self.clients[client].coordinator.on_connected(NodeId(node as u8), reading, now, now);
         }
-        self.clients[who].coordinator.on_up(NodeId(node as u8), now);
-        self.act(who);
+        self.clients[client].coordinator.on_up(NodeId(node as u8), now);
+        self.perform_actions(client);
     }
 
-    /// The connection breaks; what was not delivered never will be.
-    pub(crate) fn cut(&mut self, who: usize, node: usize) {
-        self.cut_after(who, node, 0);
+    /// Breaks the connection; undelivered requests are lost.
+    pub(crate) fn disconnect(&mut self, client: usize, node: usize) {
+        self.disconnect_leaving(client, node, 0);
     }
 
-    /// The connection breaks; the first `ghosts` commands on it still reach the node, some day.
-    pub(crate) fn cut_after(&mut self, who: usize, node: usize, ghosts: usize) {
-        let sent = self.unplug(who, node);
-        self.servers[node].ghosts.push_back(sent.into_iter().take(ghosts).collect());
-        let now = self.now(who);
-        self.clients[who].coordinator.on_down(NodeId(node as u8), "cut".into(), now);
-        self.act(who);
+    /// Breaks the connection; its first `orphans` undelivered commands can still reach the node later.
+    pub(crate) fn disconnect_leaving(&mut self, client: usize, node: usize, orphans: usize) {
+        let sent = self.drop_connection(client, node);
+        self.servers[node].orphaned_commands.push_back(sent.into_iter().take(orphans).collect());
+        let now = self.now(client);
+        self.clients[client].coordinator.on_down(NodeId(node as u8), "cut".into(), now);
+        self.perform_actions(client);
     }
 
-    pub(crate) fn exclude(&mut self, who: usize, node: usize, exclusion: ExclusionReason) {
-        self.unplug(who, node);
-        let now = self.now(who);
-        self.clients[who].coordinator.on_excluded(NodeId(node as u8), exclusion, now);
-        self.act(who);
+    pub(crate) fn exclude(&mut self, client: usize, node: usize, exclusion: ExclusionReason) {
+        self.drop_connection(client, node);
+        let now = self.now(client);
+        self.clients[client].coordinator.on_excluded(NodeId(node as u8), exclusion, now);
+        self.perform_actions(client);
     }
 
-    fn unplug(&mut self, who: usize, node: usize) -> VecDeque<Command> {
-        let wire = &mut self.clients[who].wires[node];
-        wire.is_up = false;
-        wire.answers.clear();
-        std::mem::take(&mut wire.sent)
+    fn drop_connection(&mut self, client: usize, node: usize) -> VecDeque<Command> {
+        let connection = &mut self.clients[client].connections[node];
+        connection.is_up = false;
+        connection.replies.clear();
+        std::mem::take(&mut connection.requests)
     }
 
-    pub(crate) fn is_up(&self, who: usize, node: usize) -> bool {
-        self.clients[who].wires[node].is_up
+    pub(crate) fn is_connected(&self, client: usize, node: usize) -> bool {
+        self.clients[client].connections[node].is_up
     }
 
-    /// The node runs the oldest command on this wire. False if there is none.
-    pub(crate) fn deliver(&mut self, who: usize, node: usize) -> bool {
-        let wire = &mut self.clients[who].wires[node];
-        let Some(command) = wire.sent.pop_front() else { return false };
-        let answer = self.servers[node].run(&command, self.nanos);
-        wire.answers.push_back(answer);
+    /// The node runs the oldest undelivered command of this connection. False if there is none.
+    pub(crate) fn deliver_request(&mut self, client: usize, node: usize) -> bool {
+        let connection = &mut self.clients[client].connections[node];
+        let Some(command) = connection.requests.pop_front() else { return false };
+        let reply = self.servers[node].run(&command, self.nanos);
+        connection.replies.push_back(reply);
         true
     }
 
-    /// The client hears the oldest answer on this wire. False if there is none.
-    pub(crate) fn answer(&mut self, who: usize, node: usize) -> bool {
-        let Some(answer) = self.clients[who].wires[node].answers.pop_front() else { return false };
-        let now = self.now(who);
-        let (coordinator, node) = (&mut self.clients[who].coordinator, NodeId(node as u8));
-        match answer {
+    /// The client receives the oldest reply of this connection. False if there is none.
+    pub(crate) fn deliver_reply(&mut self, client: usize, node: usize) -> bool {
+        let Some(reply) = self.clients[client].connections[node].replies.pop_front() else { return false };
+        let now = self.now(client);
+        let (coordinator, node) = (&mut self.clients[client].coordinator, NodeId(node as u8));
+        match reply {
             Reply::Marker(reading) => coordinator.on_marker_reading(node, reading, now),
             Reply::Vote(vote, clock) => {
                 if let Some(micros) = clock {
                     coordinator.on_clock(node, micros, now);
                 }
-                assert!(
-                    coordinator.on_reply(node, vote, now).is_some(),
-                    "an answer to nothing that was asked"
-                );
+                assert!(coordinator.on_reply(node, vote, now).is_some(), "a reply without a request");
             }
         }
-        self.act(who);
+        self.perform_actions(client);
         true
     }
 
-    /// One command there and its answer back.
-    pub(crate) fn step(&mut self, who: usize, node: usize) -> bool {
-        self.deliver(who, node) && self.answer(who, node)
+    /// Delivers one request and its reply.
+    pub(crate) fn round_trip(&mut self, client: usize, node: usize) -> bool {
+        self.deliver_request(client, node) && self.deliver_reply(client, node)
     }
 
-    /// Everything that can travel does, in no time. Nodes that hang do nothing, paused clients hear nothing.
-    pub(crate) fn drive(&mut self) {
-        let mut moved = true;
-        while moved {
-            moved = false;
-            for who in 0..self.clients.len() {
+    /// Delivers everything in flight at once. Hanging nodes and paused clients receive nothing.
+    pub(crate) fn deliver_all(&mut self) {
+        let mut has_delivered = true;
+        while has_delivered {
+            has_delivered = false;
+            for client in 0..self.clients.len() {
                 for node in 0..self.servers.len() {
-                    moved |= !self.servers[node].hangs && self.deliver(who, node);
-                    moved |= !self.clients[who].is_paused && self.answer(who, node);
+                    has_delivered |= !self.servers[node].hangs && self.deliver_request(client, node);
+                    has_delivered |= !self.clients[client].is_paused && self.deliver_reply(client, node);
                 }
             }
         }
         self.wake_all();
     }
 
-    /// A command of some connection that was cut arrives. False if none is on its way.
-    pub(crate) fn ghost(&mut self, node: usize) -> bool {
+    /// Delivers one command of a lost connection. False if there is none.
+    pub(crate) fn deliver_orphan(&mut self, node: usize) -> bool {
         let server = &mut self.servers[node];
-        server.ghosts.retain(|stream| !stream.is_empty());
-        let Some(mut stream) = server.ghosts.pop_front() else { return false };
-        if let Some(command) = stream.pop_front() {
+        server.orphaned_commands.retain(|commands| !commands.is_empty());
+        let Some(mut commands) = server.orphaned_commands.pop_front() else { return false };
+        if let Some(command) = commands.pop_front() {
             let _ = server.run(&command, self.nanos);
         }
-        // The next one is of another connection: each keeps its order, together they have none.
-        server.ghosts.push_back(stream);
+        // Rotate: commands keep their order within a connection, but not between connections.
+        server.orphaned_commands.push_back(commands);
         true
     }
 
-    // Looking.
+    // Inspection.
 
-    /// What was sent to the node on this wire and has not reached it.
-    pub(crate) fn wire(&self, who: usize, node: usize) -> Vec<RequestKind> {
-        self.clients[who].wires[node].sent.iter().map(|command| command.request.phase).collect()
+    /// The kinds of the requests that were sent to the node and have not reached it.
+    pub(crate) fn undelivered(&self, client: usize, node: usize) -> Vec<RequestKind> {
+        self.clients[client].connections[node].requests.iter().map(|command| command.request.phase).collect()
     }
 
-    pub(crate) fn commands(&self, who: usize, node: usize) -> impl Iterator<Item = &Command> {
-        self.clients[who].wires[node].sent.iter()
+    pub(crate) fn undelivered_commands(&self, client: usize, node: usize) -> impl Iterator<Item = &Command> {
+        self.clients[client].connections[node].requests.iter()
     }
 
-    pub(crate) fn is_nothing_sent(&self, who: usize) -> bool {
-        self.clients[who].wires.iter().all(|wire| wire.sent.is_empty() && wire.answers.is_empty())
+    pub(crate) fn is_nothing_in_flight(&self, client: usize) -> bool {
+        self.clients[client]
+            .connections
+            .iter()
+            .all(|connection| connection.requests.is_empty() && connection.replies.is_empty())
     }
 
-    /// What this client was told since it was last asked.
-    pub(crate) fn event(&mut self, who: usize) -> Vec<OperationEvent> {
-        std::mem::take(&mut self.clients[who].event).into_iter().map(|(_, event)| event).collect()
+    /// The events of this client since the last call.
+    pub(crate) fn take_events(&mut self, client: usize) -> Vec<OperationEvent> {
+        std::mem::take(&mut self.clients[client].events).into_iter().map(|(_, event)| event).collect()
     }
 
-    pub(crate) fn refusal(&mut self, who: usize) -> Option<AttemptFailure> {
-        self.event(who).into_iter().find_map(|event| match event {
-            OperationEvent::Refused(refusal) => Some(refusal),
+    pub(crate) fn take_failure(&mut self, client: usize) -> Option<AttemptFailure> {
+        self.take_events(client).into_iter().find_map(|event| match event {
+            OperationEvent::Refused(failure) => Some(failure),
             _ => None,
         })
     }
 
-    pub(crate) fn loss(&mut self, who: usize) -> Option<LossReason> {
-        self.event(who).into_iter().find_map(|event| match event {
+    pub(crate) fn take_loss(&mut self, client: usize) -> Option<LossReason> {
+        self.take_events(client).into_iter().find_map(|event| match event {
             OperationEvent::Lost(loss) => Some(loss),
             _ => None,
         })
     }
 
-    pub(crate) fn released(&mut self, who: usize) -> Option<Vec<Vote>> {
-        self.event(who).into_iter().find_map(|event| match event {
+    pub(crate) fn take_release_votes(&mut self, client: usize) -> Option<Vec<Vote>> {
+        self.take_events(client).into_iter().find_map(|event| match event {
             OperationEvent::Released(votes) => Some(votes),
             _ => None,
         })
     }
 
-    pub(crate) fn is_valid(&self, who: usize, id: OperationId) -> bool {
-        let now = self.now(who);
-        self.clients[who].holds.get(&id).is_some_and(|hold| !hold.is_over && !now.is_past(hold.deadline))
+    pub(crate) fn is_valid(&self, client: usize, id: OperationId) -> bool {
+        let now = self.now(client);
+        self.clients[client]
+            .leases
+            .get(&id)
+            .is_some_and(|lease| !lease.has_ended && !now.is_past(lease.deadline))
     }
 
-    /// The fencing number of a lock that was won.
-    pub(crate) fn number(&self, who: usize, id: OperationId) -> u64 {
-        self.clients[who].holds[&id].number.expect("a fenced lock")
+    /// The fencing number of a lock that was acquired.
+    pub(crate) fn fencing_number(&self, client: usize, id: OperationId) -> u64 {
+        self.clients[client].leases[&id].fencing_number.expect("a fenced lock")
     }
 
     /// The fence of the key on this node, if there is one.
@@ -514,71 +529,71 @@ impl World {
         std::str::from_utf8(entry.value.as_deref()?).ok()?.parse().ok()
     }
 
-    pub(crate) fn deadline(&self, who: usize, id: OperationId) -> DualTimestamp {
-        self.clients[who].holds[&id].deadline
+    pub(crate) fn deadline(&self, client: usize, id: OperationId) -> DualTimestamp {
+        self.clients[client].leases[&id].deadline
     }
 
-    /// In how many nodes the key stands.
-    pub(crate) fn keys(&self) -> usize {
-        self.servers.iter().filter(|server| server.node.living(&lock(), self.nanos).is_some()).count()
+    /// How many nodes hold the key.
+    pub(crate) fn key_count(&self) -> usize {
+        self.servers.iter().filter(|server| server.node.living(&lock_slot(), self.nanos).is_some()).count()
     }
 
-    /// Whether the key on this node is of this attempt.
-    pub(crate) fn has(&self, node: usize, id: OperationId) -> bool {
-        let living = self.servers[node].node.living(&lock(), self.nanos);
-        living.is_some_and(|entry| entry.value.as_deref() == Some(&token(id).digits()))
+    /// Whether the key on this node holds this attempt's owner token.
+    pub(crate) fn has_key_of(&self, node: usize, id: OperationId) -> bool {
+        let living = self.servers[node].node.living(&lock_slot(), self.nanos);
+        living.is_some_and(|entry| entry.value.as_deref() == Some(&owner_token(id).digits()))
     }
 
-    /// For how much longer the key on this node lives.
-    pub(crate) fn life(&self, node: usize) -> Option<Duration> {
-        self.servers[node].node.life(&lock(), self.nanos)
+    /// The remaining ttl of the key on this node.
+    pub(crate) fn remaining_ttl(&self, node: usize) -> Option<Duration> {
+        self.servers[node].node.life(&lock_slot(), self.nanos)
     }
 
-    /// How many undos are not known done, over all nodes.
-    pub(crate) fn undone(&self, who: usize) -> usize {
-        self.clients[who].coordinator.pending_releases().count()
+    /// The number of unconfirmed releases, over all nodes.
+    pub(crate) fn pending_releases(&self, client: usize) -> usize {
+        self.clients[client].coordinator.pending_releases().count()
     }
 
-    // Meddling.
+    // Faults.
 
-    /// The node's key is gone.
-    pub(crate) fn wipe(&mut self, node: usize) {
-        self.servers[node].node.data_mut().remove(&lock());
+    /// Deletes the key on this node.
+    pub(crate) fn delete_key(&mut self, node: usize) {
+        self.servers[node].node.data_mut().remove(&lock_slot());
     }
 
-    /// The node has this fence for the key.
+    /// Sets the fence of the key on this node.
     pub(crate) fn set_fence(&mut self, node: usize, fence: &str) {
         let entry = Entry { value: Some(fence.into()), expires: None };
         self.servers[node].node.data_mut().insert(Slot::Fence(Key::new(KEY)), entry);
     }
 
-    /// Everything on the node is gone, and no client notices: `FLUSHALL`.
+    /// Deletes all data of the node, as `FLUSHALL` does; connections stay.
     pub(crate) fn flush(&mut self, node: usize) {
         self.servers[node].node.data_mut().clear();
     }
 
-    /// The node's process dies, and another comes up that knows this.
+    /// Restarts the node's server with this data; its connections break.
     pub(crate) fn restart(&mut self, node: usize, data: Data) {
-        for who in 0..self.clients.len() {
-            if self.is_up(who, node) {
-                self.cut(who, node);
+        for client in 0..self.clients.len() {
+            if self.is_connected(client, node) {
+                self.disconnect(client, node);
             }
         }
         self.servers[node].node.restart(data);
     }
 
-    /// The node is made a replica of a server who has this, and a master again.
+    /// Makes the node a replica of a server with this data, and a master again.
     pub(crate) fn change_role(&mut self, node: usize, data: Data) {
         self.servers[node].node.change_role(data);
     }
 
-    /// The node's clock is set, by so many milliseconds.
-    pub(crate) fn set_clock(&mut self, node: usize, by_millis: i64) {
+    /// Moves the node's clock by this many milliseconds.
+    pub(crate) fn shift_clock(&mut self, node: usize, by_millis: i64) {
         self.servers[node].node.jump(self.nanos, by_millis * 1_000_000);
     }
 
-    /// From now on the node's clock runs this much faster than ours, in millionths.
-    pub(crate) fn set_haste(&mut self, node: usize, millionths: i64) {
+    /// From now on the node's clock runs faster than the world's by this many millionths.
+    pub(crate) fn set_clock_drift(&mut self, node: usize, millionths: i64) {
         self.servers[node].node.set_haste(millionths, self.nanos);
     }
 
@@ -586,30 +601,30 @@ impl World {
         self.servers[node].node.flush_scripts();
     }
 
-    /// Another owner's key, for this long; of another type if `value` is none.
-    pub(crate) fn plant(&mut self, node: usize, value: Option<&[u8]>, life: Option<Duration>) {
+    /// Sets a key of another owner with this ttl; without `value`, a key of another type.
+    pub(crate) fn set_foreign_key(&mut self, node: usize, value: Option<&[u8]>, ttl: Option<Duration>) {
         let server = &mut self.servers[node].node;
-        let expires = life.map(|life| server.micros(self.nanos) / 1000 + life.as_millis() as u64);
-        server.data_mut().insert(lock(), Entry { value: value.map(<[u8]>::to_vec), expires });
+        let expires = ttl.map(|ttl| server.micros(self.nanos) / 1000 + ttl.as_millis() as u64);
+        server.data_mut().insert(lock_slot(), Entry { value: value.map(<[u8]>::to_vec), expires });
     }
 
-    fn act(&mut self, who: usize) {
-        while let Some(action) = self.clients[who].coordinator.poll() {
+    fn perform_actions(&mut self, client: usize) {
+        while let Some(action) = self.clients[client].coordinator.poll() {
             match action {
                 Action::Send { request, nodes, as_text } => {
                     for node in nodes.iter() {
-                        let wire = &self.clients[who].wires[node.index()];
-                        // As the driver does: what was decided before the connection broke is not sent.
-                        if wire.is_up {
-                            let badge = self.clients[who].coordinator.expected_marker(node).cloned();
+                        let connection = &self.clients[client].connections[node.index()];
+                        // As in the driver, requests decided before the connection broke are not sent.
+                        if connection.is_up {
+                            let badge = self.clients[client].coordinator.expected_marker(node).cloned();
                             let command = Command { request: request.clone(), as_text, badge, write: None };
-                            self.clients[who].wires[node.index()].sent.push_back(command);
+                            self.clients[client].connections[node.index()].requests.push_back(command);
                         }
                     }
                 }
                 Action::ReadMarker { node, write, as_text } => {
-                    let wire = &mut self.clients[who].wires[node.index()];
-                    if wire.is_up {
+                    let connection = &mut self.clients[client].connections[node.index()];
+                    if connection.is_up {
                         let (key, token) = (Key::new(""), OwnerToken::new(0));
                         let request = Request {
                             phase: RequestKind::ReadMarker,
@@ -618,53 +633,56 @@ impl World {
                             ttl: Duration::ZERO,
                             fence: None,
                         };
-                        wire.sent.push_back(Command { request, as_text, badge: None, write });
+                        connection.requests.push_back(Command { request, as_text, badge: None, write });
                     }
                 }
                 Action::VotingStatus(node, voting_status) => {
-                    self.clients[who].statuses[node.index()] = Some(voting_status);
-                    self.clients[who].changes += 1;
+                    self.clients[client].statuses[node.index()] = Some(voting_status);
+                    self.clients[client].status_changes += 1;
                 }
                 Action::ClockAnomaly(node, anomaly) => {
-                    self.clients[who].oddities.push((node.index(), anomaly));
+                    self.clients[client].clock_anomalies.push((node.index(), anomaly));
                 }
                 Action::Redial(node) => {
-                    self.clients[who].redials.push(node.index());
-                    self.cut(who, node.index());
+                    self.clients[client].redials.push(node.index());
+                    self.disconnect(client, node.index());
                 }
-                Action::Notify(id, event) => self.hear(who, id, event),
+                Action::Notify(id, event) => self.record_event(client, id, event),
             }
         }
     }
 
-    fn hear(&mut self, who: usize, id: OperationId, event: OperationEvent) {
-        let holds = &mut self.clients[who].holds;
+    fn record_event(&mut self, client: usize, id: OperationId, event: OperationEvent) {
+        let leases = &mut self.clients[client].leases;
         match &event {
             OperationEvent::Won { deadline, number, .. } => {
-                holds.insert(id, Hold { number: *number, deadline: *deadline, is_over: false });
-                self.check_exclusion();
+                leases.insert(
+                    id,
+                    LeaseRecord { fencing_number: *number, deadline: *deadline, has_ended: false },
+                );
+                self.check_mutual_exclusion();
             }
             OperationEvent::Renewed(deadline) => {
-                if let Some(hold) = holds.get_mut(&id) {
-                    hold.deadline = *deadline;
+                if let Some(lease) = leases.get_mut(&id) {
+                    lease.deadline = *deadline;
                 }
-                self.check_exclusion();
+                self.check_mutual_exclusion();
             }
             OperationEvent::Lost(_) => {
-                if let Some(hold) = holds.get_mut(&id) {
-                    hold.is_over = true;
+                if let Some(lease) = leases.get_mut(&id) {
+                    lease.has_ended = true;
                 }
             }
             _ => {}
         }
-        self.clients[who].event.push((id, event));
+        self.clients[client].events.push((id, event));
     }
 
-    /// Validity begins only where this is called from, so no overlap goes unseen.
-    fn check_exclusion(&mut self) {
+    /// Records two locks that are valid at once. Called wherever validity can begin, so it misses no overlap.
+    fn check_mutual_exclusion(&mut self) {
         let mut valid = Vec::new();
-        for (who, client) in self.clients.iter().enumerate() {
-            valid.extend(client.holds.keys().filter(|id| self.is_valid(who, **id)).map(|id| (who, *id)));
+        for (index, client) in self.clients.iter().enumerate() {
+            valid.extend(client.leases.keys().filter(|id| self.is_valid(index, **id)).map(|id| (index, *id)));
         }
         if valid.len() > 1 {
             let at = self.nanos;
@@ -678,33 +696,33 @@ impl World {
 }
 
 impl Client {
-    /// The wall clock gains a little on the boot clock.
-    pub(crate) fn creep(&mut self, span: Duration) {
-        self.wall_ahead += span.as_nanos() as i64;
+    /// Advances the wall clock relative to the boot clock.
+    pub(crate) fn advance_wall_clock(&mut self, span: Duration) {
+        self.wall_offset_nanos += span.as_nanos() as i64;
     }
 }
 
 impl Server {
     fn run(&mut self, command: &Command, nanos: u64) -> Reply {
-        match self.excuses.pop_front() {
-            Some(excuse) if command.request.phase == RequestKind::ReadMarker => Reply::Marker(Err(excuse)),
-            Some(excuse) => Reply::Vote(excuse, None),
+        match self.canned_replies.pop_front() {
+            Some(reply) if command.request.phase == RequestKind::ReadMarker => Reply::Marker(Err(reply)),
+            Some(reply) => Reply::Vote(reply, None),
             None => self.node.run(command, nanos),
         }
     }
 }
 
-/// Where the lock of all stories stands.
-fn lock() -> Slot {
+/// The key under test.
+fn lock_slot() -> Slot {
     Slot::Lock(Key::new(KEY))
 }
 
-/// Every attempt has a token of its own.
-pub(crate) fn token(id: OperationId) -> OwnerToken {
+/// The owner token of an attempt, unique per attempt.
+pub(crate) fn owner_token(id: OperationId) -> OwnerToken {
     OwnerToken::new(u128::from(id) << 64 | 0xfeed)
 }
 
-pub(crate) fn params(ttl: Duration) -> LeaseParams {
-    let drift = Drift::new(0.01).expect("a usual drift");
-    LeaseParams::new(ttl, drift, None, REPLY_TIMEOUT).expect("terms that work")
+pub(crate) fn lease_params(ttl: Duration) -> LeaseParams {
+    let drift = Drift::new(0.01).expect("a valid drift");
+    LeaseParams::new(ttl, drift, None, REPLY_TIMEOUT).expect("valid lease parameters")
 }

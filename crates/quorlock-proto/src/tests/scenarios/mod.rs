@@ -1,20 +1,20 @@
-//! Scenarios, one per test. The name of a test is the property that it checks.
+//! Scenario tests of the coordinator on simulated nodes. The name of a test is the property that it checks.
 
 mod acquiring;
-mod bypass;
-mod clock_watch;
-mod clocks;
-mod clusters;
+mod client_clocks;
+mod clock_monitor;
+mod fence_retention;
 mod fencing;
-mod losing;
-mod memory;
-mod nodes;
+mod helpers;
+mod losing_a_lease;
+mod membership;
+mod node_failures;
+mod pending_releases;
 mod probation;
-mod raising;
+mod probation_bypass;
+mod raising_fences;
+mod reacquiring;
 mod redundancy;
 mod releasing;
 mod renewing;
-mod retaking;
-mod retention;
-mod roles;
-mod undoing;
+mod role_change;

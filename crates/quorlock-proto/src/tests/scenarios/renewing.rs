@@ -1,4 +1,4 @@
-//! A lease: renewed, unknown, lost, extended.
+//! Leases: renewal, unanswered renewals, loss and extension.
 //!
 //! It is past 400 lines because all scenarios of one subject share its worlds and helpers.
 
@@ -8,15 +8,17 @@ use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, LEAD, REPLY_TIMEOUT, TRUSTED, TTL, Wish, World, ms};
+use crate::tests::world::{
+    ALICE, AcquireOptions, BOB, LOSS_LEAD_TIME, REPLY_TIMEOUT, TTL, VALIDITY_TIME, World, ms,
+};
 use crate::vote::{ReplyFailure, Vote};
 
-/// A little more than a third of the ttl: the first renewal is on the wires.
-const THIRD: Duration = Duration::from_nanos(3_333_333_334);
-const OTHER: Option<&[u8]> = Some(b"another owner");
+/// A little more than a third of the ttl: the first renewal has been sent.
+const THIRD_OF_TTL: Duration = Duration::from_nanos(3_333_333_334);
+const OTHER_OWNER: Option<&[u8]> = Some(b"another owner");
 
-fn has_renewed(event: &[OperationEvent]) -> bool {
-    event.iter().any(|event| matches!(event, OperationEvent::Renewed(_)))
+fn has_renewed(events: &[OperationEvent]) -> bool {
+    events.iter().any(|event| matches!(event, OperationEvent::Renewed(_)))
 }
 
 fn hang_all(world: &mut World) {
@@ -24,397 +26,407 @@ fn hang_all(world: &mut World) {
 }
 
 #[test]
-fn a_renewal_answered_in_time_moves_the_deadline_from_when_it_was_sent() {
+fn a_renewal_counts_its_deadline_from_when_it_was_sent() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
-    world.sleep(THIRD);
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::Renew]);
+    let lock = world.acquire(ALICE);
+    world.run_timers_for(THIRD_OF_TTL);
+    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Renew]);
     let sent = world.now(ALICE);
-    world.pass(ms(100));
-    world.step(ALICE, 0);
-    assert_eq!(world.event(ALICE), [OperationEvent::Renewing]);
-    world.step(ALICE, 1);
+    world.advance_clock(ms(100));
+    world.round_trip(ALICE, 0);
+    assert_eq!(world.take_events(ALICE), [OperationEvent::Renewing]);
+    world.round_trip(ALICE, 1);
     let deadline = world.deadline(ALICE, lock);
-    assert!(deadline.until(sent.plus(TRUSTED)) <= Duration::from_nanos(1), "not from when it was answered");
+    assert!(
+        deadline.until(sent.plus(VALIDITY_TIME)) <= Duration::from_nanos(1),
+        "not from the time of the reply"
+    );
     let confirmed = OperationEvent::Confirmed(NodeSet::from_bits(0b011));
-    assert_eq!(world.event(ALICE), [confirmed, OperationEvent::Renewed(deadline)]);
-    world.step(ALICE, 2);
-    assert_eq!(world.event(ALICE), [OperationEvent::Confirmed(NodeSet::from_bits(0b111))]);
+    assert_eq!(world.take_events(ALICE), [confirmed, OperationEvent::Renewed(deadline)]);
+    world.round_trip(ALICE, 2);
+    assert_eq!(world.take_events(ALICE), [OperationEvent::Confirmed(NodeSet::from_bits(0b111))]);
 }
 
 #[test]
-fn a_living_holder_keeps_the_lock_through_many_renewals() {
+fn renewals_keep_a_lock_valid() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     for _ in 0..400 {
-        world.sleep(ms(100));
-        world.drive();
+        world.run_timers_for(ms(100));
+        world.deliver_all();
         assert!(world.is_valid(ALICE, lock));
     }
-    assert_eq!(world.keys(), 3);
+    assert_eq!(world.key_count(), 3);
 }
 
 #[test]
-fn unknown_renewals_end_in_a_loss_told_just_before_the_deadline() {
+fn unanswered_renewals_end_in_a_loss_reported_10_ms_before_the_deadline() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     let deadline = world.deadline(ALICE, lock);
     hang_all(&mut world);
-    world.sleep(TRUSTED - LEAD - Duration::from_nanos(1));
-    let event = world.event(ALICE);
-    let unconfirmed = event.iter().filter(|event| matches!(event, OperationEvent::Unconfirmed(_))).count();
-    assert!(unconfirmed >= 3, "asked again and again: {event:?}");
-    assert!(!has_renewed(&event) && world.is_valid(ALICE, lock));
-    assert_eq!(world.deadline(ALICE, lock), deadline, "unknown moves nothing");
-    world.sleep(Duration::from_nanos(1));
-    assert_eq!(world.loss(ALICE), Some(LossReason::Expired), "10 ms early, for the holder to stop in time");
+    world.run_timers_for(VALIDITY_TIME - LOSS_LEAD_TIME - Duration::from_nanos(1));
+    let events = world.take_events(ALICE);
+    let unconfirmed = events.iter().filter(|event| matches!(event, OperationEvent::Unconfirmed(_))).count();
+    assert!(unconfirmed >= 3, "renewed repeatedly: {events:?}");
+    assert!(!has_renewed(&events) && world.is_valid(ALICE, lock));
+    assert_eq!(world.deadline(ALICE, lock), deadline, "an unanswered renewal does not move the deadline");
+    world.run_timers_for(Duration::from_nanos(1));
+    assert_eq!(
+        world.take_loss(ALICE),
+        Some(LossReason::Expired),
+        "10 ms early, so that the holder can stop in time"
+    );
     assert!(!world.now(ALICE).is_past(deadline));
 }
 
 #[test]
-fn a_short_lock_tells_its_loss_a_tenth_of_its_ttl_early() {
+fn the_loss_of_a_short_lock_is_reported_a_tenth_of_its_ttl_early() {
     let mut world = World::new(1);
-    let lock = world.hold_as(ALICE, Wish { ttl: ms(20), ..Wish::default() });
-    let told_at = world.deadline(ALICE, lock).minus(ms(2));
+    let lock = world.acquire_with(ALICE, AcquireOptions { ttl: ms(20), ..AcquireOptions::default() });
+    let reported_at = world.deadline(ALICE, lock).minus(ms(2));
     hang_all(&mut world);
-    world.sleep(world.now(ALICE).until(told_at) - Duration::from_nanos(1));
-    assert_eq!(world.loss(ALICE), None);
-    world.sleep(Duration::from_nanos(1));
-    assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
+    world.run_timers_for(world.now(ALICE).until(reported_at) - Duration::from_nanos(1));
+    assert_eq!(world.take_loss(ALICE), None);
+    world.run_timers_for(Duration::from_nanos(1));
+    assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired));
 }
 
 #[test]
-fn a_renewal_that_completes_after_the_old_deadline_does_not_count() {
+fn a_renewal_after_the_deadline_does_not_count() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
-    world.sleep(THIRD);
+    let lock = world.acquire(ALICE);
+    world.run_timers_for(THIRD_OF_TTL);
     for node in 0..3 {
-        world.deliver(ALICE, node);
+        world.deliver_request(ALICE, node);
     }
-    world.step(ALICE, 0);
-    world.event(ALICE);
-    // The process is stopped past its deadline. Every key still says "yours", and it counts for nothing.
-    world.pass(TRUSTED - THIRD);
-    assert!((0..3).all(|node| world.has(node, lock)));
+    world.round_trip(ALICE, 0);
+    world.take_events(ALICE);
+    // The process is paused past its deadline. Its keys are still there, but the replies do not count.
+    world.advance_clock(VALIDITY_TIME - THIRD_OF_TTL);
+    assert!((0..3).all(|node| world.has_key_of(node, lock)));
     for node in 0..3 {
-        world.answer(ALICE, node);
+        world.deliver_reply(ALICE, node);
     }
-    assert_eq!(world.event(ALICE), [OperationEvent::Lost(LossReason::Expired)]);
-    world.sleep(ms(100));
-    assert_eq!(world.event(ALICE), [], "lost once and for all");
+    assert_eq!(world.take_events(ALICE), [OperationEvent::Lost(LossReason::Expired)]);
+    world.run_timers_for(ms(100));
+    assert_eq!(world.take_events(ALICE), [], "the loss is final");
 }
 
 #[test]
-fn nothing_brings_a_lost_lock_back() {
+fn a_lost_lock_stays_lost() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     hang_all(&mut world);
-    world.sleep(TRUSTED);
-    assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
+    world.run_timers_for(VALIDITY_TIME);
+    assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired));
     world.servers.iter_mut().for_each(|server| server.hangs = false);
-    world.drive();
+    world.deliver_all();
     assert!(!world.extend(ALICE, lock, TTL));
-    world.sleep(ms(1_000));
-    assert_eq!(world.event(ALICE), []);
+    world.run_timers_for(ms(1_000));
+    assert_eq!(world.take_events(ALICE), []);
     assert!(!world.is_valid(ALICE, lock));
 }
 
 #[test]
-fn a_late_quorum_still_renews_before_the_deadline() {
+fn renewal_replies_after_the_reply_timeout_count_before_the_deadline() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     let before = world.deadline(ALICE, lock);
     hang_all(&mut world);
-    world.sleep(THIRD);
-    world.sleep(REPLY_TIMEOUT);
-    let event = world.event(ALICE);
-    let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &event[..] else {
-        panic!("{event:?}")
+    world.run_timers_for(THIRD_OF_TTL);
+    world.run_timers_for(REPLY_TIMEOUT);
+    let events = world.take_events(ALICE);
+    let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &events[..] else {
+        panic!("{events:?}")
     };
-    assert_eq!(votes[..], vec![Vote::Unknown(ReplyFailure::Timeout); 3], "the time was over");
-    world.step(ALICE, 0);
-    world.step(ALICE, 1);
-    assert!(has_renewed(&world.event(ALICE)));
+    assert_eq!(votes[..], vec![Vote::Unknown(ReplyFailure::Timeout); 3], "the reply timeout has passed");
+    world.round_trip(ALICE, 0);
+    world.round_trip(ALICE, 1);
+    assert!(has_renewed(&world.take_events(ALICE)));
     assert!(before.boot_nanos() < world.deadline(ALICE, lock).boot_nanos());
 }
 
 #[test]
-fn answers_to_an_earlier_round_do_not_count_in_a_later_one() {
+fn replies_to_an_earlier_round_do_not_count_in_a_later_one() {
     let mut world = World::new(3);
-    let lock = world.hold_as(ALICE, Wish { ttl: ms(1_000), ..Wish::default() });
+    let lock = world.acquire_with(ALICE, AcquireOptions { ttl: ms(1_000), ..AcquireOptions::default() });
     let deadline = world.deadline(ALICE, lock);
     hang_all(&mut world);
-    world.sleep(ms(334));
+    world.run_timers_for(ms(334));
     for node in 0..3 {
-        assert!(world.deliver(ALICE, node));
+        assert!(world.deliver_request(ALICE, node));
     }
-    // The patience of an eighth is over, the pause of a tenth too: the second round is on the wires.
-    world.sleep(ms(125 + 100));
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::Renew]);
-    world.event(ALICE);
+    // The round timeout, ttl/8, and the pause, ttl/10, have passed: the second round has been sent.
+    world.run_timers_for(ms(125 + 100));
+    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Renew]);
+    world.take_events(ALICE);
     for node in 0..3 {
-        assert!(world.answer(ALICE, node));
+        assert!(world.deliver_reply(ALICE, node));
     }
     assert_eq!(
-        world.event(ALICE),
+        world.take_events(ALICE),
         [],
-        "the keys live from the first round, the deadline would be of the second"
+        "the replies would set the deadline of the second round with keys of the first"
     );
     assert_eq!(world.deadline(ALICE, lock), deadline);
     world.servers.iter_mut().for_each(|server| server.hangs = false);
-    world.drive();
-    assert!(has_renewed(&world.event(ALICE)));
+    world.deliver_all();
+    assert!(has_renewed(&world.take_events(ALICE)));
 }
 
 #[test]
-fn extend_never_shortens() {
+fn extend_never_shortens_a_lease() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
-    let (deadline, life) = (world.deadline(ALICE, lock), world.life(0));
+    let lock = world.acquire(ALICE);
+    let (deadline, key_ttl) = (world.deadline(ALICE, lock), world.remaining_ttl(0));
     assert!(world.extend(ALICE, lock, ms(1_000)));
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), deadline);
-    assert_eq!(world.life(0), life, "nor do the keys");
-    assert!(world.event(ALICE).contains(&OperationEvent::Renewed(deadline)));
+    assert_eq!(world.remaining_ttl(0), key_ttl, "the keys are not shortened either");
+    assert!(world.take_events(ALICE).contains(&OperationEvent::Renewed(deadline)));
 }
 
 #[test]
-fn extend_lengthens_from_now_and_later_renewals_do_not_take_it_back() {
+fn an_extension_counts_from_now_and_later_renewals_keep_it() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
-    let minute = Duration::from_secs(60);
-    world.sleep(ms(1_000));
+    let lock = world.acquire(ALICE);
+    let one_minute = Duration::from_secs(60);
+    world.run_timers_for(ms(1_000));
     let deadline = world.now(ALICE).plus(ms(59_398));
-    assert!(world.extend(ALICE, lock, minute));
-    world.drive();
+    assert!(world.extend(ALICE, lock, one_minute));
+    world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), deadline);
-    world.sleep(ms(20_001));
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::Renew], "a third of what was asked for last");
-    world.drive();
+    world.run_timers_for(ms(20_001));
+    assert_eq!(world.undelivered(ALICE, 0), [RequestKind::Renew], "a third of the last ttl");
+    world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), deadline);
-    assert!(world.life(0) > Some(ms(39_000)));
+    assert!(world.remaining_ttl(0) > Some(ms(39_000)));
 }
 
 #[test]
-fn a_hopeless_extension_is_unconfirmed_at_once_and_changes_nothing() {
+fn an_extension_without_a_connected_quorum_is_unconfirmed_at_once() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     let deadline = world.deadline(ALICE, lock);
-    world.cut(ALICE, 0);
-    world.cut(ALICE, 1);
+    world.disconnect(ALICE, 0);
+    world.disconnect(ALICE, 1);
     world.extend(ALICE, lock, TTL * 2);
-    let event = world.event(ALICE);
-    let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &event[..] else {
-        panic!("{event:?}")
+    let events = world.take_events(ALICE);
+    let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &events[..] else {
+        panic!("{events:?}")
     };
     assert_eq!(votes[2], Vote::Unknown(ReplyFailure::NotWaitedFor));
-    assert_eq!(world.wire(ALICE, 2), [RequestKind::Renew], "its key lives on all the same");
-    world.drive();
+    assert_eq!(world.undelivered(ALICE, 2), [RequestKind::Renew], "its key is renewed nevertheless");
+    world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), deadline);
 }
 
 #[test]
-fn a_lock_that_does_not_renew_itself_ends_by_itself() {
+fn a_lock_without_auto_renew_expires() {
     let mut world = World::new(3);
-    let lock = world.hold_as(ALICE, Wish { auto_renew: false, ..Wish::default() });
-    world.sleep(TRUSTED - LEAD - ms(1));
-    assert!(world.is_nothing_sent(ALICE) && world.is_valid(ALICE, lock));
-    world.sleep(ms(1));
-    assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
+    let lock = world.acquire_with(ALICE, AcquireOptions { auto_renew: false, ..AcquireOptions::default() });
+    world.run_timers_for(VALIDITY_TIME - LOSS_LEAD_TIME - ms(1));
+    assert!(world.is_nothing_in_flight(ALICE) && world.is_valid(ALICE, lock));
+    world.run_timers_for(ms(1));
+    assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired));
 }
 
 #[test]
-fn no_deadline_goes_past_max_hold() {
+fn no_deadline_exceeds_the_max_hold_time() {
     let mut world = World::new(3);
-    let longest = Duration::from_secs(15);
-    let end = world.now(ALICE).plus(longest);
-    let lock = world.hold_as(ALICE, Wish { max_hold: Some(longest), ..Wish::default() });
+    let max_hold_time = Duration::from_secs(15);
+    let end = world.now(ALICE).plus(max_hold_time);
+    let lock = world.acquire_with(
+        ALICE,
+        AcquireOptions { max_hold_time: Some(max_hold_time), ..AcquireOptions::default() },
+    );
     world.extend(ALICE, lock, Duration::from_secs(60));
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), end);
-    world.event(ALICE);
+    world.take_events(ALICE);
     for _ in 0..15 {
-        world.sleep(ms(1_000));
-        world.drive();
+        world.run_timers_for(ms(1_000));
+        world.deliver_all();
     }
-    assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
+    assert_eq!(world.take_loss(ALICE), Some(LossReason::Expired));
     assert_eq!(world.deadline(ALICE, lock), end);
 }
 
 #[test]
-fn a_missing_key_is_taken_again_and_counts_from_the_next_round_on() {
+fn a_missing_key_is_reacquired_and_counts_from_the_next_round() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.servers[2].hangs = true;
-    world.wipe(1);
-    world.sleep(THIRD);
-    world.drive();
-    assert!(world.has(1, lock), "taken again");
-    assert!(!has_renewed(&world.event(ALICE)), "but q nodes must have had it all the time");
+    world.delete_key(1);
+    world.run_timers_for(THIRD_OF_TTL);
+    world.deliver_all();
+    assert!(world.has_key_of(1, lock), "the key is reacquired");
+    assert!(!has_renewed(&world.take_events(ALICE)), "q nodes must have had the key without interruption");
     world.servers[2].hangs = false;
-    world.cut(ALICE, 2);
-    let unconfirmed = world.event(ALICE);
+    world.disconnect(ALICE, 2);
+    let unconfirmed = world.take_events(ALICE);
     assert!(matches!(unconfirmed[..], [OperationEvent::Unconfirmed(_)]), "{unconfirmed:?}");
-    world.sleep(TTL / 10);
-    world.drive();
-    assert!(has_renewed(&world.event(ALICE)), "the two that have it now make a quorum");
+    world.run_timers_for(TTL / 10);
+    world.deliver_all();
+    assert!(has_renewed(&world.take_events(ALICE)), "the two nodes that have the key now are a quorum");
 }
 
 #[test]
-fn a_retaken_node_is_released_like_the_others() {
+fn a_reacquired_key_is_released_like_the_others() {
     let mut world = World::new(3);
-    world.servers[2].excuses.push_back(Vote::Unknown(ReplyFailure::TransientError("LOADING".into())));
-    let lock = world.hold(ALICE);
-    assert!(!world.has(2, lock));
-    world.sleep(THIRD);
-    world.drive();
-    assert!(world.has(2, lock), "a node that refused the SET joins at the first renewal");
+    world.servers[2].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("LOADING".into())));
+    let lock = world.acquire(ALICE);
+    assert!(!world.has_key_of(2, lock));
+    world.run_timers_for(THIRD_OF_TTL);
+    world.deliver_all();
+    assert!(world.has_key_of(2, lock), "a node that rejected the SET joins at the first renewal");
     world.release(ALICE, lock);
-    world.drive();
-    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
+    world.deliver_all();
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]
-fn a_release_right_behind_a_retake_leaves_nothing() {
+fn a_release_right_behind_a_reacquire_leaves_nothing() {
     let mut world = World::new(3);
-    world.servers[1].excuses.push_back(Vote::Unknown(ReplyFailure::TransientError("LOADING".into())));
-    let lock = world.hold(ALICE);
-    world.sleep(THIRD);
-    world.step(ALICE, 1);
-    assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire]);
+    world.servers[1].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("LOADING".into())));
+    let lock = world.acquire(ALICE);
+    world.run_timers_for(THIRD_OF_TTL);
+    world.round_trip(ALICE, 1);
+    assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Reacquire]);
     world.release(ALICE, lock);
-    assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire, RequestKind::ReleaseAndNotify]);
-    world.drive();
-    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
+    assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Reacquire, RequestKind::ReleaseAndNotify]);
+    world.deliver_all();
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
 #[test]
-fn a_majority_taken_by_others_is_a_loss_and_our_own_keys_stand_until_the_release() {
+fn a_majority_taken_by_others_is_a_loss_and_own_keys_stay_until_the_release() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
-    world.plant(0, OTHER, Some(TTL));
-    world.plant(1, OTHER, Some(TTL));
-    world.sleep(THIRD);
-    world.step(ALICE, 0);
-    assert_eq!(world.loss(ALICE), None);
-    world.step(ALICE, 1);
+    let lock = world.acquire(ALICE);
+    world.set_foreign_key(0, OTHER_OWNER, Some(TTL));
+    world.set_foreign_key(1, OTHER_OWNER, Some(TTL));
+    world.run_timers_for(THIRD_OF_TTL);
+    world.round_trip(ALICE, 0);
+    assert_eq!(world.take_loss(ALICE), None);
+    world.round_trip(ALICE, 1);
     assert_eq!(
-        world.loss(ALICE),
+        world.take_loss(ALICE),
         Some(LossReason::TakenByOthers),
         "reported at once, long before the deadline"
     );
-    world.drive();
-    assert!(world.has(2, lock), "a renewal deletes nothing");
+    world.deliver_all();
+    assert!(world.has_key_of(2, lock), "a renewal deletes nothing");
     world.release(ALICE, lock);
-    world.drive();
-    assert_eq!(world.keys(), 2, "the others' keys are theirs");
+    world.deliver_all();
+    assert_eq!(world.key_count(), 2, "the keys of the other owner stay");
 }
 
 #[test]
-fn a_minority_taken_by_others_is_survived() {
+fn a_minority_taken_by_others_is_no_loss() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
-    world.plant(0, OTHER, Some(TTL));
-    world.sleep(THIRD);
-    world.drive();
-    assert!(has_renewed(&world.event(ALICE)) && world.is_valid(ALICE, lock));
+    let lock = world.acquire(ALICE);
+    world.set_foreign_key(0, OTHER_OWNER, Some(TTL));
+    world.run_timers_for(THIRD_OF_TTL);
+    world.deliver_all();
+    assert!(has_renewed(&world.take_events(ALICE)) && world.is_valid(ALICE, lock));
 }
 
 #[test]
-fn a_renewal_goes_out_as_text_where_the_script_is_not_known() {
+fn a_renewal_is_sent_again_as_text_if_the_script_is_not_loaded() {
     let mut world = World::new(3);
-    world.hold(ALICE);
+    world.acquire(ALICE);
     (0..3).for_each(|node| world.flush_scripts(node));
-    world.sleep(THIRD);
+    world.run_timers_for(THIRD_OF_TTL);
     for node in 0..3 {
-        world.step(ALICE, node);
+        world.round_trip(ALICE, node);
     }
     assert!((0..3).all(|node| {
-        world.commands(ALICE, node).all(|it| it.request.phase == RequestKind::Renew && it.as_text)
+        world.undelivered_commands(ALICE, node).all(|it| it.request.phase == RequestKind::Renew && it.as_text)
     }));
-    world.drive();
-    assert!(has_renewed(&world.event(ALICE)));
+    world.deliver_all();
+    assert!(has_renewed(&world.take_events(ALICE)));
 }
 
 #[test]
-fn a_renewal_does_not_go_out_as_text_behind_its_release() {
+fn a_renewal_is_never_sent_again_as_text_behind_its_release() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     world.flush_scripts(0);
-    world.sleep(THIRD);
-    world.deliver(ALICE, 0);
+    world.run_timers_for(THIRD_OF_TTL);
+    world.deliver_request(ALICE, 0);
     world.release(ALICE, lock);
-    world.answer(ALICE, 0);
+    world.deliver_reply(ALICE, 0);
     assert_eq!(
-        world.wire(ALICE, 0),
+        world.undelivered(ALICE, 0),
         [RequestKind::ReleaseAndNotify],
-        "behind an undo it would bring back what was undone"
+        "behind its release it would bring the key back"
     );
-    world.drive();
-    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
+    world.deliver_all();
+    assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));
 }
 
-/// An extension under way must not be pushed aside by a background renewal that falls due meanwhile: the caller that waits
-/// for it would get a success with the shorter deadline of the renewal.
+/// A renewal that falls due must not replace a running extension; otherwise the extension succeeds with the
+/// shorter deadline of the renewal.
 #[test]
-fn a_renewal_that_falls_due_does_not_push_an_extension_aside() {
+fn a_due_renewal_does_not_replace_an_extension() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
-    world.sleep(THIRD - ms(10));
+    let lock = world.acquire(ALICE);
+    world.run_timers_for(THIRD_OF_TTL - ms(10));
     let extended = world.now(ALICE).plus(ms(59_398)).boot_nanos();
     world.extend(ALICE, lock, Duration::from_secs(60));
-    world.sleep(ms(20));
-    // The wall clock is corrected by a little, so every lease is checked.
-    world.set_wall(ALICE, 5);
+    world.run_timers_for(ms(20));
+    // The wall clock is corrected by 5 ms, so every lease is checked.
+    world.shift_wall_clock(ALICE, 5);
     world.wake(ALICE);
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock).boot_nanos(), extended);
 }
 
-/// Two extensions at once, the shorter last: the longer one was asked for and must not come back as done with less.
+/// Two extensions at once, the shorter one last: the longer one must not succeed with the shorter deadline.
 #[test]
-fn a_shorter_extension_does_not_push_a_longer_one_aside() {
+fn a_shorter_extension_does_not_replace_a_longer_one() {
     let mut world = World::new(3);
-    let lock = world.hold(ALICE);
+    let lock = world.acquire(ALICE);
     let extended = world.now(ALICE).plus(ms(59_398)).boot_nanos();
     world.extend(ALICE, lock, Duration::from_secs(60));
     world.extend(ALICE, lock, Duration::from_secs(20));
-    world.drive();
+    world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock).boot_nanos(), extended);
 }
 
 #[test]
-fn the_next_holder_gets_it_when_a_holder_dies() {
+fn a_lock_of_a_dead_holder_can_be_acquired_after_its_ttl() {
     let mut world = World::new(3);
-    world.hold(ALICE);
+    world.acquire(ALICE);
     world.clients[ALICE].is_paused = true;
+    world.start_acquire(BOB);
+    world.deliver_all();
+    assert!(world.take_failure(BOB).is_some());
+    world.run_timers_for(TTL);
     world.acquire(BOB);
-    world.drive();
-    assert!(world.refusal(BOB).is_some());
-    world.sleep(TTL);
-    world.hold(BOB);
     assert_eq!(world.overlap, None);
 }
 
 #[test]
-fn a_shorter_extension_does_not_change_what_the_lock_stands_on() {
+fn a_shorter_extension_does_not_change_the_confirmed_nodes() {
     let mut world = World::new(3);
-    world.cut(ALICE, 2);
-    let lock = world.hold(ALICE);
+    world.disconnect(ALICE, 2);
+    let lock = world.acquire(ALICE);
     world.connect(ALICE, 2);
-    let mut stands_on = NodeSet::EMPTY;
-    for away in [2, 0] {
-        // The first takes the key again on the third node, for a short time; the second is confirmed there.
-        world.cut(ALICE, away);
+    let mut confirmed = NodeSet::EMPTY;
+    for disconnected in [2, 0] {
+        // The first extension reacquires the key on node 2 for a short time; the second is confirmed there.
+        world.disconnect(ALICE, disconnected);
         world.connect(ALICE, 2);
         assert!(world.extend(ALICE, lock, ms(400)));
-        world.drive();
-        for event in world.event(ALICE) {
+        world.deliver_all();
+        for event in world.take_events(ALICE) {
             if let OperationEvent::Confirmed(nodes) = event {
-                stands_on = nodes;
+                confirmed = nodes;
             }
         }
     }
-    assert!(world.has(0, lock) && world.life(0) > Some(ms(9_000)));
-    assert!(stands_on.contains(NodeId(0)), "the key there lives as long as the lock: {stands_on:?}");
+    assert!(world.has_key_of(0, lock) && world.remaining_ttl(0) > Some(ms(9_000)));
+    assert!(confirmed.contains(NodeId(0)), "the key there lives as long as the lock: {confirmed:?}");
 }

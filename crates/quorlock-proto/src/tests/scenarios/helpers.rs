@@ -1,0 +1,101 @@
+//! Helpers of the scenarios about lock clusters and probation.
+
+use std::time::Duration;
+
+use crate::attempt::AttemptFailure;
+use crate::coordinator::{Coordinator, Limits};
+use crate::lease_params::Drift;
+use crate::marker::{LockClusterConfig, Marker};
+use crate::membership::{Membership, VotingStatus};
+use crate::quorum::Quorum;
+use crate::test_util::node::{Data, Entry, Slot};
+use crate::tests::world::{MAX_TTL, REDIAL_AFTER, REPLY_TIMEOUT, World};
+use crate::vote::{ExclusionReason, ProbationReason};
+
+/// The interval between two marker readings of a node: a quarter of the max ttl.
+pub(super) const MARKER_READ_INTERVAL: Duration = Duration::from_millis(7_500);
+/// How long a node that may have lost data casts no vote: the max ttl, plus 500 ms for holders to reacquire.
+pub(super) const PROBATION: Duration = Duration::from_millis(30_500);
+pub(super) const PROBATION_MINUS_1_MS: Duration = Duration::from_millis(30_499);
+
+/// Nodes without markers and clients without connections.
+pub(super) fn uninitialized_world(nodes: usize, clients: usize) -> World {
+    World::unconnected(nodes, None, clients, Some(MAX_TTL))
+}
+
+pub(super) fn voting_status(world: &World, client: usize, node: usize) -> VotingStatus {
+    world.clients[client].statuses[node].clone().unwrap_or_default()
+}
+
+pub(super) fn is_voting(world: &World, client: usize, node: usize) -> bool {
+    voting_status(world, client, node) == VotingStatus::Voting
+}
+
+pub(super) fn probation_reason(world: &World, client: usize, node: usize) -> Option<ProbationReason> {
+    match voting_status(world, client, node) {
+        VotingStatus::OnProbation(_, reason) => Some(reason),
+        _ => None,
+    }
+}
+
+pub(super) fn exclusion_reason(world: &World, client: usize, node: usize) -> Option<ExclusionReason> {
+    match voting_status(world, client, node) {
+        VotingStatus::Excluded(exclusion) => Some(exclusion),
+        _ => None,
+    }
+}
+
+pub(super) fn marker(world: &World, node: usize) -> Option<Marker> {
+    let entry = world.servers[node].node.data().get(&Slot::Marker)?;
+    Marker::parse(std::str::from_utf8(entry.value.as_deref()?).ok()?)
+}
+
+pub(super) fn set_marker(world: &mut World, node: usize, text: &str) {
+    let entry = Entry { value: Some(text.into()), expires: None };
+    world.servers[node].node.data_mut().insert(Slot::Marker, entry);
+}
+
+pub(super) fn data(world: &World, node: usize) -> Data {
+    world.servers[node].node.data().clone()
+}
+
+/// Replaces the client's coordinator by a new one with these settings.
+pub(super) fn reconfigure(
+    world: &mut World,
+    client: usize,
+    quorum: Quorum,
+    max_ttl: Duration,
+    may_found: bool,
+) {
+    let drift = Drift::new(0.01).expect("a valid drift");
+    let members = Membership::new(LockClusterConfig::new(quorum, max_ttl), drift, may_found);
+    let limits = Limits { reply_timeout: REPLY_TIMEOUT, redial_after: REDIAL_AFTER };
+    world.clients[client].coordinator = Coordinator::fenced(quorum, limits, members);
+}
+
+pub(super) fn connect_to_all(world: &mut World, client: usize) {
+    (0..world.servers.len()).for_each(|node| world.connect(client, node));
+    world.deliver_all();
+}
+
+pub(super) fn acquire_expecting_failure(world: &mut World, client: usize) -> AttemptFailure {
+    world.start_acquire(client);
+    world.deliver_all();
+    world.take_failure(client).expect("the attempt fails")
+}
+
+/// Replaces the client by a new process that has connected to these nodes only. Delivers nothing else.
+pub(super) fn restart_client(world: &mut World, client: usize, nodes: impl IntoIterator<Item = usize>) {
+    for node in 0..world.servers.len() {
+        if world.is_connected(client, node) {
+            world.disconnect(client, node);
+        }
+    }
+    let quorum = world.quorum();
+    reconfigure(world, client, quorum, MAX_TTL, true);
+    world.clients[client].clock_anomalies.clear();
+    for node in nodes {
+        world.connect(client, node);
+        while world.round_trip(client, node) {}
+    }
+}
