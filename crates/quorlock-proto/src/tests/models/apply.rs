@@ -144,7 +144,7 @@ impl LockModel {
                 record(Situation::LateGrant)
             }
             RequestKind::RaiseFence if is_granted && request.is_orphaned => record(Situation::RaiseReplyLost),
-            RequestKind::Reacquire if is_granted && request.fence_override > 0 => {
+            RequestKind::Reacquire if is_granted && request.number_override > 0 => {
                 record(Situation::ReacquiredPastLargerFence)
             }
             RequestKind::Reacquire if is_granted => record(Situation::KeyReacquired),

@@ -10,13 +10,13 @@ pub(crate) struct Bounds {
     pub(crate) attempts_per_client: &'static [u8],
     pub(crate) clock: Clock,
     pub(crate) fencing_numbers: FencingNumbers,
-    /// How many extensions each lock gets.
+    /// Per lock.
     pub(crate) max_extensions: u8,
     /// The ttls, in ticks, that an extension may request.
     pub(crate) extension_ttls: &'static [u8],
-    /// How many disconnects there are in all.
+    /// Of all connections together.
     pub(crate) max_disconnects: u8,
-    /// How many data losses there are in all.
+    /// Of all nodes together.
     pub(crate) max_data_losses: u8,
     pub(crate) after_data_loss: AfterDataLoss,
     /// Whether to leave out events that cannot contribute to a violation. See [`Bounds::reduced`].

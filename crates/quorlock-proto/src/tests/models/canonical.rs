@@ -205,7 +205,7 @@ impl LockModel {
                 request.expected_incarnation,
             ]));
             hasher.write_u8(u8::from(request.is_orphaned));
-            hasher.write_u32(rank(request.fence_override));
+            hasher.write_u32(rank(request.number_override));
         }
         hasher.write_u8(255);
         for reply in channel.replies.items() {

@@ -179,8 +179,8 @@ impl LockModel {
         contender: usize,
         request: InFlightRequest,
     ) -> u32 {
-        if request.fence_override > 0 {
-            request.fence_override
+        if request.number_override > 0 {
+            request.number_override
         } else {
             state.contenders[contender].fencing_number
         }

@@ -34,7 +34,7 @@ pub(crate) struct InFlightRequest {
     /// Its reply is dropped, because the connection broke or the operation has ended.
     pub(crate) is_orphaned: bool,
     /// The fencing number sent in place of the lock's own; 0 if none.
-    pub(crate) fence_override: u32,
+    pub(crate) number_override: u32,
 }
 
 /// A reply in flight.

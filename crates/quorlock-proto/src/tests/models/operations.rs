@@ -83,8 +83,8 @@ impl LockModel {
                             state.contenders[contender].pending_releases |= node_bits(nodes);
                         }
                         Some(LeaseStep::Request { phase, ttl, nodes, round, past }) => {
-                            let fence_override = past.map_or(0, |number| self.model_number(number));
-                            Self::request(state, contender, phase, (round as u8, fence_override), ttl, nodes);
+                            let number_override = past.map_or(0, |number| self.model_number(number));
+                            Self::request(state, contender, phase, (round as u8, number_override), ttl, nodes);
                         }
                         Some(LeaseStep::Renewed(deadline)) => {
                             let start = Self::timestamp(state.contenders[contender].started_at);
@@ -134,7 +134,7 @@ impl LockModel {
         state: &mut State,
         contender: usize,
         kind: RequestKind,
-        (round, fence_override): (u8, u32),
+        (round, number_override): (u8, u32),
         ttl: Duration,
         nodes: NodeSet,
     ) {
@@ -146,7 +146,7 @@ impl LockModel {
                 ttl,
                 expected_incarnation: state.nodes[node].incarnation,
                 is_orphaned: false,
-                fence_override,
+                number_override,
             };
             state.channels[contender][node].requests.insert(request);
         }

@@ -236,7 +236,7 @@ impl LockModel {
         is_free && content.incarnation == request.expected_incarnation && self.may_vote(state, node)
     }
 
-    /// Whether the arrival of the request matters: it has an awaited reply, or it changes the node.
+    /// Whether the request's arrival has an effect; otherwise it may just as well never arrive.
     fn has_effect(&self, state: &State, contender: usize, node: usize, request: InFlightRequest) -> bool {
         let mut after = state.nodes[node];
         let is_grant = request_kind(request.kind) == RequestKind::Acquire;
