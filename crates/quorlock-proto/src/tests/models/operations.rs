@@ -84,7 +84,14 @@ impl LockModel {
                         }
                         Some(LeaseStep::Request { phase, ttl, nodes, round, past }) => {
                             let number_override = past.map_or(0, |number| self.model_number(number));
-                            Self::request(state, contender, phase, (round as u8, number_override), ttl, nodes);
+                            Self::request(
+                                state,
+                                contender,
+                                phase,
+                                (round as u8, number_override),
+                                ttl,
+                                nodes,
+                            );
                         }
                         Some(LeaseStep::Renewed(deadline)) => {
                             let start = Self::timestamp(state.contenders[contender].started_at);
