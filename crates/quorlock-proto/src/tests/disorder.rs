@@ -232,8 +232,8 @@ proptest! {
         prop_assert_eq!(coordinator.clone(), coordinator);
     }
 
-    /// A voting node was read with a marker of this lock cluster, written for its current server and data. After its
-    /// marker changed, it does not vote for the max ttl.
+    /// A voting node was read with a marker of this lock cluster, written for its current server and data.
+    /// After its marker changed, it does not vote for the max ttl.
     #[test]
     fn a_node_votes_only_with_a_marker_of_its_current_data(
         nodes in 1_usize..=5,

@@ -1,7 +1,7 @@
 //! Random histories: several clients use the same nodes under random faults.
 //!
-//! A failure prints its shrunk history and writes a seed to `proptest-regressions`. Commit the seed; every later run
-//! starts with it. `PROPTEST_CASES=100000` searches longer.
+//! A failure prints its shrunk history and writes a seed to `proptest-regressions`. Commit the seed; every
+//! later run starts with it. `PROPTEST_CASES=100000` searches longer.
 
 use proptest::prelude::*;
 
@@ -79,7 +79,8 @@ enum Action {
     ToggleHang {
         node: usize,
     },
-    /// The worst case: the victim pauses, and the overtaker wins at the instant that enough keys have expired.
+    /// The worst case: the victim pauses, and the overtaker wins at the instant that enough keys have
+    /// expired.
     PauseAndOvertake {
         victim: usize,
         overtaker: usize,
@@ -114,7 +115,8 @@ fn actions(with_expiry: bool) -> impl Strategy<Value = Vec<Action>> {
         1 => node.clone().prop_map(|node| Action::TransientError { node }),
         1 => node.prop_map(|node| Action::ToggleHang { node }),
     ];
-    // If no key may outlive its compensating release, no request may arrive after that, and no clock may end a lease.
+    // If no key may outlive its compensating release, no request may arrive after that, and no clock may end
+    // a lease.
     let action = action.prop_map(move |action| match action {
         Action::Pause { .. }
         | Action::PauseAndOvertake { .. }
