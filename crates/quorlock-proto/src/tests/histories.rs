@@ -79,8 +79,7 @@ enum Action {
     ToggleHang {
         node: usize,
     },
-    /// The worst case: the victim pauses, and the overtaker wins at the instant that enough keys have
-    /// expired.
+    /// The worst case: the victim pauses, and the overtaker wins at the instant that enough keys expire.
     PauseAndOvertake {
         victim: usize,
         overtaker: usize,
@@ -115,8 +114,7 @@ fn actions(with_expiry: bool) -> impl Strategy<Value = Vec<Action>> {
         1 => node.clone().prop_map(|node| Action::TransientError { node }),
         1 => node.prop_map(|node| Action::ToggleHang { node }),
     ];
-    // If no key may outlive its compensating release, no request may arrive after that, and no clock may end
-    // a lease.
+    // So that no key outlives its compensating release, no request arrives later, and no clock ends a lease.
     let action = action.prop_map(move |action| match action {
         Action::Pause { .. }
         | Action::PauseAndOvertake { .. }

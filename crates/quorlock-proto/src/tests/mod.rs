@@ -1,5 +1,4 @@
-//! Tests of the core without a network: scenarios, properties, random histories, exhaustive models and a
-//! simulation.
+//! Tests of the core without a network: scenarios, properties, random histories, models and a simulation.
 
 #![allow(clippy::unchecked_time_subtraction, reason = "a test that subtracts too much should fail")]
 

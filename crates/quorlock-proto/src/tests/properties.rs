@@ -411,8 +411,7 @@ proptest! {
         let (pause, request_delay, reply_delay) = last;
         let sent = nanos + pause * 1_000;
         let received = sent + (request_delay + reply_delay) * 1_000;
-        // The largest change without a jump: the request or the reply took all of the round trip, and the
-        // clock drifts.
+        // The largest change without a jump: the clock drifts, and one way takes all of the round trip.
         let (longest, shortest) = (received - previous.0, sent - previous.1);
         let uncertainty = (longest - shortest) + longest / 100 + 20_000;
         let by = if is_forward { uncertainty as i64 + more } else { -(uncertainty as i64 + more) };

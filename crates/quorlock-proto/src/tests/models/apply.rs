@@ -141,11 +141,11 @@ impl LockModel {
         }
         match kind {
             RequestKind::Acquire if is_granted && state.contenders[contender].has_ended() => {
-                record(Situation::LateGrant)
+                record(Situation::LateGrant);
             }
             RequestKind::RaiseFence if is_granted && request.is_orphaned => record(Situation::RaiseReplyLost),
             RequestKind::Reacquire if is_granted && request.number_override > 0 => {
-                record(Situation::ReacquiredPastLargerFence)
+                record(Situation::ReacquiredPastLargerFence);
             }
             RequestKind::Reacquire if is_granted => record(Situation::KeyReacquired),
             _ => {}
@@ -209,7 +209,7 @@ impl LockModel {
         match self.bounds.after_data_loss {
             AfterDataLoss::FenceReset => node.fence = 0,
             AfterDataLoss::FenceAboveAll if self.bounds.mutant == Some(ModelMutant::FenceFromOne) => {
-                node.fence = 0
+                node.fence = 0;
             }
             AfterDataLoss::FenceAboveAll => node.fence = largest,
             AfterDataLoss::Probation => {

@@ -67,8 +67,7 @@ pub(crate) enum AfterDataLoss {
     FenceReset,
     /// It votes at once, and its fencing numbers begin above all in use.
     FenceAboveAll,
-    /// It rejects requests with its earlier marker, and is on probation for as long as the shipped marker
-    /// says.
+    /// It rejects requests with its earlier marker, and is on probation as the shipped marker says.
     Probation,
 }
 
@@ -112,8 +111,7 @@ impl Bounds {
         }
     }
 
-    /// Fencing without time, reduced: leaves out events that cannot contribute to a violation, to allow
-    /// larger bounds.
+    /// Fencing without time, reduced: leaves out events that cannot contribute to a violation.
     ///
     /// - No attempt is cancelled or fails, and no holder releases. A contender that waits instead can do all
     ///   that a cancelled one can, and more. A request that would fail may just as well never arrive.

@@ -1,5 +1,4 @@
-//! Canonical fingerprints: equal for states that differ only in the names of nodes and clients (symmetry
-//! reduction).
+//! Canonical fingerprints (symmetry reduction): equal for states that differ only in names of nodes and clients.
 //!
 //! Nodes are interchangeable, and so are clients that make equally many attempts. A fingerprint hashes one
 //! column per node, in sorted order, and is the minimum over all permutations of the clients. Arbitrary
@@ -193,7 +192,7 @@ impl LockModel {
             // Without time any key may expire, so it does not matter where keys may be left.
             Progress::Holding(_) if !self.is_timed() => hasher.write_u8(in_bits(contender.counted_nodes)),
             Progress::Holding(_) => {
-                hasher.write_u8(in_bits(contender.counted_nodes) | in_bits(contender.possibly_set) << 1)
+                hasher.write_u8(in_bits(contender.counted_nodes) | in_bits(contender.possibly_set) << 1);
             }
         }
         hasher.write_u8(in_bits(contender.pending_releases));

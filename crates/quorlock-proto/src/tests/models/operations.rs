@@ -1,5 +1,4 @@
-//! Runs the shipped attempts and leases in a model: passes replies in, carries their steps out, checks I2, I3
-//! and I6.
+//! Runs the shipped attempts and leases in a model, and checks invariants I2, I3 and I6.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -29,8 +29,8 @@ impl Model for Unmerged {
         self.model.initial_state()
     }
 
-    fn events(&self, state: &State, events: &mut Vec<Event>) {
-        self.model.events(state, events);
+    fn enabled_events(&self, state: &State, events: &mut Vec<Event>) {
+        self.model.enabled_events(state, events);
     }
 
     fn step(&self, state: &State, event: Event, coverage: &mut Coverage) -> Result<State, String> {
@@ -105,8 +105,8 @@ impl Model for LockRecorder {
         self.model.initial_state()
     }
 
-    fn events(&self, state: &State, events: &mut Vec<Event>) {
-        self.model.events(state, events);
+    fn enabled_events(&self, state: &State, events: &mut Vec<Event>) {
+        self.model.enabled_events(state, events);
     }
 
     fn step(&self, state: &State, event: Event, coverage: &mut Coverage) -> Result<State, String> {

@@ -1,5 +1,4 @@
-//! Explores the models without mutants to the end: no invariant may be violated, and the state counts must
-//! match.
+//! Explores the models without mutants to the end: no invariant is violated, and the state counts match.
 
 use super::bounds::{AfterDataLoss, Bounds, FencingNumbers, InitialState};
 use super::lock_model::{LockModel, Situation};
@@ -48,8 +47,7 @@ const fn plain_with_data_loss(
     }
 }
 
-/// Explores all models; the long ones only with `QUORLOCK_LONG=1`. The models must cover each expected
-/// situation.
+/// Explores all models, the long ones only with `QUORLOCK_LONG=1`. They must cover each expected situation.
 fn check_models(short: &[Run], long: &[Run], expected: &[Situation]) {
     let is_long = std::env::var("QUORLOCK_LONG").is_ok_and(|value| value == "1");
     let long = long.iter().filter(|_| is_long);

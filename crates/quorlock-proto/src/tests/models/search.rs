@@ -1,8 +1,8 @@
 //! An explicit-state model checker: explores every reachable state of a model.
 //!
 //! A visited state is kept as a fingerprint of 64 bits, so tens of millions fit into a few hundred megabytes.
-//! Two of n states share a fingerprint with probability n²/2⁶⁵: one in a hundred thousand for 20 million. An
-//! exploration is deterministic, and so are its counts.
+//! Any two of n states share one with a probability of n²/2⁶⁵, which is 1 in 100 000 for 20 million states.
+//! An exploration is deterministic, and so are its counts.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -16,7 +16,7 @@ pub(crate) trait Model {
 
     fn initial_state(&self) -> Self::State;
     /// Appends the events that are enabled in the state.
-    fn events(&self, state: &Self::State, events: &mut Vec<Self::Event>);
+    fn enabled_events(&self, state: &Self::State, events: &mut Vec<Self::Event>);
     /// The state after the event, or the invariant that the event violates.
     fn step(
         &self,
@@ -30,8 +30,9 @@ pub(crate) trait Model {
     fn describe(&self, before: &Self::State, event: Self::Event, after: Option<&Self::State>) -> String;
 }
 
-/// The order in which states are explored: depth-first needs less memory, breadth-first finds the shortest
-/// violation.
+/// The order in which states are explored. It does not change the result of a complete exploration.
+///
+/// Depth-first needs less memory; breadth-first finds the shortest trace of a violation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SearchOrder {
     DepthFirst,
@@ -104,7 +105,7 @@ pub(crate) fn explore<M: Model>(model: &M, name: &str, order: SearchOrder) -> Ex
         let Some((state, last_step, depth)) = next else { break };
         exploration.depth = exploration.depth.max(depth);
         events.clear();
-        model.events(&state, &mut events);
+        model.enabled_events(&state, &mut events);
         for event in events.iter().copied() {
             exploration.steps += 1;
             let next_step = || Some(Rc::new(TraceStep { event, before: last_step.clone() }));

@@ -14,8 +14,7 @@ pub(crate) const MAX_CONTENDERS: usize = 3;
 pub(crate) struct State {
     /// In ticks.
     pub(crate) now: u8,
-    /// In reduced models: whether attempts and extensions may start. See
-    /// [`Bounds::reduced`](super::bounds::Bounds).
+    /// Whether attempts and extensions may start in a reduced model. See `Bounds::reduced`.
     pub(crate) may_start: bool,
     pub(crate) disconnects: u8,
     pub(crate) data_losses: u8,

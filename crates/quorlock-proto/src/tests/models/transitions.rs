@@ -1,5 +1,4 @@
-//! The transitions of the lock model: the events enabled in a state, traces for people, and invariants I1, I4
-//! and I5.
+//! The transitions of the lock model: enabled events, traces for people, and invariants I1, I4 and I5.
 
 use crate::request::RequestKind;
 
@@ -20,7 +19,7 @@ impl Model for LockModel {
         }
     }
 
-    fn events(&self, state: &State, events: &mut Vec<Event>) {
+    fn enabled_events(&self, state: &State, events: &mut Vec<Event>) {
         for contender in 0..self.bounds.contenders() {
             self.contender_events(state, contender, events);
             for node in 0..self.bounds.nodes {
@@ -62,7 +61,7 @@ impl Model for LockModel {
             Event::RequestArrives { contender, node, index, fencing_number } => {
                 let (contender, place) = (usize::from(contender), usize::from(node));
                 let request = before.channels[contender][place].requests.items()[usize::from(index)];
-                let late = if request.is_orphaned { " (orphaned)" } else { "" };
+                let orphaned = if request.is_orphaned { " (orphaned)" } else { "" };
                 let result = match after.map(|after| &after.nodes[place]) {
                     Some(node) if *node == before.nodes[place] => "no change".into(),
                     Some(node)
@@ -74,7 +73,7 @@ impl Model for LockModel {
                     None => String::new(),
                 };
                 format!(
-                    "{}'s {:?}{late} reaches node {node}: {result}",
+                    "{}'s {:?}{orphaned} reaches node {node}: {result}",
                     contender_name(contender),
                     request_kind(request.kind)
                 )
@@ -221,8 +220,7 @@ impl LockModel {
         if state.disconnects < self.bounds.max_disconnects && has_unanswered {
             events.push(Event::Disconnect { contender: contender_id, node: node_id });
         }
-        // A pending release is sent again until it is confirmed, so it may arrive at any time, more than
-        // once.
+        // A pending release is sent until it is confirmed, so it may arrive at any time, more than once.
         if state.contenders[contender].pending_releases >> node & 1 == 1
             && state.nodes[node].owner == self.owner(contender)
         {
@@ -344,6 +342,5 @@ fn describe_key(owner: u8, expires_at: u8, fence: u32) -> String {
     }
 }
 
-/// The gap that an [`FencingNumbers::Any`] number above all others leaves, so that other numbers fit in
-/// between.
+/// The gap below a [`FencingNumbers::Any`] number above all others, so that numbers fit in between.
 const FENCING_NUMBER_GAP: u32 = 1 << 20;
