@@ -91,9 +91,12 @@ fn actions(with_expiry: bool) -> impl Strategy<Value = Vec<Action>> {
     let ttl = if with_expiry { 60_u64..1_500 } else { 40_000..60_000 };
     let sleep = if with_expiry { 1_u64..600 } else { 1..20 };
     let action = prop_oneof![
-        5 => (client.clone(), client.clone()).prop_map(|(victim, overtaker)| Action::PauseAndOvertake { victim, overtaker }),
+        5 => (client.clone(), client.clone())
+            .prop_map(|(victim, overtaker)| Action::PauseAndOvertake { victim, overtaker }),
         10 => (client.clone(), ttl.clone(), any::<bool>(), prop::bool::weighted(0.8))
-            .prop_map(|(client, ttl, want_holder_ttl, auto_renew)| Action::Acquire { client, ttl, want_holder_ttl, auto_renew }),
+            .prop_map(|(client, ttl, want_holder_ttl, auto_renew)| {
+                Action::Acquire { client, ttl, want_holder_ttl, auto_renew }
+            }),
         4 => client.clone().prop_map(|client| Action::Release { client }),
         2 => client.clone().prop_map(|client| Action::Cancel { client }),
         2 => (client.clone(), ttl).prop_map(|(client, ttl)| Action::Extend { client, ttl }),
