@@ -1,4 +1,4 @@
-//! Inputs in no sensible order: nothing panics, nothing wakes without end, and nobody votes who may not.
+//! Properties under arbitrary inputs: no panic, no endless wake-ups, and no vote of a node that may not vote.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,31 +18,31 @@ use crate::tests::world::{MAX_TTL, lease_params, ms, owner_token};
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
-/// One input of a board, in no sensible order.
+/// An input of a coordinator.
 #[derive(Clone, Debug)]
 enum Input {
-    Acquire { ttl: u64, curious: bool, max_hold: Option<u64>, floor: u64 },
-    Abandon(OperationId),
+    Acquire { ttl: u64, want_holder_ttl: bool, max_hold_time: Option<u64>, min_fencing_number: u64 },
+    Cancel(OperationId),
     Extend(OperationId, u64),
-    Forfeit(OperationId),
+    Expire(OperationId),
     Release(OperationId),
     Survey(RequestKind),
-    Declare { cluster: u128, is_forced: bool },
-    Met(u8, Sight),
+    Initialize { cluster: u128, is_forced: bool },
+    Connected(u8, ReadingSpec),
     Up(u8),
     Down(u8),
-    Barred(u8),
+    Excluded(u8),
     Reply(u8, Vote),
-    Clock(u8, u64),
-    Look(u8, Result<Sight, Vote>),
+    NodeTime(u8, u64),
+    MarkerReading(u8, Result<ReadingSpec, Vote>),
     Wake { boot: u64, wall: u64 },
     Poll,
 }
 
-/// What a node tells, but for what hangs on how many nodes there are.
+/// A marker reading, without what depends on the number of nodes.
 #[derive(Clone, Debug)]
-struct Sight {
-    marker: Memory,
+struct ReadingSpec {
+    marker: MarkerContent,
     run: u8,
     evicts: bool,
     micros: u64,
@@ -50,13 +50,13 @@ struct Sight {
 }
 
 #[derive(Clone, Debug)]
-enum Memory {
-    Nothing,
-    Junk(String),
-    /// Of one of two clusters, on our terms or on others, by one of two servers.
+enum MarkerContent {
+    Missing,
+    Malformed(String),
+    /// Of one of two lock clusters, with the client's config or another, written by one of two servers.
     Marker {
         cluster: u8,
-        is_ours: bool,
+        has_same_config: bool,
         run: u8,
         since: u64,
         written: u64,
@@ -64,14 +64,14 @@ enum Memory {
     },
 }
 
-impl Sight {
+impl ReadingSpec {
     fn reading(&self, config: LockClusterConfig) -> MarkerReading {
         let marker = match &self.marker {
-            Memory::Nothing => None,
-            Memory::Junk(text) => Some(text.as_str().into()),
-            Memory::Marker { cluster, is_ours, run, since, written, base } => {
+            MarkerContent::Missing => None,
+            MarkerContent::Malformed(text) => Some(text.as_str().into()),
+            MarkerContent::Marker { cluster, has_same_config, run, since, written, base } => {
                 let other = LockClusterConfig::new(config.quorum(), MAX_TTL * 2);
-                let config = if *is_ours { config } else { other };
+                let config = if *has_same_config { config } else { other };
                 let identity = Marker::identity(ClusterId::new(u128::from(*cluster)), config);
                 Some(Arc::from(format!("{identity} run{run}:data {since} {written} {base}")))
             }
@@ -82,21 +82,27 @@ impl Sight {
     }
 }
 
-fn sights() -> impl Strategy<Value = Sight> {
-    // Half a minute and more, which is the max ttl.
+fn reading_specs() -> impl Strategy<Value = ReadingSpec> {
+    // Up to 100 s, which exceeds the max ttl.
     let micros = || prop_oneof![9 => 0_u64..100_000_000, 1 => any::<u64>()];
     let often_none = move || prop_oneof![Just(0), micros()];
     let marker = prop_oneof![
-        2 => Just(Memory::Nothing),
-        1 => ".{0,40}".prop_map(Memory::Junk),
+        2 => Just(MarkerContent::Missing),
+        1 => ".{0,40}".prop_map(MarkerContent::Malformed),
         8 => (0_u8..2, prop::bool::weighted(0.9), 0_u8..2, micros(), often_none(), often_none()).prop_map(
-            |(cluster, is_ours, run, since, written, base)| {
-                Memory::Marker { cluster, is_ours, run, since, written, base }
+            |(cluster, has_same_config, run, since, written, base)| {
+                MarkerContent::Marker { cluster, has_same_config, run, since, written, base }
             },
         ),
     ];
     (marker, 0_u8..2, prop::bool::weighted(0.05), micros(), often_none()).prop_map(
-        |(marker, run, evicts, micros, latest_micros)| Sight { marker, run, evicts, micros, latest_micros },
+        |(marker, run, evicts, micros, latest_micros)| ReadingSpec {
+            marker,
+            run,
+            evicts,
+            micros,
+            latest_micros,
+        },
     )
 }
 
@@ -116,30 +122,37 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
     let (id, node, ttl) = (0_u64..12, 0_u8..5, 10_u64..60_000);
     let input = prop_oneof![
         3 => (ttl.clone(), any::<bool>(), proptest::option::of(10_u64..90_000), 0_u64..=MAX_MIN_FENCING_NUMBER)
-            .prop_map(|(ttl, curious, max_hold, floor)| Input::Acquire { ttl, curious, max_hold, floor }),
-        1 => id.clone().prop_map(Input::Abandon),
+            .prop_map(|(ttl, want_holder_ttl, max_hold_time, min_fencing_number)| {
+                Input::Acquire { ttl, want_holder_ttl, max_hold_time, min_fencing_number }
+            }),
+        1 => id.clone().prop_map(Input::Cancel),
         1 => (id.clone(), ttl).prop_map(|(id, ttl)| Input::Extend(id, ttl)),
-        1 => id.clone().prop_map(Input::Forfeit),
+        1 => id.clone().prop_map(Input::Expire),
         1 => id.prop_map(Input::Release),
-        1 => prop_oneof![Just(RequestKind::Inspect), Just(RequestKind::ForceRelease), Just(RequestKind::BreakOf(OwnerHash::of(b"")))].prop_map(Input::Survey),
+        1 => prop_oneof![
+            Just(RequestKind::Inspect),
+            Just(RequestKind::ForceRelease),
+            Just(RequestKind::BreakOf(OwnerHash::of(b""))),
+        ]
+        .prop_map(Input::Survey),
         1 => (0_u128..3, any::<bool>())
-            .prop_map(|(cluster, is_forced)| Input::Declare { cluster, is_forced }),
-        4 => (node.clone(), sights()).prop_map(|(node, sight)| Input::Met(node, sight)),
+            .prop_map(|(cluster, is_forced)| Input::Initialize { cluster, is_forced }),
+        4 => (node.clone(), reading_specs()).prop_map(|(node, spec)| Input::Connected(node, spec)),
         1 => node.clone().prop_map(Input::Up),
         1 => node.clone().prop_map(Input::Down),
-        1 => node.clone().prop_map(Input::Barred),
+        1 => node.clone().prop_map(Input::Excluded),
         20 => (node.clone(), fenced_votes()).prop_map(|(node, vote)| Input::Reply(node, vote)),
-        3 => (node.clone(), any::<u64>()).prop_map(|(node, micros)| Input::Clock(node, micros)),
-        5 => (node, looks()).prop_map(|(node, reading)| Input::Look(node, reading)),
+        3 => (node.clone(), any::<u64>()).prop_map(|(node, micros)| Input::NodeTime(node, micros)),
+        5 => (node, reading_results()).prop_map(|(node, reading)| Input::MarkerReading(node, reading)),
         6 => (0_u64..4_000_000_000, 0_u64..8_000_000_000).prop_map(|(boot, wall)| Input::Wake { boot, wall }),
         6 => Just(Input::Poll),
     ];
     prop::collection::vec(input, 1..200)
 }
 
-fn looks() -> impl Strategy<Value = Result<Sight, Vote>> {
+fn reading_results() -> impl Strategy<Value = Result<ReadingSpec, Vote>> {
     prop_oneof![
-        8 => sights().prop_map(Ok),
+        8 => reading_specs().prop_map(Ok),
         1 => Just(Err(Vote::Unknown(ReplyFailure::NoScript))),
         1 => Just(Err(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())))),
         1 => Just(Err(Vote::Excluded(ExclusionReason::PermissionDenied("NOPERM".into())))),
@@ -147,71 +160,72 @@ fn looks() -> impl Strategy<Value = Result<Sight, Vote>> {
 }
 
 fn drift() -> Drift {
-    Drift::new(0.01).expect("a usual drift")
+    Drift::new(0.01).expect("a valid drift")
 }
 
 proptest! {
     #[test]
-    fn no_order_of_inputs_makes_a_board_panic_or_wake_without_end(
+    fn arbitrary_inputs_never_make_the_coordinator_panic_or_wake_endlessly(
         nodes in 1_usize..=5,
         is_fenced in any::<bool>(),
-        founds in prop::bool::weighted(0.8),
+        may_found in prop::bool::weighted(0.8),
         inputs in inputs(),
     ) {
-        let quorum = Quorum::new(nodes, None).expect("a usual quorum");
+        let quorum = Quorum::new(nodes, None).expect("a valid quorum");
         let limits = Limits { reply_timeout: ms(500), redial_after: Duration::from_secs(2) };
         let config = LockClusterConfig::new(quorum, MAX_TTL);
         let mut coordinator = if is_fenced {
-            Coordinator::fenced(quorum, limits, Membership::new(config, drift(), founds))
+            Coordinator::fenced(quorum, limits, Membership::new(config, drift(), may_found))
         } else {
             Coordinator::new(quorum, limits)
         };
         let (mut now, mut ids) = (DualTimestamp::new(1_000_000_000, 1_700_000_000_000_000_000), 0);
-        let place = |node: u8| NodeId(node % nodes as u8);
-        let mut away = quorum.all();
+        let node_id = |node: u8| NodeId(node % nodes as u8);
+        let mut disconnected = quorum.all();
         for input in inputs {
             match &input {
-                Input::Met(node, _) | Input::Up(node) => away.remove(place(*node)),
-                Input::Down(node) | Input::Barred(node) => away.insert(place(*node)),
+                Input::Connected(node, _) | Input::Up(node) => disconnected.remove(node_id(*node)),
+                Input::Down(node) | Input::Excluded(node) => disconnected.insert(node_id(*node)),
                 _ => {}
             }
             match input {
-                Input::Acquire { ttl, curious, max_hold, floor } => {
+                Input::Acquire { ttl, want_holder_ttl, max_hold_time, min_fencing_number } => {
                     ids += 1;
-                    let spec = LockSpec { key: Key::new("k"), params: lease_params(ms(ttl)), want_holder_ttl: curious, min_fencing_number: floor };
-                    let policy = RenewalPolicy { auto_renew: curious, max_hold_time: max_hold.map(ms) };
+                    let (key, params) = (Key::new("k"), lease_params(ms(ttl)));
+                    let spec = LockSpec { key, params, want_holder_ttl, min_fencing_number };
+                    let policy = RenewalPolicy { auto_renew: want_holder_ttl, max_hold_time: max_hold_time.map(ms) };
                     coordinator.acquire(ids, spec, policy, owner_token(ids), now);
                 }
-                Input::Abandon(id) => coordinator.abandon(id, now),
+                Input::Cancel(id) => coordinator.abandon(id, now),
                 Input::Extend(id, ttl) => { coordinator.extend(id, lease_params(ms(ttl)), now); }
-                Input::Forfeit(id) => coordinator.expire(id, now),
+                Input::Expire(id) => coordinator.expire(id, now),
                 Input::Release(id) => { coordinator.release(id, now); }
-                Input::Survey(phase) => {
+                Input::Survey(kind) => {
                     ids += 1;
-                    coordinator.survey(ids, phase, Key::new("k"), now);
+                    coordinator.survey(ids, kind, Key::new("k"), now);
                 }
-                Input::Declare { cluster, is_forced } => {
+                Input::Initialize { cluster, is_forced } => {
                     ids += 1;
                     coordinator.initialize(ids, ClusterId::new(cluster), is_forced, now);
                 }
-                Input::Met(node, sight) => {
-                    coordinator.on_connected(place(node), sight.reading(config), now, now);
-                    coordinator.on_up(place(node), now);
+                Input::Connected(node, spec) => {
+                    coordinator.on_connected(node_id(node), spec.reading(config), now, now);
+                    coordinator.on_up(node_id(node), now);
                 }
-                Input::Up(node) => coordinator.on_up(place(node), now),
-                Input::Down(node) => coordinator.on_down(place(node), "gone".into(), now),
-                Input::Barred(node) => coordinator.on_excluded(place(node), ExclusionReason::Replica, now),
+                Input::Up(node) => coordinator.on_up(node_id(node), now),
+                Input::Down(node) => coordinator.on_down(node_id(node), "closed".into(), now),
+                Input::Excluded(node) => coordinator.on_excluded(node_id(node), ExclusionReason::Replica, now),
                 Input::Reply(node, vote) => {
-                    let expected = coordinator.expects(place(node)).filter(|phase| *phase != RequestKind::ReadMarker);
-                    let asked = coordinator.on_reply(place(node), vote, now);
-                    prop_assert_eq!(asked.map(|(_, phase)| phase), expected);
+                    let expected = coordinator.expects(node_id(node)).filter(|kind| *kind != RequestKind::ReadMarker);
+                    let request = coordinator.on_reply(node_id(node), vote, now);
+                    prop_assert_eq!(request.map(|(_, kind)| kind), expected);
                 }
-                Input::Clock(node, micros) => coordinator.on_clock(place(node), micros, now),
-                Input::Look(node, reading) => {
-                    coordinator.on_marker_reading(place(node), reading.map(|sight| sight.reading(config)), now);
+                Input::NodeTime(node, micros) => coordinator.on_clock(node_id(node), micros, now),
+                Input::MarkerReading(node, reading) => {
+                    coordinator.on_marker_reading(node_id(node), reading.map(|spec| spec.reading(config)), now);
                 }
                 Input::Wake { boot, wall } => {
-                    // The wall clock goes either way, the boot clock only on.
+                    // The wall clock jumps in both directions; the boot clock only advances.
                     let wall = (now.wall_nanos() + wall).saturating_sub(4_000_000_000);
                     now = DualTimestamp::new(now.boot_nanos() + boot, wall);
                     coordinator.on_wake(now);
@@ -219,111 +233,113 @@ proptest! {
                 }
                 Input::Poll => while coordinator.poll().is_some() {},
             }
-            for node in away.iter() {
-                prop_assert_eq!(coordinator.expects(node), None, "an answer of a node that is away");
+            for node in disconnected.iter() {
+                prop_assert_eq!(coordinator.expects(node), None, "a disconnected node owes no reply");
             }
         }
         prop_assert_eq!(coordinator.clone(), coordinator);
     }
 
-    /// Whoever votes was seen with a marker of ours, written by that very server on those very data; and who was seen
-    /// to change did not vote for the max ttl.
+    /// A voting node was read with a marker of this lock cluster, written for its current server and data.
+    /// After its marker changed, it does not vote for the max ttl.
     #[test]
-    fn nobody_votes_who_is_not_known_to_remember(
+    fn a_node_votes_only_with_a_marker_of_its_current_data(
         nodes in 1_usize..=5,
-        founds in any::<bool>(),
+        may_found in any::<bool>(),
         inputs in prop::collection::vec(member_inputs(), 1..120),
     ) {
-        let config = LockClusterConfig::new(Quorum::new(nodes, None).expect("a usual quorum"), MAX_TTL);
-        let mut members = Membership::new(config, drift(), founds);
+        let config = LockClusterConfig::new(Quorum::new(nodes, None).expect("a valid quorum"), MAX_TTL);
+        let mut members = Membership::new(config, drift(), may_found);
         let mut now = DualTimestamp::new(1_000_000_000, 1_700_000_000_000_000_000);
-        let mut seen: Vec<Option<MarkerReading>> = vec![None; nodes];
-        let mut known: Vec<Option<Arc<str>>> = vec![None; nodes];
-        let mut has_declared = false;
+        let mut last_reading: Vec<Option<MarkerReading>> = vec![None; nodes];
+        let mut last_expected: Vec<Option<Arc<str>>> = vec![None; nodes];
+        let mut has_initialized = false;
         let mut changed_at: Vec<Option<DualTimestamp>> = vec![None; nodes];
         for (node, input) in inputs {
             let node = NodeId(node % nodes as u8);
             match input {
-                MemberInput::Up(sight) => {
-                    let reading = sight.reading(config);
-                    seen[node.index()] = Some(reading.clone());
+                MemberInput::Up(spec) => {
+                    let reading = spec.reading(config);
+                    last_reading[node.index()] = Some(reading.clone());
                     members.on_up(node, reading, now);
                 }
-                MemberInput::Look(sight) => {
-                    let reading = sight.map(|sight| sight.reading(config));
+                MemberInput::MarkerReading(spec) => {
+                    let reading = spec.map(|spec| spec.reading(config));
                     if reading.is_some() {
-                        seen[node.index()].clone_from(&reading);
+                        last_reading[node.index()].clone_from(&reading);
                     }
                     members.on_marker_reading(node, reading.ok_or(Vote::Unknown(ReplyFailure::UnexpectedReply)), now);
                 }
                 MemberInput::Down => members.on_down(node),
-                MemberInput::Changed => members.on_changed(node, now),
+                MemberInput::MarkerMismatch => members.on_changed(node, now),
                 MemberInput::OnProbation(millis) => members.on_probation(node, ms(millis), now),
-                MemberInput::Clock(micros) => drop(members.on_clock(node, now.minus(ms(3)), micros, now)),
-                MemberInput::Declare(is_forced) => {
-                    has_declared = true;
+                MemberInput::NodeTime(micros) => drop(members.on_clock(node, now.minus(ms(3)), micros, now)),
+                MemberInput::Initialize(is_forced) => {
+                    has_initialized = true;
                     members.initialize(1, ClusterId::new(1), is_forced);
                 }
-                MemberInput::Pass(millis) => now = now.plus(ms(millis)),
+                MemberInput::TimePasses(millis) => now = now.plus(ms(millis)),
             }
             let mut steps = 0;
             while let Some(step) = members.poll(now) {
                 steps += 1;
-                prop_assert!(steps <= 4 * nodes + 2, "no end to {:?}", step);
+                prop_assert!(steps <= 4 * nodes + 2, "too many steps: {:?}", step);
                 if let MemberStep::ReadMarker(_, Some(write)) = step {
-                    let carried = seen.iter().flatten().filter_map(|reading| Marker::parse(reading.marker.as_deref()?));
-                    let is_founded = carried.filter(|marker| marker.config == config).count() > 0;
-                    prop_assert!(founds || has_declared || is_founded, "who only looks founded {:?}", write);
+                    let texts = last_reading.iter().flatten().filter_map(|reading| reading.marker.as_deref());
+                    let markers = texts.filter_map(Marker::parse);
+                    let has_founded_marker = markers.filter(|marker| marker.config == config).count() > 0;
+                    let may_write = may_found || has_initialized || has_founded_marker;
+                    prop_assert!(may_write, "a client that may not found a lock cluster wrote {:?}", write);
                 }
             }
-            prop_assert!(members.wake_at().is_none_or(|at| !now.is_due(at)), "woken at once, again");
+            prop_assert!(members.wake_at().is_none_or(|at| !now.is_due(at)), "the wake-up is due at once");
             for node in config.quorum().all().iter() {
-                let place = node.index();
-                let badge = members.expected_marker(node).map(|badge| badge.marker.clone());
-                if let Some(badge) = &badge {
-                    if known[place].as_ref().is_some_and(|known| known != badge) {
-                        changed_at[place] = Some(now);
+                let index = node.index();
+                let expected = members.expected_marker(node).map(|expected| expected.marker.clone());
+                if let Some(expected) = &expected {
+                    if last_expected[index].as_ref().is_some_and(|last_expected| last_expected != expected) {
+                        changed_at[index] = Some(now);
                     }
-                    known[place] = Some(badge.clone());
+                    last_expected[index] = Some(expected.clone());
                 }
                 if members.implicit_vote(node, now).is_some() {
                     continue;
                 }
-                let reading = seen[place].as_ref().expect("a client met it");
-                let marker = reading.marker.as_deref().and_then(Marker::parse).expect("a marker");
-                prop_assert_eq!(badge, reading.marker.clone());
+                let reading = last_reading[index].as_ref().expect("the node was read");
+                let marker = reading.marker.as_deref().and_then(Marker::parse).expect("a valid marker");
+                prop_assert_eq!(expected, reading.marker.clone());
                 prop_assert!(marker.config == config && marker.incarnation == reading.incarnation);
                 prop_assert!(!reading.evicts && marker.since_micros <= reading.micros);
-                let since = changed_at[place].map(|changed| now.since(changed));
+                let since = changed_at[index].map(|changed| now.since(changed));
                 prop_assert!(since.is_none_or(|since| since >= MAX_TTL), "{:?}", since);
             }
         }
     }
 }
 
-/// One input of a membership.
+/// An input of a membership.
 #[derive(Clone, Debug)]
 enum MemberInput {
-    Up(Sight),
-    Look(Option<Sight>),
+    Up(ReadingSpec),
+    MarkerReading(Option<ReadingSpec>),
     Down,
-    Changed,
+    MarkerMismatch,
     OnProbation(u64),
-    Clock(u64),
-    Declare(bool),
-    Pass(u64),
+    NodeTime(u64),
+    Initialize(bool),
+    TimePasses(u64),
 }
 
 fn member_inputs() -> impl Strategy<Value = (u8, MemberInput)> {
     let input = prop_oneof![
-        6 => sights().prop_map(MemberInput::Up),
-        6 => proptest::option::of(sights()).prop_map(MemberInput::Look),
+        6 => reading_specs().prop_map(MemberInput::Up),
+        6 => proptest::option::of(reading_specs()).prop_map(MemberInput::MarkerReading),
         1 => Just(MemberInput::Down),
-        2 => Just(MemberInput::Changed),
+        2 => Just(MemberInput::MarkerMismatch),
         1 => (0_u64..60_000).prop_map(MemberInput::OnProbation),
-        1 => any::<u64>().prop_map(MemberInput::Clock),
-        1 => any::<bool>().prop_map(MemberInput::Declare),
-        8 => (0_u64..20_000).prop_map(MemberInput::Pass),
+        1 => any::<u64>().prop_map(MemberInput::NodeTime),
+        1 => any::<bool>().prop_map(MemberInput::Initialize),
+        8 => (0_u64..20_000).prop_map(MemberInput::TimePasses),
     ];
     (0_u8..5, input)
 }

@@ -1,7 +1,7 @@
-//! Random histories: several clients over the same nodes, with everything that goes wrong.
+//! Random histories: several clients use the same nodes under random faults.
 //!
-//! A failure prints its history, smallest first, and leaves a seed in `proptest-regressions`, which is run again
-//! first from then on; commit it. `PROPTEST_CASES=100000` digs deeper.
+//! A failure prints its shrunk history and writes a seed to `proptest-regressions`. Commit the seed; every
+//! later run starts with it. `PROPTEST_CASES=100000` searches longer.
 
 use proptest::prelude::*;
 
@@ -9,125 +9,133 @@ use crate::coordinator::OperationId;
 use crate::tests::world::{AcquireOptions, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
-/// One thing that happens. Who and where are taken modulo what there is.
+/// A step of a history. Clients and nodes are taken modulo their number.
 #[derive(Clone, Copy, Debug)]
-enum Deed {
+enum Action {
     Acquire {
-        who: usize,
+        client: usize,
         ttl: u64,
-        curious: bool,
+        want_holder_ttl: bool,
         auto_renew: bool,
     },
     Release {
-        who: usize,
+        client: usize,
     },
-    Abandon {
-        who: usize,
+    Cancel {
+        client: usize,
     },
     Extend {
-        who: usize,
+        client: usize,
         ttl: u64,
     },
     Deliver {
-        who: usize,
+        client: usize,
         node: usize,
     },
-    Answer {
-        who: usize,
+    HandleReply {
+        client: usize,
         node: usize,
     },
-    Step {
-        who: usize,
+    RoundTrip {
+        client: usize,
         node: usize,
     },
-    /// Everything of one client there and back.
-    Serve {
-        who: usize,
+    /// All requests of one client and their replies arrive.
+    AllRoundTrips {
+        client: usize,
     },
-    Drive,
-    Cut {
-        who: usize,
+    DeliverAll,
+    Disconnect {
+        client: usize,
         node: usize,
-        ghosts: usize,
+        orphans: usize,
     },
     Connect {
-        who: usize,
+        client: usize,
         node: usize,
     },
-    Ghost {
+    DeliverOrphan {
         node: usize,
     },
-    Sleep {
+    PassTime {
         millis: u64,
     },
     Pause {
-        who: usize,
+        client: usize,
     },
     Resume {
-        who: usize,
+        client: usize,
     },
-    SetWall {
-        who: usize,
+    SetWallClock {
+        client: usize,
         millis: i64,
     },
     FlushScripts {
         node: usize,
     },
-    Excuse {
+    TransientError {
         node: usize,
     },
-    Hang {
+    ToggleHang {
         node: usize,
     },
-    /// The worst moment: one stands still, and in the very instant that enough keys have run out another wins.
-    Overtake {
+    /// The worst case: the victim pauses, and the overtaker wins at the instant that enough keys expire.
+    PauseAndOvertake {
         victim: usize,
-        by: usize,
+        overtaker: usize,
     },
 }
 
-fn deeds(with_time: bool) -> impl Strategy<Value = Vec<Deed>> {
-    let (who, node) = (0_usize..4, 0_usize..5);
-    let ttl = if with_time { 60_u64..1_500 } else { 40_000..60_000 };
-    let sleep = if with_time { 1_u64..600 } else { 1..20 };
-    let deed = prop_oneof![
-        5 => (who.clone(), who.clone()).prop_map(|(victim, by)| Deed::Overtake { victim, by }),
-        10 => (who.clone(), ttl.clone(), any::<bool>(), prop::bool::weighted(0.8))
-            .prop_map(|(who, ttl, curious, auto_renew)| Deed::Acquire { who, ttl, curious, auto_renew }),
-        4 => who.clone().prop_map(|who| Deed::Release { who }),
-        2 => who.clone().prop_map(|who| Deed::Abandon { who }),
-        2 => (who.clone(), ttl).prop_map(|(who, ttl)| Deed::Extend { who, ttl }),
-        8 => (who.clone(), node.clone()).prop_map(|(who, node)| Deed::Deliver { who, node }),
-        8 => (who.clone(), node.clone()).prop_map(|(who, node)| Deed::Answer { who, node }),
-        8 => (who.clone(), node.clone()).prop_map(|(who, node)| Deed::Step { who, node }),
-        12 => who.clone().prop_map(|who| Deed::Serve { who }),
-        4 => Just(Deed::Drive),
-        3 => (who.clone(), node.clone(), 0_usize..4)
-            .prop_map(|(who, node, ghosts)| Deed::Cut { who, node, ghosts }),
-        6 => (who.clone(), node.clone()).prop_map(|(who, node)| Deed::Connect { who, node }),
-        3 => node.clone().prop_map(|node| Deed::Ghost { node }),
-        14 => sleep.prop_map(|millis| Deed::Sleep { millis }),
-        2 => who.clone().prop_map(|who| Deed::Pause { who }),
-        4 => who.clone().prop_map(|who| Deed::Resume { who }),
-        1 => (who, -2_000_i64..1_000).prop_map(|(who, millis)| Deed::SetWall { who, millis }),
-        1 => node.clone().prop_map(|node| Deed::FlushScripts { node }),
-        1 => node.clone().prop_map(|node| Deed::Excuse { node }),
-        1 => node.prop_map(|node| Deed::Hang { node }),
+fn actions(with_expiry: bool) -> impl Strategy<Value = Vec<Action>> {
+    let (client, node) = (0_usize..4, 0_usize..5);
+    let ttl = if with_expiry { 60_u64..1_500 } else { 40_000..60_000 };
+    let sleep = if with_expiry { 1_u64..600 } else { 1..20 };
+    let action = prop_oneof![
+        5 => (client.clone(), client.clone())
+            .prop_map(|(victim, overtaker)| Action::PauseAndOvertake { victim, overtaker }),
+        10 => (client.clone(), ttl.clone(), any::<bool>(), prop::bool::weighted(0.8))
+            .prop_map(|(client, ttl, want_holder_ttl, auto_renew)| {
+                Action::Acquire { client, ttl, want_holder_ttl, auto_renew }
+            }),
+        4 => client.clone().prop_map(|client| Action::Release { client }),
+        2 => client.clone().prop_map(|client| Action::Cancel { client }),
+        2 => (client.clone(), ttl).prop_map(|(client, ttl)| Action::Extend { client, ttl }),
+        8 => (client.clone(), node.clone()).prop_map(|(client, node)| Action::Deliver { client, node }),
+        8 => (client.clone(), node.clone()).prop_map(|(client, node)| Action::HandleReply { client, node }),
+        8 => (client.clone(), node.clone()).prop_map(|(client, node)| Action::RoundTrip { client, node }),
+        12 => client.clone().prop_map(|client| Action::AllRoundTrips { client }),
+        4 => Just(Action::DeliverAll),
+        3 => (client.clone(), node.clone(), 0_usize..4)
+            .prop_map(|(client, node, orphans)| Action::Disconnect { client, node, orphans }),
+        6 => (client.clone(), node.clone()).prop_map(|(client, node)| Action::Connect { client, node }),
+        3 => node.clone().prop_map(|node| Action::DeliverOrphan { node }),
+        14 => sleep.prop_map(|millis| Action::PassTime { millis }),
+        2 => client.clone().prop_map(|client| Action::Pause { client }),
+        4 => client.clone().prop_map(|client| Action::Resume { client }),
+        1 => (client, -2_000_i64..1_000).prop_map(|(client, millis)| Action::SetWallClock { client, millis }),
+        1 => node.clone().prop_map(|node| Action::FlushScripts { node }),
+        1 => node.clone().prop_map(|node| Action::TransientError { node }),
+        1 => node.prop_map(|node| Action::ToggleHang { node }),
     ];
-    // Where a key may not outlive its undo, nothing may arrive behind that, and nobody's clocks may end a lease.
-    let deed = deed.prop_map(move |deed| match deed {
-        Deed::Pause { .. } | Deed::Overtake { .. } | Deed::SetWall { .. } | Deed::Ghost { .. }
-            if !with_time =>
+    // So that no key outlives its compensating release, no request arrives later, and no clock ends a lease.
+    let action = action.prop_map(move |action| match action {
+        Action::Pause { .. }
+        | Action::PauseAndOvertake { .. }
+        | Action::SetWallClock { .. }
+        | Action::DeliverOrphan { .. }
+            if !with_expiry =>
         {
-            Deed::Drive
+            Action::DeliverAll
         }
-        Deed::Cut { who, node, .. } if !with_time => Deed::Cut { who, node, ghosts: 0 },
-        _ => deed,
+        Action::Disconnect { client, node, .. } if !with_expiry => {
+            Action::Disconnect { client, node, orphans: 0 }
+        }
+        _ => action,
     });
-    prop::collection::vec(deed, 1..160)
+    prop::collection::vec(action, 1..160)
 }
 
-/// A world, and what each client's caller is at.
+/// A world, and the operation that each client's caller has.
 struct History {
     world: World,
     current: Vec<Option<OperationId>>,
@@ -136,139 +144,145 @@ struct History {
 impl History {
     fn new(nodes: usize, clients: usize) -> Self {
         let mut world = World::with_quorum(nodes, None, clients);
-        // As fast as the drift of the terms allows, and some of them as we.
-        for (place, server) in world.servers.iter_mut().enumerate() {
-            server.node.set_haste([10_000, 0, 5_000][place % 3], 5_000_000_000);
+        // Node clocks run up to 1 % faster than the clients', the largest drift allowed.
+        for (index, server) in world.servers.iter_mut().enumerate() {
+            server.node.set_haste([10_000, 0, 5_000][index % 3], 5_000_000_000);
         }
         Self { world, current: vec![None; clients] }
     }
 
-    fn take(&mut self, deed: Deed) {
+    fn apply(&mut self, action: Action) {
         let (clients, nodes) = (self.current.len(), self.world.servers.len());
         let world = &mut self.world;
-        // A process that stands still gives no orders and sees no answers.
-        let awake =
-            |world: &World, who: usize| Some(who % clients).filter(|who| !world.clients[*who].is_paused);
-        match deed {
-            Deed::Acquire { who, ttl, curious, auto_renew } => {
-                let Some(who) = awake(world, who) else { return };
-                if let Some(earlier) = self.current[who].take() {
-                    // The caller of a refused attempt tries again, that of a held or lost lock lets go first.
-                    let _ = world.release(who, earlier);
-                    world.cancel(who, earlier);
+        // A paused process sends no command and handles no reply.
+        let running = |world: &World, client: usize| {
+            Some(client % clients).filter(|client| !world.clients[*client].is_paused)
+        };
+        match action {
+            Action::Acquire { client, ttl, want_holder_ttl, auto_renew } => {
+                let Some(client) = running(world, client) else { return };
+                if let Some(previous) = self.current[client].take() {
+                    // The caller retries after a failed attempt; it first releases a held or lost lock.
+                    let _ = world.release(client, previous);
+                    world.cancel(client, previous);
                 }
                 let wish = AcquireOptions {
                     ttl: ms(ttl),
-                    want_holder_ttl: curious,
+                    want_holder_ttl,
                     auto_renew,
                     min_fencing_number: 0,
                     max_hold_time: None,
                 };
-                self.current[who] = Some(world.start_acquire_with(who, wish));
+                self.current[client] = Some(world.start_acquire_with(client, wish));
             }
-            Deed::Release { who } => {
-                let Some(who) = awake(world, who) else { return };
-                if self.current[who].is_some_and(|id| world.release(who, id)) {
-                    self.current[who] = None;
+            Action::Release { client } => {
+                let Some(client) = running(world, client) else { return };
+                if self.current[client].is_some_and(|id| world.release(client, id)) {
+                    self.current[client] = None;
                 }
             }
-            Deed::Abandon { who } => {
-                let Some(who) = awake(world, who) else { return };
-                if let Some(id) = self.current[who].take() {
-                    world.cancel(who, id);
+            Action::Cancel { client } => {
+                let Some(client) = running(world, client) else { return };
+                if let Some(id) = self.current[client].take() {
+                    world.cancel(client, id);
                 }
             }
-            Deed::Extend { who, ttl } => {
-                let Some(who) = awake(world, who) else { return };
-                if let Some(id) = self.current[who] {
-                    world.extend(who, id, ms(ttl));
+            Action::Extend { client, ttl } => {
+                let Some(client) = running(world, client) else { return };
+                if let Some(id) = self.current[client] {
+                    world.extend(client, id, ms(ttl));
                 }
             }
-            Deed::Deliver { who, node } => {
-                world.deliver_request(who % clients, node % nodes);
+            Action::Deliver { client, node } => {
+                world.deliver_request(client % clients, node % nodes);
             }
-            Deed::Answer { who, node } => {
-                let Some(who) = awake(world, who) else { return };
-                world.deliver_reply(who, node % nodes);
+            Action::HandleReply { client, node } => {
+                let Some(client) = running(world, client) else { return };
+                world.deliver_reply(client, node % nodes);
             }
-            Deed::Step { who, node } => {
-                let Some(who) = awake(world, who) else { return };
-                world.round_trip(who, node % nodes);
+            Action::RoundTrip { client, node } => {
+                let Some(client) = running(world, client) else { return };
+                world.round_trip(client, node % nodes);
             }
-            Deed::Serve { who } => {
-                let Some(who) = awake(world, who) else { return };
+            Action::AllRoundTrips { client } => {
+                let Some(client) = running(world, client) else { return };
                 for node in 0..nodes {
-                    while !world.servers[node].hangs && world.round_trip(who, node) {}
+                    while !world.servers[node].hangs && world.round_trip(client, node) {}
                 }
             }
-            Deed::Drive => world.deliver_all(),
-            Deed::Cut { who, node, ghosts } => {
-                let Some(who) = awake(world, who) else { return };
-                world.disconnect_leaving(who, node % nodes, ghosts);
+            Action::DeliverAll => world.deliver_all(),
+            Action::Disconnect { client, node, orphans } => {
+                let Some(client) = running(world, client) else { return };
+                world.disconnect_leaving(client, node % nodes, orphans);
             }
-            Deed::Connect { who, node } => {
-                let Some(who) = awake(world, who) else { return };
-                world.connect(who, node % nodes);
+            Action::Connect { client, node } => {
+                let Some(client) = running(world, client) else { return };
+                world.connect(client, node % nodes);
             }
-            Deed::Ghost { node } => {
+            Action::DeliverOrphan { node } => {
                 world.deliver_orphan(node % nodes);
             }
-            Deed::Sleep { millis } => world.run_timers_for(ms(millis)),
-            Deed::Pause { who } => world.clients[who % clients].is_paused = true,
-            Deed::Resume { who } => {
-                // What it hears first, the answers or the time, is left to what comes next.
-                world.clients[who % clients].is_paused = false;
+            Action::PassTime { millis } => world.run_timers_for(ms(millis)),
+            Action::Pause { client } => world.clients[client % clients].is_paused = true,
+            Action::Resume { client } => {
+                // The next action decides whether it first handles replies or the time.
+                world.clients[client % clients].is_paused = false;
             }
-            Deed::SetWall { who, millis } => world.shift_wall_clock(who % clients, millis),
-            Deed::FlushScripts { node } => world.flush_scripts(node % nodes),
-            Deed::Excuse { node } => {
+            Action::SetWallClock { client, millis } => world.shift_wall_clock(client % clients, millis),
+            Action::FlushScripts { node } => world.flush_scripts(node % nodes),
+            Action::TransientError { node } => {
                 let busy = Vote::Unknown(ReplyFailure::TransientError("BUSY".into()));
                 world.servers[node % nodes].canned_replies.push_back(busy);
             }
-            Deed::Overtake { victim, by } => {
-                let (victim, Some(by)) = (victim % clients, awake(world, by)) else { return };
-                if victim == by {
+            Action::PauseAndOvertake { victim, overtaker } => {
+                let (victim, Some(overtaker)) = (victim % clients, running(world, overtaker)) else { return };
+                if victim == overtaker {
                     return;
                 }
                 world.clients[victim].is_paused = true;
-                let mut lives: Vec<_> =
+                let mut key_ttls: Vec<_> =
                     (0..nodes).map(|node| world.remaining_ttl(node).unwrap_or_default()).collect();
-                lives.sort_unstable();
-                let free_after = lives[world.quorum().needed() - 1];
+                key_ttls.sort_unstable();
+                let free_after = key_ttls[world.quorum().needed() - 1];
                 world.run_timers_for(free_after);
-                self.take(Deed::Acquire { who: by, ttl: 800, curious: false, auto_renew: true });
-                self.take(Deed::Serve { who: by });
+                self.apply(Action::Acquire {
+                    client: overtaker,
+                    ttl: 800,
+                    want_holder_ttl: false,
+                    auto_renew: true,
+                });
+                self.apply(Action::AllRoundTrips { client: overtaker });
             }
-            Deed::Hang { node } => world.servers[node % nodes].hangs ^= true,
+            Action::ToggleHang { node } => world.servers[node % nodes].hangs ^= true,
         }
     }
 
-    /// Everybody lets go, every node is reached again, and what is on its way arrives.
-    fn settle(&mut self) {
+    /// All clients release, all nodes are connected again, and all messages in flight arrive.
+    fn quiesce(&mut self) {
         let (clients, nodes) = (self.current.len(), self.world.servers.len());
         let world = &mut self.world;
         for server in &mut world.servers {
             server.hangs = false;
             server.canned_replies.clear();
         }
-        for who in 0..clients {
-            world.clients[who].is_paused = false;
-            if let Some(id) = self.current[who].take() {
-                let _ = world.release(who, id);
-                world.cancel(who, id);
+        for client in 0..clients {
+            world.clients[client].is_paused = false;
+            if let Some(id) = self.current[client].take() {
+                let _ = world.release(client, id);
+                world.cancel(client, id);
             }
         }
         for node in 0..nodes {
             while world.deliver_orphan(node) {}
-            (0..clients).for_each(|who| world.connect(who, node));
+            (0..clients).for_each(|client| world.connect(client, node));
         }
-        // Undos that were answered with an error are tried again after a quarter of a second, and where a
-        // connection had to be given up meanwhile, it comes back.
+        // A pending release with an error reply is retried after 250 ms, and a connection that was closed
+        // meanwhile is connected again.
         for _ in 0..3 {
             world.deliver_all();
             world.run_timers_for(ms(250));
             for node in 0..nodes {
-                (0..clients).for_each(|who| world.connect(who, node));
+                (0..clients).for_each(|client| world.connect(client, node));
             }
         }
         world.deliver_all();
@@ -276,44 +290,44 @@ impl History {
 }
 
 proptest! {
-    /// The promise itself, and that nothing is left behind for good.
+    /// Mutual exclusion, and that no key, pending release or timer is left.
     #[test]
-    fn at_most_one_lock_is_valid_at_any_instant_and_nothing_stays(
+    fn at_most_one_lock_is_valid_at_any_instant_and_no_state_is_left_behind(
         nodes in 1_usize..=5,
         clients in 2_usize..=4,
-        deeds in deeds(true),
+        actions in actions(true),
     ) {
         let mut history = History::new(nodes, clients);
-        for (step, deed) in deeds.iter().enumerate() {
-            history.take(*deed);
-            prop_assert_eq!(&history.world.overlap, &None, "after step {} of the history", step);
+        for (step, action) in actions.iter().enumerate() {
+            history.apply(*action);
+            prop_assert_eq!(&history.world.overlap, &None, "after action {} of the history", step);
         }
-        history.settle();
+        history.quiesce();
         history.world.run_timers_for(ms(1_600));
         history.world.deliver_all();
         prop_assert_eq!(&history.world.overlap, &None);
         prop_assert_eq!(history.world.key_count(), 0);
-        for (who, client) in history.world.clients.iter().enumerate() {
-            prop_assert_eq!(history.world.pending_releases(who), 0, "client {} owes", who);
-            prop_assert!(!client.coordinator.is_busy(), "client {} is at something", who);
+        for (id, client) in history.world.clients.iter().enumerate() {
+            prop_assert_eq!(history.world.pending_releases(id), 0, "client {} has pending releases", id);
+            prop_assert!(!client.coordinator.is_busy(), "client {} has operations", id);
             prop_assert_eq!(client.coordinator.next_wake(), None);
         }
     }
 
-    /// Undos undo: where nothing is still on its way, no key waits for its ttl.
+    /// Compensating releases work: once nothing is in flight, no key waits for its ttl.
     #[test]
-    fn once_everybody_has_let_go_no_key_is_left_long_before_its_ttl(
+    fn after_all_clients_release_no_key_waits_for_its_ttl(
         nodes in 1_usize..=5,
         clients in 1_usize..=3,
-        deeds in deeds(false),
+        actions in actions(false),
     ) {
         let mut history = History::new(nodes, clients);
-        for deed in deeds {
-            history.take(deed);
+        for action in actions {
+            history.apply(action);
         }
         prop_assert_eq!(&history.world.overlap, &None);
-        history.settle();
+        history.quiesce();
         prop_assert_eq!(history.world.key_count(), 0);
-        prop_assert!((0..clients).all(|who| history.world.pending_releases(who) == 0));
+        prop_assert!((0..clients).all(|client| history.world.pending_releases(client) == 0));
     }
 }

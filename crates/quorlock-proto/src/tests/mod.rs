@@ -1,4 +1,4 @@
-//! The protocol without a network: the shipped code, a world that can be stepped, told stories and random ones.
+//! Tests of the core without a network: scenarios, properties, random histories, models and a simulation.
 
 #![allow(clippy::unchecked_time_subtraction, reason = "a test that subtracts too much should fail")]
 

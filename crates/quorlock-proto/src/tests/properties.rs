@@ -1,6 +1,6 @@
-//! What holds for all numbers: quorums, deadlines, ranges, back-off, sets.
+//! Properties for all values: quorums, deadlines, ranges, back-off, markers, tokens, clock watching.
 //!
-//! It is past 400 lines because one file holds every property, beside the generators that they share.
+//! It is past 400 lines because one file holds every property and the generators that they share.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -22,10 +22,10 @@ use crate::vote::{ExclusionReason, KeyOwner, KeyState, ReplyFailure, Vote};
 
 const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// Few enough to look at all of them.
+/// All valid quorums of up to nine nodes.
 fn quorums() -> impl Iterator<Item = Quorum> {
-    let needs = (1..=9).flat_map(|nodes| (0..=nodes + 1).map(move |need| (nodes, need)));
-    needs.filter_map(|(nodes, need)| Quorum::new(nodes, Some(need)).ok())
+    let needed_counts = (1..=9).flat_map(|nodes| (0..=nodes + 1).map(move |need| (nodes, need)));
+    needed_counts.filter_map(|(nodes, need)| Quorum::new(nodes, Some(need)).ok())
 }
 
 pub(crate) fn votes() -> impl Strategy<Value = Vote> {
@@ -44,57 +44,57 @@ pub(crate) fn votes() -> impl Strategy<Value = Vote> {
 }
 
 #[test]
-fn any_two_quorums_meet() {
+fn any_two_quorums_intersect() {
     for quorum in quorums() {
-        let enough: Vec<u16> = (0..1_u16 << quorum.nodes())
+        let minimal_quorums: Vec<u16> = (0..1_u16 << quorum.nodes())
             .filter(|bits| quorum.is_met(bits.count_ones() as usize))
             .filter(|bits| bits.count_ones() as usize == quorum.needed())
             .collect();
-        for one in &enough {
-            assert!(enough.iter().all(|other| one & other != 0), "{quorum:?}");
+        for one in &minimal_quorums {
+            assert!(minimal_quorums.iter().all(|other| one & other != 0), "{quorum:?}");
         }
     }
 }
 
 #[test]
-fn a_quorum_is_a_majority_unless_more_is_asked_for() {
+fn a_quorum_is_a_majority_unless_more_is_requested() {
     for nodes in 0..12 {
         for need in (0..12).map(Some).chain([None]) {
             let majority = nodes / 2 + 1;
-            let sought = need.unwrap_or(majority);
+            let expected = need.unwrap_or(majority);
             match Quorum::new(nodes, need) {
                 Ok(quorum) => {
-                    assert!((1..=9).contains(&nodes) && (majority..=nodes).contains(&sought));
-                    assert_eq!((quorum.nodes(), quorum.needed()), (nodes, sought));
+                    assert!((1..=9).contains(&nodes) && (majority..=nodes).contains(&expected));
+                    assert_eq!((quorum.nodes(), quorum.needed()), (nodes, expected));
                     assert_eq!(quorum.all().len(), nodes);
                 }
                 Err(InvalidQuorum::NoNodes) => assert_eq!(nodes, 0),
                 Err(InvalidQuorum::TooManyNodes(_)) => assert!(nodes > 9),
-                Err(InvalidQuorum::BelowMajority { .. }) => assert!(sought < majority),
-                Err(InvalidQuorum::AboveNodes { .. }) => assert!(sought > nodes),
+                Err(InvalidQuorum::BelowMajority { .. }) => assert!(expected < majority),
+                Err(InvalidQuorum::AboveNodes { .. }) => assert!(expected > nodes),
             }
         }
     }
 }
 
 #[test]
-fn a_quorum_is_out_of_reach_exactly_when_it_cannot_come_any_more() {
+fn a_quorum_is_out_of_reach_exactly_when_the_remaining_nodes_are_too_few() {
     for quorum in quorums() {
         for others in 0..=quorum.nodes() {
-            let can_come = quorum.is_met(quorum.nodes() - others);
-            assert_eq!(quorum.is_out_of_reach(others), !can_come, "{quorum:?} {others}");
+            let is_reachable = quorum.is_met(quorum.nodes() - others);
+            assert_eq!(quorum.is_out_of_reach(others), !is_reachable, "{quorum:?} {others}");
         }
     }
 }
 
 #[test]
-fn the_margin_is_how_many_nodes_may_forget_before_a_rival_can_win() {
+fn spare_nodes_is_how_many_nodes_may_lose_data_before_another_client_can_win() {
     for quorum in quorums() {
         for confirmed in quorum.needed()..=quorum.nodes() {
-            let rival_wins = |lost: usize| quorum.is_met(quorum.nodes() - confirmed + lost);
-            let margin =
-                usize::try_from(quorum.spare_nodes(confirmed)).expect("a lock has no negative margin");
-            assert!(!rival_wins(margin) && rival_wins(margin + 1), "{quorum:?} {confirmed}");
+            let other_wins = |lost: usize| quorum.is_met(quorum.nodes() - confirmed + lost);
+            let spare = usize::try_from(quorum.spare_nodes(confirmed))
+                .expect("a lock has no negative number of spare nodes");
+            assert!(!other_wins(spare) && other_wins(spare + 1), "{quorum:?} {confirmed}");
         }
         assert!(quorum.spare_nodes(0) < 0);
     }
@@ -102,16 +102,16 @@ fn the_margin_is_how_many_nodes_may_forget_before_a_rival_can_win() {
 
 proptest! {
     #[test]
-    fn a_round_counts_each_node_once_and_ends_exactly_when_it_is_decided(
+    fn a_round_counts_the_first_vote_of_each_node_and_ends_exactly_when_decided(
         nodes in 1_usize..=9,
         more in 0_usize..5,
-        answers in prop::collection::vec((0_u8..12, votes()), 0..24),
+        replies in prop::collection::vec((0_u8..12, votes()), 0..24),
     ) {
         let need = (nodes / 2 + 1 + more).min(nodes);
         let quorum = Quorum::new(nodes, Some(need)).expect("between the majority and all");
         let mut round = Round::new(quorum, |_| None);
         let mut first: Vec<Option<Vote>> = vec![None; nodes];
-        for (node, vote) in answers {
+        for (node, vote) in replies {
             round.record(NodeId(node), vote.clone());
             if let Some(slot) = first.get_mut(usize::from(node)) {
                 slot.get_or_insert(vote);
@@ -129,14 +129,14 @@ proptest! {
     }
 
     #[test]
-    fn an_undo_goes_to_every_node_that_did_not_plainly_refuse(
+    fn a_failed_attempt_releases_on_every_node_that_may_have_granted(
         nodes in 1_usize..=9,
-        answers in prop::collection::vec((0_u8..9, votes()), 0..12),
+        replies in prop::collection::vec((0_u8..9, votes()), 0..12),
         ends_by_time in any::<bool>(),
     ) {
-        let quorum = Quorum::new(nodes, None).expect("a usual quorum");
-        let drift = Drift::new(0.01).expect("a usual drift");
-        let params = LeaseParams::new(Duration::from_secs(10), drift, None, Duration::from_secs(1)).expect("usual terms");
+        let quorum = Quorum::new(nodes, None).expect("a valid quorum");
+        let drift = Drift::new(0.01).expect("a valid drift");
+        let params = LeaseParams::new(Duration::from_secs(10), drift, None, Duration::from_secs(1)).expect("valid lease parameters");
         let spec = LockSpec { key: Key::new("k"), params, want_holder_ttl: false, min_fencing_number: 0 };
         let start = DualTimestamp::new(0, 0);
         let mut attempt = Attempt::new(spec, OwnerToken::new(1), None, quorum, |_| None, start);
@@ -144,7 +144,7 @@ proptest! {
             attempt.poll(),
             Some(AttemptStep::Request(crate::request::RequestKind::Acquire, quorum.all()))
         );
-        for (node, vote) in answers {
+        for (node, vote) in replies {
             attempt.on_reply(NodeId(node), crate::request::RequestKind::Acquire, vote, start);
         }
         if ends_by_time {
@@ -155,14 +155,14 @@ proptest! {
             match attempt.poll() {
                 Some(AttemptStep::Request(_, nodes)) => released = released.or(nodes),
                 Some(AttemptStep::Won) | None => break,
-                Some(AttemptStep::Lost(refusal)) => {
-                    for (place, vote) in refusal.votes.iter().enumerate() {
-                        let is_plain = matches!(
+                Some(AttemptStep::Lost(failure)) => {
+                    for (node, vote) in failure.votes.iter().enumerate() {
+                        let is_not_granted = matches!(
                             vote,
                             Vote::HeldByOther { .. } | Vote::NotHeld | Vote::Excluded(_)
                                 | Vote::Unknown(ReplyFailure::TransientError(_) | ReplyFailure::NoScript)
                         );
-                        prop_assert_eq!(released.contains(NodeId(place as u8)), !is_plain, "{:?}", vote);
+                        prop_assert_eq!(released.contains(NodeId(node as u8)), !is_not_granted, "{:?}", vote);
                     }
                     prop_assert!(attempt.is_done());
                     break;
@@ -172,7 +172,7 @@ proptest! {
     }
 
     #[test]
-    fn the_deadline_is_the_formula_and_grows_with_the_ttl(
+    fn the_deadline_follows_the_formula_and_grows_with_the_ttl(
         millis in 10_u64..40_000_000,
         longer in 0_u64..10_000,
         millionths in 0_u32..=200_000,
@@ -181,94 +181,94 @@ proptest! {
     ) {
         let drift = Drift::new(f64::from(millionths) / 1e6).expect("in range");
         let start = DualTimestamp::new(boot, wall);
-        let of = |millis| {
+        let deadline_of = |millis| {
             let ttl = Duration::from_millis(millis);
             LeaseParams::new(ttl, drift, None, Duration::from_secs(1)).expect("in range").deadline(start)
         };
-        let (deadline, later) = (of(millis), of(millis + longer));
-        prop_assert!(deadline.boot_nanos() <= later.boot_nanos());
+        let (deadline, longer_deadline) = (deadline_of(millis), deadline_of(millis + longer));
+        prop_assert!(deadline.boot_nanos() <= longer_deadline.boot_nanos());
 
-        let share = u128::from(millis) * 1_000_000 * u128::from(1_000_000 - millionths);
+        let scaled = u128::from(millis) * 1_000_000 * u128::from(1_000_000 - millionths);
         let trusted = deadline.boot_nanos() - boot;
-        prop_assert!(u128::from(trusted) * 1_000_000 < share, "always before start + ttl·(1 − ρ)");
-        let formula = (share.div_ceil(1_000_000) as u64).saturating_sub(2_000_000);
+        prop_assert!(u128::from(trusted) * 1_000_000 < scaled, "always before start + ttl·(1 − ρ)");
+        let formula = (scaled.div_ceil(1_000_000) as u64).saturating_sub(2_000_000);
         prop_assert_eq!(trusted, formula);
         prop_assert_eq!(deadline.wall_nanos() - wall, trusted, "the same on both clocks");
     }
 
     #[test]
-    fn terms_are_taken_exactly_in_their_ranges(
+    fn lease_params_are_accepted_exactly_in_their_ranges(
         ttl in prop_oneof![0_u64..30_000, 30_000_000_000_u64..33_000_000_000].prop_map(Duration::from_millis),
         micros in 0_u64..1_000_000,
-        patience in proptest::option::of((0_u64..8_000).prop_map(Duration::from_millis)),
-        timeout in (0_u64..1_000).prop_map(Duration::from_millis),
+        attempt_timeout in proptest::option::of((0_u64..8_000).prop_map(Duration::from_millis)),
+        reply_timeout in (0_u64..1_000).prop_map(Duration::from_millis),
     ) {
-        let asked = ttl + Duration::from_micros(micros % 1_000);
+        let requested = ttl + Duration::from_micros(micros % 1_000);
         let drift = Drift::new(0.01).expect("in range");
-        match LeaseParams::new(asked, drift, patience, timeout) {
+        match LeaseParams::new(requested, drift, attempt_timeout, reply_timeout) {
             Ok(params) => {
-                prop_assert!(asked >= Duration::from_millis(10) && asked <= YEAR);
-                prop_assert_eq!(params.ttl(), ttl, "whole milliseconds, never more than asked for");
-                prop_assert_eq!(params.attempt_timeout(), patience.unwrap_or(timeout.min(ttl / 8)));
+                prop_assert!(requested >= Duration::from_millis(10) && requested <= YEAR);
+                prop_assert_eq!(params.ttl(), ttl, "whole milliseconds, never more than requested");
+                prop_assert_eq!(params.attempt_timeout(), attempt_timeout.unwrap_or(reply_timeout.min(ttl / 8)));
                 prop_assert!(!params.attempt_timeout().is_zero() && params.attempt_timeout() <= ttl / 4);
             }
-            Err(InvalidLeaseParams::TtlTooShort(_)) => prop_assert!(asked < Duration::from_millis(10)),
-            Err(InvalidLeaseParams::TtlTooLong(_)) => prop_assert!(asked > YEAR),
+            Err(InvalidLeaseParams::TtlTooShort(_)) => prop_assert!(requested < Duration::from_millis(10)),
+            Err(InvalidLeaseParams::TtlTooLong(_)) => prop_assert!(requested > YEAR),
             Err(InvalidLeaseParams::NoPatience) => {
-                prop_assert!(patience.map_or(timeout.is_zero(), |patience| patience.is_zero()));
+                prop_assert!(attempt_timeout.map_or(reply_timeout.is_zero(), |attempt_timeout| attempt_timeout.is_zero()));
             }
-            Err(InvalidLeaseParams::PatienceTooLong { attempt_limit: told, .. }) => {
-                prop_assert_eq!(Some(told), patience);
-                prop_assert!(told > ttl / 4);
+            Err(InvalidLeaseParams::PatienceTooLong { attempt_limit: rejected, .. }) => {
+                prop_assert_eq!(Some(rejected), attempt_timeout);
+                prop_assert!(rejected > ttl / 4);
             }
-            Err(InvalidLeaseParams::Drift(_)) => prop_assert!(false, "the drift is fine"),
+            Err(InvalidLeaseParams::Drift(_)) => prop_assert!(false, "the drift is valid"),
         }
     }
 
     #[test]
-    fn drift_is_taken_from_nothing_to_a_fifth(share in prop_oneof![-1.0_f64..1.0, Just(f64::NAN), Just(0.2)]) {
+    fn drift_is_accepted_from_zero_to_20_percent(share in prop_oneof![-1.0_f64..1.0, Just(f64::NAN), Just(0.2)]) {
         prop_assert_eq!(Drift::new(share).is_ok(), (0.0..=0.2).contains(&share));
     }
 
     #[test]
-    fn a_retry_waits_within_its_bounds_and_never_long_past_the_hint(
+    fn a_retry_waits_within_its_bounds_and_at_most_6_ms_past_the_hint(
         failures in any::<u32>(),
         hint in proptest::option::of((0_u64..100_000).prop_map(Duration::from_micros)),
         random in any::<u64>(),
     ) {
-        let pause = backoff::retry(failures, hint, random);
+        let delay = backoff::retry(failures, hint, random);
         let bound = Duration::from_millis(10 << failures.min(8)).min(Duration::from_millis(150));
-        prop_assert!(pause <= bound);
+        prop_assert!(delay <= bound);
         match hint {
-            None => prop_assert!(pause >= Duration::from_millis(5)),
+            None => prop_assert!(delay >= Duration::from_millis(5)),
             Some(hint) => {
-                prop_assert!(pause <= hint + Duration::from_millis(6));
-                prop_assert!(pause >= Duration::from_millis(5).min(hint + Duration::from_millis(1)));
+                prop_assert!(delay <= hint + Duration::from_millis(6));
+                prop_assert!(delay >= Duration::from_millis(5).min(hint + Duration::from_millis(1)));
             }
         }
     }
 
     #[test]
     fn a_redial_waits_within_its_bounds(failures in any::<u32>(), random in any::<u64>()) {
-        let pause = backoff::redial(failures, random);
-        prop_assert!(pause >= Duration::from_millis(10) && pause <= Duration::from_secs(2));
-        let barred = backoff::redial_excluded(random);
-        prop_assert!(barred >= Duration::from_secs(5) && barred <= Duration::from_secs(10));
+        let delay = backoff::redial(failures, random);
+        prop_assert!(delay >= Duration::from_millis(10) && delay <= Duration::from_secs(2));
+        let excluded = backoff::redial_excluded(random);
+        prop_assert!(excluded >= Duration::from_secs(5) && excluded <= Duration::from_secs(10));
     }
 
     #[test]
-    fn digits_tell_tokens_apart_and_debug_shows_none_of_them(one in any::<u128>(), other in any::<u128>()) {
-        let text = |bits| String::from_utf8(OwnerToken::new(bits).digits().to_vec()).expect("hexadecimal digits");
-        prop_assert_eq!(text(one), format!("{one:032x}"));
-        prop_assert_eq!(u128::from_str_radix(&text(one), 16), Ok(one));
-        prop_assert_eq!(one == other, text(one) == text(other));
-        prop_assert_eq!(OwnerToken::new(one).hash(), OwnerHash::of(text(one).as_bytes()));
+    fn digits_are_unique_to_an_owner_token_and_absent_from_debug(one in any::<u128>(), other in any::<u128>()) {
+        let digits = |bits| String::from_utf8(OwnerToken::new(bits).digits().to_vec()).expect("hexadecimal digits");
+        prop_assert_eq!(digits(one), format!("{one:032x}"));
+        prop_assert_eq!(u128::from_str_radix(&digits(one), 16), Ok(one));
+        prop_assert_eq!(one == other, digits(one) == digits(other));
+        prop_assert_eq!(OwnerToken::new(one).hash(), OwnerHash::of(digits(one).as_bytes()));
         let shown = format!("{:?}", OwnerToken::new(one));
-        prop_assert!(!shown.contains(&text(one)) && shown.len() < 20, "{}", shown);
+        prop_assert!(!shown.contains(&digits(one)) && shown.len() < 20, "{}", shown);
     }
 
     #[test]
-    fn a_set_of_nodes_is_a_set(steps in prop::collection::vec((any::<bool>(), 0_u8..16), 0..40), bits in any::<u16>()) {
+    fn a_node_set_behaves_like_a_hash_set(steps in prop::collection::vec((any::<bool>(), 0_u8..16), 0..40), bits in any::<u16>()) {
         let (mut set, mut model) = (NodeSet::EMPTY, HashSet::new());
         for (inserts, node) in steps {
             if inserts {
@@ -292,7 +292,7 @@ proptest! {
     }
 
     #[test]
-    fn a_moment_is_past_when_either_clock_says_so(
+    fn a_timestamp_is_past_when_either_clock_has_passed_it(
         boot in 0_u64..1000, wall in 0_u64..1000, boot_end in 0_u64..1000, wall_end in 0_u64..1000, span in 0_u64..500,
     ) {
         let (now, end) = (DualTimestamp::new(boot, wall), DualTimestamp::new(boot_end, wall_end));
@@ -308,7 +308,7 @@ proptest! {
     }
 
     #[test]
-    fn a_marker_is_read_as_it_is_written_whatever_it_says(
+    fn a_marker_parses_from_its_text(
         cluster in any::<u128>(),
         nodes in 1_usize..=9,
         more in 0_usize..5,
@@ -332,7 +332,7 @@ proptest! {
     }
 
     #[test]
-    fn a_text_that_is_nearly_a_marker_is_one_or_none_and_no_more(
+    fn a_malformed_marker_text_parses_to_a_valid_marker_or_none(
         words in prop::collection::vec(
             prop_oneof![
                 3 => Just("quorlock2".to_owned()),
@@ -353,19 +353,19 @@ proptest! {
     }
 
     #[test]
-    fn a_fencing_token_is_read_as_it_is_written(number in any::<u64>(), nonce in any::<u128>(), junk in any::<String>()) {
+    fn a_fencing_token_parses_only_from_its_text(number in any::<u64>(), nonce in any::<u128>(), junk in any::<String>()) {
         let token = FencingToken { number, nonce };
         prop_assert_eq!(token.to_string().parse(), Ok(token));
         let upper = token.to_string().to_ascii_uppercase();
-        prop_assert_eq!(upper.parse(), Ok(token), "whoever wrote it down");
+        prop_assert_eq!(upper.parse(), Ok(token), "upper case parses too");
         for bad in [junk.clone(), format!("{token}{junk}"), format!("{junk}{token}")] {
-            let read: Result<FencingToken, _> = bad.parse();
-            prop_assert!(read.is_err() || bad.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit()), "{}", bad);
+            let parsed: Result<FencingToken, _> = bad.parse();
+            prop_assert!(parsed.is_err() || bad.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit()), "{}", bad);
         }
     }
 
     #[test]
-    fn of_two_tokens_one_may_follow_the_other_or_they_are_rivals(
+    fn two_fencing_tokens_are_ordered_unless_their_numbers_are_equal(
         one in (0_u64..4, 0_u128..4), other in (0_u64..4, 0_u128..4),
     ) {
         let [one, other] = [one, other].map(|(number, nonce)| FencingToken { number, nonce });
@@ -374,65 +374,66 @@ proptest! {
     }
 
     #[test]
-    fn a_clock_within_the_drift_is_never_told_of_whatever_the_delays(
-        ways in prop::collection::vec((0_u64..20_000, 0_u64..5_000, 0_u64..5_000), 2..40),
-        // A millionth less than ρ, for clocks that tell whole microseconds.
+    fn a_clock_within_the_drift_is_no_anomaly_under_any_delays(
+        replies in prop::collection::vec((0_u64..20_000, 0_u64..5_000, 0_u64..5_000), 2..40),
+        // Slightly less than ρ, because clocks are read in whole microseconds.
         millionths in -9_990_i64..=9_990,
-        shows in 1_000_000_000_u64..1 << 50,
+        clock_start in 1_000_000_000_u64..1 << 50,
     ) {
-        let (mut sentinel, mut nanos) = (ClockMonitor::default(), 0_u64);
-        for (pause, there, back) in ways {
+        let (mut monitor, mut nanos) = (ClockMonitor::default(), 0_u64);
+        for (pause, request_delay, reply_delay) in replies {
             let sent = nanos + pause * 1_000_000;
-            let read = sent + there * 1_000_000;
-            nanos = read + back * 1_000_000;
-            let gone = i128::from(read) * i128::from(1_000_000 + millionths) / 1_000_000_000;
-            let found = watch(&mut sentinel, sent, nanos, (i128::from(shows) + gone) as u64);
-            prop_assert_eq!(found, None);
+            let read = sent + request_delay * 1_000_000;
+            nanos = read + reply_delay * 1_000_000;
+            let elapsed = i128::from(read) * i128::from(1_000_000 + millionths) / 1_000_000_000;
+            let anomaly = watch(&mut monitor, sent, nanos, (i128::from(clock_start) + elapsed) as u64);
+            prop_assert_eq!(anomaly, None);
         }
     }
 
     #[test]
-    fn a_jump_past_all_doubt_is_always_told(
+    fn a_jump_beyond_the_uncertainty_is_always_reported(
         before in prop::collection::vec((0_u64..20_000, 0_u64..500, 0_u64..500), 1..10),
         last in (0_u64..20_000, 0_u64..500, 0_u64..500),
         more in 1_i64..100_000_000,
         is_forward in any::<bool>(),
     ) {
-        let shows = 1_u64 << 50;
-        let (mut sentinel, mut nanos) = (ClockMonitor::default(), 0_u64);
-        let mut earlier = (0, 0);
-        for (pause, there, back) in before {
+        let clock_start = 1_u64 << 50;
+        let (mut monitor, mut nanos) = (ClockMonitor::default(), 0_u64);
+        let mut previous = (0, 0);
+        for (pause, request_delay, reply_delay) in before {
             let sent = nanos + pause * 1_000;
-            earlier = (sent, sent + (there + back) * 1_000);
-            nanos = earlier.1;
-            let found = watch(&mut sentinel, sent * 1_000, nanos * 1_000, shows + sent + there * 1_000);
-            prop_assert_eq!(found, None);
+            previous = (sent, sent + (request_delay + reply_delay) * 1_000);
+            nanos = previous.1;
+            let anomaly = watch(&mut monitor, sent * 1_000, nanos * 1_000, clock_start + sent + request_delay * 1_000);
+            prop_assert_eq!(anomaly, None);
         }
-        let (pause, there, back) = last;
+        let (pause, request_delay, reply_delay) = last;
         let sent = nanos + pause * 1_000;
-        let received = sent + (there + back) * 1_000;
-        // The most that could be said for the clock: the way took all or nothing of the time, and it drifts.
-        let (most, least) = (received - earlier.0, sent - earlier.1);
-        let doubt = (most - least) + most / 100 + 20_000;
-        let by = if is_forward { doubt as i64 + more } else { -(doubt as i64 + more) };
-        let micros = (shows + sent + there * 1_000).saturating_add_signed(by);
-        match watch(&mut sentinel, sent * 1_000, received * 1_000, micros) {
+        let received = sent + (request_delay + reply_delay) * 1_000;
+        // The largest change without a jump: the clock drifts, and one way takes all of the round trip.
+        let (longest, shortest) = (received - previous.0, sent - previous.1);
+        let uncertainty = (longest - shortest) + longest / 100 + 20_000;
+        let by = if is_forward { uncertainty as i64 + more } else { -(uncertainty as i64 + more) };
+        let micros = (clock_start + sent + request_delay * 1_000).saturating_add_signed(by);
+        match watch(&mut monitor, sent * 1_000, received * 1_000, micros) {
             Some(ClockAnomaly::Jumped { by_micros }) => {
-                prop_assert!((by_micros - by).unsigned_abs() <= most - least, "{} for {}", by_micros, by);
+                prop_assert!((by_micros - by).unsigned_abs() <= longest - shortest, "{} for {}", by_micros, by);
             }
             other => prop_assert!(false, "{:?} for a jump by {} µs", other, by),
         }
     }
 }
 
+/// A client may hold thousands of leases.
 #[cfg(target_pointer_width = "64")]
 #[test]
-fn a_lease_is_small_for_locks_are_held_by_the_thousand() {
+fn a_lease_takes_at_most_144_bytes() {
     assert!(size_of::<Lease>() <= 144, "{} bytes", size_of::<Lease>());
 }
 
-fn watch(sentinel: &mut ClockMonitor, sent: u64, received: u64, micros: u64) -> Option<ClockAnomaly> {
-    let moment = |nanos| DualTimestamp::new(nanos, nanos);
-    let drift = Drift::new(0.01).expect("a usual drift");
-    sentinel.watch(moment(sent), moment(received), micros, drift, Duration::from_secs(30))
+fn watch(monitor: &mut ClockMonitor, sent: u64, received: u64, micros: u64) -> Option<ClockAnomaly> {
+    let timestamp = |nanos| DualTimestamp::new(nanos, nanos);
+    let drift = Drift::new(0.01).expect("a valid drift");
+    monitor.watch(timestamp(sent), timestamp(received), micros, drift, Duration::from_secs(30))
 }

@@ -1,157 +1,167 @@
-//! What a model is made of, and how far it goes.
+//! The bounds of a model: its nodes, clients, clock and faults, and what a reduced model leaves out.
 
-/// The bounds of a walk, and the mistakes of its nodes.
+/// The bounds of an exploration, and the mutant that its nodes or clients run.
 #[derive(Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) nodes: usize,
-    /// q; a majority if not said.
-    pub(crate) need: Option<usize>,
+    /// q; a majority if `None`.
+    pub(crate) quorum_size: Option<usize>,
     /// How many attempts each client makes, one after the other.
-    pub(crate) attempts: &'static [u8],
+    pub(crate) attempts_per_client: &'static [u8],
     pub(crate) clock: Clock,
-    pub(crate) numbers: Numbers,
-    /// How many extensions a lock gets.
-    pub(crate) extensions: u8,
-    /// The ttls, in ticks, that an extension may ask for.
-    pub(crate) extend_to: &'static [u8],
-    /// How many times in all a connection breaks.
-    pub(crate) cuts: u8,
-    /// How many times in all a node forgets everything.
-    pub(crate) forgets: u8,
-    pub(crate) memory: Memory,
-    /// Whether to leave out what could only hide a violation. See [`Bounds::lean`].
-    pub(crate) is_lean: bool,
-    /// Whether to check, beyond exclusion itself, that a valid lock stands on a quorum in every state.
-    pub(crate) stands: bool,
-    pub(crate) slip: Option<Slip>,
-    pub(crate) begins: Begins,
+    pub(crate) fencing_numbers: FencingNumbers,
+    /// Per lock.
+    pub(crate) max_extensions: u8,
+    /// The ttls, in ticks, that an extension may request.
+    pub(crate) extension_ttls: &'static [u8],
+    /// Of all connections together.
+    pub(crate) max_disconnects: u8,
+    /// Of all nodes together.
+    pub(crate) max_data_losses: u8,
+    pub(crate) after_data_loss: AfterDataLoss,
+    /// Whether to leave out events that cannot contribute to a violation. See [`Bounds::reduced`].
+    pub(crate) is_reduced: bool,
+    /// Whether to check invariant I5: the keys of a valid lock stand on a quorum.
+    pub(crate) checks_holder_quorum: bool,
+    pub(crate) mutant: Option<ModelMutant>,
+    pub(crate) initial_state: InitialState,
 }
 
-/// What has happened when a walk begins.
+/// The state in which an exploration begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Begins {
-    /// Nothing.
-    Blank,
-    /// The first client has the lock on the first two nodes; its question to the third is under way. A second client
-    /// asked in vain a tick later, and left a larger number on the third.
-    OutrankedOnOne,
+pub(crate) enum InitialState {
+    /// Nothing has happened.
+    Empty,
+    /// The first client holds the lock on the first two nodes; its request to the third is in flight. One
+    /// tick later a second client failed to acquire, and left a larger fence on the third node.
+    FencedOutOnOneNode,
 }
 
-/// What time is.
+/// How time passes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Clock {
-    /// There is none: a key may go at any moment, and nobody's patience has a length.
+    /// No time: a key may expire and an attempt may time out at any moment.
     None,
-    /// Ticks up to the horizon; keys live for so many. No message and no timer is ever bound to come in time.
+    /// Ticks up to the horizon; keys live for `ttl` ticks. Any message or timer may be late.
     Ticks { ttl: u8, horizon: u8 },
 }
 
 /// Which fencing numbers nodes give.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Numbers {
+pub(crate) enum FencingNumbers {
     /// None: plain mode.
     None,
-    /// Any that is above the node's fence: equal to any other number about, or between any two, or above all. So it
-    /// does not matter what hints, floors and clocks are.
+    /// Any number above the node's fence: equal to another number in use, between two, or above all. This
+    /// covers every value of hints, minimum fencing numbers and clocks.
     Any,
-    /// One of the next so many.
+    /// One of the next `n` numbers.
     Next(u32),
-    /// As the script does, with clocks that agree. With [`Clock::Ticks`] only.
-    Clocks,
+    /// As the script computes them, from clocks that agree. Needs [`Clock::Ticks`].
+    FromClock,
 }
 
-/// What becomes of a node that forgot.
+/// How a node behaves after it has lost its data.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Memory {
-    /// It votes again at once, and begins its numbers again.
-    Blank,
-    /// It votes again at once, with numbers above all that there are.
-    Reseeded,
-    /// Its marker is gone: no question of before is answered, and it is on probation for as long as the shipped
-    /// marker says.
-    Marked,
+pub(crate) enum AfterDataLoss {
+    /// It votes at once, and its fencing numbers begin again.
+    FenceReset,
+    /// It votes at once, and its fencing numbers begin above all in use.
+    FenceAboveAll,
+    /// It rejects requests with its earlier marker, and is on probation as the shipped marker says.
+    Probation,
 }
 
-/// A mistake of the node's scripts, or of how a client uses its tokens.
+/// A known mistake in the scripts of nodes, or in how a client uses its owner tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Slip {
-    /// A raise is done whoever has the key, if only the number grows.
-    RaiseWithoutOwner,
-    /// A raise is done whoever has the key and whatever number is there.
-    RaiseAlways,
-    /// A renewal sets the expiry also if that is earlier.
-    Shortens,
-    /// All attempts of a client use one token.
-    ReusesToken,
-    /// A node without a number begins at 1.
-    CounterRestarts,
+pub(crate) enum ModelMutant {
+    /// `RaiseFence` compares the fencing number but not the owner.
+    RaiseWithoutCompare,
+    /// `RaiseFence` compares neither the owner nor the fencing number.
+    RaiseUnconditional,
+    /// `Renew` also sets an earlier expiry.
+    RenewalShortens,
+    /// All attempts of a client use one owner token.
+    TokenReused,
+    /// A node without a fence begins at 1.
+    FenceFromOne,
 }
 
 impl Bounds {
     /// Fencing without time: each client makes one attempt.
-    pub(crate) const fn fencing(nodes: usize, attempts: &'static [u8], numbers: Numbers) -> Self {
+    pub(crate) const fn fencing(
+        nodes: usize,
+        attempts_per_client: &'static [u8],
+        fencing_numbers: FencingNumbers,
+    ) -> Self {
         Self {
             nodes,
-            need: None,
-            attempts,
+            quorum_size: None,
+            attempts_per_client,
             clock: Clock::None,
-            numbers,
-            extensions: 0,
-            extend_to: &[],
-            cuts: 0,
-            forgets: 0,
-            memory: Memory::Reseeded,
-            is_lean: false,
-            stands: false,
-            slip: None,
-            begins: Begins::Blank,
+            fencing_numbers,
+            max_extensions: 0,
+            extension_ttls: &[],
+            max_disconnects: 0,
+            max_data_losses: 0,
+            after_data_loss: AfterDataLoss::FenceAboveAll,
+            is_reduced: false,
+            checks_holder_quorum: false,
+            mutant: None,
+            initial_state: InitialState::Empty,
         }
     }
 
-    /// The same, without what could only hide a violation, so that it gets further:
+    /// Fencing without time, reduced: leaves out events that cannot contribute to a violation.
     ///
-    /// - Nobody gives up, lets go or is refused. Whoever waits instead can do all that, and more; and a question that
-    ///   would be refused may as well never arrive.
-    /// - A key goes just when another takes its place. Its going alone only leads to more refusals.
-    /// - A raise is heard of at once. The sooner a number is handed out, the more later ones it is compared with.
-    /// - An attempt starts right after a number was handed out, or first of all. Its questions may take any time.
-    pub(crate) const fn lean(nodes: usize, attempts: &'static [u8], numbers: Numbers) -> Self {
-        Self { is_lean: true, ..Self::fencing(nodes, attempts, numbers) }
+    /// - No attempt is cancelled or fails, and no holder releases. A contender that waits instead can do all
+    ///   that a cancelled one can, and more. A request that would fail may just as well never arrive.
+    /// - A key expires only when another key replaces it. An expiry alone only leads to more failed requests.
+    /// - The reply to a `RaiseFence` arrives at once. The sooner a number is issued, the more later numbers
+    ///   it is compared with.
+    /// - An attempt starts right after a number was issued, or at the beginning. Its requests may take any
+    ///   time.
+    pub(crate) const fn reduced(
+        nodes: usize,
+        attempts_per_client: &'static [u8],
+        fencing_numbers: FencingNumbers,
+    ) -> Self {
+        Self { is_reduced: true, ..Self::fencing(nodes, attempts_per_client, fencing_numbers) }
     }
 
-    /// Plain locks in time, without what could only hide a violation:
+    /// Plain locks in time, reduced: leaves out events that cannot contribute to a violation.
     ///
-    /// - A refusal is heard of at once. It wins nothing, and a question that would be refused may never arrive as well.
-    /// - Attempts and extensions begin when a tick does, or right after somebody won or ended. Their questions may
+    /// - The reply of a failed request arrives at once. It grants nothing, and the request may just as well
+    ///   never arrive.
+    /// - Attempts and extensions start right after a tick, a won lock or an ended attempt. Their requests may
     ///   take any time.
-    pub(crate) const fn timed_lean(attempts: &'static [u8], ttl: u8, horizon: u8) -> Self {
-        Self { is_lean: true, ..Self::timed(attempts, ttl, horizon) }
+    pub(crate) const fn timed_reduced(attempts_per_client: &'static [u8], ttl: u8, horizon: u8) -> Self {
+        Self { is_reduced: true, ..Self::timed(attempts_per_client, ttl, horizon) }
     }
 
     /// Plain locks in time.
-    pub(crate) const fn timed(attempts: &'static [u8], ttl: u8, horizon: u8) -> Self {
+    pub(crate) const fn timed(attempts_per_client: &'static [u8], ttl: u8, horizon: u8) -> Self {
         Self {
             clock: Clock::Ticks { ttl, horizon },
-            memory: Memory::Blank,
-            stands: true,
-            ..Self::fencing(3, attempts, Numbers::None)
+            after_data_loss: AfterDataLoss::FenceReset,
+            checks_holder_quorum: true,
+            ..Self::fencing(3, attempts_per_client, FencingNumbers::None)
         }
     }
 
-    pub(crate) fn rows(&self) -> usize {
-        self.attempts.iter().map(|attempts| usize::from(*attempts)).sum()
+    pub(crate) fn contenders(&self) -> usize {
+        self.attempts_per_client.iter().map(|count| usize::from(*count)).sum()
     }
 
     /// The client that makes an attempt.
-    pub(crate) fn client(&self, row: usize) -> usize {
+    pub(crate) fn client(&self, contender: usize) -> usize {
         let mut first = 0;
-        for (client, attempts) in self.attempts.iter().enumerate() {
-            first += usize::from(*attempts);
-            if row < first {
+        for (client, count) in self.attempts_per_client.iter().enumerate() {
+            first += usize::from(*count);
+            if contender < first {
                 return client;
             }
         }
-        unreachable!("there are only so many attempts")
+        unreachable!("contender {contender} is out of range")
     }
 
     /// The last tick.
@@ -162,12 +172,12 @@ impl Bounds {
         }
     }
 
-    /// Whether questions that would be refused, and what goes with them, are left out.
-    pub(crate) const fn is_bare(&self) -> bool {
-        self.is_lean && matches!(self.clock, Clock::None)
+    /// Whether requests that would fail, and their consequences, are left out.
+    pub(crate) const fn is_reduced_untimed(&self) -> bool {
+        self.is_reduced && matches!(self.clock, Clock::None)
     }
 
     pub(crate) const fn is_fenced(&self) -> bool {
-        !matches!(self.numbers, Numbers::None)
+        !matches!(self.fencing_numbers, FencingNumbers::None)
     }
 }

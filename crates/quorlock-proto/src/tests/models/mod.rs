@@ -1,15 +1,15 @@
-//! Models: every state that the shipped machines can reach, within bounds.
+//! Exhaustive models: every state that the shipped attempts and leases can reach within bounds.
 
+mod apply;
 mod bounds;
-mod canon;
-mod events;
-mod machines;
-mod model;
+mod canonical;
+mod hashers;
+mod lock_model;
 mod mutants;
-mod names;
 mod node;
-mod print;
+mod operations;
+mod reductions;
 mod runs;
 mod search;
 mod state;
-mod world;
+mod transitions;

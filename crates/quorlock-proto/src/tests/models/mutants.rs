@@ -1,84 +1,103 @@
-//! Known mistakes, each of which a model must catch: a model that catches none proves nothing.
+//! Mutants: known mistakes, each of which a model must detect. A model that detects none proves nothing.
 
 use crate::mutant::{Mutant, with};
 
-use super::bounds::{Bounds, Memory, Numbers, Slip};
+use super::bounds::{AfterDataLoss, Bounds, FencingNumbers, ModelMutant};
+use super::lock_model::LockModel;
 use super::runs::{probation, renewal};
-use super::search::{Order, walk};
-use super::world::World;
+use super::search::{SearchOrder, explore};
 
-/// Walks with the mistake until the promise breaks, and shows how.
-fn is_killed(name: &str, mutant: Option<Mutant>, bounds: Bounds, promise: &str, states: u64) {
-    let walk = with(mutant, || walk(&World::new(bounds), name, Order::Breadth));
-    let violation = walk.violation.unwrap_or_else(|| panic!("{name} survives {} states", walk.states));
-    eprintln!("{name}: killed after {} states: {}", walk.states, violation.broken);
+/// Explores the mutant until it violates the invariant, and prints the trace.
+fn assert_killed(name: &str, mutant: Option<Mutant>, bounds: Bounds, invariant: &str, states: u64) {
+    let exploration = with(mutant, || explore(&LockModel::new(bounds), name, SearchOrder::BreadthFirst));
+    let violation =
+        exploration.violation.unwrap_or_else(|| panic!("{name} survives {} states", exploration.states));
+    eprintln!("{name}: killed after {} states: {}", exploration.states, violation.message);
     violation.trace.iter().for_each(|line| eprintln!("    {line}"));
-    assert!(violation.broken.starts_with(promise), "{name} was to break {promise}: {}", violation.broken);
-    assert_eq!(walk.states, states, "{name} is killed after other states than before");
+    assert!(
+        violation.message.starts_with(invariant),
+        "{name} should violate {invariant}: {}",
+        violation.message
+    );
+    assert_eq!(exploration.states, states, "{name}: state count changed");
 }
 
-/// A timed model that looks for harm only, not for its causes.
-const fn harm(bounds: Bounds) -> Bounds {
-    Bounds { stands: false, ..bounds }
+/// Without invariant I5, so that the mutant must violate exclusion itself.
+const fn without_holder_check(bounds: Bounds) -> Bounds {
+    Bounds { checks_holder_quorum: false, ..bounds }
 }
 
-/// Without numbers, so that it is exclusion that breaks, and not first the order of numbers.
-const fn unfenced(bounds: Bounds) -> Bounds {
-    Bounds { numbers: Numbers::None, ..bounds }
+/// Without fencing numbers, so that the mutant violates exclusion and not first the order of fencing numbers.
+const fn without_fencing(bounds: Bounds) -> Bounds {
+    Bounds { fencing_numbers: FencingNumbers::None, ..bounds }
 }
 
 #[test]
 fn mutant_no_second_round() {
-    let bounds = Bounds::lean(3, &[1, 1], Numbers::Next(1));
-    is_killed("no second round", Some(Mutant::NoSecondRound), bounds, "I2", 298);
+    let bounds = Bounds::reduced(3, &[1, 1], FencingNumbers::Next(1));
+    assert_killed("no second round", Some(Mutant::NoSecondRound), bounds, "I2", 298);
 }
 
 #[test]
-fn mutant_raise_without_owner() {
-    let bounds =
-        Bounds { slip: Some(Slip::RaiseWithoutOwner), ..Bounds::lean(3, &[1, 1, 1], Numbers::Next(1)) };
-    is_killed("raise without owner", None, bounds, "I4", 20_937);
-}
-
-#[test]
-fn mutant_raise_always() {
-    let bounds = Bounds { slip: Some(Slip::RaiseAlways), ..Bounds::lean(3, &[1, 1], Numbers::Next(1)) };
-    is_killed("raise always", None, bounds, "I2", 523);
-}
-
-#[test]
-fn mutant_counter_restarts() {
+fn mutant_raise_without_compare() {
     let bounds = Bounds {
-        forgets: 1,
-        slip: Some(Slip::CounterRestarts),
-        ..Bounds::lean(3, &[1, 1], Numbers::Next(1))
+        mutant: Some(ModelMutant::RaiseWithoutCompare),
+        ..Bounds::reduced(3, &[1, 1, 1], FencingNumbers::Next(1))
     };
-    is_killed("counter restarts", None, bounds, "I2", 1_310);
+    assert_killed("raise without compare", None, bounds, "I4", 20_937);
+}
+
+#[test]
+fn mutant_raise_unconditional() {
+    let bounds = Bounds {
+        mutant: Some(ModelMutant::RaiseUnconditional),
+        ..Bounds::reduced(3, &[1, 1], FencingNumbers::Next(1))
+    };
+    assert_killed("raise unconditional", None, bounds, "I2", 523);
+}
+
+#[test]
+fn mutant_fence_from_one() {
+    let bounds = Bounds {
+        max_data_losses: 1,
+        mutant: Some(ModelMutant::FenceFromOne),
+        ..Bounds::reduced(3, &[1, 1], FencingNumbers::Next(1))
+    };
+    assert_killed("fence from one", None, bounds, "I2", 1_310);
 }
 
 #[test]
 fn mutant_validity_from_reply() {
-    let bounds = harm(Bounds::timed_lean(&[1, 1], 2, 3));
-    is_killed("validity from reply", Some(Mutant::ValidityFromReply), bounds, "I1", 47_960);
+    let bounds = without_holder_check(Bounds::timed_reduced(&[1, 1], 2, 3));
+    assert_killed("validity from reply", Some(Mutant::ValidityFromReply), bounds, "I1", 47_960);
 }
 
 #[test]
 fn mutant_token_reused() {
-    let bounds = harm(Bounds { slip: Some(Slip::ReusesToken), ..Bounds::timed_lean(&[2, 1], 2, 1) });
-    is_killed("token reused", None, bounds, "I1", 106_549);
+    let bounds = without_holder_check(Bounds {
+        mutant: Some(ModelMutant::TokenReused),
+        ..Bounds::timed_reduced(&[2, 1], 2, 1)
+    });
+    assert_killed("token reused", None, bounds, "I1", 106_549);
 }
 
 #[test]
 fn mutant_late_renewal() {
-    is_killed("late renewal", Some(Mutant::LateRenewal), harm(renewal(2, &[2], 2)), "I6", 505_192);
+    assert_killed(
+        "late renewal",
+        Some(Mutant::LateRenewal),
+        without_holder_check(renewal(2, &[2], 2)),
+        "I6",
+        505_192,
+    );
 }
 
 #[test]
 fn mutant_resurrecting_renewal() {
-    is_killed(
+    assert_killed(
         "resurrecting renewal",
         Some(Mutant::ResurrectingRenewal),
-        harm(renewal(2, &[2], 2)),
+        without_holder_check(renewal(2, &[2], 2)),
         "I6",
         276_370,
     );
@@ -86,38 +105,51 @@ fn mutant_resurrecting_renewal() {
 
 #[test]
 fn mutant_renewal_shortens() {
-    let bounds = harm(Bounds { slip: Some(Slip::Shortens), ..renewal(2, &[1], 2) });
-    is_killed("renewal shortens", None, bounds, "I1", 42_674);
+    let bounds =
+        without_holder_check(Bounds { mutant: Some(ModelMutant::RenewalShortens), ..renewal(2, &[1], 2) });
+    assert_killed("renewal shortens", None, bounds, "I1", 42_674);
 }
 
 #[test]
 fn mutant_no_probation() {
-    is_killed("no probation", Some(Mutant::NoProbation), unfenced(probation(1, 1, 1)), "I1", 19_633);
+    assert_killed(
+        "no probation",
+        Some(Mutant::NoProbation),
+        without_fencing(probation(1, 1, 1)),
+        "I1",
+        19_633,
+    );
 }
 
 #[test]
 fn mutant_short_probation() {
-    is_killed("short probation", Some(Mutant::ShortProbation), unfenced(probation(1, 2, 2)), "I1", 97_055);
+    assert_killed(
+        "short probation",
+        Some(Mutant::ShortProbation),
+        without_fencing(probation(1, 2, 2)),
+        "I1",
+        97_055,
+    );
 }
 
 #[test]
-fn control_three_of_three_forget() {
+fn negative_control_three_of_three_nodes_lose_data() {
     let bounds = Bounds {
-        need: Some(3),
-        forgets: 3,
-        memory: Memory::Blank,
-        ..harm(Bounds::timed_lean(&[1, 1], 1, 1))
+        quorum_size: Some(3),
+        max_data_losses: 3,
+        after_data_loss: AfterDataLoss::FenceReset,
+        ..without_holder_check(Bounds::timed_reduced(&[1, 1], 1, 1))
     };
-    is_killed("three of three forget", None, bounds, "I1", 25_403);
+    assert_killed("three of three nodes lose data", None, bounds, "I1", 25_403);
 }
 
 #[test]
-fn control_fences_of_three_of_three_forget() {
+fn negative_control_three_of_three_nodes_lose_their_fences() {
     let bounds = Bounds {
-        need: Some(3),
-        forgets: 3,
-        memory: Memory::Blank,
-        ..Bounds::lean(3, &[1, 1], Numbers::Next(1))
+        quorum_size: Some(3),
+        max_data_losses: 3,
+        after_data_loss: AfterDataLoss::FenceReset,
+        ..Bounds::reduced(3, &[1, 1], FencingNumbers::Next(1))
     };
-    is_killed("fences of three of three forget", None, bounds, "I2", 10_057);
+    assert_killed("three of three nodes lose their fences", None, bounds, "I2", 10_057);
 }

@@ -1,168 +1,181 @@
-//! A node with one key: what the scripts in `src/node/lua` do, as far as it matters to safety.
+//! A model of a node with one key: what the scripts in `src/node/lua` do that matters to safety.
 
 use crate::mutant::{Mutant, enabled};
 use crate::request::RequestKind;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
 
-use super::bounds::Slip;
+use super::bounds::ModelMutant;
 
-/// What is on a node. Owners are tokens, counted from 1; times are ticks.
+/// The contents of a node. Owners are numbered from 1; times are ticks.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Node {
-    /// Whose the key is; 0 if it is nobody's.
+    /// The owner of the key; 0 if it is free.
     pub(crate) owner: u8,
-    /// The first tick at which the key is gone.
-    pub(crate) expires: u8,
-    /// The largest number given out; 0 if none is remembered.
+    /// The tick at which the key expires.
+    pub(crate) expires_at: u8,
+    /// The largest fencing number given out; 0 if there is no record.
     pub(crate) fence: u32,
-    /// How many times it forgot everything, and so which marker it has.
-    pub(crate) life: u8,
-    /// Since when.
-    pub(crate) since: u8,
+    /// How many data losses it had; this identifies its marker.
+    pub(crate) incarnation: u8,
+    /// The tick at which its current data began.
+    pub(crate) data_since: u8,
 }
 
-/// A question on its way.
+/// A request in flight.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct Command {
-    pub(crate) phase: u8,
+pub(crate) struct InFlightRequest {
+    /// See [`request_kind`].
+    pub(crate) kind: u8,
     pub(crate) round: u8,
     /// In ticks.
     pub(crate) ttl: u8,
-    /// The marker that the client knew.
-    pub(crate) life: u8,
-    /// Nobody hears the answer: its connection broke, or its machine has ended.
-    pub(crate) is_ghost: bool,
-    /// The number shown in place of the lock's own, if another.
-    pub(crate) past: u32,
+    /// The incarnation whose marker the client expects.
+    pub(crate) expected_incarnation: u8,
+    /// Its reply is dropped, because the connection broke or the operation has ended.
+    pub(crate) is_orphaned: bool,
+    /// The fencing number sent in place of the lock's own; 0 if none.
+    pub(crate) number_override: u32,
 }
 
-/// An answer on its way.
+/// A reply in flight.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct Reply {
-    pub(crate) phase: u8,
+pub(crate) struct InFlightReply {
+    /// See [`request_kind`].
+    pub(crate) kind: u8,
     pub(crate) round: u8,
-    pub(crate) said: Said,
+    pub(crate) result: ScriptResult,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) enum Said {
+pub(crate) enum ScriptResult {
     #[default]
     Granted,
-    Fenced(u32),
-    Held,
-    Missing,
-    Outranked(u32),
-    Doubtful,
-    Changed,
+    GrantedWithFence(u32),
+    HeldByOther,
+    NotHeld,
+    FencedOut(u32),
+    OnProbation,
+    MarkerMismatch,
 }
 
-/// What a command meets at the node, besides the node itself.
+/// The inputs of a script besides the request and the node.
 #[derive(Clone, Copy)]
-pub(crate) struct Meeting {
+pub(crate) struct ScriptContext {
     pub(crate) now: u8,
     pub(crate) owner: u8,
-    /// The lock's number, once it has one; for a grant the number that the node gives. 0 in plain mode.
-    pub(crate) number: u32,
-    /// Whether the node may vote yet.
+    /// The lock's fencing number; for an `Acquire` the one that the node gives; 0 in plain mode.
+    pub(crate) fencing_number: u32,
+    /// Whether the node's probation is over.
     pub(crate) may_vote: bool,
-    pub(crate) slip: Option<Slip>,
+    pub(crate) mutant: Option<ModelMutant>,
 }
 
 impl Node {
-    pub(crate) fn run(&mut self, command: Command, at: Meeting) -> Said {
-        if command.life != self.life {
-            return Said::Changed;
+    pub(crate) fn run(&mut self, request: InFlightRequest, context: ScriptContext) -> ScriptResult {
+        if request.expected_incarnation != self.incarnation {
+            return ScriptResult::MarkerMismatch;
         }
-        if !at.may_vote {
-            return Said::Doubtful;
+        if !context.may_vote {
+            return ScriptResult::OnProbation;
         }
-        let slips = |slip| at.slip == Some(slip);
-        let is_plain = at.number == 0;
-        let is_ours = self.owner == at.owner;
-        match phase(command.phase) {
+        let has_mutant = |mutant| context.mutant == Some(mutant);
+        let is_plain = context.fencing_number == 0;
+        let is_own_key = self.owner == context.owner;
+        match request_kind(request.kind) {
             RequestKind::Acquire if self.owner == 0 => {
-                self.take(command, at);
-                if is_plain { Said::Granted } else { Said::Fenced(at.number) }
+                self.set_key(request, context);
+                if is_plain {
+                    ScriptResult::Granted
+                } else {
+                    ScriptResult::GrantedWithFence(context.fencing_number)
+                }
             }
-            RequestKind::Reacquire if self.owner == 0 && self.fence > at.number && !is_plain => {
-                Said::Outranked(self.fence)
+            RequestKind::Reacquire if self.owner == 0 && self.fence > context.fencing_number && !is_plain => {
+                ScriptResult::FencedOut(self.fence)
             }
             RequestKind::Reacquire if self.owner == 0 => {
-                self.take(command, at);
-                Said::Granted
+                self.set_key(request, context);
+                ScriptResult::Granted
             }
-            RequestKind::Acquire | RequestKind::Reacquire => Said::Held,
-            RequestKind::RaiseFence if slips(Slip::RaiseAlways) => {
-                self.fence = at.number;
-                Said::Granted
+            RequestKind::Acquire | RequestKind::Reacquire => ScriptResult::HeldByOther,
+            RequestKind::RaiseFence if has_mutant(ModelMutant::RaiseUnconditional) => {
+                self.fence = context.fencing_number;
+                ScriptResult::Granted
             }
-            RequestKind::RaiseFence if slips(Slip::RaiseWithoutOwner) && self.fence < at.number => {
-                self.fence = at.number;
-                Said::Granted
+            RequestKind::RaiseFence
+                if has_mutant(ModelMutant::RaiseWithoutCompare) && self.fence < context.fencing_number =>
+            {
+                self.fence = context.fencing_number;
+                ScriptResult::Granted
             }
             RequestKind::Renew if self.owner == 0 && enabled(Mutant::ResurrectingRenewal) => {
-                self.take(command, at);
-                Said::Granted
+                self.set_key(request, context);
+                ScriptResult::Granted
             }
-            RequestKind::RaiseFence | RequestKind::Renew if self.owner == 0 => Said::Missing,
-            RequestKind::RaiseFence | RequestKind::Renew if !is_ours => Said::Held,
-            RequestKind::RaiseFence if self.fence > at.number => Said::Outranked(self.fence),
+            RequestKind::RaiseFence | RequestKind::Renew if self.owner == 0 => ScriptResult::NotHeld,
+            RequestKind::RaiseFence | RequestKind::Renew if !is_own_key => ScriptResult::HeldByOther,
+            RequestKind::RaiseFence if self.fence > context.fencing_number => {
+                ScriptResult::FencedOut(self.fence)
+            }
             RequestKind::RaiseFence => {
-                self.fence = at.number;
-                Said::Granted
+                self.fence = context.fencing_number;
+                ScriptResult::Granted
             }
             RequestKind::Renew => {
-                let asked = at.now + command.ttl;
-                self.expires = if slips(Slip::Shortens) { asked } else { asked.max(self.expires) };
-                if self.fence > at.number {
-                    return Said::Outranked(self.fence);
+                let expires_at = context.now + request.ttl;
+                self.expires_at = if has_mutant(ModelMutant::RenewalShortens) {
+                    expires_at
+                } else {
+                    expires_at.max(self.expires_at)
+                };
+                if self.fence > context.fencing_number {
+                    return ScriptResult::FencedOut(self.fence);
                 }
-                self.fence = at.number;
-                Said::Granted
+                self.fence = context.fencing_number;
+                ScriptResult::Granted
             }
-            _ => unreachable!("undos are made apart, and nothing else is asked"),
+            _ => unreachable!("releases are separate events, and the models send no other request"),
         }
     }
 
-    fn take(&mut self, command: Command, at: Meeting) {
-        self.owner = at.owner;
-        self.expires = at.now + command.ttl;
-        self.fence = at.number;
+    fn set_key(&mut self, request: InFlightRequest, context: ScriptContext) {
+        self.owner = context.owner;
+        self.expires_at = context.now + request.ttl;
+        self.fence = context.fencing_number;
     }
 
-    /// The key is gone.
-    pub(crate) fn lapse(&mut self) {
+    pub(crate) fn clear_key(&mut self) {
         self.owner = 0;
-        self.expires = 0;
+        self.expires_at = 0;
     }
 }
 
-impl Said {
-    /// The vote that the board makes of it.
-    pub(crate) fn vote(self, wide: impl Fn(u32) -> u64) -> Vote {
+impl ScriptResult {
+    /// The vote that the coordinator derives from it.
+    pub(crate) fn vote(self, protocol_number: impl Fn(u32) -> u64) -> Vote {
         match self {
             Self::Granted => Vote::Granted,
-            Self::Fenced(number) => Vote::Fenced(wide(number)),
-            Self::Held => Vote::HeldByOther { remaining: None },
-            Self::Missing => Vote::NotHeld,
-            Self::Outranked(fence) => Vote::FencedOut { fence: wide(fence) },
-            Self::Doubtful => Vote::OnProbation {
+            Self::GrantedWithFence(fencing_number) => Vote::Fenced(protocol_number(fencing_number)),
+            Self::HeldByOther => Vote::HeldByOther { remaining: None },
+            Self::NotHeld => Vote::NotHeld,
+            Self::FencedOut(fence) => Vote::FencedOut { fence: protocol_number(fence) },
+            Self::OnProbation => Vote::OnProbation {
                 remaining: std::time::Duration::from_millis(1),
                 reason: ProbationReason::PossibleDataLoss,
             },
-            Self::Changed => Vote::Unknown(ReplyFailure::MarkerMismatch),
+            Self::MarkerMismatch => Vote::Unknown(ReplyFailure::MarkerMismatch),
         }
     }
 }
 
-/// Phases by number, so that questions can be sorted and packed.
-pub(crate) const PHASES: [RequestKind; 4] =
+/// The request kinds by code, so that requests can be sorted and packed.
+pub(crate) const REQUEST_KINDS: [RequestKind; 4] =
     [RequestKind::Acquire, RequestKind::RaiseFence, RequestKind::Renew, RequestKind::Reacquire];
 
-pub(crate) fn phase(number: u8) -> RequestKind {
-    PHASES[usize::from(number)]
+pub(crate) fn request_kind(code: u8) -> RequestKind {
+    REQUEST_KINDS[usize::from(code)]
 }
 
-pub(crate) fn number_of(phase: RequestKind) -> u8 {
-    PHASES.iter().position(|other| *other == phase).expect("a question that a model can put") as u8
+pub(crate) fn kind_code(kind: RequestKind) -> u8 {
+    REQUEST_KINDS.iter().position(|other| *other == kind).expect("a request kind of the models") as u8
 }

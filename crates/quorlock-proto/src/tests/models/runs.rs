@@ -1,153 +1,200 @@
-//! The walks, to their ends, with the numbers of states they must have.
+//! Explores the models without mutants to the end: no invariant is violated, and the state counts match.
 
-use super::bounds::{Begins, Bounds, Memory, Numbers};
-use super::search::{Order, walk};
-use super::world::{Sight, World};
+use super::bounds::{AfterDataLoss, Bounds, FencingNumbers, InitialState};
+use super::lock_model::{LockModel, Situation};
+use super::search::{SearchOrder, explore};
 
-/// A model by name, and how many states it has.
+/// A model's name, its bounds and its number of states.
 type Run = (&'static str, Bounds, u64);
 
 /// Locks of `ttl` ticks, extended once.
-pub(crate) const fn renewal(ttl: u8, extend_to: &'static [u8], horizon: u8) -> Bounds {
-    Bounds { extensions: 1, extend_to, ..Bounds::timed_lean(&[1, 1], ttl, horizon) }
+pub(crate) const fn renewal(ttl: u8, extension_ttls: &'static [u8], horizon: u8) -> Bounds {
+    Bounds { max_extensions: 1, extension_ttls, ..Bounds::timed_reduced(&[1, 1], ttl, horizon) }
 }
 
-/// Fenced locks on nodes that forget.
-pub(crate) const fn probation(forgets: u8, ttl: u8, horizon: u8) -> Bounds {
+/// Fenced locks on nodes that lose data.
+pub(crate) const fn probation(max_data_losses: u8, ttl: u8, horizon: u8) -> Bounds {
     Bounds {
-        forgets,
-        memory: Memory::Marked,
-        numbers: Numbers::Clocks,
-        stands: false,
-        ..Bounds::timed_lean(&[1, 1], ttl, horizon)
+        max_data_losses,
+        after_data_loss: AfterDataLoss::Probation,
+        fencing_numbers: FencingNumbers::FromClock,
+        checks_holder_quorum: false,
+        ..Bounds::timed_reduced(&[1, 1], ttl, horizon)
     }
 }
 
-/// The same, extended once.
-const fn fenced_renewal(forgets: u8, ttl: u8, extend_to: &'static [u8], horizon: u8) -> Bounds {
-    Bounds { extensions: 1, extend_to, ..probation(forgets, ttl, horizon) }
+/// Fenced locks on nodes that lose data, extended once.
+const fn fenced_renewal(max_data_losses: u8, ttl: u8, extension_ttls: &'static [u8], horizon: u8) -> Bounds {
+    Bounds { max_extensions: 1, extension_ttls, ..probation(max_data_losses, ttl, horizon) }
 }
 
-/// Plain locks on more nodes than a majority, which forget and vote on.
-const fn blank(nodes: usize, need: usize, forgets: u8, ttl: u8, horizon: u8) -> Bounds {
-    let plain = Bounds::timed_lean(&[1, 1], ttl, horizon);
-    Bounds { nodes, need: Some(need), forgets, memory: Memory::Blank, stands: false, ..plain }
+/// Plain locks with a quorum above the majority, on nodes that vote at once after a data loss.
+const fn plain_with_data_loss(
+    nodes: usize,
+    quorum_size: usize,
+    max_data_losses: u8,
+    ttl: u8,
+    horizon: u8,
+) -> Bounds {
+    let plain = Bounds::timed_reduced(&[1, 1], ttl, horizon);
+    Bounds {
+        nodes,
+        quorum_size: Some(quorum_size),
+        max_data_losses,
+        after_data_loss: AfterDataLoss::FenceReset,
+        checks_holder_quorum: false,
+        ..plain
+    }
 }
 
-/// Walks them all; the long ones only if asked to. Whatever is to be seen must have been seen in one of the short.
-fn explore(short: &[Run], long: &[Run], to_see: &[Sight]) {
+/// Explores all models, the long ones only with `QUORLOCK_LONG=1`. They must cover each expected situation.
+fn check_models(short: &[Run], long: &[Run], expected: &[Situation]) {
     let is_long = std::env::var("QUORLOCK_LONG").is_ok_and(|value| value == "1");
     let long = long.iter().filter(|_| is_long);
-    let (mut missing, mut changed) = (to_see.to_vec(), Vec::new());
+    let (mut missing, mut changed) = (expected.to_vec(), Vec::new());
     for (name, bounds, states) in short.iter().chain(long) {
-        let walk = walk(&World::new(*bounds), name, Order::Depth);
-        let rate = walk.states as f64 / walk.took.as_secs_f64();
+        let exploration = explore(&LockModel::new(*bounds), name, SearchOrder::DepthFirst);
+        let rate = exploration.states as f64 / exploration.elapsed.as_secs_f64();
         eprintln!(
             "{name}: {} states, {} steps, depth {}, {:.1?}, {rate:.0} states/s",
-            walk.states, walk.steps, walk.depth, walk.took
+            exploration.states, exploration.steps, exploration.depth, exploration.elapsed
         );
-        if let Some(violation) = walk.violation {
-            panic!("{name}: {}\n    {}", violation.broken, violation.trace.join("\n    "));
+        if let Some(violation) = exploration.violation {
+            panic!("{name}: {}\n    {}", violation.message, violation.trace.join("\n    "));
         }
-        if walk.states != *states {
-            changed.push(format!("{name}: {} states, and {states} before", walk.states));
+        if exploration.states != *states {
+            changed.push(format!("{name}: {} states, expected {states}", exploration.states));
         }
-        missing.retain(|sight| walk.sights.count(*sight as usize) == 0);
+        missing.retain(|situation| exploration.coverage.count(*situation as usize) == 0);
     }
-    assert!(changed.is_empty(), "the models have other states:\n{}", changed.join("\n"));
-    assert_eq!(missing, [], "some of what the models are for was never seen");
+    assert!(changed.is_empty(), "state counts changed:\n{}", changed.join("\n"));
+    assert_eq!(missing, [], "situations that no model covered");
 }
 
 #[test]
-fn fencing_needs_no_clock() {
+fn fencing_is_safe_without_clocks() {
     let short: &[Run] = &[
-        ("fencing, 3 nodes, 2 attempts, next numbers", Bounds::fencing(3, &[1, 1], Numbers::Next(1)), 46_781),
-        ("lean fencing, 3 nodes, 2 attempts, any numbers", Bounds::lean(3, &[1, 1], Numbers::Any), 24_450),
         (
-            "lean fencing, 5 nodes, 2 attempts, next numbers",
-            Bounds::lean(5, &[1, 1], Numbers::Next(1)),
+            "fencing, 3 nodes, 2 attempts, next numbers",
+            Bounds::fencing(3, &[1, 1], FencingNumbers::Next(1)),
+            46_781,
+        ),
+        (
+            "reduced fencing, 3 nodes, 2 attempts, any numbers",
+            Bounds::reduced(3, &[1, 1], FencingNumbers::Any),
+            24_450,
+        ),
+        (
+            "reduced fencing, 5 nodes, 2 attempts, next numbers",
+            Bounds::reduced(5, &[1, 1], FencingNumbers::Next(1)),
             13_031,
         ),
         (
-            "lean fencing, 3 nodes, 3 attempts, next numbers",
-            Bounds::lean(3, &[1, 1, 1], Numbers::Next(1)),
+            "reduced fencing, 3 nodes, 3 attempts, next numbers",
+            Bounds::reduced(3, &[1, 1, 1], FencingNumbers::Next(1)),
             90_388,
         ),
         (
-            "fencing, 3 nodes, 2 attempts, next numbers, 1 cut",
-            Bounds { cuts: 1, ..Bounds::fencing(3, &[1, 1], Numbers::Next(1)) },
+            "fencing, 3 nodes, 2 attempts, next numbers, 1 disconnect",
+            Bounds { max_disconnects: 1, ..Bounds::fencing(3, &[1, 1], FencingNumbers::Next(1)) },
             137_020,
         ),
     ];
     let long: &[Run] = &[
-        ("fencing, 3 nodes, 2 attempts, any numbers", Bounds::fencing(3, &[1, 1], Numbers::Any), 1_469_869),
         (
-            "lean fencing, 3 nodes, 3 attempts, two numbers",
-            Bounds::lean(3, &[1, 1, 1], Numbers::Next(2)),
+            "fencing, 3 nodes, 2 attempts, any numbers",
+            Bounds::fencing(3, &[1, 1], FencingNumbers::Any),
+            1_469_869,
+        ),
+        (
+            "reduced fencing, 3 nodes, 3 attempts, two numbers",
+            Bounds::reduced(3, &[1, 1, 1], FencingNumbers::Next(2)),
             9_323_435,
         ),
     ];
-    explore(
+    check_models(
         short,
         long,
         &[
-            Sight::Rivals,
-            Sight::TwoRounds,
-            Sight::RaiseUnheard,
-            Sight::LateGrant,
-            Sight::Straggler,
-            Sight::Stale,
+            Situation::ConcurrentAttempts,
+            Situation::SecondRound,
+            Situation::RaiseReplyLost,
+            Situation::LateGrant,
+            Situation::FencedOutVote,
+            Situation::WonBeforeRelease,
         ],
     );
 }
 
 #[test]
-fn fencing_survives_forgetting() {
-    let forgets = |forgets, bounds: Bounds| Bounds { forgets, ..bounds };
-    let blank = |nodes, need, forgets, numbers| Bounds {
-        need: Some(need),
-        forgets,
-        memory: Memory::Blank,
-        ..Bounds::lean(nodes, &[1, 1], numbers)
+fn fencing_is_safe_when_nodes_lose_data() {
+    let with_data_losses = |max_data_losses, bounds: Bounds| Bounds { max_data_losses, ..bounds };
+    let fences_reset = |nodes, quorum_size, max_data_losses, fencing_numbers| Bounds {
+        quorum_size: Some(quorum_size),
+        max_data_losses,
+        after_data_loss: AfterDataLoss::FenceReset,
+        ..Bounds::reduced(nodes, &[1, 1], fencing_numbers)
     };
     let short: &[Run] = &[
         (
-            "lean fencing, 3 nodes, 2 attempts, any numbers, 1 forgets and is ahead",
-            forgets(1, Bounds::lean(3, &[1, 1], Numbers::Any)),
+            "reduced fencing, 3 nodes, 2 attempts, any numbers, 1 loses data, fence above all",
+            with_data_losses(1, Bounds::reduced(3, &[1, 1], FencingNumbers::Any)),
             171_320,
         ),
-        ("lean fencing, 3 of 3, next numbers, 2 forget", blank(3, 3, 2, Numbers::Next(1)), 5_320),
-        ("lean fencing, 4 of 5, next numbers, 2 forget", blank(5, 4, 2, Numbers::Next(1)), 188_678),
+        (
+            "reduced fencing, 3 of 3, next numbers, 2 lose data",
+            fences_reset(3, 3, 2, FencingNumbers::Next(1)),
+            5_320,
+        ),
+        (
+            "reduced fencing, 4 of 5, next numbers, 2 lose data",
+            fences_reset(5, 4, 2, FencingNumbers::Next(1)),
+            188_678,
+        ),
     ];
     let long: &[Run] = &[
-        ("lean fencing, 3 of 3, any numbers, 2 forget", blank(3, 3, 2, Numbers::Any), 643_475),
         (
-            "lean fencing, 3 nodes, 3 attempts, next numbers, 2 forget and are ahead",
-            forgets(2, Bounds::lean(3, &[1, 1, 1], Numbers::Next(1))),
+            "reduced fencing, 3 of 3, any numbers, 2 lose data",
+            fences_reset(3, 3, 2, FencingNumbers::Any),
+            643_475,
+        ),
+        (
+            "reduced fencing, 3 nodes, 3 attempts, next numbers, 2 lose data, fence above all",
+            with_data_losses(2, Bounds::reduced(3, &[1, 1, 1], FencingNumbers::Next(1))),
             17_369_842,
         ),
     ];
-    explore(short, long, &[Sight::TwoRounds, Sight::Stale]);
+    check_models(short, long, &[Situation::SecondRound, Situation::WonBeforeRelease]);
 }
 
 #[test]
 fn at_most_one_lock_is_valid() {
     let short: &[Run] = &[
-        ("plain, 1+1 attempts, ttl 2, 3 ticks, whole", Bounds::timed(&[1, 1], 2, 3), 92_366),
-        ("plain, 2+1 attempts, ttl 1, 1 tick", Bounds::timed_lean(&[2, 1], 1, 1), 289_785),
-        ("plain, 1+1+1 attempts, ttl 1, 1 tick", Bounds::timed_lean(&[1, 1, 1], 1, 1), 208_275),
+        ("plain, 1+1 attempts, ttl 2, 3 ticks, not reduced", Bounds::timed(&[1, 1], 2, 3), 92_366),
+        ("plain, 2+1 attempts, ttl 1, 1 tick", Bounds::timed_reduced(&[2, 1], 1, 1), 289_785),
+        ("plain, 1+1+1 attempts, ttl 1, 1 tick", Bounds::timed_reduced(&[1, 1, 1], 1, 1), 208_275),
     ];
     let long: &[Run] = &[
-        ("plain, 2+1 attempts, ttl 2, 2 ticks", Bounds::timed_lean(&[2, 1], 2, 2), 1_174_702),
-        ("plain, 2+1 attempts, ttl 2, 3 ticks", Bounds::timed_lean(&[2, 1], 2, 3), 3_318_090),
-        ("plain, 1+1+1 attempts, ttl 2, 3 ticks", Bounds::timed_lean(&[1, 1, 1], 2, 3), 3_608_199),
-        ("plain, 1+1 attempts, ttl 3, 6 ticks, whole", Bounds::timed(&[1, 1], 3, 6), 1_063_038),
+        ("plain, 2+1 attempts, ttl 2, 2 ticks", Bounds::timed_reduced(&[2, 1], 2, 2), 1_174_702),
+        ("plain, 2+1 attempts, ttl 2, 3 ticks", Bounds::timed_reduced(&[2, 1], 2, 3), 3_318_090),
+        ("plain, 1+1+1 attempts, ttl 2, 3 ticks", Bounds::timed_reduced(&[1, 1, 1], 2, 3), 3_608_199),
+        ("plain, 1+1 attempts, ttl 3, 6 ticks, not reduced", Bounds::timed(&[1, 1], 3, 6), 1_063_038),
     ];
-    explore(short, long, &[Sight::Rivals, Sight::LateGrant, Sight::Stale, Sight::Refused, Sight::Lost]);
+    check_models(
+        short,
+        long,
+        &[
+            Situation::ConcurrentAttempts,
+            Situation::LateGrant,
+            Situation::WonBeforeRelease,
+            Situation::AttemptFailed,
+            Situation::LockLost,
+        ],
+    );
 }
 
 #[test]
-fn a_lock_that_is_extended_was_never_away() {
+fn an_extended_lock_was_not_overtaken() {
     let short: &[Run] = &[
         ("extension, ttl 1, 2 ticks", renewal(1, &[1], 2), 830_928),
         ("fenced extension, ttl 1, 1 tick", fenced_renewal(0, 1, &[1], 1), 584_127),
@@ -155,48 +202,82 @@ fn a_lock_that_is_extended_was_never_away() {
     ];
     let long: &[Run] = &[
         ("extension, ttl 2, 2 ticks", renewal(2, &[2], 2), 1_759_761),
-        ("fenced extension, ttl 1, 1 tick, 1 forgets", fenced_renewal(1, 1, &[1], 1), 5_092_849),
-        ("fenced extension, ttl 2, 2 ticks, 1 forgets", fenced_renewal(1, 2, &[2], 2), 33_861_026),
+        ("fenced extension, ttl 1, 1 tick, 1 loses data", fenced_renewal(1, 1, &[1], 1), 5_092_849),
+        ("fenced extension, ttl 2, 2 ticks, 1 loses data", fenced_renewal(1, 2, &[2], 2), 33_861_026),
         ("extension, ttl 2, 3 ticks", renewal(2, &[2], 3), 7_823_137),
         ("extension, ttl 2, shorter and longer, 2 ticks", renewal(2, &[1, 3], 2), 4_795_183),
     ];
-    explore(short, long, &[Sight::Moved, Sight::Retaken, Sight::Lost, Sight::Stale]);
+    check_models(
+        short,
+        long,
+        &[
+            Situation::DeadlineMoved,
+            Situation::KeyReacquired,
+            Situation::LockLost,
+            Situation::WonBeforeRelease,
+        ],
+    );
 }
 
 #[test]
-fn nodes_that_forgot_wait_until_it_cannot_matter() {
-    let short: &[Run] = &[("fenced, ttl 1, 2 ticks, 1 forgets", probation(1, 1, 2), 906_614)];
+fn probation_keeps_fenced_locks_exclusive_after_data_loss() {
+    let short: &[Run] = &[("fenced, ttl 1, 2 ticks, 1 loses data", probation(1, 1, 2), 906_614)];
     let long: &[Run] = &[
-        ("fenced, ttl 1, 2 ticks, 2 forget", probation(2, 1, 2), 3_672_947),
-        ("fenced, ttl 2, 3 ticks, 1 forgets", probation(1, 2, 3), 2_993_510),
+        ("fenced, ttl 1, 2 ticks, 2 lose data", probation(2, 1, 2), 3_672_947),
+        ("fenced, ttl 2, 3 ticks, 1 loses data", probation(1, 2, 3), 2_993_510),
     ];
-    explore(short, long, &[Sight::Changed, Sight::Doubted, Sight::VotesAgain, Sight::TwoRounds]);
+    check_models(
+        short,
+        long,
+        &[
+            Situation::MarkerMismatch,
+            Situation::OnProbation,
+            Situation::VoteAfterDataLoss,
+            Situation::SecondRound,
+        ],
+    );
 }
 
 #[test]
-fn more_than_a_majority_may_forget() {
+fn a_quorum_above_the_majority_tolerates_data_loss() {
     let short: &[Run] = &[
-        ("plain, 3 of 3, ttl 1, 1 tick, 1 forgets", blank(3, 3, 1, 1, 1), 8_585),
-        ("plain, 3 of 3, ttl 1, 1 tick, 2 forget", blank(3, 3, 2, 1, 1), 16_348),
-        ("plain, 3 of 3, ttl 2, 3 ticks, 2 forget", blank(3, 3, 2, 2, 3), 190_966),
+        ("plain, 3 of 3, ttl 1, 1 tick, 1 loses data", plain_with_data_loss(3, 3, 1, 1, 1), 8_585),
+        ("plain, 3 of 3, ttl 1, 1 tick, 2 lose data", plain_with_data_loss(3, 3, 2, 1, 1), 16_348),
+        ("plain, 3 of 3, ttl 2, 3 ticks, 2 lose data", plain_with_data_loss(3, 3, 2, 2, 3), 190_966),
     ];
-    let long: &[Run] = &[("plain, 4 of 5, ttl 1, 1 tick, 2 forget", blank(5, 4, 2, 1, 1), 566_321)];
-    explore(short, long, &[Sight::Rivals, Sight::Refused]);
+    let long: &[Run] =
+        &[("plain, 4 of 5, ttl 1, 1 tick, 2 lose data", plain_with_data_loss(5, 4, 2, 1, 1), 566_321)];
+    check_models(short, long, &[Situation::ConcurrentAttempts, Situation::AttemptFailed]);
 }
 
-/// A lock on two of three nodes, whose question to the third is under way still; there, a rival's vain attempt has left
-/// a larger number. Extended so often, beside another rival.
-const fn outranked(forgets: u8, extensions: u8, horizon: u8) -> Bounds {
-    let fenced = probation(forgets, 2, horizon);
-    Bounds { attempts: &[1, 1, 1], extensions, extend_to: &[2], begins: Begins::OutrankedOnOne, ..fenced }
+/// Fenced locks, extended `max_extensions` times beside another contender, after a failed attempt left a
+/// larger fence on one node. See [`InitialState::FencedOutOnOneNode`].
+const fn fenced_out_on_one(max_data_losses: u8, max_extensions: u8, horizon: u8) -> Bounds {
+    let fenced = probation(max_data_losses, 2, horizon);
+    Bounds {
+        attempts_per_client: &[1, 1, 1],
+        max_extensions,
+        extension_ttls: &[2],
+        initial_state: InitialState::FencedOutOnOneNode,
+        ..fenced
+    }
 }
 
 #[test]
-fn a_node_with_a_larger_number_counts_again_only_where_nobody_was_given_it() {
-    let short: &[Run] = &[("outranked on one, extended twice, 2 ticks", outranked(0, 2, 2), 797_428)];
+fn a_node_with_a_larger_fence_counts_only_if_that_number_was_never_issued() {
+    let short: &[Run] =
+        &[("fenced out on one node, extended twice, 2 ticks", fenced_out_on_one(0, 2, 2), 797_428)];
     let long: &[Run] = &[
-        ("outranked on one, extended twice, 2 ticks, 1 forgets", outranked(1, 2, 2), 4_317_708),
-        ("outranked on one, extended three times, 2 ticks", outranked(0, 3, 2), 19_673_584),
+        (
+            "fenced out on one node, extended twice, 2 ticks, 1 loses data",
+            fenced_out_on_one(1, 2, 2),
+            4_317_708,
+        ),
+        ("fenced out on one node, extended three times, 2 ticks", fenced_out_on_one(0, 3, 2), 19_673_584),
     ];
-    explore(short, long, &[Sight::RetakenPast, Sight::Cleared, Sight::Moved]);
+    check_models(
+        short,
+        long,
+        &[Situation::ReacquiredPastLargerFence, Situation::LargerFenceCounted, Situation::DeadlineMoved],
+    );
 }

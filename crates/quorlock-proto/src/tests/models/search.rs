@@ -1,145 +1,150 @@
-//! Walks every state that a model can reach.
+//! An explicit-state model checker: explores every reachable state of a model.
 //!
-//! A state is kept only while its successors are made; what stays of it is a fingerprint of 64 bits, so tens of
-//! millions fit into some hundred megabytes. Two different states of one walk of n share a fingerprint with a chance
-//! of n²/2⁶⁵ (one in a hundred thousand for 20 million); the walk is the same on every run, and so are its counts.
+//! A visited state is kept as a fingerprint of 64 bits, so tens of millions fit into a few hundred megabytes.
+//! Any two of n states share one with a probability of n²/2⁶⁵, which is 1 in 100 000 for 20 million states.
+//! An exploration is deterministic, and so are its counts.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// Something that has states, and goes from one to the next by events.
+/// A transition system: an initial state, and events that lead from one state to the next.
 pub(crate) trait Model {
     type State: Clone;
     type Event: Copy;
 
-    fn first(&self) -> Self::State;
-    /// What can happen next.
-    fn events(&self, state: &Self::State, events: &mut Vec<Self::Event>);
-    /// The state after that, or which promise it breaks.
+    fn initial_state(&self) -> Self::State;
+    /// Appends the events that are enabled in the state.
+    fn enabled_events(&self, state: &Self::State, events: &mut Vec<Self::Event>);
+    /// The state after the event, or the invariant that the event violates.
     fn step(
         &self,
         state: &Self::State,
         event: Self::Event,
-        sights: &mut Sights,
+        coverage: &mut Coverage,
     ) -> Result<Self::State, String>;
-    /// Equal for states that have the same future, up to names.
+    /// Equal for states that have the same future, except for names.
     fn fingerprint(&self, state: &Self::State) -> u64;
-    /// The event in words; `after` is the state that it led to, if it led to one.
-    fn words(&self, before: &Self::State, event: Self::Event, after: Option<&Self::State>) -> String;
+    /// The event for a trace; `after` is `None` if the event violated an invariant.
+    fn describe(&self, before: &Self::State, event: Self::Event, after: Option<&Self::State>) -> String;
 }
 
-/// Which state comes next: of a walk to the end it does not matter, and depth first needs little memory; breadth
-/// first finds the shortest way to a violation.
+/// The order in which states are explored. It does not change the result of a complete exploration.
+///
+/// Depth-first needs less memory; breadth-first finds the shortest trace of a violation.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    Depth,
-    Breadth,
+pub(crate) enum SearchOrder {
+    DepthFirst,
+    BreadthFirst,
 }
 
-/// How often something worth seeing happened on the way, by its number.
+/// How often an exploration met each situation, by the situation's number.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sights([u64; 20]);
+pub(crate) struct Coverage([u64; 20]);
 
-impl Sights {
-    pub(crate) fn see(&mut self, sight: usize) {
-        self.0[sight] += 1;
+impl Coverage {
+    pub(crate) fn record(&mut self, situation: usize) {
+        self.0[situation] += 1;
     }
 
-    pub(crate) fn count(&self, sight: usize) -> u64 {
-        self.0[sight]
+    pub(crate) fn count(&self, situation: usize) -> u64 {
+        self.0[situation]
     }
 }
 
-/// What a walk found.
-pub(crate) struct Walk {
+/// The result of an exploration.
+pub(crate) struct Exploration {
     pub(crate) states: u64,
     pub(crate) steps: u64,
-    /// The longest way that was gone.
+    /// The most events on the path to a state.
     pub(crate) depth: u32,
-    pub(crate) sights: Sights,
+    pub(crate) coverage: Coverage,
     pub(crate) violation: Option<Violation>,
-    pub(crate) took: Duration,
+    pub(crate) elapsed: Duration,
 }
 
+/// A violated invariant.
 pub(crate) struct Violation {
-    pub(crate) broken: String,
-    /// How it came to that, in words.
+    /// Begins with the invariant's number.
+    pub(crate) message: String,
+    /// The events that led to it.
     pub(crate) trace: Vec<String>,
 }
 
-struct Trail<E> {
+/// The last event of a path, linked to the events before.
+struct TraceStep<E> {
     event: E,
-    before: Option<Rc<Trail<E>>>,
+    before: Option<Rc<TraceStep<E>>>,
 }
 
-/// A state whose successors are not made yet, how it was come to, and by how many events.
-type Ahead<M> = (<M as Model>::State, Option<Rc<Trail<<M as Model>::Event>>>, u32);
+/// A state whose successors are not yet explored, the path to it, and the path's length.
+type FrontierEntry<M> = (<M as Model>::State, Option<Rc<TraceStep<<M as Model>::Event>>>, u32);
 
-/// Walks until every state was seen, or a promise is broken.
-#[allow(clippy::disallowed_methods, reason = "how long a walk took is shown, and decides nothing")]
-pub(crate) fn walk<M: Model>(model: &M, name: &str, order: Order) -> Walk {
-    let began = Instant::now();
-    let mut shown = began;
-    let mut walk = Walk {
+/// Explores until every state was visited, or an invariant is violated.
+#[allow(clippy::disallowed_methods, reason = "the elapsed time is only printed")]
+pub(crate) fn explore<M: Model>(model: &M, name: &str, order: SearchOrder) -> Exploration {
+    let started = Instant::now();
+    let mut last_progress = started;
+    let mut exploration = Exploration {
         states: 1,
         steps: 0,
         depth: 0,
-        sights: Sights::default(),
+        coverage: Coverage::default(),
         violation: None,
-        took: Duration::ZERO,
+        elapsed: Duration::ZERO,
     };
-    let first = model.first();
-    let mut seen: HashSet<u64, BuildHasherDefault<AsIs>> = HashSet::default();
-    seen.insert(model.fingerprint(&first));
-    let mut ahead: VecDeque<Ahead<M>> = VecDeque::new();
-    ahead.push_back((first, None, 0));
+    let first = model.initial_state();
+    let mut visited: HashSet<u64, BuildHasherDefault<IdentityHasher>> = HashSet::default();
+    visited.insert(model.fingerprint(&first));
+    let mut frontier: VecDeque<FrontierEntry<M>> = VecDeque::new();
+    frontier.push_back((first, None, 0));
     let mut events = Vec::new();
     loop {
-        let next = if order == Order::Depth { ahead.pop_back() } else { ahead.pop_front() };
-        let Some((state, trail, depth)) = next else { break };
-        walk.depth = walk.depth.max(depth);
+        let next = if order == SearchOrder::DepthFirst { frontier.pop_back() } else { frontier.pop_front() };
+        let Some((state, last_step, depth)) = next else { break };
+        exploration.depth = exploration.depth.max(depth);
         events.clear();
-        model.events(&state, &mut events);
+        model.enabled_events(&state, &mut events);
         for event in events.iter().copied() {
-            walk.steps += 1;
-            let link = || Some(Rc::new(Trail { event, before: trail.clone() }));
-            match model.step(&state, event, &mut walk.sights) {
+            exploration.steps += 1;
+            let next_step = || Some(Rc::new(TraceStep { event, before: last_step.clone() }));
+            match model.step(&state, event, &mut exploration.coverage) {
                 Ok(after) => {
-                    if seen.insert(model.fingerprint(&after)) {
-                        walk.states += 1;
-                        ahead.push_back((after, link(), depth + 1));
+                    if visited.insert(model.fingerprint(&after)) {
+                        exploration.states += 1;
+                        frontier.push_back((after, next_step(), depth + 1));
                     }
                 }
-                Err(broken) => {
-                    walk.violation = Some(Violation { broken, trace: retell(model, link()) });
-                    walk.took = began.elapsed();
-                    return walk;
+                Err(message) => {
+                    exploration.violation =
+                        Some(Violation { message, trace: describe_trace(model, next_step()) });
+                    exploration.elapsed = started.elapsed();
+                    return exploration;
                 }
             }
         }
-        if walk.states.is_multiple_of(1024) && shown.elapsed() > PROGRESS {
-            shown = Instant::now();
-            let rate = walk.states as f64 / began.elapsed().as_secs_f64();
-            eprintln!("{name}: {} states so far, {rate:.0} states/s", walk.states);
+        if exploration.states.is_multiple_of(1024) && last_progress.elapsed() > PROGRESS_INTERVAL {
+            last_progress = Instant::now();
+            let rate = exploration.states as f64 / started.elapsed().as_secs_f64();
+            eprintln!("{name}: {} states so far, {rate:.0} states/s", exploration.states);
         }
     }
-    walk.took = began.elapsed();
-    walk
+    exploration.elapsed = started.elapsed();
+    exploration
 }
 
-fn retell<M: Model>(model: &M, mut trail: Option<Rc<Trail<M::Event>>>) -> Vec<String> {
+fn describe_trace<M: Model>(model: &M, mut last_step: Option<Rc<TraceStep<M::Event>>>) -> Vec<String> {
     let mut events = Vec::new();
-    while let Some(link) = trail.take() {
-        events.push(link.event);
-        trail.clone_from(&link.before);
+    while let Some(trace_step) = last_step.take() {
+        events.push(trace_step.event);
+        last_step.clone_from(&trace_step.before);
     }
-    let mut state = model.first();
+    let mut state = model.initial_state();
     let mut trace = Vec::new();
     for event in events.into_iter().rev() {
-        let after = model.step(&state, event, &mut Sights::default()).ok();
-        trace.push(model.words(&state, event, after.as_ref()));
+        let after = model.step(&state, event, &mut Coverage::default()).ok();
+        trace.push(model.describe(&state, event, after.as_ref()));
         if let Some(after) = after {
             state = after;
         }
@@ -147,17 +152,17 @@ fn retell<M: Model>(model: &M, mut trail: Option<Rc<Trail<M::Event>>>) -> Vec<St
     trace
 }
 
-/// Fingerprints are hashes already.
+/// Passes fingerprints through, which are already hashes.
 #[derive(Default)]
-pub(crate) struct AsIs(u64);
+pub(crate) struct IdentityHasher(u64);
 
-impl Hasher for AsIs {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }
 
     fn write(&mut self, _: &[u8]) {
-        unreachable!("only fingerprints are kept")
+        unreachable!("only fingerprints are hashed")
     }
 
     fn write_u64(&mut self, fingerprint: u64) {
@@ -165,4 +170,4 @@ impl Hasher for AsIs {
     }
 }
 
-const PROGRESS: Duration = Duration::from_secs(5);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,79 +1,80 @@
-//! One state of the world: nodes, attempts with what became of them, and all that is on its way.
+//! A state of the lock model: nodes, contenders, and the requests and replies in flight.
 
 use std::rc::Rc;
 
 use crate::attempt::Attempt;
 use crate::lease::Lease;
 
-use super::node::{Command, Node, Reply};
+use super::node::{InFlightReply, InFlightRequest, Node};
 
-pub(crate) const MOST_NODES: usize = 5;
-pub(crate) const MOST_ROWS: usize = 3;
+pub(crate) const MAX_NODES: usize = 5;
+pub(crate) const MAX_CONTENDERS: usize = 3;
 
 #[derive(Clone)]
 pub(crate) struct State {
     /// In ticks.
     pub(crate) now: u8,
-    /// Whether nothing but starts happened since a number was handed out. Told in lean models only.
-    pub(crate) is_fresh: bool,
-    pub(crate) cuts: u8,
-    pub(crate) forgets: u8,
-    pub(crate) nodes: [Node; MOST_NODES],
-    /// One for each attempt.
-    pub(crate) rows: [Row; MOST_ROWS],
-    /// What is on its way between an attempt and a node, in no order.
+    /// Whether attempts and extensions may start in a reduced model. See `Bounds::reduced`.
+    pub(crate) may_start: bool,
+    pub(crate) disconnects: u8,
+    pub(crate) data_losses: u8,
+    pub(crate) nodes: [Node; MAX_NODES],
+    pub(crate) contenders: [Contender; MAX_CONTENDERS],
+    /// The requests and replies in flight between each contender and node, unordered.
     ///
-    /// A connection keeps the order of what is sent on it, but those of an attempt and its undo may go over different
-    /// ones, and what was sent on an old one may arrive late. Any order is more than connections can do.
-    pub(crate) wires: [[Wire; MOST_NODES]; MOST_ROWS],
+    /// A connection keeps the order of its requests. But a request and its compensating release may use
+    /// different connections, and an old connection may deliver late. Unordered delivery covers all of these.
+    pub(crate) channels: [[Channel; MAX_NODES]; MAX_CONTENDERS],
 }
 
-/// One attempt, and the lease that it became.
+/// An attempt, and the lease that it becomes when it wins. Sets of nodes and contenders are bits.
 #[derive(Clone, Default)]
-pub(crate) struct Row {
-    pub(crate) stage: Stage,
-    /// When it began, in ticks.
-    pub(crate) start: u8,
+pub(crate) struct Contender {
+    pub(crate) progress: Progress,
+    /// In ticks.
+    pub(crate) started_at: u8,
     /// Its fencing number; 0 while it has none.
-    pub(crate) number: u32,
-    /// Whether that number was handed out.
-    pub(crate) is_issued: bool,
-    /// The locks that were handed out before it began.
-    pub(crate) earlier: u8,
-    /// The nodes that its number stood upon when it was handed out.
-    pub(crate) counted: u8,
-    /// Where its key may stand, as known when it won.
-    pub(crate) touched: u8,
-    /// Whether another client was given the lock since.
-    pub(crate) was_passed: bool,
+    pub(crate) fencing_number: u32,
+    /// Whether its fencing number was issued, because it won.
+    pub(crate) is_number_issued: bool,
+    /// The contenders whose fencing numbers were issued before it started.
+    pub(crate) issued_before: u8,
+    /// The nodes that counted for its fencing number when it won.
+    pub(crate) counted_nodes: u8,
+    /// The nodes that may have its key, as known when it won.
+    pub(crate) possibly_set: u8,
+    /// Whether another contender has won since it won.
+    pub(crate) was_overtaken: bool,
     pub(crate) extensions: u8,
-    /// Where its key may be deleted any time from now on.
-    pub(crate) undone: u8,
+    /// The nodes on which a pending release may delete its key at any time.
+    pub(crate) pending_releases: u8,
 }
 
+/// How far a contender is.
 #[derive(Clone, Default)]
-pub(crate) enum Stage {
+pub(crate) enum Progress {
     #[default]
-    Waiting,
-    Open(Rc<Attempt>),
-    Held(Rc<Lease>),
-    Over,
+    NotStarted,
+    Attempting(Rc<Attempt>),
+    Holding(Rc<Lease>),
+    Ended,
 }
 
+/// What is in flight between a contender and a node.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Wire {
-    pub(crate) commands: Bag<Command>,
-    pub(crate) replies: Bag<Reply>,
+pub(crate) struct Channel {
+    pub(crate) requests: Multiset<InFlightRequest>,
+    pub(crate) replies: Multiset<InFlightReply>,
 }
 
-/// A few things in no order: kept sorted, so that equal bags are equal.
+/// A small multiset, kept sorted, so that equal multisets have equal items.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Bag<T> {
+pub(crate) struct Multiset<T> {
     len: u8,
-    items: [T; MOST_ON_A_WIRE],
+    items: [T; MAX_IN_FLIGHT],
 }
 
-impl<T: Copy + Ord + Default> Bag<T> {
+impl<T: Copy + Ord + Default> Multiset<T> {
     pub(crate) fn items(&self) -> &[T] {
         &self.items[..usize::from(self.len)]
     }
@@ -82,24 +83,24 @@ impl<T: Copy + Ord + Default> Bag<T> {
         self.len == 0
     }
 
-    pub(crate) fn put(&mut self, item: T) {
+    pub(crate) fn insert(&mut self, item: T) {
         self.items[usize::from(self.len)] = item;
         self.len += 1;
         self.sort();
     }
 
-    pub(crate) fn take(&mut self, place: usize) -> T {
-        let item = self.items()[place];
+    pub(crate) fn remove(&mut self, index: usize) -> T {
+        let item = self.items()[index];
         self.len -= 1;
-        self.items[place] = self.items[usize::from(self.len)];
+        self.items[index] = self.items[usize::from(self.len)];
         self.sort();
         item
     }
 
-    pub(crate) fn retain_map(&mut self, keep: impl Fn(T) -> Option<T>) {
+    pub(crate) fn retain_map(&mut self, map: impl Fn(T) -> Option<T>) {
         let old = *self;
         self.len = 0;
-        for item in old.items().iter().filter_map(|item| keep(*item)) {
+        for item in old.items().iter().filter_map(|item| map(*item)) {
             self.items[usize::from(self.len)] = item;
             self.len += 1;
         }
@@ -116,27 +117,27 @@ impl State {
     pub(crate) fn new() -> Self {
         Self {
             now: 0,
-            is_fresh: true,
-            cuts: 0,
-            forgets: 0,
-            nodes: [Node::default(); MOST_NODES],
-            rows: std::array::from_fn(|_| Row::default()),
-            wires: [[Wire::default(); MOST_NODES]; MOST_ROWS],
+            may_start: true,
+            disconnects: 0,
+            data_losses: 0,
+            nodes: [Node::default(); MAX_NODES],
+            contenders: std::array::from_fn(|_| Contender::default()),
+            channels: [[Channel::default(); MAX_NODES]; MAX_CONTENDERS],
         }
     }
 }
 
-impl Row {
+impl Contender {
     pub(crate) fn lease(&self) -> Option<&Lease> {
-        match &self.stage {
-            Stage::Held(lease) => Some(lease),
+        match &self.progress {
+            Progress::Holding(lease) => Some(lease),
             _ => None,
         }
     }
 
-    pub(crate) const fn is_over(&self) -> bool {
-        matches!(self.stage, Stage::Over)
+    pub(crate) const fn has_ended(&self) -> bool {
+        matches!(self.progress, Progress::Ended)
     }
 }
 
-const MOST_ON_A_WIRE: usize = 6;
+const MAX_IN_FLIGHT: usize = 6;
