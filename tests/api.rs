@@ -58,7 +58,7 @@ fn every_future_is_send(builder: RedlockBuilder, redlock: &Redlock, guard: Guard
 }
 
 #[test]
-fn no_debug_form_shows_a_password() {
+fn no_debug_output_shows_a_password() {
     let builder = Redlock::builder()
         .nodes(["redis://somebody:open-sesame@127.0.0.1:1/0"])
         .username("somebody")
@@ -68,7 +68,7 @@ fn no_debug_form_shows_a_password() {
 }
 
 #[tokio::test]
-async fn no_client_and_no_lock_shows_a_password() {
+async fn no_client_or_lock_shows_a_password() {
     let builder = Redlock::builder().nodes(["redis://:open-sesame@127.0.0.1:1"]).password("open-sesame");
     let redlock = builder.connect_lazy().expect("a client that will reach nobody");
     let mutex = redlock.mutex("a").no_wait();
@@ -106,7 +106,7 @@ fn nodes(count: usize) -> RedlockBuilder {
 }
 
 #[tokio::test]
-async fn one_to_nine_nodes_are_taken() {
+async fn one_to_nine_nodes_are_accepted() {
     for count in 1..=9 {
         assert!(nodes(count).connect_lazy().is_ok(), "{count} nodes");
     }
@@ -115,7 +115,7 @@ async fn one_to_nine_nodes_are_taken() {
 }
 
 #[tokio::test]
-async fn a_quorum_lies_between_the_majority_and_all() {
+async fn a_quorum_is_at_least_a_majority_and_at_most_all_nodes() {
     for need in 3..=5 {
         assert!(nodes(5).quorum(need).connect_lazy().is_ok(), "{need} of five");
     }
@@ -126,7 +126,7 @@ async fn a_quorum_lies_between_the_majority_and_all() {
 }
 
 #[tokio::test]
-async fn drift_lies_between_nothing_and_a_fifth() {
+async fn max_clock_drift_is_from_zero_to_a_fifth() {
     for share in [0.0, 0.2] {
         assert!(nodes(1).max_clock_drift(share).connect_lazy().is_ok(), "{share}");
     }
@@ -136,7 +136,7 @@ async fn drift_lies_between_nothing_and_a_fifth() {
 }
 
 #[tokio::test]
-async fn our_own_keys_are_out_of_bounds() {
+async fn the_key_prefix_of_quorlock_is_reserved() {
     check_refused(nodes(1).key_prefix("quorlock:"), &["prefix", "quorlock:"]);
     check_refused(nodes(1).key_prefix("quorlock:mine:"), &["prefix", "quorlock:"]);
     assert!(nodes(1).key_prefix("redlock:").connect_lazy().is_ok());
@@ -146,7 +146,7 @@ async fn our_own_keys_are_out_of_bounds() {
 }
 
 #[tokio::test]
-async fn one_server_is_named_once() {
+async fn a_server_is_listed_only_once() {
     let twice =
         ["redis://:open-sesame@127.0.0.1:1", "redis://127.0.0.1:2", "redis://:open-sesame@127.0.0.1:1"];
     check_refused(Redlock::builder().nodes(twice), &["127.0.0.1:1", "twice"]);
@@ -155,7 +155,7 @@ async fn one_server_is_named_once() {
 }
 
 #[tokio::test]
-async fn a_url_must_be_one() {
+async fn an_invalid_url_is_rejected() {
     for url in
         ["", "127.0.0.1", "http://:open-sesame@127.0.0.1", "redis://", "redis://:open-sesame@host:port"]
     {
@@ -164,7 +164,7 @@ async fn a_url_must_be_one() {
 }
 
 #[test]
-fn options_are_checked_without_a_runtime_and_what_cannot_work_is_named() {
+fn options_are_checked_without_a_runtime_and_an_invalid_one_is_named() {
     assert_eq!(nodes(3).check(), Ok(()));
     let option = |builder: RedlockBuilder| builder.check().expect_err("refused").option();
     let hour = Duration::from_secs(3601);
@@ -189,7 +189,7 @@ fn options_are_checked_without_a_runtime_and_what_cannot_work_is_named() {
 
 #[cfg(feature = "tls-rustls")]
 #[test]
-fn what_is_to_make_connections_safe_has_an_effect_or_is_refused() {
+fn tls_options_apply_to_a_tls_node_or_are_rejected() {
     let bare = || nodes(3).tls_ca_file("ca.crt");
     check_refused(bare(), &["authorities", "rediss://"]);
     check_refused(nodes(3).tls_client_certificate("a.crt", "a.key"), &["client certificate", "rediss://"]);
@@ -210,7 +210,7 @@ fn what_is_to_make_connections_safe_has_an_effect_or_is_refused() {
 }
 
 #[test]
-fn a_lock_that_can_never_be_had_is_known_without_a_client() {
+fn an_invalid_lock_is_detected_without_a_client() {
     let second = Some(Duration::from_secs(1));
     assert_eq!(nodes(3).check_lock("a", second, 7), Ok(()));
     for (name, ttl, floor, option) in [
@@ -227,7 +227,7 @@ fn a_lock_that_can_never_be_had_is_known_without_a_client() {
 }
 
 #[tokio::test]
-async fn timeouts_are_more_than_zero_and_no_more_than_an_hour() {
+async fn timeouts_are_more_than_zero_and_at_most_an_hour() {
     for span in [Duration::ZERO, Duration::from_secs(3601)] {
         check_refused(nodes(1).reply_timeout(span), &["reply timeout", "more than zero", "an hour"]);
         check_refused(nodes(1).dial_timeout(span), &["dial timeout"]);
@@ -236,14 +236,14 @@ async fn timeouts_are_more_than_zero_and_no_more_than_an_hour() {
 }
 
 #[tokio::test]
-async fn a_client_name_must_be_one_that_redis_takes() {
+async fn a_client_name_must_be_valid_for_redis() {
     for name in ["", "two words", "línea", "line\n"] {
         check_refused(nodes(1).client_name(name), &["client name", "without spaces"]);
     }
 }
 
 #[test]
-fn without_a_runtime_it_says_what_to_do() {
+fn connect_without_a_runtime_names_the_remedy() {
     check_refused(nodes(1), &["runtime", "dedicated_thread()"]);
     assert!(nodes(1).dedicated_thread().connect_lazy().is_ok());
 }
@@ -279,14 +279,14 @@ async fn check_name_refused(redlock: &Redlock, name: &str, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_lock_needs_a_name_of_its_own() {
+async fn a_lock_needs_a_name_without_the_reserved_prefix() {
     let redlock = client();
     check_name_refused(&redlock, "", &["needs a name"]).await;
     check_name_refused(&redlock, "quorlock:x", &["quorlock:x", "reserved"]).await;
 }
 
 #[tokio::test]
-async fn the_max_ttl_lies_between_ten_milliseconds_and_an_hour() {
+async fn max_ttl_is_from_10_ms_to_an_hour() {
     for span in [Duration::from_millis(10), Duration::from_secs(3600)] {
         assert!(nodes(1).max_ttl(span).connect_lazy().is_ok(), "{span:?}");
     }
@@ -296,7 +296,7 @@ async fn the_max_ttl_lies_between_ten_milliseconds_and_an_hour() {
 }
 
 #[tokio::test]
-async fn fences_are_kept_from_twice_the_max_ttl_to_a_year() {
+async fn fencing_retention_is_from_twice_the_max_ttl_to_a_year() {
     let day = Duration::from_secs(24 * 3600);
     assert!(nodes(1).fencing_retention(Duration::from_secs(60)).connect_lazy().is_ok());
     assert!(nodes(1).fencing_retention(366 * day).connect_lazy().is_ok());
@@ -315,14 +315,14 @@ async fn fences_are_kept_from_twice_the_max_ttl_to_a_year() {
 }
 
 #[tokio::test]
-async fn a_fenced_ttl_is_no_longer_than_the_longest() {
+async fn a_ttl_in_fenced_mode_is_at_most_the_max_ttl() {
     let redlock = nodes(3).max_ttl(Duration::from_secs(4)).connect_lazy().expect("nobody is reached");
     let mutex = redlock.mutex("a").ttl(Duration::from_millis(4001));
     check_mutex_refused(mutex, &["4.001s", "longest", "4s", "quorlock init"]).await;
 }
 
 #[tokio::test]
-async fn a_floor_leaves_room_and_needs_a_fenced_client() {
+async fn a_minimum_fencing_number_is_bounded_and_needs_fenced_mode() {
     let largest: u64 = (1 << 53) - (1 << 40);
     check_mutex_refused(
         client().mutex("a").min_fencing_number(largest + 1),
@@ -335,7 +335,7 @@ async fn a_floor_leaves_room_and_needs_a_fenced_client() {
 }
 
 #[tokio::test]
-async fn a_plain_ttl_lies_between_ten_milliseconds_and_a_year() {
+async fn a_ttl_in_plain_mode_is_from_10_ms_to_a_year() {
     let redlock = nodes(3).plain().connect_lazy().expect("a client that will reach nobody");
     let mutex = || redlock.mutex("a");
     check_mutex_refused(mutex().ttl(Duration::ZERO), &["a ttl of 0s", "too short"]).await;
@@ -346,7 +346,7 @@ async fn a_plain_ttl_lies_between_ten_milliseconds_and_a_year() {
 }
 
 #[tokio::test]
-async fn patience_is_some_and_no_more_than_a_quarter_of_the_ttl() {
+async fn the_attempt_timeout_is_more_than_zero_and_at_most_a_quarter_of_the_ttl() {
     let redlock = client();
     let mutex = || redlock.mutex("a").ttl(Duration::from_secs(4));
     check_mutex_refused(
@@ -358,7 +358,7 @@ async fn patience_is_some_and_no_more_than_a_quarter_of_the_ttl() {
 }
 
 #[tokio::test]
-async fn max_hold_is_no_less_than_the_ttl() {
+async fn max_hold_time_is_at_least_the_ttl() {
     let mutex = client().mutex("a").ttl(Duration::from_secs(4)).max_hold_time(Duration::from_millis(3_999));
     check_mutex_refused(mutex, &["max_hold", "4s"]).await;
 }
@@ -374,7 +374,7 @@ const SPANS: [Duration; 6] = [
 ];
 
 #[tokio::test]
-async fn every_span_of_a_client_is_worked_with_or_refused_in_words() {
+async fn every_duration_of_a_client_works_or_is_rejected_with_a_message() {
     let setters: [fn(RedlockBuilder, Duration) -> RedlockBuilder; 5] = [
         RedlockBuilder::max_ttl,
         RedlockBuilder::fencing_retention,
@@ -407,7 +407,7 @@ async fn every_span_of_a_client_is_worked_with_or_refused_in_words() {
 }
 
 #[tokio::test]
-async fn every_span_of_a_lock_is_worked_with_or_refused_in_words() {
+async fn every_duration_of_a_lock_works_or_fails_with_a_message() {
     let setters: [fn(Mutex, Duration) -> Mutex; 3] =
         [Mutex::ttl, Mutex::attempt_timeout, Mutex::max_hold_time];
     for redlock in [client(), nodes(3).plain().connect_lazy().expect("a client that will reach nobody")] {
@@ -431,7 +431,7 @@ async fn every_span_of_a_lock_is_worked_with_or_refused_in_words() {
 
 #[cfg(feature = "serde")]
 #[test]
-fn a_fencing_token_goes_through_json_and_comes_back() {
+fn a_fencing_token_survives_a_json_round_trip() {
     use quorlock::FencingToken;
 
     let token = FencingToken { number: (1 << 53) - 1, nonce: u128::MAX - 0xfeed };

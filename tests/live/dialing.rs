@@ -4,7 +4,7 @@ use quorlock::{ConnectError, DialStep, NodeState, NodeStatus, Redlock};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::world::{millis, secs};
+use crate::support::{millis, secs};
 
 /// How a node stands that cannot be reached, and why.
 async fn check_unreachable(url: String, step: DialStep, words: &[&str]) {
@@ -19,13 +19,13 @@ async fn check_unreachable(url: String, step: DialStep, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_name_that_leads_nowhere_is_told_from_a_server_that_is_away() {
+async fn an_unknown_host_name_is_reported_as_a_failed_lookup() {
     let url = "redis://nowhere.invalid:6379".to_owned();
     check_unreachable(url, DialStep::Lookup, &["name look-up: "]).await;
 }
 
 #[tokio::test]
-async fn a_port_where_nobody_listens_is_told() {
+async fn a_closed_port_is_reported_as_connection_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("redis://{}", listener.local_addr().expect("bound"));
     drop(listener);
@@ -34,7 +34,7 @@ async fn a_port_where_nobody_listens_is_told() {
 
 /// A queue of connections that nobody takes: once it is full, the system answers no more.
 #[tokio::test]
-async fn a_connection_that_is_not_answered_is_told() {
+async fn an_unanswered_connection_is_reported_as_a_timeout() {
     use socket2::{Domain, Socket, Type};
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
@@ -52,7 +52,7 @@ async fn a_connection_that_is_not_answered_is_told() {
 }
 
 #[tokio::test]
-async fn a_server_that_takes_connections_and_says_nothing_is_told() {
+async fn a_silent_server_is_reported_as_a_login_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     check_unreachable(format!("redis://{address}"), DialStep::Login, &["login: no answer within 500ms"])
@@ -67,7 +67,7 @@ async fn a_server_that_takes_connections_and_says_nothing_is_told() {
 }
 
 #[tokio::test]
-async fn a_port_where_http_is_spoken_is_told() {
+async fn an_http_server_is_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     let answer = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
@@ -87,7 +87,7 @@ async fn a_port_where_http_is_spoken_is_told() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_up_at_once_may_want_tls() {
+async fn a_server_that_closes_the_connection_at_once_is_reported_with_a_tls_hint() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move { while listener.accept().await.is_ok() {} });

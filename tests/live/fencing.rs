@@ -11,8 +11,9 @@ use quorlock_chaos::{Data, Setup};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{sleep, timeout};
 
-use crate::world::{
-    Cluster, Worker, brief, builder, client, eventually, fleet, fleet_with, millis, plain, secs, votes,
+use crate::support::{
+    LockCluster, Worker, builder, client, eventually, fenced, fenced_with_max_ttl, is_voting, millis, plain,
+    secs, with_setup,
 };
 
 const PROCESSES: usize = 6;
@@ -30,7 +31,7 @@ struct Taken {
 
 /// The same test is the story and, in the processes it starts, each of its workers.
 #[test]
-fn five_thousand_numbers_of_six_processes_never_repeat_and_keep_their_order() {
+fn fencing_numbers_of_six_processes_are_unique_and_ordered() {
     match std::env::var("QUORLOCK_TEST_WORKER") {
         Ok(id) => work(&id),
         Err(_) => tell(),
@@ -39,7 +40,7 @@ fn five_thousand_numbers_of_six_processes_never_repeat_and_keep_their_order() {
 
 fn tell() {
     let folder = tempfile::tempdir().expect("a folder");
-    let fleet = fleet_with(3, &Setup::new().append_only(false), false);
+    let fleet = with_setup(3, &Setup::new().append_only(false), false);
     // A name that is new goes on from the largest number that a node gave ahead of its clock, as the far ones are.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -188,20 +189,20 @@ fn number(guard: &Guard) -> u64 {
     guard.fencing_token().expect("fenced").number
 }
 
-const NAME: &str = "fencing::five_thousand_numbers_of_six_processes_never_repeat_and_keep_their_order";
+const NAME: &str = "fencing::fencing_numbers_of_six_processes_are_unique_and_ordered";
 
 /// The number that each node has for this key.
-fn fences(fleet: &Cluster, key: &str) -> Vec<Option<u64>> {
+fn fences(fleet: &LockCluster, key: &str) -> Vec<Option<u64>> {
     let fence = format!("quorlock:fence:{key}");
     fleet.servers().iter().map(|it| it.command(&["GET", &fence]).expect("up")).collect()
 }
 
 /// Takes and gives back; by then every node has the number.
-async fn take(redlock: &Redlock, fleet: &Cluster, key: &str) -> u64 {
+async fn take(redlock: &Redlock, fleet: &LockCluster, key: &str) -> u64 {
     let guard = redlock.mutex(key).wait_timeout(secs(20)).acquire().await.expect("free");
     let number = number(&guard);
     eventually("every node that votes has the number", || async {
-        let voting = redlock.node_status().await.iter().filter(|it| votes(it)).count();
+        let voting = redlock.node_status().await.iter().filter(|it| is_voting(it)).count();
         fences(fleet, key).iter().filter(|it| **it == Some(number)).count() >= voting
     })
     .await;
@@ -210,8 +211,8 @@ async fn take(redlock: &Redlock, fleet: &Cluster, key: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_number_far_ahead_of_all_clocks_is_remembered_though_nodes_forget_one_after_another() {
-    let mut fleet = brief(3, secs(1));
+async fn a_fencing_number_ahead_of_all_clocks_survives_data_loss_on_one_node_after_another() {
+    let mut fleet = fenced_with_max_ttl(3, secs(1));
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").min_fencing_number(1 << 52).acquire().await.expect("free");
     let mut last = number(&guard);
@@ -227,15 +228,15 @@ async fn a_number_far_ahead_of_all_clocks_is_remembered_though_nodes_forget_one_
         let next = take(&redlock, &fleet, "k").await;
         // Nobody's clock is at 2^52 µs: that is in the year 2112.
         assert!(next > last, "{next} after {last}, when node {node} had forgotten");
-        eventually("all vote again", || async { redlock.node_status().await.iter().all(votes) }).await;
+        eventually("all vote again", || async { redlock.node_status().await.iter().all(is_voting) }).await;
         last = take(&redlock, &fleet, "k").await;
         assert!(last > next, "{last} after {next}");
     }
 }
 
 #[tokio::test]
-async fn numbers_go_on_from_the_clocks_when_every_node_has_forgotten_a_key() {
-    let fleet = fleet(5);
+async fn fencing_numbers_continue_from_the_clocks_when_every_fence_is_deleted() {
+    let fleet = fenced(5);
     let redlock = client(&fleet).await;
     let mut last = 0;
     for _ in 0..20 {
@@ -249,8 +250,8 @@ async fn numbers_go_on_from_the_clocks_when_every_node_has_forgotten_a_key() {
 }
 
 #[tokio::test]
-async fn a_number_stays_through_renewals_and_a_retaken_node_is_told_it() {
-    let fleet = brief(3, secs(2));
+async fn a_fencing_number_survives_renewals_and_is_restored_on_nodes_that_lost_it() {
+    let fleet = fenced_with_max_ttl(3, secs(2));
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(millis(600)).acquire().await.expect("free");
     let token = guard.fencing_token().expect("fenced");
@@ -265,8 +266,8 @@ async fn a_number_stays_through_renewals_and_a_retaken_node_is_told_it() {
 }
 
 #[tokio::test]
-async fn a_floor_is_heeded_told_of_and_bounded() {
-    let fleet = fleet(3);
+async fn a_minimum_fencing_number_is_applied_reported_and_bounded() {
+    let fleet = fenced(3);
     let heard: Arc<Mutex<Vec<u64>>> = Arc::default();
     let listener = Arc::clone(&heard);
     let listening = builder(&fleet).observer(move |event: &Event<'_>| {

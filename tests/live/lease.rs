@@ -4,13 +4,14 @@ use quorlock::{ExtendError, RunError};
 use quorlock_chaos::Data;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::world::{
-    Cluster, brief, builder, client, count, eventually, fleet, millis, nodes_with_key, plain, secs, votes,
+use crate::support::{
+    LockCluster, builder, client, eventually, fenced, fenced_with_max_ttl, is_voting, key_count, millis,
+    nodes_with_key, plain, secs,
 };
 
 #[tokio::test]
 async fn a_held_lock_outlives_its_ttl_many_times() {
-    let fleet = fleet(5);
+    let fleet = fenced(5);
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(millis(300)).acquire().await.expect("free");
     let end = Instant::now() + secs(2);
@@ -24,8 +25,8 @@ async fn a_held_lock_outlives_its_ttl_many_times() {
 }
 
 #[tokio::test]
-async fn without_renewal_a_lock_ends_by_itself_and_says_so() {
-    let fleet = fleet(3);
+async fn a_lock_without_renewal_expires_and_signals_its_loss() {
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(millis(200)).auto_renew(false).acquire().await.expect("free");
     let began = Instant::now();
@@ -36,8 +37,8 @@ async fn without_renewal_a_lock_ends_by_itself_and_says_so() {
 }
 
 #[tokio::test]
-async fn max_hold_ends_even_a_renewed_lock() {
-    let fleet = fleet(3);
+async fn max_hold_time_ends_a_renewed_lock() {
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(millis(200)).max_hold_time(millis(700)).acquire().await.expect("free");
     let began = Instant::now();
@@ -47,7 +48,7 @@ async fn max_hold_ends_even_a_renewed_lock() {
 
 #[tokio::test]
 async fn an_extension_moves_the_deadline_and_never_shortens_it() {
-    let fleet = fleet(3);
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(secs(2)).auto_renew(false).acquire().await.expect("free");
     let far = guard.extend(secs(60)).await.expect("extended");
@@ -60,8 +61,8 @@ async fn an_extension_moves_the_deadline_and_never_shortens_it() {
 }
 
 #[tokio::test]
-async fn when_all_nodes_are_paused_the_signal_comes_before_the_deadline() {
-    let mut fleet = fleet(5);
+async fn the_loss_is_signaled_before_the_deadline_when_all_nodes_are_paused() {
+    let mut fleet = fenced(5);
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(millis(600)).acquire().await.expect("free");
     fleet.servers_mut().iter_mut().for_each(quorlock_chaos::Server::pause);
@@ -75,7 +76,7 @@ async fn when_all_nodes_are_paused_the_signal_comes_before_the_deadline() {
 
 #[tokio::test]
 async fn work_is_dropped_when_its_lock_is_lost() {
-    let mut fleet = fleet(3);
+    let mut fleet = fenced(3);
     let redlock = client(&fleet).await;
     fleet.servers_mut().iter_mut().for_each(|server| server.command::<()>(&["PING"]).expect("up"));
     let running = redlock.mutex("k").ttl(millis(400)).run(|lock| {
@@ -90,8 +91,8 @@ async fn work_is_dropped_when_its_lock_is_lost() {
 }
 
 #[tokio::test]
-async fn others_who_take_a_majority_end_the_lock_at_once() {
-    let fleet = fleet(3);
+async fn a_lock_is_lost_at_the_next_renewal_when_a_majority_is_overwritten() {
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(secs(6)).acquire().await.expect("free");
     for server in fleet.servers() {
@@ -107,8 +108,8 @@ async fn others_who_take_a_majority_end_the_lock_at_once() {
 }
 
 #[tokio::test]
-async fn a_node_that_forgot_is_taken_again_while_the_quorum_stands() {
-    for mut fleet in [brief(5, secs(2)), plain(5)] {
+async fn a_node_that_lost_its_data_is_reacquired_while_a_quorum_holds() {
+    for mut fleet in [fenced_with_max_ttl(5, secs(2)), plain(5)] {
         let redlock = client(&fleet).await;
         let guard = redlock.mutex("k").ttl(secs(2)).acquire().await.expect("free");
         eventually("it stands everywhere", || async { nodes_with_key(&fleet, "k") == 5 }).await;
@@ -120,12 +121,12 @@ async fn a_node_that_forgot_is_taken_again_while_the_quorum_stands() {
 }
 
 #[tokio::test]
-async fn flushed_scripts_are_no_trouble() {
-    check_flushed(fleet(3), true).await;
+async fn flushed_scripts_are_loaded_again() {
+    check_flushed(fenced(3), true).await;
     check_flushed(plain(3), false).await;
 }
 
-async fn check_flushed(fleet: Cluster, is_fenced: bool) {
+async fn check_flushed(fleet: LockCluster, is_fenced: bool) {
     let redlock = client(&fleet).await;
     let flush = || {
         for server in fleet.servers() {
@@ -145,12 +146,12 @@ async fn check_flushed(fleet: Cluster, is_fenced: bool) {
     assert_eq!(guard.fencing_token().is_some(), is_fenced);
     drop(guard);
     redlock.shutdown(secs(5)).await.expect("nothing is left");
-    assert_eq!(count(&fleet), 0);
+    assert_eq!(key_count(&fleet), 0);
 }
 
 #[tokio::test]
-async fn the_next_gets_the_lock_of_a_holder_that_died() {
-    let fleet = fleet(5);
+async fn a_waiter_gets_the_lock_of_a_dead_holder_after_its_ttl() {
+    let fleet = fenced(5);
     let waiter = client(&fleet).await;
     let ttl = millis(1000);
     // A client whose runtime is torn down in mid-hold: nothing of it runs any more, as after a SIGKILL.
@@ -175,8 +176,8 @@ async fn the_next_gets_the_lock_of_a_holder_that_died() {
 }
 
 #[tokio::test]
-async fn locks_are_renewed_on_a_thread_of_their_own_while_the_runtime_is_blocked() {
-    let fleet = fleet(3);
+async fn a_dedicated_thread_renews_locks_while_the_runtime_is_blocked() {
+    let fleet = fenced(3);
     let redlock = builder(&fleet).dedicated_thread().connect().await.expect("up");
     let guard = redlock.mutex("k").ttl(millis(400)).acquire().await.expect("free");
     std::thread::sleep(millis(1500));
@@ -185,8 +186,8 @@ async fn locks_are_renewed_on_a_thread_of_their_own_while_the_runtime_is_blocked
 }
 
 #[tokio::test]
-async fn a_blocked_runtime_does_not_make_healthy_nodes_look_silent() {
-    let fleet = fleet(3);
+async fn a_blocked_runtime_does_not_make_healthy_nodes_time_out() {
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
     // Longer than the node time-out, and longer than a silent connection is kept.
     for block in [600, 2200] {
@@ -198,15 +199,15 @@ async fn a_blocked_runtime_does_not_make_healthy_nodes_look_silent() {
         std::thread::sleep(millis(block));
         let guard = redlock.mutex("k").try_acquire().await.expect("a quorum answers");
         assert!(guard.is_some(), "free again");
-        assert!(redlock.node_status().await.iter().all(votes), "no connection was given up");
+        assert!(redlock.node_status().await.iter().all(is_voting), "no connection was given up");
         drop(guard);
-        eventually("it is given back", || async { count(&fleet) == 0 }).await;
+        eventually("it is given back", || async { key_count(&fleet) == 0 }).await;
     }
 }
 
 #[tokio::test]
 async fn a_blocked_runtime_cannot_make_a_lost_lock_look_valid() {
-    let fleet = fleet(3);
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(millis(300)).acquire().await.expect("free");
     // The driver shares this thread, so no renewal and no timer runs meanwhile.
@@ -217,8 +218,8 @@ async fn a_blocked_runtime_cannot_make_a_lost_lock_look_valid() {
 }
 
 #[tokio::test]
-async fn a_driver_that_ends_tells_its_guards() {
-    let fleet = fleet(3);
+async fn guards_are_lost_when_the_driver_ends() {
+    let fleet = fenced(3);
     let builder = builder(&fleet);
     let guard = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -235,9 +236,9 @@ async fn a_driver_that_ends_tells_its_guards() {
 }
 
 #[tokio::test]
-async fn a_held_lock_survives_a_minority_that_comes_and_goes() {
+async fn a_held_lock_survives_repeated_faults_of_a_minority() {
     // A fenced node that was restarted has the lock again when its probation is over, so its rounds take longer.
-    for (mut fleet, rounds) in [(brief(5, millis(1500)), 2), (plain(5), 3)] {
+    for (mut fleet, rounds) in [(fenced_with_max_ttl(5, millis(1500)), 2), (plain(5), 3)] {
         let redlock = client(&fleet).await;
         let guard = redlock.mutex("k").ttl(millis(1500)).acquire().await.expect("free");
         for round in 0..rounds {

@@ -6,8 +6,9 @@ use quorlock::{
 };
 use quorlock_chaos::{Data, Fleet, Setup};
 
-use crate::world::{
-    bare, brief, builder, client, declare, eventually, fleet, fleet_with, is_up, millis, secs, votes,
+use crate::support::{
+    blank_servers, builder, client, eventually, fenced, fenced_with_max_ttl, initialize, is_up, is_voting,
+    millis, secs, with_setup,
 };
 
 fn over(urls: impl IntoIterator<Item = String>) -> RedlockBuilder {
@@ -30,8 +31,8 @@ async fn check_misplaced(builder: RedlockBuilder, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_cluster_that_nobody_declared_is_on_probation_once_and_says_until_when() {
-    let fleet = bare(3);
+async fn a_lock_cluster_that_was_not_initialized_is_on_probation_once() {
+    let fleet = blank_servers(3);
     let redlock = over(fleet.urls()).max_ttl(secs(2)).connect().await.expect("all are up");
     eventually("all have met", || async { redlock.node_status().await.iter().all(is_up) }).await;
     let refused = redlock.mutex("k").no_wait().acquire().await.expect_err("nobody votes yet");
@@ -50,15 +51,15 @@ async fn a_cluster_that_nobody_declared_is_on_probation_once_and_says_until_when
 }
 
 #[tokio::test]
-async fn clients_that_first_meet_blank_nodes_at_once_make_one_cluster() {
-    let fleet = bare(5);
+async fn clients_that_connect_to_blank_nodes_at_once_form_one_lock_cluster() {
+    let fleet = blank_servers(5);
     let clients: Vec<_> =
         (0..8).map(|_| tokio::spawn(over(fleet.urls()).max_ttl(secs(1)).connect())).collect();
     for client in clients {
         let redlock = client.await.expect("no panic").expect("all are up");
         let guard = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect("they agree");
         guard.release().await.expect("released");
-        eventually("all vote", || async { redlock.node_status().await.iter().all(votes) }).await;
+        eventually("all vote", || async { redlock.node_status().await.iter().all(is_voting) }).await;
     }
     let ids: Vec<Option<String>> =
         markers(&fleet).into_iter().map(|it| Some(it?.split(' ').nth(1)?.to_owned())).collect();
@@ -66,8 +67,8 @@ async fn clients_that_first_meet_blank_nodes_at_once_make_one_cluster() {
 }
 
 #[tokio::test]
-async fn other_terms_are_refused_and_both_are_named() {
-    let fleet = fleet(5);
+async fn other_settings_are_rejected_and_both_values_are_named() {
+    let fleet = fenced(5);
     let urls = || fleet.urls();
     check_misplaced(over(urls()).max_ttl(secs(30)), &["max ttl of 60s", "max ttl of 30s"]).await;
     check_misplaced(over(urls()).max_ttl(secs(60)).quorum(4), &["a quorum of 3", "a quorum of 4"]).await;
@@ -76,10 +77,10 @@ async fn other_terms_are_refused_and_both_are_named() {
 }
 
 #[tokio::test]
-async fn two_lists_that_share_one_node_are_not_two_quorums() {
-    let fleet = bare(5);
+async fn two_node_lists_that_share_one_node_do_not_form_two_lock_clusters() {
+    let fleet = blank_servers(5);
     let list = |nodes: [usize; 3]| over(nodes.map(|node| fleet[node].url()));
-    declare(list([0, 1, 2]));
+    initialize(list([0, 1, 2]));
     // Node 0 belongs to others, and the two blank ones alone say nothing.
     check_misplaced(list([0, 3, 4]), &["no quorum", "same one"]).await;
     let redlock = list([0, 3, 4]).connect_lazy().expect("built");
@@ -90,21 +91,21 @@ async fn two_lists_that_share_one_node_are_not_two_quorums() {
 }
 
 #[tokio::test]
-async fn a_node_of_another_cluster_is_refused_though_the_terms_are_the_same() {
-    let (ours, theirs) = (fleet(3), fleet(3));
+async fn a_node_of_another_lock_cluster_with_the_same_settings_is_rejected() {
+    let (ours, theirs) = (fenced(3), fenced(3));
     let urls = [ours[0].url(), ours[1].url(), theirs[2].url()];
     check_misplaced(over(urls).max_ttl(secs(60)), &["another cluster", "a different one"]).await;
 }
 
 #[tokio::test]
-async fn a_blank_node_is_adopted_by_those_who_know_enough_others() {
-    let mut fleet = brief(3, secs(2));
+async fn a_blank_node_is_adopted_when_a_quorum_of_members_is_known() {
+    let mut fleet = fenced_with_max_ttl(3, secs(2));
     fleet[1].restart(Data::Empty).expect("back");
     let redlock = builder(&fleet).connect().await.expect("all are up");
     eventually("it is adopted", || async { redlock.node_status().await[1].probation.is_some() }).await;
     assert_eq!(redlock.node_status().await[1].probation.map(|it| it.reason), Some(ProbationReason::NewNode));
     let guard = redlock.mutex("k").try_acquire().await.expect("two of three").expect("free");
-    eventually("it votes again", || async { redlock.node_status().await.iter().all(votes) }).await;
+    eventually("it votes again", || async { redlock.node_status().await.iter().all(is_voting) }).await;
     guard.release().await.expect("released");
 
     // Two of three have forgotten: nobody who comes now can tell what they were.
@@ -117,8 +118,8 @@ async fn a_blank_node_is_adopted_by_those_who_know_enough_others() {
 }
 
 #[tokio::test]
-async fn a_ttl_above_the_longest_is_refused_to_begin_with_and_to_extend() {
-    let fleet = brief(3, secs(5));
+async fn a_ttl_above_the_max_ttl_is_rejected_by_acquire_and_extend() {
+    let fleet = fenced_with_max_ttl(3, secs(5));
     let redlock = client(&fleet).await;
     let refused = redlock.mutex("k").ttl(millis(5001)).acquire().await.expect_err("too long");
     assert!(matches!(refused, AcquireError::InvalidInput(_)), "{refused:?}");
@@ -131,8 +132,8 @@ async fn a_ttl_above_the_longest_is_refused_to_begin_with_and_to_extend() {
 }
 
 #[tokio::test]
-async fn a_node_that_evicts_is_barred_while_the_rest_serve() {
-    let fleet = fleet(3);
+async fn an_evicting_node_is_excluded_and_the_other_nodes_serve() {
+    let fleet = fenced(3);
     fleet[0].command::<()>(&["CONFIG", "SET", "maxmemory", "50mb"]).expect("set");
     fleet[0].command::<()>(&["CONFIG", "SET", "maxmemory-policy", "volatile-ttl"]).expect("set");
     let redlock = builder(&fleet).connect().await.expect("two of three");
@@ -144,15 +145,15 @@ async fn a_node_that_evicts_is_barred_while_the_rest_serve() {
     assert_eq!(guard.spare_nodes(), 0);
 
     let evicting = Setup::new().args(["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"]);
-    let all = fleet_with(3, &evicting, true);
+    let all = with_setup(3, &evicting, true);
     let refused = over(all.urls()).connect().await.expect_err("nobody may vote");
     assert!(matches!(refused, ConnectError::NodesExcluded { .. }), "{refused:?}");
     assert!(refused.to_string().contains("noeviction"), "{refused}");
 }
 
 #[tokio::test]
-async fn a_marker_that_is_none_bars_its_node_and_is_left_alone() {
-    let fleet = fleet(3);
+async fn a_node_with_an_invalid_marker_is_excluded_and_its_marker_kept() {
+    let fleet = fenced(3);
     fleet[1].command::<()>(&["SET", "quorlock:node", "a poem"]).expect("set");
     fleet[2].command::<()>(&["DEL", "quorlock:node"]).expect("deleted");
     fleet[2].command::<()>(&["LPUSH", "quorlock:node", "a list"]).expect("set");
@@ -165,8 +166,8 @@ async fn a_marker_that_is_none_bars_its_node_and_is_left_alone() {
 }
 
 #[tokio::test]
-async fn rights_that_guarding_needs_are_named() {
-    let fleet = fleet(3);
+async fn permissions_that_fenced_mode_needs_are_named() {
+    let fleet = fenced(3);
     let rights = "on >pw allkeys resetchannels -@all +set +get +del +pexpire +pttl +eval +evalsha +script|load +info \
                   +time +client|setname";
     for (change, words) in
@@ -186,8 +187,8 @@ async fn rights_that_guarding_needs_are_named() {
 }
 
 #[tokio::test]
-async fn a_cluster_is_declared_once_and_again_only_by_force() {
-    let mut fleet = bare(3);
+async fn a_lock_cluster_is_initialized_once_and_again_only_by_force() {
+    let mut fleet = blank_servers(3);
     let urls = fleet.urls();
     let init = |max_ttl, force| over(urls.clone()).max_ttl(max_ttl).init(force);
     fleet[2].kill();

@@ -2,13 +2,14 @@
 
 use quorlock::{AcquireError, KeyOwner, Vote};
 
-use crate::world::{
-    bare, builder, client, count, declare, eventually, fleet, millis, nodes_with_key, plain, secs,
+use crate::support::{
+    blank_servers, builder, client, eventually, fenced, initialize, key_count, millis, nodes_with_key, plain,
+    secs,
 };
 
 #[tokio::test]
-async fn a_lock_stands_on_every_node_and_goes_without_a_trace() {
-    for fleet in [1, 3, 4, 5, 9].map(fleet).into_iter().chain([plain(1), plain(5)]) {
+async fn a_lock_is_set_on_every_node_and_leaves_no_key() {
+    for fleet in [1, 3, 4, 5, 9].map(fenced).into_iter().chain([plain(1), plain(5)]) {
         let nodes = fleet.len();
         let redlock = client(&fleet).await;
         let guard = redlock.mutex("orders:42").acquire().await.expect("nobody else is here");
@@ -21,13 +22,13 @@ async fn a_lock_stands_on_every_node_and_goes_without_a_trace() {
         let replies = guard.release().await.expect("a quorum confirms");
         assert!(!replies.was_lost);
         redlock.shutdown(secs(5)).await.expect("nothing is left");
-        assert_eq!(count(&fleet), 0);
+        assert_eq!(key_count(&fleet), 0);
     }
 }
 
 #[tokio::test]
-async fn who_comes_second_is_told_for_how_long() {
-    let fleet = fleet(3);
+async fn a_contended_acquire_reports_when_to_retry() {
+    let fleet = fenced(3);
     let (first, second) = (client(&fleet).await, client(&fleet).await);
     let guard = first.mutex("k").ttl(secs(30)).acquire().await.expect("free");
     eventually("it stands everywhere", || async { nodes_with_key(&fleet, "k") == 3 }).await;
@@ -44,8 +45,8 @@ async fn who_comes_second_is_told_for_how_long() {
 }
 
 #[tokio::test]
-async fn waiting_ends_when_the_lock_is_free_or_the_wait_is_over() {
-    let fleet = fleet(3);
+async fn waiting_ends_when_the_lock_is_free_or_the_wait_times_out() {
+    let fleet = fenced(3);
     let (first, second) = (client(&fleet).await, client(&fleet).await);
     let guard = first.mutex("k").acquire().await.expect("free");
     let refused = second.mutex("k").wait_timeout(millis(200)).acquire().await;
@@ -58,26 +59,26 @@ async fn waiting_ends_when_the_lock_is_free_or_the_wait_is_over() {
 
 #[tokio::test]
 async fn a_dropped_guard_frees_the_lock_without_a_runtime() {
-    let fleet = fleet(3);
+    let fleet = fenced(3);
     let redlock = builder(&fleet).dedicated_thread().connect().await.expect("up");
     let guard = redlock.mutex("k").acquire().await.expect("free");
     std::thread::spawn(move || drop(guard)).join().expect("no panic");
-    eventually("the key is gone", || async { count(&fleet) == 0 }).await;
+    eventually("the key is gone", || async { key_count(&fleet) == 0 }).await;
 }
 
 #[tokio::test]
-async fn scoped_work_runs_under_the_lock_and_gives_back_its_value() {
-    let fleet = fleet(3);
+async fn run_holds_the_lock_and_returns_the_value_of_the_work() {
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
     let value = redlock.mutex("k").run(|lock| async move { lock.is_valid().then_some(42) }).await;
     assert_eq!(value.expect("ran"), Some(42));
     redlock.shutdown(secs(5)).await.expect("nothing is left");
-    assert_eq!(count(&fleet), 0);
+    assert_eq!(key_count(&fleet), 0);
 }
 
 #[tokio::test]
-async fn inspection_tells_ours_from_others_and_a_lock_from_leftovers() {
-    let fleet = fleet(3);
+async fn inspect_reports_ownership_and_ignores_a_key_on_a_minority() {
+    let fleet = fenced(3);
     let (ours, theirs) = (client(&fleet).await, client(&fleet).await);
     assert!(ours.inspect("k").await.expect("asked").is_free());
     let guard = ours.mutex("k").ttl(secs(20)).acquire().await.expect("free");
@@ -98,8 +99,8 @@ async fn inspection_tells_ours_from_others_and_a_lock_from_leftovers() {
 
 /// One node was flushed, on another somebody deleted the key: two of three show none.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_may_have_forgotten_the_holder_does_not_call_the_lock_free() {
-    let servers = fleet(3);
+async fn a_node_that_may_have_lost_data_does_not_make_a_lock_look_free() {
+    let servers = fenced(3);
     let redlock = client(&servers).await;
     let guard = redlock.mutex("k").auto_renew(false).acquire().await.expect("free");
     servers[1].command::<()>(&["FLUSHALL"]).expect("it is up");
@@ -113,8 +114,8 @@ async fn a_node_that_may_have_forgotten_the_holder_does_not_call_the_lock_free()
 }
 
 #[tokio::test]
-async fn a_key_of_another_type_is_held_and_can_be_broken() {
-    let fleet = fleet(3);
+async fn a_key_of_another_type_is_contended_and_can_be_force_released() {
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
     for server in fleet.servers() {
         server.command::<()>(&["HSET", "k", "field", "value"]).expect("set");
@@ -131,10 +132,10 @@ async fn a_key_of_another_type_is_held_and_can_be_broken() {
 
 #[tokio::test]
 async fn the_key_is_prefix_and_name_verbatim_in_the_database_of_the_url() {
-    let fleet = bare(3);
+    let fleet = blank_servers(3);
     let urls = fleet.urls().into_iter().map(|url| format!("{url}/2?protocol=resp3"));
     let builder = quorlock::Redlock::builder().nodes(urls).key_prefix("redlock:");
-    declare(builder.clone());
+    initialize(builder.clone());
     let redlock = builder.connect().await.expect("up");
     let guard = redlock.mutex("a b\"é").acquire().await.expect("free");
     assert_eq!(guard.key(), "redlock:a b\"é");
@@ -153,8 +154,8 @@ async fn the_key_is_prefix_and_name_verbatim_in_the_database_of_the_url() {
 }
 
 #[tokio::test]
-async fn tasks_of_one_client_take_turns_in_order() {
-    let fleet = fleet(3);
+async fn tasks_of_one_client_are_served_in_order() {
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
     let first = redlock.mutex("k").acquire().await.expect("free");
     let (sender, mut command) = tokio::sync::mpsc::unbounded_channel();

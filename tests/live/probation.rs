@@ -9,7 +9,7 @@ use quorlock::{Guard, Redlock, RedlockBuilder};
 use quorlock_chaos::{Data, Fleet, MovableAddress, Server, Setup, Snapshot};
 use tokio::time::timeout;
 
-use crate::world::{bare, declare, eventually, secs};
+use crate::support::{blank_servers, eventually, initialize, secs};
 
 /// Long enough for the slowest of the faults to be done before the lock is over, short enough to wait for.
 const MAX_TTL: Duration = secs(3);
@@ -30,7 +30,7 @@ struct World {
 
 impl World {
     fn new(is_plain: bool) -> Self {
-        let fleet = bare(3);
+        let fleet = blank_servers(3);
         let (blank, lagging) = (server(), server());
         // First, because a server that gets its first replica takes a new replication id.
         lagging.demote(&fleet[1]).expect("a replica");
@@ -38,7 +38,7 @@ impl World {
         let mut world =
             Self { old: fleet[1].snapshot().expect("read"), fleet, front, blank, lagging, is_plain };
         if !is_plain {
-            declare(world.clients());
+            initialize(world.clients());
             let has_marker = || world.lagging.command::<bool>(&["EXISTS", "quorlock:node"]).expect("up");
             while !has_marker() {
                 std::thread::yield_now();

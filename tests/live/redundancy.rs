@@ -8,7 +8,7 @@ use quorlock_chaos::{ClockLibrary, Fleet, Server, Setup};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::world::{declare, eventually, millis, nodes_with_key, secs, votes};
+use crate::support::{eventually, initialize, is_voting, millis, nodes_with_key, secs};
 
 const TTL: Duration = millis(1500);
 const SECOND: i64 = 1_000_000;
@@ -26,7 +26,7 @@ fn clients(fleet: &Fleet, max_ttl: Duration) -> RedlockBuilder {
 /// A client that has met every node.
 async fn connected(builder: RedlockBuilder) -> Redlock {
     let redlock = builder.connect().await.expect("all nodes are up");
-    eventually("every node votes", || async { redlock.node_status().await.iter().all(votes) }).await;
+    eventually("every node votes", || async { redlock.node_status().await.iter().all(is_voting) }).await;
     redlock
 }
 
@@ -86,7 +86,7 @@ impl Case {
         for (server, ahead) in fleet.servers().iter().zip(&self.ahead) {
             server.clock().expect("its own").step(*ahead).expect("written");
         }
-        declare(clients(&fleet, TTL));
+        initialize(clients(&fleet, TTL));
         let redlock = connected(clients(&fleet, TTL)).await;
         let mut guards = Vec::new();
         for name in 0..12 {
@@ -119,7 +119,7 @@ fn tell_all(cases: &[Case]) {
 }
 
 #[test]
-fn keys_stand_on_every_node_though_the_clock_of_one_is_off() {
+fn every_node_has_the_key_when_the_clock_of_one_node_is_off() {
     let offsets = [SECOND, -SECOND, HOUR, -HOUR];
     let three = (0..3).flat_map(|odd| offsets.map(|ahead| Case::one(3, odd, ahead)));
     let cases: Vec<Case> = three.chain([Case::one(5, 2, SECOND)]).collect();
@@ -127,7 +127,7 @@ fn keys_stand_on_every_node_though_the_clock_of_one_is_off() {
 }
 
 #[test]
-fn keys_stand_on_every_node_though_the_clock_of_the_client_is_off() {
+fn every_node_has_the_key_when_the_clock_of_the_client_is_off() {
     let three = [SECOND, -SECOND, HOUR, -HOUR].map(|ahead| Case::all(3, ahead));
     let cases: Vec<Case> = three.into_iter().chain([Case::all(5, SECOND)]).collect();
     tell_all(&cases);
@@ -135,16 +135,16 @@ fn keys_stand_on_every_node_though_the_clock_of_the_client_is_off() {
 
 /// What the short locks left on the node whose clock is ahead must not outrank the long one.
 #[test]
-fn keys_stand_on_every_node_though_the_name_was_locked_before() {
+fn every_node_has_the_key_when_the_name_was_locked_before() {
     let cases = (0..3).flat_map(|odd| [SECOND, HOUR].map(|ahead| Case::one(3, odd, ahead)));
     let cases: Vec<Case> = cases.map(|case| Case { times_before: 5, ..case }).collect();
     tell_all(&cases);
 }
 
 #[tokio::test]
-async fn keys_stand_on_every_node_though_one_stood_still_at_the_grant() {
+async fn every_node_has_the_key_when_one_node_was_paused_during_the_acquire() {
     let mut fleet = Fleet::start_with(3, &servers()).expect("started");
-    declare(clients(&fleet, TTL));
+    initialize(clients(&fleet, TTL));
     let redlock = connected(clients(&fleet, TTL)).await;
     let mut guards = Vec::new();
     for node in 0..3 {
@@ -164,11 +164,11 @@ async fn keys_stand_on_every_node_though_one_stood_still_at_the_grant() {
 /// than the 5,000 in which this was found, so that small machines have time to renew them all; `QUORLOCK_TEST_LOCKS` says
 /// how many, where more are wanted. With data on disk, which takes its time too.
 #[tokio::test]
-async fn keys_stand_on_every_node_though_thousands_are_taken_at_once() {
+async fn every_node_has_the_key_when_thousands_of_locks_are_acquired_at_once() {
     let count = std::env::var("QUORLOCK_TEST_LOCKS").map_or(4_000, |count| count.parse().expect("a number"));
     let ttl = secs(4);
     let mut fleet = Fleet::start_with(3, &Setup::new()).expect("started");
-    declare(clients(&fleet, ttl));
+    initialize(clients(&fleet, ttl));
     let redlock = connected(clients(&fleet, ttl)).await;
     let taking: JoinSet<Guard> = (0..count)
         .map(|name| {
@@ -182,9 +182,9 @@ async fn keys_stand_on_every_node_though_thousands_are_taken_at_once() {
 }
 
 #[tokio::test]
-async fn a_key_that_a_node_lost_is_back_within_two_ttls_though_others_try_in_vain() {
+async fn a_deleted_key_is_restored_within_two_ttls_while_a_rival_tries() {
     let mut fleet = Fleet::start_with(3, &servers()).expect("started");
-    declare(clients(&fleet, TTL));
+    initialize(clients(&fleet, TTL));
     let (redlock, other) = (connected(clients(&fleet, TTL)).await, connected(clients(&fleet, TTL)).await);
     let guard = redlock.mutex("k").ttl(TTL).acquire().await.expect("free");
     eventually("it stands everywhere", || async { nodes_with_key(&fleet, "k") == 3 }).await;

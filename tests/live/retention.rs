@@ -8,8 +8,9 @@ use quorlock_chaos::{ClockLibrary, Fleet, Setup};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::world::{
-    bare, brief, builder, client, declare, eventually, fleet, fleet_with, keys, plain, secs, votes,
+use crate::support::{
+    blank_servers, builder, client, eventually, fenced, fenced_with_max_ttl, initialize, is_voting,
+    lock_keys, plain, secs, with_setup,
 };
 
 /// How many fences there are on each node.
@@ -33,8 +34,8 @@ fn micros(server: &quorlock_chaos::Server) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_is_forgotten_as_soon_as_the_nodes_clocks_have_passed_its_number() {
-    let fleet = brief(3, Duration::from_millis(300));
+async fn a_name_is_forgotten_once_the_node_clocks_have_passed_its_fencing_number() {
+    let fleet = fenced_with_max_ttl(3, Duration::from_millis(300));
     let redlock = client(&fleet).await;
     let lock = || redlock.mutex("order:1").ttl(Duration::from_millis(300));
     let guard = lock().acquire().await.expect("free");
@@ -60,8 +61,8 @@ async fn a_name_is_forgotten_as_soon_as_the_nodes_clocks_have_passed_its_number(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_is_not_forgotten_without_a_quorum_nor_by_a_plain_client() {
-    let mut servers = fleet(3);
+async fn forget_fails_without_a_quorum_and_on_a_plain_client() {
+    let mut servers = fenced(3);
     let redlock = client(&servers).await;
     drop(redlock.mutex("k").acquire().await.expect("free"));
     (0..2).for_each(|node| servers[node].kill());
@@ -81,8 +82,8 @@ async fn a_name_is_not_forgotten_without_a_quorum_nor_by_a_plain_client() {
 
 /// A fence that is in the way of every lock of its name, because it holds no number of ours.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_whose_fences_are_spoilt_is_of_use_again_when_it_is_forgotten() {
-    let servers = fleet(3);
+async fn a_name_with_invalid_fences_is_usable_again_after_forget() {
+    let servers = fenced(3);
     let redlock = client(&servers).await;
     for server in servers.servers() {
         server.command::<()>(&["SET", "quorlock:fence:k", "a poem"]).expect("set");
@@ -93,8 +94,8 @@ async fn a_name_whose_fences_are_spoilt_is_of_use_again_when_it_is_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_client_shortens_for_others_how_long_numbers_are_kept() {
-    let servers = fleet(3);
+async fn a_client_cannot_shorten_the_fencing_retention_of_a_lock_cluster() {
+    let servers = fenced(3);
     let redlock = client(&servers).await;
     drop(redlock.mutex("k").acquire().await.expect("free"));
     let other = builder(&servers).fencing_retention(secs(120)).connect().await;
@@ -106,13 +107,13 @@ async fn no_client_shortens_for_others_how_long_numbers_are_kept() {
 
 /// As `quorlock run` is: it knows nothing of before.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_was_set_back_far_is_known_to_a_client_that_never_saw_it() {
+async fn a_new_client_detects_a_clock_that_was_set_back_before_it_connected() {
     let Ok(library) = ClockLibrary::build().inspect_err(|error| eprintln!("skipped: {error}")) else {
         return;
     };
     let servers = Fleet::start_with(3, &Setup::new().clocks(&library)).expect("started");
     let builder = Redlock::builder().nodes(servers.urls()).max_ttl(secs(2)).fencing_retention(secs(4));
-    declare(builder.clone());
+    initialize(builder.clone());
     let base = || marker(&servers[0])[9].parse::<u64>().expect("a base");
     let redlock = builder.clone().connect().await.expect("all are up");
     let noted =
@@ -128,13 +129,13 @@ async fn a_clock_that_was_set_back_far_is_known_to_a_client_that_never_saw_it() 
     servers[0].clock().expect("its own").step(-3_000_000).expect("written");
     let redlock = builder.connect().await.expect("two vote");
     eventually("it has a marker of after", || async { base() >= before }).await;
-    eventually("it votes", || async { redlock.node_status().await.iter().all(votes) }).await;
+    eventually("it votes", || async { redlock.node_status().await.iter().all(is_voting) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fences_that_fill_a_nodes_memory_are_warned_of_before_it_is_full() {
+async fn a_warning_is_given_before_fences_fill_the_memory_of_a_node() {
     let setup = Setup::new().args(["--maxmemory", "20mb", "--maxmemory-policy", "noeviction"]);
-    let servers = fleet_with(1, &setup, false);
+    let servers = with_setup(1, &setup, false);
     let heard: Arc<Mutex<Vec<String>>> = Arc::default();
     let listener = Arc::clone(&heard);
     let connect = || {
@@ -166,8 +167,8 @@ async fn fences_that_fill_a_nodes_memory_are_warned_of_before_it_is_full() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_lock_stays_broken_when_its_name_is_forgotten() {
-    let servers = brief(3, secs(1));
+async fn a_force_released_lock_stays_released_when_its_name_is_forgotten() {
+    let servers = fenced_with_max_ttl(3, secs(1));
     let (redlock, operator) = (client(&servers).await, client(&servers).await);
     let guard = redlock.mutex("k").ttl(secs(1)).acquire().await.expect("free");
     // Older than what a name must be to be forgotten at once: the max ttl and 250 ms.
@@ -185,15 +186,15 @@ async fn a_broken_lock_stays_broken_when_its_name_is_forgotten() {
 
 /// As after a boot with a wrong clock, which a client met.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_was_far_ahead_once_makes_no_name_last() {
-    let mut servers = bare(3);
+async fn a_clock_that_was_once_far_ahead_does_not_make_fences_permanent() {
+    let mut servers = blank_servers(3);
     let builder = Redlock::builder().nodes(servers.urls()).max_ttl(secs(1)).fencing_retention(secs(2));
-    declare(builder.clone());
+    initialize(builder.clone());
     servers[0].command::<()>(&["SET", "quorlock:clock", "1900000000000000"]).expect("set");
     let redlock = builder.connect().await.expect("all are up");
     let base = || marker(&servers[0])[9].parse::<u64>().expect("a base");
     eventually("it has a marker of after", || async { base() == 1_900_000_000_000_000 }).await;
-    eventually("it votes", || async { redlock.node_status().await.iter().all(votes) }).await;
+    eventually("it votes", || async { redlock.node_status().await.iter().all(is_voting) }).await;
     let numbers = |last: u64| {
         let lock = redlock.mutex("order:1").ttl(secs(1));
         async move {
@@ -220,11 +221,11 @@ async fn a_clock_that_was_far_ahead_once_makes_no_name_last() {
 
 /// A thousand in every run; `QUORLOCK_NAMES=1000000` for the long one.
 #[tokio::test(flavor = "multi_thread")]
-async fn names_that_are_used_once_leave_nothing_behind() {
+async fn names_used_once_are_forgotten_completely() {
     let count = std::env::var("QUORLOCK_NAMES").map_or(1_000, |count| count.parse().expect("a number"));
-    let servers = bare(3);
+    let servers = blank_servers(3);
     let builder = Redlock::builder().nodes(servers.urls()).max_ttl(secs(1)).fencing_retention(secs(2));
-    declare(builder.clone());
+    initialize(builder.clone());
     let redlock = builder.connect().await.expect("all are up");
     let mut tasks = JoinSet::new();
     for task in 0..TASKS {
@@ -244,7 +245,7 @@ async fn names_that_are_used_once_leave_nothing_behind() {
     println!("{count} names; {most:?} are remembered at the end");
     assert!(most.iter().all(|most| *most > 0), "numbers are kept for a while: {most:?}");
     eventually("all are forgotten", || async { fences(&servers) == [0; 3] }).await;
-    assert!(keys(&servers).iter().all(Vec::is_empty), "{:?}", keys(&servers));
+    assert!(lock_keys(&servers).iter().all(Vec::is_empty), "{:?}", lock_keys(&servers));
 }
 
 const TASKS: usize = 32;

@@ -8,7 +8,7 @@ use quorlock::{ConnectError, DialStep, Redlock};
 use quorlock_chaos::{Server, Setup};
 use tempfile::TempDir;
 
-use crate::world::{declare, millis, secs};
+use crate::support::{initialize, millis, secs};
 
 /// An authority, a server's and a client's certificate.
 struct Papers {
@@ -84,12 +84,12 @@ fn server(papers: &Papers, asks_for_client: bool) -> (Server, String) {
 }
 
 #[tokio::test]
-async fn a_lock_is_taken_over_tls_that_a_private_authority_vouches_for() {
+async fn a_lock_is_acquired_over_tls_with_a_private_certificate_authority() {
     let papers = Papers::new();
     let (_server, url) = server(&papers, false);
     let ca = papers.path("ca.crt");
     let trusting = Redlock::builder().nodes([url.clone()]).tls_ca_file(&ca);
-    declare(trusting.clone());
+    initialize(trusting.clone());
     let redlock = trusting.connect().await.expect("trusted");
     let guard = redlock.mutex("k").acquire().await.expect("free");
     guard.release().await.expect("released");
@@ -102,7 +102,7 @@ async fn a_lock_is_taken_over_tls_that_a_private_authority_vouches_for() {
 }
 
 #[tokio::test]
-async fn a_mix_up_of_ports_is_named_both_ways() {
+async fn a_mix_up_of_tls_and_plain_ports_is_reported_both_ways() {
     let papers = Papers::new();
     let (server, tls) = server(&papers, false);
     let refused = Redlock::builder()
@@ -126,7 +126,7 @@ async fn a_mix_up_of_ports_is_named_both_ways() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown_where_one_is_asked_for() {
+async fn a_client_certificate_is_sent_when_the_server_requires_one() {
     let papers = Papers::new();
     let (_server, url) = server(&papers, true);
     let builder = || Redlock::builder().nodes([url.clone()]).tls_ca_file(papers.path("ca.crt"));
@@ -136,13 +136,13 @@ async fn a_client_certificate_is_shown_where_one_is_asked_for() {
         "{refused:?}"
     );
     let shown = builder().tls_client_certificate(papers.path("client.crt"), papers.path("client.key"));
-    declare(shown.clone());
+    initialize(shown.clone());
     let redlock = shown.connect().await.expect("let in");
     drop(redlock.mutex("k").acquire().await.expect("free"));
 }
 
 #[tokio::test]
-async fn files_that_cannot_be_used_are_named_before_anything_is_dialed() {
+async fn unusable_tls_files_are_reported_before_any_dial() {
     let papers = Papers::new();
     std::fs::write(papers.path("empty"), "").expect("written");
     for (file, why) in [("missing", "missing"), ("empty", "no certificate")] {

@@ -9,7 +9,7 @@ use quorlock::Redlock;
 use quorlock_chaos::Data;
 use tokio::time::sleep;
 
-use crate::world::{Cluster, Worker, brief, millis, plain, secs};
+use crate::support::{LockCluster, Worker, fenced_with_max_ttl, millis, plain, secs};
 
 const PROCESSES: usize = 12;
 const TASKS: usize = 5;
@@ -19,7 +19,7 @@ const ROUNDS: usize = 3;
 
 /// The same test is the story and, in the processes it starts, each of its workers.
 #[test]
-fn no_increment_is_lost_and_no_two_hold_at_once_while_servers_come_and_go() {
+fn no_increment_is_lost_and_no_lock_has_two_holders_while_servers_are_restarted() {
     match std::env::var("QUORLOCK_TEST_WORKER") {
         Ok(id) => work(&id),
         Err(_) => tell(plain(5), PLAIN, &mut |fleet, round| {
@@ -36,10 +36,10 @@ fn no_increment_is_lost_and_no_two_hold_at_once_while_servers_come_and_go() {
 
 /// Here the servers come back with less than they had, one after another: each at the end of the last one's probation.
 #[test]
-fn no_increment_is_lost_and_no_two_hold_at_once_while_servers_forget() {
+fn no_increment_is_lost_and_no_lock_has_two_holders_while_servers_lose_data() {
     match std::env::var("QUORLOCK_TEST_WORKER") {
         Ok(id) => work(&id),
-        Err(_) => tell(brief(5, MAX_TTL), GUARDED, &mut |fleet, round| {
+        Err(_) => tell(fenced_with_max_ttl(5, MAX_TTL), GUARDED, &mut |fleet, round| {
             let (one, two) = (round % 5, (round + 1 + round % 3) % 5);
             fleet[two].pause();
             std::thread::sleep(millis(100));
@@ -56,7 +56,7 @@ fn no_increment_is_lost_and_no_two_hold_at_once_while_servers_forget() {
     }
 }
 
-fn tell(mut fleet: Cluster, name: &str, trouble: &mut dyn FnMut(&mut Cluster, usize)) {
+fn tell(mut fleet: LockCluster, name: &str, trouble: &mut dyn FnMut(&mut LockCluster, usize)) {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("counter"), "0").expect("written");
     let mut workers: Vec<_> = (0..PROCESSES)
@@ -144,5 +144,7 @@ fn witness(folder: &Path, line: &str) {
 }
 
 const MAX_TTL: Duration = secs(2);
-const PLAIN: &str = "exclusion::no_increment_is_lost_and_no_two_hold_at_once_while_servers_come_and_go";
-const GUARDED: &str = "exclusion::no_increment_is_lost_and_no_two_hold_at_once_while_servers_forget";
+const PLAIN: &str =
+    "mutual_exclusion::no_increment_is_lost_and_no_lock_has_two_holders_while_servers_are_restarted";
+const GUARDED: &str =
+    "mutual_exclusion::no_increment_is_lost_and_no_lock_has_two_holders_while_servers_lose_data";

@@ -6,19 +6,22 @@ use quorlock::Redlock;
 use quorlock_chaos::{Fleet, LinkRules, Proxy, Server};
 use tokio::time::{sleep, timeout};
 
-use crate::line::{LINE, calls, has_it, has_line, in_line, in_vain, waiting_in_line};
-use crate::world::{
-    Cluster, builder, client, count, eventually, fleet, keys, millis, nodes_with_key, plain, secs, votes,
+use crate::support::{
+    LockCluster, builder, client, eventually, fenced, is_voting, key_count, lock_keys, millis,
+    nodes_with_key, plain, secs,
+};
+use crate::wait_queue::{
+    WAIT_QUEUE_KEY, granted, has_wait_queue, notifications, queue_length, spawn_waiter, unnotified_waiters,
 };
 
 /// The node where clients stand in line for `k`.
-async fn place_of_line(fleet: &Cluster, one: &Redlock, other: &Redlock) -> usize {
+async fn place_of_line(fleet: &LockCluster, one: &Redlock, other: &Redlock) -> usize {
     let guard = one.mutex("k").acquire().await.expect("free");
-    let waiter = in_vain(fleet, other).await;
-    let place = fleet.servers().iter().position(has_line).expect("somewhere");
+    let waiter = spawn_waiter(fleet, other).await;
+    let place = fleet.servers().iter().position(has_wait_queue).expect("somewhere");
     waiter.abort();
     guard.release().await.expect("released");
-    eventually("nothing is left", || async { count(fleet) == 0 }).await;
+    eventually("nothing is left", || async { key_count(fleet) == 0 }).await;
     place
 }
 
@@ -30,36 +33,36 @@ fn set_stale(server: &Server, life: Option<Duration>) {
 }
 
 #[tokio::test]
-async fn a_stale_key_on_the_node_with_the_line_holds_nobody_up() {
+async fn a_stale_key_on_the_wait_queue_node_delays_no_waiter() {
     for (fleet, life) in
-        [(fleet(3), None), (plain(3), None), (fleet(5), Some(secs(60))), (plain(5), Some(secs(60)))]
+        [(fenced(3), None), (plain(3), None), (fenced(5), Some(secs(60))), (plain(5), Some(secs(60)))]
     {
         let (one, other) = (client(&fleet).await, client(&fleet).await);
         let place = place_of_line(&fleet, &one, &other).await;
         set_stale(&fleet[place], life);
         for _ in 0..5 {
             let guard = one.mutex("k").acquire().await.expect("had on the others");
-            let waiter = in_vain(&fleet, &other).await;
-            let before = calls(&fleet);
+            let waiter = spawn_waiter(&fleet, &other).await;
+            let before = notifications(&fleet);
             guard.release().await.expect("a quorum confirms");
-            let guard = has_it(waiter).await;
-            assert_eq!(calls(&fleet), before + 1, "called, and not left to look for itself");
+            let guard = granted(waiter).await;
+            assert_eq!(notifications(&fleet), before + 1, "called, and not left to look for itself");
             guard.release().await.expect("a quorum confirms");
-            eventually("nothing is left", || async { in_line(&fleet) == 0 }).await;
+            eventually("nothing is left", || async { queue_length(&fleet) == 0 }).await;
         }
     }
 }
 
 /// Nobody calls: the lock was that of a client which knows nothing of lines.
 #[tokio::test]
-async fn who_waits_where_a_stale_key_stands_tries_all_the_same() {
-    for fleet in [fleet(3), plain(3), plain(5)] {
+async fn a_waiter_whose_wait_queue_node_has_a_stale_key_tries_again() {
+    for fleet in [fenced(3), plain(3), plain(5)] {
         let (one, other) = (client(&fleet).await, client(&fleet).await);
         let place = place_of_line(&fleet, &one, &other).await;
         for server in fleet.servers() {
             set_stale(server, None);
         }
-        let waiter = in_vain(&fleet, &other).await;
+        let waiter = spawn_waiter(&fleet, &other).await;
         for server in fleet.servers() {
             if server.port() != fleet[place].port() {
                 server.command::<()>(&["DEL", "k"]).expect("deleted");
@@ -73,18 +76,18 @@ async fn who_waits_where_a_stale_key_stands_tries_all_the_same() {
 
 /// The holder alone does not reach the node with the line: its key stays there for the rest of its ttl.
 #[tokio::test]
-async fn a_release_that_does_not_reach_the_node_with_the_line_delays_who_waits_there_and_no_more() {
-    for fleet in [fleet(3), plain(3)] {
+async fn a_release_that_misses_the_wait_queue_node_only_delays_the_waiter() {
+    for fleet in [fenced(3), plain(3)] {
         let walls: Vec<Proxy> =
             fleet.servers().iter().map(|server| Proxy::before(server, 1).expect("a port")).collect();
         let (one, other) = (client(&fleet).await, client(&fleet).await);
         let place = place_of_line(&fleet, &one, &other).await;
         let holder = builder(&fleet).nodes(walls.iter().map(|wall| wall.url(0)));
         let holder = holder.connect().await.expect("up");
-        eventually("all vote", || async { holder.node_status().await.iter().all(votes) }).await;
+        eventually("all vote", || async { holder.node_status().await.iter().all(is_voting) }).await;
         let guard = holder.mutex("k").ttl(secs(30)).acquire().await.expect("free");
         eventually("it stands everywhere", || async { nodes_with_key(&fleet, "k") == 3 }).await;
-        let waiter = in_vain(&fleet, &other).await;
+        let waiter = spawn_waiter(&fleet, &other).await;
         walls[place].set(0, LinkRules::CUT);
         guard.release().await.expect("two of three confirm");
         let guard = timeout(secs(8), waiter).await.expect("long before the ttl").expect("no panic");
@@ -94,28 +97,28 @@ async fn a_release_that_does_not_reach_the_node_with_the_line_delays_who_waits_t
 
 /// The node with the line refused the lock, for a key that was gone when the lock was given up.
 #[tokio::test]
-async fn a_lock_that_does_not_stand_on_the_node_with_the_line_is_handed_over_there_all_the_same() {
-    for fleet in [fleet(3), plain(3), fleet(5)] {
+async fn a_lock_missing_on_the_wait_queue_node_is_handed_over_there() {
+    for fleet in [fenced(3), plain(3), fenced(5)] {
         let (one, other) = (client(&fleet).await, client(&fleet).await);
         let place = place_of_line(&fleet, &one, &other).await;
         for _ in 0..5 {
             set_stale(&fleet[place], None);
             let guard = one.mutex("k").acquire().await.expect("had on the others");
-            let waiter = in_vain(&fleet, &other).await;
-            let before = calls(&fleet);
+            let waiter = spawn_waiter(&fleet, &other).await;
+            let before = notifications(&fleet);
             fleet[place].command::<()>(&["DEL", "k"]).expect("deleted");
             guard.release().await.expect("a quorum confirms");
-            let guard = has_it(waiter).await;
-            assert_eq!(calls(&fleet), before + 1, "called, and not left to look for itself");
+            let guard = granted(waiter).await;
+            assert_eq!(notifications(&fleet), before + 1, "called, and not left to look for itself");
             guard.release().await.expect("released");
-            eventually("nothing is left", || async { in_line(&fleet) == 0 }).await;
+            eventually("nothing is left", || async { queue_length(&fleet) == 0 }).await;
         }
     }
 }
 
 /// A process with more tasks than one hears that others wait, though its lock never stands where they do.
 #[tokio::test]
-async fn tasks_of_one_process_do_not_keep_a_lock_among_themselves_that_does_not_stand_where_others_wait() {
+async fn a_cohort_does_not_keep_a_lock_missing_on_the_wait_queue_node() {
     let fleet = plain(3);
     let (one, other) = (client(&fleet).await, client(&fleet).await);
     let place = place_of_line(&fleet, &one, &other).await;
@@ -133,9 +136,9 @@ async fn tasks_of_one_process_do_not_keep_a_lock_among_themselves_that_does_not_
             })
         })
         .collect();
-    let waiter = in_vain(&fleet, &other).await;
+    let waiter = spawn_waiter(&fleet, &other).await;
     guard.release().await.expect("a quorum confirms");
-    has_it(waiter).await.release().await.expect("a quorum confirms");
+    granted(waiter).await.release().await.expect("a quorum confirms");
     for _ in 0..20 {
         let wants = other.mutex("k").wait_timeout(secs(10)).acquire();
         wants.await.expect("its turn comes").release().await.expect("a quorum confirms");
@@ -145,9 +148,9 @@ async fn tasks_of_one_process_do_not_keep_a_lock_among_themselves_that_does_not_
 
 /// A key that stays where it is is asked for a few times per second, by whoever waits, in all.
 #[tokio::test]
-async fn waiting_for_a_lock_that_is_held_costs_a_few_commands_per_second() {
+async fn waiting_for_a_held_lock_costs_few_commands_per_second() {
     const SPAN: u64 = 8;
-    let (fenced, plain) = (fleet(5), plain(5));
+    let (fenced, plain) = (fenced(5), plain(5));
     // Scripts, and in plain mode what is no script: there the line's scripts ask once more inside.
     let asked = |fleet: &Fleet, is_plain: bool| {
         let of = |server: &Server| {
@@ -165,7 +168,7 @@ async fn waiting_for_a_lock_that_is_held_costs_a_few_commands_per_second() {
     for fleet in [&fenced, &plain] {
         let (one, other) = (client(fleet).await, client(fleet).await);
         let guard = one.mutex("k").ttl(secs(50)).acquire().await.expect("free");
-        let waiter = in_vain(fleet, &other).await;
+        let waiter = spawn_waiter(fleet, &other).await;
         held.push((one, other, guard, waiter));
     }
     let count = || [asked(&fenced, false), asked(&plain, true)];
@@ -185,8 +188,8 @@ async fn waiting_for_a_lock_that_is_held_costs_a_few_commands_per_second() {
 
 /// Waits that end in the very moment of the release, as loops of short waits have them by themselves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_those_who_give_up_when_they_are_called_nothing_is_left() {
-    for fleet in [fleet(1), plain(3)] {
+async fn a_waiter_that_times_out_when_notified_leaves_no_key() {
+    for fleet in [fenced(1), plain(3)] {
         let (one, hasty) = (client(&fleet).await, client(&fleet).await);
         for round in 0..200_u64 {
             let name = format!("{round}");
@@ -200,15 +203,15 @@ async fn of_those_who_give_up_when_they_are_called_nothing_is_left() {
         for redlock in [one, hasty] {
             redlock.shutdown(secs(10)).await.expect("nothing is owed");
         }
-        assert_eq!(count(&fleet), 0, "{:?}", keys(&fleet));
+        assert_eq!(key_count(&fleet), 0, "{:?}", lock_keys(&fleet));
     }
 }
 
 /// Holders die, and eight clients wait: whoever came first has it first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn leases_that_run_out_are_handed_on_in_the_order_of_arrival() {
+async fn expired_leases_are_granted_in_order_of_arrival() {
     const TTL: Duration = millis(300);
-    for fleet in [fleet(3), plain(3)] {
+    for fleet in [fenced(3), plain(3)] {
         let mut clients = Vec::new();
         for _ in 0..8 {
             clients.push(client(&fleet).await);
@@ -222,13 +225,13 @@ async fn leases_that_run_out_are_handed_on_in_the_order_of_arrival() {
             std::mem::forget(first);
             let (served, mut command) = tokio::sync::mpsc::unbounded_channel();
             for (place, redlock) in clients.iter().enumerate() {
-                let before = in_line(&fleet);
+                let before = queue_length(&fleet);
                 let (wants, served) = (mutex(redlock), served.clone());
                 tokio::spawn(async move {
                     std::mem::forget(wants.acquire().await.expect("waits for ever"));
                     served.send(place).expect("it is heard");
                 });
-                eventually("it stands in line", || async { in_line(&fleet) > before }).await;
+                eventually("it stands in line", || async { queue_length(&fleet) > before }).await;
             }
             let mut places = Vec::new();
             for _ in 0..clients.len() {
@@ -236,7 +239,7 @@ async fn leases_that_run_out_are_handed_on_in_the_order_of_arrival() {
             }
             sleep(TTL).await;
             for server in fleet.servers() {
-                server.command::<()>(&["DEL", LINE]).expect("deleted: nobody releases here");
+                server.command::<()>(&["DEL", WAIT_QUEUE_KEY]).expect("deleted: nobody releases here");
             }
             told.push(places);
         }
@@ -253,8 +256,8 @@ async fn leases_that_run_out_are_handed_on_in_the_order_of_arrival() {
 
 /// The first holder lost its keys, and releases when another has the lock: who waits is called, in vain, and no more.
 #[tokio::test]
-async fn a_release_that_comes_when_another_has_the_lock_calls_in_vain_and_does_no_harm() {
-    for fleet in [fleet(3), plain(3)] {
+async fn a_release_while_another_client_holds_the_lock_notifies_without_harm() {
+    for fleet in [fenced(3), plain(3)] {
         let clients = [(); 4].map(|()| client(&fleet));
         let [late, holder, first, second] = clients;
         let (late, holder, first, second) = (late.await, holder.await, first.await, second.await);
@@ -263,17 +266,17 @@ async fn a_release_that_comes_when_another_has_the_lock_calls_in_vain_and_does_n
             server.command::<()>(&["DEL", "k"]).expect("deleted");
         }
         let guard = holder.mutex("k").ttl(secs(30)).acquire().await.expect("free");
-        let (first, second) = (in_vain(&fleet, &first).await, in_vain(&fleet, &second).await);
-        let before = calls(&fleet);
+        let (first, second) = (spawn_waiter(&fleet, &first).await, spawn_waiter(&fleet, &second).await);
+        let before = notifications(&fleet);
         lost.release().await.expect("nothing of it stands anywhere");
-        assert_eq!(calls(&fleet), before + 1, "the first in line, once");
+        assert_eq!(notifications(&fleet), before + 1, "the first in line, once");
         // A release that comes before the first has heard that its call was in vain passes it over: it is called already.
-        eventually("both wait in line again", || async { waiting_in_line(&fleet) == 2 }).await;
+        eventually("both wait in line again", || async { unnotified_waiters(&fleet) == 2 }).await;
         assert!(guard.is_valid() && !first.is_finished() && !second.is_finished());
         guard.release().await.expect("released");
-        let guard = has_it(first).await;
+        let guard = granted(first).await;
         assert!(!second.is_finished(), "the first has kept its place");
         guard.release().await.expect("released");
-        has_it(second).await.release().await.expect("released");
+        granted(second).await.release().await.expect("released");
     }
 }

@@ -7,9 +7,9 @@ use quorlock::{AcquireError, Event, ExtendError, LossReason, Observer, ReleaseEr
 use quorlock_chaos::redis::FromRedisValue;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::world::{Cluster, builder, client, eventually, fleet, millis, nodes_with_key, plain, secs};
+use crate::support::{LockCluster, builder, client, eventually, fenced, millis, nodes_with_key, plain, secs};
 
-fn on_all<T>(cluster: &Cluster, words: &[&str], nodes: usize) -> Vec<T>
+fn on_all<T>(cluster: &LockCluster, words: &[&str], nodes: usize) -> Vec<T>
 where
     T: FromRedisValue,
 {
@@ -17,7 +17,7 @@ where
 }
 
 /// On the nodes in this set of bits.
-fn on<T>(cluster: &Cluster, words: &[&str], nodes: u32) -> Vec<T>
+fn on<T>(cluster: &LockCluster, words: &[&str], nodes: u32) -> Vec<T>
 where
     T: FromRedisValue,
 {
@@ -27,8 +27,8 @@ where
 
 /// Which nodes answer first is a matter of chance, so every set of nodes is tried, and the smallest majorities more often.
 #[tokio::test]
-async fn a_release_tells_that_the_lock_was_stolen_or_deleted() {
-    for cluster in [fleet(3), plain(3), fleet(5), plain(5)] {
+async fn a_release_reports_that_the_lock_was_overwritten_or_deleted() {
+    for cluster in [fenced(3), plain(3), fenced(5), plain(5)] {
         let (redlock, count) = (client(&cluster).await, cluster.servers().len());
         let majority = count as u32 / 2 + 1;
         for nodes in 0..1_u32 << count {
@@ -58,8 +58,8 @@ async fn a_release_tells_that_the_lock_was_stolen_or_deleted() {
 }
 
 #[tokio::test]
-async fn a_release_of_a_lock_that_a_minority_never_had_is_no_loss() {
-    for mut cluster in [fleet(3), plain(3)] {
+async fn a_release_of_a_lock_missing_on_a_minority_reports_no_loss() {
+    for mut cluster in [fenced(3), plain(3)] {
         cluster[0].pause();
         let redlock = builder(&cluster).connect().await.expect("two of three");
         let guard = redlock.mutex("k").ttl(secs(30)).acquire().await.expect("two of three");
@@ -70,8 +70,8 @@ async fn a_release_of_a_lock_that_a_minority_never_had_is_no_loss() {
 }
 
 #[tokio::test]
-async fn work_whose_lock_was_stolen_has_no_result() {
-    let cluster = fleet(3);
+async fn run_fails_when_its_lock_was_overwritten() {
+    let cluster = fenced(3);
     let redlock = client(&cluster).await;
     let steal = |_| async { on_all::<()>(&cluster, &["SET", "k", "a thief's", "PX", "60000"], 3) };
     let outcome = redlock.mutex("k").ttl(secs(30)).run(steal).await;
@@ -91,9 +91,9 @@ impl Observer for Losses {
 }
 
 #[tokio::test]
-async fn a_broken_lock_is_told_to_its_holder_and_stays_free() {
+async fn a_force_released_lock_is_lost_by_its_holder_and_stays_free() {
     for nodes in [1, 3, 5] {
-        let cluster = fleet(nodes);
+        let cluster = fenced(nodes);
         let losses = Losses::default();
         let holder = builder(&cluster).observer(losses.clone()).connect().await.expect("all nodes are up");
         let operator = client(&cluster).await;
@@ -112,8 +112,8 @@ async fn a_broken_lock_is_told_to_its_holder_and_stays_free() {
 }
 
 #[tokio::test]
-async fn a_break_that_reached_only_a_minority_leaves_the_holder_unharmed() {
-    let cluster = fleet(5);
+async fn a_force_release_on_a_minority_leaves_the_holder_its_lock() {
+    let cluster = fenced(5);
     let holder = client(&cluster).await;
     let guard = holder.mutex("k").ttl(millis(900)).acquire().await.expect("free");
     eventually("it stands everywhere", || async { nodes_with_key(&cluster, "k") == 5 }).await;
@@ -129,7 +129,7 @@ async fn a_break_that_reached_only_a_minority_leaves_the_holder_unharmed() {
 }
 
 #[tokio::test]
-async fn a_broken_plain_lock_is_taken_again_by_a_holder_that_lives() {
+async fn a_force_released_plain_lock_is_reacquired_by_its_living_holder() {
     let cluster = plain(3);
     let (holder, operator) = (client(&cluster).await, client(&cluster).await);
     let guard = holder.mutex("k").ttl(millis(900)).acquire().await.expect("free");
@@ -139,8 +139,8 @@ async fn a_broken_plain_lock_is_taken_again_by_a_holder_that_lives() {
 }
 
 #[tokio::test]
-async fn the_holder_that_was_looked_at_is_broken_and_no_later_one() {
-    for cluster in [fleet(5), plain(5)] {
+async fn only_the_inspected_holder_is_force_released() {
+    for cluster in [fenced(5), plain(5)] {
         let (holder, operator) = (client(&cluster).await, client(&cluster).await);
         let first = holder.mutex("k").ttl(secs(9)).acquire().await.expect("free");
         let (mark, _) = operator.inspect("k").await.expect("an answer").holder().expect("held");
@@ -161,8 +161,8 @@ async fn the_holder_that_was_looked_at_is_broken_and_no_later_one() {
 }
 
 #[tokio::test]
-async fn whoever_waits_gets_a_broken_lock_at_once() {
-    for cluster in [fleet(3), plain(3)] {
+async fn a_waiter_gets_a_force_released_lock_at_once() {
+    for cluster in [fenced(3), plain(3)] {
         let (holder, waiter, operator) =
             (client(&cluster).await, client(&cluster).await, client(&cluster).await);
         let mut quickest = secs(3600);
@@ -185,8 +185,8 @@ async fn whoever_waits_gets_a_broken_lock_at_once() {
 }
 
 #[tokio::test]
-async fn a_lock_that_another_had_meanwhile_is_told_at_the_next_renewal() {
-    let cluster = fleet(3);
+async fn a_lock_that_another_client_held_meanwhile_is_lost_at_the_next_renewal() {
+    let cluster = fenced(3);
     let (holder, other) = (client(&cluster).await, client(&cluster).await);
     let guard = holder.mutex("k").ttl(secs(6)).acquire().await.expect("free");
     on_all::<()>(&cluster, &["DEL", "k"], 3);
@@ -204,8 +204,8 @@ async fn a_lock_that_another_had_meanwhile_is_told_at_the_next_renewal() {
 }
 
 #[tokio::test]
-async fn one_who_does_not_wait_for_others_waits_for_connections_that_come_back_in_a_moment() {
-    for cluster in [fleet(3), plain(3)] {
+async fn an_acquire_without_waiting_still_waits_for_reconnects() {
+    for cluster in [fenced(3), plain(3)] {
         let redlock = client(&cluster).await;
         for round in 0..40 {
             // As a server with a time limit for idle connections does it.
@@ -226,8 +226,8 @@ async fn one_who_does_not_wait_for_others_waits_for_connections_that_come_back_i
 }
 
 #[tokio::test]
-async fn nobody_waits_for_nodes_that_do_not_come_back() {
-    let mut cluster = fleet(3);
+async fn an_acquire_without_waiting_does_not_wait_for_dead_nodes() {
+    let mut cluster = fenced(3);
     let redlock = client(&cluster).await;
     cluster[0].kill();
     cluster[1].kill();
@@ -247,7 +247,7 @@ async fn nobody_waits_for_nodes_that_do_not_come_back() {
 
 #[tokio::test]
 async fn the_shortest_wait_has_time_for_one_dial() {
-    let cluster = fleet(3);
+    let cluster = fenced(3);
     for wait in [millis(0), millis(1), std::time::Duration::from_nanos(1)] {
         let fresh = || builder(&cluster).connect_lazy().expect("a client");
         let guard =
@@ -259,8 +259,8 @@ async fn the_shortest_wait_has_time_for_one_dial() {
 }
 
 #[tokio::test]
-async fn every_error_says_which_lock_it_is_about() {
-    let mut cluster = fleet(3);
+async fn every_error_names_its_lock() {
+    let mut cluster = fenced(3);
     let redlock = builder(&cluster).key_prefix("app:").connect().await.expect("all nodes are up");
     let check = |said: String, key: Option<&str>| {
         assert!(said.starts_with("lock \"app:nightly\": "), "{said}");
@@ -307,7 +307,7 @@ async fn every_error_says_which_lock_it_is_about() {
 
 #[tokio::test]
 async fn a_name_may_take_64_kib_and_not_a_byte_more() {
-    let cluster = fleet(1);
+    let cluster = fenced(1);
     let redlock = builder(&cluster).key_prefix("app:").connect().await.expect("the node is up");
     let longest = "n".repeat((1 << 16) - 4);
     let guard = redlock.mutex(&longest).acquire().await.expect("free");
@@ -331,8 +331,8 @@ async fn a_name_may_take_64_kib_and_not_a_byte_more() {
 
 /// A client that waits for the lock may break it. Only those who are called are quick: the others look twice a second or so.
 #[tokio::test]
-async fn a_client_that_breaks_a_lock_keeps_its_own_place_in_line() {
-    for cluster in [fleet(3), plain(3)] {
+async fn a_client_that_force_releases_a_lock_keeps_its_place_in_the_wait_queue() {
+    for cluster in [fenced(3), plain(3)] {
         let (holder, breaker, other) =
             (client(&cluster).await, client(&cluster).await, client(&cluster).await);
         let mut alone = Vec::new();
@@ -340,16 +340,16 @@ async fn a_client_that_breaks_a_lock_keeps_its_own_place_in_line() {
         for round in 0..10 {
             let name = format!("k{round}");
             let line = format!("quorlock:waiters:{name}");
-            let in_line = || {
+            let queue_length = || {
                 let count = |server: &quorlock_chaos::Server| server.command::<usize>(&["ZCARD", &line]);
                 cluster.servers().iter().map(|server| count(server).expect("the node answers")).sum::<usize>()
             };
             let guard = holder.mutex(&name).ttl(secs(30)).acquire().await.expect("free");
             let elder = tokio::spawn(breaker.mutex(&name).ttl(secs(30)).acquire());
-            eventually("it stands in line", || async { in_line() == 1 }).await;
+            eventually("it stands in line", || async { queue_length() == 1 }).await;
             let younger = (round % 2 == 1).then(|| tokio::spawn(other.mutex(&name).ttl(secs(30)).acquire()));
             let waiting = 1 + usize::from(younger.is_some());
-            eventually("all stand in line", || async { in_line() == waiting }).await;
+            eventually("all stand in line", || async { queue_length() == waiting }).await;
             let began = Instant::now();
             breaker.force_release(&name).await.expect("an answer");
             let next =

@@ -9,7 +9,7 @@ use quorlock_chaos::{Fleet, Server, Setup};
 use tokio::time::{Instant, sleep};
 
 /// Servers, and what their clients agreed on.
-pub(crate) struct Cluster {
+pub(crate) struct LockCluster {
     fleet: Fleet,
     /// Nothing for plain clients.
     max_ttl: Option<Duration>,
@@ -17,39 +17,39 @@ pub(crate) struct Cluster {
 
 /// Fenced, declared fresh. Locks may live for long here, and so may probation: who restarts a node of it does not
 /// want its vote back.
-pub(crate) fn fleet(nodes: usize) -> Cluster {
-    brief(nodes, secs(60))
+pub(crate) fn fenced(nodes: usize) -> LockCluster {
+    fenced_with_max_ttl(nodes, secs(60))
 }
 
 /// Fenced, declared fresh, for stories in which probation must end.
-pub(crate) fn brief(nodes: usize, max_ttl: Duration) -> Cluster {
-    let cluster = Cluster { fleet: bare(nodes), max_ttl: Some(max_ttl) };
-    declare(builder(&cluster));
+pub(crate) fn fenced_with_max_ttl(nodes: usize, max_ttl: Duration) -> LockCluster {
+    let cluster = LockCluster { fleet: blank_servers(nodes), max_ttl: Some(max_ttl) };
+    initialize(builder(&cluster));
     cluster
 }
 
 /// For plain clients.
-pub(crate) fn plain(nodes: usize) -> Cluster {
-    Cluster { fleet: bare(nodes), max_ttl: None }
+pub(crate) fn plain(nodes: usize) -> LockCluster {
+    LockCluster { fleet: blank_servers(nodes), max_ttl: None }
 }
 
 /// Servers that nobody has told anything.
-pub(crate) fn bare(nodes: usize) -> Fleet {
+pub(crate) fn blank_servers(nodes: usize) -> Fleet {
     Fleet::start(nodes).expect("a redis-server is installed (scripts/setup)")
 }
 
 /// Servers of this set-up, for plain clients or declared fresh.
-pub(crate) fn fleet_with(nodes: usize, setup: &Setup, is_plain: bool) -> Cluster {
+pub(crate) fn with_setup(nodes: usize, setup: &Setup, is_plain: bool) -> LockCluster {
     let fleet = Fleet::start_with(nodes, setup).expect("started");
-    let cluster = Cluster { fleet, max_ttl: (!is_plain).then_some(secs(60)) };
+    let cluster = LockCluster { fleet, max_ttl: (!is_plain).then_some(secs(60)) };
     if !is_plain {
-        declare(builder(&cluster));
+        initialize(builder(&cluster));
     }
     cluster
 }
 
 /// Makes these nodes a cluster that votes at once. On a thread and a runtime of its own, for stories without one.
-pub(crate) fn declare(builder: RedlockBuilder) {
+pub(crate) fn initialize(builder: RedlockBuilder) {
     let on_runtime = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(builder.dial_timeout(secs(20)).init(false))
@@ -58,7 +58,7 @@ pub(crate) fn declare(builder: RedlockBuilder) {
     assert_eq!(declared.expect("all nodes are up and blank"), InitOutcome::Initialized);
 }
 
-pub(crate) fn builder(cluster: &Cluster) -> RedlockBuilder {
+pub(crate) fn builder(cluster: &LockCluster) -> RedlockBuilder {
     let builder = Redlock::builder().nodes(cluster.urls());
     match cluster.max_ttl {
         Some(max_ttl) => builder.max_ttl(max_ttl),
@@ -67,9 +67,9 @@ pub(crate) fn builder(cluster: &Cluster) -> RedlockBuilder {
 }
 
 /// A client that has met every node, so that a story knows where it begins.
-pub(crate) async fn client(cluster: &Cluster) -> Redlock {
+pub(crate) async fn client(cluster: &LockCluster) -> Redlock {
     let redlock = builder(cluster).connect().await.expect("all nodes are up");
-    eventually("every node votes", || async { redlock.node_status().await.iter().all(votes) }).await;
+    eventually("every node votes", || async { redlock.node_status().await.iter().all(is_voting) }).await;
     redlock
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn is_up(node: &NodeStatus) -> bool {
     node.state == quorlock::NodeState::Up
 }
 
-pub(crate) fn votes(node: &NodeStatus) -> bool {
+pub(crate) fn is_voting(node: &NodeStatus) -> bool {
     node.is_voting()
 }
 
@@ -115,7 +115,7 @@ impl Drop for Worker {
 }
 
 /// Every key on every node but what nodes remember on purpose: their cluster, and the numbers that they gave.
-pub(crate) fn keys(fleet: &Fleet) -> Vec<Vec<String>> {
+pub(crate) fn lock_keys(fleet: &Fleet) -> Vec<Vec<String>> {
     let keys = |server: &Server| {
         let mut keys: Vec<String> = server.command(&["KEYS", "*"]).expect("the node answers");
         let is_memory =
@@ -126,8 +126,8 @@ pub(crate) fn keys(fleet: &Fleet) -> Vec<Vec<String>> {
     fleet.servers().iter().map(keys).collect()
 }
 
-pub(crate) fn count(fleet: &Fleet) -> usize {
-    keys(fleet).iter().map(Vec::len).sum()
+pub(crate) fn key_count(fleet: &Fleet) -> usize {
+    lock_keys(fleet).iter().map(Vec::len).sum()
 }
 
 /// On how many nodes this key stands.
@@ -153,7 +153,7 @@ pub(crate) const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-impl Deref for Cluster {
+impl Deref for LockCluster {
     type Target = Fleet;
 
     fn deref(&self) -> &Fleet {
@@ -161,7 +161,7 @@ impl Deref for Cluster {
     }
 }
 
-impl DerefMut for Cluster {
+impl DerefMut for LockCluster {
     fn deref_mut(&mut self) -> &mut Fleet {
         &mut self.fleet
     }

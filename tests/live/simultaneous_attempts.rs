@@ -6,10 +6,10 @@ use quorlock::Redlock;
 use tokio::sync::Barrier;
 use tokio::time::Instant;
 
-use crate::world::{Cluster, client, fleet, millis, plain, secs};
+use crate::support::{LockCluster, client, fenced, millis, plain, secs};
 
 /// In how many rounds of so many nobody had it, and in how many two had.
-async fn rounds(fleet: &Cluster, contenders: usize, count: usize, waits: bool) -> (usize, usize) {
+async fn rounds(fleet: &LockCluster, contenders: usize, count: usize, waits: bool) -> (usize, usize) {
     let mut clients = Vec::new();
     for _ in 0..contenders {
         clients.push(client(fleet).await);
@@ -48,11 +48,11 @@ async fn try_once(redlock: &Redlock, name: &str, waits: bool) -> Option<quorlock
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_those_who_try_once_at_the_same_instant_one_has_the_lock() {
+async fn one_of_several_simultaneous_attempts_gets_the_lock() {
     const ROUNDS: usize = 60;
     let mut told = Vec::new();
     for nodes in [3, 5] {
-        for (mode, fleet) in [("fenced", fleet(nodes)), ("plain", plain(nodes))] {
+        for (mode, fleet) in [("fenced", fenced(nodes)), ("plain", plain(nodes))] {
             for waits in [false, true] {
                 let (nobody, several) = rounds(&fleet, nodes, ROUNDS, waits).await;
                 assert_eq!(several, 0);
@@ -66,8 +66,8 @@ async fn of_those_who_try_once_at_the_same_instant_one_has_the_lock() {
 
 /// The control to the above: what it costs where the lock really is held.
 #[tokio::test]
-async fn a_refused_try_of_a_lock_that_is_held_is_not_repeated() {
-    for fleet in [fleet(3), plain(3)] {
+async fn a_single_attempt_on_a_held_lock_is_not_repeated() {
+    for fleet in [fenced(3), plain(3)] {
         let (one, other) = (client(&fleet).await, client(&fleet).await);
         let guard = one.mutex("k").ttl(secs(30)).acquire().await.expect("free");
         while guard.spare_nodes() < 1 {

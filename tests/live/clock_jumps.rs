@@ -6,7 +6,7 @@ use quorlock::{Event, ExtendError, LossReason, ProbationReason, Redlock};
 use quorlock_chaos::{ClockLibrary, Fleet, Setup};
 use tokio::time::Instant;
 
-use crate::world::{declare, eventually, secs, votes};
+use crate::support::{eventually, initialize, is_voting, secs};
 
 const MAX_TTL: std::time::Duration = secs(4);
 
@@ -32,7 +32,7 @@ impl World {
         let heard: Arc<Mutex<Heard>> = Arc::default();
         let listener = Arc::clone(&heard);
         let builder = Redlock::builder().nodes(fleet.urls()).max_ttl(MAX_TTL);
-        declare(builder.clone());
+        initialize(builder.clone());
         let redlock = builder
             .observer(move |event: &Event<'_>| {
                 let mut heard = listener.lock().expect("whole");
@@ -47,7 +47,7 @@ impl World {
             .connect()
             .await
             .expect("all are up");
-        eventually("all vote", || async { redlock.node_status().await.iter().all(votes) }).await;
+        eventually("all vote", || async { redlock.node_status().await.iter().all(is_voting) }).await;
         let world = Self { redlock, heard, fleet };
         // Each clock was read once, so that there is something to compare with.
         drop(world.redlock.mutex("k").acquire().await.expect("free"));
@@ -87,7 +87,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_forward_or_back_puts_its_node_out_of_the_count_for_a_while() {
+async fn a_node_whose_clock_jumps_is_on_probation() {
     let Some(world) = World::new().await else { return };
     world.set(1, 1_000_000);
     let by_micros = world.hear_of(1).await;
@@ -99,7 +99,7 @@ async fn a_clock_that_is_set_forward_or_back_puts_its_node_out_of_the_count_for_
     let guard = world.redlock.mutex("k").acquire().await.expect("the others are a quorum");
     assert_eq!(guard.spare_nodes(), 0);
     guard.release().await.expect("released");
-    eventually("it votes again", || async { world.redlock.node_status().await.iter().all(votes) }).await;
+    eventually("it votes again", || async { world.redlock.node_status().await.iter().all(is_voting) }).await;
     world.set(1, -1_000_000);
     let by_micros = world.hear_of(1).await;
     assert!((-2_000_000..-500_000).contains(&by_micros), "{by_micros}");

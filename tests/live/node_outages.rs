@@ -4,8 +4,9 @@ use quorlock::{AcquireError, ConnectError, NodeState, Redlock, ReplyFailure, Vot
 use quorlock_chaos::{Data, Server};
 use tokio::time::{Instant, timeout};
 
-use crate::world::{
-    brief, builder, client, count, declare, eventually, fleet, is_up, millis, plain, secs, votes,
+use crate::support::{
+    builder, client, eventually, fenced, fenced_with_max_ttl, initialize, is_up, is_voting, key_count,
+    millis, plain, secs,
 };
 
 /// Two hundred times, within a bound that a client which waits for the missing node once per lock would miss.
@@ -20,23 +21,23 @@ async fn many_locks(redlock: &Redlock) {
 }
 
 #[tokio::test]
-async fn a_node_dead_or_paused_before_connect_changes_nothing() {
+async fn a_node_killed_or_paused_before_connect_costs_no_time() {
     for fault in [Server::kill, Server::pause] {
-        let mut fleet = fleet(5);
+        let mut fleet = fenced(5);
         fault(&mut fleet[1]);
         let redlock = builder(&fleet).connect().await.expect("four of five");
         many_locks(&redlock).await;
         fleet[1].restart(Data::Kept).expect("back");
         eventually("it is taken in again", || async { redlock.node_status().await.iter().all(is_up) }).await;
         redlock.shutdown(secs(10)).await.expect("nothing is owed");
-        assert_eq!(count(&fleet), 0);
+        assert_eq!(key_count(&fleet), 0);
     }
 }
 
 #[tokio::test]
-async fn a_node_dead_or_paused_after_connect_changes_nothing() {
+async fn a_node_killed_or_paused_after_connect_costs_no_time() {
     for fault in [Server::kill, Server::pause] {
-        let mut fleet = fleet(5);
+        let mut fleet = fenced(5);
         let redlock = client(&fleet).await;
         fault(&mut fleet[3]);
         many_locks(&redlock).await;
@@ -45,15 +46,15 @@ async fn a_node_dead_or_paused_after_connect_changes_nothing() {
             fleet[3].restart(Data::Kept).expect("back");
         }
         redlock.shutdown(secs(10)).await.expect("nothing is owed");
-        assert_eq!(count(&fleet), 0);
+        assert_eq!(key_count(&fleet), 0);
     }
 }
 
 #[tokio::test]
-async fn without_a_quorum_the_wait_ends_with_the_right_error_and_work_goes_on_when_it_is_back() {
+async fn a_wait_without_a_quorum_fails_and_locks_are_granted_when_the_quorum_is_back() {
     for (fault, mut fleet) in [
-        (Server::kill as fn(&mut Server), brief(5, secs(2))),
-        (Server::pause, fleet(5)),
+        (Server::kill as fn(&mut Server), fenced_with_max_ttl(5, secs(2))),
+        (Server::pause, fenced(5)),
         (Server::kill, plain(5)),
     ] {
         let redlock = client(&fleet).await;
@@ -80,26 +81,27 @@ async fn without_a_quorum_the_wait_ends_with_the_right_error_and_work_goes_on_wh
         assert!(guard.is_valid());
         drop(guard);
         redlock.shutdown(secs(10)).await.expect("nothing is owed");
-        assert_eq!(count(&fleet), 0);
+        assert_eq!(key_count(&fleet), 0);
     }
 }
 
 #[tokio::test]
-async fn all_nodes_restarted_one_by_one_are_found_again() {
-    for mut fleet in [brief(3, secs(1)), plain(3)] {
+async fn all_nodes_restarted_one_by_one_are_reconnected() {
+    for mut fleet in [fenced_with_max_ttl(3, secs(1)), plain(3)] {
         let redlock = client(&fleet).await;
         for node in 0..3 {
             fleet[node].restart(Data::Kept).expect("back");
             let guard = redlock.mutex("k").wait_timeout(secs(10)).acquire().await.expect("a quorum stands");
             guard.release().await.expect("confirmed");
-            eventually("it votes again", || async { redlock.node_status().await.iter().all(votes) }).await;
+            eventually("it votes again", || async { redlock.node_status().await.iter().all(is_voting) })
+                .await;
         }
     }
 }
 
 #[tokio::test]
-async fn connect_says_why_each_node_is_missing() {
-    let mut fleet = fleet(3);
+async fn a_failed_connect_reports_the_state_of_each_node() {
+    let mut fleet = fenced(3);
     fleet[0].kill();
     fleet[2].pause();
     let began = Instant::now();
@@ -112,8 +114,8 @@ async fn connect_says_why_each_node_is_missing() {
 }
 
 #[tokio::test]
-async fn a_lazy_client_needs_no_node_to_begin_and_tells_the_truth_at_the_first_attempt() {
-    let mut fleet = fleet(3);
+async fn a_lazy_client_starts_without_nodes_and_fails_at_the_first_attempt() {
+    let mut fleet = fenced(3);
     let redlock = builder(&fleet).connect_lazy().expect("built");
     let guard = redlock.mutex("k").try_acquire().await.expect("waited for the dials");
     drop(guard.expect("free"));
@@ -130,12 +132,12 @@ async fn a_lazy_client_needs_no_node_to_begin_and_tells_the_truth_at_the_first_a
 }
 
 #[tokio::test]
-async fn a_unix_socket_is_a_node_too() {
+async fn a_node_can_be_reached_by_a_unix_socket() {
     let setup = quorlock_chaos::Setup::new().unix_socket(true);
     let server = Server::start(&setup).expect("started");
     let path = server.unix_socket().expect("it has one");
     let builder = Redlock::builder().nodes([format!("unix:{}", path.display())]);
-    declare(builder.clone());
+    initialize(builder.clone());
     let redlock = builder.connect().await.expect("up");
     let guard = redlock.mutex("k").acquire().await.expect("free");
     assert!(server.command::<bool>(&["EXISTS", "k"]).expect("asked"));

@@ -3,10 +3,10 @@
 use quorlock::{AcquireError, ConnectError, ExclusionReason, NodeState, Redlock, RedlockBuilder};
 use quorlock_chaos::{Server, Setup};
 
-use crate::stand_in::{
+use crate::emulated_server::{
     DRAGONFLY, ENTERPRISE, GARNET, Guise, KEYDB_ACTIVE, KVROCKS, PROXY, StandIn, VALKEY_SENTINEL,
 };
-use crate::world::{declare, secs};
+use crate::support::{initialize, secs};
 
 fn over(url: &str) -> RedlockBuilder {
     Redlock::builder().nodes([url.to_owned()])
@@ -34,7 +34,7 @@ async fn check_locks(builder: RedlockBuilder, real: &Server) {
 }
 
 #[tokio::test]
-async fn a_server_whose_restarts_cannot_be_told_is_barred_and_serves_plain_locks() {
+async fn a_server_without_a_run_id_is_excluded_in_fenced_mode_and_serves_plain_mode() {
     let cases: [(Guise, &[&str], &str); 3] = [
         (DRAGONFLY, &["restart", "run_id", "plain mode"], "Dragonfly 1.31.0"),
         (KVROCKS, &["restart", "run_id", "plain mode"], "Kvrocks 2.9.0"),
@@ -50,14 +50,14 @@ async fn a_server_whose_restarts_cannot_be_told_is_barred_and_serves_plain_locks
 }
 
 #[tokio::test]
-async fn a_server_that_tells_no_limit_of_its_memory_does_not_evict() {
+async fn a_server_that_reports_no_memory_limit_is_not_excluded() {
     let stand_in = StandIn::start(GARNET);
-    declare(over(&stand_in.url()));
+    initialize(over(&stand_in.url()));
     check_locks(over(&stand_in.url()), stand_in.server()).await;
 }
 
 #[tokio::test]
-async fn whoever_is_no_master_does_not_vote_in_either_mode() {
+async fn a_server_that_is_no_master_is_excluded_in_both_modes() {
     let stand_in = StandIn::start(KEYDB_ACTIVE);
     for builder in [over(&stand_in.url()), over(&stand_in.url()).plain()] {
         check_barred(builder, &[&ExclusionReason::Replica.to_string()]).await;
@@ -65,7 +65,7 @@ async fn whoever_is_no_master_does_not_vote_in_either_mode() {
 }
 
 #[tokio::test]
-async fn a_sentinel_of_valkey_is_known_as_one() {
+async fn a_valkey_sentinel_is_excluded() {
     let stand_in = StandIn::start(VALKEY_SENTINEL);
     for builder in [over(&stand_in.url()), over(&stand_in.url()).plain()] {
         check_barred(builder, &["Sentinel"]).await;
@@ -73,13 +73,13 @@ async fn a_sentinel_of_valkey_is_known_as_one() {
 }
 
 #[tokio::test]
-async fn plain_locks_go_through_a_proxy_that_routes_by_key() {
+async fn plain_mode_works_through_a_proxy_that_routes_by_key() {
     let stand_in = StandIn::start(PROXY);
     check_locks(over(&stand_in.url()).plain(), stand_in.server()).await;
 }
 
 #[tokio::test]
-async fn a_server_without_a_command_that_locks_need_is_barred_and_the_command_is_named() {
+async fn a_server_without_a_required_command_is_excluded_and_the_command_is_named() {
     let check = async |url: &str, command: &str| {
         for builder in [over(url), over(url).plain()] {
             check_barred(builder, &["a command is missing", command]).await;
@@ -94,7 +94,7 @@ async fn a_server_without_a_command_that_locks_need_is_barred_and_the_command_is
 }
 
 #[tokio::test]
-async fn a_command_that_is_missing_once_the_lock_is_asked_for_is_no_outage_either() {
+async fn a_command_found_missing_at_the_first_acquire_excludes_the_node() {
     let server = Server::start(&renamed("SET")).expect("started");
     let redlock = over(&server.url()).plain().connect().await.expect("nobody has asked for it yet");
     let refused =
@@ -104,10 +104,10 @@ async fn a_command_that_is_missing_once_the_lock_is_asked_for_is_no_outage_eithe
 }
 
 #[tokio::test]
-async fn without_what_only_saves_bytes_or_serves_people_locks_are_taken_all_the_same() {
+async fn locks_work_without_optional_commands() {
     for command in ["SCRIPT", "CLIENT", "SUBSCRIBE", "PUBLISH", "HELLO"] {
         let server = Server::start(&renamed(command)).expect("started");
-        declare(over(&server.url()));
+        initialize(over(&server.url()));
         check_locks(over(&server.url()), &server).await;
         check_locks(over(&server.url()).plain(), &server).await;
     }

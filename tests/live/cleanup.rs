@@ -8,13 +8,13 @@ use quorlock::{AcquireError, Guard, NodeState, Redlock};
 use quorlock_chaos::{Data, Setup};
 use tokio::time::{sleep, timeout};
 
-use crate::world::{
-    Cluster, builder, client, count, eventually, fleet, fleet_with, is_up, millis, plain, secs,
+use crate::support::{
+    LockCluster, builder, client, eventually, fenced, is_up, key_count, millis, plain, secs, with_setup,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_key_is_left_after_two_thousand_acquires_of_every_fate() {
-    let fleet = fleet(5);
+async fn no_key_is_left_after_2000_acquires_with_every_outcome() {
+    let fleet = fenced(5);
     let (redlock, others) = (client(&fleet).await, client(&fleet).await);
     let fleet = Arc::new(Mutex::new(fleet));
     let blocker = redlock.mutex("taken").ttl(secs(60)).acquire().await.expect("free");
@@ -34,7 +34,7 @@ async fn no_key_is_left_after_two_thousand_acquires_of_every_fate() {
     redlock.shutdown(secs(20)).await.expect("all that was owed is paid");
     others.shutdown(secs(20)).await.expect("all that was owed is paid");
     // Every key was asked to live for a minute, so none of them has just expired.
-    assert_eq!(count(&fleet.lock().expect("whole")), 0);
+    assert_eq!(key_count(&fleet.lock().expect("whole")), 0);
 }
 
 /// Fifty acquires: a third dropped at a random point, a third refused in the end, a third held and released.
@@ -73,7 +73,7 @@ async fn one_task(task: u64, redlock: Redlock, others: Redlock) {
 }
 
 /// One node hangs for longer than its connection is given, others lose their connections again and again.
-fn make_trouble(fleet: &Mutex<Cluster>) {
+fn make_trouble(fleet: &Mutex<LockCluster>) {
     let cut = |node: usize| {
         let _: Result<i64, _> =
             fleet.lock().expect("whole")[node].command(&["CLIENT", "KILL", "TYPE", "normal"]);
@@ -88,23 +88,23 @@ fn make_trouble(fleet: &Mutex<Cluster>) {
 
 #[tokio::test]
 async fn an_acquire_dropped_at_any_moment_leaves_no_key() {
-    for fleet in [fleet(3), plain(3)] {
+    for fleet in [fenced(3), plain(3)] {
         let redlock = client(&fleet).await;
         for micros in (0..2000).step_by(20) {
             let acquire = redlock.mutex("k").ttl(secs(60)).acquire();
             drop(timeout(Duration::from_micros(micros), acquire).await);
         }
         redlock.shutdown(secs(5)).await.expect("nothing is owed");
-        assert_eq!(count(&fleet), 0);
+        assert_eq!(key_count(&fleet), 0);
     }
 }
 
 #[tokio::test]
-async fn what_is_owed_to_a_killed_node_is_paid_when_it_is_back() {
-    for mut fleet in [fleet(3), plain(3)] {
+async fn pending_releases_are_sent_when_a_killed_node_is_back() {
+    for mut fleet in [fenced(3), plain(3)] {
         let redlock = client(&fleet).await;
         let guard = redlock.mutex("k").ttl(secs(60)).acquire().await.expect("free");
-        eventually("it stands everywhere", || async { count(&fleet) == 3 }).await;
+        eventually("it stands everywhere", || async { key_count(&fleet) == 3 }).await;
         fleet[2].kill();
         guard.release().await.expect("a quorum confirms");
         assert_eq!(
@@ -120,17 +120,17 @@ async fn what_is_owed_to_a_killed_node_is_paid_when_it_is_back() {
         drop(guard);
         fleet[1].restart(Data::Kept).expect("back");
         redlock.shutdown(secs(10)).await.expect("paid");
-        assert_eq!(count(&fleet), 0);
+        assert_eq!(key_count(&fleet), 0);
     }
 }
 
 /// A server that is let go on still reads from a connection that was reset meanwhile, up to its first answer: 16 kB at
 /// once, here SETs whose releases lie behind that.
 #[tokio::test]
-async fn what_lay_unread_when_a_connection_was_given_up_is_undone() {
+async fn commands_still_unread_on_a_closed_connection_are_released() {
     // With threads a server may serve connections in another order.
-    let threads = fleet_with(3, &Setup::new().args(["--io-threads", "4"]), true);
-    for mut fleet in [fleet(3), plain(3), threads] {
+    let threads = with_setup(3, &Setup::new().args(["--io-threads", "4"]), true);
+    for mut fleet in [fenced(3), plain(3), threads] {
         let redlock = client(&fleet).await;
         fleet[2].command::<()>(&["CONFIG", "RESETSTAT"]).expect("the node answers");
         fleet[2].pause();
@@ -151,13 +151,13 @@ async fn what_lay_unread_when_a_connection_was_given_up_is_undone() {
         .await;
         let stats: String = fleet[2].command(&["INFO", "commandstats"]).expect("the node answers");
         assert!(stats.contains("cmdstat_set:"), "some of it was done: {stats}");
-        assert_eq!(count(&fleet), 0);
+        assert_eq!(key_count(&fleet), 0);
     }
 }
 
 #[tokio::test]
-async fn a_shutdown_waits_for_guards_and_lists_those_that_stay() {
-    let fleet = fleet(3);
+async fn a_shutdown_waits_for_guards_and_lists_the_remaining_ones() {
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").acquire().await.expect("free");
     let closing = tokio::spawn({
@@ -180,14 +180,14 @@ async fn a_shutdown_waits_for_guards_and_lists_those_that_stay() {
 }
 
 #[tokio::test]
-async fn the_last_handle_that_goes_leaves_nothing() {
-    let fleet = fleet(3);
+async fn no_key_is_left_when_the_last_handle_is_dropped() {
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
     drop(redlock.mutex("k").ttl(secs(60)).acquire().await.expect("free"));
     drop(redlock);
     eventually("the driver has paid what it owed", || async {
         sleep(millis(1)).await;
-        count(&fleet) == 0
+        key_count(&fleet) == 0
     })
     .await;
 }

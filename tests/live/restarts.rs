@@ -7,8 +7,9 @@ use quorlock_chaos::{Data, Fleet, LinkRules, Proxy, Server, Setup};
 use tokio::task::{JoinHandle, block_in_place};
 use tokio::time::{Instant, sleep};
 
-use crate::world::{
-    Cluster, brief, builder, client, declare, eventually, fleet, is_up, millis, nodes_with_key, secs, votes,
+use crate::support::{
+    LockCluster, builder, client, eventually, fenced, fenced_with_max_ttl, initialize, is_up, is_voting,
+    millis, nodes_with_key, secs,
 };
 
 /// Of the clusters that are restarted, and the ttl of their locks.
@@ -20,12 +21,12 @@ fn wait_for(redlock: &Redlock, key: &str) -> JoinHandle<Guard> {
     tokio::spawn(async move { mutex.acquire().await.expect("waits for ever") })
 }
 
-fn has_line(server: &Server, key: &str) -> bool {
+fn has_wait_queue(server: &Server, key: &str) -> bool {
     server.command(&["EXISTS", &format!("quorlock:waiters:{key}")]).expect("the node answers")
 }
 
 /// How many stand in line for the key, on all nodes together.
-fn in_line(fleet: &Fleet, key: &str) -> usize {
+fn queue_length(fleet: &Fleet, key: &str) -> usize {
     let request = |server: &Server| {
         server.command::<usize>(&["ZCARD", &format!("quorlock:waiters:{key}")]).expect("the node answers")
     };
@@ -33,19 +34,19 @@ fn in_line(fleet: &Fleet, key: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_nodes_restarted_in_turn_lose_no_lock_though_others_wait() {
+async fn a_rolling_restart_of_three_nodes_loses_no_lock_while_others_wait() {
     check_restarted_in_turn(3, &Setup::new(), true).await;
 }
 
 /// The control to the others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_nodes_restarted_in_turn_lose_no_lock_where_nobody_waits() {
+async fn a_rolling_restart_of_three_nodes_loses_no_lock_without_waiters() {
     check_restarted_in_turn(3, &Setup::new(), false).await;
 }
 
 /// What they restart with is nothing, here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_nodes_restarted_in_turn_lose_no_lock_though_others_wait() {
+async fn a_rolling_restart_of_five_nodes_without_data_loses_no_lock_while_others_wait() {
     check_restarted_in_turn(5, &Setup::new().append_only(false), true).await;
 }
 
@@ -54,7 +55,7 @@ async fn five_nodes_restarted_in_turn_lose_no_lock_though_others_wait() {
 async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool) {
     let mut fleet = Fleet::start_with(nodes, setup).expect("started");
     let clients = || Redlock::builder().nodes(fleet.urls()).max_ttl(MAX_TTL);
-    declare(clients());
+    initialize(clients());
     let [holder, other, observer] =
         [connected(clients()).await, connected(clients()).await, connected(clients()).await];
     let mut guards = Vec::new();
@@ -63,8 +64,8 @@ async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool)
     }
     let waiting = guards.iter().filter(|_| others_wait);
     let waiters: Vec<_> = waiting.map(|guard| wait_for(&other, guard.key())).collect();
-    let in_lines = || guards.iter().map(|guard| in_line(&fleet, guard.key())).sum::<usize>();
-    eventually("all stand in line", || async { in_lines() == waiters.len() }).await;
+    let queued_in_total = || guards.iter().map(|guard| queue_length(&fleet, guard.key())).sum::<usize>();
+    eventually("all stand in line", || async { queued_in_total() == waiters.len() }).await;
     let mut faults = Vec::new();
     for node in 0..nodes {
         let before = observer.node_status().await[node].run_id.clone();
@@ -96,14 +97,14 @@ async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool)
 
 async fn connected(builder: RedlockBuilder) -> Redlock {
     let redlock = builder.connect().await.expect("all nodes are up");
-    eventually("every node votes", || async { redlock.node_status().await.iter().all(votes) }).await;
+    eventually("every node votes", || async { redlock.node_status().await.iter().all(is_voting) }).await;
     redlock
 }
 
 /// Three who wait, and the node with their line lacks the holder's key: because it lost it, or because the holder does
 /// not reach it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn waiters_leave_a_node_in_peace_that_lacks_the_holders_key() {
+async fn waiters_do_not_poll_a_node_that_lacks_the_holders_key() {
     let (lost, cut) = tokio::join!(loaded(false), loaded(true));
     let faults: Vec<String> = lost.into_iter().chain(cut).collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
@@ -112,19 +113,19 @@ async fn waiters_leave_a_node_in_peace_that_lacks_the_holders_key() {
 /// What is wrong with the number of commands; nothing, if they stay few.
 async fn loaded(is_cut: bool) -> Option<String> {
     const TTL: Duration = secs(3);
-    let fleet = fleet(3);
+    let fleet = fenced(3);
     let walls: Vec<Proxy> =
         fleet.servers().iter().map(|server| Proxy::before(server, 1).expect("a port")).collect();
     let holder = builder(&fleet).nodes(walls.iter().map(|wall| wall.url(0))).connect().await.expect("up");
-    eventually("all vote", || async { holder.node_status().await.iter().all(votes) }).await;
+    eventually("all vote", || async { holder.node_status().await.iter().all(is_voting) }).await;
     let guard = holder.mutex("k").ttl(TTL).acquire().await.expect("free");
     let mut others = Vec::new();
     for _ in 0..3 {
         others.push(client(&fleet).await);
     }
     let waiters: Vec<_> = others.iter().map(|other| wait_for(other, "k")).collect();
-    eventually("all stand in line", || async { in_line(&fleet, "k") == 3 }).await;
-    let place = fleet.servers().iter().position(|server| has_line(server, "k")).expect("somewhere");
+    eventually("all stand in line", || async { queue_length(&fleet, "k") == 3 }).await;
+    let place = fleet.servers().iter().position(|server| has_wait_queue(server, "k")).expect("somewhere");
     let before = commands_meanwhile(&fleet).await;
     if is_cut {
         walls[place].set(0, LinkRules::CUT);
@@ -157,14 +158,14 @@ async fn commands_meanwhile(fleet: &Fleet) -> Vec<u64> {
 }
 
 /// One who only looks, as `quorlock doctor` does for as long as it is watched.
-async fn onlooker(cluster: &Cluster) -> Redlock {
+async fn onlooker(cluster: &LockCluster) -> Redlock {
     let redlock = builder(cluster).read_only().connect().await.expect("all nodes are up");
-    eventually("all are met", || async { redlock.node_status().await.iter().all(votes) }).await;
+    eventually("all are met", || async { redlock.node_status().await.iter().all(is_voting) }).await;
     redlock
 }
 
 /// Restarts these nodes, and waits until that was seen and the max ttl has passed since.
-async fn restart_and_wait(cluster: &mut Cluster, nodes: &[usize], data: &Data, observer: &Redlock) {
+async fn restart_and_wait(cluster: &mut LockCluster, nodes: &[usize], data: &Data, observer: &Redlock) {
     let before = observer.node_status().await;
     restart(cluster, nodes, data);
     eventually("that is seen", || async {
@@ -175,7 +176,7 @@ async fn restart_and_wait(cluster: &mut Cluster, nodes: &[usize], data: &Data, o
     probation_passes().await;
 }
 
-fn restart(cluster: &mut Cluster, nodes: &[usize], data: &Data) {
+fn restart(cluster: &mut LockCluster, nodes: &[usize], data: &Data) {
     for node in nodes {
         cluster[*node].kill();
     }
@@ -189,7 +190,7 @@ async fn probation_passes() {
     sleep(MAX_TTL + MAX_TTL / 50 + millis(500)).await;
 }
 
-async fn is_had_at_once(cluster: &Cluster) -> Result<(), String> {
+async fn is_had_at_once(cluster: &LockCluster) -> Result<(), String> {
     let fresh = builder(cluster).connect().await.map_err(|error| error.to_string())?;
     match fresh.mutex("k").ttl(MAX_TTL).try_acquire().await {
         Ok(Some(_)) => Ok(()),
@@ -199,8 +200,8 @@ async fn is_had_at_once(cluster: &Cluster) -> Result<(), String> {
 }
 
 #[tokio::test]
-async fn a_probation_begins_when_somebody_only_looks() {
-    let mut cluster = brief(3, MAX_TTL);
+async fn probation_begins_when_a_read_only_client_is_connected() {
+    let mut cluster = fenced_with_max_ttl(3, MAX_TTL);
     let onlooker = onlooker(&cluster).await;
     restart_and_wait(&mut cluster, &[1], &Data::Kept, &onlooker).await;
     // Now the one that was restarted must vote, or there is no quorum.
@@ -209,8 +210,8 @@ async fn a_probation_begins_when_somebody_only_looks() {
 }
 
 #[tokio::test]
-async fn a_probation_begins_when_somebody_looks_once_and_goes() {
-    let mut cluster = brief(3, MAX_TTL);
+async fn probation_begins_when_a_read_only_client_connects_once() {
+    let mut cluster = fenced_with_max_ttl(3, MAX_TTL);
     restart(&mut cluster, &[1], &Data::Kept);
     let passer = builder(&cluster).read_only().connect().await.expect("all nodes are up");
     eventually("it is told", || async { passer.node_status().await[1].probation.is_some() }).await;
@@ -221,8 +222,8 @@ async fn a_probation_begins_when_somebody_looks_once_and_goes() {
 }
 
 #[tokio::test]
-async fn after_a_restart_of_all_nodes_and_the_max_ttl_locks_are_had_at_once_if_somebody_only_looked() {
-    let mut cluster = brief(3, MAX_TTL);
+async fn locks_are_granted_at_once_one_max_ttl_after_a_full_restart_seen_by_a_read_only_client() {
+    let mut cluster = fenced_with_max_ttl(3, MAX_TTL);
     let onlooker = onlooker(&cluster).await;
     restart_and_wait(&mut cluster, &[0, 1, 2], &Data::Kept, &onlooker).await;
     assert_eq!(is_had_at_once(&cluster).await, Ok(()));
@@ -230,16 +231,16 @@ async fn after_a_restart_of_all_nodes_and_the_max_ttl_locks_are_had_at_once_if_s
 
 /// The control to those above.
 #[tokio::test]
-async fn after_a_restart_of_all_nodes_and_the_max_ttl_locks_are_had_at_once_if_a_locker_was_connected() {
-    let mut cluster = brief(3, MAX_TTL);
+async fn locks_are_granted_at_once_one_max_ttl_after_a_full_restart_seen_by_a_locking_client() {
+    let mut cluster = fenced_with_max_ttl(3, MAX_TTL);
     let locker = client(&cluster).await;
     restart_and_wait(&mut cluster, &[0, 1, 2], &Data::Kept, &locker).await;
     assert_eq!(is_had_at_once(&cluster).await, Ok(()));
 }
 
 #[tokio::test]
-async fn who_only_looks_founds_no_cluster_on_blank_nodes() {
-    let mut cluster = brief(3, MAX_TTL);
+async fn a_read_only_client_does_not_initialize_blank_nodes() {
+    let mut cluster = fenced_with_max_ttl(3, MAX_TTL);
     let onlooker = onlooker(&cluster).await;
     restart_and_wait(&mut cluster, &[0, 1, 2], &Data::Empty, &onlooker).await;
     assert_eq!(nodes_with_key(&cluster, "quorlock:node"), 0);

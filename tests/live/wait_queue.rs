@@ -7,40 +7,43 @@ use quorlock_chaos::{Fleet, LinkRules, Proxy, Setup};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::world::{
-    Worker, builder, client, count, eventually, fleet, fleet_with, is_up, millis, nodes_with_key, plain, secs,
+use crate::support::{
+    Worker, builder, client, eventually, fenced, is_up, key_count, millis, nodes_with_key, plain, secs,
+    with_setup,
 };
 
-pub(crate) const LINE: &str = "quorlock:waiters:k";
+pub(crate) const WAIT_QUEUE_KEY: &str = "quorlock:waiters:k";
 
 /// A task that waits for `k`, for now in vain, and whose client stands in line for it.
-pub(crate) async fn in_vain(fleet: &Fleet, redlock: &Redlock) -> JoinHandle<Guard> {
-    let before = in_line(fleet);
+pub(crate) async fn spawn_waiter(fleet: &Fleet, redlock: &Redlock) -> JoinHandle<Guard> {
+    let before = queue_length(fleet);
     let redlock = redlock.clone();
     let waiter = tokio::spawn(async move { redlock.mutex("k").acquire().await.expect("waits for ever") });
-    eventually("it stands in line", || async { in_line(fleet) > before }).await;
+    eventually("it stands in line", || async { queue_length(fleet) > before }).await;
     waiter
 }
 
 /// How many stand in line for `k`, on all nodes together; none on one that is dead.
-pub(crate) fn in_line(fleet: &Fleet) -> i64 {
-    let request = |server: &quorlock_chaos::Server| server.command::<i64>(&["ZCARD", LINE]).unwrap_or(0);
+pub(crate) fn queue_length(fleet: &Fleet) -> i64 {
+    let request =
+        |server: &quorlock_chaos::Server| server.command::<i64>(&["ZCARD", WAIT_QUEUE_KEY]).unwrap_or(0);
     fleet.servers().iter().map(request).sum()
 }
 
 /// How many of them are not called.
-pub(crate) fn waiting_in_line(fleet: &Fleet) -> i64 {
-    let request =
-        |server: &quorlock_chaos::Server| server.command::<i64>(&["ZCOUNT", LINE, "0", "+inf"]).unwrap_or(0);
+pub(crate) fn unnotified_waiters(fleet: &Fleet) -> i64 {
+    let request = |server: &quorlock_chaos::Server| {
+        server.command::<i64>(&["ZCOUNT", WAIT_QUEUE_KEY, "0", "+inf"]).unwrap_or(0)
+    };
     fleet.servers().iter().map(request).sum()
 }
 
-pub(crate) fn has_line(server: &quorlock_chaos::Server) -> bool {
-    server.command(&["EXISTS", LINE]).expect("the node answers")
+pub(crate) fn has_wait_queue(server: &quorlock_chaos::Server) -> bool {
+    server.command(&["EXISTS", WAIT_QUEUE_KEY]).expect("the node answers")
 }
 
 /// How often somebody was called, or would have been, on all nodes together.
-pub(crate) fn calls(fleet: &Fleet) -> u64 {
+pub(crate) fn notifications(fleet: &Fleet) -> u64 {
     let of = |server: &quorlock_chaos::Server| {
         let info: String = server.command(&["INFO", "commandstats"]).expect("the node answers");
         let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_publish:calls="));
@@ -49,113 +52,113 @@ pub(crate) fn calls(fleet: &Fleet) -> u64 {
     fleet.servers().iter().map(of).sum()
 }
 
-pub(crate) async fn has_it(waiter: JoinHandle<Guard>) -> Guard {
+pub(crate) async fn granted(waiter: JoinHandle<Guard>) -> Guard {
     timeout(secs(20), waiter).await.expect("its turn comes").expect("no panic")
 }
 
 #[tokio::test]
-async fn whoever_has_waited_longest_is_called_and_nobody_else() {
-    for fleet in [fleet(5), plain(5)] {
+async fn only_the_longest_waiting_process_is_notified() {
+    for fleet in [fenced(5), plain(5)] {
         let (one, other, third) = (client(&fleet).await, client(&fleet).await, client(&fleet).await);
         let guard = one.mutex("k").acquire().await.expect("free");
-        let first = in_vain(&fleet, &other).await;
-        let second = in_vain(&fleet, &third).await;
-        let before = calls(&fleet);
+        let first = spawn_waiter(&fleet, &other).await;
+        let second = spawn_waiter(&fleet, &third).await;
+        let before = notifications(&fleet);
         guard.release().await.expect("released");
-        let guard = has_it(first).await;
-        assert_eq!(calls(&fleet), before + 1, "one process was called");
+        let guard = granted(first).await;
+        assert_eq!(notifications(&fleet), before + 1, "one process was called");
         assert!(!second.is_finished());
         guard.release().await.expect("released");
-        has_it(second).await.release().await.expect("released");
+        granted(second).await.release().await.expect("released");
         for redlock in [one, other, third] {
             redlock.shutdown(secs(10)).await.expect("nothing is owed");
         }
-        assert_eq!(count(&fleet), 0, "nobody waits, and no line is left");
+        assert_eq!(key_count(&fleet), 0, "nobody waits, and no line is left");
     }
 }
 
 #[tokio::test]
-async fn one_who_is_gone_is_struck_off_and_the_next_is_called() {
-    let fleet = fleet(3);
+async fn a_process_that_is_gone_is_dequeued_and_the_next_is_notified() {
+    let fleet = fenced(3);
     let (one, other) = (client(&fleet).await, client(&fleet).await);
     let guard = one.mutex("k").acquire().await.expect("free");
-    let waiter = in_vain(&fleet, &other).await;
+    let waiter = spawn_waiter(&fleet, &other).await;
     for server in fleet.servers() {
-        if server.command::<i64>(&["ZCARD", LINE]).expect("the node answers") == 1 {
-            server.command::<()>(&["ZADD", LINE, "1", "nobody"]).expect("before all others");
+        if server.command::<i64>(&["ZCARD", WAIT_QUEUE_KEY]).expect("the node answers") == 1 {
+            server.command::<()>(&["ZADD", WAIT_QUEUE_KEY, "1", "nobody"]).expect("before all others");
         }
     }
-    assert_eq!(in_line(&fleet), 2);
-    let before = calls(&fleet);
+    assert_eq!(queue_length(&fleet), 2);
+    let before = notifications(&fleet);
     guard.release().await.expect("released");
-    let guard = has_it(waiter).await;
-    assert_eq!(calls(&fleet), before + 2, "first one whom nobody heard, then the next");
+    let guard = granted(waiter).await;
+    assert_eq!(notifications(&fleet), before + 2, "first one whom nobody heard, then the next");
     guard.release().await.expect("released");
     other.shutdown(secs(10)).await.expect("nothing is owed");
-    assert_eq!(count(&fleet), 0);
+    assert_eq!(key_count(&fleet), 0);
 }
 
 #[tokio::test]
-async fn whoever_gives_up_waiting_leaves_no_place_behind() {
+async fn a_waiter_that_gives_up_is_dequeued() {
     let fleet = plain(3);
     let (one, other) = (client(&fleet).await, client(&fleet).await);
     let guard = one.mutex("k").acquire().await.expect("free");
-    let waiter = in_vain(&fleet, &other).await;
+    let waiter = spawn_waiter(&fleet, &other).await;
     waiter.abort();
-    eventually("the line is gone", || async { in_line(&fleet) == 0 }).await;
+    eventually("the line is gone", || async { queue_length(&fleet) == 0 }).await;
     assert_eq!(nodes_with_key(&fleet, "k"), 3, "the lock is where it was");
     let refused = other.mutex("k").wait_timeout(millis(300)).acquire().await;
     assert!(refused.is_err());
-    eventually("the line is gone", || async { in_line(&fleet) == 0 }).await;
+    eventually("the line is gone", || async { queue_length(&fleet) == 0 }).await;
     guard.release().await.expect("released");
 }
 
 /// Several at once, which leave at any moment, before they are called and behind it: whoever stays gets the lock.
 #[tokio::test]
-async fn a_call_to_one_who_leaves_goes_on_to_the_next() {
-    let fleet = fleet(3);
+async fn a_notification_to_a_leaving_waiter_reaches_the_next() {
+    let fleet = fenced(3);
     let (one, leaver, stayer) = (client(&fleet).await, client(&fleet).await, client(&fleet).await);
     for turn in 0..20 {
         let guard = one.mutex("k").acquire().await.expect("free");
-        let first = in_vain(&fleet, &leaver).await;
-        let stays = in_vain(&fleet, &stayer).await;
-        let before = calls(&fleet);
+        let first = spawn_waiter(&fleet, &leaver).await;
+        let stays = spawn_waiter(&fleet, &stayer).await;
+        let before = notifications(&fleet);
         if turn % 2 == 0 {
             first.abort();
             guard.release().await.expect("released");
         } else {
             let release = tokio::spawn(guard.release());
-            eventually("it is called", || async { calls(&fleet) > before }).await;
+            eventually("it is called", || async { notifications(&fleet) > before }).await;
             first.abort();
             release.await.expect("no panic").expect("released");
         }
         // It may have had it already.
         drop(first.await);
-        has_it(stays).await.release().await.expect("released");
+        granted(stays).await.release().await.expect("released");
     }
     for redlock in [one, leaver, stayer] {
         redlock.shutdown(secs(10)).await.expect("nothing is owed");
     }
-    eventually("nothing is left", || async { count(&fleet) == 0 }).await;
+    eventually("nothing is left", || async { key_count(&fleet) == 0 }).await;
 }
 
 #[tokio::test]
-async fn a_shutdown_takes_those_who_wait_out_of_their_lines() {
-    let fleet = fleet(3);
+async fn a_shutdown_dequeues_the_waiters_of_its_client() {
+    let fleet = fenced(3);
     let (one, other) = (client(&fleet).await, client(&fleet).await);
     let guard = one.mutex("k").acquire().await.expect("free");
     let waiting = other.clone();
     let waiter = tokio::spawn(async move { waiting.mutex("k").acquire().await });
-    eventually("it stands in line", || async { in_line(&fleet) == 1 }).await;
+    eventually("it stands in line", || async { queue_length(&fleet) == 1 }).await;
     other.shutdown(secs(10)).await.expect("nothing is owed");
-    assert_eq!(in_line(&fleet), 0);
+    assert_eq!(queue_length(&fleet), 0);
     let refused = timeout(secs(20), waiter).await.expect("told at once").expect("no panic");
     assert!(matches!(refused, Err(AcquireError::Closed { .. })), "{refused:?}");
     guard.release().await.expect("released");
 }
 
 #[tokio::test]
-async fn a_waiter_that_is_killed_holds_nobody_up() {
+async fn a_killed_waiter_delays_no_other() {
     if let Ok(nodes) = std::env::var("QUORLOCK_TEST_NODES") {
         let redlock = Redlock::builder().nodes(nodes.split(',')).plain().connect().await.expect("up");
         let _guard = redlock.mutex("k").acquire().await.expect("killed before");
@@ -164,41 +167,41 @@ async fn a_waiter_that_is_killed_holds_nobody_up() {
     let fleet = plain(3);
     let (one, other) = (client(&fleet).await, client(&fleet).await);
     let guard = one.mutex("k").acquire().await.expect("free");
-    let story = "line::a_waiter_that_is_killed_holds_nobody_up";
+    let story = "wait_queue::a_killed_waiter_delays_no_other";
     let killed = Worker::start(story, &[("QUORLOCK_TEST_NODES", fleet.urls().join(","))]);
-    eventually("it stands in line", || async { in_line(&fleet) == 1 }).await;
-    let waiter = in_vain(&fleet, &other).await;
+    eventually("it stands in line", || async { queue_length(&fleet) == 1 }).await;
+    let waiter = spawn_waiter(&fleet, &other).await;
     drop(killed);
     guard.release().await.expect("released");
-    has_it(waiter).await.release().await.expect("released");
+    granted(waiter).await.release().await.expect("released");
     other.shutdown(secs(10)).await.expect("nothing is owed");
-    assert_eq!(count(&fleet), 0);
+    assert_eq!(key_count(&fleet), 0);
 }
 
 #[tokio::test]
-async fn the_node_with_the_line_may_go() {
-    let mut fleet = fleet(5);
+async fn a_waiter_moves_to_another_node_when_the_wait_queue_node_is_killed() {
+    let mut fleet = fenced(5);
     let (one, other) = (client(&fleet).await, client(&fleet).await);
     let guard = one.mutex("k").acquire().await.expect("free");
-    let waiter = in_vain(&fleet, &other).await;
-    let place = fleet.servers().iter().position(has_line).expect("somewhere");
+    let waiter = spawn_waiter(&fleet, &other).await;
+    let place = fleet.servers().iter().position(has_wait_queue).expect("somewhere");
     fleet[place].kill();
-    eventually("it stands in another line", || async { in_line(&fleet) == 1 }).await;
+    eventually("it stands in another line", || async { queue_length(&fleet) == 1 }).await;
     guard.release().await.expect("four of five");
-    has_it(waiter).await.release().await.expect("released");
+    granted(waiter).await.release().await.expect("released");
 }
 
 /// The waiter is in another part of the network than the holder: it stands where it can, and is called there.
 #[tokio::test]
-async fn who_cannot_reach_the_node_with_the_line_is_called_on_the_next() {
-    for fleet in [fleet(3), plain(3)] {
+async fn a_waiter_that_cannot_reach_the_wait_queue_node_is_notified_on_the_next() {
+    for fleet in [fenced(3), plain(3)] {
         let one = client(&fleet).await;
         let guard = one.mutex("k").acquire().await.expect("free");
         let scout = client(&fleet).await;
-        let scouting = in_vain(&fleet, &scout).await;
-        let place = fleet.servers().iter().position(has_line).expect("somewhere");
+        let scouting = spawn_waiter(&fleet, &scout).await;
+        let place = fleet.servers().iter().position(has_wait_queue).expect("somewhere");
         scouting.abort();
-        eventually("the line is gone", || async { in_line(&fleet) == 0 }).await;
+        eventually("the line is gone", || async { queue_length(&fleet) == 0 }).await;
 
         let wall = Proxy::before(&fleet[place], 1).expect("a port");
         wall.set(0, LinkRules::CUT);
@@ -206,24 +209,24 @@ async fn who_cannot_reach_the_node_with_the_line_is_called_on_the_next() {
         urls[place] = wall.url(0);
         let other = builder(&fleet).nodes(urls).connect().await.expect("two of three");
         assert!(!is_up(&other.node_status().await[place]));
-        let waiter = in_vain(&fleet, &other).await;
-        assert!(!has_line(&fleet[place]), "it stands elsewhere");
-        let before = calls(&fleet);
+        let waiter = spawn_waiter(&fleet, &other).await;
+        assert!(!has_wait_queue(&fleet[place]), "it stands elsewhere");
+        let before = notifications(&fleet);
         guard.release().await.expect("released");
-        let guard = has_it(waiter).await;
+        let guard = granted(waiter).await;
         // It may have looked, too, and found the key free there: by then the call was made.
-        assert_eq!(calls(&fleet), before + 1, "called, and not left to look for itself");
+        assert_eq!(notifications(&fleet), before + 1, "called, and not left to look for itself");
         guard.release().await.expect("two of three");
         for redlock in [one, scout, other] {
             redlock.shutdown(secs(10)).await.expect("nothing is owed");
         }
-        assert_eq!(count(&fleet), 0, "no line is left");
+        assert_eq!(key_count(&fleet), 0, "no line is left");
     }
 }
 
 #[tokio::test]
-async fn who_may_not_call_waits_all_the_same_and_is_told_why() {
-    let fleet = fleet_with(3, &Setup::new(), true);
+async fn waiting_works_with_a_warning_without_the_permission_to_publish() {
+    let fleet = with_setup(3, &Setup::new(), true);
     for server in fleet.servers() {
         let rights =
             "on >pw ~* resetchannels -@all +set +get +del +pexpire +pttl +eval +evalsha +info +script";
@@ -238,14 +241,14 @@ async fn who_may_not_call_waits_all_the_same_and_is_told_why() {
     let guard = one.mutex("k").acquire().await.expect("free");
     let waiter = tokio::spawn(async move { other.mutex("k").acquire().await.expect("waits for ever") });
     guard.release().await.expect("released");
-    has_it(waiter).await.release().await.expect("released");
-    assert_eq!(in_line(&fleet), 0);
+    granted(waiter).await.release().await.expect("released");
+    assert_eq!(queue_length(&fleet), 0);
 }
 
 /// Two processes with three tasks each, none of which rests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_process_starves_beside_another() {
-    for fleet in [fleet(3), plain(3)] {
+async fn two_processes_with_many_tasks_are_both_served() {
+    for fleet in [fenced(3), plain(3)] {
         let grants: Arc<Mutex<Vec<usize>>> = Arc::default();
         let mut tasks = Vec::new();
         for process in 0..2 {
@@ -279,8 +282,8 @@ async fn no_process_starves_beside_another() {
 
 /// What a node refuses when it is dialed may pass, and its connection lasts: lines are kept there from then on.
 #[tokio::test]
-async fn a_node_that_took_no_writes_when_it_was_dialed_keeps_lines_once_it_does() {
-    for fleet in [fleet(3), plain(3)] {
+async fn a_node_that_rejected_writes_at_first_keeps_wait_queues_once_it_accepts_them() {
+    for fleet in [fenced(3), plain(3)] {
         let set = |replicas: &str| {
             for server in fleet.servers() {
                 let words = ["CONFIG", "SET", "min-replicas-to-write", replicas];
@@ -297,15 +300,15 @@ async fn a_node_that_took_no_writes_when_it_was_dialed_keeps_lines_once_it_does(
         set("0");
         let one = client(&fleet).await;
         let guard = one.mutex("k").acquire().await.expect("free");
-        let waiter = in_vain(&fleet, &other).await;
-        let before = (commands(&fleet), calls(&fleet));
+        let waiter = spawn_waiter(&fleet, &other).await;
+        let before = (commands(&fleet), notifications(&fleet));
         tokio::time::sleep(secs(3)).await;
         let asked = commands(&fleet) - before.0;
         // One that asks again and again does so about two hundred times a second.
         assert!(asked < 150, "{asked} commands in three seconds");
         guard.release().await.expect("released");
-        let guard = has_it(waiter).await;
-        assert_eq!(calls(&fleet), before.1 + 1, "called, and not left to look for itself");
+        let guard = granted(waiter).await;
+        assert_eq!(notifications(&fleet), before.1 + 1, "called, and not left to look for itself");
         guard.release().await.expect("released");
         eventually("the warning is gone where the line is", || async {
             let nodes = other.node_status().await;
@@ -317,20 +320,20 @@ async fn a_node_that_took_no_writes_when_it_was_dialed_keeps_lines_once_it_does(
 
 /// A waiter whose node with the line takes no writes stands on the next.
 #[tokio::test]
-async fn a_waiter_does_not_stay_with_a_node_that_takes_no_writes() {
+async fn a_waiter_leaves_a_node_that_rejects_writes() {
     let fleet = plain(3);
     let (one, other) = (client(&fleet).await, client(&fleet).await);
     let guard = one.mutex("k").acquire().await.expect("free");
-    let scout = in_vain(&fleet, &other).await;
-    let place = fleet.servers().iter().position(has_line).expect("somewhere");
+    let scout = spawn_waiter(&fleet, &other).await;
+    let place = fleet.servers().iter().position(has_wait_queue).expect("somewhere");
     scout.abort();
-    eventually("the line is gone", || async { in_line(&fleet) == 0 }).await;
+    eventually("the line is gone", || async { queue_length(&fleet) == 0 }).await;
     fleet[place].command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).expect("set");
-    let waiter = in_vain(&fleet, &other).await;
-    assert!(!has_line(&fleet[place]), "it stands elsewhere");
+    let waiter = spawn_waiter(&fleet, &other).await;
+    assert!(!has_wait_queue(&fleet[place]), "it stands elsewhere");
     let _ = guard.release().await;
     fleet[place].command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]).expect("set");
-    has_it(waiter).await.release().await.expect("released");
+    granted(waiter).await.release().await.expect("released");
 }
 
 /// How many commands clients have sent, on all nodes together.

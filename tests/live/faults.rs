@@ -7,24 +7,24 @@ use quorlock::{AcquireError, NodeState, NodeStatus, Redlock};
 use quorlock_chaos::{Data, DirectionRule, LinkRules, Proxy, Server, Setup};
 use tokio::time::{Instant, timeout};
 
-use crate::world::{Cluster, brief, client, eventually, is_up, secs, votes};
+use crate::support::{LockCluster, client, eventually, fenced_with_max_ttl, is_up, is_voting, secs};
 
 /// Servers, each behind a network of its own, and a client that has met all of them.
 struct World {
     // The client goes first, then its network, then the servers.
     redlock: Redlock,
     networks: Vec<Proxy>,
-    cluster: Cluster,
+    cluster: LockCluster,
 }
 
 impl World {
     async fn of(nodes: usize) -> Self {
-        let cluster = brief(nodes, MAX_TTL);
+        let cluster = fenced_with_max_ttl(nodes, MAX_TTL);
         let network = |server: &Server| Proxy::before(server, 1).expect("a port");
         let networks: Vec<Proxy> = cluster.servers().iter().map(network).collect();
         let urls = networks.iter().map(|network| network.url(0));
         let redlock = Redlock::builder().nodes(urls).max_ttl(MAX_TTL).connect().await.expect("up");
-        eventually("every node votes", || async { redlock.node_status().await.iter().all(votes) }).await;
+        eventually("every node votes", || async { redlock.node_status().await.iter().all(is_voting) }).await;
         Self { redlock, networks, cluster }
     }
 
@@ -35,8 +35,8 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_minority_is_killed_and_nobody_notices() {
-    let mut cluster = brief(5, MAX_TTL);
+async fn a_lock_is_kept_when_a_minority_is_killed() {
+    let mut cluster = fenced_with_max_ttl(5, MAX_TTL);
     let redlock = client(&cluster).await;
     let guard = redlock.mutex("k").ttl(secs(1)).acquire().await.expect("free");
     let first = guard.deadline();
@@ -60,8 +60,8 @@ async fn a_minority_is_killed_and_nobody_notices() {
 }
 
 #[tokio::test]
-async fn a_majority_is_killed_and_the_lock_is_lost_in_time_and_to_be_had_again() {
-    let mut cluster = brief(5, MAX_TTL);
+async fn a_lock_is_lost_when_a_majority_is_killed_and_granted_again_after_restart() {
+    let mut cluster = fenced_with_max_ttl(5, MAX_TTL);
     let redlock = client(&cluster).await;
     let guard = redlock.mutex("k").ttl(secs(1)).acquire().await.expect("free");
     for node in 0..3 {
@@ -80,18 +80,18 @@ async fn a_majority_is_killed_and_the_lock_is_lost_in_time_and_to_be_had_again()
 }
 
 #[tokio::test]
-async fn a_reply_that_breaks_off_is_no_answer_and_leaves_no_key() {
+async fn a_truncated_reply_is_no_vote_and_leaves_no_key() {
     let world = World::of(3).await;
     world.networks[0].tear(0);
     let guard = world.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("two others are a quorum");
     eventually("the node is taken again", || async { world.up().await == 3 && guard.spare_nodes() == 1 })
         .await;
     guard.release().await.expect("released");
-    eventually("no key is left", || async { crate::world::count(&world.cluster) == 0 }).await;
+    eventually("no key is left", || async { crate::support::key_count(&world.cluster) == 0 }).await;
 }
 
 #[tokio::test]
-async fn replies_that_do_not_arrive_cost_nothing_but_a_vote() {
+async fn lost_replies_cost_only_a_vote() {
     let world = World::of(3).await;
     // Commands arrive, so the node takes the lock, and nobody hears of it.
     world.networks[1]
@@ -99,11 +99,11 @@ async fn replies_that_do_not_arrive_cost_nothing_but_a_vote() {
     let guard = world.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("two others are a quorum");
     assert_eq!(guard.spare_nodes(), 0);
     eventually("the deaf one has it too", || async {
-        crate::world::nodes_with_key(&world.cluster, "k") == 3
+        crate::support::nodes_with_key(&world.cluster, "k") == 3
     })
     .await;
     guard.release().await.expect("two confirm");
-    eventually("and gives it back", || async { crate::world::nodes_with_key(&world.cluster, "k") == 0 })
+    eventually("and gives it back", || async { crate::support::nodes_with_key(&world.cluster, "k") == 0 })
         .await;
     world.networks[1].set(0, LinkRules::OPEN);
     eventually("it is heard again", || async { world.up().await == 3 }).await;
@@ -119,36 +119,36 @@ async fn a_quorum_does_not_wait_for_a_slow_node() {
     // There and back again is twice the delay.
     assert!(start.elapsed() < 2 * delay, "{:?}", start.elapsed());
     guard.release().await.expect("released");
-    eventually("the slow one is told too", || async { crate::world::count(&world.cluster) == 0 }).await;
+    eventually("the slow one is told too", || async { crate::support::key_count(&world.cluster) == 0 }).await;
 }
 
 #[tokio::test]
-async fn a_node_that_puts_off_all_commands_does_them_late_and_undoes_them_at_once() {
-    let cluster = brief(3, MAX_TTL);
+async fn a_node_that_delays_all_commands_keeps_no_key() {
+    let cluster = fenced_with_max_ttl(3, MAX_TTL);
     let redlock = client(&cluster).await;
     cluster[0].command::<()>(&["CLIENT", "PAUSE", "1500", "ALL"]).expect("paused");
     let guard = redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("two others are a quorum");
     assert_eq!(guard.spare_nodes(), 0);
     guard.release().await.expect("two confirm");
     // Asked behind what was put off, so answered when that is done.
-    eventually("nothing is left", || async { crate::world::count(&cluster) == 0 }).await;
-    eventually("it votes again", || async { redlock.node_status().await.iter().all(votes) }).await;
+    eventually("nothing is left", || async { crate::support::key_count(&cluster) == 0 }).await;
+    eventually("it votes again", || async { redlock.node_status().await.iter().all(is_voting) }).await;
 }
 
 #[tokio::test]
-async fn a_node_that_was_cut_off_catches_up_when_it_is_back() {
+async fn a_partitioned_node_receives_its_pending_release_when_it_is_back() {
     let world = World::of(3).await;
     let guard = world.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("free");
     eventually("all have it", || async { guard.spare_nodes() == 1 }).await;
     world.networks[0].set(0, LinkRules::CUT);
     guard.release().await.expect("two others confirm");
-    assert_eq!(crate::world::nodes_with_key(&world.cluster, "k"), 1, "it could not be told");
+    assert_eq!(crate::support::nodes_with_key(&world.cluster, "k"), 1, "it could not be told");
     world.networks[0].set(0, LinkRules::OPEN);
-    eventually("it is told now", || async { crate::world::count(&world.cluster) == 0 }).await;
+    eventually("it is told now", || async { crate::support::key_count(&world.cluster) == 0 }).await;
 }
 
 #[tokio::test]
-async fn connections_of_which_the_server_knows_nothing_are_given_up() {
+async fn half_open_connections_are_closed_and_dialed_again() {
     let world = World::of(3).await;
     for network in &world.networks {
         network.orphan(0);
@@ -162,8 +162,8 @@ async fn connections_of_which_the_server_knows_nothing_are_given_up() {
 
 /// Who is barred for its password is dialed every five seconds at most; five rounds of that would take longer.
 #[tokio::test]
-async fn a_replica_that_is_promoted_is_soon_met_again() {
-    let cluster = brief(3, Duration::from_millis(200));
+async fn a_promoted_replica_votes_again_soon() {
+    let cluster = fenced_with_max_ttl(3, Duration::from_millis(200));
     let redlock = client(&cluster).await;
     let master = Server::start(&Setup::new()).expect("started");
     let rounds = async {
@@ -176,7 +176,8 @@ async fn a_replica_that_is_promoted_is_soon_met_again() {
             })
             .await;
             cluster[0].promote().expect("a master");
-            eventually("it votes again", || async { redlock.node_status().await.iter().all(votes) }).await;
+            eventually("it votes again", || async { redlock.node_status().await.iter().all(is_voting) })
+                .await;
         }
     };
     timeout(secs(24), rounds).await.expect("it is dialed as often as one that is down");

@@ -16,8 +16,8 @@ use quorlock_chaos::redis;
 use tokio::runtime::{self, Runtime};
 use tokio::time::Instant;
 
-use crate::world::{
-    Cluster, Worker, builder, client, eventually, fleet, keys, millis, nodes_with_key, plain, secs,
+use crate::support::{
+    LockCluster, Worker, builder, client, eventually, fenced, lock_keys, millis, nodes_with_key, plain, secs,
 };
 
 fn runtime() -> Runtime {
@@ -83,7 +83,7 @@ impl Place {
 }
 
 /// A client and a lock of its, built in a runtime that nobody drives from now on.
-fn idle(cluster: &Cluster) -> (Runtime, Redlock, Guard) {
+fn idle(cluster: &LockCluster) -> (Runtime, Redlock, Guard) {
     let home = runtime();
     let (redlock, guard) = home.block_on(async {
         let redlock = builder(cluster).connect().await.expect("all nodes are up");
@@ -94,7 +94,7 @@ fn idle(cluster: &Cluster) -> (Runtime, Redlock, Guard) {
 }
 
 #[test]
-fn no_call_waits_for_a_driver_that_nobody_runs() {
+fn no_call_waits_forever_for_a_stalled_driver() {
     std::thread::scope(|scope| {
         for place in PLACES {
             scope.spawn(move || every_call_ends(place));
@@ -103,7 +103,7 @@ fn no_call_waits_for_a_driver_that_nobody_runs() {
 }
 
 fn every_call_ends(place: Place) {
-    let cluster = fleet(3);
+    let cluster = fenced(3);
     let (home, redlock, guard) = idle(&cluster);
     // Eight calls, each of which ends by itself.
     in_time(&format!("some call in {place:?}"), move || {
@@ -139,13 +139,13 @@ fn every_call_ends(place: Place) {
     });
     // Where it goes on one day, what was asked for in vain is undone.
     home.block_on(eventually("nothing is left", || async {
-        keys(&cluster).iter().all(|keys| !keys.iter().any(|key| key == "k" || key == "held"))
+        lock_keys(&cluster).iter().all(|keys| !keys.iter().any(|key| key == "k" || key == "held"))
     }));
 }
 
 #[test]
-fn a_loss_is_told_at_the_deadline_also_where_nobody_runs_the_driver() {
-    let cluster = fleet(3);
+fn the_loss_is_signaled_at_the_deadline_when_the_driver_is_stalled() {
+    let cluster = fenced(3);
     for place in PLACES {
         let home = runtime();
         let name = format!("k{place:?}");
@@ -164,8 +164,8 @@ fn a_loss_is_told_at_the_deadline_also_where_nobody_runs_the_driver() {
 }
 
 #[test]
-fn a_client_that_is_built_where_nobody_runs_it_says_so() {
-    let cluster = fleet(3);
+fn connect_fails_on_a_runtime_that_is_not_driven() {
+    let cluster = fenced(3);
     let builder = builder(&cluster).connect_timeout(secs(2));
     let (refused, _) = in_time("connect", move || {
         let home = runtime();
@@ -176,8 +176,8 @@ fn a_client_that_is_built_where_nobody_runs_it_says_so() {
 }
 
 #[test]
-fn a_client_with_a_thread_of_its_own_works_wherever_its_calls_are_made() {
-    for cluster in [fleet(3), plain(3)] {
+fn a_client_with_a_dedicated_thread_works_from_every_call_site() {
+    for cluster in [fenced(3), plain(3)] {
         let refused = block_on(builder(&cluster).connect()).expect_err("no runtime here").to_string();
         assert!(refused.contains("dedicated_thread()"), "{refused}");
         for place in PLACES {
@@ -208,8 +208,8 @@ async fn a_locks_life(builder: RedlockBuilder) {
 
 /// Driver and caller are on one thread, which stands still for longer than any answer may take.
 #[test]
-fn a_runtime_that_was_blocked_is_no_driver_that_does_not_run() {
-    let mut cluster = fleet(3);
+fn a_blocked_runtime_is_not_reported_as_a_stalled_driver() {
+    let mut cluster = fenced(3);
     runtime().block_on(async {
         let redlock = client(&cluster).await;
         let guard = redlock.mutex("held").ttl(secs(50)).acquire().await.expect("free");
@@ -289,10 +289,10 @@ fn in_child(redlock: &Redlock, guard: &Guard) {
 }
 
 #[test]
-fn the_child_of_a_fork_is_told_so_and_its_parent_keeps_the_lock() {
-    let cluster = fleet(3);
+fn calls_in_a_forked_child_fail_and_the_parent_keeps_the_lock() {
+    let cluster = fenced(3);
     let nodes = cluster.urls().join(",");
-    Worker::start("unanswered::worker_that_forks", &[("FORK_NODES", nodes)]).end();
+    Worker::start("stalled_driver::worker_that_forks", &[("FORK_NODES", nodes)]).end();
     assert_eq!(nodes_with_key(&cluster, "held"), 0);
 }
 
@@ -326,8 +326,9 @@ fn worker_that_forks_inside_its_runtime() {
 }
 
 #[test]
-fn a_driver_that_was_forked_with_its_runtime_leaves_the_parents_lock_alone() {
-    let cluster = fleet(3);
+fn a_driver_forked_with_its_runtime_does_not_release_the_parents_lock() {
+    let cluster = fenced(3);
     let nodes = cluster.urls().join(",");
-    Worker::start("unanswered::worker_that_forks_inside_its_runtime", &[("FORK_INSIDE_NODES", nodes)]).end();
+    Worker::start("stalled_driver::worker_that_forks_inside_its_runtime", &[("FORK_INSIDE_NODES", nodes)])
+        .end();
 }

@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex};
 use quorlock::{AcquireError, ConnectError, Event, ExclusionReason, NodeState, Redlock, ReplyFailure, Vote};
 use quorlock_chaos::{Server, Setup};
 
-use crate::world::{
-    Cluster, bare, brief, builder, client, eventually, fleet, fleet_with, is_up, plain, secs,
+use crate::support::{
+    LockCluster, blank_servers, builder, client, eventually, fenced, fenced_with_max_ttl, is_up, plain, secs,
+    with_setup,
 };
 
 #[tokio::test]
-async fn one_server_under_two_urls_is_refused() {
-    let fleet = bare(2);
+async fn one_server_under_two_urls_is_rejected() {
+    let fleet = blank_servers(2);
     let twin = format!("redis://localhost:{}", fleet[0].port());
     let urls = [fleet[0].url(), fleet[1].url(), twin];
     let refused = Redlock::builder().nodes(urls).connect().await;
@@ -22,21 +23,21 @@ async fn one_server_under_two_urls_is_refused() {
 }
 
 #[tokio::test]
-async fn a_cluster_member_is_refused() {
+async fn a_redis_cluster_node_is_rejected() {
     // A member's bus listens 10,000 ports above, so a port past 55535 will not do; 6.2 cannot be told another.
     let setup = Setup::new().args(["--cluster-enabled", "yes"]);
     let cluster = (0..50).find_map(|_| Server::start(&setup).ok()).expect("started");
-    let fleet = bare(2);
+    let fleet = blank_servers(2);
     let urls = [fleet[0].url(), cluster.url(), fleet[1].url()];
     let refused = Redlock::builder().nodes(urls).connect().await;
     assert!(matches!(refused, Err(ConnectError::InvalidNodeList { .. })), "{refused:?}");
 }
 
 #[tokio::test]
-async fn a_replica_is_barred_while_the_rest_serve_and_counts_again_as_a_master() {
-    let fleet = brief(3, secs(2));
+async fn a_replica_is_excluded_until_it_is_a_master_again() {
+    let fleet = fenced_with_max_ttl(3, secs(2));
     // Not one of the nodes: a server that gets its first replica takes a new replication id.
-    let master = bare(1);
+    let master = blank_servers(1);
     let master = master[0].port().to_string();
     fleet[1].command::<()>(&["REPLICAOF", "127.0.0.1", &master]).expect("demoted");
     let redlock = builder(&fleet).connect().await.expect("two of three");
@@ -48,10 +49,10 @@ async fn a_replica_is_barred_while_the_rest_serve_and_counts_again_as_a_master()
 }
 
 #[tokio::test]
-async fn a_node_demoted_in_flight_casts_no_vote() {
-    let fleet = fleet(3);
+async fn a_node_demoted_after_connect_casts_no_vote() {
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
-    let master = bare(1);
+    let master = blank_servers(1);
     let master = master[0].port().to_string();
     fleet[2].command::<()>(&["REPLICAOF", "127.0.0.1", &master]).expect("demoted");
     eventually("it is barred", || async {
@@ -63,8 +64,8 @@ async fn a_node_demoted_in_flight_casts_no_vote() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_said_at_once_and_never_shown() {
-    let fleet = fleet_with(3, &Setup::new().password("s3cret"), true);
+async fn a_wrong_password_fails_at_once_and_is_never_shown() {
+    let fleet = with_setup(3, &Setup::new().password("s3cret"), true);
     let urls = |password: &str| -> Vec<String> {
         let ports = fleet.servers().iter().map(Server::port);
         ports.map(|port| format!("redis://:{password}@127.0.0.1:{port}")).collect()
@@ -95,15 +96,15 @@ async fn a_wrong_password_is_said_at_once_and_never_shown() {
 }
 
 #[tokio::test]
-async fn a_user_with_just_the_rights_it_needs_can_lock() {
+async fn a_user_with_only_the_required_permissions_can_lock() {
     let rights = "on >pw resetkeys ~lock:* resetchannels -@all +set +get +del +pexpire +pttl +eval +evalsha \
                   +script|load +info +client|setname";
     check_rights(plain(3), rights).await;
-    check_rights(fleet(3), &format!("{rights} +time ~quorlock:*")).await;
+    check_rights(fenced(3), &format!("{rights} +time ~quorlock:*")).await;
 }
 
 /// A user with these rights can lock; with less it is told what is missing.
-async fn check_rights(fleet: Cluster, rights: &str) {
+async fn check_rights(fleet: LockCluster, rights: &str) {
     for server in fleet.servers() {
         let words: Vec<&str> = ["ACL", "SETUSER", "locker"].into_iter().chain(rights.split(' ')).collect();
         server.command::<()>(&words).expect("made");
@@ -142,8 +143,8 @@ async fn check_rights(fleet: Cluster, rights: &str) {
 }
 
 #[tokio::test]
-async fn full_memory_is_no_vote_now_and_a_release_still_works() {
-    for fleet in [fleet(3), plain(3)] {
+async fn a_node_with_full_memory_casts_no_vote_and_still_releases() {
+    for fleet in [fenced(3), plain(3)] {
         let redlock = client(&fleet).await;
         let guard = redlock.mutex("k").acquire().await.expect("free");
         for server in fleet.servers() {
@@ -160,10 +161,10 @@ async fn full_memory_is_no_vote_now_and_a_release_still_works() {
 }
 
 #[tokio::test]
-async fn a_plain_client_is_warned_of_an_evicting_node_and_of_an_even_number() {
+async fn a_plain_client_warns_of_evicting_nodes_and_an_even_number_of_nodes() {
     let heard: Arc<Mutex<Vec<String>>> = Arc::default();
     let evicting = Setup::new().args(["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"]);
-    let fleet = fleet_with(2, &evicting, true);
+    let fleet = with_setup(2, &evicting, true);
     let listener = Arc::clone(&heard);
     let redlock = builder(&fleet)
         .observer(move |event: &Event<'_>| {
@@ -181,7 +182,7 @@ async fn a_plain_client_is_warned_of_an_evicting_node_and_of_an_even_number() {
 }
 
 #[tokio::test]
-async fn something_that_is_no_redis_is_told_apart() {
+async fn a_server_that_is_not_redis_is_excluded() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
     tokio::spawn(async move {

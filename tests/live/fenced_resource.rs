@@ -9,7 +9,7 @@ use std::process::Command;
 use quorlock::{FencingToken, Redlock};
 use tokio::time::sleep;
 
-use crate::world::{Worker, brief, client, eventually, millis, secs};
+use crate::support::{Worker, client, eventually, fenced_with_max_ttl, millis, secs};
 
 /// A number in a file, and the token of the last write that was accepted. One at a time by a lock on the file, which
 /// is not the lock in question: it lasts for an access, not for a piece of work.
@@ -61,13 +61,13 @@ impl Store {
 
 /// The same test is the story and, in the process it starts, the holder that is stopped.
 #[tokio::test]
-async fn a_store_that_looks_at_tokens_refuses_a_holder_that_was_stopped_and_another_loses_an_update() {
+async fn a_fenced_resource_rejects_a_paused_holder_and_an_unfenced_one_loses_an_update() {
     if let Ok(nodes) = std::env::var("QUORLOCK_TEST_NODES") {
         return hold_and_write(&nodes).await;
     }
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str| folder.path().join(name);
-    let fleet = brief(3, MAX_TTL);
+    let fleet = fenced_with_max_ttl(3, MAX_TTL);
     let redlock = client(&fleet).await;
     let told = [
         ("QUORLOCK_TEST_NODES", fleet.nodes()),
@@ -133,4 +133,4 @@ fn signal(name: &str, pid: u32) {
 
 const MAX_TTL: std::time::Duration = millis(1000);
 const NAME: &str =
-    "store::a_store_that_looks_at_tokens_refuses_a_holder_that_was_stopped_and_another_loses_an_update";
+    "fenced_resource::a_fenced_resource_rejects_a_paused_holder_and_an_unfenced_one_loses_an_update";

@@ -9,7 +9,7 @@ use quorlock::{AcquireError, ExclusionReason, Guard, NodeState, Redlock, Redlock
 use quorlock_chaos::{ClockLibrary, Data, Fleet, Setup, redis};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::world::{bare, declare, eventually, millis, secs, votes};
+use crate::support::{blank_servers, eventually, initialize, is_voting, millis, secs};
 
 /// Of the cluster, and the ttl of the lock: long enough for the fault to be done and the rival refused meanwhile.
 const MAX_TTL: Duration = secs(4);
@@ -23,7 +23,7 @@ struct World {
 impl World {
     fn of(fleet: Fleet) -> Self {
         let world = Self { fleet };
-        declare(world.clients([0, 1, 2]));
+        initialize(world.clients([0, 1, 2]));
         world
     }
 
@@ -88,7 +88,7 @@ async fn until_shown(mut story: impl AsyncFnMut() -> bool) {
 
 /// A machine that comes up with a clock that is behind, and has it set by its time service a moment later.
 #[tokio::test]
-async fn a_clock_that_is_set_right_after_a_restart_ends_no_probation() {
+async fn probation_is_not_shortened_when_a_clock_is_corrected_after_a_restart() {
     let library = match ClockLibrary::build() {
         Ok(library) => library,
         Err(error) => return eprintln!("skipped: {error}"),
@@ -117,11 +117,11 @@ async fn a_clock_that_is_set_right_after_a_restart_ends_no_probation() {
 }
 
 #[tokio::test]
-async fn statistics_that_are_reset_do_not_hide_an_eviction() {
+async fn a_reset_of_the_statistics_does_not_hide_an_eviction() {
     until_shown(async || {
-        let world = World::of(bare(3));
+        let world = World::of(blank_servers(3));
         let other = world.clients([0, 1, 2]).connect().await.expect("all are up");
-        eventually("all vote", || async { other.node_status().await.iter().all(votes) }).await;
+        eventually("all vote", || async { other.node_status().await.iter().all(is_voting) }).await;
         let first = world.hold().await;
         let set = |option, value| {
             world.fleet[1].command::<()>(&["CONFIG", "SET", option, value]).expect("set");
@@ -143,14 +143,14 @@ async fn statistics_that_are_reset_do_not_hide_an_eviction() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_swapped_back_does_not_vote_for_what_it_never_knew() {
+async fn a_database_that_is_swapped_back_casts_no_vote() {
     until_shown(async || {
-        let world = World::of(bare(3));
+        let world = World::of(blank_servers(3));
         world.fleet[1].swap().expect("swapped");
         let other = world.clients([0, 1, 2]).connect().await.expect("a quorum");
         eventually("the blank one is taken in", || async { world.is_there("quorlock:node") }).await;
         // From now on it votes.
-        eventually("its probation ends", || async { other.node_status().await.iter().all(votes) }).await;
+        eventually("its probation ends", || async { other.node_status().await.iter().all(is_voting) }).await;
         other.shutdown(secs(10)).await.expect("nothing is owed");
         let first = world.hold().await;
         world.fleet[1].swap().expect("swapped back");
@@ -160,9 +160,9 @@ async fn a_database_that_is_swapped_back_does_not_vote_for_what_it_never_knew() 
 }
 
 #[tokio::test]
-async fn a_marker_that_is_restored_alone_does_not_vouch_for_what_was_flushed() {
+async fn a_flushed_node_whose_marker_is_restored_casts_no_vote() {
     until_shown(async || {
-        let world = World::of(bare(3));
+        let world = World::of(blank_servers(3));
         let first = world.hold().await;
         let mut connection = world.fleet[1].connect(secs(5)).expect("up");
         let marker: Vec<u8> =
