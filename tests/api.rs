@@ -70,9 +70,9 @@ fn no_debug_output_shows_a_password() {
 #[tokio::test]
 async fn no_client_or_lock_shows_a_password() {
     let builder = Redlock::builder().nodes(["redis://:open-sesame@127.0.0.1:1"]).password("open-sesame");
-    let redlock = builder.connect_lazy().expect("a client that will reach nobody");
+    let redlock = builder.connect_lazy().expect("connect_lazy needs no node");
     let mutex = redlock.mutex("a").no_wait();
-    let refusal = mutex.clone().acquire().await.expect_err("nobody listens there");
+    let refusal = mutex.clone().acquire().await.expect_err("no server listens there");
     let nodes = redlock.node_status().await;
     let shown = format!("{redlock:?} {mutex:?} {refusal:?} {refusal} {nodes:?}");
     assert!(!shown.contains("sesame"), "{shown}");
@@ -141,7 +141,7 @@ async fn the_key_prefix_of_quorlock_is_reserved() {
     check_refused(nodes(1).key_prefix("quorlock:mine:"), &["prefix", "quorlock:"]);
     assert!(nodes(1).key_prefix("redlock:").connect_lazy().is_ok());
     // A prefix and a name that only together say it.
-    let redlock = nodes(1).key_prefix("quor").connect_lazy().expect("a prefix like any other");
+    let redlock = nodes(1).key_prefix("quor").connect_lazy().expect("a valid prefix");
     check_name_refused(&redlock, "lock:node", &["quorlock:"]).await;
 }
 
@@ -204,8 +204,8 @@ fn tls_options_apply_to_a_tls_node_or_are_rejected() {
         assert!(invalid.option() == Some(option) && !invalid.to_string().contains("sesame"), "{invalid:?}");
     }
     for builder in [key, authority] {
-        let refused = builder.dedicated_thread().connect_lazy().expect_err("no file").to_string();
-        assert!(!refused.contains("sesame"), "{refused}");
+        let error = builder.dedicated_thread().connect_lazy().expect_err("no file").to_string();
+        assert!(!error.contains("sesame"), "{error}");
     }
 }
 
@@ -249,7 +249,7 @@ fn connect_without_a_runtime_names_the_remedy() {
 }
 
 fn client() -> Redlock {
-    nodes(3).connect_lazy().expect("a client that will reach nobody")
+    nodes(3).connect_lazy().expect("connect_lazy needs no node")
 }
 
 /// Taking it is refused, saying all of these words, before anybody waits for a node.
@@ -316,7 +316,8 @@ async fn fencing_retention_is_from_twice_the_max_ttl_to_a_year() {
 
 #[tokio::test]
 async fn a_ttl_in_fenced_mode_is_at_most_the_max_ttl() {
-    let redlock = nodes(3).max_ttl(Duration::from_secs(4)).connect_lazy().expect("nobody is reached");
+    let redlock =
+        nodes(3).max_ttl(Duration::from_secs(4)).connect_lazy().expect("connect_lazy needs no node");
     let mutex = redlock.mutex("a").ttl(Duration::from_millis(4001));
     check_mutex_refused(mutex, &["4.001s", "longest", "4s", "quorlock init"]).await;
 }
@@ -330,13 +331,13 @@ async fn a_minimum_fencing_number_is_bounded_and_needs_fenced_mode() {
     )
     .await;
     check_mutex_refused(client().mutex("a").min_fencing_number(u64::MAX), &["minimum fencing number"]).await;
-    let plain = nodes(3).plain().connect_lazy().expect("nobody is reached");
+    let plain = nodes(3).plain().connect_lazy().expect("connect_lazy needs no node");
     check_mutex_refused(plain.mutex("a").min_fencing_number(1), &["minimum fencing number", "plain"]).await;
 }
 
 #[tokio::test]
 async fn a_ttl_in_plain_mode_is_from_10_ms_to_a_year() {
-    let redlock = nodes(3).plain().connect_lazy().expect("a client that will reach nobody");
+    let redlock = nodes(3).plain().connect_lazy().expect("connect_lazy needs no node");
     let mutex = || redlock.mutex("a");
     check_mutex_refused(mutex().ttl(Duration::ZERO), &["a ttl of 0s", "too short"]).await;
     check_mutex_refused(mutex().ttl(Duration::from_millis(9)), &["9ms", "too short", "10 ms"]).await;
@@ -389,8 +390,8 @@ async fn every_duration_of_a_client_works_or_is_rejected_with_a_message() {
                 match set(builder.clone(), span).connect_lazy() {
                     Ok(redlock) => {
                         taken += 1;
-                        let refused = redlock.mutex("a").no_wait().acquire().await;
-                        assert!(refused.is_err_and(|error| !error.to_string().is_empty()), "{span:?}");
+                        let result = redlock.mutex("a").no_wait().acquire().await;
+                        assert!(result.is_err_and(|error| !error.to_string().is_empty()), "{span:?}");
                         redlock.node_status().await;
                         // Some are refused once more where they meet others.
                         let _ = set(builder, span).connect_timeout(Duration::from_millis(20)).connect().await;
@@ -410,11 +411,11 @@ async fn every_duration_of_a_client_works_or_is_rejected_with_a_message() {
 async fn every_duration_of_a_lock_works_or_fails_with_a_message() {
     let setters: [fn(Mutex, Duration) -> Mutex; 3] =
         [Mutex::ttl, Mutex::attempt_timeout, Mutex::max_hold_time];
-    for redlock in [client(), nodes(3).plain().connect_lazy().expect("a client that will reach nobody")] {
+    for redlock in [client(), nodes(3).plain().connect_lazy().expect("connect_lazy needs no node")] {
         for set in setters {
             for span in SPANS {
-                let refused = set(redlock.mutex("a"), span).no_wait().acquire().await;
-                let error = refused.expect_err("nobody is there");
+                let result = set(redlock.mutex("a"), span).no_wait().acquire().await;
+                let error = result.expect_err("no node is up");
                 assert!(error.to_string().starts_with("lock \"a\": "), "{span:?}: {error}");
             }
         }

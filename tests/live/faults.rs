@@ -1,5 +1,5 @@
-//! One story for each fault: servers are killed, stopped and cut off while locks are held, and what was promised holds.
-//! All of them at once, by chance, is what `quorlock chaos` does. What restarts without data do, `probation.rs` tells.
+//! One test per fault: servers are killed, paused and partitioned while locks are held. `quorlock chaos` combines faults
+//! at random; `probation.rs` tests the loss of data.
 
 use std::time::Duration;
 
@@ -9,27 +9,27 @@ use tokio::time::{Instant, timeout};
 
 use crate::support::{LockCluster, client, eventually, fenced_with_max_ttl, is_up, is_voting, secs};
 
-/// Servers, each behind a network of its own, and a client that has met all of them.
-struct World {
-    // The client goes first, then its network, then the servers.
+/// Servers, each behind its own proxy, and a client that has connected to all of them.
+struct Scenario {
+    // Dropped in this order: the client, the proxies, the servers.
     redlock: Redlock,
-    networks: Vec<Proxy>,
+    proxies: Vec<Proxy>,
     cluster: LockCluster,
 }
 
-impl World {
-    async fn of(nodes: usize) -> Self {
+impl Scenario {
+    async fn new(nodes: usize) -> Self {
         let cluster = fenced_with_max_ttl(nodes, MAX_TTL);
-        let network = |server: &Server| Proxy::before(server, 1).expect("a port");
-        let networks: Vec<Proxy> = cluster.servers().iter().map(network).collect();
-        let urls = networks.iter().map(|network| network.url(0));
+        let proxy = |server: &Server| Proxy::before(server, 1).expect("a port");
+        let proxies: Vec<Proxy> = cluster.servers().iter().map(proxy).collect();
+        let urls = proxies.iter().map(|proxy| proxy.url(0));
         let redlock = Redlock::builder().nodes(urls).max_ttl(MAX_TTL).connect().await.expect("up");
         eventually("every node votes", || async { redlock.node_status().await.iter().all(is_voting) }).await;
-        Self { redlock, networks, cluster }
+        Self { redlock, proxies, cluster }
     }
 
-    /// How many nodes the client is connected to.
-    async fn up(&self) -> usize {
+    /// The number of nodes to which the client is connected.
+    async fn connected_nodes(&self) -> usize {
         self.redlock.node_status().await.iter().filter(|node| is_up(node)).count()
     }
 }
@@ -42,18 +42,18 @@ async fn a_lock_is_kept_when_a_minority_is_killed() {
     let first = guard.deadline();
     cluster[0].kill();
     cluster[3].kill();
-    eventually("it was renewed without them", || async {
+    eventually("the lock is renewed without them", || async {
         guard.deadline().boot_nanos() > first.boot_nanos()
     })
     .await;
     assert!(guard.is_valid());
-    guard.release().await.expect("three confirm");
+    guard.release().await.expect("three nodes confirm");
     redlock
         .mutex("k")
         .no_wait()
         .acquire()
         .await
-        .expect("three are a quorum")
+        .expect("three nodes are a quorum")
         .release()
         .await
         .expect("released");
@@ -68,58 +68,68 @@ async fn a_lock_is_lost_when_a_majority_is_killed_and_granted_again_after_restar
         cluster[node].kill();
     }
     guard.lost().await;
-    assert!(!guard.is_valid(), "lost is lost");
-    let refused = redlock.mutex("k").no_wait().acquire().await.expect_err("two are no quorum");
-    assert!(matches!(refused, AcquireError::NoQuorum { .. }), "{refused:?}");
+    assert!(!guard.is_valid(), "a lost lock stays lost");
+    let error = redlock.mutex("k").no_wait().acquire().await.expect_err("two of five nodes are no quorum");
+    assert!(matches!(error, AcquireError::NoQuorum { .. }), "{error:?}");
     for node in 0..3 {
-        cluster[node].restart(Data::Kept).expect("back");
+        cluster[node].restart(Data::Kept).expect("restarted");
     }
-    // They may have forgotten, and vote again after the max ttl.
+    // After the restart they are on probation for the max ttl.
     let again = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect("a quorum is back");
     again.release().await.expect("released");
 }
 
 #[tokio::test]
 async fn a_truncated_reply_is_no_vote_and_leaves_no_key() {
-    let world = World::of(3).await;
-    world.networks[0].tear(0);
-    let guard = world.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("two others are a quorum");
-    eventually("the node is taken again", || async { world.up().await == 3 && guard.spare_nodes() == 1 })
-        .await;
+    let scenario = Scenario::new(3).await;
+    scenario.proxies[0].tear(0);
+    let guard =
+        scenario.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("the two other nodes are a quorum");
+    eventually("the node is reconnected and has the key", || async {
+        scenario.connected_nodes().await == 3 && guard.spare_nodes() == 1
+    })
+    .await;
     guard.release().await.expect("released");
-    eventually("no key is left", || async { crate::support::key_count(&world.cluster) == 0 }).await;
+    eventually("no key is left", || async { crate::support::key_count(&scenario.cluster) == 0 }).await;
 }
 
 #[tokio::test]
 async fn lost_replies_cost_only_a_vote() {
-    let world = World::of(3).await;
-    // Commands arrive, so the node takes the lock, and nobody hears of it.
-    world.networks[1]
+    let scenario = Scenario::new(3).await;
+    // Requests arrive, so the node sets the key, but its replies do not.
+    scenario.proxies[1]
         .set(0, LinkRules { to_server: DirectionRule::Forward, to_client: DirectionRule::HoldBack });
-    let guard = world.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("two others are a quorum");
+    let guard =
+        scenario.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("the two other nodes are a quorum");
     assert_eq!(guard.spare_nodes(), 0);
-    eventually("the deaf one has it too", || async {
-        crate::support::nodes_with_key(&world.cluster, "k") == 3
+    eventually("the third node has the key too", || async {
+        crate::support::nodes_with_key(&scenario.cluster, "k") == 3
     })
     .await;
-    guard.release().await.expect("two confirm");
-    eventually("and gives it back", || async { crate::support::nodes_with_key(&world.cluster, "k") == 0 })
-        .await;
-    world.networks[1].set(0, LinkRules::OPEN);
-    eventually("it is heard again", || async { world.up().await == 3 }).await;
+    guard.release().await.expect("two nodes confirm");
+    eventually("the third node has released the key", || async {
+        crate::support::nodes_with_key(&scenario.cluster, "k") == 0
+    })
+    .await;
+    scenario.proxies[1].set(0, LinkRules::OPEN);
+    eventually("the third node is reconnected", || async { scenario.connected_nodes().await == 3 }).await;
 }
 
 #[tokio::test]
 async fn a_quorum_does_not_wait_for_a_slow_node() {
-    let world = World::of(3).await;
+    let scenario = Scenario::new(3).await;
     let delay = secs(2);
-    world.networks[2].set(0, LinkRules::slow(delay, Duration::ZERO));
+    scenario.proxies[2].set(0, LinkRules::slow(delay, Duration::ZERO));
     let start = Instant::now();
-    let guard = world.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("two are fast");
-    // There and back again is twice the delay.
+    let guard =
+        scenario.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("two fast nodes are a quorum");
+    // A reply takes twice the delay.
     assert!(start.elapsed() < 2 * delay, "{:?}", start.elapsed());
     guard.release().await.expect("released");
-    eventually("the slow one is told too", || async { crate::support::key_count(&world.cluster) == 0 }).await;
+    eventually("the slow node has released the key too", || async {
+        crate::support::key_count(&scenario.cluster) == 0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -127,60 +137,67 @@ async fn a_node_that_delays_all_commands_keeps_no_key() {
     let cluster = fenced_with_max_ttl(3, MAX_TTL);
     let redlock = client(&cluster).await;
     cluster[0].command::<()>(&["CLIENT", "PAUSE", "1500", "ALL"]).expect("paused");
-    let guard = redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("two others are a quorum");
+    let guard = redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("the two other nodes are a quorum");
     assert_eq!(guard.spare_nodes(), 0);
-    guard.release().await.expect("two confirm");
-    // Asked behind what was put off, so answered when that is done.
-    eventually("nothing is left", || async { crate::support::key_count(&cluster) == 0 }).await;
+    guard.release().await.expect("two nodes confirm");
+    // These replies come after those of the delayed commands.
+    eventually("no pending release", || async { crate::support::key_count(&cluster) == 0 }).await;
     eventually("it votes again", || async { redlock.node_status().await.iter().all(is_voting) }).await;
 }
 
 #[tokio::test]
 async fn a_partitioned_node_receives_its_pending_release_when_it_is_back() {
-    let world = World::of(3).await;
-    let guard = world.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("free");
-    eventually("all have it", || async { guard.spare_nodes() == 1 }).await;
-    world.networks[0].set(0, LinkRules::CUT);
-    guard.release().await.expect("two others confirm");
-    assert_eq!(crate::support::nodes_with_key(&world.cluster, "k"), 1, "it could not be told");
-    world.networks[0].set(0, LinkRules::OPEN);
-    eventually("it is told now", || async { crate::support::key_count(&world.cluster) == 0 }).await;
+    let scenario = Scenario::new(3).await;
+    let guard = scenario.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("free");
+    eventually("every node has the key", || async { guard.spare_nodes() == 1 }).await;
+    scenario.proxies[0].set(0, LinkRules::CUT);
+    guard.release().await.expect("two nodes confirm");
+    assert_eq!(crate::support::nodes_with_key(&scenario.cluster, "k"), 1, "the release could not reach it");
+    scenario.proxies[0].set(0, LinkRules::OPEN);
+    eventually("the release reaches it", || async { crate::support::key_count(&scenario.cluster) == 0 })
+        .await;
 }
 
 #[tokio::test]
 async fn half_open_connections_are_closed_and_dialed_again() {
-    let world = World::of(3).await;
-    for network in &world.networks {
-        network.orphan(0);
+    let scenario = Scenario::new(3).await;
+    for proxy in &scenario.proxies {
+        proxy.orphan(0);
     }
-    // Nobody refuses, nobody answers; a client that only waited would wait for ever.
-    let guard =
-        world.redlock.mutex("k").ttl(MAX_TTL).wait_timeout(secs(20)).acquire().await.expect("dialed anew");
+    // The server neither replies nor resets, so a client without timeouts would wait forever.
+    let guard = scenario
+        .redlock
+        .mutex("k")
+        .ttl(MAX_TTL)
+        .wait_timeout(secs(20))
+        .acquire()
+        .await
+        .expect("dialed again");
     guard.release().await.expect("released");
-    eventually("all are dialed anew", || async { world.up().await == 3 }).await;
+    eventually("all nodes are reconnected", || async { scenario.connected_nodes().await == 3 }).await;
 }
 
-/// Who is barred for its password is dialed every five seconds at most; five rounds of that would take longer.
+/// A node that is excluded for its password is dialed only every five seconds; five rounds of that would take longer.
 #[tokio::test]
 async fn a_promoted_replica_votes_again_soon() {
     let cluster = fenced_with_max_ttl(3, Duration::from_millis(200));
     let redlock = client(&cluster).await;
-    let master = Server::start(&Setup::new()).expect("started");
+    let master = Server::start(&Setup::new()).expect("server starts");
     let rounds = async {
         for _ in 0..5 {
-            cluster[0].demote(&master).expect("a replica");
-            let is_barred = |node: &NodeStatus| matches!(node.state, NodeState::Excluded(_));
-            eventually("it is barred", || async {
-                drop(redlock.mutex("k").acquire().await.expect("two others are a quorum"));
-                is_barred(&redlock.node_status().await[0])
+            cluster[0].demote(&master).expect("demoted");
+            let is_excluded = |node: &NodeStatus| matches!(node.state, NodeState::Excluded(_));
+            eventually("the node is excluded", || async {
+                drop(redlock.mutex("k").acquire().await.expect("the two other nodes are a quorum"));
+                is_excluded(&redlock.node_status().await[0])
             })
             .await;
-            cluster[0].promote().expect("a master");
+            cluster[0].promote().expect("promoted");
             eventually("it votes again", || async { redlock.node_status().await.iter().all(is_voting) })
                 .await;
         }
     };
-    timeout(secs(24), rounds).await.expect("it is dialed as often as one that is down");
+    timeout(secs(24), rounds).await.expect("an excluded replica is dialed as often as a node that is down");
 }
 
 const MAX_TTL: Duration = secs(2);

@@ -83,13 +83,13 @@ async fn a_fenced_resource_rejects_a_paused_holder_and_an_unfenced_one_loses_an_
     let mut stores = [true, false].map(|is_fenced| Store::new(folder.path(), is_fenced));
     for store in &mut stores {
         let value = store.read();
-        store.write(value + 1, token).expect("we hold the lock");
-        store.write(value + 1, token).expect("and may write again");
+        store.write(value + 1, token).expect("the latest holder");
+        store.write(value + 1, token).expect("the same token may write again");
     }
     guard.release().await.expect("released");
     fs::write(file("go"), "").expect("written");
     signal("CONT", holder.id());
-    holder.end();
+    holder.wait();
 
     let [fenced, unfenced] = &mut stores;
     assert_eq!(fs::read_to_string(file("fenced-said")).expect("read"), "Err(Stale)");
@@ -100,14 +100,14 @@ async fn a_fenced_resource_rejects_a_paused_holder_and_an_unfenced_one_loses_an_
 }
 
 async fn hold_and_write(nodes: &str) {
-    let folder = PathBuf::from(std::env::var_os("QUORLOCK_TEST_FOLDER").expect("told"));
+    let folder = PathBuf::from(std::env::var_os("QUORLOCK_TEST_FOLDER").expect("variable is set"));
     let redlock = Redlock::builder().nodes(nodes.split(',')).max_ttl(MAX_TTL);
     let redlock = redlock.connect().await.expect("up");
     let guard = redlock.mutex("account").acquire().await.expect("free");
     let token = guard.fencing_token().expect("fenced");
     let mut stores = [true, false].map(|is_fenced| Store::new(&folder, is_fenced));
     let values = stores.each_mut().map(Store::read);
-    assert!(guard.is_valid(), "the last look");
+    assert!(guard.is_valid(), "valid before the pause");
     fs::write(folder.join("has-read"), "").expect("written");
     while !folder.join("go").exists() {
         // Stopped in here, or there would be renewals.
@@ -128,7 +128,7 @@ async fn hold_and_write(nodes: &str) {
 
 fn signal(name: &str, pid: u32) {
     let sent = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status();
-    assert!(sent.expect("there is a kill").success());
+    assert!(sent.expect("`kill` is installed").success());
 }
 
 const MAX_TTL: std::time::Duration = millis(1000);

@@ -30,10 +30,10 @@ async fn a_lock_without_renewal_expires_and_signals_its_loss() {
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(millis(200)).auto_renew(false).acquire().await.expect("free");
     let began = Instant::now();
-    timeout(secs(5), guard.lost()).await.expect("the signal comes");
+    timeout(secs(5), guard.lost()).await.expect("the loss is signaled");
     assert!(began.elapsed() < millis(200));
     assert!(!guard.is_valid() && guard.remaining().is_zero());
-    assert!(guard.release().await.expect("quiet").was_lost);
+    assert!(guard.release().await.expect("no error for a lost lock").was_lost);
 }
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn max_hold_time_ends_a_renewed_lock() {
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(millis(200)).max_hold_time(millis(700)).acquire().await.expect("free");
     let began = Instant::now();
-    timeout(secs(5), guard.lost()).await.expect("the signal comes");
+    timeout(secs(5), guard.lost()).await.expect("the loss is signaled");
     assert!(began.elapsed() > millis(400) && began.elapsed() < millis(750), "{:?}", began.elapsed());
 }
 
@@ -55,7 +55,7 @@ async fn an_extension_moves_the_deadline_and_never_shortens_it() {
     assert!(guard.remaining() > secs(55) && guard.deadline() == far);
     let same = guard.extend(secs(1)).await.expect("extended");
     assert_eq!(same, far);
-    let pttl: i64 = fleet[0].command(&["PTTL", "k"]).expect("asked");
+    let pttl: i64 = fleet[0].command(&["PTTL", "k"]).expect("a reply");
     assert!(pttl > 55_000, "{pttl}");
     assert!(matches!(guard.extend(millis(1)).await, Err(ExtendError::InvalidInput(_))));
 }
@@ -66,7 +66,7 @@ async fn the_loss_is_signaled_before_the_deadline_when_all_nodes_are_paused() {
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(millis(600)).acquire().await.expect("free");
     fleet.servers_mut().iter_mut().for_each(quorlock_chaos::Server::pause);
-    timeout(secs(5), guard.lost()).await.expect("the signal comes");
+    timeout(secs(5), guard.lost()).await.expect("the loss is signaled");
     assert!(!guard.is_valid());
     assert!(matches!(guard.extend(secs(1)).await, Err(ExtendError::Lost { .. })));
     fleet.servers_mut().iter_mut().for_each(quorlock_chaos::Server::resume);
@@ -86,7 +86,7 @@ async fn work_is_dropped_when_its_lock_is_lost() {
             std::future::pending::<()>().await;
         }
     });
-    let outcome = timeout(secs(10), running).await.expect("it does not hang");
+    let outcome = timeout(secs(10), running).await.expect("ends in time");
     assert!(matches!(outcome, Err(RunError::Lost { .. })), "{outcome:?}");
 }
 
@@ -99,12 +99,12 @@ async fn a_lock_is_lost_at_the_next_renewal_when_a_majority_is_overwritten() {
         server.command::<()>(&["SET", "k", "thief"]).expect("set");
     }
     let began = Instant::now();
-    timeout(secs(5), guard.lost()).await.expect("the next renewal tells");
+    timeout(secs(5), guard.lost()).await.expect("lost at the next renewal");
     assert!(began.elapsed() < secs(4));
     assert!(!guard.is_valid());
-    assert!(guard.release().await.expect("quiet").was_lost);
-    let thief: String = fleet[0].command(&["GET", "k"]).expect("asked");
-    assert_eq!(thief, "thief", "a release frees only its own");
+    assert!(guard.release().await.expect("no error for a lost lock").was_lost);
+    let thief: String = fleet[0].command(&["GET", "k"]).expect("a reply");
+    assert_eq!(thief, "thief", "a release deletes only its own key");
 }
 
 #[tokio::test]
@@ -112,10 +112,10 @@ async fn a_node_that_lost_its_data_is_reacquired_while_a_quorum_holds() {
     for mut fleet in [fenced_with_max_ttl(5, secs(2)), plain(5)] {
         let redlock = client(&fleet).await;
         let guard = redlock.mutex("k").ttl(secs(2)).acquire().await.expect("free");
-        eventually("it stands everywhere", || async { nodes_with_key(&fleet, "k") == 5 }).await;
+        eventually("every node has the key", || async { nodes_with_key(&fleet, "k") == 5 }).await;
         fleet[1].restart(Data::Empty).expect("restarted");
         fleet[3].wipe().expect("flushed");
-        eventually("both have it again", || async { nodes_with_key(&fleet, "k") == 5 }).await;
+        eventually("both nodes have the key again", || async { nodes_with_key(&fleet, "k") == 5 }).await;
         assert!(guard.is_valid());
     }
 }
@@ -135,17 +135,17 @@ async fn check_flushed(fleet: LockCluster, is_fenced: bool) {
     };
     let guard = redlock.mutex("k").ttl(millis(900)).acquire().await.expect("free");
     flush();
-    let deadline = guard.extend(secs(30)).await.expect("renewed all the same");
+    let deadline = guard.extend(secs(30)).await.expect("renewed");
     assert_eq!(guard.deadline(), deadline);
     flush();
-    guard.release().await.expect("released all the same");
+    guard.release().await.expect("released");
     flush();
-    assert!(redlock.inspect("k").await.expect("asked").is_free());
+    assert!(redlock.inspect("k").await.expect("a reply").is_free());
     flush();
-    let guard = redlock.mutex("k").no_wait().acquire().await.expect("granted all the same");
+    let guard = redlock.mutex("k").no_wait().acquire().await.expect("granted");
     assert_eq!(guard.fencing_token().is_some(), is_fenced);
     drop(guard);
-    redlock.shutdown(secs(5)).await.expect("nothing is left");
+    redlock.shutdown(secs(5)).await.expect("no pending release");
     assert_eq!(key_count(&fleet), 0);
 }
 
@@ -192,16 +192,16 @@ async fn a_blocked_runtime_does_not_make_healthy_nodes_time_out() {
     // Longer than the node time-out, and longer than a silent connection is kept.
     for block in [600, 2200] {
         let guard = redlock.mutex("k").acquire().await.expect("free");
-        eventually("the slower nodes hold it too", || async { nodes_with_key(&fleet, "k") == 3 }).await;
+        eventually("every node has the key", || async { nodes_with_key(&fleet, "k") == 3 }).await;
         drop(guard);
         // The driver writes the release; its answers come while nobody reads them.
         tokio::task::yield_now().await;
         std::thread::sleep(millis(block));
-        let guard = redlock.mutex("k").try_acquire().await.expect("a quorum answers");
+        let guard = redlock.mutex("k").try_acquire().await.expect("a quorum replies");
         assert!(guard.is_some(), "free again");
-        assert!(redlock.node_status().await.iter().all(is_voting), "no connection was given up");
+        assert!(redlock.node_status().await.iter().all(is_voting), "no connection was closed");
         drop(guard);
-        eventually("it is given back", || async { key_count(&fleet) == 0 }).await;
+        eventually("the key is released", || async { key_count(&fleet) == 0 }).await;
     }
 }
 
@@ -212,9 +212,9 @@ async fn a_blocked_runtime_cannot_make_a_lost_lock_look_valid() {
     let guard = redlock.mutex("k").ttl(millis(300)).acquire().await.expect("free");
     // The driver shares this thread, so no renewal and no timer runs meanwhile.
     std::thread::sleep(millis(500));
-    assert!(!guard.is_valid(), "the clock is read, whatever the timers missed");
-    timeout(secs(1), guard.lost()).await.expect("and the loss is latched");
-    assert!(guard.release().await.expect("quiet").was_lost);
+    assert!(!guard.is_valid(), "validity is read from the clock, not from timers");
+    timeout(secs(1), guard.lost()).await.expect("the loss is signaled");
+    assert!(guard.release().await.expect("no error for a lost lock").was_lost);
 }
 
 #[tokio::test]
@@ -230,7 +230,7 @@ async fn guards_are_lost_when_the_driver_ends() {
     })
     .join()
     .expect("no panic");
-    timeout(secs(1), guard.lost()).await.expect("told by the drop");
+    timeout(secs(1), guard.lost()).await.expect("signaled when the driver is dropped");
     assert!(!guard.is_valid());
     assert!(matches!(guard.release().await, Err(quorlock::ReleaseError::Closed { .. })));
 }
@@ -246,14 +246,14 @@ async fn a_held_lock_survives_repeated_faults_of_a_minority() {
             fleet[one].kill();
             fleet[two].pause();
             let before = guard.deadline();
-            eventually("it is renewed by the other three", || async {
+            eventually("the other three nodes renew it", || async {
                 assert!(guard.is_valid(), "round {round}");
                 guard.deadline().boot_nanos() > before.boot_nanos()
             })
             .await;
             fleet[one].restart(Data::Kept).expect("restarted");
             fleet[two].resume();
-            eventually("all nodes have it again", || async { guard.spare_nodes() == 2 }).await;
+            eventually("all nodes have the key again", || async { guard.spare_nodes() == 2 }).await;
         }
         guard.release().await.expect("released");
     }

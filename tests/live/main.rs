@@ -1,5 +1,5 @@
-//! Against real redis-servers: every promise that needs one. One file per promise; servers are started here, on
-//! loopback, and gone at the end.
+//! Integration tests against real redis-servers, one file per topic. Each test starts its servers on loopback and ends
+//! them.
 
 mod cleanup;
 mod clock_jumps;

@@ -21,9 +21,9 @@ fn markers(fleet: &Fleet) -> Vec<Option<String>> {
 
 /// Connecting fails because a node is somebody else's, in all of these words.
 async fn check_misplaced(builder: RedlockBuilder, words: &[&str]) {
-    let refused = builder.connect().await;
-    let Err(ConnectError::InvalidNodeList { reason: why, .. }) = refused else {
-        panic!("expected Misplaced, got {refused:?}")
+    let result = builder.connect().await;
+    let Err(ConnectError::InvalidNodeList { reason: why, .. }) = result else {
+        panic!("expected InvalidNodeList, got {result:?}")
     };
     for word in words {
         assert!(why.contains(word), "{why:?} does not say {word:?}");
@@ -33,21 +33,21 @@ async fn check_misplaced(builder: RedlockBuilder, words: &[&str]) {
 #[tokio::test]
 async fn a_lock_cluster_that_was_not_initialized_is_on_probation_once() {
     let fleet = blank_servers(3);
-    let redlock = over(fleet.urls()).max_ttl(secs(2)).connect().await.expect("all are up");
-    eventually("all have met", || async { redlock.node_status().await.iter().all(is_up) }).await;
-    let refused = redlock.mutex("k").no_wait().acquire().await.expect_err("nobody votes yet");
-    let AcquireError::OnProbation { retry_after: Some(retry_after), replies, .. } = &refused else {
-        panic!("expected OnProbation, got {refused:?}")
+    let redlock = over(fleet.urls()).max_ttl(secs(2)).connect().await.expect("all nodes are up");
+    eventually("all nodes are up", || async { redlock.node_status().await.iter().all(is_up) }).await;
+    let error = redlock.mutex("k").no_wait().acquire().await.expect_err("no node votes yet");
+    let AcquireError::OnProbation { retry_after: Some(retry_after), replies, .. } = &error else {
+        panic!("expected OnProbation, got {error:?}")
     };
-    assert!(*retry_after <= secs(2) + millis(100), "holders come first: {retry_after:?}");
+    assert!(*retry_after <= secs(2) + millis(100), "probation is at most one max ttl: {retry_after:?}");
     let is_new = |vote: &Vote| matches!(vote, Vote::OnProbation { reason: ProbationReason::NewNode, .. });
     assert!(replies.nodes().iter().all(|it| is_new(&it.reply)), "{replies}");
-    assert!(refused.to_string().contains("quorlock init"), "{refused}");
-    let guard = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect("it ends");
+    assert!(error.to_string().contains("quorlock init"), "{error}");
+    let guard = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect("probation ends");
     guard.release().await.expect("released");
     // Who comes later finds a cluster like any other.
-    let later = over(fleet.urls()).max_ttl(secs(2)).connect().await.expect("all are up");
-    assert!(later.mutex("k").try_acquire().await.expect("they vote").is_some());
+    let later = over(fleet.urls()).max_ttl(secs(2)).connect().await.expect("all nodes are up");
+    assert!(later.mutex("k").try_acquire().await.expect("all nodes vote").is_some());
 }
 
 #[tokio::test]
@@ -56,10 +56,10 @@ async fn clients_that_connect_to_blank_nodes_at_once_form_one_lock_cluster() {
     let clients: Vec<_> =
         (0..8).map(|_| tokio::spawn(over(fleet.urls()).max_ttl(secs(1)).connect())).collect();
     for client in clients {
-        let redlock = client.await.expect("no panic").expect("all are up");
-        let guard = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect("they agree");
+        let redlock = client.await.expect("no panic").expect("all nodes are up");
+        let guard = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect("granted");
         guard.release().await.expect("released");
-        eventually("all vote", || async { redlock.node_status().await.iter().all(is_voting) }).await;
+        eventually("every node votes", || async { redlock.node_status().await.iter().all(is_voting) }).await;
     }
     let ids: Vec<Option<String>> =
         markers(&fleet).into_iter().map(|it| Some(it?.split(' ').nth(1)?.to_owned())).collect();
@@ -84,10 +84,10 @@ async fn two_node_lists_that_share_one_node_do_not_form_two_lock_clusters() {
     // Node 0 belongs to others, and the two blank ones alone say nothing.
     check_misplaced(list([0, 3, 4]), &["no quorum", "same one"]).await;
     let redlock = list([0, 3, 4]).connect_lazy().expect("built");
-    let refused = redlock.mutex("k").acquire().await.expect_err("waiting cannot help");
-    assert!(matches!(refused, AcquireError::NodesExcluded { .. }), "{refused:?}");
+    let error = redlock.mutex("k").acquire().await.expect_err("fails without waiting");
+    assert!(matches!(error, AcquireError::NodesExcluded { .. }), "{error:?}");
     assert_eq!(redlock.node_status().await[1].state, NodeState::Excluded(ExclusionReason::Uninitialized));
-    assert_eq!(markers(&fleet).iter().filter(|it| it.is_some()).count(), 3, "nobody was adopted");
+    assert_eq!(markers(&fleet).iter().filter(|it| it.is_some()).count(), 3, "no blank node was initialized");
 }
 
 #[tokio::test]
@@ -100,34 +100,34 @@ async fn a_node_of_another_lock_cluster_with_the_same_settings_is_rejected() {
 #[tokio::test]
 async fn a_blank_node_is_adopted_when_a_quorum_of_members_is_known() {
     let mut fleet = fenced_with_max_ttl(3, secs(2));
-    fleet[1].restart(Data::Empty).expect("back");
-    let redlock = builder(&fleet).connect().await.expect("all are up");
-    eventually("it is adopted", || async { redlock.node_status().await[1].probation.is_some() }).await;
+    fleet[1].restart(Data::Empty).expect("restarted");
+    let redlock = builder(&fleet).connect().await.expect("all nodes are up");
+    eventually("the node is adopted", || async { redlock.node_status().await[1].probation.is_some() }).await;
     assert_eq!(redlock.node_status().await[1].probation.map(|it| it.reason), Some(ProbationReason::NewNode));
     let guard = redlock.mutex("k").try_acquire().await.expect("two of three").expect("free");
     eventually("it votes again", || async { redlock.node_status().await.iter().all(is_voting) }).await;
     guard.release().await.expect("released");
 
     // Two of three have forgotten: nobody who comes now can tell what they were.
-    fleet[0].restart(Data::Empty).expect("back");
-    fleet[1].restart(Data::Empty).expect("back");
+    fleet[0].restart(Data::Empty).expect("restarted");
+    fleet[1].restart(Data::Empty).expect("restarted");
     let fresh = builder(&fleet).connect_lazy().expect("built");
-    let refused = fresh.mutex("k").acquire().await.expect_err("waiting cannot help");
-    assert!(matches!(refused, AcquireError::NodesExcluded { .. }), "{refused:?}");
-    assert!(refused.to_string().contains("quorlock init"), "{refused}");
+    let error = fresh.mutex("k").acquire().await.expect_err("fails without waiting");
+    assert!(matches!(error, AcquireError::NodesExcluded { .. }), "{error:?}");
+    assert!(error.to_string().contains("quorlock init"), "{error}");
 }
 
 #[tokio::test]
 async fn a_ttl_above_the_max_ttl_is_rejected_by_acquire_and_extend() {
     let fleet = fenced_with_max_ttl(3, secs(5));
     let redlock = client(&fleet).await;
-    let refused = redlock.mutex("k").ttl(millis(5001)).acquire().await.expect_err("too long");
-    assert!(matches!(refused, AcquireError::InvalidInput(_)), "{refused:?}");
-    assert!(refused.to_string().contains("5.001s") && refused.to_string().contains("(5s)"), "{refused}");
-    let guard = redlock.mutex("k").ttl(secs(5)).acquire().await.expect("just so");
-    let refused = guard.extend(millis(5001)).await.expect_err("too long");
-    assert!(matches!(refused, ExtendError::InvalidInput(_)), "{refused:?}");
-    assert!(guard.is_valid(), "nothing has changed");
+    let error = redlock.mutex("k").ttl(millis(5001)).acquire().await.expect_err("too long");
+    assert!(matches!(error, AcquireError::InvalidInput(_)), "{error:?}");
+    assert!(error.to_string().contains("5.001s") && error.to_string().contains("(5s)"), "{error}");
+    let guard = redlock.mutex("k").ttl(secs(5)).acquire().await.expect("exactly the limit");
+    let error = guard.extend(millis(5001)).await.expect_err("too long");
+    assert!(matches!(error, ExtendError::InvalidInput(_)), "{error:?}");
+    assert!(guard.is_valid(), "the lock is unchanged");
     guard.extend(secs(5)).await.expect("extended");
 }
 
@@ -137,7 +137,7 @@ async fn an_evicting_node_is_excluded_and_the_other_nodes_serve() {
     fleet[0].command::<()>(&["CONFIG", "SET", "maxmemory", "50mb"]).expect("set");
     fleet[0].command::<()>(&["CONFIG", "SET", "maxmemory-policy", "volatile-ttl"]).expect("set");
     let redlock = builder(&fleet).connect().await.expect("two of three");
-    eventually("it is barred", || async {
+    eventually("the node is excluded", || async {
         redlock.node_status().await[0].state == NodeState::Excluded(ExclusionReason::EvictionEnabled)
     })
     .await;
@@ -146,9 +146,9 @@ async fn an_evicting_node_is_excluded_and_the_other_nodes_serve() {
 
     let evicting = Setup::new().args(["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"]);
     let all = with_setup(3, &evicting, true);
-    let refused = over(all.urls()).connect().await.expect_err("nobody may vote");
-    assert!(matches!(refused, ConnectError::NodesExcluded { .. }), "{refused:?}");
-    assert!(refused.to_string().contains("noeviction"), "{refused}");
+    let error = over(all.urls()).connect().await.expect_err("every node is excluded");
+    assert!(matches!(error, ConnectError::NodesExcluded { .. }), "{error:?}");
+    assert!(error.to_string().contains("noeviction"), "{error}");
 }
 
 #[tokio::test]
@@ -157,8 +157,8 @@ async fn a_node_with_an_invalid_marker_is_excluded_and_its_marker_kept() {
     fleet[1].command::<()>(&["SET", "quorlock:node", "a poem"]).expect("set");
     fleet[2].command::<()>(&["DEL", "quorlock:node"]).expect("deleted");
     fleet[2].command::<()>(&["LPUSH", "quorlock:node", "a list"]).expect("set");
-    builder(&fleet).connect_timeout(secs(2)).connect().await.expect_err("one of three");
-    let nodes = builder(&fleet).connect_lazy().expect("options that work").node_status().await;
+    builder(&fleet).connect_timeout(secs(2)).connect().await.expect_err("one of three nodes is no quorum");
+    let nodes = builder(&fleet).connect_lazy().expect("valid options").node_status().await;
     let is_reported = |node: &quorlock::NodeStatus| node.to_string().contains("`quorlock:node` is taken");
     assert!(nodes[1..].iter().all(is_reported), "{nodes:?}");
     let found: String = fleet[1].command(&["GET", "quorlock:node"]).expect("up");
@@ -176,12 +176,12 @@ async fn permissions_that_fenced_mode_needs_are_named() {
         for server in fleet.servers() {
             let user = ["ACL", "SETUSER", "locker"].into_iter();
             let line: Vec<&str> = user.chain(rights.split(' ')).chain(change.split(' ')).collect();
-            server.command::<()>(&line).expect("made");
+            server.command::<()>(&line).expect("ACL user created");
         }
-        let refused = builder(&fleet).username("locker").password("pw").connect_lazy().expect("built");
-        let refused = refused.mutex("k").wait_timeout(secs(20)).acquire().await.expect_err(change);
-        assert!(matches!(refused, AcquireError::NodesExcluded { .. }), "{change}: {refused:?}");
-        let said = refused.to_string();
+        let redlock = builder(&fleet).username("locker").password("pw").connect_lazy().expect("built");
+        let error = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect_err(change);
+        assert!(matches!(error, AcquireError::NodesExcluded { .. }), "{change}: {error:?}");
+        let said = error.to_string();
         assert!(said.contains("permission missing") && said.contains(words), "{change}: {said}");
     }
 }
@@ -193,14 +193,14 @@ async fn a_lock_cluster_is_initialized_once_and_again_only_by_force() {
     let init = |max_ttl, force| over(urls.clone()).max_ttl(max_ttl).init(force);
     fleet[2].kill();
     assert!(matches!(init(secs(5), false).await, Err(InitError::Unreachable { .. })));
-    fleet[2].restart(Data::Empty).expect("back");
-    assert_eq!(init(secs(5), false).await.expect("blank"), InitOutcome::Initialized);
+    fleet[2].restart(Data::Empty).expect("restarted");
+    assert_eq!(init(secs(5), false).await.expect("the nodes are blank"), InitOutcome::Initialized);
     let first = markers(&fleet);
     assert_eq!(init(secs(5), false).await.expect("the same"), InitOutcome::AlreadyInitialized);
     assert!(matches!(init(secs(6), false).await, Err(InitError::AlreadyInitialized { .. })));
-    assert_eq!(markers(&fleet), first, "nothing was changed");
+    assert_eq!(markers(&fleet), first, "the markers are unchanged");
     assert_eq!(init(secs(6), true).await.expect("forced"), InitOutcome::Initialized);
-    let redlock = over(urls.clone()).max_ttl(secs(6)).connect().await.expect("all are up");
-    assert!(redlock.mutex("k").try_acquire().await.expect("they vote at once").is_some());
+    let redlock = over(urls.clone()).max_ttl(secs(6)).connect().await.expect("all nodes are up");
+    assert!(redlock.mutex("k").try_acquire().await.expect("all nodes vote at once").is_some());
     check_misplaced(over(urls.clone()).max_ttl(secs(5)), &["max ttl of 6s"]).await;
 }

@@ -12,16 +12,15 @@ async fn a_lock_is_set_on_every_node_and_leaves_no_key() {
     for fleet in [1, 3, 4, 5, 9].map(fenced).into_iter().chain([plain(1), plain(5)]) {
         let nodes = fleet.len();
         let redlock = client(&fleet).await;
-        let guard = redlock.mutex("orders:42").acquire().await.expect("nobody else is here");
+        let guard = redlock.mutex("orders:42").acquire().await.expect("free");
         assert!(guard.is_valid());
         assert!(guard.remaining() > secs(9) && guard.remaining() < secs(10));
-        eventually("the slower nodes hold it too", || async { nodes_with_key(&fleet, "orders:42") == nodes })
-            .await;
+        eventually("every node has the key", || async { nodes_with_key(&fleet, "orders:42") == nodes }).await;
         let best = nodes as i32 + (nodes / 2 + 1) as i32 - nodes as i32 - 1;
-        eventually("the margin tells", || async { guard.spare_nodes() == best }).await;
+        eventually("spare_nodes counts every node", || async { guard.spare_nodes() == best }).await;
         let replies = guard.release().await.expect("a quorum confirms");
         assert!(!replies.was_lost);
-        redlock.shutdown(secs(5)).await.expect("nothing is left");
+        redlock.shutdown(secs(5)).await.expect("no pending release");
         assert_eq!(key_count(&fleet), 0);
     }
 }
@@ -31,17 +30,17 @@ async fn a_contended_acquire_reports_when_to_retry() {
     let fleet = fenced(3);
     let (first, second) = (client(&fleet).await, client(&fleet).await);
     let guard = first.mutex("k").ttl(secs(30)).acquire().await.expect("free");
-    eventually("it stands everywhere", || async { nodes_with_key(&fleet, "k") == 3 }).await;
-    let refused = second.mutex("k").no_wait().acquire().await.expect_err("held");
-    let AcquireError::Contended { retry_after: Some(retry_after), replies, .. } = refused else {
-        panic!("expected `Held` with a time, got {refused:?}");
+    eventually("every node has the key", || async { nodes_with_key(&fleet, "k") == 3 }).await;
+    let error = second.mutex("k").no_wait().acquire().await.expect_err("held");
+    let AcquireError::Contended { retry_after: Some(retry_after), replies, .. } = error else {
+        panic!("expected Contended with a retry time, got {error:?}");
     };
     assert!(retry_after > secs(25) && retry_after <= secs(30), "{retry_after:?}");
     assert!(replies.nodes().iter().filter(|it| matches!(it.reply, Vote::HeldByOther { .. })).count() >= 2);
-    assert!(second.mutex("k").try_acquire().await.expect("held is no error here").is_none());
-    assert!(first.mutex("k").try_acquire().await.expect("held is no error here").is_none());
+    assert!(second.mutex("k").try_acquire().await.expect("a contended lock is no error").is_none());
+    assert!(first.mutex("k").try_acquire().await.expect("a contended lock is no error").is_none());
     guard.release().await.expect("released");
-    assert!(second.mutex("k").try_acquire().await.expect("free now").is_some());
+    assert!(second.mutex("k").try_acquire().await.expect("free").is_some());
 }
 
 #[tokio::test]
@@ -49,11 +48,11 @@ async fn waiting_ends_when_the_lock_is_free_or_the_wait_times_out() {
     let fleet = fenced(3);
     let (first, second) = (client(&fleet).await, client(&fleet).await);
     let guard = first.mutex("k").acquire().await.expect("free");
-    let refused = second.mutex("k").wait_timeout(millis(200)).acquire().await;
-    assert!(matches!(refused, Err(AcquireError::Contended { .. })), "{refused:?}");
+    let result = second.mutex("k").wait_timeout(millis(200)).acquire().await;
+    assert!(matches!(result, Err(AcquireError::Contended { .. })), "{result:?}");
     let waiting = tokio::spawn(async move { second.mutex("k").acquire().await });
     guard.release().await.expect("released");
-    let second = waiting.await.expect("no panic").expect("its turn");
+    let second = waiting.await.expect("no panic").expect("granted");
     assert!(second.is_valid());
 }
 
@@ -72,7 +71,7 @@ async fn run_holds_the_lock_and_returns_the_value_of_the_work() {
     let redlock = client(&fleet).await;
     let value = redlock.mutex("k").run(|lock| async move { lock.is_valid().then_some(42) }).await;
     assert_eq!(value.expect("ran"), Some(42));
-    redlock.shutdown(secs(5)).await.expect("nothing is left");
+    redlock.shutdown(secs(5)).await.expect("no pending release");
     assert_eq!(key_count(&fleet), 0);
 }
 
@@ -80,21 +79,21 @@ async fn run_holds_the_lock_and_returns_the_value_of_the_work() {
 async fn inspect_reports_ownership_and_ignores_a_key_on_a_minority() {
     let fleet = fenced(3);
     let (ours, theirs) = (client(&fleet).await, client(&fleet).await);
-    assert!(ours.inspect("k").await.expect("asked").is_free());
+    assert!(ours.inspect("k").await.expect("a reply").is_free());
     let guard = ours.mutex("k").ttl(secs(20)).acquire().await.expect("free");
-    eventually("it stands everywhere", || async { nodes_with_key(&fleet, "k") == 3 }).await;
-    let seen = ours.inspect("k").await.expect("asked");
+    eventually("every node has the key", || async { nodes_with_key(&fleet, "k") == 3 }).await;
+    let seen = ours.inspect("k").await.expect("a reply");
     let (mark, life) = seen.holder().expect("a quorum");
     assert!(life.expect("it expires") > secs(15));
     assert!(seen.nodes.iter().all(|sight| sight.is_ours));
-    let seen = theirs.inspect("k").await.expect("asked");
+    let seen = theirs.inspect("k").await.expect("a reply");
     assert_eq!(seen.holder().map(|(mark, _)| mark), Some(mark));
     assert!(seen.nodes.iter().all(|sight| !sight.is_ours));
     guard.release().await.expect("released");
 
     fleet[0].command::<()>(&["SET", "left", "over"]).expect("set");
-    let seen = ours.inspect("left").await.expect("asked");
-    assert!(seen.holder().is_none() && seen.is_free(), "one of three is no lock");
+    let seen = ours.inspect("left").await.expect("a reply");
+    assert!(seen.holder().is_none() && seen.is_free(), "a key on one of three nodes is no lock");
 }
 
 /// One node was flushed, on another somebody deleted the key: two of three show none.
@@ -107,8 +106,8 @@ async fn a_node_that_may_have_lost_data_does_not_make_a_lock_look_free() {
     servers[2].command::<()>(&["DEL", "k"]).expect("it is up");
     // Its votes tell that it is another than it was.
     drop(redlock.mutex("other").try_acquire().await);
-    eventually("it casts no vote", || async { !redlock.node_status().await[1].is_voting() }).await;
-    let seen = redlock.inspect("k").await.expect("asked");
+    eventually("the node casts no vote", || async { !redlock.node_status().await[1].is_voting() }).await;
+    let seen = redlock.inspect("k").await.expect("a reply");
     assert!(!seen.is_free() && guard.is_valid(), "{seen:?}");
     assert_eq!(seen.nodes.iter().map(|sight| sight.is_voting).collect::<Vec<_>>(), [true, false, true]);
 }
@@ -120,14 +119,14 @@ async fn a_key_of_another_type_is_contended_and_can_be_force_released() {
     for server in fleet.servers() {
         server.command::<()>(&["HSET", "k", "field", "value"]).expect("set");
     }
-    let refused = redlock.mutex("k").wait_timeout(millis(150)).acquire().await.expect_err("held");
-    assert!(matches!(refused, AcquireError::Contended { retry_after: None, .. }), "{refused:?}");
-    let seen = redlock.inspect("k").await.expect("asked");
+    let error = redlock.mutex("k").wait_timeout(millis(150)).acquire().await.expect_err("held");
+    assert!(matches!(error, AcquireError::Contended { retry_after: None, .. }), "{error:?}");
+    let seen = redlock.inspect("k").await.expect("a reply");
     let other = |vote: &Vote| matches!(vote, Vote::Inspected(it) if it.holder == KeyOwner::NotALock && it.remaining.is_none());
     assert!(seen.nodes.iter().all(|sight| other(&sight.reply)), "{seen:?}");
-    let broken = redlock.force_release("k").await.expect("asked");
+    let broken = redlock.force_release("k").await.expect("a reply");
     assert!(broken.nodes().iter().all(|it| it.reply == Vote::Granted));
-    assert!(redlock.mutex("k").try_acquire().await.expect("free now").is_some());
+    assert!(redlock.mutex("k").try_acquire().await.expect("free").is_some());
 }
 
 #[tokio::test]
@@ -144,12 +143,12 @@ async fn the_key_is_prefix_and_name_verbatim_in_the_database_of_the_url() {
             let mut connection = server.connect(secs(1)).expect("up");
             redis::cmd("SELECT").arg(2).exec(&mut connection).expect("selected");
             let found: bool =
-                redis::cmd("EXISTS").arg("redlock:a b\"é").query(&mut connection).expect("asked");
+                redis::cmd("EXISTS").arg("redlock:a b\"é").query(&mut connection).expect("a reply");
             found
         })
     })
     .await;
-    assert_eq!(redlock.inspect("a b\"é").await.expect("asked").holder().map(|_| ()), Some(()));
+    assert_eq!(redlock.inspect("a b\"é").await.expect("a reply").holder().map(|_| ()), Some(()));
     guard.release().await.expect("released");
 }
 
@@ -162,8 +161,8 @@ async fn tasks_of_one_client_are_served_in_order() {
     for place in 0..16 {
         let (redlock, sender) = (redlock.clone(), sender.clone());
         let mut task = Box::pin(async move {
-            let guard = redlock.mutex("k").acquire().await.expect("its turn");
-            sender.send(place).expect("listened to");
+            let guard = redlock.mutex("k").acquire().await.expect("granted");
+            sender.send(place).expect("receiver is open");
             guard.release().await.expect("released");
         });
         // Polled once here, so that they line up in this order.

@@ -15,9 +15,9 @@ async fn one_server_under_two_urls_is_rejected() {
     let fleet = blank_servers(2);
     let twin = format!("redis://localhost:{}", fleet[0].port());
     let urls = [fleet[0].url(), fleet[1].url(), twin];
-    let refused = Redlock::builder().nodes(urls).connect().await;
-    let Err(ConnectError::InvalidNodeList { reason, .. }) = refused else {
-        panic!("expected Misplaced, got {refused:?}")
+    let result = Redlock::builder().nodes(urls).connect().await;
+    let Err(ConnectError::InvalidNodeList { reason, .. }) = result else {
+        panic!("expected InvalidNodeList, got {result:?}")
     };
     assert!(reason.contains("same server"), "{reason}");
 }
@@ -26,11 +26,11 @@ async fn one_server_under_two_urls_is_rejected() {
 async fn a_redis_cluster_node_is_rejected() {
     // A member's bus listens 10,000 ports above, so a port past 55535 will not do; 6.2 cannot be told another.
     let setup = Setup::new().args(["--cluster-enabled", "yes"]);
-    let cluster = (0..50).find_map(|_| Server::start(&setup).ok()).expect("started");
+    let cluster = (0..50).find_map(|_| Server::start(&setup).ok()).expect("server starts");
     let fleet = blank_servers(2);
     let urls = [fleet[0].url(), cluster.url(), fleet[1].url()];
-    let refused = Redlock::builder().nodes(urls).connect().await;
-    assert!(matches!(refused, Err(ConnectError::InvalidNodeList { .. })), "{refused:?}");
+    let result = Redlock::builder().nodes(urls).connect().await;
+    assert!(matches!(result, Err(ConnectError::InvalidNodeList { .. })), "{result:?}");
 }
 
 #[tokio::test]
@@ -45,7 +45,7 @@ async fn a_replica_is_excluded_until_it_is_a_master_again() {
     let guard = redlock.mutex("k").acquire().await.expect("two of three");
     guard.release().await.expect("released");
     fleet[1].command::<()>(&["REPLICAOF", "NO", "ONE"]).expect("promoted");
-    eventually("it counts again", || async { is_up(&redlock.node_status().await[1]) }).await;
+    eventually("the node votes again", || async { is_up(&redlock.node_status().await[1]) }).await;
 }
 
 #[tokio::test]
@@ -55,7 +55,7 @@ async fn a_node_demoted_after_connect_casts_no_vote() {
     let master = blank_servers(1);
     let master = master[0].port().to_string();
     fleet[2].command::<()>(&["REPLICAOF", "127.0.0.1", &master]).expect("demoted");
-    eventually("it is barred", || async {
+    eventually("the node is excluded", || async {
         let guard = redlock.mutex("k").acquire().await.expect("two of three");
         guard.release().await.expect("released");
         redlock.node_status().await[2].state == NodeState::Excluded(ExclusionReason::Replica)
@@ -73,21 +73,21 @@ async fn a_wrong_password_fails_at_once_and_is_never_shown() {
     let builder = |urls: Vec<String>| Redlock::builder().plain().nodes(urls);
     let bad = builder(urls("wr0ng"));
     assert!(!format!("{bad:?}").contains("wr0ng"));
-    let refused = bad.connect().await.expect_err("refused");
-    assert!(matches!(refused, ConnectError::NodesExcluded { .. }), "{refused:?}");
-    assert!(!format!("{refused} {refused:?}").contains("wr0ng"));
+    let error = bad.connect().await.expect_err("refused");
+    assert!(matches!(error, ConnectError::NodesExcluded { .. }), "{error:?}");
+    assert!(!format!("{error} {error:?}").contains("wr0ng"));
 
-    let good = builder(urls("s3cret")).connect().await.expect("let in");
+    let good = builder(urls("s3cret")).connect().await.expect("connected");
     assert!(!format!("{good:?} {:?}", good.node_status().await).contains("s3cret"));
     let lazy = builder(urls("wr0ng")).connect_lazy().expect("built");
-    let refused = lazy.mutex("k").acquire().await.expect_err("waiting cannot help");
-    assert!(matches!(refused, AcquireError::NodesExcluded { .. }), "{refused:?}");
+    let error = lazy.mutex("k").acquire().await.expect_err("fails without waiting");
+    assert!(matches!(error, AcquireError::NodesExcluded { .. }), "{error:?}");
 
     let stand_in = builder(fleet.urls()).password("s3cret");
-    drop(stand_in.connect().await.expect("let in by the client's own password"));
+    drop(stand_in.connect().await.expect("accepts the password of the builder"));
 
     let mixed = [urls("s3cret")[0].clone(), urls("wr0ng")[1].clone(), urls("s3cret")[2].clone()];
-    let mixed = builder(mixed.to_vec()).connect().await.expect("two of three let us in");
+    let mixed = builder(mixed.to_vec()).connect().await.expect("two of three nodes accept the password");
     drop(mixed.mutex("k").acquire().await.expect("two of three"));
     assert!(matches!(
         &mixed.node_status().await[1].state,
@@ -107,15 +107,15 @@ async fn a_user_with_only_the_required_permissions_can_lock() {
 async fn check_rights(fleet: LockCluster, rights: &str) {
     for server in fleet.servers() {
         let words: Vec<&str> = ["ACL", "SETUSER", "locker"].into_iter().chain(rights.split(' ')).collect();
-        server.command::<()>(&words).expect("made");
+        server.command::<()>(&words).expect("ACL user created");
     }
-    let redlock = builder(&fleet).username("locker").password("pw").connect().await.expect("let in");
+    let redlock = builder(&fleet).username("locker").password("pw").connect().await.expect("connected");
     let guard = redlock.mutex("lock:a").acquire().await.expect("its own keys");
     guard.extend(secs(20)).await.expect("renewed");
     guard.release().await.expect("released");
-    let refused = redlock.mutex("other").acquire().await.expect_err("not its keys");
-    let AcquireError::NodesExcluded { replies, .. } = refused else {
-        panic!("expected Refused, got {refused:?}")
+    let error = redlock.mutex("other").acquire().await.expect_err("no permission for the key");
+    let AcquireError::NodesExcluded { replies, .. } = error else {
+        panic!("expected NodesExcluded, got {error:?}")
     };
     assert!(
         replies
@@ -128,17 +128,17 @@ async fn check_rights(fleet: LockCluster, rights: &str) {
     for server in fleet.servers() {
         server.command::<()>(&["ACL", "SETUSER", "locker", "-script"]).expect("changed");
     }
-    let redlock = builder(&fleet).username("locker").password("pw").connect().await.expect("let in");
+    let redlock = builder(&fleet).username("locker").password("pw").connect().await.expect("connected");
     let guard = redlock.mutex("lock:a").acquire().await.expect("its own keys");
-    guard.release().await.expect("scripts go as text");
+    guard.release().await.expect("scripts are sent as text");
 
     for server in fleet.servers() {
         server.command::<()>(&["ACL", "SETUSER", "locker", "-eval"]).expect("changed");
     }
-    let refused = builder(&fleet).username("locker").password("pw").connect().await;
+    let result = builder(&fleet).username("locker").password("pw").connect().await;
     assert!(
-        matches!(refused, Err(ConnectError::NodesExcluded { .. })),
-        "who may not release must not lock: {refused:?}"
+        matches!(result, Err(ConnectError::NodesExcluded { .. })),
+        "a user without EVAL must not lock: {result:?}"
     );
 }
 
@@ -150,9 +150,9 @@ async fn a_node_with_full_memory_casts_no_vote_and_still_releases() {
         for server in fleet.servers() {
             server.command::<()>(&["CONFIG", "SET", "maxmemory", "1"]).expect("set");
         }
-        let refused = redlock.mutex("other").no_wait().acquire().await.expect_err("no room");
-        let AcquireError::NoQuorum { replies, .. } = refused else {
-            panic!("expected NoQuorum, got {refused:?}")
+        let error = redlock.mutex("other").no_wait().acquire().await.expect_err("memory is full");
+        let AcquireError::NoQuorum { replies, .. } = error else {
+            panic!("expected NoQuorum, got {error:?}")
         };
         let full = |vote: &Vote| matches!(vote, Vote::Unknown(ReplyFailure::TransientError(words)) if words.contains("OOM"));
         assert!(replies.nodes().iter().any(|it| full(&it.reply)), "{replies}");
@@ -169,14 +169,14 @@ async fn a_plain_client_warns_of_evicting_nodes_and_an_even_number_of_nodes() {
     let redlock = builder(&fleet)
         .observer(move |event: &Event<'_>| {
             if let Event::NodeWarning { warning, .. } | Event::Warning { warning } = event {
-                listener.lock().expect("whole").push((*warning).to_owned());
+                listener.lock().expect("not poisoned").push((*warning).to_owned());
             }
         })
         .connect()
         .await
-        .expect("a warning is no refusal");
-    eventually("both nodes are known", || async { redlock.node_status().await.iter().all(is_up) }).await;
-    let heard = heard.lock().expect("whole").clone();
+        .expect("a warning does not prevent connecting");
+    eventually("both nodes are up", || async { redlock.node_status().await.iter().all(is_up) }).await;
+    let heard = heard.lock().expect("not poisoned").clone();
     assert!(heard.iter().any(|warning| warning.contains("even number")), "{heard:?}");
     assert_eq!(heard.iter().filter(|warning| warning.contains("noeviction")).count(), 2, "{heard:?}");
 }
@@ -184,7 +184,7 @@ async fn a_plain_client_warns_of_evicting_nodes_and_an_even_number_of_nodes() {
 #[tokio::test]
 async fn a_server_that_is_not_redis_is_excluded() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let port = listener.local_addr().expect("bound").port();
+    let port = listener.local_addr().expect("an address").port();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let _ =
@@ -192,6 +192,6 @@ async fn a_server_that_is_not_redis_is_excluded() {
         }
     });
     let url = format!("redis://127.0.0.1:{port}");
-    let refused = Redlock::builder().nodes([url]).connect().await;
-    assert!(matches!(refused, Err(ConnectError::NodesExcluded { .. })), "{refused:?}");
+    let result = Redlock::builder().nodes([url]).connect().await;
+    assert!(matches!(result, Err(ConnectError::NodesExcluded { .. })), "{result:?}");
 }

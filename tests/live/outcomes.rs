@@ -22,7 +22,7 @@ where
     T: FromRedisValue,
 {
     let servers = cluster.servers().iter().enumerate().filter(|(place, _)| nodes >> place & 1 == 1);
-    servers.map(|(_, server)| server.command(words).expect("the node answers")).collect()
+    servers.map(|(_, server)| server.command(words).expect("a reply")).collect()
 }
 
 /// Which nodes answer first is a matter of chance, so every set of nodes is tried, and the smallest majorities more often.
@@ -35,15 +35,16 @@ async fn a_release_reports_that_the_lock_was_overwritten_or_deleted() {
             let rounds = if nodes.count_ones() == majority { 6 } else { 2 };
             for round in 0..rounds {
                 let guard = redlock.mutex("k").ttl(secs(30)).acquire().await.expect("free");
-                eventually("it stands everywhere", || async { nodes_with_key(&cluster, "k") == count }).await;
+                eventually("every node has the key", || async { nodes_with_key(&cluster, "k") == count })
+                    .await;
                 let is_stolen = round % 2 == 0;
                 if is_stolen {
                     on::<()>(&cluster, &["SET", "k", "a thief's", "PX", "60000"], nodes);
                 } else {
                     on::<()>(&cluster, &["DEL", "k"], nodes);
                 }
-                assert!(guard.is_valid(), "no clock tells");
-                let report = guard.release().await.expect("each is a plain answer");
+                assert!(guard.is_valid(), "the loss is not known before the release");
+                let report = guard.release().await.expect("every node replies");
                 let is_lost = nodes.count_ones() >= majority;
                 assert_eq!(report.was_lost, is_lost, "nodes {nodes:05b} of {count}: {report:?}");
                 if is_lost {
@@ -63,7 +64,7 @@ async fn a_release_of_a_lock_missing_on_a_minority_reports_no_loss() {
         cluster[0].pause();
         let redlock = builder(&cluster).connect().await.expect("two of three");
         let guard = redlock.mutex("k").ttl(secs(30)).acquire().await.expect("two of three");
-        let report = guard.release().await.expect("confirmed");
+        let report = guard.release().await.expect("a quorum confirms");
         assert!(!report.was_lost, "{report:?}");
         cluster[0].resume();
     }
@@ -85,7 +86,7 @@ struct Losses(Arc<Mutex<Vec<LossReason>>>);
 impl Observer for Losses {
     fn on_event(&self, event: &Event<'_>) {
         if let Event::Lost { reason: loss, .. } = event {
-            self.0.lock().expect("whole").push(*loss);
+            self.0.lock().expect("not poisoned").push(*loss);
         }
     }
 }
@@ -99,14 +100,14 @@ async fn a_force_released_lock_is_lost_by_its_holder_and_stays_free() {
         let operator = client(&cluster).await;
         let ttl = millis(900);
         let guard = holder.mutex("k").ttl(ttl).acquire().await.expect("free");
-        let report = operator.force_release("k").await.expect("an answer");
+        let report = operator.force_release("k").await.expect("a reply");
         assert!(report.nodes().iter().all(|it| it.reply == Vote::Granted), "{report:?}");
-        timeout(ttl, guard.lost()).await.expect("at its next renewal, and not at the deadline");
+        timeout(ttl, guard.lost()).await.expect("lost at the next renewal, before the deadline");
         assert!(!guard.is_valid());
         sleep(ttl * 2).await;
-        assert_eq!(losses.0.lock().expect("whole")[..], [LossReason::TakenByOthers]);
-        assert_eq!(nodes_with_key(&cluster, "k"), 0, "nobody has taken it again");
-        let next = operator.mutex("k").try_acquire().await.expect("an answer").expect("free");
+        assert_eq!(losses.0.lock().expect("not poisoned")[..], [LossReason::TakenByOthers]);
+        assert_eq!(nodes_with_key(&cluster, "k"), 0, "the holder did not reacquire it");
+        let next = operator.mutex("k").try_acquire().await.expect("a reply").expect("free");
         assert!(next.fencing_token().expect("fenced").number > guard.fencing_token().expect("fenced").number);
     }
 }
@@ -116,16 +117,16 @@ async fn a_force_release_on_a_minority_leaves_the_holder_its_lock() {
     let cluster = fenced(5);
     let holder = client(&cluster).await;
     let guard = holder.mutex("k").ttl(millis(900)).acquire().await.expect("free");
-    eventually("it stands everywhere", || async { nodes_with_key(&cluster, "k") == 5 }).await;
+    eventually("every node has the key", || async { nodes_with_key(&cluster, "k") == 5 }).await;
     // What a break does there.
     for server in cluster.servers().iter().take(2) {
         server.command::<()>(&["DEL", "k"]).expect("deleted");
         server.command::<()>(&["INCR", "quorlock:fence:k"]).expect("raised");
     }
-    eventually("it stands everywhere again", || async { nodes_with_key(&cluster, "k") == 5 }).await;
+    eventually("every node has the key again", || async { nodes_with_key(&cluster, "k") == 5 }).await;
     sleep(millis(1_800)).await;
     assert!(guard.is_valid() && guard.spare_nodes() == 2);
-    assert!(!guard.release().await.expect("confirmed").was_lost);
+    assert!(!guard.release().await.expect("a quorum confirms").was_lost);
 }
 
 #[tokio::test]
@@ -133,8 +134,8 @@ async fn a_force_released_plain_lock_is_reacquired_by_its_living_holder() {
     let cluster = plain(3);
     let (holder, operator) = (client(&cluster).await, client(&cluster).await);
     let guard = holder.mutex("k").ttl(millis(900)).acquire().await.expect("free");
-    operator.force_release("k").await.expect("an answer");
-    eventually("it is back", || async { nodes_with_key(&cluster, "k") == 3 }).await;
+    operator.force_release("k").await.expect("a reply");
+    eventually("every node has the key again", || async { nodes_with_key(&cluster, "k") == 3 }).await;
     assert!(guard.is_valid());
 }
 
@@ -143,18 +144,18 @@ async fn only_the_inspected_holder_is_force_released() {
     for cluster in [fenced(5), plain(5)] {
         let (holder, operator) = (client(&cluster).await, client(&cluster).await);
         let first = holder.mutex("k").ttl(secs(9)).acquire().await.expect("free");
-        let (mark, _) = operator.inspect("k").await.expect("an answer").holder().expect("held");
-        first.release().await.expect("confirmed");
-        let missing = operator.force_release_of("k", mark).await.expect("an answer");
+        let (mark, _) = operator.inspect("k").await.expect("a reply").holder().expect("held");
+        first.release().await.expect("a quorum confirms");
+        let missing = operator.force_release_of("k", mark).await.expect("a reply");
         assert!(missing.nodes().iter().all(|it| it.reply == Vote::NotHeld), "{missing:?}");
         // Another has it by the time that the break comes.
         let later = holder.mutex("k").ttl(secs(9)).acquire().await.expect("free");
-        eventually("it stands everywhere", || async { nodes_with_key(&cluster, "k") == 5 }).await;
-        let spared = operator.force_release_of("k", mark).await.expect("an answer");
+        eventually("every node has the key", || async { nodes_with_key(&cluster, "k") == 5 }).await;
+        let spared = operator.force_release_of("k", mark).await.expect("a reply");
         assert!(spared.nodes().iter().all(|it| matches!(it.reply, Vote::HeldByOther { .. })), "{spared:?}");
         assert!(nodes_with_key(&cluster, "k") == 5 && later.extend(secs(9)).await.is_ok());
-        let (mark, _) = operator.inspect("k").await.expect("an answer").holder().expect("held");
-        let broken = operator.force_release_of("k", mark).await.expect("an answer");
+        let (mark, _) = operator.inspect("k").await.expect("a reply").holder().expect("held");
+        let broken = operator.force_release_of("k", mark).await.expect("a reply");
         assert!(broken.nodes().iter().all(|it| it.reply == Vote::Granted), "{broken:?}");
         assert_eq!(nodes_with_key(&cluster, "k"), 0);
     }
@@ -171,10 +172,10 @@ async fn a_waiter_gets_a_force_released_lock_at_once() {
             let guard = holder.mutex(&name).ttl(secs(30)).acquire().await.expect("free");
             let waiting = tokio::spawn(waiter.mutex(&name).ttl(secs(30)).acquire());
             let line = format!("quorlock:waiters:{name}");
-            eventually("it stands in line", || async { nodes_with_key(&cluster, &line) > 0 }).await;
+            eventually("the waiter is queued", || async { nodes_with_key(&cluster, &line) > 0 }).await;
             let began = Instant::now();
-            operator.force_release(&name).await.expect("an answer");
-            let next = waiting.await.expect("no panic").expect("had");
+            operator.force_release(&name).await.expect("a reply");
+            let next = waiting.await.expect("no panic").expect("granted");
             quickest = quickest.min(began.elapsed());
             assert!(next.is_valid());
             drop(guard);
@@ -194,13 +195,13 @@ async fn a_lock_that_another_client_held_meanwhile_is_lost_at_the_next_renewal()
         .mutex("k")
         .try_acquire()
         .await
-        .expect("an answer")
+        .expect("a reply")
         .expect("free")
         .release()
         .await
-        .expect("confirmed");
+        .expect("a quorum confirms");
     // The renewal comes at two seconds, the deadline at six.
-    timeout(secs(4), guard.lost()).await.expect("at the next renewal");
+    timeout(secs(4), guard.lost()).await.expect("lost at the next renewal");
 }
 
 #[tokio::test]
@@ -220,7 +221,7 @@ async fn an_acquire_without_waiting_still_waits_for_reconnects() {
                 mutex.no_wait().acquire().await
             };
             let guard = had.unwrap_or_else(|error| panic!("round {round}: {error}"));
-            guard.release().await.expect("confirmed");
+            guard.release().await.expect("a quorum confirms");
         }
     }
 }
@@ -231,15 +232,15 @@ async fn an_acquire_without_waiting_does_not_wait_for_dead_nodes() {
     let redlock = client(&cluster).await;
     cluster[0].kill();
     cluster[1].kill();
-    eventually("they are seen to be away", || async {
+    eventually("the client sees both nodes down", || async {
         redlock.node_status().await.iter().filter(|node| node.is_voting()).count() == 1
     })
     .await;
     sleep(millis(300)).await;
     let began = Instant::now();
     for _ in 0..20 {
-        let refused = redlock.mutex("k").ttl(secs(4)).try_acquire().await;
-        assert!(matches!(refused, Err(AcquireError::NoQuorum { .. })), "{refused:?}");
+        let result = redlock.mutex("k").ttl(secs(4)).try_acquire().await;
+        assert!(matches!(result, Err(AcquireError::NoQuorum { .. })), "{result:?}");
     }
     // Twenty times the patience of half a second, if it was waited for.
     assert!(began.elapsed() < secs(5), "{:?}", began.elapsed());
@@ -252,9 +253,9 @@ async fn the_shortest_wait_has_time_for_one_dial() {
         let fresh = || builder(&cluster).connect_lazy().expect("a client");
         let guard =
             fresh().mutex("k").wait_timeout(wait).acquire().await.expect("all nodes are up, and it is free");
-        let refused = fresh().mutex("k").wait_timeout(wait).acquire().await;
-        assert!(matches!(refused, Err(AcquireError::Contended { .. })), "{refused:?}");
-        guard.release().await.expect("confirmed");
+        let result = fresh().mutex("k").wait_timeout(wait).acquire().await;
+        assert!(matches!(result, Err(AcquireError::Contended { .. })), "{result:?}");
+        guard.release().await.expect("a quorum confirms");
     }
 }
 
@@ -279,7 +280,7 @@ async fn every_error_names_its_lock() {
     let invalid = guard.extend(millis(1)).await.expect_err("too short");
     check(invalid.to_string(), invalid.key());
     let lost = mutex().ttl(millis(100)).auto_renew(false);
-    guard.release().await.expect("confirmed");
+    guard.release().await.expect("a quorum confirms");
     let lost = lost.run(|_| sleep(millis(200))).await.expect_err("lost");
     check(lost.to_string(), lost.key());
     let guard = mutex().auto_renew(false).ttl(millis(200)).acquire().await.expect("free");
@@ -291,12 +292,12 @@ async fn every_error_names_its_lock() {
     for server in cluster.servers_mut() {
         server.pause();
     }
-    let unconfirmed = guard.extend(secs(20)).await.expect_err("nobody answers");
+    let unconfirmed = guard.extend(secs(20)).await.expect_err("no node replies");
     check(unconfirmed.to_string(), unconfirmed.key());
-    let unconfirmed = guard.release().await.expect_err("nobody answers");
+    let unconfirmed = guard.release().await.expect_err("no node replies");
     assert!(matches!(unconfirmed, ReleaseError::NoQuorum { .. }));
     check(unconfirmed.to_string(), Some(unconfirmed.key()));
-    let nobody = mutex().no_wait().acquire().await.expect_err("nobody answers");
+    let nobody = mutex().no_wait().acquire().await.expect_err("no node replies");
     check(nobody.to_string(), nobody.key());
     let _ = redlock.shutdown(millis(1)).await;
     let closed = mutex().acquire().await.expect_err("closed");
@@ -311,9 +312,9 @@ async fn a_name_may_take_64_kib_and_not_a_byte_more() {
     let redlock = builder(&cluster).key_prefix("app:").connect().await.expect("the node is up");
     let longest = "n".repeat((1 << 16) - 4);
     let guard = redlock.mutex(&longest).acquire().await.expect("free");
-    assert!(redlock.inspect(&longest).await.expect("an answer").holder().is_some());
-    guard.release().await.expect("confirmed");
-    let before: String = cluster[0].command(&["INFO", "commandstats"]).expect("an answer");
+    assert!(redlock.inspect(&longest).await.expect("a reply").holder().is_some());
+    guard.release().await.expect("a quorum confirms");
+    let before: String = cluster[0].command(&["INFO", "commandstats"]).expect("a reply");
     let longer = format!("{longest}n");
     let check = |said: String| {
         assert!(said.contains("65536 bytes") && said.contains("too long") && said.len() < 1_000, "{said}");
@@ -322,11 +323,11 @@ async fn a_name_may_take_64_kib_and_not_a_byte_more() {
     check(redlock.mutex(&longer).try_acquire().await.expect_err("too long").to_string());
     check(redlock.inspect(&longer).await.expect_err("too long").to_string());
     check(redlock.force_release(&longer).await.expect_err("too long").to_string());
-    let after: String = cluster[0].command(&["INFO", "commandstats"]).expect("an answer");
+    let after: String = cluster[0].command(&["INFO", "commandstats"]).expect("a reply");
     let scripts = |stats: &str| {
         stats.lines().filter(|line| line.starts_with("cmdstat_eval")).collect::<Vec<_>>().join("\n")
     };
-    assert_eq!(scripts(&before), scripts(&after), "nothing has reached the node");
+    assert_eq!(scripts(&before), scripts(&after), "no request reached the node");
 }
 
 /// A client that waits for the lock may break it. Only those who are called are quick: the others look twice a second or so.
@@ -342,30 +343,30 @@ async fn a_client_that_force_releases_a_lock_keeps_its_place_in_the_wait_queue()
             let line = format!("quorlock:waiters:{name}");
             let queue_length = || {
                 let count = |server: &quorlock_chaos::Server| server.command::<usize>(&["ZCARD", &line]);
-                cluster.servers().iter().map(|server| count(server).expect("the node answers")).sum::<usize>()
+                cluster.servers().iter().map(|server| count(server).expect("a reply")).sum::<usize>()
             };
             let guard = holder.mutex(&name).ttl(secs(30)).acquire().await.expect("free");
             let elder = tokio::spawn(breaker.mutex(&name).ttl(secs(30)).acquire());
-            eventually("it stands in line", || async { queue_length() == 1 }).await;
+            eventually("the waiter is queued", || async { queue_length() == 1 }).await;
             let younger = (round % 2 == 1).then(|| tokio::spawn(other.mutex(&name).ttl(secs(30)).acquire()));
             let waiting = 1 + usize::from(younger.is_some());
-            eventually("all stand in line", || async { queue_length() == waiting }).await;
+            eventually("all waiters are queued", || async { queue_length() == waiting }).await;
             let began = Instant::now();
-            breaker.force_release(&name).await.expect("an answer");
+            breaker.force_release(&name).await.expect("a reply");
             let next =
-                timeout(secs(20), elder).await.expect("its turn comes").expect("no panic").expect("had");
+                timeout(secs(20), elder).await.expect("granted in time").expect("no panic").expect("granted");
             let took = began.elapsed();
             assert!(next.is_valid());
             match younger {
                 None => alone.push(took),
                 Some(younger) => {
                     before_another.push(took);
-                    assert!(!younger.is_finished(), "the elder is the next");
+                    assert!(!younger.is_finished(), "the first waiter is served first");
                     younger.abort();
                     drop(younger.await);
                 }
             }
-            next.release().await.expect("confirmed");
+            next.release().await.expect("a quorum confirms");
             drop(guard);
         }
         for mut spans in [alone, before_another] {

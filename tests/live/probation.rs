@@ -33,7 +33,7 @@ impl World {
         let fleet = blank_servers(3);
         let (blank, lagging) = (server(), server());
         // First, because a server that gets its first replica takes a new replication id.
-        lagging.demote(&fleet[1]).expect("a replica");
+        lagging.demote(&fleet[1]).expect("demoted");
         let front = MovableAddress::of(&fleet[1]).expect("a port");
         let mut world =
             Self { old: fleet[1].snapshot().expect("read"), fleet, front, blank, lagging, is_plain };
@@ -44,7 +44,7 @@ impl World {
                 std::thread::yield_now();
             }
         }
-        world.lagging.promote().expect("a master");
+        world.lagging.promote().expect("promoted");
         world.old = world.fleet[1].snapshot().expect("read");
         world
     }
@@ -77,16 +77,16 @@ impl World {
 }
 
 fn server() -> Server {
-    Server::start(&Setup::new()).expect("started")
+    Server::start(&Setup::new()).expect("server starts")
 }
 
 /// Makes node 1 forget.
 type Fault = fn(&mut World);
 
 const FAULTS: [(&str, Fault); 8] = [
-    ("restarted without data", |world| world.fleet[1].restart(Data::Empty).expect("back")),
+    ("restarted without data", |world| world.fleet[1].restart(Data::Empty).expect("restarted")),
     ("restarted with a stale copy", |world| {
-        world.fleet[1].restart(Data::Old(world.old.clone())).expect("back");
+        world.fleet[1].restart(Data::Old(world.old.clone())).expect("restarted");
     }),
     ("flushed", |world| world.fleet[1].wipe().expect("flushed")),
     ("limited in memory, and set right", |world| {
@@ -98,8 +98,8 @@ const FAULTS: [(&str, Fault); 8] = [
     }),
     ("swapped", |world| world.fleet[1].swap().expect("swapped")),
     ("demoted and promoted", |world| {
-        world.fleet[1].demote(&world.blank).expect("a replica");
-        world.fleet[1].promote().expect("a master");
+        world.fleet[1].demote(&world.blank).expect("demoted");
+        world.fleet[1].promote().expect("promoted");
     }),
     ("replaced by a blank server", |world| world.front.move_to(&world.blank)),
     ("replaced by a replica that lags", |world| world.front.move_to(&world.lagging)),
@@ -134,11 +134,12 @@ fn tell_all<F: Future<Output = ()>>(story: impl Fn(&'static str, Fault) -> F + S
 fn a_plain_lock_has_two_holders_when_a_node_forgets() {
     tell_all(async |name, fault| {
         let mut world = World::new(true);
-        let rival = world.clients().connect().await.expect("all are up");
+        let rival = world.clients().connect().await.expect("all nodes are up");
         let (_holder, guard) = world.hold().await;
-        assert!(rival.mutex("k").try_acquire().await.expect("a quorum answers").is_none(), "{name}");
+        assert!(rival.mutex("k").try_acquire().await.expect("a quorum replies").is_none(), "{name}");
         fault(&mut world);
-        let second = rival.mutex("k").wait_timeout(secs(20)).acquire().await.expect("nobody remembers");
+        let second =
+            rival.mutex("k").wait_timeout(secs(20)).acquire().await.expect("the node has lost the key");
         assert!(guard.is_valid() && second.is_valid(), "{name}: the fault does not bite");
     });
 }
@@ -158,7 +159,7 @@ fn a_fenced_lock_has_one_holder_when_a_node_forgets() {
 /// True if the holder was still there when the others found the node on probation: then something was shown.
 async fn one_holder(name: &str, fault: Fault) -> bool {
     let mut world = World::new(false);
-    let knowing = world.clients().connect().await.expect("all are up");
+    let knowing = world.clients().connect().await.expect("all nodes are up");
     let (holder, guard) = world.hold().await;
     fault(&mut world);
     // As a command would come: it never knew the node, and must trust its marker.

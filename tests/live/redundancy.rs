@@ -54,7 +54,7 @@ async fn faults_of(fleet: &mut Fleet, guards: &[Guard], ttl: Duration, victims: 
 fn missing_on(server: &Server, guards: &[Guard]) -> usize {
     let mut words = vec!["EXISTS"];
     words.extend(guards.iter().map(Guard::key));
-    guards.len() - server.command::<usize>(&words).expect("the node answers")
+    guards.len() - server.command::<usize>(&words).expect("a reply")
 }
 
 /// A fleet whose clocks are off from before it is declared.
@@ -82,9 +82,9 @@ impl Case {
 
     async fn faults(&self, library: &ClockLibrary) -> Vec<String> {
         let setup = servers().clocks(library);
-        let mut fleet = Fleet::start_with(self.ahead.len(), &setup).expect("started");
+        let mut fleet = Fleet::start_with(self.ahead.len(), &setup).expect("server starts");
         for (server, ahead) in fleet.servers().iter().zip(&self.ahead) {
-            server.clock().expect("its own").step(*ahead).expect("written");
+            server.clock().expect("the server has its own clock").step(*ahead).expect("written");
         }
         initialize(clients(&fleet, TTL));
         let redlock = connected(clients(&fleet, TTL)).await;
@@ -143,18 +143,18 @@ fn every_node_has_the_key_when_the_name_was_locked_before() {
 
 #[tokio::test]
 async fn every_node_has_the_key_when_one_node_was_paused_during_the_acquire() {
-    let mut fleet = Fleet::start_with(3, &servers()).expect("started");
+    let mut fleet = Fleet::start_with(3, &servers()).expect("server starts");
     initialize(clients(&fleet, TTL));
     let redlock = connected(clients(&fleet, TTL)).await;
     let mut guards = Vec::new();
     for node in 0..3 {
         fleet[node].pause();
         let guard = redlock.mutex(format!("k{node}")).ttl(TTL).acquire().await;
-        guards.push(guard.expect("the others are a quorum"));
+        guards.push(guard.expect("the other nodes are a quorum"));
         // For so long it stands still: longer than clocks may be apart for one round, shorter than the time-out.
         sleep(millis(400)).await;
         fleet[node].resume();
-        eventually("it answers", || async { fleet[node].command::<()>(&["PING"]).is_ok() }).await;
+        eventually("the node replies", || async { fleet[node].command::<()>(&["PING"]).is_ok() }).await;
     }
     let faults = faults_of(&mut fleet, &guards, TTL, &[0]).await;
     assert!(faults.is_empty(), "{}", faults.join("\n"));
@@ -167,7 +167,7 @@ async fn every_node_has_the_key_when_one_node_was_paused_during_the_acquire() {
 async fn every_node_has_the_key_when_thousands_of_locks_are_acquired_at_once() {
     let count = std::env::var("QUORLOCK_TEST_LOCKS").map_or(4_000, |count| count.parse().expect("a number"));
     let ttl = secs(4);
-    let mut fleet = Fleet::start_with(3, &Setup::new()).expect("started");
+    let mut fleet = Fleet::start_with(3, &Setup::new()).expect("server starts");
     initialize(clients(&fleet, ttl));
     let redlock = connected(clients(&fleet, ttl)).await;
     let taking: JoinSet<Guard> = (0..count)
@@ -183,11 +183,11 @@ async fn every_node_has_the_key_when_thousands_of_locks_are_acquired_at_once() {
 
 #[tokio::test]
 async fn a_deleted_key_is_restored_within_two_ttls_while_a_rival_tries() {
-    let mut fleet = Fleet::start_with(3, &servers()).expect("started");
+    let mut fleet = Fleet::start_with(3, &servers()).expect("server starts");
     initialize(clients(&fleet, TTL));
     let (redlock, other) = (connected(clients(&fleet, TTL)).await, connected(clients(&fleet, TTL)).await);
     let guard = redlock.mutex("k").ttl(TTL).acquire().await.expect("free");
-    eventually("it stands everywhere", || async { nodes_with_key(&fleet, "k") == 3 }).await;
+    eventually("every node has the key", || async { nodes_with_key(&fleet, "k") == 3 }).await;
     let owner: String = fleet[0].command(&["GET", "k"]).expect("up");
     let rival = tokio::spawn(async move {
         loop {

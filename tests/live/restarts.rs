@@ -18,17 +18,17 @@ const MAX_TTL: Duration = secs(2);
 /// A task that waits for the key.
 fn wait_for(redlock: &Redlock, key: &str) -> JoinHandle<Guard> {
     let mutex = redlock.mutex(key).ttl(secs(2));
-    tokio::spawn(async move { mutex.acquire().await.expect("waits for ever") })
+    tokio::spawn(async move { mutex.acquire().await.expect("waits without a limit") })
 }
 
 fn has_wait_queue(server: &Server, key: &str) -> bool {
-    server.command(&["EXISTS", &format!("quorlock:waiters:{key}")]).expect("the node answers")
+    server.command(&["EXISTS", &format!("quorlock:waiters:{key}")]).expect("a reply")
 }
 
 /// How many stand in line for the key, on all nodes together.
 fn queue_length(fleet: &Fleet, key: &str) -> usize {
     let request = |server: &Server| {
-        server.command::<usize>(&["ZCARD", &format!("quorlock:waiters:{key}")]).expect("the node answers")
+        server.command::<usize>(&["ZCARD", &format!("quorlock:waiters:{key}")]).expect("a reply")
     };
     fleet.servers().iter().map(request).sum()
 }
@@ -53,7 +53,7 @@ async fn a_rolling_restart_of_five_nodes_without_data_loses_no_lock_while_others
 /// The book: restart one, wait until it votes again, and go on to the next. Six names, so that their lines are on
 /// several nodes.
 async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool) {
-    let mut fleet = Fleet::start_with(nodes, setup).expect("started");
+    let mut fleet = Fleet::start_with(nodes, setup).expect("server starts");
     let clients = || Redlock::builder().nodes(fleet.urls()).max_ttl(MAX_TTL);
     initialize(clients());
     let [holder, other, observer] =
@@ -65,11 +65,11 @@ async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool)
     let waiting = guards.iter().filter(|_| others_wait);
     let waiters: Vec<_> = waiting.map(|guard| wait_for(&other, guard.key())).collect();
     let queued_in_total = || guards.iter().map(|guard| queue_length(&fleet, guard.key())).sum::<usize>();
-    eventually("all stand in line", || async { queued_in_total() == waiters.len() }).await;
+    eventually("all waiters are queued", || async { queued_in_total() == waiters.len() }).await;
     let mut faults = Vec::new();
     for node in 0..nodes {
         let before = observer.node_status().await[node].run_id.clone();
-        block_in_place(|| fleet[node].restart(Data::Kept)).expect("back");
+        block_in_place(|| fleet[node].restart(Data::Kept)).expect("restarted");
         let votes_again = async || {
             let status = &observer.node_status().await[node];
             status.run_id != before && status.is_voting()
@@ -117,15 +117,19 @@ async fn loaded(is_cut: bool) -> Option<String> {
     let walls: Vec<Proxy> =
         fleet.servers().iter().map(|server| Proxy::before(server, 1).expect("a port")).collect();
     let holder = builder(&fleet).nodes(walls.iter().map(|wall| wall.url(0))).connect().await.expect("up");
-    eventually("all vote", || async { holder.node_status().await.iter().all(is_voting) }).await;
+    eventually("every node votes", || async { holder.node_status().await.iter().all(is_voting) }).await;
     let guard = holder.mutex("k").ttl(TTL).acquire().await.expect("free");
     let mut others = Vec::new();
     for _ in 0..3 {
         others.push(client(&fleet).await);
     }
     let waiters: Vec<_> = others.iter().map(|other| wait_for(other, "k")).collect();
-    eventually("all stand in line", || async { queue_length(&fleet, "k") == 3 }).await;
-    let place = fleet.servers().iter().position(|server| has_wait_queue(server, "k")).expect("somewhere");
+    eventually("all waiters are queued", || async { queue_length(&fleet, "k") == 3 }).await;
+    let place = fleet
+        .servers()
+        .iter()
+        .position(|server| has_wait_queue(server, "k"))
+        .expect("one node has the wait queue");
     let before = commands_meanwhile(&fleet).await;
     if is_cut {
         walls[place].set(0, LinkRules::CUT);
@@ -133,7 +137,7 @@ async fn loaded(is_cut: bool) -> Option<String> {
     fleet[place].command::<()>(&["DEL", "k"]).expect("deleted");
     // One who passes by, in vain.
     let passer = client(&fleet).await.mutex("k").ttl(TTL).try_acquire().await;
-    assert!(passer.expect("a quorum answers").is_none());
+    assert!(passer.expect("a quorum replies").is_none());
     // By then everybody has heard how that node stands: nobody is told to wait for longer than the ttl.
     sleep(TTL).await;
     let after = commands_meanwhile(&fleet).await;
@@ -148,7 +152,7 @@ async fn loaded(is_cut: bool) -> Option<String> {
 /// How many commands each node does in five seconds, those of scripts and two of ours included.
 async fn commands_meanwhile(fleet: &Fleet) -> Vec<u64> {
     let count = |server: &Server| {
-        let info: String = server.command(&["INFO", "stats"]).expect("the node answers");
+        let info: String = server.command(&["INFO", "stats"]).expect("a reply");
         let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
         line.expect("it counts").parse::<u64>().expect("a number")
     };
@@ -160,7 +164,7 @@ async fn commands_meanwhile(fleet: &Fleet) -> Vec<u64> {
 /// One who only looks, as `quorlock doctor` does for as long as it is watched.
 async fn onlooker(cluster: &LockCluster) -> Redlock {
     let redlock = builder(cluster).read_only().connect().await.expect("all nodes are up");
-    eventually("all are met", || async { redlock.node_status().await.iter().all(is_voting) }).await;
+    eventually("every node votes", || async { redlock.node_status().await.iter().all(is_voting) }).await;
     redlock
 }
 
@@ -168,7 +172,7 @@ async fn onlooker(cluster: &LockCluster) -> Redlock {
 async fn restart_and_wait(cluster: &mut LockCluster, nodes: &[usize], data: &Data, observer: &Redlock) {
     let before = observer.node_status().await;
     restart(cluster, nodes, data);
-    eventually("that is seen", || async {
+    eventually("the client sees it", || async {
         let now = observer.node_status().await;
         nodes.iter().all(|node| !now[*node].run_id.is_empty() && now[*node].run_id != before[*node].run_id)
     })
@@ -181,7 +185,7 @@ fn restart(cluster: &mut LockCluster, nodes: &[usize], data: &Data) {
         cluster[*node].kill();
     }
     for node in nodes {
-        cluster[*node].restart(data.clone()).expect("back");
+        cluster[*node].restart(data.clone()).expect("restarted");
     }
 }
 
@@ -214,8 +218,8 @@ async fn probation_begins_when_a_read_only_client_connects_once() {
     let mut cluster = fenced_with_max_ttl(3, MAX_TTL);
     restart(&mut cluster, &[1], &Data::Kept);
     let passer = builder(&cluster).read_only().connect().await.expect("all nodes are up");
-    eventually("it is told", || async { passer.node_status().await[1].probation.is_some() }).await;
-    passer.shutdown(secs(10)).await.expect("nothing is owed");
+    eventually("probation is reported", || async { passer.node_status().await[1].probation.is_some() }).await;
+    passer.shutdown(secs(10)).await.expect("no pending release");
     probation_passes().await;
     cluster[0].kill();
     assert_eq!(is_had_at_once(&cluster).await, Ok(()));

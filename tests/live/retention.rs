@@ -47,17 +47,17 @@ async fn a_name_is_forgotten_once_the_node_clocks_have_passed_its_fencing_number
         other => panic!("{other:?} of a lock that is held"),
     }
     guard.release().await.expect("released");
-    assert_eq!(fences(&fleet), [1; 3], "what is held is not forgotten");
-    redlock.forget("order:1").await.expect("it is free");
+    assert_eq!(fences(&fleet), [1; 3], "the fences of a held lock are kept");
+    redlock.forget("order:1").await.expect("free");
     let guard = lock().acquire().await.expect("free");
-    assert!(guard.fencing_token().expect("fenced").number > first, "numbers go on at once");
+    assert!(guard.fencing_token().expect("fenced").number > first, "the next number is larger");
     guard.release().await.expect("released");
     redlock.forget("order:1").await.expect("it is free again");
-    eventually("no node knows the name", || async { fences(&fleet) == [0; 3] }).await;
-    let replies = redlock.forget("order:1").await.expect("what is forgotten may be forgotten");
+    eventually("no node has the fence", || async { fences(&fleet) == [0; 3] }).await;
+    let replies = redlock.forget("order:1").await.expect("forget succeeds again");
     assert_eq!(replies.nodes().iter().filter(|it| it.reply == quorlock::Vote::NotHeld).count(), 3);
     let guard = lock().acquire().await.expect("free");
-    assert!(guard.fencing_token().expect("fenced").number > first, "and ever after");
+    assert!(guard.fencing_token().expect("fenced").number > first, "the next number is larger again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,8 +89,8 @@ async fn a_name_with_invalid_fences_is_usable_again_after_forget() {
         server.command::<()>(&["SET", "quorlock:fence:k", "a poem"]).expect("set");
     }
     assert!(redlock.mutex("k").try_acquire().await.is_err());
-    redlock.forget("k").await.expect("it is free");
-    assert!(redlock.mutex("k").try_acquire().await.expect("all are up").is_some());
+    redlock.forget("k").await.expect("free");
+    assert!(redlock.mutex("k").try_acquire().await.expect("all nodes are up").is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,7 +99,7 @@ async fn a_client_cannot_shorten_the_fencing_retention_of_a_lock_cluster() {
     let redlock = client(&servers).await;
     drop(redlock.mutex("k").acquire().await.expect("free"));
     let other = builder(&servers).fencing_retention(secs(120)).connect().await;
-    let words = other.expect_err("it would shorten the others' hour").to_string();
+    let words = other.expect_err("it would shorten the retention of the lock cluster").to_string();
     assert!(words.contains("fences kept for 1h") && words.contains("fences kept for 120s"), "{words}");
     let life: i64 = servers[0].command(&["PTTL", "quorlock:fence:k"]).expect("it is up");
     assert!((3_590_000..=3_600_000).contains(&life), "{life} ms");
@@ -111,24 +111,24 @@ async fn a_new_client_detects_a_clock_that_was_set_back_before_it_connected() {
     let Ok(library) = ClockLibrary::build().inspect_err(|error| eprintln!("skipped: {error}")) else {
         return;
     };
-    let servers = Fleet::start_with(3, &Setup::new().clocks(&library)).expect("started");
+    let servers = Fleet::start_with(3, &Setup::new().clocks(&library)).expect("server starts");
     let builder = Redlock::builder().nodes(servers.urls()).max_ttl(secs(2)).fencing_retention(secs(4));
     initialize(builder.clone());
     let base = || marker(&servers[0])[9].parse::<u64>().expect("a base");
-    let redlock = builder.clone().connect().await.expect("all are up");
+    let redlock = builder.clone().connect().await.expect("all nodes are up");
     let noted =
         || async { servers[0].command::<Option<u64>>(&["GET", "quorlock:clock"]).expect("up").is_some() };
-    eventually("the clock is noted", noted).await;
+    eventually("the node has a clock record", noted).await;
     // Older than what it is set back by, so that the marker's own time says nothing.
     let since = marker(&servers[0])[7].parse::<u64>().expect("a time");
     let is_old = || async { micros(&servers[0]) > since + 3_500_000 };
-    eventually("the marker is old, and the clock was noted since", is_old).await;
+    eventually("the marker is older than the step, and the clock was recorded since", is_old).await;
     let _ = redlock.shutdown(secs(1)).await;
     assert_eq!(base(), 0);
     let before: u64 = servers[0].command(&["GET", "quorlock:clock"]).expect("noted");
-    servers[0].clock().expect("its own").step(-3_000_000).expect("written");
+    servers[0].clock().expect("the server has its own clock").step(-3_000_000).expect("written");
     let redlock = builder.connect().await.expect("two vote");
-    eventually("it has a marker of after", || async { base() >= before }).await;
+    eventually("the node has a new marker", || async { base() >= before }).await;
     eventually("it votes", || async { redlock.node_status().await.iter().all(is_voting) }).await;
 }
 
@@ -142,7 +142,7 @@ async fn a_warning_is_given_before_fences_fill_the_memory_of_a_node() {
         let listener = Arc::clone(&listener);
         builder(&servers).max_ttl(secs(60)).observer(move |event: &Event<'_>| {
             if let Event::NodeWarning { warning, .. } = event {
-                listener.lock().expect("whole").push((*warning).to_owned());
+                listener.lock().expect("not poisoned").push((*warning).to_owned());
             }
         })
     };
@@ -162,8 +162,11 @@ async fn a_warning_is_given_before_fences_fill_the_memory_of_a_node() {
     let fences = many.fences.expect("a fenced client knows");
     assert!((45_000..=62_000).contains(&fences.count) && fences.memory == Some(20 << 20), "{fences:?}");
     assert!(many.warnings.iter().any(|words| words.contains("fencing numbers take")), "{:?}", many.warnings);
-    assert!(heard.lock().expect("whole").iter().any(|words| words.contains("quorlock forget")));
-    assert!(redlock.mutex("k").try_acquire().await.expect("there is room").is_some(), "it is a warning");
+    assert!(heard.lock().expect("not poisoned").iter().any(|words| words.contains("quorlock forget")));
+    assert!(
+        redlock.mutex("k").try_acquire().await.expect("there is room").is_some(),
+        "the warning does not prevent locking"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,14 +177,14 @@ async fn a_force_released_lock_stays_released_when_its_name_is_forgotten() {
     // Older than what a name must be to be forgotten at once: the max ttl and 250 ms.
     let number = guard.fencing_token().expect("fenced").number;
     let is_old = || async { servers.servers().iter().all(|server| micros(server) > number + 1_250_000) };
-    eventually("its number is old", is_old).await;
-    assert!(guard.is_valid(), "it is renewed");
-    operator.force_release("k").await.expect("asked");
-    operator.forget("k").await.expect("it is free");
-    eventually("the holder is told", || async { !guard.is_valid() }).await;
+    eventually("the fencing number is old enough", is_old).await;
+    assert!(guard.is_valid(), "the lock is renewed");
+    operator.force_release("k").await.expect("a reply");
+    operator.forget("k").await.expect("free");
+    eventually("the holder sees the loss", || async { !guard.is_valid() }).await;
     // That it does not come back is what is seen here: for a whole ttl, in which it would have renewed three times.
     sleep(secs(1)).await;
-    assert!(operator.inspect("k").await.expect("asked").is_free());
+    assert!(operator.inspect("k").await.expect("a reply").is_free());
 }
 
 /// As after a boot with a wrong clock, which a client met.
@@ -191,9 +194,9 @@ async fn a_clock_that_was_once_far_ahead_does_not_make_fences_permanent() {
     let builder = Redlock::builder().nodes(servers.urls()).max_ttl(secs(1)).fencing_retention(secs(2));
     initialize(builder.clone());
     servers[0].command::<()>(&["SET", "quorlock:clock", "1900000000000000"]).expect("set");
-    let redlock = builder.connect().await.expect("all are up");
+    let redlock = builder.connect().await.expect("all nodes are up");
     let base = || marker(&servers[0])[9].parse::<u64>().expect("a base");
-    eventually("it has a marker of after", || async { base() == 1_900_000_000_000_000 }).await;
+    eventually("the node has a new marker", || async { base() == 1_900_000_000_000_000 }).await;
     eventually("it votes", || async { redlock.node_status().await.iter().all(is_voting) }).await;
     let numbers = |last: u64| {
         let lock = redlock.mutex("order:1").ttl(secs(1));
@@ -213,7 +216,7 @@ async fn a_clock_that_was_once_far_ahead_does_not_make_fences_permanent() {
         let life: i64 = server.command(&["PTTL", "quorlock:fence:order:1"]).expect("it is up");
         assert!(life <= 2_000, "{life} ms");
     }
-    eventually("no node remembers the name", || async { fences(&servers) == [0; 3] }).await;
+    eventually("no node has the fence", || async { fences(&servers) == [0; 3] }).await;
     // Also by the word of the nodes alone whose clocks were never wrong.
     servers[0].kill();
     numbers(last).await;
@@ -226,7 +229,7 @@ async fn names_used_once_are_forgotten_completely() {
     let servers = blank_servers(3);
     let builder = Redlock::builder().nodes(servers.urls()).max_ttl(secs(1)).fencing_retention(secs(2));
     initialize(builder.clone());
-    let redlock = builder.connect().await.expect("all are up");
+    let redlock = builder.connect().await.expect("all nodes are up");
     let mut tasks = JoinSet::new();
     for task in 0..TASKS {
         let redlock = redlock.clone();
@@ -244,7 +247,7 @@ async fn names_used_once_are_forgotten_completely() {
     let most = fences(&servers);
     println!("{count} names; {most:?} are remembered at the end");
     assert!(most.iter().all(|most| *most > 0), "numbers are kept for a while: {most:?}");
-    eventually("all are forgotten", || async { fences(&servers) == [0; 3] }).await;
+    eventually("all fences are forgotten", || async { fences(&servers) == [0; 3] }).await;
     assert!(lock_keys(&servers).iter().all(Vec::is_empty), "{:?}", lock_keys(&servers));
 }
 

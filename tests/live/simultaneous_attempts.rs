@@ -43,7 +43,7 @@ async fn try_once(redlock: &Redlock, name: &str, waits: bool) -> Option<quorlock
     if waits {
         mutex.no_wait().acquire().await.ok()
     } else {
-        mutex.try_acquire().await.expect("a quorum answers")
+        mutex.try_acquire().await.expect("a quorum replies")
     }
 }
 
@@ -76,7 +76,7 @@ async fn a_single_attempt_on_a_held_lock_is_not_repeated() {
         let mut spans = Vec::new();
         for _ in 0..50 {
             let from = Instant::now();
-            assert!(other.mutex("k").try_acquire().await.expect("a quorum answers").is_none());
+            assert!(other.mutex("k").try_acquire().await.expect("a quorum replies").is_none());
             spans.push(from.elapsed());
         }
         spans.sort_unstable();

@@ -116,7 +116,7 @@ fn every_call_ends(place: Place) {
             );
             let words = wait.expect_err("stalled").to_string();
             assert!(words.starts_with("lock \"k\": ") && words.contains("dedicated_thread()"), "{words}");
-            assert!(begun.elapsed() >= millis(300), "the wait is kept");
+            assert!(begun.elapsed() >= millis(300), "the wait lasts as long as its limit");
             let tried = redlock.mutex("k").ttl(secs(4)).try_acquire().await;
             assert!(matches!(tried, Err(AcquireError::NoDriver { .. })), "{tried:?}");
             let ran = redlock.mutex("k").ttl(secs(4)).no_wait().run(|_| async {}).await;
@@ -127,7 +127,7 @@ fn every_call_ends(place: Place) {
             assert!(matches!(broken, Err(InspectError::NoDriver { .. })), "{broken:?}");
             let extended = guard.extend(secs(55)).await;
             assert!(matches!(extended, Err(ExtendError::NoDriver { .. })), "{extended:?}");
-            assert!(guard.is_valid(), "until the deadline that it had");
+            assert!(guard.is_valid(), "valid until its deadline");
             let released = guard.release().await;
             assert!(matches!(released, Err(ReleaseError::NoDriver { .. })), "{released:?}");
             let shut = redlock.shutdown(millis(100)).await;
@@ -138,7 +138,7 @@ fn every_call_ends(place: Place) {
         place.run(calls);
     });
     // Where it goes on one day, what was asked for in vain is undone.
-    home.block_on(eventually("nothing is left", || async {
+    home.block_on(eventually("no pending release", || async {
         lock_keys(&cluster).iter().all(|keys| !keys.iter().any(|key| key == "k" || key == "held"))
     }));
 }
@@ -178,8 +178,8 @@ fn connect_fails_on_a_runtime_that_is_not_driven() {
 #[test]
 fn a_client_with_a_dedicated_thread_works_from_every_call_site() {
     for cluster in [fenced(3), plain(3)] {
-        let refused = block_on(builder(&cluster).connect()).expect_err("no runtime here").to_string();
-        assert!(refused.contains("dedicated_thread()"), "{refused}");
+        let error = block_on(builder(&cluster).connect()).expect_err("no runtime here").to_string();
+        assert!(error.contains("dedicated_thread()"), "{error}");
         for place in PLACES {
             let builder = builder(&cluster).dedicated_thread();
             in_time(&format!("a lock's life in {place:?}"), move || place.run(a_locks_life(builder)));
@@ -192,18 +192,18 @@ async fn a_locks_life(builder: RedlockBuilder) {
     assert_eq!(redlock.node_status().await.len(), 3);
     let guard = redlock.mutex("k").ttl(secs(4)).acquire().await.expect("free");
     assert!(guard.extend(secs(10)).await.is_ok());
-    let tried = redlock.mutex("k").try_acquire().await.expect("an answer");
+    let tried = redlock.mutex("k").try_acquire().await.expect("a reply");
     assert!(tried.is_none());
     let other = builder.connect().await.expect("all nodes are up");
     let began = Instant::now();
     let waited = other.mutex("k").wait_timeout(millis(200)).acquire().await;
     assert!(matches!(waited, Err(AcquireError::Contended { .. })), "{waited:?}");
     assert!(began.elapsed() >= millis(200));
-    assert!(redlock.inspect("k").await.expect("an answer").holder().is_some());
-    guard.release().await.expect("confirmed");
+    assert!(redlock.inspect("k").await.expect("a reply").holder().is_some());
+    guard.release().await.expect("a quorum confirms");
     assert_eq!(redlock.mutex("k").run(|_| async { 7 }).await.expect("free"), 7);
-    redlock.force_release("k").await.expect("an answer");
-    redlock.shutdown(secs(2)).await.expect("nothing is left");
+    redlock.force_release("k").await.expect("a reply");
+    redlock.shutdown(secs(2)).await.expect("no pending release");
 }
 
 /// Driver and caller are on one thread, which stands still for longer than any answer may take.
@@ -243,23 +243,23 @@ fn worker_that_forks() {
             exit(i32::from(is_well.is_err()));
         }
         Fork::Parent(child) => {
-            let status = waitpid(child).expect("its end");
-            assert_eq!(status, 0, "the child failed; its words are above");
+            let status = waitpid(child).expect("child has ended");
+            assert_eq!(status, 0, "the child failed; its output is above");
             home.block_on(async {
                 // Renewed meanwhile, and afterwards, on the connections that the child had too.
                 tokio::time::sleep(secs(4)).await;
                 assert!(guard.is_valid());
-                assert_eq!(redlock.inspect("held").await.expect("an answer").reply_count(), 3);
-                let report = guard.release().await.expect("confirmed");
+                assert_eq!(redlock.inspect("held").await.expect("a reply").reply_count(), 3);
+                let report = guard.release().await.expect("a quorum confirms");
                 assert!(!report.was_lost, "{report:?}");
-                redlock.shutdown(secs(2)).await.expect("nothing is left");
+                redlock.shutdown(secs(2)).await.expect("no pending release");
             });
         }
     }
 }
 
 fn in_child(redlock: &Redlock, guard: &Guard) {
-    assert!(!guard.is_valid() && guard.remaining().is_zero(), "it is the parent's");
+    assert!(!guard.is_valid() && guard.remaining().is_zero(), "the lock belongs to the parent");
     let began = Instant::now();
     let forked = |reason: NoDriver| reason == NoDriver::Forked;
     block_on(async {
@@ -292,7 +292,7 @@ fn in_child(redlock: &Redlock, guard: &Guard) {
 fn calls_in_a_forked_child_fail_and_the_parent_keeps_the_lock() {
     let cluster = fenced(3);
     let nodes = cluster.urls().join(",");
-    Worker::start("stalled_driver::worker_that_forks", &[("FORK_NODES", nodes)]).end();
+    Worker::start("stalled_driver::worker_that_forks", &[("FORK_NODES", nodes)]).wait();
     assert_eq!(nodes_with_key(&cluster, "held"), 0);
 }
 
@@ -313,13 +313,13 @@ fn worker_that_forks_inside_its_runtime() {
                 }
                 exit(0);
             }
-            Fork::Parent(child) => assert_eq!(waitpid(child).expect("its end"), 0),
+            Fork::Parent(child) => assert_eq!(waitpid(child).expect("child has ended"), 0),
         }
         assert!(guard.is_valid());
         for node in nodes.split(',') {
             let mut connection =
                 redis::Client::open(node).and_then(|node| node.get_connection()).expect("a node");
-            assert!(redis::cmd("EXISTS").arg("held").query::<bool>(&mut connection).expect("an answer"));
+            assert!(redis::cmd("EXISTS").arg("held").query::<bool>(&mut connection).expect("a reply"));
         }
         exit(0);
     });
@@ -330,5 +330,5 @@ fn a_driver_forked_with_its_runtime_does_not_release_the_parents_lock() {
     let cluster = fenced(3);
     let nodes = cluster.urls().join(",");
     Worker::start("stalled_driver::worker_that_forks_inside_its_runtime", &[("FORK_INSIDE_NODES", nodes)])
-        .end();
+        .wait();
 }

@@ -1,4 +1,4 @@
-//! What the stories have in common.
+//! Helpers that the live tests share: start servers, connect clients, count keys, wait for conditions.
 
 use std::ops::{Deref, DerefMut};
 use std::process::{Child, Command, Stdio};
@@ -8,39 +8,39 @@ use quorlock::{InitOutcome, NodeStatus, Redlock, RedlockBuilder};
 use quorlock_chaos::{Fleet, Server, Setup};
 use tokio::time::{Instant, sleep};
 
-/// Servers, and what their clients agreed on.
+/// Running servers and the max ttl of their lock cluster.
 pub(crate) struct LockCluster {
     fleet: Fleet,
-    /// Nothing for plain clients.
+    /// `None` for plain mode.
     max_ttl: Option<Duration>,
 }
 
-/// Fenced, declared fresh. Locks may live for long here, and so may probation: who restarts a node of it does not
-/// want its vote back.
+/// An initialized lock cluster in fenced mode with a max ttl of 60 s. A restarted node stays on probation for the whole
+/// test.
 pub(crate) fn fenced(nodes: usize) -> LockCluster {
     fenced_with_max_ttl(nodes, secs(60))
 }
 
-/// Fenced, declared fresh, for stories in which probation must end.
+/// An initialized lock cluster in fenced mode, for tests in which probation must end.
 pub(crate) fn fenced_with_max_ttl(nodes: usize, max_ttl: Duration) -> LockCluster {
     let cluster = LockCluster { fleet: blank_servers(nodes), max_ttl: Some(max_ttl) };
     initialize(builder(&cluster));
     cluster
 }
 
-/// For plain clients.
+/// Servers for plain mode.
 pub(crate) fn plain(nodes: usize) -> LockCluster {
     LockCluster { fleet: blank_servers(nodes), max_ttl: None }
 }
 
-/// Servers that nobody has told anything.
+/// Servers without any data.
 pub(crate) fn blank_servers(nodes: usize) -> Fleet {
     Fleet::start(nodes).expect("a redis-server is installed (scripts/setup)")
 }
 
-/// Servers of this set-up, for plain clients or declared fresh.
+/// Servers with these settings, for plain mode or as an initialized lock cluster in fenced mode.
 pub(crate) fn with_setup(nodes: usize, setup: &Setup, is_plain: bool) -> LockCluster {
-    let fleet = Fleet::start_with(nodes, setup).expect("started");
+    let fleet = Fleet::start_with(nodes, setup).expect("server starts");
     let cluster = LockCluster { fleet, max_ttl: (!is_plain).then_some(secs(60)) };
     if !is_plain {
         initialize(builder(&cluster));
@@ -48,14 +48,15 @@ pub(crate) fn with_setup(nodes: usize, setup: &Setup, is_plain: bool) -> LockClu
     cluster
 }
 
-/// Makes these nodes a cluster that votes at once. On a thread and a runtime of its own, for stories without one.
+/// Initializes these nodes as a lock cluster that votes at once. It runs on its own thread and runtime, so tests without
+/// a runtime can call it.
 pub(crate) fn initialize(builder: RedlockBuilder) {
     let on_runtime = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(builder.dial_timeout(secs(20)).init(false))
     };
-    let declared = std::thread::spawn(on_runtime).join().expect("no panic");
-    assert_eq!(declared.expect("all nodes are up and blank"), InitOutcome::Initialized);
+    let outcome = std::thread::spawn(on_runtime).join().expect("no panic");
+    assert_eq!(outcome.expect("all nodes are up and blank"), InitOutcome::Initialized);
 }
 
 pub(crate) fn builder(cluster: &LockCluster) -> RedlockBuilder {
@@ -66,7 +67,7 @@ pub(crate) fn builder(cluster: &LockCluster) -> RedlockBuilder {
     }
 }
 
-/// A client that has met every node, so that a story knows where it begins.
+/// A client that has connected to every node and sees it vote.
 pub(crate) async fn client(cluster: &LockCluster) -> Redlock {
     let redlock = builder(cluster).connect().await.expect("all nodes are up");
     eventually("every node votes", || async { redlock.node_status().await.iter().all(is_voting) }).await;
@@ -81,14 +82,14 @@ pub(crate) fn is_voting(node: &NodeStatus) -> bool {
     node.is_voting()
 }
 
-/// This very test program, telling one of its stories as another process. Killed if the story ends before it does,
-/// stopped or not.
+/// This test program as another process, which runs one test. It is killed when this value is dropped, even if it is
+/// stopped.
 pub(crate) struct Worker(Child);
 
 impl Worker {
-    pub(crate) fn start(story: &str, told: &[(&str, String)]) -> Self {
+    pub(crate) fn start(test: &str, env: &[(&str, String)]) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("known"));
-        command.args(["--exact", "--nocapture", story]).envs(told.iter().cloned()).stdout(Stdio::null());
+        command.args(["--exact", "--nocapture", test]).envs(env.iter().cloned()).stdout(Stdio::null());
         Self(command.spawn().expect("spawned"))
     }
 
@@ -100,27 +101,27 @@ impl Worker {
         self.0.try_wait().expect("waited").is_none()
     }
 
-    /// Waits for its end, which must be a good one.
-    pub(crate) fn end(mut self) {
-        assert!(self.0.wait().expect("waited").success(), "a worker failed; its words are above");
+    /// Waits for its end and checks that it succeeded.
+    pub(crate) fn wait(mut self) {
+        assert!(self.0.wait().expect("waited").success(), "a worker process failed; its output is above");
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Fails only for one that has ended by itself.
+        // Fails only if the process has already ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Every key on every node but what nodes remember on purpose: their cluster, and the numbers that they gave.
+/// Every key on every node, without markers, clock records and fences, which nodes keep on purpose.
 pub(crate) fn lock_keys(fleet: &Fleet) -> Vec<Vec<String>> {
     let keys = |server: &Server| {
-        let mut keys: Vec<String> = server.command(&["KEYS", "*"]).expect("the node answers");
-        let is_memory =
+        let mut keys: Vec<String> = server.command(&["KEYS", "*"]).expect("a reply");
+        let is_kept =
             |key: &String| ["quorlock:node", "quorlock:clock", "quorlock:high"].contains(&key.as_str());
-        keys.retain(|key| !is_memory(key) && !key.starts_with("quorlock:fence:"));
+        keys.retain(|key| !is_kept(key) && !key.starts_with("quorlock:fence:"));
         keys
     };
     fleet.servers().iter().map(keys).collect()
@@ -130,17 +131,17 @@ pub(crate) fn key_count(fleet: &Fleet) -> usize {
     lock_keys(fleet).iter().map(Vec::len).sum()
 }
 
-/// On how many nodes this key stands.
+/// The number of nodes that have this key.
 pub(crate) fn nodes_with_key(fleet: &Fleet, key: &str) -> usize {
-    let has = |server: &&Server| server.command::<bool>(&["EXISTS", key]).expect("the node answers");
+    let has = |server: &&Server| server.command::<bool>(&["EXISTS", key]).expect("a reply");
     fleet.servers().iter().filter(has).count()
 }
 
-/// Waits for something that must come, and says what did not.
-pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
+/// Polls this condition every 5 ms until it holds; panics with its description after 20 s.
+pub(crate) async fn eventually<F: Future<Output = bool>>(description: &str, mut holds: impl FnMut() -> F) {
     let end = Instant::now() + Duration::from_secs(20);
-    while !is_so().await {
-        assert!(Instant::now() < end, "in vain: {what}");
+    while !holds().await {
+        assert!(Instant::now() < end, "not within 20 s: {description}");
         sleep(Duration::from_millis(5)).await;
     }
 }

@@ -66,7 +66,7 @@ impl Papers {
 }
 
 fn server(papers: &Papers, asks_for_client: bool) -> (Server, String) {
-    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     let text = |path: &Path| path.display().to_string();
     let setup = Setup::new().args([
         "--tls-port".to_owned(),
@@ -80,7 +80,7 @@ fn server(papers: &Papers, asks_for_client: bool) -> (Server, String) {
         "--tls-auth-clients".to_owned(),
         if asks_for_client { "yes" } else { "no" }.to_owned(),
     ]);
-    (Server::start(&setup).expect("started"), format!("rediss://127.0.0.1:{port}"))
+    (Server::start(&setup).expect("server starts"), format!("rediss://127.0.0.1:{port}"))
 }
 
 #[tokio::test]
@@ -94,9 +94,9 @@ async fn a_lock_is_acquired_over_tls_with_a_private_certificate_authority() {
     let guard = redlock.mutex("k").acquire().await.expect("free");
     guard.release().await.expect("released");
 
-    let refused = Redlock::builder().nodes([url]).connect().await;
-    let Err(ConnectError::NodesExcluded { nodes }) = refused else {
-        panic!("expected Refused, got {refused:?}")
+    let result = Redlock::builder().nodes([url]).connect().await;
+    let Err(ConnectError::NodesExcluded { nodes }) = result else {
+        panic!("expected NodesExcluded, got {result:?}")
     };
     assert!(nodes[0].to_string().contains("authority"), "{nodes:?}");
 }
@@ -105,14 +105,14 @@ async fn a_lock_is_acquired_over_tls_with_a_private_certificate_authority() {
 async fn a_mix_up_of_tls_and_plain_ports_is_reported_both_ways() {
     let papers = Papers::new();
     let (server, tls) = server(&papers, false);
-    let refused = Redlock::builder()
+    let result = Redlock::builder()
         .nodes([server.url().replace("redis://", "rediss://")])
         .tls_ca_file(papers.path("ca.crt"))
         .dial_timeout(millis(500))
         .connect_timeout(secs(2))
         .connect()
         .await;
-    let Err(ConnectError::NoQuorum { nodes }) = refused else { panic!("expected NoQuorum, got {refused:?}") };
+    let Err(ConnectError::NoQuorum { nodes }) = result else { panic!("expected NoQuorum, got {result:?}") };
     assert_eq!(nodes[0].failed_step, Some(DialStep::Tls), "{nodes:?}");
     assert!(nodes[0].to_string().ends_with(": does it speak TLS? if not, use redis://"), "{nodes:?}");
 
@@ -120,7 +120,7 @@ async fn a_mix_up_of_tls_and_plain_ports_is_reported_both_ways() {
     let bare = Redlock::builder().nodes([tls.replace("rediss://", "redis://")]).connect_timeout(secs(2));
     let Err(ConnectError::NoQuorum { nodes } | ConnectError::NodesExcluded { nodes }) = bare.connect().await
     else {
-        panic!("nothing to be had there")
+        panic!("expected NoQuorum or NodesExcluded")
     };
     assert!(nodes[0].to_string().ends_with(": does it want TLS? use rediss://"), "{nodes:?}");
 }
@@ -130,14 +130,14 @@ async fn a_client_certificate_is_sent_when_the_server_requires_one() {
     let papers = Papers::new();
     let (_server, url) = server(&papers, true);
     let builder = || Redlock::builder().nodes([url.clone()]).tls_ca_file(papers.path("ca.crt"));
-    let refused = builder().connect_timeout(std::time::Duration::from_secs(2)).connect().await;
+    let result = builder().connect_timeout(std::time::Duration::from_secs(2)).connect().await;
     assert!(
-        matches!(refused, Err(ConnectError::NodesExcluded { .. } | ConnectError::NoQuorum { .. })),
-        "{refused:?}"
+        matches!(result, Err(ConnectError::NodesExcluded { .. } | ConnectError::NoQuorum { .. })),
+        "{result:?}"
     );
     let shown = builder().tls_client_certificate(papers.path("client.crt"), papers.path("client.key"));
     initialize(shown.clone());
-    let redlock = shown.connect().await.expect("let in");
+    let redlock = shown.connect().await.expect("connected");
     drop(redlock.mutex("k").acquire().await.expect("free"));
 }
 
@@ -147,7 +147,7 @@ async fn unusable_tls_files_are_reported_before_any_dial() {
     std::fs::write(papers.path("empty"), "").expect("written");
     for (file, why) in [("missing", "missing"), ("empty", "no certificate")] {
         let builder = Redlock::builder().nodes(["rediss://127.0.0.1:1"]).tls_ca_file(papers.path(file));
-        let refused = builder.connect_lazy().expect_err("refused").to_string();
-        assert!(refused.contains(why), "{refused}");
+        let error = builder.connect_lazy().expect_err("refused").to_string();
+        assert!(error.contains(why), "{error}");
     }
 }

@@ -18,8 +18,9 @@ pub(crate) const WAIT_QUEUE_KEY: &str = "quorlock:waiters:k";
 pub(crate) async fn spawn_waiter(fleet: &Fleet, redlock: &Redlock) -> JoinHandle<Guard> {
     let before = queue_length(fleet);
     let redlock = redlock.clone();
-    let waiter = tokio::spawn(async move { redlock.mutex("k").acquire().await.expect("waits for ever") });
-    eventually("it stands in line", || async { queue_length(fleet) > before }).await;
+    let waiter =
+        tokio::spawn(async move { redlock.mutex("k").acquire().await.expect("waits without a limit") });
+    eventually("the waiter is queued", || async { queue_length(fleet) > before }).await;
     waiter
 }
 
@@ -39,13 +40,13 @@ pub(crate) fn unnotified_waiters(fleet: &Fleet) -> i64 {
 }
 
 pub(crate) fn has_wait_queue(server: &quorlock_chaos::Server) -> bool {
-    server.command(&["EXISTS", WAIT_QUEUE_KEY]).expect("the node answers")
+    server.command(&["EXISTS", WAIT_QUEUE_KEY]).expect("a reply")
 }
 
 /// How often somebody was called, or would have been, on all nodes together.
 pub(crate) fn notifications(fleet: &Fleet) -> u64 {
     let of = |server: &quorlock_chaos::Server| {
-        let info: String = server.command(&["INFO", "commandstats"]).expect("the node answers");
+        let info: String = server.command(&["INFO", "commandstats"]).expect("a reply");
         let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_publish:calls="));
         line.and_then(|line| line.split(',').next()).map_or(0, |calls| calls.parse().expect("a number"))
     };
@@ -53,7 +54,7 @@ pub(crate) fn notifications(fleet: &Fleet) -> u64 {
 }
 
 pub(crate) async fn granted(waiter: JoinHandle<Guard>) -> Guard {
-    timeout(secs(20), waiter).await.expect("its turn comes").expect("no panic")
+    timeout(secs(20), waiter).await.expect("granted in time").expect("no panic")
 }
 
 #[tokio::test]
@@ -66,14 +67,14 @@ async fn only_the_longest_waiting_process_is_notified() {
         let before = notifications(&fleet);
         guard.release().await.expect("released");
         let guard = granted(first).await;
-        assert_eq!(notifications(&fleet), before + 1, "one process was called");
+        assert_eq!(notifications(&fleet), before + 1, "exactly one process is notified");
         assert!(!second.is_finished());
         guard.release().await.expect("released");
         granted(second).await.release().await.expect("released");
         for redlock in [one, other, third] {
-            redlock.shutdown(secs(10)).await.expect("nothing is owed");
+            redlock.shutdown(secs(10)).await.expect("no pending release");
         }
-        assert_eq!(key_count(&fleet), 0, "nobody waits, and no line is left");
+        assert_eq!(key_count(&fleet), 0, "no wait queue is left");
     }
 }
 
@@ -84,17 +85,17 @@ async fn a_process_that_is_gone_is_dequeued_and_the_next_is_notified() {
     let guard = one.mutex("k").acquire().await.expect("free");
     let waiter = spawn_waiter(&fleet, &other).await;
     for server in fleet.servers() {
-        if server.command::<i64>(&["ZCARD", WAIT_QUEUE_KEY]).expect("the node answers") == 1 {
-            server.command::<()>(&["ZADD", WAIT_QUEUE_KEY, "1", "nobody"]).expect("before all others");
+        if server.command::<i64>(&["ZCARD", WAIT_QUEUE_KEY]).expect("a reply") == 1 {
+            server.command::<()>(&["ZADD", WAIT_QUEUE_KEY, "1", "nobody"]).expect("added in front");
         }
     }
     assert_eq!(queue_length(&fleet), 2);
     let before = notifications(&fleet);
     guard.release().await.expect("released");
     let guard = granted(waiter).await;
-    assert_eq!(notifications(&fleet), before + 2, "first one whom nobody heard, then the next");
+    assert_eq!(notifications(&fleet), before + 2, "first the process that is gone, then the next");
     guard.release().await.expect("released");
-    other.shutdown(secs(10)).await.expect("nothing is owed");
+    other.shutdown(secs(10)).await.expect("no pending release");
     assert_eq!(key_count(&fleet), 0);
 }
 
@@ -105,11 +106,11 @@ async fn a_waiter_that_gives_up_is_dequeued() {
     let guard = one.mutex("k").acquire().await.expect("free");
     let waiter = spawn_waiter(&fleet, &other).await;
     waiter.abort();
-    eventually("the line is gone", || async { queue_length(&fleet) == 0 }).await;
-    assert_eq!(nodes_with_key(&fleet, "k"), 3, "the lock is where it was");
-    let refused = other.mutex("k").wait_timeout(millis(300)).acquire().await;
-    assert!(refused.is_err());
-    eventually("the line is gone", || async { queue_length(&fleet) == 0 }).await;
+    eventually("the wait queue is empty", || async { queue_length(&fleet) == 0 }).await;
+    assert_eq!(nodes_with_key(&fleet, "k"), 3, "every node still has the key");
+    let result = other.mutex("k").wait_timeout(millis(300)).acquire().await;
+    assert!(result.is_err());
+    eventually("the wait queue is empty", || async { queue_length(&fleet) == 0 }).await;
     guard.release().await.expect("released");
 }
 
@@ -128,7 +129,7 @@ async fn a_notification_to_a_leaving_waiter_reaches_the_next() {
             guard.release().await.expect("released");
         } else {
             let release = tokio::spawn(guard.release());
-            eventually("it is called", || async { notifications(&fleet) > before }).await;
+            eventually("the waiter is notified", || async { notifications(&fleet) > before }).await;
             first.abort();
             release.await.expect("no panic").expect("released");
         }
@@ -137,9 +138,9 @@ async fn a_notification_to_a_leaving_waiter_reaches_the_next() {
         granted(stays).await.release().await.expect("released");
     }
     for redlock in [one, leaver, stayer] {
-        redlock.shutdown(secs(10)).await.expect("nothing is owed");
+        redlock.shutdown(secs(10)).await.expect("no pending release");
     }
-    eventually("nothing is left", || async { key_count(&fleet) == 0 }).await;
+    eventually("no pending release", || async { key_count(&fleet) == 0 }).await;
 }
 
 #[tokio::test]
@@ -149,11 +150,11 @@ async fn a_shutdown_dequeues_the_waiters_of_its_client() {
     let guard = one.mutex("k").acquire().await.expect("free");
     let waiting = other.clone();
     let waiter = tokio::spawn(async move { waiting.mutex("k").acquire().await });
-    eventually("it stands in line", || async { queue_length(&fleet) == 1 }).await;
-    other.shutdown(secs(10)).await.expect("nothing is owed");
+    eventually("the waiter is queued", || async { queue_length(&fleet) == 1 }).await;
+    other.shutdown(secs(10)).await.expect("no pending release");
     assert_eq!(queue_length(&fleet), 0);
-    let refused = timeout(secs(20), waiter).await.expect("told at once").expect("no panic");
-    assert!(matches!(refused, Err(AcquireError::Closed { .. })), "{refused:?}");
+    let result = timeout(secs(20), waiter).await.expect("ends at once").expect("no panic");
+    assert!(matches!(result, Err(AcquireError::Closed { .. })), "{result:?}");
     guard.release().await.expect("released");
 }
 
@@ -161,7 +162,7 @@ async fn a_shutdown_dequeues_the_waiters_of_its_client() {
 async fn a_killed_waiter_delays_no_other() {
     if let Ok(nodes) = std::env::var("QUORLOCK_TEST_NODES") {
         let redlock = Redlock::builder().nodes(nodes.split(',')).plain().connect().await.expect("up");
-        let _guard = redlock.mutex("k").acquire().await.expect("killed before");
+        let _guard = redlock.mutex("k").acquire().await.expect("the process is killed first");
         return;
     }
     let fleet = plain(3);
@@ -169,12 +170,12 @@ async fn a_killed_waiter_delays_no_other() {
     let guard = one.mutex("k").acquire().await.expect("free");
     let story = "wait_queue::a_killed_waiter_delays_no_other";
     let killed = Worker::start(story, &[("QUORLOCK_TEST_NODES", fleet.urls().join(","))]);
-    eventually("it stands in line", || async { queue_length(&fleet) == 1 }).await;
+    eventually("the waiter is queued", || async { queue_length(&fleet) == 1 }).await;
     let waiter = spawn_waiter(&fleet, &other).await;
     drop(killed);
     guard.release().await.expect("released");
     granted(waiter).await.release().await.expect("released");
-    other.shutdown(secs(10)).await.expect("nothing is owed");
+    other.shutdown(secs(10)).await.expect("no pending release");
     assert_eq!(key_count(&fleet), 0);
 }
 
@@ -184,9 +185,9 @@ async fn a_waiter_moves_to_another_node_when_the_wait_queue_node_is_killed() {
     let (one, other) = (client(&fleet).await, client(&fleet).await);
     let guard = one.mutex("k").acquire().await.expect("free");
     let waiter = spawn_waiter(&fleet, &other).await;
-    let place = fleet.servers().iter().position(has_wait_queue).expect("somewhere");
+    let place = fleet.servers().iter().position(has_wait_queue).expect("one node has the wait queue");
     fleet[place].kill();
-    eventually("it stands in another line", || async { queue_length(&fleet) == 1 }).await;
+    eventually("the waiter is queued on another node", || async { queue_length(&fleet) == 1 }).await;
     guard.release().await.expect("four of five");
     granted(waiter).await.release().await.expect("released");
 }
@@ -199,9 +200,9 @@ async fn a_waiter_that_cannot_reach_the_wait_queue_node_is_notified_on_the_next(
         let guard = one.mutex("k").acquire().await.expect("free");
         let scout = client(&fleet).await;
         let scouting = spawn_waiter(&fleet, &scout).await;
-        let place = fleet.servers().iter().position(has_wait_queue).expect("somewhere");
+        let place = fleet.servers().iter().position(has_wait_queue).expect("one node has the wait queue");
         scouting.abort();
-        eventually("the line is gone", || async { queue_length(&fleet) == 0 }).await;
+        eventually("the wait queue is empty", || async { queue_length(&fleet) == 0 }).await;
 
         let wall = Proxy::before(&fleet[place], 1).expect("a port");
         wall.set(0, LinkRules::CUT);
@@ -210,17 +211,17 @@ async fn a_waiter_that_cannot_reach_the_wait_queue_node_is_notified_on_the_next(
         let other = builder(&fleet).nodes(urls).connect().await.expect("two of three");
         assert!(!is_up(&other.node_status().await[place]));
         let waiter = spawn_waiter(&fleet, &other).await;
-        assert!(!has_wait_queue(&fleet[place]), "it stands elsewhere");
+        assert!(!has_wait_queue(&fleet[place]), "the waiter is queued on another node");
         let before = notifications(&fleet);
         guard.release().await.expect("released");
         let guard = granted(waiter).await;
         // It may have looked, too, and found the key free there: by then the call was made.
-        assert_eq!(notifications(&fleet), before + 1, "called, and not left to look for itself");
+        assert_eq!(notifications(&fleet), before + 1, "the waiter is notified and does not poll");
         guard.release().await.expect("two of three");
         for redlock in [one, scout, other] {
-            redlock.shutdown(secs(10)).await.expect("nothing is owed");
+            redlock.shutdown(secs(10)).await.expect("no pending release");
         }
-        assert_eq!(key_count(&fleet), 0, "no line is left");
+        assert_eq!(key_count(&fleet), 0, "no wait queue is left");
     }
 }
 
@@ -231,15 +232,16 @@ async fn waiting_works_with_a_warning_without_the_permission_to_publish() {
         let rights =
             "on >pw ~* resetchannels -@all +set +get +del +pexpire +pttl +eval +evalsha +info +script";
         let words: Vec<&str> = ["ACL", "SETUSER", "locker"].into_iter().chain(rights.split(' ')).collect();
-        server.command::<()>(&words).expect("made");
+        server.command::<()>(&words).expect("ACL user created");
     }
     let locker = || builder(&fleet).username("locker").password("pw").connect();
-    let (one, other) = (locker().await.expect("let in"), locker().await.expect("let in"));
+    let (one, other) = (locker().await.expect("connected"), locker().await.expect("connected"));
     for node in one.node_status().await {
         assert!(node.warnings.iter().any(|words| words.contains("+publish")), "{:?}", node.warnings);
     }
     let guard = one.mutex("k").acquire().await.expect("free");
-    let waiter = tokio::spawn(async move { other.mutex("k").acquire().await.expect("waits for ever") });
+    let waiter =
+        tokio::spawn(async move { other.mutex("k").acquire().await.expect("waits without a limit") });
     guard.release().await.expect("released");
     granted(waiter).await.release().await.expect("released");
     assert_eq!(queue_length(&fleet), 0);
@@ -257,14 +259,14 @@ async fn two_processes_with_many_tasks_are_both_served() {
                 let (redlock, grants) = (redlock.clone(), Arc::clone(&grants));
                 tasks.push(tokio::spawn(async move {
                     loop {
-                        let guard = redlock.mutex("k").acquire().await.expect("waits for ever");
+                        let guard = redlock.mutex("k").acquire().await.expect("waits without a limit");
                         grants.lock().expect("no panic").push(process);
                         let _ = guard.release().await;
                     }
                 }));
             }
         }
-        eventually("both had it often", || async {
+        eventually("both processes were granted the lock 50 times", || async {
             let grants = grants.lock().expect("no panic");
             let of = |process| grants.iter().filter(|it| **it == process).count();
             of(0) >= 50 && of(1) >= 50
@@ -291,12 +293,12 @@ async fn a_node_that_rejected_writes_at_first_keeps_wait_queues_once_it_accepts_
             }
         };
         set("1");
-        let other = builder(&fleet).connect().await.expect("reading needs no replica");
+        let other = builder(&fleet).connect().await.expect("connecting needs no write");
         let is_warned = async || {
             let nodes = other.node_status().await;
             nodes.iter().any(|node| node.warnings.iter().any(|words| words.contains("refuses writes")))
         };
-        eventually("people are told", || async { is_warned().await }).await;
+        eventually("the client warns", || async { is_warned().await }).await;
         set("0");
         let one = client(&fleet).await;
         let guard = one.mutex("k").acquire().await.expect("free");
@@ -308,9 +310,9 @@ async fn a_node_that_rejected_writes_at_first_keeps_wait_queues_once_it_accepts_
         assert!(asked < 150, "{asked} commands in three seconds");
         guard.release().await.expect("released");
         let guard = granted(waiter).await;
-        assert_eq!(notifications(&fleet), before.1 + 1, "called, and not left to look for itself");
+        assert_eq!(notifications(&fleet), before.1 + 1, "the waiter is notified and does not poll");
         guard.release().await.expect("released");
-        eventually("the warning is gone where the line is", || async {
+        eventually("the warning is gone on the wait queue's node", || async {
             let nodes = other.node_status().await;
             nodes.iter().any(|node| node.warnings.is_empty())
         })
@@ -325,12 +327,12 @@ async fn a_waiter_leaves_a_node_that_rejects_writes() {
     let (one, other) = (client(&fleet).await, client(&fleet).await);
     let guard = one.mutex("k").acquire().await.expect("free");
     let scout = spawn_waiter(&fleet, &other).await;
-    let place = fleet.servers().iter().position(has_wait_queue).expect("somewhere");
+    let place = fleet.servers().iter().position(has_wait_queue).expect("one node has the wait queue");
     scout.abort();
-    eventually("the line is gone", || async { queue_length(&fleet) == 0 }).await;
+    eventually("the wait queue is empty", || async { queue_length(&fleet) == 0 }).await;
     fleet[place].command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).expect("set");
     let waiter = spawn_waiter(&fleet, &other).await;
-    assert!(!has_wait_queue(&fleet[place]), "it stands elsewhere");
+    assert!(!has_wait_queue(&fleet[place]), "the waiter is queued on another node");
     let _ = guard.release().await;
     fleet[place].command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]).expect("set");
     granted(waiter).await.release().await.expect("released");
@@ -339,7 +341,7 @@ async fn a_waiter_leaves_a_node_that_rejects_writes() {
 /// How many commands clients have sent, on all nodes together.
 fn commands(fleet: &Fleet) -> u64 {
     let of = |server: &quorlock_chaos::Server| {
-        let info: String = server.command(&["INFO", "stats"]).expect("the node answers");
+        let info: String = server.command(&["INFO", "stats"]).expect("a reply");
         let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
         line.expect("counted").trim().parse::<u64>().expect("a number")
     };

@@ -18,10 +18,10 @@ use crate::wait_queue::{
 async fn place_of_line(fleet: &LockCluster, one: &Redlock, other: &Redlock) -> usize {
     let guard = one.mutex("k").acquire().await.expect("free");
     let waiter = spawn_waiter(fleet, other).await;
-    let place = fleet.servers().iter().position(has_wait_queue).expect("somewhere");
+    let place = fleet.servers().iter().position(has_wait_queue).expect("one node has the wait queue");
     waiter.abort();
     guard.release().await.expect("released");
-    eventually("nothing is left", || async { key_count(fleet) == 0 }).await;
+    eventually("no pending release", || async { key_count(fleet) == 0 }).await;
     place
 }
 
@@ -41,14 +41,14 @@ async fn a_stale_key_on_the_wait_queue_node_delays_no_waiter() {
         let place = place_of_line(&fleet, &one, &other).await;
         set_stale(&fleet[place], life);
         for _ in 0..5 {
-            let guard = one.mutex("k").acquire().await.expect("had on the others");
+            let guard = one.mutex("k").acquire().await.expect("granted by the other nodes");
             let waiter = spawn_waiter(&fleet, &other).await;
             let before = notifications(&fleet);
             guard.release().await.expect("a quorum confirms");
             let guard = granted(waiter).await;
-            assert_eq!(notifications(&fleet), before + 1, "called, and not left to look for itself");
+            assert_eq!(notifications(&fleet), before + 1, "the waiter is notified and does not poll");
             guard.release().await.expect("a quorum confirms");
-            eventually("nothing is left", || async { queue_length(&fleet) == 0 }).await;
+            eventually("no pending release", || async { queue_length(&fleet) == 0 }).await;
         }
     }
 }
@@ -68,8 +68,8 @@ async fn a_waiter_whose_wait_queue_node_has_a_stale_key_tries_again() {
                 server.command::<()>(&["DEL", "k"]).expect("deleted");
             }
         }
-        let guard = timeout(secs(5), waiter).await.expect("it does not wait for ever").expect("no panic");
-        assert_eq!(nodes_with_key(&fleet, "k"), fleet.servers().len(), "the stale one, and ours");
+        let guard = timeout(secs(5), waiter).await.expect("granted in time").expect("no panic");
+        assert_eq!(nodes_with_key(&fleet, "k"), fleet.servers().len(), "the stale key, and the lock's");
         guard.release().await.expect("a quorum confirms");
     }
 }
@@ -84,14 +84,14 @@ async fn a_release_that_misses_the_wait_queue_node_only_delays_the_waiter() {
         let place = place_of_line(&fleet, &one, &other).await;
         let holder = builder(&fleet).nodes(walls.iter().map(|wall| wall.url(0)));
         let holder = holder.connect().await.expect("up");
-        eventually("all vote", || async { holder.node_status().await.iter().all(is_voting) }).await;
+        eventually("every node votes", || async { holder.node_status().await.iter().all(is_voting) }).await;
         let guard = holder.mutex("k").ttl(secs(30)).acquire().await.expect("free");
-        eventually("it stands everywhere", || async { nodes_with_key(&fleet, "k") == 3 }).await;
+        eventually("every node has the key", || async { nodes_with_key(&fleet, "k") == 3 }).await;
         let waiter = spawn_waiter(&fleet, &other).await;
         walls[place].set(0, LinkRules::CUT);
-        guard.release().await.expect("two of three confirm");
+        guard.release().await.expect("two of three nodes confirm");
         let guard = timeout(secs(8), waiter).await.expect("long before the ttl").expect("no panic");
-        guard.release().await.expect("two of three confirm");
+        guard.release().await.expect("two of three nodes confirm");
     }
 }
 
@@ -103,15 +103,15 @@ async fn a_lock_missing_on_the_wait_queue_node_is_handed_over_there() {
         let place = place_of_line(&fleet, &one, &other).await;
         for _ in 0..5 {
             set_stale(&fleet[place], None);
-            let guard = one.mutex("k").acquire().await.expect("had on the others");
+            let guard = one.mutex("k").acquire().await.expect("granted by the other nodes");
             let waiter = spawn_waiter(&fleet, &other).await;
             let before = notifications(&fleet);
             fleet[place].command::<()>(&["DEL", "k"]).expect("deleted");
             guard.release().await.expect("a quorum confirms");
             let guard = granted(waiter).await;
-            assert_eq!(notifications(&fleet), before + 1, "called, and not left to look for itself");
+            assert_eq!(notifications(&fleet), before + 1, "the waiter is notified and does not poll");
             guard.release().await.expect("released");
-            eventually("nothing is left", || async { queue_length(&fleet) == 0 }).await;
+            eventually("no pending release", || async { queue_length(&fleet) == 0 }).await;
         }
     }
 }
@@ -123,13 +123,13 @@ async fn a_cohort_does_not_keep_a_lock_missing_on_the_wait_queue_node() {
     let (one, other) = (client(&fleet).await, client(&fleet).await);
     let place = place_of_line(&fleet, &one, &other).await;
     set_stale(&fleet[place], None);
-    let guard = one.mutex("k").acquire().await.expect("had on the others");
+    let guard = one.mutex("k").acquire().await.expect("granted by the other nodes");
     let tasks: Vec<_> = (0..3)
         .map(|_| {
             let one = one.clone();
             tokio::spawn(async move {
                 loop {
-                    let guard = one.mutex("k").acquire().await.expect("waits for ever");
+                    let guard = one.mutex("k").acquire().await.expect("waits without a limit");
                     sleep(millis(1)).await;
                     let _ = guard.release().await;
                 }
@@ -141,7 +141,7 @@ async fn a_cohort_does_not_keep_a_lock_missing_on_the_wait_queue_node() {
     granted(waiter).await.release().await.expect("a quorum confirms");
     for _ in 0..20 {
         let wants = other.mutex("k").wait_timeout(secs(10)).acquire();
-        wants.await.expect("its turn comes").release().await.expect("a quorum confirms");
+        wants.await.expect("granted in time").release().await.expect("a quorum confirms");
     }
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
 }
@@ -154,7 +154,7 @@ async fn waiting_for_a_held_lock_costs_few_commands_per_second() {
     // Scripts, and in plain mode what is no script: there the line's scripts ask once more inside.
     let asked = |fleet: &Fleet, is_plain: bool| {
         let of = |server: &Server| {
-            let info: String = server.command(&["INFO", "commandstats"]).expect("the node answers");
+            let info: String = server.command(&["INFO", "commandstats"]).expect("a reply");
             let calls = |name: &str| {
                 let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":calls="));
                 line.and_then(|line| line.split(',').next())
@@ -201,7 +201,7 @@ async fn a_waiter_that_times_out_when_notified_leaves_no_key() {
             first.await.expect("no panic");
         }
         for redlock in [one, hasty] {
-            redlock.shutdown(secs(10)).await.expect("nothing is owed");
+            redlock.shutdown(secs(10)).await.expect("no pending release");
         }
         assert_eq!(key_count(&fleet), 0, "{:?}", lock_keys(&fleet));
     }
@@ -228,18 +228,23 @@ async fn expired_leases_are_granted_in_order_of_arrival() {
                 let before = queue_length(&fleet);
                 let (wants, served) = (mutex(redlock), served.clone());
                 tokio::spawn(async move {
-                    std::mem::forget(wants.acquire().await.expect("waits for ever"));
-                    served.send(place).expect("it is heard");
+                    std::mem::forget(wants.acquire().await.expect("waits without a limit"));
+                    served.send(place).expect("receiver is open");
                 });
-                eventually("it stands in line", || async { queue_length(&fleet) > before }).await;
+                eventually("the waiter is queued", || async { queue_length(&fleet) > before }).await;
             }
             let mut places = Vec::new();
             for _ in 0..clients.len() {
-                places.push(timeout(secs(20), command.recv()).await.expect("its turn comes").expect("told"));
+                places.push(
+                    timeout(secs(20), command.recv())
+                        .await
+                        .expect("granted in time")
+                        .expect("variable is set"),
+                );
             }
             sleep(TTL).await;
             for server in fleet.servers() {
-                server.command::<()>(&["DEL", WAIT_QUEUE_KEY]).expect("deleted: nobody releases here");
+                server.command::<()>(&["DEL", WAIT_QUEUE_KEY]).expect("deleted, because no holder releases");
             }
             told.push(places);
         }
@@ -268,14 +273,15 @@ async fn a_release_while_another_client_holds_the_lock_notifies_without_harm() {
         let guard = holder.mutex("k").ttl(secs(30)).acquire().await.expect("free");
         let (first, second) = (spawn_waiter(&fleet, &first).await, spawn_waiter(&fleet, &second).await);
         let before = notifications(&fleet);
-        lost.release().await.expect("nothing of it stands anywhere");
-        assert_eq!(notifications(&fleet), before + 1, "the first in line, once");
+        lost.release().await.expect("no node has its key");
+        assert_eq!(notifications(&fleet), before + 1, "only the first waiter, once");
         // A release that comes before the first has heard that its call was in vain passes it over: it is called already.
-        eventually("both wait in line again", || async { unnotified_waiters(&fleet) == 2 }).await;
+        eventually("both waiters are queued and not notified", || async { unnotified_waiters(&fleet) == 2 })
+            .await;
         assert!(guard.is_valid() && !first.is_finished() && !second.is_finished());
         guard.release().await.expect("released");
         let guard = granted(first).await;
-        assert!(!second.is_finished(), "the first has kept its place");
+        assert!(!second.is_finished(), "the first waiter has kept its place");
         guard.release().await.expect("released");
         granted(second).await.release().await.expect("released");
     }
