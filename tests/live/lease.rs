@@ -1,4 +1,4 @@
-//! Holding on, and losing.
+//! Leases: renewal, extension, loss and its signal.
 
 use quorlock::{ExtendError, RunError};
 use quorlock_chaos::Data;
@@ -17,7 +17,7 @@ async fn a_held_lock_outlives_its_ttl_many_times() {
     let end = Instant::now() + secs(2);
     while Instant::now() < end {
         assert!(guard.is_valid());
-        // A poll of the promise, not a wait for luck.
+        // Polls validity; the sleep waits for no event.
         sleep(millis(5)).await;
     }
     assert_eq!(nodes_with_key(&fleet, "k"), 5);
@@ -154,7 +154,7 @@ async fn a_waiter_gets_the_lock_of_a_dead_holder_after_its_ttl() {
     let fleet = fenced(5);
     let waiter = client(&fleet).await;
     let ttl = millis(1000);
-    // A client whose runtime is torn down in mid-hold: nothing of it runs any more, as after a SIGKILL.
+    // The runtime is dropped while the lock is held, so nothing of the client runs any more, as after SIGKILL.
     let builder = builder(&fleet);
     let began = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -171,7 +171,7 @@ async fn a_waiter_gets_the_lock_of_a_dead_holder_after_its_ttl() {
     .expect("no panic");
     let guard = waiter.mutex("k").wait_timeout(secs(10)).acquire().await.expect("after the ttl");
     assert!(guard.is_valid());
-    // Far more than the few milliseconds it takes, because a loaded machine is no failure of the lock.
+    // The bound is far above the usual few milliseconds, because the machine may be loaded.
     assert!(began.elapsed() < ttl + secs(3), "{:?}", began.elapsed());
 }
 
@@ -189,12 +189,12 @@ async fn a_dedicated_thread_renews_locks_while_the_runtime_is_blocked() {
 async fn a_blocked_runtime_does_not_make_healthy_nodes_time_out() {
     let fleet = fenced(3);
     let redlock = client(&fleet).await;
-    // Longer than the node time-out, and longer than a silent connection is kept.
+    // Milliseconds: longer than the reply timeout, and longer than a silent connection is kept.
     for block in [600, 2200] {
         let guard = redlock.mutex("k").acquire().await.expect("free");
         eventually("every node has the key", || async { nodes_with_key(&fleet, "k") == 3 }).await;
         drop(guard);
-        // The driver writes the release; its answers come while nobody reads them.
+        // The driver writes the release. The replies arrive while the runtime is blocked.
         tokio::task::yield_now().await;
         std::thread::sleep(millis(block));
         let guard = redlock.mutex("k").try_acquire().await.expect("a quorum replies");
@@ -210,7 +210,7 @@ async fn a_blocked_runtime_cannot_make_a_lost_lock_look_valid() {
     let fleet = fenced(3);
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(millis(300)).acquire().await.expect("free");
-    // The driver shares this thread, so no renewal and no timer runs meanwhile.
+    // The driver shares this thread, so neither renewals nor timers run meanwhile.
     std::thread::sleep(millis(500));
     assert!(!guard.is_valid(), "validity is read from the clock, not from timers");
     timeout(secs(1), guard.lost()).await.expect("the loss is signaled");
@@ -237,7 +237,7 @@ async fn guards_are_lost_when_the_driver_ends() {
 
 #[tokio::test]
 async fn a_held_lock_survives_repeated_faults_of_a_minority() {
-    // A fenced node that was restarted has the lock again when its probation is over, so its rounds take longer.
+    // In fenced mode a restarted node has the key again only after its probation, so a round takes longer.
     for (mut fleet, rounds) in [(fenced_with_max_ttl(5, millis(1500)), 2), (plain(5), 3)] {
         let redlock = client(&fleet).await;
         let guard = redlock.mutex("k").ttl(millis(1500)).acquire().await.expect("free");

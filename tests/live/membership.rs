@@ -1,4 +1,4 @@
-//! Who is a cluster with whom, and what is said to those who do not belong.
+//! Membership: which nodes form a lock cluster, and the errors for nodes and clients that do not belong to it.
 
 use quorlock::{
     AcquireError, ConnectError, ExclusionReason, ExtendError, InitError, InitOutcome, NodeState,
@@ -11,7 +11,7 @@ use crate::support::{
     millis, secs, with_setup,
 };
 
-fn over(urls: impl IntoIterator<Item = String>) -> RedlockBuilder {
+fn builder_for(urls: impl IntoIterator<Item = String>) -> RedlockBuilder {
     Redlock::builder().nodes(urls)
 }
 
@@ -19,21 +19,21 @@ fn markers(fleet: &Fleet) -> Vec<Option<String>> {
     fleet.servers().iter().map(|it| it.command(&["GET", "quorlock:node"]).expect("up")).collect()
 }
 
-/// Connecting fails because a node is somebody else's, in all of these words.
-async fn check_misplaced(builder: RedlockBuilder, words: &[&str]) {
+/// Connecting fails because a node does not fit the list; the message contains all of these words.
+async fn check_invalid_node_list(builder: RedlockBuilder, words: &[&str]) {
     let result = builder.connect().await;
-    let Err(ConnectError::InvalidNodeList { reason: why, .. }) = result else {
+    let Err(ConnectError::InvalidNodeList { reason: message, .. }) = result else {
         panic!("expected InvalidNodeList, got {result:?}")
     };
     for word in words {
-        assert!(why.contains(word), "{why:?} does not say {word:?}");
+        assert!(message.contains(word), "{message:?} does not contain {word:?}");
     }
 }
 
 #[tokio::test]
 async fn a_lock_cluster_that_was_not_initialized_is_on_probation_once() {
     let fleet = blank_servers(3);
-    let redlock = over(fleet.urls()).max_ttl(secs(2)).connect().await.expect("all nodes are up");
+    let redlock = builder_for(fleet.urls()).max_ttl(secs(2)).connect().await.expect("all nodes are up");
     eventually("all nodes are up", || async { redlock.node_status().await.iter().all(is_up) }).await;
     let error = redlock.mutex("k").no_wait().acquire().await.expect_err("no node votes yet");
     let AcquireError::OnProbation { retry_after: Some(retry_after), replies, .. } = &error else {
@@ -45,8 +45,8 @@ async fn a_lock_cluster_that_was_not_initialized_is_on_probation_once() {
     assert!(error.to_string().contains("quorlock init"), "{error}");
     let guard = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect("probation ends");
     guard.release().await.expect("released");
-    // Who comes later finds a cluster like any other.
-    let later = over(fleet.urls()).max_ttl(secs(2)).connect().await.expect("all nodes are up");
+    // A later client finds an initialized lock cluster.
+    let later = builder_for(fleet.urls()).max_ttl(secs(2)).connect().await.expect("all nodes are up");
     assert!(later.mutex("k").try_acquire().await.expect("all nodes vote").is_some());
 }
 
@@ -54,7 +54,7 @@ async fn a_lock_cluster_that_was_not_initialized_is_on_probation_once() {
 async fn clients_that_connect_to_blank_nodes_at_once_form_one_lock_cluster() {
     let fleet = blank_servers(5);
     let clients: Vec<_> =
-        (0..8).map(|_| tokio::spawn(over(fleet.urls()).max_ttl(secs(1)).connect())).collect();
+        (0..8).map(|_| tokio::spawn(builder_for(fleet.urls()).max_ttl(secs(1)).connect())).collect();
     for client in clients {
         let redlock = client.await.expect("no panic").expect("all nodes are up");
         let guard = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect("granted");
@@ -70,19 +70,24 @@ async fn clients_that_connect_to_blank_nodes_at_once_form_one_lock_cluster() {
 async fn other_settings_are_rejected_and_both_values_are_named() {
     let fleet = fenced(5);
     let urls = || fleet.urls();
-    check_misplaced(over(urls()).max_ttl(secs(30)), &["max ttl of 60s", "max ttl of 30s"]).await;
-    check_misplaced(over(urls()).max_ttl(secs(60)).quorum(4), &["a quorum of 3", "a quorum of 4"]).await;
+    check_invalid_node_list(builder_for(urls()).max_ttl(secs(30)), &["max ttl of 60s", "max ttl of 30s"])
+        .await;
+    check_invalid_node_list(
+        builder_for(urls()).max_ttl(secs(60)).quorum(4),
+        &["a quorum of 3", "a quorum of 4"],
+    )
+    .await;
     let some = urls().into_iter().take(3);
-    check_misplaced(over(some).max_ttl(secs(60)), &["5 nodes", "3 nodes"]).await;
+    check_invalid_node_list(builder_for(some).max_ttl(secs(60)), &["5 nodes", "3 nodes"]).await;
 }
 
 #[tokio::test]
 async fn two_node_lists_that_share_one_node_do_not_form_two_lock_clusters() {
     let fleet = blank_servers(5);
-    let list = |nodes: [usize; 3]| over(nodes.map(|node| fleet[node].url()));
+    let list = |nodes: [usize; 3]| builder_for(nodes.map(|node| fleet[node].url()));
     initialize(list([0, 1, 2]));
-    // Node 0 belongs to others, and the two blank ones alone say nothing.
-    check_misplaced(list([0, 3, 4]), &["no quorum", "same one"]).await;
+    // Node 0 belongs to another lock cluster, and the two blank nodes alone are no quorum of members.
+    check_invalid_node_list(list([0, 3, 4]), &["no quorum", "same one"]).await;
     let redlock = list([0, 3, 4]).connect_lazy().expect("built");
     let error = redlock.mutex("k").acquire().await.expect_err("fails without waiting");
     assert!(matches!(error, AcquireError::NodesExcluded { .. }), "{error:?}");
@@ -94,7 +99,8 @@ async fn two_node_lists_that_share_one_node_do_not_form_two_lock_clusters() {
 async fn a_node_of_another_lock_cluster_with_the_same_settings_is_rejected() {
     let (ours, theirs) = (fenced(3), fenced(3));
     let urls = [ours[0].url(), ours[1].url(), theirs[2].url()];
-    check_misplaced(over(urls).max_ttl(secs(60)), &["another cluster", "a different one"]).await;
+    check_invalid_node_list(builder_for(urls).max_ttl(secs(60)), &["another cluster", "a different one"])
+        .await;
 }
 
 #[tokio::test]
@@ -108,7 +114,7 @@ async fn a_blank_node_is_adopted_when_a_quorum_of_members_is_known() {
     eventually("it votes again", || async { redlock.node_status().await.iter().all(is_voting) }).await;
     guard.release().await.expect("released");
 
-    // Two of three have forgotten: nobody who comes now can tell what they were.
+    // Two of three nodes are blank, so a new client cannot identify their lock cluster.
     fleet[0].restart(Data::Empty).expect("restarted");
     fleet[1].restart(Data::Empty).expect("restarted");
     let fresh = builder(&fleet).connect_lazy().expect("built");
@@ -146,7 +152,7 @@ async fn an_evicting_node_is_excluded_and_the_other_nodes_serve() {
 
     let evicting = Setup::new().args(["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"]);
     let all = with_setup(3, &evicting, true);
-    let error = over(all.urls()).connect().await.expect_err("every node is excluded");
+    let error = builder_for(all.urls()).connect().await.expect_err("every node is excluded");
     assert!(matches!(error, ConnectError::NodesExcluded { .. }), "{error:?}");
     assert!(error.to_string().contains("noeviction"), "{error}");
 }
@@ -181,8 +187,8 @@ async fn permissions_that_fenced_mode_needs_are_named() {
         let redlock = builder(&fleet).username("locker").password("pw").connect_lazy().expect("built");
         let error = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect_err(change);
         assert!(matches!(error, AcquireError::NodesExcluded { .. }), "{change}: {error:?}");
-        let said = error.to_string();
-        assert!(said.contains("permission missing") && said.contains(words), "{change}: {said}");
+        let message = error.to_string();
+        assert!(message.contains("permission missing") && message.contains(words), "{change}: {message}");
     }
 }
 
@@ -190,7 +196,7 @@ async fn permissions_that_fenced_mode_needs_are_named() {
 async fn a_lock_cluster_is_initialized_once_and_again_only_by_force() {
     let mut fleet = blank_servers(3);
     let urls = fleet.urls();
-    let init = |max_ttl, force| over(urls.clone()).max_ttl(max_ttl).init(force);
+    let init = |max_ttl, force| builder_for(urls.clone()).max_ttl(max_ttl).init(force);
     fleet[2].kill();
     assert!(matches!(init(secs(5), false).await, Err(InitError::Unreachable { .. })));
     fleet[2].restart(Data::Empty).expect("restarted");
@@ -200,7 +206,7 @@ async fn a_lock_cluster_is_initialized_once_and_again_only_by_force() {
     assert!(matches!(init(secs(6), false).await, Err(InitError::AlreadyInitialized { .. })));
     assert_eq!(markers(&fleet), first, "the markers are unchanged");
     assert_eq!(init(secs(6), true).await.expect("forced"), InitOutcome::Initialized);
-    let redlock = over(urls.clone()).max_ttl(secs(6)).connect().await.expect("all nodes are up");
+    let redlock = builder_for(urls.clone()).max_ttl(secs(6)).connect().await.expect("all nodes are up");
     assert!(redlock.mutex("k").try_acquire().await.expect("all nodes vote at once").is_some());
-    check_misplaced(over(urls.clone()).max_ttl(secs(5)), &["max ttl of 6s"]).await;
+    check_invalid_node_list(builder_for(urls.clone()).max_ttl(secs(5)), &["max ttl of 6s"]).await;
 }

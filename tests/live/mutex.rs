@@ -1,4 +1,4 @@
-//! Taking and giving back.
+//! The life of a lock: acquire, contend, run, inspect, release.
 
 use quorlock::{AcquireError, KeyOwner, Vote};
 
@@ -78,25 +78,25 @@ async fn run_holds_the_lock_and_returns_the_value_of_the_work() {
 #[tokio::test]
 async fn inspect_reports_ownership_and_ignores_a_key_on_a_minority() {
     let fleet = fenced(3);
-    let (ours, theirs) = (client(&fleet).await, client(&fleet).await);
-    assert!(ours.inspect("k").await.expect("a reply").is_free());
-    let guard = ours.mutex("k").ttl(secs(20)).acquire().await.expect("free");
+    let (redlock, other) = (client(&fleet).await, client(&fleet).await);
+    assert!(redlock.inspect("k").await.expect("a reply").is_free());
+    let guard = redlock.mutex("k").ttl(secs(20)).acquire().await.expect("free");
     eventually("every node has the key", || async { nodes_with_key(&fleet, "k") == 3 }).await;
-    let seen = ours.inspect("k").await.expect("a reply");
-    let (mark, life) = seen.holder().expect("a quorum");
-    assert!(life.expect("it expires") > secs(15));
-    assert!(seen.nodes.iter().all(|sight| sight.is_ours));
-    let seen = theirs.inspect("k").await.expect("a reply");
-    assert_eq!(seen.holder().map(|(mark, _)| mark), Some(mark));
-    assert!(seen.nodes.iter().all(|sight| !sight.is_ours));
+    let seen = redlock.inspect("k").await.expect("a reply");
+    let (owner, ttl) = seen.holder().expect("a quorum");
+    assert!(ttl.expect("it expires") > secs(15));
+    assert!(seen.nodes.iter().all(|node| node.is_ours));
+    let seen = other.inspect("k").await.expect("a reply");
+    assert_eq!(seen.holder().map(|(owner, _)| owner), Some(owner));
+    assert!(seen.nodes.iter().all(|node| !node.is_ours));
     guard.release().await.expect("released");
 
     fleet[0].command::<()>(&["SET", "left", "over"]).expect("set");
-    let seen = ours.inspect("left").await.expect("a reply");
+    let seen = redlock.inspect("left").await.expect("a reply");
     assert!(seen.holder().is_none() && seen.is_free(), "a key on one of three nodes is no lock");
 }
 
-/// One node was flushed, on another somebody deleted the key: two of three show none.
+/// One node was flushed and the key was deleted on another, so two of three nodes have no key.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_may_have_lost_data_does_not_make_a_lock_look_free() {
     let servers = fenced(3);
@@ -104,12 +104,12 @@ async fn a_node_that_may_have_lost_data_does_not_make_a_lock_look_free() {
     let guard = redlock.mutex("k").auto_renew(false).acquire().await.expect("free");
     servers[1].command::<()>(&["FLUSHALL"]).expect("it is up");
     servers[2].command::<()>(&["DEL", "k"]).expect("it is up");
-    // Its votes tell that it is another than it was.
+    // A reply of the flushed node shows that its marker has changed.
     drop(redlock.mutex("other").try_acquire().await);
     eventually("the node casts no vote", || async { !redlock.node_status().await[1].is_voting() }).await;
     let seen = redlock.inspect("k").await.expect("a reply");
     assert!(!seen.is_free() && guard.is_valid(), "{seen:?}");
-    assert_eq!(seen.nodes.iter().map(|sight| sight.is_voting).collect::<Vec<_>>(), [true, false, true]);
+    assert_eq!(seen.nodes.iter().map(|node| node.is_voting).collect::<Vec<_>>(), [true, false, true]);
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn a_key_of_another_type_is_contended_and_can_be_force_released() {
     assert!(matches!(error, AcquireError::Contended { retry_after: None, .. }), "{error:?}");
     let seen = redlock.inspect("k").await.expect("a reply");
     let other = |vote: &Vote| matches!(vote, Vote::Inspected(it) if it.holder == KeyOwner::NotALock && it.remaining.is_none());
-    assert!(seen.nodes.iter().all(|sight| other(&sight.reply)), "{seen:?}");
+    assert!(seen.nodes.iter().all(|node| other(&node.reply)), "{seen:?}");
     let broken = redlock.force_release("k").await.expect("a reply");
     assert!(broken.nodes().iter().all(|it| it.reply == Vote::Granted));
     assert!(redlock.mutex("k").try_acquire().await.expect("free").is_some());
@@ -157,7 +157,7 @@ async fn tasks_of_one_client_are_served_in_order() {
     let fleet = fenced(3);
     let redlock = client(&fleet).await;
     let first = redlock.mutex("k").acquire().await.expect("free");
-    let (sender, mut command) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut served) = tokio::sync::mpsc::unbounded_channel();
     for place in 0..16 {
         let (redlock, sender) = (redlock.clone(), sender.clone());
         let mut task = Box::pin(async move {
@@ -165,12 +165,12 @@ async fn tasks_of_one_client_are_served_in_order() {
             sender.send(place).expect("receiver is open");
             guard.release().await.expect("released");
         });
-        // Polled once here, so that they line up in this order.
+        // Polled once here, so the tasks are queued in this order.
         assert!(futures::poll!(&mut task).is_pending());
         tokio::spawn(task);
     }
     first.release().await.expect("released");
     for place in 0..16 {
-        assert_eq!(command.recv().await, Some(place));
+        assert_eq!(served.recv().await, Some(place));
     }
 }

@@ -89,7 +89,7 @@ fn run_with_faults(
         }
     }
     workers.into_iter().for_each(Worker::wait);
-    let log = fs::read_to_string(folder.path().join("witness")).expect("read");
+    let log = fs::read_to_string(folder.path().join("log")).expect("read");
     let lines: Vec<&str> = log.lines().collect();
     for pair in lines.chunks(2) {
         let [enter, leave] = pair else { panic!("a task entered and never outcome") };
@@ -132,19 +132,19 @@ fn run_worker(id: &str) {
 /// Reads, waits 1 ms, writes. Without mutual exclusion it would lose dozens of increments.
 async fn increment(redlock: &Redlock, folder: &Path, owner: &str) {
     let guard = redlock.mutex("counter").acquire().await.expect("waits without a limit");
-    log(folder, &format!("enter {owner}\n"));
+    append_to_log(folder, &format!("enter {owner}\n"));
     let file = folder.join("counter");
     let value: u64 = fs::read_to_string(&file).expect("read").parse().expect("a number");
     sleep(millis(1)).await;
     assert!(guard.is_valid(), "a lock of seconds, used for a millisecond");
     fs::write(&file, (value + 1).to_string()).expect("written");
-    log(folder, &format!("leave {owner}\n"));
+    append_to_log(folder, &format!("leave {owner}\n"));
     // A missing confirmation is no failure: the release continues in the background.
     let _ = guard.release().await;
 }
 
-fn log(folder: &Path, line: &str) {
-    let file = OpenOptions::new().append(true).create(true).open(folder.join("witness"));
+fn append_to_log(folder: &Path, line: &str) {
+    let file = OpenOptions::new().append(true).create(true).open(folder.join("log"));
     file.expect("opened").write_all(line.as_bytes()).expect("written");
 }
 

@@ -1,4 +1,4 @@
-//! Nodes and settings that may not be, and what is said about them.
+//! Unsuitable nodes and settings: replicas, Redis Cluster nodes, bad passwords, missing permissions, full memory.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,8 +13,8 @@ use crate::support::{
 #[tokio::test]
 async fn one_server_under_two_urls_is_rejected() {
     let fleet = blank_servers(2);
-    let twin = format!("redis://localhost:{}", fleet[0].port());
-    let urls = [fleet[0].url(), fleet[1].url(), twin];
+    let duplicate = format!("redis://localhost:{}", fleet[0].port());
+    let urls = [fleet[0].url(), fleet[1].url(), duplicate];
     let result = Redlock::builder().nodes(urls).connect().await;
     let Err(ConnectError::InvalidNodeList { reason, .. }) = result else {
         panic!("expected InvalidNodeList, got {result:?}")
@@ -24,7 +24,7 @@ async fn one_server_under_two_urls_is_rejected() {
 
 #[tokio::test]
 async fn a_redis_cluster_node_is_rejected() {
-    // A member's bus listens 10,000 ports above, so a port past 55535 will not do; 6.2 cannot be told another.
+    // A Redis Cluster bus listens 10,000 ports above, so ports above 55535 fail; Redis 6.2 has no setting for it.
     let setup = Setup::new().args(["--cluster-enabled", "yes"]);
     let cluster = (0..50).find_map(|_| Server::start(&setup).ok()).expect("server starts");
     let fleet = blank_servers(2);
@@ -36,7 +36,7 @@ async fn a_redis_cluster_node_is_rejected() {
 #[tokio::test]
 async fn a_replica_is_excluded_until_it_is_a_master_again() {
     let fleet = fenced_with_max_ttl(3, secs(2));
-    // Not one of the nodes: a server that gets its first replica takes a new replication id.
+    // The master is not one of the nodes, because a server takes a new replication id when it gets its first replica.
     let master = blank_servers(1);
     let master = master[0].port().to_string();
     fleet[1].command::<()>(&["REPLICAOF", "127.0.0.1", &master]).expect("demoted");
@@ -73,7 +73,7 @@ async fn a_wrong_password_fails_at_once_and_is_never_shown() {
     let builder = |urls: Vec<String>| Redlock::builder().plain().nodes(urls);
     let bad = builder(urls("wr0ng"));
     assert!(!format!("{bad:?}").contains("wr0ng"));
-    let error = bad.connect().await.expect_err("refused");
+    let error = bad.connect().await.expect_err("wrong password");
     assert!(matches!(error, ConnectError::NodesExcluded { .. }), "{error:?}");
     assert!(!format!("{error} {error:?}").contains("wr0ng"));
 
@@ -83,8 +83,8 @@ async fn a_wrong_password_fails_at_once_and_is_never_shown() {
     let error = lazy.mutex("k").acquire().await.expect_err("fails without waiting");
     assert!(matches!(error, AcquireError::NodesExcluded { .. }), "{error:?}");
 
-    let stand_in = builder(fleet.urls()).password("s3cret");
-    drop(stand_in.connect().await.expect("accepts the password of the builder"));
+    let default_password = builder(fleet.urls()).password("s3cret");
+    drop(default_password.connect().await.expect("accepts the password of the builder"));
 
     let mixed = [urls("s3cret")[0].clone(), urls("wr0ng")[1].clone(), urls("s3cret")[2].clone()];
     let mixed = builder(mixed.to_vec()).connect().await.expect("two of three nodes accept the password");
@@ -97,16 +97,17 @@ async fn a_wrong_password_fails_at_once_and_is_never_shown() {
 
 #[tokio::test]
 async fn a_user_with_only_the_required_permissions_can_lock() {
-    let rights = "on >pw resetkeys ~lock:* resetchannels -@all +set +get +del +pexpire +pttl +eval +evalsha \
+    let permissions = "on >pw resetkeys ~lock:* resetchannels -@all +set +get +del +pexpire +pttl +eval +evalsha \
                   +script|load +info +client|setname";
-    check_rights(plain(3), rights).await;
-    check_rights(fenced(3), &format!("{rights} +time ~quorlock:*")).await;
+    check_permissions(plain(3), permissions).await;
+    check_permissions(fenced(3), &format!("{permissions} +time ~quorlock:*")).await;
 }
 
-/// A user with these rights can lock; with less it is told what is missing.
-async fn check_rights(fleet: LockCluster, rights: &str) {
+/// A user with these permissions can lock; without one of them the node is excluded.
+async fn check_permissions(fleet: LockCluster, permissions: &str) {
     for server in fleet.servers() {
-        let words: Vec<&str> = ["ACL", "SETUSER", "locker"].into_iter().chain(rights.split(' ')).collect();
+        let words: Vec<&str> =
+            ["ACL", "SETUSER", "locker"].into_iter().chain(permissions.split(' ')).collect();
         server.command::<()>(&words).expect("ACL user created");
     }
     let redlock = builder(&fleet).username("locker").password("pw").connect().await.expect("connected");
@@ -162,10 +163,10 @@ async fn a_node_with_full_memory_casts_no_vote_and_still_releases() {
 
 #[tokio::test]
 async fn a_plain_client_warns_of_evicting_nodes_and_an_even_number_of_nodes() {
-    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let warnings: Arc<Mutex<Vec<String>>> = Arc::default();
     let evicting = Setup::new().args(["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"]);
     let fleet = with_setup(2, &evicting, true);
-    let listener = Arc::clone(&heard);
+    let listener = Arc::clone(&warnings);
     let redlock = builder(&fleet)
         .observer(move |event: &Event<'_>| {
             if let Event::NodeWarning { warning, .. } | Event::Warning { warning } = event {
@@ -176,9 +177,9 @@ async fn a_plain_client_warns_of_evicting_nodes_and_an_even_number_of_nodes() {
         .await
         .expect("a warning does not prevent connecting");
     eventually("both nodes are up", || async { redlock.node_status().await.iter().all(is_up) }).await;
-    let heard = heard.lock().expect("not poisoned").clone();
-    assert!(heard.iter().any(|warning| warning.contains("even number")), "{heard:?}");
-    assert_eq!(heard.iter().filter(|warning| warning.contains("noeviction")).count(), 2, "{heard:?}");
+    let warnings = warnings.lock().expect("not poisoned").clone();
+    assert!(warnings.iter().any(|warning| warning.contains("even number")), "{warnings:?}");
+    assert_eq!(warnings.iter().filter(|warning| warning.contains("noeviction")).count(), 2, "{warnings:?}");
 }
 
 #[tokio::test]

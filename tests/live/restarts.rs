@@ -1,4 +1,4 @@
-//! Restarts: of one node after another, by the book, and of all at once; who looks on, and what waiters do meanwhile.
+//! Restarts: rolling and full ones, with waiters and with read-only clients.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::support::{
     millis, nodes_with_key, secs,
 };
 
-/// Of the clusters that are restarted, and the ttl of their locks.
+/// The max ttl of the restarted lock clusters, and the ttl of their locks.
 const MAX_TTL: Duration = secs(2);
 
 /// A task that waits for the key.
-fn wait_for(redlock: &Redlock, key: &str) -> JoinHandle<Guard> {
+fn spawn_waiter(redlock: &Redlock, key: &str) -> JoinHandle<Guard> {
     let mutex = redlock.mutex(key).ttl(secs(2));
     tokio::spawn(async move { mutex.acquire().await.expect("waits without a limit") })
 }
@@ -25,7 +25,7 @@ fn has_wait_queue(server: &Server, key: &str) -> bool {
     server.command(&["EXISTS", &format!("quorlock:waiters:{key}")]).expect("a reply")
 }
 
-/// How many stand in line for the key, on all nodes together.
+/// The length of the wait queue of the key, summed over all nodes.
 fn queue_length(fleet: &Fleet, key: &str) -> usize {
     let request = |server: &Server| {
         server.command::<usize>(&["ZCARD", &format!("quorlock:waiters:{key}")]).expect("a reply")
@@ -38,20 +38,20 @@ async fn a_rolling_restart_of_three_nodes_loses_no_lock_while_others_wait() {
     check_restarted_in_turn(3, &Setup::new(), true).await;
 }
 
-/// The control to the others.
+/// The control for the tests with waiters.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_of_three_nodes_loses_no_lock_without_waiters() {
     check_restarted_in_turn(3, &Setup::new(), false).await;
 }
 
-/// What they restart with is nothing, here.
+/// The nodes restart without data.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_of_five_nodes_without_data_loses_no_lock_while_others_wait() {
     check_restarted_in_turn(5, &Setup::new().append_only(false), true).await;
 }
 
-/// The book: restart one, wait until it votes again, and go on to the next. Six names, so that their lines are on
-/// several nodes.
+/// The documented procedure: restart a node, wait until it votes again, continue with the next. Six names, so that
+/// several nodes have wait queues.
 async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool) {
     let mut fleet = Fleet::start_with(nodes, setup).expect("server starts");
     let clients = || Redlock::builder().nodes(fleet.urls()).max_ttl(MAX_TTL);
@@ -63,10 +63,10 @@ async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool)
         guards.push(holder.mutex(format!("k{name}")).ttl(MAX_TTL).acquire().await.expect("free"));
     }
     let waiting = guards.iter().filter(|_| others_wait);
-    let waiters: Vec<_> = waiting.map(|guard| wait_for(&other, guard.key())).collect();
-    let queued_in_total = || guards.iter().map(|guard| queue_length(&fleet, guard.key())).sum::<usize>();
-    eventually("all waiters are queued", || async { queued_in_total() == waiters.len() }).await;
-    let mut faults = Vec::new();
+    let waiters: Vec<_> = waiting.map(|guard| spawn_waiter(&other, guard.key())).collect();
+    let total_queued = || guards.iter().map(|guard| queue_length(&fleet, guard.key())).sum::<usize>();
+    eventually("all waiters are queued", || async { total_queued() == waiters.len() }).await;
+    let mut failures = Vec::new();
     for node in 0..nodes {
         let before = observer.node_status().await[node].run_id.clone();
         block_in_place(|| fleet[node].restart(Data::Kept)).expect("restarted");
@@ -76,9 +76,9 @@ async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool)
         };
         eventually("it votes again", votes_again).await;
         let valid = guards.iter().filter(|guard| guard.is_valid()).count();
-        faults.extend((valid < guards.len()).then(|| format!("{valid} locks are left after node {node}")));
+        failures.extend((valid < guards.len()).then(|| format!("{valid} locks are left after node {node}")));
     }
-    // A renewal is due within a third of that.
+    // Twice the ttl; renewals are due every third of a ttl.
     let stands = |guard: &Guard| nodes_with_key(&fleet, guard.key()) == nodes;
     let end = Instant::now() + 2 * MAX_TTL;
     while !guards.iter().all(stands) && Instant::now() < end {
@@ -87,12 +87,20 @@ async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool)
     for guard in &guards {
         let count = nodes_with_key(&fleet, guard.key());
         if !guard.is_valid() || count < nodes {
-            faults.push(format!("{}: valid {}, on {count} nodes of {nodes}", guard.key(), guard.is_valid()));
+            failures.push(format!(
+                "{}: valid {}, on {count} nodes of {nodes}",
+                guard.key(),
+                guard.is_valid()
+            ));
         }
     }
     let served = waiters.iter().filter(|waiter| waiter.is_finished()).count();
     waiters.iter().for_each(JoinHandle::abort);
-    assert!(faults.is_empty() && served == 0, "{served} others had it meanwhile\n{}", faults.join("\n"));
+    assert!(
+        failures.is_empty() && served == 0,
+        "{served} other clients were granted a lock\n{}",
+        failures.join("\n")
+    );
 }
 
 async fn connected(builder: RedlockBuilder) -> Redlock {
@@ -101,56 +109,59 @@ async fn connected(builder: RedlockBuilder) -> Redlock {
     redlock
 }
 
-/// Three who wait, and the node with their line lacks the holder's key: because it lost it, or because the holder does
-/// not reach it.
+/// Three waiters are queued on a node that lacks the holder's key, because it lost the key or the holder does not reach
+/// it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waiters_do_not_poll_a_node_that_lacks_the_holders_key() {
-    let (lost, cut) = tokio::join!(loaded(false), loaded(true));
-    let faults: Vec<String> = lost.into_iter().chain(cut).collect();
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    let (lost, partitioned) = tokio::join!(check_load(false), check_load(true));
+    let failures: Vec<String> = lost.into_iter().chain(partitioned).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// What is wrong with the number of commands; nothing, if they stay few.
-async fn loaded(is_cut: bool) -> Option<String> {
+/// A message if the waiters sent too many commands.
+async fn check_load(is_partitioned: bool) -> Option<String> {
     const TTL: Duration = secs(3);
     let fleet = fenced(3);
-    let walls: Vec<Proxy> =
+    let proxies: Vec<Proxy> =
         fleet.servers().iter().map(|server| Proxy::before(server, 1).expect("a port")).collect();
-    let holder = builder(&fleet).nodes(walls.iter().map(|wall| wall.url(0))).connect().await.expect("up");
+    let holder = builder(&fleet).nodes(proxies.iter().map(|proxy| proxy.url(0))).connect().await.expect("up");
     eventually("every node votes", || async { holder.node_status().await.iter().all(is_voting) }).await;
     let guard = holder.mutex("k").ttl(TTL).acquire().await.expect("free");
     let mut others = Vec::new();
     for _ in 0..3 {
         others.push(client(&fleet).await);
     }
-    let waiters: Vec<_> = others.iter().map(|other| wait_for(other, "k")).collect();
+    let waiters: Vec<_> = others.iter().map(|other| spawn_waiter(other, "k")).collect();
     eventually("all waiters are queued", || async { queue_length(&fleet, "k") == 3 }).await;
-    let place = fleet
+    let queue_node = fleet
         .servers()
         .iter()
         .position(|server| has_wait_queue(server, "k"))
         .expect("one node has the wait queue");
-    let before = commands_meanwhile(&fleet).await;
-    if is_cut {
-        walls[place].set(0, LinkRules::CUT);
+    let before = commands_in_5_s(&fleet).await;
+    if is_partitioned {
+        proxies[queue_node].set(0, LinkRules::CUT);
     }
-    fleet[place].command::<()>(&["DEL", "k"]).expect("deleted");
-    // One who passes by, in vain.
-    let passer = client(&fleet).await.mutex("k").ttl(TTL).try_acquire().await;
-    assert!(passer.expect("a quorum replies").is_none());
-    // By then everybody has heard how that node stands: nobody is told to wait for longer than the ttl.
+    fleet[queue_node].command::<()>(&["DEL", "k"]).expect("deleted");
+    // One failed attempt by another client.
+    let visitor = client(&fleet).await.mutex("k").ttl(TTL).try_acquire().await;
+    assert!(visitor.expect("a quorum replies").is_none());
+    // By then each waiter has a reply about that node, because no waiter waits longer than the ttl.
     sleep(TTL).await;
-    let after = commands_meanwhile(&fleet).await;
+    let after = commands_in_5_s(&fleet).await;
     assert!(guard.is_valid() && waiters.iter().all(|waiter| !waiter.is_finished()));
     waiters.iter().for_each(JoinHandle::abort);
-    // Three who wait are some, on whichever node; that they ask again and again is ten times as many.
+    // Three waiters send some commands to every node; polling waiters would send ten times as many.
     let [total_before, total] = [&before, &after].map(|counts| counts.iter().sum::<u64>());
-    (total > 2 * total_before + 100)
-        .then(|| format!("cut: {is_cut}, line on node {place}: {after:?} commands in 5 s, {before:?} before"))
+    (total > 2 * total_before + 100).then(|| {
+        format!(
+            "cut: {is_partitioned}, line on node {queue_node}: {after:?} commands in 5 s, {before:?} before"
+        )
+    })
 }
 
-/// How many commands each node does in five seconds, those of scripts and two of ours included.
-async fn commands_meanwhile(fleet: &Fleet) -> Vec<u64> {
+/// The number of commands that each node runs in five seconds, including those of scripts and two of this function.
+async fn commands_in_5_s(fleet: &Fleet) -> Vec<u64> {
     let count = |server: &Server| {
         let info: String = server.command(&["INFO", "stats"]).expect("a reply");
         let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
@@ -161,14 +172,14 @@ async fn commands_meanwhile(fleet: &Fleet) -> Vec<u64> {
     fleet.servers().iter().zip(before).map(|(server, before)| count(server) - before).collect()
 }
 
-/// One who only looks, as `quorlock doctor` does for as long as it is watched.
-async fn onlooker(cluster: &LockCluster) -> Redlock {
+/// A connected read-only client, like `quorlock doctor --watch`.
+async fn read_only_client(cluster: &LockCluster) -> Redlock {
     let redlock = builder(cluster).read_only().connect().await.expect("all nodes are up");
     eventually("every node votes", || async { redlock.node_status().await.iter().all(is_voting) }).await;
     redlock
 }
 
-/// Restarts these nodes, and waits until that was seen and the max ttl has passed since.
+/// Restarts these nodes and waits until the observer has seen it and the max ttl has passed since.
 async fn restart_and_wait(cluster: &mut LockCluster, nodes: &[usize], data: &Data, observer: &Redlock) {
     let before = observer.node_status().await;
     restart(cluster, nodes, data);
@@ -177,7 +188,7 @@ async fn restart_and_wait(cluster: &mut LockCluster, nodes: &[usize], data: &Dat
         nodes.iter().all(|node| !now[*node].run_id.is_empty() && now[*node].run_id != before[*node].run_id)
     })
     .await;
-    probation_passes().await;
+    wait_for_probation().await;
 }
 
 fn restart(cluster: &mut LockCluster, nodes: &[usize], data: &Data) {
@@ -189,16 +200,16 @@ fn restart(cluster: &mut LockCluster, nodes: &[usize], data: &Data) {
     }
 }
 
-/// The promise is about this span, with what clocks may drift, and time to write a marker.
-async fn probation_passes() {
+/// Waits for the max ttl, the allowed clock drift and the time to write a marker.
+async fn wait_for_probation() {
     sleep(MAX_TTL + MAX_TTL / 50 + millis(500)).await;
 }
 
-async fn is_had_at_once(cluster: &LockCluster) -> Result<(), String> {
-    let fresh = builder(cluster).connect().await.map_err(|error| error.to_string())?;
-    match fresh.mutex("k").ttl(MAX_TTL).try_acquire().await {
+async fn acquire_at_once(cluster: &LockCluster) -> Result<(), String> {
+    let redlock = builder(cluster).connect().await.map_err(|error| error.to_string())?;
+    match redlock.mutex("k").ttl(MAX_TTL).try_acquire().await {
         Ok(Some(_)) => Ok(()),
-        Ok(None) => Err("held".to_owned()),
+        Ok(None) => Err("contended".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -206,47 +217,48 @@ async fn is_had_at_once(cluster: &LockCluster) -> Result<(), String> {
 #[tokio::test]
 async fn probation_begins_when_a_read_only_client_is_connected() {
     let mut cluster = fenced_with_max_ttl(3, MAX_TTL);
-    let onlooker = onlooker(&cluster).await;
-    restart_and_wait(&mut cluster, &[1], &Data::Kept, &onlooker).await;
-    // Now the one that was restarted must vote, or there is no quorum.
+    let read_only_client = read_only_client(&cluster).await;
+    restart_and_wait(&mut cluster, &[1], &Data::Kept, &read_only_client).await;
+    // Without the vote of the restarted node there is no quorum now.
     cluster[0].kill();
-    assert_eq!(is_had_at_once(&cluster).await, Ok(()));
+    assert_eq!(acquire_at_once(&cluster).await, Ok(()));
 }
 
 #[tokio::test]
 async fn probation_begins_when_a_read_only_client_connects_once() {
     let mut cluster = fenced_with_max_ttl(3, MAX_TTL);
     restart(&mut cluster, &[1], &Data::Kept);
-    let passer = builder(&cluster).read_only().connect().await.expect("all nodes are up");
-    eventually("probation is reported", || async { passer.node_status().await[1].probation.is_some() }).await;
-    passer.shutdown(secs(10)).await.expect("no pending release");
-    probation_passes().await;
+    let visitor = builder(&cluster).read_only().connect().await.expect("all nodes are up");
+    eventually("probation is reported", || async { visitor.node_status().await[1].probation.is_some() })
+        .await;
+    visitor.shutdown(secs(10)).await.expect("no pending release");
+    wait_for_probation().await;
     cluster[0].kill();
-    assert_eq!(is_had_at_once(&cluster).await, Ok(()));
+    assert_eq!(acquire_at_once(&cluster).await, Ok(()));
 }
 
 #[tokio::test]
 async fn locks_are_granted_at_once_one_max_ttl_after_a_full_restart_seen_by_a_read_only_client() {
     let mut cluster = fenced_with_max_ttl(3, MAX_TTL);
-    let onlooker = onlooker(&cluster).await;
-    restart_and_wait(&mut cluster, &[0, 1, 2], &Data::Kept, &onlooker).await;
-    assert_eq!(is_had_at_once(&cluster).await, Ok(()));
+    let read_only_client = read_only_client(&cluster).await;
+    restart_and_wait(&mut cluster, &[0, 1, 2], &Data::Kept, &read_only_client).await;
+    assert_eq!(acquire_at_once(&cluster).await, Ok(()));
 }
 
-/// The control to those above.
+/// The control for the tests with read-only clients.
 #[tokio::test]
 async fn locks_are_granted_at_once_one_max_ttl_after_a_full_restart_seen_by_a_locking_client() {
     let mut cluster = fenced_with_max_ttl(3, MAX_TTL);
     let locker = client(&cluster).await;
     restart_and_wait(&mut cluster, &[0, 1, 2], &Data::Kept, &locker).await;
-    assert_eq!(is_had_at_once(&cluster).await, Ok(()));
+    assert_eq!(acquire_at_once(&cluster).await, Ok(()));
 }
 
 #[tokio::test]
 async fn a_read_only_client_does_not_initialize_blank_nodes() {
     let mut cluster = fenced_with_max_ttl(3, MAX_TTL);
-    let onlooker = onlooker(&cluster).await;
-    restart_and_wait(&mut cluster, &[0, 1, 2], &Data::Empty, &onlooker).await;
+    let read_only_client = read_only_client(&cluster).await;
+    restart_and_wait(&mut cluster, &[0, 1, 2], &Data::Empty, &read_only_client).await;
     assert_eq!(nodes_with_key(&cluster, "quorlock:node"), 0);
-    assert!(!onlooker.node_status().await.iter().any(is_up));
+    assert!(!read_only_client.node_status().await.iter().any(is_up));
 }

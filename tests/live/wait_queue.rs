@@ -1,4 +1,4 @@
-//! Waiting for a lock that other processes have: who is called, who is struck off, and what stays.
+//! Wait queues: which waiting process is notified, which is dequeued, and that no queue entry is left.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,7 @@ use crate::support::{
 
 pub(crate) const WAIT_QUEUE_KEY: &str = "quorlock:waiters:k";
 
-/// A task that waits for `k`, for now in vain, and whose client stands in line for it.
+/// A task that waits for the held lock `k` and whose client is queued for it.
 pub(crate) async fn spawn_waiter(fleet: &Fleet, redlock: &Redlock) -> JoinHandle<Guard> {
     let before = queue_length(fleet);
     let redlock = redlock.clone();
@@ -24,14 +24,14 @@ pub(crate) async fn spawn_waiter(fleet: &Fleet, redlock: &Redlock) -> JoinHandle
     waiter
 }
 
-/// How many stand in line for `k`, on all nodes together; none on one that is dead.
+/// The length of the wait queue of `k`, summed over all nodes. A dead node counts as zero.
 pub(crate) fn queue_length(fleet: &Fleet) -> i64 {
     let request =
         |server: &quorlock_chaos::Server| server.command::<i64>(&["ZCARD", WAIT_QUEUE_KEY]).unwrap_or(0);
     fleet.servers().iter().map(request).sum()
 }
 
-/// How many of them are not called.
+/// The number of waiters for `k` without a notification, on all nodes.
 pub(crate) fn unnotified_waiters(fleet: &Fleet) -> i64 {
     let request = |server: &quorlock_chaos::Server| {
         server.command::<i64>(&["ZCOUNT", WAIT_QUEUE_KEY, "0", "+inf"]).unwrap_or(0)
@@ -43,7 +43,7 @@ pub(crate) fn has_wait_queue(server: &quorlock_chaos::Server) -> bool {
     server.command(&["EXISTS", WAIT_QUEUE_KEY]).expect("a reply")
 }
 
-/// How often somebody was called, or would have been, on all nodes together.
+/// The number of notifications that the nodes have published, whether received or not.
 pub(crate) fn notifications(fleet: &Fleet) -> u64 {
     let of = |server: &quorlock_chaos::Server| {
         let info: String = server.command(&["INFO", "commandstats"]).expect("a reply");
@@ -86,7 +86,7 @@ async fn a_process_that_is_gone_is_dequeued_and_the_next_is_notified() {
     let waiter = spawn_waiter(&fleet, &other).await;
     for server in fleet.servers() {
         if server.command::<i64>(&["ZCARD", WAIT_QUEUE_KEY]).expect("a reply") == 1 {
-            server.command::<()>(&["ZADD", WAIT_QUEUE_KEY, "1", "nobody"]).expect("added in front");
+            server.command::<()>(&["ZADD", WAIT_QUEUE_KEY, "1", "gone"]).expect("added in front");
         }
     }
     assert_eq!(queue_length(&fleet), 2);
@@ -114,15 +114,15 @@ async fn a_waiter_that_gives_up_is_dequeued() {
     guard.release().await.expect("released");
 }
 
-/// Several at once, which leave at any moment, before they are called and behind it: whoever stays gets the lock.
+/// One waiter leaves before or after its notification; the next waiter gets the lock.
 #[tokio::test]
 async fn a_notification_to_a_leaving_waiter_reaches_the_next() {
     let fleet = fenced(3);
-    let (one, leaver, stayer) = (client(&fleet).await, client(&fleet).await, client(&fleet).await);
+    let (one, leaving, staying) = (client(&fleet).await, client(&fleet).await, client(&fleet).await);
     for turn in 0..20 {
         let guard = one.mutex("k").acquire().await.expect("free");
-        let first = spawn_waiter(&fleet, &leaver).await;
-        let stays = spawn_waiter(&fleet, &stayer).await;
+        let first = spawn_waiter(&fleet, &leaving).await;
+        let second = spawn_waiter(&fleet, &staying).await;
         let before = notifications(&fleet);
         if turn % 2 == 0 {
             first.abort();
@@ -133,11 +133,11 @@ async fn a_notification_to_a_leaving_waiter_reaches_the_next() {
             first.abort();
             release.await.expect("no panic").expect("released");
         }
-        // It may have had it already.
+        // It may have been granted the lock already.
         drop(first.await);
-        granted(stays).await.release().await.expect("released");
+        granted(second).await.release().await.expect("released");
     }
-    for redlock in [one, leaver, stayer] {
+    for redlock in [one, leaving, staying] {
         redlock.shutdown(secs(10)).await.expect("no pending release");
     }
     eventually("no pending release", || async { key_count(&fleet) == 0 }).await;
@@ -168,8 +168,8 @@ async fn a_killed_waiter_delays_no_other() {
     let fleet = plain(3);
     let (one, other) = (client(&fleet).await, client(&fleet).await);
     let guard = one.mutex("k").acquire().await.expect("free");
-    let story = "wait_queue::a_killed_waiter_delays_no_other";
-    let killed = Worker::start(story, &[("QUORLOCK_TEST_NODES", fleet.urls().join(","))]);
+    let test = "wait_queue::a_killed_waiter_delays_no_other";
+    let killed = Worker::start(test, &[("QUORLOCK_TEST_NODES", fleet.urls().join(","))]);
     eventually("the waiter is queued", || async { queue_length(&fleet) == 1 }).await;
     let waiter = spawn_waiter(&fleet, &other).await;
     drop(killed);
@@ -185,40 +185,40 @@ async fn a_waiter_moves_to_another_node_when_the_wait_queue_node_is_killed() {
     let (one, other) = (client(&fleet).await, client(&fleet).await);
     let guard = one.mutex("k").acquire().await.expect("free");
     let waiter = spawn_waiter(&fleet, &other).await;
-    let place = fleet.servers().iter().position(has_wait_queue).expect("one node has the wait queue");
-    fleet[place].kill();
+    let node = fleet.servers().iter().position(has_wait_queue).expect("one node has the wait queue");
+    fleet[node].kill();
     eventually("the waiter is queued on another node", || async { queue_length(&fleet) == 1 }).await;
     guard.release().await.expect("four of five");
     granted(waiter).await.release().await.expect("released");
 }
 
-/// The waiter is in another part of the network than the holder: it stands where it can, and is called there.
+/// A waiter that a partition separates from the queue's node is queued and notified on the next node.
 #[tokio::test]
 async fn a_waiter_that_cannot_reach_the_wait_queue_node_is_notified_on_the_next() {
     for fleet in [fenced(3), plain(3)] {
         let one = client(&fleet).await;
         let guard = one.mutex("k").acquire().await.expect("free");
-        let scout = client(&fleet).await;
-        let scouting = spawn_waiter(&fleet, &scout).await;
-        let place = fleet.servers().iter().position(has_wait_queue).expect("one node has the wait queue");
-        scouting.abort();
+        let third = client(&fleet).await;
+        let queued = spawn_waiter(&fleet, &third).await;
+        let node = fleet.servers().iter().position(has_wait_queue).expect("one node has the wait queue");
+        queued.abort();
         eventually("the wait queue is empty", || async { queue_length(&fleet) == 0 }).await;
 
-        let wall = Proxy::before(&fleet[place], 1).expect("a port");
-        wall.set(0, LinkRules::CUT);
+        let proxy = Proxy::before(&fleet[node], 1).expect("a port");
+        proxy.set(0, LinkRules::CUT);
         let mut urls = fleet.urls();
-        urls[place] = wall.url(0);
+        urls[node] = proxy.url(0);
         let other = builder(&fleet).nodes(urls).connect().await.expect("two of three");
-        assert!(!is_up(&other.node_status().await[place]));
+        assert!(!is_up(&other.node_status().await[node]));
         let waiter = spawn_waiter(&fleet, &other).await;
-        assert!(!has_wait_queue(&fleet[place]), "the waiter is queued on another node");
+        assert!(!has_wait_queue(&fleet[node]), "the waiter is queued on another node");
         let before = notifications(&fleet);
         guard.release().await.expect("released");
         let guard = granted(waiter).await;
-        // It may have looked, too, and found the key free there: by then the call was made.
+        // It may also have polled and found the key free. The notification was published before that.
         assert_eq!(notifications(&fleet), before + 1, "the waiter is notified and does not poll");
         guard.release().await.expect("two of three");
-        for redlock in [one, scout, other] {
+        for redlock in [one, third, other] {
             redlock.shutdown(secs(10)).await.expect("no pending release");
         }
         assert_eq!(key_count(&fleet), 0, "no wait queue is left");
@@ -247,7 +247,7 @@ async fn waiting_works_with_a_warning_without_the_permission_to_publish() {
     assert_eq!(queue_length(&fleet), 0);
 }
 
-/// Two processes with three tasks each, none of which rests.
+/// Two processes with three tasks each, which acquire without pause.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_with_many_tasks_are_both_served() {
     for fleet in [fenced(3), plain(3)] {
@@ -276,13 +276,13 @@ async fn two_processes_with_many_tasks_are_both_served() {
         let grants = grants.lock().expect("no panic").clone();
         assert!(
             grants.len() < 1000,
-            "one had it 50 times while the other had it {} times",
+            "one process was granted the lock 50 times and the other {} times",
             grants.len() - 50
         );
     }
 }
 
-/// What a node refuses when it is dialed may pass, and its connection lasts: lines are kept there from then on.
+/// The connection outlives a rejection of writes at the handshake; later the node keeps wait queues.
 #[tokio::test]
 async fn a_node_that_rejected_writes_at_first_keeps_wait_queues_once_it_accepts_them() {
     for fleet in [fenced(3), plain(3)] {
@@ -305,9 +305,9 @@ async fn a_node_that_rejected_writes_at_first_keeps_wait_queues_once_it_accepts_
         let waiter = spawn_waiter(&fleet, &other).await;
         let before = (commands(&fleet), notifications(&fleet));
         tokio::time::sleep(secs(3)).await;
-        let asked = commands(&fleet) - before.0;
-        // One that asks again and again does so about two hundred times a second.
-        assert!(asked < 150, "{asked} commands in three seconds");
+        let cost = commands(&fleet) - before.0;
+        // A polling waiter would send about 200 commands per second.
+        assert!(cost < 150, "{cost} commands in three seconds");
         guard.release().await.expect("released");
         let guard = granted(waiter).await;
         assert_eq!(notifications(&fleet), before.1 + 1, "the waiter is notified and does not poll");
@@ -320,25 +320,25 @@ async fn a_node_that_rejected_writes_at_first_keeps_wait_queues_once_it_accepts_
     }
 }
 
-/// A waiter whose node with the line takes no writes stands on the next.
+/// A waiter is queued on the next node when its wait queue's node rejects writes.
 #[tokio::test]
 async fn a_waiter_leaves_a_node_that_rejects_writes() {
     let fleet = plain(3);
     let (one, other) = (client(&fleet).await, client(&fleet).await);
     let guard = one.mutex("k").acquire().await.expect("free");
-    let scout = spawn_waiter(&fleet, &other).await;
-    let place = fleet.servers().iter().position(has_wait_queue).expect("one node has the wait queue");
-    scout.abort();
+    let third = spawn_waiter(&fleet, &other).await;
+    let node = fleet.servers().iter().position(has_wait_queue).expect("one node has the wait queue");
+    third.abort();
     eventually("the wait queue is empty", || async { queue_length(&fleet) == 0 }).await;
-    fleet[place].command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).expect("set");
+    fleet[node].command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).expect("set");
     let waiter = spawn_waiter(&fleet, &other).await;
-    assert!(!has_wait_queue(&fleet[place]), "the waiter is queued on another node");
+    assert!(!has_wait_queue(&fleet[node]), "the waiter is queued on another node");
     let _ = guard.release().await;
-    fleet[place].command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]).expect("set");
+    fleet[node].command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]).expect("set");
     granted(waiter).await.release().await.expect("released");
 }
 
-/// How many commands clients have sent, on all nodes together.
+/// The number of commands that clients have sent to all nodes.
 fn commands(fleet: &Fleet) -> u64 {
     let of = |server: &quorlock_chaos::Server| {
         let info: String = server.command(&["INFO", "stats"]).expect("a reply");
