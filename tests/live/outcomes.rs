@@ -1,5 +1,5 @@
-//! What callers are told: of locks that were stolen, deleted or broken, of nodes that come back in a moment, and of which
-//! lock it is.
+//! Outcomes that callers see: loss reports of overwritten, deleted and force-released locks, short waits during
+//! reconnects, and errors that name their lock.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,23 +9,23 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{LockCluster, builder, client, eventually, fenced, millis, nodes_with_key, plain, secs};
 
-fn on_all<T>(cluster: &LockCluster, words: &[&str], nodes: usize) -> Vec<T>
+fn command_on_all<T>(cluster: &LockCluster, args: &[&str], nodes: usize) -> Vec<T>
 where
     T: FromRedisValue,
 {
-    on(cluster, words, (1 << nodes) - 1)
+    command_on(cluster, args, (1 << nodes) - 1)
 }
 
-/// On the nodes in this set of bits.
-fn on<T>(cluster: &LockCluster, words: &[&str], nodes: u32) -> Vec<T>
+/// Sends a command to the nodes in this bit set.
+fn command_on<T>(cluster: &LockCluster, args: &[&str], nodes: u32) -> Vec<T>
 where
     T: FromRedisValue,
 {
-    let servers = cluster.servers().iter().enumerate().filter(|(place, _)| nodes >> place & 1 == 1);
-    servers.map(|(_, server)| server.command(words).expect("a reply")).collect()
+    let servers = cluster.servers().iter().enumerate().filter(|(index, _)| nodes >> index & 1 == 1);
+    servers.map(|(_, server)| server.command(args).expect("a reply")).collect()
 }
 
-/// Which nodes answer first is a matter of chance, so every set of nodes is tried, and the smallest majorities more often.
+/// Tries every set of nodes, and minimal majorities more often, because the order of replies is random.
 #[tokio::test]
 async fn a_release_reports_that_the_lock_was_overwritten_or_deleted() {
     for cluster in [fenced(3), plain(3), fenced(5), plain(5)] {
@@ -37,22 +37,22 @@ async fn a_release_reports_that_the_lock_was_overwritten_or_deleted() {
                 let guard = redlock.mutex("k").ttl(secs(30)).acquire().await.expect("free");
                 eventually("every node has the key", || async { nodes_with_key(&cluster, "k") == count })
                     .await;
-                let is_stolen = round % 2 == 0;
-                if is_stolen {
-                    on::<()>(&cluster, &["SET", "k", "a thief's", "PX", "60000"], nodes);
+                let is_overwritten = round % 2 == 0;
+                if is_overwritten {
+                    command_on::<()>(&cluster, &["SET", "k", "a thief's", "PX", "60000"], nodes);
                 } else {
-                    on::<()>(&cluster, &["DEL", "k"], nodes);
+                    command_on::<()>(&cluster, &["DEL", "k"], nodes);
                 }
                 assert!(guard.is_valid(), "the loss is not known before the release");
-                let report = guard.release().await.expect("every node replies");
+                let outcome = guard.release().await.expect("every node replies");
                 let is_lost = nodes.count_ones() >= majority;
-                assert_eq!(report.was_lost, is_lost, "nodes {nodes:05b} of {count}: {report:?}");
+                assert_eq!(outcome.was_lost, is_lost, "nodes {nodes:05b} of {count}: {outcome:?}");
                 if is_lost {
                     let expected =
-                        if is_stolen { Vote::HeldByOther { remaining: None } } else { Vote::NotHeld };
-                    assert!(report.replies.nodes().iter().any(|it| it.reply == expected), "{report:?}");
+                        if is_overwritten { Vote::HeldByOther { remaining: None } } else { Vote::NotHeld };
+                    assert!(outcome.replies.nodes().iter().any(|it| it.reply == expected), "{outcome:?}");
                 }
-                on_all::<()>(&cluster, &["DEL", "k"], count);
+                command_on_all::<()>(&cluster, &["DEL", "k"], count);
             }
         }
     }
@@ -64,8 +64,8 @@ async fn a_release_of_a_lock_missing_on_a_minority_reports_no_loss() {
         cluster[0].pause();
         let redlock = builder(&cluster).connect().await.expect("two of three");
         let guard = redlock.mutex("k").ttl(secs(30)).acquire().await.expect("two of three");
-        let report = guard.release().await.expect("a quorum confirms");
-        assert!(!report.was_lost, "{report:?}");
+        let outcome = guard.release().await.expect("a quorum confirms");
+        assert!(!outcome.was_lost, "{outcome:?}");
         cluster[0].resume();
     }
 }
@@ -74,12 +74,13 @@ async fn a_release_of_a_lock_missing_on_a_minority_reports_no_loss() {
 async fn run_fails_when_its_lock_was_overwritten() {
     let cluster = fenced(3);
     let redlock = client(&cluster).await;
-    let steal = |_| async { on_all::<()>(&cluster, &["SET", "k", "a thief's", "PX", "60000"], 3) };
-    let outcome = redlock.mutex("k").ttl(secs(30)).run(steal).await;
+    let overwrite =
+        |_| async { command_on_all::<()>(&cluster, &["SET", "k", "a thief's", "PX", "60000"], 3) };
+    let outcome = redlock.mutex("k").ttl(secs(30)).run(overwrite).await;
     assert!(matches!(&outcome, Err(RunError::Lost { key }) if &**key == "k"), "{outcome:?}");
 }
 
-/// Hears of losses.
+/// Records the reasons of lost locks.
 #[derive(Clone, Default)]
 struct Losses(Arc<Mutex<Vec<LossReason>>>);
 
@@ -100,8 +101,8 @@ async fn a_force_released_lock_is_lost_by_its_holder_and_stays_free() {
         let operator = client(&cluster).await;
         let ttl = millis(900);
         let guard = holder.mutex("k").ttl(ttl).acquire().await.expect("free");
-        let report = operator.force_release("k").await.expect("a reply");
-        assert!(report.nodes().iter().all(|it| it.reply == Vote::Granted), "{report:?}");
+        let outcome = operator.force_release("k").await.expect("a reply");
+        assert!(outcome.nodes().iter().all(|it| it.reply == Vote::Granted), "{outcome:?}");
         timeout(ttl, guard.lost()).await.expect("lost at the next renewal, before the deadline");
         assert!(!guard.is_valid());
         sleep(ttl * 2).await;
@@ -118,7 +119,7 @@ async fn a_force_release_on_a_minority_leaves_the_holder_its_lock() {
     let holder = client(&cluster).await;
     let guard = holder.mutex("k").ttl(millis(900)).acquire().await.expect("free");
     eventually("every node has the key", || async { nodes_with_key(&cluster, "k") == 5 }).await;
-    // What a break does there.
+    // The effect of a force release on a node.
     for server in cluster.servers().iter().take(2) {
         server.command::<()>(&["DEL", "k"]).expect("deleted");
         server.command::<()>(&["INCR", "quorlock:fence:k"]).expect("raised");
@@ -144,19 +145,22 @@ async fn only_the_inspected_holder_is_force_released() {
     for cluster in [fenced(5), plain(5)] {
         let (holder, operator) = (client(&cluster).await, client(&cluster).await);
         let first = holder.mutex("k").ttl(secs(9)).acquire().await.expect("free");
-        let (mark, _) = operator.inspect("k").await.expect("a reply").holder().expect("held");
+        let (owner, _) = operator.inspect("k").await.expect("a reply").holder().expect("held");
         first.release().await.expect("a quorum confirms");
-        let missing = operator.force_release_of("k", mark).await.expect("a reply");
+        let missing = operator.force_release_of("k", owner).await.expect("a reply");
         assert!(missing.nodes().iter().all(|it| it.reply == Vote::NotHeld), "{missing:?}");
-        // Another has it by the time that the break comes.
-        let later = holder.mutex("k").ttl(secs(9)).acquire().await.expect("free");
+        // Another owner holds the lock when the force release arrives.
+        let second = holder.mutex("k").ttl(secs(9)).acquire().await.expect("free");
         eventually("every node has the key", || async { nodes_with_key(&cluster, "k") == 5 }).await;
-        let spared = operator.force_release_of("k", mark).await.expect("a reply");
-        assert!(spared.nodes().iter().all(|it| matches!(it.reply, Vote::HeldByOther { .. })), "{spared:?}");
-        assert!(nodes_with_key(&cluster, "k") == 5 && later.extend(secs(9)).await.is_ok());
-        let (mark, _) = operator.inspect("k").await.expect("a reply").holder().expect("held");
-        let broken = operator.force_release_of("k", mark).await.expect("a reply");
-        assert!(broken.nodes().iter().all(|it| it.reply == Vote::Granted), "{broken:?}");
+        let not_released = operator.force_release_of("k", owner).await.expect("a reply");
+        assert!(
+            not_released.nodes().iter().all(|it| matches!(it.reply, Vote::HeldByOther { .. })),
+            "{not_released:?}"
+        );
+        assert!(nodes_with_key(&cluster, "k") == 5 && second.extend(secs(9)).await.is_ok());
+        let (owner, _) = operator.inspect("k").await.expect("a reply").holder().expect("held");
+        let released = operator.force_release_of("k", owner).await.expect("a reply");
+        assert!(released.nodes().iter().all(|it| it.reply == Vote::Granted), "{released:?}");
         assert_eq!(nodes_with_key(&cluster, "k"), 0);
     }
 }
@@ -171,8 +175,8 @@ async fn a_waiter_gets_a_force_released_lock_at_once() {
             let name = format!("k{round}");
             let guard = holder.mutex(&name).ttl(secs(30)).acquire().await.expect("free");
             let waiting = tokio::spawn(waiter.mutex(&name).ttl(secs(30)).acquire());
-            let line = format!("quorlock:waiters:{name}");
-            eventually("the waiter is queued", || async { nodes_with_key(&cluster, &line) > 0 }).await;
+            let wait_queue = format!("quorlock:waiters:{name}");
+            eventually("the waiter is queued", || async { nodes_with_key(&cluster, &wait_queue) > 0 }).await;
             let began = Instant::now();
             operator.force_release(&name).await.expect("a reply");
             let next = waiting.await.expect("no panic").expect("granted");
@@ -180,7 +184,7 @@ async fn a_waiter_gets_a_force_released_lock_at_once() {
             assert!(next.is_valid());
             drop(guard);
         }
-        // Those who are not called look twice a second or so.
+        // A waiter without a notification polls about twice per second.
         assert!(quickest < millis(50), "{quickest:?}");
     }
 }
@@ -190,7 +194,7 @@ async fn a_lock_that_another_client_held_meanwhile_is_lost_at_the_next_renewal()
     let cluster = fenced(3);
     let (holder, other) = (client(&cluster).await, client(&cluster).await);
     let guard = holder.mutex("k").ttl(secs(6)).acquire().await.expect("free");
-    on_all::<()>(&cluster, &["DEL", "k"], 3);
+    command_on_all::<()>(&cluster, &["DEL", "k"], 3);
     other
         .mutex("k")
         .try_acquire()
@@ -200,7 +204,7 @@ async fn a_lock_that_another_client_held_meanwhile_is_lost_at_the_next_renewal()
         .release()
         .await
         .expect("a quorum confirms");
-    // The renewal comes at two seconds, the deadline at six.
+    // The renewal is due after 2 s, the deadline after 6 s.
     timeout(secs(4), guard.lost()).await.expect("lost at the next renewal");
 }
 
@@ -209,18 +213,18 @@ async fn an_acquire_without_waiting_still_waits_for_reconnects() {
     for cluster in [fenced(3), plain(3)] {
         let redlock = client(&cluster).await;
         for round in 0..40 {
-            // As a server with a time limit for idle connections does it.
-            on_all::<i64>(&cluster, &["CLIENT", "KILL", "TYPE", "normal"], 3);
-            on_all::<i64>(&cluster, &["CLIENT", "KILL", "TYPE", "pubsub"], 3);
-            // In the moment itself, or when the client has noticed.
+            // Like a server that closes idle connections.
+            command_on_all::<i64>(&cluster, &["CLIENT", "KILL", "TYPE", "normal"], 3);
+            command_on_all::<i64>(&cluster, &["CLIENT", "KILL", "TYPE", "pubsub"], 3);
+            // At once, or when the client has noticed the disconnect.
             sleep(millis(round % 4 * 3)).await;
             let mutex = redlock.mutex("k").ttl(secs(4));
-            let had = if round % 2 == 0 {
+            let result = if round % 2 == 0 {
                 mutex.try_acquire().await.map(|guard| guard.expect("free"))
             } else {
                 mutex.no_wait().acquire().await
             };
-            let guard = had.unwrap_or_else(|error| panic!("round {round}: {error}"));
+            let guard = result.unwrap_or_else(|error| panic!("round {round}: {error}"));
             guard.release().await.expect("a quorum confirms");
         }
     }
@@ -242,7 +246,7 @@ async fn an_acquire_without_waiting_does_not_wait_for_dead_nodes() {
         let result = redlock.mutex("k").ttl(secs(4)).try_acquire().await;
         assert!(matches!(result, Err(AcquireError::NoQuorum { .. })), "{result:?}");
     }
-    // Twenty times the patience of half a second, if it was waited for.
+    // Waiting would take twenty attempt timeouts of 500 ms.
     assert!(began.elapsed() < secs(5), "{:?}", began.elapsed());
 }
 
@@ -250,10 +254,14 @@ async fn an_acquire_without_waiting_does_not_wait_for_dead_nodes() {
 async fn the_shortest_wait_has_time_for_one_dial() {
     let cluster = fenced(3);
     for wait in [millis(0), millis(1), std::time::Duration::from_nanos(1)] {
-        let fresh = || builder(&cluster).connect_lazy().expect("a client");
-        let guard =
-            fresh().mutex("k").wait_timeout(wait).acquire().await.expect("all nodes are up, and it is free");
-        let result = fresh().mutex("k").wait_timeout(wait).acquire().await;
+        let lazy_client = || builder(&cluster).connect_lazy().expect("a client");
+        let guard = lazy_client()
+            .mutex("k")
+            .wait_timeout(wait)
+            .acquire()
+            .await
+            .expect("all nodes are up, and it is free");
+        let result = lazy_client().mutex("k").wait_timeout(wait).acquire().await;
         assert!(matches!(result, Err(AcquireError::Contended { .. })), "{result:?}");
         guard.release().await.expect("a quorum confirms");
     }
@@ -263,9 +271,9 @@ async fn the_shortest_wait_has_time_for_one_dial() {
 async fn every_error_names_its_lock() {
     let mut cluster = fenced(3);
     let redlock = builder(&cluster).key_prefix("app:").connect().await.expect("all nodes are up");
-    let check = |said: String, key: Option<&str>| {
-        assert!(said.starts_with("lock \"app:nightly\": "), "{said}");
-        assert_eq!(said.matches("nightly").count(), 1, "{said}");
+    let check = |message: String, key: Option<&str>| {
+        assert!(message.starts_with("lock \"app:nightly\": "), "{message}");
+        assert_eq!(message.matches("nightly").count(), 1, "{message}");
         assert_eq!(key, Some("app:nightly"));
     };
     let mutex = || redlock.mutex("nightly").ttl(secs(4));
@@ -297,8 +305,8 @@ async fn every_error_names_its_lock() {
     let unconfirmed = guard.release().await.expect_err("no node replies");
     assert!(matches!(unconfirmed, ReleaseError::NoQuorum { .. }));
     check(unconfirmed.to_string(), Some(unconfirmed.key()));
-    let nobody = mutex().no_wait().acquire().await.expect_err("no node replies");
-    check(nobody.to_string(), nobody.key());
+    let no_quorum = mutex().no_wait().acquire().await.expect_err("no node replies");
+    check(no_quorum.to_string(), no_quorum.key());
     let _ = redlock.shutdown(millis(1)).await;
     let closed = mutex().acquire().await.expect_err("closed");
     check(closed.to_string(), closed.key());
@@ -316,8 +324,11 @@ async fn a_name_may_take_64_kib_and_not_a_byte_more() {
     guard.release().await.expect("a quorum confirms");
     let before: String = cluster[0].command(&["INFO", "commandstats"]).expect("a reply");
     let longer = format!("{longest}n");
-    let check = |said: String| {
-        assert!(said.contains("65536 bytes") && said.contains("too long") && said.len() < 1_000, "{said}");
+    let check = |message: String| {
+        assert!(
+            message.contains("65536 bytes") && message.contains("too long") && message.len() < 1_000,
+            "{message}"
+        );
     };
     check(redlock.mutex(&longer).acquire().await.expect_err("too long").to_string());
     check(redlock.mutex(&longer).try_acquire().await.expect_err("too long").to_string());
@@ -330,48 +341,49 @@ async fn a_name_may_take_64_kib_and_not_a_byte_more() {
     assert_eq!(scripts(&before), scripts(&after), "no request reached the node");
 }
 
-/// A client that waits for the lock may break it. Only those who are called are quick: the others look twice a second or so.
+/// A waiting client force-releases the lock. Only notified waiters are quick; others poll about twice per second.
 #[tokio::test]
 async fn a_client_that_force_releases_a_lock_keeps_its_place_in_the_wait_queue() {
     for cluster in [fenced(3), plain(3)] {
         let (holder, breaker, other) =
             (client(&cluster).await, client(&cluster).await, client(&cluster).await);
-        let mut alone = Vec::new();
-        let mut before_another = Vec::new();
+        let mut durations_alone = Vec::new();
+        let mut durations_before_another = Vec::new();
         for round in 0..10 {
             let name = format!("k{round}");
-            let line = format!("quorlock:waiters:{name}");
+            let wait_queue = format!("quorlock:waiters:{name}");
             let queue_length = || {
-                let count = |server: &quorlock_chaos::Server| server.command::<usize>(&["ZCARD", &line]);
+                let count =
+                    |server: &quorlock_chaos::Server| server.command::<usize>(&["ZCARD", &wait_queue]);
                 cluster.servers().iter().map(|server| count(server).expect("a reply")).sum::<usize>()
             };
             let guard = holder.mutex(&name).ttl(secs(30)).acquire().await.expect("free");
-            let elder = tokio::spawn(breaker.mutex(&name).ttl(secs(30)).acquire());
+            let first = tokio::spawn(breaker.mutex(&name).ttl(secs(30)).acquire());
             eventually("the waiter is queued", || async { queue_length() == 1 }).await;
-            let younger = (round % 2 == 1).then(|| tokio::spawn(other.mutex(&name).ttl(secs(30)).acquire()));
-            let waiting = 1 + usize::from(younger.is_some());
+            let second = (round % 2 == 1).then(|| tokio::spawn(other.mutex(&name).ttl(secs(30)).acquire()));
+            let waiting = 1 + usize::from(second.is_some());
             eventually("all waiters are queued", || async { queue_length() == waiting }).await;
             let began = Instant::now();
             breaker.force_release(&name).await.expect("a reply");
             let next =
-                timeout(secs(20), elder).await.expect("granted in time").expect("no panic").expect("granted");
-            let took = began.elapsed();
+                timeout(secs(20), first).await.expect("granted in time").expect("no panic").expect("granted");
+            let duration = began.elapsed();
             assert!(next.is_valid());
-            match younger {
-                None => alone.push(took),
-                Some(younger) => {
-                    before_another.push(took);
-                    assert!(!younger.is_finished(), "the first waiter is served first");
-                    younger.abort();
-                    drop(younger.await);
+            match second {
+                None => durations_alone.push(duration),
+                Some(second) => {
+                    durations_before_another.push(duration);
+                    assert!(!second.is_finished(), "the first waiter is served first");
+                    second.abort();
+                    drop(second.await);
                 }
             }
             next.release().await.expect("a quorum confirms");
             drop(guard);
         }
-        for mut spans in [alone, before_another] {
-            spans.sort_unstable();
-            assert!(spans[spans.len() / 2] < millis(50), "{spans:?}");
+        for mut durations in [durations_alone, durations_before_another] {
+            durations.sort_unstable();
+            assert!(durations[durations.len() / 2] < millis(50), "{durations:?}");
         }
     }
 }

@@ -74,22 +74,22 @@ struct Case {
 
 impl Case {
     /// The clock of one node is off; a minority of the others is killed.
-    fn skew_one(nodes: usize, skewed: usize, offsets: i64) -> Self {
+    fn skew_one(nodes: usize, skewed: usize, offset: i64) -> Self {
         let victims = (1..=(nodes - 1) / 2).map(|step| (skewed + step) % nodes).collect();
-        let offsets = (0..nodes).map(|node| if node == skewed { offsets } else { 0 }).collect();
+        let offsets = (0..nodes).map(|node| if node == skewed { offset } else { 0 }).collect();
         Self { offsets, victims, earlier_locks: 0 }
     }
 
     /// All clocks are off, which to the client is the same as its own clock being off.
-    fn all(nodes: usize, offsets: i64) -> Self {
-        Self { offsets: vec![offsets; nodes], victims: (0..(nodes - 1) / 2).collect(), earlier_locks: 0 }
+    fn skew_all(nodes: usize, offset: i64) -> Self {
+        Self { offsets: vec![offset; nodes], victims: (0..(nodes - 1) / 2).collect(), earlier_locks: 0 }
     }
 
     async fn violations(&self, library: &ClockLibrary) -> Vec<String> {
         let setup = servers().clocks(library);
         let mut fleet = Fleet::start_with(self.offsets.len(), &setup).expect("server starts");
-        for (server, offsets) in fleet.servers().iter().zip(&self.offsets) {
-            server.clock().expect("the server has its own clock").step(*offsets).expect("written");
+        for (server, offset) in fleet.servers().iter().zip(&self.offsets) {
+            server.clock().expect("the server has its own clock").step(*offset).expect("written");
         }
         initialize(clients(&fleet, TTL));
         let redlock = connected(clients(&fleet, TTL)).await;
@@ -104,7 +104,7 @@ impl Case {
         let violations = find_violations(&mut fleet, &guards, TTL, &self.victims).await;
         violations
             .into_iter()
-            .map(|violation| format!("ahead by {:?} us: {violation}", self.offsets))
+            .map(|violation| format!("clock offsets of {:?} us: {violation}", self.offsets))
             .collect()
     }
 }
@@ -129,22 +129,22 @@ fn check_all(cases: &[Case]) {
 #[test]
 fn every_node_has_the_key_when_the_clock_of_one_node_is_off() {
     let offsets = [SECOND, -SECOND, HOUR, -HOUR];
-    let three = (0..3).flat_map(|skewed| offsets.map(|offsets| Case::skew_one(3, skewed, offsets)));
+    let three = (0..3).flat_map(|skewed| offsets.map(|offset| Case::skew_one(3, skewed, offset)));
     let cases: Vec<Case> = three.chain([Case::skew_one(5, 2, SECOND)]).collect();
     check_all(&cases);
 }
 
 #[test]
 fn every_node_has_the_key_when_the_clock_of_the_client_is_off() {
-    let three = [SECOND, -SECOND, HOUR, -HOUR].map(|offsets| Case::all(3, offsets));
-    let cases: Vec<Case> = three.into_iter().chain([Case::all(5, SECOND)]).collect();
+    let three = [SECOND, -SECOND, HOUR, -HOUR].map(|offset| Case::skew_all(3, offset));
+    let cases: Vec<Case> = three.into_iter().chain([Case::skew_all(5, SECOND)]).collect();
     check_all(&cases);
 }
 
 /// Fences of the short locks on the node whose clock is ahead must not outrank the long lock.
 #[test]
 fn every_node_has_the_key_when_the_name_was_locked_before() {
-    let cases = (0..3).flat_map(|skewed| [SECOND, HOUR].map(|offsets| Case::skew_one(3, skewed, offsets)));
+    let cases = (0..3).flat_map(|skewed| [SECOND, HOUR].map(|offset| Case::skew_one(3, skewed, offset)));
     let cases: Vec<Case> = cases.map(|case| Case { earlier_locks: 5, ..case }).collect();
     check_all(&cases);
 }
