@@ -15,7 +15,7 @@ use crate::support::{
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_key_is_left_after_2000_acquires_with_every_outcome() {
     let fleet = fenced(5);
-    let (redlock, others) = (client(&fleet).await, client(&fleet).await);
+    let (redlock, other) = (client(&fleet).await, client(&fleet).await);
     let fleet = Arc::new(Mutex::new(fleet));
     let blocker = redlock.mutex("taken").ttl(secs(60)).acquire().await.expect("free");
 
@@ -24,7 +24,7 @@ async fn no_key_is_left_after_2000_acquires_with_every_outcome() {
         move || inject_faults(&fleet)
     });
     let tasks: Vec<_> =
-        (0..40_u64).map(|task| tokio::spawn(run_task(task, redlock.clone(), others.clone()))).collect();
+        (0..40_u64).map(|task| tokio::spawn(run_task(task, redlock.clone(), other.clone()))).collect();
     for task in tasks {
         task.await.expect("no task panics");
     }
@@ -32,13 +32,13 @@ async fn no_key_is_left_after_2000_acquires_with_every_outcome() {
 
     blocker.release().await.expect("released");
     redlock.shutdown(secs(20)).await.expect("no pending release");
-    others.shutdown(secs(20)).await.expect("no pending release");
+    other.shutdown(secs(20)).await.expect("no pending release");
     // Every key had a ttl of a minute, so none has just expired.
     assert_eq!(key_count(&fleet.lock().expect("not poisoned")), 0);
 }
 
 /// Fifty acquires: a third dropped at a random time, a third on a contended lock, a third granted and released.
-async fn run_task(task: u64, redlock: Redlock, others: Redlock) {
+async fn run_task(task: u64, redlock: Redlock, other: Redlock) {
     let mut random = task.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     for attempt in 0..50 {
         random ^= random << 13;
@@ -52,7 +52,7 @@ async fn run_task(task: u64, redlock: Redlock, others: Redlock) {
             }
             1 => {
                 let wait = millis(1 + random % 20);
-                let result = others.mutex("taken").ttl(secs(60)).wait_timeout(wait).acquire().await;
+                let result = other.mutex("taken").ttl(secs(60)).wait_timeout(wait).acquire().await;
                 assert!(
                     matches!(result, Err(AcquireError::Contended { .. } | AcquireError::NoQuorum { .. })),
                     "{result:?}"

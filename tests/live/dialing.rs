@@ -6,8 +6,8 @@ use tokio::net::TcpListener;
 
 use crate::support::{millis, secs};
 
-/// Connecting fails because the dial fails in this step, and the cause contains all of these words.
-async fn check_unreachable(url: String, step: DialStep, words: &[&str]) {
+/// Connecting fails because the dial fails in this step, and the cause contains all of these texts.
+async fn check_unreachable(url: String, step: DialStep, texts: &[&str]) {
     let builder = Redlock::builder().nodes([url]).dial_timeout(millis(500)).connect_timeout(secs(2));
     let result = builder.connect().await;
     let Err(ConnectError::NoQuorum { nodes }) = result else { panic!("expected NoQuorum, got {result:?}") };
@@ -15,8 +15,8 @@ async fn check_unreachable(url: String, step: DialStep, words: &[&str]) {
         panic!("{nodes:?}")
     };
     assert_eq!(*failed_step, Some(step), "{cause}");
-    for word in words {
-        assert!(cause.contains(word), "{cause:?} does not contain {word:?}");
+    for text in texts {
+        assert!(cause.contains(text), "{cause:?} does not contain {text:?}");
     }
 }
 
@@ -84,8 +84,8 @@ async fn an_http_server_is_reported() {
     let Err(ConnectError::NodesExcluded { nodes }) = result else {
         panic!("expected NodesExcluded, got {result:?}")
     };
-    let words = nodes[0].to_string();
-    assert!(words.contains("it answers HTTP") && !words.contains("TLS"), "{words}");
+    let texts = nodes[0].to_string();
+    assert!(texts.contains("it answers HTTP") && !texts.contains("TLS"), "{texts}");
 }
 
 #[tokio::test]
@@ -93,6 +93,6 @@ async fn a_server_that_closes_the_connection_at_once_is_reported_with_a_tls_hint
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move { while listener.accept().await.is_ok() {} });
-    let words = [" before its first response: does it want TLS? use rediss://"];
-    check_unreachable(format!("redis://{address}"), DialStep::Login, &words).await;
+    let texts = [" before its first response: does it want TLS? use rediss://"];
+    check_unreachable(format!("redis://{address}"), DialStep::Login, &texts).await;
 }

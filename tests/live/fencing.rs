@@ -66,9 +66,9 @@ fn run_test() {
     for id in 0..PROCESSES {
         let text = fs::read_to_string(folder.path().join(id.to_string())).expect("read");
         for line in text.lines() {
-            let words: Vec<&str> = line.split(' ').collect();
-            let [key, began, ended, number, rounds] = words[..] else { panic!("half a line: {line:?}") };
-            let count = |word: &str| word.parse::<u64>().expect("a number");
+            let fields: Vec<&str> = line.split(' ').collect();
+            let [key, began, ended, number, rounds] = fields[..] else { panic!("incomplete line: {line:?}") };
+            let count = |field: &str| field.parse::<u64>().expect("a number");
             let grants = Grant {
                 began: count(began),
                 ended: count(ended),

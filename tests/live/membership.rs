@@ -19,14 +19,14 @@ fn markers(fleet: &Fleet) -> Vec<Option<String>> {
     fleet.servers().iter().map(|it| it.command(&["GET", "quorlock:node"]).expect("up")).collect()
 }
 
-/// Connecting fails because a node does not fit the list; the message contains all of these words.
-async fn check_invalid_node_list(builder: RedlockBuilder, words: &[&str]) {
+/// Connecting fails because a node does not fit the list; the message contains all of these texts.
+async fn check_invalid_node_list(builder: RedlockBuilder, texts: &[&str]) {
     let result = builder.connect().await;
     let Err(ConnectError::InvalidNodeList { reason: message, .. }) = result else {
         panic!("expected InvalidNodeList, got {result:?}")
     };
-    for word in words {
-        assert!(message.contains(word), "{message:?} does not contain {word:?}");
+    for text in texts {
+        assert!(message.contains(text), "{message:?} does not contain {text:?}");
     }
 }
 
@@ -176,7 +176,7 @@ async fn permissions_that_fenced_mode_needs_are_named() {
     let fleet = fenced(3);
     let rights = "on >pw allkeys resetchannels -@all +set +get +del +pexpire +pttl +eval +evalsha +script|load +info \
                   +time +client|setname";
-    for (change, words) in
+    for (change, texts) in
         [("-info", "+info"), ("resetkeys ~k", "quorlock:*"), ("-time", "+time"), ("-evalsha", "evalsha")]
     {
         for server in fleet.servers() {
@@ -188,7 +188,7 @@ async fn permissions_that_fenced_mode_needs_are_named() {
         let error = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect_err(change);
         assert!(matches!(error, AcquireError::NodesExcluded { .. }), "{change}: {error:?}");
         let message = error.to_string();
-        assert!(message.contains("permission missing") && message.contains(words), "{change}: {message}");
+        assert!(message.contains("permission missing") && message.contains(texts), "{change}: {message}");
     }
 }
 

@@ -158,11 +158,11 @@ async fn tasks_of_one_client_are_served_in_order() {
     let redlock = client(&fleet).await;
     let first = redlock.mutex("k").acquire().await.expect("free");
     let (sender, mut served) = tokio::sync::mpsc::unbounded_channel();
-    for place in 0..16 {
+    for index in 0..16 {
         let (redlock, sender) = (redlock.clone(), sender.clone());
         let mut task = Box::pin(async move {
             let guard = redlock.mutex("k").acquire().await.expect("granted");
-            sender.send(place).expect("receiver is open");
+            sender.send(index).expect("receiver is open");
             guard.release().await.expect("released");
         });
         // Polled once here, so the tasks are queued in this order.
@@ -170,7 +170,7 @@ async fn tasks_of_one_client_are_served_in_order() {
         tokio::spawn(task);
     }
     first.release().await.expect("released");
-    for place in 0..16 {
-        assert_eq!(served.recv().await, Some(place));
+    for index in 0..16 {
+        assert_eq!(served.recv().await, Some(index));
     }
 }

@@ -106,9 +106,9 @@ async fn a_user_with_only_the_required_permissions_can_lock() {
 /// A user with these permissions can lock; without one of them the node is excluded.
 async fn check_permissions(fleet: LockCluster, permissions: &str) {
     for server in fleet.servers() {
-        let words: Vec<&str> =
+        let args: Vec<&str> =
             ["ACL", "SETUSER", "locker"].into_iter().chain(permissions.split(' ')).collect();
-        server.command::<()>(&words).expect("ACL user created");
+        server.command::<()>(&args).expect("ACL user created");
     }
     let redlock = builder(&fleet).username("locker").password("pw").connect().await.expect("connected");
     let guard = redlock.mutex("lock:a").acquire().await.expect("its own keys");
@@ -155,7 +155,7 @@ async fn a_node_with_full_memory_casts_no_vote_and_still_releases() {
         let AcquireError::NoQuorum { replies, .. } = error else {
             panic!("expected NoQuorum, got {error:?}")
         };
-        let full = |vote: &Vote| matches!(vote, Vote::Unknown(ReplyFailure::TransientError(words)) if words.contains("OOM"));
+        let full = |vote: &Vote| matches!(vote, Vote::Unknown(ReplyFailure::TransientError(args)) if args.contains("OOM"));
         assert!(replies.nodes().iter().any(|it| full(&it.reply)), "{replies}");
         guard.release().await.expect("deleting needs no room");
     }

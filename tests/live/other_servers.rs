@@ -13,15 +13,15 @@ fn builder_for(url: &str) -> RedlockBuilder {
     Redlock::builder().nodes([url.to_owned()])
 }
 
-/// Connecting fails at once with `NodesExcluded`, and the reason contains all of these words.
-async fn check_excluded(builder: RedlockBuilder, words: &[&str]) {
+/// Connecting fails at once with `NodesExcluded`, and the reason contains all of these texts.
+async fn check_excluded(builder: RedlockBuilder, texts: &[&str]) {
     let result = builder.connect().await;
     let Err(ConnectError::NodesExcluded { nodes }) = &result else {
         panic!("expected NodesExcluded, got {result:?}")
     };
     let NodeState::Excluded(exclusion) = &nodes[0].state else { panic!("not excluded: {nodes:?}") };
-    for word in words {
-        assert!(exclusion.to_string().contains(word), "{exclusion} does not contain {word:?}");
+    for text in texts {
+        assert!(exclusion.to_string().contains(text), "{exclusion} does not contain {text:?}");
     }
 }
 
@@ -41,9 +41,9 @@ async fn a_server_without_a_run_id_is_excluded_in_fenced_mode_and_serves_plain_m
         (KVROCKS, &["restart", "run_id", "plain mode"], "Kvrocks 2.9.0"),
         (ENTERPRISE, &["not allowed from script", "plain mode"], "Redis 7.4.0"),
     ];
-    for (profile, words, name) in cases {
+    for (profile, texts, name) in cases {
         let emulated = EmulatedServer::start(profile);
-        check_excluded(builder_for(&emulated.url()), words).await;
+        check_excluded(builder_for(&emulated.url()), texts).await;
         check_locks(builder_for(&emulated.url()).plain(), emulated.server()).await;
         let plain = builder_for(&emulated.url()).plain().connect().await.expect("connected");
         assert_eq!(plain.node_status().await[0].server, name);

@@ -57,9 +57,9 @@ async fn find_violations(
 }
 
 fn missing_on(server: &Server, guards: &[Guard]) -> usize {
-    let mut words = vec!["EXISTS"];
-    words.extend(guards.iter().map(Guard::key));
-    guards.len() - server.command::<usize>(&words).expect("a reply")
+    let mut args = vec!["EXISTS"];
+    args.extend(guards.iter().map(Guard::key));
+    guards.len() - server.command::<usize>(&args).expect("a reply")
 }
 
 /// Servers whose clocks are off before the lock cluster is initialized.

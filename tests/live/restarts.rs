@@ -79,9 +79,9 @@ async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool)
         failures.extend((valid < guards.len()).then(|| format!("{valid} locks are left after node {node}")));
     }
     // Twice the ttl; renewals are due every third of a ttl.
-    let stands = |guard: &Guard| nodes_with_key(&fleet, guard.key()) == nodes;
+    let is_on_all_nodes = |guard: &Guard| nodes_with_key(&fleet, guard.key()) == nodes;
     let end = Instant::now() + 2 * MAX_TTL;
-    while !guards.iter().all(stands) && Instant::now() < end {
+    while !guards.iter().all(is_on_all_nodes) && Instant::now() < end {
         sleep(millis(5)).await;
     }
     for guard in &guards {
@@ -155,7 +155,7 @@ async fn check_load(is_partitioned: bool) -> Option<String> {
     let [total_before, total] = [&before, &after].map(|counts| counts.iter().sum::<u64>());
     (total > 2 * total_before + 100).then(|| {
         format!(
-            "cut: {is_partitioned}, line on node {queue_node}: {after:?} commands in 5 s, {before:?} before"
+            "partitioned: {is_partitioned}, wait queue on node {queue_node}: {after:?} commands in 5 s, {before:?} before"
         )
     })
 }
@@ -165,7 +165,7 @@ async fn commands_in_5_s(fleet: &Fleet) -> Vec<u64> {
     let count = |server: &Server| {
         let info: String = server.command(&["INFO", "stats"]).expect("a reply");
         let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
-        line.expect("it counts").parse::<u64>().expect("a number")
+        line.expect("a command count").parse::<u64>().expect("a number")
     };
     let before: Vec<u64> = fleet.servers().iter().map(count).collect();
     sleep(secs(5)).await;

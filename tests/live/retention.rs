@@ -99,8 +99,8 @@ async fn a_client_cannot_shorten_the_fencing_retention_of_a_lock_cluster() {
     let redlock = client(&servers).await;
     drop(redlock.mutex("k").acquire().await.expect("free"));
     let other = builder(&servers).fencing_retention(secs(120)).connect().await;
-    let words = other.expect_err("it would shorten the retention of the lock cluster").to_string();
-    assert!(words.contains("fences kept for 1h") && words.contains("fences kept for 120s"), "{words}");
+    let message = other.expect_err("it would shorten the retention of the lock cluster").to_string();
+    assert!(message.contains("fences kept for 1h") && message.contains("fences kept for 120s"), "{message}");
     let ttl: i64 = servers[0].command(&["PTTL", "quorlock:fence:k"]).expect("it is up");
     assert!((3_590_000..=3_600_000).contains(&ttl), "{ttl} ms");
 }
@@ -162,11 +162,11 @@ async fn a_warning_is_given_before_fences_fill_the_memory_of_a_node() {
     let fences = after.fences.expect("a fenced client knows");
     assert!((45_000..=62_000).contains(&fences.count) && fences.memory == Some(20 << 20), "{fences:?}");
     assert!(
-        after.warnings.iter().any(|words| words.contains("fencing numbers take")),
+        after.warnings.iter().any(|warning| warning.contains("fencing numbers take")),
         "{:?}",
         after.warnings
     );
-    assert!(warnings.lock().expect("not poisoned").iter().any(|words| words.contains("quorlock forget")));
+    assert!(warnings.lock().expect("not poisoned").iter().any(|warning| warning.contains("quorlock forget")));
     assert!(
         redlock.mutex("k").try_acquire().await.expect("there is room").is_some(),
         "the warning does not prevent locking"

@@ -117,8 +117,11 @@ fn every_call_ends(call_site: CallSite) {
                 matches!(wait, Err(AcquireError::NoDriver { reason: NoDriver::Stalled, .. })),
                 "{wait:?}"
             );
-            let words = wait.expect_err("stalled").to_string();
-            assert!(words.starts_with("lock \"k\": ") && words.contains("dedicated_thread()"), "{words}");
+            let message = wait.expect_err("stalled").to_string();
+            assert!(
+                message.starts_with("lock \"k\": ") && message.contains("dedicated_thread()"),
+                "{message}"
+            );
             assert!(began.elapsed() >= millis(300), "the wait lasts as long as its limit");
             let attempt = redlock.mutex("k").ttl(secs(4)).try_acquire().await;
             assert!(matches!(attempt, Err(AcquireError::NoDriver { .. })), "{attempt:?}");

@@ -51,9 +51,9 @@ impl Certificates {
         certificates
     }
 
-    fn openssl(&self, words: &[&str], subject: &str) {
+    fn openssl(&self, args: &[&str], subject: &str) {
         let mut command = Command::new("openssl");
-        command.args(words).current_dir(self.folder.path());
+        command.args(args).current_dir(self.folder.path());
         if !subject.is_empty() {
             command.args(["-subj", &format!("/CN=quorlock test {subject}")]);
         }
@@ -149,7 +149,7 @@ async fn unusable_tls_files_are_reported_before_any_dial() {
     std::fs::write(certificates.path("empty"), "").expect("written");
     for (file, cause) in [("missing", "missing"), ("empty", "no certificate")] {
         let builder = Redlock::builder().nodes(["rediss://127.0.0.1:1"]).tls_ca_file(certificates.path(file));
-        let error = builder.connect_lazy().expect_err("refused").to_string();
+        let error = builder.connect_lazy().expect_err("unusable file").to_string();
         assert!(error.contains(cause), "{error}");
     }
 }

@@ -60,18 +60,18 @@ pub(crate) async fn granted(waiter: JoinHandle<Guard>) -> Guard {
 #[tokio::test]
 async fn only_the_longest_waiting_process_is_notified() {
     for fleet in [fenced(5), plain(5)] {
-        let (one, other, third) = (client(&fleet).await, client(&fleet).await, client(&fleet).await);
-        let guard = one.mutex("k").acquire().await.expect("free");
+        let (holder, other, third) = (client(&fleet).await, client(&fleet).await, client(&fleet).await);
+        let guard = holder.mutex("k").acquire().await.expect("free");
         let first = spawn_waiter(&fleet, &other).await;
         let second = spawn_waiter(&fleet, &third).await;
         let before = notifications(&fleet);
         guard.release().await.expect("released");
         let guard = granted(first).await;
-        assert_eq!(notifications(&fleet), before + 1, "exactly one process is notified");
+        assert_eq!(notifications(&fleet), before + 1, "exactly holder process is notified");
         assert!(!second.is_finished());
         guard.release().await.expect("released");
         granted(second).await.release().await.expect("released");
-        for redlock in [one, other, third] {
+        for redlock in [holder, other, third] {
             redlock.shutdown(secs(10)).await.expect("no pending release");
         }
         assert_eq!(key_count(&fleet), 0, "no wait queue is left");
@@ -81,8 +81,8 @@ async fn only_the_longest_waiting_process_is_notified() {
 #[tokio::test]
 async fn a_process_that_is_gone_is_dequeued_and_the_next_is_notified() {
     let fleet = fenced(3);
-    let (one, other) = (client(&fleet).await, client(&fleet).await);
-    let guard = one.mutex("k").acquire().await.expect("free");
+    let (holder, other) = (client(&fleet).await, client(&fleet).await);
+    let guard = holder.mutex("k").acquire().await.expect("free");
     let waiter = spawn_waiter(&fleet, &other).await;
     for server in fleet.servers() {
         if server.command::<i64>(&["ZCARD", WAIT_QUEUE_KEY]).expect("a reply") == 1 {
@@ -102,8 +102,8 @@ async fn a_process_that_is_gone_is_dequeued_and_the_next_is_notified() {
 #[tokio::test]
 async fn a_waiter_that_gives_up_is_dequeued() {
     let fleet = plain(3);
-    let (one, other) = (client(&fleet).await, client(&fleet).await);
-    let guard = one.mutex("k").acquire().await.expect("free");
+    let (holder, other) = (client(&fleet).await, client(&fleet).await);
+    let guard = holder.mutex("k").acquire().await.expect("free");
     let waiter = spawn_waiter(&fleet, &other).await;
     waiter.abort();
     eventually("the wait queue is empty", || async { queue_length(&fleet) == 0 }).await;
@@ -118,13 +118,13 @@ async fn a_waiter_that_gives_up_is_dequeued() {
 #[tokio::test]
 async fn a_notification_to_a_leaving_waiter_reaches_the_next() {
     let fleet = fenced(3);
-    let (one, leaving, staying) = (client(&fleet).await, client(&fleet).await, client(&fleet).await);
-    for turn in 0..20 {
-        let guard = one.mutex("k").acquire().await.expect("free");
+    let (holder, leaving, staying) = (client(&fleet).await, client(&fleet).await, client(&fleet).await);
+    for round in 0..20 {
+        let guard = holder.mutex("k").acquire().await.expect("free");
         let first = spawn_waiter(&fleet, &leaving).await;
         let second = spawn_waiter(&fleet, &staying).await;
         let before = notifications(&fleet);
-        if turn % 2 == 0 {
+        if round % 2 == 0 {
             first.abort();
             guard.release().await.expect("released");
         } else {
@@ -137,7 +137,7 @@ async fn a_notification_to_a_leaving_waiter_reaches_the_next() {
         drop(first.await);
         granted(second).await.release().await.expect("released");
     }
-    for redlock in [one, leaving, staying] {
+    for redlock in [holder, leaving, staying] {
         redlock.shutdown(secs(10)).await.expect("no pending release");
     }
     eventually("no pending release", || async { key_count(&fleet) == 0 }).await;
@@ -146,8 +146,8 @@ async fn a_notification_to_a_leaving_waiter_reaches_the_next() {
 #[tokio::test]
 async fn a_shutdown_dequeues_the_waiters_of_its_client() {
     let fleet = fenced(3);
-    let (one, other) = (client(&fleet).await, client(&fleet).await);
-    let guard = one.mutex("k").acquire().await.expect("free");
+    let (holder, other) = (client(&fleet).await, client(&fleet).await);
+    let guard = holder.mutex("k").acquire().await.expect("free");
     let waiting = other.clone();
     let waiter = tokio::spawn(async move { waiting.mutex("k").acquire().await });
     eventually("the waiter is queued", || async { queue_length(&fleet) == 1 }).await;
@@ -166,8 +166,8 @@ async fn a_killed_waiter_delays_no_other() {
         return;
     }
     let fleet = plain(3);
-    let (one, other) = (client(&fleet).await, client(&fleet).await);
-    let guard = one.mutex("k").acquire().await.expect("free");
+    let (holder, other) = (client(&fleet).await, client(&fleet).await);
+    let guard = holder.mutex("k").acquire().await.expect("free");
     let test = "wait_queue::a_killed_waiter_delays_no_other";
     let killed = Worker::start(test, &[("QUORLOCK_TEST_NODES", fleet.urls().join(","))]);
     eventually("the waiter is queued", || async { queue_length(&fleet) == 1 }).await;
@@ -182,8 +182,8 @@ async fn a_killed_waiter_delays_no_other() {
 #[tokio::test]
 async fn a_waiter_moves_to_another_node_when_the_wait_queue_node_is_killed() {
     let mut fleet = fenced(5);
-    let (one, other) = (client(&fleet).await, client(&fleet).await);
-    let guard = one.mutex("k").acquire().await.expect("free");
+    let (holder, other) = (client(&fleet).await, client(&fleet).await);
+    let guard = holder.mutex("k").acquire().await.expect("free");
     let waiter = spawn_waiter(&fleet, &other).await;
     let node = fleet.servers().iter().position(has_wait_queue).expect("one node has the wait queue");
     fleet[node].kill();
@@ -196,8 +196,8 @@ async fn a_waiter_moves_to_another_node_when_the_wait_queue_node_is_killed() {
 #[tokio::test]
 async fn a_waiter_that_cannot_reach_the_wait_queue_node_is_notified_on_the_next() {
     for fleet in [fenced(3), plain(3)] {
-        let one = client(&fleet).await;
-        let guard = one.mutex("k").acquire().await.expect("free");
+        let holder = client(&fleet).await;
+        let guard = holder.mutex("k").acquire().await.expect("free");
         let third = client(&fleet).await;
         let queued = spawn_waiter(&fleet, &third).await;
         let node = fleet.servers().iter().position(has_wait_queue).expect("one node has the wait queue");
@@ -218,7 +218,7 @@ async fn a_waiter_that_cannot_reach_the_wait_queue_node_is_notified_on_the_next(
         // It may also have polled and found the key free. The notification was published before that.
         assert_eq!(notifications(&fleet), before + 1, "the waiter is notified and does not poll");
         guard.release().await.expect("two of three");
-        for redlock in [one, third, other] {
+        for redlock in [holder, third, other] {
             redlock.shutdown(secs(10)).await.expect("no pending release");
         }
         assert_eq!(key_count(&fleet), 0, "no wait queue is left");
@@ -231,15 +231,15 @@ async fn waiting_works_with_a_warning_without_the_permission_to_publish() {
     for server in fleet.servers() {
         let rights =
             "on >pw ~* resetchannels -@all +set +get +del +pexpire +pttl +eval +evalsha +info +script";
-        let words: Vec<&str> = ["ACL", "SETUSER", "locker"].into_iter().chain(rights.split(' ')).collect();
-        server.command::<()>(&words).expect("ACL user created");
+        let args: Vec<&str> = ["ACL", "SETUSER", "locker"].into_iter().chain(rights.split(' ')).collect();
+        server.command::<()>(&args).expect("ACL user created");
     }
     let locker = || builder(&fleet).username("locker").password("pw").connect();
-    let (one, other) = (locker().await.expect("connected"), locker().await.expect("connected"));
-    for node in one.node_status().await {
-        assert!(node.warnings.iter().any(|words| words.contains("+publish")), "{:?}", node.warnings);
+    let (holder, other) = (locker().await.expect("connected"), locker().await.expect("connected"));
+    for node in holder.node_status().await {
+        assert!(node.warnings.iter().any(|warning| warning.contains("+publish")), "{:?}", node.warnings);
     }
-    let guard = one.mutex("k").acquire().await.expect("free");
+    let guard = holder.mutex("k").acquire().await.expect("free");
     let waiter =
         tokio::spawn(async move { other.mutex("k").acquire().await.expect("waits without a limit") });
     guard.release().await.expect("released");
@@ -288,20 +288,20 @@ async fn a_node_that_rejected_writes_at_first_keeps_wait_queues_once_it_accepts_
     for fleet in [fenced(3), plain(3)] {
         let set = |replicas: &str| {
             for server in fleet.servers() {
-                let words = ["CONFIG", "SET", "min-replicas-to-write", replicas];
-                server.command::<()>(&words).expect("set");
+                let args = ["CONFIG", "SET", "min-replicas-to-write", replicas];
+                server.command::<()>(&args).expect("set");
             }
         };
         set("1");
         let other = builder(&fleet).connect().await.expect("connecting needs no write");
         let is_warned = async || {
             let nodes = other.node_status().await;
-            nodes.iter().any(|node| node.warnings.iter().any(|words| words.contains("refuses writes")))
+            nodes.iter().any(|node| node.warnings.iter().any(|warning| warning.contains("refuses writes")))
         };
         eventually("the client warns", || async { is_warned().await }).await;
         set("0");
-        let one = client(&fleet).await;
-        let guard = one.mutex("k").acquire().await.expect("free");
+        let holder = client(&fleet).await;
+        let guard = holder.mutex("k").acquire().await.expect("free");
         let waiter = spawn_waiter(&fleet, &other).await;
         let before = (commands(&fleet), notifications(&fleet));
         tokio::time::sleep(secs(3)).await;
@@ -324,8 +324,8 @@ async fn a_node_that_rejected_writes_at_first_keeps_wait_queues_once_it_accepts_
 #[tokio::test]
 async fn a_waiter_leaves_a_node_that_rejects_writes() {
     let fleet = plain(3);
-    let (one, other) = (client(&fleet).await, client(&fleet).await);
-    let guard = one.mutex("k").acquire().await.expect("free");
+    let (holder, other) = (client(&fleet).await, client(&fleet).await);
+    let guard = holder.mutex("k").acquire().await.expect("free");
     let third = spawn_waiter(&fleet, &other).await;
     let node = fleet.servers().iter().position(has_wait_queue).expect("one node has the wait queue");
     third.abort();
