@@ -50,20 +50,20 @@ async fn an_unanswered_connection_is_reported_as_a_timeout() {
         assert!(waiting.len() < 100, "the backlog is never full");
     }
     let url = format!("redis://{address}");
-    check_unreachable(url, DialStep::Connection, &["connection: no response within 500ms"]).await;
+    check_unreachable(url, DialStep::Connection, &["connection: no answer within 500ms"]).await;
 }
 
 #[tokio::test]
 async fn a_silent_server_is_reported_as_a_login_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    check_unreachable(format!("redis://{address}"), DialStep::Login, &["login: no response within 500ms"])
+    check_unreachable(format!("redis://{address}"), DialStep::Login, &["login: no answer within 500ms"])
         .await;
     #[cfg(feature = "tls-rustls")]
     check_unreachable(
         format!("rediss://{address}"),
         DialStep::Tls,
-        &["TLS handshake: no response within 500ms: does it speak TLS? if not, use redis://"],
+        &["TLS handshake: no answer within 500ms: does it speak TLS? if not, use redis://"],
     )
     .await;
 }
@@ -93,6 +93,6 @@ async fn a_server_that_closes_the_connection_at_once_is_reported_with_a_tls_hint
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move { while listener.accept().await.is_ok() {} });
-    let texts = [" before its first response: does it want TLS? use rediss://"];
+    let texts = [" before its first answer: does it want TLS? use rediss://"];
     check_unreachable(format!("redis://{address}"), DialStep::Login, &texts).await;
 }

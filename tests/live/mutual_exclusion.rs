@@ -92,7 +92,7 @@ fn run_with_faults(
     let log = fs::read_to_string(folder.path().join("log")).expect("read");
     let lines: Vec<&str> = log.lines().collect();
     for pair in lines.chunks(2) {
-        let [enter, leave] = pair else { panic!("a task entered and never outcome") };
+        let [enter, leave] = pair else { panic!("a task entered and never left") };
         assert_eq!(enter.strip_prefix("enter "), leave.strip_prefix("leave "), "two holders at once");
     }
     assert!(lines.len() >= 2 * PROCESSES * TASKS * MIN_LOCKS);

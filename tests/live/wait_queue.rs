@@ -67,7 +67,7 @@ async fn only_the_longest_waiting_process_is_notified() {
         let before = notifications(&fleet);
         guard.release().await.expect("released");
         let guard = granted(first).await;
-        assert_eq!(notifications(&fleet), before + 1, "exactly holder process is notified");
+        assert_eq!(notifications(&fleet), before + 1, "exactly one process is notified");
         assert!(!second.is_finished());
         guard.release().await.expect("released");
         granted(second).await.release().await.expect("released");

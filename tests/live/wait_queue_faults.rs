@@ -223,13 +223,13 @@ async fn expired_leases_are_granted_in_order_of_arrival() {
             // This ttl leaves time until all clients are queued.
             let first = holder.mutex("k").ttl(millis(1_500)).auto_renew(false).acquire().await.expect("free");
             std::mem::forget(first);
-            let (served, mut served_order) = tokio::sync::mpsc::unbounded_channel();
-            for (node, redlock) in clients.iter().enumerate() {
+            let (sender, mut served_order) = tokio::sync::mpsc::unbounded_channel();
+            for (index, redlock) in clients.iter().enumerate() {
                 let before = queue_length(&fleet);
-                let (acquire, served) = (mutex(redlock), served.clone());
+                let (mutex, sender) = (mutex(redlock), sender.clone());
                 tokio::spawn(async move {
-                    std::mem::forget(acquire.acquire().await.expect("waits without a limit"));
-                    served.send(node).expect("receiver is open");
+                    std::mem::forget(mutex.acquire().await.expect("waits without a limit"));
+                    sender.send(index).expect("receiver is open");
                 });
                 eventually("the waiter is queued", || async { queue_length(&fleet) > before }).await;
             }
@@ -239,7 +239,7 @@ async fn expired_leases_are_granted_in_order_of_arrival() {
                     timeout(secs(20), served_order.recv())
                         .await
                         .expect("granted in time")
-                        .expect("variable is set"),
+                        .expect("channel is open"),
                 );
             }
             sleep(TTL).await;
@@ -285,7 +285,7 @@ async fn a_release_while_another_client_holds_the_lock_notifies_without_harm() {
         assert!(guard.is_valid() && !first.is_finished() && !second.is_finished());
         guard.release().await.expect("released");
         let guard = granted(first).await;
-        assert!(!second.is_finished(), "the first waiter has kept its node");
+        assert!(!second.is_finished(), "the first waiter has kept its place");
         guard.release().await.expect("released");
         granted(second).await.release().await.expect("released");
     }
