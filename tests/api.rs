@@ -1,4 +1,5 @@
-//! Tests of the public API without servers: auto traits, rejected options and their messages, and serialization.
+//! Tests of the public API without servers: auto traits, rejected options and their messages, and
+//! serialization.
 
 use std::error::Error;
 use std::fmt::Debug;

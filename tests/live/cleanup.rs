@@ -37,7 +37,8 @@ async fn no_key_is_left_after_2000_acquires_with_every_outcome() {
     assert_eq!(key_count(&fleet.lock().expect("not poisoned")), 0);
 }
 
-/// Fifty acquires: a third dropped at a random time, a third on a contended lock, a third granted and released.
+/// Fifty acquires: a third dropped at a random time, a third on a contended lock, a third granted and
+/// released.
 async fn run_task(task: u64, redlock: Redlock, other: Redlock) {
     let mut random = task.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     for attempt in 0..50 {
@@ -130,8 +131,8 @@ async fn pending_releases_are_sent_when_a_killed_node_is_back() {
     }
 }
 
-/// A resumed server still reads requests from a connection that was reset meanwhile, until its first reply fails. It reads
-/// 16 kB at once: here the SETs, whose releases come later.
+/// A resumed server still reads requests from a connection that was reset meanwhile, until its first reply
+/// fails. It reads 16 kB at once: here the SETs, whose releases come later.
 #[tokio::test]
 async fn commands_still_unread_on_a_closed_connection_are_released() {
     // With I/O threads a server may serve connections in another order.

@@ -1,7 +1,7 @@
 //! Emulation of servers that are not installed: a proxy before a real redis-server that rewrites requests.
 //!
-//! It changes only what `INFO` shows, to clients and to scripts, and which commands exist. It rewrites requests and not
-//! replies, so replies keep their order.
+//! It changes only what `INFO` shows, to clients and to scripts, and which commands exist. It rewrites
+//! requests and not replies, so replies keep their order.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};

@@ -1,5 +1,5 @@
-//! One test per fault: servers are killed, paused and partitioned while locks are held. `quorlock chaos` combines faults
-//! at random; `probation.rs` tests the loss of data.
+//! One test per fault: servers are killed, paused and partitioned while locks are held. `quorlock chaos`
+//! combines faults at random; `probation.rs` tests the loss of data.
 
 use std::time::Duration;
 
@@ -177,7 +177,8 @@ async fn half_open_connections_are_closed_and_dialed_again() {
     eventually("all nodes are reconnected", || async { scenario.connected_nodes().await == 3 }).await;
 }
 
-/// A node that is excluded for its password is dialed only every five seconds; five rounds of that would take longer.
+/// A node that is excluded for its password is dialed only every five seconds; five rounds of that would take
+/// longer.
 #[tokio::test]
 async fn a_promoted_replica_votes_again_soon() {
     let cluster = fenced_with_max_ttl(3, Duration::from_millis(200));

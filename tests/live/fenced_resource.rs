@@ -1,5 +1,6 @@
-//! Fencing tokens (Kleppmann, "How to do distributed locking", 2016): a holder is paused between its last check of the
-//! lock and its write. A resource that checks tokens rejects the late write; one that does not loses an update.
+//! Fencing tokens (Kleppmann, "How to do distributed locking", 2016): a holder is paused between its last
+//! check of the lock and its write. A resource that checks tokens rejects the late write; one that does not
+//! loses an update.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
@@ -11,8 +12,8 @@ use tokio::time::sleep;
 
 use crate::support::{Worker, client, eventually, fenced_with_max_ttl, millis, secs};
 
-/// A protected resource: a file with a value and the token of the last accepted write. A lock on the file makes each
-/// access atomic; it is not the lock under test.
+/// A protected resource: a file with a value and the token of the last accepted write. A lock on the file
+/// makes each access atomic; it is not the lock under test.
 struct ProtectedResource {
     file: File,
     is_fenced: bool,
@@ -94,7 +95,8 @@ async fn a_fenced_resource_rejects_a_paused_holder_and_an_unfenced_one_loses_an_
     let [fenced, unfenced] = &mut resources;
     assert_eq!(fs::read_to_string(file("fenced-outcome")).expect("read"), "Err(Stale)");
     assert_eq!(fs::read_to_string(file("unfenced-outcome")).expect("read"), "Ok(())");
-    // Two writes to the unfenced resource were accepted. The holder has repeated the write that the fenced one rejected.
+    // Two writes to the unfenced resource were accepted. The holder has repeated the write that the fenced
+    // one rejected.
     assert_eq!(fenced.read(), 2);
     assert_eq!(unfenced.read(), 1, "without a check of the token, one of two updates is lost");
 }

@@ -41,7 +41,8 @@ fn fencing_numbers_of_six_processes_are_unique_and_ordered() {
 fn run_test() {
     let folder = tempfile::tempdir().expect("a folder");
     let fleet = with_setup(3, &Setup::new().append_only(false), false);
-    // A new name continues from the largest number that a node gave ahead of its clock, as those of `far` are.
+    // A new name continues from the largest number that a node gave ahead of its clock, as those of `far`
+    // are.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let redlock = client(&fleet).await;
@@ -98,7 +99,8 @@ fn check_order(key: &str, grants: &mut [Grant]) {
     for pair in grants.windows(2) {
         assert!(pair[0].number < pair[1].number, "{key}: one number twice: {pair:?}");
     }
-    // From the largest number down: no grant with a smaller number may begin after one with a larger number ended.
+    // From the largest number down: no grant with a smaller number may begin after one with a larger number
+    // ended.
     let mut first_end = u64::MAX;
     for it in grants.iter().rev() {
         assert!(it.began < first_end, "{key}: {it:?} began after a larger number was given");

@@ -154,7 +154,8 @@ async fn a_waiter_gets_the_lock_of_a_dead_holder_after_its_ttl() {
     let fleet = fenced(5);
     let waiter = client(&fleet).await;
     let ttl = millis(1000);
-    // The runtime is dropped while the lock is held, so nothing of the client runs any more, as after SIGKILL.
+    // The runtime is dropped while the lock is held, so nothing of the client runs any more, as after
+    // SIGKILL.
     let builder = builder(&fleet);
     let began = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

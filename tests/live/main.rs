@@ -1,5 +1,5 @@
-//! Integration tests against real redis-servers, one file per topic. Each test starts its servers on loopback and ends
-//! them.
+//! Integration tests against real redis-servers, one file per topic. Each test starts its servers on loopback
+//! and ends them.
 
 mod cleanup;
 mod clock_jumps;

@@ -1,4 +1,5 @@
-//! Membership: which nodes form a lock cluster, and the errors for nodes and clients that do not belong to it.
+//! Membership: which nodes form a lock cluster, and the errors for nodes and clients that do not belong to
+//! it.
 
 use quorlock::{
     AcquireError, ConnectError, ExclusionReason, ExtendError, InitError, InitOutcome, NodeState,

@@ -1,5 +1,5 @@
-//! Mutual exclusion: 12 processes with 60 tasks contend for one lock while servers are killed, paused, restarted and
-//! emptied.
+//! Mutual exclusion: 12 processes with 60 tasks contend for one lock while servers are killed, paused,
+//! restarted and emptied.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -14,7 +14,8 @@ use crate::support::{LockCluster, Worker, fenced_with_max_ttl, millis, plain, se
 
 const PROCESSES: usize = 12;
 const TASKS: usize = 5;
-/// Each task acquires the lock at least this many times, and goes on until this many rounds of faults are over.
+/// Each task acquires the lock at least this many times, and goes on until this many rounds of faults are
+/// over.
 const MIN_LOCKS: usize = 8;
 const FAULT_ROUNDS: usize = 3;
 
@@ -50,8 +51,8 @@ fn no_increment_is_lost_and_no_lock_has_two_holders_while_servers_lose_data() {
                 _ => fleet[one].restart(Data::Kept).expect("restarted, perhaps with old data"),
             }
             fleet[two].resume();
-            // Probation begins when a client reads the node, here at once. If this sleep is too short, more than a
-            // minority is on probation, and the workers only wait longer.
+            // Probation begins when a client reads the node, here at once. If this sleep is too short, more
+            // than a minority is on probation, and the workers only wait longer.
             std::thread::sleep(MAX_TTL + millis(100));
         }),
     }

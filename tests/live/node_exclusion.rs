@@ -1,4 +1,5 @@
-//! Unsuitable nodes and settings: replicas, Redis Cluster nodes, bad passwords, missing permissions, full memory.
+//! Unsuitable nodes and settings: replicas, Redis Cluster nodes, bad passwords, missing permissions, full
+//! memory.
 
 use std::sync::{Arc, Mutex};
 
@@ -24,7 +25,8 @@ async fn one_server_under_two_urls_is_rejected() {
 
 #[tokio::test]
 async fn a_redis_cluster_node_is_rejected() {
-    // A Redis Cluster bus listens 10,000 ports above, so ports above 55535 fail; Redis 6.2 has no setting for it.
+    // A Redis Cluster bus listens 10,000 ports above, so ports above 55535 fail; Redis 6.2 has no setting for
+    // it.
     let setup = Setup::new().args(["--cluster-enabled", "yes"]);
     let cluster = (0..50).find_map(|_| Server::start(&setup).ok()).expect("server starts");
     let fleet = blank_servers(2);
@@ -36,7 +38,8 @@ async fn a_redis_cluster_node_is_rejected() {
 #[tokio::test]
 async fn a_replica_is_excluded_until_it_is_a_master_again() {
     let fleet = fenced_with_max_ttl(3, secs(2));
-    // The master is not one of the nodes, because a server takes a new replication id when it gets its first replica.
+    // The master is not one of the nodes, because a server takes a new replication id when it gets its first
+    // replica.
     let master = blank_servers(1);
     let master = master[0].port().to_string();
     fleet[1].command::<()>(&["REPLICAOF", "127.0.0.1", &master]).expect("demoted");

@@ -9,7 +9,8 @@ use crate::support::{
     millis, plain, secs,
 };
 
-/// Acquires and releases 200 locks in 30 s. A client that waited for the missing node once per lock would take longer.
+/// Acquires and releases 200 locks in 30 s. A client that waited for the missing node once per lock would
+/// take longer.
 async fn many_locks(redlock: &Redlock) {
     let all = async {
         for name in 0..200 {

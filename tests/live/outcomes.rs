@@ -1,5 +1,5 @@
-//! Outcomes that callers see: loss reports of overwritten, deleted and force-released locks, short waits during
-//! reconnects, and errors that name their lock.
+//! Outcomes that callers see: loss reports of overwritten, deleted and force-released locks, short waits
+//! during reconnects, and errors that name their lock.
 
 use std::sync::{Arc, Mutex};
 
@@ -341,7 +341,8 @@ async fn a_name_may_take_64_kib_and_not_a_byte_more() {
     assert_eq!(scripts(&before), scripts(&after), "no request reached the node");
 }
 
-/// A waiting client force-releases the lock. Only notified waiters are quick; others poll about twice per second.
+/// A waiting client force-releases the lock. Only notified waiters are quick; others poll about twice per
+/// second.
 #[tokio::test]
 async fn a_client_that_force_releases_a_lock_keeps_its_place_in_the_wait_queue() {
     for cluster in [fenced(3), plain(3)] {

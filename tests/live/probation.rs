@@ -1,8 +1,9 @@
-//! Data loss on a node: in fenced mode it casts no vote until lost locks have expired; in plain mode it admits a second
-//! holder.
+//! Data loss on a node: in fenced mode it casts no vote until lost locks have expired; in plain mode it
+//! admits a second holder.
 //!
-//! One scenario, repeated for each kind of data loss. The holder cannot reach node 2 of three, so it has its lock on the
-//! nodes 0 and 1. Then node 1 loses its data. All other clients reach the nodes 1 and 2, which are a quorum.
+//! One scenario, repeated for each kind of data loss. The holder cannot reach node 2 of three, so it has its
+//! lock on the nodes 0 and 1. Then node 1 loses its data. All other clients reach the nodes 1 and 2, which
+//! are a quorum.
 
 use std::time::Duration;
 

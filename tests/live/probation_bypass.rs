@@ -1,7 +1,8 @@
 //! Faults that hide a data loss: a node loses a lock together with the sign that would put it on probation.
 //!
-//! Each test has three nodes. The holder cannot reach node 2, so it has its lock on the nodes 0 and 1. Then node 1 loses
-//! the lock and the sign of the loss. A new client reaches the nodes 1 and 2, which are a quorum.
+//! Each test has three nodes. The holder cannot reach node 2, so it has its lock on the nodes 0 and 1. Then
+//! node 1 loses the lock and the sign of the loss. A new client reaches the nodes 1 and 2, which are a
+//! quorum.
 
 use std::time::Duration;
 
@@ -34,7 +35,8 @@ impl Scenario {
         Redlock::builder().nodes((0..3).map(url)).max_ttl(MAX_TTL)
     }
 
-    /// Acquires the lock on the nodes 0 and 1. Without renewal, because a renewal might restore the key on node 1.
+    /// Acquires the lock on the nodes 0 and 1. Without renewal, because a renewal might restore the key on
+    /// node 1.
     async fn acquire_first(&self) -> Guard {
         let holder = self.builder_for([0, 1]).connect().await.expect("two of three");
         let mutex = holder.mutex("k").ttl(MAX_TTL).auto_renew(false);
@@ -49,8 +51,8 @@ impl Scenario {
         redlock.mutex("k").ttl(MAX_TTL).try_acquire().await
     }
 
-    /// Waits until a new client is granted the lock, which must not happen while the first guard is valid. Returns
-    /// whether an attempt was denied before that; otherwise the test was too slow to show anything.
+    /// Waits until a new client is granted the lock, which must not happen while the first guard is valid.
+    /// Returns whether an attempt was denied before that; otherwise the test was too slow to show anything.
     async fn is_denied_while_valid(&self, first: &Guard) -> bool {
         let began = Instant::now();
         let mut was_denied = false;

@@ -1,5 +1,5 @@
-//! Redundancy: a held lock has its key on every node that is up, whatever happened at the acquire. Therefore it survives
-//! the later loss of a minority. Tests that set clocks need Linux and a C compiler.
+//! Redundancy: a held lock has its key on every node that is up, whatever happened at the acquire. Therefore
+//! it survives the later loss of a minority. Tests that set clocks need Linux and a C compiler.
 
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ async fn connected(builder: RedlockBuilder) -> Redlock {
     redlock
 }
 
-/// The violations by these locks: keys missing on a node three ttls after the acquire, and locks that do not survive the
-/// loss of `victims`. The invariant names both periods, so the test waits for them.
+/// The violations by these locks: keys missing on a node three ttls after the acquire, and locks that do not
+/// survive the loss of `victims`. The invariant names both periods, so the test waits for them.
 async fn find_violations(
     fleet: &mut Fleet,
     guards: &[Guard],
@@ -168,9 +168,9 @@ async fn every_node_has_the_key_when_one_node_was_paused_during_the_acquire() {
     assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
-/// On a busy machine the last of 4,000 grants are late; on an idle one no server falls behind. The fault was found with
-/// 5,000, which small machines cannot renew in time. `QUORLOCK_TEST_LOCKS` sets another number. The servers persist their
-/// data, which costs time too.
+/// On a busy machine the last of 4,000 grants are late; on an idle one no server falls behind. The fault was
+/// found with 5,000, which small machines cannot renew in time. `QUORLOCK_TEST_LOCKS` sets another number.
+/// The servers persist their data, which costs time too.
 #[tokio::test]
 async fn every_node_has_the_key_when_thousands_of_locks_are_acquired_at_once() {
     let count = std::env::var("QUORLOCK_TEST_LOCKS").map_or(4_000, |count| count.parse().expect("a number"));

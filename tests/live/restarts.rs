@@ -50,8 +50,8 @@ async fn a_rolling_restart_of_five_nodes_without_data_loses_no_lock_while_others
     check_restarted_in_turn(5, &Setup::new().append_only(false), true).await;
 }
 
-/// The documented procedure: restart a node, wait until it votes again, continue with the next. Six names, so that
-/// several nodes have wait queues.
+/// The documented procedure: restart a node, wait until it votes again, continue with the next. Six names, so
+/// that several nodes have wait queues.
 async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool) {
     let mut fleet = Fleet::start_with(nodes, setup).expect("server starts");
     let clients = || Redlock::builder().nodes(fleet.urls()).max_ttl(MAX_TTL);
@@ -109,8 +109,8 @@ async fn connected(builder: RedlockBuilder) -> Redlock {
     redlock
 }
 
-/// Three waiters are queued on a node that lacks the holder's key, because it lost the key or the holder does not reach
-/// it.
+/// Three waiters are queued on a node that lacks the holder's key, because it lost the key or the holder does
+/// not reach it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waiters_do_not_poll_a_node_that_lacks_the_holders_key() {
     let (lost, partitioned) = tokio::join!(check_load(false), check_load(true));
@@ -160,7 +160,8 @@ async fn check_load(is_partitioned: bool) -> Option<String> {
     })
 }
 
-/// The number of commands that each node runs in five seconds, including those of scripts and two of this function.
+/// The number of commands that each node runs in five seconds, including those of scripts and two of this
+/// function.
 async fn commands_in_5_s(fleet: &Fleet) -> Vec<u64> {
     let count = |server: &Server| {
         let info: String = server.command(&["INFO", "stats"]).expect("a reply");
@@ -172,7 +173,7 @@ async fn commands_in_5_s(fleet: &Fleet) -> Vec<u64> {
     fleet.servers().iter().zip(before).map(|(server, before)| count(server) - before).collect()
 }
 
-/// A connected read-only client, like `quorlock doctor --watch`.
+/// A connected read-only client, like `quorlock doctor` while it runs.
 async fn read_only_client(cluster: &LockCluster) -> Redlock {
     let redlock = builder(cluster).read_only().connect().await.expect("all nodes are up");
     eventually("every node votes", || async { redlock.node_status().await.iter().all(is_voting) }).await;

@@ -1,4 +1,5 @@
-//! Simultaneous attempts: several clients try once at the same instant, and one of them gets the lock despite split votes.
+//! Simultaneous attempts: several clients try once at the same instant, and one of them gets the lock despite
+//! split votes.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Calls without a running driver: on an idle or blocked runtime and in the child of a fork, each wait ends by itself.
-//! With `dedicated_thread()` locks work without any runtime.
+//! Calls without a running driver: on an idle or blocked runtime and in the child of a fork, each wait ends
+//! by itself. With `dedicated_thread()` locks work without any runtime.
 
 use std::process::exit;
 use std::sync::mpsc;
@@ -24,8 +24,8 @@ fn runtime() -> Runtime {
     runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// Runs the work on its own thread and returns its result and duration. Panics after 40 s, which only an endless wait
-/// takes, and leaves the thread behind.
+/// Runs the work on its own thread and returns its result and duration. Panics after 40 s, which only an
+/// endless wait takes, and leaves the thread behind.
 #[track_caller]
 fn within_40_s<T: Send + 'static>(
     description: &str,
@@ -86,7 +86,7 @@ impl CallSite {
 }
 
 /// A client and its held lock on a runtime that is not driven after the acquire.
-fn idle(cluster: &LockCluster) -> (Runtime, Redlock, Guard) {
+fn idle_client(cluster: &LockCluster) -> (Runtime, Redlock, Guard) {
     let client_runtime = runtime();
     let (redlock, guard) = client_runtime.block_on(async {
         let redlock = builder(cluster).connect().await.expect("all nodes are up");
@@ -107,7 +107,7 @@ fn no_call_waits_forever_for_a_stalled_driver() {
 
 fn every_call_ends(call_site: CallSite) {
     let cluster = fenced(3);
-    let (client_runtime, redlock, guard) = idle(&cluster);
+    let (client_runtime, redlock, guard) = idle_client(&cluster);
     // Eight calls, each of which must end by itself.
     within_40_s(&format!("a call in {call_site:?}"), move || {
         let calls = async move {
@@ -254,7 +254,8 @@ fn worker_that_forks() {
             let status = waitpid(child).expect("child has ended");
             assert_eq!(status, 0, "the child failed; its output is above");
             client_runtime.block_on(async {
-                // The lock is renewed while the child runs and afterwards, on connections that the child had too.
+                // The lock is renewed while the child runs and afterwards, on connections that the child had
+                // too.
                 tokio::time::sleep(secs(4)).await;
                 assert!(guard.is_valid());
                 assert_eq!(redlock.inspect("held").await.expect("a reply").reply_count(), 3);
@@ -304,7 +305,8 @@ fn calls_in_a_forked_child_fail_and_the_parent_keeps_the_lock() {
     assert_eq!(nodes_with_key(&cluster, "held"), 0);
 }
 
-/// The child keeps running the runtime that drives the client; it must write nothing to its parent's connections.
+/// The child keeps running the runtime that drives the client; it must write nothing to its parent's
+/// connections.
 #[test]
 fn worker_that_forks_inside_its_runtime() {
     let Ok(nodes) = std::env::var("FORK_INSIDE_NODES") else { return };

@@ -15,8 +15,8 @@ pub(crate) struct LockCluster {
     max_ttl: Option<Duration>,
 }
 
-/// An initialized lock cluster in fenced mode with a max ttl of 60 s. A restarted node stays on probation for the whole
-/// test.
+/// An initialized lock cluster in fenced mode with a max ttl of 60 s. A restarted node stays on probation for
+/// the whole test.
 pub(crate) fn fenced(nodes: usize) -> LockCluster {
     fenced_with_max_ttl(nodes, secs(60))
 }
@@ -48,8 +48,8 @@ pub(crate) fn with_setup(nodes: usize, setup: &Setup, is_plain: bool) -> LockClu
     cluster
 }
 
-/// Initializes these nodes as a lock cluster that votes at once. It runs on its own thread and runtime, so tests without
-/// a runtime can call it.
+/// Initializes these nodes as a lock cluster that votes at once. It runs on its own thread and runtime, so
+/// tests without a runtime can call it.
 pub(crate) fn initialize(builder: RedlockBuilder) {
     let on_runtime = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -82,8 +82,8 @@ pub(crate) fn is_voting(node: &NodeStatus) -> bool {
     node.is_voting()
 }
 
-/// This test program as another process, which runs one test. It is killed when this value is dropped, even if it is
-/// stopped.
+/// This test program as another process, which runs one test. It is killed when this value is dropped, even
+/// if it is stopped.
 pub(crate) struct Worker(Child);
 
 impl Worker {

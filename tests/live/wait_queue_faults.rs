@@ -151,7 +151,8 @@ async fn a_cohort_does_not_keep_a_lock_missing_on_the_wait_queue_node() {
 async fn waiting_for_a_held_lock_costs_few_commands_per_second() {
     const SECONDS: u64 = 8;
     let (fenced, plain) = (fenced(5), plain(5));
-    // Counts scripts, and in plain mode plain commands too, some of which run inside the wait queue's scripts.
+    // Counts scripts, and in plain mode plain commands too, some of which run inside the wait queue's
+    // scripts.
     let commands = |fleet: &Fleet, is_plain: bool| {
         let of = |server: &Server| {
             let info: String = server.command(&["INFO", "commandstats"]).expect("a reply");
@@ -262,8 +263,8 @@ async fn expired_leases_are_granted_in_order_of_arrival() {
     }
 }
 
-/// A holder that lost its keys releases while another client holds the lock; the first waiter is notified once, without
-/// effect.
+/// A holder that lost its keys releases while another client holds the lock; the first waiter is notified
+/// once, without effect.
 #[tokio::test]
 async fn a_release_while_another_client_holds_the_lock_notifies_without_harm() {
     for fleet in [fenced(3), plain(3)] {
