@@ -103,7 +103,7 @@ async fn probation_is_not_shortened_when_a_clock_is_corrected_after_a_restart() 
         let restarted_at = Instant::now();
         scenario.fleet[1].kill();
         let set = |micros| {
-            scenario.fleet[1].clock().expect("the server has its own clock").step(micros).expect("written")
+            scenario.fleet[1].clock().expect("the server has its own clock").step(micros).expect("written");
         };
         set(-120_000_000);
         scenario.fleet[1].restart(Data::Empty).expect("restarted");
@@ -114,7 +114,7 @@ async fn probation_is_not_shortened_when_a_clock_is_corrected_after_a_restart() 
         let attempt = scenario.try_acquire_by_new_client().await;
         assert!(matches!(attempt, Err(AcquireError::OnProbation { .. })), "{attempt:?}");
         let set = |micros| {
-            scenario.fleet[1].clock().expect("the server has its own clock").step(micros).expect("written")
+            scenario.fleet[1].clock().expect("the server has its own clock").step(micros).expect("written");
         };
         set(120_000_000);
         let is_conclusive = scenario.is_denied_while_valid(&first).await;

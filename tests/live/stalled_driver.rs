@@ -189,7 +189,7 @@ fn a_client_with_a_dedicated_thread_works_from_every_call_site() {
         for call_site in CALL_SITES {
             let builder = builder(&cluster).dedicated_thread();
             within_40_s(&format!("the life of a lock in {call_site:?}"), move || {
-                call_site.run(use_lock(builder))
+                call_site.run(use_lock(builder));
             });
         }
     }
