@@ -58,7 +58,7 @@ fn run_test() {
                 ("QUORLOCK_TEST_NODES", fleet.nodes()),
                 ("QUORLOCK_TEST_FOLDER", folder.path().display().to_string()),
             ];
-            Worker::start(NAME, &env)
+            Worker::start(TEST_NAME, &env)
         })
         .collect();
     workers.into_iter().for_each(Worker::wait);
@@ -70,13 +70,13 @@ fn run_test() {
             let fields: Vec<&str> = line.split(' ').collect();
             let [key, began, ended, number, rounds] = fields[..] else { panic!("incomplete line: {line:?}") };
             let count = |field: &str| field.parse::<u64>().expect("a number");
-            let grants = Grant {
+            let grant = Grant {
                 began: count(began),
                 ended: count(ended),
                 number: count(number),
                 rounds: count(rounds) as u8,
             };
-            all.entry(key.to_owned()).or_default().push(grants);
+            all.entry(key.to_owned()).or_default().push(grant);
         }
     }
     let mut counts: HashMap<&str, (usize, usize)> = HashMap::new();
@@ -191,7 +191,7 @@ fn fencing_number(guard: &Guard) -> u64 {
     guard.fencing_token().expect("fenced").number
 }
 
-const NAME: &str = "fencing::fencing_numbers_of_six_processes_are_unique_and_ordered";
+const TEST_NAME: &str = "fencing::fencing_numbers_of_six_processes_are_unique_and_ordered";
 
 /// The fence of this key on each node.
 fn fences(fleet: &LockCluster, key: &str) -> Vec<Option<u64>> {

@@ -91,7 +91,7 @@ const FAULTS: [(&str, Fault); 8] = [
         scenario.fleet[1].restart(Data::Old(scenario.old_data.clone())).expect("restarted");
     }),
     ("flushed", |scenario| scenario.fleet[1].wipe().expect("flushed")),
-    ("limited in memory, and set right", |scenario| {
+    ("limited in memory for a while", |scenario| {
         // No client is connected to node 1 meanwhile, so none sees that it evicts.
         scenario.lagging.kill();
         scenario.address.move_to(&scenario.lagging);
@@ -133,7 +133,7 @@ fn for_each_fault<F: Future<Output = ()>>(scenario: impl Fn(&'static str, Fault)
 }
 
 #[test]
-fn a_plain_lock_has_two_holders_when_a_node_forgets() {
+fn a_plain_lock_has_two_holders_when_a_node_loses_data() {
     for_each_fault(async |name, fault| {
         let mut scenario = Scenario::new(true);
         let rival = scenario.builder().connect().await.expect("all nodes are up");
@@ -147,7 +147,7 @@ fn a_plain_lock_has_two_holders_when_a_node_forgets() {
 }
 
 #[test]
-fn a_fenced_lock_has_one_holder_when_a_node_forgets() {
+fn a_fenced_lock_has_one_holder_when_a_node_loses_data() {
     for_each_fault(async |name, fault| {
         for _ in 0..5 {
             if has_one_holder(name, fault).await {

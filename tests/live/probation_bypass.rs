@@ -56,7 +56,7 @@ impl Scenario {
     async fn is_denied_while_valid(&self, first: &Guard) -> bool {
         let began = Instant::now();
         let mut was_denied = false;
-        let trying = async {
+        let attempts = async {
             loop {
                 let outcome = self.try_acquire_by_new_client().await;
                 let is_valid = first.is_valid();
@@ -71,7 +71,7 @@ impl Scenario {
                 sleep(millis(20)).await;
             }
         };
-        timeout(secs(20), trying).await.expect("probation ends")
+        timeout(secs(20), attempts).await.expect("probation ends")
     }
 
     fn node_1_has(&self, key: &str) -> bool {
