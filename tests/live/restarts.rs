@@ -35,24 +35,24 @@ fn queue_length(fleet: &Fleet, key: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_of_three_nodes_loses_no_lock_while_others_wait() {
-    check_restarted_in_turn(3, &Setup::new(), true).await;
+    check_rolling_restart(3, &Setup::new(), true).await;
 }
 
 /// The control for the tests with waiters.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_of_three_nodes_loses_no_lock_without_waiters() {
-    check_restarted_in_turn(3, &Setup::new(), false).await;
+    check_rolling_restart(3, &Setup::new(), false).await;
 }
 
 /// The nodes restart without data.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_of_five_nodes_without_data_loses_no_lock_while_others_wait() {
-    check_restarted_in_turn(5, &Setup::new().append_only(false), true).await;
+    check_rolling_restart(5, &Setup::new().append_only(false), true).await;
 }
 
 /// The documented procedure: restart a node, wait until it votes again, continue with the next. Six names, so
 /// that several nodes have wait queues.
-async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool) {
+async fn check_rolling_restart(nodes: usize, setup: &Setup, others_wait: bool) {
     let mut fleet = Fleet::start_with(nodes, setup).expect("server starts");
     let clients = || Redlock::builder().nodes(fleet.urls()).max_ttl(MAX_TTL);
     initialize(clients());
