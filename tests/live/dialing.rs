@@ -1,60 +1,62 @@
-//! Dials that come to nothing say in which step, and what to look after.
+//! Failed dials report the step that failed and a hint.
 
 use quorlock::{ConnectError, DialStep, NodeState, NodeStatus, Redlock};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::world::{millis, secs};
+use crate::support::{millis, secs};
 
-/// How a node stands that cannot be reached, and why.
-async fn check_unreachable(url: String, step: DialStep, words: &[&str]) {
+/// Connecting fails because the dial fails in this step, and the cause contains all of these texts.
+async fn check_unreachable(url: String, step: DialStep, texts: &[&str]) {
     let builder = Redlock::builder().nodes([url]).dial_timeout(millis(500)).connect_timeout(secs(2));
-    let refused = builder.connect().await;
-    let Err(ConnectError::NoQuorum { nodes }) = refused else { panic!("expected NoQuorum, got {refused:?}") };
-    let NodeStatus { state: NodeState::Down(why), failed_step, .. } = &nodes[0] else { panic!("{nodes:?}") };
-    assert_eq!(*failed_step, Some(step), "{why}");
-    for word in words {
-        assert!(why.contains(word), "{why:?} does not say {word:?}");
+    let result = builder.connect().await;
+    let Err(ConnectError::NoQuorum { nodes }) = result else { panic!("expected NoQuorum, got {result:?}") };
+    let NodeStatus { state: NodeState::Down(cause), failed_step, .. } = &nodes[0] else {
+        panic!("{nodes:?}")
+    };
+    assert_eq!(*failed_step, Some(step), "{cause}");
+    for text in texts {
+        assert!(cause.contains(text), "{cause:?} does not contain {text:?}");
     }
 }
 
 #[tokio::test]
-async fn a_name_that_leads_nowhere_is_told_from_a_server_that_is_away() {
+async fn an_unknown_host_name_is_reported_as_a_failed_lookup() {
     let url = "redis://nowhere.invalid:6379".to_owned();
     check_unreachable(url, DialStep::Lookup, &["name look-up: "]).await;
 }
 
 #[tokio::test]
-async fn a_port_where_nobody_listens_is_told() {
+async fn a_closed_port_is_reported_as_connection_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!("redis://{}", listener.local_addr().expect("bound"));
+    let url = format!("redis://{}", listener.local_addr().expect("an address"));
     drop(listener);
     check_unreachable(url, DialStep::Connection, &["connection refused"]).await;
 }
 
-/// A queue of connections that nobody takes: once it is full, the system answers no more.
+/// A listener that accepts no connection: once its backlog is full, the system ignores new ones.
 #[tokio::test]
-async fn a_connection_that_is_not_answered_is_told() {
+async fn an_unanswered_connection_is_reported_as_a_timeout() {
     use socket2::{Domain, Socket, Type};
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
     listener.listen(0).expect("it listens");
-    let address = listener.local_addr().expect("bound").as_socket().expect("an address");
+    let address = listener.local_addr().expect("an address").as_socket().expect("an address");
     let mut waiting = Vec::new();
     while let Ok(stream) =
         std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(200))
     {
         waiting.push(stream);
-        assert!(waiting.len() < 100, "its queue is never full");
+        assert!(waiting.len() < 100, "the backlog is never full");
     }
     let url = format!("redis://{address}");
     check_unreachable(url, DialStep::Connection, &["connection: no answer within 500ms"]).await;
 }
 
 #[tokio::test]
-async fn a_server_that_takes_connections_and_says_nothing_is_told() {
+async fn a_silent_server_is_reported_as_a_login_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("bound");
+    let address = listener.local_addr().expect("an address");
     check_unreachable(format!("redis://{address}"), DialStep::Login, &["login: no answer within 500ms"])
         .await;
     #[cfg(feature = "tls-rustls")]
@@ -67,30 +69,30 @@ async fn a_server_that_takes_connections_and_says_nothing_is_told() {
 }
 
 #[tokio::test]
-async fn a_port_where_http_is_spoken_is_told() {
+async fn an_http_server_is_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("bound");
-    let answer = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+    let address = listener.local_addr().expect("an address");
+    let response = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let mut asked = [0; 1];
-            let _ = stream.read_exact(&mut asked).await;
-            let _ = stream.write_all(answer).await;
+            let mut byte = [0; 1];
+            let _ = stream.read_exact(&mut byte).await;
+            let _ = stream.write_all(response).await;
         }
     });
-    let refused = Redlock::builder().nodes([format!("redis://{address}")]).connect().await;
-    let Err(ConnectError::NodesExcluded { nodes }) = refused else {
-        panic!("expected Refused, got {refused:?}")
+    let result = Redlock::builder().nodes([format!("redis://{address}")]).connect().await;
+    let Err(ConnectError::NodesExcluded { nodes }) = result else {
+        panic!("expected NodesExcluded, got {result:?}")
     };
-    let words = nodes[0].to_string();
-    assert!(words.contains("it answers HTTP") && !words.contains("TLS"), "{words}");
+    let texts = nodes[0].to_string();
+    assert!(texts.contains("it answers HTTP") && !texts.contains("TLS"), "{texts}");
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_up_at_once_may_want_tls() {
+async fn a_server_that_closes_the_connection_at_once_is_reported_with_a_tls_hint() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("bound");
+    let address = listener.local_addr().expect("an address");
     tokio::spawn(async move { while listener.accept().await.is_ok() {} });
-    let words = [" before its first answer: does it want TLS? use rediss://"];
-    check_unreachable(format!("redis://{address}"), DialStep::Login, &words).await;
+    let texts = [" before its first answer: does it want TLS? use rediss://"];
+    check_unreachable(format!("redis://{address}"), DialStep::Login, &texts).await;
 }

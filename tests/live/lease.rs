@@ -1,22 +1,23 @@
-//! Holding on, and losing.
+//! Leases: renewal, extension, loss and its signal.
 
 use quorlock::{ExtendError, RunError};
 use quorlock_chaos::Data;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::world::{
-    Cluster, brief, builder, client, count, eventually, fleet, millis, nodes_with_key, plain, secs, votes,
+use crate::support::{
+    LockCluster, builder, client, eventually, fenced, fenced_with_max_ttl, is_voting, key_count, millis,
+    nodes_with_key, plain, secs,
 };
 
 #[tokio::test]
 async fn a_held_lock_outlives_its_ttl_many_times() {
-    let fleet = fleet(5);
+    let fleet = fenced(5);
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(millis(300)).acquire().await.expect("free");
     let end = Instant::now() + secs(2);
     while Instant::now() < end {
         assert!(guard.is_valid());
-        // A poll of the promise, not a wait for luck.
+        // Polls validity; the sleep waits for no event.
         sleep(millis(5)).await;
     }
     assert_eq!(nodes_with_key(&fleet, "k"), 5);
@@ -24,48 +25,48 @@ async fn a_held_lock_outlives_its_ttl_many_times() {
 }
 
 #[tokio::test]
-async fn without_renewal_a_lock_ends_by_itself_and_says_so() {
-    let fleet = fleet(3);
+async fn a_lock_without_renewal_expires_and_signals_its_loss() {
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(millis(200)).auto_renew(false).acquire().await.expect("free");
     let began = Instant::now();
-    timeout(secs(5), guard.lost()).await.expect("the signal comes");
+    timeout(secs(5), guard.lost()).await.expect("the loss is signaled");
     assert!(began.elapsed() < millis(200));
     assert!(!guard.is_valid() && guard.remaining().is_zero());
-    assert!(guard.release().await.expect("quiet").was_lost);
+    assert!(guard.release().await.expect("no error for a lost lock").was_lost);
 }
 
 #[tokio::test]
-async fn max_hold_ends_even_a_renewed_lock() {
-    let fleet = fleet(3);
+async fn max_hold_time_ends_a_renewed_lock() {
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(millis(200)).max_hold_time(millis(700)).acquire().await.expect("free");
     let began = Instant::now();
-    timeout(secs(5), guard.lost()).await.expect("the signal comes");
+    timeout(secs(5), guard.lost()).await.expect("the loss is signaled");
     assert!(began.elapsed() > millis(400) && began.elapsed() < millis(750), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
 async fn an_extension_moves_the_deadline_and_never_shortens_it() {
-    let fleet = fleet(3);
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(secs(2)).auto_renew(false).acquire().await.expect("free");
     let far = guard.extend(secs(60)).await.expect("extended");
     assert!(guard.remaining() > secs(55) && guard.deadline() == far);
     let same = guard.extend(secs(1)).await.expect("extended");
     assert_eq!(same, far);
-    let pttl: i64 = fleet[0].command(&["PTTL", "k"]).expect("asked");
+    let pttl: i64 = fleet[0].command(&["PTTL", "k"]).expect("a reply");
     assert!(pttl > 55_000, "{pttl}");
     assert!(matches!(guard.extend(millis(1)).await, Err(ExtendError::InvalidInput(_))));
 }
 
 #[tokio::test]
-async fn when_all_nodes_are_paused_the_signal_comes_before_the_deadline() {
-    let mut fleet = fleet(5);
+async fn the_loss_is_signaled_before_the_deadline_when_all_nodes_are_paused() {
+    let mut fleet = fenced(5);
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(millis(600)).acquire().await.expect("free");
     fleet.servers_mut().iter_mut().for_each(quorlock_chaos::Server::pause);
-    timeout(secs(5), guard.lost()).await.expect("the signal comes");
+    timeout(secs(5), guard.lost()).await.expect("the loss is signaled");
     assert!(!guard.is_valid());
     assert!(matches!(guard.extend(secs(1)).await, Err(ExtendError::Lost { .. })));
     fleet.servers_mut().iter_mut().for_each(quorlock_chaos::Server::resume);
@@ -75,7 +76,7 @@ async fn when_all_nodes_are_paused_the_signal_comes_before_the_deadline() {
 
 #[tokio::test]
 async fn work_is_dropped_when_its_lock_is_lost() {
-    let mut fleet = fleet(3);
+    let mut fleet = fenced(3);
     let redlock = client(&fleet).await;
     fleet.servers_mut().iter_mut().for_each(|server| server.command::<()>(&["PING"]).expect("up"));
     let running = redlock.mutex("k").ttl(millis(400)).run(|lock| {
@@ -85,47 +86,47 @@ async fn work_is_dropped_when_its_lock_is_lost() {
             std::future::pending::<()>().await;
         }
     });
-    let outcome = timeout(secs(10), running).await.expect("it does not hang");
+    let outcome = timeout(secs(10), running).await.expect("ends in time");
     assert!(matches!(outcome, Err(RunError::Lost { .. })), "{outcome:?}");
 }
 
 #[tokio::test]
-async fn others_who_take_a_majority_end_the_lock_at_once() {
-    let fleet = fleet(3);
+async fn a_lock_is_lost_at_the_next_renewal_when_a_majority_is_overwritten() {
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(secs(6)).acquire().await.expect("free");
     for server in fleet.servers() {
         server.command::<()>(&["SET", "k", "thief"]).expect("set");
     }
     let began = Instant::now();
-    timeout(secs(5), guard.lost()).await.expect("the next renewal tells");
+    timeout(secs(5), guard.lost()).await.expect("lost at the next renewal");
     assert!(began.elapsed() < secs(4));
     assert!(!guard.is_valid());
-    assert!(guard.release().await.expect("quiet").was_lost);
-    let thief: String = fleet[0].command(&["GET", "k"]).expect("asked");
-    assert_eq!(thief, "thief", "a release frees only its own");
+    assert!(guard.release().await.expect("no error for a lost lock").was_lost);
+    let thief: String = fleet[0].command(&["GET", "k"]).expect("a reply");
+    assert_eq!(thief, "thief", "a release deletes only its own key");
 }
 
 #[tokio::test]
-async fn a_node_that_forgot_is_taken_again_while_the_quorum_stands() {
-    for mut fleet in [brief(5, secs(2)), plain(5)] {
+async fn a_node_that_lost_its_data_is_reacquired_while_a_quorum_holds() {
+    for mut fleet in [fenced_with_max_ttl(5, secs(2)), plain(5)] {
         let redlock = client(&fleet).await;
         let guard = redlock.mutex("k").ttl(secs(2)).acquire().await.expect("free");
-        eventually("it stands everywhere", || async { nodes_with_key(&fleet, "k") == 5 }).await;
+        eventually("every node has the key", || async { nodes_with_key(&fleet, "k") == 5 }).await;
         fleet[1].restart(Data::Empty).expect("restarted");
         fleet[3].wipe().expect("flushed");
-        eventually("both have it again", || async { nodes_with_key(&fleet, "k") == 5 }).await;
+        eventually("both nodes have the key again", || async { nodes_with_key(&fleet, "k") == 5 }).await;
         assert!(guard.is_valid());
     }
 }
 
 #[tokio::test]
-async fn flushed_scripts_are_no_trouble() {
-    check_flushed(fleet(3), true).await;
+async fn flushed_scripts_are_loaded_again() {
+    check_flushed(fenced(3), true).await;
     check_flushed(plain(3), false).await;
 }
 
-async fn check_flushed(fleet: Cluster, is_fenced: bool) {
+async fn check_flushed(fleet: LockCluster, is_fenced: bool) {
     let redlock = client(&fleet).await;
     let flush = || {
         for server in fleet.servers() {
@@ -134,26 +135,27 @@ async fn check_flushed(fleet: Cluster, is_fenced: bool) {
     };
     let guard = redlock.mutex("k").ttl(millis(900)).acquire().await.expect("free");
     flush();
-    let deadline = guard.extend(secs(30)).await.expect("renewed all the same");
+    let deadline = guard.extend(secs(30)).await.expect("renewed");
     assert_eq!(guard.deadline(), deadline);
     flush();
-    guard.release().await.expect("released all the same");
+    guard.release().await.expect("released");
     flush();
-    assert!(redlock.inspect("k").await.expect("asked").is_free());
+    assert!(redlock.inspect("k").await.expect("a reply").is_free());
     flush();
-    let guard = redlock.mutex("k").no_wait().acquire().await.expect("granted all the same");
+    let guard = redlock.mutex("k").no_wait().acquire().await.expect("granted");
     assert_eq!(guard.fencing_token().is_some(), is_fenced);
     drop(guard);
-    redlock.shutdown(secs(5)).await.expect("nothing is left");
-    assert_eq!(count(&fleet), 0);
+    redlock.shutdown(secs(5)).await.expect("no pending release");
+    assert_eq!(key_count(&fleet), 0);
 }
 
 #[tokio::test]
-async fn the_next_gets_the_lock_of_a_holder_that_died() {
-    let fleet = fleet(5);
+async fn a_waiter_gets_the_lock_of_a_dead_holder_after_its_ttl() {
+    let fleet = fenced(5);
     let waiter = client(&fleet).await;
     let ttl = millis(1000);
-    // A client whose runtime is torn down in mid-hold: nothing of it runs any more, as after a SIGKILL.
+    // The runtime is dropped while the lock is held, so nothing of the client runs any more, as after
+    // SIGKILL.
     let builder = builder(&fleet);
     let began = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -170,13 +172,13 @@ async fn the_next_gets_the_lock_of_a_holder_that_died() {
     .expect("no panic");
     let guard = waiter.mutex("k").wait_timeout(secs(10)).acquire().await.expect("after the ttl");
     assert!(guard.is_valid());
-    // Far more than the few milliseconds it takes, because a loaded machine is no failure of the lock.
+    // The bound is far above the usual few milliseconds, because the machine may be loaded.
     assert!(began.elapsed() < ttl + secs(3), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
-async fn locks_are_renewed_on_a_thread_of_their_own_while_the_runtime_is_blocked() {
-    let fleet = fleet(3);
+async fn a_dedicated_thread_renews_locks_while_the_runtime_is_blocked() {
+    let fleet = fenced(3);
     let redlock = builder(&fleet).dedicated_thread().connect().await.expect("up");
     let guard = redlock.mutex("k").ttl(millis(400)).acquire().await.expect("free");
     std::thread::sleep(millis(1500));
@@ -185,40 +187,40 @@ async fn locks_are_renewed_on_a_thread_of_their_own_while_the_runtime_is_blocked
 }
 
 #[tokio::test]
-async fn a_blocked_runtime_does_not_make_healthy_nodes_look_silent() {
-    let fleet = fleet(3);
+async fn a_blocked_runtime_does_not_make_healthy_nodes_time_out() {
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
-    // Longer than the node time-out, and longer than a silent connection is kept.
+    // Milliseconds: longer than the reply timeout, and longer than a silent connection is kept.
     for block in [600, 2200] {
         let guard = redlock.mutex("k").acquire().await.expect("free");
-        eventually("the slower nodes hold it too", || async { nodes_with_key(&fleet, "k") == 3 }).await;
+        eventually("every node has the key", || async { nodes_with_key(&fleet, "k") == 3 }).await;
         drop(guard);
-        // The driver writes the release; its answers come while nobody reads them.
+        // The driver writes the release. The replies arrive while the runtime is blocked.
         tokio::task::yield_now().await;
         std::thread::sleep(millis(block));
-        let guard = redlock.mutex("k").try_acquire().await.expect("a quorum answers");
+        let guard = redlock.mutex("k").try_acquire().await.expect("a quorum replies");
         assert!(guard.is_some(), "free again");
-        assert!(redlock.node_status().await.iter().all(votes), "no connection was given up");
+        assert!(redlock.node_status().await.iter().all(is_voting), "no connection was closed");
         drop(guard);
-        eventually("it is given back", || async { count(&fleet) == 0 }).await;
+        eventually("the key is released", || async { key_count(&fleet) == 0 }).await;
     }
 }
 
 #[tokio::test]
 async fn a_blocked_runtime_cannot_make_a_lost_lock_look_valid() {
-    let fleet = fleet(3);
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(millis(300)).acquire().await.expect("free");
-    // The driver shares this thread, so no renewal and no timer runs meanwhile.
+    // The driver shares this thread, so neither renewals nor timers run meanwhile.
     std::thread::sleep(millis(500));
-    assert!(!guard.is_valid(), "the clock is read, whatever the timers missed");
-    timeout(secs(1), guard.lost()).await.expect("and the loss is latched");
-    assert!(guard.release().await.expect("quiet").was_lost);
+    assert!(!guard.is_valid(), "validity is read from the clock, not from timers");
+    timeout(secs(1), guard.lost()).await.expect("the loss is signaled");
+    assert!(guard.release().await.expect("no error for a lost lock").was_lost);
 }
 
 #[tokio::test]
-async fn a_driver_that_ends_tells_its_guards() {
-    let fleet = fleet(3);
+async fn guards_are_lost_when_the_driver_ends() {
+    let fleet = fenced(3);
     let builder = builder(&fleet);
     let guard = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -229,15 +231,15 @@ async fn a_driver_that_ends_tells_its_guards() {
     })
     .join()
     .expect("no panic");
-    timeout(secs(1), guard.lost()).await.expect("told by the drop");
+    timeout(secs(1), guard.lost()).await.expect("signaled when the driver is dropped");
     assert!(!guard.is_valid());
     assert!(matches!(guard.release().await, Err(quorlock::ReleaseError::Closed { .. })));
 }
 
 #[tokio::test]
-async fn a_held_lock_survives_a_minority_that_comes_and_goes() {
-    // A fenced node that was restarted has the lock again when its probation is over, so its rounds take longer.
-    for (mut fleet, rounds) in [(brief(5, millis(1500)), 2), (plain(5), 3)] {
+async fn a_held_lock_survives_repeated_faults_of_a_minority() {
+    // In fenced mode a restarted node has the key again only after its probation, so a round takes longer.
+    for (mut fleet, rounds) in [(fenced_with_max_ttl(5, millis(1500)), 2), (plain(5), 3)] {
         let redlock = client(&fleet).await;
         let guard = redlock.mutex("k").ttl(millis(1500)).acquire().await.expect("free");
         for round in 0..rounds {
@@ -245,14 +247,14 @@ async fn a_held_lock_survives_a_minority_that_comes_and_goes() {
             fleet[one].kill();
             fleet[two].pause();
             let before = guard.deadline();
-            eventually("it is renewed by the other three", || async {
+            eventually("the other three nodes renew it", || async {
                 assert!(guard.is_valid(), "round {round}");
                 guard.deadline().boot_nanos() > before.boot_nanos()
             })
             .await;
             fleet[one].restart(Data::Kept).expect("restarted");
             fleet[two].resume();
-            eventually("all nodes have it again", || async { guard.spare_nodes() == 2 }).await;
+            eventually("all nodes have the key again", || async { guard.spare_nodes() == 2 }).await;
         }
         guard.release().await.expect("released");
     }

@@ -1,30 +1,30 @@
-//! Against real redis-servers: every promise that needs one. One file per promise; servers are started here, on
-//! loopback, and gone at the end.
+//! Integration tests against real redis-servers, one file per topic. Each test starts its servers on loopback
+//! and ends them.
 
-mod bypass;
-mod cancel;
-mod chaos;
-mod clock;
+mod cleanup;
+mod clock_jumps;
 mod dialing;
-mod exclusion;
+mod emulated_server;
+mod faults;
+mod fenced_resource;
 mod fencing;
 mod lease;
-mod line;
 mod membership;
 mod mutex;
-mod nodes;
-mod others;
+mod mutual_exclusion;
+mod node_exclusion;
+mod node_outages;
+mod other_servers;
+mod outcomes;
 mod probation;
+mod probation_bypass;
 mod redundancy;
-mod refusal;
+mod restarts;
 mod retention;
-mod rolling;
-mod splits;
-mod stand_in;
-mod store;
+mod simultaneous_attempts;
+mod stalled_driver;
+mod support;
 #[cfg(feature = "tls-rustls")]
 mod tls;
-mod told;
-mod unanswered;
-mod waiting;
-mod world;
+mod wait_queue;
+mod wait_queue_faults;

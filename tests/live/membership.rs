@@ -1,4 +1,5 @@
-//! Who is a cluster with whom, and what is said to those who do not belong.
+//! Membership: which nodes form a lock cluster, and the errors for nodes and clients that do not belong to
+//! it.
 
 use quorlock::{
     AcquireError, ConnectError, ExclusionReason, ExtendError, InitError, InitOutcome, NodeState,
@@ -6,11 +7,12 @@ use quorlock::{
 };
 use quorlock_chaos::{Data, Fleet, Setup};
 
-use crate::world::{
-    bare, brief, builder, client, declare, eventually, fleet, fleet_with, is_up, millis, secs, votes,
+use crate::support::{
+    blank_servers, builder, client, eventually, fenced, fenced_with_max_ttl, initialize, is_up, is_voting,
+    millis, secs, with_setup,
 };
 
-fn over(urls: impl IntoIterator<Item = String>) -> RedlockBuilder {
+fn builder_for(urls: impl IntoIterator<Item = String>) -> RedlockBuilder {
     Redlock::builder().nodes(urls)
 }
 
@@ -18,47 +20,47 @@ fn markers(fleet: &Fleet) -> Vec<Option<String>> {
     fleet.servers().iter().map(|it| it.command(&["GET", "quorlock:node"]).expect("up")).collect()
 }
 
-/// Connecting fails because a node is somebody else's, in all of these words.
-async fn check_misplaced(builder: RedlockBuilder, words: &[&str]) {
-    let refused = builder.connect().await;
-    let Err(ConnectError::InvalidNodeList { reason: why, .. }) = refused else {
-        panic!("expected Misplaced, got {refused:?}")
+/// Connecting fails because a node does not fit the list; the message contains all of these texts.
+async fn check_invalid_node_list(builder: RedlockBuilder, texts: &[&str]) {
+    let result = builder.connect().await;
+    let Err(ConnectError::InvalidNodeList { reason: message, .. }) = result else {
+        panic!("expected InvalidNodeList, got {result:?}")
     };
-    for word in words {
-        assert!(why.contains(word), "{why:?} does not say {word:?}");
+    for text in texts {
+        assert!(message.contains(text), "{message:?} does not contain {text:?}");
     }
 }
 
 #[tokio::test]
-async fn a_cluster_that_nobody_declared_is_on_probation_once_and_says_until_when() {
-    let fleet = bare(3);
-    let redlock = over(fleet.urls()).max_ttl(secs(2)).connect().await.expect("all are up");
-    eventually("all have met", || async { redlock.node_status().await.iter().all(is_up) }).await;
-    let refused = redlock.mutex("k").no_wait().acquire().await.expect_err("nobody votes yet");
-    let AcquireError::OnProbation { retry_after: Some(retry_after), replies, .. } = &refused else {
-        panic!("expected OnProbation, got {refused:?}")
+async fn a_lock_cluster_that_was_not_initialized_is_on_probation_once() {
+    let fleet = blank_servers(3);
+    let redlock = builder_for(fleet.urls()).max_ttl(secs(2)).connect().await.expect("all nodes are up");
+    eventually("all nodes are up", || async { redlock.node_status().await.iter().all(is_up) }).await;
+    let error = redlock.mutex("k").no_wait().acquire().await.expect_err("no node votes yet");
+    let AcquireError::OnProbation { retry_after: Some(retry_after), replies, .. } = &error else {
+        panic!("expected OnProbation, got {error:?}")
     };
-    assert!(*retry_after <= secs(2) + millis(100), "holders come first: {retry_after:?}");
+    assert!(*retry_after <= secs(2) + millis(100), "probation is at most one max ttl: {retry_after:?}");
     let is_new = |vote: &Vote| matches!(vote, Vote::OnProbation { reason: ProbationReason::NewNode, .. });
     assert!(replies.nodes().iter().all(|it| is_new(&it.reply)), "{replies}");
-    assert!(refused.to_string().contains("quorlock init"), "{refused}");
-    let guard = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect("it ends");
+    assert!(error.to_string().contains("quorlock init"), "{error}");
+    let guard = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect("probation ends");
     guard.release().await.expect("released");
-    // Who comes later finds a cluster like any other.
-    let later = over(fleet.urls()).max_ttl(secs(2)).connect().await.expect("all are up");
-    assert!(later.mutex("k").try_acquire().await.expect("they vote").is_some());
+    // A later client finds an initialized lock cluster.
+    let later = builder_for(fleet.urls()).max_ttl(secs(2)).connect().await.expect("all nodes are up");
+    assert!(later.mutex("k").try_acquire().await.expect("all nodes vote").is_some());
 }
 
 #[tokio::test]
-async fn clients_that_first_meet_blank_nodes_at_once_make_one_cluster() {
-    let fleet = bare(5);
+async fn clients_that_connect_to_blank_nodes_at_once_form_one_lock_cluster() {
+    let fleet = blank_servers(5);
     let clients: Vec<_> =
-        (0..8).map(|_| tokio::spawn(over(fleet.urls()).max_ttl(secs(1)).connect())).collect();
+        (0..8).map(|_| tokio::spawn(builder_for(fleet.urls()).max_ttl(secs(1)).connect())).collect();
     for client in clients {
-        let redlock = client.await.expect("no panic").expect("all are up");
-        let guard = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect("they agree");
+        let redlock = client.await.expect("no panic").expect("all nodes are up");
+        let guard = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect("granted");
         guard.release().await.expect("released");
-        eventually("all vote", || async { redlock.node_status().await.iter().all(votes) }).await;
+        eventually("every node votes", || async { redlock.node_status().await.iter().all(is_voting) }).await;
     }
     let ids: Vec<Option<String>> =
         markers(&fleet).into_iter().map(|it| Some(it?.split(' ').nth(1)?.to_owned())).collect();
@@ -66,77 +68,83 @@ async fn clients_that_first_meet_blank_nodes_at_once_make_one_cluster() {
 }
 
 #[tokio::test]
-async fn other_terms_are_refused_and_both_are_named() {
-    let fleet = fleet(5);
+async fn other_settings_are_rejected_and_both_values_are_named() {
+    let fleet = fenced(5);
     let urls = || fleet.urls();
-    check_misplaced(over(urls()).max_ttl(secs(30)), &["max ttl of 60s", "max ttl of 30s"]).await;
-    check_misplaced(over(urls()).max_ttl(secs(60)).quorum(4), &["a quorum of 3", "a quorum of 4"]).await;
+    check_invalid_node_list(builder_for(urls()).max_ttl(secs(30)), &["max ttl of 60s", "max ttl of 30s"])
+        .await;
+    check_invalid_node_list(
+        builder_for(urls()).max_ttl(secs(60)).quorum(4),
+        &["a quorum of 3", "a quorum of 4"],
+    )
+    .await;
     let some = urls().into_iter().take(3);
-    check_misplaced(over(some).max_ttl(secs(60)), &["5 nodes", "3 nodes"]).await;
+    check_invalid_node_list(builder_for(some).max_ttl(secs(60)), &["5 nodes", "3 nodes"]).await;
 }
 
 #[tokio::test]
-async fn two_lists_that_share_one_node_are_not_two_quorums() {
-    let fleet = bare(5);
-    let list = |nodes: [usize; 3]| over(nodes.map(|node| fleet[node].url()));
-    declare(list([0, 1, 2]));
-    // Node 0 belongs to others, and the two blank ones alone say nothing.
-    check_misplaced(list([0, 3, 4]), &["no quorum", "same one"]).await;
+async fn two_node_lists_that_share_one_node_do_not_form_two_lock_clusters() {
+    let fleet = blank_servers(5);
+    let list = |nodes: [usize; 3]| builder_for(nodes.map(|node| fleet[node].url()));
+    initialize(list([0, 1, 2]));
+    // Node 0 belongs to another lock cluster, and the two blank nodes alone are no quorum of members.
+    check_invalid_node_list(list([0, 3, 4]), &["no quorum", "same one"]).await;
     let redlock = list([0, 3, 4]).connect_lazy().expect("built");
-    let refused = redlock.mutex("k").acquire().await.expect_err("waiting cannot help");
-    assert!(matches!(refused, AcquireError::NodesExcluded { .. }), "{refused:?}");
+    let error = redlock.mutex("k").acquire().await.expect_err("fails without waiting");
+    assert!(matches!(error, AcquireError::NodesExcluded { .. }), "{error:?}");
     assert_eq!(redlock.node_status().await[1].state, NodeState::Excluded(ExclusionReason::Uninitialized));
-    assert_eq!(markers(&fleet).iter().filter(|it| it.is_some()).count(), 3, "nobody was adopted");
+    assert_eq!(markers(&fleet).iter().filter(|it| it.is_some()).count(), 3, "no blank node was initialized");
 }
 
 #[tokio::test]
-async fn a_node_of_another_cluster_is_refused_though_the_terms_are_the_same() {
-    let (ours, theirs) = (fleet(3), fleet(3));
+async fn a_node_of_another_lock_cluster_with_the_same_settings_is_rejected() {
+    let (ours, theirs) = (fenced(3), fenced(3));
     let urls = [ours[0].url(), ours[1].url(), theirs[2].url()];
-    check_misplaced(over(urls).max_ttl(secs(60)), &["another cluster", "a different one"]).await;
+    check_invalid_node_list(builder_for(urls).max_ttl(secs(60)), &["another cluster", "a different one"])
+        .await;
 }
 
 #[tokio::test]
-async fn a_blank_node_is_adopted_by_those_who_know_enough_others() {
-    let mut fleet = brief(3, secs(2));
-    fleet[1].restart(Data::Empty).expect("back");
-    let redlock = builder(&fleet).connect().await.expect("all are up");
-    eventually("it is adopted", || async { redlock.node_status().await[1].probation.is_some() }).await;
+async fn a_blank_node_is_adopted_when_a_quorum_of_members_is_known() {
+    let mut fleet = fenced_with_max_ttl(3, secs(2));
+    fleet[1].restart(Data::Empty).expect("restarted");
+    let redlock = builder(&fleet).connect().await.expect("all nodes are up");
+    eventually("the node is adopted", || async { redlock.node_status().await[1].probation.is_some() }).await;
     assert_eq!(redlock.node_status().await[1].probation.map(|it| it.reason), Some(ProbationReason::NewNode));
     let guard = redlock.mutex("k").try_acquire().await.expect("two of three").expect("free");
-    eventually("it votes again", || async { redlock.node_status().await.iter().all(votes) }).await;
+    eventually("it votes again", || async { redlock.node_status().await.iter().all(is_voting) }).await;
     guard.release().await.expect("released");
 
-    // Two of three have forgotten: nobody who comes now can tell what they were.
-    fleet[0].restart(Data::Empty).expect("back");
-    fleet[1].restart(Data::Empty).expect("back");
+    // Two of three nodes are blank, so a new client cannot identify their lock cluster.
+    fleet[0].restart(Data::Empty).expect("restarted");
+    fleet[1].restart(Data::Empty).expect("restarted");
     let fresh = builder(&fleet).connect_lazy().expect("built");
-    let refused = fresh.mutex("k").acquire().await.expect_err("waiting cannot help");
-    assert!(matches!(refused, AcquireError::NodesExcluded { .. }), "{refused:?}");
-    assert!(refused.to_string().contains("quorlock init"), "{refused}");
+    let error = fresh.mutex("k").acquire().await.expect_err("fails without waiting");
+    assert!(matches!(error, AcquireError::NodesExcluded { .. }), "{error:?}");
+    assert!(error.to_string().contains("quorlock init"), "{error}");
 }
 
 #[tokio::test]
-async fn a_ttl_above_the_longest_is_refused_to_begin_with_and_to_extend() {
-    let fleet = brief(3, secs(5));
+async fn a_ttl_above_the_max_ttl_is_rejected_by_acquire_and_extend() {
+    let fleet = fenced_with_max_ttl(3, secs(5));
     let redlock = client(&fleet).await;
-    let refused = redlock.mutex("k").ttl(millis(5001)).acquire().await.expect_err("too long");
-    assert!(matches!(refused, AcquireError::InvalidInput(_)), "{refused:?}");
-    assert!(refused.to_string().contains("5.001s") && refused.to_string().contains("(5s)"), "{refused}");
-    let guard = redlock.mutex("k").ttl(secs(5)).acquire().await.expect("just so");
-    let refused = guard.extend(millis(5001)).await.expect_err("too long");
-    assert!(matches!(refused, ExtendError::InvalidInput(_)), "{refused:?}");
-    assert!(guard.is_valid(), "nothing has changed");
+    let error = redlock.mutex("k").ttl(millis(5001)).acquire().await.expect_err("too long");
+    assert!(matches!(error, AcquireError::InvalidInput(_)), "{error:?}");
+    assert!(error.to_string().contains("5.001s") && error.to_string().contains("(5s)"), "{error}");
+    let guard = redlock.mutex("k").ttl(secs(5)).acquire().await.expect("exactly the limit");
+    let error = guard.extend(millis(5001)).await.expect_err("too long");
+    assert!(matches!(error, ExtendError::InvalidInput(_)), "{error:?}");
+    assert!(guard.is_valid(), "the lock is unchanged");
     guard.extend(secs(5)).await.expect("extended");
 }
 
 #[tokio::test]
-async fn a_node_that_evicts_is_barred_while_the_rest_serve() {
-    let fleet = fleet(3);
+async fn an_evicting_node_is_excluded_and_the_other_nodes_serve() {
+    let fleet = fenced(3);
     fleet[0].command::<()>(&["CONFIG", "SET", "maxmemory", "50mb"]).expect("set");
     fleet[0].command::<()>(&["CONFIG", "SET", "maxmemory-policy", "volatile-ttl"]).expect("set");
     let redlock = builder(&fleet).connect().await.expect("two of three");
-    eventually("it is barred", || async {
+    eventually("the node is excluded", || async {
         redlock.node_status().await[0].state == NodeState::Excluded(ExclusionReason::EvictionEnabled)
     })
     .await;
@@ -144,20 +152,20 @@ async fn a_node_that_evicts_is_barred_while_the_rest_serve() {
     assert_eq!(guard.spare_nodes(), 0);
 
     let evicting = Setup::new().args(["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"]);
-    let all = fleet_with(3, &evicting, true);
-    let refused = over(all.urls()).connect().await.expect_err("nobody may vote");
-    assert!(matches!(refused, ConnectError::NodesExcluded { .. }), "{refused:?}");
-    assert!(refused.to_string().contains("noeviction"), "{refused}");
+    let all = with_setup(3, &evicting, true);
+    let error = builder_for(all.urls()).connect().await.expect_err("every node is excluded");
+    assert!(matches!(error, ConnectError::NodesExcluded { .. }), "{error:?}");
+    assert!(error.to_string().contains("noeviction"), "{error}");
 }
 
 #[tokio::test]
-async fn a_marker_that_is_none_bars_its_node_and_is_left_alone() {
-    let fleet = fleet(3);
+async fn a_node_with_an_invalid_marker_is_excluded_and_its_marker_kept() {
+    let fleet = fenced(3);
     fleet[1].command::<()>(&["SET", "quorlock:node", "a poem"]).expect("set");
     fleet[2].command::<()>(&["DEL", "quorlock:node"]).expect("deleted");
     fleet[2].command::<()>(&["LPUSH", "quorlock:node", "a list"]).expect("set");
-    builder(&fleet).connect_timeout(secs(2)).connect().await.expect_err("one of three");
-    let nodes = builder(&fleet).connect_lazy().expect("options that work").node_status().await;
+    builder(&fleet).connect_timeout(secs(2)).connect().await.expect_err("one of three nodes is no quorum");
+    let nodes = builder(&fleet).connect_lazy().expect("valid options").node_status().await;
     let is_reported = |node: &quorlock::NodeStatus| node.to_string().contains("`quorlock:node` is taken");
     assert!(nodes[1..].iter().all(is_reported), "{nodes:?}");
     let found: String = fleet[1].command(&["GET", "quorlock:node"]).expect("up");
@@ -165,41 +173,41 @@ async fn a_marker_that_is_none_bars_its_node_and_is_left_alone() {
 }
 
 #[tokio::test]
-async fn rights_that_guarding_needs_are_named() {
-    let fleet = fleet(3);
+async fn permissions_that_fenced_mode_needs_are_named() {
+    let fleet = fenced(3);
     let rights = "on >pw allkeys resetchannels -@all +set +get +del +pexpire +pttl +eval +evalsha +script|load +info \
                   +time +client|setname";
-    for (change, words) in
+    for (change, texts) in
         [("-info", "+info"), ("resetkeys ~k", "quorlock:*"), ("-time", "+time"), ("-evalsha", "evalsha")]
     {
         for server in fleet.servers() {
             let user = ["ACL", "SETUSER", "locker"].into_iter();
             let line: Vec<&str> = user.chain(rights.split(' ')).chain(change.split(' ')).collect();
-            server.command::<()>(&line).expect("made");
+            server.command::<()>(&line).expect("ACL user created");
         }
-        let refused = builder(&fleet).username("locker").password("pw").connect_lazy().expect("built");
-        let refused = refused.mutex("k").wait_timeout(secs(20)).acquire().await.expect_err(change);
-        assert!(matches!(refused, AcquireError::NodesExcluded { .. }), "{change}: {refused:?}");
-        let said = refused.to_string();
-        assert!(said.contains("permission missing") && said.contains(words), "{change}: {said}");
+        let redlock = builder(&fleet).username("locker").password("pw").connect_lazy().expect("built");
+        let error = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect_err(change);
+        assert!(matches!(error, AcquireError::NodesExcluded { .. }), "{change}: {error:?}");
+        let message = error.to_string();
+        assert!(message.contains("permission missing") && message.contains(texts), "{change}: {message}");
     }
 }
 
 #[tokio::test]
-async fn a_cluster_is_declared_once_and_again_only_by_force() {
-    let mut fleet = bare(3);
+async fn a_lock_cluster_is_initialized_once_and_again_only_by_force() {
+    let mut fleet = blank_servers(3);
     let urls = fleet.urls();
-    let init = |max_ttl, force| over(urls.clone()).max_ttl(max_ttl).init(force);
+    let init = |max_ttl, force| builder_for(urls.clone()).max_ttl(max_ttl).init(force);
     fleet[2].kill();
     assert!(matches!(init(secs(5), false).await, Err(InitError::Unreachable { .. })));
-    fleet[2].restart(Data::Empty).expect("back");
-    assert_eq!(init(secs(5), false).await.expect("blank"), InitOutcome::Initialized);
+    fleet[2].restart(Data::Empty).expect("restarted");
+    assert_eq!(init(secs(5), false).await.expect("the nodes are blank"), InitOutcome::Initialized);
     let first = markers(&fleet);
     assert_eq!(init(secs(5), false).await.expect("the same"), InitOutcome::AlreadyInitialized);
     assert!(matches!(init(secs(6), false).await, Err(InitError::AlreadyInitialized { .. })));
-    assert_eq!(markers(&fleet), first, "nothing was changed");
+    assert_eq!(markers(&fleet), first, "the markers are unchanged");
     assert_eq!(init(secs(6), true).await.expect("forced"), InitOutcome::Initialized);
-    let redlock = over(urls.clone()).max_ttl(secs(6)).connect().await.expect("all are up");
-    assert!(redlock.mutex("k").try_acquire().await.expect("they vote at once").is_some());
-    check_misplaced(over(urls.clone()).max_ttl(secs(5)), &["max ttl of 6s"]).await;
+    let redlock = builder_for(urls.clone()).max_ttl(secs(6)).connect().await.expect("all nodes are up");
+    assert!(redlock.mutex("k").try_acquire().await.expect("all nodes vote at once").is_some());
+    check_invalid_node_list(builder_for(urls.clone()).max_ttl(secs(5)), &["max ttl of 6s"]).await;
 }

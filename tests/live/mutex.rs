@@ -1,140 +1,140 @@
-//! Taking and giving back.
+//! The life of a lock: acquire, contend, run, inspect, release.
 
 use quorlock::{AcquireError, KeyOwner, Vote};
 
-use crate::world::{
-    bare, builder, client, count, declare, eventually, fleet, millis, nodes_with_key, plain, secs,
+use crate::support::{
+    blank_servers, builder, client, eventually, fenced, initialize, key_count, millis, nodes_with_key, plain,
+    secs,
 };
 
 #[tokio::test]
-async fn a_lock_stands_on_every_node_and_goes_without_a_trace() {
-    for fleet in [1, 3, 4, 5, 9].map(fleet).into_iter().chain([plain(1), plain(5)]) {
+async fn a_lock_is_set_on_every_node_and_leaves_no_key() {
+    for fleet in [1, 3, 4, 5, 9].map(fenced).into_iter().chain([plain(1), plain(5)]) {
         let nodes = fleet.len();
         let redlock = client(&fleet).await;
-        let guard = redlock.mutex("orders:42").acquire().await.expect("nobody else is here");
+        let guard = redlock.mutex("orders:42").acquire().await.expect("free");
         assert!(guard.is_valid());
         assert!(guard.remaining() > secs(9) && guard.remaining() < secs(10));
-        eventually("the slower nodes hold it too", || async { nodes_with_key(&fleet, "orders:42") == nodes })
-            .await;
+        eventually("every node has the key", || async { nodes_with_key(&fleet, "orders:42") == nodes }).await;
         let best = nodes as i32 + (nodes / 2 + 1) as i32 - nodes as i32 - 1;
-        eventually("the margin tells", || async { guard.spare_nodes() == best }).await;
+        eventually("spare_nodes counts every node", || async { guard.spare_nodes() == best }).await;
         let replies = guard.release().await.expect("a quorum confirms");
         assert!(!replies.was_lost);
-        redlock.shutdown(secs(5)).await.expect("nothing is left");
-        assert_eq!(count(&fleet), 0);
+        redlock.shutdown(secs(5)).await.expect("no pending release");
+        assert_eq!(key_count(&fleet), 0);
     }
 }
 
 #[tokio::test]
-async fn who_comes_second_is_told_for_how_long() {
-    let fleet = fleet(3);
+async fn a_contended_acquire_reports_when_to_retry() {
+    let fleet = fenced(3);
     let (first, second) = (client(&fleet).await, client(&fleet).await);
     let guard = first.mutex("k").ttl(secs(30)).acquire().await.expect("free");
-    eventually("it stands everywhere", || async { nodes_with_key(&fleet, "k") == 3 }).await;
-    let refused = second.mutex("k").no_wait().acquire().await.expect_err("held");
-    let AcquireError::Contended { retry_after: Some(retry_after), replies, .. } = refused else {
-        panic!("expected `Held` with a time, got {refused:?}");
+    eventually("every node has the key", || async { nodes_with_key(&fleet, "k") == 3 }).await;
+    let error = second.mutex("k").no_wait().acquire().await.expect_err("held");
+    let AcquireError::Contended { retry_after: Some(retry_after), replies, .. } = error else {
+        panic!("expected Contended with a retry time, got {error:?}");
     };
     assert!(retry_after > secs(25) && retry_after <= secs(30), "{retry_after:?}");
     assert!(replies.nodes().iter().filter(|it| matches!(it.reply, Vote::HeldByOther { .. })).count() >= 2);
-    assert!(second.mutex("k").try_acquire().await.expect("held is no error here").is_none());
-    assert!(first.mutex("k").try_acquire().await.expect("held is no error here").is_none());
+    assert!(second.mutex("k").try_acquire().await.expect("a contended lock is no error").is_none());
+    assert!(first.mutex("k").try_acquire().await.expect("a contended lock is no error").is_none());
     guard.release().await.expect("released");
-    assert!(second.mutex("k").try_acquire().await.expect("free now").is_some());
+    assert!(second.mutex("k").try_acquire().await.expect("free").is_some());
 }
 
 #[tokio::test]
-async fn waiting_ends_when_the_lock_is_free_or_the_wait_is_over() {
-    let fleet = fleet(3);
+async fn waiting_ends_when_the_lock_is_free_or_the_wait_times_out() {
+    let fleet = fenced(3);
     let (first, second) = (client(&fleet).await, client(&fleet).await);
     let guard = first.mutex("k").acquire().await.expect("free");
-    let refused = second.mutex("k").wait_timeout(millis(200)).acquire().await;
-    assert!(matches!(refused, Err(AcquireError::Contended { .. })), "{refused:?}");
+    let result = second.mutex("k").wait_timeout(millis(200)).acquire().await;
+    assert!(matches!(result, Err(AcquireError::Contended { .. })), "{result:?}");
     let waiting = tokio::spawn(async move { second.mutex("k").acquire().await });
     guard.release().await.expect("released");
-    let second = waiting.await.expect("no panic").expect("its turn");
+    let second = waiting.await.expect("no panic").expect("granted");
     assert!(second.is_valid());
 }
 
 #[tokio::test]
 async fn a_dropped_guard_frees_the_lock_without_a_runtime() {
-    let fleet = fleet(3);
+    let fleet = fenced(3);
     let redlock = builder(&fleet).dedicated_thread().connect().await.expect("up");
     let guard = redlock.mutex("k").acquire().await.expect("free");
     std::thread::spawn(move || drop(guard)).join().expect("no panic");
-    eventually("the key is gone", || async { count(&fleet) == 0 }).await;
+    eventually("the key is gone", || async { key_count(&fleet) == 0 }).await;
 }
 
 #[tokio::test]
-async fn scoped_work_runs_under_the_lock_and_gives_back_its_value() {
-    let fleet = fleet(3);
+async fn run_holds_the_lock_and_returns_the_value_of_the_work() {
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
     let value = redlock.mutex("k").run(|lock| async move { lock.is_valid().then_some(42) }).await;
     assert_eq!(value.expect("ran"), Some(42));
-    redlock.shutdown(secs(5)).await.expect("nothing is left");
-    assert_eq!(count(&fleet), 0);
+    redlock.shutdown(secs(5)).await.expect("no pending release");
+    assert_eq!(key_count(&fleet), 0);
 }
 
 #[tokio::test]
-async fn inspection_tells_ours_from_others_and_a_lock_from_leftovers() {
-    let fleet = fleet(3);
-    let (ours, theirs) = (client(&fleet).await, client(&fleet).await);
-    assert!(ours.inspect("k").await.expect("asked").is_free());
-    let guard = ours.mutex("k").ttl(secs(20)).acquire().await.expect("free");
-    eventually("it stands everywhere", || async { nodes_with_key(&fleet, "k") == 3 }).await;
-    let seen = ours.inspect("k").await.expect("asked");
-    let (mark, life) = seen.holder().expect("a quorum");
-    assert!(life.expect("it expires") > secs(15));
-    assert!(seen.nodes.iter().all(|sight| sight.is_ours));
-    let seen = theirs.inspect("k").await.expect("asked");
-    assert_eq!(seen.holder().map(|(mark, _)| mark), Some(mark));
-    assert!(seen.nodes.iter().all(|sight| !sight.is_ours));
+async fn inspect_reports_ownership_and_ignores_a_key_on_a_minority() {
+    let fleet = fenced(3);
+    let (redlock, other) = (client(&fleet).await, client(&fleet).await);
+    assert!(redlock.inspect("k").await.expect("a reply").is_free());
+    let guard = redlock.mutex("k").ttl(secs(20)).acquire().await.expect("free");
+    eventually("every node has the key", || async { nodes_with_key(&fleet, "k") == 3 }).await;
+    let seen = redlock.inspect("k").await.expect("a reply");
+    let (owner, ttl) = seen.holder().expect("a quorum");
+    assert!(ttl.expect("it expires") > secs(15));
+    assert!(seen.nodes.iter().all(|node| node.is_ours));
+    let seen = other.inspect("k").await.expect("a reply");
+    assert_eq!(seen.holder().map(|(owner, _)| owner), Some(owner));
+    assert!(seen.nodes.iter().all(|node| !node.is_ours));
     guard.release().await.expect("released");
 
     fleet[0].command::<()>(&["SET", "left", "over"]).expect("set");
-    let seen = ours.inspect("left").await.expect("asked");
-    assert!(seen.holder().is_none() && seen.is_free(), "one of three is no lock");
+    let seen = redlock.inspect("left").await.expect("a reply");
+    assert!(seen.holder().is_none() && seen.is_free(), "a key on one of three nodes is no lock");
 }
 
-/// One node was flushed, on another somebody deleted the key: two of three show none.
+/// One node was flushed and the key was deleted on another, so two of three nodes have no key.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_may_have_forgotten_the_holder_does_not_call_the_lock_free() {
-    let servers = fleet(3);
+async fn a_node_that_may_have_lost_data_does_not_make_a_lock_look_free() {
+    let servers = fenced(3);
     let redlock = client(&servers).await;
     let guard = redlock.mutex("k").auto_renew(false).acquire().await.expect("free");
     servers[1].command::<()>(&["FLUSHALL"]).expect("it is up");
     servers[2].command::<()>(&["DEL", "k"]).expect("it is up");
-    // Its votes tell that it is another than it was.
+    // A reply of the flushed node shows that its marker has changed.
     drop(redlock.mutex("other").try_acquire().await);
-    eventually("it casts no vote", || async { !redlock.node_status().await[1].is_voting() }).await;
-    let seen = redlock.inspect("k").await.expect("asked");
+    eventually("the node casts no vote", || async { !redlock.node_status().await[1].is_voting() }).await;
+    let seen = redlock.inspect("k").await.expect("a reply");
     assert!(!seen.is_free() && guard.is_valid(), "{seen:?}");
-    assert_eq!(seen.nodes.iter().map(|sight| sight.is_voting).collect::<Vec<_>>(), [true, false, true]);
+    assert_eq!(seen.nodes.iter().map(|node| node.is_voting).collect::<Vec<_>>(), [true, false, true]);
 }
 
 #[tokio::test]
-async fn a_key_of_another_type_is_held_and_can_be_broken() {
-    let fleet = fleet(3);
+async fn a_key_of_another_type_is_contended_and_can_be_force_released() {
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
     for server in fleet.servers() {
         server.command::<()>(&["HSET", "k", "field", "value"]).expect("set");
     }
-    let refused = redlock.mutex("k").wait_timeout(millis(150)).acquire().await.expect_err("held");
-    assert!(matches!(refused, AcquireError::Contended { retry_after: None, .. }), "{refused:?}");
-    let seen = redlock.inspect("k").await.expect("asked");
+    let error = redlock.mutex("k").wait_timeout(millis(150)).acquire().await.expect_err("held");
+    assert!(matches!(error, AcquireError::Contended { retry_after: None, .. }), "{error:?}");
+    let seen = redlock.inspect("k").await.expect("a reply");
     let other = |vote: &Vote| matches!(vote, Vote::Inspected(it) if it.holder == KeyOwner::NotALock && it.remaining.is_none());
-    assert!(seen.nodes.iter().all(|sight| other(&sight.reply)), "{seen:?}");
-    let broken = redlock.force_release("k").await.expect("asked");
+    assert!(seen.nodes.iter().all(|node| other(&node.reply)), "{seen:?}");
+    let broken = redlock.force_release("k").await.expect("a reply");
     assert!(broken.nodes().iter().all(|it| it.reply == Vote::Granted));
-    assert!(redlock.mutex("k").try_acquire().await.expect("free now").is_some());
+    assert!(redlock.mutex("k").try_acquire().await.expect("free").is_some());
 }
 
 #[tokio::test]
 async fn the_key_is_prefix_and_name_verbatim_in_the_database_of_the_url() {
-    let fleet = bare(3);
+    let fleet = blank_servers(3);
     let urls = fleet.urls().into_iter().map(|url| format!("{url}/2?protocol=resp3"));
     let builder = quorlock::Redlock::builder().nodes(urls).key_prefix("redlock:");
-    declare(builder.clone());
+    initialize(builder.clone());
     let redlock = builder.connect().await.expect("up");
     let guard = redlock.mutex("a b\"é").acquire().await.expect("free");
     assert_eq!(guard.key(), "redlock:a b\"é");
@@ -143,34 +143,34 @@ async fn the_key_is_prefix_and_name_verbatim_in_the_database_of_the_url() {
             let mut connection = server.connect(secs(1)).expect("up");
             redis::cmd("SELECT").arg(2).exec(&mut connection).expect("selected");
             let found: bool =
-                redis::cmd("EXISTS").arg("redlock:a b\"é").query(&mut connection).expect("asked");
+                redis::cmd("EXISTS").arg("redlock:a b\"é").query(&mut connection).expect("a reply");
             found
         })
     })
     .await;
-    assert_eq!(redlock.inspect("a b\"é").await.expect("asked").holder().map(|_| ()), Some(()));
+    assert_eq!(redlock.inspect("a b\"é").await.expect("a reply").holder().map(|_| ()), Some(()));
     guard.release().await.expect("released");
 }
 
 #[tokio::test]
-async fn tasks_of_one_client_take_turns_in_order() {
-    let fleet = fleet(3);
+async fn tasks_of_one_client_are_served_in_order() {
+    let fleet = fenced(3);
     let redlock = client(&fleet).await;
     let first = redlock.mutex("k").acquire().await.expect("free");
-    let (sender, mut command) = tokio::sync::mpsc::unbounded_channel();
-    for place in 0..16 {
+    let (sender, mut served) = tokio::sync::mpsc::unbounded_channel();
+    for index in 0..16 {
         let (redlock, sender) = (redlock.clone(), sender.clone());
         let mut task = Box::pin(async move {
-            let guard = redlock.mutex("k").acquire().await.expect("its turn");
-            sender.send(place).expect("listened to");
+            let guard = redlock.mutex("k").acquire().await.expect("granted");
+            sender.send(index).expect("receiver is open");
             guard.release().await.expect("released");
         });
-        // Polled once here, so that they line up in this order.
+        // Polled once here, so the tasks are queued in this order.
         assert!(futures::poll!(&mut task).is_pending());
         tokio::spawn(task);
     }
     first.release().await.expect("released");
-    for place in 0..16 {
-        assert_eq!(command.recv().await, Some(place));
+    for index in 0..16 {
+        assert_eq!(served.recv().await, Some(index));
     }
 }

@@ -1,7 +1,9 @@
-//! Nodes that forget: fenced, they cast no vote until what they forgot is over; plain, they let a second holder in.
+//! Data loss on a node: in fenced mode it casts no vote until lost locks have expired; in plain mode it
+//! admits a second holder.
 //!
-//! One story, told for every way to forget. A cluster of three; the holder cannot reach node 2, so it has its lock on
-//! the nodes 0 and 1. Then node 1 forgets. Everybody else reaches the nodes 1 and 2, which are a quorum.
+//! One scenario, repeated for each kind of data loss. The holder cannot reach node 2 of three, so it has its
+//! lock on the nodes 0 and 1. Then node 1 loses its data. All other clients reach the nodes 1 and 2, which
+//! are a quorum.
 
 use std::time::Duration;
 
@@ -9,65 +11,65 @@ use quorlock::{Guard, Redlock, RedlockBuilder};
 use quorlock_chaos::{Data, Fleet, MovableAddress, Server, Setup, Snapshot};
 use tokio::time::timeout;
 
-use crate::world::{bare, declare, eventually, secs};
+use crate::support::{blank_servers, eventually, initialize, secs};
 
-/// Long enough for the slowest of the faults to be done before the lock is over, short enough to wait for.
+/// Longer than the slowest fault takes, and short enough to wait for.
 const MAX_TTL: Duration = secs(3);
 
-/// The servers of one story.
-struct World {
+/// The servers of one scenario.
+struct Scenario {
     fleet: Fleet,
     /// The address of node 1.
-    front: MovableAddress,
-    /// Up all the time, and blank.
+    address: MovableAddress,
+    /// A server without data, up all the time.
     blank: Server,
-    /// Was a replica of node 1 until just before the lock was taken.
+    /// A replica of node 1 until just before the acquire.
     lagging: Server,
-    /// Node 1 before the lock was taken.
-    old: Snapshot,
+    /// The data of node 1 before the acquire.
+    old_data: Snapshot,
     is_plain: bool,
 }
 
-impl World {
+impl Scenario {
     fn new(is_plain: bool) -> Self {
-        let fleet = bare(3);
+        let fleet = blank_servers(3);
         let (blank, lagging) = (server(), server());
-        // First, because a server that gets its first replica takes a new replication id.
-        lagging.demote(&fleet[1]).expect("a replica");
-        let front = MovableAddress::of(&fleet[1]).expect("a port");
-        let mut world =
-            Self { old: fleet[1].snapshot().expect("read"), fleet, front, blank, lagging, is_plain };
+        // First, because a server takes a new replication id when it gets its first replica.
+        lagging.demote(&fleet[1]).expect("demoted");
+        let address = MovableAddress::of(&fleet[1]).expect("a port");
+        let mut scenario =
+            Self { old_data: fleet[1].snapshot().expect("read"), fleet, address, blank, lagging, is_plain };
         if !is_plain {
-            declare(world.clients());
-            let has_marker = || world.lagging.command::<bool>(&["EXISTS", "quorlock:node"]).expect("up");
+            initialize(scenario.builder());
+            let has_marker = || scenario.lagging.command::<bool>(&["EXISTS", "quorlock:node"]).expect("up");
             while !has_marker() {
                 std::thread::yield_now();
             }
         }
-        world.lagging.promote().expect("a master");
-        world.old = world.fleet[1].snapshot().expect("read");
-        world
+        scenario.lagging.promote().expect("promoted");
+        scenario.old_data = scenario.fleet[1].snapshot().expect("read");
+        scenario
     }
 
     /// For clients that reach every node.
-    fn clients(&self) -> RedlockBuilder {
+    fn builder(&self) -> RedlockBuilder {
         self.with_third(self.fleet[2].url())
     }
 
-    /// For the one that does not reach node 2.
-    fn holder(&self) -> RedlockBuilder {
-        // Nobody listens at port 1.
+    /// For the holder, which does not reach node 2.
+    fn holder_builder(&self) -> RedlockBuilder {
+        // No server listens at port 1.
         self.with_third("redis://127.0.0.1:1".to_owned())
     }
 
     fn with_third(&self, third: String) -> RedlockBuilder {
-        let builder = Redlock::builder().nodes([self.fleet[0].url(), self.front.url(), third]);
+        let builder = Redlock::builder().nodes([self.fleet[0].url(), self.address.url(), third]);
         if self.is_plain { builder.plain() } else { builder.max_ttl(MAX_TTL) }
     }
 
-    async fn hold(&self) -> (Redlock, Guard) {
-        let holder = self.holder().connect().await.expect("two of three");
-        // Plain, it does not renew: it would take node 1 again, perhaps before the rival comes.
+    async fn acquire_first(&self) -> (Redlock, Guard) {
+        let holder = self.holder_builder().connect().await.expect("two of three");
+        // In plain mode without renewal, which might restore the key on node 1 before the rival tries.
         let mutex = holder.mutex("k").auto_renew(!self.is_plain);
         let mutex = if self.is_plain { mutex.ttl(secs(600)) } else { mutex.ttl(MAX_TTL) };
         let guard = mutex.acquire().await.expect("two of three");
@@ -77,35 +79,35 @@ impl World {
 }
 
 fn server() -> Server {
-    Server::start(&Setup::new()).expect("started")
+    Server::start(&Setup::new()).expect("server starts")
 }
 
-/// Makes node 1 forget.
-type Fault = fn(&mut World);
+/// Makes node 1 lose its data.
+type Fault = fn(&mut Scenario);
 
 const FAULTS: [(&str, Fault); 8] = [
-    ("restarted without data", |world| world.fleet[1].restart(Data::Empty).expect("back")),
-    ("restarted with a stale copy", |world| {
-        world.fleet[1].restart(Data::Old(world.old.clone())).expect("back");
+    ("restarted without data", |scenario| scenario.fleet[1].restart(Data::Empty).expect("restarted")),
+    ("restarted with a stale copy", |scenario| {
+        scenario.fleet[1].restart(Data::Old(scenario.old_data.clone())).expect("restarted");
     }),
-    ("flushed", |world| world.fleet[1].wipe().expect("flushed")),
-    ("limited in memory, and set right", |world| {
-        // Nobody is there meanwhile, so nobody sees that it evicts.
-        world.lagging.kill();
-        world.front.move_to(&world.lagging);
-        evict(&world.fleet[1]);
-        world.front.move_to(&world.fleet[1]);
+    ("flushed", |scenario| scenario.fleet[1].wipe().expect("flushed")),
+    ("limited in memory for a while", |scenario| {
+        // No client is connected to node 1 meanwhile, so none sees that it evicts.
+        scenario.lagging.kill();
+        scenario.address.move_to(&scenario.lagging);
+        evict(&scenario.fleet[1]);
+        scenario.address.move_to(&scenario.fleet[1]);
     }),
-    ("swapped", |world| world.fleet[1].swap_databases().expect("swapped")),
-    ("demoted and promoted", |world| {
-        world.fleet[1].demote(&world.blank).expect("a replica");
-        world.fleet[1].promote().expect("a master");
+    ("swapped", |scenario| scenario.fleet[1].swap_databases().expect("swapped")),
+    ("demoted and promoted", |scenario| {
+        scenario.fleet[1].demote(&scenario.blank).expect("demoted");
+        scenario.fleet[1].promote().expect("promoted");
     }),
-    ("replaced by a blank server", |world| world.front.move_to(&world.blank)),
-    ("replaced by a replica that lags", |world| world.front.move_to(&world.lagging)),
+    ("replaced by a blank server", |scenario| scenario.address.move_to(&scenario.blank)),
+    ("replaced by a replica that lags", |scenario| scenario.address.move_to(&scenario.lagging)),
 ];
 
-/// Makes it evict what has a ttl, until the lock is gone.
+/// Makes the server evict keys with a ttl until the lock is gone.
 fn evict(server: &Server) {
     let set = |option, value| server.command::<()>(&["CONFIG", "SET", option, value]).expect("set");
     set("maxmemory-policy", "volatile-random");
@@ -117,53 +119,55 @@ fn evict(server: &Server) {
     set("maxmemory-policy", "noeviction");
 }
 
-/// Tells a story on a thread and a runtime of its own; its servers are killed, and block.
-fn tell_all<F: Future<Output = ()>>(story: impl Fn(&'static str, Fault) -> F + Sync) {
+/// Runs the scenario for each fault, on its own thread and runtime, because waiting for its servers blocks.
+fn for_each_fault<F: Future<Output = ()>>(scenario: impl Fn(&'static str, Fault) -> F + Sync) {
     std::thread::scope(|scope| {
         for (name, fault) in FAULTS {
-            let story = &story;
+            let scenario = &scenario;
             scope.spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                runtime.expect("a runtime").block_on(story(name, fault));
+                runtime.expect("a runtime").block_on(scenario(name, fault));
             });
         }
     });
 }
 
 #[test]
-fn a_plain_lock_has_two_holders_when_a_node_forgets() {
-    tell_all(async |name, fault| {
-        let mut world = World::new(true);
-        let rival = world.clients().connect().await.expect("all are up");
-        let (_holder, guard) = world.hold().await;
-        assert!(rival.mutex("k").try_acquire().await.expect("a quorum answers").is_none(), "{name}");
-        fault(&mut world);
-        let second = rival.mutex("k").wait_timeout(secs(20)).acquire().await.expect("nobody remembers");
-        assert!(guard.is_valid() && second.is_valid(), "{name}: the fault does not bite");
+fn a_plain_lock_has_two_holders_when_a_node_loses_data() {
+    for_each_fault(async |name, fault| {
+        let mut scenario = Scenario::new(true);
+        let rival = scenario.builder().connect().await.expect("all nodes are up");
+        let (_holder, guard) = scenario.acquire_first().await;
+        assert!(rival.mutex("k").try_acquire().await.expect("a quorum replies").is_none(), "{name}");
+        fault(&mut scenario);
+        let second =
+            rival.mutex("k").wait_timeout(secs(20)).acquire().await.expect("the node has lost the key");
+        assert!(guard.is_valid() && second.is_valid(), "{name}: the fault has no effect");
     });
 }
 
 #[test]
-fn a_fenced_lock_has_one_holder_when_a_node_forgets() {
-    tell_all(async |name, fault| {
+fn a_fenced_lock_has_one_holder_when_a_node_loses_data() {
+    for_each_fault(async |name, fault| {
         for _ in 0..5 {
-            if one_holder(name, fault).await {
+            if has_one_holder(name, fault).await {
                 return;
             }
         }
-        panic!("{name}: it always took longer than the lock lasted, so nothing was shown");
+        panic!("{name}: inconclusive: every run took longer than the lock lasted");
     });
 }
 
-/// True if the holder was still there when the others found the node on probation: then something was shown.
-async fn one_holder(name: &str, fault: Fault) -> bool {
-    let mut world = World::new(false);
-    let knowing = world.clients().connect().await.expect("all are up");
-    let (holder, guard) = world.hold().await;
-    fault(&mut world);
-    // As a command would come: it never knew the node, and must trust its marker.
-    let fresh = world.clients().connect_lazy().expect("built");
-    let rivals = [knowing, fresh];
+/// Returns whether the lock was still valid when the rivals saw the node on probation; otherwise the run is
+/// inconclusive.
+async fn has_one_holder(name: &str, fault: Fault) -> bool {
+    let mut scenario = Scenario::new(false);
+    let connected = scenario.builder().connect().await.expect("all nodes are up");
+    let (holder, guard) = scenario.acquire_first().await;
+    fault(&mut scenario);
+    // Like a new run of the command: it never saw the node, so it relies on its marker.
+    let lazy = scenario.builder().connect_lazy().expect("built");
+    let rivals = [connected, lazy];
     let waiting = rivals.clone().map(|rival| {
         let first = guard.view();
         tokio::spawn(async move {
@@ -176,10 +180,10 @@ async fn one_holder(name: &str, fault: Fault) -> bool {
         eventually("node 1 is on probation", || async { rival.node_status().await[1].probation.is_some() })
             .await;
     }
-    let is_shown = guard.is_valid();
+    let is_conclusive = guard.is_valid();
     for second in waiting {
         timeout(secs(20), second).await.expect("probation ends").expect(name);
     }
     drop(holder);
-    is_shown
+    is_conclusive
 }

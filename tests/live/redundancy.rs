@@ -1,5 +1,5 @@
-//! A held lock has its key on every node that is up, whatever happened when it was taken: so the loss of a minority
-//! changes nothing, however late it comes. Where clocks are set, that needs Linux and a C compiler.
+//! Redundancy: a held lock has its key on every node that is up, whatever happened at the acquire. Therefore
+//! it survives the later loss of a minority. Tests that set clocks need Linux and a C compiler.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use quorlock_chaos::{ClockLibrary, Fleet, Server, Setup};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::world::{declare, eventually, millis, nodes_with_key, secs, votes};
+use crate::support::{eventually, initialize, is_voting, millis, nodes_with_key, secs};
 
 const TTL: Duration = millis(1500);
 const SECOND: i64 = 1_000_000;
 const HOUR: i64 = 3_600 * SECOND;
 
-/// Servers whose data nobody needs after their end.
+/// Servers without persistence.
 fn servers() -> Setup {
     Setup::new().append_only(false)
 }
@@ -23,21 +23,26 @@ fn clients(fleet: &Fleet, max_ttl: Duration) -> RedlockBuilder {
     Redlock::builder().nodes(fleet.urls()).max_ttl(max_ttl)
 }
 
-/// A client that has met every node.
+/// A client that has connected to every node and sees it vote.
 async fn connected(builder: RedlockBuilder) -> Redlock {
     let redlock = builder.connect().await.expect("all nodes are up");
-    eventually("every node votes", || async { redlock.node_status().await.iter().all(votes) }).await;
+    eventually("every node votes", || async { redlock.node_status().await.iter().all(is_voting) }).await;
     redlock
 }
 
-/// What is wrong with these locks: those whose key is not on every node three ttls after they were taken, and those
-/// that do not outlive the loss of these nodes. Both spans are what is promised, so they are waited for.
-async fn faults_of(fleet: &mut Fleet, guards: &[Guard], ttl: Duration, victims: &[usize]) -> Vec<String> {
-    let mut faults = Vec::new();
+/// The violations by these locks: keys missing on a node three ttls after the acquire, and locks that do not
+/// survive the loss of `victims`. The invariant names both periods, so the test waits for them.
+async fn find_violations(
+    fleet: &mut Fleet,
+    guards: &[Guard],
+    ttl: Duration,
+    victims: &[usize],
+) -> Vec<String> {
+    let mut violations = Vec::new();
     sleep(3 * ttl).await;
     let missing: Vec<usize> = fleet.servers().iter().map(|server| missing_on(server, guards)).collect();
     if missing.iter().any(|missing| *missing > 0) {
-        faults
+        violations
             .push(format!("after three ttls {missing:?} keys of {} are missing on the nodes", guards.len()));
     }
     for victim in victims {
@@ -46,179 +51,184 @@ async fn faults_of(fleet: &mut Fleet, guards: &[Guard], ttl: Duration, victims: 
     sleep(2 * ttl).await;
     let lost = guards.iter().filter(|guard| !guard.is_valid()).count();
     if lost > 0 {
-        faults.push(format!("{lost} locks of {} were lost with the nodes {victims:?}", guards.len()));
+        violations.push(format!("{lost} locks of {} were lost with the nodes {victims:?}", guards.len()));
     }
-    faults
+    violations
 }
 
 fn missing_on(server: &Server, guards: &[Guard]) -> usize {
-    let mut words = vec!["EXISTS"];
-    words.extend(guards.iter().map(Guard::key));
-    guards.len() - server.command::<usize>(&words).expect("the node answers")
+    let mut args = vec!["EXISTS"];
+    args.extend(guards.iter().map(Guard::key));
+    guards.len() - server.command::<usize>(&args).expect("a reply")
 }
 
-/// A fleet whose clocks are off from before it is declared.
+/// Servers whose clocks are off before the lock cluster is initialized.
 struct Case {
-    /// By how many microseconds each node's clock is ahead.
-    ahead: Vec<i64>,
-    /// Who dies in the end.
+    /// The clock offset of each node in microseconds; positive is ahead.
+    offsets: Vec<i64>,
+    /// The nodes that are killed at the end.
     victims: Vec<usize>,
-    /// How often each name was locked for a moment before it is locked for long.
-    times_before: usize,
+    /// The number of short locks per name before the long one.
+    earlier_locks: usize,
 }
 
 impl Case {
-    /// One clock is off; others die.
-    fn one(nodes: usize, odd: usize, ahead: i64) -> Self {
-        let victims = (1..=(nodes - 1) / 2).map(|step| (odd + step) % nodes).collect();
-        let ahead = (0..nodes).map(|node| if node == odd { ahead } else { 0 }).collect();
-        Self { ahead, victims, times_before: 0 }
+    /// The clock of one node is off; a minority of the others is killed.
+    fn skew_one(nodes: usize, skewed: usize, offset: i64) -> Self {
+        let victims = (1..=(nodes - 1) / 2).map(|step| (skewed + step) % nodes).collect();
+        let offsets = (0..nodes).map(|node| if node == skewed { offset } else { 0 }).collect();
+        Self { offsets, victims, earlier_locks: 0 }
     }
 
-    /// To the client it is all the same whether all nodes' clocks are off or its own.
-    fn all(nodes: usize, ahead: i64) -> Self {
-        Self { ahead: vec![ahead; nodes], victims: (0..(nodes - 1) / 2).collect(), times_before: 0 }
+    /// All clocks are off, which to the client is the same as its own clock being off.
+    fn skew_all(nodes: usize, offset: i64) -> Self {
+        Self { offsets: vec![offset; nodes], victims: (0..(nodes - 1) / 2).collect(), earlier_locks: 0 }
     }
 
-    async fn faults(&self, library: &ClockLibrary) -> Vec<String> {
+    async fn violations(&self, library: &ClockLibrary) -> Vec<String> {
         let setup = servers().clocks(library);
-        let mut fleet = Fleet::start_with(self.ahead.len(), &setup).expect("started");
-        for (server, ahead) in fleet.servers().iter().zip(&self.ahead) {
-            server.clock().expect("its own").step(*ahead).expect("written");
+        let mut fleet = Fleet::start_with(self.offsets.len(), &setup).expect("server starts");
+        for (server, offset) in fleet.servers().iter().zip(&self.offsets) {
+            server.clock().expect("the server has its own clock").step(*offset).expect("written");
         }
-        declare(clients(&fleet, TTL));
+        initialize(clients(&fleet, TTL));
         let redlock = connected(clients(&fleet, TTL)).await;
         let mut guards = Vec::new();
         for name in 0..12 {
             let mutex = redlock.mutex(format!("k{name}")).ttl(TTL);
-            for _ in 0..self.times_before {
+            for _ in 0..self.earlier_locks {
                 mutex.clone().acquire().await.expect("free").release().await.expect("released");
             }
             guards.push(mutex.acquire().await.expect("free"));
         }
-        let faults = faults_of(&mut fleet, &guards, TTL, &self.victims).await;
-        faults.into_iter().map(|fault| format!("ahead by {:?} us: {fault}", self.ahead)).collect()
+        let violations = find_violations(&mut fleet, &guards, TTL, &self.victims).await;
+        violations
+            .into_iter()
+            .map(|violation| format!("clock offsets of {:?} us: {violation}", self.offsets))
+            .collect()
     }
 }
 
-/// All at once, each on a thread and a runtime of its own; most of the time they wait.
-fn tell_all(cases: &[Case]) {
+/// Runs all cases at once, each on its own thread and runtime; mostly they sleep.
+fn check_all(cases: &[Case]) {
     let library = match ClockLibrary::build() {
         Ok(library) => library,
         Err(error) => return eprintln!("skipped: {error}"),
     };
-    let tell = |case: &Case| {
+    let check = |case: &Case| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(case.faults(&library))
+        runtime.expect("a runtime").block_on(case.violations(&library))
     };
-    let faults: Vec<String> = std::thread::scope(|scope| {
-        let told: Vec<_> = cases.iter().map(|case| scope.spawn(|| tell(case))).collect();
-        told.into_iter().flat_map(|case| case.join().expect("no panic")).collect()
+    let violations: Vec<String> = std::thread::scope(|scope| {
+        let results: Vec<_> = cases.iter().map(|case| scope.spawn(|| check(case))).collect();
+        results.into_iter().flat_map(|case| case.join().expect("no panic")).collect()
     });
-    assert!(faults.is_empty(), "of {} cases:\n{}", cases.len(), faults.join("\n"));
+    assert!(violations.is_empty(), "of {} cases:\n{}", cases.len(), violations.join("\n"));
 }
 
 #[test]
-fn keys_stand_on_every_node_though_the_clock_of_one_is_off() {
+fn every_node_has_the_key_when_the_clock_of_one_node_is_off() {
     let offsets = [SECOND, -SECOND, HOUR, -HOUR];
-    let three = (0..3).flat_map(|odd| offsets.map(|ahead| Case::one(3, odd, ahead)));
-    let cases: Vec<Case> = three.chain([Case::one(5, 2, SECOND)]).collect();
-    tell_all(&cases);
+    let three = (0..3).flat_map(|skewed| offsets.map(|offset| Case::skew_one(3, skewed, offset)));
+    let cases: Vec<Case> = three.chain([Case::skew_one(5, 2, SECOND)]).collect();
+    check_all(&cases);
 }
 
 #[test]
-fn keys_stand_on_every_node_though_the_clock_of_the_client_is_off() {
-    let three = [SECOND, -SECOND, HOUR, -HOUR].map(|ahead| Case::all(3, ahead));
-    let cases: Vec<Case> = three.into_iter().chain([Case::all(5, SECOND)]).collect();
-    tell_all(&cases);
+fn every_node_has_the_key_when_the_clock_of_the_client_is_off() {
+    let three = [SECOND, -SECOND, HOUR, -HOUR].map(|offset| Case::skew_all(3, offset));
+    let cases: Vec<Case> = three.into_iter().chain([Case::skew_all(5, SECOND)]).collect();
+    check_all(&cases);
 }
 
-/// What the short locks left on the node whose clock is ahead must not outrank the long one.
+/// Fences of the short locks on the node whose clock is ahead must not outrank the long lock.
 #[test]
-fn keys_stand_on_every_node_though_the_name_was_locked_before() {
-    let cases = (0..3).flat_map(|odd| [SECOND, HOUR].map(|ahead| Case::one(3, odd, ahead)));
-    let cases: Vec<Case> = cases.map(|case| Case { times_before: 5, ..case }).collect();
-    tell_all(&cases);
+fn every_node_has_the_key_when_the_name_was_locked_before() {
+    let cases = (0..3).flat_map(|skewed| [SECOND, HOUR].map(|offset| Case::skew_one(3, skewed, offset)));
+    let cases: Vec<Case> = cases.map(|case| Case { earlier_locks: 5, ..case }).collect();
+    check_all(&cases);
 }
 
 #[tokio::test]
-async fn keys_stand_on_every_node_though_one_stood_still_at_the_grant() {
-    let mut fleet = Fleet::start_with(3, &servers()).expect("started");
-    declare(clients(&fleet, TTL));
+async fn every_node_has_the_key_when_one_node_was_paused_during_the_acquire() {
+    let mut fleet = Fleet::start_with(3, &servers()).expect("server starts");
+    initialize(clients(&fleet, TTL));
     let redlock = connected(clients(&fleet, TTL)).await;
     let mut guards = Vec::new();
     for node in 0..3 {
         fleet[node].pause();
         let guard = redlock.mutex(format!("k{node}")).ttl(TTL).acquire().await;
-        guards.push(guard.expect("the others are a quorum"));
-        // For so long it stands still: longer than clocks may be apart for one round, shorter than the time-out.
+        guards.push(guard.expect("the other nodes are a quorum"));
+        // Longer than the clock difference that one round tolerates, shorter than the reply timeout.
         sleep(millis(400)).await;
         fleet[node].resume();
-        eventually("it answers", || async { fleet[node].command::<()>(&["PING"]).is_ok() }).await;
+        eventually("the node replies", || async { fleet[node].command::<()>(&["PING"]).is_ok() }).await;
     }
-    let faults = faults_of(&mut fleet, &guards, TTL, &[0]).await;
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    let violations = find_violations(&mut fleet, &guards, TTL, &[0]).await;
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
-/// So many that the last grants may be late: on a busy machine they are, on an idle one no server falls behind. Fewer
-/// than the 5,000 in which this was found, so that small machines have time to renew them all; `QUORLOCK_TEST_LOCKS` says
-/// how many, where more are wanted. With data on disk, which takes its time too.
+/// On a busy machine the last of 4,000 grants are late; on an idle one no server falls behind. The fault was
+/// found with 5,000, which small machines cannot renew in time. `QUORLOCK_TEST_LOCKS` sets another number.
+/// The servers persist their data, which costs time too.
 #[tokio::test]
-async fn keys_stand_on_every_node_though_thousands_are_taken_at_once() {
+async fn every_node_has_the_key_when_thousands_of_locks_are_acquired_at_once() {
     let count = std::env::var("QUORLOCK_TEST_LOCKS").map_or(4_000, |count| count.parse().expect("a number"));
     let ttl = secs(4);
-    let mut fleet = Fleet::start_with(3, &Setup::new()).expect("started");
-    declare(clients(&fleet, ttl));
+    let mut fleet = Fleet::start_with(3, &Setup::new()).expect("server starts");
+    initialize(clients(&fleet, ttl));
     let redlock = connected(clients(&fleet, ttl)).await;
-    let taking: JoinSet<Guard> = (0..count)
+    let acquires: JoinSet<Guard> = (0..count)
         .map(|name| {
             let mutex = redlock.mutex(format!("k{name}")).ttl(ttl).wait_timeout(secs(20));
             async { mutex.acquire().await.expect("free") }
         })
         .collect();
-    let guards = taking.join_all().await;
-    let faults = faults_of(&mut fleet, &guards, ttl, &[1]).await;
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    let guards = acquires.join_all().await;
+    let violations = find_violations(&mut fleet, &guards, ttl, &[1]).await;
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
 #[tokio::test]
-async fn a_key_that_a_node_lost_is_back_within_two_ttls_though_others_try_in_vain() {
-    let mut fleet = Fleet::start_with(3, &servers()).expect("started");
-    declare(clients(&fleet, TTL));
+async fn a_deleted_key_is_restored_within_two_ttls_while_a_rival_tries() {
+    let mut fleet = Fleet::start_with(3, &servers()).expect("server starts");
+    initialize(clients(&fleet, TTL));
     let (redlock, other) = (connected(clients(&fleet, TTL)).await, connected(clients(&fleet, TTL)).await);
     let guard = redlock.mutex("k").ttl(TTL).acquire().await.expect("free");
-    eventually("it stands everywhere", || async { nodes_with_key(&fleet, "k") == 3 }).await;
+    eventually("every node has the key", || async { nodes_with_key(&fleet, "k") == 3 }).await;
     let owner: String = fleet[0].command(&["GET", "k"]).expect("up");
     let rival = tokio::spawn(async move {
         loop {
             let outcome = other.mutex("k").ttl(TTL).try_acquire().await;
             assert!(!matches!(outcome, Ok(Some(_))), "two holders");
-            // A pace at which the key is free most of the time.
+            // At this rate the key is free most of the time.
             sleep(millis(20)).await;
         }
     });
-    let mut faults = Vec::new();
+    let mut violations = Vec::new();
     for node in 0..3 {
         fleet[node].command::<()>(&["DEL", "k"]).expect("up");
         let end = Instant::now() + 2 * TTL;
-        let is_back = || fleet[node].command::<Option<String>>(&["GET", "k"]).expect("up");
-        while is_back().as_ref() != Some(&owner) && Instant::now() < end {
+        let current_owner = || fleet[node].command::<Option<String>>(&["GET", "k"]).expect("up");
+        while current_owner().as_ref() != Some(&owner) && Instant::now() < end {
             sleep(millis(5)).await;
         }
-        if is_back().as_ref() != Some(&owner) {
+        if current_owner().as_ref() != Some(&owner) {
             let fence: String = fleet[node].command(&["GET", "quorlock:fence:k"]).expect("up");
             let number = guard.fencing_token().expect("fenced");
-            faults.push(format!("node {node}: not back after two ttls; its fence {fence}, ours {number}"));
+            violations.push(format!(
+                "node {node}: not back after two ttls; its fence {fence}, the fencing token {number}"
+            ));
             break;
         }
     }
     fleet[0].kill();
-    // As long as the promise.
+    // The invariant names this period.
     sleep(2 * TTL).await;
     if !guard.is_valid() {
-        faults.push("lost with node 0".to_owned());
+        violations.push("lost with node 0".to_owned());
     }
     rival.abort();
     assert!(rival.await.is_err_and(|end| end.is_cancelled()), "the rival had the lock too");
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
 }

@@ -1,4 +1,4 @@
-//! TLS to real servers, with an authority of our own.
+//! TLS to real servers, with a private certificate authority.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -8,27 +8,28 @@ use quorlock::{ConnectError, DialStep, Redlock};
 use quorlock_chaos::{Server, Setup};
 use tempfile::TempDir;
 
-use crate::world::{declare, millis, secs};
+use crate::support::{initialize, millis, secs};
 
-/// An authority, a server's and a client's certificate.
-struct Papers {
+/// A certificate authority, and the certificates of a server and a client.
+struct Certificates {
     folder: TempDir,
 }
 
-impl Papers {
+impl Certificates {
     fn new() -> Self {
-        let papers = Self { folder: tempfile::tempdir().expect("a folder") };
-        papers.openssl(
+        let certificates = Self { folder: tempfile::tempdir().expect("a folder") };
+        certificates.openssl(
             &["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.crt"],
             "ca",
         );
         for name in ["server", "client"] {
             let (key, request, signed) =
                 (format!("{name}.key"), format!("{name}.csr"), format!("{name}.crt"));
-            papers
+            certificates
                 .openssl(&["req", "-newkey", "rsa:2048", "-nodes", "-keyout", &key, "-out", &request], name);
-            std::fs::write(papers.path("ext"), "subjectAltName=IP:127.0.0.1,DNS:localhost").expect("written");
-            papers.openssl(
+            std::fs::write(certificates.path("ext"), "subjectAltName=IP:127.0.0.1,DNS:localhost")
+                .expect("written");
+            certificates.openssl(
                 &[
                     "x509",
                     "-req",
@@ -47,12 +48,12 @@ impl Papers {
                 "",
             );
         }
-        papers
+        certificates
     }
 
-    fn openssl(&self, words: &[&str], subject: &str) {
+    fn openssl(&self, args: &[&str], subject: &str) {
         let mut command = Command::new("openssl");
-        command.args(words).current_dir(self.folder.path());
+        command.args(args).current_dir(self.folder.path());
         if !subject.is_empty() {
             command.args(["-subj", &format!("/CN=quorlock test {subject}")]);
         }
@@ -65,89 +66,90 @@ impl Papers {
     }
 }
 
-fn server(papers: &Papers, asks_for_client: bool) -> (Server, String) {
-    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+fn server(certificates: &Certificates, requires_client: bool) -> (Server, String) {
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     let text = |path: &Path| path.display().to_string();
     let setup = Setup::new().args([
         "--tls-port".to_owned(),
         port.to_string(),
         "--tls-cert-file".to_owned(),
-        text(&papers.path("server.crt")),
+        text(&certificates.path("server.crt")),
         "--tls-key-file".to_owned(),
-        text(&papers.path("server.key")),
+        text(&certificates.path("server.key")),
         "--tls-ca-cert-file".to_owned(),
-        text(&papers.path("ca.crt")),
+        text(&certificates.path("ca.crt")),
         "--tls-auth-clients".to_owned(),
-        if asks_for_client { "yes" } else { "no" }.to_owned(),
+        if requires_client { "yes" } else { "no" }.to_owned(),
     ]);
-    (Server::start(&setup).expect("started"), format!("rediss://127.0.0.1:{port}"))
+    (Server::start(&setup).expect("server starts"), format!("rediss://127.0.0.1:{port}"))
 }
 
 #[tokio::test]
-async fn a_lock_is_taken_over_tls_that_a_private_authority_vouches_for() {
-    let papers = Papers::new();
-    let (_server, url) = server(&papers, false);
-    let ca = papers.path("ca.crt");
-    let trusting = Redlock::builder().nodes([url.clone()]).tls_ca_file(&ca);
-    declare(trusting.clone());
-    let redlock = trusting.connect().await.expect("trusted");
+async fn a_lock_is_acquired_over_tls_with_a_private_certificate_authority() {
+    let certificates = Certificates::new();
+    let (_server, url) = server(&certificates, false);
+    let ca = certificates.path("ca.crt");
+    let builder = Redlock::builder().nodes([url.clone()]).tls_ca_file(&ca);
+    initialize(builder.clone());
+    let redlock = builder.connect().await.expect("trusted");
     let guard = redlock.mutex("k").acquire().await.expect("free");
     guard.release().await.expect("released");
 
-    let refused = Redlock::builder().nodes([url]).connect().await;
-    let Err(ConnectError::NodesExcluded { nodes }) = refused else {
-        panic!("expected Refused, got {refused:?}")
+    let result = Redlock::builder().nodes([url]).connect().await;
+    let Err(ConnectError::NodesExcluded { nodes }) = result else {
+        panic!("expected NodesExcluded, got {result:?}")
     };
     assert!(nodes[0].to_string().contains("authority"), "{nodes:?}");
 }
 
 #[tokio::test]
-async fn a_mix_up_of_ports_is_named_both_ways() {
-    let papers = Papers::new();
-    let (server, tls) = server(&papers, false);
-    let refused = Redlock::builder()
+async fn a_mix_up_of_tls_and_plain_ports_is_reported_both_ways() {
+    let certificates = Certificates::new();
+    let (server, tls) = server(&certificates, false);
+    let result = Redlock::builder()
         .nodes([server.url().replace("redis://", "rediss://")])
-        .tls_ca_file(papers.path("ca.crt"))
+        .tls_ca_file(certificates.path("ca.crt"))
         .dial_timeout(millis(500))
         .connect_timeout(secs(2))
         .connect()
         .await;
-    let Err(ConnectError::NoQuorum { nodes }) = refused else { panic!("expected NoQuorum, got {refused:?}") };
+    let Err(ConnectError::NoQuorum { nodes }) = result else { panic!("expected NoQuorum, got {result:?}") };
     assert_eq!(nodes[0].failed_step, Some(DialStep::Tls), "{nodes:?}");
     assert!(nodes[0].to_string().ends_with(": does it speak TLS? if not, use redis://"), "{nodes:?}");
 
-    // A server may answer with an alert first, or hang up on the first byte.
+    // A server may send an alert first, or close the connection at the first byte.
     let bare = Redlock::builder().nodes([tls.replace("rediss://", "redis://")]).connect_timeout(secs(2));
     let Err(ConnectError::NoQuorum { nodes } | ConnectError::NodesExcluded { nodes }) = bare.connect().await
     else {
-        panic!("nothing to be had there")
+        panic!("expected NoQuorum or NodesExcluded")
     };
     assert!(nodes[0].to_string().ends_with(": does it want TLS? use rediss://"), "{nodes:?}");
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown_where_one_is_asked_for() {
-    let papers = Papers::new();
-    let (_server, url) = server(&papers, true);
-    let builder = || Redlock::builder().nodes([url.clone()]).tls_ca_file(papers.path("ca.crt"));
-    let refused = builder().connect_timeout(std::time::Duration::from_secs(2)).connect().await;
+async fn a_client_certificate_is_sent_when_the_server_requires_one() {
+    let certificates = Certificates::new();
+    let (_server, url) = server(&certificates, true);
+    let builder = || Redlock::builder().nodes([url.clone()]).tls_ca_file(certificates.path("ca.crt"));
+    let result = builder().connect_timeout(std::time::Duration::from_secs(2)).connect().await;
     assert!(
-        matches!(refused, Err(ConnectError::NodesExcluded { .. } | ConnectError::NoQuorum { .. })),
-        "{refused:?}"
+        matches!(result, Err(ConnectError::NodesExcluded { .. } | ConnectError::NoQuorum { .. })),
+        "{result:?}"
     );
-    let shown = builder().tls_client_certificate(papers.path("client.crt"), papers.path("client.key"));
-    declare(shown.clone());
-    let redlock = shown.connect().await.expect("let in");
+    let builder_with_certificate =
+        builder().tls_client_certificate(certificates.path("client.crt"), certificates.path("client.key"));
+    initialize(builder_with_certificate.clone());
+    let redlock = builder_with_certificate.connect().await.expect("connected");
     drop(redlock.mutex("k").acquire().await.expect("free"));
 }
 
 #[tokio::test]
-async fn files_that_cannot_be_used_are_named_before_anything_is_dialed() {
-    let papers = Papers::new();
-    std::fs::write(papers.path("empty"), "").expect("written");
-    for (file, why) in [("missing", "missing"), ("empty", "no certificate")] {
-        let builder = Redlock::builder().nodes(["rediss://127.0.0.1:1"]).tls_ca_file(papers.path(file));
-        let refused = builder.connect_lazy().expect_err("refused").to_string();
-        assert!(refused.contains(why), "{refused}");
+async fn unusable_tls_files_are_reported_before_any_dial() {
+    let certificates = Certificates::new();
+    std::fs::write(certificates.path("empty"), "").expect("written");
+    for (file, cause) in [("missing", "missing"), ("empty", "no certificate")] {
+        let builder = Redlock::builder().nodes(["rediss://127.0.0.1:1"]).tls_ca_file(certificates.path(file));
+        let error = builder.connect_lazy().expect_err("unusable file").to_string();
+        assert!(error.contains(cause), "{error}");
     }
 }

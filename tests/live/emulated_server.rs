@@ -1,7 +1,7 @@
-//! Servers that cannot be had here: a real redis-server in front of which somebody else's words are put.
+//! Emulation of servers that are not installed: a proxy before a real redis-server that rewrites requests.
 //!
-//! All is real but what `INFO` shows, to clients and to scripts, and the commands that are not there. What is changed is
-//! changed on the way to the server, so that replies keep their order.
+//! It changes only what `INFO` shows, to clients and to scripts, and which commands exist. It rewrites
+//! requests and not replies, so replies keep their order.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -11,38 +11,38 @@ use std::thread;
 
 use quorlock_chaos::{Server, Setup, redis};
 
-/// What a server shows of itself, and what it lacks.
+/// The `INFO` of a server and the features that it lacks.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Guise {
-    /// Its `INFO`, with headings.
+pub(crate) struct ServerProfile {
+    /// Its `INFO`, with section headings.
     pub(crate) info: &'static str,
-    /// Commands that it does not know.
+    /// Commands that it rejects as unknown.
     pub(crate) missing: &'static [&'static str],
     /// Whether scripts may read `INFO`.
-    pub(crate) tells_scripts: bool,
-    /// Whether it runs scripts that name no key, as what routes commands by their keys does not.
-    pub(crate) runs_without_key: bool,
+    pub(crate) info_in_scripts: bool,
+    /// Whether it runs scripts without keys. A proxy that routes commands by key does not.
+    pub(crate) keyless_scripts: bool,
 }
 
-/// A server in a guise, on a loopback port of its own. The server ends when this is dropped.
-pub(crate) struct StandIn {
+/// An emulated server on its own loopback port. The real server ends when this is dropped.
+pub(crate) struct EmulatedServer {
     server: Server,
     port: u16,
 }
 
-impl StandIn {
-    pub(crate) fn start(guise: Guise) -> Self {
+impl EmulatedServer {
+    pub(crate) fn start(profile: ServerProfile) -> Self {
         let server = Server::start(&Setup::new()).expect("a redis-server is installed (scripts/setup)");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("bound").port();
-        let behind = server.port();
-        // Scripts are found by their hash on any connection.
+        let port = listener.local_addr().expect("an address").port();
+        let server_port = server.port();
+        // EVALSHA may name a script that another connection loaded.
         let scripts: Arc<Mutex<HashMap<String, Vec<u8>>>> = Arc::default();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let scripts = Arc::clone(&scripts);
-                // Fails when either side has gone.
-                thread::spawn(move || serve(&client, behind, guise, &scripts));
+                // Fails when either side has closed its connection.
+                thread::spawn(move || serve(&client, server_port, profile, &scripts));
             }
         });
         Self { server, port }
@@ -52,7 +52,7 @@ impl StandIn {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// The real one, to look at.
+    /// The real server, for checks of its keys.
     pub(crate) fn server(&self) -> &Server {
         &self.server
     }
@@ -61,7 +61,7 @@ impl StandIn {
 fn serve(
     client: &TcpStream,
     port: u16,
-    guise: Guise,
+    profile: ServerProfile,
     scripts: &Mutex<HashMap<String, Vec<u8>>>,
 ) -> io::Result<()> {
     let server = TcpStream::connect(("127.0.0.1", port))?;
@@ -74,56 +74,56 @@ fn serve(
     });
     let mut commands = BufReader::new(client);
     while let Some(command) = read(&mut commands)? {
-        let changed = guise.change(command, &mut scripts.lock().expect("whole"));
-        (&server).write_all(&packed(&changed))?;
+        let rewritten = profile.rewrite(command, &mut scripts.lock().expect("not poisoned"));
+        (&server).write_all(&encode(&rewritten))?;
     }
     server.shutdown(std::net::Shutdown::Write)
 }
 
-impl Guise {
-    /// The command that makes the real server answer as this one would.
-    fn change(&self, command: Vec<Vec<u8>>, scripts: &mut HashMap<String, Vec<u8>>) -> Vec<Vec<u8>> {
+impl ServerProfile {
+    /// The request that makes the real server reply as the emulated one would.
+    fn rewrite(&self, command: Vec<Vec<u8>>, scripts: &mut HashMap<String, Vec<u8>>) -> Vec<Vec<u8>> {
         let name = command[0].to_ascii_uppercase();
         let name = String::from_utf8_lossy(&name);
         if self.missing.contains(&&*name) {
             let words = format!("ERR unknown command '{name}', with args beginning with: ");
-            return words_of(&["EVAL", "return redis.error_reply(ARGV[1])", "0", &words]);
+            return to_bytes(&["EVAL", "return redis.error_reply(ARGV[1])", "0", &words]);
         }
         let hash = |text: &[u8]| redis::Script::new(&String::from_utf8_lossy(text)).get_hash().to_owned();
         match (&*name, command.get(1)) {
-            ("INFO", _) => words_of(&["EVAL", "return ARGV[1]", "0", self.info]),
+            ("INFO", _) => to_bytes(&["EVAL", "return ARGV[1]", "0", self.info]),
             ("SCRIPT", _) if command.len() == 3 => {
                 scripts.insert(hash(&command[2]), command[2].clone());
                 command
             }
-            ("EVAL" | "EVALSHA", Some(_)) if !self.runs_without_key && command[2] == b"0" => {
-                words_of(&["EVAL", "return redis.error_reply(ARGV[1])", "0", "ERR no key to route by"])
+            ("EVAL" | "EVALSHA", Some(_)) if !self.keyless_scripts && command[2] == b"0" => {
+                to_bytes(&["EVAL", "return redis.error_reply(ARGV[1])", "0", "ERR no key to route by"])
             }
             ("EVAL", Some(text)) => {
                 scripts.insert(hash(text), text.clone());
-                self.as_told(text.clone(), &command)
+                self.with_emulated_info(text.clone(), &command)
             }
             ("EVALSHA", Some(hash)) => match scripts.get(&*String::from_utf8_lossy(hash)) {
-                Some(text) => self.as_told(text.clone(), &command),
+                Some(text) => self.with_emulated_info(text.clone(), &command),
                 None => command,
             },
             _ => command,
         }
     }
 
-    /// The call of a script, to which `INFO` shows the same.
-    fn as_told(&self, text: Vec<u8>, command: &[Vec<u8>]) -> Vec<Vec<u8>> {
-        // Never allowed in scripts, in the very words.
-        let mut told = String::from("return real.call('CONFIG', 'GET', 'port')");
-        if self.tells_scripts {
+    /// The script call, in which `INFO` shows the emulated text.
+    fn with_emulated_info(&self, text: Vec<u8>, command: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        // `CONFIG` is never allowed in scripts, so its error is the one that scripts get for `INFO`.
+        let mut info = String::from("return real.call('CONFIG', 'GET', 'port')");
+        if self.info_in_scripts {
             let sections = self.info.split("# ").filter_map(|section| section.split_once('\n'));
             let sections: Vec<String> = sections
                 .map(|(name, text)| format!("['{}'] = [==[\n{text}]==],", name.trim().to_lowercase()))
                 .collect();
-            told = format!("return ({{{}}})[section] or ''", sections.concat());
+            info = format!("return ({{{}}})[section] or ''", sections.concat());
         }
         let shim = format!(
-            "local real = redis\nlocal function info(section) {told} end\nlocal redis = {{pcall = real.pcall, \
+            "local real = redis\nlocal function info(section) {info} end\nlocal redis = {{pcall = real.pcall, \
              error_reply = real.error_reply, call = function(name, ...) if name == 'INFO' then return info(...) end \
              return real.call(name, ...) end}}\n"
         );
@@ -133,7 +133,7 @@ impl Guise {
     }
 }
 
-/// One command, as clients send it; none at the end.
+/// Reads one command in RESP; `None` at the end of the stream.
 fn read(from: &mut BufReader<&TcpStream>) -> io::Result<Option<Vec<Vec<u8>>>> {
     let mut line = String::new();
     let mut count = |from: &mut BufReader<&TcpStream>| -> io::Result<Option<usize>> {
@@ -158,7 +158,7 @@ fn read(from: &mut BufReader<&TcpStream>) -> io::Result<Option<Vec<Vec<u8>>>> {
     Ok(Some(command))
 }
 
-fn packed(words: &[Vec<u8>]) -> Vec<u8> {
+fn encode(words: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
     for word in words {
         bytes.extend(format!("${}\r\n", word.len()).into_bytes());
@@ -168,14 +168,15 @@ fn packed(words: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
-fn words_of(words: &[&str]) -> Vec<Vec<u8>> {
+fn to_bytes(words: &[&str]) -> Vec<Vec<u8>> {
     words.iter().map(|word| word.as_bytes().to_vec()).collect()
 }
 
-const PLAIN: Guise = Guise { info: "", missing: &[], tells_scripts: true, runs_without_key: true };
+const PLAIN: ServerProfile =
+    ServerProfile { info: "", missing: &[], info_in_scripts: true, keyless_scripts: true };
 
-/// No `run_id`; a replication id of each start.
-pub(crate) const DRAGONFLY: Guise = Guise {
+/// No `run_id`; a new replication id at each start.
+pub(crate) const DRAGONFLY: ServerProfile = ServerProfile {
     info: "# Server\nredis_version:7.4.0\ndragonfly_version:df-v1.31.0\nredis_mode:standalone\narch_bits:64\n\
            multiplexing_api:iouring\ntcp_port:6379\nthread_count:1\nprocess_id:1\nuptime_in_seconds:10275\n\n\
            # Memory\nused_memory:16511056\nmaxmemory:419430400\ncache_mode:store\nmaxmemory_policy:noeviction\n\n\
@@ -185,8 +186,8 @@ pub(crate) const DRAGONFLY: Guise = Guise {
     ..PLAIN
 };
 
-/// Neither `run_id` nor replication id, and no limit to its memory.
-pub(crate) const KVROCKS: Guise = Guise {
+/// Neither `run_id` nor replication id, and no memory limit.
+pub(crate) const KVROCKS: ServerProfile = ServerProfile {
     info: "# Server\nversion:2.9.0\nkvrocks_version:2.9.0\nredis_version:4.0.0\nredis_mode:standalone\nos:Linux\n\
            arch_bits:64\nprocess_id:1\ntcp_port:6666\nuptime_in_seconds:61\n\n\
            # Memory\nused_memory_rss:31723520\nused_memory_lua:36864\n\n\
@@ -195,8 +196,8 @@ pub(crate) const KVROCKS: Guise = Guise {
     ..PLAIN
 };
 
-/// A `run_id`, a replication id that is always the same, no limit to its memory.
-pub(crate) const GARNET: Guise = Guise {
+/// A `run_id`, a constant replication id and no memory limit.
+pub(crate) const GARNET: ServerProfile = ServerProfile {
     info: "# Server\ngarnet_version:1.0.50\nos:Unix 6.6.0\nprocessor_count:4\narch_bits:64\nuptime_in_seconds:9\n\
            redis_version:7.2.5\nredis_mode:standalone\nrun_id:4b1f6d7a9c3e58b20d6f7a1c4e9b3d5f8a2c6e0b\n\n\
            # Memory\nsystem_page_size:4096\ntotal_system_memory:16655925248\n\n\
@@ -206,8 +207,8 @@ pub(crate) const GARNET: Guise = Guise {
     ..PLAIN
 };
 
-/// One of two masters that copy from each other.
-pub(crate) const KEYDB_ACTIVE: Guise = Guise {
+/// One of two masters that replicate each other.
+pub(crate) const KEYDB_ACTIVE: ServerProfile = ServerProfile {
     info: "# Server\nredis_version:6.3.4\nredis_mode:standalone\nprocess_id:1\n\
            run_id:5b2e7c91d04f8a63e1b7d9c25f40a86e3d17b9c4\ntcp_port:6379\n\n\
            # Memory\nmaxmemory:0\nmaxmemory_policy:noeviction\n\n# Stats\nevicted_keys:0\n\n\
@@ -216,18 +217,18 @@ pub(crate) const KEYDB_ACTIVE: Guise = Guise {
     ..PLAIN
 };
 
-/// Scripts may not read `INFO`.
-pub(crate) const ENTERPRISE: Guise = Guise {
+/// `INFO` is not allowed in scripts.
+pub(crate) const ENTERPRISE: ServerProfile = ServerProfile {
     info: "# Server\nredis_version:7.4.0\nredis_mode:standalone\nos:Linux\narch_bits:64\ntcp_port:12000\n\
            run_id:2f8c5d7b91e0a4638d2b7c1f9e5a4063d8b7c2e1\n\n\
            # Memory\nused_memory:2310400\nmaxmemory:104857600\nmaxmemory_policy:noeviction\n\n\
            # Replication\nrole:master\nconnected_slaves:0\n",
-    tells_scripts: false,
+    info_in_scripts: false,
     ..PLAIN
 };
 
-/// A Sentinel that says so in the words of Valkey 8.
-pub(crate) const VALKEY_SENTINEL: Guise = Guise {
+/// A Sentinel, as `INFO` of Valkey 8 shows it.
+pub(crate) const VALKEY_SENTINEL: ServerProfile = ServerProfile {
     info: "# Server\nredis_version:7.2.4\nserver_name:valkey\nvalkey_version:8.0.1\nserver_mode:sentinel\n\
            run_id:7d1c9b3e5f20a8467b2d9c1e4f60a8533e7b1d9c\ntcp_port:26379\n\n\
            # Sentinel\nsentinel_masters:1\n",
@@ -235,10 +236,10 @@ pub(crate) const VALKEY_SENTINEL: Guise = Guise {
     ..PLAIN
 };
 
-/// A proxy that routes commands by their keys and knows nothing of connections.
-pub(crate) const PROXY: Guise = Guise {
+/// A proxy that routes commands by key and has no commands about connections.
+pub(crate) const PROXY: ServerProfile = ServerProfile {
     info: "# Server\nredis_version:7.2.4\nredis_mode:standalone\n\n# Replication\nrole:master\n",
     missing: &["HELLO", "CLIENT", "SUBSCRIBE", "PUBLISH"],
-    runs_without_key: false,
+    keyless_scripts: false,
     ..PLAIN
 };

@@ -1,5 +1,5 @@
-//! Every wait has an end that the waiter keeps itself, also where the client's driver does not run: on a runtime that
-//! nobody drives, in the child of a fork; and locks work where there is no runtime at all.
+//! Calls without a running driver: on an idle or blocked runtime and in the child of a fork, each wait ends
+//! by itself. With `dedicated_thread()` locks work without any runtime.
 
 use std::process::exit;
 use std::sync::mpsc;
@@ -16,50 +16,53 @@ use quorlock_chaos::redis;
 use tokio::runtime::{self, Runtime};
 use tokio::time::Instant;
 
-use crate::world::{
-    Cluster, Worker, builder, client, eventually, fleet, keys, millis, nodes_with_key, plain, secs,
+use crate::support::{
+    LockCluster, Worker, builder, client, eventually, fenced, lock_keys, millis, nodes_with_key, plain, secs,
 };
 
 fn runtime() -> Runtime {
     runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// Does this within a time that only a wait without end takes, and says how long it took. On a thread of its own, which is
-/// left behind if it does not end.
+/// Runs the work on its own thread and returns its result and duration. Panics after 40 s, which only an
+/// endless wait takes, and leaves the thread behind.
 #[track_caller]
-fn in_time<T: Send + 'static>(what: &str, deed: impl FnOnce() -> T + Send + 'static) -> (T, Duration) {
-    let (tell, told) = mpsc::channel();
+fn within_40_s<T: Send + 'static>(
+    description: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> (T, Duration) {
+    let (sender, receiver) = mpsc::channel();
     let began = Instant::now();
-    std::thread::spawn(move || tell.send(deed()));
-    let done = told.recv_timeout(secs(40)).unwrap_or_else(|_| panic!("{what} does not end"));
-    (done, began.elapsed())
+    std::thread::spawn(move || sender.send(work()));
+    let value = receiver.recv_timeout(secs(40)).unwrap_or_else(|_| panic!("{description} does not end"));
+    (value, began.elapsed())
 }
 
-/// Where calls are made: on which executor, and beside which runtime.
+/// The context of calls: their executor and the state of its runtime.
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum CallSite {
     OtherRuntime,
     NoRuntime,
-    /// Inside a runtime that nobody runs.
+    /// Inside an entered runtime that is not driven.
     IdleRuntime,
-    /// In the main future of a runtime that has no timers.
+    /// In the main future of a runtime without timers.
     NoTimers,
-    /// In a task of such a runtime.
+    /// In a task of a runtime without timers.
     TaskWithoutTimers,
-    /// In a task that blocks the one thread of its runtime meanwhile.
+    /// In a task that blocks the only thread of its runtime.
     BlockedRuntime,
 }
 
-const PLACES: [Place; 6] = [
-    Place::OtherRuntime,
-    Place::NoRuntime,
-    Place::IdleRuntime,
-    Place::NoTimers,
-    Place::TaskWithoutTimers,
-    Place::BlockedRuntime,
+const CALL_SITES: [CallSite; 6] = [
+    CallSite::OtherRuntime,
+    CallSite::NoRuntime,
+    CallSite::IdleRuntime,
+    CallSite::NoTimers,
+    CallSite::TaskWithoutTimers,
+    CallSite::BlockedRuntime,
 ];
 
-impl Place {
+impl CallSite {
     fn run(self, calls: impl Future<Output = ()> + Send + 'static) {
         let without_timers =
             || runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
@@ -82,43 +85,46 @@ impl Place {
     }
 }
 
-/// A client and a lock of its, built in a runtime that nobody drives from now on.
-fn idle(cluster: &Cluster) -> (Runtime, Redlock, Guard) {
-    let home = runtime();
-    let (redlock, guard) = home.block_on(async {
+/// A client and its held lock on a runtime that is not driven after the acquire.
+fn idle_client(cluster: &LockCluster) -> (Runtime, Redlock, Guard) {
+    let client_runtime = runtime();
+    let (redlock, guard) = client_runtime.block_on(async {
         let redlock = builder(cluster).connect().await.expect("all nodes are up");
         let guard = redlock.mutex("held").ttl(secs(50)).acquire().await.expect("free");
         (redlock, guard)
     });
-    (home, redlock, guard)
+    (client_runtime, redlock, guard)
 }
 
 #[test]
-fn no_call_waits_for_a_driver_that_nobody_runs() {
+fn no_call_waits_forever_for_a_stalled_driver() {
     std::thread::scope(|scope| {
-        for place in PLACES {
-            scope.spawn(move || every_call_ends(place));
+        for call_site in CALL_SITES {
+            scope.spawn(move || every_call_ends(call_site));
         }
     });
 }
 
-fn every_call_ends(place: Place) {
-    let cluster = fleet(3);
-    let (home, redlock, guard) = idle(&cluster);
-    // Eight calls, each of which ends by itself.
-    in_time(&format!("some call in {place:?}"), move || {
+fn every_call_ends(call_site: CallSite) {
+    let cluster = fenced(3);
+    let (client_runtime, redlock, guard) = idle_client(&cluster);
+    // Eight calls, each of which must end by itself.
+    within_40_s(&format!("a call in {call_site:?}"), move || {
         let calls = async move {
-            let begun = Instant::now();
+            let began = Instant::now();
             let wait = redlock.mutex("k").ttl(secs(4)).wait_timeout(millis(300)).acquire().await;
             assert!(
                 matches!(wait, Err(AcquireError::NoDriver { reason: NoDriver::Stalled, .. })),
                 "{wait:?}"
             );
-            let words = wait.expect_err("stalled").to_string();
-            assert!(words.starts_with("lock \"k\": ") && words.contains("dedicated_thread()"), "{words}");
-            assert!(begun.elapsed() >= millis(300), "the wait is kept");
-            let tried = redlock.mutex("k").ttl(secs(4)).try_acquire().await;
-            assert!(matches!(tried, Err(AcquireError::NoDriver { .. })), "{tried:?}");
+            let message = wait.expect_err("stalled").to_string();
+            assert!(
+                message.starts_with("lock \"k\": ") && message.contains("dedicated_thread()"),
+                "{message}"
+            );
+            assert!(began.elapsed() >= millis(300), "the wait lasts as long as its limit");
+            let attempt = redlock.mutex("k").ttl(secs(4)).try_acquire().await;
+            assert!(matches!(attempt, Err(AcquireError::NoDriver { .. })), "{attempt:?}");
             let ran = redlock.mutex("k").ttl(secs(4)).no_wait().run(|_| async {}).await;
             assert!(ran.is_err());
             let inspected = redlock.inspect("k").await;
@@ -127,109 +133,111 @@ fn every_call_ends(place: Place) {
             assert!(matches!(broken, Err(InspectError::NoDriver { .. })), "{broken:?}");
             let extended = guard.extend(secs(55)).await;
             assert!(matches!(extended, Err(ExtendError::NoDriver { .. })), "{extended:?}");
-            assert!(guard.is_valid(), "until the deadline that it had");
+            assert!(guard.is_valid(), "valid until its deadline");
             let released = guard.release().await;
             assert!(matches!(released, Err(ReleaseError::NoDriver { .. })), "{released:?}");
-            let shut = redlock.shutdown(millis(100)).await;
+            let shutdown = redlock.shutdown(millis(100)).await;
             let is_reported = |error: &ShutdownError| error.no_driver == Some(NoDriver::Stalled);
-            assert!(shut.as_ref().is_err_and(is_reported), "{shut:?}");
+            assert!(shutdown.as_ref().is_err_and(is_reported), "{shutdown:?}");
             assert_eq!(redlock.node_status().await.len(), 3);
         };
-        place.run(calls);
+        call_site.run(calls);
     });
-    // Where it goes on one day, what was asked for in vain is undone.
-    home.block_on(eventually("nothing is left", || async {
-        keys(&cluster).iter().all(|keys| !keys.iter().any(|key| key == "k" || key == "held"))
+    // When the runtime runs again, the driver releases the keys of the failed calls.
+    client_runtime.block_on(eventually("no pending release", || async {
+        lock_keys(&cluster).iter().all(|keys| !keys.iter().any(|key| key == "k" || key == "held"))
     }));
 }
 
 #[test]
-fn a_loss_is_told_at_the_deadline_also_where_nobody_runs_the_driver() {
-    let cluster = fleet(3);
-    for place in PLACES {
-        let home = runtime();
-        let name = format!("k{place:?}");
-        let (redlock, guard) = home.block_on(async {
+fn the_loss_is_signaled_at_the_deadline_when_the_driver_is_stalled() {
+    let cluster = fenced(3);
+    for call_site in CALL_SITES {
+        let client_runtime = runtime();
+        let name = format!("k{call_site:?}");
+        let (redlock, guard) = client_runtime.block_on(async {
             let redlock = builder(&cluster).connect().await.expect("all nodes are up");
             let guard = redlock.mutex(&name).ttl(secs(1)).acquire().await.expect("free");
             (redlock, guard)
         });
-        let (guard, took) = in_time("the loss", move || {
-            place.run(guard.lost());
+        let (guard, duration) = within_40_s("the loss", move || {
+            call_site.run(guard.lost());
             guard
         });
-        assert!(!guard.is_valid() && took < secs(5), "{took:?}");
-        drop((redlock, guard, home));
+        assert!(!guard.is_valid() && duration < secs(5), "{duration:?}");
+        drop((redlock, guard, client_runtime));
     }
 }
 
 #[test]
-fn a_client_that_is_built_where_nobody_runs_it_says_so() {
-    let cluster = fleet(3);
+fn connect_fails_on_a_runtime_that_is_not_driven() {
+    let cluster = fenced(3);
     let builder = builder(&cluster).connect_timeout(secs(2));
-    let (refused, _) = in_time("connect", move || {
-        let home = runtime();
-        let _inside = home.enter();
+    let (result, _) = within_40_s("connect", move || {
+        let client_runtime = runtime();
+        let _inside = client_runtime.enter();
         block_on(builder.connect())
     });
-    assert!(matches!(refused, Err(ConnectError::NoDriver(NoDriver::Stalled))), "{refused:?}");
+    assert!(matches!(result, Err(ConnectError::NoDriver(NoDriver::Stalled))), "{result:?}");
 }
 
 #[test]
-fn a_client_with_a_thread_of_its_own_works_wherever_its_calls_are_made() {
-    for cluster in [fleet(3), plain(3)] {
-        let refused = block_on(builder(&cluster).connect()).expect_err("no runtime here").to_string();
-        assert!(refused.contains("dedicated_thread()"), "{refused}");
-        for place in PLACES {
+fn a_client_with_a_dedicated_thread_works_from_every_call_site() {
+    for cluster in [fenced(3), plain(3)] {
+        let error = block_on(builder(&cluster).connect()).expect_err("no runtime here").to_string();
+        assert!(error.contains("dedicated_thread()"), "{error}");
+        for call_site in CALL_SITES {
             let builder = builder(&cluster).dedicated_thread();
-            in_time(&format!("a lock's life in {place:?}"), move || place.run(a_locks_life(builder)));
+            within_40_s(&format!("the life of a lock in {call_site:?}"), move || {
+                call_site.run(use_lock(builder));
+            });
         }
     }
 }
 
-async fn a_locks_life(builder: RedlockBuilder) {
+async fn use_lock(builder: RedlockBuilder) {
     let redlock = builder.clone().connect().await.expect("all nodes are up");
     assert_eq!(redlock.node_status().await.len(), 3);
     let guard = redlock.mutex("k").ttl(secs(4)).acquire().await.expect("free");
     assert!(guard.extend(secs(10)).await.is_ok());
-    let tried = redlock.mutex("k").try_acquire().await.expect("an answer");
-    assert!(tried.is_none());
+    let attempt = redlock.mutex("k").try_acquire().await.expect("a reply");
+    assert!(attempt.is_none());
     let other = builder.connect().await.expect("all nodes are up");
     let began = Instant::now();
     let waited = other.mutex("k").wait_timeout(millis(200)).acquire().await;
     assert!(matches!(waited, Err(AcquireError::Contended { .. })), "{waited:?}");
     assert!(began.elapsed() >= millis(200));
-    assert!(redlock.inspect("k").await.expect("an answer").holder().is_some());
-    guard.release().await.expect("confirmed");
+    assert!(redlock.inspect("k").await.expect("a reply").holder().is_some());
+    guard.release().await.expect("a quorum confirms");
     assert_eq!(redlock.mutex("k").run(|_| async { 7 }).await.expect("free"), 7);
-    redlock.force_release("k").await.expect("an answer");
-    redlock.shutdown(secs(2)).await.expect("nothing is left");
+    redlock.force_release("k").await.expect("a reply");
+    redlock.shutdown(secs(2)).await.expect("no pending release");
 }
 
-/// Driver and caller are on one thread, which stands still for longer than any answer may take.
+/// Driver and caller share one thread, which is blocked for longer than the reply timeout.
 #[test]
-fn a_runtime_that_was_blocked_is_no_driver_that_does_not_run() {
-    let mut cluster = fleet(3);
+fn a_blocked_runtime_is_not_reported_as_a_stalled_driver() {
+    let mut cluster = fenced(3);
     runtime().block_on(async {
         let redlock = client(&cluster).await;
         let guard = redlock.mutex("held").ttl(secs(50)).acquire().await.expect("free");
         cluster[0].pause();
         cluster[1].pause();
         let mutex = redlock.mutex("k").ttl(secs(4));
-        let (tried, ()) = join(mutex.try_acquire(), async { std::thread::sleep(millis(1_800)) }).await;
-        assert!(matches!(tried, Err(AcquireError::NoQuorum { .. })), "{tried:?}");
+        let (attempt, ()) = join(mutex.try_acquire(), async { std::thread::sleep(millis(1_800)) }).await;
+        assert!(matches!(attempt, Err(AcquireError::NoQuorum { .. })), "{attempt:?}");
         let (released, ()) = join(guard.release(), async { std::thread::sleep(millis(1_800)) }).await;
         assert!(matches!(released, Err(ReleaseError::NoQuorum { .. })), "{released:?}");
     });
 }
 
-/// As another process: what is forked is this one, with all its threads but one left behind.
+/// Runs in another process, because a fork copies the process with only the forking thread.
 #[test]
 fn worker_that_forks() {
     let Ok(nodes) = std::env::var("FORK_NODES") else { return };
-    let home =
+    let client_runtime =
         runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let (redlock, guard) = home.block_on(async {
+    let (redlock, guard) = client_runtime.block_on(async {
         let builder = Redlock::builder().nodes(nodes.split(',')).max_ttl(secs(60));
         let redlock = builder.connect().await.expect("all nodes are up");
         let guard = redlock.mutex("held").ttl(secs(3)).acquire().await.expect("free");
@@ -237,29 +245,30 @@ fn worker_that_forks() {
     });
     match fork().expect("a fork") {
         Fork::Child => {
-            let is_well =
+            let result =
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| in_child(&redlock, &guard)));
-            // Nothing is dropped, as in a child that goes on with its work.
-            exit(i32::from(is_well.is_err()));
+            // Nothing is dropped, as in a child that continues its work.
+            exit(i32::from(result.is_err()));
         }
         Fork::Parent(child) => {
-            let status = waitpid(child).expect("its end");
-            assert_eq!(status, 0, "the child failed; its words are above");
-            home.block_on(async {
-                // Renewed meanwhile, and afterwards, on the connections that the child had too.
+            let status = waitpid(child).expect("child has ended");
+            assert_eq!(status, 0, "the child failed; its output is above");
+            client_runtime.block_on(async {
+                // The lock is renewed while the child runs and afterwards, on connections that the child had
+                // too.
                 tokio::time::sleep(secs(4)).await;
                 assert!(guard.is_valid());
-                assert_eq!(redlock.inspect("held").await.expect("an answer").reply_count(), 3);
-                let report = guard.release().await.expect("confirmed");
+                assert_eq!(redlock.inspect("held").await.expect("a reply").reply_count(), 3);
+                let report = guard.release().await.expect("a quorum confirms");
                 assert!(!report.was_lost, "{report:?}");
-                redlock.shutdown(secs(2)).await.expect("nothing is left");
+                redlock.shutdown(secs(2)).await.expect("no pending release");
             });
         }
     }
 }
 
 fn in_child(redlock: &Redlock, guard: &Guard) {
-    assert!(!guard.is_valid() && guard.remaining().is_zero(), "it is the parent's");
+    assert!(!guard.is_valid() && guard.remaining().is_zero(), "the lock belongs to the parent");
     let began = Instant::now();
     let forked = |reason: NoDriver| reason == NoDriver::Forked;
     block_on(async {
@@ -282,21 +291,22 @@ fn in_child(redlock: &Redlock, guard: &Guard) {
             "{extended:?}"
         );
         assert_eq!(redlock.node_status().await.len(), 3);
-        let shut = redlock.shutdown(secs(5)).await;
-        assert!(shut.is_err_and(|error| error.no_driver == Some(NoDriver::Forked)));
+        let shutdown = redlock.shutdown(secs(5)).await;
+        assert!(shutdown.is_err_and(|error| error.no_driver == Some(NoDriver::Forked)));
     });
     assert!(began.elapsed() < secs(1), "every call ends at once");
 }
 
 #[test]
-fn the_child_of_a_fork_is_told_so_and_its_parent_keeps_the_lock() {
-    let cluster = fleet(3);
+fn calls_in_a_forked_child_fail_and_the_parent_keeps_the_lock() {
+    let cluster = fenced(3);
     let nodes = cluster.urls().join(",");
-    Worker::start("unanswered::worker_that_forks", &[("FORK_NODES", nodes)]).end();
+    Worker::start("stalled_driver::worker_that_forks", &[("FORK_NODES", nodes)]).wait();
     assert_eq!(nodes_with_key(&cluster, "held"), 0);
 }
 
-/// The child goes on with the very runtime that drives the client: it writes nothing to its parent's connections.
+/// The child keeps running the runtime that drives the client; it must write nothing to its parent's
+/// connections.
 #[test]
 fn worker_that_forks_inside_its_runtime() {
     let Ok(nodes) = std::env::var("FORK_INSIDE_NODES") else { return };
@@ -307,27 +317,28 @@ fn worker_that_forks_inside_its_runtime() {
         match fork().expect("a fork") {
             Fork::Child => {
                 drop(guard);
-                // Everything else of the runtime works here, so a driver that went on would release what was dropped.
+                // The runtime works here, so a driver that continued would release the dropped lock.
                 for _ in 0..100 {
                     tokio::time::sleep(millis(5)).await;
                 }
                 exit(0);
             }
-            Fork::Parent(child) => assert_eq!(waitpid(child).expect("its end"), 0),
+            Fork::Parent(child) => assert_eq!(waitpid(child).expect("child has ended"), 0),
         }
         assert!(guard.is_valid());
         for node in nodes.split(',') {
             let mut connection =
                 redis::Client::open(node).and_then(|node| node.get_connection()).expect("a node");
-            assert!(redis::cmd("EXISTS").arg("held").query::<bool>(&mut connection).expect("an answer"));
+            assert!(redis::cmd("EXISTS").arg("held").query::<bool>(&mut connection).expect("a reply"));
         }
         exit(0);
     });
 }
 
 #[test]
-fn a_driver_that_was_forked_with_its_runtime_leaves_the_parents_lock_alone() {
-    let cluster = fleet(3);
+fn a_driver_forked_with_its_runtime_does_not_release_the_parents_lock() {
+    let cluster = fenced(3);
     let nodes = cluster.urls().join(",");
-    Worker::start("unanswered::worker_that_forks_inside_its_runtime", &[("FORK_INSIDE_NODES", nodes)]).end();
+    Worker::start("stalled_driver::worker_that_forks_inside_its_runtime", &[("FORK_INSIDE_NODES", nodes)])
+        .wait();
 }

@@ -1,5 +1,6 @@
-//! A resource that looks at fencing tokens, and its twin that does not: what each makes of a holder that was stopped
-//! between its last look at the lock and its write.
+//! Fencing tokens (Kleppmann, "How to do distributed locking", 2016): a holder is paused between its last
+//! check of the lock and its write. A resource that checks tokens rejects the late write; one that does not
+//! loses an update.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
@@ -9,20 +10,20 @@ use std::process::Command;
 use quorlock::{FencingToken, Redlock};
 use tokio::time::sleep;
 
-use crate::world::{Worker, brief, client, eventually, millis, secs};
+use crate::support::{Worker, client, eventually, fenced_with_max_ttl, millis, secs};
 
-/// A number in a file, and the token of the last write that was accepted. One at a time by a lock on the file, which
-/// is not the lock in question: it lasts for an access, not for a piece of work.
-struct Store {
+/// A protected resource: a file with a value and the token of the last accepted write. A lock on the file
+/// makes each access atomic; it is not the lock under test.
+struct ProtectedResource {
     file: File,
     is_fenced: bool,
 }
 
-/// The store has seen a later holder.
+/// The resource has seen the token of a later holder.
 #[derive(Debug, PartialEq, Eq)]
 struct Stale;
 
-impl Store {
+impl ProtectedResource {
     fn new(folder: &Path, is_fenced: bool) -> Self {
         let name = if is_fenced { "fenced" } else { "unfenced" };
         let file =
@@ -59,66 +60,67 @@ impl Store {
     }
 }
 
-/// The same test is the story and, in the process it starts, the holder that is stopped.
+/// In the test process this is the test; in the process that it starts it is the paused holder.
 #[tokio::test]
-async fn a_store_that_looks_at_tokens_refuses_a_holder_that_was_stopped_and_another_loses_an_update() {
+async fn a_fenced_resource_rejects_a_paused_holder_and_an_unfenced_one_loses_an_update() {
     if let Ok(nodes) = std::env::var("QUORLOCK_TEST_NODES") {
         return hold_and_write(&nodes).await;
     }
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str| folder.path().join(name);
-    let fleet = brief(3, MAX_TTL);
+    let fleet = fenced_with_max_ttl(3, MAX_TTL);
     let redlock = client(&fleet).await;
-    let told = [
+    let env = [
         ("QUORLOCK_TEST_NODES", fleet.nodes()),
         ("QUORLOCK_TEST_FOLDER", folder.path().display().to_string()),
     ];
-    let holder = Worker::start(NAME, &told);
+    let holder = Worker::start(TEST_NAME, &env);
     eventually("it has read", || async { file("has-read").exists() }).await;
     signal("STOP", holder.id());
 
-    // It would renew its lock for ever, so who gets the lock knows that it stands still.
+    // A running holder would renew its lock forever, so a grant here shows that it is stopped.
     let guard = redlock.mutex("account").wait_timeout(secs(20)).acquire().await.expect("after its ttl");
     let token = guard.fencing_token().expect("fenced");
-    let mut stores = [true, false].map(|is_fenced| Store::new(folder.path(), is_fenced));
-    for store in &mut stores {
-        let value = store.read();
-        store.write(value + 1, token).expect("we hold the lock");
-        store.write(value + 1, token).expect("and may write again");
+    let mut resources = [true, false].map(|is_fenced| ProtectedResource::new(folder.path(), is_fenced));
+    for resource in &mut resources {
+        let value = resource.read();
+        resource.write(value + 1, token).expect("the latest holder");
+        resource.write(value + 1, token).expect("the same token may write again");
     }
     guard.release().await.expect("released");
     fs::write(file("go"), "").expect("written");
     signal("CONT", holder.id());
-    holder.end();
+    holder.wait();
 
-    let [fenced, unfenced] = &mut stores;
-    assert_eq!(fs::read_to_string(file("fenced-said")).expect("read"), "Err(Stale)");
-    assert_eq!(fs::read_to_string(file("unfenced-said")).expect("read"), "Ok(())");
-    // Two were told that they had added one. The fenced one knows better by now, and has done it again.
+    let [fenced, unfenced] = &mut resources;
+    assert_eq!(fs::read_to_string(file("fenced-outcome")).expect("read"), "Err(Stale)");
+    assert_eq!(fs::read_to_string(file("unfenced-outcome")).expect("read"), "Ok(())");
+    // Two writes to the unfenced resource were accepted. The holder has repeated the write that the fenced
+    // one rejected.
     assert_eq!(fenced.read(), 2);
-    assert_eq!(unfenced.read(), 1, "without a look at the token, one of two updates is lost");
+    assert_eq!(unfenced.read(), 1, "without a check of the token, one of two updates is lost");
 }
 
 async fn hold_and_write(nodes: &str) {
-    let folder = PathBuf::from(std::env::var_os("QUORLOCK_TEST_FOLDER").expect("told"));
+    let folder = PathBuf::from(std::env::var_os("QUORLOCK_TEST_FOLDER").expect("variable is set"));
     let redlock = Redlock::builder().nodes(nodes.split(',')).max_ttl(MAX_TTL);
     let redlock = redlock.connect().await.expect("up");
     let guard = redlock.mutex("account").acquire().await.expect("free");
     let token = guard.fencing_token().expect("fenced");
-    let mut stores = [true, false].map(|is_fenced| Store::new(&folder, is_fenced));
-    let values = stores.each_mut().map(Store::read);
-    assert!(guard.is_valid(), "the last look");
+    let mut resources = [true, false].map(|is_fenced| ProtectedResource::new(&folder, is_fenced));
+    let values = resources.each_mut().map(ProtectedResource::read);
+    assert!(guard.is_valid(), "valid before the pause");
     fs::write(folder.join("has-read"), "").expect("written");
     while !folder.join("go").exists() {
-        // Stopped in here, or there would be renewals.
+        // The process is stopped here; otherwise it would renew.
         sleep(millis(1)).await;
     }
-    let [fenced, unfenced] = &mut stores;
-    let said = fenced.write(values[0] + 1, token);
-    fs::write(folder.join("fenced-said"), format!("{said:?}")).expect("written");
-    let also = unfenced.write(values[1] + 1, token);
-    fs::write(folder.join("unfenced-said"), format!("{also:?}")).expect("written");
-    // Who was refused takes the lock anew and does its work again.
+    let [fenced, unfenced] = &mut resources;
+    let rejected = fenced.write(values[0] + 1, token);
+    fs::write(folder.join("fenced-outcome"), format!("{rejected:?}")).expect("written");
+    let accepted = unfenced.write(values[1] + 1, token);
+    fs::write(folder.join("unfenced-outcome"), format!("{accepted:?}")).expect("written");
+    // After the rejection the holder acquires the lock again and repeats its work.
     drop(guard);
     let guard = redlock.mutex("account").wait_timeout(secs(20)).acquire().await.expect("free");
     let value = fenced.read();
@@ -127,10 +129,10 @@ async fn hold_and_write(nodes: &str) {
 }
 
 fn signal(name: &str, pid: u32) {
-    let sent = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status();
-    assert!(sent.expect("there is a kill").success());
+    let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status();
+    assert!(status.expect("`kill` is installed").success());
 }
 
 const MAX_TTL: std::time::Duration = millis(1000);
-const NAME: &str =
-    "store::a_store_that_looks_at_tokens_refuses_a_holder_that_was_stopped_and_another_loses_an_update";
+const TEST_NAME: &str =
+    "fenced_resource::a_fenced_resource_rejects_a_paused_holder_and_an_unfenced_one_loses_an_update";
