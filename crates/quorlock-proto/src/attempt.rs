@@ -30,7 +30,7 @@ pub struct Attempt {
     settle_by: DualTimestamp,
     round: Round,
     state: State,
-    to_grant: NodeSet,
+    to_acquire: NodeSet,
     to_release: NodeSet,
     to_query_ttl: NodeSet,
     /// Refusing nodes that have not yet said how long the holder's key lives.
@@ -79,7 +79,7 @@ impl Attempt {
             start: now,
             deadline: spec.params.deadline(now),
             settle_by: now.plus(spec.params.attempt_timeout()),
-            to_grant: round.requested(),
+            to_acquire: round.requested(),
             to_release: NodeSet::EMPTY,
             to_query_ttl: NodeSet::EMPTY,
             querying_ttl: NodeSet::EMPTY,
@@ -96,7 +96,7 @@ impl Attempt {
         };
         if attempt.round.is_out_of_reach() {
             // Nothing sent, nothing to undo.
-            attempt.to_grant = NodeSet::EMPTY;
+            attempt.to_acquire = NodeSet::EMPTY;
             attempt.state = State::Ready(Some(attempt.with_retry(attempt.reason(attempt.round.failed()))));
         }
         attempt
@@ -104,8 +104,8 @@ impl Attempt {
 
     /// The next step to take, until there is none; then see [`wake_at`](Self::wake_at).
     pub fn poll(&mut self) -> Option<AttemptStep> {
-        if !self.to_grant.is_empty() {
-            return Some(AttemptStep::Request(RequestKind::Acquire, std::mem::take(&mut self.to_grant)));
+        if !self.to_acquire.is_empty() {
+            return Some(AttemptStep::Request(RequestKind::Acquire, std::mem::take(&mut self.to_acquire)));
         }
         if !self.to_raise.is_empty() {
             return Some(AttemptStep::Request(RequestKind::RaiseFence, std::mem::take(&mut self.to_raise)));
@@ -170,7 +170,7 @@ impl Attempt {
             }
             State::Ready(Some(_)) | State::QueryingTtl(_) | State::Done => {}
         }
-        self.to_release = self.to_release.without(std::mem::take(&mut self.to_grant));
+        self.to_release = self.to_release.without(std::mem::take(&mut self.to_acquire));
         self.to_raise = NodeSet::EMPTY;
         self.to_query_ttl = NodeSet::EMPTY;
         self.state = State::Done;
