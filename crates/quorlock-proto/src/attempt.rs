@@ -46,7 +46,7 @@ pub struct Attempt {
     granted_at_least_once: NodeSet,
     rounds: u8,
     /// Whether its patience was over before it was decided.
-    ran_out: bool,
+    timed_out: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,7 +89,7 @@ impl Attempt {
             to_raise: NodeSet::EMPTY,
             granted_at_least_once: NodeSet::EMPTY,
             rounds: 1,
-            ran_out: false,
+            timed_out: false,
             state: State::Voting,
             spec,
             round,
@@ -121,7 +121,7 @@ impl Attempt {
             return Some(match verdict {
                 None => AttemptStep::Won,
                 Some(why) => {
-                    AttemptStep::Lost(AttemptFailure { reason: why, votes: self.round.report(self.ran_out) })
+                    AttemptStep::Lost(AttemptFailure { reason: why, votes: self.round.report(self.timed_out) })
                 }
             });
         }
@@ -152,7 +152,7 @@ impl Attempt {
             return;
         }
         if matches!(self.state, State::Voting | State::RaisingFence) {
-            self.ran_out = true;
+            self.timed_out = true;
             self.lose(self.reason(self.round.failed() + self.round.unanswered()));
         }
         if let State::QueryingTtl(why) = self.state {
