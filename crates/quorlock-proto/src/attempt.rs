@@ -55,7 +55,7 @@ enum State {
     /// q grants are in; q nodes must have our number as their fence.
     RaisingFence,
     /// Won or lost, not yet told.
-    Ready(Option<FailureReason>),
+    Decided(Option<FailureReason>),
     /// Lost and undone; some refusing nodes are being asked for how long.
     QueryingTtl(FailureReason),
     Done,
@@ -97,7 +97,7 @@ impl Attempt {
         if attempt.round.is_out_of_reach() {
             // Nothing sent, nothing to undo.
             attempt.to_acquire = NodeSet::EMPTY;
-            attempt.state = State::Ready(Some(attempt.with_retry(attempt.reason(attempt.round.failed()))));
+            attempt.state = State::Decided(Some(attempt.with_retry(attempt.reason(attempt.round.failed()))));
         }
         attempt
     }
@@ -116,7 +116,7 @@ impl Attempt {
         if !self.to_query_ttl.is_empty() {
             return Some(AttemptStep::Request(RequestKind::QueryTtl, std::mem::take(&mut self.to_query_ttl)));
         }
-        if let State::Ready(verdict) = self.state {
+        if let State::Decided(verdict) = self.state {
             self.state = State::Done;
             return Some(match verdict {
                 None => AttemptStep::Won,
@@ -139,7 +139,7 @@ impl Attempt {
                 self.querying_ttl.remove(node);
                 self.round.add_remaining(node, vote);
                 if self.querying_ttl.is_empty() {
-                    self.state = State::Ready(Some(self.with_retry(why)));
+                    self.state = State::Decided(Some(self.with_retry(why)));
                 }
             }
             _ => {}
@@ -158,17 +158,17 @@ impl Attempt {
         if let State::QueryingTtl(why) = self.state {
             // The patience is over: the refusal is told as it is, without for how long.
             self.to_query_ttl = NodeSet::EMPTY;
-            self.state = State::Ready(Some(self.with_retry(why)));
+            self.state = State::Decided(Some(self.with_retry(why)));
         }
     }
 
     /// The caller walked away: undo, tell nobody. Poll next.
     pub fn abandon(&mut self) {
         match self.state {
-            State::Voting | State::RaisingFence | State::Ready(None) => {
+            State::Voting | State::RaisingFence | State::Decided(None) => {
                 self.to_release = self.possibly_applied();
             }
-            State::Ready(Some(_)) | State::QueryingTtl(_) | State::Done => {}
+            State::Decided(Some(_)) | State::QueryingTtl(_) | State::Done => {}
         }
         self.to_release = self.to_release.without(std::mem::take(&mut self.to_acquire));
         self.to_raise = NodeSet::EMPTY;
@@ -190,7 +190,7 @@ impl Attempt {
     pub fn wake_at(&self) -> Option<DualTimestamp> {
         match self.state {
             State::Voting | State::RaisingFence | State::QueryingTtl(_) => Some(self.settle_by),
-            State::Ready(_) | State::Done => None,
+            State::Decided(_) | State::Done => None,
         }
     }
 
@@ -342,7 +342,7 @@ impl Attempt {
         if now.is_past(self.deadline) {
             self.lose(FailureReason::TooLate);
         } else {
-            self.state = State::Ready(None);
+            self.state = State::Decided(None);
         }
     }
 
@@ -355,7 +355,7 @@ impl Attempt {
         self.to_query_ttl = if must_ask { self.round.held_by_others() } else { NodeSet::EMPTY };
         self.querying_ttl = self.to_query_ttl;
         self.state = if self.querying_ttl.is_empty() {
-            State::Ready(Some(self.with_retry(why)))
+            State::Decided(Some(self.with_retry(why)))
         } else {
             State::QueryingTtl(why)
         };
