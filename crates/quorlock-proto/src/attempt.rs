@@ -236,7 +236,7 @@ impl Attempt {
 
     /// Our number, once it is won.
     #[must_use]
-    pub const fn number(&self) -> Option<u64> {
+    pub const fn fencing_number(&self) -> Option<u64> {
         self.number
     }
 

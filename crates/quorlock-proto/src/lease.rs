@@ -101,7 +101,7 @@ impl Lease {
         Self {
             key: attempt.spec().key.clone(),
             token: attempt.token(),
-            number: attempt.number().and_then(NonZeroU64::new),
+            number: attempt.fencing_number().and_then(NonZeroU64::new),
             quorum: attempt.round().quorum(),
             params,
             auto_renew: policy.auto_renew,

@@ -121,7 +121,7 @@ impl World {
             Stage::Waiting => print.write_u8(1),
             Stage::Open(attempt) => {
                 print.write_u8(2);
-                print.write_u8(u8::from(attempt.number().is_some()));
+                print.write_u8(u8::from(attempt.fencing_number().is_some()));
             }
             Stage::Held(lease) => {
                 print.write_u8(3);
@@ -149,7 +149,7 @@ impl World {
                     Vote::Unknown(ReplyFailure::Timeout) => 1,
                     Vote::Granted => 2,
                     // Once the lock's number is fixed, nobody asks any more what it was made of.
-                    Vote::Fenced(_) if attempt.number().is_some() => 9,
+                    Vote::Fenced(_) if attempt.fencing_number().is_some() => 9,
                     Vote::Fenced(number) => {
                         print.write_u32(rank(self.narrow(*number)));
                         3

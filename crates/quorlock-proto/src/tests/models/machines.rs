@@ -49,7 +49,7 @@ impl World {
             match std::mem::take(&mut state.rows[row].stage) {
                 Stage::Open(mut attempt) => {
                     let step = Rc::make_mut(&mut attempt).poll();
-                    state.rows[row].number = attempt.number().map_or(0, |number| self.narrow(number));
+                    state.rows[row].number = attempt.fencing_number().map_or(0, |number| self.narrow(number));
                     state.rows[row].stage = Stage::Open(attempt.clone());
                     match step {
                         Some(AttemptStep::Request(RequestKind::Release, nodes)) => {

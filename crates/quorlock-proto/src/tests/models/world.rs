@@ -197,7 +197,7 @@ impl World {
                 numbers.push(row.number);
             }
             if let Stage::Open(attempt) = &row.stage
-                && attempt.number().is_none()
+                && attempt.fencing_number().is_none()
             {
                 let votes = attempt.round().votes();
                 numbers.extend(votes.filter_map(|vote| match vote {
