@@ -163,7 +163,7 @@ impl Attempt {
     }
 
     /// The caller walked away: undo, tell nobody. Poll next.
-    pub fn abandon(&mut self) {
+    pub fn cancel(&mut self) {
         match self.state {
             State::Voting | State::RaisingFence | State::Decided(None) => {
                 self.to_release = self.possibly_applied();

@@ -42,7 +42,7 @@ impl World {
             }
             Event::LetGo { row } => {
                 match &mut state.rows[usize::from(row)].stage {
-                    Stage::Open(attempt) => Rc::make_mut(attempt).abandon(),
+                    Stage::Open(attempt) => Rc::make_mut(attempt).cancel(),
                     Stage::Held(lease) => Rc::make_mut(lease).release(now),
                     Stage::Waiting | Stage::Over => {}
                 }
