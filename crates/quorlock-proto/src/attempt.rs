@@ -153,7 +153,7 @@ impl Attempt {
         }
         if matches!(self.state, State::Voting | State::RaisingFence) {
             self.timed_out = true;
-            self.lose(self.reason(self.round.failed() + self.round.unanswered()));
+            self.fail(self.reason(self.round.failed() + self.round.unanswered()));
         }
         if let State::QueryingTtl(why) = self.state {
             // The patience is over: the refusal is told as it is, without for how long.
@@ -324,7 +324,7 @@ impl Attempt {
             self.win(now);
         } else if self.round.is_out_of_reach() {
             // Who has not answered yet may well be there.
-            self.lose(self.reason(self.round.failed()));
+            self.fail(self.reason(self.round.failed()));
         }
     }
 
@@ -340,14 +340,14 @@ impl Attempt {
         // "The lock is considered to be acquired" only if time is left. A grant that cannot be used is a failure
         // like any other.
         if now.is_past(self.deadline) {
-            self.lose(FailureReason::TooLate);
+            self.fail(FailureReason::TooLate);
         } else {
             self.state = State::Decided(None);
         }
     }
 
     /// "If the client failed to acquire the lock for some reason [...] it will try to unlock all the instances."
-    fn lose(&mut self, why: FailureReason) {
+    fn fail(&mut self, why: FailureReason) {
         self.to_raise = NodeSet::EMPTY;
         self.to_release = self.possibly_applied();
         // A fenced refusal has told for how long.
