@@ -132,7 +132,7 @@ impl Attempt {
     pub fn on_reply(&mut self, node: NodeId, phase: RequestKind, vote: Vote, now: DualTimestamp) {
         match (phase, self.state) {
             (RequestKind::Acquire, State::Voting | State::RaisingFence) if !self.round.has_voted(node) => {
-                self.on_grant(node, vote, now);
+                self.on_acquire_reply(node, vote, now);
             }
             (RequestKind::RaiseFence, State::RaisingFence) => self.on_raise(node, vote, now),
             (RequestKind::QueryTtl, State::QueryingTtl(why)) => {
@@ -265,7 +265,7 @@ impl Attempt {
         self.round.possibly_applied().or(self.granted_at_least_once)
     }
 
-    fn on_grant(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) {
+    fn on_acquire_reply(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) {
         let vote = match (vote, self.fence) {
             (Vote::Fenced(_), None) | (Vote::Granted, Some(_)) => {
                 Vote::Unknown(ReplyFailure::UnexpectedReply)
