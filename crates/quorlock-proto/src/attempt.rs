@@ -134,7 +134,7 @@ impl Attempt {
             (RequestKind::Acquire, State::Voting | State::RaisingFence) if !self.round.has_voted(node) => {
                 self.on_acquire_reply(node, vote, now);
             }
-            (RequestKind::RaiseFence, State::RaisingFence) => self.on_raise(node, vote, now),
+            (RequestKind::RaiseFence, State::RaisingFence) => self.on_raise_fence_reply(node, vote, now),
             (RequestKind::QueryTtl, State::QueryingTtl(why)) => {
                 self.querying_ttl.remove(node);
                 self.round.add_remaining(node, vote);
@@ -294,7 +294,7 @@ impl Attempt {
         self.settle(now);
     }
 
-    fn on_raise(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) {
+    fn on_raise_fence_reply(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) {
         match vote {
             Vote::Granted => self.at_our_number.insert(node),
             Vote::HeldByOther { .. } | Vote::NotHeld => self.granted_at_least_once.remove(node),
