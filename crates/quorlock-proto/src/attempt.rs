@@ -277,7 +277,7 @@ impl Attempt {
         }
         self.round.record(node, vote);
         if self.state == State::RaisingFence {
-            self.compare(node);
+            self.compare_fence(node);
         } else if self.round.is_won() {
             if self.fence.is_none() {
                 return self.win(now);
@@ -285,7 +285,7 @@ impl Attempt {
             self.number = self.round.votes().filter_map(Vote::number).max();
             self.state = State::RaisingFence;
             for node in self.round.granted().iter() {
-                self.compare(node);
+                self.compare_fence(node);
             }
             if !self.quorum_has_number() {
                 self.rounds = 2;
@@ -307,7 +307,7 @@ impl Attempt {
     }
 
     /// Whether this node's number is ours, or can be made so.
-    fn compare(&mut self, node: NodeId) {
+    fn compare_fence(&mut self, node: NodeId) {
         let (Some(theirs), Some(ours)) = (self.round.vote(node).number(), self.number) else {
             return;
         };
