@@ -8,7 +8,7 @@ use crate::vote::{ReplyFailure, Vote};
 impl Attempt {
     /// Why it failed, when `absent` nodes have no clear answer. Nodes that are there and merely not all ours, split
     /// votes among them, are contention: the quorum is lost only if the absent are too many for one.
-    pub(super) fn reason(&self, absent: usize) -> FailureReason {
+    pub(super) fn failure_reason(&self, absent: usize) -> FailureReason {
         let quorum = self.round.quorum();
         let doubtful = self.round.on_probation().len();
         if quorum.is_out_of_reach(self.round.excluded().len()) {
