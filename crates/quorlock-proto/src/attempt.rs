@@ -97,7 +97,7 @@ impl Attempt {
         if attempt.round.is_out_of_reach() {
             // Nothing sent, nothing to undo.
             attempt.to_acquire = NodeSet::EMPTY;
-            attempt.state = State::Decided(Some(attempt.with_retry(attempt.failure_reason(attempt.round.failed()))));
+            attempt.state = State::Decided(Some(attempt.with_retry_after(attempt.failure_reason(attempt.round.failed()))));
         }
         attempt
     }
@@ -139,7 +139,7 @@ impl Attempt {
                 self.querying_ttl.remove(node);
                 self.round.add_remaining(node, vote);
                 if self.querying_ttl.is_empty() {
-                    self.state = State::Decided(Some(self.with_retry(why)));
+                    self.state = State::Decided(Some(self.with_retry_after(why)));
                 }
             }
             _ => {}
@@ -158,7 +158,7 @@ impl Attempt {
         if let State::QueryingTtl(why) = self.state {
             // The patience is over: the refusal is told as it is, without for how long.
             self.to_query_ttl = NodeSet::EMPTY;
-            self.state = State::Decided(Some(self.with_retry(why)));
+            self.state = State::Decided(Some(self.with_retry_after(why)));
         }
     }
 
@@ -355,7 +355,7 @@ impl Attempt {
         self.to_query_ttl = if must_ask { self.round.held_by_others() } else { NodeSet::EMPTY };
         self.querying_ttl = self.to_query_ttl;
         self.state = if self.querying_ttl.is_empty() {
-            State::Decided(Some(self.with_retry(why)))
+            State::Decided(Some(self.with_retry_after(why)))
         } else {
             State::QueryingTtl(why)
         };

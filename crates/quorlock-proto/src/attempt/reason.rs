@@ -26,7 +26,7 @@ impl Attempt {
     }
 
     /// When the q-th of the nodes is free: those in the way by the expiry they told, the rest at once or never.
-    pub(super) fn with_retry(&self, why: FailureReason) -> FailureReason {
+    pub(super) fn with_retry_after(&self, why: FailureReason) -> FailureReason {
         let is_doubt = matches!(why, FailureReason::OnProbation { .. });
         if !matches!(why, FailureReason::Contended { .. } | FailureReason::OnProbation { .. }) {
             return why;
