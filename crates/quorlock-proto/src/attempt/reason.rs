@@ -8,7 +8,7 @@ use crate::vote::{ReplyFailure, Vote};
 impl Attempt {
     /// Why it failed, when `absent` nodes have no clear answer. Nodes that are there and merely not all ours, split
     /// votes among them, are contention: the quorum is lost only if the absent are too many for one.
-    pub(super) fn failure_reason(&self, absent: usize) -> FailureReason {
+    pub(super) fn failure_reason(&self, unavailable: usize) -> FailureReason {
         let quorum = self.round.quorum();
         let doubtful = self.round.on_probation().len();
         if quorum.is_out_of_reach(self.round.excluded().len()) {
@@ -16,9 +16,9 @@ impl Attempt {
         } else if !self.round.not_held().is_empty() {
             // Keys of ours went while their number was settled.
             FailureReason::TooLate
-        } else if quorum.is_out_of_reach(absent) && !quorum.is_out_of_reach(absent - doubtful) {
+        } else if quorum.is_out_of_reach(unavailable) && !quorum.is_out_of_reach(unavailable - doubtful) {
             FailureReason::OnProbation { retry_after: None }
-        } else if self.round.held_by_others().is_empty() || quorum.is_out_of_reach(absent) {
+        } else if self.round.held_by_others().is_empty() || quorum.is_out_of_reach(unavailable) {
             FailureReason::NoQuorum
         } else {
             FailureReason::Contended { retry_after: None }
