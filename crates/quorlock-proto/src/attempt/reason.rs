@@ -10,13 +10,13 @@ impl Attempt {
     /// votes among them, are contention: the quorum is lost only if the absent are too many for one.
     pub(super) fn failure_reason(&self, unavailable: usize) -> FailureReason {
         let quorum = self.round.quorum();
-        let doubtful = self.round.on_probation().len();
+        let on_probation = self.round.on_probation().len();
         if quorum.is_out_of_reach(self.round.excluded().len()) {
             FailureReason::NodesExcluded
         } else if !self.round.not_held().is_empty() {
             // Keys of ours went while their number was settled.
             FailureReason::TooLate
-        } else if quorum.is_out_of_reach(unavailable) && !quorum.is_out_of_reach(unavailable - doubtful) {
+        } else if quorum.is_out_of_reach(unavailable) && !quorum.is_out_of_reach(unavailable - on_probation) {
             FailureReason::OnProbation { retry_after: None }
         } else if self.round.held_by_others().is_empty() || quorum.is_out_of_reach(unavailable) {
             FailureReason::NoQuorum
