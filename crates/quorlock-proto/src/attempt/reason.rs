@@ -27,7 +27,7 @@ impl Attempt {
 
     /// When the q-th of the nodes is free: those in the way by the expiry they told, the rest at once or never.
     pub(super) fn with_retry_after(&self, why: FailureReason) -> FailureReason {
-        let is_doubt = matches!(why, FailureReason::OnProbation { .. });
+        let is_probation = matches!(why, FailureReason::OnProbation { .. });
         if !matches!(why, FailureReason::Contended { .. } | FailureReason::OnProbation { .. }) {
             return why;
         }
@@ -41,13 +41,13 @@ impl Attempt {
                 Vote::HeldByOther { remaining } => *remaining,
                 Vote::OnProbation { remaining, .. } => Some(*remaining),
                 // Not asked, since so many others are in doubt that it could not matter.
-                Vote::Unknown(ReplyFailure::Timeout) if is_doubt => Some(Duration::ZERO),
+                Vote::Unknown(ReplyFailure::Timeout) if is_probation => Some(Duration::ZERO),
                 Vote::Inspected(_) | Vote::Excluded(_) | Vote::Unknown(_) => None,
             })
             .collect();
         free_after.sort_unstable();
         let retry_after = free_after.get(self.round.quorum().needed() - 1).copied();
-        if is_doubt {
+        if is_probation {
             FailureReason::OnProbation { retry_after }
         } else {
             FailureReason::Contended { retry_after }
