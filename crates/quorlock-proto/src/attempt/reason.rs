@@ -26,10 +26,10 @@ impl Attempt {
     }
 
     /// When the q-th of the nodes is free: those in the way by the expiry they told, the rest at once or never.
-    pub(super) fn with_retry_after(&self, why: FailureReason) -> FailureReason {
-        let is_probation = matches!(why, FailureReason::OnProbation { .. });
-        if !matches!(why, FailureReason::Contended { .. } | FailureReason::OnProbation { .. }) {
-            return why;
+    pub(super) fn with_retry_after(&self, reason: FailureReason) -> FailureReason {
+        let is_probation = matches!(reason, FailureReason::OnProbation { .. });
+        if !matches!(reason, FailureReason::Contended { .. } | FailureReason::OnProbation { .. }) {
+            return reason;
         }
         let mut free_after: Vec<Duration> = self
             .round
