@@ -121,7 +121,7 @@ impl Attempt {
             return Some(match verdict {
                 None => AttemptStep::Won,
                 Some(why) => {
-                    AttemptStep::Lost(AttemptFailure { reason: why, votes: self.round.report(self.timed_out) })
+                    AttemptStep::Failed(AttemptFailure { reason: why, votes: self.round.report(self.timed_out) })
                 }
             });
         }

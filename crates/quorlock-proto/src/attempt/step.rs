@@ -14,7 +14,7 @@ pub enum AttemptStep {
     /// q grants are in, in time: make it a lease.
     Won,
     /// It failed, and everything that may be left is being undone.
-    Lost(AttemptFailure),
+    Failed(AttemptFailure),
 }
 
 /// Why an attempt failed.

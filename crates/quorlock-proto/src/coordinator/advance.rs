@@ -43,7 +43,7 @@ impl Coordinator {
                         self.leases += 1;
                         self.actions.push_back(Action::Notify(id, event));
                     }
-                    Some(AttemptStep::Lost(refusal)) => {
+                    Some(AttemptStep::Failed(refusal)) => {
                         self.actions.push_back(Action::Notify(id, OperationEvent::Refused(refusal)));
                     }
                     None => break entry,

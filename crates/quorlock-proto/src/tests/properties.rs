@@ -155,7 +155,7 @@ proptest! {
             match attempt.poll() {
                 Some(AttemptStep::Request(_, nodes)) => released = released.or(nodes),
                 Some(AttemptStep::Won) | None => break,
-                Some(AttemptStep::Lost(refusal)) => {
+                Some(AttemptStep::Failed(refusal)) => {
                     for (place, vote) in refusal.votes.iter().enumerate() {
                         let is_plain = matches!(
                             vote,

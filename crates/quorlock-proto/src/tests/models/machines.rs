@@ -59,7 +59,7 @@ impl World {
                             Self::request(state, row, phase, (0, 0), self.params.ttl(), nodes);
                         }
                         Some(AttemptStep::Won) => self.win(state, row, &attempt, sights)?,
-                        Some(AttemptStep::Lost(_)) => {
+                        Some(AttemptStep::Failed(_)) => {
                             sights.see(Sight::Refused as usize);
                             self.end(state, row, sights);
                         }
