@@ -75,7 +75,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 FailureReason::NoQuorum | FailureReason::TooLate => None,
                 FailureReason::NodesExcluded => break refusal,
             };
-            line.on_refused(Refused { may_be_split: refusal.may_be_split(), was_called }, retry_after);
+            line.on_refused(Refused { may_be_split: refusal.votes_may_be_split(), was_called }, retry_after);
             if limit.is_over() {
                 break refusal;
             }
@@ -245,7 +245,7 @@ async fn attempt_past_splits(
 ) -> Result<Result<Won, AttemptFailure>, AcquireError> {
     for _ in 0..MAX_SPLITS {
         match last_attempt(client, spec, policy).await? {
-            Err(refusal) if refusal.may_be_split() => sleep(backoff::split(jitter())).await,
+            Err(refusal) if refusal.votes_may_be_split() => sleep(backoff::split(jitter())).await,
             outcome => return Ok(outcome),
         }
     }

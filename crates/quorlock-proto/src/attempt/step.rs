@@ -30,7 +30,7 @@ impl AttemptFailure {
     /// Whether the votes may have been split, so that none has the lock: some node granted it, and others have too many. A
     /// lock that is held stands on every node that votes, but for a while after it was taken or a node came back.
     #[must_use]
-    pub fn may_be_split(&self) -> bool {
+    pub fn votes_may_be_split(&self) -> bool {
         matches!(self.reason, FailureReason::Contended { .. }) && self.votes.iter().any(Vote::is_grant)
     }
 }
@@ -75,7 +75,7 @@ mod tests {
             (FailureReason::NoQuorum, vec![Vote::Granted, silent.clone(), silent], false),
         ] {
             let refusal = AttemptFailure { reason: why, votes };
-            assert_eq!(refusal.may_be_split(), may_be, "{refusal:?}");
+            assert_eq!(refusal.votes_may_be_split(), may_be, "{refusal:?}");
         }
     }
 }
