@@ -64,7 +64,7 @@ mod tests {
     use crate::vote::ReplyFailure;
 
     #[test]
-    fn votes_may_be_split_where_some_node_granted_what_others_refused() {
+    fn votes_may_be_split_if_a_node_granted_and_others_have_another_holder() {
         let (held, silent) = (Vote::HeldByOther { remaining: None }, Vote::Unknown(ReplyFailure::Timeout));
         let contended = FailureReason::Contended { retry_after: None };
         for (why, votes, may_be) in [
