@@ -42,7 +42,7 @@ pub struct Lease {
     /// Whether a renewal has moved it past what the grants gave: a late one is good for no longer.
     extended_past_grants: bool,
     /// What few leases have.
-    seldom: Option<Box<RareState>>,
+    rare_state: Option<Box<RareState>>,
     /// No key of ours lives longer than this.
     keys_until: BootTime,
     /// Nodes where a key of ours may stand.
@@ -115,7 +115,7 @@ impl Lease {
                 true => start.boot().plus(proof_pause(params.ttl())),
                 false => BootTime::NEVER,
             },
-            seldom,
+            rare_state: seldom,
             rounds: 0,
             state: State::Held(None),
             to_raise: NodeSet::EMPTY,
@@ -370,7 +370,7 @@ impl Lease {
     }
 
     fn end(&self) -> Option<DualTimestamp> {
-        self.seldom.as_ref()?.end
+        self.rare_state.as_ref()?.end
     }
 
     fn stop_renewing(&mut self) {
