@@ -56,7 +56,7 @@ pub struct Lease {
     event: Option<PendingEvent>,
     confirmed_changed: bool,
     /// Which release it will ask for.
-    release_as: RequestKind,
+    release_kind: RequestKind,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -121,7 +121,7 @@ impl Lease {
             to_raise: NodeSet::EMPTY,
             event: None,
             confirmed_changed: false,
-            release_as: RequestKind::ReleaseAndNotify,
+            release_kind: RequestKind::ReleaseAndNotify,
         }
     }
 

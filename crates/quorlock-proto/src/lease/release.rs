@@ -32,13 +32,13 @@ impl Lease {
 
     /// Its release, when it comes, calls nobody: the next in this process takes the key.
     pub const fn release_to_local(&mut self) {
-        self.release_as = RequestKind::ReleaseLocal;
+        self.release_kind = RequestKind::ReleaseLocal;
     }
 
     /// How its keys are released.
     #[must_use]
     pub const fn release_kind(&self) -> RequestKind {
-        self.release_as
+        self.release_kind
     }
 
     pub(super) fn on_release(&mut self, node: NodeId, vote: Vote) {
