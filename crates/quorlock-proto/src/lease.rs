@@ -52,7 +52,7 @@ pub struct Lease {
     next_renewal: BootTime,
     rounds: u32,
     state: State,
-    to_raise: NodeSet,
+    to_raise_fence: NodeSet,
     event: Option<PendingEvent>,
     confirmed_changed: bool,
     /// Which release it will ask for.
@@ -118,7 +118,7 @@ impl Lease {
             rare_state: seldom,
             rounds: 0,
             state: State::Held(None),
-            to_raise: NodeSet::EMPTY,
+            to_raise_fence: NodeSet::EMPTY,
             event: None,
             confirmed_changed: false,
             release_kind: RequestKind::ReleaseAndNotify,
@@ -152,8 +152,8 @@ impl Lease {
             State::Held(Some(renewal)) if !renewal.to_renew.is_empty() => {
                 (RequestKind::Renew, std::mem::take(&mut renewal.to_renew))
             }
-            State::Held(_) if !self.to_raise.is_empty() => {
-                (RequestKind::RaiseFence, std::mem::take(&mut self.to_raise))
+            State::Held(_) if !self.to_raise_fence.is_empty() => {
+                (RequestKind::RaiseFence, std::mem::take(&mut self.to_raise_fence))
             }
             State::Held(Some(renewal)) => {
                 let (nodes, number) = renewal.next_reacquire()?;
@@ -375,7 +375,7 @@ impl Lease {
 
     fn stop_renewing(&mut self) {
         self.next_renewal = BootTime::NEVER;
-        self.to_raise = NodeSet::EMPTY;
+        self.to_raise_fence = NodeSet::EMPTY;
     }
 
     fn lose(&mut self, loss: LossReason) {

@@ -75,7 +75,7 @@ impl Lease {
             && *theirs < ours
             && self.is_held()
         {
-            self.to_raise.insert(node);
+            self.to_raise_fence.insert(node);
         }
         self.confirmed_changed |= self.confirmed != before && self.is_held();
     }
