@@ -346,14 +346,14 @@ impl Lease {
 
     /// Our fencing number; none in plain mode.
     #[must_use]
-    pub fn number(&self) -> Option<u64> {
+    pub fn fencing_number(&self) -> Option<u64> {
         self.number.map(NonZeroU64::get)
     }
 
     /// What goes along with its questions.
     #[must_use]
     pub fn fence(&self) -> Option<Fence> {
-        self.number().map(Fence::Number)
+        self.fencing_number().map(Fence::Number)
     }
 
     /// The lost signal comes 10 ms before the deadline, or a tenth of the ttl if that is less, so that a holder

@@ -35,7 +35,7 @@ impl Coordinator {
                     }
                     Some(AttemptStep::Won) => {
                         let lease = Lease::new(&bid.attempt, bid.policy);
-                        let (number, rounds) = (lease.number(), bid.attempt.rounds());
+                        let (number, rounds) = (lease.fencing_number(), bid.attempt.rounds());
                         let (deadline, confirmed) = (lease.deadline(), lease.confirmed());
                         let event = OperationEvent::Won { deadline, confirmed, number, rounds };
                         remember(&mut self.last_seen, lease.key(), number, now);

@@ -51,7 +51,7 @@ impl Lease {
         let before = self.confirmed;
         match vote {
             // Ours, but whether it counts is for the next renewal to tell.
-            Vote::Fenced(theirs) if self.number().is_some_and(|ours| *theirs > ours) => {
+            Vote::Fenced(theirs) if self.fencing_number().is_some_and(|ours| *theirs > ours) => {
                 self.possibly_set.insert(node);
                 self.on_late_grant_outranked(node, *theirs, now);
             }
@@ -71,7 +71,7 @@ impl Lease {
             | Vote::Unknown(_) => {}
         }
         // The more nodes have our number, the more of them may forget it.
-        if let (Vote::Fenced(theirs), Some(ours)) = (vote, self.number())
+        if let (Vote::Fenced(theirs), Some(ours)) = (vote, self.fencing_number())
             && *theirs < ours
             && self.is_held()
         {
