@@ -316,7 +316,7 @@ impl Lease {
 
     /// Whether the node may be without our key, and so worth a renewal.
     #[must_use]
-    pub const fn unconfirmed(&self, node: NodeId) -> bool {
+    pub const fn is_unconfirmed_on(&self, node: NodeId) -> bool {
         self.is_held() && !self.confirmed.contains(node)
     }
 
