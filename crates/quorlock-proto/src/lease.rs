@@ -193,7 +193,7 @@ impl Lease {
     pub fn on_wake(&mut self, absence: impl Fn(NodeId) -> Option<Vote>, now: DualTimestamp) {
         match &self.state {
             State::Held(renewal) => {
-                if now.is_past(self.signal_at()) {
+                if now.is_past(self.lost_signal_at()) {
                     self.lose(LossReason::Expired);
                 } else if let Some(renewal) = renewal.as_ref().filter(|it| !it.is_settled) {
                     // Nothing pushes a round aside that may still succeed.
@@ -219,7 +219,7 @@ impl Lease {
         now: DualTimestamp,
     ) {
         match &self.state {
-            State::Held(_) if now.is_past(self.signal_at()) => self.lose(LossReason::Expired),
+            State::Held(_) if now.is_past(self.lost_signal_at()) => self.lose(LossReason::Expired),
             State::Held(renewal) => {
                 // An extension under way that asks for more is not cut short.
                 let under_way = renewal.as_ref().filter(|it| !it.is_settled).map(|it| it.params);
@@ -265,7 +265,7 @@ impl Lease {
                     Some(renewal) if !renewal.is_settled => renewal.settle_by().boot(),
                     _ => self.next_renewal,
                 };
-                Some(next.min(self.signal_at().boot()))
+                Some(next.min(self.lost_signal_at().boot()))
             }
             State::Releasing(releasing) => Some(releasing.settle_by.boot()),
             State::Lost | State::Ended => None,
@@ -358,7 +358,7 @@ impl Lease {
 
     /// The lost signal comes 10 ms before the deadline, or a tenth of the ttl if that is less, so that a holder
     /// who listens has stopped when the deadline comes.
-    fn signal_at(&self) -> DualTimestamp {
+    fn lost_signal_at(&self) -> DualTimestamp {
         self.deadline.minus(SIGNAL_LEAD.min(self.params.ttl() / 10))
     }
 
