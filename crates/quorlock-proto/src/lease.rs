@@ -72,7 +72,7 @@ enum State {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct RareState {
     /// `max_hold_time` as an instant.
-    end: Option<DualTimestamp>,
+    max_hold_end: Option<DualTimestamp>,
     /// Nodes with our key and a larger number than ours.
     fenced_out: OverOurs,
 }
@@ -97,7 +97,7 @@ impl Lease {
         let end = policy.max_hold_time.map(|span| start.plus(span));
         let fenced_out = OverOurs::of_grants(attempt.round());
         let has_larger = !fenced_out.is_empty();
-        let seldom = (end.is_some() || has_larger).then(|| Box::new(RareState { end, fenced_out }));
+        let seldom = (end.is_some() || has_larger).then(|| Box::new(RareState { max_hold_end: end, fenced_out }));
         Self {
             key: attempt.spec().key.clone(),
             token: attempt.token(),
@@ -370,7 +370,7 @@ impl Lease {
     }
 
     fn end(&self) -> Option<DualTimestamp> {
-        self.rare_state.as_ref()?.end
+        self.rare_state.as_ref()?.max_hold_end
     }
 
     fn stop_renewing(&mut self) {

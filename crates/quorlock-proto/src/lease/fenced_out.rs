@@ -198,7 +198,7 @@ impl Lease {
     pub(super) fn forget_larger(&mut self, node: NodeId) {
         if let Some(seldom) = &mut self.rare_state {
             seldom.fenced_out.forget(node);
-            if seldom.fenced_out.is_empty() && seldom.end.is_none() {
+            if seldom.fenced_out.is_empty() && seldom.max_hold_end.is_none() {
                 self.rare_state = None;
             }
         }
