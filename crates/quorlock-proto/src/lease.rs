@@ -74,7 +74,7 @@ struct RareState {
     /// `max_hold_time` as an instant.
     max_hold_end: Option<DualTimestamp>,
     /// Nodes with our key and a larger number than ours.
-    fenced_out: OverOurs,
+    larger_with_key: OverOurs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,7 +97,7 @@ impl Lease {
         let end = policy.max_hold_time.map(|span| start.plus(span));
         let fenced_out = OverOurs::of_grants(attempt.round());
         let has_larger = !fenced_out.is_empty();
-        let seldom = (end.is_some() || has_larger).then(|| Box::new(RareState { max_hold_end: end, fenced_out }));
+        let seldom = (end.is_some() || has_larger).then(|| Box::new(RareState { max_hold_end: end, larger_with_key: fenced_out }));
         Self {
             key: attempt.spec().key.clone(),
             token: attempt.token(),

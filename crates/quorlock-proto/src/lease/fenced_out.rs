@@ -156,7 +156,7 @@ impl Lease {
     /// The node has our key, and a larger number than ours: the grant was late, or its clock is ahead.
     pub(super) fn on_late_grant_outranked(&mut self, node: NodeId, fence: u64, now: DualTimestamp) {
         let round = self.rounds;
-        if self.is_held() && self.rare_state.get_or_insert_default().fenced_out.report(node, fence, round) {
+        if self.is_held() && self.rare_state.get_or_insert_default().larger_with_key.report(node, fence, round) {
             self.renew_by(now.boot().plus(proof_pause(self.params.ttl())));
         }
     }
@@ -173,7 +173,7 @@ impl Lease {
             return vote;
         }
         let is_won = self.renewal().is_some_and(|renewal| renewal.round.is_won());
-        let (round, over) = (self.rounds, &mut self.rare_state.get_or_insert_default().fenced_out);
+        let (round, over) = (self.rounds, &mut self.rare_state.get_or_insert_default().larger_with_key);
         let is_cleared = |over: &OverOurs| over.cleared.iter().any(|larger| larger.covers(node, fence));
         if is_cleared(over) || enabled(Mutant::LargerFenceUnverified) {
             return Vote::Granted;
@@ -191,14 +191,14 @@ impl Lease {
     pub(super) fn clear_proved(&mut self) -> NodeSet {
         let (round, held) =
             (self.rounds, self.renewal().map_or(NodeSet::EMPTY, |it| it.round.held_by_others()));
-        self.rare_state.as_mut().map_or(NodeSet::EMPTY, |it| it.fenced_out.clear(held, round))
+        self.rare_state.as_mut().map_or(NodeSet::EMPTY, |it| it.larger_with_key.clear(held, round))
     }
 
     /// What is known of the node's number is of no use any more.
     pub(super) fn forget_larger(&mut self, node: NodeId) {
         if let Some(seldom) = &mut self.rare_state {
-            seldom.fenced_out.forget(node);
-            if seldom.fenced_out.is_empty() && seldom.max_hold_end.is_none() {
+            seldom.larger_with_key.forget(node);
+            if seldom.larger_with_key.is_empty() && seldom.max_hold_end.is_none() {
                 self.rare_state = None;
             }
         }
@@ -227,7 +227,7 @@ impl Lease {
         let told = renewal.outranked.as_deref().map_or(&[][..], |told| &told.before);
         let past = told.iter().rfind(|larger| larger.is_asked && larger.at.contains(node)).copied();
         if let Some(larger) = past {
-            self.rare_state.get_or_insert_default().fenced_out.cleared.push(larger);
+            self.rare_state.get_or_insert_default().larger_with_key.cleared.push(larger);
         }
     }
 
@@ -237,7 +237,7 @@ impl Lease {
         let is_new = |larger: &Larger| larger.told_in >= self.rounds;
         if renewal.outranked.as_deref().is_some_and(FencedOut::must_go_on) {
             Duration::ZERO
-        } else if self.rare_state.as_ref().is_some_and(|it| it.fenced_out.reported.iter().any(is_new)) {
+        } else if self.rare_state.as_ref().is_some_and(|it| it.larger_with_key.reported.iter().any(is_new)) {
             proof_pause(ttl)
         } else {
             ttl / 3
