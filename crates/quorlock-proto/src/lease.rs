@@ -82,7 +82,7 @@ enum PendingEvent {
     Renewed,
     /// Whether the time for answers was over.
     Unconfirmed {
-        ran_out: bool,
+        timed_out: bool,
     },
     Lost(LossReason),
     Released,
@@ -135,7 +135,7 @@ impl Lease {
         }
         match self.event.take()? {
             PendingEvent::Renewed => Some(LeaseStep::Renewed(self.deadline)),
-            PendingEvent::Unconfirmed { ran_out } => Some(LeaseStep::Unconfirmed(
+            PendingEvent::Unconfirmed { timed_out: ran_out } => Some(LeaseStep::Unconfirmed(
                 self.renewal().map_or_else(Vec::new, |renewal| renewal.round.report(ran_out)),
             )),
             PendingEvent::Lost(loss) => Some(LeaseStep::Lost(loss)),

@@ -253,7 +253,7 @@ impl Lease {
         let ran_out = now.is_due(renewal.settle_by());
         let pause = (self.params.ttl() / 10).max(LEAST_PAUSE);
         self.renew_at(now.boot().plus(pause));
-        self.event = Some(PendingEvent::Unconfirmed { ran_out });
+        self.event = Some(PendingEvent::Unconfirmed { timed_out: ran_out });
     }
 }
 
