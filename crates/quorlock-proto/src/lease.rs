@@ -105,7 +105,7 @@ impl Lease {
             quorum: attempt.round().quorum(),
             params,
             auto_renew: policy.auto_renew,
-            deadline: capped(params.deadline(start), end),
+            deadline: cap_deadline(params.deadline(start), end),
             extended_past_grants: false,
             keys_until: start.boot().plus(params.ttl()),
             possibly_set: attempt.possibly_applied(),
@@ -385,7 +385,7 @@ impl Lease {
     }
 }
 
-fn capped(deadline: DualTimestamp, end: Option<DualTimestamp>) -> DualTimestamp {
+fn cap_deadline(deadline: DualTimestamp, end: Option<DualTimestamp>) -> DualTimestamp {
     end.map_or(deadline, |end| deadline.earlier(end))
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fenced_out::FencedOut;
-use super::{Lease, LossReason, PendingEvent, State, capped};
+use super::{Lease, LossReason, PendingEvent, State, cap_deadline};
 use crate::lease_params::LeaseParams;
 use crate::mutant::{Mutant, enabled};
 use crate::quorum::{NodeId, NodeSet};
@@ -26,7 +26,7 @@ pub(super) struct Renewal {
 impl Renewal {
     /// Until when the lock is good if it gets through, but not past the lease's end.
     fn capped_deadline(&self, end: Option<DualTimestamp>) -> DualTimestamp {
-        capped(self.params.deadline(self.start), end)
+        cap_deadline(self.params.deadline(self.start), end)
     }
 
     /// The next nodes to take the key again, and in the name of which number, if not of our own.
