@@ -359,7 +359,7 @@ impl Lease {
     /// The lost signal comes 10 ms before the deadline, or a tenth of the ttl if that is less, so that a holder
     /// who listens has stopped when the deadline comes.
     fn lost_signal_at(&self) -> DualTimestamp {
-        self.deadline.minus(SIGNAL_LEAD.min(self.params.ttl() / 10))
+        self.deadline.minus(LOST_SIGNAL_LEAD.min(self.params.ttl() / 10))
     }
 
     fn renewal(&self) -> Option<&Renewal> {
@@ -389,4 +389,4 @@ fn cap_deadline(deadline: DualTimestamp, end: Option<DualTimestamp>) -> DualTime
     end.map_or(deadline, |end| deadline.earlier(end))
 }
 
-const SIGNAL_LEAD: Duration = Duration::from_millis(10);
+const LOST_SIGNAL_LEAD: Duration = Duration::from_millis(10);
