@@ -19,7 +19,7 @@ use crate::request::{Key, OwnerToken, RequestKind};
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::Vote;
 use fenced_out::{OverOurs, proof_pause};
-use release::Releasing;
+use release::ReleaseRound;
 use renewal::Renewal;
 
 /// A lock that is held.
@@ -64,7 +64,7 @@ enum State {
     /// With the renewal that is under way, or the last, for as long as there is more to know of it than its deadline.
     Held(Option<Box<Renewal>>),
     Lost,
-    Releasing(Box<Releasing>),
+    Releasing(Box<ReleaseRound>),
     Ended,
 }
 

@@ -9,7 +9,7 @@ use crate::vote::Vote;
 
 /// A lock that is being given up.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Releasing {
+pub(super) struct ReleaseRound {
     pub(super) settle_by: DualTimestamp,
     pub(super) round: Round,
     pub(super) to_release: NodeSet,
@@ -25,7 +25,7 @@ impl Lease {
         let round =
             Round::new(self.quorum, |node| (!self.possibly_set.contains(node)).then_some(Vote::NotHeld));
         self.state =
-            State::Releasing(Box::new(Releasing { settle_by, round, to_release: self.possibly_set }));
+            State::Releasing(Box::new(ReleaseRound { settle_by, round, to_release: self.possibly_set }));
         self.stop_renewing();
         self.event = None;
     }
@@ -52,7 +52,7 @@ impl Lease {
     }
 }
 
-impl Releasing {
+impl ReleaseRound {
     /// Whether a quorum has deleted our key, or a quorum shows that it was gone, so that the lock had been lost. Where
     /// some of both have answered, the others are waited for: they decide which it was.
     fn is_confirmed(&self) -> bool {
