@@ -12,7 +12,7 @@ impl Coordinator {
     /// As [`release`](Self::release), right before the next in this process takes the lock: nobody else is called.
     pub fn release_to_next(&mut self, id: OperationId, now: DualTimestamp) -> bool {
         if let Some(Operation::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
-            lease.release_to_local();
+            lease.set_local_release();
         }
         self.release(id, now)
     }

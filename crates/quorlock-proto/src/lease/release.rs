@@ -31,7 +31,7 @@ impl Lease {
     }
 
     /// Its release, when it comes, calls nobody: the next in this process takes the key.
-    pub const fn release_to_local(&mut self) {
+    pub const fn set_local_release(&mut self) {
         self.release_kind = RequestKind::ReleaseLocal;
     }
 
