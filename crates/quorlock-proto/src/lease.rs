@@ -183,7 +183,7 @@ impl Lease {
             RequestKind::Reacquire => self.on_reacquire(node, round, &vote, now),
             RequestKind::RaiseFence => self.on_raise(node, &vote),
             RequestKind::Renew if round == self.rounds => self.on_renewal(node, vote, now),
-            RequestKind::Release => self.on_release(node, vote),
+            RequestKind::Release => self.on_release_reply(node, vote),
             _ => {}
         }
     }

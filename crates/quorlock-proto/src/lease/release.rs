@@ -41,7 +41,7 @@ impl Lease {
         self.release_kind
     }
 
-    pub(super) fn on_release(&mut self, node: NodeId, vote: Vote) {
+    pub(super) fn on_release_reply(&mut self, node: NodeId, vote: Vote) {
         if let State::Releasing(releasing) = &mut self.state {
             let round = &mut releasing.round;
             round.record(node, vote);
