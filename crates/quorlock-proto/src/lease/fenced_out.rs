@@ -147,7 +147,7 @@ impl FencedOut {
 impl Renewal {
     /// Whether so many nodes lack our key and have a larger number that no quorum is left.
     pub(super) fn is_outranked(&self) -> bool {
-        let told = self.outranked.as_deref().map_or(NodeSet::EMPTY, FencedOut::nodes);
+        let told = self.larger_without_key.as_deref().map_or(NodeSet::EMPTY, FencedOut::nodes);
         self.round.quorum().is_out_of_reach(told.and(self.round.not_held()).len())
     }
 }
@@ -208,7 +208,7 @@ impl Lease {
     pub(super) fn on_retake_outranked(&mut self, node: NodeId, fence: u64, now: DualTimestamp) {
         let round = self.rounds;
         let State::Held(Some(renewal)) = &mut self.state else { return };
-        let told = renewal.outranked.get_or_insert_default();
+        let told = renewal.larger_without_key.get_or_insert_default();
         let is_last = fence >= MAX_FENCING_NUMBER || enabled(Mutant::FencedOutForever);
         let goes_on = !is_last && told.add(node, fence, round);
         if is_last {
@@ -224,7 +224,7 @@ impl Lease {
     /// A node has taken our key again. It counts under the number that it told, too.
     pub(super) fn on_retaken(&mut self, node: NodeId) {
         let State::Held(Some(renewal)) = &self.state else { return };
-        let told = renewal.outranked.as_deref().map_or(&[][..], |told| &told.before);
+        let told = renewal.larger_without_key.as_deref().map_or(&[][..], |told| &told.before);
         let past = told.iter().rfind(|larger| larger.is_asked && larger.at.contains(node)).copied();
         if let Some(larger) = past {
             self.rare_state.get_or_insert_default().larger_with_key.cleared.push(larger);
@@ -235,7 +235,7 @@ impl Lease {
     pub(super) fn pause_after_round(&self, ttl: Duration) -> Duration {
         let Some(renewal) = self.renewal() else { return ttl / 3 };
         let is_new = |larger: &Larger| larger.told_in >= self.rounds;
-        if renewal.outranked.as_deref().is_some_and(FencedOut::must_go_on) {
+        if renewal.larger_without_key.as_deref().is_some_and(FencedOut::must_go_on) {
             Duration::ZERO
         } else if self.rare_state.as_ref().is_some_and(|it| it.larger_with_key.reported.iter().any(is_new)) {
             proof_pause(ttl)

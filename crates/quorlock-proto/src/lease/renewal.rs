@@ -18,7 +18,7 @@ pub(super) struct Renewal {
     pub(super) start: DualTimestamp,
     pub(super) is_settled: bool,
     pub(super) round: Round,
-    pub(super) outranked: Option<Box<FencedOut>>,
+    pub(super) larger_without_key: Option<Box<FencedOut>>,
     pub(super) to_renew: NodeSet,
     to_reacquire: NodeSet,
 }
@@ -36,7 +36,7 @@ impl Renewal {
         }
         // Past a larger number once it is known that nobody was given it.
         let is_proved = self.round.is_won() || enabled(Mutant::LargerFenceUnverified);
-        let told = self.outranked.as_mut().filter(|_| is_proved)?;
+        let told = self.larger_without_key.as_mut().filter(|_| is_proved)?;
         told.next_of(self.round.not_held()).map(|(node, fence)| (node, Some(fence)))
     }
 
@@ -128,7 +128,7 @@ impl Lease {
             Vote::NotHeld => {
                 self.confirmed.remove(node);
                 self.confirmed_changed = true;
-                if renewal.outranked.as_ref().is_none_or(|told| !told.was_told_before(node)) {
+                if renewal.larger_without_key.as_ref().is_none_or(|told| !told.was_told_before(node)) {
                     renewal.to_reacquire.insert(node);
                 }
                 self.possibly_set.insert(node);
@@ -171,7 +171,7 @@ impl Lease {
         self.rounds = self.rounds.wrapping_add(1);
         let round = Round::new(self.quorum, absence);
         let outranked = match &mut self.state {
-            State::Held(Some(last)) => last.outranked.take().and_then(|told| told.into_next_round()),
+            State::Held(Some(last)) => last.larger_without_key.take().and_then(|told| told.into_next_round()),
             _ => None,
         };
         self.keys_until = self.keys_until.max(now.boot().plus(params.ttl()));
@@ -183,7 +183,7 @@ impl Lease {
             to_renew: round.requested(),
             to_reacquire: NodeSet::EMPTY,
             round,
-            outranked,
+            larger_without_key: outranked,
         })));
         if is_hopeless {
             // Those that can be asked are asked all the same: their keys live on, and the rest may come back.
