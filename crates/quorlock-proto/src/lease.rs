@@ -173,7 +173,7 @@ impl Lease {
         match phase {
             // A key that goes before the lock does is in nobody's way then.
             RequestKind::Acquire => {
-                self.on_grant(
+                self.on_acquire_reply(
                     node,
                     &vote,
                     !self.extended_past_grants || enabled(Mutant::LateGrantNeverExpires),

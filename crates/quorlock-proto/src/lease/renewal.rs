@@ -47,7 +47,7 @@ impl Renewal {
 
 impl Lease {
     /// A key was given, or not; whether it is good for as long as the lock.
-    pub(super) fn on_grant(&mut self, node: NodeId, vote: &Vote, is_lasting: bool, now: DualTimestamp) {
+    pub(super) fn on_acquire_reply(&mut self, node: NodeId, vote: &Vote, is_lasting: bool, now: DualTimestamp) {
         let before = self.confirmed;
         match vote {
             // Ours, but whether it counts is for the next renewal to tell.
@@ -90,7 +90,7 @@ impl Lease {
             _ => {}
         }
         let is_lasting = self.renewal().is_none_or(|renewal| self.is_covered_by(renewal));
-        self.on_grant(
+        self.on_acquire_reply(
             node,
             vote,
             is_of_this_round && is_lasting || enabled(Mutant::ReacquiredGrantNeverExpires),
