@@ -81,7 +81,7 @@ impl Lease {
     }
 
     /// A key that had gone missing was taken again, or not.
-    pub(super) fn on_reacquire(&mut self, node: NodeId, round: u32, vote: &Vote, now: DualTimestamp) {
+    pub(super) fn on_reacquire_reply(&mut self, node: NodeId, round: u32, vote: &Vote, now: DualTimestamp) {
         // That of an earlier round may leave a key that ends before the deadline, which has moved since.
         let is_of_this_round = round == self.rounds || enabled(Mutant::ReacquiredInAnyRound);
         match vote {
