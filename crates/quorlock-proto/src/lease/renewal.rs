@@ -98,7 +98,7 @@ impl Lease {
         );
     }
 
-    pub(super) fn on_raise(&mut self, node: NodeId, vote: &Vote) {
+    pub(super) fn on_raise_fence_reply(&mut self, node: NodeId, vote: &Vote) {
         if matches!(vote, Vote::HeldByOther { .. } | Vote::NotHeld) && self.confirmed.contains(node) {
             self.confirmed.remove(node);
             self.confirmed_changed |= self.is_held();
