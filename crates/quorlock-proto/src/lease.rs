@@ -182,7 +182,7 @@ impl Lease {
             }
             RequestKind::Reacquire => self.on_reacquire_reply(node, round, &vote, now),
             RequestKind::RaiseFence => self.on_raise_fence_reply(node, &vote),
-            RequestKind::Renew if round == self.rounds => self.on_renewal(node, vote, now),
+            RequestKind::Renew if round == self.rounds => self.on_renew_reply(node, vote, now),
             RequestKind::Release => self.on_release_reply(node, vote),
             _ => {}
         }

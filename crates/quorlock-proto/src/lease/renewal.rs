@@ -105,7 +105,7 @@ impl Lease {
         }
     }
 
-    pub(super) fn on_renewal(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) {
+    pub(super) fn on_renew_reply(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) {
         if !self.is_held() {
             return;
         }
