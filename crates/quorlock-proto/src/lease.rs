@@ -201,7 +201,7 @@ impl Lease {
                         self.settle_unknown(now);
                     }
                 } else if self.next_renewal.is_due(now) {
-                    self.renew(self.params, absence, now);
+                    self.start_renewal(self.params, absence, now);
                 }
             }
             State::Releasing(releasing) if now.is_due(releasing.settle_by) => {
@@ -224,7 +224,7 @@ impl Lease {
                 // An extension under way that asks for more is not cut short.
                 let under_way = renewal.as_ref().filter(|it| !it.is_settled).map(|it| it.params);
                 let longest = under_way.filter(|it| it.ttl() > params.ttl()).unwrap_or(params);
-                self.renew(longest, absence, now);
+                self.start_renewal(longest, absence, now);
             }
             State::Lost | State::Releasing(_) | State::Ended => {}
         }

@@ -162,7 +162,7 @@ impl Lease {
         }
     }
 
-    pub(super) fn renew(
+    pub(super) fn start_renewal(
         &mut self,
         params: LeaseParams,
         absence: impl Fn(NodeId) -> Option<Vote>,
