@@ -158,7 +158,7 @@ impl Lease {
         } else if renewal.round.is_complete() && !renewal.is_settled {
             self.settle_unknown(now);
         } else if renewal.round.is_complete() {
-            self.finish();
+            self.drop_finished_renewal();
         }
     }
 
@@ -214,14 +214,14 @@ impl Lease {
         self.renew_at(next);
         self.event = Some(PendingEvent::Renewed);
         if is_complete {
-            self.finish();
+            self.drop_finished_renewal();
         }
     }
 
     /// All have answered a renewal that got through. What is asked from here on, and what is made of the answers, is
     /// the same without it, unless it was for other terms than the lease has, for less than it had already, or nodes are
     /// being retaken, which may take more than one question.
-    fn finish(&mut self) {
+    fn drop_finished_renewal(&mut self) {
         let State::Held(Some(renewal)) = &self.state else { return };
         let is_whole = renewal.round.is_won() && renewal.round.not_held().is_empty();
         if is_whole && renewal.params == self.params && self.is_covered_by(renewal) {
