@@ -89,7 +89,7 @@ impl Lease {
             Vote::Granted if is_of_this_round => self.on_retaken(node),
             _ => {}
         }
-        let is_lasting = self.renewal().is_none_or(|renewal| self.is_covered_by(renewal));
+        let is_lasting = self.renewal().is_none_or(|renewal| self.is_deadline_covered_by(renewal));
         self.on_acquire_reply(
             node,
             vote,
@@ -224,13 +224,13 @@ impl Lease {
     fn drop_finished_renewal(&mut self) {
         let State::Held(Some(renewal)) = &self.state else { return };
         let is_whole = renewal.round.is_won() && renewal.round.not_held().is_empty();
-        if is_whole && renewal.params == self.params && self.is_covered_by(renewal) {
+        if is_whole && renewal.params == self.params && self.is_deadline_covered_by(renewal) {
             self.state = State::Held(None);
         }
     }
 
     /// Whether keys of this renewal live for as long as the lock.
-    pub(super) fn is_covered_by(&self, renewal: &Renewal) -> bool {
+    pub(super) fn is_deadline_covered_by(&self, renewal: &Renewal) -> bool {
         !self.deadline.is_after(renewal.capped_deadline(self.end()))
     }
 
