@@ -217,7 +217,7 @@ impl Lease {
         if renewal.is_outranked() {
             self.lose(LossReason::TakenByOthers);
         } else if goes_on {
-            self.renew_at(now.boot());
+            self.schedule_renewal(now.boot());
         }
     }
 

@@ -211,7 +211,7 @@ impl Lease {
             self.confirmed_changed = true;
         }
         let is_complete = renewal.round.is_complete();
-        self.renew_at(next);
+        self.schedule_renewal(next);
         self.event = Some(PendingEvent::Renewed);
         if is_complete {
             self.drop_finished_renewal();
@@ -237,11 +237,11 @@ impl Lease {
     /// Renews itself at this time, if not sooner. Poll next.
     pub fn renew_by(&mut self, at: BootTime) {
         if self.is_held() {
-            self.renew_at(self.next_renewal.min(at));
+            self.schedule_renewal(self.next_renewal.min(at));
         }
     }
 
-    pub(super) fn renew_at(&mut self, next: BootTime) {
+    pub(super) fn schedule_renewal(&mut self, next: BootTime) {
         if self.auto_renew {
             self.next_renewal = next;
         }
@@ -252,7 +252,7 @@ impl Lease {
         renewal.is_settled = true;
         let ran_out = now.is_due(renewal.settle_by());
         let pause = (self.params.ttl() / 10).max(LEAST_PAUSE);
-        self.renew_at(now.boot().plus(pause));
+        self.schedule_renewal(now.boot().plus(pause));
         self.event = Some(PendingEvent::Unconfirmed { timed_out: ran_out });
     }
 }
