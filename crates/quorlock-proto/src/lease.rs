@@ -198,7 +198,7 @@ impl Lease {
                 } else if let Some(renewal) = renewal.as_ref().filter(|it| !it.is_settled) {
                     // Nothing pushes a round aside that may still succeed.
                     if now.is_due(renewal.settle_by()) {
-                        self.settle_unknown(now);
+                        self.settle_unconfirmed(now);
                     }
                 } else if self.next_renewal.is_due(now) {
                     self.start_renewal(self.params, absence, now);

@@ -156,7 +156,7 @@ impl Lease {
         {
             self.lose(LossReason::TakenByOthers);
         } else if renewal.round.is_complete() && !renewal.is_settled {
-            self.settle_unknown(now);
+            self.settle_unconfirmed(now);
         } else if renewal.round.is_complete() {
             self.drop_finished_renewal();
         }
@@ -187,7 +187,7 @@ impl Lease {
         })));
         if is_hopeless {
             // Those that can be asked are asked all the same: their keys live on, and the rest may come back.
-            self.settle_unknown(now);
+            self.settle_unconfirmed(now);
         }
     }
 
@@ -247,7 +247,7 @@ impl Lease {
         }
     }
 
-    pub(super) fn settle_unknown(&mut self, now: DualTimestamp) {
+    pub(super) fn settle_unconfirmed(&mut self, now: DualTimestamp) {
         let State::Held(Some(renewal)) = &mut self.state else { return };
         renewal.is_settled = true;
         let ran_out = now.is_due(renewal.settle_by());
