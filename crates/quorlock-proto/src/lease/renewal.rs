@@ -251,10 +251,10 @@ impl Lease {
         let State::Held(Some(renewal)) = &mut self.state else { return };
         renewal.is_settled = true;
         let ran_out = now.is_due(renewal.settle_by());
-        let pause = (self.params.ttl() / 10).max(LEAST_PAUSE);
+        let pause = (self.params.ttl() / 10).max(MIN_RETRY_PAUSE);
         self.schedule_renewal(now.boot().plus(pause));
         self.event = Some(PendingEvent::Unconfirmed { timed_out: ran_out });
     }
 }
 
-const LEAST_PAUSE: Duration = Duration::from_millis(20);
+const MIN_RETRY_PAUSE: Duration = Duration::from_millis(20);
