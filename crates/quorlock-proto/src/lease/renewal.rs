@@ -47,7 +47,7 @@ impl Renewal {
 
 impl Lease {
     /// A key was given, or not; whether it is good for as long as the lock.
-    pub(super) fn on_acquire_reply(&mut self, node: NodeId, vote: &Vote, is_lasting: bool, now: DualTimestamp) {
+    pub(super) fn on_acquire_reply(&mut self, node: NodeId, vote: &Vote, lasts_until_deadline: bool, now: DualTimestamp) {
         let before = self.confirmed;
         match vote {
             // Ours, but whether it counts is for the next renewal to tell.
@@ -56,7 +56,7 @@ impl Lease {
                 self.on_late_grant_outranked(node, *theirs, now);
             }
             Vote::Granted | Vote::Fenced(_) => {
-                if is_lasting {
+                if lasts_until_deadline {
                     self.confirmed.insert(node);
                 }
                 self.possibly_set.insert(node);
