@@ -49,14 +49,14 @@ impl Coordinator {
                     None => break entry,
                 },
                 Operation::Lease(lease) => match lease.poll() {
-                    Some(LeaseStep::Request { phase: RequestKind::Release, nodes, .. }) => {
+                    Some(LeaseStep::Request { kind: RequestKind::Release, nodes, .. }) => {
                         let until = lease.keys_until().plus(RELEASE_SLACK);
                         let (key, token) = (lease.key().clone(), lease.token());
                         let release =
                             PendingRelease { of: id, key, token, phase: lease.release_kind(), until };
                         self.release_later(nodes, &release, now);
                     }
-                    Some(LeaseStep::Request { phase, ttl, nodes, round, past }) => {
+                    Some(LeaseStep::Request { kind: phase, ttl, nodes, round, past }) => {
                         let mut request = lease_request(lease, phase, ttl);
                         request.fence = past.map(Fence::Number).or(request.fence);
                         if phase == RequestKind::Renew {

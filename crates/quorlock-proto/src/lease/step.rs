@@ -22,7 +22,7 @@ pub enum LeaseStep {
     /// Put this question to these nodes, as part of this round.
     Request {
         /// The question.
-        phase: RequestKind,
+        kind: RequestKind,
         /// For how long the keys are asked to live.
         ttl: Duration,
         /// To whom.

@@ -72,10 +72,10 @@ impl World {
                     let must_end = lease.is_done() || !lease.is_open();
                     state.rows[row].stage = Stage::Held(lease.clone());
                     match step {
-                        Some(LeaseStep::Request { phase: RequestKind::Release, nodes, .. }) => {
+                        Some(LeaseStep::Request { kind: RequestKind::Release, nodes, .. }) => {
                             state.rows[row].undone |= bits(nodes);
                         }
-                        Some(LeaseStep::Request { phase, ttl, nodes, round, past }) => {
+                        Some(LeaseStep::Request { kind: phase, ttl, nodes, round, past }) => {
                             let past = past.map_or(0, |number| self.narrow(number));
                             Self::request(state, row, phase, (round as u8, past), ttl, nodes);
                         }
