@@ -165,7 +165,7 @@ impl Lease {
             }
             State::Held(None) | State::Releasing(_) | State::Lost | State::Ended => return None,
         };
-        Some(LeaseStep::Request { kind: phase, ttl: self.renewal_ttl(), nodes, round: self.rounds, past })
+        Some(LeaseStep::Request { kind: phase, ttl: self.renewal_ttl(), nodes, round: self.rounds, number_override: past })
     }
 
     /// A node's answer to a question of this round. Poll next.

@@ -56,7 +56,7 @@ impl Coordinator {
                             PendingRelease { of: id, key, token, phase: lease.release_kind(), until };
                         self.release_later(nodes, &release, now);
                     }
-                    Some(LeaseStep::Request { kind: phase, ttl, nodes, round, past }) => {
+                    Some(LeaseStep::Request { kind: phase, ttl, nodes, round, number_override: past }) => {
                         let mut request = lease_request(lease, phase, ttl);
                         request.fence = past.map(Fence::Number).or(request.fence);
                         if phase == RequestKind::Renew {

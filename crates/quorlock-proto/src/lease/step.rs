@@ -30,7 +30,7 @@ pub enum LeaseStep {
         /// The round its answers belong to.
         round: u32,
         /// The number to show in place of our own, where a node has a larger one that nobody was given.
-        past: Option<u64>,
+        number_override: Option<u64>,
     },
     /// More, or other, nodes are known to have our key.
     Confirmed(NodeSet),
