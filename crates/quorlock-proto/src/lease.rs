@@ -18,7 +18,7 @@ use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::request::{Key, OwnerToken, RequestKind};
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::Vote;
-use fenced_out::{OverOurs, proof_pause};
+use fenced_out::{LargerFencesWithKey, proof_pause};
 use release::ReleaseRound;
 use renewal::Renewal;
 
@@ -74,7 +74,7 @@ struct RareState {
     /// `max_hold_time` as an instant.
     max_hold_end: Option<DualTimestamp>,
     /// Nodes with our key and a larger number than ours.
-    larger_with_key: OverOurs,
+    larger_with_key: LargerFencesWithKey,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,7 +95,7 @@ impl Lease {
         let params = attempt.spec().params;
         let start = attempt.start();
         let end = policy.max_hold_time.map(|span| start.plus(span));
-        let fenced_out = OverOurs::of_grants(attempt.round());
+        let fenced_out = LargerFencesWithKey::of_grants(attempt.round());
         let has_larger = !fenced_out.is_empty();
         let seldom = (end.is_some() || has_larger).then(|| Box::new(RareState { max_hold_end: end, larger_with_key: fenced_out }));
         Self {

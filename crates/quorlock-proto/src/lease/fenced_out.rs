@@ -25,7 +25,7 @@ use crate::vote::Vote;
 
 /// Larger numbers of nodes that have our key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct OverOurs {
+pub(super) struct LargerFencesWithKey {
     reported: Vec<Larger>,
     /// Those that are known to be no holder's.
     cleared: Vec<Larger>,
@@ -63,7 +63,7 @@ impl Larger {
     }
 }
 
-impl OverOurs {
+impl LargerFencesWithKey {
     /// Of the nodes that gave these larger numbers to our grants.
     pub(super) fn of_grants(round: &Round) -> Self {
         let larger = |node: NodeId| match round.vote(node) {
@@ -174,7 +174,7 @@ impl Lease {
         }
         let is_won = self.renewal().is_some_and(|renewal| renewal.round.is_won());
         let (round, over) = (self.rounds, &mut self.rare_state.get_or_insert_default().larger_with_key);
-        let is_cleared = |over: &OverOurs| over.cleared.iter().any(|larger| larger.covers(node, fence));
+        let is_cleared = |over: &LargerFencesWithKey| over.cleared.iter().any(|larger| larger.covers(node, fence));
         if is_cleared(over) || enabled(Mutant::LargerFenceUnverified) {
             return Vote::Granted;
         }
