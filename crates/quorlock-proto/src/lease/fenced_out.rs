@@ -33,7 +33,7 @@ pub(super) struct LargerFencesWithKey {
 
 /// Larger numbers of nodes without our key: those told before the round, and those told in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct FencedOut {
+pub(super) struct LargerFencesWithoutKey {
     before: Vec<Larger>,
     now: Vec<Larger>,
     /// In how many rounds before this one some node told a larger number, without a pause.
@@ -103,7 +103,7 @@ impl LargerFencesWithKey {
     }
 }
 
-impl FencedOut {
+impl LargerFencesWithoutKey {
     /// What it comes to when a new round begins.
     pub(super) fn into_next_round(self) -> Option<Box<Self>> {
         let rounds = self.rounds.saturating_add(1);
@@ -147,7 +147,7 @@ impl FencedOut {
 impl Renewal {
     /// Whether so many nodes lack our key and have a larger number that no quorum is left.
     pub(super) fn is_outranked(&self) -> bool {
-        let told = self.larger_without_key.as_deref().map_or(NodeSet::EMPTY, FencedOut::nodes);
+        let told = self.larger_without_key.as_deref().map_or(NodeSet::EMPTY, LargerFencesWithoutKey::nodes);
         self.round.quorum().is_out_of_reach(told.and(self.round.not_held()).len())
     }
 }
@@ -235,7 +235,7 @@ impl Lease {
     pub(super) fn pause_after_round(&self, ttl: Duration) -> Duration {
         let Some(renewal) = self.renewal() else { return ttl / 3 };
         let is_new = |larger: &Larger| larger.told_in >= self.rounds;
-        if renewal.larger_without_key.as_deref().is_some_and(FencedOut::must_go_on) {
+        if renewal.larger_without_key.as_deref().is_some_and(LargerFencesWithoutKey::must_go_on) {
             Duration::ZERO
         } else if self.rare_state.as_ref().is_some_and(|it| it.larger_with_key.reported.iter().any(is_new)) {
             proof_pause(ttl)

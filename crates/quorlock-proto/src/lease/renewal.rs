@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fenced_out::FencedOut;
+use super::fenced_out::LargerFencesWithoutKey;
 use super::{Lease, LossReason, PendingEvent, State, cap_deadline};
 use crate::lease_params::LeaseParams;
 use crate::mutant::{Mutant, enabled};
@@ -18,7 +18,7 @@ pub(super) struct Renewal {
     pub(super) start: DualTimestamp,
     pub(super) is_settled: bool,
     pub(super) round: Round,
-    pub(super) larger_without_key: Option<Box<FencedOut>>,
+    pub(super) larger_without_key: Option<Box<LargerFencesWithoutKey>>,
     pub(super) to_renew: NodeSet,
     to_reacquire: NodeSet,
 }
