@@ -26,16 +26,16 @@ use crate::vote::Vote;
 /// Larger numbers of nodes that have our key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct LargerFencesWithKey {
-    reported: Vec<Larger>,
+    reported: Vec<LargerFence>,
     /// Those that are known to be no holder's.
-    cleared: Vec<Larger>,
+    cleared: Vec<LargerFence>,
 }
 
 /// Larger numbers of nodes without our key: those told before the round, and those told in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct LargerFencesWithoutKey {
-    before: Vec<Larger>,
-    now: Vec<Larger>,
+    before: Vec<LargerFence>,
+    now: Vec<LargerFence>,
     /// In how many rounds before this one some node told a larger number, without a pause.
     rounds: u8,
     /// Nodes that told one in this round which is the last of all numbers, so that the key is not taken past it.
@@ -43,7 +43,7 @@ pub(super) struct LargerFencesWithoutKey {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Larger {
+struct LargerFence {
     /// One node, as a set, by which the models know it.
     at: NodeSet,
     fence: u64,
@@ -53,7 +53,7 @@ struct Larger {
     is_asked: bool,
 }
 
-impl Larger {
+impl LargerFence {
     fn new(node: NodeId, fence: u64, told_in: u32) -> Self {
         Self { at: [node].into_iter().collect(), fence, told_in, is_asked: false }
     }
@@ -67,7 +67,7 @@ impl LargerFencesWithKey {
     /// Of the nodes that gave these larger numbers to our grants.
     pub(super) fn of_grants(round: &Round) -> Self {
         let larger = |node: NodeId| match round.vote(node) {
-            Vote::FencedOut { fence } => Some(Larger::new(node, *fence, 0)),
+            Vote::FencedOut { fence } => Some(LargerFence::new(node, *fence, 0)),
             _ => None,
         };
         Self { reported: round.held_by_others().iter().filter_map(larger).collect(), cleared: Vec::new() }
@@ -88,14 +88,14 @@ impl LargerFencesWithKey {
             return false;
         }
         self.forget(node);
-        self.reported.push(Larger::new(node, fence, round));
+        self.reported.push(LargerFence::new(node, fence, round));
         true
     }
 
     /// Clears what these nodes told before this round.
     fn clear(&mut self, nodes: NodeSet, round: u32) -> NodeSet {
-        let is_proved = |larger: &Larger| larger.told_in < round && larger.at.without(nodes).is_empty();
-        let proved: Vec<Larger> = self.reported.iter().copied().filter(is_proved).collect();
+        let is_proved = |larger: &LargerFence| larger.told_in < round && larger.at.without(nodes).is_empty();
+        let proved: Vec<LargerFence> = self.reported.iter().copied().filter(is_proved).collect();
         self.reported.retain(|larger| !is_proved(larger));
         let cleared = proved.iter().fold(NodeSet::EMPTY, |set, larger| set.or(larger.at));
         self.cleared.extend(proved);
@@ -127,7 +127,7 @@ impl LargerFencesWithoutKey {
             return false;
         }
         let told = if enabled(Mutant::LargerFenceUnverified) { &mut self.before } else { &mut self.now };
-        told.push(Larger::new(node, fence, round));
+        told.push(LargerFence::new(node, fence, round));
         self.rounds < MAX_ROUNDS
     }
 
@@ -137,7 +137,7 @@ impl LargerFencesWithoutKey {
 
     /// The next of these nodes that is to be asked, and the number that it told.
     pub(super) fn next_of(&mut self, missing: NodeSet) -> Option<(NodeSet, u64)> {
-        let is_due = |larger: &&mut Larger| !larger.is_asked && larger.at.without(missing).is_empty();
+        let is_due = |larger: &&mut LargerFence| !larger.is_asked && larger.at.without(missing).is_empty();
         let next = self.before.iter_mut().find(is_due)?;
         next.is_asked = true;
         Some((next.at, next.fence))
@@ -234,7 +234,7 @@ impl Lease {
     /// How long after this round the next is to begin: a larger number that was told in it has to be proved.
     pub(super) fn pause_after_round(&self, ttl: Duration) -> Duration {
         let Some(renewal) = self.renewal() else { return ttl / 3 };
-        let is_new = |larger: &Larger| larger.told_in >= self.rounds;
+        let is_new = |larger: &LargerFence| larger.told_in >= self.rounds;
         if renewal.larger_without_key.as_deref().is_some_and(LargerFencesWithoutKey::must_go_on) {
             Duration::ZERO
         } else if self.rare_state.as_ref().is_some_and(|it| it.larger_with_key.reported.iter().any(is_new)) {
