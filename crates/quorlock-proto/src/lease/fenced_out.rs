@@ -128,11 +128,11 @@ impl LargerFencesWithoutKey {
         }
         let told = if enabled(Mutant::LargerFenceUnverified) { &mut self.before } else { &mut self.now };
         told.push(LargerFence::new(node, fence, round));
-        self.rounds < MAX_ROUNDS
+        self.rounds < MAX_CONSECUTIVE_RENEWALS
     }
 
     fn must_go_on(&self) -> bool {
-        !self.now.is_empty() && self.rounds < MAX_ROUNDS
+        !self.now.is_empty() && self.rounds < MAX_CONSECUTIVE_RENEWALS
     }
 
     /// The next of these nodes that is to be asked, and the number that it told.
@@ -246,7 +246,7 @@ impl Lease {
 }
 
 /// How many renewals may follow on each other at once.
-const MAX_ROUNDS: u8 = 16;
+const MAX_CONSECUTIVE_RENEWALS: u8 = 16;
 
 /// How soon it is shown that a larger number over our own key is no holder's. Where clocks differ there may be one at
 /// each lock, and those that are held for a moment only are not to cost a renewal.
