@@ -18,7 +18,7 @@ use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::request::{Key, OwnerToken, RequestKind};
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::Vote;
-use fenced_out::{LargerFencesWithKey, proof_pause};
+use fenced_out::{LargerFencesWithKey, verification_delay};
 use release::ReleaseRound;
 use renewal::Renewal;
 
@@ -112,7 +112,7 @@ impl Lease {
             confirmed: attempt.round().granted(),
             next_renewal: match policy.auto_renew {
                 true if !has_larger => start.boot().plus(params.ttl() / 3),
-                true => start.boot().plus(proof_pause(params.ttl())),
+                true => start.boot().plus(verification_delay(params.ttl())),
                 false => BootTime::NEVER,
             },
             rare_state: seldom,

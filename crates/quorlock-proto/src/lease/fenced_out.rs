@@ -157,7 +157,7 @@ impl Lease {
     pub(super) fn on_late_grant_outranked(&mut self, node: NodeId, fence: u64, now: DualTimestamp) {
         let round = self.rounds;
         if self.is_held() && self.rare_state.get_or_insert_default().larger_with_key.report(node, fence, round) {
-            self.renew_by(now.boot().plus(proof_pause(self.params.ttl())));
+            self.renew_by(now.boot().plus(verification_delay(self.params.ttl())));
         }
     }
 
@@ -179,7 +179,7 @@ impl Lease {
             return Vote::Granted;
         }
         if over.report(node, fence, round) {
-            self.renew_by(now.boot().plus(proof_pause(self.params.ttl())));
+            self.renew_by(now.boot().plus(verification_delay(self.params.ttl())));
         } else if is_won && !over.clear([node].into_iter().collect(), round).is_empty() {
             return Vote::Granted;
         }
@@ -238,7 +238,7 @@ impl Lease {
         if renewal.larger_without_key.as_deref().is_some_and(LargerFencesWithoutKey::must_go_on) {
             Duration::ZERO
         } else if self.rare_state.as_ref().is_some_and(|it| it.larger_with_key.reported.iter().any(is_new)) {
-            proof_pause(ttl)
+            verification_delay(ttl)
         } else {
             ttl / 3
         }
@@ -250,6 +250,6 @@ const MAX_CONSECUTIVE_RENEWALS: u8 = 16;
 
 /// How soon it is shown that a larger number over our own key is no holder's. Where clocks differ there may be one at
 /// each lock, and those that are held for a moment only are not to cost a renewal.
-pub(super) fn proof_pause(ttl: Duration) -> Duration {
+pub(super) fn verification_delay(ttl: Duration) -> Duration {
     (ttl / 30).min(Duration::from_millis(100))
 }
