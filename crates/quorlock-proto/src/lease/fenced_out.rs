@@ -45,7 +45,7 @@ pub(super) struct LargerFencesWithoutKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct LargerFence {
     /// One node, as a set, by which the models know it.
-    at: NodeSet,
+    node_set: NodeSet,
     fence: u64,
     /// In which round it was told.
     told_in: u32,
@@ -55,11 +55,11 @@ struct LargerFence {
 
 impl LargerFence {
     fn new(node: NodeId, fence: u64, told_in: u32) -> Self {
-        Self { at: [node].into_iter().collect(), fence, told_in, is_asked: false }
+        Self { node_set: [node].into_iter().collect(), fence, told_in, is_asked: false }
     }
 
     fn covers(&self, node: NodeId, fence: u64) -> bool {
-        self.at.contains(node) && self.fence >= fence
+        self.node_set.contains(node) && self.fence >= fence
     }
 }
 
@@ -78,8 +78,8 @@ impl LargerFencesWithKey {
     }
 
     fn forget(&mut self, node: NodeId) {
-        self.reported.retain(|larger| !larger.at.contains(node));
-        self.cleared.retain(|larger| !larger.at.contains(node));
+        self.reported.retain(|larger| !larger.node_set.contains(node));
+        self.cleared.retain(|larger| !larger.node_set.contains(node));
     }
 
     /// Notes what this node told in this round. Whether that is news.
@@ -94,10 +94,10 @@ impl LargerFencesWithKey {
 
     /// Clears what these nodes told before this round.
     fn clear(&mut self, nodes: NodeSet, round: u32) -> NodeSet {
-        let is_proved = |larger: &LargerFence| larger.told_in < round && larger.at.without(nodes).is_empty();
+        let is_proved = |larger: &LargerFence| larger.told_in < round && larger.node_set.without(nodes).is_empty();
         let proved: Vec<LargerFence> = self.reported.iter().copied().filter(is_proved).collect();
         self.reported.retain(|larger| !is_proved(larger));
-        let cleared = proved.iter().fold(NodeSet::EMPTY, |set, larger| set.or(larger.at));
+        let cleared = proved.iter().fold(NodeSet::EMPTY, |set, larger| set.or(larger.node_set));
         self.cleared.extend(proved);
         cleared
     }
@@ -113,11 +113,11 @@ impl LargerFencesWithoutKey {
 
     /// The nodes that told a larger number.
     fn nodes(&self) -> NodeSet {
-        self.before.iter().chain(&self.now).fold(self.at_the_end, |set, larger| set.or(larger.at))
+        self.before.iter().chain(&self.now).fold(self.at_the_end, |set, larger| set.or(larger.node_set))
     }
 
     pub(super) fn was_told_before(&self, node: NodeId) -> bool {
-        self.before.iter().any(|larger| larger.at.contains(node))
+        self.before.iter().any(|larger| larger.node_set.contains(node))
     }
 
     /// Whether another round is to follow at once. A node that will not go past the number that it told itself is not
@@ -137,10 +137,10 @@ impl LargerFencesWithoutKey {
 
     /// The next of these nodes that is to be asked, and the number that it told.
     pub(super) fn next_of(&mut self, missing: NodeSet) -> Option<(NodeSet, u64)> {
-        let is_due = |larger: &&mut LargerFence| !larger.is_asked && larger.at.without(missing).is_empty();
+        let is_due = |larger: &&mut LargerFence| !larger.is_asked && larger.node_set.without(missing).is_empty();
         let next = self.before.iter_mut().find(is_due)?;
         next.is_asked = true;
-        Some((next.at, next.fence))
+        Some((next.node_set, next.fence))
     }
 }
 
@@ -225,7 +225,7 @@ impl Lease {
     pub(super) fn on_retaken(&mut self, node: NodeId) {
         let State::Held(Some(renewal)) = &self.state else { return };
         let told = renewal.larger_without_key.as_deref().map_or(&[][..], |told| &told.before);
-        let past = told.iter().rfind(|larger| larger.is_asked && larger.at.contains(node)).copied();
+        let past = told.iter().rfind(|larger| larger.is_asked && larger.node_set.contains(node)).copied();
         if let Some(larger) = past {
             self.rare_state.get_or_insert_default().larger_with_key.cleared.push(larger);
         }
