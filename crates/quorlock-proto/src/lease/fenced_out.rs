@@ -48,14 +48,14 @@ struct LargerFence {
     node_set: NodeSet,
     fence: u64,
     /// In which round it was told.
-    told_in: u32,
+    reported_in_round: u32,
     /// Whether a node without our key was asked past the number since. Of one with our key: never.
     is_asked: bool,
 }
 
 impl LargerFence {
     fn new(node: NodeId, fence: u64, told_in: u32) -> Self {
-        Self { node_set: [node].into_iter().collect(), fence, told_in, is_asked: false }
+        Self { node_set: [node].into_iter().collect(), fence, reported_in_round: told_in, is_asked: false }
     }
 
     fn covers(&self, node: NodeId, fence: u64) -> bool {
@@ -94,7 +94,7 @@ impl LargerFencesWithKey {
 
     /// Clears what these nodes told before this round.
     fn clear(&mut self, nodes: NodeSet, round: u32) -> NodeSet {
-        let is_proved = |larger: &LargerFence| larger.told_in < round && larger.node_set.without(nodes).is_empty();
+        let is_proved = |larger: &LargerFence| larger.reported_in_round < round && larger.node_set.without(nodes).is_empty();
         let proved: Vec<LargerFence> = self.reported.iter().copied().filter(is_proved).collect();
         self.reported.retain(|larger| !is_proved(larger));
         let cleared = proved.iter().fold(NodeSet::EMPTY, |set, larger| set.or(larger.node_set));
@@ -234,7 +234,7 @@ impl Lease {
     /// How long after this round the next is to begin: a larger number that was told in it has to be proved.
     pub(super) fn pause_after_round(&self, ttl: Duration) -> Duration {
         let Some(renewal) = self.renewal() else { return ttl / 3 };
-        let is_new = |larger: &LargerFence| larger.told_in >= self.rounds;
+        let is_new = |larger: &LargerFence| larger.reported_in_round >= self.rounds;
         if renewal.larger_without_key.as_deref().is_some_and(LargerFencesWithoutKey::must_go_on) {
             Duration::ZERO
         } else if self.rare_state.as_ref().is_some_and(|it| it.larger_with_key.reported.iter().any(is_new)) {
