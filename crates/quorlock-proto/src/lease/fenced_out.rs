@@ -50,12 +50,12 @@ struct LargerFence {
     /// In which round it was told.
     reported_in_round: u32,
     /// Whether a node without our key was asked past the number since. Of one with our key: never.
-    is_asked: bool,
+    was_reacquire_sent: bool,
 }
 
 impl LargerFence {
     fn new(node: NodeId, fence: u64, told_in: u32) -> Self {
-        Self { node_set: [node].into_iter().collect(), fence, reported_in_round: told_in, is_asked: false }
+        Self { node_set: [node].into_iter().collect(), fence, reported_in_round: told_in, was_reacquire_sent: false }
     }
 
     fn covers(&self, node: NodeId, fence: u64) -> bool {
@@ -137,9 +137,9 @@ impl LargerFencesWithoutKey {
 
     /// The next of these nodes that is to be asked, and the number that it told.
     pub(super) fn next_of(&mut self, missing: NodeSet) -> Option<(NodeSet, u64)> {
-        let is_due = |larger: &&mut LargerFence| !larger.is_asked && larger.node_set.without(missing).is_empty();
+        let is_due = |larger: &&mut LargerFence| !larger.was_reacquire_sent && larger.node_set.without(missing).is_empty();
         let next = self.before.iter_mut().find(is_due)?;
-        next.is_asked = true;
+        next.was_reacquire_sent = true;
         Some((next.node_set, next.fence))
     }
 }
@@ -225,7 +225,7 @@ impl Lease {
     pub(super) fn on_retaken(&mut self, node: NodeId) {
         let State::Held(Some(renewal)) = &self.state else { return };
         let told = renewal.larger_without_key.as_deref().map_or(&[][..], |told| &told.before);
-        let past = told.iter().rfind(|larger| larger.is_asked && larger.node_set.contains(node)).copied();
+        let past = told.iter().rfind(|larger| larger.was_reacquire_sent && larger.node_set.contains(node)).copied();
         if let Some(larger) = past {
             self.rare_state.get_or_insert_default().larger_with_key.cleared.push(larger);
         }
