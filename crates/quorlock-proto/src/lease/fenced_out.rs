@@ -28,7 +28,7 @@ use crate::vote::Vote;
 pub(super) struct LargerFencesWithKey {
     reported: Vec<LargerFence>,
     /// Those that are known to be no holder's.
-    cleared: Vec<LargerFence>,
+    verified: Vec<LargerFence>,
 }
 
 /// Larger numbers of nodes without our key: those told before the round, and those told in it.
@@ -70,16 +70,16 @@ impl LargerFencesWithKey {
             Vote::FencedOut { fence } => Some(LargerFence::new(node, *fence, 0)),
             _ => None,
         };
-        Self { reported: round.held_by_others().iter().filter_map(larger).collect(), cleared: Vec::new() }
+        Self { reported: round.held_by_others().iter().filter_map(larger).collect(), verified: Vec::new() }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
-        self.reported.is_empty() && self.cleared.is_empty()
+        self.reported.is_empty() && self.verified.is_empty()
     }
 
     fn forget(&mut self, node: NodeId) {
         self.reported.retain(|larger| !larger.node_set.contains(node));
-        self.cleared.retain(|larger| !larger.node_set.contains(node));
+        self.verified.retain(|larger| !larger.node_set.contains(node));
     }
 
     /// Notes what this node told in this round. Whether that is news.
@@ -98,7 +98,7 @@ impl LargerFencesWithKey {
         let proved: Vec<LargerFence> = self.reported.iter().copied().filter(is_proved).collect();
         self.reported.retain(|larger| !is_proved(larger));
         let cleared = proved.iter().fold(NodeSet::EMPTY, |set, larger| set.or(larger.node_set));
-        self.cleared.extend(proved);
+        self.verified.extend(proved);
         cleared
     }
 }
@@ -174,7 +174,7 @@ impl Lease {
         }
         let is_won = self.renewal().is_some_and(|renewal| renewal.round.is_won());
         let (round, over) = (self.rounds, &mut self.rare_state.get_or_insert_default().larger_with_key);
-        let is_cleared = |over: &LargerFencesWithKey| over.cleared.iter().any(|larger| larger.covers(node, fence));
+        let is_cleared = |over: &LargerFencesWithKey| over.verified.iter().any(|larger| larger.covers(node, fence));
         if is_cleared(over) || enabled(Mutant::LargerFenceUnverified) {
             return Vote::Granted;
         }
@@ -227,7 +227,7 @@ impl Lease {
         let told = renewal.larger_without_key.as_deref().map_or(&[][..], |told| &told.before);
         let past = told.iter().rfind(|larger| larger.was_reacquire_sent && larger.node_set.contains(node)).copied();
         if let Some(larger) = past {
-            self.rare_state.get_or_insert_default().larger_with_key.cleared.push(larger);
+            self.rare_state.get_or_insert_default().larger_with_key.verified.push(larger);
         }
     }
 
