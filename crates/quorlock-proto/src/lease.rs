@@ -95,7 +95,7 @@ impl Lease {
         let params = attempt.spec().params;
         let start = attempt.start();
         let end = policy.max_hold_time.map(|span| start.plus(span));
-        let fenced_out = LargerFencesWithKey::of_grants(attempt.round());
+        let fenced_out = LargerFencesWithKey::from_grants(attempt.round());
         let has_larger = !fenced_out.is_empty();
         let seldom = (end.is_some() || has_larger).then(|| Box::new(RareState { max_hold_end: end, larger_with_key: fenced_out }));
         Self {

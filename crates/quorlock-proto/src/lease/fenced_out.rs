@@ -65,7 +65,7 @@ impl LargerFence {
 
 impl LargerFencesWithKey {
     /// Of the nodes that gave these larger numbers to our grants.
-    pub(super) fn of_grants(round: &Round) -> Self {
+    pub(super) fn from_grants(round: &Round) -> Self {
         let larger = |node: NodeId| match round.vote(node) {
             Vote::FencedOut { fence } => Some(LargerFence::new(node, *fence, 0)),
             _ => None,
