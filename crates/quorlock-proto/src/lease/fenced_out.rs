@@ -83,7 +83,7 @@ impl LargerFencesWithKey {
     }
 
     /// Notes what this node told in this round. Whether that is news.
-    fn report(&mut self, node: NodeId, fence: u64, round: u32) -> bool {
+    fn record(&mut self, node: NodeId, fence: u64, round: u32) -> bool {
         if self.reported.iter().any(|larger| larger.covers(node, fence)) {
             return false;
         }
@@ -156,7 +156,7 @@ impl Lease {
     /// The node has our key, and a larger number than ours: the grant was late, or its clock is ahead.
     pub(super) fn on_late_grant_outranked(&mut self, node: NodeId, fence: u64, now: DualTimestamp) {
         let round = self.rounds;
-        if self.is_held() && self.rare_state.get_or_insert_default().larger_with_key.report(node, fence, round) {
+        if self.is_held() && self.rare_state.get_or_insert_default().larger_with_key.record(node, fence, round) {
             self.renew_by(now.boot().plus(verification_delay(self.params.ttl())));
         }
     }
@@ -178,7 +178,7 @@ impl Lease {
         if is_cleared(over) || enabled(Mutant::LargerFenceUnverified) {
             return Vote::Granted;
         }
-        if over.report(node, fence, round) {
+        if over.record(node, fence, round) {
             self.renew_by(now.boot().plus(verification_delay(self.params.ttl())));
         } else if is_won && !over.clear([node].into_iter().collect(), round).is_empty() {
             return Vote::Granted;
