@@ -93,7 +93,7 @@ impl LargerFencesWithKey {
     }
 
     /// Clears what these nodes told before this round.
-    fn clear(&mut self, nodes: NodeSet, round: u32) -> NodeSet {
+    fn verify(&mut self, nodes: NodeSet, round: u32) -> NodeSet {
         let is_proved = |larger: &LargerFence| larger.reported_in_round < round && larger.node_set.without(nodes).is_empty();
         let proved: Vec<LargerFence> = self.reported.iter().copied().filter(is_proved).collect();
         self.reported.retain(|larger| !is_proved(larger));
@@ -180,7 +180,7 @@ impl Lease {
         }
         if over.record(node, fence, round) {
             self.renew_by(now.boot().plus(verification_delay(self.params.ttl())));
-        } else if is_won && !over.clear([node].into_iter().collect(), round).is_empty() {
+        } else if is_won && !over.verify([node].into_iter().collect(), round).is_empty() {
             return Vote::Granted;
         }
         vote
@@ -191,7 +191,7 @@ impl Lease {
     pub(super) fn clear_proved(&mut self) -> NodeSet {
         let (round, held) =
             (self.rounds, self.renewal().map_or(NodeSet::EMPTY, |it| it.round.held_by_others()));
-        self.rare_state.as_mut().map_or(NodeSet::EMPTY, |it| it.larger_with_key.clear(held, round))
+        self.rare_state.as_mut().map_or(NodeSet::EMPTY, |it| it.larger_with_key.verify(held, round))
     }
 
     /// What is known of the node's number is of no use any more.
