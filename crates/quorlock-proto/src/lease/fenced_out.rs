@@ -34,7 +34,7 @@ pub(super) struct LargerFencesWithKey {
 /// Larger numbers of nodes without our key: those told before the round, and those told in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct LargerFencesWithoutKey {
-    before: Vec<LargerFence>,
+    previous_round: Vec<LargerFence>,
     now: Vec<LargerFence>,
     /// In how many rounds before this one some node told a larger number, without a pause.
     rounds: u8,
@@ -107,26 +107,26 @@ impl LargerFencesWithoutKey {
     /// What it comes to when a new round begins.
     pub(super) fn into_next_round(self) -> Option<Box<Self>> {
         let rounds = self.rounds.saturating_add(1);
-        let next = Self { before: self.now, rounds, ..Self::default() };
-        (!next.before.is_empty()).then(|| Box::new(next))
+        let next = Self { previous_round: self.now, rounds, ..Self::default() };
+        (!next.previous_round.is_empty()).then(|| Box::new(next))
     }
 
     /// The nodes that told a larger number.
     fn nodes(&self) -> NodeSet {
-        self.before.iter().chain(&self.now).fold(self.at_the_end, |set, larger| set.or(larger.node_set))
+        self.previous_round.iter().chain(&self.now).fold(self.at_the_end, |set, larger| set.or(larger.node_set))
     }
 
     pub(super) fn was_told_before(&self, node: NodeId) -> bool {
-        self.before.iter().any(|larger| larger.node_set.contains(node))
+        self.previous_round.iter().any(|larger| larger.node_set.contains(node))
     }
 
     /// Whether another round is to follow at once. A node that will not go past the number that it told itself is not
     /// asked again, and rivals who come between each time do not make the holder renew without end.
     fn add(&mut self, node: NodeId, fence: u64, round: u32) -> bool {
-        if self.before.iter().chain(&self.now).any(|larger| larger.covers(node, fence)) {
+        if self.previous_round.iter().chain(&self.now).any(|larger| larger.covers(node, fence)) {
             return false;
         }
-        let told = if enabled(Mutant::LargerFenceUnverified) { &mut self.before } else { &mut self.now };
+        let told = if enabled(Mutant::LargerFenceUnverified) { &mut self.previous_round } else { &mut self.now };
         told.push(LargerFence::new(node, fence, round));
         self.rounds < MAX_CONSECUTIVE_RENEWALS
     }
@@ -138,7 +138,7 @@ impl LargerFencesWithoutKey {
     /// The next of these nodes that is to be asked, and the number that it told.
     pub(super) fn next_of(&mut self, missing: NodeSet) -> Option<(NodeSet, u64)> {
         let is_due = |larger: &&mut LargerFence| !larger.was_reacquire_sent && larger.node_set.without(missing).is_empty();
-        let next = self.before.iter_mut().find(is_due)?;
+        let next = self.previous_round.iter_mut().find(is_due)?;
         next.was_reacquire_sent = true;
         Some((next.node_set, next.fence))
     }
@@ -224,7 +224,7 @@ impl Lease {
     /// A node has taken our key again. It counts under the number that it told, too.
     pub(super) fn on_retaken(&mut self, node: NodeId) {
         let State::Held(Some(renewal)) = &self.state else { return };
-        let told = renewal.larger_without_key.as_deref().map_or(&[][..], |told| &told.before);
+        let told = renewal.larger_without_key.as_deref().map_or(&[][..], |told| &told.previous_round);
         let past = told.iter().rfind(|larger| larger.was_reacquire_sent && larger.node_set.contains(node)).copied();
         if let Some(larger) = past {
             self.rare_state.get_or_insert_default().larger_with_key.verified.push(larger);
