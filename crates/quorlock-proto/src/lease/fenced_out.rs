@@ -35,7 +35,7 @@ pub(super) struct LargerFencesWithKey {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct LargerFencesWithoutKey {
     previous_round: Vec<LargerFence>,
-    now: Vec<LargerFence>,
+    this_round: Vec<LargerFence>,
     /// In how many rounds before this one some node told a larger number, without a pause.
     rounds: u8,
     /// Nodes that told one in this round which is the last of all numbers, so that the key is not taken past it.
@@ -107,13 +107,13 @@ impl LargerFencesWithoutKey {
     /// What it comes to when a new round begins.
     pub(super) fn into_next_round(self) -> Option<Box<Self>> {
         let rounds = self.rounds.saturating_add(1);
-        let next = Self { previous_round: self.now, rounds, ..Self::default() };
+        let next = Self { previous_round: self.this_round, rounds, ..Self::default() };
         (!next.previous_round.is_empty()).then(|| Box::new(next))
     }
 
     /// The nodes that told a larger number.
     fn nodes(&self) -> NodeSet {
-        self.previous_round.iter().chain(&self.now).fold(self.at_the_end, |set, larger| set.or(larger.node_set))
+        self.previous_round.iter().chain(&self.this_round).fold(self.at_the_end, |set, larger| set.or(larger.node_set))
     }
 
     pub(super) fn was_told_before(&self, node: NodeId) -> bool {
@@ -123,16 +123,16 @@ impl LargerFencesWithoutKey {
     /// Whether another round is to follow at once. A node that will not go past the number that it told itself is not
     /// asked again, and rivals who come between each time do not make the holder renew without end.
     fn add(&mut self, node: NodeId, fence: u64, round: u32) -> bool {
-        if self.previous_round.iter().chain(&self.now).any(|larger| larger.covers(node, fence)) {
+        if self.previous_round.iter().chain(&self.this_round).any(|larger| larger.covers(node, fence)) {
             return false;
         }
-        let told = if enabled(Mutant::LargerFenceUnverified) { &mut self.previous_round } else { &mut self.now };
+        let told = if enabled(Mutant::LargerFenceUnverified) { &mut self.previous_round } else { &mut self.this_round };
         told.push(LargerFence::new(node, fence, round));
         self.rounds < MAX_CONSECUTIVE_RENEWALS
     }
 
     fn must_go_on(&self) -> bool {
-        !self.now.is_empty() && self.rounds < MAX_CONSECUTIVE_RENEWALS
+        !self.this_round.is_empty() && self.rounds < MAX_CONSECUTIVE_RENEWALS
     }
 
     /// The next of these nodes that is to be asked, and the number that it told.
