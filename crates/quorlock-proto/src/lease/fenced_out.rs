@@ -37,7 +37,7 @@ pub(super) struct LargerFencesWithoutKey {
     previous_round: Vec<LargerFence>,
     this_round: Vec<LargerFence>,
     /// In how many rounds before this one some node told a larger number, without a pause.
-    rounds: u8,
+    consecutive_rounds: u8,
     /// Nodes that told one in this round which is the last of all numbers, so that the key is not taken past it.
     at_the_end: NodeSet,
 }
@@ -106,8 +106,8 @@ impl LargerFencesWithKey {
 impl LargerFencesWithoutKey {
     /// What it comes to when a new round begins.
     pub(super) fn into_next_round(self) -> Option<Box<Self>> {
-        let rounds = self.rounds.saturating_add(1);
-        let next = Self { previous_round: self.this_round, rounds, ..Self::default() };
+        let rounds = self.consecutive_rounds.saturating_add(1);
+        let next = Self { previous_round: self.this_round, consecutive_rounds: rounds, ..Self::default() };
         (!next.previous_round.is_empty()).then(|| Box::new(next))
     }
 
@@ -128,11 +128,11 @@ impl LargerFencesWithoutKey {
         }
         let told = if enabled(Mutant::LargerFenceUnverified) { &mut self.previous_round } else { &mut self.this_round };
         told.push(LargerFence::new(node, fence, round));
-        self.rounds < MAX_CONSECUTIVE_RENEWALS
+        self.consecutive_rounds < MAX_CONSECUTIVE_RENEWALS
     }
 
     fn must_go_on(&self) -> bool {
-        !self.this_round.is_empty() && self.rounds < MAX_CONSECUTIVE_RENEWALS
+        !self.this_round.is_empty() && self.consecutive_rounds < MAX_CONSECUTIVE_RENEWALS
     }
 
     /// The next of these nodes that is to be asked, and the number that it told.
