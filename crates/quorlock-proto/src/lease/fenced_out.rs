@@ -39,7 +39,7 @@ pub(super) struct LargerFencesWithoutKey {
     /// In how many rounds before this one some node told a larger number, without a pause.
     consecutive_rounds: u8,
     /// Nodes that told one in this round which is the last of all numbers, so that the key is not taken past it.
-    at_the_end: NodeSet,
+    at_maximum: NodeSet,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,7 +113,7 @@ impl LargerFencesWithoutKey {
 
     /// The nodes that told a larger number.
     fn nodes(&self) -> NodeSet {
-        self.previous_round.iter().chain(&self.this_round).fold(self.at_the_end, |set, larger| set.or(larger.node_set))
+        self.previous_round.iter().chain(&self.this_round).fold(self.at_maximum, |set, larger| set.or(larger.node_set))
     }
 
     pub(super) fn was_told_before(&self, node: NodeId) -> bool {
@@ -212,7 +212,7 @@ impl Lease {
         let is_last = fence >= MAX_FENCING_NUMBER || enabled(Mutant::FencedOutForever);
         let goes_on = !is_last && told.add(node, fence, round);
         if is_last {
-            told.at_the_end.insert(node);
+            told.at_maximum.insert(node);
         }
         if renewal.is_outranked() {
             self.lose(LossReason::TakenByOthers);
