@@ -116,7 +116,7 @@ impl LargerFencesWithoutKey {
         self.previous_round.iter().chain(&self.this_round).fold(self.at_maximum, |set, larger| set.or(larger.node_set))
     }
 
-    pub(super) fn was_told_before(&self, node: NodeId) -> bool {
+    pub(super) fn was_reported_before(&self, node: NodeId) -> bool {
         self.previous_round.iter().any(|larger| larger.node_set.contains(node))
     }
 

@@ -128,7 +128,7 @@ impl Lease {
             Vote::NotHeld => {
                 self.confirmed.remove(node);
                 self.confirmed_changed = true;
-                if renewal.larger_without_key.as_ref().is_none_or(|told| !told.was_told_before(node)) {
+                if renewal.larger_without_key.as_ref().is_none_or(|told| !told.was_reported_before(node)) {
                     renewal.to_reacquire.insert(node);
                 }
                 self.possibly_set.insert(node);
