@@ -122,7 +122,7 @@ impl LargerFencesWithoutKey {
 
     /// Whether another round is to follow at once. A node that will not go past the number that it told itself is not
     /// asked again, and rivals who come between each time do not make the holder renew without end.
-    fn add(&mut self, node: NodeId, fence: u64, round: u32) -> bool {
+    fn record(&mut self, node: NodeId, fence: u64, round: u32) -> bool {
         if self.previous_round.iter().chain(&self.this_round).any(|larger| larger.covers(node, fence)) {
             return false;
         }
@@ -210,7 +210,7 @@ impl Lease {
         let State::Held(Some(renewal)) = &mut self.state else { return };
         let told = renewal.larger_without_key.get_or_insert_default();
         let is_last = fence >= MAX_FENCING_NUMBER || enabled(Mutant::FencedOutForever);
-        let goes_on = !is_last && told.add(node, fence, round);
+        let goes_on = !is_last && told.record(node, fence, round);
         if is_last {
             told.at_maximum.insert(node);
         }
