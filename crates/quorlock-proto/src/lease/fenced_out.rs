@@ -131,7 +131,7 @@ impl LargerFencesWithoutKey {
         self.consecutive_rounds < MAX_CONSECUTIVE_RENEWALS
     }
 
-    fn must_go_on(&self) -> bool {
+    fn needs_another_round(&self) -> bool {
         !self.this_round.is_empty() && self.consecutive_rounds < MAX_CONSECUTIVE_RENEWALS
     }
 
@@ -235,7 +235,7 @@ impl Lease {
     pub(super) fn pause_after_round(&self, ttl: Duration) -> Duration {
         let Some(renewal) = self.renewal() else { return ttl / 3 };
         let is_new = |larger: &LargerFence| larger.reported_in_round >= self.rounds;
-        if renewal.larger_without_key.as_deref().is_some_and(LargerFencesWithoutKey::must_go_on) {
+        if renewal.larger_without_key.as_deref().is_some_and(LargerFencesWithoutKey::needs_another_round) {
             Duration::ZERO
         } else if self.rare_state.as_ref().is_some_and(|it| it.larger_with_key.reported.iter().any(is_new)) {
             verification_delay(ttl)
