@@ -136,7 +136,7 @@ impl LargerFencesWithoutKey {
     }
 
     /// The next of these nodes that is to be asked, and the number that it told.
-    pub(super) fn next_of(&mut self, missing: NodeSet) -> Option<(NodeSet, u64)> {
+    pub(super) fn next_to_reacquire(&mut self, missing: NodeSet) -> Option<(NodeSet, u64)> {
         let is_due = |larger: &&mut LargerFence| !larger.was_reacquire_sent && larger.node_set.without(missing).is_empty();
         let next = self.previous_round.iter_mut().find(is_due)?;
         next.was_reacquire_sent = true;

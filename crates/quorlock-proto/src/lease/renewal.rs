@@ -37,7 +37,7 @@ impl Renewal {
         // Past a larger number once it is known that nobody was given it.
         let is_proved = self.round.is_won() || enabled(Mutant::LargerFenceUnverified);
         let told = self.larger_without_key.as_mut().filter(|_| is_proved)?;
-        told.next_of(self.round.not_held()).map(|(node, fence)| (node, Some(fence)))
+        told.next_to_reacquire(self.round.not_held()).map(|(node, fence)| (node, Some(fence)))
     }
 
     pub(super) fn settle_by(&self) -> DualTimestamp {
