@@ -146,7 +146,7 @@ impl LargerFencesWithoutKey {
 
 impl Renewal {
     /// Whether so many nodes lack our key and have a larger number that no quorum is left.
-    pub(super) fn is_outranked(&self) -> bool {
+    pub(super) fn is_fenced_out(&self) -> bool {
         let told = self.larger_without_key.as_deref().map_or(NodeSet::EMPTY, LargerFencesWithoutKey::nodes);
         self.round.quorum().is_out_of_reach(told.and(self.round.not_held()).len())
     }
@@ -214,7 +214,7 @@ impl Lease {
         if is_last {
             told.at_maximum.insert(node);
         }
-        if renewal.is_outranked() {
+        if renewal.is_fenced_out() {
             self.lose(LossReason::TakenByOthers);
         } else if goes_on {
             self.schedule_renewal(now.boot());
