@@ -154,7 +154,7 @@ impl Renewal {
 
 impl Lease {
     /// The node has our key, and a larger number than ours: the grant was late, or its clock is ahead.
-    pub(super) fn on_late_grant_outranked(&mut self, node: NodeId, fence: u64, now: DualTimestamp) {
+    pub(super) fn on_late_grant_with_larger_fence(&mut self, node: NodeId, fence: u64, now: DualTimestamp) {
         let round = self.rounds;
         if self.is_held() && self.rare_state.get_or_insert_default().larger_with_key.record(node, fence, round) {
             self.renew_by(now.boot().plus(verification_delay(self.params.ttl())));

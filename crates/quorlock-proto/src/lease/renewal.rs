@@ -53,7 +53,7 @@ impl Lease {
             // Ours, but whether it counts is for the next renewal to tell.
             Vote::Fenced(theirs) if self.fencing_number().is_some_and(|ours| *theirs > ours) => {
                 self.possibly_set.insert(node);
-                self.on_late_grant_outranked(node, *theirs, now);
+                self.on_late_grant_with_larger_fence(node, *theirs, now);
             }
             Vote::Granted | Vote::Fenced(_) => {
                 if lasts_until_deadline {
