@@ -162,7 +162,7 @@ impl Lease {
     }
 
     /// What a node's answer to a renewal is worth, by what is known of the number that it has.
-    pub(super) fn judge_larger(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) -> Vote {
+    pub(super) fn adjust_vote_for_larger_fence(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) -> Vote {
         let Vote::FencedOut { fence } = vote else {
             if matches!(vote, Vote::Granted | Vote::NotHeld | Vote::HeldByOther { .. }) {
                 self.forget_larger(node);

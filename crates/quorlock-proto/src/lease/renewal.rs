@@ -118,7 +118,7 @@ impl Lease {
             self.lose(LossReason::Expired);
             return;
         }
-        let vote = self.judge_larger(node, vote, now);
+        let vote = self.adjust_vote_for_larger_fence(node, vote, now);
         let (deadline, end) = (self.deadline, self.end());
         let State::Held(Some(renewal)) = &mut self.state else { return };
         let was_won = renewal.round.is_won();
