@@ -188,7 +188,7 @@ impl Lease {
 
     /// The round is won: nodes that said before the rest that they have our key, under a number that the rest now shows to
     /// be no holder's.
-    pub(super) fn clear_proved(&mut self) -> NodeSet {
+    pub(super) fn verify_reported_fences(&mut self) -> NodeSet {
         let (round, held) =
             (self.rounds, self.renewal().map_or(NodeSet::EMPTY, |it| it.round.held_by_others()));
         self.rare_state.as_mut().map_or(NodeSet::EMPTY, |it| it.larger_with_key.verify(held, round))

@@ -193,7 +193,7 @@ impl Lease {
 
     fn settle_renewed(&mut self) {
         let end = self.end();
-        let cleared = self.clear_proved();
+        let cleared = self.verify_reported_fences();
         let pause = self.renewal().map_or(Duration::ZERO, |it| self.pause_after_round(it.params.ttl()));
         let State::Held(Some(renewal)) = &mut self.state else { return };
         renewal.is_settled = true;
