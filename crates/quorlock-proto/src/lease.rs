@@ -241,7 +241,7 @@ impl Lease {
     /// Poll next.
     pub fn revoke_votes_of(&mut self, node: NodeId, worth: Vote) {
         // That our key stands there under a larger number was said before, and is worth no more.
-        self.forget_larger(node);
+        self.forget_larger_fence(node);
         let State::Held(renewal) = &mut self.state else { return };
         if let Some(renewal) = renewal.as_mut().filter(|it| !it.is_settled) {
             renewal.round.revise(node, worth);

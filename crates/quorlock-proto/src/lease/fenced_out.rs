@@ -165,7 +165,7 @@ impl Lease {
     pub(super) fn adjust_vote_for_larger_fence(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) -> Vote {
         let Vote::FencedOut { fence } = vote else {
             if matches!(vote, Vote::Granted | Vote::NotHeld | Vote::HeldByOther { .. }) {
-                self.forget_larger(node);
+                self.forget_larger_fence(node);
             }
             return vote;
         };
@@ -195,7 +195,7 @@ impl Lease {
     }
 
     /// What is known of the node's number is of no use any more.
-    pub(super) fn forget_larger(&mut self, node: NodeId) {
+    pub(super) fn forget_larger_fence(&mut self, node: NodeId) {
         if let Some(seldom) = &mut self.rare_state {
             seldom.larger_with_key.forget(node);
             if seldom.larger_with_key.is_empty() && seldom.max_hold_end.is_none() {
