@@ -205,7 +205,7 @@ impl Lease {
     }
 
     /// The node lacks our key, and will not be retaken for a larger number.
-    pub(super) fn on_retake_outranked(&mut self, node: NodeId, fence: u64, now: DualTimestamp) {
+    pub(super) fn on_reacquire_fenced_out(&mut self, node: NodeId, fence: u64, now: DualTimestamp) {
         let round = self.rounds;
         let State::Held(Some(renewal)) = &mut self.state else { return };
         let told = renewal.larger_without_key.get_or_insert_default();

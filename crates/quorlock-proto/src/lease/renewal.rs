@@ -85,7 +85,7 @@ impl Lease {
         // That of an earlier round may leave a key that ends before the deadline, which has moved since.
         let is_of_this_round = round == self.rounds || enabled(Mutant::ReacquiredInAnyRound);
         match vote {
-            Vote::FencedOut { fence } if is_of_this_round => self.on_retake_outranked(node, *fence, now),
+            Vote::FencedOut { fence } if is_of_this_round => self.on_reacquire_fenced_out(node, *fence, now),
             Vote::Granted if is_of_this_round => self.on_retaken(node),
             _ => {}
         }
