@@ -222,7 +222,7 @@ impl Lease {
     }
 
     /// A node has taken our key again. It counts under the number that it told, too.
-    pub(super) fn on_retaken(&mut self, node: NodeId) {
+    pub(super) fn on_reacquired(&mut self, node: NodeId) {
         let State::Held(Some(renewal)) = &self.state else { return };
         let told = renewal.larger_without_key.as_deref().map_or(&[][..], |told| &told.previous_round);
         let past = told.iter().rfind(|larger| larger.was_reacquire_sent && larger.node_set.contains(node)).copied();

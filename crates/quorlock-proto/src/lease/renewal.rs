@@ -86,7 +86,7 @@ impl Lease {
         let is_of_this_round = round == self.rounds || enabled(Mutant::ReacquiredInAnyRound);
         match vote {
             Vote::FencedOut { fence } if is_of_this_round => self.on_reacquire_fenced_out(node, *fence, now),
-            Vote::Granted if is_of_this_round => self.on_retaken(node),
+            Vote::Granted if is_of_this_round => self.on_reacquired(node),
             _ => {}
         }
         let is_lasting = self.renewal().is_none_or(|renewal| self.is_deadline_covered_by(renewal));
