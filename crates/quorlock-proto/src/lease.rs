@@ -1,6 +1,6 @@
 //! A held claim: its deadline, its renewals, its release.
 
-mod fenced_out;
+mod larger_fence;
 mod release;
 mod renewal;
 mod step;
@@ -18,7 +18,7 @@ use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::request::{Key, OwnerToken, RequestKind};
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::Vote;
-use fenced_out::{LargerFencesWithKey, verification_delay};
+use larger_fence::{LargerFencesWithKey, verification_delay};
 use release::ReleaseRound;
 use renewal::Renewal;
 

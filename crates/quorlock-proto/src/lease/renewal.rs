@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fenced_out::LargerFencesWithoutKey;
+use super::larger_fence::LargerFencesWithoutKey;
 use super::{Lease, LossReason, PendingEvent, State, cap_deadline};
 use crate::lease_params::LeaseParams;
 use crate::mutant::{Mutant, enabled};
