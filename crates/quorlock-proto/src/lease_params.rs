@@ -10,7 +10,7 @@ use crate::time::DualTimestamp;
 pub struct LeaseParams {
     /// In nanoseconds, which take half the room of a `Duration`: every lease has terms.
     ttl_nanos: u64,
-    patience_nanos: u64,
+    attempt_timeout_nanos: u64,
     drift: Drift,
 }
 
@@ -42,7 +42,7 @@ impl LeaseParams {
             return Err(InvalidLeaseParams::PatienceTooLong { attempt_limit: patience, ttl });
         }
         // At most a year, which 64 bits hold five hundred times.
-        Ok(Self { ttl_nanos: ttl.as_nanos() as u64, patience_nanos: patience.as_nanos() as u64, drift })
+        Ok(Self { ttl_nanos: ttl.as_nanos() as u64, attempt_timeout_nanos: patience.as_nanos() as u64, drift })
     }
 
     /// The time to live of the keys, in whole milliseconds.
@@ -54,7 +54,7 @@ impl LeaseParams {
     /// How long one attempt waits for answers.
     #[must_use]
     pub const fn attempt_timeout(&self) -> Duration {
-        Duration::from_nanos(self.patience_nanos)
+        Duration::from_nanos(self.attempt_timeout_nanos)
     }
 
     /// Until when a lock granted by a round that started at `start` may be trusted.
