@@ -23,7 +23,7 @@ impl LeaseParams {
     pub fn new(
         ttl: Duration,
         drift: Drift,
-        patience: Option<Duration>,
+        attempt_timeout: Option<Duration>,
         reply_timeout: Duration,
     ) -> Result<Self, InvalidLeaseParams> {
         if ttl < MIN_TTL {
@@ -34,7 +34,7 @@ impl LeaseParams {
         }
         // Redis counts whole milliseconds. Rounding down keeps our deadline at or before the keys' own.
         let ttl = Duration::from_millis(ttl.as_millis() as u64);
-        let patience = patience.unwrap_or_else(|| reply_timeout.min(ttl / 8));
+        let patience = attempt_timeout.unwrap_or_else(|| reply_timeout.min(ttl / 8));
         if patience.is_zero() {
             return Err(InvalidLeaseParams::NoPatience);
         }
