@@ -36,7 +36,7 @@ impl LeaseParams {
         let ttl = Duration::from_millis(ttl.as_millis() as u64);
         let patience = attempt_timeout.unwrap_or_else(|| reply_timeout.min(ttl / 8));
         if patience.is_zero() {
-            return Err(InvalidLeaseParams::NoPatience);
+            return Err(InvalidLeaseParams::ZeroAttemptTimeout);
         }
         if patience > ttl / 4 {
             return Err(InvalidLeaseParams::PatienceTooLong { attempt_limit: patience, ttl });
@@ -121,7 +121,7 @@ pub enum InvalidLeaseParams {
     TtlTooLong(Duration),
     /// The patience is zero.
     #[error("a patience of zero gives no node time to answer: take at least some milliseconds")]
-    NoPatience,
+    ZeroAttemptTimeout,
     /// The patience is more than a quarter of the ttl.
     #[error(
         "a patience of {} is more than a quarter of the ttl {}: too little of the lock would be left",

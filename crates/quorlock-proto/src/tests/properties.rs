@@ -214,7 +214,7 @@ proptest! {
             }
             Err(InvalidLeaseParams::TtlTooShort(_)) => prop_assert!(asked < Duration::from_millis(10)),
             Err(InvalidLeaseParams::TtlTooLong(_)) => prop_assert!(asked > YEAR),
-            Err(InvalidLeaseParams::NoPatience) => {
+            Err(InvalidLeaseParams::ZeroAttemptTimeout) => {
                 prop_assert!(patience.map_or(timeout.is_zero(), |patience| patience.is_zero()));
             }
             Err(InvalidLeaseParams::PatienceTooLong { attempt_limit: told, .. }) => {
