@@ -39,7 +39,7 @@ impl LeaseParams {
             return Err(InvalidLeaseParams::ZeroAttemptTimeout);
         }
         if patience > ttl / 4 {
-            return Err(InvalidLeaseParams::PatienceTooLong { attempt_limit: patience, ttl });
+            return Err(InvalidLeaseParams::AttemptTimeoutTooLong { attempt_limit: patience, ttl });
         }
         // At most a year, which 64 bits hold five hundred times.
         Ok(Self { ttl_nanos: ttl.as_nanos() as u64, attempt_timeout_nanos: patience.as_nanos() as u64, drift })
@@ -128,7 +128,7 @@ pub enum InvalidLeaseParams {
         Span(*attempt_limit),
         Span(*ttl)
     )]
-    PatienceTooLong {
+    AttemptTimeoutTooLong {
         /// What was asked for.
         attempt_limit: Duration,
         /// The ttl it is too long for.
