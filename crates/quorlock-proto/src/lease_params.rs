@@ -39,7 +39,7 @@ impl LeaseParams {
             return Err(InvalidLeaseParams::ZeroAttemptTimeout);
         }
         if patience > ttl / 4 {
-            return Err(InvalidLeaseParams::AttemptTimeoutTooLong { attempt_limit: patience, ttl });
+            return Err(InvalidLeaseParams::AttemptTimeoutTooLong { attempt_timeout: patience, ttl });
         }
         // At most a year, which 64 bits hold five hundred times.
         Ok(Self { ttl_nanos: ttl.as_nanos() as u64, attempt_timeout_nanos: patience.as_nanos() as u64, drift })
@@ -125,12 +125,12 @@ pub enum InvalidLeaseParams {
     /// The patience is more than a quarter of the ttl.
     #[error(
         "a patience of {} is more than a quarter of the ttl {}: too little of the lock would be left",
-        Span(*attempt_limit),
+        Span(*attempt_timeout),
         Span(*ttl)
     )]
     AttemptTimeoutTooLong {
         /// What was asked for.
-        attempt_limit: Duration,
+        attempt_timeout: Duration,
         /// The ttl it is too long for.
         ttl: Duration,
     },

@@ -217,7 +217,7 @@ proptest! {
             Err(InvalidLeaseParams::ZeroAttemptTimeout) => {
                 prop_assert!(patience.map_or(timeout.is_zero(), |patience| patience.is_zero()));
             }
-            Err(InvalidLeaseParams::AttemptTimeoutTooLong { attempt_limit: told, .. }) => {
+            Err(InvalidLeaseParams::AttemptTimeoutTooLong { attempt_timeout: told, .. }) => {
                 prop_assert_eq!(Some(told), patience);
                 prop_assert!(told > ttl / 4);
             }
