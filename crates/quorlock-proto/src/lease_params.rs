@@ -90,7 +90,7 @@ impl Drift {
         if (0.0..=0.2).contains(&share) {
             Ok(Self { millionths: (share * 1_000_000.0).round() as u32 })
         } else {
-            Err(InvalidLeaseParams::Drift(share.to_string()))
+            Err(InvalidLeaseParams::DriftOutOfRange(share.to_string()))
         }
     }
 
@@ -136,7 +136,7 @@ pub enum InvalidLeaseParams {
     },
     /// The drift is not between 0 and 0.2.
     #[error("a drift of {0} makes no sense: take a share from 0 to 0.2, such as 0.01")]
-    Drift(String),
+    DriftOutOfRange(String),
 }
 
 /// Redis expires by whole milliseconds, and drift is at least one more.

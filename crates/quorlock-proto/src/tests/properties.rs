@@ -221,7 +221,7 @@ proptest! {
                 prop_assert_eq!(Some(told), patience);
                 prop_assert!(told > ttl / 4);
             }
-            Err(InvalidLeaseParams::Drift(_)) => prop_assert!(false, "the drift is fine"),
+            Err(InvalidLeaseParams::DriftOutOfRange(_)) => prop_assert!(false, "the drift is fine"),
         }
     }
 
