@@ -103,7 +103,7 @@ impl Drift {
     /// The most that a node's clock may go on while ours goes on by this span. A deadline allows for no more than that
     /// `span` of ours is `span / (1 − ρ)` of the node's.
     #[must_use]
-    pub fn most_of(self, span: Duration) -> Duration {
+    pub fn max_elapsed_on_node(self, span: Duration) -> Duration {
         let nanos = span.as_nanos() * 1_000_000 / u128::from(1_000_000 - self.millionths);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
