@@ -69,7 +69,7 @@ impl LeaseParams {
     /// the keys began to age while the replies travelled.
     #[must_use]
     pub fn deadline(&self, start: DualTimestamp) -> DualTimestamp {
-        start.plus(self.ttl().saturating_sub(self.drift.of(self.ttl()) + GRANULARITY))
+        start.plus(self.ttl().saturating_sub(self.drift.of(self.ttl()) + FIXED_ALLOWANCE))
     }
 }
 
@@ -140,6 +140,6 @@ pub enum InvalidLeaseParams {
 }
 
 /// Redis expires by whole milliseconds, and drift is at least one more.
-const GRANULARITY: Duration = Duration::from_millis(2);
+const FIXED_ALLOWANCE: Duration = Duration::from_millis(2);
 const MIN_TTL: Duration = Duration::from_millis(10);
 const MAX_TTL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
