@@ -12,7 +12,7 @@ use crate::vote::{ReplyFailure, Vote};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Survey {
     key: Key,
-    phase: RequestKind,
+    kind: RequestKind,
     span: Duration,
     settle_by: DualTimestamp,
     round: Round,
@@ -44,7 +44,7 @@ impl Survey {
         let (to_request, is_settled) = (round.requested(), round.is_complete());
         Self {
             key,
-            phase,
+            kind: phase,
             span: Duration::ZERO,
             settle_by,
             round,
@@ -71,7 +71,7 @@ impl Survey {
     /// The next step to take, until there is none; then see [`wake_at`](Self::wake_at).
     pub fn poll(&mut self) -> Option<SurveyStep> {
         if !self.to_request.is_empty() {
-            return Some(SurveyStep::Request(self.phase, std::mem::take(&mut self.to_request)));
+            return Some(SurveyStep::Request(self.kind, std::mem::take(&mut self.to_request)));
         }
         if self.is_settled && !self.is_reported {
             self.is_reported = true;
