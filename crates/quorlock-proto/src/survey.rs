@@ -105,7 +105,7 @@ impl Survey {
 
     /// What goes along with the question.
     #[must_use]
-    pub const fn span(&self) -> Duration {
+    pub const fn carried_duration(&self) -> Duration {
         self.span
     }
 
