@@ -56,7 +56,7 @@ impl Survey {
 
     /// The same with one node alone, and a span that goes along with the question.
     #[must_use]
-    pub fn of_one(
+    pub fn of_one_node(
         node: NodeId,
         (phase, key, span): (RequestKind, Key, Duration),
         quorum: Quorum,

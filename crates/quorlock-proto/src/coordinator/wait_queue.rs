@@ -37,7 +37,7 @@ impl Coordinator {
         let voters = voters(&self.pipelines, None, self.limits);
         let settle_by = now.plus(self.limits.reply_timeout);
         let survey =
-            Survey::of_one(node, asked, self.quorum, |node| voters.implicit_vote(node, now), settle_by);
+            Survey::of_one_node(node, asked, self.quorum, |node| voters.implicit_vote(node, now), settle_by);
         self.start(id, Operation::Survey(Box::new(survey)), now);
     }
 
