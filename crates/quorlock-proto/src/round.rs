@@ -22,7 +22,7 @@ pub struct Round {
 enum Votes {
     Known(Vec<Vote>),
     /// All who answered have granted.
-    Implied,
+    AllGranted,
     /// Nobody wants to know any more.
     Forgotten,
 }
@@ -40,7 +40,7 @@ impl Round {
             not_held: NodeSet::EMPTY,
             excluded: NodeSet::EMPTY,
             on_probation: NodeSet::EMPTY,
-            votes: Votes::Implied,
+            votes: Votes::AllGranted,
         };
         for node in quorum.all().iter() {
             if let Some(vote) = absence(node) {
@@ -56,7 +56,7 @@ impl Round {
         if node.index() >= self.quorum.nodes() || self.voted.contains(node) {
             return;
         }
-        if self.votes == Votes::Implied && vote != Vote::Granted {
+        if self.votes == Votes::AllGranted && vote != Vote::Granted {
             self.votes = Votes::Known(self.votes().cloned().collect());
         }
         self.voted.insert(node);
@@ -201,8 +201,8 @@ impl Round {
     pub fn vote(&self, node: NodeId) -> &Vote {
         match &self.votes {
             Votes::Known(votes) => &votes[node.index()],
-            Votes::Implied if self.granted.contains(node) => GRANTED,
-            Votes::Implied | Votes::Forgotten => NO_REPLY,
+            Votes::AllGranted if self.granted.contains(node) => GRANTED,
+            Votes::AllGranted | Votes::Forgotten => NO_REPLY,
         }
     }
 
