@@ -179,7 +179,7 @@ impl Attempt {
     /// The node's clock jumped: what it granted may run out before its time, and is worth this. Poll next.
     pub fn revoke_votes_of(&mut self, node: NodeId, worth: Vote, now: DualTimestamp) {
         if self.is_open() && self.round.granted().contains(node) {
-            self.round.revise(node, worth);
+            self.round.replace_grant(node, worth);
             self.at_our_number.remove(node);
             self.settle(now);
         }
@@ -301,7 +301,7 @@ impl Attempt {
             _ => {}
         }
         if vote != Vote::Granted {
-            self.round.revise(node, vote);
+            self.round.replace_grant(node, vote);
         }
         self.settle(now);
     }
@@ -315,7 +315,7 @@ impl Attempt {
             Ordering::Equal => self.at_our_number.insert(node),
             Ordering::Less => self.to_raise.insert(node),
             // A straggler's. It keeps our key, but it cannot speak for our number.
-            Ordering::Greater => self.round.revise(node, Vote::FencedOut { fence: theirs }),
+            Ordering::Greater => self.round.replace_grant(node, Vote::FencedOut { fence: theirs }),
         }
     }
 

@@ -244,7 +244,7 @@ impl Lease {
         self.forget_larger_fence(node);
         let State::Held(renewal) = &mut self.state else { return };
         if let Some(renewal) = renewal.as_mut().filter(|it| !it.is_settled) {
-            renewal.round.revise(node, worth);
+            renewal.round.replace_grant(node, worth);
         }
         if !self.confirmed.contains(node) {
             return;

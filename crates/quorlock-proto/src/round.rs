@@ -79,7 +79,7 @@ impl Round {
     }
 
     /// Takes a grant back: the node said something else since.
-    pub fn revise(&mut self, node: NodeId, vote: Vote) {
+    pub fn replace_grant(&mut self, node: NodeId, vote: Vote) {
         if self.granted.contains(node) {
             self.granted.remove(node);
             self.voted.remove(node);
