@@ -97,7 +97,7 @@ impl Attempt {
         if attempt.round.is_out_of_reach() {
             // Nothing sent, nothing to undo.
             attempt.to_acquire = NodeSet::EMPTY;
-            attempt.state = State::Decided(Some(attempt.with_retry_after(attempt.failure_reason(attempt.round.failed()))));
+            attempt.state = State::Decided(Some(attempt.with_retry_after(attempt.failure_reason(attempt.round.failed_count()))));
         }
         attempt
     }
@@ -153,7 +153,7 @@ impl Attempt {
         }
         if matches!(self.state, State::Voting | State::RaisingFence) {
             self.timed_out = true;
-            self.fail(self.failure_reason(self.round.failed() + self.round.unanswered()));
+            self.fail(self.failure_reason(self.round.failed_count() + self.round.unanswered()));
         }
         if let State::QueryingTtl(why) = self.state {
             // The patience is over: the refusal is told as it is, without for how long.
@@ -324,7 +324,7 @@ impl Attempt {
             self.win(now);
         } else if self.round.is_out_of_reach() {
             // Who has not answered yet may well be there.
-            self.fail(self.failure_reason(self.round.failed()));
+            self.fail(self.failure_reason(self.round.failed_count()));
         }
     }
 

@@ -147,7 +147,7 @@ impl Round {
 
     /// How many answers are neither a grant nor a refusal by a holder: unknown, barred and the like.
     #[must_use]
-    pub const fn failed(&self) -> usize {
+    pub const fn failed_count(&self) -> usize {
         self.voted.without(self.granted).without(self.held_by_others).len()
     }
 
