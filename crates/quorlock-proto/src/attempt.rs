@@ -153,7 +153,7 @@ impl Attempt {
         }
         if matches!(self.state, State::Voting | State::RaisingFence) {
             self.timed_out = true;
-            self.fail(self.failure_reason(self.round.failed_count() + self.round.unanswered()));
+            self.fail(self.failure_reason(self.round.failed_count() + self.round.pending_count()));
         }
         if let State::QueryingTtl(why) = self.state {
             // The patience is over: the refusal is told as it is, without for how long.

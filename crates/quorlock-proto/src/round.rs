@@ -153,7 +153,7 @@ impl Round {
 
     /// How many nodes have not answered.
     #[must_use]
-    pub const fn unanswered(&self) -> usize {
+    pub const fn pending_count(&self) -> usize {
         self.quorum.nodes() - self.voted.len()
     }
 
