@@ -43,7 +43,7 @@ impl Quorum {
         let majority = nodes / 2 + 1;
         let need = need.unwrap_or(majority);
         if need < majority {
-            return Err(InvalidQuorum::BelowMajority { need, majority, nodes });
+            return Err(InvalidQuorum::BelowMajority { needed: need, majority, nodes });
         }
         if need > nodes {
             return Err(InvalidQuorum::AboveNodes { need, nodes });
@@ -112,7 +112,7 @@ pub enum InvalidQuorum {
     )]
     BelowMajority {
         /// What was asked for.
-        need: usize,
+        needed: usize,
         /// The least that is safe.
         majority: usize,
         /// How many nodes there are.
