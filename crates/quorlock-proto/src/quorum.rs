@@ -53,7 +53,7 @@ impl Quorum {
 
     /// As many as are enough of those that are connected: a known mistake, see [`mutant`](crate::mutant).
     #[must_use]
-    pub(super) const fn of_connected(self, connected: usize) -> Self {
+    pub(super) const fn majority_of_connected(self, connected: usize) -> Self {
         Self { nodes: self.nodes, needed: connected as u8 / 2 + 1 }
     }
 

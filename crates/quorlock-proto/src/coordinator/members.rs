@@ -172,7 +172,7 @@ impl Coordinator {
     /// Always the one that was agreed on, but for a known mistake.
     pub(super) fn current_quorum(&self) -> Quorum {
         if enabled(Mutant::QuorumOfConnected) {
-            return self.quorum.of_connected(
+            return self.quorum.majority_of_connected(
                 self.pipelines.iter().filter(|pipeline| pipeline.link == LinkState::Up).count(),
             );
         }
