@@ -196,16 +196,16 @@ impl NodeSet {
 
     /// Its nodes, in the order of the client's list.
     #[must_use]
-    pub const fn iter(self) -> Nodes {
-        Nodes(self.0)
+    pub const fn iter(self) -> NodeSetIter {
+        NodeSetIter(self.0)
     }
 }
 
 /// The nodes of a set, in the order of the client's list.
 #[derive(Clone, Debug)]
-pub struct Nodes(u16);
+pub struct NodeSetIter(u16);
 
-impl Iterator for Nodes {
+impl Iterator for NodeSetIter {
     type Item = NodeId;
 
     fn next(&mut self) -> Option<NodeId> {
