@@ -183,7 +183,7 @@ impl RequestEncoder {
         let ttl = if request.phase == RequestKind::RaiseFence { Duration::ZERO } else { request.ttl };
         let (ttl, keep) = (millis(ttl), digits(self.retention_millis));
         let (number, floor) = match fence {
-            Fence::Hint { hint, floor } => (hint, Some(digits(floor))),
+            Fence::Hint { hint, min_fencing_number: floor } => (hint, Some(digits(floor))),
             Fence::Number(number) => (number, None),
             // A break is no ballot.
             Fence::Next => return,
@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn a_fenced_script_and_its_marker_are_one_command() {
         for (phase, fence, args) in [
-            (RequestKind::Acquire, Fence::Hint { hint: 7, floor: 3 }, 15),
+            (RequestKind::Acquire, Fence::Hint { hint: 7, min_fencing_number: 3 }, 15),
             (RequestKind::RaiseFence, Fence::Number(7), 14),
             (RequestKind::Renew, Fence::Number(7), 14),
             (RequestKind::Reacquire, Fence::Number(7), 14),

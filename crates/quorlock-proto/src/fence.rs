@@ -129,7 +129,7 @@ pub enum Fence {
         /// The number that we would like.
         hint: u64,
         /// What it must be above.
-        floor: u64,
+        min_fencing_number: u64,
     },
     /// Everything later: the lock's number.
     Number(u64),
@@ -143,7 +143,7 @@ impl Fence {
     #[must_use]
     pub fn hint(now: DualTimestamp, last_seen: u64, floor: u64) -> Self {
         let micros = now.wall_nanos() / 1000;
-        Self::Hint { hint: micros.max(last_seen + 1).max(floor + 1).min(MAX_FENCING_NUMBER), floor }
+        Self::Hint { hint: micros.max(last_seen + 1).max(floor + 1).min(MAX_FENCING_NUMBER), min_fencing_number: floor }
     }
 }
 

@@ -470,7 +470,7 @@ impl Node {
             return Vote::OnProbation { remaining, reason: ProbationReason::PossibleDataLoss };
         }
         match (request.phase, fence) {
-            (RequestKind::Acquire, Fence::Hint { hint, floor }) => {
+            (RequestKind::Acquire, Fence::Hint { hint, min_fencing_number: floor }) => {
                 self.grant(request, hint, floor.max(badge.numbers_above), now)
             }
             (RequestKind::Reacquire, Fence::Number(number)) => self.reacquire(request, number, now),

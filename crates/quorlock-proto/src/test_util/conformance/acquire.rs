@@ -35,7 +35,7 @@ fn expected(base: u64, hint: u64, clock: u64) -> u64 {
 }
 
 fn grant(node: &mut dyn Subject, hint: u64, floor: u64) -> (u64, u64) {
-    let (vote, clock) = node.timed(RequestKind::Acquire, Fence::Hint { hint, floor });
+    let (vote, clock) = node.timed(RequestKind::Acquire, Fence::Hint { hint, min_fencing_number: floor });
     let Vote::Fenced(number) = vote else { panic!("{vote:?}") };
     node.assert_locked(TTL);
     node.assert_fence(number);
@@ -114,7 +114,7 @@ fn a_number_is_above_the_end_of_the_probation(node: &mut dyn Subject) {
         let votes_from_micros = node.micros();
         let badge =
             ExpectedMarker { votes_from_micros, numbers_above: votes_from_micros, ..node.expected_marker() };
-        let request = request(RequestKind::Acquire, Some(Fence::Hint { hint: votes_from_micros, floor: 0 }));
+        let request = request(RequestKind::Acquire, Some(Fence::Hint { hint: votes_from_micros, min_fencing_number: 0 }));
         let (vote, clock) = node.request(&request, Some(&badge), false);
         let base = clock.expect("a clock").saturating_sub(TOLERANCE_MICROS).max(votes_from_micros);
         assert_eq!(vote, Vote::Fenced(base + 1));
@@ -133,7 +133,7 @@ fn a_number_is_above_what_the_marker_says(node: &mut dyn Subject) {
                     node.set_fence(last);
                 }
                 let badge = ExpectedMarker { numbers_above, ..node.expected_marker() };
-                let request = request(RequestKind::Acquire, Some(Fence::Hint { hint, floor }));
+                let request = request(RequestKind::Acquire, Some(Fence::Hint { hint, min_fencing_number: floor }));
                 let (vote, clock) = node.request(&request, Some(&badge), false);
                 let clock = clock.expect("a clock");
                 let base = last.unwrap_or(clock - TOLERANCE_MICROS).max(floor).max(numbers_above);
@@ -187,7 +187,7 @@ fn large_numbers_stay_exact(node: &mut dyn Subject) {
 }
 
 fn what_is_held_is_told_with_what_is_left(node: &mut dyn Subject) {
-    let hint = Fence::Hint { hint: 5_000, floor: 0 };
+    let hint = Fence::Hint { hint: 5_000, min_fencing_number: 0 };
     for value in [Some(&OTHER_TOKEN.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
         for life in [None, Some(TTL / 2)] {
             for fence in [None, Some(7)] {
@@ -231,7 +231,7 @@ fn a_fence_of_another_type_is_an_error(node: &mut dyn Subject) {
 fn is_refused_with_fence(node: &mut dyn Subject, fence: Option<&[u8]>) {
     node.reset();
     node.set(Location::Fence, fence, Some(TTL));
-    let (vote, clock) = node.timed(RequestKind::Acquire, Fence::Hint { hint: LAST_NUMBER, floor: 0 });
+    let (vote, clock) = node.timed(RequestKind::Acquire, Fence::Hint { hint: LAST_NUMBER, min_fencing_number: 0 });
     assert_refused(&vote);
     if fence.is_some() {
         let Vote::Unknown(ReplyFailure::TransientError(words)) = vote else { return };

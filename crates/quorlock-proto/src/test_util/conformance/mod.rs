@@ -214,7 +214,7 @@ fn request(phase: RequestKind, fence: Option<Fence>) -> Request {
 /// The fence that goes with this ballot, if nothing else is of interest.
 fn any_fence(phase: RequestKind) -> Fence {
     match phase {
-        RequestKind::Acquire => Fence::Hint { hint: 5_000, floor: 0 },
+        RequestKind::Acquire => Fence::Hint { hint: 5_000, min_fencing_number: 0 },
         _ => Fence::Number(5_000),
     }
 }

@@ -81,7 +81,7 @@ impl World {
         let fence = match self.bounds.numbers {
             Numbers::None => None,
             Numbers::Clocks => Some(Fence::hint(now, 0, 0)),
-            Numbers::Any | Numbers::Next(_) => Some(Fence::Hint { hint: 1, floor: 0 }),
+            Numbers::Any | Numbers::Next(_) => Some(Fence::Hint { hint: 1, min_fencing_number: 0 }),
         };
         let spec =
             LockSpec { key: key(), params: self.params, want_holder_ttl: false, min_fencing_number: 0 };
