@@ -337,7 +337,7 @@ static DEQUEUE: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorlock_proto::fence::TOLERANCE_MICROS;
+    use quorlock_proto::fence::CLOCK_TOLERANCE_MICROS;
     use quorlock_proto::quorum::Quorum;
 
     fn encoder() -> RequestEncoder {
@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn acquire_fenced_uses_the_tolerance_of_the_protocol() {
-        assert_eq!(ACQUIRE_FENCED_TEXT.matches(&TOLERANCE_MICROS.to_string()).count(), 3);
+        assert_eq!(ACQUIRE_FENCED_TEXT.matches(&CLOCK_TOLERANCE_MICROS.to_string()).count(), 3);
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl Fence {
 pub const MAX_MIN_FENCING_NUMBER: u64 = (1 << 53) - (1 << 40);
 /// How far a node lets a hint be ahead of its own clock, and how far behind its clock a key begins that it has no
 /// number of.
-pub const TOLERANCE_MICROS: u64 = 250_000;
+pub const CLOCK_TOLERANCE_MICROS: u64 = 250_000;
 /// Above this nodes give none. A fence that is as large was not made by us, or is the last one.
 pub const MAX_FENCING_NUMBER: u64 = (1 << 53) - 1;
 

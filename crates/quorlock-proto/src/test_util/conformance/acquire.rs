@@ -6,7 +6,7 @@ use super::{
     KEEP, LAST_NUMBER, Location, OTHER_TOKEN, OWN_TOKEN, Subject, TTL, assert_about, assert_held,
     assert_refused, promises, request,
 };
-use crate::fence::{Fence, MAX_MIN_FENCING_NUMBER, TOLERANCE_MICROS};
+use crate::fence::{Fence, MAX_MIN_FENCING_NUMBER, CLOCK_TOLERANCE_MICROS};
 use crate::membership::ExpectedMarker;
 use crate::request::RequestKind;
 use crate::vote::{ReplyFailure, Vote};
@@ -31,7 +31,7 @@ promises![
 
 /// Whether the hint was taken: above everything, and not too far ahead of the clock in the reply.
 fn expected(base: u64, hint: u64, clock: u64) -> u64 {
-    if hint > base && hint <= clock + TOLERANCE_MICROS { hint } else { base + 1 }
+    if hint > base && hint <= clock + CLOCK_TOLERANCE_MICROS { hint } else { base + 1 }
 }
 
 fn grant(node: &mut dyn Subject, hint: u64, floor: u64) -> (u64, u64) {
@@ -49,7 +49,7 @@ fn again(node: &mut dyn Subject) {
 fn a_grant_takes_the_key_and_gives_a_number(node: &mut dyn Subject) {
     let hint = node.micros();
     let (number, clock) = grant(node, hint, 0);
-    assert_eq!(number, expected(clock - TOLERANCE_MICROS, hint, clock));
+    assert_eq!(number, expected(clock - CLOCK_TOLERANCE_MICROS, hint, clock));
     assert_eq!(node.stored(Location::Marker).and_then(|marker| marker.life), None);
 }
 
@@ -60,12 +60,12 @@ fn a_hint_is_taken_within_its_window(node: &mut dyn Subject) {
         node.reset();
         let hint = node.micros().saturating_add_signed(ahead);
         let (number, clock) = grant(node, hint, 0);
-        assert_eq!(number, expected(clock - TOLERANCE_MICROS, hint, clock), "{ahead} µs");
+        assert_eq!(number, expected(clock - CLOCK_TOLERANCE_MICROS, hint, clock), "{ahead} µs");
     }
     for hint in [0, 1, LAST_NUMBER] {
         node.reset();
         let (number, clock) = grant(node, hint, 0);
-        assert_eq!(number, clock - TOLERANCE_MICROS + 1, "{hint}");
+        assert_eq!(number, clock - CLOCK_TOLERANCE_MICROS + 1, "{hint}");
     }
 }
 
@@ -73,7 +73,7 @@ fn a_fence_that_has_run_out_is_none(node: &mut dyn Subject) {
     node.set(Location::Fence, Some(b"9000000000000000"), Some(Duration::from_millis(20)));
     node.wait(Duration::from_millis(50));
     let (number, clock) = grant(node, 0, 0);
-    assert_eq!(number, clock - TOLERANCE_MICROS + 1);
+    assert_eq!(number, clock - CLOCK_TOLERANCE_MICROS + 1);
 }
 
 fn a_number_is_above_the_fence(node: &mut dyn Subject) {
@@ -98,7 +98,7 @@ fn a_number_is_above_the_floor(node: &mut dyn Subject) {
                     node.set_fence(last);
                 }
                 let (number, clock) = grant(node, hint, floor);
-                let base = last.unwrap_or(clock - TOLERANCE_MICROS).max(floor);
+                let base = last.unwrap_or(clock - CLOCK_TOLERANCE_MICROS).max(floor);
                 assert_eq!(number, expected(base, hint, clock), "{last:?}, floor {floor}, hint {hint}");
             }
         }
@@ -116,7 +116,7 @@ fn a_number_is_above_the_end_of_the_probation(node: &mut dyn Subject) {
             ExpectedMarker { votes_from_micros, numbers_above: votes_from_micros, ..node.expected_marker() };
         let request = request(RequestKind::Acquire, Some(Fence::Hint { hint: votes_from_micros, min_fencing_number: 0 }));
         let (vote, clock) = node.request(&request, Some(&badge), false);
-        let base = clock.expect("a clock").saturating_sub(TOLERANCE_MICROS).max(votes_from_micros);
+        let base = clock.expect("a clock").saturating_sub(CLOCK_TOLERANCE_MICROS).max(votes_from_micros);
         assert_eq!(vote, Vote::Fenced(base + 1));
         node.assert_fence(base + 1);
     }
@@ -136,7 +136,7 @@ fn a_number_is_above_what_the_marker_says(node: &mut dyn Subject) {
                 let request = request(RequestKind::Acquire, Some(Fence::Hint { hint, min_fencing_number: floor }));
                 let (vote, clock) = node.request(&request, Some(&badge), false);
                 let clock = clock.expect("a clock");
-                let base = last.unwrap_or(clock - TOLERANCE_MICROS).max(floor).max(numbers_above);
+                let base = last.unwrap_or(clock - CLOCK_TOLERANCE_MICROS).max(floor).max(numbers_above);
                 let number = expected(base, hint, clock);
                 assert_eq!(vote, Vote::Fenced(number), "{last:?}, hint {hint}, floor {floor}");
                 node.assert_fence(number);
@@ -165,7 +165,7 @@ fn where_no_fence_is_left_a_number_is_above_every_one_that_was_ahead_of_the_cloc
         node.reset();
         node.set(Location::High, Some(junk.as_bytes()), None);
         let (number, clock) = grant(node, 0, 0);
-        assert_eq!(number, base.unwrap_or(clock - TOLERANCE_MICROS) + 1, "{junk}");
+        assert_eq!(number, base.unwrap_or(clock - CLOCK_TOLERANCE_MICROS) + 1, "{junk}");
     }
 }
 
