@@ -56,7 +56,7 @@ impl FromStr for FencingToken {
 
     fn from_str(text: &str) -> Result<Self, ParseFencingTokenError> {
         let (number, nonce) = text.split_once('-').ok_or(ParseFencingTokenError)?;
-        if !are_digits(number) {
+        if !is_hex(number) {
             return Err(ParseFencingTokenError);
         }
         let number = number.parse().map_err(|_| ParseFencingTokenError)?;
@@ -66,13 +66,13 @@ impl FromStr for FencingToken {
 
 /// A nonce as it is written: all 32 digits, and no sign, which `from_str_radix` would take.
 fn nonce_of(digits: &str) -> Result<u128, ParseFencingTokenError> {
-    if digits.len() != 32 || !are_digits(digits) {
+    if digits.len() != 32 || !is_hex(digits) {
         return Err(ParseFencingTokenError);
     }
     u128::from_str_radix(digits, 16).map_err(|_| ParseFencingTokenError)
 }
 
-fn are_digits(text: &str) -> bool {
+fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
