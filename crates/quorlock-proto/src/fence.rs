@@ -60,12 +60,12 @@ impl FromStr for FencingToken {
             return Err(ParseFencingTokenError);
         }
         let number = number.parse().map_err(|_| ParseFencingTokenError)?;
-        Ok(Self { number, nonce: nonce_of(nonce)? })
+        Ok(Self { number, nonce: parse_nonce(nonce)? })
     }
 }
 
 /// A nonce as it is written: all 32 digits, and no sign, which `from_str_radix` would take.
-fn nonce_of(digits: &str) -> Result<u128, ParseFencingTokenError> {
+fn parse_nonce(digits: &str) -> Result<u128, ParseFencingTokenError> {
     if digits.len() != 32 || !is_hex(digits) {
         return Err(ParseFencingTokenError);
     }
@@ -110,7 +110,7 @@ mod digits {
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<u128, E> {
-            super::nonce_of(text).map_err(|_| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+            super::parse_nonce(text).map_err(|_| E::invalid_value(serde::de::Unexpected::Str(text), &self))
         }
     }
 }
