@@ -94,15 +94,15 @@ mod digits {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
         if deserializer.is_human_readable() {
-            deserializer.deserialize_str(Digits)
+            deserializer.deserialize_str(HexNonceVisitor)
         } else {
             u128::deserialize(deserializer)
         }
     }
 
-    struct Digits;
+    struct HexNonceVisitor;
 
-    impl Visitor<'_> for Digits {
+    impl Visitor<'_> for HexNonceVisitor {
         type Value = u128;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
