@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_read_as_it_is_written() {
+    fn a_token_parses_only_from_the_text_of_its_display() {
         let token = FencingToken { number: 1_732_000_000_000_000, nonce: 0xfeed };
         assert_eq!(token.to_string(), "1732000000000000-0000000000000000000000000000feed");
         assert_eq!(token.to_string().parse(), Ok(token));
