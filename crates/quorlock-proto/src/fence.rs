@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_takes_larger_numbers_and_its_last_holder_again() {
+    fn a_token_supersedes_a_smaller_number_and_an_equal_token() {
         let last = FencingToken { number: 7, nonce: 1 };
         let may = |number, nonce| FencingToken { number, nonce }.supersedes(&last);
         assert!(may(8, 2) && may(7, 1));
