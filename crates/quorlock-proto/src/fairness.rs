@@ -19,7 +19,7 @@ use crate::quorum::NodeId;
 /// any. So tasks are served in about the order they came, whichever process they are in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cohort {
-    voting_status: QueuePosition,
+    queue_position: QueuePosition,
     /// Whether other processes want the key, as far as we were told.
     has_other_waiters: bool,
     /// How often we had the key in this turn.
@@ -61,7 +61,7 @@ impl Cohort {
     /// What to do before the first attempt.
     #[must_use]
     pub const fn next(self) -> NextAction {
-        match self.voting_status {
+        match self.queue_position {
             _ if !self.is_over() => NextAction::Acquire,
             QueuePosition::Notified => NextAction::Acquire,
             QueuePosition::Waiting => NextAction::Wait,
@@ -72,7 +72,7 @@ impl Cohort {
     /// What to do while another has the key.
     #[must_use]
     pub const fn next_after_refusal(self) -> NextAction {
-        match self.voting_status {
+        match self.queue_position {
             QueuePosition::Notified => NextAction::Acquire,
             QueuePosition::Waiting => NextAction::Wait,
             QueuePosition::Nowhere | QueuePosition::Spent => NextAction::Enqueue,
@@ -82,29 +82,29 @@ impl Cohort {
     /// The key is ours, and so many tasks here wait for it. True if it is time to stand in line for them, so that the
     /// release of this very lock calls whoever is before us.
     pub fn on_taken(&mut self, waiting: usize) -> bool {
-        if self.voting_status == QueuePosition::Notified {
-            self.voting_status = QueuePosition::Nowhere;
+        if self.queue_position == QueuePosition::Notified {
+            self.queue_position = QueuePosition::Nowhere;
         }
         if self.allowed == 0 {
             self.allow(waiting);
         }
         self.taken = self.taken.saturating_add(1);
-        let stands = self.voting_status != QueuePosition::Waiting && waiting > 0 && self.is_over();
+        let stands = self.queue_position != QueuePosition::Waiting && waiting > 0 && self.is_over();
         if stands {
-            self.voting_status = QueuePosition::Waiting;
+            self.queue_position = QueuePosition::Waiting;
         }
         stands
     }
 
     /// We ask to stand in line.
     pub fn on_enqueued(&mut self) {
-        self.voting_status = QueuePosition::Waiting;
+        self.queue_position = QueuePosition::Waiting;
     }
 
     /// We were called: because the key was given up, or because it was found free. Besides whoever contends so many
     /// tasks here wait.
     pub fn on_notified(&mut self, has_others: bool, is_found: bool, waiting: usize) {
-        self.voting_status = QueuePosition::Notified;
+        self.queue_position = QueuePosition::Notified;
         self.has_other_waiters = has_others;
         self.is_silent &= is_found;
         self.was_found = is_found;
@@ -121,7 +121,7 @@ impl Cohort {
     pub fn on_free(&mut self, has_stood: bool, waiting: usize) {
         // One who waited and was not called: who had the key is gone, or knows nothing of lines.
         self.is_silent = has_stood;
-        self.voting_status = QueuePosition::Notified;
+        self.queue_position = QueuePosition::Notified;
         self.has_other_waiters = false;
         self.begin(waiting);
     }
@@ -129,9 +129,9 @@ impl Cohort {
     /// An attempt failed. True if there was a call, which came to nothing: unless we stand in line again, it is the next
     /// one's.
     pub fn on_refused(&mut self) -> bool {
-        let was_called = self.voting_status == QueuePosition::Notified;
+        let was_called = self.queue_position == QueuePosition::Notified;
         if was_called {
-            self.voting_status = QueuePosition::Spent;
+            self.queue_position = QueuePosition::Spent;
         }
         was_called
     }
@@ -148,14 +148,14 @@ impl Cohort {
 
     /// The node with the line is gone, or did not answer.
     pub fn on_queue_lost(&mut self) {
-        if self.voting_status == QueuePosition::Waiting {
-            self.voting_status = QueuePosition::Spent;
+        if self.queue_position == QueuePosition::Waiting {
+            self.queue_position = QueuePosition::Spent;
         }
     }
 
     /// Nobody here wants the key any more. True if somebody has to take us out of the line.
     pub fn on_idle(&mut self) -> bool {
-        std::mem::take(&mut self.voting_status) != QueuePosition::Nowhere
+        std::mem::take(&mut self.queue_position) != QueuePosition::Nowhere
     }
 
     /// Whether it is worth remembering while nobody here wants the key.
