@@ -23,7 +23,7 @@ pub struct Cohort {
     /// Whether other processes want the key, as far as we were told.
     has_other_waiters: bool,
     /// How often we had the key in this turn.
-    taken: u8,
+    acquisitions: u8,
     /// How often we may.
     allowed: u8,
     /// Whether we last found the key free without a call: whoever had it does not call.
@@ -88,7 +88,7 @@ impl Cohort {
         if self.allowed == 0 {
             self.allow(waiting);
         }
-        self.taken = self.taken.saturating_add(1);
+        self.acquisitions = self.acquisitions.saturating_add(1);
         let stands = self.queue_position != QueuePosition::Waiting && waiting > 0 && self.is_over();
         if stands {
             self.queue_position = QueuePosition::Waiting;
@@ -172,11 +172,11 @@ impl Cohort {
     }
 
     const fn is_over(self) -> bool {
-        self.has_other_waiters && self.taken >= self.allowed
+        self.has_other_waiters && self.acquisitions >= self.allowed
     }
 
     fn begin(&mut self, waiting: usize) {
-        self.taken = 0;
+        self.acquisitions = 0;
         self.allow(waiting + 1);
     }
 
