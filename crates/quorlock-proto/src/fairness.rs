@@ -25,7 +25,7 @@ pub struct Cohort {
     /// How often we had the key in this turn.
     acquisitions: u8,
     /// How often we may.
-    allowed: u8,
+    max_acquisitions: u8,
     /// Whether we last found the key free without a call: whoever had it does not call.
     is_silent: bool,
     /// Whether we were last called by one who found the key free, and not by who had it.
@@ -85,7 +85,7 @@ impl Cohort {
         if self.queue_position == QueuePosition::Notified {
             self.queue_position = QueuePosition::Nowhere;
         }
-        if self.allowed == 0 {
+        if self.max_acquisitions == 0 {
             self.allow(waiting);
         }
         self.acquisitions = self.acquisitions.saturating_add(1);
@@ -172,7 +172,7 @@ impl Cohort {
     }
 
     const fn is_over(self) -> bool {
-        self.has_other_waiters && self.acquisitions >= self.allowed
+        self.has_other_waiters && self.acquisitions >= self.max_acquisitions
     }
 
     fn begin(&mut self, waiting: usize) {
@@ -181,7 +181,7 @@ impl Cohort {
     }
 
     fn allow(&mut self, tasks: usize) {
-        self.allowed = tasks.clamp(1, usize::from(MAX_LOCAL_HANDOFFS)) as u8;
+        self.max_acquisitions = tasks.clamp(1, usize::from(MAX_LOCAL_HANDOFFS)) as u8;
     }
 }
 
