@@ -27,7 +27,7 @@ pub struct Cohort {
     /// How often we may.
     max_acquisitions: u8,
     /// Whether we last found the key free without a call: whoever had it does not call.
-    is_silent: bool,
+    holder_does_not_notify: bool,
     /// Whether we were last called by one who found the key free, and not by who had it.
     was_found: bool,
 }
@@ -106,7 +106,7 @@ impl Cohort {
     pub fn on_notified(&mut self, has_others: bool, is_found: bool, waiting: usize) {
         self.queue_position = QueuePosition::Notified;
         self.has_other_waiters = has_others;
-        self.is_silent &= is_found;
+        self.holder_does_not_notify &= is_found;
         self.was_found = is_found;
         self.begin(waiting);
     }
@@ -120,7 +120,7 @@ impl Cohort {
     /// The key was found free when we came to stand in line, or to look after we had stood there for long.
     pub fn on_free(&mut self, has_stood: bool, waiting: usize) {
         // One who waited and was not called: who had the key is gone, or knows nothing of lines.
-        self.is_silent = has_stood;
+        self.holder_does_not_notify = has_stood;
         self.queue_position = QueuePosition::Notified;
         self.has_other_waiters = false;
         self.begin(waiting);
@@ -138,7 +138,7 @@ impl Cohort {
 
     /// The node that called the key free was wrong time and again: whoever has the key may well call when it is done.
     pub fn on_false_notification(&mut self) {
-        self.is_silent = false;
+        self.holder_does_not_notify = false;
     }
 
     /// Our release called another process.
@@ -168,7 +168,7 @@ impl Cohort {
     /// our way expire, and a random number. Those who are called need not look, so they do it seldom.
     #[must_use]
     pub fn wait_limit(self, looks: u32, expiry: Option<Duration>, random: u64) -> Duration {
-        if self.is_silent { backoff::retry(looks, expiry, random) } else { backoff::recheck(expiry, random) }
+        if self.holder_does_not_notify { backoff::retry(looks, expiry, random) } else { backoff::recheck(expiry, random) }
     }
 
     const fn is_over(self) -> bool {
