@@ -189,7 +189,7 @@ impl<'a> QueueWait<'a> {
             let doubts_in = self.distrust_at.since(now());
             let is_quiet = self.limit.wait_for_wakeup(&wakeup, patience.min(doubts_in)).await.is_err();
             let (after, was_found) =
-                self.admission.cohort(|share, _| (share.next_after_refusal(), share.was_found()));
+                self.admission.cohort(|share, _| (share.next_after_refusal(), share.was_found_free()));
             word = if was_found { WaitResult::Free } else { WaitResult::Notified };
             next = match after {
                 // A single node may be wrong. It can delay an attempt, but not prevent it.

@@ -113,7 +113,7 @@ impl Cohort {
 
     /// Whether the last call came from one who found the key free.
     #[must_use]
-    pub const fn was_found(self) -> bool {
+    pub const fn was_found_free(self) -> bool {
         self.was_found
     }
 
@@ -305,7 +305,7 @@ mod tests {
             share.on_free(true, 0);
             assert!(share.wait_limit(1, None, u64::MAX) < calm);
             share.on_notified(true, true, 0);
-            assert!(share.was_found() && share.wait_limit(1, None, u64::MAX) < calm, "found free once more");
+            assert!(share.was_found_free() && share.wait_limit(1, None, u64::MAX) < calm, "found free once more");
             calms(&mut share);
             assert_eq!(share.wait_limit(1, None, 0), calm);
         }
