@@ -36,7 +36,7 @@ pub struct Cohort {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum QueuePosition {
     #[default]
-    Nowhere,
+    NotQueued,
     /// In line.
     Waiting,
     /// At its head, called.
@@ -65,7 +65,7 @@ impl Cohort {
             _ if !self.is_over() => NextAction::Acquire,
             QueuePosition::Notified => NextAction::Acquire,
             QueuePosition::Waiting => NextAction::Wait,
-            QueuePosition::Nowhere | QueuePosition::Spent => NextAction::Enqueue,
+            QueuePosition::NotQueued | QueuePosition::Spent => NextAction::Enqueue,
         }
     }
 
@@ -75,7 +75,7 @@ impl Cohort {
         match self.queue_position {
             QueuePosition::Notified => NextAction::Acquire,
             QueuePosition::Waiting => NextAction::Wait,
-            QueuePosition::Nowhere | QueuePosition::Spent => NextAction::Enqueue,
+            QueuePosition::NotQueued | QueuePosition::Spent => NextAction::Enqueue,
         }
     }
 
@@ -83,7 +83,7 @@ impl Cohort {
     /// release of this very lock calls whoever is before us.
     pub fn on_taken(&mut self, waiting: usize) -> bool {
         if self.queue_position == QueuePosition::Notified {
-            self.queue_position = QueuePosition::Nowhere;
+            self.queue_position = QueuePosition::NotQueued;
         }
         if self.max_acquisitions == 0 {
             self.allow(waiting);
@@ -155,7 +155,7 @@ impl Cohort {
 
     /// Nobody here wants the key any more. True if somebody has to take us out of the line.
     pub fn on_idle(&mut self) -> bool {
-        std::mem::take(&mut self.queue_position) != QueuePosition::Nowhere
+        std::mem::take(&mut self.queue_position) != QueuePosition::NotQueued
     }
 
     /// Whether it is worth remembering while nobody here wants the key.
