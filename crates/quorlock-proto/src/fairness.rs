@@ -38,7 +38,7 @@ enum QueuePosition {
     #[default]
     NotQueued,
     /// In line.
-    Waiting,
+    Queued,
     /// At its head, called.
     Notified,
     /// Nowhere any more, and our name may stand in the line all the same, as one that was called or behind a connection
@@ -64,7 +64,7 @@ impl Cohort {
         match self.queue_position {
             _ if !self.is_over() => NextAction::Acquire,
             QueuePosition::Notified => NextAction::Acquire,
-            QueuePosition::Waiting => NextAction::Wait,
+            QueuePosition::Queued => NextAction::Wait,
             QueuePosition::NotQueued | QueuePosition::Spent => NextAction::Enqueue,
         }
     }
@@ -74,7 +74,7 @@ impl Cohort {
     pub const fn next_after_refusal(self) -> NextAction {
         match self.queue_position {
             QueuePosition::Notified => NextAction::Acquire,
-            QueuePosition::Waiting => NextAction::Wait,
+            QueuePosition::Queued => NextAction::Wait,
             QueuePosition::NotQueued | QueuePosition::Spent => NextAction::Enqueue,
         }
     }
@@ -89,16 +89,16 @@ impl Cohort {
             self.allow(waiting);
         }
         self.acquisitions = self.acquisitions.saturating_add(1);
-        let stands = self.queue_position != QueuePosition::Waiting && waiting > 0 && self.is_over();
+        let stands = self.queue_position != QueuePosition::Queued && waiting > 0 && self.is_over();
         if stands {
-            self.queue_position = QueuePosition::Waiting;
+            self.queue_position = QueuePosition::Queued;
         }
         stands
     }
 
     /// We ask to stand in line.
     pub fn on_enqueued(&mut self) {
-        self.queue_position = QueuePosition::Waiting;
+        self.queue_position = QueuePosition::Queued;
     }
 
     /// We were called: because the key was given up, or because it was found free. Besides whoever contends so many
@@ -148,7 +148,7 @@ impl Cohort {
 
     /// The node with the line is gone, or did not answer.
     pub fn on_queue_lost(&mut self) {
-        if self.queue_position == QueuePosition::Waiting {
+        if self.queue_position == QueuePosition::Queued {
             self.queue_position = QueuePosition::Spent;
         }
     }
