@@ -43,7 +43,7 @@ enum QueuePosition {
     Notified,
     /// Nowhere any more, and our name may stand in the line all the same, as one that was called or behind a connection
     /// that broke.
-    Spent,
+    PossiblyQueued,
 }
 
 /// What whoever contends for us does next.
@@ -65,7 +65,7 @@ impl Cohort {
             _ if !self.is_over() => NextAction::Acquire,
             QueuePosition::Notified => NextAction::Acquire,
             QueuePosition::Queued => NextAction::Wait,
-            QueuePosition::NotQueued | QueuePosition::Spent => NextAction::Enqueue,
+            QueuePosition::NotQueued | QueuePosition::PossiblyQueued => NextAction::Enqueue,
         }
     }
 
@@ -75,7 +75,7 @@ impl Cohort {
         match self.queue_position {
             QueuePosition::Notified => NextAction::Acquire,
             QueuePosition::Queued => NextAction::Wait,
-            QueuePosition::NotQueued | QueuePosition::Spent => NextAction::Enqueue,
+            QueuePosition::NotQueued | QueuePosition::PossiblyQueued => NextAction::Enqueue,
         }
     }
 
@@ -131,7 +131,7 @@ impl Cohort {
     pub fn on_refused(&mut self) -> bool {
         let was_called = self.queue_position == QueuePosition::Notified;
         if was_called {
-            self.queue_position = QueuePosition::Spent;
+            self.queue_position = QueuePosition::PossiblyQueued;
         }
         was_called
     }
@@ -149,7 +149,7 @@ impl Cohort {
     /// The node with the line is gone, or did not answer.
     pub fn on_queue_lost(&mut self) {
         if self.queue_position == QueuePosition::Queued {
-            self.queue_position = QueuePosition::Spent;
+            self.queue_position = QueuePosition::PossiblyQueued;
         }
     }
 
