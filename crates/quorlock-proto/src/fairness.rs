@@ -60,7 +60,7 @@ pub enum NextAction {
 impl Cohort {
     /// What to do before the first attempt.
     #[must_use]
-    pub const fn next(self) -> NextAction {
+    pub const fn next_action(self) -> NextAction {
         match self.queue_position {
             _ if !self.is_over() => NextAction::Acquire,
             QueuePosition::Notified => NextAction::Acquire,
@@ -240,10 +240,10 @@ mod tests {
         for (waiting, served) in [(0, 1), (2, 3), (100, MAX_LOCAL_HANDOFFS)] {
             let mut share = notified(waiting);
             for left in (0..served).rev() {
-                assert_eq!(share.next(), NextAction::Acquire, "{left} to go");
+                assert_eq!(share.next_action(), NextAction::Acquire, "{left} to go");
                 assert_eq!(share.on_taken(5), left == 0, "the last of a turn stands in line for the rest");
             }
-            assert_eq!(share.next(), NextAction::Wait);
+            assert_eq!(share.next_action(), NextAction::Wait);
         }
     }
 
@@ -251,13 +251,13 @@ mod tests {
     fn without_other_waiters_a_cohort_has_no_end() {
         let mut share = Cohort::default();
         for _ in 0..100 {
-            assert_eq!(share.next(), NextAction::Acquire);
+            assert_eq!(share.next_action(), NextAction::Acquire);
             assert!(!share.on_taken(3));
         }
         share.on_other_waiters();
-        assert_eq!(share.next(), NextAction::Enqueue, "whoever comes first among us lets others go first");
+        assert_eq!(share.next_action(), NextAction::Enqueue, "whoever comes first among us lets others go first");
         share.on_free(false, 0);
-        assert_eq!(share.next(), NextAction::Acquire, "nobody is there");
+        assert_eq!(share.next_action(), NextAction::Acquire, "nobody is there");
     }
 
     #[test]
@@ -265,7 +265,7 @@ mod tests {
         let mut share = notified(0);
         assert!(!share.on_taken(0));
         assert!(!share.on_idle());
-        assert_eq!(share.next(), NextAction::Enqueue);
+        assert_eq!(share.next_action(), NextAction::Enqueue);
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Sim<'_> {
         let wait = &mut self.peers[who].tasks[key].wait;
         *wait =
             Wait { is_on: true, share: wait.share, since: self.nanos, until, doubts_at, ..Wait::default() };
-        let next = wait.share.next();
+        let next = wait.share.next_action();
         self.follow(who, key, next);
     }
 
