@@ -81,7 +81,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             }
             failures += 1;
             let is_taken = matches!(refusal.reason, FailureReason::Contended { .. });
-            next = is_taken.then(|| turn.cohort(|share, _| share.next_after_refusal()));
+            next = is_taken.then(|| turn.cohort(|share, _| share.next_action_while_contended()));
         };
         Err(error_of(client, &spec, refusal))
     }
@@ -189,7 +189,7 @@ impl<'a> QueueWait<'a> {
             let doubts_in = self.distrust_at.since(now());
             let is_quiet = self.limit.wait_for_wakeup(&wakeup, patience.min(doubts_in)).await.is_err();
             let (after, was_found) =
-                self.admission.cohort(|share, _| (share.next_after_refusal(), share.was_found_free()));
+                self.admission.cohort(|share, _| (share.next_action_while_contended(), share.was_found_free()));
             word = if was_found { WaitResult::Free } else { WaitResult::Notified };
             next = match after {
                 // A single node may be wrong. It can delay an attempt, but not prevent it.

@@ -71,7 +71,7 @@ impl Cohort {
 
     /// What to do while another has the key.
     #[must_use]
-    pub const fn next_after_refusal(self) -> NextAction {
+    pub const fn next_action_while_contended(self) -> NextAction {
         match self.queue_position {
             QueuePosition::Notified => NextAction::Acquire,
             QueuePosition::Queued => NextAction::Wait,
@@ -271,14 +271,14 @@ mod tests {
     #[test]
     fn an_attempt_uses_up_a_notification_but_not_a_queue_position() {
         let mut share = notified(3);
-        assert_eq!(share.next_after_refusal(), NextAction::Acquire);
+        assert_eq!(share.next_action_while_contended(), NextAction::Acquire);
         share.on_refused();
-        assert_eq!(share.next_after_refusal(), NextAction::Enqueue);
+        assert_eq!(share.next_action_while_contended(), NextAction::Enqueue);
         share.on_enqueued();
         share.on_refused();
-        assert_eq!(share.next_after_refusal(), NextAction::Wait);
+        assert_eq!(share.next_action_while_contended(), NextAction::Wait);
         share.on_queue_lost();
-        assert_eq!(share.next_after_refusal(), NextAction::Enqueue);
+        assert_eq!(share.next_action_while_contended(), NextAction::Enqueue);
     }
 
     #[test]

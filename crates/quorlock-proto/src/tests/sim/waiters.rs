@@ -98,7 +98,7 @@ impl Sim<'_> {
             Then::Try => self.try_it(who, key),
             Then::Hear => {}
             Then::Stand => self.stand(who, key),
-            Then::Look => match wait.share.next_after_refusal() {
+            Then::Look => match wait.share.next_action_while_contended() {
                 NextAction::Acquire => self.try_it(who, key),
                 // One node may be wrong.
                 NextAction::Wait if self.nanos >= wait.doubts_at => self.doubt(who, key),
@@ -164,7 +164,7 @@ impl Sim<'_> {
                 wait.looks += 1;
                 wait.trust.on_end_of_wait(false);
                 // It may have been called meanwhile.
-                match wait.share.next_after_refusal() {
+                match wait.share.next_action_while_contended() {
                     NextAction::Acquire => self.then(who, key, Then::Try, Duration::ZERO),
                     NextAction::Wait | NextAction::Enqueue => self.be_patient(who, key),
                 }
@@ -202,7 +202,7 @@ impl Sim<'_> {
             return self.give_up_waiting(who, key);
         }
         if matches!(refusal.reason, FailureReason::Contended { .. }) {
-            let next = wait.share.next_after_refusal();
+            let next = wait.share.next_action_while_contended();
             self.check_patience(who, key);
             self.follow(who, key, next);
         } else {
