@@ -281,7 +281,7 @@ impl Admission {
                 if let KeyQueue::Contended(contended) = line {
                     contended.is_notify_deferred = false;
                 }
-                line.head().cohort.on_taken(waiting)
+                line.head().cohort.on_acquired(waiting)
             })
         };
         if stands {

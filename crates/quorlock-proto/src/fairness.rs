@@ -81,7 +81,7 @@ impl Cohort {
 
     /// The key is ours, and so many tasks here wait for it. True if it is time to stand in line for them, so that the
     /// release of this very lock calls whoever is before us.
-    pub fn on_taken(&mut self, waiting: usize) -> bool {
+    pub fn on_acquired(&mut self, waiting: usize) -> bool {
         if self.queue_position == QueuePosition::Notified {
             self.queue_position = QueuePosition::NotQueued;
         }
@@ -241,7 +241,7 @@ mod tests {
             let mut share = notified(waiting);
             for left in (0..served).rev() {
                 assert_eq!(share.next_action(), NextAction::Acquire, "{left} to go");
-                assert_eq!(share.on_taken(5), left == 0, "the last of a turn stands in line for the rest");
+                assert_eq!(share.on_acquired(5), left == 0, "the last of a turn stands in line for the rest");
             }
             assert_eq!(share.next_action(), NextAction::Wait);
         }
@@ -252,7 +252,7 @@ mod tests {
         let mut share = Cohort::default();
         for _ in 0..100 {
             assert_eq!(share.next_action(), NextAction::Acquire);
-            assert!(!share.on_taken(3));
+            assert!(!share.on_acquired(3));
         }
         share.on_other_waiters();
         assert_eq!(share.next_action(), NextAction::Enqueue, "whoever comes first among us lets others go first");
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn a_client_without_waiting_tasks_is_not_enqueued() {
         let mut share = notified(0);
-        assert!(!share.on_taken(0));
+        assert!(!share.on_acquired(0));
         assert!(!share.on_idle());
         assert_eq!(share.next_action(), NextAction::Enqueue);
     }
