@@ -171,7 +171,7 @@ impl<'a> QueueWait<'a> {
                 match self.enqueue().await {
                     Some(Vote::HeldByOther { remaining }) => self.retry_after = remaining,
                     Some(Vote::NotHeld) => {
-                        self.admission.cohort(|share, waiting| share.on_free(looks > 0, waiting));
+                        self.admission.cohort(|share, waiting| share.on_found_free(looks > 0, waiting));
                         return WaitResult::Free;
                     }
                     _ => {

@@ -118,7 +118,7 @@ impl Cohort {
     }
 
     /// The key was found free when we came to stand in line, or to look after we had stood there for long.
-    pub fn on_free(&mut self, has_stood: bool, waiting: usize) {
+    pub fn on_found_free(&mut self, has_stood: bool, waiting: usize) {
         // One who waited and was not called: who had the key is gone, or knows nothing of lines.
         self.holder_does_not_notify = has_stood;
         self.queue_position = QueuePosition::Notified;
@@ -256,7 +256,7 @@ mod tests {
         }
         share.on_other_waiters();
         assert_eq!(share.next_action(), NextAction::Enqueue, "whoever comes first among us lets others go first");
-        share.on_free(false, 0);
+        share.on_found_free(false, 0);
         assert_eq!(share.next_action(), NextAction::Acquire, "nobody is there");
     }
 
@@ -302,7 +302,7 @@ mod tests {
             |share: &mut Cohort| share.on_notified(true, false, 0),
             |share: &mut Cohort| share.on_false_notification(),
         ] {
-            share.on_free(true, 0);
+            share.on_found_free(true, 0);
             assert!(share.wait_limit(1, None, u64::MAX) < calm);
             share.on_notified(true, true, 0);
             assert!(share.was_found_free() && share.wait_limit(1, None, u64::MAX) < calm, "found free once more");

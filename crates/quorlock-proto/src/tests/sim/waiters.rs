@@ -170,7 +170,7 @@ impl Sim<'_> {
                 }
             }
             Some(_) => {
-                wait.share.on_free(wait.looks > 0, 0);
+                wait.share.on_found_free(wait.looks > 0, 0);
                 self.react(who, key, true);
             }
             None => {
