@@ -67,7 +67,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 }
                 Err(refusal) => refusal,
             };
-            let was_called = turn.cohort(|share, _| share.on_refused());
+            let was_called = turn.cohort(|share, _| share.on_attempt_failed());
             let retry_after = match refusal.reason {
                 FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
                     retry_after

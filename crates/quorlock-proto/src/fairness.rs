@@ -128,7 +128,7 @@ impl Cohort {
 
     /// An attempt failed. True if there was a call, which came to nothing: unless we stand in line again, it is the next
     /// one's.
-    pub fn on_refused(&mut self) -> bool {
+    pub fn on_attempt_failed(&mut self) -> bool {
         let was_called = self.queue_position == QueuePosition::Notified;
         if was_called {
             self.queue_position = QueuePosition::PossiblyQueued;
@@ -272,10 +272,10 @@ mod tests {
     fn an_attempt_uses_up_a_notification_but_not_a_queue_position() {
         let mut share = notified(3);
         assert_eq!(share.next_action_while_contended(), NextAction::Acquire);
-        share.on_refused();
+        share.on_attempt_failed();
         assert_eq!(share.next_action_while_contended(), NextAction::Enqueue);
         share.on_enqueued();
-        share.on_refused();
+        share.on_attempt_failed();
         assert_eq!(share.next_action_while_contended(), NextAction::Wait);
         share.on_queue_lost();
         assert_eq!(share.next_action_while_contended(), NextAction::Enqueue);
@@ -286,7 +286,7 @@ mod tests {
         let mut waiting = Cohort::default();
         waiting.on_enqueued();
         let (mut in_vain, mut displaced) = (notified(2), waiting);
-        in_vain.on_refused();
+        in_vain.on_attempt_failed();
         displaced.on_queue_lost();
         for mut share in [waiting, notified(2), in_vain, displaced] {
             assert!(share.on_idle());
