@@ -62,7 +62,7 @@ impl Cohort {
     #[must_use]
     pub const fn next_action(self) -> NextAction {
         match self.queue_position {
-            _ if !self.is_over() => NextAction::Acquire,
+            _ if !self.is_used_up() => NextAction::Acquire,
             QueuePosition::Notified => NextAction::Acquire,
             QueuePosition::Queued => NextAction::Wait,
             QueuePosition::NotQueued | QueuePosition::PossiblyQueued => NextAction::Enqueue,
@@ -89,7 +89,7 @@ impl Cohort {
             self.allow(waiting);
         }
         self.acquisitions = self.acquisitions.saturating_add(1);
-        let stands = self.queue_position != QueuePosition::Queued && waiting > 0 && self.is_over();
+        let stands = self.queue_position != QueuePosition::Queued && waiting > 0 && self.is_used_up();
         if stands {
             self.queue_position = QueuePosition::Queued;
         }
@@ -171,7 +171,7 @@ impl Cohort {
         if self.holder_does_not_notify { backoff::retry(looks, expiry, random) } else { backoff::recheck(expiry, random) }
     }
 
-    const fn is_over(self) -> bool {
+    const fn is_used_up(self) -> bool {
         self.has_other_waiters && self.acquisitions >= self.max_acquisitions
     }
 
