@@ -108,7 +108,7 @@ impl Cohort {
         self.has_other_waiters = has_others;
         self.holder_does_not_notify &= is_found;
         self.was_found = is_found;
-        self.begin(waiting);
+        self.start(waiting);
     }
 
     /// Whether the last call came from one who found the key free.
@@ -123,7 +123,7 @@ impl Cohort {
         self.holder_does_not_notify = has_stood;
         self.queue_position = QueuePosition::Notified;
         self.has_other_waiters = false;
-        self.begin(waiting);
+        self.start(waiting);
     }
 
     /// An attempt failed. True if there was a call, which came to nothing: unless we stand in line again, it is the next
@@ -175,7 +175,7 @@ impl Cohort {
         self.has_other_waiters && self.acquisitions >= self.max_acquisitions
     }
 
-    fn begin(&mut self, waiting: usize) {
+    fn start(&mut self, waiting: usize) {
         self.acquisitions = 0;
         self.allow(waiting + 1);
     }
