@@ -86,7 +86,7 @@ impl Cohort {
             self.queue_position = QueuePosition::NotQueued;
         }
         if self.max_acquisitions == 0 {
-            self.allow(waiting);
+            self.set_max_acquisitions(waiting);
         }
         self.acquisitions = self.acquisitions.saturating_add(1);
         let stands = self.queue_position != QueuePosition::Queued && waiting > 0 && self.is_used_up();
@@ -177,10 +177,10 @@ impl Cohort {
 
     fn start(&mut self, waiting: usize) {
         self.acquisitions = 0;
-        self.allow(waiting + 1);
+        self.set_max_acquisitions(waiting + 1);
     }
 
-    fn allow(&mut self, tasks: usize) {
+    fn set_max_acquisitions(&mut self, tasks: usize) {
         self.max_acquisitions = tasks.clamp(1, usize::from(MAX_LOCAL_HANDOFFS)) as u8;
     }
 }
