@@ -190,7 +190,7 @@ impl Cohort {
 /// nodes. Each node comes with its [`node_weight_seed`].
 #[must_use]
 pub fn rendezvous_nodes(key: &str, nodes: impl Iterator<Item = (NodeId, u64)>) -> [Option<NodeId>; 2] {
-    let key = hash(key);
+    let key = fnv1a(key);
     let mut best = [None; 2];
     for (node, seed) in nodes {
         let ranked = Some((mix(key ^ seed), node));
@@ -206,11 +206,11 @@ pub fn rendezvous_nodes(key: &str, nodes: impl Iterator<Item = (NodeId, u64)>) -
 /// What a server is known by in the choice of the node with a line.
 #[must_use]
 pub fn node_weight_seed(run_id: &str) -> u64 {
-    hash(run_id)
+    fnv1a(run_id)
 }
 
 /// FNV-1a.
-fn hash(text: &str) -> u64 {
+fn fnv1a(text: &str) -> u64 {
     text.bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
