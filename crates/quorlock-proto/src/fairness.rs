@@ -193,7 +193,7 @@ pub fn rendezvous_nodes(key: &str, nodes: impl Iterator<Item = (NodeId, u64)>) -
     let key = fnv1a(key);
     let mut best = [None; 2];
     for (node, seed) in nodes {
-        let ranked = Some((mix(key ^ seed), node));
+        let ranked = Some((mix_bits(key ^ seed), node));
         if ranked > best[0] {
             best = [ranked, best[0]];
         } else if ranked > best[1] {
@@ -216,7 +216,7 @@ fn fnv1a(text: &str) -> u64 {
 }
 
 /// Mixes all bits into all bits.
-fn mix(hash: u64) -> u64 {
+fn mix_bits(hash: u64) -> u64 {
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^ (hash >> 33)
 }
