@@ -17,7 +17,7 @@ use crate::driver::{DriverCommand, SharedLease, jitter, now};
 use quorlock_proto::attempt::{AttemptFailure, FailureReason};
 use quorlock_proto::backoff;
 use quorlock_proto::coordinator::OperationId;
-use quorlock_proto::fairness::{NextAction, Reaction, Refused, Trust};
+use quorlock_proto::fairness::{NextAction, Reaction, Refused, QueueNodeTrust};
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::request::LockSpec;
 use quorlock_proto::time::DualTimestamp;
@@ -123,7 +123,7 @@ struct QueueWait<'a> {
     /// From this time on, try to acquire even if the wait queue's node reports that the lock is held.
     distrust_at: DualTimestamp,
     /// Whether the reports of the wait queue's node are trusted.
-    trust: Trust,
+    trust: QueueNodeTrust,
 }
 
 /// The reason why a wait ended.
@@ -148,8 +148,8 @@ impl<'a> QueueWait<'a> {
             limit,
             since: now(),
             retry_after: None,
-            distrust_at: now().plus(Trust::at_first(jitter())),
-            trust: Trust::default(),
+            distrust_at: now().plus(QueueNodeTrust::at_first(jitter())),
+            trust: QueueNodeTrust::default(),
         }
     }
 

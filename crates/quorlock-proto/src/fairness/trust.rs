@@ -8,7 +8,7 @@ use crate::mutant::{Mutant, enabled};
 /// How far the node with the line is believed. Every vain attempt that its word *free* leads to may keep the holder from
 /// taking the key again there. Its word *taken* delays an attempt and prevents none: the key there may be nobody's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Trust {
+pub struct QueueNodeTrust {
     /// How often in a row the key was called free, and then refused by a quorum.
     free_in_vain: u8,
     /// Whether we stand in line on the next node instead.
@@ -37,7 +37,7 @@ pub struct Refused {
     pub was_called: bool,
 }
 
-impl Trust {
+impl QueueNodeTrust {
     /// Whether we stand in line on the next node.
     #[must_use]
     pub const fn is_on_second_node(self) -> bool {
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_node_that_wrongly_reports_a_free_key_is_left_for_the_second_and_that_one_likewise() {
-        let mut trust = Trust::default();
+        let mut trust = QueueNodeTrust::default();
         assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [Reaction::Believe; 2]);
         for is_on_second in [false, true, false] {
             assert_eq!(trust.is_on_second_node(), is_on_second);
@@ -112,7 +112,7 @@ mod tests {
         let (reading, soon) = (backoff::recheck(None, 0), backoff::retry(8, None, LONGEST));
         let [plain, called, split] = [(false, false), (true, false), (false, true)]
             .map(|(was_called, may_be_split)| Refused { may_be_split, was_called });
-        let mut trust = Trust::default();
+        let mut trust = QueueNodeTrust::default();
         assert!(trust.on_refused(plain, None, 0) >= 2 * reading, "others are called meanwhile");
         for _ in 0..MAX_SPLITS {
             assert!(trust.on_refused(split, None, LONGEST) <= soon);

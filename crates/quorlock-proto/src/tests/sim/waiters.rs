@@ -8,7 +8,7 @@ use super::tally::Invariant;
 use crate::attempt::{AttemptFailure, FailureReason};
 use crate::backoff;
 use crate::coordinator::OperationId;
-use crate::fairness::{self, Cohort, NextAction, Reaction, Refused, Trust};
+use crate::fairness::{self, Cohort, NextAction, Reaction, Refused, QueueNodeTrust};
 use crate::quorum::NodeId;
 use crate::request::RequestKind;
 use crate::vote::Vote;
@@ -21,7 +21,7 @@ pub(super) struct Wait {
     since: u64,
     until: u64,
     looks: u32,
-    trust: Trust,
+    trust: QueueNodeTrust,
     failures: u32,
     retry_after: Option<Duration>,
     survey: Option<OperationId>,
@@ -51,7 +51,7 @@ impl Sim<'_> {
         self.tally.waits += 1;
         let longest = self.plan.longest_nanos();
         let until = self.nanos + self.chance.of_any_size(longest / 2, 6 * longest);
-        let doubts_at = self.nanos + Trust::at_first(self.chance.draw()).as_nanos() as u64;
+        let doubts_at = self.nanos + QueueNodeTrust::at_first(self.chance.draw()).as_nanos() as u64;
         let wait = &mut self.peers[who].tasks[key].wait;
         *wait =
             Wait { is_on: true, share: wait.share, since: self.nanos, until, doubts_at, ..Wait::default() };
