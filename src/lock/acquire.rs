@@ -17,7 +17,7 @@ use crate::driver::{DriverCommand, SharedLease, jitter, now};
 use quorlock_proto::attempt::{AttemptFailure, FailureReason};
 use quorlock_proto::backoff;
 use quorlock_proto::coordinator::OperationId;
-use quorlock_proto::fairness::{NextAction, Reaction, Refused, QueueNodeTrust};
+use quorlock_proto::fairness::{NextAction, TrustDecision, Refused, QueueNodeTrust};
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::request::LockSpec;
 use quorlock_proto::time::DualTimestamp;
@@ -44,12 +44,12 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 None => WaitResult::NoQueue,
             };
             let reaction = line.trust.on_end_of_wait(word == WaitResult::Free);
-            if reaction == Reaction::StepAside && !limit.is_over() {
+            if reaction == TrustDecision::StepAside && !limit.is_over() {
                 turn.cohort(|share, _| share.on_false_notification());
                 next = Some(NextAction::Enqueue);
                 continue;
             }
-            if word == WaitResult::NoQueue || reaction != Reaction::Believe {
+            if word == WaitResult::NoQueue || reaction != TrustDecision::Believe {
                 limit.pause(backoff::retry(failures, line.retry_after, jitter())).await;
             }
             // Only a waiter without a place in the wait queue needs the holder's remaining ttl from a failed attempt.

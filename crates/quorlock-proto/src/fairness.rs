@@ -7,7 +7,7 @@ mod trust;
 
 use std::time::Duration;
 
-pub use trust::{Reaction, Refused, QueueNodeTrust};
+pub use trust::{TrustDecision, Refused, QueueNodeTrust};
 
 use crate::backoff;
 use crate::quorum::NodeId;

@@ -19,7 +19,7 @@ pub struct QueueNodeTrust {
 
 /// What to do when the key is called free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reaction {
+pub enum TrustDecision {
     /// Try at once.
     Believe,
     /// Try after a pause. Votes that are split now and then are no matter; where they are every time, chance must help.
@@ -45,15 +45,15 @@ impl QueueNodeTrust {
     }
 
     /// A wait has ended, because the key was called free or for another reason.
-    pub fn on_end_of_wait(&mut self, is_free: bool) -> Reaction {
+    pub fn on_end_of_wait(&mut self, is_free: bool) -> TrustDecision {
         self.free_in_vain = if is_free { self.free_in_vain + 1 } else { 0 };
         if self.free_in_vain > MAX_FRUITLESS {
             // The other node is not believed at once either: where votes are split, chance must go on to help.
             *self =
                 Self { free_in_vain: TRUSTED_REPORTS, is_on_second_node: !self.is_on_second_node, ..*self };
-            return Reaction::StepAside;
+            return TrustDecision::StepAside;
         }
-        if self.free_in_vain > TRUSTED_REPORTS { Reaction::Hesitate } else { Reaction::Believe }
+        if self.free_in_vain > TRUSTED_REPORTS { TrustDecision::Hesitate } else { TrustDecision::Believe }
     }
 
     /// For how long to believe that the key is taken, before the first attempt.
@@ -93,17 +93,17 @@ mod tests {
     #[test]
     fn a_node_that_wrongly_reports_a_free_key_is_left_for_the_second_and_that_one_likewise() {
         let mut trust = QueueNodeTrust::default();
-        assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [Reaction::Believe; 2]);
+        assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [TrustDecision::Believe; 2]);
         for is_on_second in [false, true, false] {
             assert_eq!(trust.is_on_second_node(), is_on_second);
-            assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [Reaction::Hesitate; 2]);
-            assert_eq!(trust.on_end_of_wait(true), Reaction::StepAside);
+            assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [TrustDecision::Hesitate; 2]);
+            assert_eq!(trust.on_end_of_wait(true), TrustDecision::StepAside);
         }
         trust.on_end_of_wait(false);
         trust.on_end_of_wait(true);
         trust.on_end_of_wait(true);
-        assert_eq!(trust.on_end_of_wait(false), Reaction::Believe, "called, or told to wait");
-        assert_eq!(trust.on_end_of_wait(true), Reaction::Believe);
+        assert_eq!(trust.on_end_of_wait(false), TrustDecision::Believe, "called, or told to wait");
+        assert_eq!(trust.on_end_of_wait(true), TrustDecision::Believe);
     }
 
     #[test]

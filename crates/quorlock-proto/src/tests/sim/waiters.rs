@@ -8,7 +8,7 @@ use super::tally::Invariant;
 use crate::attempt::{AttemptFailure, FailureReason};
 use crate::backoff;
 use crate::coordinator::OperationId;
-use crate::fairness::{self, Cohort, NextAction, Reaction, Refused, QueueNodeTrust};
+use crate::fairness::{self, Cohort, NextAction, TrustDecision, Refused, QueueNodeTrust};
 use crate::quorum::NodeId;
 use crate::request::RequestKind;
 use crate::vote::Vote;
@@ -266,9 +266,9 @@ impl Sim<'_> {
     /// A wait ends, because the key was found free or for another reason.
     fn react(&mut self, who: usize, key: usize, is_free: bool) {
         let (then, pause) = match self.peers[who].tasks[key].wait.trust.on_end_of_wait(is_free) {
-            Reaction::Believe => (Then::Try, Duration::ZERO),
-            Reaction::Hesitate => (Then::Try, self.pause(who, key)),
-            Reaction::StepAside => {
+            TrustDecision::Believe => (Then::Try, Duration::ZERO),
+            TrustDecision::Hesitate => (Then::Try, self.pause(who, key)),
+            TrustDecision::StepAside => {
                 self.peers[who].tasks[key].wait.share.on_false_notification();
                 (Then::Stand, Duration::ZERO)
             }
