@@ -17,7 +17,7 @@ use crate::driver::{DriverCommand, SharedLease, jitter, now};
 use quorlock_proto::attempt::{AttemptFailure, FailureReason};
 use quorlock_proto::backoff;
 use quorlock_proto::coordinator::OperationId;
-use quorlock_proto::fairness::{NextAction, TrustDecision, Refused, QueueNodeTrust};
+use quorlock_proto::fairness::{NextAction, TrustDecision, FailedAttempt, QueueNodeTrust};
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::request::LockSpec;
 use quorlock_proto::time::DualTimestamp;
@@ -75,7 +75,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 FailureReason::NoQuorum | FailureReason::TooLate => None,
                 FailureReason::NodesExcluded => break refusal,
             };
-            line.on_refused(Refused { may_be_split: refusal.votes_may_be_split(), was_called }, retry_after);
+            line.on_refused(FailedAttempt { may_be_split: refusal.votes_may_be_split(), was_called }, retry_after);
             if limit.is_over() {
                 break refusal;
             }
@@ -154,7 +154,7 @@ impl<'a> QueueWait<'a> {
     }
 
     /// Records a failed attempt. The keys in the way of a quorum expire after `retry_after`, if the nodes reported it.
-    fn on_refused(&mut self, refused: Refused, retry_after: Option<Duration>) {
+    fn on_refused(&mut self, refused: FailedAttempt, retry_after: Option<Duration>) {
         self.retry_after = retry_after;
         let doubts_in = self.trust.on_refused(refused, retry_after, jitter());
         self.distrust_at = now().plus(doubts_in);

@@ -7,7 +7,7 @@ mod trust;
 
 use std::time::Duration;
 
-pub use trust::{TrustDecision, Refused, QueueNodeTrust};
+pub use trust::{TrustDecision, FailedAttempt, QueueNodeTrust};
 
 use crate::backoff;
 use crate::quorum::NodeId;

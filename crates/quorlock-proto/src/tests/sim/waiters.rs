@@ -8,7 +8,7 @@ use super::tally::Invariant;
 use crate::attempt::{AttemptFailure, FailureReason};
 use crate::backoff;
 use crate::coordinator::OperationId;
-use crate::fairness::{self, Cohort, NextAction, TrustDecision, Refused, QueueNodeTrust};
+use crate::fairness::{self, Cohort, NextAction, TrustDecision, FailedAttempt, QueueNodeTrust};
 use crate::quorum::NodeId;
 use crate::request::RequestKind;
 use crate::vote::Vote;
@@ -185,7 +185,7 @@ impl Sim<'_> {
     /// An attempt of this wait was refused.
     pub(super) fn wait_on(&mut self, who: usize, key: usize, refusal: &AttemptFailure) {
         let wait = &mut self.peers[who].tasks[key].wait;
-        let refused = Refused { may_be_split: refusal.votes_may_be_split(), was_called: wait.share.on_attempt_failed() };
+        let refused = FailedAttempt { may_be_split: refusal.votes_may_be_split(), was_called: wait.share.on_attempt_failed() };
         (wait.failures, wait.looks) = (wait.failures + 1, 0);
         wait.retry_after = match refusal.reason {
             FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
@@ -197,7 +197,7 @@ impl Sim<'_> {
         let wait = &mut self.peers[who].tasks[key].wait;
         let doubts_in = wait.trust.on_refused(refused, wait.retry_after, random);
         wait.doubts_at = self.nanos + doubts_in.as_nanos() as u64;
-        wait.doubts_a_split = refused != Refused::default();
+        wait.doubts_a_split = refused != FailedAttempt::default();
         if self.nanos >= wait.until {
             return self.give_up_waiting(who, key);
         }
