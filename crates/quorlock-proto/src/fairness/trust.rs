@@ -47,7 +47,7 @@ impl QueueNodeTrust {
     /// A wait has ended, because the key was called free or for another reason.
     pub fn on_end_of_wait(&mut self, is_free: bool) -> TrustDecision {
         self.free_in_vain = if is_free { self.free_in_vain + 1 } else { 0 };
-        if self.free_in_vain > MAX_FRUITLESS {
+        if self.free_in_vain > MAX_FALSE_FREE_REPORTS {
             // The other node is not believed at once either: where votes are split, chance must go on to help.
             *self =
                 Self { free_in_vain: TRUSTED_REPORTS, is_on_second_node: !self.is_on_second_node, ..*self };
@@ -80,7 +80,7 @@ impl QueueNodeTrust {
 
 /// How often in a row a node is believed at once that calls the key free, and how often at all.
 const TRUSTED_REPORTS: u8 = 2;
-const MAX_FRUITLESS: u8 = 4;
+const MAX_FALSE_FREE_REPORTS: u8 = 4;
 /// As good as that.
 const FOREVER: Duration = Duration::from_secs(1 << 30);
 /// How many split votes in a row are taken for such.
