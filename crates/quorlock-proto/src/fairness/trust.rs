@@ -70,7 +70,7 @@ impl QueueNodeTrust {
         self.splits = if may_be_split { self.splits.saturating_add(1) } else { 0 };
         if enabled(Mutant::WaitQueueTrustedForever) {
             FOREVER
-        } else if (1..=MAX_SPLITS).contains(&self.splits) {
+        } else if (1..=MAX_CONSECUTIVE_SPLITS).contains(&self.splits) {
             backoff::retry(self.splits.into(), None, random)
         } else {
             backoff::probation(expiry, random)
@@ -84,7 +84,7 @@ const MAX_FALSE_FREE_REPORTS: u8 = 4;
 /// As good as that.
 const FOREVER: Duration = Duration::from_secs(1 << 30);
 /// How many split votes in a row are taken for such.
-const MAX_SPLITS: u8 = 3;
+const MAX_CONSECUTIVE_SPLITS: u8 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -114,7 +114,7 @@ mod tests {
             .map(|(was_called, may_be_split)| FailedAttempt { may_be_split, was_called });
         let mut trust = QueueNodeTrust::default();
         assert!(trust.on_refused(plain, None, 0) >= 2 * reading, "others are called meanwhile");
-        for _ in 0..MAX_SPLITS {
+        for _ in 0..MAX_CONSECUTIVE_SPLITS {
             assert!(trust.on_refused(split, None, LONGEST) <= soon);
         }
         assert!(trust.on_refused(split, None, 0) >= 2 * reading, "a node lacks the holder's key");
