@@ -49,7 +49,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 next = Some(NextAction::Enqueue);
                 continue;
             }
-            if word == WaitResult::NoQueue || reaction != TrustDecision::Believe {
+            if word == WaitResult::NoQueue || reaction != TrustDecision::Acquire {
                 limit.pause(backoff::retry(failures, line.retry_after, jitter())).await;
             }
             // Only a waiter without a place in the wait queue needs the holder's remaining ttl from a failed attempt.

@@ -21,7 +21,7 @@ pub struct QueueNodeTrust {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrustDecision {
     /// Try at once.
-    Believe,
+    Acquire,
     /// Try after a pause. Votes that are split now and then are no matter; where they are every time, chance must help.
     Hesitate,
     /// Stand in line on the other node: this one lacks the holder's key.
@@ -53,7 +53,7 @@ impl QueueNodeTrust {
                 Self { free_in_vain: TRUSTED_REPORTS, is_on_second_node: !self.is_on_second_node, ..*self };
             return TrustDecision::StepAside;
         }
-        if self.free_in_vain > TRUSTED_REPORTS { TrustDecision::Hesitate } else { TrustDecision::Believe }
+        if self.free_in_vain > TRUSTED_REPORTS { TrustDecision::Hesitate } else { TrustDecision::Acquire }
     }
 
     /// For how long to believe that the key is taken, before the first attempt.
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_node_that_wrongly_reports_a_free_key_is_left_for_the_second_and_that_one_likewise() {
         let mut trust = QueueNodeTrust::default();
-        assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [TrustDecision::Believe; 2]);
+        assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [TrustDecision::Acquire; 2]);
         for is_on_second in [false, true, false] {
             assert_eq!(trust.is_on_second_node(), is_on_second);
             assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [TrustDecision::Hesitate; 2]);
@@ -102,8 +102,8 @@ mod tests {
         trust.on_end_of_wait(false);
         trust.on_end_of_wait(true);
         trust.on_end_of_wait(true);
-        assert_eq!(trust.on_end_of_wait(false), TrustDecision::Believe, "called, or told to wait");
-        assert_eq!(trust.on_end_of_wait(true), TrustDecision::Believe);
+        assert_eq!(trust.on_end_of_wait(false), TrustDecision::Acquire, "called, or told to wait");
+        assert_eq!(trust.on_end_of_wait(true), TrustDecision::Acquire);
     }
 
     #[test]

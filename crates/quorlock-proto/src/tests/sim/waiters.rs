@@ -266,7 +266,7 @@ impl Sim<'_> {
     /// A wait ends, because the key was found free or for another reason.
     fn react(&mut self, who: usize, key: usize, is_free: bool) {
         let (then, pause) = match self.peers[who].tasks[key].wait.trust.on_end_of_wait(is_free) {
-            TrustDecision::Believe => (Then::Try, Duration::ZERO),
+            TrustDecision::Acquire => (Then::Try, Duration::ZERO),
             TrustDecision::Hesitate => (Then::Try, self.pause(who, key)),
             TrustDecision::StepAside => {
                 self.peers[who].tasks[key].wait.share.on_false_notification();
