@@ -23,7 +23,7 @@ pub enum TrustDecision {
     /// Try at once.
     Acquire,
     /// Try after a pause. Votes that are split now and then are no matter; where they are every time, chance must help.
-    Hesitate,
+    AcquireAfterPause,
     /// Stand in line on the other node: this one lacks the holder's key.
     StepAside,
 }
@@ -53,7 +53,7 @@ impl QueueNodeTrust {
                 Self { free_in_vain: TRUSTED_REPORTS, is_on_second_node: !self.is_on_second_node, ..*self };
             return TrustDecision::StepAside;
         }
-        if self.free_in_vain > TRUSTED_REPORTS { TrustDecision::Hesitate } else { TrustDecision::Acquire }
+        if self.free_in_vain > TRUSTED_REPORTS { TrustDecision::AcquireAfterPause } else { TrustDecision::Acquire }
     }
 
     /// For how long to believe that the key is taken, before the first attempt.
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [TrustDecision::Acquire; 2]);
         for is_on_second in [false, true, false] {
             assert_eq!(trust.is_on_second_node(), is_on_second);
-            assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [TrustDecision::Hesitate; 2]);
+            assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [TrustDecision::AcquireAfterPause; 2]);
             assert_eq!(trust.on_end_of_wait(true), TrustDecision::StepAside);
         }
         trust.on_end_of_wait(false);

@@ -267,7 +267,7 @@ impl Sim<'_> {
     fn react(&mut self, who: usize, key: usize, is_free: bool) {
         let (then, pause) = match self.peers[who].tasks[key].wait.trust.on_end_of_wait(is_free) {
             TrustDecision::Acquire => (Then::Try, Duration::ZERO),
-            TrustDecision::Hesitate => (Then::Try, self.pause(who, key)),
+            TrustDecision::AcquireAfterPause => (Then::Try, self.pause(who, key)),
             TrustDecision::StepAside => {
                 self.peers[who].tasks[key].wait.share.on_false_notification();
                 (Then::Stand, Duration::ZERO)
