@@ -44,7 +44,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 None => WaitResult::NoQueue,
             };
             let reaction = line.trust.on_end_of_wait(word == WaitResult::Free);
-            if reaction == TrustDecision::StepAside && !limit.is_over() {
+            if reaction == TrustDecision::EnqueueOnOtherNode && !limit.is_over() {
                 turn.cohort(|share, _| share.on_false_notification());
                 next = Some(NextAction::Enqueue);
                 continue;

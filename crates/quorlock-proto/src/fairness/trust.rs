@@ -25,7 +25,7 @@ pub enum TrustDecision {
     /// Try after a pause. Votes that are split now and then are no matter; where they are every time, chance must help.
     AcquireAfterPause,
     /// Stand in line on the other node: this one lacks the holder's key.
-    StepAside,
+    EnqueueOnOtherNode,
 }
 
 /// How an attempt was refused.
@@ -51,7 +51,7 @@ impl QueueNodeTrust {
             // The other node is not believed at once either: where votes are split, chance must go on to help.
             *self =
                 Self { free_in_vain: TRUSTED_REPORTS, is_on_second_node: !self.is_on_second_node, ..*self };
-            return TrustDecision::StepAside;
+            return TrustDecision::EnqueueOnOtherNode;
         }
         if self.free_in_vain > TRUSTED_REPORTS { TrustDecision::AcquireAfterPause } else { TrustDecision::Acquire }
     }
@@ -97,7 +97,7 @@ mod tests {
         for is_on_second in [false, true, false] {
             assert_eq!(trust.is_on_second_node(), is_on_second);
             assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [TrustDecision::AcquireAfterPause; 2]);
-            assert_eq!(trust.on_end_of_wait(true), TrustDecision::StepAside);
+            assert_eq!(trust.on_end_of_wait(true), TrustDecision::EnqueueOnOtherNode);
         }
         trust.on_end_of_wait(false);
         trust.on_end_of_wait(true);

@@ -268,7 +268,7 @@ impl Sim<'_> {
         let (then, pause) = match self.peers[who].tasks[key].wait.trust.on_end_of_wait(is_free) {
             TrustDecision::Acquire => (Then::Try, Duration::ZERO),
             TrustDecision::AcquireAfterPause => (Then::Try, self.pause(who, key)),
-            TrustDecision::StepAside => {
+            TrustDecision::EnqueueOnOtherNode => {
                 self.peers[who].tasks[key].wait.share.on_false_notification();
                 (Then::Stand, Duration::ZERO)
             }
