@@ -75,7 +75,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 FailureReason::NoQuorum | FailureReason::TooLate => None,
                 FailureReason::NodesExcluded => break refusal,
             };
-            line.on_refused(FailedAttempt { votes_may_be_split: refusal.votes_may_be_split(), was_called }, retry_after);
+            line.on_refused(FailedAttempt { votes_may_be_split: refusal.votes_may_be_split(), was_notified: was_called }, retry_after);
             if limit.is_over() {
                 break refusal;
             }

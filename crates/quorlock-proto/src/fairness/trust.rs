@@ -34,7 +34,7 @@ pub struct FailedAttempt {
     /// Some node may have granted it.
     pub votes_may_be_split: bool,
     /// We had been called, so that the key was free.
-    pub was_called: bool,
+    pub was_notified: bool,
 }
 
 impl QueueNodeTrust {
@@ -66,7 +66,7 @@ impl QueueNodeTrust {
     /// nodes told. For how long to believe that the key is taken: not for long where votes may have been split, among them
     /// those of one who was called. But where some node grants it each time, that node lacks the holder's key.
     pub fn on_refused(&mut self, refused: FailedAttempt, expiry: Option<Duration>, random: u64) -> Duration {
-        let may_be_split = refused.votes_may_be_split || refused.was_called && self.splits == 0;
+        let may_be_split = refused.votes_may_be_split || refused.was_notified && self.splits == 0;
         self.splits = if may_be_split { self.splits.saturating_add(1) } else { 0 };
         if enabled(Mutant::WaitQueueTrustedForever) {
             FOREVER
@@ -111,7 +111,7 @@ mod tests {
         const LONGEST: u64 = u64::MAX;
         let (reading, soon) = (backoff::recheck(None, 0), backoff::retry(8, None, LONGEST));
         let [plain, called, split] = [(false, false), (true, false), (false, true)]
-            .map(|(was_called, may_be_split)| FailedAttempt { votes_may_be_split: may_be_split, was_called });
+            .map(|(was_called, may_be_split)| FailedAttempt { votes_may_be_split: may_be_split, was_notified: was_called });
         let mut trust = QueueNodeTrust::default();
         assert!(trust.on_refused(plain, None, 0) >= 2 * reading, "others are called meanwhile");
         for _ in 0..MAX_CONSECUTIVE_SPLITS {
