@@ -10,7 +10,7 @@ use crate::mutant::{Mutant, enabled};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct QueueNodeTrust {
     /// How often in a row the key was called free, and then refused by a quorum.
-    free_in_vain: u8,
+    false_free_reports: u8,
     /// Whether we stand in line on the next node instead.
     is_on_second_node: bool,
     /// How many attempts in a row may have split the votes.
@@ -46,14 +46,14 @@ impl QueueNodeTrust {
 
     /// A wait has ended, because the key was called free or for another reason.
     pub fn on_end_of_wait(&mut self, is_free: bool) -> TrustDecision {
-        self.free_in_vain = if is_free { self.free_in_vain + 1 } else { 0 };
-        if self.free_in_vain > MAX_FALSE_FREE_REPORTS {
+        self.false_free_reports = if is_free { self.false_free_reports + 1 } else { 0 };
+        if self.false_free_reports > MAX_FALSE_FREE_REPORTS {
             // The other node is not believed at once either: where votes are split, chance must go on to help.
             *self =
-                Self { free_in_vain: TRUSTED_REPORTS, is_on_second_node: !self.is_on_second_node, ..*self };
+                Self { false_free_reports: TRUSTED_REPORTS, is_on_second_node: !self.is_on_second_node, ..*self };
             return TrustDecision::EnqueueOnOtherNode;
         }
-        if self.free_in_vain > TRUSTED_REPORTS { TrustDecision::AcquireAfterPause } else { TrustDecision::Acquire }
+        if self.false_free_reports > TRUSTED_REPORTS { TrustDecision::AcquireAfterPause } else { TrustDecision::Acquire }
     }
 
     /// For how long to believe that the key is taken, before the first attempt.
