@@ -206,7 +206,7 @@ impl<'a> QueueWait<'a> {
 
     async fn enqueue(&self) -> Option<Vote> {
         let (key, waited, is_on_second) =
-            (self.spec.key.clone(), now().since(self.since), self.trust.is_on_second_node());
+            (self.spec.key.clone(), now().since(self.since), self.trust.uses_second_node());
         let shared = &self.client.shared;
         let span = self.limit.left().map(|left| left.saturating_add(shared.reply_timeout));
         let command =

@@ -40,7 +40,7 @@ pub struct FailedAttempt {
 impl QueueNodeTrust {
     /// Whether we stand in line on the next node.
     #[must_use]
-    pub const fn is_on_second_node(self) -> bool {
+    pub const fn uses_second_node(self) -> bool {
         self.is_on_second_node
     }
 
@@ -95,7 +95,7 @@ mod tests {
         let mut trust = QueueNodeTrust::default();
         assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [TrustDecision::Acquire; 2]);
         for is_on_second in [false, true, false] {
-            assert_eq!(trust.is_on_second_node(), is_on_second);
+            assert_eq!(trust.uses_second_node(), is_on_second);
             assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [TrustDecision::AcquireAfterPause; 2]);
             assert_eq!(trust.on_end_of_wait(true), TrustDecision::EnqueueOnOtherNode);
         }

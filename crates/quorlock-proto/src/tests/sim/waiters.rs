@@ -128,7 +128,7 @@ impl Sim<'_> {
         let coordinator = &self.peers[who].coordinator;
         let answering = self.line_keepers(who).filter(|(node, _)| coordinator.has_replied(*node, now));
         let [first, next] = fairness::rendezvous_nodes(name.as_str(), answering);
-        let is_on_second = self.peers[who].tasks[key].wait.trust.is_on_second_node();
+        let is_on_second = self.peers[who].tasks[key].wait.trust.uses_second_node();
         let Some(node) = next.filter(|_| is_on_second).or(first) else {
             return self.hear_of_place(who, key, None);
         };
