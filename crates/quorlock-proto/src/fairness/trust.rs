@@ -14,7 +14,7 @@ pub struct QueueNodeTrust {
     /// Whether we stand in line on the next node instead.
     is_on_second_node: bool,
     /// How many attempts in a row may have split the votes.
-    splits: u8,
+    consecutive_splits: u8,
 }
 
 /// What to do when the key is called free.
@@ -66,12 +66,12 @@ impl QueueNodeTrust {
     /// nodes told. For how long to believe that the key is taken: not for long where votes may have been split, among them
     /// those of one who was called. But where some node grants it each time, that node lacks the holder's key.
     pub fn on_refused(&mut self, refused: FailedAttempt, expiry: Option<Duration>, random: u64) -> Duration {
-        let may_be_split = refused.votes_may_be_split || refused.was_notified && self.splits == 0;
-        self.splits = if may_be_split { self.splits.saturating_add(1) } else { 0 };
+        let may_be_split = refused.votes_may_be_split || refused.was_notified && self.consecutive_splits == 0;
+        self.consecutive_splits = if may_be_split { self.consecutive_splits.saturating_add(1) } else { 0 };
         if enabled(Mutant::WaitQueueTrustedForever) {
             FOREVER
-        } else if (1..=MAX_CONSECUTIVE_SPLITS).contains(&self.splits) {
-            backoff::retry(self.splits.into(), None, random)
+        } else if (1..=MAX_CONSECUTIVE_SPLITS).contains(&self.consecutive_splits) {
+            backoff::retry(self.consecutive_splits.into(), None, random)
         } else {
             backoff::probation(expiry, random)
         }
