@@ -43,7 +43,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 Some(next) => line.wait(next).await,
                 None => WaitResult::NoQueue,
             };
-            let reaction = line.trust.on_end_of_wait(word == WaitResult::Free);
+            let reaction = line.trust.on_wait_ended(word == WaitResult::Free);
             if reaction == TrustDecision::EnqueueOnOtherNode && !limit.is_over() {
                 turn.cohort(|share, _| share.on_false_notification());
                 next = Some(NextAction::Enqueue);

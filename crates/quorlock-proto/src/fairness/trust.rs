@@ -45,7 +45,7 @@ impl QueueNodeTrust {
     }
 
     /// A wait has ended, because the key was called free or for another reason.
-    pub fn on_end_of_wait(&mut self, is_free: bool) -> TrustDecision {
+    pub fn on_wait_ended(&mut self, is_free: bool) -> TrustDecision {
         self.false_free_reports = if is_free { self.false_free_reports + 1 } else { 0 };
         if self.false_free_reports > MAX_FALSE_FREE_REPORTS {
             // The other node is not believed at once either: where votes are split, chance must go on to help.
@@ -93,17 +93,17 @@ mod tests {
     #[test]
     fn a_node_that_wrongly_reports_a_free_key_is_left_for_the_second_and_that_one_likewise() {
         let mut trust = QueueNodeTrust::default();
-        assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [TrustDecision::Acquire; 2]);
+        assert_eq!([(); 2].map(|()| trust.on_wait_ended(true)), [TrustDecision::Acquire; 2]);
         for is_on_second in [false, true, false] {
             assert_eq!(trust.uses_second_node(), is_on_second);
-            assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [TrustDecision::AcquireAfterPause; 2]);
-            assert_eq!(trust.on_end_of_wait(true), TrustDecision::EnqueueOnOtherNode);
+            assert_eq!([(); 2].map(|()| trust.on_wait_ended(true)), [TrustDecision::AcquireAfterPause; 2]);
+            assert_eq!(trust.on_wait_ended(true), TrustDecision::EnqueueOnOtherNode);
         }
-        trust.on_end_of_wait(false);
-        trust.on_end_of_wait(true);
-        trust.on_end_of_wait(true);
-        assert_eq!(trust.on_end_of_wait(false), TrustDecision::Acquire, "called, or told to wait");
-        assert_eq!(trust.on_end_of_wait(true), TrustDecision::Acquire);
+        trust.on_wait_ended(false);
+        trust.on_wait_ended(true);
+        trust.on_wait_ended(true);
+        assert_eq!(trust.on_wait_ended(false), TrustDecision::Acquire, "called, or told to wait");
+        assert_eq!(trust.on_wait_ended(true), TrustDecision::Acquire);
     }
 
     #[test]

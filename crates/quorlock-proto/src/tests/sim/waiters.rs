@@ -110,7 +110,7 @@ impl Sim<'_> {
 
     fn doubt(&mut self, who: usize, key: usize) {
         let wait = &mut self.peers[who].tasks[key].wait;
-        wait.trust.on_end_of_wait(false);
+        wait.trust.on_wait_ended(false);
         let is_soon = wait.doubted_at + LEAST_DOUBT > self.nanos;
         if !wait.doubts_a_split {
             wait.doubted_at = self.nanos;
@@ -162,7 +162,7 @@ impl Sim<'_> {
             Some(Vote::HeldByOther { remaining }) => {
                 wait.retry_after = *remaining;
                 wait.looks += 1;
-                wait.trust.on_end_of_wait(false);
+                wait.trust.on_wait_ended(false);
                 // It may have been called meanwhile.
                 match wait.share.next_action_while_contended() {
                     NextAction::Acquire => self.then(who, key, Then::Try, Duration::ZERO),
@@ -175,7 +175,7 @@ impl Sim<'_> {
             }
             None => {
                 wait.share.on_queue_lost();
-                wait.trust.on_end_of_wait(false);
+                wait.trust.on_wait_ended(false);
                 let pause = self.pause(who, key);
                 self.then(who, key, Then::Try, pause);
             }
@@ -265,7 +265,7 @@ impl Sim<'_> {
 
     /// A wait ends, because the key was found free or for another reason.
     fn react(&mut self, who: usize, key: usize, is_free: bool) {
-        let (then, pause) = match self.peers[who].tasks[key].wait.trust.on_end_of_wait(is_free) {
+        let (then, pause) = match self.peers[who].tasks[key].wait.trust.on_wait_ended(is_free) {
             TrustDecision::Acquire => (Then::Try, Duration::ZERO),
             TrustDecision::AcquireAfterPause => (Then::Try, self.pause(who, key)),
             TrustDecision::EnqueueOnOtherNode => {
