@@ -148,7 +148,7 @@ impl<'a> QueueWait<'a> {
             limit,
             since: now(),
             retry_after: None,
-            distrust_at: now().plus(QueueNodeTrust::at_first(jitter())),
+            distrust_at: now().plus(QueueNodeTrust::initial_duration(jitter())),
             trust: QueueNodeTrust::default(),
         }
     }

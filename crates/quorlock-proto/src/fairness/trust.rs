@@ -58,7 +58,7 @@ impl QueueNodeTrust {
 
     /// For how long to believe that the key is taken, before the first attempt.
     #[must_use]
-    pub fn at_first(random: u64) -> Duration {
+    pub fn initial_duration(random: u64) -> Duration {
         if enabled(Mutant::WaitQueueTrustedForever) { FOREVER } else { backoff::first_probation(random) }
     }
 
