@@ -156,7 +156,7 @@ impl<'a> QueueWait<'a> {
     /// Records a failed attempt. The keys in the way of a quorum expire after `retry_after`, if the nodes reported it.
     fn on_refused(&mut self, refused: FailedAttempt, retry_after: Option<Duration>) {
         self.retry_after = retry_after;
-        let doubts_in = self.trust.on_refused(refused, retry_after, jitter());
+        let doubts_in = self.trust.on_attempt_failed(refused, retry_after, jitter());
         self.distrust_at = now().plus(doubts_in);
     }
 

@@ -65,7 +65,7 @@ impl QueueNodeTrust {
     /// An attempt was refused, and by some nodes perhaps granted; the keys in the way of a quorum expire after this, if the
     /// nodes told. For how long to believe that the key is taken: not for long where votes may have been split, among them
     /// those of one who was called. But where some node grants it each time, that node lacks the holder's key.
-    pub fn on_refused(&mut self, refused: FailedAttempt, expiry: Option<Duration>, random: u64) -> Duration {
+    pub fn on_attempt_failed(&mut self, refused: FailedAttempt, expiry: Option<Duration>, random: u64) -> Duration {
         let may_be_split = refused.votes_may_be_split || refused.was_notified && self.consecutive_splits == 0;
         self.consecutive_splits = if may_be_split { self.consecutive_splits.saturating_add(1) } else { 0 };
         if enabled(Mutant::WaitQueueTrustedForever) {
@@ -113,16 +113,16 @@ mod tests {
         let [plain, called, split] = [(false, false), (true, false), (false, true)]
             .map(|(was_called, may_be_split)| FailedAttempt { votes_may_be_split: may_be_split, was_notified: was_called });
         let mut trust = QueueNodeTrust::default();
-        assert!(trust.on_refused(plain, None, 0) >= 2 * reading, "others are called meanwhile");
+        assert!(trust.on_attempt_failed(plain, None, 0) >= 2 * reading, "others are called meanwhile");
         for _ in 0..MAX_CONSECUTIVE_SPLITS {
-            assert!(trust.on_refused(split, None, LONGEST) <= soon);
+            assert!(trust.on_attempt_failed(split, None, LONGEST) <= soon);
         }
-        assert!(trust.on_refused(split, None, 0) >= 2 * reading, "a node lacks the holder's key");
-        trust.on_refused(plain, None, 0);
-        assert!(trust.on_refused(split, None, LONGEST) <= soon, "in a row");
-        assert!(trust.on_refused(called, None, 0) >= 2 * reading, "another was sooner");
+        assert!(trust.on_attempt_failed(split, None, 0) >= 2 * reading, "a node lacks the holder's key");
+        trust.on_attempt_failed(plain, None, 0);
+        assert!(trust.on_attempt_failed(split, None, LONGEST) <= soon, "in a row");
+        assert!(trust.on_attempt_failed(called, None, 0) >= 2 * reading, "another was sooner");
         assert!(
-            trust.on_refused(called, None, LONGEST) <= soon,
+            trust.on_attempt_failed(called, None, LONGEST) <= soon,
             "the one called and another may have split them"
         );
     }

@@ -195,7 +195,7 @@ impl Sim<'_> {
         };
         let random = self.chance.draw();
         let wait = &mut self.peers[who].tasks[key].wait;
-        let doubts_in = wait.trust.on_refused(refused, wait.retry_after, random);
+        let doubts_in = wait.trust.on_attempt_failed(refused, wait.retry_after, random);
         wait.doubts_at = self.nanos + doubts_in.as_nanos() as u64;
         wait.doubts_a_split = refused != FailedAttempt::default();
         if self.nanos >= wait.until {
