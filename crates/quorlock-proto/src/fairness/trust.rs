@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_that_wrongly_reports_a_free_key_is_left_for_the_second_and_that_one_likewise() {
+    fn repeated_false_free_reports_switch_to_the_other_node() {
         let mut trust = QueueNodeTrust::default();
         assert_eq!([(); 2].map(|()| trust.on_wait_ended(true)), [TrustDecision::Acquire; 2]);
         for is_on_second in [false, true, false] {
