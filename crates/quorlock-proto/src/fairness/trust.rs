@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn that_the_key_is_taken_is_believed_for_a_while_and_after_split_votes_for_a_moment() {
+    fn a_held_report_is_trusted_for_a_shorter_time_after_split_votes() {
         const LONGEST: u64 = u64::MAX;
         let (reading, soon) = (backoff::recheck(None, 0), backoff::retry(8, None, LONGEST));
         let [plain, called, split] = [(false, false), (true, false), (false, true)]
