@@ -33,7 +33,7 @@ pub fn recheck(expiry: Option<Duration>, random: u64) -> Duration {
 /// expire, if the nodes told. The key there may be nobody's, or its holder may have given the lock up and not reached that
 /// node: then it tries, though it is told that the lock is taken. When a holder dies, those whom the line calls go first.
 #[must_use]
-pub fn probation(expiry: Option<Duration>, random: u64) -> Duration {
+pub fn held_report_trust(expiry: Option<Duration>, random: u64) -> Duration {
     let doubt = between(FIRST_PROBATION, LAST_PROBATION, random);
     match expiry {
         Some(expiry) => doubt

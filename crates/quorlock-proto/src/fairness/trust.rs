@@ -73,7 +73,7 @@ impl QueueNodeTrust {
         } else if (1..=MAX_CONSECUTIVE_SPLITS).contains(&self.consecutive_splits) {
             backoff::retry(self.consecutive_splits.into(), None, random)
         } else {
-            backoff::probation(expiry, random)
+            backoff::held_report_trust(expiry, random)
         }
     }
 }
