@@ -44,7 +44,7 @@ pub fn held_report_trust(expiry: Option<Duration>, random: u64) -> Duration {
 
 /// The same for one that let others go first, and has not tried yet.
 #[must_use]
-pub fn first_probation(random: u64) -> Duration {
+pub fn first_held_report_trust(random: u64) -> Duration {
     between(FIRST_PROBATION / 2, LAST_PROBATION / 2, random)
 }
 

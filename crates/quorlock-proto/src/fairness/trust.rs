@@ -59,7 +59,7 @@ impl QueueNodeTrust {
     /// For how long to believe that the key is taken, before the first attempt.
     #[must_use]
     pub fn initial_duration(random: u64) -> Duration {
-        if enabled(Mutant::WaitQueueTrustedForever) { FOREVER } else { backoff::first_probation(random) }
+        if enabled(Mutant::WaitQueueTrustedForever) { FOREVER } else { backoff::first_held_report_trust(random) }
     }
 
     /// An attempt was refused, and by some nodes perhaps granted; the keys in the way of a quorum expire after this, if the
