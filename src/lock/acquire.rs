@@ -245,7 +245,7 @@ async fn attempt_past_splits(
 ) -> Result<Result<Won, AttemptFailure>, AcquireError> {
     for _ in 0..MAX_SPLITS {
         match last_attempt(client, spec, policy).await? {
-            Err(refusal) if refusal.votes_may_be_split() => sleep(backoff::split(jitter())).await,
+            Err(refusal) if refusal.votes_may_be_split() => sleep(backoff::retry_after_split(jitter())).await,
             outcome => return Ok(outcome),
         }
     }

@@ -51,7 +51,7 @@ pub fn first_held_report_trust(random: u64) -> Duration {
 /// The pause before one tries again who tries once and was granted the lock by some node, but not by enough. Such a one may
 /// have split the votes with others like it, so that nobody has the lock.
 #[must_use]
-pub fn split(random: u64) -> Duration {
+pub fn retry_after_split(random: u64) -> Duration {
     between(FIRST_RETRY / 2, FIRST_RETRY * 3, random)
 }
 
