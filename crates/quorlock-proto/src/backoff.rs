@@ -11,9 +11,9 @@ use std::time::Duration;
 #[must_use]
 pub fn retry(failures: u32, retry_after: Option<Duration>, random: u64) -> Duration {
     let bound = FIRST_RETRY.saturating_mul(1 << failures.min(8)).min(LAST_RETRY);
-    let poll = between(FIRST_RETRY / 2, bound, random);
+    let poll = uniform(FIRST_RETRY / 2, bound, random);
     match retry_after {
-        Some(expiry) => poll.min(expiry + between(Duration::from_millis(1), EXPIRY_JITTER, random)),
+        Some(expiry) => poll.min(expiry + uniform(Duration::from_millis(1), EXPIRY_JITTER, random)),
         None => poll,
     }
 }
@@ -22,9 +22,9 @@ pub fn retry(failures: u32, retry_after: Option<Duration>, random: u64) -> Durat
 /// lock dies or knows nothing of lines.
 #[must_use]
 pub fn recheck(expiry: Option<Duration>, random: u64) -> Duration {
-    let reading = between(FIRST_RECHECK, LAST_RECHECK, random);
+    let reading = uniform(FIRST_RECHECK, LAST_RECHECK, random);
     match expiry {
-        Some(expiry) => reading.min(expiry + between(Duration::from_millis(1), EXPIRY_JITTER, random)),
+        Some(expiry) => reading.min(expiry + uniform(Duration::from_millis(1), EXPIRY_JITTER, random)),
         None => reading,
     }
 }
@@ -34,10 +34,10 @@ pub fn recheck(expiry: Option<Duration>, random: u64) -> Duration {
 /// node: then it tries, though it is told that the lock is taken. When a holder dies, those whom the line calls go first.
 #[must_use]
 pub fn held_report_trust(expiry: Option<Duration>, random: u64) -> Duration {
-    let doubt = between(FIRST_PROBATION, LAST_PROBATION, random);
+    let doubt = uniform(FIRST_PROBATION, LAST_PROBATION, random);
     match expiry {
         Some(expiry) => doubt
-            .min((expiry + between(FIRST_PROBATION / 4, FIRST_PROBATION / 2, random)).max(FIRST_PROBATION)),
+            .min((expiry + uniform(FIRST_PROBATION / 4, FIRST_PROBATION / 2, random)).max(FIRST_PROBATION)),
         None => doubt,
     }
 }
@@ -45,31 +45,31 @@ pub fn held_report_trust(expiry: Option<Duration>, random: u64) -> Duration {
 /// The same for one that let others go first, and has not tried yet.
 #[must_use]
 pub fn first_held_report_trust(random: u64) -> Duration {
-    between(FIRST_PROBATION / 2, LAST_PROBATION / 2, random)
+    uniform(FIRST_PROBATION / 2, LAST_PROBATION / 2, random)
 }
 
 /// The pause before one tries again who tries once and was granted the lock by some node, but not by enough. Such a one may
 /// have split the votes with others like it, so that nobody has the lock.
 #[must_use]
 pub fn retry_after_split(random: u64) -> Duration {
-    between(FIRST_RETRY / 2, FIRST_RETRY * 3, random)
+    uniform(FIRST_RETRY / 2, FIRST_RETRY * 3, random)
 }
 
 /// The pause before the next dial of a node that could not be reached, from how many dials have failed.
 #[must_use]
 pub fn redial(failures: u32, random: u64) -> Duration {
     let bound = FIRST_DIAL.saturating_mul(1 << failures.min(8)).min(LAST_DIAL);
-    between(FIRST_DIAL / 4, bound, random)
+    uniform(FIRST_DIAL / 4, bound, random)
 }
 
 /// The pause before the next dial of a node that may not serve us: somebody has to mend it first, and a wrong
 /// password tried in haste locks accounts and fills logs.
 #[must_use]
 pub fn redial_excluded(random: u64) -> Duration {
-    between(Duration::from_secs(5), Duration::from_secs(10), random)
+    uniform(Duration::from_secs(5), Duration::from_secs(10), random)
 }
 
-fn between(low: Duration, high: Duration, random: u64) -> Duration {
+fn uniform(low: Duration, high: Duration, random: u64) -> Duration {
     let span = high.saturating_sub(low).as_nanos() as u64;
     low + Duration::from_nanos(((u128::from(random) * u128::from(span)) >> 64) as u64)
 }
