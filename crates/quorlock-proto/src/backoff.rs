@@ -10,8 +10,8 @@ use std::time::Duration;
 /// then keep the crowd apart.
 #[must_use]
 pub fn retry(failures: u32, retry_after: Option<Duration>, random: u64) -> Duration {
-    let bound = FIRST_RETRY.saturating_mul(1 << failures.min(8)).min(LAST_RETRY);
-    let poll = uniform(FIRST_RETRY / 2, bound, random);
+    let bound = RETRY_BASE.saturating_mul(1 << failures.min(8)).min(LAST_RETRY);
+    let poll = uniform(RETRY_BASE / 2, bound, random);
     match retry_after {
         Some(expiry) => poll.min(expiry + uniform(Duration::from_millis(1), EXPIRY_JITTER, random)),
         None => poll,
@@ -52,7 +52,7 @@ pub fn first_held_report_trust(random: u64) -> Duration {
 /// have split the votes with others like it, so that nobody has the lock.
 #[must_use]
 pub fn retry_after_split(random: u64) -> Duration {
-    uniform(FIRST_RETRY / 2, FIRST_RETRY * 3, random)
+    uniform(RETRY_BASE / 2, RETRY_BASE * 3, random)
 }
 
 /// The pause before the next dial of a node that could not be reached, from how many dials have failed.
@@ -74,7 +74,7 @@ fn uniform(low: Duration, high: Duration, random: u64) -> Duration {
     low + Duration::from_nanos(((u128::from(random) * u128::from(span)) >> 64) as u64)
 }
 
-const FIRST_RETRY: Duration = Duration::from_millis(10);
+const RETRY_BASE: Duration = Duration::from_millis(10);
 const LAST_RETRY: Duration = Duration::from_millis(150);
 const FIRST_RECHECK: Duration = Duration::from_millis(400);
 const LAST_RECHECK: Duration = Duration::from_millis(800);
