@@ -10,7 +10,7 @@ use std::time::Duration;
 /// then keep the crowd apart.
 #[must_use]
 pub fn retry(failures: u32, retry_after: Option<Duration>, random: u64) -> Duration {
-    let bound = RETRY_BASE.saturating_mul(1 << failures.min(8)).min(LAST_RETRY);
+    let bound = RETRY_BASE.saturating_mul(1 << failures.min(8)).min(RETRY_CAP);
     let poll = uniform(RETRY_BASE / 2, bound, random);
     match retry_after {
         Some(expiry) => poll.min(expiry + uniform(Duration::from_millis(1), EXPIRY_JITTER, random)),
@@ -75,7 +75,7 @@ fn uniform(low: Duration, high: Duration, random: u64) -> Duration {
 }
 
 const RETRY_BASE: Duration = Duration::from_millis(10);
-const LAST_RETRY: Duration = Duration::from_millis(150);
+const RETRY_CAP: Duration = Duration::from_millis(150);
 const FIRST_RECHECK: Duration = Duration::from_millis(400);
 const LAST_RECHECK: Duration = Duration::from_millis(800);
 const FIRST_PROBATION: Duration = Duration::from_millis(800);
