@@ -22,7 +22,7 @@ pub fn retry(failures: u32, retry_after: Option<Duration>, random: u64) -> Durat
 /// lock dies or knows nothing of lines.
 #[must_use]
 pub fn recheck(expiry: Option<Duration>, random: u64) -> Duration {
-    let reading = uniform(MIN_RECHECK, LAST_RECHECK, random);
+    let reading = uniform(MIN_RECHECK, MAX_RECHECK, random);
     match expiry {
         Some(expiry) => reading.min(expiry + uniform(Duration::from_millis(1), EXPIRY_JITTER, random)),
         None => reading,
@@ -77,7 +77,7 @@ fn uniform(low: Duration, high: Duration, random: u64) -> Duration {
 const RETRY_BASE: Duration = Duration::from_millis(10);
 const RETRY_CAP: Duration = Duration::from_millis(150);
 const MIN_RECHECK: Duration = Duration::from_millis(400);
-const LAST_RECHECK: Duration = Duration::from_millis(800);
+const MAX_RECHECK: Duration = Duration::from_millis(800);
 const FIRST_PROBATION: Duration = Duration::from_millis(800);
 const LAST_PROBATION: Duration = Duration::from_millis(1600);
 const EXPIRY_JITTER: Duration = Duration::from_millis(6);
