@@ -34,7 +34,7 @@ pub fn recheck(expiry: Option<Duration>, random: u64) -> Duration {
 /// node: then it tries, though it is told that the lock is taken. When a holder dies, those whom the line calls go first.
 #[must_use]
 pub fn held_report_trust(expiry: Option<Duration>, random: u64) -> Duration {
-    let doubt = uniform(MIN_HELD_TRUST, LAST_PROBATION, random);
+    let doubt = uniform(MIN_HELD_TRUST, MAX_HELD_TRUST, random);
     match expiry {
         Some(expiry) => doubt
             .min((expiry + uniform(MIN_HELD_TRUST / 4, MIN_HELD_TRUST / 2, random)).max(MIN_HELD_TRUST)),
@@ -45,7 +45,7 @@ pub fn held_report_trust(expiry: Option<Duration>, random: u64) -> Duration {
 /// The same for one that let others go first, and has not tried yet.
 #[must_use]
 pub fn first_held_report_trust(random: u64) -> Duration {
-    uniform(MIN_HELD_TRUST / 2, LAST_PROBATION / 2, random)
+    uniform(MIN_HELD_TRUST / 2, MAX_HELD_TRUST / 2, random)
 }
 
 /// The pause before one tries again who tries once and was granted the lock by some node, but not by enough. Such a one may
@@ -79,7 +79,7 @@ const RETRY_CAP: Duration = Duration::from_millis(150);
 const MIN_RECHECK: Duration = Duration::from_millis(400);
 const MAX_RECHECK: Duration = Duration::from_millis(800);
 const MIN_HELD_TRUST: Duration = Duration::from_millis(800);
-const LAST_PROBATION: Duration = Duration::from_millis(1600);
+const MAX_HELD_TRUST: Duration = Duration::from_millis(1600);
 const EXPIRY_JITTER: Duration = Duration::from_millis(6);
 const FIRST_DIAL: Duration = Duration::from_millis(40);
 const LAST_DIAL: Duration = Duration::from_secs(2);
