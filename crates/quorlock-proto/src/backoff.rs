@@ -58,8 +58,8 @@ pub fn retry_after_split(random: u64) -> Duration {
 /// The pause before the next dial of a node that could not be reached, from how many dials have failed.
 #[must_use]
 pub fn redial(failures: u32, random: u64) -> Duration {
-    let bound = FIRST_DIAL.saturating_mul(1 << failures.min(8)).min(LAST_DIAL);
-    uniform(FIRST_DIAL / 4, bound, random)
+    let bound = DIAL_BASE.saturating_mul(1 << failures.min(8)).min(LAST_DIAL);
+    uniform(DIAL_BASE / 4, bound, random)
 }
 
 /// The pause before the next dial of a node that may not serve us: somebody has to mend it first, and a wrong
@@ -81,5 +81,5 @@ const MAX_RECHECK: Duration = Duration::from_millis(800);
 const MIN_HELD_TRUST: Duration = Duration::from_millis(800);
 const MAX_HELD_TRUST: Duration = Duration::from_millis(1600);
 const EXPIRY_JITTER: Duration = Duration::from_millis(6);
-const FIRST_DIAL: Duration = Duration::from_millis(40);
+const DIAL_BASE: Duration = Duration::from_millis(40);
 const LAST_DIAL: Duration = Duration::from_secs(2);
