@@ -58,7 +58,7 @@ pub fn retry_after_split(random: u64) -> Duration {
 /// The pause before the next dial of a node that could not be reached, from how many dials have failed.
 #[must_use]
 pub fn redial(failures: u32, random: u64) -> Duration {
-    let bound = DIAL_BASE.saturating_mul(1 << failures.min(8)).min(LAST_DIAL);
+    let bound = DIAL_BASE.saturating_mul(1 << failures.min(8)).min(DIAL_CAP);
     uniform(DIAL_BASE / 4, bound, random)
 }
 
@@ -82,4 +82,4 @@ const MIN_HELD_TRUST: Duration = Duration::from_millis(800);
 const MAX_HELD_TRUST: Duration = Duration::from_millis(1600);
 const EXPIRY_JITTER: Duration = Duration::from_millis(6);
 const DIAL_BASE: Duration = Duration::from_millis(40);
-const LAST_DIAL: Duration = Duration::from_secs(2);
+const DIAL_CAP: Duration = Duration::from_secs(2);
