@@ -1,6 +1,6 @@
 //! One acquire round over all nodes, with its undo.
 
-mod reason;
+mod failure_reason;
 mod step;
 
 pub use step::{AttemptFailure, AttemptStep, FailureReason};
