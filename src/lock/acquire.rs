@@ -17,7 +17,7 @@ use crate::driver::{DriverCommand, SharedLease, jitter, now};
 use quorlock_proto::attempt::{AttemptFailure, FailureReason};
 use quorlock_proto::backoff;
 use quorlock_proto::coordinator::OperationId;
-use quorlock_proto::fairness::{NextAction, TrustDecision, FailedAttempt, QueueNodeTrust};
+use quorlock_proto::fairness::{FailedAttempt, NextAction, QueueNodeTrust, TrustDecision};
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::request::LockSpec;
 use quorlock_proto::time::DualTimestamp;
@@ -75,7 +75,10 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 FailureReason::NoQuorum | FailureReason::TooLate => None,
                 FailureReason::NodesExcluded => break refusal,
             };
-            line.on_refused(FailedAttempt { votes_may_be_split: refusal.votes_may_be_split(), was_notified: was_called }, retry_after);
+            line.on_refused(
+                FailedAttempt { votes_may_be_split: refusal.votes_may_be_split(), was_notified: was_called },
+                retry_after,
+            );
             if limit.is_over() {
                 break refusal;
             }
@@ -188,8 +191,9 @@ impl<'a> QueueWait<'a> {
             }
             let doubts_in = self.distrust_at.since(now());
             let is_quiet = self.limit.wait_for_wakeup(&wakeup, patience.min(doubts_in)).await.is_err();
-            let (after, was_found) =
-                self.admission.cohort(|share, _| (share.next_action_while_contended(), share.was_found_free()));
+            let (after, was_found) = self
+                .admission
+                .cohort(|share, _| (share.next_action_while_contended(), share.was_found_free()));
             word = if was_found { WaitResult::Free } else { WaitResult::Notified };
             next = match after {
                 // A single node may be wrong. It can delay an attempt, but not prevent it.

@@ -82,7 +82,8 @@ impl LocalQueue {
         let Some(line) = lines.get_mut(key) else { return false };
         let KeyQueue::Contended(contended) = line else { return false };
         let is_waited_for = contended.waiting.iter().any(|call| !call.is_closed());
-        contended.is_notify_deferred = contended.head.cohort.next_action() == NextAction::Acquire && is_waited_for;
+        contended.is_notify_deferred =
+            contended.head.cohort.next_action() == NextAction::Acquire && is_waited_for;
         contended.is_notify_deferred
     }
 

@@ -38,7 +38,7 @@ pub struct Attempt {
     /// What goes along with our questions; nothing in plain mode.
     fence: Option<Fence>,
     /// Our number, once q grants are in.
-    number: Option<u64>,
+    fencing_number: Option<u64>,
     /// The nodes that have our number as their fence.
     at_our_number: NodeSet,
     to_raise: NodeSet,
@@ -63,17 +63,17 @@ enum State {
 
 impl Attempt {
     /// A new attempt; `token` must be fresh, and `now` read before anything is sent. It is fenced if it comes with a
-    /// fence. `absence` gives the vote of a node that is known not to answer. Poll it next.
+    /// fence. `absent_vote` gives the vote of a node that is known not to answer. Poll it next.
     #[must_use]
     pub fn new(
         spec: LockSpec,
         token: OwnerToken,
         fence: Option<Fence>,
         quorum: Quorum,
-        absence: impl Fn(NodeId) -> Option<Vote>,
+        absent_vote: impl Fn(NodeId) -> Option<Vote>,
         now: DualTimestamp,
     ) -> Self {
-        let round = Round::new(quorum, absence);
+        let round = Round::new(quorum, absent_vote);
         let mut attempt = Self {
             token,
             start: now,
@@ -84,7 +84,7 @@ impl Attempt {
             to_query_ttl: NodeSet::EMPTY,
             querying_ttl: NodeSet::EMPTY,
             fence,
-            number: None,
+            fencing_number: None,
             at_our_number: NodeSet::EMPTY,
             to_raise: NodeSet::EMPTY,
             granted_at_least_once: NodeSet::EMPTY,
@@ -97,7 +97,9 @@ impl Attempt {
         if attempt.round.is_out_of_reach() {
             // Nothing sent, nothing to undo.
             attempt.to_acquire = NodeSet::EMPTY;
-            attempt.state = State::Decided(Some(attempt.with_retry_after(attempt.failure_reason(attempt.round.failed_count()))));
+            attempt.state = State::Decided(Some(
+                attempt.with_retry_after(attempt.failure_reason(attempt.round.failed_count())),
+            ));
         }
         attempt
     }
@@ -120,8 +122,8 @@ impl Attempt {
             self.state = State::Done;
             return Some(match verdict {
                 None => AttemptStep::Won,
-                Some(why) => {
-                    AttemptStep::Failed(AttemptFailure { reason: why, votes: self.round.report(self.timed_out) })
+                Some(reason) => {
+                    AttemptStep::Failed(AttemptFailure { reason, votes: self.round.report(self.timed_out) })
                 }
             });
         }
@@ -129,17 +131,17 @@ impl Attempt {
     }
 
     /// A node's answer to `Acquire`, `RaiseFence` or `QueryTtl`. Poll next.
-    pub fn on_reply(&mut self, node: NodeId, phase: RequestKind, vote: Vote, now: DualTimestamp) {
-        match (phase, self.state) {
+    pub fn on_reply(&mut self, node: NodeId, kind: RequestKind, vote: Vote, now: DualTimestamp) {
+        match (kind, self.state) {
             (RequestKind::Acquire, State::Voting | State::RaisingFence) if !self.round.has_voted(node) => {
                 self.on_acquire_reply(node, vote, now);
             }
             (RequestKind::RaiseFence, State::RaisingFence) => self.on_raise_fence_reply(node, vote, now),
-            (RequestKind::QueryTtl, State::QueryingTtl(why)) => {
+            (RequestKind::QueryTtl, State::QueryingTtl(reason)) => {
                 self.querying_ttl.remove(node);
                 self.round.add_remaining(node, vote);
                 if self.querying_ttl.is_empty() {
-                    self.state = State::Decided(Some(self.with_retry_after(why)));
+                    self.state = State::Decided(Some(self.with_retry_after(reason)));
                 }
             }
             _ => {}
@@ -155,10 +157,10 @@ impl Attempt {
             self.timed_out = true;
             self.fail(self.failure_reason(self.round.failed_count() + self.round.pending_count()));
         }
-        if let State::QueryingTtl(why) = self.state {
+        if let State::QueryingTtl(reason) = self.state {
             // The patience is over: the refusal is told as it is, without for how long.
             self.to_query_ttl = NodeSet::EMPTY;
-            self.state = State::Decided(Some(self.with_retry_after(why)));
+            self.state = State::Decided(Some(self.with_retry_after(reason)));
         }
     }
 
@@ -224,12 +226,12 @@ impl Attempt {
         &self.round
     }
 
-    /// What goes along with a question of this phase.
+    /// What goes along with a question of this kind.
     #[must_use]
-    pub fn fence(&self, phase: RequestKind) -> Option<Fence> {
-        match phase {
+    pub fn fence(&self, kind: RequestKind) -> Option<Fence> {
+        match kind {
             RequestKind::Acquire => self.fence,
-            RequestKind::RaiseFence => self.number.map(Fence::Number),
+            RequestKind::RaiseFence => self.fencing_number.map(Fence::Number),
             _ => None,
         }
     }
@@ -237,7 +239,7 @@ impl Attempt {
     /// Our number, once it is won.
     #[must_use]
     pub const fn fencing_number(&self) -> Option<u64> {
-        self.number
+        self.fencing_number
     }
 
     /// The nodes that have our number as their fence.
@@ -282,7 +284,7 @@ impl Attempt {
             if self.fence.is_none() {
                 return self.win(now);
             }
-            self.number = self.round.votes().filter_map(Vote::number).max();
+            self.fencing_number = self.round.votes().filter_map(Vote::number).max();
             self.state = State::RaisingFence;
             for node in self.round.granted().iter() {
                 self.compare_fence(node);
@@ -308,7 +310,7 @@ impl Attempt {
 
     /// Whether this node's number is ours, or can be made so.
     fn compare_fence(&mut self, node: NodeId) {
-        let (Some(theirs), Some(ours)) = (self.round.vote(node).number(), self.number) else {
+        let (Some(theirs), Some(ours)) = (self.round.vote(node).number(), self.fencing_number) else {
             return;
         };
         match theirs.cmp(&ours) {
@@ -347,7 +349,7 @@ impl Attempt {
     }
 
     /// "If the client failed to acquire the lock for some reason [...] it will try to unlock all the instances."
-    fn fail(&mut self, why: FailureReason) {
+    fn fail(&mut self, reason: FailureReason) {
         self.to_raise = NodeSet::EMPTY;
         self.to_release = self.possibly_applied();
         // A fenced refusal has told for how long.
@@ -355,9 +357,9 @@ impl Attempt {
         self.to_query_ttl = if must_ask { self.round.held_by_others() } else { NodeSet::EMPTY };
         self.querying_ttl = self.to_query_ttl;
         self.state = if self.querying_ttl.is_empty() {
-            State::Decided(Some(self.with_retry_after(why)))
+            State::Decided(Some(self.with_retry_after(reason)))
         } else {
-            State::QueryingTtl(why)
+            State::QueryingTtl(reason)
         };
     }
 }

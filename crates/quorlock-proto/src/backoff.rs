@@ -36,8 +36,9 @@ pub fn recheck(expiry: Option<Duration>, random: u64) -> Duration {
 pub fn held_report_trust(expiry: Option<Duration>, random: u64) -> Duration {
     let doubt = uniform(MIN_HELD_TRUST, MAX_HELD_TRUST, random);
     match expiry {
-        Some(expiry) => doubt
-            .min((expiry + uniform(MIN_HELD_TRUST / 4, MIN_HELD_TRUST / 2, random)).max(MIN_HELD_TRUST)),
+        Some(expiry) => {
+            doubt.min((expiry + uniform(MIN_HELD_TRUST / 4, MIN_HELD_TRUST / 2, random)).max(MIN_HELD_TRUST))
+        }
         None => doubt,
     }
 }

@@ -7,7 +7,7 @@ mod trust;
 
 use std::time::Duration;
 
-pub use trust::{TrustDecision, FailedAttempt, QueueNodeTrust};
+pub use trust::{FailedAttempt, QueueNodeTrust, TrustDecision};
 
 use crate::backoff;
 use crate::quorum::NodeId;
@@ -29,7 +29,7 @@ pub struct Cohort {
     /// Whether we last found the key free without a call: whoever had it does not call.
     holder_does_not_notify: bool,
     /// Whether we were last called by one who found the key free, and not by who had it.
-    was_found: bool,
+    was_found_free: bool,
 }
 
 /// Where we stand.
@@ -89,11 +89,11 @@ impl Cohort {
             self.set_max_acquisitions(waiting);
         }
         self.acquisitions = self.acquisitions.saturating_add(1);
-        let stands = self.queue_position != QueuePosition::Queued && waiting > 0 && self.is_used_up();
-        if stands {
+        let must_enqueue = self.queue_position != QueuePosition::Queued && waiting > 0 && self.is_used_up();
+        if must_enqueue {
             self.queue_position = QueuePosition::Queued;
         }
-        stands
+        must_enqueue
     }
 
     /// We ask to stand in line.
@@ -103,18 +103,18 @@ impl Cohort {
 
     /// We were called: because the key was given up, or because it was found free. Besides whoever contends so many
     /// tasks here wait.
-    pub fn on_notified(&mut self, has_others: bool, is_found: bool, waiting: usize) {
+    pub fn on_notified(&mut self, has_others: bool, is_found_free: bool, waiting: usize) {
         self.queue_position = QueuePosition::Notified;
         self.has_other_waiters = has_others;
-        self.holder_does_not_notify &= is_found;
-        self.was_found = is_found;
+        self.holder_does_not_notify &= is_found_free;
+        self.was_found_free = is_found_free;
         self.start(waiting);
     }
 
     /// Whether the last call came from one who found the key free.
     #[must_use]
     pub const fn was_found_free(self) -> bool {
-        self.was_found
+        self.was_found_free
     }
 
     /// The key was found free when we came to stand in line, or to look after we had stood there for long.
@@ -168,7 +168,11 @@ impl Cohort {
     /// our way expire, and a random number. Those who are called need not look, so they do it seldom.
     #[must_use]
     pub fn wait_limit(self, looks: u32, expiry: Option<Duration>, random: u64) -> Duration {
-        if self.holder_does_not_notify { backoff::retry(looks, expiry, random) } else { backoff::recheck(expiry, random) }
+        if self.holder_does_not_notify {
+            backoff::retry(looks, expiry, random)
+        } else {
+            backoff::recheck(expiry, random)
+        }
     }
 
     const fn is_used_up(self) -> bool {
@@ -229,56 +233,64 @@ mod tests {
     use super::*;
 
     fn notified(waiting: usize) -> Cohort {
-        let mut share = Cohort::default();
-        share.on_enqueued();
-        share.on_notified(true, false, waiting);
-        share
+        let mut cohort = Cohort::default();
+        cohort.on_enqueued();
+        cohort.on_notified(true, false, waiting);
+        cohort
     }
 
     #[test]
     fn a_cohort_serves_the_tasks_that_wait_at_its_start_and_then_another_process_goes_first() {
         for (waiting, served) in [(0, 1), (2, 3), (100, MAX_LOCAL_HANDOFFS)] {
-            let mut share = notified(waiting);
+            let mut cohort = notified(waiting);
             for left in (0..served).rev() {
-                assert_eq!(share.next_action(), NextAction::Acquire, "{left} to go");
-                assert_eq!(share.on_acquired(5), left == 0, "the last of a turn stands in line for the rest");
+                assert_eq!(cohort.next_action(), NextAction::Acquire, "{left} to go");
+                assert_eq!(
+                    cohort.on_acquired(5),
+                    left == 0,
+                    "the last of a turn stands in line for the rest"
+                );
             }
-            assert_eq!(share.next_action(), NextAction::Wait);
+            assert_eq!(cohort.next_action(), NextAction::Wait);
         }
     }
 
     #[test]
     fn without_other_waiters_a_cohort_has_no_end() {
-        let mut share = Cohort::default();
+        let mut cohort = Cohort::default();
         for _ in 0..100 {
-            assert_eq!(share.next_action(), NextAction::Acquire);
-            assert!(!share.on_acquired(3));
+            assert_eq!(cohort.next_action(), NextAction::Acquire);
+            assert!(!cohort.on_acquired(3));
         }
-        share.on_other_waiters();
-        assert_eq!(share.next_action(), NextAction::Enqueue, "whoever comes first among us lets others go first");
-        share.on_found_free(false, 0);
-        assert_eq!(share.next_action(), NextAction::Acquire, "nobody is there");
+        cohort.on_other_waiters();
+        assert_eq!(
+            cohort.next_action(),
+            NextAction::Enqueue,
+            "whoever comes first among us lets others go first"
+        );
+        cohort.on_found_free(false, 0);
+        assert_eq!(cohort.next_action(), NextAction::Acquire, "nobody is there");
     }
 
     #[test]
     fn a_client_without_waiting_tasks_is_not_enqueued() {
-        let mut share = notified(0);
-        assert!(!share.on_acquired(0));
-        assert!(!share.on_idle());
-        assert_eq!(share.next_action(), NextAction::Enqueue);
+        let mut cohort = notified(0);
+        assert!(!cohort.on_acquired(0));
+        assert!(!cohort.on_idle());
+        assert_eq!(cohort.next_action(), NextAction::Enqueue);
     }
 
     #[test]
     fn an_attempt_uses_up_a_notification_but_not_a_queue_position() {
-        let mut share = notified(3);
-        assert_eq!(share.next_action_while_contended(), NextAction::Acquire);
-        share.on_attempt_failed();
-        assert_eq!(share.next_action_while_contended(), NextAction::Enqueue);
-        share.on_enqueued();
-        share.on_attempt_failed();
-        assert_eq!(share.next_action_while_contended(), NextAction::Wait);
-        share.on_queue_lost();
-        assert_eq!(share.next_action_while_contended(), NextAction::Enqueue);
+        let mut cohort = notified(3);
+        assert_eq!(cohort.next_action_while_contended(), NextAction::Acquire);
+        cohort.on_attempt_failed();
+        assert_eq!(cohort.next_action_while_contended(), NextAction::Enqueue);
+        cohort.on_enqueued();
+        cohort.on_attempt_failed();
+        assert_eq!(cohort.next_action_while_contended(), NextAction::Wait);
+        cohort.on_queue_lost();
+        assert_eq!(cohort.next_action_while_contended(), NextAction::Enqueue);
     }
 
     #[test]
@@ -288,30 +300,33 @@ mod tests {
         let (mut in_vain, mut displaced) = (notified(2), waiting);
         in_vain.on_attempt_failed();
         displaced.on_queue_lost();
-        for mut share in [waiting, notified(2), in_vain, displaced] {
-            assert!(share.on_idle());
-            assert!(!share.on_idle());
+        for mut cohort in [waiting, notified(2), in_vain, displaced] {
+            assert!(cohort.on_idle());
+            assert!(!cohort.on_idle());
         }
     }
 
     #[test]
     fn a_holder_that_does_not_notify_is_polled() {
-        let mut share = Cohort::default();
-        let calm = share.wait_limit(1, None, 0);
+        let mut cohort = Cohort::default();
+        let calm = cohort.wait_limit(1, None, 0);
         for calms in [
-            |share: &mut Cohort| share.on_notified(true, false, 0),
-            |share: &mut Cohort| share.on_false_notification(),
+            |cohort: &mut Cohort| cohort.on_notified(true, false, 0),
+            |cohort: &mut Cohort| cohort.on_false_notification(),
         ] {
-            share.on_found_free(true, 0);
-            assert!(share.wait_limit(1, None, u64::MAX) < calm);
-            share.on_notified(true, true, 0);
-            assert!(share.was_found_free() && share.wait_limit(1, None, u64::MAX) < calm, "found free once more");
-            calms(&mut share);
-            assert_eq!(share.wait_limit(1, None, 0), calm);
+            cohort.on_found_free(true, 0);
+            assert!(cohort.wait_limit(1, None, u64::MAX) < calm);
+            cohort.on_notified(true, true, 0);
+            assert!(
+                cohort.was_found_free() && cohort.wait_limit(1, None, u64::MAX) < calm,
+                "found free once more"
+            );
+            calms(&mut cohort);
+            assert_eq!(cohort.wait_limit(1, None, 0), calm);
         }
         let expiry = Duration::from_millis(3);
         assert!(
-            share.wait_limit(1, Some(expiry), u64::MAX) < expiry * 4,
+            cohort.wait_limit(1, Some(expiry), u64::MAX) < expiry * 4,
             "a holder who dies leaves a key that expires"
         );
     }

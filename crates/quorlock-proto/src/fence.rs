@@ -124,7 +124,7 @@ pub struct ParseFencingTokenError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fence {
     /// A grant: the node installs `hint`, if that is above its fence and not too far ahead of its clock, or else the
-    /// next number above its fence. In any case above `floor`.
+    /// next number above its fence. In any case above `min_fencing_number`.
     Hint {
         /// The number that we would like.
         hint: u64,
@@ -141,13 +141,16 @@ impl Fence {
     /// What a grant asks for: the time in microseconds, or the next number after the last that was seen, whichever is
     /// larger. Nodes whose clocks agree with ours will all install it.
     #[must_use]
-    pub fn hint(now: DualTimestamp, last_seen: u64, floor: u64) -> Self {
+    pub fn hint(now: DualTimestamp, last_seen: u64, min_fencing_number: u64) -> Self {
         let micros = now.wall_nanos() / 1000;
-        Self::Hint { hint: micros.max(last_seen + 1).max(floor + 1).min(MAX_FENCING_NUMBER), min_fencing_number: floor }
+        Self::Hint {
+            hint: micros.max(last_seen + 1).max(min_fencing_number + 1).min(MAX_FENCING_NUMBER),
+            min_fencing_number,
+        }
     }
 }
 
-/// The largest floor that may be asked for: 2^53 − 2^40. Above it there is room for a million million more locks, and
+/// The largest min_fencing_number that may be asked for: 2^53 − 2^40. Above it there is room for a million million more locks, and
 /// every number stays exact in Lua, in JSON, and in a floating-point column.
 pub const MAX_MIN_FENCING_NUMBER: u64 = (1 << 53) - (1 << 40);
 /// How far a node lets a hint be ahead of its own clock, and how far behind its clock a key begins that it has no

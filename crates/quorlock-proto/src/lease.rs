@@ -34,7 +34,7 @@ pub struct Lease {
     key: Key,
     token: OwnerToken,
     /// Our fencing number; none in plain mode. Nodes give no number 0.
-    number: Option<NonZeroU64>,
+    fencing_number: Option<NonZeroU64>,
     quorum: Quorum,
     params: LeaseParams,
     auto_renew: bool,
@@ -97,11 +97,12 @@ impl Lease {
         let end = policy.max_hold_time.map(|span| start.plus(span));
         let fenced_out = LargerFencesWithKey::from_grants(attempt.round());
         let has_larger = !fenced_out.is_empty();
-        let seldom = (end.is_some() || has_larger).then(|| Box::new(RareState { max_hold_end: end, larger_with_key: fenced_out }));
+        let seldom = (end.is_some() || has_larger)
+            .then(|| Box::new(RareState { max_hold_end: end, larger_with_key: fenced_out }));
         Self {
             key: attempt.spec().key.clone(),
             token: attempt.token(),
-            number: attempt.fencing_number().and_then(NonZeroU64::new),
+            fencing_number: attempt.fencing_number().and_then(NonZeroU64::new),
             quorum: attempt.round().quorum(),
             params,
             auto_renew: policy.auto_renew,
@@ -148,7 +149,7 @@ impl Lease {
 
     fn poll_request(&mut self) -> Option<LeaseStep> {
         let mut past = None;
-        let (phase, nodes) = match &mut self.state {
+        let (kind, nodes) = match &mut self.state {
             State::Held(Some(renewal)) if !renewal.to_renew.is_empty() => {
                 (RequestKind::Renew, std::mem::take(&mut renewal.to_renew))
             }
@@ -165,12 +166,18 @@ impl Lease {
             }
             State::Held(None) | State::Releasing(_) | State::Lost | State::Ended => return None,
         };
-        Some(LeaseStep::Request { kind: phase, ttl: self.renewal_ttl(), nodes, round: self.rounds, number_override: past })
+        Some(LeaseStep::Request {
+            kind,
+            ttl: self.renewal_ttl(),
+            nodes,
+            round: self.rounds,
+            number_override: past,
+        })
     }
 
     /// A node's answer to a question of this round. Poll next.
-    pub fn on_reply(&mut self, node: NodeId, phase: RequestKind, round: u32, vote: Vote, now: DualTimestamp) {
-        match phase {
+    pub fn on_reply(&mut self, node: NodeId, kind: RequestKind, round: u32, vote: Vote, now: DualTimestamp) {
+        match kind {
             // A key that goes before the lock does is in nobody's way then.
             RequestKind::Acquire => {
                 self.on_acquire_reply(
@@ -188,9 +195,9 @@ impl Lease {
         }
     }
 
-    /// Some time it asked for may have come. `absence` gives the vote of a node that is known not to answer.
+    /// Some time it asked for may have come. `absent_vote` gives the vote of a node that is known not to answer.
     /// Poll next.
-    pub fn on_wake(&mut self, absence: impl Fn(NodeId) -> Option<Vote>, now: DualTimestamp) {
+    pub fn on_wake(&mut self, absent_vote: impl Fn(NodeId) -> Option<Vote>, now: DualTimestamp) {
         match &self.state {
             State::Held(renewal) => {
                 if now.is_past(self.lost_signal_at()) {
@@ -201,7 +208,7 @@ impl Lease {
                         self.settle_unconfirmed(now);
                     }
                 } else if self.next_renewal.is_due(now) {
-                    self.start_renewal(self.params, absence, now);
+                    self.start_renewal(self.params, absent_vote, now);
                 }
             }
             State::Releasing(releasing) if now.is_due(releasing.settle_by) => {
@@ -215,7 +222,7 @@ impl Lease {
     pub fn extend(
         &mut self,
         params: LeaseParams,
-        absence: impl Fn(NodeId) -> Option<Vote>,
+        absent_vote: impl Fn(NodeId) -> Option<Vote>,
         now: DualTimestamp,
     ) {
         match &self.state {
@@ -224,7 +231,7 @@ impl Lease {
                 // An extension under way that asks for more is not cut short.
                 let under_way = renewal.as_ref().filter(|it| !it.is_settled).map(|it| it.params);
                 let longest = under_way.filter(|it| it.ttl() > params.ttl()).unwrap_or(params);
-                self.start_renewal(longest, absence, now);
+                self.start_renewal(longest, absent_vote, now);
             }
             State::Lost | State::Releasing(_) | State::Ended => {}
         }
@@ -347,7 +354,7 @@ impl Lease {
     /// Our fencing number; none in plain mode.
     #[must_use]
     pub fn fencing_number(&self) -> Option<u64> {
-        self.number.map(NonZeroU64::get)
+        self.fencing_number.map(NonZeroU64::get)
     }
 
     /// What goes along with its questions.

@@ -34,15 +34,19 @@ impl LeaseParams {
         }
         // Redis counts whole milliseconds. Rounding down keeps our deadline at or before the keys' own.
         let ttl = Duration::from_millis(ttl.as_millis() as u64);
-        let patience = attempt_timeout.unwrap_or_else(|| reply_timeout.min(ttl / 8));
-        if patience.is_zero() {
+        let attempt_timeout = attempt_timeout.unwrap_or_else(|| reply_timeout.min(ttl / 8));
+        if attempt_timeout.is_zero() {
             return Err(InvalidLeaseParams::ZeroAttemptTimeout);
         }
-        if patience > ttl / 4 {
-            return Err(InvalidLeaseParams::AttemptTimeoutTooLong { attempt_timeout: patience, ttl });
+        if attempt_timeout > ttl / 4 {
+            return Err(InvalidLeaseParams::AttemptTimeoutTooLong { attempt_timeout, ttl });
         }
         // At most a year, which 64 bits hold five hundred times.
-        Ok(Self { ttl_nanos: ttl.as_nanos() as u64, attempt_timeout_nanos: patience.as_nanos() as u64, drift })
+        Ok(Self {
+            ttl_nanos: ttl.as_nanos() as u64,
+            attempt_timeout_nanos: attempt_timeout.as_nanos() as u64,
+            drift,
+        })
     }
 
     /// The time to live of the keys, in whole milliseconds.
@@ -119,12 +123,12 @@ pub enum InvalidLeaseParams {
     /// The ttl is above a year.
     #[error("a ttl of {span} is too long: take at most a year; a held lock is renewed by itself", span = Span(*.0))]
     TtlTooLong(Duration),
-    /// The patience is zero.
-    #[error("a patience of zero gives no node time to answer: take at least some milliseconds")]
+    /// The attempt_timeout is zero.
+    #[error("a attempt_timeout of zero gives no node time to answer: take at least some milliseconds")]
     ZeroAttemptTimeout,
-    /// The patience is more than a quarter of the ttl.
+    /// The attempt_timeout is more than a quarter of the ttl.
     #[error(
-        "a patience of {} is more than a quarter of the ttl {}: too little of the lock would be left",
+        "a attempt_timeout of {} is more than a quarter of the ttl {}: too little of the lock would be left",
         Span(*attempt_timeout),
         Span(*ttl)
     )]

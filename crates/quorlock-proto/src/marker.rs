@@ -8,7 +8,7 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fence::{MAX_MIN_FENCING_NUMBER, CLOCK_TOLERANCE_MICROS};
+use crate::fence::{CLOCK_TOLERANCE_MICROS, MAX_MIN_FENCING_NUMBER};
 use crate::mutant::{Mutant, enabled};
 use crate::quorum::Quorum;
 use crate::span::Span;

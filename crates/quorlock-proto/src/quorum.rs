@@ -33,7 +33,7 @@ impl Quorum {
     /// # Errors
     ///
     /// A [`InvalidQuorum`] that says which number is out of range.
-    pub fn new(nodes: usize, need: Option<usize>) -> Result<Self, InvalidQuorum> {
+    pub fn new(nodes: usize, needed: Option<usize>) -> Result<Self, InvalidQuorum> {
         if nodes == 0 {
             return Err(InvalidQuorum::NoNodes);
         }
@@ -41,14 +41,14 @@ impl Quorum {
             return Err(InvalidQuorum::TooManyNodes(nodes));
         }
         let majority = nodes / 2 + 1;
-        let need = need.unwrap_or(majority);
-        if need < majority {
-            return Err(InvalidQuorum::BelowMajority { needed: need, majority, nodes });
+        let needed = needed.unwrap_or(majority);
+        if needed < majority {
+            return Err(InvalidQuorum::BelowMajority { needed, majority, nodes });
         }
-        if need > nodes {
-            return Err(InvalidQuorum::AboveNodes { need, nodes });
+        if needed > nodes {
+            return Err(InvalidQuorum::AboveNodes { needed, nodes });
         }
-        Ok(Self { nodes: nodes as u8, needed: need as u8 })
+        Ok(Self { nodes: nodes as u8, needed: needed as u8 })
     }
 
     /// As many as are enough of those that are connected: a known mistake, see [`mutant`](crate::mutant).
@@ -108,7 +108,7 @@ pub enum InvalidQuorum {
     TooManyNodes(usize),
     /// Two such quorums could meet in no node.
     #[error(
-        "a quorum of {need} out of {nodes} is below a majority, so two clients could both reach it: take at least {majority}"
+        "a quorum of {needed} out of {nodes} is below a majority, so two clients could both reach it: take at least {majority}"
     )]
     BelowMajority {
         /// What was asked for.
@@ -119,10 +119,10 @@ pub enum InvalidQuorum {
         nodes: usize,
     },
     /// More than there are.
-    #[error("a quorum of {need} is more than the {nodes} nodes given")]
+    #[error("a quorum of {needed} is more than the {nodes} nodes given")]
     AboveNodes {
         /// What was asked for.
-        need: usize,
+        needed: usize,
         /// How many nodes there are.
         nodes: usize,
     },

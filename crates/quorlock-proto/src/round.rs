@@ -28,9 +28,9 @@ enum Votes {
 }
 
 impl Round {
-    /// A round over all nodes. `absence` gives the vote of a node that need not be asked; nobody waits for it.
+    /// A round over all nodes. `absent_vote` gives the vote of a node that need not be asked; nobody waits for it.
     #[must_use]
-    pub fn new(quorum: Quorum, absence: impl Fn(NodeId) -> Option<Vote>) -> Self {
+    pub fn new(quorum: Quorum, absent_vote: impl Fn(NodeId) -> Option<Vote>) -> Self {
         let mut round = Self {
             quorum,
             requested: quorum.all(),
@@ -43,7 +43,7 @@ impl Round {
             votes: Votes::AllGranted,
         };
         for node in quorum.all().iter() {
-            if let Some(vote) = absence(node) {
+            if let Some(vote) = absent_vote(node) {
                 round.requested.remove(node);
                 round.record(node, vote);
             }

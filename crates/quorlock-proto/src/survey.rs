@@ -34,38 +34,30 @@ impl Survey {
     /// A survey that ends at `settle_by`. Poll it next.
     #[must_use]
     pub fn new(
-        phase: RequestKind,
+        kind: RequestKind,
         key: Key,
         quorum: Quorum,
-        absence: impl Fn(NodeId) -> Option<Vote>,
+        absent_vote: impl Fn(NodeId) -> Option<Vote>,
         settle_by: DualTimestamp,
     ) -> Self {
-        let round = Round::new(quorum, absence);
+        let round = Round::new(quorum, absent_vote);
         let (to_request, is_settled) = (round.requested(), round.is_complete());
-        Self {
-            key,
-            kind: phase,
-            span: Duration::ZERO,
-            settle_by,
-            round,
-            to_request,
-            is_settled,
-            is_reported: false,
-        }
+        Self { key, kind, span: Duration::ZERO, settle_by, round, to_request, is_settled, is_reported: false }
     }
 
     /// The same with one node alone, and a span that goes along with the question.
     #[must_use]
     pub fn of_one_node(
         node: NodeId,
-        (phase, key, span): (RequestKind, Key, Duration),
+        (kind, key, span): (RequestKind, Key, Duration),
         quorum: Quorum,
-        absence: impl Fn(NodeId) -> Option<Vote>,
+        absent_vote: impl Fn(NodeId) -> Option<Vote>,
         settle_by: DualTimestamp,
     ) -> Self {
-        let others =
-            |other| if other == node { absence(node) } else { Some(Vote::Unknown(ReplyFailure::Backlogged)) };
-        Self { span, ..Self::new(phase, key, quorum, others, settle_by) }
+        let others = |other| {
+            if other == node { absent_vote(node) } else { Some(Vote::Unknown(ReplyFailure::Backlogged)) }
+        };
+        Self { span, ..Self::new(kind, key, quorum, others, settle_by) }
     }
 
     /// The next step to take, until there is none; then see [`wake_at`](Self::wake_at).

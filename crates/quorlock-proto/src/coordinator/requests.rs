@@ -197,7 +197,13 @@ pub(super) fn lease_request(lease: &Lease, phase: RequestKind, ttl: Duration) ->
 
 pub(super) fn survey_request(survey: &Survey, phase: RequestKind, is_fenced: bool) -> Request {
     let fence = (is_fenced && phase.is_force_release()).then_some(Fence::Next);
-    Request { phase, key: survey.key().clone(), token: OwnerToken::new(0), ttl: survey.carried_duration(), fence }
+    Request {
+        phase,
+        key: survey.key().clone(),
+        token: OwnerToken::new(0),
+        ttl: survey.carried_duration(),
+        fence,
+    }
 }
 
 /// How soon a node is asked again that answered an undo with an error.

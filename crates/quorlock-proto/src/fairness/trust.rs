@@ -49,23 +49,39 @@ impl QueueNodeTrust {
         self.false_free_reports = if is_free { self.false_free_reports + 1 } else { 0 };
         if self.false_free_reports > MAX_FALSE_FREE_REPORTS {
             // The other node is not believed at once either: where votes are split, chance must go on to help.
-            *self =
-                Self { false_free_reports: TRUSTED_REPORTS, is_on_second_node: !self.is_on_second_node, ..*self };
+            *self = Self {
+                false_free_reports: TRUSTED_REPORTS,
+                is_on_second_node: !self.is_on_second_node,
+                ..*self
+            };
             return TrustDecision::EnqueueOnOtherNode;
         }
-        if self.false_free_reports > TRUSTED_REPORTS { TrustDecision::AcquireAfterPause } else { TrustDecision::Acquire }
+        if self.false_free_reports > TRUSTED_REPORTS {
+            TrustDecision::AcquireAfterPause
+        } else {
+            TrustDecision::Acquire
+        }
     }
 
     /// For how long to believe that the key is taken, before the first attempt.
     #[must_use]
     pub fn initial_duration(random: u64) -> Duration {
-        if enabled(Mutant::WaitQueueTrustedForever) { FOREVER } else { backoff::first_held_report_trust(random) }
+        if enabled(Mutant::WaitQueueTrustedForever) {
+            FOREVER
+        } else {
+            backoff::first_held_report_trust(random)
+        }
     }
 
     /// An attempt was refused, and by some nodes perhaps granted; the keys in the way of a quorum expire after this, if the
     /// nodes told. For how long to believe that the key is taken: not for long where votes may have been split, among them
     /// those of one who was called. But where some node grants it each time, that node lacks the holder's key.
-    pub fn on_attempt_failed(&mut self, refused: FailedAttempt, expiry: Option<Duration>, random: u64) -> Duration {
+    pub fn on_attempt_failed(
+        &mut self,
+        refused: FailedAttempt,
+        expiry: Option<Duration>,
+        random: u64,
+    ) -> Duration {
         let may_be_split = refused.votes_may_be_split || refused.was_notified && self.consecutive_splits == 0;
         self.consecutive_splits = if may_be_split { self.consecutive_splits.saturating_add(1) } else { 0 };
         if enabled(Mutant::WaitQueueTrustedForever) {
@@ -110,8 +126,11 @@ mod tests {
     fn a_held_report_is_trusted_for_a_shorter_time_after_split_votes() {
         const LONGEST: u64 = u64::MAX;
         let (reading, soon) = (backoff::recheck(None, 0), backoff::retry(8, None, LONGEST));
-        let [plain, called, split] = [(false, false), (true, false), (false, true)]
-            .map(|(was_called, may_be_split)| FailedAttempt { votes_may_be_split: may_be_split, was_notified: was_called });
+        let [plain, called, split] =
+            [(false, false), (true, false), (false, true)].map(|(was_called, may_be_split)| FailedAttempt {
+                votes_may_be_split: may_be_split,
+                was_notified: was_called,
+            });
         let mut trust = QueueNodeTrust::default();
         assert!(trust.on_attempt_failed(plain, None, 0) >= 2 * reading, "others are called meanwhile");
         for _ in 0..MAX_CONSECUTIVE_SPLITS {

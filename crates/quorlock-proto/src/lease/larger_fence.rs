@@ -55,7 +55,12 @@ struct LargerFence {
 
 impl LargerFence {
     fn new(node: NodeId, fence: u64, told_in: u32) -> Self {
-        Self { node_set: [node].into_iter().collect(), fence, reported_in_round: told_in, was_reacquire_sent: false }
+        Self {
+            node_set: [node].into_iter().collect(),
+            fence,
+            reported_in_round: told_in,
+            was_reacquire_sent: false,
+        }
     }
 
     fn covers(&self, node: NodeId, fence: u64) -> bool {
@@ -94,7 +99,9 @@ impl LargerFencesWithKey {
 
     /// Clears what these nodes told before this round.
     fn verify(&mut self, nodes: NodeSet, round: u32) -> NodeSet {
-        let is_proved = |larger: &LargerFence| larger.reported_in_round < round && larger.node_set.without(nodes).is_empty();
+        let is_proved = |larger: &LargerFence| {
+            larger.reported_in_round < round && larger.node_set.without(nodes).is_empty()
+        };
         let proved: Vec<LargerFence> = self.reported.iter().copied().filter(is_proved).collect();
         self.reported.retain(|larger| !is_proved(larger));
         let cleared = proved.iter().fold(NodeSet::EMPTY, |set, larger| set.or(larger.node_set));
@@ -113,7 +120,10 @@ impl LargerFencesWithoutKey {
 
     /// The nodes that told a larger number.
     fn nodes(&self) -> NodeSet {
-        self.previous_round.iter().chain(&self.this_round).fold(self.at_maximum, |set, larger| set.or(larger.node_set))
+        self.previous_round
+            .iter()
+            .chain(&self.this_round)
+            .fold(self.at_maximum, |set, larger| set.or(larger.node_set))
     }
 
     pub(super) fn was_reported_before(&self, node: NodeId) -> bool {
@@ -126,7 +136,11 @@ impl LargerFencesWithoutKey {
         if self.previous_round.iter().chain(&self.this_round).any(|larger| larger.covers(node, fence)) {
             return false;
         }
-        let told = if enabled(Mutant::LargerFenceUnverified) { &mut self.previous_round } else { &mut self.this_round };
+        let told = if enabled(Mutant::LargerFenceUnverified) {
+            &mut self.previous_round
+        } else {
+            &mut self.this_round
+        };
         told.push(LargerFence::new(node, fence, round));
         self.consecutive_rounds < MAX_CONSECUTIVE_RENEWALS
     }
@@ -137,7 +151,9 @@ impl LargerFencesWithoutKey {
 
     /// The next of these nodes that is to be asked, and the number that it told.
     pub(super) fn next_to_reacquire(&mut self, missing: NodeSet) -> Option<(NodeSet, u64)> {
-        let is_due = |larger: &&mut LargerFence| !larger.was_reacquire_sent && larger.node_set.without(missing).is_empty();
+        let is_due = |larger: &&mut LargerFence| {
+            !larger.was_reacquire_sent && larger.node_set.without(missing).is_empty()
+        };
         let next = self.previous_round.iter_mut().find(is_due)?;
         next.was_reacquire_sent = true;
         Some((next.node_set, next.fence))
@@ -156,13 +172,20 @@ impl Lease {
     /// The node has our key, and a larger number than ours: the grant was late, or its clock is ahead.
     pub(super) fn on_late_grant_with_larger_fence(&mut self, node: NodeId, fence: u64, now: DualTimestamp) {
         let round = self.rounds;
-        if self.is_held() && self.rare_state.get_or_insert_default().larger_with_key.record(node, fence, round) {
+        if self.is_held()
+            && self.rare_state.get_or_insert_default().larger_with_key.record(node, fence, round)
+        {
             self.renew_by(now.boot().plus(verification_delay(self.params.ttl())));
         }
     }
 
     /// What a node's answer to a renewal is worth, by what is known of the number that it has.
-    pub(super) fn adjust_vote_for_larger_fence(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) -> Vote {
+    pub(super) fn adjust_vote_for_larger_fence(
+        &mut self,
+        node: NodeId,
+        vote: Vote,
+        now: DualTimestamp,
+    ) -> Vote {
         let Vote::FencedOut { fence } = vote else {
             if matches!(vote, Vote::Granted | Vote::NotHeld | Vote::HeldByOther { .. }) {
                 self.forget_larger_fence(node);
@@ -174,7 +197,8 @@ impl Lease {
         }
         let is_won = self.renewal().is_some_and(|renewal| renewal.round.is_won());
         let (round, over) = (self.rounds, &mut self.rare_state.get_or_insert_default().larger_with_key);
-        let is_cleared = |over: &LargerFencesWithKey| over.verified.iter().any(|larger| larger.covers(node, fence));
+        let is_cleared =
+            |over: &LargerFencesWithKey| over.verified.iter().any(|larger| larger.covers(node, fence));
         if is_cleared(over) || enabled(Mutant::LargerFenceUnverified) {
             return Vote::Granted;
         }
@@ -225,7 +249,8 @@ impl Lease {
     pub(super) fn on_reacquired(&mut self, node: NodeId) {
         let State::Held(Some(renewal)) = &self.state else { return };
         let told = renewal.larger_without_key.as_deref().map_or(&[][..], |told| &told.previous_round);
-        let past = told.iter().rfind(|larger| larger.was_reacquire_sent && larger.node_set.contains(node)).copied();
+        let past =
+            told.iter().rfind(|larger| larger.was_reacquire_sent && larger.node_set.contains(node)).copied();
         if let Some(larger) = past {
             self.rare_state.get_or_insert_default().larger_with_key.verified.push(larger);
         }

@@ -47,7 +47,13 @@ impl Renewal {
 
 impl Lease {
     /// A key was given, or not; whether it is good for as long as the lock.
-    pub(super) fn on_acquire_reply(&mut self, node: NodeId, vote: &Vote, lasts_until_deadline: bool, now: DualTimestamp) {
+    pub(super) fn on_acquire_reply(
+        &mut self,
+        node: NodeId,
+        vote: &Vote,
+        lasts_until_deadline: bool,
+        now: DualTimestamp,
+    ) {
         let before = self.confirmed;
         match vote {
             // Ours, but whether it counts is for the next renewal to tell.
@@ -165,11 +171,11 @@ impl Lease {
     pub(super) fn start_renewal(
         &mut self,
         params: LeaseParams,
-        absence: impl Fn(NodeId) -> Option<Vote>,
+        absent_vote: impl Fn(NodeId) -> Option<Vote>,
         now: DualTimestamp,
     ) {
         self.rounds = self.rounds.wrapping_add(1);
-        let round = Round::new(self.quorum, absence);
+        let round = Round::new(self.quorum, absent_vote);
         let outranked = match &mut self.state {
             State::Held(Some(last)) => last.larger_without_key.take().and_then(|told| told.into_next_round()),
             _ => None,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fence::{Fence, MAX_MIN_FENCING_NUMBER, CLOCK_TOLERANCE_MICROS};
+use crate::fence::{CLOCK_TOLERANCE_MICROS, Fence, MAX_MIN_FENCING_NUMBER};
 use crate::marker::{Incarnation, LockClusterConfig, MarkerReading};
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::mutant::{Mutant, enabled};

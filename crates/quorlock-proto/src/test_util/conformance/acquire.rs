@@ -6,7 +6,7 @@ use super::{
     KEEP, LAST_NUMBER, Location, OTHER_TOKEN, OWN_TOKEN, Subject, TTL, assert_about, assert_held,
     assert_refused, promises, request,
 };
-use crate::fence::{Fence, MAX_MIN_FENCING_NUMBER, CLOCK_TOLERANCE_MICROS};
+use crate::fence::{CLOCK_TOLERANCE_MICROS, Fence, MAX_MIN_FENCING_NUMBER};
 use crate::membership::ExpectedMarker;
 use crate::request::RequestKind;
 use crate::vote::{ReplyFailure, Vote};
@@ -114,7 +114,10 @@ fn a_number_is_above_the_end_of_the_probation(node: &mut dyn Subject) {
         let votes_from_micros = node.micros();
         let badge =
             ExpectedMarker { votes_from_micros, numbers_above: votes_from_micros, ..node.expected_marker() };
-        let request = request(RequestKind::Acquire, Some(Fence::Hint { hint: votes_from_micros, min_fencing_number: 0 }));
+        let request = request(
+            RequestKind::Acquire,
+            Some(Fence::Hint { hint: votes_from_micros, min_fencing_number: 0 }),
+        );
         let (vote, clock) = node.request(&request, Some(&badge), false);
         let base = clock.expect("a clock").saturating_sub(CLOCK_TOLERANCE_MICROS).max(votes_from_micros);
         assert_eq!(vote, Vote::Fenced(base + 1));
@@ -133,7 +136,8 @@ fn a_number_is_above_what_the_marker_says(node: &mut dyn Subject) {
                     node.set_fence(last);
                 }
                 let badge = ExpectedMarker { numbers_above, ..node.expected_marker() };
-                let request = request(RequestKind::Acquire, Some(Fence::Hint { hint, min_fencing_number: floor }));
+                let request =
+                    request(RequestKind::Acquire, Some(Fence::Hint { hint, min_fencing_number: floor }));
                 let (vote, clock) = node.request(&request, Some(&badge), false);
                 let clock = clock.expect("a clock");
                 let base = last.unwrap_or(clock - CLOCK_TOLERANCE_MICROS).max(floor).max(numbers_above);
@@ -231,7 +235,8 @@ fn a_fence_of_another_type_is_an_error(node: &mut dyn Subject) {
 fn is_refused_with_fence(node: &mut dyn Subject, fence: Option<&[u8]>) {
     node.reset();
     node.set(Location::Fence, fence, Some(TTL));
-    let (vote, clock) = node.timed(RequestKind::Acquire, Fence::Hint { hint: LAST_NUMBER, min_fencing_number: 0 });
+    let (vote, clock) =
+        node.timed(RequestKind::Acquire, Fence::Hint { hint: LAST_NUMBER, min_fencing_number: 0 });
     assert_refused(&vote);
     if fence.is_some() {
         let Vote::Unknown(ReplyFailure::TransientError(words)) = vote else { return };

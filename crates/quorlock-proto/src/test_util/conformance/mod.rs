@@ -15,7 +15,7 @@ mod renew;
 use std::fmt;
 use std::time::Duration;
 
-use crate::fence::{Fence, CLOCK_TOLERANCE_MICROS};
+use crate::fence::{CLOCK_TOLERANCE_MICROS, Fence};
 use crate::marker::{ClusterId, LockClusterConfig, Marker, MarkerReading};
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::quorum::Quorum;

@@ -75,7 +75,13 @@ impl World {
                         Some(LeaseStep::Request { kind: RequestKind::Release, nodes, .. }) => {
                             state.rows[row].undone |= bits(nodes);
                         }
-                        Some(LeaseStep::Request { kind: phase, ttl, nodes, round, number_override: past }) => {
+                        Some(LeaseStep::Request {
+                            kind: phase,
+                            ttl,
+                            nodes,
+                            round,
+                            number_override: past,
+                        }) => {
                             let past = past.map_or(0, |number| self.narrow(number));
                             Self::request(state, row, phase, (round as u8, past), ttl, nodes);
                         }

@@ -8,7 +8,7 @@ use super::tally::Invariant;
 use crate::attempt::{AttemptFailure, FailureReason};
 use crate::backoff;
 use crate::coordinator::OperationId;
-use crate::fairness::{self, Cohort, NextAction, TrustDecision, FailedAttempt, QueueNodeTrust};
+use crate::fairness::{self, Cohort, FailedAttempt, NextAction, QueueNodeTrust, TrustDecision};
 use crate::quorum::NodeId;
 use crate::request::RequestKind;
 use crate::vote::Vote;
@@ -185,7 +185,10 @@ impl Sim<'_> {
     /// An attempt of this wait was refused.
     pub(super) fn wait_on(&mut self, who: usize, key: usize, refusal: &AttemptFailure) {
         let wait = &mut self.peers[who].tasks[key].wait;
-        let refused = FailedAttempt { votes_may_be_split: refusal.votes_may_be_split(), was_notified: wait.share.on_attempt_failed() };
+        let refused = FailedAttempt {
+            votes_may_be_split: refusal.votes_may_be_split(),
+            was_notified: wait.share.on_attempt_failed(),
+        };
         (wait.failures, wait.looks) = (wait.failures + 1, 0);
         wait.retry_after = match refusal.reason {
             FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
