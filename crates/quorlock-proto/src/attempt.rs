@@ -1,4 +1,7 @@
-//! One acquire round over all nodes, with its undo.
+//! An attempt: one acquire round over all nodes, with the release that compensates for its failure.
+//!
+//! This is the acquisition of
+//! [Redlock](https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/).
 
 mod failure_reason;
 mod step;
@@ -15,12 +18,14 @@ use crate::round::Round;
 use crate::time::DualTimestamp;
 use crate::vote::{ReplyFailure, Vote};
 
-/// One try to take a lock.
+/// One attempt to acquire a lock.
 ///
-/// It is born with its first questions to send. It settles as soon as q grants are in, or q is out of reach, or its
-/// patience is over. Fenced, the grants bring numbers, of which the largest is ours once q nodes have it as their fence:
-/// at once if their clocks agree, else after a second round. When it fails, is too late or is abandoned, it asks for the
-/// undo: a release on every node that did not plainly refuse.
+/// It is decided when q nodes granted, when q is out of reach, or at the attempt timeout. In fenced mode each
+/// grant brings a fencing number. The lock's number is the largest of them; it counts once q nodes have it as
+/// their fence. If the grants differ, `RaiseFence` requests bring q nodes to it. That is the second,
+/// write-back phase of ABD registers (Attiya, Bar-Noy, Dolev 1995).
+///
+/// An attempt that fails, is too late or is cancelled sends a release to each node that may have its key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Attempt {
     spec: LockSpec,
@@ -33,37 +38,37 @@ pub struct Attempt {
     to_acquire: NodeSet,
     to_release: NodeSet,
     to_query_ttl: NodeSet,
-    /// Refusing nodes that have not yet said how long the holder's key lives.
+    /// Nodes with another holder that have not yet reported the ttl of its key.
     querying_ttl: NodeSet,
-    /// What goes along with our questions; nothing in plain mode.
+    /// Sent with the acquire requests; `None` in plain mode.
     fence: Option<Fence>,
-    /// Our number, once q grants are in.
+    /// The lock's fencing number, once q grants are in.
     fencing_number: Option<u64>,
-    /// The nodes that have our number as their fence.
+    /// The nodes that have the lock's number as their fence.
     at_our_number: NodeSet,
     to_raise: NodeSet,
-    /// Nodes that granted, and did not say since that the key is gone.
+    /// Nodes that granted and have not since reported that the key is gone.
     granted_at_least_once: NodeSet,
     rounds: u8,
-    /// Whether its patience was over before it was decided.
+    /// Whether the attempt timeout passed before the attempt was decided.
     timed_out: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
     Voting,
-    /// q grants are in; q nodes must have our number as their fence.
+    /// q grants are in; q nodes must have the lock's number as their fence.
     RaisingFence,
-    /// Won or lost, not yet told.
+    /// Won (`None`) or failed; the step is not polled yet.
     Decided(Option<FailureReason>),
-    /// Lost and undone; some refusing nodes are being asked for how long.
+    /// Failed, releases sent; some nodes with another holder have not yet reported the ttl.
     QueryingTtl(FailureReason),
     Done,
 }
 
 impl Attempt {
-    /// A new attempt; `token` must be fresh, and `now` read before anything is sent. It is fenced if it comes with a
-    /// fence. `absent_vote` gives the vote of a node that is known not to answer. Poll it next.
+    /// A new attempt, fenced if `fence` is given. `token` must be fresh, and `now` read before anything is
+    /// sent. `absent_vote` returns the vote of a node that gets no request. Poll next.
     #[must_use]
     pub fn new(
         spec: LockSpec,
@@ -95,7 +100,7 @@ impl Attempt {
             round,
         };
         if attempt.round.is_out_of_reach() {
-            // Nothing sent, nothing to undo.
+            // Nothing was sent, so there is nothing to release.
             attempt.to_acquire = NodeSet::EMPTY;
             attempt.state = State::Decided(Some(
                 attempt.with_retry_after(attempt.failure_reason(attempt.round.failed_count())),
@@ -104,7 +109,7 @@ impl Attempt {
         attempt
     }
 
-    /// The next step to take, until there is none; then see [`wake_at`](Self::wake_at).
+    /// The next step. Poll until `None`, then see [`wake_at`](Self::wake_at).
     pub fn poll(&mut self) -> Option<AttemptStep> {
         if !self.to_acquire.is_empty() {
             return Some(AttemptStep::Request(RequestKind::Acquire, std::mem::take(&mut self.to_acquire)));
@@ -118,9 +123,9 @@ impl Attempt {
         if !self.to_query_ttl.is_empty() {
             return Some(AttemptStep::Request(RequestKind::QueryTtl, std::mem::take(&mut self.to_query_ttl)));
         }
-        if let State::Decided(verdict) = self.state {
+        if let State::Decided(outcome) = self.state {
             self.state = State::Done;
-            return Some(match verdict {
+            return Some(match outcome {
                 None => AttemptStep::Won,
                 Some(reason) => {
                     AttemptStep::Failed(AttemptFailure { reason, votes: self.round.report(self.timed_out) })
@@ -130,7 +135,7 @@ impl Attempt {
         None
     }
 
-    /// A node's answer to `Acquire`, `RaiseFence` or `QueryTtl`. Poll next.
+    /// Handles a node's reply to `Acquire`, `RaiseFence` or `QueryTtl`. Poll next.
     pub fn on_reply(&mut self, node: NodeId, kind: RequestKind, vote: Vote, now: DualTimestamp) {
         match (kind, self.state) {
             (RequestKind::Acquire, State::Voting | State::RaisingFence) if !self.round.has_voted(node) => {
@@ -148,7 +153,7 @@ impl Attempt {
         }
     }
 
-    /// The time asked for has come. Poll next.
+    /// Handles the attempt timeout, if it is due. Poll next.
     pub fn on_wake(&mut self, now: DualTimestamp) {
         if !now.is_due(self.settle_by) {
             return;
@@ -158,13 +163,13 @@ impl Attempt {
             self.fail(self.failure_reason(self.round.failed_count() + self.round.pending_count()));
         }
         if let State::QueryingTtl(reason) = self.state {
-            // The patience is over: the refusal is told as it is, without for how long.
+            // The attempt timeout passed: report the failure without the missing ttls.
             self.to_query_ttl = NodeSet::EMPTY;
             self.state = State::Decided(Some(self.with_retry_after(reason)));
         }
     }
 
-    /// The caller walked away: undo, tell nobody. Poll next.
+    /// Cancels the attempt: it sends its releases and reports no outcome. Poll next.
     pub fn cancel(&mut self) {
         match self.state {
             State::Voting | State::RaisingFence | State::Decided(None) => {
@@ -178,7 +183,8 @@ impl Attempt {
         self.state = State::Done;
     }
 
-    /// The node's clock jumped: what it granted may run out before its time, and is worth this. Poll next.
+    /// Replaces the node's grant by `worth`, because its clock jumped and its key may expire early. Poll
+    /// next.
     pub fn revoke_votes_of(&mut self, node: NodeId, worth: Vote, now: DualTimestamp) {
         if self.is_open() && self.round.granted().contains(node) {
             self.round.replace_grant(node, worth);
@@ -187,7 +193,7 @@ impl Attempt {
         }
     }
 
-    /// When to call [`on_wake`](Self::on_wake), if ever.
+    /// When to call [`on_wake`](Self::on_wake), if at all.
     #[must_use]
     pub fn wake_at(&self) -> Option<DualTimestamp> {
         match self.state {
@@ -196,25 +202,25 @@ impl Attempt {
         }
     }
 
-    /// Whether it has said all it has to say.
+    /// Whether no step will follow.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.state == State::Done && self.to_release.is_empty()
     }
 
-    /// What was claimed.
+    /// The lock that it attempts to acquire.
     #[must_use]
     pub const fn spec(&self) -> &LockSpec {
         &self.spec
     }
 
-    /// In whose name.
+    /// The owner token of this attempt.
     #[must_use]
     pub const fn token(&self) -> OwnerToken {
         self.token
     }
 
-    /// When it began: its lease's time runs from here.
+    /// When the attempt began; the lease's deadline counts from here.
     #[must_use]
     pub const fn start(&self) -> DualTimestamp {
         self.start
@@ -226,7 +232,7 @@ impl Attempt {
         &self.round
     }
 
-    /// What goes along with a question of this kind.
+    /// The fence to send with a request of this kind.
     #[must_use]
     pub fn fence(&self, kind: RequestKind) -> Option<Fence> {
         match kind {
@@ -236,32 +242,32 @@ impl Attempt {
         }
     }
 
-    /// Our number, once it is won.
+    /// The lock's fencing number, once it is known.
     #[must_use]
     pub const fn fencing_number(&self) -> Option<u64> {
         self.fencing_number
     }
 
-    /// The nodes that have our number as their fence.
+    /// The nodes that have the lock's number as their fence.
     #[cfg(test)]
     #[must_use]
     pub const fn at_our_number(&self) -> NodeSet {
         self.at_our_number
     }
 
-    /// How many rounds it took so far: one, or two if the nodes' numbers differed.
+    /// How many rounds the attempt has needed so far: two if the nodes' numbers differed, else one.
     #[must_use]
     pub const fn rounds(&self) -> u8 {
         self.rounds
     }
 
-    /// Whether its questions still matter.
+    /// Whether the attempt is undecided, so that its requests still matter.
     #[must_use]
     pub const fn is_open(&self) -> bool {
         matches!(self.state, State::Voting | State::RaisingFence)
     }
 
-    /// Nodes where a key of ours may stand, as far as the answers tell.
+    /// Nodes that may have this attempt's key, by the replies so far.
     #[must_use]
     pub fn possibly_applied(&self) -> NodeSet {
         self.round.possibly_applied().or(self.granted_at_least_once)
@@ -308,16 +314,16 @@ impl Attempt {
         self.settle(now);
     }
 
-    /// Whether this node's number is ours, or can be made so.
+    /// Compares a node's number with the lock's: equal counts, smaller is to be raised.
     fn compare_fence(&mut self, node: NodeId) {
-        let (Some(theirs), Some(ours)) = (self.round.vote(node).number(), self.fencing_number) else {
+        let (Some(node_number), Some(number)) = (self.round.vote(node).number(), self.fencing_number) else {
             return;
         };
-        match theirs.cmp(&ours) {
+        match node_number.cmp(&number) {
             Ordering::Equal => self.at_our_number.insert(node),
             Ordering::Less => self.to_raise.insert(node),
-            // A straggler's. It keeps our key, but it cannot speak for our number.
-            Ordering::Greater => self.round.replace_grant(node, Vote::FencedOut { fence: theirs }),
+            // A late grant. The node keeps the key, but its larger fence cannot support the lock's number.
+            Ordering::Greater => self.round.replace_grant(node, Vote::FencedOut { fence: node_number }),
         }
     }
 
@@ -325,7 +331,7 @@ impl Attempt {
         if self.state == State::RaisingFence && self.quorum_has_number() {
             self.win(now);
         } else if self.round.is_out_of_reach() {
-            // Who has not answered yet may well be there.
+            // Nodes that have not replied yet may well be available.
             self.fail(self.failure_reason(self.round.failed_count()));
         }
     }
@@ -339,8 +345,8 @@ impl Attempt {
             self.start = now;
             self.deadline = self.spec.params.deadline(now);
         }
-        // "The lock is considered to be acquired" only if time is left. A grant that cannot be used is a failure
-        // like any other.
+        // Redlock: "The lock is considered to be acquired" only if time is left. A grant that cannot be used
+        // is a failure like any other.
         if now.is_past(self.deadline) {
             self.fail(FailureReason::TooLate);
         } else {
@@ -348,13 +354,14 @@ impl Attempt {
         }
     }
 
-    /// "If the client failed to acquire the lock for some reason [...] it will try to unlock all the instances."
+    /// Redlock: "If the client failed to acquire the lock for some reason [...] it will try to unlock all the
+    /// instances."
     fn fail(&mut self, reason: FailureReason) {
         self.to_raise = NodeSet::EMPTY;
         self.to_release = self.possibly_applied();
-        // A fenced refusal has told for how long.
-        let must_ask = self.spec.want_holder_ttl && self.fence.is_none();
-        self.to_query_ttl = if must_ask { self.round.held_by_others() } else { NodeSet::EMPTY };
+        // In fenced mode the acquire reply contains the holder's ttl.
+        let must_query = self.spec.want_holder_ttl && self.fence.is_none();
+        self.to_query_ttl = if must_query { self.round.held_by_others() } else { NodeSet::EMPTY };
         self.querying_ttl = self.to_query_ttl;
         self.state = if self.querying_ttl.is_empty() {
             State::Decided(Some(self.with_retry_after(reason)))

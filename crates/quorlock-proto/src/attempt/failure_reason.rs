@@ -1,4 +1,4 @@
-//! Why an attempt failed, and when to try again.
+//! The reason of a failed attempt, and when to retry.
 
 use std::time::Duration;
 
@@ -6,15 +6,16 @@ use super::{Attempt, FailureReason};
 use crate::vote::{ReplyFailure, Vote};
 
 impl Attempt {
-    /// Why it failed, when `absent` nodes have no clear answer. Nodes that are there and merely not all ours, split
-    /// votes among them, are contention: the quorum is lost only if the absent are too many for one.
+    /// The reason of the failure, when `unavailable` nodes gave no clear reply. Available nodes that did not
+    /// grant, also by split votes, mean contention. The quorum is lost only if too many nodes are
+    /// unavailable.
     pub(super) fn failure_reason(&self, unavailable: usize) -> FailureReason {
         let quorum = self.round.quorum();
         let on_probation = self.round.on_probation().len();
         if quorum.is_out_of_reach(self.round.excluded().len()) {
             FailureReason::NodesExcluded
         } else if !self.round.not_held().is_empty() {
-            // Keys of ours went while their number was settled.
+            // Keys of this attempt vanished while their number was settled.
             FailureReason::TooLate
         } else if quorum.is_out_of_reach(unavailable) && !quorum.is_out_of_reach(unavailable - on_probation) {
             FailureReason::OnProbation { retry_after: None }
@@ -25,7 +26,8 @@ impl Attempt {
         }
     }
 
-    /// When the q-th of the nodes is free: those in the way by the expiry they told, the rest at once or never.
+    /// Adds the time until q nodes are free. A node with another holder is free when the holder's key
+    /// expires, if the node reported that. Any other node is free at once or never.
     pub(super) fn with_retry_after(&self, reason: FailureReason) -> FailureReason {
         let is_probation = matches!(reason, FailureReason::OnProbation { .. });
         if !matches!(reason, FailureReason::Contended { .. } | FailureReason::OnProbation { .. }) {
@@ -40,7 +42,7 @@ impl Attempt {
                 }
                 Vote::HeldByOther { remaining } => *remaining,
                 Vote::OnProbation { remaining, .. } => Some(*remaining),
-                // Not asked, since so many others are in doubt that it could not matter.
+                // Not requested, because so many other nodes are on probation that its vote could not matter.
                 Vote::Unknown(ReplyFailure::Timeout) if is_probation => Some(Duration::ZERO),
                 Vote::Inspected(_) | Vote::Excluded(_) | Vote::Unknown(_) => None,
             })
