@@ -39,9 +39,8 @@ pub fn recheck(expiry: Option<Duration>, random: u64) -> Duration {
 pub fn held_report_trust(expiry: Option<Duration>, random: u64) -> Duration {
     let trusted = uniform(MIN_HELD_TRUST, MAX_HELD_TRUST, random);
     match expiry {
-        Some(expiry) => {
-            doubt.min((expiry + uniform(MIN_HELD_TRUST / 4, MIN_HELD_TRUST / 2, random)).max(MIN_HELD_TRUST))
-        }
+        Some(expiry) => trusted
+            .min((expiry + uniform(MIN_HELD_TRUST / 4, MIN_HELD_TRUST / 2, random)).max(MIN_HELD_TRUST)),
         None => trusted,
     }
 }

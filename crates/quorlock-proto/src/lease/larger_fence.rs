@@ -1,16 +1,17 @@
-//! Nodes with a larger number than a lease's own, and the way back to count on them.
+//! Nodes with a larger fence than the lease's number, and how the lease counts on them again.
 //!
-//! The larger number may be a later holder's: then the lock has passed on, and nothing may bring it back. Or no client
-//! won with it. It is what our own late grant left there, or a rival's vain attempt; without a way back the lock would be
-//! without that node until its end, and a single node that dies later would end it.
+//! The larger fence may belong to a later holder. Then the lock has passed on and is lost. Or no client won
+//! with it: a late grant of this lease or a failed attempt of another client left it. If the lease did not
+//! count on such a node again, one more lost node could end the lock.
 //!
-//! Which of the two, a renewal tells. A client that won with a larger number has it on q nodes, and so on one of any q.
-//! So when q nodes have our key and nothing above our number, *after* a node told its larger one, no client won with
-//! that. Such a node is cleared up to the number that it told: where our key still stands it counts; where it went
-//! missing it is taken again in the name of that number. A number above that is new, and has to be proved again.
+//! A renewal shows which case it is, by quorum intersection. A client that won with a larger number has it on
+//! q nodes, so on at least one node of any q. So no client won with it if q nodes have the lease's key and no
+//! fence above its number, *after* a node reported the larger one. The fence is then *verified*, up to the
+//! reported number. A node that still has the key counts again. A node that lost the key gets a `Reacquire`
+//! request with the reported number. A still larger number must be verified again.
 //!
-//! Where so many nodes lack our key and have a larger number that q nodes with our key are out of reach, nothing can show
-//! that any more: no renewal gets through, and none of those nodes takes the key again. Then the lock is lost.
+//! If q nodes with the key are out of reach because too many lack it and have a larger fence, no renewal can
+//! verify anything, and none of those nodes accepts the key again. Then the lock is lost.
 
 use std::time::Duration;
 
@@ -23,42 +24,42 @@ use crate::round::Round;
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
-/// Larger numbers of nodes that have our key.
+/// Larger fences on nodes that have the lease's key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct LargerFencesWithKey {
     reported: Vec<LargerFence>,
-    /// Those that are known to be no holder's.
+    /// Larger fences with which no client won.
     verified: Vec<LargerFence>,
 }
 
-/// Larger numbers of nodes without our key: those told before the round, and those told in it.
+/// Larger fences on nodes without the lease's key, by the round in which they were reported.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct LargerFencesWithoutKey {
     previous_round: Vec<LargerFence>,
     this_round: Vec<LargerFence>,
-    /// In how many rounds before this one some node told a larger number, without a pause.
+    /// How many rounds before this one, without a pause, had a node report a larger fence.
     consecutive_rounds: u8,
-    /// Nodes that told one in this round which is the last of all numbers, so that the key is not taken past it.
+    /// Nodes that reported the maximum number in this round, so that no number can go past it.
     at_maximum: NodeSet,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct LargerFence {
-    /// One node, as a set, by which the models know it.
+    /// One node, as a set, because the models permute sets of nodes.
     node_set: NodeSet,
     fence: u64,
-    /// In which round it was told.
+    /// The round in which it was reported.
     reported_in_round: u32,
-    /// Whether a node without our key was asked past the number since. Of one with our key: never.
+    /// Whether a `Reacquire` with this number was sent to the node; never if the node has the key.
     was_reacquire_sent: bool,
 }
 
 impl LargerFence {
-    fn new(node: NodeId, fence: u64, told_in: u32) -> Self {
+    fn new(node: NodeId, fence: u64, round: u32) -> Self {
         Self {
             node_set: [node].into_iter().collect(),
             fence,
-            reported_in_round: told_in,
+            reported_in_round: round,
             was_reacquire_sent: false,
         }
     }
@@ -69,7 +70,7 @@ impl LargerFence {
 }
 
 impl LargerFencesWithKey {
-    /// Of the nodes that gave these larger numbers to our grants.
+    /// Collects the larger fences among the votes on the lease's acquire requests.
     pub(super) fn from_grants(round: &Round) -> Self {
         let larger = |node: NodeId| match round.vote(node) {
             Vote::FencedOut { fence } => Some(LargerFence::new(node, *fence, 0)),
@@ -87,7 +88,7 @@ impl LargerFencesWithKey {
         self.verified.retain(|larger| !larger.node_set.contains(node));
     }
 
-    /// Notes what this node told in this round. Whether that is news.
+    /// Records a fence that the node reported in this round. Returns whether it is new.
     fn record(&mut self, node: NodeId, fence: u64, round: u32) -> bool {
         if self.reported.iter().any(|larger| larger.covers(node, fence)) {
             return false;
@@ -97,28 +98,28 @@ impl LargerFencesWithKey {
         true
     }
 
-    /// Clears what these nodes told before this round.
+    /// Verifies the fences that these nodes reported before this round. Returns those nodes.
     fn verify(&mut self, nodes: NodeSet, round: u32) -> NodeSet {
-        let is_proved = |larger: &LargerFence| {
+        let is_verified = |larger: &LargerFence| {
             larger.reported_in_round < round && larger.node_set.without(nodes).is_empty()
         };
-        let proved: Vec<LargerFence> = self.reported.iter().copied().filter(is_proved).collect();
-        self.reported.retain(|larger| !is_proved(larger));
-        let cleared = proved.iter().fold(NodeSet::EMPTY, |set, larger| set.or(larger.node_set));
-        self.verified.extend(proved);
-        cleared
+        let verified: Vec<LargerFence> = self.reported.iter().copied().filter(is_verified).collect();
+        self.reported.retain(|larger| !is_verified(larger));
+        let nodes_verified = verified.iter().fold(NodeSet::EMPTY, |set, larger| set.or(larger.node_set));
+        self.verified.extend(verified);
+        nodes_verified
     }
 }
 
 impl LargerFencesWithoutKey {
-    /// What it comes to when a new round begins.
+    /// The state for the next round, if anything is left to verify.
     pub(super) fn into_next_round(self) -> Option<Box<Self>> {
         let rounds = self.consecutive_rounds.saturating_add(1);
         let next = Self { previous_round: self.this_round, consecutive_rounds: rounds, ..Self::default() };
         (!next.previous_round.is_empty()).then(|| Box::new(next))
     }
 
-    /// The nodes that told a larger number.
+    /// The nodes that reported a larger fence.
     fn nodes(&self) -> NodeSet {
         self.previous_round
             .iter()
@@ -130,18 +131,19 @@ impl LargerFencesWithoutKey {
         self.previous_round.iter().any(|larger| larger.node_set.contains(node))
     }
 
-    /// Whether another round is to follow at once. A node that will not go past the number that it told itself is not
-    /// asked again, and rivals who come between each time do not make the holder renew without end.
+    /// Records a reported fence. Returns whether another round must follow at once. A node that rejects the
+    /// number that it reported itself gets no second request. A limit ends renewals that other clients'
+    /// attempts keep outnumbering.
     fn record(&mut self, node: NodeId, fence: u64, round: u32) -> bool {
         if self.previous_round.iter().chain(&self.this_round).any(|larger| larger.covers(node, fence)) {
             return false;
         }
-        let told = if enabled(Mutant::LargerFenceUnverified) {
+        let fences = if enabled(Mutant::LargerFenceUnverified) {
             &mut self.previous_round
         } else {
             &mut self.this_round
         };
-        told.push(LargerFence::new(node, fence, round));
+        fences.push(LargerFence::new(node, fence, round));
         self.consecutive_rounds < MAX_CONSECUTIVE_RENEWALS
     }
 
@@ -149,7 +151,7 @@ impl LargerFencesWithoutKey {
         !self.this_round.is_empty() && self.consecutive_rounds < MAX_CONSECUTIVE_RENEWALS
     }
 
-    /// The next of these nodes that is to be asked, and the number that it told.
+    /// The next of the `missing` nodes that gets a `Reacquire`, and the number that it reported.
     pub(super) fn next_to_reacquire(&mut self, missing: NodeSet) -> Option<(NodeSet, u64)> {
         let is_due = |larger: &&mut LargerFence| {
             !larger.was_reacquire_sent && larger.node_set.without(missing).is_empty()
@@ -161,15 +163,16 @@ impl LargerFencesWithoutKey {
 }
 
 impl Renewal {
-    /// Whether so many nodes lack our key and have a larger number that no quorum is left.
+    /// Whether too many nodes lack the key and have a larger fence, so that no quorum is left.
     pub(super) fn is_fenced_out(&self) -> bool {
-        let told = self.larger_without_key.as_deref().map_or(NodeSet::EMPTY, LargerFencesWithoutKey::nodes);
-        self.round.quorum().is_out_of_reach(told.and(self.round.not_held()).len())
+        let nodes = self.larger_without_key.as_deref().map_or(NodeSet::EMPTY, LargerFencesWithoutKey::nodes);
+        self.round.quorum().is_out_of_reach(nodes.and(self.round.not_held()).len())
     }
 }
 
 impl Lease {
-    /// The node has our key, and a larger number than ours: the grant was late, or its clock is ahead.
+    /// Handles a node that has the lease's key and a larger fence: the grant was late, or the node's clock is
+    /// ahead.
     pub(super) fn on_late_grant_with_larger_fence(&mut self, node: NodeId, fence: u64, now: DualTimestamp) {
         let round = self.rounds;
         if self.is_held()
@@ -179,7 +182,7 @@ impl Lease {
         }
     }
 
-    /// What a node's answer to a renewal is worth, by what is known of the number that it has.
+    /// Counts a renewal vote as a grant if the node's larger fence is verified.
     pub(super) fn adjust_vote_for_larger_fence(
         &mut self,
         node: NodeId,
@@ -196,67 +199,68 @@ impl Lease {
             return vote;
         }
         let is_won = self.renewal().is_some_and(|renewal| renewal.round.is_won());
-        let (round, over) = (self.rounds, &mut self.rare_state.get_or_insert_default().larger_with_key);
-        let is_cleared =
-            |over: &LargerFencesWithKey| over.verified.iter().any(|larger| larger.covers(node, fence));
-        if is_cleared(over) || enabled(Mutant::LargerFenceUnverified) {
+        let (round, fences) = (self.rounds, &mut self.rare_state.get_or_insert_default().larger_with_key);
+        let is_verified =
+            |fences: &LargerFencesWithKey| fences.verified.iter().any(|larger| larger.covers(node, fence));
+        if is_verified(fences) || enabled(Mutant::LargerFenceUnverified) {
             return Vote::Granted;
         }
-        if over.record(node, fence, round) {
+        if fences.record(node, fence, round) {
             self.renew_by(now.boot().plus(verification_delay(self.params.ttl())));
-        } else if is_won && !over.verify([node].into_iter().collect(), round).is_empty() {
+        } else if is_won && !fences.verify([node].into_iter().collect(), round).is_empty() {
             return Vote::Granted;
         }
         vote
     }
 
-    /// The round is won: nodes that said before the rest that they have our key, under a number that the rest now shows to
-    /// be no holder's.
+    /// Verifies, after a won round, the larger fences that nodes with the key reported before it.
     pub(super) fn verify_reported_fences(&mut self) -> NodeSet {
         let (round, held) =
             (self.rounds, self.renewal().map_or(NodeSet::EMPTY, |it| it.round.held_by_others()));
         self.rare_state.as_mut().map_or(NodeSet::EMPTY, |it| it.larger_with_key.verify(held, round))
     }
 
-    /// What is known of the node's number is of no use any more.
+    /// Forgets the node's larger fence.
     pub(super) fn forget_larger_fence(&mut self, node: NodeId) {
-        if let Some(seldom) = &mut self.rare_state {
-            seldom.larger_with_key.forget(node);
-            if seldom.larger_with_key.is_empty() && seldom.max_hold_end.is_none() {
+        if let Some(rare_state) = &mut self.rare_state {
+            rare_state.larger_with_key.forget(node);
+            if rare_state.larger_with_key.is_empty() && rare_state.max_hold_end.is_none() {
                 self.rare_state = None;
             }
         }
     }
 
-    /// The node lacks our key, and will not be retaken for a larger number.
+    /// Handles a node that lacks the key and rejected a `Reacquire` because of its larger fence.
     pub(super) fn on_reacquire_fenced_out(&mut self, node: NodeId, fence: u64, now: DualTimestamp) {
         let round = self.rounds;
         let State::Held(Some(renewal)) = &mut self.state else { return };
-        let told = renewal.larger_without_key.get_or_insert_default();
+        let fences = renewal.larger_without_key.get_or_insert_default();
         let is_last = fence >= MAX_FENCING_NUMBER || enabled(Mutant::FencedOutForever);
-        let goes_on = !is_last && told.record(node, fence, round);
+        let needs_another_round = !is_last && fences.record(node, fence, round);
         if is_last {
-            told.at_maximum.insert(node);
+            fences.at_maximum.insert(node);
         }
         if renewal.is_fenced_out() {
             self.lose(LossReason::TakenByOthers);
-        } else if goes_on {
+        } else if needs_another_round {
             self.schedule_renewal(now.boot());
         }
     }
 
-    /// A node has taken our key again. It counts under the number that it told, too.
+    /// Handles a successful `Reacquire`. The node counts under the number that it reported, too.
     pub(super) fn on_reacquired(&mut self, node: NodeId) {
         let State::Held(Some(renewal)) = &self.state else { return };
-        let told = renewal.larger_without_key.as_deref().map_or(&[][..], |told| &told.previous_round);
-        let past =
-            told.iter().rfind(|larger| larger.was_reacquire_sent && larger.node_set.contains(node)).copied();
-        if let Some(larger) = past {
+        let fences = renewal.larger_without_key.as_deref().map_or(&[][..], |larger| &larger.previous_round);
+        let reacquired = fences
+            .iter()
+            .rfind(|larger| larger.was_reacquire_sent && larger.node_set.contains(node))
+            .copied();
+        if let Some(larger) = reacquired {
             self.rare_state.get_or_insert_default().larger_with_key.verified.push(larger);
         }
     }
 
-    /// How long after this round the next is to begin: a larger number that was told in it has to be proved.
+    /// How long after this round the next begins; sooner if a new larger fence must be verified.
     pub(super) fn pause_after_round(&self, ttl: Duration) -> Duration {
         let Some(renewal) = self.renewal() else { return ttl / 3 };
         let is_new = |larger: &LargerFence| larger.reported_in_round >= self.rounds;
@@ -270,11 +274,11 @@ impl Lease {
     }
 }
 
-/// How many renewals may follow on each other at once.
+/// How many renewals may follow each other without a pause.
 const MAX_CONSECUTIVE_RENEWALS: u8 = 16;
 
-/// How soon it is shown that a larger number over our own key is no holder's. Where clocks differ there may be one at
-/// each lock, and those that are held for a moment only are not to cost a renewal.
+/// The delay until a renewal verifies a larger fence on a node with the key. If clocks differ, every lock may
+/// have such a fence; the delay spares locks that are held briefly the extra renewal.
 pub(super) fn verification_delay(ttl: Duration) -> Duration {
     (ttl / 30).min(Duration::from_millis(100))
 }
