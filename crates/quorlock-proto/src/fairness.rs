@@ -1,7 +1,7 @@
-//! Waiting for a lock that others have: where this process stands, and when it must let others go first.
+//! Fairness between waiting processes: the wait queue and cohorts.
 //!
-//! A line only advises. Whoever gets the key is decided by the nodes' votes, so nothing in here can be wrong in a way
-//! that gives a lock to two; at worst somebody waits for longer than they need.
+//! The wait queue only advises: the nodes' votes alone decide which client gets the lock. So a mistake in
+//! here cannot give a lock to two clients; at worst a process waits longer than necessary.
 
 mod trust;
 
@@ -12,53 +12,55 @@ pub use trust::{FailedAttempt, QueueNodeTrust, TrustDecision};
 use crate::backoff;
 use crate::quorum::NodeId;
 
-/// One process and one key: what is known of others who want it, and how often we took it since our turn began.
+/// The state of one process and one key in the wait queue: lock cohorting (Dice, Marathe, Shavit, *Lock
+/// Cohorting*, PPoPP 2012).
 ///
-/// A turn begins when we are called, or find the key free. It serves the tasks of this process that wait at that time,
-/// up to [`MAX_LOCAL_HANDOFFS`], which hand the key on to each other without a pause; then others go first, if there are
-/// any. So tasks are served in about the order they came, whichever process they are in.
+/// A cohort begins when the process is notified or finds the key free. It serves the tasks that wait in this
+/// process at that time, up to [`MAX_LOCAL_HANDOFFS`]. They hand the lock to each other without a pause. Then
+/// other waiting processes go first. So tasks are served roughly in order of arrival, whichever process they
+/// are in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cohort {
     queue_position: QueuePosition,
-    /// Whether other processes want the key, as far as we were told.
+    /// Whether other processes wait for the key, by the last report.
     has_other_waiters: bool,
-    /// How often we had the key in this turn.
+    /// How often this cohort has acquired the lock.
     acquisitions: u8,
-    /// How often we may.
+    /// How often it may acquire the lock.
     max_acquisitions: u8,
-    /// Whether we last found the key free without a call: whoever had it does not call.
+    /// Whether the key was last found free without a notification. So its last holder does not notify.
     holder_does_not_notify: bool,
-    /// Whether we were last called by one who found the key free, and not by who had it.
+    /// Whether the last notification came from a process that found the key free, not from its holder.
     was_found_free: bool,
 }
 
-/// Where we stand.
+/// The position of this process in the wait queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum QueuePosition {
     #[default]
     NotQueued,
-    /// In line.
+    /// In the wait queue.
     Queued,
-    /// At its head, called.
+    /// At its head, and notified.
     Notified,
-    /// Nowhere any more, and our name may stand in the line all the same, as one that was called or behind a connection
-    /// that broke.
+    /// No longer waiting, although its entry may still be in the queue: after a notification or a lost
+    /// connection.
     PossiblyQueued,
 }
 
-/// What whoever contends for us does next.
+/// What a contending task does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextAction {
-    /// Try to take the key.
+    /// Make an attempt.
     Acquire,
-    /// Stand in line first.
+    /// Enter the wait queue first.
     Enqueue,
-    /// Wait: we stand in line.
+    /// Wait: the process is in the wait queue.
     Wait,
 }
 
 impl Cohort {
-    /// What to do before the first attempt.
+    /// The next action before the first attempt.
     #[must_use]
     pub const fn next_action(self) -> NextAction {
         match self.queue_position {
@@ -69,7 +71,7 @@ impl Cohort {
         }
     }
 
-    /// What to do while another has the key.
+    /// The next action while another client holds the lock.
     #[must_use]
     pub const fn next_action_while_contended(self) -> NextAction {
         match self.queue_position {
@@ -79,8 +81,8 @@ impl Cohort {
         }
     }
 
-    /// The key is ours, and so many tasks here wait for it. True if it is time to stand in line for them, so that the
-    /// release of this very lock calls whoever is before us.
+    /// Records an acquisition, with `waiting` more tasks in this process. Returns whether to enqueue for them
+    /// now, so that the release of this lock notifies the processes ahead.
     pub fn on_acquired(&mut self, waiting: usize) -> bool {
         if self.queue_position == QueuePosition::Notified {
             self.queue_position = QueuePosition::NotQueued;
@@ -96,13 +98,13 @@ impl Cohort {
         must_enqueue
     }
 
-    /// We ask to stand in line.
+    /// Records that an enqueue request is being sent.
     pub fn on_enqueued(&mut self) {
         self.queue_position = QueuePosition::Queued;
     }
 
-    /// We were called: because the key was given up, or because it was found free. Besides whoever contends so many
-    /// tasks here wait.
+    /// Records a notification, because the key was released or was found free. Besides the contending task,
+    /// `waiting` more tasks wait in this process.
     pub fn on_notified(&mut self, has_others: bool, is_found_free: bool, waiting: usize) {
         self.queue_position = QueuePosition::Notified;
         self.has_other_waiters = has_others;
@@ -111,65 +113,65 @@ impl Cohort {
         self.start(waiting);
     }
 
-    /// Whether the last call came from one who found the key free.
+    /// Whether the last notification came from a process that found the key free.
     #[must_use]
     pub const fn was_found_free(self) -> bool {
         self.was_found_free
     }
 
-    /// The key was found free when we came to stand in line, or to look after we had stood there for long.
-    pub fn on_found_free(&mut self, has_stood: bool, waiting: usize) {
-        // One who waited and was not called: who had the key is gone, or knows nothing of lines.
-        self.holder_does_not_notify = has_stood;
+    /// Records that the key was found free: by the enqueue, or by a later check if it `was_queued` before.
+    pub fn on_found_free(&mut self, was_queued: bool, waiting: usize) {
+        // It waited and was not notified, so the holder died or does not use wait queues.
+        self.holder_does_not_notify = was_queued;
         self.queue_position = QueuePosition::Notified;
         self.has_other_waiters = false;
         self.start(waiting);
     }
 
-    /// An attempt failed. True if there was a call, which came to nothing: unless we stand in line again, it is the next
-    /// one's.
+    /// Records a failed attempt. Returns whether a notification was wasted by it. The next process must then
+    /// get it, unless this process enqueues again.
     pub fn on_attempt_failed(&mut self) -> bool {
-        let was_called = self.queue_position == QueuePosition::Notified;
-        if was_called {
+        let was_notified = self.queue_position == QueuePosition::Notified;
+        if was_notified {
             self.queue_position = QueuePosition::PossiblyQueued;
         }
-        was_called
+        was_notified
     }
 
-    /// The node that called the key free was wrong time and again: whoever has the key may well call when it is done.
+    /// Records that the node repeatedly reported the key free by mistake, so the holder may notify after all.
     pub fn on_false_notification(&mut self) {
         self.holder_does_not_notify = false;
     }
 
-    /// Our release called another process.
+    /// Records that this client's release notified another process.
     pub fn on_other_waiters(&mut self) {
         self.has_other_waiters = true;
     }
 
-    /// The node with the line is gone, or did not answer.
+    /// Records that the wait queue's node is gone or did not reply.
     pub fn on_queue_lost(&mut self) {
         if self.queue_position == QueuePosition::Queued {
             self.queue_position = QueuePosition::PossiblyQueued;
         }
     }
 
-    /// Nobody here wants the key any more. True if somebody has to take us out of the line.
+    /// Records that no task waits any more. Returns whether the process must be dequeued.
     pub fn on_idle(&mut self) -> bool {
         std::mem::take(&mut self.queue_position) != QueuePosition::NotQueued
     }
 
-    /// Whether it is worth remembering while nobody here wants the key.
+    /// Whether other processes wait, so that this state is worth keeping while no task waits.
     #[must_use]
     pub const fn has_other_waiters(self) -> bool {
         self.has_other_waiters
     }
 
-    /// How long to wait before looking again whether the key is free: from how often we have looked, when the keys in
-    /// our way expire, and a random number. Those who are called need not look, so they do it seldom.
+    /// How long to wait before the next check whether the key is free, after `checks` checks. `expiry` is
+    /// when the keys that prevent a quorum expire. A process that is notified rarely needs to check.
     #[must_use]
-    pub fn wait_limit(self, looks: u32, expiry: Option<Duration>, random: u64) -> Duration {
+    pub fn wait_limit(self, checks: u32, expiry: Option<Duration>, random: u64) -> Duration {
         if self.holder_does_not_notify {
-            backoff::retry(looks, expiry, random)
+            backoff::retry(checks, expiry, random)
         } else {
             backoff::recheck(expiry, random)
         }
@@ -189,9 +191,11 @@ impl Cohort {
     }
 }
 
-/// The node with the line for a key, and the one that has it for those who cannot reach the first: the same for all who
-/// see the same nodes, in whatever order they name them and by whatever addresses they reach them. Keys spread over the
-/// nodes. Each node comes with its [`node_weight_seed`].
+/// The node with the wait queue for a key, and the next one for processes that cannot reach the first.
+///
+/// This is rendezvous hashing (Thaler, Ravishankar, *Using Name-Based Mappings to Increase Hit Rates*,
+/// IEEE/ACM ToN 1998). All clients that see the same nodes choose the same ones, whatever their order and
+/// addresses, and keys spread over the nodes. Each node comes with its [`node_weight_seed`].
 #[must_use]
 pub fn rendezvous_nodes(key: &str, nodes: impl Iterator<Item = (NodeId, u64)>) -> [Option<NodeId>; 2] {
     let key = fnv1a(key);
@@ -207,25 +211,25 @@ pub fn rendezvous_nodes(key: &str, nodes: impl Iterator<Item = (NodeId, u64)>) -
     best.map(|ranked| ranked.map(|(_, node)| node))
 }
 
-/// What a server is known by in the choice of the node with a line.
+/// The seed of a server in rendezvous hashing, from its run id.
 #[must_use]
 pub fn node_weight_seed(run_id: &str) -> u64 {
     fnv1a(run_id)
 }
 
-/// FNV-1a.
+/// The FNV-1a hash.
 fn fnv1a(text: &str) -> u64 {
     text.bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Mixes all bits into all bits.
+/// Spreads each input bit over all output bits.
 fn mix_bits(hash: u64) -> u64 {
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^ (hash >> 33)
 }
 
-/// How many tasks of a process have a key in one turn at most, while other processes wait.
+/// How often a cohort acquires the lock at most, while other processes wait.
 pub const MAX_LOCAL_HANDOFFS: u8 = 8;
 
 #[cfg(test)]
@@ -240,15 +244,15 @@ mod tests {
     }
 
     #[test]
-    fn a_cohort_serves_the_tasks_that_wait_at_its_start_and_then_another_process_goes_first() {
+    fn a_cohort_serves_the_tasks_that_waited_at_its_start_before_another_process() {
         for (waiting, served) in [(0, 1), (2, 3), (100, MAX_LOCAL_HANDOFFS)] {
             let mut cohort = notified(waiting);
             for left in (0..served).rev() {
-                assert_eq!(cohort.next_action(), NextAction::Acquire, "{left} to go");
+                assert_eq!(cohort.next_action(), NextAction::Acquire, "{left} left");
                 assert_eq!(
                     cohort.on_acquired(5),
                     left == 0,
-                    "the last of a turn stands in line for the rest"
+                    "the last acquisition enqueues for the remaining tasks"
                 );
             }
             assert_eq!(cohort.next_action(), NextAction::Wait);
@@ -263,13 +267,9 @@ mod tests {
             assert!(!cohort.on_acquired(3));
         }
         cohort.on_other_waiters();
-        assert_eq!(
-            cohort.next_action(),
-            NextAction::Enqueue,
-            "whoever comes first among us lets others go first"
-        );
+        assert_eq!(cohort.next_action(), NextAction::Enqueue, "the first task lets other processes go first");
         cohort.on_found_free(false, 0);
-        assert_eq!(cohort.next_action(), NextAction::Acquire, "nobody is there");
+        assert_eq!(cohort.next_action(), NextAction::Acquire, "no other process waits");
     }
 
     #[test]
@@ -294,13 +294,13 @@ mod tests {
     }
 
     #[test]
-    fn an_unneeded_queue_position_or_notification_is_given_back_once() {
+    fn an_unneeded_queue_position_or_notification_is_returned_once() {
         let mut waiting = Cohort::default();
         waiting.on_enqueued();
-        let (mut in_vain, mut displaced) = (notified(2), waiting);
-        in_vain.on_attempt_failed();
-        displaced.on_queue_lost();
-        for mut cohort in [waiting, notified(2), in_vain, displaced] {
+        let (mut failed, mut queue_lost) = (notified(2), waiting);
+        failed.on_attempt_failed();
+        queue_lost.on_queue_lost();
+        for mut cohort in [waiting, notified(2), failed, queue_lost] {
             assert!(cohort.on_idle());
             assert!(!cohort.on_idle());
         }
@@ -309,49 +309,49 @@ mod tests {
     #[test]
     fn a_holder_that_does_not_notify_is_polled() {
         let mut cohort = Cohort::default();
-        let calm = cohort.wait_limit(1, None, 0);
-        for calms in [
+        let slow = cohort.wait_limit(1, None, 0);
+        for slow_down in [
             |cohort: &mut Cohort| cohort.on_notified(true, false, 0),
             |cohort: &mut Cohort| cohort.on_false_notification(),
         ] {
             cohort.on_found_free(true, 0);
-            assert!(cohort.wait_limit(1, None, u64::MAX) < calm);
+            assert!(cohort.wait_limit(1, None, u64::MAX) < slow);
             cohort.on_notified(true, true, 0);
             assert!(
-                cohort.was_found_free() && cohort.wait_limit(1, None, u64::MAX) < calm,
-                "found free once more"
+                cohort.was_found_free() && cohort.wait_limit(1, None, u64::MAX) < slow,
+                "found free again"
             );
-            calms(&mut cohort);
-            assert_eq!(cohort.wait_limit(1, None, 0), calm);
+            slow_down(&mut cohort);
+            assert_eq!(cohort.wait_limit(1, None, 0), slow);
         }
         let expiry = Duration::from_millis(3);
         assert!(
             cohort.wait_limit(1, Some(expiry), u64::MAX) < expiry * 4,
-            "a holder who dies leaves a key that expires"
+            "a key that its dead holder left expires"
         );
     }
 
     #[test]
-    fn clients_with_the_same_nodes_choose_the_same_node_and_keys_spread() {
+    fn clients_with_the_same_nodes_choose_the_same_node_per_key() {
         let [a, b, c] = ["a", "b", "c"].map(node_weight_seed);
         let nodes = [(NodeId(0), a), (NodeId(1), b), (NodeId(2), c)];
-        let elsewhere = [(NodeId(2), a), (NodeId(0), b), (NodeId(1), c)];
+        let reordered = [(NodeId(2), a), (NodeId(0), b), (NodeId(1), c)];
         let mut used = [0; 3];
         for number in 0..300 {
             let key = format!("orders:{number}");
             let [Some(node), Some(next)] = rendezvous_nodes(&key, nodes.into_iter()) else {
                 panic!("there are nodes")
             };
-            let [theirs, _] = rendezvous_nodes(&key, elsewhere.into_iter());
+            let [same, _] = rendezvous_nodes(&key, reordered.into_iter());
             let without = nodes.into_iter().filter(|(other, _)| *other != node);
             assert_eq!(
                 rendezvous_nodes(&key, without)[0],
                 Some(next),
-                "who cannot reach the first finds the next"
+                "a client that cannot reach the first node finds the next"
             );
             assert_eq!(
                 nodes[node.index()].1,
-                elsewhere.iter().find(|(it, _)| Some(*it) == theirs).expect("one of them").1
+                reordered.iter().find(|(it, _)| Some(*it) == same).expect("one of them").1
             );
             used[node.index()] += 1;
         }
