@@ -185,7 +185,7 @@ impl<'a> QueueWait<'a> {
                 looks += 1;
             }
             let patience =
-                self.admission.cohort(|share, _| share.wait_limit(looks, self.retry_after, jitter()));
+                self.admission.cohort(|share, _| share.recheck_delay(looks, self.retry_after, jitter()));
             if self.limit.is_over() {
                 return WaitResult::NoQueue;
             }

@@ -169,7 +169,7 @@ impl Cohort {
     /// How long to wait before the next check whether the key is free, after `checks` checks. `expiry` is
     /// when the keys that prevent a quorum expire. A process that is notified rarely needs to check.
     #[must_use]
-    pub fn wait_limit(self, checks: u32, expiry: Option<Duration>, random: u64) -> Duration {
+    pub fn recheck_delay(self, checks: u32, expiry: Option<Duration>, random: u64) -> Duration {
         if self.holder_does_not_notify {
             backoff::retry(checks, expiry, random)
         } else {
@@ -309,24 +309,24 @@ mod tests {
     #[test]
     fn a_holder_that_does_not_notify_is_polled() {
         let mut cohort = Cohort::default();
-        let slow = cohort.wait_limit(1, None, 0);
+        let slow = cohort.recheck_delay(1, None, 0);
         for slow_down in [
             |cohort: &mut Cohort| cohort.on_notified(true, false, 0),
             |cohort: &mut Cohort| cohort.on_false_notification(),
         ] {
             cohort.on_found_free(true, 0);
-            assert!(cohort.wait_limit(1, None, u64::MAX) < slow);
+            assert!(cohort.recheck_delay(1, None, u64::MAX) < slow);
             cohort.on_notified(true, true, 0);
             assert!(
-                cohort.was_found_free() && cohort.wait_limit(1, None, u64::MAX) < slow,
+                cohort.was_found_free() && cohort.recheck_delay(1, None, u64::MAX) < slow,
                 "found free again"
             );
             slow_down(&mut cohort);
-            assert_eq!(cohort.wait_limit(1, None, 0), slow);
+            assert_eq!(cohort.recheck_delay(1, None, 0), slow);
         }
         let expiry = Duration::from_millis(3);
         assert!(
-            cohort.wait_limit(1, Some(expiry), u64::MAX) < expiry * 4,
+            cohort.recheck_delay(1, Some(expiry), u64::MAX) < expiry * 4,
             "a key that its dead holder left expires"
         );
     }

@@ -74,7 +74,7 @@ impl Sim<'_> {
 
     fn be_patient(&mut self, who: usize, key: usize) {
         let Wait { share, looks, retry_after, doubts_at, .. } = self.peers[who].tasks[key].wait;
-        let patience = share.wait_limit(looks, retry_after, self.chance.draw());
+        let patience = share.recheck_delay(looks, retry_after, self.chance.draw());
         let doubts_in = Duration::from_nanos(doubts_at.saturating_sub(self.nanos));
         self.then(who, key, Then::Look, patience.min(doubts_in));
     }
