@@ -151,7 +151,7 @@ impl<'a> QueueWait<'a> {
             limit,
             since: now(),
             retry_after: None,
-            distrust_at: now().plus(QueueNodeTrust::initial_duration(jitter())),
+            distrust_at: now().plus(QueueNodeTrust::initial_held_report_trust(jitter())),
             trust: QueueNodeTrust::default(),
         }
     }

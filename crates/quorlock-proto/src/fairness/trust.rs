@@ -70,7 +70,7 @@ impl QueueNodeTrust {
 
     /// How long to trust a report *held* before the first attempt.
     #[must_use]
-    pub fn initial_duration(random: u64) -> Duration {
+    pub fn initial_held_report_trust(random: u64) -> Duration {
         if enabled(Mutant::WaitQueueTrustedForever) {
             FOREVER
         } else {
