@@ -46,7 +46,7 @@ pub struct Attempt {
     fencing_number: Option<u64>,
     /// The nodes that have the lock's number as their fence.
     at_our_number: NodeSet,
-    to_raise: NodeSet,
+    to_raise_fence: NodeSet,
     /// Nodes that granted and have not since reported that the key is gone.
     granted_at_least_once: NodeSet,
     rounds: u8,
@@ -91,7 +91,7 @@ impl Attempt {
             fence,
             fencing_number: None,
             at_our_number: NodeSet::EMPTY,
-            to_raise: NodeSet::EMPTY,
+            to_raise_fence: NodeSet::EMPTY,
             granted_at_least_once: NodeSet::EMPTY,
             rounds: 1,
             timed_out: false,
@@ -114,8 +114,8 @@ impl Attempt {
         if !self.to_acquire.is_empty() {
             return Some(AttemptStep::Request(RequestKind::Acquire, std::mem::take(&mut self.to_acquire)));
         }
-        if !self.to_raise.is_empty() {
-            return Some(AttemptStep::Request(RequestKind::RaiseFence, std::mem::take(&mut self.to_raise)));
+        if !self.to_raise_fence.is_empty() {
+            return Some(AttemptStep::Request(RequestKind::RaiseFence, std::mem::take(&mut self.to_raise_fence)));
         }
         if !self.to_release.is_empty() {
             return Some(AttemptStep::Request(RequestKind::Release, std::mem::take(&mut self.to_release)));
@@ -178,7 +178,7 @@ impl Attempt {
             State::Decided(Some(_)) | State::QueryingTtl(_) | State::Done => {}
         }
         self.to_release = self.to_release.without(std::mem::take(&mut self.to_acquire));
-        self.to_raise = NodeSet::EMPTY;
+        self.to_raise_fence = NodeSet::EMPTY;
         self.to_query_ttl = NodeSet::EMPTY;
         self.state = State::Done;
     }
@@ -321,7 +321,7 @@ impl Attempt {
         };
         match node_number.cmp(&number) {
             Ordering::Equal => self.at_our_number.insert(node),
-            Ordering::Less => self.to_raise.insert(node),
+            Ordering::Less => self.to_raise_fence.insert(node),
             // A late grant. The node keeps the key, but its larger fence cannot support the lock's number.
             Ordering::Greater => self.round.replace_grant(node, Vote::FencedOut { fence: node_number }),
         }
@@ -357,7 +357,7 @@ impl Attempt {
     /// Redlock: "If the client failed to acquire the lock for some reason [...] it will try to unlock all the
     /// instances."
     fn fail(&mut self, reason: FailureReason) {
-        self.to_raise = NodeSet::EMPTY;
+        self.to_raise_fence = NodeSet::EMPTY;
         self.to_release = self.possibly_applied();
         // In fenced mode the acquire reply contains the holder's ttl.
         let must_query = self.spec.want_holder_ttl && self.fence.is_none();
