@@ -185,9 +185,9 @@ impl Attempt {
 
     /// Replaces the node's grant by `worth`, because its clock jumped and its key may expire early. Poll
     /// next.
-    pub fn revoke_votes_of(&mut self, node: NodeId, worth: Vote, now: DualTimestamp) {
+    pub fn revoke_votes_of(&mut self, node: NodeId, new_vote: Vote, now: DualTimestamp) {
         if self.is_open() && self.round.granted().contains(node) {
-            self.round.replace_grant(node, worth);
+            self.round.replace_grant(node, new_vote);
             self.at_our_number.remove(node);
             self.settle(now);
         }
