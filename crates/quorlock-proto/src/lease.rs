@@ -243,12 +243,12 @@ impl Lease {
 
     /// Withdraws the node's confirmation, because its clock jumped and its key may expire early. Its vote in
     /// a running renewal becomes `worth`. Poll next.
-    pub fn revoke_votes_of(&mut self, node: NodeId, worth: Vote) {
+    pub fn revoke_votes_of(&mut self, node: NodeId, new_vote: Vote) {
         // What the node reported before about its larger fence no longer proves anything.
         self.forget_larger_fence(node);
         let State::Held(renewal) = &mut self.state else { return };
         if let Some(renewal) = renewal.as_mut().filter(|it| !it.is_settled) {
-            renewal.round.replace_grant(node, worth);
+            renewal.round.replace_grant(node, new_vote);
         }
         if !self.confirmed.contains(node) {
             return;
