@@ -115,7 +115,10 @@ impl Attempt {
             return Some(AttemptStep::Request(RequestKind::Acquire, std::mem::take(&mut self.to_acquire)));
         }
         if !self.to_raise_fence.is_empty() {
-            return Some(AttemptStep::Request(RequestKind::RaiseFence, std::mem::take(&mut self.to_raise_fence)));
+            return Some(AttemptStep::Request(
+                RequestKind::RaiseFence,
+                std::mem::take(&mut self.to_raise_fence),
+            ));
         }
         if !self.to_release.is_empty() {
             return Some(AttemptStep::Request(RequestKind::Release, std::mem::take(&mut self.to_release)));
@@ -183,7 +186,7 @@ impl Attempt {
         self.state = State::Done;
     }
 
-    /// Replaces the node's grant by `worth`, because its clock jumped and its key may expire early. Poll
+    /// Replaces the node's grant by `new_vote`, because its clock jumped and its key may expire early. Poll
     /// next.
     pub fn revoke_votes_of(&mut self, node: NodeId, new_vote: Vote, now: DualTimestamp) {
         if self.is_open() && self.round.granted().contains(node) {

@@ -194,7 +194,7 @@ impl Cohort {
 /// The node with the wait queue for a key, and the next one for processes that cannot reach the first.
 ///
 /// This is rendezvous hashing (Thaler, Ravishankar, *Using Name-Based Mappings to Increase Hit Rates*,
-/// IEEE/ACM ToN 1998). All clients that see the same nodes choose the same ones, whatever their order and
+/// IEEE/ACM ToN 1998). All clients that see the same nodes choose the same nodes, whatever their order and
 /// addresses, and keys spread over the nodes. Each node comes with its [`node_weight_seed`].
 #[must_use]
 pub fn rendezvous_nodes(key: &str, nodes: impl Iterator<Item = (NodeId, u64)>) -> [Option<NodeId>; 2] {
@@ -351,7 +351,7 @@ mod tests {
             );
             assert_eq!(
                 nodes[node.index()].1,
-                reordered.iter().find(|(it, _)| Some(*it) == same).expect("one of them").1
+                reordered.iter().find(|(it, _)| Some(*it) == same).expect("a listed node").1
             );
             used[node.index()] += 1;
         }

@@ -135,7 +135,7 @@ pub enum Fence {
     Hint {
         /// The preferred number.
         hint: u64,
-        /// The number must be above this one.
+        /// The number must be above this minimum.
         min_fencing_number: u64,
     },
     /// For every later request: the lock's number.
@@ -163,7 +163,7 @@ pub const MAX_MIN_FENCING_NUMBER: u64 = (1 << 53) - (1 << 40);
 /// How far a node lets a hint be ahead of its own clock. A key without a number starts this far behind the
 /// node's clock.
 pub const CLOCK_TOLERANCE_MICROS: u64 = 250_000;
-/// The largest number that nodes give. A fence at or above it is the last one, or was not written by
+/// The largest number that nodes give. A fence at or above it is the last number, or was not written by
 /// quorlock.
 pub const MAX_FENCING_NUMBER: u64 = (1 << 53) - 1;
 

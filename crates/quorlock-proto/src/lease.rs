@@ -96,11 +96,11 @@ impl Lease {
     pub fn new(attempt: &Attempt, policy: RenewalPolicy) -> Self {
         let params = attempt.spec().params;
         let start = attempt.start();
-        let end = policy.max_hold_time.map(|span| start.plus(span));
-        let fenced_out = LargerFencesWithKey::from_grants(attempt.round());
-        let has_larger = !fenced_out.is_empty();
-        let seldom = (end.is_some() || has_larger)
-            .then(|| Box::new(RareState { max_hold_end: end, larger_with_key: fenced_out }));
+        let max_hold_end = policy.max_hold_time.map(|span| start.plus(span));
+        let larger_with_key = LargerFencesWithKey::from_grants(attempt.round());
+        let has_larger = !larger_with_key.is_empty();
+        let rare_state = (max_hold_end.is_some() || has_larger)
+            .then(|| Box::new(RareState { max_hold_end, larger_with_key }));
         Self {
             key: attempt.spec().key.clone(),
             token: attempt.token(),
@@ -108,7 +108,7 @@ impl Lease {
             quorum: attempt.round().quorum(),
             params,
             auto_renew: policy.auto_renew,
-            deadline: cap_deadline(params.deadline(start), end),
+            deadline: cap_deadline(params.deadline(start), max_hold_end),
             extended_past_grants: false,
             keys_until: start.boot().plus(params.ttl()),
             possibly_set: attempt.possibly_applied(),
@@ -118,7 +118,7 @@ impl Lease {
                 true => start.boot().plus(verification_delay(params.ttl())),
                 false => BootTime::NEVER,
             },
-            rare_state: seldom,
+            rare_state,
             rounds: 0,
             state: State::Held(None),
             to_raise_fence: NodeSet::EMPTY,
@@ -138,8 +138,8 @@ impl Lease {
         }
         match self.event.take()? {
             PendingEvent::Renewed => Some(LeaseStep::Renewed(self.deadline)),
-            PendingEvent::Unconfirmed { timed_out: ran_out } => Some(LeaseStep::Unconfirmed(
-                self.renewal().map_or_else(Vec::new, |renewal| renewal.round.report(ran_out)),
+            PendingEvent::Unconfirmed { timed_out } => Some(LeaseStep::Unconfirmed(
+                self.renewal().map_or_else(Vec::new, |renewal| renewal.round.report(timed_out)),
             )),
             PendingEvent::Lost(loss) => Some(LeaseStep::Lost(loss)),
             PendingEvent::Released => match std::mem::replace(&mut self.state, State::Ended) {
@@ -242,7 +242,7 @@ impl Lease {
     }
 
     /// Withdraws the node's confirmation, because its clock jumped and its key may expire early. Its vote in
-    /// a running renewal becomes `worth`. Poll next.
+    /// a running renewal becomes `new_vote`. Poll next.
     pub fn revoke_votes_of(&mut self, node: NodeId, new_vote: Vote) {
         // What the node reported before about its larger fence no longer proves anything.
         self.forget_larger_fence(node);
@@ -373,7 +373,7 @@ impl Lease {
         }
     }
 
-    fn end(&self) -> Option<DualTimestamp> {
+    fn max_hold_end(&self) -> Option<DualTimestamp> {
         self.rare_state.as_ref()?.max_hold_end
     }
 

@@ -68,9 +68,9 @@ impl LeaseParams {
     /// [Redlock](https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/): the lock is held
     /// if "the total time elapsed to acquire the lock is less than lock validity time", and "its validity
     /// time is considered to be the initial validity time minus the time elapsed", less "some time (just a
-    /// few milliseconds in order to compensate for clock drift between processes)". So the deadline is `start
-    /// + ttl·(1 − ρ) − 2 ms`. Of the 2 ms, one is the granularity of expiry in Redis, and one the least
-    /// drift.
+    /// few milliseconds in order to compensate for clock drift between processes)". So the deadline is
+    /// `start + ttl·(1 − ρ) − 2 ms`. Of the 2 ms, one is the granularity of expiry in Redis, and one the
+    /// least drift.
     ///
     /// `start` is read before the first byte is sent. To count from the replies is a known mistake, because
     /// the keys begin to age while the replies travel.

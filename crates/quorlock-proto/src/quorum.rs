@@ -1,7 +1,7 @@
 //! Quorums by intersection, and sets of nodes.
 //!
-//! Any two quorums share a node (Gifford, *Weighted Voting for Replicated Data*, SOSP 1979), so at most one
-//! client has one.
+//! Any two quorums share a node (Gifford, *Weighted Voting for Replicated Data*, SOSP 1979), so no two
+//! clients have a quorum at once.
 
 use std::fmt;
 

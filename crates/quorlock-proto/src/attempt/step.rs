@@ -1,4 +1,4 @@
-//! What an attempt asks its caller to do, and how it fails.
+//! The steps of an attempt, for its caller to carry out, and how it fails.
 
 use std::time::Duration;
 

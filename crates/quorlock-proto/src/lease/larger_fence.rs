@@ -2,11 +2,11 @@
 //!
 //! The larger fence may belong to a later holder. Then the lock has passed on and is lost. Or no client won
 //! with it: a late grant of this lease or a failed attempt of another client left it. If the lease did not
-//! count on such a node again, one more lost node could end the lock.
+//! count on such a node again, the loss of one more node could end the lock.
 //!
 //! A renewal shows which case it is, by quorum intersection. A client that won with a larger number has it on
 //! q nodes, so on at least one node of any q. So no client won with it if q nodes have the lease's key and no
-//! fence above its number, *after* a node reported the larger one. The fence is then *verified*, up to the
+//! fence above its number, *after* a node reported the larger number. The fence is then *verified*, up to the
 //! reported number. A node that still has the key counts again. A node that lost the key gets a `Reacquire`
 //! request with the reported number. A still larger number must be verified again.
 //!
@@ -37,7 +37,7 @@ pub(super) struct LargerFencesWithKey {
 pub(super) struct LargerFencesWithoutKey {
     previous_round: Vec<LargerFence>,
     this_round: Vec<LargerFence>,
-    /// How many rounds before this one, without a pause, had a node report a larger fence.
+    /// How many rounds without a pause led to this round, because a node reported a larger fence in each.
     consecutive_rounds: u8,
     /// Nodes that reported the maximum number in this round, so that no number can go past it.
     at_maximum: NodeSet,

@@ -25,8 +25,8 @@ pub(super) struct Renewal {
 
 impl Renewal {
     /// The deadline if this renewal succeeds, capped by the end of `max_hold_time`.
-    fn capped_deadline(&self, end: Option<DualTimestamp>) -> DualTimestamp {
-        cap_deadline(self.params.deadline(self.start), end)
+    fn capped_deadline(&self, max_hold_end: Option<DualTimestamp>) -> DualTimestamp {
+        cap_deadline(self.params.deadline(self.start), max_hold_end)
     }
 
     /// The next nodes to send a `Reacquire` to, and a fencing number if it is not the lease's own.
@@ -128,7 +128,7 @@ impl Lease {
             return;
         }
         let vote = self.adjust_vote_for_larger_fence(node, vote, now);
-        let (deadline, end) = (self.deadline, self.end());
+        let (deadline, max_hold_end) = (self.deadline, self.max_hold_end());
         let State::Held(Some(renewal)) = &mut self.state else { return };
         let was_won = renewal.round.is_won();
         match vote {
@@ -148,7 +148,7 @@ impl Lease {
                 self.confirmed.remove(node);
                 self.confirmed_changed = true;
             }
-            Vote::Granted if was_won && !deadline.is_after(renewal.capped_deadline(end)) => {
+            Vote::Granted if was_won && !deadline.is_after(renewal.capped_deadline(max_hold_end)) => {
                 self.confirmed.insert(node);
                 self.confirmed_changed = true;
             }
@@ -205,7 +205,7 @@ impl Lease {
     }
 
     fn settle_renewed(&mut self) {
-        let end = self.end();
+        let max_hold_end = self.max_hold_end();
         let verified = self.verify_reported_fences();
         let pause = self.renewal().map_or(Duration::ZERO, |it| self.pause_after_round(it.params.ttl()));
         let State::Held(Some(renewal)) = &mut self.state else { return };
@@ -213,10 +213,10 @@ impl Lease {
         // Only the sets of nodes matter from here on. The votes take half the memory of an idle lease, and a
         // client may have thousands.
         renewal.round.forget_votes();
-        let deadline = renewal.capped_deadline(end);
+        let deadline = renewal.capped_deadline(max_hold_end);
         let next = renewal.start.boot().plus(pause);
         // The deadline never moves back, because keys with the longer ttl still live. Then the confirmed
-        // nodes are those with the longer ttl, not those that confirmed the shorter one.
+        // nodes are those with the longer ttl, not those that confirmed the shorter ttl.
         if !self.deadline.is_after(deadline) {
             self.extended_past_grants |= deadline.is_after(self.deadline);
             self.deadline = deadline;
@@ -244,7 +244,7 @@ impl Lease {
 
     /// Whether keys of this renewal live until the lease's deadline.
     pub(super) fn is_deadline_covered_by(&self, renewal: &Renewal) -> bool {
-        !self.deadline.is_after(renewal.capped_deadline(self.end()))
+        !self.deadline.is_after(renewal.capped_deadline(self.max_hold_end()))
     }
 
     /// Schedules the next renewal for this time, if none is due earlier. Poll next.

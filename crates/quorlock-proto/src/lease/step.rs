@@ -1,4 +1,4 @@
-//! A lease's renewal policy, and what it asks its caller to do.
+//! A lease's renewal policy, and the steps for its caller to carry out.
 
 use std::time::Duration;
 

@@ -51,7 +51,8 @@ impl Sim<'_> {
         self.tally.waits += 1;
         let longest = self.plan.longest_nanos();
         let until = self.nanos + self.chance.of_any_size(longest / 2, 6 * longest);
-        let doubts_at = self.nanos + QueueNodeTrust::initial_held_report_trust(self.chance.draw()).as_nanos() as u64;
+        let doubts_at =
+            self.nanos + QueueNodeTrust::initial_held_report_trust(self.chance.draw()).as_nanos() as u64;
         let wait = &mut self.peers[who].tasks[key].wait;
         *wait =
             Wait { is_on: true, share: wait.share, since: self.nanos, until, doubts_at, ..Wait::default() };
