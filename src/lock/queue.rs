@@ -220,7 +220,7 @@ impl QueueListener for QueueEvents {
             },
             QueueEvent::HasOtherWaiters(key) => {
                 if let Some(line) = lines.get_mut(key) {
-                    line.head().cohort.on_other_waiters();
+                    line.head().cohort.on_other_process_notified();
                 }
             }
             QueueEvent::QueueLost => {
