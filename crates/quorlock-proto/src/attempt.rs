@@ -189,7 +189,7 @@ impl Attempt {
     /// Replaces the node's grant by `new_vote`, because its clock jumped and its key may expire early. Poll
     /// next.
     pub fn revoke_votes_of(&mut self, node: NodeId, new_vote: Vote, now: DualTimestamp) {
-        if self.is_open() && self.round.granted().contains(node) {
+        if self.is_undecided() && self.round.granted().contains(node) {
             self.round.replace_grant(node, new_vote);
             self.at_our_number.remove(node);
             self.settle(now);
@@ -266,7 +266,7 @@ impl Attempt {
 
     /// Whether the attempt is undecided, so that its requests still matter.
     #[must_use]
-    pub const fn is_open(&self) -> bool {
+    pub const fn is_undecided(&self) -> bool {
         matches!(self.state, State::Voting | State::RaisingFence)
     }
 
