@@ -254,7 +254,7 @@ impl Attempt {
     /// The nodes that have the lock's number as their fence.
     #[cfg(test)]
     #[must_use]
-    pub const fn at_our_number(&self) -> NodeSet {
+    pub const fn at_fencing_number(&self) -> NodeSet {
         self.at_our_number
     }
 

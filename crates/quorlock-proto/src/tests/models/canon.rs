@@ -162,7 +162,7 @@ impl World {
                     Vote::Inspected(_) | Vote::Excluded(_) => unreachable!("nobody says so here"),
                 };
                 print.write_u8(vote);
-                print.write_u8(has(attempt.at_our_number()) | has(attempt.possibly_applied()) << 1);
+                print.write_u8(has(attempt.at_fencing_number()) | has(attempt.possibly_applied()) << 1);
             }
             // Without time, keys go by themselves: nobody minds where they may be left.
             Stage::Held(_) if !self.is_timed() => print.write_u8(is_in(row.counted)),

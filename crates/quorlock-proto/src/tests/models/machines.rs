@@ -170,7 +170,7 @@ impl World {
         let ours = &mut state.rows[row];
         ours.was_passed = false;
         ours.touched = bits(attempt.possibly_applied());
-        ours.counted = bits(attempt.at_our_number());
+        ours.counted = bits(attempt.at_fencing_number());
         ours.stage = Stage::Held(Rc::new(lease));
         if !self.bounds.is_fenced() {
             return Ok(());
