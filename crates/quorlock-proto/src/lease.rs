@@ -290,7 +290,7 @@ impl Lease {
 
     /// Whether the lock is held, or is lost and not yet released.
     #[must_use]
-    pub fn is_open(&self) -> bool {
+    pub fn is_unreleased(&self) -> bool {
         matches!(self.state, State::Held(_) | State::Lost)
     }
 

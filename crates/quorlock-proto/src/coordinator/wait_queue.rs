@@ -21,7 +21,7 @@ impl Coordinator {
     #[must_use]
     pub fn touched(&self, id: OperationId) -> Option<NodeSet> {
         match &self.running.get(&id)?.machine {
-            Operation::Lease(lease) if lease.is_open() => Some(lease.possibly_set()),
+            Operation::Lease(lease) if lease.is_unreleased() => Some(lease.possibly_set()),
             _ => None,
         }
     }

@@ -69,7 +69,7 @@ impl World {
                 }
                 Stage::Held(mut lease) => {
                     let step = Rc::make_mut(&mut lease).poll();
-                    let must_end = lease.is_done() || !lease.is_open();
+                    let must_end = lease.is_done() || !lease.is_unreleased();
                     state.rows[row].stage = Stage::Held(lease.clone());
                     match step {
                         Some(LeaseStep::Request { kind: RequestKind::Release, nodes, .. }) => {
