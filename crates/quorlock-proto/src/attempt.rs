@@ -45,7 +45,7 @@ pub struct Attempt {
     /// The lock's fencing number, once q grants are in.
     fencing_number: Option<u64>,
     /// The nodes that have the lock's number as their fence.
-    at_our_number: NodeSet,
+    at_fencing_number: NodeSet,
     to_raise_fence: NodeSet,
     /// Nodes that granted and have not since reported that the key is gone.
     granted_at_least_once: NodeSet,
@@ -90,7 +90,7 @@ impl Attempt {
             querying_ttl: NodeSet::EMPTY,
             fence,
             fencing_number: None,
-            at_our_number: NodeSet::EMPTY,
+            at_fencing_number: NodeSet::EMPTY,
             to_raise_fence: NodeSet::EMPTY,
             granted_at_least_once: NodeSet::EMPTY,
             rounds: 1,
@@ -191,7 +191,7 @@ impl Attempt {
     pub fn revoke_votes_of(&mut self, node: NodeId, new_vote: Vote, now: DualTimestamp) {
         if self.is_undecided() && self.round.granted().contains(node) {
             self.round.replace_grant(node, new_vote);
-            self.at_our_number.remove(node);
+            self.at_fencing_number.remove(node);
             self.settle(now);
         }
     }
@@ -255,7 +255,7 @@ impl Attempt {
     #[cfg(test)]
     #[must_use]
     pub const fn at_fencing_number(&self) -> NodeSet {
-        self.at_our_number
+        self.at_fencing_number
     }
 
     /// How many rounds the attempt has needed so far: two if the nodes' numbers differed, else one.
@@ -307,7 +307,7 @@ impl Attempt {
 
     fn on_raise_fence_reply(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) {
         match vote {
-            Vote::Granted => self.at_our_number.insert(node),
+            Vote::Granted => self.at_fencing_number.insert(node),
             Vote::HeldByOther { .. } | Vote::NotHeld => self.granted_at_least_once.remove(node),
             _ => {}
         }
@@ -323,7 +323,7 @@ impl Attempt {
             return;
         };
         match node_number.cmp(&number) {
-            Ordering::Equal => self.at_our_number.insert(node),
+            Ordering::Equal => self.at_fencing_number.insert(node),
             Ordering::Less => self.to_raise_fence.insert(node),
             // A late grant. The node keeps the key, but its larger fence cannot support the lock's number.
             Ordering::Greater => self.round.replace_grant(node, Vote::FencedOut { fence: node_number }),
@@ -340,7 +340,7 @@ impl Attempt {
     }
 
     fn quorum_has_number(&self) -> bool {
-        self.round.quorum().is_met(self.at_our_number.len()) || enabled(Mutant::NoSecondRound)
+        self.round.quorum().is_met(self.at_fencing_number.len()) || enabled(Mutant::NoSecondRound)
     }
 
     fn win(&mut self, now: DualTimestamp) {

@@ -109,7 +109,9 @@ impl Coordinator {
         now: DualTimestamp,
     ) -> bool {
         let request = match self.running.get(&id).map(|entry| &entry.machine) {
-            Some(Operation::Attempt(bid)) if bid.attempt.is_undecided() => attempt_request(&bid.attempt, phase),
+            Some(Operation::Attempt(bid)) if bid.attempt.is_undecided() => {
+                attempt_request(&bid.attempt, phase)
+            }
             Some(Operation::Lease(lease)) if lease.is_held() && phase != RequestKind::Acquire => {
                 lease_request(lease, phase, lease.renewal_ttl())
             }
