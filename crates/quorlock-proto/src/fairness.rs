@@ -13,7 +13,7 @@ use crate::backoff;
 use crate::quorum::NodeId;
 
 /// The state of one process and one key in the wait queue: lock cohorting (Dice, Marathe, Shavit, *Lock
-/// Cohorting*, PPoPP 2012).
+/// Cohorting*, 2012).
 ///
 /// A cohort begins when the process is notified or finds the key free. It serves the tasks that wait in this
 /// process at that time, up to [`MAX_LOCAL_HANDOFFS`]. They hand the lock to each other without a pause. Then
@@ -193,9 +193,9 @@ impl Cohort {
 
 /// The node with the wait queue for a key, and the next one for processes that cannot reach the first.
 ///
-/// This is rendezvous hashing (Thaler, Ravishankar, *Using Name-Based Mappings to Increase Hit Rates*,
-/// IEEE/ACM ToN 1998). All clients that see the same nodes choose the same nodes, whatever their order and
-/// addresses, and keys spread over the nodes. Each node comes with its [`node_weight_seed`].
+/// This is rendezvous hashing (Thaler, Ravishankar, *Using Name-Based Mappings to Increase Hit Rates*, 1998).
+/// All clients that see the same nodes choose the same nodes, whatever their order and addresses, and keys
+/// spread over the nodes. Each node comes with its [`node_weight_seed`].
 #[must_use]
 pub fn rendezvous_nodes(key: &str, nodes: impl Iterator<Item = (NodeId, u64)>) -> [Option<NodeId>; 2] {
     let key = fnv1a(key);
