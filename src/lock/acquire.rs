@@ -17,7 +17,7 @@ use crate::driver::{DriverCommand, SharedLease, jitter, now};
 use quorlock_proto::attempt::{AttemptFailure, FailureReason};
 use quorlock_proto::backoff;
 use quorlock_proto::coordinator::OperationId;
-use quorlock_proto::fairness::{NextAction, Reaction, Refused, Trust};
+use quorlock_proto::fairness::{FailedAttempt, NextAction, QueueNodeTrust, TrustDecision};
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::request::LockSpec;
 use quorlock_proto::time::DualTimestamp;
@@ -43,13 +43,13 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 Some(next) => line.wait(next).await,
                 None => WaitResult::NoQueue,
             };
-            let reaction = line.trust.on_end_of_wait(word == WaitResult::Free);
-            if reaction == Reaction::StepAside && !limit.is_over() {
+            let reaction = line.trust.on_wait_ended(word == WaitResult::Free);
+            if reaction == TrustDecision::EnqueueOnOtherNode && !limit.is_over() {
                 turn.cohort(|share, _| share.on_false_notification());
                 next = Some(NextAction::Enqueue);
                 continue;
             }
-            if word == WaitResult::NoQueue || reaction != Reaction::Believe {
+            if word == WaitResult::NoQueue || reaction != TrustDecision::Acquire {
                 limit.pause(backoff::retry(failures, line.retry_after, jitter())).await;
             }
             // Only a waiter without a place in the wait queue needs the holder's remaining ttl from a failed attempt.
@@ -67,7 +67,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 }
                 Err(refusal) => refusal,
             };
-            let was_called = turn.cohort(|share, _| share.on_refused());
+            let was_called = turn.cohort(|share, _| share.on_attempt_failed());
             let retry_after = match refusal.reason {
                 FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
                     retry_after
@@ -75,13 +75,16 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 FailureReason::NoQuorum | FailureReason::TooLate => None,
                 FailureReason::NodesExcluded => break refusal,
             };
-            line.on_refused(Refused { may_be_split: refusal.may_be_split(), was_called }, retry_after);
+            line.on_refused(
+                FailedAttempt { votes_may_be_split: refusal.votes_may_be_split(), was_notified: was_called },
+                retry_after,
+            );
             if limit.is_over() {
                 break refusal;
             }
             failures += 1;
             let is_taken = matches!(refusal.reason, FailureReason::Contended { .. });
-            next = is_taken.then(|| turn.cohort(|share, _| share.next_after_refusal()));
+            next = is_taken.then(|| turn.cohort(|share, _| share.next_action_while_contended()));
         };
         Err(error_of(client, &spec, refusal))
     }
@@ -123,7 +126,7 @@ struct QueueWait<'a> {
     /// From this time on, try to acquire even if the wait queue's node reports that the lock is held.
     distrust_at: DualTimestamp,
     /// Whether the reports of the wait queue's node are trusted.
-    trust: Trust,
+    trust: QueueNodeTrust,
 }
 
 /// The reason why a wait ended.
@@ -148,15 +151,15 @@ impl<'a> QueueWait<'a> {
             limit,
             since: now(),
             retry_after: None,
-            distrust_at: now().plus(Trust::at_first(jitter())),
-            trust: Trust::default(),
+            distrust_at: now().plus(QueueNodeTrust::initial_held_report_trust(jitter())),
+            trust: QueueNodeTrust::default(),
         }
     }
 
     /// Records a failed attempt. The keys in the way of a quorum expire after `retry_after`, if the nodes reported it.
-    fn on_refused(&mut self, refused: Refused, retry_after: Option<Duration>) {
+    fn on_refused(&mut self, refused: FailedAttempt, retry_after: Option<Duration>) {
         self.retry_after = retry_after;
-        let doubts_in = self.trust.on_refused(refused, retry_after, jitter());
+        let doubts_in = self.trust.on_attempt_failed(refused, retry_after, jitter());
         self.distrust_at = now().plus(doubts_in);
     }
 
@@ -171,7 +174,7 @@ impl<'a> QueueWait<'a> {
                 match self.enqueue().await {
                     Some(Vote::HeldByOther { remaining }) => self.retry_after = remaining,
                     Some(Vote::NotHeld) => {
-                        self.admission.cohort(|share, waiting| share.on_free(looks > 0, waiting));
+                        self.admission.cohort(|share, waiting| share.on_found_free(looks > 0, waiting));
                         return WaitResult::Free;
                     }
                     _ => {
@@ -182,14 +185,15 @@ impl<'a> QueueWait<'a> {
                 looks += 1;
             }
             let patience =
-                self.admission.cohort(|share, _| share.wait_limit(looks, self.retry_after, jitter()));
+                self.admission.cohort(|share, _| share.recheck_delay(looks, self.retry_after, jitter()));
             if self.limit.is_over() {
                 return WaitResult::NoQueue;
             }
             let doubts_in = self.distrust_at.since(now());
             let is_quiet = self.limit.wait_for_wakeup(&wakeup, patience.min(doubts_in)).await.is_err();
-            let (after, was_found) =
-                self.admission.cohort(|share, _| (share.next_after_refusal(), share.was_found()));
+            let (after, was_found) = self
+                .admission
+                .cohort(|share, _| (share.next_action_while_contended(), share.was_found_free()));
             word = if was_found { WaitResult::Free } else { WaitResult::Notified };
             next = match after {
                 // A single node may be wrong. It can delay an attempt, but not prevent it.
@@ -206,7 +210,7 @@ impl<'a> QueueWait<'a> {
 
     async fn enqueue(&self) -> Option<Vote> {
         let (key, waited, is_on_second) =
-            (self.spec.key.clone(), now().since(self.since), self.trust.is_on_second_node());
+            (self.spec.key.clone(), now().since(self.since), self.trust.uses_second_node());
         let shared = &self.client.shared;
         let span = self.limit.left().map(|left| left.saturating_add(shared.reply_timeout));
         let command =
@@ -245,7 +249,7 @@ async fn attempt_past_splits(
 ) -> Result<Result<Won, AttemptFailure>, AcquireError> {
     for _ in 0..MAX_SPLITS {
         match last_attempt(client, spec, policy).await? {
-            Err(refusal) if refusal.may_be_split() => sleep(backoff::split(jitter())).await,
+            Err(refusal) if refusal.votes_may_be_split() => sleep(backoff::retry_after_split(jitter())).await,
             outcome => return Ok(outcome),
         }
     }

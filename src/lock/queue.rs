@@ -82,7 +82,8 @@ impl LocalQueue {
         let Some(line) = lines.get_mut(key) else { return false };
         let KeyQueue::Contended(contended) = line else { return false };
         let is_waited_for = contended.waiting.iter().any(|call| !call.is_closed());
-        contended.is_notify_deferred = contended.head.cohort.next() == NextAction::Acquire && is_waited_for;
+        contended.is_notify_deferred =
+            contended.head.cohort.next_action() == NextAction::Acquire && is_waited_for;
         contended.is_notify_deferred
     }
 
@@ -219,7 +220,7 @@ impl QueueListener for QueueEvents {
             },
             QueueEvent::HasOtherWaiters(key) => {
                 if let Some(line) = lines.get_mut(key) {
-                    line.head().cohort.on_other_waiters();
+                    line.head().cohort.on_other_process_notified();
                 }
             }
             QueueEvent::QueueLost => {
@@ -267,7 +268,7 @@ impl Admission {
 
     /// What to do before the first attempt.
     pub(super) fn next(&self) -> NextAction {
-        if self.is_fresh { NextAction::Acquire } else { self.cohort(|share, _| share.next()) }
+        if self.is_fresh { NextAction::Acquire } else { self.cohort(|share, _| share.next_action()) }
     }
 
     /// Records that the lock was acquired. If other processes wait and are next after this one, enqueue this process
@@ -281,7 +282,7 @@ impl Admission {
                 if let KeyQueue::Contended(contended) = line {
                     contended.is_notify_deferred = false;
                 }
-                line.head().cohort.on_taken(waiting)
+                line.head().cohort.on_acquired(waiting)
             })
         };
         if stands {

@@ -183,7 +183,7 @@ impl RequestEncoder {
         let ttl = if request.phase == RequestKind::RaiseFence { Duration::ZERO } else { request.ttl };
         let (ttl, keep) = (millis(ttl), digits(self.retention_millis));
         let (number, floor) = match fence {
-            Fence::Hint { hint, floor } => (hint, Some(digits(floor))),
+            Fence::Hint { hint, min_fencing_number: floor } => (hint, Some(digits(floor))),
             Fence::Number(number) => (number, None),
             // A break is no ballot.
             Fence::Next => return,
@@ -337,7 +337,7 @@ static DEQUEUE: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorlock_proto::fence::TOLERANCE_MICROS;
+    use quorlock_proto::fence::CLOCK_TOLERANCE_MICROS;
     use quorlock_proto::quorum::Quorum;
 
     fn encoder() -> RequestEncoder {
@@ -363,13 +363,13 @@ mod tests {
 
     #[test]
     fn acquire_fenced_uses_the_tolerance_of_the_protocol() {
-        assert_eq!(ACQUIRE_FENCED_TEXT.matches(&TOLERANCE_MICROS.to_string()).count(), 3);
+        assert_eq!(ACQUIRE_FENCED_TEXT.matches(&CLOCK_TOLERANCE_MICROS.to_string()).count(), 3);
     }
 
     #[test]
     fn a_fenced_script_and_its_marker_are_one_command() {
         for (phase, fence, args) in [
-            (RequestKind::Acquire, Fence::Hint { hint: 7, floor: 3 }, 15),
+            (RequestKind::Acquire, Fence::Hint { hint: 7, min_fencing_number: 3 }, 15),
             (RequestKind::RaiseFence, Fence::Number(7), 14),
             (RequestKind::Renew, Fence::Number(7), 14),
             (RequestKind::Reacquire, Fence::Number(7), 14),

@@ -1,6 +1,9 @@
-//! One acquire round over all nodes, with its undo.
+//! An attempt: one acquire round over all nodes, with the release that compensates for its failure.
+//!
+//! This is the acquisition of
+//! [Redlock](https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/).
 
-mod reason;
+mod failure_reason;
 mod step;
 
 pub use step::{AttemptFailure, AttemptStep, FailureReason};
@@ -15,12 +18,14 @@ use crate::round::Round;
 use crate::time::DualTimestamp;
 use crate::vote::{ReplyFailure, Vote};
 
-/// One try to take a lock.
+/// One attempt to acquire a lock.
 ///
-/// It is born with its first questions to send. It settles as soon as q grants are in, or q is out of reach, or its
-/// patience is over. Fenced, the grants bring numbers, of which the largest is ours once q nodes have it as their fence:
-/// at once if their clocks agree, else after a second round. When it fails, is too late or is abandoned, it asks for the
-/// undo: a release on every node that did not plainly refuse.
+/// It is decided when q nodes granted, when q is out of reach, or at the attempt timeout. In fenced mode each
+/// grant brings a fencing number. The lock's number is the largest of them; it counts once q nodes have it as
+/// their fence. If the grants differ, `RaiseFence` requests bring q nodes to it. That is the second,
+/// write-back phase of ABD registers (Attiya, Bar-Noy, Dolev 1995).
+///
+/// An attempt that fails, is too late or is cancelled sends a release to each node that may have its key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Attempt {
     spec: LockSpec,
@@ -30,85 +35,90 @@ pub struct Attempt {
     settle_by: DualTimestamp,
     round: Round,
     state: State,
-    to_grant: NodeSet,
+    to_acquire: NodeSet,
     to_release: NodeSet,
     to_query_ttl: NodeSet,
-    /// Refusing nodes that have not yet said how long the holder's key lives.
+    /// Nodes with another holder that have not yet reported the ttl of its key.
     querying_ttl: NodeSet,
-    /// What goes along with our questions; nothing in plain mode.
+    /// Sent with the acquire requests; `None` in plain mode.
     fence: Option<Fence>,
-    /// Our number, once q grants are in.
-    number: Option<u64>,
-    /// The nodes that have our number as their fence.
-    at_our_number: NodeSet,
-    to_raise: NodeSet,
-    /// Nodes that granted, and did not say since that the key is gone.
+    /// The lock's fencing number, once q grants are in.
+    fencing_number: Option<u64>,
+    /// The nodes that have the lock's number as their fence.
+    at_fencing_number: NodeSet,
+    to_raise_fence: NodeSet,
+    /// Nodes that granted and have not since reported that the key is gone.
     granted_at_least_once: NodeSet,
     rounds: u8,
-    /// Whether its patience was over before it was decided.
-    ran_out: bool,
+    /// Whether the attempt timeout passed before the attempt was decided.
+    timed_out: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
     Voting,
-    /// q grants are in; q nodes must have our number as their fence.
+    /// q grants are in; q nodes must have the lock's number as their fence.
     RaisingFence,
-    /// Won or lost, not yet told.
-    Ready(Option<FailureReason>),
-    /// Lost and undone; some refusing nodes are being asked for how long.
+    /// Won (`None`) or failed; the step is not polled yet.
+    Decided(Option<FailureReason>),
+    /// Failed, releases sent; some nodes with another holder have not yet reported the ttl.
     QueryingTtl(FailureReason),
     Done,
 }
 
 impl Attempt {
-    /// A new attempt; `token` must be fresh, and `now` read before anything is sent. It is fenced if it comes with a
-    /// fence. `absence` gives the vote of a node that is known not to answer. Poll it next.
+    /// A new attempt, fenced if `fence` is given. `token` must be fresh, and `now` read before anything is
+    /// sent. `absent_vote` returns the vote of a node that gets no request. Poll next.
     #[must_use]
     pub fn new(
         spec: LockSpec,
         token: OwnerToken,
         fence: Option<Fence>,
         quorum: Quorum,
-        absence: impl Fn(NodeId) -> Option<Vote>,
+        absent_vote: impl Fn(NodeId) -> Option<Vote>,
         now: DualTimestamp,
     ) -> Self {
-        let round = Round::new(quorum, absence);
+        let round = Round::new(quorum, absent_vote);
         let mut attempt = Self {
             token,
             start: now,
             deadline: spec.params.deadline(now),
             settle_by: now.plus(spec.params.attempt_timeout()),
-            to_grant: round.requested(),
+            to_acquire: round.requested(),
             to_release: NodeSet::EMPTY,
             to_query_ttl: NodeSet::EMPTY,
             querying_ttl: NodeSet::EMPTY,
             fence,
-            number: None,
-            at_our_number: NodeSet::EMPTY,
-            to_raise: NodeSet::EMPTY,
+            fencing_number: None,
+            at_fencing_number: NodeSet::EMPTY,
+            to_raise_fence: NodeSet::EMPTY,
             granted_at_least_once: NodeSet::EMPTY,
             rounds: 1,
-            ran_out: false,
+            timed_out: false,
             state: State::Voting,
             spec,
             round,
         };
         if attempt.round.is_out_of_reach() {
-            // Nothing sent, nothing to undo.
-            attempt.to_grant = NodeSet::EMPTY;
-            attempt.state = State::Ready(Some(attempt.with_retry(attempt.reason(attempt.round.failed()))));
+            // Nothing was sent, so there is nothing to release.
+            attempt.to_acquire = NodeSet::EMPTY;
+            attempt.state = State::Decided(Some(
+                attempt.with_retry_after(attempt.failure_reason(attempt.round.failed_count())),
+            ));
         }
         attempt
     }
 
-    /// The next step to take, until there is none; then see [`wake_at`](Self::wake_at).
+    /// The next step. Poll until `None`, then see [`wake_at`](Self::wake_at).
     pub fn poll(&mut self) -> Option<AttemptStep> {
-        if !self.to_grant.is_empty() {
-            return Some(AttemptStep::Request(RequestKind::Acquire, std::mem::take(&mut self.to_grant)));
+        if !self.to_acquire.is_empty() {
+            return Some(AttemptStep::Request(RequestKind::Acquire, std::mem::take(&mut self.to_acquire)));
         }
-        if !self.to_raise.is_empty() {
-            return Some(AttemptStep::Request(RequestKind::RaiseFence, std::mem::take(&mut self.to_raise)));
+        if !self.to_raise_fence.is_empty() {
+            return Some(AttemptStep::Request(
+                RequestKind::RaiseFence,
+                std::mem::take(&mut self.to_raise_fence),
+            ));
         }
         if !self.to_release.is_empty() {
             return Some(AttemptStep::Request(RequestKind::Release, std::mem::take(&mut self.to_release)));
@@ -116,103 +126,104 @@ impl Attempt {
         if !self.to_query_ttl.is_empty() {
             return Some(AttemptStep::Request(RequestKind::QueryTtl, std::mem::take(&mut self.to_query_ttl)));
         }
-        if let State::Ready(verdict) = self.state {
+        if let State::Decided(outcome) = self.state {
             self.state = State::Done;
-            return Some(match verdict {
+            return Some(match outcome {
                 None => AttemptStep::Won,
-                Some(why) => {
-                    AttemptStep::Lost(AttemptFailure { reason: why, votes: self.round.report(self.ran_out) })
+                Some(reason) => {
+                    AttemptStep::Failed(AttemptFailure { reason, votes: self.round.report(self.timed_out) })
                 }
             });
         }
         None
     }
 
-    /// A node's answer to `Acquire`, `RaiseFence` or `QueryTtl`. Poll next.
-    pub fn on_reply(&mut self, node: NodeId, phase: RequestKind, vote: Vote, now: DualTimestamp) {
-        match (phase, self.state) {
+    /// Handles a node's reply to `Acquire`, `RaiseFence` or `QueryTtl`. Poll next.
+    pub fn on_reply(&mut self, node: NodeId, kind: RequestKind, vote: Vote, now: DualTimestamp) {
+        match (kind, self.state) {
             (RequestKind::Acquire, State::Voting | State::RaisingFence) if !self.round.has_voted(node) => {
-                self.on_grant(node, vote, now);
+                self.on_acquire_reply(node, vote, now);
             }
-            (RequestKind::RaiseFence, State::RaisingFence) => self.on_raise(node, vote, now),
-            (RequestKind::QueryTtl, State::QueryingTtl(why)) => {
+            (RequestKind::RaiseFence, State::RaisingFence) => self.on_raise_fence_reply(node, vote, now),
+            (RequestKind::QueryTtl, State::QueryingTtl(reason)) => {
                 self.querying_ttl.remove(node);
                 self.round.add_remaining(node, vote);
                 if self.querying_ttl.is_empty() {
-                    self.state = State::Ready(Some(self.with_retry(why)));
+                    self.state = State::Decided(Some(self.with_retry_after(reason)));
                 }
             }
             _ => {}
         }
     }
 
-    /// The time asked for has come. Poll next.
+    /// Handles the attempt timeout, if it is due. Poll next.
     pub fn on_wake(&mut self, now: DualTimestamp) {
         if !now.is_due(self.settle_by) {
             return;
         }
         if matches!(self.state, State::Voting | State::RaisingFence) {
-            self.ran_out = true;
-            self.lose(self.reason(self.round.failed() + self.round.unanswered()));
+            self.timed_out = true;
+            self.fail(self.failure_reason(self.round.failed_count() + self.round.pending_count()));
         }
-        if let State::QueryingTtl(why) = self.state {
-            // The patience is over: the refusal is told as it is, without for how long.
+        if let State::QueryingTtl(reason) = self.state {
+            // The attempt timeout passed: report the failure without the missing ttls.
             self.to_query_ttl = NodeSet::EMPTY;
-            self.state = State::Ready(Some(self.with_retry(why)));
+            self.state = State::Decided(Some(self.with_retry_after(reason)));
         }
     }
 
-    /// The caller walked away: undo, tell nobody. Poll next.
-    pub fn abandon(&mut self) {
+    /// Cancels the attempt: it sends its releases and reports no outcome. Poll next.
+    pub fn cancel(&mut self) {
         match self.state {
-            State::Voting | State::RaisingFence | State::Ready(None) => {
+            State::Voting | State::RaisingFence | State::Decided(None) => {
                 self.to_release = self.possibly_applied();
             }
-            State::Ready(Some(_)) | State::QueryingTtl(_) | State::Done => {}
+            State::Decided(Some(_)) | State::QueryingTtl(_) | State::Done => {}
         }
-        self.to_release = self.to_release.without(std::mem::take(&mut self.to_grant));
-        self.to_raise = NodeSet::EMPTY;
+        self.to_release = self.to_release.without(std::mem::take(&mut self.to_acquire));
+        self.to_raise_fence = NodeSet::EMPTY;
         self.to_query_ttl = NodeSet::EMPTY;
         self.state = State::Done;
     }
 
-    /// The node's clock jumped: what it granted may run out before its time, and is worth this. Poll next.
-    pub fn revoke_votes_of(&mut self, node: NodeId, worth: Vote, now: DualTimestamp) {
-        if self.is_open() && self.round.granted().contains(node) {
-            self.round.revise(node, worth);
-            self.at_our_number.remove(node);
+    /// Replaces the node's grant by `new_vote`, because its clock jumped and its key may expire early. Poll
+    /// next.
+    pub fn revoke_votes_of(&mut self, node: NodeId, new_vote: Vote, now: DualTimestamp) {
+        if self.is_undecided() && self.round.granted().contains(node) {
+            self.round.replace_grant(node, new_vote);
+            self.at_fencing_number.remove(node);
             self.settle(now);
         }
     }
 
-    /// When to call [`on_wake`](Self::on_wake), if ever.
+    /// When to call [`on_wake`](Self::on_wake), if at all.
     #[must_use]
     pub fn wake_at(&self) -> Option<DualTimestamp> {
         match self.state {
             State::Voting | State::RaisingFence | State::QueryingTtl(_) => Some(self.settle_by),
-            State::Ready(_) | State::Done => None,
+            State::Decided(_) | State::Done => None,
         }
     }
 
-    /// Whether it has said all it has to say.
+    /// Whether no step will follow.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.state == State::Done && self.to_release.is_empty()
     }
 
-    /// What was claimed.
+    /// The lock that it attempts to acquire.
     #[must_use]
     pub const fn spec(&self) -> &LockSpec {
         &self.spec
     }
 
-    /// In whose name.
+    /// The owner token of this attempt.
     #[must_use]
     pub const fn token(&self) -> OwnerToken {
         self.token
     }
 
-    /// When it began: its lease's time runs from here.
+    /// When the attempt began; the lease's deadline counts from here.
     #[must_use]
     pub const fn start(&self) -> DualTimestamp {
         self.start
@@ -224,48 +235,48 @@ impl Attempt {
         &self.round
     }
 
-    /// What goes along with a question of this phase.
+    /// The fence to send with a request of this kind.
     #[must_use]
-    pub fn fence(&self, phase: RequestKind) -> Option<Fence> {
-        match phase {
+    pub fn fence(&self, kind: RequestKind) -> Option<Fence> {
+        match kind {
             RequestKind::Acquire => self.fence,
-            RequestKind::RaiseFence => self.number.map(Fence::Number),
+            RequestKind::RaiseFence => self.fencing_number.map(Fence::Number),
             _ => None,
         }
     }
 
-    /// Our number, once it is won.
+    /// The lock's fencing number, once it is known.
     #[must_use]
-    pub const fn number(&self) -> Option<u64> {
-        self.number
+    pub const fn fencing_number(&self) -> Option<u64> {
+        self.fencing_number
     }
 
-    /// The nodes that have our number as their fence.
+    /// The nodes that have the lock's number as their fence.
     #[cfg(test)]
     #[must_use]
-    pub const fn at_our_number(&self) -> NodeSet {
-        self.at_our_number
+    pub const fn at_fencing_number(&self) -> NodeSet {
+        self.at_fencing_number
     }
 
-    /// How many rounds it took so far: one, or two if the nodes' numbers differed.
+    /// How many rounds the attempt has needed so far: two if the nodes' numbers differed, else one.
     #[must_use]
     pub const fn rounds(&self) -> u8 {
         self.rounds
     }
 
-    /// Whether its questions still matter.
+    /// Whether the attempt is undecided, so that its requests still matter.
     #[must_use]
-    pub const fn is_open(&self) -> bool {
+    pub const fn is_undecided(&self) -> bool {
         matches!(self.state, State::Voting | State::RaisingFence)
     }
 
-    /// Nodes where a key of ours may stand, as far as the answers tell.
+    /// Nodes that may have this attempt's key, by the replies so far.
     #[must_use]
     pub fn possibly_applied(&self) -> NodeSet {
         self.round.possibly_applied().or(self.granted_at_least_once)
     }
 
-    fn on_grant(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) {
+    fn on_acquire_reply(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) {
         let vote = match (vote, self.fence) {
             (Vote::Fenced(_), None) | (Vote::Granted, Some(_)) => {
                 Vote::Unknown(ReplyFailure::UnexpectedReply)
@@ -277,15 +288,15 @@ impl Attempt {
         }
         self.round.record(node, vote);
         if self.state == State::RaisingFence {
-            self.compare(node);
+            self.compare_fence(node);
         } else if self.round.is_won() {
             if self.fence.is_none() {
                 return self.win(now);
             }
-            self.number = self.round.votes().filter_map(Vote::number).max();
+            self.fencing_number = self.round.votes().filter_map(Vote::number).max();
             self.state = State::RaisingFence;
             for node in self.round.granted().iter() {
-                self.compare(node);
+                self.compare_fence(node);
             }
             if !self.quorum_has_number() {
                 self.rounds = 2;
@@ -294,28 +305,28 @@ impl Attempt {
         self.settle(now);
     }
 
-    fn on_raise(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) {
+    fn on_raise_fence_reply(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) {
         match vote {
-            Vote::Granted => self.at_our_number.insert(node),
+            Vote::Granted => self.at_fencing_number.insert(node),
             Vote::HeldByOther { .. } | Vote::NotHeld => self.granted_at_least_once.remove(node),
             _ => {}
         }
         if vote != Vote::Granted {
-            self.round.revise(node, vote);
+            self.round.replace_grant(node, vote);
         }
         self.settle(now);
     }
 
-    /// Whether this node's number is ours, or can be made so.
-    fn compare(&mut self, node: NodeId) {
-        let (Some(theirs), Some(ours)) = (self.round.vote(node).number(), self.number) else {
+    /// Compares a node's number with the lock's: equal counts, smaller is to be raised.
+    fn compare_fence(&mut self, node: NodeId) {
+        let (Some(node_number), Some(number)) = (self.round.vote(node).number(), self.fencing_number) else {
             return;
         };
-        match theirs.cmp(&ours) {
-            Ordering::Equal => self.at_our_number.insert(node),
-            Ordering::Less => self.to_raise.insert(node),
-            // A straggler's. It keeps our key, but it cannot speak for our number.
-            Ordering::Greater => self.round.revise(node, Vote::FencedOut { fence: theirs }),
+        match node_number.cmp(&number) {
+            Ordering::Equal => self.at_fencing_number.insert(node),
+            Ordering::Less => self.to_raise_fence.insert(node),
+            // A late grant. The node keeps the key, but its larger fence cannot support the lock's number.
+            Ordering::Greater => self.round.replace_grant(node, Vote::FencedOut { fence: node_number }),
         }
     }
 
@@ -323,13 +334,13 @@ impl Attempt {
         if self.state == State::RaisingFence && self.quorum_has_number() {
             self.win(now);
         } else if self.round.is_out_of_reach() {
-            // Who has not answered yet may well be there.
-            self.lose(self.reason(self.round.failed()));
+            // Nodes that have not replied yet may well be available.
+            self.fail(self.failure_reason(self.round.failed_count()));
         }
     }
 
     fn quorum_has_number(&self) -> bool {
-        self.round.quorum().is_met(self.at_our_number.len()) || enabled(Mutant::NoSecondRound)
+        self.round.quorum().is_met(self.at_fencing_number.len()) || enabled(Mutant::NoSecondRound)
     }
 
     fn win(&mut self, now: DualTimestamp) {
@@ -337,27 +348,28 @@ impl Attempt {
             self.start = now;
             self.deadline = self.spec.params.deadline(now);
         }
-        // "The lock is considered to be acquired" only if time is left. A grant that cannot be used is a failure
-        // like any other.
+        // Redlock: "The lock is considered to be acquired" only if time is left. A grant that cannot be used
+        // is a failure like any other.
         if now.is_past(self.deadline) {
-            self.lose(FailureReason::TooLate);
+            self.fail(FailureReason::TooLate);
         } else {
-            self.state = State::Ready(None);
+            self.state = State::Decided(None);
         }
     }
 
-    /// "If the client failed to acquire the lock for some reason [...] it will try to unlock all the instances."
-    fn lose(&mut self, why: FailureReason) {
-        self.to_raise = NodeSet::EMPTY;
+    /// Redlock: "If the client failed to acquire the lock for some reason [...] it will try to unlock all the
+    /// instances."
+    fn fail(&mut self, reason: FailureReason) {
+        self.to_raise_fence = NodeSet::EMPTY;
         self.to_release = self.possibly_applied();
-        // A fenced refusal has told for how long.
-        let must_ask = self.spec.want_holder_ttl && self.fence.is_none();
-        self.to_query_ttl = if must_ask { self.round.held_by_others() } else { NodeSet::EMPTY };
+        // In fenced mode the acquire reply contains the holder's ttl.
+        let must_query = self.spec.want_holder_ttl && self.fence.is_none();
+        self.to_query_ttl = if must_query { self.round.held_by_others() } else { NodeSet::EMPTY };
         self.querying_ttl = self.to_query_ttl;
         self.state = if self.querying_ttl.is_empty() {
-            State::Ready(Some(self.with_retry(why)))
+            State::Decided(Some(self.with_retry_after(reason)))
         } else {
-            State::QueryingTtl(why)
+            State::QueryingTtl(reason)
         };
     }
 }

@@ -90,7 +90,7 @@ fn our_clock_change(old: Reading, new: Reading, drift: Drift) -> (i128, i128) {
     let least = new.sent.since(old.received);
     let most = new.received.since(old.sent);
     let least = least.saturating_sub(drift.of(least)).as_micros();
-    let most = drift.most_of(most).as_micros();
+    let most = drift.max_elapsed_on_node(most).as_micros();
     (least as i128, most as i128)
 }
 

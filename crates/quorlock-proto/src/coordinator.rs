@@ -107,7 +107,7 @@ impl Coordinator {
     /// The caller of an attempt walked away, perhaps just as it won: undo it. Nobody listens to what it still tells.
     pub fn abandon(&mut self, id: OperationId, now: DualTimestamp) {
         match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
-            Some(Operation::Attempt(bid)) => bid.attempt.abandon(),
+            Some(Operation::Attempt(bid)) => bid.attempt.cancel(),
             Some(Operation::Lease(lease)) => lease.release(now),
             Some(Operation::Survey(_)) | None => {}
         }

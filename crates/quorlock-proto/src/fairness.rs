@@ -1,199 +1,207 @@
-//! Waiting for a lock that others have: where this process stands, and when it must let others go first.
+//! Fairness between waiting processes: the wait queue and cohorts.
 //!
-//! A line only advises. Whoever gets the key is decided by the nodes' votes, so nothing in here can be wrong in a way
-//! that gives a lock to two; at worst somebody waits for longer than they need.
+//! The wait queue only advises: the nodes' votes alone decide which client gets the lock. So a mistake in
+//! here cannot give a lock to two clients; at worst a process waits longer than necessary.
 
 mod trust;
 
 use std::time::Duration;
 
-pub use trust::{Reaction, Refused, Trust};
+pub use trust::{FailedAttempt, QueueNodeTrust, TrustDecision};
 
 use crate::backoff;
 use crate::quorum::NodeId;
 
-/// One process and one key: what is known of others who want it, and how often we took it since our turn began.
+/// The state of one process and one key in the wait queue: lock cohorting (Dice, Marathe, Shavit, *Lock
+/// Cohorting*, 2012).
 ///
-/// A turn begins when we are called, or find the key free. It serves the tasks of this process that wait at that time,
-/// up to [`MAX_LOCAL_HANDOFFS`], which hand the key on to each other without a pause; then others go first, if there are
-/// any. So tasks are served in about the order they came, whichever process they are in.
+/// A cohort begins when the process is notified or finds the key free. It serves the tasks that wait in this
+/// process at that time, up to [`MAX_LOCAL_HANDOFFS`]. They hand the lock to each other without a pause. Then
+/// other waiting processes go first. So tasks are served roughly in order of arrival, whichever process they
+/// are in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cohort {
-    voting_status: QueuePosition,
-    /// Whether other processes want the key, as far as we were told.
+    queue_position: QueuePosition,
+    /// Whether other processes wait for the key, by the last report.
     has_other_waiters: bool,
-    /// How often we had the key in this turn.
-    taken: u8,
-    /// How often we may.
-    allowed: u8,
-    /// Whether we last found the key free without a call: whoever had it does not call.
-    is_silent: bool,
-    /// Whether we were last called by one who found the key free, and not by who had it.
-    was_found: bool,
+    /// How often this cohort has acquired the lock.
+    acquisitions: u8,
+    /// How often it may acquire the lock.
+    max_acquisitions: u8,
+    /// Whether the key was last found free without a notification. So its last holder does not notify.
+    holder_does_not_notify: bool,
+    /// Whether the last notification came from a process that found the key free, not from its holder.
+    was_found_free: bool,
 }
 
-/// Where we stand.
+/// The position of this process in the wait queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum QueuePosition {
     #[default]
-    Nowhere,
-    /// In line.
-    Waiting,
-    /// At its head, called.
+    NotQueued,
+    /// In the wait queue.
+    Queued,
+    /// At its head, and notified.
     Notified,
-    /// Nowhere any more, and our name may stand in the line all the same, as one that was called or behind a connection
-    /// that broke.
-    Spent,
+    /// No longer waiting, although its entry may still be in the queue: after a notification or a lost
+    /// connection.
+    PossiblyQueued,
 }
 
-/// What whoever contends for us does next.
+/// What a contending task does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextAction {
-    /// Try to take the key.
+    /// Make an attempt.
     Acquire,
-    /// Stand in line first.
+    /// Enter the wait queue first.
     Enqueue,
-    /// Wait: we stand in line.
+    /// Wait: the process is in the wait queue.
     Wait,
 }
 
 impl Cohort {
-    /// What to do before the first attempt.
+    /// The next action before the first attempt.
     #[must_use]
-    pub const fn next(self) -> NextAction {
-        match self.voting_status {
-            _ if !self.is_over() => NextAction::Acquire,
+    pub const fn next_action(self) -> NextAction {
+        match self.queue_position {
+            _ if !self.is_used_up() => NextAction::Acquire,
             QueuePosition::Notified => NextAction::Acquire,
-            QueuePosition::Waiting => NextAction::Wait,
-            QueuePosition::Nowhere | QueuePosition::Spent => NextAction::Enqueue,
+            QueuePosition::Queued => NextAction::Wait,
+            QueuePosition::NotQueued | QueuePosition::PossiblyQueued => NextAction::Enqueue,
         }
     }
 
-    /// What to do while another has the key.
+    /// The next action while another client holds the lock.
     #[must_use]
-    pub const fn next_after_refusal(self) -> NextAction {
-        match self.voting_status {
+    pub const fn next_action_while_contended(self) -> NextAction {
+        match self.queue_position {
             QueuePosition::Notified => NextAction::Acquire,
-            QueuePosition::Waiting => NextAction::Wait,
-            QueuePosition::Nowhere | QueuePosition::Spent => NextAction::Enqueue,
+            QueuePosition::Queued => NextAction::Wait,
+            QueuePosition::NotQueued | QueuePosition::PossiblyQueued => NextAction::Enqueue,
         }
     }
 
-    /// The key is ours, and so many tasks here wait for it. True if it is time to stand in line for them, so that the
-    /// release of this very lock calls whoever is before us.
-    pub fn on_taken(&mut self, waiting: usize) -> bool {
-        if self.voting_status == QueuePosition::Notified {
-            self.voting_status = QueuePosition::Nowhere;
+    /// Records an acquisition, with `waiting` more tasks in this process. Returns whether to enqueue for them
+    /// now, so that the release of this lock notifies the processes ahead.
+    pub fn on_acquired(&mut self, waiting: usize) -> bool {
+        if self.queue_position == QueuePosition::Notified {
+            self.queue_position = QueuePosition::NotQueued;
         }
-        if self.allowed == 0 {
-            self.allow(waiting);
+        if self.max_acquisitions == 0 {
+            self.set_max_acquisitions(waiting);
         }
-        self.taken = self.taken.saturating_add(1);
-        let stands = self.voting_status != QueuePosition::Waiting && waiting > 0 && self.is_over();
-        if stands {
-            self.voting_status = QueuePosition::Waiting;
+        self.acquisitions = self.acquisitions.saturating_add(1);
+        let must_enqueue = self.queue_position != QueuePosition::Queued && waiting > 0 && self.is_used_up();
+        if must_enqueue {
+            self.queue_position = QueuePosition::Queued;
         }
-        stands
+        must_enqueue
     }
 
-    /// We ask to stand in line.
+    /// Records that an enqueue request is being sent.
     pub fn on_enqueued(&mut self) {
-        self.voting_status = QueuePosition::Waiting;
+        self.queue_position = QueuePosition::Queued;
     }
 
-    /// We were called: because the key was given up, or because it was found free. Besides whoever contends so many
-    /// tasks here wait.
-    pub fn on_notified(&mut self, has_others: bool, is_found: bool, waiting: usize) {
-        self.voting_status = QueuePosition::Notified;
+    /// Records a notification, because the key was released or was found free. Besides the contending task,
+    /// `waiting` more tasks wait in this process.
+    pub fn on_notified(&mut self, has_others: bool, is_found_free: bool, waiting: usize) {
+        self.queue_position = QueuePosition::Notified;
         self.has_other_waiters = has_others;
-        self.is_silent &= is_found;
-        self.was_found = is_found;
-        self.begin(waiting);
+        self.holder_does_not_notify &= is_found_free;
+        self.was_found_free = is_found_free;
+        self.start(waiting);
     }
 
-    /// Whether the last call came from one who found the key free.
+    /// Whether the last notification came from a process that found the key free.
     #[must_use]
-    pub const fn was_found(self) -> bool {
-        self.was_found
+    pub const fn was_found_free(self) -> bool {
+        self.was_found_free
     }
 
-    /// The key was found free when we came to stand in line, or to look after we had stood there for long.
-    pub fn on_free(&mut self, has_stood: bool, waiting: usize) {
-        // One who waited and was not called: who had the key is gone, or knows nothing of lines.
-        self.is_silent = has_stood;
-        self.voting_status = QueuePosition::Notified;
+    /// Records that the key was found free: by the enqueue, or by a later check if it `was_queued` before.
+    pub fn on_found_free(&mut self, was_queued: bool, waiting: usize) {
+        // It waited and was not notified, so the holder died or does not use wait queues.
+        self.holder_does_not_notify = was_queued;
+        self.queue_position = QueuePosition::Notified;
         self.has_other_waiters = false;
-        self.begin(waiting);
+        self.start(waiting);
     }
 
-    /// An attempt failed. True if there was a call, which came to nothing: unless we stand in line again, it is the next
-    /// one's.
-    pub fn on_refused(&mut self) -> bool {
-        let was_called = self.voting_status == QueuePosition::Notified;
-        if was_called {
-            self.voting_status = QueuePosition::Spent;
+    /// Records a failed attempt. Returns whether a notification was wasted by it. The next process must then
+    /// get it, unless this process enqueues again.
+    pub fn on_attempt_failed(&mut self) -> bool {
+        let was_notified = self.queue_position == QueuePosition::Notified;
+        if was_notified {
+            self.queue_position = QueuePosition::PossiblyQueued;
         }
-        was_called
+        was_notified
     }
 
-    /// The node that called the key free was wrong time and again: whoever has the key may well call when it is done.
+    /// Records that the node repeatedly reported the key free by mistake, so the holder may notify after all.
     pub fn on_false_notification(&mut self) {
-        self.is_silent = false;
+        self.holder_does_not_notify = false;
     }
 
-    /// Our release called another process.
-    pub fn on_other_waiters(&mut self) {
+    /// Records that this client's release notified another process.
+    pub fn on_other_process_notified(&mut self) {
         self.has_other_waiters = true;
     }
 
-    /// The node with the line is gone, or did not answer.
+    /// Records that the wait queue's node is gone or did not reply.
     pub fn on_queue_lost(&mut self) {
-        if self.voting_status == QueuePosition::Waiting {
-            self.voting_status = QueuePosition::Spent;
+        if self.queue_position == QueuePosition::Queued {
+            self.queue_position = QueuePosition::PossiblyQueued;
         }
     }
 
-    /// Nobody here wants the key any more. True if somebody has to take us out of the line.
+    /// Records that no task waits any more. Returns whether the process must be dequeued.
     pub fn on_idle(&mut self) -> bool {
-        std::mem::take(&mut self.voting_status) != QueuePosition::Nowhere
+        std::mem::take(&mut self.queue_position) != QueuePosition::NotQueued
     }
 
-    /// Whether it is worth remembering while nobody here wants the key.
+    /// Whether other processes wait, so that this state is worth keeping while no task waits.
     #[must_use]
     pub const fn has_other_waiters(self) -> bool {
         self.has_other_waiters
     }
 
-    /// How long to wait before looking again whether the key is free: from how often we have looked, when the keys in
-    /// our way expire, and a random number. Those who are called need not look, so they do it seldom.
+    /// How long to wait before the next check whether the key is free, after `checks` checks. `expiry` is
+    /// when the keys that prevent a quorum expire. A process that is notified rarely needs to check.
     #[must_use]
-    pub fn wait_limit(self, looks: u32, expiry: Option<Duration>, random: u64) -> Duration {
-        if self.is_silent { backoff::retry(looks, expiry, random) } else { backoff::recheck(expiry, random) }
+    pub fn recheck_delay(self, checks: u32, expiry: Option<Duration>, random: u64) -> Duration {
+        if self.holder_does_not_notify {
+            backoff::retry(checks, expiry, random)
+        } else {
+            backoff::recheck(expiry, random)
+        }
     }
 
-    const fn is_over(self) -> bool {
-        self.has_other_waiters && self.taken >= self.allowed
+    const fn is_used_up(self) -> bool {
+        self.has_other_waiters && self.acquisitions >= self.max_acquisitions
     }
 
-    fn begin(&mut self, waiting: usize) {
-        self.taken = 0;
-        self.allow(waiting + 1);
+    fn start(&mut self, waiting: usize) {
+        self.acquisitions = 0;
+        self.set_max_acquisitions(waiting + 1);
     }
 
-    fn allow(&mut self, tasks: usize) {
-        self.allowed = tasks.clamp(1, usize::from(MAX_LOCAL_HANDOFFS)) as u8;
+    fn set_max_acquisitions(&mut self, tasks: usize) {
+        self.max_acquisitions = tasks.clamp(1, usize::from(MAX_LOCAL_HANDOFFS)) as u8;
     }
 }
 
-/// The node with the line for a key, and the one that has it for those who cannot reach the first: the same for all who
-/// see the same nodes, in whatever order they name them and by whatever addresses they reach them. Keys spread over the
-/// nodes. Each node comes with its [`node_weight_seed`].
+/// The node with the wait queue for a key, and the next one for processes that cannot reach the first.
+///
+/// This is rendezvous hashing (Thaler, Ravishankar, *Using Name-Based Mappings to Increase Hit Rates*, 1998).
+/// All clients that see the same nodes choose the same nodes, whatever their order and addresses, and keys
+/// spread over the nodes. Each node comes with its [`node_weight_seed`].
 #[must_use]
 pub fn rendezvous_nodes(key: &str, nodes: impl Iterator<Item = (NodeId, u64)>) -> [Option<NodeId>; 2] {
-    let key = hash(key);
+    let key = fnv1a(key);
     let mut best = [None; 2];
     for (node, seed) in nodes {
-        let ranked = Some((mix(key ^ seed), node));
+        let ranked = Some((mix_bits(key ^ seed), node));
         if ranked > best[0] {
             best = [ranked, best[0]];
         } else if ranked > best[1] {
@@ -203,25 +211,25 @@ pub fn rendezvous_nodes(key: &str, nodes: impl Iterator<Item = (NodeId, u64)>) -
     best.map(|ranked| ranked.map(|(_, node)| node))
 }
 
-/// What a server is known by in the choice of the node with a line.
+/// The seed of a server in rendezvous hashing, from its run id.
 #[must_use]
 pub fn node_weight_seed(run_id: &str) -> u64 {
-    hash(run_id)
+    fnv1a(run_id)
 }
 
-/// FNV-1a.
-fn hash(text: &str) -> u64 {
+/// The FNV-1a hash.
+fn fnv1a(text: &str) -> u64 {
     text.bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Mixes all bits into all bits.
-fn mix(hash: u64) -> u64 {
+/// Spreads each input bit over all output bits.
+fn mix_bits(hash: u64) -> u64 {
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^ (hash >> 33)
 }
 
-/// How many tasks of a process have a key in one turn at most, while other processes wait.
+/// How often a cohort acquires the lock at most, while other processes wait.
 pub const MAX_LOCAL_HANDOFFS: u8 = 8;
 
 #[cfg(test)]
@@ -229,114 +237,121 @@ mod tests {
     use super::*;
 
     fn notified(waiting: usize) -> Cohort {
-        let mut share = Cohort::default();
-        share.on_enqueued();
-        share.on_notified(true, false, waiting);
-        share
+        let mut cohort = Cohort::default();
+        cohort.on_enqueued();
+        cohort.on_notified(true, false, waiting);
+        cohort
     }
 
     #[test]
-    fn a_cohort_serves_the_tasks_that_wait_at_its_start_and_then_another_process_goes_first() {
+    fn a_cohort_serves_the_tasks_that_waited_at_its_start_before_another_process() {
         for (waiting, served) in [(0, 1), (2, 3), (100, MAX_LOCAL_HANDOFFS)] {
-            let mut share = notified(waiting);
+            let mut cohort = notified(waiting);
             for left in (0..served).rev() {
-                assert_eq!(share.next(), NextAction::Acquire, "{left} to go");
-                assert_eq!(share.on_taken(5), left == 0, "the last of a turn stands in line for the rest");
+                assert_eq!(cohort.next_action(), NextAction::Acquire, "{left} left");
+                assert_eq!(
+                    cohort.on_acquired(5),
+                    left == 0,
+                    "the last acquisition enqueues for the remaining tasks"
+                );
             }
-            assert_eq!(share.next(), NextAction::Wait);
+            assert_eq!(cohort.next_action(), NextAction::Wait);
         }
     }
 
     #[test]
     fn without_other_waiters_a_cohort_has_no_end() {
-        let mut share = Cohort::default();
+        let mut cohort = Cohort::default();
         for _ in 0..100 {
-            assert_eq!(share.next(), NextAction::Acquire);
-            assert!(!share.on_taken(3));
+            assert_eq!(cohort.next_action(), NextAction::Acquire);
+            assert!(!cohort.on_acquired(3));
         }
-        share.on_other_waiters();
-        assert_eq!(share.next(), NextAction::Enqueue, "whoever comes first among us lets others go first");
-        share.on_free(false, 0);
-        assert_eq!(share.next(), NextAction::Acquire, "nobody is there");
+        cohort.on_other_process_notified();
+        assert_eq!(cohort.next_action(), NextAction::Enqueue, "the first task lets other processes go first");
+        cohort.on_found_free(false, 0);
+        assert_eq!(cohort.next_action(), NextAction::Acquire, "no other process waits");
     }
 
     #[test]
     fn a_client_without_waiting_tasks_is_not_enqueued() {
-        let mut share = notified(0);
-        assert!(!share.on_taken(0));
-        assert!(!share.on_idle());
-        assert_eq!(share.next(), NextAction::Enqueue);
+        let mut cohort = notified(0);
+        assert!(!cohort.on_acquired(0));
+        assert!(!cohort.on_idle());
+        assert_eq!(cohort.next_action(), NextAction::Enqueue);
     }
 
     #[test]
     fn an_attempt_uses_up_a_notification_but_not_a_queue_position() {
-        let mut share = notified(3);
-        assert_eq!(share.next_after_refusal(), NextAction::Acquire);
-        share.on_refused();
-        assert_eq!(share.next_after_refusal(), NextAction::Enqueue);
-        share.on_enqueued();
-        share.on_refused();
-        assert_eq!(share.next_after_refusal(), NextAction::Wait);
-        share.on_queue_lost();
-        assert_eq!(share.next_after_refusal(), NextAction::Enqueue);
+        let mut cohort = notified(3);
+        assert_eq!(cohort.next_action_while_contended(), NextAction::Acquire);
+        cohort.on_attempt_failed();
+        assert_eq!(cohort.next_action_while_contended(), NextAction::Enqueue);
+        cohort.on_enqueued();
+        cohort.on_attempt_failed();
+        assert_eq!(cohort.next_action_while_contended(), NextAction::Wait);
+        cohort.on_queue_lost();
+        assert_eq!(cohort.next_action_while_contended(), NextAction::Enqueue);
     }
 
     #[test]
-    fn an_unneeded_queue_position_or_notification_is_given_back_once() {
+    fn an_unneeded_queue_position_or_notification_is_returned_once() {
         let mut waiting = Cohort::default();
         waiting.on_enqueued();
-        let (mut in_vain, mut displaced) = (notified(2), waiting);
-        in_vain.on_refused();
-        displaced.on_queue_lost();
-        for mut share in [waiting, notified(2), in_vain, displaced] {
-            assert!(share.on_idle());
-            assert!(!share.on_idle());
+        let (mut failed, mut queue_lost) = (notified(2), waiting);
+        failed.on_attempt_failed();
+        queue_lost.on_queue_lost();
+        for mut cohort in [waiting, notified(2), failed, queue_lost] {
+            assert!(cohort.on_idle());
+            assert!(!cohort.on_idle());
         }
     }
 
     #[test]
     fn a_holder_that_does_not_notify_is_polled() {
-        let mut share = Cohort::default();
-        let calm = share.wait_limit(1, None, 0);
-        for calms in [
-            |share: &mut Cohort| share.on_notified(true, false, 0),
-            |share: &mut Cohort| share.on_false_notification(),
+        let mut cohort = Cohort::default();
+        let slow = cohort.recheck_delay(1, None, 0);
+        for slow_down in [
+            |cohort: &mut Cohort| cohort.on_notified(true, false, 0),
+            |cohort: &mut Cohort| cohort.on_false_notification(),
         ] {
-            share.on_free(true, 0);
-            assert!(share.wait_limit(1, None, u64::MAX) < calm);
-            share.on_notified(true, true, 0);
-            assert!(share.was_found() && share.wait_limit(1, None, u64::MAX) < calm, "found free once more");
-            calms(&mut share);
-            assert_eq!(share.wait_limit(1, None, 0), calm);
+            cohort.on_found_free(true, 0);
+            assert!(cohort.recheck_delay(1, None, u64::MAX) < slow);
+            cohort.on_notified(true, true, 0);
+            assert!(
+                cohort.was_found_free() && cohort.recheck_delay(1, None, u64::MAX) < slow,
+                "found free again"
+            );
+            slow_down(&mut cohort);
+            assert_eq!(cohort.recheck_delay(1, None, 0), slow);
         }
         let expiry = Duration::from_millis(3);
         assert!(
-            share.wait_limit(1, Some(expiry), u64::MAX) < expiry * 4,
-            "a holder who dies leaves a key that expires"
+            cohort.recheck_delay(1, Some(expiry), u64::MAX) < expiry * 4,
+            "a key that its dead holder left expires"
         );
     }
 
     #[test]
-    fn clients_with_the_same_nodes_choose_the_same_node_and_keys_spread() {
+    fn clients_with_the_same_nodes_choose_the_same_node_per_key() {
         let [a, b, c] = ["a", "b", "c"].map(node_weight_seed);
         let nodes = [(NodeId(0), a), (NodeId(1), b), (NodeId(2), c)];
-        let elsewhere = [(NodeId(2), a), (NodeId(0), b), (NodeId(1), c)];
+        let reordered = [(NodeId(2), a), (NodeId(0), b), (NodeId(1), c)];
         let mut used = [0; 3];
         for number in 0..300 {
             let key = format!("orders:{number}");
             let [Some(node), Some(next)] = rendezvous_nodes(&key, nodes.into_iter()) else {
                 panic!("there are nodes")
             };
-            let [theirs, _] = rendezvous_nodes(&key, elsewhere.into_iter());
+            let [same, _] = rendezvous_nodes(&key, reordered.into_iter());
             let without = nodes.into_iter().filter(|(other, _)| *other != node);
             assert_eq!(
                 rendezvous_nodes(&key, without)[0],
                 Some(next),
-                "who cannot reach the first finds the next"
+                "a client that cannot reach the first node finds the next"
             );
             assert_eq!(
                 nodes[node.index()].1,
-                elsewhere.iter().find(|(it, _)| Some(*it) == theirs).expect("one of them").1
+                reordered.iter().find(|(it, _)| Some(*it) == same).expect("a listed node").1
             );
             used[node.index()] += 1;
         }

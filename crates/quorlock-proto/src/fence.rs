@@ -1,44 +1,51 @@
-//! Fencing numbers: what a node gives with a grant, and what a holder shows to the resource it guards.
+//! Fencing tokens: numbers that grow from one holder to the next and that the protected resource checks.
 //!
-//! Every grant on a node installs a number there, its *fence*, that is above every earlier one of that key. The
-//! number of a lock is the largest of its quorum; it counts once q nodes have it as their fence. Any two quorums share
-//! a node, and no node installs a number twice, so numbers never repeat, and they grow from one lock to the next. No
-//! clock is needed for that: clocks only choose *which* larger number is installed, so that with sane clocks all nodes
-//! choose the same one and no second round is needed.
+//! The technique is from Kleppmann, [How to do distributed
+//! locking](https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html), 2016.
+//!
+//! Each grant on a node installs a number as the node's *fence*, above every earlier one for that key. The
+//! number of a lock is the largest of its quorum; it counts once q nodes have it as their fence. Any two
+//! quorums share a node, and no node installs a number twice. So numbers never repeat, and they grow from one
+//! lock to the next.
+//!
+//! Clocks are not needed for that. They only choose *which* larger number is installed. If the nodes' clocks
+//! agree, all nodes choose the same number, and no second round is needed.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::time::DualTimestamp;
 
-/// A number that only grows from one holder of a lock to the next, to hand to the protected resource.
+/// A token for the protected resource; its number grows from one holder of a lock to the next.
 ///
-/// The rule for a resource: keep the token of the last write that was accepted, and [accept](Self::supersedes) a write
-/// only if its number is larger, or the number *and* the nonce are the same. In SQL:
+/// The rule for a resource: keep the token of the last write that was accepted, and
+/// [accept](Self::supersedes) a write only if its number is larger, or the number *and* the nonce are the
+/// same. In SQL:
 ///
 /// ```sql
 /// UPDATE account SET balance = $1, fence = $2, nonce = $3
 ///  WHERE id = $4 AND (fence < $2 OR (fence = $2 AND nonce = $3))
 /// ```
 ///
-/// Numbers are below 2^53, so that no floating-point column or JSON reader bends them. `Display` and `FromStr` use
-/// `number-nonce`, the nonce in 32 hexadecimal digits.
+/// Numbers are below 2^53, so floating-point columns and JSON readers keep them exact. `Display` and
+/// `FromStr` use `number-nonce`, the nonce in 32 hexadecimal digits.
 ///
-/// With the feature `serde` it is a structure of number and nonce, in JSON and other texts with the nonce as a string of
-/// 32 hexadecimal digits, as no JSON number is that long; in binary formats the nonce is a number.
+/// With the feature `serde` it is a structure of number and nonce. In JSON and other text formats the nonce
+/// is a string of 32 hexadecimal digits, because no JSON number is that long. In binary formats it is a
+/// number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct FencingToken {
     /// Larger for every later holder.
     pub number: u64,
-    /// 128 random bits, for the case that a number is ever given out twice (see the crate's chapter on safety):
-    /// even then two holders cannot both write. It opens nothing.
-    #[cfg_attr(feature = "serde", serde(with = "digits"))]
+    /// 128 random bits, in case a number is ever given out twice (see the crate's chapter on safety): even
+    /// then two holders cannot both write. The nonce is no secret.
+    #[cfg_attr(feature = "serde", serde(with = "hex_nonce"))]
     pub nonce: u128,
 }
 
 impl FencingToken {
-    /// Whether a resource whose last accepted write came with `last` may accept one that comes with this.
+    /// Whether a resource that last accepted a write with `last` may accept a write with this token.
     #[must_use]
     pub const fn supersedes(&self, last: &Self) -> bool {
         self.number > last.number || self.number == last.number && self.nonce == last.nonce
@@ -56,29 +63,29 @@ impl FromStr for FencingToken {
 
     fn from_str(text: &str) -> Result<Self, ParseFencingTokenError> {
         let (number, nonce) = text.split_once('-').ok_or(ParseFencingTokenError)?;
-        if !are_digits(number) {
+        if !is_hex(number) {
             return Err(ParseFencingTokenError);
         }
         let number = number.parse().map_err(|_| ParseFencingTokenError)?;
-        Ok(Self { number, nonce: nonce_of(nonce)? })
+        Ok(Self { number, nonce: parse_nonce(nonce)? })
     }
 }
 
-/// A nonce as it is written: all 32 digits, and no sign, which `from_str_radix` would take.
-fn nonce_of(digits: &str) -> Result<u128, ParseFencingTokenError> {
-    if digits.len() != 32 || !are_digits(digits) {
+/// Parses a nonce: exactly 32 digits without a sign, which `from_str_radix` would accept.
+fn parse_nonce(digits: &str) -> Result<u128, ParseFencingTokenError> {
+    if digits.len() != 32 || !is_hex(digits) {
         return Err(ParseFencingTokenError);
     }
     u128::from_str_radix(digits, 16).map_err(|_| ParseFencingTokenError)
 }
 
-fn are_digits(text: &str) -> bool {
+fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The nonce in a serialized token.
+/// The serde format of a nonce.
 #[cfg(feature = "serde")]
-mod digits {
+mod hex_nonce {
     use std::fmt;
 
     use serde::de::{Error, Visitor};
@@ -94,15 +101,15 @@ mod digits {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
         if deserializer.is_human_readable() {
-            deserializer.deserialize_str(Digits)
+            deserializer.deserialize_str(HexNonceVisitor)
         } else {
             u128::deserialize(deserializer)
         }
     }
 
-    struct Digits;
+    struct HexNonceVisitor;
 
-    impl Visitor<'_> for Digits {
+    impl Visitor<'_> for HexNonceVisitor {
         type Value = u128;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -110,50 +117,54 @@ mod digits {
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<u128, E> {
-            super::nonce_of(text).map_err(|_| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+            super::parse_nonce(text).map_err(|_| E::invalid_value(serde::de::Unexpected::Str(text), &self))
         }
     }
 }
 
-/// A text that is no fencing token.
+/// A text that is not a fencing token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no fencing token: it is written as a number, a dash, and 32 hexadecimal digits")]
 pub struct ParseFencingTokenError;
 
-/// The fencing number that goes with a question.
+/// The fencing number in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fence {
-    /// A grant: the node installs `hint`, if that is above its fence and not too far ahead of its clock, or else the
-    /// next number above its fence. In any case above `floor`.
+    /// For an acquire request. The node installs `hint` if that is above its fence and not too far ahead of
+    /// its clock, else the next number above its fence. Either is above `min_fencing_number`.
     Hint {
-        /// The number that we would like.
+        /// The preferred number.
         hint: u64,
-        /// What it must be above.
-        floor: u64,
+        /// The number must be above this minimum.
+        min_fencing_number: u64,
     },
-    /// Everything later: the lock's number.
+    /// For every later request: the lock's number.
     Number(u64),
-    /// A break: the number after the one that stands there, whatever that is.
+    /// For a forced release: the number after the node's fence.
     Next,
 }
 
 impl Fence {
-    /// What a grant asks for: the time in microseconds, or the next number after the last that was seen, whichever is
-    /// larger. Nodes whose clocks agree with ours will all install it.
+    /// The fence of an acquire request. It prefers the time in microseconds or the number after `last_seen`,
+    /// whichever is larger. All nodes whose clocks agree with the client's install it.
     #[must_use]
-    pub fn hint(now: DualTimestamp, last_seen: u64, floor: u64) -> Self {
-        let micros = now.wall_nanos() / 1000;
-        Self::Hint { hint: micros.max(last_seen + 1).max(floor + 1).min(MAX_FENCING_NUMBER), floor }
+    pub fn hint(now: DualTimestamp, last_seen: u64, min_fencing_number: u64) -> Self {
+        let now_micros = now.wall_nanos() / 1000;
+        Self::Hint {
+            hint: now_micros.max(last_seen + 1).max(min_fencing_number + 1).min(MAX_FENCING_NUMBER),
+            min_fencing_number,
+        }
     }
 }
 
-/// The largest floor that may be asked for: 2^53 − 2^40. Above it there is room for a million million more locks, and
-/// every number stays exact in Lua, in JSON, and in a floating-point column.
+/// The largest minimum fencing number that can be configured: 2^53 − 2^40. That leaves numbers for 10^12 more
+/// locks, all exact in Lua, in JSON and in a floating-point column.
 pub const MAX_MIN_FENCING_NUMBER: u64 = (1 << 53) - (1 << 40);
-/// How far a node lets a hint be ahead of its own clock, and how far behind its clock a key begins that it has no
-/// number of.
-pub const TOLERANCE_MICROS: u64 = 250_000;
-/// Above this nodes give none. A fence that is as large was not made by us, or is the last one.
+/// How far a node lets a hint be ahead of its own clock. A key without a number starts this far behind the
+/// node's clock.
+pub const CLOCK_TOLERANCE_MICROS: u64 = 250_000;
+/// The largest number that nodes give. A fence at or above it is the last number, or was not written by
+/// quorlock.
 pub const MAX_FENCING_NUMBER: u64 = (1 << 53) - 1;
 
 #[cfg(test)]
@@ -161,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_read_as_it_is_written() {
+    fn a_token_parses_only_from_the_text_of_its_display() {
         let token = FencingToken { number: 1_732_000_000_000_000, nonce: 0xfeed };
         assert_eq!(token.to_string(), "1732000000000000-0000000000000000000000000000feed");
         assert_eq!(token.to_string().parse(), Ok(token));
@@ -173,10 +184,10 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_takes_larger_numbers_and_its_last_holder_again() {
+    fn a_token_supersedes_a_smaller_number_and_an_equal_token() {
         let last = FencingToken { number: 7, nonce: 1 };
-        let may = |number, nonce| FencingToken { number, nonce }.supersedes(&last);
-        assert!(may(8, 2) && may(7, 1));
-        assert!(!may(7, 2) && !may(6, 1));
+        let accepts = |number, nonce| FencingToken { number, nonce }.supersedes(&last);
+        assert!(accepts(8, 2) && accepts(7, 1));
+        assert!(!accepts(7, 2) && !accepts(6, 1));
     }
 }

@@ -1,6 +1,6 @@
-//! A held claim: its deadline, its renewals, its release.
+//! A lease: a held lock with its deadline, renewals and release.
 
-mod fenced_out;
+mod larger_fence;
 mod release;
 mod renewal;
 mod step;
@@ -18,114 +18,117 @@ use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::request::{Key, OwnerToken, RequestKind};
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::Vote;
-use fenced_out::{OverOurs, proof_pause};
-use release::Releasing;
+use larger_fence::{LargerFencesWithKey, verification_delay};
+use release::ReleaseRound;
 use renewal::Renewal;
 
 /// A lock that is held.
 ///
-/// Three answers to a renewal: *renewed*, *lost* (others have too many nodes), *unknown* (too few answers: the
-/// deadline stays, and it asks again soon). It never gives up a lock that may still be held, never deletes its own
-/// keys before it is told to, and never comes back once lost.
+/// A renewal has three outcomes: *renewed*; *lost*, if others hold too many nodes; or *unconfirmed*, if too
+/// few nodes replied. After the last, the deadline stays and another renewal follows soon. A lease never
+/// gives up a lock that may still be held, and never deletes its keys before `release`. A lost lease stays
+/// lost.
 ///
-/// It is kept small, for leases come by the thousand: what it has only for a while is in a box.
+/// It is kept small, because a client may have thousands: rare state is boxed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     key: Key,
     token: OwnerToken,
-    /// Our fencing number; none in plain mode. Nodes give no number 0.
-    number: Option<NonZeroU64>,
+    /// The fencing number; `None` in plain mode. Nodes never give the number 0.
+    fencing_number: Option<NonZeroU64>,
     quorum: Quorum,
     params: LeaseParams,
     auto_renew: bool,
     deadline: DualTimestamp,
-    /// Whether a renewal has moved it past what the grants gave: a late one is good for no longer.
+    /// Whether a renewal has moved the deadline past the ttl of the first grants, so that a late grant
+    /// expires before it.
     extended_past_grants: bool,
-    /// What few leases have.
-    seldom: Option<Box<RareState>>,
-    /// No key of ours lives longer than this.
+    /// State that few leases have.
+    rare_state: Option<Box<RareState>>,
+    /// No key of this lease lives longer than this.
     keys_until: BootTime,
-    /// Nodes where a key of ours may stand.
+    /// Nodes that may have this lease's key.
     possibly_set: NodeSet,
-    /// Nodes known to have our key.
+    /// Nodes that are known to have this lease's key.
     confirmed: NodeSet,
     next_renewal: BootTime,
     rounds: u32,
     state: State,
-    to_raise: NodeSet,
+    to_raise_fence: NodeSet,
     event: Option<PendingEvent>,
     confirmed_changed: bool,
-    /// Which release it will ask for.
-    release_as: RequestKind,
+    /// The kind of its release requests.
+    release_kind: RequestKind,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum State {
-    /// With the renewal that is under way, or the last, for as long as there is more to know of it than its deadline.
+    /// With the current or last renewal, until only its deadline still matters.
     Held(Option<Box<Renewal>>),
     Lost,
-    Releasing(Box<Releasing>),
+    Releasing(Box<ReleaseRound>),
     Ended,
 }
 
-/// What few leases have, and what they would all be larger for.
+/// State that few leases have; kept apart so that all others are smaller.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct RareState {
-    /// `max_hold_time` as an instant.
-    end: Option<DualTimestamp>,
-    /// Nodes with our key and a larger number than ours.
-    fenced_out: OverOurs,
+    /// The end of `max_hold_time`.
+    max_hold_end: Option<DualTimestamp>,
+    /// Nodes with the lease's key and a fence above its number.
+    larger_with_key: LargerFencesWithKey,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum PendingEvent {
     Renewed,
-    /// Whether the time for answers was over.
+    /// Whether the attempt timeout passed.
     Unconfirmed {
-        ran_out: bool,
+        timed_out: bool,
     },
     Lost(LossReason),
     Released,
 }
 
 impl Lease {
-    /// The lease that a won attempt becomes. Late answers to its grants belong to the lease.
+    /// The lease of a won attempt. Late replies to the attempt's acquire requests go to the lease.
     #[must_use]
     pub fn new(attempt: &Attempt, policy: RenewalPolicy) -> Self {
         let params = attempt.spec().params;
         let start = attempt.start();
-        let end = policy.max_hold_time.map(|span| start.plus(span));
-        let fenced_out = OverOurs::of_grants(attempt.round());
-        let has_larger = !fenced_out.is_empty();
-        let seldom = (end.is_some() || has_larger).then(|| Box::new(RareState { end, fenced_out }));
+        let max_hold_end = policy.max_hold_time.map(|span| start.plus(span));
+        let larger_with_key = LargerFencesWithKey::from_grants(attempt.round());
+        let has_larger = !larger_with_key.is_empty();
+        let rare_state = (max_hold_end.is_some() || has_larger)
+            .then(|| Box::new(RareState { max_hold_end, larger_with_key }));
         Self {
             key: attempt.spec().key.clone(),
             token: attempt.token(),
-            number: attempt.number().and_then(NonZeroU64::new),
+            fencing_number: attempt.fencing_number().and_then(NonZeroU64::new),
             quorum: attempt.round().quorum(),
             params,
             auto_renew: policy.auto_renew,
-            deadline: capped(params.deadline(start), end),
+            deadline: cap_deadline(params.deadline(start), max_hold_end),
             extended_past_grants: false,
             keys_until: start.boot().plus(params.ttl()),
             possibly_set: attempt.possibly_applied(),
             confirmed: attempt.round().granted(),
             next_renewal: match policy.auto_renew {
                 true if !has_larger => start.boot().plus(params.ttl() / 3),
-                true => start.boot().plus(proof_pause(params.ttl())),
+                true => start.boot().plus(verification_delay(params.ttl())),
                 false => BootTime::NEVER,
             },
-            seldom,
+            rare_state,
             rounds: 0,
             state: State::Held(None),
-            to_raise: NodeSet::EMPTY,
+            to_raise_fence: NodeSet::EMPTY,
             event: None,
             confirmed_changed: false,
-            release_as: RequestKind::ReleaseAndNotify,
+            release_kind: RequestKind::ReleaseAndNotify,
         }
     }
 
-    /// The next step to take, until there is none; then see [`wake_at`](Self::wake_at).
+    /// The next step. Poll until `None`, then see [`wake_at`](Self::wake_at).
     pub fn poll(&mut self) -> Option<LeaseStep> {
         if let Some(request) = self.poll_request() {
             return Some(request);
@@ -135,8 +138,8 @@ impl Lease {
         }
         match self.event.take()? {
             PendingEvent::Renewed => Some(LeaseStep::Renewed(self.deadline)),
-            PendingEvent::Unconfirmed { ran_out } => Some(LeaseStep::Unconfirmed(
-                self.renewal().map_or_else(Vec::new, |renewal| renewal.round.report(ran_out)),
+            PendingEvent::Unconfirmed { timed_out } => Some(LeaseStep::Unconfirmed(
+                self.renewal().map_or_else(Vec::new, |renewal| renewal.round.report(timed_out)),
             )),
             PendingEvent::Lost(loss) => Some(LeaseStep::Lost(loss)),
             PendingEvent::Released => match std::mem::replace(&mut self.state, State::Ended) {
@@ -147,17 +150,17 @@ impl Lease {
     }
 
     fn poll_request(&mut self) -> Option<LeaseStep> {
-        let mut past = None;
-        let (phase, nodes) = match &mut self.state {
+        let mut number_override = None;
+        let (kind, nodes) = match &mut self.state {
             State::Held(Some(renewal)) if !renewal.to_renew.is_empty() => {
                 (RequestKind::Renew, std::mem::take(&mut renewal.to_renew))
             }
-            State::Held(_) if !self.to_raise.is_empty() => {
-                (RequestKind::RaiseFence, std::mem::take(&mut self.to_raise))
+            State::Held(_) if !self.to_raise_fence.is_empty() => {
+                (RequestKind::RaiseFence, std::mem::take(&mut self.to_raise_fence))
             }
             State::Held(Some(renewal)) => {
                 let (nodes, number) = renewal.next_reacquire()?;
-                past = number;
+                number_override = number;
                 (RequestKind::Reacquire, nodes)
             }
             State::Releasing(releasing) if !releasing.to_release.is_empty() => {
@@ -165,43 +168,43 @@ impl Lease {
             }
             State::Held(None) | State::Releasing(_) | State::Lost | State::Ended => return None,
         };
-        Some(LeaseStep::Request { phase, ttl: self.renewal_ttl(), nodes, round: self.rounds, past })
+        Some(LeaseStep::Request { kind, ttl: self.renewal_ttl(), nodes, round: self.rounds, number_override })
     }
 
-    /// A node's answer to a question of this round. Poll next.
-    pub fn on_reply(&mut self, node: NodeId, phase: RequestKind, round: u32, vote: Vote, now: DualTimestamp) {
-        match phase {
-            // A key that goes before the lock does is in nobody's way then.
+    /// Handles a node's reply to a request of this round. Poll next.
+    pub fn on_reply(&mut self, node: NodeId, kind: RequestKind, round: u32, vote: Vote, now: DualTimestamp) {
+        match kind {
+            // If the deadline was extended, a late grant expires before it, so the node does not count as
+            // confirmed.
             RequestKind::Acquire => {
-                self.on_grant(
+                self.on_acquire_reply(
                     node,
                     &vote,
                     !self.extended_past_grants || enabled(Mutant::LateGrantNeverExpires),
                     now,
                 );
             }
-            RequestKind::Reacquire => self.on_reacquire(node, round, &vote, now),
-            RequestKind::RaiseFence => self.on_raise(node, &vote),
-            RequestKind::Renew if round == self.rounds => self.on_renewal(node, vote, now),
-            RequestKind::Release => self.on_release(node, vote),
+            RequestKind::Reacquire => self.on_reacquire_reply(node, round, &vote, now),
+            RequestKind::RaiseFence => self.on_raise_fence_reply(node, &vote),
+            RequestKind::Renew if round == self.rounds => self.on_renew_reply(node, vote, now),
+            RequestKind::Release => self.on_release_reply(node, vote),
             _ => {}
         }
     }
 
-    /// Some time it asked for may have come. `absence` gives the vote of a node that is known not to answer.
-    /// Poll next.
-    pub fn on_wake(&mut self, absence: impl Fn(NodeId) -> Option<Vote>, now: DualTimestamp) {
+    /// Handles a wake-up. `absent_vote` returns the vote of a node that gets no request. Poll next.
+    pub fn on_wake(&mut self, absent_vote: impl Fn(NodeId) -> Option<Vote>, now: DualTimestamp) {
         match &self.state {
             State::Held(renewal) => {
-                if now.is_past(self.signal_at()) {
+                if now.is_past(self.lost_signal_at()) {
                     self.lose(LossReason::Expired);
                 } else if let Some(renewal) = renewal.as_ref().filter(|it| !it.is_settled) {
-                    // Nothing pushes a round aside that may still succeed.
+                    // A round that may still succeed is not replaced.
                     if now.is_due(renewal.settle_by()) {
-                        self.settle_unknown(now);
+                        self.settle_unconfirmed(now);
                     }
                 } else if self.next_renewal.is_due(now) {
-                    self.renew(self.params, absence, now);
+                    self.start_renewal(self.params, absent_vote, now);
                 }
             }
             State::Releasing(releasing) if now.is_due(releasing.settle_by) => {
@@ -211,40 +214,41 @@ impl Lease {
         }
     }
 
-    /// Asks for these terms from now on, once. Says `Renewed`, `NoQuorum` or `Lost` in its time. Poll next.
+    /// Starts one renewal with these parameters. Its outcome is `Renewed`, `Unconfirmed` or `Lost`. Poll
+    /// next.
     pub fn extend(
         &mut self,
         params: LeaseParams,
-        absence: impl Fn(NodeId) -> Option<Vote>,
+        absent_vote: impl Fn(NodeId) -> Option<Vote>,
         now: DualTimestamp,
     ) {
         match &self.state {
-            State::Held(_) if now.is_past(self.signal_at()) => self.lose(LossReason::Expired),
+            State::Held(_) if now.is_past(self.lost_signal_at()) => self.lose(LossReason::Expired),
             State::Held(renewal) => {
-                // An extension under way that asks for more is not cut short.
+                // A running extension to a longer ttl is not shortened.
                 let under_way = renewal.as_ref().filter(|it| !it.is_settled).map(|it| it.params);
                 let longest = under_way.filter(|it| it.ttl() > params.ttl()).unwrap_or(params);
-                self.renew(longest, absence, now);
+                self.start_renewal(longest, absent_vote, now);
             }
             State::Lost | State::Releasing(_) | State::Ended => {}
         }
     }
 
-    /// The holder saw the deadline pass. Poll next.
+    /// Loses the lock, because the holder saw the deadline pass. Poll next.
     pub fn expire(&mut self) {
         if self.is_held() {
             self.lose(LossReason::Expired);
         }
     }
 
-    /// The node's clock jumped: what it confirmed may have run out before its time, and is worth this.
-    /// Poll next.
-    pub fn revoke_votes_of(&mut self, node: NodeId, worth: Vote) {
-        // That our key stands there under a larger number was said before, and is worth no more.
-        self.forget_larger(node);
+    /// Withdraws the node's confirmation, because its clock jumped and its key may expire early. Its vote in
+    /// a running renewal becomes `new_vote`. Poll next.
+    pub fn revoke_votes_of(&mut self, node: NodeId, new_vote: Vote) {
+        // What the node reported before about its larger fence no longer proves anything.
+        self.forget_larger_fence(node);
         let State::Held(renewal) = &mut self.state else { return };
         if let Some(renewal) = renewal.as_mut().filter(|it| !it.is_settled) {
-            renewal.round.revise(node, worth);
+            renewal.round.replace_grant(node, new_vote);
         }
         if !self.confirmed.contains(node) {
             return;
@@ -256,7 +260,7 @@ impl Lease {
         }
     }
 
-    /// When to call [`on_wake`](Self::on_wake), if ever.
+    /// When to call [`on_wake`](Self::on_wake), if at all.
     #[must_use]
     pub fn wake_at(&self) -> Option<BootTime> {
         match &self.state {
@@ -265,68 +269,68 @@ impl Lease {
                     Some(renewal) if !renewal.is_settled => renewal.settle_by().boot(),
                     _ => self.next_renewal,
                 };
-                Some(next.min(self.signal_at().boot()))
+                Some(next.min(self.lost_signal_at().boot()))
             }
             State::Releasing(releasing) => Some(releasing.settle_by.boot()),
             State::Lost | State::Ended => None,
         }
     }
 
-    /// Whether a renewal was ever asked for.
+    /// Whether any renewal was started.
     #[must_use]
     pub const fn was_renewed(&self) -> bool {
         self.rounds > 0
     }
 
-    /// Whether it has said all it has to say.
+    /// Whether no step will follow.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.state == State::Ended
     }
 
-    /// Whether somebody still holds it, or has yet to hear that it is lost and let go.
+    /// Whether the lock is held, or is lost and not yet released.
     #[must_use]
-    pub fn is_open(&self) -> bool {
+    pub fn is_unreleased(&self) -> bool {
         matches!(self.state, State::Held(_) | State::Lost)
     }
 
-    /// Whether it is still good, as far as this machine has been told.
+    /// Whether the lock is held, as far as the lease knows.
     #[must_use]
     pub const fn is_held(&self) -> bool {
         matches!(self.state, State::Held(_))
     }
 
-    /// Until when it may be trusted.
+    /// The deadline, until which the lock may be trusted.
     #[must_use]
     pub const fn deadline(&self) -> DualTimestamp {
         self.deadline
     }
 
-    /// The nodes known to have our key.
+    /// The nodes that are known to have this lease's key.
     #[must_use]
     pub const fn confirmed(&self) -> NodeSet {
         self.confirmed
     }
 
-    /// The nodes where a key of ours may stand.
+    /// The nodes that may have this lease's key.
     #[must_use]
     pub const fn possibly_set(&self) -> NodeSet {
         self.possibly_set
     }
 
-    /// Whether the node may be without our key, and so worth a renewal.
+    /// Whether the node may lack the key, so that a renewal would help.
     #[must_use]
-    pub const fn unconfirmed(&self, node: NodeId) -> bool {
+    pub const fn is_unconfirmed_on(&self, node: NodeId) -> bool {
         self.is_held() && !self.confirmed.contains(node)
     }
 
-    /// No key of ours lives longer than this.
+    /// No key of this lease lives longer than this.
     #[must_use]
     pub const fn keys_until(&self) -> BootTime {
         self.keys_until
     }
 
-    /// How long the current renewal asks the keys to live.
+    /// The ttl that the current renewal requests.
     #[must_use]
     pub fn renewal_ttl(&self) -> Duration {
         self.renewal().map_or(self.params, |renewal| renewal.params).ttl()
@@ -338,28 +342,28 @@ impl Lease {
         &self.key
     }
 
-    /// In whose name.
+    /// The owner token.
     #[must_use]
     pub const fn token(&self) -> OwnerToken {
         self.token
     }
 
-    /// Our fencing number; none in plain mode.
+    /// The fencing number; `None` in plain mode.
     #[must_use]
-    pub fn number(&self) -> Option<u64> {
-        self.number.map(NonZeroU64::get)
+    pub fn fencing_number(&self) -> Option<u64> {
+        self.fencing_number.map(NonZeroU64::get)
     }
 
-    /// What goes along with its questions.
+    /// The fence to send with its requests.
     #[must_use]
     pub fn fence(&self) -> Option<Fence> {
-        self.number().map(Fence::Number)
+        self.fencing_number().map(Fence::Number)
     }
 
-    /// The lost signal comes 10 ms before the deadline, or a tenth of the ttl if that is less, so that a holder
-    /// who listens has stopped when the deadline comes.
-    fn signal_at(&self) -> DualTimestamp {
-        self.deadline.minus(SIGNAL_LEAD.min(self.params.ttl() / 10))
+    /// When the lost signal is sent: 10 ms before the deadline, or a tenth of the ttl if that is less. So a
+    /// holder that reacts to it has stopped by the deadline.
+    fn lost_signal_at(&self) -> DualTimestamp {
+        self.deadline.minus(LOST_SIGNAL_LEAD.min(self.params.ttl() / 10))
     }
 
     fn renewal(&self) -> Option<&Renewal> {
@@ -369,13 +373,13 @@ impl Lease {
         }
     }
 
-    fn end(&self) -> Option<DualTimestamp> {
-        self.seldom.as_ref()?.end
+    fn max_hold_end(&self) -> Option<DualTimestamp> {
+        self.rare_state.as_ref()?.max_hold_end
     }
 
     fn stop_renewing(&mut self) {
         self.next_renewal = BootTime::NEVER;
-        self.to_raise = NodeSet::EMPTY;
+        self.to_raise_fence = NodeSet::EMPTY;
     }
 
     fn lose(&mut self, loss: LossReason) {
@@ -385,8 +389,8 @@ impl Lease {
     }
 }
 
-fn capped(deadline: DualTimestamp, end: Option<DualTimestamp>) -> DualTimestamp {
+fn cap_deadline(deadline: DualTimestamp, end: Option<DualTimestamp>) -> DualTimestamp {
     end.map_or(deadline, |end| deadline.earlier(end))
 }
 
-const SIGNAL_LEAD: Duration = Duration::from_millis(10);
+const LOST_SIGNAL_LEAD: Duration = Duration::from_millis(10);

@@ -1,29 +1,29 @@
-//! What a claim is asked for: checked once, then trusted. The one deadline formula lives here.
+//! The durations of a lock, validated once, and the only formula for its deadline.
 
 use std::time::Duration;
 
 use crate::span::Span;
 use crate::time::DualTimestamp;
 
-/// How long a lock is asked for, how far clocks may drift meanwhile, and how long one attempt may wait.
+/// The ttl of a lock, the allowed clock drift, and the timeout of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseParams {
-    /// In nanoseconds, which take half the room of a `Duration`: every lease has terms.
+    /// In nanoseconds, which take half the memory of a `Duration`; every lease has a copy.
     ttl_nanos: u64,
-    patience_nanos: u64,
+    attempt_timeout_nanos: u64,
     drift: Drift,
 }
 
 impl LeaseParams {
-    /// Terms for `ttl`, waiting `attempt_timeout` for answers; when not said, the smaller of ttl/8 and the node time-out.
+    /// Parameters for `ttl`. The attempt timeout is by default the smaller of ttl/8 and the reply timeout.
     ///
     /// # Errors
     ///
-    /// A [`InvalidLeaseParams`] that says which value is out of its range, and what the range is.
+    /// [`InvalidLeaseParams`] names the value that is out of range, and the range.
     pub fn new(
         ttl: Duration,
         drift: Drift,
-        patience: Option<Duration>,
+        attempt_timeout: Option<Duration>,
         reply_timeout: Duration,
     ) -> Result<Self, InvalidLeaseParams> {
         if ttl < MIN_TTL {
@@ -32,17 +32,22 @@ impl LeaseParams {
         if ttl > MAX_TTL {
             return Err(InvalidLeaseParams::TtlTooLong(ttl));
         }
-        // Redis counts whole milliseconds. Rounding down keeps our deadline at or before the keys' own.
+        // Redis expires by whole milliseconds. Rounding down keeps the deadline at or before the expiry of
+        // the keys.
         let ttl = Duration::from_millis(ttl.as_millis() as u64);
-        let patience = patience.unwrap_or_else(|| reply_timeout.min(ttl / 8));
-        if patience.is_zero() {
-            return Err(InvalidLeaseParams::NoPatience);
+        let attempt_timeout = attempt_timeout.unwrap_or_else(|| reply_timeout.min(ttl / 8));
+        if attempt_timeout.is_zero() {
+            return Err(InvalidLeaseParams::ZeroAttemptTimeout);
         }
-        if patience > ttl / 4 {
-            return Err(InvalidLeaseParams::PatienceTooLong { attempt_limit: patience, ttl });
+        if attempt_timeout > ttl / 4 {
+            return Err(InvalidLeaseParams::AttemptTimeoutTooLong { attempt_timeout, ttl });
         }
-        // At most a year, which 64 bits hold five hundred times.
-        Ok(Self { ttl_nanos: ttl.as_nanos() as u64, patience_nanos: patience.as_nanos() as u64, drift })
+        // At most a year; 64 bits hold five hundred.
+        Ok(Self {
+            ttl_nanos: ttl.as_nanos() as u64,
+            attempt_timeout_nanos: attempt_timeout.as_nanos() as u64,
+            drift,
+        })
     }
 
     /// The time to live of the keys, in whole milliseconds.
@@ -51,29 +56,32 @@ impl LeaseParams {
         Duration::from_nanos(self.ttl_nanos)
     }
 
-    /// How long one attempt waits for answers.
+    /// How long one attempt waits for replies.
     #[must_use]
     pub const fn attempt_timeout(&self) -> Duration {
-        Duration::from_nanos(self.patience_nanos)
+        Duration::from_nanos(self.attempt_timeout_nanos)
     }
 
-    /// Until when a lock granted by a round that started at `start` may be trusted.
+    /// The deadline of a lock that was granted in a round started at `start`.
     ///
-    /// From the Redlock description: the lock is held if "the total time elapsed to acquire the lock is less
-    /// than lock validity time", and "its validity time is considered to be the initial validity time minus
-    /// the time elapsed", less "some time (just a few milliseconds in order to compensate for clock drift
-    /// between processes)". As one instant, that is `start + ttl·(1 − ρ) − 2 ms`; of the 2 ms, one is the
-    /// granularity of expiry in Redis and one the least drift.
+    /// From the description of
+    /// [Redlock](https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/): the lock is held
+    /// if "the total time elapsed to acquire the lock is less than lock validity time", and "its validity
+    /// time is considered to be the initial validity time minus the time elapsed", less "some time (just a
+    /// few milliseconds in order to compensate for clock drift between processes)". So the deadline is
+    /// `start + ttl·(1 − ρ) − 2 ms`. Of the 2 ms, one is the granularity of expiry in Redis, and one the
+    /// least drift.
     ///
-    /// `start` is read before the first byte is sent. Counting from the replies instead is a known mistake:
-    /// the keys began to age while the replies travelled.
+    /// `start` is read before the first byte is sent. To count from the replies is a known mistake, because
+    /// the keys begin to age while the replies travel.
     #[must_use]
     pub fn deadline(&self, start: DualTimestamp) -> DualTimestamp {
-        start.plus(self.ttl().saturating_sub(self.drift.of(self.ttl()) + GRANULARITY))
+        start.plus(self.ttl().saturating_sub(self.drift.of(self.ttl()) + FIXED_ALLOWANCE))
     }
 }
 
-/// ρ: the sum of how fast a node's clock and how slow ours may run, as a share.
+/// The drift ρ, as a share: how much too fast a node's clock plus how much too slow the client's clock may
+/// run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Drift {
     millionths: u32,
@@ -84,32 +92,32 @@ impl Drift {
     ///
     /// # Errors
     ///
-    /// [`InvalidLeaseParams::Drift`] unless 0 ≤ share ≤ 0.2. A host whose time service slews at its limit (8.3 % for
-    /// chrony) needs more than the default; 0.2 covers two such hosts that drift apart.
+    /// [`InvalidLeaseParams::DriftOutOfRange`] unless 0 ≤ share ≤ 0.2. A host whose time service slews at its
+    /// limit (8.3 % for chrony) needs more than the default; 0.2 covers two such hosts that drift apart.
     pub fn new(share: f64) -> Result<Self, InvalidLeaseParams> {
         if (0.0..=0.2).contains(&share) {
             Ok(Self { millionths: (share * 1_000_000.0).round() as u32 })
         } else {
-            Err(InvalidLeaseParams::Drift(share.to_string()))
+            Err(InvalidLeaseParams::DriftOutOfRange(share.to_string()))
         }
     }
 
-    /// This share of a span.
+    /// This share of a duration.
     #[must_use]
     pub fn of(self, span: Duration) -> Duration {
         span * self.millionths / 1_000_000
     }
 
-    /// The most that a node's clock may go on while ours goes on by this span. A deadline allows for no more than that
-    /// `span` of ours is `span / (1 − ρ)` of the node's.
+    /// The most time that passes on a node's clock while `span` passes on the client's clock: `span / (1 −
+    /// ρ)`. A deadline allows for no more.
     #[must_use]
-    pub fn most_of(self, span: Duration) -> Duration {
+    pub fn max_elapsed_on_node(self, span: Duration) -> Duration {
         let nanos = span.as_nanos() * 1_000_000 / u128::from(1_000_000 - self.millionths);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
 
-/// Terms that cannot work, in words that say what to do.
+/// Parameters out of range; the message says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidLeaseParams {
@@ -119,27 +127,27 @@ pub enum InvalidLeaseParams {
     /// The ttl is above a year.
     #[error("a ttl of {span} is too long: take at most a year; a held lock is renewed by itself", span = Span(*.0))]
     TtlTooLong(Duration),
-    /// The patience is zero.
-    #[error("a patience of zero gives no node time to answer: take at least some milliseconds")]
-    NoPatience,
-    /// The patience is more than a quarter of the ttl.
+    /// The attempt timeout is zero.
+    #[error("an attempt timeout of zero gives no node time to reply: take at least some milliseconds")]
+    ZeroAttemptTimeout,
+    /// The attempt timeout is more than a quarter of the ttl.
     #[error(
-        "a patience of {} is more than a quarter of the ttl {}: too little of the lock would be left",
-        Span(*attempt_limit),
+        "an attempt timeout of {} is more than a quarter of the ttl {}: too little of the lock would be left",
+        Span(*attempt_timeout),
         Span(*ttl)
     )]
-    PatienceTooLong {
-        /// What was asked for.
-        attempt_limit: Duration,
-        /// The ttl it is too long for.
+    AttemptTimeoutTooLong {
+        /// The requested timeout.
+        attempt_timeout: Duration,
+        /// The ttl for which it is too long.
         ttl: Duration,
     },
     /// The drift is not between 0 and 0.2.
     #[error("a drift of {0} makes no sense: take a share from 0 to 0.2, such as 0.01")]
-    Drift(String),
+    DriftOutOfRange(String),
 }
 
-/// Redis expires by whole milliseconds, and drift is at least one more.
-const GRANULARITY: Duration = Duration::from_millis(2);
+/// One millisecond for the granularity of expiry in Redis, and one for the least drift.
+const FIXED_ALLOWANCE: Duration = Duration::from_millis(2);
 const MIN_TTL: Duration = Duration::from_millis(10);
 const MAX_TTL: Duration = Duration::from_secs(366 * 24 * 60 * 60);

@@ -1,14 +1,15 @@
-//! The algorithm, pure: no clock, no randomness, no input or output.
+//! The sans-IO core of quorlock: it decides, and reads no clock, draws no random number and does no input or
+//! output.
 //!
-//! A [`LockSpec`](request::LockSpec) is put to all nodes at once by an [`Attempt`](attempt::Attempt). q grants make it a
-//! [`Lease`](lease::Lease), which renews itself until it is released or lost. Each *round* of questions counts its
-//! answers in a [`Round`](round::Round); [`LeaseParams`](lease_params::LeaseParams) says until when an answer may be trusted. The
-//! [`Coordinator`](coordinator::Coordinator) runs many of them over one ordered queue per node.
+//! An [`Attempt`](attempt::Attempt) requests the lock of a [`LockSpec`](request::LockSpec) from all nodes at
+//! once. With q grants it becomes a [`Lease`](lease::Lease), which renews itself until it is released or
+//! lost. A [`Round`](round::Round) counts the votes on one request to all nodes.
+//! [`LeaseParams`](lease_params::LeaseParams) computes the deadline. The
+//! [`Coordinator`](coordinator::Coordinator) runs many operations over one ordered queue per node.
 //!
-//! Time comes in as an argument and chance as a number, so the code that decides here is the code that a model
-//! checker can walk and a simulation can drive. Every machine is `Clone + Eq + Hash`, takes inputs in any order
-//! without a panic, and ignores stale ones. After each input, `poll` it until it has nothing more to say, then ask
-//! when it wants to be woken.
+//! The time and random numbers are arguments. So model checkers and a simulation run the same code as the
+//! driver. Every operation is `Clone + Eq + Hash`, accepts inputs in any order without a panic, and ignores
+//! stale ones. After each input, call `poll` until it returns `None`, then `wake_at` for the next wake-up.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

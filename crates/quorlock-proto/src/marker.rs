@@ -8,7 +8,7 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fence::{MAX_MIN_FENCING_NUMBER, TOLERANCE_MICROS};
+use crate::fence::{CLOCK_TOLERANCE_MICROS, MAX_MIN_FENCING_NUMBER};
 use crate::mutant::{Mutant, enabled};
 use crate::quorum::Quorum;
 use crate::span::Span;
@@ -59,7 +59,7 @@ impl LockClusterConfig {
     /// left who does not know that it has lost the lock, and numbers go on from the clock.
     #[must_use]
     pub const fn forget_after(&self) -> Duration {
-        Duration::from_millis(self.max_ttl_millis + TOLERANCE_MICROS / 1000)
+        Duration::from_millis(self.max_ttl_millis + CLOCK_TOLERANCE_MICROS / 1000)
     }
 }
 

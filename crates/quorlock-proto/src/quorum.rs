@@ -1,20 +1,23 @@
-//! How many nodes are enough, and sets of nodes.
+//! Quorums by intersection, and sets of nodes.
+//!
+//! Any two quorums share a node (Gifford, *Weighted Voting for Replicated Data*, SOSP 1979), so no two
+//! clients have a quorum at once.
 
 use std::fmt;
 
-/// The place of a node in the list that the client was given.
+/// A node's position in the client's list of nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub u8);
 
 impl NodeId {
-    /// As an index into a list of nodes.
+    /// The position as an index.
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// N nodes, and the q of them that make a lock.
+/// N nodes, q of which make a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Quorum {
     nodes: u8,
@@ -22,18 +25,18 @@ pub struct Quorum {
 }
 
 impl Quorum {
-    /// The largest number of nodes. Past nine, every further node costs latency and adds nothing.
+    /// The largest number of nodes. Beyond nine, each further node adds latency and no safety.
     pub const MAX_NODES: usize = 9;
 
-    /// `needed` of `nodes`; when not said, "N/2 + 1".
+    /// A quorum of `needed` out of `nodes`; by default the majority N/2 + 1.
     ///
-    /// Any two quorums must share a node, so `needed` below a majority is refused. More than a majority lets
-    /// 2q − N − 1 nodes forget a lock, or jump their clocks, without harm.
+    /// Any two quorums must share a node, so `needed` below a majority is an error. With more than a
+    /// majority, 2q − N − 1 nodes may lose locks or jump their clocks without harm.
     ///
     /// # Errors
     ///
-    /// A [`InvalidQuorum`] that says which number is out of range.
-    pub fn new(nodes: usize, need: Option<usize>) -> Result<Self, InvalidQuorum> {
+    /// [`InvalidQuorum`] names the number that is out of range.
+    pub fn new(nodes: usize, needed: Option<usize>) -> Result<Self, InvalidQuorum> {
         if nodes == 0 {
             return Err(InvalidQuorum::NoNodes);
         }
@@ -41,19 +44,19 @@ impl Quorum {
             return Err(InvalidQuorum::TooManyNodes(nodes));
         }
         let majority = nodes / 2 + 1;
-        let need = need.unwrap_or(majority);
-        if need < majority {
-            return Err(InvalidQuorum::BelowMajority { need, majority, nodes });
+        let needed = needed.unwrap_or(majority);
+        if needed < majority {
+            return Err(InvalidQuorum::BelowMajority { needed, majority, nodes });
         }
-        if need > nodes {
-            return Err(InvalidQuorum::AboveNodes { need, nodes });
+        if needed > nodes {
+            return Err(InvalidQuorum::AboveNodes { needed, nodes });
         }
-        Ok(Self { nodes: nodes as u8, needed: need as u8 })
+        Ok(Self { nodes: nodes as u8, needed: needed as u8 })
     }
 
-    /// As many as are enough of those that are connected: a known mistake, see [`mutant`](crate::mutant).
+    /// A majority of the connected nodes: a known mistake, see [`mutant`](crate::mutant).
     #[must_use]
-    pub(super) const fn of_connected(self, connected: usize) -> Self {
+    pub(super) const fn majority_of_connected(self, connected: usize) -> Self {
         Self { nodes: self.nodes, needed: connected as u8 / 2 + 1 }
     }
 
@@ -63,7 +66,7 @@ impl Quorum {
         self.nodes as usize
     }
 
-    /// q, how many of them make a lock.
+    /// q, the number of nodes that make a lock.
     #[must_use]
     pub const fn needed(self) -> usize {
         self.needed as usize
@@ -75,28 +78,28 @@ impl Quorum {
         (0..self.nodes).map(NodeId).collect()
     }
 
-    /// Whether these many are enough.
+    /// Whether `count` nodes make a quorum.
     #[must_use]
     pub const fn is_met(self, count: usize) -> bool {
         count >= self.needed as usize
     }
 
-    /// Whether q can no longer be reached once `others` nodes are not ours. Right for even N too: with four
-    /// nodes two refusals already settle it, so a tie of two against two ends at once.
+    /// Whether q is out of reach if `others` nodes do not grant. Right for even N too: with four nodes, two
+    /// such nodes decide it, so a tie of two against two ends at once.
     #[must_use]
     pub const fn is_out_of_reach(self, others: usize) -> bool {
         others > (self.nodes - self.needed) as usize
     }
 
-    /// How many of `confirmed` nodes may lose our key early before a rival can reach q: g + q − N − 1.
-    /// Negative when the lock does not stand on a quorum.
+    /// How many of the `confirmed` nodes may lose the key early before another client can reach q: g + q − N
+    /// − 1, where g is `confirmed`. Negative if the lock has no quorum.
     #[must_use]
     pub const fn spare_nodes(self, confirmed: usize) -> i32 {
         confirmed as i32 + self.needed as i32 - self.nodes as i32 - 1
     }
 }
 
-/// A quorum that cannot work, in words that say what to do.
+/// An invalid quorum; the message says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidQuorum {
@@ -106,43 +109,43 @@ pub enum InvalidQuorum {
     /// More than nine nodes.
     #[error("{0} nodes are too many: take five, at most nine")]
     TooManyNodes(usize),
-    /// Two such quorums could meet in no node.
+    /// Below a majority: two such quorums might share no node.
     #[error(
-        "a quorum of {need} out of {nodes} is below a majority, so two clients could both reach it: take at least {majority}"
+        "a quorum of {needed} out of {nodes} is below a majority, so two clients could both reach it: take at least {majority}"
     )]
     BelowMajority {
-        /// What was asked for.
-        need: usize,
-        /// The least that is safe.
+        /// The requested quorum.
+        needed: usize,
+        /// The smallest safe quorum.
         majority: usize,
-        /// How many nodes there are.
+        /// The number of nodes.
         nodes: usize,
     },
-    /// More than there are.
-    #[error("a quorum of {need} is more than the {nodes} nodes given")]
+    /// More than the number of nodes.
+    #[error("a quorum of {needed} is more than the {nodes} nodes given")]
     AboveNodes {
-        /// What was asked for.
-        need: usize,
-        /// How many nodes there are.
+        /// The requested quorum.
+        needed: usize,
+        /// The number of nodes.
         nodes: usize,
     },
 }
 
-/// A set of nodes, as bits.
+/// A set of nodes, stored as bits.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct NodeSet(u16);
 
 impl NodeSet {
-    /// No node.
+    /// The empty set.
     pub const EMPTY: Self = Self(0);
 
-    /// The set of these bits, lowest bit the first node.
+    /// The set with these bits; the lowest bit is the first node.
     #[must_use]
     pub const fn from_bits(bits: u16) -> Self {
         Self(bits)
     }
 
-    /// As bits, lowest bit the first node.
+    /// The bits of the set; the lowest is the first node.
     #[must_use]
     pub const fn bits(self) -> u16 {
         self.0
@@ -153,59 +156,59 @@ impl NodeSet {
         self.0 |= 1 << node.0;
     }
 
-    /// Takes a node out.
+    /// Removes a node.
     pub fn remove(&mut self, node: NodeId) {
         self.0 &= !(1 << node.0);
     }
 
-    /// Whether the node is in it.
+    /// Whether the node is in the set.
     #[must_use]
     pub const fn contains(self, node: NodeId) -> bool {
         self.0 & (1 << node.0) != 0
     }
 
-    /// How many nodes are in it.
+    /// The number of nodes in the set.
     #[must_use]
     pub const fn len(self) -> usize {
         self.0.count_ones() as usize
     }
 
-    /// Whether no node is in it.
+    /// Whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The nodes in this set or the other.
+    /// The union of both sets.
     #[must_use]
     pub const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// The nodes in both sets.
+    /// The intersection of both sets.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// The nodes in this set but not in the other.
+    /// The nodes that are only in this set.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// Its nodes, in the order of the client's list.
+    /// The nodes of the set, in the order of the client's list.
     #[must_use]
-    pub const fn iter(self) -> Nodes {
-        Nodes(self.0)
+    pub const fn iter(self) -> NodeSetIter {
+        NodeSetIter(self.0)
     }
 }
 
 /// The nodes of a set, in the order of the client's list.
 #[derive(Clone, Debug)]
-pub struct Nodes(u16);
+pub struct NodeSetIter(u16);
 
-impl Iterator for Nodes {
+impl Iterator for NodeSetIter {
     type Item = NodeId;
 
     fn next(&mut self) -> Option<NodeId> {
@@ -216,7 +219,7 @@ impl Iterator for Nodes {
         })
     }
 
-    // So that what is collected gets its room at once.
+    // So that `collect` allocates the exact size.
     fn size_hint(&self) -> (usize, Option<usize>) {
         let count = self.0.count_ones() as usize;
         (count, Some(count))

@@ -1,9 +1,9 @@
-//! One question put to all nodes, and what they answered.
+//! A round: one request to all nodes, and the count of its votes.
 
 use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::vote::{ReplyFailure, Vote};
 
-/// The votes on one question. A node's first answer counts; later ones are stale.
+/// The votes on one request. A node's first vote counts; later ones are stale.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Round {
     quorum: Quorum,
@@ -17,20 +17,20 @@ pub struct Round {
     votes: Votes,
 }
 
-/// What each node said.
+/// The vote of each node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Votes {
     Known(Vec<Vote>),
-    /// All who answered have granted.
-    Implied,
-    /// Nobody wants to know any more.
+    /// All nodes that voted have granted.
+    AllGranted,
+    /// No longer needed.
     Forgotten,
 }
 
 impl Round {
-    /// A round over all nodes. `absence` gives the vote of a node that need not be asked; nobody waits for it.
+    /// A round over all nodes. `absent_vote` returns the vote of a node that gets no request.
     #[must_use]
-    pub fn new(quorum: Quorum, absence: impl Fn(NodeId) -> Option<Vote>) -> Self {
+    pub fn new(quorum: Quorum, absent_vote: impl Fn(NodeId) -> Option<Vote>) -> Self {
         let mut round = Self {
             quorum,
             requested: quorum.all(),
@@ -40,10 +40,10 @@ impl Round {
             not_held: NodeSet::EMPTY,
             excluded: NodeSet::EMPTY,
             on_probation: NodeSet::EMPTY,
-            votes: Votes::Implied,
+            votes: Votes::AllGranted,
         };
         for node in quorum.all().iter() {
-            if let Some(vote) = absence(node) {
+            if let Some(vote) = absent_vote(node) {
                 round.requested.remove(node);
                 round.record(node, vote);
             }
@@ -51,12 +51,12 @@ impl Round {
         round
     }
 
-    /// Counts an answer, unless the node answered before.
+    /// Counts a vote, unless the node voted before.
     pub fn record(&mut self, node: NodeId, vote: Vote) {
         if node.index() >= self.quorum.nodes() || self.voted.contains(node) {
             return;
         }
-        if self.votes == Votes::Implied && vote != Vote::Granted {
+        if self.votes == Votes::AllGranted && vote != Vote::Granted {
             self.votes = Votes::Known(self.votes().cloned().collect());
         }
         self.voted.insert(node);
@@ -73,13 +73,13 @@ impl Round {
         }
     }
 
-    /// Keeps the sets of nodes, and not what each of them said.
+    /// Drops the votes and keeps the sets of nodes.
     pub fn forget_votes(&mut self) {
         self.votes = Votes::Forgotten;
     }
 
-    /// Takes a grant back: the node said something else since.
-    pub fn revise(&mut self, node: NodeId, vote: Vote) {
+    /// Replaces a node's grant by a later vote.
+    pub fn replace_grant(&mut self, node: NodeId, vote: Vote) {
         if self.granted.contains(node) {
             self.granted.remove(node);
             self.voted.remove(node);
@@ -87,13 +87,13 @@ impl Round {
         }
     }
 
-    /// Whether the node has answered.
+    /// Whether the node has voted.
     #[must_use]
     pub const fn has_voted(&self, node: NodeId) -> bool {
         self.voted.contains(node)
     }
 
-    /// Adds what a holder's key still lives, told by a later answer than the refusal itself.
+    /// Adds the remaining ttl of another holder's key, which a later reply reported.
     pub fn add_remaining(&mut self, node: NodeId, vote: Vote) {
         if let Votes::Known(votes) = &mut self.votes
             && self.held_by_others.contains(node)
@@ -103,74 +103,75 @@ impl Round {
         }
     }
 
-    /// The quorum it counts towards.
+    /// The quorum that the votes count towards.
     #[must_use]
     pub const fn quorum(&self) -> Quorum {
         self.quorum
     }
 
-    /// The nodes the question goes to.
+    /// The nodes that get the request.
     #[must_use]
     pub const fn requested(&self) -> NodeSet {
         self.requested
     }
 
-    /// Those that granted.
+    /// The nodes that granted.
     #[must_use]
     pub const fn granted(&self) -> NodeSet {
         self.granted
     }
 
-    /// Those where somebody else has the key.
+    /// The nodes where another client has the key, or that have a larger fence.
     #[must_use]
     pub const fn held_by_others(&self) -> NodeSet {
         self.held_by_others
     }
 
-    /// Those where nobody has it.
+    /// The nodes without the key.
     #[must_use]
     pub const fn not_held(&self) -> NodeSet {
         self.not_held
     }
 
-    /// Those that may not serve us.
+    /// The excluded nodes.
     #[must_use]
     pub const fn excluded(&self) -> NodeSet {
         self.excluded
     }
 
-    /// Those whose memory or clock is in doubt.
+    /// The nodes on probation.
     #[must_use]
     pub const fn on_probation(&self) -> NodeSet {
         self.on_probation
     }
 
-    /// How many answers are neither a grant nor a refusal by a holder: unknown, barred and the like.
+    /// How many votes are neither a grant nor held by others: unknown, excluded, on probation and the like.
     #[must_use]
-    pub const fn failed(&self) -> usize {
+    pub const fn failed_count(&self) -> usize {
         self.voted.without(self.granted).without(self.held_by_others).len()
     }
 
-    /// How many nodes have not answered.
+    /// How many nodes have not voted.
     #[must_use]
-    pub const fn unanswered(&self) -> usize {
+    pub const fn pending_count(&self) -> usize {
         self.quorum.nodes() - self.voted.len()
     }
 
-    /// Whether every node that was asked has answered.
+    /// Whether every node has voted.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.voted == self.quorum.all()
     }
 
-    /// Nodes where what was asked may have been done, as far as the answers tell: granted, silent or odd. A
-    /// refusal and an error reply are plain: the command was not run.
+    /// Nodes that may have carried out the request, by the replies so far. It was certainly not carried out
+    /// where another client has the key or an error came back.
     #[must_use]
     pub fn possibly_applied(&self) -> NodeSet {
         self.requested
             .iter()
             .filter(|node| match self.vote(*node) {
-                // Of a doubtful node we may know so only by the very answer that said it was done.
+                // A node on probation may have reported this in the very reply to a request that it carried
+                // out.
                 Vote::Granted
                 | Vote::Fenced(_)
                 | Vote::FencedOut { .. }
@@ -184,44 +185,44 @@ impl Round {
             .collect()
     }
 
-    /// Whether q grants are in.
+    /// Whether q nodes have granted.
     #[must_use]
     pub const fn is_won(&self) -> bool {
         self.quorum.is_met(self.granted.len())
     }
 
-    /// Whether q grants can no longer come in.
+    /// Whether q grants are no longer possible.
     #[must_use]
     pub const fn is_out_of_reach(&self) -> bool {
         self.quorum.is_out_of_reach(self.voted.without(self.granted).len())
     }
 
-    /// The node's answer.
+    /// The node's vote.
     #[must_use]
     pub fn vote(&self, node: NodeId) -> &Vote {
         match &self.votes {
             Votes::Known(votes) => &votes[node.index()],
-            Votes::Implied if self.granted.contains(node) => GRANTED,
-            Votes::Implied | Votes::Forgotten => NO_REPLY,
+            Votes::AllGranted if self.granted.contains(node) => GRANTED,
+            Votes::AllGranted | Votes::Forgotten => NO_REPLY,
         }
     }
 
-    /// Every node's answer, in the order of the client's list.
+    /// The vote of every node, in the order of the client's list.
     pub fn votes(&self) -> impl Iterator<Item = &Vote> {
         self.quorum.all().iter().map(|node| self.vote(node))
     }
 
-    /// The same for a report. A node without an answer was silent if the round ended because the time was over
-    /// (`was_waited_for`); else the others had decided before it.
+    /// The vote of every node, for a report. A node without a vote timed out if the round waited until its
+    /// timeout (`was_waited_for`); else it was not waited for.
     #[must_use]
     pub fn report(&self, was_waited_for: bool) -> Vec<Vote> {
-        let told = |node| match self.vote(node) {
+        let reported = |node| match self.vote(node) {
             Vote::Unknown(ReplyFailure::Timeout) if !was_waited_for => {
                 Vote::Unknown(ReplyFailure::NotWaitedFor)
             }
             vote => vote.clone(),
         };
-        self.quorum.all().iter().map(told).collect()
+        self.quorum.all().iter().map(reported).collect()
     }
 }
 

@@ -1,4 +1,4 @@
-//! A question that takes no lock: who holds a key, or delete it whoever does.
+//! A survey: one request that acquires no lock, such as an inspection, a forced release or an enqueue.
 
 use std::time::Duration;
 
@@ -8,11 +8,12 @@ use crate::round::Round;
 use crate::time::DualTimestamp;
 use crate::vote::{ReplyFailure, Vote};
 
-/// One question to every node; settled when all have answered, or at the node time-out.
+/// One request to all nodes, or to one. It is settled when all requested nodes have replied, or at the reply
+/// timeout.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Survey {
     key: Key,
-    phase: RequestKind,
+    kind: RequestKind,
     span: Duration,
     settle_by: DualTimestamp,
     round: Round,
@@ -21,57 +22,49 @@ pub struct Survey {
     is_reported: bool,
 }
 
-/// What a survey wants done next.
+/// The next step of a survey, to be carried out by the caller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SurveyStep {
-    /// Put the question to these nodes.
+    /// Send the request to these nodes.
     Request(RequestKind, NodeSet),
-    /// Every node's answer.
+    /// The vote of every node.
     Done(Vec<Vote>),
 }
 
 impl Survey {
-    /// A survey that ends at `settle_by`. Poll it next.
+    /// A survey of all nodes that ends at `settle_by` at the latest. Poll next.
     #[must_use]
     pub fn new(
-        phase: RequestKind,
+        kind: RequestKind,
         key: Key,
         quorum: Quorum,
-        absence: impl Fn(NodeId) -> Option<Vote>,
+        absent_vote: impl Fn(NodeId) -> Option<Vote>,
         settle_by: DualTimestamp,
     ) -> Self {
-        let round = Round::new(quorum, absence);
+        let round = Round::new(quorum, absent_vote);
         let (to_request, is_settled) = (round.requested(), round.is_complete());
-        Self {
-            key,
-            phase,
-            span: Duration::ZERO,
-            settle_by,
-            round,
-            to_request,
-            is_settled,
-            is_reported: false,
-        }
+        Self { key, kind, span: Duration::ZERO, settle_by, round, to_request, is_settled, is_reported: false }
     }
 
-    /// The same with one node alone, and a span that goes along with the question.
+    /// A survey of one node, whose request carries a duration.
     #[must_use]
-    pub fn of_one(
+    pub fn of_one_node(
         node: NodeId,
-        (phase, key, span): (RequestKind, Key, Duration),
+        (kind, key, span): (RequestKind, Key, Duration),
         quorum: Quorum,
-        absence: impl Fn(NodeId) -> Option<Vote>,
+        absent_vote: impl Fn(NodeId) -> Option<Vote>,
         settle_by: DualTimestamp,
     ) -> Self {
-        let others =
-            |other| if other == node { absence(node) } else { Some(Vote::Unknown(ReplyFailure::Backlogged)) };
-        Self { span, ..Self::new(phase, key, quorum, others, settle_by) }
+        let others = |other| {
+            if other == node { absent_vote(node) } else { Some(Vote::Unknown(ReplyFailure::Backlogged)) }
+        };
+        Self { span, ..Self::new(kind, key, quorum, others, settle_by) }
     }
 
-    /// The next step to take, until there is none; then see [`wake_at`](Self::wake_at).
+    /// The next step. Poll until `None`, then see [`wake_at`](Self::wake_at).
     pub fn poll(&mut self) -> Option<SurveyStep> {
         if !self.to_request.is_empty() {
-            return Some(SurveyStep::Request(self.phase, std::mem::take(&mut self.to_request)));
+            return Some(SurveyStep::Request(self.kind, std::mem::take(&mut self.to_request)));
         }
         if self.is_settled && !self.is_reported {
             self.is_reported = true;
@@ -80,36 +73,36 @@ impl Survey {
         None
     }
 
-    /// A node's answer. Poll next.
+    /// Records a node's reply. Poll next.
     pub fn on_reply(&mut self, node: NodeId, vote: Vote) {
         self.round.record(node, vote);
         self.is_settled |= self.round.is_complete();
     }
 
-    /// The time asked for has come. Poll next.
+    /// Ends the survey at the reply timeout, if that is due. Poll next.
     pub fn on_wake(&mut self, now: DualTimestamp) {
         self.is_settled |= now.is_due(self.settle_by);
     }
 
-    /// When to call [`on_wake`](Self::on_wake), if ever.
+    /// When to call [`on_wake`](Self::on_wake), if at all.
     #[must_use]
     pub fn wake_at(&self) -> Option<DualTimestamp> {
         (!self.is_settled).then_some(self.settle_by)
     }
 
-    /// Whether it has said all it has to say.
+    /// Whether no step will follow.
     #[must_use]
     pub const fn is_done(&self) -> bool {
         self.is_reported
     }
 
-    /// What goes along with the question.
+    /// The duration that the request carries.
     #[must_use]
-    pub const fn span(&self) -> Duration {
+    pub const fn carried_duration(&self) -> Duration {
         self.span
     }
 
-    /// The key asked about.
+    /// The key of the request.
     #[must_use]
     pub const fn key(&self) -> &Key {
         &self.key

@@ -114,7 +114,7 @@ async fn a_waiter_that_leaves_is_dequeued() {
         }
         if is_refused {
             assert!(
-                turn.cohort(|share, _| share.on_refused()),
+                turn.cohort(|share, _| share.on_attempt_failed()),
                 "the notification was not used and goes to the next process"
             );
         }

@@ -1,4 +1,4 @@
-//! What an attempt says.
+//! The steps of an attempt, for its caller to carry out, and how it fails.
 
 use std::time::Duration;
 
@@ -6,55 +6,56 @@ use crate::quorum::NodeSet;
 use crate::request::RequestKind;
 use crate::vote::Vote;
 
-/// What an attempt wants done next.
+/// The next step of an attempt, to be carried out by the caller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AttemptStep {
-    /// Put this question to these nodes, in this order of steps.
+    /// Send a request of this kind to these nodes. The order of the steps must be kept.
     Request(RequestKind, NodeSet),
-    /// q grants are in, in time: make it a lease.
+    /// q grants arrived in time: make the attempt a lease.
     Won,
-    /// It failed, and everything that may be left is being undone.
-    Lost(AttemptFailure),
+    /// The attempt failed; the releases for keys that may be left come before this step.
+    Failed(AttemptFailure),
 }
 
-/// Why an attempt failed.
+/// A failed attempt: reason and votes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AttemptFailure {
-    /// The reason to act upon.
+    /// The reason.
     pub reason: FailureReason,
-    /// Every node's answer.
+    /// The vote of every node.
     pub votes: Vec<Vote>,
 }
 
 impl AttemptFailure {
-    /// Whether the votes may have been split, so that none has the lock: some node granted it, and others have too many. A
-    /// lock that is held stands on every node that votes, but for a while after it was taken or a node came back.
+    /// Whether the votes may be split, so that no client has the lock: some node granted it, and too many
+    /// nodes have another holder. A held lock is on every voting node, except shortly after it was acquired
+    /// or a node came back.
     #[must_use]
-    pub fn may_be_split(&self) -> bool {
+    pub fn votes_may_be_split(&self) -> bool {
         matches!(self.reason, FailureReason::Contended { .. }) && self.votes.iter().any(Vote::is_grant)
     }
 }
 
-/// The reason an attempt failed.
+/// Why an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureReason {
-    /// A quorum of nodes answered, and others have too many of them. The lock may be had when the q-th of the
-    /// keys in the way has expired, if the nodes told.
+    /// A quorum of nodes replied, but other clients hold too many of them. The lock can be acquired when the
+    /// q-th of their keys has expired.
     Contended {
-        /// How long that is from now.
+        /// The time until then, if the nodes reported it.
         retry_after: Option<Duration>,
     },
-    /// Too few nodes answered.
+    /// Too few nodes replied.
     NoQuorum,
-    /// Enough nodes are there, but too many of them may have forgotten locks, or have a clock that jumped. They vote
-    /// again when that cannot matter any more.
+    /// Enough nodes are available, but too many of them may have lost locks, or have a clock that jumped.
+    /// They vote again when that can no longer matter.
     OnProbation {
-        /// How long that is from now, at the least.
+        /// The least time until then.
         retry_after: Option<Duration>,
     },
-    /// Too many nodes may not serve us; trying again will not help.
+    /// Too many nodes are excluded; a retry will not help.
     NodesExcluded,
-    /// The grants came, but too late to be worth anything.
+    /// The grants arrived too late to be valid.
     TooLate,
 }
 
@@ -64,18 +65,18 @@ mod tests {
     use crate::vote::ReplyFailure;
 
     #[test]
-    fn votes_may_be_split_where_some_node_granted_what_others_refused() {
-        let (held, silent) = (Vote::HeldByOther { remaining: None }, Vote::Unknown(ReplyFailure::Timeout));
+    fn votes_may_be_split_if_a_node_granted_and_others_have_another_holder() {
+        let (held, timeout) = (Vote::HeldByOther { remaining: None }, Vote::Unknown(ReplyFailure::Timeout));
         let contended = FailureReason::Contended { retry_after: None };
-        for (why, votes, may_be) in [
+        for (reason, votes, expected) in [
             (contended, vec![Vote::Fenced(7), held.clone(), held.clone()], true),
             (contended, vec![held.clone(), Vote::Granted, held.clone()], true),
-            (contended, vec![held.clone(), held.clone(), silent.clone()], false),
+            (contended, vec![held.clone(), held.clone(), timeout.clone()], false),
             (contended, vec![held.clone(), held.clone(), held.clone()], false),
-            (FailureReason::NoQuorum, vec![Vote::Granted, silent.clone(), silent], false),
+            (FailureReason::NoQuorum, vec![Vote::Granted, timeout.clone(), timeout], false),
         ] {
-            let refusal = AttemptFailure { reason: why, votes };
-            assert_eq!(refusal.may_be_split(), may_be, "{refusal:?}");
+            let failure = AttemptFailure { reason, votes };
+            assert_eq!(failure.votes_may_be_split(), expected, "{failure:?}");
         }
     }
 }

@@ -35,7 +35,7 @@ impl Coordinator {
                     }
                     Some(AttemptStep::Won) => {
                         let lease = Lease::new(&bid.attempt, bid.policy);
-                        let (number, rounds) = (lease.number(), bid.attempt.rounds());
+                        let (number, rounds) = (lease.fencing_number(), bid.attempt.rounds());
                         let (deadline, confirmed) = (lease.deadline(), lease.confirmed());
                         let event = OperationEvent::Won { deadline, confirmed, number, rounds };
                         remember(&mut self.last_seen, lease.key(), number, now);
@@ -43,20 +43,20 @@ impl Coordinator {
                         self.leases += 1;
                         self.actions.push_back(Action::Notify(id, event));
                     }
-                    Some(AttemptStep::Lost(refusal)) => {
+                    Some(AttemptStep::Failed(refusal)) => {
                         self.actions.push_back(Action::Notify(id, OperationEvent::Refused(refusal)));
                     }
                     None => break entry,
                 },
                 Operation::Lease(lease) => match lease.poll() {
-                    Some(LeaseStep::Request { phase: RequestKind::Release, nodes, .. }) => {
+                    Some(LeaseStep::Request { kind: RequestKind::Release, nodes, .. }) => {
                         let until = lease.keys_until().plus(RELEASE_SLACK);
                         let (key, token) = (lease.key().clone(), lease.token());
                         let release =
                             PendingRelease { of: id, key, token, phase: lease.release_kind(), until };
                         self.release_later(nodes, &release, now);
                     }
-                    Some(LeaseStep::Request { phase, ttl, nodes, round, past }) => {
+                    Some(LeaseStep::Request { kind: phase, ttl, nodes, round, number_override: past }) => {
                         let mut request = lease_request(lease, phase, ttl);
                         request.fence = past.map(Fence::Number).or(request.fence);
                         if phase == RequestKind::Renew {

@@ -124,7 +124,7 @@ impl Coordinator {
         if self.leases == 0 {
             return;
         }
-        let is_away = |entry: &OperationEntry| matches!(&entry.machine, Operation::Lease(lease) if lease.unconfirmed(node));
+        let is_away = |entry: &OperationEntry| matches!(&entry.machine, Operation::Lease(lease) if lease.is_unconfirmed_on(node));
         let away: Vec<OperationId> =
             self.running.iter().filter(|(_, entry)| is_away(entry)).map(|(id, _)| *id).collect();
         for (place, id) in away.into_iter().enumerate() {
@@ -172,7 +172,7 @@ impl Coordinator {
     /// Always the one that was agreed on, but for a known mistake.
     pub(super) fn current_quorum(&self) -> Quorum {
         if enabled(Mutant::QuorumOfConnected) {
-            return self.quorum.of_connected(
+            return self.quorum.majority_of_connected(
                 self.pipelines.iter().filter(|pipeline| pipeline.link == LinkState::Up).count(),
             );
         }

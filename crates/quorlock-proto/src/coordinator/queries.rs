@@ -21,7 +21,7 @@ impl Coordinator {
     /// The keys of locks that are still held, or lost and not yet let go.
     pub fn held_keys(&self) -> impl Iterator<Item = &Key> {
         self.running.values().filter_map(|entry| match &entry.machine {
-            Operation::Lease(lease) if lease.is_open() => Some(lease.key()),
+            Operation::Lease(lease) if lease.is_unreleased() => Some(lease.key()),
             _ => None,
         })
     }

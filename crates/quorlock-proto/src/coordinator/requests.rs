@@ -109,7 +109,9 @@ impl Coordinator {
         now: DualTimestamp,
     ) -> bool {
         let request = match self.running.get(&id).map(|entry| &entry.machine) {
-            Some(Operation::Attempt(bid)) if bid.attempt.is_open() => attempt_request(&bid.attempt, phase),
+            Some(Operation::Attempt(bid)) if bid.attempt.is_undecided() => {
+                attempt_request(&bid.attempt, phase)
+            }
             Some(Operation::Lease(lease)) if lease.is_held() && phase != RequestKind::Acquire => {
                 lease_request(lease, phase, lease.renewal_ttl())
             }
@@ -197,7 +199,13 @@ pub(super) fn lease_request(lease: &Lease, phase: RequestKind, ttl: Duration) ->
 
 pub(super) fn survey_request(survey: &Survey, phase: RequestKind, is_fenced: bool) -> Request {
     let fence = (is_fenced && phase.is_force_release()).then_some(Fence::Next);
-    Request { phase, key: survey.key().clone(), token: OwnerToken::new(0), ttl: survey.span(), fence }
+    Request {
+        phase,
+        key: survey.key().clone(),
+        token: OwnerToken::new(0),
+        ttl: survey.carried_duration(),
+        fence,
+    }
 }
 
 /// How soon a node is asked again that answered an undo with an error.

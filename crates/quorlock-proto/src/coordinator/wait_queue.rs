@@ -12,7 +12,7 @@ impl Coordinator {
     /// As [`release`](Self::release), right before the next in this process takes the lock: nobody else is called.
     pub fn release_to_next(&mut self, id: OperationId, now: DualTimestamp) -> bool {
         if let Some(Operation::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
-            lease.release_to_local();
+            lease.set_local_release();
         }
         self.release(id, now)
     }
@@ -21,7 +21,7 @@ impl Coordinator {
     #[must_use]
     pub fn touched(&self, id: OperationId) -> Option<NodeSet> {
         match &self.running.get(&id)?.machine {
-            Operation::Lease(lease) if lease.is_open() => Some(lease.possibly_set()),
+            Operation::Lease(lease) if lease.is_unreleased() => Some(lease.possibly_set()),
             _ => None,
         }
     }
@@ -37,7 +37,7 @@ impl Coordinator {
         let voters = voters(&self.pipelines, None, self.limits);
         let settle_by = now.plus(self.limits.reply_timeout);
         let survey =
-            Survey::of_one(node, asked, self.quorum, |node| voters.implicit_vote(node, now), settle_by);
+            Survey::of_one_node(node, asked, self.quorum, |node| voters.implicit_vote(node, now), settle_by);
         self.start(id, Operation::Survey(Box::new(survey)), now);
     }
 

@@ -1,129 +1,160 @@
-//! Whether the node with a line is right when it calls the key free, or taken. It is one of many.
+//! How far a waiting process trusts the reports of the wait queue's node, which is one node of many.
 
 use std::time::Duration;
 
 use super::backoff;
 use crate::mutant::{Mutant, enabled};
 
-/// How far the node with the line is believed. Every vain attempt that its word *free* leads to may keep the holder from
-/// taking the key again there. Its word *taken* delays an attempt and prevents none: the key there may be nobody's.
+/// The trust in the reports *free* and *held* of the wait queue's node.
+///
+/// A report *free* leads to an attempt. Each failed attempt may keep the holder's key from being set again on
+/// that node. A report *held* delays an attempt and prevents none, because the key there may belong to no
+/// holder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Trust {
-    /// How often in a row the key was called free, and then refused by a quorum.
-    free_in_vain: u8,
-    /// Whether we stand in line on the next node instead.
-    is_on_second_node: bool,
+pub struct QueueNodeTrust {
+    /// How often in a row the node reported *free* and a quorum then reported *held*.
+    false_free_reports: u8,
+    /// Whether the process enqueues on the second node of the ranking instead.
+    uses_second_node: bool,
     /// How many attempts in a row may have split the votes.
-    splits: u8,
+    consecutive_splits: u8,
 }
 
-/// What to do when the key is called free.
+/// What to do when a wait has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reaction {
-    /// Try at once.
-    Believe,
-    /// Try after a pause. Votes that are split now and then are no matter; where they are every time, chance must help.
-    Hesitate,
-    /// Stand in line on the other node: this one lacks the holder's key.
-    StepAside,
+pub enum TrustDecision {
+    /// Make an attempt at once.
+    Acquire,
+    /// Make an attempt after a pause. Occasional split votes need no pause; if votes split every time, random
+    /// pauses help.
+    AcquireAfterPause,
+    /// Enqueue on the other node, because this node lacks the holder's key.
+    EnqueueOnOtherNode,
 }
 
-/// How an attempt was refused.
+/// What is known of a failed attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Refused {
-    /// Some node may have granted it.
-    pub may_be_split: bool,
-    /// We had been called, so that the key was free.
-    pub was_called: bool,
+pub struct FailedAttempt {
+    /// Whether some node may have granted it.
+    pub votes_may_be_split: bool,
+    /// Whether the process had been notified, so that the key was free.
+    pub was_notified: bool,
 }
 
-impl Trust {
-    /// Whether we stand in line on the next node.
+impl QueueNodeTrust {
+    /// Whether to enqueue on the second node of the ranking.
     #[must_use]
-    pub const fn is_on_second_node(self) -> bool {
-        self.is_on_second_node
+    pub const fn uses_second_node(self) -> bool {
+        self.uses_second_node
     }
 
-    /// A wait has ended, because the key was called free or for another reason.
-    pub fn on_end_of_wait(&mut self, is_free: bool) -> Reaction {
-        self.free_in_vain = if is_free { self.free_in_vain + 1 } else { 0 };
-        if self.free_in_vain > MAX_FRUITLESS {
-            // The other node is not believed at once either: where votes are split, chance must go on to help.
-            *self =
-                Self { free_in_vain: TRUSTED_REPORTS, is_on_second_node: !self.is_on_second_node, ..*self };
-            return Reaction::StepAside;
+    /// Records the end of a wait: the key was reported free (`is_free`), or another reason.
+    pub fn on_wait_ended(&mut self, is_free: bool) -> TrustDecision {
+        self.false_free_reports = if is_free { self.false_free_reports + 1 } else { 0 };
+        if self.false_free_reports > MAX_FALSE_FREE_REPORTS {
+            // The other node is not fully trusted either, because random pauses must go on if votes keep
+            // splitting.
+            *self = Self {
+                false_free_reports: TRUSTED_REPORTS,
+                uses_second_node: !self.uses_second_node,
+                ..*self
+            };
+            return TrustDecision::EnqueueOnOtherNode;
         }
-        if self.free_in_vain > TRUSTED_REPORTS { Reaction::Hesitate } else { Reaction::Believe }
+        if self.false_free_reports > TRUSTED_REPORTS {
+            TrustDecision::AcquireAfterPause
+        } else {
+            TrustDecision::Acquire
+        }
     }
 
-    /// For how long to believe that the key is taken, before the first attempt.
+    /// How long to trust a report *held* before the first attempt.
     #[must_use]
-    pub fn at_first(random: u64) -> Duration {
-        if enabled(Mutant::WaitQueueTrustedForever) { FOREVER } else { backoff::first_probation(random) }
-    }
-
-    /// An attempt was refused, and by some nodes perhaps granted; the keys in the way of a quorum expire after this, if the
-    /// nodes told. For how long to believe that the key is taken: not for long where votes may have been split, among them
-    /// those of one who was called. But where some node grants it each time, that node lacks the holder's key.
-    pub fn on_refused(&mut self, refused: Refused, expiry: Option<Duration>, random: u64) -> Duration {
-        let may_be_split = refused.may_be_split || refused.was_called && self.splits == 0;
-        self.splits = if may_be_split { self.splits.saturating_add(1) } else { 0 };
+    pub fn initial_held_report_trust(random: u64) -> Duration {
         if enabled(Mutant::WaitQueueTrustedForever) {
             FOREVER
-        } else if (1..=MAX_SPLITS).contains(&self.splits) {
-            backoff::retry(self.splits.into(), None, random)
         } else {
-            backoff::probation(expiry, random)
+            backoff::first_held_report_trust(random)
+        }
+    }
+
+    /// Records a failed attempt. Returns how long to trust a report *held*. `expiry` is when the keys that
+    /// prevent a quorum expire, if the nodes reported it.
+    ///
+    /// The time is short if the votes may be split, also if the process was notified. But if a node grants
+    /// every time, it lacks the holder's key.
+    pub fn on_attempt_failed(
+        &mut self,
+        failed: FailedAttempt,
+        expiry: Option<Duration>,
+        random: u64,
+    ) -> Duration {
+        let counts_as_split =
+            failed.votes_may_be_split || failed.was_notified && self.consecutive_splits == 0;
+        self.consecutive_splits = if counts_as_split { self.consecutive_splits.saturating_add(1) } else { 0 };
+        if enabled(Mutant::WaitQueueTrustedForever) {
+            FOREVER
+        } else if (1..=MAX_CONSECUTIVE_SPLITS).contains(&self.consecutive_splits) {
+            backoff::retry(self.consecutive_splits.into(), None, random)
+        } else {
+            backoff::held_report_trust(expiry, random)
         }
     }
 }
 
-/// How often in a row a node is believed at once that calls the key free, and how often at all.
+/// After how many false reports *free* in a row attempts pause first.
 const TRUSTED_REPORTS: u8 = 2;
-const MAX_FRUITLESS: u8 = 4;
-/// As good as that.
+/// After how many of them the process changes to the other node.
+const MAX_FALSE_FREE_REPORTS: u8 = 4;
+/// Longer than any test.
 const FOREVER: Duration = Duration::from_secs(1 << 30);
-/// How many split votes in a row are taken for such.
-const MAX_SPLITS: u8 = 3;
+/// How many attempts in a row count as split votes.
+const MAX_CONSECUTIVE_SPLITS: u8 = 3;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_node_that_wrongly_reports_a_free_key_is_left_for_the_second_and_that_one_likewise() {
-        let mut trust = Trust::default();
-        assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [Reaction::Believe; 2]);
-        for is_on_second in [false, true, false] {
-            assert_eq!(trust.is_on_second_node(), is_on_second);
-            assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [Reaction::Hesitate; 2]);
-            assert_eq!(trust.on_end_of_wait(true), Reaction::StepAside);
+    fn repeated_false_free_reports_switch_to_the_other_node() {
+        let mut trust = QueueNodeTrust::default();
+        assert_eq!([(); 2].map(|()| trust.on_wait_ended(true)), [TrustDecision::Acquire; 2]);
+        for uses_second in [false, true, false] {
+            assert_eq!(trust.uses_second_node(), uses_second);
+            assert_eq!([(); 2].map(|()| trust.on_wait_ended(true)), [TrustDecision::AcquireAfterPause; 2]);
+            assert_eq!(trust.on_wait_ended(true), TrustDecision::EnqueueOnOtherNode);
         }
-        trust.on_end_of_wait(false);
-        trust.on_end_of_wait(true);
-        trust.on_end_of_wait(true);
-        assert_eq!(trust.on_end_of_wait(false), Reaction::Believe, "called, or told to wait");
-        assert_eq!(trust.on_end_of_wait(true), Reaction::Believe);
+        trust.on_wait_ended(false);
+        trust.on_wait_ended(true);
+        trust.on_wait_ended(true);
+        assert_eq!(trust.on_wait_ended(false), TrustDecision::Acquire, "the wait ended for another reason");
+        assert_eq!(trust.on_wait_ended(true), TrustDecision::Acquire);
     }
 
     #[test]
-    fn that_the_key_is_taken_is_believed_for_a_while_and_after_split_votes_for_a_moment() {
+    fn a_held_report_is_trusted_for_a_shorter_time_after_split_votes() {
         const LONGEST: u64 = u64::MAX;
-        let (reading, soon) = (backoff::recheck(None, 0), backoff::retry(8, None, LONGEST));
-        let [plain, called, split] = [(false, false), (true, false), (false, true)]
-            .map(|(was_called, may_be_split)| Refused { may_be_split, was_called });
-        let mut trust = Trust::default();
-        assert!(trust.on_refused(plain, None, 0) >= 2 * reading, "others are called meanwhile");
-        for _ in 0..MAX_SPLITS {
-            assert!(trust.on_refused(split, None, LONGEST) <= soon);
-        }
-        assert!(trust.on_refused(split, None, 0) >= 2 * reading, "a node lacks the holder's key");
-        trust.on_refused(plain, None, 0);
-        assert!(trust.on_refused(split, None, LONGEST) <= soon, "in a row");
-        assert!(trust.on_refused(called, None, 0) >= 2 * reading, "another was sooner");
+        let (recheck, soon) = (backoff::recheck(None, 0), backoff::retry(8, None, LONGEST));
+        let [contended, after_notification, split] = [(false, false), (true, false), (false, true)]
+            .map(|(was_notified, votes_may_be_split)| FailedAttempt { votes_may_be_split, was_notified });
+        let mut trust = QueueNodeTrust::default();
         assert!(
-            trust.on_refused(called, None, LONGEST) <= soon,
-            "the one called and another may have split them"
+            trust.on_attempt_failed(contended, None, 0) >= 2 * recheck,
+            "other processes are notified first"
+        );
+        for _ in 0..MAX_CONSECUTIVE_SPLITS {
+            assert!(trust.on_attempt_failed(split, None, LONGEST) <= soon);
+        }
+        assert!(trust.on_attempt_failed(split, None, 0) >= 2 * recheck, "one node lacks the holder's key");
+        trust.on_attempt_failed(contended, None, 0);
+        assert!(trust.on_attempt_failed(split, None, LONGEST) <= soon, "only splits in a row count");
+        assert!(
+            trust.on_attempt_failed(after_notification, None, 0) >= 2 * recheck,
+            "another client was faster"
+        );
+        assert!(
+            trust.on_attempt_failed(after_notification, None, LONGEST) <= soon,
+            "the notified client and another may have split the votes"
         );
     }
 }

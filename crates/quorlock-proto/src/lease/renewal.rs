@@ -1,9 +1,9 @@
-//! How a lease is kept alive, and what its nodes say to that.
+//! Renewals and extensions of a lease.
 
 use std::time::Duration;
 
-use super::fenced_out::FencedOut;
-use super::{Lease, LossReason, PendingEvent, State, capped};
+use super::larger_fence::LargerFencesWithoutKey;
+use super::{Lease, LossReason, PendingEvent, State, cap_deadline};
 use crate::lease_params::LeaseParams;
 use crate::mutant::{Mutant, enabled};
 use crate::quorum::{NodeId, NodeSet};
@@ -18,26 +18,26 @@ pub(super) struct Renewal {
     pub(super) start: DualTimestamp,
     pub(super) is_settled: bool,
     pub(super) round: Round,
-    pub(super) outranked: Option<Box<FencedOut>>,
+    pub(super) larger_without_key: Option<Box<LargerFencesWithoutKey>>,
     pub(super) to_renew: NodeSet,
     to_reacquire: NodeSet,
 }
 
 impl Renewal {
-    /// Until when the lock is good if it gets through, but not past the lease's end.
-    fn capped_deadline(&self, end: Option<DualTimestamp>) -> DualTimestamp {
-        capped(self.params.deadline(self.start), end)
+    /// The deadline if this renewal succeeds, capped by the end of `max_hold_time`.
+    fn capped_deadline(&self, max_hold_end: Option<DualTimestamp>) -> DualTimestamp {
+        cap_deadline(self.params.deadline(self.start), max_hold_end)
     }
 
-    /// The next nodes to take the key again, and in the name of which number, if not of our own.
+    /// The next nodes to send a `Reacquire` to, and a fencing number if it is not the lease's own.
     pub(super) fn next_reacquire(&mut self) -> Option<(NodeSet, Option<u64>)> {
         if !self.to_reacquire.is_empty() {
             return Some((std::mem::take(&mut self.to_reacquire), None));
         }
-        // Past a larger number once it is known that nobody was given it.
-        let is_proved = self.round.is_won() || enabled(Mutant::LargerFenceUnverified);
-        let told = self.outranked.as_mut().filter(|_| is_proved)?;
-        told.next_of(self.round.not_held()).map(|(node, fence)| (node, Some(fence)))
+        // A number past a larger fence is sent only when it is verified that no client won with that fence.
+        let is_verified = self.round.is_won() || enabled(Mutant::LargerFenceUnverified);
+        let fences = self.larger_without_key.as_mut().filter(|_| is_verified)?;
+        fences.next_to_reacquire(self.round.not_held()).map(|(node, fence)| (node, Some(fence)))
     }
 
     pub(super) fn settle_by(&self) -> DualTimestamp {
@@ -46,23 +46,31 @@ impl Renewal {
 }
 
 impl Lease {
-    /// A key was given, or not; whether it is good for as long as the lock.
-    pub(super) fn on_grant(&mut self, node: NodeId, vote: &Vote, is_lasting: bool, now: DualTimestamp) {
+    /// Handles a reply to an acquire request. A granted key counts only if it `lasts_until_deadline`.
+    pub(super) fn on_acquire_reply(
+        &mut self,
+        node: NodeId,
+        vote: &Vote,
+        lasts_until_deadline: bool,
+        now: DualTimestamp,
+    ) {
         let before = self.confirmed;
         match vote {
-            // Ours, but whether it counts is for the next renewal to tell.
-            Vote::Fenced(theirs) if self.number().is_some_and(|ours| *theirs > ours) => {
+            // The node has the key and a larger fence; the next renewal verifies whether it counts.
+            Vote::Fenced(node_number)
+                if self.fencing_number().is_some_and(|number| *node_number > number) =>
+            {
                 self.possibly_set.insert(node);
-                self.on_late_grant_outranked(node, *theirs, now);
+                self.on_late_grant_with_larger_fence(node, *node_number, now);
             }
             Vote::Granted | Vote::Fenced(_) => {
-                if is_lasting {
+                if lasts_until_deadline {
                     self.confirmed.insert(node);
                 }
                 self.possibly_set.insert(node);
             }
             Vote::HeldByOther { .. } => self.confirmed.remove(node),
-            // It may be done, and does not count.
+            // The request may have been carried out, but does not count.
             Vote::OnProbation { .. } => self.possibly_set.insert(node),
             Vote::FencedOut { .. }
             | Vote::NotHeld
@@ -70,47 +78,48 @@ impl Lease {
             | Vote::Excluded(_)
             | Vote::Unknown(_) => {}
         }
-        // The more nodes have our number, the more of them may forget it.
-        if let (Vote::Fenced(theirs), Some(ours)) = (vote, self.number())
-            && *theirs < ours
+        // Raise smaller fences: the more nodes have the lock's number, the more of them may lose data without
+        // harm.
+        if let (Vote::Fenced(node_number), Some(number)) = (vote, self.fencing_number())
+            && *node_number < number
             && self.is_held()
         {
-            self.to_raise.insert(node);
+            self.to_raise_fence.insert(node);
         }
         self.confirmed_changed |= self.confirmed != before && self.is_held();
     }
 
-    /// A key that had gone missing was taken again, or not.
-    pub(super) fn on_reacquire(&mut self, node: NodeId, round: u32, vote: &Vote, now: DualTimestamp) {
-        // That of an earlier round may leave a key that ends before the deadline, which has moved since.
+    /// Handles a reply to a request to set a missing key again.
+    pub(super) fn on_reacquire_reply(&mut self, node: NodeId, round: u32, vote: &Vote, now: DualTimestamp) {
+        // The key of an earlier round may expire before the deadline, which has moved since.
         let is_of_this_round = round == self.rounds || enabled(Mutant::ReacquiredInAnyRound);
         match vote {
-            Vote::FencedOut { fence } if is_of_this_round => self.on_retake_outranked(node, *fence, now),
-            Vote::Granted if is_of_this_round => self.on_retaken(node),
+            Vote::FencedOut { fence } if is_of_this_round => self.on_reacquire_fenced_out(node, *fence, now),
+            Vote::Granted if is_of_this_round => self.on_reacquired(node),
             _ => {}
         }
-        let is_lasting = self.renewal().is_none_or(|renewal| self.is_covered_by(renewal));
-        self.on_grant(
+        let covers_deadline = self.renewal().is_none_or(|renewal| self.is_deadline_covered_by(renewal));
+        self.on_acquire_reply(
             node,
             vote,
-            is_of_this_round && is_lasting || enabled(Mutant::ReacquiredGrantNeverExpires),
+            is_of_this_round && covers_deadline || enabled(Mutant::ReacquiredGrantNeverExpires),
             now,
         );
     }
 
-    pub(super) fn on_raise(&mut self, node: NodeId, vote: &Vote) {
+    pub(super) fn on_raise_fence_reply(&mut self, node: NodeId, vote: &Vote) {
         if matches!(vote, Vote::HeldByOther { .. } | Vote::NotHeld) && self.confirmed.contains(node) {
             self.confirmed.remove(node);
             self.confirmed_changed |= self.is_held();
         }
     }
 
-    pub(super) fn on_renewal(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) {
+    pub(super) fn on_renew_reply(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) {
         if !self.is_held() {
             return;
         }
-        // A renewal counts only if it completes before the old deadline. Past it somebody else may have held and
-        // freed the lock, so that every key says "yours" and the lock was not ours all the time.
+        // A renewal counts only if it completes before the old deadline. Past it, another client may have
+        // acquired and released the lock in between, although every node then reports the lease's key.
         if now.is_past(self.deadline)
             && !enabled(Mutant::LateRenewal)
             && !enabled(Mutant::ResurrectingRenewal)
@@ -118,17 +127,18 @@ impl Lease {
             self.lose(LossReason::Expired);
             return;
         }
-        let vote = self.judge_larger(node, vote, now);
-        let (deadline, end) = (self.deadline, self.end());
+        let vote = self.adjust_vote_for_larger_fence(node, vote, now);
+        let (deadline, max_hold_end) = (self.deadline, self.max_hold_end());
         let State::Held(Some(renewal)) = &mut self.state else { return };
         let was_won = renewal.round.is_won();
         match vote {
-            // Taken again at once, but a retaken node does not count in this round: what counts is that q nodes
-            // had our key all the time.
+            // The key is set again at once, but this node does not count in this round: only nodes that had
+            // the key all the time do.
             Vote::NotHeld => {
                 self.confirmed.remove(node);
                 self.confirmed_changed = true;
-                if renewal.outranked.as_ref().is_none_or(|told| !told.was_told_before(node)) {
+                if renewal.larger_without_key.as_ref().is_none_or(|fences| !fences.was_reported_before(node))
+                {
                     renewal.to_reacquire.insert(node);
                 }
                 self.possibly_set.insert(node);
@@ -138,7 +148,7 @@ impl Lease {
                 self.confirmed.remove(node);
                 self.confirmed_changed = true;
             }
-            Vote::Granted if was_won && !deadline.is_after(renewal.capped_deadline(end)) => {
+            Vote::Granted if was_won && !deadline.is_after(renewal.capped_deadline(max_hold_end)) => {
                 self.confirmed.insert(node);
                 self.confirmed_changed = true;
             }
@@ -152,30 +162,32 @@ impl Lease {
         renewal.round.record(node, vote);
         if renewal.round.is_won() && !was_won {
             self.settle_renewed();
-        } else if self.quorum.is_out_of_reach(renewal.round.held_by_others().len()) || renewal.is_outranked()
+        } else if self.quorum.is_out_of_reach(renewal.round.held_by_others().len()) || renewal.is_fenced_out()
         {
             self.lose(LossReason::TakenByOthers);
         } else if renewal.round.is_complete() && !renewal.is_settled {
-            self.settle_unknown(now);
+            self.settle_unconfirmed(now);
         } else if renewal.round.is_complete() {
-            self.finish();
+            self.drop_finished_renewal();
         }
     }
 
-    pub(super) fn renew(
+    pub(super) fn start_renewal(
         &mut self,
         params: LeaseParams,
-        absence: impl Fn(NodeId) -> Option<Vote>,
+        absent_vote: impl Fn(NodeId) -> Option<Vote>,
         now: DualTimestamp,
     ) {
         self.rounds = self.rounds.wrapping_add(1);
-        let round = Round::new(self.quorum, absence);
-        let outranked = match &mut self.state {
-            State::Held(Some(last)) => last.outranked.take().and_then(|told| told.into_next_round()),
+        let round = Round::new(self.quorum, absent_vote);
+        let larger_without_key = match &mut self.state {
+            State::Held(Some(last)) => {
+                last.larger_without_key.take().and_then(|fences| fences.into_next_round())
+            }
             _ => None,
         };
         self.keys_until = self.keys_until.max(now.boot().plus(params.ttl()));
-        let is_hopeless = round.is_out_of_reach();
+        let is_out_of_reach = round.is_out_of_reach();
         self.state = State::Held(Some(Box::new(Renewal {
             params,
             start: now,
@@ -183,78 +195,79 @@ impl Lease {
             to_renew: round.requested(),
             to_reacquire: NodeSet::EMPTY,
             round,
-            outranked,
+            larger_without_key,
         })));
-        if is_hopeless {
-            // Those that can be asked are asked all the same: their keys live on, and the rest may come back.
-            self.settle_unknown(now);
+        if is_out_of_reach {
+            // Send the requests all the same: the reachable nodes keep their keys, and the other nodes may
+            // come back.
+            self.settle_unconfirmed(now);
         }
     }
 
     fn settle_renewed(&mut self) {
-        let end = self.end();
-        let cleared = self.clear_proved();
+        let max_hold_end = self.max_hold_end();
+        let verified = self.verify_reported_fences();
         let pause = self.renewal().map_or(Duration::ZERO, |it| self.pause_after_round(it.params.ttl()));
         let State::Held(Some(renewal)) = &mut self.state else { return };
         renewal.is_settled = true;
-        // What counts from here on are the sets of nodes. The votes are half of what a lease weighs that is not being
-        // renewed, and leases come by the thousand.
+        // Only the sets of nodes matter from here on. The votes take half the memory of an idle lease, and a
+        // client may have thousands.
         renewal.round.forget_votes();
-        let deadline = renewal.capped_deadline(end);
+        let deadline = renewal.capped_deadline(max_hold_end);
         let next = renewal.start.boot().plus(pause);
-        // Never shorter: keys that were asked to live longer still do. Then the lock stands on those, and not on the
-        // nodes that confirmed the shorter time.
+        // The deadline never moves back, because keys with the longer ttl still live. Then the confirmed
+        // nodes are those with the longer ttl, not those that confirmed the shorter ttl.
         if !self.deadline.is_after(deadline) {
             self.extended_past_grants |= deadline.is_after(self.deadline);
             self.deadline = deadline;
-            self.confirmed = renewal.round.granted().or(cleared);
+            self.confirmed = renewal.round.granted().or(verified);
             self.confirmed_changed = true;
         }
         let is_complete = renewal.round.is_complete();
-        self.renew_at(next);
+        self.schedule_renewal(next);
         self.event = Some(PendingEvent::Renewed);
         if is_complete {
-            self.finish();
+            self.drop_finished_renewal();
         }
     }
 
-    /// All have answered a renewal that got through. What is asked from here on, and what is made of the answers, is
-    /// the same without it, unless it was for other terms than the lease has, for less than it had already, or nodes are
-    /// being retaken, which may take more than one question.
-    fn finish(&mut self) {
+    /// Drops a successful renewal when all nodes have voted, to save memory. It is kept if requests and
+    /// replies to come depend on it: if its parameters differ from the lease's, if its deadline is shorter,
+    /// or if nodes are being reacquired, which may take several requests.
+    fn drop_finished_renewal(&mut self) {
         let State::Held(Some(renewal)) = &self.state else { return };
-        let is_whole = renewal.round.is_won() && renewal.round.not_held().is_empty();
-        if is_whole && renewal.params == self.params && self.is_covered_by(renewal) {
+        let no_key_missing = renewal.round.is_won() && renewal.round.not_held().is_empty();
+        if no_key_missing && renewal.params == self.params && self.is_deadline_covered_by(renewal) {
             self.state = State::Held(None);
         }
     }
 
-    /// Whether keys of this renewal live for as long as the lock.
-    pub(super) fn is_covered_by(&self, renewal: &Renewal) -> bool {
-        !self.deadline.is_after(renewal.capped_deadline(self.end()))
+    /// Whether keys of this renewal live until the lease's deadline.
+    pub(super) fn is_deadline_covered_by(&self, renewal: &Renewal) -> bool {
+        !self.deadline.is_after(renewal.capped_deadline(self.max_hold_end()))
     }
 
-    /// Renews itself at this time, if not sooner. Poll next.
+    /// Schedules the next renewal for this time, if none is due earlier. Poll next.
     pub fn renew_by(&mut self, at: BootTime) {
         if self.is_held() {
-            self.renew_at(self.next_renewal.min(at));
+            self.schedule_renewal(self.next_renewal.min(at));
         }
     }
 
-    pub(super) fn renew_at(&mut self, next: BootTime) {
+    pub(super) fn schedule_renewal(&mut self, next: BootTime) {
         if self.auto_renew {
             self.next_renewal = next;
         }
     }
 
-    pub(super) fn settle_unknown(&mut self, now: DualTimestamp) {
+    pub(super) fn settle_unconfirmed(&mut self, now: DualTimestamp) {
         let State::Held(Some(renewal)) = &mut self.state else { return };
         renewal.is_settled = true;
-        let ran_out = now.is_due(renewal.settle_by());
-        let pause = (self.params.ttl() / 10).max(LEAST_PAUSE);
-        self.renew_at(now.boot().plus(pause));
-        self.event = Some(PendingEvent::Unconfirmed { ran_out });
+        let timed_out = now.is_due(renewal.settle_by());
+        let pause = (self.params.ttl() / 10).max(MIN_RETRY_PAUSE);
+        self.schedule_renewal(now.boot().plus(pause));
+        self.event = Some(PendingEvent::Unconfirmed { timed_out });
     }
 }
 
-const LEAST_PAUSE: Duration = Duration::from_millis(20);
+const MIN_RETRY_PAUSE: Duration = Duration::from_millis(20);

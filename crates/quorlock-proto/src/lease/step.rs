@@ -1,4 +1,4 @@
-//! What a lease is told once, and what it says.
+//! A lease's renewal policy, and the steps for its caller to carry out.
 
 use std::time::Duration;
 
@@ -7,53 +7,54 @@ use crate::request::RequestKind;
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
-/// For how long a lock is to be held.
+/// Whether a lock renews itself, and how long it may be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RenewalPolicy {
-    /// Whether it renews itself.
+    /// Whether the lease renews itself.
     pub auto_renew: bool,
-    /// The longest it may be held, counted from its attempt; no deadline goes past it.
+    /// The longest time that the lock may be held, counted from its attempt. No deadline goes past it.
     pub max_hold_time: Option<Duration>,
 }
 
-/// What a lease wants done next.
+/// The next step of a lease, to be carried out by the caller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LeaseStep {
-    /// Put this question to these nodes, as part of this round.
+    /// Send a request to these nodes, as part of this round.
     Request {
-        /// The question.
-        phase: RequestKind,
-        /// For how long the keys are asked to live.
+        /// The kind of the request.
+        kind: RequestKind,
+        /// The requested ttl of the keys.
         ttl: Duration,
-        /// To whom.
+        /// The nodes to send it to.
         nodes: NodeSet,
-        /// The round its answers belong to.
+        /// The round that its replies belong to.
         round: u32,
-        /// The number to show in place of our own, where a node has a larger one that nobody was given.
-        past: Option<u64>,
+        /// The number to send in place of the lease's own, to nodes with a larger fence with which no client
+        /// won.
+        number_override: Option<u64>,
     },
-    /// More, or other, nodes are known to have our key.
+    /// The set of nodes known to have the lease's key has changed.
     Confirmed(NodeSet),
-    /// The deadline moved: from now on it is this.
+    /// The deadline moved to this time.
     Renewed(DualTimestamp),
-    /// A renewal got too few answers. The deadline stays.
+    /// A renewal got too few replies. The deadline stays.
     Unconfirmed(Vec<Vote>),
-    /// The lock is lost. It still waits for its release.
+    /// The lock is lost. The lease still awaits its release.
     Lost(LossReason),
-    /// The release is confirmed on a quorum, or will be no more: every node's answer.
+    /// The release is over, confirmed by a quorum or not: the vote of every node.
     Released(Vec<Vote>),
 }
 
-/// How a lock was lost.
+/// Why a lock was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LossReason {
-    /// The deadline came before a renewal did.
+    /// The deadline came before a successful renewal.
     Expired,
-    /// Others have so many of the nodes that no quorum is left for us.
+    /// Others hold so many nodes that no quorum is left.
     TakenByOthers,
-    /// The clocks of so many nodes jumped that its keys may have run out before their time.
+    /// The clocks of so many nodes jumped that its keys may have expired early.
     ClockJump,
-    /// The task that kept it alive has ended.
+    /// The task that renewed it has ended.
     ClientClosed,
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fence::{Fence, MAX_MIN_FENCING_NUMBER, TOLERANCE_MICROS};
+use crate::fence::{CLOCK_TOLERANCE_MICROS, Fence, MAX_MIN_FENCING_NUMBER};
 use crate::marker::{Incarnation, LockClusterConfig, MarkerReading};
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::mutant::{Mutant, enabled};
@@ -470,7 +470,7 @@ impl Node {
             return Vote::OnProbation { remaining, reason: ProbationReason::PossibleDataLoss };
         }
         match (request.phase, fence) {
-            (RequestKind::Acquire, Fence::Hint { hint, floor }) => {
+            (RequestKind::Acquire, Fence::Hint { hint, min_fencing_number: floor }) => {
                 self.grant(request, hint, floor.max(badge.numbers_above), now)
             }
             (RequestKind::Reacquire, Fence::Number(number)) => self.reacquire(request, number, now),
@@ -501,10 +501,10 @@ impl Node {
                 last as u64
             }
             None if self.mistake == Some(Mistake::FenceFromOne) => 0,
-            None => (now - TOLERANCE_MICROS).max(self.high()),
+            None => (now - CLOCK_TOLERANCE_MICROS).max(self.high()),
         };
         let base = if self.mistake == Some(Mistake::FenceFromOne) { last } else { last.max(floor) };
-        let is_taken = hint > base && hint <= now + TOLERANCE_MICROS;
+        let is_taken = hint > base && hint <= now + CLOCK_TOLERANCE_MICROS;
         let number = if is_taken && self.mistake != Some(Mistake::FenceFromOne) { hint } else { base + 1 };
         let expires = now / 1000 + request.ttl.as_millis() as u64;
         self.data
@@ -619,7 +619,7 @@ impl Node {
         let expires = Some(now / 1000 + self.retention_millis);
         let value = Some(number.to_string().into_bytes());
         self.data.insert(slot, Entry { value: value.clone(), expires });
-        let is_high = number > now + TOLERANCE_MICROS && number > self.high();
+        let is_high = number > now + CLOCK_TOLERANCE_MICROS && number > self.high();
         if is_high && self.mistake != Some(Mistake::HighForgotten) {
             self.data.insert(Slot::High, Entry { value, expires: None });
         }

@@ -155,7 +155,7 @@ proptest! {
             match attempt.poll() {
                 Some(AttemptStep::Request(_, nodes)) => released = released.or(nodes),
                 Some(AttemptStep::Won) | None => break,
-                Some(AttemptStep::Lost(failure)) => {
+                Some(AttemptStep::Failed(failure)) => {
                     for (node, vote) in failure.votes.iter().enumerate() {
                         let is_not_granted = matches!(
                             vote,
@@ -214,14 +214,14 @@ proptest! {
             }
             Err(InvalidLeaseParams::TtlTooShort(_)) => prop_assert!(requested < Duration::from_millis(10)),
             Err(InvalidLeaseParams::TtlTooLong(_)) => prop_assert!(requested > YEAR),
-            Err(InvalidLeaseParams::NoPatience) => {
+            Err(InvalidLeaseParams::ZeroAttemptTimeout) => {
                 prop_assert!(attempt_timeout.map_or(reply_timeout.is_zero(), |attempt_timeout| attempt_timeout.is_zero()));
             }
-            Err(InvalidLeaseParams::PatienceTooLong { attempt_limit: rejected, .. }) => {
+            Err(InvalidLeaseParams::AttemptTimeoutTooLong { attempt_timeout: rejected, .. }) => {
                 prop_assert_eq!(Some(rejected), attempt_timeout);
                 prop_assert!(rejected > ttl / 4);
             }
-            Err(InvalidLeaseParams::Drift(_)) => prop_assert!(false, "the drift is valid"),
+            Err(InvalidLeaseParams::DriftOutOfRange(_)) => prop_assert!(false, "the drift is valid"),
         }
     }
 

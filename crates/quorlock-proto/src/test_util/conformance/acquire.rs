@@ -6,7 +6,7 @@ use super::{
     KEEP, LAST_NUMBER, Location, OTHER_TOKEN, OWN_TOKEN, Subject, TTL, assert_about, assert_held,
     assert_refused, promises, request,
 };
-use crate::fence::{Fence, MAX_MIN_FENCING_NUMBER, TOLERANCE_MICROS};
+use crate::fence::{CLOCK_TOLERANCE_MICROS, Fence, MAX_MIN_FENCING_NUMBER};
 use crate::membership::ExpectedMarker;
 use crate::request::RequestKind;
 use crate::vote::{ReplyFailure, Vote};
@@ -31,11 +31,11 @@ promises![
 
 /// Whether the hint was taken: above everything, and not too far ahead of the clock in the reply.
 fn expected(base: u64, hint: u64, clock: u64) -> u64 {
-    if hint > base && hint <= clock + TOLERANCE_MICROS { hint } else { base + 1 }
+    if hint > base && hint <= clock + CLOCK_TOLERANCE_MICROS { hint } else { base + 1 }
 }
 
 fn grant(node: &mut dyn Subject, hint: u64, floor: u64) -> (u64, u64) {
-    let (vote, clock) = node.timed(RequestKind::Acquire, Fence::Hint { hint, floor });
+    let (vote, clock) = node.timed(RequestKind::Acquire, Fence::Hint { hint, min_fencing_number: floor });
     let Vote::Fenced(number) = vote else { panic!("{vote:?}") };
     node.assert_locked(TTL);
     node.assert_fence(number);
@@ -49,7 +49,7 @@ fn again(node: &mut dyn Subject) {
 fn a_grant_takes_the_key_and_gives_a_number(node: &mut dyn Subject) {
     let hint = node.micros();
     let (number, clock) = grant(node, hint, 0);
-    assert_eq!(number, expected(clock - TOLERANCE_MICROS, hint, clock));
+    assert_eq!(number, expected(clock - CLOCK_TOLERANCE_MICROS, hint, clock));
     assert_eq!(node.stored(Location::Marker).and_then(|marker| marker.life), None);
 }
 
@@ -60,12 +60,12 @@ fn a_hint_is_taken_within_its_window(node: &mut dyn Subject) {
         node.reset();
         let hint = node.micros().saturating_add_signed(ahead);
         let (number, clock) = grant(node, hint, 0);
-        assert_eq!(number, expected(clock - TOLERANCE_MICROS, hint, clock), "{ahead} µs");
+        assert_eq!(number, expected(clock - CLOCK_TOLERANCE_MICROS, hint, clock), "{ahead} µs");
     }
     for hint in [0, 1, LAST_NUMBER] {
         node.reset();
         let (number, clock) = grant(node, hint, 0);
-        assert_eq!(number, clock - TOLERANCE_MICROS + 1, "{hint}");
+        assert_eq!(number, clock - CLOCK_TOLERANCE_MICROS + 1, "{hint}");
     }
 }
 
@@ -73,7 +73,7 @@ fn a_fence_that_has_run_out_is_none(node: &mut dyn Subject) {
     node.set(Location::Fence, Some(b"9000000000000000"), Some(Duration::from_millis(20)));
     node.wait(Duration::from_millis(50));
     let (number, clock) = grant(node, 0, 0);
-    assert_eq!(number, clock - TOLERANCE_MICROS + 1);
+    assert_eq!(number, clock - CLOCK_TOLERANCE_MICROS + 1);
 }
 
 fn a_number_is_above_the_fence(node: &mut dyn Subject) {
@@ -98,7 +98,7 @@ fn a_number_is_above_the_floor(node: &mut dyn Subject) {
                     node.set_fence(last);
                 }
                 let (number, clock) = grant(node, hint, floor);
-                let base = last.unwrap_or(clock - TOLERANCE_MICROS).max(floor);
+                let base = last.unwrap_or(clock - CLOCK_TOLERANCE_MICROS).max(floor);
                 assert_eq!(number, expected(base, hint, clock), "{last:?}, floor {floor}, hint {hint}");
             }
         }
@@ -114,9 +114,12 @@ fn a_number_is_above_the_end_of_the_probation(node: &mut dyn Subject) {
         let votes_from_micros = node.micros();
         let badge =
             ExpectedMarker { votes_from_micros, numbers_above: votes_from_micros, ..node.expected_marker() };
-        let request = request(RequestKind::Acquire, Some(Fence::Hint { hint: votes_from_micros, floor: 0 }));
+        let request = request(
+            RequestKind::Acquire,
+            Some(Fence::Hint { hint: votes_from_micros, min_fencing_number: 0 }),
+        );
         let (vote, clock) = node.request(&request, Some(&badge), false);
-        let base = clock.expect("a clock").saturating_sub(TOLERANCE_MICROS).max(votes_from_micros);
+        let base = clock.expect("a clock").saturating_sub(CLOCK_TOLERANCE_MICROS).max(votes_from_micros);
         assert_eq!(vote, Vote::Fenced(base + 1));
         node.assert_fence(base + 1);
     }
@@ -133,10 +136,11 @@ fn a_number_is_above_what_the_marker_says(node: &mut dyn Subject) {
                     node.set_fence(last);
                 }
                 let badge = ExpectedMarker { numbers_above, ..node.expected_marker() };
-                let request = request(RequestKind::Acquire, Some(Fence::Hint { hint, floor }));
+                let request =
+                    request(RequestKind::Acquire, Some(Fence::Hint { hint, min_fencing_number: floor }));
                 let (vote, clock) = node.request(&request, Some(&badge), false);
                 let clock = clock.expect("a clock");
-                let base = last.unwrap_or(clock - TOLERANCE_MICROS).max(floor).max(numbers_above);
+                let base = last.unwrap_or(clock - CLOCK_TOLERANCE_MICROS).max(floor).max(numbers_above);
                 let number = expected(base, hint, clock);
                 assert_eq!(vote, Vote::Fenced(number), "{last:?}, hint {hint}, floor {floor}");
                 node.assert_fence(number);
@@ -165,7 +169,7 @@ fn where_no_fence_is_left_a_number_is_above_every_one_that_was_ahead_of_the_cloc
         node.reset();
         node.set(Location::High, Some(junk.as_bytes()), None);
         let (number, clock) = grant(node, 0, 0);
-        assert_eq!(number, base.unwrap_or(clock - TOLERANCE_MICROS) + 1, "{junk}");
+        assert_eq!(number, base.unwrap_or(clock - CLOCK_TOLERANCE_MICROS) + 1, "{junk}");
     }
 }
 
@@ -187,7 +191,7 @@ fn large_numbers_stay_exact(node: &mut dyn Subject) {
 }
 
 fn what_is_held_is_told_with_what_is_left(node: &mut dyn Subject) {
-    let hint = Fence::Hint { hint: 5_000, floor: 0 };
+    let hint = Fence::Hint { hint: 5_000, min_fencing_number: 0 };
     for value in [Some(&OTHER_TOKEN.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
         for life in [None, Some(TTL / 2)] {
             for fence in [None, Some(7)] {
@@ -231,7 +235,8 @@ fn a_fence_of_another_type_is_an_error(node: &mut dyn Subject) {
 fn is_refused_with_fence(node: &mut dyn Subject, fence: Option<&[u8]>) {
     node.reset();
     node.set(Location::Fence, fence, Some(TTL));
-    let (vote, clock) = node.timed(RequestKind::Acquire, Fence::Hint { hint: LAST_NUMBER, floor: 0 });
+    let (vote, clock) =
+        node.timed(RequestKind::Acquire, Fence::Hint { hint: LAST_NUMBER, min_fencing_number: 0 });
     assert_refused(&vote);
     if fence.is_some() {
         let Vote::Unknown(ReplyFailure::TransientError(words)) = vote else { return };

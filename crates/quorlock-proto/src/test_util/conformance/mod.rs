@@ -15,7 +15,7 @@ mod renew;
 use std::fmt;
 use std::time::Duration;
 
-use crate::fence::{Fence, TOLERANCE_MICROS};
+use crate::fence::{CLOCK_TOLERANCE_MICROS, Fence};
 use crate::marker::{ClusterId, LockClusterConfig, Marker, MarkerReading};
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::quorum::Quorum;
@@ -173,7 +173,7 @@ impl dyn Subject + '_ {
         let fence = self.stored(Location::Fence).expect("a fence");
         assert_eq!(fence.value, Some(number.to_string().into_bytes()));
         assert_about(fence.life, Some(KEEP));
-        if number > self.micros() + TOLERANCE_MICROS {
+        if number > self.micros() + CLOCK_TOLERANCE_MICROS {
             let high = self.stored(Location::High).expect("it is noted");
             let noted = high.value.and_then(|value| String::from_utf8(value).ok()?.parse::<u64>().ok());
             assert!(noted.is_some_and(|noted| noted >= number) && high.life.is_none(), "{noted:?}");
@@ -214,7 +214,7 @@ fn request(phase: RequestKind, fence: Option<Fence>) -> Request {
 /// The fence that goes with this ballot, if nothing else is of interest.
 fn any_fence(phase: RequestKind) -> Fence {
     match phase {
-        RequestKind::Acquire => Fence::Hint { hint: 5_000, floor: 0 },
+        RequestKind::Acquire => Fence::Hint { hint: 5_000, min_fencing_number: 0 },
         _ => Fence::Number(5_000),
     }
 }

@@ -55,7 +55,7 @@ impl LockModel {
             }
             Event::CancelOrRelease { contender } => {
                 match &mut state.contenders[usize::from(contender)].progress {
-                    Progress::Attempting(attempt) => Rc::make_mut(attempt).abandon(),
+                    Progress::Attempting(attempt) => Rc::make_mut(attempt).cancel(),
                     Progress::Holding(lease) => Rc::make_mut(lease).release(now),
                     Progress::NotStarted | Progress::Ended => {}
                 }
@@ -95,7 +95,9 @@ impl LockModel {
         let fence = match self.bounds.fencing_numbers {
             FencingNumbers::None => None,
             FencingNumbers::FromClock => Some(Fence::hint(now, 0, 0)),
-            FencingNumbers::Any | FencingNumbers::Next(_) => Some(Fence::Hint { hint: 1, floor: 0 }),
+            FencingNumbers::Any | FencingNumbers::Next(_) => {
+                Some(Fence::Hint { hint: 1, min_fencing_number: 0 })
+            }
         };
         let spec =
             LockSpec { key: key(), params: self.params, want_holder_ttl: false, min_fencing_number: 0 };

@@ -137,7 +137,7 @@ impl LockModel {
             Progress::NotStarted => hasher.write_u8(1),
             Progress::Attempting(attempt) => {
                 hasher.write_u8(2);
-                hasher.write_u8(u8::from(attempt.number().is_some()));
+                hasher.write_u8(u8::from(attempt.fencing_number().is_some()));
             }
             Progress::Holding(lease) => {
                 hasher.write_u8(3);
@@ -172,7 +172,7 @@ impl LockModel {
                     Vote::Unknown(ReplyFailure::Timeout) => 1,
                     Vote::Granted => 2,
                     // Once the lock's number is fixed, the numbers it was chosen from no longer matter.
-                    Vote::Fenced(_) if attempt.number().is_some() => 9,
+                    Vote::Fenced(_) if attempt.fencing_number().is_some() => 9,
                     Vote::Fenced(fencing_number) => {
                         hasher.write_u32(rank(self.model_number(*fencing_number)));
                         3
@@ -187,7 +187,8 @@ impl LockModel {
                     }
                 };
                 hasher.write_u8(vote);
-                hasher.write_u8(in_set(attempt.at_our_number()) | in_set(attempt.possibly_applied()) << 1);
+                hasher
+                    .write_u8(in_set(attempt.at_fencing_number()) | in_set(attempt.possibly_applied()) << 1);
             }
             // Without time any key may expire, so it does not matter where keys may be left.
             Progress::Holding(_) if !self.is_timed() => hasher.write_u8(in_bits(contender.counted_nodes)),

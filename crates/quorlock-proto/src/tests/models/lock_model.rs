@@ -216,7 +216,7 @@ impl LockModel {
                 numbers.push(contender.fencing_number);
             }
             if let Progress::Attempting(attempt) = &contender.progress
-                && attempt.number().is_none()
+                && attempt.fencing_number().is_none()
             {
                 let votes = attempt.round().votes();
                 numbers.extend(votes.filter_map(|vote| match vote {

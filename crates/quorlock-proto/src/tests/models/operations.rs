@@ -55,7 +55,7 @@ impl LockModel {
                 Progress::Attempting(mut attempt) => {
                     let step = Rc::make_mut(&mut attempt).poll();
                     state.contenders[contender].fencing_number =
-                        attempt.number().map_or(0, |number| self.model_number(number));
+                        attempt.fencing_number().map_or(0, |number| self.model_number(number));
                     state.contenders[contender].progress = Progress::Attempting(attempt.clone());
                     match step {
                         Some(AttemptStep::Request(RequestKind::Release, nodes)) => {
@@ -65,7 +65,7 @@ impl LockModel {
                             Self::request(state, contender, kind, (0, 0), self.params.ttl(), nodes);
                         }
                         Some(AttemptStep::Won) => self.on_won(state, contender, &attempt, coverage)?,
-                        Some(AttemptStep::Lost(_)) => {
+                        Some(AttemptStep::Failed(_)) => {
                             coverage.record(Situation::AttemptFailed as usize);
                             self.on_ended(state, contender, coverage);
                         }
@@ -75,22 +75,16 @@ impl LockModel {
                 }
                 Progress::Holding(mut lease) => {
                     let step = Rc::make_mut(&mut lease).poll();
-                    let has_closed = lease.is_done() || !lease.is_open();
+                    let has_closed = lease.is_done() || !lease.is_unreleased();
                     state.contenders[contender].progress = Progress::Holding(lease.clone());
                     match step {
-                        Some(LeaseStep::Request { phase: RequestKind::Release, nodes, .. }) => {
+                        Some(LeaseStep::Request { kind: RequestKind::Release, nodes, .. }) => {
                             state.contenders[contender].pending_releases |= node_bits(nodes);
                         }
-                        Some(LeaseStep::Request { phase, ttl, nodes, round, past }) => {
-                            let number_override = past.map_or(0, |number| self.model_number(number));
-                            Self::request(
-                                state,
-                                contender,
-                                phase,
-                                (round as u8, number_override),
-                                ttl,
-                                nodes,
-                            );
+                        Some(LeaseStep::Request { kind, ttl, nodes, round, number_override }) => {
+                            let number_override =
+                                number_override.map_or(0, |number| self.model_number(number));
+                            Self::request(state, contender, kind, (round as u8, number_override), ttl, nodes);
                         }
                         Some(LeaseStep::Renewed(deadline)) => {
                             let start = Self::timestamp(state.contenders[contender].started_at);
@@ -180,7 +174,7 @@ impl LockModel {
         let winner = &mut state.contenders[contender];
         winner.was_overtaken = false;
         winner.possibly_set = node_bits(attempt.possibly_applied());
-        winner.counted_nodes = node_bits(attempt.at_our_number());
+        winner.counted_nodes = node_bits(attempt.at_fencing_number());
         winner.progress = Progress::Holding(Rc::new(lease));
         if !self.bounds.is_fenced() {
             return Ok(());

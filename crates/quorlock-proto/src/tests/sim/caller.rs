@@ -206,7 +206,7 @@ impl Sim<'_> {
                 self.oracle.free_since.remove(&key);
                 let task = &mut self.peers[who].tasks[key];
                 // Nobody else in this process waits for it.
-                task.wait.share.on_taken(0);
+                task.wait.share.on_acquired(0);
                 task.wait.is_on = false;
                 if self.stage == Stage::Calm {
                     self.oracle.had.insert(key);

@@ -3,7 +3,7 @@
 use super::oracle::Oracle;
 use super::plan::Plan;
 use super::tally::Cause;
-use crate::fence::TOLERANCE_MICROS;
+use crate::fence::CLOCK_TOLERANCE_MICROS;
 use crate::quorum::{NodeId, NodeSet};
 
 /// Something that was done beyond what is promised to stand.
@@ -96,7 +96,7 @@ impl Oracle {
             let mut hurts = self.hurt[node.index()].iter();
             hurts.any(|hurt| hurt.by.is_unseen() && hurt.until >= since)
         };
-        let tolerated = (plan.longest_nanos().saturating_sub(TOLERANCE_MICROS * 1000)) / 2;
+        let tolerated = (plan.longest_nanos().saturating_sub(CLOCK_TOLERANCE_MICROS * 1000)) / 2;
         if forgot.iter().any(|node| is_unseen(&node)) {
             Some(Cause::RoleUnseen)
         } else {

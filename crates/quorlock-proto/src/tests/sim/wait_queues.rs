@@ -71,7 +71,7 @@ impl Sim<'_> {
         if calls && self.call_next(node, key, Some((who, self.peers[who].life)), false) {
             let place = self.keys.iter().position(|other| other == key);
             if let Some(task) = place.and_then(|place| self.peers[who].tasks.get_mut(place)) {
-                task.wait.share.on_other_waiters();
+                task.wait.share.on_other_process_notified();
             }
         }
     }

@@ -8,7 +8,7 @@ use super::tally::Invariant;
 use crate::attempt::{AttemptFailure, FailureReason};
 use crate::backoff;
 use crate::coordinator::OperationId;
-use crate::fairness::{self, Cohort, NextAction, Reaction, Refused, Trust};
+use crate::fairness::{self, Cohort, FailedAttempt, NextAction, QueueNodeTrust, TrustDecision};
 use crate::quorum::NodeId;
 use crate::request::RequestKind;
 use crate::vote::Vote;
@@ -21,7 +21,7 @@ pub(super) struct Wait {
     since: u64,
     until: u64,
     looks: u32,
-    trust: Trust,
+    trust: QueueNodeTrust,
     failures: u32,
     retry_after: Option<Duration>,
     survey: Option<OperationId>,
@@ -51,11 +51,12 @@ impl Sim<'_> {
         self.tally.waits += 1;
         let longest = self.plan.longest_nanos();
         let until = self.nanos + self.chance.of_any_size(longest / 2, 6 * longest);
-        let doubts_at = self.nanos + Trust::at_first(self.chance.draw()).as_nanos() as u64;
+        let doubts_at =
+            self.nanos + QueueNodeTrust::initial_held_report_trust(self.chance.draw()).as_nanos() as u64;
         let wait = &mut self.peers[who].tasks[key].wait;
         *wait =
             Wait { is_on: true, share: wait.share, since: self.nanos, until, doubts_at, ..Wait::default() };
-        let next = wait.share.next();
+        let next = wait.share.next_action();
         self.follow(who, key, next);
     }
 
@@ -74,7 +75,7 @@ impl Sim<'_> {
 
     fn be_patient(&mut self, who: usize, key: usize) {
         let Wait { share, looks, retry_after, doubts_at, .. } = self.peers[who].tasks[key].wait;
-        let patience = share.wait_limit(looks, retry_after, self.chance.draw());
+        let patience = share.recheck_delay(looks, retry_after, self.chance.draw());
         let doubts_in = Duration::from_nanos(doubts_at.saturating_sub(self.nanos));
         self.then(who, key, Then::Look, patience.min(doubts_in));
     }
@@ -98,7 +99,7 @@ impl Sim<'_> {
             Then::Try => self.try_it(who, key),
             Then::Hear => {}
             Then::Stand => self.stand(who, key),
-            Then::Look => match wait.share.next_after_refusal() {
+            Then::Look => match wait.share.next_action_while_contended() {
                 NextAction::Acquire => self.try_it(who, key),
                 // One node may be wrong.
                 NextAction::Wait if self.nanos >= wait.doubts_at => self.doubt(who, key),
@@ -110,7 +111,7 @@ impl Sim<'_> {
 
     fn doubt(&mut self, who: usize, key: usize) {
         let wait = &mut self.peers[who].tasks[key].wait;
-        wait.trust.on_end_of_wait(false);
+        wait.trust.on_wait_ended(false);
         let is_soon = wait.doubted_at + LEAST_DOUBT > self.nanos;
         if !wait.doubts_a_split {
             wait.doubted_at = self.nanos;
@@ -128,7 +129,7 @@ impl Sim<'_> {
         let coordinator = &self.peers[who].coordinator;
         let answering = self.line_keepers(who).filter(|(node, _)| coordinator.has_replied(*node, now));
         let [first, next] = fairness::rendezvous_nodes(name.as_str(), answering);
-        let is_on_second = self.peers[who].tasks[key].wait.trust.is_on_second_node();
+        let is_on_second = self.peers[who].tasks[key].wait.trust.uses_second_node();
         let Some(node) = next.filter(|_| is_on_second).or(first) else {
             return self.hear_of_place(who, key, None);
         };
@@ -162,20 +163,20 @@ impl Sim<'_> {
             Some(Vote::HeldByOther { remaining }) => {
                 wait.retry_after = *remaining;
                 wait.looks += 1;
-                wait.trust.on_end_of_wait(false);
+                wait.trust.on_wait_ended(false);
                 // It may have been called meanwhile.
-                match wait.share.next_after_refusal() {
+                match wait.share.next_action_while_contended() {
                     NextAction::Acquire => self.then(who, key, Then::Try, Duration::ZERO),
                     NextAction::Wait | NextAction::Enqueue => self.be_patient(who, key),
                 }
             }
             Some(_) => {
-                wait.share.on_free(wait.looks > 0, 0);
+                wait.share.on_found_free(wait.looks > 0, 0);
                 self.react(who, key, true);
             }
             None => {
                 wait.share.on_queue_lost();
-                wait.trust.on_end_of_wait(false);
+                wait.trust.on_wait_ended(false);
                 let pause = self.pause(who, key);
                 self.then(who, key, Then::Try, pause);
             }
@@ -185,7 +186,10 @@ impl Sim<'_> {
     /// An attempt of this wait was refused.
     pub(super) fn wait_on(&mut self, who: usize, key: usize, refusal: &AttemptFailure) {
         let wait = &mut self.peers[who].tasks[key].wait;
-        let refused = Refused { may_be_split: refusal.may_be_split(), was_called: wait.share.on_refused() };
+        let refused = FailedAttempt {
+            votes_may_be_split: refusal.votes_may_be_split(),
+            was_notified: wait.share.on_attempt_failed(),
+        };
         (wait.failures, wait.looks) = (wait.failures + 1, 0);
         wait.retry_after = match refusal.reason {
             FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
@@ -195,14 +199,14 @@ impl Sim<'_> {
         };
         let random = self.chance.draw();
         let wait = &mut self.peers[who].tasks[key].wait;
-        let doubts_in = wait.trust.on_refused(refused, wait.retry_after, random);
+        let doubts_in = wait.trust.on_attempt_failed(refused, wait.retry_after, random);
         wait.doubts_at = self.nanos + doubts_in.as_nanos() as u64;
-        wait.doubts_a_split = refused != Refused::default();
+        wait.doubts_a_split = refused != FailedAttempt::default();
         if self.nanos >= wait.until {
             return self.give_up_waiting(who, key);
         }
         if matches!(refusal.reason, FailureReason::Contended { .. }) {
-            let next = wait.share.next_after_refusal();
+            let next = wait.share.next_action_while_contended();
             self.check_patience(who, key);
             self.follow(who, key, next);
         } else {
@@ -265,10 +269,10 @@ impl Sim<'_> {
 
     /// A wait ends, because the key was found free or for another reason.
     fn react(&mut self, who: usize, key: usize, is_free: bool) {
-        let (then, pause) = match self.peers[who].tasks[key].wait.trust.on_end_of_wait(is_free) {
-            Reaction::Believe => (Then::Try, Duration::ZERO),
-            Reaction::Hesitate => (Then::Try, self.pause(who, key)),
-            Reaction::StepAside => {
+        let (then, pause) = match self.peers[who].tasks[key].wait.trust.on_wait_ended(is_free) {
+            TrustDecision::Acquire => (Then::Try, Duration::ZERO),
+            TrustDecision::AcquireAfterPause => (Then::Try, self.pause(who, key)),
+            TrustDecision::EnqueueOnOtherNode => {
                 self.peers[who].tasks[key].wait.share.on_false_notification();
                 (Then::Stand, Duration::ZERO)
             }
