@@ -3,10 +3,10 @@
 //! A checker that catches none proves nothing. Each profile draws more of what its mistake needs, and must pass without
 //! the mistake.
 
-use super::excuse_controls::BEHIND;
-use super::plan::{Fault, Profile, Slip};
+use super::exemption_controls::BEHIND;
+use super::focused_profiles::{REDUNDANCY, STALE_KEYS, STATISTICS};
+use super::plan::{ClientMistake, Fault, Profile};
 use super::runner;
-use super::shapes::{REDUNDANCY, STALE_KEYS, STATISTICS};
 use crate::lease_params::Drift;
 use crate::mutant::Mutant;
 use crate::test_util::node::Mistake;
@@ -19,131 +19,168 @@ const QUIET: Profile = Profile {
     clients: (2, 3),
     plain: 0,
     mixed: 0,
-    beyond: 0,
+    beyond_limits: 0,
     faults: &[],
-    beyonds: &[],
-    all: true,
-    long_ways: 60,
+    faults_beyond_limits: &[],
+    all_faults: true,
+    slow_messages: 60,
     clock_offsets: 0,
     waiters: 0,
-    far_floors: 0,
+    far_min_numbers: 0,
     ..Profile::GENERAL
 };
 const PLAIN: Profile = Profile { plain: 1000, ..QUIET };
 
-const TOKEN_REUSED: Profile =
-    Profile { faults: &[Fault::Cut], slip: Some(Slip::TokenReused), long_ways: 150, ..QUIET };
+const TOKEN_REUSED: Profile = Profile {
+    faults: &[Fault::ConnectionReset],
+    client_mistake: Some(ClientMistake::OwnerTokenReused),
+    slow_messages: 150,
+    ..QUIET
+};
 const VALIDITY_FROM_REPLY: Profile = Profile {
     mutant: Some(Mutant::ValidityFromReply),
-    pin: Some(|plan| {
-        plan.way = 10_000_000;
+    adjust: Some(|plan| {
+        plan.latency = 10_000_000;
         plan.max_ttl = ms(600);
-        plan.least_ttl = ms(400);
-        plan.work = 400;
-        plan.drift_millionths = 10_000;
+        plan.min_ttl = ms(400);
+        plan.max_work_percent = 400;
+        plan.max_drift_ppm = 10_000;
         plan.drift = Drift::new(0.01).expect("a usual drift");
     }),
     ..PLAIN
 };
-const RENEWAL_SHORTENS: Profile = Profile { mistake: Some(Mistake::RenewalShortens), ..QUIET };
+const RENEWAL_SHORTENS: Profile = Profile { script_mistake: Some(Mistake::RenewalShortens), ..QUIET };
 /// A holder stands still over its deadline, its first question has yet to reach one node, its renewal another: so
 /// another client can have the lock in between, and all the nodes that are left say that it is renewed.
 const LATE_RENEWAL: Profile = Profile {
-    faults: &[Fault::Pause, Fault::Partition],
+    faults: &[Fault::ClientPause, Fault::Partition],
     mutant: Some(Mutant::LateRenewal),
-    ill_timed: 100,
-    long_ways: 0,
-    pin: Some(|plan| {
+    faults_on_send: 100,
+    slow_messages: 0,
+    adjust: Some(|plan| {
         plan.max_ttl = ms(600);
-        plan.least_ttl = ms(150);
+        plan.min_ttl = ms(150);
         plan.limits.redial_after = ms(2_000);
-        plan.work = 30;
+        plan.max_work_percent = 30;
     }),
     ..PLAIN
 };
-const RESURRECTING: Profile =
-    Profile { faults: &[Fault::Pause, Fault::Partition], mutant: Some(Mutant::ResurrectingRenewal), ..PLAIN };
+const RESURRECTING: Profile = Profile {
+    faults: &[Fault::ClientPause, Fault::Partition],
+    mutant: Some(Mutant::ResurrectingRenewal),
+    ..PLAIN
+};
 const NO_PROBATION: Profile =
-    Profile { faults: &[Fault::Flush, Fault::RestartEmpty], mutant: Some(Mutant::NoProbation), ..QUIET };
-const SHORT_PROBATION: Profile =
-    Profile { faults: &[Fault::Flush, Fault::RestartEmpty], mutant: Some(Mutant::ShortProbation), ..QUIET };
+    Profile { faults: &[Fault::Flush, Fault::RestartDataLoss], mutant: Some(Mutant::NoProbation), ..QUIET };
+const SHORT_PROBATION: Profile = Profile {
+    faults: &[Fault::Flush, Fault::RestartDataLoss],
+    mutant: Some(Mutant::ShortProbation),
+    ..QUIET
+};
 /// A key goes while its number is still being settled, and another client takes it.
 const RAISE_WITHOUT_COMPARE: Profile = Profile {
     faults: &[],
-    beyond: 1000,
-    beyonds: &[Fault::KeyDeleted],
-    mistake: Some(Mistake::RaiseWithoutCompare),
-    long_ways: 100,
-    ill_timed: 300,
-    odd_walls: 500,
+    beyond_limits: 1000,
+    faults_beyond_limits: &[Fault::KeyDeleted],
+    script_mistake: Some(Mistake::RaiseWithoutCompare),
+    slow_messages: 100,
+    faults_on_send: 300,
+    wrong_wall_clocks: 500,
     clients: (3, 4),
-    pin: Some(|plan| {
-        plan.way = 5_000_000;
-        plan.work = 30;
-        plan.keys = 1;
+    adjust: Some(|plan| {
+        plan.latency = 5_000_000;
+        plan.max_work_percent = 30;
+        plan.key_count = 1;
     }),
     ..QUIET
 };
 const RAISE_UNCONDITIONAL: Profile =
-    Profile { mistake: Some(Mistake::RaiseUnconditional), ..RAISE_WITHOUT_COMPARE };
+    Profile { script_mistake: Some(Mistake::RaiseUnconditional), ..RAISE_WITHOUT_COMPARE };
 /// Hints that no node takes: each counts on from its own number, so that these differ.
-const NO_SECOND_ROUND: Profile =
-    Profile { faults: &[Fault::Partition], mutant: Some(Mutant::NoSecondRound), odd_walls: 900, ..QUIET };
-const FENCE_FROM_ONE: Profile =
-    Profile { faults: &[Fault::Flush, Fault::RestartEmpty], mistake: Some(Mistake::FenceFromOne), ..QUIET };
-const QUORUM_OF_CONNECTED: Profile =
-    Profile { faults: &[Fault::Cut, Fault::Partition], mutant: Some(Mutant::QuorumOfConnected), ..QUIET };
-const SUSPEND_BLIND: Profile = Profile { faults: &[Fault::Suspend], slip: Some(Slip::SuspendBlind), ..QUIET };
-const DESYNC: Profile = Profile { faults: &[Fault::Cut], slip: Some(Slip::Desync), ..PLAIN };
-const RELEASE_WITHOUT_COMPARE: Profile = Profile { mistake: Some(Mistake::ReleaseWithoutCompare), ..PLAIN };
+const NO_SECOND_ROUND: Profile = Profile {
+    faults: &[Fault::Partition],
+    mutant: Some(Mutant::NoSecondRound),
+    wrong_wall_clocks: 900,
+    ..QUIET
+};
+const FENCE_FROM_ONE: Profile = Profile {
+    faults: &[Fault::Flush, Fault::RestartDataLoss],
+    script_mistake: Some(Mistake::FenceFromOne),
+    ..QUIET
+};
+const QUORUM_OF_CONNECTED: Profile = Profile {
+    faults: &[Fault::ConnectionReset, Fault::Partition],
+    mutant: Some(Mutant::QuorumOfConnected),
+    ..QUIET
+};
+const SUSPEND_BLIND: Profile = Profile {
+    faults: &[Fault::ClientSuspend],
+    client_mistake: Some(ClientMistake::ClocksStopInSuspend),
+    ..QUIET
+};
+const DESYNC: Profile = Profile {
+    faults: &[Fault::ConnectionReset],
+    client_mistake: Some(ClientMistake::ReplyOfOldConnection),
+    ..PLAIN
+};
+const RELEASE_WITHOUT_COMPARE: Profile =
+    Profile { script_mistake: Some(Mistake::ReleaseWithoutCompare), ..PLAIN };
 const IGNORES_REPLICATION: Profile = Profile {
-    faults: &[Fault::RoleChange, Fault::Replica],
+    faults: &[Fault::RoleChange, Fault::DemotedToReplica],
     mutant: Some(Mutant::IgnoresReplication),
     ..QUIET
 };
-const ERROR_IS_VOTE: Profile = Profile { faults: &[Fault::Errors], slip: Some(Slip::ErrorIsVote), ..QUIET };
+const ERROR_IS_VOTE: Profile = Profile {
+    faults: &[Fault::ErrorReplies],
+    client_mistake: Some(ClientMistake::ErrorCountsAsGrant),
+    ..QUIET
+};
 /// A node was away, its key is taken again, and the next renewal asks for longer before the answer is there.
 const RETAKE_LASTS: Profile = Profile {
-    faults: &[Fault::Cut, Fault::Partition, Fault::Flush],
+    faults: &[Fault::ConnectionReset, Fault::Partition, Fault::Flush],
     mutant: Some(Mutant::ReacquiredGrantNeverExpires),
     ..PLAIN
 };
 /// The same, as far as that is a matter of the round.
 const RETAKE_OF_ANY_ROUND: Profile =
-    Profile { mutant: Some(Mutant::ReacquiredInAnyRound), long_ways: 150, ..RETAKE_LASTS };
+    Profile { mutant: Some(Mutant::ReacquiredInAnyRound), slow_messages: 150, ..RETAKE_LASTS };
 /// A grant is under way for long, and the lock is extended meanwhile.
 const LATE_GRANT_LASTS: Profile =
-    Profile { faults: &[Fault::Freeze], mutant: Some(Mutant::LateGrantNeverExpires), ..PLAIN };
+    Profile { faults: &[Fault::NodeFreeze], mutant: Some(Mutant::LateGrantNeverExpires), ..PLAIN };
 /// Nodes that forgot are away, or blank, when another comes up blank.
-const ABSENT_NODES_VOUCH: Profile =
-    Profile { faults: &[Fault::RestartEmpty, Fault::Cut], mutant: Some(Mutant::AbsentNodesVouch), ..QUIET };
-/// One client marks a node that forgot and whose clock is behind; it is set right before another client is back.
+const ABSENT_NODES_VOUCH: Profile = Profile {
+    faults: &[Fault::RestartDataLoss, Fault::ConnectionReset],
+    mutant: Some(Mutant::AbsentNodesVouch),
+    ..QUIET
+};
+/// One client per_node a node that forgot and whose clock is behind; it is set right before another client is back.
 const NO_OWN_CLOCK_WAIT: Profile = Profile {
-    faults: &[Fault::RestartBehind, Fault::Cut, Fault::Partition],
+    faults: &[Fault::RestartClockBehind, Fault::ConnectionReset, Fault::Partition],
     mutant: Some(Mutant::NoOwnClockWait),
     ..QUIET
 };
 const SWAPS_UNCOUNTED: Profile =
-    Profile { faults: &[Fault::Swap], mistake: Some(Mistake::SwapsUncounted), ..QUIET };
+    Profile { faults: &[Fault::DatabaseSwap], script_mistake: Some(Mistake::SwapsUncounted), ..QUIET };
 const EVICTIONS_UNCOUNTED: Profile =
-    Profile { faults: &[Fault::Evicts], mistake: Some(Mistake::EvictionsUncounted), ..QUIET };
+    Profile { faults: &[Fault::Eviction], script_mistake: Some(Mistake::EvictionsUncounted), ..QUIET };
 const OUTRANKED_FOR_GOOD: Profile = Profile { mutant: Some(Mutant::FencedOutForever), ..REDUNDANCY };
 /// Keys are deleted, so that a lock passes on under its holder, and a grant of its own is late.
 const LARGER_IS_NOBODYS: Profile = Profile {
-    faults: &[Fault::Partition, Fault::Cut],
-    beyond: 1000,
-    beyonds: &[Fault::KeyDeleted],
+    faults: &[Fault::Partition, Fault::ConnectionReset],
+    beyond_limits: 1000,
+    faults_beyond_limits: &[Fault::KeyDeleted],
     mutant: Some(Mutant::LargerFenceUnverified),
-    long_ways: 150,
-    ill_timed: 100,
+    slow_messages: 150,
+    faults_on_send: 100,
     ..QUIET
 };
 const NO_WRITER_CLOCK: Profile = Profile { mutant: Some(Mutant::NoWriterClock), ..BEHIND };
 const EVICTING_UNMARKED: Profile =
-    Profile { mistake: Some(Mistake::EvictingUnmarked), all: true, ..STATISTICS };
+    Profile { script_mistake: Some(Mistake::EvictingUnmarked), all_faults: true, ..STATISTICS };
 
 const LINE_IS_FINAL: Profile = Profile { mutant: Some(Mutant::WaitQueueTrustedForever), ..STALE_KEYS };
-const CALLS_FOR_OWN_KEY_ONLY: Profile = Profile { mistake: Some(Mistake::CallsForOwnKeyOnly), ..STALE_KEYS };
+const CALLS_FOR_OWN_KEY_ONLY: Profile =
+    Profile { script_mistake: Some(Mistake::CallsForOwnKeyOnly), ..STALE_KEYS };
 
 #[test]
 fn mutant_sim_token_reused() {
@@ -297,15 +334,15 @@ fn mutant_sim_calls_for_own_key_only() {
 
 #[track_caller]
 fn is_caught(profile: &Profile) {
-    let (_, finding) = runner::run_all(0, MOST_HISTORIES, profile);
+    let (_, finding) = runner::run_all(0, MAX_HISTORIES, profile);
     let finding = finding.expect("the mistake is caught");
     let (after, violation) = (finding.seed + 1, finding.violation);
-    println!("caught after {after} histories: {:?}: {}", violation.invariant, violation.words);
+    println!("caught after {after} histories: {:?}: {}", violation.invariant, violation.message);
     // Without the mistake there is nothing to find in as many histories of the same kind.
-    let honest = Profile { mutant: None, mistake: None, slip: None, ..profile.clone() };
-    let (_, finding) = runner::run_all(0, after.max(LEAST_HONEST), &honest);
+    let control = Profile { mutant: None, script_mistake: None, client_mistake: None, ..profile.clone() };
+    let (_, finding) = runner::run_all(0, after.max(MIN_CONTROL_HISTORIES), &control);
     assert!(finding.is_none(), "without the mistake: {finding:?}");
 }
 
-const MOST_HISTORIES: u64 = 5_000;
-const LEAST_HONEST: u64 = 100;
+const MAX_HISTORIES: u64 = 5_000;
+const MIN_CONTROL_HISTORIES: u64 = 100;

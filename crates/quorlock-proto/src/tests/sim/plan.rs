@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::chance::Chance;
+use super::rng::SeededRng;
 use crate::coordinator::Limits;
 use crate::lease_params::Drift;
 use crate::marker::{LockClusterConfig, min_retention};
@@ -15,101 +15,106 @@ use crate::tests::world::ms;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fault {
     /// A connection breaks; some of the bytes under way still arrive.
-    Cut,
+    ConnectionReset,
     /// Nothing goes from a client to a node, or back, or both, for a while.
     Partition,
     /// A client's process stands still, its clocks go on.
-    Pause,
+    ClientPause,
     /// A client's machine sleeps: its boot clock goes on.
-    Suspend,
+    ClientSuspend,
     /// A client's virtual machine stops, and its wall clock is set right before it goes on.
     VmStop,
     ClientCrash,
     /// A client's wall clock is set forth or back.
-    WallSet,
+    WallClockSet,
     /// A node's process stands still, its clock goes on.
-    Freeze,
+    NodeFreeze,
     /// A node's process ends; the next one has all its data.
     Restart,
     /// The next one has no data.
-    RestartEmpty,
+    RestartDataLoss,
     /// The next one has data of some earlier time.
-    RestartOldCopy,
+    RestartStaleData,
     /// `FLUSHALL`.
     Flush,
     /// Made a replica of a server and a master again, with that one's data, in no time.
     RoleChange,
     /// A replica for a while, and a master again with other data.
-    Replica,
+    DemotedToReplica,
     ScriptFlush,
     /// A node answers with errors for a while.
-    Errors,
+    ErrorReplies,
     /// A node's memory is limited by a policy that deletes keys, and it is full now and then.
-    Evicts,
+    Eviction,
     /// Databases are swapped, so that a node has nothing, and after a while swapped back.
-    Swap,
+    DatabaseSwap,
     /// A node's process ends without its data or with earlier ones, its clock is behind when the next begins, and is set
     /// right soon after.
-    RestartBehind,
+    RestartClockBehind,
     /// An operator sets a node's statistics to nothing.
-    ResetStat,
+    StatisticsReset,
     /// A node's clock is set forth, by less than the drift allows.
-    SmallJump,
+    SmallClockJump,
     /// A node's clock is set back.
-    JumpBack,
+    ClockSetBack,
     /// A node's clock is set forth by more than the drift allows.
-    JumpForth,
+    ClockSetForward,
     /// A node's clock runs faster than the drift allows, for a while.
-    FastNode,
+    FastNodeClock,
     /// A client's clock runs slower than the drift allows, for a while.
-    SlowClient,
+    SlowClientClock,
     /// A client's virtual machine stops, and its clocks do not show it.
-    VmStopUnseen,
+    VmStopUndetected,
     /// An operator deletes a lock's key on a node.
     KeyDeleted,
 }
 
 /// Those within what the lock promises to stand.
-pub(super) const WITHIN: [Fault; 22] = [
-    Fault::Cut,
+pub(super) const FAULTS_WITHIN_LIMITS: [Fault; 22] = [
+    Fault::ConnectionReset,
     Fault::Partition,
-    Fault::Pause,
-    Fault::Suspend,
+    Fault::ClientPause,
+    Fault::ClientSuspend,
     Fault::VmStop,
     Fault::ClientCrash,
-    Fault::WallSet,
-    Fault::Freeze,
+    Fault::WallClockSet,
+    Fault::NodeFreeze,
     Fault::Restart,
-    Fault::RestartEmpty,
-    Fault::RestartOldCopy,
+    Fault::RestartDataLoss,
+    Fault::RestartStaleData,
     Fault::Flush,
     Fault::RoleChange,
-    Fault::Replica,
+    Fault::DemotedToReplica,
     Fault::ScriptFlush,
-    Fault::Errors,
-    Fault::Evicts,
-    Fault::ResetStat,
-    Fault::Swap,
-    Fault::RestartBehind,
-    Fault::SmallJump,
-    Fault::JumpBack,
+    Fault::ErrorReplies,
+    Fault::Eviction,
+    Fault::StatisticsReset,
+    Fault::DatabaseSwap,
+    Fault::RestartClockBehind,
+    Fault::SmallClockJump,
+    Fault::ClockSetBack,
 ];
 
 /// Those beyond it, which may cost exclusion, and never the order of the numbers.
-pub(super) const BEYOND: [Fault; 5] =
-    [Fault::JumpForth, Fault::FastNode, Fault::SlowClient, Fault::VmStopUnseen, Fault::KeyDeleted];
+pub(super) const FAULTS_BEYOND_LIMITS: [Fault; 5] = [
+    Fault::ClockSetForward,
+    Fault::FastNodeClock,
+    Fault::SlowClientClock,
+    Fault::VmStopUndetected,
+    Fault::KeyDeleted,
+];
 
 /// A mistake of a client, beside those of the protocol ([`Mutant`]) and of the scripts ([`Mistake`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Slip {
+pub(super) enum ClientMistake {
     /// All attempts of a client for a key have the same token.
-    TokenReused,
+    OwnerTokenReused,
     /// Its clocks stand still while the machine sleeps.
-    SuspendBlind,
+    ClocksStopInSuspend,
     /// Answers of a broken connection are read from the next one.
-    Desync,
+    ReplyOfOldConnection,
     /// An error reply is taken for what was asked for.
-    ErrorIsVote,
+    ErrorCountsAsGrant,
 }
 
 /// Which histories to draw.
@@ -123,17 +128,17 @@ pub(super) struct Profile {
     pub(super) plain: u64,
     pub(super) mixed: u64,
     /// Of a thousand histories, those where things beyond the promise happen.
-    pub(super) beyond: u64,
+    pub(super) beyond_limits: u64,
     /// What may happen; a history takes some of them, unless `all`.
     pub(super) faults: &'static [Fault],
-    pub(super) beyonds: &'static [Fault],
-    pub(super) all: bool,
+    pub(super) faults_beyond_limits: &'static [Fault],
+    pub(super) all_faults: bool,
     /// Of a thousand messages in the histories that have them, those under way for long: at most.
-    pub(super) long_ways: u64,
+    pub(super) slow_messages: u64,
     /// Of a thousand questions, those upon which something goes wrong at once: at most.
-    pub(super) ill_timed: u64,
+    pub(super) faults_on_send: u64,
     /// Of a thousand clients, those whose wall clock is far off.
-    pub(super) odd_walls: u64,
+    pub(super) wrong_wall_clocks: u64,
     /// Of a thousand histories, those where the clocks of nodes and clients are apart by a second or an hour.
     pub(super) clock_offsets: u64,
     /// Of a thousand histories, those where some stand in line for locks that others have.
@@ -141,16 +146,16 @@ pub(super) struct Profile {
     /// Whether it is checked that a lock comes to stand on every node that is well.
     pub(super) checks_redundancy: bool,
     /// Whether it is checked that those in line leave the nodes alone.
-    pub(super) checks_patience: bool,
+    pub(super) checks_polling: bool,
     /// Within how many milliseconds those in line have a lock that was given up, if that is checked.
-    pub(super) starves_after: Option<u64>,
+    pub(super) max_handover_millis: Option<u64>,
     /// Of a thousand histories, those where some claims want a number far ahead of all clocks.
-    pub(super) far_floors: u64,
+    pub(super) far_min_numbers: u64,
     /// What else must be so.
-    pub(super) pin: Option<fn(&mut Plan)>,
+    pub(super) adjust: Option<fn(&mut Plan)>,
     pub(super) mutant: Option<Mutant>,
-    pub(super) mistake: Option<Mistake>,
-    pub(super) slip: Option<Slip>,
+    pub(super) script_mistake: Option<Mistake>,
+    pub(super) client_mistake: Option<ClientMistake>,
 }
 
 impl Profile {
@@ -161,23 +166,23 @@ impl Profile {
         clients: (2, 4),
         plain: 150,
         mixed: 50,
-        beyond: 300,
-        faults: &WITHIN,
-        beyonds: &BEYOND,
-        all: false,
-        long_ways: 60,
-        ill_timed: 20,
-        odd_walls: 50,
+        beyond_limits: 300,
+        faults: &FAULTS_WITHIN_LIMITS,
+        faults_beyond_limits: &FAULTS_BEYOND_LIMITS,
+        all_faults: false,
+        slow_messages: 60,
+        faults_on_send: 20,
+        wrong_wall_clocks: 50,
         clock_offsets: 50,
         waiters: 250,
         checks_redundancy: true,
-        checks_patience: true,
-        starves_after: None,
-        far_floors: 100,
-        pin: None,
+        checks_polling: true,
+        max_handover_millis: None,
+        far_min_numbers: 100,
+        adjust: None,
         mutant: None,
-        mistake: None,
-        slip: None,
+        script_mistake: None,
+        client_mistake: None,
     };
 }
 
@@ -186,142 +191,145 @@ impl Profile {
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) quorum: Quorum,
-    pub(super) clients: usize,
+    pub(super) client_count: usize,
     /// One or two.
-    pub(super) keys: usize,
+    pub(super) key_count: usize,
     /// As bits, which of the clients are fenced.
     pub(super) fenced: u32,
     /// The last client thinks of the cluster otherwise than the rest.
-    pub(super) has_stranger: bool,
+    pub(super) has_misconfigured_client: bool,
     /// Whether an operator declared the cluster; otherwise the clients found it.
-    pub(super) is_declared: bool,
+    pub(super) is_initialized: bool,
     pub(super) max_ttl: Duration,
-    pub(super) least_ttl: Duration,
+    pub(super) min_ttl: Duration,
     pub(super) limits: Limits,
     pub(super) drift: Drift,
-    pub(super) drift_millionths: i64,
+    pub(super) max_drift_ppm: i64,
     /// How much of the drift a node's clock may use, and the client's the rest, in quarters.
-    pub(super) node_share: i64,
+    pub(super) node_drift_quarters: i64,
     pub(super) faults: Vec<Fault>,
     /// Between two faults, on average.
-    pub(super) gap: u64,
-    pub(super) storm_until: u64,
+    pub(super) fault_interval: u64,
+    pub(super) faults_nanos: u64,
     /// A usual way of a message.
-    pub(super) way: u64,
+    pub(super) latency: u64,
     /// Of a thousand messages, those under way for much longer.
-    pub(super) long_ways: u64,
+    pub(super) slow_messages: u64,
     /// Of a thousand questions, those upon which something goes wrong at once.
-    pub(super) ill_timed: u64,
+    pub(super) faults_on_send: u64,
     /// Of a thousand callers, those that stand in line for a lock that others have.
     pub(super) waiters: u64,
     /// Whether the clocks of nodes and clients are apart by a second or an hour.
     pub(super) has_clock_offsets: bool,
     /// Whether some claims want a number far ahead of all clocks.
-    pub(super) has_far_floors: bool,
-    /// Whether a key that is nobody's stands on a minority of the nodes, where those wait who wait for a lock.
-    pub(super) has_stale_keys: bool,
+    pub(super) has_far_min_numbers: bool,
+    /// Whether a key that is nobody's stands on a minority of the nodes, where those wait client wait for a lock.
+    pub(super) has_orphan_keys: bool,
     /// How late timers ring.
-    pub(super) timer_late: u64,
+    pub(super) timer_delay: u64,
     /// For how long a holder works, in hundredths of its ttl, at most.
-    pub(super) work: u64,
+    pub(super) max_work_percent: u64,
 }
 
 impl Plan {
-    pub(super) fn draw(profile: &Profile, chance: &mut Chance) -> Self {
-        let nodes = chance.pick(profile.nodes);
+    pub(super) fn draw(profile: &Profile, rng: &mut SeededRng) -> Self {
+        let nodes = rng.pick(profile.nodes);
         let need = nodes / 2 + 1;
-        let need = if need < nodes && chance.permille(profile.super_majority) { need + 1 } else { need };
-        let clients = chance.between(profile.clients.0, profile.clients.1) as usize;
-        let everybody = (1 << clients) - 1;
-        let fenced = match chance.below(1000) {
+        let need = if need < nodes && rng.chance_permille(profile.super_majority) { need + 1 } else { need };
+        let client_count = rng.between(profile.clients.0, profile.clients.1) as usize;
+        let all_clients = (1 << client_count) - 1;
+        let fenced = match rng.below(1000) {
             it if it < profile.plain => 0,
-            it if it < profile.plain + profile.mixed => everybody & chance.draw() as u32,
-            _ => everybody,
+            it if it < profile.plain + profile.mixed => all_clients & rng.next_u64() as u32,
+            _ => all_clients,
         };
         let mut faults: Vec<Fault> = profile.faults.to_vec();
-        if !profile.all {
-            let share = chance.pick(&[150, 300, 600]);
-            faults.retain(|_| chance.permille(share));
+        if !profile.all_faults {
+            let share = rng.pick(&[150, 300, 600]);
+            faults.retain(|_| rng.chance_permille(share));
         }
-        if chance.permille(profile.beyond) {
-            let beyonds = profile.beyonds.iter().copied();
-            faults.extend(beyonds.filter(|_| profile.all || chance.permille(400)));
+        if rng.chance_permille(profile.beyond_limits) {
+            let faults_beyond_limits = profile.faults_beyond_limits.iter().copied();
+            faults.extend(faults_beyond_limits.filter(|_| profile.all_faults || rng.chance_permille(400)));
         }
-        let max_ttl = chance.pick(&[600, 1_000, 2_000]);
-        let drift_millionths = chance.pick(&[10_000, 10_000, 50_000, 200_000]);
-        let reply_timeout = chance.pick(&[50, 100, 300]);
-        let is_declared = chance.permille(900);
-        let is_calm = faults.is_empty() || chance.permille(30);
+        let max_ttl = rng.pick(&[600, 1_000, 2_000]);
+        let max_drift_ppm = rng.pick(&[10_000, 10_000, 50_000, 200_000]);
+        let reply_timeout = rng.pick(&[50, 100, 300]);
+        let is_initialized = rng.chance_permille(900);
+        let is_calm = faults.is_empty() || rng.chance_permille(30);
         let mut plan = Self {
             quorum: Quorum::new(nodes, Some(need)).expect("a quorum that works"),
-            clients,
-            keys: if chance.permille(200) { 2 } else { 1 },
+            client_count,
+            key_count: if rng.chance_permille(200) { 2 } else { 1 },
             fenced,
-            has_stranger: is_declared && fenced == everybody && clients > 2 && chance.permille(60),
-            is_declared,
+            has_misconfigured_client: is_initialized
+                && fenced == all_clients
+                && client_count > 2
+                && rng.chance_permille(60),
+            is_initialized,
             max_ttl: ms(max_ttl),
-            least_ttl: ms(chance.pick(&[60, 150, 400])),
+            min_ttl: ms(rng.pick(&[60, 150, 400])),
             limits: Limits { reply_timeout: ms(reply_timeout), redial_after: ms(reply_timeout * 4) },
-            drift: Drift::new(drift_millionths as f64 / 1e6).expect("a drift that makes sense"),
-            drift_millionths,
-            node_share: chance.between(0, 4) as i64,
-            gap: if is_calm { u64::MAX / 8 } else { max_ttl * 1_000_000 / chance.between(2, 12) },
+            drift: Drift::new(max_drift_ppm as f64 / 1e6).expect("a drift that makes sense"),
+            max_drift_ppm,
+            node_drift_quarters: rng.between(0, 4) as i64,
+            fault_interval: if is_calm { u64::MAX / 8 } else { max_ttl * 1_000_000 / rng.between(2, 12) },
             faults,
-            storm_until: max_ttl * 1_000_000 * chance.between(2, 5),
-            way: chance.of_any_size(50_000, 5_000_000),
-            long_ways: if chance.permille(500) { chance.below(profile.long_ways + 1) } else { 0 },
-            timer_late: chance.pick(&[0, 100_000, 1_000_000]),
-            ill_timed: if is_calm { 0 } else { chance.below(profile.ill_timed + 1) },
-            work: chance.pick(&[30, 120, 400]),
-            waiters: if profile.waiters > 0 && chance.permille(profile.waiters) { 500 } else { 0 },
+            faults_nanos: max_ttl * 1_000_000 * rng.between(2, 5),
+            latency: rng.log_uniform(50_000, 5_000_000),
+            slow_messages: if rng.chance_permille(500) { rng.below(profile.slow_messages + 1) } else { 0 },
+            timer_delay: rng.pick(&[0, 100_000, 1_000_000]),
+            faults_on_send: if is_calm { 0 } else { rng.below(profile.faults_on_send + 1) },
+            max_work_percent: rng.pick(&[30, 120, 400]),
+            waiters: if profile.waiters > 0 && rng.chance_permille(profile.waiters) { 500 } else { 0 },
             has_clock_offsets: false,
-            has_far_floors: profile.far_floors > 0 && chance.permille(profile.far_floors),
-            has_stale_keys: false,
+            has_far_min_numbers: profile.far_min_numbers > 0 && rng.chance_permille(profile.far_min_numbers),
+            has_orphan_keys: false,
         };
-        if profile.clock_offsets > 0 && chance.permille(profile.clock_offsets) {
+        if profile.clock_offsets > 0 && rng.chance_permille(profile.clock_offsets) {
             plan.has_clock_offsets = true;
-            // The data of a node whose clock is ahead by an hour would keep a lock from everybody for that hour.
-            plan.faults.retain(|fault| !matches!(fault, Fault::RoleChange | Fault::Replica));
+            // The data of a node whose clock is ahead by an hour would keep a lock from all_clients for that hour.
+            plan.faults.retain(|fault| !matches!(fault, Fault::RoleChange | Fault::DemotedToReplica));
         }
-        if let Some(pin) = profile.pin {
-            pin(&mut plan);
+        if let Some(adjust) = profile.adjust {
+            adjust(&mut plan);
         }
         plan
     }
 
     /// By how much one more clock is off for good, in nanoseconds.
-    pub(super) fn clock_offset(&self, chance: &mut Chance) -> i64 {
-        if self.has_clock_offsets { chance.pick(&[0, -1_000, 1_000, 3_600_000]) * 1_000_000 } else { 0 }
+    pub(super) fn clock_offset(&self, rng: &mut SeededRng) -> i64 {
+        if self.has_clock_offsets { rng.pick(&[0, -1_000, 1_000, 3_600_000]) * 1_000_000 } else { 0 }
     }
 
-    pub(super) const fn is_fenced(&self, who: usize) -> bool {
-        self.fenced & 1 << who != 0
+    pub(super) const fn is_fenced(&self, client: usize) -> bool {
+        self.fenced & 1 << client != 0
     }
 
     pub(super) const fn is_all_fenced(&self) -> bool {
-        self.fenced == (1 << self.clients) - 1
+        self.fenced == (1 << self.client_count) - 1
     }
 
     /// How much the clocks of nodes may run fast, in millionths.
-    pub(super) fn most_node_haste(&self) -> i64 {
-        let whole = self.drift_millionths * self.node_share / 4;
-        if self.has_small_jumps() { whole / 2 } else { whole }
+    pub(super) fn max_node_drift_ppm(&self) -> i64 {
+        let whole = self.max_drift_ppm * self.node_drift_quarters / 4;
+        if self.has_small_clock_jumps() { whole / 2 } else { whole }
     }
 
     /// How much the clocks of clients may run slow, in millionths.
-    pub(super) fn most_client_delay(&self) -> i64 {
-        let whole = self.drift_millionths * (4 - self.node_share) / 4;
-        if self.has_small_jumps() { whole / 2 } else { whole }
+    pub(super) fn max_client_slowdown_ppm(&self) -> i64 {
+        let whole = self.max_drift_ppm * (4 - self.node_drift_quarters) / 4;
+        if self.has_small_clock_jumps() { whole / 2 } else { whole }
     }
 
-    pub(super) fn has_small_jumps(&self) -> bool {
-        self.faults.contains(&Fault::SmallJump)
+    pub(super) fn has_small_clock_jumps(&self) -> bool {
+        self.faults.contains(&Fault::SmallClockJump)
     }
 
-    /// By the longest, until all who are connected have looked at a node again.
-    pub(super) fn look_window(&self) -> u64 {
+    /// By the longest, until all client are connected have looked at a node again.
+    pub(super) fn marker_read_window(&self) -> u64 {
         let silence = self.limits.redial_after.as_nanos() as u64 * 13 / 10;
-        self.longest_nanos() * 3 / 10 + silence + 50_000_000
+        self.max_ttl_nanos() * 3 / 10 + silence + 50_000_000
     }
 
     /// Fences are kept for as short as may be, so that they run out in a history.
@@ -330,12 +338,12 @@ impl Plan {
     }
 
     /// By true time, for how long a node is kept from voting, at least.
-    pub(super) fn least_probation(&self) -> u64 {
-        let millionths = 1_000_000 + self.drift_millionths as u64;
-        self.longest_nanos() / 1000 * 1_000_000 / millionths * 1000
+    pub(super) fn min_probation_nanos(&self) -> u64 {
+        let millionths = 1_000_000 + self.max_drift_ppm as u64;
+        self.max_ttl_nanos() / 1000 * 1_000_000 / millionths * 1000
     }
 
-    pub(super) fn longest_nanos(&self) -> u64 {
+    pub(super) fn max_ttl_nanos(&self) -> u64 {
         self.max_ttl.as_nanos() as u64
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::caller::State;
-use super::engine::{Sim, Stage, tell};
-use super::tally::Invariant;
+use super::engine::{Sim, SimPhase, log_event};
+use super::stats::Invariant;
+use super::workload::TaskState;
 use crate::attempt::{AttemptFailure, FailureReason};
 use crate::backoff;
 use crate::coordinator::OperationId;
@@ -13,230 +13,243 @@ use crate::quorum::NodeId;
 use crate::request::RequestKind;
 use crate::vote::Vote;
 
-/// One wait, from the first attempt to the lock or the end of all patience.
+/// One wait, from the first attempt to the lock or the end of all limit.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Wait {
-    pub(super) is_on: bool,
-    pub(super) share: Cohort,
+pub(super) struct WaitState {
+    pub(super) is_waiting: bool,
+    pub(super) cohort: Cohort,
     since: u64,
     until: u64,
-    looks: u32,
+    rechecks: u32,
     trust: Trust,
     failures: u32,
     retry_after: Option<Duration>,
-    survey: Option<OperationId>,
+    pending_survey: Option<OperationId>,
     /// From when on it tries though it is told that the lock is taken, when it did so last, and whether it does so now.
-    doubts_at: u64,
-    doubted_at: u64,
-    is_doubting: bool,
+    distrusts_at: u64,
+    distrusted_at: u64,
+    is_distrust_attempt: bool,
     /// Whether that would be because votes may have been split, which counts as an attempt like any other.
-    doubts_a_split: bool,
+    suspects_split_votes: bool,
     /// How often it tried while somebody had the lock, and all was well, and it had been told to.
-    in_vain: u32,
+    attempts_while_held: u32,
 }
 
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Then {
-    Stand,
+pub(super) enum WaitStep {
+    Enqueue,
     /// A node was asked for a place in line.
-    Hear,
-    /// It stands in line, and looks again if no notification comes.
-    Look,
-    Try,
+    AwaitReply,
+    /// It stands in line, and rechecks again if no notification comes.
+    AwaitNotification,
+    Acquire,
 }
 
 impl Sim<'_> {
-    pub(super) fn begin_wait(&mut self, who: usize, key: usize) {
-        self.tally.waits += 1;
-        let longest = self.plan.longest_nanos();
-        let until = self.nanos + self.chance.of_any_size(longest / 2, 6 * longest);
-        let doubts_at = self.nanos + Trust::at_first(self.chance.draw()).as_nanos() as u64;
-        let wait = &mut self.peers[who].tasks[key].wait;
-        *wait =
-            Wait { is_on: true, share: wait.share, since: self.nanos, until, doubts_at, ..Wait::default() };
-        let next = wait.share.next();
-        self.follow(who, key, next);
+    pub(super) fn start_waiting(&mut self, client: usize, key: usize) {
+        self.stats.waits += 1;
+        let longest = self.plan.max_ttl_nanos();
+        let until = self.nanos + self.rng.log_uniform(longest / 2, 6 * longest);
+        let distrusts_at = self.nanos + Trust::at_first(self.rng.next_u64()).as_nanos() as u64;
+        let wait = &mut self.clients[client].tasks[key].wait;
+        *wait = WaitState {
+            is_waiting: true,
+            cohort: wait.cohort,
+            since: self.nanos,
+            until,
+            distrusts_at,
+            ..WaitState::default()
+        };
+        let next = wait.cohort.next();
+        self.schedule_action(client, key, next);
     }
 
-    fn follow(&mut self, who: usize, key: usize, next: NextAction) {
+    fn schedule_action(&mut self, client: usize, key: usize, next: NextAction) {
         match next {
-            NextAction::Acquire => self.then(who, key, Then::Try, Duration::ZERO),
-            NextAction::Enqueue => self.then(who, key, Then::Stand, Duration::ZERO),
-            NextAction::Wait => self.be_patient(who, key),
+            NextAction::Acquire => self.schedule_wait_step(client, key, WaitStep::Acquire, Duration::ZERO),
+            NextAction::Enqueue => self.schedule_wait_step(client, key, WaitStep::Enqueue, Duration::ZERO),
+            NextAction::Wait => self.await_notification(client, key),
         }
     }
 
-    fn then(&mut self, who: usize, key: usize, then: Then, later: Duration) {
-        self.peers[who].tasks[key].state = State::Waiting(then);
-        self.next_step(who, key, later.as_nanos() as u64);
+    fn schedule_wait_step(&mut self, client: usize, key: usize, wait_step: WaitStep, delay: Duration) {
+        self.clients[client].tasks[key].state = TaskState::Waiting(wait_step);
+        self.schedule_step(client, key, delay.as_nanos() as u64);
     }
 
-    fn be_patient(&mut self, who: usize, key: usize) {
-        let Wait { share, looks, retry_after, doubts_at, .. } = self.peers[who].tasks[key].wait;
-        let patience = share.wait_limit(looks, retry_after, self.chance.draw());
-        let doubts_in = Duration::from_nanos(doubts_at.saturating_sub(self.nanos));
-        self.then(who, key, Then::Look, patience.min(doubts_in));
+    fn await_notification(&mut self, client: usize, key: usize) {
+        let WaitState { cohort, rechecks, retry_after, distrusts_at, .. } =
+            self.clients[client].tasks[key].wait;
+        let limit = cohort.wait_limit(rechecks, retry_after, self.rng.next_u64());
+        let distrusts_in = Duration::from_nanos(distrusts_at.saturating_sub(self.nanos));
+        self.schedule_wait_step(client, key, WaitStep::AwaitNotification, limit.min(distrusts_in));
     }
 
-    fn pause(&mut self, who: usize, key: usize) -> Duration {
-        let Wait { failures, retry_after, .. } = self.peers[who].tasks[key].wait;
-        backoff::retry(failures, retry_after, self.chance.draw())
+    fn backoff_delay(&mut self, client: usize, key: usize) -> Duration {
+        let WaitState { failures, retry_after, .. } = self.clients[client].tasks[key].wait;
+        backoff::retry(failures, retry_after, self.rng.next_u64())
     }
 
-    pub(super) fn go_on_waiting(&mut self, who: usize, key: usize, then: Then) {
+    pub(super) fn continue_waiting(&mut self, client: usize, key: usize, wait_step: WaitStep) {
         self.check_starvation(key);
-        let wait = &self.peers[who].tasks[key].wait;
-        if self.stage != Stage::Storm {
-            return self.give_up_waiting(who, key);
+        let wait = &self.clients[client].tasks[key].wait;
+        if self.phase != SimPhase::Faults {
+            return self.stop_waiting(client, key);
         }
         if self.nanos >= wait.until {
             // The last attempt comes right at the end.
-            return self.try_it(who, key);
+            return self.start_attempt(client, key);
         }
-        match then {
-            Then::Try => self.try_it(who, key),
-            Then::Hear => {}
-            Then::Stand => self.stand(who, key),
-            Then::Look => match wait.share.next_after_refusal() {
-                NextAction::Acquire => self.try_it(who, key),
+        match wait_step {
+            WaitStep::Acquire => self.start_attempt(client, key),
+            WaitStep::AwaitReply => {}
+            WaitStep::Enqueue => self.enqueue(client, key),
+            WaitStep::AwaitNotification => match wait.cohort.next_after_refusal() {
+                NextAction::Acquire => self.start_attempt(client, key),
                 // One node may be wrong.
-                NextAction::Wait if self.nanos >= wait.doubts_at => self.doubt(who, key),
+                NextAction::Wait if self.nanos >= wait.distrusts_at => {
+                    self.attempt_despite_queue(client, key)
+                }
                 // The holder may be gone without a word.
-                NextAction::Wait | NextAction::Enqueue => self.stand(who, key),
+                NextAction::Wait | NextAction::Enqueue => self.enqueue(client, key),
             },
         }
     }
 
-    fn doubt(&mut self, who: usize, key: usize) {
-        let wait = &mut self.peers[who].tasks[key].wait;
+    fn attempt_despite_queue(&mut self, client: usize, key: usize) {
+        let wait = &mut self.clients[client].tasks[key].wait;
         wait.trust.on_end_of_wait(false);
-        let is_soon = wait.doubted_at + LEAST_DOUBT > self.nanos;
-        if !wait.doubts_a_split {
-            wait.doubted_at = self.nanos;
-            wait.is_doubting = true;
+        let is_soon = wait.distrusted_at + MIN_DISTRUST_NANOS > self.nanos;
+        if !wait.suspects_split_votes {
+            wait.distrusted_at = self.nanos;
+            wait.is_distrust_attempt = true;
         }
-        if is_soon && !wait.doubts_a_split {
-            self.violate(Invariant::Patience, &format!("client {who} doubts again too soon"));
+        if is_soon && !wait.suspects_split_votes {
+            self.report_violation(Invariant::NoPolling, &format!("client {client} doubts again too soon"));
         }
-        self.try_it(who, key);
+        self.start_attempt(client, key);
     }
 
-    fn stand(&mut self, who: usize, key: usize) {
-        let (now, name) = (self.now(who), self.keys[key].clone());
-        self.peers[who].tasks[key].wait.share.on_enqueued();
-        let coordinator = &self.peers[who].coordinator;
-        let answering = self.line_keepers(who).filter(|(node, _)| coordinator.has_replied(*node, now));
-        let [first, next] = fairness::rendezvous_nodes(name.as_str(), answering);
-        let is_on_second = self.peers[who].tasks[key].wait.trust.is_on_second_node();
+    fn enqueue(&mut self, client: usize, key: usize) {
+        let (now, name) = (self.now(client), self.keys[key].clone());
+        self.clients[client].tasks[key].wait.cohort.on_enqueued();
+        let coordinator = &self.clients[client].coordinator;
+        let responsive =
+            self.queue_node_candidates(client).filter(|(node, _)| coordinator.has_replied(*node, now));
+        let [first, next] = fairness::rendezvous_nodes(name.as_str(), responsive);
+        let is_on_second = self.clients[client].tasks[key].wait.trust.is_on_second_node();
         let Some(node) = next.filter(|_| is_on_second).or(first) else {
-            return self.hear_of_place(who, key, None);
+            return self.on_queue_position(client, key, None);
         };
-        let id = self.survey();
-        let wait = &mut self.peers[who].tasks[key].wait;
-        wait.survey = Some(id);
+        let id = self.next_survey_id();
+        let wait = &mut self.clients[client].tasks[key].wait;
+        wait.pending_survey = Some(id);
         let waited = Duration::from_nanos(self.nanos - wait.since);
-        self.peers[who].tasks[key].state = State::Waiting(Then::Hear);
-        self.peers[who].coordinator.enqueue(id, node, (RequestKind::Enqueue, name, waited), now);
-        self.act(who);
+        self.clients[client].tasks[key].state = TaskState::Waiting(WaitStep::AwaitReply);
+        self.clients[client].coordinator.enqueue(id, node, (RequestKind::Enqueue, name, waited), now);
+        self.run_actions(client);
     }
 
-    pub(super) const fn survey(&mut self) -> OperationId {
-        self.oracle.surveys += 1;
-        SURVEYS + self.oracle.surveys
+    pub(super) const fn next_survey_id(&mut self) -> OperationId {
+        self.oracle.survey_count += 1;
+        FIRST_SURVEY_ID + self.oracle.survey_count
     }
 
-    pub(super) fn be_told_of_line(&mut self, who: usize, id: OperationId, votes: &[Vote]) {
-        let asks = |key: &usize| self.peers[who].tasks[*key].wait.survey == Some(id);
+    pub(super) fn on_queue_reply(&mut self, client: usize, id: OperationId, votes: &[Vote]) {
+        let asks = |key: &usize| self.clients[client].tasks[*key].wait.pending_survey == Some(id);
         let Some(key) = (0..self.keys.len()).find(asks) else { return };
-        self.peers[who].tasks[key].wait.survey = None;
-        if self.peers[who].tasks[key].state == State::Waiting(Then::Hear) {
-            let told = votes.iter().find(|vote| matches!(vote, Vote::HeldByOther { .. } | Vote::NotHeld));
-            self.hear_of_place(who, key, told);
+        self.clients[client].tasks[key].wait.pending_survey = None;
+        if self.clients[client].tasks[key].state == TaskState::Waiting(WaitStep::AwaitReply) {
+            let vote = votes.iter().find(|vote| matches!(vote, Vote::HeldByOther { .. } | Vote::NotHeld));
+            self.on_queue_position(client, key, vote);
         }
     }
 
-    fn hear_of_place(&mut self, who: usize, key: usize, told: Option<&Vote>) {
-        let wait = &mut self.peers[who].tasks[key].wait;
-        match told {
+    fn on_queue_position(&mut self, client: usize, key: usize, vote: Option<&Vote>) {
+        let wait = &mut self.clients[client].tasks[key].wait;
+        match vote {
             Some(Vote::HeldByOther { remaining }) => {
                 wait.retry_after = *remaining;
-                wait.looks += 1;
+                wait.rechecks += 1;
                 wait.trust.on_end_of_wait(false);
                 // It may have been called meanwhile.
-                match wait.share.next_after_refusal() {
-                    NextAction::Acquire => self.then(who, key, Then::Try, Duration::ZERO),
-                    NextAction::Wait | NextAction::Enqueue => self.be_patient(who, key),
+                match wait.cohort.next_after_refusal() {
+                    NextAction::Acquire => {
+                        self.schedule_wait_step(client, key, WaitStep::Acquire, Duration::ZERO)
+                    }
+                    NextAction::Wait | NextAction::Enqueue => self.await_notification(client, key),
                 }
             }
             Some(_) => {
-                wait.share.on_free(wait.looks > 0, 0);
-                self.react(who, key, true);
+                wait.cohort.on_free(wait.rechecks > 0, 0);
+                self.end_wait(client, key, true);
             }
             None => {
-                wait.share.on_queue_lost();
+                wait.cohort.on_queue_lost();
                 wait.trust.on_end_of_wait(false);
-                let pause = self.pause(who, key);
-                self.then(who, key, Then::Try, pause);
+                let pause = self.backoff_delay(client, key);
+                self.schedule_wait_step(client, key, WaitStep::Acquire, pause);
             }
         }
     }
 
     /// An attempt of this wait was refused.
-    pub(super) fn wait_on(&mut self, who: usize, key: usize, refusal: &AttemptFailure) {
-        let wait = &mut self.peers[who].tasks[key].wait;
-        let refused = Refused { may_be_split: refusal.may_be_split(), was_called: wait.share.on_refused() };
-        (wait.failures, wait.looks) = (wait.failures + 1, 0);
+    pub(super) fn on_attempt_failed(&mut self, client: usize, key: usize, refusal: &AttemptFailure) {
+        let wait = &mut self.clients[client].tasks[key].wait;
+        let refused = Refused { may_be_split: refusal.may_be_split(), was_called: wait.cohort.on_refused() };
+        (wait.failures, wait.rechecks) = (wait.failures + 1, 0);
         wait.retry_after = match refusal.reason {
             FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
                 retry_after
             }
             FailureReason::NoQuorum | FailureReason::TooLate | FailureReason::NodesExcluded => None,
         };
-        let random = self.chance.draw();
-        let wait = &mut self.peers[who].tasks[key].wait;
-        let doubts_in = wait.trust.on_refused(refused, wait.retry_after, random);
-        wait.doubts_at = self.nanos + doubts_in.as_nanos() as u64;
-        wait.doubts_a_split = refused != Refused::default();
+        let random = self.rng.next_u64();
+        let wait = &mut self.clients[client].tasks[key].wait;
+        let distrusts_in = wait.trust.on_refused(refused, wait.retry_after, random);
+        wait.distrusts_at = self.nanos + distrusts_in.as_nanos() as u64;
+        wait.suspects_split_votes = refused != Refused::default();
         if self.nanos >= wait.until {
-            return self.give_up_waiting(who, key);
+            return self.stop_waiting(client, key);
         }
         if matches!(refusal.reason, FailureReason::Contended { .. }) {
-            let next = wait.share.next_after_refusal();
-            self.check_patience(who, key);
-            self.follow(who, key, next);
+            let next = wait.cohort.next_after_refusal();
+            self.check_polling(client, key);
+            self.schedule_action(client, key, next);
         } else {
-            let pause = self.pause(who, key);
-            self.then(who, key, Then::Try, pause);
+            let pause = self.backoff_delay(client, key);
+            self.schedule_wait_step(client, key, WaitStep::Acquire, pause);
         }
     }
 
-    pub(super) fn give_up_waiting(&mut self, who: usize, key: usize) {
-        self.peers[who].tasks[key].state = State::Idle;
-        self.leave_line(who, key);
-        let later = self.chance.of_any_size(100_000, 200_000_000);
-        self.next_step(who, key, later);
-        self.act(who);
+    pub(super) fn stop_waiting(&mut self, client: usize, key: usize) {
+        self.clients[client].tasks[key].state = TaskState::Idle;
+        self.leave_queue(client, key);
+        let delay = self.rng.log_uniform(100_000, 200_000_000);
+        self.schedule_step(client, key, delay);
+        self.run_actions(client);
     }
 
     /// Nobody here wants the key any more.
-    pub(super) fn leave_line(&mut self, who: usize, key: usize) {
-        let wait = &mut self.peers[who].tasks[key].wait;
-        wait.is_on = false;
-        if wait.share.on_idle() {
-            self.leave(who, key, None);
+    pub(super) fn leave_queue(&mut self, client: usize, key: usize) {
+        let wait = &mut self.clients[client].tasks[key].wait;
+        wait.is_waiting = false;
+        if wait.cohort.on_idle() {
+            self.dequeue(client, key, None);
         }
     }
 
-    fn leave(&mut self, who: usize, key: usize, node: Option<NodeId>) {
-        let (now, name) = (self.now(who), self.keys[key].clone());
-        let coordinator = &self.peers[who].coordinator;
-        let answering = self.line_keepers(who).filter(|(node, _)| coordinator.has_replied(*node, now));
-        let places = node
-            .map_or_else(|| fairness::rendezvous_nodes(name.as_str(), answering), |node| [Some(node), None]);
-        for node in places.into_iter().flatten() {
-            let id = self.survey();
-            self.peers[who].coordinator.enqueue(
+    fn dequeue(&mut self, client: usize, key: usize, node: Option<NodeId>) {
+        let (now, name) = (self.now(client), self.keys[key].clone());
+        let coordinator = &self.clients[client].coordinator;
+        let responsive =
+            self.queue_node_candidates(client).filter(|(node, _)| coordinator.has_replied(*node, now));
+        let queue_nodes = node
+            .map_or_else(|| fairness::rendezvous_nodes(name.as_str(), responsive), |node| [Some(node), None]);
+        for node in queue_nodes.into_iter().flatten() {
+            let id = self.next_survey_id();
+            self.clients[client].coordinator.enqueue(
                 id,
                 node,
                 (RequestKind::Dequeue, name.clone(), Duration::ZERO),
@@ -245,97 +258,97 @@ impl Sim<'_> {
         }
     }
 
-    /// Whether others want it too, and whether it was found free, go with the call.
-    pub(super) fn be_called(
+    /// Whether others want it too, and whether it was found free_since, go with the call.
+    pub(super) fn on_notified_by(
         &mut self,
-        who: usize,
+        client: usize,
         node: usize,
         key: usize,
-        (others, is_found): (bool, bool),
+        (others, was_found_free): (bool, bool),
     ) {
-        let task = &mut self.peers[who].tasks[key];
+        let task = &mut self.clients[client].tasks[key];
         match task.state {
-            State::Idle => return self.leave(who, key, Some(NodeId(node as u8))),
-            _ => task.wait.share.on_notified(others, is_found, 0),
+            TaskState::Idle => return self.dequeue(client, key, Some(NodeId(node as u8))),
+            _ => task.wait.cohort.on_notified(others, was_found_free, 0),
         }
-        if task.state == State::Waiting(Then::Look) {
-            self.react(who, key, is_found);
+        if task.state == TaskState::Waiting(WaitStep::AwaitNotification) {
+            self.end_wait(client, key, was_found_free);
         }
     }
 
     /// A wait ends, because the key was found free or for another reason.
-    fn react(&mut self, who: usize, key: usize, is_free: bool) {
-        let (then, pause) = match self.peers[who].tasks[key].wait.trust.on_end_of_wait(is_free) {
-            Reaction::Believe => (Then::Try, Duration::ZERO),
-            Reaction::Hesitate => (Then::Try, self.pause(who, key)),
+    fn end_wait(&mut self, client: usize, key: usize, is_free: bool) {
+        let (wait_step, pause) = match self.clients[client].tasks[key].wait.trust.on_end_of_wait(is_free) {
+            Reaction::Believe => (WaitStep::Acquire, Duration::ZERO),
+            Reaction::Hesitate => (WaitStep::Acquire, self.backoff_delay(client, key)),
             Reaction::StepAside => {
-                self.peers[who].tasks[key].wait.share.on_false_notification();
-                (Then::Stand, Duration::ZERO)
+                self.clients[client].tasks[key].wait.cohort.on_false_notification();
+                (WaitStep::Enqueue, Duration::ZERO)
             }
         };
-        self.then(who, key, then, pause);
+        self.schedule_wait_step(client, key, wait_step, pause);
     }
 
     /// A connection is gone, and perhaps a place in line with it.
-    pub(super) fn be_displaced(&mut self, who: usize) {
+    pub(super) fn on_queue_lost_by(&mut self, client: usize) {
         for key in 0..self.keys.len() {
-            let task = &mut self.peers[who].tasks[key];
-            task.wait.share.on_queue_lost();
-            if task.state == State::Waiting(Then::Look) {
-                self.then(who, key, Then::Look, Duration::ZERO);
+            let task = &mut self.clients[client].tasks[key];
+            task.wait.cohort.on_queue_lost();
+            if task.state == TaskState::Waiting(WaitStep::AwaitNotification) {
+                self.schedule_wait_step(client, key, WaitStep::AwaitNotification, Duration::ZERO);
             }
         }
     }
 
     /// The lock was given up, some time ago, and no client has it.
     pub(super) fn check_starvation(&mut self, key: usize) {
-        let (Some(free), Some(millis)) = (self.oracle.free_since.get(&key), self.profile.starves_after)
+        let (Some(free_since), Some(millis)) =
+            (self.oracle.free_since.get(&key), self.profile.max_handover_millis)
         else {
             return;
         };
-        let starves = |who: &usize| {
-            let task = &self.peers[*who].tasks[key];
-            task.wait.is_on && self.nanos > (*free).max(task.wait.since) + millis * 1_000_000
+        let starves = |client: &usize| {
+            let task = &self.clients[*client].tasks[key];
+            task.wait.is_waiting && self.nanos > (*free_since).max(task.wait.since) + millis * 1_000_000
         };
-        if self.stage == Stage::Storm
-            && let Some(who) = (0..self.peers.len()).find(starves)
+        if self.phase == SimPhase::Faults
+            && let Some(client) = (0..self.clients.len()).find(starves)
         {
-            let words = format!("client {who} waits for key {key}, which no client has had for {millis} ms");
-            self.violate(Invariant::Starvation, &words);
+            let message =
+                format!("client {client} waits for key {key}, which no client has had for {millis} ms");
+            self.report_violation(Invariant::NoStarvation, &message);
         }
     }
 
     /// While a lock is held, renews itself and stands where all is well, those in line for it do not try time and again.
-    fn check_patience(&mut self, who: usize, key: usize) {
-        if std::mem::take(&mut self.peers[who].tasks[key].wait.is_doubting) {
+    fn check_polling(&mut self, client: usize, key: usize) {
+        if std::mem::take(&mut self.clients[client].tasks[key].wait.is_distrust_attempt) {
             return;
         }
-        let is_kept = |id: &OperationId| {
+        let is_undisturbed = |id: &OperationId| {
             let record = &self.oracle.records[*id as usize];
-            record.key == key
-                && self.is_valid(*id)
-                && self.nodes_without_trouble(*id).len() == self.sites.len()
+            record.key == key && self.is_valid(*id) && self.undisturbed_nodes(*id).len() == self.nodes.len()
         };
-        let since = self.peers[who].trouble_until.iter().max().copied().unwrap_or_default();
-        let is_well = since + self.plan.longest_nanos() < self.nanos;
-        if !self.profile.checks_patience || !is_well || !self.oracle.open.iter().any(is_kept) {
+        let since = self.clients[client].disturbed_until.iter().max().copied().unwrap_or_default();
+        let is_well = since + self.plan.max_ttl_nanos() < self.nanos;
+        if !self.profile.checks_polling || !is_well || !self.oracle.unreleased.iter().any(is_undisturbed) {
             return;
         }
-        let wait = &mut self.peers[who].tasks[key].wait;
-        wait.in_vain += 1;
-        let tried = wait.in_vain;
-        tell!(self, "client {who} tried in vain for key {key}, {tried} times while all is well");
-        if tried > MOST_IN_VAIN {
-            self.violate(
-                Invariant::Patience,
-                &format!("client {who} tried {tried} times for a lock that is held"),
+        let wait = &mut self.clients[client].tasks[key].wait;
+        wait.attempts_while_held += 1;
+        let tried = wait.attempts_while_held;
+        log_event!(self, "client {client} tried in vain for key {key}, {tried} times while all is well");
+        if tried > MAX_ATTEMPTS_WHILE_HELD {
+            self.report_violation(
+                Invariant::NoPolling,
+                &format!("client {client} tried {tried} times for a lock that is held"),
             );
         }
     }
 }
 
-const MOST_IN_VAIN: u32 = 6;
+const MAX_ATTEMPTS_WHILE_HELD: u32 = 6;
 /// As `protocol/backoff.rs` has it.
-const LEAST_DOUBT: u64 = 800_000_000;
+const MIN_DISTRUST_NANOS: u64 = 800_000_000;
 /// Surveys have names of their own.
-const SURVEYS: OperationId = 1 << 40;
+const FIRST_SURVEY_ID: OperationId = 1 << 40;

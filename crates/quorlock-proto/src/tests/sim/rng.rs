@@ -1,10 +1,10 @@
-//! Chance, drawn from a seed: the same on every machine and every thread.
+//! SeededRng, drawn from a seed: the same on every machine and every thread.
 
 /// The generator xoshiro256**, filled by splitmix64.
 #[derive(Clone, Debug)]
-pub(super) struct Chance([u64; 4]);
+pub(super) struct SeededRng([u64; 4]);
 
-impl Chance {
+impl SeededRng {
     pub(super) fn new(seed: u64) -> Self {
         let mut state = seed;
         let mut next = || {
@@ -16,7 +16,7 @@ impl Chance {
         Self([next(), next(), next(), next()])
     }
 
-    pub(super) fn draw(&mut self) -> u64 {
+    pub(super) fn next_u64(&mut self) -> u64 {
         let [a, b, c, d] = &mut self.0;
         let drawn = b.wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let shifted = *b << 17;
@@ -31,31 +31,31 @@ impl Chance {
 
     /// From 0 to just below `end`.
     pub(super) fn below(&mut self, end: u64) -> u64 {
-        ((u128::from(self.draw()) * u128::from(end)) >> 64) as u64
+        ((u128::from(self.next_u64()) * u128::from(end)) >> 64) as u64
     }
 
-    /// From `least` to `most`, both included.
-    pub(super) fn between(&mut self, least: u64, most: u64) -> u64 {
-        least + self.below(most - least + 1)
+    /// From `min` to `max`, both included.
+    pub(super) fn between(&mut self, min: u64, max: u64) -> u64 {
+        min + self.below(max - min + 1)
     }
 
-    /// From `least` to `most`, each size as likely as each other size.
-    pub(super) fn of_any_size(&mut self, least: u64, most: u64) -> u64 {
-        let (from, to) = (least.max(1).ilog2(), most.max(1).ilog2());
+    /// From `min` to `max`, each size as likely as each other size.
+    pub(super) fn log_uniform(&mut self, min: u64, max: u64) -> u64 {
+        let (from, to) = (min.max(1).ilog2(), max.max(1).ilog2());
         let size = 1_u64 << self.between(u64::from(from), u64::from(to));
-        self.between(size, size * 2 - 1).clamp(least, most)
+        self.between(size, size * 2 - 1).clamp(min, max)
     }
 
-    pub(super) fn place(&mut self, places: usize) -> usize {
-        self.below(places as u64) as usize
+    pub(super) fn index(&mut self, len: usize) -> usize {
+        self.below(len as u64) as usize
     }
 
     pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.place(from.len())]
+        from[self.index(from.len())]
     }
 
     /// True in so many of a thousand cases.
-    pub(super) fn permille(&mut self, share: u64) -> bool {
-        self.below(1000) < share
+    pub(super) fn chance_permille(&mut self, permille: u64) -> bool {
+        self.below(1000) < permille
     }
 }

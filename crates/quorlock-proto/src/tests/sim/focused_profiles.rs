@@ -7,28 +7,28 @@ use super::runner;
 pub(super) const REDUNDANCY: Profile = Profile {
     nodes: &[3, 5],
     clients: (2, 4),
-    beyond: 0,
-    faults: &[Fault::Cut, Fault::Partition, Fault::Freeze, Fault::Restart],
-    long_ways: 0,
+    beyond_limits: 0,
+    faults: &[Fault::ConnectionReset, Fault::Partition, Fault::NodeFreeze, Fault::Restart],
+    slow_messages: 0,
     clock_offsets: 500,
     checks_redundancy: true,
-    pin: Some(|plan| {
-        plan.gap = plan.max_ttl.as_nanos() as u64 / 2;
-        plan.work = 1_000;
-        plan.ill_timed = 0;
-        plan.way = plan.way.min(1_000_000);
+    adjust: Some(|plan| {
+        plan.fault_interval = plan.max_ttl.as_nanos() as u64 / 2;
+        plan.max_work_percent = 1_000;
+        plan.faults_on_send = 0;
+        plan.latency = plan.latency.min(1_000_000);
     }),
     ..Profile::GENERAL
 };
 /// Most callers stand in line.
 const WAITERS: Profile = Profile {
     checks_redundancy: false,
-    checks_patience: true,
-    pin: Some(|plan| {
-        plan.gap = plan.max_ttl.as_nanos() as u64 / 2;
-        plan.work = 2_000;
-        plan.ill_timed = 0;
-        plan.way = plan.way.min(1_000_000);
+    checks_polling: true,
+    adjust: Some(|plan| {
+        plan.fault_interval = plan.max_ttl.as_nanos() as u64 / 2;
+        plan.max_work_percent = 2_000;
+        plan.faults_on_send = 0;
+        plan.latency = plan.latency.min(1_000_000);
         plan.waiters = 800;
     }),
     ..REDUNDANCY
@@ -39,32 +39,37 @@ const HANDED_ON: Profile = Profile {
     clients: (3, 4),
     faults: &[],
     clock_offsets: 0,
-    far_floors: 0,
+    far_min_numbers: 0,
     checks_redundancy: false,
-    starves_after: Some(400),
-    pin: Some(|plan| {
-        plan.storm_until = 10_000_000_000;
-        plan.work = 10;
-        plan.ill_timed = 0;
-        plan.way = plan.way.min(1_000_000);
+    max_handover_millis: Some(400),
+    adjust: Some(|plan| {
+        plan.faults_nanos = 10_000_000_000;
+        plan.max_work_percent = 10;
+        plan.faults_on_send = 0;
+        plan.latency = plan.latency.min(1_000_000);
         plan.waiters = 900;
-        plan.has_stranger = false;
+        plan.has_misconfigured_client = false;
     }),
     ..REDUNDANCY
 };
 /// The same, and a key that is nobody's stands where they stand in line. Who has had the lock and lets others go first has no
 /// word of a release to wait for, and tries by itself.
 pub(super) const STALE_KEYS: Profile = Profile {
-    pin: Some(|plan| {
-        (HANDED_ON.pin.expect("there is one"))(plan);
-        plan.has_stale_keys = true;
+    adjust: Some(|plan| {
+        (HANDED_ON.adjust.expect("there is one"))(plan);
+        plan.has_orphan_keys = true;
     }),
-    starves_after: Some(850),
+    max_handover_millis: Some(850),
     ..HANDED_ON
 };
 /// What a node evicted stands in its statistics, which somebody resets.
-pub(super) const STATISTICS: Profile =
-    Profile { plain: 0, mixed: 0, beyond: 0, faults: &[Fault::Evicts, Fault::ResetStat], ..Profile::GENERAL };
+pub(super) const STATISTICS: Profile = Profile {
+    plain: 0,
+    mixed: 0,
+    beyond_limits: 0,
+    faults: &[Fault::Eviction, Fault::StatisticsReset],
+    ..Profile::GENERAL
+};
 
 #[test]
 fn a_lock_stands_on_every_node_that_had_no_trouble_for_two_ttls() {
@@ -99,7 +104,7 @@ fn resetting_statistics_does_not_hide_an_eviction() {
 fn is_kept(profile: &Profile) {
     let (_, finding) = runner::run_all(0, HISTORIES, profile);
     if let Some(finding) = finding {
-        panic!("{}\n{:?}", runner::tell(finding.seed, profile), finding.violation);
+        panic!("{}\n{:?}", runner::replay_log(finding.seed, profile), finding.violation);
     }
 }
 
