@@ -1,4 +1,4 @@
-//! What boards want done, and what they tell.
+//! Runs the actions that coordinators request, and delivers their events.
 
 use std::time::Duration;
 
@@ -39,21 +39,21 @@ impl Sim<'_> {
                     }
                 }
                 Action::VotingStatus(node, voting_status) => {
-                    self.clients[client].votes[node.index()] = voting_status == VotingStatus::Voting;
+                    self.clients[client].is_voting[node.index()] = voting_status == VotingStatus::Voting;
                     self.mark_link_disturbed(client, node.index(), self.nanos);
-                    log_event!(self, "to client {client}, node {} stands as {voting_status:?}", node.0);
+                    log_event!(self, "to client {client}, node {} is {voting_status:?}", node.0);
                 }
                 Action::ClockAnomaly(node, anomaly) => {
                     log_event!(self, "client {client} sees node {}: {anomaly:?}", node.0);
                 }
                 Action::Redial(node) => {
-                    // The board has let go of it already.
+                    // The coordinator has dropped this connection already.
                     if let Some(conn_id) = self.clients[client].conn_ids[node.index()] {
                         let late_count = self.rng.index(self.connections[conn_id].to_node.len() + 1);
                         self.cut_connection(conn_id, late_count);
                     }
                     self.drop_connection(client, node.index());
-                    log_event!(self, "client {client} gives up its connection to node {}", node.0);
+                    log_event!(self, "client {client} redials its connection to node {}", node.0);
                 }
                 Action::Notify(id, event) => self.on_operation_event(client, id, &event),
             }
@@ -78,12 +78,12 @@ impl Sim<'_> {
             OperationEvent::Won { deadline, confirmed, number, rounds } => {
                 log_event!(
                     self,
-                    "client {client} has lock {id}, number {number:?}, on {confirmed:?}, in {rounds} rounds"
+                    "client {client} has lock {id}, number fencing number {number:?}, on {confirmed:?}, in {rounds} rounds"
                 );
                 self.on_won(id, *deadline, *confirmed, *number, *rounds);
             }
             OperationEvent::Refused(refusal) => {
-                log_event!(self, "client {client} is refused lock {id}: {:?}", refusal.reason);
+                log_event!(self, "client {client} does not get lock {id}: {:?}", refusal.reason);
             }
             OperationEvent::Confirmed(nodes) => self.on_confirmed(id, *nodes),
             OperationEvent::Renewed(deadline) => {
@@ -95,13 +95,13 @@ impl Sim<'_> {
                 log_event!(self, "client {client} could not renew lock {id}: {votes:?}");
             }
             OperationEvent::Lost(loss) => {
-                log_event!(self, "client {client} is told that lock {id} is lost: {loss:?}");
+                log_event!(self, "client {client} learns that lock {id} is lost: {loss:?}");
                 self.on_lost(id, *loss);
             }
             OperationEvent::Released(_) => self.stats.released += 1,
             OperationEvent::Renewing | OperationEvent::Surveyed(_) => {}
             OperationEvent::Declared(declared) => {
-                log_event!(self, "client {client}'s declaration: {declared:?}");
+                log_event!(self, "client {client} initialized the lock cluster: {declared:?}");
                 if *declared == InitResult::Fresh {
                     self.on_reinitialized();
                 }
@@ -124,7 +124,7 @@ impl Sim<'_> {
         let Some(due) = [client_host.coordinator.next_wake(), reading].into_iter().flatten().min() else {
             return;
         };
-        let at = client_host.clocks.when(due).max(self.nanos) + self.plan.timer_delay;
+        let at = client_host.clocks.true_time_at(due).max(self.nanos) + self.plan.timer_delay;
         if client_host.timer_at.is_none_or(|other| at < other) {
             let incarnation = client_host.incarnation;
             self.clients[client].timer_at = Some(at);
@@ -133,5 +133,5 @@ impl Sim<'_> {
     }
 }
 
-/// As the driver does while a lock is held.
+/// As often as the driver reads its clock while a lock is held.
 const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! The turning of a history: one queue of what happens when, nodes, clients with their boards, and the ways between.
+//! The simulation engine: the event queue that runs one history over nodes, clients and connections.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,13 +16,14 @@ use crate::request::Key;
 use crate::test_util::node::Node;
 use crate::time::DualTimestamp;
 
-/// One history on its way.
+/// One running history.
 pub(super) struct Sim<'a> {
     pub(super) profile: &'a Profile,
     pub(super) plan: Plan,
     pub(super) rng: SeededRng,
-    /// True time.
+    /// The true time, in nanoseconds.
     pub(super) nanos: u64,
+    /// Orders events of the same time.
     sequence: u64,
     events: BinaryHeap<Reverse<(u64, u64, SimEvent)>>,
     pub(super) nodes: Vec<NodeHost>,
@@ -34,59 +35,59 @@ pub(super) struct Sim<'a> {
     pub(super) phase: SimPhase,
     pub(super) phase_until: u64,
     pub(super) recovery_started_at: u64,
-    /// What happened in words, where a log is wanted.
+    /// What happened, in text, if a log is wanted.
     pub(super) log: Option<Vec<String>>,
 }
 
-/// What happens at some time.
+/// An event of the simulation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum SimEvent {
     /// The next message of a connection reaches the node.
     NodeReceives(usize),
-    /// The next answer reaches the client.
+    /// The next message of a connection reaches the client.
     ClientReceives(usize),
-    /// The client hears that its connection is gone.
+    /// The client learns that its connection is closed.
     ConnectionLost(usize),
-    /// The client does not wait any longer for a connection.
+    /// The client's dial timeout.
     ConnectTimeout(usize),
     Dial {
         client: usize,
         node: usize,
         incarnation: u32,
     },
-    /// A timer rings, unless it was set again since.
+    /// The client's timer fires, unless it was set to another time since.
     Timer {
         client: usize,
         incarnation: u32,
         set_for: u64,
     },
-    /// A caller goes on with what it does.
+    /// A task continues.
     TaskStep {
         client: usize,
         key: usize,
         incarnation: u32,
         step: u32,
     },
-    /// Somebody looks whether a lock is as it should be; last, just before its deadline.
+    /// The checkers examine a lock; `is_last`: just before its deadline.
     ProbeLock {
         id: OperationId,
         deadline: u64,
         is_last: bool,
     },
-    /// Something goes wrong.
+    /// A random fault happens.
     InjectFault,
-    /// A thing that went wrong is over.
+    /// A fault ends.
     Repair(Repair),
-    /// A stopped machine goes on.
+    /// A paused client process or machine resumes.
     ResumeClient {
         client: usize,
         corrects_wall: bool,
     },
-    /// Is the phase over?
+    /// Check whether the phase is over.
     CheckPhase,
 }
 
-/// What is over.
+/// The end of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Repair {
     NodeUp(usize),
@@ -94,26 +95,26 @@ pub(super) enum Repair {
     EndErrors(usize),
     EndEviction(usize),
     SwapBack(usize),
-    /// Its clock was behind.
+    /// The node's clock, which was behind, is corrected.
     CorrectClock(usize),
     NodeClockRate(usize),
     ClientClockRate(usize),
     ClientUp(usize),
 }
 
-/// How far the history is.
+/// A phase of the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SimPhase {
-    /// Things go wrong.
+    /// Faults are injected, and all tasks use locks.
     Faults,
-    /// Nothing does any more, and one client tries to have every lock.
+    /// All faults have ended; one client must acquire every lock.
     Recovery,
-    /// No client wants anything any more.
+    /// No task wants a lock any more.
     Drain,
     Done,
 }
 
-/// Writes down what happened, where a log is wanted.
+/// Adds a line to the log, if a log is wanted.
 macro_rules! log_event {
     ($sim:expr, $($words:tt)+) => {
         if $sim.log.is_some() {
@@ -133,8 +134,8 @@ impl<'a> Sim<'a> {
             let mut node = Node::new(index, plan.config());
             let drift_ppm = rng.pick(&[0, max_node_drift, -max_node_drift, max_node_drift / 2]);
             node.set_haste(drift_ppm, 0);
-            let set_off = rng.between(0, 40_000_000) as i64 - 20_000_000;
-            node.jump(0, set_off + plan.clock_offset(&mut rng));
+            let offset = rng.between(0, 40_000_000) as i64 - 20_000_000;
+            node.jump(0, offset + plan.clock_offset(&mut rng));
             node.mistake = profile.script_mistake;
             NodeHost::new(node, drift_ppm)
         });
@@ -143,10 +144,19 @@ impl<'a> Sim<'a> {
         let clients = (0..plan.client_count).map(|client| {
             let drift_ppm = rng.pick(&[0, -max_slowdown, max_slowdown, -max_slowdown / 2]);
             let boot = rng.between(1, 1_000_000) * 1_000_000;
-            let off = rng.between(0, 40_000_000) as i64 - 20_000_000;
-            let off = if rng.chance_permille(profile.wrong_wall_clocks) { off * 100_000 } else { off };
-            let off = off + plan.clock_offset(&mut rng);
-            ClientHost::new(&plan, client, ClientClocks::new(boot, drift_ppm, off - boot as i64), drift_ppm)
+            let wall_offset = rng.between(0, 40_000_000) as i64 - 20_000_000;
+            let wall_offset = if rng.chance_permille(profile.wrong_wall_clocks) {
+                wall_offset * 100_000
+            } else {
+                wall_offset
+            };
+            let wall_offset = wall_offset + plan.clock_offset(&mut rng);
+            ClientHost::new(
+                &plan,
+                client,
+                ClientClocks::new(boot, drift_ppm, wall_offset - boot as i64),
+                drift_ppm,
+            )
         });
         let clients: Vec<ClientHost> = clients.collect();
         Self {
@@ -169,7 +179,7 @@ impl<'a> Sim<'a> {
         }
     }
 
-    /// Runs it to its end.
+    /// Runs the history to its end, or to the first violation.
     pub(super) fn run(&mut self) {
         self.stats.histories = 1;
         log_event!(self, "{:?}", self.plan);
@@ -201,8 +211,11 @@ impl<'a> Sim<'a> {
             let Some(Reverse((at, _, event))) = self.events.pop() else { break };
             self.nanos = self.nanos.max(at);
             self.stats.events += 1;
-            if self.stats.events > MOST_EVENTS {
-                self.report_violation(Invariant::Termination, &format!("{MOST_EVENTS} events, and no end"));
+            if self.stats.events > MAX_EVENTS {
+                self.report_violation(
+                    Invariant::Termination,
+                    &format!("{MAX_EVENTS} events, and the history has not ended"),
+                );
             }
             self.handle(event);
         }
@@ -210,13 +223,13 @@ impl<'a> Sim<'a> {
 
     fn handle(&mut self, event: SimEvent) {
         match event {
-            SimEvent::NodeReceives(conn) => self.node_receives(conn),
-            SimEvent::ClientReceives(conn) => self.client_receives(conn),
-            SimEvent::ConnectionLost(conn) => self.on_connection_lost(conn),
-            SimEvent::ConnectTimeout(conn) => {
-                if self.connections[conn].state == LinkState::Dialing {
-                    self.cut_connection(conn, 0);
-                    self.on_connection_lost(conn);
+            SimEvent::NodeReceives(conn_id) => self.node_receives(conn_id),
+            SimEvent::ClientReceives(conn_id) => self.client_receives(conn_id),
+            SimEvent::ConnectionLost(conn_id) => self.on_connection_lost(conn_id),
+            SimEvent::ConnectTimeout(conn_id) => {
+                if self.connections[conn_id].state == LinkState::Dialing {
+                    self.cut_connection(conn_id, 0);
+                    self.on_connection_lost(conn_id);
                 }
             }
             SimEvent::Dial { client, node, incarnation } => self.dial(client, node, incarnation),
@@ -250,17 +263,17 @@ impl<'a> Sim<'a> {
         self.schedule_at(self.nanos.saturating_add(nanos), event);
     }
 
-    /// Whether this process lives and runs; if it only stands still, the event comes again when it goes on.
+    /// Whether this process runs. For a paused process, the event is repeated after it resumes.
     pub(super) fn is_running_or_defer(&mut self, client: usize, incarnation: u32, event: SimEvent) -> bool {
         let client_host = &self.clients[client];
         if client_host.incarnation != incarnation || client_host.is_dead {
             return false;
         }
-        let thaws = client_host.frozen_until;
-        if thaws > self.nanos {
-            // What it then sees first, answers or the time, is a matter of rng.
+        let resumes_at = client_host.frozen_until;
+        if resumes_at > self.nanos {
+            // Whether it first sees replies or the passed time is random.
             let delay = self.rng.below(2_000_000);
-            self.schedule_at(thaws + delay, event);
+            self.schedule_at(resumes_at + delay, event);
             return false;
         }
         true
@@ -276,7 +289,7 @@ impl<'a> Sim<'a> {
         self.run_actions(client);
     }
 
-    /// A process of this client begins.
+    /// Starts a client's process.
     pub(super) fn start_client(&mut self, client: usize) {
         self.clients[client].is_dead = false;
         let incarnation = self.clients[client].incarnation;
@@ -290,8 +303,6 @@ impl<'a> Sim<'a> {
         }
     }
 
-    // Words.
-
     pub(super) fn push_log_line(&mut self, message: &str) {
         let millis = (self.nanos - START) as f64 / 1e6;
         if let Some(log) = &mut self.log {
@@ -300,11 +311,11 @@ impl<'a> Sim<'a> {
     }
 
     pub(super) fn report_violation(&mut self, invariant: Invariant, message: &str) {
-        log_event!(self, "AGAINST {invariant:?}: {message}");
+        log_event!(self, "VIOLATION of {invariant:?}: {message}");
         self.oracle.violation.get_or_insert_with(|| Violation { invariant, message: message.to_owned() });
     }
 }
 
-/// True time at the beginning.
+/// The true time at the start of a history, in nanoseconds.
 pub(super) const START: u64 = 5_000_000_000;
-const MOST_EVENTS: u64 = 200_000;
+const MAX_EVENTS: u64 = 200_000;

@@ -1,5 +1,5 @@
-//! What is beyond the promise breaks it, and nothing else does: each excuse is seen at work, and where it is not given
-//! nothing is broken.
+//! Negative controls invariants the exemptions: each exempted cause breaks an invariant, and without the cause no
+//! invariant breaks.
 
 use super::plan::{Fault, Profile};
 use super::runner;
@@ -7,8 +7,8 @@ use super::stats::{Cause, Invariant, Stats};
 use crate::lease_params::Drift;
 use crate::tests::world::ms;
 
-/// Some claims want a number that no clock reaches for long.
-const FLOORS: Profile = Profile {
+/// Some attempts request a minimum fencing number that no clock reaches for a long time.
+const FAR_MIN_NUMBERS: Profile = Profile {
     nodes: &[3],
     super_majority: 0,
     plain: 0,
@@ -18,61 +18,68 @@ const FLOORS: Profile = Profile {
     all_faults: true,
     far_min_numbers: 1000,
     clock_offsets: 0,
-    // So that clocks are off by little, and fence_loss_since numbers are overtaken_by in time.
+    // Clock errors stay small, and the clocks overtake lost numbers in time.
     adjust: Some(|plan| {
         plan.max_ttl = ms(2_000);
         plan.max_drift_ppm = 10_000;
-        plan.drift = Drift::new(0.01).expect("a usual drift");
+        plan.drift = Drift::new(0.01).expect("a valid drift");
     }),
     ..Profile::GENERAL
 };
-/// Nodes come up with their clock behind, and clients that have never met them.
-pub(super) const BEHIND: Profile = Profile {
+/// Nodes restart with their clock behind, and new clients then meet them for the first time.
+pub(super) const CLOCK_BEHIND: Profile = Profile {
     faults: &[Fault::RestartClockBehind, Fault::ClientCrash],
     far_min_numbers: 0,
     wrong_wall_clocks: 0,
-    // So that wall clocks stay right.
+    // The wall clocks stay right.
     adjust: Some(|plan| {
         plan.max_ttl = ms(2_000);
         plan.max_drift_ppm = 1_000;
-        plan.drift = Drift::new(0.001).expect("a drift that makes sense");
+        plan.drift = Drift::new(0.001).expect("a valid drift");
     }),
-    ..FLOORS
+    ..FAR_MIN_NUMBERS
 };
 
 #[test]
-fn numbers_fall_after_a_floor_far_ahead_only_where_nodes_forgot() {
-    let command =
+fn numbers_decrease_after_a_far_minimum_only_if_nodes_lose_data() {
+    let order_causes =
         |profile: &Profile| causes(profile, 500, &[Invariant::RealTimeOrder, Invariant::GrantOrder]);
-    assert_eq!(command(&FLOORS), []);
+    assert_eq!(order_causes(&FAR_MIN_NUMBERS), []);
     assert_eq!(
-        command(&Profile { faults: &[Fault::Flush, Fault::RestartDataLoss], ..FLOORS }),
+        order_causes(&Profile { faults: &[Fault::Flush, Fault::RestartDataLoss], ..FAR_MIN_NUMBERS }),
         [Cause::MinFencingNumberLost]
     );
 }
 
 #[test]
-fn only_who_never_met_a_node_is_misled_by_its_clock_at_start_and_only_if_theirs_is_wrong_too() {
-    let exclusion = |profile: &Profile| causes(profile, 2_000, &[Invariant::MutualExclusion]);
-    assert_eq!(exclusion(&BEHIND), []);
-    assert_eq!(exclusion(&Profile { wrong_wall_clocks: 500, ..BEHIND }), [Cause::ClockBehindAtStart]);
+fn a_clock_behind_at_start_misleads_only_new_clients_with_wrong_wall_clocks() {
+    let exclusion_causes = |profile: &Profile| causes(profile, 2_000, &[Invariant::MutualExclusion]);
+    assert_eq!(exclusion_causes(&CLOCK_BEHIND), []);
     assert_eq!(
-        exclusion(&Profile { wrong_wall_clocks: 500, faults: &[Fault::RestartClockBehind], ..BEHIND }),
+        exclusion_causes(&Profile { wrong_wall_clocks: 500, ..CLOCK_BEHIND }),
+        [Cause::ClockBehindAtStart]
+    );
+    assert_eq!(
+        exclusion_causes(&Profile {
+            wrong_wall_clocks: 500,
+            faults: &[Fault::RestartClockBehind],
+            ..CLOCK_BEHIND
+        }),
         []
     );
 }
 
-/// What broke these promises in so many histories. Without a cause none was broken.
+/// The causes that broke these invariants in `count` histories; a violation without a cause panics.
 #[track_caller]
-fn causes(profile: &Profile, count: u64, of: &[Invariant]) -> Vec<Cause> {
+fn causes(profile: &Profile, count: u64, invariants: &[Invariant]) -> Vec<Cause> {
     let (stats, finding) = runner::run_all(0, count, profile);
     if let Some(finding) = finding {
         panic!("{}\n{:?}", runner::replay_log(finding.seed, profile), finding.violation);
     }
     let Stats { exempted, .. } = stats;
     println!("{exempted:?}");
-    let of_these = exempted.into_keys().filter(|(invariant, _)| of.contains(invariant));
-    let mut causes: Vec<Cause> = of_these.map(|(_, cause)| cause).collect();
+    let matching = exempted.into_keys().filter(|(invariant, _)| invariants.contains(invariant));
+    let mut causes: Vec<Cause> = matching.map(|(_, cause)| cause).collect();
     causes.sort_unstable();
     causes.dedup();
     causes

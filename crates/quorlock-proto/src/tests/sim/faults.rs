@@ -1,4 +1,4 @@
-//! How things go wrong.
+//! Fault injection: picks faults, and applies those of connections and clients.
 
 use super::engine::{Repair, Sim, SimEvent, SimPhase, log_event};
 use super::plan::Fault;
@@ -21,12 +21,12 @@ impl Sim<'_> {
         }
         let (node, client) = (self.rng.index(self.nodes.len()), self.rng.index(self.clients.len()));
         if self.rng.chance_permille(250) {
-            self.nodes[node].copy = Some(self.nodes[node].redis.data().clone());
+            self.nodes[node].saved_copy = Some(self.nodes[node].redis.data().clone());
         }
         self.inject_fault_at(node, client);
     }
 
-    /// Something goes wrong just here and now.
+    /// Injects a random fault at this node or this client now.
     pub(super) fn inject_fault_at(&mut self, node: usize, client: usize) {
         if self.plan.faults.is_empty() || self.phase != SimPhase::Faults {
             return;
@@ -37,7 +37,7 @@ impl Sim<'_> {
         }
     }
 
-    /// False where it cannot be done now.
+    /// False if the fault is impossible now.
     fn apply_fault(&mut self, fault: Fault, node: usize, client: usize) -> bool {
         match fault {
             Fault::ConnectionReset | Fault::Partition => self.disturb_connection(fault, node, client),
@@ -49,38 +49,38 @@ impl Sim<'_> {
             | Fault::WallClockSet
             | Fault::SlowClientClock => self.disturb_client(fault, client),
             Fault::Restart | Fault::RestartDataLoss | Fault::RestartStaleData | Fault::RestartClockBehind => {
-                self.restart(fault, node)
+                self.restart_node(fault, node)
             }
             Fault::Flush
             | Fault::RoleChange
             | Fault::DemotedToReplica
             | Fault::DatabaseSwap
-            | Fault::KeyDeleted => self.forget(fault, node),
+            | Fault::KeyDeleted => self.lose_data(fault, node),
             Fault::StatisticsReset => self.reset_stats(node),
             Fault::SmallClockJump | Fault::ClockSetBack | Fault::ClockSetForward | Fault::FastNodeClock => {
                 self.disturb_clock(fault, node)
             }
             Fault::NodeFreeze => {
-                let span = self.random_nanos();
-                self.nodes[node].frozen_until = self.nanos + span;
-                self.mark_node_disturbed(node, self.nanos + span);
-                log_event!(self, "node {node} stands still for {} ms", span / 1_000_000);
+                let duration = self.random_nanos();
+                self.nodes[node].frozen_until = self.nanos + duration;
+                self.mark_node_disturbed(node, self.nanos + duration);
+                log_event!(self, "node {node} is paused for {} ms", duration / 1_000_000);
                 true
             }
             Fault::ScriptFlush => {
-                log_event!(self, "node {node} forgets its scripts");
+                log_event!(self, "node {node} loses its scripts");
                 self.nodes[node].redis.flush_scripts();
                 true
             }
             Fault::ErrorReplies => {
-                if self.nodes[node].errors == 0 {
+                if self.nodes[node].error_permille == 0 {
                     self.nodes[node].errors_since = self.nanos;
                 }
-                self.nodes[node].errors = self.rng.pick(&[100, 500, 1000]);
+                self.nodes[node].error_permille = self.rng.pick(&[100, 500, 1000]);
                 log_event!(
                     self,
-                    "node {node} answers {} of 1000 commands with an error",
-                    self.nodes[node].errors
+                    "node {node} replies to {} of 1000 commands with an error",
+                    self.nodes[node].error_permille
                 );
                 self.schedule_repair(Repair::EndErrors(node))
             }
@@ -114,18 +114,19 @@ impl Sim<'_> {
             self.mark_link_disturbed(client, node, until);
             log_event!(
                 self,
-                "nothing goes {} client {client} and node {node} until {} ms",
-                ["between", "back between", "forth between"][side as usize],
+                "no messages {} client {client} and node {node} until {} ms",
+                ["in either direction between", "from the node between", "to the node between"]
+                    [side as usize],
                 (until - super::engine::START) / 1_000_000
             );
             return true;
         }
         let Some(conn_id) = self.clients[client].conn_ids[node] else { return false };
-        let under_way = self.connections[conn_id].to_node.len();
-        let late_count = self.rng.index(under_way + 1);
+        let in_flight = self.connections[conn_id].to_node.len();
+        let late_count = self.rng.index(in_flight + 1);
         log_event!(
             self,
-            "the connection of client {client} to node {node} breaks; {late_count} of {under_way} commands under way still arrive"
+            "the connection of client {client} to node {node} breaks; {late_count} of {in_flight} commands in flight still arrive"
         );
         self.mark_link_disturbed(client, node, self.nanos);
         self.cut_connection(conn_id, late_count);
@@ -139,31 +140,31 @@ impl Sim<'_> {
         if client_host.is_dead || client_host.frozen_until > self.nanos {
             return false;
         }
-        let span = self.random_nanos();
-        let millis = span / 1_000_000;
+        let duration = self.random_nanos();
+        let duration_millis = duration / 1_000_000;
         match fault {
             Fault::ClientPause | Fault::ClientSuspend | Fault::VmStop | Fault::VmStopUndetected => {
-                let is_blind =
+                let are_clocks_stopped =
                     self.profile.client_mistake == Some(super::plan::ClientMistake::ClocksStopInSuspend);
-                let stops = match fault {
+                let stops_clocks = match fault {
                     Fault::ClientPause => false,
-                    Fault::ClientSuspend => is_blind,
+                    Fault::ClientSuspend => are_clocks_stopped,
                     _ => true,
                 };
-                if stops {
+                if stops_clocks {
                     self.clients[client].clocks.stop(self.nanos);
                 }
                 self.clients[client].is_stopped = fault != Fault::ClientPause;
                 self.clients[client].frozen_since = self.nanos;
-                self.clients[client].frozen_until = self.nanos + span;
-                log_event!(self, "client {client}: {fault:?} for {millis} ms");
+                self.clients[client].frozen_until = self.nanos + duration;
+                log_event!(self, "client {client}: {fault:?} for {duration_millis} ms");
                 self.schedule_after(
-                    span,
+                    duration,
                     SimEvent::ResumeClient { client, corrects_wall: fault != Fault::VmStopUndetected },
                 );
             }
             Fault::ClientCrash => {
-                log_event!(self, "client {client} dies, and comes back after {millis} ms");
+                log_event!(self, "client {client} crashes, and restarts after {duration_millis} ms");
                 self.oracle.end_all_of_client(client);
                 for conn_id in 0..self.connections.len() {
                     if self.connections[conn_id].client == client
@@ -175,26 +176,26 @@ impl Sim<'_> {
                 }
                 self.clients[client].incarnation += 1;
                 self.clients[client].is_dead = true;
-                self.clients[client].begin_again(&self.plan);
-                self.schedule_after(span, SimEvent::Repair(Repair::ClientUp(client)));
+                self.clients[client].reset_process(&self.plan);
+                self.schedule_after(duration, SimEvent::Repair(Repair::ClientUp(client)));
             }
             Fault::WallClockSet => {
                 let by = self.rng.log_uniform(1_000_000, 10_000_000_000) as i64;
                 let by = if self.rng.chance_permille(500) { -by } else { by };
                 log_event!(self, "client {client}'s wall clock is set by {} ms", by / 1_000_000);
                 let client_host = &mut self.clients[client];
-                client_host.clocks.set_wall(by);
-                client_host.was_set_back |= by < 0;
+                client_host.clocks.shift_wall(by);
+                client_host.was_wall_set_back |= by < 0;
                 client_host.undisturbed_since = self.nanos;
-                if by < 0 && client_host.has_stood {
-                    // What the clock showed of that is gone.
+                if by < 0 && client_host.was_clock_stopped {
+                    // The wall clock no longer shows that the machine was stopped.
                     self.oracle.exempt_client(client, self.nanos, Cause::VmStop);
                 }
                 self.on_clocks_changed(client);
             }
             Fault::SlowClientClock => {
                 let drift_ppm = -(self.plan.max_drift_ppm * self.rng.between(2, 4) as i64).min(700_000);
-                log_event!(self, "client {client}'s clocks run slow by {drift_ppm} millionths");
+                log_event!(self, "client {client}'s clocks drift by {drift_ppm} ppm");
                 self.clients[client].clocks.set_drift(drift_ppm, self.nanos);
                 self.oracle.exempt_client(client, u64::MAX, Cause::ClientClock);
                 self.on_clocks_changed(client);
@@ -205,33 +206,35 @@ impl Sim<'_> {
         true
     }
 
-    /// A stopped process or machine goes on.
+    /// Resumes a paused client process or machine.
     pub(super) fn resume_client(&mut self, client: usize, corrects_wall: bool) {
         let client_host = &mut self.clients[client];
         if client_host.frozen_until > self.nanos {
-            // It was stopped again meanwhile, and goes on later.
+            // It was paused again, and resumes later.
             return;
         }
-        let is_asleep = self.profile.client_mistake == Some(super::plan::ClientMistake::ClocksStopInSuspend);
-        let stood = client_host.clocks.start(self.nanos);
+        let are_clocks_stopped =
+            self.profile.client_mistake == Some(super::plan::ClientMistake::ClocksStopInSuspend);
+        let stopped_for = client_host.clocks.start(self.nanos);
         client_host.undisturbed_since = self.nanos;
         client_host.is_stopped = false;
-        if stood > 0 && !is_asleep {
+        if stopped_for > 0 && !are_clocks_stopped {
             if corrects_wall {
-                client_host.clocks.set_wall(stood as i64);
+                client_host.clocks.shift_wall(stopped_for as i64);
             }
-            client_host.has_stood = true;
-            if !corrects_wall || client_host.was_set_back {
+            client_host.was_clock_stopped = true;
+            if !corrects_wall || client_host.was_wall_set_back {
                 self.oracle.exempt_client(client, self.nanos, Cause::VmStop);
             }
         }
-        log_event!(self, "client {client} goes on");
+        log_event!(self, "client {client} resumes");
         let since = self.clients[client].frozen_since;
         (0..self.nodes.len()).for_each(|node| self.on_marker_unreadable(node, since));
         self.on_clocks_changed(client);
     }
 
-    /// Errors were all that a look was answered with, or a client that should have looked stood still.
+    /// No marker could be read: the node replied with errors, or a client that should have read it was
+    /// paused.
     pub(super) fn on_marker_unreadable(&mut self, node: usize, since: u64) {
         self.oracle.prolong_undetected(node, since, self.nanos + self.plan.marker_read_window());
         let node_host = &mut self.nodes[node];
@@ -240,14 +243,14 @@ impl Sim<'_> {
         }
     }
 
-    /// How long something lasts: from a moment to longer than any lock.
+    /// A random duration, from 1 ms to twice the max TTL, in nanoseconds.
     pub(super) fn random_nanos(&mut self) -> u64 {
         self.rng.log_uniform(1_000_000, self.plan.max_ttl_nanos() * 2)
     }
 
     pub(super) fn schedule_repair(&mut self, repair: Repair) -> bool {
-        let span = self.random_nanos();
-        self.schedule_after(span, SimEvent::Repair(repair));
+        let duration = self.random_nanos();
+        self.schedule_after(duration, SimEvent::Repair(repair));
         true
     }
 }

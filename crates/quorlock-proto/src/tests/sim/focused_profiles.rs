@@ -1,9 +1,9 @@
-//! Promises in histories that are made for them, so that each is looked at often.
+//! Invariants in histories whose profile makes them frequent.
 
 use super::plan::{Fault, Profile};
 use super::runner;
 
-/// What goes wrong is over soon, and locks are held for long.
+/// Short faults and long leases: keys have the time to spread to all nodes.
 pub(super) const REDUNDANCY: Profile = Profile {
     nodes: &[3, 5],
     clients: (2, 4),
@@ -20,7 +20,7 @@ pub(super) const REDUNDANCY: Profile = Profile {
     }),
     ..Profile::GENERAL
 };
-/// Most callers stand in line.
+/// Most tasks wait in queues.
 const WAITERS: Profile = Profile {
     checks_redundancy: false,
     checks_polling: true,
@@ -33,9 +33,9 @@ const WAITERS: Profile = Profile {
     }),
     ..REDUNDANCY
 };
-/// Locks are given up soon, and most callers stand in line, of whom many give up before they have one. Who is called tries
-/// before it would look by itself.
-const HANDED_ON: Profile = Profile {
+/// Short leases, and most tasks wait in queues; many of them give up. A notified task attempts the lock
+/// before its next recheck.
+const HANDOVER: Profile = Profile {
     clients: (3, 4),
     faults: &[],
     clock_offsets: 0,
@@ -52,17 +52,17 @@ const HANDED_ON: Profile = Profile {
     }),
     ..REDUNDANCY
 };
-/// The same, and a key that is nobody's stands where they stand in line. Who has had the lock and lets others go first has no
-/// word of a release to wait for, and tries by itself.
-pub(super) const STALE_KEYS: Profile = Profile {
+/// The same, with keys without an owner on nodes with wait queues. A cohort that lets other processes go
+/// first gets no notification, and attempts the lock by itself.
+pub(super) const ORPHAN_KEYS: Profile = Profile {
     adjust: Some(|plan| {
-        (HANDED_ON.adjust.expect("there is one"))(plan);
+        (HANDOVER.adjust.expect("HANDOVER has an adjustment"))(plan);
         plan.has_orphan_keys = true;
     }),
     max_handover_millis: Some(850),
-    ..HANDED_ON
+    ..HANDOVER
 };
-/// What a node evicted stands in its statistics, which somebody resets.
+/// Nodes evict keys, and an operator resets the statistics that show it.
 pub(super) const STATISTICS: Profile = Profile {
     plain: 0,
     mixed: 0,
@@ -72,36 +72,36 @@ pub(super) const STATISTICS: Profile = Profile {
 };
 
 #[test]
-fn a_lock_stands_on_every_node_that_had_no_trouble_for_two_ttls() {
-    is_kept(&REDUNDANCY);
-    is_kept(&Profile { plain: 1000, mixed: 0, ..REDUNDANCY });
+fn a_renewed_lock_has_its_key_on_every_node_without_faults_for_two_ttls() {
+    assert_no_violation(&REDUNDANCY);
+    assert_no_violation(&Profile { plain: 1000, mixed: 0, ..REDUNDANCY });
 }
 
 #[test]
 fn a_waiter_does_not_poll_while_the_lock_is_held() {
-    is_kept(&WAITERS);
-    is_kept(&Profile { plain: 1000, mixed: 0, ..WAITERS });
+    assert_no_violation(&WAITERS);
+    assert_no_violation(&Profile { plain: 1000, mixed: 0, ..WAITERS });
 }
 
 #[test]
-fn who_waits_for_a_lock_has_it_soon_after_it_is_given_up() {
-    is_kept(&HANDED_ON);
-    is_kept(&Profile { plain: 1000, mixed: 0, ..HANDED_ON });
+fn a_waiter_acquires_a_released_lock_within_400_ms() {
+    assert_no_violation(&HANDOVER);
+    assert_no_violation(&Profile { plain: 1000, mixed: 0, ..HANDOVER });
 }
 
 #[test]
-fn who_waits_for_a_lock_has_it_soon_also_where_keys_stand_that_are_nobodys() {
-    is_kept(&STALE_KEYS);
-    is_kept(&Profile { plain: 1000, mixed: 0, ..STALE_KEYS });
+fn a_waiter_acquires_a_released_lock_within_850_ms_despite_orphan_keys() {
+    assert_no_violation(&ORPHAN_KEYS);
+    assert_no_violation(&Profile { plain: 1000, mixed: 0, ..ORPHAN_KEYS });
 }
 
 #[test]
 fn resetting_statistics_does_not_hide_an_eviction() {
-    is_kept(&STATISTICS);
+    assert_no_violation(&STATISTICS);
 }
 
 #[track_caller]
-fn is_kept(profile: &Profile) {
+fn assert_no_violation(profile: &Profile) {
     let (_, finding) = runner::run_all(0, HISTORIES, profile);
     if let Some(finding) = finding {
         panic!("{}\n{:?}", runner::replay_log(finding.seed, profile), finding.violation);

@@ -1,4 +1,4 @@
-//! What clients come to believe, held against what is true: every promise is checked here.
+//! The invariant checkers: they compare what clients believe with the state of the nodes and the true time.
 
 use super::engine::{Sim, SimEvent, log_event};
 use super::exemptions::covers_quorum_intersection;
@@ -46,24 +46,24 @@ impl Sim<'_> {
         self.stats.renewed += 1;
         let (has_key, exempt) = (self.nodes_with_key(id), self.exempt_nodes_of(id));
         let record = &mut self.oracle.records[id as usize];
-        // A shorter extension leaves the deadline as it was, and with it what the lock stands on.
+        // A shorter extension changes neither the deadline nor the nodes that the lock depends on.
         if record.deadline != Some(deadline) {
             (record.deadline, record.expected_nodes) =
                 (Some(deadline), intersection(has_key.or(exempt), record.confirmed));
         }
         let record = &self.oracle.records[id as usize];
         if let Some((at, other, exemption)) = record.overtaken_by {
-            let start = record.start;
+            let started_at = record.started_at;
             let votes_after = record.confirmed.iter().all(|node| record.per_node[node.index()].voted_at > at);
             let is_later = self.oracle.records[other as usize].fencing_number > record.fencing_number;
-            // Fences keep a node from such a vote, whatever clocks do. Before that it may well have given one.
+            // Whatever the clocks do, a fence prevents such a vote. Earlier votes are legitimate.
             let is_fenced = self.plan.is_all_fenced() && votes_after && is_later;
-            let forgot = self
+            let lost = self
                 .oracle
-                .fence_loss_exemption(start, None, &self.plan)
-                .or_else(|| self.fence_loss_since(start));
+                .fence_loss_exemption(started_at, None, &self.plan)
+                .or_else(|| self.fence_loss_since(started_at));
             let exemption =
-                if is_fenced { forgot } else { exemption.or_else(|| self.overlap_exemption(id, other)) };
+                if is_fenced { lost } else { exemption.or_else(|| self.overlap_exemption(id, other)) };
             let message = format!("lock {id} was renewed, and another client had it meanwhile");
             self.report_breach(Invariant::ExclusiveRenewal, exemption, &message);
         }
@@ -84,7 +84,7 @@ impl Sim<'_> {
         self.oracle.records[id as usize].is_loss_reported = true;
     }
 
-    /// This client's clocks were changed: its locks may be valid again, and its timers ring at other times.
+    /// The client's clocks were changed: its locks may be valid again, and its timer fires at another time.
     pub(super) fn on_clocks_changed(&mut self, client: usize) {
         self.reset_timer(client);
         for id in self.oracle.unreleased.clone() {
@@ -95,16 +95,16 @@ impl Sim<'_> {
         }
     }
 
-    /// Looks again somewhen before its deadline, and just before that.
+    /// Schedules two probes of a lock: at a random time before its deadline, and just before the deadline.
     fn schedule_probes(&mut self, id: OperationId) {
         let record = &self.oracle.records[id as usize];
         let (Some(deadline), client) = (record.deadline, record.client) else { return };
         let clocks = self.clients[client].clocks;
-        let boot = deadline.boot_nanos().min(clocks.boot_of_wall(deadline.wall_nanos()));
-        let last = clocks.when(boot).saturating_sub(2_000).max(self.nanos);
+        let boot = deadline.boot_nanos().min(clocks.boot_at_wall(deadline.wall_nanos()));
+        let last = clocks.true_time_at(boot).saturating_sub(2_000).max(self.nanos);
         let deadline = deadline.boot_nanos();
-        let some = self.nanos + self.rng.below(last - self.nanos + 1);
-        self.schedule_at(some, SimEvent::ProbeLock { id, deadline, is_last: false });
+        let random = self.nanos + self.rng.below(last - self.nanos + 1);
+        self.schedule_at(random, SimEvent::ProbeLock { id, deadline, is_last: false });
         self.schedule_at(last, SimEvent::ProbeLock { id, deadline, is_last: true });
     }
 
@@ -114,22 +114,23 @@ impl Sim<'_> {
             return;
         }
         self.stats.probes += 1;
-        let (client, start, since) = (record.client, record.start, record.won_at.unwrap_or_default());
+        let (client, started_at, since) =
+            (record.client, record.started_at, record.won_at.unwrap_or_default());
         self.check_quorum_holds_key(id);
         self.check_confirmed_nodes(id);
         self.check_redundancy(id);
         let client_host = &self.clients[client];
-        // The signal comes ten milliseconds, or a tenth of the ttl, ahead. To hear it the process must have run.
-        let ran =
+        // The loss is reported 10 ms or a tenth of the TTL ahead, if the process runs.
+        let has_run =
             client_host.frozen_until <= self.nanos && client_host.undisturbed_since + 8_000_000 < self.nanos;
         let had_time = since + 3_000_000 < self.nanos;
-        // Its clock may have been slowed down since this look was planned.
+        // Its clock may have been slowed since the probe was scheduled.
         let left = self.oracle.time_to_deadline(id, self.now(client));
         if is_last
             && left.is_some_and(|left| left < 100_000)
-            && ran
+            && has_run
             && had_time
-            && client_host.undisturbed_since < start
+            && client_host.undisturbed_since < started_at
         {
             self.report_violation(
                 Invariant::LossReported,
@@ -137,8 +138,6 @@ impl Sim<'_> {
             );
         }
     }
-
-    // The promises.
 
     fn check_quorum_holds_key(&mut self, id: OperationId) {
         if !self.is_valid(id) {
@@ -150,16 +149,16 @@ impl Sim<'_> {
         if self.plan.quorum.is_met(at_least.len()) {
             return;
         }
-        let exemption = self.oracle.client_exemption_since(record.client, record.start);
+        let exemption = self.oracle.client_exemption_since(record.client, record.started_at);
         self.report_breach(
             Invariant::QuorumHoldsKey,
             exemption,
-            &format!("lock {id} is valid and stands on {has_key:?} only"),
+            &format!("lock {id} is valid, and only {has_key:?} have its key"),
         );
     }
 
-    /// What the margin counts, and what is counted where a clock jumped: a node is confirmed only if the key there lives
-    /// for as long as the lock.
+    /// A confirmed node must keep the key for as long as the lock. Spare nodes and clock jumps are judged by
+    /// it.
     fn check_confirmed_nodes(&mut self, id: OperationId) {
         if !self.is_valid(id) {
             return;
@@ -170,9 +169,8 @@ impl Sim<'_> {
         if missing.is_empty() {
             return;
         }
-        let exemption = self.oracle.client_exemption_since(record.client, record.start);
-        let message =
-            format!("lock {id} is confirmed on {missing:?}, where its key does not live as long as it");
+        let exemption = self.oracle.client_exemption_since(record.client, record.started_at);
+        let message = format!("lock {id} is confirmed on {missing:?}, where its key expires before the lock");
         self.report_breach(Invariant::ConfirmedNodesHoldKey, exemption, &message);
     }
 
@@ -188,7 +186,7 @@ impl Sim<'_> {
                 self.report_breach(
                     Invariant::MutualExclusion,
                     exemption,
-                    &format!("locks {first} and {second} are valid at once"),
+                    &format!("locks {first} and {second} are valid at the same time"),
                 );
             }
         }
@@ -199,32 +197,32 @@ impl Sim<'_> {
         if won_at(one) <= won_at(other) { (one, other) } else { (other, one) }
     }
 
-    /// Why the second may have been won while the first was still believed in, if it may: the holder's clocks were
-    /// wrong, or on every node that could have refused something was done to the first one's key.
+    /// What exempts that the second lock was acquired while the first was believed valid. Either a holder's
+    /// clocks were wrong, or a fault hit every node that could have voted against it.
     fn overlap_exemption(&self, first: OperationId, second: OperationId) -> Option<Cause> {
         let (first, second) = (&self.oracle.records[first as usize], &self.oracle.records[second as usize]);
-        // Either may be the one that is believed in for too long.
+        // Either lock may be the one that is believed valid for too long.
         let client_exemption =
-            |record: &AttemptRecord| self.oracle.client_exemption_since(record.client, record.start);
+            |record: &AttemptRecord| self.oracle.client_exemption_since(record.client, record.started_at);
         if let Some(cause) = client_exemption(first).or_else(|| client_exemption(second)) {
             return Some(cause);
         }
         let mut exemption = None;
         for node in intersection(first.expected_nodes, second.expected_nodes).iter() {
             let node = node.index();
-            let since = first.start.min(second.start);
+            let since = first.started_at.min(second.started_at);
             let client_exemption = |by: &AttemptRecord| {
                 self.oracle.clock_behind_exemption_since(node, since, by.per_node[node].known_since)
             };
             let client_exemption = client_exemption(first).or_else(|| client_exemption(second));
             let node_exemption = self.oracle.node_exemption_since(node, since).or(client_exemption);
-            let forgot = !self.plan.is_all_fenced() && self.oracle.changed_at[node] >= since;
-            exemption = Some(node_exemption.or(forgot.then_some(Cause::DataLoss))?);
+            let lost = !self.plan.is_all_fenced() && self.oracle.changed_at[node] >= since;
+            exemption = Some(node_exemption.or(lost.then_some(Cause::DataLoss))?);
         }
         exemption
     }
 
-    /// The locks that this one comes after, as the nodes see it.
+    /// Records at the other unreleased locks of the key that this one was acquired after them.
     fn note_overtaken(&mut self, id: OperationId) {
         let record = &self.oracle.records[id as usize];
         let (key, client) = (record.key, record.client);
@@ -237,10 +235,10 @@ impl Sim<'_> {
         }
     }
 
-    /// Whether so many nodes lost their fences that a lock may be renewed although another was won after it.
+    /// Exempts the renewal of an overtaken lock, if too many nodes lost their fences.
     fn fence_loss_since(&self, since: u64) -> Option<Cause> {
-        let forgot = self.oracle.nodes_without_fences_since(since);
-        covers_quorum_intersection(forgot.len(), &self.plan).then_some(Cause::DataLoss)
+        let lost = self.oracle.nodes_without_fences_since(since);
+        covers_quorum_intersection(lost.len(), &self.plan).then_some(Cause::DataLoss)
     }
 
     fn check_fencing_numbers(&mut self, id: OperationId) {
@@ -254,17 +252,17 @@ impl Sim<'_> {
         for other in &self.oracle.won {
             let early = &self.oracle.records[*other as usize];
             let Some(earlier) = early.fencing_number.filter(|_| early.key == late.key) else { continue };
-            // Whoever is won first may have been asked for last.
-            let (since, largest) = (early.start.min(late.start), earlier.max(number));
+            // The lock that is acquired first may have been requested last.
+            let (since, largest) = (early.started_at.min(late.started_at), earlier.max(number));
             let fence_loss_exemption = || self.oracle.fence_loss_exemption(since, Some(largest), &self.plan);
             if earlier == number {
-                let message = format!("locks {other} and {id} intersection have the number {number}");
+                let message = format!("locks {other} and {id} have the same fencing number {number}");
                 found.push((Invariant::UniqueNumbers, fence_loss_exemption(), message));
                 continue;
             }
-            if early.won_at < Some(late.start) && earlier > number {
+            if early.won_at < Some(late.started_at) && earlier > number {
                 let message = format!(
-                    "lock {id} was asked for after lock {other} was won, and has the smaller number: {number} < {earlier}"
+                    "lock {id} was requested after lock {other} was acquired, and has the smaller number: {number} < {earlier}"
                 );
                 found.push((Invariant::RealTimeOrder, fence_loss_exemption(), message));
             }
@@ -276,18 +274,18 @@ impl Sim<'_> {
             for (one, two) in shared {
                 if (one < two) != (earlier < number) {
                     let message = format!(
-                        "locks {other} and {id} have numbers in another order than their grants: {earlier}, {number}"
+                        "locks {other} and {id} have fencing numbers in another order than their grants: {earlier}, {number}"
                     );
                     found.push((Invariant::GrantOrder, fence_loss_exemption(), message));
                 }
             }
-            // Whoever was won later holds what the other held before, unless clocks cost somebody a key.
+            // Unless clocks removed a key, the later lock holds a node that the earlier one held before.
             if earlier > number {
                 let exemption = fence_loss_exemption()
                     .or_else(|| self.overlap_exemption(*other, id))
                     .or_else(|| self.overlap_exemption(id, *other));
                 let message = format!(
-                    "lock {id} was won after lock {other}, and has the smaller number: {number} < {earlier}"
+                    "lock {id} was acquired after lock {other}, and has the smaller number: {number} < {earlier}"
                 );
                 found.push((Invariant::GrantOrder, exemption, message));
             }
@@ -305,15 +303,15 @@ impl Sim<'_> {
         let window = self.plan.marker_read_window();
         for node in record.confirmed.iter() {
             let node_host = &self.nodes[node.index()];
-            let may_evict =
-                node_host.errors == 0 && node_host.evicts_since.saturating_add(window) < record.start;
+            let may_evict = node_host.error_permille == 0
+                && node_host.evicts_since.saturating_add(window) < record.started_at;
             if record.per_node[node.index()].was_on_probation || may_evict {
-                let what = if may_evict { "may evict keys" } else { "may have fence_loss_since" };
+                let what = if may_evict { "may evict keys" } else { "is on probation" };
                 let message = format!("lock {id} counts on node {}, which {what}", node.0);
-                // Slow clocks look late.
+                // A client with a slow clock reads the marker late.
                 let exemption = self
                     .oracle
-                    .client_exemption_since(record.client, record.start.saturating_sub(4 * window));
+                    .client_exemption_since(record.client, record.started_at.saturating_sub(4 * window));
                 self.report_breach(Invariant::Membership, exemption, &message);
                 return;
             }

@@ -1,8 +1,8 @@
-//! Random histories of the shipped protocol: nodes, clients and the ways between them, with everything that goes
-//! wrong, each drawn from a seed.
+//! Simulation: seeded random histories of the shipped coordinators under all faults.
 //!
-//! A million of them: `QUORLOCK_HISTORIES=1000000 cargo test -p quorlock-proto sim::histories -- --nocapture`. A failure
-//! prints the seed and what happened in words; `QUORLOCK_SEED=<seed>` plays it again.
+//! Nodes, clients, connections and clocks are simulated; each history and its faults follow from one seed.
+//! After a failure, the test prints the seed and a log; `QUORLOCK_SEED=<seed>` replays it. The README says
+//! how to run a million histories.
 
 mod actions;
 mod clock;
@@ -33,7 +33,7 @@ use std::str::FromStr;
 use plan::{FAULTS_BEYOND_LIMITS, FAULTS_WITHIN_LIMITS, Profile};
 
 #[test]
-fn histories_keep_every_promise() {
+fn histories_keep_every_invariant() {
     let profile = Profile::GENERAL;
     if let Some(seed) = from_env::<u64>("QUORLOCK_SEED") {
         println!("{}", runner::replay_log(seed, &profile));
@@ -48,7 +48,8 @@ fn histories_keep_every_promise() {
     if let Some(finding) = finding {
         let seed = finding.seed;
         panic!(
-            "{}\n{:?}: {}\nto play it again: QUORLOCK_SEED={seed} cargo test -p quorlock-proto sim::histories -- --nocapture",
+            "{}\n{:?}: {}
+to replay it: QUORLOCK_SEED={seed} cargo test -p quorlock-proto sim::histories -- --nocapture",
             runner::replay_log(seed, &profile),
             finding.violation.invariant,
             finding.violation.message,
@@ -56,15 +57,15 @@ fn histories_keep_every_promise() {
     }
     if count >= 10_000 {
         for fault in FAULTS_WITHIN_LIMITS.iter().chain(&FAULTS_BEYOND_LIMITS) {
-            assert!(stats.faults.contains_key(fault), "{fault:?} never happened");
+            assert!(stats.faults.contains_key(fault), "{fault:?} was never injected");
         }
         for loss in ["expired", "taken", "clock"] {
-            assert!(stats.losses.contains_key(loss), "no lock was lost like this: {loss}");
+            assert!(stats.losses.contains_key(loss), "no lock was lost with this reason: {loss}");
         }
-        let broken: Vec<_> = stats.exempted.keys().map(|(invariant, _)| *invariant).collect();
+        let exempted: Vec<_> = stats.exempted.keys().map(|(invariant, _)| *invariant).collect();
         assert!(
-            broken.contains(&stats::Invariant::MutualExclusion),
-            "what is beyond the promise never broke it"
+            exempted.contains(&stats::Invariant::MutualExclusion),
+            "no fault beyond the guarantees broke mutual exclusion"
         );
     }
 }

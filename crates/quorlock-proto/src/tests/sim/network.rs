@@ -1,4 +1,4 @@
-//! The ways between clients and nodes: each connection keeps its order, together they have none.
+//! The simulated network. Each connection keeps the order of its messages; different connections do not.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use super::state::{Connection, LinkState, NodeHost, ToClient, ToNode};
 use crate::quorum::NodeId;
 use crate::request::RequestKind;
 use crate::test_util::node::{Command, Mistake, Reply};
-use crate::vote::{ExclusionReason, ReplyFailure as Failing, Vote};
+use crate::vote::{ExclusionReason, ReplyFailure, Vote};
 
 impl Sim<'_> {
     pub(super) fn dial(&mut self, client: usize, node: usize, incarnation: u32) {
@@ -32,8 +32,8 @@ impl Sim<'_> {
             dialed_at: self.now(client),
             marker_read_while_evicting: false,
         });
-        let patience = self.plan.limits.redial_after.as_nanos() as u64;
-        self.schedule_after(patience, SimEvent::ConnectTimeout(self.connections.len() - 1));
+        let dial_timeout = self.plan.limits.redial_after.as_nanos() as u64;
+        self.schedule_after(dial_timeout, SimEvent::ConnectTimeout(self.connections.len() - 1));
         self.send_to_node(self.connections.len() - 1, ToNode::Hello);
     }
 
@@ -43,8 +43,8 @@ impl Sim<'_> {
         if conn.state == LinkState::Cut {
             return;
         }
-        let opens = self.clients[conn.client].to_node_blocked_until[conn.node];
-        let at = (self.nanos + delay).max(conn.last_arrival_at_node).max(opens);
+        let unblocked_at = self.clients[conn.client].to_node_blocked_until[conn.node];
+        let at = (self.nanos + delay).max(conn.last_arrival_at_node).max(unblocked_at);
         conn.last_arrival_at_node = at;
         conn.to_node.push_back(message);
         self.note_slow_message(conn_id, at);
@@ -54,22 +54,22 @@ impl Sim<'_> {
     pub(super) fn send_to_client(&mut self, conn_id: usize, reply: ToClient) {
         let delay = self.message_delay();
         let conn = &mut self.connections[conn_id];
-        let opens = self.clients[conn.client].from_node_blocked_until[conn.node];
-        let at = (self.nanos + delay).max(conn.last_arrival_at_client).max(opens);
+        let unblocked_at = self.clients[conn.client].from_node_blocked_until[conn.node];
+        let at = (self.nanos + delay).max(conn.last_arrival_at_client).max(unblocked_at);
         conn.last_arrival_at_client = at;
         conn.to_client.push_back(reply);
         self.note_slow_message(conn_id, at);
         self.schedule_at(at, SimEvent::ClientReceives(conn_id));
     }
 
-    /// How long a message is under way.
+    /// Draws the delay of a message, in nanoseconds.
     pub(super) fn message_delay(&mut self) -> u64 {
         if self.phase == SimPhase::Faults
             && self.plan.slow_messages > 0
             && self.rng.chance_permille(self.plan.slow_messages)
         {
-            let longest = 3 * self.plan.max_ttl_nanos();
-            return self.rng.log_uniform(self.plan.latency, longest);
+            let max_delay = 3 * self.plan.max_ttl_nanos();
+            return self.rng.log_uniform(self.plan.latency, max_delay);
         }
         self.plan.latency / 2 + self.rng.below(self.plan.latency)
     }
@@ -86,18 +86,18 @@ impl Sim<'_> {
         let conn = &mut self.connections[conn_id];
         let Some(message) = conn.to_node.pop_front() else { return };
         let is_late = conn.state == LinkState::Cut;
-        let is_look =
+        let reads_marker =
             matches!(&message, ToNode::Command(command) if command.request.phase == RequestKind::ReadMarker);
-        if (is_look || matches!(message, ToNode::Hello)) && !is_down {
+        if (reads_marker || matches!(message, ToNode::Hello)) && !is_down {
             let client_host = &self.clients[client];
-            // Who looks again has heard what the first look told, and said what there was to say to that.
-            let is_second = conn.marker_read_while_evicting
+            // A client that reads the marker a second time has the first reading and has acted on it.
+            let is_second_read = conn.marker_read_while_evicting
                 && !is_late
                 && client_host.is_fenced
                 && !client_host.is_misconfigured;
-            self.nodes[node].eviction_was_recorded |= evicts && is_second;
+            self.nodes[node].eviction_was_recorded |= evicts && is_second_read;
             conn.marker_read_while_evicting = evicts;
-            // From then on it is on probation for that.
+            // This write starts a probation for the eviction.
             let is_reported = matches!(&message, ToNode::Command(command) if command.write.is_some());
             self.nodes[node].eviction_was_recorded &= evicts || !is_reported;
         }
@@ -113,79 +113,83 @@ impl Sim<'_> {
                     if node_host.is_replica { ToClient::IsReplica } else { ToClient::Accepted(reading) };
                 self.send_to_client(conn_id, reply);
             }
-            // Bytes for a process that has ended go nowhere.
+            // Bytes for an ended server process are lost.
             ToNode::Command(_) if is_down || conn.server_run != server_run => {}
             ToNode::Command(command) => {
                 self.stats.late_commands += u64::from(is_late);
-                let answer = self.execute(node, client, &command, is_late);
+                let reply = self.execute(node, client, &command, is_late);
                 if !is_late {
-                    self.send_to_client(conn_id, ToClient::Reply(answer));
+                    self.send_to_client(conn_id, ToClient::Reply(reply));
                 } else if self.profile.client_mistake == Some(ClientMistake::ReplyOfOldConnection) {
-                    self.reply_on_new_connection(client, node, answer);
+                    self.reply_on_new_connection(client, node, reply);
                 }
             }
         }
     }
 
-    /// The mistake: an answer of the broken connection is taken for one of the connection that came after.
-    fn reply_on_new_connection(&mut self, client: usize, node: usize, answer: Reply) {
+    /// The mistake: a reply of the broken connection is delivered on the next connection.
+    fn reply_on_new_connection(&mut self, client: usize, node: usize, reply: Reply) {
         if let Some(next) = self.clients[client].conn_ids[node]
             && self.connections[next].state == LinkState::Up
         {
-            self.send_to_client(next, ToClient::Reply(answer));
+            self.send_to_client(next, ToClient::Reply(reply));
         }
     }
 
     fn execute(&mut self, node: usize, client: usize, command: &Command, is_late: bool) -> Reply {
-        let NodeHost { is_replica, errors, .. } = self.nodes[node];
+        let NodeHost { is_replica, error_permille, .. } = self.nodes[node];
         let request = &command.request;
-        let refusal = if is_replica {
+        let error = if is_replica {
             Some("READONLY")
-        } else if errors > 0 && self.rng.chance_permille(errors) {
+        } else if error_permille > 0 && self.rng.chance_permille(error_permille) {
             Some("BUSY")
         } else {
             None
         };
-        if let Some(words) = refusal {
-            let failing = Vote::Unknown(Failing::TransientError(words.into()));
-            log_event!(self, "node {node} answers client {client}'s {:?} with {words}", request.phase);
+        if let Some(error) = error {
+            let failure = Vote::Unknown(ReplyFailure::TransientError(error.into()));
+            log_event!(self, "node {node} replies to client {client}'s {:?} with {error}", request.phase);
             return match request.phase {
-                RequestKind::ReadMarker => Reply::Marker(Err(failing)),
-                _ => Reply::Vote(failing, None),
+                RequestKind::ReadMarker => Reply::Marker(Err(failure)),
+                _ => Reply::Vote(failure, None),
             };
         }
         let previous_owner = self.key_before_release(node, request);
-        let answer = match request.phase {
+        let reply = match request.phase {
             RequestKind::Enqueue | RequestKind::Dequeue => {
                 Reply::Vote(self.run_queue_request(node, client, request), None)
             }
             _ => self.nodes[node].redis.run(command, self.nanos),
         };
-        let calls = match &answer {
+        let notifies = match &reply {
             Reply::Vote(Vote::Granted, _) => true,
             Reply::Vote(Vote::NotHeld | Vote::HeldByOther { .. }, _) => {
                 self.nodes[node].redis.mistake != Some(Mistake::CallsForOwnKeyOnly)
             }
             _ => false,
         };
-        if request.phase == RequestKind::ReleaseAndNotify && calls {
+        if request.phase == RequestKind::ReleaseAndNotify && notifies {
             self.release_notify_at(node, client, &request.key);
         }
         if self.log.is_some() {
             let late = if is_late { ", late" } else { "" };
-            let told = match &answer {
+            let result = match &reply {
                 Reply::Vote(vote, _) => format!("{vote}"),
                 Reply::Marker(Ok(reading)) => format!("{:?}", reading.marker),
-                Reply::Marker(Err(failing)) => format!("{failing}"),
+                Reply::Marker(Err(failure)) => format!("{failure}"),
             };
-            let whose = self
+            let lock = self
                 .oracle
                 .attempt_with_token(request.token)
                 .map_or(String::new(), |id| format!(" for lock {id}"));
-            log_event!(self, "node {node} runs client {client}'s {:?}{whose}{late}: {told}", request.phase);
+            log_event!(
+                self,
+                "node {node} executes client {client}'s {:?}{lock}{late}: {result}",
+                request.phase
+            );
         }
-        self.note_executed(node, client, command, &answer, previous_owner);
-        answer
+        self.note_executed(node, client, command, &reply, previous_owner);
+        reply
     }
 
     pub(super) fn client_receives(&mut self, conn_id: usize) {
@@ -223,9 +227,9 @@ impl Sim<'_> {
                 self.on_notified_by(client, node, key, (has_others, was_found_free));
             }
             ToClient::Reply(Reply::Marker(reading)) => {
-                let is_stale = matches!(&reading, Err(Vote::Unknown(Failing::TransientError(words))) if &**words == "READONLY");
+                let is_replica = matches!(&reading, Err(Vote::Unknown(ReplyFailure::TransientError(error))) if &**error == "READONLY");
                 client_host.coordinator.on_marker_reading(id, reading, now);
-                if is_stale {
+                if is_replica {
                     self.run_actions(client);
                     self.close_connection(client, node, "a replica");
                 }
@@ -239,41 +243,41 @@ impl Sim<'_> {
         let (now, id) = (self.now(client), NodeId(node as u8));
         let coordinator = &mut self.clients[client].coordinator;
         let vote = match vote {
-            Vote::Unknown(Failing::TransientError(_))
+            Vote::Unknown(ReplyFailure::TransientError(_))
                 if self.profile.client_mistake == Some(ClientMistake::ErrorCountsAsGrant) =>
             {
-                let is_numbered = coordinator.expects(id) == Some(RequestKind::Acquire)
+                let is_fenced = coordinator.expects(id) == Some(RequestKind::Acquire)
                     && coordinator.expected_marker(id).is_some();
                 let micros = now.wall_nanos() / 1000;
-                if is_numbered { Vote::Fenced(micros) } else { Vote::Granted }
+                if is_fenced { Vote::Fenced(micros) } else { Vote::Granted }
             }
             vote => vote,
         };
-        let is_stale =
-            matches!(&vote, Vote::Unknown(Failing::TransientError(words)) if &**words == "READONLY");
+        let is_replica =
+            matches!(&vote, Vote::Unknown(ReplyFailure::TransientError(error)) if &**error == "READONLY");
         if let Some(micros) = clock {
             coordinator.on_clock(id, micros, now);
         }
         coordinator.on_reply(id, vote, now);
-        if is_stale {
+        if is_replica {
             self.run_actions(client);
             self.close_connection(client, node, "a replica");
         }
     }
 
-    /// The client gives the connection up.
-    fn close_connection(&mut self, client: usize, node: usize, why: &str) {
+    /// Closes the connection on the client's side.
+    fn close_connection(&mut self, client: usize, node: usize, reason: &str) {
         if let Some(conn_id) = self.clients[client].conn_ids[node] {
-            log_event!(self, "client {client} hangs up on node {node}: {why}");
+            log_event!(self, "client {client} closes its connection to node {node}: {reason}");
             self.cut_connection(conn_id, 0);
             self.drop_connection(client, node);
             let now = self.now(client);
-            self.clients[client].coordinator.on_down(NodeId(node as u8), why.into(), now);
+            self.clients[client].coordinator.on_down(NodeId(node as u8), reason.into(), now);
             self.run_actions(client);
         }
     }
 
-    /// The connection is gone, for whatever reason; the first so many messages under way still arrive.
+    /// Closes the connection; the first `late_count` requests in flight still arrive.
     pub(super) fn cut_connection(&mut self, conn_id: usize, late_count: usize) {
         let conn = &mut self.connections[conn_id];
         conn.state = LinkState::Cut;
@@ -301,7 +305,7 @@ impl Sim<'_> {
         self.drop_connection(client, node);
         let now = self.now(client);
         self.clients[client].coordinator.on_down(NodeId(node as u8), "cut".into(), now);
-        log_event!(self, "client {client} sees that its connection to node {node} is gone");
+        log_event!(self, "client {client} learns that its connection to node {node} is closed");
         self.run_actions(client);
     }
 }

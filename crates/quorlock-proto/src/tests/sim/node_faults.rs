@@ -1,4 +1,4 @@
-//! What goes wrong with a node: its process, its data, its clock.
+//! Faults of nodes: their server process, their data and their clock.
 
 use super::engine::{Repair, Sim, SimEvent, log_event};
 use super::plan::Fault;
@@ -8,14 +8,16 @@ use crate::marker::Marker;
 use crate::test_util::node::{Data, EPOCH, Slot};
 
 impl Sim<'_> {
-    pub(super) fn restart(&mut self, fault: Fault, node: usize) -> bool {
+    pub(super) fn restart_node(&mut self, fault: Fault, node: usize) -> bool {
         let node_host = &mut self.nodes[node];
         if node_host.is_down {
             return false;
         }
         let data = match fault {
             Fault::Restart => node_host.redis.data().clone(),
-            Fault::RestartStaleData | Fault::RestartClockBehind => node_host.copy.clone().unwrap_or_default(),
+            Fault::RestartStaleData | Fault::RestartClockBehind => {
+                node_host.saved_copy.clone().unwrap_or_default()
+            }
             _ => Data::new(),
         };
         node_host.redis.restart(data);
@@ -23,7 +25,7 @@ impl Sim<'_> {
         node_host.is_down = true;
         node_host.is_replica = false;
         node_host.frozen_until = 0;
-        (node_host.swapped, node_host.marker_at_reset) = (None, None);
+        (node_host.swapped_out, node_host.marker_at_reset) = (None, None);
         log_event!(self, "node {node}: {fault:?}");
         self.on_data_change(node, fault != Fault::Restart);
         for conn_id in 0..self.connections.len() {
@@ -41,7 +43,8 @@ impl Sim<'_> {
         true
     }
 
-    /// Its clock is behind when it comes up, and is set right soon after: before anybody may vote there client knew it.
+    /// Sets the node's clock behind until after its restart. The correction comes before any client that knew
+    /// the node may count its votes.
     fn set_clock_behind(&mut self, node: usize, up_after: u64) {
         let longest = self.plan.max_ttl_nanos();
         let by = self.rng.log_uniform(longest / 4, 4 * longest);
@@ -60,8 +63,9 @@ impl Sim<'_> {
         let since = self.nodes[node].clock_behind_since;
         let is_early = self.nanos < since + self.plan.min_probation_nanos();
         if self.plan.is_all_fenced() && is_early && self.oracle.node_exemption_since(node, since).is_none() {
-            // No key was laid there since. Only those client go by its clock alone take its probation to be over, and only
-            // where the clock of the client that marked it was wrong too, or theirs is.
+            // The node has granted no lock since. Only new clients, which rely on its clock alone, take its
+            // probation as over. That needs a wrong wall clock: theirs, or that of the client that wrote the
+            // marker.
             if !self.are_wall_clocks_right() {
                 self.oracle.exempt_node(node, self.nanos, Cause::ClockBehindAtStart);
             }
@@ -70,7 +74,7 @@ impl Sim<'_> {
         }
     }
 
-    /// Whether the wall clocks of clients are right all the time, by less than half of what two may differ by.
+    /// Whether all wall clocks stay right, within half of the difference that two clients may have.
     fn are_wall_clocks_right(&self) -> bool {
         let is_off = |client_host: &ClientHost| {
             let wall = client_host.clocks.read(self.nanos).wall_nanos();
@@ -81,59 +85,60 @@ impl Sim<'_> {
         !self.plan.faults.iter().any(|fault| meddling.contains(fault)) && !self.clients.iter().any(is_off)
     }
 
-    /// Its memory is full.
+    /// Evicts random keys, as a node with full memory does.
     pub(super) fn evict(&mut self, node: usize) {
         let slots: Vec<Slot> = self.nodes[node].redis.data().keys().cloned().collect();
-        let (mut gone, mut forgot) = (Vec::new(), false);
+        let (mut evicted, mut lost_fences) = (Vec::new(), false);
         for slot in slots.into_iter().filter(|slot| !matches!(slot, Slot::Marker | Slot::Clock | Slot::High))
         {
             if self.rng.chance_permille(600) {
-                forgot |= matches!(slot, Slot::Fence(_));
-                gone.push(slot);
+                lost_fences |= matches!(slot, Slot::Fence(_));
+                evicted.push(slot);
             }
         }
-        if gone.is_empty() {
+        if evicted.is_empty() {
             return;
         }
-        log_event!(self, "node {node} evicts {gone:?}");
-        self.nodes[node].redis.evict(&gone);
-        self.on_data_change(node, forgot);
+        log_event!(self, "node {node} evicts {evicted:?}");
+        self.nodes[node].redis.evict(&evicted);
+        self.on_data_change(node, lost_fences);
         let window = self.plan.marker_read_window();
         if self.nodes[node].evicts_since.saturating_add(window) >= self.nanos {
-            // Those that have not looked since let it vote.
+            // Clients that have not read the marker since still count the node's votes.
             self.oracle.exempt_node(node, self.nanos + window, Cause::EvictionUndetected);
         }
     }
 
-    /// What it counted is gone, and with it perhaps the only trace of what it evicted.
+    /// What it counted is evicted, and with it perhaps the only trace of what it evicted.
     pub(super) fn reset_stats(&mut self, node: usize) -> bool {
-        let was_told = !self.marker_matches_incarnation(node);
+        let was_loss_visible = !self.marker_matches_incarnation(node);
         self.nodes[node].redis.reset_stats();
-        // The database that is swapped away will be back with its own.
-        let away = self.nodes[node].swapped.as_ref().map(|data| data.get(&Slot::Marker)?.value.clone());
-        self.nodes[node].marker_at_reset = away.unwrap_or_else(|| self.marker_bytes(node));
+        // The swapped-out data return later, with their own marker.
+        let swapped_out_marker =
+            self.nodes[node].swapped_out.as_ref().map(|data| data.get(&Slot::Marker)?.value.clone());
+        self.nodes[node].marker_at_reset = swapped_out_marker.unwrap_or_else(|| self.marker_bytes(node));
         self.note_possible_cluster_id();
         log_event!(self, "node {node}'s statistics are reset");
-        if was_told && !self.nodes[node].eviction_was_recorded {
+        if was_loss_visible && !self.nodes[node].eviction_was_recorded {
             self.exempt_statistics_reset(node);
         }
         true
     }
 
-    /// Where the marker agrees with what the node is, although it has fence_loss_since: counts are as they were when the marker
-    /// was written, and nobody has written it again since they were reset.
+    /// Exempts the node if a data loss is no longer visible: the marker matches the node's incarnation, with
+    /// counters as at its writing. No client has written the marker since the reset.
     fn exempt_statistics_reset(&mut self, node: usize) {
         let marker = self.marker_bytes(node);
         if marker.is_some()
             && marker == self.nodes[node].marker_at_reset
             && self.marker_matches_incarnation(node)
         {
-            log_event!(self, "nothing tells any more that node {node} has fence_loss_since");
+            log_event!(self, "the data loss of node {node} is no longer visible");
             self.oracle.exempt_node(node, self.nanos, Cause::StatisticsReset);
         }
     }
 
-    /// Whether its marker was written by just what it is now, or is when it evicts no more.
+    /// Whether its marker names its present incarnation, or the one after the eviction policy ends.
     fn marker_matches_incarnation(&self, node: usize) -> bool {
         let text = self.marker_bytes(node);
         let marker = text.and_then(|text| Marker::parse(std::str::from_utf8(&text).ok()?));
@@ -146,19 +151,19 @@ impl Sim<'_> {
         self.nodes[node].redis.data().get(&Slot::Marker)?.value.clone()
     }
 
-    /// The database that it had is there again.
+    /// Swaps the earlier data back.
     pub(super) fn swap_back(&mut self, node: usize) {
-        let Some(data) = self.nodes[node].swapped.take() else { return };
+        let Some(data) = self.nodes[node].swapped_out.take() else { return };
         log_event!(self, "node {node}'s databases are swapped back");
         self.nodes[node].redis.swap(data);
         self.on_data_change(node, true);
         self.exempt_statistics_reset(node);
-        // Those that have not looked since find the marker that they know.
+        // Clients that have not read the marker since find the marker that they know.
         let until = self.nanos + self.plan.marker_read_window();
         self.oracle.exempt_node(node, until, Cause::RoleChangeUndetected);
     }
 
-    pub(super) fn forget(&mut self, fault: Fault, node: usize) -> bool {
+    pub(super) fn lose_data(&mut self, fault: Fault, node: usize) -> bool {
         if self.nodes[node].is_down {
             return false;
         }
@@ -167,15 +172,15 @@ impl Sim<'_> {
                 log_event!(self, "node {node} is flushed");
                 let node_host = &mut self.nodes[node];
                 node_host.redis.flush();
-                node_host.swapped = node_host.swapped.take().map(|_| Data::new());
+                node_host.swapped_out = node_host.swapped_out.take().map(|_| Data::new());
                 self.on_data_change(node, true);
             }
             Fault::DatabaseSwap => {
-                if self.nodes[node].swapped.is_some() {
+                if self.nodes[node].swapped_out.is_some() {
                     return false;
                 }
-                log_event!(self, "node {node}'s databases are swapped: it has nothing");
-                self.nodes[node].swapped = Some(self.nodes[node].redis.swap(Data::new()));
+                log_event!(self, "node {node}'s databases are swapped: it has no data");
+                self.nodes[node].swapped_out = Some(self.nodes[node].redis.swap(Data::new()));
                 self.on_data_change(node, true);
                 return self.schedule_repair(Repair::SwapBack(node));
             }
@@ -185,10 +190,11 @@ impl Sim<'_> {
                 if !self.nodes[node].redis.data().contains_key(&slot) {
                     return false;
                 }
-                // Every other time by a break, which also makes the fence a larger number that nobody was given.
-                let is_break = self.nanos % 2 == 1;
-                self.nodes[node].redis.break_open(&key, is_break, self.nanos);
-                log_event!(self, "an operator deletes {slot:?} on node {node}; a break: {is_break}");
+                // Every second time by a forced release, which also raises the fence to a number that no
+                // client got.
+                let is_forced = self.nanos % 2 == 1;
+                self.nodes[node].redis.break_open(&key, is_forced, self.nanos);
+                log_event!(self, "an operator deletes {slot:?} on node {node}; a break: {is_forced}");
                 self.oracle.exempt_node(node, self.nanos, Cause::KeyDeleted);
             }
             Fault::DemotedToReplica => {
@@ -197,26 +203,26 @@ impl Sim<'_> {
                     return false;
                 }
                 node_host.is_replica = true;
-                log_event!(self, "node {node} is made a replica");
+                log_event!(self, "node {node} becomes a replica");
                 return self.schedule_repair(Repair::Promote(node));
             }
             _ => {
-                log_event!(self, "node {node} is made a replica and a master again, in no time");
+                log_event!(self, "node {node} becomes a replica and at once a master again");
                 self.change_role(node);
             }
         }
         true
     }
 
-    /// The node has the data of another, or of itself at some other time.
+    /// Gives the node no data, the data of another node, or earlier data of its own.
     pub(super) fn change_role(&mut self, node: usize) {
         let other = self.rng.index(self.nodes.len());
         let data = match self.rng.below(3) {
             0 => Data::new(),
             1 => self.nodes[other].redis.data().clone(),
-            _ => self.nodes[node].copy.clone().unwrap_or_default(),
+            _ => self.nodes[node].saved_copy.clone().unwrap_or_default(),
         };
-        // A client that has not looked since may take it for the node that it knew.
+        // A client that has not read the marker since may take the node for the one that it knew.
         let marker = data.get(&Slot::Marker).and_then(|entry| entry.value.as_deref());
         let marker = marker.and_then(|text| Marker::parse(std::str::from_utf8(text).ok()?));
         let is_own =
@@ -229,9 +235,9 @@ impl Sim<'_> {
         }
     }
 
-    fn on_data_change(&mut self, node: usize, forgot: bool) {
+    fn on_data_change(&mut self, node: usize, lost_fences: bool) {
         let now = self.nanos;
-        self.oracle.note_data_change(node, now, forgot);
+        self.oracle.note_data_change(node, now, lost_fences);
         self.exempt_statistics_reset(node);
         self.mark_node_disturbed(node, now);
         self.note_possible_cluster_id();
@@ -242,20 +248,20 @@ impl Sim<'_> {
         let node_host = &mut self.nodes[node];
         match fault {
             Fault::SmallClockJump => {
-                // Half of the drift is left for it, once in the incarnation of a key.
+                // The jump may use half of the drift, once per key lifetime.
                 if node_host.jumped_at.is_some_and(|at| at + longest * 3 / 2 > self.nanos) {
                     return false;
                 }
-                let least = self.plan.min_ttl.as_nanos() as i64;
-                let by = least / 1_000_000 * self.plan.max_drift_ppm / 2;
+                let min_ttl = self.plan.min_ttl.as_nanos() as i64;
+                let by = min_ttl / 1_000_000 * self.plan.max_drift_ppm / 2;
                 node_host.jumped_at = Some(self.nanos);
                 self.shift_node_clock(node, by);
             }
             Fault::ClockSetBack => {
-                if node_host.has_jumped_back {
+                if node_host.was_clock_set_back {
                     return false;
                 }
-                node_host.has_jumped_back = true;
+                node_host.was_clock_set_back = true;
                 let by = self.rng.log_uniform(1_000_000, longest / 2) as i64;
                 self.shift_node_clock(node, -by);
             }
@@ -283,14 +289,14 @@ impl Sim<'_> {
     }
 
     pub(super) fn set_node_drift(&mut self, node: usize, drift_ppm: i64) {
-        log_event!(self, "node {node}'s clock now runs {drift_ppm} millionths too fast");
+        log_event!(self, "node {node}'s clock drifts by {drift_ppm} ppm");
         self.note_clock_error(node);
         let now = self.nanos;
         self.nodes[node].redis.set_haste(drift_ppm, now);
     }
 
     pub(super) fn note_clock_error(&mut self, node: usize) {
-        let error = self.nodes[node].error(self.nanos);
+        let error = self.nodes[node].clock_error(self.nanos);
         self.oracle.note_clock_error(error);
     }
 }

@@ -1,5 +1,7 @@
-//! Who sees everything: true time, every node's data, every clock. It checks what must hold, and keeps book of what
-//! was done that may excuse that something does not.
+//! The test oracle: it knows the true time, every node's data and every clock.
+//!
+//! It records each attempt, and each fault that exempts a broken invariant. The checkers compare these
+//! records with what clients believe.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,43 +19,42 @@ use crate::test_util::node::{Command, Reply, Slot};
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
-/// What is known of the history beyond what anybody in it knows.
+/// The oracle's records of one history. Arrays have one entry per node or client.
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
-    /// Every attempt, by its id.
+    /// All attempts, by id.
     pub(super) records: Vec<AttemptRecord>,
-    /// Locks that were won and not yet given up.
+    /// Locks that were acquired and not yet released.
     pub(super) unreleased: Vec<OperationId>,
-    /// Locks that were won, in that order.
+    /// Acquired locks, in the order of acquisition.
     pub(super) won: Vec<OperationId>,
-    /// How many grants the nodes have run.
+    /// How many grants the nodes have executed.
     grant_count: u32,
-    /// Node by node: what may have cost a key its time.
+    /// Faults that may have shortened a key's life on the node.
     pub(super) node_exemptions: [Vec<Exemption>; 5],
-    /// Client by client: when its clocks were wrong by more than they may be.
+    /// Times in which the client's clocks were wrong by more than the drift.
     pub(super) client_exemptions: [Vec<Exemption>; 4],
-    /// Node by node: when it last forgot what it knew, or came up as another process.
+    /// When the node last lost data or restarted.
     pub(super) changed_at: [u64; 5],
-    /// Node by node: when it last forgot fences.
+    /// When the node last lost fences.
     pub(super) fences_lost_at: [u64; 5],
-    /// The furthest that any node's clock was off.
+    /// The largest error of any node's clock so far, in nanoseconds.
     pub(super) max_clock_error: u64,
     pub(super) largest_fencing_number: u64,
-    /// Who is to have every lock when all is well, and which of them it had.
+    /// The client that must acquire every lock in recovery, and the keys that it has acquired.
     pub(super) recovery_client: usize,
     pub(super) acquired_keys: BTreeSet<usize>,
-    /// The clusters that the nodes would have been, when they were blank.
+    /// The ids of the lock clusters that the nodes would have formed when they were blank.
     pub(super) possible_cluster_ids: Vec<ClusterId>,
-    /// How many surveys were begun.
-    /// Since when a key is free that was given up, while no client has had it again.
+    /// Since when a released key is free, if no client has acquired it again.
     pub(super) free_since: BTreeMap<usize, u64>,
     pub(super) survey_count: u64,
-    /// How often somebody tried to declare the cluster again.
+    /// How often a client has tried to initialize the lock cluster again.
     pub(super) reinitializations: u32,
     pub(super) violation: Option<Violation>,
 }
 
-/// A promise that was broken and must not have been.
+/// A broken invariant without an exemption.
 #[derive(Clone, Debug)]
 pub(super) struct Violation {
     pub(super) invariant: Invariant,
@@ -62,45 +63,45 @@ pub(super) struct Violation {
 
 /// One attempt, and the lock that it became.
 #[derive(Clone, Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
+#[allow(clippy::struct_excessive_bools, reason = "each is read by itself")]
 pub(super) struct AttemptRecord {
     pub(super) client: usize,
     pub(super) incarnation: u32,
     pub(super) key: usize,
     pub(super) token: OwnerToken,
-    pub(super) start: u64,
+    pub(super) started_at: u64,
     pub(super) is_fenced: bool,
-    /// The shortest and the longest ttl that was asked for.
-    pub(super) ttls: (Duration, Duration),
+    /// The shortest and the longest requested TTL.
+    pub(super) ttl_range: (Duration, Duration),
     pub(super) auto_renew: bool,
     pub(super) per_node: [NodeRecord; 5],
     pub(super) won_at: Option<u64>,
     pub(super) fencing_number: Option<u64>,
     pub(super) deadline: Option<DualTimestamp>,
     pub(super) confirmed: NodeSet,
-    /// Where its key stood when it was won or its deadline was moved last, of those nodes that the holder counts on; and where it
-    /// would have stood, but for what was done there.
+    /// The confirmed nodes that granted its key at the acquisition or at the last change of the deadline, or
+    /// whose loss of it is exempted.
     pub(super) expected_nodes: NodeSet,
-    /// The nodes that had its number when it was won, and the place of its grant among all.
+    /// Per node with its fencing number at the acquisition: the position of its grant among all grants.
     pub(super) grant_order: [Option<u32>; 5],
-    /// When client else won after it, and whether something excused that.
+    /// When another attempt acquired the key after it, which one, and what exempts that.
     pub(super) overtaken_by: Option<(u64, OperationId, Option<Cause>)>,
     pub(super) is_loss_reported: bool,
     pub(super) is_over: bool,
 }
 
-/// What a node has done for an attempt.
+/// What a node has executed for an attempt.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct NodeRecord {
     pub(super) grant_index: u32,
     pub(super) fencing_number: Option<u64>,
     pub(super) has_granted: bool,
     pub(super) voted_at: u64,
-    /// When another owner's key stood in the way of a renewal last.
+    /// When another owner's key last blocked a renewal.
     pub(super) renewal_blocked_at: u64,
-    /// Since when the client had known the node.
+    /// Since when the client knew the node.
     pub(super) known_since: u64,
-    /// The vote came from a node that may have fence_loss_since.
+    /// The node voted although it was on probation.
     pub(super) was_on_probation: bool,
 }
 
@@ -110,7 +111,7 @@ impl AttemptRecord {
         incarnation: u32,
         key: usize,
         token: OwnerToken,
-        start: u64,
+        started_at: u64,
         is_fenced: bool,
     ) -> Self {
         Self {
@@ -118,9 +119,9 @@ impl AttemptRecord {
             incarnation,
             key,
             token,
-            start,
+            started_at,
             is_fenced,
-            ttls: (Duration::MAX, Duration::ZERO),
+            ttl_range: (Duration::MAX, Duration::ZERO),
             auto_renew: false,
             per_node: [NodeRecord::default(); 5],
             won_at: None,
@@ -137,7 +138,7 @@ impl AttemptRecord {
 }
 
 impl Oracle {
-    /// The id and the token of the next attempt.
+    /// The id and the owner token of the next attempt.
     pub(super) fn next_attempt(
         &self,
         client_mistake: Option<ClientMistake>,
@@ -152,7 +153,7 @@ impl Oracle {
         (id, OwnerToken::new(seed << 64 | 0xfeed))
     }
 
-    /// The latest attempt with this token.
+    /// The latest attempt with this owner token.
     pub(super) fn attempt_with_token(&self, token: OwnerToken) -> Option<OperationId> {
         self.records.iter().rposition(|record| record.token == token).map(|index| index as OperationId)
     }
@@ -161,7 +162,7 @@ impl Oracle {
         self.records[id as usize].confirmed = nodes;
     }
 
-    /// Its holder has given it up.
+    /// Its holder has released or abandoned it.
     pub(super) fn end_lock(&mut self, id: OperationId) {
         self.records[id as usize].is_over = true;
         self.unreleased.retain(|other| *other != id);
@@ -181,20 +182,18 @@ impl Oracle {
 }
 
 impl Sim<'_> {
-    /// Whether its holder, looking at its clock now, would find it valid.
+    /// Whether its holder, if it read its clocks now, would find it valid.
     pub(super) fn is_valid(&self, id: OperationId) -> bool {
         let record = &self.oracle.records[id as usize];
         let client_host = &self.clients[record.client];
-        let runs = !record.is_over
+        let is_active = !record.is_over
             && !record.is_loss_reported
             && client_host.incarnation == record.incarnation
             && !client_host.is_stopped;
-        runs && record.deadline.is_some_and(|deadline| !self.now(record.client).is_past(deadline))
+        is_active && record.deadline.is_some_and(|deadline| !self.now(record.client).is_past(deadline))
     }
 
-    // What nodes do.
-
-    /// Whose key has_key there before a release.
+    /// The owner token at the key before a release.
     pub(super) fn key_before_release(&self, node: usize, request: &Request) -> Option<Vec<u8>> {
         if !request.phase.is_release() {
             return None;
@@ -202,17 +201,17 @@ impl Sim<'_> {
         self.nodes[node].redis.living(&Slot::Lock(request.key.clone()), self.nanos)?.value.clone()
     }
 
-    /// A node has run a command.
+    /// Records what a node has executed, and checks it.
     pub(super) fn note_executed(
         &mut self,
         node: usize,
         client: usize,
         command: &Command,
-        answer: &Reply,
+        reply: &Reply,
         previous_owner: Option<Vec<u8>>,
     ) {
         let request = &command.request;
-        let Reply::Vote(vote, _) = answer else { return };
+        let Reply::Vote(vote, _) = reply else { return };
         if let Some(previous_owner) = previous_owner
             && previous_owner != request.token.digits()
             && !self.nodes[node].redis.data().contains_key(&Slot::Lock(request.key.clone()))
@@ -220,7 +219,7 @@ impl Sim<'_> {
             self.report_violation(
                 Invariant::OwnKeyOnly,
                 &format!(
-                    "a release removed another's key on node {node}: {}",
+                    "a release deleted another owner's key on node {node}: {}",
                     String::from_utf8_lossy(&previous_owner)
                 ),
             );
@@ -258,17 +257,18 @@ impl Sim<'_> {
         }
     }
 
-    /// By true time: whether the node changed less than the max ttl ago.
+    /// Whether the node lost data less than the max TTL ago, in true time.
     fn is_on_probation(&self, node: usize, known_since: u64) -> bool {
         let changed = self.oracle.changed_at[node];
-        // A change that nobody sees is excused until somebody must have looked, any other for good.
+        // An undetected change is exempted until every client must have read the marker; any other exemption
+        // lasts.
         let is_exempt = self.oracle.node_exemptions[node].iter().any(|exemption| {
-            let is_undetected = exemption.until >= self.nanos || self.nodes[node].errors > 0;
-            let holds = match exemption.cause {
+            let is_undetected = exemption.until >= self.nanos || self.nodes[node].error_permille > 0;
+            let applies = match exemption.cause {
                 Cause::ClockBehindAtStart => known_since > exemption.until,
                 cause => !cause.is_undetected() || is_undetected,
             };
-            exemption.until >= changed && holds
+            exemption.until >= changed && applies
         });
         changed > 0 && self.nanos + 2_000_000 < changed + self.plan.min_probation_nanos() && !is_exempt
     }
@@ -280,12 +280,12 @@ impl Sim<'_> {
         if marker.is_some_and(|marker| marker.config == self.plan.config()) {
             self.report_violation(
                 Invariant::Membership,
-                &format!("node {node} votes for a client with another charter"),
+                &format!("node {node} votes for a client with another configuration"),
             );
         }
     }
 
-    /// Where the key of this lock truly has_key.
+    /// The nodes that have this lock's key.
     pub(super) fn nodes_with_key(&self, id: OperationId) -> NodeSet {
         let record = &self.oracle.records[id as usize];
         let (slot, digits) = (Slot::Lock(self.keys[record.key].clone()), record.token.digits());
@@ -296,13 +296,13 @@ impl Sim<'_> {
         (0..self.nodes.len()).filter(has_key).map(|node| NodeId(node as u8)).collect()
     }
 
-    /// Where it has_key until the deadline, if clocks go on as they do.
+    /// The nodes that have its key until its deadline, if no clock changes its rate.
     pub(super) fn nodes_with_key_until_deadline(&self, id: OperationId) -> NodeSet {
         let record = &self.oracle.records[id as usize];
         let Some(deadline) = record.deadline else { return NodeSet::EMPTY };
         let clocks = &self.clients[record.client].clocks;
-        let boot = deadline.boot_nanos().min(clocks.boot_of_wall(deadline.wall_nanos()));
-        let span = clocks.when(boot).saturating_sub(self.nanos);
+        let boot = deadline.boot_nanos().min(clocks.boot_at_wall(deadline.wall_nanos()));
+        let span = clocks.true_time_at(boot).saturating_sub(self.nanos);
         let slot = Slot::Lock(self.keys[record.key].clone());
         let lasts = |node: &NodeId| {
             let remaining = self.nodes[node.index()].redis.life(&slot, self.nanos);
@@ -311,13 +311,13 @@ impl Sim<'_> {
         self.nodes_with_key(id).iter().filter(lasts).collect()
     }
 
-    /// Where its key has stood, and something was done since.
+    /// The nodes that have granted it, and where a fault may have removed its key since.
     pub(super) fn exempt_nodes_of(&self, id: OperationId) -> NodeSet {
         let record = &self.oracle.records[id as usize];
-        let had = record.per_node.iter().enumerate().filter(|(_, node_record)| node_record.has_granted);
+        let granted = record.per_node.iter().enumerate().filter(|(_, node_record)| node_record.has_granted);
         intersection(
-            had.map(|(node, _)| NodeId(node as u8)).collect(),
-            self.oracle.exempt_nodes_since(record.start),
+            granted.map(|(node, _)| NodeId(node as u8)).collect(),
+            self.oracle.exempt_nodes_since(record.started_at),
         )
     }
 }

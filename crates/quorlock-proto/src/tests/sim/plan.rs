@@ -1,4 +1,6 @@
-//! What a history is made of: how many of what, on which terms, and what may go wrong.
+//! Parameters of a history: its nodes and clients, latencies, clocks and possible faults.
+//!
+//! A [`Profile`] holds the probabilities. A [`Plan`] is what one seed draws from them.
 
 use std::time::Duration;
 
@@ -11,53 +13,53 @@ use crate::quorum::Quorum;
 use crate::test_util::node::Mistake;
 use crate::tests::world::ms;
 
-/// What goes wrong, one kind each.
+/// A kind of fault that a history can inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fault {
-    /// A connection breaks; some of the bytes under way still arrive.
+    /// A connection breaks; some of the bytes in flight still arrive.
     ConnectionReset,
-    /// Nothing goes from a client to a node, or back, or both, for a while.
+    /// No bytes pass from a client to a node, or back, or both ways, for a while.
     Partition,
-    /// A client's process stands still, its clocks go on.
+    /// A client's process is paused; its clocks go on.
     ClientPause,
-    /// A client's machine sleeps: its boot clock goes on.
+    /// A client's machine sleeps; its boot clock goes on.
     ClientSuspend,
-    /// A client's virtual machine stops, and its wall clock is set right before it goes on.
+    /// A client's virtual machine stops; its wall clock is corrected before it resumes.
     VmStop,
     ClientCrash,
-    /// A client's wall clock is set forth or back.
+    /// A client's wall clock is set forward or back.
     WallClockSet,
-    /// A node's process stands still, its clock goes on.
+    /// A node's process is paused; its clock goes on.
     NodeFreeze,
-    /// A node's process ends; the next one has all its data.
+    /// A node's server restarts with all its data.
     Restart,
-    /// The next one has no data.
+    /// A node's server restarts with no data.
     RestartDataLoss,
-    /// The next one has data of some earlier time.
+    /// A node's server restarts with data of an earlier time.
     RestartStaleData,
     /// `FLUSHALL`.
     Flush,
-    /// Made a replica of a server and a master again, with that one's data, in no time.
+    /// A node becomes a replica and at once a master again, with the data of the other server.
     RoleChange,
-    /// A replica for a while, and a master again with other data.
+    /// A node is a replica for a while and then a master with other data.
     DemotedToReplica,
     ScriptFlush,
-    /// A node answers with errors for a while.
+    /// A node replies with errors for a while.
     ErrorReplies,
-    /// A node's memory is limited by a policy that deletes keys, and it is full now and then.
+    /// A node's eviction policy may delete keys, and its memory is full from time to time.
     Eviction,
-    /// Databases are swapped, so that a node has nothing, and after a while swapped back.
+    /// `SWAPDB` leaves a node without data; later it is swapped back.
     DatabaseSwap,
-    /// A node's process ends without its data or with earlier ones, its clock is behind when the next begins, and is set
-    /// right soon after.
+    /// A node's server restarts with no or earlier data, and with its clock behind; the clock is corrected
+    /// soon after.
     RestartClockBehind,
-    /// An operator sets a node's statistics to nothing.
+    /// `CONFIG RESETSTAT`.
     StatisticsReset,
-    /// A node's clock is set forth, by less than the drift allows.
+    /// A node's clock is set forward by less than the drift allows.
     SmallClockJump,
     /// A node's clock is set back.
     ClockSetBack,
-    /// A node's clock is set forth by more than the drift allows.
+    /// A node's clock is set forward by more than the drift allows.
     ClockSetForward,
     /// A node's clock runs faster than the drift allows, for a while.
     FastNodeClock,
@@ -69,7 +71,7 @@ pub(super) enum Fault {
     KeyDeleted,
 }
 
-/// Those within what the lock promises to stand.
+/// The faults that the lock tolerates: no invariant may break.
 pub(super) const FAULTS_WITHIN_LIMITS: [Fault; 22] = [
     Fault::ConnectionReset,
     Fault::Partition,
@@ -95,7 +97,8 @@ pub(super) const FAULTS_WITHIN_LIMITS: [Fault; 22] = [
     Fault::ClockSetBack,
 ];
 
-/// Those beyond it, which may cost exclusion, and never the order of the numbers.
+/// The faults beyond the guarantees. They may break mutual exclusion, but never the order of the fencing
+/// numbers.
 pub(super) const FAULTS_BEYOND_LIMITS: [Fault; 5] = [
     Fault::ClockSetForward,
     Fault::FastNodeClock,
@@ -104,54 +107,55 @@ pub(super) const FAULTS_BEYOND_LIMITS: [Fault; 5] = [
     Fault::KeyDeleted,
 ];
 
-/// A mistake of a client, beside those of the protocol ([`Mutant`]) and of the scripts ([`Mistake`]).
+/// A mistake of a client, beside those of the protocol ([`Mutant`]) and of the scripts ([`Mistake`]), that a
+/// checker must detect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientMistake {
-    /// All attempts of a client for a key have the same token.
+    /// All attempts of a client for a key use the same owner token.
     OwnerTokenReused,
-    /// Its clocks stand still while the machine sleeps.
+    /// Its clocks stop while the machine sleeps.
     ClocksStopInSuspend,
-    /// Answers of a broken connection are read from the next one.
+    /// Replies of a broken connection are read as replies of the next one.
     ReplyOfOldConnection,
-    /// An error reply is taken for what was asked for.
+    /// An error reply counts as a grant.
     ErrorCountsAsGrant,
 }
 
-/// Which histories to draw.
+/// The distribution that histories are drawn from. Frequencies are in permille.
 #[derive(Clone, Debug)]
 pub(super) struct Profile {
     pub(super) nodes: &'static [usize],
-    /// Of a thousand histories, those with a quorum above the majority, where there is one.
+    /// Histories whose quorum is one larger than the majority, where there are enough nodes.
     pub(super) super_majority: u64,
     pub(super) clients: (u64, u64),
-    /// Of a thousand histories, those where all clients are plain, and where some are.
+    /// Histories in which all clients are plain, and in which some are.
     pub(super) plain: u64,
     pub(super) mixed: u64,
-    /// Of a thousand histories, those where things beyond the promise happen.
+    /// Histories with faults beyond the guarantees.
     pub(super) beyond_limits: u64,
-    /// What may happen; a history takes some of them, unless `all`.
+    /// The possible faults; a history uses some of them, or all if `all_faults`.
     pub(super) faults: &'static [Fault],
     pub(super) faults_beyond_limits: &'static [Fault],
     pub(super) all_faults: bool,
-    /// Of a thousand messages in the histories that have them, those under way for long: at most.
+    /// The largest share of slow messages, in histories that have any.
     pub(super) slow_messages: u64,
-    /// Of a thousand questions, those upon which something goes wrong at once: at most.
+    /// The largest share of requests that are followed by a fault at once.
     pub(super) faults_on_send: u64,
-    /// Of a thousand clients, those whose wall clock is far off.
+    /// Clients whose wall clock is up to 2,000 s wrong.
     pub(super) wrong_wall_clocks: u64,
-    /// Of a thousand histories, those where the clocks of nodes and clients are apart by a second or an hour.
+    /// Histories in which the clocks of nodes and clients differ by a second or an hour.
     pub(super) clock_offsets: u64,
-    /// Of a thousand histories, those where some stand in line for locks that others have.
+    /// Histories in which some tasks enter wait queues.
     pub(super) waiters: u64,
-    /// Whether it is checked that a lock comes to stand on every node that is well.
+    /// Whether to check that a lock's key spreads to every undisturbed node.
     pub(super) checks_redundancy: bool,
-    /// Whether it is checked that those in line leave the nodes alone.
+    /// Whether to check that waiting tasks do not poll.
     pub(super) checks_polling: bool,
-    /// Within how many milliseconds those in line have a lock that was given up, if that is checked.
+    /// If set, the longest time in milliseconds from a release until a waiting task has the lock.
     pub(super) max_handover_millis: Option<u64>,
-    /// Of a thousand histories, those where some claims want a number far ahead of all clocks.
+    /// Histories in which some attempts request a minimum fencing number far ahead of all clocks.
     pub(super) far_min_numbers: u64,
-    /// What else must be so.
+    /// Changes the drawn plan.
     pub(super) adjust: Option<fn(&mut Plan)>,
     pub(super) mutant: Option<Mutant>,
     pub(super) script_mistake: Option<Mistake>,
@@ -159,7 +163,7 @@ pub(super) struct Profile {
 }
 
 impl Profile {
-    /// Everything.
+    /// All faults and all checks: the profile of the main test.
     pub(super) const GENERAL: Self = Self {
         nodes: &[1, 3, 3, 4, 5],
         super_majority: 250,
@@ -186,48 +190,49 @@ impl Profile {
     };
 }
 
-/// One history, before anything happens in it.
-#[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
+/// The drawn parameters of one history. Times without a unit are in nanoseconds.
+#[allow(clippy::struct_excessive_bools, reason = "each is read by itself")]
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) quorum: Quorum,
     pub(super) client_count: usize,
     /// One or two.
     pub(super) key_count: usize,
-    /// As bits, which of the clients are fenced.
+    /// The fenced clients, as a bit set.
     pub(super) fenced: u32,
-    /// The last client thinks of the cluster otherwise than the rest.
+    /// Whether the last client is configured with another max TTL than the rest.
     pub(super) has_misconfigured_client: bool,
-    /// Whether an operator declared the cluster; otherwise the clients found it.
+    /// Whether an operator initialized the lock cluster; otherwise the clients do so.
     pub(super) is_initialized: bool,
     pub(super) max_ttl: Duration,
     pub(super) min_ttl: Duration,
     pub(super) limits: Limits,
     pub(super) drift: Drift,
     pub(super) max_drift_ppm: i64,
-    /// How much of the drift a node's clock may use, and the client's the rest, in quarters.
+    /// The share of the drift that node clocks may use, in quarters; client clocks may use the rest.
     pub(super) node_drift_quarters: i64,
     pub(super) faults: Vec<Fault>,
-    /// Between two faults, on average.
+    /// The mean time between two faults.
     pub(super) fault_interval: u64,
+    /// The length of the phase with faults.
     pub(super) faults_nanos: u64,
-    /// A usual way of a message.
+    /// The mean one-way delay of a message.
     pub(super) latency: u64,
-    /// Of a thousand messages, those under way for much longer.
+    /// In permille: messages with a much longer delay.
     pub(super) slow_messages: u64,
-    /// Of a thousand questions, those upon which something goes wrong at once.
+    /// In permille: requests that are followed by a fault at once.
     pub(super) faults_on_send: u64,
-    /// Of a thousand callers, those that stand in line for a lock that others have.
+    /// In permille: tasks that enter a wait queue.
     pub(super) waiters: u64,
-    /// Whether the clocks of nodes and clients are apart by a second or an hour.
+    /// Whether the clocks of nodes and clients differ by a second or an hour.
     pub(super) has_clock_offsets: bool,
-    /// Whether some claims want a number far ahead of all clocks.
+    /// Whether some attempts request a minimum fencing number far ahead of all clocks.
     pub(super) has_far_min_numbers: bool,
-    /// Whether a key that is nobody's stands on a minority of the nodes, where those wait client wait for a lock.
+    /// Whether a minority of the nodes, among them those with the wait queues, has a key without an owner.
     pub(super) has_orphan_keys: bool,
-    /// How late timers ring.
+    /// How late timers fire.
     pub(super) timer_delay: u64,
-    /// For how long a holder works, in hundredths of its ttl, at most.
+    /// The longest time for which a holder works, in percent of its TTL.
     pub(super) max_work_percent: u64,
 }
 
@@ -256,9 +261,9 @@ impl Plan {
         let max_drift_ppm = rng.pick(&[10_000, 10_000, 50_000, 200_000]);
         let reply_timeout = rng.pick(&[50, 100, 300]);
         let is_initialized = rng.chance_permille(900);
-        let is_calm = faults.is_empty() || rng.chance_permille(30);
+        let has_no_faults = faults.is_empty() || rng.chance_permille(30);
         let mut plan = Self {
-            quorum: Quorum::new(nodes, Some(need)).expect("a quorum that works"),
+            quorum: Quorum::new(nodes, Some(need)).expect("a valid quorum"),
             client_count,
             key_count: if rng.chance_permille(200) { 2 } else { 1 },
             fenced,
@@ -270,16 +275,20 @@ impl Plan {
             max_ttl: ms(max_ttl),
             min_ttl: ms(rng.pick(&[60, 150, 400])),
             limits: Limits { reply_timeout: ms(reply_timeout), redial_after: ms(reply_timeout * 4) },
-            drift: Drift::new(max_drift_ppm as f64 / 1e6).expect("a drift that makes sense"),
+            drift: Drift::new(max_drift_ppm as f64 / 1e6).expect("a valid drift"),
             max_drift_ppm,
             node_drift_quarters: rng.between(0, 4) as i64,
-            fault_interval: if is_calm { u64::MAX / 8 } else { max_ttl * 1_000_000 / rng.between(2, 12) },
+            fault_interval: if has_no_faults {
+                u64::MAX / 8
+            } else {
+                max_ttl * 1_000_000 / rng.between(2, 12)
+            },
             faults,
             faults_nanos: max_ttl * 1_000_000 * rng.between(2, 5),
             latency: rng.log_uniform(50_000, 5_000_000),
             slow_messages: if rng.chance_permille(500) { rng.below(profile.slow_messages + 1) } else { 0 },
             timer_delay: rng.pick(&[0, 100_000, 1_000_000]),
-            faults_on_send: if is_calm { 0 } else { rng.below(profile.faults_on_send + 1) },
+            faults_on_send: if has_no_faults { 0 } else { rng.below(profile.faults_on_send + 1) },
             max_work_percent: rng.pick(&[30, 120, 400]),
             waiters: if profile.waiters > 0 && rng.chance_permille(profile.waiters) { 500 } else { 0 },
             has_clock_offsets: false,
@@ -288,7 +297,7 @@ impl Plan {
         };
         if profile.clock_offsets > 0 && rng.chance_permille(profile.clock_offsets) {
             plan.has_clock_offsets = true;
-            // The data of a node whose clock is ahead by an hour would keep a lock from all_clients for that hour.
+            // Data copied from a node whose clock is an hour ahead would block a lock for that hour.
             plan.faults.retain(|fault| !matches!(fault, Fault::RoleChange | Fault::DemotedToReplica));
         }
         if let Some(adjust) = profile.adjust {
@@ -297,7 +306,7 @@ impl Plan {
         plan
     }
 
-    /// By how much one more clock is off for good, in nanoseconds.
+    /// Draws the constant offset of one clock, in nanoseconds.
     pub(super) fn clock_offset(&self, rng: &mut SeededRng) -> i64 {
         if self.has_clock_offsets { rng.pick(&[0, -1_000, 1_000, 3_600_000]) * 1_000_000 } else { 0 }
     }
@@ -310,37 +319,37 @@ impl Plan {
         self.fenced == (1 << self.client_count) - 1
     }
 
-    /// How much the clocks of nodes may run fast, in millionths.
+    /// How much faster than true time node clocks may run.
     pub(super) fn max_node_drift_ppm(&self) -> i64 {
-        let whole = self.max_drift_ppm * self.node_drift_quarters / 4;
-        if self.has_small_clock_jumps() { whole / 2 } else { whole }
+        let share = self.max_drift_ppm * self.node_drift_quarters / 4;
+        if self.has_small_clock_jumps() { share / 2 } else { share }
     }
 
-    /// How much the clocks of clients may run slow, in millionths.
+    /// How much slower than true time client clocks may run.
     pub(super) fn max_client_slowdown_ppm(&self) -> i64 {
-        let whole = self.max_drift_ppm * (4 - self.node_drift_quarters) / 4;
-        if self.has_small_clock_jumps() { whole / 2 } else { whole }
+        let share = self.max_drift_ppm * (4 - self.node_drift_quarters) / 4;
+        if self.has_small_clock_jumps() { share / 2 } else { share }
     }
 
     pub(super) fn has_small_clock_jumps(&self) -> bool {
         self.faults.contains(&Fault::SmallClockJump)
     }
 
-    /// By the longest, until all client are connected have looked at a node again.
+    /// The longest time until every connected client has read a node's marker again.
     pub(super) fn marker_read_window(&self) -> u64 {
-        let silence = self.limits.redial_after.as_nanos() as u64 * 13 / 10;
-        self.max_ttl_nanos() * 3 / 10 + silence + 50_000_000
+        let redial = self.limits.redial_after.as_nanos() as u64 * 13 / 10;
+        self.max_ttl_nanos() * 3 / 10 + redial + 50_000_000
     }
 
-    /// Fences are kept for as short as may be, so that they run out in a history.
+    /// Fences have the shortest retention, so that they expire within a history.
     pub(super) fn config(&self) -> LockClusterConfig {
         LockClusterConfig::new(self.quorum, self.max_ttl).with_retention(min_retention(self.max_ttl))
     }
 
-    /// By true time, for how long a node is kept from voting, at least.
+    /// The shortest probation, in true time.
     pub(super) fn min_probation_nanos(&self) -> u64 {
-        let millionths = 1_000_000 + self.max_drift_ppm as u64;
-        self.max_ttl_nanos() / 1000 * 1_000_000 / millionths * 1000
+        let fastest_ppm = 1_000_000 + self.max_drift_ppm as u64;
+        self.max_ttl_nanos() / 1000 * 1_000_000 / fastest_ppm * 1000
     }
 
     pub(super) fn max_ttl_nanos(&self) -> u64 {

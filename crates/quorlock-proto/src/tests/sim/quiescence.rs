@@ -1,4 +1,4 @@
-//! How a history comes to its end: everything is mended, somebody has every lock, and nothing is left behind.
+//! The repair of a history: all faults end, one client acquires every lock, and nothing may be left over.
 
 use super::engine::{Repair, Sim, SimEvent, SimPhase, log_event};
 use super::plan::Fault;
@@ -29,7 +29,7 @@ impl Sim<'_> {
                 }
             }
             Repair::EndErrors(node) => {
-                if std::mem::take(&mut self.nodes[node].errors) > 0 {
+                if std::mem::take(&mut self.nodes[node].error_permille) > 0 {
                     self.on_marker_unreadable(node, self.nodes[node].errors_since);
                 }
             }
@@ -64,11 +64,11 @@ impl Sim<'_> {
         match self.phase {
             SimPhase::Faults => self.start_recovery(),
             SimPhase::Recovery if self.oracle.acquired_keys.len() == self.keys.len() => {
-                log_event!(self, "every lock was had");
+                log_event!(self, "every lock was acquired");
                 self.start_drain();
             }
             SimPhase::Recovery if self.nanos >= self.phase_until => {
-                let message = "all has been well for long, and a lock could not be had";
+                let message = "no fault for a long time, and a lock could not be acquired";
                 self.report_violation(Invariant::Liveness, message);
             }
             SimPhase::Recovery => {
@@ -77,13 +77,13 @@ impl Sim<'_> {
             }
             SimPhase::Drain if self.is_quiescent() => self.check_leftovers(),
             SimPhase::Drain if self.nanos >= self.phase_until => {
-                let owed: usize = self
+                let pending: usize = self
                     .clients
                     .iter()
                     .map(|client_host| client_host.coordinator.pending_releases().count())
                     .sum();
                 let message =
-                    format!("nobody wants anything, and somebody is still at it ({owed} undos owed)");
+                    format!("no task wants a lock, and clients are still busy ({pending} pending releases)");
                 self.report_violation(Invariant::Cleanup, &message);
             }
             SimPhase::Drain => self.schedule_after(PHASE_CHECK_INTERVAL, SimEvent::CheckPhase),
@@ -91,13 +91,13 @@ impl Sim<'_> {
         }
     }
 
-    /// Everything is mended, and everybody lets go.
+    /// Ends all faults, locks and attempts, and picks the client that must acquire every lock.
     fn start_recovery(&mut self) {
-        log_event!(self, "from here on nothing goes wrong any more");
+        log_event!(self, "all faults end");
         self.phase = SimPhase::Recovery;
         self.remove_orphan_keys();
         for node in 0..self.nodes.len() {
-            let ends = [
+            let repairs = [
                 Repair::NodeUp,
                 Repair::Promote,
                 Repair::EndErrors,
@@ -105,8 +105,8 @@ impl Sim<'_> {
                 Repair::SwapBack,
                 Repair::CorrectClock,
             ];
-            for end in ends {
-                self.repair(end(node));
+            for repair in repairs {
+                self.repair(repair(node));
             }
             self.nodes[node].frozen_until = 0;
             self.note_clock_error(node);
@@ -139,24 +139,25 @@ impl Sim<'_> {
         self.schedule_after(PHASE_CHECK_INTERVAL, SimEvent::CheckPhase);
     }
 
-    /// What is under way, the longest incarnation of a key, a look, a probation, one more where only then a clock is
-    /// found to have jumped, and some.
+    /// The longest duration of recovery: messages in flight, the max TTL, marker reads, and a probation. A
+    /// clock jump that is found late adds another probation.
     fn recovery_bound(&self) -> u64 {
-        let calm = 8 * self.plan.max_ttl_nanos() + self.plan.marker_read_window() * 2 + 2_000_000_000;
-        // Keys that came from a node whose clock was ahead.
-        calm + 2 * self.oracle.max_clock_error
+        let without_clock_errors =
+            8 * self.plan.max_ttl_nanos() + self.plan.marker_read_window() * 2 + 2_000_000_000;
+        // Keys copied from a node whose clock was ahead expire later.
+        without_clock_errors + 2 * self.oracle.max_clock_error
     }
 
-    /// So many nodes forgot at once that no client knows which cluster they are: then somebody must, once all locks
-    /// are over.
+    /// Initializes the lock cluster again if too many nodes lost its marker at once, after all locks have
+    /// expired.
     fn reinitialize_lost_cluster(&mut self) {
-        let is_time = self.nanos >= self.recovery_started_at + 3 * self.plan.max_ttl_nanos();
-        if self.plan.fenced == 0 || self.stats.reinitialized > 0 || !is_time {
+        let are_locks_expired = self.nanos >= self.recovery_started_at + 3 * self.plan.max_ttl_nanos();
+        if self.plan.fenced == 0 || self.stats.reinitialized > 0 || !are_locks_expired {
             return;
         }
         if !self.is_cluster_lost() {
             if self.oracle.reinitializations > 0 {
-                // Some node was out of reach for the answer, and did as it was told.
+                // A node executed the request, but its reply was lost.
                 self.on_reinitialized();
             }
             return;
@@ -164,7 +165,7 @@ impl Sim<'_> {
         let client = (0..self.clients.len())
             .find(|client| self.clients[*client].is_fenced && !self.clients[*client].is_misconfigured);
         let Some(client) = client else { return };
-        log_event!(self, "no client knows which cluster it is: client {client} declares a new one");
+        log_event!(self, "too few nodes know the lock cluster: client {client} initializes a new one");
         self.oracle.reinitializations += 1;
         let now = self.now(client);
         self.clients[client].coordinator.initialize(u64::MAX, ClusterId::new(0xc2), true, now);
@@ -179,18 +180,18 @@ impl Sim<'_> {
         let markers: Vec<Option<Marker>> = (0..self.nodes.len()).map(marker).collect();
         let blank = markers.iter().filter(|marker| marker.is_none()).count();
         let config = self.plan.config();
-        let ours = || markers.iter().flatten().filter(|marker| marker.config == config);
-        let need = self.plan.quorum.needed();
-        let enough = need.min(markers.len() - 1).max(1);
-        // Who has fence_loss_since is taken back, client belongs to another cluster is not.
-        let is_known = ours().any(|one| {
-            let count = ours().filter(|other| other.cluster == one.cluster).count();
-            count >= enough && count + blank >= need
+        let with_expected_config = || markers.iter().flatten().filter(|marker| marker.config == config);
+        let quorum = self.plan.quorum.needed();
+        let min_members = quorum.min(markers.len() - 1).max(1);
+        // A blank node is admitted again; a node of another lock cluster is not.
+        let is_known = with_expected_config().any(|one| {
+            let count = with_expected_config().filter(|other| other.cluster == one.cluster).count();
+            count >= min_members && count + blank >= quorum
         });
         !is_known && blank < markers.len()
     }
 
-    /// The nodes are a new cluster, and whoever said so knows that there is nothing to forget.
+    /// The nodes form a new lock cluster. The operator has confirmed that no earlier lock matters.
     pub(super) fn on_reinitialized(&mut self) {
         self.stats.reinitialized += 1;
         self.oracle.clear_data_changes();
@@ -204,16 +205,17 @@ impl Sim<'_> {
         self.schedule_after(PHASE_CHECK_INTERVAL, SimEvent::CheckPhase);
     }
 
-    /// Whether nothing is under way but looks, nothing owed, and nobody at anything.
+    /// Whether no operation runs, no release is pending, and no request of a broken connection is in flight.
     fn is_quiescent(&self) -> bool {
-        let boards = self.clients.iter().all(|client_host| {
+        let are_clients_idle = self.clients.iter().all(|client_host| {
             let coordinator = &client_host.coordinator;
             !coordinator.is_busy() && coordinator.pending_releases().next().is_none()
         });
-        boards && self.connections.iter().all(|conn| conn.state != LinkState::Cut || conn.to_node.is_empty())
+        are_clients_idle
+            && self.connections.iter().all(|conn| conn.state != LinkState::Cut || conn.to_node.is_empty())
     }
 
-    /// After the longest incarnation of a key, and of what keys may have been sent back in time, only our own are left.
+    /// Checks that no lock keys are left, after the max TTL and the largest clock error have passed.
     fn check_leftovers(&mut self) {
         self.nanos += self.plan.max_ttl_nanos() * 5 / 2 + 2 * self.oracle.max_clock_error;
         for node in 0..self.nodes.len() {
@@ -222,10 +224,13 @@ impl Sim<'_> {
             if left > 0 {
                 self.report_violation(Invariant::Cleanup, &format!("{left} keys are left on node {node}"));
             }
-            // Where nothing went wrong, whoever stood in line was called, or has left.
+            // Without faults, every waiting process has been notified or has left the queue.
             let waits = self.keys.iter().any(|key| !self.wait_queue(node, key).is_empty());
             if self.profile.faults.is_empty() && self.profile.beyond_limits == 0 && waits {
-                self.report_violation(Invariant::Cleanup, &format!("clients stand in line on node {node}"));
+                self.report_violation(
+                    Invariant::Cleanup,
+                    &format!("processes are left in a wait queue on node {node}"),
+                );
             }
         }
         self.phase = SimPhase::Done;

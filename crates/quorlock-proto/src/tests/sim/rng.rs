@@ -1,6 +1,6 @@
-//! SeededRng, drawn from a seed: the same on every machine and every thread.
+//! A seeded random number generator with the same sequence on every machine.
 
-/// The generator xoshiro256**, filled by splitmix64.
+/// The generator xoshiro256** (Blackman, Vigna 2018), seeded by splitmix64.
 #[derive(Clone, Debug)]
 pub(super) struct SeededRng([u64; 4]);
 
@@ -29,17 +29,17 @@ impl SeededRng {
         drawn
     }
 
-    /// From 0 to just below `end`.
+    /// From 0 to `end` − 1.
     pub(super) fn below(&mut self, end: u64) -> u64 {
         ((u128::from(self.next_u64()) * u128::from(end)) >> 64) as u64
     }
 
-    /// From `min` to `max`, both included.
+    /// From `min` to `max`, both inclusive.
     pub(super) fn between(&mut self, min: u64, max: u64) -> u64 {
         min + self.below(max - min + 1)
     }
 
-    /// From `min` to `max`, each size as likely as each other size.
+    /// From `min` to `max`, with each power of two equally likely.
     pub(super) fn log_uniform(&mut self, min: u64, max: u64) -> u64 {
         let (from, to) = (min.max(1).ilog2(), max.max(1).ilog2());
         let size = 1_u64 << self.between(u64::from(from), u64::from(to));
@@ -54,7 +54,7 @@ impl SeededRng {
         from[self.index(from.len())]
     }
 
-    /// True in so many of a thousand cases.
+    /// True with a probability of this many in a thousand.
     pub(super) fn chance_permille(&mut self, permille: u64) -> bool {
         self.below(1000) < permille
     }

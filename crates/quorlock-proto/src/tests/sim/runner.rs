@@ -1,4 +1,4 @@
-//! Runs many histories on all cores, and shows how far it is.
+//! Runs many histories on all cores and prints the progress.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _, stderr};
@@ -13,14 +13,14 @@ use super::plan::Profile;
 use super::stats::Stats;
 use crate::mutant;
 
-/// A history in which a promise was broken.
+/// A history with a violation.
 #[derive(Debug)]
 pub(super) struct Finding {
     pub(super) seed: u64,
     pub(super) violation: Violation,
 }
 
-/// One history.
+/// Runs one history.
 pub(super) fn run_history(seed: u64, profile: &Profile) -> (Stats, Option<Violation>) {
     mutant::with(profile.mutant, || {
         let mut sim = Sim::new(seed, profile, false);
@@ -29,7 +29,7 @@ pub(super) fn run_history(seed: u64, profile: &Profile) -> (Stats, Option<Violat
     })
 }
 
-/// One history once more, in words.
+/// Runs one history again and returns its log.
 pub(super) fn replay_log(seed: u64, profile: &Profile) -> String {
     mutant::with(profile.mutant, || {
         let mut sim = Sim::new(seed, profile, true);
@@ -42,10 +42,10 @@ pub(super) fn replay_log(seed: u64, profile: &Profile) -> String {
     })
 }
 
-/// These histories, on all cores, until one of them breaks a promise: then the first of those.
+/// Runs histories on all cores until one has a violation, and returns the violation with the smallest seed.
 pub(super) fn run_all(first: u64, count: u64, profile: &Profile) -> (Stats, Option<Finding>) {
     let next = AtomicU64::new(0);
-    // No later one than this matters any more.
+    // Histories after this one need not run.
     let end = AtomicU64::new(count);
     let found: Mutex<Option<Finding>> = Mutex::new(None);
     let workers = thread::available_parallelism().map_or(1, usize::from);
@@ -62,7 +62,7 @@ pub(super) fn run_all(first: u64, count: u64, profile: &Profile) -> (Stats, Opti
                 stats.add(&history_stats);
                 if let Some(violation) = violation {
                     end.fetch_min(offset, Ordering::Relaxed);
-                    let mut found = found.lock().expect("no worker panics while it looks");
+                    let mut found = found.lock().expect("no worker panics while it holds the lock");
                     if found.as_ref().is_none_or(|other| first + offset < other.seed) {
                         *found = Some(Finding { seed: first + offset, violation });
                     }
@@ -83,18 +83,18 @@ pub(super) fn run_all(first: u64, count: u64, profile: &Profile) -> (Stats, Opti
             }
         }
     });
-    let found = found.into_inner().expect("no worker panics while it looks");
+    let found = found.into_inner().expect("no worker panics while it holds the lock");
     (total, found)
 }
 
-/// A bar on a terminal, a line now and then elsewhere.
+/// Prints a progress bar on a terminal, and a line every 10 s elsewhere.
 fn print_progress(done: u64, count: u64, ticks: u32) {
     let rate = done as f64 / (PROGRESS_INTERVAL * ticks).as_secs_f64();
     let (is_terminal, width) = (stderr().is_terminal(), 40);
     let full = (done * width / count) as usize;
     let bar = format!("{:=<full$}{:<rest$}", "", "", rest = width as usize - full);
     let line = format!("[{bar}] {done} of {count} histories, {rate:.0}/s");
-    // Nothing hangs on whether anybody sees it.
+    // Failing to print the progress does not matter.
     let _ = if is_terminal {
         write!(stderr(), "\r{line}")
     } else if ticks.is_multiple_of(10) {

@@ -1,4 +1,4 @@
-//! What a history is made of while it goes on: nodes and clients with their machines, and the ways between them.
+//! State of a running history: nodes, clients and connections.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,70 +13,70 @@ use crate::test_util::node::{Command, Data, Node, Reply};
 use crate::time::DualTimestamp;
 
 /// A node and the machine it runs on.
-#[allow(clippy::struct_excessive_bools, reason = "each is dialed_at for by itself")]
+#[allow(clippy::struct_excessive_bools, reason = "each is read by itself")]
 pub(super) struct NodeHost {
     pub(super) redis: Node,
-    /// Which process: a connection belongs to one of them.
+    /// Counts the server's processes; a connection belongs to one of them.
     pub(super) server_run: u32,
     pub(super) is_down: bool,
     pub(super) is_replica: bool,
     pub(super) frozen_until: u64,
-    /// Of a thousand commands, those answered with an error.
-    pub(super) errors: u64,
+    /// In permille: commands that get an error reply.
+    pub(super) error_permille: u64,
     pub(super) errors_since: u64,
     pub(super) evicts_since: u64,
-    /// Since it evicts somebody looked client takes nodes in, and had the time to write that down.
+    /// Since it evicts, a fenced client has read the marker and had the time to record the eviction there.
     pub(super) eviction_was_recorded: bool,
-    /// What it remembered of its cluster when its statistics were reset.
+    /// The marker at the last reset of the statistics.
     pub(super) marker_at_reset: Option<Vec<u8>>,
-    /// The database that it had before it was swapped.
-    pub(super) swapped: Option<Data>,
-    /// By how much its clock is to be set forth, to be right, and since when.
+    /// The data that `SWAPDB` moved away.
+    pub(super) swapped_out: Option<Data>,
+    /// By how many nanoseconds its clock is behind since the restart, and since when.
     pub(super) clock_behind_by: i64,
     pub(super) clock_behind_since: u64,
-    /// Some data that it had.
-    pub(super) copy: Option<Data>,
-    /// Something was wrong with it until then.
+    /// Data of an earlier time.
+    pub(super) saved_copy: Option<Data>,
+    /// A fault affected it until then.
     pub(super) disturbed_until: u64,
     pub(super) drift_ppm: i64,
-    pub(super) has_jumped_back: bool,
+    pub(super) was_clock_set_back: bool,
     pub(super) jumped_at: Option<u64>,
 }
 
-/// A client's process and the machine it runs on.
-#[allow(clippy::struct_excessive_bools, reason = "each is dialed_at for by itself")]
+/// A client's process and the machine it runs on. Vectors have one entry per node.
+#[allow(clippy::struct_excessive_bools, reason = "each is read by itself")]
 pub(super) struct ClientHost {
     pub(super) coordinator: Coordinator,
-    /// Which process.
+    /// Counts the client's processes.
     pub(super) incarnation: u32,
     pub(super) is_dead: bool,
     pub(super) clocks: ClientClocks,
     pub(super) conn_ids: Vec<Option<usize>>,
-    /// Something was wrong with the way to a node, or with what is thought of it, until then.
+    /// A fault affected the link to the node, or the client's view of the node, until then.
     pub(super) disturbed_until: Vec<u64>,
-    /// Whether a node votes, as far as this process knows.
-    pub(super) votes: Vec<bool>,
-    /// Since when this process has known a node as a member; `u64::MAX` for never.
+    /// Whether this process lets the node vote.
+    pub(super) is_voting: Vec<bool>,
+    /// Since when this process has known the node as a member; `u64::MAX`: never.
     pub(super) known_since: Vec<u64>,
-    /// Nothing goes to, or comes from, a node before this.
+    /// No message arrives at the node, or from it, before this.
     pub(super) to_node_blocked_until: Vec<u64>,
     pub(super) from_node_blocked_until: Vec<u64>,
     pub(super) timer_at: Option<u64>,
     pub(super) frozen_since: u64,
     pub(super) frozen_until: u64,
-    /// Since when it runs on without a break, and nobody set its clock.
+    /// Since when the process has run without a pause or a change of its clocks.
     pub(super) undisturbed_since: u64,
     pub(super) is_stopped: bool,
-    pub(super) was_set_back: bool,
-    /// Its boot clock stood still once.
-    pub(super) has_stood: bool,
+    pub(super) was_wall_set_back: bool,
+    /// Its boot clock has been stopped at least once.
+    pub(super) was_clock_stopped: bool,
     pub(super) drift_ppm: i64,
     pub(super) tasks: Vec<Task>,
     pub(super) is_fenced: bool,
     pub(super) is_misconfigured: bool,
 }
 
-/// One connection.
+/// One connection. Its two queues keep the order of the messages.
 pub(super) struct Connection {
     pub(super) client: usize,
     pub(super) incarnation: u32,
@@ -89,7 +89,7 @@ pub(super) struct Connection {
     pub(super) last_arrival_at_client: u64,
     /// When the client dialed, by its own clocks.
     pub(super) dialed_at: DualTimestamp,
-    /// On it came a look since the node evicts.
+    /// A marker was read on it since the node evicts.
     pub(super) marker_read_while_evicting: bool,
 }
 
@@ -109,7 +109,8 @@ pub(super) enum ToClient {
     Accepted(MarkerReading),
     IsReplica,
     Refused,
-    /// The next in line for a key is called; whether others wait behind it, and whether nobody gave the key up.
+    /// Tells the first waiting process that the key is free. `was_found_free`: a waiter found it free; nobody
+    /// released it.
     Notification {
         key: usize,
         has_others: bool,
@@ -126,24 +127,24 @@ impl NodeHost {
             is_down: false,
             is_replica: false,
             frozen_until: 0,
-            errors: 0,
+            error_permille: 0,
             errors_since: 0,
             evicts_since: u64::MAX,
             eviction_was_recorded: false,
             marker_at_reset: None,
-            swapped: None,
+            swapped_out: None,
             clock_behind_by: 0,
             clock_behind_since: 0,
-            copy: None,
+            saved_copy: None,
             disturbed_until: 0,
             drift_ppm,
-            has_jumped_back: false,
+            was_clock_set_back: false,
             jumped_at: None,
         }
     }
 
-    /// How far its clock is off.
-    pub(super) fn error(&self, nanos: u64) -> u64 {
+    /// How far its clock is from true time, in nanoseconds.
+    pub(super) fn clock_error(&self, nanos: u64) -> u64 {
         (self.redis.micros(nanos) * 1000).abs_diff(crate::test_util::node::EPOCH + nanos)
     }
 }
@@ -159,7 +160,7 @@ impl ClientHost {
             clocks,
             conn_ids: vec![None; nodes],
             disturbed_until: vec![0; nodes],
-            votes: vec![false; nodes],
+            is_voting: vec![false; nodes],
             known_since: vec![u64::MAX; nodes],
             to_node_blocked_until: vec![0; nodes],
             from_node_blocked_until: vec![0; nodes],
@@ -168,23 +169,23 @@ impl ClientHost {
             frozen_until: 0,
             undisturbed_since: 0,
             is_stopped: false,
-            was_set_back: false,
-            has_stood: false,
+            was_wall_set_back: false,
+            was_clock_stopped: false,
             drift_ppm,
             tasks: Vec::new(),
             is_fenced: plan.is_fenced(client),
             is_misconfigured,
         };
-        client_host.begin_again(plan);
+        client_host.reset_process(plan);
         client_host
     }
 
-    /// A new process, which knows nothing.
-    pub(super) fn begin_again(&mut self, plan: &Plan) {
+    /// Replaces the process by a new one without any state.
+    pub(super) fn reset_process(&mut self, plan: &Plan) {
         self.coordinator = if self.is_fenced {
-            let longest = if self.is_misconfigured { plan.max_ttl * 2 } else { plan.max_ttl };
+            let max_ttl = if self.is_misconfigured { plan.max_ttl * 2 } else { plan.max_ttl };
             let config =
-                LockClusterConfig::new(plan.quorum, longest).with_retention(plan.config().retention());
+                LockClusterConfig::new(plan.quorum, max_ttl).with_retention(plan.config().retention());
             let members = Membership::new(config, plan.drift, true);
             Coordinator::fenced(plan.quorum, plan.limits, members)
         } else {
@@ -192,7 +193,7 @@ impl ClientHost {
         };
         self.conn_ids.fill(None);
         self.known_since.fill(u64::MAX);
-        self.votes.fill(!self.is_fenced);
+        self.is_voting.fill(!self.is_fenced);
         self.timer_at = None;
         self.tasks = (0..plan.key_count).map(|_| Task::default()).collect();
     }

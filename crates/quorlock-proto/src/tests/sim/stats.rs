@@ -1,4 +1,4 @@
-//! What happened in many histories, counted.
+//! Statistics of histories, and the invariants that they check.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use super::plan::Fault;
 use crate::lease::LossReason;
 
-/// What happened, counted.
+/// Counts of what happened in one or more histories.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stats {
     pub(super) histories: u64,
@@ -27,72 +27,75 @@ pub(super) struct Stats {
     pub(super) reinitialized: u64,
     pub(super) losses: BTreeMap<&'static str, u64>,
     pub(super) faults: BTreeMap<Fault, u64>,
-    /// Promises broken by what is beyond them: which, and by what.
+    /// Broken invariants that were exempted, by invariant and cause.
     pub(super) exempted: BTreeMap<(Invariant, Cause), u64>,
 }
 
-/// The invariants, as DESIGN and the fault matrix number them.
+/// An invariant of the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Invariant {
     /// At most one lock of a key is valid at any true time.
     MutualExclusion,
-    /// No two locks of a key have the same number.
+    /// No two locks of a key have the same fencing number.
     UniqueNumbers,
-    /// A lock that was won before another was asked for has the smaller number.
+    /// A lock that was acquired before another was requested has the smaller fencing number.
     RealTimeOrder,
-    /// Numbers are ordered as the locks are.
+    /// Fencing numbers have the order of the grants on every shared node.
     GrantOrder,
     /// While a lock is valid, q nodes have its key.
     QuorumHoldsKey,
-    /// Where a lock is confirmed, its key lives for as long as the lock.
+    /// On a confirmed node, the key lives for as long as the lock.
     ConfirmedNodesHoldKey,
-    /// A lock that renews itself stands on every node that has been well for two of its ttls.
+    /// With automatic renewal, a lock's key is on every node that no fault affected for two of its TTLs.
     Redundancy,
-    /// Who stands in line for a lock that is held leaves the nodes alone.
+    /// Tasks that wait for a held lock do not poll the nodes.
     NoPolling,
-    /// Who waits for a lock that was given up has it soon, whatever stands on a minority of the nodes.
+    /// A waiting task soon acquires a released lock, whatever keys a minority of the nodes has.
     NoStarvation,
-    /// A renewal says that no other client had the lock meanwhile.
+    /// A renewal proves that no other client had the lock meanwhile.
     ExclusiveRenewal,
-    /// A loss is reported before it is one.
+    /// A loss is reported before the deadline.
     LossReported,
-    /// A release removes no other owner's key.
+    /// A release deletes no other owner's key.
     OwnKeyOnly,
-    /// In the end nothing is left but fences and markers, and nobody is at anything.
+    /// At the end only fences and markers are left, and no client is busy.
     Cleanup,
-    /// Once all is well, a lock can be had.
+    /// Without faults, every lock can be acquired.
     Liveness,
-    /// A node that may have fence_loss_since has no part in a quorum.
+    /// A node that may have lost data is not part of a quorum.
     Membership,
-    /// Nothing goes on without end.
+    /// Every history ends.
     Termination,
 }
 
-/// What beyond the promise may have broken it.
+/// A fault beyond the guarantees, which exempts a broken invariant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Cause {
     NodeClock,
     ClientClock,
     VmStop,
     KeyDeleted,
-    /// Nodes forgot, and there is no probation (for plain clients), or so many forgot that it does not help.
+    /// Nodes lost data, and the clients are plain and use no probation, or too many nodes did so for it to
+    /// help.
     DataLoss,
-    /// A role changed and changed back between two looks, and the data that came with it name the node as it was.
+    /// A role changed and changed back between two marker reads, and the new data carry the node's own
+    /// marker.
     RoleChangeUndetected,
-    /// A node evicted keys, and those that have not looked since let it vote.
+    /// A node evicted keys, and clients that had not read the marker since counted its votes.
     EvictionUndetected,
-    /// Somebody reset the statistics of a node, in which alone it stood that it has fence_loss_since.
+    /// An operator reset the statistics that alone showed a node's data loss.
     StatisticsReset,
-    /// A node's clock was behind when it came up. Who first met the node after that was set right goes by it alone.
+    /// A node started with its clock behind. A client that first met it after the correction relies on that
+    /// clock alone.
     ClockBehindAtStart,
-    /// 2q − N or more nodes lost their fences, and with them a number far ahead of all clocks.
+    /// 2q − N or more nodes lost their fences, and with them a fencing number far ahead of all clocks.
     MinFencingNumberLost,
-    /// 2q − N or more nodes lost their fences, and clocks were wrong by half of the max ttl.
+    /// 2q − N or more nodes lost their fences, and clocks were wrong by half of the max TTL.
     DataLossAndClockError,
 }
 
 impl Cause {
-    /// Whether it is over as soon as all have looked at the node.
+    /// Whether it ends as soon as all clients have read the node's marker.
     pub(super) const fn is_undetected(self) -> bool {
         matches!(self, Self::RoleChangeUndetected | Self::EvictionUndetected)
     }
@@ -143,10 +146,14 @@ impl fmt::Display for Stats {
         let Self { histories, events, attempts, acquired, .. } = self;
         writeln!(f, "{histories} histories, {events} events, {attempts} attempts, {acquired} locks")?;
         let two_rounds = self.in_two_rounds as f64 * 100.0 / self.fenced.max(1) as f64;
-        writeln!(f, "{} of them with a number, {two_rounds:.1} % of those in two rounds", self.fenced)?;
         writeln!(
             f,
-            "{} waits in line, {} notifications, {} extensions, {} renewals done, {} unconfirmed, {} releases, {} attempts abandoned, {} late commands of broken connections, {} probes, {} clusters reinitialized again",
+            "{} of them with a fencing number, {two_rounds:.1} % of those in two rounds",
+            self.fenced
+        )?;
+        writeln!(
+            f,
+            "{} waits, {} notifications, {} extensions, {} renewals, {} unconfirmed renewals, {} releases, {} attempts abandoned, {} late commands of broken connections, {} probes, {} lock clusters initialized again",
             self.waits,
             self.notifications,
             self.extensions,
@@ -160,6 +167,6 @@ impl fmt::Display for Stats {
         )?;
         writeln!(f, "losses: {:?}", self.losses)?;
         writeln!(f, "faults: {:?}", self.faults)?;
-        write!(f, "promises broken by what is beyond them: {:?}", self.exempted)
+        write!(f, "exempted violations: {:?}", self.exempted)
     }
 }

@@ -1,4 +1,5 @@
-//! The wait queues that nodes keep: `lua/{enqueue,dequeue,release_notify,notify_next}.lua`, over the data of the simulated node.
+//! The wait queues of simulated nodes: what `lua/{enqueue,dequeue,release_notify,notify_next}.lua` do with
+//! their data.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use crate::request::{Key, Request, RequestKind};
 use crate::test_util::node::{Entry, Slot};
 use crate::vote::Vote;
 
-/// Who waits, by process and incarnation, with the score of the sorted set: since when, or as a negative one when notified.
+/// Waiting processes, by client and incarnation, ordered by score. The score is the time of arrival, or the
+/// negated time of the notification.
 type Queue = Vec<(i64, (usize, u32))>;
 
 impl Sim<'_> {
@@ -32,13 +34,13 @@ impl Sim<'_> {
         if left.is_none() {
             let notified =
                 queue.first().filter(|(score, head)| *head != process && *score < 0).map(|(score, _)| *score);
-            let ago =
-                notified.map(|notified| now + notified).filter(|ago| (0..=NOTIFY_GRACE_MICROS).contains(ago));
-            left = ago.map(|ago| Some(Duration::from_micros((NOTIFY_GRACE_MICROS - ago) as u64)));
+            let age =
+                notified.map(|notified| now + notified).filter(|age| (0..=NOTIFY_GRACE_MICROS).contains(age));
+            left = age.map(|age| Some(Duration::from_micros((NOTIFY_GRACE_MICROS - age) as u64)));
         }
-        let place = queue.iter().find(|(_, other)| *other == process).map(|(score, _)| *score);
-        let was_notified = place.is_some_and(|score| score < 0);
-        if place.is_none() || was_notified && left.is_some() {
+        let score = queue.iter().find(|(_, other)| *other == process).map(|(score, _)| *score);
+        let was_notified = score.is_some_and(|score| score < 0);
+        if score.is_none() || was_notified && left.is_some() {
             put(&mut queue, process, now - waited.as_micros() as i64);
         }
         self.store_queue(node, key, &queue);
@@ -66,18 +68,19 @@ impl Sim<'_> {
         if notifies && self.notify_next(node, key, None, false) { Vote::Granted } else { Vote::NotHeld }
     }
 
-    /// The lock was given up by a process that had it, whatever stood there.
+    /// A holder released the lock: notifies the first waiter, whatever key the node has.
     pub(super) fn release_notify_at(&mut self, node: usize, client: usize, key: &Key) {
         let notifies = self.queue_nodes_of(client, key).contains(NodeId(node as u8));
         if notifies && self.notify_next(node, key, Some((client, self.clients[client].incarnation)), false) {
-            let place = self.keys.iter().position(|other| other == key);
-            if let Some(task) = place.and_then(|place| self.clients[client].tasks.get_mut(place)) {
+            let key_index = self.keys.iter().position(|other| other == key);
+            if let Some(task) = key_index.and_then(|key_index| self.clients[client].tasks.get_mut(key_index))
+            {
                 task.wait.cohort.on_other_waiters();
             }
         }
     }
 
-    /// Where others may stand in queue for this key, as far as this client knows.
+    /// The nodes with the key's wait queues, as far as this client knows.
     pub(super) fn queue_nodes_of(&self, client: usize, key: &Key) -> NodeSet {
         fairness::rendezvous_nodes(key.as_str(), self.queue_node_candidates(client))
             .into_iter()
@@ -85,7 +88,8 @@ impl Sim<'_> {
             .collect()
     }
 
-    /// Whether another was notified. For client found the key free that may be the caller itself, which needs no call.
+    /// Notifies the first process that can receive it; false if there is none. If a waiter found the key free
+    /// and is first itself, it needs no notification.
     fn notify_next(
         &mut self,
         node: usize,
@@ -99,21 +103,21 @@ impl Sim<'_> {
             if score > 0 && was_found_free && caller == Some(process) {
                 return false;
             }
-            let (client, which) = process;
-            let place = self.keys.iter().position(|other| other == key).unwrap_or_default();
+            let (client, incarnation) = process;
+            let key_index = self.keys.iter().position(|other| other == key).unwrap_or_default();
             let conn_id = self.clients[client].conn_ids[node]
                 .filter(|conn_id| self.connections[*conn_id].state == LinkState::Up);
-            let hears = self.clients[client].incarnation == which && !self.clients[client].is_dead;
+            let is_alive = self.clients[client].incarnation == incarnation && !self.clients[client].is_dead;
             if score > 0
-                && hears
+                && is_alive
                 && let Some(conn_id) = conn_id
             {
                 let has_others = was_found_free || queue.len() > 1 || caller != Some(process);
-                log_event!(self, "node {node} calls client {client} for key {place}");
+                log_event!(self, "node {node} notifies client {client} of key {key_index}");
                 self.stats.notifications += 1;
                 self.send_to_client(
                     conn_id,
-                    ToClient::Notification { key: place, has_others, was_found_free },
+                    ToClient::Notification { key: key_index, has_others, was_found_free },
                 );
                 put(&mut queue, process, -(self.nodes[node].redis.micros(self.nanos) as i64));
                 self.store_queue(node, key, &queue);
@@ -124,7 +128,7 @@ impl Sim<'_> {
         }
     }
 
-    /// The nodes that this client may stand in queue on.
+    /// The nodes whose wait queues this client can use, with their weight seeds for rendezvous hashing.
     pub(super) fn queue_node_candidates(&self, client: usize) -> impl Iterator<Item = (NodeId, u64)> {
         let conn_ids = self.clients[client].conn_ids.iter().enumerate();
         conn_ids.filter_map(move |(node, conn_id)| {
@@ -133,7 +137,7 @@ impl Sim<'_> {
         })
     }
 
-    /// On the nodes that keep the queue, as many as a quorum can do without.
+    /// Sets keys without an owner on nodes with wait queues: on as many as a quorum can spare.
     pub(super) fn insert_orphan_keys(&mut self) {
         let spare = self.plan.quorum.nodes() - self.plan.quorum.needed();
         for key in self.keys.clone() {
@@ -176,8 +180,8 @@ impl Sim<'_> {
     }
 }
 
-fn node_seed(node: usize, run: u32) -> u64 {
-    fairness::node_weight_seed(&format!("n{node}r{run}"))
+fn node_seed(node: usize, server_run: u32) -> u64 {
+    fairness::node_weight_seed(&format!("n{node}r{server_run}"))
 }
 
 fn put(queue: &mut Queue, process: (usize, u32), score: i64) {
@@ -186,7 +190,7 @@ fn put(queue: &mut Queue, process: (usize, u32), score: i64) {
     queue.sort_unstable();
 }
 
-const ORPHAN: &[u8] = b"nobody's";
-/// In microseconds, and milliseconds: as `src/node/script.rs` has them.
+const ORPHAN: &[u8] = b"no owner";
+/// As in `src/node/script.rs`.
 const NOTIFY_GRACE_MICROS: i64 = 100_000;
 const QUEUE_TTL_MILLIS: u64 = 10_000;

@@ -1,4 +1,4 @@
-//! Who waits for a lock that others have: what `src/lock/acquire.rs` does, with one task to a process and key.
+//! Tasks that wait for a lock: what `src/lock/acquire.rs` does, with one task per process and key.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::quorum::NodeId;
 use crate::request::RequestKind;
 use crate::vote::Vote;
 
-/// One wait, from the first attempt to the lock or the end of all limit.
+/// The state of one wait, from the first attempt to the lock or the wait timeout.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct WaitState {
     pub(super) is_waiting: bool,
@@ -25,23 +25,24 @@ pub(super) struct WaitState {
     failures: u32,
     retry_after: Option<Duration>,
     pending_survey: Option<OperationId>,
-    /// From when on it tries though it is told that the lock is taken, when it did so last, and whether it does so now.
+    /// When it next attempts the lock although the queue node reports it taken; when it did so last; whether
+    /// it does so now.
     distrusts_at: u64,
     distrusted_at: u64,
     is_distrust_attempt: bool,
-    /// Whether that would be because votes may have been split, which counts as an attempt like any other.
+    /// Whether it does so because votes may have been split. That counts as a normal attempt.
     suspects_split_votes: bool,
-    /// How often it tried while somebody had the lock, and all was well, and it had been told to.
+    /// Its normal attempts while the lock was held without faults.
     attempts_while_held: u32,
 }
 
-/// What comes next.
+/// The next step of a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitStep {
     Enqueue,
-    /// A node was asked for a place in line.
+    /// A node has been sent the enqueue request.
     AwaitReply,
-    /// It stands in line, and rechecks again if no notification comes.
+    /// It is in the wait queue, and rechecks if no notification comes.
     AwaitNotification,
     Acquire,
 }
@@ -98,7 +99,7 @@ impl Sim<'_> {
             return self.stop_waiting(client, key);
         }
         if self.nanos >= wait.until {
-            // The last attempt comes right at the end.
+            // The last attempt starts at the wait timeout.
             return self.start_attempt(client, key);
         }
         match wait_step {
@@ -107,11 +108,11 @@ impl Sim<'_> {
             WaitStep::Enqueue => self.enqueue(client, key),
             WaitStep::AwaitNotification => match wait.cohort.next_after_refusal() {
                 NextAction::Acquire => self.start_attempt(client, key),
-                // One node may be wrong.
+                // The queue node may be wrong.
                 NextAction::Wait if self.nanos >= wait.distrusts_at => {
                     self.attempt_despite_queue(client, key)
                 }
-                // The holder may be gone without a word.
+                // The holder may have crashed without a notification.
                 NextAction::Wait | NextAction::Enqueue => self.enqueue(client, key),
             },
         }
@@ -120,13 +121,16 @@ impl Sim<'_> {
     fn attempt_despite_queue(&mut self, client: usize, key: usize) {
         let wait = &mut self.clients[client].tasks[key].wait;
         wait.trust.on_end_of_wait(false);
-        let is_soon = wait.distrusted_at + MIN_DISTRUST_NANOS > self.nanos;
+        let is_too_soon = wait.distrusted_at + MIN_DISTRUST_NANOS > self.nanos;
         if !wait.suspects_split_votes {
             wait.distrusted_at = self.nanos;
             wait.is_distrust_attempt = true;
         }
-        if is_soon && !wait.suspects_split_votes {
-            self.report_violation(Invariant::NoPolling, &format!("client {client} doubts again too soon"));
+        if is_too_soon && !wait.suspects_split_votes {
+            self.report_violation(
+                Invariant::NoPolling,
+                &format!("client {client} distrusts the wait queue again too soon"),
+            );
         }
         self.start_attempt(client, key);
     }
@@ -173,7 +177,7 @@ impl Sim<'_> {
                 wait.retry_after = *remaining;
                 wait.rechecks += 1;
                 wait.trust.on_end_of_wait(false);
-                // It may have been called meanwhile.
+                // A notification may have arrived meanwhile.
                 match wait.cohort.next_after_refusal() {
                     NextAction::Acquire => {
                         self.schedule_wait_step(client, key, WaitStep::Acquire, Duration::ZERO)
@@ -194,7 +198,7 @@ impl Sim<'_> {
         }
     }
 
-    /// An attempt of this wait was refused.
+    /// An attempt of this wait failed.
     pub(super) fn on_attempt_failed(&mut self, client: usize, key: usize, refusal: &AttemptFailure) {
         let wait = &mut self.clients[client].tasks[key].wait;
         let refused = Refused { may_be_split: refusal.may_be_split(), was_called: wait.cohort.on_refused() };
@@ -231,7 +235,7 @@ impl Sim<'_> {
         self.run_actions(client);
     }
 
-    /// Nobody here wants the key any more.
+    /// No task of this process wants the key any more.
     pub(super) fn leave_queue(&mut self, client: usize, key: usize) {
         let wait = &mut self.clients[client].tasks[key].wait;
         wait.is_waiting = false;
@@ -258,25 +262,25 @@ impl Sim<'_> {
         }
     }
 
-    /// Whether others want it too, and whether it was found free_since, go with the call.
+    /// A node notified this client. `has_others`: other processes wait too.
     pub(super) fn on_notified_by(
         &mut self,
         client: usize,
         node: usize,
         key: usize,
-        (others, was_found_free): (bool, bool),
+        (has_others, was_found_free): (bool, bool),
     ) {
         let task = &mut self.clients[client].tasks[key];
         match task.state {
             TaskState::Idle => return self.dequeue(client, key, Some(NodeId(node as u8))),
-            _ => task.wait.cohort.on_notified(others, was_found_free, 0),
+            _ => task.wait.cohort.on_notified(has_others, was_found_free, 0),
         }
         if task.state == TaskState::Waiting(WaitStep::AwaitNotification) {
             self.end_wait(client, key, was_found_free);
         }
     }
 
-    /// A wait ends, because the key was found free or for another reason.
+    /// Ends a wait: the key was found free, or the process was notified.
     fn end_wait(&mut self, client: usize, key: usize, is_free: bool) {
         let (wait_step, pause) = match self.clients[client].tasks[key].wait.trust.on_end_of_wait(is_free) {
             Reaction::Believe => (WaitStep::Acquire, Duration::ZERO),
@@ -289,7 +293,7 @@ impl Sim<'_> {
         self.schedule_wait_step(client, key, wait_step, pause);
     }
 
-    /// A connection is gone, and perhaps a place in line with it.
+    /// A connection is closed, and with it perhaps a position in a wait queue.
     pub(super) fn on_queue_lost_by(&mut self, client: usize) {
         for key in 0..self.keys.len() {
             let task = &mut self.clients[client].tasks[key];
@@ -300,19 +304,19 @@ impl Sim<'_> {
         }
     }
 
-    /// The lock was given up, some time ago, and no client has it.
+    /// Checks that a released lock does not stay free while a task waits for it.
     pub(super) fn check_starvation(&mut self, key: usize) {
         let (Some(free_since), Some(millis)) =
             (self.oracle.free_since.get(&key), self.profile.max_handover_millis)
         else {
             return;
         };
-        let starves = |client: &usize| {
+        let is_starving = |client: &usize| {
             let task = &self.clients[*client].tasks[key];
             task.wait.is_waiting && self.nanos > (*free_since).max(task.wait.since) + millis * 1_000_000
         };
         if self.phase == SimPhase::Faults
-            && let Some(client) = (0..self.clients.len()).find(starves)
+            && let Some(client) = (0..self.clients.len()).find(is_starving)
         {
             let message =
                 format!("client {client} waits for key {key}, which no client has had for {millis} ms");
@@ -320,7 +324,8 @@ impl Sim<'_> {
         }
     }
 
-    /// While a lock is held, renews itself and stands where all is well, those in line for it do not try time and again.
+    /// Checks that waiting tasks do not attempt again and again a lock that is held and renewed without
+    /// faults.
     fn check_polling(&mut self, client: usize, key: usize) {
         if std::mem::take(&mut self.clients[client].tasks[key].wait.is_distrust_attempt) {
             return;
@@ -330,25 +335,28 @@ impl Sim<'_> {
             record.key == key && self.is_valid(*id) && self.undisturbed_nodes(*id).len() == self.nodes.len()
         };
         let since = self.clients[client].disturbed_until.iter().max().copied().unwrap_or_default();
-        let is_well = since + self.plan.max_ttl_nanos() < self.nanos;
-        if !self.profile.checks_polling || !is_well || !self.oracle.unreleased.iter().any(is_undisturbed) {
+        let is_link_undisturbed = since + self.plan.max_ttl_nanos() < self.nanos;
+        if !self.profile.checks_polling
+            || !is_link_undisturbed
+            || !self.oracle.unreleased.iter().any(is_undisturbed)
+        {
             return;
         }
         let wait = &mut self.clients[client].tasks[key].wait;
         wait.attempts_while_held += 1;
-        let tried = wait.attempts_while_held;
-        log_event!(self, "client {client} tried in vain for key {key}, {tried} times while all is well");
-        if tried > MAX_ATTEMPTS_WHILE_HELD {
+        let attempts = wait.attempts_while_held;
+        log_event!(self, "client {client} attempted key {key} in vain, {attempts} times without a fault");
+        if attempts > MAX_ATTEMPTS_WHILE_HELD {
             self.report_violation(
                 Invariant::NoPolling,
-                &format!("client {client} tried {tried} times for a lock that is held"),
+                &format!("client {client} attempted {attempts} times a lock that is held"),
             );
         }
     }
 }
 
 const MAX_ATTEMPTS_WHILE_HELD: u32 = 6;
-/// As `protocol/backoff.rs` has it.
+/// As in `backoff.rs`.
 const MIN_DISTRUST_NANOS: u64 = 800_000_000;
-/// Surveys have names of their own.
+/// Survey ids must differ from attempt ids.
 const FIRST_SURVEY_ID: OperationId = 1 << 40;

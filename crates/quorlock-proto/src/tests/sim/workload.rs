@@ -1,4 +1,4 @@
-//! What the programs do that use the locks, one task for each key and client.
+//! The workload: one task per client and key, which acquires, extends and releases locks.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::quorum::NodeSet;
 use crate::request::{LockSpec, RequestKind};
 use crate::tests::world::ms;
 
-/// One program that wants one key now and then.
+/// A task that acquires one key again and again.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Task {
     pub(super) state: TaskState,
@@ -25,7 +25,7 @@ pub(super) struct Task {
 pub(super) enum TaskState {
     #[default]
     Idle,
-    /// It wants a lock that others have.
+    /// It waits for a lock that others hold.
     Waiting(WaitStep),
     Acquiring(OperationId),
     Holding {
@@ -35,7 +35,7 @@ pub(super) enum TaskState {
 }
 
 impl Sim<'_> {
-    /// A task goes on with what it does.
+    /// Continues a task, unless a later step replaced this one.
     pub(super) fn step_task(&mut self, client: usize, key: usize, step: u32) {
         let task = self.clients[client].tasks[key];
         if task.step != step {
@@ -101,14 +101,14 @@ impl Sim<'_> {
         let client_host = &self.clients[client];
         let (incarnation, is_fenced) = (client_host.incarnation, client_host.is_fenced);
         let record = AttemptRecord::new(client, incarnation, key, token, self.nanos, is_fenced);
-        self.oracle.records.push(AttemptRecord { ttls: (ttl, ttl), auto_renew, ..record });
+        self.oracle.records.push(AttemptRecord { ttl_range: (ttl, ttl), auto_renew, ..record });
         self.stats.attempts += 1;
-        log_event!(self, "client {client} tries key {key} for {ttl:?} as lock {id}");
+        log_event!(self, "client {client} requests key {key} for {ttl:?} as lock {id}");
         let now = self.now(client);
         self.clients[client].tasks[key].state = TaskState::Acquiring(id);
         self.clients[client].tasks[key].step += 1;
         self.clients[client].coordinator.acquire(id, spec, policy, token, now);
-        // Some do not wait for the outcome.
+        // Some tasks abandon the attempt before its outcome.
         if self.phase == SimPhase::Faults && self.rng.chance_permille(80) {
             let delay = self.rng.below(params.attempt_timeout().as_nanos() as u64);
             self.schedule_step(client, key, delay);
@@ -130,8 +130,8 @@ impl Sim<'_> {
             let now = self.now(client);
             log_event!(self, "client {client} extends lock {id} to {ttl:?}");
             self.stats.extensions += 1;
-            let (min, max) = self.oracle.records[id as usize].ttls;
-            self.oracle.records[id as usize].ttls = (min.min(ttl), max.max(ttl));
+            let (min, max) = self.oracle.records[id as usize].ttl_range;
+            self.oracle.records[id as usize].ttl_range = (min.min(ttl), max.max(ttl));
             self.clients[client].coordinator.extend(id, params.expect("terms that work"), now);
             self.run_actions(client);
         } else if self.rng.chance_permille(100) && !self.is_valid(id) {
@@ -162,14 +162,15 @@ impl Sim<'_> {
         self.run_actions(client);
     }
 
-    /// As `src/driver/drive/lines.rs` does it: also where the lock does not stand, those in line hear of it.
+    /// Releases as `src/driver/event_loop` does. Queue nodes without the lock's key also get the
+    /// notification.
     fn release(&mut self, client: usize, key: usize, id: OperationId) {
         let (now, name) = (self.now(client), self.keys[key].clone());
         let coordinator = &self.clients[client].coordinator;
         let queue_nodes = self.queue_nodes_of(client, &name);
         let notify_only: NodeSet =
             coordinator.touched(id).map_or(NodeSet::EMPTY, |touched| queue_nodes.without(touched));
-        // Where nobody stands in line there is nobody to hear of it.
+        // Without waiters, no process needs a notification.
         let notify_only = if self.plan.waiters > 0 { notify_only } else { NodeSet::EMPTY };
         let notify_only: NodeSet =
             notify_only.iter().filter(|node| coordinator.has_replied(*node, now)).collect();
@@ -185,7 +186,7 @@ impl Sim<'_> {
         }
     }
 
-    /// What a task hears of its lock.
+    /// Delivers an operation's event to the task that owns the lock.
     pub(super) fn deliver_to_task(&mut self, client: usize, id: OperationId, event: &OperationEvent) {
         if let OperationEvent::Surveyed(votes) = event {
             self.on_queue_reply(client, id, votes);
@@ -203,7 +204,7 @@ impl Sim<'_> {
                 self.check_starvation(key);
                 self.oracle.free_since.remove(&key);
                 let task = &mut self.clients[client].tasks[key];
-                // Nobody else in this process waits for it.
+                // No other task of this process waits for the key.
                 task.wait.cohort.on_taken(0);
                 task.wait.is_waiting = false;
                 if self.phase == SimPhase::Recovery {
@@ -239,7 +240,7 @@ impl Sim<'_> {
         }
     }
 
-    /// All tasks let go of what they hold or try for.
+    /// Ends every attempt, wait and lock of a client's tasks.
     pub(super) fn stop_all_tasks(&mut self, client: usize) {
         for key in 0..self.keys.len() {
             match self.clients[client].tasks[key].state {
