@@ -80,10 +80,10 @@ impl Sim<'_> {
                     self,
                     "client {client} has lock {id}, number fencing number {number:?}, on {confirmed:?}, in {rounds} rounds"
                 );
-                self.on_won(id, *deadline, *confirmed, *number, *rounds);
+                self.on_acquired(id, *deadline, *confirmed, *number, *rounds);
             }
-            OperationEvent::Refused(refusal) => {
-                log_event!(self, "client {client} does not get lock {id}: {:?}", refusal.reason);
+            OperationEvent::Refused(failure) => {
+                log_event!(self, "client {client} does not get lock {id}: {:?}", failure.reason);
             }
             OperationEvent::Confirmed(nodes) => self.on_confirmed(id, *nodes),
             OperationEvent::Renewed(deadline) => {
@@ -100,9 +100,9 @@ impl Sim<'_> {
             }
             OperationEvent::Released(_) => self.stats.released += 1,
             OperationEvent::Renewing | OperationEvent::Surveyed(_) => {}
-            OperationEvent::Declared(declared) => {
-                log_event!(self, "client {client} initialized the lock cluster: {declared:?}");
-                if *declared == InitResult::Fresh {
+            OperationEvent::Declared(result) => {
+                log_event!(self, "client {client} initialized the lock cluster: {result:?}");
+                if *result == InitResult::Fresh {
                     self.on_reinitialized();
                 }
             }

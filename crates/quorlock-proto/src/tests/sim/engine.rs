@@ -269,7 +269,7 @@ impl<'a> Sim<'a> {
         if client_host.incarnation != incarnation || client_host.is_dead {
             return false;
         }
-        let resumes_at = client_host.frozen_until;
+        let resumes_at = client_host.paused_until;
         if resumes_at > self.nanos {
             // Whether it first sees replies or the passed time is random.
             let delay = self.rng.below(2_000_000);

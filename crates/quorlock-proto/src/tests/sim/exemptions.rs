@@ -42,7 +42,7 @@ impl Oracle {
         }
     }
 
-    /// An operator initialized the lock cluster again and so declared that no earlier lock counts.
+    /// An operator initialized the lock cluster again, which confirms that no earlier lock counts.
     pub(super) fn clear_data_changes(&mut self) {
         self.changed_at = [0; 5];
     }
@@ -60,7 +60,7 @@ impl Oracle {
         }
     }
 
-    /// What may have shortened a key's life on the node or erased the node's data, for all clients.
+    /// What may have expired a key early on the node or erased the node's data, for all clients.
     pub(super) fn node_exemption_since(&self, node: usize, since: u64) -> Option<Cause> {
         let exemptions = self.node_exemptions[node].iter().rev();
         let mut matching = exemptions
@@ -111,8 +111,8 @@ impl Oracle {
         if lost.iter().any(|node| is_undetected(&node)) {
             Some(Cause::RoleChangeUndetected)
         } else {
-            // A new fence starts above the time of the loss plus the probation. A larger minimum number, which a client
-            // requested, is forgotten forever.
+            // A new fence starts above the time of the loss plus the probation. A larger minimum number,
+            // which a client requested, is lost forever.
             let min = crate::test_util::node::EPOCH + since + plan.max_ttl_nanos();
             let is_far = number.is_some_and(|number| number * 1000 + self.max_clock_error >= min);
             let by_clock = (self.max_clock_error >= tolerated).then_some(Cause::DataLossAndClockError);

@@ -56,13 +56,13 @@ impl Sim<'_> {
             | Fault::DemotedToReplica
             | Fault::DatabaseSwap
             | Fault::KeyDeleted => self.lose_data(fault, node),
-            Fault::StatisticsReset => self.reset_stats(node),
+            Fault::StatisticsReset => self.reset_statistics(node),
             Fault::SmallClockJump | Fault::ClockSetBack | Fault::ClockSetForward | Fault::FastNodeClock => {
                 self.disturb_clock(fault, node)
             }
-            Fault::NodeFreeze => {
+            Fault::NodePause => {
                 let duration = self.random_nanos();
-                self.nodes[node].frozen_until = self.nanos + duration;
+                self.nodes[node].paused_until = self.nanos + duration;
                 self.mark_node_disturbed(node, self.nanos + duration);
                 log_event!(self, "node {node} is paused for {} ms", duration / 1_000_000);
                 true
@@ -137,26 +137,26 @@ impl Sim<'_> {
 
     fn disturb_client(&mut self, fault: Fault, client: usize) -> bool {
         let client_host = &self.clients[client];
-        if client_host.is_dead || client_host.frozen_until > self.nanos {
+        if client_host.is_dead || client_host.paused_until > self.nanos {
             return false;
         }
         let duration = self.random_nanos();
         let duration_millis = duration / 1_000_000;
         match fault {
             Fault::ClientPause | Fault::ClientSuspend | Fault::VmStop | Fault::VmStopUndetected => {
-                let are_clocks_stopped =
+                let has_clock_mistake =
                     self.profile.client_mistake == Some(super::plan::ClientMistake::ClocksStopInSuspend);
                 let stops_clocks = match fault {
                     Fault::ClientPause => false,
-                    Fault::ClientSuspend => are_clocks_stopped,
+                    Fault::ClientSuspend => has_clock_mistake,
                     _ => true,
                 };
                 if stops_clocks {
                     self.clients[client].clocks.stop(self.nanos);
                 }
                 self.clients[client].is_stopped = fault != Fault::ClientPause;
-                self.clients[client].frozen_since = self.nanos;
-                self.clients[client].frozen_until = self.nanos + duration;
+                self.clients[client].paused_since = self.nanos;
+                self.clients[client].paused_until = self.nanos + duration;
                 log_event!(self, "client {client}: {fault:?} for {duration_millis} ms");
                 self.schedule_after(
                     duration,
@@ -209,16 +209,16 @@ impl Sim<'_> {
     /// Resumes a paused client process or machine.
     pub(super) fn resume_client(&mut self, client: usize, corrects_wall: bool) {
         let client_host = &mut self.clients[client];
-        if client_host.frozen_until > self.nanos {
+        if client_host.paused_until > self.nanos {
             // It was paused again, and resumes later.
             return;
         }
-        let are_clocks_stopped =
+        let has_clock_mistake =
             self.profile.client_mistake == Some(super::plan::ClientMistake::ClocksStopInSuspend);
         let stopped_for = client_host.clocks.start(self.nanos);
         client_host.undisturbed_since = self.nanos;
         client_host.is_stopped = false;
-        if stopped_for > 0 && !are_clocks_stopped {
+        if stopped_for > 0 && !has_clock_mistake {
             if corrects_wall {
                 client_host.clocks.shift_wall(stopped_for as i64);
             }
@@ -228,7 +228,7 @@ impl Sim<'_> {
             }
         }
         log_event!(self, "client {client} resumes");
-        let since = self.clients[client].frozen_since;
+        let since = self.clients[client].paused_since;
         (0..self.nodes.len()).for_each(|node| self.on_marker_unreadable(node, since));
         self.on_clocks_changed(client);
     }

@@ -8,7 +8,7 @@ pub(super) const REDUNDANCY: Profile = Profile {
     nodes: &[3, 5],
     clients: (2, 4),
     beyond_limits: 0,
-    faults: &[Fault::ConnectionReset, Fault::Partition, Fault::NodeFreeze, Fault::Restart],
+    faults: &[Fault::ConnectionReset, Fault::Partition, Fault::NodePause, Fault::Restart],
     slow_messages: 0,
     clock_offsets: 500,
     checks_redundancy: true,

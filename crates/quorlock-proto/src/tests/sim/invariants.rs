@@ -10,7 +10,7 @@ use crate::quorum::NodeSet;
 use crate::time::DualTimestamp;
 
 impl Sim<'_> {
-    pub(super) fn on_won(
+    pub(super) fn on_acquired(
         &mut self,
         id: OperationId,
         deadline: DualTimestamp,
@@ -23,7 +23,7 @@ impl Sim<'_> {
         self.stats.in_two_rounds += u64::from(rounds > 1);
         let (has_key, exempt) = (self.nodes_with_key(id), self.exempt_nodes_of(id));
         let record = &mut self.oracle.records[id as usize];
-        record.won_at = Some(self.nanos);
+        record.acquired_at = Some(self.nanos);
         (record.deadline, record.confirmed, record.fencing_number, record.expected_nodes) =
             (Some(deadline), confirmed, number, intersection(has_key.or(exempt), confirmed));
         for (node_record, grant_order) in record.per_node.iter().zip(&mut record.grant_order) {
@@ -38,7 +38,7 @@ impl Sim<'_> {
         self.check_mutual_exclusion(id);
         self.note_overtaken(id);
         self.oracle.unreleased.push(id);
-        self.oracle.won.push(id);
+        self.oracle.acquired.push(id);
         self.schedule_probes(id);
     }
 
@@ -115,14 +115,14 @@ impl Sim<'_> {
         }
         self.stats.probes += 1;
         let (client, started_at, since) =
-            (record.client, record.started_at, record.won_at.unwrap_or_default());
+            (record.client, record.started_at, record.acquired_at.unwrap_or_default());
         self.check_quorum_holds_key(id);
         self.check_confirmed_nodes(id);
         self.check_redundancy(id);
         let client_host = &self.clients[client];
         // The loss is reported 10 ms or a tenth of the TTL ahead, if the process runs.
         let has_run =
-            client_host.frozen_until <= self.nanos && client_host.undisturbed_since + 8_000_000 < self.nanos;
+            client_host.paused_until <= self.nanos && client_host.undisturbed_since + 8_000_000 < self.nanos;
         let had_time = since + 3_000_000 < self.nanos;
         // Its clock may have been slowed since the probe was scheduled.
         let left = self.oracle.time_to_deadline(id, self.now(client));
@@ -193,8 +193,8 @@ impl Sim<'_> {
     }
 
     fn in_order(&self, one: OperationId, other: OperationId) -> (OperationId, OperationId) {
-        let won_at = |id: OperationId| self.oracle.records[id as usize].won_at;
-        if won_at(one) <= won_at(other) { (one, other) } else { (other, one) }
+        let acquired_at = |id: OperationId| self.oracle.records[id as usize].acquired_at;
+        if acquired_at(one) <= acquired_at(other) { (one, other) } else { (other, one) }
     }
 
     /// What exempts that the second lock was acquired while the first was believed valid. Either a holder's
@@ -249,7 +249,7 @@ impl Sim<'_> {
         let late = &self.oracle.records[id as usize];
         let Some(number) = late.fencing_number else { return };
         let mut found: Vec<(Invariant, Option<Cause>, String)> = Vec::new();
-        for other in &self.oracle.won {
+        for other in &self.oracle.acquired {
             let early = &self.oracle.records[*other as usize];
             let Some(earlier) = early.fencing_number.filter(|_| early.key == late.key) else { continue };
             // The lock that is acquired first may have been requested last.
@@ -260,7 +260,7 @@ impl Sim<'_> {
                 found.push((Invariant::UniqueNumbers, fence_loss_exemption(), message));
                 continue;
             }
-            if early.won_at < Some(late.started_at) && earlier > number {
+            if early.acquired_at < Some(late.started_at) && earlier > number {
                 let message = format!(
                     "lock {id} was requested after lock {other} was acquired, and has the smaller number: {number} < {earlier}"
                 );

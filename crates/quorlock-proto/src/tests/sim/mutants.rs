@@ -153,7 +153,7 @@ const REACQUIRED_IN_ANY_ROUND: Profile = Profile {
 };
 /// A grant is in flight for a long time, and the lock is extended meanwhile.
 const LATE_GRANT_NEVER_EXPIRES: Profile = Profile {
-    faults: &[Fault::NodeFreeze],
+    faults: &[Fault::NodePause],
     mutant: Some(Mutant::LateGrantNeverExpires),
     ..PLAIN_SLOW_MESSAGES
 };

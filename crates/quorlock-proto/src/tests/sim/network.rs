@@ -78,8 +78,8 @@ impl Sim<'_> {
         let conn = &self.connections[conn_id];
         let (node, client) = (conn.node, conn.client);
         let node_host = &self.nodes[node];
-        if node_host.frozen_until > self.nanos {
-            self.schedule_at(node_host.frozen_until, SimEvent::NodeReceives(conn_id));
+        if node_host.paused_until > self.nanos {
+            self.schedule_at(node_host.paused_until, SimEvent::NodeReceives(conn_id));
             return;
         }
         let (server_run, is_down, evicts) = (node_host.server_run, node_host.is_down, node_host.redis.evicts);
@@ -103,7 +103,7 @@ impl Sim<'_> {
         }
         match message {
             ToNode::Hello if is_late => {}
-            ToNode::Hello if is_down => self.send_to_client(conn_id, ToClient::Refused),
+            ToNode::Hello if is_down => self.send_to_client(conn_id, ToClient::ConnectionRefused),
             ToNode::Hello => {
                 conn.server_run = server_run;
                 let node_host = &mut self.nodes[node];
@@ -219,7 +219,7 @@ impl Sim<'_> {
                 self.drop_connection(client, node);
                 self.clients[client].coordinator.on_excluded(id, ExclusionReason::Replica, now);
             }
-            ToClient::Refused => {
+            ToClient::ConnectionRefused => {
                 self.drop_connection(client, node);
                 self.clients[client].coordinator.on_down(id, "not listening".into(), now);
             }

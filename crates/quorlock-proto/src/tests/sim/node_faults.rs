@@ -24,7 +24,7 @@ impl Sim<'_> {
         node_host.server_run += 1;
         node_host.is_down = true;
         node_host.is_replica = false;
-        node_host.frozen_until = 0;
+        node_host.paused_until = 0;
         (node_host.swapped_out, node_host.marker_at_reset) = (None, None);
         log_event!(self, "node {node}: {fault:?}");
         self.on_data_change(node, fault != Fault::Restart);
@@ -35,22 +35,22 @@ impl Sim<'_> {
                 self.schedule_after(delay, SimEvent::ConnectionLost(conn_id));
             }
         }
-        let span = self.random_nanos();
-        self.schedule_after(span, SimEvent::Repair(Repair::NodeUp(node)));
+        let downtime = self.random_nanos();
+        self.schedule_after(downtime, SimEvent::Repair(Repair::NodeUp(node)));
         if fault == Fault::RestartClockBehind && self.nodes[node].clock_behind_by == 0 {
-            self.set_clock_behind(node, span);
+            self.set_clock_behind(node, downtime);
         }
         true
     }
 
     /// Sets the node's clock behind until after its restart. The correction comes before any client that knew
     /// the node may count its votes.
-    fn set_clock_behind(&mut self, node: usize, up_after: u64) {
-        let longest = self.plan.max_ttl_nanos();
-        let by = self.rng.log_uniform(longest / 4, 4 * longest);
+    fn set_clock_behind(&mut self, node: usize, downtime: u64) {
+        let max_ttl = self.plan.max_ttl_nanos();
+        let by = self.rng.log_uniform(max_ttl / 4, 4 * max_ttl);
         (self.nodes[node].clock_behind_by, self.nodes[node].clock_behind_since) = (by as i64, self.nanos);
         self.shift_node_clock(node, -(by as i64));
-        let delay = up_after + self.rng.log_uniform(1_000_000, longest);
+        let delay = downtime + self.rng.log_uniform(1_000_000, max_ttl);
         self.schedule_after(delay, SimEvent::Repair(Repair::CorrectClock(node)));
     }
 
@@ -76,13 +76,14 @@ impl Sim<'_> {
 
     /// Whether all wall clocks stay right, within half of the difference that two clients may have.
     fn are_wall_clocks_right(&self) -> bool {
-        let is_off = |client_host: &ClientHost| {
+        let is_wrong = |client_host: &ClientHost| {
             let wall = client_host.clocks.read(self.nanos).wall_nanos();
             wall.abs_diff(EPOCH + self.nanos) > self.plan.max_ttl_nanos() / 50
         };
-        let meddling =
+        let wall_clock_faults =
             [Fault::WallClockSet, Fault::VmStopUndetected, Fault::SlowClientClock, Fault::ClientSuspend];
-        !self.plan.faults.iter().any(|fault| meddling.contains(fault)) && !self.clients.iter().any(is_off)
+        !self.plan.faults.iter().any(|fault| wall_clock_faults.contains(fault))
+            && !self.clients.iter().any(is_wrong)
     }
 
     /// Evicts random keys, as a node with full memory does.
@@ -109,8 +110,8 @@ impl Sim<'_> {
         }
     }
 
-    /// What it counted is evicted, and with it perhaps the only trace of what it evicted.
-    pub(super) fn reset_stats(&mut self, node: usize) -> bool {
+    /// Resets the node's statistics, which may be the only trace of its evictions.
+    pub(super) fn reset_statistics(&mut self, node: usize) -> bool {
         let was_loss_visible = !self.marker_matches_incarnation(node);
         self.nodes[node].redis.reset_stats();
         // The swapped-out data return later, with their own marker.
@@ -194,7 +195,7 @@ impl Sim<'_> {
                 // client got.
                 let is_forced = self.nanos % 2 == 1;
                 self.nodes[node].redis.break_open(&key, is_forced, self.nanos);
-                log_event!(self, "an operator deletes {slot:?} on node {node}; a break: {is_forced}");
+                log_event!(self, "an operator deletes {slot:?} on node {node}; forced release: {is_forced}");
                 self.oracle.exempt_node(node, self.nanos, Cause::KeyDeleted);
             }
             Fault::DemotedToReplica => {
@@ -244,12 +245,12 @@ impl Sim<'_> {
     }
 
     pub(super) fn disturb_clock(&mut self, fault: Fault, node: usize) -> bool {
-        let longest = self.plan.max_ttl_nanos();
+        let max_ttl = self.plan.max_ttl_nanos();
         let node_host = &mut self.nodes[node];
         match fault {
             Fault::SmallClockJump => {
                 // The jump may use half of the drift, once per key lifetime.
-                if node_host.jumped_at.is_some_and(|at| at + longest * 3 / 2 > self.nanos) {
+                if node_host.jumped_at.is_some_and(|at| at + max_ttl * 3 / 2 > self.nanos) {
                     return false;
                 }
                 let min_ttl = self.plan.min_ttl.as_nanos() as i64;
@@ -262,11 +263,11 @@ impl Sim<'_> {
                     return false;
                 }
                 node_host.was_clock_set_back = true;
-                let by = self.rng.log_uniform(1_000_000, longest / 2) as i64;
+                let by = self.rng.log_uniform(1_000_000, max_ttl / 2) as i64;
                 self.shift_node_clock(node, -by);
             }
             Fault::ClockSetForward => {
-                let by = self.rng.log_uniform(20_000_000, 4 * longest) as i64;
+                let by = self.rng.log_uniform(20_000_000, 4 * max_ttl) as i64;
                 self.shift_node_clock(node, by);
                 self.oracle.exempt_node(node, self.nanos, Cause::NodeClock);
             }

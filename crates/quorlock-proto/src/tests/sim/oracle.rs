@@ -27,10 +27,10 @@ pub(super) struct Oracle {
     /// Locks that were acquired and not yet released.
     pub(super) unreleased: Vec<OperationId>,
     /// Acquired locks, in the order of acquisition.
-    pub(super) won: Vec<OperationId>,
+    pub(super) acquired: Vec<OperationId>,
     /// How many grants the nodes have executed.
     grant_count: u32,
-    /// Faults that may have shortened a key's life on the node.
+    /// Faults that may have expired a key early on the node.
     pub(super) node_exemptions: [Vec<Exemption>; 5],
     /// Times in which the client's clocks were wrong by more than the drift.
     pub(super) client_exemptions: [Vec<Exemption>; 4],
@@ -75,7 +75,7 @@ pub(super) struct AttemptRecord {
     pub(super) ttl_range: (Duration, Duration),
     pub(super) auto_renew: bool,
     pub(super) per_node: [NodeRecord; 5],
-    pub(super) won_at: Option<u64>,
+    pub(super) acquired_at: Option<u64>,
     pub(super) fencing_number: Option<u64>,
     pub(super) deadline: Option<DualTimestamp>,
     pub(super) confirmed: NodeSet,
@@ -124,7 +124,7 @@ impl AttemptRecord {
             ttl_range: (Duration::MAX, Duration::ZERO),
             auto_renew: false,
             per_node: [NodeRecord::default(); 5],
-            won_at: None,
+            acquired_at: None,
             fencing_number: None,
             deadline: None,
             confirmed: NodeSet::EMPTY,

@@ -30,7 +30,7 @@ pub(super) enum Fault {
     /// A client's wall clock is set forward or back.
     WallClockSet,
     /// A node's process is paused; its clock goes on.
-    NodeFreeze,
+    NodePause,
     /// A node's server restarts with all its data.
     Restart,
     /// A node's server restarts with no data.
@@ -80,7 +80,7 @@ pub(super) const FAULTS_WITHIN_LIMITS: [Fault; 22] = [
     Fault::VmStop,
     Fault::ClientCrash,
     Fault::WallClockSet,
-    Fault::NodeFreeze,
+    Fault::NodePause,
     Fault::Restart,
     Fault::RestartDataLoss,
     Fault::RestartStaleData,

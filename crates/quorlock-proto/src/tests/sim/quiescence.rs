@@ -1,4 +1,4 @@
-//! The repair of a history: all faults end, one client acquires every lock, and nothing may be left over.
+//! The end of a history: all faults end, one client acquires every lock, and nothing may be left over.
 
 use super::engine::{Repair, Sim, SimEvent, SimPhase, log_event};
 use super::plan::Fault;
@@ -53,7 +53,7 @@ impl Sim<'_> {
             }
             Repair::ClientUp(client) => {
                 if self.clients[client].is_dead {
-                    log_event!(self, "client {client} is back");
+                    log_event!(self, "client {client} restarts");
                     self.start_client(client);
                 }
             }
@@ -108,7 +108,7 @@ impl Sim<'_> {
             for repair in repairs {
                 self.repair(repair(node));
             }
-            self.nodes[node].frozen_until = 0;
+            self.nodes[node].paused_until = 0;
             self.note_clock_error(node);
             if self.plan.faults.contains(&Fault::FastNodeClock) {
                 self.repair(Repair::NodeClockRate(node));
@@ -122,8 +122,8 @@ impl Sim<'_> {
             let client_host = &mut self.clients[client];
             client_host.to_node_blocked_until.fill(0);
             client_host.from_node_blocked_until.fill(0);
-            if client_host.frozen_until > self.nanos {
-                client_host.frozen_until = self.nanos;
+            if client_host.paused_until > self.nanos {
+                client_host.paused_until = self.nanos;
                 self.resume_client(client, true);
             }
             if self.plan.faults.contains(&Fault::SlowClientClock) {

@@ -54,8 +54,8 @@ impl Sim<'_> {
         let has_time = min_ttl.as_nanos() as u64 / 8 > 4 * self.plan.latency + self.plan.timer_delay;
         let two_ttls = (max_ttl * 5 / 2 + Duration::from_millis(5)).as_nanos() as u64;
         let since = self.nanos.saturating_sub(two_ttls);
-        let is_awake = client_host.frozen_until <= since && client_host.undisturbed_since <= since;
-        let is_old = record.won_at.is_some_and(|won| won <= since);
+        let is_awake = client_host.paused_until <= since && client_host.undisturbed_since <= since;
+        let is_old = record.acquired_at.is_some_and(|won| won <= since);
         let is_client_exempt = self.oracle.client_exemption_since(client, since).is_some();
         if !record.auto_renew || !has_time || !is_old || !is_awake || is_client_exempt {
             return NodeSet::EMPTY;

@@ -20,7 +20,7 @@ pub(super) struct NodeHost {
     pub(super) server_run: u32,
     pub(super) is_down: bool,
     pub(super) is_replica: bool,
-    pub(super) frozen_until: u64,
+    pub(super) paused_until: u64,
     /// In permille: commands that get an error reply.
     pub(super) error_permille: u64,
     pub(super) errors_since: u64,
@@ -62,8 +62,8 @@ pub(super) struct ClientHost {
     pub(super) to_node_blocked_until: Vec<u64>,
     pub(super) from_node_blocked_until: Vec<u64>,
     pub(super) timer_at: Option<u64>,
-    pub(super) frozen_since: u64,
-    pub(super) frozen_until: u64,
+    pub(super) paused_since: u64,
+    pub(super) paused_until: u64,
     /// Since when the process has run without a pause or a change of its clocks.
     pub(super) undisturbed_since: u64,
     pub(super) is_stopped: bool,
@@ -108,9 +108,9 @@ pub(super) enum ToNode {
 pub(super) enum ToClient {
     Accepted(MarkerReading),
     IsReplica,
-    Refused,
-    /// Tells the first waiting process that the key is free. `was_found_free`: a waiter found it free; nobody
-    /// released it.
+    ConnectionRefused,
+    /// Tells the first waiting process that the key is free: released by its holder or, if `was_found_free`,
+    /// found free by a waiter.
     Notification {
         key: usize,
         has_others: bool,
@@ -126,7 +126,7 @@ impl NodeHost {
             server_run: 0,
             is_down: false,
             is_replica: false,
-            frozen_until: 0,
+            paused_until: 0,
             error_permille: 0,
             errors_since: 0,
             evicts_since: u64::MAX,
@@ -165,8 +165,8 @@ impl ClientHost {
             to_node_blocked_until: vec![0; nodes],
             from_node_blocked_until: vec![0; nodes],
             timer_at: None,
-            frozen_since: 0,
-            frozen_until: 0,
+            paused_since: 0,
+            paused_until: 0,
             undisturbed_since: 0,
             is_stopped: false,
             was_wall_set_back: false,

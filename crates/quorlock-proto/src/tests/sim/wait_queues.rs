@@ -29,31 +29,31 @@ impl Sim<'_> {
         let process = (client, self.clients[client].incarnation);
         let mut queue = self.wait_queue(node, key);
         let held = self.nodes[node].redis.living(&Slot::Lock(key.clone()), self.nanos);
-        let mut left =
+        let mut remaining =
             held.map(|entry| entry.expires.map(|at| Duration::from_millis(at - now as u64 / 1000)));
-        if left.is_none() {
-            let notified =
+        if remaining.is_none() {
+            let head_score =
                 queue.first().filter(|(score, head)| *head != process && *score < 0).map(|(score, _)| *score);
             let age =
-                notified.map(|notified| now + notified).filter(|age| (0..=NOTIFY_GRACE_MICROS).contains(age));
-            left = age.map(|age| Some(Duration::from_micros((NOTIFY_GRACE_MICROS - age) as u64)));
+                head_score.map(|score| now + score).filter(|age| (0..=NOTIFY_GRACE_MICROS).contains(age));
+            remaining = age.map(|age| Some(Duration::from_micros((NOTIFY_GRACE_MICROS - age) as u64)));
         }
         let score = queue.iter().find(|(_, other)| *other == process).map(|(score, _)| *score);
         let was_notified = score.is_some_and(|score| score < 0);
-        if score.is_none() || was_notified && left.is_some() {
-            put(&mut queue, process, now - waited.as_micros() as i64);
+        if score.is_none() || was_notified && remaining.is_some() {
+            set_score(&mut queue, process, now - waited.as_micros() as i64);
         }
         self.store_queue(node, key, &queue);
-        if left.is_none() {
+        if remaining.is_none() {
             if was_notified || !self.notify_next(node, key, Some(process), true) {
                 let mut queue = self.wait_queue(node, key);
-                put(&mut queue, process, -now);
+                set_score(&mut queue, process, -now);
                 self.store_queue(node, key, &queue);
                 return Vote::NotHeld;
             }
-            left = Some(Some(Duration::from_micros(NOTIFY_GRACE_MICROS as u64)));
+            remaining = Some(Some(Duration::from_micros(NOTIFY_GRACE_MICROS as u64)));
         }
-        Vote::HeldByOther { remaining: left.flatten() }
+        Vote::HeldByOther { remaining: remaining.flatten() }
     }
 
     fn dequeue_at(&mut self, node: usize, client: usize, key: &Key) -> Vote {
@@ -119,7 +119,7 @@ impl Sim<'_> {
                     conn_id,
                     ToClient::Notification { key: key_index, has_others, was_found_free },
                 );
-                put(&mut queue, process, -(self.nodes[node].redis.micros(self.nanos) as i64));
+                set_score(&mut queue, process, -(self.nodes[node].redis.micros(self.nanos) as i64));
                 self.store_queue(node, key, &queue);
                 return true;
             }
@@ -159,12 +159,12 @@ impl Sim<'_> {
         let entry = self.nodes[node].redis.living(&Slot::WaitQueue(key.clone()), self.nanos);
         let text =
             entry.and_then(|entry| std::str::from_utf8(entry.value.as_deref()?).ok()).unwrap_or_default();
-        let position = |line: &str| {
+        let parse_entry = |line: &str| {
             let mut fields = line.split(' ');
             let score = fields.next()?.parse().ok()?;
             Some((score, (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?)))
         };
-        text.lines().filter_map(position).collect()
+        text.lines().filter_map(parse_entry).collect()
     }
 
     fn store_queue(&mut self, node: usize, key: &Key, queue: &Queue) {
@@ -184,7 +184,7 @@ fn node_seed(node: usize, server_run: u32) -> u64 {
     fairness::node_weight_seed(&format!("n{node}r{server_run}"))
 }
 
-fn put(queue: &mut Queue, process: (usize, u32), score: i64) {
+fn set_score(queue: &mut Queue, process: (usize, u32), score: i64) {
     queue.retain(|(_, other)| *other != process);
     queue.push((score, process));
     queue.sort_unstable();

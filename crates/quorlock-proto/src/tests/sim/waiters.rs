@@ -50,8 +50,8 @@ pub(super) enum WaitStep {
 impl Sim<'_> {
     pub(super) fn start_waiting(&mut self, client: usize, key: usize) {
         self.stats.waits += 1;
-        let longest = self.plan.max_ttl_nanos();
-        let until = self.nanos + self.rng.log_uniform(longest / 2, 6 * longest);
+        let max_ttl = self.plan.max_ttl_nanos();
+        let until = self.nanos + self.rng.log_uniform(max_ttl / 2, 6 * max_ttl);
         let distrusts_at = self.nanos + Trust::at_first(self.rng.next_u64()).as_nanos() as u64;
         let wait = &mut self.clients[client].tasks[key].wait;
         *wait = WaitState {
@@ -161,8 +161,8 @@ impl Sim<'_> {
     }
 
     pub(super) fn on_queue_reply(&mut self, client: usize, id: OperationId, votes: &[Vote]) {
-        let asks = |key: &usize| self.clients[client].tasks[*key].wait.pending_survey == Some(id);
-        let Some(key) = (0..self.keys.len()).find(asks) else { return };
+        let is_pending = |key: &usize| self.clients[client].tasks[*key].wait.pending_survey == Some(id);
+        let Some(key) = (0..self.keys.len()).find(is_pending) else { return };
         self.clients[client].tasks[key].wait.pending_survey = None;
         if self.clients[client].tasks[key].state == TaskState::Waiting(WaitStep::AwaitReply) {
             let vote = votes.iter().find(|vote| matches!(vote, Vote::HeldByOther { .. } | Vote::NotHeld));
@@ -199,11 +199,11 @@ impl Sim<'_> {
     }
 
     /// An attempt of this wait failed.
-    pub(super) fn on_attempt_failed(&mut self, client: usize, key: usize, refusal: &AttemptFailure) {
+    pub(super) fn on_attempt_failed(&mut self, client: usize, key: usize, failure: &AttemptFailure) {
         let wait = &mut self.clients[client].tasks[key].wait;
-        let refused = Refused { may_be_split: refusal.may_be_split(), was_called: wait.cohort.on_refused() };
+        let refused = Refused { may_be_split: failure.may_be_split(), was_called: wait.cohort.on_refused() };
         (wait.failures, wait.rechecks) = (wait.failures + 1, 0);
-        wait.retry_after = match refusal.reason {
+        wait.retry_after = match failure.reason {
             FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
                 retry_after
             }
@@ -217,7 +217,7 @@ impl Sim<'_> {
         if self.nanos >= wait.until {
             return self.stop_waiting(client, key);
         }
-        if matches!(refusal.reason, FailureReason::Contended { .. }) {
+        if matches!(failure.reason, FailureReason::Contended { .. }) {
             let next = wait.cohort.next_after_refusal();
             self.check_polling(client, key);
             self.schedule_action(client, key, next);
@@ -345,7 +345,10 @@ impl Sim<'_> {
         let wait = &mut self.clients[client].tasks[key].wait;
         wait.attempts_while_held += 1;
         let attempts = wait.attempts_while_held;
-        log_event!(self, "client {client} attempted key {key} in vain, {attempts} times without a fault");
+        log_event!(
+            self,
+            "client {client} attempted key {key} without success, {attempts} times without a fault"
+        );
         if attempts > MAX_ATTEMPTS_WHILE_HELD {
             self.report_violation(
                 Invariant::NoPolling,

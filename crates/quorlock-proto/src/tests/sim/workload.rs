@@ -213,14 +213,14 @@ impl Sim<'_> {
                 let delay = if self.rng.chance_permille(50) { 0 } else { self.rng.below(work + 1) };
                 self.schedule_step(client, key, delay);
             }
-            OperationEvent::Refused(refusal) if task.state == TaskState::Acquiring(id) => {
+            OperationEvent::Refused(failure) if task.state == TaskState::Acquiring(id) => {
                 self.oracle.end_lock(id);
                 if task.wait.is_waiting {
-                    self.on_attempt_failed(client, key, refusal);
+                    self.on_attempt_failed(client, key, failure);
                     return;
                 }
                 self.clients[client].tasks[key].state = TaskState::Idle;
-                let hint = match refusal.reason {
+                let hint = match failure.reason {
                     FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
                         retry_after
                     }
