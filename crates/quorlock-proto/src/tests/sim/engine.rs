@@ -271,7 +271,7 @@ impl<'a> Sim<'a> {
         }
         let resumes_at = client_host.paused_until;
         if resumes_at > self.nanos {
-            // Whether it first sees replies or the passed time is random.
+            // After the pause, either replies or the timer may come first, at random.
             let delay = self.rng.below(2_000_000);
             self.schedule_at(resumes_at + delay, event);
             return false;

@@ -1,4 +1,4 @@
-//! Negative controls invariants the exemptions: each exempted cause breaks an invariant, and without the cause no
+//! Negative controls of the exemptions: each exempted cause breaks an invariant, and without the cause no
 //! invariant breaks.
 
 use super::plan::{Fault, Profile};

@@ -51,7 +51,8 @@ impl Oracle {
         self.max_clock_error = self.max_clock_error.max(nanos);
     }
 
-    /// Extends undetected exemptions: no client could read the node's marker since then, and the next read detects them.
+    /// Extends undetected exemptions: no client could read the node's marker since then, and the next read
+    /// detects them.
     pub(super) fn prolong_undetected(&mut self, node: usize, since: u64, until: u64) {
         let is_open =
             |exemption: &&mut Exemption| exemption.cause.is_undetected() && exemption.until >= since;
@@ -68,8 +69,8 @@ impl Oracle {
         matching.next().map(|exemption| exemption.cause)
     }
 
-    /// Whether the node started with its clock behind, the clock was corrected since, and the client that got its vote
-    /// first met the node after that.
+    /// Whether the node started with its clock behind, which was corrected since, and the client that got its
+    /// vote first met the node after that.
     pub(super) fn clock_behind_exemption_since(
         &self,
         node: usize,
@@ -96,7 +97,8 @@ impl Oracle {
         (0..5).filter(is_exempt).map(|node| NodeId(node as u8)).collect()
     }
 
-    /// Why fencing numbers given since then may repeat or fall below `number`, which was given then, if they may.
+    /// What exempts that fencing numbers given since then repeat, or fall below `number`, which was given
+    /// then.
     pub(super) fn fence_loss_exemption(&self, since: u64, number: Option<u64>, plan: &Plan) -> Option<Cause> {
         let lost = self.nodes_without_fences_since(since);
         if !covers_quorum_intersection(lost.len(), plan) {
@@ -132,8 +134,8 @@ fn end_open(exemptions: &mut [Exemption], now: u64) {
     }
 }
 
-/// Whether this many nodes can hold every intersection of two quorums (2q − N nodes), so that their loss of fences may
-/// break the order of the numbers.
+/// Whether this many nodes can contain an intersection of two quorums (2q − N nodes). Then their loss of
+/// fences may break the order of the fencing numbers.
 pub(super) fn covers_quorum_intersection(nodes: usize, plan: &Plan) -> bool {
     nodes >= 2 * plan.quorum.needed() - plan.quorum.nodes()
 }

@@ -157,8 +157,8 @@ impl Sim<'_> {
         );
     }
 
-    /// A confirmed node must keep the key for as long as the lock. Spare nodes and clock jumps are judged by
-    /// it.
+    /// Checks that confirmed nodes keep the key for as long as the lock. The count of spare nodes and the
+    /// handling of clock jumps rely on it.
     fn check_confirmed_nodes(&mut self, id: OperationId) {
         if !self.is_valid(id) {
             return;

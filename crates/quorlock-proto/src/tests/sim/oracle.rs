@@ -79,7 +79,7 @@ pub(super) struct AttemptRecord {
     pub(super) fencing_number: Option<u64>,
     pub(super) deadline: Option<DualTimestamp>,
     pub(super) confirmed: NodeSet,
-    /// The confirmed nodes that granted its key at the acquisition or at the last change of the deadline, or
+    /// The confirmed nodes that had its key at the acquisition or at the last change of the deadline, or
     /// whose loss of it is exempted.
     pub(super) expected_nodes: NodeSet,
     /// Per node with its fencing number at the acquisition: the position of its grant among all grants.
@@ -251,7 +251,7 @@ impl Sim<'_> {
             }
             (RequestKind::Acquire, ..) => node_record.grant_index = grant_index,
             (RequestKind::RaiseFence, _, Some(Fence::Number(number))) => {
-                node_record.fencing_number = Some(number)
+                node_record.fencing_number = Some(number);
             }
             _ => {}
         }

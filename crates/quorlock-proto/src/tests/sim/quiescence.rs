@@ -140,7 +140,7 @@ impl Sim<'_> {
     }
 
     /// The longest duration of recovery: messages in flight, the max TTL, marker reads, and a probation. A
-    /// clock jump that is found late adds another probation.
+    /// clock jump that is found late adds a second probation.
     fn recovery_bound(&self) -> u64 {
         let without_clock_errors =
             8 * self.plan.max_ttl_nanos() + self.plan.marker_read_window() * 2 + 2_000_000_000;

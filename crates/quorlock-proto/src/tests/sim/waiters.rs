@@ -110,7 +110,7 @@ impl Sim<'_> {
                 NextAction::Acquire => self.start_attempt(client, key),
                 // The queue node may be wrong.
                 NextAction::Wait if self.nanos >= wait.distrusts_at => {
-                    self.attempt_despite_queue(client, key)
+                    self.attempt_despite_queue(client, key);
                 }
                 // The holder may have crashed without a notification.
                 NextAction::Wait | NextAction::Enqueue => self.enqueue(client, key),
@@ -180,7 +180,7 @@ impl Sim<'_> {
                 // A notification may have arrived meanwhile.
                 match wait.cohort.next_after_refusal() {
                     NextAction::Acquire => {
-                        self.schedule_wait_step(client, key, WaitStep::Acquire, Duration::ZERO)
+                        self.schedule_wait_step(client, key, WaitStep::Acquire, Duration::ZERO);
                     }
                     NextAction::Wait | NextAction::Enqueue => self.await_notification(client, key),
                 }
