@@ -45,7 +45,7 @@ const VALIDITY_FROM_REPLY: Profile = Profile {
         plan.min_ttl = ms(400);
         plan.max_work_percent = 400;
         plan.max_drift_ppm = 10_000;
-        plan.drift = Drift::new(0.01).expect("a usual drift");
+        plan.drift = Drift::new(0.01).expect("a valid drift");
     }),
     ..PLAIN_SLOW_MESSAGES
 };

@@ -84,7 +84,7 @@ impl Sim<'_> {
         let (min, max) = (self.plan.min_ttl.as_millis() as u64, self.plan.max_ttl.as_millis() as u64);
         let ttl = ms(self.rng.log_uniform(min, max));
         let params = LeaseParams::new(ttl, self.plan.drift, None, self.plan.limits.reply_timeout);
-        let params = params.expect("terms that work");
+        let params = params.expect("valid lease parameters");
         let (want_holder_ttl, auto_renew) = (self.rng.chance_permille(300), self.rng.chance_permille(700));
         let min_fencing_number =
             if self.rng.chance_permille(50) { self.oracle.largest_fencing_number } else { 0 };
@@ -132,7 +132,7 @@ impl Sim<'_> {
             self.stats.extensions += 1;
             let (min, max) = self.oracle.records[id as usize].ttl_range;
             self.oracle.records[id as usize].ttl_range = (min.min(ttl), max.max(ttl));
-            self.clients[client].coordinator.extend(id, params.expect("terms that work"), now);
+            self.clients[client].coordinator.extend(id, params.expect("valid lease parameters"), now);
             self.run_actions(client);
         } else if self.rng.chance_permille(100) && !self.is_valid(id) {
             let now = self.now(client);
