@@ -1,64 +1,68 @@
-//! What boards want done, and what they tell.
+//! Runs the actions that coordinators request, and delivers their events.
 
 use std::time::Duration;
 
-use super::engine::{Deed, Sim, tell};
-use super::parts::Message;
+use super::engine::{Sim, SimEvent, log_event};
+use super::state::ToNode;
 use crate::coordinator::{Action, OperationEvent, OperationId};
 use crate::membership::{InitResult, VotingStatus};
 use crate::request::{OwnerToken, Request, RequestKind};
 use crate::test_util::node::Command;
 
 impl Sim<'_> {
-    pub(super) fn act(&mut self, who: usize) {
-        while let Some(action) = self.peers[who].coordinator.poll() {
+    pub(super) fn run_actions(&mut self, client: usize) {
+        while let Some(action) = self.clients[client].coordinator.poll() {
             match action {
                 Action::Send { request, nodes, as_text } => {
                     for node in nodes.iter() {
-                        let peer = &self.peers[who];
-                        let Some(place) = peer.wires[node.index()] else { continue };
-                        let badge = peer.coordinator.expected_marker(node).cloned();
+                        let client_host = &self.clients[client];
+                        let Some(conn_id) = client_host.conn_ids[node.index()] else { continue };
+                        let badge = client_host.coordinator.expected_marker(node).cloned();
                         let command = Command { request: request.clone(), as_text, badge, write: None };
-                        self.send(place, Message::Command(command));
-                        if self.plan.ill_timed > 0 && self.chance.permille(self.plan.ill_timed) {
-                            self.go_wrong_at(node.index(), who);
+                        self.send_to_node(conn_id, ToNode::Command(command));
+                        if self.plan.faults_on_send > 0 && self.rng.chance_permille(self.plan.faults_on_send)
+                        {
+                            self.inject_fault_at(node.index(), client);
                         }
                     }
                 }
                 Action::ReadMarker { node, write, as_text } => {
                     if let Some(write) = &write {
-                        self.check_write(who, node.index(), write);
+                        self.check_marker_write(client, node.index(), write);
                     }
-                    if let Some(place) = self.peers[who].wires[node.index()] {
-                        let request = Request { phase: RequestKind::ReadMarker, ..self.no_ask() };
-                        self.send(place, Message::Command(Command { request, as_text, badge: None, write }));
+                    if let Some(conn_id) = self.clients[client].conn_ids[node.index()] {
+                        let request = Request { phase: RequestKind::ReadMarker, ..self.marker_request() };
+                        self.send_to_node(
+                            conn_id,
+                            ToNode::Command(Command { request, as_text, badge: None, write }),
+                        );
                     }
                 }
                 Action::VotingStatus(node, voting_status) => {
-                    self.peers[who].votes[node.index()] = voting_status == VotingStatus::Voting;
-                    self.note_trouble_between(who, node.index(), self.nanos);
-                    tell!(self, "to client {who}, node {} stands as {voting_status:?}", node.0);
+                    self.clients[client].is_voting[node.index()] = voting_status == VotingStatus::Voting;
+                    self.mark_link_disturbed(client, node.index(), self.nanos);
+                    log_event!(self, "to client {client}, node {} is {voting_status:?}", node.0);
                 }
                 Action::ClockAnomaly(node, anomaly) => {
-                    tell!(self, "client {who} sees node {}: {anomaly:?}", node.0);
+                    log_event!(self, "client {client} sees node {}: {anomaly:?}", node.0);
                 }
                 Action::Redial(node) => {
-                    // The board has let go of it already.
-                    if let Some(place) = self.peers[who].wires[node.index()] {
-                        let ghosts = self.chance.place(self.conns[place].to_node.len() + 1);
-                        self.sever(place, ghosts);
+                    // The coordinator has dropped this connection already.
+                    if let Some(conn_id) = self.clients[client].conn_ids[node.index()] {
+                        let late_count = self.rng.index(self.connections[conn_id].to_node.len() + 1);
+                        self.cut_connection(conn_id, late_count);
                     }
-                    self.drop_wire(who, node.index());
-                    tell!(self, "client {who} gives up its connection to node {}", node.0);
+                    self.drop_connection(client, node.index());
+                    log_event!(self, "client {client} redials its connection to node {}", node.0);
                 }
-                Action::Notify(id, event) => self.be_told(who, id, &event),
+                Action::Notify(id, event) => self.on_operation_event(client, id, &event),
             }
         }
-        self.note_known_nodes(who);
-        self.set_alarm(who);
+        self.note_known_nodes(client);
+        self.set_timer(client);
     }
 
-    fn no_ask(&self) -> Request {
+    fn marker_request(&self) -> Request {
         let key = self.keys[0].clone();
         Request {
             phase: RequestKind::ReadMarker,
@@ -69,60 +73,65 @@ impl Sim<'_> {
         }
     }
 
-    fn be_told(&mut self, who: usize, id: OperationId, event: &OperationEvent) {
+    fn on_operation_event(&mut self, client: usize, id: OperationId, event: &OperationEvent) {
         match event {
             OperationEvent::Won { deadline, confirmed, number, rounds } => {
-                tell!(
+                log_event!(
                     self,
-                    "client {who} has lock {id}, number {number:?}, on {confirmed:?}, in {rounds} rounds"
+                    "client {client} has lock {id}, number fencing number {number:?}, on {confirmed:?}, in {rounds} rounds"
                 );
-                self.on_won(id, *deadline, *confirmed, *number, *rounds);
+                self.on_acquired(id, *deadline, *confirmed, *number, *rounds);
             }
-            OperationEvent::Refused(refusal) => {
-                tell!(self, "client {who} is refused lock {id}: {:?}", refusal.reason);
+            OperationEvent::Refused(failure) => {
+                log_event!(self, "client {client} does not get lock {id}: {:?}", failure.reason);
             }
             OperationEvent::Confirmed(nodes) => self.on_confirmed(id, *nodes),
             OperationEvent::Renewed(deadline) => {
-                tell!(self, "client {who} has renewed lock {id}");
+                log_event!(self, "client {client} has renewed lock {id}");
                 self.on_renewed(id, *deadline);
             }
             OperationEvent::Unconfirmed(votes) => {
-                self.tally.unconfirmed += 1;
-                tell!(self, "client {who} could not renew lock {id}: {votes:?}");
+                self.stats.unconfirmed += 1;
+                log_event!(self, "client {client} could not renew lock {id}: {votes:?}");
             }
             OperationEvent::Lost(loss) => {
-                tell!(self, "client {who} is told that lock {id} is lost: {loss:?}");
+                log_event!(self, "client {client} learns that lock {id} is lost: {loss:?}");
                 self.on_lost(id, *loss);
             }
-            OperationEvent::Released(_) => self.tally.released += 1,
+            OperationEvent::Released(_) => self.stats.released += 1,
             OperationEvent::Renewing | OperationEvent::Surveyed(_) => {}
-            OperationEvent::Declared(declared) => {
-                tell!(self, "client {who}'s declaration: {declared:?}");
-                if *declared == InitResult::Fresh {
-                    self.on_declared();
+            OperationEvent::Declared(result) => {
+                log_event!(self, "client {client} initialized the lock cluster: {result:?}");
+                if *result == InitResult::Fresh {
+                    self.on_reinitialized();
                 }
             }
         }
-        self.tell_caller(who, id, event);
+        self.deliver_to_task(client, id, event);
     }
 
-    pub(super) fn set_alarm_again(&mut self, who: usize) {
-        self.peers[who].wakes_at = None;
-        self.set_alarm(who);
+    pub(super) fn reset_timer(&mut self, client: usize) {
+        self.clients[client].timer_at = None;
+        self.set_timer(client);
     }
 
-    fn set_alarm(&mut self, who: usize) {
-        let peer = &self.peers[who];
-        let reading = peer.coordinator.has_leases().then(|| self.now(who).plus(CLOCK_LOOK).boot_nanos());
-        let Some(due) = [peer.coordinator.next_wake(), reading].into_iter().flatten().min() else { return };
-        let at = peer.clocks.when(due).max(self.nanos) + self.plan.timer_late;
-        if peer.wakes_at.is_none_or(|other| at < other) {
-            let life = peer.life;
-            self.peers[who].wakes_at = Some(at);
-            self.at(at, Deed::Wake { who, life, set_for: at });
+    fn set_timer(&mut self, client: usize) {
+        let client_host = &self.clients[client];
+        let reading = client_host
+            .coordinator
+            .has_leases()
+            .then(|| self.now(client).plus(CLOCK_CHECK_INTERVAL).boot_nanos());
+        let Some(due) = [client_host.coordinator.next_wake(), reading].into_iter().flatten().min() else {
+            return;
+        };
+        let at = client_host.clocks.true_time_at(due).max(self.nanos) + self.plan.timer_delay;
+        if client_host.timer_at.is_none_or(|other| at < other) {
+            let incarnation = client_host.incarnation;
+            self.clients[client].timer_at = Some(at);
+            self.schedule_at(at, SimEvent::Timer { client, incarnation, set_for: at });
         }
     }
 }
 
-/// As the driver does while a lock is held.
-const CLOCK_LOOK: Duration = Duration::from_secs(1);
+/// As often as the driver reads its clock while a lock is held.
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);

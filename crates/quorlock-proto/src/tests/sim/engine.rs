@@ -1,14 +1,14 @@
-//! The turning of a history: one queue of what happens when, nodes, clients with their boards, and the ways between.
+//! The simulation engine: the event queue that runs one history over nodes, clients and connections.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::chance::Chance;
-use super::clock::Clocks;
+use super::clock::ClientClocks;
 use super::oracle::{Oracle, Violation};
-use super::parts::{Conn, Peer, Site, Way};
 use super::plan::{Plan, Profile};
-use super::tally::{Invariant, Tally};
+use super::rng::SeededRng;
+use super::state::{ClientHost, Connection, LinkState, NodeHost};
+use super::stats::{Invariant, Stats};
 use crate::coordinator::OperationId;
 use crate::marker::{ClusterId, Marker};
 use crate::membership::MarkerWrite;
@@ -16,166 +16,176 @@ use crate::request::Key;
 use crate::test_util::node::Node;
 use crate::time::DualTimestamp;
 
-/// One history on its way.
+/// One running history.
 pub(super) struct Sim<'a> {
     pub(super) profile: &'a Profile,
     pub(super) plan: Plan,
-    pub(super) chance: Chance,
-    /// True time.
+    pub(super) rng: SeededRng,
+    /// The true time, in nanoseconds.
     pub(super) nanos: u64,
-    turn: u64,
-    queue: BinaryHeap<Reverse<(u64, u64, Deed)>>,
-    pub(super) sites: Vec<Site>,
-    pub(super) peers: Vec<Peer>,
-    pub(super) conns: Vec<Conn>,
+    /// Orders events of the same time.
+    sequence: u64,
+    events: BinaryHeap<Reverse<(u64, u64, SimEvent)>>,
+    pub(super) nodes: Vec<NodeHost>,
+    pub(super) clients: Vec<ClientHost>,
+    pub(super) connections: Vec<Connection>,
     pub(super) keys: Vec<Key>,
     pub(super) oracle: Oracle,
-    pub(super) tally: Tally,
-    pub(super) stage: Stage,
-    pub(super) stage_until: u64,
-    pub(super) calm_at: u64,
-    /// What happened in words, where a log is wanted.
-    pub(super) story: Option<Vec<String>>,
+    pub(super) stats: Stats,
+    pub(super) phase: SimPhase,
+    pub(super) phase_until: u64,
+    pub(super) recovery_started_at: u64,
+    /// What happened, in text, if a log is wanted.
+    pub(super) log: Option<Vec<String>>,
 }
 
-/// What happens at some time.
+/// An event of the simulation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Deed {
+pub(super) enum SimEvent {
     /// The next message of a connection reaches the node.
-    Arrive(usize),
-    /// The next answer reaches the client.
-    Hear(usize),
-    /// The client hears that its connection is gone.
-    Break(usize),
-    /// The client does not wait any longer for a connection.
-    GiveUp(usize),
+    NodeReceives(usize),
+    /// The next message of a connection reaches the client.
+    ClientReceives(usize),
+    /// The client learns that its connection is closed.
+    ConnectionLost(usize),
+    /// The client's dial timeout.
+    ConnectTimeout(usize),
     Dial {
-        who: usize,
+        client: usize,
         node: usize,
-        life: u32,
+        incarnation: u32,
     },
-    /// A timer rings, unless it was set again since.
-    Wake {
-        who: usize,
-        life: u32,
+    /// The client's timer fires, unless it was set to another time since.
+    Timer {
+        client: usize,
+        incarnation: u32,
         set_for: u64,
     },
-    /// A caller goes on with what it does.
-    Step {
-        who: usize,
+    /// A task continues.
+    TaskStep {
+        client: usize,
         key: usize,
-        life: u32,
+        incarnation: u32,
         step: u32,
     },
-    /// Somebody looks whether a lock is as it should be; last, just before its deadline.
-    Probe {
+    /// The checkers examine a lock; `is_last`: just before its deadline.
+    ProbeLock {
         id: OperationId,
         deadline: u64,
         is_last: bool,
     },
-    /// Something goes wrong.
-    Fault,
-    /// A thing that went wrong is over.
+    /// A random fault happens.
+    InjectFault,
+    /// A fault ends.
     Repair(Repair),
-    /// A stopped machine goes on.
-    Go {
-        who: usize,
-        is_shown: bool,
+    /// A paused client process or machine resumes.
+    ResumeClient {
+        client: usize,
+        corrects_wall: bool,
     },
-    /// Is the stage over?
-    Stage,
+    /// Check whether the phase is over.
+    CheckPhase,
 }
 
-/// What is over.
+/// The end of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Repair {
     NodeUp(usize),
-    Master(usize),
-    Errors(usize),
-    Evicts(usize),
-    Swap(usize),
-    /// Its clock was behind.
-    ClockBehind(usize),
-    NodeRate(usize),
-    ClientRate(usize),
+    Promote(usize),
+    EndErrors(usize),
+    EndEviction(usize),
+    SwapBack(usize),
+    /// The node's clock, which was behind, is corrected.
+    CorrectClock(usize),
+    NodeClockRate(usize),
+    ClientClockRate(usize),
     ClientUp(usize),
 }
 
-/// How far the history is.
+/// A phase of the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// Things go wrong.
-    Storm,
-    /// Nothing does any more, and one client tries to have every lock.
-    Calm,
-    /// No client wants anything any more.
-    Still,
-    Over,
+pub(super) enum SimPhase {
+    /// Faults are injected, and all tasks use locks.
+    Faults,
+    /// All faults have ended; one client must acquire every lock.
+    Recovery,
+    /// No task wants a lock any more.
+    Drain,
+    Done,
 }
 
-/// Writes down what happened, where a log is wanted.
-macro_rules! tell {
+/// Adds a line to the log, if a log is wanted.
+macro_rules! log_event {
     ($sim:expr, $($words:tt)+) => {
-        if $sim.story.is_some() {
-            let words = format!($($words)+);
-            $sim.write_down(&words);
+        if $sim.log.is_some() {
+            let message = format!($($words)+);
+            $sim.push_log_line(&message);
         }
     };
 }
-pub(super) use tell;
+pub(super) use log_event;
 
 impl<'a> Sim<'a> {
-    pub(super) fn new(seed: u64, profile: &'a Profile, is_reported: bool) -> Self {
-        let mut chance = Chance::new(seed);
-        let plan = Plan::draw(profile, &mut chance);
-        let most_haste = plan.most_node_haste();
-        let sites = (0..plan.quorum.nodes()).map(|place| {
-            let mut node = Node::new(place, plan.config());
-            let haste = chance.pick(&[0, most_haste, -most_haste, most_haste / 2]);
-            node.set_haste(haste, 0);
-            let set_off = chance.between(0, 40_000_000) as i64 - 20_000_000;
-            node.jump(0, set_off + plan.clock_offset(&mut chance));
-            node.mistake = profile.mistake;
-            Site::new(node, haste)
+    pub(super) fn new(seed: u64, profile: &'a Profile, has_log: bool) -> Self {
+        let mut rng = SeededRng::new(seed);
+        let plan = Plan::draw(profile, &mut rng);
+        let max_node_drift = plan.max_node_drift_ppm();
+        let nodes = (0..plan.quorum.nodes()).map(|index| {
+            let mut node = Node::new(index, plan.config());
+            let drift_ppm = rng.pick(&[0, max_node_drift, -max_node_drift, max_node_drift / 2]);
+            node.set_haste(drift_ppm, 0);
+            let offset = rng.between(0, 40_000_000) as i64 - 20_000_000;
+            node.jump(0, offset + plan.clock_offset(&mut rng));
+            node.mistake = profile.script_mistake;
+            NodeHost::new(node, drift_ppm)
         });
-        let sites: Vec<Site> = sites.collect();
-        let most_delay = plan.most_client_delay();
-        let peers = (0..plan.clients).map(|who| {
-            let haste = chance.pick(&[0, -most_delay, most_delay, -most_delay / 2]);
-            let boot = chance.between(1, 1_000_000) * 1_000_000;
-            let off = chance.between(0, 40_000_000) as i64 - 20_000_000;
-            let off = if chance.permille(profile.odd_walls) { off * 100_000 } else { off };
-            let off = off + plan.clock_offset(&mut chance);
-            Peer::new(&plan, who, Clocks::new(boot, haste, off - boot as i64), haste)
+        let nodes: Vec<NodeHost> = nodes.collect();
+        let max_slowdown = plan.max_client_slowdown_ppm();
+        let clients = (0..plan.client_count).map(|client| {
+            let drift_ppm = rng.pick(&[0, -max_slowdown, max_slowdown, -max_slowdown / 2]);
+            let boot = rng.between(1, 1_000_000) * 1_000_000;
+            let wall_offset = rng.between(0, 40_000_000) as i64 - 20_000_000;
+            let wall_offset = if rng.chance_permille(profile.wrong_wall_clocks) {
+                wall_offset * 100_000
+            } else {
+                wall_offset
+            };
+            let wall_offset = wall_offset + plan.clock_offset(&mut rng);
+            ClientHost::new(
+                &plan,
+                client,
+                ClientClocks::new(boot, drift_ppm, wall_offset - boot as i64),
+                drift_ppm,
+            )
         });
-        let peers: Vec<Peer> = peers.collect();
+        let clients: Vec<ClientHost> = clients.collect();
         Self {
             profile,
             nanos: START,
-            turn: 0,
-            queue: BinaryHeap::with_capacity(64),
-            sites,
-            peers,
-            conns: Vec::with_capacity(32),
-            keys: ["a", "b"][..plan.keys].iter().map(|name| Key::new(name)).collect(),
+            sequence: 0,
+            events: BinaryHeap::with_capacity(64),
+            nodes,
+            clients,
+            connections: Vec::with_capacity(32),
+            keys: ["a", "b"][..plan.key_count].iter().map(|name| Key::new(name)).collect(),
             oracle: Oracle::default(),
-            tally: Tally::default(),
-            stage: Stage::Storm,
-            stage_until: START + plan.storm_until,
-            calm_at: u64::MAX,
-            story: is_reported.then(Vec::new),
+            stats: Stats::default(),
+            phase: SimPhase::Faults,
+            phase_until: START + plan.faults_nanos,
+            recovery_started_at: u64::MAX,
+            log: has_log.then(Vec::new),
             plan,
-            chance,
+            rng,
         }
     }
 
-    /// Runs it to its end.
+    /// Runs the history to its end, or to the first violation.
     pub(super) fn run(&mut self) {
-        self.tally.histories = 1;
-        tell!(self, "{:?}", self.plan);
-        if self.plan.is_declared && self.plan.fenced != 0 {
+        self.stats.histories = 1;
+        log_event!(self, "{:?}", self.plan);
+        if self.plan.is_initialized && self.plan.fenced != 0 {
             let identity = Marker::identity(ClusterId::new(0xc1), self.plan.config());
-            for site in &mut self.sites {
+            for node_host in &mut self.nodes {
                 let backdate = self.plan.max_ttl;
                 let write = MarkerWrite {
                     replaces: None,
@@ -184,125 +194,128 @@ impl<'a> Sim<'a> {
                     written_micros: 0,
                     base_micros: 0,
                 };
-                site.node.read_marker(Some(&write), START);
+                node_host.redis.read_marker(Some(&write), START);
             }
         }
-        self.note_founders();
-        if self.plan.has_stale_keys {
-            self.set_stale_keys();
+        self.note_possible_cluster_id();
+        if self.plan.has_orphan_keys {
+            self.insert_orphan_keys();
         }
-        for who in 0..self.peers.len() {
-            self.bring_up(who);
+        for client in 0..self.clients.len() {
+            self.start_client(client);
         }
-        let first = self.gap();
-        self.after(first, Deed::Fault);
-        self.at(self.stage_until, Deed::Stage);
-        while self.stage != Stage::Over && self.oracle.violation.is_none() {
-            let Some(Reverse((at, _, deed))) = self.queue.pop() else { break };
+        let first = self.next_fault_delay();
+        self.schedule_after(first, SimEvent::InjectFault);
+        self.schedule_at(self.phase_until, SimEvent::CheckPhase);
+        while self.phase != SimPhase::Done && self.oracle.violation.is_none() {
+            let Some(Reverse((at, _, event))) = self.events.pop() else { break };
             self.nanos = self.nanos.max(at);
-            self.tally.events += 1;
-            if self.tally.events > MOST_EVENTS {
-                self.violate(Invariant::Ends, &format!("{MOST_EVENTS} events, and no end"));
+            self.stats.events += 1;
+            if self.stats.events > MAX_EVENTS {
+                self.report_violation(
+                    Invariant::Termination,
+                    &format!("{MAX_EVENTS} events, and the history has not ended"),
+                );
             }
-            self.take(deed);
+            self.handle(event);
         }
     }
 
-    fn take(&mut self, deed: Deed) {
-        match deed {
-            Deed::Arrive(conn) => self.arrive(conn),
-            Deed::Hear(conn) => self.hear(conn),
-            Deed::Break(conn) => self.hear_of_break(conn),
-            Deed::GiveUp(conn) => {
-                if self.conns[conn].state == Way::Dialing {
-                    self.sever(conn, 0);
-                    self.hear_of_break(conn);
+    fn handle(&mut self, event: SimEvent) {
+        match event {
+            SimEvent::NodeReceives(conn_id) => self.node_receives(conn_id),
+            SimEvent::ClientReceives(conn_id) => self.client_receives(conn_id),
+            SimEvent::ConnectionLost(conn_id) => self.on_connection_lost(conn_id),
+            SimEvent::ConnectTimeout(conn_id) => {
+                if self.connections[conn_id].state == LinkState::Dialing {
+                    self.cut_connection(conn_id, 0);
+                    self.on_connection_lost(conn_id);
                 }
             }
-            Deed::Dial { who, node, life } => self.dial(who, node, life),
-            Deed::Wake { who, life, set_for } => {
-                if self.peers[who].wakes_at == Some(set_for) && self.is_here(who, life, deed) {
-                    self.peers[who].wakes_at = None;
-                    self.wake(who);
+            SimEvent::Dial { client, node, incarnation } => self.dial(client, node, incarnation),
+            SimEvent::Timer { client, incarnation, set_for } => {
+                if self.clients[client].timer_at == Some(set_for)
+                    && self.is_running_or_defer(client, incarnation, event)
+                {
+                    self.clients[client].timer_at = None;
+                    self.on_timer(client);
                 }
             }
-            Deed::Step { who, key, life, step } => {
-                if self.is_here(who, life, deed) {
-                    self.step(who, key, step);
+            SimEvent::TaskStep { client, key, incarnation, step } => {
+                if self.is_running_or_defer(client, incarnation, event) {
+                    self.step_task(client, key, step);
                 }
             }
-            Deed::Probe { id, deadline, is_last } => self.probe(id, deadline, is_last),
-            Deed::Fault => self.go_wrong(),
-            Deed::Repair(repair) => self.repair(repair),
-            Deed::Go { who, is_shown } => self.go_on(who, is_shown),
-            Deed::Stage => self.end_stage(),
+            SimEvent::ProbeLock { id, deadline, is_last } => self.probe_lock(id, deadline, is_last),
+            SimEvent::InjectFault => self.inject_random_fault(),
+            SimEvent::Repair(repair) => self.repair(repair),
+            SimEvent::ResumeClient { client, corrects_wall } => self.resume_client(client, corrects_wall),
+            SimEvent::CheckPhase => self.check_phase_end(),
         }
     }
 
-    pub(super) fn at(&mut self, at: u64, deed: Deed) {
-        self.turn += 1;
-        self.queue.push(Reverse((at, self.turn, deed)));
+    pub(super) fn schedule_at(&mut self, at: u64, event: SimEvent) {
+        self.sequence += 1;
+        self.events.push(Reverse((at, self.sequence, event)));
     }
 
-    pub(super) fn after(&mut self, nanos: u64, deed: Deed) {
-        self.at(self.nanos.saturating_add(nanos), deed);
+    pub(super) fn schedule_after(&mut self, nanos: u64, event: SimEvent) {
+        self.schedule_at(self.nanos.saturating_add(nanos), event);
     }
 
-    /// Whether this process lives and runs; if it only stands still, the deed comes again when it goes on.
-    pub(super) fn is_here(&mut self, who: usize, life: u32, deed: Deed) -> bool {
-        let peer = &self.peers[who];
-        if peer.life != life || peer.is_dead {
+    /// Whether this process runs. For a paused process, the event is repeated after it resumes.
+    pub(super) fn is_running_or_defer(&mut self, client: usize, incarnation: u32, event: SimEvent) -> bool {
+        let client_host = &self.clients[client];
+        if client_host.incarnation != incarnation || client_host.is_dead {
             return false;
         }
-        let thaws = peer.frozen_until;
-        if thaws > self.nanos {
-            // What it then sees first, answers or the time, is a matter of chance.
-            let later = self.chance.below(2_000_000);
-            self.at(thaws + later, deed);
+        let resumes_at = client_host.paused_until;
+        if resumes_at > self.nanos {
+            // After the pause, either replies or the timer may come first, at random.
+            let delay = self.rng.below(2_000_000);
+            self.schedule_at(resumes_at + delay, event);
             return false;
         }
         true
     }
 
-    pub(super) fn now(&self, who: usize) -> DualTimestamp {
-        self.peers[who].clocks.read(self.nanos)
+    pub(super) fn now(&self, client: usize) -> DualTimestamp {
+        self.clients[client].clocks.read(self.nanos)
     }
 
-    pub(super) fn wake(&mut self, who: usize) {
-        let now = self.now(who);
-        self.peers[who].coordinator.on_wake(now);
-        self.act(who);
+    pub(super) fn on_timer(&mut self, client: usize) {
+        let now = self.now(client);
+        self.clients[client].coordinator.on_wake(now);
+        self.run_actions(client);
     }
 
-    /// A process of this client begins.
-    pub(super) fn bring_up(&mut self, who: usize) {
-        self.peers[who].is_dead = false;
-        let life = self.peers[who].life;
-        for node in 0..self.sites.len() {
-            let later = self.chance.below(2_000_000);
-            self.after(later, Deed::Dial { who, node, life });
+    /// Starts a client's process.
+    pub(super) fn start_client(&mut self, client: usize) {
+        self.clients[client].is_dead = false;
+        let incarnation = self.clients[client].incarnation;
+        for node in 0..self.nodes.len() {
+            let delay = self.rng.below(2_000_000);
+            self.schedule_after(delay, SimEvent::Dial { client, node, incarnation });
         }
         for key in 0..self.keys.len() {
-            let later = self.chance.below(20_000_000);
-            self.after(later, Deed::Step { who, key, life, step: 0 });
+            let delay = self.rng.below(20_000_000);
+            self.schedule_after(delay, SimEvent::TaskStep { client, key, incarnation, step: 0 });
         }
     }
 
-    // Words.
-
-    pub(super) fn write_down(&mut self, words: &str) {
+    pub(super) fn push_log_line(&mut self, message: &str) {
         let millis = (self.nanos - START) as f64 / 1e6;
-        if let Some(story) = &mut self.story {
-            story.push(format!("{millis:>12.3} ms  {words}"));
+        if let Some(log) = &mut self.log {
+            log.push(format!("{millis:>12.3} ms  {message}"));
         }
     }
 
-    pub(super) fn violate(&mut self, invariant: Invariant, words: &str) {
-        tell!(self, "AGAINST {invariant:?}: {words}");
-        self.oracle.violation.get_or_insert_with(|| Violation { invariant, words: words.to_owned() });
+    pub(super) fn report_violation(&mut self, invariant: Invariant, message: &str) {
+        log_event!(self, "VIOLATION of {invariant:?}: {message}");
+        self.oracle.violation.get_or_insert_with(|| Violation { invariant, message: message.to_owned() });
     }
 }
 
-/// True time at the beginning.
+/// The true time at the start of a history, in nanoseconds.
 pub(super) const START: u64 = 5_000_000_000;
-const MOST_EVENTS: u64 = 200_000;
+const MAX_EVENTS: u64 = 200_000;

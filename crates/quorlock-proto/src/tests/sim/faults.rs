@@ -1,241 +1,256 @@
-//! How things go wrong.
+//! Fault injection: picks faults, and applies those of connections and clients.
 
-use super::engine::{Deed, Repair, Sim, Stage, tell};
-use super::parts::Way;
+use super::engine::{Repair, Sim, SimEvent, SimPhase, log_event};
 use super::plan::Fault;
-use super::tally::Cause;
+use super::state::LinkState;
+use super::stats::Cause;
 
 impl Sim<'_> {
-    pub(super) fn gap(&mut self) -> u64 {
-        self.chance.below(self.plan.gap.saturating_mul(2)) + 1
+    pub(super) fn next_fault_delay(&mut self) -> u64 {
+        self.rng.below(self.plan.fault_interval.saturating_mul(2)) + 1
     }
 
-    pub(super) fn go_wrong(&mut self) {
-        if self.stage != Stage::Storm {
+    pub(super) fn inject_random_fault(&mut self) {
+        if self.phase != SimPhase::Faults {
             return;
         }
-        let later = self.gap();
-        self.after(later, Deed::Fault);
+        let delay = self.next_fault_delay();
+        self.schedule_after(delay, SimEvent::InjectFault);
         if self.plan.faults.is_empty() {
             return;
         }
-        let (node, who) = (self.chance.place(self.sites.len()), self.chance.place(self.peers.len()));
-        if self.chance.permille(250) {
-            self.sites[node].copy = Some(self.sites[node].node.data().clone());
+        let (node, client) = (self.rng.index(self.nodes.len()), self.rng.index(self.clients.len()));
+        if self.rng.chance_permille(250) {
+            self.nodes[node].saved_copy = Some(self.nodes[node].redis.data().clone());
         }
-        self.go_wrong_at(node, who);
+        self.inject_fault_at(node, client);
     }
 
-    /// Something goes wrong just here and now.
-    pub(super) fn go_wrong_at(&mut self, node: usize, who: usize) {
-        if self.plan.faults.is_empty() || self.stage != Stage::Storm {
+    /// Injects a random fault at this node or this client now.
+    pub(super) fn inject_fault_at(&mut self, node: usize, client: usize) {
+        if self.plan.faults.is_empty() || self.phase != SimPhase::Faults {
             return;
         }
-        let fault = self.plan.faults[self.chance.place(self.plan.faults.len())];
-        if self.inflict(fault, node, who) {
-            *self.tally.faults.entry(fault).or_default() += 1;
+        let fault = self.plan.faults[self.rng.index(self.plan.faults.len())];
+        if self.apply_fault(fault, node, client) {
+            *self.stats.faults.entry(fault).or_default() += 1;
         }
     }
 
-    /// False where it cannot be done now.
-    fn inflict(&mut self, fault: Fault, node: usize, who: usize) -> bool {
+    /// False if the fault is impossible now.
+    fn apply_fault(&mut self, fault: Fault, node: usize, client: usize) -> bool {
         match fault {
-            Fault::Cut | Fault::Partition => self.disturb_way(fault, node, who),
-            Fault::Pause
-            | Fault::Suspend
+            Fault::ConnectionReset | Fault::Partition => self.disturb_connection(fault, node, client),
+            Fault::ClientPause
+            | Fault::ClientSuspend
             | Fault::VmStop
-            | Fault::VmStopUnseen
+            | Fault::VmStopUndetected
             | Fault::ClientCrash
-            | Fault::WallSet
-            | Fault::SlowClient => self.disturb_client(fault, who),
-            Fault::Restart | Fault::RestartEmpty | Fault::RestartOldCopy | Fault::RestartBehind => {
-                self.restart(fault, node)
+            | Fault::WallClockSet
+            | Fault::SlowClientClock => self.disturb_client(fault, client),
+            Fault::Restart | Fault::RestartDataLoss | Fault::RestartStaleData | Fault::RestartClockBehind => {
+                self.restart_node(fault, node)
             }
-            Fault::Flush | Fault::RoleChange | Fault::Replica | Fault::Swap | Fault::KeyDeleted => {
-                self.forget(fault, node)
-            }
-            Fault::ResetStat => self.reset_stats(node),
-            Fault::SmallJump | Fault::JumpBack | Fault::JumpForth | Fault::FastNode => {
+            Fault::Flush
+            | Fault::RoleChange
+            | Fault::DemotedToReplica
+            | Fault::DatabaseSwap
+            | Fault::KeyDeleted => self.lose_data(fault, node),
+            Fault::StatisticsReset => self.reset_statistics(node),
+            Fault::SmallClockJump | Fault::ClockSetBack | Fault::ClockSetForward | Fault::FastNodeClock => {
                 self.disturb_clock(fault, node)
             }
-            Fault::Freeze => {
-                let span = self.span();
-                self.sites[node].frozen_until = self.nanos + span;
-                self.note_trouble(node, self.nanos + span);
-                tell!(self, "node {node} stands still for {} ms", span / 1_000_000);
+            Fault::NodePause => {
+                let duration = self.random_nanos();
+                self.nodes[node].paused_until = self.nanos + duration;
+                self.mark_node_disturbed(node, self.nanos + duration);
+                log_event!(self, "node {node} is paused for {} ms", duration / 1_000_000);
                 true
             }
             Fault::ScriptFlush => {
-                tell!(self, "node {node} forgets its scripts");
-                self.sites[node].node.flush_scripts();
+                log_event!(self, "node {node} loses its scripts");
+                self.nodes[node].redis.flush_scripts();
                 true
             }
-            Fault::Errors => {
-                if self.sites[node].errors == 0 {
-                    self.sites[node].errors_since = self.nanos;
+            Fault::ErrorReplies => {
+                if self.nodes[node].error_permille == 0 {
+                    self.nodes[node].errors_since = self.nanos;
                 }
-                self.sites[node].errors = self.chance.pick(&[100, 500, 1000]);
-                tell!(self, "node {node} answers {} of 1000 commands with an error", self.sites[node].errors);
-                self.repair_after(Repair::Errors(node))
+                self.nodes[node].error_permille = self.rng.pick(&[100, 500, 1000]);
+                log_event!(
+                    self,
+                    "node {node} replies to {} of 1000 commands with an error",
+                    self.nodes[node].error_permille
+                );
+                self.schedule_repair(Repair::EndErrors(node))
             }
-            Fault::Evicts => {
-                let site = &mut self.sites[node];
-                site.eviction_was_recorded &= site.node.evicts;
-                site.node.evicts = true;
-                site.evicts_since = site.evicts_since.min(self.nanos);
-                tell!(self, "node {node} is configured to evict keys");
-                self.note_trouble(node, self.nanos);
-                self.note_founders();
-                if self.chance.permille(700) {
+            Fault::Eviction => {
+                let node_host = &mut self.nodes[node];
+                node_host.eviction_was_recorded &= node_host.redis.evicts;
+                node_host.redis.evicts = true;
+                node_host.evicts_since = node_host.evicts_since.min(self.nanos);
+                log_event!(self, "node {node} is configured to evict keys");
+                self.mark_node_disturbed(node, self.nanos);
+                self.note_possible_cluster_id();
+                if self.rng.chance_permille(700) {
                     self.evict(node);
                 }
-                self.repair_after(Repair::Evicts(node))
+                self.schedule_repair(Repair::EndEviction(node))
             }
         }
     }
 
-    fn disturb_way(&mut self, fault: Fault, node: usize, who: usize) -> bool {
+    fn disturb_connection(&mut self, fault: Fault, node: usize, client: usize) -> bool {
         if fault == Fault::Partition {
-            let until = self.nanos + self.span();
-            let side = self.chance.below(3);
-            let peer = &mut self.peers[who];
+            let until = self.nanos + self.random_nanos();
+            let side = self.rng.below(3);
+            let client_host = &mut self.clients[client];
             if side != 1 {
-                peer.no_way_out[node] = until;
+                client_host.to_node_blocked_until[node] = until;
             }
             if side != 2 {
-                peer.no_way_in[node] = until;
+                client_host.from_node_blocked_until[node] = until;
             }
-            self.note_trouble_between(who, node, until);
-            tell!(
+            self.mark_link_disturbed(client, node, until);
+            log_event!(
                 self,
-                "nothing goes {} client {who} and node {node} until {} ms",
-                ["between", "back between", "forth between"][side as usize],
+                "no messages {} client {client} and node {node} until {} ms",
+                ["in either direction between", "from the node between", "to the node between"]
+                    [side as usize],
                 (until - super::engine::START) / 1_000_000
             );
             return true;
         }
-        let Some(place) = self.peers[who].wires[node] else { return false };
-        let under_way = self.conns[place].to_node.len();
-        let ghosts = self.chance.place(under_way + 1);
-        tell!(
+        let Some(conn_id) = self.clients[client].conn_ids[node] else { return false };
+        let in_flight = self.connections[conn_id].to_node.len();
+        let late_count = self.rng.index(in_flight + 1);
+        log_event!(
             self,
-            "the connection of client {who} to node {node} breaks; {ghosts} of {under_way} commands under way still arrive"
+            "the connection of client {client} to node {node} breaks; {late_count} of {in_flight} commands in flight still arrive"
         );
-        self.note_trouble_between(who, node, self.nanos);
-        self.sever(place, ghosts);
-        let later = self.way();
-        self.after(later, Deed::Break(place));
+        self.mark_link_disturbed(client, node, self.nanos);
+        self.cut_connection(conn_id, late_count);
+        let delay = self.message_delay();
+        self.schedule_after(delay, SimEvent::ConnectionLost(conn_id));
         true
     }
 
-    fn disturb_client(&mut self, fault: Fault, who: usize) -> bool {
-        let peer = &self.peers[who];
-        if peer.is_dead || peer.frozen_until > self.nanos {
+    fn disturb_client(&mut self, fault: Fault, client: usize) -> bool {
+        let client_host = &self.clients[client];
+        if client_host.is_dead || client_host.paused_until > self.nanos {
             return false;
         }
-        let span = self.span();
-        let millis = span / 1_000_000;
+        let duration = self.random_nanos();
+        let duration_millis = duration / 1_000_000;
         match fault {
-            Fault::Pause | Fault::Suspend | Fault::VmStop | Fault::VmStopUnseen => {
-                let is_blind = self.profile.slip == Some(super::plan::Slip::SuspendBlind);
-                let stops = match fault {
-                    Fault::Pause => false,
-                    Fault::Suspend => is_blind,
+            Fault::ClientPause | Fault::ClientSuspend | Fault::VmStop | Fault::VmStopUndetected => {
+                let has_clock_mistake =
+                    self.profile.client_mistake == Some(super::plan::ClientMistake::ClocksStopInSuspend);
+                let stops_clocks = match fault {
+                    Fault::ClientPause => false,
+                    Fault::ClientSuspend => has_clock_mistake,
                     _ => true,
                 };
-                if stops {
-                    self.peers[who].clocks.stop(self.nanos);
+                if stops_clocks {
+                    self.clients[client].clocks.stop(self.nanos);
                 }
-                self.peers[who].is_stopped = fault != Fault::Pause;
-                self.peers[who].frozen_since = self.nanos;
-                self.peers[who].frozen_until = self.nanos + span;
-                tell!(self, "client {who}: {fault:?} for {millis} ms");
-                self.after(span, Deed::Go { who, is_shown: fault != Fault::VmStopUnseen });
+                self.clients[client].is_stopped = fault != Fault::ClientPause;
+                self.clients[client].paused_since = self.nanos;
+                self.clients[client].paused_until = self.nanos + duration;
+                log_event!(self, "client {client}: {fault:?} for {duration_millis} ms");
+                self.schedule_after(
+                    duration,
+                    SimEvent::ResumeClient { client, corrects_wall: fault != Fault::VmStopUndetected },
+                );
             }
             Fault::ClientCrash => {
-                tell!(self, "client {who} dies, and comes back after {millis} ms");
-                self.oracle.end_all_of(who);
-                for place in 0..self.conns.len() {
-                    if self.conns[place].who == who && self.conns[place].state != Way::Cut {
-                        let ghosts = self.chance.place(self.conns[place].to_node.len() + 1);
-                        self.sever(place, ghosts);
+                log_event!(self, "client {client} crashes, and restarts after {duration_millis} ms");
+                self.oracle.end_all_of_client(client);
+                for conn_id in 0..self.connections.len() {
+                    if self.connections[conn_id].client == client
+                        && self.connections[conn_id].state != LinkState::Cut
+                    {
+                        let late_count = self.rng.index(self.connections[conn_id].to_node.len() + 1);
+                        self.cut_connection(conn_id, late_count);
                     }
                 }
-                self.peers[who].life += 1;
-                self.peers[who].is_dead = true;
-                self.peers[who].begin_again(&self.plan);
-                self.after(span, Deed::Repair(Repair::ClientUp(who)));
+                self.clients[client].incarnation += 1;
+                self.clients[client].is_dead = true;
+                self.clients[client].reset_process(&self.plan);
+                self.schedule_after(duration, SimEvent::Repair(Repair::ClientUp(client)));
             }
-            Fault::WallSet => {
-                let by = self.chance.of_any_size(1_000_000, 10_000_000_000) as i64;
-                let by = if self.chance.permille(500) { -by } else { by };
-                tell!(self, "client {who}'s wall clock is set by {} ms", by / 1_000_000);
-                let peer = &mut self.peers[who];
-                peer.clocks.set_wall(by);
-                peer.was_set_back |= by < 0;
-                peer.undisturbed_since = self.nanos;
-                if by < 0 && peer.has_stood {
-                    // What the clock showed of that is gone.
-                    self.oracle.mislead(who, self.nanos, Cause::VmStop);
+            Fault::WallClockSet => {
+                let by = self.rng.log_uniform(1_000_000, 10_000_000_000) as i64;
+                let by = if self.rng.chance_permille(500) { -by } else { by };
+                log_event!(self, "client {client}'s wall clock is set by {} ms", by / 1_000_000);
+                let client_host = &mut self.clients[client];
+                client_host.clocks.shift_wall(by);
+                client_host.was_wall_set_back |= by < 0;
+                client_host.undisturbed_since = self.nanos;
+                if by < 0 && client_host.was_clock_stopped {
+                    // The wall clock no longer shows that the machine was stopped.
+                    self.oracle.exempt_client(client, self.nanos, Cause::VmStop);
                 }
-                self.look_again(who);
+                self.on_clocks_changed(client);
             }
-            Fault::SlowClient => {
-                let haste = -(self.plan.drift_millionths * self.chance.between(2, 4) as i64).min(700_000);
-                tell!(self, "client {who}'s clocks run slow by {haste} millionths");
-                self.peers[who].clocks.set_haste(haste, self.nanos);
-                self.oracle.mislead(who, u64::MAX, Cause::ClientClock);
-                self.look_again(who);
-                self.repair_after(Repair::ClientRate(who));
+            Fault::SlowClientClock => {
+                let drift_ppm = -(self.plan.max_drift_ppm * self.rng.between(2, 4) as i64).min(700_000);
+                log_event!(self, "client {client}'s clocks drift by {drift_ppm} ppm");
+                self.clients[client].clocks.set_drift(drift_ppm, self.nanos);
+                self.oracle.exempt_client(client, u64::MAX, Cause::ClientClock);
+                self.on_clocks_changed(client);
+                self.schedule_repair(Repair::ClientClockRate(client));
             }
             _ => return false,
         }
         true
     }
 
-    /// A stopped process or machine goes on.
-    pub(super) fn go_on(&mut self, who: usize, is_shown: bool) {
-        let peer = &mut self.peers[who];
-        if peer.frozen_until > self.nanos {
-            // It was stopped again meanwhile, and goes on later.
+    /// Resumes a paused client process or machine.
+    pub(super) fn resume_client(&mut self, client: usize, corrects_wall: bool) {
+        let client_host = &mut self.clients[client];
+        if client_host.paused_until > self.nanos {
+            // It was paused again, and resumes later.
             return;
         }
-        let is_asleep = self.profile.slip == Some(super::plan::Slip::SuspendBlind);
-        let stood = peer.clocks.start(self.nanos);
-        peer.undisturbed_since = self.nanos;
-        peer.is_stopped = false;
-        if stood > 0 && !is_asleep {
-            if is_shown {
-                peer.clocks.set_wall(stood as i64);
+        let has_clock_mistake =
+            self.profile.client_mistake == Some(super::plan::ClientMistake::ClocksStopInSuspend);
+        let stopped_for = client_host.clocks.start(self.nanos);
+        client_host.undisturbed_since = self.nanos;
+        client_host.is_stopped = false;
+        if stopped_for > 0 && !has_clock_mistake {
+            if corrects_wall {
+                client_host.clocks.shift_wall(stopped_for as i64);
             }
-            peer.has_stood = true;
-            if !is_shown || peer.was_set_back {
-                self.oracle.mislead(who, self.nanos, Cause::VmStop);
+            client_host.was_clock_stopped = true;
+            if !corrects_wall || client_host.was_wall_set_back {
+                self.oracle.exempt_client(client, self.nanos, Cause::VmStop);
             }
         }
-        tell!(self, "client {who} goes on");
-        let since = self.peers[who].frozen_since;
-        (0..self.sites.len()).for_each(|node| self.could_not_look(node, since));
-        self.look_again(who);
+        log_event!(self, "client {client} resumes");
+        let since = self.clients[client].paused_since;
+        (0..self.nodes.len()).for_each(|node| self.on_marker_unreadable(node, since));
+        self.on_clocks_changed(client);
     }
 
-    /// Errors were all that a look was answered with, or a client that should have looked stood still.
-    pub(super) fn could_not_look(&mut self, node: usize, since: u64) {
-        self.oracle.prolong_unseen(node, since, self.nanos + self.plan.look_window());
-        let site = &mut self.sites[node];
-        if site.evicts_since < u64::MAX {
-            site.evicts_since = self.nanos;
+    /// No marker could be read: the node replied with errors, or a client that should have read it was
+    /// paused.
+    pub(super) fn on_marker_unreadable(&mut self, node: usize, since: u64) {
+        self.oracle.prolong_undetected(node, since, self.nanos + self.plan.marker_read_window());
+        let node_host = &mut self.nodes[node];
+        if node_host.evicts_since < u64::MAX {
+            node_host.evicts_since = self.nanos;
         }
     }
 
-    /// How long something lasts: from a moment to longer than any lock.
-    pub(super) fn span(&mut self) -> u64 {
-        self.chance.of_any_size(1_000_000, self.plan.longest_nanos() * 2)
+    /// A random duration, from 1 ms to twice the max TTL, in nanoseconds.
+    pub(super) fn random_nanos(&mut self) -> u64 {
+        self.rng.log_uniform(1_000_000, self.plan.max_ttl_nanos() * 2)
     }
 
-    pub(super) fn repair_after(&mut self, repair: Repair) -> bool {
-        let span = self.span();
-        self.after(span, Deed::Repair(repair));
+    pub(super) fn schedule_repair(&mut self, repair: Repair) -> bool {
+        let duration = self.random_nanos();
+        self.schedule_after(duration, SimEvent::Repair(repair));
         true
     }
 }

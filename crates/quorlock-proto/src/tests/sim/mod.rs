@@ -1,68 +1,72 @@
-//! Random histories of the shipped protocol: nodes, clients and the ways between them, with everything that goes
-//! wrong, each drawn from a seed.
+//! Simulation: seeded random histories of the shipped coordinators under all faults.
 //!
-//! A million of them: `QUORLOCK_HISTORIES=1000000 cargo test -p quorlock-proto sim::histories -- --nocapture`. A failure
-//! prints the seed and what happened in words; `QUORLOCK_SEED=<seed>` plays it again.
+//! Nodes, clients, connections and clocks are simulated; each history and its faults follow from one seed.
+//! After a failure, the test prints the seed and a log; `QUORLOCK_SEED=<seed>` replays it. The README says
+//! how to run a million histories.
 
 mod actions;
-mod caller;
-mod chance;
 mod clock;
-mod ending;
 mod engine;
-mod excuse_controls;
-mod excuses;
+mod exemption_controls;
+mod exemptions;
 mod faults;
+mod focused_profiles;
+mod invariants;
+mod membership;
 mod mutants;
+mod network;
 mod node_faults;
 mod oracle;
-mod parts;
 mod plan;
-mod promises;
+mod quiescence;
 mod redundancy;
+mod rng;
 mod runner;
-mod shapes;
-mod tally;
-mod vouching;
+mod state;
+mod stats;
 mod wait_queues;
 mod waiters;
-mod ways;
+mod workload;
 
 use std::str::FromStr;
 
-use plan::{BEYOND, Profile, WITHIN};
+use plan::{FAULTS_BEYOND_LIMITS, FAULTS_WITHIN_LIMITS, Profile};
 
 #[test]
-fn histories_keep_every_promise() {
+fn histories_keep_every_invariant() {
     let profile = Profile::GENERAL;
     if let Some(seed) = from_env::<u64>("QUORLOCK_SEED") {
-        println!("{}", runner::tell(seed, &profile));
-        let (_, violation) = runner::run(seed, &profile);
+        println!("{}", runner::replay_log(seed, &profile));
+        let (_, violation) = runner::run_history(seed, &profile);
         assert!(violation.is_none(), "{violation:?}");
         return;
     }
     let (first, count) =
         (from_env("QUORLOCK_FIRST").unwrap_or(0), from_env("QUORLOCK_HISTORIES").unwrap_or(10_000));
-    let (tally, finding) = runner::run_all(first, count, &profile);
-    println!("{tally}");
+    let (stats, finding) = runner::run_all(first, count, &profile);
+    println!("{stats}");
     if let Some(finding) = finding {
         let seed = finding.seed;
         panic!(
-            "{}\n{:?}: {}\nto play it again: QUORLOCK_SEED={seed} cargo test -p quorlock-proto sim::histories -- --nocapture",
-            runner::tell(seed, &profile),
+            "{}\n{:?}: {}
+to replay it: QUORLOCK_SEED={seed} cargo test -p quorlock-proto sim::histories -- --nocapture",
+            runner::replay_log(seed, &profile),
             finding.violation.invariant,
-            finding.violation.words,
+            finding.violation.message,
         );
     }
     if count >= 10_000 {
-        for fault in WITHIN.iter().chain(&BEYOND) {
-            assert!(tally.faults.contains_key(fault), "{fault:?} never happened");
+        for fault in FAULTS_WITHIN_LIMITS.iter().chain(&FAULTS_BEYOND_LIMITS) {
+            assert!(stats.faults.contains_key(fault), "{fault:?} was never injected");
         }
         for loss in ["expired", "taken", "clock"] {
-            assert!(tally.losses.contains_key(loss), "no lock was lost like this: {loss}");
+            assert!(stats.losses.contains_key(loss), "no lock was lost with this reason: {loss}");
         }
-        let broken: Vec<_> = tally.expected.keys().map(|(invariant, _)| *invariant).collect();
-        assert!(broken.contains(&tally::Invariant::Exclusion), "what is beyond the promise never broke it");
+        let exempted: Vec<_> = stats.exempted.keys().map(|(invariant, _)| *invariant).collect();
+        assert!(
+            exempted.contains(&stats::Invariant::MutualExclusion),
+            "no fault beyond the guarantees broke mutual exclusion"
+        );
     }
 }
 

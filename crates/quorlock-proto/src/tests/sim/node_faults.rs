@@ -1,292 +1,303 @@
-//! What goes wrong with a node: its process, its data, its clock.
+//! Faults of nodes: their server process, their data and their clock.
 
-use super::engine::{Deed, Repair, Sim, tell};
-use super::parts::{Peer, Way};
+use super::engine::{Repair, Sim, SimEvent, log_event};
 use super::plan::Fault;
-use super::tally::Cause;
+use super::state::{ClientHost, LinkState};
+use super::stats::Cause;
 use crate::marker::Marker;
 use crate::test_util::node::{Data, EPOCH, Slot};
 
 impl Sim<'_> {
-    pub(super) fn restart(&mut self, fault: Fault, node: usize) -> bool {
-        let site = &mut self.sites[node];
-        if site.is_down {
+    pub(super) fn restart_node(&mut self, fault: Fault, node: usize) -> bool {
+        let node_host = &mut self.nodes[node];
+        if node_host.is_down {
             return false;
         }
         let data = match fault {
-            Fault::Restart => site.node.data().clone(),
-            Fault::RestartOldCopy | Fault::RestartBehind => site.copy.clone().unwrap_or_default(),
+            Fault::Restart => node_host.redis.data().clone(),
+            Fault::RestartStaleData | Fault::RestartClockBehind => {
+                node_host.saved_copy.clone().unwrap_or_default()
+            }
             _ => Data::new(),
         };
-        site.node.restart(data);
-        site.run += 1;
-        site.is_down = true;
-        site.is_replica = false;
-        site.frozen_until = 0;
-        (site.swapped, site.marker_at_reset) = (None, None);
-        tell!(self, "node {node}: {fault:?}");
-        self.forgets(node, fault != Fault::Restart);
-        for place in 0..self.conns.len() {
-            if self.conns[place].node == node && self.conns[place].state != Way::Cut {
-                self.sever(place, 0);
-                let later = self.way();
-                self.after(later, Deed::Break(place));
+        node_host.redis.restart(data);
+        node_host.server_run += 1;
+        node_host.is_down = true;
+        node_host.is_replica = false;
+        node_host.paused_until = 0;
+        (node_host.swapped_out, node_host.marker_at_reset) = (None, None);
+        log_event!(self, "node {node}: {fault:?}");
+        self.on_data_change(node, fault != Fault::Restart);
+        for conn_id in 0..self.connections.len() {
+            if self.connections[conn_id].node == node && self.connections[conn_id].state != LinkState::Cut {
+                self.cut_connection(conn_id, 0);
+                let delay = self.message_delay();
+                self.schedule_after(delay, SimEvent::ConnectionLost(conn_id));
             }
         }
-        let span = self.span();
-        self.after(span, Deed::Repair(Repair::NodeUp(node)));
-        if fault == Fault::RestartBehind && self.sites[node].clock_behind_by == 0 {
-            self.start_clock_behind(node, span);
+        let downtime = self.random_nanos();
+        self.schedule_after(downtime, SimEvent::Repair(Repair::NodeUp(node)));
+        if fault == Fault::RestartClockBehind && self.nodes[node].clock_behind_by == 0 {
+            self.set_clock_behind(node, downtime);
         }
         true
     }
 
-    /// Its clock is behind when it comes up, and is set right soon after: before anybody may vote there who knew it.
-    fn start_clock_behind(&mut self, node: usize, up_after: u64) {
-        let longest = self.plan.longest_nanos();
-        let by = self.chance.of_any_size(longest / 4, 4 * longest);
-        (self.sites[node].clock_behind_by, self.sites[node].clock_behind_since) = (by as i64, self.nanos);
-        self.set_node_clock(node, -(by as i64));
-        let later = up_after + self.chance.of_any_size(1_000_000, longest);
-        self.after(later, Deed::Repair(Repair::ClockBehind(node)));
+    /// Sets the node's clock behind until after its restart. The correction comes before any client that knew
+    /// the node may count its votes.
+    fn set_clock_behind(&mut self, node: usize, downtime: u64) {
+        let max_ttl = self.plan.max_ttl_nanos();
+        let by = self.rng.log_uniform(max_ttl / 4, 4 * max_ttl);
+        (self.nodes[node].clock_behind_by, self.nodes[node].clock_behind_since) = (by as i64, self.nanos);
+        self.shift_node_clock(node, -(by as i64));
+        let delay = downtime + self.rng.log_uniform(1_000_000, max_ttl);
+        self.schedule_after(delay, SimEvent::Repair(Repair::CorrectClock(node)));
     }
 
-    pub(super) fn set_clock_right(&mut self, node: usize) {
-        let by = std::mem::take(&mut self.sites[node].clock_behind_by);
+    pub(super) fn correct_clock(&mut self, node: usize) {
+        let by = std::mem::take(&mut self.nodes[node].clock_behind_by);
         if by == 0 {
             return;
         }
-        self.set_node_clock(node, by);
-        let since = self.sites[node].clock_behind_since;
-        let is_early = self.nanos < since + self.plan.least_probation();
-        if self.plan.is_all_fenced() && is_early && self.oracle.hurt_since(node, since).is_none() {
-            // No key was laid there since. Only those who go by its clock alone take its probation to be over, and only
-            // where the clock of the client that marked it was wrong too, or theirs is.
-            if !self.do_walls_agree() {
-                self.oracle.hurt(node, self.nanos, Cause::ClockBehindAtStart);
+        self.shift_node_clock(node, by);
+        let since = self.nodes[node].clock_behind_since;
+        let is_early = self.nanos < since + self.plan.min_probation_nanos();
+        if self.plan.is_all_fenced() && is_early && self.oracle.node_exemption_since(node, since).is_none() {
+            // The node has granted no lock since. Only new clients, which rely on its clock alone, take its
+            // probation as over. That needs a wrong wall clock: theirs, or that of the client that wrote the
+            // marker.
+            if !self.are_wall_clocks_right() {
+                self.oracle.exempt_node(node, self.nanos, Cause::ClockBehindAtStart);
             }
         } else {
-            self.oracle.hurt(node, self.nanos, Cause::NodeClock);
+            self.oracle.exempt_node(node, self.nanos, Cause::NodeClock);
         }
     }
 
-    /// Whether the wall clocks of clients are right all the time, by less than half of what two may differ by.
-    fn do_walls_agree(&self) -> bool {
-        let is_off = |peer: &Peer| {
-            let wall = peer.clocks.read(self.nanos).wall_nanos();
-            wall.abs_diff(EPOCH + self.nanos) > self.plan.longest_nanos() / 50
+    /// Whether all wall clocks stay right, within half of the difference that two clients may have.
+    fn are_wall_clocks_right(&self) -> bool {
+        let is_wrong = |client_host: &ClientHost| {
+            let wall = client_host.clocks.read(self.nanos).wall_nanos();
+            wall.abs_diff(EPOCH + self.nanos) > self.plan.max_ttl_nanos() / 50
         };
-        let meddling = [Fault::WallSet, Fault::VmStopUnseen, Fault::SlowClient, Fault::Suspend];
-        !self.plan.faults.iter().any(|fault| meddling.contains(fault)) && !self.peers.iter().any(is_off)
+        let wall_clock_faults =
+            [Fault::WallClockSet, Fault::VmStopUndetected, Fault::SlowClientClock, Fault::ClientSuspend];
+        !self.plan.faults.iter().any(|fault| wall_clock_faults.contains(fault))
+            && !self.clients.iter().any(is_wrong)
     }
 
-    /// Its memory is full.
+    /// Evicts random keys, as a node with full memory does.
     pub(super) fn evict(&mut self, node: usize) {
-        let slots: Vec<Slot> = self.sites[node].node.data().keys().cloned().collect();
-        let (mut gone, mut forgot) = (Vec::new(), false);
+        let slots: Vec<Slot> = self.nodes[node].redis.data().keys().cloned().collect();
+        let (mut evicted, mut lost_fences) = (Vec::new(), false);
         for slot in slots.into_iter().filter(|slot| !matches!(slot, Slot::Marker | Slot::Clock | Slot::High))
         {
-            if self.chance.permille(600) {
-                forgot |= matches!(slot, Slot::Fence(_));
-                gone.push(slot);
+            if self.rng.chance_permille(600) {
+                lost_fences |= matches!(slot, Slot::Fence(_));
+                evicted.push(slot);
             }
         }
-        if gone.is_empty() {
+        if evicted.is_empty() {
             return;
         }
-        tell!(self, "node {node} evicts {gone:?}");
-        self.sites[node].node.evict(&gone);
-        self.forgets(node, forgot);
-        let window = self.plan.look_window();
-        if self.sites[node].evicts_since.saturating_add(window) >= self.nanos {
-            // Those that have not looked since let it vote.
-            self.oracle.hurt(node, self.nanos + window, Cause::EvictedUnseen);
+        log_event!(self, "node {node} evicts {evicted:?}");
+        self.nodes[node].redis.evict(&evicted);
+        self.on_data_change(node, lost_fences);
+        let window = self.plan.marker_read_window();
+        if self.nodes[node].evicts_since.saturating_add(window) >= self.nanos {
+            // Clients that have not read the marker since still count the node's votes.
+            self.oracle.exempt_node(node, self.nanos + window, Cause::EvictionUndetected);
         }
     }
 
-    /// What it counted is gone, and with it perhaps the only trace of what it evicted.
-    pub(super) fn reset_stats(&mut self, node: usize) -> bool {
-        let was_told = !self.marker_agrees(node);
-        self.sites[node].node.reset_stats();
-        // The database that is swapped away will be back with its own.
-        let away = self.sites[node].swapped.as_ref().map(|data| data.get(&Slot::Marker)?.value.clone());
-        self.sites[node].marker_at_reset = away.unwrap_or_else(|| self.marker_of(node));
-        self.note_founders();
-        tell!(self, "node {node}'s statistics are reset");
-        if was_told && !self.sites[node].eviction_was_recorded {
-            self.excuse_reset(node);
+    /// Resets the node's statistics, which may be the only trace of its evictions.
+    pub(super) fn reset_statistics(&mut self, node: usize) -> bool {
+        let was_loss_visible = !self.marker_matches_incarnation(node);
+        self.nodes[node].redis.reset_stats();
+        // The swapped-out data return later, with their own marker.
+        let swapped_out_marker =
+            self.nodes[node].swapped_out.as_ref().map(|data| data.get(&Slot::Marker)?.value.clone());
+        self.nodes[node].marker_at_reset = swapped_out_marker.unwrap_or_else(|| self.marker_bytes(node));
+        self.note_possible_cluster_id();
+        log_event!(self, "node {node}'s statistics are reset");
+        if was_loss_visible && !self.nodes[node].eviction_was_recorded {
+            self.exempt_statistics_reset(node);
         }
         true
     }
 
-    /// Where the marker agrees with what the node is, although it has forgotten: counts are as they were when the marker
-    /// was written, and nobody has written it again since they were reset.
-    fn excuse_reset(&mut self, node: usize) {
-        let marker = self.marker_of(node);
-        if marker.is_some() && marker == self.sites[node].marker_at_reset && self.marker_agrees(node) {
-            tell!(self, "nothing tells any more that node {node} has forgotten");
-            self.oracle.hurt(node, self.nanos, Cause::StatisticsReset);
+    /// Exempts the node if a data loss is no longer visible: the marker matches the node's incarnation, with
+    /// counters as at its writing. No client has written the marker since the reset.
+    fn exempt_statistics_reset(&mut self, node: usize) {
+        let marker = self.marker_bytes(node);
+        if marker.is_some()
+            && marker == self.nodes[node].marker_at_reset
+            && self.marker_matches_incarnation(node)
+        {
+            log_event!(self, "the data loss of node {node} is no longer visible");
+            self.oracle.exempt_node(node, self.nanos, Cause::StatisticsReset);
         }
     }
 
-    /// Whether its marker was written by just what it is now, or is when it evicts no more.
-    fn marker_agrees(&self, node: usize) -> bool {
-        let text = self.marker_of(node);
+    /// Whether its marker names its present incarnation, or the one after the eviction policy ends.
+    fn marker_matches_incarnation(&self, node: usize) -> bool {
+        let text = self.marker_bytes(node);
         let marker = text.and_then(|text| Marker::parse(std::str::from_utf8(&text).ok()?));
-        let mut node = self.sites[node].node.clone();
+        let mut node = self.nodes[node].redis.clone();
         node.evicts = false;
         marker.is_some_and(|marker| marker.incarnation == node.incarnation())
     }
 
-    fn marker_of(&self, node: usize) -> Option<Vec<u8>> {
-        self.sites[node].node.data().get(&Slot::Marker)?.value.clone()
+    fn marker_bytes(&self, node: usize) -> Option<Vec<u8>> {
+        self.nodes[node].redis.data().get(&Slot::Marker)?.value.clone()
     }
 
-    /// The database that it had is there again.
+    /// Swaps the earlier data back.
     pub(super) fn swap_back(&mut self, node: usize) {
-        let Some(data) = self.sites[node].swapped.take() else { return };
-        tell!(self, "node {node}'s databases are swapped back");
-        self.sites[node].node.swap(data);
-        self.forgets(node, true);
-        self.excuse_reset(node);
-        // Those that have not looked since find the marker that they know.
-        let until = self.nanos + self.plan.look_window();
-        self.oracle.hurt(node, until, Cause::RoleUnseen);
+        let Some(data) = self.nodes[node].swapped_out.take() else { return };
+        log_event!(self, "node {node}'s databases are swapped back");
+        self.nodes[node].redis.swap(data);
+        self.on_data_change(node, true);
+        self.exempt_statistics_reset(node);
+        // Clients that have not read the marker since find the marker that they know.
+        let until = self.nanos + self.plan.marker_read_window();
+        self.oracle.exempt_node(node, until, Cause::RoleChangeUndetected);
     }
 
-    pub(super) fn forget(&mut self, fault: Fault, node: usize) -> bool {
-        if self.sites[node].is_down {
+    pub(super) fn lose_data(&mut self, fault: Fault, node: usize) -> bool {
+        if self.nodes[node].is_down {
             return false;
         }
         match fault {
             Fault::Flush => {
-                tell!(self, "node {node} is flushed");
-                let site = &mut self.sites[node];
-                site.node.flush();
-                site.swapped = site.swapped.take().map(|_| Data::new());
-                self.forgets(node, true);
+                log_event!(self, "node {node} is flushed");
+                let node_host = &mut self.nodes[node];
+                node_host.redis.flush();
+                node_host.swapped_out = node_host.swapped_out.take().map(|_| Data::new());
+                self.on_data_change(node, true);
             }
-            Fault::Swap => {
-                if self.sites[node].swapped.is_some() {
+            Fault::DatabaseSwap => {
+                if self.nodes[node].swapped_out.is_some() {
                     return false;
                 }
-                tell!(self, "node {node}'s databases are swapped: it has nothing");
-                self.sites[node].swapped = Some(self.sites[node].node.swap(Data::new()));
-                self.forgets(node, true);
-                return self.repair_after(Repair::Swap(node));
+                log_event!(self, "node {node}'s databases are swapped: it has no data");
+                self.nodes[node].swapped_out = Some(self.nodes[node].redis.swap(Data::new()));
+                self.on_data_change(node, true);
+                return self.schedule_repair(Repair::SwapBack(node));
             }
             Fault::KeyDeleted => {
-                let key = self.keys[self.chance.place(self.keys.len())].clone();
+                let key = self.keys[self.rng.index(self.keys.len())].clone();
                 let slot = Slot::Lock(key.clone());
-                if !self.sites[node].node.data().contains_key(&slot) {
+                if !self.nodes[node].redis.data().contains_key(&slot) {
                     return false;
                 }
-                // Every other time by a break, which also makes the fence a larger number that nobody was given.
-                let is_break = self.nanos % 2 == 1;
-                self.sites[node].node.break_open(&key, is_break, self.nanos);
-                tell!(self, "an operator deletes {slot:?} on node {node}; a break: {is_break}");
-                self.oracle.hurt(node, self.nanos, Cause::KeyDeleted);
+                // Every second time by a forced release, which also raises the fence to a number that no
+                // client got.
+                let is_forced = self.nanos % 2 == 1;
+                self.nodes[node].redis.break_open(&key, is_forced, self.nanos);
+                log_event!(self, "an operator deletes {slot:?} on node {node}; forced release: {is_forced}");
+                self.oracle.exempt_node(node, self.nanos, Cause::KeyDeleted);
             }
-            Fault::Replica => {
-                let site = &mut self.sites[node];
-                if site.is_replica {
+            Fault::DemotedToReplica => {
+                let node_host = &mut self.nodes[node];
+                if node_host.is_replica {
                     return false;
                 }
-                site.is_replica = true;
-                tell!(self, "node {node} is made a replica");
-                return self.repair_after(Repair::Master(node));
+                node_host.is_replica = true;
+                log_event!(self, "node {node} becomes a replica");
+                return self.schedule_repair(Repair::Promote(node));
             }
             _ => {
-                tell!(self, "node {node} is made a replica and a master again, in no time");
+                log_event!(self, "node {node} becomes a replica and at once a master again");
                 self.change_role(node);
             }
         }
         true
     }
 
-    /// The node has the data of another, or of itself at some other time.
+    /// Gives the node no data, the data of another node, or earlier data of its own.
     pub(super) fn change_role(&mut self, node: usize) {
-        let other = self.chance.place(self.sites.len());
-        let data = match self.chance.below(3) {
+        let other = self.rng.index(self.nodes.len());
+        let data = match self.rng.below(3) {
             0 => Data::new(),
-            1 => self.sites[other].node.data().clone(),
-            _ => self.sites[node].copy.clone().unwrap_or_default(),
+            1 => self.nodes[other].redis.data().clone(),
+            _ => self.nodes[node].saved_copy.clone().unwrap_or_default(),
         };
-        // A client that has not looked since may take it for the node that it knew.
+        // A client that has not read the marker since may take the node for the one that it knew.
         let marker = data.get(&Slot::Marker).and_then(|entry| entry.value.as_deref());
         let marker = marker.and_then(|text| Marker::parse(std::str::from_utf8(text).ok()?));
         let is_own =
             marker.is_some_and(|marker| marker.incarnation.as_str().starts_with(&format!("n{node}r")));
-        self.sites[node].node.change_role(data);
-        self.forgets(node, true);
+        self.nodes[node].redis.change_role(data);
+        self.on_data_change(node, true);
         if is_own {
-            let until = self.nanos + self.plan.look_window();
-            self.oracle.hurt(node, until, Cause::RoleUnseen);
+            let until = self.nanos + self.plan.marker_read_window();
+            self.oracle.exempt_node(node, until, Cause::RoleChangeUndetected);
         }
     }
 
-    fn forgets(&mut self, node: usize, forgot: bool) {
+    fn on_data_change(&mut self, node: usize, lost_fences: bool) {
         let now = self.nanos;
-        self.oracle.change(node, now, forgot);
-        self.excuse_reset(node);
-        self.note_trouble(node, now);
-        self.note_founders();
+        self.oracle.note_data_change(node, now, lost_fences);
+        self.exempt_statistics_reset(node);
+        self.mark_node_disturbed(node, now);
+        self.note_possible_cluster_id();
     }
 
     pub(super) fn disturb_clock(&mut self, fault: Fault, node: usize) -> bool {
-        let longest = self.plan.longest_nanos();
-        let site = &mut self.sites[node];
+        let max_ttl = self.plan.max_ttl_nanos();
+        let node_host = &mut self.nodes[node];
         match fault {
-            Fault::SmallJump => {
-                // Half of the drift is left for it, once in the life of a key.
-                if site.jumped_at.is_some_and(|at| at + longest * 3 / 2 > self.nanos) {
+            Fault::SmallClockJump => {
+                // The jump may use half of the drift, once per key lifetime.
+                if node_host.jumped_at.is_some_and(|at| at + max_ttl * 3 / 2 > self.nanos) {
                     return false;
                 }
-                let least = self.plan.least_ttl.as_nanos() as i64;
-                let by = least / 1_000_000 * self.plan.drift_millionths / 2;
-                site.jumped_at = Some(self.nanos);
-                self.set_node_clock(node, by);
+                let min_ttl = self.plan.min_ttl.as_nanos() as i64;
+                let by = min_ttl / 1_000_000 * self.plan.max_drift_ppm / 2;
+                node_host.jumped_at = Some(self.nanos);
+                self.shift_node_clock(node, by);
             }
-            Fault::JumpBack => {
-                if site.has_jumped_back {
+            Fault::ClockSetBack => {
+                if node_host.was_clock_set_back {
                     return false;
                 }
-                site.has_jumped_back = true;
-                let by = self.chance.of_any_size(1_000_000, longest / 2) as i64;
-                self.set_node_clock(node, -by);
+                node_host.was_clock_set_back = true;
+                let by = self.rng.log_uniform(1_000_000, max_ttl / 2) as i64;
+                self.shift_node_clock(node, -by);
             }
-            Fault::JumpForth => {
-                let by = self.chance.of_any_size(20_000_000, 4 * longest) as i64;
-                self.set_node_clock(node, by);
-                self.oracle.hurt(node, self.nanos, Cause::NodeClock);
+            Fault::ClockSetForward => {
+                let by = self.rng.log_uniform(20_000_000, 4 * max_ttl) as i64;
+                self.shift_node_clock(node, by);
+                self.oracle.exempt_node(node, self.nanos, Cause::NodeClock);
             }
             _ => {
-                let haste = self.plan.drift_millionths * self.chance.between(3, 10) as i64;
-                self.set_node_haste(node, haste);
-                self.oracle.hurt(node, u64::MAX, Cause::NodeClock);
-                self.repair_after(Repair::NodeRate(node));
+                let drift_ppm = self.plan.max_drift_ppm * self.rng.between(3, 10) as i64;
+                self.set_node_drift(node, drift_ppm);
+                self.oracle.exempt_node(node, u64::MAX, Cause::NodeClock);
+                self.schedule_repair(Repair::NodeClockRate(node));
             }
         }
         true
     }
 
-    fn set_node_clock(&mut self, node: usize, by: i64) {
-        tell!(self, "node {node}'s clock is set by {} ms", by as f64 / 1e6);
-        let site = &mut self.sites[node];
-        site.node.jump(self.nanos, by);
-        self.note_trouble(node, self.nanos);
-        self.note_error(node);
+    fn shift_node_clock(&mut self, node: usize, by: i64) {
+        log_event!(self, "node {node}'s clock is set by {} ms", by as f64 / 1e6);
+        let node_host = &mut self.nodes[node];
+        node_host.redis.jump(self.nanos, by);
+        self.mark_node_disturbed(node, self.nanos);
+        self.note_clock_error(node);
     }
 
-    pub(super) fn set_node_haste(&mut self, node: usize, haste: i64) {
-        tell!(self, "node {node}'s clock now runs {haste} millionths too fast");
-        self.note_error(node);
+    pub(super) fn set_node_drift(&mut self, node: usize, drift_ppm: i64) {
+        log_event!(self, "node {node}'s clock drifts by {drift_ppm} ppm");
+        self.note_clock_error(node);
         let now = self.nanos;
-        self.sites[node].node.set_haste(haste, now);
+        self.nodes[node].redis.set_haste(drift_ppm, now);
     }
 
-    pub(super) fn note_error(&mut self, node: usize) {
-        let error = self.sites[node].error(self.nanos);
-        self.oracle.error(error);
+    pub(super) fn note_clock_error(&mut self, node: usize) {
+        let error = self.nodes[node].clock_error(self.nanos);
+        self.oracle.note_clock_error(error);
     }
 }

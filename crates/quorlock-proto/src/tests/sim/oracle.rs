@@ -1,13 +1,15 @@
-//! Who sees everything: true time, every node's data, every clock. It checks what must hold, and keeps book of what
-//! was done that may excuse that something does not.
+//! The test oracle: it knows the true time, every node's data and every clock.
+//!
+//! It records each attempt, and each fault that exempts a broken invariant. The checkers compare these
+//! records with what clients believe.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::engine::Sim;
-use super::excuses::Hurt;
-use super::plan::Slip;
-use super::tally::{Cause, Invariant};
+use super::exemptions::Exemption;
+use super::plan::ClientMistake;
+use super::stats::{Cause, Invariant};
 use crate::coordinator::OperationId;
 use crate::fence::Fence;
 use crate::marker::{ClusterId, Marker};
@@ -17,207 +19,212 @@ use crate::test_util::node::{Command, Reply, Slot};
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
-/// What is known of the history beyond what anybody in it knows.
+/// The oracle's records of one history. Arrays have one entry per node or client.
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
-    /// Every attempt, by its id.
-    pub(super) records: Vec<Record>,
-    /// Locks that were won and not yet given up.
-    pub(super) open: Vec<OperationId>,
-    /// Locks that were won, in that order.
-    pub(super) won: Vec<OperationId>,
-    /// How many grants the nodes have run.
-    grants: u32,
-    /// Node by node: what may have cost a key its time.
-    pub(super) hurt: [Vec<Hurt>; 5],
-    /// Client by client: when its clocks were wrong by more than they may be.
-    pub(super) misled: [Vec<Hurt>; 4],
-    /// Node by node: when it last forgot what it knew, or came up as another process.
+    /// All attempts, by id.
+    pub(super) records: Vec<AttemptRecord>,
+    /// Locks that were acquired and not yet released.
+    pub(super) unreleased: Vec<OperationId>,
+    /// Acquired locks, in the order of acquisition.
+    pub(super) acquired: Vec<OperationId>,
+    /// How many grants the nodes have executed.
+    grant_count: u32,
+    /// Faults that may have expired a key early on the node.
+    pub(super) node_exemptions: [Vec<Exemption>; 5],
+    /// Times in which the client's clocks were wrong by more than the drift.
+    pub(super) client_exemptions: [Vec<Exemption>; 4],
+    /// When the node last lost data or restarted.
     pub(super) changed_at: [u64; 5],
-    /// Node by node: when it last forgot fences.
-    pub(super) forgot_at: [u64; 5],
-    /// The furthest that any node's clock was off.
-    pub(super) worst_error: u64,
-    pub(super) largest_number: u64,
-    /// Who is to have every lock when all is well, and which of them it had.
-    pub(super) suitor: usize,
-    pub(super) had: BTreeSet<usize>,
-    /// The clusters that the nodes would have been, when they were blank.
-    pub(super) founder_ids: Vec<ClusterId>,
-    /// How many surveys were begun.
-    /// Since when a key is free that was given up, while no client has had it again.
+    /// When the node last lost fences.
+    pub(super) fences_lost_at: [u64; 5],
+    /// The largest error of any node's clock so far, in nanoseconds.
+    pub(super) max_clock_error: u64,
+    pub(super) largest_fencing_number: u64,
+    /// The client that must acquire every lock in recovery, and the keys that it has acquired.
+    pub(super) recovery_client: usize,
+    pub(super) acquired_keys: BTreeSet<usize>,
+    /// The ids of the lock clusters that the nodes would have formed when they were blank.
+    pub(super) possible_cluster_ids: Vec<ClusterId>,
+    /// Since when a released key is free, if no client has acquired it again.
     pub(super) free_since: BTreeMap<usize, u64>,
-    pub(super) surveys: u64,
-    /// How often somebody tried to declare the cluster again.
-    pub(super) declarations: u32,
+    pub(super) survey_count: u64,
+    /// How often a client has tried to initialize the lock cluster again.
+    pub(super) reinitializations: u32,
     pub(super) violation: Option<Violation>,
 }
 
-/// A promise that was broken and must not have been.
+/// A broken invariant without an exemption.
 #[derive(Clone, Debug)]
 pub(super) struct Violation {
     pub(super) invariant: Invariant,
-    pub(super) words: String,
+    pub(super) message: String,
 }
 
 /// One attempt, and the lock that it became.
 #[derive(Clone, Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
-pub(super) struct Record {
-    pub(super) who: usize,
-    pub(super) life: u32,
+#[allow(clippy::struct_excessive_bools, reason = "each is read by itself")]
+pub(super) struct AttemptRecord {
+    pub(super) client: usize,
+    pub(super) incarnation: u32,
     pub(super) key: usize,
     pub(super) token: OwnerToken,
-    pub(super) start: u64,
+    pub(super) started_at: u64,
     pub(super) is_fenced: bool,
-    /// The shortest and the longest ttl that was asked for.
-    pub(super) ttls: (Duration, Duration),
+    /// The shortest and the longest requested TTL.
+    pub(super) ttl_range: (Duration, Duration),
     pub(super) auto_renew: bool,
-    pub(super) marks: [Mark; 5],
-    pub(super) won_at: Option<u64>,
-    pub(super) number: Option<u64>,
+    pub(super) per_node: [NodeRecord; 5],
+    pub(super) acquired_at: Option<u64>,
+    pub(super) fencing_number: Option<u64>,
     pub(super) deadline: Option<DualTimestamp>,
     pub(super) confirmed: NodeSet,
-    /// Where its key stood when it was won or its deadline was moved last, of those nodes that the holder counts on; and where it
-    /// would have stood, but for what was done there.
-    pub(super) ground: NodeSet,
-    /// The nodes that had its number when it was won, and the place of its grant among all.
-    pub(super) numbered: [Option<u32>; 5],
-    /// When who else won after it, and whether something excused that.
-    pub(super) overtaken: Option<(u64, OperationId, Option<Cause>)>,
-    pub(super) is_told_lost: bool,
+    /// The confirmed nodes that had its key at the acquisition or at the last change of the deadline, or
+    /// whose loss of it is exempted.
+    pub(super) expected_nodes: NodeSet,
+    /// Per node with its fencing number at the acquisition: the position of its grant among all grants.
+    pub(super) grant_order: [Option<u32>; 5],
+    /// When another attempt acquired the key after it, which one, and what exempts that.
+    pub(super) overtaken_by: Option<(u64, OperationId, Option<Cause>)>,
+    pub(super) is_loss_reported: bool,
     pub(super) is_over: bool,
 }
 
-/// What a node has done for an attempt.
+/// What a node has executed for an attempt.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Mark {
-    pub(super) place: u32,
-    pub(super) number: Option<u64>,
-    pub(super) had_key: bool,
+pub(super) struct NodeRecord {
+    pub(super) grant_index: u32,
+    pub(super) fencing_number: Option<u64>,
+    pub(super) has_granted: bool,
     pub(super) voted_at: u64,
-    /// When another owner's key stood in the way of a renewal last.
-    pub(super) refused_at: u64,
-    /// Since when the client had known the node.
+    /// When another owner's key last blocked a renewal.
+    pub(super) renewal_blocked_at: u64,
+    /// Since when the client knew the node.
     pub(super) known_since: u64,
-    /// The vote came from a node that may have forgotten.
-    pub(super) is_doubtful: bool,
+    /// The node voted although it was on probation.
+    pub(super) was_on_probation: bool,
 }
 
-impl Record {
+impl AttemptRecord {
     pub(super) fn new(
-        who: usize,
-        life: u32,
+        client: usize,
+        incarnation: u32,
         key: usize,
         token: OwnerToken,
-        start: u64,
+        started_at: u64,
         is_fenced: bool,
     ) -> Self {
         Self {
-            who,
-            life,
+            client,
+            incarnation,
             key,
             token,
-            start,
+            started_at,
             is_fenced,
-            ttls: (Duration::MAX, Duration::ZERO),
+            ttl_range: (Duration::MAX, Duration::ZERO),
             auto_renew: false,
-            marks: [Mark::default(); 5],
-            won_at: None,
-            number: None,
+            per_node: [NodeRecord::default(); 5],
+            acquired_at: None,
+            fencing_number: None,
             deadline: None,
             confirmed: NodeSet::EMPTY,
-            ground: NodeSet::EMPTY,
-            numbered: [None; 5],
-            overtaken: None,
-            is_told_lost: false,
+            expected_nodes: NodeSet::EMPTY,
+            grant_order: [None; 5],
+            overtaken_by: None,
+            is_loss_reported: false,
             is_over: false,
         }
     }
 }
 
 impl Oracle {
-    /// The id and the token of the next attempt.
-    pub(super) fn begin(&self, slip: Option<Slip>, who: usize, key: usize) -> (OperationId, OwnerToken) {
+    /// The id and the owner token of the next attempt.
+    pub(super) fn next_attempt(
+        &self,
+        client_mistake: Option<ClientMistake>,
+        client: usize,
+        key: usize,
+    ) -> (OperationId, OwnerToken) {
         let id = self.records.len() as OperationId;
-        let seed = match slip {
-            Some(Slip::TokenReused) => 1_000_000 + (who * 2 + key) as u128,
+        let seed = match client_mistake {
+            Some(ClientMistake::OwnerTokenReused) => 1_000_000 + (client * 2 + key) as u128,
             _ => u128::from(id),
         };
         (id, OwnerToken::new(seed << 64 | 0xfeed))
     }
 
-    /// The latest attempt with this token.
-    pub(super) fn of(&self, token: OwnerToken) -> Option<OperationId> {
-        self.records.iter().rposition(|record| record.token == token).map(|place| place as OperationId)
+    /// The latest attempt with this owner token.
+    pub(super) fn attempt_with_token(&self, token: OwnerToken) -> Option<OperationId> {
+        self.records.iter().rposition(|record| record.token == token).map(|index| index as OperationId)
     }
 
-    pub(super) fn confirm(&mut self, id: OperationId, nodes: NodeSet) {
+    pub(super) fn set_confirmed(&mut self, id: OperationId, nodes: NodeSet) {
         self.records[id as usize].confirmed = nodes;
     }
 
-    /// Its holder has given it up.
-    pub(super) fn end(&mut self, id: OperationId) {
+    /// Its holder has released or abandoned it.
+    pub(super) fn end_lock(&mut self, id: OperationId) {
         self.records[id as usize].is_over = true;
-        self.open.retain(|other| *other != id);
+        self.unreleased.retain(|other| *other != id);
     }
 
-    pub(super) fn end_all_of(&mut self, who: usize) {
-        for record in self.records.iter_mut().filter(|record| record.who == who) {
+    pub(super) fn end_all_of_client(&mut self, client: usize) {
+        for record in self.records.iter_mut().filter(|record| record.client == client) {
             record.is_over = true;
         }
         let records = &self.records;
-        self.open.retain(|id| !records[*id as usize].is_over);
+        self.unreleased.retain(|id| !records[*id as usize].is_over);
     }
 
-    pub(super) fn life_left(&self, id: OperationId, now: DualTimestamp) -> Option<u64> {
+    pub(super) fn time_to_deadline(&self, id: OperationId, now: DualTimestamp) -> Option<u64> {
         Some(now.until(self.records[id as usize].deadline?).as_nanos() as u64)
     }
 }
 
 impl Sim<'_> {
-    /// Whether its holder, looking at its clock now, would find it valid.
+    /// Whether its holder, if it read its clocks now, would find it valid.
     pub(super) fn is_valid(&self, id: OperationId) -> bool {
         let record = &self.oracle.records[id as usize];
-        let peer = &self.peers[record.who];
-        let runs = !record.is_over && !record.is_told_lost && peer.life == record.life && !peer.is_stopped;
-        runs && record.deadline.is_some_and(|deadline| !self.now(record.who).is_past(deadline))
+        let client_host = &self.clients[record.client];
+        let is_active = !record.is_over
+            && !record.is_loss_reported
+            && client_host.incarnation == record.incarnation
+            && !client_host.is_stopped;
+        is_active && record.deadline.is_some_and(|deadline| !self.now(record.client).is_past(deadline))
     }
 
-    // What nodes do.
-
-    /// Whose key stands there before a release.
-    pub(super) fn before(&self, node: usize, request: &Request) -> Option<Vec<u8>> {
+    /// The owner token at the key before a release.
+    pub(super) fn key_before_release(&self, node: usize, request: &Request) -> Option<Vec<u8>> {
         if !request.phase.is_release() {
             return None;
         }
-        self.sites[node].node.living(&Slot::Lock(request.key.clone()), self.nanos)?.value.clone()
+        self.nodes[node].redis.living(&Slot::Lock(request.key.clone()), self.nanos)?.value.clone()
     }
 
-    /// A node has run a command.
-    pub(super) fn note(
+    /// Records what a node has executed, and checks it.
+    pub(super) fn note_executed(
         &mut self,
         node: usize,
-        who: usize,
+        client: usize,
         command: &Command,
-        answer: &Reply,
-        before: Option<Vec<u8>>,
+        reply: &Reply,
+        previous_owner: Option<Vec<u8>>,
     ) {
         let request = &command.request;
-        let Reply::Vote(vote, _) = answer else { return };
-        if let Some(before) = before
-            && before != request.token.digits()
-            && !self.sites[node].node.data().contains_key(&Slot::Lock(request.key.clone()))
+        let Reply::Vote(vote, _) = reply else { return };
+        if let Some(previous_owner) = previous_owner
+            && previous_owner != request.token.digits()
+            && !self.nodes[node].redis.data().contains_key(&Slot::Lock(request.key.clone()))
         {
-            self.violate(
-                Invariant::OwnKey,
+            self.report_violation(
+                Invariant::OwnKeyOnly,
                 &format!(
-                    "a release removed another's key on node {node}: {}",
-                    String::from_utf8_lossy(&before)
+                    "a release deleted another owner's key on node {node}: {}",
+                    String::from_utf8_lossy(&previous_owner)
                 ),
             );
         }
-        self.note_refusal(node, request, vote);
+        self.note_blocked_renewal(node, request, vote);
         if !vote.is_grant()
             || !matches!(
                 request.phase,
@@ -226,88 +233,95 @@ impl Sim<'_> {
         {
             return;
         }
-        let known_since = self.peers[who].known_since[node];
-        let is_doubtful = request.fence.is_some() && self.is_on_probation(node, known_since);
-        if request.fence.is_some() && self.peers[who].is_stranger {
-            self.check_stranger(node);
+        let known_since = self.clients[client].known_since[node];
+        let was_on_probation = request.fence.is_some() && self.is_on_probation(node, known_since);
+        if request.fence.is_some() && self.clients[client].is_misconfigured {
+            self.check_misconfigured_client(node);
         }
-        let Some(id) = self.oracle.of(request.token) else { return };
-        self.oracle.grants += 1;
-        let place = self.oracle.grants;
-        let mark = &mut self.oracle.records[id as usize].marks[node];
-        (mark.is_doubtful, mark.had_key, mark.voted_at) = (is_doubtful, true, self.nanos);
-        mark.known_since = known_since;
+        let Some(id) = self.oracle.attempt_with_token(request.token) else { return };
+        self.oracle.grant_count += 1;
+        let grant_index = self.oracle.grant_count;
+        let node_record = &mut self.oracle.records[id as usize].per_node[node];
+        (node_record.was_on_probation, node_record.has_granted, node_record.voted_at) =
+            (was_on_probation, true, self.nanos);
+        node_record.known_since = known_since;
         match (request.phase, vote, request.fence) {
             (RequestKind::Acquire, Vote::Fenced(number), _) => {
-                (mark.place, mark.number) = (place, Some(*number));
+                (node_record.grant_index, node_record.fencing_number) = (grant_index, Some(*number));
             }
-            (RequestKind::Acquire, ..) => mark.place = place,
-            (RequestKind::RaiseFence, _, Some(Fence::Number(number))) => mark.number = Some(number),
+            (RequestKind::Acquire, ..) => node_record.grant_index = grant_index,
+            (RequestKind::RaiseFence, _, Some(Fence::Number(number))) => {
+                node_record.fencing_number = Some(number);
+            }
             _ => {}
         }
     }
 
-    /// By true time: whether the node changed less than the max ttl ago.
+    /// Whether the node lost data less than the max TTL ago, in true time.
     fn is_on_probation(&self, node: usize, known_since: u64) -> bool {
         let changed = self.oracle.changed_at[node];
-        // A change that nobody sees is excused until somebody must have looked, any other for good.
-        let is_excused = self.oracle.hurt[node].iter().any(|hurt| {
-            let is_unseen = hurt.until >= self.nanos || self.sites[node].errors > 0;
-            let holds = match hurt.by {
-                Cause::ClockBehindAtStart => known_since > hurt.until,
-                by => !by.is_unseen() || is_unseen,
+        // An undetected change is exempted until every client must have read the marker; any other exemption
+        // lasts.
+        let is_exempt = self.oracle.node_exemptions[node].iter().any(|exemption| {
+            let is_undetected = exemption.until >= self.nanos || self.nodes[node].error_permille > 0;
+            let applies = match exemption.cause {
+                Cause::ClockBehindAtStart => known_since > exemption.until,
+                cause => !cause.is_undetected() || is_undetected,
             };
-            hurt.until >= changed && holds
+            exemption.until >= changed && applies
         });
-        changed > 0 && self.nanos + 2_000_000 < changed + self.plan.least_probation() && !is_excused
+        changed > 0 && self.nanos + 2_000_000 < changed + self.plan.min_probation_nanos() && !is_exempt
     }
 
-    fn check_stranger(&mut self, node: usize) {
-        let entry = self.sites[node].node.data().get(&Slot::Marker);
+    fn check_misconfigured_client(&mut self, node: usize) {
+        let entry = self.nodes[node].redis.data().get(&Slot::Marker);
         let text = entry.and_then(|entry| entry.value.as_deref());
         let marker = text.and_then(|text| Marker::parse(std::str::from_utf8(text).ok()?));
         if marker.is_some_and(|marker| marker.config == self.plan.config()) {
-            self.violate(
+            self.report_violation(
                 Invariant::Membership,
-                &format!("node {node} votes for a client with another charter"),
+                &format!("node {node} votes for a client with another configuration"),
             );
         }
     }
 
-    /// Where the key of this lock truly stands.
+    /// The nodes that have this lock's key.
     pub(super) fn nodes_with_key(&self, id: OperationId) -> NodeSet {
         let record = &self.oracle.records[id as usize];
         let (slot, digits) = (Slot::Lock(self.keys[record.key].clone()), record.token.digits());
-        let stands = |node: &usize| {
-            let entry = self.sites[*node].node.living(&slot, self.nanos);
+        let has_key = |node: &usize| {
+            let entry = self.nodes[*node].redis.living(&slot, self.nanos);
             entry.is_some_and(|entry| entry.value.as_deref() == Some(&digits))
         };
-        (0..self.sites.len()).filter(stands).map(|node| NodeId(node as u8)).collect()
+        (0..self.nodes.len()).filter(has_key).map(|node| NodeId(node as u8)).collect()
     }
 
-    /// Where it stands until the deadline, if clocks go on as they do.
-    pub(super) fn lasting(&self, id: OperationId) -> NodeSet {
+    /// The nodes that have its key until its deadline, if no clock changes its rate.
+    pub(super) fn nodes_with_key_until_deadline(&self, id: OperationId) -> NodeSet {
         let record = &self.oracle.records[id as usize];
         let Some(deadline) = record.deadline else { return NodeSet::EMPTY };
-        let clocks = &self.peers[record.who].clocks;
-        let boot = deadline.boot_nanos().min(clocks.boot_of_wall(deadline.wall_nanos()));
-        let span = clocks.when(boot).saturating_sub(self.nanos);
+        let clocks = &self.clients[record.client].clocks;
+        let boot = deadline.boot_nanos().min(clocks.boot_at_wall(deadline.wall_nanos()));
+        let span = clocks.true_time_at(boot).saturating_sub(self.nanos);
         let slot = Slot::Lock(self.keys[record.key].clone());
         let lasts = |node: &NodeId| {
-            let life = self.sites[node.index()].node.life(&slot, self.nanos);
-            life.is_some_and(|life| life.as_nanos() as u64 >= span)
+            let remaining = self.nodes[node.index()].redis.life(&slot, self.nanos);
+            remaining.is_some_and(|left| left.as_nanos() as u64 >= span)
         };
         self.nodes_with_key(id).iter().filter(lasts).collect()
     }
 
-    /// Where its key has stood, and something was done since.
-    pub(super) fn robbed_of(&self, id: OperationId) -> NodeSet {
+    /// The nodes that have granted it, and where a fault may have removed its key since.
+    pub(super) fn exempt_nodes_of(&self, id: OperationId) -> NodeSet {
         let record = &self.oracle.records[id as usize];
-        let had = record.marks.iter().enumerate().filter(|(_, mark)| mark.had_key);
-        both(had.map(|(node, _)| NodeId(node as u8)).collect(), self.oracle.robbed_since(record.start))
+        let granted = record.per_node.iter().enumerate().filter(|(_, node_record)| node_record.has_granted);
+        intersection(
+            granted.map(|(node, _)| NodeId(node as u8)).collect(),
+            self.oracle.exempt_nodes_since(record.started_at),
+        )
     }
 }
 
-pub(super) fn both(one: NodeSet, other: NodeSet) -> NodeSet {
+pub(super) fn intersection(one: NodeSet, other: NodeSet) -> NodeSet {
     one.without(one.without(other))
 }

@@ -1,8 +1,10 @@
-//! What a history is made of: how many of what, on which terms, and what may go wrong.
+//! Parameters of a history: its nodes and clients, latencies, clocks and possible faults.
+//!
+//! A [`Profile`] holds the probabilities. A [`Plan`] is what one seed draws from them.
 
 use std::time::Duration;
 
-use super::chance::Chance;
+use super::rng::SeededRng;
 use crate::coordinator::Limits;
 use crate::lease_params::Drift;
 use crate::marker::{LockClusterConfig, min_retention};
@@ -11,331 +13,346 @@ use crate::quorum::Quorum;
 use crate::test_util::node::Mistake;
 use crate::tests::world::ms;
 
-/// What goes wrong, one kind each.
+/// A kind of fault that a history can inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fault {
-    /// A connection breaks; some of the bytes under way still arrive.
-    Cut,
-    /// Nothing goes from a client to a node, or back, or both, for a while.
+    /// A connection breaks; some of the bytes in flight still arrive.
+    ConnectionReset,
+    /// No bytes pass from a client to a node, or back, or both ways, for a while.
     Partition,
-    /// A client's process stands still, its clocks go on.
-    Pause,
-    /// A client's machine sleeps: its boot clock goes on.
-    Suspend,
-    /// A client's virtual machine stops, and its wall clock is set right before it goes on.
+    /// A client's process is paused; its clocks go on.
+    ClientPause,
+    /// A client's machine sleeps; its boot clock goes on.
+    ClientSuspend,
+    /// A client's virtual machine stops; its wall clock is corrected before it resumes.
     VmStop,
     ClientCrash,
-    /// A client's wall clock is set forth or back.
-    WallSet,
-    /// A node's process stands still, its clock goes on.
-    Freeze,
-    /// A node's process ends; the next one has all its data.
+    /// A client's wall clock is set forward or back.
+    WallClockSet,
+    /// A node's process is paused; its clock goes on.
+    NodePause,
+    /// A node's server restarts with all its data.
     Restart,
-    /// The next one has no data.
-    RestartEmpty,
-    /// The next one has data of some earlier time.
-    RestartOldCopy,
+    /// A node's server restarts with no data.
+    RestartDataLoss,
+    /// A node's server restarts with data of an earlier time.
+    RestartStaleData,
     /// `FLUSHALL`.
     Flush,
-    /// Made a replica of a server and a master again, with that one's data, in no time.
+    /// A node becomes a replica and at once a master again, with the data of the other server.
     RoleChange,
-    /// A replica for a while, and a master again with other data.
-    Replica,
+    /// A node is a replica for a while and then a master with other data.
+    DemotedToReplica,
     ScriptFlush,
-    /// A node answers with errors for a while.
-    Errors,
-    /// A node's memory is limited by a policy that deletes keys, and it is full now and then.
-    Evicts,
-    /// Databases are swapped, so that a node has nothing, and after a while swapped back.
-    Swap,
-    /// A node's process ends without its data or with earlier ones, its clock is behind when the next begins, and is set
-    /// right soon after.
-    RestartBehind,
-    /// An operator sets a node's statistics to nothing.
-    ResetStat,
-    /// A node's clock is set forth, by less than the drift allows.
-    SmallJump,
+    /// A node replies with errors for a while.
+    ErrorReplies,
+    /// A node's eviction policy may delete keys, and its memory is full from time to time.
+    Eviction,
+    /// `SWAPDB` leaves a node without data; later it is swapped back.
+    DatabaseSwap,
+    /// A node's server restarts with no or earlier data, and with its clock behind; the clock is corrected
+    /// soon after.
+    RestartClockBehind,
+    /// `CONFIG RESETSTAT`.
+    StatisticsReset,
+    /// A node's clock is set forward by less than the drift allows.
+    SmallClockJump,
     /// A node's clock is set back.
-    JumpBack,
-    /// A node's clock is set forth by more than the drift allows.
-    JumpForth,
+    ClockSetBack,
+    /// A node's clock is set forward by more than the drift allows.
+    ClockSetForward,
     /// A node's clock runs faster than the drift allows, for a while.
-    FastNode,
+    FastNodeClock,
     /// A client's clock runs slower than the drift allows, for a while.
-    SlowClient,
+    SlowClientClock,
     /// A client's virtual machine stops, and its clocks do not show it.
-    VmStopUnseen,
+    VmStopUndetected,
     /// An operator deletes a lock's key on a node.
     KeyDeleted,
 }
 
-/// Those within what the lock promises to stand.
-pub(super) const WITHIN: [Fault; 22] = [
-    Fault::Cut,
+/// The faults that the lock tolerates: no invariant may break.
+pub(super) const FAULTS_WITHIN_LIMITS: [Fault; 22] = [
+    Fault::ConnectionReset,
     Fault::Partition,
-    Fault::Pause,
-    Fault::Suspend,
+    Fault::ClientPause,
+    Fault::ClientSuspend,
     Fault::VmStop,
     Fault::ClientCrash,
-    Fault::WallSet,
-    Fault::Freeze,
+    Fault::WallClockSet,
+    Fault::NodePause,
     Fault::Restart,
-    Fault::RestartEmpty,
-    Fault::RestartOldCopy,
+    Fault::RestartDataLoss,
+    Fault::RestartStaleData,
     Fault::Flush,
     Fault::RoleChange,
-    Fault::Replica,
+    Fault::DemotedToReplica,
     Fault::ScriptFlush,
-    Fault::Errors,
-    Fault::Evicts,
-    Fault::ResetStat,
-    Fault::Swap,
-    Fault::RestartBehind,
-    Fault::SmallJump,
-    Fault::JumpBack,
+    Fault::ErrorReplies,
+    Fault::Eviction,
+    Fault::StatisticsReset,
+    Fault::DatabaseSwap,
+    Fault::RestartClockBehind,
+    Fault::SmallClockJump,
+    Fault::ClockSetBack,
 ];
 
-/// Those beyond it, which may cost exclusion, and never the order of the numbers.
-pub(super) const BEYOND: [Fault; 5] =
-    [Fault::JumpForth, Fault::FastNode, Fault::SlowClient, Fault::VmStopUnseen, Fault::KeyDeleted];
+/// The faults beyond the guarantees. They may break mutual exclusion, but never the order of the fencing
+/// numbers.
+pub(super) const FAULTS_BEYOND_LIMITS: [Fault; 5] = [
+    Fault::ClockSetForward,
+    Fault::FastNodeClock,
+    Fault::SlowClientClock,
+    Fault::VmStopUndetected,
+    Fault::KeyDeleted,
+];
 
-/// A mistake of a client, beside those of the protocol ([`Mutant`]) and of the scripts ([`Mistake`]).
+/// A mistake of a client, beside those of the protocol ([`Mutant`]) and of the scripts ([`Mistake`]), that a
+/// checker must detect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Slip {
-    /// All attempts of a client for a key have the same token.
-    TokenReused,
-    /// Its clocks stand still while the machine sleeps.
-    SuspendBlind,
-    /// Answers of a broken connection are read from the next one.
-    Desync,
-    /// An error reply is taken for what was asked for.
-    ErrorIsVote,
+pub(super) enum ClientMistake {
+    /// All attempts of a client for a key use the same owner token.
+    OwnerTokenReused,
+    /// Its clocks stop while the machine sleeps.
+    ClocksStopInSuspend,
+    /// Replies of a broken connection are read as replies of the next one.
+    ReplyOfOldConnection,
+    /// An error reply counts as a grant.
+    ErrorCountsAsGrant,
 }
 
-/// Which histories to draw.
+/// The distribution that histories are drawn from. Frequencies are in permille.
 #[derive(Clone, Debug)]
 pub(super) struct Profile {
     pub(super) nodes: &'static [usize],
-    /// Of a thousand histories, those with a quorum above the majority, where there is one.
+    /// Histories whose quorum is one larger than the majority, where there are enough nodes.
     pub(super) super_majority: u64,
     pub(super) clients: (u64, u64),
-    /// Of a thousand histories, those where all clients are plain, and where some are.
+    /// Histories in which all clients are plain, and in which some are.
     pub(super) plain: u64,
     pub(super) mixed: u64,
-    /// Of a thousand histories, those where things beyond the promise happen.
-    pub(super) beyond: u64,
-    /// What may happen; a history takes some of them, unless `all`.
+    /// Histories with faults beyond the guarantees.
+    pub(super) beyond_limits: u64,
+    /// The possible faults; a history uses some of them, or all if `all_faults`.
     pub(super) faults: &'static [Fault],
-    pub(super) beyonds: &'static [Fault],
-    pub(super) all: bool,
-    /// Of a thousand messages in the histories that have them, those under way for long: at most.
-    pub(super) long_ways: u64,
-    /// Of a thousand questions, those upon which something goes wrong at once: at most.
-    pub(super) ill_timed: u64,
-    /// Of a thousand clients, those whose wall clock is far off.
-    pub(super) odd_walls: u64,
-    /// Of a thousand histories, those where the clocks of nodes and clients are apart by a second or an hour.
+    pub(super) faults_beyond_limits: &'static [Fault],
+    pub(super) all_faults: bool,
+    /// The largest share of slow messages, in histories that have any.
+    pub(super) slow_messages: u64,
+    /// The largest share of requests that are followed by a fault at once.
+    pub(super) faults_on_send: u64,
+    /// Clients whose wall clock is up to 2,000 s wrong.
+    pub(super) wrong_wall_clocks: u64,
+    /// Histories in which the clocks of nodes and clients differ by a second or an hour.
     pub(super) clock_offsets: u64,
-    /// Of a thousand histories, those where some stand in line for locks that others have.
+    /// Histories in which some tasks enter wait queues.
     pub(super) waiters: u64,
-    /// Whether it is checked that a lock comes to stand on every node that is well.
+    /// Whether to check that a lock's key spreads to every undisturbed node.
     pub(super) checks_redundancy: bool,
-    /// Whether it is checked that those in line leave the nodes alone.
-    pub(super) checks_patience: bool,
-    /// Within how many milliseconds those in line have a lock that was given up, if that is checked.
-    pub(super) starves_after: Option<u64>,
-    /// Of a thousand histories, those where some claims want a number far ahead of all clocks.
-    pub(super) far_floors: u64,
-    /// What else must be so.
-    pub(super) pin: Option<fn(&mut Plan)>,
+    /// Whether to check that waiting tasks do not poll.
+    pub(super) checks_polling: bool,
+    /// If set, the longest time in milliseconds from a release until a waiting task has the lock.
+    pub(super) max_handover_millis: Option<u64>,
+    /// Histories in which some attempts request a minimum fencing number far ahead of all clocks.
+    pub(super) far_min_numbers: u64,
+    /// Changes the drawn plan.
+    pub(super) adjust: Option<fn(&mut Plan)>,
     pub(super) mutant: Option<Mutant>,
-    pub(super) mistake: Option<Mistake>,
-    pub(super) slip: Option<Slip>,
+    pub(super) script_mistake: Option<Mistake>,
+    pub(super) client_mistake: Option<ClientMistake>,
 }
 
 impl Profile {
-    /// Everything.
+    /// All faults and all checks: the profile of the main test.
     pub(super) const GENERAL: Self = Self {
         nodes: &[1, 3, 3, 4, 5],
         super_majority: 250,
         clients: (2, 4),
         plain: 150,
         mixed: 50,
-        beyond: 300,
-        faults: &WITHIN,
-        beyonds: &BEYOND,
-        all: false,
-        long_ways: 60,
-        ill_timed: 20,
-        odd_walls: 50,
+        beyond_limits: 300,
+        faults: &FAULTS_WITHIN_LIMITS,
+        faults_beyond_limits: &FAULTS_BEYOND_LIMITS,
+        all_faults: false,
+        slow_messages: 60,
+        faults_on_send: 20,
+        wrong_wall_clocks: 50,
         clock_offsets: 50,
         waiters: 250,
         checks_redundancy: true,
-        checks_patience: true,
-        starves_after: None,
-        far_floors: 100,
-        pin: None,
+        checks_polling: true,
+        max_handover_millis: None,
+        far_min_numbers: 100,
+        adjust: None,
         mutant: None,
-        mistake: None,
-        slip: None,
+        script_mistake: None,
+        client_mistake: None,
     };
 }
 
-/// One history, before anything happens in it.
-#[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
+/// The drawn parameters of one history. Times without a unit are in nanoseconds.
+#[allow(clippy::struct_excessive_bools, reason = "each is read by itself")]
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) quorum: Quorum,
-    pub(super) clients: usize,
+    pub(super) client_count: usize,
     /// One or two.
-    pub(super) keys: usize,
-    /// As bits, which of the clients are fenced.
+    pub(super) key_count: usize,
+    /// The fenced clients, as a bit set.
     pub(super) fenced: u32,
-    /// The last client thinks of the cluster otherwise than the rest.
-    pub(super) has_stranger: bool,
-    /// Whether an operator declared the cluster; otherwise the clients found it.
-    pub(super) is_declared: bool,
+    /// Whether the last client is configured with another max TTL than the rest.
+    pub(super) has_misconfigured_client: bool,
+    /// Whether an operator initialized the lock cluster; otherwise the clients do so.
+    pub(super) is_initialized: bool,
     pub(super) max_ttl: Duration,
-    pub(super) least_ttl: Duration,
+    pub(super) min_ttl: Duration,
     pub(super) limits: Limits,
     pub(super) drift: Drift,
-    pub(super) drift_millionths: i64,
-    /// How much of the drift a node's clock may use, and the client's the rest, in quarters.
-    pub(super) node_share: i64,
+    pub(super) max_drift_ppm: i64,
+    /// The share of the drift that node clocks may use, in quarters; client clocks may use the rest.
+    pub(super) node_drift_quarters: i64,
     pub(super) faults: Vec<Fault>,
-    /// Between two faults, on average.
-    pub(super) gap: u64,
-    pub(super) storm_until: u64,
-    /// A usual way of a message.
-    pub(super) way: u64,
-    /// Of a thousand messages, those under way for much longer.
-    pub(super) long_ways: u64,
-    /// Of a thousand questions, those upon which something goes wrong at once.
-    pub(super) ill_timed: u64,
-    /// Of a thousand callers, those that stand in line for a lock that others have.
+    /// The mean time between two faults.
+    pub(super) fault_interval: u64,
+    /// The length of the phase with faults.
+    pub(super) faults_nanos: u64,
+    /// The mean one-way delay of a message.
+    pub(super) latency: u64,
+    /// In permille: messages with a much longer delay.
+    pub(super) slow_messages: u64,
+    /// In permille: requests that are followed by a fault at once.
+    pub(super) faults_on_send: u64,
+    /// In permille: tasks that enter a wait queue.
     pub(super) waiters: u64,
-    /// Whether the clocks of nodes and clients are apart by a second or an hour.
+    /// Whether the clocks of nodes and clients differ by a second or an hour.
     pub(super) has_clock_offsets: bool,
-    /// Whether some claims want a number far ahead of all clocks.
-    pub(super) has_far_floors: bool,
-    /// Whether a key that is nobody's stands on a minority of the nodes, where those wait who wait for a lock.
-    pub(super) has_stale_keys: bool,
-    /// How late timers ring.
-    pub(super) timer_late: u64,
-    /// For how long a holder works, in hundredths of its ttl, at most.
-    pub(super) work: u64,
+    /// Whether some attempts request a minimum fencing number far ahead of all clocks.
+    pub(super) has_far_min_numbers: bool,
+    /// Whether a minority of the nodes, among them those with the wait queues, has a key without an owner.
+    pub(super) has_orphan_keys: bool,
+    /// How late timers fire.
+    pub(super) timer_delay: u64,
+    /// The longest time for which a holder works, in percent of its TTL.
+    pub(super) max_work_percent: u64,
 }
 
 impl Plan {
-    pub(super) fn draw(profile: &Profile, chance: &mut Chance) -> Self {
-        let nodes = chance.pick(profile.nodes);
+    pub(super) fn draw(profile: &Profile, rng: &mut SeededRng) -> Self {
+        let nodes = rng.pick(profile.nodes);
         let need = nodes / 2 + 1;
-        let need = if need < nodes && chance.permille(profile.super_majority) { need + 1 } else { need };
-        let clients = chance.between(profile.clients.0, profile.clients.1) as usize;
-        let everybody = (1 << clients) - 1;
-        let fenced = match chance.below(1000) {
+        let need = if need < nodes && rng.chance_permille(profile.super_majority) { need + 1 } else { need };
+        let client_count = rng.between(profile.clients.0, profile.clients.1) as usize;
+        let all_clients = (1 << client_count) - 1;
+        let fenced = match rng.below(1000) {
             it if it < profile.plain => 0,
-            it if it < profile.plain + profile.mixed => everybody & chance.draw() as u32,
-            _ => everybody,
+            it if it < profile.plain + profile.mixed => all_clients & rng.next_u64() as u32,
+            _ => all_clients,
         };
         let mut faults: Vec<Fault> = profile.faults.to_vec();
-        if !profile.all {
-            let share = chance.pick(&[150, 300, 600]);
-            faults.retain(|_| chance.permille(share));
+        if !profile.all_faults {
+            let share = rng.pick(&[150, 300, 600]);
+            faults.retain(|_| rng.chance_permille(share));
         }
-        if chance.permille(profile.beyond) {
-            let beyonds = profile.beyonds.iter().copied();
-            faults.extend(beyonds.filter(|_| profile.all || chance.permille(400)));
+        if rng.chance_permille(profile.beyond_limits) {
+            let faults_beyond_limits = profile.faults_beyond_limits.iter().copied();
+            faults.extend(faults_beyond_limits.filter(|_| profile.all_faults || rng.chance_permille(400)));
         }
-        let max_ttl = chance.pick(&[600, 1_000, 2_000]);
-        let drift_millionths = chance.pick(&[10_000, 10_000, 50_000, 200_000]);
-        let reply_timeout = chance.pick(&[50, 100, 300]);
-        let is_declared = chance.permille(900);
-        let is_calm = faults.is_empty() || chance.permille(30);
+        let max_ttl = rng.pick(&[600, 1_000, 2_000]);
+        let max_drift_ppm = rng.pick(&[10_000, 10_000, 50_000, 200_000]);
+        let reply_timeout = rng.pick(&[50, 100, 300]);
+        let is_initialized = rng.chance_permille(900);
+        let has_no_faults = faults.is_empty() || rng.chance_permille(30);
         let mut plan = Self {
-            quorum: Quorum::new(nodes, Some(need)).expect("a quorum that works"),
-            clients,
-            keys: if chance.permille(200) { 2 } else { 1 },
+            quorum: Quorum::new(nodes, Some(need)).expect("a valid quorum"),
+            client_count,
+            key_count: if rng.chance_permille(200) { 2 } else { 1 },
             fenced,
-            has_stranger: is_declared && fenced == everybody && clients > 2 && chance.permille(60),
-            is_declared,
+            has_misconfigured_client: is_initialized
+                && fenced == all_clients
+                && client_count > 2
+                && rng.chance_permille(60),
+            is_initialized,
             max_ttl: ms(max_ttl),
-            least_ttl: ms(chance.pick(&[60, 150, 400])),
+            min_ttl: ms(rng.pick(&[60, 150, 400])),
             limits: Limits { reply_timeout: ms(reply_timeout), redial_after: ms(reply_timeout * 4) },
-            drift: Drift::new(drift_millionths as f64 / 1e6).expect("a drift that makes sense"),
-            drift_millionths,
-            node_share: chance.between(0, 4) as i64,
-            gap: if is_calm { u64::MAX / 8 } else { max_ttl * 1_000_000 / chance.between(2, 12) },
+            drift: Drift::new(max_drift_ppm as f64 / 1e6).expect("a valid drift"),
+            max_drift_ppm,
+            node_drift_quarters: rng.between(0, 4) as i64,
+            fault_interval: if has_no_faults {
+                u64::MAX / 8
+            } else {
+                max_ttl * 1_000_000 / rng.between(2, 12)
+            },
             faults,
-            storm_until: max_ttl * 1_000_000 * chance.between(2, 5),
-            way: chance.of_any_size(50_000, 5_000_000),
-            long_ways: if chance.permille(500) { chance.below(profile.long_ways + 1) } else { 0 },
-            timer_late: chance.pick(&[0, 100_000, 1_000_000]),
-            ill_timed: if is_calm { 0 } else { chance.below(profile.ill_timed + 1) },
-            work: chance.pick(&[30, 120, 400]),
-            waiters: if profile.waiters > 0 && chance.permille(profile.waiters) { 500 } else { 0 },
+            faults_nanos: max_ttl * 1_000_000 * rng.between(2, 5),
+            latency: rng.log_uniform(50_000, 5_000_000),
+            slow_messages: if rng.chance_permille(500) { rng.below(profile.slow_messages + 1) } else { 0 },
+            timer_delay: rng.pick(&[0, 100_000, 1_000_000]),
+            faults_on_send: if has_no_faults { 0 } else { rng.below(profile.faults_on_send + 1) },
+            max_work_percent: rng.pick(&[30, 120, 400]),
+            waiters: if profile.waiters > 0 && rng.chance_permille(profile.waiters) { 500 } else { 0 },
             has_clock_offsets: false,
-            has_far_floors: profile.far_floors > 0 && chance.permille(profile.far_floors),
-            has_stale_keys: false,
+            has_far_min_numbers: profile.far_min_numbers > 0 && rng.chance_permille(profile.far_min_numbers),
+            has_orphan_keys: false,
         };
-        if profile.clock_offsets > 0 && chance.permille(profile.clock_offsets) {
+        if profile.clock_offsets > 0 && rng.chance_permille(profile.clock_offsets) {
             plan.has_clock_offsets = true;
-            // The data of a node whose clock is ahead by an hour would keep a lock from everybody for that hour.
-            plan.faults.retain(|fault| !matches!(fault, Fault::RoleChange | Fault::Replica));
+            // Data copied from a node whose clock is an hour ahead would block a lock for that hour.
+            plan.faults.retain(|fault| !matches!(fault, Fault::RoleChange | Fault::DemotedToReplica));
         }
-        if let Some(pin) = profile.pin {
-            pin(&mut plan);
+        if let Some(adjust) = profile.adjust {
+            adjust(&mut plan);
         }
         plan
     }
 
-    /// By how much one more clock is off for good, in nanoseconds.
-    pub(super) fn clock_offset(&self, chance: &mut Chance) -> i64 {
-        if self.has_clock_offsets { chance.pick(&[0, -1_000, 1_000, 3_600_000]) * 1_000_000 } else { 0 }
+    /// Draws the constant offset of one clock, in nanoseconds.
+    pub(super) fn clock_offset(&self, rng: &mut SeededRng) -> i64 {
+        if self.has_clock_offsets { rng.pick(&[0, -1_000, 1_000, 3_600_000]) * 1_000_000 } else { 0 }
     }
 
-    pub(super) const fn is_fenced(&self, who: usize) -> bool {
-        self.fenced & 1 << who != 0
+    pub(super) const fn is_fenced(&self, client: usize) -> bool {
+        self.fenced & 1 << client != 0
     }
 
     pub(super) const fn is_all_fenced(&self) -> bool {
-        self.fenced == (1 << self.clients) - 1
+        self.fenced == (1 << self.client_count) - 1
     }
 
-    /// How much the clocks of nodes may run fast, in millionths.
-    pub(super) fn most_node_haste(&self) -> i64 {
-        let whole = self.drift_millionths * self.node_share / 4;
-        if self.has_small_jumps() { whole / 2 } else { whole }
+    /// How much faster than true time node clocks may run.
+    pub(super) fn max_node_drift_ppm(&self) -> i64 {
+        let share = self.max_drift_ppm * self.node_drift_quarters / 4;
+        if self.has_small_clock_jumps() { share / 2 } else { share }
     }
 
-    /// How much the clocks of clients may run slow, in millionths.
-    pub(super) fn most_client_delay(&self) -> i64 {
-        let whole = self.drift_millionths * (4 - self.node_share) / 4;
-        if self.has_small_jumps() { whole / 2 } else { whole }
+    /// How much slower than true time client clocks may run.
+    pub(super) fn max_client_slowdown_ppm(&self) -> i64 {
+        let share = self.max_drift_ppm * (4 - self.node_drift_quarters) / 4;
+        if self.has_small_clock_jumps() { share / 2 } else { share }
     }
 
-    pub(super) fn has_small_jumps(&self) -> bool {
-        self.faults.contains(&Fault::SmallJump)
+    pub(super) fn has_small_clock_jumps(&self) -> bool {
+        self.faults.contains(&Fault::SmallClockJump)
     }
 
-    /// By the longest, until all who are connected have looked at a node again.
-    pub(super) fn look_window(&self) -> u64 {
-        let silence = self.limits.redial_after.as_nanos() as u64 * 13 / 10;
-        self.longest_nanos() * 3 / 10 + silence + 50_000_000
+    /// The longest time until every connected client has read a node's marker again.
+    pub(super) fn marker_read_window(&self) -> u64 {
+        let redial = self.limits.redial_after.as_nanos() as u64 * 13 / 10;
+        self.max_ttl_nanos() * 3 / 10 + redial + 50_000_000
     }
 
-    /// Fences are kept for as short as may be, so that they run out in a history.
+    /// Fences have the shortest retention, so that they expire within a history.
     pub(super) fn config(&self) -> LockClusterConfig {
         LockClusterConfig::new(self.quorum, self.max_ttl).with_retention(min_retention(self.max_ttl))
     }
 
-    /// By true time, for how long a node is kept from voting, at least.
-    pub(super) fn least_probation(&self) -> u64 {
-        let millionths = 1_000_000 + self.drift_millionths as u64;
-        self.longest_nanos() / 1000 * 1_000_000 / millionths * 1000
+    /// The shortest probation, in true time.
+    pub(super) fn min_probation_nanos(&self) -> u64 {
+        let fastest_ppm = 1_000_000 + self.max_drift_ppm as u64;
+        self.max_ttl_nanos() / 1000 * 1_000_000 / fastest_ppm * 1000
     }
 
-    pub(super) fn longest_nanos(&self) -> u64 {
+    pub(super) fn max_ttl_nanos(&self) -> u64 {
         self.max_ttl.as_nanos() as u64
     }
 }

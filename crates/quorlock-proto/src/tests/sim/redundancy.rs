@@ -1,10 +1,12 @@
-//! How long nodes and ways have been well, and whether a lock stands on all that have.
+//! Checks that a lock's key spreads to every undisturbed node.
+//!
+//! For that it records until when faults affect nodes and links.
 
 use std::time::Duration;
 
 use super::engine::Sim;
-use super::parts::Way;
-use super::tally::Invariant;
+use super::state::LinkState;
+use super::stats::Invariant;
 use crate::coordinator::OperationId;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::{Request, RequestKind};
@@ -12,82 +14,87 @@ use crate::test_util::node::Slot;
 use crate::vote::Vote;
 
 impl Sim<'_> {
-    /// Something is wrong with the node until then.
-    pub(super) fn note_trouble(&mut self, node: usize, until: u64) {
-        let site = &mut self.sites[node];
-        site.trouble_until = site.trouble_until.max(until);
+    /// A fault affects the node until then.
+    pub(super) fn mark_node_disturbed(&mut self, node: usize, until: u64) {
+        let node_host = &mut self.nodes[node];
+        node_host.disturbed_until = node_host.disturbed_until.max(until);
     }
 
-    /// Something is wrong between this client and the node until then.
-    pub(super) fn note_trouble_between(&mut self, who: usize, node: usize, until: u64) {
-        let trouble_until = &mut self.peers[who].trouble_until[node];
-        *trouble_until = until.max(*trouble_until);
+    /// A fault affects the link between this client and the node until then.
+    pub(super) fn mark_link_disturbed(&mut self, client: usize, node: usize, until: u64) {
+        let disturbed_until = &mut self.clients[client].disturbed_until[node];
+        *disturbed_until = until.max(*disturbed_until);
     }
 
-    /// A message will be there at that time.
-    pub(super) fn note_way(&mut self, place: usize, at: u64) {
-        if at > self.nanos + 2 * self.plan.way {
-            let (who, node) = (self.conns[place].who, self.conns[place].node);
-            self.note_trouble_between(who, node, at);
+    /// Counts a message with a long delay as a fault of the link.
+    pub(super) fn note_slow_message(&mut self, conn_id: usize, at: u64) {
+        if at > self.nanos + 2 * self.plan.latency {
+            let (client, node) = (self.connections[conn_id].client, self.connections[conn_id].node);
+            self.mark_link_disturbed(client, node, at);
         }
     }
 
-    /// Another owner's key stands in the way of a renewal.
-    pub(super) fn note_refusal(&mut self, node: usize, request: &Request, vote: &Vote) {
+    /// Records that another owner's key blocks a renewal.
+    pub(super) fn note_blocked_renewal(&mut self, node: usize, request: &Request, vote: &Vote) {
         if matches!(request.phase, RequestKind::Renew | RequestKind::Reacquire)
             && matches!(vote, Vote::HeldByOther { .. })
-            && let Some(id) = self.oracle.of(request.token)
+            && let Some(id) = self.oracle.attempt_with_token(request.token)
         {
-            self.oracle.records[id as usize].marks[node].refused_at = self.nanos;
+            self.oracle.records[id as usize].per_node[node].renewal_blocked_at = self.nanos;
         }
     }
 
-    /// The nodes that have been well for two ttls of a lock that renews itself, and so have the ways to them; none if it
-    /// is not old enough, or if its holder was not well.
-    pub(super) fn nodes_without_trouble(&self, id: OperationId) -> NodeSet {
+    /// The nodes that, like the links to them, no fault affected for two TTLs of a lock with automatic
+    /// renewal. None if the lock is younger or a fault affected its holder.
+    pub(super) fn undisturbed_nodes(&self, id: OperationId) -> NodeSet {
         let record = &self.oracle.records[id as usize];
-        let (who, (least, most)) = (record.who, record.ttls);
-        let peer = &self.peers[who];
-        // Where a renewal is over before its answers are there, nothing is heard of what is missing.
-        let has_time = least.as_nanos() as u64 / 8 > 4 * self.plan.way + self.plan.timer_late;
-        let two_ttls = (most * 5 / 2 + Duration::from_millis(5)).as_nanos() as u64;
+        let (client, (min_ttl, max_ttl)) = (record.client, record.ttl_range);
+        let client_host = &self.clients[client];
+        // If a renewal ends before its replies arrive, the holder does not learn which keys are missing.
+        let has_time = min_ttl.as_nanos() as u64 / 8 > 4 * self.plan.latency + self.plan.timer_delay;
+        let two_ttls = (max_ttl * 5 / 2 + Duration::from_millis(5)).as_nanos() as u64;
         let since = self.nanos.saturating_sub(two_ttls);
-        let is_awake = peer.frozen_until <= since && peer.undisturbed_since <= since;
-        let is_old = record.won_at.is_some_and(|won| won <= since);
-        let is_misled = self.oracle.misled_since(who, since).is_some();
-        if !record.auto_renew || !has_time || !is_old || !is_awake || is_misled {
+        let is_awake = client_host.paused_until <= since && client_host.undisturbed_since <= since;
+        let is_old = record.acquired_at.is_some_and(|won| won <= since);
+        let is_client_exempt = self.oracle.client_exemption_since(client, since).is_some();
+        if !record.auto_renew || !has_time || !is_old || !is_awake || is_client_exempt {
             return NodeSet::EMPTY;
         }
-        let is_well = |node: &NodeId| {
-            let (site, node) = (&self.sites[node.index()], node.index());
-            let is_ill = site.is_down || site.is_replica || site.errors > 0 || site.node.evicts;
-            let is_up = peer.wires[node].is_some_and(|place| self.conns[place].state == Way::Up);
-            let was_ill = site.trouble_until.max(peer.trouble_until[node]).max(record.marks[node].refused_at);
-            let is_hurt = self.oracle.hurt_since(node, since).is_some();
-            is_up && peer.votes[node] && !is_ill && was_ill < since && !is_hurt
+        let is_undisturbed = |node: &NodeId| {
+            let (node_host, node) = (&self.nodes[node.index()], node.index());
+            let has_fault = node_host.is_down
+                || node_host.is_replica
+                || node_host.error_permille > 0
+                || node_host.redis.evicts;
+            let is_up = client_host.conn_ids[node]
+                .is_some_and(|conn_id| self.connections[conn_id].state == LinkState::Up);
+            let last_fault = node_host
+                .disturbed_until
+                .max(client_host.disturbed_until[node])
+                .max(record.per_node[node].renewal_blocked_at);
+            let is_exempt = self.oracle.node_exemption_since(node, since).is_some();
+            is_up && client_host.is_voting[node] && !has_fault && last_fault < since && !is_exempt
         };
-        self.plan.quorum.all().iter().filter(is_well).collect()
+        self.plan.quorum.all().iter().filter(is_undisturbed).collect()
     }
 
-    /// A lock that renews itself comes to stand on every node that is well, and so are the ways to it: renewals find the
-    /// key missing there, and take it again.
+    /// With automatic renewal, a lock's key spreads to every undisturbed node: renewals find it missing there
+    /// and set it again.
     pub(super) fn check_redundancy(&mut self, id: OperationId) {
         if !self.profile.checks_redundancy || !self.is_valid(id) {
             return;
         }
         let slot = Slot::Lock(self.keys[self.oracle.records[id as usize].key].clone());
-        // Somebody else may be there just now, in vain.
-        let is_taken = |node: &NodeId| self.sites[node.index()].node.living(&slot, self.nanos).is_some();
-        let bare = self
-            .nodes_without_trouble(id)
-            .without(self.nodes_with_key(id))
-            .iter()
-            .filter(|node| !is_taken(node));
-        let bare: NodeSet = bare.collect();
-        if !bare.is_empty() {
-            let words =
-                format!("lock {id} does not stand on {bare:?}, though all has been well there for two ttls");
-            self.violate(Invariant::Redundancy, &words);
+        // Another client may hold the key there for the moment, without a quorum.
+        let is_taken = |node: &NodeId| self.nodes[node.index()].redis.living(&slot, self.nanos).is_some();
+        let missing =
+            self.undisturbed_nodes(id).without(self.nodes_with_key(id)).iter().filter(|node| !is_taken(node));
+        let missing: NodeSet = missing.collect();
+        if !missing.is_empty() {
+            let message = format!(
+                "lock {id} has no key on {missing:?}, though no fault affected these nodes for two TTLs"
+            );
+            self.report_violation(Invariant::Redundancy, &message);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Runs many histories on all cores, and shows how far it is.
+//! Runs many histories on all cores and prints the progress.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _, stderr};
@@ -10,99 +10,99 @@ use std::time::Duration;
 use super::engine::Sim;
 use super::oracle::Violation;
 use super::plan::Profile;
-use super::tally::Tally;
+use super::stats::Stats;
 use crate::mutant;
 
-/// A history in which a promise was broken.
+/// A history with a violation.
 #[derive(Debug)]
 pub(super) struct Finding {
     pub(super) seed: u64,
     pub(super) violation: Violation,
 }
 
-/// One history.
-pub(super) fn run(seed: u64, profile: &Profile) -> (Tally, Option<Violation>) {
+/// Runs one history.
+pub(super) fn run_history(seed: u64, profile: &Profile) -> (Stats, Option<Violation>) {
     mutant::with(profile.mutant, || {
         let mut sim = Sim::new(seed, profile, false);
         sim.run();
-        (sim.tally, sim.oracle.violation)
+        (sim.stats, sim.oracle.violation)
     })
 }
 
-/// One history once more, in words.
-pub(super) fn tell(seed: u64, profile: &Profile) -> String {
+/// Runs one history again and returns its log.
+pub(super) fn replay_log(seed: u64, profile: &Profile) -> String {
     mutant::with(profile.mutant, || {
         let mut sim = Sim::new(seed, profile, true);
         sim.run();
-        let mut words = String::new();
-        for line in sim.story.unwrap_or_default() {
-            let _ = writeln!(words, "{line}");
+        let mut text = String::new();
+        for line in sim.log.unwrap_or_default() {
+            let _ = writeln!(text, "{line}");
         }
-        words
+        text
     })
 }
 
-/// These histories, on all cores, until one of them breaks a promise: then the first of those.
-pub(super) fn run_all(first: u64, count: u64, profile: &Profile) -> (Tally, Option<Finding>) {
+/// Runs histories on all cores until one has a violation, and returns the violation with the smallest seed.
+pub(super) fn run_all(first: u64, count: u64, profile: &Profile) -> (Stats, Option<Finding>) {
     let next = AtomicU64::new(0);
-    // No later one than this matters any more.
+    // Histories after this one need not run.
     let end = AtomicU64::new(count);
     let found: Mutex<Option<Finding>> = Mutex::new(None);
     let workers = thread::available_parallelism().map_or(1, usize::from);
-    let mut whole = Tally::default();
+    let mut total = Stats::default();
     thread::scope(|scope| {
         let work = || {
-            let mut tally = Tally::default();
+            let mut stats = Stats::default();
             loop {
-                let place = next.fetch_add(1, Ordering::Relaxed);
-                if place >= end.load(Ordering::Relaxed) {
-                    return tally;
+                let offset = next.fetch_add(1, Ordering::Relaxed);
+                if offset >= end.load(Ordering::Relaxed) {
+                    return stats;
                 }
-                let (one, violation) = run(first + place, profile);
-                tally.add(&one);
+                let (history_stats, violation) = run_history(first + offset, profile);
+                stats.add(&history_stats);
                 if let Some(violation) = violation {
-                    end.fetch_min(place, Ordering::Relaxed);
-                    let mut found = found.lock().expect("no worker panics while it looks");
-                    if found.as_ref().is_none_or(|other| first + place < other.seed) {
-                        *found = Some(Finding { seed: first + place, violation });
+                    end.fetch_min(offset, Ordering::Relaxed);
+                    let mut found = found.lock().expect("no worker panics while it holds the lock");
+                    if found.as_ref().is_none_or(|other| first + offset < other.seed) {
+                        *found = Some(Finding { seed: first + offset, violation });
                     }
                 }
             }
         };
         let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let mut shown = 0;
-        while count >= WORTH_SHOWING && handles.iter().any(|handle| !handle.is_finished()) {
-            thread::sleep(SHOW_EVERY);
-            shown += 1;
-            show(next.load(Ordering::Relaxed).min(count), count, shown);
+        let mut ticks = 0;
+        while count >= MIN_SHOWN_HISTORIES && handles.iter().any(|handle| !handle.is_finished()) {
+            thread::sleep(PROGRESS_INTERVAL);
+            ticks += 1;
+            print_progress(next.load(Ordering::Relaxed).min(count), count, ticks);
         }
         for handle in handles {
             match handle.join() {
-                Ok(tally) => whole.add(&tally),
+                Ok(stats) => total.add(&stats),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
     });
-    let found = found.into_inner().expect("no worker panics while it looks");
-    (whole, found)
+    let found = found.into_inner().expect("no worker panics while it holds the lock");
+    (total, found)
 }
 
-/// A bar on a terminal, a line now and then elsewhere.
-fn show(done: u64, count: u64, shown: u32) {
-    let rate = done as f64 / (SHOW_EVERY * shown).as_secs_f64();
+/// Prints a progress bar on a terminal, and a line every 10 s elsewhere.
+fn print_progress(done: u64, count: u64, ticks: u32) {
+    let rate = done as f64 / (PROGRESS_INTERVAL * ticks).as_secs_f64();
     let (is_terminal, width) = (stderr().is_terminal(), 40);
     let full = (done * width / count) as usize;
-    let exclusion = format!("{:=<full$}{:<rest$}", "", "", rest = width as usize - full);
-    let words = format!("[{exclusion}] {done} of {count} histories, {rate:.0}/s");
-    // Nothing hangs on whether anybody sees it.
+    let bar = format!("{:=<full$}{:<rest$}", "", "", rest = width as usize - full);
+    let line = format!("[{bar}] {done} of {count} histories, {rate:.0}/s");
+    // Failing to print the progress does not matter.
     let _ = if is_terminal {
-        write!(stderr(), "\r{words}")
-    } else if shown.is_multiple_of(10) {
-        writeln!(stderr(), "{words}")
+        write!(stderr(), "\r{line}")
+    } else if ticks.is_multiple_of(10) {
+        writeln!(stderr(), "{line}")
     } else {
         Ok(())
     };
 }
 
-const WORTH_SHOWING: u64 = 50_000;
-const SHOW_EVERY: Duration = Duration::from_secs(1);
+const MIN_SHOWN_HISTORIES: u64 = 50_000;
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);

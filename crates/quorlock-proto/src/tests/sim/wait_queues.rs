@@ -1,178 +1,196 @@
-//! The wait queues that nodes keep: `lua/{enqueue,dequeue,release_notify,notify_next}.lua`, over the data of the simulated node.
+//! The wait queues of simulated nodes: what `lua/{enqueue,dequeue,release_notify,notify_next}.lua` do with
+//! their data.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::engine::{Sim, tell};
-use super::parts::{ToClient, Way};
+use super::engine::{Sim, log_event};
+use super::state::{LinkState, ToClient};
 use crate::fairness;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::{Key, Request, RequestKind};
 use crate::test_util::node::{Entry, Slot};
 use crate::vote::Vote;
 
-/// Who waits, by process and life, with the score of the sorted set: since when, or as a negative one when called.
+/// Waiting processes, by client and incarnation, ordered by score. The score is the time of arrival, or the
+/// negated time of the notification.
 type Queue = Vec<(i64, (usize, u32))>;
 
 impl Sim<'_> {
-    pub(super) fn queue_at(&mut self, node: usize, who: usize, request: &Request) -> Vote {
+    pub(super) fn run_queue_request(&mut self, node: usize, client: usize, request: &Request) -> Vote {
         match request.phase {
-            RequestKind::Enqueue => self.enqueue_at(node, who, &request.key, request.ttl),
-            _ => self.dequeue_at(node, who, &request.key),
+            RequestKind::Enqueue => self.enqueue_at(node, client, &request.key, request.ttl),
+            _ => self.dequeue_at(node, client, &request.key),
         }
     }
 
-    fn enqueue_at(&mut self, node: usize, who: usize, key: &Key, waited: Duration) -> Vote {
-        let now = self.sites[node].node.micros(self.nanos) as i64;
-        let name = (who, self.peers[who].life);
-        let mut line = self.queue_of(node, key);
-        let held = self.sites[node].node.living(&Slot::Lock(key.clone()), self.nanos);
-        let mut left =
+    fn enqueue_at(&mut self, node: usize, client: usize, key: &Key, waited: Duration) -> Vote {
+        let now = self.nodes[node].redis.micros(self.nanos) as i64;
+        let process = (client, self.clients[client].incarnation);
+        let mut queue = self.wait_queue(node, key);
+        let held = self.nodes[node].redis.living(&Slot::Lock(key.clone()), self.nanos);
+        let mut remaining =
             held.map(|entry| entry.expires.map(|at| Duration::from_millis(at - now as u64 / 1000)));
-        if left.is_none() {
-            let called =
-                line.first().filter(|(score, head)| *head != name && *score < 0).map(|(score, _)| *score);
-            let ago = called.map(|called| now + called).filter(|ago| (0..=CALL_GRACE).contains(ago));
-            left = ago.map(|ago| Some(Duration::from_micros((CALL_GRACE - ago) as u64)));
+        if remaining.is_none() {
+            let head_score =
+                queue.first().filter(|(score, head)| *head != process && *score < 0).map(|(score, _)| *score);
+            let age =
+                head_score.map(|score| now + score).filter(|age| (0..=NOTIFY_GRACE_MICROS).contains(age));
+            remaining = age.map(|age| Some(Duration::from_micros((NOTIFY_GRACE_MICROS - age) as u64)));
         }
-        let place = line.iter().find(|(_, other)| *other == name).map(|(score, _)| *score);
-        let was_called = place.is_some_and(|score| score < 0);
-        if place.is_none() || was_called && left.is_some() {
-            put(&mut line, name, now - waited.as_micros() as i64);
+        let score = queue.iter().find(|(_, other)| *other == process).map(|(score, _)| *score);
+        let was_notified = score.is_some_and(|score| score < 0);
+        if score.is_none() || was_notified && remaining.is_some() {
+            set_score(&mut queue, process, now - waited.as_micros() as i64);
         }
-        self.store_queue(node, key, &line);
-        if left.is_none() {
-            if was_called || !self.call_next(node, key, Some(name), true) {
-                let mut line = self.queue_of(node, key);
-                put(&mut line, name, -now);
-                self.store_queue(node, key, &line);
+        self.store_queue(node, key, &queue);
+        if remaining.is_none() {
+            if was_notified || !self.notify_next(node, key, Some(process), true) {
+                let mut queue = self.wait_queue(node, key);
+                set_score(&mut queue, process, -now);
+                self.store_queue(node, key, &queue);
                 return Vote::NotHeld;
             }
-            left = Some(Some(Duration::from_micros(CALL_GRACE as u64)));
+            remaining = Some(Some(Duration::from_micros(NOTIFY_GRACE_MICROS as u64)));
         }
-        Vote::HeldByOther { remaining: left.flatten() }
+        Vote::HeldByOther { remaining: remaining.flatten() }
     }
 
-    fn dequeue_at(&mut self, node: usize, who: usize, key: &Key) -> Vote {
-        let name = (who, self.peers[who].life);
-        let mut line = self.queue_of(node, key);
-        let was_called = line.iter().any(|(score, other)| *other == name && *score < 0);
-        line.retain(|(_, other)| *other != name);
-        let is_next = line.first().is_some_and(|(score, _)| *score >= 0);
-        self.store_queue(node, key, &line);
-        let is_free = self.sites[node].node.living(&Slot::Lock(key.clone()), self.nanos).is_none();
-        let calls = was_called || is_free && is_next;
-        if calls && self.call_next(node, key, None, false) { Vote::Granted } else { Vote::NotHeld }
+    fn dequeue_at(&mut self, node: usize, client: usize, key: &Key) -> Vote {
+        let process = (client, self.clients[client].incarnation);
+        let mut queue = self.wait_queue(node, key);
+        let was_notified = queue.iter().any(|(score, other)| *other == process && *score < 0);
+        queue.retain(|(_, other)| *other != process);
+        let is_next = queue.first().is_some_and(|(score, _)| *score >= 0);
+        self.store_queue(node, key, &queue);
+        let is_free = self.nodes[node].redis.living(&Slot::Lock(key.clone()), self.nanos).is_none();
+        let notifies = was_notified || is_free && is_next;
+        if notifies && self.notify_next(node, key, None, false) { Vote::Granted } else { Vote::NotHeld }
     }
 
-    /// The lock was given up by a process that had it, whatever stood there.
-    pub(super) fn hand_over_at(&mut self, node: usize, who: usize, key: &Key) {
-        let calls = self.places_of(who, key).contains(NodeId(node as u8));
-        if calls && self.call_next(node, key, Some((who, self.peers[who].life)), false) {
-            let place = self.keys.iter().position(|other| other == key);
-            if let Some(task) = place.and_then(|place| self.peers[who].tasks.get_mut(place)) {
-                task.wait.share.on_other_process_notified();
+    /// A holder released the lock: notifies the first waiter, whatever key the node has.
+    pub(super) fn release_notify_at(&mut self, node: usize, client: usize, key: &Key) {
+        let notifies = self.queue_nodes_of(client, key).contains(NodeId(node as u8));
+        if notifies && self.notify_next(node, key, Some((client, self.clients[client].incarnation)), false) {
+            let key_index = self.keys.iter().position(|other| other == key);
+            if let Some(task) = key_index.and_then(|key_index| self.clients[client].tasks.get_mut(key_index))
+            {
+                task.wait.cohort.on_other_process_notified();
             }
         }
     }
 
-    /// Where others may stand in line for this key, as far as this client knows.
-    pub(super) fn places_of(&self, who: usize, key: &Key) -> NodeSet {
-        fairness::rendezvous_nodes(key.as_str(), self.line_keepers(who)).into_iter().flatten().collect()
+    /// The nodes with the key's wait queues, as far as this client knows.
+    pub(super) fn queue_nodes_of(&self, client: usize, key: &Key) -> NodeSet {
+        fairness::rendezvous_nodes(key.as_str(), self.queue_node_candidates(client))
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
-    /// Whether another was called. For who found the key free that may be the caller itself, which needs no call.
-    fn call_next(&mut self, node: usize, key: &Key, caller: Option<(usize, u32)>, is_found: bool) -> bool {
+    /// Notifies the first process that can receive it; false if there is none. If a waiter found the key free
+    /// and is first itself, it needs no notification.
+    fn notify_next(
+        &mut self,
+        node: usize,
+        key: &Key,
+        caller: Option<(usize, u32)>,
+        was_found_free: bool,
+    ) -> bool {
         loop {
-            let mut line = self.queue_of(node, key);
-            let Some((score, name)) = line.first().copied() else { return false };
-            if score > 0 && is_found && caller == Some(name) {
+            let mut queue = self.wait_queue(node, key);
+            let Some((score, process)) = queue.first().copied() else { return false };
+            if score > 0 && was_found_free && caller == Some(process) {
                 return false;
             }
-            let (who, which) = name;
-            let place = self.keys.iter().position(|other| other == key).unwrap_or_default();
-            let wire = self.peers[who].wires[node].filter(|wire| self.conns[*wire].state == Way::Up);
-            let hears = self.peers[who].life == which && !self.peers[who].is_dead;
+            let (client, incarnation) = process;
+            let key_index = self.keys.iter().position(|other| other == key).unwrap_or_default();
+            let conn_id = self.clients[client].conn_ids[node]
+                .filter(|conn_id| self.connections[*conn_id].state == LinkState::Up);
+            let is_alive = self.clients[client].incarnation == incarnation && !self.clients[client].is_dead;
             if score > 0
-                && hears
-                && let Some(wire) = wire
+                && is_alive
+                && let Some(conn_id) = conn_id
             {
-                let has_others = is_found || line.len() > 1 || caller != Some(name);
-                tell!(self, "node {node} calls client {who} for key {place}");
-                self.tally.calls += 1;
-                self.answer(wire, ToClient::Call { key: place, has_others, is_found });
-                put(&mut line, name, -(self.sites[node].node.micros(self.nanos) as i64));
-                self.store_queue(node, key, &line);
+                let has_others = was_found_free || queue.len() > 1 || caller != Some(process);
+                log_event!(self, "node {node} notifies client {client} of key {key_index}");
+                self.stats.notifications += 1;
+                self.send_to_client(
+                    conn_id,
+                    ToClient::Notification { key: key_index, has_others, was_found_free },
+                );
+                set_score(&mut queue, process, -(self.nodes[node].redis.micros(self.nanos) as i64));
+                self.store_queue(node, key, &queue);
                 return true;
             }
-            line.remove(0);
-            self.store_queue(node, key, &line);
+            queue.remove(0);
+            self.store_queue(node, key, &queue);
         }
     }
 
-    /// The nodes that this client may stand in line on.
-    pub(super) fn line_keepers(&self, who: usize) -> impl Iterator<Item = (NodeId, u64)> {
-        let wires = self.peers[who].wires.iter().enumerate();
-        wires.filter_map(move |(node, wire)| {
-            let conn = &self.conns[(*wire)?];
-            (conn.state == Way::Up).then_some((NodeId(node as u8), seed_of(node, conn.run)))
+    /// The nodes whose wait queues this client can use, with their weight seeds for rendezvous hashing.
+    pub(super) fn queue_node_candidates(&self, client: usize) -> impl Iterator<Item = (NodeId, u64)> {
+        let conn_ids = self.clients[client].conn_ids.iter().enumerate();
+        conn_ids.filter_map(move |(node, conn_id)| {
+            let conn = &self.connections[(*conn_id)?];
+            (conn.state == LinkState::Up).then_some((NodeId(node as u8), node_seed(node, conn.server_run)))
         })
     }
 
-    /// On the nodes that keep the queue, as many as a quorum can do without.
-    pub(super) fn set_stale_keys(&mut self) {
+    /// Sets keys without an owner on nodes with wait queues: on as many as a quorum can spare.
+    pub(super) fn insert_orphan_keys(&mut self) {
         let spare = self.plan.quorum.nodes() - self.plan.quorum.needed();
         for key in self.keys.clone() {
-            let nodes = (0..self.sites.len()).map(|node| (NodeId(node as u8), seed_of(node, 0)));
+            let nodes = (0..self.nodes.len()).map(|node| (NodeId(node as u8), node_seed(node, 0)));
             for node in fairness::rendezvous_nodes(key.as_str(), nodes).into_iter().flatten().take(spare) {
-                let stale = Entry { value: Some(STALE.to_vec()), expires: None };
-                self.sites[node.index()].node.data_mut().insert(Slot::Lock(key.clone()), stale);
+                let orphan = Entry { value: Some(ORPHAN.to_vec()), expires: None };
+                self.nodes[node.index()].redis.data_mut().insert(Slot::Lock(key.clone()), orphan);
             }
         }
     }
 
-    pub(super) fn remove_stale_keys(&mut self) {
-        for site in &mut self.sites {
-            site.node.data_mut().retain(|_, entry| entry.value.as_deref() != Some(STALE));
+    pub(super) fn remove_orphan_keys(&mut self) {
+        for node_host in &mut self.nodes {
+            node_host.redis.data_mut().retain(|_, entry| entry.value.as_deref() != Some(ORPHAN));
         }
     }
 
-    pub(super) fn queue_of(&self, node: usize, key: &Key) -> Queue {
-        let entry = self.sites[node].node.living(&Slot::WaitQueue(key.clone()), self.nanos);
+    pub(super) fn wait_queue(&self, node: usize, key: &Key) -> Queue {
+        let entry = self.nodes[node].redis.living(&Slot::WaitQueue(key.clone()), self.nanos);
         let text =
             entry.and_then(|entry| std::str::from_utf8(entry.value.as_deref()?).ok()).unwrap_or_default();
-        let place = |words: &str| {
-            let mut words = words.split(' ');
-            let score = words.next()?.parse().ok()?;
-            Some((score, (words.next()?.parse().ok()?, words.next()?.parse().ok()?)))
+        let parse_entry = |line: &str| {
+            let mut fields = line.split(' ');
+            let score = fields.next()?.parse().ok()?;
+            Some((score, (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?)))
         };
-        text.lines().filter_map(place).collect()
+        text.lines().filter_map(parse_entry).collect()
     }
 
-    fn store_queue(&mut self, node: usize, key: &Key, line: &Queue) {
+    fn store_queue(&mut self, node: usize, key: &Key, queue: &Queue) {
         let mut text = String::new();
-        for (score, (who, life)) in line {
+        for (score, (client, incarnation)) in queue {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{score} {who} {life}");
+            let _ = writeln!(text, "{score} {client} {incarnation}");
         }
-        let node = &mut self.sites[node].node;
-        let expires = Some(node.micros(self.nanos) / 1000 + LINE_LIFE);
+        let node = &mut self.nodes[node].redis;
+        let expires = Some(node.micros(self.nanos) / 1000 + QUEUE_TTL_MILLIS);
         node.data_mut()
             .insert(Slot::WaitQueue(key.clone()), Entry { value: Some(text.into_bytes()), expires });
     }
 }
 
-fn seed_of(node: usize, run: u32) -> u64 {
-    fairness::node_weight_seed(&format!("n{node}r{run}"))
+fn node_seed(node: usize, server_run: u32) -> u64 {
+    fairness::node_weight_seed(&format!("n{node}r{server_run}"))
 }
 
-fn put(line: &mut Queue, name: (usize, u32), score: i64) {
-    line.retain(|(_, other)| *other != name);
-    line.push((score, name));
-    line.sort_unstable();
+fn set_score(queue: &mut Queue, process: (usize, u32), score: i64) {
+    queue.retain(|(_, other)| *other != process);
+    queue.push((score, process));
+    queue.sort_unstable();
 }
 
-const STALE: &[u8] = b"nobody's";
-/// In microseconds, and milliseconds: as `src/node/script.rs` has them.
-const CALL_GRACE: i64 = 100_000;
-const LINE_LIFE: u64 = 10_000;
+const ORPHAN: &[u8] = b"no owner";
+/// As in `src/node/script.rs`.
+const NOTIFY_GRACE_MICROS: i64 = 100_000;
+const QUEUE_TTL_MILLIS: u64 = 10_000;

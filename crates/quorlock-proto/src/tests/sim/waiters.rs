@@ -1,10 +1,10 @@
-//! Who waits for a lock that others have: what `src/lock/acquire.rs` does, with one task to a process and key.
+//! Tasks that wait for a lock: what `src/lock/acquire.rs` does, with one task per process and key.
 
 use std::time::Duration;
 
-use super::caller::State;
-use super::engine::{Sim, Stage, tell};
-use super::tally::Invariant;
+use super::engine::{Sim, SimPhase, log_event};
+use super::stats::Invariant;
+use super::workload::TaskState;
 use crate::attempt::{AttemptFailure, FailureReason};
 use crate::backoff;
 use crate::coordinator::OperationId;
@@ -13,234 +13,251 @@ use crate::quorum::NodeId;
 use crate::request::RequestKind;
 use crate::vote::Vote;
 
-/// One wait, from the first attempt to the lock or the end of all patience.
+/// The state of one wait, from the first attempt to the lock or the wait timeout.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Wait {
-    pub(super) is_on: bool,
-    pub(super) share: Cohort,
+pub(super) struct WaitState {
+    pub(super) is_waiting: bool,
+    pub(super) cohort: Cohort,
     since: u64,
     until: u64,
-    looks: u32,
+    rechecks: u32,
     trust: QueueNodeTrust,
     failures: u32,
     retry_after: Option<Duration>,
-    survey: Option<OperationId>,
-    /// From when on it tries though it is told that the lock is taken, when it did so last, and whether it does so now.
-    doubts_at: u64,
-    doubted_at: u64,
-    is_doubting: bool,
-    /// Whether that would be because votes may have been split, which counts as an attempt like any other.
-    doubts_a_split: bool,
-    /// How often it tried while somebody had the lock, and all was well, and it had been told to.
-    in_vain: u32,
+    pending_survey: Option<OperationId>,
+    /// When it next attempts the lock although the queue node reports it taken; when it did so last; whether
+    /// it does so now.
+    distrusts_at: u64,
+    distrusted_at: u64,
+    is_distrust_attempt: bool,
+    /// Whether it does so because votes may have been split. That counts as a normal attempt.
+    suspects_split_votes: bool,
+    /// Its normal attempts while the lock was held without faults.
+    attempts_while_held: u32,
 }
 
-/// What comes next.
+/// The next step of a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Then {
-    Stand,
-    /// A node was asked for a place in line.
-    Hear,
-    /// It stands in line, and looks again if no notification comes.
-    Look,
-    Try,
+pub(super) enum WaitStep {
+    Enqueue,
+    /// A node has been sent the enqueue request.
+    AwaitReply,
+    /// It is in the wait queue, and rechecks if no notification comes.
+    AwaitNotification,
+    Acquire,
 }
 
 impl Sim<'_> {
-    pub(super) fn begin_wait(&mut self, who: usize, key: usize) {
-        self.tally.waits += 1;
-        let longest = self.plan.longest_nanos();
-        let until = self.nanos + self.chance.of_any_size(longest / 2, 6 * longest);
-        let doubts_at =
-            self.nanos + QueueNodeTrust::initial_held_report_trust(self.chance.draw()).as_nanos() as u64;
-        let wait = &mut self.peers[who].tasks[key].wait;
-        *wait =
-            Wait { is_on: true, share: wait.share, since: self.nanos, until, doubts_at, ..Wait::default() };
-        let next = wait.share.next_action();
-        self.follow(who, key, next);
+    pub(super) fn start_waiting(&mut self, client: usize, key: usize) {
+        self.stats.waits += 1;
+        let max_ttl = self.plan.max_ttl_nanos();
+        let until = self.nanos + self.rng.log_uniform(max_ttl / 2, 6 * max_ttl);
+        let distrusts_at =
+            self.nanos + QueueNodeTrust::initial_held_report_trust(self.rng.next_u64()).as_nanos() as u64;
+        let wait = &mut self.clients[client].tasks[key].wait;
+        *wait = WaitState {
+            is_waiting: true,
+            cohort: wait.cohort,
+            since: self.nanos,
+            until,
+            distrusts_at,
+            ..WaitState::default()
+        };
+        let next = wait.cohort.next_action();
+        self.schedule_action(client, key, next);
     }
 
-    fn follow(&mut self, who: usize, key: usize, next: NextAction) {
+    fn schedule_action(&mut self, client: usize, key: usize, next: NextAction) {
         match next {
-            NextAction::Acquire => self.then(who, key, Then::Try, Duration::ZERO),
-            NextAction::Enqueue => self.then(who, key, Then::Stand, Duration::ZERO),
-            NextAction::Wait => self.be_patient(who, key),
+            NextAction::Acquire => self.schedule_wait_step(client, key, WaitStep::Acquire, Duration::ZERO),
+            NextAction::Enqueue => self.schedule_wait_step(client, key, WaitStep::Enqueue, Duration::ZERO),
+            NextAction::Wait => self.await_notification(client, key),
         }
     }
 
-    fn then(&mut self, who: usize, key: usize, then: Then, later: Duration) {
-        self.peers[who].tasks[key].state = State::Waiting(then);
-        self.next_step(who, key, later.as_nanos() as u64);
+    fn schedule_wait_step(&mut self, client: usize, key: usize, wait_step: WaitStep, delay: Duration) {
+        self.clients[client].tasks[key].state = TaskState::Waiting(wait_step);
+        self.schedule_step(client, key, delay.as_nanos() as u64);
     }
 
-    fn be_patient(&mut self, who: usize, key: usize) {
-        let Wait { share, looks, retry_after, doubts_at, .. } = self.peers[who].tasks[key].wait;
-        let patience = share.recheck_delay(looks, retry_after, self.chance.draw());
-        let doubts_in = Duration::from_nanos(doubts_at.saturating_sub(self.nanos));
-        self.then(who, key, Then::Look, patience.min(doubts_in));
+    fn await_notification(&mut self, client: usize, key: usize) {
+        let WaitState { cohort, rechecks, retry_after, distrusts_at, .. } =
+            self.clients[client].tasks[key].wait;
+        let limit = cohort.recheck_delay(rechecks, retry_after, self.rng.next_u64());
+        let distrusts_in = Duration::from_nanos(distrusts_at.saturating_sub(self.nanos));
+        self.schedule_wait_step(client, key, WaitStep::AwaitNotification, limit.min(distrusts_in));
     }
 
-    fn pause(&mut self, who: usize, key: usize) -> Duration {
-        let Wait { failures, retry_after, .. } = self.peers[who].tasks[key].wait;
-        backoff::retry(failures, retry_after, self.chance.draw())
+    fn backoff_delay(&mut self, client: usize, key: usize) -> Duration {
+        let WaitState { failures, retry_after, .. } = self.clients[client].tasks[key].wait;
+        backoff::retry(failures, retry_after, self.rng.next_u64())
     }
 
-    pub(super) fn go_on_waiting(&mut self, who: usize, key: usize, then: Then) {
+    pub(super) fn continue_waiting(&mut self, client: usize, key: usize, wait_step: WaitStep) {
         self.check_starvation(key);
-        let wait = &self.peers[who].tasks[key].wait;
-        if self.stage != Stage::Storm {
-            return self.give_up_waiting(who, key);
+        let wait = &self.clients[client].tasks[key].wait;
+        if self.phase != SimPhase::Faults {
+            return self.stop_waiting(client, key);
         }
         if self.nanos >= wait.until {
-            // The last attempt comes right at the end.
-            return self.try_it(who, key);
+            // The last attempt starts at the wait timeout.
+            return self.start_attempt(client, key);
         }
-        match then {
-            Then::Try => self.try_it(who, key),
-            Then::Hear => {}
-            Then::Stand => self.stand(who, key),
-            Then::Look => match wait.share.next_action_while_contended() {
-                NextAction::Acquire => self.try_it(who, key),
-                // One node may be wrong.
-                NextAction::Wait if self.nanos >= wait.doubts_at => self.doubt(who, key),
-                // The holder may be gone without a word.
-                NextAction::Wait | NextAction::Enqueue => self.stand(who, key),
+        match wait_step {
+            WaitStep::Acquire => self.start_attempt(client, key),
+            WaitStep::AwaitReply => {}
+            WaitStep::Enqueue => self.enqueue(client, key),
+            WaitStep::AwaitNotification => match wait.cohort.next_action_while_contended() {
+                NextAction::Acquire => self.start_attempt(client, key),
+                // The queue node may be wrong.
+                NextAction::Wait if self.nanos >= wait.distrusts_at => {
+                    self.attempt_despite_queue(client, key);
+                }
+                // The holder may have crashed without a notification.
+                NextAction::Wait | NextAction::Enqueue => self.enqueue(client, key),
             },
         }
     }
 
-    fn doubt(&mut self, who: usize, key: usize) {
-        let wait = &mut self.peers[who].tasks[key].wait;
+    fn attempt_despite_queue(&mut self, client: usize, key: usize) {
+        let wait = &mut self.clients[client].tasks[key].wait;
         wait.trust.on_wait_ended(false);
-        let is_soon = wait.doubted_at + LEAST_DOUBT > self.nanos;
-        if !wait.doubts_a_split {
-            wait.doubted_at = self.nanos;
-            wait.is_doubting = true;
+        let is_too_soon = wait.distrusted_at + MIN_DISTRUST_NANOS > self.nanos;
+        if !wait.suspects_split_votes {
+            wait.distrusted_at = self.nanos;
+            wait.is_distrust_attempt = true;
         }
-        if is_soon && !wait.doubts_a_split {
-            self.violate(Invariant::Patience, &format!("client {who} doubts again too soon"));
+        if is_too_soon && !wait.suspects_split_votes {
+            self.report_violation(
+                Invariant::NoPolling,
+                &format!("client {client} distrusts the wait queue again too soon"),
+            );
         }
-        self.try_it(who, key);
+        self.start_attempt(client, key);
     }
 
-    fn stand(&mut self, who: usize, key: usize) {
-        let (now, name) = (self.now(who), self.keys[key].clone());
-        self.peers[who].tasks[key].wait.share.on_enqueued();
-        let coordinator = &self.peers[who].coordinator;
-        let answering = self.line_keepers(who).filter(|(node, _)| coordinator.has_replied(*node, now));
-        let [first, next] = fairness::rendezvous_nodes(name.as_str(), answering);
-        let is_on_second = self.peers[who].tasks[key].wait.trust.uses_second_node();
+    fn enqueue(&mut self, client: usize, key: usize) {
+        let (now, name) = (self.now(client), self.keys[key].clone());
+        self.clients[client].tasks[key].wait.cohort.on_enqueued();
+        let coordinator = &self.clients[client].coordinator;
+        let responsive =
+            self.queue_node_candidates(client).filter(|(node, _)| coordinator.has_replied(*node, now));
+        let [first, next] = fairness::rendezvous_nodes(name.as_str(), responsive);
+        let is_on_second = self.clients[client].tasks[key].wait.trust.uses_second_node();
         let Some(node) = next.filter(|_| is_on_second).or(first) else {
-            return self.hear_of_place(who, key, None);
+            return self.on_queue_position(client, key, None);
         };
-        let id = self.survey();
-        let wait = &mut self.peers[who].tasks[key].wait;
-        wait.survey = Some(id);
+        let id = self.next_survey_id();
+        let wait = &mut self.clients[client].tasks[key].wait;
+        wait.pending_survey = Some(id);
         let waited = Duration::from_nanos(self.nanos - wait.since);
-        self.peers[who].tasks[key].state = State::Waiting(Then::Hear);
-        self.peers[who].coordinator.enqueue(id, node, (RequestKind::Enqueue, name, waited), now);
-        self.act(who);
+        self.clients[client].tasks[key].state = TaskState::Waiting(WaitStep::AwaitReply);
+        self.clients[client].coordinator.enqueue(id, node, (RequestKind::Enqueue, name, waited), now);
+        self.run_actions(client);
     }
 
-    pub(super) const fn survey(&mut self) -> OperationId {
-        self.oracle.surveys += 1;
-        SURVEYS + self.oracle.surveys
+    pub(super) const fn next_survey_id(&mut self) -> OperationId {
+        self.oracle.survey_count += 1;
+        FIRST_SURVEY_ID + self.oracle.survey_count
     }
 
-    pub(super) fn be_told_of_line(&mut self, who: usize, id: OperationId, votes: &[Vote]) {
-        let asks = |key: &usize| self.peers[who].tasks[*key].wait.survey == Some(id);
-        let Some(key) = (0..self.keys.len()).find(asks) else { return };
-        self.peers[who].tasks[key].wait.survey = None;
-        if self.peers[who].tasks[key].state == State::Waiting(Then::Hear) {
-            let told = votes.iter().find(|vote| matches!(vote, Vote::HeldByOther { .. } | Vote::NotHeld));
-            self.hear_of_place(who, key, told);
+    pub(super) fn on_queue_reply(&mut self, client: usize, id: OperationId, votes: &[Vote]) {
+        let is_pending = |key: &usize| self.clients[client].tasks[*key].wait.pending_survey == Some(id);
+        let Some(key) = (0..self.keys.len()).find(is_pending) else { return };
+        self.clients[client].tasks[key].wait.pending_survey = None;
+        if self.clients[client].tasks[key].state == TaskState::Waiting(WaitStep::AwaitReply) {
+            let vote = votes.iter().find(|vote| matches!(vote, Vote::HeldByOther { .. } | Vote::NotHeld));
+            self.on_queue_position(client, key, vote);
         }
     }
 
-    fn hear_of_place(&mut self, who: usize, key: usize, told: Option<&Vote>) {
-        let wait = &mut self.peers[who].tasks[key].wait;
-        match told {
+    fn on_queue_position(&mut self, client: usize, key: usize, vote: Option<&Vote>) {
+        let wait = &mut self.clients[client].tasks[key].wait;
+        match vote {
             Some(Vote::HeldByOther { remaining }) => {
                 wait.retry_after = *remaining;
-                wait.looks += 1;
+                wait.rechecks += 1;
                 wait.trust.on_wait_ended(false);
-                // It may have been called meanwhile.
-                match wait.share.next_action_while_contended() {
-                    NextAction::Acquire => self.then(who, key, Then::Try, Duration::ZERO),
-                    NextAction::Wait | NextAction::Enqueue => self.be_patient(who, key),
+                // A notification may have arrived meanwhile.
+                match wait.cohort.next_action_while_contended() {
+                    NextAction::Acquire => {
+                        self.schedule_wait_step(client, key, WaitStep::Acquire, Duration::ZERO);
+                    }
+                    NextAction::Wait | NextAction::Enqueue => self.await_notification(client, key),
                 }
             }
             Some(_) => {
-                wait.share.on_found_free(wait.looks > 0, 0);
-                self.react(who, key, true);
+                wait.cohort.on_found_free(wait.rechecks > 0, 0);
+                self.end_wait(client, key, true);
             }
             None => {
-                wait.share.on_queue_lost();
+                wait.cohort.on_queue_lost();
                 wait.trust.on_wait_ended(false);
-                let pause = self.pause(who, key);
-                self.then(who, key, Then::Try, pause);
+                let pause = self.backoff_delay(client, key);
+                self.schedule_wait_step(client, key, WaitStep::Acquire, pause);
             }
         }
     }
 
-    /// An attempt of this wait was refused.
-    pub(super) fn wait_on(&mut self, who: usize, key: usize, refusal: &AttemptFailure) {
-        let wait = &mut self.peers[who].tasks[key].wait;
-        let refused = FailedAttempt {
-            votes_may_be_split: refusal.votes_may_be_split(),
-            was_notified: wait.share.on_attempt_failed(),
+    /// An attempt of this wait failed.
+    pub(super) fn on_attempt_failed(&mut self, client: usize, key: usize, failure: &AttemptFailure) {
+        let wait = &mut self.clients[client].tasks[key].wait;
+        let failed = FailedAttempt {
+            votes_may_be_split: failure.votes_may_be_split(),
+            was_notified: wait.cohort.on_attempt_failed(),
         };
-        (wait.failures, wait.looks) = (wait.failures + 1, 0);
-        wait.retry_after = match refusal.reason {
+        (wait.failures, wait.rechecks) = (wait.failures + 1, 0);
+        wait.retry_after = match failure.reason {
             FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
                 retry_after
             }
             FailureReason::NoQuorum | FailureReason::TooLate | FailureReason::NodesExcluded => None,
         };
-        let random = self.chance.draw();
-        let wait = &mut self.peers[who].tasks[key].wait;
-        let doubts_in = wait.trust.on_attempt_failed(refused, wait.retry_after, random);
-        wait.doubts_at = self.nanos + doubts_in.as_nanos() as u64;
-        wait.doubts_a_split = refused != FailedAttempt::default();
+        let random = self.rng.next_u64();
+        let wait = &mut self.clients[client].tasks[key].wait;
+        let distrusts_in = wait.trust.on_attempt_failed(failed, wait.retry_after, random);
+        wait.distrusts_at = self.nanos + distrusts_in.as_nanos() as u64;
+        wait.suspects_split_votes = failed != FailedAttempt::default();
         if self.nanos >= wait.until {
-            return self.give_up_waiting(who, key);
+            return self.stop_waiting(client, key);
         }
-        if matches!(refusal.reason, FailureReason::Contended { .. }) {
-            let next = wait.share.next_action_while_contended();
-            self.check_patience(who, key);
-            self.follow(who, key, next);
+        if matches!(failure.reason, FailureReason::Contended { .. }) {
+            let next = wait.cohort.next_action_while_contended();
+            self.check_polling(client, key);
+            self.schedule_action(client, key, next);
         } else {
-            let pause = self.pause(who, key);
-            self.then(who, key, Then::Try, pause);
+            let pause = self.backoff_delay(client, key);
+            self.schedule_wait_step(client, key, WaitStep::Acquire, pause);
         }
     }
 
-    pub(super) fn give_up_waiting(&mut self, who: usize, key: usize) {
-        self.peers[who].tasks[key].state = State::Idle;
-        self.leave_line(who, key);
-        let later = self.chance.of_any_size(100_000, 200_000_000);
-        self.next_step(who, key, later);
-        self.act(who);
+    pub(super) fn stop_waiting(&mut self, client: usize, key: usize) {
+        self.clients[client].tasks[key].state = TaskState::Idle;
+        self.leave_queue(client, key);
+        let delay = self.rng.log_uniform(100_000, 200_000_000);
+        self.schedule_step(client, key, delay);
+        self.run_actions(client);
     }
 
-    /// Nobody here wants the key any more.
-    pub(super) fn leave_line(&mut self, who: usize, key: usize) {
-        let wait = &mut self.peers[who].tasks[key].wait;
-        wait.is_on = false;
-        if wait.share.on_idle() {
-            self.leave(who, key, None);
+    /// No task of this process wants the key any more.
+    pub(super) fn leave_queue(&mut self, client: usize, key: usize) {
+        let wait = &mut self.clients[client].tasks[key].wait;
+        wait.is_waiting = false;
+        if wait.cohort.on_idle() {
+            self.dequeue(client, key, None);
         }
     }
 
-    fn leave(&mut self, who: usize, key: usize, node: Option<NodeId>) {
-        let (now, name) = (self.now(who), self.keys[key].clone());
-        let coordinator = &self.peers[who].coordinator;
-        let answering = self.line_keepers(who).filter(|(node, _)| coordinator.has_replied(*node, now));
-        let places = node
-            .map_or_else(|| fairness::rendezvous_nodes(name.as_str(), answering), |node| [Some(node), None]);
-        for node in places.into_iter().flatten() {
-            let id = self.survey();
-            self.peers[who].coordinator.enqueue(
+    fn dequeue(&mut self, client: usize, key: usize, node: Option<NodeId>) {
+        let (now, name) = (self.now(client), self.keys[key].clone());
+        let coordinator = &self.clients[client].coordinator;
+        let responsive =
+            self.queue_node_candidates(client).filter(|(node, _)| coordinator.has_replied(*node, now));
+        let queue_nodes = node
+            .map_or_else(|| fairness::rendezvous_nodes(name.as_str(), responsive), |node| [Some(node), None]);
+        for node in queue_nodes.into_iter().flatten() {
+            let id = self.next_survey_id();
+            self.clients[client].coordinator.enqueue(
                 id,
                 node,
                 (RequestKind::Dequeue, name.clone(), Duration::ZERO),
@@ -249,97 +266,104 @@ impl Sim<'_> {
         }
     }
 
-    /// Whether others want it too, and whether it was found free, go with the call.
-    pub(super) fn be_called(
+    /// A node notified this client. `has_others`: other processes wait too.
+    pub(super) fn on_notified_by(
         &mut self,
-        who: usize,
+        client: usize,
         node: usize,
         key: usize,
-        (others, is_found): (bool, bool),
+        (has_others, was_found_free): (bool, bool),
     ) {
-        let task = &mut self.peers[who].tasks[key];
+        let task = &mut self.clients[client].tasks[key];
         match task.state {
-            State::Idle => return self.leave(who, key, Some(NodeId(node as u8))),
-            _ => task.wait.share.on_notified(others, is_found, 0),
+            TaskState::Idle => return self.dequeue(client, key, Some(NodeId(node as u8))),
+            _ => task.wait.cohort.on_notified(has_others, was_found_free, 0),
         }
-        if task.state == State::Waiting(Then::Look) {
-            self.react(who, key, is_found);
+        if task.state == TaskState::Waiting(WaitStep::AwaitNotification) {
+            self.end_wait(client, key, was_found_free);
         }
     }
 
-    /// A wait ends, because the key was found free or for another reason.
-    fn react(&mut self, who: usize, key: usize, is_free: bool) {
-        let (then, pause) = match self.peers[who].tasks[key].wait.trust.on_wait_ended(is_free) {
-            TrustDecision::Acquire => (Then::Try, Duration::ZERO),
-            TrustDecision::AcquireAfterPause => (Then::Try, self.pause(who, key)),
+    /// Ends a wait: the key was found free, or the process was notified.
+    fn end_wait(&mut self, client: usize, key: usize, is_free: bool) {
+        let (wait_step, pause) = match self.clients[client].tasks[key].wait.trust.on_wait_ended(is_free) {
+            TrustDecision::Acquire => (WaitStep::Acquire, Duration::ZERO),
+            TrustDecision::AcquireAfterPause => (WaitStep::Acquire, self.backoff_delay(client, key)),
             TrustDecision::EnqueueOnOtherNode => {
-                self.peers[who].tasks[key].wait.share.on_false_notification();
-                (Then::Stand, Duration::ZERO)
+                self.clients[client].tasks[key].wait.cohort.on_false_notification();
+                (WaitStep::Enqueue, Duration::ZERO)
             }
         };
-        self.then(who, key, then, pause);
+        self.schedule_wait_step(client, key, wait_step, pause);
     }
 
-    /// A connection is gone, and perhaps a place in line with it.
-    pub(super) fn be_displaced(&mut self, who: usize) {
+    /// A connection is closed, and with it perhaps a position in a wait queue.
+    pub(super) fn on_queue_lost_by(&mut self, client: usize) {
         for key in 0..self.keys.len() {
-            let task = &mut self.peers[who].tasks[key];
-            task.wait.share.on_queue_lost();
-            if task.state == State::Waiting(Then::Look) {
-                self.then(who, key, Then::Look, Duration::ZERO);
+            let task = &mut self.clients[client].tasks[key];
+            task.wait.cohort.on_queue_lost();
+            if task.state == TaskState::Waiting(WaitStep::AwaitNotification) {
+                self.schedule_wait_step(client, key, WaitStep::AwaitNotification, Duration::ZERO);
             }
         }
     }
 
-    /// The lock was given up, some time ago, and no client has it.
+    /// Checks that a released lock does not stay free while a task waits for it.
     pub(super) fn check_starvation(&mut self, key: usize) {
-        let (Some(free), Some(millis)) = (self.oracle.free_since.get(&key), self.profile.starves_after)
+        let (Some(free_since), Some(millis)) =
+            (self.oracle.free_since.get(&key), self.profile.max_handover_millis)
         else {
             return;
         };
-        let starves = |who: &usize| {
-            let task = &self.peers[*who].tasks[key];
-            task.wait.is_on && self.nanos > (*free).max(task.wait.since) + millis * 1_000_000
+        let is_starving = |client: &usize| {
+            let task = &self.clients[*client].tasks[key];
+            task.wait.is_waiting && self.nanos > (*free_since).max(task.wait.since) + millis * 1_000_000
         };
-        if self.stage == Stage::Storm
-            && let Some(who) = (0..self.peers.len()).find(starves)
+        if self.phase == SimPhase::Faults
+            && let Some(client) = (0..self.clients.len()).find(is_starving)
         {
-            let words = format!("client {who} waits for key {key}, which no client has had for {millis} ms");
-            self.violate(Invariant::Starvation, &words);
+            let message =
+                format!("client {client} waits for key {key}, which no client has had for {millis} ms");
+            self.report_violation(Invariant::NoStarvation, &message);
         }
     }
 
-    /// While a lock is held, renews itself and stands where all is well, those in line for it do not try time and again.
-    fn check_patience(&mut self, who: usize, key: usize) {
-        if std::mem::take(&mut self.peers[who].tasks[key].wait.is_doubting) {
+    /// Checks that waiting tasks do not attempt again and again a lock that is held and renewed without
+    /// faults.
+    fn check_polling(&mut self, client: usize, key: usize) {
+        if std::mem::take(&mut self.clients[client].tasks[key].wait.is_distrust_attempt) {
             return;
         }
-        let is_kept = |id: &OperationId| {
+        let is_undisturbed = |id: &OperationId| {
             let record = &self.oracle.records[*id as usize];
-            record.key == key
-                && self.is_valid(*id)
-                && self.nodes_without_trouble(*id).len() == self.sites.len()
+            record.key == key && self.is_valid(*id) && self.undisturbed_nodes(*id).len() == self.nodes.len()
         };
-        let since = self.peers[who].trouble_until.iter().max().copied().unwrap_or_default();
-        let is_well = since + self.plan.longest_nanos() < self.nanos;
-        if !self.profile.checks_patience || !is_well || !self.oracle.open.iter().any(is_kept) {
+        let since = self.clients[client].disturbed_until.iter().max().copied().unwrap_or_default();
+        let is_link_undisturbed = since + self.plan.max_ttl_nanos() < self.nanos;
+        if !self.profile.checks_polling
+            || !is_link_undisturbed
+            || !self.oracle.unreleased.iter().any(is_undisturbed)
+        {
             return;
         }
-        let wait = &mut self.peers[who].tasks[key].wait;
-        wait.in_vain += 1;
-        let tried = wait.in_vain;
-        tell!(self, "client {who} tried in vain for key {key}, {tried} times while all is well");
-        if tried > MOST_IN_VAIN {
-            self.violate(
-                Invariant::Patience,
-                &format!("client {who} tried {tried} times for a lock that is held"),
+        let wait = &mut self.clients[client].tasks[key].wait;
+        wait.attempts_while_held += 1;
+        let attempts = wait.attempts_while_held;
+        log_event!(
+            self,
+            "client {client} attempted key {key} without success, {attempts} times without a fault"
+        );
+        if attempts > MAX_ATTEMPTS_WHILE_HELD {
+            self.report_violation(
+                Invariant::NoPolling,
+                &format!("client {client} attempted {attempts} times a lock that is held"),
             );
         }
     }
 }
 
-const MOST_IN_VAIN: u32 = 6;
-/// As `protocol/backoff.rs` has it.
-const LEAST_DOUBT: u64 = 800_000_000;
-/// Surveys have names of their own.
-const SURVEYS: OperationId = 1 << 40;
+const MAX_ATTEMPTS_WHILE_HELD: u32 = 6;
+/// As in `backoff.rs`.
+const MIN_DISTRUST_NANOS: u64 = 800_000_000;
+/// Survey ids must differ from attempt ids.
+const FIRST_SURVEY_ID: OperationId = 1 << 40;

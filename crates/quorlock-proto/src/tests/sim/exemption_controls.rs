@@ -1,0 +1,86 @@
+//! Negative controls of the exemptions: each exempted cause breaks an invariant, and without the cause no
+//! invariant breaks.
+
+use super::plan::{Fault, Profile};
+use super::runner;
+use super::stats::{Cause, Invariant, Stats};
+use crate::lease_params::Drift;
+use crate::tests::world::ms;
+
+/// Some attempts request a minimum fencing number that no clock reaches for a long time.
+const FAR_MIN_NUMBERS: Profile = Profile {
+    nodes: &[3],
+    super_majority: 0,
+    plain: 0,
+    mixed: 0,
+    beyond_limits: 0,
+    faults: &[Fault::ConnectionReset, Fault::Partition, Fault::Restart],
+    all_faults: true,
+    far_min_numbers: 1000,
+    clock_offsets: 0,
+    // Clock errors stay small, and the clocks overtake lost numbers in time.
+    adjust: Some(|plan| {
+        plan.max_ttl = ms(2_000);
+        plan.max_drift_ppm = 10_000;
+        plan.drift = Drift::new(0.01).expect("a valid drift");
+    }),
+    ..Profile::GENERAL
+};
+/// Nodes restart with their clock behind, and new clients then meet them for the first time.
+pub(super) const CLOCK_BEHIND: Profile = Profile {
+    faults: &[Fault::RestartClockBehind, Fault::ClientCrash],
+    far_min_numbers: 0,
+    wrong_wall_clocks: 0,
+    // The wall clocks stay right.
+    adjust: Some(|plan| {
+        plan.max_ttl = ms(2_000);
+        plan.max_drift_ppm = 1_000;
+        plan.drift = Drift::new(0.001).expect("a valid drift");
+    }),
+    ..FAR_MIN_NUMBERS
+};
+
+#[test]
+fn numbers_decrease_after_a_far_minimum_only_if_nodes_lose_data() {
+    let order_causes =
+        |profile: &Profile| causes(profile, 500, &[Invariant::RealTimeOrder, Invariant::GrantOrder]);
+    assert_eq!(order_causes(&FAR_MIN_NUMBERS), []);
+    assert_eq!(
+        order_causes(&Profile { faults: &[Fault::Flush, Fault::RestartDataLoss], ..FAR_MIN_NUMBERS }),
+        [Cause::MinFencingNumberLost]
+    );
+}
+
+#[test]
+fn a_clock_behind_at_start_misleads_only_new_clients_with_wrong_wall_clocks() {
+    let exclusion_causes = |profile: &Profile| causes(profile, 2_000, &[Invariant::MutualExclusion]);
+    assert_eq!(exclusion_causes(&CLOCK_BEHIND), []);
+    assert_eq!(
+        exclusion_causes(&Profile { wrong_wall_clocks: 500, ..CLOCK_BEHIND }),
+        [Cause::ClockBehindAtStart]
+    );
+    assert_eq!(
+        exclusion_causes(&Profile {
+            wrong_wall_clocks: 500,
+            faults: &[Fault::RestartClockBehind],
+            ..CLOCK_BEHIND
+        }),
+        []
+    );
+}
+
+/// The causes that broke these invariants in `count` histories; a violation without a cause panics.
+#[track_caller]
+fn causes(profile: &Profile, count: u64, invariants: &[Invariant]) -> Vec<Cause> {
+    let (stats, finding) = runner::run_all(0, count, profile);
+    if let Some(finding) = finding {
+        panic!("{}\n{:?}", runner::replay_log(finding.seed, profile), finding.violation);
+    }
+    let Stats { exempted, .. } = stats;
+    println!("{exempted:?}");
+    let matching = exempted.into_keys().filter(|(invariant, _)| invariants.contains(invariant));
+    let mut causes: Vec<Cause> = matching.map(|(_, cause)| cause).collect();
+    causes.sort_unstable();
+    causes.dedup();
+    causes
+}

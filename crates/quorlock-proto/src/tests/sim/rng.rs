@@ -1,0 +1,61 @@
+//! A seeded random number generator with the same sequence on every machine.
+
+/// The generator xoshiro256** (Blackman, Vigna 2018), seeded by splitmix64.
+#[derive(Clone, Debug)]
+pub(super) struct SeededRng([u64; 4]);
+
+impl SeededRng {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^ (mixed >> 31)
+        };
+        Self([next(), next(), next(), next()])
+    }
+
+    pub(super) fn next_u64(&mut self) -> u64 {
+        let [a, b, c, d] = &mut self.0;
+        let drawn = b.wrapping_mul(5).rotate_left(7).wrapping_mul(9);
+        let shifted = *b << 17;
+        *c ^= *a;
+        *d ^= *b;
+        *b ^= *c;
+        *a ^= *d;
+        *c ^= shifted;
+        *d = d.rotate_left(45);
+        drawn
+    }
+
+    /// From 0 to `end` − 1.
+    pub(super) fn below(&mut self, end: u64) -> u64 {
+        ((u128::from(self.next_u64()) * u128::from(end)) >> 64) as u64
+    }
+
+    /// From `min` to `max`, both inclusive.
+    pub(super) fn between(&mut self, min: u64, max: u64) -> u64 {
+        min + self.below(max - min + 1)
+    }
+
+    /// From `min` to `max`, with each power of two equally likely.
+    pub(super) fn log_uniform(&mut self, min: u64, max: u64) -> u64 {
+        let (from, to) = (min.max(1).ilog2(), max.max(1).ilog2());
+        let size = 1_u64 << self.between(u64::from(from), u64::from(to));
+        self.between(size, size * 2 - 1).clamp(min, max)
+    }
+
+    pub(super) fn index(&mut self, len: usize) -> usize {
+        self.below(len as u64) as usize
+    }
+
+    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.index(from.len())]
+    }
+
+    /// True with a probability of this many in a thousand.
+    pub(super) fn chance_permille(&mut self, permille: u64) -> bool {
+        self.below(1000) < permille
+    }
+}
