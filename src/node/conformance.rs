@@ -162,7 +162,7 @@ impl Real {
     fn say(&mut self, waiter: &Waiter, phase: RequestKind) -> Vote {
         self.packer = RequestEncoder::new(config(), waiter.name);
         let request = Request {
-            phase,
+            kind: phase,
             key: Key::new(KEY),
             token: OwnerToken::new(5),
             ttl: Duration::ZERO,
@@ -206,7 +206,7 @@ impl Subject for Real {
             bytes.extend_from_slice(self.packer.marker_args(NodeId(0), badge));
         }
         let reply = self.connection.request(&bytes);
-        (vote(request.phase, &reply), clock(&reply))
+        (vote(request.kind, &reply), clock(&reply))
     }
 
     fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {

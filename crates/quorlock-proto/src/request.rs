@@ -164,7 +164,7 @@ impl std::error::Error for ParseOwnerHashError {}
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
     /// What is asked.
-    pub phase: RequestKind,
+    pub kind: RequestKind,
     /// About which key.
     pub key: Key,
     /// In whose name. Of no meaning where nothing is set or compared.

@@ -30,7 +30,7 @@ impl Coordinator {
         round: u32,
         now: DualTimestamp,
     ) {
-        let phase = request.phase;
+        let phase = request.kind;
         let up = self.up_of(nodes);
         for node in up.iter() {
             let pending = ExpectedReply::Vote { of, phase, round };
@@ -177,7 +177,7 @@ impl Coordinator {
 
 fn release_of(release: &PendingRelease) -> Request {
     Request {
-        phase: release.phase,
+        kind: release.phase,
         key: release.key.clone(),
         token: release.token,
         ttl: Duration::ZERO,
@@ -188,16 +188,16 @@ fn release_of(release: &PendingRelease) -> Request {
 pub(super) fn attempt_request(attempt: &Attempt, phase: RequestKind) -> Request {
     let spec = attempt.spec();
     let (key, ttl) = (spec.key.clone(), spec.params.ttl());
-    Request { phase, key, token: attempt.token(), ttl, fence: attempt.fence(phase) }
+    Request { kind: phase, key, token: attempt.token(), ttl, fence: attempt.fence(phase) }
 }
 
 pub(super) fn lease_request(lease: &Lease, phase: RequestKind, ttl: Duration) -> Request {
-    Request { phase, key: lease.key().clone(), token: lease.token(), ttl, fence: lease.fence() }
+    Request { kind: phase, key: lease.key().clone(), token: lease.token(), ttl, fence: lease.fence() }
 }
 
 pub(super) fn survey_request(survey: &Survey, phase: RequestKind, is_fenced: bool) -> Request {
     let fence = (is_fenced && phase.is_force_release()).then_some(Fence::Next);
-    Request { phase, key: survey.key().clone(), token: OwnerToken::new(0), ttl: survey.span(), fence }
+    Request { kind: phase, key: survey.key().clone(), token: OwnerToken::new(0), ttl: survey.span(), fence }
 }
 
 /// How soon a node is asked again that answered an undo with an error.

@@ -160,7 +160,7 @@ impl Node {
 
     /// Runs one command at this true time.
     pub fn run(&mut self, command: &Command, nanos: u64) -> Reply {
-        let Request { phase, fence, .. } = &command.request;
+        let Request { kind: phase, fence, .. } = &command.request;
         if let Some(script) = script_of(*phase, fence.is_some()) {
             if command.as_text {
                 self.scripts.insert(script);
@@ -369,7 +369,7 @@ impl Node {
 
     /// `SET`, `PTTL` and the scripts `renew`, `release` and `inspect`.
     fn plain(&mut self, request: &Request, nanos: u64) -> Vote {
-        let Request { phase, key, token, ttl, .. } = request;
+        let Request { kind: phase, key, token, ttl, .. } = request;
         // Whom a release calls is nothing to the votes.
         let phase = if phase.is_release() { RequestKind::Release } else { *phase };
         let millis = self.micros(nanos) / 1000;
@@ -469,7 +469,7 @@ impl Node {
             let remaining = Duration::from_millis((badge.votes_from_micros - now).div_ceil(1000));
             return Vote::OnProbation { remaining, reason: ProbationReason::PossibleDataLoss };
         }
-        match (request.phase, fence) {
+        match (request.kind, fence) {
             (RequestKind::Acquire, Fence::Hint { hint, floor }) => {
                 self.grant(request, hint, floor.max(badge.numbers_above), now)
             }
@@ -533,10 +533,10 @@ impl Node {
 
     fn hold(&mut self, request: &Request, number: u64, now: u64) -> Vote {
         let (slot, fence) = (Slot::Lock(request.key.clone()), Slot::Fence(request.key.clone()));
-        let mistake = self.mistake.filter(|_| request.phase == RequestKind::RaiseFence);
+        let mistake = self.mistake.filter(|_| request.kind == RequestKind::RaiseFence);
         let is_blind = matches!(mistake, Some(Mistake::RaiseWithoutCompare | Mistake::RaiseUnconditional));
         let expires = now / 1000 + request.ttl.as_millis() as u64;
-        if request.phase == RequestKind::Renew
+        if request.kind == RequestKind::Renew
             && enabled(Mutant::ResurrectingRenewal)
             && !self.data.contains_key(&slot)
         {
@@ -561,7 +561,7 @@ impl Node {
         } else {
             self.keep(fence, number, now);
         }
-        if request.phase == RequestKind::Renew
+        if request.kind == RequestKind::Renew
             && let Some(entry) = self.data.get_mut(&slot)
         {
             lengthen(entry, expires, self.mistake);

@@ -75,7 +75,7 @@ impl Subject for Simulated {
     fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
         let (key, token) = (Key::new(""), OwnerToken::new(0));
         let request =
-            Request { phase: RequestKind::ReadMarker, key, token, ttl: Duration::ZERO, fence: None };
+            Request { kind: RequestKind::ReadMarker, key, token, ttl: Duration::ZERO, fence: None };
         match self.run(&Command { request, as_text, badge: None, write: write.cloned() }) {
             Reply::Marker(reading) => reading,
             Reply::Vote(vote, _) => panic!("{vote:?} is no look"),

@@ -461,7 +461,7 @@ impl World {
 
     /// What was sent to the node on this wire and has not reached it.
     pub(crate) fn wire(&self, who: usize, node: usize) -> Vec<RequestKind> {
-        self.clients[who].wires[node].sent.iter().map(|command| command.request.phase).collect()
+        self.clients[who].wires[node].sent.iter().map(|command| command.request.kind).collect()
     }
 
     pub(crate) fn commands(&self, who: usize, node: usize) -> impl Iterator<Item = &Command> {
@@ -612,7 +612,7 @@ impl World {
                     if wire.is_up {
                         let (key, token) = (Key::new(""), OwnerToken::new(0));
                         let request = Request {
-                            phase: RequestKind::ReadMarker,
+                            kind: RequestKind::ReadMarker,
                             key,
                             token,
                             ttl: Duration::ZERO,
@@ -687,7 +687,7 @@ impl Client {
 impl Server {
     fn run(&mut self, command: &Command, nanos: u64) -> Reply {
         match self.excuses.pop_front() {
-            Some(excuse) if command.request.phase == RequestKind::ReadMarker => Reply::Marker(Err(excuse)),
+            Some(excuse) if command.request.kind == RequestKind::ReadMarker => Reply::Marker(Err(excuse)),
             Some(excuse) => Reply::Vote(excuse, None),
             None => self.node.run(command, nanos),
         }

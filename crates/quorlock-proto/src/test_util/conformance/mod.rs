@@ -208,7 +208,7 @@ impl fmt::Debug for Stored {
 }
 
 fn request(phase: RequestKind, fence: Option<Fence>) -> Request {
-    Request { phase, key: Key::new(KEY), token: OWN_TOKEN, ttl: TTL, fence }
+    Request { kind: phase, key: Key::new(KEY), token: OWN_TOKEN, ttl: TTL, fence }
 }
 
 /// The fence that goes with this ballot, if nothing else is of interest.

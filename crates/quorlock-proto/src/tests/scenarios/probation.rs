@@ -207,7 +207,7 @@ fn a_look_that_is_not_known_goes_out_as_text() {
     assert!(
         world
             .commands(ALICE, 1)
-            .all(|command| command.as_text && command.request.phase == RequestKind::ReadMarker)
+            .all(|command| command.as_text && command.request.kind == RequestKind::ReadMarker)
     );
     assert!(world.step(ALICE, 1) && is_voting(&world, ALICE, 1));
 
@@ -256,7 +256,7 @@ fn after_a_flush_of_scripts_a_fenced_grant_goes_out_as_text() {
     assert!(
         world
             .commands(ALICE, 0)
-            .all(|command| command.as_text && command.request.phase == RequestKind::Acquire)
+            .all(|command| command.as_text && command.request.kind == RequestKind::Acquire)
     );
     world.drive();
     assert!(world.is_valid(ALICE, lock));

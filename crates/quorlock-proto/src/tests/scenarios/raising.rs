@@ -232,7 +232,7 @@ fn a_raise_that_a_node_does_not_know_goes_out_as_text() {
     assert!(
         world
             .commands(ALICE, 0)
-            .all(|command| command.as_text && command.request.phase == RequestKind::RaiseFence)
+            .all(|command| command.as_text && command.request.kind == RequestKind::RaiseFence)
     );
     world.step(ALICE, 0);
     assert!(world.is_valid(ALICE, lock));

@@ -330,7 +330,7 @@ fn a_renewal_goes_out_as_text_where_the_script_is_not_known() {
         world.step(ALICE, node);
     }
     assert!((0..3).all(|node| {
-        world.commands(ALICE, node).all(|it| it.request.phase == RequestKind::Renew && it.as_text)
+        world.commands(ALICE, node).all(|it| it.request.kind == RequestKind::Renew && it.as_text)
     }));
     world.drive();
     assert!(has_renewed(&world.event(ALICE)));

@@ -128,7 +128,7 @@ fn scripts_flushed_between_a_set_and_its_undo_do_not_keep_the_key() {
     world.abandon(ALICE, lock);
     world.answer(ALICE, 0);
     world.step(ALICE, 0);
-    let resent: Vec<_> = world.commands(ALICE, 0).map(|it| (it.request.phase, it.as_text)).collect();
+    let resent: Vec<_> = world.commands(ALICE, 0).map(|it| (it.request.kind, it.as_text)).collect();
     assert_eq!(
         resent,
         [(RequestKind::Release, true)],

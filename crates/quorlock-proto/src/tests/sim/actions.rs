@@ -30,7 +30,7 @@ impl Sim<'_> {
                         self.check_write(who, node.index(), write);
                     }
                     if let Some(place) = self.peers[who].wires[node.index()] {
-                        let request = Request { phase: RequestKind::ReadMarker, ..self.no_ask() };
+                        let request = Request { kind: RequestKind::ReadMarker, ..self.no_ask() };
                         self.send(place, Message::Command(Command { request, as_text, badge: None, write }));
                     }
                 }
@@ -61,7 +61,7 @@ impl Sim<'_> {
     fn no_ask(&self) -> Request {
         let key = self.keys[0].clone();
         Request {
-            phase: RequestKind::ReadMarker,
+            kind: RequestKind::ReadMarker,
             key,
             token: OwnerToken::new(0),
             ttl: Duration::ZERO,

@@ -188,7 +188,7 @@ impl Sim<'_> {
 
     /// Whose key stands there before a release.
     pub(super) fn before(&self, node: usize, request: &Request) -> Option<Vec<u8>> {
-        if !request.phase.is_release() {
+        if !request.kind.is_release() {
             return None;
         }
         self.sites[node].node.living(&Slot::Lock(request.key.clone()), self.nanos)?.value.clone()
@@ -220,7 +220,7 @@ impl Sim<'_> {
         self.note_refusal(node, request, vote);
         if !vote.is_grant()
             || !matches!(
-                request.phase,
+                request.kind,
                 RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire
             )
         {
@@ -237,7 +237,7 @@ impl Sim<'_> {
         let mark = &mut self.oracle.records[id as usize].marks[node];
         (mark.is_doubtful, mark.had_key, mark.voted_at) = (is_doubtful, true, self.nanos);
         mark.known_since = known_since;
-        match (request.phase, vote, request.fence) {
+        match (request.kind, vote, request.fence) {
             (RequestKind::Acquire, Vote::Fenced(number), _) => {
                 (mark.place, mark.number) = (place, Some(*number));
             }

@@ -202,7 +202,7 @@ impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hello => f.write_str("Hello"),
-            Self::Command(command) => command.request.phase.fmt(f),
+            Self::Command(command) => command.request.kind.fmt(f),
         }
     }
 }

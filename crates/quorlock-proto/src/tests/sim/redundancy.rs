@@ -34,7 +34,7 @@ impl Sim<'_> {
 
     /// Another owner's key stands in the way of a renewal.
     pub(super) fn note_refusal(&mut self, node: usize, request: &Request, vote: &Vote) {
-        if matches!(request.phase, RequestKind::Renew | RequestKind::Reacquire)
+        if matches!(request.kind, RequestKind::Renew | RequestKind::Reacquire)
             && matches!(vote, Vote::HeldByOther { .. })
             && let Some(id) = self.oracle.of(request.token)
         {

@@ -16,7 +16,7 @@ type Queue = Vec<(i64, (usize, u32))>;
 
 impl Sim<'_> {
     pub(super) fn queue_at(&mut self, node: usize, who: usize, request: &Request) -> Vote {
-        match request.phase {
+        match request.kind {
             RequestKind::Enqueue => self.enqueue_at(node, who, &request.key, request.ttl),
             _ => self.dequeue_at(node, who, &request.key),
         }

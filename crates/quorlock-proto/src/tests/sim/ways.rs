@@ -83,7 +83,7 @@ impl Sim<'_> {
         let Some(message) = conn.to_node.pop_front() else { return };
         let is_ghost = conn.state == Way::Cut;
         let is_look =
-            matches!(&message, Message::Command(command) if command.request.phase == RequestKind::ReadMarker);
+            matches!(&message, Message::Command(command) if command.request.kind == RequestKind::ReadMarker);
         if (is_look || matches!(message, Message::Hello)) && !is_down {
             let peer = &self.peers[who];
             // Who looks again has heard what the first look told, and said what there was to say to that.
@@ -140,14 +140,14 @@ impl Sim<'_> {
         };
         if let Some(words) = refusal {
             let failing = Vote::Unknown(Failing::TransientError(words.into()));
-            tell!(self, "node {node} answers client {who}'s {:?} with {words}", request.phase);
-            return match request.phase {
+            tell!(self, "node {node} answers client {who}'s {:?} with {words}", request.kind);
+            return match request.kind {
                 RequestKind::ReadMarker => Reply::Marker(Err(failing)),
                 _ => Reply::Vote(failing, None),
             };
         }
         let before = self.before(node, request);
-        let answer = match request.phase {
+        let answer = match request.kind {
             RequestKind::Enqueue | RequestKind::Dequeue => {
                 Reply::Vote(self.queue_at(node, who, request), None)
             }
@@ -160,7 +160,7 @@ impl Sim<'_> {
             }
             _ => false,
         };
-        if request.phase == RequestKind::ReleaseAndNotify && calls {
+        if request.kind == RequestKind::ReleaseAndNotify && calls {
             self.hand_over_at(node, who, &request.key);
         }
         if self.story.is_some() {
@@ -171,7 +171,7 @@ impl Sim<'_> {
                 Reply::Marker(Err(failing)) => format!("{failing}"),
             };
             let whose = self.oracle.of(request.token).map_or(String::new(), |id| format!(" for lock {id}"));
-            tell!(self, "node {node} runs client {who}'s {:?}{whose}{late}: {told}", request.phase);
+            tell!(self, "node {node} runs client {who}'s {:?}{whose}{late}: {told}", request.kind);
         }
         self.note(node, who, command, &answer, before);
         answer
