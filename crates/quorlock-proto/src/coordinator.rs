@@ -198,7 +198,7 @@ impl Coordinator {
         let answered = awaiting.pop_front()?;
         shrink_if_empty(awaiting);
         match answered.pending {
-            ExpectedReply::Vote { of, phase, round } => {
+            ExpectedReply::Vote { operation: of, phase, round } => {
                 let vote = self.validate_vote(node, phase, vote, now);
                 if vote != Vote::Unknown(ReplyFailure::NoScript)
                     || !self.retry_with_source(node, of, phase, round, now)

@@ -52,7 +52,7 @@ pub enum ExpectedReply {
     /// A vote in some round of some machine.
     Vote {
         /// Which machine.
-        of: OperationId,
+        operation: OperationId,
         /// To which question.
         phase: RequestKind,
         /// In which of its rounds.

@@ -56,7 +56,7 @@ impl Coordinator {
     #[must_use]
     pub fn next_in_flight(&self, node: NodeId) -> Option<&Key> {
         match &self.pipelines[node.index()].awaiting.front()?.pending {
-            ExpectedReply::Vote { of, .. } => match &self.running.get(of)?.machine {
+            ExpectedReply::Vote { operation: of, .. } => match &self.running.get(of)?.machine {
                 Operation::Lease(lease) => Some(lease.key()),
                 Operation::Attempt(bid) => Some(&bid.attempt.spec().key),
                 Operation::Survey(survey) => Some(survey.key()),
