@@ -181,7 +181,7 @@ impl Coordinator {
     #[must_use]
     pub fn expects(&self, node: NodeId) -> Option<RequestKind> {
         self.pipelines[node.index()].awaiting.front().map(|awaiting| match awaiting.pending {
-            ExpectedReply::Vote { phase, .. } => phase,
+            ExpectedReply::Vote { kind: phase, .. } => phase,
             ExpectedReply::Marker { .. } => RequestKind::ReadMarker,
             ExpectedReply::PendingRelease(_) => RequestKind::Release,
         })
@@ -198,7 +198,7 @@ impl Coordinator {
         let answered = awaiting.pop_front()?;
         shrink_if_empty(awaiting);
         match answered.pending {
-            ExpectedReply::Vote { operation: of, phase, round } => {
+            ExpectedReply::Vote { operation: of, kind: phase, round } => {
                 let vote = self.validate_vote(node, phase, vote, now);
                 if vote != Vote::Unknown(ReplyFailure::NoScript)
                     || !self.retry_with_source(node, of, phase, round, now)

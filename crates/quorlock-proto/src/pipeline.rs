@@ -54,7 +54,7 @@ pub enum ExpectedReply {
         /// Which machine.
         operation: OperationId,
         /// To which question.
-        phase: RequestKind,
+        kind: RequestKind,
         /// In which of its rounds.
         round: u32,
     },

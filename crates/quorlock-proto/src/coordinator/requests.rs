@@ -33,7 +33,7 @@ impl Coordinator {
         let phase = request.kind;
         let up = self.up_of(nodes);
         for node in up.iter() {
-            let pending = ExpectedReply::Vote { operation: of, phase, round };
+            let pending = ExpectedReply::Vote { operation: of, kind: phase, round };
             self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         }
         if !up.is_empty() {
@@ -116,7 +116,7 @@ impl Coordinator {
             Some(Operation::Survey(survey)) => survey_request(survey, phase, self.members.is_some()),
             _ => return false,
         };
-        let pending = ExpectedReply::Vote { operation: id, phase, round };
+        let pending = ExpectedReply::Vote { operation: id, kind: phase, round };
         self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         self.actions.push_back(Action::Send { request, nodes: [node].into_iter().collect(), as_text: true });
         true
@@ -129,7 +129,7 @@ impl Coordinator {
         let mut orphans = Vec::new();
         for awaiting in std::mem::take(&mut pipeline.awaiting) {
             match awaiting.pending {
-                ExpectedReply::Vote { operation: of, phase, round } => orphans.push((of, phase, round)),
+                ExpectedReply::Vote { operation: of, kind: phase, round } => orphans.push((of, phase, round)),
                 ExpectedReply::Marker { .. } => {}
                 ExpectedReply::PendingRelease(release) => {
                     orphans.push((release.of, RequestKind::Release, 0));
