@@ -212,7 +212,7 @@ impl Coordinator {
                 None
             }
             ExpectedReply::PendingRelease(release) => {
-                let of = release.of;
+                let of = release.operation;
                 self.on_pending_release_done(node, release, vote, now);
                 Some((of, RequestKind::Release))
             }

@@ -73,7 +73,7 @@ pub enum ExpectedReply {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PendingRelease {
     /// The machine that wants to hear of it, while it runs.
-    pub of: OperationId,
+    pub operation: OperationId,
     /// The key to free.
     pub key: Key,
     /// If it still has this token.

@@ -66,7 +66,7 @@ impl Coordinator {
             // Whoever waits for the release hears at once that this node will not answer now.
             if let Some(vote) = pipeline.implicit_vote(now, self.limits.reply_timeout)
                 && let Some(Operation::Lease(lease)) =
-                    self.running.get_mut(&release.of).map(|entry| &mut entry.machine)
+                    self.running.get_mut(&release.operation).map(|entry| &mut entry.machine)
             {
                 lease.on_reply(node, RequestKind::Release, 0, vote, now);
             }
@@ -132,7 +132,7 @@ impl Coordinator {
                 ExpectedReply::Vote { operation: of, kind: phase, round } => orphans.push((of, phase, round)),
                 ExpectedReply::Marker { .. } => {}
                 ExpectedReply::PendingRelease(release) => {
-                    orphans.push((release.of, RequestKind::Release, 0));
+                    orphans.push((release.operation, RequestKind::Release, 0));
                     pipeline.pending.push_back(release);
                 }
             }
@@ -154,7 +154,7 @@ impl Coordinator {
         vote: Vote,
         now: DualTimestamp,
     ) {
-        let of = release.of;
+        let of = release.operation;
         match vote {
             Vote::Granted | Vote::NotHeld | Vote::HeldByOther { .. } => {}
             // An undo may be repeated at will: it is bound to its token, which nobody takes twice.
