@@ -80,7 +80,7 @@ pub struct PendingRelease {
     pub token: OwnerToken,
     /// With which question: those who wait are called after a lock that was held, and not after a vain attempt, which
     /// would pass a call on from one to the next while somebody else has the lock.
-    pub phase: RequestKind,
+    pub kind: RequestKind,
     /// Until when it may matter: no key of ours can outlive this.
     pub until: BootTime,
 }

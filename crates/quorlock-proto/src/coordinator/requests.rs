@@ -177,7 +177,7 @@ impl Coordinator {
 
 fn release_of(release: &PendingRelease) -> Request {
     Request {
-        kind: release.phase,
+        kind: release.kind,
         key: release.key.clone(),
         token: release.token,
         ttl: Duration::ZERO,
