@@ -224,7 +224,7 @@ impl Coordinator {
         for node in self.quorum.all().iter() {
             let pipeline = &mut self.pipelines[node.index()];
             // Nearly in the order they end. To look through all at every turn would cost more than the turn.
-            while pipeline.pending.front().is_some_and(|release| release.until.is_due(now)) {
+            while pipeline.pending.front().is_some_and(|release| release.useful_until.is_due(now)) {
                 pipeline.pending.pop_front();
             }
             if pipeline.link == LinkState::Up

@@ -82,7 +82,7 @@ pub struct PendingRelease {
     /// would pass a call on from one to the next while somebody else has the lock.
     pub kind: RequestKind,
     /// Until when it may matter: no key of ours can outlive this.
-    pub until: BootTime,
+    pub useful_until: BootTime,
 }
 
 impl NodePipeline {

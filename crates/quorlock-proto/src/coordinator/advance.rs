@@ -26,7 +26,7 @@ impl Coordinator {
                             attempt.start().boot().plus(attempt.spec().params.ttl()).plus(RELEASE_SLACK);
                         let (key, token) = (attempt.spec().key.clone(), attempt.token());
                         let release =
-                            PendingRelease { operation: id, key, token, kind: RequestKind::Release, until };
+                            PendingRelease { operation: id, key, token, kind: RequestKind::Release, useful_until: until };
                         self.release_later(nodes, &release, now);
                     }
                     Some(AttemptStep::Request(phase, nodes)) => {
@@ -53,7 +53,7 @@ impl Coordinator {
                         let until = lease.keys_until().plus(RELEASE_SLACK);
                         let (key, token) = (lease.key().clone(), lease.token());
                         let release =
-                            PendingRelease { operation: id, key, token, kind: lease.release_kind(), until };
+                            PendingRelease { operation: id, key, token, kind: lease.release_kind(), useful_until: until };
                         self.release_later(nodes, &release, now);
                     }
                     Some(LeaseStep::Request { phase, ttl, nodes, round, past }) => {

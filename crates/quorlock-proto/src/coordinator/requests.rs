@@ -92,7 +92,7 @@ impl Coordinator {
         let pipeline = &mut self.pipelines[node.index()];
         pipeline.retry_at = None;
         for release in std::mem::take(&mut pipeline.pending) {
-            if !release.until.is_due(now) {
+            if !release.useful_until.is_due(now) {
                 self.send_pending_release(node, release, false, now);
             }
         }
