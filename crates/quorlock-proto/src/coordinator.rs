@@ -180,7 +180,7 @@ impl Coordinator {
     /// What the node's next answer will be an answer to; `None` if it owes none.
     #[must_use]
     pub fn expects(&self, node: NodeId) -> Option<RequestKind> {
-        self.pipelines[node.index()].awaiting.front().map(|awaiting| match awaiting.pending {
+        self.pipelines[node.index()].awaiting.front().map(|awaiting| match awaiting.expected {
             ExpectedReply::Vote { kind: phase, .. } => phase,
             ExpectedReply::Marker { .. } => RequestKind::ReadMarker,
             ExpectedReply::PendingRelease(_) => RequestKind::Release,
@@ -197,7 +197,7 @@ impl Coordinator {
         let awaiting = &mut self.pipelines[node.index()].awaiting;
         let answered = awaiting.pop_front()?;
         shrink_if_empty(awaiting);
-        match answered.pending {
+        match answered.expected {
             ExpectedReply::Vote { operation: of, kind: phase, round } => {
                 let vote = self.validate_vote(node, phase, vote, now);
                 if vote != Vote::Unknown(ReplyFailure::NoScript)

@@ -43,7 +43,7 @@ pub struct InFlight {
     /// When it was sent.
     pub sent: DualTimestamp,
     /// What its answer is for.
-    pub pending: ExpectedReply,
+    pub expected: ExpectedReply,
 }
 
 /// What an answer is for.
@@ -119,7 +119,7 @@ impl NodePipeline {
 
     /// Every undo not known done, sent or not.
     pub fn pending_releases(&self) -> impl Iterator<Item = &PendingRelease> {
-        let sent = self.awaiting.iter().filter_map(|awaiting| match &awaiting.pending {
+        let sent = self.awaiting.iter().filter_map(|awaiting| match &awaiting.expected {
             ExpectedReply::PendingRelease(release) => Some(release),
             ExpectedReply::Vote { .. } | ExpectedReply::Marker { .. } => None,
         });

@@ -39,7 +39,7 @@ impl Coordinator {
         now: DualTimestamp,
     ) {
         let Some(awaiting) = self.pipelines[node.index()].awaiting.pop_front() else { return };
-        match (awaiting.pending, reading) {
+        match (awaiting.expected, reading) {
             (ExpectedReply::Marker { write, as_text: false }, Err(Vote::Unknown(ReplyFailure::NoScript))) => {
                 self.read_marker(node, write, true, now);
             }
@@ -181,7 +181,7 @@ impl Coordinator {
 
     fn read_marker(&mut self, node: NodeId, write: Option<MarkerWrite>, as_text: bool, now: DualTimestamp) {
         let pending = ExpectedReply::Marker { write: write.clone(), as_text };
-        self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, pending });
+        self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, expected: pending });
         self.actions.push_back(Action::ReadMarker { node, write, as_text });
     }
 }

@@ -34,7 +34,7 @@ impl Coordinator {
         let up = self.up_of(nodes);
         for node in up.iter() {
             let pending = ExpectedReply::Vote { operation: of, kind: phase, round };
-            self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, pending });
+            self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, expected: pending });
         }
         if !up.is_empty() {
             self.actions.push_back(Action::Send { request, nodes: up, as_text: false });
@@ -55,7 +55,7 @@ impl Coordinator {
         let up = self.up_of(nodes);
         for node in up.iter() {
             let pending = ExpectedReply::PendingRelease(release.clone());
-            self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, pending });
+            self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, expected: pending });
         }
         if !up.is_empty() {
             self.actions.push_back(Action::Send { request: release_of(release), nodes: up, as_text: false });
@@ -84,7 +84,7 @@ impl Coordinator {
         let nodes = [node].into_iter().collect();
         self.pipelines[node.index()]
             .awaiting
-            .push_back(InFlight { sent: now, pending: ExpectedReply::PendingRelease(release) });
+            .push_back(InFlight { sent: now, expected: ExpectedReply::PendingRelease(release) });
         self.actions.push_back(Action::Send { request, nodes, as_text });
     }
 
@@ -117,7 +117,7 @@ impl Coordinator {
             _ => return false,
         };
         let pending = ExpectedReply::Vote { operation: id, kind: phase, round };
-        self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, pending });
+        self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, expected: pending });
         self.actions.push_back(Action::Send { request, nodes: [node].into_iter().collect(), as_text: true });
         true
     }
@@ -128,7 +128,7 @@ impl Coordinator {
         pipeline.retry_at = None;
         let mut orphans = Vec::new();
         for awaiting in std::mem::take(&mut pipeline.awaiting) {
-            match awaiting.pending {
+            match awaiting.expected {
                 ExpectedReply::Vote { operation: of, kind: phase, round } => orphans.push((of, phase, round)),
                 ExpectedReply::Marker { .. } => {}
                 ExpectedReply::PendingRelease(release) => {
