@@ -180,7 +180,7 @@ impl Coordinator {
     /// What the node's next answer will be an answer to; `None` if it owes none.
     #[must_use]
     pub fn expects(&self, node: NodeId) -> Option<RequestKind> {
-        self.pipelines[node.index()].awaiting.front().map(|awaiting| match awaiting.expected {
+        self.pipelines[node.index()].in_flight.front().map(|awaiting| match awaiting.expected {
             ExpectedReply::Vote { kind: phase, .. } => phase,
             ExpectedReply::Marker { .. } => RequestKind::ReadMarker,
             ExpectedReply::PendingRelease(_) => RequestKind::Release,
@@ -194,7 +194,7 @@ impl Coordinator {
         vote: Vote,
         now: DualTimestamp,
     ) -> Option<(OperationId, RequestKind)> {
-        let awaiting = &mut self.pipelines[node.index()].awaiting;
+        let awaiting = &mut self.pipelines[node.index()].in_flight;
         let answered = awaiting.pop_front()?;
         shrink_if_empty(awaiting);
         match answered.expected {
@@ -254,7 +254,7 @@ impl Coordinator {
         let mut wake = self.alarms.first().map_or(u64::MAX, |(due, _)| due.nanos());
         let redial_after = self.limits.redial_after.as_nanos() as u64;
         for pipeline in self.pipelines.iter().filter(|pipeline| matches!(pipeline.link, LinkState::Up)) {
-            if let Some(oldest) = pipeline.awaiting.front() {
+            if let Some(oldest) = pipeline.in_flight.front() {
                 wake = wake.min(oldest.sent.boot_nanos().saturating_add(redial_after));
             }
             if let Some(retry) = pipeline.retry_at {

@@ -19,7 +19,7 @@ pub struct NodePipeline {
     /// Whether questions can be sent.
     pub link: LinkState,
     /// What was sent and not yet answered, oldest first.
-    pub awaiting: VecDeque<InFlight>,
+    pub in_flight: VecDeque<InFlight>,
     /// Undos not known done, oldest first.
     pub pending: VecDeque<PendingRelease>,
     /// When to send owed undos again that the node answered with an error.
@@ -91,7 +91,7 @@ impl NodePipeline {
     pub fn new() -> Self {
         Self {
             link: LinkState::Down("still connecting".into()),
-            awaiting: VecDeque::new(),
+            in_flight: VecDeque::new(),
             pending: VecDeque::new(),
             retry_at: None,
         }
@@ -114,12 +114,12 @@ impl NodePipeline {
     /// Whether the node has owed an answer for `span` or longer.
     #[must_use]
     pub fn has_pending_release_for(&self, now: DualTimestamp, span: Duration) -> bool {
-        self.awaiting.front().is_some_and(|oldest| now.since(oldest.sent) >= span)
+        self.in_flight.front().is_some_and(|oldest| now.since(oldest.sent) >= span)
     }
 
     /// Every undo not known done, sent or not.
     pub fn pending_releases(&self) -> impl Iterator<Item = &PendingRelease> {
-        let sent = self.awaiting.iter().filter_map(|awaiting| match &awaiting.expected {
+        let sent = self.in_flight.iter().filter_map(|awaiting| match &awaiting.expected {
             ExpectedReply::PendingRelease(release) => Some(release),
             ExpectedReply::Vote { .. } | ExpectedReply::Marker { .. } => None,
         });

@@ -38,7 +38,7 @@ impl Coordinator {
         reading: Result<MarkerReading, Vote>,
         now: DualTimestamp,
     ) {
-        let Some(awaiting) = self.pipelines[node.index()].awaiting.pop_front() else { return };
+        let Some(awaiting) = self.pipelines[node.index()].in_flight.pop_front() else { return };
         match (awaiting.expected, reading) {
             (ExpectedReply::Marker { write, as_text: false }, Err(Vote::Unknown(ReplyFailure::NoScript))) => {
                 self.read_marker(node, write, true, now);
@@ -54,7 +54,7 @@ impl Coordinator {
 
     /// The node's clock, as the answer that is due next told it. To be called before that answer is handed in.
     pub fn on_clock(&mut self, node: NodeId, micros: u64, now: DualTimestamp) {
-        let Some(sent) = self.pipelines[node.index()].awaiting.front().map(|awaiting| awaiting.sent) else {
+        let Some(sent) = self.pipelines[node.index()].in_flight.front().map(|awaiting| awaiting.sent) else {
             return;
         };
         let members = self.members.as_mut();
@@ -181,7 +181,7 @@ impl Coordinator {
 
     fn read_marker(&mut self, node: NodeId, write: Option<MarkerWrite>, as_text: bool, now: DualTimestamp) {
         let pending = ExpectedReply::Marker { write: write.clone(), as_text };
-        self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, expected: pending });
+        self.pipelines[node.index()].in_flight.push_back(InFlight { sent: now, expected: pending });
         self.actions.push_back(Action::ReadMarker { node, write, as_text });
     }
 }

@@ -55,7 +55,7 @@ impl Coordinator {
     /// The key that this node's next answer is about.
     #[must_use]
     pub fn next_in_flight(&self, node: NodeId) -> Option<&Key> {
-        match &self.pipelines[node.index()].awaiting.front()?.expected {
+        match &self.pipelines[node.index()].in_flight.front()?.expected {
             ExpectedReply::Vote { operation: of, .. } => match &self.running.get(of)?.machine {
                 Operation::Lease(lease) => Some(lease.key()),
                 Operation::Attempt(bid) => Some(&bid.attempt.spec().key),

@@ -17,7 +17,7 @@ impl Coordinator {
     /// Whether any node owes an answer.
     #[must_use]
     pub fn has_in_flight(&self) -> bool {
-        self.pipelines.iter().any(|pipeline| !pipeline.awaiting.is_empty())
+        self.pipelines.iter().any(|pipeline| !pipeline.in_flight.is_empty())
     }
 
     /// Puts a question to these nodes. For one that went away meanwhile its machine hears so at once: an answer that
@@ -34,7 +34,7 @@ impl Coordinator {
         let up = self.up_of(nodes);
         for node in up.iter() {
             let pending = ExpectedReply::Vote { operation: of, kind: phase, round };
-            self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, expected: pending });
+            self.pipelines[node.index()].in_flight.push_back(InFlight { sent: now, expected: pending });
         }
         if !up.is_empty() {
             self.actions.push_back(Action::Send { request, nodes: up, as_text: false });
@@ -55,7 +55,7 @@ impl Coordinator {
         let up = self.up_of(nodes);
         for node in up.iter() {
             let pending = ExpectedReply::PendingRelease(release.clone());
-            self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, expected: pending });
+            self.pipelines[node.index()].in_flight.push_back(InFlight { sent: now, expected: pending });
         }
         if !up.is_empty() {
             self.actions.push_back(Action::Send { request: release_of(release), nodes: up, as_text: false });
@@ -83,7 +83,7 @@ impl Coordinator {
         let request = release_of(&release);
         let nodes = [node].into_iter().collect();
         self.pipelines[node.index()]
-            .awaiting
+            .in_flight
             .push_back(InFlight { sent: now, expected: ExpectedReply::PendingRelease(release) });
         self.actions.push_back(Action::Send { request, nodes, as_text });
     }
@@ -117,7 +117,7 @@ impl Coordinator {
             _ => return false,
         };
         let pending = ExpectedReply::Vote { operation: id, kind: phase, round };
-        self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, expected: pending });
+        self.pipelines[node.index()].in_flight.push_back(InFlight { sent: now, expected: pending });
         self.actions.push_back(Action::Send { request, nodes: [node].into_iter().collect(), as_text: true });
         true
     }
@@ -127,7 +127,7 @@ impl Coordinator {
         pipeline.link = link;
         pipeline.retry_at = None;
         let mut orphans = Vec::new();
-        for awaiting in std::mem::take(&mut pipeline.awaiting) {
+        for awaiting in std::mem::take(&mut pipeline.in_flight) {
             match awaiting.expected {
                 ExpectedReply::Vote { operation: of, kind: phase, round } => orphans.push((of, phase, round)),
                 ExpectedReply::Marker { .. } => {}
