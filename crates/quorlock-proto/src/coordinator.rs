@@ -224,8 +224,8 @@ impl Coordinator {
         for node in self.quorum.all().iter() {
             let pipeline = &mut self.pipelines[node.index()];
             // Nearly in the order they end. To look through all at every turn would cost more than the turn.
-            while pipeline.pending.front().is_some_and(|release| release.useful_until.is_due(now)) {
-                pipeline.pending.pop_front();
+            while pipeline.queued_releases.front().is_some_and(|release| release.useful_until.is_due(now)) {
+                pipeline.queued_releases.pop_front();
             }
             if pipeline.link == LinkState::Up
                 && pipeline.has_pending_release_for(now, self.limits.redial_after)

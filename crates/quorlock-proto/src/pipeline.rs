@@ -21,7 +21,7 @@ pub struct NodePipeline {
     /// What was sent and not yet answered, oldest first.
     pub in_flight: VecDeque<InFlight>,
     /// Undos not known done, oldest first.
-    pub pending: VecDeque<PendingRelease>,
+    pub queued_releases: VecDeque<PendingRelease>,
     /// When to send owed undos again that the node answered with an error.
     pub retry_at: Option<DualTimestamp>,
 }
@@ -92,7 +92,7 @@ impl NodePipeline {
         Self {
             link: LinkState::Down("still connecting".into()),
             in_flight: VecDeque::new(),
-            pending: VecDeque::new(),
+            queued_releases: VecDeque::new(),
             retry_at: None,
         }
     }
@@ -123,7 +123,7 @@ impl NodePipeline {
             ExpectedReply::PendingRelease(release) => Some(release),
             ExpectedReply::Vote { .. } | ExpectedReply::Marker { .. } => None,
         });
-        sent.chain(&self.pending)
+        sent.chain(&self.queued_releases)
     }
 }
 

@@ -62,7 +62,7 @@ impl Coordinator {
         }
         for node in nodes.without(up).iter() {
             let pipeline = &mut self.pipelines[node.index()];
-            pipeline.pending.push_back(release.clone());
+            pipeline.queued_releases.push_back(release.clone());
             // Whoever waits for the release hears at once that this node will not answer now.
             if let Some(vote) = pipeline.implicit_vote(now, self.limits.reply_timeout)
                 && let Some(Operation::Lease(lease)) =
@@ -91,7 +91,7 @@ impl Coordinator {
     pub(super) fn send_pending_releases(&mut self, node: NodeId, now: DualTimestamp) {
         let pipeline = &mut self.pipelines[node.index()];
         pipeline.retry_at = None;
-        for release in std::mem::take(&mut pipeline.pending) {
+        for release in std::mem::take(&mut pipeline.queued_releases) {
             if !release.useful_until.is_due(now) {
                 self.send_pending_release(node, release, false, now);
             }
@@ -133,7 +133,7 @@ impl Coordinator {
                 ExpectedReply::Marker { .. } => {}
                 ExpectedReply::PendingRelease(release) => {
                     orphans.push((release.operation, RequestKind::Release, 0));
-                    pipeline.pending.push_back(release);
+                    pipeline.queued_releases.push_back(release);
                 }
             }
         }
@@ -167,7 +167,7 @@ impl Coordinator {
                     if matches!(vote, Vote::Excluded(_)) { EXCLUDED_RELEASE_RETRY } else { RELEASE_RETRY };
                 let retry_at = now.plus(pause);
                 let pipeline = &mut self.pipelines[node.index()];
-                pipeline.pending.push_back(release);
+                pipeline.queued_releases.push_back(release);
                 pipeline.retry_at = Some(pipeline.retry_at.map_or(retry_at, |other| other.earlier(retry_at)));
             }
         }
