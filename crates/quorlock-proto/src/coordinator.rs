@@ -228,7 +228,7 @@ impl Coordinator {
                 pipeline.queued_releases.pop_front();
             }
             if pipeline.link == LinkState::Up
-                && pipeline.has_pending_release_for(now, self.limits.redial_after)
+                && pipeline.has_not_replied_for(now, self.limits.redial_after)
             {
                 self.actions.push_back(Action::Redial(node));
                 self.on_down(node, "did not answer for too long".into(), now);

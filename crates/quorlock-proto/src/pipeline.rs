@@ -104,7 +104,7 @@ impl NodePipeline {
         match &self.link {
             LinkState::Down(why) => Some(Vote::Unknown(ReplyFailure::Disconnected(why.clone()))),
             LinkState::Excluded(exclusion) => Some(Vote::Excluded(exclusion.clone())),
-            LinkState::Up if self.has_pending_release_for(now, reply_timeout) => {
+            LinkState::Up if self.has_not_replied_for(now, reply_timeout) => {
                 Some(Vote::Unknown(ReplyFailure::Backlogged))
             }
             LinkState::Up => None,
@@ -113,7 +113,7 @@ impl NodePipeline {
 
     /// Whether the node has owed an answer for `span` or longer.
     #[must_use]
-    pub fn has_pending_release_for(&self, now: DualTimestamp, span: Duration) -> bool {
+    pub fn has_not_replied_for(&self, now: DualTimestamp, span: Duration) -> bool {
         self.in_flight.front().is_some_and(|oldest| now.since(oldest.sent) >= span)
     }
 
