@@ -106,7 +106,7 @@ impl Coordinator {
 
     /// The caller of an attempt walked away, perhaps just as it won: undo it. Nobody listens to what it still tells.
     pub fn abandon(&mut self, id: OperationId, now: DualTimestamp) {
-        match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+        match self.running.get_mut(&id).map(|entry| &mut entry.operation) {
             Some(Operation::Attempt(bid)) => bid.attempt.abandon(),
             Some(Operation::Lease(lease)) => lease.release(now),
             Some(Operation::Survey(_)) | None => {}
@@ -118,7 +118,7 @@ impl Coordinator {
     /// it is not held.
     pub fn extend(&mut self, id: OperationId, params: LeaseParams, now: DualTimestamp) -> bool {
         let voters = voters(&self.pipelines, self.members.as_deref(), self.limits);
-        let lease = match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+        let lease = match self.running.get_mut(&id).map(|entry| &mut entry.operation) {
             Some(Operation::Lease(lease)) if lease.is_held() => lease,
             _ => return false,
         };
@@ -129,7 +129,7 @@ impl Coordinator {
 
     /// The holder saw its deadline pass. Tells `Lost` unless that was told before.
     pub fn expire(&mut self, id: OperationId, now: DualTimestamp) {
-        if let Some(Operation::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+        if let Some(Operation::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.operation) {
             lease.expire();
             self.advance(id, now);
         }
@@ -138,7 +138,7 @@ impl Coordinator {
     /// Gives up a held or lost lock. Tells `Released`. False, and nothing told, if there is none.
     pub fn release(&mut self, id: OperationId, now: DualTimestamp) -> bool {
         let settle_by = now.plus(self.limits.reply_timeout);
-        match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+        match self.running.get_mut(&id).map(|entry| &mut entry.operation) {
             Some(Operation::Lease(lease)) => lease.release(settle_by),
             _ => return false,
         }
@@ -268,7 +268,7 @@ impl Coordinator {
     }
 
     fn start(&mut self, id: OperationId, machine: Operation, now: DualTimestamp) {
-        self.running.insert(id, Box::new(OperationEntry { machine, alarm: BootTime::NEVER }));
+        self.running.insert(id, Box::new(OperationEntry { operation: machine, alarm: BootTime::NEVER }));
         self.advance(id, now);
     }
 
@@ -277,7 +277,7 @@ impl Coordinator {
         let Some(entry) = self.running.get_mut(&id) else { return };
         let due = std::mem::replace(&mut entry.alarm, BootTime::NEVER);
         self.alarms.remove(&(due, id));
-        match &mut entry.machine {
+        match &mut entry.operation {
             Operation::Attempt(bid) => bid.attempt.on_wake(now),
             Operation::Lease(lease) => lease.on_wake(|node| voters.implicit_vote_for_holders(node, now), now),
             Operation::Survey(survey) => survey.on_wake(now),
@@ -311,7 +311,7 @@ impl Coordinator {
         now: DualTimestamp,
     ) -> bool {
         let Some(entry) = self.running.get_mut(&id) else { return false };
-        match &mut entry.machine {
+        match &mut entry.operation {
             Operation::Attempt(bid) => bid.attempt.on_reply(node, phase, vote, now),
             Operation::Lease(lease) => lease.on_reply(node, phase, round, vote, now),
             Operation::Survey(survey) => survey.on_reply(node, vote),
@@ -324,7 +324,7 @@ impl Coordinator {
         if entry.alarm != BootTime::NEVER {
             self.alarms.remove(&(entry.alarm, id));
         }
-        self.leases -= usize::from(matches!(entry.machine, Operation::Lease(_)));
+        self.leases -= usize::from(matches!(entry.operation, Operation::Lease(_)));
     }
 
     /// Whether the wall clock has gained on the boot clock since leases were last looked at for it: at once, or bit by

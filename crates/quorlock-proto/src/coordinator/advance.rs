@@ -18,7 +18,7 @@ impl Coordinator {
     pub(super) fn advance(&mut self, id: OperationId, now: DualTimestamp) {
         let entry = loop {
             let Some(entry) = self.running.get_mut(&id) else { return };
-            match &mut entry.machine {
+            match &mut entry.operation {
                 Operation::Attempt(bid) => match bid.attempt.poll() {
                     Some(AttemptStep::Request(RequestKind::Release, nodes)) => {
                         let attempt = &bid.attempt;
@@ -39,7 +39,7 @@ impl Coordinator {
                         let (deadline, confirmed) = (lease.deadline(), lease.confirmed());
                         let event = OperationEvent::Won { deadline, confirmed, number, rounds };
                         remember(&mut self.last_seen, lease.key(), number, now);
-                        entry.machine = Operation::Lease(lease);
+                        entry.operation = Operation::Lease(lease);
                         self.leases += 1;
                         self.actions.push_back(Action::Notify(id, event));
                     }
@@ -93,7 +93,7 @@ impl Coordinator {
                 },
             }
         };
-        if entry.machine.is_done() {
+        if entry.operation.is_done() {
             self.end(id);
         } else {
             entry.set_alarm(id, &mut self.alarms);

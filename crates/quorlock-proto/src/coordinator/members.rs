@@ -66,7 +66,7 @@ impl Coordinator {
         if let (ClockAnomaly::Jumped { .. }, Some(worth)) = (anomaly, worth) {
             let machines: Vec<OperationId> = self.running.keys().copied().collect();
             for id in machines {
-                match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+                match self.running.get_mut(&id).map(|entry| &mut entry.operation) {
                     Some(Operation::Attempt(bid)) => bid.attempt.revoke_votes_of(node, worth.clone(), now),
                     Some(Operation::Lease(lease)) => lease.revoke_votes_of(node, worth.clone()),
                     Some(Operation::Survey(_)) | None => continue,
@@ -124,11 +124,11 @@ impl Coordinator {
         if self.leases == 0 {
             return;
         }
-        let is_away = |entry: &OperationEntry| matches!(&entry.machine, Operation::Lease(lease) if lease.unconfirmed(node));
+        let is_away = |entry: &OperationEntry| matches!(&entry.operation, Operation::Lease(lease) if lease.unconfirmed(node));
         let away: Vec<OperationId> =
             self.running.iter().filter(|(_, entry)| is_away(entry)).map(|(id, _)| *id).collect();
         for (place, id) in away.into_iter().enumerate() {
-            if let Some(Operation::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+            if let Some(Operation::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.operation) {
                 lease.renew_by(now.boot().plus(pause + BETWEEN_LEASES.saturating_mul(place as u32)));
                 self.advance(id, now);
             }

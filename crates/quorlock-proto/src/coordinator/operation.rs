@@ -11,7 +11,7 @@ use crate::time::{BootTime, DualTimestamp};
 /// One machine that runs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct OperationEntry {
-    pub(super) machine: Operation,
+    pub(super) operation: Operation,
     /// When it is to be woken.
     pub(super) alarm: BootTime,
 }
@@ -20,8 +20,8 @@ impl OperationEntry {
     /// Sets the alarm for when the machine wants to be woken, or leaves one that rings before: that costs a look in
     /// vain, and most locks are given up before it.
     pub(super) fn set_alarm(&mut self, id: OperationId, alarms: &mut BTreeSet<(BootTime, OperationId)>) {
-        let wake = self.machine.wake_at();
-        if self.alarm == wake || self.alarm < wake && !self.machine.renews() {
+        let wake = self.operation.wake_at();
+        if self.alarm == wake || self.alarm < wake && !self.operation.renews() {
             return;
         }
         if self.alarm != BootTime::NEVER {
