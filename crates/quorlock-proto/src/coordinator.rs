@@ -40,7 +40,7 @@ pub struct Coordinator {
     limits: Limits,
     pipelines: Vec<NodePipeline>,
     /// Boxed: the map keeps room for more than it has.
-    running: BTreeMap<OperationId, Box<OperationEntry>>,
+    operations: BTreeMap<OperationId, Box<OperationEntry>>,
     /// How many of them are leases.
     leases: usize,
     alarms: BTreeSet<(BootTime, OperationId)>,
@@ -61,7 +61,7 @@ impl Coordinator {
             quorum,
             limits,
             pipelines: vec![NodePipeline::new(); quorum.nodes()],
-            running: BTreeMap::new(),
+            operations: BTreeMap::new(),
             leases: 0,
             alarms: BTreeSet::new(),
             actions: VecDeque::new(),
@@ -106,7 +106,7 @@ impl Coordinator {
 
     /// The caller of an attempt walked away, perhaps just as it won: undo it. Nobody listens to what it still tells.
     pub fn abandon(&mut self, id: OperationId, now: DualTimestamp) {
-        match self.running.get_mut(&id).map(|entry| &mut entry.operation) {
+        match self.operations.get_mut(&id).map(|entry| &mut entry.operation) {
             Some(Operation::Attempt(bid)) => bid.attempt.abandon(),
             Some(Operation::Lease(lease)) => lease.release(now),
             Some(Operation::Survey(_)) | None => {}
@@ -118,7 +118,7 @@ impl Coordinator {
     /// it is not held.
     pub fn extend(&mut self, id: OperationId, params: LeaseParams, now: DualTimestamp) -> bool {
         let voters = voters(&self.pipelines, self.members.as_deref(), self.limits);
-        let lease = match self.running.get_mut(&id).map(|entry| &mut entry.operation) {
+        let lease = match self.operations.get_mut(&id).map(|entry| &mut entry.operation) {
             Some(Operation::Lease(lease)) if lease.is_held() => lease,
             _ => return false,
         };
@@ -129,7 +129,7 @@ impl Coordinator {
 
     /// The holder saw its deadline pass. Tells `Lost` unless that was told before.
     pub fn expire(&mut self, id: OperationId, now: DualTimestamp) {
-        if let Some(Operation::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.operation) {
+        if let Some(Operation::Lease(lease)) = self.operations.get_mut(&id).map(|entry| &mut entry.operation) {
             lease.expire();
             self.advance(id, now);
         }
@@ -138,7 +138,7 @@ impl Coordinator {
     /// Gives up a held or lost lock. Tells `Released`. False, and nothing told, if there is none.
     pub fn release(&mut self, id: OperationId, now: DualTimestamp) -> bool {
         let settle_by = now.plus(self.limits.reply_timeout);
-        match self.running.get_mut(&id).map(|entry| &mut entry.operation) {
+        match self.operations.get_mut(&id).map(|entry| &mut entry.operation) {
             Some(Operation::Lease(lease)) => lease.release(settle_by),
             _ => return false,
         }
@@ -238,7 +238,7 @@ impl Coordinator {
         }
         self.follow_members(now);
         if self.wall_clock_advanced(now) {
-            let leases: Vec<OperationId> = self.running.keys().copied().collect();
+            let leases: Vec<OperationId> = self.operations.keys().copied().collect();
             for id in leases {
                 self.wake(id, now);
             }
@@ -268,13 +268,13 @@ impl Coordinator {
     }
 
     fn start(&mut self, id: OperationId, machine: Operation, now: DualTimestamp) {
-        self.running.insert(id, Box::new(OperationEntry { operation: machine, alarm: BootTime::NEVER }));
+        self.operations.insert(id, Box::new(OperationEntry { operation: machine, alarm: BootTime::NEVER }));
         self.advance(id, now);
     }
 
     fn wake(&mut self, id: OperationId, now: DualTimestamp) {
         let voters = voters(&self.pipelines, self.members.as_deref(), self.limits);
-        let Some(entry) = self.running.get_mut(&id) else { return };
+        let Some(entry) = self.operations.get_mut(&id) else { return };
         let due = std::mem::replace(&mut entry.alarm, BootTime::NEVER);
         self.alarms.remove(&(due, id));
         match &mut entry.operation {
@@ -310,7 +310,7 @@ impl Coordinator {
         vote: Vote,
         now: DualTimestamp,
     ) -> bool {
-        let Some(entry) = self.running.get_mut(&id) else { return false };
+        let Some(entry) = self.operations.get_mut(&id) else { return false };
         match &mut entry.operation {
             Operation::Attempt(bid) => bid.attempt.on_reply(node, phase, vote, now),
             Operation::Lease(lease) => lease.on_reply(node, phase, round, vote, now),
@@ -320,7 +320,7 @@ impl Coordinator {
     }
 
     fn end(&mut self, id: OperationId) {
-        let Some(entry) = self.running.remove(&id) else { return };
+        let Some(entry) = self.operations.remove(&id) else { return };
         if entry.alarm != BootTime::NEVER {
             self.alarms.remove(&(entry.alarm, id));
         }

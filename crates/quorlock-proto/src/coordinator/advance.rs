@@ -17,7 +17,7 @@ impl Coordinator {
     /// Takes the machine's steps until it has none, then sets its alarm, or ends it.
     pub(super) fn advance(&mut self, id: OperationId, now: DualTimestamp) {
         let entry = loop {
-            let Some(entry) = self.running.get_mut(&id) else { return };
+            let Some(entry) = self.operations.get_mut(&id) else { return };
             match &mut entry.operation {
                 Operation::Attempt(bid) => match bid.attempt.poll() {
                     Some(AttemptStep::Request(RequestKind::Release, nodes)) => {

@@ -64,9 +64,9 @@ impl Coordinator {
         self.actions.push_back(Action::ClockAnomaly(node, anomaly));
         let worth = self.members.as_ref().and_then(|members| members.implicit_vote(node, now));
         if let (ClockAnomaly::Jumped { .. }, Some(worth)) = (anomaly, worth) {
-            let machines: Vec<OperationId> = self.running.keys().copied().collect();
+            let machines: Vec<OperationId> = self.operations.keys().copied().collect();
             for id in machines {
-                match self.running.get_mut(&id).map(|entry| &mut entry.operation) {
+                match self.operations.get_mut(&id).map(|entry| &mut entry.operation) {
                     Some(Operation::Attempt(bid)) => bid.attempt.revoke_votes_of(node, worth.clone(), now),
                     Some(Operation::Lease(lease)) => lease.revoke_votes_of(node, worth.clone()),
                     Some(Operation::Survey(_)) | None => continue,
@@ -126,9 +126,9 @@ impl Coordinator {
         }
         let is_away = |entry: &OperationEntry| matches!(&entry.operation, Operation::Lease(lease) if lease.unconfirmed(node));
         let away: Vec<OperationId> =
-            self.running.iter().filter(|(_, entry)| is_away(entry)).map(|(id, _)| *id).collect();
+            self.operations.iter().filter(|(_, entry)| is_away(entry)).map(|(id, _)| *id).collect();
         for (place, id) in away.into_iter().enumerate() {
-            if let Some(Operation::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.operation) {
+            if let Some(Operation::Lease(lease)) = self.operations.get_mut(&id).map(|entry| &mut entry.operation) {
                 lease.renew_by(now.boot().plus(pause + BETWEEN_LEASES.saturating_mul(place as u32)));
                 self.advance(id, now);
             }

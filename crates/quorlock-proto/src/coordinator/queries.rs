@@ -15,12 +15,12 @@ impl Coordinator {
     /// Whether some attempt, release or survey still runs, or some lock is still held.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        !self.running.is_empty()
+        !self.operations.is_empty()
     }
 
     /// The keys of locks that are still held, or lost and not yet let go.
     pub fn held_keys(&self) -> impl Iterator<Item = &Key> {
-        self.running.values().filter_map(|entry| match &entry.operation {
+        self.operations.values().filter_map(|entry| match &entry.operation {
             Operation::Lease(lease) if lease.is_open() => Some(lease.key()),
             _ => None,
         })
@@ -36,7 +36,7 @@ impl Coordinator {
     /// Whether a machine of ours works under this key with the token of this mark.
     #[must_use]
     pub fn is_own_hash(&self, key: &Key, mark: OwnerHash) -> bool {
-        self.running.values().any(|entry| match &entry.operation {
+        self.operations.values().any(|entry| match &entry.operation {
             Operation::Lease(lease) => lease.key() == key && lease.token().hash() == mark,
             Operation::Attempt(bid) => bid.attempt.spec().key == *key && bid.attempt.token().hash() == mark,
             Operation::Survey(_) => false,
@@ -46,7 +46,7 @@ impl Coordinator {
     /// What an inspection shows of the owner of this lease.
     #[must_use]
     pub fn owner_hash(&self, id: OperationId) -> Option<OwnerHash> {
-        match &self.running.get(&id)?.operation {
+        match &self.operations.get(&id)?.operation {
             Operation::Lease(lease) => Some(lease.token().hash()),
             Operation::Attempt(_) | Operation::Survey(_) => None,
         }
@@ -56,7 +56,7 @@ impl Coordinator {
     #[must_use]
     pub fn next_in_flight(&self, node: NodeId) -> Option<&Key> {
         match &self.pipelines[node.index()].in_flight.front()?.expected {
-            ExpectedReply::Vote { operation: of, .. } => match &self.running.get(of)?.operation {
+            ExpectedReply::Vote { operation: of, .. } => match &self.operations.get(of)?.operation {
                 Operation::Lease(lease) => Some(lease.key()),
                 Operation::Attempt(bid) => Some(&bid.attempt.spec().key),
                 Operation::Survey(survey) => Some(survey.key()),

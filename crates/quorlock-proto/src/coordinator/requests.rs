@@ -66,7 +66,7 @@ impl Coordinator {
             // Whoever waits for the release hears at once that this node will not answer now.
             if let Some(vote) = pipeline.implicit_vote(now, self.limits.reply_timeout)
                 && let Some(Operation::Lease(lease)) =
-                    self.running.get_mut(&release.operation).map(|entry| &mut entry.operation)
+                    self.operations.get_mut(&release.operation).map(|entry| &mut entry.operation)
             {
                 lease.on_reply(node, RequestKind::Release, 0, vote, now);
             }
@@ -108,7 +108,7 @@ impl Coordinator {
         round: u32,
         now: DualTimestamp,
     ) -> bool {
-        let request = match self.running.get(&id).map(|entry| &entry.operation) {
+        let request = match self.operations.get(&id).map(|entry| &entry.operation) {
             Some(Operation::Attempt(bid)) if bid.attempt.is_open() => attempt_request(&bid.attempt, phase),
             Some(Operation::Lease(lease)) if lease.is_held() && phase != RequestKind::Acquire => {
                 lease_request(lease, phase, lease.renewal_ttl())

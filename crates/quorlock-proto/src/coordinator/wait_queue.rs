@@ -11,7 +11,7 @@ use crate::time::DualTimestamp;
 impl Coordinator {
     /// As [`release`](Self::release), right before the next in this process takes the lock: nobody else is called.
     pub fn release_to_next(&mut self, id: OperationId, now: DualTimestamp) -> bool {
-        if let Some(Operation::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.operation) {
+        if let Some(Operation::Lease(lease)) = self.operations.get_mut(&id).map(|entry| &mut entry.operation) {
             lease.release_to_local();
         }
         self.release(id, now)
@@ -20,7 +20,7 @@ impl Coordinator {
     /// The nodes where a lock may stand that is still kept.
     #[must_use]
     pub fn touched(&self, id: OperationId) -> Option<NodeSet> {
-        match &self.running.get(&id)?.operation {
+        match &self.operations.get(&id)?.operation {
             Operation::Lease(lease) if lease.is_open() => Some(lease.possibly_set()),
             _ => None,
         }
