@@ -42,7 +42,7 @@ pub struct Coordinator {
     /// Boxed: the map keeps room for more than it has.
     operations: BTreeMap<OperationId, Box<OperationEntry>>,
     /// How many of them are leases.
-    leases: usize,
+    lease_count: usize,
     alarms: BTreeSet<(BootTime, OperationId)>,
     actions: VecDeque<Action>,
     /// Which nodes may vote; in plain mode all of them, always.
@@ -62,7 +62,7 @@ impl Coordinator {
             limits,
             pipelines: vec![NodePipeline::new(); quorum.nodes()],
             operations: BTreeMap::new(),
-            leases: 0,
+            lease_count: 0,
             alarms: BTreeSet::new(),
             actions: VecDeque::new(),
             members: None,
@@ -324,7 +324,7 @@ impl Coordinator {
         if entry.alarm != BootTime::NEVER {
             self.alarms.remove(&(entry.alarm, id));
         }
-        self.leases -= usize::from(matches!(entry.operation, Operation::Lease(_)));
+        self.lease_count -= usize::from(matches!(entry.operation, Operation::Lease(_)));
     }
 
     /// Whether the wall clock has gained on the boot clock since leases were last looked at for it: at once, or bit by

@@ -40,7 +40,7 @@ impl Coordinator {
                         let event = OperationEvent::Won { deadline, confirmed, number, rounds };
                         remember(&mut self.last_seen, lease.key(), number, now);
                         entry.operation = Operation::Lease(lease);
-                        self.leases += 1;
+                        self.lease_count += 1;
                         self.actions.push_back(Action::Notify(id, event));
                     }
                     Some(AttemptStep::Lost(refusal)) => {

@@ -121,7 +121,7 @@ impl Coordinator {
     /// The node votes again, for holders at least. Locks that do not stand there are renewed soon: at the next renewal
     /// rivals may have been there first. After a `pause`, for a node that comes and goes is not to burden the others.
     fn bring_leases_to(&mut self, node: NodeId, pause: Duration, now: DualTimestamp) {
-        if self.leases == 0 {
+        if self.lease_count == 0 {
             return;
         }
         let is_away = |entry: &OperationEntry| matches!(&entry.operation, Operation::Lease(lease) if lease.unconfirmed(node));

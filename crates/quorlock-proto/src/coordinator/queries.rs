@@ -9,7 +9,7 @@ impl Coordinator {
     /// Whether any lock is held, and so the clock worth a look now and then.
     #[must_use]
     pub fn has_leases(&self) -> bool {
-        self.leases > 0
+        self.lease_count > 0
     }
 
     /// Whether some attempt, release or survey still runs, or some lock is still held.
