@@ -46,7 +46,7 @@ pub struct Coordinator {
     alarms: BTreeSet<(BootTime, OperationId)>,
     actions: VecDeque<Action>,
     /// Which nodes may vote; in plain mode all of them, always.
-    members: Option<Box<Membership>>,
+    membership: Option<Box<Membership>>,
     /// Numbers ahead of our clock that were seen last, key by key.
     last_seen: BTreeMap<Key, u64>,
     /// How far the wall clock is ahead of the boot clock; a step forward may end leases before their alarm.
@@ -65,7 +65,7 @@ impl Coordinator {
             lease_count: 0,
             alarms: BTreeSet::new(),
             actions: VecDeque::new(),
-            members: None,
+            membership: None,
             last_seen: BTreeMap::new(),
             wall_lead: None,
         }
@@ -74,7 +74,7 @@ impl Coordinator {
     /// The same board, fenced: with fencing numbers, and no vote of a node that may have forgotten.
     #[must_use]
     pub fn fenced(quorum: Quorum, limits: Limits, members: Membership) -> Self {
-        Self { members: Some(Box::new(members)), ..Self::new(quorum, limits) }
+        Self { membership: Some(Box::new(members)), ..Self::new(quorum, limits) }
     }
 
     /// The next thing to do, until there is none.
@@ -94,12 +94,12 @@ impl Coordinator {
         token: OwnerToken,
         now: DualTimestamp,
     ) {
-        let fence = self.members.is_some().then(|| {
+        let fence = self.membership.is_some().then(|| {
             let last_seen = self.last_seen.get(&spec.key).copied().unwrap_or(0);
             Fence::hint(now, last_seen, spec.min_fencing_number)
         });
         let quorum = self.current_quorum();
-        let voters = voters(&self.pipelines, self.members.as_deref(), self.limits);
+        let voters = voters(&self.pipelines, self.membership.as_deref(), self.limits);
         let attempt = Attempt::new(spec, token, fence, quorum, |node| voters.implicit_vote(node, now), now);
         self.start(id, Operation::Attempt(Box::new(AttemptEntry { attempt, policy })), now);
     }
@@ -117,7 +117,7 @@ impl Coordinator {
     /// Asks for these terms for a held lock. Tells `Renewed`, `NoQuorum` or `Lost`. False, and nothing told, if
     /// it is not held.
     pub fn extend(&mut self, id: OperationId, params: LeaseParams, now: DualTimestamp) -> bool {
-        let voters = voters(&self.pipelines, self.members.as_deref(), self.limits);
+        let voters = voters(&self.pipelines, self.membership.as_deref(), self.limits);
         let lease = match self.operations.get_mut(&id).map(|entry| &mut entry.operation) {
             Some(Operation::Lease(lease)) if lease.is_held() => lease,
             _ => return false,
@@ -152,7 +152,7 @@ impl Coordinator {
         let settle_by = now.plus(self.limits.reply_timeout);
         // Who may not vote may still be looked at. But only a member of the lock cluster forgets on its terms, also on
         // probation.
-        let params = self.members.as_ref().filter(|_| phase == RequestKind::Forget);
+        let params = self.membership.as_ref().filter(|_| phase == RequestKind::Forget);
         let stranger =
             |node| params?.implicit_vote(node, now).filter(|vote| !matches!(vote, Vote::OnProbation { .. }));
         let absence = |node| voters.implicit_vote(node, now).or_else(|| stranger(node));
@@ -261,7 +261,7 @@ impl Coordinator {
                 wake = wake.min(retry.boot_nanos());
             }
         }
-        if let Some(reading) = self.members.as_ref().and_then(|members| members.wake_at()) {
+        if let Some(reading) = self.membership.as_ref().and_then(|members| members.wake_at()) {
             wake = wake.min(reading.boot_nanos());
         }
         (wake < u64::MAX).then_some(wake)
@@ -273,7 +273,7 @@ impl Coordinator {
     }
 
     fn wake(&mut self, id: OperationId, now: DualTimestamp) {
-        let voters = voters(&self.pipelines, self.members.as_deref(), self.limits);
+        let voters = voters(&self.pipelines, self.membership.as_deref(), self.limits);
         let Some(entry) = self.operations.get_mut(&id) else { return };
         let due = std::mem::replace(&mut entry.alarm, BootTime::NEVER);
         self.alarms.remove(&(due, id));

@@ -83,7 +83,7 @@ impl Coordinator {
                 },
                 Operation::Survey(survey) => match survey.poll() {
                     Some(SurveyStep::Request(phase, nodes)) => {
-                        let request = survey_request(survey, phase, self.members.is_some());
+                        let request = survey_request(survey, phase, self.membership.is_some());
                         self.send(request, nodes, id, 0, now);
                     }
                     Some(SurveyStep::Done(votes)) => {

@@ -24,7 +24,7 @@ impl Coordinator {
         asked: DualTimestamp,
         now: DualTimestamp,
     ) {
-        if let Some(members) = &mut self.members {
+        if let Some(members) = &mut self.membership {
             members.on_first_clock(node, asked, reading.micros, now);
             members.on_up(node, reading, now);
             self.follow_members(now);
@@ -57,12 +57,12 @@ impl Coordinator {
         let Some(sent) = self.pipelines[node.index()].in_flight.front().map(|awaiting| awaiting.sent) else {
             return;
         };
-        let members = self.members.as_mut();
+        let members = self.membership.as_mut();
         let Some(anomaly) = members.and_then(|members| members.on_clock(node, sent, micros, now)) else {
             return;
         };
         self.actions.push_back(Action::ClockAnomaly(node, anomaly));
-        let worth = self.members.as_ref().and_then(|members| members.implicit_vote(node, now));
+        let worth = self.membership.as_ref().and_then(|members| members.implicit_vote(node, now));
         if let (ClockAnomaly::Jumped { .. }, Some(worth)) = (anomaly, worth) {
             let machines: Vec<OperationId> = self.operations.keys().copied().collect();
             for id in machines {
@@ -81,26 +81,26 @@ impl Coordinator {
     /// mode.
     #[must_use]
     pub fn expected_marker(&self, node: NodeId) -> Option<&ExpectedMarker> {
-        self.members.as_ref()?.expected_marker(node)
+        self.membership.as_ref()?.expected_marker(node)
     }
 
     /// Makes the nodes a new cluster that votes at once; without force only if all are blank. Tells `InitResult`.
     pub fn initialize(&mut self, id: OperationId, cluster: ClusterId, is_forced: bool, now: DualTimestamp) {
-        if let Some(members) = &mut self.members {
+        if let Some(members) = &mut self.membership {
             members.initialize(id, cluster, is_forced);
             self.follow_members(now);
         }
     }
 
     pub(super) fn on_seen(&mut self, node: NodeId, reading: Result<MarkerReading, Vote>, now: DualTimestamp) {
-        if let Some(members) = &mut self.members {
+        if let Some(members) = &mut self.membership {
             members.on_marker_reading(node, reading, now);
             self.follow_members(now);
         }
     }
 
     pub(super) fn follow_members(&mut self, now: DualTimestamp) {
-        while let Some(step) = self.members.as_mut().and_then(|members| members.poll(now)) {
+        while let Some(step) = self.membership.as_mut().and_then(|members| members.poll(now)) {
             match step {
                 MemberStep::ReadMarker(node, write) => self.read_marker(node, write, false, now),
                 MemberStep::Opened(node) => self.bring_leases_to(node, Duration::ZERO, now),
@@ -144,7 +144,7 @@ impl Coordinator {
         vote: Vote,
         now: DualTimestamp,
     ) -> Vote {
-        let Some(members) = &mut self.members else { return vote };
+        let Some(members) = &mut self.membership else { return vote };
         match vote {
             Vote::Unknown(ReplyFailure::MarkerMismatch) => members.on_changed(node, now),
             Vote::OnProbation { remaining, .. } => members.on_probation(node, remaining, now),

@@ -113,7 +113,7 @@ impl Coordinator {
             Some(Operation::Lease(lease)) if lease.is_held() && phase != RequestKind::Acquire => {
                 lease_request(lease, phase, lease.renewal_ttl())
             }
-            Some(Operation::Survey(survey)) => survey_request(survey, phase, self.members.is_some()),
+            Some(Operation::Survey(survey)) => survey_request(survey, phase, self.membership.is_some()),
             _ => return false,
         };
         let pending = ExpectedReply::Vote { operation: id, kind: phase, round };
@@ -137,7 +137,7 @@ impl Coordinator {
                 }
             }
         }
-        if let Some(members) = &mut self.members {
+        if let Some(members) = &mut self.membership {
             members.on_down(node);
             self.follow_members(now);
         }

@@ -45,7 +45,7 @@ impl Coordinator {
     /// stand there would be told that the lock is free.
     #[must_use]
     pub fn may_keep_queues(&self, node: NodeId) -> bool {
-        self.members.as_ref().is_none_or(|members| members.is_voting(node))
+        self.membership.as_ref().is_none_or(|members| members.is_voting(node))
     }
 
     /// Whether the node would answer.
