@@ -50,7 +50,7 @@ pub struct Coordinator {
     /// Numbers ahead of our clock that were seen last, key by key.
     last_seen: BTreeMap<Key, u64>,
     /// How far the wall clock is ahead of the boot clock; a step forward may end leases before their alarm.
-    wall_lead: Option<u64>,
+    wall_clock_lead: Option<u64>,
 }
 
 impl Coordinator {
@@ -67,7 +67,7 @@ impl Coordinator {
             actions: VecDeque::new(),
             membership: None,
             last_seen: BTreeMap::new(),
-            wall_lead: None,
+            wall_clock_lead: None,
         }
     }
 
@@ -331,9 +331,9 @@ impl Coordinator {
     /// bit.
     fn wall_clock_advanced(&mut self, now: DualTimestamp) -> bool {
         let lead = now.wall_nanos().saturating_sub(now.boot_nanos());
-        let known = self.wall_lead.map_or(lead, |known| known.min(lead));
+        let known = self.wall_clock_lead.map_or(lead, |known| known.min(lead));
         let has_gained = lead > known.saturating_add(WALL_GAIN_NANOS);
-        self.wall_lead = Some(if has_gained { lead } else { known });
+        self.wall_clock_lead = Some(if has_gained { lead } else { known });
         has_gained
     }
 }
