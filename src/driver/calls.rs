@@ -344,6 +344,6 @@ impl PendingCalls {
         self.calls.remove(&id);
         self.leases.remove(&id);
         self.renewals.remove(&id);
-        coordinator.abandon(id, now);
+        coordinator.cancel(id, now);
     }
 }

@@ -105,7 +105,7 @@ impl Coordinator {
     }
 
     /// The caller of an attempt walked away, perhaps just as it won: undo it. Nobody listens to what it still tells.
-    pub fn abandon(&mut self, id: OperationId, now: DualTimestamp) {
+    pub fn cancel(&mut self, id: OperationId, now: DualTimestamp) {
         match self.operations.get_mut(&id).map(|entry| &mut entry.operation) {
             Some(Operation::Attempt(bid)) => bid.attempt.abandon(),
             Some(Operation::Lease(lease)) => lease.release(now),

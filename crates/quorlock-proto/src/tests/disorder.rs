@@ -182,7 +182,7 @@ proptest! {
                     let policy = RenewalPolicy { auto_renew: curious, max_hold_time: max_hold.map(ms) };
                     coordinator.acquire(ids, spec, policy, token(ids), now);
                 }
-                Input::Abandon(id) => coordinator.abandon(id, now),
+                Input::Abandon(id) => coordinator.cancel(id, now),
                 Input::Extend(id, ttl) => { coordinator.extend(id, params(ms(ttl)), now); }
                 Input::Forfeit(id) => coordinator.expire(id, now),
                 Input::Release(id) => { coordinator.release(id, now); }

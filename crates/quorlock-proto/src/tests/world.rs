@@ -301,7 +301,7 @@ impl World {
         if let Some(hold) = self.clients[who].holds.get_mut(&id) {
             hold.is_over = true;
         }
-        self.clients[who].coordinator.abandon(id, now);
+        self.clients[who].coordinator.cancel(id, now);
         self.act(who);
     }
 

@@ -156,7 +156,7 @@ impl Sim<'_> {
         self.peers[who].tasks[key].state = State::Idle;
         self.leave_line(who, key);
         if walks_away {
-            self.peers[who].coordinator.abandon(id, now);
+            self.peers[who].coordinator.cancel(id, now);
         } else {
             self.give_up(who, key, id);
         }
