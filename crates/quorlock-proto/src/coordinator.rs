@@ -179,7 +179,7 @@ impl Coordinator {
 
     /// What the node's next answer will be an answer to; `None` if it owes none.
     #[must_use]
-    pub fn expects(&self, node: NodeId) -> Option<RequestKind> {
+    pub fn next_reply_kind(&self, node: NodeId) -> Option<RequestKind> {
         self.pipelines[node.index()].in_flight.front().map(|awaiting| match awaiting.expected {
             ExpectedReply::Vote { kind: phase, .. } => phase,
             ExpectedReply::Marker { .. } => RequestKind::ReadMarker,

@@ -45,7 +45,7 @@ impl Driver {
                 Ok(None) => return,
                 Err(desync) => break desync.to_string(),
             };
-            let Some(phase) = self.coordinator.expects(node) else {
+            let Some(phase) = self.coordinator.next_reply_kind(node) else {
                 break "a reply that matches no request".to_owned();
             };
             let stale = redials_for(&reply).map(|words| format!("{ROLE_CHANGED}: {words}"));

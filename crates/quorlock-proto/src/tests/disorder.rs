@@ -202,7 +202,7 @@ proptest! {
                 Input::Down(node) => coordinator.on_down(place(node), "gone".into(), now),
                 Input::Barred(node) => coordinator.on_excluded(place(node), ExclusionReason::Replica, now),
                 Input::Reply(node, vote) => {
-                    let expected = coordinator.expects(place(node)).filter(|phase| *phase != RequestKind::ReadMarker);
+                    let expected = coordinator.next_reply_kind(place(node)).filter(|phase| *phase != RequestKind::ReadMarker);
                     let asked = coordinator.on_reply(place(node), vote, now);
                     prop_assert_eq!(asked.map(|(_, phase)| phase), expected);
                 }
@@ -220,7 +220,7 @@ proptest! {
                 Input::Poll => while coordinator.poll().is_some() {},
             }
             for node in away.iter() {
-                prop_assert_eq!(coordinator.expects(node), None, "an answer of a node that is away");
+                prop_assert_eq!(coordinator.next_reply_kind(node), None, "an answer of a node that is away");
             }
         }
         prop_assert_eq!(coordinator.clone(), coordinator);

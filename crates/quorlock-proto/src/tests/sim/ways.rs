@@ -227,7 +227,7 @@ impl Sim<'_> {
         let coordinator = &mut self.peers[who].coordinator;
         let vote = match vote {
             Vote::Unknown(Failing::TransientError(_)) if self.profile.slip == Some(Slip::ErrorIsVote) => {
-                let is_numbered = coordinator.expects(id) == Some(RequestKind::Acquire)
+                let is_numbered = coordinator.next_reply_kind(id) == Some(RequestKind::Acquire)
                     && coordinator.expected_marker(id).is_some();
                 let micros = now.wall_nanos() / 1000;
                 if is_numbered { Vote::Fenced(micros) } else { Vote::Granted }
