@@ -237,7 +237,7 @@ impl Coordinator {
             }
         }
         self.follow_members(now);
-        if self.wall_clock_advanced(now) {
+        if self.wall_clock_gained(now) {
             let leases: Vec<OperationId> = self.operations.keys().copied().collect();
             for id in leases {
                 self.wake(id, now);
@@ -329,7 +329,7 @@ impl Coordinator {
 
     /// Whether the wall clock has gained on the boot clock since leases were last looked at for it: at once, or bit by
     /// bit.
-    fn wall_clock_advanced(&mut self, now: DualTimestamp) -> bool {
+    fn wall_clock_gained(&mut self, now: DualTimestamp) -> bool {
         let lead = now.wall_nanos().saturating_sub(now.boot_nanos());
         let known = self.wall_clock_lead.map_or(lead, |known| known.min(lead));
         let has_gained = lead > known.saturating_add(WALL_GAIN_NANOS);
