@@ -84,7 +84,7 @@ impl Driver {
             let seen = self
                 .events
                 .wants_replies()
-                .then(|| (vote.clone(), self.coordinator.next_in_flight(node).cloned()));
+                .then(|| (vote.clone(), self.coordinator.next_reply_key(node).cloned()));
             let asked = self.coordinator.on_reply(node, vote, now);
             if let (true, Some((id, _))) = (has_others, asked)
                 && let Some(key) = self.calls.key_of(id)

@@ -54,7 +54,7 @@ impl Coordinator {
 
     /// The key that this node's next answer is about.
     #[must_use]
-    pub fn next_in_flight(&self, node: NodeId) -> Option<&Key> {
+    pub fn next_reply_key(&self, node: NodeId) -> Option<&Key> {
         match &self.pipelines[node.index()].in_flight.front()?.expected {
             ExpectedReply::Vote { operation: of, .. } => match &self.operations.get(of)?.operation {
                 Operation::Lease(lease) => Some(lease.key()),
