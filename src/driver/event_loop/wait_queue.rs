@@ -86,7 +86,7 @@ impl Driver {
         id: OperationId,
         now: DualTimestamp,
     ) -> Option<(Key, NodeSet)> {
-        let touched = self.coordinator.touched(id)?;
+        let touched = self.coordinator.possibly_set_nodes(id)?;
         if touched.len() == self.links.len() {
             return None;
         }

@@ -19,7 +19,7 @@ impl Coordinator {
 
     /// The nodes where a lock may stand that is still kept.
     #[must_use]
-    pub fn touched(&self, id: OperationId) -> Option<NodeSet> {
+    pub fn possibly_set_nodes(&self, id: OperationId) -> Option<NodeSet> {
         match &self.operations.get(&id)?.operation {
             Operation::Lease(lease) if lease.is_open() => Some(lease.possibly_set()),
             _ => None,

@@ -171,7 +171,7 @@ impl Sim<'_> {
         let coordinator = &self.peers[who].coordinator;
         let places = self.places_of(who, &name);
         let beyond: NodeSet =
-            coordinator.touched(id).map_or(NodeSet::EMPTY, |touched| places.without(touched));
+            coordinator.possibly_set_nodes(id).map_or(NodeSet::EMPTY, |touched| places.without(touched));
         // Where nobody stands in line there is nobody to hear of it.
         let beyond = if self.plan.waiters > 0 { beyond } else { NodeSet::EMPTY };
         let beyond: NodeSet = beyond.iter().filter(|node| coordinator.has_replied(*node, now)).collect();
