@@ -133,7 +133,7 @@ impl Driver {
     }
 
     fn voting_queue_nodes(&self) -> impl Iterator<Item = (NodeId, u64)> {
-        self.queue_nodes().filter(|(node, _)| self.coordinator.may_keep_queues(*node))
+        self.queue_nodes().filter(|(node, _)| self.coordinator.may_host_wait_queues(*node))
     }
 
     fn queue_nodes(&self) -> impl Iterator<Item = (NodeId, u64)> {

@@ -44,7 +44,7 @@ impl Coordinator {
     /// Whether lines may be kept on the node: on one that does not vote the holder's key may be missing, and all who
     /// stand there would be told that the lock is free.
     #[must_use]
-    pub fn may_keep_queues(&self, node: NodeId) -> bool {
+    pub fn may_host_wait_queues(&self, node: NodeId) -> bool {
         self.membership.as_ref().is_none_or(|members| members.is_voting(node))
     }
 
