@@ -50,7 +50,7 @@ impl Coordinator {
 
     /// Whether the node would answer.
     #[must_use]
-    pub fn has_replied(&self, node: NodeId, now: DualTimestamp) -> bool {
+    pub fn is_responsive(&self, node: NodeId, now: DualTimestamp) -> bool {
         voters(&self.pipelines, None, self.limits).implicit_vote(node, now).is_none()
     }
 }

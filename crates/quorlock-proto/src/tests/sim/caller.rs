@@ -174,7 +174,7 @@ impl Sim<'_> {
             coordinator.possibly_set_nodes(id).map_or(NodeSet::EMPTY, |touched| places.without(touched));
         // Where nobody stands in line there is nobody to hear of it.
         let beyond = if self.plan.waiters > 0 { beyond } else { NodeSet::EMPTY };
-        let beyond: NodeSet = beyond.iter().filter(|node| coordinator.has_replied(*node, now)).collect();
+        let beyond: NodeSet = beyond.iter().filter(|node| coordinator.is_responsive(*node, now)).collect();
         self.peers[who].coordinator.release(id, now);
         for node in beyond.iter() {
             let survey = self.survey();

@@ -126,7 +126,7 @@ impl Sim<'_> {
         let (now, name) = (self.now(who), self.keys[key].clone());
         self.peers[who].tasks[key].wait.share.on_enqueued();
         let coordinator = &self.peers[who].coordinator;
-        let answering = self.line_keepers(who).filter(|(node, _)| coordinator.has_replied(*node, now));
+        let answering = self.line_keepers(who).filter(|(node, _)| coordinator.is_responsive(*node, now));
         let [first, next] = fairness::rendezvous_nodes(name.as_str(), answering);
         let is_on_second = self.peers[who].tasks[key].wait.trust.is_on_second_node();
         let Some(node) = next.filter(|_| is_on_second).or(first) else {
@@ -231,7 +231,7 @@ impl Sim<'_> {
     fn leave(&mut self, who: usize, key: usize, node: Option<NodeId>) {
         let (now, name) = (self.now(who), self.keys[key].clone());
         let coordinator = &self.peers[who].coordinator;
-        let answering = self.line_keepers(who).filter(|(node, _)| coordinator.has_replied(*node, now));
+        let answering = self.line_keepers(who).filter(|(node, _)| coordinator.is_responsive(*node, now));
         let places = node
             .map_or_else(|| fairness::rendezvous_nodes(name.as_str(), answering), |node| [Some(node), None]);
         for node in places.into_iter().flatten() {
