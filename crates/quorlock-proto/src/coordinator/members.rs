@@ -17,7 +17,7 @@ use crate::vote::{ReplyFailure, Vote};
 impl Coordinator {
     /// A node that was just reached tells what it remembers; it was asked then. To be called before
     /// [`on_up`](Self::on_up); of no effect in plain mode.
-    pub fn on_connected(
+    pub fn on_handshake(
         &mut self,
         node: NodeId,
         reading: MarkerReading,

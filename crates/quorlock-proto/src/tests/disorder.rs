@@ -195,7 +195,7 @@ proptest! {
                     coordinator.initialize(ids, ClusterId::new(cluster), is_forced, now);
                 }
                 Input::Met(node, sight) => {
-                    coordinator.on_connected(place(node), sight.reading(config), now, now);
+                    coordinator.on_handshake(place(node), sight.reading(config), now, now);
                     coordinator.on_up(place(node), now);
                 }
                 Input::Up(node) => coordinator.on_up(place(node), now),

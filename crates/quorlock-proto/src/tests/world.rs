@@ -356,7 +356,7 @@ impl World {
         self.servers[node].node.load_scripts();
         if self.clients[who].is_fenced {
             let reading = self.servers[node].node.read_marker(None, self.nanos);
-            self.clients[who].coordinator.on_connected(NodeId(node as u8), reading, now, now);
+            self.clients[who].coordinator.on_handshake(NodeId(node as u8), reading, now, now);
         }
         self.clients[who].coordinator.on_up(NodeId(node as u8), now);
         self.act(who);

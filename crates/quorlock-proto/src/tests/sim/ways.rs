@@ -193,7 +193,7 @@ impl Sim<'_> {
                 let asked = conn.asked;
                 peer.trouble_until[node] = peer.trouble_until[node].max(self.nanos);
                 if peer.is_fenced {
-                    peer.coordinator.on_connected(id, reading, asked, now);
+                    peer.coordinator.on_handshake(id, reading, asked, now);
                 }
                 peer.coordinator.on_up(id, now);
                 tell!(self, "client {who} is connected to node {node}");
