@@ -64,7 +64,7 @@ impl Driver {
                 }
             }
             if let Some(micros) = clock_of(&reply) {
-                self.coordinator.on_clock(node, micros, now);
+                self.coordinator.on_node_time(node, micros, now);
             }
             let has_others = phase.is_release() && matches!(reply, Reply::Int(2..=4));
             let vote = vote(phase, &reply);

@@ -53,7 +53,7 @@ impl Coordinator {
     }
 
     /// The node's clock, as the answer that is due next told it. To be called before that answer is handed in.
-    pub fn on_clock(&mut self, node: NodeId, micros: u64, now: DualTimestamp) {
+    pub fn on_node_time(&mut self, node: NodeId, micros: u64, now: DualTimestamp) {
         let Some(sent) = self.pipelines[node.index()].in_flight.front().map(|awaiting| awaiting.sent) else {
             return;
         };

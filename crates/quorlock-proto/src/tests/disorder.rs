@@ -206,7 +206,7 @@ proptest! {
                     let asked = coordinator.on_reply(place(node), vote, now);
                     prop_assert_eq!(asked.map(|(_, phase)| phase), expected);
                 }
-                Input::Clock(node, micros) => coordinator.on_clock(place(node), micros, now),
+                Input::Clock(node, micros) => coordinator.on_node_time(place(node), micros, now),
                 Input::Look(node, reading) => {
                     coordinator.on_marker_reading(place(node), reading.map(|sight| sight.reading(config)), now);
                 }

@@ -412,7 +412,7 @@ impl World {
             Reply::Marker(reading) => coordinator.on_marker_reading(node, reading, now),
             Reply::Vote(vote, clock) => {
                 if let Some(micros) = clock {
-                    coordinator.on_clock(node, micros, now);
+                    coordinator.on_node_time(node, micros, now);
                 }
                 assert!(
                     coordinator.on_reply(node, vote, now).is_some(),

@@ -237,7 +237,7 @@ impl Sim<'_> {
         let is_stale =
             matches!(&vote, Vote::Unknown(Failing::TransientError(words)) if &**words == "READONLY");
         if let Some(micros) = clock {
-            coordinator.on_clock(id, micros, now);
+            coordinator.on_node_time(id, micros, now);
         }
         coordinator.on_reply(id, vote, now);
         if is_stale {
