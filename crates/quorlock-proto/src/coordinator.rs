@@ -208,7 +208,7 @@ impl Coordinator {
                 Some((of, phase))
             }
             ExpectedReply::Marker { .. } => {
-                self.on_seen(node, Err(Vote::Unknown(ReplyFailure::UnexpectedReply)), now);
+                self.apply_marker_reading(node, Err(Vote::Unknown(ReplyFailure::UnexpectedReply)), now);
                 None
             }
             ExpectedReply::PendingRelease(release) => {

@@ -43,7 +43,7 @@ impl Coordinator {
             (ExpectedReply::Marker { write, as_text: false }, Err(Vote::Unknown(ReplyFailure::NoScript))) => {
                 self.read_marker(node, write, true, now);
             }
-            (ExpectedReply::Marker { .. }, reading) => self.on_seen(node, reading, now),
+            (ExpectedReply::Marker { .. }, reading) => self.apply_marker_reading(node, reading, now),
             // Not what it should be an answer to: nobody can tell any more which answer is whose.
             (ExpectedReply::Vote { .. } | ExpectedReply::PendingRelease(_), _) => {
                 self.actions.push_back(Action::Redial(node));
@@ -92,7 +92,7 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn on_seen(&mut self, node: NodeId, reading: Result<MarkerReading, Vote>, now: DualTimestamp) {
+    pub(super) fn apply_marker_reading(&mut self, node: NodeId, reading: Result<MarkerReading, Vote>, now: DualTimestamp) {
         if let Some(members) = &mut self.membership {
             members.on_marker_reading(node, reading, now);
             self.follow_members(now);
