@@ -236,7 +236,7 @@ impl Coordinator {
                 self.send_pending_releases(node, now);
             }
         }
-        self.follow_members(now);
+        self.apply_member_steps(now);
         if self.wall_clock_gained(now) {
             let leases: Vec<OperationId> = self.operations.keys().copied().collect();
             for id in leases {

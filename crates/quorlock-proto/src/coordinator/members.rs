@@ -27,7 +27,7 @@ impl Coordinator {
         if let Some(members) = &mut self.membership {
             members.on_first_clock(node, asked, reading.micros, now);
             members.on_up(node, reading, now);
-            self.follow_members(now);
+            self.apply_member_steps(now);
         }
     }
 
@@ -74,7 +74,7 @@ impl Coordinator {
                 self.advance(id, now);
             }
         }
-        self.follow_members(now);
+        self.apply_member_steps(now);
     }
 
     /// What the node is expected to remember, for its scripts to compare; `None` while it may not vote, or in plain
@@ -88,18 +88,18 @@ impl Coordinator {
     pub fn initialize(&mut self, id: OperationId, cluster: ClusterId, is_forced: bool, now: DualTimestamp) {
         if let Some(members) = &mut self.membership {
             members.initialize(id, cluster, is_forced);
-            self.follow_members(now);
+            self.apply_member_steps(now);
         }
     }
 
     pub(super) fn apply_marker_reading(&mut self, node: NodeId, reading: Result<MarkerReading, Vote>, now: DualTimestamp) {
         if let Some(members) = &mut self.membership {
             members.on_marker_reading(node, reading, now);
-            self.follow_members(now);
+            self.apply_member_steps(now);
         }
     }
 
-    pub(super) fn follow_members(&mut self, now: DualTimestamp) {
+    pub(super) fn apply_member_steps(&mut self, now: DualTimestamp) {
         while let Some(step) = self.membership.as_mut().and_then(|members| members.poll(now)) {
             match step {
                 MemberStep::ReadMarker(node, write) => self.read_marker(node, write, false, now),
@@ -165,7 +165,7 @@ impl Coordinator {
             }
             _ => return vote,
         }
-        self.follow_members(now);
+        self.apply_member_steps(now);
         vote
     }
 

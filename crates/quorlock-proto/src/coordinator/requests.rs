@@ -139,7 +139,7 @@ impl Coordinator {
         }
         if let Some(members) = &mut self.membership {
             members.on_down(node);
-            self.follow_members(now);
+            self.apply_member_steps(now);
         }
         for (of, phase, round) in orphans {
             self.deliver(of, node, phase, round, Vote::Unknown(ReplyFailure::ConnectionLost), now);
