@@ -103,12 +103,12 @@ impl Coordinator {
         while let Some(step) = self.membership.as_mut().and_then(|members| members.poll(now)) {
             match step {
                 MemberStep::ReadMarker(node, write) => self.read_marker(node, write, false, now),
-                MemberStep::Opened(node) => self.bring_leases_to(node, Duration::ZERO, now),
+                MemberStep::Opened(node) => self.renew_leases_missing_on(node, Duration::ZERO, now),
                 MemberStep::Changed(node, voting_status) => {
                     let is_voting = voting_status == VotingStatus::Voting;
                     self.actions.push_back(Action::VotingStatus(node, voting_status));
                     if is_voting {
-                        self.bring_leases_to(node, PAUSE_AFTER_RECONNECT, now);
+                        self.renew_leases_missing_on(node, PAUSE_AFTER_RECONNECT, now);
                     }
                 }
                 MemberStep::Declared(id, declared) => {
@@ -120,7 +120,7 @@ impl Coordinator {
 
     /// The node votes again, for holders at least. Locks that do not stand there are renewed soon: at the next renewal
     /// rivals may have been there first. After a `pause`, for a node that comes and goes is not to burden the others.
-    fn bring_leases_to(&mut self, node: NodeId, pause: Duration, now: DualTimestamp) {
+    fn renew_leases_missing_on(&mut self, node: NodeId, pause: Duration, now: DualTimestamp) {
         if self.lease_count == 0 {
             return;
         }
