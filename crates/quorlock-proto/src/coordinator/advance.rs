@@ -27,7 +27,7 @@ impl Coordinator {
                         let (key, token) = (attempt.spec().key.clone(), attempt.token());
                         let release =
                             PendingRelease { operation: id, key, token, kind: RequestKind::Release, useful_until: until };
-                        self.release_later(nodes, &release, now);
+                        self.send_or_queue_release(nodes, &release, now);
                     }
                     Some(AttemptStep::Request(phase, nodes)) => {
                         let request = attempt_request(&bid.attempt, phase);
@@ -54,7 +54,7 @@ impl Coordinator {
                         let (key, token) = (lease.key().clone(), lease.token());
                         let release =
                             PendingRelease { operation: id, key, token, kind: lease.release_kind(), useful_until: until };
-                        self.release_later(nodes, &release, now);
+                        self.send_or_queue_release(nodes, &release, now);
                     }
                     Some(LeaseStep::Request { phase, ttl, nodes, round, past }) => {
                         let mut request = lease_request(lease, phase, ttl);

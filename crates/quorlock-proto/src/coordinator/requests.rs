@@ -51,7 +51,7 @@ impl Coordinator {
     }
 
     /// Undoes on every one of these nodes: at once behind its own SET where there is a connection, or owed.
-    pub(super) fn release_later(&mut self, nodes: NodeSet, release: &PendingRelease, now: DualTimestamp) {
+    pub(super) fn send_or_queue_release(&mut self, nodes: NodeSet, release: &PendingRelease, now: DualTimestamp) {
         let up = self.up_of(nodes);
         for node in up.iter() {
             let pending = ExpectedReply::PendingRelease(release.clone());
