@@ -213,7 +213,7 @@ impl Coordinator {
             }
             ExpectedReply::PendingRelease(release) => {
                 let of = release.operation;
-                self.on_pending_release_done(node, release, vote, now);
+                self.on_release_reply(node, release, vote, now);
                 Some((of, RequestKind::Release))
             }
         }

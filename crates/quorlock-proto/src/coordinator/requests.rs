@@ -147,7 +147,7 @@ impl Coordinator {
     }
 
     /// A node's answer to an undo.
-    pub(super) fn on_pending_release_done(
+    pub(super) fn on_release_reply(
         &mut self,
         node: NodeId,
         release: PendingRelease,
