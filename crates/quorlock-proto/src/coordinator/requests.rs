@@ -58,7 +58,7 @@ impl Coordinator {
             self.pipelines[node.index()].in_flight.push_back(InFlight { sent: now, expected: pending });
         }
         if !up.is_empty() {
-            self.actions.push_back(Action::Send { request: release_of(release), nodes: up, as_text: false });
+            self.actions.push_back(Action::Send { request: release_request(release), nodes: up, as_text: false });
         }
         for node in nodes.without(up).iter() {
             let pipeline = &mut self.pipelines[node.index()];
@@ -80,7 +80,7 @@ impl Coordinator {
         as_text: bool,
         now: DualTimestamp,
     ) {
-        let request = release_of(&release);
+        let request = release_request(&release);
         let nodes = [node].into_iter().collect();
         self.pipelines[node.index()]
             .in_flight
@@ -175,7 +175,7 @@ impl Coordinator {
     }
 }
 
-fn release_of(release: &PendingRelease) -> Request {
+fn release_request(release: &PendingRelease) -> Request {
     Request {
         kind: release.kind,
         key: release.key.clone(),
