@@ -241,7 +241,7 @@ impl PendingCalls {
                     let _ = reply.send(votes);
                 }
             }
-            OperationEvent::Won { deadline, confirmed, number, rounds } => {
+            OperationEvent::Won { deadline, confirmed, fencing_number: number, rounds } => {
                 let Some(PendingCall { key, caller: ReplyTo::Acquiring(reply) }) = self.calls.remove(&id)
                 else {
                     return;

@@ -62,7 +62,7 @@ pub enum OperationEvent {
         /// Where it stands so far.
         confirmed: NodeSet,
         /// Its fencing number; none in plain mode.
-        number: Option<u64>,
+        fencing_number: Option<u64>,
         /// In how many rounds.
         rounds: u8,
     },

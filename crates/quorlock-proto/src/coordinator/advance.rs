@@ -37,7 +37,7 @@ impl Coordinator {
                         let lease = Lease::new(&bid.attempt, bid.policy);
                         let (number, rounds) = (lease.number(), bid.attempt.rounds());
                         let (deadline, confirmed) = (lease.deadline(), lease.confirmed());
-                        let event = OperationEvent::Won { deadline, confirmed, number, rounds };
+                        let event = OperationEvent::Won { deadline, confirmed, fencing_number: number, rounds };
                         remember(&mut self.last_seen, lease.key(), number, now);
                         entry.operation = Operation::Lease(lease);
                         self.lease_count += 1;

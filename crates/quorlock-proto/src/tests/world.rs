@@ -640,7 +640,7 @@ impl World {
     fn hear(&mut self, who: usize, id: OperationId, event: OperationEvent) {
         let holds = &mut self.clients[who].holds;
         match &event {
-            OperationEvent::Won { deadline, number, .. } => {
+            OperationEvent::Won { deadline, fencing_number: number, .. } => {
                 holds.insert(id, Hold { number: *number, deadline: *deadline, is_over: false });
                 self.check_exclusion();
             }

@@ -21,7 +21,7 @@ fn a_quorum_of_grants_is_a_lock_and_its_time_runs_from_before_the_first_byte() {
     assert_eq!(world.event(ALICE), [], "two of five are no lock");
     world.step(ALICE, 2);
     let (deadline, confirmed) = (start.plus(TRUSTED), NodeSet::from_bits(0b10101));
-    assert_eq!(world.event(ALICE), [OperationEvent::Won { deadline, confirmed, number: None, rounds: 1 }]);
+    assert_eq!(world.event(ALICE), [OperationEvent::Won { deadline, confirmed, fencing_number: None, rounds: 1 }]);
     assert!(world.is_valid(ALICE, lock));
 }
 

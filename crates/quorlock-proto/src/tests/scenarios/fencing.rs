@@ -43,7 +43,7 @@ fn fence() -> Slot {
 /// The number and the rounds of the lock that was won last.
 pub(super) fn won(world: &mut World, who: usize) -> Option<(u64, u8)> {
     world.event(who).into_iter().find_map(|event| match event {
-        OperationEvent::Won { number, rounds, .. } => Some((number.expect("a fenced lock"), rounds)),
+        OperationEvent::Won { fencing_number: number, rounds, .. } => Some((number.expect("a fenced lock"), rounds)),
         _ => None,
     })
 }

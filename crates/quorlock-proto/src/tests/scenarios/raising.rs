@@ -40,7 +40,7 @@ fn grants_that_come_during_the_raise_are_raised_or_outranked() {
     assert!(world.fence(4) > number, "it outranks us");
     let confirmed = NodeSet::from_bits(0b01111);
     let event = world.event(ALICE);
-    let [OperationEvent::Won { confirmed: by, number: given, rounds: 2, .. }] = event[..] else {
+    let [OperationEvent::Won { confirmed: by, fencing_number: given, rounds: 2, .. }] = event[..] else {
         panic!("{event:?}")
     };
     assert_eq!((by, given), (confirmed, number));

@@ -71,7 +71,7 @@ impl Sim<'_> {
 
     fn be_told(&mut self, who: usize, id: OperationId, event: &OperationEvent) {
         match event {
-            OperationEvent::Won { deadline, confirmed, number, rounds } => {
+            OperationEvent::Won { deadline, confirmed, fencing_number: number, rounds } => {
                 tell!(
                     self,
                     "client {who} has lock {id}, number {number:?}, on {confirmed:?}, in {rounds} rounds"
