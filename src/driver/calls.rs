@@ -224,7 +224,7 @@ impl PendingCalls {
                     let _ = reply.send(declared);
                 }
             }
-            OperationEvent::Refused(refusal) => {
+            OperationEvent::Failed(refusal) => {
                 let Some(record) = self.calls.remove(&id) else { return };
                 self.events.emit(&Event::AcquireFailed { key: record.key.as_str(), reason: &refusal.reason });
                 if let ReplyTo::Acquiring(reply) = record.caller {
@@ -308,7 +308,7 @@ impl PendingCalls {
                 span.in_scope(|| self.events.emit(&Event::Lost { key, reason: loss }));
             }
             OperationEvent::Won { .. }
-            | OperationEvent::Refused(_)
+            | OperationEvent::Failed(_)
             | OperationEvent::Released(_)
             | OperationEvent::Surveyed(_)
             | OperationEvent::Declared(_) => {}

@@ -67,7 +67,7 @@ pub enum OperationEvent {
         rounds: u8,
     },
     /// The attempt failed.
-    Refused(AttemptFailure),
+    Failed(AttemptFailure),
     /// More, or other, nodes have the key.
     Confirmed(NodeSet),
     /// A renewal or an extension begins.

@@ -44,7 +44,7 @@ impl Coordinator {
                         self.actions.push_back(Action::Notify(id, event));
                     }
                     Some(AttemptStep::Lost(refusal)) => {
-                        self.actions.push_back(Action::Notify(id, OperationEvent::Refused(refusal)));
+                        self.actions.push_back(Action::Notify(id, OperationEvent::Failed(refusal)));
                     }
                     None => break entry,
                 },

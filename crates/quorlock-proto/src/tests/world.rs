@@ -479,7 +479,7 @@ impl World {
 
     pub(crate) fn refusal(&mut self, who: usize) -> Option<AttemptFailure> {
         self.event(who).into_iter().find_map(|event| match event {
-            OperationEvent::Refused(refusal) => Some(refusal),
+            OperationEvent::Failed(refusal) => Some(refusal),
             _ => None,
         })
     }

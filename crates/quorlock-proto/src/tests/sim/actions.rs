@@ -78,7 +78,7 @@ impl Sim<'_> {
                 );
                 self.on_won(id, *deadline, *confirmed, *number, *rounds);
             }
-            OperationEvent::Refused(refusal) => {
+            OperationEvent::Failed(refusal) => {
                 tell!(self, "client {who} is refused lock {id}: {:?}", refusal.reason);
             }
             OperationEvent::Confirmed(nodes) => self.on_confirmed(id, *nodes),

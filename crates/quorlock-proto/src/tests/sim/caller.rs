@@ -214,7 +214,7 @@ impl Sim<'_> {
                 let later = if self.chance.permille(50) { 0 } else { self.chance.below(work + 1) };
                 self.next_step(who, key, later);
             }
-            OperationEvent::Refused(refusal) if task.state == State::Trying(id) => {
+            OperationEvent::Failed(refusal) if task.state == State::Trying(id) => {
                 self.oracle.end(id);
                 if task.wait.is_on {
                     self.wait_on(who, key, refusal);
