@@ -218,7 +218,7 @@ impl PendingCalls {
     ) {
         match event {
             OperationEvent::Surveyed(votes) => self.on_survey_done(id, votes, coordinator),
-            OperationEvent::Declared(declared) => {
+            OperationEvent::Initialized(declared) => {
                 let Some(record) = self.calls.remove(&id) else { return };
                 if let ReplyTo::Initializing(reply) = record.caller {
                     let _ = reply.send(declared);
@@ -311,7 +311,7 @@ impl PendingCalls {
             | OperationEvent::Failed(_)
             | OperationEvent::Released(_)
             | OperationEvent::Surveyed(_)
-            | OperationEvent::Declared(_) => {}
+            | OperationEvent::Initialized(_) => {}
         }
         if hold.is_lost() {
             // The guard's own check saw the deadline pass before the replies came. The loss is final: nothing restores

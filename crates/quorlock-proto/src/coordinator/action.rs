@@ -83,5 +83,5 @@ pub enum OperationEvent {
     /// What the nodes answered to a survey.
     Surveyed(Vec<Vote>),
     /// A cluster was declared, or could not be.
-    Declared(InitResult),
+    Initialized(InitResult),
 }

@@ -338,7 +338,7 @@ impl World {
         self.act(who);
         self.drive();
         self.event(who).into_iter().find_map(|event| match event {
-            OperationEvent::Declared(declared) => Some(declared),
+            OperationEvent::Initialized(declared) => Some(declared),
             _ => None,
         })
     }

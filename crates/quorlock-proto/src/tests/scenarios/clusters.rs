@@ -185,7 +185,7 @@ fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
     assert_eq!(world.declare_as(ALICE, 7, false), None, "two have it, one is silent");
     world.cut(ALICE, 1);
     let reported = world.event(ALICE);
-    assert_eq!(reported, [OperationEvent::Declared(InitResult::Unreachable)]);
+    assert_eq!(reported, [OperationEvent::Initialized(InitResult::Unreachable)]);
     world.servers[1].hangs = false;
     connect(&mut world, ALICE);
     assert_eq!(world.declare_as(ALICE, 7, false), Some(InitResult::Already), "two say what the third is");

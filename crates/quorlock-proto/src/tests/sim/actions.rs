@@ -96,7 +96,7 @@ impl Sim<'_> {
             }
             OperationEvent::Released(_) => self.tally.released += 1,
             OperationEvent::Renewing | OperationEvent::Surveyed(_) => {}
-            OperationEvent::Declared(declared) => {
+            OperationEvent::Initialized(declared) => {
                 tell!(self, "client {who}'s declaration: {declared:?}");
                 if *declared == InitResult::Fresh {
                     self.on_declared();
