@@ -263,7 +263,7 @@ impl PendingCalls {
             OperationEvent::Confirmed(_)
             | OperationEvent::Renewing
             | OperationEvent::Renewed(_)
-            | OperationEvent::Unconfirmed(_)
+            | OperationEvent::RenewalFailed(_)
             | OperationEvent::Lost(_) => {
                 self.notify_holder(id, event, coordinator, now);
             }
@@ -297,7 +297,7 @@ impl PendingCalls {
                 let remaining = now.until(deadline);
                 span.in_scope(|| self.events.emit(&Event::Renewed { key, remaining }));
             }
-            OperationEvent::Unconfirmed(votes) => {
+            OperationEvent::RenewalFailed(votes) => {
                 let span = end_renewal(&|| ExtendOutcome::NoQuorum(votes.clone()));
                 let remaining = now.until(hold.deadline());
                 span.in_scope(|| self.events.emit(&Event::RenewalFailed { key, remaining }));

@@ -75,7 +75,7 @@ pub enum OperationEvent {
     /// The lock is held until this deadline.
     Renewed(DualTimestamp),
     /// A renewal or an extension got too few answers; the deadline stays.
-    Unconfirmed(Vec<Vote>),
+    RenewalFailed(Vec<Vote>),
     /// The lock is lost.
     Lost(LossReason),
     /// The release is done on these terms: every node's answer.

@@ -71,7 +71,7 @@ impl Coordinator {
                         self.actions.push_back(Action::Notify(id, OperationEvent::Renewed(deadline)));
                     }
                     Some(LeaseStep::Unconfirmed(votes)) => {
-                        self.actions.push_back(Action::Notify(id, OperationEvent::Unconfirmed(votes)));
+                        self.actions.push_back(Action::Notify(id, OperationEvent::RenewalFailed(votes)));
                     }
                     Some(LeaseStep::Lost(loss)) => {
                         self.actions.push_back(Action::Notify(id, OperationEvent::Lost(loss)));

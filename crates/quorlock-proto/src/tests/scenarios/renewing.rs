@@ -62,7 +62,7 @@ fn unknown_renewals_end_in_a_loss_told_just_before_the_deadline() {
     hang_all(&mut world);
     world.sleep(TRUSTED - LEAD - Duration::from_nanos(1));
     let event = world.event(ALICE);
-    let unconfirmed = event.iter().filter(|event| matches!(event, OperationEvent::Unconfirmed(_))).count();
+    let unconfirmed = event.iter().filter(|event| matches!(event, OperationEvent::RenewalFailed(_))).count();
     assert!(unconfirmed >= 3, "asked again and again: {event:?}");
     assert!(!has_renewed(&event) && world.is_valid(ALICE, lock));
     assert_eq!(world.deadline(ALICE, lock), deadline, "unknown moves nothing");
@@ -128,7 +128,7 @@ fn a_late_quorum_still_renews_before_the_deadline() {
     world.sleep(THIRD);
     world.sleep(REPLY_TIMEOUT);
     let event = world.event(ALICE);
-    let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &event[..] else {
+    let [OperationEvent::Renewing, OperationEvent::RenewalFailed(votes)] = &event[..] else {
         panic!("{event:?}")
     };
     assert_eq!(votes[..], vec![Vote::Unknown(ReplyFailure::Timeout); 3], "the time was over");
@@ -204,7 +204,7 @@ fn a_hopeless_extension_is_unconfirmed_at_once_and_changes_nothing() {
     world.cut(ALICE, 1);
     world.extend(ALICE, lock, TTL * 2);
     let event = world.event(ALICE);
-    let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &event[..] else {
+    let [OperationEvent::Renewing, OperationEvent::RenewalFailed(votes)] = &event[..] else {
         panic!("{event:?}")
     };
     assert_eq!(votes[2], Vote::Unknown(ReplyFailure::NotWaitedFor));
@@ -254,7 +254,7 @@ fn a_missing_key_is_taken_again_and_counts_from_the_next_round_on() {
     world.servers[2].hangs = false;
     world.cut(ALICE, 2);
     let unconfirmed = world.event(ALICE);
-    assert!(matches!(unconfirmed[..], [OperationEvent::Unconfirmed(_)]), "{unconfirmed:?}");
+    assert!(matches!(unconfirmed[..], [OperationEvent::RenewalFailed(_)]), "{unconfirmed:?}");
     world.sleep(TTL / 10);
     world.drive();
     assert!(has_renewed(&world.event(ALICE)), "the two that have it now make a quorum");

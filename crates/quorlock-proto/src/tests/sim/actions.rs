@@ -86,7 +86,7 @@ impl Sim<'_> {
                 tell!(self, "client {who} has renewed lock {id}");
                 self.on_renewed(id, *deadline);
             }
-            OperationEvent::Unconfirmed(votes) => {
+            OperationEvent::RenewalFailed(votes) => {
                 self.tally.unconfirmed += 1;
                 tell!(self, "client {who} could not renew lock {id}: {votes:?}");
             }
