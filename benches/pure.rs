@@ -69,7 +69,7 @@ impl World {
                         self.coordinator.on_reply(node, vote, self.now);
                     }
                 }
-                Action::Notify(_, event) => was_said |= is_expected(&event),
+                Action::Event(_, event) => was_said |= is_expected(&event),
                 _ => {}
             }
         }

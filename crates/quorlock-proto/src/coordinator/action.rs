@@ -49,7 +49,7 @@ pub enum Action {
     /// Give up this node's connection, and dial it anew.
     Redial(NodeId),
     /// Tell the caller, or whoever listens.
-    Notify(OperationId, OperationEvent),
+    Event(OperationId, OperationEvent),
 }
 
 /// What a machine has to say to its caller.

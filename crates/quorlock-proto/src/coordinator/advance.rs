@@ -41,10 +41,10 @@ impl Coordinator {
                         remember(&mut self.last_seen, lease.key(), number, now);
                         entry.operation = Operation::Lease(lease);
                         self.lease_count += 1;
-                        self.actions.push_back(Action::Notify(id, event));
+                        self.actions.push_back(Action::Event(id, event));
                     }
                     Some(AttemptStep::Lost(refusal)) => {
-                        self.actions.push_back(Action::Notify(id, OperationEvent::Failed(refusal)));
+                        self.actions.push_back(Action::Event(id, OperationEvent::Failed(refusal)));
                     }
                     None => break entry,
                 },
@@ -60,24 +60,24 @@ impl Coordinator {
                         let mut request = lease_request(lease, phase, ttl);
                         request.fence = past.map(Fence::Number).or(request.fence);
                         if phase == RequestKind::Renew {
-                            self.actions.push_back(Action::Notify(id, OperationEvent::Renewing));
+                            self.actions.push_back(Action::Event(id, OperationEvent::Renewing));
                         }
                         self.send(request, nodes, id, round, now);
                     }
                     Some(LeaseStep::Confirmed(nodes)) => {
-                        self.actions.push_back(Action::Notify(id, OperationEvent::Confirmed(nodes)));
+                        self.actions.push_back(Action::Event(id, OperationEvent::Confirmed(nodes)));
                     }
                     Some(LeaseStep::Renewed(deadline)) => {
-                        self.actions.push_back(Action::Notify(id, OperationEvent::Renewed(deadline)));
+                        self.actions.push_back(Action::Event(id, OperationEvent::Renewed(deadline)));
                     }
                     Some(LeaseStep::Unconfirmed(votes)) => {
-                        self.actions.push_back(Action::Notify(id, OperationEvent::RenewalFailed(votes)));
+                        self.actions.push_back(Action::Event(id, OperationEvent::RenewalFailed(votes)));
                     }
                     Some(LeaseStep::Lost(loss)) => {
-                        self.actions.push_back(Action::Notify(id, OperationEvent::Lost(loss)));
+                        self.actions.push_back(Action::Event(id, OperationEvent::Lost(loss)));
                     }
                     Some(LeaseStep::Released(votes)) => {
-                        self.actions.push_back(Action::Notify(id, OperationEvent::Released(votes)));
+                        self.actions.push_back(Action::Event(id, OperationEvent::Released(votes)));
                     }
                     None => break entry,
                 },
@@ -87,7 +87,7 @@ impl Coordinator {
                         self.send(request, nodes, id, 0, now);
                     }
                     Some(SurveyStep::Done(votes)) => {
-                        self.actions.push_back(Action::Notify(id, OperationEvent::Surveyed(votes)));
+                        self.actions.push_back(Action::Event(id, OperationEvent::Surveyed(votes)));
                     }
                     None => break entry,
                 },

@@ -112,7 +112,7 @@ impl Coordinator {
                     }
                 }
                 MemberStep::Declared(id, declared) => {
-                    self.actions.push_back(Action::Notify(id, OperationEvent::Initialized(declared)));
+                    self.actions.push_back(Action::Event(id, OperationEvent::Initialized(declared)));
                 }
             }
         }

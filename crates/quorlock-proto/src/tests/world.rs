@@ -632,7 +632,7 @@ impl World {
                     self.clients[who].redials.push(node.index());
                     self.cut(who, node.index());
                 }
-                Action::Notify(id, event) => self.hear(who, id, event),
+                Action::Event(id, event) => self.hear(who, id, event),
             }
         }
     }

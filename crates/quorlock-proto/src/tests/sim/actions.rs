@@ -51,7 +51,7 @@ impl Sim<'_> {
                     self.drop_wire(who, node.index());
                     tell!(self, "client {who} gives up its connection to node {}", node.0);
                 }
-                Action::Notify(id, event) => self.be_told(who, id, &event),
+                Action::Event(id, event) => self.be_told(who, id, &event),
             }
         }
         self.note_known_nodes(who);
