@@ -34,7 +34,7 @@ pub struct Membership {
     drift: Drift,
     /// Whether nodes that are all blank become a cluster without a declaration. Each that may have forgotten is told so
     /// by everybody, also by those who only look: its probation must not wait for somebody who takes locks.
-    founds: bool,
+    auto_init: bool,
     members: Vec<Member>,
     /// The cluster that a quorum of the nodes belonged to last.
     cluster: Option<ClusterId>,
@@ -87,7 +87,7 @@ impl Membership {
     #[must_use]
     pub fn new(config: LockClusterConfig, drift: Drift, founds: bool) -> Self {
         let members = vec![Member::default(); config.quorum().nodes()];
-        Self { config, drift, founds, members, cluster: None, declaring: None, declared: None }
+        Self { config, drift, auto_init: founds, members, cluster: None, declaring: None, declared: None }
     }
 
     /// The next thing to do, until there is none.
@@ -266,7 +266,7 @@ impl Membership {
             }
             None => false,
         };
-        if self.founds && self.members.iter().all(is_founded_by) {
+        if self.auto_init && self.members.iter().all(is_founded_by) {
             return Some((founders, Source::Founding));
         }
         // So many have forgotten at once that too few are left to say. We know what they were.
