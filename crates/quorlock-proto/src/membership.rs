@@ -38,7 +38,7 @@ pub struct Membership {
     members: Vec<Member>,
     /// The cluster that a quorum of the nodes belonged to last.
     cluster: Option<ClusterId>,
-    declaring: Option<PendingInit>,
+    pending_init: Option<PendingInit>,
     declared: Option<(OperationId, InitResult)>,
 }
 
@@ -87,7 +87,7 @@ impl Membership {
     #[must_use]
     pub fn new(config: LockClusterConfig, drift: Drift, founds: bool) -> Self {
         let members = vec![Member::default(); config.quorum().nodes()];
-        Self { config, drift, auto_init: founds, members, cluster: None, declaring: None, declared: None }
+        Self { config, drift, auto_init: founds, members, cluster: None, pending_init: None, declared: None }
     }
 
     /// The next thing to do, until there is none.

@@ -38,14 +38,14 @@ impl Membership {
     /// Makes the nodes a new cluster that votes at once. Without force only if all are blank. Says `InitResult` in its
     /// time. Poll next.
     pub fn initialize(&mut self, of: OperationId, cluster: ClusterId, is_forced: bool) {
-        if self.declaring.is_some()
+        if self.pending_init.is_some()
             || !self.members.iter().all(|member| member.is_up && member.reading.is_some())
         {
             self.declared = Some((of, InitResult::Unreachable));
             return;
         }
         let answers = vec![Vote::Unknown(ReplyFailure::Timeout); self.members.len()];
-        self.declaring = Some(PendingInit { of, cluster, is_forced, waiting: None, answers });
+        self.pending_init = Some(PendingInit { of, cluster, is_forced, waiting: None, answers });
         self.begin_init();
     }
 
@@ -53,7 +53,7 @@ impl Membership {
     /// there is to replace.
     pub(super) fn begin_init(&mut self) {
         let is_settled = !self.members.iter().any(Member::is_read_pending);
-        let Some(PendingInit { cluster, is_forced, waiting: None, .. }) = self.declaring else { return };
+        let Some(PendingInit { cluster, is_forced, waiting: None, .. }) = self.pending_init else { return };
         if !is_settled {
             return;
         }
@@ -66,13 +66,13 @@ impl Membership {
         for member in &mut self.members {
             member.write(identity.clone(), self.config.max_ttl());
         }
-        if let Some(declaring) = &mut self.declaring {
+        if let Some(declaring) = &mut self.pending_init {
             declaring.waiting = Some(self.config.quorum().all());
         }
     }
 
     pub(super) fn end_init(&mut self, declared: InitResult) {
-        if let Some(declaring) = self.declaring.take() {
+        if let Some(declaring) = self.pending_init.take() {
             self.declared = Some((declaring.of, declared));
         }
     }
@@ -88,7 +88,7 @@ impl Membership {
 
     /// All are heard before the declaration ends, so that what each is to be mended is told at once.
     pub(super) fn on_init_reply(&mut self, node: NodeId, reading: &Result<MarkerReading, Vote>) {
-        let Some(PendingInit { cluster, waiting: Some(waiting), answers, .. }) = &mut self.declaring else {
+        let Some(PendingInit { cluster, waiting: Some(waiting), answers, .. }) = &mut self.pending_init else {
             return;
         };
         let is_it = |it: Marker| (it.cluster, it.config) == (*cluster, self.config);
