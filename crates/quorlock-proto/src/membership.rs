@@ -39,7 +39,7 @@ pub struct Membership {
     /// The cluster that a quorum of the nodes belonged to last.
     cluster: Option<ClusterId>,
     pending_init: Option<PendingInit>,
-    declared: Option<(OperationId, InitResult)>,
+    init_result: Option<(OperationId, InitResult)>,
 }
 
 /// What must be done about the membership.
@@ -87,7 +87,7 @@ impl Membership {
     #[must_use]
     pub fn new(config: LockClusterConfig, drift: Drift, founds: bool) -> Self {
         let members = vec![Member::default(); config.quorum().nodes()];
-        Self { config, drift, auto_init: founds, members, cluster: None, pending_init: None, declared: None }
+        Self { config, drift, auto_init: founds, members, cluster: None, pending_init: None, init_result: None }
     }
 
     /// The next thing to do, until there is none.
@@ -105,7 +105,7 @@ impl Membership {
             }
         }
         // Last, so that who asked for it finds the nodes as they stand by now.
-        self.declared.take().map(|(id, declared)| MemberStep::Declared(id, declared))
+        self.init_result.take().map(|(id, declared)| MemberStep::Declared(id, declared))
     }
 
     /// When to [`poll`](Self::poll) again, if ever.

@@ -41,7 +41,7 @@ impl Membership {
         if self.pending_init.is_some()
             || !self.members.iter().all(|member| member.is_up && member.reading.is_some())
         {
-            self.declared = Some((of, InitResult::Unreachable));
+            self.init_result = Some((of, InitResult::Unreachable));
             return;
         }
         let answers = vec![Vote::Unknown(ReplyFailure::Timeout); self.members.len()];
@@ -73,7 +73,7 @@ impl Membership {
 
     pub(super) fn end_init(&mut self, declared: InitResult) {
         if let Some(declaring) = self.pending_init.take() {
-            self.declared = Some((declaring.of, declared));
+            self.init_result = Some((declaring.of, declared));
         }
     }
 
