@@ -146,7 +146,7 @@ impl Membership {
     }
 
     /// A vote said that the node is not what we know. Poll next.
-    pub fn on_changed(&mut self, node: NodeId, now: DualTimestamp) {
+    pub fn on_marker_mismatch(&mut self, node: NodeId, now: DualTimestamp) {
         self.members[node.index()].invalidate(now);
     }
 

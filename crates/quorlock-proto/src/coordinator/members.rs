@@ -146,7 +146,7 @@ impl Coordinator {
     ) -> Vote {
         let Some(members) = &mut self.membership else { return vote };
         match vote {
-            Vote::Unknown(ReplyFailure::MarkerMismatch) => members.on_changed(node, now),
+            Vote::Unknown(ReplyFailure::MarkerMismatch) => members.on_marker_mismatch(node, now),
             Vote::OnProbation { remaining, .. } => members.on_probation(node, remaining, now),
             Vote::Granted | Vote::Fenced(_) | Vote::FencedOut { .. } if is_fenced_script(phase) => {
                 let absence = match phase {

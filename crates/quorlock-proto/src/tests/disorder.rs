@@ -257,7 +257,7 @@ proptest! {
                     members.on_marker_reading(node, reading.ok_or(Vote::Unknown(ReplyFailure::UnexpectedReply)), now);
                 }
                 MemberInput::Down => members.on_down(node),
-                MemberInput::Changed => members.on_changed(node, now),
+                MemberInput::Changed => members.on_marker_mismatch(node, now),
                 MemberInput::OnProbation(millis) => members.on_probation(node, ms(millis), now),
                 MemberInput::Clock(micros) => drop(members.on_clock(node, now.minus(ms(3)), micros, now)),
                 MemberInput::Declare(is_forced) => {
