@@ -162,7 +162,7 @@ impl Membership {
     }
 
     /// The node's clock as told by an answer to a question asked then. Poll next.
-    pub fn on_clock(
+    pub fn on_node_time(
         &mut self,
         node: NodeId,
         asked: DualTimestamp,

@@ -58,7 +58,7 @@ impl Coordinator {
             return;
         };
         let members = self.membership.as_mut();
-        let Some(anomaly) = members.and_then(|members| members.on_clock(node, sent, micros, now)) else {
+        let Some(anomaly) = members.and_then(|members| members.on_node_time(node, sent, micros, now)) else {
             return;
         };
         self.actions.push_back(Action::ClockAnomaly(node, anomaly));

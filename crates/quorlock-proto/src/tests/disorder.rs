@@ -259,7 +259,7 @@ proptest! {
                 MemberInput::Down => members.on_down(node),
                 MemberInput::Changed => members.on_marker_mismatch(node, now),
                 MemberInput::OnProbation(millis) => members.on_probation(node, ms(millis), now),
-                MemberInput::Clock(micros) => drop(members.on_clock(node, now.minus(ms(3)), micros, now)),
+                MemberInput::Clock(micros) => drop(members.on_node_time(node, now.minus(ms(3)), micros, now)),
                 MemberInput::Declare(is_forced) => {
                     has_declared = true;
                     members.initialize(1, ClusterId::new(1), is_forced);
