@@ -179,7 +179,7 @@ impl Membership {
     }
 
     /// The same, of a node whose clock was never seen: what its first vote tells is compared with this.
-    pub fn on_first_clock(&mut self, node: NodeId, asked: DualTimestamp, micros: u64, now: DualTimestamp) {
+    pub fn on_first_node_time(&mut self, node: NodeId, asked: DualTimestamp, micros: u64, now: DualTimestamp) {
         let (drift, span) = (self.drift, self.config.max_ttl());
         let clock = &mut self.members[node.index()].clock;
         if *clock == ClockMonitor::default() {

@@ -25,7 +25,7 @@ impl Coordinator {
         now: DualTimestamp,
     ) {
         if let Some(members) = &mut self.membership {
-            members.on_first_clock(node, asked, reading.micros, now);
+            members.on_first_node_time(node, asked, reading.micros, now);
             members.on_up(node, reading, now);
             self.apply_member_steps(now);
         }
