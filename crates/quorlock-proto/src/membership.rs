@@ -275,7 +275,7 @@ impl Membership {
     }
 
     /// How many nodes that are connected carry this cluster's id.
-    fn vouchers_up(&self, cluster: ClusterId) -> usize {
+    fn connected_nodes_in(&self, cluster: ClusterId) -> usize {
         let marker = |member: &Member| Marker::parse(member.reading.as_ref()?.marker.as_deref()?);
         let is_there = |member: &Member| member.is_up || enabled(Mutant::AbsentNodesVouch);
         let is_of_it = |it: Marker| (it.cluster, it.config) == (cluster, self.config);
@@ -289,7 +289,7 @@ impl Membership {
         self.cluster = in_force.map_or(self.cluster, |(cluster, _)| Some(cluster));
         let all_looked = self.members.iter().all(|member| member.reading.is_some());
         let config = self.config;
-        let carriers = in_force.map_or(0, |(cluster, _)| self.vouchers_up(cluster));
+        let carriers = in_force.map_or(0, |(cluster, _)| self.connected_nodes_in(cluster));
         for member in &mut self.members {
             let verdict = match &member.reading {
                 None => Eligibility::Undecided,
