@@ -191,16 +191,16 @@ impl Membership {
     /// The vote of a node that need not be asked for a lock, because it may not vote.
     #[must_use]
     pub fn implicit_vote(&self, node: NodeId, now: DualTimestamp) -> Option<Vote> {
-        self.implicit_vote_until(node, now, |held_back| held_back.votes_from)
+        self.probation_vote_until(node, now, |held_back| held_back.votes_from)
     }
 
     /// The same for those who hold a lock already.
     #[must_use]
     pub fn implicit_vote_for_holders(&self, node: NodeId, now: DualTimestamp) -> Option<Vote> {
-        self.implicit_vote_until(node, now, |held_back| held_back.ends)
+        self.probation_vote_until(node, now, |held_back| held_back.ends)
     }
 
-    fn implicit_vote_until(
+    fn probation_vote_until(
         &self,
         node: NodeId,
         now: DualTimestamp,
