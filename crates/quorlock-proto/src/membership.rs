@@ -48,7 +48,7 @@ pub enum MemberStep {
     /// Ask the node what it remembers, after it was told what to remember, if anything.
     ReadMarker(NodeId, Option<MarkerWrite>),
     /// The node's probation has ended. Who holds a lock may come back to it, before it votes for all.
-    Opened(NodeId),
+    OpenToHolders(NodeId),
     /// The node stands otherwise than before.
     Changed(NodeId, VotingStatus),
     /// A declaration is through.
@@ -98,7 +98,7 @@ impl Membership {
                 return Some(MemberStep::ReadMarker(node, member.begin_read(now)));
             }
             if member.opens(now) {
-                return Some(MemberStep::Opened(node));
+                return Some(MemberStep::OpenToHolders(node));
             }
             if let Some(voting_status) = member.change(now) {
                 return Some(MemberStep::Changed(node, voting_status));

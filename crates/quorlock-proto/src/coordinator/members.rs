@@ -103,7 +103,7 @@ impl Coordinator {
         while let Some(step) = self.membership.as_mut().and_then(|members| members.poll(now)) {
             match step {
                 MemberStep::ReadMarker(node, write) => self.read_marker(node, write, false, now),
-                MemberStep::Opened(node) => self.renew_leases_missing_on(node, Duration::ZERO, now),
+                MemberStep::OpenToHolders(node) => self.renew_leases_missing_on(node, Duration::ZERO, now),
                 MemberStep::Changed(node, voting_status) => {
                     let is_voting = voting_status == VotingStatus::Voting;
                     self.actions.push_back(Action::VotingStatus(node, voting_status));
