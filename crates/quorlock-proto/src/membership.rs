@@ -50,7 +50,7 @@ pub enum MemberStep {
     /// The node's probation has ended. Who holds a lock may come back to it, before it votes for all.
     OpenToHolders(NodeId),
     /// The node stands otherwise than before.
-    Changed(NodeId, VotingStatus),
+    StatusChanged(NodeId, VotingStatus),
     /// A declaration is through.
     Declared(OperationId, InitResult),
 }
@@ -101,7 +101,7 @@ impl Membership {
                 return Some(MemberStep::OpenToHolders(node));
             }
             if let Some(voting_status) = member.change(now) {
-                return Some(MemberStep::Changed(node, voting_status));
+                return Some(MemberStep::StatusChanged(node, voting_status));
             }
         }
         // Last, so that who asked for it finds the nodes as they stand by now.

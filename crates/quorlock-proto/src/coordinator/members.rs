@@ -104,7 +104,7 @@ impl Coordinator {
             match step {
                 MemberStep::ReadMarker(node, write) => self.read_marker(node, write, false, now),
                 MemberStep::OpenToHolders(node) => self.renew_leases_missing_on(node, Duration::ZERO, now),
-                MemberStep::Changed(node, voting_status) => {
+                MemberStep::StatusChanged(node, voting_status) => {
                     let is_voting = voting_status == VotingStatus::Voting;
                     self.actions.push_back(Action::VotingStatus(node, voting_status));
                     if is_voting {
