@@ -52,7 +52,7 @@ pub enum MemberStep {
     /// The node stands otherwise than before.
     StatusChanged(NodeId, VotingStatus),
     /// A declaration is through.
-    Declared(OperationId, InitResult),
+    InitDone(OperationId, InitResult),
 }
 
 /// What a node is told to remember.
@@ -105,7 +105,7 @@ impl Membership {
             }
         }
         // Last, so that who asked for it finds the nodes as they stand by now.
-        self.init_result.take().map(|(id, declared)| MemberStep::Declared(id, declared))
+        self.init_result.take().map(|(id, declared)| MemberStep::InitDone(id, declared))
     }
 
     /// When to [`poll`](Self::poll) again, if ever.

@@ -111,7 +111,7 @@ impl Coordinator {
                         self.renew_leases_missing_on(node, PAUSE_AFTER_RECONNECT, now);
                     }
                 }
-                MemberStep::Declared(id, declared) => {
+                MemberStep::InitDone(id, declared) => {
                     self.actions.push_back(Action::Event(id, OperationEvent::Initialized(declared)));
                 }
             }
