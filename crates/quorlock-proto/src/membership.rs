@@ -76,7 +76,7 @@ enum Source {
     /// Enough of them say so.
     Nodes,
     /// All are there and blank, so they are one from now on.
-    Founding,
+    NewCluster,
     /// Enough of them said so before they forgot.
     Memory,
 }
@@ -267,7 +267,7 @@ impl Membership {
             None => false,
         };
         if self.auto_init && self.members.iter().all(is_founded_by) {
-            return Some((founders, Source::Founding));
+            return Some((founders, Source::NewCluster));
         }
         // So many have forgotten at once that too few are left to say. We know what they were.
         let cluster = self.cluster.filter(|cluster| carried.iter().all(|other| other == cluster));
@@ -299,7 +299,7 @@ impl Membership {
                     let is_vouched_for =
                         carriers >= min_vouchers(config.quorum()) || carriers > 0 && member.was_member();
                     let in_force = in_force.filter(|(_, source)| match source {
-                        Source::Founding => true,
+                        Source::NewCluster => true,
                         Source::Nodes => reading.marker.is_some() || is_vouched_for,
                         Source::Memory => member.was_member() && (reading.marker.is_some() || is_vouched_for),
                     });
