@@ -251,7 +251,7 @@ impl Membership {
             .map(|marker| marker.cluster)
             .collect();
         let quorum = self.config.quorum();
-        let enough = min_vouchers(quorum);
+        let enough = min_confirming_nodes(quorum);
         let count = |id: &&ClusterId| carried.iter().filter(|other| other == id).count();
         if let Some(id) = carried.iter().find(|id| count(id) >= enough) {
             return Some((*id, Source::Nodes));
@@ -297,7 +297,7 @@ impl Membership {
                     // A blank node is taken in on the word of nodes that are there now: what others told before they
                     // went away may be forgotten by now. Whom we knew we take back on the word of one.
                     let is_vouched_for =
-                        carriers >= min_vouchers(config.quorum()) || carriers > 0 && member.was_member();
+                        carriers >= min_confirming_nodes(config.quorum()) || carriers > 0 && member.was_member();
                     let in_force = in_force.filter(|(_, source)| match source {
                         Source::NewCluster => true,
                         Source::Nodes => reading.marker.is_some() || is_vouched_for,
@@ -313,7 +313,7 @@ impl Membership {
 
 /// How many must say which cluster a blank node belongs to. Where a quorum is all nodes, one that forgot could never be
 /// taken back if q had to.
-fn min_vouchers(quorum: Quorum) -> usize {
+fn min_confirming_nodes(quorum: Quorum) -> usize {
     quorum.needed().min(quorum.nodes() - 1).max(1)
 }
 
