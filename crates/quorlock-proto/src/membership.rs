@@ -214,10 +214,10 @@ impl Membership {
                 }
                 _ => None,
             },
-            Eligibility::Undecided | Eligibility::NeedsMarker(_) if member.refusal.is_some() => {
+            Eligibility::Unverified | Eligibility::NeedsMarker(_) if member.refusal.is_some() => {
                 member.refusal.clone()
             }
-            Eligibility::Undecided => Some(Vote::Unknown(ReplyFailure::Unverified)),
+            Eligibility::Unverified => Some(Vote::Unknown(ReplyFailure::Unverified)),
             Eligibility::NeedsMarker(_) => Some(Vote::Unknown(ReplyFailure::MarkerMismatch)),
             Eligibility::Excluded(exclusion) => Some(Vote::Excluded(exclusion.clone())),
         }
@@ -234,7 +234,7 @@ impl Membership {
     pub fn expected_marker(&self, node: NodeId) -> Option<&ExpectedMarker> {
         match &self.members[node.index()].verdict {
             Eligibility::Member(badge) => Some(badge),
-            Eligibility::Undecided | Eligibility::NeedsMarker(_) | Eligibility::Excluded(_) => None,
+            Eligibility::Unverified | Eligibility::NeedsMarker(_) | Eligibility::Excluded(_) => None,
         }
     }
 
@@ -292,7 +292,7 @@ impl Membership {
         let carriers = in_force.map_or(0, |(cluster, _)| self.connected_nodes_in(cluster));
         for member in &mut self.members {
             let verdict = match &member.reading {
-                None => Eligibility::Undecided,
+                None => Eligibility::Unverified,
                 Some(reading) => {
                     // A blank node is taken in on the word of nodes that are there now: what others told before they
                     // went away may be forgotten by now. Whom we knew we take back on the word of one.

@@ -10,7 +10,7 @@ use crate::vote::ExclusionReason;
 pub(super) enum Eligibility {
     /// Nobody can tell yet.
     #[default]
-    Undecided,
+    Unverified,
     /// It votes once it is past its probation.
     Member(ExpectedMarker),
     /// It must be told to remember this cluster and charter.
@@ -42,7 +42,7 @@ pub(super) fn verdict(
             return match in_force {
                 Some(cluster) => Eligibility::NeedsMarker(Marker::identity(cluster, config)),
                 None if all_looked => Eligibility::Excluded(ExclusionReason::Uninitialized),
-                None => Eligibility::Undecided,
+                None => Eligibility::Unverified,
             };
         }
         Some(text) => Marker::parse(text),
@@ -78,6 +78,6 @@ pub(super) fn verdict(
              `quorlock init --force`)"
                 .into(),
         )),
-        None => Eligibility::Undecided,
+        None => Eligibility::Unverified,
     }
 }

@@ -120,7 +120,7 @@ impl Member {
         }
         let voting_status = match (&self.verdict, self.probation) {
             (Eligibility::Member(_), Some(it)) => VotingStatus::OnProbation(it.votes_from, it.doubt),
-            (Eligibility::Undecided | Eligibility::NeedsMarker(_), _) => self.unverified(),
+            (Eligibility::Unverified | Eligibility::NeedsMarker(_), _) => self.unverified(),
             (Eligibility::Excluded(exclusion), _) => VotingStatus::Excluded(exclusion.clone()),
             (Eligibility::Member(_), None) => VotingStatus::Voting,
         };
@@ -189,7 +189,7 @@ impl Member {
 
     /// It is not what we know; nobody asks it for votes until it was looked at.
     pub(super) fn invalidate(&mut self, now: DualTimestamp) {
-        self.verdict = Eligibility::Undecided;
+        self.verdict = Eligibility::Unverified;
         self.read_at = Some(now);
     }
 
@@ -228,7 +228,7 @@ impl Member {
         self.verdict = match verdict {
             // It is told what it is all the same: its marker says then that it evicts, so that it does not vote when it
             // has stopped either, until it is on probation for what it may have lost.
-            Eligibility::Member(_) | Eligibility::NeedsMarker(_) | Eligibility::Undecided if evicts => {
+            Eligibility::Member(_) | Eligibility::NeedsMarker(_) | Eligibility::Unverified if evicts => {
                 Eligibility::Excluded(ExclusionReason::EvictionEnabled)
             }
             Eligibility::Member(badge) => {
