@@ -156,7 +156,7 @@ impl RequestEncoder {
         let packed = &mut self.markers[node.index()];
         if packed.bytes.is_empty() || packed.expected.as_ref() != badge {
             let (marker, votes_from, above) = badge.map_or((NO_MARKER, 0, 0), |badge| {
-                (&*badge.marker, badge.votes_from_micros, badge.numbers_above)
+                (&*badge.marker, badge.votes_from_micros, badge.fencing_numbers_above)
             });
             packed.bytes.clear();
             let spans = [digits(votes_from), digits(above)];
@@ -383,7 +383,7 @@ mod tests {
             };
             let mut packer = encoder();
             for votes_from_micros in [0, 9, 10, 1_700_000_000_000_000] {
-                let badge = ExpectedMarker { marker: "a marker".into(), votes_from_micros, numbers_above: 5 };
+                let badge = ExpectedMarker { marker: "a marker".into(), votes_from_micros, fencing_numbers_above: 5 };
                 packer.encode(&request, ScriptForm::Sha);
                 let mut bytes = packer.bytes().to_vec();
                 bytes.extend_from_slice(packer.marker_args(NodeId(1), Some(&badge)));

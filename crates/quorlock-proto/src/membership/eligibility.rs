@@ -27,7 +27,7 @@ pub struct ExpectedMarker {
     /// From when on it votes, in microseconds of its own clock.
     pub votes_from_micros: u64,
     /// What every fencing number of it is above.
-    pub numbers_above: u64,
+    pub fencing_numbers_above: u64,
 }
 
 /// What becomes of a node that remembers this, if the nodes are this cluster, as far as enough of them have said.
@@ -71,7 +71,7 @@ pub(super) fn verdict(
         Some(_) => Eligibility::Member(ExpectedMarker {
             marker: reading.marker.clone().unwrap_or_default(),
             votes_from_micros: marker.votes_from_micros(),
-            numbers_above: marker.numbers_above(),
+            fencing_numbers_above: marker.numbers_above(),
         }),
         None if all_looked => Eligibility::Excluded(ExclusionReason::ClusterMismatch(
             "no quorum of the nodes given belongs to the same one (if they should, stop all clients, then \

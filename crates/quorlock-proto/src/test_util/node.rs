@@ -471,7 +471,7 @@ impl Node {
         }
         match (request.kind, fence) {
             (RequestKind::Acquire, Fence::Hint { hint, floor }) => {
-                self.grant(request, hint, floor.max(badge.numbers_above), now)
+                self.grant(request, hint, floor.max(badge.fencing_numbers_above), now)
             }
             (RequestKind::Reacquire, Fence::Number(number)) => self.reacquire(request, number, now),
             (RequestKind::RaiseFence | RequestKind::Renew, Fence::Number(number)) => {

@@ -113,7 +113,7 @@ fn a_number_is_above_the_end_of_the_probation(node: &mut dyn Subject) {
         }
         let votes_from_micros = node.micros();
         let badge =
-            ExpectedMarker { votes_from_micros, numbers_above: votes_from_micros, ..node.expected_marker() };
+            ExpectedMarker { votes_from_micros, fencing_numbers_above: votes_from_micros, ..node.expected_marker() };
         let request = request(RequestKind::Acquire, Some(Fence::Hint { hint: votes_from_micros, floor: 0 }));
         let (vote, clock) = node.request(&request, Some(&badge), false);
         let base = clock.expect("a clock").saturating_sub(TOLERANCE_MICROS).max(votes_from_micros);
@@ -132,7 +132,7 @@ fn a_number_is_above_what_the_marker_says(node: &mut dyn Subject) {
                 if let Some(last) = last {
                     node.set_fence(last);
                 }
-                let badge = ExpectedMarker { numbers_above, ..node.expected_marker() };
+                let badge = ExpectedMarker { fencing_numbers_above: numbers_above, ..node.expected_marker() };
                 let request = request(RequestKind::Acquire, Some(Fence::Hint { hint, floor }));
                 let (vote, clock) = node.request(&request, Some(&badge), false);
                 let clock = clock.expect("a clock");

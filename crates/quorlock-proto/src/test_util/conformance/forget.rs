@@ -97,7 +97,7 @@ fn a_node_forgets_on_its_own_terms_only(node: &mut dyn Subject) {
     node.expected_marker();
     node.set_fence(7);
     let theirs =
-        ExpectedMarker { marker: "what others agreed on".into(), votes_from_micros: 0, numbers_above: 0 };
+        ExpectedMarker { marker: "what others agreed on".into(), votes_from_micros: 0, fencing_numbers_above: 0 };
     for badge in [None, Some(&theirs)] {
         let (vote, _) = node.unchanged(|node| node.request(&request(RequestKind::Forget, None), badge, true));
         assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch));

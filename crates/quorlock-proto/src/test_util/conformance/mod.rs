@@ -150,7 +150,7 @@ impl dyn Subject + '_ {
             self.set(Location::Marker, Some(MARKER), None);
         }
         let marker = String::from_utf8_lossy(MARKER).into();
-        ExpectedMarker { marker, votes_from_micros: 0, numbers_above: 0 }
+        ExpectedMarker { marker, votes_from_micros: 0, fencing_numbers_above: 0 }
     }
 
     fn set_fence(&mut self, number: u64) {
