@@ -23,7 +23,7 @@ use crate::mutant::{Mutant, enabled};
 use crate::quorum::{NodeId, Quorum};
 use crate::time::DualTimestamp;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
-use eligibility::{Eligibility, verdict};
+use eligibility::{Eligibility, eligibility_of};
 use init::PendingInit;
 use member::{Member, ProbationState};
 
@@ -303,7 +303,7 @@ impl Membership {
                         Source::Nodes => reading.marker.is_some() || is_vouched_for,
                         Source::Memory => member.was_member() && (reading.marker.is_some() || is_vouched_for),
                     });
-                    verdict(reading, in_force.map(|(cluster, _)| cluster), all_looked, config)
+                    eligibility_of(reading, in_force.map(|(cluster, _)| cluster), all_looked, config)
                 }
             };
             member.decide(verdict, config.max_ttl(), now);

@@ -31,7 +31,7 @@ pub struct ExpectedMarker {
 }
 
 /// What becomes of a node that remembers this, if the nodes are this cluster, as far as enough of them have said.
-pub(super) fn verdict(
+pub(super) fn eligibility_of(
     reading: &MarkerReading,
     in_force: Option<ClusterId>,
     all_looked: bool,
