@@ -11,7 +11,7 @@ use crate::vote::{ReplyFailure, Vote};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum InitResult {
     /// The nodes are a new cluster, and vote at once.
-    Fresh,
+    Initialized,
     /// They were a cluster on just these terms already; nothing was changed.
     Already,
     /// Some node remembers something else; nothing was changed.
@@ -105,6 +105,6 @@ impl Membership {
         }
         let answers = std::mem::take(answers);
         let is_done = answers.iter().all(Vote::is_grant);
-        self.end_init(if is_done { InitResult::Fresh } else { InitResult::Rejected(answers) });
+        self.end_init(if is_done { InitResult::Initialized } else { InitResult::Rejected(answers) });
     }
 }

@@ -129,7 +129,7 @@ fn declared_nodes_vote_at_once() {
         connect(&mut world, ALICE);
         let expected = (!founds).then_some(ExclusionReason::Uninitialized);
         assert_eq!(exclusion(&world, ALICE, 0), expected, "who only looks founds nothing by the way");
-        assert_eq!(world.declare_as(ALICE, 7, founds), Some(InitResult::Fresh));
+        assert_eq!(world.declare_as(ALICE, 7, founds), Some(InitResult::Initialized));
         let id = Some(ClusterId::new(7));
         assert!((0..3).all(|node| marker(&world, node).map(|it| it.cluster) == id));
         connect(&mut world, BOB);
@@ -141,7 +141,7 @@ fn declared_nodes_vote_at_once() {
 #[test]
 fn who_had_another_marker_before_a_declaration_was_forced_waits_by_its_own_clock() {
     let mut world = World::fenced(3);
-    assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Fresh));
+    assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Initialized));
     world.live(LOOK);
     // They may have held locks under the old one.
     assert!((0..3).all(|node| doubt(&world, BOB, node) == Some(ProbationReason::PossibleDataLoss)));
@@ -161,7 +161,7 @@ fn nodes_that_are_a_cluster_are_declared_only_by_force() {
     connect(&mut world, ALICE);
     assert_eq!(world.declare_as(ALICE, 7, false), Some(InitResult::NotBlank));
     assert!(marker(&world, 0).is_none() && marker(&world, 2).is_none(), "nothing was changed");
-    assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Fresh));
+    assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Initialized));
     world.hold(ALICE);
 }
 
@@ -189,7 +189,7 @@ fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
     world.servers[1].hangs = false;
     connect(&mut world, ALICE);
     assert_eq!(world.declare_as(ALICE, 7, false), Some(InitResult::Already), "two say what the third is");
-    assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Fresh));
+    assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Initialized));
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_declaration_that_nodes_reject_tells_what_each_said() {
         world.servers[2].excuses.push_back(denied.clone());
         let reported = world.declare_as(ALICE, 7, is_forced);
         assert_eq!(reported, Some(InitResult::Rejected(vec![full, Vote::Granted, denied])), "all are heard");
-        assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Fresh), "and it is finished later");
+        assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Initialized), "and it is finished later");
     }
 }
 
@@ -217,14 +217,14 @@ fn a_declaration_waits_for_what_nodes_are_being_asked() {
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
     assert_eq!(world.wire(ALICE, 1), [RequestKind::ReadMarker], "it is being taken back");
-    assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Fresh));
+    assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Initialized));
     let ids: Vec<_> = (0..3).filter_map(|node| marker(&world, node)).map(|marker| marker.cluster).collect();
     assert!(ids.len() == 3 && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
 
     let mut world = World::fenced(3);
     world.sleep(LOOK);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::ReadMarker], "just asked, as now and then");
-    assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Fresh));
+    assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Initialized));
 }
 
 #[test]

@@ -98,7 +98,7 @@ impl Sim<'_> {
             OperationEvent::Renewing | OperationEvent::Surveyed(_) => {}
             OperationEvent::Initialized(declared) => {
                 tell!(self, "client {who}'s declaration: {declared:?}");
-                if *declared == InitResult::Fresh {
+                if *declared == InitResult::Initialized {
                     self.on_declared();
                 }
             }
