@@ -13,7 +13,7 @@ pub enum InitResult {
     /// The nodes are a new cluster, and vote at once.
     Initialized,
     /// They were a cluster on just these terms already; nothing was changed.
-    Already,
+    AlreadyInitialized,
     /// Some node remembers something else; nothing was changed.
     NotBlank,
     /// Some node cannot be reached. Nothing was changed, or not all of it: declare again.
@@ -59,7 +59,7 @@ impl Membership {
         }
         if !is_forced && !self.reads().all(|reading| reading.marker.is_none()) {
             let is_same = self.is_one_cluster();
-            self.end_init(if is_same { InitResult::Already } else { InitResult::NotBlank });
+            self.end_init(if is_same { InitResult::AlreadyInitialized } else { InitResult::NotBlank });
             return;
         }
         let identity = Marker::identity(cluster, self.config);

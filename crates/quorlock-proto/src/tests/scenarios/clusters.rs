@@ -153,7 +153,7 @@ fn who_had_another_marker_before_a_declaration_was_forced_waits_by_its_own_clock
 fn nodes_that_are_a_cluster_are_declared_only_by_force() {
     let mut world = World::fenced(3);
     let before = marker(&world, 0);
-    assert_eq!(world.declare_as(ALICE, 7, false), Some(InitResult::Already));
+    assert_eq!(world.declare_as(ALICE, 7, false), Some(InitResult::AlreadyInitialized));
     assert_eq!(marker(&world, 0), before);
 
     let mut world = blank(3, 1);
@@ -188,7 +188,7 @@ fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
     assert_eq!(reported, [OperationEvent::Initialized(InitResult::Unreachable)]);
     world.servers[1].hangs = false;
     connect(&mut world, ALICE);
-    assert_eq!(world.declare_as(ALICE, 7, false), Some(InitResult::Already), "two say what the third is");
+    assert_eq!(world.declare_as(ALICE, 7, false), Some(InitResult::AlreadyInitialized), "two say what the third is");
     assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Initialized));
 }
 
