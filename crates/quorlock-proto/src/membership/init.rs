@@ -25,7 +25,7 @@ pub enum InitResult {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PendingInit {
-    pub(super) of: OperationId,
+    pub(super) operation: OperationId,
     pub(super) cluster: ClusterId,
     pub(super) is_forced: bool,
     /// Who has not said yet that it remembers the new cluster; nothing while nobody was told of it.
@@ -45,7 +45,7 @@ impl Membership {
             return;
         }
         let answers = vec![Vote::Unknown(ReplyFailure::Timeout); self.members.len()];
-        self.pending_init = Some(PendingInit { of, cluster, is_forced, waiting: None, answers });
+        self.pending_init = Some(PendingInit { operation: of, cluster, is_forced, waiting: None, answers });
         self.begin_init();
     }
 
@@ -73,7 +73,7 @@ impl Membership {
 
     pub(super) fn end_init(&mut self, declared: InitResult) {
         if let Some(declaring) = self.pending_init.take() {
-            self.init_result = Some((declaring.of, declared));
+            self.init_result = Some((declaring.operation, declared));
         }
     }
 
