@@ -29,7 +29,7 @@ pub(super) struct PendingInit {
     pub(super) cluster: ClusterId,
     pub(super) is_forced: bool,
     /// Who has not said yet that it remembers the new cluster; nothing while nobody was told of it.
-    pub(super) waiting: Option<NodeSet>,
+    pub(super) unconfirmed: Option<NodeSet>,
     /// What each answered.
     pub(super) answers: Vec<Vote>,
 }
@@ -45,7 +45,7 @@ impl Membership {
             return;
         }
         let answers = vec![Vote::Unknown(ReplyFailure::Timeout); self.members.len()];
-        self.pending_init = Some(PendingInit { operation: of, cluster, is_forced, waiting: None, answers });
+        self.pending_init = Some(PendingInit { operation: of, cluster, is_forced, unconfirmed: None, answers });
         self.begin_init();
     }
 
@@ -53,7 +53,7 @@ impl Membership {
     /// there is to replace.
     pub(super) fn begin_init(&mut self) {
         let is_settled = !self.members.iter().any(Member::is_read_pending);
-        let Some(PendingInit { cluster, is_forced, waiting: None, .. }) = self.pending_init else { return };
+        let Some(PendingInit { cluster, is_forced, unconfirmed: None, .. }) = self.pending_init else { return };
         if !is_settled {
             return;
         }
@@ -67,7 +67,7 @@ impl Membership {
             member.write(identity.clone(), self.config.max_ttl());
         }
         if let Some(declaring) = &mut self.pending_init {
-            declaring.waiting = Some(self.config.quorum().all());
+            declaring.unconfirmed = Some(self.config.quorum().all());
         }
     }
 
@@ -88,7 +88,7 @@ impl Membership {
 
     /// All are heard before the declaration ends, so that what each is to be mended is told at once.
     pub(super) fn on_init_reply(&mut self, node: NodeId, reading: &Result<MarkerReading, Vote>) {
-        let Some(PendingInit { cluster, waiting: Some(waiting), answers, .. }) = &mut self.pending_init else {
+        let Some(PendingInit { cluster, unconfirmed: Some(waiting), answers, .. }) = &mut self.pending_init else {
             return;
         };
         let is_it = |it: Marker| (it.cluster, it.config) == (*cluster, self.config);
