@@ -31,7 +31,7 @@ pub(super) struct PendingInit {
     /// Who has not said yet that it remembers the new cluster; nothing while nobody was told of it.
     pub(super) unconfirmed: Option<NodeSet>,
     /// What each answered.
-    pub(super) answers: Vec<Vote>,
+    pub(super) replies: Vec<Vote>,
 }
 
 impl Membership {
@@ -45,7 +45,7 @@ impl Membership {
             return;
         }
         let answers = vec![Vote::Unknown(ReplyFailure::Timeout); self.members.len()];
-        self.pending_init = Some(PendingInit { operation: of, cluster, is_forced, unconfirmed: None, answers });
+        self.pending_init = Some(PendingInit { operation: of, cluster, is_forced, unconfirmed: None, replies: answers });
         self.begin_init();
     }
 
@@ -88,7 +88,7 @@ impl Membership {
 
     /// All are heard before the declaration ends, so that what each is to be mended is told at once.
     pub(super) fn on_init_reply(&mut self, node: NodeId, reading: &Result<MarkerReading, Vote>) {
-        let Some(PendingInit { cluster, unconfirmed: Some(waiting), answers, .. }) = &mut self.pending_init else {
+        let Some(PendingInit { cluster, unconfirmed: Some(waiting), replies: answers, .. }) = &mut self.pending_init else {
             return;
         };
         let is_it = |it: Marker| (it.cluster, it.config) == (*cluster, self.config);
