@@ -207,7 +207,7 @@ impl Membership {
         until: fn(&ProbationState) -> DualTimestamp,
     ) -> Option<Vote> {
         let member = &self.members[node.index()];
-        match &member.verdict {
+        match &member.eligibility {
             Eligibility::Member(_) => match &member.probation {
                 Some(it) if !now.is_due(until(it)) => {
                     Some(Vote::OnProbation { remaining: until(it).since(now), reason: it.doubt })
@@ -232,7 +232,7 @@ impl Membership {
     /// What the node is expected to remember, for the scripts to compare; `None` while it may not vote.
     #[must_use]
     pub fn expected_marker(&self, node: NodeId) -> Option<&ExpectedMarker> {
-        match &self.members[node.index()].verdict {
+        match &self.members[node.index()].eligibility {
             Eligibility::Member(badge) => Some(badge),
             Eligibility::Unverified | Eligibility::NeedsMarker(_) | Eligibility::Excluded(_) => None,
         }

@@ -17,7 +17,7 @@ pub(super) struct Member {
     pub(super) is_up: bool,
     /// What it told last, kept also while it is away.
     pub(super) reading: Option<MarkerReading>,
-    pub(super) verdict: Eligibility,
+    pub(super) eligibility: Eligibility,
     /// The marker with which it was a member last.
     known: Option<Arc<str>>,
     /// It does not vote yet.
@@ -99,7 +99,7 @@ impl Member {
 
     /// Whether its probation has ended, told once: who holds a lock may come back to it.
     pub(super) fn opens(&mut self, now: DualTimestamp) -> bool {
-        let is_member = self.is_up && matches!(self.verdict, Eligibility::Member(_));
+        let is_member = self.is_up && matches!(self.eligibility, Eligibility::Member(_));
         match &mut self.probation {
             Some(it) if is_member && !it.is_open && now.is_due(it.ends) => {
                 it.is_open = true;
@@ -118,7 +118,7 @@ impl Member {
             // Why it is away is told by those who dial it; what it was worth must not be said over that.
             return None;
         }
-        let voting_status = match (&self.verdict, self.probation) {
+        let voting_status = match (&self.eligibility, self.probation) {
             (Eligibility::Member(_), Some(it)) => VotingStatus::OnProbation(it.votes_from, it.doubt),
             (Eligibility::Unverified | Eligibility::NeedsMarker(_), _) => self.unverified(),
             (Eligibility::Excluded(exclusion), _) => VotingStatus::Excluded(exclusion.clone()),
@@ -189,7 +189,7 @@ impl Member {
 
     /// It is not what we know; nobody asks it for votes until it was looked at.
     pub(super) fn invalidate(&mut self, now: DualTimestamp) {
-        self.verdict = Eligibility::Unverified;
+        self.eligibility = Eligibility::Unverified;
         self.read_at = Some(now);
     }
 
@@ -225,7 +225,7 @@ impl Member {
             self.refusal = None;
         }
         let evicts = self.reading.as_ref().is_some_and(|reading| reading.evicts);
-        self.verdict = match verdict {
+        self.eligibility = match verdict {
             // It is told what it is all the same: its marker says then that it evicts, so that it does not vote when it
             // has stopped either, until it is on probation for what it may have lost.
             Eligibility::Member(_) | Eligibility::NeedsMarker(_) | Eligibility::Unverified if evicts => {
