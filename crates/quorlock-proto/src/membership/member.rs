@@ -19,7 +19,7 @@ pub(super) struct Member {
     pub(super) reading: Option<MarkerReading>,
     pub(super) eligibility: Eligibility,
     /// The marker with which it was a member last.
-    known: Option<Arc<str>>,
+    known_marker: Option<Arc<str>>,
     /// It does not vote yet.
     pub(super) probation: Option<ProbationState>,
     pub(super) clock: ClockMonitor,
@@ -157,7 +157,7 @@ impl Member {
 
     /// Whether it was a member of our cluster before.
     pub(super) fn was_member(&self) -> bool {
-        self.known.is_some()
+        self.known_marker.is_some()
     }
 
     pub(super) fn leave(&mut self) {
@@ -179,7 +179,7 @@ impl Member {
         self.read_at = Some(again);
         match reading {
             Ok(reading) => {
-                self.was_blank |= self.known.is_none() && reading.marker.is_none();
+                self.was_blank |= self.known_marker.is_none() && reading.marker.is_none();
                 self.reading = Some(reading);
                 self.seen_at = Some(now);
             }
@@ -241,9 +241,9 @@ impl Member {
 
     /// It remembers what it should: from when on does it vote.
     fn on_member(&mut self, badge: &ExpectedMarker, probation: Duration, now: DualTimestamp) {
-        let is_new = self.known.as_ref() != Some(&badge.marker);
+        let is_new = self.known_marker.as_ref() != Some(&badge.marker);
         let is_trusted = enabled(Mutant::NoProbation) || enabled(Mutant::NoOwnClockWait);
-        if is_new && self.known.is_some() && !is_trusted {
+        if is_new && self.known_marker.is_some() && !is_trusted {
             // Who knew it when it changed trusts no clock but its own for how long ago that was.
             let own = if enabled(Mutant::ShortProbation) { probation / 2 } else { probation };
             self.start_probation(now.plus(own), ProbationReason::PossibleDataLoss, probation);
@@ -260,8 +260,8 @@ impl Member {
                 if self.was_blank { ProbationReason::NewNode } else { ProbationReason::PossibleDataLoss };
             self.start_probation(ends, doubt, probation);
         }
-        self.was_blank &= self.known.is_none();
-        self.known = Some(badge.marker.clone());
+        self.was_blank &= self.known_marker.is_none();
+        self.known_marker = Some(badge.marker.clone());
     }
 }
 
