@@ -26,7 +26,7 @@ pub(super) struct Member {
     /// Whether it remembered nothing when we first met it.
     was_blank: bool,
     /// When `reading` was received.
-    seen_at: Option<DualTimestamp>,
+    read_received_at: Option<DualTimestamp>,
     read_at: Option<DualTimestamp>,
     is_looking: bool,
     /// Why it did not tell, or would not be told, when it was asked last: the vote that it is worth. Kept while it is told
@@ -181,7 +181,7 @@ impl Member {
             Ok(reading) => {
                 self.was_blank |= self.known_marker.is_none() && reading.marker.is_none();
                 self.reading = Some(reading);
-                self.seen_at = Some(now);
+                self.read_received_at = Some(now);
             }
             Err(refusal) => self.refusal = Some(refusal),
         }
@@ -249,7 +249,7 @@ impl Member {
             self.start_probation(now.plus(own), ProbationReason::PossibleDataLoss, probation);
         }
         let told_at = self.reading.as_ref().map_or(0, |reading| reading.micros);
-        let mut ends = moved(self.seen_at.unwrap_or(now), told_at, badge.votes_from_micros);
+        let mut ends = moved(self.read_received_at.unwrap_or(now), told_at, badge.votes_from_micros);
         let written = Marker::parse(&badge.marker).filter(|marker| marker.written_micros > 0);
         let by_writer = written.as_ref().filter(|_| is_new).and_then(|it| ends_by_writer(it, now));
         ends = by_writer.map_or(ends, |by_writer| ends.later(by_writer.earlier(now.plus(probation))));
