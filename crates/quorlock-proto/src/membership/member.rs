@@ -28,7 +28,7 @@ pub(super) struct Member {
     /// When `reading` was received.
     read_received_at: Option<DualTimestamp>,
     read_at: Option<DualTimestamp>,
-    is_looking: bool,
+    is_reading: bool,
     /// Why it did not tell, or would not be told, when it was asked last: the vote that it is worth. Kept while it is told
     /// again.
     pub(super) refusal: Option<Vote>,
@@ -66,7 +66,7 @@ pub enum VotingStatus {
 impl Member {
     /// When it must be looked at again.
     pub(super) fn read_at(&self) -> Option<DualTimestamp> {
-        self.read_at.filter(|_| self.is_up && !self.is_looking)
+        self.read_at.filter(|_| self.is_up && !self.is_reading)
     }
 
     /// When it votes again, first for holders and then for all, if people were told that it does not now.
@@ -85,11 +85,11 @@ impl Member {
 
     pub(super) fn needs_read(&self, now: DualTimestamp) -> bool {
         let is_due = self.read_at.is_some_and(|due| now.is_due(due));
-        self.is_up && !self.is_looking && (is_due || self.to_write.is_some())
+        self.is_up && !self.is_reading && (is_due || self.to_write.is_some())
     }
 
     pub(super) fn begin_read(&mut self, now: DualTimestamp) -> Option<MarkerWrite> {
-        self.is_looking = true;
+        self.is_reading = true;
         let mut write = self.to_write.take()?;
         if write.backdate.is_zero() {
             write.written_micros = now.wall_nanos() / 1000;
@@ -152,7 +152,7 @@ impl Member {
 
     /// Whether its next answer may tell of another marker than the last.
     pub(super) fn is_read_pending(&self) -> bool {
-        self.is_looking || self.to_write.is_some()
+        self.is_reading || self.to_write.is_some()
     }
 
     /// Whether it was a member of our cluster before.
@@ -162,7 +162,7 @@ impl Member {
 
     pub(super) fn leave(&mut self) {
         self.is_up = false;
-        self.is_looking = false;
+        self.is_reading = false;
         self.to_write = None;
         self.read_at = None;
         // Whoever comes back is told of anew.
@@ -175,7 +175,7 @@ impl Member {
         now: DualTimestamp,
         again: DualTimestamp,
     ) {
-        self.is_looking = false;
+        self.is_reading = false;
         self.read_at = Some(again);
         match reading {
             Ok(reading) => {
@@ -216,7 +216,7 @@ impl Member {
     pub(super) fn decide(&mut self, verdict: Eligibility, probation: Duration, now: DualTimestamp) {
         if let Eligibility::NeedsMarker(identity) = &verdict
             && self.is_up
-            && !self.is_looking
+            && !self.is_reading
             && self.to_write.is_none()
         {
             self.write(identity.clone(), Duration::ZERO);
