@@ -214,8 +214,8 @@ impl Membership {
                 }
                 _ => None,
             },
-            Eligibility::Unverified | Eligibility::NeedsMarker(_) if member.refusal.is_some() => {
-                member.refusal.clone()
+            Eligibility::Unverified | Eligibility::NeedsMarker(_) if member.read_failure.is_some() => {
+                member.read_failure.clone()
             }
             Eligibility::Unverified => Some(Vote::Unknown(ReplyFailure::Unverified)),
             Eligibility::NeedsMarker(_) => Some(Vote::Unknown(ReplyFailure::MarkerMismatch)),

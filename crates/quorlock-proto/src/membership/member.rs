@@ -31,7 +31,7 @@ pub(super) struct Member {
     is_reading: bool,
     /// Why it did not tell, or would not be told, when it was asked last: the vote that it is worth. Kept while it is told
     /// again.
-    pub(super) refusal: Option<Vote>,
+    pub(super) read_failure: Option<Vote>,
     /// What it must be told to remember.
     to_write: Option<MarkerWrite>,
     reported: VotingStatus,
@@ -139,7 +139,7 @@ impl Member {
     }
 
     fn unverified(&self) -> VotingStatus {
-        match &self.refusal {
+        match &self.read_failure {
             Some(Vote::Excluded(exclusion)) => VotingStatus::Excluded(exclusion.clone()),
             Some(Vote::Unknown(fault)) => VotingStatus::Unverified(Some(fault.clone())),
             _ => VotingStatus::Unverified(None),
@@ -183,7 +183,7 @@ impl Member {
                 self.reading = Some(reading);
                 self.read_received_at = Some(now);
             }
-            Err(refusal) => self.refusal = Some(refusal),
+            Err(refusal) => self.read_failure = Some(refusal),
         }
     }
 
@@ -222,7 +222,7 @@ impl Member {
             self.write(identity.clone(), Duration::ZERO);
         }
         if !matches!(verdict, Eligibility::NeedsMarker(_)) {
-            self.refusal = None;
+            self.read_failure = None;
         }
         let evicts = self.reading.as_ref().is_some_and(|reading| reading.evicts);
         self.eligibility = match verdict {
