@@ -33,7 +33,7 @@ pub(super) struct Member {
     /// again.
     pub(super) read_failure: Option<Vote>,
     /// What it must be told to remember.
-    to_write: Option<MarkerWrite>,
+    pending_write: Option<MarkerWrite>,
     reported: VotingStatus,
 }
 
@@ -85,12 +85,12 @@ impl Member {
 
     pub(super) fn needs_read(&self, now: DualTimestamp) -> bool {
         let is_due = self.read_at.is_some_and(|due| now.is_due(due));
-        self.is_up && !self.is_reading && (is_due || self.to_write.is_some())
+        self.is_up && !self.is_reading && (is_due || self.pending_write.is_some())
     }
 
     pub(super) fn begin_read(&mut self, now: DualTimestamp) -> Option<MarkerWrite> {
         self.is_reading = true;
-        let mut write = self.to_write.take()?;
+        let mut write = self.pending_write.take()?;
         if write.backdate.is_zero() {
             write.written_micros = now.wall_nanos() / 1000;
         }
@@ -152,7 +152,7 @@ impl Member {
 
     /// Whether its next answer may tell of another marker than the last.
     pub(super) fn is_read_pending(&self) -> bool {
-        self.is_reading || self.to_write.is_some()
+        self.is_reading || self.pending_write.is_some()
     }
 
     /// Whether it was a member of our cluster before.
@@ -163,7 +163,7 @@ impl Member {
     pub(super) fn leave(&mut self) {
         self.is_up = false;
         self.is_reading = false;
-        self.to_write = None;
+        self.pending_write = None;
         self.read_at = None;
         // Whoever comes back is told of anew.
         self.reported = VotingStatus::default();
@@ -198,7 +198,7 @@ impl Member {
         let before = replaces.as_deref().and_then(Marker::parse).map_or(0, |marker| marker.base_micros);
         let set_back = self.reading.as_ref().filter(|reading| reading.latest_micros > reading.micros);
         let base_micros = set_back.map_or(before, |reading| before.max(reading.latest_micros));
-        self.to_write = Some(MarkerWrite { replaces, identity, backdate, written_micros: 0, base_micros });
+        self.pending_write = Some(MarkerWrite { replaces, identity, backdate, written_micros: 0, base_micros });
     }
 
     pub(super) fn start_probation(
@@ -217,7 +217,7 @@ impl Member {
         if let Eligibility::NeedsMarker(identity) = &verdict
             && self.is_up
             && !self.is_reading
-            && self.to_write.is_none()
+            && self.pending_write.is_none()
         {
             self.write(identity.clone(), Duration::ZERO);
         }
