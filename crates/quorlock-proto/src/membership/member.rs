@@ -98,7 +98,7 @@ impl Member {
     }
 
     /// Whether its probation has ended, told once: who holds a lock may come back to it.
-    pub(super) fn opens(&mut self, now: DualTimestamp) -> bool {
+    pub(super) fn take_open_to_holders(&mut self, now: DualTimestamp) -> bool {
         let is_member = self.is_up && matches!(self.eligibility, Eligibility::Member(_));
         match &mut self.probation {
             Some(it) if is_member && !it.is_open && now.is_due(it.ends) => {
