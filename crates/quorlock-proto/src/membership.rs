@@ -100,7 +100,7 @@ impl Membership {
             if member.take_open_to_holders(now) {
                 return Some(MemberStep::OpenToHolders(node));
             }
-            if let Some(voting_status) = member.change(now) {
+            if let Some(voting_status) = member.take_status_change(now) {
                 return Some(MemberStep::StatusChanged(node, voting_status));
             }
         }

@@ -110,7 +110,7 @@ impl Member {
     }
 
     /// The standing, if it is another than was told last.
-    pub(super) fn change(&mut self, now: DualTimestamp) -> Option<VotingStatus> {
+    pub(super) fn take_status_change(&mut self, now: DualTimestamp) -> Option<VotingStatus> {
         if self.probation.is_some_and(|it| now.is_due(it.votes_from)) {
             self.probation = None;
         }
