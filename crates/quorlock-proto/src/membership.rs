@@ -122,7 +122,7 @@ impl Membership {
 
     /// The node is not connected any more. What it was is remembered. Poll next.
     pub fn on_down(&mut self, node: NodeId) {
-        self.members[node.index()].leave();
+        self.members[node.index()].disconnect();
         self.end_init(InitResult::Unreachable);
     }
 

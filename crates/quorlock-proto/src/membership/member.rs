@@ -160,7 +160,7 @@ impl Member {
         self.known_marker.is_some()
     }
 
-    pub(super) fn leave(&mut self) {
+    pub(super) fn disconnect(&mut self) {
         self.is_up = false;
         self.is_reading = false;
         self.pending_write = None;
