@@ -64,7 +64,7 @@ impl Membership {
         }
         let identity = Marker::identity(cluster, self.config);
         for member in &mut self.members {
-            member.write(identity.clone(), self.config.max_ttl());
+            member.request_write(identity.clone(), self.config.max_ttl());
         }
         if let Some(declaring) = &mut self.pending_init {
             declaring.unconfirmed = Some(self.config.quorum().all());

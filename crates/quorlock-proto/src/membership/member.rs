@@ -193,7 +193,7 @@ impl Member {
         self.read_at = Some(now);
     }
 
-    pub(super) fn write(&mut self, identity: Arc<str>, backdate: Duration) {
+    pub(super) fn request_write(&mut self, identity: Arc<str>, backdate: Duration) {
         let replaces = self.reading.as_ref().and_then(|reading| reading.marker.clone());
         let before = replaces.as_deref().and_then(Marker::parse).map_or(0, |marker| marker.base_micros);
         let set_back = self.reading.as_ref().filter(|reading| reading.latest_micros > reading.micros);
@@ -219,7 +219,7 @@ impl Member {
             && !self.is_reading
             && self.pending_write.is_none()
         {
-            self.write(identity.clone(), Duration::ZERO);
+            self.request_write(identity.clone(), Duration::ZERO);
         }
         if !matches!(verdict, Eligibility::NeedsMarker(_)) {
             self.read_failure = None;
