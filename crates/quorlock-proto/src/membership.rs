@@ -306,7 +306,7 @@ impl Membership {
                     eligibility_of(reading, in_force.map(|(cluster, _)| cluster), all_looked, config)
                 }
             };
-            member.decide(verdict, config.max_ttl(), now);
+            member.set_eligibility(verdict, config.max_ttl(), now);
         }
     }
 }

@@ -213,7 +213,7 @@ impl Member {
         }
     }
 
-    pub(super) fn decide(&mut self, verdict: Eligibility, probation: Duration, now: DualTimestamp) {
+    pub(super) fn set_eligibility(&mut self, verdict: Eligibility, probation: Duration, now: DualTimestamp) {
         if let Eligibility::NeedsMarker(identity) = &verdict
             && self.is_up
             && !self.is_reading
