@@ -147,7 +147,7 @@ impl Membership {
 
     /// A vote said that the node is not what we know. Poll next.
     pub fn on_marker_mismatch(&mut self, node: NodeId, now: DualTimestamp) {
-        self.members[node.index()].invalidate(now);
+        self.members[node.index()].require_read(now);
     }
 
     /// A vote said that the node is on probation for longer than we thought. Poll next.
@@ -155,7 +155,7 @@ impl Membership {
         let (member, longest) = (&mut self.members[node.index()], self.config.max_ttl());
         if remaining > longest {
             // No probation is longer than that. Its clock was set back behind its marker, which a look will mend.
-            member.invalidate(now);
+            member.require_read(now);
         } else {
             member.start_probation(now.plus(remaining), ProbationReason::PossibleDataLoss, longest);
         }

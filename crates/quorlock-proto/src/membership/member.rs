@@ -188,7 +188,7 @@ impl Member {
     }
 
     /// It is not what we know; nobody asks it for votes until it was looked at.
-    pub(super) fn invalidate(&mut self, now: DualTimestamp) {
+    pub(super) fn require_read(&mut self, now: DualTimestamp) {
         self.eligibility = Eligibility::Unverified;
         self.read_at = Some(now);
     }
