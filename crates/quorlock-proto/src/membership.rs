@@ -197,7 +197,7 @@ impl Membership {
     /// The same for those who hold a lock already.
     #[must_use]
     pub fn implicit_vote_for_holders(&self, node: NodeId, now: DualTimestamp) -> Option<Vote> {
-        self.probation_vote_until(node, now, |held_back| held_back.ends)
+        self.probation_vote_until(node, now, |held_back| held_back.opens_to_holders_at)
     }
 
     fn probation_vote_until(

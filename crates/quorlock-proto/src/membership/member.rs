@@ -41,7 +41,7 @@ pub(super) struct Member {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ProbationState {
     /// When all that it may have forgotten is over. Locks that are held come back to it from then on.
-    pub(super) ends: DualTimestamp,
+    pub(super) opens_to_holders_at: DualTimestamp,
     /// When it votes for those who ask for a lock. A little later: who holds a lock is to be there before them, for
     /// their vain attempts would take its place, and leave a larger number.
     pub(super) votes_from: DualTimestamp,
@@ -72,7 +72,7 @@ impl Member {
     /// When it votes again, first for holders and then for all, if people were told that it does not now.
     pub(super) fn votes_at(&self) -> Option<DualTimestamp> {
         let told = self.probation.filter(|_| matches!(self.reported, VotingStatus::OnProbation(..)));
-        told.map(|it| if it.is_open { it.votes_from } else { it.ends })
+        told.map(|it| if it.is_open { it.votes_from } else { it.opens_to_holders_at })
     }
 
     /// The first of both.
@@ -101,7 +101,7 @@ impl Member {
     pub(super) fn take_open_to_holders(&mut self, now: DualTimestamp) -> bool {
         let is_member = self.is_up && matches!(self.eligibility, Eligibility::Member(_));
         match &mut self.probation {
-            Some(it) if is_member && !it.is_open && now.is_due(it.ends) => {
+            Some(it) if is_member && !it.is_open && now.is_due(it.opens_to_holders_at) => {
                 it.is_open = true;
                 true
             }
@@ -207,9 +207,9 @@ impl Member {
         doubt: ProbationReason,
         probation: Duration,
     ) {
-        if self.probation.is_none_or(|other| !other.ends.is_due(ends)) {
+        if self.probation.is_none_or(|other| !other.opens_to_holders_at.is_due(ends)) {
             let votes_from = ends.plus(grace(probation));
-            self.probation = Some(ProbationState { ends, votes_from, doubt, is_open: false });
+            self.probation = Some(ProbationState { opens_to_holders_at: ends, votes_from, doubt, is_open: false });
         }
     }
 
