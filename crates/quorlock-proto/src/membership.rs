@@ -210,7 +210,7 @@ impl Membership {
         match &member.eligibility {
             Eligibility::Member(_) => match &member.probation {
                 Some(it) if !now.is_due(until(it)) => {
-                    Some(Vote::OnProbation { remaining: until(it).since(now), reason: it.doubt })
+                    Some(Vote::OnProbation { remaining: until(it).since(now), reason: it.reason })
                 }
                 _ => None,
             },

@@ -45,7 +45,7 @@ pub(super) struct ProbationState {
     /// When it votes for those who ask for a lock. A little later: who holds a lock is to be there before them, for
     /// their vain attempts would take its place, and leave a larger number.
     pub(super) votes_from: DualTimestamp,
-    pub(super) doubt: ProbationReason,
+    pub(super) reason: ProbationReason,
     /// Whether holders were told that it has ended.
     is_open: bool,
 }
@@ -119,7 +119,7 @@ impl Member {
             return None;
         }
         let voting_status = match (&self.eligibility, self.probation) {
-            (Eligibility::Member(_), Some(it)) => VotingStatus::OnProbation(it.votes_from, it.doubt),
+            (Eligibility::Member(_), Some(it)) => VotingStatus::OnProbation(it.votes_from, it.reason),
             (Eligibility::Unverified | Eligibility::NeedsMarker(_), _) => self.unverified(),
             (Eligibility::Excluded(exclusion), _) => VotingStatus::Excluded(exclusion.clone()),
             (Eligibility::Member(_), None) => VotingStatus::Voting,
@@ -209,7 +209,7 @@ impl Member {
     ) {
         if self.probation.is_none_or(|other| !other.opens_to_holders_at.is_due(ends)) {
             let votes_from = ends.plus(grace(probation));
-            self.probation = Some(ProbationState { opens_to_holders_at: ends, votes_from, doubt, is_open: false });
+            self.probation = Some(ProbationState { opens_to_holders_at: ends, votes_from, reason: doubt, is_open: false });
         }
     }
 
