@@ -47,7 +47,7 @@ pub(super) struct ProbationState {
     pub(super) votes_from: DualTimestamp,
     pub(super) reason: ProbationReason,
     /// Whether holders were told that it has ended.
-    is_open: bool,
+    is_open_to_holders: bool,
 }
 
 /// How a node stands, for people to see.
@@ -72,7 +72,7 @@ impl Member {
     /// When it votes again, first for holders and then for all, if people were told that it does not now.
     pub(super) fn votes_at(&self) -> Option<DualTimestamp> {
         let told = self.probation.filter(|_| matches!(self.reported, VotingStatus::OnProbation(..)));
-        told.map(|it| if it.is_open { it.votes_from } else { it.opens_to_holders_at })
+        told.map(|it| if it.is_open_to_holders { it.votes_from } else { it.opens_to_holders_at })
     }
 
     /// The first of both.
@@ -101,8 +101,8 @@ impl Member {
     pub(super) fn take_open_to_holders(&mut self, now: DualTimestamp) -> bool {
         let is_member = self.is_up && matches!(self.eligibility, Eligibility::Member(_));
         match &mut self.probation {
-            Some(it) if is_member && !it.is_open && now.is_due(it.opens_to_holders_at) => {
-                it.is_open = true;
+            Some(it) if is_member && !it.is_open_to_holders && now.is_due(it.opens_to_holders_at) => {
+                it.is_open_to_holders = true;
                 true
             }
             _ => false,
@@ -209,7 +209,7 @@ impl Member {
     ) {
         if self.probation.is_none_or(|other| !other.opens_to_holders_at.is_due(ends)) {
             let votes_from = ends.plus(grace(probation));
-            self.probation = Some(ProbationState { opens_to_holders_at: ends, votes_from, reason: doubt, is_open: false });
+            self.probation = Some(ProbationState { opens_to_holders_at: ends, votes_from, reason: doubt, is_open_to_holders: false });
         }
     }
 
