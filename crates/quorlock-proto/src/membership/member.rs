@@ -249,7 +249,7 @@ impl Member {
             self.start_probation(now.plus(own), ProbationReason::PossibleDataLoss, probation);
         }
         let told_at = self.reading.as_ref().map_or(0, |reading| reading.micros);
-        let mut ends = moved(self.read_received_at.unwrap_or(now), told_at, badge.votes_from_micros);
+        let mut ends = when_clock_shows(self.read_received_at.unwrap_or(now), told_at, badge.votes_from_micros);
         let written = Marker::parse(&badge.marker).filter(|marker| marker.written_micros > 0);
         let by_writer = written.as_ref().filter(|_| is_new).and_then(|it| ends_by_writer(it, now));
         ends = by_writer.map_or(ends, |by_writer| ends.later(by_writer.earlier(now.plus(probation))));
@@ -279,11 +279,11 @@ fn ends_by_writer(marker: &Marker, now: DualTimestamp) -> Option<DualTimestamp> 
     let micros = now.wall_nanos() / 1000;
     let is_ahead = marker.written_micros > micros.saturating_add(WRITER_AHEAD_MICROS);
     let is_believed = !is_ahead && !enabled(Mutant::NoWriterClock);
-    is_believed.then(|| moved(now, micros, marker.votes_from_written_micros()))
+    is_believed.then(|| when_clock_shows(now, micros, marker.votes_from_written_micros()))
 }
 
 /// When a clock that shows `from` at this moment shows `to`, or did.
-fn moved(at: DualTimestamp, from: u64, to: u64) -> DualTimestamp {
+fn when_clock_shows(at: DualTimestamp, from: u64, to: u64) -> DualTimestamp {
     match to.checked_sub(from) {
         Some(left) => at.plus(Duration::from_micros(left)),
         None => at.minus(Duration::from_micros(from - to)),
