@@ -208,7 +208,7 @@ impl Member {
         probation: Duration,
     ) {
         if self.probation.is_none_or(|other| !other.opens_to_holders_at.is_due(ends)) {
-            let votes_from = ends.plus(grace(probation));
+            let votes_from = ends.plus(holder_head_start(probation));
             self.probation = Some(ProbationState { opens_to_holders_at: ends, votes_from, reason: doubt, is_open_to_holders: false });
         }
     }
@@ -254,7 +254,7 @@ impl Member {
         let by_writer = written.as_ref().filter(|_| is_new).and_then(|it| ends_by_writer(it, now));
         ends = by_writer.map_or(ends, |by_writer| ends.later(by_writer.earlier(now.plus(probation))));
         // A node that was declared has nothing to forget, and no lock is to come back to it.
-        let pause = written.map_or(Duration::ZERO, |_| grace(probation));
+        let pause = written.map_or(Duration::ZERO, |_| holder_head_start(probation));
         if !now.is_due(ends.plus(pause)) {
             let doubt =
                 if self.was_blank { ProbationReason::NewNode } else { ProbationReason::PossibleDataLoss };
@@ -291,7 +291,7 @@ fn when_clock_shows(at: DualTimestamp, from: u64, to: u64) -> DualTimestamp {
 }
 
 /// How much sooner than all others holders may come to a node whose probation has ended.
-fn grace(probation: Duration) -> Duration {
+fn holder_head_start(probation: Duration) -> Duration {
     (probation / 60).max(MIN_GRACE)
 }
 
