@@ -292,10 +292,10 @@ fn when_clock_shows(at: DualTimestamp, from: u64, to: u64) -> DualTimestamp {
 
 /// How much sooner than all others holders may come to a node whose probation has ended.
 fn holder_head_start(probation: Duration) -> Duration {
-    (probation / 60).max(MIN_GRACE)
+    (probation / 60).max(MIN_HOLDER_HEAD_START)
 }
 
-const MIN_GRACE: Duration = Duration::from_millis(100);
+const MIN_HOLDER_HEAD_START: Duration = Duration::from_millis(100);
 /// By how much a writer's clock may be ahead of ours and still be believed.
 const WRITER_AHEAD_MICROS: u64 = 1_000_000;
 /// Two looks never agree to the microsecond when a probation ends.
