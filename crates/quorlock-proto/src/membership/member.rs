@@ -277,7 +277,7 @@ impl Default for VotingStatus {
 /// right differ by less than the [`grace`] that is added.
 fn ends_by_writer(marker: &Marker, now: DualTimestamp) -> Option<DualTimestamp> {
     let micros = now.wall_nanos() / 1000;
-    let is_ahead = marker.written_micros > micros.saturating_add(WRITER_AHEAD_MICROS);
+    let is_ahead = marker.written_micros > micros.saturating_add(MAX_WRITER_LEAD_MICROS);
     let is_believed = !is_ahead && !enabled(Mutant::NoWriterClock);
     is_believed.then(|| when_clock_shows(now, micros, marker.votes_from_written_micros()))
 }
@@ -297,6 +297,6 @@ fn holder_head_start(probation: Duration) -> Duration {
 
 const MIN_HOLDER_HEAD_START: Duration = Duration::from_millis(100);
 /// By how much a writer's clock may be ahead of ours and still be believed.
-const WRITER_AHEAD_MICROS: u64 = 1_000_000;
+const MAX_WRITER_LEAD_MICROS: u64 = 1_000_000;
 /// Two looks never agree to the microsecond when a probation ends.
 const MIN_REPORTED_PROBATION: Duration = Duration::from_millis(100);
