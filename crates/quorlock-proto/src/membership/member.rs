@@ -127,8 +127,8 @@ impl Member {
         if let (VotingStatus::OnProbation(new, doubt), VotingStatus::OnProbation(told, same)) =
             (&voting_status, &self.reported)
             && doubt == same
-            && new.since(*told) < MIN_REPORTED_PROBATION
-            && told.since(*new) < MIN_REPORTED_PROBATION
+            && new.since(*told) < MIN_REPORTED_CHANGE
+            && told.since(*new) < MIN_REPORTED_CHANGE
         {
             return None;
         }
@@ -299,4 +299,4 @@ const MIN_HOLDER_HEAD_START: Duration = Duration::from_millis(100);
 /// By how much a writer's clock may be ahead of ours and still be believed.
 const MAX_WRITER_LEAD_MICROS: u64 = 1_000_000;
 /// Two looks never agree to the microsecond when a probation ends.
-const MIN_REPORTED_PROBATION: Duration = Duration::from_millis(100);
+const MIN_REPORTED_CHANGE: Duration = Duration::from_millis(100);
