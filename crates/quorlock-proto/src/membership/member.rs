@@ -251,7 +251,7 @@ impl Member {
         let told_at = self.reading.as_ref().map_or(0, |reading| reading.micros);
         let mut ends = when_clock_shows(self.read_received_at.unwrap_or(now), told_at, badge.votes_from_micros);
         let written = Marker::parse(&badge.marker).filter(|marker| marker.written_micros > 0);
-        let by_writer = written.as_ref().filter(|_| is_new).and_then(|it| ends_by_writer(it, now));
+        let by_writer = written.as_ref().filter(|_| is_new).and_then(|it| probation_end_by_writer(it, now));
         ends = by_writer.map_or(ends, |by_writer| ends.later(by_writer.earlier(now.plus(probation))));
         // A node that was declared has nothing to forget, and no lock is to come back to it.
         let pause = written.map_or(Duration::ZERO, |_| holder_head_start(probation));
@@ -275,7 +275,7 @@ impl Default for VotingStatus {
 /// then, as after a reboot before its time service has started, and have been set forth past the end. Where the
 /// writer's clock is ahead of ours, one of the two is wrong, and the node's is all there is to go by. Clocks that are
 /// right differ by less than the [`grace`] that is added.
-fn ends_by_writer(marker: &Marker, now: DualTimestamp) -> Option<DualTimestamp> {
+fn probation_end_by_writer(marker: &Marker, now: DualTimestamp) -> Option<DualTimestamp> {
     let micros = now.wall_nanos() / 1000;
     let is_ahead = marker.written_micros > micros.saturating_add(MAX_WRITER_LEAD_MICROS);
     let is_believed = !is_ahead && !enabled(Mutant::NoWriterClock);
