@@ -208,7 +208,7 @@ impl Marker {
 
     /// What every fencing number of the node is above: the end of its probation, and how far its clock ever came.
     #[must_use]
-    pub fn numbers_above(&self) -> u64 {
+    pub fn fencing_numbers_above(&self) -> u64 {
         self.votes_from_micros().max(self.base_micros)
     }
 
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(config.retention(), Duration::from_secs(3600));
         assert_eq!(marker.votes_from_micros(), 1_700_000_030_000_000);
         assert_eq!(marker.votes_from_written_micros(), 1_700_000_030_500_000);
-        assert_eq!((marker.base_micros, marker.numbers_above()), (7, 1_700_000_030_000_000));
+        assert_eq!((marker.base_micros, marker.fencing_numbers_above()), (7, 1_700_000_030_000_000));
         for end in ["a b c d", "a b c", "a 1 1 1 1", "a 1 1", "a 1", "a", "a 1 1 9007199254740991"] {
             assert_eq!(Marker::parse(&format!("{identity} {end}")), None, "{end}");
         }

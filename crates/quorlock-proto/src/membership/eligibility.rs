@@ -71,7 +71,7 @@ pub(super) fn eligibility_of(
         Some(_) => Eligibility::Member(ExpectedMarker {
             marker: reading.marker.clone().unwrap_or_default(),
             votes_from_micros: marker.votes_from_micros(),
-            fencing_numbers_above: marker.numbers_above(),
+            fencing_numbers_above: marker.fencing_numbers_above(),
         }),
         None if all_looked => Eligibility::Excluded(ExclusionReason::ClusterMismatch(
             "no quorum of the nodes given belongs to the same one (if they should, stop all clients, then \

@@ -327,7 +327,7 @@ proptest! {
         let marker = Marker { cluster, config, incarnation, since_micros, written_micros, base_micros };
         prop_assert!(marker.votes_from_micros() >= since_micros);
         prop_assert!(marker.votes_from_written_micros() >= written_micros);
-        prop_assert!(marker.numbers_above() >= marker.votes_from_micros().max(base_micros));
+        prop_assert!(marker.fencing_numbers_above() >= marker.votes_from_micros().max(base_micros));
         prop_assert_eq!(Marker::parse(&text), Some(marker));
     }
 
