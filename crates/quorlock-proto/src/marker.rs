@@ -99,7 +99,7 @@ impl ClusterId {
     /// The id that all who meet these servers blank will give them, so that they need not agree first (FNV-1a, 128
     /// bits, over the sorted names of the servers' incarnations).
     #[must_use]
-    pub fn of_founders<'a>(incarnations: impl Iterator<Item = &'a Incarnation>) -> Self {
+    pub fn of_servers<'a>(incarnations: impl Iterator<Item = &'a Incarnation>) -> Self {
         let mut names: Vec<&str> = incarnations.map(Incarnation::as_str).collect();
         names.sort_unstable();
         let bytes = names.iter().flat_map(|name| name.bytes().chain([0]));
@@ -283,8 +283,8 @@ mod tests {
     #[test]
     fn founders_are_known_whatever_their_order() {
         let [one, two] = ["a:1", "b:2"].map(Incarnation::new);
-        let id = ClusterId::of_founders([&one, &two].into_iter());
-        assert_eq!(id, ClusterId::of_founders([&two, &one].into_iter()));
-        assert_ne!(id, ClusterId::of_founders([&one].into_iter()));
+        let id = ClusterId::of_servers([&one, &two].into_iter());
+        assert_eq!(id, ClusterId::of_servers([&two, &one].into_iter()));
+        assert_ne!(id, ClusterId::of_servers([&one].into_iter()));
     }
 }

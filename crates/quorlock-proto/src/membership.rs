@@ -258,7 +258,7 @@ impl Membership {
         }
         // All who meet the same blank servers give them the same id, so it does not matter who is first, nor that
         // some have it already.
-        let founders = ClusterId::of_founders(self.reads().map(|reading| &reading.incarnation));
+        let founders = ClusterId::of_servers(self.reads().map(|reading| &reading.incarnation));
         let is_founded_by = |member: &Member| match &member.reading {
             Some(MarkerReading { marker: None, .. }) => member.is_up,
             Some(MarkerReading { marker: Some(text), .. }) => {

@@ -22,7 +22,7 @@ impl Sim<'_> {
     /// Notes the cluster that these nodes would be, if all were blank.
     pub(super) fn note_founders(&mut self) {
         let incarnations: Vec<_> = self.sites.iter().map(|site| site.node.incarnation()).collect();
-        self.oracle.founder_ids.push(ClusterId::of_founders(incarnations.iter()));
+        self.oracle.founder_ids.push(ClusterId::of_servers(incarnations.iter()));
     }
 
     /// A node that remembers nothing is told its cluster on the word of nodes that are there and remember it: of so many
