@@ -36,7 +36,7 @@ pub enum ClockAnomaly {
     /// It runs faster or slower than the drift allows.
     Drifts {
         /// By about how much, in millionths; negative if slow.
-        millionths: i64,
+        drift_ppm: i64,
     },
 }
 
@@ -71,7 +71,7 @@ impl ClockMonitor {
         self.has_warned = theirs < least || theirs > most;
         let span = new.received.since(old.received).as_micros() as i128;
         self.has_warned
-            .then(|| ClockAnomaly::Drifts { millionths: ((theirs - span) * 1_000_000 / span) as i64 })
+            .then(|| ClockAnomaly::Drifts { drift_ppm: ((theirs - span) * 1_000_000 / span) as i64 })
     }
 }
 

@@ -125,7 +125,7 @@ fn a_clock_that_creeps_is_warned_of_once_in_a_while_and_goes_on_voting() {
         let reported: Vec<_> = world.clients[ALICE].oddities.clone();
         assert!((2..=3).contains(&reported.len()), "once in the max ttl: {reported:?}");
         for (node, anomaly) in reported {
-            let ClockAnomaly::Drifts { millionths } = anomaly else { panic!("{anomaly:?}") };
+            let ClockAnomaly::Drifts { drift_ppm: millionths } = anomaly else { panic!("{anomaly:?}") };
             assert_eq!((node, millionths.signum()), (1, haste.signum()), "{millionths}");
         }
         assert!(!is_out(&world, ALICE, 1) && world.is_valid(ALICE, lock) && world.has(1, lock));
