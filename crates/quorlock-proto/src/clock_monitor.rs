@@ -42,7 +42,7 @@ pub enum ClockAnomaly {
 
 impl ClockMonitor {
     /// The node's clock showed `micros` somewhen between these two moments. `span` is how far back to remember.
-    pub fn watch(
+    pub fn record(
         &mut self,
         sent: DualTimestamp,
         received: DualTimestamp,
@@ -109,7 +109,7 @@ mod tests {
             (ClockMonitor::default(), Drift::new(drift).expect("a drift that makes sense"));
         let readings = (0..10).map(|second| {
             let now = DualTimestamp::new(1, 1).plus(Duration::from_secs(second));
-            sentinel.watch(now, now, 1_000_000_000 + second * millionths, drift, Duration::from_secs(30))
+            sentinel.record(now, now, 1_000_000_000 + second * millionths, drift, Duration::from_secs(30))
         });
         readings.flatten().collect()
     }

@@ -171,7 +171,7 @@ impl Membership {
     ) -> Option<ClockAnomaly> {
         let span = self.config.max_ttl();
         let member = &mut self.members[node.index()];
-        let found = member.clock.watch(asked, now, micros, self.drift, span)?;
+        let found = member.clock.record(asked, now, micros, self.drift, span)?;
         if matches!(found, ClockAnomaly::Jumped { .. }) {
             member.start_probation(now.plus(span), ProbationReason::ClockJump, span);
         }
@@ -184,7 +184,7 @@ impl Membership {
         let clock = &mut self.members[node.index()].clock;
         if *clock == ClockMonitor::default() {
             // A single reading shows nothing.
-            let _ = clock.watch(asked, now, micros, drift, span);
+            let _ = clock.record(asked, now, micros, drift, span);
         }
     }
 

@@ -434,5 +434,5 @@ fn a_lease_is_small_for_locks_are_held_by_the_thousand() {
 fn watch(sentinel: &mut ClockMonitor, sent: u64, received: u64, micros: u64) -> Option<ClockAnomaly> {
     let moment = |nanos| DualTimestamp::new(nanos, nanos);
     let drift = Drift::new(0.01).expect("a usual drift");
-    sentinel.watch(moment(sent), moment(received), micros, drift, Duration::from_secs(30))
+    sentinel.record(moment(sent), moment(received), micros, drift, Duration::from_secs(30))
 }
