@@ -53,7 +53,7 @@ impl ClockMonitor {
         let reading = Reading { sent, received, micros };
         let anomaly =
             [self.last, self.anchor].into_iter().flatten().find_map(|old| jump(old, reading, drift));
-        let anomaly = anomaly.or_else(|| self.drifts(reading, drift));
+        let anomaly = anomaly.or_else(|| self.detect_drift(reading, drift));
         let is_jump = matches!(anomaly, Some(ClockAnomaly::Jumped { .. }));
         if is_jump || self.anchor.is_none_or(|old| received.since(old.received) >= span) {
             self.anchor = Some(reading);
@@ -64,7 +64,7 @@ impl ClockMonitor {
     }
 
     /// Told once for each anchor.
-    fn drifts(&mut self, new: Reading, drift: Drift) -> Option<ClockAnomaly> {
+    fn detect_drift(&mut self, new: Reading, drift: Drift) -> Option<ClockAnomaly> {
         let old = self.anchor.filter(|old| !self.has_warned && new.sent.since(old.received) >= LEAST_SPAN)?;
         let theirs = i128::from(new.micros) - i128::from(old.micros);
         let (least, most) = our_clock_change(old, new, drift);
