@@ -67,7 +67,7 @@ impl ClockMonitor {
     fn detect_drift(&mut self, new: Reading, drift: Drift) -> Option<ClockAnomaly> {
         let old = self.anchor.filter(|old| !self.has_warned && new.sent.since(old.received) >= LEAST_SPAN)?;
         let theirs = i128::from(new.micros) - i128::from(old.micros);
-        let (least, most) = our_clock_change(old, new, drift);
+        let (least, most) = local_elapsed_bounds(old, new, drift);
         self.has_warned = theirs < least || theirs > most;
         let span = new.received.since(old.received).as_micros() as i128;
         self.has_warned
@@ -77,7 +77,7 @@ impl ClockMonitor {
 
 fn jump(old: Reading, new: Reading, drift: Drift) -> Option<ClockAnomaly> {
     let theirs = i128::from(new.micros) - i128::from(old.micros);
-    let (least, most) = our_clock_change(old, new, drift);
+    let (least, most) = local_elapsed_bounds(old, new, drift);
     if theirs >= least - SLACK_MICROS && theirs <= most + SLACK_MICROS {
         return None;
     }
@@ -86,7 +86,7 @@ fn jump(old: Reading, new: Reading, drift: Drift) -> Option<ClockAnomaly> {
 }
 
 /// The least and the most that a sane clock may have gone on, in microseconds.
-fn our_clock_change(old: Reading, new: Reading, drift: Drift) -> (i128, i128) {
+fn local_elapsed_bounds(old: Reading, new: Reading, drift: Drift) -> (i128, i128) {
     let least = new.sent.since(old.received);
     let most = new.received.since(old.sent);
     let least = least.saturating_sub(drift.of(least)).as_micros();
