@@ -65,7 +65,7 @@ impl ClockMonitor {
 
     /// Told once for each anchor.
     fn detect_drift(&mut self, new: Reading, drift: Drift) -> Option<ClockAnomaly> {
-        let old = self.anchor.filter(|old| !self.has_warned && new.sent.since(old.received) >= LEAST_SPAN)?;
+        let old = self.anchor.filter(|old| !self.has_warned && new.sent.since(old.received) >= MIN_DRIFT_SPAN)?;
         let theirs = i128::from(new.micros) - i128::from(old.micros);
         let (least, most) = local_elapsed_bounds(old, new, drift);
         self.has_warned = theirs < least || theirs > most;
@@ -97,7 +97,7 @@ fn local_elapsed_bounds(old: Reading, new: Reading, drift: Drift) -> (i128, i128
 /// Below this no jump is told: time services make small corrections all the time.
 const SLACK_MICROS: i128 = 20_000;
 /// Over less than this a drift cannot be told from the way of an answer.
-const LEAST_SPAN: Duration = Duration::from_secs(2);
+const MIN_DRIFT_SPAN: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
