@@ -78,7 +78,7 @@ impl ClockMonitor {
 fn jump(old: Reading, new: Reading, drift: Drift) -> Option<ClockAnomaly> {
     let theirs = i128::from(new.micros) - i128::from(old.micros);
     let (least, most) = local_elapsed_bounds(old, new, drift);
-    if theirs >= least - SLACK_MICROS && theirs <= most + SLACK_MICROS {
+    if theirs >= least - JUMP_TOLERANCE_MICROS && theirs <= most + JUMP_TOLERANCE_MICROS {
         return None;
     }
     let span = new.received.since(old.received).as_micros() as i128;
@@ -95,7 +95,7 @@ fn local_elapsed_bounds(old: Reading, new: Reading, drift: Drift) -> (i128, i128
 }
 
 /// Below this no jump is told: time services make small corrections all the time.
-const SLACK_MICROS: i128 = 20_000;
+const JUMP_TOLERANCE_MICROS: i128 = 20_000;
 /// Over less than this a drift cannot be told from the way of an answer.
 const MIN_DRIFT_SPAN: Duration = Duration::from_secs(2);
 
