@@ -52,7 +52,7 @@ impl ClockMonitor {
     ) -> Option<ClockAnomaly> {
         let reading = Reading { sent, received, micros };
         let anomaly =
-            [self.last, self.anchor].into_iter().flatten().find_map(|old| jump(old, reading, drift));
+            [self.last, self.anchor].into_iter().flatten().find_map(|old| detect_jump(old, reading, drift));
         let anomaly = anomaly.or_else(|| self.detect_drift(reading, drift));
         let is_jump = matches!(anomaly, Some(ClockAnomaly::Jumped { .. }));
         if is_jump || self.anchor.is_none_or(|old| received.since(old.received) >= span) {
@@ -75,7 +75,7 @@ impl ClockMonitor {
     }
 }
 
-fn jump(old: Reading, new: Reading, drift: Drift) -> Option<ClockAnomaly> {
+fn detect_jump(old: Reading, new: Reading, drift: Drift) -> Option<ClockAnomaly> {
     let theirs = i128::from(new.micros) - i128::from(old.micros);
     let (least, most) = local_elapsed_bounds(old, new, drift);
     if theirs >= least - JUMP_TOLERANCE_MICROS && theirs <= most + JUMP_TOLERANCE_MICROS {
