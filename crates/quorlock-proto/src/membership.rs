@@ -277,7 +277,7 @@ impl Membership {
     /// How many nodes that are connected carry this cluster's id.
     fn connected_nodes_in(&self, cluster: ClusterId) -> usize {
         let marker = |member: &Member| Marker::parse(member.reading.as_ref()?.marker.as_deref()?);
-        let is_there = |member: &Member| member.is_up || enabled(Mutant::AbsentNodesVouch);
+        let is_there = |member: &Member| member.is_up || enabled(Mutant::DisconnectedNodesConfirm);
         let is_of_it = |it: Marker| (it.cluster, it.config) == (cluster, self.config);
         let carries = |member: &&Member| is_there(member) && marker(member).is_some_and(is_of_it);
         self.members.iter().filter(carries).count()

@@ -28,7 +28,7 @@ pub(crate) enum Mutant {
     /// A grant that comes late is good for as long as the lock, also where that was extended meanwhile.
     LateGrantNeverExpires,
     /// A blank node is taken in on the word of nodes that are away, and may have forgotten it since.
-    AbsentNodesVouch,
+    DisconnectedNodesConfirm,
     /// A node with a larger number than the lock's is given up for good, whoever's it is.
     FencedOutForever,
     /// A larger number is taken for nobody's without asking a quorum.

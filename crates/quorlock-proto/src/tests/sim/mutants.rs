@@ -116,7 +116,7 @@ const LATE_GRANT_LASTS: Profile =
     Profile { faults: &[Fault::Freeze], mutant: Some(Mutant::LateGrantNeverExpires), ..PLAIN };
 /// Nodes that forgot are away, or blank, when another comes up blank.
 const ABSENT_NODES_VOUCH: Profile =
-    Profile { faults: &[Fault::RestartEmpty, Fault::Cut], mutant: Some(Mutant::AbsentNodesVouch), ..QUIET };
+    Profile { faults: &[Fault::RestartEmpty, Fault::Cut], mutant: Some(Mutant::DisconnectedNodesConfirm), ..QUIET };
 /// One client marks a node that forgot and whose clock is behind; it is set right before another client is back.
 const NO_OWN_CLOCK_WAIT: Profile = Profile {
     faults: &[Fault::RestartBehind, Fault::Cut, Fault::Partition],
