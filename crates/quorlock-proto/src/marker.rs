@@ -128,7 +128,7 @@ impl Incarnation {
     /// Whether this is the same server with the same data.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        if enabled(Mutant::IgnoresReplication) {
+        if enabled(Mutant::IgnoresRoleChange) {
             return self.0.split(':').next() == other.0.split(':').next();
         }
         self == other

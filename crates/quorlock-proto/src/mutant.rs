@@ -40,7 +40,7 @@ pub(crate) enum Mutant {
     /// Who stands in line goes by what the node with the line says, for ever.
     WaitQueueTrustedForever,
     /// A change of role, which replaces the data, is not seen as a change of the node.
-    IgnoresReplication,
+    IgnoresRoleChange,
     /// A clock that was set back behind what its node remembers of it is taken as it is.
     IgnoresSetBack,
 }

@@ -98,7 +98,7 @@ const DESYNC: Profile = Profile { faults: &[Fault::Cut], slip: Some(Slip::Desync
 const RELEASE_WITHOUT_COMPARE: Profile = Profile { mistake: Some(Mistake::ReleaseWithoutCompare), ..PLAIN };
 const IGNORES_REPLICATION: Profile = Profile {
     faults: &[Fault::RoleChange, Fault::Replica],
-    mutant: Some(Mutant::IgnoresReplication),
+    mutant: Some(Mutant::IgnoresRoleChange),
     ..QUIET
 };
 const ERROR_IS_VOTE: Profile = Profile { faults: &[Fault::Errors], slip: Some(Slip::ErrorIsVote), ..QUIET };
