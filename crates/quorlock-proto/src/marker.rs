@@ -241,7 +241,7 @@ impl MarkerReading {
     #[must_use]
     pub fn was_set_back(&self, retention: Duration) -> bool {
         let tolerated = (retention / 2).as_micros() as u64;
-        self.latest_micros > self.micros.saturating_add(tolerated) && !enabled(Mutant::IgnoresSetBack)
+        self.latest_micros > self.micros.saturating_add(tolerated) && !enabled(Mutant::IgnoresClockSetBack)
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) enum Mutant {
     /// A change of role, which replaces the data, is not seen as a change of the node.
     IgnoresRoleChange,
     /// A clock that was set back behind what its node remembers of it is taken as it is.
-    IgnoresSetBack,
+    IgnoresClockSetBack,
 }
 
 /// Whether this mistake is to be made.

@@ -144,7 +144,7 @@ fn mutant_high_forgotten() {
 
 #[test]
 fn mutant_set_back_ignored() {
-    is_caught(true, None, Some(Mutant::IgnoresSetBack));
+    is_caught(true, None, Some(Mutant::IgnoresClockSetBack));
 }
 
 /// The counterexample to the simple rule: no clock is ever set.
@@ -189,7 +189,7 @@ fn what_a_node_gave_before_its_clock_was_set_back_is_known_when_its_fence_is_gon
     visits.push(Visit { misses: 1, takes: true, after: MAX_TTL * 2, ..looks });
     let live = || live(&[36_000, 0, 0], &visits, None);
     assert_eq!(live(), Ok(2));
-    assert!(with(Some(Mutant::IgnoresSetBack), live).is_err());
+    assert!(with(Some(Mutant::IgnoresClockSetBack), live).is_err());
 }
 
 #[test]
