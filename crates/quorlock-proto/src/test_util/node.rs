@@ -18,7 +18,7 @@ use crate::vote::{KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};
 #[derive(Clone, Debug)]
 pub struct Node {
     /// Which of the world's machines it is.
-    place: usize,
+    index: usize,
     data: Data,
     scripts: BTreeSet<Script>,
     clock: Clock,
@@ -143,7 +143,7 @@ impl Node {
     #[must_use]
     pub fn new(place: usize, config: LockClusterConfig) -> Self {
         Self {
-            place,
+            index: place,
             data: Data::new(),
             scripts: BTreeSet::new(),
             clock: Clock::default(),
@@ -351,7 +351,7 @@ impl Node {
         let evicted =
             is_reported(self.evicted, Mistake::EvictionsUncounted).then(|| format!(":{}", self.evicted));
         let swaps = is_reported(self.swaps, Mistake::SwapsUncounted).then(|| format!(":s{}", self.swaps));
-        let name = format!("n{}r{}:n{}p{}", self.place, self.runs, self.place, self.replications);
+        let name = format!("n{}r{}:n{}p{}", self.index, self.runs, self.index, self.replications);
         let name = name + &evicted.unwrap_or_default() + &swaps.unwrap_or_default();
         let is_marked = self.evicts && self.mistake != Some(Mistake::EvictingUnmarked);
         Incarnation::new(&(name + if is_marked { ":evicts" } else { "" }))
