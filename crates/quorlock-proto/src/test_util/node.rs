@@ -20,7 +20,7 @@ pub struct Node {
     /// Which of the world's machines it is.
     index: usize,
     data: Data,
-    scripts: BTreeSet<Script>,
+    loaded_scripts: BTreeSet<Script>,
     clock: Clock,
     runs: u32,
     /// How often its data were replaced as a replica's are.
@@ -145,7 +145,7 @@ impl Node {
         Self {
             index: place,
             data: Data::new(),
-            scripts: BTreeSet::new(),
+            loaded_scripts: BTreeSet::new(),
             clock: Clock::default(),
             runs: 0,
             replications: 0,
@@ -163,8 +163,8 @@ impl Node {
         let Request { kind: phase, fence, .. } = &command.request;
         if let Some(script) = script_of(*phase, fence.is_some()) {
             if command.as_text {
-                self.scripts.insert(script);
-            } else if !self.scripts.contains(&script) {
+                self.loaded_scripts.insert(script);
+            } else if !self.loaded_scripts.contains(&script) {
                 let unknown = Vote::Unknown(ReplyFailure::NoScript);
                 return match phase {
                     RequestKind::ReadMarker => Reply::Marker(Err(unknown)),
@@ -247,19 +247,19 @@ impl Node {
     pub fn load_scripts(&mut self) {
         let all = [Script::Renew, Script::Release, Script::HandOver, Script::Inspect];
         let fenced = [Script::Acquire, Script::Hold, Script::Reacquire, Script::ReadMarker];
-        self.scripts.extend(all.into_iter().chain(fenced));
+        self.loaded_scripts.extend(all.into_iter().chain(fenced));
     }
 
     /// `SCRIPT FLUSH`.
     pub fn flush_scripts(&mut self) {
-        self.scripts.clear();
+        self.loaded_scripts.clear();
     }
 
     /// Another process, which knows this.
     pub fn restart(&mut self, data: Data) {
         self.runs += 1;
         self.replications += 1;
-        self.scripts.clear();
+        self.loaded_scripts.clear();
         self.data = data;
         self.reset_stats();
     }
