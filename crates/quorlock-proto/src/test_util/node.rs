@@ -22,7 +22,7 @@ pub struct Node {
     data: Data,
     loaded_scripts: BTreeSet<Script>,
     clock: Clock,
-    runs: u32,
+    restarts: u32,
     /// How often its data were replaced as a replica's are.
     replications: u32,
     /// How many keys it has evicted, as far as its statistics tell.
@@ -147,7 +147,7 @@ impl Node {
             data: Data::new(),
             loaded_scripts: BTreeSet::new(),
             clock: Clock::default(),
-            runs: 0,
+            restarts: 0,
             replications: 0,
             evicted: 0,
             swaps: 0,
@@ -257,7 +257,7 @@ impl Node {
 
     /// Another process, which knows this.
     pub fn restart(&mut self, data: Data) {
-        self.runs += 1;
+        self.restarts += 1;
         self.replications += 1;
         self.loaded_scripts.clear();
         self.data = data;
@@ -351,7 +351,7 @@ impl Node {
         let evicted =
             is_reported(self.evicted, Mistake::EvictionsUncounted).then(|| format!(":{}", self.evicted));
         let swaps = is_reported(self.swaps, Mistake::SwapsUncounted).then(|| format!(":s{}", self.swaps));
-        let name = format!("n{}r{}:n{}p{}", self.index, self.runs, self.index, self.replications);
+        let name = format!("n{}r{}:n{}p{}", self.index, self.restarts, self.index, self.replications);
         let name = name + &evicted.unwrap_or_default() + &swaps.unwrap_or_default();
         let is_marked = self.evicts && self.mistake != Some(Mistake::EvictingUnmarked);
         Incarnation::new(&(name + if is_marked { ":evicts" } else { "" }))
