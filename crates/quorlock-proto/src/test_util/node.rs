@@ -32,7 +32,7 @@ pub struct Node {
     /// Whether its policy evicts keys when its memory is full.
     pub evicts: bool,
     /// The mistake that its scripts make.
-    pub mistake: Option<Mistake>,
+    pub mutant: Option<Mistake>,
     /// For how long it keeps a fence, and one of a name that is to be forgotten.
     retention_millis: u64,
     forget_millis: u64,
@@ -152,7 +152,7 @@ impl Node {
             evicted: 0,
             swaps: 0,
             evicts: false,
-            mistake: None,
+            mutant: None,
             retention_millis: config.retention().as_millis() as u64,
             forget_millis: config.forget_after().as_millis() as u64,
         }
@@ -347,13 +347,13 @@ impl Node {
     /// The identity of its data: process, replication, evictions and swaps.
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
-        let is_reported = |count: u64, mistake| count > 0 && self.mistake != Some(mistake);
+        let is_reported = |count: u64, mistake| count > 0 && self.mutant != Some(mistake);
         let evicted =
             is_reported(self.evicted, Mistake::EvictionsUncounted).then(|| format!(":{}", self.evicted));
         let swaps = is_reported(self.swaps, Mistake::SwapsUncounted).then(|| format!(":s{}", self.swaps));
         let name = format!("n{}r{}:n{}p{}", self.index, self.restarts, self.index, self.replications);
         let name = name + &evicted.unwrap_or_default() + &swaps.unwrap_or_default();
-        let is_marked = self.evicts && self.mistake != Some(Mistake::EvictingUnmarked);
+        let is_marked = self.evicts && self.mutant != Some(Mistake::EvictingUnmarked);
         Incarnation::new(&(name + if is_marked { ":evicts" } else { "" }))
     }
 
@@ -375,7 +375,7 @@ impl Node {
         let millis = self.micros(nanos) / 1000;
         let (slot, digits) = (Slot::Lock(key.clone()), token.digits());
         let expires = millis + ttl.as_millis() as u64;
-        let mistake = self.mistake;
+        let mistake = self.mutant;
         let found = self.data.get_mut(&slot);
         let is_ours = found.as_ref().is_some_and(|entry| entry.value.as_deref() == Some(&digits));
         let left =
@@ -500,12 +500,12 @@ impl Node {
                 // Below 2^53, so it is exact; below 0 it is as good as 0.
                 last as u64
             }
-            None if self.mistake == Some(Mistake::FenceFromOne) => 0,
+            None if self.mutant == Some(Mistake::FenceFromOne) => 0,
             None => (now - TOLERANCE_MICROS).max(self.high()),
         };
-        let base = if self.mistake == Some(Mistake::FenceFromOne) { last } else { last.max(floor) };
+        let base = if self.mutant == Some(Mistake::FenceFromOne) { last } else { last.max(floor) };
         let is_taken = hint > base && hint <= now + TOLERANCE_MICROS;
-        let number = if is_taken && self.mistake != Some(Mistake::FenceFromOne) { hint } else { base + 1 };
+        let number = if is_taken && self.mutant != Some(Mistake::FenceFromOne) { hint } else { base + 1 };
         let expires = now / 1000 + request.ttl.as_millis() as u64;
         self.data
             .insert(slot, Entry { value: Some(request.token.digits().to_vec()), expires: Some(expires) });
@@ -533,7 +533,7 @@ impl Node {
 
     fn hold(&mut self, request: &Request, number: u64, now: u64) -> Vote {
         let (slot, fence) = (Slot::Lock(request.key.clone()), Slot::Fence(request.key.clone()));
-        let mistake = self.mistake.filter(|_| request.kind == RequestKind::RaiseFence);
+        let mistake = self.mutant.filter(|_| request.kind == RequestKind::RaiseFence);
         let is_blind = matches!(mistake, Some(Mistake::RaiseWithoutCompare | Mistake::RaiseUnconditional));
         let expires = now / 1000 + request.ttl.as_millis() as u64;
         if request.kind == RequestKind::Renew
@@ -564,7 +564,7 @@ impl Node {
         if request.kind == RequestKind::Renew
             && let Some(entry) = self.data.get_mut(&slot)
         {
-            lengthen(entry, expires, self.mistake);
+            lengthen(entry, expires, self.mutant);
         }
         if is_outranked { Vote::FencedOut { fence: reply_of(stands_at) } } else { Vote::Granted }
     }
@@ -620,7 +620,7 @@ impl Node {
         let value = Some(number.to_string().into_bytes());
         self.data.insert(slot, Entry { value: value.clone(), expires });
         let is_high = number > now + TOLERANCE_MICROS && number > self.high();
-        if is_high && self.mistake != Some(Mistake::HighForgotten) {
+        if is_high && self.mutant != Some(Mistake::HighForgotten) {
             self.data.insert(Slot::High, Entry { value, expires: None });
         }
     }

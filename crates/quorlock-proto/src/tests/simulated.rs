@@ -42,7 +42,7 @@ fn no_mistake_in_a_script_keeps_every_promise() {
 impl Simulated {
     fn new(mistake: Option<Mistake>) -> Self {
         let mut node = Node::new(0, config());
-        node.mistake = mistake;
+        node.mutant = mistake;
         Self { node, nanos: 5_000_000_000 }
     }
 

@@ -59,7 +59,7 @@ fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Resul
     let mut world = World::unconnected(NODES, None, 1, Some(MAX_TTL));
     for (node, ahead) in ahead_secs.iter().enumerate() {
         world.set_clock(node, ahead * 1_000);
-        world.servers[node].node.mistake = mistake;
+        world.servers[node].node.mutant = mistake;
     }
     world.declare();
     // The time in the marker shows no set-back.

@@ -135,7 +135,7 @@ impl<'a> Sim<'a> {
             node.set_haste(haste, 0);
             let set_off = chance.between(0, 40_000_000) as i64 - 20_000_000;
             node.jump(0, set_off + plan.clock_offset(&mut chance));
-            node.mistake = profile.mistake;
+            node.mutant = profile.mistake;
             Site::new(node, haste)
         });
         let sites: Vec<Site> = sites.collect();
