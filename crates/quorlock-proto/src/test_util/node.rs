@@ -316,7 +316,7 @@ impl Node {
     }
 
     /// From now on it runs this much faster than true time, in millionths.
-    pub fn set_haste(&mut self, haste: i64, nanos: u64) {
+    pub fn set_drift(&mut self, haste: i64, nanos: u64) {
         self.clock = Clock { set_at: nanos, shows: self.clock.read(nanos), haste };
     }
 

@@ -138,7 +138,7 @@ impl History {
         let mut world = World::with(nodes, None, clients);
         // As fast as the drift of the terms allows, and some of them as we.
         for (place, server) in world.servers.iter_mut().enumerate() {
-            server.node.set_haste([10_000, 0, 5_000][place % 3], 5_000_000_000);
+            server.node.set_drift([10_000, 0, 5_000][place % 3], 5_000_000_000);
         }
         Self { world, current: vec![None; clients] }
     }

@@ -579,7 +579,7 @@ impl World {
 
     /// From now on the node's clock runs this much faster than ours, in millionths.
     pub(crate) fn set_haste(&mut self, node: usize, millionths: i64) {
-        self.servers[node].node.set_haste(millionths, self.nanos);
+        self.servers[node].node.set_drift(millionths, self.nanos);
     }
 
     pub(crate) fn flush_scripts(&mut self, node: usize) {

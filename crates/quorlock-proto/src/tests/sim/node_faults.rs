@@ -282,7 +282,7 @@ impl Sim<'_> {
         tell!(self, "node {node}'s clock now runs {haste} millionths too fast");
         self.note_error(node);
         let now = self.nanos;
-        self.sites[node].node.set_haste(haste, now);
+        self.sites[node].node.set_drift(haste, now);
     }
 
     pub(super) fn note_error(&mut self, node: usize) {
