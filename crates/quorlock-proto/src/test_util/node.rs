@@ -330,7 +330,7 @@ impl Node {
 
     /// What stands there and has not run out.
     #[must_use]
-    pub fn living(&self, slot: &Slot, nanos: u64) -> Option<&Entry> {
+    pub fn unexpired(&self, slot: &Slot, nanos: u64) -> Option<&Entry> {
         let millis = self.micros(nanos) / 1000;
         self.data.get(slot).filter(|entry| !is_over(entry, millis))
     }
@@ -338,7 +338,7 @@ impl Node {
     /// The remaining time to live in true time, if the clock keeps its rate; `None`: forever.
     #[must_use]
     pub fn life(&self, slot: &Slot, nanos: u64) -> Option<Duration> {
-        let expires = self.living(slot, nanos)?.expires?;
+        let expires = self.unexpired(slot, nanos)?.expires?;
         let left = i128::from(expires) * 1_000_000 - i128::from(self.clock.read(nanos));
         let left = left * 1_000_000 / i128::from(1_000_000 + self.clock.haste);
         Some(Duration::from_nanos(left.max(0) as u64))

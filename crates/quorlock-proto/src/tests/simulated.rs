@@ -89,7 +89,7 @@ impl Subject for Simulated {
     }
 
     fn stored(&mut self, place: Location) -> Option<Stored> {
-        let value = self.node.living(&slot(place), self.nanos)?.value.clone();
+        let value = self.node.unexpired(&slot(place), self.nanos)?.value.clone();
         Some(Stored { value, life: self.node.life(&slot(place), self.nanos) })
     }
 

@@ -510,7 +510,7 @@ impl World {
 
     /// The fence of the key on this node, if there is one.
     pub(crate) fn fence(&self, node: usize) -> Option<u64> {
-        let entry = self.servers[node].node.living(&Slot::Fence(Key::new(KEY)), self.nanos)?;
+        let entry = self.servers[node].node.unexpired(&Slot::Fence(Key::new(KEY)), self.nanos)?;
         std::str::from_utf8(entry.value.as_deref()?).ok()?.parse().ok()
     }
 
@@ -520,12 +520,12 @@ impl World {
 
     /// In how many nodes the key stands.
     pub(crate) fn keys(&self) -> usize {
-        self.servers.iter().filter(|server| server.node.living(&lock(), self.nanos).is_some()).count()
+        self.servers.iter().filter(|server| server.node.unexpired(&lock(), self.nanos).is_some()).count()
     }
 
     /// Whether the key on this node is of this attempt.
     pub(crate) fn has(&self, node: usize, id: OperationId) -> bool {
-        let living = self.servers[node].node.living(&lock(), self.nanos);
+        let living = self.servers[node].node.unexpired(&lock(), self.nanos);
         living.is_some_and(|entry| entry.value.as_deref() == Some(&token(id).digits()))
     }
 

@@ -191,7 +191,7 @@ impl Sim<'_> {
         if !request.kind.is_release() {
             return None;
         }
-        self.sites[node].node.living(&Slot::Lock(request.key.clone()), self.nanos)?.value.clone()
+        self.sites[node].node.unexpired(&Slot::Lock(request.key.clone()), self.nanos)?.value.clone()
     }
 
     /// A node has run a command.
@@ -279,7 +279,7 @@ impl Sim<'_> {
         let record = &self.oracle.records[id as usize];
         let (slot, digits) = (Slot::Lock(self.keys[record.key].clone()), record.token.digits());
         let stands = |node: &usize| {
-            let entry = self.sites[*node].node.living(&slot, self.nanos);
+            let entry = self.sites[*node].node.unexpired(&slot, self.nanos);
             entry.is_some_and(|entry| entry.value.as_deref() == Some(&digits))
         };
         (0..self.sites.len()).filter(stands).map(|node| NodeId(node as u8)).collect()

@@ -77,7 +77,7 @@ impl Sim<'_> {
         }
         let slot = Slot::Lock(self.keys[self.oracle.records[id as usize].key].clone());
         // Somebody else may be there just now, in vain.
-        let is_taken = |node: &NodeId| self.sites[node.index()].node.living(&slot, self.nanos).is_some();
+        let is_taken = |node: &NodeId| self.sites[node.index()].node.unexpired(&slot, self.nanos).is_some();
         let bare = self
             .nodes_without_trouble(id)
             .without(self.nodes_with_key(id))

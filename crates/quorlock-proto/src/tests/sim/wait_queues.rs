@@ -26,7 +26,7 @@ impl Sim<'_> {
         let now = self.sites[node].node.micros(self.nanos) as i64;
         let name = (who, self.peers[who].life);
         let mut line = self.queue_of(node, key);
-        let held = self.sites[node].node.living(&Slot::Lock(key.clone()), self.nanos);
+        let held = self.sites[node].node.unexpired(&Slot::Lock(key.clone()), self.nanos);
         let mut left =
             held.map(|entry| entry.expires.map(|at| Duration::from_millis(at - now as u64 / 1000)));
         if left.is_none() {
@@ -60,7 +60,7 @@ impl Sim<'_> {
         line.retain(|(_, other)| *other != name);
         let is_next = line.first().is_some_and(|(score, _)| *score >= 0);
         self.store_queue(node, key, &line);
-        let is_free = self.sites[node].node.living(&Slot::Lock(key.clone()), self.nanos).is_none();
+        let is_free = self.sites[node].node.unexpired(&Slot::Lock(key.clone()), self.nanos).is_none();
         let calls = was_called || is_free && is_next;
         if calls && self.call_next(node, key, None, false) { Vote::Granted } else { Vote::NotHeld }
     }
@@ -138,7 +138,7 @@ impl Sim<'_> {
     }
 
     pub(super) fn queue_of(&self, node: usize, key: &Key) -> Queue {
-        let entry = self.sites[node].node.living(&Slot::WaitQueue(key.clone()), self.nanos);
+        let entry = self.sites[node].node.unexpired(&Slot::WaitQueue(key.clone()), self.nanos);
         let text =
             entry.and_then(|entry| std::str::from_utf8(entry.value.as_deref()?).ok()).unwrap_or_default();
         let place = |words: &str| {
