@@ -337,7 +337,7 @@ impl Node {
 
     /// The remaining time to live in true time, if the clock keeps its rate; `None`: forever.
     #[must_use]
-    pub fn life(&self, slot: &Slot, nanos: u64) -> Option<Duration> {
+    pub fn remaining_ttl(&self, slot: &Slot, nanos: u64) -> Option<Duration> {
         let expires = self.unexpired(slot, nanos)?.expires?;
         let left = i128::from(expires) * 1_000_000 - i128::from(self.clock.read(nanos));
         let left = left * 1_000_000 / i128::from(1_000_000 + self.clock.haste);

@@ -531,7 +531,7 @@ impl World {
 
     /// For how much longer the key on this node lives.
     pub(crate) fn life(&self, node: usize) -> Option<Duration> {
-        self.servers[node].node.life(&lock(), self.nanos)
+        self.servers[node].node.remaining_ttl(&lock(), self.nanos)
     }
 
     /// How many undos are not known done, over all nodes.

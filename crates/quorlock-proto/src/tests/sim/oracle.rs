@@ -294,7 +294,7 @@ impl Sim<'_> {
         let span = clocks.when(boot).saturating_sub(self.nanos);
         let slot = Slot::Lock(self.keys[record.key].clone());
         let lasts = |node: &NodeId| {
-            let life = self.sites[node.index()].node.life(&slot, self.nanos);
+            let life = self.sites[node.index()].node.remaining_ttl(&slot, self.nanos);
             life.is_some_and(|life| life.as_nanos() as u64 >= span)
         };
         self.nodes_with_key(id).iter().filter(lasts).collect()
