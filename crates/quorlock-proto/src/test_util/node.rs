@@ -189,10 +189,10 @@ impl Node {
             ) => {
                 let vote = self.fenced_script(&command.request, *fence, command.badge.as_ref(), nanos);
                 let has_clock = !matches!(vote, Vote::Unknown(ReplyFailure::TransientError(_)));
-                Reply::Vote(vote, has_clock.then(|| self.micros(nanos)))
+                Reply::Vote(vote, has_clock.then(|| self.clock_micros(nanos)))
             }
             (_, RequestKind::Forget) => {
-                let now = self.micros(nanos);
+                let now = self.clock_micros(nanos);
                 Reply::Vote(self.forget(&command.request.key, command.badge.as_ref(), now), Some(now))
             }
             _ => Reply::Vote(self.plain(&command.request, nanos), None),
@@ -204,7 +204,7 @@ impl Node {
         // By now a real one has found by itself what has run out.
         self.expire(nanos);
         let incarnation = self.incarnation();
-        let now = self.micros(nanos);
+        let now = self.clock_micros(nanos);
         if let Some(MarkerWrite { replaces, identity, backdate, written_micros, base_micros }) = write
             && self.marker().as_deref().unwrap_or_default() == replaces.as_deref().unwrap_or_default()
         {
@@ -311,7 +311,7 @@ impl Node {
 
     /// What its clock shows at this true time, in microseconds since 1970.
     #[must_use]
-    pub fn micros(&self, nanos: u64) -> u64 {
+    pub fn clock_micros(&self, nanos: u64) -> u64 {
         self.clock.read(nanos) / 1000
     }
 
@@ -331,7 +331,7 @@ impl Node {
     /// What stands there and has not run out.
     #[must_use]
     pub fn unexpired(&self, slot: &Slot, nanos: u64) -> Option<&Entry> {
-        let millis = self.micros(nanos) / 1000;
+        let millis = self.clock_micros(nanos) / 1000;
         self.data.get(slot).filter(|entry| !is_over(entry, millis))
     }
 
@@ -363,7 +363,7 @@ impl Node {
     }
 
     fn expire(&mut self, nanos: u64) {
-        let millis = self.micros(nanos) / 1000;
+        let millis = self.clock_micros(nanos) / 1000;
         self.data.retain(|_, entry| !is_over(entry, millis));
     }
 
@@ -372,7 +372,7 @@ impl Node {
         let Request { kind: phase, key, token, ttl, .. } = request;
         // Whom a release calls is nothing to the votes.
         let phase = if phase.is_release() { RequestKind::Release } else { *phase };
-        let millis = self.micros(nanos) / 1000;
+        let millis = self.clock_micros(nanos) / 1000;
         let (slot, digits) = (Slot::Lock(key.clone()), token.digits());
         let expires = millis + ttl.as_millis() as u64;
         let mistake = self.mutant;
@@ -428,7 +428,7 @@ impl Node {
 
     /// The script `break`.
     pub fn break_open(&mut self, key: &Key, is_fenced: bool, nanos: u64) -> Vote {
-        let (slot, now) = (Slot::Fence(key.clone()), self.micros(nanos));
+        let (slot, now) = (Slot::Fence(key.clone()), self.clock_micros(nanos));
         let number = match self.data.get(&slot) {
             None => Some(0.0),
             Some(entry) => entry.value.as_deref().and_then(number_in),
@@ -457,7 +457,7 @@ impl Node {
         badge: Option<&ExpectedMarker>,
         nanos: u64,
     ) -> Vote {
-        let now = self.micros(nanos);
+        let now = self.clock_micros(nanos);
         if let Some(refusal) = self.other_type(&Slot::Marker) {
             return Vote::Unknown(refusal);
         }

@@ -83,7 +83,7 @@ impl Subject for Simulated {
     }
 
     fn set(&mut self, place: Location, value: Option<&[u8]>, life: Option<Duration>) {
-        let now = self.node.micros(self.nanos) / 1000;
+        let now = self.node.clock_micros(self.nanos) / 1000;
         let expires = life.map(|life| now + life.as_millis() as u64);
         self.node.data_mut().insert(slot(place), Entry { value: value.map(<[u8]>::to_vec), expires });
     }
@@ -94,7 +94,7 @@ impl Subject for Simulated {
     }
 
     fn micros(&mut self) -> u64 {
-        self.node.micros(self.nanos)
+        self.node.clock_micros(self.nanos)
     }
 
     fn wait(&mut self, span: Duration) {

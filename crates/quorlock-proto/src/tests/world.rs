@@ -589,7 +589,7 @@ impl World {
     /// Another owner's key, for this long; of another type if `value` is none.
     pub(crate) fn plant(&mut self, node: usize, value: Option<&[u8]>, life: Option<Duration>) {
         let server = &mut self.servers[node].node;
-        let expires = life.map(|life| server.micros(self.nanos) / 1000 + life.as_millis() as u64);
+        let expires = life.map(|life| server.clock_micros(self.nanos) / 1000 + life.as_millis() as u64);
         server.data_mut().insert(lock(), Entry { value: value.map(<[u8]>::to_vec), expires });
     }
 

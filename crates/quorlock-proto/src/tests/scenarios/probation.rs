@@ -157,7 +157,7 @@ fn a_clock_that_was_set_back_behind_the_marker_begins_a_probation_of_the_usual_l
         }
         world.live(LOOK + ms(100));
         let since = marker(&world, 1).expect("a marker").since_micros;
-        assert!(since < before && since <= world.servers[1].node.micros(world.now(ALICE).boot_nanos()));
+        assert!(since < before && since <= world.servers[1].node.clock_micros(world.now(ALICE).boot_nanos()));
         // Whichever shows it first: the vote, beside what was seen before, or the look.
         let expected =
             if asks_first { ProbationReason::ClockJump } else { ProbationReason::PossibleDataLoss };

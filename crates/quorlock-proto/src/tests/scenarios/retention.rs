@@ -160,7 +160,7 @@ fn a_number_of_a_node_two_hours_ahead_is_kept_until_clocks_have_passed_it() {
 fn a_clock_that_is_set_back_far_begins_where_it_had_come() {
     let mut world = World::fenced(NODES);
     world.live(ms(31_000));
-    let before = world.servers[0].node.micros(world.now(ALICE).boot_nanos());
+    let before = world.servers[0].node.clock_micros(world.now(ALICE).boot_nanos());
     world.set_clock(0, -2 * 3_600_000);
     begin_again(&mut world, NODES);
     let base = marker(&world, 0).expect("a marker").base_micros;

@@ -87,7 +87,7 @@ impl Sim<'_> {
         let floor = if self.chance.permille(50) { self.oracle.largest_number } else { 0 };
         let floor = if self.plan.has_far_floors && self.chance.permille(100) {
             let ahead = self.chance.of_any_size(1_000_000, 400_000_000_000_000);
-            self.sites[0].node.micros(self.nanos) + ahead
+            self.sites[0].node.clock_micros(self.nanos) + ahead
         } else {
             floor
         };

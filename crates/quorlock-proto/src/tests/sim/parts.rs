@@ -144,7 +144,7 @@ impl Site {
 
     /// How far its clock is off.
     pub(super) fn error(&self, nanos: u64) -> u64 {
-        (self.node.micros(nanos) * 1000).abs_diff(crate::test_util::node::EPOCH + nanos)
+        (self.node.clock_micros(nanos) * 1000).abs_diff(crate::test_util::node::EPOCH + nanos)
     }
 }
 

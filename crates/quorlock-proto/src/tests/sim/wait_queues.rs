@@ -23,7 +23,7 @@ impl Sim<'_> {
     }
 
     fn enqueue_at(&mut self, node: usize, who: usize, key: &Key, waited: Duration) -> Vote {
-        let now = self.sites[node].node.micros(self.nanos) as i64;
+        let now = self.sites[node].node.clock_micros(self.nanos) as i64;
         let name = (who, self.peers[who].life);
         let mut line = self.queue_of(node, key);
         let held = self.sites[node].node.unexpired(&Slot::Lock(key.clone()), self.nanos);
@@ -101,7 +101,7 @@ impl Sim<'_> {
                 tell!(self, "node {node} calls client {who} for key {place}");
                 self.tally.calls += 1;
                 self.answer(wire, ToClient::Call { key: place, has_others, is_found });
-                put(&mut line, name, -(self.sites[node].node.micros(self.nanos) as i64));
+                put(&mut line, name, -(self.sites[node].node.clock_micros(self.nanos) as i64));
                 self.store_queue(node, key, &line);
                 return true;
             }
@@ -156,7 +156,7 @@ impl Sim<'_> {
             let _ = writeln!(text, "{score} {who} {life}");
         }
         let node = &mut self.sites[node].node;
-        let expires = Some(node.micros(self.nanos) / 1000 + LINE_LIFE);
+        let expires = Some(node.clock_micros(self.nanos) / 1000 + LINE_LIFE);
         node.data_mut()
             .insert(Slot::WaitQueue(key.clone()), Entry { value: Some(text.into_bytes()), expires });
     }
