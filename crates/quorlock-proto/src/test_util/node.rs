@@ -321,7 +321,7 @@ impl Node {
     }
 
     /// Sets its clock forward or back by this many nanoseconds.
-    pub fn jump(&mut self, nanos: u64, by: i64) {
+    pub fn jump_clock(&mut self, nanos: u64, by: i64) {
         self.clock =
             Clock { set_at: nanos, shows: self.clock.read(nanos).saturating_add_signed(by), ..self.clock };
     }

@@ -574,7 +574,7 @@ impl World {
 
     /// The node's clock is set, by so many milliseconds.
     pub(crate) fn set_clock(&mut self, node: usize, by_millis: i64) {
-        self.servers[node].node.jump(self.nanos, by_millis * 1_000_000);
+        self.servers[node].node.jump_clock(self.nanos, by_millis * 1_000_000);
     }
 
     /// From now on the node's clock runs this much faster than ours, in millionths.

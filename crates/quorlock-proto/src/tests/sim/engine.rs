@@ -134,7 +134,7 @@ impl<'a> Sim<'a> {
             let haste = chance.pick(&[0, most_haste, -most_haste, most_haste / 2]);
             node.set_drift(haste, 0);
             let set_off = chance.between(0, 40_000_000) as i64 - 20_000_000;
-            node.jump(0, set_off + plan.clock_offset(&mut chance));
+            node.jump_clock(0, set_off + plan.clock_offset(&mut chance));
             node.mutant = profile.mistake;
             Site::new(node, haste)
         });

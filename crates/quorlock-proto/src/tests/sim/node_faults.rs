@@ -273,7 +273,7 @@ impl Sim<'_> {
     fn set_node_clock(&mut self, node: usize, by: i64) {
         tell!(self, "node {node}'s clock is set by {} ms", by as f64 / 1e6);
         let site = &mut self.sites[node];
-        site.node.jump(self.nanos, by);
+        site.node.jump_clock(self.nanos, by);
         self.note_trouble(node, self.nanos);
         self.note_error(node);
     }
