@@ -178,7 +178,7 @@ impl Node {
         }
         match (fence, phase) {
             (fence, RequestKind::ForceRelease) => {
-                Reply::Vote(self.break_open(&command.request.key, fence.is_some(), nanos), None)
+                Reply::Vote(self.force_release(&command.request.key, fence.is_some(), nanos), None)
             }
             (fence, RequestKind::BreakOf(mark)) => {
                 Reply::Vote(self.break_of(&command.request.key, *mark, fence.is_some(), nanos), None)
@@ -427,7 +427,7 @@ impl Node {
     }
 
     /// The script `break`.
-    pub fn break_open(&mut self, key: &Key, is_fenced: bool, nanos: u64) -> Vote {
+    pub fn force_release(&mut self, key: &Key, is_fenced: bool, nanos: u64) -> Vote {
         let (slot, now) = (Slot::Fence(key.clone()), self.clock_micros(nanos));
         let number = match self.data.get(&slot) {
             None => Some(0.0),
@@ -444,7 +444,7 @@ impl Node {
     fn break_of(&mut self, key: &Key, mark: OwnerHash, is_fenced: bool, nanos: u64) -> Vote {
         match self.data.get(&Slot::Lock(key.clone())).map(owner) {
             None => Vote::NotHeld,
-            Some(holder) if holder == KeyOwner::Owner(mark) => self.break_open(key, is_fenced, nanos),
+            Some(holder) if holder == KeyOwner::Owner(mark) => self.force_release(key, is_fenced, nanos),
             Some(_) => Vote::HeldByOther { remaining: None },
         }
     }

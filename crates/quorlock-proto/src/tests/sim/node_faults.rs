@@ -183,7 +183,7 @@ impl Sim<'_> {
                 }
                 // Every other time by a break, which also makes the fence a larger number that nobody was given.
                 let is_break = self.nanos % 2 == 1;
-                self.sites[node].node.break_open(&key, is_break, self.nanos);
+                self.sites[node].node.force_release(&key, is_break, self.nanos);
                 tell!(self, "an operator deletes {slot:?} on node {node}; a break: {is_break}");
                 self.oracle.hurt(node, self.nanos, Cause::KeyDeleted);
             }
