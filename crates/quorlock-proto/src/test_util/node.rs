@@ -181,7 +181,7 @@ impl Node {
                 Reply::Vote(self.force_release(&command.request.key, fence.is_some(), nanos), None)
             }
             (fence, RequestKind::BreakOf(mark)) => {
-                Reply::Vote(self.break_of(&command.request.key, *mark, fence.is_some(), nanos), None)
+                Reply::Vote(self.force_release_of(&command.request.key, *mark, fence.is_some(), nanos), None)
             }
             (
                 Some(fence),
@@ -441,7 +441,7 @@ impl Node {
     }
 
     /// The same with one owner's hash.
-    fn break_of(&mut self, key: &Key, mark: OwnerHash, is_fenced: bool, nanos: u64) -> Vote {
+    fn force_release_of(&mut self, key: &Key, mark: OwnerHash, is_fenced: bool, nanos: u64) -> Vote {
         match self.data.get(&Slot::Lock(key.clone())).map(owner) {
             None => Vote::NotHeld,
             Some(holder) if holder == KeyOwner::Owner(mark) => self.force_release(key, is_fenced, nanos),
