@@ -471,7 +471,7 @@ impl Node {
         }
         match (request.kind, fence) {
             (RequestKind::Acquire, Fence::Hint { hint, floor }) => {
-                self.grant(request, hint, floor.max(badge.fencing_numbers_above), now)
+                self.acquire_fenced(request, hint, floor.max(badge.fencing_numbers_above), now)
             }
             (RequestKind::Reacquire, Fence::Number(number)) => self.reacquire(request, number, now),
             (RequestKind::RaiseFence | RequestKind::Renew, Fence::Number(number)) => {
@@ -481,7 +481,7 @@ impl Node {
         }
     }
 
-    fn grant(&mut self, request: &Request, hint: u64, floor: u64, now: u64) -> Vote {
+    fn acquire_fenced(&mut self, request: &Request, hint: u64, floor: u64, now: u64) -> Vote {
         let slot = Slot::Lock(request.key.clone());
         if let Some(held) = self.held(&slot, now) {
             return held;
