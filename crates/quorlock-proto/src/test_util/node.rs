@@ -473,7 +473,7 @@ impl Node {
             (RequestKind::Acquire, Fence::Hint { hint, floor }) => {
                 self.acquire_fenced(request, hint, floor.max(badge.fencing_numbers_above), now)
             }
-            (RequestKind::Reacquire, Fence::Number(number)) => self.reacquire(request, number, now),
+            (RequestKind::Reacquire, Fence::Number(number)) => self.reacquire_fenced(request, number, now),
             (RequestKind::RaiseFence | RequestKind::Renew, Fence::Number(number)) => {
                 self.hold(request, number, now)
             }
@@ -513,7 +513,7 @@ impl Node {
         Vote::Fenced(number)
     }
 
-    fn reacquire(&mut self, request: &Request, number: u64, now: u64) -> Vote {
+    fn reacquire_fenced(&mut self, request: &Request, number: u64, now: u64) -> Vote {
         let (slot, fence) = (Slot::Lock(request.key.clone()), Slot::Fence(request.key.clone()));
         if let Some(refusal) = self.other_type(&fence) {
             return Vote::Unknown(refusal);
