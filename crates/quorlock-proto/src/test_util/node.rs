@@ -475,7 +475,7 @@ impl Node {
             }
             (RequestKind::Reacquire, Fence::Number(number)) => self.reacquire_fenced(request, number, now),
             (RequestKind::RaiseFence | RequestKind::Renew, Fence::Number(number)) => {
-                self.hold(request, number, now)
+                self.renew_fenced(request, number, now)
             }
             _ => Vote::Unknown(ReplyFailure::UnexpectedReply),
         }
@@ -531,7 +531,7 @@ impl Node {
         Vote::Granted
     }
 
-    fn hold(&mut self, request: &Request, number: u64, now: u64) -> Vote {
+    fn renew_fenced(&mut self, request: &Request, number: u64, now: u64) -> Vote {
         let (slot, fence) = (Slot::Lock(request.key.clone()), Slot::Fence(request.key.clone()));
         let mistake = self.mutant.filter(|_| request.kind == RequestKind::RaiseFence);
         let is_blind = matches!(mistake, Some(Mistake::RaiseWithoutCompare | Mistake::RaiseUnconditional));
