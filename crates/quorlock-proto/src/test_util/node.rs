@@ -521,8 +521,8 @@ impl Node {
         if let Some(held) = self.held(&slot, now) {
             return held;
         }
-        if self.fence(&fence) > number as f64 {
-            return Vote::FencedOut { fence: reply_of(self.fence(&fence)) };
+        if self.fence_value(&fence) > number as f64 {
+            return Vote::FencedOut { fence: reply_of(self.fence_value(&fence)) };
         }
         let expires = now / 1000 + request.ttl.as_millis() as u64;
         self.data
@@ -554,7 +554,7 @@ impl Node {
         if let Some(refusal) = self.other_type(&fence) {
             return Vote::Unknown(refusal);
         }
-        let stands_at = self.fence(&fence);
+        let stands_at = self.fence_value(&fence);
         let is_outranked = stands_at > number as f64 && mistake != Some(Mistake::RaiseUnconditional);
         if is_outranked {
             self.prolong(&fence, now);
@@ -598,7 +598,7 @@ impl Node {
     }
 
     /// As `hold` and `reacquire` read it: what is no number is none.
-    fn fence(&self, slot: &Slot) -> f64 {
+    fn fence_value(&self, slot: &Slot) -> f64 {
         self.data.get(slot).and_then(|entry| number_in(entry.value.as_deref()?)).unwrap_or(0.0)
     }
 
