@@ -483,7 +483,7 @@ impl Node {
 
     fn acquire_fenced(&mut self, request: &Request, hint: u64, floor: u64, now: u64) -> Vote {
         let slot = Slot::Lock(request.key.clone());
-        if let Some(held) = self.held(&slot, now) {
+        if let Some(held) = self.held_by_other(&slot, now) {
             return held;
         }
         let fence = Slot::Fence(request.key.clone());
@@ -518,7 +518,7 @@ impl Node {
         if let Some(refusal) = self.other_type(&fence) {
             return Vote::Unknown(refusal);
         }
-        if let Some(held) = self.held(&slot, now) {
+        if let Some(held) = self.held_by_other(&slot, now) {
             return held;
         }
         if self.fence_value(&fence) > number as f64 {
@@ -549,7 +549,7 @@ impl Node {
             _ if is_blind => {}
             None => return Vote::NotHeld,
             Some(entry) if entry.value.as_deref() == Some(&request.token.digits()) => {}
-            Some(_) => return self.held(&slot, now).unwrap_or(Vote::NotHeld),
+            Some(_) => return self.held_by_other(&slot, now).unwrap_or(Vote::NotHeld),
         }
         if let Some(refusal) = self.other_type(&fence) {
             return Vote::Unknown(refusal);
@@ -573,7 +573,7 @@ impl Node {
         if badge.is_none_or(|badge| self.text(&Slot::Marker).as_deref() != Some(&*badge.marker)) {
             return Vote::Unknown(ReplyFailure::MarkerMismatch);
         }
-        if let Some(held) = self.held(&Slot::Lock(key.clone()), now) {
+        if let Some(held) = self.held_by_other(&Slot::Lock(key.clone()), now) {
             return held;
         }
         let slot = Slot::Fence(key.clone());
@@ -591,7 +591,7 @@ impl Node {
         Vote::Granted
     }
 
-    fn held(&self, slot: &Slot, now: u64) -> Option<Vote> {
+    fn held_by_other(&self, slot: &Slot, now: u64) -> Option<Vote> {
         let entry = self.data.get(slot)?;
         let remaining = entry.expires.map(|expires| Duration::from_millis(expires - now / 1000));
         Some(Vote::HeldByOther { remaining })
