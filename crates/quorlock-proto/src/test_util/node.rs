@@ -557,7 +557,7 @@ impl Node {
         let stands_at = self.fence_value(&fence);
         let is_outranked = stands_at > number as f64 && mistake != Some(Mistake::RaiseUnconditional);
         if is_outranked {
-            self.prolong(&fence, now);
+            self.extend_fence(&fence, now);
         } else {
             self.keep(fence, number, now);
         }
@@ -608,7 +608,7 @@ impl Node {
         is_other.then(|| ReplyFailure::TransientError("WRONGTYPE".into()))
     }
 
-    fn prolong(&mut self, slot: &Slot, now: u64) {
+    fn extend_fence(&mut self, slot: &Slot, now: u64) {
         let expires = Some(now / 1000 + self.retention_millis);
         if let Some(entry) = self.data.get_mut(slot) {
             entry.expires = expires;
