@@ -435,7 +435,7 @@ impl Node {
         };
         let number = number.filter(|number| number % 1.0 == 0.0 && *number < LAST_NUMBER as f64);
         if let Some(number) = number.filter(|_| is_fenced) {
-            self.keep(slot, (number as u64 + 1).max(now), now);
+            self.store_fence(slot, (number as u64 + 1).max(now), now);
         }
         if self.data.remove(&Slot::Lock(key.clone())).is_some() { Vote::Granted } else { Vote::NotHeld }
     }
@@ -509,7 +509,7 @@ impl Node {
         let expires = now / 1000 + request.ttl.as_millis() as u64;
         self.data
             .insert(slot, Entry { value: Some(request.token.digits().to_vec()), expires: Some(expires) });
-        self.keep(fence, number, now);
+        self.store_fence(fence, number, now);
         Vote::Fenced(number)
     }
 
@@ -527,7 +527,7 @@ impl Node {
         let expires = now / 1000 + request.ttl.as_millis() as u64;
         self.data
             .insert(slot, Entry { value: Some(request.token.digits().to_vec()), expires: Some(expires) });
-        self.keep(fence, number, now);
+        self.store_fence(fence, number, now);
         Vote::Granted
     }
 
@@ -542,7 +542,7 @@ impl Node {
         {
             self.data
                 .insert(slot, Entry { value: Some(request.token.digits().to_vec()), expires: Some(expires) });
-            self.keep(fence, number, now);
+            self.store_fence(fence, number, now);
             return Vote::Granted;
         }
         match self.data.get(&slot) {
@@ -559,7 +559,7 @@ impl Node {
         if is_outranked {
             self.extend_fence(&fence, now);
         } else {
-            self.keep(fence, number, now);
+            self.store_fence(fence, number, now);
         }
         if request.kind == RequestKind::Renew
             && let Some(entry) = self.data.get_mut(&slot)
@@ -615,7 +615,7 @@ impl Node {
         }
     }
 
-    fn keep(&mut self, slot: Slot, number: u64, now: u64) {
+    fn store_fence(&mut self, slot: Slot, number: u64, now: u64) {
         let expires = Some(now / 1000 + self.retention_millis);
         let value = Some(number.to_string().into_bytes());
         self.data.insert(slot, Entry { value: value.clone(), expires });
