@@ -224,7 +224,7 @@ impl Node {
         MarkerReading { marker, incarnation, evicts: self.evicts, micros: now, latest_micros }
     }
 
-    fn high(&self) -> u64 {
+    fn highest_ahead_of_clock(&self) -> u64 {
         let high = self.data.get(&Slot::High).and_then(|entry| number_in(entry.value.as_deref()?));
         high.filter(|high| *high < LAST_NUMBER as f64).unwrap_or(0.0) as u64
     }
@@ -501,7 +501,7 @@ impl Node {
                 last as u64
             }
             None if self.mutant == Some(Mistake::FenceFromOne) => 0,
-            None => (now - TOLERANCE_MICROS).max(self.high()),
+            None => (now - TOLERANCE_MICROS).max(self.highest_ahead_of_clock()),
         };
         let base = if self.mutant == Some(Mistake::FenceFromOne) { last } else { last.max(floor) };
         let is_taken = hint > base && hint <= now + TOLERANCE_MICROS;
@@ -619,7 +619,7 @@ impl Node {
         let expires = Some(now / 1000 + self.retention_millis);
         let value = Some(number.to_string().into_bytes());
         self.data.insert(slot, Entry { value: value.clone(), expires });
-        let is_high = number > now + TOLERANCE_MICROS && number > self.high();
+        let is_high = number > now + TOLERANCE_MICROS && number > self.highest_ahead_of_clock();
         if is_high && self.mutant != Some(Mistake::HighForgotten) {
             self.data.insert(Slot::High, Entry { value, expires: None });
         }
