@@ -458,7 +458,7 @@ impl Node {
         nanos: u64,
     ) -> Vote {
         let now = self.clock_micros(nanos);
-        if let Some(refusal) = self.other_type(&Slot::Marker) {
+        if let Some(refusal) = self.wrong_type_error(&Slot::Marker) {
             return Vote::Unknown(refusal);
         }
         let Some(badge) = badge.filter(|badge| self.text(&Slot::Marker).as_deref() == Some(&*badge.marker))
@@ -487,7 +487,7 @@ impl Node {
             return held;
         }
         let fence = Slot::Fence(request.key.clone());
-        if let Some(refusal) = self.other_type(&fence) {
+        if let Some(refusal) = self.wrong_type_error(&fence) {
             return Vote::Unknown(refusal);
         }
         let last = match self.data.get_mut(&fence) {
@@ -515,7 +515,7 @@ impl Node {
 
     fn reacquire_fenced(&mut self, request: &Request, number: u64, now: u64) -> Vote {
         let (slot, fence) = (Slot::Lock(request.key.clone()), Slot::Fence(request.key.clone()));
-        if let Some(refusal) = self.other_type(&fence) {
+        if let Some(refusal) = self.wrong_type_error(&fence) {
             return Vote::Unknown(refusal);
         }
         if let Some(held) = self.held_by_other(&slot, now) {
@@ -551,7 +551,7 @@ impl Node {
             Some(entry) if entry.value.as_deref() == Some(&request.token.digits()) => {}
             Some(_) => return self.held_by_other(&slot, now).unwrap_or(Vote::NotHeld),
         }
-        if let Some(refusal) = self.other_type(&fence) {
+        if let Some(refusal) = self.wrong_type_error(&fence) {
             return Vote::Unknown(refusal);
         }
         let stands_at = self.fence_value(&fence);
@@ -603,7 +603,7 @@ impl Node {
     }
 
     /// What `GET` says to a key that is no string.
-    fn other_type(&self, slot: &Slot) -> Option<ReplyFailure> {
+    fn wrong_type_error(&self, slot: &Slot) -> Option<ReplyFailure> {
         let is_other = self.data.get(slot).is_some_and(|entry| entry.value.is_none());
         is_other.then(|| ReplyFailure::TransientError("WRONGTYPE".into()))
     }
