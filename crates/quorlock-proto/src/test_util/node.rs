@@ -75,7 +75,7 @@ struct Clock {
     /// What it showed then, in nanoseconds since 1970.
     shows: u64,
     /// How much faster than true time it runs, in millionths.
-    haste: i64,
+    drift_ppm: i64,
 }
 
 /// One question under way to a node.
@@ -317,7 +317,7 @@ impl Node {
 
     /// From now on it runs this much faster than true time, in millionths.
     pub fn set_drift(&mut self, haste: i64, nanos: u64) {
-        self.clock = Clock { set_at: nanos, shows: self.clock.read(nanos), haste };
+        self.clock = Clock { set_at: nanos, shows: self.clock.read(nanos), drift_ppm: haste };
     }
 
     /// Sets its clock forward or back by this many nanoseconds.
@@ -340,7 +340,7 @@ impl Node {
     pub fn remaining_ttl(&self, slot: &Slot, nanos: u64) -> Option<Duration> {
         let expires = self.unexpired(slot, nanos)?.expires?;
         let left = i128::from(expires) * 1_000_000 - i128::from(self.clock.read(nanos));
-        let left = left * 1_000_000 / i128::from(1_000_000 + self.clock.haste);
+        let left = left * 1_000_000 / i128::from(1_000_000 + self.clock.drift_ppm);
         Some(Duration::from_nanos(left.max(0) as u64))
     }
 
@@ -636,14 +636,14 @@ fn note_every(marker: &str) -> Option<u64> {
 impl Clock {
     fn read(&self, nanos: u64) -> u64 {
         let gone = i128::from(nanos) - i128::from(self.set_at);
-        let gone = gone * i128::from(1_000_000 + self.haste) / 1_000_000;
+        let gone = gone * i128::from(1_000_000 + self.drift_ppm) / 1_000_000;
         (i128::from(self.shows) + gone) as u64
     }
 }
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { set_at: 0, shows: EPOCH, haste: 0 }
+        Self { set_at: 0, shows: EPOCH, drift_ppm: 0 }
     }
 }
 
