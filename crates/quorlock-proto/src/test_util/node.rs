@@ -86,7 +86,7 @@ pub struct Command {
     /// Whether the script is sent as source instead of by its hash.
     pub as_text: bool,
     /// What the node is expected to remember, where that matters.
-    pub badge: Option<ExpectedMarker>,
+    pub expected_marker: Option<ExpectedMarker>,
     /// What a request of phase `ReadMarker` writes first.
     pub write: Option<MarkerWrite>,
 }
@@ -187,13 +187,13 @@ impl Node {
                 Some(fence),
                 RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire,
             ) => {
-                let vote = self.fenced_script(&command.request, *fence, command.badge.as_ref(), nanos);
+                let vote = self.fenced_script(&command.request, *fence, command.expected_marker.as_ref(), nanos);
                 let has_clock = !matches!(vote, Vote::Unknown(ReplyFailure::TransientError(_)));
                 Reply::Vote(vote, has_clock.then(|| self.clock_micros(nanos)))
             }
             (_, RequestKind::Forget) => {
                 let now = self.clock_micros(nanos);
-                Reply::Vote(self.forget(&command.request.key, command.badge.as_ref(), now), Some(now))
+                Reply::Vote(self.forget(&command.request.key, command.expected_marker.as_ref(), now), Some(now))
             }
             _ => Reply::Vote(self.plain(&command.request, nanos), None),
         }

@@ -65,7 +65,7 @@ impl Subject for Simulated {
         badge: Option<&ExpectedMarker>,
         as_text: bool,
     ) -> (Vote, Option<u64>) {
-        let command = Command { request: request.clone(), as_text, badge: badge.cloned(), write: None };
+        let command = Command { request: request.clone(), as_text, expected_marker: badge.cloned(), write: None };
         match self.run(&command) {
             Reply::Vote(vote, clock) => (vote, clock),
             Reply::Marker(reading) => panic!("{reading:?} is no vote"),
@@ -76,7 +76,7 @@ impl Subject for Simulated {
         let (key, token) = (Key::new(""), OwnerToken::new(0));
         let request =
             Request { kind: RequestKind::ReadMarker, key, token, ttl: Duration::ZERO, fence: None };
-        match self.run(&Command { request, as_text, badge: None, write: write.cloned() }) {
+        match self.run(&Command { request, as_text, expected_marker: None, write: write.cloned() }) {
             Reply::Marker(reading) => reading,
             Reply::Vote(vote, _) => panic!("{vote:?} is no look"),
         }

@@ -602,7 +602,7 @@ impl World {
                         // As the driver does: what was decided before the connection broke is not sent.
                         if wire.is_up {
                             let badge = self.clients[who].coordinator.expected_marker(node).cloned();
-                            let command = Command { request: request.clone(), as_text, badge, write: None };
+                            let command = Command { request: request.clone(), as_text, expected_marker: badge, write: None };
                             self.clients[who].wires[node.index()].sent.push_back(command);
                         }
                     }
@@ -618,7 +618,7 @@ impl World {
                             ttl: Duration::ZERO,
                             fence: None,
                         };
-                        wire.sent.push_back(Command { request, as_text, badge: None, write });
+                        wire.sent.push_back(Command { request, as_text, expected_marker: None, write });
                     }
                 }
                 Action::VotingStatus(node, voting_status) => {
