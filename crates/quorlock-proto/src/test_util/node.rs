@@ -129,7 +129,7 @@ pub enum Mistake {
 enum Script {
     Renew,
     Release,
-    HandOver,
+    ReleaseNotify,
     Inspect,
     Acquire,
     Hold,
@@ -245,7 +245,7 @@ impl Node {
 
     /// The scripts that a handshake loads.
     pub fn load_scripts(&mut self) {
-        let all = [Script::Renew, Script::Release, Script::HandOver, Script::Inspect];
+        let all = [Script::Renew, Script::Release, Script::ReleaseNotify, Script::Inspect];
         let fenced = [Script::Acquire, Script::Hold, Script::Reacquire, Script::ReadMarker];
         self.loaded_scripts.extend(all.into_iter().chain(fenced));
     }
@@ -683,7 +683,7 @@ const fn script_of(phase: RequestKind, is_fenced: bool) -> Option<Script> {
     match (phase, is_fenced) {
         (RequestKind::ReadMarker, _) => Some(Script::ReadMarker),
         (RequestKind::Release, _) => Some(Script::Release),
-        (RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal, _) => Some(Script::HandOver),
+        (RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal, _) => Some(Script::ReleaseNotify),
         (RequestKind::Inspect, _) => Some(Script::Inspect),
         (RequestKind::Acquire, true) => Some(Script::Acquire),
         (RequestKind::RaiseFence | RequestKind::Renew, true) => Some(Script::Hold),
