@@ -132,7 +132,7 @@ enum Script {
     ReleaseNotify,
     Inspect,
     Acquire,
-    Hold,
+    RenewFenced,
     Reacquire,
     Forget,
     ReadMarker,
@@ -246,7 +246,7 @@ impl Node {
     /// The scripts that a handshake loads.
     pub fn load_scripts(&mut self) {
         let all = [Script::Renew, Script::Release, Script::ReleaseNotify, Script::Inspect];
-        let fenced = [Script::Acquire, Script::Hold, Script::Reacquire, Script::ReadMarker];
+        let fenced = [Script::Acquire, Script::RenewFenced, Script::Reacquire, Script::ReadMarker];
         self.loaded_scripts.extend(all.into_iter().chain(fenced));
     }
 
@@ -686,7 +686,7 @@ const fn script_of(phase: RequestKind, is_fenced: bool) -> Option<Script> {
         (RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal, _) => Some(Script::ReleaseNotify),
         (RequestKind::Inspect, _) => Some(Script::Inspect),
         (RequestKind::Acquire, true) => Some(Script::Acquire),
-        (RequestKind::RaiseFence | RequestKind::Renew, true) => Some(Script::Hold),
+        (RequestKind::RaiseFence | RequestKind::Renew, true) => Some(Script::RenewFenced),
         (RequestKind::Reacquire, true) => Some(Script::Reacquire),
         (RequestKind::Forget, _) => Some(Script::Forget),
         (RequestKind::Renew, false) => Some(Script::Renew),
