@@ -131,7 +131,7 @@ enum Script {
     Release,
     ReleaseNotify,
     Inspect,
-    Acquire,
+    AcquireFenced,
     RenewFenced,
     Reacquire,
     Forget,
@@ -246,7 +246,7 @@ impl Node {
     /// The scripts that a handshake loads.
     pub fn load_scripts(&mut self) {
         let all = [Script::Renew, Script::Release, Script::ReleaseNotify, Script::Inspect];
-        let fenced = [Script::Acquire, Script::RenewFenced, Script::Reacquire, Script::ReadMarker];
+        let fenced = [Script::AcquireFenced, Script::RenewFenced, Script::Reacquire, Script::ReadMarker];
         self.loaded_scripts.extend(all.into_iter().chain(fenced));
     }
 
@@ -685,7 +685,7 @@ const fn script_of(phase: RequestKind, is_fenced: bool) -> Option<Script> {
         (RequestKind::Release, _) => Some(Script::Release),
         (RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal, _) => Some(Script::ReleaseNotify),
         (RequestKind::Inspect, _) => Some(Script::Inspect),
-        (RequestKind::Acquire, true) => Some(Script::Acquire),
+        (RequestKind::Acquire, true) => Some(Script::AcquireFenced),
         (RequestKind::RaiseFence | RequestKind::Renew, true) => Some(Script::RenewFenced),
         (RequestKind::Reacquire, true) => Some(Script::Reacquire),
         (RequestKind::Forget, _) => Some(Script::Forget),
