@@ -133,7 +133,7 @@ enum Script {
     Inspect,
     AcquireFenced,
     RenewFenced,
-    Reacquire,
+    ReacquireFenced,
     Forget,
     ReadMarker,
 }
@@ -246,7 +246,7 @@ impl Node {
     /// The scripts that a handshake loads.
     pub fn load_scripts(&mut self) {
         let all = [Script::Renew, Script::Release, Script::ReleaseNotify, Script::Inspect];
-        let fenced = [Script::AcquireFenced, Script::RenewFenced, Script::Reacquire, Script::ReadMarker];
+        let fenced = [Script::AcquireFenced, Script::RenewFenced, Script::ReacquireFenced, Script::ReadMarker];
         self.loaded_scripts.extend(all.into_iter().chain(fenced));
     }
 
@@ -687,7 +687,7 @@ const fn script_of(phase: RequestKind, is_fenced: bool) -> Option<Script> {
         (RequestKind::Inspect, _) => Some(Script::Inspect),
         (RequestKind::Acquire, true) => Some(Script::AcquireFenced),
         (RequestKind::RaiseFence | RequestKind::Renew, true) => Some(Script::RenewFenced),
-        (RequestKind::Reacquire, true) => Some(Script::Reacquire),
+        (RequestKind::Reacquire, true) => Some(Script::ReacquireFenced),
         (RequestKind::Forget, _) => Some(Script::Forget),
         (RequestKind::Renew, false) => Some(Script::Renew),
         _ => None,
