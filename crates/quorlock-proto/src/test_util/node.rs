@@ -106,7 +106,7 @@ pub enum Mistake {
     /// A renewal sets the expiry, also to an earlier one.
     RenewalShortens,
     /// A raise does not look whose the key is.
-    RaiseWithoutCompare,
+    RaiseIgnoresOwner,
     /// A raise looks neither whose the key is, nor where the fence stands.
     RaiseUnconditional,
     /// A fence that is missing begins at 1, and the hint is not used.
@@ -534,7 +534,7 @@ impl Node {
     fn renew_fenced(&mut self, request: &Request, number: u64, now: u64) -> Vote {
         let (slot, fence) = (Slot::Lock(request.key.clone()), Slot::Fence(request.key.clone()));
         let mistake = self.mutant.filter(|_| request.kind == RequestKind::RaiseFence);
-        let is_blind = matches!(mistake, Some(Mistake::RaiseWithoutCompare | Mistake::RaiseUnconditional));
+        let is_blind = matches!(mistake, Some(Mistake::RaiseIgnoresOwner | Mistake::RaiseUnconditional));
         let expires = now / 1000 + request.ttl.as_millis() as u64;
         if request.kind == RequestKind::Renew
             && enabled(Mutant::ResurrectingRenewal)

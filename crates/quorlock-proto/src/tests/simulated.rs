@@ -25,7 +25,7 @@ fn the_simulated_node_keeps_every_promise() {
 fn no_mistake_in_a_script_keeps_every_promise() {
     for mistake in [
         Mistake::RenewalShortens,
-        Mistake::RaiseWithoutCompare,
+        Mistake::RaiseIgnoresOwner,
         Mistake::RaiseUnconditional,
         Mistake::FenceFromOne,
         Mistake::ReleaseWithoutCompare,

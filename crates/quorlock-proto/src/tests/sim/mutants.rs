@@ -72,7 +72,7 @@ const RAISE_WITHOUT_COMPARE: Profile = Profile {
     faults: &[],
     beyond: 1000,
     beyonds: &[Fault::KeyDeleted],
-    mistake: Some(Mistake::RaiseWithoutCompare),
+    mistake: Some(Mistake::RaiseIgnoresOwner),
     long_ways: 100,
     ill_timed: 300,
     odd_walls: 500,
