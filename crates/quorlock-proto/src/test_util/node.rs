@@ -108,7 +108,7 @@ pub enum Mistake {
     /// A raise does not look whose the key is.
     RaiseIgnoresOwner,
     /// A raise looks neither whose the key is, nor where the fence stands.
-    RaiseUnconditional,
+    RaiseIgnoresOwnerAndFence,
     /// A fence that is missing begins at 1, and the hint is not used.
     FenceFromOne,
     /// A release does not look whose the key is.
@@ -534,7 +534,7 @@ impl Node {
     fn renew_fenced(&mut self, request: &Request, number: u64, now: u64) -> Vote {
         let (slot, fence) = (Slot::Lock(request.key.clone()), Slot::Fence(request.key.clone()));
         let mistake = self.mutant.filter(|_| request.kind == RequestKind::RaiseFence);
-        let is_blind = matches!(mistake, Some(Mistake::RaiseIgnoresOwner | Mistake::RaiseUnconditional));
+        let is_blind = matches!(mistake, Some(Mistake::RaiseIgnoresOwner | Mistake::RaiseIgnoresOwnerAndFence));
         let expires = now / 1000 + request.ttl.as_millis() as u64;
         if request.kind == RequestKind::Renew
             && enabled(Mutant::ResurrectingRenewal)
@@ -555,7 +555,7 @@ impl Node {
             return Vote::Unknown(refusal);
         }
         let stands_at = self.fence_value(&fence);
-        let is_outranked = stands_at > number as f64 && mistake != Some(Mistake::RaiseUnconditional);
+        let is_outranked = stands_at > number as f64 && mistake != Some(Mistake::RaiseIgnoresOwnerAndFence);
         if is_outranked {
             self.extend_fence(&fence, now);
         } else {

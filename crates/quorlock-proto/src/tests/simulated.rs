@@ -26,7 +26,7 @@ fn no_mistake_in_a_script_keeps_every_promise() {
     for mistake in [
         Mistake::RenewalShortens,
         Mistake::RaiseIgnoresOwner,
-        Mistake::RaiseUnconditional,
+        Mistake::RaiseIgnoresOwnerAndFence,
         Mistake::FenceFromOne,
         Mistake::ReleaseWithoutCompare,
         Mistake::EvictionsUncounted,

@@ -85,7 +85,7 @@ const RAISE_WITHOUT_COMPARE: Profile = Profile {
     ..QUIET
 };
 const RAISE_UNCONDITIONAL: Profile =
-    Profile { mistake: Some(Mistake::RaiseUnconditional), ..RAISE_WITHOUT_COMPARE };
+    Profile { mistake: Some(Mistake::RaiseIgnoresOwnerAndFence), ..RAISE_WITHOUT_COMPARE };
 /// Hints that no node takes: each counts on from its own number, so that these differ.
 const NO_SECOND_ROUND: Profile =
     Profile { faults: &[Fault::Partition], mutant: Some(Mutant::NoSecondRound), odd_walls: 900, ..QUIET };
