@@ -110,7 +110,7 @@ pub enum Mistake {
     /// A raise looks neither whose the key is, nor where the fence stands.
     RaiseIgnoresOwnerAndFence,
     /// A fence that is missing begins at 1, and the hint is not used.
-    FenceFromOne,
+    MissingFenceIsZero,
     /// A release does not look whose the key is.
     ReleaseWithoutCompare,
     /// A look does not tell how often the databases were swapped.
@@ -500,12 +500,12 @@ impl Node {
                 // Below 2^53, so it is exact; below 0 it is as good as 0.
                 last as u64
             }
-            None if self.mutant == Some(Mistake::FenceFromOne) => 0,
+            None if self.mutant == Some(Mistake::MissingFenceIsZero) => 0,
             None => (now - TOLERANCE_MICROS).max(self.highest_ahead_of_clock()),
         };
-        let base = if self.mutant == Some(Mistake::FenceFromOne) { last } else { last.max(floor) };
+        let base = if self.mutant == Some(Mistake::MissingFenceIsZero) { last } else { last.max(floor) };
         let is_taken = hint > base && hint <= now + TOLERANCE_MICROS;
-        let number = if is_taken && self.mutant != Some(Mistake::FenceFromOne) { hint } else { base + 1 };
+        let number = if is_taken && self.mutant != Some(Mistake::MissingFenceIsZero) { hint } else { base + 1 };
         let expires = now / 1000 + request.ttl.as_millis() as u64;
         self.data
             .insert(slot, Entry { value: Some(request.token.digits().to_vec()), expires: Some(expires) });

@@ -27,7 +27,7 @@ fn no_mistake_in_a_script_keeps_every_promise() {
         Mistake::RenewalShortens,
         Mistake::RaiseIgnoresOwner,
         Mistake::RaiseIgnoresOwnerAndFence,
-        Mistake::FenceFromOne,
+        Mistake::MissingFenceIsZero,
         Mistake::ReleaseWithoutCompare,
         Mistake::EvictionsUncounted,
         Mistake::SwapsUncounted,

@@ -90,7 +90,7 @@ const RAISE_UNCONDITIONAL: Profile =
 const NO_SECOND_ROUND: Profile =
     Profile { faults: &[Fault::Partition], mutant: Some(Mutant::NoSecondRound), odd_walls: 900, ..QUIET };
 const FENCE_FROM_ONE: Profile =
-    Profile { faults: &[Fault::Flush, Fault::RestartEmpty], mistake: Some(Mistake::FenceFromOne), ..QUIET };
+    Profile { faults: &[Fault::Flush, Fault::RestartEmpty], mistake: Some(Mistake::MissingFenceIsZero), ..QUIET };
 const QUORUM_OF_CONNECTED: Profile =
     Profile { faults: &[Fault::Cut, Fault::Partition], mutant: Some(Mutant::QuorumOfConnected), ..QUIET };
 const SUSPEND_BLIND: Profile = Profile { faults: &[Fault::Suspend], slip: Some(Slip::SuspendBlind), ..QUIET };
