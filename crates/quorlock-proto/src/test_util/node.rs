@@ -112,7 +112,7 @@ pub enum Mistake {
     /// A fence that is missing begins at 1, and the hint is not used.
     MissingFenceIsZero,
     /// A release does not look whose the key is.
-    ReleaseWithoutCompare,
+    ReleaseIgnoresOwner,
     /// A look does not tell how often the databases were swapped.
     SwapsUncounted,
     /// A look does not tell how many keys were evicted.
@@ -398,7 +398,7 @@ impl Node {
                 Vote::HeldByOther { remaining: None }
             }
             (RequestKind::Release, Some(_))
-                if !is_ours && mistake != Some(Mistake::ReleaseWithoutCompare) =>
+                if !is_ours && mistake != Some(Mistake::ReleaseIgnoresOwner) =>
             {
                 Vote::HeldByOther { remaining: None }
             }

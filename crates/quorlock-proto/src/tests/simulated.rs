@@ -28,7 +28,7 @@ fn no_mistake_in_a_script_keeps_every_promise() {
         Mistake::RaiseIgnoresOwner,
         Mistake::RaiseIgnoresOwnerAndFence,
         Mistake::MissingFenceIsZero,
-        Mistake::ReleaseWithoutCompare,
+        Mistake::ReleaseIgnoresOwner,
         Mistake::EvictionsUncounted,
         Mistake::SwapsUncounted,
         Mistake::EvictingUnmarked,

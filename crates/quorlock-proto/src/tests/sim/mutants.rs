@@ -95,7 +95,7 @@ const QUORUM_OF_CONNECTED: Profile =
     Profile { faults: &[Fault::Cut, Fault::Partition], mutant: Some(Mutant::QuorumOfConnected), ..QUIET };
 const SUSPEND_BLIND: Profile = Profile { faults: &[Fault::Suspend], slip: Some(Slip::SuspendBlind), ..QUIET };
 const DESYNC: Profile = Profile { faults: &[Fault::Cut], slip: Some(Slip::Desync), ..PLAIN };
-const RELEASE_WITHOUT_COMPARE: Profile = Profile { mistake: Some(Mistake::ReleaseWithoutCompare), ..PLAIN };
+const RELEASE_WITHOUT_COMPARE: Profile = Profile { mistake: Some(Mistake::ReleaseIgnoresOwner), ..PLAIN };
 const IGNORES_REPLICATION: Profile = Profile {
     faults: &[Fault::RoleChange, Fault::Replica],
     mutant: Some(Mutant::IgnoresRoleChange),
