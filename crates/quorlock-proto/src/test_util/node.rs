@@ -118,7 +118,7 @@ pub enum Mistake {
     /// A look does not tell how many keys were evicted.
     EvictionsUncounted,
     /// That it evicts is no part of what it is.
-    EvictingUnmarked,
+    EvictionPolicyUnreported,
     /// A number that is ahead of the clock is forgotten with its fence.
     HighForgotten,
     /// A release calls only where the key was the lock's.
@@ -353,7 +353,7 @@ impl Node {
         let swaps = is_reported(self.swaps, Mistake::SwapsUncounted).then(|| format!(":s{}", self.swaps));
         let name = format!("n{}r{}:n{}p{}", self.index, self.restarts, self.index, self.replications);
         let name = name + &evicted.unwrap_or_default() + &swaps.unwrap_or_default();
-        let is_marked = self.evicts && self.mutant != Some(Mistake::EvictingUnmarked);
+        let is_marked = self.evicts && self.mutant != Some(Mistake::EvictionPolicyUnreported);
         Incarnation::new(&(name + if is_marked { ":evicts" } else { "" }))
     }
 

@@ -31,7 +31,7 @@ fn no_mistake_in_a_script_keeps_every_promise() {
         Mistake::ReleaseIgnoresOwner,
         Mistake::EvictionsUncounted,
         Mistake::SwapsUncounted,
-        Mistake::EvictingUnmarked,
+        Mistake::EvictionPolicyUnreported,
         Mistake::HighForgotten,
     ] {
         let outcome = panic::catch_unwind(|| conformance::check(&mut Simulated::new(Some(mistake))));

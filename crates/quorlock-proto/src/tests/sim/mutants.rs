@@ -140,7 +140,7 @@ const LARGER_IS_NOBODYS: Profile = Profile {
 };
 const NO_WRITER_CLOCK: Profile = Profile { mutant: Some(Mutant::NoWriterClock), ..BEHIND };
 const EVICTING_UNMARKED: Profile =
-    Profile { mistake: Some(Mistake::EvictingUnmarked), all: true, ..STATISTICS };
+    Profile { mistake: Some(Mistake::EvictionPolicyUnreported), all: true, ..STATISTICS };
 
 const LINE_IS_FINAL: Profile = Profile { mutant: Some(Mutant::WaitQueueTrustedForever), ..STALE_KEYS };
 const CALLS_FOR_OWN_KEY_ONLY: Profile = Profile { mistake: Some(Mistake::CallsForOwnKeyOnly), ..STALE_KEYS };
