@@ -116,7 +116,7 @@ pub enum Mistake {
     /// A look does not tell how often the databases were swapped.
     SwapsUncounted,
     /// A look does not tell how many keys were evicted.
-    EvictionsUncounted,
+    EvictionsUnreported,
     /// That it evicts is no part of what it is.
     EvictionPolicyUnreported,
     /// A number that is ahead of the clock is forgotten with its fence.
@@ -349,7 +349,7 @@ impl Node {
     pub fn incarnation(&self) -> Incarnation {
         let is_reported = |count: u64, mistake| count > 0 && self.mutant != Some(mistake);
         let evicted =
-            is_reported(self.evicted, Mistake::EvictionsUncounted).then(|| format!(":{}", self.evicted));
+            is_reported(self.evicted, Mistake::EvictionsUnreported).then(|| format!(":{}", self.evicted));
         let swaps = is_reported(self.swaps, Mistake::SwapsUncounted).then(|| format!(":s{}", self.swaps));
         let name = format!("n{}r{}:n{}p{}", self.index, self.restarts, self.index, self.replications);
         let name = name + &evicted.unwrap_or_default() + &swaps.unwrap_or_default();

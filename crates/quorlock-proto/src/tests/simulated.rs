@@ -29,7 +29,7 @@ fn no_mistake_in_a_script_keeps_every_promise() {
         Mistake::RaiseIgnoresOwnerAndFence,
         Mistake::MissingFenceIsZero,
         Mistake::ReleaseIgnoresOwner,
-        Mistake::EvictionsUncounted,
+        Mistake::EvictionsUnreported,
         Mistake::SwapsUncounted,
         Mistake::EvictionPolicyUnreported,
         Mistake::HighForgotten,

@@ -126,7 +126,7 @@ const NO_OWN_CLOCK_WAIT: Profile = Profile {
 const SWAPS_UNCOUNTED: Profile =
     Profile { faults: &[Fault::Swap], mistake: Some(Mistake::SwapsUncounted), ..QUIET };
 const EVICTIONS_UNCOUNTED: Profile =
-    Profile { faults: &[Fault::Evicts], mistake: Some(Mistake::EvictionsUncounted), ..QUIET };
+    Profile { faults: &[Fault::Evicts], mistake: Some(Mistake::EvictionsUnreported), ..QUIET };
 const OUTRANKED_FOR_GOOD: Profile = Profile { mutant: Some(Mutant::FencedOutForever), ..REDUNDANCY };
 /// Keys are deleted, so that a lock passes on under its holder, and a grant of its own is late.
 const LARGER_IS_NOBODYS: Profile = Profile {
