@@ -114,7 +114,7 @@ pub enum Mistake {
     /// A release does not look whose the key is.
     ReleaseIgnoresOwner,
     /// A look does not tell how often the databases were swapped.
-    SwapsUncounted,
+    SwapsUnreported,
     /// A look does not tell how many keys were evicted.
     EvictionsUnreported,
     /// That it evicts is no part of what it is.
@@ -350,7 +350,7 @@ impl Node {
         let is_reported = |count: u64, mistake| count > 0 && self.mutant != Some(mistake);
         let evicted =
             is_reported(self.evicted, Mistake::EvictionsUnreported).then(|| format!(":{}", self.evicted));
-        let swaps = is_reported(self.swaps, Mistake::SwapsUncounted).then(|| format!(":s{}", self.swaps));
+        let swaps = is_reported(self.swaps, Mistake::SwapsUnreported).then(|| format!(":s{}", self.swaps));
         let name = format!("n{}r{}:n{}p{}", self.index, self.restarts, self.index, self.replications);
         let name = name + &evicted.unwrap_or_default() + &swaps.unwrap_or_default();
         let is_marked = self.evicts && self.mutant != Some(Mistake::EvictionPolicyUnreported);

@@ -30,7 +30,7 @@ fn no_mistake_in_a_script_keeps_every_promise() {
         Mistake::MissingFenceIsZero,
         Mistake::ReleaseIgnoresOwner,
         Mistake::EvictionsUnreported,
-        Mistake::SwapsUncounted,
+        Mistake::SwapsUnreported,
         Mistake::EvictionPolicyUnreported,
         Mistake::HighForgotten,
     ] {

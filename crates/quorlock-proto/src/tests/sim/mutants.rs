@@ -124,7 +124,7 @@ const NO_OWN_CLOCK_WAIT: Profile = Profile {
     ..QUIET
 };
 const SWAPS_UNCOUNTED: Profile =
-    Profile { faults: &[Fault::Swap], mistake: Some(Mistake::SwapsUncounted), ..QUIET };
+    Profile { faults: &[Fault::Swap], mistake: Some(Mistake::SwapsUnreported), ..QUIET };
 const EVICTIONS_UNCOUNTED: Profile =
     Profile { faults: &[Fault::Evicts], mistake: Some(Mistake::EvictionsUnreported), ..QUIET };
 const OUTRANKED_FOR_GOOD: Profile = Profile { mutant: Some(Mutant::FencedOutForever), ..REDUNDANCY };
