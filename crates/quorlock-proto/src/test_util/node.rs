@@ -120,7 +120,7 @@ pub enum Mistake {
     /// That it evicts is no part of what it is.
     EvictionPolicyUnreported,
     /// A number that is ahead of the clock is forgotten with its fence.
-    HighForgotten,
+    HighestAheadNotStored,
     /// A release calls only where the key was the lock's.
     CallsForOwnKeyOnly,
 }
@@ -620,7 +620,7 @@ impl Node {
         let value = Some(number.to_string().into_bytes());
         self.data.insert(slot, Entry { value: value.clone(), expires });
         let is_high = number > now + TOLERANCE_MICROS && number > self.highest_ahead_of_clock();
-        if is_high && self.mutant != Some(Mistake::HighForgotten) {
+        if is_high && self.mutant != Some(Mistake::HighestAheadNotStored) {
             self.data.insert(Slot::High, Entry { value, expires: None });
         }
     }

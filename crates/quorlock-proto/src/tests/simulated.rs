@@ -32,7 +32,7 @@ fn no_mistake_in_a_script_keeps_every_promise() {
         Mistake::EvictionsUnreported,
         Mistake::SwapsUnreported,
         Mistake::EvictionPolicyUnreported,
-        Mistake::HighForgotten,
+        Mistake::HighestAheadNotStored,
     ] {
         let outcome = panic::catch_unwind(|| conformance::check(&mut Simulated::new(Some(mistake))));
         assert!(outcome.is_err(), "{mistake:?} breaks no promise");

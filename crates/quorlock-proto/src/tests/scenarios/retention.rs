@@ -139,7 +139,7 @@ fn is_caught(sets_back: bool, mistake: Option<Mistake>, mutant: Option<Mutant>) 
 
 #[test]
 fn mutant_high_forgotten() {
-    is_caught(false, Some(Mistake::HighForgotten), None);
+    is_caught(false, Some(Mistake::HighestAheadNotStored), None);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_number_of_a_node_two_hours_ahead_is_kept_until_clocks_have_passed_it() {
     let visit = |after, misses| Visit { after, misses, takes: true, forgets: false, set_back: None };
     let visits = [visit(HOUR, 2), visit(HOUR * 11 / 10, 0)];
     assert_eq!(live(&[7_200, 0, 0], &visits, None), Ok(2));
-    assert!(live(&[7_200, 0, 0], &visits, Some(Mistake::HighForgotten)).is_err());
+    assert!(live(&[7_200, 0, 0], &visits, Some(Mistake::HighestAheadNotStored)).is_err());
 }
 
 #[test]
