@@ -122,7 +122,7 @@ pub enum Mistake {
     /// A number that is ahead of the clock is forgotten with its fence.
     HighestAheadNotStored,
     /// A release calls only where the key was the lock's.
-    CallsForOwnKeyOnly,
+    NotifiesForOwnKeyOnly,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -143,7 +143,7 @@ const EVICTING_UNMARKED: Profile =
     Profile { mistake: Some(Mistake::EvictionPolicyUnreported), all: true, ..STATISTICS };
 
 const LINE_IS_FINAL: Profile = Profile { mutant: Some(Mutant::WaitQueueTrustedForever), ..STALE_KEYS };
-const CALLS_FOR_OWN_KEY_ONLY: Profile = Profile { mistake: Some(Mistake::CallsForOwnKeyOnly), ..STALE_KEYS };
+const CALLS_FOR_OWN_KEY_ONLY: Profile = Profile { mistake: Some(Mistake::NotifiesForOwnKeyOnly), ..STALE_KEYS };
 
 #[test]
 fn mutant_sim_token_reused() {

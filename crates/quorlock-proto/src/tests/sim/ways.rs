@@ -156,7 +156,7 @@ impl Sim<'_> {
         let calls = match &answer {
             Reply::Vote(Vote::Granted, _) => true,
             Reply::Vote(Vote::NotHeld | Vote::HeldByOther { .. }, _) => {
-                self.sites[node].node.mutant != Some(Mistake::CallsForOwnKeyOnly)
+                self.sites[node].node.mutant != Some(Mistake::NotifiesForOwnKeyOnly)
             }
             _ => false,
         };
