@@ -55,7 +55,7 @@ pub enum Slot {
     /// How far the node's clock had come when it was noted last.
     Clock,
     /// The largest number of any key that was ahead of the clock when it was given.
-    High,
+    HighestAheadOfClock,
 }
 
 /// What stands there.
@@ -225,7 +225,7 @@ impl Node {
     }
 
     fn highest_ahead_of_clock(&self) -> u64 {
-        let high = self.data.get(&Slot::High).and_then(|entry| number_in(entry.value.as_deref()?));
+        let high = self.data.get(&Slot::HighestAheadOfClock).and_then(|entry| number_in(entry.value.as_deref()?));
         high.filter(|high| *high < LAST_NUMBER as f64).unwrap_or(0.0) as u64
     }
 
@@ -621,7 +621,7 @@ impl Node {
         self.data.insert(slot, Entry { value: value.clone(), expires });
         let is_high = number > now + TOLERANCE_MICROS && number > self.highest_ahead_of_clock();
         if is_high && self.mutant != Some(Mistake::HighestAheadNotStored) {
-            self.data.insert(Slot::High, Entry { value, expires: None });
+            self.data.insert(Slot::HighestAheadOfClock, Entry { value, expires: None });
         }
     }
 }

@@ -137,6 +137,6 @@ fn slot(place: Location) -> Slot {
         Location::Fence => Slot::Fence(Key::new(KEY)),
         Location::Marker => Slot::Marker,
         Location::Clock => Slot::Clock,
-        Location::High => Slot::High,
+        Location::High => Slot::HighestAheadOfClock,
     }
 }

@@ -84,7 +84,7 @@ impl Sim<'_> {
     pub(super) fn evict(&mut self, node: usize) {
         let slots: Vec<Slot> = self.sites[node].node.data().keys().cloned().collect();
         let (mut gone, mut forgot) = (Vec::new(), false);
-        for slot in slots.into_iter().filter(|slot| !matches!(slot, Slot::Marker | Slot::Clock | Slot::High))
+        for slot in slots.into_iter().filter(|slot| !matches!(slot, Slot::Marker | Slot::Clock | Slot::HighestAheadOfClock))
         {
             if self.chance.permille(600) {
                 forgot |= matches!(slot, Slot::Fence(_));
