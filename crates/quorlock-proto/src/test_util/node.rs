@@ -215,7 +215,7 @@ impl Node {
         }
         let marker: Option<Arc<str>> = self.marker().filter(|text| !text.is_empty()).map(Arc::from);
         let latest_micros = self.latest_micros();
-        if let Some(period) = marker.as_deref().and_then(note_every)
+        if let Some(period) = marker.as_deref().and_then(clock_note_period)
             && now > latest_micros + period
         {
             let value = Some(now.to_string().into_bytes());
@@ -627,7 +627,7 @@ impl Node {
 }
 
 /// How often the clock is noted under this marker, in microseconds: four times in a max ttl.
-fn note_every(marker: &str) -> Option<u64> {
+fn clock_note_period(marker: &str) -> Option<u64> {
     let mut words = marker.split(' ');
     let longest = (words.next() == Some("quorlock3")).then(|| words.nth(3)).flatten()?;
     longest.parse::<u64>().ok().map(|millis| millis * 250)
