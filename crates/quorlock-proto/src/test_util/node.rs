@@ -332,7 +332,7 @@ impl Node {
     #[must_use]
     pub fn unexpired(&self, slot: &Slot, nanos: u64) -> Option<&Entry> {
         let millis = self.clock_micros(nanos) / 1000;
-        self.data.get(slot).filter(|entry| !is_over(entry, millis))
+        self.data.get(slot).filter(|entry| !is_expired(entry, millis))
     }
 
     /// The remaining time to live in true time, if the clock keeps its rate; `None`: forever.
@@ -364,7 +364,7 @@ impl Node {
 
     fn expire(&mut self, nanos: u64) {
         let millis = self.clock_micros(nanos) / 1000;
-        self.data.retain(|_, entry| !is_over(entry, millis));
+        self.data.retain(|_, entry| !is_expired(entry, millis));
     }
 
     /// `SET`, `PTTL` and the scripts `renew`, `release` and `inspect`.
@@ -648,7 +648,7 @@ impl Default for Clock {
 }
 
 /// Redis counts whole milliseconds. Ours may die up to one early, which is worse for us than what it does.
-fn is_over(entry: &Entry, millis: u64) -> bool {
+fn is_expired(entry: &Entry, millis: u64) -> bool {
     entry.expires.is_some_and(|expires| expires <= millis)
 }
 
