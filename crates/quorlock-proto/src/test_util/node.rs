@@ -391,7 +391,7 @@ impl Node {
             }
             (RequestKind::QueryTtl, Some(_)) => Vote::HeldByOther { remaining: left },
             (RequestKind::Renew, Some(entry)) if is_ours => {
-                lengthen(entry, expires, mistake);
+                extend_expiry(entry, expires, mistake);
                 Vote::Granted
             }
             (RequestKind::Acquire | RequestKind::Reacquire | RequestKind::Renew, Some(_)) => {
@@ -564,7 +564,7 @@ impl Node {
         if request.kind == RequestKind::Renew
             && let Some(entry) = self.data.get_mut(&slot)
         {
-            lengthen(entry, expires, self.mutant);
+            extend_expiry(entry, expires, self.mutant);
         }
         if is_outranked { Vote::FencedOut { fence: reply_of(stands_at) } } else { Vote::Granted }
     }
@@ -658,7 +658,7 @@ fn owner(entry: &Entry) -> KeyOwner {
     entry.value.as_ref().map_or(KeyOwner::NotALock, mark)
 }
 
-fn lengthen(entry: &mut Entry, expires: u64, mistake: Option<Mistake>) {
+fn extend_expiry(entry: &mut Entry, expires: u64, mistake: Option<Mistake>) {
     let is_shorter = entry.expires.is_some_and(|old| old >= expires);
     if !is_shorter || mistake == Some(Mistake::RenewalShortens) {
         entry.expires = Some(expires);
