@@ -225,12 +225,12 @@ impl Node {
     }
 
     fn highest_ahead_of_clock(&self) -> u64 {
-        let high = self.data.get(&Slot::HighestAheadOfClock).and_then(|entry| number_in(entry.value.as_deref()?));
+        let high = self.data.get(&Slot::HighestAheadOfClock).and_then(|entry| parse_lua_number(entry.value.as_deref()?));
         high.filter(|high| *high < LAST_NUMBER as f64).unwrap_or(0.0) as u64
     }
 
     fn latest_micros(&self) -> u64 {
-        let latest = self.data.get(&Slot::Clock).and_then(|entry| number_in(entry.value.as_deref()?));
+        let latest = self.data.get(&Slot::Clock).and_then(|entry| parse_lua_number(entry.value.as_deref()?));
         let is_ours =
             |latest: &f64| latest % 1.0 == 0.0 && (0.0..=MAX_MIN_FENCING_NUMBER as f64).contains(latest);
         latest.filter(is_ours).unwrap_or(0.0) as u64
@@ -431,7 +431,7 @@ impl Node {
         let (slot, now) = (Slot::Fence(key.clone()), self.clock_micros(nanos));
         let number = match self.data.get(&slot) {
             None => Some(0.0),
-            Some(entry) => entry.value.as_deref().and_then(number_in),
+            Some(entry) => entry.value.as_deref().and_then(parse_lua_number),
         };
         let number = number.filter(|number| number % 1.0 == 0.0 && *number < LAST_NUMBER as f64);
         if let Some(number) = number.filter(|_| is_fenced) {
@@ -492,7 +492,7 @@ impl Node {
         }
         let last = match self.data.get_mut(&fence) {
             Some(entry) => {
-                let last = entry.value.as_deref().and_then(number_in).unwrap_or(f64::NAN);
+                let last = entry.value.as_deref().and_then(parse_lua_number).unwrap_or(f64::NAN);
                 if last % 1.0 != 0.0 || last >= LAST_NUMBER as f64 {
                     entry.expires = Some(now / 1000 + self.retention_millis);
                     return Vote::Unknown(ReplyFailure::TransientError("FENCE".into()));
@@ -578,7 +578,7 @@ impl Node {
         }
         let slot = Slot::Fence(key.clone());
         let Some(entry) = self.data.get_mut(&slot) else { return Vote::NotHeld };
-        let number = entry.value.as_deref().and_then(number_in).filter(|number| number % 1.0 == 0.0);
+        let number = entry.value.as_deref().and_then(parse_lua_number).filter(|number| number % 1.0 == 0.0);
         let number = number.filter(|number| *number < LAST_NUMBER as f64).unwrap_or(0.0) as u64;
         let forgotten_at = (number.min(now) / 1000 + self.forget_millis).max(now / 1000);
         let is_sooner = entry.expires.is_none_or(|expires| expires > forgotten_at);
@@ -599,7 +599,7 @@ impl Node {
 
     /// As `hold` and `reacquire` read it: what is no number is none.
     fn fence_value(&self, slot: &Slot) -> f64 {
-        self.data.get(slot).and_then(|entry| number_in(entry.value.as_deref()?)).unwrap_or(0.0)
+        self.data.get(slot).and_then(|entry| parse_lua_number(entry.value.as_deref()?)).unwrap_or(0.0)
     }
 
     /// What `GET` says to a key that is no string.
@@ -666,7 +666,7 @@ fn extend_expiry(entry: &mut Entry, expires: u64, mistake: Option<Mistake>) {
 }
 
 /// As `tonumber` reads it: numbers are floating, may be in hexadecimal, and may have blanks around.
-fn number_in(text: &[u8]) -> Option<f64> {
+fn parse_lua_number(text: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(text).ok()?.trim_ascii();
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => u64::from_str_radix(digits, 16).ok().map(|number| number as f64),
