@@ -522,7 +522,7 @@ impl Node {
             return held;
         }
         if self.fence_value(&fence) > number as f64 {
-            return Vote::FencedOut { fence: reply_of(self.fence_value(&fence)) };
+            return Vote::FencedOut { fence: fence_in_reply(self.fence_value(&fence)) };
         }
         let expires = now / 1000 + request.ttl.as_millis() as u64;
         self.data
@@ -566,7 +566,7 @@ impl Node {
         {
             extend_expiry(entry, expires, self.mutant);
         }
-        if is_outranked { Vote::FencedOut { fence: reply_of(stands_at) } } else { Vote::Granted }
+        if is_outranked { Vote::FencedOut { fence: fence_in_reply(stands_at) } } else { Vote::Granted }
     }
 
     fn forget(&mut self, key: &Key, badge: Option<&ExpectedMarker>, now: u64) -> Vote {
@@ -675,7 +675,7 @@ fn parse_lua_number(text: &[u8]) -> Option<f64> {
 }
 
 /// A fence as a reply can say it.
-fn reply_of(fence: f64) -> u64 {
+fn fence_in_reply(fence: f64) -> u64 {
     fence.min(LAST_NUMBER as f64) as u64
 }
 
