@@ -161,7 +161,7 @@ impl Node {
     /// Runs one command at this true time.
     pub fn run(&mut self, command: &Command, nanos: u64) -> Reply {
         let Request { kind: phase, fence, .. } = &command.request;
-        if let Some(script) = script_of(*phase, fence.is_some()) {
+        if let Some(script) = script_for(*phase, fence.is_some()) {
             if command.as_text {
                 self.loaded_scripts.insert(script);
             } else if !self.loaded_scripts.contains(&script) {
@@ -679,7 +679,7 @@ fn fence_in_reply(fence: f64) -> u64 {
     fence.min(LAST_NUMBER as f64) as u64
 }
 
-const fn script_of(phase: RequestKind, is_fenced: bool) -> Option<Script> {
+const fn script_for(phase: RequestKind, is_fenced: bool) -> Option<Script> {
     match (phase, is_fenced) {
         (RequestKind::ReadMarker, _) => Some(Script::ReadMarker),
         (RequestKind::Release, _) => Some(Script::Release),
