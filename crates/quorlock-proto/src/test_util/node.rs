@@ -226,7 +226,7 @@ impl Node {
 
     fn highest_ahead_of_clock(&self) -> u64 {
         let high = self.data.get(&Slot::HighestAheadOfClock).and_then(|entry| parse_lua_number(entry.value.as_deref()?));
-        high.filter(|high| *high < LAST_NUMBER as f64).unwrap_or(0.0) as u64
+        high.filter(|high| *high < MAX_FENCE as f64).unwrap_or(0.0) as u64
     }
 
     fn latest_micros(&self) -> u64 {
@@ -433,7 +433,7 @@ impl Node {
             None => Some(0.0),
             Some(entry) => entry.value.as_deref().and_then(parse_lua_number),
         };
-        let number = number.filter(|number| number % 1.0 == 0.0 && *number < LAST_NUMBER as f64);
+        let number = number.filter(|number| number % 1.0 == 0.0 && *number < MAX_FENCE as f64);
         if let Some(number) = number.filter(|_| is_fenced) {
             self.store_fence(slot, (number as u64 + 1).max(now), now);
         }
@@ -493,7 +493,7 @@ impl Node {
         let last = match self.data.get_mut(&fence) {
             Some(entry) => {
                 let last = entry.value.as_deref().and_then(parse_lua_number).unwrap_or(f64::NAN);
-                if last % 1.0 != 0.0 || last >= LAST_NUMBER as f64 {
+                if last % 1.0 != 0.0 || last >= MAX_FENCE as f64 {
                     entry.expires = Some(now / 1000 + self.retention_millis);
                     return Vote::Unknown(ReplyFailure::TransientError("FENCE".into()));
                 }
@@ -579,7 +579,7 @@ impl Node {
         let slot = Slot::Fence(key.clone());
         let Some(entry) = self.data.get_mut(&slot) else { return Vote::NotHeld };
         let number = entry.value.as_deref().and_then(parse_lua_number).filter(|number| number % 1.0 == 0.0);
-        let number = number.filter(|number| *number < LAST_NUMBER as f64).unwrap_or(0.0) as u64;
+        let number = number.filter(|number| *number < MAX_FENCE as f64).unwrap_or(0.0) as u64;
         let forgotten_at = (number.min(now) / 1000 + self.forget_millis).max(now / 1000);
         let is_sooner = entry.expires.is_none_or(|expires| expires > forgotten_at);
         if is_sooner {
@@ -676,7 +676,7 @@ fn parse_lua_number(text: &[u8]) -> Option<f64> {
 
 /// A fence as a reply can say it.
 fn fence_in_reply(fence: f64) -> u64 {
-    fence.min(LAST_NUMBER as f64) as u64
+    fence.min(MAX_FENCE as f64) as u64
 }
 
 const fn script_for(phase: RequestKind, is_fenced: bool) -> Option<Script> {
@@ -694,7 +694,7 @@ const fn script_for(phase: RequestKind, is_fenced: bool) -> Option<Script> {
     }
 }
 
-const LAST_NUMBER: u64 = (1 << 53) - 1;
+const MAX_FENCE: u64 = (1 << 53) - 1;
 /// The number of bytes of a value that an inspection returns.
 const SHOWN: usize = 256;
 /// The wall clock at boot.
