@@ -654,7 +654,7 @@ fn is_expired(entry: &Entry, millis: u64) -> bool {
 
 /// Whose an inspection says it is.
 fn owner(entry: &Entry) -> KeyOwner {
-    let mark = |value: &Vec<u8>| KeyOwner::Owner(OwnerHash::of(&value[..value.len().min(SHOWN)]));
+    let mark = |value: &Vec<u8>| KeyOwner::Owner(OwnerHash::of(&value[..value.len().min(INSPECTED_BYTES)]));
     entry.value.as_ref().map_or(KeyOwner::NotALock, mark)
 }
 
@@ -696,6 +696,6 @@ const fn script_for(phase: RequestKind, is_fenced: bool) -> Option<Script> {
 
 const MAX_FENCE: u64 = (1 << 53) - 1;
 /// The number of bytes of a value that an inspection returns.
-const SHOWN: usize = 256;
+const INSPECTED_BYTES: usize = 256;
 /// The wall clock at boot.
 pub const EPOCH: u64 = 1_700_000_000_000_000_000;
