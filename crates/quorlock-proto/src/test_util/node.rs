@@ -32,7 +32,7 @@ pub struct Node {
     /// Whether its policy evicts keys when its memory is full.
     pub evicts: bool,
     /// The mistake that its scripts make.
-    pub mutant: Option<Mistake>,
+    pub mutant: Option<ScriptMutant>,
     /// For how long it keeps a fence, and one of a name that is to be forgotten.
     retention_millis: u64,
     forget_millis: u64,
@@ -102,7 +102,7 @@ pub enum Reply {
 
 /// A mistake in one of the scripts, made on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mistake {
+pub enum ScriptMutant {
     /// A renewal sets the expiry, also to an earlier one.
     RenewalShortens,
     /// A raise does not look whose the key is.
@@ -349,11 +349,11 @@ impl Node {
     pub fn incarnation(&self) -> Incarnation {
         let is_reported = |count: u64, mistake| count > 0 && self.mutant != Some(mistake);
         let evicted =
-            is_reported(self.evicted, Mistake::EvictionsUnreported).then(|| format!(":{}", self.evicted));
-        let swaps = is_reported(self.swaps, Mistake::SwapsUnreported).then(|| format!(":s{}", self.swaps));
+            is_reported(self.evicted, ScriptMutant::EvictionsUnreported).then(|| format!(":{}", self.evicted));
+        let swaps = is_reported(self.swaps, ScriptMutant::SwapsUnreported).then(|| format!(":s{}", self.swaps));
         let name = format!("n{}r{}:n{}p{}", self.index, self.restarts, self.index, self.replications);
         let name = name + &evicted.unwrap_or_default() + &swaps.unwrap_or_default();
-        let is_marked = self.evicts && self.mutant != Some(Mistake::EvictionPolicyUnreported);
+        let is_marked = self.evicts && self.mutant != Some(ScriptMutant::EvictionPolicyUnreported);
         Incarnation::new(&(name + if is_marked { ":evicts" } else { "" }))
     }
 
@@ -398,7 +398,7 @@ impl Node {
                 Vote::HeldByOther { remaining: None }
             }
             (RequestKind::Release, Some(_))
-                if !is_ours && mistake != Some(Mistake::ReleaseIgnoresOwner) =>
+                if !is_ours && mistake != Some(ScriptMutant::ReleaseIgnoresOwner) =>
             {
                 Vote::HeldByOther { remaining: None }
             }
@@ -500,12 +500,12 @@ impl Node {
                 // Below 2^53, so it is exact; below 0 it is as good as 0.
                 last as u64
             }
-            None if self.mutant == Some(Mistake::MissingFenceIsZero) => 0,
+            None if self.mutant == Some(ScriptMutant::MissingFenceIsZero) => 0,
             None => (now - TOLERANCE_MICROS).max(self.highest_ahead_of_clock()),
         };
-        let base = if self.mutant == Some(Mistake::MissingFenceIsZero) { last } else { last.max(floor) };
+        let base = if self.mutant == Some(ScriptMutant::MissingFenceIsZero) { last } else { last.max(floor) };
         let is_taken = hint > base && hint <= now + TOLERANCE_MICROS;
-        let number = if is_taken && self.mutant != Some(Mistake::MissingFenceIsZero) { hint } else { base + 1 };
+        let number = if is_taken && self.mutant != Some(ScriptMutant::MissingFenceIsZero) { hint } else { base + 1 };
         let expires = now / 1000 + request.ttl.as_millis() as u64;
         self.data
             .insert(slot, Entry { value: Some(request.token.digits().to_vec()), expires: Some(expires) });
@@ -534,7 +534,7 @@ impl Node {
     fn renew_fenced(&mut self, request: &Request, number: u64, now: u64) -> Vote {
         let (slot, fence) = (Slot::Lock(request.key.clone()), Slot::Fence(request.key.clone()));
         let mistake = self.mutant.filter(|_| request.kind == RequestKind::RaiseFence);
-        let is_blind = matches!(mistake, Some(Mistake::RaiseIgnoresOwner | Mistake::RaiseIgnoresOwnerAndFence));
+        let is_blind = matches!(mistake, Some(ScriptMutant::RaiseIgnoresOwner | ScriptMutant::RaiseIgnoresOwnerAndFence));
         let expires = now / 1000 + request.ttl.as_millis() as u64;
         if request.kind == RequestKind::Renew
             && enabled(Mutant::ResurrectingRenewal)
@@ -555,7 +555,7 @@ impl Node {
             return Vote::Unknown(refusal);
         }
         let stands_at = self.fence_value(&fence);
-        let is_outranked = stands_at > number as f64 && mistake != Some(Mistake::RaiseIgnoresOwnerAndFence);
+        let is_outranked = stands_at > number as f64 && mistake != Some(ScriptMutant::RaiseIgnoresOwnerAndFence);
         if is_outranked {
             self.extend_fence(&fence, now);
         } else {
@@ -620,7 +620,7 @@ impl Node {
         let value = Some(number.to_string().into_bytes());
         self.data.insert(slot, Entry { value: value.clone(), expires });
         let is_high = number > now + TOLERANCE_MICROS && number > self.highest_ahead_of_clock();
-        if is_high && self.mutant != Some(Mistake::HighestAheadNotStored) {
+        if is_high && self.mutant != Some(ScriptMutant::HighestAheadNotStored) {
             self.data.insert(Slot::HighestAheadOfClock, Entry { value, expires: None });
         }
     }
@@ -658,9 +658,9 @@ fn owner(entry: &Entry) -> KeyOwner {
     entry.value.as_ref().map_or(KeyOwner::NotALock, mark)
 }
 
-fn extend_expiry(entry: &mut Entry, expires: u64, mistake: Option<Mistake>) {
+fn extend_expiry(entry: &mut Entry, expires: u64, mistake: Option<ScriptMutant>) {
     let is_shorter = entry.expires.is_some_and(|old| old >= expires);
-    if !is_shorter || mistake == Some(Mistake::RenewalShortens) {
+    if !is_shorter || mistake == Some(ScriptMutant::RenewalShortens) {
         entry.expires = Some(expires);
     }
 }

@@ -7,7 +7,7 @@ use crate::marker::MarkerReading;
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::request::{Key, OwnerToken, Request, RequestKind};
 use crate::test_util::conformance::{self, KEY, Location, Stored, Subject, config};
-use crate::test_util::node::{Command, Data, Entry, Mistake, Node, Reply, Slot};
+use crate::test_util::node::{Command, Data, Entry, ScriptMutant, Node, Reply, Slot};
 use crate::vote::Vote;
 
 struct Simulated {
@@ -24,15 +24,15 @@ fn the_simulated_node_keeps_every_promise() {
 #[test]
 fn no_mistake_in_a_script_keeps_every_promise() {
     for mistake in [
-        Mistake::RenewalShortens,
-        Mistake::RaiseIgnoresOwner,
-        Mistake::RaiseIgnoresOwnerAndFence,
-        Mistake::MissingFenceIsZero,
-        Mistake::ReleaseIgnoresOwner,
-        Mistake::EvictionsUnreported,
-        Mistake::SwapsUnreported,
-        Mistake::EvictionPolicyUnreported,
-        Mistake::HighestAheadNotStored,
+        ScriptMutant::RenewalShortens,
+        ScriptMutant::RaiseIgnoresOwner,
+        ScriptMutant::RaiseIgnoresOwnerAndFence,
+        ScriptMutant::MissingFenceIsZero,
+        ScriptMutant::ReleaseIgnoresOwner,
+        ScriptMutant::EvictionsUnreported,
+        ScriptMutant::SwapsUnreported,
+        ScriptMutant::EvictionPolicyUnreported,
+        ScriptMutant::HighestAheadNotStored,
     ] {
         let outcome = panic::catch_unwind(|| conformance::check(&mut Simulated::new(Some(mistake))));
         assert!(outcome.is_err(), "{mistake:?} breaks no promise");
@@ -40,7 +40,7 @@ fn no_mistake_in_a_script_keeps_every_promise() {
 }
 
 impl Simulated {
-    fn new(mistake: Option<Mistake>) -> Self {
+    fn new(mistake: Option<ScriptMutant>) -> Self {
         let mut node = Node::new(0, config());
         node.mutant = mistake;
         Self { node, nanos: 5_000_000_000 }

@@ -15,7 +15,7 @@ use crate::lease::LossReason;
 use crate::marker::default_retention;
 use crate::mutant::{Mutant, with};
 use crate::request::RequestKind;
-use crate::test_util::node::Mistake;
+use crate::test_util::node::ScriptMutant;
 use crate::tests::world::{ALICE, BOB, MAX_TTL, Wish, World, ms};
 use crate::vote::Vote;
 
@@ -55,7 +55,7 @@ fn apart() -> impl Strategy<Value = Vec<i64>> {
 }
 
 /// Lives it through. How many locks were had, or two numbers that are not in order.
-fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Result<usize, String> {
+fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<ScriptMutant>) -> Result<usize, String> {
     let mut world = World::unconnected(NODES, None, 1, Some(MAX_TTL));
     for (node, ahead) in ahead_secs.iter().enumerate() {
         world.set_clock(node, ahead * 1_000);
@@ -127,7 +127,7 @@ proptest! {
 }
 
 /// After so many random lives, always the same ones.
-fn is_caught(sets_back: bool, mistake: Option<Mistake>, mutant: Option<Mutant>) {
+fn is_caught(sets_back: bool, mistake: Option<ScriptMutant>, mutant: Option<Mutant>) {
     let (mut runner, lives) = (TestRunner::deterministic(), (apart(), visits(sets_back)));
     let caught = (0..1_000).find_map(|after| {
         let (ahead, visits) = lives.new_tree(&mut runner).expect("a life").current();
@@ -139,7 +139,7 @@ fn is_caught(sets_back: bool, mistake: Option<Mistake>, mutant: Option<Mutant>) 
 
 #[test]
 fn mutant_high_forgotten() {
-    is_caught(false, Some(Mistake::HighestAheadNotStored), None);
+    is_caught(false, Some(ScriptMutant::HighestAheadNotStored), None);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_number_of_a_node_two_hours_ahead_is_kept_until_clocks_have_passed_it() {
     let visit = |after, misses| Visit { after, misses, takes: true, forgets: false, set_back: None };
     let visits = [visit(HOUR, 2), visit(HOUR * 11 / 10, 0)];
     assert_eq!(live(&[7_200, 0, 0], &visits, None), Ok(2));
-    assert!(live(&[7_200, 0, 0], &visits, Some(Mistake::HighestAheadNotStored)).is_err());
+    assert!(live(&[7_200, 0, 0], &visits, Some(ScriptMutant::HighestAheadNotStored)).is_err());
 }
 
 #[test]

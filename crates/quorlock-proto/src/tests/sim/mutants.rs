@@ -9,7 +9,7 @@ use super::runner;
 use super::shapes::{REDUNDANCY, STALE_KEYS, STATISTICS};
 use crate::lease_params::Drift;
 use crate::mutant::Mutant;
-use crate::test_util::node::Mistake;
+use crate::test_util::node::ScriptMutant;
 use crate::tests::world::ms;
 
 /// Nothing goes wrong but messages that are late.
@@ -45,7 +45,7 @@ const VALIDITY_FROM_REPLY: Profile = Profile {
     }),
     ..PLAIN
 };
-const RENEWAL_SHORTENS: Profile = Profile { mistake: Some(Mistake::RenewalShortens), ..QUIET };
+const RENEWAL_SHORTENS: Profile = Profile { mistake: Some(ScriptMutant::RenewalShortens), ..QUIET };
 /// A holder stands still over its deadline, its first question has yet to reach one node, its renewal another: so
 /// another client can have the lock in between, and all the nodes that are left say that it is renewed.
 const LATE_RENEWAL: Profile = Profile {
@@ -72,7 +72,7 @@ const RAISE_WITHOUT_COMPARE: Profile = Profile {
     faults: &[],
     beyond: 1000,
     beyonds: &[Fault::KeyDeleted],
-    mistake: Some(Mistake::RaiseIgnoresOwner),
+    mistake: Some(ScriptMutant::RaiseIgnoresOwner),
     long_ways: 100,
     ill_timed: 300,
     odd_walls: 500,
@@ -85,17 +85,17 @@ const RAISE_WITHOUT_COMPARE: Profile = Profile {
     ..QUIET
 };
 const RAISE_UNCONDITIONAL: Profile =
-    Profile { mistake: Some(Mistake::RaiseIgnoresOwnerAndFence), ..RAISE_WITHOUT_COMPARE };
+    Profile { mistake: Some(ScriptMutant::RaiseIgnoresOwnerAndFence), ..RAISE_WITHOUT_COMPARE };
 /// Hints that no node takes: each counts on from its own number, so that these differ.
 const NO_SECOND_ROUND: Profile =
     Profile { faults: &[Fault::Partition], mutant: Some(Mutant::NoSecondRound), odd_walls: 900, ..QUIET };
 const FENCE_FROM_ONE: Profile =
-    Profile { faults: &[Fault::Flush, Fault::RestartEmpty], mistake: Some(Mistake::MissingFenceIsZero), ..QUIET };
+    Profile { faults: &[Fault::Flush, Fault::RestartEmpty], mistake: Some(ScriptMutant::MissingFenceIsZero), ..QUIET };
 const QUORUM_OF_CONNECTED: Profile =
     Profile { faults: &[Fault::Cut, Fault::Partition], mutant: Some(Mutant::QuorumOfConnected), ..QUIET };
 const SUSPEND_BLIND: Profile = Profile { faults: &[Fault::Suspend], slip: Some(Slip::SuspendBlind), ..QUIET };
 const DESYNC: Profile = Profile { faults: &[Fault::Cut], slip: Some(Slip::Desync), ..PLAIN };
-const RELEASE_WITHOUT_COMPARE: Profile = Profile { mistake: Some(Mistake::ReleaseIgnoresOwner), ..PLAIN };
+const RELEASE_WITHOUT_COMPARE: Profile = Profile { mistake: Some(ScriptMutant::ReleaseIgnoresOwner), ..PLAIN };
 const IGNORES_REPLICATION: Profile = Profile {
     faults: &[Fault::RoleChange, Fault::Replica],
     mutant: Some(Mutant::IgnoresRoleChange),
@@ -124,9 +124,9 @@ const NO_OWN_CLOCK_WAIT: Profile = Profile {
     ..QUIET
 };
 const SWAPS_UNCOUNTED: Profile =
-    Profile { faults: &[Fault::Swap], mistake: Some(Mistake::SwapsUnreported), ..QUIET };
+    Profile { faults: &[Fault::Swap], mistake: Some(ScriptMutant::SwapsUnreported), ..QUIET };
 const EVICTIONS_UNCOUNTED: Profile =
-    Profile { faults: &[Fault::Evicts], mistake: Some(Mistake::EvictionsUnreported), ..QUIET };
+    Profile { faults: &[Fault::Evicts], mistake: Some(ScriptMutant::EvictionsUnreported), ..QUIET };
 const OUTRANKED_FOR_GOOD: Profile = Profile { mutant: Some(Mutant::FencedOutForever), ..REDUNDANCY };
 /// Keys are deleted, so that a lock passes on under its holder, and a grant of its own is late.
 const LARGER_IS_NOBODYS: Profile = Profile {
@@ -140,10 +140,10 @@ const LARGER_IS_NOBODYS: Profile = Profile {
 };
 const NO_WRITER_CLOCK: Profile = Profile { mutant: Some(Mutant::NoWriterClock), ..BEHIND };
 const EVICTING_UNMARKED: Profile =
-    Profile { mistake: Some(Mistake::EvictionPolicyUnreported), all: true, ..STATISTICS };
+    Profile { mistake: Some(ScriptMutant::EvictionPolicyUnreported), all: true, ..STATISTICS };
 
 const LINE_IS_FINAL: Profile = Profile { mutant: Some(Mutant::WaitQueueTrustedForever), ..STALE_KEYS };
-const CALLS_FOR_OWN_KEY_ONLY: Profile = Profile { mistake: Some(Mistake::NotifiesForOwnKeyOnly), ..STALE_KEYS };
+const CALLS_FOR_OWN_KEY_ONLY: Profile = Profile { mistake: Some(ScriptMutant::NotifiesForOwnKeyOnly), ..STALE_KEYS };
 
 #[test]
 fn mutant_sim_token_reused() {

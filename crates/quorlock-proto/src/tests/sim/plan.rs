@@ -8,7 +8,7 @@ use crate::lease_params::Drift;
 use crate::marker::{LockClusterConfig, min_retention};
 use crate::mutant::Mutant;
 use crate::quorum::Quorum;
-use crate::test_util::node::Mistake;
+use crate::test_util::node::ScriptMutant;
 use crate::tests::world::ms;
 
 /// What goes wrong, one kind each.
@@ -149,7 +149,7 @@ pub(super) struct Profile {
     /// What else must be so.
     pub(super) pin: Option<fn(&mut Plan)>,
     pub(super) mutant: Option<Mutant>,
-    pub(super) mistake: Option<Mistake>,
+    pub(super) mistake: Option<ScriptMutant>,
     pub(super) slip: Option<Slip>,
 }
 

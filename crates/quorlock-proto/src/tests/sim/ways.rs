@@ -7,7 +7,7 @@ use super::parts::{Conn, Message, Site, ToClient, Way};
 use super::plan::Slip;
 use crate::quorum::NodeId;
 use crate::request::RequestKind;
-use crate::test_util::node::{Command, Mistake, Reply};
+use crate::test_util::node::{Command, ScriptMutant, Reply};
 use crate::vote::{ExclusionReason, ReplyFailure as Failing, Vote};
 
 impl Sim<'_> {
@@ -156,7 +156,7 @@ impl Sim<'_> {
         let calls = match &answer {
             Reply::Vote(Vote::Granted, _) => true,
             Reply::Vote(Vote::NotHeld | Vote::HeldByOther { .. }, _) => {
-                self.sites[node].node.mutant != Some(Mistake::NotifiesForOwnKeyOnly)
+                self.sites[node].node.mutant != Some(ScriptMutant::NotifiesForOwnKeyOnly)
             }
             _ => false,
         };
