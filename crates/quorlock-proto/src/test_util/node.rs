@@ -39,11 +39,11 @@ pub struct Node {
 }
 
 /// What a node remembers, and may lose.
-pub type Data = BTreeMap<Slot, Entry>;
+pub type Data = BTreeMap<DataKey, Entry>;
 
 /// Where something stands in a node's data.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Slot {
+pub enum DataKey {
     /// The key of a lock.
     Lock(Key),
     /// The fence of a key.
@@ -211,7 +211,7 @@ impl Node {
             let since = now - backdate.as_micros() as u64;
             let marker =
                 format!("{identity} {} {since} {written_micros} {base_micros}", incarnation.as_str());
-            self.data.insert(Slot::Marker, Entry { value: Some(marker.into_bytes()), expires: None });
+            self.data.insert(DataKey::Marker, Entry { value: Some(marker.into_bytes()), expires: None });
         }
         let marker: Option<Arc<str>> = self.marker().filter(|text| !text.is_empty()).map(Arc::from);
         let latest_micros = self.latest_micros();
@@ -219,26 +219,26 @@ impl Node {
             && now > latest_micros + period
         {
             let value = Some(now.to_string().into_bytes());
-            self.data.insert(Slot::Clock, Entry { value, expires: None });
+            self.data.insert(DataKey::Clock, Entry { value, expires: None });
         }
         MarkerReading { marker, incarnation, evicts: self.evicts, micros: now, latest_micros }
     }
 
     fn highest_ahead_of_clock(&self) -> u64 {
-        let high = self.data.get(&Slot::HighestAheadOfClock).and_then(|entry| parse_lua_number(entry.value.as_deref()?));
+        let high = self.data.get(&DataKey::HighestAheadOfClock).and_then(|entry| parse_lua_number(entry.value.as_deref()?));
         high.filter(|high| *high < MAX_FENCE as f64).unwrap_or(0.0) as u64
     }
 
     fn latest_micros(&self) -> u64 {
-        let latest = self.data.get(&Slot::Clock).and_then(|entry| parse_lua_number(entry.value.as_deref()?));
+        let latest = self.data.get(&DataKey::Clock).and_then(|entry| parse_lua_number(entry.value.as_deref()?));
         let is_ours =
             |latest: &f64| latest % 1.0 == 0.0 && (0.0..=MAX_MIN_FENCING_NUMBER as f64).contains(latest);
         latest.filter(is_ours).unwrap_or(0.0) as u64
     }
 
     fn marker(&self) -> Option<String> {
-        match self.data.get(&Slot::Marker)?.value {
-            Some(_) => self.text(&Slot::Marker),
+        match self.data.get(&DataKey::Marker)?.value {
+            Some(_) => self.text(&DataKey::Marker),
             None => Some("of another type".to_owned()),
         }
     }
@@ -282,7 +282,7 @@ impl Node {
     }
 
     /// Its memory is full: of the keys that expire these go.
-    pub fn evict(&mut self, slots: &[Slot]) {
+    pub fn evict(&mut self, slots: &[DataKey]) {
         for slot in slots {
             if self.data.get(slot).is_some_and(|entry| entry.expires.is_some()) {
                 self.data.remove(slot);
@@ -330,14 +330,14 @@ impl Node {
 
     /// What stands there and has not run out.
     #[must_use]
-    pub fn unexpired(&self, slot: &Slot, nanos: u64) -> Option<&Entry> {
+    pub fn unexpired(&self, slot: &DataKey, nanos: u64) -> Option<&Entry> {
         let millis = self.clock_micros(nanos) / 1000;
         self.data.get(slot).filter(|entry| !is_expired(entry, millis))
     }
 
     /// The remaining time to live in true time, if the clock keeps its rate; `None`: forever.
     #[must_use]
-    pub fn remaining_ttl(&self, slot: &Slot, nanos: u64) -> Option<Duration> {
+    pub fn remaining_ttl(&self, slot: &DataKey, nanos: u64) -> Option<Duration> {
         let expires = self.unexpired(slot, nanos)?.expires?;
         let left = i128::from(expires) * 1_000_000 - i128::from(self.clock.read(nanos));
         let left = left * 1_000_000 / i128::from(1_000_000 + self.clock.drift_ppm);
@@ -357,7 +357,7 @@ impl Node {
         Incarnation::new(&(name + if is_marked { ":evicts" } else { "" }))
     }
 
-    fn text(&self, slot: &Slot) -> Option<String> {
+    fn text(&self, slot: &DataKey) -> Option<String> {
         let value = self.data.get(slot)?.value.as_ref()?;
         Some(String::from_utf8_lossy(value).into_owned())
     }
@@ -373,7 +373,7 @@ impl Node {
         // Whom a release calls is nothing to the votes.
         let phase = if phase.is_release() { RequestKind::Release } else { *phase };
         let millis = self.clock_micros(nanos) / 1000;
-        let (slot, digits) = (Slot::Lock(key.clone()), token.digits());
+        let (slot, digits) = (DataKey::Lock(key.clone()), token.digits());
         let expires = millis + ttl.as_millis() as u64;
         let mistake = self.mutant;
         let found = self.data.get_mut(&slot);
@@ -428,7 +428,7 @@ impl Node {
 
     /// The script `break`.
     pub fn force_release(&mut self, key: &Key, is_fenced: bool, nanos: u64) -> Vote {
-        let (slot, now) = (Slot::Fence(key.clone()), self.clock_micros(nanos));
+        let (slot, now) = (DataKey::Fence(key.clone()), self.clock_micros(nanos));
         let number = match self.data.get(&slot) {
             None => Some(0.0),
             Some(entry) => entry.value.as_deref().and_then(parse_lua_number),
@@ -437,12 +437,12 @@ impl Node {
         if let Some(number) = number.filter(|_| is_fenced) {
             self.store_fence(slot, (number as u64 + 1).max(now), now);
         }
-        if self.data.remove(&Slot::Lock(key.clone())).is_some() { Vote::Granted } else { Vote::NotHeld }
+        if self.data.remove(&DataKey::Lock(key.clone())).is_some() { Vote::Granted } else { Vote::NotHeld }
     }
 
     /// The same with one owner's hash.
     fn force_release_of(&mut self, key: &Key, mark: OwnerHash, is_fenced: bool, nanos: u64) -> Vote {
-        match self.data.get(&Slot::Lock(key.clone())).map(owner) {
+        match self.data.get(&DataKey::Lock(key.clone())).map(owner) {
             None => Vote::NotHeld,
             Some(holder) if holder == KeyOwner::Owner(mark) => self.force_release(key, is_fenced, nanos),
             Some(_) => Vote::HeldByOther { remaining: None },
@@ -458,10 +458,10 @@ impl Node {
         nanos: u64,
     ) -> Vote {
         let now = self.clock_micros(nanos);
-        if let Some(refusal) = self.wrong_type_error(&Slot::Marker) {
+        if let Some(refusal) = self.wrong_type_error(&DataKey::Marker) {
             return Vote::Unknown(refusal);
         }
-        let Some(badge) = badge.filter(|badge| self.text(&Slot::Marker).as_deref() == Some(&*badge.marker))
+        let Some(badge) = badge.filter(|badge| self.text(&DataKey::Marker).as_deref() == Some(&*badge.marker))
         else {
             return Vote::Unknown(ReplyFailure::MarkerMismatch);
         };
@@ -482,11 +482,11 @@ impl Node {
     }
 
     fn acquire_fenced(&mut self, request: &Request, hint: u64, floor: u64, now: u64) -> Vote {
-        let slot = Slot::Lock(request.key.clone());
+        let slot = DataKey::Lock(request.key.clone());
         if let Some(held) = self.held_by_other(&slot, now) {
             return held;
         }
-        let fence = Slot::Fence(request.key.clone());
+        let fence = DataKey::Fence(request.key.clone());
         if let Some(refusal) = self.wrong_type_error(&fence) {
             return Vote::Unknown(refusal);
         }
@@ -514,7 +514,7 @@ impl Node {
     }
 
     fn reacquire_fenced(&mut self, request: &Request, number: u64, now: u64) -> Vote {
-        let (slot, fence) = (Slot::Lock(request.key.clone()), Slot::Fence(request.key.clone()));
+        let (slot, fence) = (DataKey::Lock(request.key.clone()), DataKey::Fence(request.key.clone()));
         if let Some(refusal) = self.wrong_type_error(&fence) {
             return Vote::Unknown(refusal);
         }
@@ -532,7 +532,7 @@ impl Node {
     }
 
     fn renew_fenced(&mut self, request: &Request, number: u64, now: u64) -> Vote {
-        let (slot, fence) = (Slot::Lock(request.key.clone()), Slot::Fence(request.key.clone()));
+        let (slot, fence) = (DataKey::Lock(request.key.clone()), DataKey::Fence(request.key.clone()));
         let mistake = self.mutant.filter(|_| request.kind == RequestKind::RaiseFence);
         let is_blind = matches!(mistake, Some(ScriptMutant::RaiseIgnoresOwner | ScriptMutant::RaiseIgnoresOwnerAndFence));
         let expires = now / 1000 + request.ttl.as_millis() as u64;
@@ -570,13 +570,13 @@ impl Node {
     }
 
     fn forget(&mut self, key: &Key, badge: Option<&ExpectedMarker>, now: u64) -> Vote {
-        if badge.is_none_or(|badge| self.text(&Slot::Marker).as_deref() != Some(&*badge.marker)) {
+        if badge.is_none_or(|badge| self.text(&DataKey::Marker).as_deref() != Some(&*badge.marker)) {
             return Vote::Unknown(ReplyFailure::MarkerMismatch);
         }
-        if let Some(held) = self.held_by_other(&Slot::Lock(key.clone()), now) {
+        if let Some(held) = self.held_by_other(&DataKey::Lock(key.clone()), now) {
             return held;
         }
-        let slot = Slot::Fence(key.clone());
+        let slot = DataKey::Fence(key.clone());
         let Some(entry) = self.data.get_mut(&slot) else { return Vote::NotHeld };
         let number = entry.value.as_deref().and_then(parse_lua_number).filter(|number| number % 1.0 == 0.0);
         let number = number.filter(|number| *number < MAX_FENCE as f64).unwrap_or(0.0) as u64;
@@ -591,37 +591,37 @@ impl Node {
         Vote::Granted
     }
 
-    fn held_by_other(&self, slot: &Slot, now: u64) -> Option<Vote> {
+    fn held_by_other(&self, slot: &DataKey, now: u64) -> Option<Vote> {
         let entry = self.data.get(slot)?;
         let remaining = entry.expires.map(|expires| Duration::from_millis(expires - now / 1000));
         Some(Vote::HeldByOther { remaining })
     }
 
     /// As `hold` and `reacquire` read it: what is no number is none.
-    fn fence_value(&self, slot: &Slot) -> f64 {
+    fn fence_value(&self, slot: &DataKey) -> f64 {
         self.data.get(slot).and_then(|entry| parse_lua_number(entry.value.as_deref()?)).unwrap_or(0.0)
     }
 
     /// What `GET` says to a key that is no string.
-    fn wrong_type_error(&self, slot: &Slot) -> Option<ReplyFailure> {
+    fn wrong_type_error(&self, slot: &DataKey) -> Option<ReplyFailure> {
         let is_other = self.data.get(slot).is_some_and(|entry| entry.value.is_none());
         is_other.then(|| ReplyFailure::TransientError("WRONGTYPE".into()))
     }
 
-    fn extend_fence(&mut self, slot: &Slot, now: u64) {
+    fn extend_fence(&mut self, slot: &DataKey, now: u64) {
         let expires = Some(now / 1000 + self.retention_millis);
         if let Some(entry) = self.data.get_mut(slot) {
             entry.expires = expires;
         }
     }
 
-    fn store_fence(&mut self, slot: Slot, number: u64, now: u64) {
+    fn store_fence(&mut self, slot: DataKey, number: u64, now: u64) {
         let expires = Some(now / 1000 + self.retention_millis);
         let value = Some(number.to_string().into_bytes());
         self.data.insert(slot, Entry { value: value.clone(), expires });
         let is_high = number > now + TOLERANCE_MICROS && number > self.highest_ahead_of_clock();
         if is_high && self.mutant != Some(ScriptMutant::HighestAheadNotStored) {
-            self.data.insert(Slot::HighestAheadOfClock, Entry { value, expires: None });
+            self.data.insert(DataKey::HighestAheadOfClock, Entry { value, expires: None });
         }
     }
 }

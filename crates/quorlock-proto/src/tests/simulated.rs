@@ -7,7 +7,7 @@ use crate::marker::MarkerReading;
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::request::{Key, OwnerToken, Request, RequestKind};
 use crate::test_util::conformance::{self, KEY, Location, Stored, Subject, config};
-use crate::test_util::node::{Command, Data, Entry, ScriptMutant, Node, Reply, Slot};
+use crate::test_util::node::{Command, Data, Entry, ScriptMutant, Node, Reply, DataKey};
 use crate::vote::Vote;
 
 struct Simulated {
@@ -110,7 +110,7 @@ impl Subject for Simulated {
     }
 
     fn evict(&mut self) {
-        let bait = Slot::Fence(Key::new("bait"));
+        let bait = DataKey::Fence(Key::new("bait"));
         self.node.data_mut().insert(bait.clone(), Entry { value: Some(Vec::new()), expires: Some(u64::MAX) });
         self.node.evict(&[bait]);
     }
@@ -131,12 +131,12 @@ impl Subject for Simulated {
     }
 }
 
-fn slot(place: Location) -> Slot {
+fn slot(place: Location) -> DataKey {
     match place {
-        Location::Lock => Slot::Lock(Key::new(KEY)),
-        Location::Fence => Slot::Fence(Key::new(KEY)),
-        Location::Marker => Slot::Marker,
-        Location::Clock => Slot::Clock,
-        Location::High => Slot::HighestAheadOfClock,
+        Location::Lock => DataKey::Lock(Key::new(KEY)),
+        Location::Fence => DataKey::Fence(Key::new(KEY)),
+        Location::Marker => DataKey::Marker,
+        Location::Clock => DataKey::Clock,
+        Location::High => DataKey::HighestAheadOfClock,
     }
 }

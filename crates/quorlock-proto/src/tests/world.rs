@@ -18,7 +18,7 @@ use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{InitResult, MarkerWrite, Membership, VotingStatus};
 use crate::quorum::{NodeId, Quorum};
 use crate::request::{Key, LockSpec, OwnerToken, Request, RequestKind};
-use crate::test_util::node::{Command, Data, EPOCH, Entry, Node, Reply, Slot};
+use crate::test_util::node::{Command, Data, EPOCH, Entry, Node, Reply, DataKey};
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, Vote};
 
@@ -510,7 +510,7 @@ impl World {
 
     /// The fence of the key on this node, if there is one.
     pub(crate) fn fence(&self, node: usize) -> Option<u64> {
-        let entry = self.servers[node].node.unexpired(&Slot::Fence(Key::new(KEY)), self.nanos)?;
+        let entry = self.servers[node].node.unexpired(&DataKey::Fence(Key::new(KEY)), self.nanos)?;
         std::str::from_utf8(entry.value.as_deref()?).ok()?.parse().ok()
     }
 
@@ -549,7 +549,7 @@ impl World {
     /// The node has this fence for the key.
     pub(crate) fn set_fence(&mut self, node: usize, fence: &str) {
         let entry = Entry { value: Some(fence.into()), expires: None };
-        self.servers[node].node.data_mut().insert(Slot::Fence(Key::new(KEY)), entry);
+        self.servers[node].node.data_mut().insert(DataKey::Fence(Key::new(KEY)), entry);
     }
 
     /// Everything on the node is gone, and no client notices: `FLUSHALL`.
@@ -695,8 +695,8 @@ impl Server {
 }
 
 /// Where the lock of all stories stands.
-fn lock() -> Slot {
-    Slot::Lock(Key::new(KEY))
+fn lock() -> DataKey {
+    DataKey::Lock(Key::new(KEY))
 }
 
 /// Every attempt has a token of its own.

@@ -7,7 +7,7 @@ use crate::coordinator::OperationId;
 use crate::lease::LossReason;
 use crate::membership::VotingStatus;
 use crate::request::{Key, RequestKind};
-use crate::test_util::node::{Entry, Slot};
+use crate::test_util::node::{Entry, DataKey};
 use crate::tests::world::{ALICE, BOB, KEY, TTL, Wish, World, ms};
 use crate::vote::{ProbationReason, Vote};
 
@@ -338,7 +338,7 @@ fn a_number_of_a_node_whose_clock_jumped_is_not_ours_on_a_quorum() {
     let mut world = seen(3, None);
     // The first has given a larger number, to which the second must be raised.
     let lock = world.acquire_as(ALICE, BY_HAND);
-    world.servers[0].node.data_mut().insert(Slot::Fence(Key::new(KEY)), fence(u64::MAX >> 12));
+    world.servers[0].node.data_mut().insert(DataKey::Fence(Key::new(KEY)), fence(u64::MAX >> 12));
     (0..2).for_each(|node| assert!(world.step(ALICE, node)));
     assert_eq!(world.wire(ALICE, 1), [RequestKind::RaiseFence]);
     world.set_clock(0, 5_000);

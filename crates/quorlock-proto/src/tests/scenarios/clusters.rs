@@ -12,7 +12,7 @@ use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{InitResult, VotingStatus};
 use crate::quorum::Quorum;
 use crate::request::RequestKind;
-use crate::test_util::node::{Data, Node, Slot};
+use crate::test_util::node::{Data, Node, DataKey};
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
@@ -309,7 +309,7 @@ fn two_clusters_never_share_a_node() {
     connect(&mut ours, ALICE);
     assert!(matches!(exclusion(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
     assert!(is_voting(&ours, ALICE, 1) && is_voting(&ours, ALICE, 2));
-    assert_eq!(data(&ours, 0).get(&Slot::Marker).and_then(|it| it.value.clone()), Some(text.into()));
+    assert_eq!(data(&ours, 0).get(&DataKey::Marker).and_then(|it| it.value.clone()), Some(text.into()));
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn a_marker_that_cannot_be_read_bars_its_node_and_is_left_alone() {
         assert!(matches!(exclusion(&world, ALICE, 1), Some(ExclusionReason::Unsupported(_))), "{text:?}");
         let lock = world.hold(ALICE);
         assert!(world.has(0, lock) && !world.has(1, lock) && world.has(2, lock));
-        assert_eq!(data(&world, 1)[&Slot::Marker].value.as_deref(), Some(text.as_bytes()));
+        assert_eq!(data(&world, 1)[&DataKey::Marker].value.as_deref(), Some(text.as_bytes()));
     }
 }
 

@@ -6,7 +6,7 @@ use crate::fence::MAX_MIN_FENCING_NUMBER;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::request::Key;
-use crate::test_util::node::{Entry, Slot};
+use crate::test_util::node::{Entry, DataKey};
 use crate::tests::world::{ALICE, BOB, KEY, MAX_TTL, Wish, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
@@ -36,8 +36,8 @@ fn forget_fence(world: &mut World, node: usize) {
     world.servers[node].node.data_mut().remove(&fence());
 }
 
-fn fence() -> Slot {
-    Slot::Fence(Key::new(KEY))
+fn fence() -> DataKey {
+    DataKey::Fence(Key::new(KEY))
 }
 
 /// The number and the rounds of the lock that was won last.

@@ -6,7 +6,7 @@ use super::memory::{LAST_MOMENT, LOOK, NO_VOTE, data, doubt, is_voting, marker, 
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationId;
 use crate::request::RequestKind;
-use crate::test_util::node::{Data, Slot};
+use crate::test_util::node::{Data, DataKey};
 use crate::tests::world::{ALICE, BOB, Wish, World, ms};
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
 
@@ -177,10 +177,10 @@ fn two_clients_that_take_a_node_back_at_once_agree() {
         (vec![RequestKind::ReadMarker], vec![RequestKind::ReadMarker])
     );
     world.step(ALICE, 1);
-    let written = data(&world, 1)[&Slot::Marker].value.clone();
+    let written = data(&world, 1)[&DataKey::Marker].value.clone();
     world.pass(ms(5));
     world.step(BOB, 1);
-    assert_eq!(data(&world, 1)[&Slot::Marker].value, written, "only the first writes");
+    assert_eq!(data(&world, 1)[&DataKey::Marker].value, written, "only the first writes");
     world.live(NO_VOTE);
     world.hold(ALICE);
     assert!((0..2).all(|who| is_voting(&world, who, 1)));

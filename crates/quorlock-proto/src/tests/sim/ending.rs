@@ -5,7 +5,7 @@ use super::parts::Way;
 use super::plan::Fault;
 use super::tally::Invariant;
 use crate::marker::{ClusterId, Marker};
-use crate::test_util::node::Slot;
+use crate::test_util::node::DataKey;
 
 impl Sim<'_> {
     pub(super) fn repair(&mut self, repair: Repair) {
@@ -167,7 +167,7 @@ impl Sim<'_> {
 
     fn is_cluster_lost(&self) -> bool {
         let marker = |node: usize| {
-            let entry = self.sites[node].node.data().get(&Slot::Marker)?;
+            let entry = self.sites[node].node.data().get(&DataKey::Marker)?;
             Marker::parse(std::str::from_utf8(entry.value.as_deref()?).ok()?)
         };
         let markers: Vec<Option<Marker>> = (0..self.sites.len()).map(marker).collect();
@@ -211,7 +211,7 @@ impl Sim<'_> {
     fn look_around(&mut self) {
         self.nanos += self.plan.longest_nanos() * 5 / 2 + 2 * self.oracle.worst_error;
         for node in 0..self.sites.len() {
-            let left = self.keys.iter().map(|key| Slot::Lock(key.clone()));
+            let left = self.keys.iter().map(|key| DataKey::Lock(key.clone()));
             let left = left.filter(|slot| self.sites[node].node.unexpired(slot, self.nanos).is_some()).count();
             if left > 0 {
                 self.violate(Invariant::Clean, &format!("{left} keys are left on node {node}"));

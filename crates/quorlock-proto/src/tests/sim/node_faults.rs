@@ -5,7 +5,7 @@ use super::parts::{Peer, Way};
 use super::plan::Fault;
 use super::tally::Cause;
 use crate::marker::Marker;
-use crate::test_util::node::{Data, EPOCH, Slot};
+use crate::test_util::node::{Data, EPOCH, DataKey};
 
 impl Sim<'_> {
     pub(super) fn restart(&mut self, fault: Fault, node: usize) -> bool {
@@ -82,12 +82,12 @@ impl Sim<'_> {
 
     /// Its memory is full.
     pub(super) fn evict(&mut self, node: usize) {
-        let slots: Vec<Slot> = self.sites[node].node.data().keys().cloned().collect();
+        let slots: Vec<DataKey> = self.sites[node].node.data().keys().cloned().collect();
         let (mut gone, mut forgot) = (Vec::new(), false);
-        for slot in slots.into_iter().filter(|slot| !matches!(slot, Slot::Marker | Slot::Clock | Slot::HighestAheadOfClock))
+        for slot in slots.into_iter().filter(|slot| !matches!(slot, DataKey::Marker | DataKey::Clock | DataKey::HighestAheadOfClock))
         {
             if self.chance.permille(600) {
-                forgot |= matches!(slot, Slot::Fence(_));
+                forgot |= matches!(slot, DataKey::Fence(_));
                 gone.push(slot);
             }
         }
@@ -109,7 +109,7 @@ impl Sim<'_> {
         let was_told = !self.marker_agrees(node);
         self.sites[node].node.reset_stats();
         // The database that is swapped away will be back with its own.
-        let away = self.sites[node].swapped.as_ref().map(|data| data.get(&Slot::Marker)?.value.clone());
+        let away = self.sites[node].swapped.as_ref().map(|data| data.get(&DataKey::Marker)?.value.clone());
         self.sites[node].marker_at_reset = away.unwrap_or_else(|| self.marker_of(node));
         self.note_founders();
         tell!(self, "node {node}'s statistics are reset");
@@ -139,7 +139,7 @@ impl Sim<'_> {
     }
 
     fn marker_of(&self, node: usize) -> Option<Vec<u8>> {
-        self.sites[node].node.data().get(&Slot::Marker)?.value.clone()
+        self.sites[node].node.data().get(&DataKey::Marker)?.value.clone()
     }
 
     /// The database that it had is there again.
@@ -177,7 +177,7 @@ impl Sim<'_> {
             }
             Fault::KeyDeleted => {
                 let key = self.keys[self.chance.place(self.keys.len())].clone();
-                let slot = Slot::Lock(key.clone());
+                let slot = DataKey::Lock(key.clone());
                 if !self.sites[node].node.data().contains_key(&slot) {
                     return false;
                 }
@@ -213,7 +213,7 @@ impl Sim<'_> {
             _ => self.sites[node].copy.clone().unwrap_or_default(),
         };
         // A client that has not looked since may take it for the node that it knew.
-        let marker = data.get(&Slot::Marker).and_then(|entry| entry.value.as_deref());
+        let marker = data.get(&DataKey::Marker).and_then(|entry| entry.value.as_deref());
         let marker = marker.and_then(|text| Marker::parse(std::str::from_utf8(text).ok()?));
         let is_own =
             marker.is_some_and(|marker| marker.incarnation.as_str().starts_with(&format!("n{node}r")));

@@ -13,7 +13,7 @@ use crate::fence::Fence;
 use crate::marker::{ClusterId, Marker};
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::{OwnerToken, Request, RequestKind};
-use crate::test_util::node::{Command, Reply, Slot};
+use crate::test_util::node::{Command, Reply, DataKey};
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
@@ -191,7 +191,7 @@ impl Sim<'_> {
         if !request.kind.is_release() {
             return None;
         }
-        self.sites[node].node.unexpired(&Slot::Lock(request.key.clone()), self.nanos)?.value.clone()
+        self.sites[node].node.unexpired(&DataKey::Lock(request.key.clone()), self.nanos)?.value.clone()
     }
 
     /// A node has run a command.
@@ -207,7 +207,7 @@ impl Sim<'_> {
         let Reply::Vote(vote, _) = answer else { return };
         if let Some(before) = before
             && before != request.token.digits()
-            && !self.sites[node].node.data().contains_key(&Slot::Lock(request.key.clone()))
+            && !self.sites[node].node.data().contains_key(&DataKey::Lock(request.key.clone()))
         {
             self.violate(
                 Invariant::OwnKey,
@@ -263,7 +263,7 @@ impl Sim<'_> {
     }
 
     fn check_stranger(&mut self, node: usize) {
-        let entry = self.sites[node].node.data().get(&Slot::Marker);
+        let entry = self.sites[node].node.data().get(&DataKey::Marker);
         let text = entry.and_then(|entry| entry.value.as_deref());
         let marker = text.and_then(|text| Marker::parse(std::str::from_utf8(text).ok()?));
         if marker.is_some_and(|marker| marker.config == self.plan.config()) {
@@ -277,7 +277,7 @@ impl Sim<'_> {
     /// Where the key of this lock truly stands.
     pub(super) fn nodes_with_key(&self, id: OperationId) -> NodeSet {
         let record = &self.oracle.records[id as usize];
-        let (slot, digits) = (Slot::Lock(self.keys[record.key].clone()), record.token.digits());
+        let (slot, digits) = (DataKey::Lock(self.keys[record.key].clone()), record.token.digits());
         let stands = |node: &usize| {
             let entry = self.sites[*node].node.unexpired(&slot, self.nanos);
             entry.is_some_and(|entry| entry.value.as_deref() == Some(&digits))
@@ -292,7 +292,7 @@ impl Sim<'_> {
         let clocks = &self.peers[record.who].clocks;
         let boot = deadline.boot_nanos().min(clocks.boot_of_wall(deadline.wall_nanos()));
         let span = clocks.when(boot).saturating_sub(self.nanos);
-        let slot = Slot::Lock(self.keys[record.key].clone());
+        let slot = DataKey::Lock(self.keys[record.key].clone());
         let lasts = |node: &NodeId| {
             let life = self.sites[node.index()].node.remaining_ttl(&slot, self.nanos);
             life.is_some_and(|life| life.as_nanos() as u64 >= span)

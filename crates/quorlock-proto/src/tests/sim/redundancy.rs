@@ -8,7 +8,7 @@ use super::tally::Invariant;
 use crate::coordinator::OperationId;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::{Request, RequestKind};
-use crate::test_util::node::Slot;
+use crate::test_util::node::DataKey;
 use crate::vote::Vote;
 
 impl Sim<'_> {
@@ -75,7 +75,7 @@ impl Sim<'_> {
         if !self.profile.checks_redundancy || !self.is_valid(id) {
             return;
         }
-        let slot = Slot::Lock(self.keys[self.oracle.records[id as usize].key].clone());
+        let slot = DataKey::Lock(self.keys[self.oracle.records[id as usize].key].clone());
         // Somebody else may be there just now, in vain.
         let is_taken = |node: &NodeId| self.sites[node.index()].node.unexpired(&slot, self.nanos).is_some();
         let bare = self

@@ -5,7 +5,7 @@ use super::tally::Invariant;
 use crate::marker::{ClusterId, Marker};
 use crate::membership::MarkerWrite;
 use crate::quorum::NodeId;
-use crate::test_util::node::Slot;
+use crate::test_util::node::DataKey;
 
 impl Sim<'_> {
     /// Notes the nodes that this client takes for members by now.
@@ -46,7 +46,7 @@ impl Sim<'_> {
             return;
         }
         let carries = |other: &usize| {
-            let entry = self.sites[*other].node.unexpired(&Slot::Marker, self.nanos);
+            let entry = self.sites[*other].node.unexpired(&DataKey::Marker, self.nanos);
             let text = entry.and_then(|entry| entry.value.as_deref());
             let marker = text.and_then(|text| Marker::parse(std::str::from_utf8(text).ok()?));
             marker.is_some_and(|it| (it.cluster, it.config) == (cluster, self.plan.config()))

@@ -8,7 +8,7 @@ use super::parts::{ToClient, Way};
 use crate::fairness;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::{Key, Request, RequestKind};
-use crate::test_util::node::{Entry, Slot};
+use crate::test_util::node::{Entry, DataKey};
 use crate::vote::Vote;
 
 /// Who waits, by process and life, with the score of the sorted set: since when, or as a negative one when called.
@@ -26,7 +26,7 @@ impl Sim<'_> {
         let now = self.sites[node].node.clock_micros(self.nanos) as i64;
         let name = (who, self.peers[who].life);
         let mut line = self.queue_of(node, key);
-        let held = self.sites[node].node.unexpired(&Slot::Lock(key.clone()), self.nanos);
+        let held = self.sites[node].node.unexpired(&DataKey::Lock(key.clone()), self.nanos);
         let mut left =
             held.map(|entry| entry.expires.map(|at| Duration::from_millis(at - now as u64 / 1000)));
         if left.is_none() {
@@ -60,7 +60,7 @@ impl Sim<'_> {
         line.retain(|(_, other)| *other != name);
         let is_next = line.first().is_some_and(|(score, _)| *score >= 0);
         self.store_queue(node, key, &line);
-        let is_free = self.sites[node].node.unexpired(&Slot::Lock(key.clone()), self.nanos).is_none();
+        let is_free = self.sites[node].node.unexpired(&DataKey::Lock(key.clone()), self.nanos).is_none();
         let calls = was_called || is_free && is_next;
         if calls && self.call_next(node, key, None, false) { Vote::Granted } else { Vote::NotHeld }
     }
@@ -126,7 +126,7 @@ impl Sim<'_> {
             let nodes = (0..self.sites.len()).map(|node| (NodeId(node as u8), seed_of(node, 0)));
             for node in fairness::rendezvous_nodes(key.as_str(), nodes).into_iter().flatten().take(spare) {
                 let stale = Entry { value: Some(STALE.to_vec()), expires: None };
-                self.sites[node.index()].node.data_mut().insert(Slot::Lock(key.clone()), stale);
+                self.sites[node.index()].node.data_mut().insert(DataKey::Lock(key.clone()), stale);
             }
         }
     }
@@ -138,7 +138,7 @@ impl Sim<'_> {
     }
 
     pub(super) fn queue_of(&self, node: usize, key: &Key) -> Queue {
-        let entry = self.sites[node].node.unexpired(&Slot::WaitQueue(key.clone()), self.nanos);
+        let entry = self.sites[node].node.unexpired(&DataKey::WaitQueue(key.clone()), self.nanos);
         let text =
             entry.and_then(|entry| std::str::from_utf8(entry.value.as_deref()?).ok()).unwrap_or_default();
         let place = |words: &str| {
@@ -158,7 +158,7 @@ impl Sim<'_> {
         let node = &mut self.sites[node].node;
         let expires = Some(node.clock_micros(self.nanos) / 1000 + LINE_LIFE);
         node.data_mut()
-            .insert(Slot::WaitQueue(key.clone()), Entry { value: Some(text.into_bytes()), expires });
+            .insert(DataKey::WaitQueue(key.clone()), Entry { value: Some(text.into_bytes()), expires });
     }
 }
 
