@@ -39,7 +39,7 @@ pub struct Node {
 }
 
 /// What a node remembers, and may lose.
-pub type Data = BTreeMap<DataKey, Entry>;
+pub type Data = BTreeMap<DataKey, StoredValue>;
 
 /// Where something stands in a node's data.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,7 +60,7 @@ pub enum DataKey {
 
 /// What stands there.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct StoredValue {
     /// `None` for a key of another type.
     pub value: Option<Vec<u8>>,
     /// In milliseconds of the node's clock.
@@ -211,7 +211,7 @@ impl Node {
             let since = now - backdate.as_micros() as u64;
             let marker =
                 format!("{identity} {} {since} {written_micros} {base_micros}", incarnation.as_str());
-            self.data.insert(DataKey::Marker, Entry { value: Some(marker.into_bytes()), expires: None });
+            self.data.insert(DataKey::Marker, StoredValue { value: Some(marker.into_bytes()), expires: None });
         }
         let marker: Option<Arc<str>> = self.marker().filter(|text| !text.is_empty()).map(Arc::from);
         let latest_micros = self.latest_micros();
@@ -219,7 +219,7 @@ impl Node {
             && now > latest_micros + period
         {
             let value = Some(now.to_string().into_bytes());
-            self.data.insert(DataKey::Clock, Entry { value, expires: None });
+            self.data.insert(DataKey::Clock, StoredValue { value, expires: None });
         }
         MarkerReading { marker, incarnation, evicts: self.evicts, micros: now, latest_micros }
     }
@@ -330,7 +330,7 @@ impl Node {
 
     /// What stands there and has not run out.
     #[must_use]
-    pub fn unexpired(&self, slot: &DataKey, nanos: u64) -> Option<&Entry> {
+    pub fn unexpired(&self, slot: &DataKey, nanos: u64) -> Option<&StoredValue> {
         let millis = self.clock_micros(nanos) / 1000;
         self.data.get(slot).filter(|entry| !is_expired(entry, millis))
     }
@@ -382,11 +382,11 @@ impl Node {
             found.as_ref().and_then(|entry| entry.expires).map(|at| Duration::from_millis(at - millis));
         match (phase, found) {
             (RequestKind::Acquire | RequestKind::Reacquire, None) => {
-                self.data.insert(slot, Entry { value: Some(digits.to_vec()), expires: Some(expires) });
+                self.data.insert(slot, StoredValue { value: Some(digits.to_vec()), expires: Some(expires) });
                 Vote::Granted
             }
             (RequestKind::Renew, None) if enabled(Mutant::ResurrectingRenewal) => {
-                self.data.insert(slot, Entry { value: Some(digits.to_vec()), expires: Some(expires) });
+                self.data.insert(slot, StoredValue { value: Some(digits.to_vec()), expires: Some(expires) });
                 Vote::Granted
             }
             (RequestKind::QueryTtl, Some(_)) => Vote::HeldByOther { remaining: left },
@@ -508,7 +508,7 @@ impl Node {
         let number = if is_taken && self.mutant != Some(ScriptMutant::MissingFenceIsZero) { hint } else { base + 1 };
         let expires = now / 1000 + request.ttl.as_millis() as u64;
         self.data
-            .insert(slot, Entry { value: Some(request.token.digits().to_vec()), expires: Some(expires) });
+            .insert(slot, StoredValue { value: Some(request.token.digits().to_vec()), expires: Some(expires) });
         self.store_fence(fence, number, now);
         Vote::Fenced(number)
     }
@@ -526,7 +526,7 @@ impl Node {
         }
         let expires = now / 1000 + request.ttl.as_millis() as u64;
         self.data
-            .insert(slot, Entry { value: Some(request.token.digits().to_vec()), expires: Some(expires) });
+            .insert(slot, StoredValue { value: Some(request.token.digits().to_vec()), expires: Some(expires) });
         self.store_fence(fence, number, now);
         Vote::Granted
     }
@@ -541,7 +541,7 @@ impl Node {
             && !self.data.contains_key(&slot)
         {
             self.data
-                .insert(slot, Entry { value: Some(request.token.digits().to_vec()), expires: Some(expires) });
+                .insert(slot, StoredValue { value: Some(request.token.digits().to_vec()), expires: Some(expires) });
             self.store_fence(fence, number, now);
             return Vote::Granted;
         }
@@ -618,10 +618,10 @@ impl Node {
     fn store_fence(&mut self, slot: DataKey, number: u64, now: u64) {
         let expires = Some(now / 1000 + self.retention_millis);
         let value = Some(number.to_string().into_bytes());
-        self.data.insert(slot, Entry { value: value.clone(), expires });
+        self.data.insert(slot, StoredValue { value: value.clone(), expires });
         let is_high = number > now + TOLERANCE_MICROS && number > self.highest_ahead_of_clock();
         if is_high && self.mutant != Some(ScriptMutant::HighestAheadNotStored) {
-            self.data.insert(DataKey::HighestAheadOfClock, Entry { value, expires: None });
+            self.data.insert(DataKey::HighestAheadOfClock, StoredValue { value, expires: None });
         }
     }
 }
@@ -648,17 +648,17 @@ impl Default for Clock {
 }
 
 /// Redis counts whole milliseconds. Ours may die up to one early, which is worse for us than what it does.
-fn is_expired(entry: &Entry, millis: u64) -> bool {
+fn is_expired(entry: &StoredValue, millis: u64) -> bool {
     entry.expires.is_some_and(|expires| expires <= millis)
 }
 
 /// Whose an inspection says it is.
-fn owner(entry: &Entry) -> KeyOwner {
+fn owner(entry: &StoredValue) -> KeyOwner {
     let mark = |value: &Vec<u8>| KeyOwner::Owner(OwnerHash::of(&value[..value.len().min(INSPECTED_BYTES)]));
     entry.value.as_ref().map_or(KeyOwner::NotALock, mark)
 }
 
-fn extend_expiry(entry: &mut Entry, expires: u64, mistake: Option<ScriptMutant>) {
+fn extend_expiry(entry: &mut StoredValue, expires: u64, mistake: Option<ScriptMutant>) {
     let is_shorter = entry.expires.is_some_and(|old| old >= expires);
     if !is_shorter || mistake == Some(ScriptMutant::RenewalShortens) {
         entry.expires = Some(expires);

@@ -7,7 +7,7 @@ use crate::marker::MarkerReading;
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::request::{Key, OwnerToken, Request, RequestKind};
 use crate::test_util::conformance::{self, KEY, Location, Stored, Subject, config};
-use crate::test_util::node::{Command, Data, Entry, ScriptMutant, Node, Reply, DataKey};
+use crate::test_util::node::{Command, Data, StoredValue, ScriptMutant, Node, Reply, DataKey};
 use crate::vote::Vote;
 
 struct Simulated {
@@ -85,7 +85,7 @@ impl Subject for Simulated {
     fn set(&mut self, place: Location, value: Option<&[u8]>, life: Option<Duration>) {
         let now = self.node.clock_micros(self.nanos) / 1000;
         let expires = life.map(|life| now + life.as_millis() as u64);
-        self.node.data_mut().insert(slot(place), Entry { value: value.map(<[u8]>::to_vec), expires });
+        self.node.data_mut().insert(slot(place), StoredValue { value: value.map(<[u8]>::to_vec), expires });
     }
 
     fn stored(&mut self, place: Location) -> Option<Stored> {
@@ -111,7 +111,7 @@ impl Subject for Simulated {
 
     fn evict(&mut self) {
         let bait = DataKey::Fence(Key::new("bait"));
-        self.node.data_mut().insert(bait.clone(), Entry { value: Some(Vec::new()), expires: Some(u64::MAX) });
+        self.node.data_mut().insert(bait.clone(), StoredValue { value: Some(Vec::new()), expires: Some(u64::MAX) });
         self.node.evict(&[bait]);
     }
 

@@ -6,7 +6,7 @@ use crate::fence::MAX_MIN_FENCING_NUMBER;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::request::Key;
-use crate::test_util::node::{Entry, DataKey};
+use crate::test_util::node::{StoredValue, DataKey};
 use crate::tests::world::{ALICE, BOB, KEY, MAX_TTL, Wish, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
@@ -28,7 +28,7 @@ pub(super) fn apart(nodes: usize, need: Option<usize>, ahead_millis: &[i64]) -> 
 }
 
 fn set_fence(world: &mut World, node: usize, number: u64) {
-    let entry = Entry { value: Some(number.to_string().into_bytes()), expires: None };
+    let entry = StoredValue { value: Some(number.to_string().into_bytes()), expires: None };
     world.servers[node].node.data_mut().insert(fence(), entry);
 }
 
