@@ -80,7 +80,7 @@ struct Clock {
 
 /// One question under way to a node.
 #[derive(Clone, Debug)]
-pub struct Command {
+pub struct SentRequest {
     /// Of phase `ReadMarker` if it is one; then only `write` matters.
     pub request: Request,
     /// Whether the script is sent as source instead of by its hash.
@@ -159,7 +159,7 @@ impl Node {
     }
 
     /// Runs one command at this true time.
-    pub fn run(&mut self, command: &Command, nanos: u64) -> Reply {
+    pub fn run(&mut self, command: &SentRequest, nanos: u64) -> Reply {
         let Request { kind: phase, fence, .. } = &command.request;
         if let Some(script) = script_for(*phase, fence.is_some()) {
             if command.as_text {

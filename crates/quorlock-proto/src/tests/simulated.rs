@@ -7,7 +7,7 @@ use crate::marker::MarkerReading;
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::request::{Key, OwnerToken, Request, RequestKind};
 use crate::test_util::conformance::{self, KEY, Location, Stored, Subject, config};
-use crate::test_util::node::{Command, Data, StoredValue, ScriptMutant, Node, Reply, DataKey};
+use crate::test_util::node::{SentRequest, Data, StoredValue, ScriptMutant, Node, Reply, DataKey};
 use crate::vote::Vote;
 
 struct Simulated {
@@ -46,7 +46,7 @@ impl Simulated {
         Self { node, nanos: 5_000_000_000 }
     }
 
-    fn run(&mut self, command: &Command) -> Reply {
+    fn run(&mut self, command: &SentRequest) -> Reply {
         // As on a real server, no two commands are run in the same instant.
         self.nanos += 1_234_567;
         self.node.run(command, self.nanos)
@@ -65,7 +65,7 @@ impl Subject for Simulated {
         badge: Option<&ExpectedMarker>,
         as_text: bool,
     ) -> (Vote, Option<u64>) {
-        let command = Command { request: request.clone(), as_text, expected_marker: badge.cloned(), write: None };
+        let command = SentRequest { request: request.clone(), as_text, expected_marker: badge.cloned(), write: None };
         match self.run(&command) {
             Reply::Vote(vote, clock) => (vote, clock),
             Reply::Marker(reading) => panic!("{reading:?} is no vote"),
@@ -76,7 +76,7 @@ impl Subject for Simulated {
         let (key, token) = (Key::new(""), OwnerToken::new(0));
         let request =
             Request { kind: RequestKind::ReadMarker, key, token, ttl: Duration::ZERO, fence: None };
-        match self.run(&Command { request, as_text, expected_marker: None, write: write.cloned() }) {
+        match self.run(&SentRequest { request, as_text, expected_marker: None, write: write.cloned() }) {
             Reply::Marker(reading) => reading,
             Reply::Vote(vote, _) => panic!("{vote:?} is no look"),
         }

@@ -18,7 +18,7 @@ use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{InitResult, MarkerWrite, Membership, VotingStatus};
 use crate::quorum::{NodeId, Quorum};
 use crate::request::{Key, LockSpec, OwnerToken, Request, RequestKind};
-use crate::test_util::node::{Command, Data, EPOCH, StoredValue, Node, Reply, DataKey};
+use crate::test_util::node::{SentRequest, Data, EPOCH, StoredValue, Node, Reply, DataKey};
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, Vote};
 
@@ -58,7 +58,7 @@ pub(crate) struct Server {
     /// What it answers to the next commands instead of running them.
     pub(crate) excuses: VecDeque<Vote>,
     /// Commands of connections that were cut, still on their way.
-    ghosts: VecDeque<VecDeque<Command>>,
+    ghosts: VecDeque<VecDeque<SentRequest>>,
 }
 
 /// One process with a board.
@@ -84,7 +84,7 @@ pub(crate) struct Client {
 #[derive(Default)]
 struct Wire {
     is_up: bool,
-    sent: VecDeque<Command>,
+    sent: VecDeque<SentRequest>,
     answers: VecDeque<Reply>,
 }
 
@@ -383,7 +383,7 @@ impl World {
         self.act(who);
     }
 
-    fn unplug(&mut self, who: usize, node: usize) -> VecDeque<Command> {
+    fn unplug(&mut self, who: usize, node: usize) -> VecDeque<SentRequest> {
         let wire = &mut self.clients[who].wires[node];
         wire.is_up = false;
         wire.answers.clear();
@@ -464,7 +464,7 @@ impl World {
         self.clients[who].wires[node].sent.iter().map(|command| command.request.kind).collect()
     }
 
-    pub(crate) fn commands(&self, who: usize, node: usize) -> impl Iterator<Item = &Command> {
+    pub(crate) fn commands(&self, who: usize, node: usize) -> impl Iterator<Item = &SentRequest> {
         self.clients[who].wires[node].sent.iter()
     }
 
@@ -602,7 +602,7 @@ impl World {
                         // As the driver does: what was decided before the connection broke is not sent.
                         if wire.is_up {
                             let badge = self.clients[who].coordinator.expected_marker(node).cloned();
-                            let command = Command { request: request.clone(), as_text, expected_marker: badge, write: None };
+                            let command = SentRequest { request: request.clone(), as_text, expected_marker: badge, write: None };
                             self.clients[who].wires[node.index()].sent.push_back(command);
                         }
                     }
@@ -618,7 +618,7 @@ impl World {
                             ttl: Duration::ZERO,
                             fence: None,
                         };
-                        wire.sent.push_back(Command { request, as_text, expected_marker: None, write });
+                        wire.sent.push_back(SentRequest { request, as_text, expected_marker: None, write });
                     }
                 }
                 Action::VotingStatus(node, voting_status) => {
@@ -685,7 +685,7 @@ impl Client {
 }
 
 impl Server {
-    fn run(&mut self, command: &Command, nanos: u64) -> Reply {
+    fn run(&mut self, command: &SentRequest, nanos: u64) -> Reply {
         match self.excuses.pop_front() {
             Some(excuse) if command.request.kind == RequestKind::ReadMarker => Reply::Marker(Err(excuse)),
             Some(excuse) => Reply::Vote(excuse, None),

@@ -13,7 +13,7 @@ use crate::fence::Fence;
 use crate::marker::{ClusterId, Marker};
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::{OwnerToken, Request, RequestKind};
-use crate::test_util::node::{Command, Reply, DataKey};
+use crate::test_util::node::{SentRequest, Reply, DataKey};
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
@@ -199,7 +199,7 @@ impl Sim<'_> {
         &mut self,
         node: usize,
         who: usize,
-        command: &Command,
+        command: &SentRequest,
         answer: &Reply,
         before: Option<Vec<u8>>,
     ) {

@@ -9,7 +9,7 @@ use super::plan::Plan;
 use crate::coordinator::Coordinator;
 use crate::marker::{LockClusterConfig, MarkerReading};
 use crate::membership::Membership;
-use crate::test_util::node::{Command, Data, Node, Reply};
+use crate::test_util::node::{SentRequest, Data, Node, Reply};
 use crate::time::DualTimestamp;
 
 /// A node and the machine it runs on.
@@ -102,7 +102,7 @@ pub(super) enum Way {
 
 pub(super) enum Message {
     Hello,
-    Command(Command),
+    Command(SentRequest),
 }
 
 pub(super) enum ToClient {

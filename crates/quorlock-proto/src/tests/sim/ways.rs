@@ -7,7 +7,7 @@ use super::parts::{Conn, Message, Site, ToClient, Way};
 use super::plan::Slip;
 use crate::quorum::NodeId;
 use crate::request::RequestKind;
-use crate::test_util::node::{Command, ScriptMutant, Reply};
+use crate::test_util::node::{SentRequest, ScriptMutant, Reply};
 use crate::vote::{ExclusionReason, ReplyFailure as Failing, Vote};
 
 impl Sim<'_> {
@@ -128,7 +128,7 @@ impl Sim<'_> {
         }
     }
 
-    fn execute(&mut self, node: usize, who: usize, command: &Command, is_ghost: bool) -> Reply {
+    fn execute(&mut self, node: usize, who: usize, command: &SentRequest, is_ghost: bool) -> Reply {
         let Site { is_replica, errors, .. } = self.sites[node];
         let request = &command.request;
         let refusal = if is_replica {
