@@ -16,7 +16,7 @@ use crate::vote::{KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};
 
 /// A simulated Redis master.
 #[derive(Clone, Debug)]
-pub struct Node {
+pub struct SimulatedNode {
     /// Which of the world's machines it is.
     index: usize,
     data: Data,
@@ -138,7 +138,7 @@ enum Script {
     ReadMarker,
 }
 
-impl Node {
+impl SimulatedNode {
     /// One whose clients agreed on this.
     #[must_use]
     pub fn new(place: usize, config: LockClusterConfig) -> Self {

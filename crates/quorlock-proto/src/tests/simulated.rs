@@ -7,11 +7,11 @@ use crate::marker::MarkerReading;
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::request::{Key, OwnerToken, Request, RequestKind};
 use crate::test_util::conformance::{self, KEY, Location, Stored, Subject, config};
-use crate::test_util::node::{SentRequest, Data, StoredValue, ScriptMutant, Node, Reply, DataKey};
+use crate::test_util::node::{SentRequest, Data, StoredValue, ScriptMutant, SimulatedNode, Reply, DataKey};
 use crate::vote::Vote;
 
 struct Simulated {
-    node: Node,
+    node: SimulatedNode,
     nanos: u64,
 }
 
@@ -41,7 +41,7 @@ fn no_mistake_in_a_script_keeps_every_promise() {
 
 impl Simulated {
     fn new(mistake: Option<ScriptMutant>) -> Self {
-        let mut node = Node::new(0, config());
+        let mut node = SimulatedNode::new(0, config());
         node.mutant = mistake;
         Self { node, nanos: 5_000_000_000 }
     }

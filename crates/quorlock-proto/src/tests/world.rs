@@ -18,7 +18,7 @@ use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{InitResult, MarkerWrite, Membership, VotingStatus};
 use crate::quorum::{NodeId, Quorum};
 use crate::request::{Key, LockSpec, OwnerToken, Request, RequestKind};
-use crate::test_util::node::{SentRequest, Data, EPOCH, StoredValue, Node, Reply, DataKey};
+use crate::test_util::node::{SentRequest, Data, EPOCH, StoredValue, SimulatedNode, Reply, DataKey};
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, Vote};
 
@@ -52,7 +52,7 @@ pub(crate) struct World {
 
 /// One simulated Redis master.
 pub(crate) struct Server {
-    pub(crate) node: Node,
+    pub(crate) node: SimulatedNode,
     /// Takes commands and does nothing, until it is let go on.
     pub(crate) hangs: bool,
     /// What it answers to the next commands instead of running them.
@@ -166,7 +166,7 @@ impl World {
             is_paused: false,
         };
         let server = |place| Server {
-            node: Node::new(place, LockClusterConfig::new(quorum, MAX_TTL)),
+            node: SimulatedNode::new(place, LockClusterConfig::new(quorum, MAX_TTL)),
             hangs: false,
             excuses: VecDeque::new(),
             ghosts: VecDeque::new(),

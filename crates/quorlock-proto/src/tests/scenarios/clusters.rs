@@ -12,7 +12,7 @@ use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{InitResult, VotingStatus};
 use crate::quorum::Quorum;
 use crate::request::RequestKind;
-use crate::test_util::node::{Data, Node, DataKey};
+use crate::test_util::node::{Data, SimulatedNode, DataKey};
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
@@ -286,7 +286,7 @@ fn two_clusters_never_share_a_node() {
     let mut ours = blank(3, 1);
     ours.servers[0].node = theirs.servers[0].node.clone();
     let config = LockClusterConfig::new(ours.quorum(), MAX_TTL);
-    (1..3).for_each(|node| ours.servers[node].node = Node::new(node + 2, config));
+    (1..3).for_each(|node| ours.servers[node].node = SimulatedNode::new(node + 2, config));
     connect(&mut ours, ALICE);
     assert!(matches!(exclusion(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
     assert_eq!(

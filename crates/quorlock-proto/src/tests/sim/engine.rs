@@ -13,7 +13,7 @@ use crate::coordinator::OperationId;
 use crate::marker::{ClusterId, Marker};
 use crate::membership::MarkerWrite;
 use crate::request::Key;
-use crate::test_util::node::Node;
+use crate::test_util::node::SimulatedNode;
 use crate::time::DualTimestamp;
 
 /// One history on its way.
@@ -130,7 +130,7 @@ impl<'a> Sim<'a> {
         let plan = Plan::draw(profile, &mut chance);
         let most_haste = plan.most_node_haste();
         let sites = (0..plan.quorum.nodes()).map(|place| {
-            let mut node = Node::new(place, plan.config());
+            let mut node = SimulatedNode::new(place, plan.config());
             let haste = chance.pick(&[0, most_haste, -most_haste, most_haste / 2]);
             node.set_drift(haste, 0);
             let set_off = chance.between(0, 40_000_000) as i64 - 20_000_000;

@@ -9,13 +9,13 @@ use super::plan::Plan;
 use crate::coordinator::Coordinator;
 use crate::marker::{LockClusterConfig, MarkerReading};
 use crate::membership::Membership;
-use crate::test_util::node::{SentRequest, Data, Node, Reply};
+use crate::test_util::node::{SentRequest, Data, SimulatedNode, Reply};
 use crate::time::DualTimestamp;
 
 /// A node and the machine it runs on.
 #[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 pub(super) struct Site {
-    pub(super) node: Node,
+    pub(super) node: SimulatedNode,
     /// Which process: a connection belongs to one of them.
     pub(super) run: u32,
     pub(super) is_down: bool,
@@ -119,7 +119,7 @@ pub(super) enum ToClient {
 }
 
 impl Site {
-    pub(super) fn new(node: Node, haste: i64) -> Self {
+    pub(super) fn new(node: SimulatedNode, haste: i64) -> Self {
         Self {
             node,
             run: 0,
