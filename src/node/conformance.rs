@@ -323,6 +323,6 @@ fn key(place: Location) -> Vec<u8> {
         Location::Fence => format!("quorlock:fence:{KEY}").into(),
         Location::Marker => "quorlock:node".into(),
         Location::Clock => "quorlock:clock".into(),
-        Location::High => "quorlock:high".into(),
+        Location::HighestAheadOfClock => "quorlock:high".into(),
     }
 }

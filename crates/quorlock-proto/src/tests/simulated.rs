@@ -137,6 +137,6 @@ fn slot(place: Location) -> DataKey {
         Location::Fence => DataKey::Fence(Key::new(KEY)),
         Location::Marker => DataKey::Marker,
         Location::Clock => DataKey::Clock,
-        Location::High => DataKey::HighestAheadOfClock,
+        Location::HighestAheadOfClock => DataKey::HighestAheadOfClock,
     }
 }

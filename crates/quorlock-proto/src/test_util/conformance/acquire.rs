@@ -163,7 +163,7 @@ fn where_no_fence_is_left_a_number_is_above_every_one_that_was_ahead_of_the_cloc
         [("noon", None), ("inf", None), ("nan", None), ("1e300", None), ("7", None), ("-7", None)]
     {
         node.reset();
-        node.set(Location::High, Some(junk.as_bytes()), None);
+        node.set(Location::HighestAheadOfClock, Some(junk.as_bytes()), None);
         let (number, clock) = grant(node, 0, 0);
         assert_eq!(number, base.unwrap_or(clock - TOLERANCE_MICROS) + 1, "{junk}");
     }

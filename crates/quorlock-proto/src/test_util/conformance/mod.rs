@@ -74,7 +74,7 @@ pub enum Location {
     /// `quorlock:clock`.
     Clock,
     /// `quorlock:high`.
-    High,
+    HighestAheadOfClock,
 }
 
 /// What stands there: no value for a key of another type, no life for one that never expires.
@@ -174,14 +174,14 @@ impl dyn Subject + '_ {
         assert_eq!(fence.value, Some(number.to_string().into_bytes()));
         assert_about(fence.life, Some(KEEP));
         if number > self.micros() + TOLERANCE_MICROS {
-            let high = self.stored(Location::High).expect("it is noted");
+            let high = self.stored(Location::HighestAheadOfClock).expect("it is noted");
             let noted = high.value.and_then(|value| String::from_utf8(value).ok()?.parse::<u64>().ok());
             assert!(noted.is_some_and(|noted| noted >= number) && high.life.is_none(), "{noted:?}");
         }
     }
 
     fn everything(&mut self) -> [Option<Stored>; 5] {
-        [Location::Lock, Location::Fence, Location::Marker, Location::Clock, Location::High]
+        [Location::Lock, Location::Fence, Location::Marker, Location::Clock, Location::HighestAheadOfClock]
             .map(|place| self.stored(place))
     }
 

@@ -192,7 +192,7 @@ fn a_number_ahead_of_the_clock_is_noted(node: &mut dyn Subject) {
             node.assert_fence(number);
             node.set_fence(number - 2);
             assert_eq!(node.fenced_script(phase, Fence::Number(number - 1)), Vote::Granted);
-            let high = node.stored(Location::High).and_then(|high| high.value);
+            let high = node.stored(Location::HighestAheadOfClock).and_then(|high| high.value);
             assert_eq!(high, Some(number.to_string().into_bytes()), "it never falls");
         }
     }
