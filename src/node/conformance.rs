@@ -239,7 +239,7 @@ impl Subject for Real {
             },
             _ => None,
         };
-        Some(Stored { value, life: u64::try_from(left).ok().map(Duration::from_millis) })
+        Some(Stored { value, ttl: u64::try_from(left).ok().map(Duration::from_millis) })
     }
 
     fn micros(&mut self) -> u64 {

@@ -90,7 +90,7 @@ impl Subject for Simulated {
 
     fn stored(&mut self, place: Location) -> Option<Stored> {
         let value = self.node.unexpired(&slot(place), self.nanos)?.value.clone();
-        Some(Stored { value, life: self.node.remaining_ttl(&slot(place), self.nanos) })
+        Some(Stored { value, ttl: self.node.remaining_ttl(&slot(place), self.nanos) })
     }
 
     fn micros(&mut self) -> u64 {

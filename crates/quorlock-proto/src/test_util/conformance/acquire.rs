@@ -50,7 +50,7 @@ fn a_grant_takes_the_key_and_gives_a_number(node: &mut dyn Subject) {
     let hint = node.micros();
     let (number, clock) = grant(node, hint, 0);
     assert_eq!(number, expected(clock - TOLERANCE_MICROS, hint, clock));
-    assert_eq!(node.stored(Location::Marker).and_then(|marker| marker.life), None);
+    assert_eq!(node.stored(Location::Marker).and_then(|marker| marker.ttl), None);
 }
 
 fn a_hint_is_taken_within_its_window(node: &mut dyn Subject) {
@@ -241,7 +241,7 @@ fn is_refused_with_fence(node: &mut dyn Subject, fence: Option<&[u8]>) {
     let left = node.stored(Location::Fence).expect("a fence");
     assert_eq!(left.value.as_deref(), fence);
     // A text has been written back, and is kept as fences are.
-    assert_about(left.life, Some(if fence.is_some() { KEEP } else { TTL }));
+    assert_about(left.ttl, Some(if fence.is_some() { KEEP } else { TTL }));
 }
 
 /// What others wrote there. It is replaced by plain digits.

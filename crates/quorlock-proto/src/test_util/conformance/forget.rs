@@ -47,7 +47,7 @@ fn a_number_that_the_clock_has_not_passed_goes_when_it_has(node: &mut dyn Subjec
                 assert_eq!(fence.value, Some(number.to_string().into_bytes()));
                 let left = config().forget_after();
                 // To the second: much less than the slack of other cases.
-                let off = fence.life.expect("an end").abs_diff(left);
+                let off = fence.ttl.expect("an end").abs_diff(left);
                 assert!(off < Duration::from_secs(10), "{off:?} off {left:?}");
             }
         }
@@ -59,7 +59,7 @@ fn nothing_is_kept_longer_for_it(node: &mut dyn Subject) {
     let (number, life) = (node.micros() + 3_600_000_000, Duration::from_secs(15));
     node.set(Location::Fence, Some(number.to_string().as_bytes()), Some(life));
     assert_eq!(forget(node), Vote::Granted);
-    let left = node.stored(Location::Fence).and_then(|fence| fence.life).expect("an end");
+    let left = node.stored(Location::Fence).and_then(|fence| fence.ttl).expect("an end");
     assert!(left <= life, "{left:?}");
 }
 

@@ -83,7 +83,7 @@ pub struct Stored {
     /// The bytes; `None` for a key of another type.
     pub value: Option<Vec<u8>>,
     /// The time to live; `None` if it never expires.
-    pub life: Option<Duration>,
+    pub ttl: Option<Duration>,
 }
 
 /// A promise that a node keeps, and how it is looked at.
@@ -165,18 +165,18 @@ impl dyn Subject + '_ {
     fn assert_locked(&mut self, life: Duration) {
         let lock = self.stored(Location::Lock).expect("a lock");
         assert_eq!(lock.value.as_deref(), Some(&OWN_TOKEN.digits()[..]), "it is ours");
-        assert_about(lock.life, Some(life));
+        assert_about(lock.ttl, Some(life));
     }
 
     /// The fence is this number in plain digits, and is kept. If it is ahead of the clock, it is known without the fence.
     fn assert_fence(&mut self, number: u64) {
         let fence = self.stored(Location::Fence).expect("a fence");
         assert_eq!(fence.value, Some(number.to_string().into_bytes()));
-        assert_about(fence.life, Some(KEEP));
+        assert_about(fence.ttl, Some(KEEP));
         if number > self.micros() + TOLERANCE_MICROS {
             let high = self.stored(Location::HighestAheadOfClock).expect("it is noted");
             let noted = high.value.and_then(|value| String::from_utf8(value).ok()?.parse::<u64>().ok());
-            assert!(noted.is_some_and(|noted| noted >= number) && high.life.is_none(), "{noted:?}");
+            assert!(noted.is_some_and(|noted| noted >= number) && high.ttl.is_none(), "{noted:?}");
         }
     }
 
@@ -193,7 +193,7 @@ impl dyn Subject + '_ {
             assert_eq!(before.is_some(), after.is_some(), "{before:?} against {after:?}");
             if let (Some(before), Some(after)) = (before, after) {
                 assert_eq!(before.value, after.value);
-                assert_about(after.life, before.life);
+                assert_about(after.ttl, before.ttl);
             }
         }
         done
@@ -203,7 +203,7 @@ impl dyn Subject + '_ {
 impl fmt::Debug for Stored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.value.as_deref().map(String::from_utf8_lossy);
-        write!(f, "{} for {:?}", value.unwrap_or("another type".into()), self.life)
+        write!(f, "{} for {:?}", value.unwrap_or("another type".into()), self.ttl)
     }
 }
 

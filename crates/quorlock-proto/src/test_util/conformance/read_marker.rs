@@ -96,7 +96,7 @@ fn a_marker_may_be_set_back_in_time(node: &mut dyn Subject) {
 fn a_marker_has_no_expiry(node: &mut dyn Subject) {
     node.set(Location::Marker, Some(MARKER), Some(TTL));
     node.read_marker(Some(&write(Some(MARKER), Duration::ZERO)), false).expect("an answer");
-    assert_eq!(node.stored(Location::Marker).expect("a marker").life, None);
+    assert_eq!(node.stored(Location::Marker).expect("a marker").ttl, None);
 }
 
 fn a_marker_of_another_type_is_none_of_ours(node: &mut dyn Subject) {
@@ -175,7 +175,7 @@ fn set_marker(node: &mut dyn Subject) {
 
 fn noted(node: &mut dyn Subject) -> Option<u64> {
     let clock = node.stored(Location::Clock)?;
-    assert_eq!(clock.life, None, "it is kept");
+    assert_eq!(clock.ttl, None, "it is kept");
     String::from_utf8(clock.value?).ok()?.parse().ok()
 }
 

@@ -94,7 +94,7 @@ fn a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same(node: &mut dyn
             node.assert_locked(TTL);
             let kept = node.stored(Location::Fence).expect("a fence");
             assert_eq!(kept.value.as_deref(), Some(fence.as_bytes()));
-            super::assert_about(kept.life, Some(KEEP));
+            super::assert_about(kept.ttl, Some(KEEP));
         }
     }
 }
@@ -102,11 +102,11 @@ fn a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same(node: &mut dyn
 fn a_raise_leaves_the_keys_life_as_it_is(node: &mut dyn Subject) {
     for life in [Some(TTL / 2), Some(TTL * 2), None] {
         node.set_lock(OWN_TOKEN, life);
-        let before = node.stored(Location::Lock).map(|lock| lock.life.is_some());
+        let before = node.stored(Location::Lock).map(|lock| lock.ttl.is_some());
         assert_eq!(node.fenced_script(RequestKind::RaiseFence, Fence::Number(NUMBER)), Vote::Granted);
         let lock = node.stored(Location::Lock).expect("a lock");
-        super::assert_about(lock.life, life);
-        assert_eq!(Some(lock.life.is_some()), before);
+        super::assert_about(lock.ttl, life);
+        assert_eq!(Some(lock.ttl.is_some()), before);
     }
 }
 
