@@ -242,7 +242,7 @@ impl Subject for Real {
         Some(Stored { value, ttl: u64::try_from(left).ok().map(Duration::from_millis) })
     }
 
-    fn micros(&mut self) -> u64 {
+    fn clock_micros(&mut self) -> u64 {
         let Value::Array(parts) = self.command(&[b"TIME"]) else { panic!("TIME tells two numbers") };
         let parts: Vec<u64> =
             parts.iter().map(|part| redis::from_redis_value_ref(part).expect("a number")).collect();

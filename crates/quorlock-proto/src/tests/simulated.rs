@@ -93,7 +93,7 @@ impl Subject for Simulated {
         Some(Stored { value, ttl: self.node.remaining_ttl(&slot(place), self.nanos) })
     }
 
-    fn micros(&mut self) -> u64 {
+    fn clock_micros(&mut self) -> u64 {
         self.node.clock_micros(self.nanos)
     }
 

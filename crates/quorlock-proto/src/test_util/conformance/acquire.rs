@@ -47,7 +47,7 @@ fn again(node: &mut dyn Subject) {
 }
 
 fn a_grant_takes_the_key_and_gives_a_number(node: &mut dyn Subject) {
-    let hint = node.micros();
+    let hint = node.clock_micros();
     let (number, clock) = grant(node, hint, 0);
     assert_eq!(number, expected(clock - TOLERANCE_MICROS, hint, clock));
     assert_eq!(node.stored(Location::Marker).and_then(|marker| marker.ttl), None);
@@ -58,7 +58,7 @@ fn a_hint_is_taken_within_its_window(node: &mut dyn Subject) {
         [-3_600_000_000, -260_000, -100_000, -1, 0, 1, 100_000, 200_000, 3_600_000_000, 86_400_000_000_i64]
     {
         node.reset();
-        let hint = node.micros().saturating_add_signed(ahead);
+        let hint = node.clock_micros().saturating_add_signed(ahead);
         let (number, clock) = grant(node, hint, 0);
         assert_eq!(number, expected(clock - TOLERANCE_MICROS, hint, clock), "{ahead} µs");
     }
@@ -77,7 +77,7 @@ fn a_fence_that_has_run_out_is_none(node: &mut dyn Subject) {
 }
 
 fn a_number_is_above_the_fence(node: &mut dyn Subject) {
-    let now = node.micros();
+    let now = node.clock_micros();
     for last in [0, 7, now - 3_600_000_000, now + 3_600_000_000] {
         for hint in [0, last, last + 1, last + 2, now, LAST_NUMBER] {
             node.reset();
@@ -89,7 +89,7 @@ fn a_number_is_above_the_fence(node: &mut dyn Subject) {
 }
 
 fn a_number_is_above_the_floor(node: &mut dyn Subject) {
-    let now = node.micros();
+    let now = node.clock_micros();
     for floor in [1, now - 3_600_000_000, now + 3_600_000_000, MAX_MIN_FENCING_NUMBER] {
         for last in [None, Some(7), Some(now + 1_800_000_000), Some(MAX_MIN_FENCING_NUMBER + 5)] {
             for hint in [0, floor + 1, now] {
@@ -111,7 +111,7 @@ fn a_number_is_above_the_end_of_the_probation(node: &mut dyn Subject) {
         if let Some(last) = last {
             node.set_fence(last);
         }
-        let votes_from_micros = node.micros();
+        let votes_from_micros = node.clock_micros();
         let badge =
             ExpectedMarker { votes_from_micros, fencing_numbers_above: votes_from_micros, ..node.expected_marker() };
         let request = request(RequestKind::Acquire, Some(Fence::Hint { hint: votes_from_micros, floor: 0 }));
@@ -124,7 +124,7 @@ fn a_number_is_above_the_end_of_the_probation(node: &mut dyn Subject) {
 
 /// So far had the clock come before it was set back.
 fn a_number_is_above_what_the_marker_says(node: &mut dyn Subject) {
-    let now = node.micros();
+    let now = node.clock_micros();
     for numbers_above in [now - 3_600_000_000, now + 3_600_000_000, MAX_MIN_FENCING_NUMBER] {
         for last in [None, Some(7), Some(now + 1_800_000_000)] {
             for (hint, floor) in [(0, 0), (now, 0), (numbers_above + 2, numbers_above + 1)] {
@@ -147,7 +147,7 @@ fn a_number_is_above_what_the_marker_says(node: &mut dyn Subject) {
 
 /// Of whichever key: its fence is gone after a while, and the clock may not have come so far.
 fn where_no_fence_is_left_a_number_is_above_every_one_that_was_ahead_of_the_clock(node: &mut dyn Subject) {
-    let ahead = node.micros() + 3_600_000_000;
+    let ahead = node.clock_micros() + 3_600_000_000;
     node.set_fence(ahead);
     assert_eq!(grant(node, 0, 0).0, ahead + 1, "what makes it known");
     again(node);

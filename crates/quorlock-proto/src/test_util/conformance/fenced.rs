@@ -79,7 +79,7 @@ fn a_node_on_probation_tells_for_how_long(node: &mut dyn Subject) {
     for phase in FENCED_REQUESTS {
         prepare(node, phase);
         let badge = ExpectedMarker {
-            votes_from_micros: node.micros() + TTL.as_micros() as u64,
+            votes_from_micros: node.clock_micros() + TTL.as_micros() as u64,
             ..node.expected_marker()
         };
         let request = request(phase, Some(any_fence(phase)));
@@ -95,7 +95,7 @@ fn a_node_votes_again_in_the_very_microsecond_that_its_probation_ends(node: &mut
     for phase in FENCED_REQUESTS {
         for early in [0, 1, 1_000] {
             prepare(node, phase);
-            let badge = ExpectedMarker { votes_from_micros: node.micros() - early, ..node.expected_marker() };
+            let badge = ExpectedMarker { votes_from_micros: node.clock_micros() - early, ..node.expected_marker() };
             let request = request(phase, Some(any_fence(phase)));
             let (vote, _) = node.request(&request, Some(&badge), false);
             assert!(vote.is_grant(), "{phase:?}: {vote:?}");
@@ -110,7 +110,7 @@ fn every_ballot_tells_the_clock(node: &mut dyn Subject) {
             if !is_ours {
                 node.set(Location::Lock, Some(b"another owner"), Some(TTL));
             }
-            let before = node.micros();
+            let before = node.clock_micros();
             let (vote, clock) = node.timed(phase, any_fence(phase));
             assert_eq!(vote.is_grant(), is_ours, "{phase:?}: {vote:?}");
             let gone = clock.expect("a clock").abs_diff(before);

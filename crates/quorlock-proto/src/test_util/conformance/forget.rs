@@ -29,7 +29,7 @@ fn forget(node: &mut (dyn Subject + '_)) -> Vote {
 fn a_number_that_the_clock_has_passed_is_gone_at_once(node: &mut dyn Subject) {
     let passed = config().forget_after().as_micros() as u64 + 1_000;
     for ago in [passed, 3_600_000_000] {
-        let number = node.micros() - ago;
+        let number = node.clock_micros() - ago;
         node.set_fence(number);
         assert_eq!(forget(node), Vote::Granted);
         assert_eq!(node.stored(Location::Fence), None);
@@ -39,7 +39,7 @@ fn a_number_that_the_clock_has_passed_is_gone_at_once(node: &mut dyn Subject) {
 fn a_number_that_the_clock_has_not_passed_goes_when_it_has(node: &mut dyn Subject) {
     for ahead in [0, 3_600_000_000, 365 * 86_400_000_000] {
         for life in [None, Some(Duration::from_secs(86_400))] {
-            let number = node.micros() + ahead;
+            let number = node.clock_micros() + ahead;
             node.set(Location::Fence, Some(number.to_string().as_bytes()), life);
             for _again in 0..2 {
                 assert_eq!(forget(node), Vote::Granted);
@@ -56,7 +56,7 @@ fn a_number_that_the_clock_has_not_passed_goes_when_it_has(node: &mut dyn Subjec
 
 fn nothing_is_kept_longer_for_it(node: &mut dyn Subject) {
     node.expected_marker();
-    let (number, life) = (node.micros() + 3_600_000_000, Duration::from_secs(15));
+    let (number, life) = (node.clock_micros() + 3_600_000_000, Duration::from_secs(15));
     node.set(Location::Fence, Some(number.to_string().as_bytes()), Some(life));
     assert_eq!(forget(node), Vote::Granted);
     let left = node.stored(Location::Fence).and_then(|fence| fence.ttl).expect("an end");

@@ -44,7 +44,7 @@ pub trait Subject {
     /// What is stored at this place.
     fn stored(&mut self, place: Location) -> Option<Stored>;
     /// Its clock, in microseconds since 1970.
-    fn micros(&mut self) -> u64;
+    fn clock_micros(&mut self) -> u64;
     /// Lets this time pass.
     fn wait(&mut self, span: Duration);
     /// `SCRIPT FLUSH`.
@@ -173,7 +173,7 @@ impl dyn Subject + '_ {
         let fence = self.stored(Location::Fence).expect("a fence");
         assert_eq!(fence.value, Some(number.to_string().into_bytes()));
         assert_about(fence.ttl, Some(KEEP));
-        if number > self.micros() + TOLERANCE_MICROS {
+        if number > self.clock_micros() + TOLERANCE_MICROS {
             let high = self.stored(Location::HighestAheadOfClock).expect("it is noted");
             let noted = high.value.and_then(|value| String::from_utf8(value).ok()?.parse::<u64>().ok());
             assert!(noted.is_some_and(|noted| noted >= number) && high.ttl.is_none(), "{noted:?}");

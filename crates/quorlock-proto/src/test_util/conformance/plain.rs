@@ -193,16 +193,16 @@ fn a_break_makes_the_fence_one_of_now_and_never_a_smaller_one(node: &mut dyn Sub
             if lock.is_some() {
                 node.set(Location::Lock, lock, Some(TTL));
             }
-            let before = node.micros();
+            let before = node.clock_micros();
             assert_eq!(node.break_open(), vote);
             assert_eq!(node.stored(Location::Lock), None);
             let number = node.stored(Location::Fence).and_then(|fence| String::from_utf8(fence.value?).ok());
             let number: u64 = number.expect("a fence").parse().expect("plain digits");
-            assert!((before..=node.micros()).contains(&number), "{fence:?} became {number}");
+            assert!((before..=node.clock_micros()).contains(&number), "{fence:?} became {number}");
             node.assert_fence(number);
         }
     }
-    for ahead in [node.micros() + 3_600_000_000, LAST_NUMBER - 1] {
+    for ahead in [node.clock_micros() + 3_600_000_000, LAST_NUMBER - 1] {
         node.reset();
         node.set_fence(ahead);
         node.break_open();
@@ -261,7 +261,7 @@ fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
             Vote::HeldByOther { remaining: None }
         );
         node.set_lock(OTHER_TOKEN, Some(TTL));
-        let before = node.micros();
+        let before = node.clock_micros();
         assert_eq!(node.request(&request, None, false).0, Vote::Granted);
         assert_eq!(node.stored(Location::Lock), None);
         let fence = node.stored(Location::Fence).and_then(|fence| String::from_utf8(fence.value?).ok());

@@ -77,7 +77,7 @@ fn nothing_is_taken_again_over_a_fence_of_another_type(node: &mut dyn Subject) {
 }
 
 fn a_number_ahead_of_the_clock_is_noted(node: &mut dyn Subject) {
-    let number = node.micros() + 3_600_000_000;
+    let number = node.clock_micros() + 3_600_000_000;
     assert_eq!(node.fenced_script(RequestKind::Reacquire, Fence::Number(number)), Vote::Granted);
     node.assert_fence(number);
 }

@@ -45,7 +45,7 @@ fn a_blank_node_tells_so_and_who_it_is(node: &mut dyn Subject) {
     let name = seen.incarnation.as_str();
     let (run, data) = name.split_once(':').expect("a run id and a replication id");
     assert!(!run.is_empty() && !data.is_empty() && !name.contains(' '), "{name}");
-    assert!(seen.micros.abs_diff(node.micros()) < SLACK.as_micros() as u64);
+    assert!(seen.micros.abs_diff(node.clock_micros()) < SLACK.as_micros() as u64);
     assert_eq!(reading(node).incarnation, seen.incarnation);
 }
 
@@ -189,7 +189,7 @@ fn the_clock_is_noted_now_and_then_and_told_as_it_was_before(node: &mut dyn Subj
     let again = node.unchanged(reading);
     assert_eq!(again.latest_micros, first.micros, "it was noted just now");
     for (ago, is_noted) in [(NOTE_EVERY / 2, false), (NOTE_EVERY, true), (NOTE_EVERY * 1_000, true)] {
-        let before = node.micros() - ago;
+        let before = node.clock_micros() - ago;
         node.set(Location::Clock, Some(before.to_string().as_bytes()), None);
         let seen = reading(node);
         assert_eq!(seen.latest_micros, before);
@@ -203,7 +203,7 @@ fn the_clock_is_noted_now_and_then_and_told_as_it_was_before(node: &mut dyn Subj
 fn a_clock_that_was_set_back_is_noted_for_how_far_it_had_come(node: &mut dyn Subject) {
     set_marker(node);
     for ahead in [1_000_000_000, 86_400_000_000, 365 * 86_400_000_000] {
-        let latest = node.micros() + ahead;
+        let latest = node.clock_micros() + ahead;
         node.set(Location::Clock, Some(latest.to_string().as_bytes()), None);
         assert_eq!(node.unchanged(reading).latest_micros, latest);
     }

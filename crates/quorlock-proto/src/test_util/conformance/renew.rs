@@ -183,7 +183,7 @@ fn a_number_ahead_of_the_clock_is_noted(node: &mut dyn Subject) {
         for ahead in [3_600_000_000, 365 * 24 * 3_600_000_000] {
             node.reset();
             node.set_lock(OWN_TOKEN, Some(TTL / 2));
-            let number = node.micros() + ahead;
+            let number = node.clock_micros() + ahead;
             assert_eq!(node.fenced_script(phase, Fence::Number(number)), Vote::Granted);
             node.assert_fence(number);
             assert_eq!(node.fenced_script(phase, Fence::Number(number)), Vote::Granted, "again");
