@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use quorlock_chaos::{Data, Server, Setup, redis};
-use quorlock_proto::test_util::conformance::{self as suite, KEY, Location, Stored, Subject, config};
+use quorlock_proto::test_util::conformance::{self as suite, KEY, Location, StoredValue, Subject, config};
 use redis::{Cmd, Value};
 
 use super::decode::{clock, marker_reading, vote};
@@ -226,7 +226,7 @@ impl Subject for Real {
         }
     }
 
-    fn stored(&mut self, place: Location) -> Option<Stored> {
+    fn stored(&mut self, place: Location) -> Option<StoredValue> {
         let key = key(place);
         let Value::Int(left) = self.command(&[b"PTTL", &key]) else { panic!("PTTL tells a number") };
         if left == -2 {
@@ -239,7 +239,7 @@ impl Subject for Real {
             },
             _ => None,
         };
-        Some(Stored { value, ttl: u64::try_from(left).ok().map(Duration::from_millis) })
+        Some(StoredValue { value, ttl: u64::try_from(left).ok().map(Duration::from_millis) })
     }
 
     fn clock_micros(&mut self) -> u64 {

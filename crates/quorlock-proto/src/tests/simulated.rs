@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::marker::MarkerReading;
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::request::{Key, OwnerToken, Request, RequestKind};
-use crate::test_util::conformance::{self, KEY, Location, Stored, Subject, config};
+use crate::test_util::conformance::{self, KEY, Location, StoredValue, Subject, config};
 use crate::test_util::node::{SentRequest, Data, StoredValue, ScriptMutant, SimulatedNode, Reply, DataKey};
 use crate::vote::Vote;
 
@@ -88,9 +88,9 @@ impl Subject for Simulated {
         self.node.data_mut().insert(slot(place), StoredValue { value: value.map(<[u8]>::to_vec), expires });
     }
 
-    fn stored(&mut self, place: Location) -> Option<Stored> {
+    fn stored(&mut self, place: Location) -> Option<StoredValue> {
         let value = self.node.unexpired(&slot(place), self.nanos)?.value.clone();
-        Some(Stored { value, ttl: self.node.remaining_ttl(&slot(place), self.nanos) })
+        Some(StoredValue { value, ttl: self.node.remaining_ttl(&slot(place), self.nanos) })
     }
 
     fn clock_micros(&mut self) -> u64 {

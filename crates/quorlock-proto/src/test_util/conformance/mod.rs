@@ -42,7 +42,7 @@ pub trait Subject {
     /// Puts this there, a key of another type if there is no value.
     fn set(&mut self, place: Location, value: Option<&[u8]>, life: Option<Duration>);
     /// What is stored at this place.
-    fn stored(&mut self, place: Location) -> Option<Stored>;
+    fn stored(&mut self, place: Location) -> Option<StoredValue>;
     /// Its clock, in microseconds since 1970.
     fn clock_micros(&mut self) -> u64;
     /// Lets this time pass.
@@ -79,7 +79,7 @@ pub enum Location {
 
 /// What stands there: no value for a key of another type, no life for one that never expires.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredValue {
     /// The bytes; `None` for a key of another type.
     pub value: Option<Vec<u8>>,
     /// The time to live; `None` if it never expires.
@@ -180,7 +180,7 @@ impl dyn Subject + '_ {
         }
     }
 
-    fn everything(&mut self) -> [Option<Stored>; 5] {
+    fn everything(&mut self) -> [Option<StoredValue>; 5] {
         [Location::Lock, Location::Fence, Location::Marker, Location::Clock, Location::HighestAheadOfClock]
             .map(|place| self.stored(place))
     }
@@ -200,7 +200,7 @@ impl dyn Subject + '_ {
     }
 }
 
-impl fmt::Debug for Stored {
+impl fmt::Debug for StoredValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.value.as_deref().map(String::from_utf8_lossy);
         write!(f, "{} for {:?}", value.unwrap_or("another type".into()), self.ttl)
