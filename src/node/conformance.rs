@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use quorlock_chaos::{Data, Server, Setup, redis};
-use quorlock_proto::test_util::conformance::{self as suite, KEY, Location, StoredValue, Subject, config};
+use quorlock_proto::test_util::conformance::{self as suite, KEY, Location, StoredValue, NodeUnderTest, config};
 use redis::{Cmd, Value};
 
 use super::decode::{clock, marker_reading, vote};
@@ -186,7 +186,7 @@ impl Real {
     }
 }
 
-impl Subject for Real {
+impl NodeUnderTest for Real {
     fn reset(&mut self) {
         self.command(&[b"FLUSHALL"]);
         for text in texts(true).iter().chain(texts(false)).chain(QUEUE_TEXTS) {

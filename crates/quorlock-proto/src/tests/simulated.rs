@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::marker::MarkerReading;
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::request::{Key, OwnerToken, Request, RequestKind};
-use crate::test_util::conformance::{self, KEY, Location, StoredValue, Subject, config};
+use crate::test_util::conformance::{self, KEY, Location, StoredValue, NodeUnderTest, config};
 use crate::test_util::node::{SentRequest, Data, StoredValue, ScriptMutant, SimulatedNode, Reply, DataKey};
 use crate::vote::Vote;
 
@@ -53,7 +53,7 @@ impl Simulated {
     }
 }
 
-impl Subject for Simulated {
+impl NodeUnderTest for Simulated {
     fn reset(&mut self) {
         self.node.flush();
         self.node.load_scripts();

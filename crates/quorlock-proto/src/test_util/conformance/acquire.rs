@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    KEEP, LAST_NUMBER, Location, OTHER_TOKEN, OWN_TOKEN, Subject, TTL, assert_about, assert_held,
+    KEEP, LAST_NUMBER, Location, OTHER_TOKEN, OWN_TOKEN, NodeUnderTest, TTL, assert_about, assert_held,
     assert_refused, promises, request,
 };
 use crate::fence::{Fence, MAX_MIN_FENCING_NUMBER, TOLERANCE_MICROS};
@@ -34,7 +34,7 @@ fn expected(base: u64, hint: u64, clock: u64) -> u64 {
     if hint > base && hint <= clock + TOLERANCE_MICROS { hint } else { base + 1 }
 }
 
-fn grant(node: &mut dyn Subject, hint: u64, floor: u64) -> (u64, u64) {
+fn grant(node: &mut dyn NodeUnderTest, hint: u64, floor: u64) -> (u64, u64) {
     let (vote, clock) = node.timed(RequestKind::Acquire, Fence::Hint { hint, floor });
     let Vote::Fenced(number) = vote else { panic!("{vote:?}") };
     node.assert_locked(TTL);
@@ -42,18 +42,18 @@ fn grant(node: &mut dyn Subject, hint: u64, floor: u64) -> (u64, u64) {
     (number, clock.expect("a clock"))
 }
 
-fn again(node: &mut dyn Subject) {
+fn again(node: &mut dyn NodeUnderTest) {
     assert_eq!(node.plain(RequestKind::Release), Vote::Granted);
 }
 
-fn a_grant_takes_the_key_and_gives_a_number(node: &mut dyn Subject) {
+fn a_grant_takes_the_key_and_gives_a_number(node: &mut dyn NodeUnderTest) {
     let hint = node.clock_micros();
     let (number, clock) = grant(node, hint, 0);
     assert_eq!(number, expected(clock - TOLERANCE_MICROS, hint, clock));
     assert_eq!(node.stored(Location::Marker).and_then(|marker| marker.ttl), None);
 }
 
-fn a_hint_is_taken_within_its_window(node: &mut dyn Subject) {
+fn a_hint_is_taken_within_its_window(node: &mut dyn NodeUnderTest) {
     for ahead in
         [-3_600_000_000, -260_000, -100_000, -1, 0, 1, 100_000, 200_000, 3_600_000_000, 86_400_000_000_i64]
     {
@@ -69,14 +69,14 @@ fn a_hint_is_taken_within_its_window(node: &mut dyn Subject) {
     }
 }
 
-fn a_fence_that_has_run_out_is_none(node: &mut dyn Subject) {
+fn a_fence_that_has_run_out_is_none(node: &mut dyn NodeUnderTest) {
     node.set(Location::Fence, Some(b"9000000000000000"), Some(Duration::from_millis(20)));
     node.wait(Duration::from_millis(50));
     let (number, clock) = grant(node, 0, 0);
     assert_eq!(number, clock - TOLERANCE_MICROS + 1);
 }
 
-fn a_number_is_above_the_fence(node: &mut dyn Subject) {
+fn a_number_is_above_the_fence(node: &mut dyn NodeUnderTest) {
     let now = node.clock_micros();
     for last in [0, 7, now - 3_600_000_000, now + 3_600_000_000] {
         for hint in [0, last, last + 1, last + 2, now, LAST_NUMBER] {
@@ -88,7 +88,7 @@ fn a_number_is_above_the_fence(node: &mut dyn Subject) {
     }
 }
 
-fn a_number_is_above_the_floor(node: &mut dyn Subject) {
+fn a_number_is_above_the_floor(node: &mut dyn NodeUnderTest) {
     let now = node.clock_micros();
     for floor in [1, now - 3_600_000_000, now + 3_600_000_000, MAX_MIN_FENCING_NUMBER] {
         for last in [None, Some(7), Some(now + 1_800_000_000), Some(MAX_MIN_FENCING_NUMBER + 5)] {
@@ -105,7 +105,7 @@ fn a_number_is_above_the_floor(node: &mut dyn Subject) {
     }
 }
 
-fn a_number_is_above_the_end_of_the_probation(node: &mut dyn Subject) {
+fn a_number_is_above_the_end_of_the_probation(node: &mut dyn NodeUnderTest) {
     for last in [None, Some(7)] {
         node.reset();
         if let Some(last) = last {
@@ -123,7 +123,7 @@ fn a_number_is_above_the_end_of_the_probation(node: &mut dyn Subject) {
 }
 
 /// So far had the clock come before it was set back.
-fn a_number_is_above_what_the_marker_says(node: &mut dyn Subject) {
+fn a_number_is_above_what_the_marker_says(node: &mut dyn NodeUnderTest) {
     let now = node.clock_micros();
     for numbers_above in [now - 3_600_000_000, now + 3_600_000_000, MAX_MIN_FENCING_NUMBER] {
         for last in [None, Some(7), Some(now + 1_800_000_000)] {
@@ -146,7 +146,7 @@ fn a_number_is_above_what_the_marker_says(node: &mut dyn Subject) {
 }
 
 /// Of whichever key: its fence is gone after a while, and the clock may not have come so far.
-fn where_no_fence_is_left_a_number_is_above_every_one_that_was_ahead_of_the_clock(node: &mut dyn Subject) {
+fn where_no_fence_is_left_a_number_is_above_every_one_that_was_ahead_of_the_clock(node: &mut dyn NodeUnderTest) {
     let ahead = node.clock_micros() + 3_600_000_000;
     node.set_fence(ahead);
     assert_eq!(grant(node, 0, 0).0, ahead + 1, "what makes it known");
@@ -169,7 +169,7 @@ fn where_no_fence_is_left_a_number_is_above_every_one_that_was_ahead_of_the_cloc
     }
 }
 
-fn large_numbers_stay_exact(node: &mut dyn Subject) {
+fn large_numbers_stay_exact(node: &mut dyn NodeUnderTest) {
     for last in [MAX_MIN_FENCING_NUMBER, LAST_NUMBER - 4, LAST_NUMBER - 3, LAST_NUMBER - 2] {
         node.reset();
         node.set_fence(last);
@@ -186,7 +186,7 @@ fn large_numbers_stay_exact(node: &mut dyn Subject) {
     }
 }
 
-fn what_is_held_is_told_with_what_is_left(node: &mut dyn Subject) {
+fn what_is_held_is_told_with_what_is_left(node: &mut dyn NodeUnderTest) {
     let hint = Fence::Hint { hint: 5_000, floor: 0 };
     for value in [Some(&OTHER_TOKEN.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
         for life in [None, Some(TTL / 2)] {
@@ -203,7 +203,7 @@ fn what_is_held_is_told_with_what_is_left(node: &mut dyn Subject) {
     }
 }
 
-fn a_key_that_has_run_out_is_granted(node: &mut dyn Subject) {
+fn a_key_that_has_run_out_is_granted(node: &mut dyn NodeUnderTest) {
     node.set_lock(OTHER_TOKEN, Some(Duration::from_millis(20)));
     node.set_fence(7);
     node.wait(Duration::from_millis(50));
@@ -211,24 +211,24 @@ fn a_key_that_has_run_out_is_granted(node: &mut dyn Subject) {
     assert_eq!(number, 8);
 }
 
-fn a_fence_at_the_end_of_numbers_is_an_error(node: &mut dyn Subject) {
+fn a_fence_at_the_end_of_numbers_is_an_error(node: &mut dyn NodeUnderTest) {
     for last in ["9007199254740991", "9007199254740992", "18446744073709551615", "1e300", "inf"] {
         is_refused_with_fence(node, Some(last.as_bytes()));
     }
 }
 
-fn a_fence_that_is_no_number_is_an_error(node: &mut dyn Subject) {
+fn a_fence_that_is_no_number_is_an_error(node: &mut dyn NodeUnderTest) {
     for last in ["", "x", "7x", "1.5", "nan", "-inf", "--7", "7 7", "1e", "\0"] {
         is_refused_with_fence(node, Some(last.as_bytes()));
     }
 }
 
-fn a_fence_of_another_type_is_an_error(node: &mut dyn Subject) {
+fn a_fence_of_another_type_is_an_error(node: &mut dyn NodeUnderTest) {
     is_refused_with_fence(node, None);
 }
 
 /// The key is not there then, and the fence is what it was.
-fn is_refused_with_fence(node: &mut dyn Subject, fence: Option<&[u8]>) {
+fn is_refused_with_fence(node: &mut dyn NodeUnderTest, fence: Option<&[u8]>) {
     node.reset();
     node.set(Location::Fence, fence, Some(TTL));
     let (vote, clock) = node.timed(RequestKind::Acquire, Fence::Hint { hint: LAST_NUMBER, floor: 0 });
@@ -245,7 +245,7 @@ fn is_refused_with_fence(node: &mut dyn Subject, fence: Option<&[u8]>) {
 }
 
 /// What others wrote there. It is replaced by plain digits.
-fn a_fence_is_read_as_lua_reads_it(node: &mut dyn Subject) {
+fn a_fence_is_read_as_lua_reads_it(node: &mut dyn NodeUnderTest) {
     for (last, number) in [(" 7 ", 8), ("0x10", 17), ("1e3", 1_001), ("7.0", 8), ("+7", 8), ("007", 8)] {
         node.reset();
         node.set(Location::Fence, Some(last.as_bytes()), None);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    FENCED_REQUESTS, Location, OWN_TOKEN, SLACK, Subject, TTL, any_fence, assert_about, assert_refused,
+    FENCED_REQUESTS, Location, OWN_TOKEN, SLACK, NodeUnderTest, TTL, any_fence, assert_about, assert_refused,
     promises, request,
 };
 use crate::membership::ExpectedMarker;
@@ -21,7 +21,7 @@ promises![
 ];
 
 /// What the ballot acts upon: a key of ours, but none for those that take one.
-fn prepare(node: &mut dyn Subject, phase: RequestKind) {
+fn prepare(node: &mut dyn NodeUnderTest, phase: RequestKind) {
     node.reset();
     if matches!(phase, RequestKind::RaiseFence | RequestKind::Renew) {
         node.set_lock(OWN_TOKEN, Some(TTL / 2));
@@ -29,7 +29,7 @@ fn prepare(node: &mut dyn Subject, phase: RequestKind) {
     node.set_fence(4_000);
 }
 
-fn a_marker_that_is_not_the_one_we_know_casts_no_vote(node: &mut dyn Subject) {
+fn a_marker_that_is_not_the_one_we_know_casts_no_vote(node: &mut dyn NodeUnderTest) {
     for phase in FENCED_REQUESTS {
         let markers: [Option<&[u8]>; 4] =
             [None, Some(b""), Some(b"what we agreed on "), Some(b"what others agreed on")];
@@ -49,7 +49,7 @@ fn a_marker_that_is_not_the_one_we_know_casts_no_vote(node: &mut dyn Subject) {
     }
 }
 
-fn a_marker_of_another_type_is_an_error(node: &mut dyn Subject) {
+fn a_marker_of_another_type_is_an_error(node: &mut dyn NodeUnderTest) {
     for phase in FENCED_REQUESTS {
         prepare(node, phase);
         let badge = node.expected_marker();
@@ -61,7 +61,7 @@ fn a_marker_of_another_type_is_an_error(node: &mut dyn Subject) {
     }
 }
 
-fn without_an_expected_marker_no_node_votes(node: &mut dyn Subject) {
+fn without_an_expected_marker_no_node_votes(node: &mut dyn NodeUnderTest) {
     for phase in FENCED_REQUESTS {
         for marker in [None, Some(b"what we agreed on" as &[u8])] {
             prepare(node, phase);
@@ -75,7 +75,7 @@ fn without_an_expected_marker_no_node_votes(node: &mut dyn Subject) {
     }
 }
 
-fn a_node_on_probation_tells_for_how_long(node: &mut dyn Subject) {
+fn a_node_on_probation_tells_for_how_long(node: &mut dyn NodeUnderTest) {
     for phase in FENCED_REQUESTS {
         prepare(node, phase);
         let badge = ExpectedMarker {
@@ -91,7 +91,7 @@ fn a_node_on_probation_tells_for_how_long(node: &mut dyn Subject) {
     }
 }
 
-fn a_node_votes_again_in_the_very_microsecond_that_its_probation_ends(node: &mut dyn Subject) {
+fn a_node_votes_again_in_the_very_microsecond_that_its_probation_ends(node: &mut dyn NodeUnderTest) {
     for phase in FENCED_REQUESTS {
         for early in [0, 1, 1_000] {
             prepare(node, phase);
@@ -103,7 +103,7 @@ fn a_node_votes_again_in_the_very_microsecond_that_its_probation_ends(node: &mut
     }
 }
 
-fn every_ballot_tells_the_clock(node: &mut dyn Subject) {
+fn every_ballot_tells_the_clock(node: &mut dyn NodeUnderTest) {
     for phase in FENCED_REQUESTS {
         for is_ours in [true, false] {
             prepare(node, phase);
@@ -119,7 +119,7 @@ fn every_ballot_tells_the_clock(node: &mut dyn Subject) {
     }
 }
 
-fn a_ballot_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
+fn a_ballot_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn NodeUnderTest) {
     for phase in FENCED_REQUESTS {
         prepare(node, phase);
         let badge = node.expected_marker();
@@ -135,7 +135,7 @@ fn a_ballot_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
 }
 
 /// As [`prepare`], and the scripts are left as they are.
-fn prepare_again(node: &mut dyn Subject, phase: RequestKind) {
+fn prepare_again(node: &mut dyn NodeUnderTest, phase: RequestKind) {
     match phase {
         RequestKind::RaiseFence | RequestKind::Renew => node.set_lock(OWN_TOKEN, Some(TTL / 2)),
         _ => drop(node.plain(RequestKind::ForceRelease)),

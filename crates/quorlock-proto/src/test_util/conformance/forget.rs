@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Location, OTHER_TOKEN, OWN_TOKEN, Subject, TTL, assert_held, config, promises, request};
+use super::{Location, OTHER_TOKEN, OWN_TOKEN, NodeUnderTest, TTL, assert_held, config, promises, request};
 use crate::membership::ExpectedMarker;
 use crate::request::RequestKind;
 use crate::vote::{ReplyFailure, Vote};
@@ -18,7 +18,7 @@ promises![
     a_forget_that_is_not_known_does_nothing_until_it_comes_as_text,
 ];
 
-fn forget(node: &mut (dyn Subject + '_)) -> Vote {
+fn forget(node: &mut (dyn NodeUnderTest + '_)) -> Vote {
     // No handshake loads it.
     let badge = node.expected_marker();
     let (vote, clock) = node.request(&request(RequestKind::Forget, None), Some(&badge), true);
@@ -26,7 +26,7 @@ fn forget(node: &mut (dyn Subject + '_)) -> Vote {
     vote
 }
 
-fn a_number_that_the_clock_has_passed_is_gone_at_once(node: &mut dyn Subject) {
+fn a_number_that_the_clock_has_passed_is_gone_at_once(node: &mut dyn NodeUnderTest) {
     let passed = config().forget_after().as_micros() as u64 + 1_000;
     for ago in [passed, 3_600_000_000] {
         let number = node.clock_micros() - ago;
@@ -36,7 +36,7 @@ fn a_number_that_the_clock_has_passed_is_gone_at_once(node: &mut dyn Subject) {
     }
 }
 
-fn a_number_that_the_clock_has_not_passed_goes_when_it_has(node: &mut dyn Subject) {
+fn a_number_that_the_clock_has_not_passed_goes_when_it_has(node: &mut dyn NodeUnderTest) {
     for ahead in [0, 3_600_000_000, 365 * 86_400_000_000] {
         for life in [None, Some(Duration::from_secs(86_400))] {
             let number = node.clock_micros() + ahead;
@@ -54,7 +54,7 @@ fn a_number_that_the_clock_has_not_passed_goes_when_it_has(node: &mut dyn Subjec
     }
 }
 
-fn nothing_is_kept_longer_for_it(node: &mut dyn Subject) {
+fn nothing_is_kept_longer_for_it(node: &mut dyn NodeUnderTest) {
     node.expected_marker();
     let (number, life) = (node.clock_micros() + 3_600_000_000, Duration::from_secs(15));
     node.set(Location::Fence, Some(number.to_string().as_bytes()), Some(life));
@@ -63,7 +63,7 @@ fn nothing_is_kept_longer_for_it(node: &mut dyn Subject) {
     assert!(left <= life, "{left:?}");
 }
 
-fn what_is_held_is_not_forgotten(node: &mut dyn Subject) {
+fn what_is_held_is_not_forgotten(node: &mut dyn NodeUnderTest) {
     node.expected_marker();
     for value in [Some(&OTHER_TOKEN.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
         for life in [None, Some(TTL / 2)] {
@@ -74,7 +74,7 @@ fn what_is_held_is_not_forgotten(node: &mut dyn Subject) {
     }
 }
 
-fn where_nothing_is_known_there_is_nothing_to_forget(node: &mut dyn Subject) {
+fn where_nothing_is_known_there_is_nothing_to_forget(node: &mut dyn NodeUnderTest) {
     node.expected_marker();
     assert_eq!(node.unchanged(forget), Vote::NotHeld);
     node.set(Location::Fence, Some(b"7"), Some(Duration::from_millis(20)));
@@ -83,7 +83,7 @@ fn where_nothing_is_known_there_is_nothing_to_forget(node: &mut dyn Subject) {
 }
 
 /// It was not made by us, and is in the way of every lock of this name.
-fn what_is_no_number_is_gone_at_once(node: &mut dyn Subject) {
+fn what_is_no_number_is_gone_at_once(node: &mut dyn NodeUnderTest) {
     let junk = ["", "x", "1.5", "nan", "inf", "-inf", "1e300", "9007199254740991", "-5"];
     for value in junk.map(|text| Some(text.as_bytes())).into_iter().chain([None]) {
         node.set(Location::Fence, value, None);
@@ -93,7 +93,7 @@ fn what_is_no_number_is_gone_at_once(node: &mut dyn Subject) {
 }
 
 /// Others may have agreed on longer locks, whose holders would not know yet that they have lost them.
-fn a_node_forgets_on_its_own_terms_only(node: &mut dyn Subject) {
+fn a_node_forgets_on_its_own_terms_only(node: &mut dyn NodeUnderTest) {
     node.expected_marker();
     node.set_fence(7);
     let theirs =
@@ -107,7 +107,7 @@ fn a_node_forgets_on_its_own_terms_only(node: &mut dyn Subject) {
     assert_eq!(node.request(&request(RequestKind::Forget, None), Some(&badge), true).0, Vote::Granted);
 }
 
-fn a_forget_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
+fn a_forget_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn NodeUnderTest) {
     node.set_fence(7);
     node.flush_scripts();
     let badge = node.expected_marker();

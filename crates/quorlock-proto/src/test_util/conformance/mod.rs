@@ -23,7 +23,7 @@ use crate::request::{Key, OwnerToken, Request, RequestKind};
 use crate::vote::{ReplyFailure, Vote};
 
 /// One node, however it is made.
-pub trait Subject {
+pub trait NodeUnderTest {
     /// Nothing stands there, and every script is known.
     fn reset(&mut self);
     /// Runs one request by its script or command, and returns the vote and the node's clock in microseconds if the reply has it.
@@ -87,10 +87,10 @@ pub struct StoredValue {
 }
 
 /// A promise that a node keeps, and how it is looked at.
-type Case = (&'static str, fn(&mut dyn Subject));
+type Case = (&'static str, fn(&mut dyn NodeUnderTest));
 
 /// Looks at every promise. A failure names it on standard output.
-pub fn check(subject: &mut dyn Subject) {
+pub fn check(subject: &mut dyn NodeUnderTest) {
     let ballots = [fenced::CASES, acquire::CASES, renew::CASES, reacquire::CASES];
     let suite = [plain::CASES, read_marker::CASES, forget::CASES].into_iter().chain(ballots);
     for (promise, case) in suite.flatten() {
@@ -120,7 +120,7 @@ const FENCED_REQUESTS: [RequestKind; 4] =
     [RequestKind::Acquire, RequestKind::RaiseFence, RequestKind::Renew, RequestKind::Reacquire];
 const LAST_NUMBER: u64 = (1 << 53) - 1;
 
-impl dyn Subject + '_ {
+impl dyn NodeUnderTest + '_ {
     /// Puts a plain question in our name.
     fn plain(&mut self, phase: RequestKind) -> Vote {
         let (vote, clock) = self.request(&request(phase, None), None, false);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    LAST_NUMBER, Location, OTHER_TOKEN, OWN_TOKEN, Subject, TTL, assert_about, assert_held, promises, request,
+    LAST_NUMBER, Location, OTHER_TOKEN, OWN_TOKEN, NodeUnderTest, TTL, assert_about, assert_held, promises, request,
 };
 use crate::fence::Fence;
 use crate::request::{OwnerHash, RequestKind};
@@ -33,7 +33,7 @@ promises![
 
 const TAKING: [RequestKind; 2] = [RequestKind::Acquire, RequestKind::Reacquire];
 
-fn a_free_key_is_taken(node: &mut dyn Subject) {
+fn a_free_key_is_taken(node: &mut dyn NodeUnderTest) {
     for phase in TAKING {
         node.reset();
         assert_eq!(node.plain(phase), Vote::Granted);
@@ -42,7 +42,7 @@ fn a_free_key_is_taken(node: &mut dyn Subject) {
     }
 }
 
-fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
+fn a_key_that_has_run_out_is_free(node: &mut dyn NodeUnderTest) {
     let asks = [
         (RequestKind::Acquire, Vote::Granted),
         (RequestKind::Reacquire, Vote::Granted),
@@ -62,7 +62,7 @@ fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
     }
 }
 
-fn a_key_that_is_there_is_held_whatever_it_is(node: &mut dyn Subject) {
+fn a_key_that_is_there_is_held_whatever_it_is(node: &mut dyn NodeUnderTest) {
     for value in [Some(&OTHER_TOKEN.digits()[..]), Some(b"" as &[u8]), None] {
         for life in [None, Some(TTL)] {
             node.set(Location::Lock, value, life);
@@ -73,7 +73,7 @@ fn a_key_that_is_there_is_held_whatever_it_is(node: &mut dyn Subject) {
     }
 }
 
-fn what_is_left_is_told(node: &mut dyn Subject) {
+fn what_is_left_is_told(node: &mut dyn NodeUnderTest) {
     assert_eq!(node.plain(RequestKind::QueryTtl), Vote::NotHeld);
     for value in [Some(&OTHER_TOKEN.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
         for life in [None, Some(TTL)] {
@@ -83,7 +83,7 @@ fn what_is_left_is_told(node: &mut dyn Subject) {
     }
 }
 
-fn a_renewal_lengthens_and_never_shortens(node: &mut dyn Subject) {
+fn a_renewal_lengthens_and_never_shortens(node: &mut dyn NodeUnderTest) {
     for (before, after) in [(TTL / 2, TTL), (TTL, TTL), (TTL * 2, TTL * 2)] {
         node.set_lock(OWN_TOKEN, Some(before));
         assert_eq!(node.plain(RequestKind::Renew), Vote::Granted);
@@ -91,13 +91,13 @@ fn a_renewal_lengthens_and_never_shortens(node: &mut dyn Subject) {
     }
 }
 
-fn a_renewal_gives_a_permanent_key_an_expiry(node: &mut dyn Subject) {
+fn a_renewal_gives_a_permanent_key_an_expiry(node: &mut dyn NodeUnderTest) {
     node.set_lock(OWN_TOKEN, None);
     assert_eq!(node.plain(RequestKind::Renew), Vote::Granted);
     node.assert_locked(TTL);
 }
 
-fn only_our_own_key_is_renewed(node: &mut dyn Subject) {
+fn only_our_own_key_is_renewed(node: &mut dyn NodeUnderTest) {
     assert_eq!(node.unchanged(|node| node.plain(RequestKind::Renew)), Vote::NotHeld);
     for value in [Some(&OTHER_TOKEN.digits()[..]), Some(b"" as &[u8]), None] {
         for life in [None, Some(TTL / 2)] {
@@ -110,7 +110,7 @@ fn only_our_own_key_is_renewed(node: &mut dyn Subject) {
     }
 }
 
-fn only_our_own_key_is_released(node: &mut dyn Subject) {
+fn only_our_own_key_is_released(node: &mut dyn NodeUnderTest) {
     for phase in RELEASES {
         assert_eq!(node.plain(phase), Vote::NotHeld);
         for value in [Some(&OTHER_TOKEN.digits()[..]), Some(b"" as &[u8]), None] {
@@ -127,7 +127,7 @@ fn only_our_own_key_is_released(node: &mut dyn Subject) {
     }
 }
 
-fn what_nearly_is_our_token_is_not(node: &mut dyn Subject) {
+fn what_nearly_is_our_token_is_not(node: &mut dyn NodeUnderTest) {
     let digits = OWN_TOKEN.digits();
     let mut longer = digits.to_vec();
     longer.push(0);
@@ -143,7 +143,7 @@ fn what_nearly_is_our_token_is_not(node: &mut dyn Subject) {
     }
 }
 
-fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
+fn an_inspection_tells_whose_it_is(node: &mut dyn NodeUnderTest) {
     let unheld = Vote::Inspected(KeyState { holder: KeyOwner::Unheld, remaining: None });
     assert_eq!(node.plain(RequestKind::Inspect), unheld);
     let long = [b'x'; 300];
@@ -166,7 +166,7 @@ fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
     }
 }
 
-fn force_release_ignores_the_owner(node: &mut dyn Subject) {
+fn force_release_ignores_the_owner(node: &mut dyn NodeUnderTest) {
     assert_eq!(node.plain(RequestKind::ForceRelease), Vote::NotHeld);
     for value in [Some(&OTHER_TOKEN.digits()[..]), None] {
         node.set(Location::Lock, value, None);
@@ -175,7 +175,7 @@ fn force_release_ignores_the_owner(node: &mut dyn Subject) {
     }
 }
 
-fn a_plain_break_leaves_the_fence(node: &mut dyn Subject) {
+fn a_plain_break_leaves_the_fence(node: &mut dyn NodeUnderTest) {
     node.set_fence(7);
     node.set_lock(OWN_TOKEN, Some(TTL));
     assert_eq!(node.plain(RequestKind::ForceRelease), Vote::Granted);
@@ -183,7 +183,7 @@ fn a_plain_break_leaves_the_fence(node: &mut dyn Subject) {
     assert_eq!(node.stored(Location::Fence).and_then(|it| it.value), Some(b"7".to_vec()));
 }
 
-fn a_break_makes_the_fence_one_of_now_and_never_a_smaller_one(node: &mut dyn Subject) {
+fn a_break_makes_the_fence_one_of_now_and_never_a_smaller_one(node: &mut dyn NodeUnderTest) {
     for fence in [None, Some("0"), Some("7"), Some("0x10"), Some("-5")] {
         for (lock, vote) in [(None, Vote::NotHeld), (Some(&OTHER_TOKEN.digits()[..]), Vote::Granted)] {
             node.reset();
@@ -210,7 +210,7 @@ fn a_break_makes_the_fence_one_of_now_and_never_a_smaller_one(node: &mut dyn Sub
     }
 }
 
-fn a_fence_that_cannot_be_raised_keeps_no_break(node: &mut dyn Subject) {
+fn a_fence_that_cannot_be_raised_keeps_no_break(node: &mut dyn NodeUnderTest) {
     let odd = ["9007199254740991", "1e300", "12.5", "garbage", "", "nan", "inf"];
     // None is a key of another type.
     for fence in odd.into_iter().map(Some).chain([None]) {
@@ -226,7 +226,7 @@ fn a_fence_that_cannot_be_raised_keeps_no_break(node: &mut dyn Subject) {
     }
 }
 
-fn a_holder_does_not_take_a_broken_key_again(node: &mut dyn Subject) {
+fn a_holder_does_not_take_a_broken_key_again(node: &mut dyn NodeUnderTest) {
     node.expected_marker();
     node.set_fence(7);
     node.set_lock(OWN_TOKEN, Some(TTL));
@@ -242,7 +242,7 @@ fn a_holder_does_not_take_a_broken_key_again(node: &mut dyn Subject) {
     );
 }
 
-fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
+fn one_holder_is_broken_and_no_other(node: &mut dyn NodeUnderTest) {
     let theirs = RequestKind::BreakOf(OTHER_TOKEN.hash());
     for fence in [Some(Fence::Next), None] {
         let is_fenced = fence.is_some();
@@ -271,7 +271,7 @@ fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
 }
 
 /// The node's hash is ours, whatever stands there and however long that is.
-fn a_foreign_value_is_force_released_by_its_hash_too(node: &mut dyn Subject) {
+fn a_foreign_value_is_force_released_by_its_hash_too(node: &mut dyn NodeUnderTest) {
     let all: Vec<u8> = (0..=255).cycle().take(600).collect();
     let near = |length: usize| all[..length].to_vec();
     let values = (0..20).map(|place| all[place * 13..place * 13 + 32].to_vec());
@@ -283,7 +283,7 @@ fn a_foreign_value_is_force_released_by_its_hash_too(node: &mut dyn Subject) {
     }
 }
 
-fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
+fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn NodeUnderTest) {
     for phase in
         [RequestKind::Renew, RequestKind::Inspect, RequestKind::Release, RequestKind::ReleaseAndNotify]
     {
@@ -299,7 +299,7 @@ fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
     }
 }
 
-fn commands_need_no_script(node: &mut dyn Subject) {
+fn commands_need_no_script(node: &mut dyn NodeUnderTest) {
     node.flush_scripts();
     assert_eq!(node.plain(RequestKind::Acquire), Vote::Granted);
     assert_held(&node.plain(RequestKind::QueryTtl), Some(TTL));

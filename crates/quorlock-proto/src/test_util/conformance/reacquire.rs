@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    LAST_NUMBER, Location, OTHER_TOKEN, OWN_TOKEN, Subject, TTL, assert_held, assert_refused, promises,
+    LAST_NUMBER, Location, OTHER_TOKEN, OWN_TOKEN, NodeUnderTest, TTL, assert_held, assert_refused, promises,
 };
 use crate::fence::Fence;
 use crate::request::RequestKind;
@@ -20,7 +20,7 @@ promises![
 
 const NUMBER: u64 = 5_000;
 
-fn a_missing_key_is_taken_again_with_our_number(node: &mut dyn Subject) {
+fn a_missing_key_is_taken_again_with_our_number(node: &mut dyn NodeUnderTest) {
     let fences: [Option<&[u8]>; 6] =
         [None, Some(b"5000"), Some(b"4999"), Some(b"0"), Some(b"garbage"), Some(b"")];
     for fence in fences {
@@ -36,7 +36,7 @@ fn a_missing_key_is_taken_again_with_our_number(node: &mut dyn Subject) {
     }
 }
 
-fn nothing_is_taken_again_past_a_larger_number(node: &mut dyn Subject) {
+fn nothing_is_taken_again_past_a_larger_number(node: &mut dyn NodeUnderTest) {
     for number in [NUMBER + 1, LAST_NUMBER, u64::MAX] {
         node.reset();
         node.expected_marker();
@@ -48,7 +48,7 @@ fn nothing_is_taken_again_past_a_larger_number(node: &mut dyn Subject) {
     }
 }
 
-fn a_key_of_another_owner_is_not_reacquired(node: &mut dyn Subject) {
+fn a_key_of_another_owner_is_not_reacquired(node: &mut dyn NodeUnderTest) {
     node.expected_marker();
     for fence in [None, Some(4_000), Some(NUMBER)] {
         if let Some(number) = fence {
@@ -63,25 +63,25 @@ fn a_key_of_another_owner_is_not_reacquired(node: &mut dyn Subject) {
     }
 }
 
-fn a_key_that_has_run_out_is_taken_again(node: &mut dyn Subject) {
+fn a_key_that_has_run_out_is_taken_again(node: &mut dyn NodeUnderTest) {
     node.set_lock(OTHER_TOKEN, Some(Duration::from_millis(20)));
     node.wait(Duration::from_millis(50));
     assert_eq!(reacquire(node), Vote::Granted);
     node.assert_locked(TTL);
 }
 
-fn nothing_is_taken_again_over_a_fence_of_another_type(node: &mut dyn Subject) {
+fn nothing_is_taken_again_over_a_fence_of_another_type(node: &mut dyn NodeUnderTest) {
     node.expected_marker();
     node.set(Location::Fence, None, Some(TTL));
     assert_refused(&node.unchanged(reacquire));
 }
 
-fn a_number_ahead_of_the_clock_is_noted(node: &mut dyn Subject) {
+fn a_number_ahead_of_the_clock_is_noted(node: &mut dyn NodeUnderTest) {
     let number = node.clock_micros() + 3_600_000_000;
     assert_eq!(node.fenced_script(RequestKind::Reacquire, Fence::Number(number)), Vote::Granted);
     node.assert_fence(number);
 }
 
-fn reacquire(node: &mut (dyn Subject + '_)) -> Vote {
+fn reacquire(node: &mut (dyn NodeUnderTest + '_)) -> Vote {
     node.fenced_script(RequestKind::Reacquire, Fence::Number(NUMBER))
 }

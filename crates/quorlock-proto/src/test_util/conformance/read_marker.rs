@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Location, MARKER, SLACK, Subject, TTL, identity, promises};
+use super::{Location, MARKER, SLACK, NodeUnderTest, TTL, identity, promises};
 use crate::marker::{Marker, MarkerReading};
 use crate::membership::MarkerWrite;
 use crate::vote::{ReplyFailure, Vote};
@@ -27,7 +27,7 @@ promises![
     nothing_is_noted_under_a_marker_of_others,
 ];
 
-fn reading(node: &mut (dyn Subject + '_)) -> MarkerReading {
+fn reading(node: &mut (dyn NodeUnderTest + '_)) -> MarkerReading {
     node.read_marker(None, false).expect("an answer")
 }
 
@@ -39,7 +39,7 @@ fn write(replaces: Option<&[u8]>, backdate: Duration) -> MarkerWrite {
 /// What the writer's clock shows.
 const WRITTEN: u64 = 1_712_345_678_901_234;
 
-fn a_blank_node_tells_so_and_who_it_is(node: &mut dyn Subject) {
+fn a_blank_node_tells_so_and_who_it_is(node: &mut dyn NodeUnderTest) {
     let seen = node.unchanged(|node| node.read_marker(None, false)).expect("an answer");
     assert_eq!((seen.marker.as_deref(), seen.evicts), (None, false));
     let name = seen.incarnation.as_str();
@@ -49,7 +49,7 @@ fn a_blank_node_tells_so_and_who_it_is(node: &mut dyn Subject) {
     assert_eq!(reading(node).incarnation, seen.incarnation);
 }
 
-fn a_marker_is_told_to_the_letter(node: &mut dyn Subject) {
+fn a_marker_is_told_to_the_letter(node: &mut dyn NodeUnderTest) {
     for (marker, reported) in [(MARKER, Some("what we agreed on")), (b" " as &[u8], Some(" ")), (b"", None)] {
         node.set(Location::Marker, Some(marker), None);
         let seen = node.unchanged(|node| node.read_marker(None, false)).expect("an answer");
@@ -57,7 +57,7 @@ fn a_marker_is_told_to_the_letter(node: &mut dyn Subject) {
     }
 }
 
-fn a_marker_is_written_where_there_is_none(node: &mut dyn Subject) {
+fn a_marker_is_written_where_there_is_none(node: &mut dyn NodeUnderTest) {
     for is_empty in [false, true] {
         node.reset();
         if is_empty {
@@ -73,7 +73,7 @@ fn a_marker_is_written_where_there_is_none(node: &mut dyn Subject) {
     }
 }
 
-fn a_marker_replaces_only_what_it_should(node: &mut dyn Subject) {
+fn a_marker_replaces_only_what_it_should(node: &mut dyn NodeUnderTest) {
     node.set(Location::Marker, Some(MARKER), None);
     for wrong in [None, Some(b"what others agreed on" as &[u8]), Some(b"what we agreed on ")] {
         let command = write(wrong, Duration::ZERO);
@@ -87,19 +87,19 @@ fn a_marker_replaces_only_what_it_should(node: &mut dyn Subject) {
     assert_eq!(seen.expect("an answer").marker, None, "nothing is not what it may replace");
 }
 
-fn a_marker_may_be_set_back_in_time(node: &mut dyn Subject) {
+fn a_marker_may_be_set_back_in_time(node: &mut dyn NodeUnderTest) {
     let seen = node.read_marker(Some(&write(None, TTL)), false).expect("an answer");
     let marker = Marker::parse(&seen.marker.expect("a marker")).expect("one that can be read");
     assert_eq!(marker.since_micros, seen.micros - TTL.as_micros() as u64);
 }
 
-fn a_marker_has_no_expiry(node: &mut dyn Subject) {
+fn a_marker_has_no_expiry(node: &mut dyn NodeUnderTest) {
     node.set(Location::Marker, Some(MARKER), Some(TTL));
     node.read_marker(Some(&write(Some(MARKER), Duration::ZERO)), false).expect("an answer");
     assert_eq!(node.stored(Location::Marker).expect("a marker").ttl, None);
 }
 
-fn a_marker_of_another_type_is_none_of_ours(node: &mut dyn Subject) {
+fn a_marker_of_another_type_is_none_of_ours(node: &mut dyn NodeUnderTest) {
     node.set(Location::Marker, None, None);
     for command in [None, Some(write(None, Duration::ZERO))] {
         let seen = node.unchanged(|node| node.read_marker(command.as_ref(), false)).expect("an answer");
@@ -107,7 +107,7 @@ fn a_marker_of_another_type_is_none_of_ours(node: &mut dyn Subject) {
     }
 }
 
-fn evicting_is_told_and_is_another_incarnation(node: &mut dyn Subject) {
+fn evicting_is_told_and_is_another_incarnation(node: &mut dyn NodeUnderTest) {
     let before = reading(node);
     node.set_evicts(true);
     let evicting = reading(node);
@@ -117,7 +117,7 @@ fn evicting_is_told_and_is_another_incarnation(node: &mut dyn Subject) {
     assert!(!after.evicts && after.incarnation != evicting.incarnation);
 }
 
-fn what_was_evicted_is_another_incarnation(node: &mut dyn Subject) {
+fn what_was_evicted_is_another_incarnation(node: &mut dyn NodeUnderTest) {
     let before = reading(node);
     node.evict();
     let once = reading(node);
@@ -126,7 +126,7 @@ fn what_was_evicted_is_another_incarnation(node: &mut dyn Subject) {
     assert!(once != before && twice != once && twice != before, "{once:?}");
 }
 
-fn a_database_that_was_swapped_is_another_incarnation(node: &mut dyn Subject) {
+fn a_database_that_was_swapped_is_another_incarnation(node: &mut dyn NodeUnderTest) {
     let before = node.read_marker(Some(&write(None, Duration::ZERO)), false).expect("an answer");
     node.swap_there_and_back();
     let after = reading(node);
@@ -136,7 +136,7 @@ fn a_database_that_was_swapped_is_another_incarnation(node: &mut dyn Subject) {
     assert_ne!(reading(node).incarnation, after.incarnation, "a flush is one, too");
 }
 
-fn another_process_is_another_incarnation(node: &mut dyn Subject) {
+fn another_process_is_another_incarnation(node: &mut dyn NodeUnderTest) {
     let before = node.read_marker(Some(&write(None, Duration::ZERO)), false).expect("an answer");
     node.restart();
     // Some versions keep scripts among their data, so the text comes along.
@@ -147,7 +147,7 @@ fn another_process_is_another_incarnation(node: &mut dyn Subject) {
     assert_ne!(run(&after), run(&before));
 }
 
-fn another_role_is_another_incarnation(node: &mut dyn Subject) {
+fn another_role_is_another_incarnation(node: &mut dyn NodeUnderTest) {
     let before = reading(node);
     node.change_role();
     let after = reading(node);
@@ -159,7 +159,7 @@ fn another_role_is_another_incarnation(node: &mut dyn Subject) {
     assert_ne!(halves(&after).1, halves(&before).1);
 }
 
-fn a_look_that_is_not_known_writes_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
+fn a_look_that_is_not_known_writes_nothing_until_it_comes_as_text(node: &mut dyn NodeUnderTest) {
     node.flush_scripts();
     let command = write(None, Duration::ZERO);
     let unknown = Err(Vote::Unknown(ReplyFailure::NoScript));
@@ -169,11 +169,11 @@ fn a_look_that_is_not_known_writes_nothing_until_it_comes_as_text(node: &mut dyn
 }
 
 /// A marker of ours, of which nothing else is of interest.
-fn set_marker(node: &mut dyn Subject) {
+fn set_marker(node: &mut dyn NodeUnderTest) {
     node.set(Location::Marker, Some(format!("{} a:b 1 1 0", identity()).as_bytes()), None);
 }
 
-fn noted(node: &mut dyn Subject) -> Option<u64> {
+fn noted(node: &mut dyn NodeUnderTest) -> Option<u64> {
     let clock = node.stored(Location::Clock)?;
     assert_eq!(clock.ttl, None, "it is kept");
     String::from_utf8(clock.value?).ok()?.parse().ok()
@@ -182,7 +182,7 @@ fn noted(node: &mut dyn Subject) -> Option<u64> {
 /// A quarter of the max ttl of these nodes.
 const NOTE_EVERY: u64 = 7_500_000;
 
-fn the_clock_is_noted_now_and_then_and_told_as_it_was_before(node: &mut dyn Subject) {
+fn the_clock_is_noted_now_and_then_and_told_as_it_was_before(node: &mut dyn NodeUnderTest) {
     set_marker(node);
     let first = reading(node);
     assert_eq!((first.latest_micros, noted(node)), (0, Some(first.micros)));
@@ -200,7 +200,7 @@ fn the_clock_is_noted_now_and_then_and_told_as_it_was_before(node: &mut dyn Subj
     assert_eq!(noted(node), Some(written.micros), "under a marker that was written just now, too");
 }
 
-fn a_clock_that_was_set_back_is_noted_for_how_far_it_had_come(node: &mut dyn Subject) {
+fn a_clock_that_was_set_back_is_noted_for_how_far_it_had_come(node: &mut dyn NodeUnderTest) {
     set_marker(node);
     for ahead in [1_000_000_000, 86_400_000_000, 365 * 86_400_000_000] {
         let latest = node.clock_micros() + ahead;
@@ -209,7 +209,7 @@ fn a_clock_that_was_set_back_is_noted_for_how_far_it_had_come(node: &mut dyn Sub
     }
 }
 
-fn what_is_no_clock_is_none(node: &mut dyn Subject) {
+fn what_is_no_clock_is_none(node: &mut dyn NodeUnderTest) {
     let junk: [Option<&[u8]>; 8] = [
         Some(b""),
         Some(b"noon"),
@@ -228,7 +228,7 @@ fn what_is_no_clock_is_none(node: &mut dyn Subject) {
     }
 }
 
-fn nothing_is_noted_under_a_marker_of_others(node: &mut dyn Subject) {
+fn nothing_is_noted_under_a_marker_of_others(node: &mut dyn NodeUnderTest) {
     for marker in [None, Some(MARKER), Some(b"quorlock2 00ab 5 4 30000 a:b 1 1" as &[u8])] {
         node.reset();
         if marker.is_some() {

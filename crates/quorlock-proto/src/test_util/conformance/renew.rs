@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    KEEP, LAST_NUMBER, Location, OTHER_TOKEN, OWN_TOKEN, Subject, TTL, assert_held, assert_refused, promises,
+    KEEP, LAST_NUMBER, Location, OTHER_TOKEN, OWN_TOKEN, NodeUnderTest, TTL, assert_held, assert_refused, promises,
 };
 use crate::fence::Fence;
 use crate::request::RequestKind;
@@ -25,7 +25,7 @@ promises![
 const HOLDS: [RequestKind; 2] = [RequestKind::RaiseFence, RequestKind::Renew];
 const NUMBER: u64 = 5_000;
 
-fn a_fence_at_or_below_our_number_is_made_our_number(node: &mut dyn Subject) {
+fn a_fence_at_or_below_our_number_is_made_our_number(node: &mut dyn NodeUnderTest) {
     let fences: [Option<&[u8]>; 9] = [
         None,
         Some(b"5000"),
@@ -68,7 +68,7 @@ const LARGER: [(&str, u64); 7] = [
     ("inf", LAST_NUMBER),
 ];
 
-fn a_fence_past_our_number_outranks_a_raise(node: &mut dyn Subject) {
+fn a_fence_past_our_number_outranks_a_raise(node: &mut dyn NodeUnderTest) {
     for (fence, reported) in LARGER {
         node.reset();
         node.expected_marker();
@@ -82,7 +82,7 @@ fn a_fence_past_our_number_outranks_a_raise(node: &mut dyn Subject) {
     }
 }
 
-fn a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same(node: &mut dyn Subject) {
+fn a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same(node: &mut dyn NodeUnderTest) {
     for (fence, reported) in LARGER {
         for life in [None, Some(TTL)] {
             node.reset();
@@ -99,7 +99,7 @@ fn a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same(node: &mut dyn
     }
 }
 
-fn a_raise_leaves_the_keys_life_as_it_is(node: &mut dyn Subject) {
+fn a_raise_leaves_the_keys_life_as_it_is(node: &mut dyn NodeUnderTest) {
     for life in [Some(TTL / 2), Some(TTL * 2), None] {
         node.set_lock(OWN_TOKEN, life);
         let before = node.stored(Location::Lock).map(|lock| lock.ttl.is_some());
@@ -110,7 +110,7 @@ fn a_raise_leaves_the_keys_life_as_it_is(node: &mut dyn Subject) {
     }
 }
 
-fn a_fenced_renewal_lengthens_and_never_shortens(node: &mut dyn Subject) {
+fn a_fenced_renewal_lengthens_and_never_shortens(node: &mut dyn NodeUnderTest) {
     let lives = [(Some(TTL / 2), TTL), (Some(TTL), TTL), (Some(TTL * 2), TTL * 2), (None, TTL)];
     for (before, after) in lives {
         node.set_lock(OWN_TOKEN, before);
@@ -119,7 +119,7 @@ fn a_fenced_renewal_lengthens_and_never_shortens(node: &mut dyn Subject) {
     }
 }
 
-fn what_is_not_ours_is_not_held(node: &mut dyn Subject) {
+fn what_is_not_ours_is_not_held(node: &mut dyn NodeUnderTest) {
     for phase in HOLDS {
         for fence in [None, Some(4_000), Some(NUMBER + 1)] {
             node.reset();
@@ -142,7 +142,7 @@ fn what_is_not_ours_is_not_held(node: &mut dyn Subject) {
     }
 }
 
-fn a_key_that_has_run_out_is_not_held(node: &mut dyn Subject) {
+fn a_key_that_has_run_out_is_not_held(node: &mut dyn NodeUnderTest) {
     for phase in HOLDS {
         node.set_lock(OWN_TOKEN, Some(Duration::from_millis(20)));
         node.wait(Duration::from_millis(50));
@@ -151,7 +151,7 @@ fn a_key_that_has_run_out_is_not_held(node: &mut dyn Subject) {
     }
 }
 
-fn a_fence_of_another_type_holds_nothing(node: &mut dyn Subject) {
+fn a_fence_of_another_type_holds_nothing(node: &mut dyn NodeUnderTest) {
     for phase in HOLDS {
         node.reset();
         node.expected_marker();
@@ -163,7 +163,7 @@ fn a_fence_of_another_type_holds_nothing(node: &mut dyn Subject) {
     }
 }
 
-fn numbers_at_the_end_stay_exact(node: &mut dyn Subject) {
+fn numbers_at_the_end_stay_exact(node: &mut dyn NodeUnderTest) {
     for phase in HOLDS {
         for number in [LAST_NUMBER - 1, LAST_NUMBER] {
             node.set_lock(OWN_TOKEN, Some(TTL / 2));
@@ -178,7 +178,7 @@ fn numbers_at_the_end_stay_exact(node: &mut dyn Subject) {
 }
 
 /// Where clocks are hours apart: it is behind no clock when its fence runs out.
-fn a_number_ahead_of_the_clock_is_noted(node: &mut dyn Subject) {
+fn a_number_ahead_of_the_clock_is_noted(node: &mut dyn NodeUnderTest) {
     for phase in HOLDS {
         for ahead in [3_600_000_000, 365 * 24 * 3_600_000_000] {
             node.reset();
