@@ -6,7 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use quorlock_chaos::{Data, Server, Setup, redis};
-use quorlock_proto::test_util::conformance::{self as suite, KEY, Location, StoredValue, NodeUnderTest, config};
+use quorlock_proto::test_util::conformance::{
+    self as suite, KEY, Location, NodeUnderTest, StoredValue, config,
+};
 use redis::{Cmd, Value};
 
 use super::decode::{clock, marker_reading, vote};

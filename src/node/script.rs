@@ -383,7 +383,8 @@ mod tests {
             };
             let mut packer = encoder();
             for votes_from_micros in [0, 9, 10, 1_700_000_000_000_000] {
-                let badge = ExpectedMarker { marker: "a marker".into(), votes_from_micros, fencing_numbers_above: 5 };
+                let badge =
+                    ExpectedMarker { marker: "a marker".into(), votes_from_micros, fencing_numbers_above: 5 };
                 packer.encode(&request, ScriptForm::Sha);
                 let mut bytes = packer.bytes().to_vec();
                 bytes.extend_from_slice(packer.marker_args(NodeId(1), Some(&badge)));

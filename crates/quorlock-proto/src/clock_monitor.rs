@@ -65,7 +65,8 @@ impl ClockMonitor {
 
     /// Told once for each anchor.
     fn detect_drift(&mut self, new: Reading, drift: Drift) -> Option<ClockAnomaly> {
-        let old = self.anchor.filter(|old| !self.has_warned && new.sent.since(old.received) >= MIN_DRIFT_SPAN)?;
+        let old =
+            self.anchor.filter(|old| !self.has_warned && new.sent.since(old.received) >= MIN_DRIFT_SPAN)?;
         let theirs = i128::from(new.micros) - i128::from(old.micros);
         let (least, most) = local_elapsed_bounds(old, new, drift);
         self.has_warned = theirs < least || theirs > most;

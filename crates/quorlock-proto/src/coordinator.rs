@@ -129,7 +129,8 @@ impl Coordinator {
 
     /// The holder saw its deadline pass. Tells `Lost` unless that was told before.
     pub fn expire(&mut self, id: OperationId, now: DualTimestamp) {
-        if let Some(Operation::Lease(lease)) = self.operations.get_mut(&id).map(|entry| &mut entry.operation) {
+        if let Some(Operation::Lease(lease)) = self.operations.get_mut(&id).map(|entry| &mut entry.operation)
+        {
             lease.expire();
             self.advance(id, now);
         }
@@ -227,9 +228,7 @@ impl Coordinator {
             while pipeline.queued_releases.front().is_some_and(|release| release.useful_until.is_due(now)) {
                 pipeline.queued_releases.pop_front();
             }
-            if pipeline.link == LinkState::Up
-                && pipeline.has_not_replied_for(now, self.limits.redial_after)
-            {
+            if pipeline.link == LinkState::Up && pipeline.has_not_replied_for(now, self.limits.redial_after) {
                 self.actions.push_back(Action::Redial(node));
                 self.on_down(node, "did not answer for too long".into(), now);
             } else if pipeline.retry_at.is_some_and(|retry| now.is_due(retry)) {

@@ -87,7 +87,15 @@ impl Membership {
     #[must_use]
     pub fn new(config: LockClusterConfig, drift: Drift, founds: bool) -> Self {
         let members = vec![Member::default(); config.quorum().nodes()];
-        Self { config, drift, auto_init: founds, members, cluster: None, pending_init: None, init_result: None }
+        Self {
+            config,
+            drift,
+            auto_init: founds,
+            members,
+            cluster: None,
+            pending_init: None,
+            init_result: None,
+        }
     }
 
     /// The next thing to do, until there is none.
@@ -179,7 +187,13 @@ impl Membership {
     }
 
     /// The same, of a node whose clock was never seen: what its first vote tells is compared with this.
-    pub fn on_first_node_time(&mut self, node: NodeId, asked: DualTimestamp, micros: u64, now: DualTimestamp) {
+    pub fn on_first_node_time(
+        &mut self,
+        node: NodeId,
+        asked: DualTimestamp,
+        micros: u64,
+        now: DualTimestamp,
+    ) {
         let (drift, span) = (self.drift, self.config.max_ttl());
         let clock = &mut self.members[node.index()].clock;
         if *clock == ClockMonitor::default() {
@@ -296,8 +310,8 @@ impl Membership {
                 Some(reading) => {
                     // A blank node is taken in on the word of nodes that are there now: what others told before they
                     // went away may be forgotten by now. Whom we knew we take back on the word of one.
-                    let is_vouched_for =
-                        carriers >= min_confirming_nodes(config.quorum()) || carriers > 0 && member.was_member();
+                    let is_vouched_for = carriers >= min_confirming_nodes(config.quorum())
+                        || carriers > 0 && member.was_member();
                     let in_force = in_force.filter(|(_, source)| match source {
                         Source::NewCluster => true,
                         Source::Nodes => reading.marker.is_some() || is_vouched_for,

@@ -178,7 +178,9 @@ impl Driver {
         let node = &*self.links[node.index()].status.address;
         self.events.emit(&match anomaly {
             ClockAnomaly::Jumped { by_micros } => Event::ClockJumped { node, by_micros },
-            ClockAnomaly::Drifts { drift_ppm: millionths } => Event::ClockDriftExceeded { node, drift_ppm: millionths },
+            ClockAnomaly::Drifts { drift_ppm: millionths } => {
+                Event::ClockDriftExceeded { node, drift_ppm: millionths }
+            }
         });
     }
 }

@@ -25,8 +25,13 @@ impl Coordinator {
                         let until =
                             attempt.start().boot().plus(attempt.spec().params.ttl()).plus(RELEASE_SLACK);
                         let (key, token) = (attempt.spec().key.clone(), attempt.token());
-                        let release =
-                            PendingRelease { operation: id, key, token, kind: RequestKind::Release, useful_until: until };
+                        let release = PendingRelease {
+                            operation: id,
+                            key,
+                            token,
+                            kind: RequestKind::Release,
+                            useful_until: until,
+                        };
                         self.send_or_queue_release(nodes, &release, now);
                     }
                     Some(AttemptStep::Request(phase, nodes)) => {
@@ -37,7 +42,8 @@ impl Coordinator {
                         let lease = Lease::new(&bid.attempt, bid.policy);
                         let (number, rounds) = (lease.number(), bid.attempt.rounds());
                         let (deadline, confirmed) = (lease.deadline(), lease.confirmed());
-                        let event = OperationEvent::Won { deadline, confirmed, fencing_number: number, rounds };
+                        let event =
+                            OperationEvent::Won { deadline, confirmed, fencing_number: number, rounds };
                         remember(&mut self.last_seen, lease.key(), number, now);
                         entry.operation = Operation::Lease(lease);
                         self.lease_count += 1;
@@ -52,8 +58,13 @@ impl Coordinator {
                     Some(LeaseStep::Request { phase: RequestKind::Release, nodes, .. }) => {
                         let until = lease.keys_until().plus(RELEASE_SLACK);
                         let (key, token) = (lease.key().clone(), lease.token());
-                        let release =
-                            PendingRelease { operation: id, key, token, kind: lease.release_kind(), useful_until: until };
+                        let release = PendingRelease {
+                            operation: id,
+                            key,
+                            token,
+                            kind: lease.release_kind(),
+                            useful_until: until,
+                        };
                         self.send_or_queue_release(nodes, &release, now);
                     }
                     Some(LeaseStep::Request { phase, ttl, nodes, round, past }) => {

@@ -92,7 +92,12 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn apply_marker_reading(&mut self, node: NodeId, reading: Result<MarkerReading, Vote>, now: DualTimestamp) {
+    pub(super) fn apply_marker_reading(
+        &mut self,
+        node: NodeId,
+        reading: Result<MarkerReading, Vote>,
+        now: DualTimestamp,
+    ) {
         if let Some(members) = &mut self.membership {
             members.on_marker_reading(node, reading, now);
             self.apply_member_steps(now);
@@ -128,7 +133,9 @@ impl Coordinator {
         let away: Vec<OperationId> =
             self.operations.iter().filter(|(_, entry)| is_away(entry)).map(|(id, _)| *id).collect();
         for (place, id) in away.into_iter().enumerate() {
-            if let Some(Operation::Lease(lease)) = self.operations.get_mut(&id).map(|entry| &mut entry.operation) {
+            if let Some(Operation::Lease(lease)) =
+                self.operations.get_mut(&id).map(|entry| &mut entry.operation)
+            {
                 lease.renew_by(now.boot().plus(pause + BETWEEN_LEASES.saturating_mul(place as u32)));
                 self.advance(id, now);
             }

@@ -51,14 +51,23 @@ impl Coordinator {
     }
 
     /// Undoes on every one of these nodes: at once behind its own SET where there is a connection, or owed.
-    pub(super) fn send_or_queue_release(&mut self, nodes: NodeSet, release: &PendingRelease, now: DualTimestamp) {
+    pub(super) fn send_or_queue_release(
+        &mut self,
+        nodes: NodeSet,
+        release: &PendingRelease,
+        now: DualTimestamp,
+    ) {
         let up = self.up_of(nodes);
         for node in up.iter() {
             let pending = ExpectedReply::PendingRelease(release.clone());
             self.pipelines[node.index()].in_flight.push_back(InFlight { sent: now, expected: pending });
         }
         if !up.is_empty() {
-            self.actions.push_back(Action::Send { request: release_request(release), nodes: up, as_text: false });
+            self.actions.push_back(Action::Send {
+                request: release_request(release),
+                nodes: up,
+                as_text: false,
+            });
         }
         for node in nodes.without(up).iter() {
             let pipeline = &mut self.pipelines[node.index()];

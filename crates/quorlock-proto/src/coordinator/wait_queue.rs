@@ -11,7 +11,8 @@ use crate::time::DualTimestamp;
 impl Coordinator {
     /// As [`release`](Self::release), right before the next in this process takes the lock: nobody else is called.
     pub fn release_to_next(&mut self, id: OperationId, now: DualTimestamp) -> bool {
-        if let Some(Operation::Lease(lease)) = self.operations.get_mut(&id).map(|entry| &mut entry.operation) {
+        if let Some(Operation::Lease(lease)) = self.operations.get_mut(&id).map(|entry| &mut entry.operation)
+        {
             lease.release_to_local();
         }
         self.release(id, now)

@@ -45,7 +45,8 @@ impl Membership {
             return;
         }
         let answers = vec![Vote::Unknown(ReplyFailure::Timeout); self.members.len()];
-        self.pending_init = Some(PendingInit { operation: of, cluster, is_forced, unconfirmed: None, replies: answers });
+        self.pending_init =
+            Some(PendingInit { operation: of, cluster, is_forced, unconfirmed: None, replies: answers });
         self.begin_init();
     }
 
@@ -53,7 +54,9 @@ impl Membership {
     /// there is to replace.
     pub(super) fn begin_init(&mut self) {
         let is_settled = !self.members.iter().any(Member::is_read_pending);
-        let Some(PendingInit { cluster, is_forced, unconfirmed: None, .. }) = self.pending_init else { return };
+        let Some(PendingInit { cluster, is_forced, unconfirmed: None, .. }) = self.pending_init else {
+            return;
+        };
         if !is_settled {
             return;
         }
@@ -88,7 +91,9 @@ impl Membership {
 
     /// All are heard before the declaration ends, so that what each is to be mended is told at once.
     pub(super) fn on_init_reply(&mut self, node: NodeId, reading: &Result<MarkerReading, Vote>) {
-        let Some(PendingInit { cluster, unconfirmed: Some(waiting), replies: answers, .. }) = &mut self.pending_init else {
+        let Some(PendingInit { cluster, unconfirmed: Some(waiting), replies: answers, .. }) =
+            &mut self.pending_init
+        else {
             return;
         };
         let is_it = |it: Marker| (it.cluster, it.config) == (*cluster, self.config);

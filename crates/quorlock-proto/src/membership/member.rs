@@ -198,7 +198,8 @@ impl Member {
         let before = replaces.as_deref().and_then(Marker::parse).map_or(0, |marker| marker.base_micros);
         let set_back = self.reading.as_ref().filter(|reading| reading.latest_micros > reading.micros);
         let base_micros = set_back.map_or(before, |reading| before.max(reading.latest_micros));
-        self.pending_write = Some(MarkerWrite { replaces, identity, backdate, written_micros: 0, base_micros });
+        self.pending_write =
+            Some(MarkerWrite { replaces, identity, backdate, written_micros: 0, base_micros });
     }
 
     pub(super) fn start_probation(
@@ -209,7 +210,12 @@ impl Member {
     ) {
         if self.probation.is_none_or(|other| !other.opens_to_holders_at.is_due(ends)) {
             let votes_from = ends.plus(holder_head_start(probation));
-            self.probation = Some(ProbationState { opens_to_holders_at: ends, votes_from, reason: doubt, is_open_to_holders: false });
+            self.probation = Some(ProbationState {
+                opens_to_holders_at: ends,
+                votes_from,
+                reason: doubt,
+                is_open_to_holders: false,
+            });
         }
     }
 
@@ -249,7 +255,8 @@ impl Member {
             self.start_probation(now.plus(own), ProbationReason::PossibleDataLoss, probation);
         }
         let told_at = self.reading.as_ref().map_or(0, |reading| reading.micros);
-        let mut ends = when_clock_shows(self.read_received_at.unwrap_or(now), told_at, badge.votes_from_micros);
+        let mut ends =
+            when_clock_shows(self.read_received_at.unwrap_or(now), told_at, badge.votes_from_micros);
         let written = Marker::parse(&badge.marker).filter(|marker| marker.written_micros > 0);
         let by_writer = written.as_ref().filter(|_| is_new).and_then(|it| probation_end_by_writer(it, now));
         ends = by_writer.map_or(ends, |by_writer| ends.later(by_writer.earlier(now.plus(probation))));

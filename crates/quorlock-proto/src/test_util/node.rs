@@ -39,7 +39,7 @@ pub struct SimulatedNode {
 }
 
 /// What a node remembers, and may lose.
-pub type Data = BTreeMap<DataKey, StoredValue>;
+pub type Data = BTreeMap<DataKey, DataValue>;
 
 /// Where something stands in a node's data.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,7 +60,7 @@ pub enum DataKey {
 
 /// What stands there.
 #[derive(Clone, Debug)]
-pub struct StoredValue {
+pub struct DataValue {
     /// `None` for a key of another type.
     pub value: Option<Vec<u8>>,
     /// In milliseconds of the node's clock.
@@ -187,13 +187,17 @@ impl SimulatedNode {
                 Some(fence),
                 RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire,
             ) => {
-                let vote = self.fenced_script(&command.request, *fence, command.expected_marker.as_ref(), nanos);
+                let vote =
+                    self.fenced_script(&command.request, *fence, command.expected_marker.as_ref(), nanos);
                 let has_clock = !matches!(vote, Vote::Unknown(ReplyFailure::TransientError(_)));
                 Reply::Vote(vote, has_clock.then(|| self.clock_micros(nanos)))
             }
             (_, RequestKind::Forget) => {
                 let now = self.clock_micros(nanos);
-                Reply::Vote(self.forget(&command.request.key, command.expected_marker.as_ref(), now), Some(now))
+                Reply::Vote(
+                    self.forget(&command.request.key, command.expected_marker.as_ref(), now),
+                    Some(now),
+                )
             }
             _ => Reply::Vote(self.plain(&command.request, nanos), None),
         }
@@ -211,7 +215,7 @@ impl SimulatedNode {
             let since = now - backdate.as_micros() as u64;
             let marker =
                 format!("{identity} {} {since} {written_micros} {base_micros}", incarnation.as_str());
-            self.data.insert(DataKey::Marker, StoredValue { value: Some(marker.into_bytes()), expires: None });
+            self.data.insert(DataKey::Marker, DataValue { value: Some(marker.into_bytes()), expires: None });
         }
         let marker: Option<Arc<str>> = self.marker().filter(|text| !text.is_empty()).map(Arc::from);
         let latest_micros = self.latest_micros();
@@ -219,18 +223,22 @@ impl SimulatedNode {
             && now > latest_micros + period
         {
             let value = Some(now.to_string().into_bytes());
-            self.data.insert(DataKey::Clock, StoredValue { value, expires: None });
+            self.data.insert(DataKey::Clock, DataValue { value, expires: None });
         }
         MarkerReading { marker, incarnation, evicts: self.evicts, micros: now, latest_micros }
     }
 
     fn highest_ahead_of_clock(&self) -> u64 {
-        let high = self.data.get(&DataKey::HighestAheadOfClock).and_then(|entry| parse_lua_number(entry.value.as_deref()?));
+        let high = self
+            .data
+            .get(&DataKey::HighestAheadOfClock)
+            .and_then(|entry| parse_lua_number(entry.value.as_deref()?));
         high.filter(|high| *high < MAX_FENCE as f64).unwrap_or(0.0) as u64
     }
 
     fn latest_micros(&self) -> u64 {
-        let latest = self.data.get(&DataKey::Clock).and_then(|entry| parse_lua_number(entry.value.as_deref()?));
+        let latest =
+            self.data.get(&DataKey::Clock).and_then(|entry| parse_lua_number(entry.value.as_deref()?));
         let is_ours =
             |latest: &f64| latest % 1.0 == 0.0 && (0.0..=MAX_MIN_FENCING_NUMBER as f64).contains(latest);
         latest.filter(is_ours).unwrap_or(0.0) as u64
@@ -246,7 +254,8 @@ impl SimulatedNode {
     /// The scripts that a handshake loads.
     pub fn load_scripts(&mut self) {
         let all = [Script::Renew, Script::Release, Script::ReleaseNotify, Script::Inspect];
-        let fenced = [Script::AcquireFenced, Script::RenewFenced, Script::ReacquireFenced, Script::ReadMarker];
+        let fenced =
+            [Script::AcquireFenced, Script::RenewFenced, Script::ReacquireFenced, Script::ReadMarker];
         self.loaded_scripts.extend(all.into_iter().chain(fenced));
     }
 
@@ -330,7 +339,7 @@ impl SimulatedNode {
 
     /// What stands there and has not run out.
     #[must_use]
-    pub fn unexpired(&self, slot: &DataKey, nanos: u64) -> Option<&StoredValue> {
+    pub fn unexpired(&self, slot: &DataKey, nanos: u64) -> Option<&DataValue> {
         let millis = self.clock_micros(nanos) / 1000;
         self.data.get(slot).filter(|entry| !is_expired(entry, millis))
     }
@@ -348,9 +357,10 @@ impl SimulatedNode {
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
         let is_reported = |count: u64, mistake| count > 0 && self.mutant != Some(mistake);
-        let evicted =
-            is_reported(self.evicted, ScriptMutant::EvictionsUnreported).then(|| format!(":{}", self.evicted));
-        let swaps = is_reported(self.swaps, ScriptMutant::SwapsUnreported).then(|| format!(":s{}", self.swaps));
+        let evicted = is_reported(self.evicted, ScriptMutant::EvictionsUnreported)
+            .then(|| format!(":{}", self.evicted));
+        let swaps =
+            is_reported(self.swaps, ScriptMutant::SwapsUnreported).then(|| format!(":s{}", self.swaps));
         let name = format!("n{}r{}:n{}p{}", self.index, self.restarts, self.index, self.replications);
         let name = name + &evicted.unwrap_or_default() + &swaps.unwrap_or_default();
         let is_marked = self.evicts && self.mutant != Some(ScriptMutant::EvictionPolicyUnreported);
@@ -382,11 +392,11 @@ impl SimulatedNode {
             found.as_ref().and_then(|entry| entry.expires).map(|at| Duration::from_millis(at - millis));
         match (phase, found) {
             (RequestKind::Acquire | RequestKind::Reacquire, None) => {
-                self.data.insert(slot, StoredValue { value: Some(digits.to_vec()), expires: Some(expires) });
+                self.data.insert(slot, DataValue { value: Some(digits.to_vec()), expires: Some(expires) });
                 Vote::Granted
             }
             (RequestKind::Renew, None) if enabled(Mutant::ResurrectingRenewal) => {
-                self.data.insert(slot, StoredValue { value: Some(digits.to_vec()), expires: Some(expires) });
+                self.data.insert(slot, DataValue { value: Some(digits.to_vec()), expires: Some(expires) });
                 Vote::Granted
             }
             (RequestKind::QueryTtl, Some(_)) => Vote::HeldByOther { remaining: left },
@@ -461,7 +471,8 @@ impl SimulatedNode {
         if let Some(refusal) = self.wrong_type_error(&DataKey::Marker) {
             return Vote::Unknown(refusal);
         }
-        let Some(badge) = badge.filter(|badge| self.text(&DataKey::Marker).as_deref() == Some(&*badge.marker))
+        let Some(badge) =
+            badge.filter(|badge| self.text(&DataKey::Marker).as_deref() == Some(&*badge.marker))
         else {
             return Vote::Unknown(ReplyFailure::MarkerMismatch);
         };
@@ -505,10 +516,11 @@ impl SimulatedNode {
         };
         let base = if self.mutant == Some(ScriptMutant::MissingFenceIsZero) { last } else { last.max(floor) };
         let is_taken = hint > base && hint <= now + TOLERANCE_MICROS;
-        let number = if is_taken && self.mutant != Some(ScriptMutant::MissingFenceIsZero) { hint } else { base + 1 };
+        let number =
+            if is_taken && self.mutant != Some(ScriptMutant::MissingFenceIsZero) { hint } else { base + 1 };
         let expires = now / 1000 + request.ttl.as_millis() as u64;
         self.data
-            .insert(slot, StoredValue { value: Some(request.token.digits().to_vec()), expires: Some(expires) });
+            .insert(slot, DataValue { value: Some(request.token.digits().to_vec()), expires: Some(expires) });
         self.store_fence(fence, number, now);
         Vote::Fenced(number)
     }
@@ -526,7 +538,7 @@ impl SimulatedNode {
         }
         let expires = now / 1000 + request.ttl.as_millis() as u64;
         self.data
-            .insert(slot, StoredValue { value: Some(request.token.digits().to_vec()), expires: Some(expires) });
+            .insert(slot, DataValue { value: Some(request.token.digits().to_vec()), expires: Some(expires) });
         self.store_fence(fence, number, now);
         Vote::Granted
     }
@@ -534,14 +546,19 @@ impl SimulatedNode {
     fn renew_fenced(&mut self, request: &Request, number: u64, now: u64) -> Vote {
         let (slot, fence) = (DataKey::Lock(request.key.clone()), DataKey::Fence(request.key.clone()));
         let mistake = self.mutant.filter(|_| request.kind == RequestKind::RaiseFence);
-        let is_blind = matches!(mistake, Some(ScriptMutant::RaiseIgnoresOwner | ScriptMutant::RaiseIgnoresOwnerAndFence));
+        let is_blind = matches!(
+            mistake,
+            Some(ScriptMutant::RaiseIgnoresOwner | ScriptMutant::RaiseIgnoresOwnerAndFence)
+        );
         let expires = now / 1000 + request.ttl.as_millis() as u64;
         if request.kind == RequestKind::Renew
             && enabled(Mutant::ResurrectingRenewal)
             && !self.data.contains_key(&slot)
         {
-            self.data
-                .insert(slot, StoredValue { value: Some(request.token.digits().to_vec()), expires: Some(expires) });
+            self.data.insert(
+                slot,
+                DataValue { value: Some(request.token.digits().to_vec()), expires: Some(expires) },
+            );
             self.store_fence(fence, number, now);
             return Vote::Granted;
         }
@@ -555,7 +572,8 @@ impl SimulatedNode {
             return Vote::Unknown(refusal);
         }
         let stands_at = self.fence_value(&fence);
-        let is_outranked = stands_at > number as f64 && mistake != Some(ScriptMutant::RaiseIgnoresOwnerAndFence);
+        let is_outranked =
+            stands_at > number as f64 && mistake != Some(ScriptMutant::RaiseIgnoresOwnerAndFence);
         if is_outranked {
             self.extend_fence(&fence, now);
         } else {
@@ -618,10 +636,10 @@ impl SimulatedNode {
     fn store_fence(&mut self, slot: DataKey, number: u64, now: u64) {
         let expires = Some(now / 1000 + self.retention_millis);
         let value = Some(number.to_string().into_bytes());
-        self.data.insert(slot, StoredValue { value: value.clone(), expires });
+        self.data.insert(slot, DataValue { value: value.clone(), expires });
         let is_high = number > now + TOLERANCE_MICROS && number > self.highest_ahead_of_clock();
         if is_high && self.mutant != Some(ScriptMutant::HighestAheadNotStored) {
-            self.data.insert(DataKey::HighestAheadOfClock, StoredValue { value, expires: None });
+            self.data.insert(DataKey::HighestAheadOfClock, DataValue { value, expires: None });
         }
     }
 }
@@ -648,17 +666,17 @@ impl Default for Clock {
 }
 
 /// Redis counts whole milliseconds. Ours may die up to one early, which is worse for us than what it does.
-fn is_expired(entry: &StoredValue, millis: u64) -> bool {
+fn is_expired(entry: &DataValue, millis: u64) -> bool {
     entry.expires.is_some_and(|expires| expires <= millis)
 }
 
 /// Whose an inspection says it is.
-fn owner(entry: &StoredValue) -> KeyOwner {
+fn owner(entry: &DataValue) -> KeyOwner {
     let mark = |value: &Vec<u8>| KeyOwner::Owner(OwnerHash::of(&value[..value.len().min(INSPECTED_BYTES)]));
     entry.value.as_ref().map_or(KeyOwner::NotALock, mark)
 }
 
-fn extend_expiry(entry: &mut StoredValue, expires: u64, mistake: Option<ScriptMutant>) {
+fn extend_expiry(entry: &mut DataValue, expires: u64, mistake: Option<ScriptMutant>) {
     let is_shorter = entry.expires.is_some_and(|old| old >= expires);
     if !is_shorter || mistake == Some(ScriptMutant::RenewalShortens) {
         entry.expires = Some(expires);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::marker::MarkerReading;
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::request::{Key, OwnerToken, Request, RequestKind};
-use crate::test_util::conformance::{self, KEY, Location, StoredValue, NodeUnderTest, config};
-use crate::test_util::node::{SentRequest, Data, StoredValue, ScriptMutant, SimulatedNode, Reply, DataKey};
+use crate::test_util::conformance::{self, KEY, Location, NodeUnderTest, StoredValue, config};
+use crate::test_util::node::{Data, DataKey, DataValue, Reply, ScriptMutant, SentRequest, SimulatedNode};
 use crate::vote::Vote;
 
 struct Simulated {
@@ -65,7 +65,8 @@ impl NodeUnderTest for Simulated {
         badge: Option<&ExpectedMarker>,
         as_text: bool,
     ) -> (Vote, Option<u64>) {
-        let command = SentRequest { request: request.clone(), as_text, expected_marker: badge.cloned(), write: None };
+        let command =
+            SentRequest { request: request.clone(), as_text, expected_marker: badge.cloned(), write: None };
         match self.run(&command) {
             Reply::Vote(vote, clock) => (vote, clock),
             Reply::Marker(reading) => panic!("{reading:?} is no vote"),
@@ -74,8 +75,7 @@ impl NodeUnderTest for Simulated {
 
     fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
         let (key, token) = (Key::new(""), OwnerToken::new(0));
-        let request =
-            Request { kind: RequestKind::ReadMarker, key, token, ttl: Duration::ZERO, fence: None };
+        let request = Request { kind: RequestKind::ReadMarker, key, token, ttl: Duration::ZERO, fence: None };
         match self.run(&SentRequest { request, as_text, expected_marker: None, write: write.cloned() }) {
             Reply::Marker(reading) => reading,
             Reply::Vote(vote, _) => panic!("{vote:?} is no look"),
@@ -85,7 +85,7 @@ impl NodeUnderTest for Simulated {
     fn set(&mut self, place: Location, value: Option<&[u8]>, life: Option<Duration>) {
         let now = self.node.clock_micros(self.nanos) / 1000;
         let expires = life.map(|life| now + life.as_millis() as u64);
-        self.node.data_mut().insert(slot(place), StoredValue { value: value.map(<[u8]>::to_vec), expires });
+        self.node.data_mut().insert(slot(place), DataValue { value: value.map(<[u8]>::to_vec), expires });
     }
 
     fn stored(&mut self, place: Location) -> Option<StoredValue> {
@@ -111,7 +111,9 @@ impl NodeUnderTest for Simulated {
 
     fn evict(&mut self) {
         let bait = DataKey::Fence(Key::new("bait"));
-        self.node.data_mut().insert(bait.clone(), StoredValue { value: Some(Vec::new()), expires: Some(u64::MAX) });
+        self.node
+            .data_mut()
+            .insert(bait.clone(), DataValue { value: Some(Vec::new()), expires: Some(u64::MAX) });
         self.node.evict(&[bait]);
     }
 

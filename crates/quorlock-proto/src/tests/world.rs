@@ -18,7 +18,7 @@ use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{InitResult, MarkerWrite, Membership, VotingStatus};
 use crate::quorum::{NodeId, Quorum};
 use crate::request::{Key, LockSpec, OwnerToken, Request, RequestKind};
-use crate::test_util::node::{SentRequest, Data, EPOCH, StoredValue, SimulatedNode, Reply, DataKey};
+use crate::test_util::node::{Data, DataKey, DataValue, EPOCH, Reply, SentRequest, SimulatedNode};
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, Vote};
 
@@ -548,7 +548,7 @@ impl World {
 
     /// The node has this fence for the key.
     pub(crate) fn set_fence(&mut self, node: usize, fence: &str) {
-        let entry = StoredValue { value: Some(fence.into()), expires: None };
+        let entry = DataValue { value: Some(fence.into()), expires: None };
         self.servers[node].node.data_mut().insert(DataKey::Fence(Key::new(KEY)), entry);
     }
 
@@ -590,7 +590,7 @@ impl World {
     pub(crate) fn plant(&mut self, node: usize, value: Option<&[u8]>, life: Option<Duration>) {
         let server = &mut self.servers[node].node;
         let expires = life.map(|life| server.clock_micros(self.nanos) / 1000 + life.as_millis() as u64);
-        server.data_mut().insert(lock(), StoredValue { value: value.map(<[u8]>::to_vec), expires });
+        server.data_mut().insert(lock(), DataValue { value: value.map(<[u8]>::to_vec), expires });
     }
 
     fn act(&mut self, who: usize) {
@@ -602,7 +602,12 @@ impl World {
                         // As the driver does: what was decided before the connection broke is not sent.
                         if wire.is_up {
                             let badge = self.clients[who].coordinator.expected_marker(node).cloned();
-                            let command = SentRequest { request: request.clone(), as_text, expected_marker: badge, write: None };
+                            let command = SentRequest {
+                                request: request.clone(),
+                                as_text,
+                                expected_marker: badge,
+                                write: None,
+                            };
                             self.clients[who].wires[node.index()].sent.push_back(command);
                         }
                     }

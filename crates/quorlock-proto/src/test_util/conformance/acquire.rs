@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    KEEP, LAST_NUMBER, Location, OTHER_TOKEN, OWN_TOKEN, NodeUnderTest, TTL, assert_about, assert_held,
+    KEEP, LAST_NUMBER, Location, NodeUnderTest, OTHER_TOKEN, OWN_TOKEN, TTL, assert_about, assert_held,
     assert_refused, promises, request,
 };
 use crate::fence::{Fence, MAX_MIN_FENCING_NUMBER, TOLERANCE_MICROS};
@@ -112,8 +112,11 @@ fn a_number_is_above_the_end_of_the_probation(node: &mut dyn NodeUnderTest) {
             node.set_fence(last);
         }
         let votes_from_micros = node.clock_micros();
-        let badge =
-            ExpectedMarker { votes_from_micros, fencing_numbers_above: votes_from_micros, ..node.expected_marker() };
+        let badge = ExpectedMarker {
+            votes_from_micros,
+            fencing_numbers_above: votes_from_micros,
+            ..node.expected_marker()
+        };
         let request = request(RequestKind::Acquire, Some(Fence::Hint { hint: votes_from_micros, floor: 0 }));
         let (vote, clock) = node.request(&request, Some(&badge), false);
         let base = clock.expect("a clock").saturating_sub(TOLERANCE_MICROS).max(votes_from_micros);
@@ -146,7 +149,9 @@ fn a_number_is_above_what_the_marker_says(node: &mut dyn NodeUnderTest) {
 }
 
 /// Of whichever key: its fence is gone after a while, and the clock may not have come so far.
-fn where_no_fence_is_left_a_number_is_above_every_one_that_was_ahead_of_the_clock(node: &mut dyn NodeUnderTest) {
+fn where_no_fence_is_left_a_number_is_above_every_one_that_was_ahead_of_the_clock(
+    node: &mut dyn NodeUnderTest,
+) {
     let ahead = node.clock_micros() + 3_600_000_000;
     node.set_fence(ahead);
     assert_eq!(grant(node, 0, 0).0, ahead + 1, "what makes it known");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    FENCED_REQUESTS, Location, OWN_TOKEN, SLACK, NodeUnderTest, TTL, any_fence, assert_about, assert_refused,
+    FENCED_REQUESTS, Location, NodeUnderTest, OWN_TOKEN, SLACK, TTL, any_fence, assert_about, assert_refused,
     promises, request,
 };
 use crate::membership::ExpectedMarker;
@@ -95,7 +95,8 @@ fn a_node_votes_again_in_the_very_microsecond_that_its_probation_ends(node: &mut
     for phase in FENCED_REQUESTS {
         for early in [0, 1, 1_000] {
             prepare(node, phase);
-            let badge = ExpectedMarker { votes_from_micros: node.clock_micros() - early, ..node.expected_marker() };
+            let badge =
+                ExpectedMarker { votes_from_micros: node.clock_micros() - early, ..node.expected_marker() };
             let request = request(phase, Some(any_fence(phase)));
             let (vote, _) = node.request(&request, Some(&badge), false);
             assert!(vote.is_grant(), "{phase:?}: {vote:?}");

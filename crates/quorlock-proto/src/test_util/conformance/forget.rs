@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Location, OTHER_TOKEN, OWN_TOKEN, NodeUnderTest, TTL, assert_held, config, promises, request};
+use super::{Location, NodeUnderTest, OTHER_TOKEN, OWN_TOKEN, TTL, assert_held, config, promises, request};
 use crate::membership::ExpectedMarker;
 use crate::request::RequestKind;
 use crate::vote::{ReplyFailure, Vote};
@@ -96,8 +96,11 @@ fn what_is_no_number_is_gone_at_once(node: &mut dyn NodeUnderTest) {
 fn a_node_forgets_on_its_own_terms_only(node: &mut dyn NodeUnderTest) {
     node.expected_marker();
     node.set_fence(7);
-    let theirs =
-        ExpectedMarker { marker: "what others agreed on".into(), votes_from_micros: 0, fencing_numbers_above: 0 };
+    let theirs = ExpectedMarker {
+        marker: "what others agreed on".into(),
+        votes_from_micros: 0,
+        fencing_numbers_above: 0,
+    };
     for badge in [None, Some(&theirs)] {
         let (vote, _) = node.unchanged(|node| node.request(&request(RequestKind::Forget, None), badge, true));
         assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch));

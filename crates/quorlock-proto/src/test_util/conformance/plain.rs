@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    LAST_NUMBER, Location, OTHER_TOKEN, OWN_TOKEN, NodeUnderTest, TTL, assert_about, assert_held, promises, request,
+    LAST_NUMBER, Location, NodeUnderTest, OTHER_TOKEN, OWN_TOKEN, TTL, assert_about, assert_held, promises,
+    request,
 };
 use crate::fence::Fence;
 use crate::request::{OwnerHash, RequestKind};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    LAST_NUMBER, Location, OTHER_TOKEN, OWN_TOKEN, NodeUnderTest, TTL, assert_held, assert_refused, promises,
+    LAST_NUMBER, Location, NodeUnderTest, OTHER_TOKEN, OWN_TOKEN, TTL, assert_held, assert_refused, promises,
 };
 use crate::fence::Fence;
 use crate::request::RequestKind;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Location, MARKER, SLACK, NodeUnderTest, TTL, identity, promises};
+use super::{Location, MARKER, NodeUnderTest, SLACK, TTL, identity, promises};
 use crate::marker::{Marker, MarkerReading};
 use crate::membership::MarkerWrite;
 use crate::vote::{ReplyFailure, Vote};

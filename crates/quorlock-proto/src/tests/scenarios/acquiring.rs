@@ -21,7 +21,10 @@ fn a_quorum_of_grants_is_a_lock_and_its_time_runs_from_before_the_first_byte() {
     assert_eq!(world.event(ALICE), [], "two of five are no lock");
     world.step(ALICE, 2);
     let (deadline, confirmed) = (start.plus(TRUSTED), NodeSet::from_bits(0b10101));
-    assert_eq!(world.event(ALICE), [OperationEvent::Won { deadline, confirmed, fencing_number: None, rounds: 1 }]);
+    assert_eq!(
+        world.event(ALICE),
+        [OperationEvent::Won { deadline, confirmed, fencing_number: None, rounds: 1 }]
+    );
     assert!(world.is_valid(ALICE, lock));
 }
 
@@ -310,7 +313,11 @@ fn a_node_that_went_away_is_not_asked_for_how_long_and_owes_no_answer_when_it_is
         [Vote::HeldByOther { remaining: None }, Vote::HeldByOther { remaining: Some(TTL) }]
     );
     world.connect(BOB, 0);
-    assert_eq!(world.clients[BOB].coordinator.next_reply_kind(NodeId(0)), None, "answers must fit their questions");
+    assert_eq!(
+        world.clients[BOB].coordinator.next_reply_kind(NodeId(0)),
+        None,
+        "answers must fit their questions"
+    );
 }
 
 #[test]

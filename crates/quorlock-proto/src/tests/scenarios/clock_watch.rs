@@ -7,7 +7,7 @@ use crate::coordinator::OperationId;
 use crate::lease::LossReason;
 use crate::membership::VotingStatus;
 use crate::request::{Key, RequestKind};
-use crate::test_util::node::{StoredValue, DataKey};
+use crate::test_util::node::{DataKey, DataValue};
 use crate::tests::world::{ALICE, BOB, KEY, TTL, Wish, World, ms};
 use crate::vote::{ProbationReason, Vote};
 
@@ -349,6 +349,6 @@ fn a_number_of_a_node_whose_clock_jumped_is_not_ours_on_a_quorum() {
     assert!(!world.is_valid(ALICE, lock), "of two nodes with the number, one is out of the count");
 }
 
-fn fence(number: u64) -> StoredValue {
-    StoredValue { value: Some(number.to_string().into_bytes()), expires: None }
+fn fence(number: u64) -> DataValue {
+    DataValue { value: Some(number.to_string().into_bytes()), expires: None }
 }

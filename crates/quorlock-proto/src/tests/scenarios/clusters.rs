@@ -12,7 +12,7 @@ use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{InitResult, VotingStatus};
 use crate::quorum::Quorum;
 use crate::request::RequestKind;
-use crate::test_util::node::{Data, SimulatedNode, DataKey};
+use crate::test_util::node::{Data, DataKey, SimulatedNode};
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
@@ -188,7 +188,11 @@ fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
     assert_eq!(reported, [OperationEvent::Initialized(InitResult::Unreachable)]);
     world.servers[1].hangs = false;
     connect(&mut world, ALICE);
-    assert_eq!(world.declare_as(ALICE, 7, false), Some(InitResult::AlreadyInitialized), "two say what the third is");
+    assert_eq!(
+        world.declare_as(ALICE, 7, false),
+        Some(InitResult::AlreadyInitialized),
+        "two say what the third is"
+    );
     assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Initialized));
 }
 
@@ -207,7 +211,11 @@ fn a_declaration_that_nodes_reject_tells_what_each_said() {
         world.servers[2].excuses.push_back(denied.clone());
         let reported = world.declare_as(ALICE, 7, is_forced);
         assert_eq!(reported, Some(InitResult::Rejected(vec![full, Vote::Granted, denied])), "all are heard");
-        assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Initialized), "and it is finished later");
+        assert_eq!(
+            world.declare_as(ALICE, 7, true),
+            Some(InitResult::Initialized),
+            "and it is finished later"
+        );
     }
 }
 

@@ -6,7 +6,7 @@ use crate::fence::MAX_MIN_FENCING_NUMBER;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::request::Key;
-use crate::test_util::node::{StoredValue, DataKey};
+use crate::test_util::node::{DataKey, DataValue};
 use crate::tests::world::{ALICE, BOB, KEY, MAX_TTL, Wish, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
@@ -28,7 +28,7 @@ pub(super) fn apart(nodes: usize, need: Option<usize>, ahead_millis: &[i64]) -> 
 }
 
 fn set_fence(world: &mut World, node: usize, number: u64) {
-    let entry = StoredValue { value: Some(number.to_string().into_bytes()), expires: None };
+    let entry = DataValue { value: Some(number.to_string().into_bytes()), expires: None };
     world.servers[node].node.data_mut().insert(fence(), entry);
 }
 
@@ -43,7 +43,9 @@ fn fence() -> DataKey {
 /// The number and the rounds of the lock that was won last.
 pub(super) fn won(world: &mut World, who: usize) -> Option<(u64, u8)> {
     world.event(who).into_iter().find_map(|event| match event {
-        OperationEvent::Won { fencing_number: number, rounds, .. } => Some((number.expect("a fenced lock"), rounds)),
+        OperationEvent::Won { fencing_number: number, rounds, .. } => {
+            Some((number.expect("a fenced lock"), rounds))
+        }
         _ => None,
     })
 }

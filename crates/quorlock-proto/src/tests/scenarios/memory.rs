@@ -8,7 +8,7 @@ use crate::lease_params::Drift;
 use crate::marker::{LockClusterConfig, Marker};
 use crate::membership::{Membership, VotingStatus};
 use crate::quorum::Quorum;
-use crate::test_util::node::{Data, StoredValue, DataKey};
+use crate::test_util::node::{Data, DataKey, DataValue};
 use crate::tests::world::{MAX_TTL, REDIAL_AFTER, REPLY_TIMEOUT, World};
 use crate::vote::{ExclusionReason, ProbationReason};
 
@@ -52,7 +52,7 @@ pub(super) fn marker(world: &World, node: usize) -> Option<Marker> {
 }
 
 pub(super) fn set_marker(world: &mut World, node: usize, text: &str) {
-    let entry = StoredValue { value: Some(text.into()), expires: None };
+    let entry = DataValue { value: Some(text.into()), expires: None };
     world.servers[node].node.data_mut().insert(DataKey::Marker, entry);
 }
 

@@ -198,7 +198,11 @@ fn a_node_that_went_away_after_its_grant_is_not_raised_and_owes_no_answer_when_i
     world.cut(ALICE, 0);
     world.step(ALICE, 1);
     world.connect(ALICE, 0);
-    assert_eq!(world.clients[ALICE].coordinator.next_reply_kind(NodeId(0)), None, "answers must fit their questions");
+    assert_eq!(
+        world.clients[ALICE].coordinator.next_reply_kind(NodeId(0)),
+        None,
+        "answers must fit their questions"
+    );
     assert_eq!(world.event(ALICE), []);
     world.drive();
     assert!(world.is_valid(ALICE, lock), "by the third");

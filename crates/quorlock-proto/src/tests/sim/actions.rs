@@ -18,7 +18,12 @@ impl Sim<'_> {
                         let peer = &self.peers[who];
                         let Some(place) = peer.wires[node.index()] else { continue };
                         let badge = peer.coordinator.expected_marker(node).cloned();
-                        let command = SentRequest { request: request.clone(), as_text, expected_marker: badge, write: None };
+                        let command = SentRequest {
+                            request: request.clone(),
+                            as_text,
+                            expected_marker: badge,
+                            write: None,
+                        };
                         self.send(place, Message::Command(command));
                         if self.plan.ill_timed > 0 && self.chance.permille(self.plan.ill_timed) {
                             self.go_wrong_at(node.index(), who);
@@ -31,7 +36,10 @@ impl Sim<'_> {
                     }
                     if let Some(place) = self.peers[who].wires[node.index()] {
                         let request = Request { kind: RequestKind::ReadMarker, ..self.no_ask() };
-                        self.send(place, Message::Command(SentRequest { request, as_text, expected_marker: None, write }));
+                        self.send(
+                            place,
+                            Message::Command(SentRequest { request, as_text, expected_marker: None, write }),
+                        );
                     }
                 }
                 Action::VotingStatus(node, voting_status) => {

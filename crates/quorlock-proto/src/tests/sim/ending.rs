@@ -212,7 +212,8 @@ impl Sim<'_> {
         self.nanos += self.plan.longest_nanos() * 5 / 2 + 2 * self.oracle.worst_error;
         for node in 0..self.sites.len() {
             let left = self.keys.iter().map(|key| DataKey::Lock(key.clone()));
-            let left = left.filter(|slot| self.sites[node].node.unexpired(slot, self.nanos).is_some()).count();
+            let left =
+                left.filter(|slot| self.sites[node].node.unexpired(slot, self.nanos).is_some()).count();
             if left > 0 {
                 self.violate(Invariant::Clean, &format!("{left} keys are left on node {node}"));
             }

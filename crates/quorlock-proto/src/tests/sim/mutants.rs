@@ -89,13 +89,17 @@ const RAISE_UNCONDITIONAL: Profile =
 /// Hints that no node takes: each counts on from its own number, so that these differ.
 const NO_SECOND_ROUND: Profile =
     Profile { faults: &[Fault::Partition], mutant: Some(Mutant::NoSecondRound), odd_walls: 900, ..QUIET };
-const FENCE_FROM_ONE: Profile =
-    Profile { faults: &[Fault::Flush, Fault::RestartEmpty], mistake: Some(ScriptMutant::MissingFenceIsZero), ..QUIET };
+const FENCE_FROM_ONE: Profile = Profile {
+    faults: &[Fault::Flush, Fault::RestartEmpty],
+    mistake: Some(ScriptMutant::MissingFenceIsZero),
+    ..QUIET
+};
 const QUORUM_OF_CONNECTED: Profile =
     Profile { faults: &[Fault::Cut, Fault::Partition], mutant: Some(Mutant::QuorumOfConnected), ..QUIET };
 const SUSPEND_BLIND: Profile = Profile { faults: &[Fault::Suspend], slip: Some(Slip::SuspendBlind), ..QUIET };
 const DESYNC: Profile = Profile { faults: &[Fault::Cut], slip: Some(Slip::Desync), ..PLAIN };
-const RELEASE_WITHOUT_COMPARE: Profile = Profile { mistake: Some(ScriptMutant::ReleaseIgnoresOwner), ..PLAIN };
+const RELEASE_WITHOUT_COMPARE: Profile =
+    Profile { mistake: Some(ScriptMutant::ReleaseIgnoresOwner), ..PLAIN };
 const IGNORES_REPLICATION: Profile = Profile {
     faults: &[Fault::RoleChange, Fault::Replica],
     mutant: Some(Mutant::IgnoresRoleChange),
@@ -115,8 +119,11 @@ const RETAKE_OF_ANY_ROUND: Profile =
 const LATE_GRANT_LASTS: Profile =
     Profile { faults: &[Fault::Freeze], mutant: Some(Mutant::LateGrantNeverExpires), ..PLAIN };
 /// Nodes that forgot are away, or blank, when another comes up blank.
-const ABSENT_NODES_VOUCH: Profile =
-    Profile { faults: &[Fault::RestartEmpty, Fault::Cut], mutant: Some(Mutant::DisconnectedNodesConfirm), ..QUIET };
+const ABSENT_NODES_VOUCH: Profile = Profile {
+    faults: &[Fault::RestartEmpty, Fault::Cut],
+    mutant: Some(Mutant::DisconnectedNodesConfirm),
+    ..QUIET
+};
 /// One client marks a node that forgot and whose clock is behind; it is set right before another client is back.
 const NO_OWN_CLOCK_WAIT: Profile = Profile {
     faults: &[Fault::RestartBehind, Fault::Cut, Fault::Partition],
@@ -143,7 +150,8 @@ const EVICTING_UNMARKED: Profile =
     Profile { mistake: Some(ScriptMutant::EvictionPolicyUnreported), all: true, ..STATISTICS };
 
 const LINE_IS_FINAL: Profile = Profile { mutant: Some(Mutant::WaitQueueTrustedForever), ..STALE_KEYS };
-const CALLS_FOR_OWN_KEY_ONLY: Profile = Profile { mistake: Some(ScriptMutant::NotifiesForOwnKeyOnly), ..STALE_KEYS };
+const CALLS_FOR_OWN_KEY_ONLY: Profile =
+    Profile { mistake: Some(ScriptMutant::NotifiesForOwnKeyOnly), ..STALE_KEYS };
 
 #[test]
 fn mutant_sim_token_reused() {

@@ -5,7 +5,7 @@ use super::parts::{Peer, Way};
 use super::plan::Fault;
 use super::tally::Cause;
 use crate::marker::Marker;
-use crate::test_util::node::{Data, EPOCH, DataKey};
+use crate::test_util::node::{Data, DataKey, EPOCH};
 
 impl Sim<'_> {
     pub(super) fn restart(&mut self, fault: Fault, node: usize) -> bool {
@@ -84,7 +84,9 @@ impl Sim<'_> {
     pub(super) fn evict(&mut self, node: usize) {
         let slots: Vec<DataKey> = self.sites[node].node.data().keys().cloned().collect();
         let (mut gone, mut forgot) = (Vec::new(), false);
-        for slot in slots.into_iter().filter(|slot| !matches!(slot, DataKey::Marker | DataKey::Clock | DataKey::HighestAheadOfClock))
+        for slot in slots
+            .into_iter()
+            .filter(|slot| !matches!(slot, DataKey::Marker | DataKey::Clock | DataKey::HighestAheadOfClock))
         {
             if self.chance.permille(600) {
                 forgot |= matches!(slot, DataKey::Fence(_));

@@ -13,7 +13,7 @@ use crate::fence::Fence;
 use crate::marker::{ClusterId, Marker};
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::{OwnerToken, Request, RequestKind};
-use crate::test_util::node::{SentRequest, Reply, DataKey};
+use crate::test_util::node::{DataKey, Reply, SentRequest};
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 

@@ -9,7 +9,7 @@ use super::plan::Plan;
 use crate::coordinator::Coordinator;
 use crate::marker::{LockClusterConfig, MarkerReading};
 use crate::membership::Membership;
-use crate::test_util::node::{SentRequest, Data, SimulatedNode, Reply};
+use crate::test_util::node::{Data, Reply, SentRequest, SimulatedNode};
 use crate::time::DualTimestamp;
 
 /// A node and the machine it runs on.

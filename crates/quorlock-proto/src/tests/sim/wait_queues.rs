@@ -8,7 +8,7 @@ use super::parts::{ToClient, Way};
 use crate::fairness;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::{Key, Request, RequestKind};
-use crate::test_util::node::{StoredValue, DataKey};
+use crate::test_util::node::{DataKey, DataValue};
 use crate::vote::Vote;
 
 /// Who waits, by process and life, with the score of the sorted set: since when, or as a negative one when called.
@@ -125,7 +125,7 @@ impl Sim<'_> {
         for key in self.keys.clone() {
             let nodes = (0..self.sites.len()).map(|node| (NodeId(node as u8), seed_of(node, 0)));
             for node in fairness::rendezvous_nodes(key.as_str(), nodes).into_iter().flatten().take(spare) {
-                let stale = StoredValue { value: Some(STALE.to_vec()), expires: None };
+                let stale = DataValue { value: Some(STALE.to_vec()), expires: None };
                 self.sites[node.index()].node.data_mut().insert(DataKey::Lock(key.clone()), stale);
             }
         }
@@ -158,7 +158,7 @@ impl Sim<'_> {
         let node = &mut self.sites[node].node;
         let expires = Some(node.clock_micros(self.nanos) / 1000 + LINE_LIFE);
         node.data_mut()
-            .insert(DataKey::WaitQueue(key.clone()), StoredValue { value: Some(text.into_bytes()), expires });
+            .insert(DataKey::WaitQueue(key.clone()), DataValue { value: Some(text.into_bytes()), expires });
     }
 }
 

@@ -7,7 +7,7 @@ use super::parts::{Conn, Message, Site, ToClient, Way};
 use super::plan::Slip;
 use crate::quorum::NodeId;
 use crate::request::RequestKind;
-use crate::test_util::node::{SentRequest, ScriptMutant, Reply};
+use crate::test_util::node::{Reply, ScriptMutant, SentRequest};
 use crate::vote::{ExclusionReason, ReplyFailure as Failing, Vote};
 
 impl Sim<'_> {
