@@ -247,7 +247,7 @@ impl Membership {
     #[must_use]
     pub fn expected_marker(&self, node: NodeId) -> Option<&ExpectedMarker> {
         match &self.members[node.index()].eligibility {
-            Eligibility::Member(badge) => Some(badge),
+            Eligibility::Member(expected_marker) => Some(expected_marker),
             Eligibility::Unverified | Eligibility::NeedsMarker(_) | Eligibility::Excluded(_) => None,
         }
     }

@@ -1,4 +1,4 @@
-//! From what a machine says to what is done about it.
+//! Turns the steps of operations into actions, requests and events.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::survey::SurveyStep;
 use crate::time::DualTimestamp;
 
 impl Coordinator {
-    /// Takes the machine's steps until it has none, then sets its alarm, or ends it.
+    /// Polls the operation until it has no step left, then sets its alarm or ends it.
     pub(super) fn advance(&mut self, id: OperationId, now: DualTimestamp) {
         let entry = loop {
             let Some(entry) = self.operations.get_mut(&id) else { return };
             match &mut entry.operation {
-                Operation::Attempt(bid) => match bid.attempt.poll() {
+                Operation::Attempt(attempt_entry) => match attempt_entry.attempt.poll() {
                     Some(AttemptStep::Request(RequestKind::Release, nodes)) => {
-                        let attempt = &bid.attempt;
+                        let attempt = &attempt_entry.attempt;
                         let until =
                             attempt.start().boot().plus(attempt.spec().params.ttl()).plus(RELEASE_SLACK);
                         let (key, token) = (attempt.spec().key.clone(), attempt.token());
@@ -34,13 +34,13 @@ impl Coordinator {
                         };
                         self.send_or_queue_release(nodes, &release, now);
                     }
-                    Some(AttemptStep::Request(phase, nodes)) => {
-                        let request = attempt_request(&bid.attempt, phase);
+                    Some(AttemptStep::Request(kind, nodes)) => {
+                        let request = attempt_request(&attempt_entry.attempt, kind);
                         self.send(request, nodes, id, 0, now);
                     }
                     Some(AttemptStep::Won) => {
-                        let lease = Lease::new(&bid.attempt, bid.policy);
-                        let (number, rounds) = (lease.number(), bid.attempt.rounds());
+                        let lease = Lease::new(&attempt_entry.attempt, attempt_entry.policy);
+                        let (number, rounds) = (lease.number(), attempt_entry.attempt.rounds());
                         let (deadline, confirmed) = (lease.deadline(), lease.confirmed());
                         let event =
                             OperationEvent::Won { deadline, confirmed, fencing_number: number, rounds };
@@ -67,10 +67,10 @@ impl Coordinator {
                         };
                         self.send_or_queue_release(nodes, &release, now);
                     }
-                    Some(LeaseStep::Request { phase, ttl, nodes, round, past }) => {
-                        let mut request = lease_request(lease, phase, ttl);
+                    Some(LeaseStep::Request { phase: kind, ttl, nodes, round, past }) => {
+                        let mut request = lease_request(lease, kind, ttl);
                         request.fence = past.map(Fence::Number).or(request.fence);
-                        if phase == RequestKind::Renew {
+                        if kind == RequestKind::Renew {
                             self.actions.push_back(Action::Event(id, OperationEvent::Renewing));
                         }
                         self.send(request, nodes, id, round, now);
@@ -93,8 +93,8 @@ impl Coordinator {
                     None => break entry,
                 },
                 Operation::Survey(survey) => match survey.poll() {
-                    Some(SurveyStep::Request(phase, nodes)) => {
-                        let request = survey_request(survey, phase, self.membership.is_some());
+                    Some(SurveyStep::Request(kind, nodes)) => {
+                        let request = survey_request(survey, kind, self.membership.is_some());
                         self.send(request, nodes, id, 0, now);
                     }
                     Some(SurveyStep::Done(votes)) => {
@@ -112,19 +112,21 @@ impl Coordinator {
     }
 }
 
-/// Keeps a number that our clock has not reached, so that the next hint is above it. All others the clock is above.
+/// Keeps a fencing number that the client's clock has not reached, so that the next hint is above it. A
+/// number that the clock has passed needs no note.
 fn remember(last_seen: &mut BTreeMap<Key, u64>, key: &Key, number: Option<u64>, now: DualTimestamp) {
     let micros = now.wall_nanos() / 1000;
     if let Some(number) = number.filter(|number| *number >= micros) {
         last_seen.retain(|_, number| *number >= micros);
         if last_seen.len() >= MAX_REMEMBERED {
-            // A forgotten number costs a second round at worst.
+            // A number that is missing here costs a second round at worst.
             last_seen.clear();
         }
         last_seen.insert(key.clone(), number);
     }
 }
 
-/// An undo matters while a SET may still arrive and its key live: the ttl, and a minute for what the network kept.
+/// A pending release matters while its SET may still arrive and its key may live: the ttl, and a minute of
+/// network delay.
 const RELEASE_SLACK: Duration = Duration::from_secs(60);
 const MAX_REMEMBERED: usize = 1024;

@@ -237,17 +237,17 @@ impl Member {
             Eligibility::Member(_) | Eligibility::NeedsMarker(_) | Eligibility::Unverified if evicts => {
                 Eligibility::Excluded(ExclusionReason::EvictionEnabled)
             }
-            Eligibility::Member(badge) => {
-                self.on_member(&badge, probation, now);
-                Eligibility::Member(badge)
+            Eligibility::Member(expected_marker) => {
+                self.on_member(&expected_marker, probation, now);
+                Eligibility::Member(expected_marker)
             }
             verdict => verdict,
         };
     }
 
     /// It remembers what it should: from when on does it vote.
-    fn on_member(&mut self, badge: &ExpectedMarker, probation: Duration, now: DualTimestamp) {
-        let is_new = self.known_marker.as_ref() != Some(&badge.marker);
+    fn on_member(&mut self, expected_marker: &ExpectedMarker, probation: Duration, now: DualTimestamp) {
+        let is_new = self.known_marker.as_ref() != Some(&expected_marker.marker);
         let is_trusted = enabled(Mutant::NoProbation) || enabled(Mutant::NoOwnClockWait);
         if is_new && self.known_marker.is_some() && !is_trusted {
             // Who knew it when it changed trusts no clock but its own for how long ago that was.
@@ -255,9 +255,12 @@ impl Member {
             self.start_probation(now.plus(own), ProbationReason::PossibleDataLoss, probation);
         }
         let told_at = self.reading.as_ref().map_or(0, |reading| reading.micros);
-        let mut ends =
-            when_clock_shows(self.read_received_at.unwrap_or(now), told_at, badge.votes_from_micros);
-        let written = Marker::parse(&badge.marker).filter(|marker| marker.written_micros > 0);
+        let mut ends = when_clock_shows(
+            self.read_received_at.unwrap_or(now),
+            told_at,
+            expected_marker.votes_from_micros,
+        );
+        let written = Marker::parse(&expected_marker.marker).filter(|marker| marker.written_micros > 0);
         let by_writer = written.as_ref().filter(|_| is_new).and_then(|it| probation_end_by_writer(it, now));
         ends = by_writer.map_or(ends, |by_writer| ends.later(by_writer.earlier(now.plus(probation))));
         // A node that was declared has nothing to forget, and no lock is to come back to it.
@@ -268,7 +271,7 @@ impl Member {
             self.start_probation(ends, doubt, probation);
         }
         self.was_blank &= self.known_marker.is_none();
-        self.known_marker = Some(badge.marker.clone());
+        self.known_marker = Some(expected_marker.marker.clone());
     }
 }
 

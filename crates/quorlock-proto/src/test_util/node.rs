@@ -81,13 +81,13 @@ struct Clock {
 /// One question under way to a node.
 #[derive(Clone, Debug)]
 pub struct SentRequest {
-    /// Of phase `ReadMarker` if it is one; then only `write` matters.
+    /// Of kind `ReadMarker` if it is one; then only `write` matters.
     pub request: Request,
     /// Whether the script is sent as source instead of by its hash.
     pub as_text: bool,
     /// What the node is expected to remember, where that matters.
     pub expected_marker: Option<ExpectedMarker>,
-    /// What a request of phase `ReadMarker` writes first.
+    /// What a request of kind `ReadMarker` writes first.
     pub write: Option<MarkerWrite>,
 }
 
@@ -160,29 +160,30 @@ impl SimulatedNode {
 
     /// Runs one command at this true time.
     pub fn run(&mut self, command: &SentRequest, nanos: u64) -> Reply {
-        let Request { kind: phase, fence, .. } = &command.request;
-        if let Some(script) = script_for(*phase, fence.is_some()) {
+        let Request { kind, fence, .. } = &command.request;
+        if let Some(script) = script_for(*kind, fence.is_some()) {
             if command.as_text {
                 self.loaded_scripts.insert(script);
             } else if !self.loaded_scripts.contains(&script) {
                 let unknown = Vote::Unknown(ReplyFailure::NoScript);
-                return match phase {
+                return match kind {
                     RequestKind::ReadMarker => Reply::Marker(Err(unknown)),
                     _ => Reply::Vote(unknown, None),
                 };
             }
         }
         self.expire(nanos);
-        if *phase == RequestKind::ReadMarker {
+        if *kind == RequestKind::ReadMarker {
             return Reply::Marker(Ok(self.read_marker(command.write.as_ref(), nanos)));
         }
-        match (fence, phase) {
+        match (fence, kind) {
             (fence, RequestKind::ForceRelease) => {
                 Reply::Vote(self.force_release(&command.request.key, fence.is_some(), nanos), None)
             }
-            (fence, RequestKind::BreakOf(mark)) => {
-                Reply::Vote(self.force_release_of(&command.request.key, *mark, fence.is_some(), nanos), None)
-            }
+            (fence, RequestKind::BreakOf(owner_hash)) => Reply::Vote(
+                self.force_release_of(&command.request.key, *owner_hash, fence.is_some(), nanos),
+                None,
+            ),
             (
                 Some(fence),
                 RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire,
@@ -379,9 +380,9 @@ impl SimulatedNode {
 
     /// `SET`, `PTTL` and the scripts `renew`, `release` and `inspect`.
     fn plain(&mut self, request: &Request, nanos: u64) -> Vote {
-        let Request { kind: phase, key, token, ttl, .. } = request;
+        let Request { kind, key, token, ttl, .. } = request;
         // Whom a release calls is nothing to the votes.
-        let phase = if phase.is_release() { RequestKind::Release } else { *phase };
+        let kind = if kind.is_release() { RequestKind::Release } else { *kind };
         let millis = self.clock_micros(nanos) / 1000;
         let (slot, digits) = (DataKey::Lock(key.clone()), token.digits());
         let expires = millis + ttl.as_millis() as u64;
@@ -390,7 +391,7 @@ impl SimulatedNode {
         let is_ours = found.as_ref().is_some_and(|entry| entry.value.as_deref() == Some(&digits));
         let left =
             found.as_ref().and_then(|entry| entry.expires).map(|at| Duration::from_millis(at - millis));
-        match (phase, found) {
+        match (kind, found) {
             (RequestKind::Acquire | RequestKind::Reacquire, None) => {
                 self.data.insert(slot, DataValue { value: Some(digits.to_vec()), expires: Some(expires) });
                 Vote::Granted
@@ -451,10 +452,12 @@ impl SimulatedNode {
     }
 
     /// The same with one owner's hash.
-    fn force_release_of(&mut self, key: &Key, mark: OwnerHash, is_fenced: bool, nanos: u64) -> Vote {
+    fn force_release_of(&mut self, key: &Key, owner_hash: OwnerHash, is_fenced: bool, nanos: u64) -> Vote {
         match self.data.get(&DataKey::Lock(key.clone())).map(owner) {
             None => Vote::NotHeld,
-            Some(holder) if holder == KeyOwner::Owner(mark) => self.force_release(key, is_fenced, nanos),
+            Some(holder) if holder == KeyOwner::Owner(owner_hash) => {
+                self.force_release(key, is_fenced, nanos)
+            }
             Some(_) => Vote::HeldByOther { remaining: None },
         }
     }
@@ -464,25 +467,25 @@ impl SimulatedNode {
         &mut self,
         request: &Request,
         fence: Fence,
-        badge: Option<&ExpectedMarker>,
+        expected_marker: Option<&ExpectedMarker>,
         nanos: u64,
     ) -> Vote {
         let now = self.clock_micros(nanos);
         if let Some(refusal) = self.wrong_type_error(&DataKey::Marker) {
             return Vote::Unknown(refusal);
         }
-        let Some(badge) =
-            badge.filter(|badge| self.text(&DataKey::Marker).as_deref() == Some(&*badge.marker))
-        else {
+        let Some(expected_marker) = expected_marker.filter(|expected_marker| {
+            self.text(&DataKey::Marker).as_deref() == Some(&*expected_marker.marker)
+        }) else {
             return Vote::Unknown(ReplyFailure::MarkerMismatch);
         };
-        if now < badge.votes_from_micros {
-            let remaining = Duration::from_millis((badge.votes_from_micros - now).div_ceil(1000));
+        if now < expected_marker.votes_from_micros {
+            let remaining = Duration::from_millis((expected_marker.votes_from_micros - now).div_ceil(1000));
             return Vote::OnProbation { remaining, reason: ProbationReason::PossibleDataLoss };
         }
         match (request.kind, fence) {
             (RequestKind::Acquire, Fence::Hint { hint, floor }) => {
-                self.acquire_fenced(request, hint, floor.max(badge.fencing_numbers_above), now)
+                self.acquire_fenced(request, hint, floor.max(expected_marker.fencing_numbers_above), now)
             }
             (RequestKind::Reacquire, Fence::Number(number)) => self.reacquire_fenced(request, number, now),
             (RequestKind::RaiseFence | RequestKind::Renew, Fence::Number(number)) => {
@@ -587,8 +590,10 @@ impl SimulatedNode {
         if is_outranked { Vote::FencedOut { fence: fence_in_reply(stands_at) } } else { Vote::Granted }
     }
 
-    fn forget(&mut self, key: &Key, badge: Option<&ExpectedMarker>, now: u64) -> Vote {
-        if badge.is_none_or(|badge| self.text(&DataKey::Marker).as_deref() != Some(&*badge.marker)) {
+    fn forget(&mut self, key: &Key, expected_marker: Option<&ExpectedMarker>, now: u64) -> Vote {
+        if expected_marker.is_none_or(|expected_marker| {
+            self.text(&DataKey::Marker).as_deref() != Some(&*expected_marker.marker)
+        }) {
             return Vote::Unknown(ReplyFailure::MarkerMismatch);
         }
         if let Some(held) = self.held_by_other(&DataKey::Lock(key.clone()), now) {
@@ -672,8 +677,9 @@ fn is_expired(entry: &DataValue, millis: u64) -> bool {
 
 /// Whose an inspection says it is.
 fn owner(entry: &DataValue) -> KeyOwner {
-    let mark = |value: &Vec<u8>| KeyOwner::Owner(OwnerHash::of(&value[..value.len().min(INSPECTED_BYTES)]));
-    entry.value.as_ref().map_or(KeyOwner::NotALock, mark)
+    let owner_hash =
+        |value: &Vec<u8>| KeyOwner::Owner(OwnerHash::of(&value[..value.len().min(INSPECTED_BYTES)]));
+    entry.value.as_ref().map_or(KeyOwner::NotALock, owner_hash)
 }
 
 fn extend_expiry(entry: &mut DataValue, expires: u64, mistake: Option<ScriptMutant>) {
@@ -697,8 +703,8 @@ fn fence_in_reply(fence: f64) -> u64 {
     fence.min(MAX_FENCE as f64) as u64
 }
 
-const fn script_for(phase: RequestKind, is_fenced: bool) -> Option<Script> {
-    match (phase, is_fenced) {
+const fn script_for(kind: RequestKind, is_fenced: bool) -> Option<Script> {
+    match (kind, is_fenced) {
         (RequestKind::ReadMarker, _) => Some(Script::ReadMarker),
         (RequestKind::Release, _) => Some(Script::Release),
         (RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal, _) => Some(Script::ReleaseNotify),

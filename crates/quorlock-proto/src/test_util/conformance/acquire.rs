@@ -112,13 +112,13 @@ fn a_number_is_above_the_end_of_the_probation(node: &mut dyn NodeUnderTest) {
             node.set_fence(last);
         }
         let votes_from_micros = node.clock_micros();
-        let badge = ExpectedMarker {
+        let expected_marker = ExpectedMarker {
             votes_from_micros,
             fencing_numbers_above: votes_from_micros,
             ..node.expected_marker()
         };
         let request = request(RequestKind::Acquire, Some(Fence::Hint { hint: votes_from_micros, floor: 0 }));
-        let (vote, clock) = node.request(&request, Some(&badge), false);
+        let (vote, clock) = node.request(&request, Some(&expected_marker), false);
         let base = clock.expect("a clock").saturating_sub(TOLERANCE_MICROS).max(votes_from_micros);
         assert_eq!(vote, Vote::Fenced(base + 1));
         node.assert_fence(base + 1);
@@ -135,9 +135,10 @@ fn a_number_is_above_what_the_marker_says(node: &mut dyn NodeUnderTest) {
                 if let Some(last) = last {
                     node.set_fence(last);
                 }
-                let badge = ExpectedMarker { fencing_numbers_above: numbers_above, ..node.expected_marker() };
+                let expected_marker =
+                    ExpectedMarker { fencing_numbers_above: numbers_above, ..node.expected_marker() };
                 let request = request(RequestKind::Acquire, Some(Fence::Hint { hint, floor }));
-                let (vote, clock) = node.request(&request, Some(&badge), false);
+                let (vote, clock) = node.request(&request, Some(&expected_marker), false);
                 let clock = clock.expect("a clock");
                 let base = last.unwrap_or(clock - TOLERANCE_MICROS).max(floor).max(numbers_above);
                 let number = expected(base, hint, clock);

@@ -21,99 +21,99 @@ promises![
 ];
 
 /// What the ballot acts upon: a key of ours, but none for those that take one.
-fn prepare(node: &mut dyn NodeUnderTest, phase: RequestKind) {
+fn prepare(node: &mut dyn NodeUnderTest, kind: RequestKind) {
     node.reset();
-    if matches!(phase, RequestKind::RaiseFence | RequestKind::Renew) {
+    if matches!(kind, RequestKind::RaiseFence | RequestKind::Renew) {
         node.set_lock(OWN_TOKEN, Some(TTL / 2));
     }
     node.set_fence(4_000);
 }
 
 fn a_marker_that_is_not_the_one_we_know_casts_no_vote(node: &mut dyn NodeUnderTest) {
-    for phase in FENCED_REQUESTS {
+    for kind in FENCED_REQUESTS {
         let markers: [Option<&[u8]>; 4] =
             [None, Some(b""), Some(b"what we agreed on "), Some(b"what others agreed on")];
         for marker in markers {
-            prepare(node, phase);
-            let badge = node.expected_marker();
+            prepare(node, kind);
+            let expected_marker = node.expected_marker();
             node.reset();
-            prepare(node, phase);
+            prepare(node, kind);
             if let Some(marker) = marker {
                 node.set(Location::Marker, Some(marker), None);
             }
-            let request = request(phase, Some(any_fence(phase)));
-            let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
-            assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch), "{phase:?}");
+            let request = request(kind, Some(any_fence(kind)));
+            let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&expected_marker), false));
+            assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch), "{kind:?}");
             assert!(clock.is_some());
         }
     }
 }
 
 fn a_marker_of_another_type_is_an_error(node: &mut dyn NodeUnderTest) {
-    for phase in FENCED_REQUESTS {
-        prepare(node, phase);
-        let badge = node.expected_marker();
+    for kind in FENCED_REQUESTS {
+        prepare(node, kind);
+        let expected_marker = node.expected_marker();
         node.set(Location::Marker, None, None);
-        let request = request(phase, Some(any_fence(phase)));
-        let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
+        let request = request(kind, Some(any_fence(kind)));
+        let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&expected_marker), false));
         assert_refused(&vote);
         assert_eq!(clock, None);
     }
 }
 
 fn without_an_expected_marker_no_node_votes(node: &mut dyn NodeUnderTest) {
-    for phase in FENCED_REQUESTS {
+    for kind in FENCED_REQUESTS {
         for marker in [None, Some(b"what we agreed on" as &[u8])] {
-            prepare(node, phase);
+            prepare(node, kind);
             if marker.is_some() {
                 node.set(Location::Marker, marker, None);
             }
-            let request = request(phase, Some(any_fence(phase)));
+            let request = request(kind, Some(any_fence(kind)));
             let (vote, _) = node.unchanged(|node| node.request(&request, None, false));
-            assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch), "{phase:?}");
+            assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch), "{kind:?}");
         }
     }
 }
 
 fn a_node_on_probation_tells_for_how_long(node: &mut dyn NodeUnderTest) {
-    for phase in FENCED_REQUESTS {
-        prepare(node, phase);
-        let badge = ExpectedMarker {
+    for kind in FENCED_REQUESTS {
+        prepare(node, kind);
+        let expected_marker = ExpectedMarker {
             votes_from_micros: node.clock_micros() + TTL.as_micros() as u64,
             ..node.expected_marker()
         };
-        let request = request(phase, Some(any_fence(phase)));
-        let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
-        let Vote::OnProbation { remaining, .. } = vote else { panic!("{phase:?}: {vote:?}") };
-        let left = Duration::from_micros(badge.votes_from_micros - clock.expect("a clock"));
+        let request = request(kind, Some(any_fence(kind)));
+        let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&expected_marker), false));
+        let Vote::OnProbation { remaining, .. } = vote else { panic!("{kind:?}: {vote:?}") };
+        let left = Duration::from_micros(expected_marker.votes_from_micros - clock.expect("a clock"));
         assert_eq!(remaining.as_millis(), left.as_micros().div_ceil(1000), "rounded up, and not down");
         assert_about(Some(remaining), Some(TTL));
     }
 }
 
 fn a_node_votes_again_in_the_very_microsecond_that_its_probation_ends(node: &mut dyn NodeUnderTest) {
-    for phase in FENCED_REQUESTS {
+    for kind in FENCED_REQUESTS {
         for early in [0, 1, 1_000] {
-            prepare(node, phase);
-            let badge =
+            prepare(node, kind);
+            let expected_marker =
                 ExpectedMarker { votes_from_micros: node.clock_micros() - early, ..node.expected_marker() };
-            let request = request(phase, Some(any_fence(phase)));
-            let (vote, _) = node.request(&request, Some(&badge), false);
-            assert!(vote.is_grant(), "{phase:?}: {vote:?}");
+            let request = request(kind, Some(any_fence(kind)));
+            let (vote, _) = node.request(&request, Some(&expected_marker), false);
+            assert!(vote.is_grant(), "{kind:?}: {vote:?}");
         }
     }
 }
 
 fn every_ballot_tells_the_clock(node: &mut dyn NodeUnderTest) {
-    for phase in FENCED_REQUESTS {
+    for kind in FENCED_REQUESTS {
         for is_ours in [true, false] {
-            prepare(node, phase);
+            prepare(node, kind);
             if !is_ours {
                 node.set(Location::Lock, Some(b"another owner"), Some(TTL));
             }
             let before = node.clock_micros();
-            let (vote, clock) = node.timed(phase, any_fence(phase));
-            assert_eq!(vote.is_grant(), is_ours, "{phase:?}: {vote:?}");
+            let (vote, clock) = node.timed(kind, any_fence(kind));
+            assert_eq!(vote.is_grant(), is_ours, "{kind:?}: {vote:?}");
             let gone = clock.expect("a clock").abs_diff(before);
             assert!(gone < SLACK.as_micros() as u64, "{gone} µs");
         }
@@ -121,23 +121,23 @@ fn every_ballot_tells_the_clock(node: &mut dyn NodeUnderTest) {
 }
 
 fn a_ballot_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn NodeUnderTest) {
-    for phase in FENCED_REQUESTS {
-        prepare(node, phase);
-        let badge = node.expected_marker();
+    for kind in FENCED_REQUESTS {
+        prepare(node, kind);
+        let expected_marker = node.expected_marker();
         node.flush_scripts();
-        let request = request(phase, Some(any_fence(phase)));
-        let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
-        assert_eq!((vote, clock), (Vote::Unknown(ReplyFailure::NoScript), None), "{phase:?}");
-        let (vote, _) = node.request(&request, Some(&badge), true);
-        assert!(vote.is_grant(), "{phase:?}: {vote:?}");
-        prepare_again(node, phase);
-        assert!(node.fenced_script(phase, any_fence(phase)).is_grant(), "it is known from then on");
+        let request = request(kind, Some(any_fence(kind)));
+        let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&expected_marker), false));
+        assert_eq!((vote, clock), (Vote::Unknown(ReplyFailure::NoScript), None), "{kind:?}");
+        let (vote, _) = node.request(&request, Some(&expected_marker), true);
+        assert!(vote.is_grant(), "{kind:?}: {vote:?}");
+        prepare_again(node, kind);
+        assert!(node.fenced_script(kind, any_fence(kind)).is_grant(), "it is known from then on");
     }
 }
 
 /// As [`prepare`], and the scripts are left as they are.
-fn prepare_again(node: &mut dyn NodeUnderTest, phase: RequestKind) {
-    match phase {
+fn prepare_again(node: &mut dyn NodeUnderTest, kind: RequestKind) {
+    match kind {
         RequestKind::RaiseFence | RequestKind::Renew => node.set_lock(OWN_TOKEN, Some(TTL / 2)),
         _ => drop(node.plain(RequestKind::ForceRelease)),
     }

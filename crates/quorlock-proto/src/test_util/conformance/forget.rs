@@ -20,8 +20,8 @@ promises![
 
 fn forget(node: &mut (dyn NodeUnderTest + '_)) -> Vote {
     // No handshake loads it.
-    let badge = node.expected_marker();
-    let (vote, clock) = node.request(&request(RequestKind::Forget, None), Some(&badge), true);
+    let expected_marker = node.expected_marker();
+    let (vote, clock) = node.request(&request(RequestKind::Forget, None), Some(&expected_marker), true);
     assert_eq!(clock.is_some(), !matches!(vote, Vote::Unknown(_)), "it tells the clock, as ballots do");
     vote
 }
@@ -101,21 +101,25 @@ fn a_node_forgets_on_its_own_terms_only(node: &mut dyn NodeUnderTest) {
         votes_from_micros: 0,
         fencing_numbers_above: 0,
     };
-    for badge in [None, Some(&theirs)] {
-        let (vote, _) = node.unchanged(|node| node.request(&request(RequestKind::Forget, None), badge, true));
+    for expected_marker in [None, Some(&theirs)] {
+        let (vote, _) =
+            node.unchanged(|node| node.request(&request(RequestKind::Forget, None), expected_marker, true));
         assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch));
     }
     // On probation, too: what it has forgotten already does no harm.
-    let badge = ExpectedMarker { votes_from_micros: u64::MAX / 2, ..node.expected_marker() };
-    assert_eq!(node.request(&request(RequestKind::Forget, None), Some(&badge), true).0, Vote::Granted);
+    let expected_marker = ExpectedMarker { votes_from_micros: u64::MAX / 2, ..node.expected_marker() };
+    assert_eq!(
+        node.request(&request(RequestKind::Forget, None), Some(&expected_marker), true).0,
+        Vote::Granted
+    );
 }
 
 fn a_forget_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn NodeUnderTest) {
     node.set_fence(7);
     node.flush_scripts();
-    let badge = node.expected_marker();
-    let (vote, _) =
-        node.unchanged(|node| node.request(&request(RequestKind::Forget, None), Some(&badge), false));
+    let expected_marker = node.expected_marker();
+    let (vote, _) = node
+        .unchanged(|node| node.request(&request(RequestKind::Forget, None), Some(&expected_marker), false));
     assert_eq!(vote, Vote::Unknown(ReplyFailure::NoScript));
     assert_eq!(forget(node), Vote::Granted);
 }

@@ -30,7 +30,7 @@ pub trait NodeUnderTest {
     fn request(
         &mut self,
         request: &Request,
-        badge: Option<&ExpectedMarker>,
+        expected_marker: Option<&ExpectedMarker>,
         as_text: bool,
     ) -> (Vote, Option<u64>);
     /// Reads the marker, and writes first what is given.
@@ -122,8 +122,8 @@ const LAST_NUMBER: u64 = (1 << 53) - 1;
 
 impl dyn NodeUnderTest + '_ {
     /// Puts a plain question in our name.
-    fn plain(&mut self, phase: RequestKind) -> Vote {
-        let (vote, clock) = self.request(&request(phase, None), None, false);
+    fn plain(&mut self, kind: RequestKind) -> Vote {
+        let (vote, clock) = self.request(&request(kind, None), None, false);
         assert_eq!(clock, None, "only ballots tell the clock");
         vote
     }
@@ -134,14 +134,14 @@ impl dyn NodeUnderTest + '_ {
     }
 
     /// Puts a fenced question in our name, to a node that remembers what it should.
-    fn fenced_script(&mut self, phase: RequestKind, fence: Fence) -> Vote {
-        self.timed(phase, fence).0
+    fn fenced_script(&mut self, kind: RequestKind, fence: Fence) -> Vote {
+        self.timed(kind, fence).0
     }
 
     /// The same, and what the node's clock showed.
-    fn timed(&mut self, phase: RequestKind, fence: Fence) -> (Vote, Option<u64>) {
-        let badge = self.expected_marker();
-        self.request(&request(phase, Some(fence)), Some(&badge), false)
+    fn timed(&mut self, kind: RequestKind, fence: Fence) -> (Vote, Option<u64>) {
+        let expected_marker = self.expected_marker();
+        self.request(&request(kind, Some(fence)), Some(&expected_marker), false)
     }
 
     /// What it must remember so as to vote, and does from now on; since 1970, so that no number hangs on it.
@@ -207,13 +207,13 @@ impl fmt::Debug for StoredValue {
     }
 }
 
-fn request(phase: RequestKind, fence: Option<Fence>) -> Request {
-    Request { kind: phase, key: Key::new(KEY), token: OWN_TOKEN, ttl: TTL, fence }
+fn request(kind: RequestKind, fence: Option<Fence>) -> Request {
+    Request { kind, key: Key::new(KEY), token: OWN_TOKEN, ttl: TTL, fence }
 }
 
 /// The fence that goes with this ballot, if nothing else is of interest.
-fn any_fence(phase: RequestKind) -> Fence {
-    match phase {
+fn any_fence(kind: RequestKind) -> Fence {
+    match kind {
         RequestKind::Acquire => Fence::Hint { hint: 5_000, floor: 0 },
         _ => Fence::Number(5_000),
     }

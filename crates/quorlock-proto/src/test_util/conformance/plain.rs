@@ -35,11 +35,11 @@ promises![
 const TAKING: [RequestKind; 2] = [RequestKind::Acquire, RequestKind::Reacquire];
 
 fn a_free_key_is_taken(node: &mut dyn NodeUnderTest) {
-    for phase in TAKING {
+    for kind in TAKING {
         node.reset();
-        assert_eq!(node.plain(phase), Vote::Granted);
+        assert_eq!(node.plain(kind), Vote::Granted);
         node.assert_locked(TTL);
-        assert_held(&node.unchanged(|node| node.plain(phase)), None);
+        assert_held(&node.unchanged(|node| node.plain(kind)), None);
     }
 }
 
@@ -55,11 +55,11 @@ fn a_key_that_has_run_out_is_free(node: &mut dyn NodeUnderTest) {
         (RequestKind::ForceRelease, Vote::NotHeld),
         (RequestKind::Inspect, Vote::Inspected(KeyState { holder: KeyOwner::Unheld, remaining: None })),
     ];
-    for (phase, vote) in asks {
+    for (kind, vote) in asks {
         node.reset();
         node.set_lock(OWN_TOKEN, Some(Duration::from_millis(20)));
         node.wait(Duration::from_millis(50));
-        assert_eq!(node.plain(phase), vote);
+        assert_eq!(node.plain(kind), vote);
     }
 }
 
@@ -67,8 +67,8 @@ fn a_key_that_is_there_is_held_whatever_it_is(node: &mut dyn NodeUnderTest) {
     for value in [Some(&OTHER_TOKEN.digits()[..]), Some(b"" as &[u8]), None] {
         for life in [None, Some(TTL)] {
             node.set(Location::Lock, value, life);
-            for phase in TAKING {
-                assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::HeldByOther { remaining: None });
+            for kind in TAKING {
+                assert_eq!(node.unchanged(|node| node.plain(kind)), Vote::HeldByOther { remaining: None });
             }
         }
     }
@@ -112,18 +112,18 @@ fn only_our_own_key_is_renewed(node: &mut dyn NodeUnderTest) {
 }
 
 fn only_our_own_key_is_released(node: &mut dyn NodeUnderTest) {
-    for phase in RELEASES {
-        assert_eq!(node.plain(phase), Vote::NotHeld);
+    for kind in RELEASES {
+        assert_eq!(node.plain(kind), Vote::NotHeld);
         for value in [Some(&OTHER_TOKEN.digits()[..]), Some(b"" as &[u8]), None] {
             node.set(Location::Lock, value, Some(TTL));
-            assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::HeldByOther { remaining: None });
+            assert_eq!(node.unchanged(|node| node.plain(kind)), Vote::HeldByOther { remaining: None });
         }
         node.reset();
         for life in [None, Some(TTL)] {
             node.set_lock(OWN_TOKEN, life);
-            assert_eq!(node.plain(phase), Vote::Granted);
+            assert_eq!(node.plain(kind), Vote::Granted);
             assert_eq!(node.stored(Location::Lock), None);
-            assert_eq!(node.plain(phase), Vote::NotHeld, "the second time there is nothing");
+            assert_eq!(node.plain(kind), Vote::NotHeld, "the second time there is nothing");
         }
     }
 }
@@ -134,8 +134,8 @@ fn what_nearly_is_our_token_is_not(node: &mut dyn NodeUnderTest) {
     longer.push(0);
     for nearly in [&longer[..], &digits[..31], &digits.to_ascii_uppercase()] {
         node.set(Location::Lock, Some(nearly), Some(TTL));
-        for phase in RELEASES {
-            assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::HeldByOther { remaining: None });
+        for kind in RELEASES {
+            assert_eq!(node.unchanged(|node| node.plain(kind)), Vote::HeldByOther { remaining: None });
         }
         assert_eq!(
             node.unchanged(|node| node.plain(RequestKind::Renew)),
@@ -278,25 +278,25 @@ fn a_foreign_value_is_force_released_by_its_hash_too(node: &mut dyn NodeUnderTes
     let values = (0..20).map(|place| all[place * 13..place * 13 + 32].to_vec());
     for value in values.chain([0, 1, 2, 255, 256, 257, 600].map(near)).chain([vec![0xff; 300]]) {
         node.set(Location::Lock, Some(&value), None);
-        let mark = OwnerHash::of(&value[..value.len().min(256)]);
-        assert_eq!(node.plain(RequestKind::BreakOf(mark)), Vote::Granted, "{value:?}");
+        let owner_hash = OwnerHash::of(&value[..value.len().min(256)]);
+        assert_eq!(node.plain(RequestKind::BreakOf(owner_hash)), Vote::Granted, "{value:?}");
         assert_eq!(node.stored(Location::Lock), None);
     }
 }
 
 fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn NodeUnderTest) {
-    for phase in
+    for kind in
         [RequestKind::Renew, RequestKind::Inspect, RequestKind::Release, RequestKind::ReleaseAndNotify]
     {
         node.reset();
         node.set_lock(OWN_TOKEN, Some(TTL / 2));
         node.flush_scripts();
-        let by_hash = node.unchanged(|node| node.plain(phase));
-        assert_eq!(by_hash, Vote::Unknown(ReplyFailure::NoScript), "{phase:?}");
-        let (as_text, _) = node.request(&request(phase, None), None, true);
-        assert!(matches!(as_text, Vote::Granted | Vote::Inspected(_)), "{phase:?}: {as_text:?}");
+        let by_hash = node.unchanged(|node| node.plain(kind));
+        assert_eq!(by_hash, Vote::Unknown(ReplyFailure::NoScript), "{kind:?}");
+        let (as_text, _) = node.request(&request(kind, None), None, true);
+        assert!(matches!(as_text, Vote::Granted | Vote::Inspected(_)), "{kind:?}: {as_text:?}");
         node.set_lock(OWN_TOKEN, Some(TTL / 2));
-        assert_eq!(node.plain(phase).is_grant(), as_text.is_grant(), "it is known from then on");
+        assert_eq!(node.plain(kind).is_grant(), as_text.is_grant(), "it is known from then on");
     }
 }
 

@@ -39,7 +39,7 @@ fn a_fence_at_or_below_our_number_is_made_our_number(node: &mut dyn NodeUnderTes
         Some(b"garbage"),
         Some(b"nan"),
     ];
-    for phase in HOLDS {
+    for kind in HOLDS {
         for fence in fences {
             for life in [None, Some(TTL)] {
                 node.reset();
@@ -48,9 +48,9 @@ fn a_fence_at_or_below_our_number_is_made_our_number(node: &mut dyn NodeUnderTes
                     node.set(Location::Fence, fence, life);
                 }
                 assert_eq!(
-                    node.fenced_script(phase, Fence::Number(NUMBER)),
+                    node.fenced_script(kind, Fence::Number(NUMBER)),
                     Vote::Granted,
-                    "{phase:?} {fence:?}"
+                    "{kind:?} {fence:?}"
                 );
                 node.assert_fence(NUMBER);
             }
@@ -121,20 +121,20 @@ fn a_fenced_renewal_lengthens_and_never_shortens(node: &mut dyn NodeUnderTest) {
 }
 
 fn what_is_not_ours_is_not_held(node: &mut dyn NodeUnderTest) {
-    for phase in HOLDS {
+    for kind in HOLDS {
         for fence in [None, Some(4_000), Some(NUMBER + 1)] {
             node.reset();
             node.expected_marker();
             if let Some(fence) = fence {
                 node.set_fence(fence);
             }
-            let vote = node.unchanged(|node| node.fenced_script(phase, Fence::Number(NUMBER)));
-            assert_eq!(vote, Vote::NotHeld, "{phase:?}");
+            let vote = node.unchanged(|node| node.fenced_script(kind, Fence::Number(NUMBER)));
+            assert_eq!(vote, Vote::NotHeld, "{kind:?}");
             for value in [Some(&OTHER_TOKEN.digits()[..]), Some(b"" as &[u8]), None] {
                 for life in [None, Some(TTL / 2)] {
                     node.set(Location::Lock, value, life);
                     assert_held(
-                        &node.unchanged(|node| node.fenced_script(phase, Fence::Number(NUMBER))),
+                        &node.unchanged(|node| node.fenced_script(kind, Fence::Number(NUMBER))),
                         life,
                     );
                 }
@@ -144,34 +144,34 @@ fn what_is_not_ours_is_not_held(node: &mut dyn NodeUnderTest) {
 }
 
 fn a_key_that_has_run_out_is_not_held(node: &mut dyn NodeUnderTest) {
-    for phase in HOLDS {
+    for kind in HOLDS {
         node.set_lock(OWN_TOKEN, Some(Duration::from_millis(20)));
         node.wait(Duration::from_millis(50));
-        assert_eq!(node.fenced_script(phase, Fence::Number(NUMBER)), Vote::NotHeld);
+        assert_eq!(node.fenced_script(kind, Fence::Number(NUMBER)), Vote::NotHeld);
         assert_eq!((node.stored(Location::Lock), node.stored(Location::Fence)), (None, None));
     }
 }
 
 fn a_fence_of_another_type_holds_nothing(node: &mut dyn NodeUnderTest) {
-    for phase in HOLDS {
+    for kind in HOLDS {
         node.reset();
         node.expected_marker();
         node.set_lock(OWN_TOKEN, Some(TTL / 2));
         node.set(Location::Fence, None, Some(TTL));
-        let (vote, clock) = node.unchanged(|node| node.timed(phase, Fence::Number(NUMBER)));
+        let (vote, clock) = node.unchanged(|node| node.timed(kind, Fence::Number(NUMBER)));
         assert_refused(&vote);
         assert_eq!(clock, None);
     }
 }
 
 fn numbers_at_the_end_stay_exact(node: &mut dyn NodeUnderTest) {
-    for phase in HOLDS {
+    for kind in HOLDS {
         for number in [LAST_NUMBER - 1, LAST_NUMBER] {
             node.set_lock(OWN_TOKEN, Some(TTL / 2));
             node.set_fence(number - 1);
-            assert_eq!(node.fenced_script(phase, Fence::Number(number)), Vote::Granted);
+            assert_eq!(node.fenced_script(kind, Fence::Number(number)), Vote::Granted);
             node.assert_fence(number);
-            let smaller = node.fenced_script(phase, Fence::Number(number - 1));
+            let smaller = node.fenced_script(kind, Fence::Number(number - 1));
             assert_eq!(smaller, Vote::FencedOut { fence: number });
             node.assert_fence(number);
         }
@@ -180,19 +180,19 @@ fn numbers_at_the_end_stay_exact(node: &mut dyn NodeUnderTest) {
 
 /// Where clocks are hours apart: it is behind no clock when its fence runs out.
 fn a_number_ahead_of_the_clock_is_noted(node: &mut dyn NodeUnderTest) {
-    for phase in HOLDS {
+    for kind in HOLDS {
         for ahead in [3_600_000_000, 365 * 24 * 3_600_000_000] {
             node.reset();
             node.set_lock(OWN_TOKEN, Some(TTL / 2));
             let number = node.clock_micros() + ahead;
-            assert_eq!(node.fenced_script(phase, Fence::Number(number)), Vote::Granted);
+            assert_eq!(node.fenced_script(kind, Fence::Number(number)), Vote::Granted);
             node.assert_fence(number);
-            assert_eq!(node.fenced_script(phase, Fence::Number(number)), Vote::Granted, "again");
+            assert_eq!(node.fenced_script(kind, Fence::Number(number)), Vote::Granted, "again");
             node.assert_fence(number);
-            assert_eq!(node.fenced_script(phase, Fence::Number(NUMBER)), Vote::FencedOut { fence: number });
+            assert_eq!(node.fenced_script(kind, Fence::Number(NUMBER)), Vote::FencedOut { fence: number });
             node.assert_fence(number);
             node.set_fence(number - 2);
-            assert_eq!(node.fenced_script(phase, Fence::Number(number - 1)), Vote::Granted);
+            assert_eq!(node.fenced_script(kind, Fence::Number(number - 1)), Vote::Granted);
             let high = node.stored(Location::HighestAheadOfClock).and_then(|high| high.value);
             assert_eq!(high, Some(number.to_string().into_bytes()), "it never falls");
         }
