@@ -57,11 +57,11 @@ pub enum DataKey {
     Clock,
     /// `quorlock:high`: the largest fencing number of any key that was ahead of the clock when it was stored.
     HighestAheadOfClock,
-    }
+}
 
-    /// A value in a node's data, with its expiry.
-    #[derive(Clone, Debug)]
-    pub struct DataValue {
+/// A value in a node's data, with its expiry.
+#[derive(Clone, Debug)]
+pub struct DataValue {
     /// The bytes; `None` for a key of another type.
     pub value: Option<Vec<u8>>,
     /// The expiry in milliseconds of the node's clock; `None` if it never expires.

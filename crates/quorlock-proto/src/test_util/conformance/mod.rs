@@ -1,4 +1,4 @@
-//! One suite for the simulated node and for a real server: whatever a script or a command is asked, both must answer
+//! One suite for the simulated node and for a real server: whatever a script or a write is asked, both must answer
 //! alike, and leave the same behind.
 //!
 //! It speaks of a node only through [`Subject`]. Spans are hours where a real clock runs on meanwhile, so that no
@@ -24,9 +24,9 @@ use crate::vote::{ReplyFailure, Vote};
 
 /// One node, however it is made.
 pub trait NodeUnderTest {
-    /// Nothing stands there, and every script is known.
+    /// Nothing stored there, and every script is known.
     fn reset(&mut self);
-    /// Runs one request by its script or command, and returns the vote and the node's clock in microseconds if the reply has it.
+    /// Runs one request by its script or write, and returns the vote and the node's clock in microseconds if the reply has it.
     fn request(
         &mut self,
         request: &Request,
@@ -40,9 +40,9 @@ pub trait NodeUnderTest {
     /// The vote that the node casts instead, if it cannot be read.
     fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote>;
     /// Puts this there, a key of another type if there is no value.
-    fn set(&mut self, place: Location, value: Option<&[u8]>, life: Option<Duration>);
-    /// What is stored at this place.
-    fn stored(&mut self, place: Location) -> Option<StoredValue>;
+    fn set(&mut self, location: Location, value: Option<&[u8]>, ttl: Option<Duration>);
+    /// What is stored at this location.
+    fn stored(&mut self, location: Location) -> Option<StoredValue>;
     /// Its clock, in microseconds since 1970.
     fn clock_micros(&mut self) -> u64;
     /// Lets this time pass.
@@ -53,7 +53,7 @@ pub trait NodeUnderTest {
     fn set_evicts(&mut self, on: bool);
     /// It runs out of memory, and one key goes that was to expire.
     fn evict(&mut self);
-    /// Another database comes in the place of this one, and this one comes back.
+    /// Another database comes in the location of this one, and this one comes back.
     fn swap_there_and_back(&mut self);
     /// Another process comes up, which knows all that this one does.
     fn restart(&mut self);
@@ -77,7 +77,7 @@ pub enum Location {
     HighestAheadOfClock,
 }
 
-/// What stands there: no value for a key of another type, no life for one that never expires.
+/// What stored there: no value for a key of another type, no ttl for one that never expires.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredValue {
     /// The bytes; `None` for a key of another type.
@@ -91,26 +91,26 @@ type Case = (&'static str, fn(&mut dyn NodeUnderTest));
 
 /// Looks at every promise. A failure names it on standard output.
 pub fn check(subject: &mut dyn NodeUnderTest) {
-    let ballots = [fenced::CASES, acquire::CASES, renew::CASES, reacquire::CASES];
-    let suite = [plain::CASES, read_marker::CASES, forget::CASES].into_iter().chain(ballots);
-    for (promise, case) in suite.flatten() {
-        println!("{promise}");
+    let fenced = [fenced::CASES, acquire::CASES, renew::CASES, reacquire::CASES];
+    let suite = [plain::CASES, read_marker::CASES, forget::CASES].into_iter().chain(fenced);
+    for (name, case) in suite.flatten() {
+        println!("{name}");
         subject.reset();
         case(subject);
     }
 }
 
-macro_rules! promises {
+macro_rules! cases {
     ($($case:ident),+ $(,)?) => {
         pub(super) const CASES: &[super::Case] = &[$((stringify!($case), $case)),+];
     };
 }
-use promises;
+use cases;
 
 /// The key of all cases.
 pub const KEY: &str = "orders:42";
 /// For how long nodes are asked to keep a fence.
-const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+const FENCE_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 const TTL: Duration = Duration::from_secs(3600);
 /// What a real clock may go on while a case runs, and what no two spans of a case differ by.
 const SLACK: Duration = Duration::from_secs(120);
@@ -118,28 +118,28 @@ const OWN_TOKEN: OwnerToken = OwnerToken::new(0xfeed_0001);
 const OTHER_TOKEN: OwnerToken = OwnerToken::new(0xfeed_0002);
 const FENCED_REQUESTS: [RequestKind; 4] =
     [RequestKind::Acquire, RequestKind::RaiseFence, RequestKind::Renew, RequestKind::Reacquire];
-const LAST_NUMBER: u64 = (1 << 53) - 1;
+const MAX_FENCE: u64 = (1 << 53) - 1;
 
 impl dyn NodeUnderTest + '_ {
     /// Puts a plain question in our name.
-    fn plain(&mut self, kind: RequestKind) -> Vote {
+    fn plain_vote(&mut self, kind: RequestKind) -> Vote {
         let (vote, clock) = self.request(&request(kind, None), None, false);
-        assert_eq!(clock, None, "only ballots tell the clock");
+        assert_eq!(clock, None, "only fenced tell the clock");
         vote
     }
 
     /// Breaks the lock as a fenced client does.
-    fn break_open(&mut self) -> Vote {
+    fn force_release(&mut self) -> Vote {
         self.request(&request(RequestKind::ForceRelease, Some(Fence::Next)), None, false).0
     }
 
     /// Puts a fenced question in our name, to a node that remembers what it should.
-    fn fenced_script(&mut self, kind: RequestKind, fence: Fence) -> Vote {
-        self.timed(kind, fence).0
+    fn fenced_vote(&mut self, kind: RequestKind, fence: Fence) -> Vote {
+        self.fenced_request(kind, fence).0
     }
 
     /// The same, and what the node's clock showed.
-    fn timed(&mut self, kind: RequestKind, fence: Fence) -> (Vote, Option<u64>) {
+    fn fenced_request(&mut self, kind: RequestKind, fence: Fence) -> (Vote, Option<u64>) {
         let expected_marker = self.expected_marker();
         self.request(&request(kind, Some(fence)), Some(&expected_marker), false)
     }
@@ -157,22 +157,22 @@ impl dyn NodeUnderTest + '_ {
         self.set(Location::Fence, Some(number.to_string().as_bytes()), Some(TTL));
     }
 
-    fn set_lock(&mut self, owner: OwnerToken, life: Option<Duration>) {
-        self.set(Location::Lock, Some(&owner.digits()), life);
+    fn set_lock(&mut self, owner: OwnerToken, ttl: Option<Duration>) {
+        self.set(Location::Lock, Some(&owner.digits()), ttl);
     }
 
     /// Ours, for about this long.
-    fn assert_locked(&mut self, life: Duration) {
+    fn assert_locked(&mut self, ttl: Duration) {
         let lock = self.stored(Location::Lock).expect("a lock");
         assert_eq!(lock.value.as_deref(), Some(&OWN_TOKEN.digits()[..]), "it is ours");
-        assert_about(lock.ttl, Some(life));
+        assert_about(lock.ttl, Some(ttl));
     }
 
     /// The fence is this number in plain digits, and is kept. If it is ahead of the clock, it is known without the fence.
     fn assert_fence(&mut self, number: u64) {
         let fence = self.stored(Location::Fence).expect("a fence");
         assert_eq!(fence.value, Some(number.to_string().into_bytes()));
-        assert_about(fence.ttl, Some(KEEP));
+        assert_about(fence.ttl, Some(FENCE_RETENTION));
         if number > self.clock_micros() + TOLERANCE_MICROS {
             let high = self.stored(Location::HighestAheadOfClock).expect("it is noted");
             let noted = high.value.and_then(|value| String::from_utf8(value).ok()?.parse::<u64>().ok());
@@ -180,23 +180,23 @@ impl dyn NodeUnderTest + '_ {
         }
     }
 
-    fn everything(&mut self) -> [Option<StoredValue>; 5] {
+    fn snapshot(&mut self) -> [Option<StoredValue>; 5] {
         [Location::Lock, Location::Fence, Location::Marker, Location::Clock, Location::HighestAheadOfClock]
-            .map(|place| self.stored(place))
+            .map(|location| self.stored(location))
     }
 
     /// Does this, and nothing is different for it.
-    fn unchanged<T>(&mut self, deed: impl FnOnce(&mut Self) -> T) -> T {
-        let before = self.everything();
-        let done = deed(self);
-        for (before, after) in before.into_iter().zip(self.everything()) {
+    fn assert_unchanged<T>(&mut self, action: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.snapshot();
+        let result = action(self);
+        for (before, after) in before.into_iter().zip(self.snapshot()) {
             assert_eq!(before.is_some(), after.is_some(), "{before:?} against {after:?}");
             if let (Some(before), Some(after)) = (before, after) {
                 assert_eq!(before.value, after.value);
                 assert_about(after.ttl, before.ttl);
             }
         }
-        done
+        result
     }
 }
 
@@ -212,7 +212,7 @@ fn request(kind: RequestKind, fence: Option<Fence>) -> Request {
 }
 
 /// The fence that goes with this ballot, if nothing else is of interest.
-fn any_fence(kind: RequestKind) -> Fence {
+fn default_fence(kind: RequestKind) -> Fence {
     match kind {
         RequestKind::Acquire => Fence::Hint { hint: 5_000, floor: 0 },
         _ => Fence::Number(5_000),
@@ -220,24 +220,24 @@ fn any_fence(kind: RequestKind) -> Fence {
 }
 
 #[track_caller]
-fn assert_about(life: Option<Duration>, expected: Option<Duration>) {
-    let is_about = match (life, expected) {
-        (Some(life), Some(expected)) => life <= expected && life + SLACK > expected,
+fn assert_about(ttl: Option<Duration>, expected: Option<Duration>) {
+    let is_close = match (ttl, expected) {
+        (Some(ttl), Some(expected)) => ttl <= expected && ttl + SLACK > expected,
         (None, None) => true,
         _ => false,
     };
-    assert!(is_about, "{life:?} and not {expected:?}");
+    assert!(is_close, "{ttl:?} and not {expected:?}");
 }
 
 /// Held by another, for about this long.
 #[track_caller]
-fn assert_held(vote: &Vote, life: Option<Duration>) {
+fn assert_held_by_other(vote: &Vote, ttl: Option<Duration>) {
     let Vote::HeldByOther { remaining } = vote else { panic!("{vote:?} and not held") };
-    assert_about(*remaining, life);
+    assert_about(*remaining, ttl);
 }
 
 #[track_caller]
-fn assert_refused(vote: &Vote) {
+fn assert_error(vote: &Vote) {
     assert!(matches!(vote, Vote::Unknown(ReplyFailure::TransientError(_))), "{vote:?} and not refused");
 }
 
@@ -253,7 +253,7 @@ fn identity() -> std::sync::Arc<str> {
 #[must_use]
 pub fn config() -> LockClusterConfig {
     let quorum = Quorum::new(5, Some(4)).expect("a quorum");
-    LockClusterConfig::new(quorum, Duration::from_secs(30)).with_retention(KEEP)
+    LockClusterConfig::new(quorum, Duration::from_secs(30)).with_retention(FENCE_RETENTION)
 }
 
 const MARKER: &[u8] = b"what we agreed on";
