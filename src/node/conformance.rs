@@ -276,7 +276,7 @@ impl NodeUnderTest for Real {
         self.set_evicts(false);
     }
 
-    fn swap_there_and_back(&mut self) {
+    fn swap_databases_twice(&mut self) {
         (0..2).for_each(|_| drop(self.command(&[b"SWAPDB", b"0", b"1"])));
     }
 

@@ -117,7 +117,7 @@ impl NodeUnderTest for Simulated {
         self.node.evict(&[bait]);
     }
 
-    fn swap_there_and_back(&mut self) {
+    fn swap_databases_twice(&mut self) {
         let data = self.node.swap(Data::new());
         self.node.swap(data);
     }

@@ -1,4 +1,4 @@
-//! The script `acquire`: a free key, and a number above every earlier one.
+//! The script `acquire_fenced`: it sets a free key and gives it a fencing number above every earlier one.
 
 use std::time::Duration;
 
@@ -29,7 +29,8 @@ cases![
     a_fence_is_parsed_as_lua_parses_it,
 ];
 
-/// Whether the hint was taken: above snapshot, and not too far ahead of the clock in the reply.
+/// The expected fencing number: the hint if it is above `base` and not too far ahead of the clock in the
+/// reply.
 fn expected_number(base: u64, hint: u64, clock: u64) -> u64 {
     if hint > base && hint <= clock + TOLERANCE_MICROS { hint } else { base + 1 }
 }
@@ -83,7 +84,7 @@ fn a_fencing_number_is_above_the_fence(node: &mut dyn NodeUnderTest) {
             node.reset();
             node.set_fence(last);
             let (number, clock) = grant(node, hint, 0);
-            assert_eq!(number, expected_number(last, hint, clock), "above {last}, with the hint {hint}");
+            assert_eq!(number, expected_number(last, hint, clock), "fence {last}, hint {hint}");
         }
     }
 }
@@ -129,7 +130,7 @@ fn a_fencing_number_is_above_the_end_of_probation(node: &mut dyn NodeUnderTest) 
     }
 }
 
-/// So far had the clock come before it was set back.
+/// The base is the largest time of the clock before it was set back.
 fn a_fencing_number_is_above_the_base_in_the_marker(node: &mut dyn NodeUnderTest) {
     let now = node.clock_micros();
     for numbers_above in [now - 3_600_000_000, now + 3_600_000_000, MAX_MIN_FENCING_NUMBER] {
@@ -153,15 +154,15 @@ fn a_fencing_number_is_above_the_base_in_the_marker(node: &mut dyn NodeUnderTest
     }
 }
 
-/// Of whichever key: its fence is elapsed after a while, and the clock may not have come so far.
+/// Earlier numbers of any key count: their fences expire, maybe before the clock reaches them.
 fn without_a_fence_a_number_is_above_every_earlier_one_ahead_of_the_clock(node: &mut dyn NodeUnderTest) {
     let ahead = node.clock_micros() + 3_600_000_000;
     node.set_fence(ahead);
-    assert_eq!(grant(node, 0, 0).0, ahead + 1, "what makes it known");
+    assert_eq!(grant(node, 0, 0).0, ahead + 1, "the fence is stored as the highest number");
     release(node);
     node.set(Location::Fence, Some(b"7"), Some(TTL));
     let (number, clock) = grant(node, 0, 0);
-    assert_eq!(number, 8, "a key has its own while it is remembered; {clock}");
+    assert_eq!(number, 8, "a fence of its own comes first; {clock}");
     release(node);
     node.set(Location::Fence, Some(b"7"), Some(Duration::from_millis(1)));
     node.wait(Duration::from_millis(20));
@@ -238,7 +239,7 @@ fn a_fence_of_another_type_is_an_error(node: &mut dyn NodeUnderTest) {
     assert_acquire_fails_with_fence(node, None);
 }
 
-/// The key is not there then, and the fence is what it was.
+/// Asserts that an acquire with this fence fails, sets no key and keeps the fence.
 fn assert_acquire_fails_with_fence(node: &mut dyn NodeUnderTest, fence: Option<&[u8]>) {
     node.reset();
     node.set(Location::Fence, fence, Some(TTL));
@@ -251,11 +252,11 @@ fn assert_acquire_fails_with_fence(node: &mut dyn NodeUnderTest, fence: Option<&
     assert_eq!((clock, node.stored(Location::Lock)), (None, None));
     let left = node.stored(Location::Fence).expect("a fence");
     assert_eq!(left.value.as_deref(), fence);
-    // A text has been written back, and is kept as fences are.
+    // A text value is written back, and gets the retention of fences.
     assert_about(left.ttl, Some(if fence.is_some() { FENCE_RETENTION } else { TTL }));
 }
 
-/// What others wrote there. It is replaced by plain digits.
+/// A fence written by other software is replaced by plain digits.
 fn a_fence_is_parsed_as_lua_parses_it(node: &mut dyn NodeUnderTest) {
     for (last, number) in [(" 7 ", 8), ("0x10", 17), ("1e3", 1_001), ("7.0", 8), ("+7", 8), ("007", 8)] {
         node.reset();
@@ -265,5 +266,5 @@ fn a_fence_is_parsed_as_lua_parses_it(node: &mut dyn NodeUnderTest) {
     }
     node.reset();
     node.set(Location::Fence, Some(b"-5"), None);
-    assert_eq!(grant(node, 0, 0).0, 1, "and never below 1");
+    assert_eq!(grant(node, 0, 0).0, 1, "never below 1");
 }

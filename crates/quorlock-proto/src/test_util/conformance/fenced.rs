@@ -1,4 +1,5 @@
-//! What `grant`, `hold` and `reacquire` have in common: who may not vote does nothing.
+//! Common cases of `acquire_fenced`, `renew_fenced` and `reacquire_fenced`: a node that may not vote does
+//! nothing.
 
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ cases![
     an_unknown_fenced_script_does_nothing_until_sent_as_text,
 ];
 
-/// What the ballot acts upon: a key of ours, but none for those that take one.
+/// Prepares the state in which the request is granted: a key with `OWN_TOKEN`, or none for requests that set
+/// one.
 fn prepare(node: &mut dyn NodeUnderTest, kind: RequestKind) {
     node.reset();
     if matches!(kind, RequestKind::RaiseFence | RequestKind::Renew) {
@@ -32,7 +34,7 @@ fn prepare(node: &mut dyn NodeUnderTest, kind: RequestKind) {
 fn a_node_with_an_unexpected_marker_casts_no_vote(node: &mut dyn NodeUnderTest) {
     for kind in FENCED_REQUESTS {
         let markers: [Option<&[u8]>; 4] =
-            [None, Some(b""), Some(b"what we agreed on "), Some(b"what others agreed on")];
+            [None, Some(b""), Some(b"the expected marker "), Some(b"another marker")];
         for marker in markers {
             prepare(node, kind);
             let expected_marker = node.expected_marker();
@@ -65,7 +67,7 @@ fn a_marker_of_another_type_is_an_error(node: &mut dyn NodeUnderTest) {
 
 fn a_request_without_an_expected_marker_gets_no_vote(node: &mut dyn NodeUnderTest) {
     for kind in FENCED_REQUESTS {
-        for marker in [None, Some(b"what we agreed on" as &[u8])] {
+        for marker in [None, Some(b"the expected marker" as &[u8])] {
             prepare(node, kind);
             if marker.is_some() {
                 node.set(Location::Marker, marker, None);
@@ -89,7 +91,7 @@ fn a_node_on_probation_reports_the_remaining_time(node: &mut dyn NodeUnderTest) 
             node.assert_unchanged(|node| node.request(&request, Some(&expected_marker), false));
         let Vote::OnProbation { remaining, .. } = vote else { panic!("{kind:?}: {vote:?}") };
         let left = Duration::from_micros(expected_marker.votes_from_micros - clock.expect("a clock"));
-        assert_eq!(remaining.as_millis(), left.as_micros().div_ceil(1000), "rounded up, and not down");
+        assert_eq!(remaining.as_millis(), left.as_micros().div_ceil(1000), "rounded up");
         assert_about(Some(remaining), Some(TTL));
     }
 }
@@ -135,11 +137,11 @@ fn an_unknown_fenced_script_does_nothing_until_sent_as_text(node: &mut dyn NodeU
         let (vote, _) = node.request(&request, Some(&expected_marker), true);
         assert!(vote.is_grant(), "{kind:?}: {vote:?}");
         prepare_keeping_scripts(node, kind);
-        assert!(node.fenced_vote(kind, default_fence(kind)).is_grant(), "it is known from then on");
+        assert!(node.fenced_vote(kind, default_fence(kind)).is_grant(), "the script is known from then on");
     }
 }
 
-/// As [`prepare`], and the scripts are left as they are.
+/// As [`prepare`], but keeps the loaded scripts.
 fn prepare_keeping_scripts(node: &mut dyn NodeUnderTest, kind: RequestKind) {
     match kind {
         RequestKind::RaiseFence | RequestKind::Renew => node.set_lock(OWN_TOKEN, Some(TTL / 2)),

@@ -1,4 +1,4 @@
-//! The script `forget`: the number of a free key goes when the clock has passed it.
+//! The script `forget`: it removes the fence of a free key when the clock has passed it.
 
 use std::time::Duration;
 
@@ -21,10 +21,14 @@ cases![
 ];
 
 fn forget(node: &mut (dyn NodeUnderTest + '_)) -> Vote {
-    // No handshake loads it.
+    // The handshake does not load this script.
     let expected_marker = node.expected_marker();
     let (vote, clock) = node.request(&request(RequestKind::Forget, None), Some(&expected_marker), true);
-    assert_eq!(clock.is_some(), !matches!(vote, Vote::Unknown(_)), "it tells the clock, as fenced do");
+    assert_eq!(
+        clock.is_some(),
+        !matches!(vote, Vote::Unknown(_)),
+        "the reply contains the clock, as fenced replies do"
+    );
     vote
 }
 
@@ -45,11 +49,11 @@ fn a_fence_ahead_of_the_clock_expires_when_the_clock_has_passed_it(node: &mut dy
             node.set(Location::Fence, Some(number.to_string().as_bytes()), ttl);
             for _again in 0..2 {
                 assert_eq!(forget(node), Vote::Granted);
-                let fence = node.stored(Location::Fence).expect("not yet");
+                let fence = node.stored(Location::Fence).expect("a fence, not forgotten yet");
                 assert_eq!(fence.value, Some(number.to_string().into_bytes()));
                 let left = config().forget_after();
-                // To the second: much less than the slack of other cases.
-                let off = fence.ttl.expect("an end").abs_diff(left);
+                // A tolerance of 10 s, much less than in other cases.
+                let off = fence.ttl.expect("a ttl").abs_diff(left);
                 assert!(off < Duration::from_secs(10), "{off:?} off {left:?}");
             }
         }
@@ -61,7 +65,7 @@ fn a_forget_never_extends_the_ttl_of_a_fence(node: &mut dyn NodeUnderTest) {
     let (number, ttl) = (node.clock_micros() + 3_600_000_000, Duration::from_secs(15));
     node.set(Location::Fence, Some(number.to_string().as_bytes()), Some(ttl));
     assert_eq!(forget(node), Vote::Granted);
-    let left = node.stored(Location::Fence).and_then(|fence| fence.ttl).expect("an end");
+    let left = node.stored(Location::Fence).and_then(|fence| fence.ttl).expect("a ttl");
     assert!(left <= ttl, "{left:?}");
 }
 
@@ -84,7 +88,7 @@ fn without_a_fence_there_is_nothing_to_forget(node: &mut dyn NodeUnderTest) {
     assert_eq!(forget(node), Vote::NotHeld);
 }
 
-/// It was not made by us, and is in the way of every lock of this name.
+/// Such a fence was written by other software, and stops every lock with this name.
 fn a_fence_that_is_not_a_number_is_forgotten_at_once(node: &mut dyn NodeUnderTest) {
     let invalid = ["", "x", "1.5", "nan", "inf", "-inf", "1e300", "9007199254740991", "-5"];
     for value in invalid.map(|text| Some(text.as_bytes())).into_iter().chain([None]) {
@@ -94,22 +98,19 @@ fn a_fence_that_is_not_a_number_is_forgotten_at_once(node: &mut dyn NodeUnderTes
     }
 }
 
-/// Others may have agreed on longer locks, whose holders would not know yet that they have lost them.
+/// Another lock cluster may have a longer max ttl: its holders would not know yet that they lost their locks.
 fn a_node_with_another_marker_forgets_nothing(node: &mut dyn NodeUnderTest) {
     node.expected_marker();
     node.set_fence(7);
-    let other = ExpectedMarker {
-        marker: "what others agreed on".into(),
-        votes_from_micros: 0,
-        fencing_numbers_above: 0,
-    };
+    let other =
+        ExpectedMarker { marker: "another marker".into(), votes_from_micros: 0, fencing_numbers_above: 0 };
     for expected_marker in [None, Some(&other)] {
         let (vote, _) = node.assert_unchanged(|node| {
             node.request(&request(RequestKind::Forget, None), expected_marker, true)
         });
         assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch));
     }
-    // On probation, too: what it has forgotten already does no harm.
+    // Also on probation: fences that are lost already do not matter.
     let expected_marker = ExpectedMarker { votes_from_micros: u64::MAX / 2, ..node.expected_marker() };
     assert_eq!(
         node.request(&request(RequestKind::Forget, None), Some(&expected_marker), true).0,

@@ -1,4 +1,4 @@
-//! `SET`, `PTTL`, and the scripts `renew`, `release`, `break` and `inspect`.
+//! `SET`, `PTTL`, and the scripts `renew`, `release`, `force_release` and `inspect`.
 
 use std::time::Duration;
 
@@ -129,7 +129,7 @@ fn a_key_of_another_owner_is_not_released(node: &mut dyn NodeUnderTest) {
             node.set_lock(OWN_TOKEN, ttl);
             assert_eq!(node.plain_vote(kind), Vote::Granted);
             assert_eq!(node.stored(Location::Lock), None);
-            assert_eq!(node.plain_vote(kind), Vote::NotHeld, "the second time there is nothing");
+            assert_eq!(node.plain_vote(kind), Vote::NotHeld, "a second release finds no key");
         }
     }
 }
@@ -161,7 +161,7 @@ fn an_inspection_reports_the_owner(node: &mut dyn NodeUnderTest) {
         (Some(&OWN_TOKEN.digits()[..]), KeyOwner::Owner(OWN_TOKEN.hash())),
         (Some(b"" as &[u8]), KeyOwner::Owner(OwnerHash::of(b""))),
         (Some(b"\0\xff\r\n" as &[u8]), KeyOwner::Owner(OwnerHash::of(b"\0\xff\r\n"))),
-        // Every owner's token is within its first 256 bytes.
+        // An inspection hashes only the first 256 bytes; owner tokens are shorter.
         (Some(&long[..]), KeyOwner::Owner(OwnerHash::of(&long[..256]))),
         (None, KeyOwner::NotALock),
     ];
@@ -243,12 +243,12 @@ fn a_holder_does_not_reacquire_a_force_released_key(node: &mut dyn NodeUnderTest
     assert_eq!(node.force_release(), Vote::Granted);
     assert_eq!(node.fenced_vote(RequestKind::Renew, Fence::Number(7)), Vote::NotHeld);
     let Vote::FencedOut { fence } = node.fenced_vote(RequestKind::Reacquire, Fence::Number(7)) else {
-        panic!("it is taken")
+        panic!("the key was reacquired")
     };
     assert_eq!(
         node.fenced_vote(RequestKind::Reacquire, Fence::Number(fence)),
         Vote::Granted,
-        "in the name of the number there"
+        "with the new fence as its number"
     );
 }
 
@@ -280,7 +280,7 @@ fn a_force_release_by_hash_deletes_only_that_owners_key(node: &mut dyn NodeUnder
     }
 }
 
-/// The node's hash is ours, whatever stored there and however long that is.
+/// Node and client compute the same hash of any value of any length.
 fn any_value_is_force_released_by_its_hash(node: &mut dyn NodeUnderTest) {
     let all: Vec<u8> = (0..=255).cycle().take(600).collect();
     let near = |length: usize| all[..length].to_vec();
@@ -305,7 +305,7 @@ fn an_unknown_script_does_nothing_until_sent_as_text(node: &mut dyn NodeUnderTes
         let (as_text, _) = node.request(&request(kind, None), None, true);
         assert!(matches!(as_text, Vote::Granted | Vote::Inspected(_)), "{kind:?}: {as_text:?}");
         node.set_lock(OWN_TOKEN, Some(TTL / 2));
-        assert_eq!(node.plain_vote(kind).is_grant(), as_text.is_grant(), "it is known from then on");
+        assert_eq!(node.plain_vote(kind).is_grant(), as_text.is_grant(), "the script is known from then on");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The script `reacquire`: a key that went missing under its holder.
+//! The script `reacquire_fenced`: it sets a held lock's missing key again.
 
 use std::time::Duration;
 

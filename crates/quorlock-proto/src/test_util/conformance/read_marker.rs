@@ -1,4 +1,4 @@
-//! The script `read_marker`: the marker that a node stores, and the marker that a client writes.
+//! The script `read_marker`: it reads a node's marker, after a write if there is one.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ cases![
 ];
 
 fn read_marker(node: &mut (dyn NodeUnderTest + '_)) -> MarkerReading {
-    node.read_marker(None, false).expect("an answer")
+    node.read_marker(None, false).expect("a reading")
 }
 
 fn marker_write(replaces: Option<&[u8]>, backdate: Duration) -> MarkerWrite {
@@ -36,11 +36,11 @@ fn marker_write(replaces: Option<&[u8]>, backdate: Duration) -> MarkerWrite {
     MarkerWrite { replaces, identity: identity(), backdate, written_micros: WRITTEN, base_micros: 7 }
 }
 
-/// What the writer's clock shows.
+/// The time on the writer's clock.
 const WRITTEN: u64 = 1_712_345_678_901_234;
 
 fn a_blank_node_reports_its_incarnation(node: &mut dyn NodeUnderTest) {
-    let reading = node.assert_unchanged(|node| node.read_marker(None, false)).expect("an answer");
+    let reading = node.assert_unchanged(|node| node.read_marker(None, false)).expect("a reading");
     assert_eq!((reading.marker.as_deref(), reading.evicts), (None, false));
     let name = reading.incarnation.as_str();
     let (run, data) = name.split_once(':').expect("a run id and a replication id");
@@ -50,9 +50,10 @@ fn a_blank_node_reports_its_incarnation(node: &mut dyn NodeUnderTest) {
 }
 
 fn a_marker_is_reported_byte_for_byte(node: &mut dyn NodeUnderTest) {
-    for (marker, reported) in [(MARKER, Some("what we agreed on")), (b" " as &[u8], Some(" ")), (b"", None)] {
+    for (marker, reported) in [(MARKER, Some("the expected marker")), (b" " as &[u8], Some(" ")), (b"", None)]
+    {
         node.set(Location::Marker, Some(marker), None);
-        let reading = node.assert_unchanged(|node| node.read_marker(None, false)).expect("an answer");
+        let reading = node.assert_unchanged(|node| node.read_marker(None, false)).expect("a reading");
         assert_eq!(reading.marker.as_deref(), reported);
     }
 }
@@ -63,8 +64,8 @@ fn a_marker_is_written_to_a_blank_node(node: &mut dyn NodeUnderTest) {
         if is_empty {
             node.set(Location::Marker, Some(b""), None);
         }
-        let reading = node.read_marker(Some(&marker_write(None, Duration::ZERO)), false).expect("an answer");
-        let text = reading.marker.expect("what was written");
+        let reading = node.read_marker(Some(&marker_write(None, Duration::ZERO)), false).expect("a reading");
+        let text = reading.marker.expect("the written marker");
         let expected =
             format!("{} {} {} {WRITTEN} 7", identity(), reading.incarnation.as_str(), reading.micros);
         assert_eq!(&*text, expected);
@@ -76,29 +77,29 @@ fn a_marker_is_written_to_a_blank_node(node: &mut dyn NodeUnderTest) {
 
 fn a_marker_replaces_only_the_expected_one(node: &mut dyn NodeUnderTest) {
     node.set(Location::Marker, Some(MARKER), None);
-    for other_marker in [None, Some(b"what others agreed on" as &[u8]), Some(b"what we agreed on ")] {
+    for other_marker in [None, Some(b"another marker" as &[u8]), Some(b"the expected marker ")] {
         let write = marker_write(other_marker, Duration::ZERO);
-        let reading = node.assert_unchanged(|node| node.read_marker(Some(&write), false)).expect("an answer");
-        assert_eq!(reading.marker.as_deref(), Some("what we agreed on"), "the stored marker is reported");
+        let reading = node.assert_unchanged(|node| node.read_marker(Some(&write), false)).expect("a reading");
+        assert_eq!(reading.marker.as_deref(), Some("the expected marker"), "the stored marker is reported");
     }
     let reading =
-        node.read_marker(Some(&marker_write(Some(MARKER), Duration::ZERO)), false).expect("an answer");
+        node.read_marker(Some(&marker_write(Some(MARKER), Duration::ZERO)), false).expect("a reading");
     assert!(reading.marker.is_some_and(|text| text.starts_with(&*identity())));
     node.reset();
     let reading = node
         .assert_unchanged(|node| node.read_marker(Some(&marker_write(Some(MARKER), Duration::ZERO)), false));
-    assert_eq!(reading.expect("an answer").marker, None, "nothing is not what it may replace");
+    assert_eq!(reading.expect("a reading").marker, None, "no marker does not match the expected one");
 }
 
 fn a_marker_can_be_backdated(node: &mut dyn NodeUnderTest) {
-    let reading = node.read_marker(Some(&marker_write(None, TTL)), false).expect("an answer");
-    let marker = Marker::parse(&reading.marker.expect("a marker")).expect("one that can be read");
+    let reading = node.read_marker(Some(&marker_write(None, TTL)), false).expect("a reading");
+    let marker = Marker::parse(&reading.marker.expect("a marker")).expect("a valid marker");
     assert_eq!(marker.since_micros, reading.micros - TTL.as_micros() as u64);
 }
 
 fn a_marker_has_no_expiry(node: &mut dyn NodeUnderTest) {
     node.set(Location::Marker, Some(MARKER), Some(TTL));
-    node.read_marker(Some(&marker_write(Some(MARKER), Duration::ZERO)), false).expect("an answer");
+    node.read_marker(Some(&marker_write(Some(MARKER), Duration::ZERO)), false).expect("a reading");
     assert_eq!(node.stored(Location::Marker).expect("a marker").ttl, None);
 }
 
@@ -106,7 +107,7 @@ fn a_marker_of_another_type_is_invalid_and_is_not_replaced(node: &mut dyn NodeUn
     node.set(Location::Marker, None, None);
     for write in [None, Some(marker_write(None, Duration::ZERO))] {
         let reading =
-            node.assert_unchanged(|node| node.read_marker(write.as_ref(), false)).expect("an answer");
+            node.assert_unchanged(|node| node.read_marker(write.as_ref(), false)).expect("a reading");
         assert!(reading.marker.is_some_and(|marker| Marker::parse(&marker).is_none()));
     }
 }
@@ -131,21 +132,21 @@ fn an_eviction_changes_the_incarnation(node: &mut dyn NodeUnderTest) {
 }
 
 fn a_database_swap_changes_the_incarnation(node: &mut dyn NodeUnderTest) {
-    let before = node.read_marker(Some(&marker_write(None, Duration::ZERO)), false).expect("an answer");
-    node.swap_there_and_back();
+    let before = node.read_marker(Some(&marker_write(None, Duration::ZERO)), false).expect("a reading");
+    node.swap_databases_twice();
     let after = read_marker(node);
-    assert_eq!(after.marker, before.marker, "it came back with its data");
+    assert_eq!(after.marker, before.marker, "the data is the same");
     assert_ne!(after.incarnation, before.incarnation);
     node.reset();
-    assert_ne!(read_marker(node).incarnation, after.incarnation, "a flush is one, too");
+    assert_ne!(read_marker(node).incarnation, after.incarnation, "a flush also changes it");
 }
 
 fn a_restart_changes_the_incarnation(node: &mut dyn NodeUnderTest) {
-    let before = node.read_marker(Some(&marker_write(None, Duration::ZERO)), false).expect("an answer");
+    let before = node.read_marker(Some(&marker_write(None, Duration::ZERO)), false).expect("a reading");
     node.restart();
-    // Some versions keep scripts among their data, so the text comes along.
-    let after = node.read_marker(None, true).expect("an answer");
-    assert_eq!(after.marker, before.marker, "it kept its data");
+    // Some Redis versions lose scripts in a restart and others keep them, so the script is sent as text.
+    let after = node.read_marker(None, true).expect("a reading");
+    assert_eq!(after.marker, before.marker, "the data is the same");
     let run =
         |reading: &MarkerReading| reading.incarnation.as_str().split_once(':').map(|(run, _)| run.to_owned());
     assert_ne!(run(&after), run(&before));
@@ -168,18 +169,18 @@ fn an_unknown_read_marker_script_writes_nothing_until_sent_as_text(node: &mut dy
     let write = marker_write(None, Duration::ZERO);
     let unknown = Err(Vote::Unknown(ReplyFailure::NoScript));
     assert_eq!(node.assert_unchanged(|node| node.read_marker(Some(&write), false)), unknown);
-    assert!(node.read_marker(Some(&write), true).expect("an answer").marker.is_some());
-    assert!(node.read_marker(None, false).expect("it is known from then on").marker.is_some());
+    assert!(node.read_marker(Some(&write), true).expect("a reading").marker.is_some());
+    assert!(node.read_marker(None, false).expect("the script is known from then on").marker.is_some());
 }
 
-/// A marker of ours, of which nothing else is of interest.
+/// Stores a valid marker, where the case does not depend on its values.
 fn set_marker(node: &mut dyn NodeUnderTest) {
     node.set(Location::Marker, Some(format!("{} a:b 1 1 0", identity()).as_bytes()), None);
 }
 
 fn stored_clock(node: &mut dyn NodeUnderTest) -> Option<u64> {
     let clock = node.stored(Location::Clock)?;
-    assert_eq!(clock.ttl, None, "it is kept");
+    assert_eq!(clock.ttl, None, "the stored clock never expires");
     String::from_utf8(clock.value?).ok()?.parse().ok()
 }
 
@@ -191,19 +192,19 @@ fn the_clock_is_stored_periodically_and_the_earlier_value_is_reported(node: &mut
     let first = read_marker(node);
     assert_eq!((first.latest_micros, stored_clock(node)), (0, Some(first.micros)));
     let again = node.assert_unchanged(read_marker);
-    assert_eq!(again.latest_micros, first.micros, "it was noted just now");
-    for (ago, is_noted) in
+    assert_eq!(again.latest_micros, first.micros, "the clock was stored just now");
+    for (ago, is_stored) in
         [(CLOCK_NOTE_PERIOD / 2, false), (CLOCK_NOTE_PERIOD, true), (CLOCK_NOTE_PERIOD * 1_000, true)]
     {
         let before = node.clock_micros() - ago;
         node.set(Location::Clock, Some(before.to_string().as_bytes()), None);
         let reading = read_marker(node);
         assert_eq!(reading.latest_micros, before);
-        assert_eq!(stored_clock(node), Some(if is_noted { reading.micros } else { before }), "{ago} us ago");
+        assert_eq!(stored_clock(node), Some(if is_stored { reading.micros } else { before }), "{ago} us ago");
     }
     node.reset();
-    let written = node.read_marker(Some(&marker_write(None, Duration::ZERO)), false).expect("an answer");
-    assert_eq!(stored_clock(node), Some(written.micros), "under a marker that was written just now, too");
+    let written = node.read_marker(Some(&marker_write(None, Duration::ZERO)), false).expect("a reading");
+    assert_eq!(stored_clock(node), Some(written.micros), "also under a marker that was written just now");
 }
 
 fn a_clock_that_was_set_back_keeps_its_largest_stored_value(node: &mut dyn NodeUnderTest) {

@@ -1,4 +1,5 @@
-//! The script `renew`, as a raise and as a renewal: a key of ours, and a fence that never goes back.
+//! The script `renew_fenced`, as a raise and as a renewal: it compares the owner token and never lowers the
+//! fence.
 
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ fn a_smaller_fence_is_raised_to_the_fencing_number(node: &mut dyn NodeUnderTest)
         Some(b"0"),
         Some(b"-7"),
         Some(b"4999.5"),
-        // Where no number of ours can be read, there is none to respect.
+        // A fence that is not a number counts as none.
         Some(b""),
         Some(b"garbage"),
         Some(b"nan"),
@@ -58,7 +59,7 @@ fn a_smaller_fence_is_raised_to_the_fencing_number(node: &mut dyn NodeUnderTest)
     }
 }
 
-/// Each is above our number, and what an answer says of it.
+/// Fences above `NUMBER`, and how a reply reports each.
 const LARGER_FENCES: [(&str, u64); 7] = [
     ("5001", 5_001),
     ("5000.5", 5_000),
@@ -178,7 +179,7 @@ fn fencing_numbers_at_the_maximum_are_exact(node: &mut dyn NodeUnderTest) {
     }
 }
 
-/// Where clocks are hours apart: it is behind no clock when its fence runs out.
+/// Where clocks are hours apart, the fence of such a number can expire before a clock reaches the number.
 fn a_fencing_number_ahead_of_the_clock_is_stored(node: &mut dyn NodeUnderTest) {
     for kind in RAISE_AND_RENEW {
         for ahead in [3_600_000_000, 365 * 24 * 3_600_000_000] {
@@ -193,8 +194,8 @@ fn a_fencing_number_ahead_of_the_clock_is_stored(node: &mut dyn NodeUnderTest) {
             node.assert_fence(number);
             node.set_fence(number - 2);
             assert_eq!(node.fenced_vote(kind, Fence::Number(number - 1)), Vote::Granted);
-            let high = node.stored(Location::HighestAheadOfClock).and_then(|high| high.value);
-            assert_eq!(high, Some(number.to_string().into_bytes()), "it never falls");
+            let highest = node.stored(Location::HighestAheadOfClock).and_then(|highest| highest.value);
+            assert_eq!(highest, Some(number.to_string().into_bytes()), "the stored number never falls");
         }
     }
 }
