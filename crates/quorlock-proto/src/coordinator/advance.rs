@@ -44,13 +44,13 @@ impl Coordinator {
                         let (deadline, confirmed) = (lease.deadline(), lease.confirmed());
                         let event =
                             OperationEvent::Won { deadline, confirmed, fencing_number: number, rounds };
-                        remember(&mut self.last_seen, lease.key(), number, now);
+                        remember_number(&mut self.last_seen, lease.key(), number, now);
                         entry.operation = Operation::Lease(lease);
                         self.lease_count += 1;
                         self.actions.push_back(Action::Event(id, event));
                     }
-                    Some(AttemptStep::Lost(refusal)) => {
-                        self.actions.push_back(Action::Event(id, OperationEvent::Failed(refusal)));
+                    Some(AttemptStep::Lost(failure)) => {
+                        self.actions.push_back(Action::Event(id, OperationEvent::Failed(failure)));
                     }
                     None => break entry,
                 },
@@ -113,8 +113,8 @@ impl Coordinator {
 }
 
 /// Keeps a fencing number that the client's clock has not reached, so that the next hint is above it. A
-/// number that the clock has passed needs no note.
-fn remember(last_seen: &mut BTreeMap<Key, u64>, key: &Key, number: Option<u64>, now: DualTimestamp) {
+/// number that the clock has passed is not kept.
+fn remember_number(last_seen: &mut BTreeMap<Key, u64>, key: &Key, number: Option<u64>, now: DualTimestamp) {
     let micros = now.wall_nanos() / 1000;
     if let Some(number) = number.filter(|number| *number >= micros) {
         last_seen.retain(|_, number| *number >= micros);

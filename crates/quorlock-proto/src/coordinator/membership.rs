@@ -121,8 +121,8 @@ impl Coordinator {
                         self.renew_leases_missing_on(node, RENEWAL_PAUSE_AFTER_RECONNECT, now);
                     }
                 }
-                MemberStep::InitDone(id, declared) => {
-                    self.actions.push_back(Action::Event(id, OperationEvent::Initialized(declared)));
+                MemberStep::InitDone(id, result) => {
+                    self.actions.push_back(Action::Event(id, OperationEvent::Initialized(result)));
                 }
             }
         }
@@ -162,13 +162,13 @@ impl Coordinator {
             Vote::Unknown(ReplyFailure::MarkerMismatch) => membership.on_marker_mismatch(node, now),
             Vote::OnProbation { remaining, .. } => membership.on_probation(node, remaining, now),
             Vote::Granted | Vote::Fenced(_) | Vote::FencedOut { .. } if is_fenced_script(kind) => {
-                let absence = match kind {
+                let implicit_vote = match kind {
                     RequestKind::Renew | RequestKind::Reacquire => {
                         membership.implicit_vote_for_holders(node, now)
                     }
                     _ => membership.implicit_vote(node, now),
                 };
-                return match absence {
+                return match implicit_vote {
                     None => vote,
                     Some(on_probation @ Vote::OnProbation { .. }) => on_probation,
                     Some(unverified @ Vote::Unknown(ReplyFailure::Unverified)) => unverified,

@@ -45,7 +45,7 @@ impl Coordinator {
     }
 
     /// Whether wait queues may be kept on the node. On a node that does not vote the holder's key may be
-    /// missing, so that waiters would be told that the lock is free.
+    /// missing, so that waiters would learn that the lock is free.
     #[must_use]
     pub fn may_host_wait_queues(&self, node: NodeId) -> bool {
         self.membership.as_ref().is_none_or(|membership| membership.is_voting(node))

@@ -133,19 +133,18 @@ fn a_fencing_number_is_above_the_end_of_probation(node: &mut dyn NodeUnderTest) 
 /// The base is the largest time of the clock before it was set back.
 fn a_fencing_number_is_above_the_base_in_the_marker(node: &mut dyn NodeUnderTest) {
     let now = node.clock_micros();
-    for numbers_above in [now - 3_600_000_000, now + 3_600_000_000, MAX_MIN_FENCING_NUMBER] {
+    for fencing_numbers_above in [now - 3_600_000_000, now + 3_600_000_000, MAX_MIN_FENCING_NUMBER] {
         for last in [None, Some(7), Some(now + 1_800_000_000)] {
-            for (hint, floor) in [(0, 0), (now, 0), (numbers_above + 2, numbers_above + 1)] {
+            for (hint, floor) in [(0, 0), (now, 0), (fencing_numbers_above + 2, fencing_numbers_above + 1)] {
                 node.reset();
                 if let Some(last) = last {
                     node.set_fence(last);
                 }
-                let expected_marker =
-                    ExpectedMarker { fencing_numbers_above: numbers_above, ..node.expected_marker() };
+                let expected_marker = ExpectedMarker { fencing_numbers_above, ..node.expected_marker() };
                 let request = request(RequestKind::Acquire, Some(Fence::Hint { hint, floor }));
                 let (vote, clock) = node.request(&request, Some(&expected_marker), false);
                 let clock = clock.expect("a clock");
-                let base = last.unwrap_or(clock - TOLERANCE_MICROS).max(floor).max(numbers_above);
+                let base = last.unwrap_or(clock - TOLERANCE_MICROS).max(floor).max(fencing_numbers_above);
                 let number = expected_number(base, hint, clock);
                 assert_eq!(vote, Vote::Fenced(number), "{last:?}, hint {hint}, floor {floor}");
                 node.assert_fence(number);

@@ -99,7 +99,7 @@ pub(super) const WITHIN: [Fault; 22] = [
 pub(super) const BEYOND: [Fault; 5] =
     [Fault::JumpForth, Fault::FastNode, Fault::SlowClient, Fault::VmStopUnseen, Fault::KeyDeleted];
 
-/// A mistake of a client, beside those of the protocol ([`Mutant`]) and of the scripts ([`Mistake`]).
+/// A mistake of a client, beside those of the protocol ([`Mutant`]) and of the scripts ([`ScriptMutant`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slip {
     /// All attempts of a client for a key have the same token.
