@@ -100,7 +100,7 @@ impl Membership {
             if member.needs_read(now) {
                 return Some(MemberStep::ReadMarker(node, member.begin_read(now)));
             }
-            if member.take_open_to_holders(now) {
+            if member.probation_ended_for_holders(now) {
                 return Some(MemberStep::OpenToHolders(node));
             }
             if let Some(voting_status) = member.take_status_change(now) {

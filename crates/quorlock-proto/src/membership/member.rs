@@ -97,7 +97,7 @@ impl Member {
     }
 
     /// Whether its probation has just ended for holders; true once.
-    pub(super) fn take_open_to_holders(&mut self, now: DualTimestamp) -> bool {
+    pub(super) fn probation_ended_for_holders(&mut self, now: DualTimestamp) -> bool {
         let is_member = self.is_up && matches!(self.eligibility, Eligibility::Member(_));
         match &mut self.probation {
             Some(it) if is_member && !it.is_open_to_holders && now.is_due(it.opens_to_holders_at) => {
