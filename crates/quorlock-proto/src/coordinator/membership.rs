@@ -71,7 +71,7 @@ impl Coordinator {
             for id in ids {
                 match self.operations.get_mut(&id).map(|entry| &mut entry.operation) {
                     Some(Operation::Attempt(attempt_entry)) => {
-                        attempt_entry.attempt.revoke_votes_of(node, vote.clone(), now)
+                        attempt_entry.attempt.revoke_votes_of(node, vote.clone(), now);
                     }
                     Some(Operation::Lease(lease)) => lease.revoke_votes_of(node, vote.clone()),
                     Some(Operation::Survey(_)) | None => continue,
