@@ -65,11 +65,11 @@ impl World {
                 Action::Send { request, nodes, .. } => {
                     for node in nodes.iter() {
                         let vote =
-                            if request.phase == RequestKind::Release { Vote::NotHeld } else { Vote::Granted };
+                            if request.kind == RequestKind::Release { Vote::NotHeld } else { Vote::Granted };
                         self.coordinator.on_reply(node, vote, self.now);
                     }
                 }
-                Action::Notify(_, event) => was_said |= is_expected(&event),
+                Action::Event(_, event) => was_said |= is_expected(&event),
                 _ => {}
             }
         }

@@ -218,13 +218,13 @@ impl PendingCalls {
     ) {
         match event {
             OperationEvent::Surveyed(votes) => self.on_survey_done(id, votes, coordinator),
-            OperationEvent::Declared(declared) => {
+            OperationEvent::Initialized(declared) => {
                 let Some(record) = self.calls.remove(&id) else { return };
                 if let ReplyTo::Initializing(reply) = record.caller {
                     let _ = reply.send(declared);
                 }
             }
-            OperationEvent::Refused(refusal) => {
+            OperationEvent::Failed(refusal) => {
                 let Some(record) = self.calls.remove(&id) else { return };
                 self.events.emit(&Event::AcquireFailed { key: record.key.as_str(), reason: &refusal.reason });
                 if let ReplyTo::Acquiring(reply) = record.caller {
@@ -241,7 +241,7 @@ impl PendingCalls {
                     let _ = reply.send(votes);
                 }
             }
-            OperationEvent::Won { deadline, confirmed, number, rounds } => {
+            OperationEvent::Won { deadline, confirmed, fencing_number: number, rounds } => {
                 let Some(PendingCall { key, caller: ReplyTo::Acquiring(reply) }) = self.calls.remove(&id)
                 else {
                     return;
@@ -263,7 +263,7 @@ impl PendingCalls {
             OperationEvent::Confirmed(_)
             | OperationEvent::Renewing
             | OperationEvent::Renewed(_)
-            | OperationEvent::Unconfirmed(_)
+            | OperationEvent::RenewalFailed(_)
             | OperationEvent::Lost(_) => {
                 self.notify_holder(id, event, coordinator, now);
             }
@@ -297,7 +297,7 @@ impl PendingCalls {
                 let remaining = now.until(deadline);
                 span.in_scope(|| self.events.emit(&Event::Renewed { key, remaining }));
             }
-            OperationEvent::Unconfirmed(votes) => {
+            OperationEvent::RenewalFailed(votes) => {
                 let span = end_renewal(&|| ExtendOutcome::NoQuorum(votes.clone()));
                 let remaining = now.until(hold.deadline());
                 span.in_scope(|| self.events.emit(&Event::RenewalFailed { key, remaining }));
@@ -308,10 +308,10 @@ impl PendingCalls {
                 span.in_scope(|| self.events.emit(&Event::Lost { key, reason: loss }));
             }
             OperationEvent::Won { .. }
-            | OperationEvent::Refused(_)
+            | OperationEvent::Failed(_)
             | OperationEvent::Released(_)
             | OperationEvent::Surveyed(_)
-            | OperationEvent::Declared(_) => {}
+            | OperationEvent::Initialized(_) => {}
         }
         if hold.is_lost() {
             // The guard's own check saw the deadline pass before the replies came. The loss is final: nothing restores
@@ -344,6 +344,6 @@ impl PendingCalls {
         self.calls.remove(&id);
         self.leases.remove(&id);
         self.renewals.remove(&id);
-        coordinator.abandon(id, now);
+        coordinator.cancel(id, now);
     }
 }

@@ -273,8 +273,8 @@ impl Driver {
                 }
                 Action::ClockAnomaly(node, anomaly) => self.on_clock_anomaly(node, anomaly),
                 Action::Redial(node) => self.disconnect(node, "did not reply for too long".into(), now),
-                Action::Notify(id, event) => {
-                    if matches!(event, OperationEvent::Declared(_)) {
+                Action::Event(id, event) => {
+                    if matches!(event, OperationEvent::Initialized(_)) {
                         // The caller reads the node status next, to report which nodes were in the way.
                         self.publish_status();
                     }

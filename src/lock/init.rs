@@ -43,8 +43,8 @@ impl RedlockBuilder {
         let answer =
             client.shared.call(span, |reply| DriverCommand::Initialize { id, is_forced: force, reply }).await;
         match answer {
-            Ok(InitResult::Fresh) => Ok(InitOutcome::Initialized),
-            Ok(InitResult::Already) => Ok(InitOutcome::AlreadyInitialized),
+            Ok(InitResult::Initialized) => Ok(InitOutcome::Initialized),
+            Ok(InitResult::AlreadyInitialized) => Ok(InitOutcome::AlreadyInitialized),
             Ok(InitResult::NotBlank) => Err(InitError::AlreadyInitialized { nodes }),
             Ok(InitResult::Unreachable) => Err(InitError::Unreachable { nodes: client.known() }),
             Ok(InitResult::Rejected(votes)) => {

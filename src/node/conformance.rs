@@ -6,7 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use quorlock_chaos::{Data, Server, Setup, redis};
-use quorlock_proto::test_util::conformance::{self as suite, KEY, Location, Stored, Subject, config};
+use quorlock_proto::test_util::conformance::{
+    self as suite, KEY, Location, NodeUnderTest, StoredValue, config,
+};
 use redis::{Cmd, Value};
 
 use super::decode::{clock, marker_reading, vote};
@@ -162,7 +164,7 @@ impl Real {
     fn say(&mut self, waiter: &Waiter, phase: RequestKind) -> Vote {
         self.packer = RequestEncoder::new(config(), waiter.name);
         let request = Request {
-            phase,
+            kind: phase,
             key: Key::new(KEY),
             token: OwnerToken::new(5),
             ttl: Duration::ZERO,
@@ -186,7 +188,7 @@ impl Real {
     }
 }
 
-impl Subject for Real {
+impl NodeUnderTest for Real {
     fn reset(&mut self) {
         self.command(&[b"FLUSHALL"]);
         for text in texts(true).iter().chain(texts(false)).chain(QUEUE_TEXTS) {
@@ -206,7 +208,7 @@ impl Subject for Real {
             bytes.extend_from_slice(self.packer.marker_args(NodeId(0), badge));
         }
         let reply = self.connection.request(&bytes);
-        (vote(request.phase, &reply), clock(&reply))
+        (vote(request.kind, &reply), clock(&reply))
     }
 
     fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
@@ -226,7 +228,7 @@ impl Subject for Real {
         }
     }
 
-    fn stored(&mut self, place: Location) -> Option<Stored> {
+    fn stored(&mut self, place: Location) -> Option<StoredValue> {
         let key = key(place);
         let Value::Int(left) = self.command(&[b"PTTL", &key]) else { panic!("PTTL tells a number") };
         if left == -2 {
@@ -239,10 +241,10 @@ impl Subject for Real {
             },
             _ => None,
         };
-        Some(Stored { value, life: u64::try_from(left).ok().map(Duration::from_millis) })
+        Some(StoredValue { value, ttl: u64::try_from(left).ok().map(Duration::from_millis) })
     }
 
-    fn micros(&mut self) -> u64 {
+    fn clock_micros(&mut self) -> u64 {
         let Value::Array(parts) = self.command(&[b"TIME"]) else { panic!("TIME tells two numbers") };
         let parts: Vec<u64> =
             parts.iter().map(|part| redis::from_redis_value_ref(part).expect("a number")).collect();
@@ -274,7 +276,7 @@ impl Subject for Real {
         self.set_evicts(false);
     }
 
-    fn swap_there_and_back(&mut self) {
+    fn swap_databases_twice(&mut self) {
         (0..2).for_each(|_| drop(self.command(&[b"SWAPDB", b"0", b"1"])));
     }
 
@@ -323,6 +325,6 @@ fn key(place: Location) -> Vec<u8> {
         Location::Fence => format!("quorlock:fence:{KEY}").into(),
         Location::Marker => "quorlock:node".into(),
         Location::Clock => "quorlock:clock".into(),
-        Location::High => "quorlock:high".into(),
+        Location::HighestAheadOfClock => "quorlock:high".into(),
     }
 }

@@ -69,11 +69,11 @@ impl RequestEncoder {
             self.encode_fenced(request, fence, form);
             return;
         }
-        if request.phase == RequestKind::Forget {
+        if request.kind == RequestKind::Forget {
             self.set_fence_key(&request.key);
         }
         let (bytes, key, token) = (&mut self.bytes, request.key.as_str().as_bytes(), &self.token.1);
-        match request.phase {
+        match request.kind {
             RequestKind::Acquire | RequestKind::Reacquire => {
                 bytes.extend_from_slice(b"*6\r\n$3\r\nSET\r\n");
                 put_words(bytes, &[key, token]);
@@ -86,7 +86,7 @@ impl RequestEncoder {
                 let fence = [FENCE_PREFIX.as_bytes(), key].concat();
                 // Plain locks have no fence.
                 let keep = digits(if request.fence.is_some() { self.retention_millis } else { 0 });
-                let mark = if let RequestKind::BreakOf(mark) = request.phase {
+                let mark = if let RequestKind::BreakOf(mark) = request.kind {
                     mark.to_string()
                 } else {
                     String::new()
@@ -107,7 +107,7 @@ impl RequestEncoder {
                 line.clear();
                 line.extend_from_slice(WAITERS_PREFIX.as_bytes());
                 line.extend_from_slice(key);
-                match request.phase {
+                match request.kind {
                     RequestKind::Enqueue => {
                         let spans = [
                             digits(request.ttl.as_micros() as u64),
@@ -156,7 +156,7 @@ impl RequestEncoder {
         let packed = &mut self.markers[node.index()];
         if packed.bytes.is_empty() || packed.expected.as_ref() != badge {
             let (marker, votes_from, above) = badge.map_or((NO_MARKER, 0, 0), |badge| {
-                (&*badge.marker, badge.votes_from_micros, badge.numbers_above)
+                (&*badge.marker, badge.votes_from_micros, badge.fencing_numbers_above)
             });
             packed.bytes.clear();
             let spans = [digits(votes_from), digits(above)];
@@ -174,13 +174,13 @@ impl RequestEncoder {
 
     fn encode_fenced(&mut self, request: &Request, fence: Fence, form: ScriptForm) {
         self.set_fence_key(&request.key);
-        let script = match request.phase {
+        let script = match request.kind {
             RequestKind::Acquire => &ACQUIRE_FENCED,
             RequestKind::Reacquire => &REACQUIRE_FENCED,
             _ => &RENEW_FENCED,
         };
         // A raise leaves the key's life as it is.
-        let ttl = if request.phase == RequestKind::RaiseFence { Duration::ZERO } else { request.ttl };
+        let ttl = if request.kind == RequestKind::RaiseFence { Duration::ZERO } else { request.ttl };
         let (ttl, keep) = (millis(ttl), digits(self.retention_millis));
         let (number, floor) = match fence {
             Fence::Hint { hint, min_fencing_number: floor } => (hint, Some(digits(floor))),
@@ -205,12 +205,12 @@ impl RequestEncoder {
 
 /// Whether the answer to this question hangs on what the node remembers of its cluster.
 pub(crate) fn needs_marker(request: &Request) -> bool {
-    is_fenced_script(request) || request.phase == RequestKind::Forget
+    is_fenced_script(request) || request.kind == RequestKind::Forget
 }
 
 fn is_fenced_script(request: &Request) -> bool {
     let may_be = matches!(
-        request.phase,
+        request.kind,
         RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire
     );
     may_be && request.fence.is_some()
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn a_plain_acquire_is_literally_set_nx_px() {
         let request = Request {
-            phase: RequestKind::Acquire,
+            kind: RequestKind::Acquire,
             key: Key::new("orders:42"),
             token: OwnerToken::new(0xab),
             ttl: Duration::from_secs(10),
@@ -375,7 +375,7 @@ mod tests {
             (RequestKind::Reacquire, Fence::Number(7), 14),
         ] {
             let request = Request {
-                phase,
+                kind: phase,
                 key: Key::new("orders:42"),
                 token: OwnerToken::new(0xab),
                 ttl: Duration::from_secs(10),
@@ -383,7 +383,8 @@ mod tests {
             };
             let mut packer = encoder();
             for votes_from_micros in [0, 9, 10, 1_700_000_000_000_000] {
-                let badge = ExpectedMarker { marker: "a marker".into(), votes_from_micros, numbers_above: 5 };
+                let badge =
+                    ExpectedMarker { marker: "a marker".into(), votes_from_micros, fencing_numbers_above: 5 };
                 packer.encode(&request, ScriptForm::Sha);
                 let mut bytes = packer.bytes().to_vec();
                 bytes.extend_from_slice(packer.marker_args(NodeId(1), Some(&badge)));

@@ -1,8 +1,11 @@
-//! Which order goes to which machine, which question to which node, and when to look again: the driver's pure half.
+//! The coordinator routes requests and replies between operations and nodes: the driver's pure half.
+//!
+//! It is *sans-IO* (<https://sans-io.readthedocs.io/>, as in quinn-proto): inputs are method calls, outputs
+//! are [`Action`]s, and time is an argument. The driver does the input and output.
 
 mod action;
 mod advance;
-mod members;
+mod membership;
 mod operation;
 mod queries;
 mod requests;
@@ -27,57 +30,59 @@ use crate::survey::Survey;
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
 
-/// The name of a machine on the board; the caller picks it, and never twice.
+/// The id of an operation. The caller chooses it and uses no id twice.
 pub type OperationId = u64;
 
-/// Every running machine, and one ordered queue per node.
+/// All running operations, and one [pipeline](NodePipeline) per node.
 ///
-/// Inputs are orders, answers, links that come and go, and the time. After each, [`poll`](Self::poll) until there
-/// is nothing more to do, then call [`on_wake`](Self::on_wake) at [`next_wake`](Self::next_wake).
+/// Inputs are commands, replies, link changes and the time. After each input, call [`poll`](Self::poll) until
+/// it returns `None`. Then call [`on_wake`](Self::on_wake) at [`next_wake`](Self::next_wake).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Coordinator {
     quorum: Quorum,
     limits: Limits,
     pipelines: Vec<NodePipeline>,
-    /// Boxed: the map keeps room for more than it has.
-    running: BTreeMap<OperationId, Box<OperationEntry>>,
-    /// How many of them are leases.
-    leases: usize,
+    /// Boxed, because the map has capacity for more entries than it holds.
+    operations: BTreeMap<OperationId, Box<OperationEntry>>,
+    /// The number of leases among the operations.
+    lease_count: usize,
     alarms: BTreeSet<(BootTime, OperationId)>,
     actions: VecDeque<Action>,
-    /// Which nodes may vote; in plain mode all of them, always.
-    members: Option<Box<Membership>>,
-    /// Numbers ahead of our clock that were seen last, key by key.
+    /// Decides which nodes may vote. `None` in plain mode, where every node always may.
+    membership: Option<Box<Membership>>,
+    /// The last fencing number of each key that was ahead of the client's clock.
     last_seen: BTreeMap<Key, u64>,
-    /// How far the wall clock is ahead of the boot clock; a step forward may end leases before their alarm.
-    wall_lead: Option<u64>,
+    /// How far the wall clock is ahead of the boot clock. When it steps forward, leases may end before their
+    /// alarm.
+    wall_clock_lead: Option<u64>,
 }
 
 impl Coordinator {
-    /// A board for nodes that are not connected yet.
+    /// A coordinator in plain mode, for nodes that are not connected yet.
     #[must_use]
     pub fn new(quorum: Quorum, limits: Limits) -> Self {
         Self {
             quorum,
             limits,
             pipelines: vec![NodePipeline::new(); quorum.nodes()],
-            running: BTreeMap::new(),
-            leases: 0,
+            operations: BTreeMap::new(),
+            lease_count: 0,
             alarms: BTreeSet::new(),
             actions: VecDeque::new(),
-            members: None,
+            membership: None,
             last_seen: BTreeMap::new(),
-            wall_lead: None,
+            wall_clock_lead: None,
         }
     }
 
-    /// The same board, fenced: with fencing numbers, and no vote of a node that may have forgotten.
+    /// A coordinator in fenced mode: locks have fencing numbers, and nodes that may have lost data cast no
+    /// vote.
     #[must_use]
-    pub fn fenced(quorum: Quorum, limits: Limits, members: Membership) -> Self {
-        Self { members: Some(Box::new(members)), ..Self::new(quorum, limits) }
+    pub fn fenced(quorum: Quorum, limits: Limits, membership: Membership) -> Self {
+        Self { membership: Some(Box::new(membership)), ..Self::new(quorum, limits) }
     }
 
-    /// The next thing to do, until there is none.
+    /// The next action for the driver, or `None`.
     pub fn poll(&mut self) -> Option<Action> {
         if self.actions.is_empty() {
             shrink_if_empty(&mut self.actions);
@@ -85,7 +90,7 @@ impl Coordinator {
         self.actions.pop_front()
     }
 
-    /// Begins an attempt; `token` must be fresh. Tells `Won` or `Refused`.
+    /// Starts an attempt; `token` must be fresh. Emits `Won` or `Failed`.
     pub fn acquire(
         &mut self,
         id: OperationId,
@@ -94,51 +99,53 @@ impl Coordinator {
         token: OwnerToken,
         now: DualTimestamp,
     ) {
-        let fence = self.members.is_some().then(|| {
+        let fence = self.membership.is_some().then(|| {
             let last_seen = self.last_seen.get(&spec.key).copied().unwrap_or(0);
             Fence::hint(now, last_seen, spec.min_fencing_number)
         });
         let quorum = self.current_quorum();
-        let voters = voters(&self.pipelines, self.members.as_deref(), self.limits);
-        let attempt = Attempt::new(spec, token, fence, quorum, |node| voters.implicit_vote(node, now), now);
+        let implicit_votes = implicit_votes(&self.pipelines, self.membership.as_deref(), self.limits);
+        let attempt = Attempt::new(spec, token, fence, quorum, |node| implicit_votes.of(node, now), now);
         self.start(id, Operation::Attempt(Box::new(AttemptEntry { attempt, policy })), now);
     }
 
-    /// The caller of an attempt walked away, perhaps just as it won: undo it. Nobody listens to what it still tells.
-    pub fn abandon(&mut self, id: OperationId, now: DualTimestamp) {
-        match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
-            Some(Operation::Attempt(bid)) => bid.attempt.cancel(),
+    /// Cancels an attempt whose caller is gone, also if it has just won. Its later events have no listener.
+    pub fn cancel(&mut self, id: OperationId, now: DualTimestamp) {
+        match self.operations.get_mut(&id).map(|entry| &mut entry.operation) {
+            Some(Operation::Attempt(attempt_entry)) => attempt_entry.attempt.cancel(),
             Some(Operation::Lease(lease)) => lease.release(now),
             Some(Operation::Survey(_)) | None => {}
         }
         self.advance(id, now);
     }
 
-    /// Asks for these terms for a held lock. Tells `Renewed`, `NoQuorum` or `Lost`. False, and nothing told, if
-    /// it is not held.
+    /// Extends a held lock to these parameters. Emits `Renewed`, `RenewalFailed` or `Lost`. Returns false,
+    /// and emits nothing, if the lock is not held.
     pub fn extend(&mut self, id: OperationId, params: LeaseParams, now: DualTimestamp) -> bool {
-        let voters = voters(&self.pipelines, self.members.as_deref(), self.limits);
-        let lease = match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+        let implicit_votes = implicit_votes(&self.pipelines, self.membership.as_deref(), self.limits);
+        let lease = match self.operations.get_mut(&id).map(|entry| &mut entry.operation) {
             Some(Operation::Lease(lease)) if lease.is_held() => lease,
             _ => return false,
         };
-        lease.extend(params, |node| voters.implicit_vote_for_holders(node, now), now);
+        lease.extend(params, |node| implicit_votes.for_holders(node, now), now);
         self.advance(id, now);
         true
     }
 
-    /// The holder saw its deadline pass. Tells `Lost` unless that was told before.
+    /// The holder saw its deadline pass. Emits `Lost`, once.
     pub fn expire(&mut self, id: OperationId, now: DualTimestamp) {
-        if let Some(Operation::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+        if let Some(Operation::Lease(lease)) = self.operations.get_mut(&id).map(|entry| &mut entry.operation)
+        {
             lease.expire();
             self.advance(id, now);
         }
     }
 
-    /// Gives up a held or lost lock. Tells `Released`. False, and nothing told, if there is none.
+    /// Releases a held or lost lock. Emits `Released`. Returns false, and emits nothing, if there is no such
+    /// lock.
     pub fn release(&mut self, id: OperationId, now: DualTimestamp) -> bool {
         let settle_by = now.plus(self.limits.reply_timeout);
-        match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+        match self.operations.get_mut(&id).map(|entry| &mut entry.operation) {
             Some(Operation::Lease(lease)) => lease.release(settle_by),
             _ => return false,
         }
@@ -146,100 +153,100 @@ impl Coordinator {
         true
     }
 
-    /// Asks every node about a key. Tells `SurveyResult`.
-    pub fn survey(&mut self, id: OperationId, phase: RequestKind, key: Key, now: DualTimestamp) {
-        let voters = voters(&self.pipelines, None, self.limits);
+    /// Sends one request about a key to every node. Emits `Surveyed`.
+    pub fn survey(&mut self, id: OperationId, kind: RequestKind, key: Key, now: DualTimestamp) {
+        let implicit_votes = implicit_votes(&self.pipelines, None, self.limits);
         let settle_by = now.plus(self.limits.reply_timeout);
-        // Who may not vote may still be looked at. But only a member of the lock cluster forgets on its terms, also on
-        // probation.
-        let params = self.members.as_ref().filter(|_| phase == RequestKind::Forget);
-        let stranger =
-            |node| params?.implicit_vote(node, now).filter(|vote| !matches!(vote, Vote::OnProbation { .. }));
-        let absence = |node| voters.implicit_vote(node, now).or_else(|| stranger(node));
-        let survey = Survey::new(phase, key, self.quorum, absence, settle_by);
+        // A survey also inspects nodes that may not vote. `Forget` goes only to members of the lock cluster,
+        // because it depends on the cluster's settings; probation does not matter.
+        let membership = self.membership.as_ref().filter(|_| kind == RequestKind::Forget);
+        let non_member = |node| {
+            membership?.implicit_vote(node, now).filter(|vote| !matches!(vote, Vote::OnProbation { .. }))
+        };
+        let implicit_vote = |node| implicit_votes.of(node, now).or_else(|| non_member(node));
+        let survey = Survey::new(kind, key, self.quorum, implicit_vote, settle_by);
         self.start(id, Operation::Survey(Box::new(survey)), now);
     }
 
-    /// The node is connected. What is owed to it goes out first.
+    /// The node is connected. Its pending releases are sent first.
     pub fn on_up(&mut self, node: NodeId, now: DualTimestamp) {
         self.pipelines[node.index()].link = LinkState::Up;
         self.send_pending_releases(node, now);
     }
 
-    /// The node's connection is gone, or could not be made. Nothing is sent twice: questions without an answer are
-    /// unknown, undos without one are owed.
-    pub fn on_down(&mut self, node: NodeId, why: Arc<str>, now: DualTimestamp) {
-        self.disconnect(node, LinkState::Down(why), now);
+    /// The node's connection was lost, or could not be made. No request is sent again: without a reply its
+    /// vote is unknown, and a release stays pending.
+    pub fn on_down(&mut self, node: NodeId, cause: Arc<str>, now: DualTimestamp) {
+        self.disconnect(node, LinkState::Down(cause), now);
     }
 
-    /// The node may not serve us.
+    /// The node is excluded.
     pub fn on_excluded(&mut self, node: NodeId, exclusion: ExclusionReason, now: DualTimestamp) {
         self.disconnect(node, LinkState::Excluded(exclusion), now);
     }
 
-    /// What the node's next answer will be an answer to; `None` if it owes none.
+    /// The kind of the request that the node's next reply belongs to; `None` if no request is in flight.
     #[must_use]
-    pub fn expects(&self, node: NodeId) -> Option<RequestKind> {
-        self.pipelines[node.index()].awaiting.front().map(|awaiting| match awaiting.pending {
-            ExpectedReply::Vote { phase, .. } => phase,
+    pub fn next_reply_kind(&self, node: NodeId) -> Option<RequestKind> {
+        self.pipelines[node.index()].in_flight.front().map(|in_flight| match in_flight.expected {
+            ExpectedReply::Vote { kind, .. } => kind,
             ExpectedReply::Marker { .. } => RequestKind::ReadMarker,
             ExpectedReply::PendingRelease(_) => RequestKind::Release,
         })
     }
 
-    /// The node's answer to the oldest question it has not answered. Gives back what was asked, by whom.
+    /// The node's reply to its oldest request in flight. Returns that request's operation and kind.
     pub fn on_reply(
         &mut self,
         node: NodeId,
         vote: Vote,
         now: DualTimestamp,
     ) -> Option<(OperationId, RequestKind)> {
-        let awaiting = &mut self.pipelines[node.index()].awaiting;
-        let answered = awaiting.pop_front()?;
-        shrink_if_empty(awaiting);
-        match answered.pending {
-            ExpectedReply::Vote { of, phase, round } => {
-                let vote = self.validate_vote(node, phase, vote, now);
+        let in_flight = &mut self.pipelines[node.index()].in_flight;
+        let answered = in_flight.pop_front()?;
+        shrink_if_empty(in_flight);
+        match answered.expected {
+            ExpectedReply::Vote { operation: id, kind, round } => {
+                let vote = self.validate_vote(node, kind, vote, now);
                 if vote != Vote::Unknown(ReplyFailure::NoScript)
-                    || !self.retry_with_source(node, of, phase, round, now)
+                    || !self.retry_with_source(node, id, kind, round, now)
                 {
-                    self.deliver(of, node, phase, round, vote, now);
+                    self.deliver(id, node, kind, round, vote, now);
                 }
-                Some((of, phase))
+                Some((id, kind))
             }
             ExpectedReply::Marker { .. } => {
-                self.on_seen(node, Err(Vote::Unknown(ReplyFailure::UnexpectedReply)), now);
+                self.apply_marker_reading(node, Err(Vote::Unknown(ReplyFailure::UnexpectedReply)), now);
                 None
             }
             ExpectedReply::PendingRelease(release) => {
-                let of = release.of;
-                self.on_pending_release_done(node, release, vote, now);
-                Some((of, RequestKind::Release))
+                let id = release.operation;
+                self.on_release_reply(node, release, vote, now);
+                Some((id, RequestKind::Release))
             }
         }
     }
 
-    /// The time asked for may have come.
+    /// Handles everything that is due by now.
     pub fn on_wake(&mut self, now: DualTimestamp) {
         for node in self.quorum.all().iter() {
             let pipeline = &mut self.pipelines[node.index()];
-            // Nearly in the order they end. To look through all at every turn would cost more than the turn.
-            while pipeline.pending.front().is_some_and(|release| release.until.is_due(now)) {
-                pipeline.pending.pop_front();
+            // The queue is nearly sorted by end. To search all of it at each wake-up would cost more than the
+            // rest.
+            while pipeline.queued_releases.front().is_some_and(|release| release.useful_until.is_due(now)) {
+                pipeline.queued_releases.pop_front();
             }
-            if pipeline.link == LinkState::Up
-                && pipeline.has_pending_release_for(now, self.limits.redial_after)
-            {
+            if pipeline.link == LinkState::Up && pipeline.has_not_replied_for(now, self.limits.redial_after) {
                 self.actions.push_back(Action::Redial(node));
                 self.on_down(node, "did not answer for too long".into(), now);
             } else if pipeline.retry_at.is_some_and(|retry| now.is_due(retry)) {
                 self.send_pending_releases(node, now);
             }
         }
-        self.follow_members(now);
-        if self.wall_clock_advanced(now) {
-            let leases: Vec<OperationId> = self.running.keys().copied().collect();
-            for id in leases {
+        self.apply_member_steps(now);
+        if self.wall_clock_gained(now) {
+            let ids: Vec<OperationId> = self.operations.keys().copied().collect();
+            for id in ids {
                 self.wake(id, now);
             }
         }
@@ -248,38 +255,38 @@ impl Coordinator {
         }
     }
 
-    /// When to call [`on_wake`](Self::on_wake), if ever, by the boot clock.
+    /// When to call [`on_wake`](Self::on_wake), in nanoseconds of the boot clock, if ever.
     #[must_use]
     pub fn next_wake(&self) -> Option<u64> {
         let mut wake = self.alarms.first().map_or(u64::MAX, |(due, _)| due.nanos());
         let redial_after = self.limits.redial_after.as_nanos() as u64;
         for pipeline in self.pipelines.iter().filter(|pipeline| matches!(pipeline.link, LinkState::Up)) {
-            if let Some(oldest) = pipeline.awaiting.front() {
+            if let Some(oldest) = pipeline.in_flight.front() {
                 wake = wake.min(oldest.sent.boot_nanos().saturating_add(redial_after));
             }
             if let Some(retry) = pipeline.retry_at {
                 wake = wake.min(retry.boot_nanos());
             }
         }
-        if let Some(reading) = self.members.as_ref().and_then(|members| members.wake_at()) {
-            wake = wake.min(reading.boot_nanos());
+        if let Some(due) = self.membership.as_ref().and_then(|membership| membership.wake_at()) {
+            wake = wake.min(due.boot_nanos());
         }
         (wake < u64::MAX).then_some(wake)
     }
 
-    fn start(&mut self, id: OperationId, machine: Operation, now: DualTimestamp) {
-        self.running.insert(id, Box::new(OperationEntry { machine, alarm: BootTime::NEVER }));
+    fn start(&mut self, id: OperationId, operation: Operation, now: DualTimestamp) {
+        self.operations.insert(id, Box::new(OperationEntry { operation, alarm: BootTime::NEVER }));
         self.advance(id, now);
     }
 
     fn wake(&mut self, id: OperationId, now: DualTimestamp) {
-        let voters = voters(&self.pipelines, self.members.as_deref(), self.limits);
-        let Some(entry) = self.running.get_mut(&id) else { return };
+        let implicit_votes = implicit_votes(&self.pipelines, self.membership.as_deref(), self.limits);
+        let Some(entry) = self.operations.get_mut(&id) else { return };
         let due = std::mem::replace(&mut entry.alarm, BootTime::NEVER);
         self.alarms.remove(&(due, id));
-        match &mut entry.machine {
-            Operation::Attempt(bid) => bid.attempt.on_wake(now),
-            Operation::Lease(lease) => lease.on_wake(|node| voters.implicit_vote_for_holders(node, now), now),
+        match &mut entry.operation {
+            Operation::Attempt(attempt_entry) => attempt_entry.attempt.on_wake(now),
+            Operation::Lease(lease) => lease.on_wake(|node| implicit_votes.for_holders(node, now), now),
             Operation::Survey(survey) => survey.on_wake(now),
         }
         self.advance(id, now);
@@ -289,77 +296,83 @@ impl Coordinator {
         &mut self,
         id: OperationId,
         node: NodeId,
-        phase: RequestKind,
+        kind: RequestKind,
         round: u32,
         vote: Vote,
         now: DualTimestamp,
     ) {
-        if self.deliver_vote(id, node, phase, round, vote, now) {
+        if self.deliver_vote(id, node, kind, round, vote, now) {
             self.advance(id, now);
         }
     }
 
-    /// Hands a vote to its machine, which is to be advanced next. False if it has ended, as it often has when the last
-    /// nodes answer.
+    /// Delivers a vote to its operation, which must be advanced next. Returns false if the operation has
+    /// ended, as often when the last nodes reply.
     fn deliver_vote(
         &mut self,
         id: OperationId,
         node: NodeId,
-        phase: RequestKind,
+        kind: RequestKind,
         round: u32,
         vote: Vote,
         now: DualTimestamp,
     ) -> bool {
-        let Some(entry) = self.running.get_mut(&id) else { return false };
-        match &mut entry.machine {
-            Operation::Attempt(bid) => bid.attempt.on_reply(node, phase, vote, now),
-            Operation::Lease(lease) => lease.on_reply(node, phase, round, vote, now),
+        let Some(entry) = self.operations.get_mut(&id) else { return false };
+        match &mut entry.operation {
+            Operation::Attempt(attempt_entry) => attempt_entry.attempt.on_reply(node, kind, vote, now),
+            Operation::Lease(lease) => lease.on_reply(node, kind, round, vote, now),
             Operation::Survey(survey) => survey.on_reply(node, vote),
         }
         true
     }
 
     fn end(&mut self, id: OperationId) {
-        let Some(entry) = self.running.remove(&id) else { return };
+        let Some(entry) = self.operations.remove(&id) else { return };
         if entry.alarm != BootTime::NEVER {
             self.alarms.remove(&(entry.alarm, id));
         }
-        self.leases -= usize::from(matches!(entry.machine, Operation::Lease(_)));
+        self.lease_count -= usize::from(matches!(entry.operation, Operation::Lease(_)));
     }
 
-    /// Whether the wall clock has gained on the boot clock since leases were last looked at for it: at once, or bit by
-    /// bit.
-    fn wall_clock_advanced(&mut self, now: DualTimestamp) -> bool {
+    /// Whether the wall clock has gained on the boot clock, at once or gradually, since leases were last
+    /// checked.
+    fn wall_clock_gained(&mut self, now: DualTimestamp) -> bool {
         let lead = now.wall_nanos().saturating_sub(now.boot_nanos());
-        let known = self.wall_lead.map_or(lead, |known| known.min(lead));
-        let has_gained = lead > known.saturating_add(WALL_GAIN_NANOS);
-        self.wall_lead = Some(if has_gained { lead } else { known });
+        let known = self.wall_clock_lead.map_or(lead, |known| known.min(lead));
+        let has_gained = lead > known.saturating_add(MIN_WALL_CLOCK_GAIN_NANOS);
+        self.wall_clock_lead = Some(if has_gained { lead } else { known });
         has_gained
     }
 }
 
-/// Who can be asked, and who need not be.
-struct Voters<'a> {
+/// The votes of nodes to which no request is sent: not connected, backlogged, excluded or on probation.
+struct ImplicitVotes<'a> {
     pipelines: &'a [NodePipeline],
-    members: Option<&'a Membership>,
+    membership: Option<&'a Membership>,
     reply_timeout: Duration,
 }
 
-impl Voters<'_> {
-    fn implicit_vote(&self, node: NodeId, now: DualTimestamp) -> Option<Vote> {
-        let absence = self.pipelines[node.index()].implicit_vote(now, self.reply_timeout);
-        absence.or_else(|| self.members.and_then(|members| members.implicit_vote(node, now)))
+impl ImplicitVotes<'_> {
+    fn of(&self, node: NodeId, now: DualTimestamp) -> Option<Vote> {
+        let unavailable = self.pipelines[node.index()].implicit_vote(now, self.reply_timeout);
+        unavailable.or_else(|| self.membership.and_then(|membership| membership.implicit_vote(node, now)))
     }
 
-    fn implicit_vote_for_holders(&self, node: NodeId, now: DualTimestamp) -> Option<Vote> {
-        let absence = self.pipelines[node.index()].implicit_vote(now, self.reply_timeout);
-        absence.or_else(|| self.members.and_then(|members| members.implicit_vote_for_holders(node, now)))
+    fn for_holders(&self, node: NodeId, now: DualTimestamp) -> Option<Vote> {
+        let unavailable = self.pipelines[node.index()].implicit_vote(now, self.reply_timeout);
+        unavailable.or_else(|| {
+            self.membership.and_then(|membership| membership.implicit_vote_for_holders(node, now))
+        })
     }
 }
 
-/// Takes the parts, so that a machine can be changed meanwhile.
-fn voters<'a>(pipelines: &'a [NodePipeline], members: Option<&'a Membership>, limits: Limits) -> Voters<'a> {
-    Voters { pipelines, members, reply_timeout: limits.reply_timeout }
+/// Borrows only these fields, so that an operation can be changed at the same time.
+fn implicit_votes<'a>(
+    pipelines: &'a [NodePipeline],
+    membership: Option<&'a Membership>,
+    limits: Limits,
+) -> ImplicitVotes<'a> {
+    ImplicitVotes { pipelines, membership, reply_timeout: limits.reply_timeout }
 }
 
-const WALL_GAIN_NANOS: u64 = 1_000_000;
+const MIN_WALL_CLOCK_GAIN_NANOS: u64 = 1_000_000;

@@ -1,51 +1,53 @@
-//! Known mistakes, to be made on purpose.
+//! Mutants: known mistakes that tests switch on to prove that a checker detects them (mutation testing).
 //!
-//! Each of them breaks some promise of the lock, and each was found in a published library or in a draft of this
-//! one. The tests switch on one at a time and expect the model or the simulation to catch it: a checker that catches
-//! none proves nothing. Outside tests all of this is compiled away.
+//! Each mutant breaks an invariant of the lock. Each was found in a published library or in a draft of this
+//! one. Tests switch on one at a time and expect the model or the simulation to detect it. Outside tests all
+//! of this is compiled away.
 
-/// A mistake in the protocol itself. (Those of a script, a connection or a clock are made by the simulated ones.)
+/// A known mistake in the protocol. (The simulation has those of a script, a connection or a clock.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mutant {
-    /// The deadline counts from the last reply instead of from before the first byte.
+    /// The deadline counts from the last reply, not from before the first byte was sent.
     ValidityFromReply,
-    /// A renewal counts also when it completes after the old deadline.
+    /// A renewal also counts when it completes after the old deadline.
     LateRenewal,
-    /// A renewal counts after the old deadline, and nodes take a missing key anew for it.
+    /// A renewal counts after the old deadline, and nodes set a missing key again for it.
     ResurrectingRenewal,
-    /// A node that forgot votes at once.
+    /// A node that lost data votes at once.
     NoProbation,
-    /// A node that forgot votes after half of the max ttl.
+    /// A node that lost data votes after half of the max ttl.
     ShortProbation,
-    /// The number is the largest of the grants, whether or not q nodes have it.
+    /// The fencing number is the largest of the grants, whether or not q nodes have it.
     NoSecondRound,
     /// A quorum is a majority of the nodes that are connected.
     QuorumOfConnected,
-    /// A key that is taken again is good for as long as the lock, whatever was asked for and whenever the answer comes.
+    /// A reacquired key counts for the whole lease, whatever its ttl and however late its reply.
     ReacquiredGrantNeverExpires,
-    /// A key that is taken again is good for the round that is under way when the answer comes.
+    /// A reacquired key counts for the round that runs when its reply arrives.
     ReacquiredInAnyRound,
-    /// A grant that comes late is good for as long as the lock, also where that was extended meanwhile.
+    /// A late grant counts for the whole lease, also after the lease was extended.
     LateGrantNeverExpires,
-    /// A blank node is taken in on the word of nodes that are away, and may have forgotten it since.
-    AbsentNodesVouch,
-    /// A node with a larger number than the lock's is given up for good, whoever's it is.
+    /// Disconnected nodes also confirm the cluster of a blank node, though they may have lost their data
+    /// since.
+    DisconnectedNodesConfirm,
+    /// A node with a larger number than the lock's is never used again, whether or not the number has a
+    /// holder.
     FencedOutForever,
-    /// A larger number is taken for nobody's without asking a quorum.
+    /// A larger number counts as one without a holder, and no quorum is queried.
     LargerFenceUnverified,
-    /// When a node was told to remember is known by the node's own clock alone.
+    /// The time of a marker's write is known only by the node's own clock.
     NoWriterClock,
-    /// Who knew a node when it changed goes by the node's clock alone for how long ago that was.
+    /// A client that saw a node change measures the time since then only by the node's clock.
     NoOwnClockWait,
-    /// Who stands in line goes by what the node with the line says, for ever.
+    /// A waiter trusts the node with its wait queue forever.
     WaitQueueTrustedForever,
-    /// A change of role, which replaces the data, is not seen as a change of the node.
-    IgnoresReplication,
-    /// A clock that was set back behind what its node remembers of it is taken as it is.
-    IgnoresSetBack,
+    /// A change of role, which replaces the data, does not change the incarnation.
+    IgnoresRoleChange,
+    /// A node clock that was set back behind the time noted on the node is accepted.
+    IgnoresClockSetBack,
 }
 
-/// Whether this mistake is to be made.
+/// Whether this mutant is switched on.
 #[cfg(not(test))]
 #[must_use]
 pub(crate) const fn enabled(_: Mutant) -> bool {
@@ -62,24 +64,24 @@ mod switch {
     use super::Mutant;
 
     thread_local! {
-        static MADE: Cell<Option<Mutant>> = const { Cell::new(None) };
+        static ACTIVE: Cell<Option<Mutant>> = const { Cell::new(None) };
     }
 
-    /// Whether this mistake is to be made, on this thread.
+    /// Whether this mutant is switched on, on this thread.
     #[must_use]
     pub(crate) fn enabled(mutant: Mutant) -> bool {
-        MADE.get() == Some(mutant)
+        ACTIVE.get() == Some(mutant)
     }
 
-    /// Runs something with this mistake, on this thread.
+    /// Runs `body` with this mutant switched on, on this thread.
     pub(crate) fn with<T>(mutant: Option<Mutant>, body: impl FnOnce() -> T) -> T {
         struct Restore(Option<Mutant>);
         impl Drop for Restore {
             fn drop(&mut self) {
-                MADE.set(self.0);
+                ACTIVE.set(self.0);
             }
         }
-        let _restore = Restore(MADE.replace(mutant));
+        let _restore = Restore(ACTIVE.replace(mutant));
         body()
     }
 }

@@ -1,4 +1,4 @@
-//! One node as the board sees it: its link, the answers it owes us, and the undos we owe it.
+//! One node as the coordinator sees it: its connection, its requests in flight, and its pending releases.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,124 +10,124 @@ use crate::request::{Key, OwnerToken, RequestKind};
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
 
-/// One node's ordered queue.
+/// One node's ordered queue of requests.
 ///
-/// Answers come in the order of the questions, so `awaiting` is matched from its front. An undo whose answer never
-/// came is *owed*: it is the first thing sent on the node's next connection.
+/// Replies come in the order of the requests, so each reply belongs to the front of `in_flight`. A release
+/// without a reply is *pending*: it is sent first on the node's next connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NodePipeline {
-    /// Whether questions can be sent.
+    /// Whether requests can be sent.
     pub link: LinkState,
-    /// What was sent and not yet answered, oldest first.
-    pub awaiting: VecDeque<InFlight>,
-    /// Undos not known done, oldest first.
-    pub pending: VecDeque<PendingRelease>,
-    /// When to send owed undos again that the node answered with an error.
+    /// Requests without a reply yet, oldest first.
+    pub in_flight: VecDeque<InFlight>,
+    /// Pending releases to be sent, oldest first.
+    pub queued_releases: VecDeque<PendingRelease>,
+    /// When to send releases again that failed with an error.
     pub retry_at: Option<DualTimestamp>,
 }
 
 /// The state of the connection to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LinkState {
-    /// Ready for questions.
+    /// Connected.
     Up,
-    /// Not connected: why.
+    /// Not connected, with the cause.
     Down(Arc<str>),
-    /// It may not serve us: why.
+    /// Excluded, with the reason.
     Excluded(ExclusionReason),
 }
 
-/// A question that was sent.
+/// A request without a reply yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct InFlight {
     /// When it was sent.
     pub sent: DualTimestamp,
-    /// What its answer is for.
-    pub pending: ExpectedReply,
+    /// What its reply will be.
+    pub expected: ExpectedReply,
 }
 
-/// What an answer is for.
+/// What a reply is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ExpectedReply {
-    /// A vote in some round of some machine.
+    /// A vote in a round of an operation.
     Vote {
-        /// Which machine.
-        of: OperationId,
-        /// To which question.
-        phase: RequestKind,
-        /// In which of its rounds.
+        /// The operation.
+        operation: OperationId,
+        /// The kind of its request.
+        kind: RequestKind,
+        /// The operation's round.
         round: u32,
     },
-    /// What the node remembers; in the second try, as text.
+    /// A marker reading.
     Marker {
-        /// What it was told to remember.
+        /// The marker that was written first.
         write: Option<MarkerWrite>,
-        /// Whether the question went out in full.
+        /// Whether the script was sent as text, as in the second try.
         as_text: bool,
     },
-    /// An undo.
+    /// The reply to a release.
     PendingRelease(PendingRelease),
 }
 
-/// A release that may still be needed on a node.
+/// A release that is not known to be done on a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PendingRelease {
-    /// The machine that wants to hear of it, while it runs.
-    pub of: OperationId,
-    /// The key to free.
+    /// The operation that gets the vote, while it runs.
+    pub operation: OperationId,
+    /// The key to delete.
     pub key: Key,
-    /// If it still has this token.
+    /// The owner token that the key must have.
     pub token: OwnerToken,
-    /// With which question: those who wait are called after a lock that was held, and not after a vain attempt, which
-    /// would pass a call on from one to the next while somebody else has the lock.
-    pub phase: RequestKind,
-    /// Until when it may matter: no key of ours can outlive this.
-    pub until: BootTime,
+    /// The kind of release. Waiters are notified after a held lock, but not after a failed attempt: each
+    /// would pass the notification on while another client holds the lock.
+    pub kind: RequestKind,
+    /// No key of this operation lives longer than this, so the release is dropped then.
+    pub useful_until: BootTime,
 }
 
 impl NodePipeline {
-    /// The lane of a node that has not been reached yet.
+    /// The pipeline of a node that was not connected yet.
     #[must_use]
     pub fn new() -> Self {
         Self {
             link: LinkState::Down("still connecting".into()),
-            awaiting: VecDeque::new(),
-            pending: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            queued_releases: VecDeque::new(),
             retry_at: None,
         }
     }
 
-    /// The vote of a node that need not be asked: "down" and "owes an answer for longer than the node time-out"
-    /// count as unknown at once, so that nobody waits for it and no queue grows for it.
+    /// The vote of a node to which no request is sent. A node that is down, or whose reply is overdue by the
+    /// reply timeout, votes unknown at once: no operation waits for it, and its queue does not grow.
     #[must_use]
     pub fn implicit_vote(&self, now: DualTimestamp, reply_timeout: Duration) -> Option<Vote> {
         match &self.link {
-            LinkState::Down(why) => Some(Vote::Unknown(ReplyFailure::Disconnected(why.clone()))),
+            LinkState::Down(cause) => Some(Vote::Unknown(ReplyFailure::Disconnected(cause.clone()))),
             LinkState::Excluded(exclusion) => Some(Vote::Excluded(exclusion.clone())),
-            LinkState::Up if self.has_pending_release_for(now, reply_timeout) => {
+            LinkState::Up if self.has_not_replied_for(now, reply_timeout) => {
                 Some(Vote::Unknown(ReplyFailure::Backlogged))
             }
             LinkState::Up => None,
         }
     }
 
-    /// Whether the node has owed an answer for `span` or longer.
+    /// Whether the oldest request in flight was sent `span` ago or earlier.
     #[must_use]
-    pub fn has_pending_release_for(&self, now: DualTimestamp, span: Duration) -> bool {
-        self.awaiting.front().is_some_and(|oldest| now.since(oldest.sent) >= span)
+    pub fn has_not_replied_for(&self, now: DualTimestamp, span: Duration) -> bool {
+        self.in_flight.front().is_some_and(|oldest| now.since(oldest.sent) >= span)
     }
 
-    /// Every undo not known done, sent or not.
+    /// All pending releases, sent or not.
     pub fn pending_releases(&self) -> impl Iterator<Item = &PendingRelease> {
-        let sent = self.awaiting.iter().filter_map(|awaiting| match &awaiting.pending {
+        let sent = self.in_flight.iter().filter_map(|in_flight| match &in_flight.expected {
             ExpectedReply::PendingRelease(release) => Some(release),
             ExpectedReply::Vote { .. } | ExpectedReply::Marker { .. } => None,
         });
-        sent.chain(&self.pending)
+        sent.chain(&self.queued_releases)
     }
 }
 
-/// Gives back the room that a burst has taken, such as thousands of renewals at once, when it is over.
+/// Frees the memory of an empty queue after a burst, such as thousands of renewals at once.
 pub fn shrink_if_empty<T>(queue: &mut VecDeque<T>) {
     if queue.is_empty() && queue.capacity() > RETAINED_CAPACITY {
         queue.shrink_to(RETAINED_CAPACITY);

@@ -1,4 +1,4 @@
-//! What is asked for, and the question put to a node.
+//! Locks, keys, owner tokens, and the requests to nodes.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -9,17 +9,18 @@ use std::time::Duration;
 use crate::fence::Fence;
 use crate::lease_params::LeaseParams;
 
-/// A lock that is asked for: which key, on which terms.
+/// The lock that an attempt acquires: its key and its parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LockSpec {
     /// The key on every node.
     pub key: Key,
-    /// For how long, and how patiently.
+    /// The ttl, the timeouts and the clock drift.
     pub params: LeaseParams,
-    /// Whether a refusal should tell for how long the holder's key still lives. Plain `SET NX` does not say,
-    /// so it costs the refused contender (never the winner) a `PTTL`.
+    /// Whether a contended attempt reports how long the holder's key still lives. Plain `SET NX` does not
+    /// return it, so the contender that failed (never the winner) also sends a `PTTL`.
     pub want_holder_ttl: bool,
-    /// What a fencing number must be above, because the resource has seen that many; 0 if it has seen none.
+    /// The fencing number must be above this, because the protected resource has seen it; 0 if it has seen
+    /// none.
     pub min_fencing_number: u64,
 }
 
@@ -28,19 +29,19 @@ pub struct LockSpec {
 pub struct Key(Arc<str>);
 
 impl Key {
-    /// The key of these characters. Checked by whoever takes names from people.
+    /// The key with this text. Callers that take names from users check them.
     #[must_use]
     pub fn new(key: &str) -> Self {
         Self(Arc::from(key))
     }
 
-    /// The same key, to be kept by others.
+    /// A shared pointer to the key's text.
     #[must_use]
     pub fn shared(&self) -> Arc<str> {
         Arc::clone(&self.0)
     }
 
-    /// The key as it stands on the nodes.
+    /// The key as stored on the nodes.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -59,26 +60,26 @@ impl fmt::Display for Key {
     }
 }
 
-/// The longest key, in bytes. Each question about a lock carries it two or three times, before those of all other locks on
-/// the same connection.
+/// The longest key, in bytes. Each request carries its key two or three times, and delays all later requests
+/// on the same connection.
 pub const MAX_KEY_BYTES: usize = 1 << 16;
 
-/// The value that shows whose a key is: random, and fresh for **every attempt**.
+/// The value under a lock's key that identifies its owner: random, and new for **every attempt**.
 ///
-/// Reusing one across attempts breaks exclusion with perfect clocks and no crash: a release of the first
-/// attempt that arrives late deletes the grant of the second. Who knows it can release the lock, so it is a
-/// secret: `Debug` shows a short hash only.
+/// A token that is used again breaks mutual exclusion even with perfect clocks and no crash: a late release
+/// of the first attempt deletes the grant of the second. A process that knows the token can release the lock.
+/// So the token is a secret, and `Debug` shows only a short hash.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct OwnerToken([u8; 16]);
 
 impl OwnerToken {
-    /// The token of these bits, which must be drawn from the operating system's randomness.
+    /// The token of these bits, which must come from the operating system's random source.
     #[must_use]
     pub const fn new(bits: u128) -> Self {
         Self(bits.to_be_bytes())
     }
 
-    /// As it stands on the nodes: 32 hexadecimal digits.
+    /// The token as stored on the nodes: 32 hexadecimal digits.
     #[must_use]
     pub fn digits(&self) -> [u8; 32] {
         let mut digits = [0; 32];
@@ -89,7 +90,7 @@ impl OwnerToken {
         digits
     }
 
-    /// A short hash to tell owners apart in logs; it opens nothing.
+    /// A short hash that tells owners apart in logs. It cannot release a lock.
     #[must_use]
     pub fn hash(&self) -> OwnerHash {
         OwnerHash::of(&self.digits())
@@ -98,7 +99,7 @@ impl OwnerToken {
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// As the one number of its width, by which the models know it.
+/// Hashes as one `u128`, by which the models recognize it.
 impl Hash for OwnerToken {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u128(u128::from_be_bytes(self.0));
@@ -111,14 +112,16 @@ impl fmt::Debug for OwnerToken {
     }
 }
 
-/// A short hash of an owner's token: equal for equal owners, of no use for releasing their lock.
+/// A short hash of an owner token: equal for equal owners; it cannot release their lock.
 ///
-/// In bytes, for it is in a [`RequestKind`], of which every held lock has one: a number would be laid out in steps of four.
+/// Stored as bytes, because every held lock has a [`RequestKind`] that may contain it: a number would be
+/// aligned to four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OwnerHash([u8; 4]);
 
 impl OwnerHash {
-    /// The mark of the value found under a key (FNV-1a, folded to 32 bits). `lua/force_release.lua` computes the same.
+    /// The hash of the value under a key (FNV-1a, folded to 32 bits). `lua/force_release.lua` computes the
+    /// same.
     #[must_use]
     pub fn of(value: &[u8]) -> Self {
         let hash = value.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -134,7 +137,7 @@ impl fmt::Display for OwnerHash {
     }
 }
 
-/// As it is shown: eight hexadecimal digits, with a `#` in front or without.
+/// Parses what `Display` shows: eight hexadecimal digits, with or without a `#` in front.
 impl FromStr for OwnerHash {
     type Err = ParseOwnerHashError;
 
@@ -147,7 +150,7 @@ impl FromStr for OwnerHash {
     }
 }
 
-/// What was read is no mark of an owner.
+/// The text is not an owner hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ParseOwnerHashError;
@@ -160,64 +163,67 @@ impl fmt::Display for ParseOwnerHashError {
 
 impl std::error::Error for ParseOwnerHashError {}
 
-/// One question, put to some nodes at once.
+/// One request, sent to several nodes at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
-    /// What is asked.
-    pub phase: RequestKind,
-    /// About which key.
+    /// What the node does.
+    pub kind: RequestKind,
+    /// The key.
     pub key: Key,
-    /// In whose name. Of no meaning where nothing is set or compared.
+    /// The owner token. Unused where nothing is set or compared.
     pub token: OwnerToken,
-    /// For how long, where the question sets an expiry; since how long, where it stands in line.
+    /// The ttl, where the request sets an expiry. In a wait queue, how long the process has waited.
     pub ttl: Duration,
-    /// The fencing number that goes with it. Without one, a question is the plain one of its kind.
+    /// The fencing number, or how to choose it. Without one it is the plain request of its kind.
     pub fence: Option<Fence>,
 }
 
-/// What can be asked of a node.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RequestKind {
-    /// `SET key token NX PX ttl`: a first vote.
+    /// `SET key token NX PX ttl`: the first round of an acquire.
     Acquire,
-    /// `PTTL key`: how long the one who has it may keep it.
+    /// `PTTL key`: how long the holder's key still lives.
     QueryTtl,
-    /// Compare, and lengthen the expiry: never shortens, never creates.
+    /// If the owner token matches, extends the expiry. It never shortens an expiry and never creates a key.
     Renew,
-    /// Compare, and make the node's fence our number: the second round of an acquisition, never in plain mode.
+    /// If the owner token matches, raises the node's fence to the lock's fencing number. This is the second
+    /// round of an acquire in fenced mode: the write-back phase of ABD registers (Attiya, Bar-Noy, Dolev
+    /// 1995).
     RaiseFence,
-    /// `SET key token NX PX ttl` again, on a node where our key has gone missing.
+    /// `SET key token NX PX ttl` again, on a node where the lock's key is missing.
     Reacquire,
-    /// Compare and delete.
+    /// If the owner token matches, deletes the key.
     Release,
-    /// The same, and call the process that has waited longest.
+    /// The same, and notifies the process that has waited longest.
     ReleaseAndNotify,
-    /// The same, and tell whether another process waits: the next here goes before it.
+    /// The same, and replies whether another process waits. The next task of this process goes first.
     ReleaseLocal,
-    /// Stand in line for a key: is it free, or for how long may the one who has it keep it.
+    /// Enters the key's wait queue. Replies whether the key is free, or how long it still lives.
     Enqueue,
-    /// Leave the line.
+    /// Leaves the wait queue.
     Dequeue,
-    /// Whose is it, and for how long.
+    /// Reads the key's owner and remaining ttl.
     Inspect,
-    /// Delete, whoever has it; where numbers are given, also make the node's fence larger than the holder's.
+    /// Deletes the key of any owner. In fenced mode it also raises the node's fence above the holder's
+    /// number.
     ForceRelease,
-    /// The same, but only where its owner's token has this mark. Nothing is done where another's key stands, or none.
+    /// The same, but only if the owner token has this hash. Otherwise it does nothing.
     BreakOf(OwnerHash),
-    /// Forget the number of a key that is free.
+    /// Removes the fence of a free key.
     Forget,
-    /// What the node remembers of its cluster. About no key.
+    /// Reads the node's marker. It has no key.
     ReadMarker,
 }
 
 impl RequestKind {
-    /// Whether it compares and deletes, whoever is called or not.
+    /// Whether it deletes the key of one owner token, with or without a notification.
     #[must_use]
     pub const fn is_release(self) -> bool {
         matches!(self, Self::Release | Self::ReleaseAndNotify | Self::ReleaseLocal)
     }
 
-    /// Whether it deletes a key in nobody's name.
+    /// Whether it deletes a key without knowing the owner token.
     #[must_use]
     pub const fn is_force_release(self) -> bool {
         matches!(self, Self::ForceRelease | Self::BreakOf(_))

@@ -1,9 +1,10 @@
-//! A span of time as messages show it: the way people type it.
+//! Durations in messages, in the form in which users type them.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Shows `0s` for nothing, whole hours, days and years (of 365.25 days) as such, and all else as `Duration` does.
+/// Displays a duration: `0s` for zero, whole hours, days and years (of 365.25 days), and others as `Duration`
+/// does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
@@ -28,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_shown_as_they_are_typed() {
+    fn spans_display_as_they_are_typed() {
         let spans = [
             (Duration::ZERO, "0s"),
             (Duration::from_nanos(1), "1ns"),

@@ -1,12 +1,12 @@
-//! Points in time, as the protocol sees them: numbers, never a clock.
+//! Timestamps as numbers; the core reads no clock.
 
 use std::time::Duration;
 
-/// A point in time on two clocks of this machine at once.
+/// A point in time on two clocks of this host.
 ///
-/// The *boot* clock counts on through suspend and is never set; the *wall* clock shows pauses that the boot
-/// clock cannot see (a virtual machine that was stopped) once somebody has set it right. A lease is over when
-/// **either** has passed its deadline; time-outs, back-off and waits look at boot time only.
+/// The *boot* clock also counts during suspend and is never set. The *wall* clock, once its time is set right
+/// again, shows pauses that the boot clock cannot see (a stopped virtual machine). A lease is over when
+/// **either** clock has passed its deadline. Timeouts, back-off and waits use the boot clock only.
 ///
 /// Both are nanoseconds: since boot, and since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,13 +16,13 @@ pub struct DualTimestamp {
 }
 
 impl DualTimestamp {
-    /// The moment at these readings of the two clocks.
+    /// The timestamp with these readings of the two clocks.
     #[must_use]
     pub const fn new(boot_nanos: u64, wall_nanos: u64) -> Self {
         Self { boot_nanos, wall_nanos }
     }
 
-    /// The same on the boot clock alone.
+    /// The boot clock's part.
     #[must_use]
     pub const fn boot(self) -> BootTime {
         BootTime(self.boot_nanos)
@@ -40,7 +40,7 @@ impl DualTimestamp {
         self.wall_nanos
     }
 
-    /// This moment, `span` later on both clocks.
+    /// The timestamp `span` later on both clocks.
     #[must_use]
     pub fn plus(self, span: Duration) -> Self {
         let nanos = nanos(span);
@@ -50,7 +50,7 @@ impl DualTimestamp {
         }
     }
 
-    /// This moment, `span` earlier on both clocks.
+    /// The timestamp `span` earlier on both clocks.
     #[must_use]
     pub fn minus(self, span: Duration) -> Self {
         let nanos = nanos(span);
@@ -60,13 +60,13 @@ impl DualTimestamp {
         }
     }
 
-    /// Whether `deadline` has come on either clock: the rule for leases.
+    /// Whether either clock has reached `deadline`: the rule for leases.
     #[must_use]
     pub const fn is_past(self, deadline: Self) -> bool {
         self.boot_nanos >= deadline.boot_nanos || self.wall_nanos >= deadline.wall_nanos
     }
 
-    /// What is left until `deadline` on the clock that reaches it first; zero once it is past.
+    /// The time until `deadline` on the clock that reaches it first; zero once it is past.
     #[must_use]
     pub fn until(self, deadline: Self) -> Duration {
         let boot = deadline.boot_nanos.saturating_sub(self.boot_nanos);
@@ -74,19 +74,19 @@ impl DualTimestamp {
         Duration::from_nanos(boot.min(wall))
     }
 
-    /// Whether `other` has come on the boot clock: the rule for time-outs, back-off and waits.
+    /// Whether the boot clock has reached `other`: the rule for timeouts, back-off and waits.
     #[must_use]
     pub const fn is_due(self, other: Self) -> bool {
         self.boot_nanos >= other.boot_nanos
     }
 
-    /// Boot time passed since `earlier`; zero if that lies ahead.
+    /// Boot time since `earlier`; zero if that is in the future.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.boot_nanos.saturating_sub(earlier.boot_nanos))
     }
 
-    /// Whether this comes after `other` on the boot clock.
+    /// Whether this is after `other` on the boot clock.
     #[must_use]
     pub const fn is_after(self, other: Self) -> bool {
         self.boot_nanos > other.boot_nanos
@@ -105,12 +105,12 @@ impl DualTimestamp {
     }
 }
 
-/// A point in time on the boot clock alone: for what is waited for, and ends no lock.
+/// A point in time on the boot clock, for waits; it ends no lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BootTime(u64);
 
 impl BootTime {
-    /// Five centuries after the machine was started.
+    /// Five centuries after boot.
     pub const NEVER: Self = Self(u64::MAX);
 
     /// Nanoseconds since boot.
@@ -119,19 +119,19 @@ impl BootTime {
         self.0
     }
 
-    /// This point in time, `span` later.
+    /// The time `span` later.
     #[must_use]
     pub fn plus(self, span: Duration) -> Self {
         Self(self.0.saturating_add(nanos(span)))
     }
 
-    /// Whether it has come.
+    /// Whether the boot clock has reached it.
     #[must_use]
     pub const fn is_due(self, now: DualTimestamp) -> bool {
         now.boot_nanos >= self.0
     }
 
-    /// What has passed since; zero if it lies ahead.
+    /// The time since then; zero if it is in the future.
     #[must_use]
     pub const fn elapsed(self, now: DualTimestamp) -> Duration {
         Duration::from_nanos(now.boot_nanos.saturating_sub(self.0))

@@ -1,4 +1,4 @@
-//! What a node answers, and what keeps it from answering.
+//! Votes: what a node's reply counts for, and why a node has no vote.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,127 +6,128 @@ use std::time::Duration;
 
 use crate::request::OwnerHash;
 
-/// One node's answer to one question.
+/// What one node's reply to one request counts for.
 ///
-/// Only a well-formed grant is a vote for us. Everything that is not clearly one of the first three is
-/// *unknown*: it may or may not have been done.
+/// Only a well-formed grant counts as one. Everything that is not clearly one of the first three is
+/// *unknown*: the request may or may not have been done.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Vote {
-    /// Done as asked: the key is ours here (or, to a release, was ours and is gone).
+    /// Done: the operation has the key on this node. To a release: it had the key, and the key is deleted.
     Granted,
-    /// Granted with a fencing number, which is the node's fence for this key now.
+    /// Granted with this fencing number, which is now the node's fence for the key.
     Fenced(u64),
-    /// Somebody else has the key, for this much longer where the node told. A key that never expires, or
-    /// one of another type, is held for ever: `None`.
+    /// Another owner has the key.
     HeldByOther {
-        /// For how much longer, if known.
+        /// The key's remaining ttl. `None` if the reply does not contain it, or if the key never expires or
+        /// is of another type.
         remaining: Option<Duration>,
     },
-    /// The key is not there: nobody has it.
+    /// The key does not exist.
     NotHeld,
-    /// The node's fence for this key is past our number. To a renewal, the key is ours there, and lives on; to a key
-    /// that was to be taken again, it is not there. A later holder was given that number, or no holder at all: an attempt
-    /// that came to nothing has left it, or a late grant of our own.
+    /// The node's fence for this key is larger than the lock's fencing number. A renewal has still extended
+    /// the lock's key; a reacquire has not set it. The larger number may belong to a later holder, or to no
+    /// holder: a failed attempt, or a late grant to this lock, can also leave it.
     FencedOut {
-        /// Where it stands (2^53 − 1 also for what is larger).
+        /// The node's fence (2^53 − 1 also for a larger fence).
         fence: u64,
     },
-    /// The node may have forgotten, or its clock cannot be trusted: it casts no vote for this much longer.
+    /// The node may have lost data, or its clock cannot be trusted: it casts no vote.
     OnProbation {
         /// For how much longer.
         remaining: Duration,
-        /// What happened to it.
+        /// The reason.
         reason: ProbationReason,
     },
-    /// What an inspection saw; no answer to any other question.
+    /// The reply to an inspection, and to no other request.
     Inspected(KeyState),
-    /// The node may not serve us, and asking again soon will not help.
+    /// The node is excluded; to retry soon does not help.
     Excluded(ExclusionReason),
-    /// No clear answer.
+    /// No clear reply.
     Unknown(ReplyFailure),
 }
 
-/// Why a node gave no clear answer.
+/// Why a node gave no clear reply.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ReplyFailure {
-    /// Not asked yet, or still silent when the time for an answer was over.
+    /// No reply before the timeout, or no request was sent yet.
     Timeout,
-    /// The others had decided before it answered, or before it was asked.
+    /// The other nodes decided the outcome first.
     NotWaitedFor,
-    /// It owes earlier answers for longer than the node time-out, so it was not asked.
+    /// No request was sent, because replies to earlier requests are overdue by the reply timeout.
     Backlogged,
-    /// Not connected: why, in words.
+    /// Not connected, with the cause.
     Disconnected(Arc<str>),
-    /// The connection broke before the answer came.
+    /// The connection was lost before the reply.
     ConnectionLost,
     /// The node does not know the script (it restarted, or its scripts were flushed).
     NoScript,
-    /// What it remembers of its cluster is not what we know of it; it is being asked.
+    /// The node's marker differs from the expected one; the marker is being read again.
     MarkerMismatch,
-    /// Too few nodes have told which cluster they are for this one to vote in it.
+    /// Too few nodes have confirmed the lock cluster for this node to vote in it.
     Unverified,
-    /// It answered with an error that may pass: `LOADING`, `READONLY`, `OOM`, `MISCONF`, `BUSY` and the like.
+    /// An error that may pass: `LOADING`, `READONLY`, `OOM`, `MISCONF`, `BUSY` and similar.
     TransientError(Arc<str>),
-    /// An answer that does not fit the question.
+    /// A reply that does not fit the request.
     UnexpectedReply,
 }
 
-/// Why a node is out of the count until somebody mends it.
+/// Why a node is excluded until an operator fixes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExclusionReason {
-    /// A replica: what it says may be undone by its master.
+    /// A replica: its master may overwrite what it replied.
     Replica,
     /// A member of a Redis Cluster, which moves and fails over keys on its own.
     RedisClusterNode,
-    /// The same server as another URL of the list, named by its place.
+    /// The same server as another URL of the list, with that URL's index.
     DuplicateServer(u8),
-    /// Wrong user, wrong password, or none given where one is needed.
+    /// Wrong user, wrong password, or no password where one is needed.
     AuthFailed(Arc<str>),
-    /// The user lacks a right: which, in Redis' own words.
+    /// The user lacks a permission, in Redis' own words.
     PermissionDenied(Arc<str>),
-    /// It evicts keys when its memory is full, locks among them. (A plain client only warns.)
+    /// It evicts keys when its memory is full, locks among them. (A client in plain mode only warns.)
     EvictionEnabled,
-    /// It belongs to another cluster, or its clients agreed on something else: what, in words.
+    /// It belongs to another lock cluster, or its clients use other settings, with the difference.
     ClusterMismatch(Arc<str>),
-    /// It remembers nothing, and too few others are there to say which cluster it belongs to.
+    /// It has no marker, and too few other nodes confirm which lock cluster it belongs to.
     Uninitialized,
-    /// The server cannot be used for another reason that will not pass by itself.
+    /// The server cannot be used for another permanent reason.
     Unsupported(Arc<str>),
 }
 
-/// Why a node's memory, or its clock, is in doubt.
+/// Why a node is on probation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ProbationReason {
-    /// It is new in its cluster. Nobody declared the cluster fresh, so it might have been something before.
+    /// It is new in its lock cluster. The cluster was not initialized explicitly, so the node may have had
+    /// locks before.
     NewNode,
-    /// Its data were restarted, wiped, replaced or promoted.
+    /// Its server restarted or was promoted, or its data was wiped or replaced.
     PossibleDataLoss,
-    /// Its clock jumped, so keys on it may have expired early.
+    /// Its clock jumped, so its keys may have expired early.
     ClockJump,
 }
 
-/// What an inspection saw on one node.
+/// What an inspection found on one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyState {
-    /// Who has the key.
+    /// The key's owner.
     pub holder: KeyOwner,
-    /// For how much longer; `None` for a key that never expires (and for one that is not there).
+    /// The key's remaining ttl; `None` for a key that never expires or does not exist.
     pub remaining: Option<Duration>,
 }
 
-/// Who has a key.
+/// The owner of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyOwner {
-    /// Nobody.
+    /// The key does not exist.
     Unheld,
-    /// Whoever wrote the value with this mark.
+    /// The owner whose token has this hash.
     Owner(OwnerHash),
-    /// A key that is not a string: no lock of ours.
+    /// A key of another type than string: not a lock.
     NotALock,
 }
 
@@ -141,12 +142,12 @@ impl fmt::Display for Vote {
             Self::NotHeld => f.write_str("not there"),
             Self::Fenced(number) => write!(f, "granted as number {number}"),
             Self::FencedOut { fence } => write!(f, "has given a larger number since: {fence}"),
-            Self::OnProbation { remaining, reason: doubt } => {
-                write!(f, "casts no vote for {:.1} s more: {doubt}", remaining.as_secs_f64())
+            Self::OnProbation { remaining, reason } => {
+                write!(f, "casts no vote for {:.1} s more: {reason}", remaining.as_secs_f64())
             }
-            Self::Inspected(sighting) => sighting.fmt(f),
+            Self::Inspected(state) => state.fmt(f),
             Self::Excluded(exclusion) => exclusion.fmt(f),
-            Self::Unknown(fault) => fault.fmt(f),
+            Self::Unknown(failure) => failure.fmt(f),
         }
     }
 }
@@ -155,7 +156,7 @@ impl fmt::Display for KeyState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.holder {
             KeyOwner::Unheld => return f.write_str("free"),
-            KeyOwner::Owner(mark) => write!(f, "held by #{mark}")?,
+            KeyOwner::Owner(owner_hash) => write!(f, "held by #{owner_hash}")?,
             KeyOwner::NotALock => f.write_str("a key of another type, which is no lock,")?,
         }
         match self.remaining {
@@ -165,7 +166,7 @@ impl fmt::Display for KeyState {
     }
 }
 
-/// A span that is left, as people read it: to a tenth of a second, and below that in milliseconds.
+/// Shows a remaining time in tenths of a second, and below one second in milliseconds.
 struct Remaining(Duration);
 
 impl fmt::Display for Remaining {
@@ -183,7 +184,7 @@ impl fmt::Display for ReplyFailure {
             Self::Timeout => f.write_str("no answer in time"),
             Self::NotWaitedFor => f.write_str("not waited for: the others had decided"),
             Self::Backlogged => f.write_str("owes earlier answers, so it was not asked"),
-            Self::Disconnected(why) => write!(f, "not connected: {why}"),
+            Self::Disconnected(cause) => write!(f, "not connected: {cause}"),
             Self::ConnectionLost => f.write_str("connection lost before the answer"),
             Self::NoScript => f.write_str("has lost its scripts"),
             Self::Unverified => f.write_str(
@@ -191,7 +192,7 @@ impl fmt::Display for ReplyFailure {
                  the cluster is new); see what keeps the others",
             ),
             Self::MarkerMismatch => f.write_str("is not what we know; being asked again"),
-            Self::TransientError(words) => write!(f, "cannot vote now: {words}"),
+            Self::TransientError(message) => write!(f, "cannot vote now: {message}"),
             Self::UnexpectedReply => f.write_str("an answer that does not fit the question"),
         }
     }
@@ -202,17 +203,17 @@ impl fmt::Display for ExclusionReason {
         match self {
             Self::Replica => f.write_str("a replica: name its master instead"),
             Self::RedisClusterNode => f.write_str("a Redis Cluster member: locks need independent masters"),
-            Self::DuplicateServer(place) => {
-                write!(f, "the same server as node {}: name each server once", place + 1)
+            Self::DuplicateServer(index) => {
+                write!(f, "the same server as node {}: name each server once", index + 1)
             }
-            Self::AuthFailed(words) => write!(f, "login refused: {words}"),
-            Self::PermissionDenied(words) => write!(f, "permission missing: {words}"),
+            Self::AuthFailed(message) => write!(f, "login refused: {message}"),
+            Self::PermissionDenied(message) => write!(f, "permission missing: {message}"),
             Self::EvictionEnabled => f.write_str("evicts keys when memory is full, locks among them: set maxmemory-policy noeviction"),
-            Self::ClusterMismatch(words) => write!(f, "another cluster: {words}"),
+            Self::ClusterMismatch(message) => write!(f, "another cluster: {message}"),
             Self::Uninitialized => f.write_str(
                 "blank, and too few others say which cluster it belongs to: bring them up, or declare the cluster (`quorlock init`)",
             ),
-            Self::Unsupported(words) => f.write_str(words),
+            Self::Unsupported(message) => f.write_str(message),
         }
     }
 }
@@ -228,14 +229,13 @@ impl fmt::Display for ProbationReason {
 }
 
 impl Vote {
-    /// Whether the node gave what was asked for.
+    /// Whether the node did what the request says.
     #[must_use]
     pub const fn is_grant(&self) -> bool {
         matches!(self, Self::Granted | Self::Fenced(_))
     }
 
-    /// Whether nothing of ours stands there after this answer to a release: it was deleted, was not there, or another's
-    /// key is.
+    /// Whether the released key is gone after this reply to a release: deleted, missing, or another owner's.
     #[must_use]
     pub const fn confirms_release(&self) -> bool {
         matches!(self, Self::Granted | Self::NotHeld | Self::HeldByOther { .. })

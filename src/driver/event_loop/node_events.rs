@@ -45,7 +45,7 @@ impl Driver {
                 Ok(None) => return,
                 Err(desync) => break desync.to_string(),
             };
-            let Some(phase) = self.coordinator.expects(node) else {
+            let Some(phase) = self.coordinator.next_reply_kind(node) else {
                 break "a reply that matches no request".to_owned();
             };
             let stale = redials_for(&reply).map(|words| format!("{ROLE_CHANGED}: {words}"));
@@ -64,7 +64,7 @@ impl Driver {
                 }
             }
             if let Some(micros) = clock_of(&reply) {
-                self.coordinator.on_clock(node, micros, now);
+                self.coordinator.on_node_time(node, micros, now);
             }
             let has_others = phase.is_release() && matches!(reply, Reply::Int(2..=4));
             let vote = vote(phase, &reply);
@@ -84,7 +84,7 @@ impl Driver {
             let seen = self
                 .events
                 .wants_replies()
-                .then(|| (vote.clone(), self.coordinator.next_in_flight(node).cloned()));
+                .then(|| (vote.clone(), self.coordinator.next_reply_key(node).cloned()));
             let asked = self.coordinator.on_reply(node, vote, now);
             if let (true, Some((id, _))) = (has_others, asked)
                 && let Some(key) = self.calls.key_of(id)
@@ -123,7 +123,7 @@ impl Driver {
             self.events.emit(&Event::NodeWarning { node: address, warning });
         }
         if let Some(reading) = &profile.marker {
-            self.coordinator.on_connected(node, reading.clone(), profile.asked, now);
+            self.coordinator.on_handshake(node, reading.clone(), profile.asked, now);
         }
         self.coordinator.on_up(node, now);
         self.is_status_dirty = true;
@@ -178,7 +178,9 @@ impl Driver {
         let node = &*self.links[node.index()].status.address;
         self.events.emit(&match anomaly {
             ClockAnomaly::Jumped { by_micros } => Event::ClockJumped { node, by_micros },
-            ClockAnomaly::Drifts { millionths } => Event::ClockDriftExceeded { node, drift_ppm: millionths },
+            ClockAnomaly::Drifts { drift_ppm: millionths } => {
+                Event::ClockDriftExceeded { node, drift_ppm: millionths }
+            }
         });
     }
 }

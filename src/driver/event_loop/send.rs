@@ -18,7 +18,7 @@ impl Driver {
     /// Encodes the request once, and copies its bytes to every node that it goes to.
     pub(super) fn send(&mut self, mut request: Request, nodes: NodeSet, as_text: bool) {
         let mut packed = None;
-        let calls = matches!(request.phase, RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal);
+        let calls = matches!(request.kind, RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal);
         let to_call = if calls { self.queues_to_notify(&request.key) } else { nodes };
         let others = nodes.without(to_call);
         for node in nodes.without(others).iter().chain(others.iter()) {
@@ -27,11 +27,11 @@ impl Driver {
             let form = if as_text || connection.eval_only() { ScriptForm::Source } else { ScriptForm::Sha };
             if !to_call.contains(node) {
                 // A node without the wait queue has no process to notify. That applies to all nodes that follow.
-                request.phase = RequestKind::Release;
+                request.kind = RequestKind::Release;
             }
-            if packed != Some((form, request.phase)) {
+            if packed != Some((form, request.kind)) {
                 self.encoder.encode(&request, form);
-                packed = Some((form, request.phase));
+                packed = Some((form, request.kind));
             }
             connection.queue(self.encoder.bytes());
             self.unsent.insert(node);

@@ -86,13 +86,13 @@ impl Driver {
         id: OperationId,
         now: DualTimestamp,
     ) -> Option<(Key, NodeSet)> {
-        let touched = self.coordinator.touched(id)?;
+        let touched = self.coordinator.possibly_set_nodes(id)?;
         if touched.len() == self.links.len() {
             return None;
         }
         let key = self.calls.key_of(id)?;
         let beyond = self.queues_to_notify(key).without(touched);
-        Some((key.clone(), beyond.iter().filter(|node| self.coordinator.has_replied(*node, now)).collect()))
+        Some((key.clone(), beyond.iter().filter(|node| self.coordinator.is_responsive(*node, now)).collect()))
     }
 
     /// Notifies, or counts, the processes that wait for a released lock on nodes without its key. No other node
@@ -115,7 +115,7 @@ impl Driver {
     /// The wait queue node of a key, and the second node, for processes that cannot reach the first.
     fn queues_of(&self, key: &Key, now: DualTimestamp) -> [Option<NodeId>; 2] {
         let takes_lines = |node: NodeId| {
-            self.coordinator.has_replied(node, now) && self.links[node.index()].may_enqueue(now)
+            self.coordinator.is_responsive(node, now) && self.links[node.index()].may_enqueue(now)
         };
         let answering = self.voting_queue_nodes().filter(|(node, _)| takes_lines(*node));
         fairness::rendezvous_nodes(key.as_str(), answering)
@@ -133,7 +133,7 @@ impl Driver {
     }
 
     fn voting_queue_nodes(&self) -> impl Iterator<Item = (NodeId, u64)> {
-        self.queue_nodes().filter(|(node, _)| self.coordinator.may_keep_queues(*node))
+        self.queue_nodes().filter(|(node, _)| self.coordinator.may_host_wait_queues(*node))
     }
 
     fn queue_nodes(&self) -> impl Iterator<Item = (NodeId, u64)> {

@@ -1,4 +1,4 @@
-//! What a board is told once, and what it says.
+//! The coordinator's settings, its actions for the driver, and its events for callers.
 
 use std::time::Duration;
 
@@ -12,76 +12,76 @@ use crate::request::Request;
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
-/// How long a node may be silent.
+/// How long a node may take to reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
-    /// After this, nobody waits for the node.
+    /// After this time no operation waits for the node.
     pub reply_timeout: Duration,
-    /// After this, its connection is given up.
+    /// After this time its connection is closed and dialed again.
     pub redial_after: Duration,
 }
 
 /// What the driver must do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Write this question to these nodes, behind everything written to them before.
+    /// Write this request to these nodes, after everything written to them before.
     Send {
-        /// The question.
+        /// The request.
         request: Request,
-        /// To whom.
+        /// Its nodes.
         nodes: NodeSet,
-        /// Whether scripts are sent as text, because the node does not know their hash.
+        /// Whether a script is sent as text, because the node does not know its hash.
         as_text: bool,
     },
-    /// Ask this node what it remembers of its cluster, after it was told what to remember.
+    /// Read this node's marker, after a write if there is one.
     ReadMarker {
-        /// Which node.
+        /// The node.
         node: NodeId,
-        /// What it is told.
+        /// The marker to write first.
         write: Option<MarkerWrite>,
         /// Whether the script is sent as text.
         as_text: bool,
     },
-    /// The node stands otherwise than before.
+    /// The node's voting status changed.
     VotingStatus(NodeId, VotingStatus),
-    /// The node's clock is odd.
+    /// The node's clock jumped or drifts.
     ClockAnomaly(NodeId, ClockAnomaly),
-    /// Give up this node's connection, and dial it anew.
+    /// Close this node's connection, and dial it again.
     Redial(NodeId),
-    /// Tell the caller, or whoever listens.
-    Notify(OperationId, OperationEvent),
+    /// Send this event to the operation's caller and to the observers.
+    Event(OperationId, OperationEvent),
 }
 
-/// What a machine has to say to its caller.
+/// An event of an operation, for its caller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum OperationEvent {
-    /// The attempt won: the lock is held until the deadline, on these nodes.
+    /// The attempt acquired the lock.
     Won {
-        /// Until when it may be trusted.
+        /// The lock is held until then.
         deadline: DualTimestamp,
-        /// Where it stands so far.
+        /// The nodes known to have the key.
         confirmed: NodeSet,
         /// Its fencing number; none in plain mode.
-        number: Option<u64>,
-        /// In how many rounds.
+        fencing_number: Option<u64>,
+        /// The number of rounds that it took.
         rounds: u8,
     },
     /// The attempt failed.
-    Refused(AttemptFailure),
-    /// More, or other, nodes have the key.
+    Failed(AttemptFailure),
+    /// Other nodes than before are known to have the key.
     Confirmed(NodeSet),
-    /// A renewal or an extension begins.
+    /// A renewal or an extension starts.
     Renewing,
     /// The lock is held until this deadline.
     Renewed(DualTimestamp),
-    /// A renewal or an extension got too few answers; the deadline stays.
-    Unconfirmed(Vec<Vote>),
+    /// A renewal or an extension got too few replies; the deadline stays.
+    RenewalFailed(Vec<Vote>),
     /// The lock is lost.
     Lost(LossReason),
-    /// The release is done on these terms: every node's answer.
+    /// The release has ended: every node's vote.
     Released(Vec<Vote>),
-    /// What the nodes answered to a survey.
+    /// The survey has ended: every node's vote.
     Surveyed(Vec<Vote>),
-    /// A cluster was declared, or could not be.
-    Declared(InitResult),
+    /// The lock cluster was initialized, or could not be.
+    Initialized(InitResult),
 }

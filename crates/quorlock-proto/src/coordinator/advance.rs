@@ -1,4 +1,4 @@
-//! From what a machine says to what is done about it.
+//! Turns the steps of operations into actions, requests and events.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,37 +14,43 @@ use crate::survey::SurveyStep;
 use crate::time::DualTimestamp;
 
 impl Coordinator {
-    /// Takes the machine's steps until it has none, then sets its alarm, or ends it.
+    /// Polls the operation until it has no step left, then sets its alarm or ends it.
     pub(super) fn advance(&mut self, id: OperationId, now: DualTimestamp) {
         let entry = loop {
-            let Some(entry) = self.running.get_mut(&id) else { return };
-            match &mut entry.machine {
-                Operation::Attempt(bid) => match bid.attempt.poll() {
+            let Some(entry) = self.operations.get_mut(&id) else { return };
+            match &mut entry.operation {
+                Operation::Attempt(attempt_entry) => match attempt_entry.attempt.poll() {
                     Some(AttemptStep::Request(RequestKind::Release, nodes)) => {
-                        let attempt = &bid.attempt;
+                        let attempt = &attempt_entry.attempt;
                         let until =
                             attempt.start().boot().plus(attempt.spec().params.ttl()).plus(RELEASE_SLACK);
                         let (key, token) = (attempt.spec().key.clone(), attempt.token());
-                        let release =
-                            PendingRelease { of: id, key, token, phase: RequestKind::Release, until };
-                        self.release_later(nodes, &release, now);
+                        let release = PendingRelease {
+                            operation: id,
+                            key,
+                            token,
+                            kind: RequestKind::Release,
+                            useful_until: until,
+                        };
+                        self.send_or_queue_release(nodes, &release, now);
                     }
-                    Some(AttemptStep::Request(phase, nodes)) => {
-                        let request = attempt_request(&bid.attempt, phase);
+                    Some(AttemptStep::Request(kind, nodes)) => {
+                        let request = attempt_request(&attempt_entry.attempt, kind);
                         self.send(request, nodes, id, 0, now);
                     }
                     Some(AttemptStep::Won) => {
-                        let lease = Lease::new(&bid.attempt, bid.policy);
-                        let (number, rounds) = (lease.fencing_number(), bid.attempt.rounds());
+                        let lease = Lease::new(&attempt_entry.attempt, attempt_entry.policy);
+                        let (number, rounds) = (lease.fencing_number(), attempt_entry.attempt.rounds());
                         let (deadline, confirmed) = (lease.deadline(), lease.confirmed());
-                        let event = OperationEvent::Won { deadline, confirmed, number, rounds };
-                        remember(&mut self.last_seen, lease.key(), number, now);
-                        entry.machine = Operation::Lease(lease);
-                        self.leases += 1;
-                        self.actions.push_back(Action::Notify(id, event));
+                        let event =
+                            OperationEvent::Won { deadline, confirmed, fencing_number: number, rounds };
+                        remember_number(&mut self.last_seen, lease.key(), number, now);
+                        entry.operation = Operation::Lease(lease);
+                        self.lease_count += 1;
+                        self.actions.push_back(Action::Event(id, event));
                     }
-                    Some(AttemptStep::Failed(refusal)) => {
-                        self.actions.push_back(Action::Notify(id, OperationEvent::Refused(refusal)));
+                    Some(AttemptStep::Failed(failure)) => {
+                        self.actions.push_back(Action::Event(id, OperationEvent::Failed(failure)));
                     }
                     None => break entry,
                 },
@@ -52,48 +58,53 @@ impl Coordinator {
                     Some(LeaseStep::Request { kind: RequestKind::Release, nodes, .. }) => {
                         let until = lease.keys_until().plus(RELEASE_SLACK);
                         let (key, token) = (lease.key().clone(), lease.token());
-                        let release =
-                            PendingRelease { of: id, key, token, phase: lease.release_kind(), until };
-                        self.release_later(nodes, &release, now);
+                        let release = PendingRelease {
+                            operation: id,
+                            key,
+                            token,
+                            kind: lease.release_kind(),
+                            useful_until: until,
+                        };
+                        self.send_or_queue_release(nodes, &release, now);
                     }
-                    Some(LeaseStep::Request { kind: phase, ttl, nodes, round, number_override: past }) => {
-                        let mut request = lease_request(lease, phase, ttl);
-                        request.fence = past.map(Fence::Number).or(request.fence);
-                        if phase == RequestKind::Renew {
-                            self.actions.push_back(Action::Notify(id, OperationEvent::Renewing));
+                    Some(LeaseStep::Request { kind, ttl, nodes, round, number_override }) => {
+                        let mut request = lease_request(lease, kind, ttl);
+                        request.fence = number_override.map(Fence::Number).or(request.fence);
+                        if kind == RequestKind::Renew {
+                            self.actions.push_back(Action::Event(id, OperationEvent::Renewing));
                         }
                         self.send(request, nodes, id, round, now);
                     }
                     Some(LeaseStep::Confirmed(nodes)) => {
-                        self.actions.push_back(Action::Notify(id, OperationEvent::Confirmed(nodes)));
+                        self.actions.push_back(Action::Event(id, OperationEvent::Confirmed(nodes)));
                     }
                     Some(LeaseStep::Renewed(deadline)) => {
-                        self.actions.push_back(Action::Notify(id, OperationEvent::Renewed(deadline)));
+                        self.actions.push_back(Action::Event(id, OperationEvent::Renewed(deadline)));
                     }
                     Some(LeaseStep::Unconfirmed(votes)) => {
-                        self.actions.push_back(Action::Notify(id, OperationEvent::Unconfirmed(votes)));
+                        self.actions.push_back(Action::Event(id, OperationEvent::RenewalFailed(votes)));
                     }
                     Some(LeaseStep::Lost(loss)) => {
-                        self.actions.push_back(Action::Notify(id, OperationEvent::Lost(loss)));
+                        self.actions.push_back(Action::Event(id, OperationEvent::Lost(loss)));
                     }
                     Some(LeaseStep::Released(votes)) => {
-                        self.actions.push_back(Action::Notify(id, OperationEvent::Released(votes)));
+                        self.actions.push_back(Action::Event(id, OperationEvent::Released(votes)));
                     }
                     None => break entry,
                 },
                 Operation::Survey(survey) => match survey.poll() {
-                    Some(SurveyStep::Request(phase, nodes)) => {
-                        let request = survey_request(survey, phase, self.members.is_some());
+                    Some(SurveyStep::Request(kind, nodes)) => {
+                        let request = survey_request(survey, kind, self.membership.is_some());
                         self.send(request, nodes, id, 0, now);
                     }
                     Some(SurveyStep::Done(votes)) => {
-                        self.actions.push_back(Action::Notify(id, OperationEvent::Surveyed(votes)));
+                        self.actions.push_back(Action::Event(id, OperationEvent::Surveyed(votes)));
                     }
                     None => break entry,
                 },
             }
         };
-        if entry.machine.is_done() {
+        if entry.operation.is_done() {
             self.end(id);
         } else {
             entry.set_alarm(id, &mut self.alarms);
@@ -101,19 +112,21 @@ impl Coordinator {
     }
 }
 
-/// Keeps a number that our clock has not reached, so that the next hint is above it. All others the clock is above.
-fn remember(last_seen: &mut BTreeMap<Key, u64>, key: &Key, number: Option<u64>, now: DualTimestamp) {
+/// Keeps a fencing number that the client's clock has not reached, so that the next hint is above it. A
+/// number that the clock has passed is not kept.
+fn remember_number(last_seen: &mut BTreeMap<Key, u64>, key: &Key, number: Option<u64>, now: DualTimestamp) {
     let micros = now.wall_nanos() / 1000;
     if let Some(number) = number.filter(|number| *number >= micros) {
         last_seen.retain(|_, number| *number >= micros);
         if last_seen.len() >= MAX_REMEMBERED {
-            // A forgotten number costs a second round at worst.
+            // A number that is missing here costs a second round at worst.
             last_seen.clear();
         }
         last_seen.insert(key.clone(), number);
     }
 }
 
-/// An undo matters while a SET may still arrive and its key live: the ttl, and a minute for what the network kept.
+/// A pending release matters while its SET may still arrive and its key may live: the ttl, and a minute of
+/// network delay.
 const RELEASE_SLACK: Duration = Duration::from_secs(60);
 const MAX_REMEMBERED: usize = 1024;

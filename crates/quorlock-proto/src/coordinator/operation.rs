@@ -1,4 +1,4 @@
-//! The machines on a board: which are there, and when each wants to be woken.
+//! The operations that the coordinator runs, and when each is woken.
 
 use std::collections::BTreeSet;
 
@@ -8,20 +8,20 @@ use crate::lease::{Lease, RenewalPolicy};
 use crate::survey::Survey;
 use crate::time::{BootTime, DualTimestamp};
 
-/// One machine that runs.
+/// A running operation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct OperationEntry {
-    pub(super) machine: Operation,
-    /// When it is to be woken.
+    pub(super) operation: Operation,
+    /// When it is woken next.
     pub(super) alarm: BootTime,
 }
 
 impl OperationEntry {
-    /// Sets the alarm for when the machine wants to be woken, or leaves one that rings before: that costs a look in
-    /// vain, and most locks are given up before it.
+    /// Sets the alarm for the operation's wake-up time, or leaves an earlier one. An early alarm costs one
+    /// useless wake-up, and most locks are released before it.
     pub(super) fn set_alarm(&mut self, id: OperationId, alarms: &mut BTreeSet<(BootTime, OperationId)>) {
-        let wake = self.machine.wake_at();
-        if self.alarm == wake || self.alarm < wake && !self.machine.renews() {
+        let wake = self.operation.wake_at();
+        if self.alarm == wake || self.alarm < wake && !self.operation.renews() {
             return;
         }
         if self.alarm != BootTime::NEVER {
@@ -34,7 +34,8 @@ impl OperationEntry {
     }
 }
 
-/// Boxed but for the lease, so that many leases cost what a lease costs and not what the largest machine does.
+/// An operation. All but the lease are boxed, so that a lease does not take the memory of the largest
+/// operation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Operation {
     Attempt(Box<AttemptEntry>),
@@ -45,28 +46,28 @@ pub(super) enum Operation {
 impl Operation {
     pub(super) fn wake_at(&self) -> BootTime {
         let wake = match self {
-            Self::Attempt(bid) => bid.attempt.wake_at().map(DualTimestamp::boot),
+            Self::Attempt(attempt_entry) => attempt_entry.attempt.wake_at().map(DualTimestamp::boot),
             Self::Lease(lease) => lease.wake_at(),
             Self::Survey(survey) => survey.wake_at().map(DualTimestamp::boot),
         };
         wake.unwrap_or(BootTime::NEVER)
     }
 
-    /// Whether this is a lease that lives on: it is renewed time and again, and would look in vain each time.
+    /// Whether this is a lease that was renewed before: an early alarm would wake it in vain at each renewal.
     fn renews(&self) -> bool {
         matches!(self, Self::Lease(lease) if lease.was_renewed())
     }
 
     pub(super) fn is_done(&self) -> bool {
         match self {
-            Self::Attempt(bid) => bid.attempt.is_done(),
+            Self::Attempt(attempt_entry) => attempt_entry.attempt.is_done(),
             Self::Lease(lease) => lease.is_done(),
             Self::Survey(survey) => survey.is_done(),
         }
     }
 }
 
-/// An attempt, and how its lock is to be held.
+/// An attempt, and the renewal policy of its lock.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct AttemptEntry {
     pub(super) attempt: Attempt,

@@ -1,4 +1,4 @@
-//! What the coordinator knows: locks held, releases that are pending, and who owns a key.
+//! Queries to the coordinator: held locks, pending releases, and the owner of a key.
 
 use super::{Coordinator, Operation, OperationId};
 use crate::pipeline::ExpectedReply;
@@ -6,59 +6,61 @@ use crate::quorum::NodeId;
 use crate::request::{Key, OwnerHash};
 
 impl Coordinator {
-    /// Whether any lock is held, and so the clock worth a look now and then.
+    /// Whether any lock is held, so that the clock must be read regularly.
     #[must_use]
     pub fn has_leases(&self) -> bool {
-        self.leases > 0
+        self.lease_count > 0
     }
 
-    /// Whether some attempt, release or survey still runs, or some lock is still held.
+    /// Whether any attempt, release or survey runs, or any lock is held.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        !self.running.is_empty()
+        !self.operations.is_empty()
     }
 
-    /// The keys of locks that are still held, or lost and not yet let go.
+    /// The keys of locks that are held, or lost and not yet released.
     pub fn held_keys(&self) -> impl Iterator<Item = &Key> {
-        self.running.values().filter_map(|entry| match &entry.machine {
+        self.operations.values().filter_map(|entry| match &entry.operation {
             Operation::Lease(lease) if lease.is_unreleased() => Some(lease.key()),
             _ => None,
         })
     }
 
-    /// Every undo not known done, node by node.
+    /// All pending releases, node by node.
     pub fn pending_releases(&self) -> impl Iterator<Item = (NodeId, &Key)> {
         self.quorum.all().iter().flat_map(|node| {
             self.pipelines[node.index()].pending_releases().map(move |release| (node, &release.key))
         })
     }
 
-    /// Whether a machine of ours works under this key with the token of this mark.
+    /// Whether an attempt or a lease of this client has this key and an owner token with this hash.
     #[must_use]
-    pub fn is_own_hash(&self, key: &Key, mark: OwnerHash) -> bool {
-        self.running.values().any(|entry| match &entry.machine {
-            Operation::Lease(lease) => lease.key() == key && lease.token().hash() == mark,
-            Operation::Attempt(bid) => bid.attempt.spec().key == *key && bid.attempt.token().hash() == mark,
+    pub fn is_own_hash(&self, key: &Key, owner_hash: OwnerHash) -> bool {
+        self.operations.values().any(|entry| match &entry.operation {
+            Operation::Lease(lease) => lease.key() == key && lease.token().hash() == owner_hash,
+            Operation::Attempt(attempt_entry) => {
+                attempt_entry.attempt.spec().key == *key && attempt_entry.attempt.token().hash() == owner_hash
+            }
             Operation::Survey(_) => false,
         })
     }
 
-    /// What an inspection shows of the owner of this lease.
+    /// The owner hash that an inspection shows for this lease.
     #[must_use]
     pub fn owner_hash(&self, id: OperationId) -> Option<OwnerHash> {
-        match &self.running.get(&id)?.machine {
+        match &self.operations.get(&id)?.operation {
             Operation::Lease(lease) => Some(lease.token().hash()),
             Operation::Attempt(_) | Operation::Survey(_) => None,
         }
     }
 
-    /// The key that this node's next answer is about.
+    /// The key that this node's next reply is about.
     #[must_use]
-    pub fn next_in_flight(&self, node: NodeId) -> Option<&Key> {
-        match &self.pipelines[node.index()].awaiting.front()?.pending {
-            ExpectedReply::Vote { of, .. } => match &self.running.get(of)?.machine {
+    pub fn next_reply_key(&self, node: NodeId) -> Option<&Key> {
+        match &self.pipelines[node.index()].in_flight.front()?.expected {
+            ExpectedReply::Vote { operation: id, .. } => match &self.operations.get(id)?.operation {
                 Operation::Lease(lease) => Some(lease.key()),
-                Operation::Attempt(bid) => Some(&bid.attempt.spec().key),
+                Operation::Attempt(attempt_entry) => Some(&attempt_entry.attempt.spec().key),
                 Operation::Survey(survey) => Some(survey.key()),
             },
             ExpectedReply::PendingRelease(release) => Some(&release.key),

@@ -1,4 +1,4 @@
-//! The board's way to its lanes: what is sent, what is owed, and what becomes of it when a link goes.
+//! How the coordinator uses the pipelines: requests, pending releases, and lost connections.
 
 use std::time::Duration;
 
@@ -14,34 +14,34 @@ use crate::time::DualTimestamp;
 use crate::vote::{ReplyFailure, Vote};
 
 impl Coordinator {
-    /// Whether any node owes an answer.
+    /// Whether any request is in flight.
     #[must_use]
     pub fn has_in_flight(&self) -> bool {
-        self.pipelines.iter().any(|pipeline| !pipeline.awaiting.is_empty())
+        self.pipelines.iter().any(|pipeline| !pipeline.in_flight.is_empty())
     }
 
-    /// Puts a question to these nodes. For one that went away meanwhile its machine hears so at once: an answer that
-    /// nobody was asked for would be taken from the next connection, and every answer there be taken for another.
+    /// Sends a request to these nodes. For a node that has disconnected, the operation gets an implicit vote
+    /// at once: an expected reply to an unsent request would shift all replies of the next connection by one.
     pub(super) fn send(
         &mut self,
         request: Request,
         nodes: NodeSet,
-        of: OperationId,
+        id: OperationId,
         round: u32,
         now: DualTimestamp,
     ) {
-        let phase = request.phase;
+        let kind = request.kind;
         let up = self.up_of(nodes);
         for node in up.iter() {
-            let pending = ExpectedReply::Vote { of, phase, round };
-            self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, pending });
+            let pending = ExpectedReply::Vote { operation: id, kind, round };
+            self.pipelines[node.index()].in_flight.push_back(InFlight { sent: now, expected: pending });
         }
         if !up.is_empty() {
             self.actions.push_back(Action::Send { request, nodes: up, as_text: false });
         }
         for node in nodes.without(up).iter() {
             if let Some(vote) = self.pipelines[node.index()].implicit_vote(now, self.limits.reply_timeout) {
-                self.deliver_vote(of, node, phase, round, vote, now);
+                self.deliver_vote(id, node, kind, round, vote, now);
             }
         }
     }
@@ -50,23 +50,33 @@ impl Coordinator {
         nodes.iter().filter(|node| matches!(self.pipelines[node.index()].link, LinkState::Up)).collect()
     }
 
-    /// Undoes on every one of these nodes: at once behind its own SET where there is a connection, or owed.
-    pub(super) fn release_later(&mut self, nodes: NodeSet, release: &PendingRelease, now: DualTimestamp) {
+    /// Sends a release to these nodes, after its own SET. Where a node is not connected, the release is
+    /// queued.
+    pub(super) fn send_or_queue_release(
+        &mut self,
+        nodes: NodeSet,
+        release: &PendingRelease,
+        now: DualTimestamp,
+    ) {
         let up = self.up_of(nodes);
         for node in up.iter() {
             let pending = ExpectedReply::PendingRelease(release.clone());
-            self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, pending });
+            self.pipelines[node.index()].in_flight.push_back(InFlight { sent: now, expected: pending });
         }
         if !up.is_empty() {
-            self.actions.push_back(Action::Send { request: release_of(release), nodes: up, as_text: false });
+            self.actions.push_back(Action::Send {
+                request: release_request(release),
+                nodes: up,
+                as_text: false,
+            });
         }
         for node in nodes.without(up).iter() {
             let pipeline = &mut self.pipelines[node.index()];
-            pipeline.pending.push_back(release.clone());
-            // Whoever waits for the release hears at once that this node will not answer now.
+            pipeline.queued_releases.push_back(release.clone());
+            // The lease that waits for the release learns at once that this node will not reply now.
             if let Some(vote) = pipeline.implicit_vote(now, self.limits.reply_timeout)
                 && let Some(Operation::Lease(lease)) =
-                    self.running.get_mut(&release.of).map(|entry| &mut entry.machine)
+                    self.operations.get_mut(&release.operation).map(|entry| &mut entry.operation)
             {
                 lease.on_reply(node, RequestKind::Release, 0, vote, now);
             }
@@ -80,46 +90,47 @@ impl Coordinator {
         as_text: bool,
         now: DualTimestamp,
     ) {
-        let request = release_of(&release);
+        let request = release_request(&release);
         let nodes = [node].into_iter().collect();
         self.pipelines[node.index()]
-            .awaiting
-            .push_back(InFlight { sent: now, pending: ExpectedReply::PendingRelease(release) });
+            .in_flight
+            .push_back(InFlight { sent: now, expected: ExpectedReply::PendingRelease(release) });
         self.actions.push_back(Action::Send { request, nodes, as_text });
     }
 
     pub(super) fn send_pending_releases(&mut self, node: NodeId, now: DualTimestamp) {
         let pipeline = &mut self.pipelines[node.index()];
         pipeline.retry_at = None;
-        for release in std::mem::take(&mut pipeline.pending) {
-            if !release.until.is_due(now) {
+        for release in std::mem::take(&mut pipeline.queued_releases) {
+            if !release.useful_until.is_due(now) {
                 self.send_pending_release(node, release, false, now);
             }
         }
     }
 
-    /// The node has lost its scripts: the question goes out once more with the script's text, but only while its
-    /// answer matters. Behind an undo of the same token it would bring back what was undone.
+    /// Sends a request again with the script's text, because the node has lost its scripts. Only while the
+    /// reply matters: after a release with the same owner token, a late acquire would set the released key
+    /// again.
     pub(super) fn retry_with_source(
         &mut self,
         node: NodeId,
         id: OperationId,
-        phase: RequestKind,
+        kind: RequestKind,
         round: u32,
         now: DualTimestamp,
     ) -> bool {
-        let request = match self.running.get(&id).map(|entry| &entry.machine) {
-            Some(Operation::Attempt(bid)) if bid.attempt.is_undecided() => {
-                attempt_request(&bid.attempt, phase)
+        let request = match self.operations.get(&id).map(|entry| &entry.operation) {
+            Some(Operation::Attempt(attempt_entry)) if attempt_entry.attempt.is_undecided() => {
+                attempt_request(&attempt_entry.attempt, kind)
             }
-            Some(Operation::Lease(lease)) if lease.is_held() && phase != RequestKind::Acquire => {
-                lease_request(lease, phase, lease.renewal_ttl())
+            Some(Operation::Lease(lease)) if lease.is_held() && kind != RequestKind::Acquire => {
+                lease_request(lease, kind, lease.renewal_ttl())
             }
-            Some(Operation::Survey(survey)) => survey_request(survey, phase, self.members.is_some()),
+            Some(Operation::Survey(survey)) => survey_request(survey, kind, self.membership.is_some()),
             _ => return false,
         };
-        let pending = ExpectedReply::Vote { of: id, phase, round };
-        self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, pending });
+        let pending = ExpectedReply::Vote { operation: id, kind, round };
+        self.pipelines[node.index()].in_flight.push_back(InFlight { sent: now, expected: pending });
         self.actions.push_back(Action::Send { request, nodes: [node].into_iter().collect(), as_text: true });
         true
     }
@@ -128,58 +139,58 @@ impl Coordinator {
         let pipeline = &mut self.pipelines[node.index()];
         pipeline.link = link;
         pipeline.retry_at = None;
-        let mut orphans = Vec::new();
-        for awaiting in std::mem::take(&mut pipeline.awaiting) {
-            match awaiting.pending {
-                ExpectedReply::Vote { of, phase, round } => orphans.push((of, phase, round)),
+        let mut unanswered = Vec::new();
+        for in_flight in std::mem::take(&mut pipeline.in_flight) {
+            match in_flight.expected {
+                ExpectedReply::Vote { operation: id, kind, round } => unanswered.push((id, kind, round)),
                 ExpectedReply::Marker { .. } => {}
                 ExpectedReply::PendingRelease(release) => {
-                    orphans.push((release.of, RequestKind::Release, 0));
-                    pipeline.pending.push_back(release);
+                    unanswered.push((release.operation, RequestKind::Release, 0));
+                    pipeline.queued_releases.push_back(release);
                 }
             }
         }
-        if let Some(members) = &mut self.members {
-            members.on_down(node);
-            self.follow_members(now);
+        if let Some(membership) = &mut self.membership {
+            membership.on_down(node);
+            self.apply_member_steps(now);
         }
-        for (of, phase, round) in orphans {
-            self.deliver(of, node, phase, round, Vote::Unknown(ReplyFailure::ConnectionLost), now);
+        for (id, kind, round) in unanswered {
+            self.deliver(id, node, kind, round, Vote::Unknown(ReplyFailure::ConnectionLost), now);
         }
     }
 
-    /// A node's answer to an undo.
-    pub(super) fn on_pending_release_done(
+    /// A node's reply to a pending release.
+    pub(super) fn on_release_reply(
         &mut self,
         node: NodeId,
         release: PendingRelease,
         vote: Vote,
         now: DualTimestamp,
     ) {
-        let of = release.of;
+        let id = release.operation;
         match vote {
             Vote::Granted | Vote::NotHeld | Vote::HeldByOther { .. } => {}
-            // An undo may be repeated at will: it is bound to its token, which nobody takes twice.
+            // A release may be repeated: it compares an owner token that no other attempt uses.
             Vote::Unknown(ReplyFailure::NoScript) => {
                 return self.send_pending_release(node, release, true, now);
             }
-            // The node answered, but has not done it.
+            // The node replied, but did not release.
             _ => {
                 let pause =
-                    if matches!(vote, Vote::Excluded(_)) { EXCLUDED_RELEASE_RETRY } else { RELEASE_RETRY };
+                    if matches!(vote, Vote::Excluded(_)) { RELEASE_RETRY_EXCLUDED } else { RELEASE_RETRY };
                 let retry_at = now.plus(pause);
                 let pipeline = &mut self.pipelines[node.index()];
-                pipeline.pending.push_back(release);
+                pipeline.queued_releases.push_back(release);
                 pipeline.retry_at = Some(pipeline.retry_at.map_or(retry_at, |other| other.earlier(retry_at)));
             }
         }
-        self.deliver(of, node, RequestKind::Release, 0, vote, now);
+        self.deliver(id, node, RequestKind::Release, 0, vote, now);
     }
 }
 
-fn release_of(release: &PendingRelease) -> Request {
+fn release_request(release: &PendingRelease) -> Request {
     Request {
-        phase: release.phase,
+        kind: release.kind,
         key: release.key.clone(),
         token: release.token,
         ttl: Duration::ZERO,
@@ -187,20 +198,20 @@ fn release_of(release: &PendingRelease) -> Request {
     }
 }
 
-pub(super) fn attempt_request(attempt: &Attempt, phase: RequestKind) -> Request {
+pub(super) fn attempt_request(attempt: &Attempt, kind: RequestKind) -> Request {
     let spec = attempt.spec();
     let (key, ttl) = (spec.key.clone(), spec.params.ttl());
-    Request { phase, key, token: attempt.token(), ttl, fence: attempt.fence(phase) }
+    Request { kind, key, token: attempt.token(), ttl, fence: attempt.fence(kind) }
 }
 
-pub(super) fn lease_request(lease: &Lease, phase: RequestKind, ttl: Duration) -> Request {
-    Request { phase, key: lease.key().clone(), token: lease.token(), ttl, fence: lease.fence() }
+pub(super) fn lease_request(lease: &Lease, kind: RequestKind, ttl: Duration) -> Request {
+    Request { kind, key: lease.key().clone(), token: lease.token(), ttl, fence: lease.fence() }
 }
 
-pub(super) fn survey_request(survey: &Survey, phase: RequestKind, is_fenced: bool) -> Request {
-    let fence = (is_fenced && phase.is_force_release()).then_some(Fence::Next);
+pub(super) fn survey_request(survey: &Survey, kind: RequestKind, is_fenced: bool) -> Request {
+    let fence = (is_fenced && kind.is_force_release()).then_some(Fence::Next);
     Request {
-        phase,
+        kind,
         key: survey.key().clone(),
         token: OwnerToken::new(0),
         ttl: survey.carried_duration(),
@@ -208,7 +219,7 @@ pub(super) fn survey_request(survey: &Survey, phase: RequestKind, is_fenced: boo
     }
 }
 
-/// How soon a node is asked again that answered an undo with an error.
+/// How soon a release is sent again that failed with an error.
 const RELEASE_RETRY: Duration = Duration::from_millis(250);
-/// The same, where somebody has to grant a right first.
-const EXCLUDED_RELEASE_RETRY: Duration = Duration::from_secs(5);
+/// The same for an excluded node, where an operator must first grant a permission.
+const RELEASE_RETRY_EXCLUDED: Duration = Duration::from_secs(5);

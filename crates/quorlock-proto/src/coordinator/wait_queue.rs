@@ -1,56 +1,59 @@
-//! The board's part in waiting: places in lines, and whom a release leaves to wait.
+//! The coordinator's part in wait queues: enqueue, dequeue, and releases within one process.
 
 use std::time::Duration;
 
-use super::{Coordinator, Operation, OperationId, voters};
+use super::{Coordinator, Operation, OperationId, implicit_votes};
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::{Key, RequestKind};
 use crate::survey::Survey;
 use crate::time::DualTimestamp;
 
 impl Coordinator {
-    /// As [`release`](Self::release), right before the next in this process takes the lock: nobody else is called.
+    /// As [`release`](Self::release), when the next task of this process takes the lock: no other process is
+    /// notified.
     pub fn release_to_next(&mut self, id: OperationId, now: DualTimestamp) -> bool {
-        if let Some(Operation::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+        if let Some(Operation::Lease(lease)) = self.operations.get_mut(&id).map(|entry| &mut entry.operation)
+        {
             lease.set_local_release();
         }
         self.release(id, now)
     }
 
-    /// The nodes where a lock may stand that is still kept.
+    /// The nodes that may have the key of a lock that is not released yet.
     #[must_use]
-    pub fn touched(&self, id: OperationId) -> Option<NodeSet> {
-        match &self.running.get(&id)?.machine {
+    pub fn possibly_set_nodes(&self, id: OperationId) -> Option<NodeSet> {
+        match &self.operations.get(&id)?.operation {
             Operation::Lease(lease) if lease.is_unreleased() => Some(lease.possibly_set()),
             _ => None,
         }
     }
 
-    /// Asks one node to put us in line for a key, to take us out of it, or to call the next. Tells `SurveyResult`.
+    /// Sends one node a request about a key's wait queue: enqueue, dequeue, or notify the next. Emits
+    /// `Surveyed`.
     pub fn enqueue(
         &mut self,
         id: OperationId,
         node: NodeId,
-        asked: (RequestKind, Key, Duration),
+        request: (RequestKind, Key, Duration),
         now: DualTimestamp,
     ) {
-        let voters = voters(&self.pipelines, None, self.limits);
+        let implicit_votes = implicit_votes(&self.pipelines, None, self.limits);
         let settle_by = now.plus(self.limits.reply_timeout);
         let survey =
-            Survey::of_one_node(node, asked, self.quorum, |node| voters.implicit_vote(node, now), settle_by);
+            Survey::of_one_node(node, request, self.quorum, |node| implicit_votes.of(node, now), settle_by);
         self.start(id, Operation::Survey(Box::new(survey)), now);
     }
 
-    /// Whether lines may be kept on the node: on one that does not vote the holder's key may be missing, and all who
-    /// stand there would be told that the lock is free.
+    /// Whether wait queues may be kept on the node. On a node that does not vote the holder's key may be
+    /// missing, so that waiters would learn that the lock is free.
     #[must_use]
-    pub fn may_keep_queues(&self, node: NodeId) -> bool {
-        self.members.as_ref().is_none_or(|members| members.is_voting(node))
+    pub fn may_host_wait_queues(&self, node: NodeId) -> bool {
+        self.membership.as_ref().is_none_or(|membership| membership.is_voting(node))
     }
 
-    /// Whether the node would answer.
+    /// Whether a request would be sent to the node: it is connected, and no reply is overdue.
     #[must_use]
-    pub fn has_replied(&self, node: NodeId, now: DualTimestamp) -> bool {
-        voters(&self.pipelines, None, self.limits).implicit_vote(node, now).is_none()
+    pub fn is_responsive(&self, node: NodeId, now: DualTimestamp) -> bool {
+        implicit_votes(&self.pipelines, None, self.limits).of(node, now).is_none()
     }
 }

@@ -1,48 +1,49 @@
-//! What a node's memory is worth.
+//! Eligibility: what its marker entitles a node to.
 
 use std::sync::Arc;
 
 use crate::marker::{ClusterId, LockClusterConfig, Marker, MarkerReading};
 use crate::vote::ExclusionReason;
 
-/// What becomes of a node, by what it remembers.
+/// What a node is entitled to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Eligibility {
-    /// Nobody can tell yet.
+    /// Not decided yet.
     #[default]
-    Undecided,
-    /// It votes once it is past its probation.
+    Unverified,
+    /// It votes after its probation.
     Member(ExpectedMarker),
-    /// It must be told to remember this cluster and charter.
+    /// A new marker with this cluster id and these settings must be written to it.
     NeedsMarker(Arc<str>),
     /// It may not vote.
     Excluded(ExclusionReason),
 }
 
-/// What a node is expected to remember.
+/// The marker that a request carries and that the voting script compares with the stored one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ExpectedMarker {
-    /// Its marker, to the letter.
+    /// The marker's exact text.
     pub marker: Arc<str>,
-    /// From when on it votes, in microseconds of its own clock.
+    /// When the node votes, in microseconds of its own clock.
     pub votes_from_micros: u64,
-    /// What every fencing number of it is above.
-    pub numbers_above: u64,
+    /// Every fencing number of the node is above this.
+    pub fencing_numbers_above: u64,
 }
 
-/// What becomes of a node that remembers this, if the nodes are this cluster, as far as enough of them have said.
-pub(super) fn verdict(
+/// The eligibility of a node with this reading. `confirmed_cluster` is the cluster id that enough nodes
+/// confirm, if any; `all_read` is whether all nodes were read.
+pub(super) fn eligibility_of(
     reading: &MarkerReading,
-    in_force: Option<ClusterId>,
-    all_looked: bool,
+    confirmed_cluster: Option<ClusterId>,
+    all_read: bool,
     config: LockClusterConfig,
 ) -> Eligibility {
     let marker = match reading.marker.as_deref() {
         None => {
-            return match in_force {
+            return match confirmed_cluster {
                 Some(cluster) => Eligibility::NeedsMarker(Marker::identity(cluster, config)),
-                None if all_looked => Eligibility::Excluded(ExclusionReason::Uninitialized),
-                None => Eligibility::Undecided,
+                None if all_read => Eligibility::Excluded(ExclusionReason::Uninitialized),
+                None => Eligibility::Unverified,
             };
         }
         Some(text) => Marker::parse(text),
@@ -56,11 +57,12 @@ pub(super) fn verdict(
         let words = format!("its clients agreed on {}, this client was given {config}", marker.config);
         return Eligibility::Excluded(ExclusionReason::ClusterMismatch(words.into()));
     }
-    match in_force {
+    match confirmed_cluster {
         Some(cluster) if cluster != marker.cluster => Eligibility::Excluded(
             ExclusionReason::ClusterMismatch("most of the nodes given belong to a different one".into()),
         ),
-        // Another server, other data, or a clock that was set back: behind the marker, or too far for its fences.
+        // Another server, other data, or a clock set back: behind the marker's time, or too far for the
+        // node's fences.
         Some(_)
             if !marker.incarnation.is_same(&reading.incarnation)
                 || marker.since_micros > reading.micros
@@ -71,13 +73,13 @@ pub(super) fn verdict(
         Some(_) => Eligibility::Member(ExpectedMarker {
             marker: reading.marker.clone().unwrap_or_default(),
             votes_from_micros: marker.votes_from_micros(),
-            numbers_above: marker.numbers_above(),
+            fencing_numbers_above: marker.fencing_numbers_above(),
         }),
-        None if all_looked => Eligibility::Excluded(ExclusionReason::ClusterMismatch(
+        None if all_read => Eligibility::Excluded(ExclusionReason::ClusterMismatch(
             "no quorum of the nodes given belongs to the same one (if they should, stop all clients, then \
              `quorlock init --force`)"
                 .into(),
         )),
-        None => Eligibility::Undecided,
+        None => Eligibility::Unverified,
     }
 }

@@ -1,4 +1,4 @@
-//! `init`: the nodes are made a new lock cluster that votes at once.
+//! `init`: makes the nodes a new lock cluster that votes at once.
 
 use super::Membership;
 use super::member::Member;
@@ -7,104 +7,109 @@ use crate::marker::{ClusterId, Marker, MarkerReading};
 use crate::quorum::{NodeId, NodeSet};
 use crate::vote::{ReplyFailure, Vote};
 
-/// How a declaration ended.
+/// The result of an `init`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum InitResult {
-    /// The nodes are a new cluster, and vote at once.
-    Fresh,
-    /// They were a cluster on just these terms already; nothing was changed.
-    Already,
-    /// Some node remembers something else; nothing was changed.
+    /// The nodes are a new lock cluster, and vote at once.
+    Initialized,
+    /// They were a lock cluster with the same settings already; nothing was changed.
+    AlreadyInitialized,
+    /// A node has another marker; nothing was changed.
     NotBlank,
-    /// Some node cannot be reached. Nothing was changed, or not all of it: declare again.
+    /// A node is not connected. Nothing was changed, or only some nodes: run `init` again.
     Unreachable,
-    /// Some node would not be told, or was told something else by others meanwhile: what each answered, a grant where it
-    /// remembers the new cluster. Declare again.
+    /// A node rejected the marker, or another client wrote a different one meanwhile: run `init` again.
+    /// Contains every node's vote, a grant where the new marker is stored.
     Rejected(Vec<Vote>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PendingInit {
-    pub(super) of: OperationId,
+    pub(super) operation: OperationId,
     pub(super) cluster: ClusterId,
     pub(super) is_forced: bool,
-    /// Who has not said yet that it remembers the new cluster; nothing while nobody was told of it.
-    pub(super) waiting: Option<NodeSet>,
-    /// What each answered.
-    pub(super) answers: Vec<Vote>,
+    /// The nodes that have not replied to the write; `None` before the writes are sent.
+    pub(super) unconfirmed: Option<NodeSet>,
+    /// The nodes' votes.
+    pub(super) replies: Vec<Vote>,
 }
 
 impl Membership {
-    /// Makes the nodes a new cluster that votes at once. Without force only if all are blank. Says `InitResult` in its
-    /// time. Poll next.
-    pub fn initialize(&mut self, of: OperationId, cluster: ClusterId, is_forced: bool) {
-        if self.declaring.is_some()
+    /// Makes the nodes a new lock cluster that votes at once; without force only if all are blank. Ends with
+    /// [`MemberStep::InitDone`](super::MemberStep::InitDone). Poll next.
+    pub fn initialize(&mut self, operation: OperationId, cluster: ClusterId, is_forced: bool) {
+        if self.pending_init.is_some()
             || !self.members.iter().all(|member| member.is_up && member.reading.is_some())
         {
-            self.declared = Some((of, InitResult::Unreachable));
+            self.init_result = Some((operation, InitResult::Unreachable));
             return;
         }
-        let answers = vec![Vote::Unknown(ReplyFailure::Timeout); self.members.len()];
-        self.declaring = Some(PendingInit { of, cluster, is_forced, waiting: None, answers });
+        let replies = vec![Vote::Unknown(ReplyFailure::Timeout); self.members.len()];
+        self.pending_init = Some(PendingInit { operation, cluster, is_forced, unconfirmed: None, replies });
         self.begin_init();
     }
 
-    /// Tells the nodes of the new cluster, once none is being asked anything whose answer could still change what
-    /// there is to replace.
+    /// Writes the new markers, once no reading is pending: a pending one could still change the marker to
+    /// replace.
     pub(super) fn begin_init(&mut self) {
-        let is_settled = !self.members.iter().any(Member::is_read_pending);
-        let Some(PendingInit { cluster, is_forced, waiting: None, .. }) = self.declaring else { return };
-        if !is_settled {
+        let no_read_pending = !self.members.iter().any(Member::is_read_pending);
+        let Some(PendingInit { cluster, is_forced, unconfirmed: None, .. }) = self.pending_init else {
+            return;
+        };
+        if !no_read_pending {
             return;
         }
-        if !is_forced && !self.reads().all(|reading| reading.marker.is_none()) {
+        if !is_forced && !self.readings().all(|reading| reading.marker.is_none()) {
             let is_same = self.is_one_cluster();
-            self.end_init(if is_same { InitResult::Already } else { InitResult::NotBlank });
+            self.end_init(if is_same { InitResult::AlreadyInitialized } else { InitResult::NotBlank });
             return;
         }
         let identity = Marker::identity(cluster, self.config);
         for member in &mut self.members {
-            member.write(identity.clone(), self.config.max_ttl());
+            member.request_write(identity.clone(), self.config.max_ttl());
         }
-        if let Some(declaring) = &mut self.declaring {
-            declaring.waiting = Some(self.config.quorum().all());
-        }
-    }
-
-    pub(super) fn end_init(&mut self, declared: InitResult) {
-        if let Some(declaring) = self.declaring.take() {
-            self.declared = Some((declaring.of, declared));
+        if let Some(init) = &mut self.pending_init {
+            init.unconfirmed = Some(self.config.quorum().all());
         }
     }
 
-    /// Whether all nodes remember one cluster, and our charter.
+    pub(super) fn end_init(&mut self, result: InitResult) {
+        if let Some(init) = self.pending_init.take() {
+            self.init_result = Some((init.operation, result));
+        }
+    }
+
+    /// Whether all markers have the same cluster id and the client's settings.
     fn is_one_cluster(&self) -> bool {
-        let markers = self.reads().map(|reading| reading.marker.as_deref().and_then(Marker::parse));
+        let markers = self.readings().map(|reading| reading.marker.as_deref().and_then(Marker::parse));
         let clusters =
             markers.map(|marker| marker.filter(|it| it.config == self.config).map(|it| it.cluster));
         let clusters: Vec<Option<ClusterId>> = clusters.collect();
         clusters.iter().all(|cluster| cluster.is_some() && *cluster == clusters[0])
     }
 
-    /// All are heard before the declaration ends, so that what each is to be mended is told at once.
+    /// Records a node's reply to the write. The `init` ends after all replies, so that it reports all
+    /// failures at once.
     pub(super) fn on_init_reply(&mut self, node: NodeId, reading: &Result<MarkerReading, Vote>) {
-        let Some(PendingInit { cluster, waiting: Some(waiting), answers, .. }) = &mut self.declaring else {
+        let Some(PendingInit { cluster, unconfirmed: Some(unconfirmed), replies, .. }) =
+            &mut self.pending_init
+        else {
             return;
         };
-        let is_it = |it: Marker| (it.cluster, it.config) == (*cluster, self.config);
-        answers[node.index()] = match reading {
-            Ok(reading) if reading.marker.as_deref().and_then(Marker::parse).is_some_and(is_it) => {
+        let is_new_cluster = |it: Marker| (it.cluster, it.config) == (*cluster, self.config);
+        replies[node.index()] = match reading {
+            Ok(reading) if reading.marker.as_deref().and_then(Marker::parse).is_some_and(is_new_cluster) => {
                 Vote::Granted
             }
             Ok(_) => Vote::Unknown(ReplyFailure::MarkerMismatch),
-            Err(refusal) => refusal.clone(),
+            Err(vote) => vote.clone(),
         };
-        waiting.remove(node);
-        if !waiting.is_empty() {
+        unconfirmed.remove(node);
+        if !unconfirmed.is_empty() {
             return;
         }
-        let answers = std::mem::take(answers);
-        let is_done = answers.iter().all(Vote::is_grant);
-        self.end_init(if is_done { InitResult::Fresh } else { InitResult::Rejected(answers) });
+        let replies = std::mem::take(replies);
+        let is_done = replies.iter().all(Vote::is_grant);
+        self.end_init(if is_done { InitResult::Initialized } else { InitResult::Rejected(replies) });
     }
 }

@@ -1,4 +1,4 @@
-//! A simulated Redis node, and the conformance suite that it and a real server pass.
+//! A simulated Redis node, and the conformance suite that it and a real server must pass.
 
 pub mod conformance;
 pub mod node;

@@ -196,7 +196,7 @@ proptest! {
                     let policy = RenewalPolicy { auto_renew: want_holder_ttl, max_hold_time: max_hold_time.map(ms) };
                     coordinator.acquire(ids, spec, policy, owner_token(ids), now);
                 }
-                Input::Cancel(id) => coordinator.abandon(id, now),
+                Input::Cancel(id) => coordinator.cancel(id, now),
                 Input::Extend(id, ttl) => { coordinator.extend(id, lease_params(ms(ttl)), now); }
                 Input::Expire(id) => coordinator.expire(id, now),
                 Input::Release(id) => { coordinator.release(id, now); }
@@ -209,18 +209,18 @@ proptest! {
                     coordinator.initialize(ids, ClusterId::new(cluster), is_forced, now);
                 }
                 Input::Connected(node, spec) => {
-                    coordinator.on_connected(node_id(node), spec.reading(config), now, now);
+                    coordinator.on_handshake(node_id(node), spec.reading(config), now, now);
                     coordinator.on_up(node_id(node), now);
                 }
                 Input::Up(node) => coordinator.on_up(node_id(node), now),
                 Input::Down(node) => coordinator.on_down(node_id(node), "closed".into(), now),
                 Input::Excluded(node) => coordinator.on_excluded(node_id(node), ExclusionReason::Replica, now),
                 Input::Reply(node, vote) => {
-                    let expected = coordinator.expects(node_id(node)).filter(|kind| *kind != RequestKind::ReadMarker);
+                    let expected = coordinator.next_reply_kind(node_id(node)).filter(|kind| *kind != RequestKind::ReadMarker);
                     let request = coordinator.on_reply(node_id(node), vote, now);
                     prop_assert_eq!(request.map(|(_, kind)| kind), expected);
                 }
-                Input::NodeTime(node, micros) => coordinator.on_clock(node_id(node), micros, now),
+                Input::NodeTime(node, micros) => coordinator.on_node_time(node_id(node), micros, now),
                 Input::MarkerReading(node, reading) => {
                     coordinator.on_marker_reading(node_id(node), reading.map(|spec| spec.reading(config)), now);
                 }
@@ -234,7 +234,7 @@ proptest! {
                 Input::Poll => while coordinator.poll().is_some() {},
             }
             for node in disconnected.iter() {
-                prop_assert_eq!(coordinator.expects(node), None, "a disconnected node owes no reply");
+                prop_assert_eq!(coordinator.next_reply_kind(node), None, "a disconnected node owes no reply");
             }
         }
         prop_assert_eq!(coordinator.clone(), coordinator);
@@ -271,9 +271,9 @@ proptest! {
                     members.on_marker_reading(node, reading.ok_or(Vote::Unknown(ReplyFailure::UnexpectedReply)), now);
                 }
                 MemberInput::Down => members.on_down(node),
-                MemberInput::MarkerMismatch => members.on_changed(node, now),
+                MemberInput::MarkerMismatch => members.on_marker_mismatch(node, now),
                 MemberInput::OnProbation(millis) => members.on_probation(node, ms(millis), now),
-                MemberInput::NodeTime(micros) => drop(members.on_clock(node, now.minus(ms(3)), micros, now)),
+                MemberInput::NodeTime(micros) => drop(members.on_node_time(node, now.minus(ms(3)), micros, now)),
                 MemberInput::Initialize(is_forced) => {
                     has_initialized = true;
                     members.initialize(1, ClusterId::new(1), is_forced);

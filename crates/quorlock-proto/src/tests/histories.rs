@@ -146,7 +146,7 @@ impl History {
         let mut world = World::with_quorum(nodes, None, clients);
         // Node clocks run up to 1 % faster than the clients', the largest drift allowed.
         for (index, server) in world.servers.iter_mut().enumerate() {
-            server.node.set_haste([10_000, 0, 5_000][index % 3], 5_000_000_000);
+            server.node.set_drift([10_000, 0, 5_000][index % 3], 5_000_000_000);
         }
         Self { world, current: vec![None; clients] }
     }

@@ -327,7 +327,7 @@ proptest! {
         let marker = Marker { cluster, config, incarnation, since_micros, written_micros, base_micros };
         prop_assert!(marker.votes_from_micros() >= since_micros);
         prop_assert!(marker.votes_from_written_micros() >= written_micros);
-        prop_assert!(marker.numbers_above() >= marker.votes_from_micros().max(base_micros));
+        prop_assert!(marker.fencing_numbers_above() >= marker.votes_from_micros().max(base_micros));
         prop_assert_eq!(Marker::parse(&text), Some(marker));
     }
 
@@ -435,5 +435,5 @@ fn a_lease_takes_at_most_144_bytes() {
 fn watch(monitor: &mut ClockMonitor, sent: u64, received: u64, micros: u64) -> Option<ClockAnomaly> {
     let timestamp = |nanos| DualTimestamp::new(nanos, nanos);
     let drift = Drift::new(0.01).expect("a valid drift");
-    monitor.watch(timestamp(sent), timestamp(received), micros, drift, Duration::from_secs(30))
+    monitor.record(timestamp(sent), timestamp(received), micros, drift, Duration::from_secs(30))
 }

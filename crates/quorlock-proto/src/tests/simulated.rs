@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::marker::MarkerReading;
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::request::{Key, OwnerToken, Request, RequestKind};
-use crate::test_util::conformance::{self, KEY, Location, Stored, Subject, config};
-use crate::test_util::node::{Command, Data, Entry, Mistake, Node, Reply, Slot};
+use crate::test_util::conformance::{self, KEY, Location, NodeUnderTest, StoredValue, config};
+use crate::test_util::node::{Data, DataKey, DataValue, Reply, ScriptMutant, SentRequest, SimulatedNode};
 use crate::vote::Vote;
 
 struct Simulated {
-    node: Node,
+    node: SimulatedNode,
     nanos: u64,
 }
 
@@ -24,15 +24,15 @@ fn the_simulated_node_passes_the_conformance_suite() {
 #[test]
 fn the_conformance_suite_detects_every_script_mistake() {
     for mistake in [
-        Mistake::RenewalShortens,
-        Mistake::RaiseWithoutCompare,
-        Mistake::RaiseUnconditional,
-        Mistake::FenceFromOne,
-        Mistake::ReleaseWithoutCompare,
-        Mistake::EvictionsUncounted,
-        Mistake::SwapsUncounted,
-        Mistake::EvictingUnmarked,
-        Mistake::HighForgotten,
+        ScriptMutant::RenewalShortens,
+        ScriptMutant::RaiseIgnoresOwner,
+        ScriptMutant::RaiseIgnoresOwnerAndFence,
+        ScriptMutant::MissingFenceIsZero,
+        ScriptMutant::ReleaseIgnoresOwner,
+        ScriptMutant::EvictionsUnreported,
+        ScriptMutant::SwapsUnreported,
+        ScriptMutant::EvictionPolicyUnreported,
+        ScriptMutant::HighestAheadNotStored,
     ] {
         let outcome = panic::catch_unwind(|| conformance::check(&mut Simulated::new(Some(mistake))));
         assert!(outcome.is_err(), "{mistake:?} passes the suite");
@@ -40,20 +40,20 @@ fn the_conformance_suite_detects_every_script_mistake() {
 }
 
 impl Simulated {
-    fn new(mistake: Option<Mistake>) -> Self {
-        let mut node = Node::new(0, config());
-        node.mistake = mistake;
+    fn new(mistake: Option<ScriptMutant>) -> Self {
+        let mut node = SimulatedNode::new(0, config());
+        node.mutant = mistake;
         Self { node, nanos: 5_000_000_000 }
     }
 
-    fn run(&mut self, command: &Command) -> Reply {
+    fn run(&mut self, command: &SentRequest) -> Reply {
         // As on a real server, no two commands run at the same instant.
         self.nanos += 1_234_567;
         self.node.run(command, self.nanos)
     }
 }
 
-impl Subject for Simulated {
+impl NodeUnderTest for Simulated {
     fn reset(&mut self) {
         self.node.flush();
         self.node.load_scripts();
@@ -65,7 +65,12 @@ impl Subject for Simulated {
         expected: Option<&ExpectedMarker>,
         as_text: bool,
     ) -> (Vote, Option<u64>) {
-        let command = Command { request: request.clone(), as_text, badge: expected.cloned(), write: None };
+        let command = SentRequest {
+            request: request.clone(),
+            as_text,
+            expected_marker: expected.cloned(),
+            write: None,
+        };
         match self.run(&command) {
             Reply::Vote(vote, clock) => (vote, clock),
             Reply::Marker(reading) => panic!("expected a vote, not {reading:?}"),
@@ -74,27 +79,26 @@ impl Subject for Simulated {
 
     fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
         let (key, token) = (Key::new(""), OwnerToken::new(0));
-        let request =
-            Request { phase: RequestKind::ReadMarker, key, token, ttl: Duration::ZERO, fence: None };
-        match self.run(&Command { request, as_text, badge: None, write: write.cloned() }) {
+        let request = Request { kind: RequestKind::ReadMarker, key, token, ttl: Duration::ZERO, fence: None };
+        match self.run(&SentRequest { request, as_text, expected_marker: None, write: write.cloned() }) {
             Reply::Marker(reading) => reading,
             Reply::Vote(vote, _) => panic!("expected a marker reading, not {vote:?}"),
         }
     }
 
     fn set(&mut self, location: Location, value: Option<&[u8]>, ttl: Option<Duration>) {
-        let now = self.node.micros(self.nanos) / 1000;
+        let now = self.node.clock_micros(self.nanos) / 1000;
         let expires = ttl.map(|ttl| now + ttl.as_millis() as u64);
-        self.node.data_mut().insert(slot(location), Entry { value: value.map(<[u8]>::to_vec), expires });
+        self.node.data_mut().insert(slot(location), DataValue { value: value.map(<[u8]>::to_vec), expires });
     }
 
-    fn stored(&mut self, location: Location) -> Option<Stored> {
-        let value = self.node.living(&slot(location), self.nanos)?.value.clone();
-        Some(Stored { value, life: self.node.life(&slot(location), self.nanos) })
+    fn stored(&mut self, location: Location) -> Option<StoredValue> {
+        let value = self.node.unexpired(&slot(location), self.nanos)?.value.clone();
+        Some(StoredValue { value, ttl: self.node.remaining_ttl(&slot(location), self.nanos) })
     }
 
-    fn micros(&mut self) -> u64 {
-        self.node.micros(self.nanos)
+    fn clock_micros(&mut self) -> u64 {
+        self.node.clock_micros(self.nanos)
     }
 
     fn wait(&mut self, span: Duration) {
@@ -110,14 +114,14 @@ impl Subject for Simulated {
     }
 
     fn evict(&mut self) {
-        let evicted = Slot::Fence(Key::new("evicted"));
+        let evicted = DataKey::Fence(Key::new("evicted"));
         self.node
             .data_mut()
-            .insert(evicted.clone(), Entry { value: Some(Vec::new()), expires: Some(u64::MAX) });
+            .insert(evicted.clone(), DataValue { value: Some(Vec::new()), expires: Some(u64::MAX) });
         self.node.evict(&[evicted]);
     }
 
-    fn swap_there_and_back(&mut self) {
+    fn swap_databases_twice(&mut self) {
         let data = self.node.swap(Data::new());
         self.node.swap(data);
     }
@@ -133,12 +137,12 @@ impl Subject for Simulated {
     }
 }
 
-fn slot(location: Location) -> Slot {
+fn slot(location: Location) -> DataKey {
     match location {
-        Location::Lock => Slot::Lock(Key::new(KEY)),
-        Location::Fence => Slot::Fence(Key::new(KEY)),
-        Location::Marker => Slot::Marker,
-        Location::Clock => Slot::Clock,
-        Location::High => Slot::High,
+        Location::Lock => DataKey::Lock(Key::new(KEY)),
+        Location::Fence => DataKey::Fence(Key::new(KEY)),
+        Location::Marker => DataKey::Marker,
+        Location::Clock => DataKey::Clock,
+        Location::HighestAheadOfClock => DataKey::HighestAheadOfClock,
     }
 }

@@ -18,7 +18,7 @@ use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{InitResult, MarkerWrite, Membership, VotingStatus};
 use crate::quorum::{NodeId, Quorum};
 use crate::request::{Key, LockSpec, OwnerToken, Request, RequestKind};
-use crate::test_util::node::{Command, Data, EPOCH, Entry, Node, Reply, Slot};
+use crate::test_util::node::{Data, DataKey, DataValue, EPOCH, Reply, SentRequest, SimulatedNode};
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, Vote};
 
@@ -52,13 +52,13 @@ pub(crate) struct World {
 
 /// One simulated Redis master.
 pub(crate) struct Server {
-    pub(crate) node: Node,
+    pub(crate) node: SimulatedNode,
     /// While true, the node leaves requests unprocessed in their connections.
     pub(crate) hangs: bool,
     /// Replies to the next commands, which the node does not run.
     pub(crate) canned_replies: VecDeque<Vote>,
     /// Commands that can still arrive although their connection is lost, one queue per connection.
-    orphaned_commands: VecDeque<VecDeque<Command>>,
+    orphaned_commands: VecDeque<VecDeque<SentRequest>>,
 }
 
 /// One process with a coordinator.
@@ -84,7 +84,7 @@ pub(crate) struct Client {
 #[derive(Default)]
 struct Connection {
     is_up: bool,
-    requests: VecDeque<Command>,
+    requests: VecDeque<SentRequest>,
     replies: VecDeque<Reply>,
 }
 
@@ -172,7 +172,7 @@ impl World {
             is_paused: false,
         };
         let new_server = |index| Server {
-            node: Node::new(index, LockClusterConfig::new(quorum, MAX_TTL)),
+            node: SimulatedNode::new(index, LockClusterConfig::new(quorum, MAX_TTL)),
             hangs: false,
             canned_replies: VecDeque::new(),
             orphaned_commands: VecDeque::new(),
@@ -308,7 +308,7 @@ impl World {
         if let Some(lease) = self.clients[client].leases.get_mut(&id) {
             lease.has_ended = true;
         }
-        self.clients[client].coordinator.abandon(id, now);
+        self.clients[client].coordinator.cancel(id, now);
         self.perform_actions(client);
     }
 
@@ -350,7 +350,7 @@ impl World {
         self.perform_actions(client);
         self.deliver_all();
         self.take_events(client).into_iter().find_map(|event| match event {
-            OperationEvent::Declared(declared) => Some(declared),
+            OperationEvent::Initialized(declared) => Some(declared),
             _ => None,
         })
     }
@@ -368,7 +368,7 @@ impl World {
         self.servers[node].node.load_scripts();
         if self.clients[client].is_fenced {
             let reading = self.servers[node].node.read_marker(None, self.nanos);
-            self.clients[client].coordinator.on_connected(NodeId(node as u8), reading, now, now);
+            self.clients[client].coordinator.on_handshake(NodeId(node as u8), reading, now, now);
         }
         self.clients[client].coordinator.on_up(NodeId(node as u8), now);
         self.perform_actions(client);
@@ -395,7 +395,7 @@ impl World {
         self.perform_actions(client);
     }
 
-    fn drop_connection(&mut self, client: usize, node: usize) -> VecDeque<Command> {
+    fn drop_connection(&mut self, client: usize, node: usize) -> VecDeque<SentRequest> {
         let connection = &mut self.clients[client].connections[node];
         connection.is_up = false;
         connection.replies.clear();
@@ -424,7 +424,7 @@ impl World {
             Reply::Marker(reading) => coordinator.on_marker_reading(node, reading, now),
             Reply::Vote(vote, clock) => {
                 if let Some(micros) = clock {
-                    coordinator.on_clock(node, micros, now);
+                    coordinator.on_node_time(node, micros, now);
                 }
                 assert!(coordinator.on_reply(node, vote, now).is_some(), "a reply without a request");
             }
@@ -470,10 +470,14 @@ impl World {
 
     /// The kinds of the requests that were sent to the node and have not reached it.
     pub(crate) fn undelivered(&self, client: usize, node: usize) -> Vec<RequestKind> {
-        self.clients[client].connections[node].requests.iter().map(|command| command.request.phase).collect()
+        self.clients[client].connections[node].requests.iter().map(|command| command.request.kind).collect()
     }
 
-    pub(crate) fn undelivered_commands(&self, client: usize, node: usize) -> impl Iterator<Item = &Command> {
+    pub(crate) fn undelivered_commands(
+        &self,
+        client: usize,
+        node: usize,
+    ) -> impl Iterator<Item = &SentRequest> {
         self.clients[client].connections[node].requests.iter()
     }
 
@@ -491,7 +495,7 @@ impl World {
 
     pub(crate) fn take_failure(&mut self, client: usize) -> Option<AttemptFailure> {
         self.take_events(client).into_iter().find_map(|event| match event {
-            OperationEvent::Refused(failure) => Some(failure),
+            OperationEvent::Failed(failure) => Some(failure),
             _ => None,
         })
     }
@@ -525,7 +529,7 @@ impl World {
 
     /// The fence of the key on this node, if there is one.
     pub(crate) fn fence(&self, node: usize) -> Option<u64> {
-        let entry = self.servers[node].node.living(&Slot::Fence(Key::new(KEY)), self.nanos)?;
+        let entry = self.servers[node].node.unexpired(&DataKey::Fence(Key::new(KEY)), self.nanos)?;
         std::str::from_utf8(entry.value.as_deref()?).ok()?.parse().ok()
     }
 
@@ -535,18 +539,18 @@ impl World {
 
     /// How many nodes hold the key.
     pub(crate) fn key_count(&self) -> usize {
-        self.servers.iter().filter(|server| server.node.living(&lock_slot(), self.nanos).is_some()).count()
+        self.servers.iter().filter(|server| server.node.unexpired(&lock_slot(), self.nanos).is_some()).count()
     }
 
     /// Whether the key on this node holds this attempt's owner token.
     pub(crate) fn has_key_of(&self, node: usize, id: OperationId) -> bool {
-        let living = self.servers[node].node.living(&lock_slot(), self.nanos);
+        let living = self.servers[node].node.unexpired(&lock_slot(), self.nanos);
         living.is_some_and(|entry| entry.value.as_deref() == Some(&owner_token(id).digits()))
     }
 
     /// The remaining ttl of the key on this node.
     pub(crate) fn remaining_ttl(&self, node: usize) -> Option<Duration> {
-        self.servers[node].node.life(&lock_slot(), self.nanos)
+        self.servers[node].node.remaining_ttl(&lock_slot(), self.nanos)
     }
 
     /// The number of unconfirmed releases, over all nodes.
@@ -563,8 +567,8 @@ impl World {
 
     /// Sets the fence of the key on this node.
     pub(crate) fn set_fence(&mut self, node: usize, fence: &str) {
-        let entry = Entry { value: Some(fence.into()), expires: None };
-        self.servers[node].node.data_mut().insert(Slot::Fence(Key::new(KEY)), entry);
+        let entry = DataValue { value: Some(fence.into()), expires: None };
+        self.servers[node].node.data_mut().insert(DataKey::Fence(Key::new(KEY)), entry);
     }
 
     /// Deletes all data of the node, as `FLUSHALL` does; connections stay.
@@ -589,12 +593,12 @@ impl World {
 
     /// Moves the node's clock by this many milliseconds.
     pub(crate) fn shift_clock(&mut self, node: usize, by_millis: i64) {
-        self.servers[node].node.jump(self.nanos, by_millis * 1_000_000);
+        self.servers[node].node.jump_clock(self.nanos, by_millis * 1_000_000);
     }
 
     /// From now on the node's clock runs faster than the world's by this many millionths.
     pub(crate) fn set_clock_drift(&mut self, node: usize, millionths: i64) {
-        self.servers[node].node.set_haste(millionths, self.nanos);
+        self.servers[node].node.set_drift(millionths, self.nanos);
     }
 
     pub(crate) fn flush_scripts(&mut self, node: usize) {
@@ -604,8 +608,8 @@ impl World {
     /// Sets a key of another owner with this ttl; without `value`, a key of another type.
     pub(crate) fn set_foreign_key(&mut self, node: usize, value: Option<&[u8]>, ttl: Option<Duration>) {
         let server = &mut self.servers[node].node;
-        let expires = ttl.map(|ttl| server.micros(self.nanos) / 1000 + ttl.as_millis() as u64);
-        server.data_mut().insert(lock_slot(), Entry { value: value.map(<[u8]>::to_vec), expires });
+        let expires = ttl.map(|ttl| server.clock_micros(self.nanos) / 1000 + ttl.as_millis() as u64);
+        server.data_mut().insert(lock_slot(), DataValue { value: value.map(<[u8]>::to_vec), expires });
     }
 
     fn perform_actions(&mut self, client: usize) {
@@ -617,7 +621,12 @@ impl World {
                         // As in the driver, requests decided before the connection broke are not sent.
                         if connection.is_up {
                             let badge = self.clients[client].coordinator.expected_marker(node).cloned();
-                            let command = Command { request: request.clone(), as_text, badge, write: None };
+                            let command = SentRequest {
+                                request: request.clone(),
+                                as_text,
+                                expected_marker: badge,
+                                write: None,
+                            };
                             self.clients[client].connections[node.index()].requests.push_back(command);
                         }
                     }
@@ -627,13 +636,18 @@ impl World {
                     if connection.is_up {
                         let (key, token) = (Key::new(""), OwnerToken::new(0));
                         let request = Request {
-                            phase: RequestKind::ReadMarker,
+                            kind: RequestKind::ReadMarker,
                             key,
                             token,
                             ttl: Duration::ZERO,
                             fence: None,
                         };
-                        connection.requests.push_back(Command { request, as_text, badge: None, write });
+                        connection.requests.push_back(SentRequest {
+                            request,
+                            as_text,
+                            expected_marker: None,
+                            write,
+                        });
                     }
                 }
                 Action::VotingStatus(node, voting_status) => {
@@ -647,7 +661,7 @@ impl World {
                     self.clients[client].redials.push(node.index());
                     self.disconnect(client, node.index());
                 }
-                Action::Notify(id, event) => self.record_event(client, id, event),
+                Action::Event(id, event) => self.record_event(client, id, event),
             }
         }
     }
@@ -655,10 +669,10 @@ impl World {
     fn record_event(&mut self, client: usize, id: OperationId, event: OperationEvent) {
         let leases = &mut self.clients[client].leases;
         match &event {
-            OperationEvent::Won { deadline, number, .. } => {
+            OperationEvent::Won { deadline, fencing_number, .. } => {
                 leases.insert(
                     id,
-                    LeaseRecord { fencing_number: *number, deadline: *deadline, has_ended: false },
+                    LeaseRecord { fencing_number: *fencing_number, deadline: *deadline, has_ended: false },
                 );
                 self.check_mutual_exclusion();
             }
@@ -703,9 +717,9 @@ impl Client {
 }
 
 impl Server {
-    fn run(&mut self, command: &Command, nanos: u64) -> Reply {
+    fn run(&mut self, command: &SentRequest, nanos: u64) -> Reply {
         match self.canned_replies.pop_front() {
-            Some(reply) if command.request.phase == RequestKind::ReadMarker => Reply::Marker(Err(reply)),
+            Some(reply) if command.request.kind == RequestKind::ReadMarker => Reply::Marker(Err(reply)),
             Some(reply) => Reply::Vote(reply, None),
             None => self.node.run(command, nanos),
         }
@@ -713,8 +727,8 @@ impl Server {
 }
 
 /// The key under test.
-fn lock_slot() -> Slot {
-    Slot::Lock(Key::new(KEY))
+fn lock_slot() -> DataKey {
+    DataKey::Lock(Key::new(KEY))
 }
 
 /// The owner token of an attempt, unique per attempt.

@@ -1,144 +1,151 @@
-//! What `grant`, `hold` and `reacquire` have in common: who may not vote does nothing.
+//! Common cases of `acquire_fenced`, `renew_fenced` and `reacquire_fenced`: a node that may not vote does
+//! nothing.
 
 use std::time::Duration;
 
 use super::{
-    FENCED_REQUESTS, Location, OWN_TOKEN, SLACK, Subject, TTL, any_fence, assert_about, assert_refused,
-    promises, request,
+    FENCED_REQUESTS, Location, NodeUnderTest, OWN_TOKEN, SLACK, TTL, assert_about, assert_error, cases,
+    default_fence, request,
 };
 use crate::membership::ExpectedMarker;
 use crate::request::RequestKind;
 use crate::vote::{ReplyFailure, Vote};
 
-promises![
-    a_marker_that_is_not_the_one_we_know_casts_no_vote,
+cases![
+    a_node_with_an_unexpected_marker_casts_no_vote,
     a_marker_of_another_type_is_an_error,
-    without_an_expected_marker_no_node_votes,
-    a_node_on_probation_tells_for_how_long,
-    a_node_votes_again_in_the_very_microsecond_that_its_probation_ends,
-    every_ballot_tells_the_clock,
-    a_ballot_that_is_not_known_does_nothing_until_it_comes_as_text,
+    a_request_without_an_expected_marker_gets_no_vote,
+    a_node_on_probation_reports_the_remaining_time,
+    a_node_votes_from_the_microsecond_in_which_its_probation_ends,
+    every_fenced_reply_contains_the_clock,
+    an_unknown_fenced_script_does_nothing_until_sent_as_text,
 ];
 
-/// What the ballot acts upon: a key of ours, but none for those that take one.
-fn prepare(node: &mut dyn Subject, phase: RequestKind) {
+/// Prepares the state in which the request is granted: a key with `OWN_TOKEN`, or none for requests that set
+/// one.
+fn prepare(node: &mut dyn NodeUnderTest, kind: RequestKind) {
     node.reset();
-    if matches!(phase, RequestKind::RaiseFence | RequestKind::Renew) {
+    if matches!(kind, RequestKind::RaiseFence | RequestKind::Renew) {
         node.set_lock(OWN_TOKEN, Some(TTL / 2));
     }
     node.set_fence(4_000);
 }
 
-fn a_marker_that_is_not_the_one_we_know_casts_no_vote(node: &mut dyn Subject) {
-    for phase in FENCED_REQUESTS {
+fn a_node_with_an_unexpected_marker_casts_no_vote(node: &mut dyn NodeUnderTest) {
+    for kind in FENCED_REQUESTS {
         let markers: [Option<&[u8]>; 4] =
-            [None, Some(b""), Some(b"what we agreed on "), Some(b"what others agreed on")];
+            [None, Some(b""), Some(b"the expected marker "), Some(b"another marker")];
         for marker in markers {
-            prepare(node, phase);
-            let badge = node.expected_marker();
+            prepare(node, kind);
+            let expected_marker = node.expected_marker();
             node.reset();
-            prepare(node, phase);
+            prepare(node, kind);
             if let Some(marker) = marker {
                 node.set(Location::Marker, Some(marker), None);
             }
-            let request = request(phase, Some(any_fence(phase)));
-            let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
-            assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch), "{phase:?}");
+            let request = request(kind, Some(default_fence(kind)));
+            let (vote, clock) =
+                node.assert_unchanged(|node| node.request(&request, Some(&expected_marker), false));
+            assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch), "{kind:?}");
             assert!(clock.is_some());
         }
     }
 }
 
-fn a_marker_of_another_type_is_an_error(node: &mut dyn Subject) {
-    for phase in FENCED_REQUESTS {
-        prepare(node, phase);
-        let badge = node.expected_marker();
+fn a_marker_of_another_type_is_an_error(node: &mut dyn NodeUnderTest) {
+    for kind in FENCED_REQUESTS {
+        prepare(node, kind);
+        let expected_marker = node.expected_marker();
         node.set(Location::Marker, None, None);
-        let request = request(phase, Some(any_fence(phase)));
-        let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
-        assert_refused(&vote);
+        let request = request(kind, Some(default_fence(kind)));
+        let (vote, clock) =
+            node.assert_unchanged(|node| node.request(&request, Some(&expected_marker), false));
+        assert_error(&vote);
         assert_eq!(clock, None);
     }
 }
 
-fn without_an_expected_marker_no_node_votes(node: &mut dyn Subject) {
-    for phase in FENCED_REQUESTS {
-        for marker in [None, Some(b"what we agreed on" as &[u8])] {
-            prepare(node, phase);
+fn a_request_without_an_expected_marker_gets_no_vote(node: &mut dyn NodeUnderTest) {
+    for kind in FENCED_REQUESTS {
+        for marker in [None, Some(b"the expected marker" as &[u8])] {
+            prepare(node, kind);
             if marker.is_some() {
                 node.set(Location::Marker, marker, None);
             }
-            let request = request(phase, Some(any_fence(phase)));
-            let (vote, _) = node.unchanged(|node| node.request(&request, None, false));
-            assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch), "{phase:?}");
+            let request = request(kind, Some(default_fence(kind)));
+            let (vote, _) = node.assert_unchanged(|node| node.request(&request, None, false));
+            assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch), "{kind:?}");
         }
     }
 }
 
-fn a_node_on_probation_tells_for_how_long(node: &mut dyn Subject) {
-    for phase in FENCED_REQUESTS {
-        prepare(node, phase);
-        let badge = ExpectedMarker {
-            votes_from_micros: node.micros() + TTL.as_micros() as u64,
+fn a_node_on_probation_reports_the_remaining_time(node: &mut dyn NodeUnderTest) {
+    for kind in FENCED_REQUESTS {
+        prepare(node, kind);
+        let expected_marker = ExpectedMarker {
+            votes_from_micros: node.clock_micros() + TTL.as_micros() as u64,
             ..node.expected_marker()
         };
-        let request = request(phase, Some(any_fence(phase)));
-        let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
-        let Vote::OnProbation { remaining, .. } = vote else { panic!("{phase:?}: {vote:?}") };
-        let left = Duration::from_micros(badge.votes_from_micros - clock.expect("a clock"));
-        assert_eq!(remaining.as_millis(), left.as_micros().div_ceil(1000), "rounded up, and not down");
+        let request = request(kind, Some(default_fence(kind)));
+        let (vote, clock) =
+            node.assert_unchanged(|node| node.request(&request, Some(&expected_marker), false));
+        let Vote::OnProbation { remaining, .. } = vote else { panic!("{kind:?}: {vote:?}") };
+        let left = Duration::from_micros(expected_marker.votes_from_micros - clock.expect("a clock"));
+        assert_eq!(remaining.as_millis(), left.as_micros().div_ceil(1000), "rounded up");
         assert_about(Some(remaining), Some(TTL));
     }
 }
 
-fn a_node_votes_again_in_the_very_microsecond_that_its_probation_ends(node: &mut dyn Subject) {
-    for phase in FENCED_REQUESTS {
+fn a_node_votes_from_the_microsecond_in_which_its_probation_ends(node: &mut dyn NodeUnderTest) {
+    for kind in FENCED_REQUESTS {
         for early in [0, 1, 1_000] {
-            prepare(node, phase);
-            let badge = ExpectedMarker { votes_from_micros: node.micros() - early, ..node.expected_marker() };
-            let request = request(phase, Some(any_fence(phase)));
-            let (vote, _) = node.request(&request, Some(&badge), false);
-            assert!(vote.is_grant(), "{phase:?}: {vote:?}");
+            prepare(node, kind);
+            let expected_marker =
+                ExpectedMarker { votes_from_micros: node.clock_micros() - early, ..node.expected_marker() };
+            let request = request(kind, Some(default_fence(kind)));
+            let (vote, _) = node.request(&request, Some(&expected_marker), false);
+            assert!(vote.is_grant(), "{kind:?}: {vote:?}");
         }
     }
 }
 
-fn every_ballot_tells_the_clock(node: &mut dyn Subject) {
-    for phase in FENCED_REQUESTS {
-        for is_ours in [true, false] {
-            prepare(node, phase);
-            if !is_ours {
+fn every_fenced_reply_contains_the_clock(node: &mut dyn NodeUnderTest) {
+    for kind in FENCED_REQUESTS {
+        for is_owner in [true, false] {
+            prepare(node, kind);
+            if !is_owner {
                 node.set(Location::Lock, Some(b"another owner"), Some(TTL));
             }
-            let before = node.micros();
-            let (vote, clock) = node.timed(phase, any_fence(phase));
-            assert_eq!(vote.is_grant(), is_ours, "{phase:?}: {vote:?}");
-            let gone = clock.expect("a clock").abs_diff(before);
-            assert!(gone < SLACK.as_micros() as u64, "{gone} µs");
+            let before = node.clock_micros();
+            let (vote, clock) = node.fenced_request(kind, default_fence(kind));
+            assert_eq!(vote.is_grant(), is_owner, "{kind:?}: {vote:?}");
+            let elapsed = clock.expect("a clock").abs_diff(before);
+            assert!(elapsed < SLACK.as_micros() as u64, "{elapsed} µs");
         }
     }
 }
 
-fn a_ballot_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
-    for phase in FENCED_REQUESTS {
-        prepare(node, phase);
-        let badge = node.expected_marker();
+fn an_unknown_fenced_script_does_nothing_until_sent_as_text(node: &mut dyn NodeUnderTest) {
+    for kind in FENCED_REQUESTS {
+        prepare(node, kind);
+        let expected_marker = node.expected_marker();
         node.flush_scripts();
-        let request = request(phase, Some(any_fence(phase)));
-        let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
-        assert_eq!((vote, clock), (Vote::Unknown(ReplyFailure::NoScript), None), "{phase:?}");
-        let (vote, _) = node.request(&request, Some(&badge), true);
-        assert!(vote.is_grant(), "{phase:?}: {vote:?}");
-        prepare_again(node, phase);
-        assert!(node.fenced_script(phase, any_fence(phase)).is_grant(), "it is known from then on");
+        let request = request(kind, Some(default_fence(kind)));
+        let (vote, clock) =
+            node.assert_unchanged(|node| node.request(&request, Some(&expected_marker), false));
+        assert_eq!((vote, clock), (Vote::Unknown(ReplyFailure::NoScript), None), "{kind:?}");
+        let (vote, _) = node.request(&request, Some(&expected_marker), true);
+        assert!(vote.is_grant(), "{kind:?}: {vote:?}");
+        prepare_keeping_scripts(node, kind);
+        assert!(node.fenced_vote(kind, default_fence(kind)).is_grant(), "the script is known from then on");
     }
 }
 
-/// As [`prepare`], and the scripts are left as they are.
-fn prepare_again(node: &mut dyn Subject, phase: RequestKind) {
-    match phase {
+/// As [`prepare`], but keeps the loaded scripts.
+fn prepare_keeping_scripts(node: &mut dyn NodeUnderTest, kind: RequestKind) {
+    match kind {
         RequestKind::RaiseFence | RequestKind::Renew => node.set_lock(OWN_TOKEN, Some(TTL / 2)),
-        _ => drop(node.plain(RequestKind::ForceRelease)),
+        _ => drop(node.plain_vote(RequestKind::ForceRelease)),
     }
     node.set_fence(4_000);
 }

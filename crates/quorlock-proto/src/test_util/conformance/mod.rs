@@ -1,8 +1,7 @@
-//! One suite for the simulated node and for a real server: whatever a script or a command is asked, both must answer
-//! alike, and leave the same behind.
+//! The conformance suite: the simulated node and a real server must reply alike and store the same data.
 //!
-//! It speaks of a node only through [`Subject`]. Spans are hours where a real clock runs on meanwhile, so that no
-//! delay decides a case; numbers are computed from the clock in the same reply.
+//! It uses a node only through [`NodeUnderTest`]. Where a real clock advances during a case, ttls are hours,
+//! so that no delay decides the case. Expected numbers are computed from the clock in the same reply.
 
 mod acquire;
 mod fenced;
@@ -22,47 +21,47 @@ use crate::quorum::Quorum;
 use crate::request::{Key, OwnerToken, Request, RequestKind};
 use crate::vote::{ReplyFailure, Vote};
 
-/// One node, however it is made.
-pub trait Subject {
-    /// Nothing stands there, and every script is known.
+/// A node under test: simulated or real.
+pub trait NodeUnderTest {
+    /// Deletes all data, and loads all scripts.
     fn reset(&mut self);
-    /// Runs one request by its script or command, and returns the vote and the node's clock in microseconds if the reply has it.
+    /// Runs one request by its script or command. Returns the vote, and the node's time in microseconds if
+    /// the reply contains it.
     fn request(
         &mut self,
         request: &Request,
-        badge: Option<&ExpectedMarker>,
+        expected_marker: Option<&ExpectedMarker>,
         as_text: bool,
     ) -> (Vote, Option<u64>);
-    /// Reads the marker, and writes first what is given.
+    /// Reads the marker, after a write if there is one.
     ///
     /// # Errors
     ///
-    /// The vote that the node casts instead, if it cannot be read.
+    /// The node's vote, if the marker cannot be read.
     fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote>;
-    /// Puts this there, a key of another type if there is no value.
-    fn set(&mut self, place: Location, value: Option<&[u8]>, life: Option<Duration>);
-    /// What is stored at this place.
-    fn stored(&mut self, place: Location) -> Option<Stored>;
-    /// Its clock, in microseconds since 1970.
-    fn micros(&mut self) -> u64;
-    /// Lets this time pass.
+    /// Stores a value with this ttl; without a value, a key of another type.
+    fn set(&mut self, location: Location, value: Option<&[u8]>, ttl: Option<Duration>);
+    /// The value stored at this location.
+    fn stored(&mut self, location: Location) -> Option<StoredValue>;
+    /// The node's time, in microseconds since 1970.
+    fn clock_micros(&mut self) -> u64;
+    /// Waits for this time.
     fn wait(&mut self, span: Duration);
     /// `SCRIPT FLUSH`.
     fn flush_scripts(&mut self);
     /// Sets whether the node may evict keys when its memory is full.
     fn set_evicts(&mut self, on: bool);
-    /// It runs out of memory, and one key goes that was to expire.
+    /// Fills the memory, so that one key with an expiry is evicted.
     fn evict(&mut self);
-    /// Another database comes in the place of this one, and this one comes back.
-    fn swap_there_and_back(&mut self);
-    /// Another process comes up, which knows all that this one does.
+    /// Swaps the database with another one, and back.
+    fn swap_databases_twice(&mut self);
+    /// Restarts the server as a new process with the same data.
     fn restart(&mut self);
-    /// It is made a replica and a master again.
+    /// Makes the server a replica, and a master again.
     fn change_role(&mut self);
 }
 
-/// Where something may stand: the key of all cases, what belongs to it, the marker, what is noted of the clock, and the
-/// largest number that was ahead of it.
+/// A stored key that the suite uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Location {
     /// The lock's key.
@@ -71,181 +70,187 @@ pub enum Location {
     Fence,
     /// `quorlock:node`.
     Marker,
-    /// `quorlock:clock`.
+    /// `quorlock:clock`: the node's time when it was noted last.
     Clock,
-    /// `quorlock:high`.
-    High,
+    /// `quorlock:high`: the largest number that was ahead of the clock when it was stored.
+    HighestAheadOfClock,
 }
 
-/// What stands there: no value for a key of another type, no life for one that never expires.
+/// A stored value and its ttl.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredValue {
     /// The bytes; `None` for a key of another type.
     pub value: Option<Vec<u8>>,
     /// The time to live; `None` if it never expires.
-    pub life: Option<Duration>,
+    pub ttl: Option<Duration>,
 }
 
-/// A promise that a node keeps, and how it is looked at.
-type Case = (&'static str, fn(&mut dyn Subject));
+/// A case: its name, and the function that checks it.
+type Case = (&'static str, fn(&mut dyn NodeUnderTest));
 
-/// Looks at every promise. A failure names it on standard output.
-pub fn check(subject: &mut dyn Subject) {
-    let ballots = [fenced::CASES, acquire::CASES, renew::CASES, reacquire::CASES];
-    let suite = [plain::CASES, read_marker::CASES, forget::CASES].into_iter().chain(ballots);
-    for (promise, case) in suite.flatten() {
-        println!("{promise}");
+/// Runs all cases, and prints each name first, so that a failure shows it.
+pub fn check(subject: &mut dyn NodeUnderTest) {
+    let fenced = [fenced::CASES, acquire::CASES, renew::CASES, reacquire::CASES];
+    let suite = [plain::CASES, read_marker::CASES, forget::CASES].into_iter().chain(fenced);
+    for (name, case) in suite.flatten() {
+        println!("{name}");
         subject.reset();
         case(subject);
     }
 }
 
-macro_rules! promises {
+macro_rules! cases {
     ($($case:ident),+ $(,)?) => {
         pub(super) const CASES: &[super::Case] = &[$((stringify!($case), $case)),+];
     };
 }
-use promises;
+use cases;
 
 /// The key of all cases.
 pub const KEY: &str = "orders:42";
-/// For how long nodes are asked to keep a fence.
-const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long the nodes keep a fence.
+const FENCE_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 const TTL: Duration = Duration::from_secs(3600);
-/// What a real clock may go on while a case runs, and what no two spans of a case differ by.
+/// How far a real clock may advance during a case. The ttls of a case differ by more than this.
 const SLACK: Duration = Duration::from_secs(120);
 const OWN_TOKEN: OwnerToken = OwnerToken::new(0xfeed_0001);
 const OTHER_TOKEN: OwnerToken = OwnerToken::new(0xfeed_0002);
 const FENCED_REQUESTS: [RequestKind; 4] =
     [RequestKind::Acquire, RequestKind::RaiseFence, RequestKind::Renew, RequestKind::Reacquire];
-const LAST_NUMBER: u64 = (1 << 53) - 1;
+const MAX_FENCE: u64 = (1 << 53) - 1;
 
-impl dyn Subject + '_ {
-    /// Puts a plain question in our name.
-    fn plain(&mut self, phase: RequestKind) -> Vote {
-        let (vote, clock) = self.request(&request(phase, None), None, false);
-        assert_eq!(clock, None, "only ballots tell the clock");
+impl dyn NodeUnderTest + '_ {
+    /// The vote for a plain request with `OWN_TOKEN`.
+    fn plain_vote(&mut self, kind: RequestKind) -> Vote {
+        let (vote, clock) = self.request(&request(kind, None), None, false);
+        assert_eq!(clock, None, "only fenced replies contain the clock");
         vote
     }
 
-    /// Breaks the lock as a fenced client does.
-    fn break_open(&mut self) -> Vote {
+    /// The vote for a force-release in fenced mode.
+    fn force_release(&mut self) -> Vote {
         self.request(&request(RequestKind::ForceRelease, Some(Fence::Next)), None, false).0
     }
 
-    /// Puts a fenced question in our name, to a node that remembers what it should.
-    fn fenced_script(&mut self, phase: RequestKind, fence: Fence) -> Vote {
-        self.timed(phase, fence).0
+    /// The vote for a fenced request with `OWN_TOKEN`, on a node with the expected marker.
+    fn fenced_vote(&mut self, kind: RequestKind, fence: Fence) -> Vote {
+        self.fenced_request(kind, fence).0
     }
 
-    /// The same, and what the node's clock showed.
-    fn timed(&mut self, phase: RequestKind, fence: Fence) -> (Vote, Option<u64>) {
-        let badge = self.expected_marker();
-        self.request(&request(phase, Some(fence)), Some(&badge), false)
+    /// The same, with the node's time.
+    fn fenced_request(&mut self, kind: RequestKind, fence: Fence) -> (Vote, Option<u64>) {
+        let expected_marker = self.expected_marker();
+        self.request(&request(kind, Some(fence)), Some(&expected_marker), false)
     }
 
-    /// What it must remember so as to vote, and does from now on; since 1970, so that no number hangs on it.
+    /// The expected marker, which is stored first if there is none. Its probation ended in 1970, so that it
+    /// changes no number.
     fn expected_marker(&mut self) -> ExpectedMarker {
         if self.stored(Location::Marker).is_none() {
             self.set(Location::Marker, Some(MARKER), None);
         }
         let marker = String::from_utf8_lossy(MARKER).into();
-        ExpectedMarker { marker, votes_from_micros: 0, numbers_above: 0 }
+        ExpectedMarker { marker, votes_from_micros: 0, fencing_numbers_above: 0 }
     }
 
     fn set_fence(&mut self, number: u64) {
         self.set(Location::Fence, Some(number.to_string().as_bytes()), Some(TTL));
     }
 
-    fn set_lock(&mut self, owner: OwnerToken, life: Option<Duration>) {
-        self.set(Location::Lock, Some(&owner.digits()), life);
+    fn set_lock(&mut self, owner: OwnerToken, ttl: Option<Duration>) {
+        self.set(Location::Lock, Some(&owner.digits()), ttl);
     }
 
-    /// Ours, for about this long.
-    fn assert_locked(&mut self, life: Duration) {
+    /// Asserts that the key has `OWN_TOKEN` and about this ttl.
+    fn assert_locked(&mut self, ttl: Duration) {
         let lock = self.stored(Location::Lock).expect("a lock");
-        assert_eq!(lock.value.as_deref(), Some(&OWN_TOKEN.digits()[..]), "it is ours");
-        assert_about(lock.life, Some(life));
+        assert_eq!(
+            lock.value.as_deref(),
+            Some(&OWN_TOKEN.digits()[..]),
+            "the key has the token of this test"
+        );
+        assert_about(lock.ttl, Some(ttl));
     }
 
-    /// The fence is this number in plain digits, and is kept. If it is ahead of the clock, it is known without the fence.
+    /// Asserts that the fence is this number in plain digits, with the full retention. A number ahead of the
+    /// clock must also be stored apart from the fence.
     fn assert_fence(&mut self, number: u64) {
         let fence = self.stored(Location::Fence).expect("a fence");
         assert_eq!(fence.value, Some(number.to_string().into_bytes()));
-        assert_about(fence.life, Some(KEEP));
-        if number > self.micros() + CLOCK_TOLERANCE_MICROS {
-            let high = self.stored(Location::High).expect("it is noted");
-            let noted = high.value.and_then(|value| String::from_utf8(value).ok()?.parse::<u64>().ok());
-            assert!(noted.is_some_and(|noted| noted >= number) && high.life.is_none(), "{noted:?}");
+        assert_about(fence.ttl, Some(FENCE_RETENTION));
+        if number > self.clock_micros() + CLOCK_TOLERANCE_MICROS {
+            let highest = self.stored(Location::HighestAheadOfClock).expect("the number is stored");
+            let stored = highest.value.and_then(|value| String::from_utf8(value).ok()?.parse::<u64>().ok());
+            assert!(stored.is_some_and(|stored| stored >= number) && highest.ttl.is_none(), "{stored:?}");
         }
     }
 
-    fn everything(&mut self) -> [Option<Stored>; 5] {
-        [Location::Lock, Location::Fence, Location::Marker, Location::Clock, Location::High]
-            .map(|place| self.stored(place))
+    fn snapshot(&mut self) -> [Option<StoredValue>; 5] {
+        [Location::Lock, Location::Fence, Location::Marker, Location::Clock, Location::HighestAheadOfClock]
+            .map(|location| self.stored(location))
     }
 
-    /// Does this, and nothing is different for it.
-    fn unchanged<T>(&mut self, deed: impl FnOnce(&mut Self) -> T) -> T {
-        let before = self.everything();
-        let done = deed(self);
-        for (before, after) in before.into_iter().zip(self.everything()) {
+    /// Runs `action`, and asserts that it changes no stored value.
+    fn assert_unchanged<T>(&mut self, action: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.snapshot();
+        let result = action(self);
+        for (before, after) in before.into_iter().zip(self.snapshot()) {
             assert_eq!(before.is_some(), after.is_some(), "{before:?} against {after:?}");
             if let (Some(before), Some(after)) = (before, after) {
                 assert_eq!(before.value, after.value);
-                assert_about(after.life, before.life);
+                assert_about(after.ttl, before.ttl);
             }
         }
-        done
+        result
     }
 }
 
-impl fmt::Debug for Stored {
+impl fmt::Debug for StoredValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.value.as_deref().map(String::from_utf8_lossy);
-        write!(f, "{} for {:?}", value.unwrap_or("another type".into()), self.life)
+        write!(f, "{} for {:?}", value.unwrap_or("another type".into()), self.ttl)
     }
 }
 
-fn request(phase: RequestKind, fence: Option<Fence>) -> Request {
-    Request { phase, key: Key::new(KEY), token: OWN_TOKEN, ttl: TTL, fence }
+fn request(kind: RequestKind, fence: Option<Fence>) -> Request {
+    Request { kind, key: Key::new(KEY), token: OWN_TOKEN, ttl: TTL, fence }
 }
 
-/// The fence that goes with this ballot, if nothing else is of interest.
-fn any_fence(phase: RequestKind) -> Fence {
-    match phase {
+/// A fence for this kind of request, where the case does not depend on it.
+fn default_fence(kind: RequestKind) -> Fence {
+    match kind {
         RequestKind::Acquire => Fence::Hint { hint: 5_000, min_fencing_number: 0 },
         _ => Fence::Number(5_000),
     }
 }
 
 #[track_caller]
-fn assert_about(life: Option<Duration>, expected: Option<Duration>) {
-    let is_about = match (life, expected) {
-        (Some(life), Some(expected)) => life <= expected && life + SLACK > expected,
+fn assert_about(ttl: Option<Duration>, expected: Option<Duration>) {
+    let is_close = match (ttl, expected) {
+        (Some(ttl), Some(expected)) => ttl <= expected && ttl + SLACK > expected,
         (None, None) => true,
         _ => false,
     };
-    assert!(is_about, "{life:?} and not {expected:?}");
+    assert!(is_close, "{ttl:?} and not {expected:?}");
 }
 
-/// Held by another, for about this long.
+/// Asserts that another owner has the key for about this ttl.
 #[track_caller]
-fn assert_held(vote: &Vote, life: Option<Duration>) {
+fn assert_held_by_other(vote: &Vote, ttl: Option<Duration>) {
     let Vote::HeldByOther { remaining } = vote else { panic!("{vote:?} and not held") };
-    assert_about(*remaining, life);
+    assert_about(*remaining, ttl);
 }
 
 #[track_caller]
-fn assert_refused(vote: &Vote) {
-    assert!(matches!(vote, Vote::Unknown(ReplyFailure::TransientError(_))), "{vote:?} and not refused");
+fn assert_error(vote: &Vote) {
+    assert!(matches!(vote, Vote::Unknown(ReplyFailure::TransientError(_))), "{vote:?} and not an error");
 }
 
 fn identity() -> std::sync::Arc<str> {
     Marker::identity(ClusterId::new(0xc1), config())
 }
 
-/// What the clients of the node agreed on.
+/// The settings of the node's lock cluster.
 ///
 /// # Panics
 ///
@@ -253,7 +258,7 @@ fn identity() -> std::sync::Arc<str> {
 #[must_use]
 pub fn config() -> LockClusterConfig {
     let quorum = Quorum::new(5, Some(4)).expect("a quorum");
-    LockClusterConfig::new(quorum, Duration::from_secs(30)).with_retention(KEEP)
+    LockClusterConfig::new(quorum, Duration::from_secs(30)).with_retention(FENCE_RETENTION)
 }
 
-const MARKER: &[u8] = b"what we agreed on";
+const MARKER: &[u8] = b"the expected marker";

@@ -1,49 +1,50 @@
-//! `SET`, `PTTL`, and the scripts `renew`, `release`, `break` and `inspect`.
+//! `SET`, `PTTL`, and the scripts `renew`, `release`, `force_release` and `inspect`.
 
 use std::time::Duration;
 
 use super::{
-    LAST_NUMBER, Location, OTHER_TOKEN, OWN_TOKEN, Subject, TTL, assert_about, assert_held, promises, request,
+    Location, MAX_FENCE, NodeUnderTest, OTHER_TOKEN, OWN_TOKEN, TTL, assert_about, assert_held_by_other,
+    cases, request,
 };
 use crate::fence::Fence;
 use crate::request::{OwnerHash, RequestKind};
 use crate::vote::{KeyOwner, KeyState, ReplyFailure, Vote};
 
-promises![
-    a_free_key_is_taken,
-    a_key_that_has_run_out_is_free,
-    a_key_that_is_there_is_held_whatever_it_is,
-    what_is_left_is_told,
-    a_renewal_lengthens_and_never_shortens,
+cases![
+    a_free_key_is_acquired,
+    an_expired_key_is_free,
+    an_existing_key_of_any_type_is_held,
+    the_remaining_ttl_is_reported,
+    a_renewal_extends_and_never_shortens,
     a_renewal_gives_a_permanent_key_an_expiry,
-    only_our_own_key_is_renewed,
-    only_our_own_key_is_released,
-    what_nearly_is_our_token_is_not,
-    an_inspection_tells_whose_it_is,
+    a_key_of_another_owner_is_not_renewed,
+    a_key_of_another_owner_is_not_released,
+    a_similar_owner_token_is_another_owner,
+    an_inspection_reports_the_owner,
     force_release_ignores_the_owner,
-    a_plain_break_leaves_the_fence,
-    a_break_makes_the_fence_one_of_now_and_never_a_smaller_one,
-    a_fence_that_cannot_be_raised_keeps_no_break,
-    a_holder_does_not_take_a_broken_key_again,
-    one_holder_is_broken_and_no_other,
-    a_foreign_value_is_force_released_by_its_hash_too,
-    a_script_that_is_not_known_does_nothing_until_it_comes_as_text,
+    a_plain_force_release_keeps_the_fence,
+    a_force_release_raises_the_fence_to_the_clock_or_above_the_old_one,
+    a_fence_that_cannot_be_raised_does_not_stop_a_force_release,
+    a_holder_does_not_reacquire_a_force_released_key,
+    a_force_release_by_hash_deletes_only_that_owners_key,
+    any_value_is_force_released_by_its_hash,
+    an_unknown_script_does_nothing_until_sent_as_text,
     commands_need_no_script,
 ];
 
-const TAKING: [RequestKind; 2] = [RequestKind::Acquire, RequestKind::Reacquire];
+const ACQUIRES: [RequestKind; 2] = [RequestKind::Acquire, RequestKind::Reacquire];
 
-fn a_free_key_is_taken(node: &mut dyn Subject) {
-    for phase in TAKING {
+fn a_free_key_is_acquired(node: &mut dyn NodeUnderTest) {
+    for kind in ACQUIRES {
         node.reset();
-        assert_eq!(node.plain(phase), Vote::Granted);
+        assert_eq!(node.plain_vote(kind), Vote::Granted);
         node.assert_locked(TTL);
-        assert_held(&node.unchanged(|node| node.plain(phase)), None);
+        assert_held_by_other(&node.assert_unchanged(|node| node.plain_vote(kind)), None);
     }
 }
 
-fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
-    let asks = [
+fn an_expired_key_is_free(node: &mut dyn NodeUnderTest) {
+    let cases_with_votes = [
         (RequestKind::Acquire, Vote::Granted),
         (RequestKind::Reacquire, Vote::Granted),
         (RequestKind::QueryTtl, Vote::NotHeld),
@@ -54,136 +55,145 @@ fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
         (RequestKind::ForceRelease, Vote::NotHeld),
         (RequestKind::Inspect, Vote::Inspected(KeyState { holder: KeyOwner::Unheld, remaining: None })),
     ];
-    for (phase, vote) in asks {
+    for (kind, vote) in cases_with_votes {
         node.reset();
         node.set_lock(OWN_TOKEN, Some(Duration::from_millis(20)));
         node.wait(Duration::from_millis(50));
-        assert_eq!(node.plain(phase), vote);
+        assert_eq!(node.plain_vote(kind), vote);
     }
 }
 
-fn a_key_that_is_there_is_held_whatever_it_is(node: &mut dyn Subject) {
+fn an_existing_key_of_any_type_is_held(node: &mut dyn NodeUnderTest) {
     for value in [Some(&OTHER_TOKEN.digits()[..]), Some(b"" as &[u8]), None] {
-        for life in [None, Some(TTL)] {
-            node.set(Location::Lock, value, life);
-            for phase in TAKING {
-                assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::HeldByOther { remaining: None });
+        for ttl in [None, Some(TTL)] {
+            node.set(Location::Lock, value, ttl);
+            for kind in ACQUIRES {
+                assert_eq!(
+                    node.assert_unchanged(|node| node.plain_vote(kind)),
+                    Vote::HeldByOther { remaining: None }
+                );
             }
         }
     }
 }
 
-fn what_is_left_is_told(node: &mut dyn Subject) {
-    assert_eq!(node.plain(RequestKind::QueryTtl), Vote::NotHeld);
+fn the_remaining_ttl_is_reported(node: &mut dyn NodeUnderTest) {
+    assert_eq!(node.plain_vote(RequestKind::QueryTtl), Vote::NotHeld);
     for value in [Some(&OTHER_TOKEN.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
-        for life in [None, Some(TTL)] {
-            node.set(Location::Lock, value, life);
-            assert_held(&node.unchanged(|node| node.plain(RequestKind::QueryTtl)), life);
+        for ttl in [None, Some(TTL)] {
+            node.set(Location::Lock, value, ttl);
+            assert_held_by_other(&node.assert_unchanged(|node| node.plain_vote(RequestKind::QueryTtl)), ttl);
         }
     }
 }
 
-fn a_renewal_lengthens_and_never_shortens(node: &mut dyn Subject) {
+fn a_renewal_extends_and_never_shortens(node: &mut dyn NodeUnderTest) {
     for (before, after) in [(TTL / 2, TTL), (TTL, TTL), (TTL * 2, TTL * 2)] {
         node.set_lock(OWN_TOKEN, Some(before));
-        assert_eq!(node.plain(RequestKind::Renew), Vote::Granted);
+        assert_eq!(node.plain_vote(RequestKind::Renew), Vote::Granted);
         node.assert_locked(after);
     }
 }
 
-fn a_renewal_gives_a_permanent_key_an_expiry(node: &mut dyn Subject) {
+fn a_renewal_gives_a_permanent_key_an_expiry(node: &mut dyn NodeUnderTest) {
     node.set_lock(OWN_TOKEN, None);
-    assert_eq!(node.plain(RequestKind::Renew), Vote::Granted);
+    assert_eq!(node.plain_vote(RequestKind::Renew), Vote::Granted);
     node.assert_locked(TTL);
 }
 
-fn only_our_own_key_is_renewed(node: &mut dyn Subject) {
-    assert_eq!(node.unchanged(|node| node.plain(RequestKind::Renew)), Vote::NotHeld);
+fn a_key_of_another_owner_is_not_renewed(node: &mut dyn NodeUnderTest) {
+    assert_eq!(node.assert_unchanged(|node| node.plain_vote(RequestKind::Renew)), Vote::NotHeld);
     for value in [Some(&OTHER_TOKEN.digits()[..]), Some(b"" as &[u8]), None] {
-        for life in [None, Some(TTL / 2)] {
-            node.set(Location::Lock, value, life);
+        for ttl in [None, Some(TTL / 2)] {
+            node.set(Location::Lock, value, ttl);
             assert_eq!(
-                node.unchanged(|node| node.plain(RequestKind::Renew)),
+                node.assert_unchanged(|node| node.plain_vote(RequestKind::Renew)),
                 Vote::HeldByOther { remaining: None }
             );
         }
     }
 }
 
-fn only_our_own_key_is_released(node: &mut dyn Subject) {
-    for phase in RELEASES {
-        assert_eq!(node.plain(phase), Vote::NotHeld);
+fn a_key_of_another_owner_is_not_released(node: &mut dyn NodeUnderTest) {
+    for kind in RELEASES {
+        assert_eq!(node.plain_vote(kind), Vote::NotHeld);
         for value in [Some(&OTHER_TOKEN.digits()[..]), Some(b"" as &[u8]), None] {
             node.set(Location::Lock, value, Some(TTL));
-            assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::HeldByOther { remaining: None });
+            assert_eq!(
+                node.assert_unchanged(|node| node.plain_vote(kind)),
+                Vote::HeldByOther { remaining: None }
+            );
         }
         node.reset();
-        for life in [None, Some(TTL)] {
-            node.set_lock(OWN_TOKEN, life);
-            assert_eq!(node.plain(phase), Vote::Granted);
+        for ttl in [None, Some(TTL)] {
+            node.set_lock(OWN_TOKEN, ttl);
+            assert_eq!(node.plain_vote(kind), Vote::Granted);
             assert_eq!(node.stored(Location::Lock), None);
-            assert_eq!(node.plain(phase), Vote::NotHeld, "the second time there is nothing");
+            assert_eq!(node.plain_vote(kind), Vote::NotHeld, "a second release finds no key");
         }
     }
 }
 
-fn what_nearly_is_our_token_is_not(node: &mut dyn Subject) {
+fn a_similar_owner_token_is_another_owner(node: &mut dyn NodeUnderTest) {
     let digits = OWN_TOKEN.digits();
     let mut longer = digits.to_vec();
     longer.push(0);
     for nearly in [&longer[..], &digits[..31], &digits.to_ascii_uppercase()] {
         node.set(Location::Lock, Some(nearly), Some(TTL));
-        for phase in RELEASES {
-            assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::HeldByOther { remaining: None });
+        for kind in RELEASES {
+            assert_eq!(
+                node.assert_unchanged(|node| node.plain_vote(kind)),
+                Vote::HeldByOther { remaining: None }
+            );
         }
         assert_eq!(
-            node.unchanged(|node| node.plain(RequestKind::Renew)),
+            node.assert_unchanged(|node| node.plain_vote(RequestKind::Renew)),
             Vote::HeldByOther { remaining: None }
         );
     }
 }
 
-fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
+fn an_inspection_reports_the_owner(node: &mut dyn NodeUnderTest) {
     let unheld = Vote::Inspected(KeyState { holder: KeyOwner::Unheld, remaining: None });
-    assert_eq!(node.plain(RequestKind::Inspect), unheld);
+    assert_eq!(node.plain_vote(RequestKind::Inspect), unheld);
     let long = [b'x'; 300];
     let holders = [
         (Some(&OWN_TOKEN.digits()[..]), KeyOwner::Owner(OWN_TOKEN.hash())),
         (Some(b"" as &[u8]), KeyOwner::Owner(OwnerHash::of(b""))),
         (Some(b"\0\xff\r\n" as &[u8]), KeyOwner::Owner(OwnerHash::of(b"\0\xff\r\n"))),
-        // Every owner's token is within its first 256 bytes.
+        // An inspection hashes only the first 256 bytes; owner tokens are shorter.
         (Some(&long[..]), KeyOwner::Owner(OwnerHash::of(&long[..256]))),
         (None, KeyOwner::NotALock),
     ];
     for (value, expected) in holders {
-        for life in [None, Some(TTL)] {
-            node.set(Location::Lock, value, life);
-            let vote = node.unchanged(|node| node.plain(RequestKind::Inspect));
+        for ttl in [None, Some(TTL)] {
+            node.set(Location::Lock, value, ttl);
+            let vote = node.assert_unchanged(|node| node.plain_vote(RequestKind::Inspect));
             let Vote::Inspected(KeyState { holder, remaining }) = vote else { panic!("{vote:?}") };
             assert_eq!(holder, expected);
-            assert_about(remaining, life);
+            assert_about(remaining, ttl);
         }
     }
 }
 
-fn force_release_ignores_the_owner(node: &mut dyn Subject) {
-    assert_eq!(node.plain(RequestKind::ForceRelease), Vote::NotHeld);
+fn force_release_ignores_the_owner(node: &mut dyn NodeUnderTest) {
+    assert_eq!(node.plain_vote(RequestKind::ForceRelease), Vote::NotHeld);
     for value in [Some(&OTHER_TOKEN.digits()[..]), None] {
         node.set(Location::Lock, value, None);
-        assert_eq!(node.plain(RequestKind::ForceRelease), Vote::Granted);
+        assert_eq!(node.plain_vote(RequestKind::ForceRelease), Vote::Granted);
         assert_eq!(node.stored(Location::Lock), None);
     }
 }
 
-fn a_plain_break_leaves_the_fence(node: &mut dyn Subject) {
+fn a_plain_force_release_keeps_the_fence(node: &mut dyn NodeUnderTest) {
     node.set_fence(7);
     node.set_lock(OWN_TOKEN, Some(TTL));
-    assert_eq!(node.plain(RequestKind::ForceRelease), Vote::Granted);
-    node.unchanged(|node| assert_eq!(node.plain(RequestKind::ForceRelease), Vote::NotHeld));
+    assert_eq!(node.plain_vote(RequestKind::ForceRelease), Vote::Granted);
+    node.assert_unchanged(|node| assert_eq!(node.plain_vote(RequestKind::ForceRelease), Vote::NotHeld));
     assert_eq!(node.stored(Location::Fence).and_then(|it| it.value), Some(b"7".to_vec()));
 }
 
-fn a_break_makes_the_fence_one_of_now_and_never_a_smaller_one(node: &mut dyn Subject) {
+fn a_force_release_raises_the_fence_to_the_clock_or_above_the_old_one(node: &mut dyn NodeUnderTest) {
     for fence in [None, Some("0"), Some("7"), Some("0x10"), Some("-5")] {
         for (lock, vote) in [(None, Vote::NotHeld), (Some(&OTHER_TOKEN.digits()[..]), Vote::Granted)] {
             node.reset();
@@ -193,75 +203,75 @@ fn a_break_makes_the_fence_one_of_now_and_never_a_smaller_one(node: &mut dyn Sub
             if lock.is_some() {
                 node.set(Location::Lock, lock, Some(TTL));
             }
-            let before = node.micros();
-            assert_eq!(node.break_open(), vote);
+            let before = node.clock_micros();
+            assert_eq!(node.force_release(), vote);
             assert_eq!(node.stored(Location::Lock), None);
             let number = node.stored(Location::Fence).and_then(|fence| String::from_utf8(fence.value?).ok());
             let number: u64 = number.expect("a fence").parse().expect("plain digits");
-            assert!((before..=node.micros()).contains(&number), "{fence:?} became {number}");
+            assert!((before..=node.clock_micros()).contains(&number), "{fence:?} became {number}");
             node.assert_fence(number);
         }
     }
-    for ahead in [node.micros() + 3_600_000_000, LAST_NUMBER - 1] {
+    for ahead in [node.clock_micros() + 3_600_000_000, MAX_FENCE - 1] {
         node.reset();
         node.set_fence(ahead);
-        node.break_open();
+        node.force_release();
         node.assert_fence(ahead + 1);
     }
 }
 
-fn a_fence_that_cannot_be_raised_keeps_no_break(node: &mut dyn Subject) {
-    let odd = ["9007199254740991", "1e300", "12.5", "garbage", "", "nan", "inf"];
+fn a_fence_that_cannot_be_raised_does_not_stop_a_force_release(node: &mut dyn NodeUnderTest) {
+    let invalid = ["9007199254740991", "1e300", "12.5", "garbage", "", "nan", "inf"];
     // None is a key of another type.
-    for fence in odd.into_iter().map(Some).chain([None]) {
+    for fence in invalid.into_iter().map(Some).chain([None]) {
         for lock in [Some(&OTHER_TOKEN.digits()[..]), None] {
             node.reset();
             node.set(Location::Fence, fence.map(str::as_bytes), Some(TTL));
             node.set(Location::Lock, lock, Some(TTL));
             let before = node.stored(Location::Fence).and_then(|it| it.value);
-            assert_eq!(node.break_open(), Vote::Granted, "{fence:?}");
+            assert_eq!(node.force_release(), Vote::Granted, "{fence:?}");
             assert_eq!(node.stored(Location::Lock), None);
             assert_eq!(node.stored(Location::Fence).and_then(|it| it.value), before);
         }
     }
 }
 
-fn a_holder_does_not_take_a_broken_key_again(node: &mut dyn Subject) {
+fn a_holder_does_not_reacquire_a_force_released_key(node: &mut dyn NodeUnderTest) {
     node.expected_marker();
     node.set_fence(7);
     node.set_lock(OWN_TOKEN, Some(TTL));
-    assert_eq!(node.break_open(), Vote::Granted);
-    assert_eq!(node.fenced_script(RequestKind::Renew, Fence::Number(7)), Vote::NotHeld);
-    let Vote::FencedOut { fence } = node.fenced_script(RequestKind::Reacquire, Fence::Number(7)) else {
-        panic!("it is taken")
+    assert_eq!(node.force_release(), Vote::Granted);
+    assert_eq!(node.fenced_vote(RequestKind::Renew, Fence::Number(7)), Vote::NotHeld);
+    let Vote::FencedOut { fence } = node.fenced_vote(RequestKind::Reacquire, Fence::Number(7)) else {
+        panic!("the key was reacquired")
     };
     assert_eq!(
-        node.fenced_script(RequestKind::Reacquire, Fence::Number(fence)),
+        node.fenced_vote(RequestKind::Reacquire, Fence::Number(fence)),
         Vote::Granted,
-        "in the name of the number there"
+        "with the new fence as its number"
     );
 }
 
-fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
-    let theirs = RequestKind::BreakOf(OTHER_TOKEN.hash());
+fn a_force_release_by_hash_deletes_only_that_owners_key(node: &mut dyn NodeUnderTest) {
+    let other = RequestKind::BreakOf(OTHER_TOKEN.hash());
     for fence in [Some(Fence::Next), None] {
         let is_fenced = fence.is_some();
-        let request = request(theirs, fence);
+        let request = request(other, fence);
         node.reset();
         node.set_fence(7);
-        assert_eq!(node.unchanged(|node| node.request(&request, None, false).0), Vote::NotHeld);
+        assert_eq!(node.assert_unchanged(|node| node.request(&request, None, false).0), Vote::NotHeld);
         node.set_lock(OWN_TOKEN, Some(TTL));
         assert_eq!(
-            node.unchanged(|node| node.request(&request, None, false).0),
+            node.assert_unchanged(|node| node.request(&request, None, false).0),
             Vote::HeldByOther { remaining: None }
         );
         node.set(Location::Lock, None, Some(TTL));
         assert_eq!(
-            node.unchanged(|node| node.request(&request, None, false).0),
+            node.assert_unchanged(|node| node.request(&request, None, false).0),
             Vote::HeldByOther { remaining: None }
         );
         node.set_lock(OTHER_TOKEN, Some(TTL));
-        let before = node.micros();
+        let before = node.clock_micros();
         assert_eq!(node.request(&request, None, false).0, Vote::Granted);
         assert_eq!(node.stored(Location::Lock), None);
         let fence = node.stored(Location::Fence).and_then(|fence| String::from_utf8(fence.value?).ok());
@@ -270,41 +280,41 @@ fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
     }
 }
 
-/// The node's hash is ours, whatever stands there and however long that is.
-fn a_foreign_value_is_force_released_by_its_hash_too(node: &mut dyn Subject) {
+/// Node and client compute the same hash of any value of any length.
+fn any_value_is_force_released_by_its_hash(node: &mut dyn NodeUnderTest) {
     let all: Vec<u8> = (0..=255).cycle().take(600).collect();
     let near = |length: usize| all[..length].to_vec();
-    let values = (0..20).map(|place| all[place * 13..place * 13 + 32].to_vec());
+    let values = (0..20).map(|location| all[location * 13..location * 13 + 32].to_vec());
     for value in values.chain([0, 1, 2, 255, 256, 257, 600].map(near)).chain([vec![0xff; 300]]) {
         node.set(Location::Lock, Some(&value), None);
-        let mark = OwnerHash::of(&value[..value.len().min(256)]);
-        assert_eq!(node.plain(RequestKind::BreakOf(mark)), Vote::Granted, "{value:?}");
+        let owner_hash = OwnerHash::of(&value[..value.len().min(256)]);
+        assert_eq!(node.plain_vote(RequestKind::BreakOf(owner_hash)), Vote::Granted, "{value:?}");
         assert_eq!(node.stored(Location::Lock), None);
     }
 }
 
-fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
-    for phase in
+fn an_unknown_script_does_nothing_until_sent_as_text(node: &mut dyn NodeUnderTest) {
+    for kind in
         [RequestKind::Renew, RequestKind::Inspect, RequestKind::Release, RequestKind::ReleaseAndNotify]
     {
         node.reset();
         node.set_lock(OWN_TOKEN, Some(TTL / 2));
         node.flush_scripts();
-        let by_hash = node.unchanged(|node| node.plain(phase));
-        assert_eq!(by_hash, Vote::Unknown(ReplyFailure::NoScript), "{phase:?}");
-        let (as_text, _) = node.request(&request(phase, None), None, true);
-        assert!(matches!(as_text, Vote::Granted | Vote::Inspected(_)), "{phase:?}: {as_text:?}");
+        let by_hash = node.assert_unchanged(|node| node.plain_vote(kind));
+        assert_eq!(by_hash, Vote::Unknown(ReplyFailure::NoScript), "{kind:?}");
+        let (as_text, _) = node.request(&request(kind, None), None, true);
+        assert!(matches!(as_text, Vote::Granted | Vote::Inspected(_)), "{kind:?}: {as_text:?}");
         node.set_lock(OWN_TOKEN, Some(TTL / 2));
-        assert_eq!(node.plain(phase).is_grant(), as_text.is_grant(), "it is known from then on");
+        assert_eq!(node.plain_vote(kind).is_grant(), as_text.is_grant(), "the script is known from then on");
     }
 }
 
-fn commands_need_no_script(node: &mut dyn Subject) {
+fn commands_need_no_script(node: &mut dyn NodeUnderTest) {
     node.flush_scripts();
-    assert_eq!(node.plain(RequestKind::Acquire), Vote::Granted);
-    assert_held(&node.plain(RequestKind::QueryTtl), Some(TTL));
-    assert_eq!(node.plain(RequestKind::ForceRelease), Vote::Granted);
-    assert_eq!(node.plain(RequestKind::Reacquire), Vote::Granted);
+    assert_eq!(node.plain_vote(RequestKind::Acquire), Vote::Granted);
+    assert_held_by_other(&node.plain_vote(RequestKind::QueryTtl), Some(TTL));
+    assert_eq!(node.plain_vote(RequestKind::ForceRelease), Vote::Granted);
+    assert_eq!(node.plain_vote(RequestKind::Reacquire), Vote::Granted);
 }
 
 const RELEASES: [RequestKind; 3] =

@@ -1,31 +1,33 @@
-//! The script `renew`, as a raise and as a renewal: a key of ours, and a fence that never goes back.
+//! The script `renew_fenced`, as a raise and as a renewal: it compares the owner token and never lowers the
+//! fence.
 
 use std::time::Duration;
 
 use super::{
-    KEEP, LAST_NUMBER, Location, OTHER_TOKEN, OWN_TOKEN, Subject, TTL, assert_held, assert_refused, promises,
+    FENCE_RETENTION, Location, MAX_FENCE, NodeUnderTest, OTHER_TOKEN, OWN_TOKEN, TTL, assert_error,
+    assert_held_by_other, cases,
 };
 use crate::fence::Fence;
 use crate::request::RequestKind;
 use crate::vote::Vote;
 
-promises![
-    a_fence_at_or_below_our_number_is_made_our_number,
-    a_fence_past_our_number_outranks_a_raise,
-    a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same,
-    a_raise_leaves_the_keys_life_as_it_is,
-    a_fenced_renewal_lengthens_and_never_shortens,
-    what_is_not_ours_is_not_held,
-    a_key_that_has_run_out_is_not_held,
-    a_fence_of_another_type_holds_nothing,
-    numbers_at_the_end_stay_exact,
-    a_number_ahead_of_the_clock_is_noted,
+cases![
+    a_smaller_fence_is_raised_to_the_fencing_number,
+    a_larger_fence_rejects_a_raise,
+    a_larger_fence_is_reported_to_a_renewal_that_still_extends,
+    a_raise_keeps_the_ttl_of_the_key,
+    a_fenced_renewal_extends_and_never_shortens,
+    a_missing_or_foreign_key_is_not_renewed,
+    an_expired_key_is_not_renewed,
+    a_fence_of_another_type_fails_a_renewal,
+    fencing_numbers_at_the_maximum_are_exact,
+    a_fencing_number_ahead_of_the_clock_is_stored,
 ];
 
-const HOLDS: [RequestKind; 2] = [RequestKind::RaiseFence, RequestKind::Renew];
+const RAISE_AND_RENEW: [RequestKind; 2] = [RequestKind::RaiseFence, RequestKind::Renew];
 const NUMBER: u64 = 5_000;
 
-fn a_fence_at_or_below_our_number_is_made_our_number(node: &mut dyn Subject) {
+fn a_smaller_fence_is_raised_to_the_fencing_number(node: &mut dyn NodeUnderTest) {
     let fences: [Option<&[u8]>; 9] = [
         None,
         Some(b"5000"),
@@ -33,23 +35,23 @@ fn a_fence_at_or_below_our_number_is_made_our_number(node: &mut dyn Subject) {
         Some(b"0"),
         Some(b"-7"),
         Some(b"4999.5"),
-        // Where no number of ours can be read, there is none to respect.
+        // A fence that is not a number counts as none.
         Some(b""),
         Some(b"garbage"),
         Some(b"nan"),
     ];
-    for phase in HOLDS {
+    for kind in RAISE_AND_RENEW {
         for fence in fences {
-            for life in [None, Some(TTL)] {
+            for ttl in [None, Some(TTL)] {
                 node.reset();
                 node.set_lock(OWN_TOKEN, Some(TTL / 2));
                 if fence.is_some() {
-                    node.set(Location::Fence, fence, life);
+                    node.set(Location::Fence, fence, ttl);
                 }
                 assert_eq!(
-                    node.fenced_script(phase, Fence::Number(NUMBER)),
+                    node.fenced_vote(kind, Fence::Number(NUMBER)),
                     Vote::Granted,
-                    "{phase:?} {fence:?}"
+                    "{kind:?} {fence:?}"
                 );
                 node.assert_fence(NUMBER);
             }
@@ -57,24 +59,24 @@ fn a_fence_at_or_below_our_number_is_made_our_number(node: &mut dyn Subject) {
     }
 }
 
-/// Each is above our number, and what an answer says of it.
-const LARGER: [(&str, u64); 7] = [
+/// Fences above `NUMBER`, and how a reply reports each.
+const LARGER_FENCES: [(&str, u64); 7] = [
     ("5001", 5_001),
     ("5000.5", 5_000),
     ("0x1389", 5_001),
-    ("9007199254740991", LAST_NUMBER),
-    ("18446744073709551615", LAST_NUMBER),
-    ("1e300", LAST_NUMBER),
-    ("inf", LAST_NUMBER),
+    ("9007199254740991", MAX_FENCE),
+    ("18446744073709551615", MAX_FENCE),
+    ("1e300", MAX_FENCE),
+    ("inf", MAX_FENCE),
 ];
 
-fn a_fence_past_our_number_outranks_a_raise(node: &mut dyn Subject) {
-    for (fence, reported) in LARGER {
+fn a_larger_fence_rejects_a_raise(node: &mut dyn NodeUnderTest) {
+    for (fence, reported) in LARGER_FENCES {
         node.reset();
         node.expected_marker();
         node.set_lock(OWN_TOKEN, Some(TTL / 2));
         node.set(Location::Fence, Some(fence.as_bytes()), Some(TTL));
-        let vote = node.fenced_script(RequestKind::RaiseFence, Fence::Number(NUMBER));
+        let vote = node.fenced_vote(RequestKind::RaiseFence, Fence::Number(NUMBER));
         assert_eq!(vote, Vote::FencedOut { fence: reported }, "{fence}");
         node.assert_locked(TTL / 2);
         let kept = node.stored(Location::Fence).expect("a fence");
@@ -82,59 +84,59 @@ fn a_fence_past_our_number_outranks_a_raise(node: &mut dyn Subject) {
     }
 }
 
-fn a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same(node: &mut dyn Subject) {
-    for (fence, reported) in LARGER {
-        for life in [None, Some(TTL)] {
+fn a_larger_fence_is_reported_to_a_renewal_that_still_extends(node: &mut dyn NodeUnderTest) {
+    for (fence, reported) in LARGER_FENCES {
+        for ttl in [None, Some(TTL)] {
             node.reset();
             node.expected_marker();
             node.set_lock(OWN_TOKEN, Some(TTL / 2));
-            node.set(Location::Fence, Some(fence.as_bytes()), life.map(|_| KEEP / 2));
-            let vote = node.fenced_script(RequestKind::Renew, Fence::Number(NUMBER));
+            node.set(Location::Fence, Some(fence.as_bytes()), ttl.map(|_| FENCE_RETENTION / 2));
+            let vote = node.fenced_vote(RequestKind::Renew, Fence::Number(NUMBER));
             assert_eq!(vote, Vote::FencedOut { fence: reported }, "{fence}");
             node.assert_locked(TTL);
             let kept = node.stored(Location::Fence).expect("a fence");
             assert_eq!(kept.value.as_deref(), Some(fence.as_bytes()));
-            super::assert_about(kept.life, Some(KEEP));
+            super::assert_about(kept.ttl, Some(FENCE_RETENTION));
         }
     }
 }
 
-fn a_raise_leaves_the_keys_life_as_it_is(node: &mut dyn Subject) {
-    for life in [Some(TTL / 2), Some(TTL * 2), None] {
-        node.set_lock(OWN_TOKEN, life);
-        let before = node.stored(Location::Lock).map(|lock| lock.life.is_some());
-        assert_eq!(node.fenced_script(RequestKind::RaiseFence, Fence::Number(NUMBER)), Vote::Granted);
+fn a_raise_keeps_the_ttl_of_the_key(node: &mut dyn NodeUnderTest) {
+    for ttl in [Some(TTL / 2), Some(TTL * 2), None] {
+        node.set_lock(OWN_TOKEN, ttl);
+        let before = node.stored(Location::Lock).map(|lock| lock.ttl.is_some());
+        assert_eq!(node.fenced_vote(RequestKind::RaiseFence, Fence::Number(NUMBER)), Vote::Granted);
         let lock = node.stored(Location::Lock).expect("a lock");
-        super::assert_about(lock.life, life);
-        assert_eq!(Some(lock.life.is_some()), before);
+        super::assert_about(lock.ttl, ttl);
+        assert_eq!(Some(lock.ttl.is_some()), before);
     }
 }
 
-fn a_fenced_renewal_lengthens_and_never_shortens(node: &mut dyn Subject) {
-    let lives = [(Some(TTL / 2), TTL), (Some(TTL), TTL), (Some(TTL * 2), TTL * 2), (None, TTL)];
-    for (before, after) in lives {
+fn a_fenced_renewal_extends_and_never_shortens(node: &mut dyn NodeUnderTest) {
+    let ttls = [(Some(TTL / 2), TTL), (Some(TTL), TTL), (Some(TTL * 2), TTL * 2), (None, TTL)];
+    for (before, after) in ttls {
         node.set_lock(OWN_TOKEN, before);
-        assert_eq!(node.fenced_script(RequestKind::Renew, Fence::Number(NUMBER)), Vote::Granted);
+        assert_eq!(node.fenced_vote(RequestKind::Renew, Fence::Number(NUMBER)), Vote::Granted);
         node.assert_locked(after);
     }
 }
 
-fn what_is_not_ours_is_not_held(node: &mut dyn Subject) {
-    for phase in HOLDS {
+fn a_missing_or_foreign_key_is_not_renewed(node: &mut dyn NodeUnderTest) {
+    for kind in RAISE_AND_RENEW {
         for fence in [None, Some(4_000), Some(NUMBER + 1)] {
             node.reset();
             node.expected_marker();
             if let Some(fence) = fence {
                 node.set_fence(fence);
             }
-            let vote = node.unchanged(|node| node.fenced_script(phase, Fence::Number(NUMBER)));
-            assert_eq!(vote, Vote::NotHeld, "{phase:?}");
+            let vote = node.assert_unchanged(|node| node.fenced_vote(kind, Fence::Number(NUMBER)));
+            assert_eq!(vote, Vote::NotHeld, "{kind:?}");
             for value in [Some(&OTHER_TOKEN.digits()[..]), Some(b"" as &[u8]), None] {
-                for life in [None, Some(TTL / 2)] {
-                    node.set(Location::Lock, value, life);
-                    assert_held(
-                        &node.unchanged(|node| node.fenced_script(phase, Fence::Number(NUMBER))),
-                        life,
+                for ttl in [None, Some(TTL / 2)] {
+                    node.set(Location::Lock, value, ttl);
+                    assert_held_by_other(
+                        &node.assert_unchanged(|node| node.fenced_vote(kind, Fence::Number(NUMBER))),
+                        ttl,
                     );
                 }
             }
@@ -142,58 +144,58 @@ fn what_is_not_ours_is_not_held(node: &mut dyn Subject) {
     }
 }
 
-fn a_key_that_has_run_out_is_not_held(node: &mut dyn Subject) {
-    for phase in HOLDS {
+fn an_expired_key_is_not_renewed(node: &mut dyn NodeUnderTest) {
+    for kind in RAISE_AND_RENEW {
         node.set_lock(OWN_TOKEN, Some(Duration::from_millis(20)));
         node.wait(Duration::from_millis(50));
-        assert_eq!(node.fenced_script(phase, Fence::Number(NUMBER)), Vote::NotHeld);
+        assert_eq!(node.fenced_vote(kind, Fence::Number(NUMBER)), Vote::NotHeld);
         assert_eq!((node.stored(Location::Lock), node.stored(Location::Fence)), (None, None));
     }
 }
 
-fn a_fence_of_another_type_holds_nothing(node: &mut dyn Subject) {
-    for phase in HOLDS {
+fn a_fence_of_another_type_fails_a_renewal(node: &mut dyn NodeUnderTest) {
+    for kind in RAISE_AND_RENEW {
         node.reset();
         node.expected_marker();
         node.set_lock(OWN_TOKEN, Some(TTL / 2));
         node.set(Location::Fence, None, Some(TTL));
-        let (vote, clock) = node.unchanged(|node| node.timed(phase, Fence::Number(NUMBER)));
-        assert_refused(&vote);
+        let (vote, clock) = node.assert_unchanged(|node| node.fenced_request(kind, Fence::Number(NUMBER)));
+        assert_error(&vote);
         assert_eq!(clock, None);
     }
 }
 
-fn numbers_at_the_end_stay_exact(node: &mut dyn Subject) {
-    for phase in HOLDS {
-        for number in [LAST_NUMBER - 1, LAST_NUMBER] {
+fn fencing_numbers_at_the_maximum_are_exact(node: &mut dyn NodeUnderTest) {
+    for kind in RAISE_AND_RENEW {
+        for number in [MAX_FENCE - 1, MAX_FENCE] {
             node.set_lock(OWN_TOKEN, Some(TTL / 2));
             node.set_fence(number - 1);
-            assert_eq!(node.fenced_script(phase, Fence::Number(number)), Vote::Granted);
+            assert_eq!(node.fenced_vote(kind, Fence::Number(number)), Vote::Granted);
             node.assert_fence(number);
-            let smaller = node.fenced_script(phase, Fence::Number(number - 1));
+            let smaller = node.fenced_vote(kind, Fence::Number(number - 1));
             assert_eq!(smaller, Vote::FencedOut { fence: number });
             node.assert_fence(number);
         }
     }
 }
 
-/// Where clocks are hours apart: it is behind no clock when its fence runs out.
-fn a_number_ahead_of_the_clock_is_noted(node: &mut dyn Subject) {
-    for phase in HOLDS {
+/// Where clocks are hours apart, the fence of such a number can expire before a clock reaches the number.
+fn a_fencing_number_ahead_of_the_clock_is_stored(node: &mut dyn NodeUnderTest) {
+    for kind in RAISE_AND_RENEW {
         for ahead in [3_600_000_000, 365 * 24 * 3_600_000_000] {
             node.reset();
             node.set_lock(OWN_TOKEN, Some(TTL / 2));
-            let number = node.micros() + ahead;
-            assert_eq!(node.fenced_script(phase, Fence::Number(number)), Vote::Granted);
+            let number = node.clock_micros() + ahead;
+            assert_eq!(node.fenced_vote(kind, Fence::Number(number)), Vote::Granted);
             node.assert_fence(number);
-            assert_eq!(node.fenced_script(phase, Fence::Number(number)), Vote::Granted, "again");
+            assert_eq!(node.fenced_vote(kind, Fence::Number(number)), Vote::Granted, "again");
             node.assert_fence(number);
-            assert_eq!(node.fenced_script(phase, Fence::Number(NUMBER)), Vote::FencedOut { fence: number });
+            assert_eq!(node.fenced_vote(kind, Fence::Number(NUMBER)), Vote::FencedOut { fence: number });
             node.assert_fence(number);
             node.set_fence(number - 2);
-            assert_eq!(node.fenced_script(phase, Fence::Number(number - 1)), Vote::Granted);
-            let high = node.stored(Location::High).and_then(|high| high.value);
-            assert_eq!(high, Some(number.to_string().into_bytes()), "it never falls");
+            assert_eq!(node.fenced_vote(kind, Fence::Number(number - 1)), Vote::Granted);
+            let highest = node.stored(Location::HighestAheadOfClock).and_then(|highest| highest.value);
+            assert_eq!(highest, Some(number.to_string().into_bytes()), "the stored number never falls");
         }
     }
 }

@@ -210,7 +210,7 @@ impl LockModel {
         node.clear_key();
         match self.bounds.after_data_loss {
             AfterDataLoss::FenceReset => node.fence = 0,
-            AfterDataLoss::FenceAboveAll if self.bounds.mutant == Some(ModelMutant::FenceFromOne) => {
+            AfterDataLoss::FenceAboveAll if self.bounds.mutant == Some(ModelMutant::MissingFenceIsZero) => {
                 node.fence = 0;
             }
             AfterDataLoss::FenceAboveAll => node.fence = largest,

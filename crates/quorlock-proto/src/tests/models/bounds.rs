@@ -75,15 +75,15 @@ pub(crate) enum AfterDataLoss {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ModelMutant {
     /// `RaiseFence` compares the fencing number but not the owner.
-    RaiseWithoutCompare,
+    RaiseIgnoresOwner,
     /// `RaiseFence` compares neither the owner nor the fencing number.
-    RaiseUnconditional,
+    RaiseIgnoresOwnerAndFence,
     /// `Renew` also sets an earlier expiry.
     RenewalShortens,
     /// All attempts of a client use one owner token.
     TokenReused,
     /// A node without a fence begins at 1.
-    FenceFromOne,
+    MissingFenceIsZero,
 }
 
 impl Bounds {

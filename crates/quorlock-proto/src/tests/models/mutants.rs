@@ -41,7 +41,7 @@ fn mutant_no_second_round() {
 #[test]
 fn mutant_raise_without_compare() {
     let bounds = Bounds {
-        mutant: Some(ModelMutant::RaiseWithoutCompare),
+        mutant: Some(ModelMutant::RaiseIgnoresOwner),
         ..Bounds::reduced(3, &[1, 1, 1], FencingNumbers::Next(1))
     };
     assert_killed("raise without compare", None, bounds, "I4", 20_937);
@@ -50,7 +50,7 @@ fn mutant_raise_without_compare() {
 #[test]
 fn mutant_raise_unconditional() {
     let bounds = Bounds {
-        mutant: Some(ModelMutant::RaiseUnconditional),
+        mutant: Some(ModelMutant::RaiseIgnoresOwnerAndFence),
         ..Bounds::reduced(3, &[1, 1], FencingNumbers::Next(1))
     };
     assert_killed("raise unconditional", None, bounds, "I2", 523);
@@ -60,7 +60,7 @@ fn mutant_raise_unconditional() {
 fn mutant_fence_from_one() {
     let bounds = Bounds {
         max_data_losses: 1,
-        mutant: Some(ModelMutant::FenceFromOne),
+        mutant: Some(ModelMutant::MissingFenceIsZero),
         ..Bounds::reduced(3, &[1, 1], FencingNumbers::Next(1))
     };
     assert_killed("fence from one", None, bounds, "I2", 1_310);

@@ -98,12 +98,12 @@ impl Node {
                 ScriptResult::Granted
             }
             RequestKind::Acquire | RequestKind::Reacquire => ScriptResult::HeldByOther,
-            RequestKind::RaiseFence if has_mutant(ModelMutant::RaiseUnconditional) => {
+            RequestKind::RaiseFence if has_mutant(ModelMutant::RaiseIgnoresOwnerAndFence) => {
                 self.fence = context.fencing_number;
                 ScriptResult::Granted
             }
             RequestKind::RaiseFence
-                if has_mutant(ModelMutant::RaiseWithoutCompare) && self.fence < context.fencing_number =>
+                if has_mutant(ModelMutant::RaiseIgnoresOwner) && self.fence < context.fencing_number =>
             {
                 self.fence = context.fencing_number;
                 ScriptResult::Granted

@@ -130,7 +130,7 @@ fn a_drifting_clock_is_reported_once_per_max_ttl_and_keeps_voting() {
         let reported: Vec<_> = world.clients[ALICE].clock_anomalies.clone();
         assert!((2..=3).contains(&reported.len()), "once per max ttl: {reported:?}");
         for (node, anomaly) in reported {
-            let ClockAnomaly::Drifts { millionths } = anomaly else { panic!("{anomaly:?}") };
+            let ClockAnomaly::Drifts { drift_ppm: millionths } = anomaly else { panic!("{anomaly:?}") };
             assert_eq!((node, millionths.signum()), (1, drift.signum()), "{millionths}");
         }
         assert!(

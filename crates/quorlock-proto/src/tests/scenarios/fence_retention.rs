@@ -16,7 +16,7 @@ use crate::lease::LossReason;
 use crate::marker::default_retention;
 use crate::mutant::{Mutant, with};
 use crate::request::RequestKind;
-use crate::test_util::node::Mistake;
+use crate::test_util::node::ScriptMutant;
 use crate::tests::world::{ALICE, AcquireOptions, BOB, MAX_TTL, World, ms};
 use crate::vote::Vote;
 
@@ -58,11 +58,11 @@ fn clock_offsets() -> impl Strategy<Value = Vec<i64>> {
 }
 
 /// Runs the visits. Returns the number of locks, or the first two fencing numbers out of order.
-fn run_visits(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Result<usize, String> {
+fn run_visits(ahead_secs: &[i64], visits: &[Visit], mistake: Option<ScriptMutant>) -> Result<usize, String> {
     let mut world = World::unconnected(NODES, None, 1, Some(MAX_TTL));
     for (node, ahead) in ahead_secs.iter().enumerate() {
         world.shift_clock(node, ahead * 1_000);
-        world.servers[node].node.mistake = mistake;
+        world.servers[node].node.mutant = mistake;
     }
     world.initialize_nodes();
     // Later times than that in the marker, so that it shows no set-back.
@@ -132,7 +132,7 @@ proptest! {
 }
 
 /// Asserts that one of 1000 deterministic random runs detects the mistake.
-fn assert_caught(sets_back: bool, mistake: Option<Mistake>, mutant: Option<Mutant>) {
+fn assert_caught(sets_back: bool, mistake: Option<ScriptMutant>, mutant: Option<Mutant>) {
     let (mut runner, inputs) = (TestRunner::deterministic(), (clock_offsets(), visits(sets_back)));
     let detected = (0..1_000).find_map(|after| {
         let (ahead, visits) = inputs.new_tree(&mut runner).expect("a run").current();
@@ -144,12 +144,12 @@ fn assert_caught(sets_back: bool, mistake: Option<Mistake>, mutant: Option<Mutan
 
 #[test]
 fn mutant_future_fence_forgotten() {
-    assert_caught(false, Some(Mistake::HighForgotten), None);
+    assert_caught(false, Some(ScriptMutant::HighestAheadNotStored), None);
 }
 
 #[test]
 fn mutant_set_back_ignored() {
-    assert_caught(true, None, Some(Mutant::IgnoresSetBack));
+    assert_caught(true, None, Some(Mutant::IgnoresClockSetBack));
 }
 
 /// The counterexample to a fixed retention time. No clock is set back.
@@ -164,14 +164,14 @@ fn a_fence_in_the_future_is_kept_until_the_clocks_have_passed_it() {
     };
     let visits = [visit(HOUR, 2), visit(HOUR * 11 / 10, 0)];
     assert_eq!(run_visits(&[7_200, 0, 0], &visits, None), Ok(2));
-    assert!(run_visits(&[7_200, 0, 0], &visits, Some(Mistake::HighForgotten)).is_err());
+    assert!(run_visits(&[7_200, 0, 0], &visits, Some(ScriptMutant::HighestAheadNotStored)).is_err());
 }
 
 #[test]
 fn a_clock_set_back_far_continues_from_its_last_noted_time() {
     let mut world = World::fenced(NODES);
     world.run_for(ms(31_000));
-    let before = world.servers[0].node.micros(world.now(ALICE).boot_nanos());
+    let before = world.servers[0].node.clock_micros(world.now(ALICE).boot_nanos());
     world.shift_clock(0, -2 * 3_600_000);
     replace_client(&mut world, NODES);
     let base = marker(&world, 0).expect("a marker").base_micros;
@@ -206,7 +206,7 @@ fn fencing_numbers_grow_after_a_set_back_although_the_fence_has_expired() {
     visits.push(Visit { unreachable_node: 1, acquires: true, after: MAX_TTL * 2, ..marker_reading });
     let run = || run_visits(&[36_000, 0, 0], &visits, None);
     assert_eq!(run(), Ok(2));
-    assert!(with(Some(Mutant::IgnoresSetBack), run).is_err());
+    assert!(with(Some(Mutant::IgnoresClockSetBack), run).is_err());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::fence::MAX_MIN_FENCING_NUMBER;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::request::Key;
-use crate::test_util::node::Slot;
+use crate::test_util::node::DataKey;
 use crate::tests::world::{ALICE, AcquireOptions, BOB, KEY, MAX_TTL, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
@@ -38,13 +38,15 @@ fn set_fence(world: &mut World, node: usize, number: u64) {
 }
 
 fn delete_fence(world: &mut World, node: usize) {
-    world.servers[node].node.data_mut().remove(&Slot::Fence(Key::new(KEY)));
+    world.servers[node].node.data_mut().remove(&DataKey::Fence(Key::new(KEY)));
 }
 
 /// The fencing number and the number of rounds of the lock that was just acquired.
 pub(super) fn take_fencing_number_and_rounds(world: &mut World, client: usize) -> Option<(u64, u8)> {
     world.take_events(client).into_iter().find_map(|event| match event {
-        OperationEvent::Won { number, rounds, .. } => Some((number.expect("a fenced lock"), rounds)),
+        OperationEvent::Won { fencing_number, rounds, .. } => {
+            Some((fencing_number.expect("a fenced lock"), rounds))
+        }
         _ => None,
     })
 }

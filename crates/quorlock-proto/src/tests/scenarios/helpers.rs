@@ -8,7 +8,7 @@ use crate::lease_params::Drift;
 use crate::marker::{LockClusterConfig, Marker};
 use crate::membership::{Membership, VotingStatus};
 use crate::quorum::Quorum;
-use crate::test_util::node::{Data, Entry, Slot};
+use crate::test_util::node::{Data, DataKey, DataValue};
 use crate::tests::world::{MAX_TTL, REDIAL_AFTER, REPLY_TIMEOUT, World};
 use crate::vote::{ExclusionReason, ProbationReason};
 
@@ -46,13 +46,13 @@ pub(super) fn exclusion_reason(world: &World, client: usize, node: usize) -> Opt
 }
 
 pub(super) fn marker(world: &World, node: usize) -> Option<Marker> {
-    let entry = world.servers[node].node.data().get(&Slot::Marker)?;
+    let entry = world.servers[node].node.data().get(&DataKey::Marker)?;
     Marker::parse(std::str::from_utf8(entry.value.as_deref()?).ok()?)
 }
 
 pub(super) fn set_marker(world: &mut World, node: usize, text: &str) {
-    let entry = Entry { value: Some(text.into()), expires: None };
-    world.servers[node].node.data_mut().insert(Slot::Marker, entry);
+    let entry = DataValue { value: Some(text.into()), expires: None };
+    world.servers[node].node.data_mut().insert(DataKey::Marker, entry);
 }
 
 pub(super) fn data(world: &World, node: usize) -> Data {

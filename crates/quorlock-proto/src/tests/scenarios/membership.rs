@@ -16,7 +16,7 @@ use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{InitResult, VotingStatus};
 use crate::quorum::Quorum;
 use crate::request::RequestKind;
-use crate::test_util::node::{Data, Node, Slot};
+use crate::test_util::node::{Data, DataKey, SimulatedNode};
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
@@ -139,7 +139,7 @@ fn initialized_nodes_vote_at_once() {
             expected,
             "a client that may not found writes no marker"
         );
-        assert_eq!(world.initialize_as(ALICE, 7, may_found), Some(InitResult::Fresh));
+        assert_eq!(world.initialize_as(ALICE, 7, may_found), Some(InitResult::Initialized));
         let id = Some(ClusterId::new(7));
         assert!((0..3).all(|node| marker(&world, node).map(|it| it.cluster) == id));
         connect_to_all(&mut world, BOB);
@@ -151,7 +151,7 @@ fn initialized_nodes_vote_at_once() {
 #[test]
 fn a_forced_initialization_starts_probation_at_clients_that_knew_the_old_marker() {
     let mut world = World::fenced(3);
-    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
+    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Initialized));
     world.run_for(MARKER_READ_INTERVAL);
     // The nodes may have held locks under the old marker.
     assert!(
@@ -165,7 +165,7 @@ fn a_forced_initialization_starts_probation_at_clients_that_knew_the_old_marker(
 fn nodes_with_markers_are_initialized_only_by_force() {
     let mut world = World::fenced(3);
     let before = marker(&world, 0);
-    assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::Already));
+    assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::AlreadyInitialized));
     assert_eq!(marker(&world, 0), before);
 
     let mut world = uninitialized_world(3, 1);
@@ -173,7 +173,7 @@ fn nodes_with_markers_are_initialized_only_by_force() {
     connect_to_all(&mut world, ALICE);
     assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::NotBlank));
     assert!(marker(&world, 0).is_none() && marker(&world, 2).is_none(), "nothing was changed");
-    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
+    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Initialized));
     world.acquire(ALICE);
 }
 
@@ -197,15 +197,15 @@ fn a_node_that_disconnects_during_initialization_ends_it() {
     assert_eq!(world.initialize_as(ALICE, 7, false), None, "two nodes have the marker, one does not reply");
     world.disconnect(ALICE, 1);
     let reported = world.take_events(ALICE);
-    assert_eq!(reported, [OperationEvent::Declared(InitResult::Unreachable)]);
+    assert_eq!(reported, [OperationEvent::Initialized(InitResult::Unreachable)]);
     world.servers[1].hangs = false;
     connect_to_all(&mut world, ALICE);
     assert_eq!(
         world.initialize_as(ALICE, 7, false),
-        Some(InitResult::Already),
+        Some(InitResult::AlreadyInitialized),
         "two nodes show the marker of the third"
     );
-    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
+    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Initialized));
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn a_rejected_initialization_reports_the_reply_of_each_node() {
         );
         assert_eq!(
             world.initialize_as(ALICE, 7, true),
-            Some(InitResult::Fresh),
+            Some(InitResult::Initialized),
             "a later initialization succeeds"
         );
     }
@@ -241,7 +241,7 @@ fn initialization_waits_for_marker_readings_in_flight() {
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
     assert_eq!(world.undelivered(ALICE, 1), [RequestKind::ReadMarker], "its marker is being restored");
-    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
+    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Initialized));
     let clusters: Vec<_> =
         (0..3).filter_map(|node| marker(&world, node)).map(|marker| marker.cluster).collect();
     assert!(clusters.len() == 3 && clusters.iter().all(|id| *id == clusters[0]), "{clusters:?}");
@@ -253,7 +253,7 @@ fn initialization_waits_for_marker_readings_in_flight() {
         [RequestKind::ReadMarker],
         "a periodic marker reading is in flight"
     );
-    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Fresh));
+    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Initialized));
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn two_lock_clusters_never_share_a_node() {
     let mut world = uninitialized_world(3, 1);
     world.servers[0].node = other_world.servers[0].node.clone();
     let config = LockClusterConfig::new(world.quorum(), MAX_TTL);
-    (1..3).for_each(|node| world.servers[node].node = Node::new(node + 2, config));
+    (1..3).for_each(|node| world.servers[node].node = SimulatedNode::new(node + 2, config));
     connect_to_all(&mut world, ALICE);
     assert!(matches!(exclusion_reason(&world, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
     assert_eq!(
@@ -343,7 +343,7 @@ fn two_lock_clusters_never_share_a_node() {
     connect_to_all(&mut world, ALICE);
     assert!(matches!(exclusion_reason(&world, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
     assert!(is_voting(&world, ALICE, 1) && is_voting(&world, ALICE, 2));
-    assert_eq!(data(&world, 0).get(&Slot::Marker).and_then(|it| it.value.clone()), Some(text.into()));
+    assert_eq!(data(&world, 0).get(&DataKey::Marker).and_then(|it| it.value.clone()), Some(text.into()));
 }
 
 #[test]
@@ -378,7 +378,7 @@ fn an_unreadable_marker_excludes_its_node_and_is_not_overwritten() {
         );
         let lock = world.acquire(ALICE);
         assert!(world.has_key_of(0, lock) && !world.has_key_of(1, lock) && world.has_key_of(2, lock));
-        assert_eq!(data(&world, 1)[&Slot::Marker].value.as_deref(), Some(text.as_bytes()));
+        assert_eq!(data(&world, 1)[&DataKey::Marker].value.as_deref(), Some(text.as_bytes()));
     }
 }
 

@@ -136,7 +136,7 @@ fn a_script_flush_between_set_and_release_does_not_leave_the_key() {
     world.deliver_reply(ALICE, 0);
     world.round_trip(ALICE, 0);
     let resent: Vec<_> =
-        world.undelivered_commands(ALICE, 0).map(|it| (it.request.phase, it.as_text)).collect();
+        world.undelivered_commands(ALICE, 0).map(|it| (it.request.kind, it.as_text)).collect();
     assert_eq!(resent, [(RequestKind::Release, true)], "the release is sent again as text, the SET is not");
     world.deliver_all();
     assert_eq!((world.key_count(), world.pending_releases(ALICE)), (0, 0));

@@ -9,7 +9,7 @@ use super::helpers::{
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationId;
 use crate::request::RequestKind;
-use crate::test_util::node::{Data, Slot};
+use crate::test_util::node::{Data, DataKey};
 use crate::tests::world::{ALICE, AcquireOptions, BOB, World, ms};
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
 
@@ -162,7 +162,7 @@ fn a_clock_set_back_behind_the_marker_starts_a_probation_of_the_usual_length() {
         }
         world.run_for(MARKER_READ_INTERVAL + ms(100));
         let since = marker(&world, 1).expect("a marker").since_micros;
-        assert!(since < before && since <= world.servers[1].node.micros(world.now(ALICE).boot_nanos()));
+        assert!(since < before && since <= world.servers[1].node.clock_micros(world.now(ALICE).boot_nanos()));
         // The reason depends on what shows the set-back first: a vote or a marker reading.
         let expected =
             if acquires_first { ProbationReason::ClockJump } else { ProbationReason::PossibleDataLoss };
@@ -182,10 +182,10 @@ fn two_clients_that_restore_a_marker_at_once_agree() {
         (vec![RequestKind::ReadMarker], vec![RequestKind::ReadMarker])
     );
     world.round_trip(ALICE, 1);
-    let written = data(&world, 1)[&Slot::Marker].value.clone();
+    let written = data(&world, 1)[&DataKey::Marker].value.clone();
     world.advance_clock(ms(5));
     world.round_trip(BOB, 1);
-    assert_eq!(data(&world, 1)[&Slot::Marker].value, written, "only the first request writes");
+    assert_eq!(data(&world, 1)[&DataKey::Marker].value, written, "only the first request writes");
     world.run_for(PROBATION);
     world.acquire(ALICE);
     assert!((0..2).all(|client| is_voting(&world, client, 1)));
@@ -212,7 +212,7 @@ fn a_marker_reading_is_sent_again_as_text_if_the_script_is_not_loaded() {
     assert!(
         world
             .undelivered_commands(ALICE, 1)
-            .all(|command| command.as_text && command.request.phase == RequestKind::ReadMarker)
+            .all(|command| command.as_text && command.request.kind == RequestKind::ReadMarker)
     );
     assert!(world.round_trip(ALICE, 1) && is_voting(&world, ALICE, 1));
 
@@ -261,7 +261,7 @@ fn after_a_script_flush_a_fenced_acquire_is_sent_again_as_text() {
     assert!(
         world
             .undelivered_commands(ALICE, 0)
-            .all(|command| command.as_text && command.request.phase == RequestKind::Acquire)
+            .all(|command| command.as_text && command.request.kind == RequestKind::Acquire)
     );
     world.deliver_all();
     assert!(world.is_valid(ALICE, lock));

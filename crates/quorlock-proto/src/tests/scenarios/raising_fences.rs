@@ -52,7 +52,7 @@ fn grants_during_a_raise_are_raised_unless_their_number_is_larger() {
     assert!(world.fence(4) > number, "its fence is larger");
     let confirmed = NodeSet::from_bits(0b01111);
     let events = world.take_events(ALICE);
-    let [OperationEvent::Won { confirmed: nodes, number: fencing_number, rounds: 2, .. }] = events[..] else {
+    let [OperationEvent::Won { confirmed: nodes, fencing_number, rounds: 2, .. }] = events[..] else {
         panic!("{events:?}")
     };
     assert_eq!((nodes, fencing_number), (confirmed, number));
@@ -221,7 +221,7 @@ fn a_node_that_disconnected_after_its_grant_is_sent_no_raise() {
     world.round_trip(ALICE, 1);
     world.connect(ALICE, 0);
     assert_eq!(
-        world.clients[ALICE].coordinator.expects(NodeId(0)),
+        world.clients[ALICE].coordinator.next_reply_kind(NodeId(0)),
         None,
         "replies must match their requests"
     );
@@ -258,7 +258,7 @@ fn a_raise_is_sent_again_as_text_if_the_script_is_not_loaded() {
     assert!(
         world
             .undelivered_commands(ALICE, 0)
-            .all(|command| command.as_text && command.request.phase == RequestKind::RaiseFence)
+            .all(|command| command.as_text && command.request.kind == RequestKind::RaiseFence)
     );
     world.round_trip(ALICE, 0);
     assert!(world.is_valid(ALICE, lock));

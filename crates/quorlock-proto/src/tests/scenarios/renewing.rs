@@ -67,7 +67,7 @@ fn unanswered_renewals_end_in_a_loss_reported_10_ms_before_the_deadline() {
     hang_all(&mut world);
     world.run_timers_for(VALIDITY_TIME - LOSS_LEAD_TIME - Duration::from_nanos(1));
     let events = world.take_events(ALICE);
-    let unconfirmed = events.iter().filter(|event| matches!(event, OperationEvent::Unconfirmed(_))).count();
+    let unconfirmed = events.iter().filter(|event| matches!(event, OperationEvent::RenewalFailed(_))).count();
     assert!(unconfirmed >= 3, "renewed repeatedly: {events:?}");
     assert!(!has_renewed(&events) && world.is_valid(ALICE, lock));
     assert_eq!(world.deadline(ALICE, lock), deadline, "an unanswered renewal does not move the deadline");
@@ -137,7 +137,7 @@ fn renewal_replies_after_the_reply_timeout_count_before_the_deadline() {
     world.run_timers_for(THIRD_OF_TTL);
     world.run_timers_for(REPLY_TIMEOUT);
     let events = world.take_events(ALICE);
-    let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &events[..] else {
+    let [OperationEvent::Renewing, OperationEvent::RenewalFailed(votes)] = &events[..] else {
         panic!("{events:?}")
     };
     assert_eq!(votes[..], vec![Vote::Unknown(ReplyFailure::Timeout); 3], "the reply timeout has passed");
@@ -213,7 +213,7 @@ fn an_extension_without_a_connected_quorum_is_unconfirmed_at_once() {
     world.disconnect(ALICE, 1);
     world.extend(ALICE, lock, TTL * 2);
     let events = world.take_events(ALICE);
-    let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &events[..] else {
+    let [OperationEvent::Renewing, OperationEvent::RenewalFailed(votes)] = &events[..] else {
         panic!("{events:?}")
     };
     assert_eq!(votes[2], Vote::Unknown(ReplyFailure::NotWaitedFor));
@@ -266,7 +266,7 @@ fn a_missing_key_is_reacquired_and_counts_from_the_next_round() {
     world.servers[2].hangs = false;
     world.disconnect(ALICE, 2);
     let unconfirmed = world.take_events(ALICE);
-    assert!(matches!(unconfirmed[..], [OperationEvent::Unconfirmed(_)]), "{unconfirmed:?}");
+    assert!(matches!(unconfirmed[..], [OperationEvent::RenewalFailed(_)]), "{unconfirmed:?}");
     world.run_timers_for(TTL / 10);
     world.deliver_all();
     assert!(has_renewed(&world.take_events(ALICE)), "the two nodes that have the key now are a quorum");
@@ -342,7 +342,7 @@ fn a_renewal_is_sent_again_as_text_if_the_script_is_not_loaded() {
         world.round_trip(ALICE, node);
     }
     assert!((0..3).all(|node| {
-        world.undelivered_commands(ALICE, node).all(|it| it.request.phase == RequestKind::Renew && it.as_text)
+        world.undelivered_commands(ALICE, node).all(|it| it.request.kind == RequestKind::Renew && it.as_text)
     }));
     world.deliver_all();
     assert!(has_renewed(&world.take_events(ALICE)));

@@ -7,7 +7,7 @@ use super::state::ToNode;
 use crate::coordinator::{Action, OperationEvent, OperationId};
 use crate::membership::{InitResult, VotingStatus};
 use crate::request::{OwnerToken, Request, RequestKind};
-use crate::test_util::node::Command;
+use crate::test_util::node::SentRequest;
 
 impl Sim<'_> {
     pub(super) fn run_actions(&mut self, client: usize) {
@@ -18,8 +18,13 @@ impl Sim<'_> {
                         let client_host = &self.clients[client];
                         let Some(conn_id) = client_host.conn_ids[node.index()] else { continue };
                         let badge = client_host.coordinator.expected_marker(node).cloned();
-                        let command = Command { request: request.clone(), as_text, badge, write: None };
-                        self.send_to_node(conn_id, ToNode::Command(command));
+                        let command = SentRequest {
+                            request: request.clone(),
+                            as_text,
+                            expected_marker: badge,
+                            write: None,
+                        };
+                        self.send_to_node(conn_id, ToNode::SentRequest(command));
                         if self.plan.faults_on_send > 0 && self.rng.chance_permille(self.plan.faults_on_send)
                         {
                             self.inject_fault_at(node.index(), client);
@@ -31,10 +36,15 @@ impl Sim<'_> {
                         self.check_marker_write(client, node.index(), write);
                     }
                     if let Some(conn_id) = self.clients[client].conn_ids[node.index()] {
-                        let request = Request { phase: RequestKind::ReadMarker, ..self.marker_request() };
+                        let request = Request { kind: RequestKind::ReadMarker, ..self.marker_request() };
                         self.send_to_node(
                             conn_id,
-                            ToNode::Command(Command { request, as_text, badge: None, write }),
+                            ToNode::SentRequest(SentRequest {
+                                request,
+                                as_text,
+                                expected_marker: None,
+                                write,
+                            }),
                         );
                     }
                 }
@@ -55,7 +65,7 @@ impl Sim<'_> {
                     self.drop_connection(client, node.index());
                     log_event!(self, "client {client} redials its connection to node {}", node.0);
                 }
-                Action::Notify(id, event) => self.on_operation_event(client, id, &event),
+                Action::Event(id, event) => self.on_operation_event(client, id, &event),
             }
         }
         self.note_known_nodes(client);
@@ -65,7 +75,7 @@ impl Sim<'_> {
     fn marker_request(&self) -> Request {
         let key = self.keys[0].clone();
         Request {
-            phase: RequestKind::ReadMarker,
+            kind: RequestKind::ReadMarker,
             key,
             token: OwnerToken::new(0),
             ttl: Duration::ZERO,
@@ -75,14 +85,14 @@ impl Sim<'_> {
 
     fn on_operation_event(&mut self, client: usize, id: OperationId, event: &OperationEvent) {
         match event {
-            OperationEvent::Won { deadline, confirmed, number, rounds } => {
+            OperationEvent::Won { deadline, confirmed, fencing_number, rounds } => {
                 log_event!(
                     self,
-                    "client {client} has lock {id}, number fencing number {number:?}, on {confirmed:?}, in {rounds} rounds"
+                    "client {client} has lock {id}, fencing number {fencing_number:?}, on {confirmed:?}, in {rounds} rounds"
                 );
-                self.on_acquired(id, *deadline, *confirmed, *number, *rounds);
+                self.on_acquired(id, *deadline, *confirmed, *fencing_number, *rounds);
             }
-            OperationEvent::Refused(failure) => {
+            OperationEvent::Failed(failure) => {
                 log_event!(self, "client {client} does not get lock {id}: {:?}", failure.reason);
             }
             OperationEvent::Confirmed(nodes) => self.on_confirmed(id, *nodes),
@@ -90,7 +100,7 @@ impl Sim<'_> {
                 log_event!(self, "client {client} has renewed lock {id}");
                 self.on_renewed(id, *deadline);
             }
-            OperationEvent::Unconfirmed(votes) => {
+            OperationEvent::RenewalFailed(votes) => {
                 self.stats.unconfirmed += 1;
                 log_event!(self, "client {client} could not renew lock {id}: {votes:?}");
             }
@@ -100,9 +110,9 @@ impl Sim<'_> {
             }
             OperationEvent::Released(_) => self.stats.released += 1,
             OperationEvent::Renewing | OperationEvent::Surveyed(_) => {}
-            OperationEvent::Declared(result) => {
+            OperationEvent::Initialized(result) => {
                 log_event!(self, "client {client} initialized the lock cluster: {result:?}");
-                if *result == InitResult::Fresh {
+                if *result == InitResult::Initialized {
                     self.on_reinitialized();
                 }
             }

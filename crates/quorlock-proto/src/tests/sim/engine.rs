@@ -13,7 +13,7 @@ use crate::coordinator::OperationId;
 use crate::marker::{ClusterId, Marker};
 use crate::membership::MarkerWrite;
 use crate::request::Key;
-use crate::test_util::node::Node;
+use crate::test_util::node::SimulatedNode;
 use crate::time::DualTimestamp;
 
 /// One running history.
@@ -131,12 +131,12 @@ impl<'a> Sim<'a> {
         let plan = Plan::draw(profile, &mut rng);
         let max_node_drift = plan.max_node_drift_ppm();
         let nodes = (0..plan.quorum.nodes()).map(|index| {
-            let mut node = Node::new(index, plan.config());
+            let mut node = SimulatedNode::new(index, plan.config());
             let drift_ppm = rng.pick(&[0, max_node_drift, -max_node_drift, max_node_drift / 2]);
-            node.set_haste(drift_ppm, 0);
+            node.set_drift(drift_ppm, 0);
             let offset = rng.between(0, 40_000_000) as i64 - 20_000_000;
-            node.jump(0, offset + plan.clock_offset(&mut rng));
-            node.mistake = profile.script_mistake;
+            node.jump_clock(0, offset + plan.clock_offset(&mut rng));
+            node.mutant = profile.script_mistake;
             NodeHost::new(node, drift_ppm)
         });
         let nodes: Vec<NodeHost> = nodes.collect();

@@ -5,7 +5,7 @@ use super::stats::Invariant;
 use crate::marker::{ClusterId, Marker};
 use crate::membership::MarkerWrite;
 use crate::quorum::NodeId;
-use crate::test_util::node::Slot;
+use crate::test_util::node::DataKey;
 
 impl Sim<'_> {
     /// Records the nodes that this client now knows as members.
@@ -23,7 +23,7 @@ impl Sim<'_> {
     /// Records the id of the lock cluster that the nodes would form if all were blank.
     pub(super) fn note_possible_cluster_id(&mut self) {
         let incarnations: Vec<_> = self.nodes.iter().map(|node_host| node_host.redis.incarnation()).collect();
-        self.oracle.possible_cluster_ids.push(ClusterId::of_founders(incarnations.iter()));
+        self.oracle.possible_cluster_ids.push(ClusterId::of_servers(incarnations.iter()));
     }
 
     /// Checks a marker for a blank node. As many other nodes as a quorum needs must have the same marker; one
@@ -47,7 +47,7 @@ impl Sim<'_> {
             return;
         }
         let has_marker = |other: &usize| {
-            let entry = self.nodes[*other].redis.living(&Slot::Marker, self.nanos);
+            let entry = self.nodes[*other].redis.unexpired(&DataKey::Marker, self.nanos);
             let text = entry.and_then(|entry| entry.value.as_deref());
             let marker = text.and_then(|text| Marker::parse(std::str::from_utf8(text).ok()?));
             marker.is_some_and(|marker| (marker.cluster, marker.config) == (cluster, self.plan.config()))

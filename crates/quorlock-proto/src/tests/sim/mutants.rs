@@ -9,7 +9,7 @@ use super::plan::{ClientMistake, Fault, Profile};
 use super::runner;
 use crate::lease_params::Drift;
 use crate::mutant::Mutant;
-use crate::test_util::node::Mistake;
+use crate::test_util::node::ScriptMutant;
 use crate::tests::world::ms;
 
 /// No faults except slow messages.
@@ -49,7 +49,8 @@ const VALIDITY_FROM_REPLY: Profile = Profile {
     }),
     ..PLAIN_SLOW_MESSAGES
 };
-const RENEWAL_SHORTENS: Profile = Profile { script_mistake: Some(Mistake::RenewalShortens), ..SLOW_MESSAGES };
+const RENEWAL_SHORTENS: Profile =
+    Profile { script_mistake: Some(ScriptMutant::RenewalShortens), ..SLOW_MESSAGES };
 /// A holder is paused past its deadline; its request has yet to reach one node, its renewal another. Another
 /// client can acquire the lock in between, and all the other nodes confirm the renewal.
 const LATE_RENEWAL: Profile = Profile {
@@ -85,7 +86,7 @@ const RAISE_WITHOUT_COMPARE: Profile = Profile {
     faults: &[],
     beyond_limits: 1000,
     faults_beyond_limits: &[Fault::KeyDeleted],
-    script_mistake: Some(Mistake::RaiseWithoutCompare),
+    script_mistake: Some(ScriptMutant::RaiseIgnoresOwner),
     slow_messages: 100,
     faults_on_send: 300,
     wrong_wall_clocks: 500,
@@ -98,7 +99,7 @@ const RAISE_WITHOUT_COMPARE: Profile = Profile {
     ..SLOW_MESSAGES
 };
 const RAISE_UNCONDITIONAL: Profile =
-    Profile { script_mistake: Some(Mistake::RaiseUnconditional), ..RAISE_WITHOUT_COMPARE };
+    Profile { script_mistake: Some(ScriptMutant::RaiseIgnoresOwnerAndFence), ..RAISE_WITHOUT_COMPARE };
 /// No node accepts the hinted number. Each counts on from its own fence, so the numbers differ.
 const NO_SECOND_ROUND: Profile = Profile {
     faults: &[Fault::Partition],
@@ -106,9 +107,9 @@ const NO_SECOND_ROUND: Profile = Profile {
     wrong_wall_clocks: 900,
     ..SLOW_MESSAGES
 };
-const FENCE_FROM_ONE: Profile = Profile {
+const MISSING_FENCE_IS_ZERO: Profile = Profile {
     faults: &[Fault::Flush, Fault::RestartDataLoss],
-    script_mistake: Some(Mistake::FenceFromOne),
+    script_mistake: Some(ScriptMutant::MissingFenceIsZero),
     ..SLOW_MESSAGES
 };
 const QUORUM_OF_CONNECTED: Profile = Profile {
@@ -127,10 +128,10 @@ const REPLY_OF_OLD_CONNECTION: Profile = Profile {
     ..PLAIN_SLOW_MESSAGES
 };
 const RELEASE_WITHOUT_COMPARE: Profile =
-    Profile { script_mistake: Some(Mistake::ReleaseWithoutCompare), ..PLAIN_SLOW_MESSAGES };
+    Profile { script_mistake: Some(ScriptMutant::ReleaseIgnoresOwner), ..PLAIN_SLOW_MESSAGES };
 const IGNORES_REPLICATION: Profile = Profile {
     faults: &[Fault::RoleChange, Fault::DemotedToReplica],
-    mutant: Some(Mutant::IgnoresReplication),
+    mutant: Some(Mutant::IgnoresRoleChange),
     ..SLOW_MESSAGES
 };
 const ERROR_COUNTS_AS_GRANT: Profile = Profile {
@@ -160,7 +161,7 @@ const LATE_GRANT_NEVER_EXPIRES: Profile = Profile {
 /// Nodes that lost data are unreachable or blank when another blank node starts.
 const ABSENT_NODES_VOUCH: Profile = Profile {
     faults: &[Fault::RestartDataLoss, Fault::ConnectionReset],
-    mutant: Some(Mutant::AbsentNodesVouch),
+    mutant: Some(Mutant::DisconnectedNodesConfirm),
     ..SLOW_MESSAGES
 };
 /// A client writes the marker of a node that lost data and whose clock is behind. The clock is corrected
@@ -170,14 +171,14 @@ const NO_OWN_CLOCK_WAIT: Profile = Profile {
     mutant: Some(Mutant::NoOwnClockWait),
     ..SLOW_MESSAGES
 };
-const SWAPS_UNCOUNTED: Profile = Profile {
+const SWAPS_UNREPORTED: Profile = Profile {
     faults: &[Fault::DatabaseSwap],
-    script_mistake: Some(Mistake::SwapsUncounted),
+    script_mistake: Some(ScriptMutant::SwapsUnreported),
     ..SLOW_MESSAGES
 };
 const EVICTIONS_UNCOUNTED: Profile = Profile {
     faults: &[Fault::Eviction],
-    script_mistake: Some(Mistake::EvictionsUncounted),
+    script_mistake: Some(ScriptMutant::EvictionsUnreported),
     ..SLOW_MESSAGES
 };
 const FENCED_OUT_FOREVER: Profile = Profile { mutant: Some(Mutant::FencedOutForever), ..REDUNDANCY };
@@ -193,12 +194,12 @@ const LARGER_FENCE_UNVERIFIED: Profile = Profile {
 };
 const NO_WRITER_CLOCK: Profile = Profile { mutant: Some(Mutant::NoWriterClock), ..CLOCK_BEHIND };
 const EVICTING_UNMARKED: Profile =
-    Profile { script_mistake: Some(Mistake::EvictingUnmarked), all_faults: true, ..STATISTICS };
+    Profile { script_mistake: Some(ScriptMutant::EvictionPolicyUnreported), all_faults: true, ..STATISTICS };
 
 const WAIT_QUEUE_TRUSTED_FOREVER: Profile =
     Profile { mutant: Some(Mutant::WaitQueueTrustedForever), ..ORPHAN_KEYS };
 const NOTIFIES_FOR_OWN_KEY_ONLY: Profile =
-    Profile { script_mistake: Some(Mistake::CallsForOwnKeyOnly), ..ORPHAN_KEYS };
+    Profile { script_mistake: Some(ScriptMutant::NotifiesForOwnKeyOnly), ..ORPHAN_KEYS };
 
 #[test]
 fn mutant_sim_owner_token_reused() {
@@ -252,7 +253,7 @@ fn mutant_sim_no_second_round() {
 
 #[test]
 fn mutant_sim_fence_from_one() {
-    assert_detected(&FENCE_FROM_ONE);
+    assert_detected(&MISSING_FENCE_IS_ZERO);
 }
 
 #[test]
@@ -312,7 +313,7 @@ fn mutant_sim_no_own_clock_wait() {
 
 #[test]
 fn mutant_sim_swaps_uncounted() {
-    assert_detected(&SWAPS_UNCOUNTED);
+    assert_detected(&SWAPS_UNREPORTED);
 }
 
 #[test]

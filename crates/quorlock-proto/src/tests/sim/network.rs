@@ -7,7 +7,7 @@ use super::plan::ClientMistake;
 use super::state::{Connection, LinkState, NodeHost, ToClient, ToNode};
 use crate::quorum::NodeId;
 use crate::request::RequestKind;
-use crate::test_util::node::{Command, Mistake, Reply};
+use crate::test_util::node::{Reply, ScriptMutant, SentRequest};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
 
 impl Sim<'_> {
@@ -86,8 +86,7 @@ impl Sim<'_> {
         let conn = &mut self.connections[conn_id];
         let Some(message) = conn.to_node.pop_front() else { return };
         let is_late = conn.state == LinkState::Cut;
-        let reads_marker =
-            matches!(&message, ToNode::Command(command) if command.request.phase == RequestKind::ReadMarker);
+        let reads_marker = matches!(&message, ToNode::SentRequest(command) if command.request.kind == RequestKind::ReadMarker);
         if (reads_marker || matches!(message, ToNode::Hello)) && !is_down {
             let client_host = &self.clients[client];
             // A client that reads the marker a second time has the first reading and has acted on it.
@@ -98,7 +97,7 @@ impl Sim<'_> {
             self.nodes[node].eviction_was_recorded |= evicts && is_second_read;
             conn.marker_read_while_evicting = evicts;
             // This write starts a probation for the eviction.
-            let is_reported = matches!(&message, ToNode::Command(command) if command.write.is_some());
+            let is_reported = matches!(&message, ToNode::SentRequest(command) if command.write.is_some());
             self.nodes[node].eviction_was_recorded &= evicts || !is_reported;
         }
         match message {
@@ -114,8 +113,8 @@ impl Sim<'_> {
                 self.send_to_client(conn_id, reply);
             }
             // Bytes for an ended server process are lost.
-            ToNode::Command(_) if is_down || conn.server_run != server_run => {}
-            ToNode::Command(command) => {
+            ToNode::SentRequest(_) if is_down || conn.server_run != server_run => {}
+            ToNode::SentRequest(command) => {
                 self.stats.late_commands += u64::from(is_late);
                 let reply = self.execute(node, client, &command, is_late);
                 if !is_late {
@@ -136,7 +135,7 @@ impl Sim<'_> {
         }
     }
 
-    fn execute(&mut self, node: usize, client: usize, command: &Command, is_late: bool) -> Reply {
+    fn execute(&mut self, node: usize, client: usize, command: &SentRequest, is_late: bool) -> Reply {
         let NodeHost { is_replica, error_permille, .. } = self.nodes[node];
         let request = &command.request;
         let error = if is_replica {
@@ -148,14 +147,14 @@ impl Sim<'_> {
         };
         if let Some(error) = error {
             let failure = Vote::Unknown(ReplyFailure::TransientError(error.into()));
-            log_event!(self, "node {node} replies to client {client}'s {:?} with {error}", request.phase);
-            return match request.phase {
+            log_event!(self, "node {node} replies to client {client}'s {:?} with {error}", request.kind);
+            return match request.kind {
                 RequestKind::ReadMarker => Reply::Marker(Err(failure)),
                 _ => Reply::Vote(failure, None),
             };
         }
         let previous_owner = self.key_before_release(node, request);
-        let reply = match request.phase {
+        let reply = match request.kind {
             RequestKind::Enqueue | RequestKind::Dequeue => {
                 Reply::Vote(self.run_queue_request(node, client, request), None)
             }
@@ -164,11 +163,11 @@ impl Sim<'_> {
         let notifies = match &reply {
             Reply::Vote(Vote::Granted, _) => true,
             Reply::Vote(Vote::NotHeld | Vote::HeldByOther { .. }, _) => {
-                self.nodes[node].redis.mistake != Some(Mistake::CallsForOwnKeyOnly)
+                self.nodes[node].redis.mutant != Some(ScriptMutant::NotifiesForOwnKeyOnly)
             }
             _ => false,
         };
-        if request.phase == RequestKind::ReleaseAndNotify && notifies {
+        if request.kind == RequestKind::ReleaseAndNotify && notifies {
             self.release_notify_at(node, client, &request.key);
         }
         if self.log.is_some() {
@@ -185,7 +184,7 @@ impl Sim<'_> {
             log_event!(
                 self,
                 "node {node} executes client {client}'s {:?}{lock}{late}: {result}",
-                request.phase
+                request.kind
             );
         }
         self.note_executed(node, client, command, &reply, previous_owner);
@@ -210,7 +209,7 @@ impl Sim<'_> {
                 let dialed_at = conn.dialed_at;
                 client_host.disturbed_until[node] = client_host.disturbed_until[node].max(self.nanos);
                 if client_host.is_fenced {
-                    client_host.coordinator.on_connected(id, reading, dialed_at, now);
+                    client_host.coordinator.on_handshake(id, reading, dialed_at, now);
                 }
                 client_host.coordinator.on_up(id, now);
                 log_event!(self, "client {client} is connected to node {node}");
@@ -246,7 +245,7 @@ impl Sim<'_> {
             Vote::Unknown(ReplyFailure::TransientError(_))
                 if self.profile.client_mistake == Some(ClientMistake::ErrorCountsAsGrant) =>
             {
-                let is_fenced = coordinator.expects(id) == Some(RequestKind::Acquire)
+                let is_fenced = coordinator.next_reply_kind(id) == Some(RequestKind::Acquire)
                     && coordinator.expected_marker(id).is_some();
                 let micros = now.wall_nanos() / 1000;
                 if is_fenced { Vote::Fenced(micros) } else { Vote::Granted }
@@ -256,7 +255,7 @@ impl Sim<'_> {
         let is_replica =
             matches!(&vote, Vote::Unknown(ReplyFailure::TransientError(error)) if &**error == "READONLY");
         if let Some(micros) = clock {
-            coordinator.on_clock(id, micros, now);
+            coordinator.on_node_time(id, micros, now);
         }
         coordinator.on_reply(id, vote, now);
         if is_replica {

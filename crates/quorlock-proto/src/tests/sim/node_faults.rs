@@ -5,7 +5,7 @@ use super::plan::Fault;
 use super::state::{ClientHost, LinkState};
 use super::stats::Cause;
 use crate::marker::Marker;
-use crate::test_util::node::{Data, EPOCH, Slot};
+use crate::test_util::node::{Data, DataKey, EPOCH};
 
 impl Sim<'_> {
     pub(super) fn restart_node(&mut self, fault: Fault, node: usize) -> bool {
@@ -88,12 +88,14 @@ impl Sim<'_> {
 
     /// Evicts random keys, as a node with full memory does.
     pub(super) fn evict(&mut self, node: usize) {
-        let slots: Vec<Slot> = self.nodes[node].redis.data().keys().cloned().collect();
+        let slots: Vec<DataKey> = self.nodes[node].redis.data().keys().cloned().collect();
         let (mut evicted, mut lost_fences) = (Vec::new(), false);
-        for slot in slots.into_iter().filter(|slot| !matches!(slot, Slot::Marker | Slot::Clock | Slot::High))
+        for slot in slots
+            .into_iter()
+            .filter(|slot| !matches!(slot, DataKey::Marker | DataKey::Clock | DataKey::HighestAheadOfClock))
         {
             if self.rng.chance_permille(600) {
-                lost_fences |= matches!(slot, Slot::Fence(_));
+                lost_fences |= matches!(slot, DataKey::Fence(_));
                 evicted.push(slot);
             }
         }
@@ -116,7 +118,7 @@ impl Sim<'_> {
         self.nodes[node].redis.reset_stats();
         // The swapped-out data return later, with their own marker.
         let swapped_out_marker =
-            self.nodes[node].swapped_out.as_ref().map(|data| data.get(&Slot::Marker)?.value.clone());
+            self.nodes[node].swapped_out.as_ref().map(|data| data.get(&DataKey::Marker)?.value.clone());
         self.nodes[node].marker_at_reset = swapped_out_marker.unwrap_or_else(|| self.marker_bytes(node));
         self.note_possible_cluster_id();
         log_event!(self, "node {node}'s statistics are reset");
@@ -149,7 +151,7 @@ impl Sim<'_> {
     }
 
     fn marker_bytes(&self, node: usize) -> Option<Vec<u8>> {
-        self.nodes[node].redis.data().get(&Slot::Marker)?.value.clone()
+        self.nodes[node].redis.data().get(&DataKey::Marker)?.value.clone()
     }
 
     /// Swaps the earlier data back.
@@ -187,14 +189,14 @@ impl Sim<'_> {
             }
             Fault::KeyDeleted => {
                 let key = self.keys[self.rng.index(self.keys.len())].clone();
-                let slot = Slot::Lock(key.clone());
+                let slot = DataKey::Lock(key.clone());
                 if !self.nodes[node].redis.data().contains_key(&slot) {
                     return false;
                 }
                 // Every second time by a forced release, which also raises the fence to a number that no
                 // client got.
                 let is_forced = self.nanos % 2 == 1;
-                self.nodes[node].redis.break_open(&key, is_forced, self.nanos);
+                self.nodes[node].redis.force_release(&key, is_forced, self.nanos);
                 log_event!(self, "an operator deletes {slot:?} on node {node}; forced release: {is_forced}");
                 self.oracle.exempt_node(node, self.nanos, Cause::KeyDeleted);
             }
@@ -224,7 +226,7 @@ impl Sim<'_> {
             _ => self.nodes[node].saved_copy.clone().unwrap_or_default(),
         };
         // A client that has not read the marker since may take the node for the one that it knew.
-        let marker = data.get(&Slot::Marker).and_then(|entry| entry.value.as_deref());
+        let marker = data.get(&DataKey::Marker).and_then(|entry| entry.value.as_deref());
         let marker = marker.and_then(|text| Marker::parse(std::str::from_utf8(text).ok()?));
         let is_own =
             marker.is_some_and(|marker| marker.incarnation.as_str().starts_with(&format!("n{node}r")));
@@ -284,7 +286,7 @@ impl Sim<'_> {
     fn shift_node_clock(&mut self, node: usize, by: i64) {
         log_event!(self, "node {node}'s clock is set by {} ms", by as f64 / 1e6);
         let node_host = &mut self.nodes[node];
-        node_host.redis.jump(self.nanos, by);
+        node_host.redis.jump_clock(self.nanos, by);
         self.mark_node_disturbed(node, self.nanos);
         self.note_clock_error(node);
     }
@@ -293,7 +295,7 @@ impl Sim<'_> {
         log_event!(self, "node {node}'s clock drifts by {drift_ppm} ppm");
         self.note_clock_error(node);
         let now = self.nanos;
-        self.nodes[node].redis.set_haste(drift_ppm, now);
+        self.nodes[node].redis.set_drift(drift_ppm, now);
     }
 
     pub(super) fn note_clock_error(&mut self, node: usize) {

@@ -15,7 +15,7 @@ use crate::fence::Fence;
 use crate::marker::{ClusterId, Marker};
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::{OwnerToken, Request, RequestKind};
-use crate::test_util::node::{Command, Reply, Slot};
+use crate::test_util::node::{DataKey, Reply, SentRequest};
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
@@ -195,10 +195,10 @@ impl Sim<'_> {
 
     /// The owner token at the key before a release.
     pub(super) fn key_before_release(&self, node: usize, request: &Request) -> Option<Vec<u8>> {
-        if !request.phase.is_release() {
+        if !request.kind.is_release() {
             return None;
         }
-        self.nodes[node].redis.living(&Slot::Lock(request.key.clone()), self.nanos)?.value.clone()
+        self.nodes[node].redis.unexpired(&DataKey::Lock(request.key.clone()), self.nanos)?.value.clone()
     }
 
     /// Records what a node has executed, and checks it.
@@ -206,7 +206,7 @@ impl Sim<'_> {
         &mut self,
         node: usize,
         client: usize,
-        command: &Command,
+        command: &SentRequest,
         reply: &Reply,
         previous_owner: Option<Vec<u8>>,
     ) {
@@ -214,7 +214,7 @@ impl Sim<'_> {
         let Reply::Vote(vote, _) = reply else { return };
         if let Some(previous_owner) = previous_owner
             && previous_owner != request.token.digits()
-            && !self.nodes[node].redis.data().contains_key(&Slot::Lock(request.key.clone()))
+            && !self.nodes[node].redis.data().contains_key(&DataKey::Lock(request.key.clone()))
         {
             self.report_violation(
                 Invariant::OwnKeyOnly,
@@ -227,7 +227,7 @@ impl Sim<'_> {
         self.note_blocked_renewal(node, request, vote);
         if !vote.is_grant()
             || !matches!(
-                request.phase,
+                request.kind,
                 RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire
             )
         {
@@ -245,7 +245,7 @@ impl Sim<'_> {
         (node_record.was_on_probation, node_record.has_granted, node_record.voted_at) =
             (was_on_probation, true, self.nanos);
         node_record.known_since = known_since;
-        match (request.phase, vote, request.fence) {
+        match (request.kind, vote, request.fence) {
             (RequestKind::Acquire, Vote::Fenced(number), _) => {
                 (node_record.grant_index, node_record.fencing_number) = (grant_index, Some(*number));
             }
@@ -274,7 +274,7 @@ impl Sim<'_> {
     }
 
     fn check_misconfigured_client(&mut self, node: usize) {
-        let entry = self.nodes[node].redis.data().get(&Slot::Marker);
+        let entry = self.nodes[node].redis.data().get(&DataKey::Marker);
         let text = entry.and_then(|entry| entry.value.as_deref());
         let marker = text.and_then(|text| Marker::parse(std::str::from_utf8(text).ok()?));
         if marker.is_some_and(|marker| marker.config == self.plan.config()) {
@@ -288,9 +288,9 @@ impl Sim<'_> {
     /// The nodes that have this lock's key.
     pub(super) fn nodes_with_key(&self, id: OperationId) -> NodeSet {
         let record = &self.oracle.records[id as usize];
-        let (slot, digits) = (Slot::Lock(self.keys[record.key].clone()), record.token.digits());
+        let (slot, digits) = (DataKey::Lock(self.keys[record.key].clone()), record.token.digits());
         let has_key = |node: &usize| {
-            let entry = self.nodes[*node].redis.living(&slot, self.nanos);
+            let entry = self.nodes[*node].redis.unexpired(&slot, self.nanos);
             entry.is_some_and(|entry| entry.value.as_deref() == Some(&digits))
         };
         (0..self.nodes.len()).filter(has_key).map(|node| NodeId(node as u8)).collect()
@@ -303,9 +303,9 @@ impl Sim<'_> {
         let clocks = &self.clients[record.client].clocks;
         let boot = deadline.boot_nanos().min(clocks.boot_at_wall(deadline.wall_nanos()));
         let span = clocks.true_time_at(boot).saturating_sub(self.nanos);
-        let slot = Slot::Lock(self.keys[record.key].clone());
+        let slot = DataKey::Lock(self.keys[record.key].clone());
         let lasts = |node: &NodeId| {
-            let remaining = self.nodes[node.index()].redis.life(&slot, self.nanos);
+            let remaining = self.nodes[node.index()].redis.remaining_ttl(&slot, self.nanos);
             remaining.is_some_and(|left| left.as_nanos() as u64 >= span)
         };
         self.nodes_with_key(id).iter().filter(lasts).collect()

@@ -10,7 +10,7 @@ use crate::lease_params::Drift;
 use crate::marker::{LockClusterConfig, min_retention};
 use crate::mutant::Mutant;
 use crate::quorum::Quorum;
-use crate::test_util::node::Mistake;
+use crate::test_util::node::ScriptMutant;
 use crate::tests::world::ms;
 
 /// A kind of fault that a history can inject.
@@ -107,7 +107,7 @@ pub(super) const FAULTS_BEYOND_LIMITS: [Fault; 5] = [
     Fault::KeyDeleted,
 ];
 
-/// A mistake of a client, beside those of the protocol ([`Mutant`]) and of the scripts ([`Mistake`]), that a
+/// A mistake of a client, beside those of the protocol ([`Mutant`]) and of the scripts ([`ScriptMutant`]), that a
 /// checker must detect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientMistake {
@@ -158,7 +158,7 @@ pub(super) struct Profile {
     /// Changes the drawn plan.
     pub(super) adjust: Option<fn(&mut Plan)>,
     pub(super) mutant: Option<Mutant>,
-    pub(super) script_mistake: Option<Mistake>,
+    pub(super) script_mistake: Option<ScriptMutant>,
     pub(super) client_mistake: Option<ClientMistake>,
 }
 

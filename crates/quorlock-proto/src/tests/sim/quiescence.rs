@@ -5,7 +5,7 @@ use super::plan::Fault;
 use super::state::LinkState;
 use super::stats::Invariant;
 use crate::marker::{ClusterId, Marker};
-use crate::test_util::node::Slot;
+use crate::test_util::node::DataKey;
 
 impl Sim<'_> {
     pub(super) fn repair(&mut self, repair: Repair) {
@@ -174,7 +174,7 @@ impl Sim<'_> {
 
     fn is_cluster_lost(&self) -> bool {
         let marker = |node: usize| {
-            let entry = self.nodes[node].redis.data().get(&Slot::Marker)?;
+            let entry = self.nodes[node].redis.data().get(&DataKey::Marker)?;
             Marker::parse(std::str::from_utf8(entry.value.as_deref()?).ok()?)
         };
         let markers: Vec<Option<Marker>> = (0..self.nodes.len()).map(marker).collect();
@@ -219,8 +219,9 @@ impl Sim<'_> {
     fn check_leftovers(&mut self) {
         self.nanos += self.plan.max_ttl_nanos() * 5 / 2 + 2 * self.oracle.max_clock_error;
         for node in 0..self.nodes.len() {
-            let left = self.keys.iter().map(|key| Slot::Lock(key.clone()));
-            let left = left.filter(|slot| self.nodes[node].redis.living(slot, self.nanos).is_some()).count();
+            let left = self.keys.iter().map(|key| DataKey::Lock(key.clone()));
+            let left =
+                left.filter(|slot| self.nodes[node].redis.unexpired(slot, self.nanos).is_some()).count();
             if left > 0 {
                 self.report_violation(Invariant::Cleanup, &format!("{left} keys are left on node {node}"));
             }

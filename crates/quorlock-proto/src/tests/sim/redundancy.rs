@@ -10,7 +10,7 @@ use super::stats::Invariant;
 use crate::coordinator::OperationId;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::{Request, RequestKind};
-use crate::test_util::node::Slot;
+use crate::test_util::node::DataKey;
 use crate::vote::Vote;
 
 impl Sim<'_> {
@@ -36,7 +36,7 @@ impl Sim<'_> {
 
     /// Records that another owner's key blocks a renewal.
     pub(super) fn note_blocked_renewal(&mut self, node: usize, request: &Request, vote: &Vote) {
-        if matches!(request.phase, RequestKind::Renew | RequestKind::Reacquire)
+        if matches!(request.kind, RequestKind::Renew | RequestKind::Reacquire)
             && matches!(vote, Vote::HeldByOther { .. })
             && let Some(id) = self.oracle.attempt_with_token(request.token)
         {
@@ -84,9 +84,9 @@ impl Sim<'_> {
         if !self.profile.checks_redundancy || !self.is_valid(id) {
             return;
         }
-        let slot = Slot::Lock(self.keys[self.oracle.records[id as usize].key].clone());
+        let slot = DataKey::Lock(self.keys[self.oracle.records[id as usize].key].clone());
         // Another client may hold the key there for the moment, without a quorum.
-        let is_taken = |node: &NodeId| self.nodes[node.index()].redis.living(&slot, self.nanos).is_some();
+        let is_taken = |node: &NodeId| self.nodes[node.index()].redis.unexpired(&slot, self.nanos).is_some();
         let missing =
             self.undisturbed_nodes(id).without(self.nodes_with_key(id)).iter().filter(|node| !is_taken(node));
         let missing: NodeSet = missing.collect();

@@ -9,13 +9,13 @@ use super::workload::Task;
 use crate::coordinator::Coordinator;
 use crate::marker::{LockClusterConfig, MarkerReading};
 use crate::membership::Membership;
-use crate::test_util::node::{Command, Data, Node, Reply};
+use crate::test_util::node::{Data, Reply, SentRequest, SimulatedNode};
 use crate::time::DualTimestamp;
 
 /// A node and the machine it runs on.
 #[allow(clippy::struct_excessive_bools, reason = "each is read by itself")]
 pub(super) struct NodeHost {
-    pub(super) redis: Node,
+    pub(super) redis: SimulatedNode,
     /// Counts the server's processes; a connection belongs to one of them.
     pub(super) server_run: u32,
     pub(super) is_down: bool,
@@ -102,7 +102,7 @@ pub(super) enum LinkState {
 
 pub(super) enum ToNode {
     Hello,
-    Command(Command),
+    SentRequest(SentRequest),
 }
 
 pub(super) enum ToClient {
@@ -120,7 +120,7 @@ pub(super) enum ToClient {
 }
 
 impl NodeHost {
-    pub(super) fn new(redis: Node, drift_ppm: i64) -> Self {
+    pub(super) fn new(redis: SimulatedNode, drift_ppm: i64) -> Self {
         Self {
             redis,
             server_run: 0,
@@ -145,7 +145,7 @@ impl NodeHost {
 
     /// How far its clock is from true time, in nanoseconds.
     pub(super) fn clock_error(&self, nanos: u64) -> u64 {
-        (self.redis.micros(nanos) * 1000).abs_diff(crate::test_util::node::EPOCH + nanos)
+        (self.redis.clock_micros(nanos) * 1000).abs_diff(crate::test_util::node::EPOCH + nanos)
     }
 }
 
@@ -203,7 +203,7 @@ impl fmt::Debug for ToNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hello => f.write_str("Hello"),
-            Self::Command(command) => command.request.phase.fmt(f),
+            Self::SentRequest(command) => command.request.kind.fmt(f),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::state::{LinkState, ToClient};
 use crate::fairness;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::{Key, Request, RequestKind};
-use crate::test_util::node::{Entry, Slot};
+use crate::test_util::node::{DataKey, DataValue};
 use crate::vote::Vote;
 
 /// Waiting processes, by client and incarnation, ordered by score. The score is the time of arrival, or the
@@ -18,17 +18,17 @@ type Queue = Vec<(i64, (usize, u32))>;
 
 impl Sim<'_> {
     pub(super) fn run_queue_request(&mut self, node: usize, client: usize, request: &Request) -> Vote {
-        match request.phase {
+        match request.kind {
             RequestKind::Enqueue => self.enqueue_at(node, client, &request.key, request.ttl),
             _ => self.dequeue_at(node, client, &request.key),
         }
     }
 
     fn enqueue_at(&mut self, node: usize, client: usize, key: &Key, waited: Duration) -> Vote {
-        let now = self.nodes[node].redis.micros(self.nanos) as i64;
+        let now = self.nodes[node].redis.clock_micros(self.nanos) as i64;
         let process = (client, self.clients[client].incarnation);
         let mut queue = self.wait_queue(node, key);
-        let held = self.nodes[node].redis.living(&Slot::Lock(key.clone()), self.nanos);
+        let held = self.nodes[node].redis.unexpired(&DataKey::Lock(key.clone()), self.nanos);
         let mut remaining =
             held.map(|entry| entry.expires.map(|at| Duration::from_millis(at - now as u64 / 1000)));
         if remaining.is_none() {
@@ -63,7 +63,7 @@ impl Sim<'_> {
         queue.retain(|(_, other)| *other != process);
         let is_next = queue.first().is_some_and(|(score, _)| *score >= 0);
         self.store_queue(node, key, &queue);
-        let is_free = self.nodes[node].redis.living(&Slot::Lock(key.clone()), self.nanos).is_none();
+        let is_free = self.nodes[node].redis.unexpired(&DataKey::Lock(key.clone()), self.nanos).is_none();
         let notifies = was_notified || is_free && is_next;
         if notifies && self.notify_next(node, key, None, false) { Vote::Granted } else { Vote::NotHeld }
     }
@@ -119,7 +119,7 @@ impl Sim<'_> {
                     conn_id,
                     ToClient::Notification { key: key_index, has_others, was_found_free },
                 );
-                set_score(&mut queue, process, -(self.nodes[node].redis.micros(self.nanos) as i64));
+                set_score(&mut queue, process, -(self.nodes[node].redis.clock_micros(self.nanos) as i64));
                 self.store_queue(node, key, &queue);
                 return true;
             }
@@ -143,8 +143,8 @@ impl Sim<'_> {
         for key in self.keys.clone() {
             let nodes = (0..self.nodes.len()).map(|node| (NodeId(node as u8), node_seed(node, 0)));
             for node in fairness::rendezvous_nodes(key.as_str(), nodes).into_iter().flatten().take(spare) {
-                let orphan = Entry { value: Some(ORPHAN.to_vec()), expires: None };
-                self.nodes[node.index()].redis.data_mut().insert(Slot::Lock(key.clone()), orphan);
+                let orphan = DataValue { value: Some(ORPHAN.to_vec()), expires: None };
+                self.nodes[node.index()].redis.data_mut().insert(DataKey::Lock(key.clone()), orphan);
             }
         }
     }
@@ -156,7 +156,7 @@ impl Sim<'_> {
     }
 
     pub(super) fn wait_queue(&self, node: usize, key: &Key) -> Queue {
-        let entry = self.nodes[node].redis.living(&Slot::WaitQueue(key.clone()), self.nanos);
+        let entry = self.nodes[node].redis.unexpired(&DataKey::WaitQueue(key.clone()), self.nanos);
         let text =
             entry.and_then(|entry| std::str::from_utf8(entry.value.as_deref()?).ok()).unwrap_or_default();
         let parse_entry = |line: &str| {
@@ -174,9 +174,9 @@ impl Sim<'_> {
             let _ = writeln!(text, "{score} {client} {incarnation}");
         }
         let node = &mut self.nodes[node].redis;
-        let expires = Some(node.micros(self.nanos) / 1000 + QUEUE_TTL_MILLIS);
+        let expires = Some(node.clock_micros(self.nanos) / 1000 + QUEUE_TTL_MILLIS);
         node.data_mut()
-            .insert(Slot::WaitQueue(key.clone()), Entry { value: Some(text.into_bytes()), expires });
+            .insert(DataKey::WaitQueue(key.clone()), DataValue { value: Some(text.into_bytes()), expires });
     }
 }
 

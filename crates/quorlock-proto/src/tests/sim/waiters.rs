@@ -141,7 +141,7 @@ impl Sim<'_> {
         self.clients[client].tasks[key].wait.cohort.on_enqueued();
         let coordinator = &self.clients[client].coordinator;
         let responsive =
-            self.queue_node_candidates(client).filter(|(node, _)| coordinator.has_replied(*node, now));
+            self.queue_node_candidates(client).filter(|(node, _)| coordinator.is_responsive(*node, now));
         let [first, next] = fairness::rendezvous_nodes(name.as_str(), responsive);
         let is_on_second = self.clients[client].tasks[key].wait.trust.uses_second_node();
         let Some(node) = next.filter(|_| is_on_second).or(first) else {
@@ -252,7 +252,7 @@ impl Sim<'_> {
         let (now, name) = (self.now(client), self.keys[key].clone());
         let coordinator = &self.clients[client].coordinator;
         let responsive =
-            self.queue_node_candidates(client).filter(|(node, _)| coordinator.has_replied(*node, now));
+            self.queue_node_candidates(client).filter(|(node, _)| coordinator.is_responsive(*node, now));
         let queue_nodes = node
             .map_or_else(|| fairness::rendezvous_nodes(name.as_str(), responsive), |node| [Some(node), None]);
         for node in queue_nodes.into_iter().flatten() {

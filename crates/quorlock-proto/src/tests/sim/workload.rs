@@ -90,7 +90,7 @@ impl Sim<'_> {
             if self.rng.chance_permille(50) { self.oracle.largest_fencing_number } else { 0 };
         let min_fencing_number = if self.plan.has_far_min_numbers && self.rng.chance_permille(100) {
             let ahead = self.rng.log_uniform(1_000_000, 400_000_000_000_000);
-            self.nodes[0].redis.micros(self.nanos) + ahead
+            self.nodes[0].redis.clock_micros(self.nanos) + ahead
         } else {
             min_fencing_number
         };
@@ -153,7 +153,7 @@ impl Sim<'_> {
         self.clients[client].tasks[key].state = TaskState::Idle;
         self.leave_queue(client, key);
         if abandons {
-            self.clients[client].coordinator.abandon(id, now);
+            self.clients[client].coordinator.cancel(id, now);
         } else {
             self.release(client, key, id);
         }
@@ -169,11 +169,11 @@ impl Sim<'_> {
         let coordinator = &self.clients[client].coordinator;
         let queue_nodes = self.queue_nodes_of(client, &name);
         let notify_only: NodeSet =
-            coordinator.touched(id).map_or(NodeSet::EMPTY, |touched| queue_nodes.without(touched));
+            coordinator.possibly_set_nodes(id).map_or(NodeSet::EMPTY, |touched| queue_nodes.without(touched));
         // Without waiters, no process needs a notification.
         let notify_only = if self.plan.waiters > 0 { notify_only } else { NodeSet::EMPTY };
         let notify_only: NodeSet =
-            notify_only.iter().filter(|node| coordinator.has_replied(*node, now)).collect();
+            notify_only.iter().filter(|node| coordinator.is_responsive(*node, now)).collect();
         self.clients[client].coordinator.release(id, now);
         for node in notify_only.iter() {
             let survey = self.next_survey_id();
@@ -213,7 +213,7 @@ impl Sim<'_> {
                 let delay = if self.rng.chance_permille(50) { 0 } else { self.rng.below(work + 1) };
                 self.schedule_step(client, key, delay);
             }
-            OperationEvent::Refused(failure) if task.state == TaskState::Acquiring(id) => {
+            OperationEvent::Failed(failure) if task.state == TaskState::Acquiring(id) => {
                 self.oracle.end_lock(id);
                 if task.wait.is_waiting {
                     self.on_attempt_failed(client, key, failure);
