@@ -8,7 +8,7 @@ mod step;
 
 pub use step::{AttemptFailure, AttemptStep, FailureReason};
 
-use std::cmp::Ordering;
+use core::cmp::Ordering;
 
 use crate::fence::Fence;
 use crate::mutant::{Mutant, enabled};
@@ -112,19 +112,22 @@ impl Attempt {
     /// The next step. Poll until `None`, then see [`wake_at`](Self::wake_at).
     pub fn poll(&mut self) -> Option<AttemptStep> {
         if !self.to_acquire.is_empty() {
-            return Some(AttemptStep::Request(RequestKind::Acquire, std::mem::take(&mut self.to_acquire)));
+            return Some(AttemptStep::Request(RequestKind::Acquire, core::mem::take(&mut self.to_acquire)));
         }
         if !self.to_raise_fence.is_empty() {
             return Some(AttemptStep::Request(
                 RequestKind::RaiseFence,
-                std::mem::take(&mut self.to_raise_fence),
+                core::mem::take(&mut self.to_raise_fence),
             ));
         }
         if !self.to_release.is_empty() {
-            return Some(AttemptStep::Request(RequestKind::Release, std::mem::take(&mut self.to_release)));
+            return Some(AttemptStep::Request(RequestKind::Release, core::mem::take(&mut self.to_release)));
         }
         if !self.to_query_ttl.is_empty() {
-            return Some(AttemptStep::Request(RequestKind::QueryTtl, std::mem::take(&mut self.to_query_ttl)));
+            return Some(AttemptStep::Request(
+                RequestKind::QueryTtl,
+                core::mem::take(&mut self.to_query_ttl),
+            ));
         }
         if let State::Decided(outcome) = self.state {
             self.state = State::Done;
@@ -180,7 +183,7 @@ impl Attempt {
             }
             State::Decided(Some(_)) | State::QueryingTtl(_) | State::Done => {}
         }
-        self.to_release = self.to_release.without(std::mem::take(&mut self.to_acquire));
+        self.to_release = self.to_release.without(core::mem::take(&mut self.to_acquire));
         self.to_raise_fence = NodeSet::EMPTY;
         self.to_query_ttl = NodeSet::EMPTY;
         self.state = State::Done;

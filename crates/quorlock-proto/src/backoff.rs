@@ -1,6 +1,6 @@
 //! Pauses before a retry or a redial. Random numbers are arguments.
 
-use std::time::Duration;
+use core::time::Duration;
 
 /// The pause before the next attempt: full-jitter back-off (Brooker, [Exponential Backoff And
 /// Jitter](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), AWS 2015).

@@ -4,7 +4,7 @@
 //! clock advanced by the difference of their times. The client's clock advanced at least from the first's
 //! arrival to the second's sending, and at most from the first's sending to the second's arrival.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use crate::lease_params::Drift;
 use crate::time::DualTimestamp;

@@ -12,11 +12,14 @@ mod requests;
 mod wait_queue;
 
 pub use action::{Action, Limits, OperationEvent};
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
 use operation::{AttemptEntry, Operation, OperationEntry};
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
-use std::time::Duration;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
+use core::time::Duration;
 
 use crate::attempt::Attempt;
 use crate::fence::Fence;
@@ -282,7 +285,7 @@ impl Coordinator {
     fn wake(&mut self, id: OperationId, now: DualTimestamp) {
         let implicit_votes = implicit_votes(&self.pipelines, self.membership.as_deref(), self.limits);
         let Some(entry) = self.operations.get_mut(&id) else { return };
-        let due = std::mem::replace(&mut entry.alarm, BootTime::NEVER);
+        let due = core::mem::replace(&mut entry.alarm, BootTime::NEVER);
         self.alarms.remove(&(due, id));
         match &mut entry.operation {
             Operation::Attempt(attempt_entry) => attempt_entry.attempt.on_wake(now),

@@ -5,7 +5,7 @@
 
 mod trust;
 
-use std::time::Duration;
+use core::time::Duration;
 
 pub use trust::{FailedAttempt, QueueNodeTrust, TrustDecision};
 
@@ -157,7 +157,7 @@ impl Cohort {
 
     /// Records that no task waits any more. Returns whether the process must be dequeued.
     pub fn on_idle(&mut self) -> bool {
-        std::mem::take(&mut self.queue_position) != QueuePosition::NotQueued
+        core::mem::take(&mut self.queue_position) != QueuePosition::NotQueued
     }
 
     /// Whether other processes wait, so that this state is worth keeping while no task waits.
@@ -356,6 +356,6 @@ mod tests {
             used[node.index()] += 1;
         }
         assert!(used.iter().all(|count| *count > 60), "{used:?}");
-        assert_eq!(rendezvous_nodes("k", std::iter::empty()), [None; 2]);
+        assert_eq!(rendezvous_nodes("k", core::iter::empty()), [None; 2]);
     }
 }

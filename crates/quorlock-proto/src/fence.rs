@@ -11,8 +11,8 @@
 //! Clocks are not needed for that. They only choose *which* larger number is installed. If the nodes' clocks
 //! agree, all nodes choose the same number, and no second round is needed.
 
-use std::fmt;
-use std::str::FromStr;
+use core::fmt;
+use core::str::FromStr;
 
 use crate::time::DualTimestamp;
 
@@ -86,7 +86,7 @@ fn is_hex(text: &str) -> bool {
 /// The serde format of a nonce.
 #[cfg(feature = "serde")]
 mod hex_nonce {
-    use std::fmt;
+    use core::fmt;
 
     use serde::de::{Error, Visitor};
     use serde::{Deserialize, Deserializer, Serializer};

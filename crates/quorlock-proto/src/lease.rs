@@ -5,10 +5,12 @@ mod release;
 mod renewal;
 mod step;
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 pub use step::{LeaseStep, LossReason, RenewalPolicy};
 
-use std::num::NonZeroU64;
-use std::time::Duration;
+use core::num::NonZeroU64;
+use core::time::Duration;
 
 use crate::attempt::Attempt;
 use crate::fence::Fence;
@@ -133,7 +135,7 @@ impl Lease {
         if let Some(request) = self.poll_request() {
             return Some(request);
         }
-        if std::mem::take(&mut self.confirmed_changed) {
+        if core::mem::take(&mut self.confirmed_changed) {
             return Some(LeaseStep::Confirmed(self.confirmed));
         }
         match self.event.take()? {
@@ -142,7 +144,7 @@ impl Lease {
                 self.renewal().map_or_else(Vec::new, |renewal| renewal.round.report(timed_out)),
             )),
             PendingEvent::Lost(loss) => Some(LeaseStep::Lost(loss)),
-            PendingEvent::Released => match std::mem::replace(&mut self.state, State::Ended) {
+            PendingEvent::Released => match core::mem::replace(&mut self.state, State::Ended) {
                 State::Releasing(releasing) => Some(LeaseStep::Released(releasing.report())),
                 State::Held(_) | State::Lost | State::Ended => None,
             },
@@ -153,10 +155,10 @@ impl Lease {
         let mut number_override = None;
         let (kind, nodes) = match &mut self.state {
             State::Held(Some(renewal)) if !renewal.to_renew.is_empty() => {
-                (RequestKind::Renew, std::mem::take(&mut renewal.to_renew))
+                (RequestKind::Renew, core::mem::take(&mut renewal.to_renew))
             }
             State::Held(_) if !self.to_raise_fence.is_empty() => {
-                (RequestKind::RaiseFence, std::mem::take(&mut self.to_raise_fence))
+                (RequestKind::RaiseFence, core::mem::take(&mut self.to_raise_fence))
             }
             State::Held(Some(renewal)) => {
                 let (nodes, number) = renewal.next_reacquire()?;
@@ -164,7 +166,7 @@ impl Lease {
                 (RequestKind::Reacquire, nodes)
             }
             State::Releasing(releasing) if !releasing.to_release.is_empty() => {
-                (RequestKind::Release, std::mem::take(&mut releasing.to_release))
+                (RequestKind::Release, core::mem::take(&mut releasing.to_release))
             }
             State::Held(None) | State::Releasing(_) | State::Lost | State::Ended => return None,
         };

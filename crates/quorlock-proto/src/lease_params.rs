@@ -1,6 +1,8 @@
 //! The durations of a lock, validated once, and the only formula for its deadline.
 
-use std::time::Duration;
+use alloc::string::String;
+use alloc::string::ToString;
+use core::time::Duration;
 
 use crate::span::Span;
 use crate::time::DualTimestamp;

@@ -12,6 +12,10 @@
 //! stale ones. After each input, call `poll` until it returns `None`, then `wake_at` for the next wake-up.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Without `std`, this code cannot reach a clock, thread, file or socket. The tests and the simulated node have it.
+#![cfg_attr(not(any(test, feature = "test-util")), no_std)]
+
+extern crate alloc;
 
 pub mod attempt;
 pub mod backoff;

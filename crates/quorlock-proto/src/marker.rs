@@ -5,9 +5,11 @@
 //! it differ from the server on which it is stored. Clients learn the lock cluster by quorum reads of the
 //! markers ([`membership`](crate::membership)).
 
-use std::fmt::{self, Write as _};
-use std::sync::Arc;
-use std::time::Duration;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::{self, Write as _};
+use core::time::Duration;
 
 use crate::fence::{CLOCK_TOLERANCE_MICROS, MAX_MIN_FENCING_NUMBER};
 use crate::mutant::{Mutant, enabled};

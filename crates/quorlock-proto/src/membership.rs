@@ -9,12 +9,14 @@ mod eligibility;
 mod init;
 mod member;
 
+use alloc::vec;
+use alloc::vec::Vec;
 pub use eligibility::ExpectedMarker;
 pub use init::InitResult;
 pub use member::VotingStatus;
 
-use std::sync::Arc;
-use std::time::Duration;
+use alloc::sync::Arc;
+use core::time::Duration;
 
 use crate::clock_monitor::{ClockAnomaly, ClockMonitor};
 use crate::coordinator::OperationId;

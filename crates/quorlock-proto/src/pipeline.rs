@@ -1,8 +1,8 @@
 //! One node as the coordinator sees it: its connection, its requests in flight, and its pending releases.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::Duration;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use core::time::Duration;
 
 use crate::coordinator::OperationId;
 use crate::membership::MarkerWrite;

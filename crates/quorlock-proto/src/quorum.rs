@@ -3,7 +3,7 @@
 //! Any two quorums share a node (Gifford, *Weighted Voting for Replicated Data*, SOSP 1979), so no two
 //! clients have a quorum at once.
 
-use std::fmt;
+use core::fmt;
 
 /// A node's position in the client's list of nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,10 +1,10 @@
 //! Locks, keys, owner tokens, and the requests to nodes.
 
-use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::str::FromStr;
-use std::sync::Arc;
-use std::time::Duration;
+use alloc::sync::Arc;
+use core::fmt;
+use core::hash::{Hash, Hasher};
+use core::str::FromStr;
+use core::time::Duration;
 
 use crate::fence::Fence;
 use crate::lease_params::LeaseParams;
@@ -161,7 +161,7 @@ impl fmt::Display for ParseOwnerHashError {
     }
 }
 
-impl std::error::Error for ParseOwnerHashError {}
+impl core::error::Error for ParseOwnerHashError {}
 
 /// One request, sent to several nodes at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -2,6 +2,7 @@
 
 use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::vote::{ReplyFailure, Vote};
+use alloc::vec::Vec;
 
 /// The votes on one request. A node's first vote counts; later ones are stale.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,7 +1,7 @@
 //! Durations in messages, in the form in which users type them.
 
-use std::fmt;
-use std::time::Duration;
+use core::fmt;
+use core::time::Duration;
 
 /// Displays a duration: `0s` for zero, whole hours, days and years (of 365.25 days), and others as `Duration`
 /// does.

@@ -1,6 +1,7 @@
 //! A survey: one request that acquires no lock, such as an inspection, a forced release or an enqueue.
 
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::request::{Key, RequestKind};
@@ -64,7 +65,7 @@ impl Survey {
     /// The next step. Poll until `None`, then see [`wake_at`](Self::wake_at).
     pub fn poll(&mut self) -> Option<SurveyStep> {
         if !self.to_request.is_empty() {
-            return Some(SurveyStep::Request(self.kind, std::mem::take(&mut self.to_request)));
+            return Some(SurveyStep::Request(self.kind, core::mem::take(&mut self.to_request)));
         }
         if self.is_settled && !self.is_reported {
             self.is_reported = true;

@@ -1,6 +1,6 @@
 //! Timestamps as numbers; the core reads no clock.
 
-use std::time::Duration;
+use core::time::Duration;
 
 /// A point in time on two clocks of this host.
 ///

@@ -1,8 +1,8 @@
 //! Votes: what a node's reply counts for, and why a node has no vote.
 
-use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
+use alloc::sync::Arc;
+use core::fmt;
+use core::time::Duration;
 
 use crate::request::OwnerHash;
 

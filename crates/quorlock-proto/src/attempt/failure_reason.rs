@@ -1,6 +1,7 @@
 //! The reason of a failed attempt, and when to retry.
 
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::{Attempt, FailureReason};
 use crate::vote::{ReplyFailure, Vote};

@@ -1,6 +1,7 @@
 //! The steps of an attempt, for its caller to carry out, and how it fails.
 
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::quorum::NodeSet;
 use crate::request::RequestKind;

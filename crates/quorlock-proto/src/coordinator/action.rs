@@ -1,6 +1,7 @@
 //! The coordinator's settings, its actions for the driver, and its events for callers.
 
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::OperationId;
 use crate::attempt::AttemptFailure;

@@ -1,7 +1,7 @@
 //! Turns the steps of operations into actions, requests and events.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use alloc::collections::BTreeMap;
+use core::time::Duration;
 
 use super::requests::{attempt_request, lease_request, survey_request};
 use super::{Action, Coordinator, Operation, OperationEvent, OperationId};

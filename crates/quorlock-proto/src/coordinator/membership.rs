@@ -1,7 +1,8 @@
 //! How the coordinator follows the membership: markers, node clocks, and which votes count.
 
-use std::sync::Arc;
-use std::time::Duration;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::{Action, Coordinator, Operation, OperationEntry, OperationEvent, OperationId};
 use crate::clock_monitor::ClockAnomaly;

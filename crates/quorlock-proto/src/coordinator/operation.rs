@@ -1,6 +1,7 @@
 //! The operations that the coordinator runs, and when each is woken.
 
-use std::collections::BTreeSet;
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 
 use super::OperationId;
 use crate::attempt::Attempt;

@@ -1,6 +1,7 @@
 //! How the coordinator uses the pipelines: requests, pending releases, and lost connections.
 
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::{Action, Coordinator, Operation, OperationId};
 use crate::attempt::Attempt;
@@ -101,7 +102,7 @@ impl Coordinator {
     pub(super) fn send_pending_releases(&mut self, node: NodeId, now: DualTimestamp) {
         let pipeline = &mut self.pipelines[node.index()];
         pipeline.retry_at = None;
-        for release in std::mem::take(&mut pipeline.queued_releases) {
+        for release in core::mem::take(&mut pipeline.queued_releases) {
             if !release.useful_until.is_due(now) {
                 self.send_pending_release(node, release, false, now);
             }
@@ -140,7 +141,7 @@ impl Coordinator {
         pipeline.link = link;
         pipeline.retry_at = None;
         let mut unanswered = Vec::new();
-        for in_flight in std::mem::take(&mut pipeline.in_flight) {
+        for in_flight in core::mem::take(&mut pipeline.in_flight) {
             match in_flight.expected {
                 ExpectedReply::Vote { operation: id, kind, round } => unanswered.push((id, kind, round)),
                 ExpectedReply::Marker { .. } => {}

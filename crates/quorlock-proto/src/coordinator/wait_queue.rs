@@ -1,6 +1,7 @@
 //! The coordinator's part in wait queues: enqueue, dequeue, and releases within one process.
 
-use std::time::Duration;
+use alloc::boxed::Box;
+use core::time::Duration;
 
 use super::{Coordinator, Operation, OperationId, implicit_votes};
 use crate::quorum::{NodeId, NodeSet};

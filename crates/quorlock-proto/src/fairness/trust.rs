@@ -1,6 +1,6 @@
 //! How far a waiting process trusts the reports of the wait queue's node, which is one node of many.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use super::backoff;
 use crate::mutant::{Mutant, enabled};

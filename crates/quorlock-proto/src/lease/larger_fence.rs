@@ -13,7 +13,9 @@
 //! If q nodes with the key are out of reach because too many lack it and have a larger fence, no renewal can
 //! verify anything, and none of those nodes accepts the key again. Then the lock is lost.
 
-use std::time::Duration;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::renewal::Renewal;
 use super::{Lease, LossReason, State};

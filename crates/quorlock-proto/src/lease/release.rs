@@ -6,6 +6,8 @@ use crate::request::RequestKind;
 use crate::round::Round;
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 /// One round of release requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,6 +1,7 @@
 //! Renewals and extensions of a lease.
 
-use std::time::Duration;
+use alloc::boxed::Box;
+use core::time::Duration;
 
 use super::larger_fence::LargerFencesWithoutKey;
 use super::{Lease, LossReason, PendingEvent, State, cap_deadline};
@@ -32,7 +33,7 @@ impl Renewal {
     /// The next nodes to send a `Reacquire` to, and a fencing number if it is not the lease's own.
     pub(super) fn next_reacquire(&mut self) -> Option<(NodeSet, Option<u64>)> {
         if !self.to_reacquire.is_empty() {
-            return Some((std::mem::take(&mut self.to_reacquire), None));
+            return Some((core::mem::take(&mut self.to_reacquire), None));
         }
         // A number past a larger fence is sent only when it is verified that no client won with that fence.
         let is_verified = self.round.is_won() || enabled(Mutant::LargerFenceUnverified);

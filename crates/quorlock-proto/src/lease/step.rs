@@ -1,6 +1,7 @@
 //! A lease's renewal policy, and the steps for its caller to carry out.
 
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::quorum::NodeSet;
 use crate::request::RequestKind;

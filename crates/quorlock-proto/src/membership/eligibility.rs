@@ -1,6 +1,7 @@
 //! Eligibility: what its marker entitles a node to.
 
-use std::sync::Arc;
+use alloc::format;
+use alloc::sync::Arc;
 
 use crate::marker::{ClusterId, LockClusterConfig, Marker, MarkerReading};
 use crate::vote::ExclusionReason;

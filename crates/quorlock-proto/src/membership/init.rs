@@ -6,6 +6,8 @@ use crate::coordinator::OperationId;
 use crate::marker::{ClusterId, Marker, MarkerReading};
 use crate::quorum::{NodeId, NodeSet};
 use crate::vote::{ReplyFailure, Vote};
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// The result of an `init`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -108,7 +110,7 @@ impl Membership {
         if !unconfirmed.is_empty() {
             return;
         }
-        let replies = std::mem::take(replies);
+        let replies = core::mem::take(replies);
         let is_done = replies.iter().all(Vote::is_grant);
         self.end_init(if is_done { InitResult::Initialized } else { InitResult::Rejected(replies) });
     }

@@ -1,7 +1,7 @@
 //! A member: one node as the lock cluster sees it.
 
-use std::sync::Arc;
-use std::time::Duration;
+use alloc::sync::Arc;
+use core::time::Duration;
 
 use super::MarkerWrite;
 use super::eligibility::{Eligibility, ExpectedMarker};
