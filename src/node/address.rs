@@ -9,7 +9,7 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion}
 /// One node's URL, checked. Neither `Display` nor `Debug` shows user or password.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Address {
-    pub(super) place: Endpoint,
+    pub(super) endpoint: Endpoint,
     pub(super) login: Credentials,
     pub(super) database: i64,
     /// Whether the URL asks for the third version of the protocol.
@@ -50,12 +50,12 @@ impl Address {
     /// Whether it is reached over TLS.
     #[cfg(feature = "tls-rustls")]
     pub(crate) fn uses_tls(&self) -> bool {
-        matches!(self.place, Endpoint::Tcp { tls: true, .. })
+        matches!(self.endpoint, Endpoint::Tcp { tls: true, .. })
     }
 
     /// Whether it is reached over bare TCP, where a server may expect TLS.
     pub(super) fn is_bare(&self) -> bool {
-        matches!(self.place, Endpoint::Tcp { tls: false, .. })
+        matches!(self.endpoint, Endpoint::Tcp { tls: false, .. })
     }
 
     /// Reads a URL; `login` stands in for what it leaves out.
@@ -120,7 +120,7 @@ impl Address {
             login.clone()
         };
         let resp3 = redis.protocol() == ProtocolVersion::RESP3;
-        Ok(Self { place, login, database: redis.db(), resp3 })
+        Ok(Self { endpoint: place, login, database: redis.db(), resp3 })
     }
 }
 
@@ -147,7 +147,7 @@ impl Endpoint {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
+        match &self.endpoint {
             Endpoint::Tcp { host, port, .. } if host.contains(':') => write!(f, "[{host}]:{port}")?,
             Endpoint::Tcp { host, port, .. } => write!(f, "{host}:{port}")?,
             Endpoint::Unix(path) => write!(f, "{}", path.display())?,

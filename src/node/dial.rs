@@ -112,7 +112,7 @@ async fn within<T>(
 }
 
 async fn connect(address: &Address, settings: &Settings, end: End) -> Result<Stream, DialError> {
-    match &address.place {
+    match &address.endpoint {
         Endpoint::Unix(path) => {
             let stream =
                 async { UnixStream::connect(path).await.map_err(|error| refused(message_of(&error))) };
