@@ -10,7 +10,7 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion}
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(super) endpoint: Endpoint,
-    pub(super) login: Credentials,
+    pub(super) credentials: Credentials,
     pub(super) database: i64,
     /// Whether the URL asks for the third version of the protocol.
     pub(super) resp3: bool,
@@ -120,7 +120,7 @@ impl Address {
             login.clone()
         };
         let resp3 = redis.protocol() == ProtocolVersion::RESP3;
-        Ok(Self { endpoint: place, login, database: redis.db(), resp3 })
+        Ok(Self { endpoint: place, credentials: login, database: redis.db(), resp3 })
     }
 }
 
@@ -230,13 +230,13 @@ mod tests {
         check("unix:///run/redis.sock?db=3", "/run/redis.sock/3");
         assert!(check("redis://h?protocol=resp3", "h:6379").resp3);
         let named = check("redis://ann:s%40crets@h", "h:6379");
-        assert_eq!(named.login, Credentials { user: Some("ann".into()), password: Some("s@crets".into()) });
+        assert_eq!(named.credentials, Credentials { user: Some("ann".into()), password: Some("s@crets".into()) });
     }
 
     #[test]
     fn a_login_of_the_client_stands_in_where_the_url_has_none() {
         let login = Credentials { user: Some("ann".into()), password: Some("secret".into()) };
-        let parse = |url| Address::parse(url, &login).expect("a good URL").login;
+        let parse = |url| Address::parse(url, &login).expect("a good URL").credentials;
         assert_eq!(parse("redis://h"), login);
         assert_eq!(parse("redis://:other@h"), Credentials { user: None, password: Some("other".into()) });
     }
@@ -311,7 +311,7 @@ mod tests {
             let error = parse(url).expect_err(url).to_string();
             assert!(error.contains(ESCAPES), "{url}: {error}");
         }
-        let all = parse("redis://u:%2C%2F%3F%23%25:@@h").expect("escaped").login.password;
+        let all = parse("redis://u:%2C%2F%3F%23%25:@@h").expect("escaped").credentials.password;
         assert_eq!(all.as_deref(), Some(",/?#%:@"));
         for url in ["redis://h:99999", "redis://h/-1", "http://h", "unix:"] {
             let error = parse(url).expect_err(url).to_string();

@@ -86,7 +86,7 @@ pub(crate) async fn dial(
 ) -> Result<DialedNode, DialError> {
     let span = settings.connect_timeout;
     let end = End { at: Instant::now() + span, span };
-    let mut connection = Connection::new(connect(address, settings, end).await?, address.login.secret());
+    let mut connection = Connection::new(connect(address, settings, end).await?, address.credentials.secret());
     let hands = handshake(&mut connection, address, settings, waiter);
     match within(DialStep::Login, end, hands).await {
         Ok(profile) => Ok(DialedNode { connection, profile }),

@@ -203,7 +203,7 @@ async fn probe_wait_queue(
 
 fn steps(address: &Address, settings: &Settings) -> Vec<(Step, Cmd)> {
     let mut steps = Vec::new();
-    let login = &address.login;
+    let login = &address.credentials;
     // A user without a password still is who we are: a `nopass` user takes any, all others are told.
     let who = match (login.user.as_deref(), login.password.as_deref()) {
         (None, None) => None,
