@@ -54,7 +54,7 @@ impl Address {
     }
 
     /// Whether it is reached over bare TCP, where a server may expect TLS.
-    pub(super) fn is_bare(&self) -> bool {
+    pub(super) fn is_plain_tcp(&self) -> bool {
         matches!(self.endpoint, Endpoint::Tcp { tls: false, .. })
     }
 

@@ -55,7 +55,7 @@ pub(super) async fn handshake(
         connection.queue(&command.get_packed_command());
     }
     let sent = clock::now();
-    let may_want_tls = address.is_bare();
+    let may_want_tls = address.is_plain_tcp();
     let written = poll_fn(|cx| connection.poll_flush(cx)).await;
     written.map_err(|error| Failure::Broken(error).refusal(may_want_tls))?;
     let (mut profile, mut first_look, mut first_fences) = (None, None, None);
