@@ -13,7 +13,7 @@ pub(crate) struct Address {
     pub(super) credentials: Credentials,
     pub(super) database: i64,
     /// Whether the URL asks for the third version of the protocol.
-    pub(super) resp3: bool,
+    pub(super) uses_resp3: bool,
 }
 
 /// Where a node listens.
@@ -120,7 +120,7 @@ impl Address {
             login.clone()
         };
         let resp3 = redis.protocol() == ProtocolVersion::RESP3;
-        Ok(Self { endpoint: place, credentials: login, database: redis.db(), resp3 })
+        Ok(Self { endpoint: place, credentials: login, database: redis.db(), uses_resp3: resp3 })
     }
 }
 
@@ -228,7 +228,7 @@ mod tests {
         check("redis://[::1]:7001", "[::1]:7001");
         check("unix:/run/redis.sock", "/run/redis.sock");
         check("unix:///run/redis.sock?db=3", "/run/redis.sock/3");
-        assert!(check("redis://h?protocol=resp3", "h:6379").resp3);
+        assert!(check("redis://h?protocol=resp3", "h:6379").uses_resp3);
         let named = check("redis://ann:s%40crets@h", "h:6379");
         assert_eq!(named.credentials, Credentials { user: Some("ann".into()), password: Some("s@crets".into()) });
     }

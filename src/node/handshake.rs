@@ -61,7 +61,7 @@ pub(super) async fn handshake(
     let (mut profile, mut first_look, mut first_fences) = (None, None, None);
     // A cluster member refuses SELECT, a Sentinel our scripts. INFO says what they are, so it is heard first.
     let mut later = None;
-    let mut is_upgraded = address.resp3;
+    let mut is_upgraded = address.uses_resp3;
     for (place, (step, _)) in steps.iter().enumerate() {
         // Once it has answered, it speaks what we speak.
         let may_want_tls = may_want_tls && place == 0;
@@ -209,7 +209,7 @@ fn steps(address: &Address, settings: &Settings) -> Vec<(Step, Cmd)> {
         (None, None) => None,
         (user, password) => Some((user, password.unwrap_or_default())),
     };
-    if address.resp3 {
+    if address.uses_resp3 {
         let mut hello = cmd("HELLO");
         hello.arg(3);
         if let Some((user, password)) = &who {
@@ -224,7 +224,7 @@ fn steps(address: &Address, settings: &Settings) -> Vec<(Step, Cmd)> {
         auth.arg(*password);
         steps.push((Step::Login, auth));
     }
-    if !address.resp3 {
+    if !address.uses_resp3 {
         let mut upgrade = cmd("HELLO");
         upgrade.arg(3);
         steps.push((Step::Upgrade, upgrade));
