@@ -41,7 +41,7 @@ impl Credentials {
 /// read, any part of what follows may be the middle of a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the URL{shown} cannot be used: {reason}")]
-pub(crate) struct BadAddress {
+pub(crate) struct InvalidAddress {
     shown: String,
     reason: String,
 }
@@ -59,9 +59,9 @@ impl Address {
     }
 
     /// Reads a URL; `login` stands in for what it leaves out.
-    pub(crate) fn parse(url: &str, login: &Credentials) -> Result<Self, BadAddress> {
+    pub(crate) fn parse(url: &str, login: &Credentials) -> Result<Self, InvalidAddress> {
         let bad =
-            |reason: &str| BadAddress { shown: scheme_of(url), reason: format!("{reason}{}", hint(url)) };
+            |reason: &str| InvalidAddress { shown: scheme_of(url), reason: format!("{reason}{}", hint(url)) };
         if !(url.contains("://") || url.starts_with("unix:")) {
             return Err(bad("a URL begins with its scheme, such as redis://127.0.0.1:6379"));
         }
