@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_of_every_kind_are_understood() {
+    fn every_kind_of_url_is_parsed() {
         check("redis://10.0.0.1", "10.0.0.1:6379");
         check("valkey://cache:7001/2", "cache:7001/2");
         check("redis://[::1]:7001", "[::1]:7001");
