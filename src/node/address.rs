@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_of_the_client_stands_in_where_the_url_has_none() {
+    fn client_credentials_apply_to_urls_without_any() {
         let login = Credentials { user: Some("ann".into()), password: Some("secret".into()) };
         let parse = |url| Address::parse(url, &login).expect("a good URL").credentials;
         assert_eq!(parse("redis://h"), login);
