@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_urls_are_refused_and_nothing_of_them_is_shown_but_the_scheme() {
+    fn errors_about_invalid_urls_show_only_the_scheme() {
         for (url, shown) in [
             ("127.0.0.1:6379", ""),
             ("localhost", ""),
