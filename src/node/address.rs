@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn no_host_and_no_path_is_what_may_be_a_password() {
+    fn hosts_and_paths_that_may_contain_a_password_are_rejected() {
         for url in [
             "unix:/u:secret@/tmp/no.sock",
             "unix:/tmp/no.sock&pass=secret",
