@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_that_needs_escapes_is_reported_with_them() {
+    fn errors_about_unescaped_passwords_list_the_escapes() {
         let parse = |url: &str| Address::parse(url, &Credentials::default());
         // A list is cut at its commas, and so is a password.
         for url in [
