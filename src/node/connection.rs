@@ -20,7 +20,7 @@ pub(crate) struct Connection {
     supports_wait_queue: bool,
     /// Calls that came in and were not taken yet.
     notifications: VecDeque<Notification>,
-    outbox: Vec<u8>,
+    write_buffer: Vec<u8>,
     written: usize,
     needs_flush: bool,
     inbox: Box<[u8]>,
@@ -37,7 +37,7 @@ impl Connection {
             eval_only: false,
             supports_wait_queue: false,
             notifications: VecDeque::new(),
-            outbox: Vec::with_capacity(4096),
+            write_buffer: Vec::with_capacity(4096),
             written: 0,
             needs_flush: false,
             inbox: vec![0; 4096].into_boxed_slice(),
@@ -71,19 +71,19 @@ impl Connection {
 
     /// Puts packed bytes behind all that wait.
     pub(crate) fn queue(&mut self, packed: &[u8]) {
-        self.outbox.extend_from_slice(packed);
+        self.write_buffer.extend_from_slice(packed);
     }
 
     /// Whether so much waits that it is better written before more is packed.
     pub(crate) fn has_much_to_write(&self) -> bool {
-        self.outbox.len() - self.written >= LARGE_BUFFER
+        self.write_buffer.len() - self.written >= LARGE_BUFFER
     }
 
     /// Writes what waits: in one call as much as the socket takes, the rest when it takes more.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.outbox.len() {
+        while self.written < self.write_buffer.len() {
             let stream = Pin::new(&mut self.stream);
-            match stream.poll_write(cx, &self.outbox[self.written..])? {
+            match stream.poll_write(cx, &self.write_buffer[self.written..])? {
                 Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(count) => {
                     self.written += count;
@@ -92,10 +92,10 @@ impl Connection {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        self.outbox.clear();
+        self.write_buffer.clear();
         self.written = 0;
         // A burst, such as thousands of renewals at once, leaves no room behind that may never be filled again.
-        self.outbox.shrink_to(RETAINED_CAPACITY);
+        self.write_buffer.shrink_to(RETAINED_CAPACITY);
         if self.needs_flush {
             // Only TLS keeps anything back.
             std::task::ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
