@@ -21,7 +21,7 @@ pub(crate) struct Connection {
     /// Calls that came in and were not taken yet.
     notifications: VecDeque<Notification>,
     write_buffer: Vec<u8>,
-    written: usize,
+    write_position: usize,
     needs_flush: bool,
     inbox: Box<[u8]>,
     /// The part of the inbox that holds unread bytes.
@@ -38,7 +38,7 @@ impl Connection {
             supports_wait_queue: false,
             notifications: VecDeque::new(),
             write_buffer: Vec::with_capacity(4096),
-            written: 0,
+            write_position: 0,
             needs_flush: false,
             inbox: vec![0; 4096].into_boxed_slice(),
             head: 0,
@@ -76,24 +76,24 @@ impl Connection {
 
     /// Whether so much waits that it is better written before more is packed.
     pub(crate) fn has_much_to_write(&self) -> bool {
-        self.write_buffer.len() - self.written >= LARGE_BUFFER
+        self.write_buffer.len() - self.write_position >= LARGE_BUFFER
     }
 
     /// Writes what waits: in one call as much as the socket takes, the rest when it takes more.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.write_buffer.len() {
+        while self.write_position < self.write_buffer.len() {
             let stream = Pin::new(&mut self.stream);
-            match stream.poll_write(cx, &self.write_buffer[self.written..])? {
+            match stream.poll_write(cx, &self.write_buffer[self.write_position..])? {
                 Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(count) => {
-                    self.written += count;
+                    self.write_position += count;
                     self.needs_flush = true;
                 }
                 Poll::Pending => return Poll::Pending,
             }
         }
         self.write_buffer.clear();
-        self.written = 0;
+        self.write_position = 0;
         // A burst, such as thousands of renewals at once, leaves no room behind that may never be filled again.
         self.write_buffer.shrink_to(RETAINED_CAPACITY);
         if self.needs_flush {
