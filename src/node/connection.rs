@@ -23,7 +23,7 @@ pub(crate) struct Connection {
     write_buffer: Vec<u8>,
     write_position: usize,
     needs_flush: bool,
-    inbox: Box<[u8]>,
+    read_buffer: Box<[u8]>,
     /// The part of the inbox that holds unread bytes.
     head: usize,
     tail: usize,
@@ -40,7 +40,7 @@ impl Connection {
             write_buffer: Vec::with_capacity(4096),
             write_position: 0,
             needs_flush: false,
-            inbox: vec![0; 4096].into_boxed_slice(),
+            read_buffer: vec![0; 4096].into_boxed_slice(),
             head: 0,
             tail: 0,
         }
@@ -107,7 +107,7 @@ impl Connection {
     /// Reads once. Ask [`has_more`](Self::has_more) next: only that lets the bell ring again.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.make_room();
-        let mut buffer = ReadBuf::new(&mut self.inbox[self.tail..]);
+        let mut buffer = ReadBuf::new(&mut self.read_buffer[self.tail..]);
         std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
         let count = buffer.filled().len();
         if count == 0 {
@@ -126,7 +126,7 @@ impl Connection {
     /// The next whole reply that was read; `None` until more bytes come.
     pub(crate) fn next_reply(&mut self) -> Result<Option<Reply>, ProtocolError> {
         loop {
-            let bytes = &self.inbox[self.head..self.tail];
+            let bytes = &self.read_buffer[self.head..self.tail];
             if bytes.is_empty() {
                 return Ok(None);
             }
@@ -153,7 +153,7 @@ impl Connection {
 
     /// Whether what was read last, and was no reply, is how an HTTP server begins its answer.
     pub(super) fn has_read_http(&self) -> bool {
-        self.inbox[self.head..self.tail].starts_with(b"HTTP/")
+        self.read_buffer[self.head..self.tail].starts_with(b"HTTP/")
     }
 
     /// Closes in order, after all that was written. Dropping resets the connection instead.
@@ -164,16 +164,16 @@ impl Connection {
     fn make_room(&mut self) {
         if self.head == self.tail {
             (self.head, self.tail) = (0, 0);
-            if self.inbox.len() > RETAINED_CAPACITY {
-                self.inbox = vec![0; RETAINED_CAPACITY].into_boxed_slice();
+            if self.read_buffer.len() > RETAINED_CAPACITY {
+                self.read_buffer = vec![0; RETAINED_CAPACITY].into_boxed_slice();
             }
-        } else if self.tail == self.inbox.len() {
-            self.inbox.copy_within(self.head..self.tail, 0);
+        } else if self.tail == self.read_buffer.len() {
+            self.read_buffer.copy_within(self.head..self.tail, 0);
             (self.head, self.tail) = (0, self.tail - self.head);
-            if self.tail == self.inbox.len() {
-                let mut larger = vec![0; self.inbox.len() * 2].into_boxed_slice();
-                larger[..self.tail].copy_from_slice(&self.inbox);
-                self.inbox = larger;
+            if self.tail == self.read_buffer.len() {
+                let mut larger = vec![0; self.read_buffer.len() * 2].into_boxed_slice();
+                larger[..self.tail].copy_from_slice(&self.read_buffer);
+                self.read_buffer = larger;
             }
         }
     }
