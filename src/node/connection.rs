@@ -25,7 +25,7 @@ pub(crate) struct Connection {
     needs_flush: bool,
     read_buffer: Box<[u8]>,
     /// The part of the inbox that holds unread bytes.
-    head: usize,
+    read_start: usize,
     tail: usize,
 }
 
@@ -41,7 +41,7 @@ impl Connection {
             write_position: 0,
             needs_flush: false,
             read_buffer: vec![0; 4096].into_boxed_slice(),
-            head: 0,
+            read_start: 0,
             tail: 0,
         }
     }
@@ -126,12 +126,12 @@ impl Connection {
     /// The next whole reply that was read; `None` until more bytes come.
     pub(crate) fn next_reply(&mut self) -> Result<Option<Reply>, ProtocolError> {
         loop {
-            let bytes = &self.read_buffer[self.head..self.tail];
+            let bytes = &self.read_buffer[self.read_start..self.tail];
             if bytes.is_empty() {
                 return Ok(None);
             }
             if let Some((reply, length)) = reply::parse_fast(bytes) {
-                self.head += length;
+                self.read_start += length;
                 return Ok(Some(reply));
             }
             if bytes.first() == Some(&b'|') {
@@ -143,7 +143,7 @@ impl Connection {
             let Some((reply, length)) = reply::parse_hiding(bytes, self.secret.as_deref())? else {
                 return Ok(None);
             };
-            self.head += length;
+            self.read_start += length;
             if !is_push {
                 return Ok(Some(reply));
             }
@@ -153,7 +153,7 @@ impl Connection {
 
     /// Whether what was read last, and was no reply, is how an HTTP server begins its answer.
     pub(super) fn has_read_http(&self) -> bool {
-        self.read_buffer[self.head..self.tail].starts_with(b"HTTP/")
+        self.read_buffer[self.read_start..self.tail].starts_with(b"HTTP/")
     }
 
     /// Closes in order, after all that was written. Dropping resets the connection instead.
@@ -162,14 +162,14 @@ impl Connection {
     }
 
     fn make_room(&mut self) {
-        if self.head == self.tail {
-            (self.head, self.tail) = (0, 0);
+        if self.read_start == self.tail {
+            (self.read_start, self.tail) = (0, 0);
             if self.read_buffer.len() > RETAINED_CAPACITY {
                 self.read_buffer = vec![0; RETAINED_CAPACITY].into_boxed_slice();
             }
         } else if self.tail == self.read_buffer.len() {
-            self.read_buffer.copy_within(self.head..self.tail, 0);
-            (self.head, self.tail) = (0, self.tail - self.head);
+            self.read_buffer.copy_within(self.read_start..self.tail, 0);
+            (self.read_start, self.tail) = (0, self.tail - self.read_start);
             if self.tail == self.read_buffer.len() {
                 let mut larger = vec![0; self.read_buffer.len() * 2].into_boxed_slice();
                 larger[..self.tail].copy_from_slice(&self.read_buffer);
