@@ -26,7 +26,7 @@ pub(crate) struct Connection {
     read_buffer: Box<[u8]>,
     /// The part of the inbox that holds unread bytes.
     read_start: usize,
-    tail: usize,
+    read_end: usize,
 }
 
 impl Connection {
@@ -42,7 +42,7 @@ impl Connection {
             needs_flush: false,
             read_buffer: vec![0; 4096].into_boxed_slice(),
             read_start: 0,
-            tail: 0,
+            read_end: 0,
         }
     }
 
@@ -107,14 +107,14 @@ impl Connection {
     /// Reads once. Ask [`has_more`](Self::has_more) next: only that lets the bell ring again.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.make_room();
-        let mut buffer = ReadBuf::new(&mut self.read_buffer[self.tail..]);
+        let mut buffer = ReadBuf::new(&mut self.read_buffer[self.read_end..]);
         std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
         let count = buffer.filled().len();
         if count == 0 {
             let words = "the server closed the connection";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, words)));
         }
-        self.tail += count;
+        self.read_end += count;
         Poll::Ready(Ok(()))
     }
 
@@ -126,7 +126,7 @@ impl Connection {
     /// The next whole reply that was read; `None` until more bytes come.
     pub(crate) fn next_reply(&mut self) -> Result<Option<Reply>, ProtocolError> {
         loop {
-            let bytes = &self.read_buffer[self.read_start..self.tail];
+            let bytes = &self.read_buffer[self.read_start..self.read_end];
             if bytes.is_empty() {
                 return Ok(None);
             }
@@ -153,7 +153,7 @@ impl Connection {
 
     /// Whether what was read last, and was no reply, is how an HTTP server begins its answer.
     pub(super) fn has_read_http(&self) -> bool {
-        self.read_buffer[self.read_start..self.tail].starts_with(b"HTTP/")
+        self.read_buffer[self.read_start..self.read_end].starts_with(b"HTTP/")
     }
 
     /// Closes in order, after all that was written. Dropping resets the connection instead.
@@ -162,17 +162,17 @@ impl Connection {
     }
 
     fn make_room(&mut self) {
-        if self.read_start == self.tail {
-            (self.read_start, self.tail) = (0, 0);
+        if self.read_start == self.read_end {
+            (self.read_start, self.read_end) = (0, 0);
             if self.read_buffer.len() > RETAINED_CAPACITY {
                 self.read_buffer = vec![0; RETAINED_CAPACITY].into_boxed_slice();
             }
-        } else if self.tail == self.read_buffer.len() {
-            self.read_buffer.copy_within(self.read_start..self.tail, 0);
-            (self.read_start, self.tail) = (0, self.tail - self.read_start);
-            if self.tail == self.read_buffer.len() {
+        } else if self.read_end == self.read_buffer.len() {
+            self.read_buffer.copy_within(self.read_start..self.read_end, 0);
+            (self.read_start, self.read_end) = (0, self.read_end - self.read_start);
+            if self.read_end == self.read_buffer.len() {
                 let mut larger = vec![0; self.read_buffer.len() * 2].into_boxed_slice();
-                larger[..self.tail].copy_from_slice(&self.read_buffer);
+                larger[..self.read_end].copy_from_slice(&self.read_buffer);
                 self.read_buffer = larger;
             }
         }
