@@ -75,7 +75,7 @@ impl Connection {
     }
 
     /// Whether so much waits that it is better written before more is packed.
-    pub(crate) fn has_much_to_write(&self) -> bool {
+    pub(crate) fn has_large_write_buffer(&self) -> bool {
         self.write_buffer.len() - self.write_position >= LARGE_BUFFER
     }
 
