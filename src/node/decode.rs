@@ -15,7 +15,7 @@ use quorlock_proto::vote::{ExclusionReason, KeyOwner, KeyState, ProbationReason,
 /// The vote in a reply to this question.
 pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
     match (phase, reply) {
-        (_, Reply::Error(complaint)) => refusal(complaint),
+        (_, Reply::Error(complaint)) => vote_of_error(complaint),
 
         // Two, three and four, if another process waits.
         (
@@ -60,7 +60,7 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
 }
 
 /// The vote in an error reply.
-fn refusal(complaint: &ErrorReply) -> Vote {
+fn vote_of_error(complaint: &ErrorReply) -> Vote {
     let words = complaint.words();
     if complaint.is("NOSCRIPT") {
         Vote::Unknown(ReplyFailure::NoScript)
@@ -86,7 +86,7 @@ pub(crate) const fn clock(reply: &Reply) -> Option<u64> {
 /// What a node told of what it remembers; or the vote that it is worth, because it did not.
 pub(crate) fn marker_reading(reply: &Reply) -> Result<MarkerReading, Vote> {
     match reply {
-        Reply::Error(complaint) => Err(refusal(complaint)),
+        Reply::Error(complaint) => Err(vote_of_error(complaint)),
         Reply::Other(Value::Array(items)) => match &items[..] {
             [
                 Value::BulkString(marker),
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn permanent_errors_exclude_the_node() {
-        let of = |text: &str| refusal(&ErrorReply::new(text.as_bytes()));
+        let of = |text: &str| vote_of_error(&ErrorReply::new(text.as_bytes()));
         assert!(matches!(
             of("ERR unknown command 'SET', with args"),
             Vote::Excluded(ExclusionReason::Unsupported(_))
