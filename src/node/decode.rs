@@ -122,7 +122,7 @@ pub(crate) fn fences(reply: &Reply) -> Option<Fences> {
 }
 
 /// What the node says, if by that what the handshake learnt no longer holds, so that the node must be dialed again.
-pub(crate) fn redials_for(reply: &Reply) -> Option<Arc<str>> {
+pub(crate) fn redial_reason(reply: &Reply) -> Option<Arc<str>> {
     match reply {
         Reply::Error(complaint) => {
             REDIAL_CODES.iter().any(|code| complaint.is(code)).then(|| complaint.words())
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn errors_that_cause_a_redial_keep_their_text() {
-        let of = |text: &str| redials_for(&Reply::Error(ErrorReply::new(text.as_bytes())));
+        let of = |text: &str| redial_reason(&Reply::Error(ErrorReply::new(text.as_bytes())));
         let words = "READONLY You can't write against a read only replica.";
         assert_eq!(of(words).as_deref(), Some(words));
         assert_eq!(of("BUSY Redis is busy running a script"), None);

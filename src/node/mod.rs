@@ -23,7 +23,7 @@ mod tls;
 
 pub(crate) use address::{Address, Credentials};
 pub(crate) use connection::Connection;
-pub(crate) use decode::{clock, fences, marker_reading, redials_for, vote};
+pub(crate) use decode::{clock, fences, marker_reading, redial_reason, vote};
 pub use dial::DialStep;
 pub(crate) use dial::{DialError, DialedNode, Settings, dial};
 pub use fences::Fences;

@@ -7,7 +7,7 @@ use super::super::link::LinkEvent;
 use super::super::status::NodeStatus;
 use super::Driver;
 use crate::node::{
-    DialError, Reply, ServerInfo, clock as clock_of, fences, marker_reading, redials_for, vote,
+    DialError, Reply, ServerInfo, clock as clock_of, fences, marker_reading, redial_reason, vote,
 };
 use crate::observe::Event;
 use quorlock_proto::clock_monitor::ClockAnomaly;
@@ -48,7 +48,7 @@ impl Driver {
             let Some(phase) = self.coordinator.expects(node) else {
                 break "a reply that matches no request".to_owned();
             };
-            let stale = redials_for(&reply).map(|words| format!("{ROLE_CHANGED}: {words}"));
+            let stale = redial_reason(&reply).map(|words| format!("{ROLE_CHANGED}: {words}"));
             if phase == RequestKind::ReadMarker {
                 self.coordinator.on_marker_reading(node, marker_reading(&reply), now);
                 if let Some(fences) = fences(&reply) {
