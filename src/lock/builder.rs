@@ -254,7 +254,7 @@ impl RedlockBuilder {
     pub fn connect_lazy(self) -> Result<Redlock, ConnectError> {
         let (quorum, drift, addresses) = self.checked()?;
         let settings = Settings {
-            connect_timeout: self.dial_timeout,
+            dial_timeout: self.dial_timeout,
             client_name: self.client_name,
             is_fenced: !self.is_plain,
             #[cfg(feature = "tls-rustls")]

@@ -20,7 +20,7 @@ use quorlock_proto::vote::ExclusionReason;
 /// What every dial of a client has in common.
 pub(crate) struct Settings {
     /// Bounds name look-up, connecting, TLS and handshake together.
-    pub(crate) connect_timeout: Duration,
+    pub(crate) dial_timeout: Duration,
     pub(crate) client_name: String,
     /// Whether nodes are asked what they remember.
     pub(crate) is_fenced: bool,
@@ -84,7 +84,7 @@ pub(crate) async fn dial(
     settings: &Settings,
     waiter: OwnerToken,
 ) -> Result<DialedNode, DialError> {
-    let span = settings.connect_timeout;
+    let span = settings.dial_timeout;
     let end = End { at: Instant::now() + span, span };
     let mut connection = Connection::new(connect(address, settings, end).await?, address.credentials.secret());
     let hands = handshake(&mut connection, address, settings, waiter);
