@@ -20,7 +20,7 @@ use super::link::{Link, LinkEvent};
 use super::ready::{COMMANDS, ReadySet, TIMER};
 use super::status::NodeStatusList;
 use crate::host::{clock, entropy, process};
-use crate::node::{Address, RequestEncoder, Settings};
+use crate::node::{Address, RequestEncoder, DialSettings};
 use crate::observe::Events;
 use quorlock_proto::coordinator::{Action, Coordinator, Limits, OperationEvent};
 use quorlock_proto::marker::LockClusterConfig;
@@ -63,7 +63,7 @@ pub(crate) struct Options {
     pub(crate) quorum: Quorum,
     pub(crate) reply_timeout: Duration,
     pub(crate) addresses: Vec<Address>,
-    pub(crate) settings: Settings,
+    pub(crate) settings: DialSettings,
     pub(crate) events: Events,
     /// Which nodes may vote; `None` in plain mode.
     pub(crate) members: Option<Membership>,

@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::status::{NodeState, NodeStatus, Probation};
 use crate::host::entropy;
-use crate::node::{Address, Connection, DialError, DialedNode, Fences, ServerInfo, Settings, dial};
+use crate::node::{Address, Connection, DialError, DialedNode, Fences, ServerInfo, DialSettings, dial};
 use quorlock_proto::backoff;
 use quorlock_proto::fairness;
 use quorlock_proto::membership::VotingStatus;
@@ -21,7 +21,7 @@ use quorlock_proto::vote::ExclusionReason;
 /// One node: its address, its connection state, and its public status.
 pub(super) struct Link {
     address: Address,
-    settings: Arc<Settings>,
+    settings: Arc<DialSettings>,
     /// This client's name in wait queues.
     waiter: OwnerToken,
     node_weight_seed: u64,
@@ -57,7 +57,7 @@ pub(super) enum LinkEvent {
 }
 
 impl Link {
-    pub(super) fn new(address: Address, settings: Arc<Settings>, waiter: OwnerToken) -> Self {
+    pub(super) fn new(address: Address, settings: Arc<DialSettings>, waiter: OwnerToken) -> Self {
         let status = NodeStatus::new(address.to_string());
         Self {
             address,

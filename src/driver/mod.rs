@@ -19,7 +19,7 @@ pub(crate) use crate::host::clock::now;
 pub(crate) use crate::host::entropy::jitter;
 pub(crate) use crate::host::{process, timer};
 pub use crate::node::DialStep;
-pub(crate) use crate::node::{Address, Credentials, Settings};
+pub(crate) use crate::node::{Address, Credentials, DialSettings};
 #[cfg(feature = "tls-rustls")]
 pub(crate) use crate::node::{Tls, TlsFiles};
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::error::{ConnectError, InvalidInput};
 use super::queue::LocalQueue;
 #[cfg(feature = "tls-rustls")]
 use crate::driver::{Address, Tls, TlsFiles};
-use crate::driver::{CommandSender, Credentials, Driver, NodeStatusList, Options, Settings, process};
+use crate::driver::{CommandSender, Credentials, Driver, NodeStatusList, Options, DialSettings, process};
 use crate::observe::{Event, Events, Observer};
 use quorlock_proto::marker::{LockClusterConfig, default_retention};
 use quorlock_proto::membership::Membership;
@@ -253,7 +253,7 @@ impl RedlockBuilder {
     /// If the Tokio runtime was built without `enable_all`.
     pub fn connect_lazy(self) -> Result<Redlock, ConnectError> {
         let (quorum, drift, addresses) = self.checked()?;
-        let settings = Settings {
+        let settings = DialSettings {
             dial_timeout: self.dial_timeout,
             client_name: self.client_name,
             is_fenced: !self.is_plain,

@@ -18,7 +18,7 @@ use quorlock_proto::request::OwnerToken;
 use quorlock_proto::vote::ExclusionReason;
 
 /// What every dial of a client has in common.
-pub(crate) struct Settings {
+pub(crate) struct DialSettings {
     /// Bounds name look-up, connecting, TLS and handshake together.
     pub(crate) dial_timeout: Duration,
     pub(crate) client_name: String,
@@ -81,7 +81,7 @@ struct End {
 /// Connects and introduces us, by the name that others call us by.
 pub(crate) async fn dial(
     address: &Address,
-    settings: &Settings,
+    settings: &DialSettings,
     waiter: OwnerToken,
 ) -> Result<DialedNode, DialError> {
     let span = settings.dial_timeout;
@@ -111,7 +111,7 @@ async fn within<T>(
     })
 }
 
-async fn connect(address: &Address, settings: &Settings, end: End) -> Result<Stream, DialError> {
+async fn connect(address: &Address, settings: &DialSettings, end: End) -> Result<Stream, DialError> {
     match &address.endpoint {
         Endpoint::Unix(path) => {
             let stream =
@@ -173,7 +173,7 @@ fn message_of(error: &io::Error) -> String {
 pub(super) const NO_TLS: &str = ": does it speak TLS? if not, use redis://";
 
 #[cfg(feature = "tls-rustls")]
-async fn wrap(stream: TcpStream, host: &str, settings: &Settings) -> Result<Stream, DialError> {
+async fn wrap(stream: TcpStream, host: &str, settings: &DialSettings) -> Result<Stream, DialError> {
     match &settings.tls {
         Some(tls) => tls.wrap(stream, host).await.map(|stream| Stream::Tls(Box::new(stream))),
         None => Err(DialError::Excluded(ExclusionReason::Unsupported(
@@ -184,7 +184,7 @@ async fn wrap(stream: TcpStream, host: &str, settings: &Settings) -> Result<Stre
 
 #[cfg(not(feature = "tls-rustls"))]
 #[allow(clippy::unused_async, reason = "the twin of a function that waits")]
-async fn wrap(_: TcpStream, _: &str, _: &Settings) -> Result<Stream, DialError> {
+async fn wrap(_: TcpStream, _: &str, _: &DialSettings) -> Result<Stream, DialError> {
     // Addresses that need TLS are refused when they are read.
     Err(DialError::Excluded(ExclusionReason::Unsupported(
         "TLS needs the feature `tls-rustls` of this crate".into(),

@@ -8,7 +8,7 @@ use redis::{Cmd, Value, cmd};
 use super::address::Address;
 use super::connection::Connection;
 use super::decode::{fences, marker_reading};
-use super::dial::{DialError, DialStep, Settings};
+use super::dial::{DialError, DialStep, DialSettings};
 use super::error_reply::ErrorReply;
 use super::reply::Reply;
 use super::script;
@@ -47,7 +47,7 @@ enum Failure {
 pub(super) async fn handshake(
     connection: &mut Connection,
     address: &Address,
-    settings: &Settings,
+    settings: &DialSettings,
     waiter: OwnerToken,
 ) -> Result<ServerInfo, DialError> {
     let steps = steps(address, settings);
@@ -201,7 +201,7 @@ async fn probe_wait_queue(
     Ok(Ok(()))
 }
 
-fn steps(address: &Address, settings: &Settings) -> Vec<(Step, Cmd)> {
+fn steps(address: &Address, settings: &DialSettings) -> Vec<(Step, Cmd)> {
     let mut steps = Vec::new();
     let login = &address.credentials;
     // A user without a password still is who we are: a `nopass` user takes any, all others are told.

@@ -25,7 +25,7 @@ pub(crate) use address::{Address, Credentials};
 pub(crate) use connection::Connection;
 pub(crate) use decode::{clock, fences, marker_reading, redial_reason, vote};
 pub use dial::DialStep;
-pub(crate) use dial::{DialError, DialedNode, Settings, dial};
+pub(crate) use dial::{DialError, DialedNode, DialSettings, dial};
 pub use fences::Fences;
 pub(crate) use reply::Reply;
 #[cfg(feature = "bench-internals")]
