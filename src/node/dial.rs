@@ -73,7 +73,7 @@ impl fmt::Display for DialStep {
 
 /// When a dial must be through, and how long it had.
 #[derive(Clone, Copy)]
-struct End {
+struct DialDeadline {
     at: Instant,
     span: Duration,
 }
@@ -85,7 +85,7 @@ pub(crate) async fn dial(
     waiter: OwnerToken,
 ) -> Result<DialedNode, DialError> {
     let span = settings.dial_timeout;
-    let end = End { at: Instant::now() + span, span };
+    let end = DialDeadline { at: Instant::now() + span, span };
     let mut connection = Connection::new(connect(address, settings, end).await?, address.credentials.secret());
     let hands = handshake(&mut connection, address, settings, waiter);
     match within(DialStep::Login, end, hands).await {
@@ -102,7 +102,7 @@ pub(crate) async fn dial(
 /// Does this before the end, or says in which step the time was over.
 async fn within<T>(
     step: DialStep,
-    end: End,
+    end: DialDeadline,
     work: impl Future<Output = Result<T, DialError>>,
 ) -> Result<T, DialError> {
     timeout_at(end.at, work).await.unwrap_or_else(|_| {
@@ -111,7 +111,7 @@ async fn within<T>(
     })
 }
 
-async fn connect(address: &Address, settings: &DialSettings, end: End) -> Result<Stream, DialError> {
+async fn connect(address: &Address, settings: &DialSettings, end: DialDeadline) -> Result<Stream, DialError> {
     match &address.endpoint {
         Endpoint::Unix(path) => {
             let stream =
@@ -204,7 +204,7 @@ mod tests {
             (DialStep::Login, "login: no answer within 10ms"),
         ] {
             let span = Duration::from_millis(10);
-            let end = End { at: Instant::now() + span, span };
+            let end = DialDeadline { at: Instant::now() + span, span };
             let never = std::future::pending::<Result<(), DialError>>();
             assert_eq!(within(step, end, never).await, Err(DialError::Unreachable(step, words.into())));
         }
