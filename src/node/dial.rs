@@ -88,7 +88,7 @@ pub(crate) async fn dial(
     let end = DialDeadline { at: Instant::now() + span, span };
     let mut connection = Connection::new(connect(address, settings, end).await?, address.credentials.secret());
     let hands = handshake(&mut connection, address, settings, waiter);
-    match within(DialStep::Login, end, hands).await {
+    match with_deadline(DialStep::Login, end, hands).await {
         Ok(profile) => Ok(DialedNode { connection, profile }),
         Err(DialError::Excluded(ExclusionReason::Unsupported(_))) if connection.has_read_http() => {
             Err(DialError::Excluded(ExclusionReason::Unsupported(
@@ -100,7 +100,7 @@ pub(crate) async fn dial(
 }
 
 /// Does this before the end, or says in which step the time was over.
-async fn within<T>(
+async fn with_deadline<T>(
     step: DialStep,
     end: DialDeadline,
     work: impl Future<Output = Result<T, DialError>>,
@@ -116,15 +116,15 @@ async fn connect(address: &Address, settings: &DialSettings, end: DialDeadline) 
         Endpoint::Unix(path) => {
             let stream =
                 async { UnixStream::connect(path).await.map_err(|error| refused(message_of(&error))) };
-            within(DialStep::Connection, end, stream).await.map(Stream::Unix)
+            with_deadline(DialStep::Connection, end, stream).await.map(Stream::Unix)
         }
         Endpoint::Tcp { host, port, tls } => {
-            let addresses = within(DialStep::Lookup, end, resolve(host, *port)).await?;
-            let stream = within(DialStep::Connection, end, connect_tcp(&addresses, end.span)).await?;
+            let addresses = with_deadline(DialStep::Lookup, end, resolve(host, *port)).await?;
+            let stream = with_deadline(DialStep::Connection, end, connect_tcp(&addresses, end.span)).await?;
             if !*tls {
                 return Ok(Stream::Tcp(stream));
             }
-            within(DialStep::Tls, end, wrap(stream, host, settings)).await
+            with_deadline(DialStep::Tls, end, wrap(stream, host, settings)).await
         }
     }
 }
@@ -206,7 +206,7 @@ mod tests {
             let span = Duration::from_millis(10);
             let end = DialDeadline { at: Instant::now() + span, span };
             let never = std::future::pending::<Result<(), DialError>>();
-            assert_eq!(within(step, end, never).await, Err(DialError::Unreachable(step, words.into())));
+            assert_eq!(with_deadline(step, end, never).await, Err(DialError::Unreachable(step, words.into())));
         }
     }
 }
