@@ -115,7 +115,7 @@ async fn connect(address: &Address, settings: &DialSettings, end: DialDeadline) 
     match &address.endpoint {
         Endpoint::Unix(path) => {
             let stream =
-                async { UnixStream::connect(path).await.map_err(|error| refused(message_of(&error))) };
+                async { UnixStream::connect(path).await.map_err(|error| connect_failed(message_of(&error))) };
             with_deadline(DialStep::Connection, end, stream).await.map(Stream::Unix)
         }
         Endpoint::Tcp { host, port, tls } => {
@@ -155,10 +155,10 @@ async fn connect_tcp(addresses: &[SocketAddr], span: Duration) -> Result<TcpStre
             failures.push(failure);
         }
     }
-    Err(refused(failures.join(", ")))
+    Err(connect_failed(failures.join(", ")))
 }
 
-fn refused(words: String) -> DialError {
+fn connect_failed(words: String) -> DialError {
     DialError::Unreachable(DialStep::Connection, words.into())
 }
 
