@@ -106,7 +106,7 @@ async fn with_deadline<T>(
     work: impl Future<Output = Result<T, DialError>>,
 ) -> Result<T, DialError> {
     timeout_at(end.at, work).await.unwrap_or_else(|_| {
-        let hint = if step == DialStep::Tls { NO_TLS } else { "" };
+        let hint = if step == DialStep::Tls { MAYBE_NOT_TLS } else { "" };
         Err(DialError::Unreachable(step, format!("{step}: no answer within {:?}{hint}", end.span).into()))
     })
 }
@@ -170,7 +170,7 @@ fn message_of(error: &io::Error) -> String {
 }
 
 /// What a failure in the TLS handshake may mean.
-pub(super) const NO_TLS: &str = ": does it speak TLS? if not, use redis://";
+pub(super) const MAYBE_NOT_TLS: &str = ": does it speak TLS? if not, use redis://";
 
 #[cfg(feature = "tls-rustls")]
 async fn wrap(stream: TcpStream, host: &str, settings: &DialSettings) -> Result<Stream, DialError> {

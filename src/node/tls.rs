@@ -12,7 +12,7 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
 
-use super::dial::{DialError, DialStep, NO_TLS};
+use super::dial::{DialError, DialStep, MAYBE_NOT_TLS};
 use quorlock_proto::vote::ExclusionReason;
 
 /// The files a user names.
@@ -154,7 +154,7 @@ fn refusal(error: &io::Error) -> DialError {
         let step = DialStep::Tls;
         // An alert is TLS.
         let cause = error.get_ref().and_then(|it| it.downcast_ref::<Error>());
-        let hint = if matches!(cause, Some(Error::AlertReceived(_))) { "" } else { NO_TLS };
+        let hint = if matches!(cause, Some(Error::AlertReceived(_))) { "" } else { MAYBE_NOT_TLS };
         DialError::Unreachable(step, format!("{step}: {error}{hint}").into())
     };
     exclusion(error).map_or_else(failed, DialError::Excluded)
