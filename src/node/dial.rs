@@ -124,7 +124,7 @@ async fn connect(address: &Address, settings: &DialSettings, end: DialDeadline) 
             if !*tls {
                 return Ok(Stream::Tcp(stream));
             }
-            with_deadline(DialStep::Tls, end, wrap(stream, host, settings)).await
+            with_deadline(DialStep::Tls, end, start_tls(stream, host, settings)).await
         }
     }
 }
@@ -173,7 +173,7 @@ fn message_of(error: &io::Error) -> String {
 pub(super) const MAYBE_NOT_TLS: &str = ": does it speak TLS? if not, use redis://";
 
 #[cfg(feature = "tls-rustls")]
-async fn wrap(stream: TcpStream, host: &str, settings: &DialSettings) -> Result<Stream, DialError> {
+async fn start_tls(stream: TcpStream, host: &str, settings: &DialSettings) -> Result<Stream, DialError> {
     match &settings.tls {
         Some(tls) => tls.wrap(stream, host).await.map(|stream| Stream::Tls(Box::new(stream))),
         None => Err(DialError::Excluded(ExclusionReason::Unsupported(
