@@ -118,7 +118,7 @@ impl Link {
             State::Dialing(dial) => match Pin::new(dial).poll(cx) {
                 Poll::Ready(Ok(Ok(ready))) => {
                     self.state = State::Up(Box::new(ready.connection));
-                    Some(LinkEvent::Dialed(Box::new(ready.profile)))
+                    Some(LinkEvent::Dialed(Box::new(ready.server_info)))
                 }
                 Poll::Ready(Ok(Err(refusal))) => Some(LinkEvent::DialFailed(refusal)),
                 Poll::Ready(Err(_)) => Some(LinkEvent::DialFailed(DialError::Failed(

@@ -32,7 +32,7 @@ pub(crate) struct DialSettings {
 /// A server that is ready for questions.
 pub(crate) struct DialedNode {
     pub(crate) connection: Connection,
-    pub(crate) profile: ServerInfo,
+    pub(crate) server_info: ServerInfo,
 }
 
 /// Why a server is not ready.
@@ -89,7 +89,7 @@ pub(crate) async fn dial(
     let mut connection = Connection::new(connect(address, settings, end).await?, address.credentials.secret());
     let hands = handshake(&mut connection, address, settings, waiter);
     match with_deadline(DialStep::Login, end, hands).await {
-        Ok(profile) => Ok(DialedNode { connection, profile }),
+        Ok(profile) => Ok(DialedNode { connection, server_info: profile }),
         Err(DialError::Excluded(ExclusionReason::Unsupported(_))) if connection.has_read_http() => {
             Err(DialError::Excluded(ExclusionReason::Unsupported(
                 "it answers HTTP, not Redis: is the port right?".into(),
