@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn each_step_that_takes_too_long_says_which_it_is() {
+    async fn a_timeout_names_the_step() {
         for (step, words) in [
             (DialStep::Lookup, "name look-up: no answer within 10ms"),
             (DialStep::Connection, "connection: no answer within 10ms"),
