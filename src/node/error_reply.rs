@@ -10,7 +10,7 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct ErrorReply {
     /// Tells the kind of the error. Never shown: the credentials may be in it.
-    said: Arc<str>,
+    raw: Arc<str>,
     shown: Arc<str>,
 }
 
@@ -29,21 +29,21 @@ impl ErrorReply {
         let text = String::from_utf8_lossy(&text[..text.len().min(length)]);
         let said = tidy(&text);
         let shown = secret.map_or_else(|| Arc::clone(&said), |secret| tidy(&without(&text, secret)));
-        Self { said, shown }
+        Self { raw: said, shown }
     }
 
     /// Whether it is of this class: its first word, or the word in the error of a script that failed
     /// (`ERR Error running script ...: -READONLY You can't ...` on 6.2).
     pub(super) fn is(&self, code: &str) -> bool {
-        self.said.split(' ').next() == Some(code) || self.said.contains(&format!(" -{code} "))
+        self.raw.split(' ').next() == Some(code) || self.raw.contains(&format!(" -{code} "))
     }
 
     /// Whether the user lacks a right, also when a script found that out: that has no code of its own.
     pub(super) fn is_permission_denied(&self) -> bool {
         // The words of 7.0, and those of 8 and of Valkey.
         self.is("NOPERM")
-            || self.said.contains("The user executing the script can't")
-            || self.said.contains("ACL failure in script")
+            || self.raw.contains("The user executing the script can't")
+            || self.raw.contains("ACL failure in script")
     }
 
     /// Whether the login is missing or wrong.
@@ -55,18 +55,18 @@ impl ErrorReply {
     pub(super) fn is_about_a_key(&self) -> bool {
         // "… to access one of the keys used as arguments", "… to access a key"; but not "User monkey has no permissions to
         // run the 'eval' command".
-        self.is_permission_denied() && self.said.contains("key") && !self.said.contains(" command")
+        self.is_permission_denied() && self.raw.contains("key") && !self.raw.contains(" command")
     }
 
     /// Whether the server has no such command, renamed it, or lets no user run it: that is permanent.
     pub(super) fn is_no_such_command(&self) -> bool {
-        let words = self.said.to_ascii_lowercase();
+        let words = self.raw.to_ascii_lowercase();
         NO_SUCH_COMMAND.iter().any(|said| words.contains(said)) || self.is_not_for_scripts()
     }
 
     /// Whether scripts may not run the command, though clients may.
     pub(super) fn is_not_for_scripts(&self) -> bool {
-        self.said.contains("not allowed from script")
+        self.raw.contains("not allowed from script")
     }
 
     /// Whether it takes no writes now: it is full, cannot save, or has too few replicas.
@@ -94,7 +94,7 @@ impl ErrorReply {
 
     /// Whether the server has no room for another client.
     pub(super) fn is_too_many_clients(&self) -> bool {
-        self.said.contains("max number of clients")
+        self.raw.contains("max number of clients")
     }
 }
 
