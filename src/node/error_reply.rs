@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub(crate) struct ErrorReply {
     /// Tells the kind of the error. Never shown: the credentials may be in it.
     raw: Arc<str>,
-    shown: Arc<str>,
+    redacted: Arc<str>,
 }
 
 impl ErrorReply {
@@ -29,7 +29,7 @@ impl ErrorReply {
         let text = String::from_utf8_lossy(&text[..text.len().min(length)]);
         let said = tidy(&text);
         let shown = secret.map_or_else(|| Arc::clone(&said), |secret| tidy(&without(&text, secret)));
-        Self { raw: said, shown }
+        Self { raw: said, redacted: shown }
     }
 
     /// Whether it is of this class: its first word, or the word in the error of a script that failed
@@ -76,7 +76,7 @@ impl ErrorReply {
 
     /// What is said of a server that does not pass by itself, and needs no login or right that it names.
     pub(super) fn unsupported(&self) -> Option<Arc<str>> {
-        let words = &self.shown;
+        let words = &self.redacted;
         if let Some(why) = words.strip_prefix("UNFIT ") {
             return Some(format!("{why}; use plain mode").into());
         }
@@ -89,7 +89,7 @@ impl ErrorReply {
 
     /// The words, fit for logs.
     pub(super) fn words(&self) -> Arc<str> {
-        Arc::clone(&self.shown)
+        Arc::clone(&self.redacted)
     }
 
     /// Whether the server has no room for another client.
@@ -100,7 +100,7 @@ impl ErrorReply {
 
 impl fmt::Debug for ErrorReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Complaint").field(&self.shown).finish()
+        f.debug_tuple("Complaint").field(&self.redacted).finish()
     }
 }
 
