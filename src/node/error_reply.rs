@@ -18,11 +18,11 @@ impl ErrorReply {
     /// The complaint in the text of an error reply, where there is no login.
     #[cfg(test)]
     pub(super) fn new(text: &[u8]) -> Self {
-        Self::hiding(text, None)
+        Self::redacting(text, None)
     }
 
     /// The complaint in the text of an error reply, which may be any bytes at all, less this secret.
-    pub(super) fn hiding(text: &[u8], secret: Option<&str>) -> Self {
+    pub(super) fn redacting(text: &[u8], secret: Option<&str>) -> Self {
         let secret = secret.filter(|secret| !secret.is_empty());
         // Whatever lies behind is cut off anyway; a reply of a megabyte is not worth walking.
         let length = 4 * MAX_CHARS + secret.map_or(0, str::len);
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn an_echo_of_the_login_never_shows_and_does_not_hide_what_kind_it_is() {
-        let of = |text: &str, secret: &str| ErrorReply::hiding(text.as_bytes(), Some(secret));
+        let of = |text: &str, secret: &str| ErrorReply::redacting(text.as_bytes(), Some(secret));
         let echo = of("ERR bad AUTH ann s cr/et!x and again 's cr/et!'", "s cr/et!");
         assert_eq!(&*echo.words(), "ERR bad AUTH ann …x and again '…'");
         assert_eq!(format!("{echo:?}"), "Complaint(\"ERR bad AUTH ann …x and again '…'\")");

@@ -76,10 +76,10 @@ pub(super) fn parse_hiding(
         [b'*', b'3', b'\r', b'\n', b':', numbers @ .., b'\r', b'\n'] => {
             script_result(numbers).map_or_else(|| other(whole), |numbers| Ok(Reply::ScriptResult(numbers)))?
         }
-        [b'-', text @ .., b'\r', b'\n'] => Reply::Error(ErrorReply::hiding(text, secret)),
+        [b'-', text @ .., b'\r', b'\n'] => Reply::Error(ErrorReply::redacting(text, secret)),
         [b'!', rest @ ..] => {
             let text = rest.iter().position(|byte| *byte == b'\n').ok_or(ProtocolError)? + 1;
-            Reply::Error(ErrorReply::hiding(&rest[text..rest.len() - 2], secret))
+            Reply::Error(ErrorReply::redacting(&rest[text..rest.len() - 2], secret))
         }
         _ => other(whole)?,
     };
