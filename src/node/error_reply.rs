@@ -34,21 +34,21 @@ impl ErrorReply {
 
     /// Whether it is of this class: its first word, or the word in the error of a script that failed
     /// (`ERR Error running script ...: -READONLY You can't ...` on 6.2).
-    pub(super) fn is(&self, code: &str) -> bool {
+    pub(super) fn has_code(&self, code: &str) -> bool {
         self.raw.split(' ').next() == Some(code) || self.raw.contains(&format!(" -{code} "))
     }
 
     /// Whether the user lacks a right, also when a script found that out: that has no code of its own.
     pub(super) fn is_permission_denied(&self) -> bool {
         // The words of 7.0, and those of 8 and of Valkey.
-        self.is("NOPERM")
+        self.has_code("NOPERM")
             || self.raw.contains("The user executing the script can't")
             || self.raw.contains("ACL failure in script")
     }
 
     /// Whether the login is missing or wrong.
     pub(super) fn is_auth_failure(&self) -> bool {
-        self.is("NOAUTH") || self.is("WRONGPASS")
+        self.has_code("NOAUTH") || self.has_code("WRONGPASS")
     }
 
     /// Whether the user may run the command, and may not touch the key that it came with.
@@ -71,7 +71,7 @@ impl ErrorReply {
 
     /// Whether it takes no writes now: it is full, cannot save, or has too few replicas.
     pub(crate) fn refuses_writes(&self) -> bool {
-        ["OOM", "MISCONF", "NOREPLICAS"].iter().any(|code| self.is(code))
+        ["OOM", "MISCONF", "NOREPLICAS"].iter().any(|code| self.has_code(code))
     }
 
     /// What is said of a server that does not pass by itself, and needs no login or right that it names.
@@ -245,6 +245,6 @@ mod tests {
     fn a_code_is_found_inside_a_failed_script() {
         let complaint =
             ErrorReply::new(b"ERR Error running script (call to f_1): @user_script:3: -READONLY You can't");
-        assert!(complaint.is("READONLY") && !complaint.is("LOADING"));
+        assert!(complaint.has_code("READONLY") && !complaint.has_code("LOADING"));
     }
 }

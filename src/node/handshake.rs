@@ -71,7 +71,7 @@ pub(super) async fn handshake(
             (_, Reply::Error(complaint)) if is_passing(&complaint) => {
                 return Err(DialError::Failed(complaint.words()));
             }
-            (_, Reply::Error(complaint)) if complaint.is("DENIED") => {
+            (_, Reply::Error(complaint)) if complaint.has_code("DENIED") => {
                 let words = "it is in protected mode: set a password there, or have it listen on its address";
                 return Err(DialError::Excluded(ExclusionReason::AuthFailed(words.into())));
             }
@@ -306,5 +306,5 @@ const WANTS_TLS: &str = "does it want TLS? use rediss://";
 
 /// Whether it may be different soon, whatever step it answers.
 fn is_passing(complaint: &ErrorReply) -> bool {
-    ["LOADING", "MASTERDOWN", "BUSY"].iter().any(|code| complaint.is(code)) || complaint.is_too_many_clients()
+    ["LOADING", "MASTERDOWN", "BUSY"].iter().any(|code| complaint.has_code(code)) || complaint.is_too_many_clients()
 }
