@@ -52,7 +52,7 @@ impl ErrorReply {
     }
 
     /// Whether the user may run the command, and may not touch the key that it came with.
-    pub(super) fn is_about_a_key(&self) -> bool {
+    pub(super) fn is_key_denied(&self) -> bool {
         // "… to access one of the keys used as arguments", "… to access a key"; but not "User monkey has no permissions to
         // run the 'eval' command".
         self.is_permission_denied() && self.raw.contains("key") && !self.raw.contains(" command")
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn denied_keys_differ_from_denied_commands() {
-        let of = |text: &str| ErrorReply::new(text.as_bytes()).is_about_a_key();
+        let of = |text: &str| ErrorReply::new(text.as_bytes()).is_key_denied();
         assert!(of("NOPERM this user has no permissions to access one of the keys used as arguments"));
         assert!(of("NOPERM No permissions to access a key"));
         assert!(!of("NOPERM User monkey has no permissions to run the 'eval' command"));

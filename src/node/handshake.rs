@@ -84,7 +84,7 @@ pub(super) async fn handshake(
             }
             (Step::Hash, Reply::Error(_)) if connection.eval_only() => {}
             // Plain locks have no key of ours. It was the key alone that was denied, so the script would have run.
-            (Step::Run | Step::Hash, Reply::Error(complaint)) if complaint.is_about_a_key() => {}
+            (Step::Run | Step::Hash, Reply::Error(complaint)) if complaint.is_key_denied() => {}
             (step, Reply::Error(complaint)) => {
                 let refusal = refusal(*step, &complaint);
                 if matches!(step, Step::Login | Step::SetName | Step::Upgrade | Step::Info) {
@@ -178,7 +178,7 @@ async fn probe_wait_queue(
                 return Ok(Err(DialError::Failed(complaint.words())));
             }
             // The end, which a user without our own keys may not run, but is known to.
-            Reply::Error(complaint) if place >= certain && complaint.is_about_a_key() => break,
+            Reply::Error(complaint) if place >= certain && complaint.is_key_denied() => break,
             Reply::Error(complaint) => {
                 let words = complaint.words();
                 if complaint.refuses_writes() {
