@@ -70,7 +70,7 @@ impl ErrorReply {
     }
 
     /// Whether it takes no writes now: it is full, cannot save, or has too few replicas.
-    pub(crate) fn refuses_writes(&self) -> bool {
+    pub(crate) fn is_write_rejected(&self) -> bool {
         ["OOM", "MISCONF", "NOREPLICAS"].iter().any(|code| self.has_code(code))
     }
 

@@ -181,7 +181,7 @@ async fn probe_wait_queue(
             Reply::Error(complaint) if place >= certain && complaint.is_key_denied() => break,
             Reply::Error(complaint) => {
                 let words = complaint.words();
-                if complaint.refuses_writes() {
+                if complaint.is_write_rejected() {
                     // It may take them again soon, and this connection may last for months.
                     profile.refuses_writes.get_or_insert(words);
                     continue;

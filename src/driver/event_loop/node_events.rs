@@ -76,7 +76,7 @@ impl Driver {
             }
             let link = &mut self.links[node.index()];
             if phase == RequestKind::Enqueue {
-                let is_refused = matches!(&reply, Reply::Error(complaint) if complaint.refuses_writes());
+                let is_refused = matches!(&reply, Reply::Error(complaint) if complaint.is_write_rejected());
                 self.is_status_dirty |= link.on_enqueue_reply(is_refused, now);
             }
             let link = &self.links[node.index()];
