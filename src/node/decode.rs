@@ -68,7 +68,7 @@ fn vote_of_error(complaint: &ErrorReply) -> Vote {
         Vote::Excluded(ExclusionReason::PermissionDenied(words))
     } else if complaint.is_auth_failure() {
         Vote::Excluded(ExclusionReason::AuthFailed(words))
-    } else if let Some(why) = complaint.unsupported() {
+    } else if let Some(why) = complaint.unsupported_reason() {
         Vote::Excluded(ExclusionReason::Unsupported(why))
     } else {
         Vote::Unknown(ReplyFailure::TransientError(words))

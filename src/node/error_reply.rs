@@ -75,7 +75,7 @@ impl ErrorReply {
     }
 
     /// What is said of a server that does not pass by itself, and needs no login or right that it names.
-    pub(super) fn unsupported(&self) -> Option<Arc<str>> {
+    pub(super) fn unsupported_reason(&self) -> Option<Arc<str>> {
         let words = &self.redacted;
         if let Some(why) = words.strip_prefix("UNFIT ") {
             return Some(format!("{why}; use plain mode").into());
@@ -221,14 +221,14 @@ mod tests {
             "ERR This Redis command is not allowed from script script: f_0, on @user_script:16.",
             "unsupported command 'info'",
         ] {
-            assert!(of(text).is_no_such_command() && of(text).unsupported().is_some(), "{text}");
+            assert!(of(text).is_no_such_command() && of(text).unsupported_reason().is_some(), "{text}");
         }
         for text in [
             "OOM command not allowed when used memory > 'maxmemory'.",
             "BUSY Redis is busy",
             "ERR DB index is out of range",
         ] {
-            assert!(of(text).unsupported().is_none(), "{text}");
+            assert!(of(text).unsupported_reason().is_none(), "{text}");
         }
     }
 

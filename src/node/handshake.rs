@@ -132,7 +132,7 @@ pub(super) async fn handshake(
 /// What an error reply to this step means.
 fn refusal(step: Step, complaint: &ErrorReply) -> DialError {
     let words = complaint.words();
-    if let Some(why) = complaint.unsupported() {
+    if let Some(why) = complaint.unsupported_reason() {
         DialError::Excluded(ExclusionReason::Unsupported(why))
     } else if complaint.is_auth_failure() || step == Step::Login {
         DialError::Excluded(ExclusionReason::AuthFailed(words))
