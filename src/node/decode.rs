@@ -61,7 +61,7 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
 
 /// The vote in an error reply.
 fn vote_of_error(complaint: &ErrorReply) -> Vote {
-    let words = complaint.words();
+    let words = complaint.text();
     if complaint.has_code("NOSCRIPT") {
         Vote::Unknown(ReplyFailure::NoScript)
     } else if complaint.is_permission_denied() {
@@ -125,7 +125,7 @@ pub(crate) fn fences(reply: &Reply) -> Option<Fences> {
 pub(crate) fn redial_reason(reply: &Reply) -> Option<Arc<str>> {
     match reply {
         Reply::Error(complaint) => {
-            REDIAL_CODES.iter().any(|code| complaint.has_code(code)).then(|| complaint.words())
+            REDIAL_CODES.iter().any(|code| complaint.has_code(code)).then(|| complaint.text())
         }
         Reply::Ok | Reply::Nil | Reply::Int(_) | Reply::ScriptResult(_) | Reply::Other(_) => None,
     }

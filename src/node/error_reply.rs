@@ -88,7 +88,7 @@ impl ErrorReply {
     }
 
     /// The words, fit for logs.
-    pub(super) fn words(&self) -> Arc<str> {
+    pub(super) fn text(&self) -> Arc<str> {
         Arc::clone(&self.redacted)
     }
 
@@ -172,25 +172,25 @@ mod tests {
     fn echoed_arguments_never_show() {
         let echo =
             b"ERR unknown command 'SET', with args beginning with: 'k' '0123456789abcdef0123456789abcdef'";
-        assert_eq!(&*ErrorReply::new(echo).words(), "ERR unknown command 'SET'");
+        assert_eq!(&*ErrorReply::new(echo).text(), "ERR unknown command 'SET'");
         let quoted = b"ERR odd '0123456789abcdef0123456789abcdef' here";
-        assert_eq!(&*ErrorReply::new(quoted).words(), "ERR odd … here");
+        assert_eq!(&*ErrorReply::new(quoted).text(), "ERR odd … here");
     }
 
     #[test]
     fn an_echo_of_the_login_never_shows_and_does_not_hide_what_kind_it_is() {
         let of = |text: &str, secret: &str| ErrorReply::redacting(text.as_bytes(), Some(secret));
         let echo = of("ERR bad AUTH ann s cr/et!x and again 's cr/et!'", "s cr/et!");
-        assert_eq!(&*echo.words(), "ERR bad AUTH ann …x and again '…'");
+        assert_eq!(&*echo.text(), "ERR bad AUTH ann …x and again '…'");
         assert_eq!(format!("{echo:?}"), "Complaint(\"ERR bad AUTH ann …x and again '…'\")");
         // A short one is found where it is a word; else the words could not be read any more.
-        assert_eq!(&*of("ERR bad AUTH ann a", "a").words(), "ERR bad AUTH ann …");
+        assert_eq!(&*of("ERR bad AUTH ann a", "a").text(), "ERR bad AUTH ann …");
         let class = of("WRONGPASS invalid username-password pair", "WRONGPASS");
-        assert!(class.is_auth_failure() && !class.words().contains("WRONGPASS"), "{class:?}");
+        assert!(class.is_auth_failure() && !class.text().contains("WRONGPASS"), "{class:?}");
         // Where the text is cut, no part of it is left.
         let long = of(&format!("{}{}", "é".repeat(MAX_CHARS * 2 - 2), "secret"), "secret");
-        assert!(!long.words().contains('s'), "{long:?}");
-        assert_eq!(&*of("ERR nothing of it", "").words(), "ERR nothing of it");
+        assert!(!long.text().contains('s'), "{long:?}");
+        assert_eq!(&*of("ERR nothing of it", "").text(), "ERR nothing of it");
     }
 
     #[test]
@@ -199,14 +199,14 @@ mod tests {
                        Commands that may modify the data set are disabled, because this instance is configured to \
                        report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). \
                        Please check the Redis logs for details about the RDB error.";
-        let words = ErrorReply::new(misconf.as_bytes()).words();
+        let words = ErrorReply::new(misconf.as_bytes()).text();
         assert!(words.ends_with("(stop-writes-on-bgsave-error option). Please check the …"), "{words}");
         assert!(words.chars().count() <= MAX_CHARS);
-        let one = ErrorReply::new("é".repeat(500).as_bytes()).words();
+        let one = ErrorReply::new("é".repeat(500).as_bytes()).text();
         assert!(one.ends_with("é…") && one.chars().count() == MAX_CHARS, "{one}");
         for length in [MAX_CHARS - 1, MAX_CHARS] {
             let fits = "x".repeat(length);
-            assert_eq!(*ErrorReply::new(fits.as_bytes()).words(), fits);
+            assert_eq!(*ErrorReply::new(fits.as_bytes()).text(), fits);
         }
     }
 

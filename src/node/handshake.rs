@@ -69,7 +69,7 @@ pub(super) async fn handshake(
         match (step, reply) {
             // Some servers speak before they are asked, so this may stand where any answer is due.
             (_, Reply::Error(complaint)) if is_passing(&complaint) => {
-                return Err(DialError::Failed(complaint.words()));
+                return Err(DialError::Failed(complaint.text()));
             }
             (_, Reply::Error(complaint)) if complaint.has_code("DENIED") => {
                 let words = "it is in protected mode: set a password there, or have it listen on its address";
@@ -131,7 +131,7 @@ pub(super) async fn handshake(
 
 /// What an error reply to this step means.
 fn refusal(step: Step, complaint: &ErrorReply) -> DialError {
-    let words = complaint.words();
+    let words = complaint.text();
     if let Some(why) = complaint.unsupported_reason() {
         DialError::Excluded(ExclusionReason::Unsupported(why))
     } else if complaint.is_auth_failure() || step == Step::Login {
@@ -175,12 +175,12 @@ async fn probe_wait_queue(
     for place in 0.. {
         match next_reply(connection).await? {
             Reply::Error(complaint) if is_passing(&complaint) => {
-                return Ok(Err(DialError::Failed(complaint.words())));
+                return Ok(Err(DialError::Failed(complaint.text())));
             }
             // The end, which a user without our own keys may not run, but is known to.
             Reply::Error(complaint) if place >= certain && complaint.is_key_denied() => break,
             Reply::Error(complaint) => {
-                let words = complaint.words();
+                let words = complaint.text();
                 if complaint.is_write_rejected() {
                     // It may take them again soon, and this connection may last for months.
                     profile.refuses_writes.get_or_insert(words);

@@ -310,7 +310,7 @@ mod tests {
         else {
             panic!("a long error is an error");
         };
-        assert_eq!(&*complaint.words(), "ERR oops");
+        assert_eq!(&*complaint.text(), "ERR oops");
     }
 
     #[test]
