@@ -27,8 +27,8 @@ impl ErrorReply {
         // Whatever lies behind is cut off anyway; a reply of a megabyte is not worth walking.
         let length = 4 * MAX_CHARS + secret.map_or(0, str::len);
         let text = String::from_utf8_lossy(&text[..text.len().min(length)]);
-        let said = tidy(&text);
-        let shown = secret.map_or_else(|| Arc::clone(&said), |secret| tidy(&without(&text, secret)));
+        let said = sanitize(&text);
+        let shown = secret.map_or_else(|| Arc::clone(&said), |secret| sanitize(&without(&text, secret)));
         Self { raw: said, redacted: shown }
     }
 
@@ -105,7 +105,7 @@ impl fmt::Debug for ErrorReply {
 }
 
 /// On one line, without echoes and tokens, and not too long.
-fn tidy(text: &str) -> Arc<str> {
+fn sanitize(text: &str) -> Arc<str> {
     let text = text.split(", with args").next().unwrap_or_default();
     let words: Vec<&str> =
         text.split_whitespace().map(|word| if looks_secret(word) { "…" } else { word }).collect();
