@@ -28,7 +28,7 @@ impl ErrorReply {
         let length = 4 * MAX_CHARS + secret.map_or(0, str::len);
         let text = String::from_utf8_lossy(&text[..text.len().min(length)]);
         let said = sanitize(&text);
-        let shown = secret.map_or_else(|| Arc::clone(&said), |secret| sanitize(&without(&text, secret)));
+        let shown = secret.map_or_else(|| Arc::clone(&said), |secret| sanitize(&redact(&text, secret)));
         Self { raw: said, redacted: shown }
     }
 
@@ -113,7 +113,7 @@ fn sanitize(text: &str) -> Arc<str> {
 }
 
 /// The text, with "…" wherever the secret stands; a short one only where it is a word.
-fn without(text: &str, secret: &str) -> String {
+fn redact(text: &str, secret: &str) -> String {
     let is_short = secret.chars().count() < SHORT;
     let mut kept = String::new();
     let mut rest = text;
