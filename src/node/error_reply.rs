@@ -109,7 +109,7 @@ fn sanitize(text: &str) -> Arc<str> {
     let text = text.split(", with args").next().unwrap_or_default();
     let words: Vec<&str> =
         text.split_whitespace().map(|word| if looks_secret(word) { "…" } else { word }).collect();
-    shortened(words.join(" ").chars().filter(|char| !char.is_control()).collect()).into()
+    truncate(words.join(" ").chars().filter(|char| !char.is_control()).collect()).into()
 }
 
 /// The text, with "…" wherever the secret stands; a short one only where it is a word.
@@ -129,7 +129,7 @@ fn redact(text: &str, secret: &str) -> String {
 }
 
 /// All of it, or as many whole words as there is room for.
-fn shortened(text: String) -> String {
+fn truncate(text: String) -> String {
     let Some((end, _)) = text.char_indices().nth(MAX_CHARS - 1) else { return text };
     if text[end..].chars().nth(1).is_none() {
         return text;
