@@ -114,7 +114,7 @@ fn sanitize(text: &str) -> Arc<str> {
 
 /// The text, with "…" wherever the secret stands; a short one only where it is a word.
 fn redact(text: &str, secret: &str) -> String {
-    let is_short = secret.chars().count() < SHORT;
+    let is_short = secret.chars().count() < SHORT_SECRET_CHARS;
     let mut kept = String::new();
     let mut rest = text;
     while let Some(place) = rest.find(secret) {
@@ -159,7 +159,7 @@ const NO_SUCH_COMMAND: [&str; 5] = [
 ];
 
 /// A secret of fewer characters may be in any word.
-const SHORT: usize = 4;
+const SHORT_SECRET_CHARS: usize = 4;
 
 /// So that the longest that Redis says (`MISCONF`) keeps the setting that it names.
 const MAX_CHARS: usize = 300;
