@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn echoed_arguments_never_show() {
+    fn echoed_arguments_are_removed() {
         let echo =
             b"ERR unknown command 'SET', with args beginning with: 'k' '0123456789abcdef0123456789abcdef'";
         assert_eq!(&*ErrorReply::new(echo).text(), "ERR unknown command 'SET'");
