@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_of_the_login_never_shows_and_does_not_hide_what_kind_it_is() {
+    fn an_echoed_secret_is_redacted_and_the_error_class_is_still_known() {
         let of = |text: &str, secret: &str| ErrorReply::redacting(text.as_bytes(), Some(secret));
         let echo = of("ERR bad AUTH ann s cr/et!x and again 's cr/et!'", "s cr/et!");
         assert_eq!(&*echo.text(), "ERR bad AUTH ann …x and again '…'");
