@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_is_cut_between_words_and_shows_it() {
+    fn long_texts_are_truncated_between_words() {
         let misconf = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. \
                        Commands that may modify the data set are disabled, because this instance is configured to \
                        report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). \
