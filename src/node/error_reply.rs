@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_found_inside_a_failed_script() {
+    fn the_code_in_a_script_failure_is_found() {
         let complaint =
             ErrorReply::new(b"ERR Error running script (call to f_1): @user_script:3: -READONLY You can't");
         assert!(complaint.has_code("READONLY") && !complaint.has_code("LOADING"));
