@@ -24,7 +24,7 @@ enum Step {
     /// For people who look at the server; nothing depends on it.
     SetName,
     /// The protocol's third version, in which a server may speak without being asked.
-    Upgrade,
+    UpgradeProtocol,
     Database,
     Info,
     Script,
@@ -75,7 +75,7 @@ pub(super) async fn handshake(
                 let words = "it is in protected mode: set a password there, or have it listen on its address";
                 return Err(DialError::Excluded(ExclusionReason::AuthFailed(words.into())));
             }
-            (Step::Upgrade, reply) => is_upgraded = !matches!(reply, Reply::Error(_)),
+            (Step::UpgradeProtocol, reply) => is_upgraded = !matches!(reply, Reply::Error(_)),
             (Step::SetName, _) => {}
             (Step::Script, Reply::Error(complaint))
                 if complaint.is_permission_denied() || complaint.is_no_such_command() =>
@@ -87,7 +87,7 @@ pub(super) async fn handshake(
             (Step::Run | Step::Hash, Reply::Error(complaint)) if complaint.is_key_denied() => {}
             (step, Reply::Error(complaint)) => {
                 let refusal = refusal(*step, &complaint);
-                if matches!(step, Step::Login | Step::SetName | Step::Upgrade | Step::Info) {
+                if matches!(step, Step::Login | Step::SetName | Step::UpgradeProtocol | Step::Info) {
                     return Err(refusal);
                 }
                 // What may pass says nothing, where something else does not.
@@ -227,7 +227,7 @@ fn steps(address: &Address, settings: &DialSettings) -> Vec<(Step, Cmd)> {
     if !address.uses_resp3 {
         let mut upgrade = cmd("HELLO");
         upgrade.arg(3);
-        steps.push((Step::Upgrade, upgrade));
+        steps.push((Step::UpgradeProtocol, upgrade));
     }
     let mut set_name = cmd("CLIENT");
     set_name.arg("SETNAME").arg(&settings.client_name);
