@@ -27,7 +27,7 @@ enum Step {
     UpgradeProtocol,
     Database,
     Info,
-    Script,
+    LoadScript,
     /// Whether we may run scripts at all: a node that grants locks and refuses their release must not vote.
     Run,
     /// The same by their hash; no matter, where they are sent in full.
@@ -77,7 +77,7 @@ pub(super) async fn handshake(
             }
             (Step::UpgradeProtocol, reply) => is_upgraded = !matches!(reply, Reply::Error(_)),
             (Step::SetName, _) => {}
-            (Step::Script, Reply::Error(complaint))
+            (Step::LoadScript, Reply::Error(complaint))
                 if complaint.is_permission_denied() || complaint.is_no_such_command() =>
             {
                 connection.set_eval_only();
@@ -106,7 +106,7 @@ pub(super) async fn handshake(
                 first_look = Some(marker_reading(&reply).map_err(|_| not_redis(false))?);
                 first_fences = fences(&reply);
             }
-            (Step::Login | Step::Database | Step::Script | Step::Run | Step::Hash, _) => {}
+            (Step::Login | Step::Database | Step::LoadScript | Step::Run | Step::Hash, _) => {}
         }
     }
     let mut profile = profile.ok_or_else(|| not_redis(false))?;
@@ -242,7 +242,7 @@ fn steps(address: &Address, settings: &DialSettings) -> Vec<(Step, Cmd)> {
     for text in script::texts(settings.is_fenced) {
         let mut load = cmd("SCRIPT");
         load.arg("LOAD").arg(*text);
-        steps.push((Step::Script, load));
+        steps.push((Step::LoadScript, load));
     }
     let [run, by_hash] = script::permission_probes();
     steps.push((Step::Run, run));
