@@ -29,7 +29,7 @@ enum Step {
     Info,
     LoadScript,
     /// Whether we may run scripts at all: a node that grants locks and refuses their release must not vote.
-    Run,
+    ProbeEval,
     /// The same by their hash; no matter, where they are sent in full.
     Hash,
     /// What the node remembers of its cluster.
@@ -84,7 +84,7 @@ pub(super) async fn handshake(
             }
             (Step::Hash, Reply::Error(_)) if connection.eval_only() => {}
             // Plain locks have no key of ours. It was the key alone that was denied, so the script would have run.
-            (Step::Run | Step::Hash, Reply::Error(complaint)) if complaint.is_key_denied() => {}
+            (Step::ProbeEval | Step::Hash, Reply::Error(complaint)) if complaint.is_key_denied() => {}
             (step, Reply::Error(complaint)) => {
                 let refusal = refusal(*step, &complaint);
                 if matches!(step, Step::Login | Step::SetName | Step::UpgradeProtocol | Step::Info) {
@@ -106,7 +106,7 @@ pub(super) async fn handshake(
                 first_look = Some(marker_reading(&reply).map_err(|_| not_redis(false))?);
                 first_fences = fences(&reply);
             }
-            (Step::Login | Step::Database | Step::LoadScript | Step::Run | Step::Hash, _) => {}
+            (Step::Login | Step::Database | Step::LoadScript | Step::ProbeEval | Step::Hash, _) => {}
         }
     }
     let mut profile = profile.ok_or_else(|| not_redis(false))?;
@@ -139,7 +139,7 @@ fn refusal(step: Step, complaint: &ErrorReply) -> DialError {
     } else if complaint.is_permission_denied() {
         let right = match step {
             Step::Info => NEEDS_INFO,
-            Step::Run | Step::Hash => "grant the user +eval and +evalsha",
+            Step::ProbeEval | Step::Hash => "grant the user +eval and +evalsha",
             Step::ReadMarker => NEEDS_READ_MARKER,
             _ => "grant the user +select",
         };
@@ -245,7 +245,7 @@ fn steps(address: &Address, settings: &DialSettings) -> Vec<(Step, Cmd)> {
         steps.push((Step::LoadScript, load));
     }
     let [run, by_hash] = script::permission_probes();
-    steps.push((Step::Run, run));
+    steps.push((Step::ProbeEval, run));
     steps.push((Step::Hash, by_hash));
     if settings.is_fenced {
         steps.push((Step::ReadMarker, script::first_read_marker()));
