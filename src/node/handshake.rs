@@ -31,7 +31,7 @@ enum Step {
     /// Whether we may run scripts at all: a node that grants locks and refuses their release must not vote.
     ProbeEval,
     /// The same by their hash; no matter, where they are sent in full.
-    Hash,
+    ProbeEvalSha,
     /// What the node remembers of its cluster.
     ReadMarker,
 }
@@ -82,9 +82,9 @@ pub(super) async fn handshake(
             {
                 connection.set_eval_only();
             }
-            (Step::Hash, Reply::Error(_)) if connection.eval_only() => {}
+            (Step::ProbeEvalSha, Reply::Error(_)) if connection.eval_only() => {}
             // Plain locks have no key of ours. It was the key alone that was denied, so the script would have run.
-            (Step::ProbeEval | Step::Hash, Reply::Error(complaint)) if complaint.is_key_denied() => {}
+            (Step::ProbeEval | Step::ProbeEvalSha, Reply::Error(complaint)) if complaint.is_key_denied() => {}
             (step, Reply::Error(complaint)) => {
                 let refusal = refusal(*step, &complaint);
                 if matches!(step, Step::Login | Step::SetName | Step::UpgradeProtocol | Step::Info) {
@@ -106,7 +106,7 @@ pub(super) async fn handshake(
                 first_look = Some(marker_reading(&reply).map_err(|_| not_redis(false))?);
                 first_fences = fences(&reply);
             }
-            (Step::Login | Step::Database | Step::LoadScript | Step::ProbeEval | Step::Hash, _) => {}
+            (Step::Login | Step::Database | Step::LoadScript | Step::ProbeEval | Step::ProbeEvalSha, _) => {}
         }
     }
     let mut profile = profile.ok_or_else(|| not_redis(false))?;
@@ -139,7 +139,7 @@ fn refusal(step: Step, complaint: &ErrorReply) -> DialError {
     } else if complaint.is_permission_denied() {
         let right = match step {
             Step::Info => NEEDS_INFO,
-            Step::ProbeEval | Step::Hash => "grant the user +eval and +evalsha",
+            Step::ProbeEval | Step::ProbeEvalSha => "grant the user +eval and +evalsha",
             Step::ReadMarker => NEEDS_READ_MARKER,
             _ => "grant the user +select",
         };
@@ -246,7 +246,7 @@ fn steps(address: &Address, settings: &DialSettings) -> Vec<(Step, Cmd)> {
     }
     let [run, by_hash] = script::permission_probes();
     steps.push((Step::ProbeEval, run));
-    steps.push((Step::Hash, by_hash));
+    steps.push((Step::ProbeEvalSha, by_hash));
     if settings.is_fenced {
         steps.push((Step::ReadMarker, script::first_read_marker()));
     }
