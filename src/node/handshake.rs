@@ -57,7 +57,7 @@ pub(super) async fn handshake(
     let sent = clock::now();
     let may_want_tls = address.is_plain_tcp();
     let written = poll_fn(|cx| connection.poll_flush(cx)).await;
-    written.map_err(|error| Failure::Broken(error).refusal(may_want_tls))?;
+    written.map_err(|error| Failure::Broken(error).into_dial_error(may_want_tls))?;
     let (mut profile, mut first_look, mut first_fences) = (None, None, None);
     // A cluster member refuses SELECT, a Sentinel our scripts. INFO says what they are, so it is heard first.
     let mut later = None;
@@ -65,7 +65,7 @@ pub(super) async fn handshake(
     for (place, (step, _)) in steps.iter().enumerate() {
         // Once it has answered, it speaks what we speak.
         let may_want_tls = may_want_tls && place == 0;
-        let reply = next_reply(connection).await.map_err(|failure| failure.refusal(may_want_tls))?;
+        let reply = next_reply(connection).await.map_err(|failure| failure.into_dial_error(may_want_tls))?;
         match (step, reply) {
             // Some servers speak before they are asked, so this may stand where any answer is due.
             (_, Reply::Error(complaint)) if is_passing(&complaint) => {
@@ -122,7 +122,7 @@ pub(super) async fn handshake(
     if is_upgraded {
         probe_wait_queue(connection, &mut profile, waiter)
             .await
-            .map_err(|failure| failure.refusal(false))??;
+            .map_err(|failure| failure.into_dial_error(false))??;
     } else {
         profile.wait_queue_unsupported = Some("it does not speak the protocol's third version".to_owned());
     }
@@ -264,7 +264,7 @@ async fn next_reply(connection: &mut Connection) -> Result<Reply, Failure> {
 
 impl Failure {
     /// What it means before the connection is ready. It `may_want_tls` as long as it has not answered.
-    fn refusal(self, may_want_tls: bool) -> DialError {
+    fn into_dial_error(self, may_want_tls: bool) -> DialError {
         let error = match self {
             Self::Garbage => return not_redis(may_want_tls),
             Self::Broken(error) => error,
