@@ -37,7 +37,7 @@ enum Step {
 }
 
 /// Why no reply can be had any more.
-enum Failure {
+enum ReplyError {
     Broken(io::Error),
     /// Bytes that are no reply.
     Garbage,
@@ -57,7 +57,7 @@ pub(super) async fn handshake(
     let sent = clock::now();
     let may_want_tls = address.is_plain_tcp();
     let written = poll_fn(|cx| connection.poll_flush(cx)).await;
-    written.map_err(|error| Failure::Broken(error).into_dial_error(may_want_tls))?;
+    written.map_err(|error| ReplyError::Broken(error).into_dial_error(may_want_tls))?;
     let (mut profile, mut first_look, mut first_fences) = (None, None, None);
     // A cluster member refuses SELECT, a Sentinel our scripts. INFO says what they are, so it is heard first.
     let mut later = None;
@@ -157,7 +157,7 @@ async fn probe_wait_queue(
     connection: &mut Connection,
     profile: &mut ServerInfo,
     waiter: OwnerToken,
-) -> Result<Result<(), DialError>, Failure> {
+) -> Result<Result<(), DialError>, ReplyError> {
     for text in script::QUEUE_TEXTS {
         connection.queue(&cmd("SCRIPT").arg("LOAD").arg(*text).get_packed_command());
     }
@@ -167,7 +167,7 @@ async fn probe_wait_queue(
     for command in trial.iter().chain(&[script::probe_cleanup()]) {
         connection.queue(&command.get_packed_command());
     }
-    poll_fn(|cx| connection.poll_flush(cx)).await.map_err(Failure::Broken)?;
+    poll_fn(|cx| connection.poll_flush(cx)).await.map_err(ReplyError::Broken)?;
     for _ in script::QUEUE_TEXTS {
         // A user that may not load scripts sends their source.
         next_reply(connection).await?;
@@ -253,16 +253,16 @@ fn steps(address: &Address, settings: &DialSettings) -> Vec<(Step, Cmd)> {
     steps
 }
 
-async fn next_reply(connection: &mut Connection) -> Result<Reply, Failure> {
+async fn next_reply(connection: &mut Connection) -> Result<Reply, ReplyError> {
     loop {
-        if let Some(reply) = connection.next_reply().map_err(|_| Failure::Garbage)? {
+        if let Some(reply) = connection.next_reply().map_err(|_| ReplyError::Garbage)? {
             return Ok(reply);
         }
-        poll_fn(|cx| connection.poll_read(cx)).await.map_err(Failure::Broken)?;
+        poll_fn(|cx| connection.poll_read(cx)).await.map_err(ReplyError::Broken)?;
     }
 }
 
-impl Failure {
+impl ReplyError {
     /// What it means before the connection is ready. It `may_want_tls` as long as it has not answered.
     fn into_dial_error(self, may_want_tls: bool) -> DialError {
         let error = match self {
