@@ -86,7 +86,7 @@ pub(super) async fn handshake(
             // Plain locks have no key of ours. It was the key alone that was denied, so the script would have run.
             (Step::ProbeEval | Step::ProbeEvalSha, Reply::Error(complaint)) if complaint.is_key_denied() => {}
             (step, Reply::Error(complaint)) => {
-                let refusal = refusal(*step, &complaint);
+                let refusal = dial_error(*step, &complaint);
                 if matches!(step, Step::Login | Step::SetName | Step::UpgradeProtocol | Step::Info) {
                     return Err(refusal);
                 }
@@ -130,7 +130,7 @@ pub(super) async fn handshake(
 }
 
 /// What an error reply to this step means.
-fn refusal(step: Step, complaint: &ErrorReply) -> DialError {
+fn dial_error(step: Step, complaint: &ErrorReply) -> DialError {
     let words = complaint.text();
     if let Some(why) = complaint.unsupported_reason() {
         DialError::Excluded(ExclusionReason::Unsupported(why))
