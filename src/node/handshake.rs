@@ -68,7 +68,7 @@ pub(super) async fn handshake(
         let reply = next_reply(connection).await.map_err(|failure| failure.into_dial_error(may_want_tls))?;
         match (step, reply) {
             // Some servers speak before they are asked, so this may stand where any answer is due.
-            (_, Reply::Error(complaint)) if is_passing(&complaint) => {
+            (_, Reply::Error(complaint)) if is_transient(&complaint) => {
                 return Err(DialError::Failed(complaint.text()));
             }
             (_, Reply::Error(complaint)) if complaint.has_code("DENIED") => {
@@ -174,7 +174,7 @@ async fn probe_wait_queue(
     }
     for place in 0.. {
         match next_reply(connection).await? {
-            Reply::Error(complaint) if is_passing(&complaint) => {
+            Reply::Error(complaint) if is_transient(&complaint) => {
                 return Ok(Err(DialError::Failed(complaint.text())));
             }
             // The end, which a user without our own keys may not run, but is known to.
@@ -305,6 +305,6 @@ fn not_redis(may_want_tls: bool) -> DialError {
 const WANTS_TLS: &str = "does it want TLS? use rediss://";
 
 /// Whether it may be different soon, whatever step it answers.
-fn is_passing(complaint: &ErrorReply) -> bool {
+fn is_transient(complaint: &ErrorReply) -> bool {
     ["LOADING", "MASTERDOWN", "BUSY"].iter().any(|code| complaint.has_code(code)) || complaint.is_too_many_clients()
 }
