@@ -275,7 +275,7 @@ impl ReplyError {
             return DialError::Excluded(exclusion);
         }
         let hint =
-            if may_want_tls { format!(" before its first answer: {WANTS_TLS}") } else { String::new() };
+            if may_want_tls { format!(" before its first answer: {MAYBE_WANTS_TLS}") } else { String::new() };
         DialError::Unreachable(DialStep::Login, format!("{error}{hint}").into())
     }
 }
@@ -296,13 +296,13 @@ const NEEDS_QUEUE: &str = "grant the user +subscribe, +publish, +zadd, +zrange, 
                            +time, and the keys and the channels `quorlock:waiters:*`";
 
 fn not_redis(may_want_tls: bool) -> DialError {
-    let hint = if may_want_tls { format!(": {WANTS_TLS}") } else { String::new() };
+    let hint = if may_want_tls { format!(": {MAYBE_WANTS_TLS}") } else { String::new() };
     DialError::Excluded(ExclusionReason::Unsupported(
         format!("it does not speak the Redis protocol{hint}").into(),
     ))
 }
 
-const WANTS_TLS: &str = "does it want TLS? use rediss://";
+const MAYBE_WANTS_TLS: &str = "does it want TLS? use rediss://";
 
 /// Whether it may be different soon, whatever step it answers.
 fn is_transient(complaint: &ErrorReply) -> bool {
