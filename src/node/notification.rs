@@ -12,7 +12,7 @@ pub(crate) struct Notification {
     /// Whether other processes want it too, as far as the wait queue shows.
     pub(crate) has_others: bool,
     /// Whether another process found it free, without a release.
-    pub(crate) is_found: bool,
+    pub(crate) was_found_free: bool,
 }
 
 impl Notification {
@@ -21,7 +21,7 @@ impl Notification {
         let Reply::Other(Value::Push { kind: PushKind::Message, data }) = reply else { return None };
         let [_, Value::BulkString(message)] = &data[..] else { return None };
         let (word, key) = std::str::from_utf8(message).ok()?.split_once(' ')?;
-        Some(Self { key: Key::new(key), has_others: word != "0", is_found: word == "2" })
+        Some(Self { key: Key::new(key), has_others: word != "0", was_found_free: word == "2" })
     }
 }
 
@@ -40,7 +40,7 @@ mod tests {
         let message =
             |text: &str| of(&format!(">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n${}\r\n{text}\r\n", text.len()));
         let call =
-            |key, has_others, is_found| Some(Notification { key: Key::new(key), has_others, is_found });
+            |key, has_others, is_found| Some(Notification { key: Key::new(key), has_others, was_found_free: is_found });
         assert_eq!(message("1 a key"), call("a key", true, false));
         assert_eq!(message("0 k"), call("k", false, false));
         assert_eq!(message("2 k"), call("k", true, true));
