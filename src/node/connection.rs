@@ -140,7 +140,7 @@ impl Connection {
                 return Err(ProtocolError);
             }
             let is_push = bytes.first() == Some(&b'>');
-            let Some((reply, length)) = reply::parse_hiding(bytes, self.secret.as_deref())? else {
+            let Some((reply, length)) = reply::parse_redacting(bytes, self.secret.as_deref())? else {
                 return Ok(None);
             };
             self.read_start += length;

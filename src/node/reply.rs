@@ -47,18 +47,18 @@ pub(crate) struct ProtocolError;
 /// The first reply in `bytes` and its length, where there is no login.
 #[cfg(test)]
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Reply, usize)>, ProtocolError> {
-    parse_hiding(bytes, None)
+    parse_redacting(bytes, None)
 }
 
 /// How many bytes the first reply takes: for the benchmark, which cannot see the parser.
 #[cfg(feature = "bench-internals")]
 #[must_use]
 pub fn reply_length(bytes: &[u8]) -> Option<usize> {
-    parse_hiding(bytes, None).ok()?.map(|(_, length)| length)
+    parse_redacting(bytes, None).ok()?.map(|(_, length)| length)
 }
 
 /// The first reply in `bytes` and its length; `None` while it is not whole. No error in it shows this secret.
-pub(super) fn parse_hiding(
+pub(super) fn parse_redacting(
     bytes: &[u8],
     secret: Option<&str>,
 ) -> Result<Option<(Reply, usize)>, ProtocolError> {
