@@ -92,13 +92,13 @@ pub(super) fn parse_fast(bytes: &[u8]) -> Option<(Reply, usize)> {
     match bytes {
         [b'+', b'O', b'K', b'\r', b'\n', ..] => Some((Reply::Ok, 5)),
         [b':', ..] => {
-            let (number, rest) = short_number(bytes)?;
+            let (number, rest) = parse_short_number(bytes)?;
             Some((Reply::Int(number), bytes.len() - rest.len()))
         }
         [b'*', b'3', b'\r', b'\n', rest @ ..] => {
-            let (verdict, rest) = short_number(rest)?;
-            let (value, rest) = short_number(rest)?;
-            let (micros, rest) = short_number(rest)?;
+            let (verdict, rest) = parse_short_number(rest)?;
+            let (value, rest) = parse_short_number(rest)?;
+            let (micros, rest) = parse_short_number(rest)?;
             Some((Reply::ScriptResult([verdict, value, micros]), bytes.len() - rest.len()))
         }
         _ => None,
@@ -106,7 +106,7 @@ pub(super) fn parse_fast(bytes: &[u8]) -> Option<(Reply, usize)> {
 }
 
 /// A number on a line, and what follows it; `None` for one so long that it might not fit, or that is not whole.
-fn short_number(line: &[u8]) -> Option<(i64, &[u8])> {
+fn parse_short_number(line: &[u8]) -> Option<(i64, &[u8])> {
     let (is_negative, digits) = match line {
         [b':', b'-', digits @ ..] => (true, digits),
         [b':', digits @ ..] => (false, digits),
