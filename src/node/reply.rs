@@ -74,14 +74,14 @@ pub(super) fn parse_redacting(
         [b':', digits @ .., b'\r', b'\n'] => Reply::Int(number(digits).ok_or(ProtocolError)?),
         // Three numbers again, for the rare one that is longer than those.
         [b'*', b'3', b'\r', b'\n', b':', numbers @ .., b'\r', b'\n'] => {
-            script_result(numbers).map_or_else(|| other(whole), |numbers| Ok(Reply::ScriptResult(numbers)))?
+            script_result(numbers).map_or_else(|| parse_other(whole), |numbers| Ok(Reply::ScriptResult(numbers)))?
         }
         [b'-', text @ .., b'\r', b'\n'] => Reply::Error(ErrorReply::redacting(text, secret)),
         [b'!', rest @ ..] => {
             let text = rest.iter().position(|byte| *byte == b'\n').ok_or(ProtocolError)? + 1;
             Reply::Error(ErrorReply::redacting(&rest[text..rest.len() - 2], secret))
         }
-        _ => other(whole)?,
+        _ => parse_other(whole)?,
     };
     Ok(Some((reply, length)))
 }
@@ -124,7 +124,7 @@ fn parse_short_number(line: &[u8]) -> Option<(i64, &[u8])> {
     }
 }
 
-fn other(whole: &[u8]) -> Result<Reply, ProtocolError> {
+fn parse_other(whole: &[u8]) -> Result<Reply, ProtocolError> {
     redis::parse_redis_value(whole).map(Reply::Other).map_err(|_| ProtocolError)
 }
 
