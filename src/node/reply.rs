@@ -74,7 +74,7 @@ pub(super) fn parse_redacting(
         [b':', digits @ .., b'\r', b'\n'] => Reply::Int(number(digits).ok_or(ProtocolError)?),
         // Three numbers again, for the rare one that is longer than those.
         [b'*', b'3', b'\r', b'\n', b':', numbers @ .., b'\r', b'\n'] => {
-            script_result(numbers).map_or_else(|| parse_other(whole), |numbers| Ok(Reply::ScriptResult(numbers)))?
+            parse_script_result(numbers).map_or_else(|| parse_other(whole), |numbers| Ok(Reply::ScriptResult(numbers)))?
         }
         [b'-', text @ .., b'\r', b'\n'] => Reply::Error(ErrorReply::redacting(text, secret)),
         [b'!', rest @ ..] => {
@@ -129,7 +129,7 @@ fn parse_other(whole: &[u8]) -> Result<Reply, ProtocolError> {
 }
 
 /// Three numbers on a line each, `:` before all but the first; `None` for anything else.
-fn script_result(lines: &[u8]) -> Option<[i64; 3]> {
+fn parse_script_result(lines: &[u8]) -> Option<[i64; 3]> {
     let mut lines = lines.split(|byte| *byte == b'\n');
     let first = number(lines.next()?.strip_suffix(b"\r")?)?;
     let second = number(lines.next()?.strip_prefix(b":")?.strip_suffix(b"\r")?)?;
