@@ -65,7 +65,7 @@ pub(super) fn parse_redacting(
     if let Some(usual) = parse_fast(bytes) {
         return Ok(Some(usual));
     }
-    let Some(length) = frame(bytes)? else {
+    let Some(length) = frame_length(bytes)? else {
         return if bytes.len() > MAX_REPLY { Err(ProtocolError) } else { Ok(None) };
     };
     let whole = &bytes[..length];
@@ -139,7 +139,7 @@ fn parse_script_result(lines: &[u8]) -> Option<[i64; 3]> {
 
 /// The length of the first whole frame; `None` while it is not whole. Counts instead of recursing, so no nesting
 /// can exhaust the stack.
-pub(super) fn frame(bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
+pub(super) fn frame_length(bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
     let mut at = 0;
     let mut frames_left = 1_usize;
     while frames_left > 0 {
@@ -242,7 +242,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_frame_ends_where_the_crates_parser_ends(bytes in resp2(), tail in proptest::collection::vec(any::<u8>(), 0..8)) {
-            prop_assert_eq!(frame(&bytes), Ok(Some(bytes.len())));
+            prop_assert_eq!(frame_length(&bytes), Ok(Some(bytes.len())));
             let ours = parse(&bytes).expect("well-formed").expect("whole").0;
             let theirs = redis::parse_redis_value(&bytes);
             match (ours, theirs) {
@@ -258,13 +258,13 @@ mod tests {
             }
             let mut longer = bytes.clone();
             longer.extend(tail);
-            prop_assert_eq!(frame(&longer), Ok(Some(bytes.len())));
+            prop_assert_eq!(frame_length(&longer), Ok(Some(bytes.len())));
         }
 
         #[test]
         fn what_is_not_whole_waits_for_more(bytes in resp2(), cut in any::<proptest::sample::Index>()) {
             let cut = cut.index(bytes.len());
-            prop_assert_eq!(frame(&bytes[..cut]), Ok(None));
+            prop_assert_eq!(frame_length(&bytes[..cut]), Ok(None));
         }
 
         #[test]
@@ -302,7 +302,7 @@ mod tests {
             "~2\r\n:1\r\n:2\r\n",
             "=5\r\ntxt:a\r\n",
         ] {
-            assert_eq!(frame(whole.as_bytes()), Ok(Some(whole.len())), "{whole:?}");
+            assert_eq!(frame_length(whole.as_bytes()), Ok(Some(whole.len())), "{whole:?}");
         }
         assert_eq!(parse(b"_\r\n"), Ok(Some((Reply::Nil, 3))));
         let Ok(Some((Reply::Error(complaint), 15))) =
@@ -325,10 +325,10 @@ mod tests {
             "+a\rb",
             "*1048577\r\n",
         ] {
-            assert_eq!(frame(bytes.as_bytes()), Err(ProtocolError), "{bytes:?}");
+            assert_eq!(frame_length(bytes.as_bytes()), Err(ProtocolError), "{bytes:?}");
         }
         // A million lists in one another cost no stack.
         let deep = b"*1\r\n".repeat(200_000);
-        assert_eq!(frame(&deep), Ok(None));
+        assert_eq!(frame_length(&deep), Ok(None));
     }
 }
