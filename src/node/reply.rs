@@ -154,7 +154,7 @@ pub(super) fn frame_length(bytes: &[u8]) -> Result<Option<usize>, ProtocolError>
         match kind {
             b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => {}
             b'$' | b'=' | b'!' => {
-                let length = count(line)?;
+                let length = parse_length(line)?;
                 if length.is_none() && *kind != b'$' {
                     // Only a string can be "no value"; an error of length -1 would be cut out of nothing.
                     return Err(ProtocolError);
@@ -168,10 +168,10 @@ pub(super) fn frame_length(bytes: &[u8]) -> Result<Option<usize>, ProtocolError>
                     }
                 }
             }
-            b'*' | b'~' | b'>' => frames_left += count(line)?.unwrap_or(0),
-            b'%' => frames_left += 2 * count(line)?.unwrap_or(0),
+            b'*' | b'~' | b'>' => frames_left += parse_length(line)?.unwrap_or(0),
+            b'%' => frames_left += 2 * parse_length(line)?.unwrap_or(0),
             // An attribute stands before the reply it belongs to.
-            b'|' => frames_left += 2 * count(line)?.unwrap_or(0) + 1,
+            b'|' => frames_left += 2 * parse_length(line)?.unwrap_or(0) + 1,
             _ => return Err(ProtocolError),
         }
     }
@@ -191,7 +191,7 @@ fn line(bytes: &[u8]) -> Result<Option<&[u8]>, ProtocolError> {
 }
 
 /// A length: `None` for −1, which means "no value".
-fn count(line: &[u8]) -> Result<Option<usize>, ProtocolError> {
+fn parse_length(line: &[u8]) -> Result<Option<usize>, ProtocolError> {
     match number(line) {
         Some(-1) => Ok(None),
         Some(count) => match usize::try_from(count) {
