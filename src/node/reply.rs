@@ -71,7 +71,7 @@ pub(super) fn parse_redacting(
     let whole = &bytes[..length];
     let reply = match whole {
         b"$-1\r\n" | b"*-1\r\n" | b"_\r\n" => Reply::Nil,
-        [b':', digits @ .., b'\r', b'\n'] => Reply::Int(number(digits).ok_or(ProtocolError)?),
+        [b':', digits @ .., b'\r', b'\n'] => Reply::Int(parse_number(digits).ok_or(ProtocolError)?),
         // Three numbers again, for the rare one that is longer than those.
         [b'*', b'3', b'\r', b'\n', b':', numbers @ .., b'\r', b'\n'] => {
             parse_script_result(numbers).map_or_else(|| parse_other(whole), |numbers| Ok(Reply::ScriptResult(numbers)))?
@@ -131,9 +131,9 @@ fn parse_other(whole: &[u8]) -> Result<Reply, ProtocolError> {
 /// Three numbers on a line each, `:` before all but the first; `None` for anything else.
 fn parse_script_result(lines: &[u8]) -> Option<[i64; 3]> {
     let mut lines = lines.split(|byte| *byte == b'\n');
-    let first = number(lines.next()?.strip_suffix(b"\r")?)?;
-    let second = number(lines.next()?.strip_prefix(b":")?.strip_suffix(b"\r")?)?;
-    let third = number(lines.next()?.strip_prefix(b":")?)?;
+    let first = parse_number(lines.next()?.strip_suffix(b"\r")?)?;
+    let second = parse_number(lines.next()?.strip_prefix(b":")?.strip_suffix(b"\r")?)?;
+    let third = parse_number(lines.next()?.strip_prefix(b":")?)?;
     lines.next().is_none().then_some([first, second, third])
 }
 
@@ -192,7 +192,7 @@ fn line(bytes: &[u8]) -> Result<Option<&[u8]>, ProtocolError> {
 
 /// A length: `None` for −1, which means "no value".
 fn parse_length(line: &[u8]) -> Result<Option<usize>, ProtocolError> {
-    match number(line) {
+    match parse_number(line) {
         Some(-1) => Ok(None),
         Some(count) => match usize::try_from(count) {
             Ok(count) if count <= MAX_REPLY => Ok(Some(count)),
@@ -202,7 +202,7 @@ fn parse_length(line: &[u8]) -> Result<Option<usize>, ProtocolError> {
     }
 }
 
-fn number(digits: &[u8]) -> Option<i64> {
+fn parse_number(digits: &[u8]) -> Option<i64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
