@@ -244,7 +244,7 @@ fn read_marker_command(form: ScriptForm, write: Option<&MarkerWrite>) -> Cmd {
     let mut command = Cmd::new();
     match form {
         ScriptForm::Sha => command.arg("EVALSHA").arg(&READ_MARKER.hash),
-        ScriptForm::Source => command.arg("EVAL").arg(READ_MARKER.text),
+        ScriptForm::Source => command.arg("EVAL").arg(READ_MARKER.source),
     };
     command.arg(2).arg(MARKER_KEY).arg(CLOCK_KEY);
     match write {
@@ -259,7 +259,7 @@ fn read_marker_command(form: ScriptForm, write: Option<&MarkerWrite>) -> Cmd {
 
 /// One of our scripts, of which each node is asked by its hash.
 struct PreparedScript {
-    text: &'static str,
+    source: &'static str,
     keys: &'static [u8],
     hash: String,
     /// How a call begins, packed: the command, the hash and the number of keys.
@@ -270,14 +270,14 @@ impl PreparedScript {
     fn new(text: &'static str, keys: &'static [u8]) -> Self {
         let (hash, mut call_prefix) = (Script::new(text).get_hash().to_owned(), Vec::new());
         put_words(&mut call_prefix, &[b"EVALSHA", hash.as_bytes(), keys]);
-        Self { text, keys, hash, call_prefix }
+        Self { source: text, keys, hash, call_prefix }
     }
 
     /// Packs how a call begins: three words.
     fn put(&self, bytes: &mut Vec<u8>, form: ScriptForm) {
         match form {
             ScriptForm::Sha => bytes.extend_from_slice(&self.call_prefix),
-            ScriptForm::Source => put_words(bytes, &[b"EVAL", self.text.as_bytes(), self.keys]),
+            ScriptForm::Source => put_words(bytes, &[b"EVAL", self.source.as_bytes(), self.keys]),
         }
     }
 }
