@@ -260,7 +260,7 @@ fn read_marker_command(form: ScriptForm, write: Option<&MarkerWrite>) -> Cmd {
 /// One of our scripts, of which each node is asked by its hash.
 struct PreparedScript {
     source: &'static str,
-    keys: &'static [u8],
+    key_count: &'static [u8],
     hash: String,
     /// How a call begins, packed: the command, the hash and the number of keys.
     call_prefix: Vec<u8>,
@@ -270,14 +270,14 @@ impl PreparedScript {
     fn new(text: &'static str, keys: &'static [u8]) -> Self {
         let (hash, mut call_prefix) = (Script::new(text).get_hash().to_owned(), Vec::new());
         put_words(&mut call_prefix, &[b"EVALSHA", hash.as_bytes(), keys]);
-        Self { source: text, keys, hash, call_prefix }
+        Self { source: text, key_count: keys, hash, call_prefix }
     }
 
     /// Packs how a call begins: three words.
     fn put(&self, bytes: &mut Vec<u8>, form: ScriptForm) {
         match form {
             ScriptForm::Sha => bytes.extend_from_slice(&self.call_prefix),
-            ScriptForm::Source => put_words(bytes, &[b"EVAL", self.source.as_bytes(), self.keys]),
+            ScriptForm::Source => put_words(bytes, &[b"EVAL", self.source.as_bytes(), self.key_count]),
         }
     }
 }
