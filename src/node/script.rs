@@ -128,7 +128,7 @@ impl RequestEncoder {
             RequestKind::Forget => {
                 // The head counts the three that each node's badge adds.
                 put_length(bytes, b'*', 10);
-                FORGET.put(bytes, form);
+                FORGET.put_prefix(bytes, form);
                 put_words(bytes, &[key, self.fence_key.as_bytes(), MARKER_KEY.as_bytes()]);
                 put_word(bytes, digits(self.forget_millis).digits());
             }
@@ -190,7 +190,7 @@ impl RequestEncoder {
         };
         // The head counts the three that each node's badge adds, so that all else is packed once for all nodes.
         put_length(&mut self.bytes, b'*', if floor.is_some() { 15 } else { 14 });
-        script.put(&mut self.bytes, form);
+        script.put_prefix(&mut self.bytes, form);
         let (key, fence_key) = (request.key.as_str().as_bytes(), self.fence_key.as_bytes());
         put_words(
             &mut self.bytes,
@@ -274,7 +274,7 @@ impl PreparedScript {
     }
 
     /// Packs how a call begins: three words.
-    fn put(&self, bytes: &mut Vec<u8>, form: ScriptForm) {
+    fn put_prefix(&self, bytes: &mut Vec<u8>, form: ScriptForm) {
         match form {
             ScriptForm::Sha => bytes.extend_from_slice(&self.call_prefix),
             ScriptForm::Source => put_words(bytes, &[b"EVAL", self.source.as_bytes(), self.key_count]),
@@ -284,7 +284,7 @@ impl PreparedScript {
 
 fn put_script_call(bytes: &mut Vec<u8>, script: &PreparedScript, form: ScriptForm, words: &[&[u8]]) {
     put_length(bytes, b'*', 3 + words.len());
-    script.put(bytes, form);
+    script.put_prefix(bytes, form);
     put_words(bytes, words);
 }
 
