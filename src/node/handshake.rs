@@ -239,7 +239,7 @@ fn steps(address: &Address, settings: &DialSettings) -> Vec<(Step, Cmd)> {
     }
     // All sections at once: 6.2 cannot be asked for two of them.
     steps.push((Step::Info, cmd("INFO")));
-    for text in script::texts(settings.is_fenced) {
+    for text in script::sources(settings.is_fenced) {
         let mut load = cmd("SCRIPT");
         load.arg("LOAD").arg(*text);
         steps.push((Step::LoadScript, load));

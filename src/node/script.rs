@@ -225,7 +225,7 @@ pub(super) fn first_read_marker() -> Cmd {
 pub(super) const QUEUE_TEXTS: &[&str] = &[RELEASE_NOTIFY_TEXT, ENQUEUE_TEXT, DEQUEUE_TEXT];
 
 /// Every script, to be loaded in the handshake.
-pub(super) fn texts(is_fenced: bool) -> &'static [&'static str] {
+pub(super) fn sources(is_fenced: bool) -> &'static [&'static str] {
     if is_fenced {
         &[
             RELEASE_TEXT,
