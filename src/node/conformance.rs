@@ -11,7 +11,7 @@ use redis::{Cmd, Value};
 
 use super::decode::{clock, marker_reading, vote};
 use super::reply::{Reply, parse};
-use super::script::{QUEUE_TEXTS, RequestEncoder, ScriptForm, needs_marker, sources};
+use super::script::{QUEUE_SOURCES, RequestEncoder, ScriptForm, needs_marker, sources};
 use quorlock_proto::marker::MarkerReading;
 use quorlock_proto::membership::{ExpectedMarker, MarkerWrite};
 use quorlock_proto::quorum::NodeId;
@@ -189,7 +189,7 @@ impl Real {
 impl Subject for Real {
     fn reset(&mut self) {
         self.command(&[b"FLUSHALL"]);
-        for text in sources(true).iter().chain(sources(false)).chain(QUEUE_TEXTS) {
+        for text in sources(true).iter().chain(sources(false)).chain(QUEUE_SOURCES) {
             self.command(&[b"SCRIPT", b"LOAD", text.as_bytes()]);
         }
     }

@@ -158,7 +158,7 @@ async fn probe_wait_queue(
     profile: &mut ServerInfo,
     waiter: OwnerToken,
 ) -> Result<Result<(), DialError>, ReplyError> {
-    for text in script::QUEUE_TEXTS {
+    for text in script::QUEUE_SOURCES {
         connection.queue(&cmd("SCRIPT").arg("LOAD").arg(*text).get_packed_command());
     }
     let trial = script::wait_queue_probe(waiter);
@@ -168,7 +168,7 @@ async fn probe_wait_queue(
         connection.queue(&command.get_packed_command());
     }
     poll_fn(|cx| connection.poll_flush(cx)).await.map_err(ReplyError::Broken)?;
-    for _ in script::QUEUE_TEXTS {
+    for _ in script::QUEUE_SOURCES {
         // A user that may not load scripts sends their source.
         next_reply(connection).await?;
     }

@@ -222,7 +222,7 @@ pub(super) fn first_read_marker() -> Cmd {
 }
 
 /// The scripts of lines, for nodes that keep them.
-pub(super) const QUEUE_TEXTS: &[&str] = &[RELEASE_NOTIFY_TEXT, ENQUEUE_TEXT, DEQUEUE_TEXT];
+pub(super) const QUEUE_SOURCES: &[&str] = &[RELEASE_NOTIFY_TEXT, ENQUEUE_TEXT, DEQUEUE_TEXT];
 
 /// Every script, to be loaded in the handshake.
 pub(super) fn sources(is_fenced: bool) -> &'static [&'static str] {
