@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Script};
 
-use super::resp_encode::{DecimalLine, digits, millis, put, put_length, put_word, put_words};
+use super::resp_encode::{DecimalLine, digits, millis, put_command, put_length, put_word, put_words};
 pub(super) use probes::{permission_probes, probe_cleanup, wait_queue_probe};
 use quorlock_proto::fence::Fence;
 use quorlock_proto::marker::LockClusterConfig;
@@ -80,8 +80,8 @@ impl RequestEncoder {
                 bytes.extend_from_slice(b"$2\r\nNX\r\n$2\r\nPX\r\n");
                 put_word(bytes, millis(request.ttl).digits());
             }
-            RequestKind::QueryTtl => put(bytes, &[b"PTTL", key]),
-            RequestKind::ForceRelease if request.fence.is_none() => put(bytes, &[b"DEL", key]),
+            RequestKind::QueryTtl => put_command(bytes, &[b"PTTL", key]),
+            RequestKind::ForceRelease if request.fence.is_none() => put_command(bytes, &[b"DEL", key]),
             RequestKind::ForceRelease | RequestKind::BreakOf(_) => {
                 let fence = [FENCE_PREFIX.as_bytes(), key].concat();
                 // Plain locks have no fence.
