@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_any_length_are_packed_as_the_redis_crate_packs_them() {
+    fn commands_are_encoded_like_the_redis_crate_encodes_them() {
         for length in [0, 1, 9, 10, 11, 99, 100, 101, 1000] {
             let word = vec![b'x'; length];
             let mut bytes = Vec::new();
