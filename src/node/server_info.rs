@@ -14,7 +14,7 @@ use quorlock_proto::vote::ExclusionReason;
 pub(crate) struct ServerInfo {
     pub(crate) run_id: String,
     /// When it was asked for what it told.
-    pub(crate) asked: DualTimestamp,
+    pub(crate) requested_at: DualTimestamp,
     pub(crate) round_trip: Duration,
     /// How far its clock is ahead of ours; negative if behind.
     pub(crate) clock_ahead_micros: Option<i64>,
@@ -41,7 +41,7 @@ impl ServerInfo {
         let clock_ahead_micros = theirs.map(|theirs| theirs - middle_micros as i64);
         Self {
             run_id: info.get("run_id").cloned().unwrap_or_default(),
-            asked: sent,
+            requested_at: sent,
             round_trip,
             clock_ahead_micros,
             marker: None,

@@ -123,7 +123,7 @@ impl Driver {
             self.events.emit(&Event::NodeWarning { node: address, warning });
         }
         if let Some(reading) = &profile.marker {
-            self.coordinator.on_connected(node, reading.clone(), profile.asked, now);
+            self.coordinator.on_connected(node, reading.clone(), profile.requested_at, now);
         }
         self.coordinator.on_up(node, now);
         self.is_status_dirty = true;
