@@ -183,7 +183,7 @@ async fn probe_wait_queue(
                 let words = complaint.text();
                 if complaint.is_write_rejected() {
                     // It may take them again soon, and this connection may last for months.
-                    profile.refuses_writes.get_or_insert(words);
+                    profile.write_error.get_or_insert(words);
                     continue;
                 }
                 let lacks_rights = complaint.is_permission_denied();

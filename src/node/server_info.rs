@@ -25,7 +25,7 @@ pub(crate) struct ServerInfo {
     /// Why it cannot keep lines for those who wait; nothing if it can.
     pub(crate) wait_queue_unsupported: Option<String>,
     /// Why it takes no writes, in its own words, if it was seen to take none.
-    pub(crate) refuses_writes: Option<Arc<str>>,
+    pub(crate) write_error: Option<Arc<str>>,
     info: HashMap<String, String>,
 }
 
@@ -47,7 +47,7 @@ impl ServerInfo {
             marker: None,
             fences: None,
             wait_queue_unsupported: None,
-            refuses_writes: None,
+            write_error: None,
             info,
         }
     }
@@ -109,7 +109,7 @@ impl ServerInfo {
 
     /// What is among the warnings as long as it takes no writes.
     pub(crate) fn write_warning(&self) -> Option<String> {
-        self.refuses_writes
+        self.write_error
             .as_ref()
             .map(|words| format!("refuses writes, or did when it was dialed: {words}"))
     }
