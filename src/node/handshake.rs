@@ -100,7 +100,7 @@ pub(super) async fn handshake(
             }
             (Step::Info, reply) => {
                 let text = text_of(&reply).ok_or_else(|| not_redis(false))?;
-                profile = Some(ServerInfo::read(&text, sent, clock::now()));
+                profile = Some(ServerInfo::parse(&text, sent, clock::now()));
             }
             (Step::ReadMarker, reply) => {
                 first_look = Some(marker_reading(&reply).map_err(|_| not_redis(false))?);

@@ -31,7 +31,7 @@ pub(crate) struct ServerInfo {
 
 impl ServerInfo {
     /// Reads the text of `INFO`, asked for at `sent` and answered at `received`.
-    pub(super) fn read(info: &str, sent: DualTimestamp, received: DualTimestamp) -> Self {
+    pub(super) fn parse(info: &str, sent: DualTimestamp, received: DualTimestamp) -> Self {
         let lines = info.lines().filter_map(|line| line.split_once(':'));
         let info: HashMap<String, String> =
             lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
@@ -134,7 +134,7 @@ mod tests {
 
     fn server_info(info: &str) -> ServerInfo {
         let sent = DualTimestamp::new(0, 1_000_000_000);
-        ServerInfo::read(info, sent, sent.plus(Duration::from_millis(2)))
+        ServerInfo::parse(info, sent, sent.plus(Duration::from_millis(2)))
     }
 
     #[test]
