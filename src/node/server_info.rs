@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_is_known_by_its_info() {
+    fn info_names_the_server() {
         let it =
             server_info("redis_version:7.0.15\r\nrun_id:abc\r\nserver_time_usec:1001500\r\nrole:master\r\n");
         assert_eq!((it.server().as_str(), it.run_id.as_str()), ("Redis 7.0.15", "abc"));
