@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_called_by_its_own_name() {
+    fn servers_other_than_redis_are_named() {
         for (info, name) in [
             ("redis_version:7.2.4\r\nvalkey_version:8.0.1", "Valkey 8.0.1"),
             ("redis_version:7.4.0\r\ndragonfly_version:df-v1.31.0", "Dragonfly 1.31.0"),
