@@ -75,7 +75,7 @@ fn is_blocked(written: &io::Result<usize>) -> bool {
     written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
-macro_rules! each {
+macro_rules! on_stream {
     ($self:expr, $stream:ident => $body:expr) => {
         match $self.get_mut() {
             Stream::Tcp($stream) => $body,
@@ -92,7 +92,7 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        each!(self, stream => Pin::new(stream).poll_read(cx, buffer))
+        on_stream!(self, stream => Pin::new(stream).poll_read(cx, buffer))
     }
 }
 
@@ -101,15 +101,15 @@ impl AsyncWrite for Stream {
         if let Some(written) = self.try_write(bytes) {
             return Poll::Ready(written);
         }
-        each!(self, stream => Pin::new(stream).poll_write(cx, bytes))
+        on_stream!(self, stream => Pin::new(stream).poll_write(cx, bytes))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, stream => Pin::new(stream).poll_flush(cx))
+        on_stream!(self, stream => Pin::new(stream).poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, stream => Pin::new(stream).poll_shutdown(cx))
+        on_stream!(self, stream => Pin::new(stream).poll_shutdown(cx))
     }
 }
 
