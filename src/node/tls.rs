@@ -32,7 +32,7 @@ pub(crate) struct Tls {
 /// A file that cannot be used. Nothing of its text is shown.
 #[derive(Debug, thiserror::Error)]
 #[error("the file {} of {what} cannot be used: {reason}", shown(file))]
-pub(crate) struct BadTls {
+pub(crate) struct InvalidTlsFile {
     /// The option of the builder.
     pub(crate) option: &'static str,
     what: &'static str,
@@ -40,7 +40,7 @@ pub(crate) struct BadTls {
     reason: String,
 }
 
-impl BadTls {
+impl InvalidTlsFile {
     /// The same without the file's name.
     pub(crate) fn unnamed(&self) -> String {
         format!("the file of {} cannot be used: {}", self.what, self.reason)
@@ -57,14 +57,14 @@ enum Use {
 
 impl Tls {
     /// Reads the files.
-    pub(crate) fn new(files: &TlsFiles) -> Result<Self, BadTls> {
+    pub(crate) fn new(files: &TlsFiles) -> Result<Self, InvalidTlsFile> {
         let roots = files.ca.as_deref().map_or_else(|| Ok(system_roots()), roots_in)?;
         let config = config(files, roots)?;
         Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
     }
 
     /// Reads the files that are named, and no others.
-    pub(crate) fn check(files: &TlsFiles) -> Result<(), BadTls> {
+    pub(crate) fn check(files: &TlsFiles) -> Result<(), InvalidTlsFile> {
         let roots = files.ca.as_deref().map_or_else(|| Ok(RootCertStore::empty()), roots_in)?;
         config(files, roots).map(drop)
     }
@@ -82,7 +82,7 @@ impl Tls {
     }
 }
 
-fn config(files: &TlsFiles, roots: RootCertStore) -> Result<ClientConfig, BadTls> {
+fn config(files: &TlsFiles, roots: RootCertStore) -> Result<ClientConfig, InvalidTlsFile> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| Use::Authorities.bad(Path::new("(none)"), &error))?
@@ -93,7 +93,7 @@ fn config(files: &TlsFiles, roots: RootCertStore) -> Result<ClientConfig, BadTls
     config.with_client_auth_cert(chain, secret).map_err(|error| Use::Key.bad(key, &error))
 }
 
-fn roots_in(file: &Path) -> Result<RootCertStore, BadTls> {
+fn roots_in(file: &Path) -> Result<RootCertStore, InvalidTlsFile> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates_in(file, Use::Authorities)? {
         roots.add(certificate).map_err(|error| Use::Authorities.bad(file, &error))?;
@@ -108,7 +108,7 @@ fn system_roots() -> RootCertStore {
     roots
 }
 
-fn certificates_in(file: &Path, of: Use) -> Result<Vec<CertificateDer<'static>>, BadTls> {
+fn certificates_in(file: &Path, of: Use) -> Result<Vec<CertificateDer<'static>>, InvalidTlsFile> {
     let certificates: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(file).map_err(|error| of.no_pem(file, &error))?.collect();
     let certificates = certificates.map_err(|error| of.no_pem(file, &error))?;
@@ -119,17 +119,17 @@ fn certificates_in(file: &Path, of: Use) -> Result<Vec<CertificateDer<'static>>,
 }
 
 impl Use {
-    fn bad(self, file: &Path, why: &dyn ToString) -> BadTls {
+    fn bad(self, file: &Path, why: &dyn ToString) -> InvalidTlsFile {
         let (option, what) = match self {
             Self::Authorities => ("tls_ca_file", "the authorities"),
             Self::Certificate => ("tls_client_certificate", "the client certificate"),
             Self::Key => ("tls_client_key", "the client certificate's key"),
         };
-        BadTls { option, what, file: file.to_owned(), reason: why.to_string() }
+        InvalidTlsFile { option, what, file: file.to_owned(), reason: why.to_string() }
     }
 
     /// Some of these errors show a line of the file.
-    fn no_pem(self, file: &Path, error: &pem::Error) -> BadTls {
+    fn no_pem(self, file: &Path, error: &pem::Error) -> InvalidTlsFile {
         let sought = if matches!(self, Self::Key) { "no private key" } else { "no certificate" };
         match error {
             pem::Error::Io(error) => self.bad(file, error),
