@@ -49,7 +49,7 @@ impl InvalidTlsFile {
 
 /// What a file is for.
 #[derive(Clone, Copy)]
-enum Use {
+enum FileRole {
     Authorities,
     Certificate,
     Key,
@@ -85,18 +85,18 @@ impl Tls {
 fn config(files: &TlsFiles, roots: RootCertStore) -> Result<ClientConfig, InvalidTlsFile> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| Use::Authorities.bad(Path::new("(none)"), &error))?
+        .map_err(|error| FileRole::Authorities.bad(Path::new("(none)"), &error))?
         .with_root_certificates(roots);
     let Some((certificate, key)) = &files.client else { return Ok(config.with_no_client_auth()) };
-    let chain = certificates_in(certificate, Use::Certificate)?;
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| Use::Key.no_pem(key, &error))?;
-    config.with_client_auth_cert(chain, secret).map_err(|error| Use::Key.bad(key, &error))
+    let chain = certificates_in(certificate, FileRole::Certificate)?;
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| FileRole::Key.no_pem(key, &error))?;
+    config.with_client_auth_cert(chain, secret).map_err(|error| FileRole::Key.bad(key, &error))
 }
 
 fn roots_in(file: &Path) -> Result<RootCertStore, InvalidTlsFile> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates_in(file, Use::Authorities)? {
-        roots.add(certificate).map_err(|error| Use::Authorities.bad(file, &error))?;
+    for certificate in certificates_in(file, FileRole::Authorities)? {
+        roots.add(certificate).map_err(|error| FileRole::Authorities.bad(file, &error))?;
     }
     Ok(roots)
 }
@@ -108,7 +108,7 @@ fn system_roots() -> RootCertStore {
     roots
 }
 
-fn certificates_in(file: &Path, of: Use) -> Result<Vec<CertificateDer<'static>>, InvalidTlsFile> {
+fn certificates_in(file: &Path, of: FileRole) -> Result<Vec<CertificateDer<'static>>, InvalidTlsFile> {
     let certificates: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(file).map_err(|error| of.no_pem(file, &error))?.collect();
     let certificates = certificates.map_err(|error| of.no_pem(file, &error))?;
@@ -118,7 +118,7 @@ fn certificates_in(file: &Path, of: Use) -> Result<Vec<CertificateDer<'static>>,
     Ok(certificates)
 }
 
-impl Use {
+impl FileRole {
     fn bad(self, file: &Path, why: &dyn ToString) -> InvalidTlsFile {
         let (option, what) = match self {
             Self::Authorities => ("tls_ca_file", "the authorities"),
