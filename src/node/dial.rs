@@ -175,7 +175,7 @@ pub(super) const MAYBE_NOT_TLS: &str = ": does it speak TLS? if not, use redis:/
 #[cfg(feature = "tls-rustls")]
 async fn start_tls(stream: TcpStream, host: &str, settings: &DialSettings) -> Result<Stream, DialError> {
     match &settings.tls {
-        Some(tls) => tls.wrap(stream, host).await.map(|stream| Stream::Tls(Box::new(stream))),
+        Some(tls) => tls.connect(stream, host).await.map(|stream| Stream::Tls(Box::new(stream))),
         None => Err(DialError::Excluded(ExclusionReason::Unsupported(
             "TLS was not set up for this client".into(),
         ))),

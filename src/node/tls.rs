@@ -70,7 +70,7 @@ impl Tls {
     }
 
     /// Speaks TLS over a connection to this host.
-    pub(super) async fn wrap(
+    pub(super) async fn connect(
         &self,
         stream: TcpStream,
         host: &str,
