@@ -61,12 +61,12 @@ impl Future for Alarm {
         let before = alarms.waiting.insert(place, cx.waker().clone());
         if !alarms.has_thread() {
             // If the system refuses a thread, the future looks at the clock again and again.
-            alarms.rung_in = thread::Builder::new()
+            alarms.thread_process = thread::Builder::new()
                 .name("quorlock-timer".to_owned())
                 .spawn(fire_due)
                 .ok()
                 .map(|_| process::id());
-            if alarms.rung_in.is_none() {
+            if alarms.thread_process.is_none() {
                 cx.waker().wake_by_ref();
             }
         } else if place.0 < alarms.sleeps_until {
@@ -92,12 +92,12 @@ struct Alarms {
     /// Until when the thread sleeps, if no earlier timer is set.
     sleeps_until: u64,
     /// In which process the thread runs. A fork leaves it behind.
-    rung_in: Option<u32>,
+    thread_process: Option<u32>,
 }
 
 impl Alarms {
     fn has_thread(&self) -> bool {
-        self.rung_in == Some(process::id())
+        self.thread_process == Some(process::id())
     }
 }
 
@@ -126,11 +126,11 @@ fn fire_due() {
         let pause = Duration::from_nanos(next.saturating_sub(now));
         alarms = CHANGED.wait_timeout(alarms, pause).unwrap_or_else(PoisonError::into_inner).0;
     }
-    alarms.rung_in = None;
+    alarms.thread_process = None;
 }
 
 static ALARMS: Mutex<Alarms> =
-    Mutex::new(Alarms { waiting: BTreeMap::new(), count: 0, sleeps_until: 0, rung_in: None });
+    Mutex::new(Alarms { waiting: BTreeMap::new(), count: 0, sleeps_until: 0, thread_process: None });
 static CHANGED: Condvar = Condvar::new();
 
 /// How long the thread stays without a timer, and sleeps at most.
