@@ -23,7 +23,7 @@ pub(crate) struct Elapsed;
 /// Completes after this span.
 pub(crate) fn sleep(span: Duration) -> Alarm {
     let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-    Alarm { fires_at: clock::boot_nanos().saturating_add(nanos), key: None }
+    Alarm { due: clock::boot_nanos().saturating_add(nanos), key: None }
 }
 
 /// Waits for this future, for this span at most.
@@ -37,7 +37,7 @@ pub(crate) async fn timeout<F: Future>(span: Duration, future: F) -> Result<F::O
 /// A timer that this library's thread rings.
 #[must_use = "a future does nothing unless it is awaited"]
 pub(crate) struct Alarm {
-    fires_at: u64,
+    due: u64,
     /// Its place among the others, once it was polled.
     key: Option<AlarmKey>,
 }
@@ -49,13 +49,13 @@ impl Future for Alarm {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if clock::boot_nanos() >= self.fires_at {
+        if clock::boot_nanos() >= self.due {
             return Poll::Ready(());
         }
         let mut alarms = lock();
         let place = self.key.unwrap_or_else(|| {
             alarms.count += 1;
-            (self.fires_at, alarms.count)
+            (self.due, alarms.count)
         });
         self.key = Some(place);
         let before = alarms.waiting.insert(place, cx.waker().clone());
