@@ -23,7 +23,7 @@ pub(crate) struct Elapsed;
 /// Completes after this span.
 pub(crate) fn sleep(span: Duration) -> Alarm {
     let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-    Alarm { due: clock::boot_nanos().saturating_add(nanos), key: None }
+    Alarm { due: clock::boot_nanos().saturating_add(nanos), timer_key: None }
 }
 
 /// Waits for this future, for this span at most.
@@ -39,7 +39,7 @@ pub(crate) async fn timeout<F: Future>(span: Duration, future: F) -> Result<F::O
 pub(crate) struct Alarm {
     due: u64,
     /// Its place among the others, once it was polled.
-    key: Option<AlarmKey>,
+    timer_key: Option<AlarmKey>,
 }
 
 /// When it rings, by the boot clock, and a number of its own.
@@ -53,11 +53,11 @@ impl Future for Alarm {
             return Poll::Ready(());
         }
         let mut alarms = lock();
-        let place = self.key.unwrap_or_else(|| {
+        let place = self.timer_key.unwrap_or_else(|| {
             alarms.count += 1;
             (self.due, alarms.count)
         });
-        self.key = Some(place);
+        self.timer_key = Some(place);
         let before = alarms.waiting.insert(place, cx.waker().clone());
         if !alarms.has_thread() {
             // If the system refuses a thread, the future looks at the clock again and again.
@@ -81,7 +81,7 @@ impl Future for Alarm {
 impl Drop for Alarm {
     fn drop(&mut self) {
         // A waker may drop what it wakes, with alarms in it: not while the lock is held.
-        let waker = self.key.map(|place| lock().waiting.remove(&place));
+        let waker = self.timer_key.map(|place| lock().waiting.remove(&place));
         drop(waker);
     }
 }
