@@ -21,9 +21,9 @@ use super::{clock, process};
 pub(crate) struct Elapsed;
 
 /// Completes after this span.
-pub(crate) fn sleep(span: Duration) -> Alarm {
+pub(crate) fn sleep(span: Duration) -> Sleep {
     let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-    Alarm { due: clock::boot_nanos().saturating_add(nanos), timer_key: None }
+    Sleep { due: clock::boot_nanos().saturating_add(nanos), timer_key: None }
 }
 
 /// Waits for this future, for this span at most.
@@ -36,7 +36,7 @@ pub(crate) async fn timeout<F: Future>(span: Duration, future: F) -> Result<F::O
 
 /// A timer that this library's thread rings.
 #[must_use = "a future does nothing unless it is awaited"]
-pub(crate) struct Alarm {
+pub(crate) struct Sleep {
     due: u64,
     /// Its place among the others, once it was polled.
     timer_key: Option<AlarmKey>,
@@ -45,7 +45,7 @@ pub(crate) struct Alarm {
 /// When it rings, by the boot clock, and a number of its own.
 type AlarmKey = (u64, u64);
 
-impl Future for Alarm {
+impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -78,7 +78,7 @@ impl Future for Alarm {
     }
 }
 
-impl Drop for Alarm {
+impl Drop for Sleep {
     fn drop(&mut self) {
         // A waker may drop what it wakes, with alarms in it: not while the lock is held.
         let waker = self.timer_key.map(|place| lock().waiting.remove(&place));

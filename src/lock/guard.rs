@@ -15,7 +15,7 @@ use super::client::Redlock;
 use super::error::{ExtendError, InvalidInput, NoAnswer, ReleaseError};
 use super::queue::Admission;
 use super::replies::ReleaseOutcome;
-use crate::driver::timer::{Alarm, sleep};
+use crate::driver::timer::{Sleep, sleep};
 use crate::driver::{DriverCommand, ExtendOutcome, NodeStatus, SharedLease};
 use quorlock_proto::coordinator::OperationId;
 use quorlock_proto::fence::FencingToken;
@@ -61,7 +61,7 @@ pub struct LostSignal {
     token: CancellationToken,
     waiting: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Fires at the last known deadline, because the driver may not run.
-    alarm: Option<Alarm>,
+    alarm: Option<Sleep>,
 }
 
 impl Guard {
