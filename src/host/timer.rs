@@ -39,11 +39,11 @@ pub(crate) async fn timeout<F: Future>(span: Duration, future: F) -> Result<F::O
 pub(crate) struct Sleep {
     due: u64,
     /// Its place among the others, once it was polled.
-    timer_key: Option<AlarmKey>,
+    timer_key: Option<TimerKey>,
 }
 
 /// When it rings, by the boot clock, and a number of its own.
-type AlarmKey = (u64, u64);
+type TimerKey = (u64, u64);
 
 impl Future for Sleep {
     type Output = ();
@@ -87,7 +87,7 @@ impl Drop for Sleep {
 }
 
 struct Alarms {
-    waiting: BTreeMap<AlarmKey, Waker>,
+    waiting: BTreeMap<TimerKey, Waker>,
     count: u64,
     /// Until when the thread sleeps, if no earlier timer is set.
     sleeps_until: u64,
