@@ -86,7 +86,7 @@ impl Drop for Sleep {
     }
 }
 
-struct Alarms {
+struct Timers {
     waiting: BTreeMap<TimerKey, Waker>,
     count: u64,
     /// Until when the thread sleeps, if no earlier timer is set.
@@ -95,13 +95,13 @@ struct Alarms {
     thread_process: Option<u32>,
 }
 
-impl Alarms {
+impl Timers {
     fn has_thread(&self) -> bool {
         self.thread_process == Some(process::id())
     }
 }
 
-fn lock() -> MutexGuard<'static, Alarms> {
+fn lock() -> MutexGuard<'static, Timers> {
     ALARMS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -129,8 +129,8 @@ fn fire_due() {
     alarms.thread_process = None;
 }
 
-static ALARMS: Mutex<Alarms> =
-    Mutex::new(Alarms { waiting: BTreeMap::new(), count: 0, sleeps_until: 0, thread_process: None });
+static ALARMS: Mutex<Timers> =
+    Mutex::new(Timers { waiting: BTreeMap::new(), count: 0, sleeps_until: 0, thread_process: None });
 static CHANGED: Condvar = Condvar::new();
 
 /// How long the thread stays without a timer, and sleeps at most.
