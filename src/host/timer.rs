@@ -102,7 +102,7 @@ impl Timers {
 }
 
 fn lock() -> MutexGuard<'static, Timers> {
-    ALARMS.lock().unwrap_or_else(PoisonError::into_inner)
+    TIMERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn fire_due() {
@@ -129,7 +129,7 @@ fn fire_due() {
     alarms.thread_process = None;
 }
 
-static ALARMS: Mutex<Timers> =
+static TIMERS: Mutex<Timers> =
     Mutex::new(Timers { waiting: BTreeMap::new(), count: 0, sleeps_until: 0, thread_process: None });
 static CHANGED: Condvar = Condvar::new();
 
