@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn alarms_fire_in_order_and_not_early_without_a_runtime() {
+    fn timers_fire_in_order_and_not_early_without_a_runtime() {
         let start = clock::boot_nanos();
         let spans = [90_u64, 10, 50, 0, 30].map(Duration::from_millis);
         let passed = block_on(join_all(spans.map(|span| async move {
