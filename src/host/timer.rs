@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alarm_that_was_dropped_is_forgotten() {
+    fn a_dropped_timer_is_removed() {
         let long = Duration::from_secs(3600);
         assert_eq!(block_on(timeout(long, ready(7))), Ok(7));
         assert_eq!(block_on(timeout(Duration::from_millis(5), timeout(long, pending::<()>()))), Err(Elapsed));
