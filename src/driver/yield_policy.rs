@@ -10,7 +10,7 @@
 #[derive(Default)]
 pub(super) struct YieldPolicy {
     /// Callers that got a reply since the last run of the driver.
-    answered: usize,
+    replied: usize,
     /// Since when the driver yields, by the boot clock.
     yielding_since: Option<u64>,
     /// Until when the driver does not yield, by the boot clock.
@@ -20,7 +20,7 @@ pub(super) struct YieldPolicy {
 impl YieldPolicy {
     /// Records that a caller got a reply.
     pub(super) fn on_answered(&mut self) {
-        self.answered += 1;
+        self.replied += 1;
     }
 
     /// Whether to yield to the ready tasks, given the number of callers that wait for a reply. Never twice in a row.
@@ -30,11 +30,11 @@ impl YieldPolicy {
             if boot_nanos.saturating_sub(since) >= SLOW_YIELD_NANOS {
                 self.no_yield_until = boot_nanos + NO_YIELD_NANOS;
             }
-        } else if waiting + self.answered > 1 && boot_nanos >= self.no_yield_until {
+        } else if waiting + self.replied > 1 && boot_nanos >= self.no_yield_until {
             self.yielding_since = Some(boot_nanos);
             return true;
         }
-        self.answered = 0;
+        self.replied = 0;
         false
     }
 }
