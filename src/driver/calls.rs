@@ -228,7 +228,7 @@ impl PendingCalls {
                 let Some(record) = self.calls.remove(&id) else { return };
                 self.events.emit(&Event::AcquireFailed { key: record.key.as_str(), reason: &refusal.reason });
                 if let ReplyTo::Acquiring(reply) = record.caller {
-                    self.yield_policy.on_answered();
+                    self.yield_policy.on_reply_sent();
                     let _ = reply.send(Err(refusal));
                 }
             }
@@ -237,7 +237,7 @@ impl PendingCalls {
                 let confirmed = votes.iter().filter(|vote| vote.confirms_release());
                 self.events.emit(&Event::Released { key: record.key.as_str(), nodes: confirmed.count() });
                 if let ReplyTo::Releasing(Some(reply)) = record.caller {
-                    self.yield_policy.on_answered();
+                    self.yield_policy.on_reply_sent();
                     let _ = reply.send(votes);
                 }
             }
@@ -249,7 +249,7 @@ impl PendingCalls {
                 let token = number.map(|number| FencingToken { number, nonce: entropy::nonce() });
                 let hold = Arc::new(SharedLease::new(key, deadline, confirmed, token));
                 self.leases.insert(id, LeaseEntry(Arc::clone(&hold)));
-                self.yield_policy.on_answered();
+                self.yield_policy.on_reply_sent();
                 if reply.send(Ok(Arc::clone(&hold))).is_err() {
                     // The caller dropped its future at the moment of success.
                     return self.cancel(id, coordinator, now);

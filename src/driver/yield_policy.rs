@@ -19,7 +19,7 @@ pub(super) struct YieldPolicy {
 
 impl YieldPolicy {
     /// Records that a caller got a reply.
-    pub(super) fn on_answered(&mut self) {
+    pub(super) fn on_reply_sent(&mut self) {
         self.replied += 1;
     }
 
@@ -51,13 +51,13 @@ mod tests {
         let mut courtesy = YieldPolicy::default();
         assert!(!courtesy.should_yield(0, 0));
         assert!(!courtesy.should_yield(1, 1), "a single caller causes no yield");
-        courtesy.on_answered();
+        courtesy.on_reply_sent();
         assert!(!courtesy.should_yield(0, 2), "a single caller that got a reply is still alone");
 
         assert!(courtesy.should_yield(2, 3));
         assert!(!courtesy.should_yield(2, 4), "not twice in a row");
-        courtesy.on_answered();
-        courtesy.on_answered();
+        courtesy.on_reply_sent();
+        courtesy.on_reply_sent();
         assert!(courtesy.should_yield(0, 5), "both may be back in a moment");
         assert!(!courtesy.should_yield(0, 6));
         assert!(!courtesy.should_yield(0, 7), "they did not come back");
