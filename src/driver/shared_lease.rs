@@ -138,7 +138,7 @@ impl SharedLease {
 
     /// Marks the lock as released: no guard is valid from here on, and no loss is reported. Returns whether it was held
     /// until now (false: lost before); `None` if it was already released.
-    pub(crate) fn mark_released(&self) -> Option<bool> {
+    pub(crate) fn on_end(&self) -> Option<bool> {
         match self.state.swap(RELEASED, Ordering::AcqRel) {
             RELEASED => None,
             state => Some(state == HELD),
@@ -227,9 +227,9 @@ mod tests {
     fn a_released_lock_is_not_lost() {
         let hold = lease();
         let signal = hold.lost_signal();
-        assert_eq!(hold.mark_released(), Some(true));
+        assert_eq!(hold.on_end(), Some(true));
         assert!(!hold.mark_lost());
-        assert_eq!(hold.mark_released(), None);
+        assert_eq!(hold.on_end(), None);
         assert!(!signal.is_cancelled() && !hold.lost_signal().is_cancelled() && !hold.is_valid());
     }
 
@@ -237,6 +237,6 @@ mod tests {
     fn ending_a_lost_lock_says_that_it_was_lost() {
         let hold = lease();
         assert!(hold.mark_lost() && !hold.mark_lost(), "a loss is reported once");
-        assert_eq!(hold.mark_released(), Some(false));
+        assert_eq!(hold.on_end(), Some(false));
     }
 }

@@ -184,7 +184,7 @@ impl Guard {
     fn end(&self, reply: Option<tokio::sync::oneshot::Sender<Vec<Vote>>>) {
         let hold = &self.view.lease;
         // The admission of a lost lock already belongs to another task here, which may be waiting for a notification.
-        let Some(has_turn) = hold.mark_released() else { return };
+        let Some(has_turn) = hold.on_end() else { return };
         let hands_off_locally = has_turn && self.client.shared.queue.hands_off_locally(hold.key());
         self.client.shared.orders.send(DriverCommand::Release { id: self.id, hands_off_locally, reply });
         hold.return_admission();
