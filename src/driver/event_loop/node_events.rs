@@ -32,7 +32,7 @@ impl Driver {
                 self.links[node.index()].status.failed_step = Some(step);
             }
             LinkEvent::DialFailed(DialError::Excluded(exclusion)) => self.exclude(node, exclusion, now),
-            LinkEvent::Dialed(profile) => self.up(node, &profile, now),
+            LinkEvent::Dialed(profile) => self.on_dialed(node, &profile, now),
         }
     }
 
@@ -107,7 +107,7 @@ impl Driver {
         self.disconnect(node, failure.into(), now);
     }
 
-    fn up(&mut self, node: NodeId, profile: &ServerInfo, now: DualTimestamp) {
+    fn on_dialed(&mut self, node: NodeId, profile: &ServerInfo, now: DualTimestamp) {
         let twin = self.links.iter().position(|other| {
             other.is_connected() && other.status.run_id == profile.run_id && !profile.run_id.is_empty()
         });
