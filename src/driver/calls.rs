@@ -130,7 +130,7 @@ impl PendingCalls {
                     }
                 }
             }
-            DriverCommand::Survey { id, phase, key, reply } => {
+            DriverCommand::Survey { id, kind: phase, key, reply } => {
                 self.calls.insert(id, PendingCall::new(key.clone(), ReplyTo::Surveying(reply)));
                 coordinator.survey(id, phase, key, now);
             }

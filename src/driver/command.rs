@@ -40,7 +40,7 @@ pub(crate) enum DriverCommand {
     },
     Survey {
         id: OperationId,
-        phase: RequestKind,
+        kind: RequestKind,
         key: Key,
         reply: oneshot::Sender<SurveyResult>,
     },

@@ -177,7 +177,7 @@ impl Redlock {
         self.shared.is_here().map_err(|why| of(NoAnswer::NoDriver(why)))?;
         self.ready().await;
         let (id, asked) = (self.shared.orders.id(), key.clone());
-        let command = |reply| DriverCommand::Survey { id, phase, key: asked, reply };
+        let command = |reply| DriverCommand::Survey { id, kind: phase, key: asked, reply };
         self.shared.call(Some(self.shared.reply_timeout), command).await.map_err(of)
     }
 }
