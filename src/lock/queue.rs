@@ -208,7 +208,7 @@ impl QueueListener for QueueEvents {
     fn on_event(&self, heard: QueueEvent<'_>) -> bool {
         let mut lines = lock(&self.0);
         match heard {
-            QueueEvent::Notified { key, has_others, is_found } => match lines.get_mut(key) {
+            QueueEvent::Notified { key, has_others, was_found_free: is_found } => match lines.get_mut(key) {
                 Some(line) if line.idle_since().is_none() => {
                     let waiting = line.waiting();
                     line.head().cohort.on_notified(has_others, is_found, waiting);

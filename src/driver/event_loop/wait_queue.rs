@@ -68,7 +68,7 @@ impl Driver {
     pub(super) fn handle_notifications(&mut self, node: NodeId, now: DualTimestamp) {
         while let Some(call) = self.links[node.index()].connection().and_then(Connection::next_notification) {
             let (has_others, is_found) = (call.has_others, call.was_found_free);
-            if !self.listener.on_event(QueueEvent::Notified { key: &call.key, has_others, is_found }) {
+            if !self.listener.on_event(QueueEvent::Notified { key: &call.key, has_others, was_found_free: is_found }) {
                 // No task here wants the key any more, so notify the next process.
                 self.coordinator.enqueue(
                     self.ids.id(),

@@ -15,7 +15,7 @@ impl LocalQueue {
         QueueEvents(Arc::clone(&self.queues)).on_event(QueueEvent::Notified {
             key,
             has_others: true,
-            is_found: false,
+            was_found_free: false,
         })
     }
 }
@@ -237,7 +237,7 @@ mod at_random {
                     }
                     Deed::Hear(what) => {
                         let heard = match what {
-                            0 => QueueEvent::Notified { key: &key, has_others: true, is_found: false },
+                            0 => QueueEvent::Notified { key: &key, has_others: true, was_found_free: false },
                             1 => QueueEvent::HasOtherWaiters(&key),
                             _ => QueueEvent::QueueLost,
                         };
