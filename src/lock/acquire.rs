@@ -210,7 +210,7 @@ impl<'a> QueueWait<'a> {
         let shared = &self.client.shared;
         let span = self.limit.left().map(|left| left.saturating_add(shared.reply_timeout));
         let command =
-            |reply| DriverCommand::Enqueue { id: shared.orders.id(), key, waited, is_on_second, reply };
+            |reply| DriverCommand::Enqueue { id: shared.commands.id(), key, waited, is_on_second, reply };
         shared.call(span, command).await.ok()
     }
 }
@@ -282,7 +282,7 @@ async fn attempt(
     policy: RenewalPolicy,
     left: Option<Duration>,
 ) -> Result<Result<Won, AttemptFailure>, AcquireError> {
-    let mut ticket = CancelOnDrop { client: client.clone(), id: client.shared.orders.id(), is_open: true };
+    let mut ticket = CancelOnDrop { client: client.clone(), id: client.shared.commands.id(), is_open: true };
     let (id, key, spec) = (ticket.id, &spec.key, spec.clone());
     let span = left.map(|left| left.saturating_add(spec.params.attempt_timeout()));
     let answer = client.shared.call(span, |reply| DriverCommand::Acquire { id, spec, policy, reply }).await;
@@ -336,7 +336,7 @@ struct CancelOnDrop {
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         if self.is_open {
-            self.client.shared.orders.send(DriverCommand::Cancel(self.id));
+            self.client.shared.commands.send(DriverCommand::Cancel(self.id));
         }
     }
 }

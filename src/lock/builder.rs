@@ -281,7 +281,7 @@ impl RedlockBuilder {
         let launch = move || Driver::new(options, inbox, Box::new(ear));
         let view = if self.dedicated_thread { on_thread(launch)? } else { on_runtime(launch)? };
         let shared = Shared {
-            orders,
+            commands: orders,
             view,
             has_waited: false.into(),
             queue,

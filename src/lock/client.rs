@@ -46,7 +46,7 @@ pub struct Redlock {
 
 /// The state that all clones share.
 pub(super) struct Shared {
-    pub(super) orders: CommandSender,
+    pub(super) commands: CommandSender,
     pub(super) view: watch::Receiver<NodeStatusList>,
     /// Whether a task has already waited for enough nodes, or for as long as that makes sense.
     pub(super) has_waited: AtomicBool,
@@ -157,7 +157,7 @@ impl Shared {
         span: Option<Duration>,
         command: impl FnOnce(oneshot::Sender<T>) -> crate::driver::DriverCommand,
     ) -> Result<T, NoAnswer> {
-        self.call_by(span, |reply| self.orders.send(command(reply))).await
+        self.call_by(span, |reply| self.commands.send(command(reply))).await
     }
 
     /// As [`call`](Self::call), but the closure sends the command.

@@ -186,7 +186,7 @@ impl Guard {
         // The admission of a lost lock already belongs to another task here, which may be waiting for a notification.
         let Some(has_turn) = hold.on_end() else { return };
         let hands_off_locally = has_turn && self.client.shared.queue.hands_off_locally(hold.key());
-        self.client.shared.orders.send(DriverCommand::Release { id: self.id, hands_off_locally, reply });
+        self.client.shared.commands.send(DriverCommand::Release { id: self.id, hands_off_locally, reply });
         hold.return_admission();
     }
 }

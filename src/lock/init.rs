@@ -37,7 +37,7 @@ impl RedlockBuilder {
     pub async fn init(self, force: bool) -> Result<InitOutcome, InitError> {
         let client = self.fenced().read_only().connect_lazy()?;
         let nodes = client.node_status().await;
-        let id = client.shared.orders.id();
+        let id = client.shared.commands.id();
         // Each node's marker is read and written. A connection that owes a reply for too long is closed.
         let span = Some(client.shared.one_dial() + client.shared.reply_timeout * 16);
         let answer =

@@ -128,7 +128,7 @@ impl Redlock {
         let SurveyResult { votes, .. } = self.survey(RequestKind::ForceRelease, name.as_ref()).await?;
         // Notify only after all nodes have replied: otherwise the force release would delete the keys of a waiter that
         // was notified too soon.
-        self.shared.orders.send(DriverCommand::NotifyNext { key: self.key(&Key::new(name.as_ref()))? });
+        self.shared.commands.send(DriverCommand::NotifyNext { key: self.key(&Key::new(name.as_ref()))? });
         Ok(self.replies(votes))
     }
 
@@ -166,7 +166,7 @@ impl Redlock {
     ) -> Result<NodeReplies, InspectError> {
         let SurveyResult { votes, .. } = self.survey(RequestKind::BreakOf(mark), name.as_ref()).await?;
         if votes.contains(&Vote::Granted) {
-            self.shared.orders.send(DriverCommand::NotifyNext { key: self.key(&Key::new(name.as_ref()))? });
+            self.shared.commands.send(DriverCommand::NotifyNext { key: self.key(&Key::new(name.as_ref()))? });
         }
         Ok(self.replies(votes))
     }
@@ -176,7 +176,7 @@ impl Redlock {
         let of = |why| InspectError::unanswered(why, &key);
         self.shared.is_here().map_err(|why| of(NoAnswer::NoDriver(why)))?;
         self.ready().await;
-        let (id, asked) = (self.shared.orders.id(), key.clone());
+        let (id, asked) = (self.shared.commands.id(), key.clone());
         let command = |reply| DriverCommand::Survey { id, kind: phase, key: asked, reply };
         self.shared.call(Some(self.shared.reply_timeout), command).await.map_err(of)
     }
