@@ -282,7 +282,7 @@ impl RedlockBuilder {
         let view = if self.dedicated_thread { on_thread(launch)? } else { on_runtime(launch)? };
         let shared = Shared {
             commands: orders,
-            view,
+            status: view,
             has_waited: false.into(),
             queue,
             names,

@@ -47,7 +47,7 @@ pub struct Redlock {
 /// The state that all clones share.
 pub(super) struct Shared {
     pub(super) commands: CommandSender,
-    pub(super) view: watch::Receiver<NodeStatusList>,
+    pub(super) status: watch::Receiver<NodeStatusList>,
     /// Whether a task has already waited for enough nodes, or for as long as that makes sense.
     pub(super) has_waited: AtomicBool,
     pub(super) queue: Arc<LocalQueue>,
@@ -82,7 +82,7 @@ impl Redlock {
     /// for the dial timeout.
     pub async fn node_status(&self) -> Vec<NodeStatus> {
         if self.shared.is_here().is_ok() {
-            let mut view = self.shared.view.clone();
+            let mut view = self.shared.status.clone();
             let known = view.wait_for(|nodes| are_known(nodes));
             let _ = timeout(self.shared.one_dial(), known).await;
         }
@@ -91,7 +91,7 @@ impl Redlock {
 
     /// As [`node_status`](Self::node_status), but without waiting.
     pub(super) fn known(&self) -> Vec<NodeStatus> {
-        self.shared.view.borrow().to_vec()
+        self.shared.status.borrow().to_vec()
     }
 
     /// Waits until enough nodes for a lock are ready, or every node was dialed once. After this, the result of an
@@ -105,7 +105,7 @@ impl Redlock {
             let voting = nodes.iter().filter(|node| node.is_voting()).count();
             voting >= need || are_known(nodes)
         };
-        let mut view = self.shared.view.clone();
+        let mut view = self.shared.status.clone();
         let ready = view.wait_for(is_ready);
         let _ = timeout(self.shared.one_dial(), ready).await;
         self.shared.has_waited.store(true, Ordering::Relaxed);
@@ -123,7 +123,7 @@ impl Redlock {
             count(nodes, NodeStatus::is_voting) >= need
                 || count(nodes, |it| it.is_voting() || it.is_returning) < need
         };
-        let mut view = self.shared.view.clone();
+        let mut view = self.shared.status.clone();
         match timeout(span, view.wait_for(is_settled)).await {
             Ok(Ok(nodes)) => {
                 let is_back =
@@ -196,7 +196,7 @@ impl Shared {
 
 impl fmt::Debug for Redlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let up = self.shared.view.borrow().iter().filter(|node| node.state == NodeState::Up).count();
+        let up = self.shared.status.borrow().iter().filter(|node| node.state == NodeState::Up).count();
         f.debug_struct("Redlock")
             .field("nodes", &self.shared.names)
             .field("up", &up)

@@ -162,7 +162,7 @@ impl Guard {
         let count = |is: fn(&Vote) -> bool| votes.iter().filter(|vote| is(vote)).count();
         // A quorum of nodes without this lock's key may have granted the lock to another client. A node that casts no
         // vote has not; a node that never had the key may have.
-        let voting: Vec<bool> = shared.view.borrow().iter().map(NodeStatus::is_voting).collect();
+        let voting: Vec<bool> = shared.status.borrow().iter().map(NodeStatus::is_voting).collect();
         let is_gone = |(vote, votes): (&Vote, &bool)| match vote {
             Vote::HeldByOther { .. } => true,
             Vote::NotHeld => *votes,

@@ -96,7 +96,7 @@ impl Redlock {
     pub async fn inspect(&self, name: impl AsRef<str>) -> Result<Inspection, InspectError> {
         let SurveyResult { votes, ours } = self.survey(RequestKind::Inspect, name.as_ref()).await?;
         // Read this after the replies: a node that was found to have lost data in the meantime must not count.
-        let voting: Vec<bool> = self.shared.view.borrow().iter().map(NodeStatus::is_voting).collect();
+        let voting: Vec<bool> = self.shared.status.borrow().iter().map(NodeStatus::is_voting).collect();
         let sights = self.shared.names.iter().map(ToString::to_string).zip(votes).zip(ours).zip(voting);
         let nodes = sights
             .map(|(((node, vote), is_ours), votes)| NodeInspection {

@@ -25,7 +25,7 @@ impl RedlockBuilder {
         let redials = self.redials;
         let client = self.connect_lazy()?;
         let deadline = now().plus(connect_timeout);
-        let mut view = client.shared.view.clone();
+        let mut view = client.shared.status.clone();
         let quorum = client.shared.quorum;
         let mut ready_since = None;
         loop {
