@@ -283,7 +283,7 @@ impl RedlockBuilder {
         let shared = Shared {
             commands: orders,
             status: view,
-            has_waited: false.into(),
+            has_waited_for_nodes: false.into(),
             queue,
             names,
             quorum,

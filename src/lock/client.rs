@@ -49,7 +49,7 @@ pub(super) struct Shared {
     pub(super) commands: CommandSender,
     pub(super) status: watch::Receiver<NodeStatusList>,
     /// Whether a task has already waited for enough nodes, or for as long as that makes sense.
-    pub(super) has_waited: AtomicBool,
+    pub(super) has_waited_for_nodes: AtomicBool,
     pub(super) queue: Arc<LocalQueue>,
     pub(super) names: Arc<[Arc<str>]>,
     pub(super) quorum: Quorum,
@@ -97,7 +97,7 @@ impl Redlock {
     /// Waits until enough nodes for a lock are ready, or every node was dialed once. After this, the result of an
     /// attempt is meaningful. This happens once per client, even if nodes disconnect later.
     pub(super) async fn ready(&self) {
-        if self.shared.has_waited.load(Ordering::Relaxed) {
+        if self.shared.has_waited_for_nodes.load(Ordering::Relaxed) {
             return;
         }
         let need = self.shared.quorum.needed();
@@ -108,7 +108,7 @@ impl Redlock {
         let mut view = self.shared.status.clone();
         let ready = view.wait_for(is_ready);
         let _ = timeout(self.shared.one_dial(), ready).await;
-        self.shared.has_waited.store(true, Ordering::Relaxed);
+        self.shared.has_waited_for_nodes.store(true, Ordering::Relaxed);
     }
 
     /// Waits, for at most this span, until enough nodes vote. Stops early if that is no longer possible, even with the
