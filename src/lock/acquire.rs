@@ -268,7 +268,7 @@ async fn last_attempt(
         let Err(AttemptFailure { reason: FailureReason::NoQuorum, votes }) = &tried else { return Ok(tried) };
         let left = patience.left().unwrap_or_default();
         let is_over = left.is_zero() || !votes.iter().any(has_broken);
-        if is_over || !client.returned(left, |node| has_broken(&votes[node])).await {
+        if is_over || !client.wait_for_return(left, |node| has_broken(&votes[node])).await {
             return Ok(tried);
         }
     }

@@ -114,7 +114,7 @@ impl Redlock {
     /// Waits, for at most this span, until enough nodes vote. Stops early if that is no longer possible, even with the
     /// nodes that have just lost their connection and are dialed again. Returns whether enough nodes vote and at least
     /// one of them had lost its connection.
-    pub(super) async fn returned(&self, span: Duration, had_lost: impl Fn(usize) -> bool) -> bool {
+    pub(super) async fn wait_for_return(&self, span: Duration, had_lost: impl Fn(usize) -> bool) -> bool {
         let need = self.shared.quorum.needed();
         let count = |nodes: &NodeStatusList, is: fn(&NodeStatus) -> bool| {
             nodes.iter().filter(|node| is(node)).count()
