@@ -86,11 +86,11 @@ impl Redlock {
             let known = view.wait_for(|nodes| are_known(nodes));
             let _ = timeout(self.shared.one_dial(), known).await;
         }
-        self.known()
+        self.current_status()
     }
 
     /// As [`node_status`](Self::node_status), but without waiting.
-    pub(super) fn known(&self) -> Vec<NodeStatus> {
+    pub(super) fn current_status(&self) -> Vec<NodeStatus> {
         self.shared.status.borrow().to_vec()
     }
 

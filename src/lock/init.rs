@@ -46,9 +46,9 @@ impl RedlockBuilder {
             Ok(InitResult::Fresh) => Ok(InitOutcome::Initialized),
             Ok(InitResult::Already) => Ok(InitOutcome::AlreadyInitialized),
             Ok(InitResult::NotBlank) => Err(InitError::AlreadyInitialized { nodes }),
-            Ok(InitResult::Unreachable) => Err(InitError::Unreachable { nodes: client.known() }),
+            Ok(InitResult::Unreachable) => Err(InitError::Unreachable { nodes: client.current_status() }),
             Ok(InitResult::Rejected(votes)) => {
-                Err(InitError::Rejected { nodes: client.known(), replies: client.replies(votes) })
+                Err(InitError::Rejected { nodes: client.current_status(), replies: client.replies(votes) })
             }
             Err(NoAnswer::Closed) => Err(ConnectError::Closed.into()),
             Err(NoAnswer::NoDriver(why)) => Err(ConnectError::NoDriver(why).into()),
