@@ -57,7 +57,7 @@ pub struct LockView {
 /// A future that completes when a lock is lost. If the lock is released first, it never completes.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct LostSignal {
-    hold: Arc<SharedLease>,
+    lease: Arc<SharedLease>,
     token: CancellationToken,
     waiting: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Fires at the last known deadline, because the driver may not run.
@@ -248,7 +248,7 @@ impl LostSignal {
     fn of(hold: &Arc<SharedLease>) -> Self {
         let token = hold.lost_signal();
         let waiting = Box::pin(token.clone().cancelled_owned());
-        Self { hold: Arc::clone(hold), waiting, token, alarm: None }
+        Self { lease: Arc::clone(hold), waiting, token, alarm: None }
     }
 
     /// The same signal as a token, for code that takes one. It is a child token: cancelling it does not affect the
@@ -265,10 +265,10 @@ impl Future for LostSignal {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         while self.waiting.as_mut().poll(cx).is_pending() {
             // Reads the clock, and fires the signal if the deadline has passed. A released lock is never lost.
-            if !self.hold.is_valid() && !self.hold.is_lost() {
+            if !self.lease.is_valid() && !self.lease.is_lost() {
                 return Poll::Pending;
             }
-            let left = self.hold.remaining();
+            let left = self.lease.remaining();
             let alarm = self.alarm.get_or_insert_with(|| sleep(left));
             if Pin::new(alarm).poll(cx).is_pending() {
                 return Poll::Pending;
