@@ -61,7 +61,7 @@ pub struct LostSignal {
     token: CancellationToken,
     waiting: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Fires at the last known deadline, because the driver may not run.
-    alarm: Option<Sleep>,
+    timer: Option<Sleep>,
 }
 
 impl Guard {
@@ -248,7 +248,7 @@ impl LostSignal {
     fn of(hold: &Arc<SharedLease>) -> Self {
         let token = hold.lost_signal();
         let waiting = Box::pin(token.clone().cancelled_owned());
-        Self { lease: Arc::clone(hold), waiting, token, alarm: None }
+        Self { lease: Arc::clone(hold), waiting, token, timer: None }
     }
 
     /// The same signal as a token, for code that takes one. It is a child token: cancelling it does not affect the
@@ -269,11 +269,11 @@ impl Future for LostSignal {
                 return Poll::Pending;
             }
             let left = self.lease.remaining();
-            let alarm = self.alarm.get_or_insert_with(|| sleep(left));
+            let alarm = self.timer.get_or_insert_with(|| sleep(left));
             if Pin::new(alarm).poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            self.alarm = None;
+            self.timer = None;
         }
         Poll::Ready(())
     }
