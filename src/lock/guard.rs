@@ -44,7 +44,7 @@ pub struct Guard {
     view: LockView,
     id: OperationId,
     /// How long an attempt waits for replies, in nanoseconds: half the size of a `Duration`.
-    patience_nanos: u64,
+    attempt_timeout_nanos: u64,
 }
 
 /// A view of a held lock, without the right to release it. [`Mutex::run`](super::Mutex::run) passes it to the work. A
@@ -75,7 +75,7 @@ impl Guard {
         // The admission belongs to the lock and not to this guard, so that a lost lock blocks no other task here.
         turn.attach_to(&hold);
         let patience_nanos = spec.params.attempt_timeout().as_nanos() as u64;
-        Self { client, view: LockView { lease: hold }, id, patience_nanos }
+        Self { client, view: LockView { lease: hold }, id, attempt_timeout_nanos: patience_nanos }
     }
 
     /// How many nodes may lose this lock's key early (by a restart without data, or a clock jump) before another client
@@ -112,7 +112,7 @@ impl Guard {
     /// which.
     pub async fn extend(&self, ttl: Duration) -> Result<DualTimestamp, ExtendError> {
         let (shared, key) = (&self.client.shared, self.view.lease.key());
-        let params = LeaseParams::new(ttl, shared.drift, None, Duration::from_nanos(self.patience_nanos));
+        let params = LeaseParams::new(ttl, shared.drift, None, Duration::from_nanos(self.attempt_timeout_nanos));
         let params = params.map_err(|bad| InvalidInput::from(bad).about(key))?;
         self.client.limits().check_ttl(&params).map_err(|bad| bad.about(key))?;
         shared.is_here().map_err(|why| ExtendError::unanswered(NoAnswer::NoDriver(why), key))?;
