@@ -309,20 +309,20 @@ async fn attempt(
             let votes = client.shared.quorum.all().iter().map(vote).collect();
             Ok(Err(AttemptFailure { reason: FailureReason::TooLate, votes }))
         }
-        Ok(Ok(hold)) => Ok(Ok(Won { ticket, hold })),
+        Ok(Ok(hold)) => Ok(Ok(Won { ticket, lease: hold })),
     }
 }
 
 /// A lock that was acquired and is not yet a guard. Dropping it cancels the attempt.
 struct Won {
     ticket: CancelOnDrop,
-    hold: Arc<SharedLease>,
+    lease: Arc<SharedLease>,
 }
 
 impl Won {
     fn into_guard(mut self, client: &Redlock, spec: &LockSpec, turn: Admission) -> Guard {
         self.ticket.is_open = false;
-        Guard::new(client.clone(), spec, self.ticket.id, Arc::clone(&self.hold), turn)
+        Guard::new(client.clone(), spec, self.ticket.id, Arc::clone(&self.lease), turn)
     }
 }
 
