@@ -242,7 +242,7 @@ async fn attempt_past_splits(
     client: &Redlock,
     spec: &LockSpec,
     policy: RenewalPolicy,
-) -> Result<Result<Won, AttemptFailure>, AcquireError> {
+) -> Result<Result<AcquiredLease, AttemptFailure>, AcquireError> {
     for _ in 0..MAX_SPLITS {
         match last_attempt(client, spec, policy).await? {
             Err(refusal) if refusal.may_be_split() => sleep(backoff::split(jitter())).await,
@@ -258,7 +258,7 @@ async fn last_attempt(
     client: &Redlock,
     spec: &LockSpec,
     policy: RenewalPolicy,
-) -> Result<Result<Won, AttemptFailure>, AcquireError> {
+) -> Result<Result<AcquiredLease, AttemptFailure>, AcquireError> {
     let patience = WaitLimit::At(now().plus(spec.params.attempt_timeout()));
     let has_broken = |vote: &Vote| {
         matches!(vote, Vote::Unknown(ReplyFailure::ConnectionLost | ReplyFailure::Disconnected(_)))
@@ -281,7 +281,7 @@ async fn attempt(
     spec: &LockSpec,
     policy: RenewalPolicy,
     left: Option<Duration>,
-) -> Result<Result<Won, AttemptFailure>, AcquireError> {
+) -> Result<Result<AcquiredLease, AttemptFailure>, AcquireError> {
     let mut ticket = CancelOnDrop { client: client.clone(), id: client.shared.commands.id(), is_open: true };
     let (id, key, spec) = (ticket.id, &spec.key, spec.clone());
     let span = left.map(|left| left.saturating_add(spec.params.attempt_timeout()));
@@ -309,17 +309,17 @@ async fn attempt(
             let votes = client.shared.quorum.all().iter().map(vote).collect();
             Ok(Err(AttemptFailure { reason: FailureReason::TooLate, votes }))
         }
-        Ok(Ok(hold)) => Ok(Ok(Won { ticket, lease: hold })),
+        Ok(Ok(hold)) => Ok(Ok(AcquiredLease { ticket, lease: hold })),
     }
 }
 
 /// A lock that was acquired and is not yet a guard. Dropping it cancels the attempt.
-struct Won {
+struct AcquiredLease {
     ticket: CancelOnDrop,
     lease: Arc<SharedLease>,
 }
 
-impl Won {
+impl AcquiredLease {
     fn into_guard(mut self, client: &Redlock, spec: &LockSpec, turn: Admission) -> Guard {
         self.ticket.is_open = false;
         Guard::new(client.clone(), spec, self.ticket.id, Arc::clone(&self.lease), turn)
