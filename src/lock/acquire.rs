@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::{Instrument, debug_span};
 
 use super::client::Redlock;
-use super::error::{AcquireError, NoAnswer};
+use super::error::{AcquireError, NoReply};
 use super::guard::Guard;
 use super::mutex::{Mutex, Wait};
 use super::queue::Admission;
@@ -233,7 +233,7 @@ async fn admission(client: &Redlock, spec: &LockSpec, limit: WaitLimit) -> Resul
 /// The child of a fork has neither a driver nor locks.
 fn is_here(client: &Redlock, spec: &LockSpec) -> Result<(), AcquireError> {
     let here = client.shared.is_here();
-    here.map_err(|why| AcquireError::unanswered(NoAnswer::NoDriver(why), &spec.key))
+    here.map_err(|why| AcquireError::unanswered(NoReply::NoDriver(why), &spec.key))
 }
 
 /// Makes one attempt, and one or two more if the votes may be split: if several clients try once at the same instant,
@@ -289,7 +289,7 @@ async fn attempt(
     match answer {
         Err(why) => {
             // If the driver runs again later, it cancels the attempt.
-            ticket.is_open = matches!(why, NoAnswer::NoDriver(_));
+            ticket.is_open = matches!(why, NoReply::NoDriver(_));
             Err(AcquireError::unanswered(why, key))
         }
         Ok(Err(refusal)) => {

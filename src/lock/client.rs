@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::builder::RedlockBuilder;
-use super::error::{InvalidInput, NoAnswer, NoDriver};
+use super::error::{InvalidInput, NoReply, NoDriver};
 use super::limits::Limits;
 use super::mutex::Mutex;
 use super::queue::LocalQueue;
@@ -156,7 +156,7 @@ impl Shared {
         &self,
         span: Option<Duration>,
         command: impl FnOnce(oneshot::Sender<T>) -> crate::driver::DriverCommand,
-    ) -> Result<T, NoAnswer> {
+    ) -> Result<T, NoReply> {
         self.call_by(span, |reply| self.commands.send(command(reply))).await
     }
 
@@ -165,22 +165,22 @@ impl Shared {
         &self,
         span: Option<Duration>,
         send: impl FnOnce(oneshot::Sender<T>),
-    ) -> Result<T, NoAnswer> {
-        self.is_here().map_err(NoAnswer::NoDriver)?;
+    ) -> Result<T, NoReply> {
+        self.is_here().map_err(NoReply::NoDriver)?;
         let (reply, mut answer) = oneshot::channel();
         send(reply);
-        let Some(span) = span else { return answer.await.map_err(|_| NoAnswer::Closed) };
+        let Some(span) = span else { return answer.await.map_err(|_| NoReply::Closed) };
         // Driver and caller may be stopped together, for example when one thread runs both and something blocks it.
         // Therefore do not count time in which the caller did not run: each step counts only for its intended length.
         let mut left = span.saturating_add(REPLY_SLACK * 2);
         while !left.is_zero() {
             let step = left.min(REPLY_SLACK);
             if let Ok(answered) = timeout(step, &mut answer).await {
-                return answered.map_err(|_| NoAnswer::Closed);
+                return answered.map_err(|_| NoReply::Closed);
             }
             left -= step;
         }
-        Err(NoAnswer::NoDriver(NoDriver::Stalled))
+        Err(NoReply::NoDriver(NoDriver::Stalled))
     }
 
     /// Checks that this is the process in which the client was built.

@@ -18,7 +18,7 @@ use key::lock;
 use quorlock_proto::lease_params::InvalidLeaseParams;
 use quorlock_proto::quorum::InvalidQuorum;
 use quorlock_proto::request::Key;
-pub(super) use unanswered::NoAnswer;
+pub(super) use unanswered::NoReply;
 pub use unanswered::NoDriver;
 
 /// An option or a name that is not valid. The message says what to do. No request was sent.

@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{Instrument, debug_span};
 
 use super::client::Redlock;
-use super::error::{ExtendError, InvalidInput, NoAnswer, ReleaseError};
+use super::error::{ExtendError, InvalidInput, NoReply, ReleaseError};
 use super::queue::Admission;
 use super::replies::ReleaseOutcome;
 use crate::driver::timer::{Sleep, sleep};
@@ -115,7 +115,7 @@ impl Guard {
         let params = LeaseParams::new(ttl, shared.drift, None, Duration::from_nanos(self.attempt_timeout_nanos));
         let params = params.map_err(|bad| InvalidInput::from(bad).about(key))?;
         self.client.limits().check_ttl(&params).map_err(|bad| bad.about(key))?;
-        shared.is_here().map_err(|why| ExtendError::unanswered(NoAnswer::NoDriver(why), key))?;
+        shared.is_here().map_err(|why| ExtendError::unanswered(NoReply::NoDriver(why), key))?;
         let lost = || ExtendError::Lost { key: key.shared() };
         if !self.is_valid() {
             return Err(lost());

@@ -1,7 +1,7 @@
 //! Initializing a lock cluster.
 
 use super::builder::RedlockBuilder;
-use super::error::{ConnectError, InitError, NoAnswer};
+use super::error::{ConnectError, InitError, NoReply};
 use crate::driver::DriverCommand;
 use quorlock_proto::membership::InitResult;
 
@@ -50,8 +50,8 @@ impl RedlockBuilder {
             Ok(InitResult::Rejected(votes)) => {
                 Err(InitError::Rejected { nodes: client.current_status(), replies: client.replies(votes) })
             }
-            Err(NoAnswer::Closed) => Err(ConnectError::Closed.into()),
-            Err(NoAnswer::NoDriver(why)) => Err(ConnectError::NoDriver(why).into()),
+            Err(NoReply::Closed) => Err(ConnectError::Closed.into()),
+            Err(NoReply::NoDriver(why)) => Err(ConnectError::NoDriver(why).into()),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::client::Redlock;
-use super::error::{InspectError, NoAnswer};
+use super::error::{InspectError, NoReply};
 use super::replies::NodeReplies;
 use crate::driver::{DriverCommand, NodeStatus, SurveyResult};
 use quorlock_proto::request::{Key, OwnerHash, RequestKind};
@@ -174,7 +174,7 @@ impl Redlock {
     pub(super) async fn survey(&self, phase: RequestKind, name: &str) -> Result<SurveyResult, InspectError> {
         let key = self.key(&Key::new(name))?;
         let of = |why| InspectError::unanswered(why, &key);
-        self.shared.is_here().map_err(|why| of(NoAnswer::NoDriver(why)))?;
+        self.shared.is_here().map_err(|why| of(NoReply::NoDriver(why)))?;
         self.ready().await;
         let (id, asked) = (self.shared.commands.id(), key.clone());
         let command = |reply| DriverCommand::Survey { id, kind: phase, key: asked, reply };

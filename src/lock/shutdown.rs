@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::client::Redlock;
-use super::error::{NoAnswer, ShutdownError};
+use super::error::{NoReply, ShutdownError};
 use crate::driver::{DriverCommand, now};
 
 impl Redlock {
@@ -26,8 +26,8 @@ impl Redlock {
         let span = Some(limit.saturating_add(CLOSE_SLACK));
         let left = match self.shared.call(span, |reply| DriverCommand::Shutdown { deadline, reply }).await {
             Ok(left) => left,
-            Err(NoAnswer::Closed) => return Ok(()),
-            Err(NoAnswer::NoDriver(why)) => {
+            Err(NoReply::Closed) => return Ok(()),
+            Err(NoReply::NoDriver(why)) => {
                 return Err(ShutdownError { no_driver: Some(why), ..ShutdownError::default() });
             }
         };

@@ -21,7 +21,7 @@ pub enum NoDriver {
 
 /// The reason why a caller gets no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum NoAnswer {
+pub(in super::super) enum NoReply {
     Closed,
     NoDriver(NoDriver),
 }
