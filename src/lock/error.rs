@@ -3,7 +3,7 @@
 
 mod forget;
 mod key;
-mod unanswered;
+mod no_reply;
 
 use std::fmt;
 use std::io;
@@ -18,8 +18,8 @@ use key::lock;
 use quorlock_proto::lease_params::InvalidLeaseParams;
 use quorlock_proto::quorum::InvalidQuorum;
 use quorlock_proto::request::Key;
-pub(super) use unanswered::NoReply;
-pub use unanswered::NoDriver;
+pub(super) use no_reply::NoReply;
+pub use no_reply::NoDriver;
 
 /// An option or a name that is not valid. The message says what to do. No request was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
