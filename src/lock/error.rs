@@ -363,7 +363,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_are_small_for_they_are_in_every_result() {
+    fn errors_are_small() {
         assert!(size_of::<AcquireError>() <= 64, "{} bytes", size_of::<AcquireError>());
         assert!(size_of::<ReleaseError>() <= 56 && size_of::<ExtendError>() <= 56);
     }
