@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_words_are_said_once() {
+    fn equal_texts_are_listed_once() {
         let of = |words: &[(&'static str, &str)]| {
             grouped(words.iter().map(|(node, words)| (*node, (*words).to_owned())))
         };
