@@ -50,7 +50,7 @@ async fn an_admission_for_a_dropped_waiter_goes_to_the_next() {
 }
 
 #[tokio::test]
-async fn a_key_that_goes_round_in_here_for_long_is_left_alone_for_a_moment_now_and_then() {
+async fn a_long_local_run_leaves_the_key_free_for_a_moment() {
     let (queue, _inbox, key) = queue();
     let take = |queue: &Arc<LocalQueue>| {
         Box::pin({
