@@ -91,7 +91,7 @@ fn no_task_overtakes_a_waiter() {
 }
 
 #[tokio::test]
-async fn a_notification_without_a_local_waiter_is_refused() {
+async fn a_notification_without_a_local_waiter_is_rejected() {
     let (queue, _inbox, key) = queue();
     assert!(!queue.admitted(&key));
     let turn = queue.try_admit(&key).expect("the admission");
