@@ -127,7 +127,7 @@ async fn a_waiter_that_leaves_is_dequeued() {
 }
 
 #[tokio::test]
-async fn a_release_that_notified_no_process_for_a_task_that_left_is_corrected() {
+async fn a_deferred_notification_is_sent_if_the_waiting_task_leaves() {
     let (queue, mut inbox, key) = queue();
     let turn = queue.try_admit(&key).expect("the admission");
     turn.on_taken();
