@@ -11,7 +11,7 @@ fn queue() -> (Arc<LocalQueue>, CommandReceiver, Key) {
 }
 
 impl LocalQueue {
-    fn admitted(&self, key: &Key) -> bool {
+    fn notified(&self, key: &Key) -> bool {
         QueueEvents(Arc::clone(&self.queues)).on_event(QueueEvent::Notified {
             key,
             has_others: true,
@@ -93,11 +93,11 @@ fn no_task_overtakes_a_waiter() {
 #[tokio::test]
 async fn a_notification_without_a_local_waiter_is_rejected() {
     let (queue, _inbox, key) = queue();
-    assert!(!queue.admitted(&key));
+    assert!(!queue.notified(&key));
     let turn = queue.try_admit(&key).expect("the admission");
-    assert!(queue.admitted(&key));
+    assert!(queue.notified(&key));
     drop(turn);
-    assert!(!queue.admitted(&key), "also where it is remembered that others want the key");
+    assert!(!queue.notified(&key), "also where it is remembered that others want the key");
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn a_waiter_that_leaves_is_dequeued() {
         let turn = queue.try_admit(&key).expect("the admission");
         turn.cohort(|share, _| share.on_enqueued());
         if is_called {
-            assert!(queue.admitted(&key));
+            assert!(queue.notified(&key));
         }
         if is_refused {
             assert!(
@@ -149,7 +149,7 @@ async fn a_process_is_enqueued_again_before_it_notifies_others() {
     let turn = queue.try_admit(&key).expect("the admission");
     let mut next = Box::pin(queue.admit(&key));
     assert!((&mut next).now_or_never().is_none());
-    assert!(queue.admitted(&key), "others wait, and two tasks here are served");
+    assert!(queue.notified(&key), "others wait, and two tasks here are served");
     turn.on_taken();
     assert!(queue.hands_off_locally(&key) && inbox.commands.try_recv().is_err());
     drop(turn);
