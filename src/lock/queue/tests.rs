@@ -178,7 +178,7 @@ mod at_random {
     type Waiter = Pin<Box<dyn Future<Output = Admission>>>;
 
     #[derive(Clone, Copy, Debug)]
-    enum Deed {
+    enum Step {
         Come,
         /// The task at this fraction of the queue leaves.
         Leave(usize),
@@ -190,13 +190,13 @@ mod at_random {
         Hear(u8),
     }
 
-    fn deed() -> impl Strategy<Value = Deed> {
+    fn deed() -> impl Strategy<Value = Step> {
         prop_oneof![
-            3 => Just(Deed::Come),
-            2 => (0..8_usize).prop_map(Deed::Leave),
-            3 => Just(Deed::PassOn),
-            3 => Just(Deed::Look),
-            1 => (0..3_u8).prop_map(Deed::Hear),
+            3 => Just(Step::Come),
+            2 => (0..8_usize).prop_map(Step::Leave),
+            3 => Just(Step::PassOn),
+            3 => Just(Step::Look),
+            1 => (0..3_u8).prop_map(Step::Hear),
         ]
     }
 
@@ -208,7 +208,7 @@ mod at_random {
             let mut turn: Option<Admission> = None;
             for deed in deeds {
                 match deed {
-                    Deed::Come => {
+                    Step::Come => {
                         let (queue, key) = (queue.clone(), key.clone());
                         let mut waiter: Waiter = Box::pin(async move { queue.admit(&key).await });
                         match (&mut waiter).now_or_never() {
@@ -220,11 +220,11 @@ mod at_random {
                             None => waiting.push_back(waiter),
                         }
                     }
-                    Deed::Leave(place) if !waiting.is_empty() => {
+                    Step::Leave(place) if !waiting.is_empty() => {
                         drop(waiting.remove(place % waiting.len()));
                     }
-                    Deed::PassOn => drop(turn.take()),
-                    Deed::Look if turn.is_none() => {
+                    Step::PassOn => drop(turn.take()),
+                    Step::Look if turn.is_none() => {
                         // Only the task at the head has been admitted.
                         for later in waiting.iter_mut().skip(1) {
                             prop_assert!(later.now_or_never().is_none());
@@ -235,7 +235,7 @@ mod at_random {
                             turn = got;
                         }
                     }
-                    Deed::Hear(what) => {
+                    Step::Hear(what) => {
                         let heard = match what {
                             0 => QueueEvent::Notified { key: &key, has_others: true, was_found_free: false },
                             1 => QueueEvent::HasOtherWaiters(&key),
@@ -243,7 +243,7 @@ mod at_random {
                         };
                         QueueEvents(Arc::clone(&queue.queues)).on_event(heard);
                     }
-                    Deed::Leave(_) | Deed::Look => {}
+                    Step::Leave(_) | Step::Look => {}
                 }
             }
             drop(turn);
