@@ -50,8 +50,8 @@ pub(crate) enum DriverCommand {
         is_forced: bool,
         reply: oneshot::Sender<InitResult>,
     },
-    /// Enqueue for a key, after so long a wait; on the second node if the first is unreachable. The reply is dropped
-    /// where no node keeps wait queues.
+    /// Enqueue for a key, after so long a wait; on the second node if the first is unreachable. The reply is
+    /// dropped where no node keeps wait queues.
     Enqueue {
         id: OperationId,
         key: Key,
@@ -87,7 +87,7 @@ pub(crate) enum QueueEvent<'a> {
 /// Receives the events of wait queues.
 pub(crate) trait QueueListener: Send {
     /// False if no task of this process wants the key any more.
-    fn on_event(&self, heard: QueueEvent<'_>) -> bool;
+    fn on_event(&self, event: QueueEvent<'_>) -> bool;
 
     /// Ends all waits: returns every key that may be enqueued.
     fn drain(&self) -> Vec<Key>;

@@ -1,8 +1,8 @@
-//! Timers for callers, on whatever executor they are.
+//! Timers for callers, independent of their executor.
 //!
-//! A thread of this library fires them. Tokio's fire only where a runtime has timers and is running just then, and
-//! nothing tells a future of that: a runtime can be entered and idle, or be blocked by the very task that waits. The
-//! thread starts with the first timer, and ends one second after the last.
+//! A thread of this library fires them. Tokio's timers fire only while a runtime with timers runs. A future
+//! cannot detect that: a runtime may be entered but idle, or blocked by the task that waits. The thread
+//! starts with the first timer and ends one second after the last.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -16,7 +16,7 @@ use futures::future::{Either, select};
 
 use super::{clock, process};
 
-/// The time was over.
+/// The timeout has elapsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Elapsed;
 
@@ -26,7 +26,7 @@ pub(crate) fn sleep(span: Duration) -> Sleep {
     Sleep { due: clock::boot_nanos().saturating_add(nanos), timer_key: None }
 }
 
-/// Waits for this future, for this span at most.
+/// Awaits a future for at most this span.
 pub(crate) async fn timeout<F: Future>(span: Duration, future: F) -> Result<F::Output, Elapsed> {
     match select(pin!(future), sleep(span)).await {
         Either::Left((output, _)) => Ok(output),
@@ -34,15 +34,15 @@ pub(crate) async fn timeout<F: Future>(span: Duration, future: F) -> Result<F::O
     }
 }
 
-/// A timer that this library's thread rings.
+/// A timer that this library's thread fires.
 #[must_use = "a future does nothing unless it is awaited"]
 pub(crate) struct Sleep {
     due: u64,
-    /// Its place among the others, once it was polled.
+    /// Its key in the map of timers, set by the first poll.
     timer_key: Option<TimerKey>,
 }
 
-/// When it rings, by the boot clock, and a number of its own.
+/// When it is due, by the boot clock, and a unique number.
 type TimerKey = (u64, u64);
 
 impl Future for Sleep {
@@ -52,36 +52,36 @@ impl Future for Sleep {
         if clock::boot_nanos() >= self.due {
             return Poll::Ready(());
         }
-        let mut alarms = lock();
-        let place = self.timer_key.unwrap_or_else(|| {
-            alarms.count += 1;
-            (self.due, alarms.count)
+        let mut timers = lock();
+        let timer_key = self.timer_key.unwrap_or_else(|| {
+            timers.count += 1;
+            (self.due, timers.count)
         });
-        self.timer_key = Some(place);
-        let before = alarms.waiting.insert(place, cx.waker().clone());
-        if !alarms.has_thread() {
-            // If the system refuses a thread, the future looks at the clock again and again.
-            alarms.thread_process = thread::Builder::new()
+        self.timer_key = Some(timer_key);
+        let old_waker = timers.waiting.insert(timer_key, cx.waker().clone());
+        if !timers.has_thread() {
+            // If the thread cannot be started, the future polls the clock.
+            timers.thread_process = thread::Builder::new()
                 .name("quorlock-timer".to_owned())
                 .spawn(fire_due)
                 .ok()
                 .map(|_| process::id());
-            if alarms.thread_process.is_none() {
+            if timers.thread_process.is_none() {
                 cx.waker().wake_by_ref();
             }
-        } else if place.0 < alarms.sleeps_until {
+        } else if timer_key.0 < timers.sleeps_until {
             CHANGED.notify_one();
         }
-        drop(alarms);
-        drop(before);
+        drop(timers);
+        drop(old_waker);
         Poll::Pending
     }
 }
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        // A waker may drop what it wakes, with alarms in it: not while the lock is held.
-        let waker = self.timer_key.map(|place| lock().waiting.remove(&place));
+        // Dropping a waker may drop other timers, so release the lock first.
+        let waker = self.timer_key.map(|timer_key| lock().waiting.remove(&timer_key));
         drop(waker);
     }
 }
@@ -89,9 +89,9 @@ impl Drop for Sleep {
 struct Timers {
     waiting: BTreeMap<TimerKey, Waker>,
     count: u64,
-    /// Until when the thread sleeps, if no earlier timer is set.
+    /// When the thread wakes next, by the boot clock, if no earlier timer is added.
     sleeps_until: u64,
-    /// In which process the thread runs. A fork leaves it behind.
+    /// The process in which the thread runs. The child of a fork has no such thread.
     thread_process: Option<u32>,
 }
 
@@ -106,34 +106,34 @@ fn lock() -> MutexGuard<'static, Timers> {
 }
 
 fn fire_due() {
-    let mut alarms = lock();
-    let mut has_rested = false;
-    while !(has_rested && alarms.waiting.is_empty()) {
+    let mut timers = lock();
+    let mut was_idle = false;
+    while !(was_idle && timers.waiting.is_empty()) {
         let now = clock::boot_nanos();
-        let later = alarms.waiting.split_off(&(now + 1, 0));
-        let due = std::mem::replace(&mut alarms.waiting, later);
+        let later = timers.waiting.split_off(&(now + 1, 0));
+        let due = std::mem::replace(&mut timers.waiting, later);
         if !due.is_empty() {
-            // Some executors run what they wake at once, and that may set alarms.
-            drop(alarms);
+            // Some executors run a woken task at once, and the task may add timers.
+            drop(timers);
             due.into_values().for_each(Waker::wake);
-            alarms = lock();
+            timers = lock();
         }
-        // The pause stands still in suspend, and the clock does not: no pause is longer than a rest.
-        let rest = now.saturating_add(MAX_SLEEP.as_nanos() as u64);
-        let next = alarms.waiting.keys().next().map_or(rest, |(rings_at, _)| rest.min(*rings_at));
-        has_rested = alarms.waiting.is_empty();
-        alarms.sleeps_until = next;
+        // `wait_timeout` stops during suspend and the boot clock does not, so wait for at most `MAX_SLEEP`.
+        let latest = now.saturating_add(MAX_SLEEP.as_nanos() as u64);
+        let next = timers.waiting.keys().next().map_or(latest, |(due_at, _)| latest.min(*due_at));
+        was_idle = timers.waiting.is_empty();
+        timers.sleeps_until = next;
         let pause = Duration::from_nanos(next.saturating_sub(now));
-        alarms = CHANGED.wait_timeout(alarms, pause).unwrap_or_else(PoisonError::into_inner).0;
+        timers = CHANGED.wait_timeout(timers, pause).unwrap_or_else(PoisonError::into_inner).0;
     }
-    alarms.thread_process = None;
+    timers.thread_process = None;
 }
 
 static TIMERS: Mutex<Timers> =
     Mutex::new(Timers { waiting: BTreeMap::new(), count: 0, sleeps_until: 0, thread_process: None });
 static CHANGED: Condvar = Condvar::new();
 
-/// How long the thread stays without a timer, and sleeps at most.
+/// The longest wait of the thread, and how long it stays without a timer.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -163,11 +163,11 @@ mod tests {
         let long = Duration::from_secs(3600);
         assert_eq!(block_on(timeout(long, ready(7))), Ok(7));
         assert_eq!(block_on(timeout(Duration::from_millis(5), timeout(long, pending::<()>()))), Err(Elapsed));
-        let late = clock::boot_nanos() + Duration::from_secs(1800).as_nanos() as u64;
-        assert!(lock().waiting.keys().all(|(rings_at, _)| *rings_at < late));
+        let limit = clock::boot_nanos() + Duration::from_secs(1800).as_nanos() as u64;
+        assert!(lock().waiting.keys().all(|(due_at, _)| *due_at < limit));
     }
 
-    /// Its pause stands still in suspend, where alarms do not.
+    /// Because its wait stops during suspend and timers must not.
     #[test]
     fn the_thread_reads_the_clock_at_least_once_a_second() {
         let mut long = sleep(Duration::from_secs(3600));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::builder::RedlockBuilder;
-use super::error::{InvalidInput, NoReply, NoDriver};
+use super::error::{InvalidInput, NoDriver, NoReply};
 use super::limits::Limits;
 use super::mutex::Mutex;
 use super::queue::LocalQueue;
@@ -81,9 +81,9 @@ impl Redlock {
     /// The state of each node, in the order of the client's list. Waits until every node was dialed once, so at most
     /// for the dial timeout.
     pub async fn node_status(&self) -> Vec<NodeStatus> {
-        if self.shared.is_here().is_ok() {
-            let mut view = self.shared.status.clone();
-            let known = view.wait_for(|nodes| are_known(nodes));
+        if self.shared.check_not_forked().is_ok() {
+            let mut status = self.shared.status.clone();
+            let known = status.wait_for(|nodes| are_known(nodes));
             let _ = timeout(self.shared.one_dial(), known).await;
         }
         self.current_status()
@@ -105,8 +105,8 @@ impl Redlock {
             let voting = nodes.iter().filter(|node| node.is_voting()).count();
             voting >= need || are_known(nodes)
         };
-        let mut view = self.shared.status.clone();
-        let ready = view.wait_for(is_ready);
+        let mut status = self.shared.status.clone();
+        let ready = status.wait_for(is_ready);
         let _ = timeout(self.shared.one_dial(), ready).await;
         self.shared.has_waited_for_nodes.store(true, Ordering::Relaxed);
     }
@@ -123,11 +123,11 @@ impl Redlock {
             count(nodes, NodeStatus::is_voting) >= need
                 || count(nodes, |it| it.is_voting() || it.is_returning) < need
         };
-        let mut view = self.shared.status.clone();
-        match timeout(span, view.wait_for(is_settled)).await {
+        let mut status = self.shared.status.clone();
+        match timeout(span, status.wait_for(is_settled)).await {
             Ok(Ok(nodes)) => {
                 let is_back =
-                    nodes.iter().enumerate().any(|(place, node)| node.is_voting() && had_lost(place));
+                    nodes.iter().enumerate().any(|(index, node)| node.is_voting() && had_lost(index));
                 is_back && count(&nodes, NodeStatus::is_voting) >= need
             }
             Ok(Err(_)) | Err(_) => false,
@@ -166,17 +166,17 @@ impl Shared {
         span: Option<Duration>,
         send: impl FnOnce(oneshot::Sender<T>),
     ) -> Result<T, NoReply> {
-        self.is_here().map_err(NoReply::NoDriver)?;
-        let (reply, mut answer) = oneshot::channel();
+        self.check_not_forked().map_err(NoReply::NoDriver)?;
+        let (reply, mut receiver) = oneshot::channel();
         send(reply);
-        let Some(span) = span else { return answer.await.map_err(|_| NoReply::Closed) };
+        let Some(span) = span else { return receiver.await.map_err(|_| NoReply::Closed) };
         // Driver and caller may be stopped together, for example when one thread runs both and something blocks it.
         // Therefore do not count time in which the caller did not run: each step counts only for its intended length.
         let mut left = span.saturating_add(REPLY_SLACK * 2);
         while !left.is_zero() {
             let step = left.min(REPLY_SLACK);
-            if let Ok(answered) = timeout(step, &mut answer).await {
-                return answered.map_err(|_| NoReply::Closed);
+            if let Ok(received) = timeout(step, &mut receiver).await {
+                return received.map_err(|_| NoReply::Closed);
             }
             left -= step;
         }
@@ -184,7 +184,7 @@ impl Shared {
     }
 
     /// Checks that this is the process in which the client was built.
-    pub(super) fn is_here(&self) -> Result<(), NoDriver> {
+    pub(super) fn check_not_forked(&self) -> Result<(), NoDriver> {
         if process::id() == self.process { Ok(()) } else { Err(NoDriver::Forked) }
     }
 

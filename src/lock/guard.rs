@@ -69,13 +69,13 @@ impl Guard {
         client: Redlock,
         spec: &LockSpec,
         id: OperationId,
-        hold: Arc<SharedLease>,
-        turn: Admission,
+        lease: Arc<SharedLease>,
+        admission: Admission,
     ) -> Self {
         // The admission belongs to the lock and not to this guard, so that a lost lock blocks no other task here.
-        turn.attach_to(&hold);
-        let patience_nanos = spec.params.attempt_timeout().as_nanos() as u64;
-        Self { client, view: LockView { lease: hold }, id, attempt_timeout_nanos: patience_nanos }
+        admission.attach_to(&lease);
+        let attempt_timeout_nanos = spec.params.attempt_timeout().as_nanos() as u64;
+        Self { client, view: LockView { lease }, id, attempt_timeout_nanos }
     }
 
     /// How many nodes may lose this lock's key early (by a restart without data, or a clock jump) before another client
@@ -112,10 +112,11 @@ impl Guard {
     /// which.
     pub async fn extend(&self, ttl: Duration) -> Result<DualTimestamp, ExtendError> {
         let (shared, key) = (&self.client.shared, self.view.lease.key());
-        let params = LeaseParams::new(ttl, shared.drift, None, Duration::from_nanos(self.attempt_timeout_nanos));
+        let params =
+            LeaseParams::new(ttl, shared.drift, None, Duration::from_nanos(self.attempt_timeout_nanos));
         let params = params.map_err(|bad| InvalidInput::from(bad).about(key))?;
         self.client.limits().check_ttl(&params).map_err(|bad| bad.about(key))?;
-        shared.is_here().map_err(|why| ExtendError::unanswered(NoReply::NoDriver(why), key))?;
+        shared.check_not_forked().map_err(|reason| ExtendError::no_reply(NoReply::NoDriver(reason), key))?;
         let lost = || ExtendError::Lost { key: key.shared() };
         if !self.is_valid() {
             return Err(lost());
@@ -132,7 +133,7 @@ impl Guard {
                 Err(ExtendError::NoQuorum { key: key.shared(), replies: self.client.replies(votes) })
             }
             Ok(ExtendOutcome::Renewed(_) | ExtendOutcome::Lost) => Err(lost()),
-            Err(why) => Err(ExtendError::unanswered(why, key)),
+            Err(reason) => Err(ExtendError::no_reply(reason, key)),
         }
     }
 
@@ -158,7 +159,7 @@ impl Guard {
         let shared = &client.shared;
         let span = debug_span!(target: "quorlock::lock", "release", key = key.as_str());
         let release = shared.call_by(Some(shared.reply_timeout), |reply| self.end(Some(reply)));
-        let votes = release.instrument(span).await.map_err(|why| ReleaseError::unanswered(why, &key))?;
+        let votes = release.instrument(span).await.map_err(|reason| ReleaseError::no_reply(reason, &key))?;
         let count = |is: fn(&Vote) -> bool| votes.iter().filter(|vote| is(vote)).count();
         // A quorum of nodes without this lock's key may have granted the lock to another client. A node that casts no
         // vote has not; a node that never had the key may have.
@@ -171,23 +172,23 @@ impl Guard {
         let gone = votes.iter().zip(&voting).filter(|it| is_gone(*it)).count();
         let was_lost = has_passed || shared.quorum.is_met(gone);
         let is_confirmed = shared.quorum.is_met(count(Vote::confirms_release));
-        let report = client.replies(votes);
+        let replies = client.replies(votes);
         if is_confirmed {
-            Ok(ReleaseOutcome { replies: report, was_lost })
+            Ok(ReleaseOutcome { replies, was_lost })
         } else {
-            Err(ReleaseError::NoQuorum { key: key.shared(), replies: report, was_lost })
+            Err(ReleaseError::NoQuorum { key: key.shared(), replies, was_lost })
         }
     }
 
     /// Invalidates the guard, then sends the release, then passes the admission on. So the next task's SETs follow the
     /// release directly.
     fn end(&self, reply: Option<tokio::sync::oneshot::Sender<Vec<Vote>>>) {
-        let hold = &self.view.lease;
+        let lease = &self.view.lease;
         // The admission of a lost lock already belongs to another task here, which may be waiting for a notification.
-        let Some(has_turn) = hold.on_end() else { return };
-        let hands_off_locally = has_turn && self.client.shared.queue.hands_off_locally(hold.key());
+        let Some(has_admission) = lease.mark_released() else { return };
+        let hands_off_locally = has_admission && self.client.shared.queue.hands_off_locally(lease.key());
         self.client.shared.commands.send(DriverCommand::Release { id: self.id, hands_off_locally, reply });
-        hold.return_admission();
+        lease.return_admission();
     }
 }
 
@@ -245,10 +246,10 @@ impl LockView {
 }
 
 impl LostSignal {
-    fn of(hold: &Arc<SharedLease>) -> Self {
-        let token = hold.lost_signal();
+    fn of(lease: &Arc<SharedLease>) -> Self {
+        let token = lease.lost_signal();
         let waiting = Box::pin(token.clone().cancelled_owned());
-        Self { lease: Arc::clone(hold), waiting, token, timer: None }
+        Self { lease: Arc::clone(lease), waiting, token, timer: None }
     }
 
     /// The same signal as a token, for code that takes one. It is a child token: cancelling it does not affect the

@@ -40,9 +40,9 @@ impl RedlockBuilder {
         let id = client.shared.commands.id();
         // Each node's marker is read and written. A connection that owes a reply for too long is closed.
         let span = Some(client.shared.one_dial() + client.shared.reply_timeout * 16);
-        let answer =
+        let outcome =
             client.shared.call(span, |reply| DriverCommand::Initialize { id, is_forced: force, reply }).await;
-        match answer {
+        match outcome {
             Ok(InitResult::Fresh) => Ok(InitOutcome::Initialized),
             Ok(InitResult::Already) => Ok(InitOutcome::AlreadyInitialized),
             Ok(InitResult::NotBlank) => Err(InitError::AlreadyInitialized { nodes }),
@@ -51,7 +51,7 @@ impl RedlockBuilder {
                 Err(InitError::Rejected { nodes: client.current_status(), replies: client.replies(votes) })
             }
             Err(NoReply::Closed) => Err(ConnectError::Closed.into()),
-            Err(NoReply::NoDriver(why)) => Err(ConnectError::NoDriver(why).into()),
+            Err(NoReply::NoDriver(reason)) => Err(ConnectError::NoDriver(reason).into()),
         }
     }
 }

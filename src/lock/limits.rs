@@ -75,16 +75,16 @@ impl Limits<'_> {
         }
     }
 
-    pub(super) fn check_min_fencing_number(self, floor: u64) -> Result<(), InvalidInput> {
-        if floor > 0 && self.max_ttl.is_none() {
+    pub(super) fn check_min_fencing_number(self, min_number: u64) -> Result<(), InvalidInput> {
+        if min_number > 0 && self.max_ttl.is_none() {
             return Err(InvalidInput::new(
                 "a plain client has no fencing numbers, so a minimum fencing number has no effect",
             )
             .of("min_fencing_number"));
         }
-        if floor > MAX_MIN_FENCING_NUMBER {
+        if min_number > MAX_MIN_FENCING_NUMBER {
             return Err(InvalidInput::new(format!(
-                "a minimum fencing number of {floor} leaves no room for larger numbers: take at most {MAX_MIN_FENCING_NUMBER}"
+                "a minimum fencing number of {min_number} leaves no room for larger numbers: take at most {MAX_MIN_FENCING_NUMBER}"
             ))
             .of("min_fencing_number"));
         }

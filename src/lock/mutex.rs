@@ -90,8 +90,8 @@ impl Mutex {
 
     /// How long one attempt waits for the nodes' replies, at most a quarter of the ttl. Defaults to the smaller of
     /// ttl/8 and the client's reply timeout.
-    pub const fn attempt_timeout(mut self, patience: Duration) -> Self {
-        self.attempt_timeout = Some(patience);
+    pub const fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = Some(timeout);
         self
     }
 
@@ -125,7 +125,7 @@ impl Mutex {
     /// # Cancel safety
     ///
     /// Dropping the future at any point leaves no lock behind. The driver releases what the attempt may have acquired,
-    /// and the place in the queue goes to the next task.
+    /// and the position in the queue goes to the next task.
     pub async fn acquire(self) -> Result<Guard, AcquireError> {
         super::acquire::acquire(&self).await
     }

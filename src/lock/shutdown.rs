@@ -27,18 +27,18 @@ impl Redlock {
         let left = match self.shared.call(span, |reply| DriverCommand::Shutdown { deadline, reply }).await {
             Ok(left) => left,
             Err(NoReply::Closed) => return Ok(()),
-            Err(NoReply::NoDriver(why)) => {
-                return Err(ShutdownError { no_driver: Some(why), ..ShutdownError::default() });
+            Err(NoReply::NoDriver(reason)) => {
+                return Err(ShutdownError { no_driver: Some(reason), ..ShutdownError::default() });
             }
         };
         if left.pending_releases.is_empty() && left.held_keys.is_empty() {
             return Ok(());
         }
         let name = |node: usize| self.shared.names.get(node).map(ToString::to_string).unwrap_or_default();
-        let undone =
+        let pending_releases =
             left.pending_releases.iter().map(|(node, key)| (name(node.index()), key.to_string())).collect();
         Err(ShutdownError {
-            pending_releases: undone,
+            pending_releases,
             held_locks: left.held_keys.iter().map(ToString::to_string).collect(),
             no_driver: None,
         })

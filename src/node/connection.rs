@@ -1,4 +1,4 @@
-//! One connection: bytes out, replies in, both in order.
+//! A connection to a node: writes requests and reads replies, both in order.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,20 +11,20 @@ use super::notification::Notification;
 use super::reply::{self, ProtocolError, Reply};
 use super::stream::Stream;
 
-/// A connection that is ready for questions.
+/// A connection that is ready for requests.
 pub(crate) struct Connection {
     stream: Stream,
-    /// What no error may show, though the server says it.
+    /// The secret that is redacted in error replies, because a server may echo it.
     secret: Option<Box<str>>,
     eval_only: bool,
     supports_wait_queue: bool,
-    /// Calls that came in and were not taken yet.
+    /// Notifications that were received and not yet handled.
     notifications: VecDeque<Notification>,
     write_buffer: Vec<u8>,
     write_position: usize,
     needs_flush: bool,
     read_buffer: Box<[u8]>,
-    /// The part of the inbox that holds unread bytes.
+    /// The part of the read buffer that is not parsed yet.
     read_start: usize,
     read_end: usize,
 }
@@ -46,7 +46,7 @@ impl Connection {
         }
     }
 
-    /// Whether scripts must be sent in full, because this user may not load them.
+    /// Whether scripts must be sent as source, because this user may not load them.
     pub(crate) fn eval_only(&self) -> bool {
         self.eval_only
     }
@@ -55,7 +55,7 @@ impl Connection {
         self.eval_only = true;
     }
 
-    /// Whether the node can call us, and we others through it.
+    /// Whether this client can be notified, and can notify other processes, through this node.
     pub(crate) fn supports_wait_queue(&self) -> bool {
         self.supports_wait_queue
     }
@@ -64,22 +64,22 @@ impl Connection {
         self.supports_wait_queue = true;
     }
 
-    /// The next call that came in among the replies.
+    /// The next notification, received between the replies.
     pub(crate) fn next_notification(&mut self) -> Option<Notification> {
         self.notifications.pop_front()
     }
 
-    /// Puts packed bytes behind all that wait.
-    pub(crate) fn queue(&mut self, packed: &[u8]) {
-        self.write_buffer.extend_from_slice(packed);
+    /// Appends encoded bytes to the write buffer.
+    pub(crate) fn queue(&mut self, encoded: &[u8]) {
+        self.write_buffer.extend_from_slice(encoded);
     }
 
-    /// Whether so much waits that it is better written before more is packed.
+    /// Whether the write buffer is so large that it should be written before more is encoded.
     pub(crate) fn has_large_write_buffer(&self) -> bool {
         self.write_buffer.len() - self.write_position >= LARGE_BUFFER
     }
 
-    /// Writes what waits: in one call as much as the socket takes, the rest when it takes more.
+    /// Writes the buffered bytes: as many as the socket accepts now, the rest when it accepts more.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.write_position < self.write_buffer.len() {
             let stream = Pin::new(&mut self.stream);
@@ -94,25 +94,25 @@ impl Connection {
         }
         self.write_buffer.clear();
         self.write_position = 0;
-        // A burst, such as thousands of renewals at once, leaves no room behind that may never be filled again.
+        // Free the memory of a burst, such as thousands of renewals at once.
         self.write_buffer.shrink_to(RETAINED_CAPACITY);
         if self.needs_flush {
-            // Only TLS keeps anything back.
+            // Only TLS buffers.
             std::task::ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
             self.needs_flush = false;
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Reads once. Ask [`has_more`](Self::has_more) next: only that lets the bell ring again.
+    /// Reads once. Call [`has_more`](Self::has_more) next: only that registers the waker for the next bytes.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.make_room();
         let mut buffer = ReadBuf::new(&mut self.read_buffer[self.read_end..]);
         std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
         let count = buffer.filled().len();
         if count == 0 {
-            let words = "the server closed the connection";
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, words)));
+            let message = "the server closed the connection";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, message)));
         }
         self.read_end += count;
         Poll::Ready(Ok(()))
@@ -123,7 +123,7 @@ impl Connection {
         self.stream.poll_readable(cx).is_ready()
     }
 
-    /// The next whole reply that was read; `None` until more bytes come.
+    /// The next complete reply; `None` until more bytes are read.
     pub(crate) fn next_reply(&mut self) -> Result<Option<Reply>, ProtocolError> {
         loop {
             let bytes = &self.read_buffer[self.read_start..self.read_end];
@@ -135,8 +135,8 @@ impl Connection {
                 return Ok(Some(reply));
             }
             if bytes.first() == Some(&b'|') {
-                // An attribute is framed with the reply behind it, which would get lost with it. Nothing we ask for
-                // has one.
+                // An attribute is framed together with the reply after it, which would get lost. No request
+                // of this library has attributes in its reply.
                 return Err(ProtocolError);
             }
             let is_push = bytes.first() == Some(&b'>');
@@ -151,12 +151,12 @@ impl Connection {
         }
     }
 
-    /// Whether what was read last, and was no reply, is how an HTTP server begins its answer.
+    /// Whether the unparsed bytes are the start of an HTTP response.
     pub(super) fn has_read_http(&self) -> bool {
         self.read_buffer[self.read_start..self.read_end].starts_with(b"HTTP/")
     }
 
-    /// Closes in order, after all that was written. Dropping resets the connection instead.
+    /// Closes gracefully: written bytes are still delivered. Dropping the connection resets it instead.
     pub(crate) async fn close(self) {
         self.stream.close().await;
     }
@@ -179,8 +179,8 @@ impl Connection {
     }
 }
 
-/// The questions of more than a hundred locks.
+/// In bytes: the requests of more than a hundred locks.
 const LARGE_BUFFER: usize = 1 << 14;
 
-/// What a connection keeps for the bytes of each way: the questions of some hundred locks.
+/// How many bytes each buffer keeps when it is empty: the requests of some hundred locks.
 const RETAINED_CAPACITY: usize = 1 << 15;

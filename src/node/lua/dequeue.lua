@@ -1,5 +1,6 @@
--- Removes a process from a wait queue. Then notifies the next process, if the removed one had been notified,
--- or if the key is free and no waiter has been notified.
+-- Removes a process from a wait queue and may notify the next process.
+--
+-- It does so if the removed process had been notified, or if the key is free and no waiter has been notified.
 --
 -- KEYS[1]  the lock's key
 -- KEYS[2]  its wait queue on this node: a sorted set of processes

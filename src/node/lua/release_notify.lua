@@ -1,5 +1,4 @@
--- Deletes a key if it has this owner token. Notifies the process that has waited longest, or reports whether
--- one waits.
+-- Deletes a key if it has this owner token. Notifies the longest waiting process, or reports if one waits.
 --
 -- The notification does not depend on the key's owner on this node: the lock was held, and is released now.
 --
