@@ -14,7 +14,7 @@ use quorlock_proto::request::{OwnerHash, RequestKind};
 use quorlock_proto::vote::{ExclusionReason, KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};
 
 /// The vote in a reply to a request of this kind.
-pub(crate) fn vote(kind: RequestKind, reply: &Reply) -> Vote {
+pub(crate) fn decode_vote(kind: RequestKind, reply: &Reply) -> Vote {
     match (kind, reply) {
         (_, Reply::Error(error)) => vote_of_error(error),
 
@@ -257,19 +257,19 @@ mod tests {
         replies.extend([[2, 1, 1], [-5, 1, 1], [0, 1, 1], [-1, 1, 1]].map(Reply::ScriptResult));
         for kind in REQUEST_KINDS.into_iter().chain([RequestKind::BreakOf(OwnerHash::of(b""))]) {
             for reply in &replies {
-                assert!(!vote(kind, reply).is_grant(), "{kind:?} {reply:?}");
+                assert!(!decode_vote(kind, reply).is_grant(), "{kind:?} {reply:?}");
             }
         }
-        assert_eq!(vote(RequestKind::Acquire, &Reply::Int(1)), Vote::Unknown(ReplyFailure::UnexpectedReply));
+        assert_eq!(decode_vote(RequestKind::Acquire, &Reply::Int(1)), Vote::Unknown(ReplyFailure::UnexpectedReply));
         assert_eq!(
-            vote(RequestKind::Acquire, &Reply::ScriptResult([1, 0, 1])),
+            decode_vote(RequestKind::Acquire, &Reply::ScriptResult([1, 0, 1])),
             Vote::Unknown(ReplyFailure::UnexpectedReply)
         );
         assert_eq!(
-            vote(RequestKind::Release, &Reply::ScriptResult([1, 1, 1])),
+            decode_vote(RequestKind::Release, &Reply::ScriptResult([1, 1, 1])),
             Vote::Unknown(ReplyFailure::UnexpectedReply)
         );
-        assert_eq!(vote(RequestKind::Renew, &Reply::Ok), Vote::Unknown(ReplyFailure::UnexpectedReply));
-        assert_eq!(vote(RequestKind::Release, &Reply::Nil), Vote::Unknown(ReplyFailure::UnexpectedReply));
+        assert_eq!(decode_vote(RequestKind::Renew, &Reply::Ok), Vote::Unknown(ReplyFailure::UnexpectedReply));
+        assert_eq!(decode_vote(RequestKind::Release, &Reply::Nil), Vote::Unknown(ReplyFailure::UnexpectedReply));
     }
 }

@@ -7,7 +7,7 @@ use super::super::link::LinkEvent;
 use super::super::status::NodeStatus;
 use super::Driver;
 use crate::node::{
-    DialError, Reply, ServerInfo, clock as clock_of, fences, marker_reading, redial_reason, vote,
+    DialError, Reply, ServerInfo, clock as clock_of, fences, marker_reading, redial_reason, decode_vote,
 };
 use crate::observe::Event;
 use quorlock_proto::clock_monitor::ClockAnomaly;
@@ -67,7 +67,7 @@ impl Driver {
                 self.coordinator.on_clock(node, micros, now);
             }
             let has_others = kind.is_release() && matches!(reply, Reply::Int(2..=4));
-            let vote = vote(kind, &reply);
+            let vote = decode_vote(kind, &reply);
             if let Vote::Excluded(exclusion) = &vote
                 && link.add_warning(exclusion)
             {
