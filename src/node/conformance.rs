@@ -10,7 +10,7 @@ use quorlock_chaos::{Data, Server, Setup, redis};
 use quorlock_proto::test_util::conformance::{self as suite, KEY, Location, Stored, Subject, config};
 use redis::{Cmd, Value};
 
-use super::decode::{clock, marker_reading, decode_vote};
+use super::decode::{decode_clock, marker_reading, decode_vote};
 use super::reply::{Reply, parse};
 use super::script::{QUEUE_SOURCES, RequestEncoder, ScriptForm, needs_marker, sources};
 use quorlock_proto::marker::MarkerReading;
@@ -211,7 +211,7 @@ impl Subject for Real {
             bytes.extend_from_slice(self.encoder.marker_args(NodeId(0), expected));
         }
         let reply = self.connection.request(&bytes);
-        (decode_vote(request.phase, &reply), clock(&reply))
+        (decode_vote(request.phase, &reply), decode_clock(&reply))
     }
 
     fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {

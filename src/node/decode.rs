@@ -77,7 +77,7 @@ fn vote_of_error(error: &ErrorReply) -> Vote {
 }
 
 /// The node's clock in microseconds, if the reply contains it.
-pub(crate) const fn clock(reply: &Reply) -> Option<u64> {
+pub(crate) const fn decode_clock(reply: &Reply) -> Option<u64> {
     match reply {
         Reply::ScriptResult([_, _, micros]) if *micros > 0 => Some(*micros as u64),
         _ => None,

@@ -7,7 +7,7 @@ use super::super::link::LinkEvent;
 use super::super::status::NodeStatus;
 use super::Driver;
 use crate::node::{
-    DialError, Reply, ServerInfo, clock as clock_of, fences, marker_reading, redial_reason, decode_vote,
+    DialError, Reply, ServerInfo, decode_clock as clock_of, fences, marker_reading, redial_reason, decode_vote,
 };
 use crate::observe::Event;
 use quorlock_proto::clock_monitor::ClockAnomaly;
