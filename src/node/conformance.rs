@@ -10,7 +10,7 @@ use quorlock_chaos::{Data, Server, Setup, redis};
 use quorlock_proto::test_util::conformance::{self as suite, KEY, Location, Stored, Subject, config};
 use redis::{Cmd, Value};
 
-use super::decode::{decode_clock, marker_reading, decode_vote};
+use super::decode::{decode_clock, decode_marker_reading, decode_vote};
 use super::reply::{Reply, parse};
 use super::script::{QUEUE_SOURCES, RequestEncoder, ScriptForm, needs_marker, sources};
 use quorlock_proto::marker::MarkerReading;
@@ -216,7 +216,7 @@ impl Subject for Real {
 
     fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
         self.encoder.encode_read_marker(write, form(as_text));
-        marker_reading(&self.connection.request(self.encoder.bytes()))
+        decode_marker_reading(&self.connection.request(self.encoder.bytes()))
     }
 
     fn set(&mut self, location: Location, value: Option<&[u8]>, ttl: Option<Duration>) {

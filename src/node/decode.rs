@@ -85,7 +85,7 @@ pub(crate) const fn decode_clock(reply: &Reply) -> Option<u64> {
 }
 
 /// The marker reading in a reply, or the vote if the reply contains none.
-pub(crate) fn marker_reading(reply: &Reply) -> Result<MarkerReading, Vote> {
+pub(crate) fn decode_marker_reading(reply: &Reply) -> Result<MarkerReading, Vote> {
     match reply {
         Reply::Error(error) => Err(vote_of_error(error)),
         Reply::Other(Value::Array(items)) => match &items[..] {

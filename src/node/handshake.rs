@@ -7,7 +7,7 @@ use redis::{Cmd, Value, cmd};
 
 use super::address::{Address, Credentials};
 use super::connection::Connection;
-use super::decode::{fences, marker_reading};
+use super::decode::{fences, decode_marker_reading};
 use super::dial::{DialError, DialSettings, DialStep};
 use super::error_reply::ErrorReply;
 use super::reply::Reply;
@@ -105,7 +105,7 @@ pub(super) async fn handshake(
                 info = Some(ServerInfo::parse(&text, sent, clock::now()));
             }
             (Step::ReadMarker, reply) => {
-                marker = Some(marker_reading(&reply).map_err(|_| not_redis(false))?);
+                marker = Some(decode_marker_reading(&reply).map_err(|_| not_redis(false))?);
                 fences_of_node = fences(&reply);
             }
             (Step::Login | Step::Database | Step::LoadScript | Step::ProbeEval | Step::ProbeEvalSha, _) => {}
