@@ -114,7 +114,7 @@ pub(crate) fn decode_marker_reading(reply: &Reply) -> Result<MarkerReading, Vote
 
 /// The estimated number of fences on the node, their key length and the memory limit: the end of a marker
 /// reading.
-pub(crate) fn fences(reply: &Reply) -> Option<Fences> {
+pub(crate) fn decode_fences(reply: &Reply) -> Option<Fences> {
     let Reply::Other(Value::Array(items)) = reply else { return None };
     let [.., Value::Int(count @ 0..), Value::Int(length @ 0..), Value::Int(memory @ 0..)] = &items[..] else {
         return None;

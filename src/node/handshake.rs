@@ -7,7 +7,7 @@ use redis::{Cmd, Value, cmd};
 
 use super::address::{Address, Credentials};
 use super::connection::Connection;
-use super::decode::{fences, decode_marker_reading};
+use super::decode::{decode_fences, decode_marker_reading};
 use super::dial::{DialError, DialSettings, DialStep};
 use super::error_reply::ErrorReply;
 use super::reply::Reply;
@@ -106,7 +106,7 @@ pub(super) async fn handshake(
             }
             (Step::ReadMarker, reply) => {
                 marker = Some(decode_marker_reading(&reply).map_err(|_| not_redis(false))?);
-                fences_of_node = fences(&reply);
+                fences_of_node = decode_fences(&reply);
             }
             (Step::Login | Step::Database | Step::LoadScript | Step::ProbeEval | Step::ProbeEvalSha, _) => {}
         }

@@ -7,7 +7,7 @@ use super::super::link::LinkEvent;
 use super::super::status::NodeStatus;
 use super::Driver;
 use crate::node::{
-    DialError, Reply, ServerInfo, decode_clock as clock_of, fences, decode_marker_reading, redial_reason, decode_vote,
+    DialError, Reply, ServerInfo, decode_clock as clock_of, decode_fences, decode_marker_reading, redial_reason, decode_vote,
 };
 use crate::observe::Event;
 use quorlock_proto::clock_monitor::ClockAnomaly;
@@ -51,7 +51,7 @@ impl Driver {
             let redial_reason = redial_reason(&reply).map(|text| format!("{ROLE_CHANGED}: {text}"));
             if kind == RequestKind::ReadMarker {
                 self.coordinator.on_marker_reading(node, decode_marker_reading(&reply), now);
-                if let Some(fences) = fences(&reply) {
+                if let Some(fences) = decode_fences(&reply) {
                     self.is_status_dirty |= link.status.fences != Some(fences);
                     if let Some(warning) = link.record_fences(fences) {
                         self.events
