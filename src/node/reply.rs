@@ -148,7 +148,7 @@ pub(super) fn frame_length(bytes: &[u8]) -> Result<Option<usize>, ProtocolError>
             // Fail at once: another protocol may never send the end of a line.
             return Err(ProtocolError);
         }
-        let Some(line) = line(&bytes[at + 1..])? else { return Ok(None) };
+        let Some(line) = read_line(&bytes[at + 1..])? else { return Ok(None) };
         at += 1 + line.len() + 2;
         frames_left -= 1;
         match kind {
@@ -179,7 +179,7 @@ pub(super) fn frame_length(bytes: &[u8]) -> Result<Option<usize>, ProtocolError>
 }
 
 /// The bytes up to the end of the line; `None` while the line is incomplete.
-fn line(bytes: &[u8]) -> Result<Option<&[u8]>, ProtocolError> {
+fn read_line(bytes: &[u8]) -> Result<Option<&[u8]>, ProtocolError> {
     match bytes.iter().position(|byte| *byte == b'\r') {
         Some(end) => match bytes.get(end + 1) {
             Some(b'\n') => Ok(Some(&bytes[..end])),
