@@ -146,7 +146,7 @@ impl Endpoint {
         };
         match self {
             _ if !is_suspicious => Ok(()),
-            Self::Tcp { .. } => Err(BAD_HOST),
+            Self::Tcp { .. } => Err(INVALID_HOST),
             Self::Unix(_) => Err(BAD_PATH),
         }
     }
@@ -211,7 +211,7 @@ fn hint(url: &str) -> &'static str {
 }
 
 const SCHEMES: [&str; 7] = ["redis", "rediss", "valkey", "valkeys", "unix", "redis+unix", "valkey+unix"];
-const BAD_HOST: &str = "a host is written with letters, digits, `.`, `-` and `_` alone; a user and a password go before it, as in \
+const INVALID_HOST: &str = "a host is written with letters, digits, `.`, `-` and `_` alone; a user and a password go before it, as in \
                         redis://user:password@host";
 const BAD_PATH: &str = "the path of a socket is written without `@`, `&`, `;`, `?` and `#`, also as `%40` and the like; a user and a \
                         password go behind it, as in unix:/path?user=…&pass=…";
