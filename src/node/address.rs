@@ -147,7 +147,7 @@ impl Endpoint {
         match self {
             _ if !is_suspicious => Ok(()),
             Self::Tcp { .. } => Err(INVALID_HOST),
-            Self::Unix(_) => Err(BAD_PATH),
+            Self::Unix(_) => Err(INVALID_PATH),
         }
     }
 }
@@ -213,7 +213,7 @@ fn hint(url: &str) -> &'static str {
 const SCHEMES: [&str; 7] = ["redis", "rediss", "valkey", "valkeys", "unix", "redis+unix", "valkey+unix"];
 const INVALID_HOST: &str = "a host is written with letters, digits, `.`, `-` and `_` alone; a user and a password go before it, as in \
                         redis://user:password@host";
-const BAD_PATH: &str = "the path of a socket is written without `@`, `&`, `;`, `?` and `#`, also as `%40` and the like; a user and a \
+const INVALID_PATH: &str = "the path of a socket is written without `@`, `&`, `;`, `?` and `#`, also as `%40` and the like; a user and a \
                         password go behind it, as in unix:/path?user=…&pass=…";
 const ESCAPES: &str =
     "; in a user or password `,` is written %2C, `/` %2F, `?` %3F, `#` %23, `%` %25, and a `:` in a user %3A";
