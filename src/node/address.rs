@@ -207,7 +207,7 @@ fn hint(url: &str) -> &'static str {
     let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     let has_scheme = url.len() > rest.len();
     let is_bare = has_scheme && (is_port || !rest.contains(':')) && !host.is_empty();
-    if url.contains(['@', '?', '#']) || !(is_bare || url.starts_with("unix:")) { ESCAPES } else { "" }
+    if url.contains(['@', '?', '#']) || !(is_bare || url.starts_with("unix:")) { ESCAPE_HINT } else { "" }
 }
 
 const SCHEMES: [&str; 7] = ["redis", "rediss", "valkey", "valkeys", "unix", "redis+unix", "valkey+unix"];
@@ -215,7 +215,7 @@ const INVALID_HOST: &str = "a host is written with letters, digits, `.`, `-` and
                         redis://user:password@host";
 const INVALID_PATH: &str = "the path of a socket is written without `@`, `&`, `;`, `?` and `#`, also as `%40` and the like; a user and a \
                         password go behind it, as in unix:/path?user=…&pass=…";
-const ESCAPES: &str =
+const ESCAPE_HINT: &str =
     "; in a user or password `,` is written %2C, `/` %2F, `?` %3F, `#` %23, `%` %25, and a `:` in a user %3A";
 
 #[cfg(test)]
@@ -321,13 +321,13 @@ mod tests {
             "ss",
         ] {
             let error = parse(url).expect_err(url).to_string();
-            assert!(error.contains(ESCAPES), "{url}: {error}");
+            assert!(error.contains(ESCAPE_HINT), "{url}: {error}");
         }
         let all = parse("redis://u:%2C%2F%3F%23%25:@@h").expect("escaped").credentials.password;
         assert_eq!(all.as_deref(), Some(",/?#%:@"));
         for url in ["redis://h:99999", "redis://h/-1", "http://h", "unix:"] {
             let error = parse(url).expect_err(url).to_string();
-            assert!(!error.contains(ESCAPES), "the URL has no password: {error}");
+            assert!(!error.contains(ESCAPE_HINT), "the URL has no password: {error}");
         }
     }
 }
