@@ -19,7 +19,7 @@ use quorlock_proto::quorum::NodeId;
 use quorlock_proto::request::{Key, OwnerToken, Request, RequestKind};
 use quorlock_proto::vote::Vote;
 
-struct Real {
+struct RealServer {
     server: Server,
     connection: Connection,
     encoder: RequestEncoder,
@@ -37,7 +37,7 @@ fn a_real_server_passes_the_suite() {
     let setup = Setup::new().args(["--appendfsync", "no"]);
     let server = Server::start(&setup).expect("a redis-server to start");
     let connection = Connection::to(&server);
-    suite::check(&mut Real {
+    suite::check(&mut RealServer {
         server,
         connection,
         encoder: RequestEncoder::new(config(), OwnerToken::new(7)),
@@ -50,7 +50,7 @@ fn a_real_server_passes_the_suite() {
 fn the_first_waiter_is_notified_whatever_the_key_holds() {
     let server = Server::start(&Setup::new()).expect("a redis-server to start");
     let connection = Connection::to(&server);
-    let mut node = Real { server, connection, encoder: RequestEncoder::new(config(), OwnerToken::new(7)) };
+    let mut node = RealServer { server, connection, encoder: RequestEncoder::new(config(), OwnerToken::new(7)) };
     let [mut first, mut second] = [1, 2].map(|name| Waiter::on(&node.server, OwnerToken::new(name)));
     let is_held = |vote: &Vote| matches!(vote, Vote::HeldByOther { .. });
     for value in [Some(&b"another's"[..]), None] {
@@ -162,7 +162,7 @@ fn channel(name: OwnerToken) -> String {
     format!("quorlock:waiters:{}", String::from_utf8_lossy(&name.digits()))
 }
 
-impl Real {
+impl RealServer {
     /// The node's vote on a request of this waiter.
     fn reply_to(&mut self, waiter: &Waiter, kind: RequestKind) -> Vote {
         self.encoder = RequestEncoder::new(config(), waiter.name);
@@ -191,7 +191,7 @@ impl Real {
     }
 }
 
-impl Subject for Real {
+impl Subject for RealServer {
     fn reset(&mut self) {
         self.command(&[b"FLUSHALL"]);
         for text in sources(true).iter().chain(sources(false)).chain(QUEUE_SOURCES) {
