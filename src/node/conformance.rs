@@ -51,7 +51,7 @@ fn the_first_waiter_is_notified_whatever_the_key_holds() {
     let server = Server::start(&Setup::new()).expect("a redis-server to start");
     let connection = Connection::to(&server);
     let mut node = RealServer { server, connection, encoder: RequestEncoder::new(config(), OwnerToken::new(7)) };
-    let [mut first, mut second] = [1, 2].map(|name| Waiter::on(&node.server, OwnerToken::new(name)));
+    let [mut first, mut second] = [1, 2].map(|name| Waiter::subscribe(&node.server, OwnerToken::new(name)));
     let is_held = |vote: &Vote| matches!(vote, Vote::HeldByOther { .. });
     for value in [Some(&b"another's"[..]), None] {
         node.reset();
@@ -105,7 +105,7 @@ fn the_first_waiter_is_notified_whatever_the_key_holds() {
     // A disconnected waiter is skipped.
     drop(first);
     node.reset();
-    let gone = Waiter::on(&node.server, OwnerToken::new(3));
+    let gone = Waiter::subscribe(&node.server, OwnerToken::new(3));
     node.set(Location::Lock, Some(b"a holder"), None);
     assert!(
         is_held(&node.reply_to(&gone, RequestKind::Enqueue))
@@ -129,7 +129,7 @@ struct Waiter {
 }
 
 impl Waiter {
-    fn on(server: &Server, name: OwnerToken) -> Self {
+    fn subscribe(server: &Server, name: OwnerToken) -> Self {
         let mut subscription = Connection::to(server);
         let mut subscribe = Cmd::new();
         subscribe.arg("SUBSCRIBE").arg(channel(name));
