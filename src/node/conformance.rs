@@ -65,10 +65,10 @@ fn the_first_waiter_is_notified_whatever_the_key_holds() {
             node.reply_to(&Waiter::no_waiter(), RequestKind::ReleaseAndNotify),
             Vote::HeldByOther { remaining: None }
         );
-        assert_eq!((first.receives(), second.receives()), (Some("1 orders:42".to_owned()), None));
+        assert_eq!((first.next_notification(), second.next_notification()), (Some("1 orders:42".to_owned()), None));
         // A notified process leaves without the lock.
         assert_eq!(node.reply_to(&first, RequestKind::Dequeue), Vote::Granted);
-        assert_eq!((first.receives(), second.receives()), (None, Some("1 orders:42".to_owned())));
+        assert_eq!((first.next_notification(), second.next_notification()), (None, Some("1 orders:42".to_owned())));
         assert_eq!(node.reply_to(&second, RequestKind::Dequeue), Vote::Granted);
         // A waiter that was not notified takes no other's position.
         assert!(
@@ -76,7 +76,7 @@ fn the_first_waiter_is_notified_whatever_the_key_holds() {
                 && is_held(&node.reply_to(&second, RequestKind::Enqueue))
         );
         assert_eq!(node.reply_to(&first, RequestKind::Dequeue), Vote::Granted);
-        assert_eq!((first.receives(), second.receives()), (None, None));
+        assert_eq!((first.next_notification(), second.next_notification()), (None, None));
     }
     node.reset();
     node.set(Location::Lock, Some(b"a holder"), None);
@@ -87,7 +87,7 @@ fn the_first_waiter_is_notified_whatever_the_key_holds() {
     node.command(&[b"DEL", KEY.as_bytes()]);
     // A release whose key is gone.
     assert_eq!(node.reply_to(&Waiter::no_waiter(), RequestKind::ReleaseAndNotify), Vote::NotHeld);
-    assert_eq!((first.receives(), second.receives()), (Some("1 orders:42".to_owned()), None));
+    assert_eq!((first.next_notification(), second.next_notification()), (Some("1 orders:42".to_owned()), None));
     node.reset();
     node.set(Location::Lock, Some(b"a holder"), None);
     assert!(
@@ -100,7 +100,7 @@ fn the_first_waiter_is_notified_whatever_the_key_holds() {
         panic!("the first waiter is the next")
     };
     assert!(grace <= Duration::from_millis(100), "{grace:?}");
-    assert_eq!((first.receives(), second.receives()), (Some("2 orders:42".to_owned()), None));
+    assert_eq!((first.next_notification(), second.next_notification()), (Some("2 orders:42".to_owned()), None));
     assert_eq!(node.reply_to(&first, RequestKind::Enqueue), Vote::NotHeld, "the notified waiter is the next");
     // A disconnected waiter is skipped.
     drop(first);
@@ -144,7 +144,7 @@ impl Waiter {
     }
 
     /// The text of its notification, if there is one.
-    fn receives(&mut self) -> Option<String> {
+    fn next_notification(&mut self) -> Option<String> {
         let subscription = self.subscription.as_mut()?;
         let mut bytes = [0; 4096];
         let count = subscription.stream.read(&mut bytes).ok()?;
