@@ -36,7 +36,7 @@ fn a_real_server_passes_the_suite() {
     // The append-only file outlives the process; a restart in this test needs no fsync.
     let setup = Setup::new().args(["--appendfsync", "no"]);
     let server = Server::start(&setup).expect("a redis-server to start");
-    let connection = Connection::to(&server);
+    let connection = Connection::open(&server);
     suite::check(&mut RealServer {
         server,
         connection,
@@ -49,7 +49,7 @@ fn a_real_server_passes_the_suite() {
 #[test]
 fn the_first_waiter_is_notified_whatever_the_key_holds() {
     let server = Server::start(&Setup::new()).expect("a redis-server to start");
-    let connection = Connection::to(&server);
+    let connection = Connection::open(&server);
     let mut node = RealServer { server, connection, encoder: RequestEncoder::new(config(), OwnerToken::new(7)) };
     let [mut first, mut second] = [1, 2].map(|name| Waiter::subscribe(&node.server, OwnerToken::new(name)));
     let is_held = |vote: &Vote| matches!(vote, Vote::HeldByOther { .. });
@@ -130,7 +130,7 @@ struct Waiter {
 
 impl Waiter {
     fn subscribe(server: &Server, name: OwnerToken) -> Self {
-        let mut subscription = Connection::to(server);
+        let mut subscription = Connection::open(server);
         let mut subscribe = Cmd::new();
         subscribe.arg("SUBSCRIBE").arg(channel(name));
         subscription.request(&subscribe.get_packed_command());
@@ -285,7 +285,7 @@ impl Subject for RealServer {
 
     fn restart(&mut self) {
         self.server.restart(Data::Kept).expect("it starts again");
-        self.connection = Connection::to(&self.server);
+        self.connection = Connection::open(&self.server);
     }
 
     fn change_role(&mut self) {
@@ -296,7 +296,7 @@ impl Subject for RealServer {
 }
 
 impl Connection {
-    fn to(server: &Server) -> Self {
+    fn open(server: &Server) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", server.port())).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a read timeout");
         Self { stream, unread: Vec::new() }
