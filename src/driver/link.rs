@@ -164,7 +164,7 @@ impl Link {
     }
 
     /// Records that the connection is in use, with the server's data.
-    pub(super) fn connected(&mut self, info: &ServerInfo) {
+    pub(super) fn on_connected(&mut self, info: &ServerInfo) {
         self.failures = 0;
         self.status.is_returning = false;
         // A fenced client gets the node's voting status in the same poll.

@@ -115,7 +115,7 @@ impl Driver {
             return self.exclude(node, ExclusionReason::DuplicateServer(duplicate as u8), now);
         }
         let link = &mut self.links[node.index()];
-        link.connected(info);
+        link.on_connected(info);
         let NodeStatus { address, server, warnings, .. } = &link.status;
         let round_trip = info.round_trip;
         self.events.emit(&Event::NodeUp { node: address, server, round_trip });
