@@ -91,7 +91,7 @@ impl Link {
     /// Records the reply to an enqueue. Returns true if the public status has changed.
     pub(super) fn on_enqueue_reply(&mut self, is_write_rejected: bool, now: DualTimestamp) -> bool {
         if is_write_rejected {
-            self.no_enqueue_before = now.plus(ENQUEUE_REFUSED_PAUSE).boot_nanos();
+            self.no_enqueue_before = now.plus(ENQUEUE_REJECTED_PAUSE).boot_nanos();
             return false;
         }
         let Some(old) = self.write_warning.take() else { return false };
@@ -269,4 +269,4 @@ impl Link {
 }
 
 /// How long no enqueue is sent to a node that rejected a write. Meanwhile waiters enqueue on the next node.
-const ENQUEUE_REFUSED_PAUSE: Duration = Duration::from_secs(1);
+const ENQUEUE_REJECTED_PAUSE: Duration = Duration::from_secs(1);
