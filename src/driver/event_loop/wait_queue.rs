@@ -26,7 +26,7 @@ impl Driver {
         let node = if is_on_second { next.or(first) } else { first };
         // If no node keeps wait queues, the reply is dropped, and the caller continues without one.
         let Some(node) = node.filter(|_| self.calls.shutdown_deadline().is_none()) else { return };
-        self.calls.enqueue(id, key.clone(), node, reply);
+        self.calls.add_enqueue(id, key.clone(), node, reply);
         self.coordinator.enqueue(id, node, (RequestKind::Enqueue, key, waited), now);
     }
 
