@@ -22,7 +22,7 @@ impl Driver {
         reply: oneshot::Sender<Vote>,
         now: DualTimestamp,
     ) {
-        let [first, next] = self.queues_of(&key, now);
+        let [first, next] = self.wait_queue_nodes(&key, now);
         let node = if is_on_second { next.or(first) } else { first };
         // If no node keeps wait queues, the reply is dropped, and the caller continues without one.
         let Some(node) = node.filter(|_| self.calls.shutdown_deadline().is_none()) else { return };
@@ -34,7 +34,7 @@ impl Driver {
     /// is not enqueued. If it is enqueued on a node that is no longer one of them, that node's notification
     /// is rejected when it comes.
     pub(super) fn dequeue(&mut self, key: &Key, now: DualTimestamp) {
-        for node in self.queues_of(key, now).into_iter().flatten() {
+        for node in self.wait_queue_nodes(key, now).into_iter().flatten() {
             self.coordinator.enqueue(
                 self.ids.id(),
                 node,
@@ -122,7 +122,7 @@ impl Driver {
     }
 
     /// The wait queue node of a key, and the second node, for processes that cannot reach the first.
-    fn queues_of(&self, key: &Key, now: DualTimestamp) -> [Option<NodeId>; 2] {
+    fn wait_queue_nodes(&self, key: &Key, now: DualTimestamp) -> [Option<NodeId>; 2] {
         let accepts_waiters = |node: NodeId| {
             self.coordinator.has_replied(node, now) && self.links[node.index()].may_enqueue(now)
         };
