@@ -136,16 +136,16 @@ impl Driver {
         // Other processes may have newer or older information on which nodes vote.
         let nodes = [
             fairness::rendezvous_nodes(key.as_str(), self.voting_queue_nodes()),
-            fairness::rendezvous_nodes(key.as_str(), self.queue_nodes()),
+            fairness::rendezvous_nodes(key.as_str(), self.nodes_with_queues()),
         ];
         nodes.into_iter().flatten().flatten().collect()
     }
 
     fn voting_queue_nodes(&self) -> impl Iterator<Item = (NodeId, u64)> {
-        self.queue_nodes().filter(|(node, _)| self.coordinator.may_keep_queues(*node))
+        self.nodes_with_queues().filter(|(node, _)| self.coordinator.may_keep_queues(*node))
     }
 
-    fn queue_nodes(&self) -> impl Iterator<Item = (NodeId, u64)> {
+    fn nodes_with_queues(&self) -> impl Iterator<Item = (NodeId, u64)> {
         let links = self.links.iter().enumerate().map(|(node, link)| (NodeId(node as u8), link));
         links.filter_map(|(node, link)| Some((node, link.node_weight_seed()?)))
     }
