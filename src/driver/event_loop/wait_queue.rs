@@ -126,7 +126,7 @@ impl Driver {
         let accepts_waiters = |node: NodeId| {
             self.coordinator.has_replied(node, now) && self.links[node.index()].may_enqueue(now)
         };
-        let candidates = self.voting_queue_nodes().filter(|(node, _)| accepts_waiters(*node));
+        let candidates = self.voting_nodes_with_queues().filter(|(node, _)| accepts_waiters(*node));
         fairness::rendezvous_nodes(key.as_str(), candidates)
     }
 
@@ -135,13 +135,13 @@ impl Driver {
     pub(super) fn queues_to_notify(&self, key: &Key) -> NodeSet {
         // Other processes may have newer or older information on which nodes vote.
         let nodes = [
-            fairness::rendezvous_nodes(key.as_str(), self.voting_queue_nodes()),
+            fairness::rendezvous_nodes(key.as_str(), self.voting_nodes_with_queues()),
             fairness::rendezvous_nodes(key.as_str(), self.nodes_with_queues()),
         ];
         nodes.into_iter().flatten().flatten().collect()
     }
 
-    fn voting_queue_nodes(&self) -> impl Iterator<Item = (NodeId, u64)> {
+    fn voting_nodes_with_queues(&self) -> impl Iterator<Item = (NodeId, u64)> {
         self.nodes_with_queues().filter(|(node, _)| self.coordinator.may_keep_queues(*node))
     }
 
