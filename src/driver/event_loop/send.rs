@@ -19,7 +19,7 @@ impl Driver {
     pub(super) fn send(&mut self, mut request: Request, nodes: NodeSet, as_text: bool) {
         let mut encoded = None;
         let notifies = matches!(request.phase, RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal);
-        let to_notify = if notifies { self.queues_to_notify(&request.key) } else { nodes };
+        let to_notify = if notifies { self.nodes_to_notify(&request.key) } else { nodes };
         let others = nodes.without(to_notify);
         for node in nodes.without(others).iter().chain(others.iter()) {
             // A node that went down after the decision: its release is pending already, and its vote is

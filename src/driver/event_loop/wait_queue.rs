@@ -47,7 +47,7 @@ impl Driver {
     /// Notifies the next process for a key that was freed, by a release without an owner. Waiters of this
     /// process stay enqueued.
     pub(super) fn notify_next(&mut self, key: &Key, now: DualTimestamp) {
-        for node in self.queues_to_notify(key).iter() {
+        for node in self.nodes_to_notify(key).iter() {
             self.coordinator.enqueue(
                 self.ids.id(),
                 node,
@@ -97,7 +97,7 @@ impl Driver {
             return None;
         }
         let key = self.calls.key_of(id)?;
-        let other_nodes = self.queues_to_notify(key).without(possibly_set);
+        let other_nodes = self.nodes_to_notify(key).without(possibly_set);
         Some((
             key.clone(),
             other_nodes.iter().filter(|node| self.coordinator.has_replied(*node, now)).collect(),
@@ -132,7 +132,7 @@ impl Driver {
 
     /// The nodes where other processes may wait for the key: its wait queue node, or the second one if they
     /// cannot reach that. Checking all nodes would cost each of them a command per release.
-    pub(super) fn queues_to_notify(&self, key: &Key) -> NodeSet {
+    pub(super) fn nodes_to_notify(&self, key: &Key) -> NodeSet {
         // Other processes may have newer or older information on which nodes vote.
         let nodes = [
             fairness::rendezvous_nodes(key.as_str(), self.voting_nodes_with_queues()),
