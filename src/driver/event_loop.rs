@@ -237,7 +237,7 @@ impl Driver {
         while self.flush() {
             self.perform_actions(now);
         }
-        self.set_timer(is_due, now);
+        self.reset_timer(is_due, now);
         self.publish_status();
         true
     }
@@ -322,7 +322,7 @@ impl Driver {
         false
     }
 
-    fn set_timer(&mut self, is_due: bool, now: DualTimestamp) {
+    fn reset_timer(&mut self, is_due: bool, now: DualTimestamp) {
         // Tokio's timers stop during suspend and do not know the wall clock, so check the clock regularly
         // while a lock is held.
         let reading = self.coordinator.has_leases().then(|| now.plus(LEASE_CHECK_INTERVAL).boot_nanos());
