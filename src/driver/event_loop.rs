@@ -176,9 +176,9 @@ impl Driver {
             let Some(event) = link.poll(&mut cx) else { continue };
             // After a read there is nearly always nothing more; then the source's waker fires for the next
             // data.
-            let is_all = matches!(event, LinkEvent::DataRead) && !link.has_more(&mut cx);
+            let is_drained = matches!(event, LinkEvent::DataRead) && !link.has_more(&mut cx);
             self.link_events.push((node, event));
-            if !is_all {
+            if !is_drained {
                 self.ready.mark_ready(index);
             }
         }
