@@ -197,9 +197,9 @@ impl Driver {
         }
         let timer_fired =
             sources.has(TIMER) && self.timer.as_mut().poll(&mut self.ready.context(TIMER)).is_ready();
-        let closes = !self.accepts_commands && self.calls.shutdown_deadline().is_none();
+        let begins_shutdown = !self.accepts_commands && self.calls.shutdown_deadline().is_none();
         let is_idle =
-            self.link_events.is_empty() && self.pending_commands.is_empty() && !timer_fired && !closes;
+            self.link_events.is_empty() && self.pending_commands.is_empty() && !timer_fired && !begins_shutdown;
         if is_idle && !self.flush() {
             return false;
         }
@@ -220,7 +220,7 @@ impl Driver {
             self.perform_actions(now);
             self.handle_commands(now);
         }
-        if closes {
+        if begins_shutdown {
             self.calls.begin_shutdown(now.plus(DRAIN_TIMEOUT), &mut self.coordinator, now);
         }
         // Before the timer's deadline nothing is due.
