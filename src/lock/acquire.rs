@@ -59,7 +59,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 ..spec.clone()
             };
             let outcome = match mutex.wait_limit {
-                Wait::No => attempt_past_splits(client, &spec, policy).await?,
+                Wait::No => attempt_with_split_retries(client, &spec, policy).await?,
                 Wait::For(_) | Wait::Forever => attempt(client, &spec, policy, limit.left()).await?,
             };
             let failure = match outcome {
@@ -103,7 +103,7 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
         check_not_forked(client, &spec)?;
         client.ready().await;
         let Some(admission) = client.shared.queue.try_admit(&spec.key) else { return Ok(None) };
-        match attempt_past_splits(client, &spec, policy).await? {
+        match attempt_with_split_retries(client, &spec, policy).await? {
             Ok(acquired) => {
                 admission.on_taken();
                 Ok(Some(acquired.into_guard(client, &spec, admission)))
@@ -244,7 +244,7 @@ fn check_not_forked(client: &Redlock, spec: &LockSpec) -> Result<(), AcquireErro
 
 /// Makes one attempt, and one or two more if the votes may be split: if several clients try once at the same instant,
 /// one of them should get the lock. A client that was granted nothing does not retry; it leaves the lock to the others.
-async fn attempt_past_splits(
+async fn attempt_with_split_retries(
     client: &Redlock,
     spec: &LockSpec,
     policy: RenewalPolicy,
