@@ -250,17 +250,17 @@ async fn attempt_with_split_retries(
     policy: RenewalPolicy,
 ) -> Result<Result<AcquiredLease, AttemptFailure>, AcquireError> {
     for _ in 0..MAX_SPLITS {
-        match last_attempt(client, spec, policy).await? {
+        match attempt_with_reconnect(client, spec, policy).await? {
             Err(failure) if failure.may_be_split() => sleep(backoff::split(jitter())).await,
             outcome => return Ok(outcome),
         }
     }
-    last_attempt(client, spec, policy).await
+    attempt_with_reconnect(client, spec, policy).await
 }
 
 /// Makes the attempt of a caller that does not wait. Connections may have just broken, as idle ones do all at once when
 /// the servers close them. Then the attempt is repeated when they are back, within the time that one attempt may take.
-async fn last_attempt(
+async fn attempt_with_reconnect(
     client: &Redlock,
     spec: &LockSpec,
     policy: RenewalPolicy,
