@@ -249,7 +249,7 @@ async fn attempt_with_split_retries(
     spec: &LockSpec,
     policy: RenewalPolicy,
 ) -> Result<Result<AcquiredLease, AttemptFailure>, AcquireError> {
-    for _ in 0..MAX_SPLITS {
+    for _ in 0..MAX_SPLIT_RETRIES {
         match attempt_with_reconnect(client, spec, policy).await? {
             Err(failure) if failure.may_be_split() => sleep(backoff::split(jitter())).await,
             outcome => return Ok(outcome),
@@ -362,4 +362,4 @@ fn error_of(client: &Redlock, spec: &LockSpec, failure: AttemptFailure) -> Acqui
 }
 
 /// How often a caller that tries once retries if the votes may be split.
-const MAX_SPLITS: u32 = 2;
+const MAX_SPLIT_RETRIES: u32 = 2;
