@@ -88,7 +88,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             let is_contended = matches!(failure.reason, FailureReason::Contended { .. });
             next = is_contended.then(|| admission.cohort(|cohort, _| cohort.next_after_refusal()));
         };
-        Err(error_of(client, &spec, failure))
+        Err(acquire_error(client, &spec, failure))
     }
     .instrument(span)
     .await
@@ -109,7 +109,7 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
                 Ok(Some(acquired.into_guard(client, &spec, admission)))
             }
             Err(AttemptFailure { reason: FailureReason::Contended { .. }, .. }) => Ok(None),
-            Err(failure) => Err(error_of(client, &spec, failure)),
+            Err(failure) => Err(acquire_error(client, &spec, failure)),
         }
     }
     .instrument(span)
@@ -350,7 +350,7 @@ impl Drop for CancelOnDrop {
     }
 }
 
-fn error_of(client: &Redlock, spec: &LockSpec, failure: AttemptFailure) -> AcquireError {
+fn acquire_error(client: &Redlock, spec: &LockSpec, failure: AttemptFailure) -> AcquireError {
     let (key, replies) = (spec.key.shared(), client.replies(failure.votes));
     match failure.reason {
         FailureReason::Contended { retry_after } => AcquireError::Contended { key, retry_after, replies },
