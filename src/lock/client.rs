@@ -84,7 +84,7 @@ impl Redlock {
         if self.shared.check_not_forked().is_ok() {
             let mut status = self.shared.status.clone();
             let known = status.wait_for(|nodes| are_known(nodes));
-            let _ = timeout(self.shared.one_dial(), known).await;
+            let _ = timeout(self.shared.first_dial_limit(), known).await;
         }
         self.current_status()
     }
@@ -107,7 +107,7 @@ impl Redlock {
         };
         let mut status = self.shared.status.clone();
         let ready = status.wait_for(is_ready);
-        let _ = timeout(self.shared.one_dial(), ready).await;
+        let _ = timeout(self.shared.first_dial_limit(), ready).await;
         self.shared.has_waited_for_nodes.store(true, Ordering::Relaxed);
     }
 
@@ -189,7 +189,7 @@ impl Shared {
     }
 
     /// How long it takes until every node was dialed once.
-    pub(super) fn one_dial(&self) -> Duration {
+    pub(super) fn first_dial_limit(&self) -> Duration {
         self.connect_timeout + DIAL_SLACK
     }
 }

@@ -39,7 +39,7 @@ impl RedlockBuilder {
         let nodes = client.node_status().await;
         let id = client.shared.commands.id();
         // Each node's marker is read and written. A connection that owes a reply for too long is closed.
-        let span = Some(client.shared.one_dial() + client.shared.reply_timeout * 16);
+        let span = Some(client.shared.first_dial_limit() + client.shared.reply_timeout * 16);
         let outcome =
             client.shared.call(span, |reply| DriverCommand::Initialize { id, is_forced: force, reply }).await;
         match outcome {
