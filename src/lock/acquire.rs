@@ -32,7 +32,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
         let client = &mutex.client;
         check_not_forked(client, &spec)?;
         // Connecting counts as waiting. Even the shortest wait allows for one dial of each node.
-        client.ready().await;
+        client.wait_until_ready().await;
         let admission = admission(client, &spec, limit).await?;
         limit.pause(admission.delay).await;
         let mut queue_wait = QueueWait::new(client, &spec, &admission, limit);
@@ -101,7 +101,7 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
     async {
         let client = &mutex.client;
         check_not_forked(client, &spec)?;
-        client.ready().await;
+        client.wait_until_ready().await;
         let Some(admission) = client.shared.queue.try_admit(&spec.key) else { return Ok(None) };
         match attempt_with_split_retries(client, &spec, policy).await? {
             Ok(acquired) => {

@@ -96,7 +96,7 @@ impl Redlock {
 
     /// Waits until enough nodes for a lock are ready, or every node was dialed once. After this, the result of an
     /// attempt is meaningful. This happens once per client, even if nodes disconnect later.
-    pub(super) async fn ready(&self) {
+    pub(super) async fn wait_until_ready(&self) {
         if self.shared.has_waited_for_nodes.load(Ordering::Relaxed) {
             return;
         }

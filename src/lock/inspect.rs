@@ -171,7 +171,7 @@ impl Redlock {
         let key = self.key(&Key::new(name))?;
         let error = |reason| InspectError::no_reply(reason, &key);
         self.shared.check_not_forked().map_err(|reason| error(NoReply::NoDriver(reason)))?;
-        self.ready().await;
+        self.wait_until_ready().await;
         let (id, requested) = (self.shared.commands.id(), key.clone());
         let command = |reply| DriverCommand::Survey { id, kind, key: requested, reply };
         self.shared.call(Some(self.shared.reply_timeout), command).await.map_err(error)
