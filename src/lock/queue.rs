@@ -70,7 +70,7 @@ impl LocalQueue {
 
     /// Admits the task at once if no other task here is admitted.
     pub(super) fn try_admit(self: &Arc<Self>, key: &Key) -> Option<Admission> {
-        self.begin(&mut self.lock(), key)
+        self.admit_if_idle(&mut self.lock(), key)
     }
 
     /// Whether the next task here takes the key before other processes do. If so, a release now does not notify them.
@@ -100,7 +100,7 @@ impl LocalQueue {
         }
     }
 
-    fn begin(self: &Arc<Self>, queues: &mut KeyQueues, key: &Key) -> Option<Admission> {
+    fn admit_if_idle(self: &Arc<Self>, queues: &mut KeyQueues, key: &Key) -> Option<Admission> {
         let is_fresh = match queues.entry(key.clone()) {
             Entry::Occupied(mut queue) => {
                 let KeyQueue::Contended(contended) = queue.get_mut() else { return None };
@@ -124,7 +124,7 @@ impl LocalQueue {
 
     fn enqueue(self: &Arc<Self>, key: &Key) -> Result<Admission, Waiter> {
         let mut queues = self.lock();
-        if let Some(admission) = self.begin(&mut queues, key) {
+        if let Some(admission) = self.admit_if_idle(&mut queues, key) {
             return Ok(admission);
         }
         let (admit, admitted) = oneshot::channel();
