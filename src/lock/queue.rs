@@ -64,7 +64,7 @@ impl LocalQueue {
     pub(super) fn new(commands: CommandSender) -> (Arc<Self>, QueueEvents) {
         let queues = Arc::default();
         let state = (Arc::clone(&queues), commands.clone());
-        let admission_return = Arc::new(AdmissionReturn::new(move |key| pass_on(&state.0, &state.1, key)));
+        let admission_return = Arc::new(AdmissionReturn::new(move |key| pass_admission_on(&state.0, &state.1, key)));
         (Arc::new(Self { queues: Arc::clone(&queues), commands, admission_return }), QueueEvents(queues))
     }
 
@@ -146,7 +146,7 @@ impl LocalQueue {
     }
 
     fn release_admission(&self, key: &Key) {
-        pass_on(&self.queues, &self.commands, key);
+        pass_admission_on(&self.queues, &self.commands, key);
     }
 
     fn lock(&self) -> MutexGuard<'_, KeyQueues> {
@@ -155,7 +155,7 @@ impl LocalQueue {
 }
 
 /// Ends a task's admission and admits the next task in the queue.
-fn pass_on(queues: &Mutex<KeyQueues>, commands: &CommandSender, key: &Key) {
+fn pass_admission_on(queues: &Mutex<KeyQueues>, commands: &CommandSender, key: &Key) {
     let mut queues = lock(queues);
     let Entry::Occupied(mut entry) = queues.entry(key.clone()) else { return };
     let queue = entry.get_mut();
