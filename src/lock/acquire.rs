@@ -64,7 +64,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             };
             let failure = match outcome {
                 Ok(acquired) => {
-                    admission.on_taken();
+                    admission.on_acquired();
                     return Ok(acquired.into_guard(client, &spec, admission));
                 }
                 Err(failure) => failure,
@@ -105,7 +105,7 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
         let Some(admission) = client.shared.queue.try_admit(&spec.key) else { return Ok(None) };
         match attempt_with_split_retries(client, &spec, policy).await? {
             Ok(acquired) => {
-                admission.on_taken();
+                admission.on_acquired();
                 Ok(Some(acquired.into_guard(client, &spec, admission)))
             }
             Err(AttemptFailure { reason: FailureReason::Contended { .. }, .. }) => Ok(None),

@@ -270,7 +270,7 @@ impl Admission {
     /// Records that the lock was acquired. If other processes wait and are next after this one, enqueue this process
     /// behind them on behalf of its own waiting tasks. That happens before the release, which notifies the next
     /// process.
-    pub(super) fn on_taken(&self) {
+    pub(super) fn on_acquired(&self) {
         let must_enqueue = {
             let mut queues = self.queue.lock();
             queues.get_mut(&self.key).is_some_and(|queue| {

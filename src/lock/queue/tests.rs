@@ -130,7 +130,7 @@ async fn a_waiter_that_leaves_is_dequeued() {
 async fn a_deferred_notification_is_sent_if_the_waiting_task_leaves() {
     let (queue, mut receiver, key) = queue();
     let admission = queue.try_admit(&key).expect("the admission");
-    admission.on_taken();
+    admission.on_acquired();
     assert!(!queue.hands_off_locally(&key), "no task here waits: others are notified");
     let mut next = Box::pin(queue.admit(&key));
     assert!((&mut next).now_or_never().is_none());
@@ -150,13 +150,13 @@ async fn a_process_is_enqueued_again_before_it_notifies_others() {
     let mut next = Box::pin(queue.admit(&key));
     assert!((&mut next).now_or_never().is_none());
     assert!(queue.notified(&key), "others wait, and two tasks here are served");
-    admission.on_taken();
+    admission.on_acquired();
     assert!(queue.hands_off_locally(&key) && receiver.commands.try_recv().is_err());
     drop(admission);
     let admission = next.now_or_never().expect("the admission");
     let mut again = Box::pin(queue.admit(&key));
     assert!((&mut again).now_or_never().is_none());
-    admission.on_taken();
+    admission.on_acquired();
     assert!(matches!(receiver.commands.try_recv(), Ok(DriverCommand::Enqueue { .. })));
     assert!(!queue.hands_off_locally(&key), "the others are notified");
     drop(admission);
@@ -214,7 +214,7 @@ mod at_random {
                         match (&mut waiter).now_or_never() {
                             Some(admitted) => {
                                 prop_assert!(admission.is_none() && waiting.is_empty(), "one task was admitted out of order");
-                                admitted.on_taken();
+                                admitted.on_acquired();
                                 admission = Some(admitted);
                             }
                             None => waiting.push_back(waiter),
