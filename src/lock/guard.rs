@@ -158,7 +158,7 @@ impl Guard {
         let (client, key) = (self.client.clone(), self.view.lease.key().clone());
         let shared = &client.shared;
         let span = debug_span!(target: "quorlock::lock", "release", key = key.as_str());
-        let release = shared.call_by(Some(shared.reply_timeout), |reply| self.end(Some(reply)));
+        let release = shared.call_by(Some(shared.reply_timeout), |reply| self.send_release(Some(reply)));
         let votes = release.instrument(span).await.map_err(|reason| ReleaseError::no_reply(reason, &key))?;
         let count = |is: fn(&Vote) -> bool| votes.iter().filter(|vote| is(vote)).count();
         // A quorum of nodes without this lock's key may have granted the lock to another client. A node that casts no
@@ -182,7 +182,7 @@ impl Guard {
 
     /// Invalidates the guard, then sends the release, then passes the admission on. So the next task's SETs follow the
     /// release directly.
-    fn end(&self, reply: Option<tokio::sync::oneshot::Sender<Vec<Vote>>>) {
+    fn send_release(&self, reply: Option<tokio::sync::oneshot::Sender<Vec<Vote>>>) {
         let lease = &self.view.lease;
         // The admission of a lost lock already belongs to another task here, which may be waiting for a notification.
         let Some(has_admission) = lease.mark_released() else { return };
@@ -203,7 +203,7 @@ impl Deref for Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.end(None);
+        self.send_release(None);
     }
 }
 
