@@ -181,7 +181,13 @@ impl PendingCalls {
         }
     }
 
-    pub(super) fn add_enqueue(&mut self, id: OperationId, key: Key, node: NodeId, reply: oneshot::Sender<Vote>) {
+    pub(super) fn add_enqueue(
+        &mut self,
+        id: OperationId,
+        key: Key,
+        node: NodeId,
+        reply: oneshot::Sender<Vote>,
+    ) {
         self.calls.insert(id, PendingCall { key, caller: ReplyTo::Enqueuing(node, reply) });
     }
 

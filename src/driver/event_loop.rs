@@ -198,8 +198,10 @@ impl Driver {
         let timer_fired =
             sources.has(TIMER) && self.timer.as_mut().poll(&mut self.ready.context(TIMER)).is_ready();
         let begins_shutdown = !self.accepts_commands && self.calls.shutdown_deadline().is_none();
-        let is_idle =
-            self.link_events.is_empty() && self.pending_commands.is_empty() && !timer_fired && !begins_shutdown;
+        let is_idle = self.link_events.is_empty()
+            && self.pending_commands.is_empty()
+            && !timer_fired
+            && !begins_shutdown;
         if is_idle && !self.flush() {
             return false;
         }

@@ -64,7 +64,8 @@ impl LocalQueue {
     pub(super) fn new(commands: CommandSender) -> (Arc<Self>, QueueEvents) {
         let queues = Arc::default();
         let state = (Arc::clone(&queues), commands.clone());
-        let admission_return = Arc::new(AdmissionReturn::new(move |key| pass_admission_on(&state.0, &state.1, key)));
+        let admission_return =
+            Arc::new(AdmissionReturn::new(move |key| pass_admission_on(&state.0, &state.1, key)));
         (Arc::new(Self { queues: Arc::clone(&queues), commands, admission_return }), QueueEvents(queues))
     }
 

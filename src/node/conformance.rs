@@ -50,7 +50,8 @@ fn a_real_server_passes_the_suite() {
 fn the_first_waiter_is_notified_whatever_the_key_holds() {
     let server = Server::start(&Setup::new()).expect("a redis-server to start");
     let connection = Connection::open(&server);
-    let mut node = RealServer { server, connection, encoder: RequestEncoder::new(config(), OwnerToken::new(7)) };
+    let mut node =
+        RealServer { server, connection, encoder: RequestEncoder::new(config(), OwnerToken::new(7)) };
     let [mut first, mut second] = [1, 2].map(|name| Waiter::subscribe(&node.server, OwnerToken::new(name)));
     let is_held = |vote: &Vote| matches!(vote, Vote::HeldByOther { .. });
     for value in [Some(&b"another's"[..]), None] {
@@ -65,10 +66,16 @@ fn the_first_waiter_is_notified_whatever_the_key_holds() {
             node.reply_to(&Waiter::no_waiter(), RequestKind::ReleaseAndNotify),
             Vote::HeldByOther { remaining: None }
         );
-        assert_eq!((first.next_notification(), second.next_notification()), (Some("1 orders:42".to_owned()), None));
+        assert_eq!(
+            (first.next_notification(), second.next_notification()),
+            (Some("1 orders:42".to_owned()), None)
+        );
         // A notified process leaves without the lock.
         assert_eq!(node.reply_to(&first, RequestKind::Dequeue), Vote::Granted);
-        assert_eq!((first.next_notification(), second.next_notification()), (None, Some("1 orders:42".to_owned())));
+        assert_eq!(
+            (first.next_notification(), second.next_notification()),
+            (None, Some("1 orders:42".to_owned()))
+        );
         assert_eq!(node.reply_to(&second, RequestKind::Dequeue), Vote::Granted);
         // A waiter that was not notified takes no other's position.
         assert!(
@@ -87,7 +94,10 @@ fn the_first_waiter_is_notified_whatever_the_key_holds() {
     node.command(&[b"DEL", KEY.as_bytes()]);
     // A release whose key is gone.
     assert_eq!(node.reply_to(&Waiter::no_waiter(), RequestKind::ReleaseAndNotify), Vote::NotHeld);
-    assert_eq!((first.next_notification(), second.next_notification()), (Some("1 orders:42".to_owned()), None));
+    assert_eq!(
+        (first.next_notification(), second.next_notification()),
+        (Some("1 orders:42".to_owned()), None)
+    );
     node.reset();
     node.set(Location::Lock, Some(b"a holder"), None);
     assert!(
@@ -100,7 +110,10 @@ fn the_first_waiter_is_notified_whatever_the_key_holds() {
         panic!("the first waiter is the next")
     };
     assert!(grace <= Duration::from_millis(100), "{grace:?}");
-    assert_eq!((first.next_notification(), second.next_notification()), (Some("2 orders:42".to_owned()), None));
+    assert_eq!(
+        (first.next_notification(), second.next_notification()),
+        (Some("2 orders:42".to_owned()), None)
+    );
     assert_eq!(node.reply_to(&first, RequestKind::Enqueue), Vote::NotHeld, "the notified waiter is the next");
     // A disconnected waiter is skipped.
     drop(first);

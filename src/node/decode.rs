@@ -260,7 +260,10 @@ mod tests {
                 assert!(!decode_vote(kind, reply).is_grant(), "{kind:?} {reply:?}");
             }
         }
-        assert_eq!(decode_vote(RequestKind::Acquire, &Reply::Int(1)), Vote::Unknown(ReplyFailure::UnexpectedReply));
+        assert_eq!(
+            decode_vote(RequestKind::Acquire, &Reply::Int(1)),
+            Vote::Unknown(ReplyFailure::UnexpectedReply)
+        );
         assert_eq!(
             decode_vote(RequestKind::Acquire, &Reply::ScriptResult([1, 0, 1])),
             Vote::Unknown(ReplyFailure::UnexpectedReply)
@@ -270,6 +273,9 @@ mod tests {
             Vote::Unknown(ReplyFailure::UnexpectedReply)
         );
         assert_eq!(decode_vote(RequestKind::Renew, &Reply::Ok), Vote::Unknown(ReplyFailure::UnexpectedReply));
-        assert_eq!(decode_vote(RequestKind::Release, &Reply::Nil), Vote::Unknown(ReplyFailure::UnexpectedReply));
+        assert_eq!(
+            decode_vote(RequestKind::Release, &Reply::Nil),
+            Vote::Unknown(ReplyFailure::UnexpectedReply)
+        );
     }
 }

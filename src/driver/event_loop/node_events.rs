@@ -7,7 +7,8 @@ use super::super::link::LinkEvent;
 use super::super::status::NodeStatus;
 use super::Driver;
 use crate::node::{
-    DialError, Reply, ServerInfo, decode_clock as clock_of, decode_fences, decode_marker_reading, redial_reason, decode_vote,
+    DialError, Reply, ServerInfo, decode_clock as clock_of, decode_fences, decode_marker_reading,
+    decode_vote, redial_reason,
 };
 use crate::observe::Event;
 use quorlock_proto::clock_monitor::ClockAnomaly;
