@@ -1,6 +1,6 @@
 //! The driver: the task that owns all node connections and runs all operations.
 //!
-//! Callers send it a [`DriverCommand`](command::DriverCommand) and await the outcome. A caller that drops its
+//! Callers send it a [`DriverCommand`] and await the outcome. A caller that drops its
 //! future also sends a command. So each node has one ordered queue: a release never overtakes its SET, all
 //! requests that wait for a node go out in one write, and nothing depends on a caller's future.
 

@@ -117,16 +117,16 @@ impl RequestEncoder {
                             millis(WAITER_TTL),
                             digits(NOTIFY_GRACE.as_micros() as u64),
                         ];
-                        let [waited, ttl, grace] = durations.each_ref().map(DecimalLine::digits);
+                        let [elapsed, ttl, grace] = durations.each_ref().map(DecimalLine::digits);
                         put_script_call(
                             bytes,
                             &ENQUEUE,
                             form,
-                            &[key, waiters_key, waiter, waited, ttl, grace],
+                            &[key, waiters_key, waiter, elapsed, ttl, grace],
                         );
                     }
                     RequestKind::Dequeue => {
-                        put_script_call(bytes, &DEQUEUE, form, &[key, waiters_key, waiter])
+                        put_script_call(bytes, &DEQUEUE, form, &[key, waiters_key, waiter]);
                     }
                     kind => {
                         let notifies: &[u8] = if kind == RequestKind::ReleaseAndNotify { b"1" } else { b"0" };

@@ -7,8 +7,8 @@ use super::super::link::LinkEvent;
 use super::super::status::NodeStatus;
 use super::Driver;
 use crate::node::{
-    DialError, Reply, ServerInfo, decode_clock as clock_of, decode_fences, decode_marker_reading,
-    decode_vote, redial_reason,
+    DialError, Reply, ServerInfo, decode_clock, decode_fences, decode_marker_reading, decode_vote,
+    redial_reason,
 };
 use crate::observe::Event;
 use quorlock_proto::clock_monitor::ClockAnomaly;
@@ -64,7 +64,7 @@ impl Driver {
                     None => continue,
                 }
             }
-            if let Some(micros) = clock_of(&reply) {
+            if let Some(micros) = decode_clock(&reply) {
                 self.coordinator.on_clock(node, micros, now);
             }
             let has_others = kind.is_release() && matches!(reply, Reply::Int(2..=4));
