@@ -52,8 +52,8 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             if wait_result == WaitResult::NoQueue || reaction != Reaction::Believe {
                 limit.pause(backoff::retry(failures, queue_wait.retry_after, jitter())).await;
             }
-            // Only a waiter without a position in the wait queue needs the holder's remaining ttl from a failed attempt.
-            // That costs more requests; the reply to an enqueue has it for less.
+            // Only a waiter without a position in the wait queue needs the holder's remaining ttl from a
+            // failed attempt. That costs more requests; the reply to an enqueue has it for less.
             let spec = LockSpec {
                 want_holder_ttl: wait_result == WaitResult::NoQueue || limit.is_over(),
                 ..spec.clone()
@@ -158,7 +158,8 @@ impl<'a> QueueWait<'a> {
         }
     }
 
-    /// Records a failed attempt. The keys in the way of a quorum expire after `retry_after`, if the nodes reported it.
+    /// Records a failed attempt. The keys in the way of a quorum expire after `retry_after`, if the nodes
+    /// reported it.
     fn on_refused(&mut self, refused: Refused, retry_after: Option<Duration>) {
         self.retry_after = retry_after;
         let distrust_in = self.trust.on_refused(refused, retry_after, jitter());
@@ -242,8 +243,9 @@ fn check_not_forked(client: &Redlock, spec: &LockSpec) -> Result<(), AcquireErro
     checked.map_err(|reason| AcquireError::no_reply(NoReply::NoDriver(reason), &spec.key))
 }
 
-/// Makes one attempt, and one or two more if the votes may be split: if several clients try once at the same instant,
-/// one of them should get the lock. A client that was granted nothing does not retry; it leaves the lock to the others.
+/// Makes one attempt, and one or two more if the votes may be split: if several clients try once at the same
+/// instant, one of them should get the lock. A client that was granted nothing does not retry; it leaves the
+/// lock to the others.
 async fn attempt_with_split_retries(
     client: &Redlock,
     spec: &LockSpec,
@@ -258,8 +260,9 @@ async fn attempt_with_split_retries(
     attempt_with_reconnect(client, spec, policy).await
 }
 
-/// Makes the attempt of a caller that does not wait. Connections may have just broken, as idle ones do all at once when
-/// the servers close them. Then the attempt is repeated when they are back, within the time that one attempt may take.
+/// Makes the attempt of a caller that does not wait. Connections may have just broken, as idle ones do all at
+/// once when the servers close them. Then the attempt is repeated when they are back, within the time that
+/// one attempt may take.
 async fn attempt_with_reconnect(
     client: &Redlock,
     spec: &LockSpec,
@@ -282,8 +285,8 @@ async fn attempt_with_reconnect(
     }
 }
 
-/// Makes one attempt. If its future is dropped before the end, the driver cancels the attempt and releases its keys. If
-/// `left` is given, the caller waits for that time plus the attempt timeout.
+/// Makes one attempt. If its future is dropped before the end, the driver cancels the attempt and releases
+/// its keys. If `left` is given, the caller waits for that time plus the attempt timeout.
 async fn attempt(
     client: &Redlock,
     spec: &LockSpec,
@@ -305,8 +308,8 @@ async fn attempt(
             cancel_on_drop.is_open = false;
             Ok(Err(failure))
         }
-        // This task may have slept for long since the last reply, so check the lease before it is returned. If it is no
-        // longer valid, `cancel_on_drop` is dropped while open, which cancels the attempt.
+        // This task may have slept for long since the last reply, so check the lease before it is returned.
+        // If it is no longer valid, `cancel_on_drop` is dropped while open, which cancels the attempt.
         Ok(Ok(lease)) if !lease.is_valid() => {
             let vote = |node| {
                 if lease.confirmed().contains(node) {

@@ -259,7 +259,10 @@ impl RedlockBuilder {
             is_fenced: !self.is_plain,
             #[cfg(feature = "tls-rustls")]
             tls: if addresses.iter().any(Address::uses_tls) {
-                Some(Tls::new(&self.tls).map_err(|bad| InvalidInput::new(bad.to_string()).of(bad.option))?)
+                Some(
+                    Tls::new(&self.tls)
+                        .map_err(|invalid| InvalidInput::new(invalid.to_string()).of(invalid.option))?,
+                )
             } else {
                 None
             },

@@ -66,14 +66,14 @@ impl fmt::Display for InvalidInput {
 impl std::error::Error for InvalidInput {}
 
 impl From<InvalidLeaseParams> for InvalidInput {
-    fn from(bad: InvalidLeaseParams) -> Self {
-        Self::new(bad.to_string())
+    fn from(invalid: InvalidLeaseParams) -> Self {
+        Self::new(invalid.to_string())
     }
 }
 
 impl From<InvalidQuorum> for InvalidInput {
-    fn from(bad: InvalidQuorum) -> Self {
-        Self::new(bad.to_string())
+    fn from(invalid: InvalidQuorum) -> Self {
+        Self::new(invalid.to_string())
     }
 }
 

@@ -26,9 +26,10 @@ use quorlock_proto::vote::Vote;
 
 /// A held lock.
 ///
-/// It is renewed in the background while the guard lives (unless auto-renewal is off), and released when the guard is
-/// dropped. The driver does the release, so no runtime is needed at that point, but the process must run a moment
-/// longer. To be sure, call [`release`](Self::release), or [`Redlock::shutdown`] before the process exits.
+/// It is renewed in the background while the guard lives (unless auto-renewal is off), and released when the
+/// guard is dropped. The driver does the release, so no runtime is needed at that point, but the process must
+/// run a moment longer. To be sure, call [`release`](Self::release), or [`Redlock::shutdown`] before the
+/// process exits.
 ///
 /// # Safety of the lock
 ///
@@ -47,7 +48,8 @@ pub struct Guard {
     attempt_timeout_nanos: u64,
 }
 
-/// A view of a held lock, without the right to release it. [`Mutex::run`](super::Mutex::run) passes it to the work. A
+/// A view of a held lock, without the right to release it. [`Mutex::run`](super::Mutex::run) passes it to the
+/// work. A
 /// [`Guard`] has all its methods too.
 #[derive(Clone)]
 pub struct LockView {
@@ -72,15 +74,16 @@ impl Guard {
         lease: Arc<SharedLease>,
         admission: Admission,
     ) -> Self {
-        // The admission belongs to the lock and not to this guard, so that a lost lock blocks no other task here.
+        // The admission belongs to the lock and not to this guard, so that a lost lock blocks no other task
+        // here.
         admission.attach_to(&lease);
         let attempt_timeout_nanos = spec.params.attempt_timeout().as_nanos() as u64;
         Self { client, view: LockView { lease }, id, attempt_timeout_nanos }
     }
 
-    /// How many nodes may lose this lock's key early (by a restart without data, or a clock jump) before another client
-    /// could reach a quorum: g + q − N − 1 for g nodes known to hold the key. The number grows for a moment after the
-    /// lock is acquired, as the slower nodes reply.
+    /// How many nodes may lose this lock's key early (by a restart without data, or a clock jump) before
+    /// another client could reach a quorum: g + q − N − 1 for g nodes known to hold the key. The number grows
+    /// for a moment after the lock is acquired, as the slower nodes reply.
     #[must_use]
     pub fn spare_nodes(&self) -> i32 {
         self.client.shared.quorum.spare_nodes(self.view.lease.confirmed().len())
@@ -98,8 +101,8 @@ impl Guard {
         self.view.lease.key().as_str()
     }
 
-    /// Extends the lock to `ttl` from now, if it does not last longer already. Returns the new deadline. Background
-    /// renewals continue with the ttl with which it was acquired.
+    /// Extends the lock to `ttl` from now, if it does not last longer already. Returns the new deadline.
+    /// Background renewals continue with the ttl with which it was acquired.
     ///
     /// # Errors
     ///
@@ -108,14 +111,14 @@ impl Guard {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the lock may or may not have been extended; [`deadline`](LockView::deadline) says
-    /// which.
+    /// If the future is dropped, the lock may or may not have been extended; [`deadline`](LockView::deadline)
+    /// says which.
     pub async fn extend(&self, ttl: Duration) -> Result<DualTimestamp, ExtendError> {
         let (shared, key) = (&self.client.shared, self.view.lease.key());
         let params =
             LeaseParams::new(ttl, shared.drift, None, Duration::from_nanos(self.attempt_timeout_nanos));
-        let params = params.map_err(|bad| InvalidInput::from(bad).about(key))?;
-        self.client.limits().check_ttl(&params).map_err(|bad| bad.about(key))?;
+        let params = params.map_err(|invalid| InvalidInput::from(invalid).about(key))?;
+        self.client.limits().check_ttl(&params).map_err(|invalid| invalid.about(key))?;
         shared.check_not_forked().map_err(|reason| ExtendError::no_reply(NoReply::NoDriver(reason), key))?;
         let lost = || ExtendError::Lost { key: key.shared() };
         if !self.is_valid() {
@@ -126,8 +129,8 @@ impl Guard {
             .call(Some(params.attempt_timeout()), |reply| DriverCommand::Extend { id, params, reply })
             .await
         {
-            // The guard may have seen the old deadline pass, or this task may have slept past the new one. The guard's
-            // own check decides.
+            // The guard may have seen the old deadline pass, or this task may have slept past the new one.
+            // The guard's own check decides.
             Ok(ExtendOutcome::Renewed(deadline)) if self.is_valid() => Ok(deadline),
             Ok(ExtendOutcome::NoQuorum(votes)) => {
                 Err(ExtendError::NoQuorum { key: key.shared(), replies: self.client.replies(votes) })
@@ -137,12 +140,12 @@ impl Guard {
         }
     }
 
-    /// Releases the lock and returns each node's reply. The guard is invalid from the start of the call. The call
-    /// returns when a quorum has confirmed, or at the reply timeout; the driver continues with the other nodes in the
-    /// background.
+    /// Releases the lock and returns each node's reply. The guard is invalid from the start of the call. The
+    /// call returns when a quorum has confirmed, or at the reply timeout; the driver continues with the other
+    /// nodes in the background.
     ///
-    /// Releasing a lost lock is no error. The outcome says so, also if only the replies show it: another client had
-    /// taken the keys, or they were deleted.
+    /// Releasing a lost lock is no error. The outcome says so, also if only the replies show it: another
+    /// client had acquired the keys, or they were deleted.
     ///
     /// # Errors
     ///
@@ -161,8 +164,8 @@ impl Guard {
         let release = shared.call_by(Some(shared.reply_timeout), |reply| self.send_release(Some(reply)));
         let votes = release.instrument(span).await.map_err(|reason| ReleaseError::no_reply(reason, &key))?;
         let count = |is: fn(&Vote) -> bool| votes.iter().filter(|vote| is(vote)).count();
-        // A quorum of nodes without this lock's key may have granted the lock to another client. A node that casts no
-        // vote has not; a node that never had the key may have.
+        // A quorum of nodes without this lock's key may have granted the lock to another client. A node that
+        // casts no vote has not; a node that never had the key may have.
         let voting: Vec<bool> = shared.status.borrow().iter().map(NodeStatus::is_voting).collect();
         let is_gone = |(vote, votes): (&Vote, &bool)| match vote {
             Vote::HeldByOther { .. } => true,
@@ -180,11 +183,12 @@ impl Guard {
         }
     }
 
-    /// Invalidates the guard, then sends the release, then passes the admission on. So the next task's SETs follow the
-    /// release directly.
+    /// Invalidates the guard, then sends the release, then passes the admission on. So the next task's SETs
+    /// follow the release directly.
     fn send_release(&self, reply: Option<tokio::sync::oneshot::Sender<Vec<Vote>>>) {
         let lease = &self.view.lease;
-        // The admission of a lost lock already belongs to another task here, which may be waiting for a notification.
+        // The admission of a lost lock already belongs to another task here, which may be waiting for a
+        // notification.
         let Some(has_admission) = lease.mark_released() else { return };
         let hands_off_locally = has_admission && self.client.shared.queue.hands_off_locally(lease.key());
         self.client.shared.commands.send(DriverCommand::Release { id: self.id, hands_off_locally, reply });
@@ -208,8 +212,8 @@ impl Drop for Guard {
 }
 
 impl LockView {
-    /// Whether the lock is valid right now. Reads the clock, so it is exact even if the lost signal is late. Once
-    /// false, it stays false.
+    /// Whether the lock is valid right now. Reads the clock, so it is exact even if the lost signal is late.
+    /// Once false, it stays false.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.lease.is_valid()
@@ -227,17 +231,18 @@ impl LockView {
         self.lease.remaining()
     }
 
-    /// The token to send to the protected resource with every write, so that it can reject the writes of a holder that
-    /// was paused and has lost the lock since. It is larger than that of every earlier holder and stays the same
-    /// through renewals. `None` in plain mode.
+    /// The token to send to the protected resource with every write, so that it can reject the writes of a
+    /// holder that was paused and has lost the lock since. It is larger than that of every earlier holder and
+    /// stays the same through renewals. `None` in plain mode.
     #[must_use]
     pub fn fencing_token(&self) -> Option<FencingToken> {
         self.lease.token()
     }
 
-    /// The lost signal: a future, and by [`LostSignal::token`] a cancellation token. It fires 10 ms before the deadline
+    /// The lost signal: a future, and by [`LostSignal::token`] a cancellation token. It fires 10 ms before
+    /// the deadline
     /// (a tenth of the ttl if that is less) if no renewal succeeded. It fires at once when a renewal shows that other
-    /// clients have taken so many nodes that no quorum is left, or had taken them in the meantime, or that the lock was
+    /// clients hold so many nodes that no quorum is left, or held them in the meantime, or that the lock was
     /// [force-released](super::Redlock::force_release). The future also completes at the deadline if the driver does
     /// not run; the token then fires at the next check of the lock.
     pub fn lost(&self) -> LostSignal {
@@ -252,8 +257,8 @@ impl LostSignal {
         Self { lease: Arc::clone(lease), waiting, token, timer: None }
     }
 
-    /// The same signal as a token, for code that takes one. It is a child token: cancelling it does not affect the
-    /// lock.
+    /// The same signal as a token, for code that takes one. It is a child token: cancelling it does not
+    /// affect the lock.
     #[must_use]
     pub fn token(&self) -> CancellationToken {
         self.token.child_token()
@@ -265,7 +270,8 @@ impl Future for LostSignal {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         while self.waiting.as_mut().poll(cx).is_pending() {
-            // Reads the clock, and fires the signal if the deadline has passed. A released lock is never lost.
+            // Reads the clock, and fires the signal if the deadline has passed. A released lock is never
+            // lost.
             if !self.lease.is_valid() && !self.lease.is_lost() {
                 return Poll::Pending;
             }

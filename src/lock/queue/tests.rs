@@ -106,13 +106,13 @@ async fn a_waiter_that_leaves_is_dequeued() {
     let admission = queue.try_admit(&key).expect("the admission");
     drop(admission);
     assert!(receiver.commands.try_recv().is_err(), "this process was in no wait queue");
-    for (is_notified, is_contended) in [(false, false), (true, false), (true, true)] {
+    for (is_notified, attempt_failed) in [(false, false), (true, false), (true, true)] {
         let admission = queue.try_admit(&key).expect("the admission");
         admission.cohort(|cohort, _| cohort.on_enqueued());
         if is_notified {
             assert!(queue.notified(&key));
         }
-        if is_contended {
+        if attempt_failed {
             assert!(
                 admission.cohort(|cohort, _| cohort.on_refused()),
                 "the notification was not used and goes to the next process"
