@@ -1,4 +1,4 @@
-//! A configuration file that several instances change: read, think, write. Under the lock no change is lost.
+//! Several instances update one configuration file (read, compute, write). Under the lock no change is lost.
 //!
 //! `quorlock dev -n 5 -- cargo run --example config_update`
 
@@ -26,11 +26,11 @@ async fn in_folder(folder: &Path) -> Result<(), Error> {
     fs::write(&file, "revision = 0\n")?;
     let mut instances = JoinSet::new();
     for instance in 1..=INSTANCES {
-        // A client of its own, as if it were a process of its own.
-        instances.spawn(live(instance, client().await?, file.clone()));
+        // Each instance has its own client, like a separate process.
+        instances.spawn(run_instance(instance, client().await?, file.clone()));
     }
-    while let Some(end) = instances.join_next().await {
-        end??;
+    while let Some(result) = instances.join_next().await {
+        result??;
     }
 
     let config = fs::read_to_string(&file)?;
@@ -42,25 +42,25 @@ async fn in_folder(folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// One instance, which adds some settings, one after another.
-async fn live(instance: usize, redlock: Redlock, file: PathBuf) -> Result<(), Error> {
+/// One instance. It adds some settings, one after another.
+async fn run_instance(instance: usize, redlock: Redlock, file: PathBuf) -> Result<(), Error> {
     for change in 1..=CHANGES {
         let setting = format!("instance-{instance}.option-{change} = on");
-        // The work is dropped if the lock is lost, and the lock is released when the work is done.
+        // `run` drops the work if the lock is lost, and releases the lock when the work is done.
         let lock = redlock.mutex("service.conf").ttl(Duration::from_secs(5));
-        let revision = lock.run(|_held| add(&file, &setting)).await??;
+        let revision = lock.run(|_lock| add(&file, &setting)).await??;
         println!("revision {revision}: {setting}");
     }
     Ok(redlock.shutdown(Duration::from_secs(2)).await?)
 }
 
-/// Reads, thinks, and writes the whole file: without a lock, the last writer wins.
+/// Reads and rewrites the whole file. Without a lock, the last writer would overwrite the changes of others.
 async fn add(file: &Path, setting: &str) -> Result<usize, Error> {
     let config = fs::read_to_string(file)?;
     let (head, settings) = config.split_once('\n').ok_or("no first line")?;
     let revision = 1 + head.trim_start_matches("revision = ").parse::<usize>()?;
     sleep(Duration::from_millis(5)).await;
-    // Written aside and renamed, so that no reader ever sees half a file.
+    // Write a draft and rename it, so that no reader sees half a file.
     let draft = file.with_extension("draft");
     fs::write(&draft, format!("revision = {revision}\n{settings}{setting}\n"))?;
     fs::rename(&draft, file)?;

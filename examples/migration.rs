@@ -1,5 +1,5 @@
-//! A database migration that runs once: every instance starts with it, the first one does it, the others wait and
-//! see that it is done.
+//! A database migration that runs once: the first instance that starts runs it, and the other instances wait
+//! until it is done.
 //!
 //! `quorlock dev -n 5 -- cargo run --example migration`
 
@@ -27,27 +27,27 @@ async fn main() -> Result<(), Error> {
     let database = Database::default();
     let mut instances = JoinSet::new();
     for instance in 1..=INSTANCES {
-        // A client of its own, as if it were a process of its own.
+        // Each instance has its own client, like a separate process.
         instances.spawn(start(instance, client().await?, database.clone()));
     }
-    while let Some(end) = instances.join_next().await {
-        end??;
+    while let Some(result) = instances.join_next().await {
+        result??;
     }
     let applied = &database.schema().applied;
     if applied != &STEPS {
-        return Err(format!("the steps {applied:?} were taken: {STEPS:?}, each once, was promised").into());
+        return Err(format!("wrong steps: applied {applied:?}, expected each of {STEPS:?} once").into());
     }
     println!("{INSTANCES} instances started, the migration of {} steps ran once.", STEPS.len());
     Ok(())
 }
 
-/// One instance: it may serve when the schema is up to date.
+/// One instance. It serves once the schema is up to date.
 async fn start(instance: usize, redlock: Redlock, database: Database) -> Result<(), Error> {
-    // Waits for ever by default. The ttl is not how long a migration may take: the lock is renewed. It is how long
-    // the others wait if the one that migrates dies.
+    // Waits forever by default. The ttl does not limit the migration, because the lock is renewed. It limits
+    // how long the other instances wait if the migrating instance crashes.
     let guard = redlock.mutex("schema-migration").ttl(Duration::from_secs(2)).acquire().await?;
     if database.schema().version == STEPS.len() {
-        println!("instance {instance} sees that it is done");
+        println!("instance {instance} finds the migration done");
     } else {
         println!("instance {instance} migrates");
         migrate(&guard, &database).await?;
@@ -61,19 +61,19 @@ async fn start(instance: usize, redlock: Redlock, database: Database) -> Result<
     Ok(redlock.shutdown(Duration::from_secs(2)).await?)
 }
 
-/// Begins where the last one stopped, if it did not come to the end.
+/// Runs the steps that are not done yet. A previous instance may have crashed between two steps.
 async fn migrate(guard: &Guard, database: &Database) -> Result<(), Error> {
     let first = database.schema().version;
-    for (place, step) in STEPS.into_iter().enumerate().skip(first) {
-        // In a real database: one transaction that does the step and raises the version *from the one that was
-        // read*, so that a holder that was paused and came back too late changes nothing.
+    for (index, step) in STEPS.into_iter().enumerate().skip(first) {
+        // In a real database, one transaction does the step and raises the version *from the version that was
+        // read*. So a holder that was paused and continues too late changes nothing.
         sleep(Duration::from_millis(700)).await;
         if !guard.is_valid() {
             return Err(format!("lost the lock before the step {step:?}").into());
         }
         let mut schema = database.schema();
         schema.applied.push(step);
-        schema.version = place + 1;
+        schema.version = index + 1;
         println!("  {step}");
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Workers that share a queue: each item is worked on by one of them, once.
+//! Workers that share a queue: each item is processed once, by one worker.
 //!
 //! `quorlock dev -n 5 -- cargo run --example queue_workers`
 
@@ -11,14 +11,15 @@ use tokio::time::sleep;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// The queue, as a table that all workers read and write. It has no idea of who is working on what.
+/// The queue, as a table that all workers read and write. It does not record which worker processes which
+/// item.
 #[derive(Clone)]
 struct Table(Arc<Mutex<Vec<Row>>>);
 
 #[derive(Clone, Default)]
 struct Row {
     is_done: bool,
-    times_worked_on: u32,
+    times_processed: u32,
 }
 
 #[tokio::main]
@@ -26,26 +27,26 @@ async fn main() -> Result<(), Error> {
     let table = Table(Arc::new(Mutex::new(vec![Row::default(); ITEMS])));
     let mut workers = JoinSet::new();
     for worker in 1..=WORKERS {
-        // A client of its own, as if it were a process of its own.
+        // Each instance has its own client, like a separate process.
         workers.spawn(work(worker, client().await?, table.clone()));
     }
-    while let Some(end) = workers.join_next().await {
-        let (worker, done, left_alone) = end??;
-        println!("worker {worker} did {done} items and left {left_alone} to others who were at them");
+    while let Some(result) = workers.join_next().await {
+        let (worker, done, skipped) = result??;
+        println!("worker {worker} processed {done} items and skipped {skipped} that others held");
     }
     for (item, row) in table.rows().iter().enumerate() {
-        if !row.is_done || row.times_worked_on != 1 {
-            let times = row.times_worked_on;
-            return Err(format!("item {item} was worked on {times} times: once was promised").into());
+        if !row.is_done || row.times_processed != 1 {
+            let times = row.times_processed;
+            return Err(format!("item {item} was processed {times} times, expected once").into());
         }
     }
-    println!("{ITEMS} items, {WORKERS} workers: every item was worked on once.");
+    println!("{ITEMS} items, {WORKERS} workers: every item was processed once.");
     Ok(())
 }
 
-/// Goes through the table until nothing is left to do.
+/// Processes items until all are done.
 async fn work(worker: usize, redlock: Redlock, table: Table) -> Result<(usize, usize, usize), Error> {
-    let (mut done, mut left_alone) = (0, 0);
+    let (mut done, mut skipped) = (0, 0);
     loop {
         let open: Vec<usize> = (0..ITEMS).filter(|item| !table.rows()[*item].is_done).collect();
         if open.is_empty() {
@@ -54,16 +55,17 @@ async fn work(worker: usize, redlock: Redlock, table: Table) -> Result<(usize, u
         for item in open {
             let lock = redlock.mutex(format!("queue:item-{item}")).ttl(Duration::from_secs(5));
             let Some(guard) = lock.try_acquire().await? else {
-                // Held by another: there is other work to do.
-                left_alone += 1;
+                // Another worker holds this item: continue with the next.
+                skipped += 1;
                 continue;
             };
-            // What was open when the list was made may have been done since. Only under the lock is it certain.
+            // The item may have been processed since the list was made. Only under the lock is its state
+            // certain.
             if !table.rows()[item].is_done {
-                table.rows()[item].times_worked_on += 1;
+                table.rows()[item].times_processed += 1;
                 sleep(Duration::from_millis(20)).await;
                 if !guard.is_valid() {
-                    return Err("lost the lock while at work".into());
+                    return Err("lost the lock during the work".into());
                 }
                 table.rows()[item].is_done = true;
                 done += 1;
@@ -73,11 +75,11 @@ async fn work(worker: usize, redlock: Redlock, table: Table) -> Result<(usize, u
         sleep(Duration::from_millis(5)).await;
     }
     redlock.shutdown(Duration::from_secs(2)).await?;
-    Ok((worker, done, left_alone))
+    Ok((worker, done, skipped))
 }
 
 impl Table {
-    /// Protects the memory, and only for the moment of one access: not the work on an item.
+    /// Locks the table for one access only, not for the processing of an item.
     fn rows(&self) -> MutexGuard<'_, Vec<Row>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

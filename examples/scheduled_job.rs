@@ -1,4 +1,4 @@
-//! A scheduled job on several instances: at every tick all of them wake up, and one does the work.
+//! A scheduled job on several instances: at every tick all instances wake up, and one of them does the work.
 //!
 //! `quorlock dev -n 5 -- cargo run --example scheduled_job`
 
@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Which instance did the work of which tick: in life, a table that every instance can see.
+/// Records which instances did the work of which tick. In production it is a table that all instances share.
 #[derive(Clone, Default)]
 struct Journal(Arc<Mutex<BTreeMap<u32, Vec<usize>>>>);
 
@@ -21,24 +21,24 @@ async fn main() -> Result<(), Error> {
     let journal = Journal::default();
     let mut instances = JoinSet::new();
     for instance in 1..=INSTANCES {
-        // A client of its own, as if it were a process of its own.
-        instances.spawn(live(instance, client().await?, journal.clone()));
+        // Each instance has its own client, like a separate process.
+        instances.spawn(run_instance(instance, client().await?, journal.clone()));
     }
-    while let Some(end) = instances.join_next().await {
-        end??;
+    while let Some(result) = instances.join_next().await {
+        result??;
     }
     for tick in 1..=TICKS {
         let runs = journal.runs_of(tick);
         if runs.len() != 1 {
-            return Err(format!("tick {tick} was done by {runs:?}: one instance, once, was promised").into());
+            return Err(format!("tick {tick} was done by instances {runs:?}, expected exactly one").into());
         }
     }
     println!("{TICKS} ticks, {INSTANCES} instances: every tick was done once.");
     Ok(())
 }
 
-/// One instance. Its clock is a little off, as clocks are.
-async fn live(instance: usize, redlock: Redlock, journal: Journal) -> Result<(), Error> {
+/// One instance. Its clock has a small error.
+async fn run_instance(instance: usize, redlock: Redlock, journal: Journal) -> Result<(), Error> {
     sleep(CLOCK_ERROR * instance as u32).await;
     for tick in 1..=TICKS {
         let next_tick = sleep(PERIOD);
@@ -49,28 +49,28 @@ async fn live(instance: usize, redlock: Redlock, journal: Journal) -> Result<(),
 }
 
 async fn run_once(instance: usize, tick: u32, redlock: &Redlock, journal: &Journal) -> Result<(), Error> {
-    // `try_acquire` would do as well: when several instances ask in the same instant and split the nodes between them,
-    // they try again once or twice. A short wait makes it certain that one of them has the lock.
+    // `try_acquire` would also work: if several instances split the votes at the same instant, they retry
+    // once or twice. A short wait makes it certain that one of them gets the lock.
     let lock = redlock.mutex("nightly-report").ttl(Duration::from_secs(5)).wait_timeout(SHORT_WAIT);
     let guard = match lock.acquire().await {
         Ok(guard) => guard,
         Err(AcquireError::Contended { .. }) => {
-            println!("tick {tick}: instance {instance} skips, another is at it");
+            println!("tick {tick}: instance {instance} skips, another instance is working");
             return Ok(());
         }
         Err(error) => return Err(error.into()),
     };
-    // The lock says that no instance runs the job now. Whether one *did* is in the journal: an instance whose
-    // clock is far behind comes when the lock is free again.
+    // The lock shows that no other instance runs the job now. The journal shows whether one *has run* it: an
+    // instance whose clock is far behind may come after the release.
     if journal.runs_of(tick).is_empty() {
         sleep(WORK).await;
         if !guard.is_valid() {
-            return Err("lost the lock while at work".into());
+            return Err("lost the lock during the work".into());
         }
         journal.write(tick, instance);
         println!("tick {tick}: instance {instance} did the work");
     } else {
-        println!("tick {tick}: instance {instance} skips, it is done");
+        println!("tick {tick}: instance {instance} skips, the work is done");
     }
     guard.release().await?;
     Ok(())

@@ -1,28 +1,28 @@
-//! The callers' side of the driver: commands come in, results go out.
+//! Pending calls: maps the commands of callers to operations, and results to the callers that wait.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tracing::{Span, debug_span};
 
+use super::by_id::ById;
 use super::command::{DriverCommand, ExtendOutcome, ShutdownRemainder, SurveyResult};
-use super::record::{LeaseEntry, PendingCall, PendingRenewal, ReplyTo};
 use super::shared_lease::SharedLease;
 use super::yield_policy::YieldPolicy;
 use crate::host::entropy;
 use crate::observe::{Event, Events};
+use quorlock_proto::attempt::AttemptFailure;
 use quorlock_proto::coordinator::{Coordinator, OperationEvent, OperationId};
 use quorlock_proto::fence::FencingToken;
 use quorlock_proto::lease::LossReason;
 use quorlock_proto::marker::ClusterId;
+use quorlock_proto::membership::InitResult;
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::request::Key;
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::{KeyOwner, Vote};
 
-/// The callers of the driver, and the operation that each of them waits for.
+/// The pending calls and held locks of the driver.
 pub(super) struct PendingCalls {
     events: Events,
     /// Callers that wait for a result.
@@ -35,27 +35,55 @@ pub(super) struct PendingCalls {
     yield_policy: YieldPolicy,
 }
 
-type ById<T> = HashMap<OperationId, T, BuildHasherDefault<IdHasher>>;
+/// A caller that waits for one operation.
+struct PendingCall {
+    key: Key,
+    caller: ReplyTo,
+}
 
-/// Hashes operation ids. They come from a counter of this process, so no attacker can choose colliding ids. The default
-/// hasher's protection against that would cost more than all other work done here.
-#[derive(Default)]
-struct IdHasher(u64);
+/// What a caller waits for, and where its reply goes.
+enum ReplyTo {
+    /// An attempt.
+    Acquiring(oneshot::Sender<Result<Arc<SharedLease>, AttemptFailure>>),
+    /// A release. Without a sender, its caller does not wait.
+    Releasing(Option<oneshot::Sender<Vec<Vote>>>),
+    /// A survey of a key.
+    Surveying(oneshot::Sender<SurveyResult>),
+    /// A position in the wait queue of that node.
+    Enqueuing(NodeId, oneshot::Sender<Vote>),
+    /// The initialization of a lock cluster.
+    Initializing(oneshot::Sender<InitResult>),
+}
 
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
+/// A held lock. There may be thousands, so an entry is one pointer.
+struct LeaseEntry(Arc<SharedLease>);
+
+impl Drop for LeaseEntry {
+    /// A driver that has ended renews nothing, so its leases are marked as lost.
+    fn drop(&mut self) {
+        self.0.mark_lost();
     }
+}
 
-    fn write_u64(&mut self, id: u64) {
-        self.0 = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
+/// A running renewal: the callers that wait for it, and its span.
+struct PendingRenewal {
+    extending: Vec<oneshot::Sender<ExtendOutcome>>,
+    span: Span,
+}
 
-    fn write(&mut self, bytes: &[u8]) {
-        // Only ids are hashed; this is for completeness.
-        for byte in bytes {
-            self.write_u64(self.0 ^ u64::from(*byte));
+impl PendingRenewal {
+    /// Replies to every extension. Returns the span of the renewal.
+    fn end(self, outcome: impl Fn() -> ExtendOutcome) -> Span {
+        for reply in self.extending {
+            let _ = reply.send(outcome());
         }
+        self.span
+    }
+}
+
+impl Default for PendingRenewal {
+    fn default() -> Self {
+        Self { extending: Vec::new(), span: Span::none() }
     }
 }
 
@@ -69,9 +97,9 @@ impl PendingCalls {
     pub(super) fn new(events: Events) -> Self {
         Self {
             events,
-            calls: HashMap::default(),
-            leases: HashMap::default(),
-            renewals: HashMap::default(),
+            calls: ById::default(),
+            leases: ById::default(),
+            renewals: ById::default(),
             shutdown: None,
             yield_policy: YieldPolicy::default(),
         }
@@ -84,8 +112,8 @@ impl PendingCalls {
 
     /// The key of an operation.
     pub(super) fn key_of(&self, id: OperationId) -> Option<&Key> {
-        let record = self.calls.get(&id).map(|record| &record.key);
-        record.or_else(|| self.leases.get(&id).map(|keeper| keeper.0.key()))
+        let key = self.calls.get(&id).map(|call| &call.key);
+        key.or_else(|| self.leases.get(&id).map(|lease| lease.0.key()))
     }
 
     pub(super) fn handle_command(
@@ -101,7 +129,8 @@ impl PendingCalls {
             | DriverCommand::Initialize { .. }
                 if self.shutdown.is_some() => {}
             DriverCommand::Acquire { id, spec, policy, reply } => {
-                self.calls.insert(id, PendingCall::new(spec.key.clone(), ReplyTo::Acquiring(reply)));
+                self.calls
+                    .insert(id, PendingCall { key: spec.key.clone(), caller: ReplyTo::Acquiring(reply) });
                 if spec.min_fencing_number > 0 {
                     self.events.emit(&Event::MinFencingNumberSet {
                         key: spec.key.as_str(),
@@ -113,16 +142,16 @@ impl PendingCalls {
             DriverCommand::Cancel(id) => self.cancel(id, coordinator, now),
             DriverCommand::Extend { id, params, reply } => {
                 if coordinator.extend(id, params, now) && self.leases.contains_key(&id) {
-                    self.renewals.entry(id).or_default().extending(reply);
+                    self.renewals.entry(id).or_default().extending.push(reply);
                 } else {
                     let _ = reply.send(ExtendOutcome::Lost);
                 }
             }
             DriverCommand::Release { id, hands_off_locally, reply } => {
-                if let Some(keeper) = self.leases.remove(&id) {
+                if let Some(lease) = self.leases.remove(&id) {
                     self.renewals.remove(&id);
-                    self.calls
-                        .insert(id, PendingCall::new(keeper.0.key().clone(), ReplyTo::Releasing(reply)));
+                    let key = lease.0.key().clone();
+                    self.calls.insert(id, PendingCall { key, caller: ReplyTo::Releasing(reply) });
                     if hands_off_locally {
                         coordinator.release_to_next(id, now);
                     } else {
@@ -130,12 +159,13 @@ impl PendingCalls {
                     }
                 }
             }
-            DriverCommand::Survey { id, phase, key, reply } => {
-                self.calls.insert(id, PendingCall::new(key.clone(), ReplyTo::Surveying(reply)));
-                coordinator.survey(id, phase, key, now);
+            DriverCommand::Survey { id, kind, key, reply } => {
+                self.calls.insert(id, PendingCall { key: key.clone(), caller: ReplyTo::Surveying(reply) });
+                coordinator.survey(id, kind, key, now);
             }
             DriverCommand::Initialize { id, is_forced, reply } => {
-                self.calls.insert(id, PendingCall::new(Key::new(""), ReplyTo::Initializing(reply)));
+                self.calls
+                    .insert(id, PendingCall { key: Key::new(""), caller: ReplyTo::Initializing(reply) });
                 coordinator.initialize(id, ClusterId::new(entropy::nonce()), is_forced, now);
             }
             // These commands need the links, and the driver has handled them before.
@@ -144,37 +174,43 @@ impl PendingCalls {
             | DriverCommand::Dequeue { .. } => {}
             DriverCommand::Shutdown { deadline, reply } => {
                 self.begin_shutdown(deadline, coordinator, now);
-                if let Some(closing) = &mut self.shutdown {
-                    closing.replies.push(reply);
+                if let Some(shutdown) = &mut self.shutdown {
+                    shutdown.replies.push(reply);
                 }
             }
         }
     }
 
-    pub(super) fn enqueue(&mut self, id: OperationId, key: Key, node: NodeId, reply: oneshot::Sender<Vote>) {
-        self.calls.insert(id, PendingCall::new(key, ReplyTo::Enqueuing(node, reply)));
+    pub(super) fn add_enqueue(
+        &mut self,
+        id: OperationId,
+        key: Key,
+        node: NodeId,
+        reply: oneshot::Sender<Vote>,
+    ) {
+        self.calls.insert(id, PendingCall { key, caller: ReplyTo::Enqueuing(node, reply) });
     }
 
-    /// No caller waits for it, but its reply shows whether other processes want the key.
-    pub(super) fn record_late_release(&mut self, id: OperationId, key: Key) {
-        self.calls.insert(id, PendingCall::new(key, ReplyTo::Releasing(None)));
+    /// Records a release without a caller. Its reply shows whether other processes wait for the key.
+    pub(super) fn add_release_without_caller(&mut self, id: OperationId, key: Key) {
+        self.calls.insert(id, PendingCall { key, caller: ReplyTo::Releasing(None) });
     }
 
-    /// Starts a shutdown: rejects new work. It ends when all operations and pending releases are done, or at the
-    /// deadline. A second call can only bring the deadline forward.
+    /// Starts a shutdown: rejects new work. It ends when all operations and pending releases are done, or at
+    /// the deadline. A second call can only bring the deadline forward.
     pub(super) fn begin_shutdown(
         &mut self,
         deadline: DualTimestamp,
         coordinator: &mut Coordinator,
         now: DualTimestamp,
     ) {
-        if let Some(closing) = &mut self.shutdown {
-            closing.deadline = closing.deadline.earlier(deadline);
+        if let Some(shutdown) = &mut self.shutdown {
+            shutdown.deadline = shutdown.deadline.earlier(deadline);
             return;
         }
         self.shutdown = Some(ShutdownState { deadline, replies: Vec::new() });
         let waiting: Vec<OperationId> = (self.calls.iter())
-            .filter(|(_, record)| matches!(record.caller, ReplyTo::Acquiring(_)))
+            .filter(|(_, call)| matches!(call.caller, ReplyTo::Acquiring(_)))
             .map(|(id, _)| *id)
             .collect();
         for id in waiting {
@@ -183,13 +219,13 @@ impl PendingCalls {
     }
 
     pub(super) fn shutdown_deadline(&self) -> Option<DualTimestamp> {
-        self.shutdown.as_ref().map(|closing| closing.deadline)
+        self.shutdown.as_ref().map(|shutdown| shutdown.deadline)
     }
 
     /// Whether a shutdown has nothing left to wait for.
     pub(super) fn is_shutdown_done(&self, coordinator: &Coordinator, now: DualTimestamp) -> bool {
-        self.shutdown.as_ref().is_some_and(|closing| {
-            now.is_due(closing.deadline)
+        self.shutdown.as_ref().is_some_and(|shutdown| {
+            now.is_due(shutdown.deadline)
                 || (!coordinator.is_busy() && coordinator.pending_releases().next().is_none())
         })
     }
@@ -197,13 +233,14 @@ impl PendingCalls {
     /// Ends the shutdown: marks the remaining locks as lost and reports what was not released.
     pub(super) fn finish_shutdown(self, coordinator: &Coordinator) {
         // Skip locks that were already released, even if their release came too late.
-        for LeaseEntry(hold) in self.leases.values().filter(|keeper| keeper.0.mark_lost()) {
-            self.events.emit(&Event::Lost { key: hold.key().as_str(), reason: LossReason::ClientClosed });
+        for LeaseEntry(lease) in self.leases.values().filter(|lease| lease.0.mark_lost()) {
+            self.events.emit(&Event::Lost { key: lease.key().as_str(), reason: LossReason::ClientClosed });
         }
-        for reply in self.shutdown.into_iter().flat_map(|closing| closing.replies) {
-            let undone = coordinator.pending_releases().map(|(node, key)| (node, key.clone())).collect();
+        for reply in self.shutdown.into_iter().flat_map(|shutdown| shutdown.replies) {
+            let pending_releases =
+                coordinator.pending_releases().map(|(node, key)| (node, key.clone())).collect();
             let _ = reply.send(ShutdownRemainder {
-                pending_releases: undone,
+                pending_releases,
                 held_keys: coordinator.held_keys().cloned().collect(),
             });
         }
@@ -219,45 +256,52 @@ impl PendingCalls {
         match event {
             OperationEvent::Surveyed(votes) => self.on_survey_done(id, votes, coordinator),
             OperationEvent::Initialized(declared) => {
-                let Some(record) = self.calls.remove(&id) else { return };
-                if let ReplyTo::Initializing(reply) = record.caller {
+                let Some(call) = self.calls.remove(&id) else { return };
+                if let ReplyTo::Initializing(reply) = call.caller {
                     let _ = reply.send(declared);
                 }
             }
-            OperationEvent::Failed(refusal) => {
-                let Some(record) = self.calls.remove(&id) else { return };
-                self.events.emit(&Event::AcquireFailed { key: record.key.as_str(), reason: &refusal.reason });
-                if let ReplyTo::Acquiring(reply) = record.caller {
-                    self.yield_policy.on_answered();
-                    let _ = reply.send(Err(refusal));
+            OperationEvent::Failed(failure) => {
+                let Some(call) = self.calls.remove(&id) else { return };
+                self.events.emit(&Event::AcquireFailed { key: call.key.as_str(), reason: &failure.reason });
+                if let ReplyTo::Acquiring(reply) = call.caller {
+                    self.yield_policy.on_reply_sent();
+                    let _ = reply.send(Err(failure));
                 }
             }
             OperationEvent::Released(votes) => {
-                let Some(record) = self.calls.remove(&id) else { return };
+                let Some(call) = self.calls.remove(&id) else { return };
                 let confirmed = votes.iter().filter(|vote| vote.confirms_release());
-                self.events.emit(&Event::Released { key: record.key.as_str(), nodes: confirmed.count() });
-                if let ReplyTo::Releasing(Some(reply)) = record.caller {
-                    self.yield_policy.on_answered();
+                self.events.emit(&Event::Released { key: call.key.as_str(), nodes: confirmed.count() });
+                if let ReplyTo::Releasing(Some(reply)) = call.caller {
+                    self.yield_policy.on_reply_sent();
                     let _ = reply.send(votes);
                 }
             }
-            OperationEvent::Won { deadline, confirmed, fencing_number: number, rounds } => {
+            OperationEvent::Won { deadline, confirmed, fencing_number, rounds } => {
                 let Some(PendingCall { key, caller: ReplyTo::Acquiring(reply) }) = self.calls.remove(&id)
                 else {
                     return;
                 };
-                let token = number.map(|number| FencingToken { number, nonce: entropy::nonce() });
-                let hold = Arc::new(SharedLease::new(key, deadline, confirmed, token));
-                self.leases.insert(id, LeaseEntry(Arc::clone(&hold)));
-                self.yield_policy.on_answered();
-                if reply.send(Ok(Arc::clone(&hold))).is_err() {
+                let token = fencing_number.map(|number| FencingToken { number, nonce: entropy::nonce() });
+                let lease = Arc::new(SharedLease::new(key, deadline, confirmed, token));
+                self.leases.insert(id, LeaseEntry(Arc::clone(&lease)));
+                self.yield_policy.on_reply_sent();
+                if reply.send(Ok(Arc::clone(&lease))).is_err() {
                     // The caller dropped its future at the moment of success.
                     return self.cancel(id, coordinator, now);
                 }
                 let (nodes, remaining) = (confirmed.len(), now.until(deadline));
-                let key = hold.key().as_str();
-                if let Some(mark) = coordinator.owner_hash(id) {
-                    self.events.emit(&Event::Acquired { key, nodes, remaining, number, rounds, owner: mark });
+                let key = lease.key().as_str();
+                if let Some(owner_hash) = coordinator.owner_hash(id) {
+                    self.events.emit(&Event::Acquired {
+                        key,
+                        nodes,
+                        remaining,
+                        number: fencing_number,
+                        rounds,
+                        owner: owner_hash,
+                    });
                 }
             }
             OperationEvent::Confirmed(_)
@@ -277,35 +321,35 @@ impl PendingCalls {
         coordinator: &mut Coordinator,
         now: DualTimestamp,
     ) {
-        let Some(LeaseEntry(hold)) = self.leases.get(&id) else { return };
-        let key = hold.key().as_str();
+        let Some(LeaseEntry(lease)) = self.leases.get(&id) else { return };
+        let key = lease.key().as_str();
         let mut end_renewal = |outcome: &dyn Fn() -> ExtendOutcome| {
-            self.renewals.remove(&id).map_or_else(Span::none, |renewing| renewing.end(outcome))
+            self.renewals.remove(&id).map_or_else(Span::none, |renewal| renewal.end(outcome))
         };
         match event {
-            OperationEvent::Confirmed(nodes) => return hold.confirm(nodes),
+            OperationEvent::Confirmed(nodes) => return lease.confirm(nodes),
             OperationEvent::Renewing => {
                 let span = debug_span!(target: "quorlock::lock", "renew", key);
                 if !span.is_disabled() {
-                    self.renewals.entry(id).or_default().begin(span);
+                    self.renewals.entry(id).or_default().span = span;
                 }
                 return;
             }
             OperationEvent::Renewed(deadline) => {
-                hold.renew(deadline);
+                lease.renew(deadline);
                 let span = end_renewal(&|| ExtendOutcome::Renewed(deadline));
                 let remaining = now.until(deadline);
                 span.in_scope(|| self.events.emit(&Event::Renewed { key, remaining }));
             }
             OperationEvent::RenewalFailed(votes) => {
                 let span = end_renewal(&|| ExtendOutcome::NoQuorum(votes.clone()));
-                let remaining = now.until(hold.deadline());
+                let remaining = now.until(lease.deadline());
                 span.in_scope(|| self.events.emit(&Event::RenewalFailed { key, remaining }));
             }
-            OperationEvent::Lost(loss) => {
-                hold.mark_lost();
+            OperationEvent::Lost(reason) => {
+                lease.mark_lost();
                 let span = end_renewal(&|| ExtendOutcome::Lost);
-                span.in_scope(|| self.events.emit(&Event::Lost { key, reason: loss }));
+                span.in_scope(|| self.events.emit(&Event::Lost { key, reason }));
             }
             OperationEvent::Won { .. }
             | OperationEvent::Failed(_)
@@ -313,9 +357,9 @@ impl PendingCalls {
             | OperationEvent::Surveyed(_)
             | OperationEvent::Initialized(_) => {}
         }
-        if hold.is_lost() {
-            // The guard's own check saw the deadline pass before the replies came. The loss is final: nothing restores
-            // the lock.
+        if lease.is_lost() {
+            // The guard's own check saw the deadline pass before the replies came. The loss is final: nothing
+            // restores the lock.
             coordinator.expire(id, now);
         }
     }
@@ -328,8 +372,8 @@ impl PendingCalls {
             return;
         }
         let is_ours = |vote: &Vote| match vote {
-            Vote::Inspected(sighting) => match sighting.holder {
-                KeyOwner::Owner(mark) => coordinator.is_own_hash(&key, mark),
+            Vote::Inspected(state) => match state.holder {
+                KeyOwner::Owner(owner_hash) => coordinator.is_own_hash(&key, owner_hash),
                 _ => false,
             },
             _ => false,

@@ -40,7 +40,7 @@ pub(crate) enum DriverCommand {
     },
     Survey {
         id: OperationId,
-        phase: RequestKind,
+        kind: RequestKind,
         key: Key,
         reply: oneshot::Sender<SurveyResult>,
     },
@@ -50,8 +50,8 @@ pub(crate) enum DriverCommand {
         is_forced: bool,
         reply: oneshot::Sender<InitResult>,
     },
-    /// Enqueue for a key, after so long a wait; on the second node if the first is unreachable. The reply is dropped
-    /// where no node keeps wait queues.
+    /// Enqueue for a key, after so long a wait; on the second node if the first is unreachable. The reply is
+    /// dropped where no node keeps wait queues.
     Enqueue {
         id: OperationId,
         key: Key,
@@ -77,7 +77,7 @@ pub(crate) enum DriverCommand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueueEvent<'a> {
     /// This process is the next.
-    Notified { key: &'a Key, has_others: bool, is_found: bool },
+    Notified { key: &'a Key, has_others: bool, was_found_free: bool },
     /// A release of this client found another waiting process.
     HasOtherWaiters(&'a Key),
     /// A node is disconnected, and its wait queues are lost.
@@ -87,7 +87,7 @@ pub(crate) enum QueueEvent<'a> {
 /// Receives the events of wait queues.
 pub(crate) trait QueueListener: Send {
     /// False if no task of this process wants the key any more.
-    fn on_event(&self, heard: QueueEvent<'_>) -> bool;
+    fn on_event(&self, event: QueueEvent<'_>) -> bool;
 
     /// Ends all waits: returns every key that may be enqueued.
     fn drain(&self) -> Vec<Key>;

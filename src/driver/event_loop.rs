@@ -1,4 +1,5 @@
-//! The driver's event loop: feeds bytes and commands to the coordinator, sends its requests and reports its events.
+//! The driver's event loop: feeds bytes and commands to the coordinator, sends its requests and reports its
+//! events.
 
 mod node_events;
 mod send;
@@ -20,7 +21,7 @@ use super::link::{Link, LinkEvent};
 use super::ready::{COMMANDS, ReadySet, TIMER};
 use super::status::NodeStatusList;
 use crate::host::{clock, entropy, process};
-use crate::node::{Address, RequestEncoder, Settings};
+use crate::node::{Address, DialSettings, RequestEncoder};
 use crate::observe::Events;
 use quorlock_proto::coordinator::{Action, Coordinator, Limits, OperationEvent};
 use quorlock_proto::marker::LockClusterConfig;
@@ -63,7 +64,7 @@ pub(crate) struct Options {
     pub(crate) quorum: Quorum,
     pub(crate) reply_timeout: Duration,
     pub(crate) addresses: Vec<Address>,
-    pub(crate) settings: Settings,
+    pub(crate) settings: DialSettings,
     pub(crate) events: Events,
     /// Which nodes may vote; `None` in plain mode.
     pub(crate) members: Option<Membership>,
@@ -72,19 +73,21 @@ pub(crate) struct Options {
 }
 
 impl Driver {
-    /// Creates a driver that dials its nodes as soon as it runs, and the status list that it keeps up to date.
+    /// Creates a driver that dials its nodes as soon as it runs, and the status list that it keeps up to
+    /// date.
     pub(crate) fn new(
         options: Options,
-        inbox: CommandReceiver,
+        receiver: CommandReceiver,
         listener: Box<dyn QueueListener>,
     ) -> (Self, watch::Receiver<NodeStatusList>) {
         let Options { quorum, reply_timeout, addresses, settings, events, members, config } = options;
-        let CommandReceiver { commands: orders, ids } = inbox;
+        let CommandReceiver { commands, ids } = receiver;
         let waiter = entropy::token();
         let settings = Arc::new(settings);
         let links: Vec<Link> =
             addresses.into_iter().map(|address| Link::new(address, Arc::clone(&settings), waiter)).collect();
-        let (view, watcher) = watch::channel(links.iter().map(|link| link.status.clone()).collect());
+        let (status, status_receiver) =
+            watch::channel(links.iter().map(|link| link.status.clone()).collect());
         let limits = Limits { reply_timeout, redial_after: reply_timeout * REDIAL_FACTOR };
         let driver = Self {
             coordinator: match members {
@@ -95,13 +98,13 @@ impl Driver {
             links,
             calls: PendingCalls::new(events.clone()),
             events,
-            status: view,
+            status,
             is_status_dirty: false,
             encoder: RequestEncoder::new(config, waiter),
             unsent: NodeSet::EMPTY,
             listener,
             ids,
-            commands: orders,
+            commands,
             accepts_commands: true,
             link_events: Vec::new(),
             pending_commands: Vec::new(),
@@ -110,7 +113,7 @@ impl Driver {
             last_poll: 0,
             process: process::id(),
         };
-        (driver, watcher)
+        (driver, status_receiver)
     }
 
     /// Runs until a shutdown is done, or until all clients and guards are gone and no release is pending.
@@ -123,8 +126,8 @@ impl Driver {
 
     fn poll_loop(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if process::id() != self.process {
-            // In the child of a fork the connections are shared with the parent: any read, write or close here would
-            // affect it.
+            // In the child of a fork the connections are shared with the parent: any read, write or close
+            // here would affect it.
             return Poll::Pending;
         }
         let now = clock::boot_nanos();
@@ -153,71 +156,77 @@ impl Driver {
         Poll::Pending
     }
 
-    /// If the runtime was blocked, it may not have reported replies that are already in the sockets. Let it poll its
-    /// sockets first, so that no node is treated as timed out because of them.
+    /// If the runtime was blocked, it may not have reported replies that are already in the sockets. Let it
+    /// poll its sockets first, so that no node is treated as timed out because of them.
     fn must_poll_io_first(&self, gap: u64, cx: &mut Context<'_>) -> bool {
         // Tokio wakes a task that yields only after it has polled its sockets.
         gap >= BLOCKED_NANOS && self.coordinator.has_in_flight() && pin!(yield_now()).poll(cx).is_pending()
     }
 
-    /// Polls once: at most one read and one write per node and some hundred commands, so that no node and no caller
-    /// starves the others. Returns false if nothing happened; then any later event wakes the driver.
+    /// Polls once: at most one read and one write per node and some hundred commands, so that no node and no
+    /// caller starves the others. Returns false if nothing happened; then any later event wakes the driver.
     fn poll_once(&mut self) -> bool {
-        let who = self.ready.take_ready();
-        if who.is_empty() {
+        let sources = self.ready.take_ready();
+        if sources.is_empty() {
             return false;
         }
-        for node in who.nodes().iter() {
-            let place = node.index();
-            let (link, mut cx) = (&mut self.links[place], self.ready.context(place));
-            let Some(happening) = link.poll(&mut cx) else { continue };
-            // After a read there is nearly always nothing more; then the source's waker fires for the next data.
-            let is_all = matches!(happening, LinkEvent::DataRead) && !link.has_more(&mut cx);
-            self.link_events.push((node, happening));
-            if !is_all {
-                self.ready.mark_ready(place);
+        for node in sources.nodes().iter() {
+            let index = node.index();
+            let (link, mut cx) = (&mut self.links[index], self.ready.context(index));
+            let Some(event) = link.poll(&mut cx) else { continue };
+            // After a read there is nearly always nothing more; then the source's waker fires for the next
+            // data.
+            let is_drained = matches!(event, LinkEvent::DataRead) && !link.has_more(&mut cx);
+            self.link_events.push((node, event));
+            if !is_drained {
+                self.ready.mark_ready(index);
             }
         }
-        if self.accepts_commands && who.has(COMMANDS) {
+        if self.accepts_commands && sources.has(COMMANDS) {
             let mut cx = self.ready.context(COMMANDS);
-            let mut taken =
+            let mut received =
                 self.commands.poll_recv_many(&mut cx, &mut self.pending_commands, COMMANDS_PER_POLL);
-            if matches!(taken, Poll::Ready(1..)) {
-                taken = self.commands.poll_recv_many(&mut cx, &mut self.pending_commands, COMMANDS_PER_POLL);
+            if matches!(received, Poll::Ready(1..)) {
+                received =
+                    self.commands.poll_recv_many(&mut cx, &mut self.pending_commands, COMMANDS_PER_POLL);
             }
-            self.accepts_commands = taken != Poll::Ready(0);
-            if taken.is_ready() {
+            self.accepts_commands = received != Poll::Ready(0);
+            if received.is_ready() {
                 self.ready.mark_ready(COMMANDS);
             }
         }
-        let rang = who.has(TIMER) && self.timer.as_mut().poll(&mut self.ready.context(TIMER)).is_ready();
-        let closes = !self.accepts_commands && self.calls.shutdown_deadline().is_none();
-        let is_idle = self.link_events.is_empty() && self.pending_commands.is_empty() && !rang && !closes;
+        let timer_fired =
+            sources.has(TIMER) && self.timer.as_mut().poll(&mut self.ready.context(TIMER)).is_ready();
+        let begins_shutdown = !self.accepts_commands && self.calls.shutdown_deadline().is_none();
+        let is_idle = self.link_events.is_empty()
+            && self.pending_commands.is_empty()
+            && !timer_fired
+            && !begins_shutdown;
         if is_idle && !self.flush() {
             return false;
         }
 
-        // Read the clock after the replies, so that no reply seems earlier than it was, and before any write, so that
-        // every deadline counts from before its first byte.
+        // Read the clock after the replies, so that no reply seems earlier than it was, and before any write,
+        // so that every deadline counts from before its first byte.
         let now = clock::now();
         if !self.link_events.is_empty() {
-            let mut happenings = std::mem::take(&mut self.link_events);
-            for (node, happening) in happenings.drain(..) {
-                self.on_link_event(node, happening, now);
+            let mut link_events = std::mem::take(&mut self.link_events);
+            for (node, event) in link_events.drain(..) {
+                self.on_link_event(node, event, now);
             }
-            self.link_events = happenings;
+            self.link_events = link_events;
         }
         if !self.pending_commands.is_empty() {
-            // Deliver the results of the replies first: an extension that is requested now must not get the result of
-            // the renewal before it.
+            // Deliver the results of the replies first: an extension that is requested now must not get the
+            // result of the renewal before it.
             self.perform_actions(now);
             self.handle_commands(now);
         }
-        if closes {
+        if begins_shutdown {
             self.calls.begin_shutdown(now.plus(DRAIN_TIMEOUT), &mut self.coordinator, now);
         }
         // Before the timer's deadline nothing is due.
-        let is_due = rang || now.boot_nanos() >= self.timer_deadline;
+        let is_due = timer_fired || now.boot_nanos() >= self.timer_deadline;
         if is_due {
             self.coordinator.on_wake(now);
         }
@@ -225,18 +234,19 @@ impl Driver {
         if is_due {
             self.redial_due(now);
         }
-        // The actions after a closed connection are also sent in this poll, because no other event may come soon.
+        // The actions after a closed connection are also sent in this poll, because no other event may come
+        // soon.
         while self.flush() {
             self.perform_actions(now);
         }
-        self.set_timer(is_due, now);
+        self.reset_timer(is_due, now);
         self.publish_status();
         true
     }
 
     fn handle_commands(&mut self, now: DualTimestamp) {
-        let mut inbox = std::mem::take(&mut self.pending_commands);
-        for command in inbox.drain(..) {
+        let mut commands = std::mem::take(&mut self.pending_commands);
+        for command in commands.drain(..) {
             match command {
                 DriverCommand::Enqueue { id, key, waited, is_on_second, reply } => {
                     self.enqueue(id, (key, waited, is_on_second), reply, now);
@@ -244,9 +254,9 @@ impl Driver {
                 DriverCommand::NotifyNext { key } => self.notify_next(&key, now),
                 DriverCommand::Dequeue { key } => self.dequeue(&key, now),
                 DriverCommand::Release { id, hands_off_locally, .. } => {
-                    let beyond = self.waiters_on_other_nodes(id, now);
+                    let other_nodes = self.waiters_on_other_nodes(id, now);
                     self.calls.handle_command(command, &mut self.coordinator, now);
-                    if let Some((key, nodes)) = beyond {
+                    if let Some((key, nodes)) = other_nodes {
                         self.release_on_other_nodes(&key, nodes, hands_off_locally, now);
                     }
                 }
@@ -258,7 +268,7 @@ impl Driver {
                 }
             }
         }
-        self.pending_commands = inbox;
+        self.pending_commands = commands;
     }
 
     fn perform_actions(&mut self, now: DualTimestamp) {
@@ -285,10 +295,10 @@ impl Driver {
     }
 
     fn redial_due(&mut self, now: DualTimestamp) {
-        for (place, link) in self.links.iter_mut().enumerate() {
+        for (index, link) in self.links.iter_mut().enumerate() {
             if link.redial_at().is_some_and(|due| due <= now.boot_nanos()) {
                 link.dial();
-                self.ready.mark_ready(place);
+                self.ready.mark_ready(index);
             }
         }
     }
@@ -306,17 +316,17 @@ impl Driver {
         match self.links[node.index()].flush(&mut self.ready.context(node.index())) {
             Ok(true) => self.unsent.remove(node),
             Ok(false) => self.unsent.insert(node),
-            Err(why) => {
-                self.disconnect(node, why, clock::now());
+            Err(reason) => {
+                self.disconnect(node, reason, clock::now());
                 return true;
             }
         }
         false
     }
 
-    fn set_timer(&mut self, is_due: bool, now: DualTimestamp) {
-        // Tokio's timers stop during suspend and do not know the wall clock, so check the clock regularly while a lock
-        // is held.
+    fn reset_timer(&mut self, is_due: bool, now: DualTimestamp) {
+        // Tokio's timers stop during suspend and do not know the wall clock, so check the clock regularly
+        // while a lock is held.
         let reading = self.coordinator.has_leases().then(|| now.plus(LEASE_CHECK_INTERVAL).boot_nanos());
         let closing = self.calls.shutdown_deadline().map(DualTimestamp::boot_nanos);
         // A link that starts to back off sets the status dirty; the timer already covers earlier ones.
@@ -325,8 +335,8 @@ impl Driver {
         let wakes = [self.coordinator.next_wake(), reading, closing, dials];
         let idle = now.plus(IDLE_INTERVAL).boot_nanos();
         let wake = wakes.iter().fold(idle, |first, wake| wake.map_or(first, |wake| first.min(wake)));
-        // A timer that fires early costs one poll; resetting it for every attempt costs more. After a suspend, during
-        // which it stopped, it is late.
+        // A timer that fires early costs one poll; resetting it for every attempt costs more. After a
+        // suspend, during which it stopped, it is late.
         if is_due || wake < self.timer_deadline {
             self.timer_deadline = wake;
             let pause = Duration::from_nanos(wake.saturating_sub(now.boot_nanos()));

@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::status::{NodeState, NodeStatus, Probation};
 use crate::host::entropy;
-use crate::node::{Address, Connection, DialError, DialedNode, Fences, ServerInfo, Settings, dial};
+use crate::node::{Address, Connection, DialError, DialSettings, DialedNode, Fences, ServerInfo, dial};
 use quorlock_proto::backoff;
 use quorlock_proto::fairness;
 use quorlock_proto::membership::VotingStatus;
@@ -21,14 +21,14 @@ use quorlock_proto::vote::ExclusionReason;
 /// One node: its address, its connection state, and its public status.
 pub(super) struct Link {
     address: Address,
-    settings: Arc<Settings>,
+    settings: Arc<DialSettings>,
     /// This client's name in wait queues.
     waiter: OwnerToken,
     node_weight_seed: u64,
     state: State,
     failures: u32,
-    /// This process does not enqueue on the node before this time, by the boot clock, because the node rejected a
-    /// write.
+    /// This process does not enqueue on the node before this time, by the boot clock, because the node
+    /// rejected a write.
     no_enqueue_before: u64,
     /// The warning in the list that the node rejected writes when it was dialed.
     write_warning: Option<String>,
@@ -57,7 +57,7 @@ pub(super) enum LinkEvent {
 }
 
 impl Link {
-    pub(super) fn new(address: Address, settings: Arc<Settings>, waiter: OwnerToken) -> Self {
+    pub(super) fn new(address: Address, settings: Arc<DialSettings>, waiter: OwnerToken) -> Self {
         let status = NodeStatus::new(address.to_string());
         Self {
             address,
@@ -89,9 +89,9 @@ impl Link {
     }
 
     /// Records the reply to an enqueue. Returns true if the public status has changed.
-    pub(super) fn on_enqueue_reply(&mut self, is_refused: bool, now: DualTimestamp) -> bool {
-        if is_refused {
-            self.no_enqueue_before = now.plus(ENQUEUE_REFUSED_PAUSE).boot_nanos();
+    pub(super) fn on_enqueue_reply(&mut self, is_write_rejected: bool, now: DualTimestamp) -> bool {
+        if is_write_rejected {
+            self.no_enqueue_before = now.plus(ENQUEUE_REJECTED_PAUSE).boot_nanos();
             return false;
         }
         let Some(old) = self.write_warning.take() else { return false };
@@ -106,8 +106,8 @@ impl Link {
         }
     }
 
-    /// Reads once, or polls the dial. A caller that repeats this until it returns `None`, or that finds that there [is
-    /// no more](Self::has_more), will be woken.
+    /// Reads once, or polls the dial. A caller that repeats this until it returns `None`, or that finds that
+    /// there [is no more](Self::has_more), will be woken.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<LinkEvent> {
         match &mut self.state {
             State::Up(connection) => match connection.poll_read(cx) {
@@ -118,9 +118,9 @@ impl Link {
             State::Dialing(dial) => match Pin::new(dial).poll(cx) {
                 Poll::Ready(Ok(Ok(ready))) => {
                     self.state = State::Up(Box::new(ready.connection));
-                    Some(LinkEvent::Dialed(Box::new(ready.profile)))
+                    Some(LinkEvent::Dialed(Box::new(ready.server_info)))
                 }
-                Poll::Ready(Ok(Err(refusal))) => Some(LinkEvent::DialFailed(refusal)),
+                Poll::Ready(Ok(Err(error))) => Some(LinkEvent::DialFailed(error)),
                 Poll::Ready(Err(_)) => Some(LinkEvent::DialFailed(DialError::Failed(
                     "the dial was ended with its runtime".into(),
                 ))),
@@ -138,8 +138,8 @@ impl Link {
         }
     }
 
-    /// Writes all queued bytes, in one write if they fit. Returns true if all were written, and an error if the
-    /// connection is closed.
+    /// Writes all queued bytes, in one write if they fit. Returns true if all were written, and an error if
+    /// the connection is closed.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>) -> Result<bool, Arc<str>> {
         match self.connection().map(|connection| connection.poll_flush(cx)) {
             Some(Poll::Ready(Err(error))) => Err(error.to_string().into()),
@@ -164,25 +164,24 @@ impl Link {
     }
 
     /// Records that the connection is in use, with the server's data.
-    pub(super) fn connected(&mut self, profile: &ServerInfo) {
+    pub(super) fn on_handshake(&mut self, info: &ServerInfo) {
         self.failures = 0;
         self.status.is_returning = false;
         // A fenced client gets the node's voting status in the same poll.
-        self.status.state =
-            if profile.marker.is_some() { NodeState::Unverified(None) } else { NodeState::Up };
-        self.status.server = profile.server();
-        self.node_weight_seed = fairness::node_weight_seed(&profile.run_id);
-        self.status.run_id.clone_from(&profile.run_id);
-        self.status.round_trip = Some(profile.round_trip);
-        self.status.clock_ahead_micros = profile.clock_ahead_micros;
-        self.status.persistence = profile.persistence();
-        self.status.warnings = profile.warnings();
+        self.status.state = if info.marker.is_some() { NodeState::Unverified(None) } else { NodeState::Up };
+        self.status.server = info.server();
+        self.node_weight_seed = fairness::node_weight_seed(&info.run_id);
+        self.status.run_id.clone_from(&info.run_id);
+        self.status.round_trip = Some(info.round_trip);
+        self.status.clock_ahead_micros = info.clock_ahead_micros;
+        self.status.persistence = info.persistence();
+        self.status.warnings = info.warnings();
         self.status.probation = None;
         self.status.failed_step = None;
         self.no_enqueue_before = 0;
-        self.write_warning = profile.write_warning();
+        self.write_warning = info.write_warning();
         self.fence_warning = None;
-        if let Some(fences) = profile.fences {
+        if let Some(fences) = info.fences {
             self.record_fences(fences);
         }
     }
@@ -205,30 +204,32 @@ impl Link {
         self.status.probation = None;
         match voting_status {
             VotingStatus::Excluded(exclusion) => self.status.state = NodeState::Excluded(exclusion.clone()),
-            VotingStatus::OnProbation(until, doubt) => {
+            VotingStatus::OnProbation(until, reason) => {
                 self.status.state = NodeState::Up;
-                self.status.probation = Some(Probation { until: *until, reason: *doubt });
+                self.status.probation = Some(Probation { until: *until, reason: *reason });
             }
-            VotingStatus::Unverified(fault) => self.status.state = NodeState::Unverified(fault.clone()),
+            VotingStatus::Unverified(failure) => self.status.state = NodeState::Unverified(failure.clone()),
             VotingStatus::Voting => self.status.state = NodeState::Up,
         }
     }
 
-    /// Drops the connection, if there is one, and backs off before the next dial. Returns true if the state is new.
+    /// Drops the connection, if there is one, and backs off before the next dial. Returns true if the state
+    /// is new.
     ///
-    /// A server that hung may still execute what it was sent on this connection. The connection is reset; when the
-    /// server continues, it reads one buffer of it (16 kB), replies, and sees the reset. It does so before it reads
-    /// anything newer. (With the threads of Redis 8, the first command of a newer connection was seen to overtake that;
-    /// commands after the two round trips of the handshake were not.) So pending releases find the keys that they
-    /// release. Killing the old connection by its id would gain nothing and would need another permission for the user.
-    pub(super) fn disconnect(&mut self, why: &str, now: DualTimestamp) -> bool {
+    /// A server that hung may still execute what it was sent on this connection. The connection is reset;
+    /// when the server continues, it reads one buffer of it (16 kB), replies, and sees the reset. It does so
+    /// before it reads anything newer. (With the threads of Redis 8, the first command of a newer connection
+    /// was seen to overtake that; commands after the two round trips of the handshake were not.) So pending
+    /// releases find the keys that they release. Killing the old connection by its id would gain nothing and
+    /// would need another permission for the user.
+    pub(super) fn disconnect(&mut self, reason: &str, now: DualTimestamp) -> bool {
         let pause = backoff::redial(self.failures, entropy::jitter());
         self.failures = self.failures.saturating_add(1);
         self.status.is_returning = self.is_connected();
         self.state = State::BackingOff(now.plus(pause).boot_nanos());
         self.status.failed_step = None;
         let is_new = !matches!(self.status.state, NodeState::Down(_));
-        self.status.state = NodeState::Down(why.to_owned());
+        self.status.state = NodeState::Down(reason.to_owned());
         is_new
     }
 
@@ -251,10 +252,10 @@ impl Link {
 
     /// Adds an exclusion to the warnings of the public status. Returns true if it is new.
     pub(super) fn add_warning(&mut self, exclusion: &ExclusionReason) -> bool {
-        let words = exclusion.to_string();
-        let is_new = !self.status.warnings.contains(&words);
+        let text = exclusion.to_string();
+        let is_new = !self.status.warnings.contains(&text);
         if is_new {
-            self.status.warnings.push(words);
+            self.status.warnings.push(text);
         }
         is_new
     }
@@ -268,4 +269,4 @@ impl Link {
 }
 
 /// How long no enqueue is sent to a node that rejected a write. Meanwhile waiters enqueue on the next node.
-const ENQUEUE_REFUSED_PAUSE: Duration = Duration::from_secs(1);
+const ENQUEUE_REJECTED_PAUSE: Duration = Duration::from_secs(1);

@@ -1,15 +1,15 @@
 //! The driver: the task that owns all node connections and runs all operations.
 //!
-//! Callers send it a [`DriverCommand`](command::DriverCommand) and await the outcome. A caller that drops its future
-//! also sends a command. So each node has one ordered queue: a release never overtakes its SET, all requests that wait
-//! for a node go out in one write, and nothing depends on a caller's future.
+//! Callers send it a [`DriverCommand`] and await the outcome. A caller that drops its
+//! future also sends a command. So each node has one ordered queue: a release never overtakes its SET, all
+//! requests that wait for a node go out in one write, and nothing depends on a caller's future.
 
+mod by_id;
 mod calls;
 mod command;
 mod event_loop;
 mod link;
 mod ready;
-mod record;
 mod shared_lease;
 mod status;
 mod yield_policy;
@@ -19,7 +19,7 @@ pub(crate) use crate::host::clock::now;
 pub(crate) use crate::host::entropy::jitter;
 pub(crate) use crate::host::{process, timer};
 pub use crate::node::DialStep;
-pub(crate) use crate::node::{Address, Credentials, Settings};
+pub(crate) use crate::node::{Address, Credentials, DialSettings};
 #[cfg(feature = "tls-rustls")]
 pub(crate) use crate::node::{Tls, TlsFiles};
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Which sources woke the driver, so that a poll visits only those.
 //!
-//! Each node, the command channel and the timer has its own waker, which sets a bit and then wakes the driver. With a
-//! single waker, each wake-up would have to poll every source: a lock over five nodes that reply one by one costs about
-//! sixty polls, most of them needless.
+//! Each node, the command channel and the timer has its own waker, which sets a bit and then wakes the
+//! driver. With a single waker, each wake-up would have to poll every source: a lock over five nodes that
+//! reply one by one costs about sixty polls, most of them needless.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -122,21 +122,29 @@ mod tests {
         let (task, mut ready) = (Arc::new(Task::default()), ReadySet::new(5));
         ready.wake(&Waker::from(Arc::clone(&task)));
         let all = ready.take_ready();
-        assert!(all.nodes().len() == 5 && all.has(COMMANDS) && all.has(TIMER), "all are looked at first");
+        assert!(
+            all.nodes().len() == 5 && all.has(COMMANDS) && all.has(TIMER),
+            "all sources are polled at first"
+        );
         assert!(ready.take_ready().is_empty());
 
         for source in [3, COMMANDS, 3] {
             ready.context(source).waker().wake_by_ref();
         }
         assert_eq!(task.0.load(Ordering::Relaxed), 1);
-        let rung = ready.take_ready();
-        assert!(rung.has(3) && rung.has(COMMANDS) && !rung.has(TIMER) && !rung.has(0));
+        let ready_sources = ready.take_ready();
+        assert!(
+            ready_sources.has(3)
+                && ready_sources.has(COMMANDS)
+                && !ready_sources.has(TIMER)
+                && !ready_sources.has(0)
+        );
 
         ready.context(TIMER).waker().wake_by_ref();
         ready.mark_ready(1);
         assert_eq!(task.0.load(Ordering::Relaxed), 2, "only the first source wakes the driver");
-        let rung = ready.take_ready();
-        assert!(rung.has(TIMER) && rung.has(1) && !rung.has(3));
+        let ready_sources = ready.take_ready();
+        assert!(ready_sources.has(TIMER) && ready_sources.has(1) && !ready_sources.has(3));
         assert!(ready.take_ready().is_empty());
     }
 }

@@ -15,8 +15,8 @@ use quorlock_proto::time::DualTimestamp;
 
 /// A held lock: its deadline, the nodes that confirmed it, and whether it has ended.
 ///
-/// The driver moves the deadline and the guard reads it. The first of them that sees it pass latches the loss. A lost
-/// or released lock stays so, whatever a late renewal reports.
+/// The driver moves the deadline and the guard reads it. The first of them that sees it pass latches the
+/// loss. A lost or released lock stays so, whatever a late renewal reports.
 pub(crate) struct SharedLease {
     key: Key,
     boot_nanos: AtomicU64,
@@ -27,7 +27,7 @@ pub(crate) struct SharedLease {
     process: u32,
     /// The token for the protected resource; `None` in plain mode.
     token: Option<PackedToken>,
-    mark_released: Mutex<OnEnd>,
+    on_end: Mutex<OnEnd>,
 }
 
 /// What to do when a lock ends.
@@ -39,8 +39,8 @@ struct OnEnd {
     lost: Option<CancellationToken>,
 }
 
-/// Passes a key's admission on to the next task of this process. Shared, so that each of thousands of leases has only
-/// one pointer to it.
+/// Passes a key's admission on to the next task of this process. Shared, so that each of thousands of leases
+/// has only one pointer to it.
 pub(crate) struct AdmissionReturn(Box<dyn Fn(&Key) + Send + Sync>);
 
 impl AdmissionReturn {
@@ -71,7 +71,7 @@ impl SharedLease {
             confirmed: AtomicU16::new(confirmed.bits()),
             state: AtomicU8::new(HELD),
             token: token.and_then(PackedToken::of),
-            mark_released: Mutex::default(),
+            on_end: Mutex::default(),
         }
     }
 
@@ -79,13 +79,14 @@ impl SharedLease {
         &self.key
     }
 
-    /// The time until which the lock is valid. It is read as two numbers while the driver may write them. A mix of an
-    /// old and a new deadline is no later than the new one, which is in force already.
+    /// The time until which the lock is valid. It is read as two numbers while the driver may write them. A
+    /// mix of an old and a new deadline is no later than the new one, which is in force already.
     pub(crate) fn deadline(&self) -> DualTimestamp {
         DualTimestamp::new(self.boot_nanos.load(Ordering::Acquire), self.wall_nanos.load(Ordering::Acquire))
     }
 
-    /// Whether the lock is valid now. Latches the loss if the deadline has passed, and in the child of a fork.
+    /// Whether the lock is valid now. Latches the loss if the deadline has passed, and in the child of a
+    /// fork.
     pub(crate) fn is_valid(&self) -> bool {
         if self.state.load(Ordering::Acquire) != HELD {
             return false;
@@ -122,12 +123,13 @@ impl SharedLease {
         self.boot_nanos.store(deadline.boot_nanos(), Ordering::Release);
     }
 
-    /// Marks the lock as lost and notifies all listeners. Returns false, and does nothing, if it has already ended.
+    /// Marks the lock as lost and notifies all listeners. Returns false, and does nothing, if it has already
+    /// ended.
     pub(crate) fn mark_lost(&self) -> bool {
         let is_new = self.state.compare_exchange(HELD, LOST, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if is_new {
             // A later listener sees the state.
-            let lost = self.at_end().lost.clone();
+            let lost = self.lock_on_end().lost.clone();
             if let Some(lost) = lost {
                 lost.cancel();
             }
@@ -136,8 +138,8 @@ impl SharedLease {
         is_new
     }
 
-    /// Marks the lock as released: no guard is valid from here on, and no loss is reported. Returns whether it was held
-    /// until now (false: lost before); `None` if it was already released.
+    /// Marks the lock as released: no guard is valid from here on, and no loss is reported. Returns whether
+    /// it was held until now (false: lost before); `None` if it was already released.
     pub(crate) fn mark_released(&self) -> Option<bool> {
         match self.state.swap(RELEASED, Ordering::AcqRel) {
             RELEASED => None,
@@ -147,7 +149,7 @@ impl SharedLease {
 
     /// The lost signal, which fires at once if the lock is already lost.
     pub(crate) fn lost_signal(&self) -> CancellationToken {
-        let lost = self.at_end().lost.get_or_insert_default().clone();
+        let lost = self.lock_on_end().lost.get_or_insert_default().clone();
         // If the lock was lost while the signal was created, `mark_lost` has not seen the signal.
         if self.is_lost() {
             lost.cancel();
@@ -156,8 +158,8 @@ impl SharedLease {
     }
 
     /// Takes over the admission, which is passed on when the lock ends.
-    pub(crate) fn attach_admission(&self, turns: Arc<AdmissionReturn>) {
-        self.at_end().admission = Some(turns);
+    pub(crate) fn attach_admission(&self, admission: Arc<AdmissionReturn>) {
+        self.lock_on_end().admission = Some(admission);
         // If the lock was lost in the meantime, no other code will pass the admission on.
         if self.is_lost() {
             self.return_admission();
@@ -166,14 +168,14 @@ impl SharedLease {
 
     /// Passes the admission on, if the lock still has it.
     pub(crate) fn return_admission(&self) {
-        let turns = self.at_end().admission.take();
-        if let Some(turns) = turns {
-            (turns.0)(&self.key);
+        let admission = self.lock_on_end().admission.take();
+        if let Some(admission) = admission {
+            (admission.0)(&self.key);
         }
     }
 
-    fn at_end(&self) -> MutexGuard<'_, OnEnd> {
-        self.mark_released.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_on_end(&self) -> MutexGuard<'_, OnEnd> {
+        self.on_end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -225,18 +227,18 @@ mod tests {
 
     #[test]
     fn a_released_lock_is_not_lost() {
-        let hold = lease();
-        let signal = hold.lost_signal();
-        assert_eq!(hold.mark_released(), Some(true));
-        assert!(!hold.mark_lost());
-        assert_eq!(hold.mark_released(), None);
-        assert!(!signal.is_cancelled() && !hold.lost_signal().is_cancelled() && !hold.is_valid());
+        let lease = lease();
+        let signal = lease.lost_signal();
+        assert_eq!(lease.mark_released(), Some(true));
+        assert!(!lease.mark_lost());
+        assert_eq!(lease.mark_released(), None);
+        assert!(!signal.is_cancelled() && !lease.lost_signal().is_cancelled() && !lease.is_valid());
     }
 
     #[test]
-    fn ending_a_lost_lock_says_that_it_was_lost() {
-        let hold = lease();
-        assert!(hold.mark_lost() && !hold.mark_lost(), "a loss is reported once");
-        assert_eq!(hold.mark_released(), Some(false));
+    fn mark_released_reports_an_earlier_loss() {
+        let lease = lease();
+        assert!(lease.mark_lost() && !lease.mark_lost(), "a loss is reported once");
+        assert_eq!(lease.mark_released(), Some(false));
     }
 }

@@ -23,17 +23,18 @@ pub struct NodeStatus {
     pub run_id: String,
     /// The round trip of a request and its reply in the last handshake.
     pub round_trip: Option<Duration>,
-    /// How far its clock was ahead of this client's clock in the last handshake, in microseconds; negative if behind.
-    /// Exact to half a round trip.
+    /// How far its clock was ahead of this client's clock in the last handshake, in microseconds; negative if
+    /// behind. Exact to half a round trip.
     pub clock_ahead_micros: Option<i64>,
-    /// Whether an append-only file keeps its data through a restart, as text; empty until it was reached once.
+    /// Whether an append-only file keeps its data through a restart, as text; empty until it was reached
+    /// once.
     pub persistence: String,
     /// Problems that endanger locks on it, as text that says what to do.
     pub warnings: Vec<String>,
     /// The cost of the fencing numbers on it; `None` until it was reached once, and in plain mode.
     pub fences: Option<Fences>,
-    /// The step in which the last dial failed, if there was no usable reply. `None` while the node is connected, and if
-    /// the server itself said why it does not serve.
+    /// The step in which the last dial failed, if there was no usable reply. `None` while the node is
+    /// connected, and if the server itself reported why it does not serve.
     pub failed_step: Option<DialStep>,
     /// Why it casts no vote for a while, although it is up. Always `None` in plain mode.
     pub probation: Option<Probation>,
@@ -65,8 +66,8 @@ impl Probation {
 pub enum NodeState {
     /// The first dial is running.
     Connecting,
-    /// Connected, but too few nodes are, to verify its lock cluster; or, with a failure, it did not report its marker
-    /// or did not accept one. It is queried again automatically. Never in plain mode.
+    /// Connected, but too few nodes are, to verify its lock cluster; or, with a failure, it did not report
+    /// its marker or did not accept one. It is queried again automatically. Never in plain mode.
     Unverified(Option<ReplyFailure>),
     /// Connected: it votes, unless it is on [probation](NodeStatus::probation).
     Up,
@@ -118,7 +119,7 @@ impl fmt::Display for NodeStatus {
         write!(f, "{}: ", self.address)?;
         match &self.state {
             NodeState::Connecting => f.write_str("no reply yet"),
-            NodeState::Unverified(fault) => fault.as_ref().unwrap_or(&ReplyFailure::Unverified).fmt(f),
+            NodeState::Unverified(failure) => failure.as_ref().unwrap_or(&ReplyFailure::Unverified).fmt(f),
             NodeState::Up => match self.probation.filter(|probation| !probation.remaining().is_zero()) {
                 Some(probation) => {
                     let seconds = probation.remaining().as_secs_f64();
@@ -126,7 +127,7 @@ impl fmt::Display for NodeStatus {
                 }
                 None => f.write_str("up"),
             },
-            NodeState::Down(why) => f.write_str(why),
+            NodeState::Down(reason) => f.write_str(reason),
             NodeState::Excluded(exclusion) => exclusion.fmt(f),
         }
     }

@@ -1,9 +1,9 @@
-//! The only reader of time.
+//! The only reader of the clocks.
 //!
-//! On Linux (and Android) the boot clock is `CLOCK_BOOTTIME`, which counts on through suspend; `std`'s `Instant`
-//! does not, so a laptop that slept would believe in a lock that expired long ago. On macOS `CLOCK_MONOTONIC` is the
-//! one that counts on. Elsewhere it is the platform's monotonic clock, which may stop in suspend; the wall clock,
-//! the other half of a `DualTimestamp`, then ends the lease.
+//! On Linux and Android the boot clock is `CLOCK_BOOTTIME`, which continues during suspend. `std`'s `Instant`
+//! does not, so after a suspend a client would treat an expired lock as valid. On macOS `CLOCK_MONOTONIC`
+//! continues. On other platforms it is the monotonic clock, which may stop during suspend; the wall clock of
+//! the `DualTimestamp` then ends the lease.
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
@@ -34,7 +34,7 @@ mod tests {
     use super::now;
 
     #[test]
-    fn both_clocks_go_forward_and_know_the_century() {
+    fn both_clocks_advance_and_the_wall_clock_is_plausible() {
         let first = now();
         let second = now();
         assert!(second.boot_nanos() >= first.boot_nanos());

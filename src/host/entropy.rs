@@ -1,4 +1,4 @@
-//! The only reader of randomness.
+//! The only source of randomness.
 
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -6,25 +6,25 @@ use uuid::Builder;
 
 use quorlock_proto::request::OwnerToken;
 
-/// A token that no other client has or can guess: 122 bits from the operating system, drawn by each call.
+/// A unique and unguessable owner token: 122 random bits from the operating system.
 ///
-/// The kernel is asked each time. A generator kept in this process would give the same tokens on both sides of a
-/// fork or of a cloned virtual machine.
+/// Each call reads from the kernel. A generator in this process would return the same tokens in parent and
+/// child of a fork, and in a cloned virtual machine.
 pub(crate) fn token() -> OwnerToken {
     let mut bytes = [0; 16];
-    // Without randomness no lock is safe; there is nothing to fall back to.
+    // Without randomness no lock is safe, so there is no fallback.
     SysRng.try_fill_bytes(&mut bytes).expect("the operating system has randomness");
     OwnerToken::new(Builder::from_random_bytes(bytes).into_uuid().as_u128())
 }
 
-/// 128 random bits that are unique and no secret: a fencing token's nonce, a cluster's id.
+/// 128 unique random bits that are no secret: a fencing token's nonce, or a lock cluster's id.
 pub(crate) fn nonce() -> u128 {
     let mut bytes = [0; 16];
     SysRng.try_fill_bytes(&mut bytes).expect("the operating system has randomness");
     u128::from_ne_bytes(bytes)
 }
 
-/// A number for jitter. Predictability does no harm here, so the thread's generator will do.
+/// A random number for jitter. It may be predictable, so the thread's generator suffices.
 pub(crate) fn jitter() -> u64 {
     rand::random()
 }

@@ -1,4 +1,4 @@
-//! The only doors to time and chance, and to what process this is.
+//! The host's clocks, randomness, process id and timers. No other module reads them.
 
 pub(crate) mod clock;
 pub(crate) mod entropy;

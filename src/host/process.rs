@@ -1,8 +1,8 @@
-//! The only door to what process this is.
+//! The only reader of the process id.
 
-/// The number of this process. A child of a fork has another one than all that it was born with.
+/// The id of this process. In the child of a fork it differs from the id that the parent stored.
 ///
-/// A system call, some 100 ns: nothing cheaper tells a fork without unsafe code.
+/// A system call of about 100 ns. Without unsafe code there is no cheaper way to detect a fork.
 pub(crate) fn id() -> u32 {
     std::process::id()
 }

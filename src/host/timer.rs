@@ -1,8 +1,8 @@
-//! Timers for callers, on whatever executor they are.
+//! Timers for callers, independent of their executor.
 //!
-//! A thread of this library fires them. Tokio's fire only where a runtime has timers and is running just then, and
-//! nothing tells a future of that: a runtime can be entered and idle, or be blocked by the very task that waits. The
-//! thread starts with the first timer, and ends one second after the last.
+//! A thread of this library fires them. Tokio's timers fire only while a runtime with timers runs. A future
+//! cannot detect that: a runtime may be entered but idle, or blocked by the task that waits. The thread
+//! starts with the first timer and ends one second after the last.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -16,17 +16,17 @@ use futures::future::{Either, select};
 
 use super::{clock, process};
 
-/// The time was over.
+/// The timeout has elapsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Elapsed;
 
 /// Completes after this span.
-pub(crate) fn sleep(span: Duration) -> Alarm {
+pub(crate) fn sleep(span: Duration) -> Sleep {
     let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-    Alarm { fires_at: clock::boot_nanos().saturating_add(nanos), key: None }
+    Sleep { due: clock::boot_nanos().saturating_add(nanos), timer_key: None }
 }
 
-/// Waits for this future, for this span at most.
+/// Awaits a future for at most this span.
 pub(crate) async fn timeout<F: Future>(span: Duration, future: F) -> Result<F::Output, Elapsed> {
     match select(pin!(future), sleep(span)).await {
         Either::Left((output, _)) => Ok(output),
@@ -34,106 +34,106 @@ pub(crate) async fn timeout<F: Future>(span: Duration, future: F) -> Result<F::O
     }
 }
 
-/// A timer that this library's thread rings.
+/// A timer that this library's thread fires.
 #[must_use = "a future does nothing unless it is awaited"]
-pub(crate) struct Alarm {
-    fires_at: u64,
-    /// Its place among the others, once it was polled.
-    key: Option<AlarmKey>,
+pub(crate) struct Sleep {
+    due: u64,
+    /// Its key in the map of timers, set by the first poll.
+    timer_key: Option<TimerKey>,
 }
 
-/// When it rings, by the boot clock, and a number of its own.
-type AlarmKey = (u64, u64);
+/// When it is due, by the boot clock, and a unique number.
+type TimerKey = (u64, u64);
 
-impl Future for Alarm {
+impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if clock::boot_nanos() >= self.fires_at {
+        if clock::boot_nanos() >= self.due {
             return Poll::Ready(());
         }
-        let mut alarms = lock();
-        let place = self.key.unwrap_or_else(|| {
-            alarms.count += 1;
-            (self.fires_at, alarms.count)
+        let mut timers = lock();
+        let timer_key = self.timer_key.unwrap_or_else(|| {
+            timers.count += 1;
+            (self.due, timers.count)
         });
-        self.key = Some(place);
-        let before = alarms.waiting.insert(place, cx.waker().clone());
-        if !alarms.has_thread() {
-            // If the system refuses a thread, the future looks at the clock again and again.
-            alarms.rung_in = thread::Builder::new()
+        self.timer_key = Some(timer_key);
+        let old_waker = timers.waiting.insert(timer_key, cx.waker().clone());
+        if !timers.has_thread() {
+            // If the thread cannot be started, the future polls the clock.
+            timers.thread_process = thread::Builder::new()
                 .name("quorlock-timer".to_owned())
                 .spawn(fire_due)
                 .ok()
                 .map(|_| process::id());
-            if alarms.rung_in.is_none() {
+            if timers.thread_process.is_none() {
                 cx.waker().wake_by_ref();
             }
-        } else if place.0 < alarms.sleeps_until {
+        } else if timer_key.0 < timers.sleeps_until {
             CHANGED.notify_one();
         }
-        drop(alarms);
-        drop(before);
+        drop(timers);
+        drop(old_waker);
         Poll::Pending
     }
 }
 
-impl Drop for Alarm {
+impl Drop for Sleep {
     fn drop(&mut self) {
-        // A waker may drop what it wakes, with alarms in it: not while the lock is held.
-        let waker = self.key.map(|place| lock().waiting.remove(&place));
+        // Dropping a waker may drop other timers, so release the lock first.
+        let waker = self.timer_key.map(|timer_key| lock().waiting.remove(&timer_key));
         drop(waker);
     }
 }
 
-struct Alarms {
-    waiting: BTreeMap<AlarmKey, Waker>,
+struct Timers {
+    waiting: BTreeMap<TimerKey, Waker>,
     count: u64,
-    /// Until when the thread sleeps, if no earlier timer is set.
+    /// When the thread wakes next, by the boot clock, if no earlier timer is added.
     sleeps_until: u64,
-    /// In which process the thread runs. A fork leaves it behind.
-    rung_in: Option<u32>,
+    /// The process in which the thread runs. The child of a fork has no such thread.
+    thread_process: Option<u32>,
 }
 
-impl Alarms {
+impl Timers {
     fn has_thread(&self) -> bool {
-        self.rung_in == Some(process::id())
+        self.thread_process == Some(process::id())
     }
 }
 
-fn lock() -> MutexGuard<'static, Alarms> {
-    ALARMS.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock() -> MutexGuard<'static, Timers> {
+    TIMERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn fire_due() {
-    let mut alarms = lock();
-    let mut has_rested = false;
-    while !(has_rested && alarms.waiting.is_empty()) {
+    let mut timers = lock();
+    let mut was_idle = false;
+    while !(was_idle && timers.waiting.is_empty()) {
         let now = clock::boot_nanos();
-        let later = alarms.waiting.split_off(&(now + 1, 0));
-        let due = std::mem::replace(&mut alarms.waiting, later);
+        let later = timers.waiting.split_off(&(now + 1, 0));
+        let due = std::mem::replace(&mut timers.waiting, later);
         if !due.is_empty() {
-            // Some executors run what they wake at once, and that may set alarms.
-            drop(alarms);
+            // Some executors run a woken task at once, and the task may add timers.
+            drop(timers);
             due.into_values().for_each(Waker::wake);
-            alarms = lock();
+            timers = lock();
         }
-        // The pause stands still in suspend, and the clock does not: no pause is longer than a rest.
-        let rest = now.saturating_add(MAX_SLEEP.as_nanos() as u64);
-        let next = alarms.waiting.keys().next().map_or(rest, |(rings_at, _)| rest.min(*rings_at));
-        has_rested = alarms.waiting.is_empty();
-        alarms.sleeps_until = next;
+        // `wait_timeout` stops during suspend and the boot clock does not, so wait for at most `MAX_SLEEP`.
+        let latest = now.saturating_add(MAX_SLEEP.as_nanos() as u64);
+        let next = timers.waiting.keys().next().map_or(latest, |(due_at, _)| latest.min(*due_at));
+        was_idle = timers.waiting.is_empty();
+        timers.sleeps_until = next;
         let pause = Duration::from_nanos(next.saturating_sub(now));
-        alarms = CHANGED.wait_timeout(alarms, pause).unwrap_or_else(PoisonError::into_inner).0;
+        timers = CHANGED.wait_timeout(timers, pause).unwrap_or_else(PoisonError::into_inner).0;
     }
-    alarms.rung_in = None;
+    timers.thread_process = None;
 }
 
-static ALARMS: Mutex<Alarms> =
-    Mutex::new(Alarms { waiting: BTreeMap::new(), count: 0, sleeps_until: 0, rung_in: None });
+static TIMERS: Mutex<Timers> =
+    Mutex::new(Timers { waiting: BTreeMap::new(), count: 0, sleeps_until: 0, thread_process: None });
 static CHANGED: Condvar = Condvar::new();
 
-/// How long the thread stays without a timer, and sleeps at most.
+/// The longest wait of the thread, and how long it stays without a timer.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn alarms_fire_in_order_and_not_early_without_a_runtime() {
+    fn timers_fire_in_order_and_not_early_without_a_runtime() {
         let start = clock::boot_nanos();
         let spans = [90_u64, 10, 50, 0, 30].map(Duration::from_millis);
         let passed = block_on(join_all(spans.map(|span| async move {
@@ -159,15 +159,16 @@ mod tests {
     }
 
     #[test]
-    fn an_alarm_that_was_dropped_is_forgotten() {
-        let long = Duration::from_secs(3600);
+    fn a_dropped_timer_is_removed() {
+        let long = Duration::from_secs(7200);
         assert_eq!(block_on(timeout(long, ready(7))), Ok(7));
         assert_eq!(block_on(timeout(Duration::from_millis(5), timeout(long, pending::<()>()))), Err(Elapsed));
-        let late = clock::boot_nanos() + Duration::from_secs(1800).as_nanos() as u64;
-        assert!(lock().waiting.keys().all(|(rings_at, _)| *rings_at < late));
+        // Tests that run at the same time set timers of one hour, and of an infinite span.
+        let [from, to] = [5400, 7200].map(|seconds| clock::boot_nanos() + seconds * 1_000_000_000);
+        assert!(!lock().waiting.keys().any(|(due_at, _)| (from..to).contains(due_at)));
     }
 
-    /// Its pause stands still in suspend, where alarms do not.
+    /// Because its wait stops during suspend and timers must not.
     #[test]
     fn the_thread_reads_the_clock_at_least_once_a_second() {
         let mut long = sleep(Duration::from_secs(3600));
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_without_end_is_one() {
+    fn an_infinite_span_never_elapses() {
         assert_eq!(block_on(timeout(Duration::MAX, ready(7))), Ok(7));
         assert_eq!(block_on(timeout(Duration::from_millis(5), sleep(Duration::MAX))), Err(Elapsed));
     }

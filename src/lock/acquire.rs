@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::{Instrument, debug_span};
 
 use super::client::Redlock;
-use super::error::{AcquireError, NoAnswer};
+use super::error::{AcquireError, NoReply};
 use super::guard::Guard;
 use super::mutex::{Mutex, Wait};
 use super::queue::Admission;
@@ -30,63 +30,65 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
     async {
         let limit = WaitLimit::of(mutex.wait_limit);
         let client = &mutex.client;
-        is_here(client, &spec)?;
+        check_not_forked(client, &spec)?;
         // Connecting counts as waiting. Even the shortest wait allows for one dial of each node.
-        client.ready().await;
-        let turn = admission(client, &spec, limit).await?;
-        limit.pause(turn.delay).await;
-        let mut line = QueueWait::new(client, &spec, &turn, limit);
-        let mut next = Some(turn.next());
+        client.wait_until_ready().await;
+        let admission = admission(client, &spec, limit).await?;
+        limit.pause(admission.delay).await;
+        let mut queue_wait = QueueWait::new(client, &spec, &admission, limit);
+        let mut next = Some(admission.next());
         let mut failures = 0;
-        let refusal = loop {
-            let word = match next {
-                Some(next) => line.wait(next).await,
+        let failure = loop {
+            let wait_result = match next {
+                Some(next) => queue_wait.wait(next).await,
                 None => WaitResult::NoQueue,
             };
-            let reaction = line.trust.on_wait_ended(word == WaitResult::Free);
-            if reaction == TrustDecision::EnqueueOnOtherNode && !limit.is_over() {
-                turn.cohort(|share, _| share.on_false_notification());
+            let decision = queue_wait.trust.on_wait_ended(wait_result == WaitResult::Free);
+            if decision == TrustDecision::EnqueueOnOtherNode && !limit.is_over() {
+                admission.cohort(|cohort, _| cohort.on_false_notification());
                 next = Some(NextAction::Enqueue);
                 continue;
             }
-            if word == WaitResult::NoQueue || reaction != TrustDecision::Acquire {
-                limit.pause(backoff::retry(failures, line.retry_after, jitter())).await;
+            if wait_result == WaitResult::NoQueue || decision != TrustDecision::Acquire {
+                limit.pause(backoff::retry(failures, queue_wait.retry_after, jitter())).await;
             }
-            // Only a waiter without a place in the wait queue needs the holder's remaining ttl from a failed attempt.
-            // That costs more requests; the reply to an enqueue has it for less.
-            let spec =
-                LockSpec { want_holder_ttl: word == WaitResult::NoQueue || limit.is_over(), ..spec.clone() };
-            let tried = match mutex.wait_limit {
-                Wait::No => attempt_past_splits(client, &spec, policy).await?,
+            // Only a waiter without a position in the wait queue needs the holder's remaining ttl from a
+            // failed attempt. That costs more requests; the reply to an enqueue has it for less.
+            let spec = LockSpec {
+                want_holder_ttl: wait_result == WaitResult::NoQueue || limit.is_over(),
+                ..spec.clone()
+            };
+            let outcome = match mutex.wait_limit {
+                Wait::No => attempt_with_split_retries(client, &spec, policy).await?,
                 Wait::For(_) | Wait::Forever => attempt(client, &spec, policy, limit.left()).await?,
             };
-            let refusal = match tried {
-                Ok(won) => {
-                    turn.on_taken();
-                    return Ok(won.into_guard(client, &spec, turn));
+            let failure = match outcome {
+                Ok(acquired) => {
+                    admission.on_acquired();
+                    return Ok(acquired.into_guard(client, &spec, admission));
                 }
-                Err(refusal) => refusal,
+                Err(failure) => failure,
             };
-            let was_called = turn.cohort(|share, _| share.on_attempt_failed());
-            let retry_after = match refusal.reason {
+            let was_notified = admission.cohort(|cohort, _| cohort.on_attempt_failed());
+            let retry_after = match failure.reason {
                 FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
                     retry_after
                 }
                 FailureReason::NoQuorum | FailureReason::TooLate => None,
-                FailureReason::NodesExcluded => break refusal,
+                FailureReason::NodesExcluded => break failure,
             };
-            line.on_refused(
-                FailedAttempt { votes_may_be_split: refusal.votes_may_be_split(), was_notified: was_called },
+            queue_wait.on_attempt_failed(
+                FailedAttempt { votes_may_be_split: failure.votes_may_be_split(), was_notified },
                 retry_after,
             );
             if limit.is_over() {
-                break refusal;
+                break failure;
             }
             failures += 1;
-            let is_taken = matches!(refusal.reason, FailureReason::Contended { .. });
-            next = is_taken.then(|| turn.cohort(|share, _| share.next_action_while_contended()));
+            let is_contended = matches!(failure.reason, FailureReason::Contended { .. });
+            next = is_contended.then(|| admission.cohort(|cohort, _| cohort.next_action_while_contended()));
         };
-        Err(error_of(client, &spec, refusal))
+        Err(acquire_error(client, &spec, failure))
     }
     .instrument(span)
     .await
@@ -98,16 +100,16 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
     let span = debug_span!(target: "quorlock::lock", "acquire", key = spec.key.as_str());
     async {
         let client = &mutex.client;
-        is_here(client, &spec)?;
-        client.ready().await;
-        let Some(turn) = client.shared.queue.try_admit(&spec.key) else { return Ok(None) };
-        match attempt_past_splits(client, &spec, policy).await? {
-            Ok(won) => {
-                turn.on_taken();
-                Ok(Some(won.into_guard(client, &spec, turn)))
+        check_not_forked(client, &spec)?;
+        client.wait_until_ready().await;
+        let Some(admission) = client.shared.queue.try_admit(&spec.key) else { return Ok(None) };
+        match attempt_with_split_retries(client, &spec, policy).await? {
+            Ok(acquired) => {
+                admission.on_acquired();
+                Ok(Some(acquired.into_guard(client, &spec, admission)))
             }
             Err(AttemptFailure { reason: FailureReason::Contended { .. }, .. }) => Ok(None),
-            Err(refusal) => Err(error_of(client, &spec, refusal)),
+            Err(failure) => Err(acquire_error(client, &spec, failure)),
         }
     }
     .instrument(span)
@@ -156,45 +158,48 @@ impl<'a> QueueWait<'a> {
         }
     }
 
-    /// Records a failed attempt. The keys in the way of a quorum expire after `retry_after`, if the nodes reported it.
-    fn on_refused(&mut self, refused: FailedAttempt, retry_after: Option<Duration>) {
+    /// Records a failed attempt. The keys in the way of a quorum expire after `retry_after`, if the nodes
+    /// reported it.
+    fn on_attempt_failed(&mut self, failed: FailedAttempt, retry_after: Option<Duration>) {
         self.retry_after = retry_after;
-        let doubts_in = self.trust.on_attempt_failed(refused, retry_after, jitter());
-        self.distrust_at = now().plus(doubts_in);
+        let distrust_in = self.trust.on_attempt_failed(failed, retry_after, jitter());
+        self.distrust_at = now().plus(distrust_in);
     }
 
     /// Waits until an attempt makes sense, but not past the limit.
     async fn wait(&mut self, mut next: NextAction) -> WaitResult {
-        let (mut looks, mut word) = (0, WaitResult::Free);
+        let (mut enqueue_count, mut wait_result) = (0, WaitResult::Free);
         while next != NextAction::Acquire {
             let wakeup = self.admission.wakeup();
             if next == NextAction::Enqueue {
                 // Record the enqueue before it is sent, because the notification may arrive before the reply.
-                self.admission.cohort(|share, _| share.on_enqueued());
+                self.admission.cohort(|cohort, _| cohort.on_enqueued());
                 match self.enqueue().await {
                     Some(Vote::HeldByOther { remaining }) => self.retry_after = remaining,
                     Some(Vote::NotHeld) => {
-                        self.admission.cohort(|share, waiting| share.on_found_free(looks > 0, waiting));
+                        self.admission
+                            .cohort(|cohort, waiting| cohort.on_found_free(enqueue_count > 0, waiting));
                         return WaitResult::Free;
                     }
                     _ => {
-                        self.admission.cohort(|share, _| share.on_queue_lost());
+                        self.admission.cohort(|cohort, _| cohort.on_queue_lost());
                         return WaitResult::NoQueue;
                     }
                 }
-                looks += 1;
+                enqueue_count += 1;
             }
-            let patience =
-                self.admission.cohort(|share, _| share.recheck_delay(looks, self.retry_after, jitter()));
+            let wait_limit = self
+                .admission
+                .cohort(|cohort, _| cohort.recheck_delay(enqueue_count, self.retry_after, jitter()));
             if self.limit.is_over() {
                 return WaitResult::NoQueue;
             }
-            let doubts_in = self.distrust_at.since(now());
-            let is_quiet = self.limit.wait_for_wakeup(&wakeup, patience.min(doubts_in)).await.is_err();
+            let distrust_in = self.distrust_at.since(now());
+            let is_quiet = self.limit.wait_for_wakeup(&wakeup, wait_limit.min(distrust_in)).await.is_err();
             let (after, was_found) = self
                 .admission
-                .cohort(|share, _| (share.next_action_while_contended(), share.was_found_free()));
-            word = if was_found { WaitResult::Free } else { WaitResult::Notified };
+                .cohort(|cohort, _| (cohort.next_action_while_contended(), cohort.was_found_free()));
+            wait_result = if was_found { WaitResult::Free } else { WaitResult::Notified };
             next = match after {
                 // A single node may be wrong. It can delay an attempt, but not prevent it.
                 NextAction::Wait if is_quiet && now().is_due(self.distrust_at) => {
@@ -205,7 +210,7 @@ impl<'a> QueueWait<'a> {
                 next => next,
             };
         }
-        word
+        wait_result
     }
 
     async fn enqueue(&self) -> Option<Vote> {
@@ -214,97 +219,102 @@ impl<'a> QueueWait<'a> {
         let shared = &self.client.shared;
         let span = self.limit.left().map(|left| left.saturating_add(shared.reply_timeout));
         let command =
-            |reply| DriverCommand::Enqueue { id: shared.orders.id(), key, waited, is_on_second, reply };
+            |reply| DriverCommand::Enqueue { id: shared.commands.id(), key, waited, is_on_second, reply };
         shared.call(span, command).await.ok()
     }
 }
 
 async fn admission(client: &Redlock, spec: &LockSpec, limit: WaitLimit) -> Result<Admission, AcquireError> {
     let queue = &client.shared.queue;
-    if let Some(turn) = queue.try_admit(&spec.key) {
-        return Ok(turn);
+    if let Some(admission) = queue.try_admit(&spec.key) {
+        return Ok(admission);
     }
-    let turn = match limit {
+    let admission = match limit {
         WaitLimit::Never => Some(queue.admit(&spec.key).await),
         WaitLimit::At(end) => timeout(end.since(now()), queue.admit(&spec.key)).await.ok(),
     };
-    turn.ok_or_else(|| {
+    admission.ok_or_else(|| {
         let key = spec.key.shared();
         AcquireError::Contended { key, retry_after: None, replies: NodeReplies::empty() }
     })
 }
 
 /// The child of a fork has neither a driver nor locks.
-fn is_here(client: &Redlock, spec: &LockSpec) -> Result<(), AcquireError> {
-    let here = client.shared.is_here();
-    here.map_err(|why| AcquireError::unanswered(NoAnswer::NoDriver(why), &spec.key))
+fn check_not_forked(client: &Redlock, spec: &LockSpec) -> Result<(), AcquireError> {
+    let checked = client.shared.check_not_forked();
+    checked.map_err(|reason| AcquireError::no_reply(NoReply::NoDriver(reason), &spec.key))
 }
 
-/// Makes one attempt, and one or two more if the votes may be split: if several clients try once at the same instant,
-/// one of them should get the lock. A client that was granted nothing does not retry; it leaves the lock to the others.
-async fn attempt_past_splits(
+/// Makes one attempt, and one or two more if the votes may be split: if several clients try once at the same
+/// instant, one of them should get the lock. A client that was granted nothing does not retry; it leaves the
+/// lock to the others.
+async fn attempt_with_split_retries(
     client: &Redlock,
     spec: &LockSpec,
     policy: RenewalPolicy,
-) -> Result<Result<Won, AttemptFailure>, AcquireError> {
-    for _ in 0..MAX_SPLITS {
-        match last_attempt(client, spec, policy).await? {
-            Err(refusal) if refusal.votes_may_be_split() => sleep(backoff::retry_after_split(jitter())).await,
+) -> Result<Result<AcquiredLease, AttemptFailure>, AcquireError> {
+    for _ in 0..MAX_SPLIT_RETRIES {
+        match attempt_with_reconnect(client, spec, policy).await? {
+            Err(failure) if failure.votes_may_be_split() => sleep(backoff::retry_after_split(jitter())).await,
             outcome => return Ok(outcome),
         }
     }
-    last_attempt(client, spec, policy).await
+    attempt_with_reconnect(client, spec, policy).await
 }
 
-/// Makes the attempt of a caller that does not wait. Connections may have just broken, as idle ones do all at once when
-/// the servers close them. Then the attempt is repeated when they are back, within the time that one attempt may take.
-async fn last_attempt(
+/// Makes the attempt of a caller that does not wait. Connections may have just broken, as idle ones do all at
+/// once when the servers close them. Then the attempt is repeated when they are back, within the time that
+/// one attempt may take.
+async fn attempt_with_reconnect(
     client: &Redlock,
     spec: &LockSpec,
     policy: RenewalPolicy,
-) -> Result<Result<Won, AttemptFailure>, AcquireError> {
-    let patience = WaitLimit::At(now().plus(spec.params.attempt_timeout()));
+) -> Result<Result<AcquiredLease, AttemptFailure>, AcquireError> {
+    let wait_limit = WaitLimit::At(now().plus(spec.params.attempt_timeout()));
     let has_broken = |vote: &Vote| {
         matches!(vote, Vote::Unknown(ReplyFailure::ConnectionLost | ReplyFailure::Disconnected(_)))
     };
     loop {
-        let tried = attempt(client, spec, policy, Some(Duration::ZERO)).await?;
-        let Err(AttemptFailure { reason: FailureReason::NoQuorum, votes }) = &tried else { return Ok(tried) };
-        let left = patience.left().unwrap_or_default();
+        let outcome = attempt(client, spec, policy, Some(Duration::ZERO)).await?;
+        let Err(AttemptFailure { reason: FailureReason::NoQuorum, votes }) = &outcome else {
+            return Ok(outcome);
+        };
+        let left = wait_limit.left().unwrap_or_default();
         let is_over = left.is_zero() || !votes.iter().any(has_broken);
-        if is_over || !client.returned(left, |node| has_broken(&votes[node])).await {
-            return Ok(tried);
+        if is_over || !client.wait_for_return(left, |node| has_broken(&votes[node])).await {
+            return Ok(outcome);
         }
     }
 }
 
-/// Makes one attempt. If its future is dropped before the end, the driver cancels the attempt and releases its keys. If
-/// `left` is given, the caller waits for that time plus the attempt timeout.
+/// Makes one attempt. If its future is dropped before the end, the driver cancels the attempt and releases
+/// its keys. If `left` is given, the caller waits for that time plus the attempt timeout.
 async fn attempt(
     client: &Redlock,
     spec: &LockSpec,
     policy: RenewalPolicy,
     left: Option<Duration>,
-) -> Result<Result<Won, AttemptFailure>, AcquireError> {
-    let mut ticket = CancelOnDrop { client: client.clone(), id: client.shared.orders.id(), is_open: true };
-    let (id, key, spec) = (ticket.id, &spec.key, spec.clone());
+) -> Result<Result<AcquiredLease, AttemptFailure>, AcquireError> {
+    let mut cancel_on_drop =
+        CancelOnDrop { client: client.clone(), id: client.shared.commands.id(), is_open: true };
+    let (id, key, spec) = (cancel_on_drop.id, &spec.key, spec.clone());
     let span = left.map(|left| left.saturating_add(spec.params.attempt_timeout()));
-    let answer = client.shared.call(span, |reply| DriverCommand::Acquire { id, spec, policy, reply }).await;
-    match answer {
-        Err(why) => {
+    let outcome = client.shared.call(span, |reply| DriverCommand::Acquire { id, spec, policy, reply }).await;
+    match outcome {
+        Err(reason) => {
             // If the driver runs again later, it cancels the attempt.
-            ticket.is_open = matches!(why, NoAnswer::NoDriver(_));
-            Err(AcquireError::unanswered(why, key))
+            cancel_on_drop.is_open = matches!(reason, NoReply::NoDriver(_));
+            Err(AcquireError::no_reply(reason, key))
         }
-        Ok(Err(refusal)) => {
-            ticket.is_open = false;
-            Ok(Err(refusal))
+        Ok(Err(failure)) => {
+            cancel_on_drop.is_open = false;
+            Ok(Err(failure))
         }
-        // This task may have slept for long since the last reply, so check the lease before it is returned. If it is no
-        // longer valid, the ticket is dropped while open, which cancels the attempt.
-        Ok(Ok(hold)) if !hold.is_valid() => {
+        // This task may have slept for long since the last reply, so check the lease before it is returned.
+        // If it is no longer valid, `cancel_on_drop` is dropped while open, which cancels the attempt.
+        Ok(Ok(lease)) if !lease.is_valid() => {
             let vote = |node| {
-                if hold.confirmed().contains(node) {
+                if lease.confirmed().contains(node) {
                     Vote::Granted
                 } else {
                     Vote::Unknown(ReplyFailure::NotWaitedFor)
@@ -313,20 +323,20 @@ async fn attempt(
             let votes = client.shared.quorum.all().iter().map(vote).collect();
             Ok(Err(AttemptFailure { reason: FailureReason::TooLate, votes }))
         }
-        Ok(Ok(hold)) => Ok(Ok(Won { ticket, hold })),
+        Ok(Ok(lease)) => Ok(Ok(AcquiredLease { cancel_on_drop, lease })),
     }
 }
 
 /// A lock that was acquired and is not yet a guard. Dropping it cancels the attempt.
-struct Won {
-    ticket: CancelOnDrop,
-    hold: Arc<SharedLease>,
+struct AcquiredLease {
+    cancel_on_drop: CancelOnDrop,
+    lease: Arc<SharedLease>,
 }
 
-impl Won {
-    fn into_guard(mut self, client: &Redlock, spec: &LockSpec, turn: Admission) -> Guard {
-        self.ticket.is_open = false;
-        Guard::new(client.clone(), spec, self.ticket.id, Arc::clone(&self.hold), turn)
+impl AcquiredLease {
+    fn into_guard(mut self, client: &Redlock, spec: &LockSpec, admission: Admission) -> Guard {
+        self.cancel_on_drop.is_open = false;
+        Guard::new(client.clone(), spec, self.cancel_on_drop.id, Arc::clone(&self.lease), admission)
     }
 }
 
@@ -340,14 +350,14 @@ struct CancelOnDrop {
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         if self.is_open {
-            self.client.shared.orders.send(DriverCommand::Cancel(self.id));
+            self.client.shared.commands.send(DriverCommand::Cancel(self.id));
         }
     }
 }
 
-fn error_of(client: &Redlock, spec: &LockSpec, refusal: AttemptFailure) -> AcquireError {
-    let (key, replies) = (spec.key.shared(), client.replies(refusal.votes));
-    match refusal.reason {
+fn acquire_error(client: &Redlock, spec: &LockSpec, failure: AttemptFailure) -> AcquireError {
+    let (key, replies) = (spec.key.shared(), client.replies(failure.votes));
+    match failure.reason {
         FailureReason::Contended { retry_after } => AcquireError::Contended { key, retry_after, replies },
         FailureReason::NoQuorum => AcquireError::NoQuorum { key, replies },
         FailureReason::OnProbation { retry_after } => AcquireError::OnProbation { key, retry_after, replies },
@@ -357,4 +367,4 @@ fn error_of(client: &Redlock, spec: &LockSpec, refusal: AttemptFailure) -> Acqui
 }
 
 /// How often a caller that tries once retries if the votes may be split.
-const MAX_SPLITS: u32 = 2;
+const MAX_SPLIT_RETRIES: u32 = 2;

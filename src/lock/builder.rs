@@ -20,7 +20,7 @@ use super::error::{ConnectError, InvalidInput};
 use super::queue::LocalQueue;
 #[cfg(feature = "tls-rustls")]
 use crate::driver::{Address, Tls, TlsFiles};
-use crate::driver::{CommandSender, Credentials, Driver, NodeStatusList, Options, Settings, process};
+use crate::driver::{CommandSender, Credentials, DialSettings, Driver, NodeStatusList, Options, process};
 use crate::observe::{Event, Events, Observer};
 use quorlock_proto::marker::{LockClusterConfig, default_retention};
 use quorlock_proto::membership::Membership;
@@ -253,13 +253,16 @@ impl RedlockBuilder {
     /// If the Tokio runtime was built without `enable_all`.
     pub fn connect_lazy(self) -> Result<Redlock, ConnectError> {
         let (quorum, drift, addresses) = self.checked()?;
-        let settings = Settings {
-            connect_timeout: self.dial_timeout,
+        let settings = DialSettings {
+            dial_timeout: self.dial_timeout,
             client_name: self.client_name,
             is_fenced: !self.is_plain,
             #[cfg(feature = "tls-rustls")]
             tls: if addresses.iter().any(Address::uses_tls) {
-                Some(Tls::new(&self.tls).map_err(|bad| InvalidInput::new(bad.to_string()).of(bad.option))?)
+                Some(
+                    Tls::new(&self.tls)
+                        .map_err(|invalid| InvalidInput::new(invalid.to_string()).of(invalid.option))?,
+                )
             } else {
                 None
             },
@@ -271,19 +274,19 @@ impl RedlockBuilder {
         }
         let names = addresses.iter().map(|address| address.to_string().into()).collect();
         let Self { reply_timeout, dial_timeout: connect_timeout, founds, .. } = self;
-        let (orders, inbox) = CommandSender::channel();
+        let (commands, receiver) = CommandSender::channel();
         let max_ttl = (!self.is_plain).then_some(self.max_ttl);
         let fencing_retention = self.fencing_retention.unwrap_or_else(|| default_retention(self.max_ttl));
         let config = LockClusterConfig::new(quorum, self.max_ttl).with_retention(fencing_retention);
         let members = max_ttl.map(|_| Membership::new(config, drift, founds));
-        let (queue, ear) = LocalQueue::new(orders.clone());
+        let (queue, listener) = LocalQueue::new(commands.clone());
         let options = Options { quorum, reply_timeout, addresses, settings, events, members, config };
-        let launch = move || Driver::new(options, inbox, Box::new(ear));
-        let view = if self.dedicated_thread { on_thread(launch)? } else { on_runtime(launch)? };
+        let launch = move || Driver::new(options, receiver, Box::new(listener));
+        let status = if self.dedicated_thread { on_thread(launch)? } else { on_runtime(launch)? };
         let shared = Shared {
-            orders,
-            view,
-            has_waited: false.into(),
+            commands,
+            status,
+            has_waited_for_nodes: false.into(),
             queue,
             names,
             quorum,
@@ -311,9 +314,9 @@ fn on_runtime(
     let runtime = runtime::Handle::try_current().map_err(|_| {
         InvalidInput::new("no Tokio runtime here: build the client inside one, or with `dedicated_thread()`")
     })?;
-    let (driver, view) = launch();
+    let (driver, status) = launch();
     runtime.spawn(driver.run());
-    Ok(view)
+    Ok(status)
 }
 
 fn on_thread(
@@ -321,19 +324,19 @@ fn on_thread(
 ) -> Result<watch::Receiver<NodeStatusList>, ConnectError> {
     let failed = |error: io::Error| ConnectError::Thread(Arc::new(error));
     // Start the thread first: if it failed later, the runtime could not be dropped here, inside another runtime.
-    let (hand_over, taken) = channel::<(runtime::Runtime, Driver)>();
+    let (sender, receiver) = channel::<(runtime::Runtime, Driver)>();
     let body = move || {
-        if let Ok((runtime, driver)) = taken.recv() {
+        if let Ok((runtime, driver)) = receiver.recv() {
             runtime.block_on(driver.run());
         }
     };
     thread::Builder::new().name("quorlock".to_owned()).spawn(body).map_err(failed)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let (driver, view) = {
+    let (driver, status) = {
         // The driver's timer must be created in the runtime that the driver will run on.
         let _inside = runtime.enter();
         launch()
     };
-    hand_over.send((runtime, driver)).map_err(|_| ConnectError::Closed)?;
-    Ok(view)
+    sender.send((runtime, driver)).map_err(|_| ConnectError::Closed)?;
+    Ok(status)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::builder::RedlockBuilder;
-use super::error::{InvalidInput, NoAnswer, NoDriver};
+use super::error::{InvalidInput, NoDriver, NoReply};
 use super::limits::Limits;
 use super::mutex::Mutex;
 use super::queue::LocalQueue;
@@ -46,10 +46,10 @@ pub struct Redlock {
 
 /// The state that all clones share.
 pub(super) struct Shared {
-    pub(super) orders: CommandSender,
-    pub(super) view: watch::Receiver<NodeStatusList>,
+    pub(super) commands: CommandSender,
+    pub(super) status: watch::Receiver<NodeStatusList>,
     /// Whether a task has already waited for enough nodes, or for as long as that makes sense.
-    pub(super) has_waited: AtomicBool,
+    pub(super) has_waited_for_nodes: AtomicBool,
     pub(super) queue: Arc<LocalQueue>,
     pub(super) names: Arc<[Arc<str>]>,
     pub(super) quorum: Quorum,
@@ -81,23 +81,23 @@ impl Redlock {
     /// The state of each node, in the order of the client's list. Waits until every node was dialed once, so at most
     /// for the dial timeout.
     pub async fn node_status(&self) -> Vec<NodeStatus> {
-        if self.shared.is_here().is_ok() {
-            let mut view = self.shared.view.clone();
-            let known = view.wait_for(|nodes| are_known(nodes));
-            let _ = timeout(self.shared.one_dial(), known).await;
+        if self.shared.check_not_forked().is_ok() {
+            let mut status = self.shared.status.clone();
+            let known = status.wait_for(|nodes| are_known(nodes));
+            let _ = timeout(self.shared.first_dial_limit(), known).await;
         }
-        self.known()
+        self.current_status()
     }
 
     /// As [`node_status`](Self::node_status), but without waiting.
-    pub(super) fn known(&self) -> Vec<NodeStatus> {
-        self.shared.view.borrow().to_vec()
+    pub(super) fn current_status(&self) -> Vec<NodeStatus> {
+        self.shared.status.borrow().to_vec()
     }
 
     /// Waits until enough nodes for a lock are ready, or every node was dialed once. After this, the result of an
     /// attempt is meaningful. This happens once per client, even if nodes disconnect later.
-    pub(super) async fn ready(&self) {
-        if self.shared.has_waited.load(Ordering::Relaxed) {
+    pub(super) async fn wait_until_ready(&self) {
+        if self.shared.has_waited_for_nodes.load(Ordering::Relaxed) {
             return;
         }
         let need = self.shared.quorum.needed();
@@ -105,16 +105,16 @@ impl Redlock {
             let voting = nodes.iter().filter(|node| node.is_voting()).count();
             voting >= need || are_known(nodes)
         };
-        let mut view = self.shared.view.clone();
-        let ready = view.wait_for(is_ready);
-        let _ = timeout(self.shared.one_dial(), ready).await;
-        self.shared.has_waited.store(true, Ordering::Relaxed);
+        let mut status = self.shared.status.clone();
+        let ready = status.wait_for(is_ready);
+        let _ = timeout(self.shared.first_dial_limit(), ready).await;
+        self.shared.has_waited_for_nodes.store(true, Ordering::Relaxed);
     }
 
     /// Waits, for at most this span, until enough nodes vote. Stops early if that is no longer possible, even with the
     /// nodes that have just lost their connection and are dialed again. Returns whether enough nodes vote and at least
     /// one of them had lost its connection.
-    pub(super) async fn returned(&self, span: Duration, had_lost: impl Fn(usize) -> bool) -> bool {
+    pub(super) async fn wait_for_return(&self, span: Duration, had_lost: impl Fn(usize) -> bool) -> bool {
         let need = self.shared.quorum.needed();
         let count = |nodes: &NodeStatusList, is: fn(&NodeStatus) -> bool| {
             nodes.iter().filter(|node| is(node)).count()
@@ -123,11 +123,11 @@ impl Redlock {
             count(nodes, NodeStatus::is_voting) >= need
                 || count(nodes, |it| it.is_voting() || it.is_returning) < need
         };
-        let mut view = self.shared.view.clone();
-        match timeout(span, view.wait_for(is_settled)).await {
+        let mut status = self.shared.status.clone();
+        match timeout(span, status.wait_for(is_settled)).await {
             Ok(Ok(nodes)) => {
                 let is_back =
-                    nodes.iter().enumerate().any(|(place, node)| node.is_voting() && had_lost(place));
+                    nodes.iter().enumerate().any(|(index, node)| node.is_voting() && had_lost(index));
                 is_back && count(&nodes, NodeStatus::is_voting) >= need
             }
             Ok(Err(_)) | Err(_) => false,
@@ -156,8 +156,8 @@ impl Shared {
         &self,
         span: Option<Duration>,
         command: impl FnOnce(oneshot::Sender<T>) -> crate::driver::DriverCommand,
-    ) -> Result<T, NoAnswer> {
-        self.call_by(span, |reply| self.orders.send(command(reply))).await
+    ) -> Result<T, NoReply> {
+        self.call_by(span, |reply| self.commands.send(command(reply))).await
     }
 
     /// As [`call`](Self::call), but the closure sends the command.
@@ -165,38 +165,38 @@ impl Shared {
         &self,
         span: Option<Duration>,
         send: impl FnOnce(oneshot::Sender<T>),
-    ) -> Result<T, NoAnswer> {
-        self.is_here().map_err(NoAnswer::NoDriver)?;
-        let (reply, mut answer) = oneshot::channel();
+    ) -> Result<T, NoReply> {
+        self.check_not_forked().map_err(NoReply::NoDriver)?;
+        let (reply, mut receiver) = oneshot::channel();
         send(reply);
-        let Some(span) = span else { return answer.await.map_err(|_| NoAnswer::Closed) };
+        let Some(span) = span else { return receiver.await.map_err(|_| NoReply::Closed) };
         // Driver and caller may be stopped together, for example when one thread runs both and something blocks it.
         // Therefore do not count time in which the caller did not run: each step counts only for its intended length.
         let mut left = span.saturating_add(REPLY_SLACK * 2);
         while !left.is_zero() {
             let step = left.min(REPLY_SLACK);
-            if let Ok(answered) = timeout(step, &mut answer).await {
-                return answered.map_err(|_| NoAnswer::Closed);
+            if let Ok(received) = timeout(step, &mut receiver).await {
+                return received.map_err(|_| NoReply::Closed);
             }
             left -= step;
         }
-        Err(NoAnswer::NoDriver(NoDriver::Stalled))
+        Err(NoReply::NoDriver(NoDriver::Stalled))
     }
 
     /// Checks that this is the process in which the client was built.
-    pub(super) fn is_here(&self) -> Result<(), NoDriver> {
+    pub(super) fn check_not_forked(&self) -> Result<(), NoDriver> {
         if process::id() == self.process { Ok(()) } else { Err(NoDriver::Forked) }
     }
 
     /// How long it takes until every node was dialed once.
-    pub(super) fn one_dial(&self) -> Duration {
+    pub(super) fn first_dial_limit(&self) -> Duration {
         self.connect_timeout + DIAL_SLACK
     }
 }
 
 impl fmt::Debug for Redlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let up = self.shared.view.borrow().iter().filter(|node| node.state == NodeState::Up).count();
+        let up = self.shared.status.borrow().iter().filter(|node| node.state == NodeState::Up).count();
         f.debug_struct("Redlock")
             .field("nodes", &self.shared.names)
             .field("up", &up)

@@ -3,7 +3,7 @@
 
 mod forget;
 mod key;
-mod unanswered;
+mod no_reply;
 
 use std::fmt;
 use std::io;
@@ -15,11 +15,11 @@ use super::replies::NodeReplies;
 use crate::driver::NodeStatus;
 pub use forget::ForgetError;
 use key::lock;
+pub use no_reply::NoDriver;
+pub(super) use no_reply::NoReply;
 use quorlock_proto::lease_params::InvalidLeaseParams;
 use quorlock_proto::quorum::InvalidQuorum;
 use quorlock_proto::request::Key;
-pub(super) use unanswered::NoAnswer;
-pub use unanswered::NoDriver;
 
 /// An option or a name that is not valid. The message says what to do. No request was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +30,8 @@ pub struct InvalidInput {
 }
 
 impl InvalidInput {
-    pub(super) fn new(words: impl Into<String>) -> Self {
-        Self { key: None, option: None, message: words.into() }
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self { key: None, option: None, message: message.into() }
     }
 
     /// Adds the builder option that the error is about.
@@ -66,14 +66,14 @@ impl fmt::Display for InvalidInput {
 impl std::error::Error for InvalidInput {}
 
 impl From<InvalidLeaseParams> for InvalidInput {
-    fn from(bad: InvalidLeaseParams) -> Self {
-        Self::new(bad.to_string())
+    fn from(invalid: InvalidLeaseParams) -> Self {
+        Self::new(invalid.to_string())
     }
 }
 
 impl From<InvalidQuorum> for InvalidInput {
-    fn from(bad: InvalidQuorum) -> Self {
-        Self::new(bad.to_string())
+    fn from(invalid: InvalidQuorum) -> Self {
+        Self::new(invalid.to_string())
     }
 }
 
@@ -344,15 +344,15 @@ pub struct ShutdownError {
 
 impl fmt::Display for ShutdownError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(why) = self.no_driver {
-            return write!(f, "not shut down: {why}");
+        if let Some(reason) = self.no_driver {
+            return write!(f, "not shut down: {reason}");
         }
-        let (undone, kept) = (self.pending_releases.len(), self.held_locks.len());
-        let [undos, locks] = [(undone, "pending release"), (kept, "lock")].map(|(count, noun)| {
+        let (releases, locks) = (self.pending_releases.len(), self.held_locks.len());
+        let [releases, locks] = [(releases, "pending release"), (locks, "lock")].map(|(count, noun)| {
             let s = if count == 1 { "" } else { "s" };
             format!("{count} {noun}{s}")
         });
-        write!(f, "shut down with {undos} and {locks} still held")
+        write!(f, "shut down with {releases} and {locks} still held")
     }
 }
 
@@ -363,7 +363,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_are_small_for_they_are_in_every_result() {
+    fn errors_are_small() {
         assert!(size_of::<AcquireError>() <= 64, "{} bytes", size_of::<AcquireError>());
         assert!(size_of::<ReleaseError>() <= 56 && size_of::<ExtendError>() <= 56);
     }

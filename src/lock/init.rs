@@ -1,7 +1,7 @@
 //! Initializing a lock cluster.
 
 use super::builder::RedlockBuilder;
-use super::error::{ConnectError, InitError, NoAnswer};
+use super::error::{ConnectError, InitError, NoReply};
 use crate::driver::DriverCommand;
 use quorlock_proto::membership::InitResult;
 
@@ -37,21 +37,21 @@ impl RedlockBuilder {
     pub async fn init(self, force: bool) -> Result<InitOutcome, InitError> {
         let client = self.fenced().read_only().connect_lazy()?;
         let nodes = client.node_status().await;
-        let id = client.shared.orders.id();
+        let id = client.shared.commands.id();
         // Each node's marker is read and written. A connection that owes a reply for too long is closed.
-        let span = Some(client.shared.one_dial() + client.shared.reply_timeout * 16);
-        let answer =
+        let span = Some(client.shared.first_dial_limit() + client.shared.reply_timeout * 16);
+        let outcome =
             client.shared.call(span, |reply| DriverCommand::Initialize { id, is_forced: force, reply }).await;
-        match answer {
+        match outcome {
             Ok(InitResult::Initialized) => Ok(InitOutcome::Initialized),
             Ok(InitResult::AlreadyInitialized) => Ok(InitOutcome::AlreadyInitialized),
             Ok(InitResult::NotBlank) => Err(InitError::AlreadyInitialized { nodes }),
-            Ok(InitResult::Unreachable) => Err(InitError::Unreachable { nodes: client.known() }),
+            Ok(InitResult::Unreachable) => Err(InitError::Unreachable { nodes: client.current_status() }),
             Ok(InitResult::Rejected(votes)) => {
-                Err(InitError::Rejected { nodes: client.known(), replies: client.replies(votes) })
+                Err(InitError::Rejected { nodes: client.current_status(), replies: client.replies(votes) })
             }
-            Err(NoAnswer::Closed) => Err(ConnectError::Closed.into()),
-            Err(NoAnswer::NoDriver(why)) => Err(ConnectError::NoDriver(why).into()),
+            Err(NoReply::Closed) => Err(ConnectError::Closed.into()),
+            Err(NoReply::NoDriver(reason)) => Err(ConnectError::NoDriver(reason).into()),
         }
     }
 }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::client::Redlock;
-use super::error::{InspectError, NoAnswer};
+use super::error::{InspectError, NoReply};
 use super::replies::NodeReplies;
 use crate::driver::{DriverCommand, NodeStatus, SurveyResult};
 use quorlock_proto::request::{Key, OwnerHash, RequestKind};
 use quorlock_proto::vote::{KeyOwner, Vote};
 
-/// Who holds a name, node by node.
+/// The holder of a name, as each node reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inspection {
@@ -42,22 +42,23 @@ impl Inspection {
     #[must_use]
     pub fn holder(&self) -> Option<(OwnerHash, Option<Duration>)> {
         let owners = || self.nodes.iter().filter_map(NodeInspection::owner);
-        let (mark, _) =
-            owners().find(|(mark, _)| owners().filter(|(other, _)| other == mark).count() >= self.quorum)?;
+        let (hash, _) =
+            owners().find(|(hash, _)| owners().filter(|(other, _)| other == hash).count() >= self.quorum)?;
         // The lock exists while q of its keys do, so take the q-th longest of their remaining times.
-        let mut lives: Vec<Duration> = owners()
-            .filter(|(other, _)| *other == mark)
+        let mut remaining: Vec<Duration> = owners()
+            .filter(|(other, _)| *other == hash)
             .map(|(_, remaining)| remaining.unwrap_or(Duration::MAX))
             .collect();
-        lives.sort_unstable_by(|one, other| other.cmp(one));
-        let life = lives.get(self.quorum - 1).copied().filter(|life| *life != Duration::MAX);
-        Some((mark, life))
+        remaining.sort_unstable_by(|one, other| other.cmp(one));
+        let remaining =
+            remaining.get(self.quorum - 1).copied().filter(|remaining| *remaining != Duration::MAX);
+        Some((hash, remaining))
     }
 
     /// The number of nodes that replied.
     #[must_use]
     pub fn reply_count(&self) -> usize {
-        self.nodes.iter().filter(|sight| matches!(sight.reply, Vote::Inspected(_))).count()
+        self.nodes.iter().filter(|node| matches!(node.reply, Vote::Inspected(_))).count()
     }
 
     /// Whether the lock is free, as far as these replies show: there is no holder, and a quorum of voting nodes have no
@@ -65,18 +66,18 @@ impl Inspection {
     /// kind does not count. If one owner has a quorum of the other nodes, it is the holder, whatever these nodes show.
     #[must_use]
     pub fn is_free(&self) -> bool {
-        let is_bare = |sight: &&NodeInspection| {
-            sight.is_voting && matches!(&sight.reply, Vote::Inspected(it) if it.holder == KeyOwner::Unheld)
+        let is_key_absent = |node: &&NodeInspection| {
+            node.is_voting && matches!(&node.reply, Vote::Inspected(it) if it.holder == KeyOwner::Unheld)
         };
-        self.holder().is_none() && self.nodes.iter().filter(is_bare).count() >= self.quorum
+        self.holder().is_none() && self.nodes.iter().filter(is_key_absent).count() >= self.quorum
     }
 }
 
 impl NodeInspection {
     fn owner(&self) -> Option<(OwnerHash, Option<Duration>)> {
         match &self.reply {
-            Vote::Inspected(sighting) => match sighting.holder {
-                KeyOwner::Owner(mark) => Some((mark, sighting.remaining)),
+            Vote::Inspected(state) => match state.holder {
+                KeyOwner::Owner(hash) => Some((hash, state.remaining)),
                 _ => None,
             },
             _ => None,
@@ -96,15 +97,10 @@ impl Redlock {
     pub async fn inspect(&self, name: impl AsRef<str>) -> Result<Inspection, InspectError> {
         let SurveyResult { votes, ours } = self.survey(RequestKind::Inspect, name.as_ref()).await?;
         // Read this after the replies: a node that was found to have lost data in the meantime must not count.
-        let voting: Vec<bool> = self.shared.view.borrow().iter().map(NodeStatus::is_voting).collect();
-        let sights = self.shared.names.iter().map(ToString::to_string).zip(votes).zip(ours).zip(voting);
-        let nodes = sights
-            .map(|(((node, vote), is_ours), votes)| NodeInspection {
-                node,
-                reply: vote,
-                is_ours,
-                is_voting: votes,
-            })
+        let voting: Vec<bool> = self.shared.status.borrow().iter().map(NodeStatus::is_voting).collect();
+        let inspections = self.shared.names.iter().map(ToString::to_string).zip(votes).zip(ours).zip(voting);
+        let nodes = inspections
+            .map(|(((node, reply), is_ours), is_voting)| NodeInspection { node, reply, is_ours, is_voting })
             .collect();
         Ok(Inspection { nodes, quorum: self.shared.quorum.needed() })
     }
@@ -128,7 +124,7 @@ impl Redlock {
         let SurveyResult { votes, .. } = self.survey(RequestKind::ForceRelease, name.as_ref()).await?;
         // Notify only after all nodes have replied: otherwise the force release would delete the keys of a waiter that
         // was notified too soon.
-        self.shared.orders.send(DriverCommand::NotifyNext { key: self.key(&Key::new(name.as_ref()))? });
+        self.shared.commands.send(DriverCommand::NotifyNext { key: self.key(&Key::new(name.as_ref()))? });
         Ok(self.replies(votes))
     }
 
@@ -162,22 +158,22 @@ impl Redlock {
     pub async fn force_release_of(
         &self,
         name: impl AsRef<str>,
-        mark: OwnerHash,
+        hash: OwnerHash,
     ) -> Result<NodeReplies, InspectError> {
-        let SurveyResult { votes, .. } = self.survey(RequestKind::BreakOf(mark), name.as_ref()).await?;
+        let SurveyResult { votes, .. } = self.survey(RequestKind::BreakOf(hash), name.as_ref()).await?;
         if votes.contains(&Vote::Granted) {
-            self.shared.orders.send(DriverCommand::NotifyNext { key: self.key(&Key::new(name.as_ref()))? });
+            self.shared.commands.send(DriverCommand::NotifyNext { key: self.key(&Key::new(name.as_ref()))? });
         }
         Ok(self.replies(votes))
     }
 
-    pub(super) async fn survey(&self, phase: RequestKind, name: &str) -> Result<SurveyResult, InspectError> {
+    pub(super) async fn survey(&self, kind: RequestKind, name: &str) -> Result<SurveyResult, InspectError> {
         let key = self.key(&Key::new(name))?;
-        let of = |why| InspectError::unanswered(why, &key);
-        self.shared.is_here().map_err(|why| of(NoAnswer::NoDriver(why)))?;
-        self.ready().await;
-        let (id, asked) = (self.shared.orders.id(), key.clone());
-        let command = |reply| DriverCommand::Survey { id, phase, key: asked, reply };
-        self.shared.call(Some(self.shared.reply_timeout), command).await.map_err(of)
+        let error = |reason| InspectError::no_reply(reason, &key);
+        self.shared.check_not_forked().map_err(|reason| error(NoReply::NoDriver(reason)))?;
+        self.wait_until_ready().await;
+        let (id, requested) = (self.shared.commands.id(), key.clone());
+        let command = |reply| DriverCommand::Survey { id, kind, key: requested, reply };
+        self.shared.call(Some(self.shared.reply_timeout), command).await.map_err(error)
     }
 }

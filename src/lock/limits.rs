@@ -52,10 +52,10 @@ impl Limits<'_> {
     ) -> Result<LeaseParams, InvalidInput> {
         let ttl = ttl.unwrap_or_else(|| self.max_ttl.map_or(DEFAULT_TTL, |it| it.min(DEFAULT_TTL)));
         let params =
-            LeaseParams::new(ttl, self.drift, attempt_timeout, self.reply_timeout).map_err(|bad| {
+            LeaseParams::new(ttl, self.drift, attempt_timeout, self.reply_timeout).map_err(|invalid| {
                 let is_ttl =
-                    matches!(bad, InvalidLeaseParams::TtlTooShort(_) | InvalidLeaseParams::TtlTooLong(_));
-                InvalidInput::from(bad).of(if is_ttl { "ttl" } else { "attempt_timeout" })
+                    matches!(invalid, InvalidLeaseParams::TtlTooShort(_) | InvalidLeaseParams::TtlTooLong(_));
+                InvalidInput::from(invalid).of(if is_ttl { "ttl" } else { "attempt_timeout" })
             })?;
         self.check_ttl(&params)?;
         Ok(params)
@@ -64,27 +64,27 @@ impl Limits<'_> {
     /// Rejects a ttl above the max TTL.
     pub(super) fn check_ttl(self, params: &LeaseParams) -> Result<(), InvalidInput> {
         match self.max_ttl {
-            Some(longest) if params.ttl() > longest => Err(InvalidInput::new(format!(
+            Some(max_ttl) if params.ttl() > max_ttl => Err(InvalidInput::new(format!(
                 "a ttl of {} is above the longest of this lock cluster ({}); a held lock is renewed automatically, so \
                  take a shorter one, or raise the max ttl (stop the clients, `quorlock init --force`)",
                 Span(params.ttl()),
-                Span(longest)
+                Span(max_ttl)
             ))
             .of("ttl")),
             _ => Ok(()),
         }
     }
 
-    pub(super) fn check_min_fencing_number(self, floor: u64) -> Result<(), InvalidInput> {
-        if floor > 0 && self.max_ttl.is_none() {
+    pub(super) fn check_min_fencing_number(self, min_number: u64) -> Result<(), InvalidInput> {
+        if min_number > 0 && self.max_ttl.is_none() {
             return Err(InvalidInput::new(
                 "a plain client has no fencing numbers, so a minimum fencing number has no effect",
             )
             .of("min_fencing_number"));
         }
-        if floor > MAX_MIN_FENCING_NUMBER {
+        if min_number > MAX_MIN_FENCING_NUMBER {
             return Err(InvalidInput::new(format!(
-                "a minimum fencing number of {floor} leaves no room for larger numbers: take at most {MAX_MIN_FENCING_NUMBER}"
+                "a minimum fencing number of {min_number} leaves no room for larger numbers: take at most {MAX_MIN_FENCING_NUMBER}"
             ))
             .of("min_fencing_number"));
         }

@@ -17,13 +17,13 @@ use quorlock_proto::span::Span;
 
 /// A mutual-exclusion lock by name. Set its options, then call [`acquire`](Self::acquire).
 ///
-/// At most one holder at a time has a valid guard for the name, in any process on any machine. This holds while a
-/// majority of the nodes keep their data and clocks run at roughly the right speed. It does *not* stop a holder that is
-/// paused after its last check of the guard; no lock with a time limit can.
+/// At most one holder at a time has a valid guard for the name, in any process on any machine. This holds
+/// while a majority of the nodes keep their data and clocks run at roughly the right speed. It does *not*
+/// stop a holder that is paused after its last check of the guard; no lock with a time limit can.
 ///
 /// Not re-entrant: a task that holds the lock and acquires it again waits for itself.
 #[derive(Clone, Debug)]
-#[must_use = "a lock is taken by `acquire`, `try_acquire` or `run`"]
+#[must_use = "a lock is acquired by `acquire`, `try_acquire` or `run`"]
 pub struct Mutex {
     pub(super) client: Redlock,
     /// The key itself if there is no prefix.
@@ -57,41 +57,43 @@ impl Mutex {
     }
 
     /// How long the lock outlives a holder that dies: from 10 ms to the lock cluster's [max
-    /// TTL](super::RedlockBuilder::max_ttl) (plain mode: a year). A living holder's lock is renewed, so the ttl does
-    /// not limit how long work may take. Defaults to 10 s, or the max TTL if that is less.
+    /// TTL](super::RedlockBuilder::max_ttl) (plain mode: a year). A living holder's lock is renewed, so the
+    /// ttl does not limit how long work may take. Defaults to 10 s, or the max TTL if that is less.
     pub const fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
     }
 
-    /// Requires a fencing number above this one, the largest that the protected resource has seen. At most 2^53 − 2^40.
-    /// Normally not needed, because numbers always grow while the nodes keep their data. Use it to recover after the
-    /// nodes have lost their data and the resource rejects the new, smaller numbers. A minimum far ahead of the nodes'
-    /// clocks stays in effect while fewer than 2q − N nodes lose it, because no clock puts the nodes above it again.
-    /// The numbers of all names that are new to the nodes then also continue from there. Defaults to none.
+    /// Requires a fencing number above this one, the largest that the protected resource has seen. At most
+    /// 2^53 − 2^40. Normally not needed, because numbers always grow while the nodes keep their data. Use it
+    /// to recover after the nodes have lost their data and the resource rejects the new, smaller numbers. A
+    /// minimum far ahead of the nodes' clocks stays in effect while fewer than 2q − N nodes lose it, because
+    /// no clock puts the nodes above it again. The numbers of all names that are new to the nodes then also
+    /// continue from there. Defaults to none.
     pub const fn min_fencing_number(mut self, seen: u64) -> Self {
         self.min_fencing_number = seen;
         self
     }
 
-    /// How long [`acquire`](Self::acquire) keeps trying; unrelated to the ttl. Connecting also counts as waiting, but
-    /// even the shortest wait allows for one dial of each node. Zero tries once. Defaults to waiting forever.
+    /// How long [`acquire`](Self::acquire) keeps trying; unrelated to the ttl. Connecting also counts as
+    /// waiting, but even the shortest wait allows for one dial of each node. Zero tries once. Defaults to
+    /// waiting forever.
     pub const fn wait_timeout(mut self, timeout: Duration) -> Self {
         self.wait_limit = if timeout.is_zero() { Wait::No } else { Wait::For(timeout) };
         self
     }
 
-    /// Makes [`acquire`](Self::acquire) try once, as [`try_acquire`](Self::try_acquire) does. Defaults to waiting
-    /// forever.
+    /// Makes [`acquire`](Self::acquire) try once, as [`try_acquire`](Self::try_acquire) does. Defaults to
+    /// waiting forever.
     pub const fn no_wait(mut self) -> Self {
         self.wait_limit = Wait::No;
         self
     }
 
-    /// How long one attempt waits for the nodes' replies, at most a quarter of the ttl. Defaults to the smaller of
-    /// ttl/8 and the client's reply timeout.
-    pub const fn attempt_timeout(mut self, patience: Duration) -> Self {
-        self.attempt_timeout = Some(patience);
+    /// How long one attempt waits for the nodes' replies, at most a quarter of the ttl. Defaults to the
+    /// smaller of ttl/8 and the client's reply timeout.
+    pub const fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = Some(timeout);
         self
     }
 
@@ -101,8 +103,8 @@ impl Mutex {
         self
     }
 
-    /// The longest time that the lock may be held, however often it is renewed. No deadline goes past it, and the lock
-    /// is lost then. It protects against work that never ends. Defaults to no limit.
+    /// The longest time that the lock may be held, however often it is renewed. No deadline goes past it, and
+    /// the lock is lost then. It protects against work that never ends. Defaults to no limit.
     pub const fn max_hold_time(mut self, time: Duration) -> Self {
         self.policy.max_hold_time = Some(time);
         self
@@ -110,9 +112,9 @@ impl Mutex {
 
     /// Acquires the lock. Waits for it as long as [`wait_timeout`](Self::wait_timeout) says.
     ///
-    /// Tasks of one client are served first come, first served. Processes wait in a wait queue on one of the nodes, and
-    /// the release of the lock notifies the first of them. A failed minority of the nodes, even if it includes that
-    /// node, may delay an attempt by a second or two, but never prevents it.
+    /// Tasks of one client are served first come, first served. Processes wait in a wait queue on one of the
+    /// nodes, and the release of the lock notifies the first of them. A failed minority of the nodes, even if
+    /// it includes that node, may delay an attempt by a second or two, but never prevents it.
     ///
     /// # Errors
     ///
@@ -124,22 +126,24 @@ impl Mutex {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future at any point leaves no lock behind. The driver releases what the attempt may have acquired,
-    /// and the place in the queue goes to the next task.
+    /// Dropping the future at any point leaves no lock behind. The driver releases what the attempt may have
+    /// acquired, and the position in the queue goes to the next task.
     pub async fn acquire(self) -> Result<Guard, AcquireError> {
         super::acquire::acquire(&self).await
     }
 
-    /// Tries once to acquire the lock. Returns `None` if other clients hold it, or if another task of this client holds
-    /// it or waits for it. Ignores the [`wait_timeout`](Self::wait_timeout). If connections have just broken, as idle
-    /// ones do when the servers close them, it waits for the next dial of these nodes, within its
+    /// Tries once to acquire the lock. Returns `None` if other clients hold it, or if another task of this
+    /// client holds it or waits for it. Ignores the [`wait_timeout`](Self::wait_timeout). If connections have
+    /// just broken, as idle ones do when the servers close them, it waits for the next dial of these nodes,
+    /// within its
     /// [`attempt_timeout`](Self::attempt_timeout).
     ///
-    /// Several clients that try at the same instant may split the votes, so that none of them gets a quorum. Therefore
-    /// a try that some node granted, and too many nodes did not, is repeated up to twice, each time after a random
-    /// pause of 5 to 30 ms. Then one of the clients almost always gets the lock; that is not guaranteed. A try that no
-    /// node grants is not repeated; this is normal while the lock is held. If a held lock is not on all nodes (it was
-    /// just acquired, or a node has just come back), a try may take up to two more attempts to fail.
+    /// Several clients that try at the same instant may split the votes, so that none of them gets a quorum.
+    /// Therefore a try that some node granted, and too many nodes did not, is repeated up to twice, each time
+    /// after a random pause of 5 to 30 ms. Then one of the clients almost always gets the lock; that is not
+    /// guaranteed. A try that no node grants is not repeated; this is normal while the lock is held. If a
+    /// held lock is not on all nodes (it was just acquired, or a node has just come back), a try may take up
+    /// to two more attempts to fail.
     ///
     /// # Errors
     ///
@@ -152,8 +156,8 @@ impl Mutex {
         super::acquire::try_acquire(&self).await
     }
 
-    /// Runs `work` under the lock: acquires it, keeps it renewed, **drops the work when the lock is lost**, and
-    /// releases it.
+    /// Runs `work` under the lock: acquires it, keeps it renewed, **drops the work when the lock is lost**,
+    /// and releases it.
     ///
     /// ```no_run
     /// # async fn example(redlock: quorlock::Redlock) -> Result<(), quorlock::RunError> {
@@ -166,8 +170,8 @@ impl Mutex {
     /// # Errors
     ///
     /// [`RunError::Acquire`] if the lock was not acquired, so that the work was not started. [`RunError::Lost`] if the
-    /// lock was lost before the work had ended, or if the release shows that others had taken or deleted its keys. A
-    /// release that is not confirmed is no error: the work is done, and the keys expire.
+    /// lock was lost before the work had ended, or if the release shows that other clients had acquired or
+    /// deleted its keys. A release that is not confirmed is no error: the work is done, and the keys expire.
     ///
     /// # Cancel safety
     ///
@@ -183,8 +187,8 @@ impl Mutex {
             Either::Left((value, _)) if guard.is_valid() => Some(value),
             Either::Left(_) | Either::Right(_) => None,
         };
-        // The only fact needed here is whether the lock was lost before the release. The rest is in the events, and the
-        // caller could not act on it.
+        // The only fact needed here is whether the lock was lost before the release. The rest is in the
+        // events, and the caller could not act on it.
         let was_lost = match guard.release().await {
             Ok(ReleaseOutcome { was_lost, .. }) | Err(ReleaseError::NoQuorum { was_lost, .. }) => was_lost,
             Err(_) => false,
@@ -198,25 +202,28 @@ impl Mutex {
         self.name.as_str()
     }
 
-    /// Checks all options and builds the spec. If `curious`, attempts with `want_holder_ttl` also query the holder's
+    /// Checks all options and builds the spec. With `want_holder_ttl`, attempts also query the holder's
     /// remaining ttl from nodes that did not grant.
-    pub(super) fn checked_spec(&self, curious: bool) -> Result<(LockSpec, RenewalPolicy), InvalidInput> {
+    pub(super) fn checked_spec(
+        &self,
+        want_holder_ttl: bool,
+    ) -> Result<(LockSpec, RenewalPolicy), InvalidInput> {
         let key = self.client.key(&self.name)?;
-        self.lock_spec(key.clone(), curious).map_err(|bad| bad.about(&key))
+        self.lock_spec(key.clone(), want_holder_ttl).map_err(|invalid| invalid.about(&key))
     }
 
-    fn lock_spec(&self, key: Key, curious: bool) -> Result<(LockSpec, RenewalPolicy), InvalidInput> {
+    fn lock_spec(&self, key: Key, want_holder_ttl: bool) -> Result<(LockSpec, RenewalPolicy), InvalidInput> {
         let limits = self.client.limits();
         let params = limits.lease_params(self.ttl, self.attempt_timeout)?;
         limits.check_min_fencing_number(self.min_fencing_number)?;
-        if self.policy.max_hold_time.is_some_and(|longest| longest < params.ttl()) {
+        if self.policy.max_hold_time.is_some_and(|max| max < params.ttl()) {
             return Err(InvalidInput::new(format!(
                 "a max_hold_time below the ttl of {} would cut the first lease short: take a smaller ttl",
                 Span(params.ttl())
             )));
         }
         Ok((
-            LockSpec { key, params, want_holder_ttl: curious, min_fencing_number: self.min_fencing_number },
+            LockSpec { key, params, want_holder_ttl, min_fencing_number: self.min_fencing_number },
             self.policy,
         ))
     }

@@ -46,13 +46,13 @@ pub(super) struct Admission {
     key: Key,
     /// False once a lease has taken the admission over.
     is_ours: bool,
-    /// How long to wait before the first attempt, so that clients without a wait queue get a chance.
+    /// How long to wait before the first attempt, so that clients without a wait queue can acquire it.
     pub(super) delay: Delay,
     /// Whether nothing was known of the key when this admission was given, so that the first attempt can start at once.
     is_fresh: bool,
 }
 
-/// A task's place in the local queue. Dropping it gives the place up, even at the moment of its admission.
+/// A task's position in the local queue. Dropping it gives the position up, even at the moment of its admission.
 struct Waiter {
     queue: Arc<LocalQueue>,
     key: Key,
@@ -61,29 +61,27 @@ struct Waiter {
 
 impl LocalQueue {
     /// Creates the queue and its listener for the driver. The listener does not keep the driver from ending.
-    pub(super) fn new(orders: CommandSender) -> (Arc<Self>, QueueEvents) {
-        let lines = Arc::default();
-        let ours = (Arc::clone(&lines), orders.clone());
-        let turns = Arc::new(AdmissionReturn::new(move |key| pass_on(&ours.0, &ours.1, key)));
-        (
-            Arc::new(Self { queues: Arc::clone(&lines), commands: orders, admission_return: turns }),
-            QueueEvents(lines),
-        )
+    pub(super) fn new(commands: CommandSender) -> (Arc<Self>, QueueEvents) {
+        let queues = Arc::default();
+        let state = (Arc::clone(&queues), commands.clone());
+        let admission_return =
+            Arc::new(AdmissionReturn::new(move |key| pass_admission_on(&state.0, &state.1, key)));
+        (Arc::new(Self { queues: Arc::clone(&queues), commands, admission_return }), QueueEvents(queues))
     }
 
     /// Admits the task at once if no other task here is admitted.
     pub(super) fn try_admit(self: &Arc<Self>, key: &Key) -> Option<Admission> {
-        self.begin(&mut self.lock(), key)
+        self.admit_if_idle(&mut self.lock(), key)
     }
 
     /// Whether the next task here takes the key before other processes do. If so, a release now does not notify them.
     pub(super) fn hands_off_locally(&self, key: &Key) -> bool {
-        let mut lines = self.lock();
-        let Some(line) = lines.get_mut(key) else { return false };
-        let KeyQueue::Contended(contended) = line else { return false };
-        let is_waited_for = contended.waiting.iter().any(|call| !call.is_closed());
+        let mut queues = self.lock();
+        let Some(queue) = queues.get_mut(key) else { return false };
+        let KeyQueue::Contended(contended) = queue else { return false };
+        let has_waiter = contended.waiting.iter().any(|admit| !admit.is_closed());
         contended.is_notify_deferred =
-            contended.head.cohort.next_action() == NextAction::Acquire && is_waited_for;
+            contended.head.cohort.next_action() == NextAction::Acquire && has_waiter;
         contended.is_notify_deferred
     }
 
@@ -91,23 +89,23 @@ impl LocalQueue {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the place in the queue. No admission is lost.
+    /// Dropping the future gives up the position in the queue. No admission is lost.
     pub(super) async fn admit(self: &Arc<Self>, key: &Key) -> Admission {
         loop {
-            let mut place = match self.enqueue(key) {
-                Ok(turn) => return turn,
-                Err(place) => place,
+            let mut waiter = match self.enqueue(key) {
+                Ok(admission) => return admission,
+                Err(waiter) => waiter,
             };
-            if let Ok(pause) = (&mut place.admitted).await {
+            if let Ok(pause) = (&mut waiter.admitted).await {
                 return self.admission_of(key, pause);
             }
         }
     }
 
-    fn begin(self: &Arc<Self>, lines: &mut KeyQueues, key: &Key) -> Option<Admission> {
-        let is_fresh = match lines.entry(key.clone()) {
-            Entry::Occupied(mut line) => {
-                let KeyQueue::Contended(contended) = line.get_mut() else { return None };
+    fn admit_if_idle(self: &Arc<Self>, queues: &mut KeyQueues, key: &Key) -> Option<Admission> {
+        let is_fresh = match queues.entry(key.clone()) {
+            Entry::Occupied(mut queue) => {
+                let KeyQueue::Contended(contended) = queue.get_mut() else { return None };
                 let idle_since = contended.idle_since.take()?;
                 let now = now();
                 if idle_since.elapsed(now) >= IDLE_RETENTION {
@@ -116,33 +114,33 @@ impl LocalQueue {
                 contended.head.local_run_since = now.boot();
                 false
             }
-            Entry::Vacant(place) => {
-                place.insert(KeyQueue::Uncontended(QueueHead::new(Cohort::default())));
+            Entry::Vacant(entry) => {
+                entry.insert(KeyQueue::Uncontended(QueueHead::new(Cohort::default())));
                 true
             }
         };
-        let mut turn = self.admission_of(key, Duration::ZERO);
-        turn.is_fresh = is_fresh;
-        Some(turn)
+        let mut admission = self.admission_of(key, Duration::ZERO);
+        admission.is_fresh = is_fresh;
+        Some(admission)
     }
 
     fn enqueue(self: &Arc<Self>, key: &Key) -> Result<Admission, Waiter> {
-        let mut lines = self.lock();
-        if let Some(turn) = self.begin(&mut lines, key) {
-            return Ok(turn);
+        let mut queues = self.lock();
+        if let Some(admission) = self.admit_if_idle(&mut queues, key) {
+            return Ok(admission);
         }
-        let (call, called) = oneshot::channel();
-        if let Some(line) = lines.get_mut(key) {
-            let waiting = &mut line.contended().waiting;
+        let (admit, admitted) = oneshot::channel();
+        if let Some(queue) = queues.get_mut(key) {
+            let waiting = &mut queue.contended().waiting;
             if waiting.len() == waiting.capacity() {
                 // Remove tasks that have left before the queue grows: while a lock is held for long, many tasks may
                 // come and go.
-                waiting.retain(|call| !call.is_closed());
+                waiting.retain(|admit| !admit.is_closed());
                 waiting.reserve(waiting.len() + 1);
             }
-            waiting.push_back(call);
+            waiting.push_back(admit);
         }
-        Err(Waiter { queue: Arc::clone(self), key: key.clone(), admitted: called })
+        Err(Waiter { queue: Arc::clone(self), key: key.clone(), admitted })
     }
 
     fn admission_of(self: &Arc<Self>, key: &Key, pause: Delay) -> Admission {
@@ -150,7 +148,7 @@ impl LocalQueue {
     }
 
     fn release_admission(&self, key: &Key) {
-        pass_on(&self.queues, &self.commands, key);
+        pass_admission_on(&self.queues, &self.commands, key);
     }
 
     fn lock(&self) -> MutexGuard<'_, KeyQueues> {
@@ -159,12 +157,12 @@ impl LocalQueue {
 }
 
 /// Ends a task's admission and admits the next task in the queue.
-fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
-    let mut lines = lock(lines);
-    let Entry::Occupied(mut place) = lines.entry(key.clone()) else { return };
-    let line = place.get_mut();
+fn pass_admission_on(queues: &Mutex<KeyQueues>, commands: &CommandSender, key: &Key) {
+    let mut queues = lock(queues);
+    let Entry::Occupied(mut entry) = queues.entry(key.clone()) else { return };
+    let queue = entry.get_mut();
     let now = now();
-    if let KeyQueue::Contended(contended) = line {
+    if let KeyQueue::Contended(contended) = queue {
         let pause = if contended.head.local_run_since.elapsed(now) < MAX_LOCAL_RUN {
             Duration::ZERO
         } else {
@@ -172,8 +170,8 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
             // time to time, pause for a moment so that their polls find it free.
             FOREIGN_CLIENT_GAP / 2 + FOREIGN_CLIENT_GAP.mul_f64(jitter() as f64 / u64::MAX as f64)
         };
-        while let Some(call) = contended.waiting.pop_front() {
-            if call.send(pause).is_ok() {
+        while let Some(admit) = contended.waiting.pop_front() {
+            if admit.send(pause).is_ok() {
                 if !pause.is_zero() {
                     contended.head.local_run_since = now.boot().plus(pause);
                 }
@@ -182,51 +180,51 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
         }
     }
     // The dequeue notifies the next process, if none was notified and the key is free.
-    let owes_call = matches!(line, KeyQueue::Contended(contended) if contended.is_notify_deferred);
-    let head = line.head();
-    if head.cohort.on_idle() || owes_call {
-        orders.send(DriverCommand::Dequeue { key: key.clone() });
+    let is_notify_deferred = matches!(queue, KeyQueue::Contended(contended) if contended.is_notify_deferred);
+    let head = queue.head();
+    if head.cohort.on_idle() || is_notify_deferred {
+        commands.send(DriverCommand::Dequeue { key: key.clone() });
     }
     if !head.cohort.has_other_waiters() {
-        place.remove();
+        entry.remove();
         return;
     }
     // Keep the cohort, so that a task that returns at once does not go before processes that already wait.
-    *line = KeyQueue::Uncontended(QueueHead::new(head.cohort));
-    line.contended().idle_since = Some(now.boot());
-    if lines.len() >= PRUNE_THRESHOLD && lines.len().is_power_of_two() {
+    *queue = KeyQueue::Uncontended(QueueHead::new(head.cohort));
+    queue.contended().idle_since = Some(now.boot());
+    if queues.len() >= PRUNE_THRESHOLD && queues.len().is_power_of_two() {
         let is_fresh = |idle_since: BootTime| idle_since.elapsed(now) < IDLE_RETENTION;
-        lines.retain(|_, line| line.idle_since().is_none_or(is_fresh));
+        queues.retain(|_, queue| queue.idle_since().is_none_or(is_fresh));
     }
 }
 
-fn lock(lines: &Mutex<KeyQueues>) -> MutexGuard<'_, KeyQueues> {
+fn lock(queues: &Mutex<KeyQueues>) -> MutexGuard<'_, KeyQueues> {
     // No code under this lock can panic half-way, so the queues are consistent even if a task panicked.
-    lines.lock().unwrap_or_else(PoisonError::into_inner)
+    queues.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl QueueListener for QueueEvents {
-    fn on_event(&self, heard: QueueEvent<'_>) -> bool {
-        let mut lines = lock(&self.0);
-        match heard {
-            QueueEvent::Notified { key, has_others, is_found } => match lines.get_mut(key) {
-                Some(line) if line.idle_since().is_none() => {
-                    let waiting = line.waiting();
-                    line.head().cohort.on_notified(has_others, is_found, waiting);
-                    line.head().local_run_since = now().boot();
-                    line.wake();
+    fn on_event(&self, event: QueueEvent<'_>) -> bool {
+        let mut queues = lock(&self.0);
+        match event {
+            QueueEvent::Notified { key, has_others, was_found_free } => match queues.get_mut(key) {
+                Some(queue) if queue.idle_since().is_none() => {
+                    let waiting = queue.waiting();
+                    queue.head().cohort.on_notified(has_others, was_found_free, waiting);
+                    queue.head().local_run_since = now().boot();
+                    queue.wake();
                 }
                 _ => return false,
             },
             QueueEvent::HasOtherWaiters(key) => {
-                if let Some(line) = lines.get_mut(key) {
-                    line.head().cohort.on_other_process_notified();
+                if let Some(queue) = queues.get_mut(key) {
+                    queue.head().cohort.on_other_process_notified();
                 }
             }
             QueueEvent::QueueLost => {
-                for line in lines.values_mut() {
-                    line.head().cohort.on_queue_lost();
-                    line.wake();
+                for queue in queues.values_mut() {
+                    queue.head().cohort.on_queue_lost();
+                    queue.wake();
                 }
             }
         }
@@ -234,58 +232,58 @@ impl QueueListener for QueueEvents {
     }
 
     fn drain(&self) -> Vec<Key> {
-        let mut lines = lock(&self.0);
-        let stands = lines.iter_mut().filter_map(|(key, line)| {
-            line.wake();
-            line.head().cohort.on_idle().then(|| key.clone())
+        let mut queues = lock(&self.0);
+        let keys = queues.iter_mut().filter_map(|(key, queue)| {
+            queue.wake();
+            queue.head().cohort.on_idle().then(|| key.clone())
         });
-        stands.collect()
+        keys.collect()
     }
 }
 
 impl Admission {
     /// Reads or updates the cohort, which records what other processes want. The second argument is the number of
     /// waiting tasks here.
-    pub(super) fn cohort<T>(&self, reading: impl FnOnce(&mut Cohort, usize) -> T) -> T {
-        let mut lines = self.queue.lock();
-        match lines.get_mut(&self.key) {
-            Some(line) => {
-                let waiting = line.waiting();
-                reading(&mut line.head().cohort, waiting)
+    pub(super) fn cohort<T>(&self, update: impl FnOnce(&mut Cohort, usize) -> T) -> T {
+        let mut queues = self.queue.lock();
+        match queues.get_mut(&self.key) {
+            Some(queue) => {
+                let waiting = queue.waiting();
+                update(&mut queue.head().cohort, waiting)
             }
-            None => reading(&mut Cohort::default(), 0),
+            None => update(&mut Cohort::default(), 0),
         }
     }
 
     /// Returns the `Notify` that fires when the cohort has changed.
     pub(super) fn wakeup(&self) -> Arc<Notify> {
-        let mut lines = self.queue.lock();
-        match lines.get_mut(&self.key) {
-            Some(line) => Arc::clone(line.contended().wakeup.get_or_insert_default()),
+        let mut queues = self.queue.lock();
+        match queues.get_mut(&self.key) {
+            Some(queue) => Arc::clone(queue.contended().wakeup.get_or_insert_default()),
             None => Arc::default(),
         }
     }
 
     /// What to do before the first attempt.
     pub(super) fn next(&self) -> NextAction {
-        if self.is_fresh { NextAction::Acquire } else { self.cohort(|share, _| share.next_action()) }
+        if self.is_fresh { NextAction::Acquire } else { self.cohort(|cohort, _| cohort.next_action()) }
     }
 
     /// Records that the lock was acquired. If other processes wait and are next after this one, enqueue this process
     /// behind them on behalf of its own waiting tasks. That happens before the release, which notifies the next
     /// process.
-    pub(super) fn on_taken(&self) {
-        let stands = {
-            let mut lines = self.queue.lock();
-            lines.get_mut(&self.key).is_some_and(|line| {
-                let waiting = line.waiting();
-                if let KeyQueue::Contended(contended) = line {
+    pub(super) fn on_acquired(&self) {
+        let must_enqueue = {
+            let mut queues = self.queue.lock();
+            queues.get_mut(&self.key).is_some_and(|queue| {
+                let waiting = queue.waiting();
+                if let KeyQueue::Contended(contended) = queue {
                     contended.is_notify_deferred = false;
                 }
-                line.head().cohort.on_acquired(waiting)
+                queue.head().cohort.on_acquired(waiting)
             })
         };
-        if stands {
+        if must_enqueue {
             let (id, key) = (self.queue.commands.id(), self.key.clone());
             // The waiting task enqueues again, so this reply does not matter.
             let (reply, _) = oneshot::channel();
@@ -300,9 +298,9 @@ impl Admission {
     }
 
     /// Attaches the admission to the lease, which passes it on when the lock ends.
-    pub(super) fn attach_to(mut self, hold: &SharedLease) {
+    pub(super) fn attach_to(mut self, lease: &SharedLease) {
         self.is_ours = false;
-        hold.attach_admission(Arc::clone(&self.queue.admission_return));
+        lease.attach_admission(Arc::clone(&self.queue.admission_return));
     }
 }
 
@@ -324,7 +322,7 @@ impl Drop for Waiter {
     }
 }
 
-/// How long a key may be handed on locally before clients without a wait queue get a chance.
+/// How long a key may be handed on locally before clients without a wait queue can acquire it.
 const MAX_LOCAL_RUN: Duration = Duration::from_secs(3);
 /// About how long the key is left free then.
 const FOREIGN_CLIENT_GAP: Duration = Duration::from_millis(20);

@@ -30,7 +30,7 @@ pub struct ReleaseOutcome {
     /// in flight.
     pub replies: NodeReplies,
     /// Whether the lock was lost before the release: its deadline had passed, or the replies show that no quorum of
-    /// nodes can have had its key any more, because others had taken or deleted it.
+    /// nodes can have had its key any more, because other clients had acquired or deleted it.
     pub was_lost: bool,
 }
 
@@ -58,6 +58,6 @@ impl fmt::Display for NodeReplies {
         if self.nodes.is_empty() {
             return f.write_str("another task of this client holds it or waits for it");
         }
-        f.write_str(&grouped(self.nodes.iter().map(|it| (&*it.node, it.reply.to_string()))))
+        f.write_str(&grouped(self.nodes.iter().map(|node| (&*node.node, node.reply.to_string()))))
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::client::Redlock;
-use super::error::{NoAnswer, ShutdownError};
+use super::error::{NoReply, ShutdownError};
 use crate::driver::{DriverCommand, now};
 
 impl Redlock {
@@ -26,19 +26,19 @@ impl Redlock {
         let span = Some(limit.saturating_add(CLOSE_SLACK));
         let left = match self.shared.call(span, |reply| DriverCommand::Shutdown { deadline, reply }).await {
             Ok(left) => left,
-            Err(NoAnswer::Closed) => return Ok(()),
-            Err(NoAnswer::NoDriver(why)) => {
-                return Err(ShutdownError { no_driver: Some(why), ..ShutdownError::default() });
+            Err(NoReply::Closed) => return Ok(()),
+            Err(NoReply::NoDriver(reason)) => {
+                return Err(ShutdownError { no_driver: Some(reason), ..ShutdownError::default() });
             }
         };
         if left.pending_releases.is_empty() && left.held_keys.is_empty() {
             return Ok(());
         }
         let name = |node: usize| self.shared.names.get(node).map(ToString::to_string).unwrap_or_default();
-        let undone =
+        let pending_releases =
             left.pending_releases.iter().map(|(node, key)| (name(node.index()), key.to_string())).collect();
         Err(ShutdownError {
-            pending_releases: undone,
+            pending_releases,
             held_locks: left.held_keys.iter().map(ToString::to_string).collect(),
             no_driver: None,
         })

@@ -25,29 +25,29 @@ impl WaitLimit {
         }
     }
 
-    /// The rest of the wait; `None` if it has no end.
+    /// The rest of the wait; `None` if it has no deadline.
     pub(super) fn left(self) -> Option<Duration> {
         match self {
             Self::Never => None,
-            Self::At(end) => Some(end.since(now())),
+            Self::At(deadline) => Some(deadline.since(now())),
         }
     }
 
     pub(super) fn is_over(self) -> bool {
-        matches!(self, Self::At(end) if now().is_due(end))
+        matches!(self, Self::At(deadline) if now().is_due(deadline))
     }
 
-    /// This span, limited by the end of the wait.
+    /// This span, limited by the deadline of the wait.
     pub(super) fn cut(self, span: Duration) -> Duration {
         self.left().map_or(span, |left| left.min(span))
     }
 
-    /// Waits for a wakeup, for at most this span and not past the end of the wait.
+    /// Waits for a wakeup, for at most this span and not past the deadline of the wait.
     pub(super) async fn wait_for_wakeup(self, wakeup: &Notify, span: Duration) -> Result<(), Elapsed> {
         timeout(self.cut(span), wakeup.notified()).await
     }
 
-    /// Sleeps, but not past the end of the wait, so that the last attempt happens exactly there.
+    /// Sleeps, but not past the deadline of the wait, so that the last attempt happens exactly there.
     pub(super) async fn pause(self, span: Duration) {
         if !span.is_zero() {
             sleep(self.cut(span)).await;

@@ -1,4 +1,4 @@
-//! Where a node is, and who we are to it: a URL once checked.
+//! A node's address: parses and checks its URL, with endpoint, credentials and database.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -6,14 +6,14 @@ use std::path::PathBuf;
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
-/// One node's URL, checked. Neither `Display` nor `Debug` shows user or password.
+/// A node's parsed URL. Neither `Display` nor `Debug` shows user or password.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Address {
-    pub(super) place: Endpoint,
-    pub(super) login: Credentials,
+    pub(super) endpoint: Endpoint,
+    pub(super) credentials: Credentials,
     pub(super) database: i64,
-    /// Whether the URL asks for the third version of the protocol.
-    pub(super) resp3: bool,
+    /// Whether the URL requests RESP3.
+    pub(super) uses_resp3: bool,
 }
 
 /// Where a node listens.
@@ -23,7 +23,7 @@ pub(super) enum Endpoint {
     Unix(PathBuf),
 }
 
-/// A user and a password, either of which may be left to the server's default.
+/// A user and a password. For a missing one the server's default applies.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Credentials {
     pub(crate) user: Option<String>,
@@ -31,70 +31,73 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    /// What must never be shown: the password, or what was given as the user alone, for that may be one.
+    /// The text that must never be shown: the password, or a user without a password, which may be a
+    /// misplaced password.
     pub(super) fn secret(&self) -> Option<&str> {
         self.password.as_deref().filter(|password| !password.is_empty()).or(self.user.as_deref())
     }
 }
 
-/// A URL that cannot be used, in words that say what to do. Of the URL it shows the scheme alone: where a URL cannot be
-/// read, any part of what follows may be the middle of a password.
+/// A URL that cannot be used; the reason says what to do. It shows only the scheme of the URL, because any
+/// other part of an invalid URL may belong to a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the URL{shown} cannot be used: {reason}")]
-pub(crate) struct BadAddress {
-    shown: String,
+#[error("the URL{shown_scheme} cannot be used: {reason}")]
+pub(crate) struct InvalidAddress {
+    shown_scheme: String,
     reason: String,
 }
 
 impl Address {
-    /// Whether it is reached over TLS.
+    /// Whether the connection uses TLS.
     #[cfg(feature = "tls-rustls")]
     pub(crate) fn uses_tls(&self) -> bool {
-        matches!(self.place, Endpoint::Tcp { tls: true, .. })
+        matches!(self.endpoint, Endpoint::Tcp { tls: true, .. })
     }
 
-    /// Whether it is reached over bare TCP, where a server may expect TLS.
-    pub(super) fn is_bare(&self) -> bool {
-        matches!(self.place, Endpoint::Tcp { tls: false, .. })
+    /// Whether the connection is TCP without TLS. The server may expect TLS.
+    pub(super) fn is_plain_tcp(&self) -> bool {
+        matches!(self.endpoint, Endpoint::Tcp { tls: false, .. })
     }
 
-    /// Reads a URL; `login` stands in for what it leaves out.
-    pub(crate) fn parse(url: &str, login: &Credentials) -> Result<Self, BadAddress> {
-        let bad =
-            |reason: &str| BadAddress { shown: scheme_of(url), reason: format!("{reason}{}", hint(url)) };
+    /// Parses a URL. `defaults` applies if the URL has no credentials.
+    pub(crate) fn parse(url: &str, defaults: &Credentials) -> Result<Self, InvalidAddress> {
+        let invalid = |reason: &str| InvalidAddress {
+            shown_scheme: scheme_of(url),
+            reason: format!("{reason}{}", hint(url)),
+        };
         if !(url.contains("://") || url.starts_with("unix:")) {
-            return Err(bad("a URL begins with its scheme, such as redis://127.0.0.1:6379"));
+            return Err(invalid("a URL begins with its scheme, such as redis://127.0.0.1:6379"));
         }
         let needs_tls = url.starts_with("rediss:") || url.starts_with("valkeys:");
         if needs_tls && !cfg!(feature = "tls-rustls") {
-            return Err(bad("TLS needs the feature `tls-rustls` of this crate"));
+            return Err(invalid("TLS needs the feature `tls-rustls` of this crate"));
         }
         if url.contains('#') && !url.ends_with("#insecure") {
-            return Err(bad("a `#` belongs into a password only"));
+            return Err(invalid("a `#` belongs into a password only"));
         }
-        // `unix:/path` is what people write; the URL standard wants `unix:///path`.
-        let full = match url.strip_prefix("unix:") {
+        // Users write `unix:/path`; the URL standard requires `unix:///path`.
+        let full_url = match url.strip_prefix("unix:") {
             Some(path) if path.starts_with('/') && !path.starts_with("//") => format!("unix://{path}"),
             _ => url.to_owned(),
         };
-        let info: ConnectionInfo = full.as_str().into_connection_info().map_err(|error| {
-            // Its details repeat parts of the URL.
-            bad(match error.to_string() {
-                words if words.contains("database") => "a database is a number from 0 on",
-                words if words.contains("protocol") => "a protocol is resp2 or resp3",
-                words if words.contains("UTF-8") => "what stands behind `%` is no UTF-8",
-                words if words.contains("wildcard") => "0.0.0.0 and :: are no host to connect to",
+        let info: ConnectionInfo = full_url.as_str().into_connection_info().map_err(|error| {
+            // Do not show the parser's message: it repeats parts of the URL.
+            invalid(match error.to_string() {
+                text if text.contains("database") => "a database is a number from 0 on",
+                text if text.contains("protocol") => "a protocol is resp2 or resp3",
+                text if text.contains("UTF-8") => "what stands behind `%` is no UTF-8",
+                text if text.contains("wildcard") => "0.0.0.0 and :: are no host to connect to",
                 _ => "expected redis://, rediss://, valkey:// or unix:/path, a host, and a port from 1 to 65535",
             })
         })?;
-        check_query(&full).map_err(|why| bad(&why))?;
-        let place = match info.addr() {
+        check_query(&full_url).map_err(|reason| invalid(&reason))?;
+        let endpoint = match info.addr() {
             ConnectionAddr::Tcp(_, 0) | ConnectionAddr::TcpTls { port: 0, .. } => {
-                return Err(bad("a port is a number from 1 to 65535"));
+                return Err(invalid("a port is a number from 1 to 65535"));
             }
             ConnectionAddr::Tcp(host, port) => Endpoint::Tcp { host: host.clone(), port: *port, tls: false },
             ConnectionAddr::TcpTls { insecure: true, .. } => {
-                return Err(bad(
+                return Err(invalid(
                     "`#insecure` would trust anybody: name the authority's certificates instead",
                 ));
             }
@@ -102,33 +105,37 @@ impl Address {
                 Endpoint::Tcp { host: host.clone(), port: *port, tls: true }
             }
             ConnectionAddr::Unix(path) => Endpoint::Unix(path.clone()),
-            _ => return Err(bad("a kind of address this crate does not know")),
+            _ => return Err(invalid("a kind of address this crate does not know")),
         };
-        place.check().map_err(bad)?;
+        endpoint.check().map_err(invalid)?;
         let redis = info.redis_settings();
         if redis.db() < 0 {
-            return Err(bad("a database has a number from 0 on"));
+            return Err(invalid("a database has a number from 0 on"));
         }
-        let own = |text: Option<&str>| text.map(str::to_owned);
-        // A password in the URL goes with the user of the URL, never with another.
-        let login = if redis.password().is_some() || redis.username().is_some() {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        // A password in the URL is only used with the user of the URL.
+        let credentials = if redis.password().is_some() || redis.username().is_some() {
             Credentials {
-                user: own(redis.username()),
-                password: own(redis.password()).or_else(|| login.password.clone()),
+                user: owned(redis.username()),
+                password: owned(redis.password()).or_else(|| defaults.password.clone()),
             }
         } else {
-            login.clone()
+            defaults.clone()
         };
-        let resp3 = redis.protocol() == ProtocolVersion::RESP3;
-        Ok(Self { place, login, database: redis.db(), resp3 })
+        Ok(Self {
+            endpoint,
+            credentials,
+            database: redis.db(),
+            uses_resp3: redis.protocol() == ProtocolVersion::RESP3,
+        })
     }
 }
 
 impl Endpoint {
-    /// Refuses what is hardly a host or a path, and may be the password: both are shown.
+    /// Rejects hosts and paths that may contain a password, because hosts and paths are shown in messages.
     fn check(&self) -> Result<(), &'static str> {
-        let is_odd = match self {
-            // An IPv6 address stands in brackets, and is read as one.
+        let is_suspicious = match self {
+            // The URL parser has removed the brackets of an IPv6 address.
             Self::Tcp { host, .. } if host.parse::<Ipv6Addr>().is_ok() => false,
             Self::Tcp { host, .. } => {
                 !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
@@ -138,16 +145,16 @@ impl Endpoint {
             }
         };
         match self {
-            _ if !is_odd => Ok(()),
-            Self::Tcp { .. } => Err(BAD_HOST),
-            Self::Unix(_) => Err(BAD_PATH),
+            _ if !is_suspicious => Ok(()),
+            Self::Tcp { .. } => Err(INVALID_HOST),
+            Self::Unix(_) => Err(INVALID_PATH),
         }
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
+        match &self.endpoint {
             Endpoint::Tcp { host, port, .. } if host.contains(':') => write!(f, "[{host}]:{port}")?,
             Endpoint::Tcp { host, port, .. } => write!(f, "{host}:{port}")?,
             Endpoint::Unix(path) => write!(f, "{}", path.display())?,
@@ -164,12 +171,12 @@ impl fmt::Debug for Address {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Login(…)")
+        f.write_str("Credentials(…)")
     }
 }
 
-/// Refuses options that are not read: a `redis://h?db=2` that does nothing would lock in another database than all
-/// else. A bare `?` in a password ends up here as well.
+/// Rejects unknown options: if `redis://h?db=2` were ignored, the client would lock in another database than
+/// other clients. An unescaped `?` in a password is also rejected here.
 fn check_query(url: &str) -> Result<(), String> {
     let known: &[&str] =
         if url.contains("unix:") { &["db", "user", "pass", "protocol"] } else { &["protocol"] };
@@ -181,32 +188,34 @@ fn check_query(url: &str) -> Result<(), String> {
     Err(format!("behind `?` only {} may stand", known.join(", ")))
 }
 
-/// The scheme, if it is one of those that are understood.
+/// The URL's scheme for error messages, if it is a known one.
 fn scheme_of(url: &str) -> String {
-    let is_it = |scheme: &&&str| url.strip_prefix(**scheme).is_some_and(|rest| rest.starts_with(':'));
-    match SCHEMES.iter().find(is_it) {
+    let matches_scheme =
+        |scheme: &&&str| url.strip_prefix(**scheme).is_some_and(|rest| rest.starts_with(':'));
+    match SCHEMES.iter().find(matches_scheme) {
         Some(scheme) if *scheme == "unix" => " unix:…".to_owned(),
         Some(scheme) => format!(" {scheme}://…"),
         None => String::new(),
     }
 }
 
-/// How a password is written, if there may be one: a `,` or `/` in it cuts the URL, and its start is taken for a port.
+/// How to escape a password, if the URL may contain one. An unescaped `,` or `/` in it ends the host, and its
+/// start is parsed as a port.
 fn hint(url: &str) -> &'static str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let (host, port) = rest.rsplit_once(':').unwrap_or((rest, ""));
     let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     let has_scheme = url.len() > rest.len();
     let is_bare = has_scheme && (is_port || !rest.contains(':')) && !host.is_empty();
-    if url.contains(['@', '?', '#']) || !(is_bare || url.starts_with("unix:")) { ESCAPES } else { "" }
+    if url.contains(['@', '?', '#']) || !(is_bare || url.starts_with("unix:")) { ESCAPE_HINT } else { "" }
 }
 
 const SCHEMES: [&str; 7] = ["redis", "rediss", "valkey", "valkeys", "unix", "redis+unix", "valkey+unix"];
-const BAD_HOST: &str = "a host is written with letters, digits, `.`, `-` and `_` alone; a user and a password go before it, as in \
+const INVALID_HOST: &str = "a host is written with letters, digits, `.`, `-` and `_` alone; a user and a password go before it, as in \
                         redis://user:password@host";
-const BAD_PATH: &str = "the path of a socket is written without `@`, `&`, `;`, `?` and `#`, also as `%40` and the like; a user and a \
+const INVALID_PATH: &str = "the path of a socket is written without `@`, `&`, `;`, `?` and `#`, also as `%40` and the like; a user and a \
                         password go behind it, as in unix:/path?user=…&pass=…";
-const ESCAPES: &str =
+const ESCAPE_HINT: &str =
     "; in a user or password `,` is written %2C, `/` %2F, `?` %3F, `#` %23, `%` %25, and a `:` in a user %3A";
 
 #[cfg(test)]
@@ -222,27 +231,30 @@ mod tests {
     }
 
     #[test]
-    fn urls_of_every_kind_are_understood() {
+    fn every_kind_of_url_is_parsed() {
         check("redis://10.0.0.1", "10.0.0.1:6379");
         check("valkey://cache:7001/2", "cache:7001/2");
         check("redis://[::1]:7001", "[::1]:7001");
         check("unix:/run/redis.sock", "/run/redis.sock");
         check("unix:///run/redis.sock?db=3", "/run/redis.sock/3");
-        assert!(check("redis://h?protocol=resp3", "h:6379").resp3);
+        assert!(check("redis://h?protocol=resp3", "h:6379").uses_resp3);
         let named = check("redis://ann:s%40crets@h", "h:6379");
-        assert_eq!(named.login, Credentials { user: Some("ann".into()), password: Some("s@crets".into()) });
+        assert_eq!(
+            named.credentials,
+            Credentials { user: Some("ann".into()), password: Some("s@crets".into()) }
+        );
     }
 
     #[test]
-    fn a_login_of_the_client_stands_in_where_the_url_has_none() {
+    fn client_credentials_apply_to_urls_without_any() {
         let login = Credentials { user: Some("ann".into()), password: Some("secret".into()) };
-        let parse = |url| Address::parse(url, &login).expect("a good URL").login;
+        let parse = |url| Address::parse(url, &login).expect("a good URL").credentials;
         assert_eq!(parse("redis://h"), login);
         assert_eq!(parse("redis://:other@h"), Credentials { user: None, password: Some("other".into()) });
     }
 
     #[test]
-    fn bad_urls_are_refused_and_nothing_of_them_is_shown_but_the_scheme() {
+    fn errors_about_invalid_urls_show_only_the_scheme() {
         for (url, shown) in [
             ("127.0.0.1:6379", ""),
             ("localhost", ""),
@@ -269,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn no_host_and_no_path_is_what_may_be_a_password() {
+    fn hosts_and_paths_that_may_contain_a_password_are_rejected() {
         for url in [
             "unix:/u:secret@/tmp/no.sock",
             "unix:/tmp/no.sock&pass=secret",
@@ -294,9 +306,9 @@ mod tests {
     }
 
     #[test]
-    fn a_password_that_needs_escapes_is_reported_with_them() {
+    fn errors_about_unescaped_passwords_list_the_escapes() {
         let parse = |url: &str| Address::parse(url, &Credentials::default());
-        // A list is cut at its commas, and so is a password.
+        // A list of URLs is split at its commas, and so is a password.
         for url in [
             "redis://u:pa/ss@h",
             "redis://u:12/ss@h",
@@ -309,13 +321,13 @@ mod tests {
             "ss",
         ] {
             let error = parse(url).expect_err(url).to_string();
-            assert!(error.contains(ESCAPES), "{url}: {error}");
+            assert!(error.contains(ESCAPE_HINT), "{url}: {error}");
         }
-        let all = parse("redis://u:%2C%2F%3F%23%25:@@h").expect("escaped").login.password;
+        let all = parse("redis://u:%2C%2F%3F%23%25:@@h").expect("escaped").credentials.password;
         assert_eq!(all.as_deref(), Some(",/?#%:@"));
         for url in ["redis://h:99999", "redis://h/-1", "http://h", "unix:"] {
             let error = parse(url).expect_err(url).to_string();
-            assert!(!error.contains(ESCAPES), "there is no password: {error}");
+            assert!(!error.contains(ESCAPE_HINT), "the URL has no password: {error}");
         }
     }
 }

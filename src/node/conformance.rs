@@ -1,4 +1,5 @@
-//! A real server keeps the promises that the simulated one keeps, by what we ship: packing, parsing and weighing.
+//! The conformance suite of the simulated node, run against a real server with the production encoder and
+//! decoder.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -11,22 +12,22 @@ use quorlock_proto::test_util::conformance::{
 };
 use redis::{Cmd, Value};
 
-use super::decode::{clock, marker_reading, vote};
+use super::decode::{decode_clock, decode_marker_reading, decode_vote};
 use super::reply::{Reply, parse};
-use super::script::{QUEUE_TEXTS, RequestEncoder, ScriptForm, needs_marker, texts};
+use super::script::{QUEUE_SOURCES, RequestEncoder, ScriptForm, needs_marker, sources};
 use quorlock_proto::marker::MarkerReading;
 use quorlock_proto::membership::{ExpectedMarker, MarkerWrite};
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::request::{Key, OwnerToken, Request, RequestKind};
 use quorlock_proto::vote::Vote;
 
-struct Real {
+struct RealServer {
     server: Server,
     connection: Connection,
-    packer: RequestEncoder,
+    encoder: RequestEncoder,
 }
 
-/// Bytes there, one reply back.
+/// A blocking connection: sends bytes and reads one reply.
 struct Connection {
     stream: TcpStream,
     unread: Vec<u8>,
@@ -34,79 +35,96 @@ struct Connection {
 
 #[test]
 fn a_real_server_passes_the_suite() {
-    // What was written outlives the process, which is all that a restart here needs.
+    // The append-only file outlives the process; a restart in this test needs no fsync.
     let setup = Setup::new().args(["--appendfsync", "no"]);
     let server = Server::start(&setup).expect("a redis-server to start");
-    let connection = Connection::to(&server);
-    suite::check(&mut Real { server, connection, packer: RequestEncoder::new(config(), OwnerToken::new(7)) });
+    let connection = Connection::open(&server);
+    suite::check(&mut RealServer {
+        server,
+        connection,
+        encoder: RequestEncoder::new(config(), OwnerToken::new(7)),
+    });
 }
 
-/// What the scripts of lines say and do, whom they call among it. The simulation has them in words of its own
+/// Replies and notifications of the wait queue scripts. The simulation implements them itself
 /// (`crates/quorlock-proto/src/tests/sim/wait_queues.rs`).
 #[test]
 fn the_first_waiter_is_notified_whatever_the_key_holds() {
     let server = Server::start(&Setup::new()).expect("a redis-server to start");
-    let connection = Connection::to(&server);
-    let mut node = Real { server, connection, packer: RequestEncoder::new(config(), OwnerToken::new(7)) };
-    let [mut first, mut second] = [1, 2].map(|name| Waiter::on(&node.server, OwnerToken::new(name)));
-    let is_taken = |vote: &Vote| matches!(vote, Vote::HeldByOther { .. });
-    for theirs in [Some(&b"another's"[..]), None] {
+    let connection = Connection::open(&server);
+    let mut node =
+        RealServer { server, connection, encoder: RequestEncoder::new(config(), OwnerToken::new(7)) };
+    let [mut first, mut second] = [1, 2].map(|name| Waiter::subscribe(&node.server, OwnerToken::new(name)));
+    let is_held = |vote: &Vote| matches!(vote, Vote::HeldByOther { .. });
+    for value in [Some(&b"another's"[..]), None] {
         node.reset();
-        node.set(Location::Lock, theirs, None);
+        node.set(Location::Lock, value, None);
         assert!(
-            is_taken(&node.say(&first, RequestKind::Enqueue))
-                && is_taken(&node.say(&second, RequestKind::Enqueue))
+            is_held(&node.reply_to(&first, RequestKind::Enqueue))
+                && is_held(&node.reply_to(&second, RequestKind::Enqueue))
         );
-        // A release of a lock that does not stand here.
+        // A release of a lock whose key is not on this node.
         assert_eq!(
-            node.say(&Waiter::no_waiter(), RequestKind::ReleaseAndNotify),
+            node.reply_to(&Waiter::no_waiter(), RequestKind::ReleaseAndNotify),
             Vote::HeldByOther { remaining: None }
         );
-        assert_eq!((first.receives(), second.receives()), (Some("1 orders:42".to_owned()), None));
-        // Who was called and goes without the lock.
-        assert_eq!(node.say(&first, RequestKind::Dequeue), Vote::Granted);
-        assert_eq!((first.receives(), second.receives()), (None, Some("1 orders:42".to_owned())));
-        assert_eq!(node.say(&second, RequestKind::Dequeue), Vote::Granted);
+        assert_eq!(
+            (first.next_notification(), second.next_notification()),
+            (Some("1 orders:42".to_owned()), None)
+        );
+        // A notified process leaves without the lock.
+        assert_eq!(node.reply_to(&first, RequestKind::Dequeue), Vote::Granted);
+        assert_eq!(
+            (first.next_notification(), second.next_notification()),
+            (None, Some("1 orders:42".to_owned()))
+        );
+        assert_eq!(node.reply_to(&second, RequestKind::Dequeue), Vote::Granted);
         // A waiter that was not notified takes no other's position.
         assert!(
-            is_taken(&node.say(&first, RequestKind::Enqueue))
-                && is_taken(&node.say(&second, RequestKind::Enqueue))
+            is_held(&node.reply_to(&first, RequestKind::Enqueue))
+                && is_held(&node.reply_to(&second, RequestKind::Enqueue))
         );
-        assert_eq!(node.say(&first, RequestKind::Dequeue), Vote::Granted);
-        assert_eq!((first.receives(), second.receives()), (None, None));
+        assert_eq!(node.reply_to(&first, RequestKind::Dequeue), Vote::Granted);
+        assert_eq!((first.next_notification(), second.next_notification()), (None, None));
     }
     node.reset();
     node.set(Location::Lock, Some(b"a holder"), None);
     assert!(
-        is_taken(&node.say(&first, RequestKind::Enqueue))
-            && is_taken(&node.say(&second, RequestKind::Enqueue))
+        is_held(&node.reply_to(&first, RequestKind::Enqueue))
+            && is_held(&node.reply_to(&second, RequestKind::Enqueue))
     );
     node.command(&[b"DEL", KEY.as_bytes()]);
-    // A release that finds its key gone.
-    assert_eq!(node.say(&Waiter::no_waiter(), RequestKind::ReleaseAndNotify), Vote::NotHeld);
-    assert_eq!((first.receives(), second.receives()), (Some("1 orders:42".to_owned()), None));
+    // A release whose key is gone.
+    assert_eq!(node.reply_to(&Waiter::no_waiter(), RequestKind::ReleaseAndNotify), Vote::NotHeld);
+    assert_eq!(
+        (first.next_notification(), second.next_notification()),
+        (Some("1 orders:42".to_owned()), None)
+    );
     node.reset();
     node.set(Location::Lock, Some(b"a holder"), None);
     assert!(
-        is_taken(&node.say(&first, RequestKind::Enqueue))
-            && is_taken(&node.say(&second, RequestKind::Enqueue))
+        is_held(&node.reply_to(&first, RequestKind::Enqueue))
+            && is_held(&node.reply_to(&second, RequestKind::Enqueue))
     );
     node.command(&[b"DEL", KEY.as_bytes()]);
-    // Who comes by calls the first, and lets it go before itself.
-    let Vote::HeldByOther { remaining: Some(grace) } = node.say(&second, RequestKind::Enqueue) else {
-        panic!("not its turn")
+    // A process that enqueues for a free key notifies the first waiter, and waits behind it.
+    let Vote::HeldByOther { remaining: Some(grace) } = node.reply_to(&second, RequestKind::Enqueue) else {
+        panic!("the first waiter is the next")
     };
     assert!(grace <= Duration::from_millis(100), "{grace:?}");
-    assert_eq!((first.receives(), second.receives()), (Some("2 orders:42".to_owned()), None));
-    assert_eq!(node.say(&first, RequestKind::Enqueue), Vote::NotHeld, "and that one is the next");
-    // The dead are passed over.
+    assert_eq!(
+        (first.next_notification(), second.next_notification()),
+        (Some("2 orders:42".to_owned()), None)
+    );
+    assert_eq!(node.reply_to(&first, RequestKind::Enqueue), Vote::NotHeld, "the notified waiter is the next");
+    // A disconnected waiter is skipped.
     drop(first);
     node.reset();
-    let gone = Waiter::on(&node.server, OwnerToken::new(3));
+    let gone = Waiter::subscribe(&node.server, OwnerToken::new(3));
     node.set(Location::Lock, Some(b"a holder"), None);
     assert!(
-        is_taken(&node.say(&gone, RequestKind::Enqueue))
-            && is_taken(&node.say(&second, RequestKind::Enqueue))
+        is_held(&node.reply_to(&gone, RequestKind::Enqueue))
+            && is_held(&node.reply_to(&second, RequestKind::Enqueue))
     );
     drop(gone);
     node.command(&[b"DEL", KEY.as_bytes()]);
@@ -115,42 +133,42 @@ fn the_first_waiter_is_notified_whatever_the_key_holds() {
     {
         thread::yield_now();
     }
-    assert_eq!(node.say(&second, RequestKind::Enqueue), Vote::NotHeld);
+    assert_eq!(node.reply_to(&second, RequestKind::Enqueue), Vote::NotHeld);
 }
 
-/// A process that stands in line.
+/// A process in the wait queue.
 struct Waiter {
     name: OwnerToken,
-    /// Where it hears that it is called.
-    ear: Option<Connection>,
+    /// The connection that receives its notifications.
+    subscription: Option<Connection>,
 }
 
 impl Waiter {
-    fn on(server: &Server, name: OwnerToken) -> Self {
-        let mut ear = Connection::to(server);
+    fn subscribe(server: &Server, name: OwnerToken) -> Self {
+        let mut subscription = Connection::open(server);
         let mut subscribe = Cmd::new();
         subscribe.arg("SUBSCRIBE").arg(channel(name));
-        ear.request(&subscribe.get_packed_command());
-        // A call has come by the time the script that made it has answered.
-        ear.stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a limit on how long to wait");
-        Self { name, ear: Some(ear) }
+        subscription.request(&subscribe.get_packed_command());
+        // A notification arrives before the reply to the script that sent it.
+        subscription.stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a read timeout");
+        Self { name, subscription: Some(subscription) }
     }
 
     fn no_waiter() -> Self {
-        Self { name: OwnerToken::new(7), ear: None }
+        Self { name: OwnerToken::new(7), subscription: None }
     }
 
-    /// What it was called with, if it was.
-    fn receives(&mut self) -> Option<String> {
-        let ear = self.ear.as_mut()?;
+    /// The text of its notification, if there is one.
+    fn next_notification(&mut self) -> Option<String> {
+        let subscription = self.subscription.as_mut()?;
         let mut bytes = [0; 4096];
-        let count = ear.stream.read(&mut bytes).ok()?;
+        let count = subscription.stream.read(&mut bytes).ok()?;
         let (reply, length) = parse(&bytes[..count]).expect("the protocol").expect("a whole message");
-        assert_eq!(length, count, "called once");
+        assert_eq!(length, count, "notified once");
         let Reply::Other(Value::Array(parts)) = reply else { panic!("{reply:?}") };
         match &parts[..] {
-            [_, _, Value::BulkString(word)] => Some(String::from_utf8_lossy(word).into_owned()),
-            odd => panic!("{odd:?}"),
+            [_, _, Value::BulkString(text)] => Some(String::from_utf8_lossy(text).into_owned()),
+            unexpected => panic!("{unexpected:?}"),
         }
     }
 }
@@ -159,17 +177,12 @@ fn channel(name: OwnerToken) -> String {
     format!("quorlock:waiters:{}", String::from_utf8_lossy(&name.digits()))
 }
 
-impl Real {
-    /// What the node answers to a process that stands in line, or does not.
-    fn say(&mut self, waiter: &Waiter, phase: RequestKind) -> Vote {
-        self.packer = RequestEncoder::new(config(), waiter.name);
-        let request = Request {
-            kind: phase,
-            key: Key::new(KEY),
-            token: OwnerToken::new(5),
-            ttl: Duration::ZERO,
-            fence: None,
-        };
+impl RealServer {
+    /// The node's vote on a request of this waiter.
+    fn reply_to(&mut self, waiter: &Waiter, kind: RequestKind) -> Vote {
+        self.encoder = RequestEncoder::new(config(), waiter.name);
+        let request =
+            Request { kind, key: Key::new(KEY), token: OwnerToken::new(5), ttl: Duration::ZERO, fence: None };
         self.request(&request, None, false).0
     }
 
@@ -183,15 +196,15 @@ impl Real {
             Reply::Nil => Value::Nil,
             Reply::Int(number) => Value::Int(number),
             Reply::Other(value) => value,
-            odd @ (Reply::ScriptResult(_) | Reply::Error(_)) => panic!("{odd:?}"),
+            unexpected @ (Reply::ScriptResult(_) | Reply::Error(_)) => panic!("{unexpected:?}"),
         }
     }
 }
 
-impl NodeUnderTest for Real {
+impl NodeUnderTest for RealServer {
     fn reset(&mut self) {
         self.command(&[b"FLUSHALL"]);
-        for text in texts(true).iter().chain(texts(false)).chain(QUEUE_TEXTS) {
+        for text in sources(true).iter().chain(sources(false)).chain(QUEUE_SOURCES) {
             self.command(&[b"SCRIPT", b"LOAD", text.as_bytes()]);
         }
     }
@@ -199,45 +212,45 @@ impl NodeUnderTest for Real {
     fn request(
         &mut self,
         request: &Request,
-        badge: Option<&ExpectedMarker>,
+        expected: Option<&ExpectedMarker>,
         as_text: bool,
     ) -> (Vote, Option<u64>) {
-        self.packer.encode(request, form(as_text));
-        let mut bytes = self.packer.bytes().to_vec();
+        self.encoder.encode(request, form(as_text));
+        let mut bytes = self.encoder.bytes().to_vec();
         if needs_marker(request) {
-            bytes.extend_from_slice(self.packer.marker_args(NodeId(0), badge));
+            bytes.extend_from_slice(self.encoder.marker_args(NodeId(0), expected));
         }
         let reply = self.connection.request(&bytes);
-        (vote(request.kind, &reply), clock(&reply))
+        (decode_vote(request.kind, &reply), decode_clock(&reply))
     }
 
     fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
-        self.packer.encode_read_marker(write, form(as_text));
-        marker_reading(&self.connection.request(self.packer.bytes()))
+        self.encoder.encode_read_marker(write, form(as_text));
+        decode_marker_reading(&self.connection.request(self.encoder.bytes()))
     }
 
-    fn set(&mut self, place: Location, value: Option<&[u8]>, life: Option<Duration>) {
-        let key = key(place);
+    fn set(&mut self, location: Location, value: Option<&[u8]>, ttl: Option<Duration>) {
+        let key = key(location);
         self.command(&[b"DEL", &key]);
         match value {
             Some(value) => self.command(&[b"SET", &key, value]),
             None => self.command(&[b"RPUSH", &key, b"an item"]),
         };
-        if let Some(life) = life {
-            self.command(&[b"PEXPIRE", &key, life.as_millis().to_string().as_bytes()]);
+        if let Some(ttl) = ttl {
+            self.command(&[b"PEXPIRE", &key, ttl.as_millis().to_string().as_bytes()]);
         }
     }
 
-    fn stored(&mut self, place: Location) -> Option<StoredValue> {
-        let key = key(place);
-        let Value::Int(left) = self.command(&[b"PTTL", &key]) else { panic!("PTTL tells a number") };
+    fn stored(&mut self, location: Location) -> Option<StoredValue> {
+        let key = key(location);
+        let Value::Int(left) = self.command(&[b"PTTL", &key]) else { panic!("PTTL returns a number") };
         if left == -2 {
             return None;
         }
         let value = match self.command(&[b"TYPE", &key]) {
             Value::SimpleString(kind) if kind == "string" => match self.command(&[b"GET", &key]) {
                 Value::BulkString(value) => Some(value),
-                odd => panic!("{odd:?}"),
+                unexpected => panic!("{unexpected:?}"),
             },
             _ => None,
         };
@@ -245,7 +258,7 @@ impl NodeUnderTest for Real {
     }
 
     fn clock_micros(&mut self) -> u64 {
-        let Value::Array(parts) = self.command(&[b"TIME"]) else { panic!("TIME tells two numbers") };
+        let Value::Array(parts) = self.command(&[b"TIME"]) else { panic!("TIME returns two numbers") };
         let parts: Vec<u64> =
             parts.iter().map(|part| redis::from_redis_value_ref(part).expect("a number")).collect();
         parts[0] * 1_000_000 + parts[1]
@@ -270,7 +283,7 @@ impl NodeUnderTest for Real {
         self.command(&[b"CONFIG", b"SET", b"maxmemory-policy", b"volatile-random"]);
         self.command(&[b"CONFIG", b"SET", b"maxmemory", b"1"]);
         while self.command(&[b"EXISTS", b"bait"]) == Value::Int(1) {
-            // Any command makes room first.
+            // Before each command, the server evicts keys.
             thread::yield_now();
         }
         self.set_evicts(false);
@@ -282,20 +295,20 @@ impl NodeUnderTest for Real {
 
     fn restart(&mut self) {
         self.server.restart(Data::Kept).expect("it starts again");
-        self.connection = Connection::to(&self.server);
+        self.connection = Connection::open(&self.server);
     }
 
     fn change_role(&mut self) {
-        // No process listens on that port, so it stays what it is but for its name.
+        // No process listens on that port, so its data do not change.
         self.command(&[b"REPLICAOF", b"127.0.0.1", b"1"]);
         self.command(&[b"REPLICAOF", b"NO", b"ONE"]);
     }
 }
 
 impl Connection {
-    fn to(server: &Server) -> Self {
+    fn open(server: &Server) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", server.port())).expect("a connection");
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a limit on how long to wait");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a read timeout");
         Self { stream, unread: Vec::new() }
     }
 
@@ -304,12 +317,12 @@ impl Connection {
         loop {
             if let Some((reply, length)) = parse(&self.unread).expect("the protocol") {
                 self.unread.drain(..length);
-                assert!(self.unread.is_empty(), "one answer to one question");
+                assert!(self.unread.is_empty(), "one reply to one request");
                 return reply;
             }
             let mut bytes = [0; 4096];
-            let count = self.stream.read(&mut bytes).expect("an answer");
-            assert!(count > 0, "the server hung up");
+            let count = self.stream.read(&mut bytes).expect("a reply");
+            assert!(count > 0, "the server closed the connection");
             self.unread.extend_from_slice(&bytes[..count]);
         }
     }
@@ -319,8 +332,8 @@ fn form(as_text: bool) -> ScriptForm {
     if as_text { ScriptForm::Source } else { ScriptForm::Sha }
 }
 
-fn key(place: Location) -> Vec<u8> {
-    match place {
+fn key(location: Location) -> Vec<u8> {
+    match location {
         Location::Lock => KEY.into(),
         Location::Fence => format!("quorlock:fence:{KEY}").into(),
         Location::Marker => "quorlock:node".into(),

@@ -1,4 +1,4 @@
-//! One connection: bytes out, replies in, both in order.
+//! A connection to a node: writes requests and reads replies, both in order.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,22 +11,22 @@ use super::notification::Notification;
 use super::reply::{self, ProtocolError, Reply};
 use super::stream::Stream;
 
-/// A connection that is ready for questions.
+/// A connection that is ready for requests.
 pub(crate) struct Connection {
     stream: Stream,
-    /// What no error may show, though the server says it.
+    /// The secret that is redacted in error replies, because a server may echo it.
     secret: Option<Box<str>>,
     eval_only: bool,
     supports_wait_queue: bool,
-    /// Calls that came in and were not taken yet.
+    /// Notifications that were received and not yet handled.
     notifications: VecDeque<Notification>,
-    outbox: Vec<u8>,
-    written: usize,
+    write_buffer: Vec<u8>,
+    write_position: usize,
     needs_flush: bool,
-    inbox: Box<[u8]>,
-    /// The part of the inbox that holds unread bytes.
-    head: usize,
-    tail: usize,
+    read_buffer: Box<[u8]>,
+    /// The part of the read buffer that is not parsed yet.
+    read_start: usize,
+    read_end: usize,
 }
 
 impl Connection {
@@ -37,16 +37,16 @@ impl Connection {
             eval_only: false,
             supports_wait_queue: false,
             notifications: VecDeque::new(),
-            outbox: Vec::with_capacity(4096),
-            written: 0,
+            write_buffer: Vec::with_capacity(4096),
+            write_position: 0,
             needs_flush: false,
-            inbox: vec![0; 4096].into_boxed_slice(),
-            head: 0,
-            tail: 0,
+            read_buffer: vec![0; 4096].into_boxed_slice(),
+            read_start: 0,
+            read_end: 0,
         }
     }
 
-    /// Whether scripts must be sent in full, because this user may not load them.
+    /// Whether scripts must be sent as source, because this user may not load them.
     pub(crate) fn eval_only(&self) -> bool {
         self.eval_only
     }
@@ -55,7 +55,7 @@ impl Connection {
         self.eval_only = true;
     }
 
-    /// Whether the node can call us, and we others through it.
+    /// Whether this client can be notified, and can notify other processes, through this node.
     pub(crate) fn supports_wait_queue(&self) -> bool {
         self.supports_wait_queue
     }
@@ -64,57 +64,57 @@ impl Connection {
         self.supports_wait_queue = true;
     }
 
-    /// The next call that came in among the replies.
+    /// The next notification, received between the replies.
     pub(crate) fn next_notification(&mut self) -> Option<Notification> {
         self.notifications.pop_front()
     }
 
-    /// Puts packed bytes behind all that wait.
-    pub(crate) fn queue(&mut self, packed: &[u8]) {
-        self.outbox.extend_from_slice(packed);
+    /// Appends encoded bytes to the write buffer.
+    pub(crate) fn queue(&mut self, encoded: &[u8]) {
+        self.write_buffer.extend_from_slice(encoded);
     }
 
-    /// Whether so much waits that it is better written before more is packed.
-    pub(crate) fn has_much_to_write(&self) -> bool {
-        self.outbox.len() - self.written >= LARGE_BUFFER
+    /// Whether the write buffer is so large that it should be written before more is encoded.
+    pub(crate) fn has_large_write_buffer(&self) -> bool {
+        self.write_buffer.len() - self.write_position >= LARGE_BUFFER
     }
 
-    /// Writes what waits: in one call as much as the socket takes, the rest when it takes more.
+    /// Writes the buffered bytes: as many as the socket accepts now, the rest when it accepts more.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.outbox.len() {
+        while self.write_position < self.write_buffer.len() {
             let stream = Pin::new(&mut self.stream);
-            match stream.poll_write(cx, &self.outbox[self.written..])? {
+            match stream.poll_write(cx, &self.write_buffer[self.write_position..])? {
                 Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(count) => {
-                    self.written += count;
+                    self.write_position += count;
                     self.needs_flush = true;
                 }
                 Poll::Pending => return Poll::Pending,
             }
         }
-        self.outbox.clear();
-        self.written = 0;
-        // A burst, such as thousands of renewals at once, leaves no room behind that may never be filled again.
-        self.outbox.shrink_to(RETAINED_CAPACITY);
+        self.write_buffer.clear();
+        self.write_position = 0;
+        // Free the memory of a burst, such as thousands of renewals at once.
+        self.write_buffer.shrink_to(RETAINED_CAPACITY);
         if self.needs_flush {
-            // Only TLS keeps anything back.
+            // Only TLS buffers.
             std::task::ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
             self.needs_flush = false;
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Reads once. Ask [`has_more`](Self::has_more) next: only that lets the bell ring again.
+    /// Reads once. Call [`has_more`](Self::has_more) next: only that registers the waker for the next bytes.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.make_room();
-        let mut buffer = ReadBuf::new(&mut self.inbox[self.tail..]);
+        let mut buffer = ReadBuf::new(&mut self.read_buffer[self.read_end..]);
         std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
         let count = buffer.filled().len();
         if count == 0 {
-            let words = "the server closed the connection";
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, words)));
+            let message = "the server closed the connection";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, message)));
         }
-        self.tail += count;
+        self.read_end += count;
         Poll::Ready(Ok(()))
     }
 
@@ -123,27 +123,27 @@ impl Connection {
         self.stream.poll_readable(cx).is_ready()
     }
 
-    /// The next whole reply that was read; `None` until more bytes come.
+    /// The next complete reply; `None` until more bytes are read.
     pub(crate) fn next_reply(&mut self) -> Result<Option<Reply>, ProtocolError> {
         loop {
-            let bytes = &self.inbox[self.head..self.tail];
+            let bytes = &self.read_buffer[self.read_start..self.read_end];
             if bytes.is_empty() {
                 return Ok(None);
             }
             if let Some((reply, length)) = reply::parse_fast(bytes) {
-                self.head += length;
+                self.read_start += length;
                 return Ok(Some(reply));
             }
             if bytes.first() == Some(&b'|') {
-                // An attribute is framed with the reply behind it, which would get lost with it. Nothing we ask for
-                // has one.
+                // An attribute is framed together with the reply after it, which would get lost. No request
+                // of this library has attributes in its reply.
                 return Err(ProtocolError);
             }
             let is_push = bytes.first() == Some(&b'>');
-            let Some((reply, length)) = reply::parse_hiding(bytes, self.secret.as_deref())? else {
+            let Some((reply, length)) = reply::parse_redacting(bytes, self.secret.as_deref())? else {
                 return Ok(None);
             };
-            self.head += length;
+            self.read_start += length;
             if !is_push {
                 return Ok(Some(reply));
             }
@@ -151,36 +151,36 @@ impl Connection {
         }
     }
 
-    /// Whether what was read last, and was no reply, is how an HTTP server begins its answer.
+    /// Whether the unparsed bytes are the start of an HTTP response.
     pub(super) fn has_read_http(&self) -> bool {
-        self.inbox[self.head..self.tail].starts_with(b"HTTP/")
+        self.read_buffer[self.read_start..self.read_end].starts_with(b"HTTP/")
     }
 
-    /// Closes in order, after all that was written. Dropping resets the connection instead.
+    /// Closes gracefully: written bytes are still delivered. Dropping the connection resets it instead.
     pub(crate) async fn close(self) {
         self.stream.close().await;
     }
 
     fn make_room(&mut self) {
-        if self.head == self.tail {
-            (self.head, self.tail) = (0, 0);
-            if self.inbox.len() > RETAINED_CAPACITY {
-                self.inbox = vec![0; RETAINED_CAPACITY].into_boxed_slice();
+        if self.read_start == self.read_end {
+            (self.read_start, self.read_end) = (0, 0);
+            if self.read_buffer.len() > RETAINED_CAPACITY {
+                self.read_buffer = vec![0; RETAINED_CAPACITY].into_boxed_slice();
             }
-        } else if self.tail == self.inbox.len() {
-            self.inbox.copy_within(self.head..self.tail, 0);
-            (self.head, self.tail) = (0, self.tail - self.head);
-            if self.tail == self.inbox.len() {
-                let mut larger = vec![0; self.inbox.len() * 2].into_boxed_slice();
-                larger[..self.tail].copy_from_slice(&self.inbox);
-                self.inbox = larger;
+        } else if self.read_end == self.read_buffer.len() {
+            self.read_buffer.copy_within(self.read_start..self.read_end, 0);
+            (self.read_start, self.read_end) = (0, self.read_end - self.read_start);
+            if self.read_end == self.read_buffer.len() {
+                let mut larger = vec![0; self.read_buffer.len() * 2].into_boxed_slice();
+                larger[..self.read_end].copy_from_slice(&self.read_buffer);
+                self.read_buffer = larger;
             }
         }
     }
 }
 
-/// The questions of more than a hundred locks.
+/// In bytes: the requests of more than a hundred locks.
 const LARGE_BUFFER: usize = 1 << 14;
 
-/// What a connection keeps for the bytes of each way: the questions of some hundred locks.
+/// How many bytes each buffer keeps when it is empty: the requests of some hundred locks.
 const RETAINED_CAPACITY: usize = 1 << 15;

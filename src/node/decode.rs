@@ -1,4 +1,5 @@
-//! What a reply is worth: a total match on question and shape. Only a well-formed grant is a grant.
+//! Decodes replies into votes: a total match on request kind and reply shape. Only a well-formed grant is a
+//! grant.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +13,12 @@ use quorlock_proto::marker::{Incarnation, MarkerReading};
 use quorlock_proto::request::{OwnerHash, RequestKind};
 use quorlock_proto::vote::{ExclusionReason, KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};
 
-/// The vote in a reply to this question.
-pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
-    match (phase, reply) {
-        (_, Reply::Error(complaint)) => refusal(complaint),
+/// The vote in a reply to a request of this kind.
+pub(crate) fn decode_vote(kind: RequestKind, reply: &Reply) -> Vote {
+    match (kind, reply) {
+        (_, Reply::Error(error)) => vote_of_error(error),
 
-        // Two, three and four, if another process waits.
+        // 2, 3 and 4 mean that another process waits.
         (
             RequestKind::Release | RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal,
             Reply::Int(1 | 2),
@@ -54,39 +55,39 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
         | (RequestKind::ForceRelease | RequestKind::BreakOf(_), Reply::Int(0)) => Vote::NotHeld,
 
         (RequestKind::Inspect, Reply::Other(Value::Array(items))) => key_state(items),
-        (_, Reply::ScriptResult([verdict, value, _])) => script_vote(phase, *verdict, *value),
+        (_, Reply::ScriptResult([code, value, _])) => script_vote(kind, *code, *value),
         _ => Vote::Unknown(ReplyFailure::UnexpectedReply),
     }
 }
 
 /// The vote in an error reply.
-fn refusal(complaint: &ErrorReply) -> Vote {
-    let words = complaint.words();
-    if complaint.is("NOSCRIPT") {
+fn vote_of_error(error: &ErrorReply) -> Vote {
+    let text = error.text();
+    if error.has_code("NOSCRIPT") {
         Vote::Unknown(ReplyFailure::NoScript)
-    } else if complaint.is_permission_denied() {
-        Vote::Excluded(ExclusionReason::PermissionDenied(words))
-    } else if complaint.is_auth_failure() {
-        Vote::Excluded(ExclusionReason::AuthFailed(words))
-    } else if let Some(why) = complaint.unsupported() {
-        Vote::Excluded(ExclusionReason::Unsupported(why))
+    } else if error.is_permission_denied() {
+        Vote::Excluded(ExclusionReason::PermissionDenied(text))
+    } else if error.is_auth_failure() {
+        Vote::Excluded(ExclusionReason::AuthFailed(text))
+    } else if let Some(reason) = error.unsupported_reason() {
+        Vote::Excluded(ExclusionReason::Unsupported(reason))
     } else {
-        Vote::Unknown(ReplyFailure::TransientError(words))
+        Vote::Unknown(ReplyFailure::TransientError(text))
     }
 }
 
-/// The node's clock, in microseconds, where the reply tells it.
-pub(crate) const fn clock(reply: &Reply) -> Option<u64> {
+/// The node's clock in microseconds, if the reply contains it.
+pub(crate) const fn decode_clock(reply: &Reply) -> Option<u64> {
     match reply {
         Reply::ScriptResult([_, _, micros]) if *micros > 0 => Some(*micros as u64),
         _ => None,
     }
 }
 
-/// What a node told of what it remembers; or the vote that it is worth, because it did not.
-pub(crate) fn marker_reading(reply: &Reply) -> Result<MarkerReading, Vote> {
+/// The marker reading in a reply, or the vote if the reply contains none.
+pub(crate) fn decode_marker_reading(reply: &Reply) -> Result<MarkerReading, Vote> {
     match reply {
-        Reply::Error(complaint) => Err(refusal(complaint)),
+        Reply::Error(error) => Err(vote_of_error(error)),
         Reply::Other(Value::Array(items)) => match &items[..] {
             [
                 Value::BulkString(marker),
@@ -111,9 +112,9 @@ pub(crate) fn marker_reading(reply: &Reply) -> Result<MarkerReading, Vote> {
     }
 }
 
-/// About how many fences the node keeps, how long their keys are, and how much memory it has for all: at the end of the
-/// answer to a look.
-pub(crate) fn fences(reply: &Reply) -> Option<Fences> {
+/// The estimated number of fences on the node, their key length and the memory limit: the end of a marker
+/// reading.
+pub(crate) fn decode_fences(reply: &Reply) -> Option<Fences> {
     let Reply::Other(Value::Array(items)) = reply else { return None };
     let [.., Value::Int(count @ 0..), Value::Int(length @ 0..), Value::Int(memory @ 0..)] = &items[..] else {
         return None;
@@ -121,20 +122,19 @@ pub(crate) fn fences(reply: &Reply) -> Option<Fences> {
     Some(Fences::new(*count as u64, *length as u64, *memory as u64))
 }
 
-/// What the node says, if by that what the handshake learnt no longer holds, so that the node must be dialed again.
-pub(crate) fn redials_for(reply: &Reply) -> Option<Arc<str>> {
+/// The error text, if the error shows that the result of the handshake is outdated: the node must be dialed
+/// again.
+pub(crate) fn redial_reason(reply: &Reply) -> Option<Arc<str>> {
     match reply {
-        Reply::Error(complaint) => {
-            REDIAL_CODES.iter().any(|code| complaint.is(code)).then(|| complaint.words())
-        }
+        Reply::Error(error) => REDIAL_CODES.iter().any(|code| error.has_code(code)).then(|| error.text()),
         Reply::Ok | Reply::Nil | Reply::Int(_) | Reply::ScriptResult(_) | Reply::Other(_) => None,
     }
 }
 
-/// The verdicts of `lua/{acquire_fenced,renew_fenced,reacquire_fenced}.lua`.
-fn script_vote(phase: RequestKind, verdict: i64, value: i64) -> Vote {
-    let span = u64::try_from(value).ok().map(Duration::from_millis);
-    match (phase, verdict) {
+/// Maps the result codes of `lua/{acquire_fenced,renew_fenced,reacquire_fenced,forget,enqueue}.lua`.
+fn script_vote(kind: RequestKind, code: i64, value: i64) -> Vote {
+    let remaining = u64::try_from(value).ok().map(Duration::from_millis);
+    match (kind, code) {
         (RequestKind::Acquire, 1) if value > 0 => Vote::Fenced(value as u64),
         (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire | RequestKind::Forget, 1) => {
             Vote::Granted
@@ -147,7 +147,7 @@ fn script_vote(phase: RequestKind, verdict: i64, value: i64) -> Vote {
             | RequestKind::Forget,
             0,
         )
-        | (RequestKind::Enqueue, 1) => Vote::HeldByOther { remaining: span },
+        | (RequestKind::Enqueue, 1) => Vote::HeldByOther { remaining },
         (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Forget, -1)
         | (RequestKind::Enqueue, 0) => Vote::NotHeld,
         (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire, -2) if value > 0 => {
@@ -165,7 +165,7 @@ fn script_vote(phase: RequestKind, verdict: i64, value: i64) -> Vote {
             RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire,
             -4,
         ) => Vote::OnProbation {
-            remaining: span.unwrap_or_default(),
+            remaining: remaining.unwrap_or_default(),
             reason: ProbationReason::PossibleDataLoss,
         },
         _ => Vote::Unknown(ReplyFailure::UnexpectedReply),
@@ -187,7 +187,7 @@ fn key_state(items: &[Value]) -> Vote {
     }
 }
 
-/// A role, a login or a topology that changed under us.
+/// Error codes of a changed role, changed credentials or a changed topology.
 const REDIAL_CODES: [&str; 6] = ["READONLY", "LOADING", "NOAUTH", "MASTERDOWN", "MOVED", "CLUSTERDOWN"];
 
 #[cfg(test)]
@@ -213,15 +213,15 @@ mod tests {
 
     #[test]
     fn errors_that_cause_a_redial_keep_their_text() {
-        let of = |text: &str| redials_for(&Reply::Error(ErrorReply::new(text.as_bytes())));
-        let words = "READONLY You can't write against a read only replica.";
-        assert_eq!(of(words).as_deref(), Some(words));
-        assert_eq!(of("BUSY Redis is busy running a script"), None);
+        let reason_of = |text: &str| redial_reason(&Reply::Error(ErrorReply::new(text.as_bytes())));
+        let text = "READONLY You can't write against a read only replica.";
+        assert_eq!(reason_of(text).as_deref(), Some(text));
+        assert_eq!(reason_of("BUSY Redis is busy running a script"), None);
     }
 
     #[test]
     fn permanent_errors_exclude_the_node() {
-        let of = |text: &str| refusal(&ErrorReply::new(text.as_bytes()));
+        let of = |text: &str| vote_of_error(&ErrorReply::new(text.as_bytes()));
         assert!(matches!(
             of("ERR unknown command 'SET', with args"),
             Vote::Excluded(ExclusionReason::Unsupported(_))
@@ -255,21 +255,27 @@ mod tests {
         replies.push(Reply::Other(Value::SimpleString("QUEUED".into())));
         replies.push(Reply::Int(-7));
         replies.extend([[2, 1, 1], [-5, 1, 1], [0, 1, 1], [-1, 1, 1]].map(Reply::ScriptResult));
-        for phase in REQUEST_KINDS.into_iter().chain([RequestKind::BreakOf(OwnerHash::of(b""))]) {
+        for kind in REQUEST_KINDS.into_iter().chain([RequestKind::BreakOf(OwnerHash::of(b""))]) {
             for reply in &replies {
-                assert!(!vote(phase, reply).is_grant(), "{phase:?} {reply:?}");
+                assert!(!decode_vote(kind, reply).is_grant(), "{kind:?} {reply:?}");
             }
         }
-        assert_eq!(vote(RequestKind::Acquire, &Reply::Int(1)), Vote::Unknown(ReplyFailure::UnexpectedReply));
         assert_eq!(
-            vote(RequestKind::Acquire, &Reply::ScriptResult([1, 0, 1])),
+            decode_vote(RequestKind::Acquire, &Reply::Int(1)),
             Vote::Unknown(ReplyFailure::UnexpectedReply)
         );
         assert_eq!(
-            vote(RequestKind::Release, &Reply::ScriptResult([1, 1, 1])),
+            decode_vote(RequestKind::Acquire, &Reply::ScriptResult([1, 0, 1])),
             Vote::Unknown(ReplyFailure::UnexpectedReply)
         );
-        assert_eq!(vote(RequestKind::Renew, &Reply::Ok), Vote::Unknown(ReplyFailure::UnexpectedReply));
-        assert_eq!(vote(RequestKind::Release, &Reply::Nil), Vote::Unknown(ReplyFailure::UnexpectedReply));
+        assert_eq!(
+            decode_vote(RequestKind::Release, &Reply::ScriptResult([1, 1, 1])),
+            Vote::Unknown(ReplyFailure::UnexpectedReply)
+        );
+        assert_eq!(decode_vote(RequestKind::Renew, &Reply::Ok), Vote::Unknown(ReplyFailure::UnexpectedReply));
+        assert_eq!(
+            decode_vote(RequestKind::Release, &Reply::Nil),
+            Vote::Unknown(ReplyFailure::UnexpectedReply)
+        );
     }
 }

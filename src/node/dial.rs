@@ -1,4 +1,4 @@
-//! From an address to a connection that may vote, step by step, within a time-out.
+//! Dials a node: name lookup, connection, TLS and handshake, all within one dial timeout.
 
 use std::fmt;
 use std::io;
@@ -17,46 +17,46 @@ use super::stream::{Stream, configure_socket};
 use quorlock_proto::request::OwnerToken;
 use quorlock_proto::vote::ExclusionReason;
 
-/// What every dial of a client has in common.
-pub(crate) struct Settings {
-    /// Bounds name look-up, connecting, TLS and handshake together.
-    pub(crate) connect_timeout: Duration,
+/// The settings of all dials of a client.
+pub(crate) struct DialSettings {
+    /// Bounds name lookup, connecting, TLS and handshake together.
+    pub(crate) dial_timeout: Duration,
     pub(crate) client_name: String,
-    /// Whether nodes are asked what they remember.
+    /// Whether the handshake reads the node's marker.
     pub(crate) is_fenced: bool,
     #[cfg(feature = "tls-rustls")]
-    /// Only where an address needs it: reading the system's authorities takes time.
+    /// Set only if an address needs it, because loading the system's certificates takes time.
     pub(crate) tls: Option<super::tls::Tls>,
 }
 
-/// A server that is ready for questions.
+/// A node that is ready for requests.
 pub(crate) struct DialedNode {
     pub(crate) connection: Connection,
-    pub(crate) profile: ServerInfo,
+    pub(crate) server_info: ServerInfo,
 }
 
-/// Why a server is not ready.
+/// Why a dial failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DialError {
-    /// It must be fixed first.
+    /// An operator must fix the node or the configuration first.
     Excluded(ExclusionReason),
-    /// It may be different soon: it said so itself.
+    /// A transient state that the server itself reported.
     Failed(Arc<str>),
-    /// Nothing of use came back in this step.
+    /// No usable reply came in this step.
     Unreachable(DialStep, Arc<str>),
 }
 
-/// A step on the way to a node, each of which can fail in its own way.
+/// A step of a dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DialStep {
-    /// The host's name is looked up.
+    /// The host name is resolved.
     Lookup,
-    /// A connection is made.
+    /// The connection is opened.
     Connection,
-    /// TLS is agreed on.
+    /// The TLS handshake.
     Tls,
-    /// The first questions are asked: login, `INFO`, scripts.
+    /// The first requests: login, `INFO`, scripts.
     Login,
 }
 
@@ -71,77 +71,87 @@ impl fmt::Display for DialStep {
     }
 }
 
-/// When a dial must be through, and how long it had.
+/// The deadline of a dial, and the dial timeout for messages.
 #[derive(Clone, Copy)]
-struct End {
+struct DialDeadline {
     at: Instant,
     span: Duration,
 }
 
-/// Connects and introduces us, by the name that others call us by.
+/// Connects to the node and runs the handshake. `waiter` is this client's name in wait queues.
 pub(crate) async fn dial(
     address: &Address,
-    settings: &Settings,
+    settings: &DialSettings,
     waiter: OwnerToken,
 ) -> Result<DialedNode, DialError> {
-    let span = settings.connect_timeout;
-    let end = End { at: Instant::now() + span, span };
-    let mut connection = Connection::new(connect(address, settings, end).await?, address.login.secret());
-    let hands = handshake(&mut connection, address, settings, waiter);
-    match within(DialStep::Login, end, hands).await {
-        Ok(profile) => Ok(DialedNode { connection, profile }),
+    let span = settings.dial_timeout;
+    let deadline = DialDeadline { at: Instant::now() + span, span };
+    let mut connection =
+        Connection::new(connect(address, settings, deadline).await?, address.credentials.secret());
+    let login = handshake(&mut connection, address, settings, waiter);
+    match with_deadline(DialStep::Login, deadline, login).await {
+        Ok(server_info) => Ok(DialedNode { connection, server_info }),
         Err(DialError::Excluded(ExclusionReason::Unsupported(_))) if connection.has_read_http() => {
             Err(DialError::Excluded(ExclusionReason::Unsupported(
                 "it answers HTTP, not Redis: is the port right?".into(),
             )))
         }
-        Err(refusal) => Err(refusal),
+        Err(error) => Err(error),
     }
 }
 
-/// Does this before the end, or says in which step the time was over.
-async fn within<T>(
+/// Runs one step. At the deadline, the error names the step.
+async fn with_deadline<T>(
     step: DialStep,
-    end: End,
+    deadline: DialDeadline,
     work: impl Future<Output = Result<T, DialError>>,
 ) -> Result<T, DialError> {
-    timeout_at(end.at, work).await.unwrap_or_else(|_| {
-        let hint = if step == DialStep::Tls { NO_TLS } else { "" };
-        Err(DialError::Unreachable(step, format!("{step}: no answer within {:?}{hint}", end.span).into()))
+    timeout_at(deadline.at, work).await.unwrap_or_else(|_| {
+        let hint = if step == DialStep::Tls { MAYBE_NOT_TLS } else { "" };
+        Err(DialError::Unreachable(
+            step,
+            format!("{step}: no answer within {:?}{hint}", deadline.span).into(),
+        ))
     })
 }
 
-async fn connect(address: &Address, settings: &Settings, end: End) -> Result<Stream, DialError> {
-    match &address.place {
+async fn connect(
+    address: &Address,
+    settings: &DialSettings,
+    deadline: DialDeadline,
+) -> Result<Stream, DialError> {
+    match &address.endpoint {
         Endpoint::Unix(path) => {
             let stream =
-                async { UnixStream::connect(path).await.map_err(|error| refused(message_of(&error))) };
-            within(DialStep::Connection, end, stream).await.map(Stream::Unix)
+                async { UnixStream::connect(path).await.map_err(|error| connect_failed(message_of(&error))) };
+            with_deadline(DialStep::Connection, deadline, stream).await.map(Stream::Unix)
         }
         Endpoint::Tcp { host, port, tls } => {
-            let addresses = within(DialStep::Lookup, end, resolve(host, *port)).await?;
-            let stream = within(DialStep::Connection, end, connect_tcp(&addresses, end.span)).await?;
+            let addresses = with_deadline(DialStep::Lookup, deadline, resolve(host, *port)).await?;
+            let stream =
+                with_deadline(DialStep::Connection, deadline, connect_tcp(&addresses, deadline.span)).await?;
             if !*tls {
                 return Ok(Stream::Tcp(stream));
             }
-            within(DialStep::Tls, end, wrap(stream, host, settings)).await
+            with_deadline(DialStep::Tls, deadline, start_tls(stream, host, settings)).await
         }
     }
 }
 
 async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
     let step = DialStep::Lookup;
-    let failed = |words: &str| DialError::Unreachable(step, format!("{step}: {words}").into());
+    let failed = |text: &str| DialError::Unreachable(step, format!("{step}: {text}").into());
     let found: Vec<_> =
         lookup_host((host, port)).await.map_err(|error| failed(&error.to_string()))?.collect();
     if found.is_empty() { Err(failed("the host has no address")) } else { Ok(found) }
 }
 
-/// Tries the host's addresses one after another: one URL is one server, however many addresses it has.
+/// Tries the host's addresses one after another. One URL is one server, even with several addresses.
 async fn connect_tcp(addresses: &[SocketAddr], span: Duration) -> Result<TcpStream, DialError> {
     let mut failures: Vec<String> = Vec::new();
     for address in addresses {
-        // Each has its share of the time, so that one that swallows everything leaves some to the next.
+        // Each address gets an equal share of the time, so that one that drops all packets does not use it
+        // up.
         let share = span / addresses.len() as u32;
         let failure = match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => match configure_socket(&stream) {
@@ -155,11 +165,11 @@ async fn connect_tcp(addresses: &[SocketAddr], span: Duration) -> Result<TcpStre
             failures.push(failure);
         }
     }
-    Err(refused(failures.join(", ")))
+    Err(connect_failed(failures.join(", ")))
 }
 
-fn refused(words: String) -> DialError {
-    DialError::Unreachable(DialStep::Connection, words.into())
+fn connect_failed(text: String) -> DialError {
+    DialError::Unreachable(DialStep::Connection, text.into())
 }
 
 fn message_of(error: &io::Error) -> String {
@@ -169,13 +179,13 @@ fn message_of(error: &io::Error) -> String {
     }
 }
 
-/// What a failure in the TLS handshake may mean.
-pub(super) const NO_TLS: &str = ": does it speak TLS? if not, use redis://";
+/// The hint in an error of the TLS handshake.
+pub(super) const MAYBE_NOT_TLS: &str = ": does it speak TLS? if not, use redis://";
 
 #[cfg(feature = "tls-rustls")]
-async fn wrap(stream: TcpStream, host: &str, settings: &Settings) -> Result<Stream, DialError> {
+async fn start_tls(stream: TcpStream, host: &str, settings: &DialSettings) -> Result<Stream, DialError> {
     match &settings.tls {
-        Some(tls) => tls.wrap(stream, host).await.map(|stream| Stream::Tls(Box::new(stream))),
+        Some(tls) => tls.connect(stream, host).await.map(|stream| Stream::Tls(Box::new(stream))),
         None => Err(DialError::Excluded(ExclusionReason::Unsupported(
             "TLS was not set up for this client".into(),
         ))),
@@ -183,9 +193,9 @@ async fn wrap(stream: TcpStream, host: &str, settings: &Settings) -> Result<Stre
 }
 
 #[cfg(not(feature = "tls-rustls"))]
-#[allow(clippy::unused_async, reason = "the twin of a function that waits")]
-async fn wrap(_: TcpStream, _: &str, _: &Settings) -> Result<Stream, DialError> {
-    // Addresses that need TLS are refused when they are read.
+#[allow(clippy::unused_async, reason = "the same signature as with TLS")]
+async fn start_tls(_: TcpStream, _: &str, _: &DialSettings) -> Result<Stream, DialError> {
+    // Unreachable: parsing rejects addresses that need TLS.
     Err(DialError::Excluded(ExclusionReason::Unsupported(
         "TLS needs the feature `tls-rustls` of this crate".into(),
     )))
@@ -196,17 +206,20 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn each_step_that_takes_too_long_says_which_it_is() {
-        for (step, words) in [
+    async fn a_timeout_names_the_step() {
+        for (step, text) in [
             (DialStep::Lookup, "name look-up: no answer within 10ms"),
             (DialStep::Connection, "connection: no answer within 10ms"),
             (DialStep::Tls, "TLS handshake: no answer within 10ms: does it speak TLS? if not, use redis://"),
             (DialStep::Login, "login: no answer within 10ms"),
         ] {
             let span = Duration::from_millis(10);
-            let end = End { at: Instant::now() + span, span };
+            let deadline = DialDeadline { at: Instant::now() + span, span };
             let never = std::future::pending::<Result<(), DialError>>();
-            assert_eq!(within(step, end, never).await, Err(DialError::Unreachable(step, words.into())));
+            assert_eq!(
+                with_deadline(step, deadline, never).await,
+                Err(DialError::Unreachable(step, text.into()))
+            );
         }
     }
 }

@@ -1,31 +1,32 @@
-//! What fencing numbers cost a node.
+//! The memory cost of fencing numbers on a node.
 
-/// About how many fencing numbers a node keeps, and what they take of its memory: each name that was locked lately is
-/// remembered ([`fencing_retention`](crate::RedlockBuilder::fencing_retention)). A guess from fifty of its keys.
+/// The estimated number and memory use of the fencing numbers on a node. It keeps one for each name that was
+/// locked within the [`fencing_retention`](crate::RedlockBuilder::fencing_retention). The estimate samples
+/// fifty of its keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fences {
-    /// How many.
+    /// The number of fencing numbers.
     pub count: u64,
-    /// How many bytes they take.
+    /// Their memory use in bytes.
     pub bytes: u64,
-    /// How many bytes the node has for all its keys (`maxmemory`); `None` if no limit is set.
+    /// The node's memory limit in bytes (`maxmemory`); `None` if no limit is set.
     pub memory: Option<u64>,
 }
 
 impl Fences {
     pub(super) fn new(count: u64, key_length: u64, memory: u64) -> Self {
-        let bytes = count.saturating_mul(BYTES_BESIDE_KEY + key_length);
+        let bytes = count.saturating_mul(BYTES_WITHOUT_KEY + key_length);
         Self { count, bytes, memory: (memory > 0).then_some(memory) }
     }
 
-    /// What share of the node's memory they take; `None` if no limit is set.
+    /// Their share of the node's memory limit; `None` if no limit is set.
     #[must_use]
     pub fn share(&self) -> Option<f64> {
         self.memory.map(|memory| self.bytes as f64 / memory as f64)
     }
 
-    /// What to say of so many, if they are too many.
+    /// The warning, if there are too many.
     pub(crate) fn warning(&self) -> Option<String> {
         let share = self.share().filter(|share| *share >= WARNING_SHARE)?;
         let percent = (share * 100.0).round();
@@ -38,10 +39,10 @@ impl Fences {
     }
 }
 
-/// The key's own object, its entry and its expiry, and a number. Measured on Redis 7.0 with a million fences: 128, 144 and
-/// 176 bytes each, with keys of 23, 39 and 75.
-const BYTES_BESIDE_KEY: u64 = 105;
-/// From which share of the memory on they are worth a word.
+/// Bytes for the key object, its entry, its expiry and the number. Measured on Redis 7.0 with a million
+/// fences: 128, 144 and 176 bytes each, with keys of 23, 39 and 75 bytes.
+const BYTES_WITHOUT_KEY: u64 = 105;
+/// From this share of the memory limit on, there is a warning.
 const WARNING_SHARE: f64 = 0.25;
 
 #[cfg(test)]
@@ -50,11 +51,11 @@ mod tests {
 
     #[test]
     fn fences_that_take_a_quarter_of_the_memory_cause_a_warning() {
-        let of = |count, memory| Fences::new(count, 25, memory);
-        assert_eq!((of(1_000_000, 0).share(), of(1_000_000, 0).warning()), (None, None));
-        assert_eq!(of(1_000, 1 << 30).warning(), None);
-        let words = of(1_000_000, 500_000_000).warning().expect("more than a quarter");
-        assert!(words.starts_with("about 1000000 fencing numbers take 26 %"), "{words}");
-        assert!(of(u64::MAX, 1).warning().is_some());
+        let fences = |count, memory| Fences::new(count, 25, memory);
+        assert_eq!((fences(1_000_000, 0).share(), fences(1_000_000, 0).warning()), (None, None));
+        assert_eq!(fences(1_000, 1 << 30).warning(), None);
+        let warning = fences(1_000_000, 500_000_000).warning().expect("more than a quarter");
+        assert!(warning.starts_with("about 1000000 fencing numbers take 26 %"), "{warning}");
+        assert!(fences(u64::MAX, 1).warning().is_some());
     }
 }

@@ -1,14 +1,14 @@
-//! The first words with a server: login, name, database, `INFO`, scripts, all in one write.
+//! The handshake with a server: login, name, database, `INFO` and scripts, all in one write.
 
 use std::future::poll_fn;
 use std::io;
 
 use redis::{Cmd, Value, cmd};
 
-use super::address::Address;
+use super::address::{Address, Credentials};
 use super::connection::Connection;
-use super::decode::{fences, marker_reading};
-use super::dial::{DialError, DialStep, Settings};
+use super::decode::{decode_fences, decode_marker_reading};
+use super::dial::{DialError, DialSettings, DialStep};
 use super::error_reply::ErrorReply;
 use super::reply::Reply;
 use super::script;
@@ -17,37 +17,37 @@ use crate::host::clock;
 use quorlock_proto::request::OwnerToken;
 use quorlock_proto::vote::ExclusionReason;
 
-/// What a step of the handshake is for, and so what its failure means.
+/// A step of the handshake. It determines what an error reply means.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
     Login,
-    /// For people who look at the server; nothing depends on it.
+    /// `CLIENT SETNAME`, for operators; nothing depends on it.
     SetName,
-    /// The protocol's third version, in which a server may speak without being asked.
-    Upgrade,
+    /// `HELLO 3`: RESP3, in which a server can push messages.
+    UpgradeProtocol,
     Database,
     Info,
-    Script,
-    /// Whether we may run scripts at all: a node that grants locks and refuses their release must not vote.
-    Run,
-    /// The same by their hash; no matter, where they are sent in full.
-    Hash,
-    /// What the node remembers of its cluster.
+    LoadScript,
+    /// Whether this user may run scripts. A node that grants locks but rejects their release must not vote.
+    ProbeEval,
+    /// The same by hash. Ignored where scripts are sent as source.
+    ProbeEvalSha,
+    /// The node's marker.
     ReadMarker,
 }
 
-/// Why no reply can be had any more.
-enum Failure {
+/// Why no more replies can be read.
+enum ReplyError {
     Broken(io::Error),
-    /// Bytes that are no reply.
+    /// The bytes are no reply.
     Garbage,
 }
 
-/// Introduces us, and learns whom we speak to.
+/// Runs the handshake. Returns what the server reported, or why it cannot be used.
 pub(super) async fn handshake(
     connection: &mut Connection,
     address: &Address,
-    settings: &Settings,
+    settings: &DialSettings,
     waiter: OwnerToken,
 ) -> Result<ServerInfo, DialError> {
     let steps = steps(address, settings);
@@ -55,168 +55,171 @@ pub(super) async fn handshake(
         connection.queue(&command.get_packed_command());
     }
     let sent = clock::now();
-    let may_want_tls = address.is_bare();
+    let may_want_tls = address.is_plain_tcp();
     let written = poll_fn(|cx| connection.poll_flush(cx)).await;
-    written.map_err(|error| Failure::Broken(error).refusal(may_want_tls))?;
-    let (mut profile, mut first_look, mut first_fences) = (None, None, None);
-    // A cluster member refuses SELECT, a Sentinel our scripts. INFO says what they are, so it is heard first.
-    let mut later = None;
-    let mut is_upgraded = address.resp3;
-    for (place, (step, _)) in steps.iter().enumerate() {
-        // Once it has answered, it speaks what we speak.
-        let may_want_tls = may_want_tls && place == 0;
-        let reply = next_reply(connection).await.map_err(|failure| failure.refusal(may_want_tls))?;
+    written.map_err(|error| ReplyError::Broken(error).into_dial_error(may_want_tls))?;
+    let (mut info, mut marker, mut fences_of_node) = (None, None, None);
+    // A Redis Cluster member rejects SELECT, a Sentinel rejects scripts. INFO explains why, so defer other
+    // errors until after INFO.
+    let mut deferred_error = None;
+    let mut is_upgraded = address.uses_resp3;
+    for (index, (step, _)) in steps.iter().enumerate() {
+        // After its first reply, TLS is not the problem.
+        let may_want_tls = may_want_tls && index == 0;
+        let reply = next_reply(connection).await.map_err(|failure| failure.into_dial_error(may_want_tls))?;
         match (step, reply) {
-            // Some servers speak before they are asked, so this may stand where any answer is due.
-            (_, Reply::Error(complaint)) if is_passing(&complaint) => {
-                return Err(DialError::Failed(complaint.words()));
+            // Some servers send an error before any request, so it may come in the place of any reply.
+            (_, Reply::Error(error)) if is_transient(&error) => {
+                return Err(DialError::Failed(error.text()));
             }
-            (_, Reply::Error(complaint)) if complaint.is("DENIED") => {
-                let words = "it is in protected mode: set a password there, or have it listen on its address";
-                return Err(DialError::Excluded(ExclusionReason::AuthFailed(words.into())));
+            (_, Reply::Error(error)) if error.has_code("DENIED") => {
+                let reason =
+                    "it is in protected mode: set a password there, or have it listen on its address";
+                return Err(DialError::Excluded(ExclusionReason::AuthFailed(reason.into())));
             }
-            (Step::Upgrade, reply) => is_upgraded = !matches!(reply, Reply::Error(_)),
+            (Step::UpgradeProtocol, reply) => is_upgraded = !matches!(reply, Reply::Error(_)),
             (Step::SetName, _) => {}
-            (Step::Script, Reply::Error(complaint))
-                if complaint.is_permission_denied() || complaint.is_no_such_command() =>
+            (Step::LoadScript, Reply::Error(error))
+                if error.is_permission_denied() || error.is_no_such_command() =>
             {
                 connection.set_eval_only();
             }
-            (Step::Hash, Reply::Error(_)) if connection.eval_only() => {}
-            // Plain locks have no key of ours. It was the key alone that was denied, so the script would have run.
-            (Step::Run | Step::Hash, Reply::Error(complaint)) if complaint.is_about_a_key() => {}
-            (step, Reply::Error(complaint)) => {
-                let refusal = refusal(*step, &complaint);
-                if matches!(step, Step::Login | Step::SetName | Step::Upgrade | Step::Info) {
-                    return Err(refusal);
+            (Step::ProbeEvalSha, Reply::Error(_)) if connection.eval_only() => {}
+            // Only the key was denied, so scripts are allowed. Plain locks do not use this key.
+            (Step::ProbeEval | Step::ProbeEvalSha, Reply::Error(error)) if error.is_key_denied() => {}
+            (step, Reply::Error(error)) => {
+                let dial_error = dial_error(*step, &error);
+                if matches!(step, Step::Login | Step::SetName | Step::UpgradeProtocol | Step::Info) {
+                    return Err(dial_error);
                 }
-                // What may pass says nothing, where something else does not.
+                // A permanent error takes precedence over a transient one.
                 if matches!(
-                    (&later, &refusal),
+                    (&deferred_error, &dial_error),
                     (None, _) | (Some(DialError::Failed(_)), DialError::Excluded(_))
                 ) {
-                    later = Some(refusal);
+                    deferred_error = Some(dial_error);
                 }
             }
             (Step::Info, reply) => {
-                let text = text_of(&reply).ok_or_else(|| not_redis(false))?;
-                profile = Some(ServerInfo::read(&text, sent, clock::now()));
+                let text = bulk_text(&reply).ok_or_else(|| not_redis(false))?;
+                info = Some(ServerInfo::parse(&text, sent, clock::now()));
             }
             (Step::ReadMarker, reply) => {
-                first_look = Some(marker_reading(&reply).map_err(|_| not_redis(false))?);
-                first_fences = fences(&reply);
+                marker = Some(decode_marker_reading(&reply).map_err(|_| not_redis(false))?);
+                fences_of_node = decode_fences(&reply);
             }
-            (Step::Login | Step::Database | Step::Script | Step::Run | Step::Hash, _) => {}
+            (Step::Login | Step::Database | Step::LoadScript | Step::ProbeEval | Step::ProbeEvalSha, _) => {}
         }
     }
-    let mut profile = profile.ok_or_else(|| not_redis(false))?;
-    (profile.marker, profile.fences) = (first_look, first_fences);
-    match profile.exclusion() {
+    let mut info = info.ok_or_else(|| not_redis(false))?;
+    (info.marker, info.fences) = (marker, fences_of_node);
+    match info.exclusion() {
         Some(exclusion) => return Err(DialError::Excluded(exclusion)),
-        None if profile.is_loading() => return Err(DialError::Failed("it is still loading its data".into())),
+        None if info.is_loading() => return Err(DialError::Failed("it is still loading its data".into())),
         None => {}
     }
-    if let Some(refusal) = later {
-        return Err(refusal);
+    if let Some(dial_error) = deferred_error {
+        return Err(dial_error);
     }
     if is_upgraded {
-        probe_wait_queue(connection, &mut profile, waiter)
+        probe_wait_queue(connection, &mut info, waiter)
             .await
-            .map_err(|failure| failure.refusal(false))??;
+            .map_err(|failure| failure.into_dial_error(false))??;
     } else {
-        profile.wait_queue_unsupported = Some("it does not speak the protocol's third version".to_owned());
+        info.wait_queue_unsupported = Some("it does not speak the protocol's third version".to_owned());
     }
-    Ok(profile)
+    Ok(info)
 }
 
-/// What an error reply to this step means.
-fn refusal(step: Step, complaint: &ErrorReply) -> DialError {
-    let words = complaint.words();
-    if let Some(why) = complaint.unsupported() {
-        DialError::Excluded(ExclusionReason::Unsupported(why))
-    } else if complaint.is_auth_failure() || step == Step::Login {
-        DialError::Excluded(ExclusionReason::AuthFailed(words))
-    } else if complaint.is_permission_denied() {
-        let right = match step {
+/// The dial error for an error reply to this step.
+fn dial_error(step: Step, error: &ErrorReply) -> DialError {
+    let text = error.text();
+    if let Some(reason) = error.unsupported_reason() {
+        DialError::Excluded(ExclusionReason::Unsupported(reason))
+    } else if error.is_auth_failure() || step == Step::Login {
+        DialError::Excluded(ExclusionReason::AuthFailed(text))
+    } else if error.is_permission_denied() {
+        let permission = match step {
             Step::Info => NEEDS_INFO,
-            Step::Run | Step::Hash => "grant the user +eval and +evalsha",
+            Step::ProbeEval | Step::ProbeEvalSha => "grant the user +eval and +evalsha",
             Step::ReadMarker => NEEDS_READ_MARKER,
             _ => "grant the user +select",
         };
-        DialError::Excluded(ExclusionReason::PermissionDenied(format!("{words} ({right})").into()))
+        DialError::Excluded(ExclusionReason::PermissionDenied(format!("{text} ({permission})").into()))
     } else if step == Step::Database {
-        DialError::Excluded(ExclusionReason::Unsupported(words))
+        DialError::Excluded(ExclusionReason::Unsupported(text))
     } else {
-        DialError::Failed(words)
+        DialError::Failed(text)
     }
 }
 
-/// Finds out whether the node can keep lines for us; if not, why. A client that may not be notified polls, as
-/// anybody does who waits for a lock of others. It is the first time that the node is asked to write.
+/// Checks whether the node can keep wait queues for this client, and records why not. A client that cannot be
+/// notified polls instead. This is the first write to the node.
 async fn probe_wait_queue(
     connection: &mut Connection,
-    profile: &mut ServerInfo,
+    info: &mut ServerInfo,
     waiter: OwnerToken,
-) -> Result<Result<(), DialError>, Failure> {
-    for text in script::QUEUE_TEXTS {
+) -> Result<Result<(), DialError>, ReplyError> {
+    for text in script::QUEUE_SOURCES {
         connection.queue(&cmd("SCRIPT").arg("LOAD").arg(*text).get_packed_command());
     }
-    let trial = script::wait_queue_probe(waiter);
-    // A subscription is confirmed by a push, which is no reply, and refused by an error, which is one.
-    let certain = trial.len() - 1;
-    for command in trial.iter().chain(&[script::probe_cleanup()]) {
+    let probes = script::wait_queue_probe(waiter);
+    // A subscription is confirmed by a push, which is no reply. An error is a reply.
+    let certain_replies = probes.len() - 1;
+    for command in probes.iter().chain(&[script::probe_cleanup()]) {
         connection.queue(&command.get_packed_command());
     }
-    poll_fn(|cx| connection.poll_flush(cx)).await.map_err(Failure::Broken)?;
-    for _ in script::QUEUE_TEXTS {
-        // A user that may not load scripts sends their source.
+    poll_fn(|cx| connection.poll_flush(cx)).await.map_err(ReplyError::Broken)?;
+    for _ in script::QUEUE_SOURCES {
+        // Ignore errors: a user that may not load scripts sends their source.
         next_reply(connection).await?;
     }
-    for place in 0.. {
+    for index in 0.. {
         match next_reply(connection).await? {
-            Reply::Error(complaint) if is_passing(&complaint) => {
-                return Ok(Err(DialError::Failed(complaint.words())));
+            Reply::Error(error) if is_transient(&error) => {
+                return Ok(Err(DialError::Failed(error.text())));
             }
-            // The end, which a user without our own keys may not run, but is known to.
-            Reply::Error(complaint) if place >= certain && complaint.is_about_a_key() => break,
-            Reply::Error(complaint) => {
-                let words = complaint.words();
-                if complaint.refuses_writes() {
-                    // It may take them again soon, and this connection may last for months.
-                    profile.refuses_writes.get_or_insert(words);
+            // The cleanup, which a user without this library's keys may not run, also ends the probe.
+            Reply::Error(error) if index >= certain_replies && error.is_key_denied() => break,
+            Reply::Error(error) => {
+                let text = error.text();
+                if error.is_write_rejected() {
+                    // The server may accept writes again soon, and this connection may last for months.
+                    info.write_error.get_or_insert(text);
                     continue;
                 }
-                let lacks_rights = complaint.is_permission_denied();
-                profile.wait_queue_unsupported.get_or_insert_with(|| {
-                    if lacks_rights { format!("{words} ({NEEDS_QUEUE})") } else { words.to_string() }
+                let is_denied = error.is_permission_denied();
+                info.wait_queue_unsupported.get_or_insert_with(|| {
+                    if is_denied { format!("{text} ({NEEDS_QUEUE})") } else { text.to_string() }
                 });
             }
-            reply if text_of(&reply).as_deref() == Some("end") => break,
+            reply if bulk_text(&reply).as_deref() == Some("end") => break,
             _ => {}
         }
     }
-    if profile.wait_queue_unsupported.is_none() {
+    if info.wait_queue_unsupported.is_none() {
         connection.set_supports_wait_queue();
     }
     Ok(Ok(()))
 }
 
-fn steps(address: &Address, settings: &Settings) -> Vec<(Step, Cmd)> {
+fn steps(address: &Address, settings: &DialSettings) -> Vec<(Step, Cmd)> {
     let mut steps = Vec::new();
-    let login = &address.login;
-    // A user without a password still is who we are: a `nopass` user takes any, all others are told.
-    let who = match (login.user.as_deref(), login.password.as_deref()) {
+    let Credentials { user, password } = &address.credentials;
+    // A user without a password also logs in: a `nopass` user accepts any password, for other users the login
+    // fails.
+    let login = match (user.as_deref(), password.as_deref()) {
         (None, None) => None,
         (user, password) => Some((user, password.unwrap_or_default())),
     };
-    if address.resp3 {
+    if address.uses_resp3 {
         let mut hello = cmd("HELLO");
         hello.arg(3);
-        if let Some((user, password)) = &who {
+        if let Some((user, password)) = &login {
             hello.arg("AUTH").arg(user.unwrap_or("default")).arg(*password);
         }
         steps.push((Step::Login, hello));
-    } else if let Some((user, password)) = &who {
+    } else if let Some((user, password)) = &login {
         let mut auth = cmd("AUTH");
         if let Some(user) = user {
             auth.arg(*user);
@@ -224,10 +227,10 @@ fn steps(address: &Address, settings: &Settings) -> Vec<(Step, Cmd)> {
         auth.arg(*password);
         steps.push((Step::Login, auth));
     }
-    if !address.resp3 {
+    if !address.uses_resp3 {
         let mut upgrade = cmd("HELLO");
         upgrade.arg(3);
-        steps.push((Step::Upgrade, upgrade));
+        steps.push((Step::UpgradeProtocol, upgrade));
     }
     let mut set_name = cmd("CLIENT");
     set_name.arg("SETNAME").arg(&settings.client_name);
@@ -237,50 +240,51 @@ fn steps(address: &Address, settings: &Settings) -> Vec<(Step, Cmd)> {
         select.arg(address.database);
         steps.push((Step::Database, select));
     }
-    // All sections at once: 6.2 cannot be asked for two of them.
+    // All sections at once: Redis 6.2 does not accept two.
     steps.push((Step::Info, cmd("INFO")));
-    for text in script::texts(settings.is_fenced) {
+    for text in script::sources(settings.is_fenced) {
         let mut load = cmd("SCRIPT");
         load.arg("LOAD").arg(*text);
-        steps.push((Step::Script, load));
+        steps.push((Step::LoadScript, load));
     }
     let [run, by_hash] = script::permission_probes();
-    steps.push((Step::Run, run));
-    steps.push((Step::Hash, by_hash));
+    steps.push((Step::ProbeEval, run));
+    steps.push((Step::ProbeEvalSha, by_hash));
     if settings.is_fenced {
         steps.push((Step::ReadMarker, script::first_read_marker()));
     }
     steps
 }
 
-async fn next_reply(connection: &mut Connection) -> Result<Reply, Failure> {
+async fn next_reply(connection: &mut Connection) -> Result<Reply, ReplyError> {
     loop {
-        if let Some(reply) = connection.next_reply().map_err(|_| Failure::Garbage)? {
+        if let Some(reply) = connection.next_reply().map_err(|_| ReplyError::Garbage)? {
             return Ok(reply);
         }
-        poll_fn(|cx| connection.poll_read(cx)).await.map_err(Failure::Broken)?;
+        poll_fn(|cx| connection.poll_read(cx)).await.map_err(ReplyError::Broken)?;
     }
 }
 
-impl Failure {
-    /// What it means before the connection is ready. It `may_want_tls` as long as it has not answered.
-    fn refusal(self, may_want_tls: bool) -> DialError {
+impl ReplyError {
+    /// The dial error for a failure before the connection is ready. The server `may_want_tls` until its first
+    /// reply.
+    fn into_dial_error(self, may_want_tls: bool) -> DialError {
         let error = match self {
             Self::Garbage => return not_redis(may_want_tls),
             Self::Broken(error) => error,
         };
-        // With TLS 1.3 a server refuses our certificate only after it has accepted the connection.
+        // With TLS 1.3 a server rejects the client certificate only after the TLS handshake.
         #[cfg(feature = "tls-rustls")]
         if let Some(exclusion) = super::tls::exclusion(&error) {
             return DialError::Excluded(exclusion);
         }
         let hint =
-            if may_want_tls { format!(" before its first answer: {WANTS_TLS}") } else { String::new() };
+            if may_want_tls { format!(" before its first answer: {MAYBE_WANTS_TLS}") } else { String::new() };
         DialError::Unreachable(DialStep::Login, format!("{error}{hint}").into())
     }
 }
 
-fn text_of(reply: &Reply) -> Option<String> {
+fn bulk_text(reply: &Reply) -> Option<String> {
     match reply {
         Reply::Other(Value::BulkString(bytes)) => Some(String::from_utf8_lossy(bytes).into_owned()),
         Reply::Other(Value::VerbatimString { text, .. }) => Some(text.clone()),
@@ -296,15 +300,15 @@ const NEEDS_QUEUE: &str = "grant the user +subscribe, +publish, +zadd, +zrange, 
                            +time, and the keys and the channels `quorlock:waiters:*`";
 
 fn not_redis(may_want_tls: bool) -> DialError {
-    let hint = if may_want_tls { format!(": {WANTS_TLS}") } else { String::new() };
+    let hint = if may_want_tls { format!(": {MAYBE_WANTS_TLS}") } else { String::new() };
     DialError::Excluded(ExclusionReason::Unsupported(
         format!("it does not speak the Redis protocol{hint}").into(),
     ))
 }
 
-const WANTS_TLS: &str = "does it want TLS? use rediss://";
+const MAYBE_WANTS_TLS: &str = "does it want TLS? use rediss://";
 
-/// Whether it may be different soon, whatever step it answers.
-fn is_passing(complaint: &ErrorReply) -> bool {
-    ["LOADING", "MASTERDOWN", "BUSY"].iter().any(|code| complaint.is(code)) || complaint.is_too_many_clients()
+/// Whether the error may pass soon, in any step.
+fn is_transient(error: &ErrorReply) -> bool {
+    ["LOADING", "MASTERDOWN", "BUSY"].iter().any(|code| error.has_code(code)) || error.is_too_many_clients()
 }

@@ -1,7 +1,7 @@
-//! One Redis master: reaching it, speaking its protocol, and what its answers mean.
+//! One node: dials it, encodes requests, parses replies and decodes them into votes.
 //!
-//! `address` is a URL once checked; `dial` makes a `connection` of it by a `handshake` that leaves a `server_info`;
-//! `script` packs questions, `reply` cuts the answers out of the bytes, `decode` says what they are worth.
+//! `address` parses the URL. `dial` opens a `connection` and runs the `handshake`, which returns a
+//! `server_info`. `script` encodes requests, `reply` parses replies, and `decode` maps them to votes.
 
 mod address;
 #[cfg(test)]
@@ -23,9 +23,9 @@ mod tls;
 
 pub(crate) use address::{Address, Credentials};
 pub(crate) use connection::Connection;
-pub(crate) use decode::{clock, fences, marker_reading, redials_for, vote};
+pub(crate) use decode::{decode_clock, decode_fences, decode_marker_reading, decode_vote, redial_reason};
 pub use dial::DialStep;
-pub(crate) use dial::{DialError, DialedNode, Settings, dial};
+pub(crate) use dial::{DialError, DialSettings, DialedNode, dial};
 pub use fences::Fences;
 pub(crate) use reply::Reply;
 #[cfg(feature = "bench-internals")]

@@ -1,4 +1,4 @@
-//! Notifications of a node: this process is the next for a key.
+//! Notifications from a node: this process is the next for a key.
 
 use redis::{PushKind, Value};
 
@@ -9,19 +9,19 @@ use quorlock_proto::request::Key;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Notification {
     pub(crate) key: Key,
-    /// Whether other processes want it too, as far as the wait queue shows.
+    /// Whether the wait queue has other processes for it.
     pub(crate) has_others: bool,
-    /// Whether another process found it free, without a release.
-    pub(crate) is_found: bool,
+    /// Whether another process found the key free, without a release.
+    pub(crate) was_found_free: bool,
 }
 
 impl Notification {
-    /// The call in a message on our channel; none in anything else that a server says by itself.
+    /// The notification in a message on this client's channel; `None` for any other push.
     pub(super) fn of(reply: &Reply) -> Option<Self> {
         let Reply::Other(Value::Push { kind: PushKind::Message, data }) = reply else { return None };
         let [_, Value::BulkString(message)] = &data[..] else { return None };
-        let (word, key) = std::str::from_utf8(message).ok()?.split_once(' ')?;
-        Some(Self { key: Key::new(key), has_others: word != "0", is_found: word == "2" })
+        let (prefix, key) = std::str::from_utf8(message).ok()?.split_once(' ')?;
+        Some(Self { key: Key::new(key), has_others: prefix != "0", was_found_free: prefix == "2" })
     }
 }
 
@@ -32,20 +32,22 @@ mod tests {
 
     #[test]
     fn only_messages_of_quorlock_are_notifications() {
-        let of = |text: &str| {
+        let notification_in = |text: &str| {
             let (reply, length) = parse(text.as_bytes()).expect("well-formed").expect("whole");
             assert_eq!(length, text.len());
             Notification::of(&reply)
         };
-        let message =
-            |text: &str| of(&format!(">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n${}\r\n{text}\r\n", text.len()));
-        let call =
-            |key, has_others, is_found| Some(Notification { key: Key::new(key), has_others, is_found });
-        assert_eq!(message("1 a key"), call("a key", true, false));
-        assert_eq!(message("0 k"), call("k", false, false));
-        assert_eq!(message("2 k"), call("k", true, true));
+        let message = |text: &str| {
+            notification_in(&format!(">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n${}\r\n{text}\r\n", text.len()))
+        };
+        let expected = |key, has_others, was_found_free| {
+            Some(Notification { key: Key::new(key), has_others, was_found_free })
+        };
+        assert_eq!(message("1 a key"), expected("a key", true, false));
+        assert_eq!(message("0 k"), expected("k", false, false));
+        assert_eq!(message("2 k"), expected("k", true, true));
         assert_eq!(message(""), None);
-        assert_eq!(of(">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"), None);
-        assert_eq!(of(">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n"), None);
+        assert_eq!(notification_in(">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"), None);
+        assert_eq!(notification_in(">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n"), None);
     }
 }

@@ -1,7 +1,7 @@
-//! Cutting replies out of a stream of bytes.
+//! Parses replies from the received bytes.
 //!
-//! The answers to our questions are tiny (`+OK`, `$-1`, `:1`) and are read here without an allocation. Anything else
-//! is framed here, and parsed by the redis crate.
+//! Most replies are tiny (`+OK`, `$-1`, `:1`) and are parsed here without an allocation. For any other reply,
+//! this module finds its end, and the redis crate parses it.
 
 use std::fmt;
 
@@ -9,20 +9,20 @@ use redis::Value;
 
 use super::error_reply::ErrorReply;
 
-/// One reply. Shows no values: an owner's token may be among them.
+/// One reply. `Debug` shows no values, because they may contain an owner token.
 #[derive(Clone, PartialEq)]
 pub(crate) enum Reply {
     /// `+OK`.
     Ok,
-    /// No value, in whichever of the protocol's spellings.
+    /// No value, in any form of the protocol.
     Nil,
     /// A number.
     Int(i64),
-    /// Three numbers: a ballot's verdict, what goes with it, and the node's clock in microseconds.
+    /// Three numbers: a script's result code, its value, and the node's clock in microseconds.
     ScriptResult([i64; 3]),
     /// An error.
     Error(ErrorReply),
-    /// Everything else.
+    /// Any other reply.
     Other(Value),
 }
 
@@ -32,81 +32,81 @@ impl fmt::Debug for Reply {
             Self::Ok => f.write_str("Ok"),
             Self::Nil => f.write_str("Nil"),
             Self::Int(number) => write!(f, "Int({number})"),
-            Self::ScriptResult(numbers) => write!(f, "Ballot({numbers:?})"),
-            Self::Error(complaint) => write!(f, "Error({complaint:?})"),
+            Self::ScriptResult(numbers) => write!(f, "ScriptResult({numbers:?})"),
+            Self::Error(error) => write!(f, "Error({error:?})"),
             Self::Other(_) => f.write_str("Other(…)"),
         }
     }
 }
 
-/// The bytes are not the protocol, so nothing after them can be trusted.
+/// The bytes violate the protocol, so the following bytes cannot be parsed either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the server sent bytes that are no reply")]
 pub(crate) struct ProtocolError;
 
-/// The first reply in `bytes` and its length, where there is no login.
+/// The first reply in `bytes` and its length; there is no secret to redact.
 #[cfg(test)]
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Reply, usize)>, ProtocolError> {
-    parse_hiding(bytes, None)
+    parse_redacting(bytes, None)
 }
 
-/// How many bytes the first reply takes: for the benchmark, which cannot see the parser.
+/// The length of the first reply in bytes, for the benchmark, which cannot access the parser.
 #[cfg(feature = "bench-internals")]
 #[must_use]
 pub fn reply_length(bytes: &[u8]) -> Option<usize> {
-    parse_hiding(bytes, None).ok()?.map(|(_, length)| length)
+    parse_redacting(bytes, None).ok()?.map(|(_, length)| length)
 }
 
-/// The first reply in `bytes` and its length; `None` while it is not whole. No error in it shows this secret.
-pub(super) fn parse_hiding(
+/// The first reply in `bytes` and its length; `None` while it is incomplete. Redacts this secret in error
+/// replies.
+pub(super) fn parse_redacting(
     bytes: &[u8],
     secret: Option<&str>,
 ) -> Result<Option<(Reply, usize)>, ProtocolError> {
-    if let Some(usual) = parse_fast(bytes) {
-        return Ok(Some(usual));
+    if let Some(fast) = parse_fast(bytes) {
+        return Ok(Some(fast));
     }
-    let Some(length) = frame(bytes)? else {
+    let Some(length) = frame_length(bytes)? else {
         return if bytes.len() > MAX_REPLY { Err(ProtocolError) } else { Ok(None) };
     };
     let whole = &bytes[..length];
     let reply = match whole {
         b"$-1\r\n" | b"*-1\r\n" | b"_\r\n" => Reply::Nil,
-        [b':', digits @ .., b'\r', b'\n'] => Reply::Int(number(digits).ok_or(ProtocolError)?),
-        // Three numbers again, for the rare one that is longer than those.
-        [b'*', b'3', b'\r', b'\n', b':', numbers @ .., b'\r', b'\n'] => {
-            script_result(numbers).map_or_else(|| other(whole), |numbers| Ok(Reply::ScriptResult(numbers)))?
-        }
-        [b'-', text @ .., b'\r', b'\n'] => Reply::Error(ErrorReply::hiding(text, secret)),
+        [b':', digits @ .., b'\r', b'\n'] => Reply::Int(parse_number(digits).ok_or(ProtocolError)?),
+        // Three numbers again: `parse_fast` does not parse numbers of more than 18 digits.
+        [b'*', b'3', b'\r', b'\n', b':', numbers @ .., b'\r', b'\n'] => parse_script_result(numbers)
+            .map_or_else(|| parse_other(whole), |numbers| Ok(Reply::ScriptResult(numbers)))?,
+        [b'-', text @ .., b'\r', b'\n'] => Reply::Error(ErrorReply::redacting(text, secret)),
         [b'!', rest @ ..] => {
             let text = rest.iter().position(|byte| *byte == b'\n').ok_or(ProtocolError)? + 1;
-            Reply::Error(ErrorReply::hiding(&rest[text..rest.len() - 2], secret))
+            Reply::Error(ErrorReply::redacting(&rest[text..rest.len() - 2], secret))
         }
-        _ => other(whole)?,
+        _ => parse_other(whole)?,
     };
     Ok(Some((reply, length)))
 }
 
-/// What nodes answer nearly always, in one pass over its bytes. `None` where a closer look is needed: it may be
-/// anything, also one of these that is not whole.
+/// Parses the most frequent replies in one pass. `None` for any other reply, also for an incomplete one of
+/// these.
 pub(super) fn parse_fast(bytes: &[u8]) -> Option<(Reply, usize)> {
     match bytes {
         [b'+', b'O', b'K', b'\r', b'\n', ..] => Some((Reply::Ok, 5)),
         [b':', ..] => {
-            let (number, rest) = short_number(bytes)?;
+            let (number, rest) = parse_short_number(bytes)?;
             Some((Reply::Int(number), bytes.len() - rest.len()))
         }
         [b'*', b'3', b'\r', b'\n', rest @ ..] => {
-            let (verdict, rest) = short_number(rest)?;
-            let (value, rest) = short_number(rest)?;
-            let (micros, rest) = short_number(rest)?;
-            Some((Reply::ScriptResult([verdict, value, micros]), bytes.len() - rest.len()))
+            let (code, rest) = parse_short_number(rest)?;
+            let (value, rest) = parse_short_number(rest)?;
+            let (micros, rest) = parse_short_number(rest)?;
+            Some((Reply::ScriptResult([code, value, micros]), bytes.len() - rest.len()))
         }
         _ => None,
     }
 }
 
-/// A number on a line, and what follows it; `None` for one so long that it might not fit, or that is not whole.
-fn short_number(line: &[u8]) -> Option<(i64, &[u8])> {
+/// A number line and the bytes after it; `None` for more than 18 digits, and for an incomplete line.
+fn parse_short_number(line: &[u8]) -> Option<(i64, &[u8])> {
     let (is_negative, digits) = match line {
         [b':', b'-', digits @ ..] => (true, digits),
         [b':', digits @ ..] => (false, digits),
@@ -124,39 +124,39 @@ fn short_number(line: &[u8]) -> Option<(i64, &[u8])> {
     }
 }
 
-fn other(whole: &[u8]) -> Result<Reply, ProtocolError> {
+fn parse_other(whole: &[u8]) -> Result<Reply, ProtocolError> {
     redis::parse_redis_value(whole).map(Reply::Other).map_err(|_| ProtocolError)
 }
 
 /// Three numbers on a line each, `:` before all but the first; `None` for anything else.
-fn script_result(lines: &[u8]) -> Option<[i64; 3]> {
+fn parse_script_result(lines: &[u8]) -> Option<[i64; 3]> {
     let mut lines = lines.split(|byte| *byte == b'\n');
-    let first = number(lines.next()?.strip_suffix(b"\r")?)?;
-    let second = number(lines.next()?.strip_prefix(b":")?.strip_suffix(b"\r")?)?;
-    let third = number(lines.next()?.strip_prefix(b":")?)?;
+    let first = parse_number(lines.next()?.strip_suffix(b"\r")?)?;
+    let second = parse_number(lines.next()?.strip_prefix(b":")?.strip_suffix(b"\r")?)?;
+    let third = parse_number(lines.next()?.strip_prefix(b":")?)?;
     lines.next().is_none().then_some([first, second, third])
 }
 
-/// The length of the first whole frame; `None` while it is not whole. Counts instead of recursing, so no nesting
-/// can exhaust the stack.
-pub(super) fn frame(bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
+/// The length of the first frame; `None` while it is incomplete. Counts instead of recursing, so that no
+/// nesting can exhaust the stack.
+pub(super) fn frame_length(bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
     let mut at = 0;
     let mut frames_left = 1_usize;
     while frames_left > 0 {
         let Some(kind) = bytes.get(at) else { return Ok(None) };
         if !b"+-:_#,($=!*~>%|".contains(kind) {
-            // Said at once: another protocol may never send the end of a line.
+            // Fail at once: another protocol may never send the end of a line.
             return Err(ProtocolError);
         }
-        let Some(line) = line(&bytes[at + 1..])? else { return Ok(None) };
+        let Some(line) = read_line(&bytes[at + 1..])? else { return Ok(None) };
         at += 1 + line.len() + 2;
         frames_left -= 1;
         match kind {
             b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => {}
             b'$' | b'=' | b'!' => {
-                let length = count(line)?;
+                let length = parse_length(line)?;
                 if length.is_none() && *kind != b'$' {
-                    // Only a string can be "no value"; an error of length -1 would be cut out of nothing.
+                    // Only a string may have length -1 ("no value").
                     return Err(ProtocolError);
                 }
                 if let Some(length) = length {
@@ -168,18 +168,18 @@ pub(super) fn frame(bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
                     }
                 }
             }
-            b'*' | b'~' | b'>' => frames_left += count(line)?.unwrap_or(0),
-            b'%' => frames_left += 2 * count(line)?.unwrap_or(0),
-            // An attribute stands before the reply it belongs to.
-            b'|' => frames_left += 2 * count(line)?.unwrap_or(0) + 1,
+            b'*' | b'~' | b'>' => frames_left += parse_length(line)?.unwrap_or(0),
+            b'%' => frames_left += 2 * parse_length(line)?.unwrap_or(0),
+            // An attribute comes before its reply.
+            b'|' => frames_left += 2 * parse_length(line)?.unwrap_or(0) + 1,
             _ => return Err(ProtocolError),
         }
     }
     Ok(Some(at))
 }
 
-/// Up to the end of the line; `None` while there is none.
-fn line(bytes: &[u8]) -> Result<Option<&[u8]>, ProtocolError> {
+/// The bytes up to the end of the line; `None` while the line is incomplete.
+fn read_line(bytes: &[u8]) -> Result<Option<&[u8]>, ProtocolError> {
     match bytes.iter().position(|byte| *byte == b'\r') {
         Some(end) => match bytes.get(end + 1) {
             Some(b'\n') => Ok(Some(&bytes[..end])),
@@ -191,8 +191,8 @@ fn line(bytes: &[u8]) -> Result<Option<&[u8]>, ProtocolError> {
 }
 
 /// A length: `None` for −1, which means "no value".
-fn count(line: &[u8]) -> Result<Option<usize>, ProtocolError> {
-    match number(line) {
+fn parse_length(line: &[u8]) -> Result<Option<usize>, ProtocolError> {
+    match parse_number(line) {
         Some(-1) => Ok(None),
         Some(count) => match usize::try_from(count) {
             Ok(count) if count <= MAX_REPLY => Ok(Some(count)),
@@ -202,13 +202,13 @@ fn count(line: &[u8]) -> Result<Option<usize>, ProtocolError> {
     }
 }
 
-fn number(digits: &[u8]) -> Option<i64> {
+fn parse_number(digits: &[u8]) -> Option<i64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// So many digits fit any number of 64 bits.
+/// Every number with this many digits fits into 64 bits.
 const MAX_DIGITS: usize = 18;
-/// No answer to a question of ours comes near this.
+/// In bytes; every expected reply is much shorter.
 const MAX_REPLY: usize = 1 << 20;
 
 #[cfg(test)]
@@ -241,8 +241,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_frame_ends_where_the_crates_parser_ends(bytes in resp2(), tail in proptest::collection::vec(any::<u8>(), 0..8)) {
-            prop_assert_eq!(frame(&bytes), Ok(Some(bytes.len())));
+        fn frame_length_agrees_with_the_redis_crate(bytes in resp2(), tail in proptest::collection::vec(any::<u8>(), 0..8)) {
+            prop_assert_eq!(frame_length(&bytes), Ok(Some(bytes.len())));
             let ours = parse(&bytes).expect("well-formed").expect("whole").0;
             let theirs = redis::parse_redis_value(&bytes);
             match (ours, theirs) {
@@ -258,17 +258,17 @@ mod tests {
             }
             let mut longer = bytes.clone();
             longer.extend(tail);
-            prop_assert_eq!(frame(&longer), Ok(Some(bytes.len())));
+            prop_assert_eq!(frame_length(&longer), Ok(Some(bytes.len())));
         }
 
         #[test]
-        fn what_is_not_whole_waits_for_more(bytes in resp2(), cut in any::<proptest::sample::Index>()) {
+        fn incomplete_frames_have_no_length(bytes in resp2(), cut in any::<proptest::sample::Index>()) {
             let cut = cut.index(bytes.len());
-            prop_assert_eq!(frame(&bytes[..cut]), Ok(None));
+            prop_assert_eq!(frame_length(&bytes[..cut]), Ok(None));
         }
 
         #[test]
-        fn no_bytes_at_all_can_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+        fn arbitrary_bytes_cause_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
             if let Ok(Some((_, length))) = parse(&bytes) {
                 prop_assert!(length <= bytes.len());
             }
@@ -277,9 +277,9 @@ mod tests {
 
     #[test]
     fn only_three_numbers_are_a_script_result() {
-        let of = |text: &[u8]| parse(text).expect("well-formed").expect("whole").0;
+        let reply_in = |text: &[u8]| parse(text).expect("well-formed").expect("whole").0;
         assert_eq!(
-            of(b"*3\r\n:1\r\n:-2\r\n:9007199254740991\r\n"),
+            reply_in(b"*3\r\n:1\r\n:-2\r\n:9007199254740991\r\n"),
             Reply::ScriptResult([1, -2, (1 << 53) - 1])
         );
         for other in [
@@ -287,12 +287,12 @@ mod tests {
             b"*3\r\n:1\r\n$3\r\n:\r\n\r\n:3\r\n",
             b"*2\r\n:1\r\n:2\r\n",
         ] {
-            assert!(matches!(of(other), Reply::Other(Value::Array(_))), "{other:?}");
+            assert!(matches!(reply_in(other), Reply::Other(Value::Array(_))), "{other:?}");
         }
     }
 
     #[test]
-    fn the_third_version_of_the_protocol_is_framed_too() {
+    fn resp3_frames_have_the_right_length() {
         for whole in [
             "_\r\n",
             "#t\r\n",
@@ -302,19 +302,19 @@ mod tests {
             "~2\r\n:1\r\n:2\r\n",
             "=5\r\ntxt:a\r\n",
         ] {
-            assert_eq!(frame(whole.as_bytes()), Ok(Some(whole.len())), "{whole:?}");
+            assert_eq!(frame_length(whole.as_bytes()), Ok(Some(whole.len())), "{whole:?}");
         }
         assert_eq!(parse(b"_\r\n"), Ok(Some((Reply::Nil, 3))));
-        let Ok(Some((Reply::Error(complaint), 15))) =
+        let Ok(Some((Reply::Error(error), 15))) =
             parse(b"!8\r\nERR oops\r\n").map(|it| it.map(|(r, _)| (r, 15)))
         else {
-            panic!("a long error is an error");
+            panic!("a bulk error is an error");
         };
-        assert_eq!(&*complaint.words(), "ERR oops");
+        assert_eq!(&*error.text(), "ERR oops");
     }
 
     #[test]
-    fn lengths_that_make_no_sense_are_refused() {
+    fn invalid_lengths_are_rejected() {
         for bytes in [
             "!-1\r\n",
             "HTTP/1.1",
@@ -325,10 +325,10 @@ mod tests {
             "+a\rb",
             "*1048577\r\n",
         ] {
-            assert_eq!(frame(bytes.as_bytes()), Err(ProtocolError), "{bytes:?}");
+            assert_eq!(frame_length(bytes.as_bytes()), Err(ProtocolError), "{bytes:?}");
         }
-        // A million lists in one another cost no stack.
+        // 200,000 nested lists use no stack.
         let deep = b"*1\r\n".repeat(200_000);
-        assert_eq!(frame(&deep), Ok(None));
+        assert_eq!(frame_length(&deep), Ok(None));
     }
 }

@@ -1,10 +1,11 @@
-//! The words of a command as bytes.
+//! Encodes commands as RESP.
 
 use std::time::Duration;
 
-/// Packs a command: how many words, and each word behind its length. The redis crate does the same by way of a buffer and
-/// `fmt`, at five times the cost; with a lock of five nodes this is one of the larger parts of it.
-pub(super) fn put(bytes: &mut Vec<u8>, words: &[&[u8]]) {
+/// Encodes a command: the number of words, and each word after its length. The redis crate does the same
+/// through a buffer and `fmt`, at five times the cost. For a lock over five nodes, encoding is one of the
+/// larger costs.
+pub(super) fn put_command(bytes: &mut Vec<u8>, words: &[&[u8]]) {
     put_length(bytes, b'*', words.len());
     put_words(bytes, words);
 }
@@ -21,15 +22,15 @@ pub(super) fn put_word(bytes: &mut Vec<u8>, word: &[u8]) {
     bytes.extend_from_slice(b"\r\n");
 }
 
-/// A length on a line behind its sign. Nearly all have one digit or two, which need no loop.
-pub(super) fn put_length(bytes: &mut Vec<u8>, sign: u8, length: usize) {
+/// Encodes a length line. Nearly all lengths have one or two digits, which need no loop.
+pub(super) fn put_length(bytes: &mut Vec<u8>, type_byte: u8, length: usize) {
     match length as u64 {
-        ones @ 0..10 => bytes.extend_from_slice(&[sign, b'0' + ones as u8, b'\r', b'\n']),
+        ones @ 0..10 => bytes.extend_from_slice(&[type_byte, b'0' + ones as u8, b'\r', b'\n']),
         two @ 10..100 => {
             let (tens, ones) = (two as u8 / 10, two as u8 % 10);
-            bytes.extend_from_slice(&[sign, b'0' + tens, b'0' + ones, b'\r', b'\n']);
+            bytes.extend_from_slice(&[type_byte, b'0' + tens, b'0' + ones, b'\r', b'\n']);
         }
-        many => bytes.extend_from_slice(DecimalLine::of(sign, many).line()),
+        many => bytes.extend_from_slice(DecimalLine::of(type_byte, many).line()),
     }
 }
 
@@ -41,14 +42,14 @@ pub(super) fn digits(number: u64) -> DecimalLine {
     DecimalLine::of(b'$', number)
 }
 
-/// A number in decimal digits, on a line behind its sign.
+/// A number in decimal digits, on a line after its RESP type byte.
 pub(super) struct DecimalLine {
     line: [u8; 23],
     start: usize,
 }
 
 impl DecimalLine {
-    fn of(sign: u8, mut number: u64) -> Self {
+    fn of(type_byte: u8, mut number: u64) -> Self {
         let mut line = *b"                     \r\n";
         let mut start = line.len() - 2;
         loop {
@@ -60,7 +61,7 @@ impl DecimalLine {
             }
         }
         start -= 1;
-        line[start] = sign;
+        line[start] = type_byte;
         Self { line, start }
     }
 
@@ -78,11 +79,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_any_length_are_packed_as_the_redis_crate_packs_them() {
+    fn commands_are_encoded_like_the_redis_crate_encodes_them() {
         for length in [0, 1, 9, 10, 11, 99, 100, 101, 1000] {
             let word = vec![b'x'; length];
             let mut bytes = Vec::new();
-            put(&mut bytes, &[b"SET", &word, digits(length as u64).digits()]);
+            put_command(&mut bytes, &[b"SET", &word, digits(length as u64).digits()]);
             let expected = redis::cmd("SET").arg(&word).arg(length).get_packed_command();
             assert_eq!(bytes, expected, "{length}");
         }

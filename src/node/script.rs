@@ -1,4 +1,6 @@
-//! Our questions as bytes: Lua scripts and three plain commands.
+//! Encodes requests to a node: Lua scripts and three plain commands.
+//!
+//! It is past 400 lines, so that the scripts and the order of their keys and arguments are in one file.
 
 mod probes;
 
@@ -7,7 +9,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Script};
 
-use super::resp_encode::{DecimalLine, digits, millis, put, put_length, put_word, put_words};
+use super::resp_encode::{DecimalLine, digits, millis, put_command, put_length, put_word, put_words};
 pub(super) use probes::{permission_probes, probe_cleanup, wait_queue_probe};
 use quorlock_proto::fence::Fence;
 use quorlock_proto::marker::LockClusterConfig;
@@ -15,26 +17,26 @@ use quorlock_proto::membership::{ExpectedMarker, MarkerWrite};
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::request::{Key, OwnerToken, Request, RequestKind};
 
-/// Whether a script is sent by its hash, or in full to a node that does not know it.
+/// Whether a script is sent by its hash, or as source to a node that has not loaded it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ScriptForm {
     Sha,
     Source,
 }
 
-/// Packs questions, one at a time, into buffers that are used again.
+/// Encodes requests, one at a time, into buffers that are reused.
 pub(crate) struct RequestEncoder {
     bytes: Vec<u8>,
-    /// For how long a fence is kept, and one of a name that is to be forgotten, in milliseconds.
+    /// For how long a fence is kept, in milliseconds: usually, and after its name is forgotten.
     retention_millis: u64,
     forget_millis: u64,
     fence_key: String,
     waiters_key: Vec<u8>,
-    /// The token that was packed last, and its digits: a lock's questions come in a row.
+    /// The last encoded token and its digits. Consecutive requests often belong to one lock.
     token: (OwnerToken, [u8; 32]),
-    /// Our name in lines.
+    /// This client's name in wait queues.
     waiter: [u8; 32],
-    /// Each node's badge as it was packed last: it stays the same for hours, and goes with every vote.
+    /// The last encoded marker of each node. It is part of every fenced request and stays the same for hours.
     markers: Vec<EncodedMarker>,
 }
 
@@ -45,7 +47,7 @@ struct EncodedMarker {
 }
 
 impl RequestEncoder {
-    /// A packer for a client on these terms.
+    /// An encoder for a client of this lock cluster.
     pub(crate) fn new(config: LockClusterConfig, waiter: OwnerToken) -> Self {
         Self {
             bytes: Vec::with_capacity(512),
@@ -59,7 +61,8 @@ impl RequestEncoder {
         }
     }
 
-    /// Packs this question. If it [needs a badge](needs_badge), what is packed is not whole without one.
+    /// Encodes a request. If it [needs a marker](needs_marker), it is incomplete without
+    /// [`marker_args`](Self::marker_args).
     pub(crate) fn encode(&mut self, request: &Request, form: ScriptForm) {
         self.bytes.clear();
         if self.token.0 != request.token {
@@ -80,19 +83,19 @@ impl RequestEncoder {
                 bytes.extend_from_slice(b"$2\r\nNX\r\n$2\r\nPX\r\n");
                 put_word(bytes, millis(request.ttl).digits());
             }
-            RequestKind::QueryTtl => put(bytes, &[b"PTTL", key]),
-            RequestKind::ForceRelease if request.fence.is_none() => put(bytes, &[b"DEL", key]),
+            RequestKind::QueryTtl => put_command(bytes, &[b"PTTL", key]),
+            RequestKind::ForceRelease if request.fence.is_none() => put_command(bytes, &[b"DEL", key]),
             RequestKind::ForceRelease | RequestKind::BreakOf(_) => {
                 let fence = [FENCE_PREFIX.as_bytes(), key].concat();
                 // Plain locks have no fence.
-                let keep = digits(if request.fence.is_some() { self.retention_millis } else { 0 });
-                let mark = if let RequestKind::BreakOf(mark) = request.kind {
-                    mark.to_string()
+                let retention = digits(if request.fence.is_some() { self.retention_millis } else { 0 });
+                let owner_hash = if let RequestKind::BreakOf(owner_hash) = request.kind {
+                    owner_hash.to_string()
                 } else {
                     String::new()
                 };
-                let words = [key, &fence, HIGH_KEY.as_bytes(), keep.digits(), mark.as_bytes()];
-                // It is rare, so no node is made to keep it loaded.
+                let words = [key, &fence, HIGH_KEY.as_bytes(), retention.digits(), owner_hash.as_bytes()];
+                // It is rare, so nodes need not keep it loaded.
                 put_script_call(bytes, &FORCE_RELEASE, ScriptForm::Source, &words);
             }
             RequestKind::Renew => {
@@ -103,67 +106,80 @@ impl RequestEncoder {
             | RequestKind::ReleaseLocal
             | RequestKind::Enqueue
             | RequestKind::Dequeue => {
-                let (line, waiter) = (&mut self.waiters_key, &self.waiter);
-                line.clear();
-                line.extend_from_slice(WAITERS_PREFIX.as_bytes());
-                line.extend_from_slice(key);
+                let (waiters_key, waiter) = (&mut self.waiters_key, &self.waiter);
+                waiters_key.clear();
+                waiters_key.extend_from_slice(WAITERS_PREFIX.as_bytes());
+                waiters_key.extend_from_slice(key);
                 match request.kind {
                     RequestKind::Enqueue => {
-                        let spans = [
+                        let durations = [
                             digits(request.ttl.as_micros() as u64),
                             millis(WAITER_TTL),
                             digits(NOTIFY_GRACE.as_micros() as u64),
                         ];
-                        let [since, lasts, grace] = spans.each_ref().map(DecimalLine::digits);
-                        put_script_call(bytes, &ENQUEUE, form, &[key, line, waiter, since, lasts, grace]);
+                        let [elapsed, ttl, grace] = durations.each_ref().map(DecimalLine::digits);
+                        put_script_call(
+                            bytes,
+                            &ENQUEUE,
+                            form,
+                            &[key, waiters_key, waiter, elapsed, ttl, grace],
+                        );
                     }
-                    RequestKind::Dequeue => put_script_call(bytes, &DEQUEUE, form, &[key, line, waiter]),
-                    phase => {
-                        let calls: &[u8] = if phase == RequestKind::ReleaseAndNotify { b"1" } else { b"0" };
-                        put_script_call(bytes, &RELEASE_NOTIFY, form, &[key, line, token, waiter, calls]);
+                    RequestKind::Dequeue => {
+                        put_script_call(bytes, &DEQUEUE, form, &[key, waiters_key, waiter]);
+                    }
+                    kind => {
+                        let notifies: &[u8] = if kind == RequestKind::ReleaseAndNotify { b"1" } else { b"0" };
+                        put_script_call(
+                            bytes,
+                            &RELEASE_NOTIFY,
+                            form,
+                            &[key, waiters_key, token, waiter, notifies],
+                        );
                     }
                 }
             }
             RequestKind::Inspect => put_script_call(bytes, &INSPECT, form, &[key]),
             RequestKind::Forget => {
-                // The head counts the three that each node's badge adds.
+                // The word count includes the three marker arguments.
                 put_length(bytes, b'*', 10);
-                FORGET.put(bytes, form);
+                FORGET.put_prefix(bytes, form);
                 put_words(bytes, &[key, self.fence_key.as_bytes(), MARKER_KEY.as_bytes()]);
                 put_word(bytes, digits(self.forget_millis).digits());
             }
-            // A number belongs to every raise, and a look has a packing of its own.
+            // A raise always has a fence, which is handled above; a marker reading has its own function.
             RequestKind::RaiseFence | RequestKind::ReadMarker => {}
         }
     }
 
-    /// Packs the question what a node remembers, after it was told what to remember.
+    /// Encodes a marker reading, which may also write the marker.
     pub(crate) fn encode_read_marker(&mut self, write: Option<&MarkerWrite>, form: ScriptForm) {
         self.bytes.clear();
         read_marker_command(form, write).write_packed_command(&mut self.bytes);
     }
 
-    /// What was packed last, but for the badge.
+    /// The last encoded request, without the marker arguments.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The end of a ballot: what this node is expected to remember. Without a badge, what no node remembers.
-    pub(crate) fn marker_args(&mut self, node: NodeId, badge: Option<&ExpectedMarker>) -> &[u8] {
+    /// The last arguments of a fenced request: the node's expected marker; without one, a text that matches
+    /// no marker.
+    pub(crate) fn marker_args(&mut self, node: NodeId, expected: Option<&ExpectedMarker>) -> &[u8] {
         if self.markers.len() <= node.index() {
             self.markers.resize_with(node.index() + 1, EncodedMarker::default);
         }
-        let packed = &mut self.markers[node.index()];
-        if packed.bytes.is_empty() || packed.expected.as_ref() != badge {
-            let (marker, votes_from, above) = badge.map_or((NO_MARKER, 0, 0), |badge| {
-                (&*badge.marker, badge.votes_from_micros, badge.fencing_numbers_above)
+        let encoded = &mut self.markers[node.index()];
+        if encoded.bytes.is_empty() || encoded.expected.as_ref() != expected {
+            let (marker, votes_from, base) = expected.map_or((NO_MARKER, 0, 0), |expected| {
+                (&*expected.marker, expected.votes_from_micros, expected.fencing_numbers_above)
             });
-            packed.bytes.clear();
-            let spans = [digits(votes_from), digits(above)];
-            put_words(&mut packed.bytes, &[marker.as_bytes(), spans[0].digits(), spans[1].digits()]);
-            packed.expected = badge.cloned();
+            encoded.bytes.clear();
+            let numbers = [digits(votes_from), digits(base)];
+            put_words(&mut encoded.bytes, &[marker.as_bytes(), numbers[0].digits(), numbers[1].digits()]);
+            encoded.expected = expected.cloned();
         }
-        &packed.bytes
+        &encoded.bytes
     }
 
     fn set_fence_key(&mut self, key: &Key) {
@@ -179,64 +195,64 @@ impl RequestEncoder {
             RequestKind::Reacquire => &REACQUIRE_FENCED,
             _ => &RENEW_FENCED,
         };
-        // A raise leaves the key's life as it is.
+        // A raise does not change the key's time to live.
         let ttl = if request.kind == RequestKind::RaiseFence { Duration::ZERO } else { request.ttl };
-        let (ttl, keep) = (millis(ttl), digits(self.retention_millis));
-        let (number, floor) = match fence {
-            Fence::Hint { hint, min_fencing_number: floor } => (hint, Some(digits(floor))),
+        let (ttl, retention) = (millis(ttl), digits(self.retention_millis));
+        let (number, min_number) = match fence {
+            Fence::Hint { hint, min_fencing_number: min_number } => (hint, Some(digits(min_number))),
             Fence::Number(number) => (number, None),
-            // A break is no ballot.
+            // Only a force release has this, and it is encoded elsewhere.
             Fence::Next => return,
         };
-        // The head counts the three that each node's badge adds, so that all else is packed once for all nodes.
-        put_length(&mut self.bytes, b'*', if floor.is_some() { 15 } else { 14 });
-        script.put(&mut self.bytes, form);
+        // The word count includes the three marker arguments, so that the rest is encoded once for all nodes.
+        put_length(&mut self.bytes, b'*', if min_number.is_some() { 15 } else { 14 });
+        script.put_prefix(&mut self.bytes, form);
         let (key, fence_key) = (request.key.as_str().as_bytes(), self.fence_key.as_bytes());
         put_words(
             &mut self.bytes,
             &[key, fence_key, MARKER_KEY.as_bytes(), HIGH_KEY.as_bytes(), &self.token.1],
         );
-        put_words(&mut self.bytes, &[ttl.digits(), keep.digits(), digits(number).digits()]);
-        if let Some(floor) = floor {
-            put_word(&mut self.bytes, floor.digits());
+        put_words(&mut self.bytes, &[ttl.digits(), retention.digits(), digits(number).digits()]);
+        if let Some(min_number) = min_number {
+            put_word(&mut self.bytes, min_number.digits());
         }
     }
 }
 
-/// Whether the answer to this question hangs on what the node remembers of its cluster.
+/// Whether the reply to this request depends on the node's marker.
 pub(crate) fn needs_marker(request: &Request) -> bool {
     is_fenced_script(request) || request.kind == RequestKind::Forget
 }
 
 fn is_fenced_script(request: &Request) -> bool {
-    let may_be = matches!(
+    let may_have_fence = matches!(
         request.kind,
         RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire
     );
-    may_be && request.fence.is_some()
+    may_have_fence && request.fence.is_some()
 }
 
-/// The question what a node remembers, for the handshake: in full, so that it needs nothing loaded.
+/// The marker reading of the handshake, as source, so that no script need be loaded.
 pub(super) fn first_read_marker() -> Cmd {
     read_marker_command(ScriptForm::Source, None)
 }
 
-/// The scripts of lines, for nodes that keep them.
-pub(super) const QUEUE_TEXTS: &[&str] = &[RELEASE_NOTIFY_TEXT, ENQUEUE_TEXT, DEQUEUE_TEXT];
+/// The scripts of wait queues, for nodes that support them.
+pub(super) const QUEUE_SOURCES: &[&str] = &[RELEASE_NOTIFY_SOURCE, ENQUEUE_SOURCE, DEQUEUE_SOURCE];
 
-/// Every script, to be loaded in the handshake.
-pub(super) fn texts(is_fenced: bool) -> &'static [&'static str] {
+/// The scripts that the handshake loads.
+pub(super) fn sources(is_fenced: bool) -> &'static [&'static str] {
     if is_fenced {
         &[
-            RELEASE_TEXT,
-            INSPECT_TEXT,
-            ACQUIRE_FENCED_TEXT,
-            RENEW_FENCED_TEXT,
-            REACQUIRE_FENCED_TEXT,
-            READ_MARKER_TEXT,
+            RELEASE_SOURCE,
+            INSPECT_SOURCE,
+            ACQUIRE_FENCED_SOURCE,
+            RENEW_FENCED_SOURCE,
+            REACQUIRE_FENCED_SOURCE,
+            READ_MARKER_SOURCE,
         ]
     } else {
-        &[RELEASE_TEXT, INSPECT_TEXT, RENEW_TEXT]
+        &[RELEASE_SOURCE, INSPECT_SOURCE, RENEW_SOURCE]
     }
 }
 
@@ -244,7 +260,7 @@ fn read_marker_command(form: ScriptForm, write: Option<&MarkerWrite>) -> Cmd {
     let mut command = Cmd::new();
     match form {
         ScriptForm::Sha => command.arg("EVALSHA").arg(&READ_MARKER.hash),
-        ScriptForm::Source => command.arg("EVAL").arg(READ_MARKER.text),
+        ScriptForm::Source => command.arg("EVAL").arg(READ_MARKER.source),
     };
     command.arg(2).arg(MARKER_KEY).arg(CLOCK_KEY);
     match write {
@@ -257,12 +273,12 @@ fn read_marker_command(form: ScriptForm, write: Option<&MarkerWrite>) -> Cmd {
     command
 }
 
-/// One of our scripts, of which each node is asked by its hash.
+/// A script with its hash and the encoded start of a call.
 struct PreparedScript {
-    text: &'static str,
-    keys: &'static [u8],
+    source: &'static str,
+    key_count: &'static [u8],
     hash: String,
-    /// How a call begins, packed: the command, the hash and the number of keys.
+    /// The encoded start of a call: command, hash and number of keys.
     call_prefix: Vec<u8>,
 }
 
@@ -270,69 +286,70 @@ impl PreparedScript {
     fn new(text: &'static str, keys: &'static [u8]) -> Self {
         let (hash, mut call_prefix) = (Script::new(text).get_hash().to_owned(), Vec::new());
         put_words(&mut call_prefix, &[b"EVALSHA", hash.as_bytes(), keys]);
-        Self { text, keys, hash, call_prefix }
+        Self { source: text, key_count: keys, hash, call_prefix }
     }
 
-    /// Packs how a call begins: three words.
-    fn put(&self, bytes: &mut Vec<u8>, form: ScriptForm) {
+    /// Encodes the start of a call: three words.
+    fn put_prefix(&self, bytes: &mut Vec<u8>, form: ScriptForm) {
         match form {
             ScriptForm::Sha => bytes.extend_from_slice(&self.call_prefix),
-            ScriptForm::Source => put_words(bytes, &[b"EVAL", self.text.as_bytes(), self.keys]),
+            ScriptForm::Source => put_words(bytes, &[b"EVAL", self.source.as_bytes(), self.key_count]),
         }
     }
 }
 
 fn put_script_call(bytes: &mut Vec<u8>, script: &PreparedScript, form: ScriptForm, words: &[&[u8]]) {
     put_length(bytes, b'*', 3 + words.len());
-    script.put(bytes, form);
+    script.put_prefix(bytes, form);
     put_words(bytes, words);
 }
 
-/// What each node remembers of its cluster, how far its clock has come, the largest number that was ahead of it, and the
-/// prefix of the largest number given out for a key.
+/// The keys of a node's marker, its recorded clock, and its largest number that was ahead of the clock.
+/// `FENCE_PREFIX` and a lock's key are the key of its fence.
 const MARKER_KEY: &str = "quorlock:node";
 const CLOCK_KEY: &str = "quorlock:clock";
 const HIGH_KEY: &str = "quorlock:high";
-/// What no node remembers.
+/// Matches no node's marker.
 const NO_MARKER: &str = "nothing";
 const FENCE_PREFIX: &str = "quorlock:fence:";
 const WAITERS_PREFIX: &str = "quorlock:waiters:";
-/// How long a wait queue lasts that no process renews. Waiters ask again much sooner.
+/// The time to live of a wait queue that no process renews. Waiters enqueue again much sooner.
 const WAITER_TTL: Duration = Duration::from_secs(10);
-/// For how long those who come by leave a free key to the one who was called.
+/// For how long a free key is reserved for a notified waiter.
 const NOTIFY_GRACE: Duration = Duration::from_millis(100);
 
-const RENEW_TEXT: &str = include_str!("lua/renew.lua");
-const RELEASE_TEXT: &str = include_str!("lua/release.lua");
-const INSPECT_TEXT: &str = include_str!("lua/inspect.lua");
-const ACQUIRE_FENCED_TEXT: &str = include_str!("lua/acquire_fenced.lua");
-const RENEW_FENCED_TEXT: &str = include_str!("lua/renew_fenced.lua");
-const REACQUIRE_FENCED_TEXT: &str = include_str!("lua/reacquire_fenced.lua");
-const READ_MARKER_TEXT: &str = include_str!("lua/read_marker.lua");
-const FORGET_TEXT: &str = include_str!("lua/forget.lua");
-const RELEASE_NOTIFY_TEXT: &str =
+const RENEW_SOURCE: &str = include_str!("lua/renew.lua");
+const RELEASE_SOURCE: &str = include_str!("lua/release.lua");
+const INSPECT_SOURCE: &str = include_str!("lua/inspect.lua");
+const ACQUIRE_FENCED_SOURCE: &str = include_str!("lua/acquire_fenced.lua");
+const RENEW_FENCED_SOURCE: &str = include_str!("lua/renew_fenced.lua");
+const REACQUIRE_FENCED_SOURCE: &str = include_str!("lua/reacquire_fenced.lua");
+const READ_MARKER_SOURCE: &str = include_str!("lua/read_marker.lua");
+const FORGET_SOURCE: &str = include_str!("lua/forget.lua");
+const RELEASE_NOTIFY_SOURCE: &str =
     concat!(include_str!("lua/notify_next.lua"), include_str!("lua/release_notify.lua"));
-const ENQUEUE_TEXT: &str = concat!(include_str!("lua/notify_next.lua"), include_str!("lua/enqueue.lua"));
-const FORCE_RELEASE_TEXT: &str = include_str!("lua/force_release.lua");
-const DEQUEUE_TEXT: &str = concat!(include_str!("lua/notify_next.lua"), include_str!("lua/dequeue.lua"));
+const ENQUEUE_SOURCE: &str = concat!(include_str!("lua/notify_next.lua"), include_str!("lua/enqueue.lua"));
+const FORCE_RELEASE_SOURCE: &str = include_str!("lua/force_release.lua");
+const DEQUEUE_SOURCE: &str = concat!(include_str!("lua/notify_next.lua"), include_str!("lua/dequeue.lua"));
 
-static RENEW: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(RENEW_TEXT, b"1"));
-static RELEASE: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(RELEASE_TEXT, b"1"));
-static INSPECT: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(INSPECT_TEXT, b"1"));
+static RENEW: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(RENEW_SOURCE, b"1"));
+static RELEASE: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(RELEASE_SOURCE, b"1"));
+static INSPECT: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(INSPECT_SOURCE, b"1"));
 static ACQUIRE_FENCED: LazyLock<PreparedScript> =
-    LazyLock::new(|| PreparedScript::new(ACQUIRE_FENCED_TEXT, b"4"));
+    LazyLock::new(|| PreparedScript::new(ACQUIRE_FENCED_SOURCE, b"4"));
 static RENEW_FENCED: LazyLock<PreparedScript> =
-    LazyLock::new(|| PreparedScript::new(RENEW_FENCED_TEXT, b"4"));
+    LazyLock::new(|| PreparedScript::new(RENEW_FENCED_SOURCE, b"4"));
 static REACQUIRE_FENCED: LazyLock<PreparedScript> =
-    LazyLock::new(|| PreparedScript::new(REACQUIRE_FENCED_TEXT, b"4"));
-static READ_MARKER: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(READ_MARKER_TEXT, b"2"));
-static FORGET: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(FORGET_TEXT, b"3"));
+    LazyLock::new(|| PreparedScript::new(REACQUIRE_FENCED_SOURCE, b"4"));
+static READ_MARKER: LazyLock<PreparedScript> =
+    LazyLock::new(|| PreparedScript::new(READ_MARKER_SOURCE, b"2"));
+static FORGET: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(FORGET_SOURCE, b"3"));
 static RELEASE_NOTIFY: LazyLock<PreparedScript> =
-    LazyLock::new(|| PreparedScript::new(RELEASE_NOTIFY_TEXT, b"2"));
+    LazyLock::new(|| PreparedScript::new(RELEASE_NOTIFY_SOURCE, b"2"));
 static FORCE_RELEASE: LazyLock<PreparedScript> =
-    LazyLock::new(|| PreparedScript::new(FORCE_RELEASE_TEXT, b"3"));
-static ENQUEUE: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(ENQUEUE_TEXT, b"2"));
-static DEQUEUE: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(DEQUEUE_TEXT, b"2"));
+    LazyLock::new(|| PreparedScript::new(FORCE_RELEASE_SOURCE, b"3"));
+static ENQUEUE: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(ENQUEUE_SOURCE, b"2"));
+static DEQUEUE: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(DEQUEUE_SOURCE, b"2"));
 
 #[cfg(test)]
 mod tests {
@@ -354,40 +371,40 @@ mod tests {
             ttl: Duration::from_secs(10),
             fence: None,
         };
-        let mut packer = encoder();
-        packer.encode(&request, ScriptForm::Sha);
+        let mut encoder = encoder();
+        encoder.encode(&request, ScriptForm::Sha);
         let expected = "*6\r\n$3\r\nSET\r\n$9\r\norders:42\r\n$32\r\n000000000000000000000000000000ab\r\n\
                         $2\r\nNX\r\n$2\r\nPX\r\n$5\r\n10000\r\n";
-        assert_eq!(String::from_utf8_lossy(packer.bytes()), expected);
+        assert_eq!(String::from_utf8_lossy(encoder.bytes()), expected);
     }
 
     #[test]
     fn acquire_fenced_uses_the_tolerance_of_the_protocol() {
-        assert_eq!(ACQUIRE_FENCED_TEXT.matches(&CLOCK_TOLERANCE_MICROS.to_string()).count(), 3);
+        assert_eq!(ACQUIRE_FENCED_SOURCE.matches(&CLOCK_TOLERANCE_MICROS.to_string()).count(), 3);
     }
 
     #[test]
     fn a_fenced_script_and_its_marker_are_one_command() {
-        for (phase, fence, args) in [
+        for (kind, fence, args) in [
             (RequestKind::Acquire, Fence::Hint { hint: 7, min_fencing_number: 3 }, 15),
             (RequestKind::RaiseFence, Fence::Number(7), 14),
             (RequestKind::Renew, Fence::Number(7), 14),
             (RequestKind::Reacquire, Fence::Number(7), 14),
         ] {
             let request = Request {
-                kind: phase,
+                kind,
                 key: Key::new("orders:42"),
                 token: OwnerToken::new(0xab),
                 ttl: Duration::from_secs(10),
                 fence: Some(fence),
             };
-            let mut packer = encoder();
+            let mut encoder = encoder();
             for votes_from_micros in [0, 9, 10, 1_700_000_000_000_000] {
-                let badge =
+                let expected =
                     ExpectedMarker { marker: "a marker".into(), votes_from_micros, fencing_numbers_above: 5 };
-                packer.encode(&request, ScriptForm::Sha);
-                let mut bytes = packer.bytes().to_vec();
-                bytes.extend_from_slice(packer.marker_args(NodeId(1), Some(&badge)));
+                encoder.encode(&request, ScriptForm::Sha);
+                let mut bytes = encoder.bytes().to_vec();
+                bytes.extend_from_slice(encoder.marker_args(NodeId(1), Some(&expected)));
                 let whole = redis::parse_redis_value(&bytes).expect("one whole command");
                 let redis::Value::Array(words) = whole else { panic!("{whole:?}") };
                 assert_eq!(words.len(), args);

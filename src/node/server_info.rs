@@ -1,4 +1,4 @@
-//! What the handshake learnt about a server.
+//! The data that a handshake returns about a server.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,52 +9,52 @@ use quorlock_proto::marker::MarkerReading;
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::ExclusionReason;
 
-/// A server as its `INFO` describes it.
+/// A server's `INFO`, marker and measured clock difference.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerInfo {
     pub(crate) run_id: String,
-    /// When it was asked for what it told.
-    pub(crate) asked: DualTimestamp,
+    /// When the handshake was sent.
+    pub(crate) requested_at: DualTimestamp,
     pub(crate) round_trip: Duration,
-    /// How far its clock is ahead of ours; negative if behind.
+    /// How far its clock is ahead of this client's clock, in microseconds; negative if behind.
     pub(crate) clock_ahead_micros: Option<i64>,
-    /// What it remembers of its cluster; nothing in plain mode.
+    /// Its marker; `None` in plain mode.
     pub(crate) marker: Option<MarkerReading>,
-    /// What the fencing numbers on it cost; nothing in plain mode.
+    /// The cost of the fencing numbers on it; `None` in plain mode.
     pub(crate) fences: Option<Fences>,
-    /// Why it cannot keep lines for those who wait; nothing if it can.
+    /// Why it cannot keep wait queues; `None` if it can.
     pub(crate) wait_queue_unsupported: Option<String>,
-    /// Why it takes no writes, in its own words, if it was seen to take none.
-    pub(crate) refuses_writes: Option<Arc<str>>,
+    /// Its error text, if it rejected a write.
+    pub(crate) write_error: Option<Arc<str>>,
     info: HashMap<String, String>,
 }
 
 impl ServerInfo {
-    /// Reads the text of `INFO`, asked for at `sent` and answered at `received`.
-    pub(super) fn read(info: &str, sent: DualTimestamp, received: DualTimestamp) -> Self {
+    /// Parses the text of `INFO`, which was requested at `sent` and received at `received`.
+    pub(super) fn parse(info: &str, sent: DualTimestamp, received: DualTimestamp) -> Self {
         let lines = info.lines().filter_map(|line| line.split_once(':'));
         let info: HashMap<String, String> =
             lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
         let round_trip = received.since(sent);
         let middle_micros = sent.plus(round_trip / 2).wall_nanos() / 1000;
-        let theirs = info.get("server_time_usec").and_then(|micros| micros.parse::<i64>().ok());
-        let clock_ahead_micros = theirs.map(|theirs| theirs - middle_micros as i64);
+        let server_micros = info.get("server_time_usec").and_then(|micros| micros.parse::<i64>().ok());
+        let clock_ahead_micros = server_micros.map(|micros| micros - middle_micros as i64);
         Self {
             run_id: info.get("run_id").cloned().unwrap_or_default(),
-            asked: sent,
+            requested_at: sent,
             round_trip,
             clock_ahead_micros,
             marker: None,
             fences: None,
             wait_queue_unsupported: None,
-            refuses_writes: None,
+            write_error: None,
             info,
         }
     }
 
-    /// What bars this server from voting, if anything does.
+    /// Why this server must not vote, if it must not.
     pub(super) fn exclusion(&self) -> Option<ExclusionReason> {
-        // Valkey calls it so from version 8 on.
+        // `server_mode` is the field's name in Valkey since version 8.
         let modes = [self.field("redis_mode"), self.field("server_mode")];
         if modes.contains(&"cluster") || self.field("cluster_enabled") == "1" {
             return Some(ExclusionReason::RedisClusterNode);
@@ -64,33 +64,33 @@ impl ServerInfo {
                 "a Sentinel, which stores nothing: name the master it watches".into(),
             ));
         }
-        // "slave", "replica", "active-replica": what any of them says may be undone by another.
+        // "slave", "replica", "active-replica": another server may overwrite their data.
         (!matches!(self.field("role"), "" | "master")).then_some(ExclusionReason::Replica)
     }
 
-    /// Whether it is still reading its data from disk.
+    /// Whether it is still loading its data from disk.
     pub(super) fn is_loading(&self) -> bool {
         self.field("loading") == "1"
     }
 
-    /// Such as `Redis 7.0.15`.
+    /// The server's name and version, such as `Redis 7.0.15`.
     pub(crate) fn server(&self) -> String {
-        let own = OWN_VERSIONS.iter().find_map(|(field, name)| Some((name, self.info.get(*field)?)));
-        match own {
+        let own_version = OWN_VERSIONS.iter().find_map(|(field, name)| Some((name, self.info.get(*field)?)));
+        match own_version {
             Some((name, version)) => format!("{name} {}", version.trim_start_matches("df-v")),
-            // It gives the version of Redis that it is like, and counts what no other server does.
+            // KeyDB reports its version as `redis_version`. Only KeyDB has this field.
             None if self.info.contains_key("mvcc_depth") => format!("KeyDB {}", self.field("redis_version")),
             None => format!("Redis {}", self.field("redis_version")),
         }
     }
 
-    /// How it keeps its data through a restart, in words.
+    /// Whether an append-only file keeps its data through a restart, as text.
     pub(crate) fn persistence(&self) -> String {
-        let words = if self.field("aof_enabled") == "1" { "append-only file" } else { "no append-only file" };
-        words.to_owned()
+        let text = if self.field("aof_enabled") == "1" { "append-only file" } else { "no append-only file" };
+        text.to_owned()
     }
 
-    /// What endangers locks on it, in words that say what to do.
+    /// Problems that endanger locks on it, as text that says what to do.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let policy = self.field("maxmemory_policy");
@@ -101,17 +101,15 @@ impl ServerInfo {
             ));
         }
         warnings.extend(self.write_warning());
-        if let Some(why) = &self.wait_queue_unsupported {
-            warnings.push(format!("cannot call those who wait, who so ask again and again: {why}"));
+        if let Some(reason) = &self.wait_queue_unsupported {
+            warnings.push(format!("cannot call those who wait, who so ask again and again: {reason}"));
         }
         warnings
     }
 
-    /// What is among the warnings as long as it takes no writes.
+    /// The warning that it rejects writes, which is removed when it accepts one.
     pub(crate) fn write_warning(&self) -> Option<String> {
-        self.refuses_writes
-            .as_ref()
-            .map(|words| format!("refuses writes, or did when it was dialed: {words}"))
+        self.write_error.as_ref().map(|error| format!("refuses writes, or did when it was dialed: {error}"))
     }
 
     fn field(&self, name: &str) -> &str {
@@ -119,7 +117,7 @@ impl ServerInfo {
     }
 }
 
-/// Servers that speak Redis' protocol and are none, by the field with their own version.
+/// Servers that are compatible with Redis: the `INFO` field with their own version, and their name.
 const OWN_VERSIONS: [(&str, &str); 5] = [
     ("valkey_version", "Valkey"),
     ("dragonfly_version", "Dragonfly"),
@@ -134,20 +132,20 @@ mod tests {
 
     fn server_info(info: &str) -> ServerInfo {
         let sent = DualTimestamp::new(0, 1_000_000_000);
-        ServerInfo::read(info, sent, sent.plus(Duration::from_millis(2)))
+        ServerInfo::parse(info, sent, sent.plus(Duration::from_millis(2)))
     }
 
     #[test]
-    fn the_server_is_known_by_its_info() {
-        let it =
+    fn info_names_the_server() {
+        let redis =
             server_info("redis_version:7.0.15\r\nrun_id:abc\r\nserver_time_usec:1001500\r\nrole:master\r\n");
-        assert_eq!((it.server().as_str(), it.run_id.as_str()), ("Redis 7.0.15", "abc"));
-        assert_eq!(it.clock_ahead_micros, Some(500));
-        assert_eq!(it.exclusion(), None);
+        assert_eq!((redis.server().as_str(), redis.run_id.as_str()), ("Redis 7.0.15", "abc"));
+        assert_eq!(redis.clock_ahead_micros, Some(500));
+        assert_eq!(redis.exclusion(), None);
     }
 
     #[test]
-    fn a_server_is_called_by_its_own_name() {
+    fn servers_other_than_redis_are_named() {
         for (info, name) in [
             ("redis_version:7.2.4\r\nvalkey_version:8.0.1", "Valkey 8.0.1"),
             ("redis_version:7.4.0\r\ndragonfly_version:df-v1.31.0", "Dragonfly 1.31.0"),

@@ -1,4 +1,4 @@
-//! The bytes' way: TCP, TLS over it, or a Unix socket.
+//! A byte stream to a node: TCP, TLS over TCP, or a Unix socket.
 
 use std::io;
 use std::pin::Pin;
@@ -17,7 +17,7 @@ pub(super) enum Stream {
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
-/// Sets a fresh TCP connection up for short questions, and for an end without afterlife.
+/// Configures a new TCP connection for short requests, and for a reset when it is dropped.
 pub(super) fn configure_socket(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
@@ -25,13 +25,14 @@ pub(super) fn configure_socket(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    // What was not sent must die with the connection: without this, the kernel delivered a SET 31 s after its
-    // process had gone.
+    // Unsent bytes must be discarded with the connection: without this, the kernel delivered a SET 31 s after
+    // its process had ended.
     socket.set_linger(Some(Duration::ZERO))
 }
 
 impl Stream {
-    /// Closes in order, so that everything written arrives. Dropping resets instead.
+    /// Closes gracefully, so that all written bytes arrive. Dropping the stream resets the connection
+    /// instead.
     pub(super) async fn close(mut self) {
         let tcp = match &self {
             Self::Tcp(stream) => Some(stream),
@@ -45,21 +46,21 @@ impl Stream {
         let _ = self.shutdown().await;
     }
 
-    /// Whether there may be something to read; if not, this task is woken when there is. Said for half the price of a
-    /// read that finds nothing.
+    /// Whether there may be bytes to read; if not, this task is woken when there are. Half the cost of a read
+    /// that finds none.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
-            // Whatever is wrong with it, the read will tell.
+            // The read reports any error.
             Self::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
             Self::Unix(stream) => stream.poll_read_ready(cx).map(drop),
-            // It may have read more than it gave out, and only a read tells.
+            // It may have decrypted more than it has returned, and only a read shows that.
             #[cfg(feature = "tls-rustls")]
             Self::Tls(_) => Poll::Ready(()),
         }
     }
 
-    /// Writes if the socket takes it right now, which it nearly always does: to ask it costs less than to ask tokio
-    /// whether to ask it. What else there is to say, `poll_write` says.
+    /// Writes at once, without tokio's readiness check: the socket nearly always accepts the bytes, so that
+    /// is cheaper. `None` if the caller must use `poll_write`.
     fn try_write(&self, bytes: &[u8]) -> Option<io::Result<usize>> {
         let written = match self {
             Self::Tcp(stream) => stream.try_write(bytes),
@@ -75,7 +76,7 @@ fn is_blocked(written: &io::Result<usize>) -> bool {
     written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
-macro_rules! each {
+macro_rules! on_stream {
     ($self:expr, $stream:ident => $body:expr) => {
         match $self.get_mut() {
             Stream::Tcp($stream) => $body,
@@ -92,7 +93,7 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        each!(self, stream => Pin::new(stream).poll_read(cx, buffer))
+        on_stream!(self, stream => Pin::new(stream).poll_read(cx, buffer))
     }
 }
 
@@ -101,15 +102,15 @@ impl AsyncWrite for Stream {
         if let Some(written) = self.try_write(bytes) {
             return Poll::Ready(written);
         }
-        each!(self, stream => Pin::new(stream).poll_write(cx, bytes))
+        on_stream!(self, stream => Pin::new(stream).poll_write(cx, bytes))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, stream => Pin::new(stream).poll_flush(cx))
+        on_stream!(self, stream => Pin::new(stream).poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, stream => Pin::new(stream).poll_shutdown(cx))
+        on_stream!(self, stream => Pin::new(stream).poll_shutdown(cx))
     }
 }
 

@@ -1,4 +1,5 @@
-//! TLS by rustls, with its provider of cryptography named explicitly: nothing to install, nothing to panic.
+//! TLS by rustls. The crypto provider is passed explicitly, so that the process needs no installed default
+//! provider.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,27 +13,27 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
 
-use super::dial::{DialError, DialStep, NO_TLS};
+use super::dial::{DialError, DialStep, MAYBE_NOT_TLS};
 use quorlock_proto::vote::ExclusionReason;
 
-/// The files a user names.
+/// The files that the user configures.
 #[derive(Clone, Default)]
 pub(crate) struct TlsFiles {
-    /// Authorities to trust instead of the system's.
+    /// Certificate authorities to trust instead of the system's.
     pub(crate) ca: Option<PathBuf>,
-    /// Our certificate and its key.
+    /// The client certificate and its key.
     pub(crate) client: Option<(PathBuf, PathBuf)>,
 }
 
-/// What is trusted, and what we show, read and checked.
+/// The checked TLS configuration of a client.
 pub(crate) struct Tls {
     connector: TlsConnector,
 }
 
-/// A file that cannot be used. Nothing of its text is shown.
+/// A file that cannot be used. Its content is not shown.
 #[derive(Debug, thiserror::Error)]
 #[error("the file {} of {what} cannot be used: {reason}", shown(file))]
-pub(crate) struct BadTls {
+pub(crate) struct InvalidTlsFile {
     /// The option of the builder.
     pub(crate) option: &'static str,
     what: &'static str,
@@ -40,37 +41,37 @@ pub(crate) struct BadTls {
     reason: String,
 }
 
-impl BadTls {
-    /// The same without the file's name.
+impl InvalidTlsFile {
+    /// The message without the file's name.
     pub(crate) fn unnamed(&self) -> String {
         format!("the file of {} cannot be used: {}", self.what, self.reason)
     }
 }
 
-/// What a file is for.
+/// The purpose of a file.
 #[derive(Clone, Copy)]
-enum Use {
+enum FileRole {
     Authorities,
     Certificate,
     Key,
 }
 
 impl Tls {
-    /// Reads the files.
-    pub(crate) fn new(files: &TlsFiles) -> Result<Self, BadTls> {
+    /// Loads the files, or the system's certificate authorities.
+    pub(crate) fn new(files: &TlsFiles) -> Result<Self, InvalidTlsFile> {
         let roots = files.ca.as_deref().map_or_else(|| Ok(system_roots()), roots_in)?;
         let config = config(files, roots)?;
         Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
     }
 
-    /// Reads the files that are named, and no others.
-    pub(crate) fn check(files: &TlsFiles) -> Result<(), BadTls> {
+    /// Checks the configured files, without the system's certificate authorities.
+    pub(crate) fn check(files: &TlsFiles) -> Result<(), InvalidTlsFile> {
         let roots = files.ca.as_deref().map_or_else(|| Ok(RootCertStore::empty()), roots_in)?;
         config(files, roots).map(drop)
     }
 
-    /// Speaks TLS over a connection to this host.
-    pub(super) async fn wrap(
+    /// Runs the TLS handshake with this host.
+    pub(super) async fn connect(
         &self,
         stream: TcpStream,
         host: &str,
@@ -78,68 +79,68 @@ impl Tls {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             DialError::Excluded(ExclusionReason::Unsupported("its host name fits no certificate".into()))
         })?;
-        self.connector.connect(name, stream).await.map_err(|error| refusal(&error))
+        self.connector.connect(name, stream).await.map_err(|error| dial_error(&error))
     }
 }
 
-fn config(files: &TlsFiles, roots: RootCertStore) -> Result<ClientConfig, BadTls> {
+fn config(files: &TlsFiles, roots: RootCertStore) -> Result<ClientConfig, InvalidTlsFile> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| Use::Authorities.bad(Path::new("(none)"), &error))?
+        .map_err(|error| FileRole::Authorities.invalid(Path::new("(none)"), &error))?
         .with_root_certificates(roots);
     let Some((certificate, key)) = &files.client else { return Ok(config.with_no_client_auth()) };
-    let chain = certificates_in(certificate, Use::Certificate)?;
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| Use::Key.no_pem(key, &error))?;
-    config.with_client_auth_cert(chain, secret).map_err(|error| Use::Key.bad(key, &error))
+    let chain = certificates_in(certificate, FileRole::Certificate)?;
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| FileRole::Key.invalid_pem(key, &error))?;
+    config.with_client_auth_cert(chain, secret).map_err(|error| FileRole::Key.invalid(key, &error))
 }
 
-fn roots_in(file: &Path) -> Result<RootCertStore, BadTls> {
+fn roots_in(file: &Path) -> Result<RootCertStore, InvalidTlsFile> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates_in(file, Use::Authorities)? {
-        roots.add(certificate).map_err(|error| Use::Authorities.bad(file, &error))?;
+    for certificate in certificates_in(file, FileRole::Authorities)? {
+        roots.add(certificate).map_err(|error| FileRole::Authorities.invalid(file, &error))?;
     }
     Ok(roots)
 }
 
 fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
-    // A system without any is no fault as long as no URL asks for TLS; a dial that does will say so.
+    // A system without certificates is only an error if a URL requires TLS; the dial reports that.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots
 }
 
-fn certificates_in(file: &Path, of: Use) -> Result<Vec<CertificateDer<'static>>, BadTls> {
+fn certificates_in(file: &Path, role: FileRole) -> Result<Vec<CertificateDer<'static>>, InvalidTlsFile> {
     let certificates: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(file).map_err(|error| of.no_pem(file, &error))?.collect();
-    let certificates = certificates.map_err(|error| of.no_pem(file, &error))?;
+        CertificateDer::pem_file_iter(file).map_err(|error| role.invalid_pem(file, &error))?.collect();
+    let certificates = certificates.map_err(|error| role.invalid_pem(file, &error))?;
     if certificates.is_empty() {
-        return Err(of.no_pem(file, &pem::Error::NoItemsFound));
+        return Err(role.invalid_pem(file, &pem::Error::NoItemsFound));
     }
     Ok(certificates)
 }
 
-impl Use {
-    fn bad(self, file: &Path, why: &dyn ToString) -> BadTls {
+impl FileRole {
+    fn invalid(self, file: &Path, reason: &dyn ToString) -> InvalidTlsFile {
         let (option, what) = match self {
             Self::Authorities => ("tls_ca_file", "the authorities"),
             Self::Certificate => ("tls_client_certificate", "the client certificate"),
             Self::Key => ("tls_client_key", "the client certificate's key"),
         };
-        BadTls { option, what, file: file.to_owned(), reason: why.to_string() }
+        InvalidTlsFile { option, what, file: file.to_owned(), reason: reason.to_string() }
     }
 
-    /// Some of these errors show a line of the file.
-    fn no_pem(self, file: &Path, error: &pem::Error) -> BadTls {
-        let sought = if matches!(self, Self::Key) { "no private key" } else { "no certificate" };
+    /// Does not show the error's own text, which may contain a line of the file.
+    fn invalid_pem(self, file: &Path, error: &pem::Error) -> InvalidTlsFile {
+        let missing = if matches!(self, Self::Key) { "no private key" } else { "no certificate" };
         match error {
-            pem::Error::Io(error) => self.bad(file, error),
-            pem::Error::NoItemsFound => self.bad(file, &format!("there is {sought} in PEM form in it")),
-            _ => self.bad(file, &"it is no PEM text, or damaged"),
+            pem::Error::Io(error) => self.invalid(file, error),
+            pem::Error::NoItemsFound => self.invalid(file, &format!("there is {missing} in PEM form in it")),
+            _ => self.invalid(file, &"it is no PEM text, or damaged"),
         }
     }
 }
 
-/// Its name; but no key that was given in place of one.
+/// The file's name, but no key that was given instead of a name.
 fn shown(file: &Path) -> String {
     let name = file.to_string_lossy();
     if name.contains("-----BEGIN") {
@@ -149,32 +150,32 @@ fn shown(file: &Path) -> String {
     }
 }
 
-fn refusal(error: &io::Error) -> DialError {
+fn dial_error(error: &io::Error) -> DialError {
     let failed = || {
         let step = DialStep::Tls;
-        // An alert is TLS.
+        // A server that sends an alert uses TLS.
         let cause = error.get_ref().and_then(|it| it.downcast_ref::<Error>());
-        let hint = if matches!(cause, Some(Error::AlertReceived(_))) { "" } else { NO_TLS };
+        let hint = if matches!(cause, Some(Error::AlertReceived(_))) { "" } else { MAYBE_NOT_TLS };
         DialError::Unreachable(step, format!("{step}: {error}{hint}").into())
     };
     exclusion(error).map_or_else(failed, DialError::Excluded)
 }
 
-/// A certificate that does not fit will not fit in a second either; everything else may pass.
+/// The exclusion for an invalid certificate, which does not pass by itself. Other errors may pass.
 pub(super) fn exclusion(error: &io::Error) -> Option<ExclusionReason> {
-    let words = match error.get_ref()?.downcast_ref::<Error>()? {
+    let text = match error.get_ref()?.downcast_ref::<Error>()? {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             "its certificate is from an authority we do not trust: name the authority's file (CA)".to_owned()
         }
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
             "TLS: it asks for a client certificate: name a certificate and its key".to_owned()
         }
-        // It is going down or in trouble, which passes.
+        // The server is shutting down or has an internal error, which may pass.
         Error::AlertReceived(
             AlertDescription::CloseNotify | AlertDescription::InternalError | AlertDescription::UserCanceled,
         ) => return None,
         error @ (Error::InvalidCertificate(_) | Error::AlertReceived(_)) => format!("TLS: {error}"),
         _ => return None,
     };
-    Some(ExclusionReason::Unsupported(words.into()))
+    Some(ExclusionReason::Unsupported(text.into()))
 }

@@ -27,7 +27,7 @@ pub enum Event<'a> {
         /// The reason, as text.
         reason: &'a str,
     },
-    /// A node may not serve us until it is fixed.
+    /// A node cannot serve this client until it is fixed.
     NodeExcluded {
         /// The node's address.
         node: &'a str,

@@ -1,4 +1,4 @@
-//! The protected resource: one table, and the one UPDATE that makes it safe.
+//! The protected resource: a PostgreSQL table, and the UPDATE that checks the fencing token.
 
 use std::env;
 use std::str::FromStr;
@@ -14,26 +14,27 @@ pub(crate) struct Bank {
     client: Client,
 }
 
-/// An account as it is.
+/// The current state of an account.
 pub(crate) struct Account {
     pub(crate) balance: i64,
-    /// Of the last write that was accepted.
+    /// The fencing number of the last accepted write.
     pub(crate) fence: i64,
 }
 
-/// How an account is written. There is one account for each.
+/// The rule by which an account accepts writes. There is one account for each rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// Every write is taken.
+    /// Accepts every write.
     Open,
-    /// A write is taken if its number is larger than the last, or if it comes from the very holder of the last.
+    /// Accepts a write with a larger fencing number, or with number and nonce of the last accepted write.
     Fenced,
 }
 
 impl Bank {
     pub(crate) async fn connect() -> Outcome<Self> {
-        let place = env::var(DATABASE).map_err(|_| format!("{DATABASE} is not set: see scripts/postgres"))?;
-        let (client, connection) = tokio_postgres::connect(&place, NoTls).await?;
+        let database =
+            env::var(DATABASE).map_err(|_| format!("{DATABASE} is not set: see scripts/postgres"))?;
+        let (client, connection) = tokio_postgres::connect(&database, NoTls).await?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 eprintln!("the connection to PostgreSQL broke: {error}");
@@ -58,9 +59,9 @@ impl Bank {
         Ok(Account { balance: row.get(0), fence: row.get(1) })
     }
 
-    /// Whether the table took the write.
+    /// Writes the balance. Returns whether the table accepted it.
     pub(crate) async fn write(&self, rule: Rule, balance: i64, token: FencingToken) -> Outcome<bool> {
-        // Numbers are below 2^53, a nonce has just the bits of a uuid.
+        // Numbers are below 2^53. A nonce has 128 bits, as many as a uuid.
         let (number, nonce) = (i64::try_from(token.number)?, Uuid::from_u128(token.nonce));
         let rows = self.client.execute(rule.update(), &[&balance, &number, &nonce, &rule.id()]).await?;
         Ok(rows == 1)
@@ -99,7 +100,8 @@ impl FromStr for Rule {
     }
 }
 
-/// Where the database is, in the words of libpq: `host=... user=... dbname=...`, or a URL.
+/// The environment variable with the connection string, as in libpq: `host=... user=... dbname=...`, or a
+/// URL.
 const DATABASE: &str = "FENCE_DATABASE";
 
 const TABLE: &str = "

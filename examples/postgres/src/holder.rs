@@ -1,4 +1,4 @@
-//! A process that changes an account under its lock, as every process should that has a fenced resource.
+//! A holder process: changes an account under its lock, and sends the fencing token with every write.
 
 use std::time::Duration;
 
@@ -8,35 +8,36 @@ use rustix::process::{Signal, getpid, kill_process};
 use crate::Outcome;
 use crate::account::{Bank, Rule};
 
-/// `NODES RULE NAME CHANGES PAUSE`: changes the account's balance by each of the changes, all under one lock.
-pub(crate) async fn run(task: &[String]) -> Outcome<()> {
-    let [nodes, rule, name, changes, pause] = task else {
-        return Err("a holder takes five words".into());
+/// Runs with the arguments `NODES RULE NAME CHANGES PAUSE`: applies all changes to the account's balance
+/// under one lock.
+pub(crate) async fn run(args: &[String]) -> Outcome<()> {
+    let [nodes, rule, name, changes, pause] = args else {
+        return Err("a holder needs five arguments".into());
     };
     die_with_the_parent()?;
     let rule: Rule = rule.parse()?;
     let changes = changes.split(',').map(str::parse).collect::<Result<Vec<i64>, _>>()?;
-    let mut is_to_pause: bool = pause.parse()?;
+    let mut must_pause: bool = pause.parse()?;
     let bank = Bank::connect().await?;
     let redlock = Redlock::builder().nodes(nodes.split(',')).connect().await?;
 
-    while !work(&redlock, &bank, rule, name, &changes, is_to_pause).await? {
-        println!("  {name}: does it all again, under a new lock");
-        is_to_pause = false;
+    while !work(&redlock, &bank, rule, name, &changes, must_pause).await? {
+        println!("  {name}: repeats all changes under a new lock");
+        must_pause = false;
     }
     redlock.shutdown(Duration::from_secs(5)).await?;
     Ok(())
 }
 
-/// Whether every write was taken. A refused one means that the lock is long another's, and what was read under it is
-/// old.
+/// Applies the changes under one lock. Returns whether all writes were accepted. A rejected write means that
+/// another holder has the lock, and that the balance that was read is outdated.
 async fn work(
     redlock: &Redlock,
     bank: &Bank,
     rule: Rule,
     name: &str,
     changes: &[i64],
-    is_to_pause: bool,
+    must_pause: bool,
 ) -> Outcome<bool> {
     let lock = redlock.mutex(format!("account:{}", rule.name())).ttl(TTL).wait_timeout(WAIT);
     let guard = lock.acquire().await?;
@@ -45,37 +46,38 @@ async fn work(
     let mut balance = account.balance;
     println!("  {name}: has the lock with number {}, reads {balance}", token.number);
 
-    let mut is_taken = true;
+    let mut is_accepted = true;
     for change in changes {
         balance += change;
         if !guard.is_valid() {
-            return Err(format!("{name}'s lock was lost before anything had happened").into());
+            return Err(format!("{name} lost the lock before the first write").into());
         }
         println!("  {name}: the lock is valid, so writes {balance}");
-        if is_to_pause {
-            // The gap between the last look and the write. It is always there: for a garbage collector, a full
-            // disk, a virtual machine that moves. No scheduler can be asked to hit it, so we stop here ourselves.
+        if must_pause {
+            // Between the last check and the write a process may always be paused: by a garbage collector, a
+            // full disk, or a virtual machine that moves. To hit this gap for certain, the process stops
+            // itself here.
             kill_process(getpid(), Signal::STOP)?;
         }
-        is_taken = bank.write(rule, balance, token).await?;
-        if !is_taken {
+        is_accepted = bank.write(rule, balance, token).await?;
+        if !is_accepted {
             let last = bank.account(rule).await?.fence;
             println!(
-                "  {name}: REFUSED, 0 rows: the table has seen number {last}, {} is older",
+                "  {name}: REJECTED, 0 rows: the table has seen number {last}, {} is older",
                 token.number
             );
             break;
         }
         println!("  {name}: 1 row is written");
     }
-    let report = guard.release().await?;
-    if report.was_lost != is_to_pause {
-        return Err(format!("{name}'s lock should be lost if it slept, and only then").into());
+    let outcome = guard.release().await?;
+    if outcome.was_lost != must_pause {
+        return Err(format!("{name} must lose the lock if and only if it was paused").into());
     }
-    Ok(is_taken)
+    Ok(is_accepted)
 }
 
-/// A stopped process hears of nothing, not even that it is left alone.
+/// Kills this process when its parent ends, because a stopped process cannot notice that.
 fn die_with_the_parent() -> Outcome<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -83,6 +85,6 @@ fn die_with_the_parent() -> Outcome<()> {
 }
 
 pub(crate) const FLAG: &str = "--holder";
-/// Short, because the next holder waits for its end.
+/// Short, because the next holder waits until it has passed.
 const TTL: Duration = Duration::from_secs(1);
 const WAIT: Duration = Duration::from_secs(20);

@@ -1,16 +1,16 @@
-//! A holder that is paused past the end of its lock, wakes up, and writes: the write that a lock alone cannot stop,
-//! and that a PostgreSQL table refuses by two columns, `fence` and `nonce`.
+//! Fencing tokens with PostgreSQL: a holder is paused until its lock has expired, continues, and writes. A
+//! lock alone cannot prevent that write; the table rejects it by two columns, `fence` and `nonce`.
 //!
-//! `scripts/postgres` runs this with a PostgreSQL server of its own. Five Redis masters and the two holders, which
-//! are processes, are started here. Both accounts have the same story:
+//! `scripts/postgres` runs this with its own PostgreSQL server. This program starts five Redis masters and
+//! two holder processes. It runs the same scenario with both accounts:
 //!
-//! 1. Ann takes the lock, reads the balance, sees that her lock is valid, and is paused (SIGSTOP) just there.
-//! 2. Her lock expires. Bob takes it and pays in.
-//! 3. Ann goes on, and writes the balance that she worked out before the pause.
+//! 1. Ann acquires the lock, reads the balance, checks that her lock is valid, and is paused (SIGSTOP).
+//! 2. Her lock expires. Bob acquires it and pays in.
+//! 3. Ann continues, and writes the balance that she computed before the pause.
 //!
-//! The first account is the control: it takes every write, so Bob's money is gone. The second one has
-//! `AND (fence < $2 OR (fence = $2 AND nonce = $3))` in its UPDATE: Ann's write changes no row, she sees that, and does
-//! her work again under a new lock. It ends with code 1 if either story goes otherwise.
+//! The first account is the negative control: it accepts every write, so Bob's payment is lost. The second
+//! account has `AND (fence < $2 OR (fence = $2 AND nonce = $3))` in its UPDATE. Ann's write changes no row;
+//! she sees that, and repeats her work under a new lock. The exit code is 1 if a scenario ends otherwise.
 
 mod account;
 mod holder;
@@ -28,16 +28,16 @@ use process::Process;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-// One thread: a process that stops itself stands still at once, with nothing of it running on.
+// One thread: when the process stops itself, no other thread runs on until the signal takes effect.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
-    let end = match args.as_slice() {
-        [] => play().await,
-        [flag, task @ ..] if flag == holder::FLAG => holder::run(task).await,
+    let result = match args.as_slice() {
+        [] => run_both().await,
+        [flag, args @ ..] if flag == holder::FLAG => holder::run(args).await,
         _ => Err("it takes no arguments: see scripts/postgres".into()),
     };
-    match end {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -46,51 +46,51 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Both stories. Whatever ends them, the servers and the holders go.
-async fn play() -> Outcome<()> {
+/// Runs both scenarios. Servers and holders are stopped in any case, also by a signal.
+async fn run_both() -> Outcome<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
-        end = stories() => end,
+        result = scenarios() => result,
         _ = interrupt.recv() => Err("interrupted".into()),
-        _ = terminate.recv() => Err("ended from outside".into()),
+        _ = terminate.recv() => Err("terminated".into()),
     }
 }
 
-async fn stories() -> Outcome<()> {
+async fn scenarios() -> Outcome<()> {
     let bank = Bank::connect().await?;
     bank.open(OPENING).await?;
     let fleet = Fleet::start(5)?;
-    // Once, as the servers are new: nodes that were not initialized would first be on probation.
+    // The servers are new, and uninitialized nodes would start on probation.
     Redlock::builder().nodes(fleet.urls()).init(false).await?;
     println!("PostgreSQL keeps the accounts, five Redis masters the lock. Ann pays out {ANN_PAYS_OUT},");
     println!("Bob pays in {BOB_PAYS_IN} in two writes. {OPENING} are there, so {SUM} are due in the end.");
 
-    println!("\nWithout a fence: the UPDATE takes whatever comes.");
-    // The control must lose the update, or the other story proves nothing.
-    story(&bank, &fleet, Rule::Open, OPENING - ANN_PAYS_OUT).await?;
+    println!("\nWithout a fence: the UPDATE accepts every write.");
+    // The negative control must lose the update; otherwise the other scenario proves nothing.
+    scenario(&bank, &fleet, Rule::Open, OPENING - ANN_PAYS_OUT).await?;
     println!("     Bob's {BOB_PAYS_IN} are lost.");
 
-    println!("\nWith a fence: the UPDATE takes a larger number, or the last one with its own nonce.");
-    story(&bank, &fleet, Rule::Fenced, SUM).await?;
+    println!("\nWith a fence: the UPDATE accepts a larger number, or the last number with its own nonce.");
+    scenario(&bank, &fleet, Rule::Fenced, SUM).await?;
 
-    println!("\nAs promised: the fenced table refused the late write, the other one lost an update.");
+    println!("\nAs expected: the fenced table rejected the late write, and the other table lost an update.");
     Ok(())
 }
 
-/// One account's story, which is to end with this balance.
-async fn story(bank: &Bank, fleet: &Fleet, rule: Rule, promised: i64) -> Outcome<()> {
+/// Runs the scenario with one account, which must end with this balance.
+async fn scenario(bank: &Bank, fleet: &Fleet, rule: Rule, expected: i64) -> Outcome<()> {
     let ann = Process::start(fleet, rule, "Ann", &[-ANN_PAYS_OUT], true)?;
     ann.stopped().await?;
     println!("  ... Ann is paused. Her lock expires, and she cannot notice.");
-    // Bob waits for the lock like anybody: that he gets it says that Ann's time is over.
+    // Bob waits for the lock as usual. When he gets it, Ann's lock has expired.
     Process::start(fleet, rule, "Bob", &[BOB_PAYS_IN / 2, BOB_PAYS_IN / 2], false)?.end().await?;
-    println!("  ... Ann goes on, where she was.");
-    ann.go_on()?;
+    println!("  ... Ann continues where she was paused.");
+    ann.resume()?;
     ann.end().await?;
     let balance = bank.account(rule).await?.balance;
     println!("  => {balance} in the account, {SUM} were due.");
-    if balance != promised {
-        return Err(format!("NOT as promised: it should be {promised}").into());
+    if balance != expected {
+        return Err(format!("wrong balance {balance}: expected {expected}").into());
     }
     Ok(())
 }

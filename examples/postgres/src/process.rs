@@ -1,4 +1,4 @@
-//! A holder as its own process, seen from outside.
+//! A holder's process, as its parent controls it.
 
 use std::env;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::Outcome;
 use crate::account::Rule;
 use crate::holder::FLAG;
 
-/// Killed when it is dropped, stopped or not.
+/// The process is killed when this is dropped, even if it is stopped.
 pub(crate) struct Process {
     name: String,
     child: Child,
@@ -20,7 +20,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts this program once more, as a holder that makes these changes, and stops before the first if told to.
+    /// Starts this program again as a holder that makes these changes. If `pauses`, it stops itself before
+    /// the first.
     pub(crate) fn start(
         fleet: &Fleet,
         rule: Rule,
@@ -34,16 +35,16 @@ impl Process {
             .kill_on_drop(true)
             .spawn()?;
         let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        Ok(Self { name: name.to_owned(), child, pid: pid.ok_or("a process without a number")? })
+        Ok(Self { name: name.to_owned(), child, pid: pid.ok_or("a process without an id")? })
     }
 
-    /// Waits until it stands still.
+    /// Waits until it has stopped.
     pub(crate) async fn stopped(&self) -> Outcome<()> {
-        // It stays waitable: how it ends is for `end` to see.
-        let look =
+        // `NOWAIT` keeps the status, which `end` reads.
+        let options =
             WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
         loop {
-            match waitid(WaitId::Pid(self.pid), look)? {
+            match waitid(WaitId::Pid(self.pid), options)? {
                 Some(status) if status.stopped() => return Ok(()),
                 Some(_) => return Err(format!("{} ended before the pause", self.name).into()),
                 None => sleep(Duration::from_millis(5)).await,
@@ -51,11 +52,11 @@ impl Process {
         }
     }
 
-    pub(crate) fn go_on(&self) -> Outcome<()> {
+    pub(crate) fn resume(&self) -> Outcome<()> {
         Ok(kill_process(self.pid, Signal::CONT)?)
     }
 
-    /// Waits for its end, which must be a good one.
+    /// Waits for its end. An exit code other than 0 is an error.
     pub(crate) async fn end(mut self) -> Outcome<()> {
         let status = self.child.wait().await?;
         status.success().then_some(()).ok_or_else(|| format!("{} failed: {status}", self.name).into())

@@ -7,7 +7,8 @@ use super::super::link::LinkEvent;
 use super::super::status::NodeStatus;
 use super::Driver;
 use crate::node::{
-    DialError, Reply, ServerInfo, clock as clock_of, fences, marker_reading, redials_for, vote,
+    DialError, Reply, ServerInfo, decode_clock, decode_fences, decode_marker_reading, decode_vote,
+    redial_reason,
 };
 use crate::observe::Event;
 use quorlock_proto::clock_monitor::ClockAnomaly;
@@ -18,21 +19,21 @@ use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::{ExclusionReason, Vote};
 
 impl Driver {
-    pub(super) fn on_link_event(&mut self, node: NodeId, happening: LinkEvent, now: DualTimestamp) {
-        match happening {
+    pub(super) fn on_link_event(&mut self, node: NodeId, event: LinkEvent, now: DualTimestamp) {
+        match event {
             LinkEvent::DataRead => {
                 self.take_replies(node, now);
                 self.handle_notifications(node, now);
             }
-            LinkEvent::Disconnected(why) | LinkEvent::DialFailed(DialError::Failed(why)) => {
-                self.disconnect(node, why, now);
+            LinkEvent::Disconnected(reason) | LinkEvent::DialFailed(DialError::Failed(reason)) => {
+                self.disconnect(node, reason, now);
             }
-            LinkEvent::DialFailed(DialError::Unreachable(step, why)) => {
-                self.disconnect(node, why, now);
+            LinkEvent::DialFailed(DialError::Unreachable(step, reason)) => {
+                self.disconnect(node, reason, now);
                 self.links[node.index()].status.failed_step = Some(step);
             }
             LinkEvent::DialFailed(DialError::Excluded(exclusion)) => self.exclude(node, exclusion, now),
-            LinkEvent::Dialed(profile) => self.up(node, &profile, now),
+            LinkEvent::Dialed(info) => self.on_dialed(node, &info, now),
         }
     }
 
@@ -43,31 +44,31 @@ impl Driver {
             let reply = match connection.next_reply() {
                 Ok(Some(reply)) => reply,
                 Ok(None) => return,
-                Err(desync) => break desync.to_string(),
+                Err(error) => break error.to_string(),
             };
-            let Some(phase) = self.coordinator.next_reply_kind(node) else {
+            let Some(kind) = self.coordinator.next_reply_kind(node) else {
                 break "a reply that matches no request".to_owned();
             };
-            let stale = redials_for(&reply).map(|words| format!("{ROLE_CHANGED}: {words}"));
-            if phase == RequestKind::ReadMarker {
-                self.coordinator.on_marker_reading(node, marker_reading(&reply), now);
-                if let Some(fences) = fences(&reply) {
+            let redial_reason = redial_reason(&reply).map(|text| format!("{ROLE_CHANGED}: {text}"));
+            if kind == RequestKind::ReadMarker {
+                self.coordinator.on_marker_reading(node, decode_marker_reading(&reply), now);
+                if let Some(fences) = decode_fences(&reply) {
                     self.is_status_dirty |= link.status.fences != Some(fences);
                     if let Some(warning) = link.record_fences(fences) {
                         self.events
                             .emit(&Event::NodeWarning { node: &link.status.address, warning: &warning });
                     }
                 }
-                match stale {
-                    Some(why) => break why,
+                match redial_reason {
+                    Some(reason) => break reason,
                     None => continue,
                 }
             }
-            if let Some(micros) = clock_of(&reply) {
+            if let Some(micros) = decode_clock(&reply) {
                 self.coordinator.on_node_time(node, micros, now);
             }
-            let has_others = phase.is_release() && matches!(reply, Reply::Int(2..=4));
-            let vote = vote(phase, &reply);
+            let has_others = kind.is_release() && matches!(reply, Reply::Int(2..=4));
+            let vote = decode_vote(kind, &reply);
             if let Vote::Excluded(exclusion) = &vote
                 && link.add_warning(exclusion)
             {
@@ -75,66 +76,66 @@ impl Driver {
                 self.is_status_dirty = true;
             }
             let link = &mut self.links[node.index()];
-            if phase == RequestKind::Enqueue {
-                let is_refused = matches!(&reply, Reply::Error(complaint) if complaint.refuses_writes());
-                self.is_status_dirty |= link.on_enqueue_reply(is_refused, now);
+            if kind == RequestKind::Enqueue {
+                let is_write_rejected = matches!(&reply, Reply::Error(error) if error.is_write_rejected());
+                self.is_status_dirty |= link.on_enqueue_reply(is_write_rejected, now);
             }
             let link = &self.links[node.index()];
             // Read the key first: the reply to a release may come when no caller waits for it any more.
-            let seen = self
+            let observed = self
                 .events
                 .wants_replies()
                 .then(|| (vote.clone(), self.coordinator.next_reply_key(node).cloned()));
-            let asked = self.coordinator.on_reply(node, vote, now);
-            if let (true, Some((id, _))) = (has_others, asked)
+            let request = self.coordinator.on_reply(node, vote, now);
+            if let (true, Some((id, _))) = (has_others, request)
                 && let Some(key) = self.calls.key_of(id)
             {
                 self.listener.on_event(QueueEvent::HasOtherWaiters(key));
             }
-            if let (Some((vote, key)), Some((_, phase))) = (&seen, asked) {
+            if let (Some((vote, key)), Some((_, kind))) = (&observed, request) {
                 let key = key.as_ref().map_or("", |key| key.as_str());
                 self.events.emit(&Event::ReplyReceived {
                     node: &link.status.address,
                     key,
-                    request: phase,
+                    request: kind,
                     reply: vote,
                 });
             }
-            if let Some(why) = stale {
-                break why;
+            if let Some(reason) = redial_reason {
+                break reason;
             }
         };
         self.disconnect(node, failure.into(), now);
     }
 
-    fn up(&mut self, node: NodeId, profile: &ServerInfo, now: DualTimestamp) {
-        let twin = self.links.iter().position(|other| {
-            other.is_connected() && other.status.run_id == profile.run_id && !profile.run_id.is_empty()
+    fn on_dialed(&mut self, node: NodeId, info: &ServerInfo, now: DualTimestamp) {
+        let duplicate = self.links.iter().position(|other| {
+            other.is_connected() && other.status.run_id == info.run_id && !info.run_id.is_empty()
         });
-        if let Some(twin) = twin.filter(|twin| *twin != node.index()) {
-            return self.exclude(node, ExclusionReason::DuplicateServer(twin as u8), now);
+        if let Some(duplicate) = duplicate.filter(|duplicate| *duplicate != node.index()) {
+            return self.exclude(node, ExclusionReason::DuplicateServer(duplicate as u8), now);
         }
         let link = &mut self.links[node.index()];
-        link.connected(profile);
+        link.on_handshake(info);
         let NodeStatus { address, server, warnings, .. } = &link.status;
-        let round_trip = profile.round_trip;
+        let round_trip = info.round_trip;
         self.events.emit(&Event::NodeUp { node: address, server, round_trip });
         for warning in warnings {
             self.events.emit(&Event::NodeWarning { node: address, warning });
         }
-        if let Some(reading) = &profile.marker {
-            self.coordinator.on_handshake(node, reading.clone(), profile.asked, now);
+        if let Some(reading) = &info.marker {
+            self.coordinator.on_handshake(node, reading.clone(), info.requested_at, now);
         }
         self.coordinator.on_up(node, now);
         self.is_status_dirty = true;
     }
 
-    pub(super) fn disconnect(&mut self, node: NodeId, why: Arc<str>, now: DualTimestamp) {
+    pub(super) fn disconnect(&mut self, node: NodeId, reason: Arc<str>, now: DualTimestamp) {
         let link = &mut self.links[node.index()];
-        if link.disconnect(&why, now) {
-            self.events.emit(&Event::NodeDown { node: &link.status.address, reason: &why });
+        if link.disconnect(&reason, now) {
+            self.events.emit(&Event::NodeDown { node: &link.status.address, reason: &reason });
         }
-        self.coordinator.on_down(node, why, now);
+        self.coordinator.on_down(node, reason, now);
         self.listener.on_event(QueueEvent::QueueLost);
         self.is_status_dirty = true;
     }
@@ -162,9 +163,9 @@ impl Driver {
             VotingStatus::Excluded(exclusion) => {
                 self.events.emit(&Event::NodeExcluded { node, reason: exclusion });
             }
-            VotingStatus::OnProbation(until, doubt) => {
+            VotingStatus::OnProbation(until, reason) => {
                 let remaining = now.until(*until);
-                self.events.emit(&Event::NodeOnProbation { node, remaining, reason: *doubt });
+                self.events.emit(&Event::NodeOnProbation { node, remaining, reason: *reason });
             }
             VotingStatus::Unverified(Some(fault)) => {
                 self.events.emit(&Event::NodeWarning { node, warning: &fault.to_string() });
@@ -178,9 +179,7 @@ impl Driver {
         let node = &*self.links[node.index()].status.address;
         self.events.emit(&match anomaly {
             ClockAnomaly::Jumped { by_micros } => Event::ClockJumped { node, by_micros },
-            ClockAnomaly::Drifts { drift_ppm: millionths } => {
-                Event::ClockDriftExceeded { node, drift_ppm: millionths }
-            }
+            ClockAnomaly::Drifts { drift_ppm } => Event::ClockDriftExceeded { node, drift_ppm },
         });
     }
 }

@@ -22,19 +22,19 @@ impl Driver {
         reply: oneshot::Sender<Vote>,
         now: DualTimestamp,
     ) {
-        let [first, next] = self.queues_of(&key, now);
-        let place = if is_on_second { next.or(first) } else { first };
+        let [first, next] = self.wait_queue_nodes(&key, now);
+        let node = if is_on_second { next.or(first) } else { first };
         // If no node keeps wait queues, the reply is dropped, and the caller continues without one.
-        let Some(node) = place.filter(|_| self.calls.shutdown_deadline().is_none()) else { return };
-        self.calls.enqueue(id, key.clone(), node, reply);
+        let Some(node) = node.filter(|_| self.calls.shutdown_deadline().is_none()) else { return };
+        self.calls.add_enqueue(id, key.clone(), node, reply);
         self.coordinator.enqueue(id, node, (RequestKind::Enqueue, key, waited), now);
     }
 
-    /// Leaves the wait queue on both nodes, because this process may be on the second one. Harmless where it is not
-    /// enqueued. If it is enqueued on a node that is no longer one of them, that node's notification is rejected when
-    /// it comes.
+    /// Leaves the wait queue on both nodes, because this process may be on the second one. Harmless where it
+    /// is not enqueued. If it is enqueued on a node that is no longer one of them, that node's notification
+    /// is rejected when it comes.
     pub(super) fn dequeue(&mut self, key: &Key, now: DualTimestamp) {
-        for node in self.queues_of(key, now).into_iter().flatten() {
+        for node in self.wait_queue_nodes(key, now).into_iter().flatten() {
             self.coordinator.enqueue(
                 self.ids.id(),
                 node,
@@ -44,10 +44,10 @@ impl Driver {
         }
     }
 
-    /// Notifies the next process for a key that was freed, by a release without an owner. Waiters of this process stay
-    /// enqueued.
+    /// Notifies the next process for a key that was freed, by a release without an owner. Waiters of this
+    /// process stay enqueued.
     pub(super) fn notify_next(&mut self, key: &Key, now: DualTimestamp) {
-        for node in self.queues_to_notify(key).iter() {
+        for node in self.nodes_to_notify(key).iter() {
             self.coordinator.enqueue(
                 self.ids.id(),
                 node,
@@ -66,14 +66,20 @@ impl Driver {
 
     /// Handles the node's notifications.
     pub(super) fn handle_notifications(&mut self, node: NodeId, now: DualTimestamp) {
-        while let Some(call) = self.links[node.index()].connection().and_then(Connection::next_notification) {
-            let (has_others, is_found) = (call.has_others, call.is_found);
-            if !self.listener.on_event(QueueEvent::Notified { key: &call.key, has_others, is_found }) {
+        while let Some(notification) =
+            self.links[node.index()].connection().and_then(Connection::next_notification)
+        {
+            let (has_others, was_found_free) = (notification.has_others, notification.was_found_free);
+            if !self.listener.on_event(QueueEvent::Notified {
+                key: &notification.key,
+                has_others,
+                was_found_free,
+            }) {
                 // No task here wants the key any more, so notify the next process.
                 self.coordinator.enqueue(
                     self.ids.id(),
                     node,
-                    (RequestKind::Dequeue, call.key, Duration::ZERO),
+                    (RequestKind::Dequeue, notification.key, Duration::ZERO),
                     now,
                 );
             }
@@ -86,17 +92,20 @@ impl Driver {
         id: OperationId,
         now: DualTimestamp,
     ) -> Option<(Key, NodeSet)> {
-        let touched = self.coordinator.possibly_set_nodes(id)?;
-        if touched.len() == self.links.len() {
+        let possibly_set = self.coordinator.possibly_set_nodes(id)?;
+        if possibly_set.len() == self.links.len() {
             return None;
         }
         let key = self.calls.key_of(id)?;
-        let beyond = self.queues_to_notify(key).without(touched);
-        Some((key.clone(), beyond.iter().filter(|node| self.coordinator.is_responsive(*node, now)).collect()))
+        let other_nodes = self.nodes_to_notify(key).without(possibly_set);
+        Some((
+            key.clone(),
+            other_nodes.iter().filter(|node| self.coordinator.is_responsive(*node, now)).collect(),
+        ))
     }
 
-    /// Notifies, or counts, the processes that wait for a released lock on nodes without its key. No other node
-    /// notifies them.
+    /// Notifies, or counts, the processes that wait for a released lock on nodes without its key. No other
+    /// node notifies them.
     pub(super) fn release_on_other_nodes(
         &mut self,
         key: &Key,
@@ -104,40 +113,40 @@ impl Driver {
         hands_off_locally: bool,
         now: DualTimestamp,
     ) {
-        let phase = if hands_off_locally { RequestKind::ReleaseLocal } else { RequestKind::ReleaseAndNotify };
+        let kind = if hands_off_locally { RequestKind::ReleaseLocal } else { RequestKind::ReleaseAndNotify };
         for node in nodes.iter() {
             let id = self.ids.id();
-            self.calls.record_late_release(id, key.clone());
-            self.coordinator.enqueue(id, node, (phase, key.clone(), Duration::ZERO), now);
+            self.calls.add_release_without_caller(id, key.clone());
+            self.coordinator.enqueue(id, node, (kind, key.clone(), Duration::ZERO), now);
         }
     }
 
     /// The wait queue node of a key, and the second node, for processes that cannot reach the first.
-    fn queues_of(&self, key: &Key, now: DualTimestamp) -> [Option<NodeId>; 2] {
-        let takes_lines = |node: NodeId| {
+    fn wait_queue_nodes(&self, key: &Key, now: DualTimestamp) -> [Option<NodeId>; 2] {
+        let accepts_waiters = |node: NodeId| {
             self.coordinator.is_responsive(node, now) && self.links[node.index()].may_enqueue(now)
         };
-        let answering = self.voting_queue_nodes().filter(|(node, _)| takes_lines(*node));
-        fairness::rendezvous_nodes(key.as_str(), answering)
+        let candidates = self.voting_nodes_with_queues().filter(|(node, _)| accepts_waiters(*node));
+        fairness::rendezvous_nodes(key.as_str(), candidates)
     }
 
-    /// The nodes where other processes may wait for the key: its wait queue node, or the second one if they cannot
-    /// reach that. Checking all nodes would cost each of them a command per release.
-    pub(super) fn queues_to_notify(&self, key: &Key) -> NodeSet {
+    /// The nodes where other processes may wait for the key: its wait queue node, or the second one if they
+    /// cannot reach that. Checking all nodes would cost each of them a command per release.
+    pub(super) fn nodes_to_notify(&self, key: &Key) -> NodeSet {
         // Other processes may have newer or older information on which nodes vote.
-        let places = [
-            fairness::rendezvous_nodes(key.as_str(), self.voting_queue_nodes()),
-            fairness::rendezvous_nodes(key.as_str(), self.queue_nodes()),
+        let nodes = [
+            fairness::rendezvous_nodes(key.as_str(), self.voting_nodes_with_queues()),
+            fairness::rendezvous_nodes(key.as_str(), self.nodes_with_queues()),
         ];
-        places.into_iter().flatten().flatten().collect()
+        nodes.into_iter().flatten().flatten().collect()
     }
 
-    fn voting_queue_nodes(&self) -> impl Iterator<Item = (NodeId, u64)> {
-        self.queue_nodes().filter(|(node, _)| self.coordinator.may_host_wait_queues(*node))
+    fn voting_nodes_with_queues(&self) -> impl Iterator<Item = (NodeId, u64)> {
+        self.nodes_with_queues().filter(|(node, _)| self.coordinator.may_host_wait_queues(*node))
     }
 
-    fn queue_nodes(&self) -> impl Iterator<Item = (NodeId, u64)> {
-        let links = self.links.iter().enumerate().map(|(place, link)| (NodeId(place as u8), link));
+    fn nodes_with_queues(&self) -> impl Iterator<Item = (NodeId, u64)> {
+        let links = self.links.iter().enumerate().map(|(node, link)| (NodeId(node as u8), link));
         links.filter_map(|(node, link)| Some((node, link.node_weight_seed()?)))
     }
 }

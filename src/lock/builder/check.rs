@@ -29,19 +29,20 @@ impl RedlockBuilder {
     /// Checks all options and returns the parsed quorum, drift and addresses.
     pub(super) fn checked(&self) -> Result<(Quorum, Drift, Vec<Address>), InvalidInput> {
         let count = self.nodes.len();
-        let quorum = Quorum::new(count, self.quorum).map_err(|bad| {
-            let is_list = matches!(bad, InvalidQuorum::NoNodes | InvalidQuorum::TooManyNodes(_));
-            InvalidInput::from(bad).of(if is_list { "nodes" } else { "quorum" })
+        let quorum = Quorum::new(count, self.quorum).map_err(|invalid| {
+            let is_list = matches!(invalid, InvalidQuorum::NoNodes | InvalidQuorum::TooManyNodes(_));
+            InvalidInput::from(invalid).of(if is_list { "nodes" } else { "quorum" })
         })?;
-        let drift =
-            Drift::new(self.max_clock_drift).map_err(|bad| InvalidInput::from(bad).of("max_clock_drift"))?;
-        let parsed = self.nodes.iter().enumerate().map(|(place, url)| {
-            Address::parse(url, &self.login)
-                .map_err(|bad| InvalidInput::new(format!("node {} of {count}: {bad}", place + 1)).of("nodes"))
+        let drift = Drift::new(self.max_clock_drift)
+            .map_err(|invalid| InvalidInput::from(invalid).of("max_clock_drift"))?;
+        let parsed = self.nodes.iter().enumerate().map(|(index, url)| {
+            Address::parse(url, &self.login).map_err(|invalid| {
+                InvalidInput::new(format!("node {} of {count}: {invalid}", index + 1)).of("nodes")
+            })
         });
         let addresses = parsed.collect::<Result<Vec<_>, _>>()?;
-        for (place, address) in addresses.iter().enumerate() {
-            if addresses[..place].contains(address) {
+        for (index, address) in addresses.iter().enumerate() {
+            if addresses[..index].contains(address) {
                 return Err(
                     InvalidInput::new(format!("{address} is named twice: name each server once")).of("nodes")
                 );
@@ -63,7 +64,7 @@ impl RedlockBuilder {
     /// neither its name nor its content, because a private key may have been given instead of a file name.
     #[cfg(feature = "tls-rustls")]
     pub fn check_files(&self) -> Result<(), InvalidInput> {
-        Tls::check(&self.tls).map_err(|bad| InvalidInput::new(bad.unnamed()).of(bad.option))
+        Tls::check(&self.tls).map_err(|invalid| InvalidInput::new(invalid.unnamed()).of(invalid.option))
     }
 
     /// Checks whether a client with these options could acquire a lock of this name, with this ttl and [minimum fencing
@@ -73,12 +74,12 @@ impl RedlockBuilder {
     /// # Errors
     ///
     /// [`InvalidInput`] for the first value that is not valid; [`InvalidInput::option`] says which: `name`, `ttl`,
-    /// `floor` (the minimum fencing number), or an option of this builder.
+    /// `min_fencing_number`, or an option of this builder.
     pub fn check_lock(
         &self,
         name: impl AsRef<str>,
         ttl: Option<Duration>,
-        floor: u64,
+        min_fencing_number: u64,
     ) -> Result<(), InvalidInput> {
         let (_, drift, _) = self.checked()?;
         let limits = Limits {
@@ -89,7 +90,9 @@ impl RedlockBuilder {
         };
         let key = limits.key(&Key::new(name.as_ref()))?;
         let params = limits.lease_params(ttl, None).map(drop);
-        params.and_then(|()| limits.check_min_fencing_number(floor)).map_err(|bad| bad.about(&key))
+        params
+            .and_then(|()| limits.check_min_fencing_number(min_fencing_number))
+            .map_err(|invalid| invalid.about(&key))
     }
 
     /// Rejects TLS options that would have no effect.
@@ -99,8 +102,8 @@ impl RedlockBuilder {
             ("tls_ca_file", self.tls.ca.is_some(), "authorities are"),
             ("tls_client_certificate", self.tls.client.is_some(), "a client certificate is"),
         ];
-        let is_bare = !addresses.iter().any(Address::uses_tls);
-        match options.into_iter().find(|(_, is_set, _)| *is_set && is_bare) {
+        let no_tls_node = !addresses.iter().any(Address::uses_tls);
+        match options.into_iter().find(|(_, is_set, _)| *is_set && no_tls_node) {
             None => Ok(()),
             Some((option, _, what)) => Err(InvalidInput::new(format!(
                 "{what} given, but no node is reached over TLS: write its URL with rediss://, or omit this option"

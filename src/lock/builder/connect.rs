@@ -25,14 +25,14 @@ impl RedlockBuilder {
         let redials = self.redials;
         let client = self.connect_lazy()?;
         let deadline = now().plus(connect_timeout);
-        let mut view = client.shared.view.clone();
+        let mut status = client.shared.status.clone();
         let quorum = client.shared.quorum;
         let mut ready_since = None;
         loop {
-            let nodes = view.borrow_and_update().clone();
+            let nodes = status.borrow_and_update().clone();
             invalid_node_list(&nodes)?;
             let is_known = nodes.iter().all(NodeStatus::is_known);
-            let barred = nodes.iter().filter(|node| matches!(node.state, NodeState::Excluded(_))).count();
+            let excluded = nodes.iter().filter(|node| matches!(node.state, NodeState::Excluded(_))).count();
             let up = nodes.iter().filter(|node| node.is_up()).count();
             let until = if quorum.is_met(up) {
                 let ready_since = *ready_since.get_or_insert_with(now);
@@ -43,7 +43,7 @@ impl RedlockBuilder {
             } else {
                 deadline
             };
-            if quorum.is_out_of_reach(barred) {
+            if quorum.is_out_of_reach(excluded) {
                 return Err(ConnectError::NodesExcluded { nodes: nodes.to_vec() });
             }
             let is_away =
@@ -52,7 +52,7 @@ impl RedlockBuilder {
                 return Err(ConnectError::NoQuorum { nodes: nodes.to_vec() });
             }
             let left = until.since(now());
-            match timeout(left, view.changed()).await {
+            match timeout(left, status.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(ConnectError::Closed),
                 Err(_) if quorum.is_met(up) => return Ok(client),

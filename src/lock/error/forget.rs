@@ -15,7 +15,7 @@ pub enum ForgetError {
     #[error(transparent)]
     InvalidInput(#[from] InvalidInput),
     /// A node has a key of this name: the lock is held, or a minority key is left of it.
-    #[error("{}: not forgotten because it is held: {replies}; {}", lock(.key), how_to_free(.replies))]
+    #[error("{}: not forgotten because it is held: {replies}; {}", lock(.key), free_hint(.replies))]
     HeldByOthers {
         /// The lock's key on the nodes.
         key: Arc<str>,
@@ -24,7 +24,7 @@ pub enum ForgetError {
     },
     /// Fewer than a quorum of nodes forgot it: the others did not reply, or are excluded. The nodes that did reply have
     /// forgotten it. Call `forget` again later.
-    #[error("{}: not forgotten on a quorum of nodes: {replies}{}", lock(.key), how_to_go_on(.replies))]
+    #[error("{}: not forgotten on a quorum of nodes: {replies}{}", lock(.key), retry_hint(.replies))]
     NoQuorum {
         /// The lock's key on the nodes.
         key: Arc<str>,
@@ -47,8 +47,8 @@ pub enum ForgetError {
     },
 }
 
-fn how_to_free(report: &NodeReplies) -> &'static str {
-    if report.nodes().iter().any(|it| it.reply == (Vote::HeldByOther { remaining: None })) {
+fn free_hint(replies: &NodeReplies) -> &'static str {
+    if replies.nodes().iter().any(|node| node.reply == (Vote::HeldByOther { remaining: None })) {
         "it never expires: free it with `quorlock force-release` (`Redlock::force_release`)"
     } else {
         "release it first, or wait until it expires"
@@ -56,8 +56,12 @@ fn how_to_free(report: &NodeReplies) -> &'static str {
 }
 
 /// A retry does not help if nodes are excluded.
-fn how_to_go_on(report: &NodeReplies) -> &'static str {
-    if report.nodes().iter().any(|it| matches!(it.reply, Vote::Excluded(_))) { "" } else { "; try again" }
+fn retry_hint(replies: &NodeReplies) -> &'static str {
+    if replies.nodes().iter().any(|node| matches!(node.reply, Vote::Excluded(_))) {
+        ""
+    } else {
+        "; try again"
+    }
 }
 
 impl From<InspectError> for ForgetError {

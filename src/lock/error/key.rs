@@ -103,7 +103,7 @@ mod tests {
     use super::lock;
 
     #[test]
-    fn a_long_name_is_not_all_of_a_message() {
+    fn long_names_are_truncated_in_messages() {
         assert_eq!(lock("nightly"), "lock \"nightly\"");
         let long = "é".repeat(30_000);
         let shown = lock(&long);

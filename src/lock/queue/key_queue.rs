@@ -47,11 +47,10 @@ impl KeyQueue {
     /// Makes room for more than one task.
     pub(super) fn contended(&mut self) -> &mut ContendedQueue {
         if let Self::Uncontended(head) = *self {
-            let (waiting, owes_call) = (VecDeque::new(), false);
             *self = Self::Contended(Box::new(ContendedQueue {
                 head,
-                is_notify_deferred: owes_call,
-                waiting,
+                is_notify_deferred: false,
+                waiting: VecDeque::new(),
                 wakeup: None,
                 idle_since: None,
             }));

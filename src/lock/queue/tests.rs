@@ -1,4 +1,4 @@
-//! First come, first served, also when tasks leave at any moment; and when other processes go first.
+//! Tests of the local queue: order of service, tasks that leave at any moment, and waiting processes.
 
 use futures::FutureExt;
 
@@ -6,23 +6,23 @@ use super::*;
 use crate::driver::CommandReceiver;
 
 fn queue() -> (Arc<LocalQueue>, CommandReceiver, Key) {
-    let (orders, inbox) = CommandSender::channel();
-    (LocalQueue::new(orders).0, inbox, Key::new("k"))
+    let (sender, receiver) = CommandSender::channel();
+    (LocalQueue::new(sender).0, receiver, Key::new("k"))
 }
 
 impl LocalQueue {
-    fn admitted(&self, key: &Key) -> bool {
+    fn notified(&self, key: &Key) -> bool {
         QueueEvents(Arc::clone(&self.queues)).on_event(QueueEvent::Notified {
             key,
             has_others: true,
-            is_found: false,
+            was_found_free: false,
         })
     }
 }
 
 #[tokio::test]
 async fn tasks_are_served_in_the_order_they_came() {
-    let (queue, _inbox, key) = queue();
+    let (queue, _receiver, key) = queue();
     let first = queue.admit(&key).await;
     let mut second = Box::pin(queue.admit(&key));
     let mut third = Box::pin(queue.admit(&key));
@@ -38,7 +38,7 @@ async fn tasks_are_served_in_the_order_they_came() {
 
 #[tokio::test]
 async fn an_admission_for_a_dropped_waiter_goes_to_the_next() {
-    let (queue, _inbox, key) = queue();
+    let (queue, _receiver, key) = queue();
     let first = queue.admit(&key).await;
     let mut leaver = Box::pin(queue.admit(&key));
     let mut next = Box::pin(queue.admit(&key));
@@ -50,19 +50,19 @@ async fn an_admission_for_a_dropped_waiter_goes_to_the_next() {
 }
 
 #[tokio::test]
-async fn a_key_that_goes_round_in_here_for_long_is_left_alone_for_a_moment_now_and_then() {
-    let (queue, _inbox, key) = queue();
-    let take = |queue: &Arc<LocalQueue>| {
+async fn a_long_local_run_leaves_the_key_free_for_a_moment() {
+    let (queue, _receiver, key) = queue();
+    let admit = |queue: &Arc<LocalQueue>| {
         Box::pin({
             let (queue, key) = (Arc::clone(queue), key.clone());
             async move { queue.admit(&key).await }
         })
     };
     let first = queue.admit(&key).await;
-    let (mut second, mut third) = (take(&queue), take(&queue));
+    let (mut second, mut third) = (admit(&queue), admit(&queue));
     assert!((&mut second).now_or_never().is_none() && (&mut third).now_or_never().is_none());
-    if let Some(line) = queue.lock().get_mut(&key) {
-        line.head().local_run_since = now().minus(MAX_LOCAL_RUN).boot();
+    if let Some(key_queue) = queue.lock().get_mut(&key) {
+        key_queue.head().local_run_since = now().minus(MAX_LOCAL_RUN).boot();
     }
     drop(first);
     let second = second.now_or_never().expect("admitted");
@@ -72,7 +72,7 @@ async fn a_key_that_goes_round_in_here_for_long_is_left_alone_for_a_moment_now_a
         second.delay
     );
     drop(second);
-    assert!(third.now_or_never().expect("admitted").delay.is_zero(), "and then it goes on as before");
+    assert!(third.now_or_never().expect("admitted").delay.is_zero(), "only one task waits longer");
 }
 
 #[cfg(target_pointer_width = "64")]
@@ -83,87 +83,87 @@ fn a_queue_without_waiters_is_small() {
 
 #[test]
 fn no_task_overtakes_a_waiter() {
-    let (queue, _inbox, key) = queue();
-    let turn = queue.try_admit(&key);
-    assert!(turn.is_some() && queue.try_admit(&key).is_none());
-    drop(turn);
+    let (queue, _receiver, key) = queue();
+    let admission = queue.try_admit(&key);
+    assert!(admission.is_some() && queue.try_admit(&key).is_none());
+    drop(admission);
     assert!(queue.try_admit(&key).is_some());
 }
 
 #[tokio::test]
-async fn a_notification_without_a_local_waiter_is_refused() {
-    let (queue, _inbox, key) = queue();
-    assert!(!queue.admitted(&key));
-    let turn = queue.try_admit(&key).expect("the admission");
-    assert!(queue.admitted(&key));
-    drop(turn);
-    assert!(!queue.admitted(&key), "also where it is remembered that others want the key");
+async fn a_notification_without_a_local_waiter_is_rejected() {
+    let (queue, _receiver, key) = queue();
+    assert!(!queue.notified(&key));
+    let admission = queue.try_admit(&key).expect("the admission");
+    assert!(queue.notified(&key));
+    drop(admission);
+    assert!(!queue.notified(&key), "also if the cohort has recorded that others wait");
 }
 
 #[tokio::test]
 async fn a_waiter_that_leaves_is_dequeued() {
-    let (queue, mut inbox, key) = queue();
-    let turn = queue.try_admit(&key).expect("the admission");
-    drop(turn);
-    assert!(inbox.commands.try_recv().is_err(), "this process was in no wait queue");
-    for (is_called, is_refused) in [(false, false), (true, false), (true, true)] {
-        let turn = queue.try_admit(&key).expect("the admission");
-        turn.cohort(|share, _| share.on_enqueued());
-        if is_called {
-            assert!(queue.admitted(&key));
+    let (queue, mut receiver, key) = queue();
+    let admission = queue.try_admit(&key).expect("the admission");
+    drop(admission);
+    assert!(receiver.commands.try_recv().is_err(), "this process was in no wait queue");
+    for (is_notified, attempt_failed) in [(false, false), (true, false), (true, true)] {
+        let admission = queue.try_admit(&key).expect("the admission");
+        admission.cohort(|cohort, _| cohort.on_enqueued());
+        if is_notified {
+            assert!(queue.notified(&key));
         }
-        if is_refused {
+        if attempt_failed {
             assert!(
-                turn.cohort(|share, _| share.on_attempt_failed()),
+                admission.cohort(|cohort, _| cohort.on_attempt_failed()),
                 "the notification was not used and goes to the next process"
             );
         }
-        drop(turn);
+        drop(admission);
         assert!(
-            matches!(inbox.commands.try_recv(), Ok(DriverCommand::Dequeue { key: left, .. }) if left == key)
+            matches!(receiver.commands.try_recv(), Ok(DriverCommand::Dequeue { key: left, .. }) if left == key)
         );
-        assert!(inbox.commands.try_recv().is_err());
+        assert!(receiver.commands.try_recv().is_err());
     }
 }
 
 #[tokio::test]
-async fn a_release_that_notified_no_process_for_a_task_that_left_is_corrected() {
-    let (queue, mut inbox, key) = queue();
-    let turn = queue.try_admit(&key).expect("the admission");
-    turn.on_taken();
+async fn a_deferred_notification_is_sent_if_the_waiting_task_leaves() {
+    let (queue, mut receiver, key) = queue();
+    let admission = queue.try_admit(&key).expect("the admission");
+    admission.on_acquired();
     assert!(!queue.hands_off_locally(&key), "no task here waits: others are notified");
     let mut next = Box::pin(queue.admit(&key));
     assert!((&mut next).now_or_never().is_none());
     assert!(queue.hands_off_locally(&key));
     drop(next);
-    drop(turn);
+    drop(admission);
     assert!(
-        matches!(inbox.commands.try_recv(), Ok(DriverCommand::Dequeue { .. })),
+        matches!(receiver.commands.try_recv(), Ok(DriverCommand::Dequeue { .. })),
         "dequeuing notifies the next"
     );
 }
 
 #[tokio::test]
 async fn a_process_is_enqueued_again_before_it_notifies_others() {
-    let (queue, mut inbox, key) = queue();
-    let turn = queue.try_admit(&key).expect("the admission");
+    let (queue, mut receiver, key) = queue();
+    let admission = queue.try_admit(&key).expect("the admission");
     let mut next = Box::pin(queue.admit(&key));
     assert!((&mut next).now_or_never().is_none());
-    assert!(queue.admitted(&key), "others wait, and two tasks here are served");
-    turn.on_taken();
-    assert!(queue.hands_off_locally(&key) && inbox.commands.try_recv().is_err());
-    drop(turn);
-    let turn = next.now_or_never().expect("the admission");
+    assert!(queue.notified(&key), "others wait, and two tasks here are served");
+    admission.on_acquired();
+    assert!(queue.hands_off_locally(&key) && receiver.commands.try_recv().is_err());
+    drop(admission);
+    let admission = next.now_or_never().expect("the admission");
     let mut again = Box::pin(queue.admit(&key));
     assert!((&mut again).now_or_never().is_none());
-    turn.on_taken();
-    assert!(matches!(inbox.commands.try_recv(), Ok(DriverCommand::Enqueue { .. })));
+    admission.on_acquired();
+    assert!(matches!(receiver.commands.try_recv(), Ok(DriverCommand::Enqueue { .. })));
     assert!(!queue.hands_off_locally(&key), "the others are notified");
-    drop(turn);
+    drop(admission);
     assert_eq!(again.now_or_never().expect("the admission").next(), NextAction::Wait);
 }
 
-/// Tasks come, leave at any moment, and pass the admission on. In every case the admission goes to the task that has
+/// Tasks arrive, leave at any moment, and pass the admission on. In every case the admission goes to the task that has
 /// waited longest of those still there, and it never gets lost.
 mod at_random {
     use std::collections::VecDeque;
@@ -178,75 +178,75 @@ mod at_random {
     type Waiter = Pin<Box<dyn Future<Output = Admission>>>;
 
     #[derive(Clone, Copy, Debug)]
-    enum Deed {
-        Come,
+    enum Step {
+        Arrive,
         /// The task at this fraction of the queue leaves.
         Leave(usize),
         /// The admitted task gives its admission up; the next task may not have polled yet.
         PassOn,
         /// The task that was given the admission polls.
-        Look,
-        /// The process is notified, or hears of other waiters, or loses its place.
-        Hear(u8),
+        Poll,
+        /// The process is notified, learns of other waiters, or loses its wait queue.
+        QueueEvent(u8),
     }
 
-    fn deed() -> impl Strategy<Value = Deed> {
+    fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            3 => Just(Deed::Come),
-            2 => (0..8_usize).prop_map(Deed::Leave),
-            3 => Just(Deed::PassOn),
-            3 => Just(Deed::Look),
-            1 => (0..3_u8).prop_map(Deed::Hear),
+            3 => Just(Step::Arrive),
+            2 => (0..8_usize).prop_map(Step::Leave),
+            3 => Just(Step::PassOn),
+            3 => Just(Step::Poll),
+            1 => (0..3_u8).prop_map(Step::QueueEvent),
         ]
     }
 
     proptest! {
         #[test]
-        fn no_admission_is_lost_and_no_waiter_is_skipped(deeds in proptest::collection::vec(deed(), 1..80)) {
-            let (queue, _inbox, key) = queue();
+        fn no_admission_is_lost_and_no_waiter_is_skipped(steps in proptest::collection::vec(step(), 1..80)) {
+            let (queue, _receiver, key) = queue();
             let mut waiting: VecDeque<Waiter> = VecDeque::new();
-            let mut turn: Option<Admission> = None;
-            for deed in deeds {
-                match deed {
-                    Deed::Come => {
+            let mut admission: Option<Admission> = None;
+            for step in steps {
+                match step {
+                    Step::Arrive => {
                         let (queue, key) = (queue.clone(), key.clone());
                         let mut waiter: Waiter = Box::pin(async move { queue.admit(&key).await });
                         match (&mut waiter).now_or_never() {
-                            Some(got) => {
-                                prop_assert!(turn.is_none() && waiting.is_empty(), "one task was admitted out of order");
-                                got.on_taken();
-                                turn = Some(got);
+                            Some(admitted) => {
+                                prop_assert!(admission.is_none() && waiting.is_empty(), "one task was admitted out of order");
+                                admitted.on_acquired();
+                                admission = Some(admitted);
                             }
                             None => waiting.push_back(waiter),
                         }
                     }
-                    Deed::Leave(place) if !waiting.is_empty() => {
-                        drop(waiting.remove(place % waiting.len()));
+                    Step::Leave(index) if !waiting.is_empty() => {
+                        drop(waiting.remove(index % waiting.len()));
                     }
-                    Deed::PassOn => drop(turn.take()),
-                    Deed::Look if turn.is_none() => {
+                    Step::PassOn => drop(admission.take()),
+                    Step::Poll if admission.is_none() => {
                         // Only the task at the head has been admitted.
                         for later in waiting.iter_mut().skip(1) {
                             prop_assert!(later.now_or_never().is_none());
                         }
                         if let Some(mut head) = waiting.pop_front() {
-                            let got = (&mut head).now_or_never();
-                            prop_assert!(got.is_some(), "the admission is lost, and {} wait", waiting.len() + 1);
-                            turn = got;
+                            let admitted = (&mut head).now_or_never();
+                            prop_assert!(admitted.is_some(), "the admission is lost, and {} wait", waiting.len() + 1);
+                            admission = admitted;
                         }
                     }
-                    Deed::Hear(what) => {
-                        let heard = match what {
-                            0 => QueueEvent::Notified { key: &key, has_others: true, is_found: false },
+                    Step::QueueEvent(kind) => {
+                        let event = match kind {
+                            0 => QueueEvent::Notified { key: &key, has_others: true, was_found_free: false },
                             1 => QueueEvent::HasOtherWaiters(&key),
                             _ => QueueEvent::QueueLost,
                         };
-                        QueueEvents(Arc::clone(&queue.queues)).on_event(heard);
+                        QueueEvents(Arc::clone(&queue.queues)).on_event(event);
                     }
-                    Deed::Leave(_) | Deed::Look => {}
+                    Step::Leave(_) | Step::Poll => {}
                 }
             }
-            drop(turn);
+            drop(admission);
             for mut waiter in waiting {
                 prop_assert!((&mut waiter).now_or_never().is_some(), "every admission that is given up goes to the next");
             }

@@ -1,16 +1,19 @@
--- Removes a process from a wait queue. If it was notified, or no waiter is and the key is free, the next is notified.
+-- Removes a process from a wait queue and may notify the next process.
+--
+-- It does so if the removed process had been notified, or if the key is free and no waiter has been notified.
 --
 -- KEYS[1]  the lock's key
 -- KEYS[2]  its wait queue on this node: a sorted set of processes
 -- ARGV[1]  the process's name in wait queues
 --
 -- Returns   1  a waiter was notified
---           0  none was
--- or the error reply of a command that the server refused.
+--           0  no waiter was notified
+-- or the error reply of a command that the server rejected.
 
 local score = redis.call('ZSCORE', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
--- An unused notification goes to the next waiter whatever the key holds: it may have nothing to do with the lock.
+-- An unused notification goes to the next waiter whatever the key holds: its value may be unrelated to the
+-- lock.
 if not score or tonumber(score) > 0 then
     if redis.call('PTTL', KEYS[1]) ~= -2 then
         return 0

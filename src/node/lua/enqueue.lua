@@ -7,10 +7,10 @@
 -- ARGV[3]  the wait queue's time to live without a renewal, in milliseconds
 -- ARGV[4]  for how long a free key is reserved for a notified waiter, in microseconds
 --
--- Returns  {1, left, now}  enqueued; the key is held, or reserved for a notified waiter, for so many milliseconds (-1:
---                          forever); now in microseconds
---          {0, 0, now}     it is free, and this process is the next
--- or the error reply of a command that the server refused.
+-- Returns  {1, left, now}  enqueued; the key is held, or reserved for a notified waiter, for this many
+--                          milliseconds (-1: forever); now in microseconds
+--          {0, 0, now}     the key is free, and this process is the next
+-- or the error reply of a command that the server rejected.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -19,9 +19,9 @@ local is_free = left == -2
 local head = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
 local notified_at = is_free and head[1] and head[1] ~= ARGV[1] and tonumber(head[2])
 -- A clock that was set back does not prolong a reservation.
-local ago = notified_at and notified_at < 0 and now + notified_at
-if ago and ago >= 0 and ago <= tonumber(ARGV[4]) then
-    left = math.ceil((tonumber(ARGV[4]) - ago) / 1000)
+local since_notified = notified_at and notified_at < 0 and now + notified_at
+if since_notified and since_notified >= 0 and since_notified <= tonumber(ARGV[4]) then
+    left = math.ceil((tonumber(ARGV[4]) - since_notified) / 1000)
     is_free = false
 end
 local score = redis.call('ZSCORE', KEYS[2], ARGV[1])
@@ -32,7 +32,7 @@ end
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
 if is_free then
     if was_notified or notify_next(ARGV[1], true) ~= 1 then
-        -- Marked as notified, so that the next process leaves this one the time to acquire.
+        -- Record this process as notified, so that the next process leaves it time to acquire.
         redis.call('ZADD', KEYS[2], -now, ARGV[1])
         redis.call('PEXPIRE', KEYS[2], ARGV[3])
         return {0, 0, now}

@@ -1,12 +1,12 @@
--- Tells whose a key is and how long it lives. Changes nothing.
+-- Returns a key's owner token and remaining time. Changes nothing.
 --
 -- KEYS[1]  the lock's key
 --
--- Returns  {0, '', -2}       not there
---          {1, value, left}  a string: its first 256 bytes, which hold every owner's token whole
+-- Returns  {0, '', -2}       there is no key
+--          {1, value, left}  a string: its first 256 bytes, which hold every whole owner token
 --          {2, '', left}     a key of another type
 -- with left in milliseconds, -1 for a key that never expires;
--- or the error reply of a command that the server refused.
+-- or the error reply of a command that the server rejected.
 
 local value = redis.pcall('GET', KEYS[1])
 if value == false then

@@ -1,17 +1,20 @@
 -- Notifies the process that has waited longest for a key. Prepended to the scripts that call it.
 --
--- The score of a waiter is the time since when it waits, in microseconds of this node's clock. After a notification it is
--- the negated time of that, until the key changes hands again.
+-- A waiter's score is the start of its wait, in microseconds of this node's clock. After a notification it is
+-- the negated time of the notification, until the key changes hands again.
 --
 -- KEYS[1]  the lock's key
 -- KEYS[2]  its wait queue on this node: a sorted set of processes
--- ARGV     nothing
+-- ARGV     none
 --
--- Returns  1 if a process was notified, 0 if none waits. A message begins with 0 if no other process waits, 1 if others do,
---          2 if the key was not released but found free. Then the caller may be the next itself, which a 2 returns.
--- A notification is advisory, so a refusal by the server fails no script: waiters then retry by their own timers.
+-- Returns  1  a process was notified
+--          0  no process waits
+--          2  the key was found free, and the caller itself is the next
+-- A message begins with 0 if no other process waits, 1 if others do, 2 if the key was not released but found
+-- free. A notification is advisory, so an error of the server fails no script: waiters then retry by their
+-- own timers.
 
-local function notify_next(caller, is_found)
+local function notify_next(caller, was_found_free)
     while true do
         local queue = redis.pcall('ZRANGE', KEYS[2], 0, 1, 'WITHSCORES')
         local head = queue[1]
@@ -19,12 +22,12 @@ local function notify_next(caller, is_found)
             return 0
         end
         if tonumber(queue[2]) > 0 then
-            if is_found and head == caller then
+            if was_found_free and head == caller then
                 return 2
             end
             -- A process that notifies itself with no waiter behind it is alone.
-            local kind = is_found and '2 ' or (queue[3] or head ~= caller) and '1 ' or '0 '
-            local receivers = redis.pcall('PUBLISH', 'quorlock:waiters:' .. head, kind .. KEYS[1])
+            local prefix = was_found_free and '2 ' or (queue[3] or head ~= caller) and '1 ' or '0 '
+            local receivers = redis.pcall('PUBLISH', 'quorlock:waiters:' .. head, prefix .. KEYS[1])
             if type(receivers) == 'table' then
                 return 0
             end
@@ -35,8 +38,8 @@ local function notify_next(caller, is_found)
             end
         end
         -- Notified before, or disconnected.
-        local gone = redis.pcall('ZREM', KEYS[2], head)
-        if type(gone) == 'table' then
+        local reply = redis.pcall('ZREM', KEYS[2], head)
+        if type(reply) == 'table' then
             return 0
         end
     end

@@ -1,30 +1,35 @@
--- Returns the node's marker and the server's incarnation, rewrites the marker if requested, and records the node's clock.
+-- Returns the node's marker and the server's incarnation. Rewrites the marker if requested. Records its clock.
 --
 -- KEYS[1]  the node's marker
--- KEYS[2]  how far its clock had come when it was noted last, in microseconds
--- ARGV[1]  what is to be written in front of incarnation and time; empty to write nothing
+-- KEYS[2]  the last recorded time of its clock, in microseconds
+-- ARGV[1]  the start of a new marker, before incarnation and time; empty to write nothing
 -- ARGV[2]  the marker that it may replace; empty for none
--- ARGV[3]  how long ago its time is to be set, in microseconds
--- ARGV[4]  the time by the writer's clock, in microseconds, 0 where nothing can have been forgotten; and what every
---          number is to be above
+-- ARGV[3]  by how much its time is backdated, in microseconds
+-- ARGV[4]  two numbers: the writer's clock in microseconds, 0 if no data can be lost; and the base of all
+--          fencing numbers
 --
 -- Returns  {marker, incarnation, evicts, now, latest, fences, length, memory}
--- with an empty marker if there is none (and no marker of ours in place of a key of another type), an incarnation (see
--- below), 1 if keys are evicted when memory is full, now in microseconds, how far the clock had come before (0: not
--- known), about how many fences are kept here (-1: not known), how long their keys are on average, and how many bytes of
--- memory there are for all (0: no limit);
--- or the error reply of a command that the server refused, or one that begins with UNFIT: what INFO must show is not there.
+--   marker       empty if there is none, and no valid marker if the key has another type
+--   incarnation  see below
+--   evicts       1 if keys are evicted when memory is full
+--   now          the node's clock in microseconds
+--   latest       the last recorded time of the clock before; 0: unknown
+--   fences       about how many fences are kept here; -1: unknown
+--   length       the average length of their keys in bytes
+--   memory       the memory limit in bytes; 0: no limit
+-- or the error reply of a command that the server rejected, or one that begins with UNFIT: INFO lacks a
+-- required field.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
--- One section at a time: 6.2 cannot be asked for two.
+-- One section at a time: Redis 6.2 does not accept two.
 local replication = redis.call('INFO', 'replication')
 local role = string.match(replication, 'role:(%S+)')
 if role and role ~= 'master' then
     return redis.error_reply('READONLY this node is a replica')
 end
--- Whatever may have cost this database a key changes its incarnation. A restart changes the run id, a change of role the
--- replication id. What else is counted is named only where there is something to count.
+-- Every event that may have removed a key changes the incarnation. A restart changes the run id, a change of
+-- role the replication id. The other counters are appended only if they are not 0.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 local data = string.match(replication, 'master_replid:(%x+)')
 if not (role and run and data) then
@@ -32,20 +37,22 @@ if not (role and run and data) then
     return redis.error_reply('UNFIT cannot tell a restart: INFO shows no ' .. missing)
 end
 local incarnation = run .. ':' .. data
--- Memory may have been limited between two readings: what was evicted then is forgotten, as after a restart.
+-- Keys may have been evicted between two readings. They are lost, as after a restart.
 local evicted = string.match(redis.call('INFO', 'stats'), 'evicted_keys:(%d+)')
 if evicted and evicted ~= '0' then
     incarnation = incarnation .. ':' .. evicted
 end
--- Other data may have come in the place of ours, and with them a marker of before: swapped in, or restored after a flush.
-local calls, swaps = redis.call('INFO', 'commandstats'), 0
+-- Other data, with an older marker in them, may have replaced the data: swapped in, or restored after a
+-- flush.
+local commandstats, replacements = redis.call('INFO', 'commandstats'), 0
 for _, command in ipairs({'swapdb', 'flushall'}) do
-    swaps = swaps + (string.match(calls, 'cmdstat_' .. command .. ':calls=(%d+)') or 0)
+    replacements = replacements + (string.match(commandstats, 'cmdstat_' .. command .. ':calls=(%d+)') or 0)
 end
-if swaps > 0 then
-    incarnation = string.format('%s:s%d', incarnation, swaps)
+if replacements > 0 then
+    incarnation = string.format('%s:s%d', incarnation, replacements)
 end
--- While it evicts it is not what it will be when it has stopped: CONFIG RESETSTAT forgets the count of evictions.
+-- While the node evicts, its incarnation differs from the one afterwards: CONFIG RESETSTAT resets the
+-- evicted_keys counter.
 local memory = redis.call('INFO', 'memory')
 local limit = tonumber(string.match(memory, 'maxmemory:(%d+)')) or 0
 local is_limited = limit > 0
@@ -63,29 +70,29 @@ if type(marker) == 'table' then
 end
 if ARGV[1] ~= '' and marker == ARGV[2] then
     marker = string.format('%s %s %.0f %s', ARGV[1], incarnation, now - tonumber(ARGV[3]), ARGV[4])
-    -- A server that is out of memory refuses the first write of a script unless it is one that frees memory, as DEL is: what
-    -- a node that evicts remembers of itself must not stay as it was.
+    -- A server that is out of memory rejects a script's first write unless it frees memory, as DEL does. The
+    -- marker of a node that evicts must not stay unchanged.
     redis.call('DEL', KEYS[1])
     redis.call('SET', KEYS[1], marker)
 end
 
--- Where no fence is left, numbers go on from the clock. One that was set back must be known for what it is. What the server
--- refuses here costs no more than that.
+-- Without a fence, numbers continue from the clock, so a clock that was set back must be detected. If the
+-- server rejects these commands, only that detection is lost.
 local latest = tonumber(redis.pcall('GET', KEYS[2])) or 0
--- An infinity modulo 1 is not 0 either. What is above 2^53 - 2^40 was not written by us.
+-- Infinity modulo 1 is not 0 either. This library writes no number above 2^53 - 2^40.
 if latest % 1 ~= 0 or latest < 0 or latest > 9006099743113216 then
     latest = 0
 end
-local longest = string.match(marker, '^quorlock3 %x+ %d+ %d+ (%d+)')
--- Four times in a max ttl is often enough, and seldom enough for a disk.
-if longest and now > latest + longest * 250 then
+local max_ttl = string.match(marker, '^quorlock3 %x+ %d+ %d+ (%d+)')
+-- Record it four times per max TTL: often enough for the detection, and rarely enough for the disk.
+if max_ttl and now > latest + max_ttl * 250 then
     redis.pcall('SET', KEYS[2], string.format('%.0f', now))
 end
 
--- A page of the keys tells what share of all are fences, to users who may look.
-local page, all = redis.pcall('SCAN', '0', 'COUNT', '50')[2], redis.pcall('DBSIZE')
+-- Estimate the share of fences from one page of keys, if the user may run SCAN and DBSIZE.
+local page, key_count = redis.pcall('SCAN', '0', 'COUNT', '50')[2], redis.pcall('DBSIZE')
 local fences, length = -1, 0
-if page and type(all) == 'number' then
+if page and type(key_count) == 'number' then
     fences = 0
     for _, key in ipairs(page) do
         if string.sub(key, 1, 15) == 'quorlock:fence:' then
@@ -94,7 +101,7 @@ if page and type(all) == 'number' then
     end
     if fences > 0 then
         length = math.floor(length / fences)
-        fences = math.ceil(fences / #page * all)
+        fences = math.ceil(fences / #page * key_count)
     end
 end
 return {marker, incarnation, evicts and 1 or 0, now, latest, fences, length, limit}

@@ -1,16 +1,16 @@
--- Deletes a key if it is still ours.
+-- Deletes a key if it has this owner token.
 --
 -- KEYS[1]  the lock's key
--- ARGV[1]  our token
+-- ARGV[1]  the owner token
 --
--- Returns   1  it was ours and is gone
---           0  it is another's, or of another type
---          -1  it is not there
--- or the error reply of a command that the server refused.
+-- Returns   1  deleted
+--           0  another owner's key, or a key of another type
+--          -1  there is no key
+-- or the error reply of a command that the server rejected.
 
 local value = redis.pcall('GET', KEYS[1])
 if type(value) == 'table' then
-    -- Only the wrong type says whose the key is. A missing right or a loading server says nothing about it.
+    -- WRONGTYPE proves another owner. Other errors, such as NOPERM or LOADING, prove nothing.
     if value.err and string.find(value.err, 'WRONGTYPE', 1, true) then
         return 0
     end
@@ -19,5 +19,5 @@ end
 if value ~= ARGV[1] then
     return value and 0 or -1
 end
--- pcall hands a refusal on with its own code in front (6.2 buries it when the script itself fails).
+-- pcall keeps the error code in front; Redis 6.2 hides it when the script itself fails.
 return redis.pcall('DEL', KEYS[1])

@@ -1,20 +1,20 @@
--- Lengthens the life of a key that is still ours. Never shortens it, never creates a key.
+-- Extends the time to live of a key that has this owner token. Never shortens it, never creates a key.
 --
 -- KEYS[1]  the lock's key
--- ARGV[1]  our token
+-- ARGV[1]  the owner token
 -- ARGV[2]  the new time to live in milliseconds
 --
--- Returns   1  ours, and lives for at least ARGV[2] from now
---           0  another's (a key of another type is another's too)
---          -1  not there
--- or the error reply of a command that the server refused.
+-- Returns   1  renewed: the key lives for at least ARGV[2] from now
+--           0  another owner's key, or one of another type
+--          -1  there is no key
+-- or the error reply of a command that the server rejected.
 
 local value = redis.pcall('GET', KEYS[1])
 if value == false then
     return -1
 end
 if type(value) == 'table' then
-    -- Only the wrong type says whose the key is. A missing right or a loading server says nothing about it.
+    -- WRONGTYPE proves another owner. Other errors, such as NOPERM or LOADING, prove nothing.
     if value.err and string.find(value.err, 'WRONGTYPE', 1, true) then
         return 0
     end
@@ -24,19 +24,19 @@ if value ~= ARGV[1] then
     return 0
 end
 
--- Redis 6.2 has no PEXPIRE ... GT, so the comparison is made here; a script is one step, nothing comes between.
+-- Redis 6.2 has no PEXPIRE ... GT, so the script compares. A script is atomic.
 local left = redis.pcall('PTTL', KEYS[1])
 if type(left) == 'table' then
     return left
 end
--- A left of -1 is our own key that lost its expiry. It is given an expiry again: our lease ends by our
--- deadline whatever the key does, and a key without an expiry would outlive a crashed owner forever.
+-- -1 means that the holder's own key lost its expiry: set it again, because otherwise the key of a crashed
+-- holder would stay forever. The lease ends at its deadline in any case.
 if left < tonumber(ARGV[2]) then
-    local done = redis.pcall('PEXPIRE', KEYS[1], ARGV[2])
-    if type(done) == 'table' then
-        return done
+    local reply = redis.pcall('PEXPIRE', KEYS[1], ARGV[2])
+    if type(reply) == 'table' then
+        return reply
     end
-    if done == 0 then
+    if reply == 0 then
         return -1
     end
 end

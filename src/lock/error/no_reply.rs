@@ -21,23 +21,23 @@ pub enum NoDriver {
 
 /// The reason why a caller gets no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum NoAnswer {
+pub(in super::super) enum NoReply {
     Closed,
     NoDriver(NoDriver),
 }
 
 /// Every error of a lock operation has the same two variants for a missing reply.
-macro_rules! unanswered {
+macro_rules! no_reply {
     ($($error:ident),+) => {
         $(impl $error {
-            pub(in super::super) fn unanswered(why: NoAnswer, key: &Key) -> Self {
+            pub(in super::super) fn no_reply(reason: NoReply, key: &Key) -> Self {
                 let key = key.shared();
-                match why {
-                    NoAnswer::Closed => Self::Closed { key },
-                    NoAnswer::NoDriver(reason) => Self::NoDriver { key, reason },
+                match reason {
+                    NoReply::Closed => Self::Closed { key },
+                    NoReply::NoDriver(reason) => Self::NoDriver { key, reason },
                 }
             }
         })+
     };
 }
-unanswered!(AcquireError, ExtendError, ReleaseError, InspectError);
+no_reply!(AcquireError, ExtendError, ReleaseError, InspectError);
