@@ -1,3 +1,3 @@
 //! What the benches share.
 
-pub use quorlock_bench::{Outcome, by_hand, figures, machine};
+pub use quorlock_bench::{Outcome, by_hand, machine, stats};

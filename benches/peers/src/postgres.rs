@@ -42,7 +42,7 @@ impl Taken {
 
 impl Contender for Postgres {
     type Lock = Taken;
-    type Held = Taken;
+    type RenewedLock = Taken;
 
     async fn connect(urls: &[String]) -> Outcome<Self> {
         let url = urls.first().ok_or("no server")?;
@@ -69,11 +69,11 @@ impl Contender for Postgres {
         if row.get(0) { Ok(()) } else { Err("it was not locked".into()) }
     }
 
-    async fn hold(&self, key: &str, ttl: Duration) -> Outcome<Taken> {
+    async fn acquire_renewed(&self, key: &str, ttl: Duration) -> Outcome<Taken> {
         self.acquire(key, ttl).await
     }
 
-    async fn let_go(held: Taken) -> Outcome<()> {
+    async fn release_renewed(held: Taken) -> Outcome<()> {
         Self::release(held).await
     }
 }

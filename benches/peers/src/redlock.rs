@@ -20,7 +20,7 @@ pub(crate) struct Taken {
 
 impl Contender for Redlock {
     type Lock = Taken;
-    type Held = Taken;
+    type RenewedLock = Taken;
 
     async fn connect(urls: &[String]) -> Outcome<Self> {
         let mut manager = RedLock::new(urls.to_vec());
@@ -47,11 +47,11 @@ impl Contender for Redlock {
         Ok(())
     }
 
-    async fn hold(&self, key: &str, ttl: Duration) -> Outcome<Taken> {
+    async fn acquire_renewed(&self, key: &str, ttl: Duration) -> Outcome<Taken> {
         self.acquire(key, ttl).await
     }
 
-    async fn let_go(held: Taken) -> Outcome<()> {
+    async fn release_renewed(held: Taken) -> Outcome<()> {
         Self::release(held).await
     }
 }

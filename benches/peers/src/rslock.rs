@@ -19,7 +19,7 @@ pub(crate) struct Held {
 
 impl Contender for Rslock {
     type Lock = LockGuard;
-    type Held = Held;
+    type RenewedLock = Held;
 
     async fn connect(urls: &[String]) -> Outcome<Self> {
         Ok(Self(LockManager::from_clients(by_hand::clients(urls)?)))
@@ -34,7 +34,7 @@ impl Contender for Rslock {
         Ok(())
     }
 
-    async fn hold(&self, key: &str, ttl: Duration) -> Outcome<Held> {
+    async fn acquire_renewed(&self, key: &str, ttl: Duration) -> Outcome<Held> {
         let (client, key) = (self.0.clone(), key.to_owned());
         let (tell, has_it) = oneshot::channel();
         let (end, ended) = oneshot::channel();
@@ -50,7 +50,7 @@ impl Contender for Rslock {
         Ok(Held { end, task })
     }
 
-    async fn let_go(held: Held) -> Outcome<()> {
+    async fn release_renewed(held: Held) -> Outcome<()> {
         drop(held.end);
         held.task.await?
     }

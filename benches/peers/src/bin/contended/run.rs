@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use peers::Outcome;
-use peers::figures::{median, percentile};
+use peers::stats::{median, percentile};
 use quorlock_chaos::{DirectionRule, Fleet, LinkRules, Proxy};
 
 use crate::case::{Case, Distance};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use peers::figures::{median, short};
+use peers::stats::{median, short};
 
 use crate::case::{Case, Distance};
 use crate::run::Figures;

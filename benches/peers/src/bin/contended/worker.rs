@@ -7,7 +7,7 @@ use std::{process, thread};
 
 use futures::future::try_join_all;
 use peers::Outcome;
-use peers::figures::median;
+use peers::stats::median;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};

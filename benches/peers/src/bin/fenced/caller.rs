@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 use peers::Outcome;
-use peers::figures::median;
+use peers::stats::median;
 use quorlock::{Event, Redlock};
 use quorlock_chaos::Fleet;
 use rustix::time::{ClockId, clock_gettime};

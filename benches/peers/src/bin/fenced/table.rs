@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use peers::figures::{cell, median, short};
+use peers::stats::{cell, median, short};
 
 #[derive(Default)]
 pub(crate) struct Table {
