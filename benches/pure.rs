@@ -57,7 +57,8 @@ impl FakeCluster {
         assert!(self.reply_to_all(|event| matches!(event, OperationEvent::Released(_))), "all nodes replied");
     }
 
-    /// Replies to the requests of the coordinator until none is left. Returns whether the expected event came.
+    /// Replies to the requests of the coordinator until none is left. Returns whether the expected event
+    /// came.
     fn reply_to_all(&mut self, is_expected: impl Fn(&OperationEvent) -> bool) -> bool {
         let mut was_notified = false;
         while let Some(action) = self.coordinator.poll() {

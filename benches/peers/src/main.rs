@@ -1,5 +1,5 @@
-//! quorlock beside its peers, by the runner that `cargo bench` has too. Its settings are in its options; `scripts/bench`
-//! installs the peers of other languages and says in `BENCH_FOREIGN` where they are.
+//! Compares quorlock with all peers, by the runner of `cargo bench`. `scripts/bench` installs the peers in
+//! other languages, and lists their commands in `BENCH_FOREIGN`.
 
 mod postgres;
 mod redlock;
@@ -38,7 +38,7 @@ fn main() -> Outcome<()> {
     for line in env::var("BENCH_FOREIGN").unwrap_or_default().lines() {
         let mut words = line.split('\t');
         let (Some(name), Some(version)) = (words.next(), words.next()) else {
-            return Err(format!("BENCH_FOREIGN: an odd line {line:?}").into());
+            return Err(format!("BENCH_FOREIGN: unexpected line {line:?}").into());
         };
         versions.push(("version".to_owned(), format!("{name} {version}")));
         peers.push(foreign(name, words.map(OsString::from).collect()));
@@ -62,13 +62,13 @@ fn main() -> Outcome<()> {
     run(&peers, &workers, &versions)
 }
 
-/// A client in another language, and what it can take part in.
+/// A client in another language, with the parts that it supports.
 fn foreign(name: &str, program: Vec<OsString>) -> Peer {
     match name {
         "node-redlock" => {
             Peer::other(name, program, &[Part::AllThreads, Part::Throughput, Part::Faults, Part::Distance])
         }
-        // It waits for every node.
+        // It waits for every node, so a fault makes it slow.
         "redlock-universal" => {
             Peer::other(name, program, &[Part::AllThreads, Part::Throughput, Part::FaultOnce, Part::Distance])
         }

@@ -1,7 +1,8 @@
-//! The baseline: the least work of a client. One thread, a socket for each node, `poll(2)`, return at the third reply.
+//! The baseline: the least work of a client. One thread, a socket for each node, `poll(2)`, return at the
+//! third reply.
 //!
-//! It has no deadline, no other callers and no handling of a failed node. Its time is that of the kernel and of the
-//! servers, which no client can save.
+//! It has no deadline, no other callers and no handling of a failed node. Its time is that of the kernel and
+//! of the servers, which no client can save.
 
 mod node;
 
@@ -16,7 +17,8 @@ use crate::Outcome;
 use crate::worker::{Request, WorkerArgs, write_reply};
 use node::{Node, Vote};
 
-/// What an acquire sends: `SET NX PX` as in plain mode, or the script of fenced mode. The release is the same.
+/// What an acquire sends: `SET NX PX` as in plain mode, or the script of fenced mode. The release is the
+/// same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Plain,
@@ -185,7 +187,8 @@ impl BaselineClient {
     }
 }
 
-/// The last arguments of the acquire script: the node's marker, the end of its probation, and a lower bound of its numbers.
+/// The last arguments of the acquire script: the node's marker, the end of its probation, and a lower bound
+/// of its numbers.
 fn marker_args(marker: &str) -> Outcome<Vec<u8>> {
     let fields: Vec<&str> = marker.split(' ').collect();
     let ["quorlock3", _, _, _, max_ttl_millis, _, _, since_micros, _, base_micros] = fields[..] else {

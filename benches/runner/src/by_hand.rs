@@ -1,7 +1,7 @@
 //! A minimal Redlock on the redis crate: a reference for speed, not for safety.
 //!
-//! It has one multiplexed connection per node, sends to all nodes at once, and returns at the third OK. A separate task
-//! waits for the remaining replies.
+//! It has one multiplexed connection per node, sends to all nodes at once, and returns at the third OK. A
+//! separate task waits for the remaining replies.
 
 use std::time::Duration;
 
@@ -29,7 +29,8 @@ pub struct Lock {
     token: String,
 }
 
-/// One client for each node, with `TCP_NODELAY`: the redis crate leaves Nagle's algorithm on, which delays requests.
+/// One client for each node, with `TCP_NODELAY`: the redis crate leaves Nagle's algorithm on, which delays
+/// requests.
 pub fn clients(urls: &[String]) -> RedisResult<Vec<Client>> {
     let settings = TcpSettings::default().set_nodelay(true);
     (urls.iter())

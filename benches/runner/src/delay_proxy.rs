@@ -1,7 +1,8 @@
 //! A proxy that delays the bytes to and from a node.
 //!
-//! The proxy of `quorlock-chaos` delays by timers of whole milliseconds, which is too coarse for half a millisecond. This
-//! one uses sleeping threads, and is late by less than a tenth of a millisecond. The PINGs through it include its cost.
+//! The proxy of `quorlock-chaos` delays by timers of whole milliseconds, which is too coarse for half a
+//! millisecond. This one uses sleeping threads, and is late by less than a tenth of a millisecond. The PINGs
+//! through it include its cost.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,8 +12,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Forwards bytes to a node and back, each half a round trip later. It stops accepting when this value is dropped;
-/// its threads end when their connections are closed.
+/// Forwards bytes to a node and back, each half a round trip later. It stops accepting when this value is
+/// dropped; its threads end when their connections are closed.
 pub(crate) struct DelayProxy {
     address: SocketAddr,
     is_stopped: Arc<AtomicBool>,

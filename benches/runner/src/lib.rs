@@ -1,7 +1,8 @@
 //! Runs lock clients alternately against real servers, and compares them.
 //!
-//! Every client is a [`Peer`]: a program of its own that executes requests from its standard input (see [`worker`]).
-//! So the language of a client makes no difference, and processor time and memory are measured per client.
+//! Every client is a [`Peer`]: a program of its own that executes requests from its standard input (see
+//! [`worker`]). So the language of a client makes no difference, and processor time and memory are measured
+//! per client.
 
 #![allow(
     missing_docs,

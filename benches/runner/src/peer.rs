@@ -91,7 +91,8 @@ impl Peer {
     }
 }
 
-/// The peers of a part, in an order that rotates with the round: each is first, second and last equally often.
+/// The peers of a part, in an order that rotates with the round: each is first, second and last equally
+/// often.
 pub(crate) fn in_rotated_order(peers: &[Peer], part: Part, round: usize) -> Vec<&Peer> {
     let mut selected: Vec<&Peer> = peers.iter().filter(|peer| peer.takes_part_in(part)).collect();
     if !selected.is_empty() {

@@ -1,7 +1,8 @@
 //! The store of all results: a text file, written part by part, so that an interrupted run can be resumed.
 //!
-//! A line is `round`, `part`, `metric`, `client`, `value`, separated by tabs. The lines of a part count once the part is
-//! finished by a line whose metric is `done`. Lines of the part `environment` have text as value: where it was measured.
+//! A line is `round`, `part`, `metric`, `client`, `value`, separated by tabs. The lines of a part count once
+//! the part is finished by a line whose metric is `done`. Lines of the part `environment` have text as value:
+//! where it was measured.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -1,7 +1,7 @@
 //! A worker: the process of one client, which executes requests, one per line.
 //!
-//! It is started as `… worker NAME THREADS URL,URL,…` and writes `ok` when it is connected. Then it replies to each line
-//! with `ok` and numbers, or with `error` and a message:
+//! It is started as `… worker NAME THREADS URL,URL,…` and writes `ok` when it is connected. Then it replies
+//! to each line with `ok` and numbers, or with `error` and a message:
 //!
 //! | request | reply |
 //! |---|---|
@@ -112,7 +112,8 @@ pub fn slug(name: &str) -> String {
 /// Executes requests until its standard input is closed.
 pub fn serve<C: Contender>(args: &WorkerArgs) -> Outcome<()> {
     let runtime = args.threads.runtime()?;
-    // Input is read by a separate thread, so that late replies and renewals go on in the runtime between requests.
+    // Input is read by a separate thread, so that late replies and renewals go on in the runtime between
+    // requests.
     let (sender, mut requests) = mpsc::channel(1);
     thread::spawn(move || {
         for line in io::stdin().lock().lines() {
@@ -123,7 +124,8 @@ pub fn serve<C: Contender>(args: &WorkerArgs) -> Outcome<()> {
         }
     });
     let urls = args.urls.clone();
-    // Spawned, so that it runs on a worker thread of the runtime, as in a server, and not on the blocking thread.
+    // Spawned, so that it runs on a worker thread of the runtime, as in a server, and not on the blocking
+    // thread.
     let connected = runtime.block_on(runtime.spawn(async move { C::connect(&urls).await }))?;
     let Some(client) = write_reply(connected.map(|client| (Vec::new(), client)))? else { return Ok(()) };
     let run = Run::new(client, args.prefix());

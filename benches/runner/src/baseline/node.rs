@@ -38,7 +38,8 @@ impl Node {
         Ok(self.stream.write_all(bytes)?)
     }
 
-    /// Reads once. Returns the reply to the last request, if it is in; replies to earlier requests are late and ignored.
+    /// Reads once. Returns the reply to the last request, if it is in; replies to earlier requests are late
+    /// and ignored.
     pub(super) fn read(&mut self) -> Outcome<Option<Vote>> {
         let length = self.stream.read(&mut self.buffer[self.filled..])?;
         if length == 0 {

@@ -90,8 +90,8 @@ fn measure_fault(bench: &mut Bench, peers: &[Peer], fault: Fault) -> Outcome<()>
     let measured = measure_during_fault(bench, &mut workers, fault, &urls);
     fault.repair(&mut bench.fleet, node)?;
     measured?;
-    // A resumed node executes all requests that it received. A client sends its pending releases once it has connected
-    // again; quorlock waits at most two seconds between two dials.
+    // A resumed node executes all requests that it received. A client sends its pending releases once it has
+    // connected again; quorlock waits at most two seconds between two dials.
     thread::sleep(RECOVERY);
     // Slow clients are left out: their releases got no reply, so their locks do not count as released.
     let released: Vec<Peer> = peers.iter().filter(|peer| !is_slow(peer, fault)).cloned().collect();
@@ -108,7 +108,8 @@ fn measure_during_fault(
     for measured in &mut *workers {
         record_latency(bench, &after, measured, None, fault);
     }
-    // Throughput is measured after quorlock has closed the connection to the node, which takes four reply timeouts.
+    // Throughput is measured after quorlock has closed the connection to the node, which takes four reply
+    // timeouts.
     thread::sleep(AFTER_RECONNECT);
     for measured in &mut *workers {
         record_throughput(bench, &after, measured, None)?;

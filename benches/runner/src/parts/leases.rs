@@ -1,4 +1,5 @@
-//! Measures 10,000 held and renewed locks: the memory of each, and their effect on the throughput of other locks.
+//! Measures 10,000 held and renewed locks: the memory of each, and their effect on the throughput of other
+//! locks.
 
 use std::thread;
 use std::time::Duration;
@@ -31,8 +32,8 @@ pub(crate) fn measure(bench: &mut Bench) -> Outcome<()> {
     Ok(())
 }
 
-/// Measures the throughput of other locks with and without the leases, which `worker` holds already. In every second
-/// round the measurement with leases comes last.
+/// Measures the throughput of other locks with and without the leases, which `worker` holds already. In every
+/// second round the measurement with leases comes last.
 fn measure_interference(bench: &mut Bench, peer: &Peer, worker: &mut Process) -> Outcome<()> {
     let leases_last = bench.round % 2 == 1;
     let first = (!leases_last).then(|| throughput(peer, worker, 64, PERIOD)).transpose()?;

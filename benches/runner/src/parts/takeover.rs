@@ -1,4 +1,5 @@
-//! Measures how locks end: a holder dies while another process waits; no node replies and the holder gets the lost signal.
+//! Measures how locks end: a holder dies while another process waits; no node replies and the holder gets the
+//! lost signal.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -7,7 +7,8 @@ use crate::peer::Part;
 use crate::stats::percentile;
 use crate::worker::{Request, Threads};
 
-/// All workers run in alternating batches of a few hundred locks, so that other load on the machine affects all of them.
+/// All workers run in alternating batches of a few hundred locks, so that other load on the machine affects
+/// all of them.
 pub(crate) fn measure(bench: &mut Bench) -> Outcome<()> {
     for threads in Threads::BOTH {
         for nodes in [1, 3, 5, 7] {

@@ -1,6 +1,8 @@
-//! Counts instructions, allocations and system calls of an acquire and its release, which vary little with other load.
+//! Counts instructions, allocations and system calls of an acquire and its release, which vary little with
+//! other load.
 //!
-//! Each count is the difference between a worker that takes many locks and a worker that takes one, on one thread.
+//! Each count is the difference between a worker that takes many locks and a worker that takes one, on one
+//! thread.
 
 use std::process::Command;
 use std::{env, fs, process};

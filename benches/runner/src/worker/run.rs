@@ -57,7 +57,8 @@ impl<C: Contender> Run<C> {
         }
     }
 
-    /// Acquires and releases without reading a clock or storing results, so that only the client's work is counted.
+    /// Acquires and releases without reading a clock or storing results, so that only the client's work is
+    /// counted.
     async fn untimed(&self, ops: usize) -> Outcome<Vec<f64>> {
         let key = format!("{}one", self.prefix);
         for _ in 0..ops {
@@ -174,7 +175,8 @@ pub(crate) fn cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }
 
-/// The resident memory of this process. `statm` and `status` can be wrong by some pages per processor; this is exact.
+/// The resident memory of this process. `statm` and `status` can be wrong by some pages per processor; this
+/// is exact.
 fn resident_bytes() -> Outcome<f64> {
     let text = fs::read_to_string("/proc/self/smaps_rollup")?;
     let line = text.lines().find_map(|line| line.strip_prefix("Rss:")).ok_or("no Rss")?;
