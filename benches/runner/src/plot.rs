@@ -69,7 +69,7 @@ pub(crate) fn plot(store: &ResultsStore, date: &str) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
          role=\"img\" aria-labelledby=\"t d\">\n\
-         <title id=\"t\">quorlock beside its peers</title>\n\
+         <title id=\"t\">quorlock and its peers</title>\n\
          <desc id=\"d\">Five Redis servers on one machine, {date}, {} rounds. Dots are medians, lines reach from the lowest to the highest \
          round. The values are in the table of the same date.</desc>\n{STYLE}",
         store.rounds()

@@ -47,7 +47,7 @@ struct Report<'a> {
 
 impl Report<'_> {
     fn render(mut self, date: &str) -> String {
-        self.line(&format!("# quorlock beside its peers, {date}\n"));
+        self.line(&format!("# quorlock and its peers, {date}\n"));
         self.environment();
         self.goals();
         for threads in Threads::BOTH {
