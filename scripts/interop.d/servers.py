@@ -48,7 +48,7 @@ class Servers:
     def read_line(self):
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError("the servers are gone")
+            raise RuntimeError("the servers have exited")
         return line.strip()
 
 

@@ -72,10 +72,8 @@ impl Bench {
             }
         }
         let seconds = begin.elapsed().as_secs_f64();
-        let text = format!(
-            "{parts} parts of them in {seconds:.0} s, load average {before} before and {} after",
-            load()
-        );
+        let text =
+            format!("{parts} parts in {seconds:.0} s, load average {before} before and {} after", load());
         self.store.note_environment("run", &text)
     }
 

@@ -7,7 +7,7 @@ use crate::stats::{median, percentile, short};
 use crate::worker::Threads;
 
 pub(crate) struct Goal {
-    what: String,
+    name: String,
     measured: f64,
     bound: Bound,
 }
@@ -38,7 +38,7 @@ impl Goal {
             Bound::Above(least) => format!("above {}", short(least)),
         };
         let met = if self.is_met() { "yes" } else { "**NO**" };
-        format!("| {} | {bound} | {} | {met} |", self.what, short(self.measured))
+        format!("| {} | {bound} | {} | {met} |", self.name, short(self.measured))
     }
 }
 
@@ -46,8 +46,8 @@ impl Goal {
 pub(crate) fn goals(store: &ResultsStore) -> Vec<Goal> {
     let mut goals = Vec::new();
     uncontended(store, &mut goals);
-    let mut add = |what: String, measured: Option<f64>, bound| {
-        goals.extend(measured.map(|measured| Goal { what, measured, bound }));
+    let mut add = |name: String, measured: Option<f64>, bound| {
+        goals.extend(measured.map(|measured| Goal { name, measured, bound }));
     };
     let rate = metrics::per_second(64);
     for (client, least) in [(RSLOCK, 2.5), (NODE_REDLOCK, 4.0)] {
@@ -82,8 +82,8 @@ pub(crate) fn goals(store: &ResultsStore) -> Vec<Goal> {
         let ratios =
             store.ratios((metrics::DISTANT, client), (metrics::THIRD_ROUND_TRIP, metrics::NO_CLIENT));
         let ratio = (!ratios.is_empty()).then(|| median(ratios));
-        let what = format!("{client}, nodes at 0.5 to 20 ms: acquire p50 × third-fastest round trip");
-        add(what, ratio, Bound::AtMost(1.10));
+        let name = format!("{client}, nodes at 0.5 to 20 ms: acquire p50 × third-fastest round trip");
+        add(name, ratio, Bound::AtMost(1.10));
     }
     let ratio = |metric: &str| store.ratio(metric, QUORLOCK, RSLOCK);
     add(format!("instructions per lock: × {RSLOCK}'s"), ratio(metrics::INSTRUCTIONS), Bound::AtMost(0.25));
@@ -91,11 +91,11 @@ pub(crate) fn goals(store: &ResultsStore) -> Vec<Goal> {
     for client in [QUORLOCK, FENCED] {
         let bytes = store.median(metrics::LEASE_BYTES, client);
         add(format!("{client}: bytes for each of 10,000 renewed leases"), bytes, Bound::AtMost(600.0));
-        let what = format!(
+        let name = format!(
             "{client}: reads of a node for {} renewals due at the same time",
             metrics::SIMULTANEOUS_RENEWALS
         );
-        add(what, store.median(metrics::READS, client), Bound::AtMost(1.05));
+        add(name, store.median(metrics::READS, client), Bound::AtMost(1.05));
         let ratios = store.ratios((metrics::WITH_LEASES, client), (metrics::WITHOUT_LEASES, client));
         let ratio = (!ratios.is_empty()).then(|| median(ratios));
         add(format!("{client}: throughput with 10,000 leases × without"), ratio, Bound::AtLeast(0.9));
@@ -123,7 +123,7 @@ fn uncontended(store: &ResultsStore, goals: &mut Vec<Goal>) {
             [("acquire", metrics::acquire(5, Threads::One)), ("release", metrics::release(5, Threads::One))]
         {
             goals.extend(store.ratio(&metric, own, peer).map(|measured| Goal {
-                what: format!("{own}, {action} p50, one task, current-thread: × {peer}"),
+                name: format!("{own}, {action} p50, one task, current-thread: × {peer}"),
                 measured,
                 bound: Bound::AtMost(most),
             }));

@@ -1,6 +1,6 @@
 //! Runs lock clients alternately against real servers, and compares them.
 //!
-//! Every client is a [`Peer`]: a program of its own that executes requests from its standard input (see
+//! Every client is a [`Peer`]: a separate program that executes requests from its standard input (see
 //! [`worker`]). So the language of a client makes no difference, and processor time and memory are measured
 //! per client.
 

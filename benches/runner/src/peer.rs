@@ -28,7 +28,7 @@ pub enum Part {
     AllThreads,
     /// The same for one, three and seven nodes.
     NodeCounts,
-    /// 64 tasks, each with a lock of its own.
+    /// 64 tasks, each with its own lock.
     Throughput,
     /// The same with 1, 8 and 512 tasks.
     TaskCounts,
@@ -42,7 +42,7 @@ pub enum Part {
     Distance,
     /// 10,000 locks held.
     Leases,
-    /// The renewal of those, and its effect on other locks.
+    /// The renewal of these locks, and its effect on other locks.
     Renewals,
     /// A holder dies while another process waits.
     Takeover,

@@ -104,7 +104,7 @@ impl Drop for Process {
 }
 
 impl WorkerError {
-    /// The value that stands for the error in the results.
+    /// The value that represents the error in the results.
     pub(crate) fn value(&self) -> f64 {
         match self {
             Self::Timeout(_) => f64::INFINITY,

@@ -137,7 +137,7 @@ pub fn serve<C: Contender>(args: &WorkerArgs) -> Outcome<()> {
     Ok(())
 }
 
-/// Writes the outcome as a reply, and returns the value beside the numbers.
+/// Writes the numbers or the error as a reply, and returns the value.
 pub(crate) fn write_reply<T>(outcome: Outcome<(Vec<f64>, T)>) -> io::Result<Option<T>> {
     let mut out = io::stdout().lock();
     let value = match outcome {

@@ -110,7 +110,7 @@ fn measure_during_fault(
     }
     // Throughput is measured after quorlock has closed the connection to the node, which takes four reply
     // timeouts.
-    thread::sleep(AFTER_RECONNECT);
+    thread::sleep(AFTER_DISCONNECT);
     for measured in &mut *workers {
         record_throughput(bench, &after, measured, None)?;
     }
@@ -178,5 +178,5 @@ fn record_throughput(
 const OPS: usize = 1000;
 const DURATION: Duration = Duration::from_millis(600);
 const SHORT_TIMEOUT: Duration = Duration::from_secs(12);
-const AFTER_RECONNECT: Duration = Duration::from_millis(2200);
+const AFTER_DISCONNECT: Duration = Duration::from_millis(2200);
 const RECOVERY: Duration = Duration::from_millis(3500);

@@ -74,7 +74,7 @@ fn hold(peer: &Peer, worker: &mut Process, count: usize, ttl: Duration) -> Outco
     let reply = worker
         .request(&Request::Hold { count, ttl }, TIMEOUT)
         .map_err(|error| with_peer_name(peer, &error))?;
-    let [bytes] = reply[..] else { return Err("the reply to hold is one number".into()) };
+    let [bytes] = reply[..] else { return Err("the reply to hold must be one number".into()) };
     Ok(bytes)
 }
 

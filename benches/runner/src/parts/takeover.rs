@@ -35,9 +35,10 @@ pub(crate) fn measure(bench: &mut Bench) -> Outcome<()> {
         let ttls = bench.fleet.servers()[..5]
             .iter()
             .map(|server| Ok(server.command::<i64>(&["PTTL", &key])? as f64));
-        let third = Duration::from_secs_f64(median(ttls.collect::<Outcome<Vec<_>>>()?).max(0.0) / 1000.0);
+        let until_expiry =
+            Duration::from_secs_f64(median(ttls.collect::<Outcome<Vec<_>>>()?).max(0.0) / 1000.0);
         waiter.receive(TIMEOUT).map_err(|error| with_peer_name(peer, &error))?;
-        let delay = Instant::now().saturating_duration_since(measured_at + third);
+        let delay = Instant::now().saturating_duration_since(measured_at + until_expiry);
         bench.store.record(metrics::TAKEOVER, &peer.name, delay.as_secs_f64() * 1000.0);
         waiter.request(&Request::ReleaseAll, TIMEOUT).map_err(|error| with_peer_name(peer, &error))?;
         waiter.end()?;

@@ -56,7 +56,7 @@ pub(super) fn throughput(
         .request(&Request::Throughput { tasks, duration }, TIMEOUT)
         .map_err(|error| with_peer_name(peer, &error))?;
     let [done, seconds, cpu] = reply[..] else {
-        return Err("the reply to throughput is three numbers".into());
+        return Err("the reply to throughput must be three numbers".into());
     };
     Ok((done / seconds, cpu * 1e6 / done))
 }

@@ -89,7 +89,7 @@ impl<C: Contender> Run<C> {
             let (client, done) = (self.client.clone(), Arc::clone(&done));
             let task =
                 Task { client, key: format!("{}own:{task}", self.prefix), begin, duration, cancels, done };
-            // A task that excludes itself by a key of its own must not delay the other tasks.
+            // A task that excludes itself by its own leftover key must not delay the other tasks.
             tokio::spawn(async move { timeout(duration + STALL, task.run()).await.unwrap_or(Ok(())) })
         });
         let outcomes = try_join_all(tasks).await?;

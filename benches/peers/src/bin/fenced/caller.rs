@@ -29,7 +29,7 @@ impl Mode {
     pub(crate) const BOTH: [Self; 2] = [Self::Fenced, Self::Plain];
 }
 
-/// The number of locks acquired, and of those acquired in one network round.
+/// The number of acquired locks, and how many of them needed only one network round.
 #[derive(Default)]
 struct Rounds {
     all: AtomicU64,
