@@ -32,7 +32,7 @@ pub fn load() -> String {
     text.split(' ').next().unwrap_or("unknown").to_owned()
 }
 
-/// The day, as tables are with_peer_name after it.
+/// Today's date in UTC, by which tables are named.
 #[must_use]
 pub fn today() -> Option<String> {
     first_output_line("date", &["-u", "+%Y-%m-%d"])
