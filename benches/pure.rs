@@ -1,6 +1,6 @@
-//! The pure code that every lock goes through: the coordinator with its operations, and the parser of replies.
+//! Measures the code without input or output: the coordinator with its operations, and the parser of replies.
 //!
-//! Needs `--features bench-internals`, which opens the reply parser.
+//! Needs `--features bench-internals`, which makes the reply parser public.
 
 #![allow(clippy::disallowed_methods, reason = "the macros of criterion")]
 
@@ -19,7 +19,7 @@ use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::Vote;
 
 /// A coordinator with five connected nodes, and a clock that the bench sets.
-struct World {
+struct FakeCluster {
     coordinator: Coordinator,
     params: LeaseParams,
     key: Key,
@@ -27,21 +27,21 @@ struct World {
     tokens: u128,
 }
 
-impl World {
+impl FakeCluster {
     fn new() -> Self {
         let limits =
             Limits { reply_timeout: Duration::from_millis(500), redial_after: Duration::from_secs(2) };
         let quorum = Quorum::new(5, None).expect("five nodes have a majority");
-        let drift = Drift::new(0.01).expect("a usual drift");
+        let drift = Drift::new(0.01).expect("a valid drift");
         let params = LeaseParams::new(Duration::from_secs(10), drift, None, limits.reply_timeout)
-            .expect("usual terms");
+            .expect("valid lease parameters");
         let now = DualTimestamp::new(1_000_000_000, 1_700_000_000_000_000_000);
         let mut coordinator = Coordinator::new(quorum, limits);
         quorum.all().iter().for_each(|node| coordinator.on_up(node, now));
         Self { coordinator, params, key: Key::new("orders:42"), now, tokens: 0 }
     }
 
-    /// Takes the lock, with every node's answer, and releases it in the same way.
+    /// Acquires the lock and releases it. Every node replies.
     fn acquire_and_release(&mut self, id: OperationId) {
         self.tokens += 1;
         let spec = LockSpec {
@@ -52,14 +52,15 @@ impl World {
         };
         let policy = RenewalPolicy { auto_renew: true, max_hold_time: None };
         self.coordinator.acquire(id, spec, policy, OwnerToken::new(self.tokens), self.now);
-        assert!(self.answer_all(|event| matches!(event, OperationEvent::Won { .. })), "a free lock is won");
+        assert!(self.reply_to_all(|event| matches!(event, OperationEvent::Won { .. })), "a free lock is won");
         assert!(self.coordinator.release(id, self.now), "it is held");
-        assert!(self.answer_all(|event| matches!(event, OperationEvent::Released(_))), "all answered");
+        assert!(self.reply_to_all(|event| matches!(event, OperationEvent::Released(_))), "all nodes replied");
     }
 
-    /// Answers the requests of the coordinator until none is left. Returns whether the expected event came.
-    fn answer_all(&mut self, is_expected: impl Fn(&OperationEvent) -> bool) -> bool {
-        let mut was_said = false;
+    /// Replies to the requests of the coordinator until none is left. Returns whether the expected event
+    /// came.
+    fn reply_to_all(&mut self, is_expected: impl Fn(&OperationEvent) -> bool) -> bool {
+        let mut was_notified = false;
         while let Some(action) = self.coordinator.poll() {
             match action {
                 Action::Send { request, nodes, .. } => {
@@ -69,22 +70,22 @@ impl World {
                         self.coordinator.on_reply(node, vote, self.now);
                     }
                 }
-                Action::Event(_, event) => was_said |= is_expected(&event),
+                Action::Event(_, event) => was_notified |= is_expected(&event),
                 _ => {}
             }
         }
         self.coordinator.on_wake(self.now);
-        was_said
+        was_notified
     }
 }
 
 fn coordinator(criterion: &mut Criterion) {
-    let mut world = World::new();
+    let mut cluster = FakeCluster::new();
     let mut id = 0;
-    criterion.bench_function("board: acquire and release, five nodes", |bencher| {
+    criterion.bench_function("coordinator: acquire and release, five nodes", |bencher| {
         bencher.iter(|| {
             id += 1;
-            world.acquire_and_release(id);
+            cluster.acquire_and_release(id);
         });
     });
 }
@@ -94,7 +95,7 @@ fn replies(criterion: &mut Criterion) {
         ("OK", b"+OK\r\n"),
         ("nil", b"$-1\r\n"),
         ("number", b":1\r\n"),
-        ("ballot", b"*3\r\n:1\r\n:1700000000000000\r\n:1700000000000001\r\n"),
+        ("grant with number", b"*3\r\n:1\r\n:1700000000000000\r\n:1700000000000001\r\n"),
     ];
     for (name, bytes) in kinds {
         criterion.bench_function(&format!("reply: {name}"), |bencher| {

@@ -18,27 +18,27 @@ export const recordValue = (value) => {
 };
 
 /**
- * Acquires and releases the lock in a loop, and writes each step as an event of the history. `take` returns null if the
- * lock is contended, else a deadline and a function that releases it and returns whether that was confirmed.
+ * Acquires and releases the lock in a loop, and writes each step as an event of the history. `acquire` returns null if
+ * the lock is contended, else a deadline and `release`, which returns whether the release was confirmed.
  */
-export async function work(take) {
+export async function work(acquire) {
   let attempt = 0;
-  const write = (what, at = now()) => {
+  const write = (kind, at = now()) => {
     const actor = { client: { process: Number(PROCESS), task: 0, attempt } };
     // JSON.stringify cannot write a BigInt, so the time is inserted as text.
-    console.log(`{"at":${at},"actor":${JSON.stringify(actor)},"kind":${what}}`);
+    console.log(`{"at":${at},"actor":${JSON.stringify(actor)},"kind":${kind}}`);
   };
   const until = now() + BigInt(Math.round(Number(SECONDS) * 1e9));
   while (now() < until) {
     attempt += 1;
     write(JSON.stringify({ waiting: { keys: [lock], kind: 'mutex', ttl_ms: ttl, wait_ms: 1000 } }));
     try {
-      const held = await take();
+      const held = await acquire();
       if (held) {
         write(`{"granted":{"deadline":${held.deadline},"fencing_number":null,"nonce":null,"spare_nodes":0}}`);
         await sleep(Math.random() * 30);
         write('"releasing"');
-        write(JSON.stringify({ released: { confirmed: await held.free() } }));
+        write(JSON.stringify({ released: { confirmed: await held.release() } }));
       } else {
         write('{"failed":{"reason":"contended"}}');
       }

@@ -5,7 +5,7 @@ import Redlock, { ExecutionError } from 'redlock';
 
 import { lock, recordValue, nodes, now, ttl, work } from './event_writer.mjs';
 
-class Recorded extends Redlock {
+class RecordingRedlock extends Redlock {
   _random() {
     return recordValue(super._random());
   }
@@ -13,7 +13,7 @@ class Recorded extends Redlock {
 
 // ioredis reconnects by itself.
 const clients = nodes.map((url) => new Redis(url).on('error', () => {}));
-const redlock = new Recorded(clients, { retryCount: 0 });
+const redlock = new RecordingRedlock(clients, { retryCount: 0 });
 
 /** Null if too few nodes agreed: its error for a contended lock, and for an expired one. */
 const nullIfTooFew = (error) => {
@@ -26,6 +26,6 @@ await work(async () => {
   if (!held) return null;
   // One millisecond less, because `expiration` is rounded to milliseconds.
   const deadline = now() + BigInt(held.expiration - Date.now() - 1) * 1_000_000n;
-  return { deadline, free: async () => (await held.release().catch(nullIfTooFew)) !== null };
+  return { deadline, release: async () => (await held.release().catch(nullIfTooFew)) !== null };
 });
 clients.forEach((client) => client.disconnect());

@@ -7,7 +7,7 @@ import { lock, recordValue, nodes, now, ttl, work } from './event_writer.mjs';
 
 const values = new Set();
 
-class Recorded extends IoredisAdapter {
+class RecordingAdapter extends IoredisAdapter {
   setNX(key, value, ms) {
     if (!values.has(value)) values.add(recordValue(value));
     return super.setNX(key, value, ms);
@@ -16,7 +16,7 @@ class Recorded extends IoredisAdapter {
 
 // ioredis reconnects by itself.
 const clients = nodes.map((url) => new Redis(url).on('error', () => {}));
-const adapters = clients.map((client) => new Recorded(client));
+const adapters = clients.map((client) => new RecordingAdapter(client));
 const redlock = createRedlock({ adapters, key: lock, ttl, retryAttempts: 0 });
 
 await work(async () => {
@@ -26,6 +26,6 @@ await work(async () => {
     if (!(error instanceof LockAcquisitionError)) throw error;
     return null;
   });
-  return held && { deadline, free: () => redlock.release(held) };
+  return held && { deadline, release: () => redlock.release(held) };
 });
 clients.forEach((client) => client.disconnect());

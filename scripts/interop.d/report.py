@@ -1,35 +1,35 @@
-"""What a run came to: for each kind of holder, and in all. Whose fault is whose is decided here.
+"""The report of a run: per client, and in total. It decides which violations count against quorlock.
 
-Two holders at once are a violation, whichever clients they are: each of them relies on all others. Beyond that, other libraries owe
-nothing: what they do badly by the checker's standards, and harms only themselves, is counted and no more.
+Two holders at the same time are a violation, whichever clients they are, because each relies on all others. Other findings about another
+library harm only that library. They are counted and reported, and do not fail the run.
 """
 
 import json
 import subprocess
 from collections import Counter
 
-# At least this many locks: a client that never holds one is excluded from nothing.
-ENOUGH = 5
-# A key that stands for so much of its ttl was left there, unless it was held, or the server away.
-LEFT = 0.8
-OURS = "quorlock"
-# What the judge says of errors, and of locks that were over when they were given, is said here in other words.
-TOLD_OTHERWISE = ("no_unexpected_error", "loss_signalled")
+# The minimum number of locks of a client: a run in which it held fewer shows nothing about it.
+MIN_LOCKS = 5
+# A key that existed for this share of its ttl was left behind, unless it was held or the server was away.
+LEFT_SHARE = 0.8
+QUORLOCK = "quorlock"
+# The report counts errors, and locks that were over when granted, in its own words instead.
+REPORTED_SEPARATELY = ("no_unexpected_error", "loss_signalled")
 
 
-def ask_judge(judge, history):
-    with open(history) as told:
-        answer = subprocess.run([judge, "--json"], stdin=told, capture_output=True, text=True, check=True)
-    return json.loads(answer.stdout)
+def run_checker(checker, history):
+    with open(history) as events:
+        output = subprocess.run([checker, "--json"], stdin=events, capture_output=True, text=True, check=True)
+    return json.loads(output.stdout)
 
 
-def client(event):
-    who = event["actor"]
-    return who["client"] if who != "run" else None
+def client_of(event):
+    actor = event["actor"]
+    return actor["client"] if actor != "run" else None
 
 
-def kind(event):
-    """What happened, in a word."""
+def kind_of(event):
+    """The name of the kind of an event."""
     return event["kind"] if isinstance(event["kind"], str) else next(iter(event["kind"]))
 
 
@@ -37,100 +37,100 @@ class Report:
     def __init__(self, names, events, verdict, values, seen, ttl_ms):
         self.names, self.events, self.verdict = names, events, verdict
         self.values, self.seen, self.ttl = values, seen, ttl_ms * 1_000_000
-        self.turns = self.read()
-        self.violations, self.own = self.sort()
+        self.attempts = self.read_attempts()
+        self.violations, self.client_findings = self.classify()
 
-    def read(self):
-        """Each try for the lock: when it began, was granted, and ended."""
-        turns = {}
+    def read_attempts(self):
+        """For each attempt: the client's name, and the time of its first event of each kind."""
+        attempts = {}
         for event in self.events:
-            if who := client(event):
-                turn = turns.setdefault(tuple(who.values()), {"name": self.names[who["process"]]})
-                turn.setdefault(kind(event), event["at"])
-        return turns
+            if client := client_of(event):
+                attempt = attempts.setdefault(tuple(client.values()), {"name": self.names[client["process"]]})
+                attempt.setdefault(kind_of(event), event["at"])
+        return attempts
 
-    def sort(self):
-        """The judge's findings: violations, and what is some stranger's own."""
-        violations, own = [], Counter()
+    def classify(self):
+        """The checker's findings: violations, and findings that concern only another library."""
+        violations, client_findings = [], Counter()
         for finding in self.verdict["violations"]:
-            told_by = [client(self.events[place]) for place in finding["events"]]
-            names = {self.names[who["process"]] if who else OURS for who in told_by}
-            if finding["invariant"] == "exclusion" or OURS in names or len(names) != 1:
+            clients = [client_of(self.events[index]) for index in finding["events"]]
+            names = {self.names[client["process"]] if client else QUORLOCK for client in clients}
+            if finding["invariant"] == "exclusion" or QUORLOCK in names or len(names) != 1:
                 violations.append(finding)
-            elif finding["invariant"] not in TOLD_OTHERWISE:
-                own[names.pop(), f"broke \"{finding['invariant'].replace('_', ' ')}\""] += 1
+            elif finding["invariant"] not in REPORTED_SEPARATELY:
+                client_findings[names.pop(), f"broke \"{finding['invariant'].replace('_', ' ')}\""] += 1
         for event in self.events:
-            if not client(event) or (name := self.names[client(event)["process"]]) == OURS:
+            if not client_of(event) or (name := self.names[client_of(event)["process"]]) == QUORLOCK:
                 continue
-            if kind(event) == "unexpected_error":
-                own[name, event["kind"]["unexpected_error"]["message"]] += 1
-            elif kind(event) == "granted" and event["kind"]["granted"]["deadline"] <= event["at"]:
-                own[name, "was given the lock when it was over"] += 1
-        return violations, own
+            if kind_of(event) == "unexpected_error":
+                client_findings[name, event["kind"]["unexpected_error"]["message"]] += 1
+            elif kind_of(event) == "granted" and event["kind"]["granted"]["deadline"] <= event["at"]:
+                client_findings[name, "was granted the lock after its deadline"] += 1
+        return violations, client_findings
 
-    def broken(self):
-        """Which server was away, from when to when."""
+    def fault_windows(self):
+        """The server, begin and end of each fault."""
         begun = {}
         for event in self.events:
-            if kind(event) == "fault":
+            if kind_of(event) == "fault":
                 fault = event["kind"]["fault"]
                 begun[fault["id"]] = fault["nodes"][0], event["at"]
-            elif kind(event) == "fault_ended":
+            elif kind_of(event) == "fault_ended":
                 yield *begun[event["kind"]["fault_ended"]["fault"]], event["at"]
 
     def longest_wait_ms(self, name):
-        """From when it first wanted the lock, after the last time, to when it was granted."""
+        """The longest time from the first attempt after a lock to the next grant."""
         longest, since = 0, {}
-        for (process, task, _), turn in self.turns.items():
-            if turn["name"] != name or "waiting" not in turn:
+        for (process, task, _), attempt in self.attempts.items():
+            if attempt["name"] != name or "waiting" not in attempt:
                 continue
-            since.setdefault((process, task), turn["waiting"])
-            if "granted" in turn:
-                longest = max(longest, turn["granted"] - since.pop((process, task)))
+            since.setdefault((process, task), attempt["waiting"])
+            if "granted" in attempt:
+                longest = max(longest, attempt["granted"] - since.pop((process, task)))
         for began in since.values():
             longest = max(longest, self.events[-1]["at"] - began)
         return longest // 1_000_000
 
-    def left(self):
-        """How many keys were left to expire, by who may have left them."""
+    def keys_left(self):
+        """The number of keys that were left to expire, by client."""
         held = {}
-        for turn in self.turns.values():
-            if "granted" in turn:
-                over = min((turn[end] for end in ("releasing", "unexpected_error") if end in turn), default=turn["granted"])
-                held.setdefault(turn["name"], []).append((turn["granted"], over))
-        left = Counter({OURS: 0})
+        for attempt in self.attempts.values():
+            if "granted" in attempt:
+                ends = (attempt[end] for end in ("releasing", "unexpected_error") if end in attempt)
+                held.setdefault(attempt["name"], []).append((attempt["granted"], min(ends, default=attempt["granted"])))
+        left = Counter({QUORLOCK: 0})
         for node, seen in enumerate(self.seen):
-            # No client could have removed it then.
-            away = [(begun, over) for broken, begun, over in self.broken() if broken == node]
+            # No client could remove a key during these times.
+            away = [(begin, end) for server, begin, end in self.fault_windows() if server == node]
             for value, (first, last) in seen.items():
                 owner = self.owner(value)
-                spans = away + [hold for name in owner.split(" or ") for hold in held.get(name, [])]
-                excused = sum(max(0, min(over, last) - max(begun, first)) for begun, over in spans)
-                if last - first - excused >= self.ttl * LEFT:
+                windows = away + [hold for name in owner.split(" or ") for hold in held.get(name, [])]
+                excused = sum(max(0, min(end, last) - max(begin, first)) for begin, end in windows)
+                if last - first - excused >= self.ttl * LEFT_SHARE:
                     left[owner] += 1
         return left
 
     def owner(self, value):
         if value.decode("ascii", "replace") in self.values:
             return self.values[value.decode()]
-        # By their form, where they do not tell it.
-        by_length = {20: ["rslock", "redlock"], 36: ["pottery"], 32: [OURS]}
+        # By the length of the value, for clients that do not record their values.
+        by_length = {20: ["rslock", "redlock"], 36: ["pottery"], 32: [QUORLOCK]}
         names = [name for name in by_length.get(len(value), []) if name in self.names]
         return " or ".join(names) or "no known client"
 
     def print(self):
-        broken = list(self.broken())
-        left = self.left()
-        print(f"{'':20}{'locks':>7}{'server away':>13}{'failed':>9}{'errors':>8}{'longest wait':>14}")
+        windows = list(self.fault_windows())
+        left = self.keys_left()
+        print(f"{'':20}{'locks':>7}{'server away':>13}{'not granted':>13}{'errors':>8}{'longest wait':>14}")
         for name in dict.fromkeys(self.names):
-            turns = [turn for turn in self.turns.values() if turn["name"] == name]
-            granted = [turn["granted"] for turn in turns if "granted" in turn]
-            away = sum(any(begun <= at < over for _, begun, over in broken) for at in granted)
-            failed, errors = (sum(what in turn for turn in turns) for what in ("failed", "unexpected_error"))
+            attempts = [attempt for attempt in self.attempts.values() if attempt["name"] == name]
+            granted = [attempt["granted"] for attempt in attempts if "granted" in attempt]
+            away = sum(any(begin <= at < end for _, begin, end in windows) for at in granted)
+            failed, errors = (sum(kind in attempt for attempt in attempts) for kind in ("failed", "unexpected_error"))
             wait = self.longest_wait_ms(name)
-            print(f"{name:20}{len(granted):7}{away:13}{failed:9}{errors:8}{wait:11} ms")
-        for (name, words), count in sorted(self.own.items()):
-            print(f"  its own: {name}: {words}, {count} times")
+            print(f"{name:20}{len(granted):7}{away:13}{failed:13}{errors:8}{wait:11} ms")
+        for (name, finding), count in sorted(self.client_findings.items()):
+            print(f"  {name}: {finding}, {count} times")
         keys = ", ".join(f"{count} of {owner}" for owner, count in sorted(left.items()))
         print(f"keys left until they expired: {keys}")
         faults = ", ".join(f"{count} × {name}" for name, count in sorted(self.verdict["faults"].items()))
@@ -139,7 +139,7 @@ class Report:
         for violation in self.violations:
             print(f"  {violation['invariant']}: {violation['message']}")
 
-    def idle(self):
-        """Who had it so seldom that nothing is known of it."""
-        granted = Counter(turn["name"] for turn in self.turns.values() if "granted" in turn)
-        return [name for name in dict.fromkeys(self.names) if granted[name] < ENOUGH]
+    def too_few_locks(self):
+        """The clients that held fewer than MIN_LOCKS locks."""
+        granted = Counter(attempt["name"] for attempt in self.attempts.values() if "granted" in attempt)
+        return [name for name in dict.fromkeys(self.names) if granted[name] < MIN_LOCKS]

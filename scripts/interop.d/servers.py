@@ -1,4 +1,4 @@
-"""The servers, and what is done to them meanwhile: never to more than a minority at a time."""
+"""The servers, and the faults injected into them: never into more than a minority at a time."""
 
 import os
 import random
@@ -7,18 +7,18 @@ import threading
 import time
 
 COUNT = 5
-# How long something is broken, in seconds: from less to more than the ttl.
-LASTS = (0.2, 2.0)
-# For our fenced clients, a server that was restarted is on probation so long.
-LONGEST_TTL_S = 2
-# From one fault to the next, so that there is a quorum in between for those who wait out a probation.
-CALM_S = LONGEST_TTL_S + 1
-# For everybody to meet, and to come to rest.
-PEACE_S = 1.5
-# What is done, in turn. All are a minority.
-BOUTS = (["kill"], ["pause"], ["kill", "pause"])
+# Shortest and longest fault, in seconds: from less to more than the ttl.
+FAULT_S = (0.2, 2.0)
+# A restarted server is on probation for this long, for fenced quorlock clients.
+MAX_TTL_S = 2
+# Time between two faults, so that a quorum is past its probation in between.
+RECOVERY_S = MAX_TTL_S + 1
+# Time without faults at the start, for all clients to connect, and at the end.
+QUIET_S = 1.5
+# The faults of each step, in rotation. Each step affects a minority.
+FAULT_STEPS = (["kill"], ["pause"], ["kill", "pause"])
 EFFECTS = {"kill": "down", "pause": "paused"}
-MENDED_BY = {"kill": "restart", "pause": "resume"}
+REPAIRS = {"kill": "restart", "pause": "resume"}
 
 
 def now():
@@ -26,12 +26,12 @@ def now():
 
 
 class Servers:
-    """Five of them, which go when this is closed, or we die. A restart keeps the data."""
+    """Five servers, which end when this is closed or the process exits. A restart keeps the data."""
 
     def __init__(self, program):
         pipe = subprocess.PIPE
         self.process = subprocess.Popen([program, str(COUNT)], stdin=pipe, stdout=pipe, text=True)
-        self.urls = self.hears().split(",")
+        self.urls = self.read_line().split(",")
 
     def __enter__(self):
         return self
@@ -40,57 +40,57 @@ class Servers:
         self.process.stdin.close()
         self.process.wait()
 
-    def does(self, act, server):
-        self.process.stdin.write(f"{act} {server}\n")
+    def execute(self, action, server):
+        self.process.stdin.write(f"{action} {server}\n")
         self.process.stdin.flush()
-        self.hears()
+        self.read_line()
 
-    def hears(self):
+    def read_line(self):
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError("the servers are gone")
+            raise RuntimeError("the servers have exited")
         return line.strip()
 
 
-class Breaker(threading.Thread):
-    """Breaks servers and mends them until shortly before the end, and remembers it as events of a history."""
+class FaultInjector(threading.Thread):
+    """Injects and repairs faults until shortly before the end, and records them as events of the history."""
 
     def __init__(self, servers, seconds, seed):
         super().__init__()
-        self.servers, self.seconds, self.chance = servers, seconds, random.Random(seed)
+        self.servers, self.seconds, self.rng = servers, seconds, random.Random(seed)
         self.events, self.count, self.error = [], 0, None
 
     def run(self):
         try:
-            self.breaks()
-        except Exception as error:  # whatever it is, the one who waits for us is to raise it
+            self.inject_faults()
+        except Exception as error:  # `end` raises it in the thread that waits
             self.error = error
 
-    def breaks(self):
-        until = time.monotonic() + self.seconds - PEACE_S
-        time.sleep(PEACE_S)
-        bout = 0
+    def inject_faults(self):
+        until = time.monotonic() + self.seconds - QUIET_S
+        time.sleep(QUIET_S)
+        step = 0
         while True:
-            acts, lasts = BOUTS[bout % len(BOUTS)], self.chance.uniform(*LASTS)
-            if time.monotonic() + lasts + CALM_S > until:
+            actions, duration = FAULT_STEPS[step % len(FAULT_STEPS)], self.rng.uniform(*FAULT_S)
+            if time.monotonic() + duration + RECOVERY_S > until:
                 return
-            broken = []
-            for act, server in zip(acts, self.chance.sample(range(COUNT), len(acts))):
-                fault = {"id": self.count, "kind": act, "nodes": [server], "effects": [EFFECTS[act]]}
-                broken.append((self.count, act, server))
+            injected = []
+            for action, server in zip(actions, self.rng.sample(range(COUNT), len(actions))):
+                fault = {"id": self.count, "kind": action, "nodes": [server], "effects": [EFFECTS[action]]}
+                injected.append((self.count, action, server))
                 self.count += 1
-                # Told before it is done, and healed after that.
-                self.tells({"fault": fault})
-                self.servers.does(act, server)
-            time.sleep(lasts)
-            for fault, act, server in broken:
-                self.servers.does(MENDED_BY[act], server)
-                self.tells({"fault_ended": {"fault": fault}})
-            bout += 1
-            time.sleep(CALM_S)
+                # Recorded before the fault begins, and its end after the repair.
+                self.record({"fault": fault})
+                self.servers.execute(action, server)
+            time.sleep(duration)
+            for fault, action, server in injected:
+                self.servers.execute(REPAIRS[action], server)
+                self.record({"fault_ended": {"fault": fault}})
+            step += 1
+            time.sleep(RECOVERY_S)
 
-    def tells(self, what):
-        self.events.append({"at": now(), "actor": "run", "kind": what})
+    def record(self, kind):
+        self.events.append({"at": now(), "actor": "run", "kind": kind})
 
     def end(self):
         self.join()
@@ -99,6 +99,6 @@ class Breaker(threading.Thread):
 
 
 def environment(urls):
-    """What our command is to know, and nothing that was meant for other nodes."""
+    """The environment of the quorlock command, without settings for other nodes."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("QUORLOCK_")}
-    return env | {"QUORLOCK_NODES": ",".join(urls), "QUORLOCK_MAX_TTL": f"{LONGEST_TTL_S}s"}
+    return env | {"QUORLOCK_NODES": ",".join(urls), "QUORLOCK_MAX_TTL": f"{MAX_TTL_S}s"}

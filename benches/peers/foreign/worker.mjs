@@ -1,4 +1,4 @@
-// node-redlock and redlock-universal as workers: each executes requests, one per line. The requests are listed in
+// The workers for node-redlock and redlock-universal: each executes requests, one per line. The requests are listed in
 // benches/runner/src/worker.rs.
 import { createInterface } from 'node:readline';
 import Redis from 'ioredis';
@@ -8,7 +8,7 @@ const TTL = 10_000;
 const prefix = `bench:${name.replaceAll(' ', '-')}:`;
 
 const nodes = urls.split(',').map((url) => new Redis(url));
-// What a client prints about a bad node is discarded: its replies report it.
+// Errors of a bad node are discarded here, because the failed requests report them.
 nodes.forEach((node) => node.on('error', () => {}));
 
 const clients = {
@@ -25,15 +25,15 @@ const clients = {
     const { createRedlock, IoredisAdapter } = await import('redlock-universal');
     const adapters = nodes.map((node) => new IoredisAdapter(node));
     const locks = new Map();
-    const of = (key) => {
+    const lockOf = (key) => {
       if (!locks.has(key)) {
         locks.set(key, createRedlock({ adapters, key, ttl: TTL, retryAttempts: 1000, retryDelay: 1 }));
       }
       return locks.get(key);
     };
     return {
-      acquire: async (key) => ({ key, handle: await of(key).acquire() }),
-      release: ({ key, handle }) => of(key).release(handle),
+      acquire: async (key) => ({ key, handle: await lockOf(key).acquire() }),
+      release: ({ key, handle }) => lockOf(key).release(handle),
     };
   },
 };
@@ -41,24 +41,24 @@ const clients = {
 const micros = () => Number(process.hrtime.bigint()) / 1000;
 
 async function sequence(client, ops) {
-  const figures = [];
+  const timings = [];
   for (let op = 0; op < ops; op += 1) {
     const begin = micros();
     const lock = await client.acquire(`${prefix}one`);
     const acquired = micros();
     await client.release(lock);
-    figures.push(acquired - begin, micros() - acquired);
+    timings.push(acquired - begin, micros() - acquired);
   }
-  return figures;
+  return timings;
 }
 
-async function rush(client, tasks, millis) {
+async function throughput(client, tasks, millis) {
   const begin = micros();
   const cpu = process.cpuUsage();
   let done = 0;
-  const task = async (_, place) => {
+  const task = async (_, number) => {
     while (micros() - begin < millis * 1000) {
-      await client.release(await client.acquire(`${prefix}own:${place}`));
+      await client.release(await client.acquire(`${prefix}own:${number}`));
       done += 1;
     }
   };
@@ -68,7 +68,7 @@ async function rush(client, tasks, millis) {
   return [done, seconds, (user + system) / 1e6];
 }
 
-// A bad node may be among them; a quorum is enough to begin.
+// One node may be bad, so it begins when a quorum is ready.
 const ready = (node) => (node.status === 'ready' ? undefined : new Promise((done) => node.once('ready', done)));
 let quorum = Math.floor(nodes.length / 2) + 1;
 await new Promise((done) => {
@@ -81,15 +81,15 @@ await new Promise((done) => {
 const client = await clients[name]();
 console.log('ok');
 for await (const line of createInterface({ input: process.stdin })) {
-  const [what, ...numbers] = line.split(' ');
+  const [request, ...numbers] = line.split(' ');
   try {
     const [first, second] = numbers.map(Number);
-    let figures;
-    if (what === 'work') figures = (await sequence(client, first)).slice(0, 0);
-    else if (what === 'sequence') figures = await sequence(client, first);
-    else if (what === 'rush') figures = await rush(client, first, second);
+    let reply;
+    if (request === 'untimed') reply = (await sequence(client, first)).slice(0, 0);
+    else if (request === 'sequence') reply = await sequence(client, first);
+    else if (request === 'throughput') reply = await throughput(client, first, second);
     else throw new Error(`unknown request ${line}`);
-    console.log(['ok', ...figures].join(' '));
+    console.log(['ok', ...reply].join(' '));
   } catch (error) {
     console.log(`error ${String(error).replaceAll('\n', ' ')}`);
   }

@@ -1,4 +1,4 @@
-"""pottery as a worker: it executes requests, one per line. The requests are listed in benches/runner/src/worker.rs."""
+"""The worker for pottery: it executes requests, one per line. The requests are listed in benches/runner/src/worker.rs."""
 
 import sys
 import threading
@@ -10,7 +10,7 @@ from redis import Redis
 _, name, _, urls = sys.argv[1:]
 TTL = 10
 PREFIX = f"bench:{name.replace(' ', '-')}:"
-# A wait of up to 0.2 s is no setting for a lock that is free in a millisecond.
+# The default waits up to 0.2 s before a retry, although the lock is free within a millisecond.
 Redlock._RETRY_DELAY = 0.001
 masters = {Redis.from_url(url) for url in urls.split(",")}
 
@@ -20,30 +20,30 @@ def lock_of(key):
 
 
 def sequence(ops):
-    figures = []
+    timings = []
     for _ in range(ops):
         lock = lock_of(PREFIX + "one")
         begin = time.perf_counter()
         if not lock.acquire():
-            raise RuntimeError("not taken")
+            raise RuntimeError("not acquired")
         acquired = time.perf_counter()
         lock.release()
-        figures += [(acquired - begin) * 1e6, (time.perf_counter() - acquired) * 1e6]
-    return figures
+        timings += [(acquired - begin) * 1e6, (time.perf_counter() - acquired) * 1e6]
+    return timings
 
 
-def rush(tasks, millis):
+def throughput(tasks, millis):
     begin, cpu = time.perf_counter(), time.process_time()
     done = [0] * tasks
 
-    def task(place):
+    def task(number):
         while time.perf_counter() - begin < millis / 1000:
-            lock = lock_of(f"{PREFIX}own:{place}")
+            lock = lock_of(f"{PREFIX}own:{number}")
             if lock.acquire():
                 lock.release()
-                done[place] += 1
+                done[number] += 1
 
-    threads = [threading.Thread(target=task, args=(place,)) for place in range(tasks)]
+    threads = [threading.Thread(target=task, args=(number,)) for number in range(tasks)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -51,21 +51,21 @@ def rush(tasks, millis):
     return [sum(done), time.perf_counter() - begin, time.process_time() - cpu]
 
 
-def carry_out(what, numbers):
-    if what == "work":
+def execute(request, numbers):
+    if request == "untimed":
         sequence(*numbers)
         return []
-    if what == "sequence":
+    if request == "sequence":
         return sequence(*numbers)
-    if what == "rush":
-        return rush(*numbers)
-    raise ValueError(f"unknown request {what}")
+    if request == "throughput":
+        return throughput(*numbers)
+    raise ValueError(f"unknown request {request}")
 
 
 print("ok", flush=True)
 for line in sys.stdin:
-    what, *numbers = line.split()
+    request, *numbers = line.split()
     try:
-        print("ok", *carry_out(what, [int(number) for number in numbers]), flush=True)
+        print("ok", *execute(request, [int(number) for number in numbers]), flush=True)
     except Exception as error:
         print("error", repr(error).replace("\n", " "), flush=True)

@@ -1,3 +1,3 @@
-//! What the benches share.
+//! Shared by the benches of this package.
 
-pub use quorlock_bench::{Outcome, by_hand, figures, machine};
+pub use quorlock_bench::{Outcome, by_hand, machine, stats};

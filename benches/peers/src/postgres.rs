@@ -1,4 +1,5 @@
-//! `PostgreSQL` advisory locks as a worker, for context: one server, no quorum. The lock of a session, on prepared statements.
+//! The worker for `PostgreSQL` advisory locks, for comparison: one server, no quorum. It uses session locks
+//! and prepared statements.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use quorlock_bench::Outcome;
 use quorlock_bench::worker::Contender;
 use tokio_postgres::{Client, NoTls, Statement};
 
-/// As many sessions as tasks.
+/// One session per task.
 #[derive(Clone)]
 pub(crate) struct Postgres(Arc<Vec<Session>>);
 
@@ -19,7 +20,7 @@ struct Session {
     unlock: Statement,
 }
 
-pub(crate) struct Taken {
+pub(crate) struct SessionLock {
     sessions: Arc<Vec<Session>>,
     number: i64,
 }
@@ -34,47 +35,47 @@ impl Session {
     }
 }
 
-impl Taken {
+impl SessionLock {
     fn session(&self) -> &Session {
         &self.sessions[self.number.unsigned_abs() as usize % self.sessions.len()]
     }
 }
 
 impl Contender for Postgres {
-    type Lock = Taken;
-    type Held = Taken;
+    type Lock = SessionLock;
+    type RenewedLock = SessionLock;
 
     async fn connect(urls: &[String]) -> Outcome<Self> {
         let url = urls.first().ok_or("no server")?;
         Ok(Self(Arc::new(try_join_all((0..SESSIONS).map(|_| Session::open(url))).await?)))
     }
 
-    async fn acquire(&self, key: &str, _: Duration) -> Outcome<Taken> {
-        // Tasks are numbered: each has a session of its own.
+    async fn acquire(&self, key: &str, _: Duration) -> Outcome<SessionLock> {
+        // The key ends with the number of the task, which selects its session.
         let task = key.rsplit(':').next().and_then(|task| task.parse().ok());
         let number = task.unwrap_or_else(|| {
             let mut hasher = DefaultHasher::new();
             key.hash(&mut hasher);
             hasher.finish().cast_signed()
         });
-        let taken = Taken { sessions: Arc::clone(&self.0), number };
-        let session = taken.session();
+        let lock = SessionLock { sessions: Arc::clone(&self.0), number };
+        let session = lock.session();
         session.client.query_one(&session.lock, &[&number]).await?;
-        Ok(taken)
+        Ok(lock)
     }
 
-    async fn release(lock: Taken) -> Outcome<()> {
+    async fn release(lock: SessionLock) -> Outcome<()> {
         let session = lock.session();
         let row = session.client.query_one(&session.unlock, &[&lock.number]).await?;
         if row.get(0) { Ok(()) } else { Err("it was not locked".into()) }
     }
 
-    async fn hold(&self, key: &str, ttl: Duration) -> Outcome<Taken> {
+    async fn acquire_renewed(&self, key: &str, ttl: Duration) -> Outcome<SessionLock> {
         self.acquire(key, ttl).await
     }
 
-    async fn let_go(held: Taken) -> Outcome<()> {
-        Self::release(held).await
+    async fn release_renewed(lock: SessionLock) -> Outcome<()> {
+        Self::release(lock).await
     }
 }
 

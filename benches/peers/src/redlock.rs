@@ -1,4 +1,4 @@
-//! redlock 2.0.0 as a worker. Its calls block, so they are made where that is no harm.
+//! The worker for redlock 2.0.0. Its calls block, so they run on blocking threads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use tokio::task::spawn_blocking;
 #[derive(Clone)]
 pub(crate) struct Redlock(Arc<RedLock>);
 
-/// A lock of it without the reference to its manager.
-pub(crate) struct Taken {
+/// A lock without the borrowed reference to its manager.
+pub(crate) struct OwnedLock {
     manager: Arc<RedLock>,
     resource: Vec<u8>,
     value: Vec<u8>,
 }
 
 impl Contender for Redlock {
-    type Lock = Taken;
-    type Held = Taken;
+    type Lock = OwnedLock;
+    type RenewedLock = OwnedLock;
 
     async fn connect(urls: &[String]) -> Outcome<Self> {
         let mut manager = RedLock::new(urls.to_vec());
@@ -28,31 +28,31 @@ impl Contender for Redlock {
         Ok(Self(Arc::new(manager)))
     }
 
-    async fn acquire(&self, key: &str, ttl: Duration) -> Outcome<Taken> {
+    async fn acquire(&self, key: &str, ttl: Duration) -> Outcome<OwnedLock> {
         let (manager, key, ttl) = (Arc::clone(&self.0), key.to_owned(), usize::try_from(ttl.as_millis())?);
         spawn_blocking(move || {
-            let lock = manager.lock(key.as_bytes(), ttl)?.ok_or("not taken")?;
+            let lock = manager.lock(key.as_bytes(), ttl)?.ok_or("not acquired")?;
             let (resource, value) = (lock.resource, lock.val);
-            Ok(Taken { manager: Arc::clone(&manager), resource, value })
+            Ok(OwnedLock { manager: Arc::clone(&manager), resource, value })
         })
         .await?
     }
 
-    async fn release(lock: Taken) -> Outcome<()> {
+    async fn release(lock: OwnedLock) -> Outcome<()> {
         spawn_blocking(move || {
-            let Taken { manager, resource, value } = lock;
+            let OwnedLock { manager, resource, value } = lock;
             manager.unlock(&Lock { resource, val: value, validity_time: 0, lock_manager: &manager });
         })
         .await?;
         Ok(())
     }
 
-    async fn hold(&self, key: &str, ttl: Duration) -> Outcome<Taken> {
+    async fn acquire_renewed(&self, key: &str, ttl: Duration) -> Outcome<OwnedLock> {
         self.acquire(key, ttl).await
     }
 
-    async fn let_go(held: Taken) -> Outcome<()> {
-        Self::release(held).await
+    async fn release_renewed(lock: OwnedLock) -> Outcome<()> {
+        Self::release(lock).await
     }
 }
 

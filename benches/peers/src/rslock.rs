@@ -1,4 +1,4 @@
-//! rslock as a worker, with its own defaults.
+//! The worker for rslock, with its defaults.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use tokio::task::JoinHandle;
 #[derive(Clone)]
 pub(crate) struct Rslock(LockManager);
 
-/// It renews only what runs inside `using`.
-pub(crate) struct Held {
+/// A task inside `using`, because rslock renews a lock only there.
+pub(crate) struct RenewedLock {
     end: oneshot::Sender<()>,
     task: JoinHandle<Outcome<()>>,
 }
 
 impl Contender for Rslock {
     type Lock = LockGuard;
-    type Held = Held;
+    type RenewedLock = RenewedLock;
 
     async fn connect(urls: &[String]) -> Outcome<Self> {
         Ok(Self(LockManager::from_clients(by_hand::clients(urls)?)))
@@ -34,24 +34,24 @@ impl Contender for Rslock {
         Ok(())
     }
 
-    async fn hold(&self, key: &str, ttl: Duration) -> Outcome<Held> {
+    async fn acquire_renewed(&self, key: &str, ttl: Duration) -> Outcome<RenewedLock> {
         let (client, key) = (self.0.clone(), key.to_owned());
-        let (tell, has_it) = oneshot::channel();
+        let (acquired, is_acquired) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let task = tokio::spawn(async move {
             let work = async move || {
-                // Who asked may be gone; then so is the other end.
-                let _ = tell.send(());
+                // Sending fails if the caller was cancelled.
+                let _ = acquired.send(());
                 let _ = ended.await;
             };
             Ok(client.using(key.as_bytes(), ttl, work).await?)
         });
-        has_it.await?;
-        Ok(Held { end, task })
+        is_acquired.await?;
+        Ok(RenewedLock { end, task })
     }
 
-    async fn let_go(held: Held) -> Outcome<()> {
-        drop(held.end);
-        held.task.await?
+    async fn release_renewed(lock: RenewedLock) -> Outcome<()> {
+        drop(lock.end);
+        lock.task.await?
     }
 }

@@ -1,7 +1,7 @@
-//! Redlock as one writes it with the redis crate in an afternoon: the reference for speed, not for safety.
+//! A minimal Redlock on the redis crate: a reference for speed, not for safety.
 //!
-//! One multiplexed connection per node, all nodes at once, back at the third OK; what is still under way goes on in
-//! a task of its own.
+//! It has one multiplexed connection per node, sends to all nodes at once, and returns at the third OK. A
+//! separate task waits for the remaining replies.
 
 use std::time::Duration;
 
@@ -18,10 +18,9 @@ use crate::Outcome;
 pub struct ByHand {
     /// The nodes that could be reached.
     nodes: Vec<MultiplexedConnection>,
-    need: usize,
-    /// The digests of the two scripts.
-    release: String,
-    set: String,
+    quorum: usize,
+    release_digest: String,
+    set_digest: String,
 }
 
 pub struct Lock {
@@ -30,7 +29,8 @@ pub struct Lock {
     token: String,
 }
 
-/// One for each node. The redis crate leaves Nagle's algorithm on, which is no setting for a lock.
+/// One client for each node, with `TCP_NODELAY`: the redis crate leaves Nagle's algorithm on, which delays
+/// requests.
 pub fn clients(urls: &[String]) -> RedisResult<Vec<Client>> {
     let settings = TcpSettings::default().set_nodelay(true);
     (urls.iter())
@@ -43,15 +43,15 @@ impl ByHand {
         let clients = clients(urls)?;
         let dials = join_all(clients.iter().map(Client::get_multiplexed_async_connection)).await;
         let nodes: Vec<_> = dials.into_iter().filter_map(Result::ok).collect();
-        let (mut release, mut set) = (String::new(), String::new());
+        let (mut release_digest, mut set_digest) = (String::new(), String::new());
         for mut node in nodes.iter().cloned() {
-            release = cmd("SCRIPT").arg("LOAD").arg(RELEASE).query_async(&mut node).await?;
-            set = cmd("SCRIPT").arg("LOAD").arg(SET).query_async(&mut node).await?;
+            release_digest = cmd("SCRIPT").arg("LOAD").arg(RELEASE).query_async(&mut node).await?;
+            set_digest = cmd("SCRIPT").arg("LOAD").arg(SET).query_async(&mut node).await?;
         }
-        Ok(Self { nodes, need: urls.len() / 2 + 1, release, set })
+        Ok(Self { nodes, quorum: urls.len() / 2 + 1, release_digest, set_digest })
     }
 
-    /// Tries until it succeeds: its own late SETs can stand in its way until they expire.
+    /// Tries until it succeeds: the keys of its own late SETs can exclude it until they expire.
     pub async fn acquire(&self, key: &str, ttl: Duration) -> Outcome<Lock> {
         let ttl = u64::try_from(ttl.as_millis())?;
         loop {
@@ -59,7 +59,7 @@ impl ByHand {
             let mut set = cmd("SET");
             set.arg(key).arg(&token).arg("NX").arg("PX").arg(ttl);
             let lock = Lock { client: self.clone(), key: key.to_owned(), token };
-            if self.reaches_quorum(&set, |answer: &Value| matches!(answer, Value::Okay)).await {
+            if self.reaches_quorum(&set, |reply: &Value| matches!(reply, Value::Okay)).await {
                 return Ok(lock);
             }
             lock.release().await?;
@@ -67,27 +67,27 @@ impl ByHand {
         }
     }
 
-    /// Tries once, with the bare `SET NX PX` inside a script: the least that a script can cost that does it.
+    /// Tries once, with only `SET NX PX` inside a script: the least cost of a script that acquires a lock.
     pub async fn acquire_by_script(&self, key: &str, ttl: Duration) -> Outcome<Lock> {
         let token = format!("{:032x}", rand::random::<u128>());
         let mut set = cmd("EVALSHA");
-        set.arg(&self.set).arg(1).arg(key).arg(&token).arg(u64::try_from(ttl.as_millis())?);
-        let is_ours = self.reaches_quorum(&set, |answer: &Value| matches!(answer, Value::Okay)).await;
+        set.arg(&self.set_digest).arg(1).arg(key).arg(&token).arg(u64::try_from(ttl.as_millis())?);
+        let is_acquired = self.reaches_quorum(&set, |reply: &Value| matches!(reply, Value::Okay)).await;
         let lock = Lock { client: self.clone(), key: key.to_owned(), token };
-        is_ours.then_some(lock).ok_or_else(|| "no quorum for a free key".into())
+        is_acquired.then_some(lock).ok_or_else(|| "no quorum for a free key".into())
     }
 
-    async fn reaches_quorum<T>(&self, command: &Cmd, is_yes: impl Fn(&T) -> bool) -> bool
+    async fn reaches_quorum<T>(&self, command: &Cmd, is_success: impl Fn(&T) -> bool) -> bool
     where
         T: FromRedisValue + Send + 'static,
     {
-        let mut answers: FuturesUnordered<_> =
-            self.nodes.iter().map(|node| request::<T>(node.clone(), command.clone())).collect();
-        let mut yes = 0;
-        while let Some(answer) = answers.next().await {
-            yes += usize::from(answer.is_ok_and(|answer| is_yes(&answer)));
-            if yes == self.need {
-                tokio::spawn(answers.for_each(|_| async {}));
+        let mut replies: FuturesUnordered<_> =
+            self.nodes.iter().map(|node| send::<T>(node.clone(), command.clone())).collect();
+        let mut successes = 0;
+        while let Some(reply) = replies.next().await {
+            successes += usize::from(reply.is_ok_and(|reply| is_success(&reply)));
+            if successes == self.quorum {
+                tokio::spawn(replies.for_each(|_| async {}));
                 return true;
             }
         }
@@ -98,13 +98,13 @@ impl ByHand {
 impl Lock {
     pub async fn release(self) -> Outcome<()> {
         let mut release = cmd("EVALSHA");
-        release.arg(&self.client.release).arg(1).arg(&self.key).arg(&self.token);
-        let is_free = self.client.reaches_quorum(&release, |_: &i64| true).await;
-        is_free.then_some(()).ok_or_else(|| "no quorum for the release".into())
+        release.arg(&self.client.release_digest).arg(1).arg(&self.key).arg(&self.token);
+        let is_released = self.client.reaches_quorum(&release, |_: &i64| true).await;
+        is_released.then_some(()).ok_or_else(|| "no quorum for the release".into())
     }
 }
 
-async fn request<T: FromRedisValue>(mut node: MultiplexedConnection, command: Cmd) -> RedisResult<T> {
+async fn send<T: FromRedisValue>(mut node: MultiplexedConnection, command: Cmd) -> RedisResult<T> {
     command.query_async(&mut node).await
 }
 

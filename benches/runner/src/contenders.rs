@@ -1,4 +1,4 @@
-//! Our own clients, as workers.
+//! The workers for quorlock and for the redis crate by hand.
 
 use std::time::Duration;
 
@@ -8,19 +8,19 @@ use crate::Outcome;
 use crate::by_hand::{self, ByHand};
 use crate::worker::Contender;
 
-/// quorlock.
+/// quorlock in plain or in fenced mode.
 #[derive(Clone)]
-pub struct Ours<const IS_PLAIN: bool>(Redlock);
+pub struct Quorlock<const IS_PLAIN: bool>(Redlock);
 
-/// As the textbook has it, which is the work that the others do.
-pub type Plain = Ours<true>;
+/// `SET NX PX` without fencing, as the other clients work.
+pub type Plain = Quorlock<true>;
 
-/// By default.
-pub type Fenced = Ours<false>;
+/// The default mode.
+pub type Fenced = Quorlock<false>;
 
-impl<const IS_PLAIN: bool> Contender for Ours<IS_PLAIN> {
+impl<const IS_PLAIN: bool> Contender for Quorlock<IS_PLAIN> {
     type Lock = Guard;
-    type Held = Guard;
+    type RenewedLock = Guard;
 
     async fn connect(urls: &[String]) -> Outcome<Self> {
         let builder = Redlock::builder().nodes(urls);
@@ -37,18 +37,18 @@ impl<const IS_PLAIN: bool> Contender for Ours<IS_PLAIN> {
         Ok(())
     }
 
-    async fn hold(&self, key: &str, ttl: Duration) -> Outcome<Guard> {
+    async fn acquire_renewed(&self, key: &str, ttl: Duration) -> Outcome<Guard> {
         self.acquire(key, ttl).await
     }
 
-    async fn let_go(held: Guard) -> Outcome<()> {
-        Self::release(held).await
+    async fn release_renewed(lock: Guard) -> Outcome<()> {
+        Self::release(lock).await
     }
 }
 
 impl Contender for ByHand {
     type Lock = by_hand::Lock;
-    type Held = by_hand::Lock;
+    type RenewedLock = by_hand::Lock;
 
     async fn connect(urls: &[String]) -> Outcome<Self> {
         Self::connect(urls).await
@@ -62,11 +62,11 @@ impl Contender for ByHand {
         lock.release().await
     }
 
-    async fn hold(&self, key: &str, ttl: Duration) -> Outcome<by_hand::Lock> {
+    async fn acquire_renewed(&self, key: &str, ttl: Duration) -> Outcome<by_hand::Lock> {
         self.acquire(key, ttl).await
     }
 
-    async fn let_go(held: by_hand::Lock) -> Outcome<()> {
-        held.release().await
+    async fn release_renewed(lock: by_hand::Lock) -> Outcome<()> {
+        lock.release().await
     }
 }

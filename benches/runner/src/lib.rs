@@ -1,33 +1,34 @@
-//! Runs clients for locks in turns against real servers, and compares them.
+//! Runs lock clients alternately against real servers, and compares them.
 //!
-//! Every client is a [`Peer`]: a program of its own that executes requests from its standard input (see [`worker`]).
-//! So all are treated alike, whatever they are written in, and processor time and memory are each one's own.
+//! Every client is a [`Peer`]: a separate program that executes requests from its standard input (see
+//! [`worker`]). So the language of a client makes no difference, and processor time and memory are measured
+//! per client.
 
 #![allow(
     missing_docs,
     clippy::missing_errors_doc,
-    reason = "no other crate calls it; every error ends the bench"
+    reason = "internal to the benches; every error ends the run"
 )]
-#![allow(clippy::disallowed_methods, reason = "a bench reads the clock that its reader has")]
+#![allow(clippy::disallowed_methods, reason = "a bench measures wall time, not the lease clock")]
 
-mod about;
+pub mod baseline;
 mod bench;
-mod book;
 pub mod by_hand;
 pub mod contenders;
-pub mod figures;
-pub mod floor;
+mod delay_proxy;
+mod environment;
 mod goals;
 pub mod machine;
+mod metrics;
 mod options;
-pub mod ours;
+pub mod own_clients;
 mod parts;
 mod peer;
 mod plot;
 mod process;
 mod report;
-mod rows;
-mod wire;
+mod results_store;
+pub mod stats;
 pub mod worker;
 
 use std::error::Error;

@@ -1,4 +1,4 @@
-//! Where it was measured.
+//! The machine of a measurement.
 
 use std::process::Command;
 use std::{env, fs, thread};
@@ -7,7 +7,7 @@ use quorlock_chaos::Fleet;
 
 use crate::Outcome;
 
-/// What it ran on.
+/// Processors, operating system and Redis version.
 pub fn machine(fleet: &Fleet) -> Outcome<String> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| -> Option<String> {
@@ -32,14 +32,14 @@ pub fn load() -> String {
     text.split(' ').next().unwrap_or("unknown").to_owned()
 }
 
-/// The day, as tables are named after it.
+/// Today's date in UTC, by which tables are named.
 #[must_use]
 pub fn today() -> Option<String> {
-    said("date", &["-u", "+%Y-%m-%d"])
+    first_output_line("date", &["-u", "+%Y-%m-%d"])
 }
 
-/// The first line that a program says, if it is there.
-pub(crate) fn said(program: &str, args: &[&str]) -> Option<String> {
+/// The first line of a program's output, if the program is installed.
+pub(crate) fn first_output_line(program: &str, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     Some(text.lines().next()?.trim().to_owned())

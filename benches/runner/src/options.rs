@@ -1,4 +1,4 @@
-//! What is asked for on the command line.
+//! The command line of the bench.
 
 use std::path::PathBuf;
 
@@ -7,17 +7,17 @@ use crate::Outcome;
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) rounds: usize,
-    /// Everything if empty.
+    /// The parts to measure; all if empty.
     pub(crate) only: Vec<String>,
-    /// Where the figures are kept.
-    pub(crate) figures: Option<PathBuf>,
+    /// The file of the results.
+    pub(crate) results: Option<PathBuf>,
     /// The folder for table and plot.
     pub(crate) report: Option<PathBuf>,
 }
 
 impl Options {
-    pub(crate) fn of(args: &[String]) -> Outcome<Self> {
-        let mut options = Self { rounds: 11, only: Vec::new(), figures: None, report: None };
+    pub(crate) fn parse(args: &[String]) -> Outcome<Self> {
+        let mut options = Self { rounds: 11, only: Vec::new(), results: None, report: None };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
@@ -25,9 +25,9 @@ impl Options {
                 "--quick" => options.rounds = 3,
                 "--rounds" => options.rounds = value()?.parse()?,
                 "--only" => options.only.push(value()?.clone()),
-                "--figures" => options.figures = Some(value()?.into()),
+                "--results" => options.results = Some(value()?.into()),
                 "--report" => options.report = Some(value()?.into()),
-                // What cargo says to every bench.
+                // cargo passes this to every bench.
                 "--bench" => {}
                 _ => return Err(format!("unknown option {arg:?}; {KNOWN}").into()),
             }
@@ -40,4 +40,4 @@ impl Options {
     }
 }
 
-const KNOWN: &str = "known: --quick, --rounds N, --only PART, --figures FILE, --report FOLDER";
+const KNOWN: &str = "known: --quick, --rounds N, --only PART, --results FILE, --report FOLDER";

@@ -1,4 +1,4 @@
-//! A worker, as seen by the process that sends its requests.
+//! A worker process, as seen by the bench that sends its requests.
 
 use std::fmt;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -10,67 +10,69 @@ use std::time::{Duration, Instant};
 use crate::Outcome;
 use crate::worker::Request;
 
-/// A running worker. It ends with this value.
+/// A running worker. It is killed when this value is dropped.
 pub(crate) struct Process {
     child: Child,
-    orders: Option<ChildStdin>,
-    answers: Receiver<String>,
+    stdin: Option<ChildStdin>,
+    replies: Receiver<String>,
 }
 
-/// Why there are no figures.
+/// Why a request has no result.
 #[derive(Debug)]
-pub(crate) enum Trouble {
-    /// It said why.
-    Error(String),
-    /// It said nothing in this time.
-    Silent(Duration),
-    /// It is gone.
-    Gone,
+pub(crate) enum WorkerError {
+    /// The message of the worker.
+    Failed(String),
+    /// No reply within this time.
+    Timeout(Duration),
+    /// The worker has exited.
+    Exited,
 }
 
 impl Process {
     /// Starts a worker and waits until it is connected.
-    pub(crate) fn start(mut command: Command, patience: Duration) -> Outcome<Self> {
+    pub(crate) fn start(mut command: Command, timeout: Duration) -> Outcome<Self> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let orders = child.stdin.take();
-        let out = child.stdout.take().ok_or("a worker without an output")?;
-        let (said, answers) = channel();
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().ok_or("a worker without an output")?;
+        let (sender, replies) = channel();
         thread::spawn(move || {
-            for line in BufReader::new(out).lines() {
+            for line in BufReader::new(stdout).lines() {
                 let Ok(line) = line else { return };
-                if said.send(line).is_err() {
+                if sender.send(line).is_err() {
                     return;
                 }
             }
         });
-        let worker = Self { child, orders, answers };
-        worker.answer(patience)?;
+        let worker = Self { child, stdin, replies };
+        worker.receive(timeout)?;
         Ok(worker)
     }
 
-    pub(crate) fn request(&mut self, request: &Request, patience: Duration) -> Result<Vec<f64>, Trouble> {
-        self.tell(request).map_err(|_| Trouble::Gone)?;
-        self.answer(patience)
+    pub(crate) fn request(&mut self, request: &Request, timeout: Duration) -> Result<Vec<f64>, WorkerError> {
+        self.send(request).map_err(|_| WorkerError::Exited)?;
+        self.receive(timeout)
     }
 
-    /// Without waiting for the answer.
-    pub(crate) fn tell(&mut self, request: &Request) -> Outcome<()> {
-        let orders = self.orders.as_mut().ok_or("the worker was ended before")?;
-        writeln!(orders, "{request}")?;
-        Ok(orders.flush()?)
+    /// Sends a request without waiting for the reply.
+    pub(crate) fn send(&mut self, request: &Request) -> Outcome<()> {
+        let stdin = self.stdin.as_mut().ok_or("the worker was ended before")?;
+        writeln!(stdin, "{request}")?;
+        Ok(stdin.flush()?)
     }
 
-    pub(crate) fn answer(&self, patience: Duration) -> Result<Vec<f64>, Trouble> {
-        let line = self.answers.recv_timeout(patience).map_err(|error| match error {
-            RecvTimeoutError::Timeout => Trouble::Silent(patience),
-            RecvTimeoutError::Disconnected => Trouble::Gone,
+    pub(crate) fn receive(&self, timeout: Duration) -> Result<Vec<f64>, WorkerError> {
+        let line = self.replies.recv_timeout(timeout).map_err(|error| match error {
+            RecvTimeoutError::Timeout => WorkerError::Timeout(timeout),
+            RecvTimeoutError::Disconnected => WorkerError::Exited,
         })?;
         let mut words = line.split_whitespace();
         match words.next() {
             Some("ok") => words
-                .map(|word| word.parse().map_err(|_| Trouble::Error(format!("an odd answer: {line}"))))
+                .map(|word| {
+                    word.parse().map_err(|_| WorkerError::Failed(format!("unexpected reply: {line}")))
+                })
                 .collect(),
-            _ => Err(Trouble::Error(line)),
+            _ => Err(WorkerError::Failed(line)),
         }
     }
 
@@ -80,11 +82,11 @@ impl Process {
         Ok(())
     }
 
-    /// Lets it end by itself.
+    /// Closes the input and waits until the worker exits.
     pub(crate) fn end(mut self) -> Outcome<()> {
-        self.orders = None;
+        self.stdin = None;
         let begin = Instant::now();
-        while begin.elapsed() < END_PATIENCE {
+        while begin.elapsed() < EXIT_TIMEOUT {
             if self.child.try_wait()?.is_some() {
                 return Ok(());
             }
@@ -96,31 +98,31 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may be gone already.
+        // Killing fails if the worker has exited, which is fine.
         let _ = self.kill();
     }
 }
 
-impl Trouble {
-    /// How it stands among figures.
-    pub(crate) fn figure(&self) -> f64 {
+impl WorkerError {
+    /// The value that represents the error in the results.
+    pub(crate) fn value(&self) -> f64 {
         match self {
-            Self::Silent(_) => f64::INFINITY,
-            Self::Error(_) | Self::Gone => f64::NAN,
+            Self::Timeout(_) => f64::INFINITY,
+            Self::Failed(_) | Self::Exited => f64::NAN,
         }
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for WorkerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Error(words) => f.write_str(words),
-            Self::Silent(span) => write!(f, "no answer in {span:?}"),
-            Self::Gone => f.write_str("the worker is gone"),
+            Self::Failed(message) => f.write_str(message),
+            Self::Timeout(timeout) => write!(f, "no reply in {timeout:?}"),
+            Self::Exited => f.write_str("the worker has exited"),
         }
     }
 }
 
-impl std::error::Error for Trouble {}
+impl std::error::Error for WorkerError {}
 
-const END_PATIENCE: Duration = Duration::from_secs(10);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,28 +1,28 @@
-//! The table and the plot that a run comes to.
+//! The report of a run: a table and a plot.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
 use crate::Outcome;
-use crate::book::Book;
-use crate::figures::{cell, median, short};
 use crate::goals::{RSLOCK, goals};
-use crate::ours::{BY_HAND, FLOOR, GUARDED, GUARDED_FLOOR, QUORLOCK};
+use crate::metrics;
+use crate::own_clients::{BASELINE, BY_HAND, FENCED, FENCED_BASELINE, QUORLOCK};
 use crate::plot::plot;
-use crate::rows;
+use crate::results_store::ResultsStore;
+use crate::stats::{cell, median, short};
 use crate::worker::Threads;
 
-/// Prints the table, or writes it and the plot to this folder, under the day's date.
-pub(crate) fn hand_in(book: &Book, folder: Option<&Path>) -> Outcome<()> {
-    let date = book.noted("date").last().copied().unwrap_or("undated").to_owned();
-    let text = Report { book, text: String::new() }.write(&date);
+/// Prints the table, or writes table and plot to this folder, named by date.
+pub(crate) fn write_report(store: &ResultsStore, folder: Option<&Path>) -> Outcome<()> {
+    let date = store.environment("date").last().copied().unwrap_or("undated").to_owned();
+    let text = Report { store, text: String::new() }.render(&date);
     let Some(folder) = folder else {
         print!("{text}");
         return Ok(());
     };
     fs::create_dir_all(folder)?;
-    for (ending, content) in [("md", text), ("svg", plot(book, &date))] {
+    for (ending, content) in [("md", text), ("svg", plot(store, &date))] {
         let file = folder.join(format!("{date}.{ending}"));
         fs::write(&file, content)?;
         println!("{}", file.display());
@@ -30,10 +30,10 @@ pub(crate) fn hand_in(book: &Book, folder: Option<&Path>) -> Outcome<()> {
     Ok(())
 }
 
-/// Clients in the order in which they stand in every table.
+/// Sorts clients into the order of all tables.
 pub(crate) fn in_order(mut names: Vec<&str>) -> Vec<&str> {
-    let place = |name: &str| ORDER.iter().position(|known| *known == name).unwrap_or(ORDER.len());
-    names.sort_by_key(|name| place(name));
+    let rank = |name: &str| ORDER.iter().position(|known| *known == name).unwrap_or(ORDER.len());
+    names.sort_by_key(|name| rank(name));
     names
 }
 
@@ -41,14 +41,14 @@ pub(crate) fn in_order(mut names: Vec<&str>) -> Vec<&str> {
 type Column<'a> = (&'a str, &'a dyn Fn(&str) -> String);
 
 struct Report<'a> {
-    book: &'a Book,
+    store: &'a ResultsStore,
     text: String,
 }
 
 impl Report<'_> {
-    fn write(mut self, date: &str) -> String {
-        self.line(&format!("# quorlock beside its peers, {date}\n"));
-        self.about();
+    fn render(mut self, date: &str) -> String {
+        self.line(&format!("# quorlock and its peers, {date}\n"));
+        self.environment();
         self.goals();
         for threads in Threads::BOTH {
             self.uncontended(threads);
@@ -59,8 +59,8 @@ impl Report<'_> {
         self.distance();
         self.leases();
         self.work();
-        self.ends();
-        self.left_over();
+        self.takeover();
+        self.leftover_keys();
         self.text
     }
 
@@ -69,41 +69,41 @@ impl Report<'_> {
         self.text.push('\n');
     }
 
-    fn title(&mut self, title: &str, words: &str) {
+    fn title(&mut self, title: &str, text: &str) {
         self.line(&format!("\n## {title}\n"));
-        if !words.is_empty() {
-            self.line(&format!("{words}\n"));
+        if !text.is_empty() {
+            self.line(&format!("{text}\n"));
         }
     }
 
-    fn about(&mut self) {
-        let book = self.book;
-        for what in ["machine", "version"] {
-            self.line(&format!("- {}", book.noted(what).join("; ")));
+    fn environment(&mut self) {
+        let store = self.store;
+        for field in ["machine", "version"] {
+            self.line(&format!("- {}", store.environment(field).join("; ")));
         }
-        let missing = book.noted("missing");
+        let missing = store.environment("missing");
         if !missing.is_empty() {
             self.line(&format!("- Left out: {}.", missing.join(", ")));
         }
-        let runs: Vec<&str> = book.noted("run");
-        self.line(&format!("- Rounds: {}; {}.", book.rounds(), runs.join("; then ")));
+        let runs: Vec<&str> = store.environment("run");
+        self.line(&format!("- Rounds: {}; {}.", store.rounds(), runs.join("; then ")));
         self.line(
-            "- Every figure is the median of the rounds, with the lowest and the highest; a ratio is the median of the \
-             rounds' own ratios. Clients and servers share the machine: read the ratios.",
+            "- Every value is the median of the rounds, with the lowest and the highest; a ratio is the median of the \
+             ratios within each round. Clients and servers share the machine: read the ratios.",
         );
     }
 
     fn goals(&mut self) {
         self.title("Goals", "");
-        self.line("| what | goal | measured | met |\n|---|--:|--:|---|");
-        for goal in goals(self.book) {
+        self.line("| metric | goal | measured | met |\n|---|--:|--:|---|");
+        for goal in goals(self.store) {
             self.line(&goal.to_row());
         }
     }
 
-    /// One row for each client that has figures in `row`.
-    fn table(&mut self, row: &str, columns: &[Column<'_>]) {
-        let names = in_order(self.book.names_in(row));
+    /// A table with one row for each client that has values of `metric`.
+    fn table(&mut self, metric: &str, columns: &[Column<'_>]) {
+        let names = in_order(self.store.clients_in(metric));
         let titles: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();
         self.line(&format!("| client | {} |\n|---|{}", titles.join(" | "), "--:|".repeat(columns.len())));
         for name in names {
@@ -116,53 +116,53 @@ impl Report<'_> {
     }
 
     fn uncontended(&mut self, threads: Threads) {
-        let book = self.book;
-        let (acquire, release) = (rows::acquire(5, threads), rows::release(5, threads));
-        if book.names_in(&acquire).is_empty() {
+        let store = self.store;
+        let (acquire, release) = (metrics::acquire(5, threads), metrics::release(5, threads));
+        if store.clients_in(&acquire).is_empty() {
             return;
         }
-        let words = match threads {
+        let text = match threads {
             Threads::One => {
-                "Five nodes, one task, tokio's current-thread runtime. The floor is a client of one thread without a runtime."
+                "Five nodes, one task, tokio's current-thread runtime. The baseline is a client of one thread without a runtime."
             }
             Threads::All => {
-                "Five nodes, one task, tokio's multi-thread runtime; clients in other languages on what they have. Which core wakes up is chance here."
+                "Five nodes, one task, tokio's multi-thread runtime; clients in other languages on their own threads. Results vary with the core that wakes up."
             }
         };
-        self.title(&format!("One lock after the other, {}", threads.name()), words);
-        let ratio = |row: &str, name: &str| ratio(book, row, name, floor_of(name));
-        let p99 = rows::acquire_p99(5, threads);
+        self.title(&format!("One lock after the other, {}", threads.name()), text);
+        let ratio = |metric: &str, name: &str| ratio(store, metric, name, baseline_of(name));
+        let p99 = metrics::acquire_p99(5, threads);
         self.table(
             &acquire,
             &[
-                ("acquire / floor", &|name| ratio(&acquire, name)),
-                ("release / floor", &|name| ratio(&release, name)),
-                ("acquire p50 (µs)", &|name| cell(&book.series(&acquire, name))),
-                ("acquire p99 (µs)", &|name| cell(&book.series(&p99, name))),
-                ("release p50 (µs)", &|name| cell(&book.series(&release, name))),
+                ("acquire / baseline", &|name| ratio(&acquire, name)),
+                ("release / baseline", &|name| ratio(&release, name)),
+                ("acquire p50 (µs)", &|name| cell(&store.series(&acquire, name))),
+                ("acquire p99 (µs)", &|name| cell(&store.series(&p99, name))),
+                ("release p50 (µs)", &|name| cell(&store.series(&release, name))),
             ],
         );
-        self.line("\nFenced mode is held against a floor that sends the very same scripts.");
+        self.line("\nFenced mode is compared with a baseline that sends the same scripts.");
     }
 
     fn nodes(&mut self) {
-        let book = self.book;
-        if book.names_in(&rows::acquire(7, Threads::One)).is_empty() {
+        let store = self.store;
+        if store.clients_in(&metrics::acquire(7, Threads::One)).is_empty() {
             return;
         }
         self.title(
             "By the number of nodes",
-            "Acquire p50 in µs, and its ratio to the floor with as many nodes.",
+            "Acquire p50 in µs, and its ratio to the baseline with the same number of nodes.",
         );
         let cell = |nodes: usize, threads: Threads, name: &str| {
-            let row = rows::acquire(nodes, threads);
-            let figure = book.median(&row, name).map_or("-".to_owned(), short);
-            format!("{figure} ({})", ratio(book, &row, name, floor_of(name)))
+            let metric = metrics::acquire(nodes, threads);
+            let value = store.median(&metric, name).map_or("-".to_owned(), short);
+            format!("{value} ({})", ratio(store, &metric, name, baseline_of(name)))
         };
         for threads in Threads::BOTH {
             self.line(&format!("\n{}:\n", threads.name()));
             self.table(
-                &rows::acquire(7, threads),
+                &metrics::acquire(7, threads),
                 &[
                     ("1 node", &|name| cell(1, threads, name)),
                     ("3 nodes", &|name| cell(3, threads, name)),
@@ -174,34 +174,34 @@ impl Report<'_> {
     }
 
     fn throughput(&mut self) {
-        let book = self.book;
-        let row = rows::per_second(64);
-        if book.names_in(&row).is_empty() {
+        let store = self.store;
+        let metric = metrics::per_second(64);
+        if store.clients_in(&metric).is_empty() {
             return;
         }
         self.title(
             "Throughput",
-            "Each task takes and releases a lock of its own, on the default runtime; five nodes.",
+            "Each task acquires and releases its own lock, on the default runtime; five nodes.",
         );
-        let cpu = rows::cpu(64);
+        let cpu = metrics::cpu(64);
         self.table(
-            &row,
+            &metric,
             &[
-                ("64 tasks / rslock", &|name| ratio(book, &row, name, RSLOCK)),
-                ("processor time / rslock", &|name| ratio(book, &cpu, name, RSLOCK)),
-                ("locks per second, 64 tasks", &|name| cell(&book.series(&row, name))),
-                ("client's processor time (µs)", &|name| cell(&book.series(&cpu, name))),
+                ("64 tasks / rslock", &|name| ratio(store, &metric, name, RSLOCK)),
+                ("processor time / rslock", &|name| ratio(store, &cpu, name, RSLOCK)),
+                ("locks per second, 64 tasks", &|name| cell(&store.series(&metric, name))),
+                ("client's processor time (µs)", &|name| cell(&store.series(&cpu, name))),
             ],
         );
         self.line("");
         let cell = |tasks: usize, name: &str| {
-            let row = rows::per_second(tasks);
-            let figure = book.median(&row, name).map_or("-".to_owned(), short);
-            format!("{figure} ({})", ratio(book, &row, name, RSLOCK))
+            let metric = metrics::per_second(tasks);
+            let value = store.median(&metric, name).map_or("-".to_owned(), short);
+            format!("{value} ({})", ratio(store, &metric, name, RSLOCK))
         };
         self.line("Locks per second, and the ratio to rslock, by the number of tasks:\n");
         self.table(
-            &rows::per_second(512),
+            &metrics::per_second(512),
             &[
                 ("1 task", &|name| cell(1, name)),
                 ("8 tasks", &|name| cell(8, name)),
@@ -212,130 +212,133 @@ impl Report<'_> {
     }
 
     fn faults(&mut self) {
-        let book = self.book;
-        if book.names_in(&rows::fault(rows::FAULTS[0], rows::HURT)).is_empty() {
+        let store = self.store;
+        if store.clients_in(&metrics::fault(metrics::FAULTS[0], metrics::FAULT_P50)).is_empty() {
             return;
         }
-        let words = "Dead: its process is gone. Paused: it takes bytes and answers nothing. *After* or *before* the client connected. Clients that \
-                     wait for all nodes do few locks in few rounds; ∞ is no answer in 12 s, *error* is one for a lock that is free on four nodes.";
-        self.title("One of five nodes dead or paused", words);
-        for title in rows::FAULTS {
-            self.line(&format!("\n{title}:\n"));
-            let row = |what: &str| rows::fault(title, what);
-            let figures = |what: &str, name: &str| cell(&book.series(&row(what), name));
+        let text = "Dead: its process is gone. Paused: it accepts bytes and does not reply. *After* or *before* the client connected. Clients that \
+                     wait for all nodes do few locks in few rounds; ∞ is no reply in 12 s, *error* is an error for a lock that is free on four nodes.";
+        self.title("One of five nodes dead or paused", text);
+        for fault in metrics::FAULTS {
+            self.line(&format!("\n{fault}:\n"));
+            let row = |metric: &str| metrics::fault(fault, metric);
+            let value = |metric: &str, name: &str| cell(&store.series(&row(metric), name));
             self.table(
-                &row(rows::HURT),
+                &row(metrics::FAULT_P50),
                 &[
-                    ("acquire p50 / healthy", &|name| figures(rows::HURT_P50, name)),
-                    ("acquire p50 (µs)", &|name| figures(rows::HURT, name)),
-                    ("longest acquire (ms)", &|name| figures(rows::LONGEST, name)),
-                    ("throughput / healthy", &|name| figures(rows::HURT_RATE, name)),
+                    ("acquire p50 / healthy", &|name| value(metrics::FAULT_P50_RATIO, name)),
+                    ("acquire p50 (µs)", &|name| value(metrics::FAULT_P50, name)),
+                    ("longest acquire (ms)", &|name| value(metrics::LONGEST_ACQUIRE, name)),
+                    ("throughput / healthy", &|name| value(metrics::FAULT_RATE_RATIO, name)),
                 ],
             );
         }
     }
 
     fn distance(&mut self) {
-        let book = self.book;
-        if book.names_in(rows::DISTANT).is_empty() {
+        let store = self.store;
+        if store.clients_in(metrics::DISTANT).is_empty() {
             return;
         }
-        let third = cell(&book.series(rows::THIRD, rows::NO_CLIENT));
-        let words = format!(
-            "The third-fastest round trip, as PING measures it through the same wires, takes {third} µs. Ratios are to that."
+        let third = cell(&store.series(metrics::THIRD_ROUND_TRIP, metrics::NO_CLIENT));
+        let text = format!(
+            "The third-fastest round trip, measured by PING through the same proxies, takes {third} µs. Ratios are to that."
         );
-        self.title("Nodes at 0.5, 1, 2, 5 and 20 ms", &words);
-        let ratio = |row: &str, name: &str| {
-            middle(book.ratios((row, name), (rows::THIRD, rows::NO_CLIENT))).map_or("-".to_owned(), short)
+        self.title("Nodes at 0.5, 1, 2, 5 and 20 ms", &text);
+        let ratio = |metric: &str, name: &str| {
+            median_of(store.ratios((metric, name), (metrics::THIRD_ROUND_TRIP, metrics::NO_CLIENT)))
+                .map_or("-".to_owned(), short)
         };
         self.table(
-            rows::DISTANT,
+            metrics::DISTANT,
             &[
-                ("acquire / third", &|name| ratio(rows::DISTANT, name)),
-                ("release / third", &|name| ratio(rows::DISTANT_RELEASE, name)),
-                ("acquire p50 (µs)", &|name| cell(&book.series(rows::DISTANT, name))),
-                ("release p50 (µs)", &|name| cell(&book.series(rows::DISTANT_RELEASE, name))),
+                ("acquire / third", &|name| ratio(metrics::DISTANT, name)),
+                ("release / third", &|name| ratio(metrics::DISTANT_RELEASE, name)),
+                ("acquire p50 (µs)", &|name| cell(&store.series(metrics::DISTANT, name))),
+                ("release p50 (µs)", &|name| cell(&store.series(metrics::DISTANT_RELEASE, name))),
             ],
         );
     }
 
     fn leases(&mut self) {
-        let book = self.book;
-        if book.names_in(rows::LEASE_BYTES).is_empty() {
+        let store = self.store;
+        if store.clients_in(metrics::LEASE_BYTES).is_empty() {
             return;
         }
-        let words = format!(
+        let text = format!(
             "10,000 locks of 10 s, each renewed by its client. Bytes: growth of resident memory from the first lock to half a ttl after the last. Reads: how often a node \
-             reads from its sockets for {} renewals that are due at once.",
-            rows::AT_ONE_INSTANT
+             reads from its sockets for {} renewals that are due at the same time.",
+            metrics::SIMULTANEOUS_RENEWALS
         );
-        self.title("Leases", &words);
+        self.title("Leases", &text);
         let with = |name: &str| {
-            middle(book.ratios((rows::WITH_LEASES, name), (rows::WITHOUT_LEASES, name)))
+            median_of(store.ratios((metrics::WITH_LEASES, name), (metrics::WITHOUT_LEASES, name)))
                 .map_or("-".to_owned(), short)
         };
         self.table(
-            rows::LEASE_BYTES,
+            metrics::LEASE_BYTES,
             &[
-                ("bytes / rslock", &|name| ratio(book, rows::LEASE_BYTES, name, RSLOCK)),
-                ("bytes per lease", &|name| cell(&book.series(rows::LEASE_BYTES, name))),
+                ("bytes / rslock", &|name| ratio(store, metrics::LEASE_BYTES, name, RSLOCK)),
+                ("bytes per lease", &|name| cell(&store.series(metrics::LEASE_BYTES, name))),
                 ("throughput of 64 tasks, with / without", &with),
-                ("reads per instant", &|name| cell(&book.series(rows::READS, name))),
+                ("reads per renewal batch", &|name| cell(&store.series(metrics::READS, name))),
             ],
         );
     }
 
     fn work(&mut self) {
-        let book = self.book;
-        let counted = [rows::INSTRUCTIONS, rows::ALLOCATIONS, rows::CALLS];
-        let Some(row) = counted.into_iter().find(|row| !book.names_in(row).is_empty()) else { return };
-        let words = "For one acquire and its release on the current-thread runtime: user instructions (callgrind), heap allocations (memcheck), system calls (perf). These hang \
-                     little on what else the machine does.";
-        self.title("Work", words);
+        let store = self.store;
+        let counted = [metrics::INSTRUCTIONS, metrics::ALLOCATIONS, metrics::SYSTEM_CALLS];
+        let Some(metric) = counted.into_iter().find(|metric| !store.clients_in(metric).is_empty()) else {
+            return;
+        };
+        let text = "For one acquire and its release on the current-thread runtime: user instructions (callgrind), heap allocations (memcheck), system calls (perf). These vary \
+                     little with other load on the machine.";
+        self.title("Work", text);
         self.table(
-            row,
+            metric,
             &[
-                ("instructions / rslock", &|name| ratio(book, rows::INSTRUCTIONS, name, RSLOCK)),
-                ("allocations / rslock", &|name| ratio(book, rows::ALLOCATIONS, name, RSLOCK)),
-                ("instructions", &|name| cell(&book.series(rows::INSTRUCTIONS, name))),
-                ("allocations", &|name| cell(&book.series(rows::ALLOCATIONS, name))),
-                ("bytes allocated", &|name| cell(&book.series(rows::ALLOCATED, name))),
-                ("system calls", &|name| cell(&book.series(rows::CALLS, name))),
+                ("instructions / rslock", &|name| ratio(store, metrics::INSTRUCTIONS, name, RSLOCK)),
+                ("allocations / rslock", &|name| ratio(store, metrics::ALLOCATIONS, name, RSLOCK)),
+                ("instructions", &|name| cell(&store.series(metrics::INSTRUCTIONS, name))),
+                ("allocations", &|name| cell(&store.series(metrics::ALLOCATIONS, name))),
+                ("bytes allocated", &|name| cell(&store.series(metrics::ALLOCATED_BYTES, name))),
+                ("system calls", &|name| cell(&store.series(metrics::SYSTEM_CALLS, name))),
             ],
         );
     }
 
-    fn ends(&mut self) {
-        let book = self.book;
-        if book.names_in(rows::TAKEOVER).is_empty() {
+    fn takeover(&mut self) {
+        let store = self.store;
+        if store.clients_in(metrics::TAKEOVER).is_empty() {
             return;
         }
-        let lead = cell(&book.series(rows::LEAD, QUORLOCK));
-        let words = format!(
-            "A holder is killed and another process waits: from the moment at which the keys are gone from a quorum to the grant. \
-             With all nodes silent, quorlock's holder is notified {lead} ms before its deadline."
+        let lead = cell(&store.series(metrics::LOST_SIGNAL_LEAD, QUORLOCK));
+        let text = format!(
+            "A holder is killed and another process waits: the time from the expiry of the keys on a quorum to the grant. \
+             If no node replies, quorlock's holder gets the lost signal {lead} ms before its deadline."
         );
-        self.title("A dead holder", &words);
+        self.title("A dead holder", &text);
         self.table(
-            rows::TAKEOVER,
-            &[("grant after expiry (ms)", &|name| cell(&book.series(rows::TAKEOVER, name)))],
+            metrics::TAKEOVER,
+            &[("grant after expiry (ms)", &|name| cell(&store.series(metrics::TAKEOVER, name)))],
         );
     }
 
-    fn left_over(&mut self) {
-        let book = self.book;
-        let parts: Vec<&str> = rows::PARTS
+    fn leftover_keys(&mut self) {
+        let store = self.store;
+        let parts: Vec<&str> = metrics::PARTS
             .into_iter()
-            .filter(|part| !book.names_in(&rows::left_over(part)).is_empty())
+            .filter(|part| !store.clients_in(&metrics::leftover_keys(part)).is_empty())
             .collect();
         if parts.is_empty() {
             return;
         }
         self.title(
             "Keys left behind",
-            "All nodes together, after every lock was released or its caller had walked away (*cancelled*): the worst round.",
+            "All nodes together, after every lock was released or its acquire cancelled (*cancelled*): the worst round.",
         );
-        let names = parts.iter().flat_map(|part| book.names_in(&rows::left_over(part)));
+        let names = parts.iter().flat_map(|part| store.clients_in(&metrics::leftover_keys(part)));
         let mut names: Vec<&str> = names.collect();
         names.sort_unstable();
         names.dedup();
@@ -343,7 +346,7 @@ impl Report<'_> {
         for name in in_order(names) {
             let mut line = format!("| {name} |");
             for part in &parts {
-                let worst = book.series(&rows::left_over(part), name).into_iter().reduce(f64::max);
+                let worst = store.series(&metrics::leftover_keys(part), name).into_iter().reduce(f64::max);
                 let _ = write!(line, " {} |", worst.map_or("-".to_owned(), short));
             }
             self.line(&line);
@@ -351,24 +354,24 @@ impl Report<'_> {
     }
 }
 
-fn ratio(book: &Book, row: &str, ours: &str, theirs: &str) -> String {
-    book.ratio(row, ours, theirs).map_or("-".to_owned(), short)
+fn ratio(store: &ResultsStore, metric: &str, own: &str, peer: &str) -> String {
+    store.ratio(metric, own, peer).map_or("-".to_owned(), short)
 }
 
-fn middle(figures: Vec<f64>) -> Option<f64> {
-    (!figures.is_empty()).then(|| median(figures))
+fn median_of(values: Vec<f64>) -> Option<f64> {
+    (!values.is_empty()).then(|| median(values))
 }
 
-/// The floor that does the same work.
-fn floor_of(name: &str) -> &'static str {
-    if matches!(name, GUARDED | GUARDED_FLOOR) { GUARDED_FLOOR } else { FLOOR }
+/// The baseline with the same mode.
+fn baseline_of(name: &str) -> &'static str {
+    if matches!(name, FENCED | FENCED_BASELINE) { FENCED_BASELINE } else { BASELINE }
 }
 
 const ORDER: [&str; 11] = [
     QUORLOCK,
-    GUARDED,
-    FLOOR,
-    GUARDED_FLOOR,
+    FENCED,
+    BASELINE,
+    FENCED_BASELINE,
     BY_HAND,
     RSLOCK,
     "redlock",

@@ -1,19 +1,19 @@
-//! The side of a client: a process that executes requests, one per line.
+//! A worker: the process of one client, which executes requests, one per line.
 //!
-//! It is started as `… worker NAME THREADS URL,URL,…` and says `ok` when it is connected. Then it answers each line
-//! with `ok` and figures, or with `error` and words:
+//! It is started as `… worker NAME THREADS URL,URL,…` and writes `ok` when it is connected. Then it replies
+//! to each line with `ok` and numbers, or with `error` and a message:
 //!
 //! | request | reply |
 //! |---|---|
-//! | `work OPS` | nothing: locks are taken and released, one after the other |
+//! | `untimed OPS` | nothing: locks are acquired and released, one after the other |
 //! | `sequence OPS` | the same, and for each lock the microseconds of acquire and of release |
-//! | `rush TASKS MILLIS` | how many locks all tasks took and released, each its own, in how many seconds and seconds of processor time |
-//! | `cancel TASKS MILLIS` | the same, but every tenth acquire is given up on its way |
-//! | `take KEY TTL` | nothing, once it has the lock, which it keeps |
-//! | `hold COUNT TTL` | how many bytes larger it is for holding so many locks, once each was renewed; kept |
-//! | `free` | how many releases were not confirmed in time, once all that it kept is released |
+//! | `throughput TASKS MILLIS` | how many locks all tasks acquired and released, each its own; the seconds; the seconds of processor time |
+//! | `cancel TASKS MILLIS` | the same, but every tenth acquire is cancelled while it runs |
+//! | `acquire KEY TTL` | nothing, once it holds the lock, which it keeps |
+//! | `hold COUNT TTL` | the growth of memory in bytes for that many locks, once each was renewed; it keeps them |
+//! | `release-all` | the number of releases that were not confirmed in time, once all kept locks are released |
 //!
-//! Keys begin with `bench:SLUG:`, so that what is left behind has a name on it.
+//! Keys begin with `bench:SLUG:`, so that a leftover key shows its client.
 
 mod request;
 mod run;
@@ -29,9 +29,8 @@ use crate::Outcome;
 pub use request::Request;
 use run::Run;
 
-/// A client for locks, written in Rust and asynchronous.
+/// An asynchronous lock client in Rust.
 pub trait Contender: Clone + Send + Sync + Sized + 'static {
-    /// What it hands out.
     type Lock: Send + 'static;
 
     fn connect(urls: &[String]) -> impl Future<Output = Outcome<Self>> + Send;
@@ -41,24 +40,28 @@ pub trait Contender: Clone + Send + Sync + Sized + 'static {
 
     fn release(lock: Self::Lock) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// What keeps a lock alive for as long as it lives.
-    type Held: Send + 'static;
+    /// A lock that is renewed while this value lives.
+    type RenewedLock: Send + 'static;
 
-    /// As [`acquire`](Self::acquire), but the lock is renewed; where the client cannot do that, it is not.
-    fn hold(&self, key: &str, ttl: Duration) -> impl Future<Output = Outcome<Self::Held>> + Send;
+    /// Like [`acquire`](Self::acquire), and renews the lock if the client can do that.
+    fn acquire_renewed(
+        &self,
+        key: &str,
+        ttl: Duration,
+    ) -> impl Future<Output = Outcome<Self::RenewedLock>> + Send;
 
-    fn let_go(held: Self::Held) -> impl Future<Output = Outcome<()>> + Send;
+    fn release_renewed(lock: Self::RenewedLock) -> impl Future<Output = Outcome<()>> + Send;
 }
 
-/// What a worker is started as.
+/// The arguments of a worker.
 #[derive(Clone, Debug)]
-pub struct Job {
+pub struct WorkerArgs {
     pub name: String,
     pub threads: Threads,
     pub urls: Vec<String>,
 }
 
-/// The runtime of a worker that has the choice.
+/// The kind of runtime, for a worker that can choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threads {
     One,
@@ -84,62 +87,64 @@ impl Threads {
     }
 }
 
-impl Job {
-    /// From the arguments behind `worker`.
-    pub fn of(args: &[String]) -> Outcome<Self> {
+impl WorkerArgs {
+    /// Parses the arguments behind `worker`.
+    pub fn parse(args: &[String]) -> Outcome<Self> {
         let [name, threads, urls] = args else { return Err("worker NAME THREADS URL,URL,…".into()) };
         let threads =
             Threads::BOTH.into_iter().find(|known| known.name() == threads).ok_or("unknown threads")?;
         Ok(Self { name: name.clone(), threads, urls: urls.split(',').map(ToOwned::to_owned).collect() })
     }
 
-    /// How the keys of this worker begin.
+    /// The prefix of this worker's keys.
     #[must_use]
     pub fn prefix(&self) -> String {
         format!("bench:{}:", slug(&self.name))
     }
 }
 
-/// A name as it stands in keys.
+/// The name of a client as part of a key.
 #[must_use]
 pub fn slug(name: &str) -> String {
     name.replace(' ', "-")
 }
 
-/// Works until its standard input is closed.
-pub fn serve<C: Contender>(job: &Job) -> Outcome<()> {
-    let runtime = job.threads.runtime()?;
-    // Of a thread of its own, so that the runtime goes on between requests: with stragglers, with renewals.
-    let (tell, mut requests) = mpsc::channel(1);
+/// Executes requests until its standard input is closed.
+pub fn serve<C: Contender>(args: &WorkerArgs) -> Outcome<()> {
+    let runtime = args.threads.runtime()?;
+    // Input is read by a separate thread, so that late replies and renewals go on in the runtime between
+    // requests.
+    let (sender, mut requests) = mpsc::channel(1);
     thread::spawn(move || {
         for line in io::stdin().lock().lines() {
             let Ok(line) = line else { return };
-            if tell.blocking_send(line).is_err() {
+            if sender.blocking_send(line).is_err() {
                 return;
             }
         }
     });
-    let urls = job.urls.clone();
-    // On a worker of the runtime, where servers run their tasks; the thread that blocks on a runtime is none.
+    let urls = args.urls.clone();
+    // Spawned, so that it runs on a worker thread of the runtime, as in a server, and not on the blocking
+    // thread.
     let connected = runtime.block_on(runtime.spawn(async move { C::connect(&urls).await }))?;
-    let Some(client) = answer(connected.map(|client| (Vec::new(), client)))? else { return Ok(()) };
-    let run = Run::new(client, job.prefix());
+    let Some(client) = write_reply(connected.map(|client| (Vec::new(), client)))? else { return Ok(()) };
+    let run = Run::new(client, args.prefix());
     while let Some(line) = runtime.block_on(requests.recv()) {
-        let (run, request) = (run.clone(), Request::of(&line)?);
-        let done = runtime.block_on(runtime.spawn(async move { run.carry_out(request).await }))?;
-        answer(done.map(|figures| (figures, ())))?;
+        let (run, request) = (run.clone(), Request::parse(&line)?);
+        let outcome = runtime.block_on(runtime.spawn(async move { run.execute(request).await }))?;
+        write_reply(outcome.map(|numbers| (numbers, ())))?;
     }
     Ok(())
 }
 
-/// Tells the outcome, and hands on what came with it.
-pub(crate) fn answer<T>(outcome: Outcome<(Vec<f64>, T)>) -> io::Result<Option<T>> {
+/// Writes the numbers or the error as a reply, and returns the value.
+pub(crate) fn write_reply<T>(outcome: Outcome<(Vec<f64>, T)>) -> io::Result<Option<T>> {
     let mut out = io::stdout().lock();
     let value = match outcome {
-        Ok((figures, value)) => {
+        Ok((numbers, value)) => {
             write!(out, "ok")?;
-            for figure in figures {
-                write!(out, " {figure}")?;
+            for number in numbers {
+                write!(out, " {number}")?;
             }
             writeln!(out)?;
             Some(value)

@@ -1,4 +1,4 @@
-//! What the manifests of the published crates must say, beyond what `cargo package` requires.
+//! Checks the manifests of the published crates, beyond the checks of `cargo package`.
 
 use std::env;
 use std::path::Path;
@@ -24,7 +24,7 @@ fn is_published(package: &Value) -> bool {
 }
 
 #[test]
-fn four_crates_are_published() {
+fn exactly_four_crates_are_published() {
     let mut names: Vec<String> = packages()
         .iter()
         .filter(|package| is_published(package))
@@ -35,13 +35,13 @@ fn four_crates_are_published() {
 }
 
 #[test]
-fn no_field_of_a_published_manifest_is_missing() {
+fn published_manifests_have_all_fields_and_files() {
     for package in packages().iter().filter(|package| is_published(package)) {
         let name = &package["name"];
         for field in ["description", "license", "documentation", "readme", "rust_version"] {
             assert!(package[field].as_str().is_some_and(|text| !text.is_empty()), "{name} has no {field}");
         }
-        // A registry refuses more than five.
+        // A registry rejects more than five.
         for field in ["keywords", "categories"] {
             let count = package[field].as_array().expect("a list").len();
             assert!((1..=5).contains(&count), "{name} has {count} {field}");
@@ -55,9 +55,10 @@ fn no_field_of_a_published_manifest_is_missing() {
     }
 }
 
-/// Dependencies for development stand by path alone. Packaging drops them, which cuts the cycle between the crates.
+/// Development dependencies have only a path. Packaging drops them, which breaks the dependency cycle between
+/// the crates.
 #[test]
-fn dependencies_on_crates_of_the_workspace_have_versions_unless_for_development() {
+fn workspace_dependencies_have_versions_unless_they_are_for_development() {
     for package in packages().iter().filter(|package| is_published(package)) {
         let dependencies = package["dependencies"].as_array().expect("a list");
         for dependency in dependencies.iter().filter(|dependency| dependency["path"].is_string()) {

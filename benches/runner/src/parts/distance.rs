@@ -1,60 +1,63 @@
-//! Nodes at 0.5, 1, 2, 5 and 20 ms.
+//! Measures clients with round trips of 0.5, 1, 2, 5 and 20 ms to the nodes.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
-use crate::bench::{Bench, PATIENCE, Spans, named};
-use crate::figures::median;
+use crate::bench::{Bench, TIMEOUT, Timings, with_peer_name};
+use crate::delay_proxy::DelayProxy;
+use crate::metrics;
 use crate::peer::Part;
-use crate::rows;
-use crate::wire::Wire;
+use crate::stats::median;
 use crate::worker::{Request, Threads};
 
 pub(crate) fn measure(bench: &mut Bench) -> Outcome<()> {
     let peers = bench.peers(Part::Distance);
-    bench.fresh(5)?;
-    // Which node is far changes with the round.
-    let wires = MICROS.iter().enumerate().map(|(place, micros)| {
-        Wire::to(bench.fleet[(place + bench.round) % MICROS.len()].port(), Duration::from_micros(*micros))
+    bench.new_lock_cluster(5)?;
+    // The delays rotate over the nodes with the round.
+    let proxies = MICROS.iter().enumerate().map(|(node, micros)| {
+        DelayProxy::start(
+            bench.fleet[(node + bench.round) % MICROS.len()].port(),
+            Duration::from_micros(*micros),
+        )
     });
-    let wires = wires.collect::<Result<Vec<_>, _>>()?;
-    let urls: Vec<String> = wires.iter().map(Wire::url).collect();
+    let proxies = proxies.collect::<Result<Vec<_>, _>>()?;
+    let urls: Vec<String> = proxies.iter().map(DelayProxy::url).collect();
     let mut workers = Vec::new();
     for peer in &peers {
         workers.push((peer, crate::bench::start(peer, Threads::One, &urls)?));
     }
-    let mut trips = vec![Vec::new(); wires.len()];
-    let mut figures = vec![Vec::new(); peers.len()];
-    for _ in 0..TURNS {
-        for (wire, trips) in wires.iter().zip(&mut trips) {
-            trips.extend(round_trips(wire)?);
+    let mut trips = vec![Vec::new(); proxies.len()];
+    let mut micros = vec![Vec::new(); peers.len()];
+    for _ in 0..BATCHES {
+        for (proxy, trips) in proxies.iter().zip(&mut trips) {
+            trips.extend(round_trips(proxy)?);
         }
-        for ((peer, worker), figures) in workers.iter_mut().zip(&mut figures) {
+        for ((peer, worker), micros) in workers.iter_mut().zip(&mut micros) {
             let request = Request::Sequence { ops: OPS };
-            figures.extend(worker.request(&request, PATIENCE).map_err(|trouble| named(peer, &trouble))?);
+            micros.extend(worker.request(&request, TIMEOUT).map_err(|error| with_peer_name(peer, &error))?);
         }
     }
     let mut trips: Vec<f64> = trips.into_iter().map(median).collect();
     trips.sort_by(f64::total_cmp);
-    bench.book.put(rows::THIRD, rows::NO_CLIENT, trips[2]);
-    for (peer, figures) in peers.iter().zip(figures) {
-        let spans = Spans::of(&figures);
-        bench.book.put(rows::DISTANT, &peer.name, Spans::p50(&spans.acquires));
-        bench.book.put(rows::DISTANT_RELEASE, &peer.name, Spans::p50(&spans.releases));
+    bench.store.record(metrics::THIRD_ROUND_TRIP, metrics::NO_CLIENT, trips[2]);
+    for (peer, micros) in peers.iter().zip(micros) {
+        let timings = Timings::from_pairs(&micros);
+        bench.store.record(metrics::DISTANT, &peer.name, Timings::p50(&timings.acquires));
+        bench.store.record(metrics::DISTANT_RELEASE, &peer.name, Timings::p50(&timings.releases));
     }
     for (_, worker) in workers {
         worker.end()?;
     }
-    bench.left_over("distance", &peers)
+    bench.leftover_keys("distance", &peers)
 }
 
-/// Microseconds of PINGs through a wire.
-fn round_trips(wire: &Wire) -> Outcome<Vec<f64>> {
-    let mut stream = TcpStream::connect(wire.address())?;
+/// The microseconds of PINGs through a proxy.
+fn round_trips(proxy: &DelayProxy) -> Outcome<Vec<f64>> {
+    let mut stream = TcpStream::connect(proxy.address())?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     let mut trips = Vec::new();
     for _ in 0..PINGS {
         let begin = Instant::now();
@@ -66,6 +69,6 @@ fn round_trips(wire: &Wire) -> Outcome<Vec<f64>> {
 }
 
 const MICROS: [u64; 5] = [500, 1000, 2000, 5000, 20_000];
-const TURNS: usize = 3;
+const BATCHES: usize = 3;
 const OPS: usize = 20;
 const PINGS: usize = 15;

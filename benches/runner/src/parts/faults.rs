@@ -1,17 +1,17 @@
-//! One of five nodes dead or paused, for clients connected before the fault and for clients that connect during it.
+//! Measures clients while one of five nodes is dead or paused. Clients connect before the fault or during it.
 
 use std::thread;
 use std::time::Duration;
 
 use quorlock_chaos::{Data, Fleet};
 
-use super::rush::rush;
+use super::throughput::throughput;
 use crate::Outcome;
-use crate::bench::{Bench, PATIENCE, SETTLE, Spans, named, start, start_all};
-use crate::figures::percentile;
+use crate::bench::{Bench, SETTLE, TIMEOUT, Timings, start, start_all, with_peer_name};
+use crate::metrics;
 use crate::peer::{Part, Peer};
 use crate::process::Process;
-use crate::rows;
+use crate::stats::percentile;
 use crate::worker::{Request, Threads};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Fault {
         }
     }
 
-    fn happen(self, fleet: &mut Fleet, node: usize) {
+    fn inject(self, fleet: &mut Fleet, node: usize) {
         match self {
             Self::Dead => fleet[node].kill(),
             Self::Paused => fleet[node].pause(),
@@ -44,13 +44,13 @@ impl Fault {
     }
 }
 
-/// A worker, and how it fared when all was well.
-struct Healthy<'a> {
+/// A worker and its results before the fault.
+struct MeasuredWorker<'a> {
     peer: &'a Peer,
     worker: Process,
-    acquire_p50: f64,
-    /// None for clients that are so slow with a bad node that a rush would take minutes.
-    per_second: Option<f64>,
+    healthy_p50: f64,
+    /// None for a client that is too slow during the fault to measure its throughput.
+    healthy_rate: Option<f64>,
 }
 
 pub(crate) fn measure(bench: &mut Bench) -> Outcome<()> {
@@ -59,113 +59,124 @@ pub(crate) fn measure(bench: &mut Bench) -> Outcome<()> {
         if bench.round == 0 {
             peers.extend(bench.peers(Part::FaultOnce));
         }
-        // Half a second for every acquire, and as much for the release: a few rounds must suffice.
+        // These take half a second for each acquire and each release, so only three rounds include them.
         if fault == Fault::Paused && bench.round >= 3 {
-            peers.retain(|peer| !crawls(peer, fault));
+            peers.retain(|peer| !is_slow(peer, fault));
         }
-        one(bench, &peers, fault)?;
+        measure_fault(bench, &peers, fault)?;
     }
     Ok(())
 }
 
-/// Whether a peer takes so long for each lock that a few must do.
-fn crawls(peer: &Peer, fault: Fault) -> bool {
+/// Whether a peer takes so long for each lock that only one is measured.
+fn is_slow(peer: &Peer, fault: Fault) -> bool {
     peer.takes_part_in(Part::FaultOnce) || fault == Fault::Paused && peer.name == "rslock"
 }
 
-fn one(bench: &mut Bench, peers: &[Peer], fault: Fault) -> Outcome<()> {
-    let urls = bench.fresh(5)?;
+fn measure_fault(bench: &mut Bench, peers: &[Peer], fault: Fault) -> Outcome<()> {
+    let urls = bench.new_lock_cluster(5)?;
     let node = bench.round % urls.len();
     let mut workers = Vec::new();
     for (peer, mut worker) in start_all(peers, Threads::All, &urls)? {
-        let ops = Request::Sequence { ops: peer.turn };
-        let figures = worker.request(&ops, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
-        let acquire_p50 = Spans::p50(&Spans::of(&figures).acquires);
-        let per_second = (!crawls(peer, fault)).then(|| rush(peer, &mut worker, 64, SPAN)).transpose()?;
-        workers.push(Healthy {
-            peer,
-            worker,
-            acquire_p50,
-            per_second: per_second.map(|(per_second, _)| per_second),
-        });
+        let ops = Request::Sequence { ops: peer.batch };
+        let micros = worker.request(&ops, TIMEOUT).map_err(|error| with_peer_name(peer, &error))?;
+        let healthy_p50 = Timings::p50(&Timings::from_pairs(&micros).acquires);
+        let healthy_rate =
+            (!is_slow(peer, fault)).then(|| throughput(peer, &mut worker, 64, DURATION)).transpose()?;
+        let healthy_rate = healthy_rate.map(|(per_second, _)| per_second);
+        workers.push(MeasuredWorker { peer, worker, healthy_p50, healthy_rate });
     }
-    fault.happen(&mut bench.fleet, node);
-    let measured = bad(bench, &mut workers, fault, &urls);
+    fault.inject(&mut bench.fleet, node);
+    let measured = measure_during_fault(bench, &mut workers, fault, &urls);
     fault.repair(&mut bench.fleet, node)?;
     measured?;
-    // A node that was paused wakes up to all it was sent; a client with pending releases sends them as soon as it has
-    // reached it again: quorlock rests for two seconds at most between two dials.
-    thread::sleep(WAKE_UP);
-    // A release without a reply does not count as a released lock.
-    let those: Vec<Peer> = peers.iter().filter(|peer| !crawls(peer, fault)).cloned().collect();
-    bench.left_over("faults", &those)
+    // A resumed node executes all requests that it received. A client sends its pending releases once it has
+    // connected again; quorlock waits at most two seconds between two dials.
+    thread::sleep(RECOVERY);
+    // Slow clients are left out: their releases got no reply, so their locks do not count as released.
+    let released: Vec<Peer> = peers.iter().filter(|peer| !is_slow(peer, fault)).cloned().collect();
+    bench.leftover_keys("faults", &released)
 }
 
-/// While the node is bad.
-fn bad(bench: &mut Bench, workers: &mut [Healthy<'_>], fault: Fault, urls: &[String]) -> Outcome<()> {
+fn measure_during_fault(
+    bench: &mut Bench,
+    workers: &mut [MeasuredWorker<'_>],
+    fault: Fault,
+    urls: &[String],
+) -> Outcome<()> {
     let after = format!("{} after connect", fault.name());
-    for healthy in &mut *workers {
-        put_sequence(bench, &after, healthy, None, fault);
+    for measured in &mut *workers {
+        record_latency(bench, &after, measured, None, fault);
     }
-    // What counts is how it goes on: quorlock gives the connection up after four reply timeouts.
-    thread::sleep(PAST_REDIAL);
-    for healthy in &mut *workers {
-        put_rush(bench, &after, healthy, None)?;
+    // Throughput is measured after quorlock has closed the connection to the node, which takes four reply
+    // timeouts.
+    thread::sleep(AFTER_DISCONNECT);
+    for measured in &mut *workers {
+        record_throughput(bench, &after, measured, None)?;
     }
     let before = format!("{} before connect", fault.name());
-    for healthy in &mut *workers {
-        if healthy.peer.takes_part_in(Part::FaultOnce) {
+    for measured in &mut *workers {
+        if measured.peer.takes_part_in(Part::FaultOnce) {
             continue;
         }
-        // No warm-up: the first acquire comes right behind the dial.
-        let mut late = start(healthy.peer, Threads::All, urls)?;
-        put_sequence(bench, &before, healthy, Some(&mut late), fault);
-        put_rush(bench, &before, healthy, Some(&mut late))?;
+        // No warm-up: the first acquire follows the dial at once.
+        let mut new_worker = start(measured.peer, Threads::All, urls)?;
+        record_latency(bench, &before, measured, Some(&mut new_worker), fault);
+        record_throughput(bench, &before, measured, Some(&mut new_worker))?;
         thread::sleep(SETTLE);
     }
     Ok(())
 }
 
-fn put_sequence(
+fn record_latency(
     bench: &mut Bench,
-    title: &str,
-    healthy: &mut Healthy<'_>,
-    late: Option<&mut Process>,
+    fault_name: &str,
+    measured: &mut MeasuredWorker<'_>,
+    new_worker: Option<&mut Process>,
     fault: Fault,
 ) {
-    let is_slow = crawls(healthy.peer, fault);
-    let (ops, patience) = if is_slow { (1, SHORT_PATIENCE) } else { (OPS, PATIENCE) };
-    let answer = late.unwrap_or(&mut healthy.worker).request(&Request::Sequence { ops }, patience);
-    let (p50, longest) = match answer {
-        Ok(figures) => {
-            let acquires = Spans::of(&figures).acquires;
-            (Spans::p50(&acquires), percentile(acquires, 1.0))
+    let is_slow = is_slow(measured.peer, fault);
+    let (ops, timeout) = if is_slow { (1, SHORT_TIMEOUT) } else { (OPS, TIMEOUT) };
+    let reply = new_worker.unwrap_or(&mut measured.worker).request(&Request::Sequence { ops }, timeout);
+    let (p50, longest) = match reply {
+        Ok(micros) => {
+            let acquires = Timings::from_pairs(&micros).acquires;
+            (Timings::p50(&acquires), percentile(acquires, 1.0))
         }
-        Err(trouble) => {
-            eprintln!("{}, one of five nodes {title}: {trouble}", healthy.peer.name);
-            (trouble.figure(), trouble.figure())
+        Err(error) => {
+            eprintln!("{}, one of five nodes {fault_name}: {error}", measured.peer.name);
+            (error.value(), error.value())
         }
     };
-    let name = &healthy.peer.name;
-    bench.book.put(&rows::fault(title, rows::HURT), name, p50);
-    bench.book.put(&rows::fault(title, rows::HURT_P50), name, p50 / healthy.acquire_p50);
-    bench.book.put(&rows::fault(title, rows::LONGEST), name, longest / 1000.0);
+    let name = &measured.peer.name;
+    bench.store.record(&metrics::fault(fault_name, metrics::FAULT_P50), name, p50);
+    bench.store.record(
+        &metrics::fault(fault_name, metrics::FAULT_P50_RATIO),
+        name,
+        p50 / measured.healthy_p50,
+    );
+    bench.store.record(&metrics::fault(fault_name, metrics::LONGEST_ACQUIRE), name, longest / 1000.0);
 }
 
-fn put_rush(
+fn record_throughput(
     bench: &mut Bench,
-    title: &str,
-    healthy: &mut Healthy<'_>,
-    late: Option<&mut Process>,
+    fault_name: &str,
+    measured: &mut MeasuredWorker<'_>,
+    new_worker: Option<&mut Process>,
 ) -> Outcome<()> {
-    let Some(well) = healthy.per_second else { return Ok(()) };
-    let (per_second, _) = rush(healthy.peer, late.unwrap_or(&mut healthy.worker), 64, SPAN)?;
-    bench.book.put(&rows::fault(title, rows::HURT_RATE), &healthy.peer.name, per_second / well);
+    let Some(healthy_rate) = measured.healthy_rate else { return Ok(()) };
+    let (per_second, _) =
+        throughput(measured.peer, new_worker.unwrap_or(&mut measured.worker), 64, DURATION)?;
+    bench.store.record(
+        &metrics::fault(fault_name, metrics::FAULT_RATE_RATIO),
+        &measured.peer.name,
+        per_second / healthy_rate,
+    );
     Ok(())
 }
 
 const OPS: usize = 1000;
-const SPAN: Duration = Duration::from_millis(600);
-const SHORT_PATIENCE: Duration = Duration::from_secs(12);
-const PAST_REDIAL: Duration = Duration::from_millis(2200);
-const WAKE_UP: Duration = Duration::from_millis(3500);
+const DURATION: Duration = Duration::from_millis(600);
+const SHORT_TIMEOUT: Duration = Duration::from_secs(12);
+const AFTER_DISCONNECT: Duration = Duration::from_millis(2200);
+const RECOVERY: Duration = Duration::from_millis(3500);

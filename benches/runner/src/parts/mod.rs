@@ -1,10 +1,10 @@
-//! What is measured. Each function is one round of one part.
+//! The parts of the bench. Each function measures one round of one part.
 
 mod distance;
-mod ends;
 mod faults;
 mod leases;
-mod rush;
+mod takeover;
+mod throughput;
 mod uncontended;
 mod work;
 
@@ -15,11 +15,11 @@ type Measure = fn(&mut Bench) -> Outcome<()>;
 
 pub(crate) const ALL: [(&str, Measure); 8] = [
     ("uncontended", uncontended::measure),
-    ("throughput", rush::measure),
-    ("cancelled", rush::cancelled),
+    ("throughput", throughput::measure),
+    ("cancelled", throughput::cancelled),
     ("faults", faults::measure),
     ("distance", distance::measure),
     ("leases", leases::measure),
-    ("ends", ends::measure),
+    ("takeover", takeover::measure),
     ("work", work::measure),
 ];

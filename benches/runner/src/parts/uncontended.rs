@@ -1,41 +1,51 @@
-//! One lock after the other, without contention.
+//! Measures acquire and release, one lock after the other, without contention.
 
 use crate::Outcome;
-use crate::bench::{Bench, PATIENCE, Spans, named, start_all};
-use crate::figures::percentile;
+use crate::bench::{Bench, TIMEOUT, Timings, start_all, with_peer_name};
+use crate::metrics;
 use crate::peer::Part;
-use crate::rows;
+use crate::stats::percentile;
 use crate::worker::{Request, Threads};
 
-/// All workers are there at once and take turns of a few hundred locks, so that what else the machine does hits all alike.
+/// All workers run in alternating batches of a few hundred locks, so that other load on the machine affects
+/// all of them.
 pub(crate) fn measure(bench: &mut Bench) -> Outcome<()> {
     for threads in Threads::BOTH {
         for nodes in [1, 3, 5, 7] {
             let part = match (nodes, threads) {
                 (5, Threads::One) => Part::OneThread,
                 (5, Threads::All) => Part::AllThreads,
-                _ => Part::Nodes,
+                _ => Part::NodeCounts,
             };
             let peers = bench.peers(part);
-            let urls = bench.fresh(nodes)?;
+            let urls = bench.new_lock_cluster(nodes)?;
             let mut workers = start_all(&peers, threads, &urls)?;
-            let mut figures = vec![Vec::new(); peers.len()];
-            for _ in 0..TURNS {
-                for ((peer, worker), figures) in workers.iter_mut().zip(&mut figures) {
-                    let request = Request::Sequence { ops: peer.turn };
-                    figures
-                        .extend(worker.request(&request, PATIENCE).map_err(|trouble| named(peer, &trouble))?);
+            let mut micros = vec![Vec::new(); peers.len()];
+            for _ in 0..BATCHES {
+                for ((peer, worker), micros) in workers.iter_mut().zip(&mut micros) {
+                    let request = Request::Sequence { ops: peer.batch };
+                    micros.extend(
+                        worker.request(&request, TIMEOUT).map_err(|error| with_peer_name(peer, &error))?,
+                    );
                 }
             }
-            for (peer, figures) in peers.iter().zip(figures) {
-                let spans = Spans::of(&figures);
-                bench.book.put(&rows::acquire(nodes, threads), &peer.name, Spans::p50(&spans.acquires));
-                bench.book.put(&rows::release(nodes, threads), &peer.name, Spans::p50(&spans.releases));
-                let p99 = percentile(spans.acquires, 0.99);
-                bench.book.put(&rows::acquire_p99(nodes, threads), &peer.name, p99);
+            for (peer, micros) in peers.iter().zip(micros) {
+                let timings = Timings::from_pairs(&micros);
+                bench.store.record(
+                    &metrics::acquire(nodes, threads),
+                    &peer.name,
+                    Timings::p50(&timings.acquires),
+                );
+                bench.store.record(
+                    &metrics::release(nodes, threads),
+                    &peer.name,
+                    Timings::p50(&timings.releases),
+                );
+                let p99 = percentile(timings.acquires, 0.99);
+                bench.store.record(&metrics::acquire_p99(nodes, threads), &peer.name, p99);
             }
             if nodes == 5 && threads == Threads::All {
-                bench.left_over("uncontended", &peers)?;
+                bench.leftover_keys("uncontended", &peers)?;
             }
             for (_, worker) in workers {
                 worker.end()?;
@@ -45,4 +55,4 @@ pub(crate) fn measure(bench: &mut Bench) -> Outcome<()> {
     Ok(())
 }
 
-const TURNS: usize = 4;
+const BATCHES: usize = 4;

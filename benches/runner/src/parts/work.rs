@@ -1,42 +1,44 @@
-//! What does not hang on the machine's mood: instructions, allocations and system calls for an acquire and its release.
+//! Counts instructions, allocations and system calls of an acquire and its release, which vary little with
+//! other load.
 //!
-//! Each is the difference between a worker that takes many locks and one that takes a single one, both on one thread.
+//! Each count is the difference between a worker that takes many locks and a worker that takes one, on one
+//! thread.
 
 use std::process::Command;
 use std::{env, fs, process};
 
 use crate::Outcome;
-use crate::bench::{Bench, PATIENCE, named};
+use crate::bench::{Bench, TIMEOUT, with_peer_name};
+use crate::metrics;
 use crate::peer::{Part, Peer};
 use crate::process::Process;
-use crate::rows;
 use crate::worker::{Request, Threads};
 
-/// A program that counts what another does, and tells at its end.
+/// A program that runs a worker, counts its work, and writes the counts to a file at its end.
 struct Counter {
     program: &'static str,
     args: &'static [&'static str],
-    /// The option that names the file it tells in.
-    into: &'static str,
-    /// What stands before each of its figures, and the row of it.
-    figures: &'static [(&'static str, &'static str)],
+    /// The option that names the file.
+    output_option: &'static str,
+    /// The label beside each count in the file, and its metric.
+    counts: &'static [(&'static str, &'static str)],
     ops: usize,
-    /// In how many rounds. Most of it comes out the same each time.
+    /// The number of rounds that measure it: the counts hardly differ between rounds.
     rounds: usize,
 }
 
 pub(crate) fn measure(bench: &mut Bench) -> Outcome<()> {
     for counter in COUNTERS.iter().filter(|counter| bench.round < counter.rounds) {
         if Command::new(counter.program).arg("--version").output().is_err() {
-            eprintln!("{} is not installed: no {}", counter.program, counter.figures[0].1);
+            eprintln!("{} is not installed: no {}", counter.program, counter.counts[0].1);
             continue;
         }
-        let urls = bench.fresh(5)?;
+        let urls = bench.new_lock_cluster(5)?;
         for peer in bench.peers(Part::Work) {
             let many = counter.count(&peer, &urls, counter.ops + 1)?;
             let one = counter.count(&peer, &urls, 1)?;
-            for (place, (_, row)) in counter.figures.iter().enumerate() {
-                bench.book.put(row, &peer.name, (many[place] - one[place]) / counter.ops as f64);
+            for (index, (_, metric)) in counter.counts.iter().enumerate() {
+                bench.store.record(metric, &peer.name, (many[index] - one[index]) / counter.ops as f64);
             }
         }
     }
@@ -46,29 +48,34 @@ pub(crate) fn measure(bench: &mut Bench) -> Outcome<()> {
 impl Counter {
     fn count(&self, peer: &Peer, urls: &[String], ops: usize) -> Outcome<Vec<f64>> {
         let file = env::temp_dir().join(format!("quorlock-bench-{}", process::id()));
-        let into = format!("{}{}", self.into, file.display());
-        let before: Vec<&str> =
-            [self.program].iter().chain(self.args).copied().chain([into.as_str()]).collect();
-        let mut worker = Process::start(peer.command(&before, Threads::One, urls), PATIENCE)?;
+        let output = format!("{}{}", self.output_option, file.display());
+        let wrapper: Vec<&str> =
+            [self.program].iter().chain(self.args).copied().chain([output.as_str()]).collect();
+        let mut worker = Process::start(peer.command(&wrapper, Threads::One, urls), TIMEOUT)?;
         for ops in [WARM_UP, ops] {
-            worker.request(&Request::Work { ops }, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
+            worker
+                .request(&Request::Untimed { ops }, TIMEOUT)
+                .map_err(|error| with_peer_name(peer, &error))?;
         }
         worker.end()?;
         let text = fs::read_to_string(&file)?;
         fs::remove_file(&file)?;
-        let find = |(mark, _): &(&str, &str)| {
-            number_at(mark, &text)
-                .ok_or_else(|| format!("{} said nothing of {mark:?}: {text}", self.program).into())
+        let find = |(label, _): &(&str, &str)| {
+            number_beside(label, &text)
+                .ok_or_else(|| format!("{} wrote no {label:?}: {text}", self.program).into())
         };
-        self.figures.iter().map(find).collect()
+        self.counts.iter().map(find).collect()
     }
 }
 
-/// The number behind a mark, or before it if the mark begins with a comma.
-fn number_at(mark: &str, text: &str) -> Option<f64> {
-    let (before, behind) = text.split_once(mark)?;
-    let word =
-        if mark.starts_with(',') { before.lines().next_back()? } else { behind.split_whitespace().next()? };
+/// The number behind a label, or before it if the label begins with a comma.
+fn number_beside(label: &str, text: &str) -> Option<f64> {
+    let (before, behind) = text.split_once(label)?;
+    let word = if label.starts_with(',') {
+        before.lines().next_back()?
+    } else {
+        behind.split_whitespace().next()?
+    };
     word.replace(',', "").parse().ok()
 }
 
@@ -77,24 +84,24 @@ const COUNTERS: [Counter; 3] = [
     Counter {
         program: "valgrind",
         args: &["--tool=callgrind", "--callgrind-out-file=/dev/null"],
-        into: "--log-file=",
-        figures: &[("Collected :", rows::INSTRUCTIONS)],
+        output_option: "--log-file=",
+        counts: &[("Collected :", metrics::INSTRUCTIONS)],
         ops: 500,
         rounds: 3,
     },
     Counter {
         program: "valgrind",
         args: &["--tool=memcheck", "--leak-check=no", "--undef-value-errors=no"],
-        into: "--log-file=",
-        figures: &[("total heap usage:", rows::ALLOCATIONS), ("frees,", rows::ALLOCATED)],
+        output_option: "--log-file=",
+        counts: &[("total heap usage:", metrics::ALLOCATIONS), ("frees,", metrics::ALLOCATED_BYTES)],
         ops: 500,
         rounds: 1,
     },
     Counter {
         program: "perf",
         args: &["stat", "-x,", "-e", "raw_syscalls:sys_enter"],
-        into: "--output=",
-        figures: &[(",,raw_syscalls:sys_enter", rows::CALLS)],
+        output_option: "--output=",
+        counts: &[(",,raw_syscalls:sys_enter", metrics::SYSTEM_CALLS)],
         ops: 1000,
         rounds: 3,
     },

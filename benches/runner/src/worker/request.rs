@@ -1,4 +1,4 @@
-//! A request to a worker, as a line.
+//! A request to a worker, and its form as a line of text.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,27 +7,31 @@ use crate::Outcome;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    Work { ops: usize },
+    Untimed { ops: usize },
     Sequence { ops: usize },
-    Rush { tasks: usize, span: Duration },
-    Cancel { tasks: usize, span: Duration },
-    Take { key: String, ttl: Duration },
+    Throughput { tasks: usize, duration: Duration },
+    Cancel { tasks: usize, duration: Duration },
+    Acquire { key: String, ttl: Duration },
     Hold { count: usize, ttl: Duration },
-    Free,
+    ReleaseAll,
 }
 
 impl Request {
-    pub fn of(line: &str) -> Outcome<Self> {
+    pub fn parse(line: &str) -> Outcome<Self> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let millis = |word: &str| word.parse().map(Duration::from_millis);
         Ok(match words.as_slice() {
-            ["work", ops] => Self::Work { ops: ops.parse()? },
+            ["untimed", ops] => Self::Untimed { ops: ops.parse()? },
             ["sequence", ops] => Self::Sequence { ops: ops.parse()? },
-            ["rush", tasks, span] => Self::Rush { tasks: tasks.parse()?, span: millis(span)? },
-            ["cancel", tasks, span] => Self::Cancel { tasks: tasks.parse()?, span: millis(span)? },
-            ["take", key, ttl] => Self::Take { key: (*key).to_owned(), ttl: millis(ttl)? },
+            ["throughput", tasks, duration] => {
+                Self::Throughput { tasks: tasks.parse()?, duration: millis(duration)? }
+            }
+            ["cancel", tasks, duration] => {
+                Self::Cancel { tasks: tasks.parse()?, duration: millis(duration)? }
+            }
+            ["acquire", key, ttl] => Self::Acquire { key: (*key).to_owned(), ttl: millis(ttl)? },
             ["hold", count, ttl] => Self::Hold { count: count.parse()?, ttl: millis(ttl)? },
-            ["free"] => Self::Free,
+            ["release-all"] => Self::ReleaseAll,
             _ => return Err(format!("unknown request {line:?}").into()),
         })
     }
@@ -36,13 +40,13 @@ impl Request {
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Work { ops } => write!(f, "work {ops}"),
+            Self::Untimed { ops } => write!(f, "untimed {ops}"),
             Self::Sequence { ops } => write!(f, "sequence {ops}"),
-            Self::Rush { tasks, span } => write!(f, "rush {tasks} {}", span.as_millis()),
-            Self::Cancel { tasks, span } => write!(f, "cancel {tasks} {}", span.as_millis()),
-            Self::Take { key, ttl } => write!(f, "take {key} {}", ttl.as_millis()),
+            Self::Throughput { tasks, duration } => write!(f, "throughput {tasks} {}", duration.as_millis()),
+            Self::Cancel { tasks, duration } => write!(f, "cancel {tasks} {}", duration.as_millis()),
+            Self::Acquire { key, ttl } => write!(f, "acquire {key} {}", ttl.as_millis()),
             Self::Hold { count, ttl } => write!(f, "hold {count} {}", ttl.as_millis()),
-            Self::Free => write!(f, "free"),
+            Self::ReleaseAll => write!(f, "release-all"),
         }
     }
 }
@@ -52,20 +56,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_told_is_what_is_heard() {
+    fn a_request_survives_writing_and_parsing() {
         let ttl = Duration::from_millis(1500);
         let requests = [
-            Request::Work { ops: 5 },
+            Request::Untimed { ops: 5 },
             Request::Sequence { ops: 250 },
-            Request::Rush { tasks: 64, span: ttl },
-            Request::Cancel { tasks: 64, span: ttl },
-            Request::Take { key: "held:key".to_owned(), ttl },
+            Request::Throughput { tasks: 64, duration: ttl },
+            Request::Cancel { tasks: 64, duration: ttl },
+            Request::Acquire { key: "held:key".to_owned(), ttl },
             Request::Hold { count: 10, ttl },
-            Request::Free,
+            Request::ReleaseAll,
         ];
         for request in requests {
-            assert_eq!(Request::of(&request.to_string()).expect("a request"), request);
+            assert_eq!(Request::parse(&request.to_string()).expect("a request"), request);
         }
-        assert!(Request::of("rush 64").is_err());
+        assert!(Request::parse("throughput 64").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! How a worker executes its requests.
+//! The execution of requests in a worker.
 
 use std::fs;
 use std::pin::pin;
@@ -15,48 +15,51 @@ use tokio::time::{sleep, timeout};
 use super::{Contender, Request};
 use crate::Outcome;
 
-/// A client and what it keeps.
+/// A client and the locks that it holds.
 pub(super) struct Run<C: Contender> {
     client: C,
     prefix: String,
-    kept: Arc<Mutex<Vec<C::Held>>>,
+    held: Arc<Mutex<Vec<C::RenewedLock>>>,
 }
 
-/// One task of a rush.
+/// One task of a throughput measurement.
 struct Task<C> {
     client: C,
     key: String,
     begin: Instant,
-    span: Duration,
-    gives_up: bool,
+    duration: Duration,
+    cancels: bool,
     done: Arc<AtomicU64>,
 }
 
 impl<C: Contender> Clone for Run<C> {
     fn clone(&self) -> Self {
-        Self { client: self.client.clone(), prefix: self.prefix.clone(), kept: Arc::clone(&self.kept) }
+        Self { client: self.client.clone(), prefix: self.prefix.clone(), held: Arc::clone(&self.held) }
     }
 }
 
 impl<C: Contender> Run<C> {
     pub(super) fn new(client: C, prefix: String) -> Self {
-        Self { client, prefix, kept: Arc::default() }
+        Self { client, prefix, held: Arc::default() }
     }
 
-    pub(super) async fn carry_out(&self, request: Request) -> Outcome<Vec<f64>> {
+    pub(super) async fn execute(&self, request: Request) -> Outcome<Vec<f64>> {
         match request {
-            Request::Work { ops } => self.work(ops).await,
+            Request::Untimed { ops } => self.untimed(ops).await,
             Request::Sequence { ops } => self.sequence(ops).await,
-            Request::Rush { tasks, span } => self.rush(tasks, span, false).await,
-            Request::Cancel { tasks, span } => self.rush(tasks, span, true).await,
-            Request::Take { key, ttl } => self.keep(std::iter::once(key), ttl).await.map(|()| Vec::new()),
+            Request::Throughput { tasks, duration } => self.throughput(tasks, duration, false).await,
+            Request::Cancel { tasks, duration } => self.throughput(tasks, duration, true).await,
+            Request::Acquire { key, ttl } => {
+                self.acquire_and_keep(std::iter::once(key), ttl).await.map(|()| Vec::new())
+            }
             Request::Hold { count, ttl } => self.hold(count, ttl).await,
-            Request::Free => self.free().await,
+            Request::ReleaseAll => self.release_all().await,
         }
     }
 
-    /// Reads no clock and keeps no figures, so that nothing but the client's work is done.
-    async fn work(&self, ops: usize) -> Outcome<Vec<f64>> {
+    /// Acquires and releases without reading a clock or storing results, so that only the client's work is
+    /// counted.
+    async fn untimed(&self, ops: usize) -> Outcome<Vec<f64>> {
         let key = format!("{}one", self.prefix);
         for _ in 0..ops {
             C::release(self.client.acquire(&key, TTL).await?).await?;
@@ -79,15 +82,15 @@ impl<C: Contender> Run<C> {
         Ok(micros)
     }
 
-    async fn rush(&self, tasks: usize, span: Duration, gives_up: bool) -> Outcome<Vec<f64>> {
+    async fn throughput(&self, tasks: usize, duration: Duration, cancels: bool) -> Outcome<Vec<f64>> {
         let (begin, cpu) = (Instant::now(), cpu_time());
         let done = Arc::new(AtomicU64::new(0));
         let tasks = (0..tasks).map(|task| {
             let (client, done) = (self.client.clone(), Arc::clone(&done));
             let task =
-                Task { client, key: format!("{}own:{task}", self.prefix), begin, span, gives_up, done };
-            // A task that blocks itself must not delay the other tasks.
-            tokio::spawn(async move { timeout(span + STALL, task.run()).await.unwrap_or(Ok(())) })
+                Task { client, key: format!("{}own:{task}", self.prefix), begin, duration, cancels, done };
+            // A task that excludes itself by its own leftover key must not delay the other tasks.
+            tokio::spawn(async move { timeout(duration + STALL, task.run()).await.unwrap_or(Ok(())) })
         });
         let outcomes = try_join_all(tasks).await?;
         let (cpu, elapsed) = (cpu_time().saturating_sub(cpu), begin.elapsed());
@@ -97,45 +100,51 @@ impl<C: Contender> Run<C> {
     }
 
     async fn hold(&self, count: usize, ttl: Duration) -> Outcome<Vec<f64>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).reserve(count);
-        self.work(1).await?;
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).reserve(count);
+        self.untimed(1).await?;
         let before = resident_bytes()?;
-        self.keep((0..count).map(|place| format!("{}held:{place}", self.prefix)), ttl).await?;
-        // Each has been renewed once by then, and all answers are in.
+        self.acquire_and_keep((0..count).map(|number| format!("{}held:{number}", self.prefix)), ttl).await?;
+        // After this, each lock has been renewed once, and all replies are in.
         sleep(ttl / 2).await;
         Ok(vec![resident_bytes()? - before])
     }
 
-    /// Names are made one by one: a list of them would count as memory of the locks.
-    async fn keep(&self, keys: impl Iterator<Item = String> + Send, ttl: Duration) -> Outcome<()> {
-        let take = |key: String| {
+    /// Takes an iterator of keys, because a list of them would count as memory of the locks.
+    async fn acquire_and_keep(
+        &self,
+        keys: impl Iterator<Item = String> + Send,
+        ttl: Duration,
+    ) -> Outcome<()> {
+        let acquire = |key: String| {
             let client = self.client.clone();
-            async move { client.hold(&key, ttl).await }
+            async move { client.acquire_renewed(&key, ttl).await }
         };
-        let mut held = stream::iter(keys.map(take)).buffer_unordered(AT_ONCE);
-        while let Some(held) = held.try_next().await? {
-            self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(held);
+        let mut locks = stream::iter(keys.map(acquire)).buffer_unordered(CONCURRENCY);
+        while let Some(lock) = locks.try_next().await? {
+            self.held.lock().unwrap_or_else(PoisonError::into_inner).push(lock);
         }
         Ok(())
     }
 
-    async fn free(&self) -> Outcome<Vec<f64>> {
-        let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
-        let released: Vec<Outcome<()>> =
-            stream::iter(kept.into_iter().map(C::let_go)).buffer_unordered(AT_ONCE).collect().await;
-        let unconfirmed = released.iter().filter(|outcome| outcome.is_err()).count();
+    async fn release_all(&self) -> Outcome<Vec<f64>> {
+        let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
+        let outcomes: Vec<Outcome<()>> = stream::iter(held.into_iter().map(C::release_renewed))
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
+        let unconfirmed = outcomes.iter().filter(|outcome| outcome.is_err()).count();
         Ok(vec![unconfirmed as f64])
     }
 }
 
 impl<C: Contender> Task<C> {
     async fn run(self) -> Outcome<()> {
-        let mut turn = 0;
-        while self.begin.elapsed() < self.span {
-            turn += 1;
+        let mut attempt = 0;
+        while self.begin.elapsed() < self.duration {
+            attempt += 1;
             let acquire = self.client.acquire(&self.key, TTL);
-            let lock = if self.gives_up && turn % 10 == 0 {
-                given_up(acquire, turn / 10 % 8).await?
+            let lock = if self.cancels && attempt % 10 == 0 {
+                cancelled_after(acquire, attempt / 10 % 8).await?
             } else {
                 Some(acquire.await?)
             };
@@ -148,25 +157,26 @@ impl<C: Contender> Task<C> {
     }
 }
 
-/// Drops the future after so many turns of everybody else's, unless it is done by then.
-async fn given_up<T>(future: impl Future<Output = Outcome<T>>, turns: u32) -> Outcome<Option<T>> {
-    let patience = async {
-        for _ in 0..turns {
+/// Drops the future after this number of yields to the other tasks, unless it has completed by then.
+async fn cancelled_after<T>(future: impl Future<Output = Outcome<T>>, yields: u32) -> Outcome<Option<T>> {
+    let delay = async {
+        for _ in 0..yields {
             yield_now().await;
         }
     };
-    match select(pin!(future), pin!(patience)).await {
+    match select(pin!(future), pin!(delay)).await {
         Either::Left((outcome, _)) => outcome.map(Some),
         Either::Right(_) => Ok(None),
     }
 }
 
-/// This process' own; the servers are others.
+/// The processor time of this process, without the servers.
 pub(crate) fn cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }
 
-/// What is in memory of this process. `statm` and `status` may be wrong by some pages for each processor; this is not.
+/// The resident memory of this process. `statm` and `status` can be wrong by some pages per processor; this
+/// is exact.
 fn resident_bytes() -> Outcome<f64> {
     let text = fs::read_to_string("/proc/self/smaps_rollup")?;
     let line = text.lines().find_map(|line| line.strip_prefix("Rss:")).ok_or("no Rss")?;
@@ -175,4 +185,4 @@ fn resident_bytes() -> Outcome<f64> {
 
 const TTL: Duration = Duration::from_secs(10);
 const STALL: Duration = Duration::from_millis(200);
-const AT_ONCE: usize = 64;
+const CONCURRENCY: usize = 64;

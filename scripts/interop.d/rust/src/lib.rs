@@ -12,7 +12,7 @@ pub struct EventWriter {
     pub ttl_ms: u64,
     process: String,
     until: u64,
-    turn: u32,
+    attempt: u32,
 }
 
 impl EventWriter {
@@ -24,17 +24,17 @@ impl EventWriter {
             ttl_ms: setting("TTL_MS").parse().expect("TTL_MS is a number"),
             process: setting("PROCESS"),
             until: now() + (seconds * 1e9) as u64,
-            turn: 0,
+            attempt: 0,
         }
     }
 
-    /// Records that the client waits for the lock; false when the time is over.
-    pub fn asks(&mut self) -> bool {
+    /// Begins an attempt: records that the client waits for the lock. Returns false when the time is over.
+    pub fn begin_attempt(&mut self) -> bool {
         if now() >= self.until {
             self.write("\"finished\"");
             return false;
         }
-        self.turn += 1;
+        self.attempt += 1;
         let (lock, ttl_ms) = (&self.lock, self.ttl_ms);
         self.write(&format!(
             r#"{{"waiting":{{"keys":["{lock}"],"kind":"mutex","ttl_ms":{ttl_ms},"wait_ms":1000}}}}"#
@@ -66,9 +66,9 @@ impl EventWriter {
         self.write(r#"{"released":{"confirmed":true}}"#);
     }
 
-    fn write(&self, what: &str) {
-        let who = format!(r#"{{"client":{{"process":{},"task":0,"attempt":{}}}}}"#, self.process, self.turn);
-        println!(r#"{{"at":{},"actor":{who},"kind":{what}}}"#, now());
+    fn write(&self, kind: &str) {
+        let actor = format!(r#"{{"client":{{"process":{},"task":0,"attempt":{}}}}}"#, self.process, self.attempt);
+        println!(r#"{{"at":{},"actor":{actor},"kind":{kind}}}"#, now());
     }
 }
 
@@ -78,7 +78,7 @@ impl Default for EventWriter {
     }
 }
 
-/// A pseudorandom time below this limit, from the last digits of the clock.
+/// A pseudorandom duration below this limit, from the last digits of the clock.
 pub fn random_below(below_ms: u64) -> Duration {
     Duration::from_millis(now() % below_ms)
 }

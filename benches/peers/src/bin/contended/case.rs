@@ -1,4 +1,4 @@
-//! What is measured: so many processes with so many tasks each, how long each holds, how far the servers are away.
+//! A case of the bench: the number of processes and tasks, the hold time, and the round trip to the servers.
 
 use std::time::Duration;
 
@@ -9,22 +9,23 @@ pub(crate) struct Case {
     pub(crate) round_trip: Distance,
     pub(crate) hold: Duration,
     pub(crate) processes: usize,
-    /// Of each process.
+    /// The tasks of each process.
     pub(crate) tasks: usize,
-    pub(crate) span: Duration,
+    pub(crate) duration: Duration,
 }
 
-/// How far the servers are away.
+/// The round trip to the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Distance {
-    /// Loopback as it is: a tenth of a millisecond and less.
+    /// Loopback: at most a tenth of a millisecond.
     Near,
-    /// Two milliseconds there and back, by a proxy before each.
+    /// Two milliseconds, by a proxy before each server.
     Far,
 }
 
 impl Distance {
-    /// The delay to configure for a millisecond: its timers are late by about as much.
+    /// The delay to configure for one millisecond each way, because the timers of the proxy are late by about
+    /// 0.9 ms.
     pub(crate) const EACH_WAY: Duration = Duration::from_micros(100);
 
     pub(crate) fn name(self) -> &'static str {
@@ -37,19 +38,19 @@ impl Distance {
 
 impl Case {
     /// Holds of 0.1 to 100 ms, near and far, 16 tasks in one process, in four and in sixteen.
-    pub(crate) fn all(span: Duration) -> Vec<Self> {
+    pub(crate) fn all(duration: Duration) -> Vec<Self> {
         let mut cases = Vec::new();
         for round_trip in [Distance::Near, Distance::Far] {
             for hold in [100, 1000, 10_000, 100_000].map(Duration::from_micros) {
                 for (processes, tasks) in [(1, 16), (4, 4), (16, 1)] {
-                    cases.push(Self { round_trip, hold, processes, tasks, span });
+                    cases.push(Self { round_trip, hold, processes, tasks, duration });
                 }
             }
         }
         cases
     }
 
-    /// Whether something is promised for it.
+    /// Whether there is a goal for this case.
     pub(crate) fn has_goal(self) -> bool {
         match self.round_trip {
             Distance::Near => self.hold == Duration::from_millis(1),
@@ -57,27 +58,29 @@ impl Case {
         }
     }
 
-    /// The words that [`of_words`](Self::of_words) reads.
-    pub(crate) fn words(self) -> [String; 5] {
+    /// The arguments that [`from_args`](Self::from_args) parses.
+    pub(crate) fn to_args(self) -> [String; 5] {
         let far = u8::from(self.round_trip == Distance::Far);
-        let (hold, span) = (self.hold.as_micros(), self.span.as_millis());
+        let (hold, duration) = (self.hold.as_micros(), self.duration.as_millis());
         [
             far.to_string(),
             hold.to_string(),
             self.processes.to_string(),
             self.tasks.to_string(),
-            span.to_string(),
+            duration.to_string(),
         ]
     }
 
-    pub(crate) fn of_words(words: &[String]) -> Outcome<Self> {
-        let [far, hold, processes, tasks, span] = words else { return Err("a case has five words".into()) };
+    pub(crate) fn from_args(args: &[String]) -> Outcome<Self> {
+        let [far, hold, processes, tasks, duration] = args else {
+            return Err("a case has five arguments".into());
+        };
         Ok(Self {
             round_trip: if far == "1" { Distance::Far } else { Distance::Near },
             hold: Duration::from_micros(hold.parse()?),
             processes: processes.parse()?,
             tasks: tasks.parse()?,
-            span: Duration::from_millis(span.parse()?),
+            duration: Duration::from_millis(duration.parse()?),
         })
     }
 

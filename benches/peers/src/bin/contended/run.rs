@@ -1,4 +1,4 @@
-//! One run: the processes of a case contend, and what they tell becomes figures.
+//! One run of a case: starts the processes, reads their reports, and computes the results.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
@@ -6,54 +6,54 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use peers::Outcome;
-use peers::figures::{median, percentile};
+use peers::stats::{median, percentile};
 use quorlock_chaos::{DirectionRule, Fleet, LinkRules, Proxy};
 
 use crate::case::{Case, Distance};
-use crate::way::Way;
-use crate::worker::{self, ReportLine, Visit};
+use crate::strategy::Strategy;
+use crate::worker::{self, LockAttempt, ReportLine};
 
-/// The servers, and the far way to them.
-pub(crate) struct World {
+/// The servers, and the proxies that add a round trip.
+pub(crate) struct Testbed {
     pub(crate) fleet: Fleet,
     proxies: Vec<Proxy>,
 }
 
-/// What came of a run.
+/// The results of a run.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Figures {
+pub(crate) struct Results {
     /// Grants per second.
     pub(crate) per_second: f64,
     /// The share of the time in which the lock was held.
     pub(crate) held: f64,
-    /// The most grants of a task over the fewest.
+    /// The most grants of a task, divided by the fewest.
     pub(crate) task_spread: f64,
-    /// The same of whole processes.
+    /// The same per process.
     pub(crate) process_spread: f64,
-    /// Tasks that never had the lock.
+    /// Tasks that never held the lock.
     pub(crate) starved: f64,
-    /// Milliseconds.
+    /// In milliseconds.
     pub(crate) wait_median: f64,
     pub(crate) wait_p99: f64,
-    /// Those cut short by the end of the run are among them.
+    /// Includes waits that the end of the run cut short.
     pub(crate) wait_longest: f64,
-    /// Of the client's processes, in microseconds, per grant.
+    /// The processor time of all client processes in microseconds, per grant.
     pub(crate) cpu: f64,
-    /// Commands that the servers were sent, per grant.
+    /// Commands received by the servers, per grant.
     pub(crate) commands: f64,
-    /// Commands beyond the one acquisition and the one release of each grant, per second in which a process waits.
+    /// Commands beyond one acquire and one release per grant, per second in which a process waits.
     pub(crate) waiting_commands: f64,
-    /// The time of an uncontended acquisition, in milliseconds: one round trip and some work.
+    /// The time of an uncontended acquire, in milliseconds: one round trip and some work.
     pub(crate) round_trip: f64,
-    /// From giving it up to the next grant, in milliseconds.
+    /// From the start of the release to the next grant, in milliseconds.
     pub(crate) gap: f64,
-    /// From the answer to the release to the next grant.
-    pub(crate) gap_from_answer: f64,
-    /// Keys left when all was over.
+    /// From the reply to the release to the next grant.
+    pub(crate) gap_from_reply: f64,
+    /// Keys on the servers after the run.
     pub(crate) leftover: f64,
 }
 
-impl World {
+impl Testbed {
     pub(crate) fn start() -> Outcome<Self> {
         let fleet = Fleet::start_with(5, &quorlock_chaos::Setup::new().append_only(false))?;
         let delay = DirectionRule::Delay { delay: Distance::EACH_WAY, jitter: Duration::ZERO };
@@ -73,74 +73,74 @@ impl World {
         }
     }
 
-    /// Runs the case with processes of this program.
-    pub(crate) fn run(&self, program: &str, way: Way, case: Case) -> Outcome<Figures> {
+    /// Runs the case with processes of the given program.
+    pub(crate) fn run(&self, program: &str, strategy: Strategy, case: Case) -> Outcome<Results> {
         let urls = self.urls(case.round_trip);
-        if way == Way::Fenced {
-            // A cluster that is declared votes at once.
+        if strategy == Strategy::Fenced {
+            // The nodes of an initialized lock cluster vote at once.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(quorlock::Redlock::builder().nodes(self.fleet.urls()).init(false))?;
         }
         let mut workers = Workers(Vec::new());
         for _ in 0..case.processes {
             let worker = Command::new(program)
-                .args(["--work", &way.name()])
-                .args(case.words())
+                .args(["--worker", &strategy.name()])
+                .args(case.to_args())
                 .args(&urls)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()?;
             workers.0.push(worker);
         }
-        let mut lines = Vec::new();
+        let mut outputs = Vec::new();
         for worker in &mut workers.0 {
-            let mut said = BufReader::new(worker.stdout.take().ok_or("a worker has no stdout")?).lines();
-            if said.next().transpose()?.as_deref() != Some("ready") {
-                return Err(format!("a worker of {:?} did not get ready", way.name()).into());
+            let mut output = BufReader::new(worker.stdout.take().ok_or("a worker has no stdout")?).lines();
+            if output.next().transpose()?.as_deref() != Some("ready") {
+                return Err(format!("a worker of {:?} did not become ready", strategy.name()).into());
             }
-            lines.push(said);
+            outputs.push(output);
         }
         for worker in &mut workers.0 {
             writeln!(worker.stdin.as_mut().ok_or("a worker has no stdin")?, "go")?;
         }
         let begin = Instant::now();
-        let readers: Vec<_> = (lines.into_iter().enumerate())
-            .map(|(process, said)| thread::spawn(move || listen(process, said)))
+        let readers: Vec<_> = (outputs.into_iter().enumerate())
+            .map(|(process, output)| thread::spawn(move || read_report(process, output)))
             .collect();
-        // By the parent's clock and not the workers', which is no matter in seconds.
+        // Measured by this process's clock: the difference to the workers' clocks is small against seconds.
         thread::sleep(worker::WARM_UP);
-        let before = self.commands(way)?;
-        thread::sleep((worker::WARM_UP + case.span).saturating_sub(begin.elapsed()));
-        let commands = self.commands(way)? - before;
-        let mut stories = Vec::new();
+        let before = self.commands(strategy)?;
+        thread::sleep((worker::WARM_UP + case.duration).saturating_sub(begin.elapsed()));
+        let commands = self.commands(strategy)? - before;
+        let mut reports = Vec::new();
         for reader in readers {
-            stories.push(reader.join().map_err(|_| "a reader panicked")??);
+            reports.push(reader.join().map_err(|_| "a reader panicked")??);
         }
         for worker in &mut workers.0 {
             if !worker.wait()?.success() {
-                return Err(format!("a worker of {:?} failed", way.name()).into());
+                return Err(format!("a worker of {:?} failed", strategy.name()).into());
             }
         }
-        let mut figures = figures(case, stories, commands)?;
+        let mut results = compute_results(case, reports, commands)?;
         for server in self.fleet.servers() {
-            let names: Vec<String> = server.command(&["KEYS", "*"])?;
-            // What a fenced cluster remembers on purpose.
-            let is_memory = |name: &&String| {
-                ["quorlock:node", "quorlock:clock", "quorlock:high"].contains(&name.as_str())
-                    || name.starts_with("quorlock:fence:")
+            let keys: Vec<String> = server.command(&["KEYS", "*"])?;
+            // Fenced mode keeps these keys on purpose.
+            let is_permanent = |key: &&String| {
+                ["quorlock:node", "quorlock:clock", "quorlock:high"].contains(&key.as_str())
+                    || key.starts_with("quorlock:fence:")
             };
-            figures.leftover += names.iter().filter(|name| !is_memory(name)).count() as f64;
+            results.leftover += keys.iter().filter(|key| !is_permanent(key)).count() as f64;
             server.wipe()?;
         }
-        Ok(figures)
+        Ok(results)
     }
 
-    /// How many commands clients have sent to the servers so far. What a script does is not sent.
-    fn commands(&self, way: Way) -> Outcome<i64> {
-        let sent: &[&str] = match way {
-            // Everything it sends while it contends is a script; its scripts set.
-            Way::Fenced => &["evalsha", "eval"],
-            Way::Plain | Way::Rslock(_) => &["evalsha", "eval", "set"],
+    /// The number of commands sent by clients so far. Commands inside scripts do not count.
+    fn commands(&self, strategy: Strategy) -> Outcome<i64> {
+        let sent: &[&str] = match strategy {
+            // While it contends it sends only scripts, and its scripts call SET.
+            Strategy::Fenced => &["evalsha", "eval"],
+            Strategy::Plain | Strategy::Rslock(_) => &["evalsha", "eval", "set"],
         };
         let mut count: i64 = 0;
         for server in self.fleet.servers() {
@@ -151,13 +151,13 @@ impl World {
                     continue;
                 };
                 let calls = rest.strip_prefix("calls=").and_then(|rest| rest.split(',').next());
-                let calls: i64 = calls.ok_or("an odd commandstats")?.parse()?;
-                count += match (way, name) {
+                let calls: i64 = calls.ok_or("unexpected commandstats")?.parse()?;
+                count += match (strategy, name) {
                     _ if sent.contains(&name) => calls,
-                    // A plain client asks for it; so does the script that puts it in line, and that script asks for the
-                    // time as well, as only a call does besides.
-                    (Way::Plain, "pttl" | "publish") => calls,
-                    (Way::Plain, "time") => -calls,
+                    // PTTL and PUBLISH are sent by plain clients and called by the enqueue script. That
+                    // script also calls TIME, so subtracting TIME removes its calls.
+                    (Strategy::Plain, "pttl" | "publish") => calls,
+                    (Strategy::Plain, "time") => -calls,
                     _ => 0,
                 };
             }
@@ -166,13 +166,13 @@ impl World {
     }
 }
 
-/// Ended with the run, however that ends.
+/// Kills the worker processes when the run ends, also by an error.
 struct Workers(Vec<Child>);
 
 impl Drop for Workers {
     fn drop(&mut self) {
         for worker in &mut self.0 {
-            // One that has ended by itself cannot be killed, and need not be.
+            // Killing fails if the worker has exited, which is fine.
             let _ = worker.kill();
             let _ = worker.wait();
         }
@@ -181,68 +181,74 @@ impl Drop for Workers {
 
 /// The report of one process.
 #[derive(Default)]
-struct Story {
-    visits: Vec<Visit>,
+struct WorkerReport {
+    attempts: Vec<LockAttempt>,
     cpu: Duration,
     round_trip: Duration,
 }
 
-fn listen(process: usize, said: impl Iterator<Item = std::io::Result<String>>) -> Outcome<Story> {
-    let mut story = Story::default();
-    for line in said {
-        match worker::read(process, &line?)? {
-            ReportLine::Cpu(spent) => story.cpu = spent,
-            ReportLine::RoundTrip(span) => story.round_trip = span,
-            ReportLine::Visit(visit) => story.visits.push(visit),
+fn read_report(
+    process: usize,
+    output: impl Iterator<Item = std::io::Result<String>>,
+) -> Outcome<WorkerReport> {
+    let mut report = WorkerReport::default();
+    for line in output {
+        match worker::parse_line(process, &line?)? {
+            ReportLine::Cpu(spent) => report.cpu = spent,
+            ReportLine::RoundTrip(duration) => report.round_trip = duration,
+            ReportLine::Attempt(attempt) => report.attempts.push(attempt),
         }
     }
-    Ok(story)
+    Ok(report)
 }
 
-fn figures(case: Case, stories: Vec<Story>, commands: i64) -> Outcome<Figures> {
-    let cpu: Duration = stories.iter().map(|story| story.cpu).sum();
-    let round_trip = median(stories.iter().map(|story| story.round_trip.as_secs_f64() * 1e3).collect());
-    let mut visits: Vec<Visit> = stories.into_iter().flat_map(|story| story.visits).collect();
-    let first = visits.iter().map(|visit| visit.asked).min().ok_or("no process requested the lock")?;
+fn compute_results(case: Case, reports: Vec<WorkerReport>, commands: i64) -> Outcome<Results> {
+    let cpu: Duration = reports.iter().map(|report| report.cpu).sum();
+    let round_trip = median(reports.iter().map(|report| report.round_trip.as_secs_f64() * 1e3).collect());
+    let mut attempts: Vec<LockAttempt> = reports.into_iter().flat_map(|report| report.attempts).collect();
+    let first =
+        attempts.iter().map(|attempt| attempt.requested).min().ok_or("no process requested the lock")?;
     let begin = first + worker::WARM_UP.as_nanos() as u64;
-    let end = begin + case.span.as_nanos() as u64;
-    let waiting = waiting_seconds(case, &visits, (begin, end));
-    visits.sort_by_key(|visit| visit.granted);
+    let end = begin + case.duration.as_nanos() as u64;
+    let waiting = waiting_seconds(case, &attempts, (begin, end));
+    attempts.sort_by_key(|attempt| attempt.granted);
 
     let millis = |from: u64, to: u64| (to as f64 - from as f64) / 1e6;
-    let (mut waits, mut gaps, mut gaps_from_answer, mut held) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
+    let (mut waits, mut gaps, mut gaps_from_reply, mut held) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
     let (mut by_task, mut by_process) = (vec![0.0; case.processes * case.tasks], vec![0.0; case.processes]);
     let mut longest: f64 = 0.0;
-    let mut last: Option<Visit> = None;
-    for visit in &visits {
-        let Some(granted) = visit.granted else {
-            longest = longest.max(millis(visit.asked, visit.given_up));
+    let mut last: Option<LockAttempt> = None;
+    for attempt in &attempts {
+        let Some(granted) = attempt.granted else {
+            longest = longest.max(millis(attempt.requested, attempt.release_started));
             continue;
         };
         if let Some(last) = last
-            && granted < last.given_up
+            && granted < last.release_started
         {
-            return Err(format!("two had the lock at once: {last:?} and {visit:?}").into());
+            return Err(
+                format!("two clients held the lock at the same time: {last:?} and {attempt:?}").into()
+            );
         }
         if granted >= begin && granted < end {
-            waits.push(millis(visit.asked, granted));
-            by_task[visit.process * case.tasks + visit.task] += 1.0;
-            by_process[visit.process] += 1.0;
-            held += millis(granted, visit.given_up.min(end));
+            waits.push(millis(attempt.requested, granted));
+            by_task[attempt.process * case.tasks + attempt.task] += 1.0;
+            by_process[attempt.process] += 1.0;
+            held += millis(granted, attempt.release_started.min(end));
             if let Some(last) = last {
-                gaps.push(millis(last.given_up, granted));
-                gaps_from_answer.push(millis(last.freed, granted));
+                gaps.push(millis(last.release_started, granted));
+                gaps_from_reply.push(millis(last.released, granted));
             }
         }
-        last = Some(*visit);
+        last = Some(*attempt);
     }
     let grants = waits.len() as f64;
-    let seconds = case.span.as_secs_f64();
+    let seconds = case.duration.as_secs_f64();
     let spread = |counts: &[f64]| {
         let most = counts.iter().copied().fold(0.0, f64::max);
         most / counts.iter().copied().fold(f64::INFINITY, f64::min)
     };
-    Ok(Figures {
+    Ok(Results {
         per_second: grants / seconds,
         held: held / 1e3 / seconds,
         task_spread: spread(&by_task),
@@ -253,21 +259,21 @@ fn figures(case: Case, stories: Vec<Story>, commands: i64) -> Outcome<Figures> {
         wait_longest: longest.max(percentile(waits, 1.0)),
         cpu: cpu.as_secs_f64() * 1e6 / grants,
         commands: commands as f64 / grants,
-        waiting_commands: (commands as f64 - NECESSARY * grants) / waiting,
+        waiting_commands: (commands as f64 - MIN_COMMANDS * grants) / waiting,
         round_trip,
         gap: median(gaps),
-        gap_from_answer: median(gaps_from_answer),
+        gap_from_reply: median(gaps_from_reply),
         leftover: 0.0,
     })
 }
 
-/// For how long each process had a task that waited, summed up.
-fn waiting_seconds(case: Case, visits: &[Visit], (begin, end): (u64, u64)) -> f64 {
+/// The sum over all processes of the seconds in which at least one task waited.
+fn waiting_seconds(case: Case, attempts: &[LockAttempt], (begin, end): (u64, u64)) -> f64 {
     let mut seconds = 0.0;
     for process in 0..case.processes {
-        let mut waits: Vec<(u64, u64)> = (visits.iter())
-            .filter(|visit| visit.process == process)
-            .map(|visit| (visit.asked, visit.granted.unwrap_or(visit.given_up)))
+        let mut waits: Vec<(u64, u64)> = (attempts.iter())
+            .filter(|attempt| attempt.process == process)
+            .map(|attempt| (attempt.requested, attempt.granted.unwrap_or(attempt.release_started)))
             .map(|(from, to)| (from.clamp(begin, end), to.clamp(begin, end)))
             .collect();
         waits.sort_unstable();
@@ -280,5 +286,5 @@ fn waiting_seconds(case: Case, visits: &[Visit], (begin, end): (u64, u64)) -> f6
     seconds
 }
 
-/// One acquisition and one release on five nodes.
-const NECESSARY: f64 = 10.0;
+/// The commands of one acquire and one release on five nodes.
+const MIN_COMMANDS: f64 = 10.0;

@@ -1,4 +1,4 @@
-//! What a caller sees, fenced and plain, each on five servers of its own.
+//! Measures a caller in fenced and in plain mode, each with five separate servers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 use peers::Outcome;
-use peers::figures::median;
+use peers::stats::median;
 use quorlock::{Event, Redlock};
 use quorlock_chaos::Fleet;
 use rustix::time::{ClockId, clock_gettime};
@@ -29,7 +29,7 @@ impl Mode {
     pub(crate) const BOTH: [Self; 2] = [Self::Fenced, Self::Plain];
 }
 
-/// How many locks were taken, and how many of them in one round.
+/// The number of acquired locks, and how many of them needed only one network round.
 #[derive(Default)]
 struct Rounds {
     all: AtomicU64,
@@ -38,24 +38,24 @@ struct Rounds {
 
 type Counted = (Mode, Redlock, Arc<Rounds>);
 
-/// Processor time of the caller and of all its servers, in microseconds: what does not hang on who else wants the
-/// machine.
+/// The processor time of the caller and of its servers, in microseconds. Other load on the machine hardly
+/// affects it.
 #[derive(Clone, Copy, Default)]
-struct Work {
+struct CpuTime {
     caller: f64,
     servers: f64,
 }
 
-impl Work {
-    /// So far, of this process and of these servers.
-    fn of(fleet: &Fleet) -> Outcome<Self> {
+impl CpuTime {
+    /// The total so far of this process and of these servers.
+    fn read(fleet: &Fleet) -> Outcome<Self> {
         let mut servers = 0.0;
         for server in fleet.servers() {
             let info: String = server.command(&["INFO", "cpu"])?;
-            let of_main =
+            let is_main_thread =
                 |line: &&str| line.starts_with("used_cpu_sys:") || line.starts_with("used_cpu_user:");
-            for line in info.lines().filter(of_main) {
-                servers += line.split_once(':').ok_or("an odd INFO")?.1.parse::<f64>()? * 1e6;
+            for line in info.lines().filter(is_main_thread) {
+                servers += line.split_once(':').ok_or("unexpected INFO")?.1.parse::<f64>()? * 1e6;
             }
         }
         let caller = Duration::try_from(clock_gettime(ClockId::ProcessCPUTime))?.as_secs_f64() * 1e6;
@@ -63,7 +63,7 @@ impl Work {
     }
 
     fn add_since(&mut self, before: Self, fleet: &Fleet) -> Outcome<()> {
-        let now = Self::of(fleet)?;
+        let now = Self::read(fleet)?;
         self.caller += now.caller - before.caller;
         self.servers += now.servers - before.servers;
         Ok(())
@@ -71,19 +71,19 @@ impl Work {
 }
 
 impl Caller<'_> {
-    /// One task takes and releases one lock again and again. The modes take turns, so that what else the machine does
-    /// hits both alike.
+    /// Measures one task that acquires and releases one lock repeatedly. The modes alternate in batches, so
+    /// that other load on the machine affects both.
     pub(crate) async fn sequential(&self, table: &mut Table, order: [Mode; 2], threads: &str) -> Outcome<()> {
         let clients = self.connect_all(order).await?;
-        let mut work = [Work::default(); 2];
+        let mut cpu_time = [CpuTime::default(); 2];
         let (mut acquires, mut totals) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
-        for turn in 0..=TURNS {
+        for batch in 0..=BATCHES {
             for (mode, client, _) in &clients {
-                let before = Work::of(self.fleet(*mode))?;
-                let micros = tokio::spawn(one_by_one(client.clone())).await??;
-                // The first turn is to warm up.
-                if turn > 0 {
-                    work[*mode as usize].add_since(before, self.fleet(*mode))?;
+                let before = CpuTime::read(self.fleet(*mode))?;
+                let micros = tokio::spawn(acquire_sequentially(client.clone())).await??;
+                // The first batch is a warm-up.
+                if batch > 0 {
+                    cpu_time[*mode as usize].add_since(before, self.fleet(*mode))?;
                     acquires[*mode as usize].extend(micros.iter().map(|(acquire, _)| acquire));
                     totals[*mode as usize].extend(micros.iter().map(|(_, total)| total));
                 }
@@ -91,58 +91,63 @@ impl Caller<'_> {
         }
         let both = |[fenced, plain]: [Vec<f64>; 2]| (median(fenced), Some(median(plain)));
         let (fenced, plain) = both(acquires);
-        table.put(&format!("acquire p50, one task, {threads} (us)"), Goal::AtMost(1.4), fenced, plain);
+        table.add(&format!("acquire p50, one task, {threads} (us)"), Goal::AtMost(1.4), fenced, plain);
         let (fenced, plain) = both(totals);
-        table.put(&format!("acquire + release p50, one task, {threads} (us)"), Goal::None, fenced, plain);
-        put_work(table, &format!("one task, {threads}"), work, [f64::from(TURNS) * TURN as f64; 2]);
-        let name = format!("share taken in one round, one task, one name, {threads}");
-        table.put(&name, Goal::None, share(&clients), None);
+        table.add(&format!("acquire + release p50, one task, {threads} (us)"), Goal::None, fenced, plain);
+        add_cpu_time(
+            table,
+            &format!("one task, {threads}"),
+            cpu_time,
+            [f64::from(BATCHES) * BATCH_SIZE as f64; 2],
+        );
+        let name = format!("share acquired in one round, one task, one name, {threads}");
+        table.add(&name, Goal::None, one_round_share(&clients), None);
         Ok(())
     }
 
-    /// 64 tasks, each with a name of its own; by turns, too.
+    /// Measures 64 tasks, each with its own name. The modes alternate.
     pub(crate) async fn throughput(&self, table: &mut Table, order: [Mode; 2]) -> Outcome<()> {
         let clients = self.connect_all(order).await?;
-        let (mut per_second, mut done, mut work) = ([0.0; 2], [0.0; 2], [Work::default(); 2]);
-        for _ in 0..TURNS {
+        let (mut per_second, mut done, mut cpu_time) = ([0.0; 2], [0.0; 2], [CpuTime::default(); 2]);
+        for _ in 0..BATCHES {
             for (mode, client, _) in &clients {
                 let names = (0..64).map(|task| (client.clone(), format!("bench:own:{task}")));
-                let before = Work::of(self.fleet(*mode))?;
-                let rush = rush(names, SPAN / TURNS).await?;
-                work[*mode as usize].add_since(before, self.fleet(*mode))?;
-                per_second[*mode as usize] += rush.per_second / f64::from(TURNS);
-                done[*mode as usize] += rush.done;
+                let before = CpuTime::read(self.fleet(*mode))?;
+                let throughput = throughput(names, DURATION / BATCHES).await?;
+                cpu_time[*mode as usize].add_since(before, self.fleet(*mode))?;
+                per_second[*mode as usize] += throughput.per_second / f64::from(BATCHES);
+                done[*mode as usize] += throughput.done;
             }
         }
         let [fenced, plain] = per_second;
-        let name = "acquire + release per second, 64 tasks, a name each";
-        table.put(name, Goal::AtLeast(0.4), fenced, Some(plain));
-        put_work(table, "64 tasks, a name each", work, done);
-        let name = "share taken in one round, 64 tasks, a name each";
-        table.put(name, Goal::None, share(&clients), None);
+        let name = "acquire + release per second, 64 tasks, one name per task";
+        table.add(name, Goal::AtLeast(0.4), fenced, Some(plain));
+        add_cpu_time(table, "64 tasks, one name per task", cpu_time, done);
+        let name = "share acquired in one round, 64 tasks, one name per task";
+        table.add(name, Goal::None, one_round_share(&clients), None);
         Ok(())
     }
 
-    /// Names that no node has heard of.
+    /// Acquires names that no node has a fence for.
     pub(crate) async fn fresh_names(&self, table: &mut Table) -> Outcome<()> {
         let (client, rounds) = self.connect(Mode::Fenced).await?;
         for _ in 0..FRESH_NAMES {
             let name = format!("bench:fresh:{:032x}", rand::random::<u128>());
             client.mutex(name).acquire().await?.release().await?;
         }
-        let share = share(&[(Mode::Fenced, client, rounds)]);
-        table.put("share taken in one round, one task, fresh names", Goal::None, share, None);
+        let share = one_round_share(&[(Mode::Fenced, client, rounds)]);
+        table.add("share acquired in one round, one task, fresh names", Goal::None, share, None);
         Ok(())
     }
 
-    /// Six clients, as of six processes, and one name.
+    /// Measures six clients, one per process in practice, that contend for one name.
     pub(crate) async fn contended(&self, table: &mut Table) -> Outcome<()> {
         let clients = self.connect_all([Mode::Fenced; 6]).await?;
-        let contenders = clients.iter().map(|(_, client, _)| (client.clone(), "bench:wanted".to_owned()));
-        let per_second = rush(contenders, SPAN).await?.per_second;
-        let name = "share taken in one round, 6 clients, one name";
-        table.put(name, Goal::None, share(&clients), None);
-        table.put("acquire + release per second, 6 clients, one name", Goal::None, per_second, None);
+        let contenders = clients.iter().map(|(_, client, _)| (client.clone(), "bench:contended".to_owned()));
+        let per_second = throughput(contenders, DURATION).await?.per_second;
+        let name = "share acquired in one round, 6 clients, one name";
+        table.add(name, Goal::None, one_round_share(&clients), None);
+        table.add("acquire + release per second, 6 clients, one name", Goal::None, per_second, None);
         Ok(())
     }
 
@@ -167,7 +172,7 @@ impl Caller<'_> {
         let counted = Arc::clone(&rounds);
         let builder = Redlock::builder().nodes(self.fleet(mode).urls());
         let builder = if mode == Mode::Plain { builder.plain() } else { builder };
-        // Both are observed, so that both pay for it.
+        // Both modes have an observer, so that both have its cost.
         let client = builder
             .observer(move |event: &Event<'_>| {
                 if let Event::Acquired { rounds, .. } = event {
@@ -181,19 +186,19 @@ impl Caller<'_> {
     }
 }
 
-/// For one acquire and its release.
-fn put_work(table: &mut Table, title: &str, work: [Work; 2], done: [f64; 2]) {
-    let mut put = |whose: &str, figure: fn(&Work) -> f64| {
-        let name = format!("processor time of {whose} for one acquire + release, {title} (us)");
-        let [fenced, plain] = [0, 1].map(|mode| figure(&work[mode]) / done[mode]);
-        table.put(&name, Goal::None, fenced, Some(plain));
+/// Adds the processor time of one acquire and its release.
+fn add_cpu_time(table: &mut Table, title: &str, cpu_time: [CpuTime; 2], done: [f64; 2]) {
+    let mut add = |process: &str, value: fn(&CpuTime) -> f64| {
+        let name = format!("processor time of {process} for one acquire + release, {title} (us)");
+        let [fenced, plain] = [0, 1].map(|mode| value(&cpu_time[mode]) / done[mode]);
+        table.add(&name, Goal::None, fenced, Some(plain));
     };
-    put("the caller", |work| work.caller);
-    put("all five servers", |work| work.servers);
+    add("the caller", |time| time.caller);
+    add("all five servers", |time| time.servers);
 }
 
-/// How many of all the fenced locks were taken in one round.
-fn share(clients: &[Counted]) -> f64 {
+/// The share of fenced locks that were acquired in one round.
+fn one_round_share(clients: &[Counted]) -> f64 {
     let sum = |count: fn(&Rounds) -> &AtomicU64| -> f64 {
         let fenced = clients.iter().filter(|(mode, ..)| *mode == Mode::Fenced);
         fenced.map(|(.., rounds)| count(rounds).load(Ordering::Relaxed)).sum::<u64>() as f64
@@ -201,10 +206,10 @@ fn share(clients: &[Counted]) -> f64 {
     sum(|rounds| &rounds.one) / sum(|rounds| &rounds.all)
 }
 
-/// The microseconds of every acquire, and of it with its release.
-async fn one_by_one(client: Redlock) -> Outcome<Vec<(f64, f64)>> {
-    let mut micros = Vec::with_capacity(TURN);
-    for _ in 0..TURN {
+/// The microseconds of every acquire, and of acquire plus release.
+async fn acquire_sequentially(client: Redlock) -> Outcome<Vec<(f64, f64)>> {
+    let mut micros = Vec::with_capacity(BATCH_SIZE);
+    for _ in 0..BATCH_SIZE {
         let begin = Instant::now();
         let guard = client.mutex("bench:one").acquire().await?;
         let acquired = begin.elapsed();
@@ -214,19 +219,22 @@ async fn one_by_one(client: Redlock) -> Outcome<Vec<(f64, f64)>> {
     Ok(micros)
 }
 
-/// How often all tasks together took and released their locks.
-struct Rush {
+/// How often all tasks together acquired and released their locks.
+struct Throughput {
     done: f64,
     per_second: f64,
 }
 
-/// Each task takes its name again and again for so long.
-async fn rush(tasks: impl Iterator<Item = (Redlock, String)>, span: Duration) -> Outcome<Rush> {
+/// Each task acquires and releases its name repeatedly for this duration.
+async fn throughput(
+    tasks: impl Iterator<Item = (Redlock, String)>,
+    duration: Duration,
+) -> Outcome<Throughput> {
     let begin = Instant::now();
     let tasks = tasks.map(|(client, name)| {
         tokio::spawn(async move {
             let mut done = 0_u64;
-            while begin.elapsed() < span {
+            while begin.elapsed() < duration {
                 client.mutex(&*name).acquire().await?.release().await?;
                 done += 1;
             }
@@ -235,11 +243,12 @@ async fn rush(tasks: impl Iterator<Item = (Redlock, String)>, span: Duration) ->
     });
     let counts = try_join_all(tasks).await?;
     let done = counts.into_iter().sum::<Outcome<u64>>()? as f64;
-    Ok(Rush { done, per_second: done / begin.elapsed().as_secs_f64() })
+    Ok(Throughput { done, per_second: done / begin.elapsed().as_secs_f64() })
 }
 
-/// How often the modes take turns, and how many acquisitions a turn of one task has.
-const TURNS: u32 = 10;
-const TURN: usize = 100;
+/// The number of batches per mode and round.
+const BATCHES: u32 = 10;
+/// The number of acquires in a batch of one task.
+const BATCH_SIZE: usize = 100;
 const FRESH_NAMES: usize = 1000;
-const SPAN: Duration = Duration::from_secs(1);
+const DURATION: Duration = Duration::from_secs(1);

@@ -1,7 +1,8 @@
-//! What fenced mode costs: the servers' time, the caller's time, and in how many rounds a lock is taken.
+//! Measures the cost of fenced mode: the time of servers and caller, and how many network rounds an acquire
+//! takes.
 //!
-//! Everything is measured in every round, where fenced mode and its reference take turns; a ratio is the median of the
-//! rounds' own ratios. `--quick` runs 3 rounds instead of 11.
+//! Every round measures everything, and alternates between fenced mode and its reference. A ratio is the
+//! median of the ratios within each round. `--quick` runs 3 rounds instead of 11.
 
 mod caller;
 mod server;
@@ -16,7 +17,7 @@ use quorlock_chaos::{Fleet, Setup};
 use tokio::runtime::{Builder, Runtime};
 
 use caller::{Caller, Mode};
-use server::{Sending, Servers};
+use server::{Load, Servers};
 use table::Table;
 
 fn main() -> Outcome<()> {
@@ -29,29 +30,29 @@ fn main() -> Outcome<()> {
     let (begin, before) = (Instant::now(), load());
     let runtime = all_threads()?;
     let mut table = Table::default();
-    let (fenced, alone, plain) = (start(5)?, start(1)?, start(5)?);
-    // A new cluster, declared once: its nodes vote at once.
-    for fleet in [&fenced, &alone] {
+    let (fenced, single, plain) = (start(5)?, start(1)?, start(5)?);
+    // The nodes of an initialized lock cluster vote at once.
+    for fleet in [&fenced, &single] {
         runtime.block_on(quorlock::Redlock::builder().nodes(fleet.urls()).init(false))?;
     }
     let servers = [
-        ("one node", runtime.block_on(Servers::connect(&alone))?),
+        ("one node", runtime.block_on(Servers::connect(&single))?),
         ("five nodes", runtime.block_on(Servers::connect(&fenced))?),
     ];
     let caller = Caller { fenced: &fenced, plain: &plain };
 
     for round in 0..rounds {
         eprintln!("round {} of {rounds}, load {}", round + 1, load());
-        let command = if round % 2 == 0 { Mode::BOTH } else { [Mode::Plain, Mode::Fenced] };
+        let order = if round % 2 == 0 { Mode::BOTH } else { [Mode::Plain, Mode::Fenced] };
         for (nodes, servers) in &servers {
-            for sending in Sending::ALL {
-                runtime.block_on(servers.measure(&mut table, nodes, sending, command))?;
+            for load in Load::ALL {
+                runtime.block_on(servers.measure(&mut table, nodes, load, order))?;
             }
         }
         for (name, threads) in [("current thread", one_thread()?), ("multi-thread", all_threads()?)] {
-            threads.block_on(caller.sequential(&mut table, command, name))?;
+            threads.block_on(caller.sequential(&mut table, order, name))?;
         }
-        runtime.block_on(caller.throughput(&mut table, command))?;
+        runtime.block_on(caller.throughput(&mut table, order))?;
         runtime.block_on(caller.fresh_names(&mut table))?;
         runtime.block_on(caller.contended(&mut table))?;
     }

@@ -1,8 +1,9 @@
-//! What an acquisition costs a server: all that `INFO commandstats` books as `EVALSHA`, while nothing but acquisitions
-//! runs.
+//! Measures what an acquire costs a server: the time of `EVALSHA` in `INFO commandstats`, while only acquires
+//! run.
 //!
-//! The locks of a batch are taken and held; the figures are read; only then are the locks released, since a release is
-//! an `EVALSHA` too. The reference is an `EVALSHA` of nothing but `SET NX PX`, on the same servers.
+//! The locks of a batch are acquired and held, then the counts are read. Only then the locks are released,
+//! because a release is an `EVALSHA` too. The reference is an `EVALSHA` of only `SET NX PX`, on the same
+//! servers.
 
 use std::time::{Duration, Instant};
 
@@ -16,34 +17,34 @@ use tokio::time::sleep;
 use crate::caller::Mode;
 use crate::table::{Goal, Table};
 
-/// The servers, with both clients connected.
+/// The servers, and both connected clients.
 pub(crate) struct Servers<'a> {
     fleet: &'a Fleet,
     fenced: Redlock,
     bare: ByHand,
 }
 
-/// How many acquisitions are under way at once. A busy server does a command in less time than an idle one, since
-/// its code and data are in the caches, so no figure is of any use without it.
+/// How many acquires run at the same time. A value is meaningful only with it: a busy server executes a
+/// command in less time than an idle one, because code and data are in its caches.
 #[derive(Clone, Copy)]
-pub(crate) struct Sending {
+pub(crate) struct Load {
     name: &'static str,
-    at_once: usize,
+    concurrency: usize,
     goal: Goal,
 }
 
-impl Sending {
+impl Load {
     pub(crate) const ALL: [Self; 2] = [
-        Self { name: "one at a time", at_once: 1, goal: Goal::AtMost(2.8) },
-        Self { name: "64 at once", at_once: 64, goal: Goal::None },
+        Self { name: "one at a time", concurrency: 1, goal: Goal::AtMost(2.8) },
+        Self { name: "64 at once", concurrency: 64, goal: Goal::None },
     ];
 }
 
-/// What a batch costs, or several.
+/// The cost of one or more batches.
 #[derive(Default)]
 struct Cost {
     server_micros: f64,
-    /// More than one for each lock and node if there were second rounds.
+    /// With second rounds, more than one per lock and node.
     calls: f64,
     caller: Duration,
 }
@@ -58,17 +59,17 @@ impl<'a> Servers<'a> {
         &self,
         table: &mut Table,
         nodes: &str,
-        sending: Sending,
+        load: Load,
         order: [Mode; 2],
     ) -> Outcome<()> {
         let (mut fenced, mut bare) = (Cost::default(), Cost::default());
         for batch in 0..=BATCHES {
             for mode in order {
                 let (sum, cost) = match mode {
-                    Mode::Fenced => (&mut fenced, self.fenced(sending).await?),
-                    Mode::Plain => (&mut bare, self.bare(sending).await?),
+                    Mode::Fenced => (&mut fenced, self.fenced(load).await?),
+                    Mode::Plain => (&mut bare, self.bare(load).await?),
                 };
-                // The first one is to warm up, and gives every name its fence.
+                // The first batch is a warm-up, and installs the fence of every name.
                 if batch > 0 {
                     sum.server_micros += cost.server_micros;
                     sum.calls += cost.calls;
@@ -77,21 +78,21 @@ impl<'a> Servers<'a> {
             }
         }
         let acquisitions = (NAMES * BATCHES) as f64;
-        let answers = acquisitions * self.fleet.len() as f64;
-        let mut put = |name: &str, goal, figure: &dyn Fn(&Cost) -> f64| {
-            let name = format!("{name}, {nodes}, {}", sending.name);
-            table.put(&name, goal, figure(&fenced), Some(figure(&bare)));
+        let replies = acquisitions * self.fleet.len() as f64;
+        let mut add = |name: &str, goal, value: &dyn Fn(&Cost) -> f64| {
+            let name = format!("{name}, {nodes}, {}", load.name);
+            table.add(&name, goal, value(&fenced), Some(value(&bare)));
         };
-        put("server time per node and acquisition (us)", sending.goal, &|cost| cost.server_micros / answers);
-        put("EVALSHA calls per node and acquisition", Goal::None, &|cost| cost.calls / answers);
-        put("pace of these acquisitions (us)", Goal::None, &|cost| {
+        add("server time per node and acquisition (us)", load.goal, &|cost| cost.server_micros / replies);
+        add("EVALSHA calls per node and acquisition", Goal::None, &|cost| cost.calls / replies);
+        add("pace of these acquisitions (us)", Goal::None, &|cost| {
             cost.caller.as_secs_f64() * 1e6 / acquisitions
         });
         Ok(())
     }
 
-    async fn fenced(&self, sending: Sending) -> Outcome<Cost> {
-        // Nothing but acquisitions: no renewal comes in between.
+    async fn fenced(&self, load: Load) -> Outcome<Cost> {
+        // Without renewals, so that only acquires run.
         let acquire = async |name| {
             let lock = self.fenced.mutex(name).ttl(TTL).auto_renew(false);
             Ok(lock.acquire().await?)
@@ -100,18 +101,18 @@ impl<'a> Servers<'a> {
             guard.release().await?;
             Ok(())
         };
-        self.batch("fenced", sending, acquire, release).await
+        self.batch("fenced", load, acquire, release).await
     }
 
-    async fn bare(&self, sending: Sending) -> Outcome<Cost> {
+    async fn bare(&self, load: Load) -> Outcome<Cost> {
         let acquire = async |name: String| self.bare.acquire_by_script(&name, TTL).await;
-        self.batch("bare", sending, acquire, async |lock: Lock| lock.release().await).await
+        self.batch("bare", load, acquire, async |lock: Lock| lock.release().await).await
     }
 
     async fn batch<L>(
         &self,
-        who: &str,
-        sending: Sending,
+        label: &str,
+        load: Load,
         acquire: impl AsyncFn(String) -> Outcome<L>,
         release: impl AsyncFn(L) -> Outcome<()>,
     ) -> Outcome<Cost> {
@@ -119,16 +120,16 @@ impl<'a> Servers<'a> {
             server.command::<()>(&["CONFIG", "RESETSTAT"])?;
         }
         let begin = Instant::now();
-        let names = stream::iter(0..NAMES).map(|place| acquire(format!("bench:{who}:{place}")));
-        let locks: Vec<L> = names.buffer_unordered(sending.at_once).try_collect().await?;
+        let names = stream::iter(0..NAMES).map(|number| acquire(format!("bench:{label}:{number}")));
+        let locks: Vec<L> = names.buffer_unordered(load.concurrency).try_collect().await?;
         let caller = begin.elapsed();
-        let (calls, server_micros) = self.booked().await?;
+        let (calls, server_micros) = self.evalsha_stats().await?;
         stream::iter(locks).map(|lock| release(lock)).buffer_unordered(64).try_collect::<()>().await?;
         Ok(Cost { server_micros, calls, caller })
     }
 
-    /// Calls and microseconds of `EVALSHA` on all nodes together, after the late replies are in.
-    async fn booked(&self) -> Outcome<(f64, f64)> {
+    /// Sums up calls and microseconds of `EVALSHA` on all nodes, once every node has executed every acquire.
+    async fn evalsha_stats(&self) -> Outcome<(f64, f64)> {
         let mut sum = (0.0, 0.0);
         for server in self.fleet.servers() {
             let begin = Instant::now();
@@ -140,7 +141,9 @@ impl<'a> Servers<'a> {
                 };
                 match (field("calls="), field("usec=")) {
                     (Some(calls), Some(micros)) if calls >= NAMES as f64 => break (calls, micros),
-                    _ if begin.elapsed() > PATIENCE => return Err("a node did not hear of every lock".into()),
+                    _ if begin.elapsed() > TIMEOUT => {
+                        return Err("a node did not receive every acquire".into());
+                    }
                     _ => sleep(Duration::from_millis(1)).await,
                 }
             };
@@ -153,4 +156,4 @@ impl<'a> Servers<'a> {
 const NAMES: usize = 200;
 const BATCHES: usize = 10;
 const TTL: Duration = Duration::from_secs(30);
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);

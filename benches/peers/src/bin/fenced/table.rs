@@ -1,8 +1,8 @@
-//! Figures, round by round, and what they come to.
+//! The values of all rounds, and the table computed from them.
 
 use std::fmt::Write as _;
 
-use peers::figures::{cell, median, short};
+use peers::stats::{cell, median, short};
 
 #[derive(Default)]
 pub(crate) struct Table {
@@ -13,11 +13,11 @@ struct Row {
     name: String,
     goal: Goal,
     fenced: Vec<f64>,
-    /// What fenced mode is compared with; empty if with nothing.
+    /// The values of the reference; empty if there is none.
     reference: Vec<f64>,
 }
 
-/// What fenced / reference is to be.
+/// The goal for the ratio fenced / reference.
 #[derive(Clone, Copy)]
 pub(crate) enum Goal {
     AtMost(f64),
@@ -26,8 +26,8 @@ pub(crate) enum Goal {
 }
 
 impl Table {
-    /// A round's pair of figures.
-    pub(crate) fn put(&mut self, name: &str, goal: Goal, fenced: f64, reference: Option<f64>) {
+    /// Adds the pair of values of a round.
+    pub(crate) fn add(&mut self, name: &str, goal: Goal, fenced: f64, reference: Option<f64>) {
         let row = self.row(name, goal);
         row.fenced.push(fenced);
         row.reference.extend(reference);
@@ -41,7 +41,7 @@ impl Table {
         for row in &self.rows {
             let ratios: Vec<f64> =
                 row.fenced.iter().zip(&row.reference).map(|(fenced, reference)| fenced / reference).collect();
-            let (goal, reached) = row.goal.judge(median(ratios.clone()));
+            let (goal, reached) = row.goal.evaluate(median(ratios.clone()));
             let (fenced, reference) = (cell(&row.fenced), cell(&row.reference));
             let _ = writeln!(
                 text,
@@ -54,21 +54,21 @@ impl Table {
     }
 
     fn row(&mut self, name: &str, goal: Goal) -> &mut Row {
-        let place = self.rows.iter().position(|row| row.name == name).unwrap_or_else(|| {
+        let index = self.rows.iter().position(|row| row.name == name).unwrap_or_else(|| {
             self.rows.push(Row { name: name.to_owned(), goal, fenced: Vec::new(), reference: Vec::new() });
             self.rows.len() - 1
         });
-        &mut self.rows[place]
+        &mut self.rows[index]
     }
 }
 
 impl Goal {
-    fn judge(self, ratio: f64) -> (String, &'static str) {
-        let (words, is_reached) = match self {
+    fn evaluate(self, ratio: f64) -> (String, &'static str) {
+        let (text, is_reached) = match self {
             Self::AtMost(most) => (format!("at most {}", short(most)), ratio <= most),
             Self::AtLeast(least) => (format!("at least {}", short(least)), ratio >= least),
             Self::None => return ("-".to_owned(), "-"),
         };
-        (words, if is_reached { "yes" } else { "NO" })
+        (text, if is_reached { "yes" } else { "NO" })
     }
 }

@@ -10,7 +10,7 @@ fn main() {
     let mut events = EventWriter::new();
     let mut redlock = RedLock::new(events.nodes.clone());
     redlock.set_retry(1, 10);
-    while events.asks() {
+    while events.begin_attempt() {
         // It panics if a node delays it for longer than the ttl, because a subtraction overflows. Without overflow checks
         // it would return a lock with an enormous validity.
         let attempt = AssertUnwindSafe(|| redlock.lock(events.lock.as_bytes(), events.ttl_ms as usize));

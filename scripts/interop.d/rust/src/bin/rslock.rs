@@ -12,7 +12,7 @@ async fn main() {
     let mut manager = LockManager::new(events.nodes.clone());
     // A delay of zero would make it panic.
     manager.set_retry(1, Duration::from_millis(10));
-    while events.asks() {
+    while events.begin_attempt() {
         match manager.lock(events.lock.as_bytes(), Duration::from_millis(events.ttl_ms)).await {
             Ok(held) => {
                 events.granted(held.validity_time as u64);

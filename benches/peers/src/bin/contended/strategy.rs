@@ -1,4 +1,4 @@
-//! The clients behind one face, each a way to wait.
+//! The clients under one interface, each with its strategy of waiting.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use peers::{Outcome, by_hand};
 use quorlock::{Guard, Redlock};
 use rslock::{LockGuard, LockManager};
 
-/// Who waits, and how.
+/// A client, and how it waits for a contended lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Way {
+pub(crate) enum Strategy {
     Plain,
     Fenced,
-    /// rslock with a retry delay of so many milliseconds at most.
+    /// rslock with this maximum retry delay in milliseconds.
     Rslock(u64),
 }
 
@@ -25,7 +25,7 @@ pub(crate) enum Lock {
     Rslock(LockGuard),
 }
 
-impl Way {
+impl Strategy {
     pub(crate) const ALL: [Self; 4] = [Self::Plain, Self::Fenced, Self::Rslock(2), Self::Rslock(20)];
 
     pub(crate) fn name(self) -> String {
@@ -36,11 +36,11 @@ impl Way {
         }
     }
 
-    pub(crate) fn of_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|way| way.name() == name)
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|strategy| strategy.name() == name)
     }
 
-    pub(crate) fn is_ours(self) -> bool {
+    pub(crate) fn is_quorlock(self) -> bool {
         matches!(self, Self::Plain | Self::Fenced)
     }
 

@@ -1,8 +1,8 @@
-//! A wire of a given length to a node.
+//! A proxy that delays the bytes to and from a node.
 //!
-//! The proxy of `quorlock-chaos` delays by timers of whole milliseconds, which is right for faults and too coarse for half a
-//! millisecond. This one has threads that sleep, and is late by less than a tenth of one. What it costs is in the round trips
-//! that are measured through it.
+//! The proxy of `quorlock-chaos` delays by timers of whole milliseconds, which is too coarse for half a
+//! millisecond. This one uses sleeping threads, and is late by less than a tenth of a millisecond. The PINGs
+//! through it include its cost.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,27 +12,28 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Passes bytes on to a node, half a round trip later each way. Ends with this value, once its connections are closed.
-pub(crate) struct Wire {
+/// Forwards bytes to a node and back, each half a round trip later. It stops accepting when this value is
+/// dropped; its threads end when their connections are closed.
+pub(crate) struct DelayProxy {
     address: SocketAddr,
-    is_over: Arc<AtomicBool>,
+    is_stopped: Arc<AtomicBool>,
 }
 
-impl Wire {
-    pub(crate) fn to(port: u16, round_trip: Duration) -> io::Result<Self> {
+impl DelayProxy {
+    pub(crate) fn start(port: u16, round_trip: Duration) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let (address, is_over) = (listener.local_addr()?, Arc::new(AtomicBool::new(false)));
-        let over = Arc::clone(&is_over);
+        let (address, is_stopped) = (listener.local_addr()?, Arc::new(AtomicBool::new(false)));
+        let stopped = Arc::clone(&is_stopped);
         thread::spawn(move || {
             for client in listener.incoming() {
-                if over.load(Ordering::Relaxed) {
+                if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                // A client that finds no node behind it sees its connection closed.
-                let _ = client.and_then(|client| join(client, port, round_trip / 2));
+                // If the node cannot be reached, the client sees its connection closed.
+                let _ = client.and_then(|client| connect_to_node(client, port, round_trip / 2));
             }
         });
-        Ok(Self { address, is_over })
+        Ok(Self { address, is_stopped })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -44,15 +45,15 @@ impl Wire {
     }
 }
 
-impl Drop for Wire {
+impl Drop for DelayProxy {
     fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Relaxed);
+        self.is_stopped.store(true, Ordering::Relaxed);
         // Wakes the listener up.
         let _ = TcpStream::connect(self.address);
     }
 }
 
-fn join(client: TcpStream, port: u16, delay: Duration) -> io::Result<()> {
+fn connect_to_node(client: TcpStream, port: u16, delay: Duration) -> io::Result<()> {
     let node = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     for stream in [&client, &node] {
         stream.set_nodelay(true)?;
@@ -62,29 +63,29 @@ fn join(client: TcpStream, port: u16, delay: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// One direction: who reads says when it is due, and who writes waits until then.
+/// Forwards one direction: one thread reads and sets the due time, another waits until then and writes.
 fn delay_direction(mut from: TcpStream, to: TcpStream, delay: Duration) {
-    let (sent, to_come) = channel();
+    let (sender, chunks) = channel();
     thread::spawn(move || {
         loop {
             let mut chunk = vec![0; 16 * 1024];
             let length = match from.read(&mut chunk) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                // A reset ends it as a close does: there is nothing more to pass on.
+                // A reset ends the direction like a close.
                 Ok(0) | Err(_) => return,
                 Ok(length) => length,
             };
             chunk.truncate(length);
-            if sent.send((Instant::now() + delay, chunk)).is_err() {
+            if sender.send((Instant::now() + delay, chunk)).is_err() {
                 return;
             }
         }
     });
-    thread::spawn(move || deliver(&to_come, to));
+    thread::spawn(move || write_when_due(&chunks, to));
 }
 
-fn deliver(to_come: &Receiver<(Instant, Vec<u8>)>, mut to: TcpStream) {
-    while let Ok((due, chunk)) = to_come.recv() {
+fn write_when_due(chunks: &Receiver<(Instant, Vec<u8>)>, mut to: TcpStream) {
+    while let Ok((due, chunk)) = chunks.recv() {
         thread::sleep(due.saturating_duration_since(Instant::now()));
         if to.write_all(&chunk).is_err() {
             break;

@@ -1,4 +1,4 @@
-//! What the rows of figures are called.
+//! The names of the metrics in the results.
 
 use crate::worker::Threads;
 
@@ -22,42 +22,42 @@ pub(crate) fn cpu(tasks: usize) -> String {
     format!("client's processor time, {tasks} tasks")
 }
 
-pub(crate) fn fault(fault: &str, what: &str) -> String {
-    format!("{fault}: {what}")
+pub(crate) fn fault(fault: &str, metric: &str) -> String {
+    format!("{fault}: {metric}")
 }
 
-pub(crate) fn left_over(part: &str) -> String {
+pub(crate) fn leftover_keys(part: &str) -> String {
     format!("keys left, {part}")
 }
 
-/// The part in which a row of [`left_over`] was counted.
+/// The parts in which [`leftover_keys`] are counted.
 pub(crate) const PARTS: [&str; 6] =
     ["uncontended", "throughput", "cancelled", "faults", "distance", "leases"];
 
 pub(crate) const DISTANT: &str = "acquire p50, nodes far away";
 pub(crate) const DISTANT_RELEASE: &str = "release p50, nodes far away";
-/// Whose figure it is has no name of a client.
-pub(crate) const THIRD: &str = "third-fastest round trip";
+/// Measured by PING, so its client is [`NO_CLIENT`].
+pub(crate) const THIRD_ROUND_TRIP: &str = "third-fastest round trip";
 pub(crate) const NO_CLIENT: &str = "-";
 
 pub(crate) const LEASE_BYTES: &str = "bytes per held lock";
 pub(crate) const WITHOUT_LEASES: &str = "locks per second without leases";
 pub(crate) const WITH_LEASES: &str = "locks per second with 10,000 leases";
-pub(crate) const READS: &str = "reads of a node for the renewals of one instant";
-/// So many that their renewals fit in what a server reads at once (16 KiB).
-pub(crate) const AT_ONE_INSTANT: usize = 32;
+pub(crate) const READS: &str = "reads of a node for simultaneous renewals";
+/// As many renewals as fit in one read of a server (16 KiB).
+pub(crate) const SIMULTANEOUS_RENEWALS: usize = 32;
 
 pub(crate) const FAULTS: [&str; 4] =
     ["dead after connect", "dead before connect", "paused after connect", "paused before connect"];
-pub(crate) const HURT: &str = "acquire p50";
-pub(crate) const HURT_P50: &str = "acquire p50 / healthy";
-pub(crate) const LONGEST: &str = "longest acquire (ms)";
-pub(crate) const HURT_RATE: &str = "throughput / healthy";
+pub(crate) const FAULT_P50: &str = "acquire p50";
+pub(crate) const FAULT_P50_RATIO: &str = "acquire p50 / healthy";
+pub(crate) const LONGEST_ACQUIRE: &str = "longest acquire (ms)";
+pub(crate) const FAULT_RATE_RATIO: &str = "throughput / healthy";
 
 pub(crate) const INSTRUCTIONS: &str = "instructions";
 pub(crate) const ALLOCATIONS: &str = "allocations";
-pub(crate) const ALLOCATED: &str = "bytes allocated";
-pub(crate) const CALLS: &str = "system calls";
+pub(crate) const ALLOCATED_BYTES: &str = "bytes allocated";
+pub(crate) const SYSTEM_CALLS: &str = "system calls";
 
-pub(crate) const LEAD: &str = "lost signal before the deadline";
+pub(crate) const LOST_SIGNAL_LEAD: &str = "lost signal before the deadline";
 pub(crate) const TAKEOVER: &str = "grant after a dead holder's keys expired";
