@@ -61,13 +61,13 @@ fn main() -> ExitCode {
 /// Runs one of the helper processes between `run` and its command, if this is one. They start without delay, and ignore the
 /// environment.
 fn run_helper_process(typed: &[OsString]) -> Option<u8> {
-    let (name, words) = typed.split_first()?;
+    let (name, args) = typed.split_first()?;
     if name.as_bytes().starts_with(reaper::REAPER_OF.as_bytes()) {
         return Some(reaper::reap());
     }
-    match words.split_first()? {
-        (word, _) if word == reaper::ANCHOR => Some(0),
-        (word, words) if word == reaper::BECOME => Some(run::exec::exec(words.iter().cloned())),
+    match args.split_first()? {
+        (arg, _) if arg == reaper::ANCHOR => Some(0),
+        (arg, args) if arg == reaper::BECOME => Some(run::exec::exec(args.iter().cloned())),
         _ => None,
     }
 }

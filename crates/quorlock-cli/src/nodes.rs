@@ -64,7 +64,7 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
         _ => None,
     };
     let refusal = match &node.state {
-        NodeState::Unverified(Some(fault)) => Some(fault.to_string()),
+        NodeState::Unverified(Some(failure)) => Some(failure.to_string()),
         _ => None,
     };
     let fields = [

@@ -23,27 +23,27 @@ pub(crate) fn from_environment() -> Vec<OuterRun> {
 
 /// Parses the variable, and skips malformed words.
 fn parsed(text: &str) -> Vec<OuterRun> {
-    let one = |word: &str| {
-        let (mark, process) = word.split_once('@')?;
-        Some(OuterRun { owner: mark.parse().ok()?, process: process.to_owned() })
+    let parse_one = |word: &str| {
+        let (owner, process) = word.split_once('@')?;
+        Some(OuterRun { owner: owner.parse().ok()?, process: process.to_owned() })
     };
-    text.split(' ').filter_map(one).collect()
+    text.split(' ').filter_map(parse_one).collect()
 }
 
 /// The variable for the command, with the lock of this `run` added.
-pub(crate) fn variable(mark: Option<OwnerHash>) -> (&'static str, String) {
-    let around = std::env::var(VARIABLE).unwrap_or_default();
+pub(crate) fn variable(owner: Option<OwnerHash>) -> (&'static str, String) {
+    let inherited = std::env::var(VARIABLE).unwrap_or_default();
     let process = process::lineage().next().and_then(|it| it.identity);
     // Without an identity, no process matches.
-    let ours = mark.map(|mark| format!("{mark}@{}", process.as_deref().unwrap_or("-")));
-    let words = around.split(' ').filter(|word| !word.is_empty()).map(ToOwned::to_owned).chain(ours);
-    (VARIABLE, words.collect::<Vec<_>>().join(" "))
+    let own = owner.map(|owner| format!("{owner}@{}", process.as_deref().unwrap_or("-")));
+    let entries = inherited.split(' ').filter(|entry| !entry.is_empty()).map(ToOwned::to_owned).chain(own);
+    (VARIABLE, entries.collect::<Vec<_>>().join(" "))
 }
 
 /// The outer `run` that holds this lock now.
-pub(crate) fn holder<'a>(around: &'a [OuterRun], seen: &Inspection) -> Option<&'a OuterRun> {
-    let (mark, _) = seen.holder()?;
-    around.iter().find(|run| run.owner == mark)
+pub(crate) fn holder<'a>(outer_runs: &'a [OuterRun], inspection: &Inspection) -> Option<&'a OuterRun> {
+    let (owner, _) = inspection.holder()?;
+    outer_runs.iter().find(|run| run.owner == owner)
 }
 
 impl OuterRun {
@@ -62,11 +62,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn malformed_words_are_skipped() {
-        let mark: OwnerHash = "45bf80c1".parse().expect("a mark");
-        let around = |process: &str| OuterRun { owner: mark, process: process.to_owned() };
+    fn malformed_entries_are_skipped() {
+        let owner: OwnerHash = "45bf80c1".parse().expect("a mark");
+        let outer_run = |process: &str| OuterRun { owner: owner, process: process.to_owned() };
         let parsed = parsed("x  45bf80c1@12 45bf80c@12 45bf80c1 #45bf80c1@-");
-        assert_eq!(parsed, [around("12"), around("-")]);
+        assert_eq!(parsed, [outer_run("12"), outer_run("-")]);
         assert!(!parsed.iter().any(OuterRun::is_ancestor));
     }
 
@@ -74,16 +74,17 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn an_ancestor_matches_only_by_its_whole_identity() {
-        let mark: OwnerHash = "45bf80c1".parse().expect("a mark");
-        let ends = |process: &str| OuterRun { owner: mark, process: process.to_owned() }.is_ancestor();
+        let owner: OwnerHash = "45bf80c1".parse().expect("a mark");
+        let is_ancestor =
+            |process: &str| OuterRun { owner: owner, process: process.to_owned() }.is_ancestor();
         let ancestors: Vec<String> = process::lineage().filter_map(|it| it.identity).collect();
-        assert!(ancestors.len() > 1 && ancestors.iter().all(|it| ends(it)), "{ancestors:?}");
+        assert!(ancestors.len() > 1 && ancestors.iter().all(|it| is_ancestor(it)), "{ancestors:?}");
         let parts: Vec<&str> = ancestors[1].split('.').collect();
-        for place in 0..parts.len() {
+        for index in 0..parts.len() {
             let mut other = parts.clone();
-            other[place] = "7";
-            assert!(!ends(&other.join(".")), "{other:?}");
-            assert!(!ends(parts[place]), "{parts:?}");
+            other[index] = "7";
+            assert!(!is_ancestor(&other.join(".")), "{other:?}");
+            assert!(!is_ancestor(parts[index]), "{parts:?}");
         }
     }
 }

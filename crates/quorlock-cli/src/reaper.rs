@@ -47,13 +47,13 @@ impl Reaper {
         environment: &[(&str, Option<String>)],
         hands_on_group: bool,
     ) -> io::Result<Self> {
-        let (ours, theirs) = Pair::pair()?;
+        let (run_end, reaper_end) = Pair::pair()?;
         let mut command = Command::new(this_program()?);
         command.arg0(format!("{REAPER_OF}{name:?}"));
         if !hands_on_group {
             command.process_group(0);
         }
-        command.stdin(Stdio::from(OwnedFd::from(theirs)));
+        command.stdin(Stdio::from(OwnedFd::from(reaper_end)));
         for (name, value) in environment {
             match value {
                 Some(value) => command.env(name, value),
@@ -61,11 +61,11 @@ impl Reaper {
             };
         }
         let pid = Pid::from_child(&command.spawn()?);
-        ours.set_nonblocking(true)?;
+        run_end.set_nonblocking(true)?;
         Ok(Self {
             pid,
             has_ended: false,
-            socket: UnixStream::from_std(ours)?,
+            socket: UnixStream::from_std(run_end)?,
             inbox: MessageBuffer::default(),
         })
     }
@@ -85,8 +85,8 @@ impl Reaper {
     }
 
     /// Sends a command. It is dropped if the socket is full because the reaper is stopped, which then acts on the last one.
-    pub(crate) fn send(&self, order: ReaperCommand) {
-        let _ = self.socket.try_write(&order.encode());
+    pub(crate) fn send(&self, command: ReaperCommand) {
+        let _ = self.socket.try_write(&command.encode());
     }
 
     /// The next event; none once the reaper has ended.
@@ -96,8 +96,8 @@ impl Reaper {
     /// No event is lost.
     pub(crate) async fn next_event(&mut self) -> Option<ReaperEvent> {
         loop {
-            if let Some(words) = self.inbox.next() {
-                return ReaperEvent::decode(words);
+            if let Some(fields) = self.inbox.next() {
+                return ReaperEvent::decode(fields);
             }
             self.socket.readable().await.ok()?;
             let mut bytes = [0; 4096];
@@ -134,8 +134,8 @@ pub(crate) fn new_group() -> io::Result<Pid> {
 
 /// Checks, before a lock is acquired, that /proc shows the processes that the reaper must see.
 pub(crate) fn check() -> Result<(), String> {
-    let seen = std::fs::read_link("/proc/self").ok();
-    match seen.as_deref().and_then(Path::to_str) {
+    let own_link = std::fs::read_link("/proc/self").ok();
+    match own_link.as_deref().and_then(Path::to_str) {
         _ if !cfg!(target_os = "linux") => Ok(()),
         None => Err("processes cannot be listed: /proc is missing; mount it".to_owned()),
         Some(number) if number == std::process::id().to_string() => Ok(()),

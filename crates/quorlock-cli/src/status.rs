@@ -32,10 +32,11 @@ impl StatusView {
         let quorum = self.inspection.quorum;
         if let Some(message) = waiting::without_expiry(&self.inspection) {
             (format!("{message}: free it with `quorlock force-release`, if no process will"), 1)
-        } else if let Some((mark, remaining)) = self.inspection.holder() {
-            let remaining = remaining
-                .map_or_else(String::new, |left| format!(" for {} more (unless renewed)", nodes::span(left)));
-            (format!("held by #{mark}{remaining}"), 1)
+        } else if let Some((owner, remaining)) = self.inspection.holder() {
+            let remaining = remaining.map_or_else(String::new, |remaining| {
+                format!(" for {} more (unless renewed)", nodes::span(remaining))
+            });
+            (format!("held by #{owner}{remaining}"), 1)
         } else if self.voting_replies().filter(|state| state.holder == KeyOwner::Unheld).count() >= quorum {
             ("free".to_owned(), 0)
         } else if self.voting_replies().count() < quorum {
@@ -92,7 +93,7 @@ impl StatusView {
                 vote => vote.to_string(),
             };
             // If the inspection failed, its error already says why.
-            let trouble = match &node.state {
+            let problem = match &node.state {
                 NodeState::Excluded(ExclusionReason::Uninitialized) if is_minority => {
                     Some(nodes::NEW.to_owned())
                 }
@@ -101,12 +102,12 @@ impl StatusView {
                 }
                 _ => nodes::problem_of(node),
             };
-            let trouble = trouble.filter(|_| matches!(inspection.reply, Vote::Inspected(_)));
-            let trouble = trouble.map_or_else(String::new, |trouble| format!("; but {trouble}"));
+            let problem = problem.filter(|_| matches!(inspection.reply, Vote::Inspected(_)));
+            let problem = problem.map_or_else(String::new, |problem| format!("; but {problem}"));
             // Otherwise the advice to run `quorlock init` would fail again for the same reason.
             let refusal =
                 nodes::write_error_of(node).map_or_else(String::new, |refusal| format!("; {refusal}"));
-            format!("{:width$}  {message}{trouble}{refusal}\n", inspection.node)
+            format!("{:width$}  {message}{problem}{refusal}\n", inspection.node)
         });
         nodes.chain([format!("{name:?} is {verdict}\n")]).collect()
     }
@@ -119,14 +120,14 @@ impl StatusView {
                 let more = match &inspection.reply {
                     Vote::Inspected(it) => {
                         let holder = match it.holder {
-                            KeyOwner::Owner(mark) => Some(mark.to_string()),
+                            KeyOwner::Owner(owner) => Some(owner.to_string()),
                             _ => None,
                         };
-                        let left = it.remaining.map(|left| left.as_millis() as u64);
+                        let remaining = it.remaining.map(|remaining| remaining.as_millis() as u64);
                         vec![
                             ("held", json!(it.holder != KeyOwner::Unheld)),
                             ("holder", json!(holder)),
-                            ("remaining_ms", json!(left)),
+                            ("remaining_ms", json!(remaining)),
                         ]
                     }
                     other => vec![("error", json!(other.to_string()))],
@@ -140,10 +141,14 @@ impl StatusView {
             1 => "held",
             _ => "unknown",
         };
-        let holder = self.inspection.holder().map(|(mark, _)| mark.to_string());
-        let left = self.inspection.holder().and_then(|(_, left)| left).map(|left| left.as_millis() as u64);
+        let holder = self.inspection.holder().map(|(owner, _)| owner.to_string());
+        let remaining = self
+            .inspection
+            .holder()
+            .and_then(|(_, remaining)| remaining)
+            .map(|remaining| remaining.as_millis() as u64);
         let all = json!({
-            "name": name, "state": state, "verdict": verdict, "holder": holder, "remaining_ms": left,
+            "name": name, "state": state, "verdict": verdict, "holder": holder, "remaining_ms": remaining,
             "quorum": self.inspection.quorum, "votes": nodes::voting(&self.nodes), "nodes": nodes,
         });
         format!("{all}\n")

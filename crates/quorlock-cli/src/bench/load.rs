@@ -38,87 +38,87 @@ struct Workload {
     plan: BenchPlan,
     redlock: Redlock,
     pauses: Timer,
-    tally: Mutex<Recorder>,
+    recorder: Mutex<Recorder>,
     progress: Arc<ProgressState>,
 }
 
 /// Runs on a thread of its own, the only thread that the locks use.
 pub(super) fn run(
     builder: RedlockBuilder,
-    setting: &BenchPlan,
-    live: &Arc<ProgressState>,
-    watch: &Arc<EventCounter>,
+    plan: &BenchPlan,
+    progress: &Arc<ProgressState>,
+    event_counter: &Arc<EventCounter>,
     rounds: Rounds,
 ) -> Result<LoadResult, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(exit::SOFTWARE, format!("no runtime: {error}")))?;
-    let loaded = runtime.block_on(measure(builder, setting, live, watch, rounds));
+    let load_result = runtime.block_on(measure(builder, plan, progress, event_counter, rounds));
     // Also after an error: the other threads wait for it.
-    live.end();
-    loaded
+    progress.end();
+    load_result
 }
 
 async fn measure(
     builder: RedlockBuilder,
-    setting: &BenchPlan,
-    live: &Arc<ProgressState>,
-    watch: &Arc<EventCounter>,
+    plan: &BenchPlan,
+    progress: &Arc<ProgressState>,
+    event_counter: &Arc<EventCounter>,
     rounds: Rounds,
 ) -> Result<LoadResult, Failure> {
-    let hears = Arc::clone(watch);
+    let event_listener = Arc::clone(event_counter);
     let redlock =
-        builder.observer(move |event: &quorlock::Event<'_>| hears.on_event(event)).connect_lazy()?;
+        builder.observer(move |event: &quorlock::Event<'_>| event_listener.on_event(event)).connect_lazy()?;
     let nodes = redlock.node_status().await;
-    check(&nodes, setting)?;
+    check(&nodes, plan)?;
     // The first locks are slower than all later ones (pages that are not in memory yet) and do not count.
     for _ in 0..WARM_UP {
-        let lock = redlock.mutex(setting.name(0)).ttl(setting.ttl).wait_timeout(FIRST_WAIT);
+        let lock = redlock.mutex(plan.name(0)).ttl(plan.ttl).wait_timeout(FIRST_WAIT);
         lock.acquire()
             .await?
             .release()
             .await
             .map_err(|error| Failure::new(exit::NO_QUORUM, error.to_string()))?;
     }
-    let work = Arc::new(Workload {
-        plan: setting.clone(),
+    let workload = Arc::new(Workload {
+        plan: plan.clone(),
         redlock: redlock.clone(),
         pauses: Timer::start()
             .map_err(|error| Failure::new(exit::SOFTWARE, format!("no thread: {error}")))?,
-        tally: Mutex::new(Recorder::new(setting.tasks, setting.keys, boot_nanos(), setting.total())),
-        progress: Arc::clone(live),
+        recorder: Mutex::new(Recorder::new(plan.tasks, plan.keys, boot_nanos(), plan.total())),
+        progress: Arc::clone(progress),
     });
-    let parts = work.run_phases(watch, rounds).await;
-    live.end();
+    let phases = workload.run_phases(event_counter, rounds).await;
+    progress.end();
     // Also after an error: no key may be left behind.
-    let owed = redlock.shutdown(DRAIN).await.err().map_or_else(Vec::new, |error| {
-        let undone = error.pending_releases.into_iter().map(|(node, key)| (key, Some(node)));
-        undone.chain(error.held_locks.into_iter().map(|key| (key, None))).collect()
+    let pending_releases = redlock.shutdown(DRAIN).await.err().map_or_else(Vec::new, |error| {
+        let unfinished = error.pending_releases.into_iter().map(|(node, key)| (key, Some(node)));
+        unfinished.chain(error.held_locks.into_iter().map(|key| (key, None))).collect()
     });
-    let (answers, cpu) = parts?;
-    let tally = std::mem::replace(&mut *work.recorder(), Recorder::new(0, 0, 0, Duration::ZERO));
-    Ok(LoadResult { recorder: tally, nodes, cpu, commands: answers, pending_releases: owed })
+    let (commands, cpu) = phases?;
+    let recorder = std::mem::replace(&mut *workload.recorder(), Recorder::new(0, 0, 0, Duration::ZERO));
+    Ok(LoadResult { recorder: recorder, nodes, cpu, commands: commands, pending_releases: pending_releases })
 }
 
 /// Checks that locks can be granted at all, before anything is counted.
-fn check(nodes: &[NodeStatus], setting: &BenchPlan) -> Result<(), Failure> {
+fn check(nodes: &[NodeStatus], plan: &BenchPlan) -> Result<(), Failure> {
     if nodes::are_uninitialized(nodes) {
-        let words = "these nodes are not initialized as a lock cluster, and bench does not initialize them: run `quorlock init` once";
-        return Err(Failure::new(exit::NO_QUORUM, words));
+        let message = "these nodes are not initialized as a lock cluster, and bench does not initialize them: run `quorlock init` once";
+        return Err(Failure::new(exit::NO_QUORUM, message));
     }
     let voting = nodes::voting(nodes);
-    if voting >= setting.quorum {
+    if voting >= plan.quorum {
         return Ok(());
     }
     let lines = nodes.iter().filter(|node| !node.is_voting()).map(|node| format!("\n  {node}"));
-    let words = format!(
+    let message = format!(
         "{voting} of {} nodes vote and {} must:{}",
         nodes.len(),
-        setting.quorum,
+        plan.quorum,
         lines.collect::<String>()
     );
-    Err(Failure::new(exit::code_of_exclusions(nodes).unwrap_or(exit::NO_QUORUM), words))
+    Err(Failure::new(exit::code_of_exclusions(nodes).unwrap_or(exit::NO_QUORUM), message))
 }
 
 impl Workload {
@@ -224,7 +224,7 @@ impl Workload {
     }
 
     fn recorder(&self) -> MutexGuard<'_, Recorder> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -174,50 +174,50 @@ pub(super) struct Measurements<'a> {
 }
 
 impl Results {
-    pub(super) fn of(counted: &Measurements<'_>) -> Self {
-        let Measurements { plan: setting, progress: live, load: loaded, .. } = counted;
-        let shares = &loaded.recorder.phases;
-        let [_, together, down, back] = shares;
+    pub(super) fn of(measurements: &Measurements<'_>) -> Self {
+        let Measurements { plan: plan, progress: progress, load: load_result, .. } = measurements;
+        let records = &load_result.recorder.phases;
+        let [_, together, down, back] = records;
         let all = together.clone().merge(down).merge(back);
-        let span = |part| live.span(part).unwrap_or_default();
+        let span = |phase| progress.span(phase).unwrap_or_default();
         let load_span = (span(Phase::Load).0, span(Phase::NodeBack).1.max(span(Phase::Load).1));
-        let nodes = nodes(counted, span(Phase::Alone), load_span);
+        let nodes = nodes(measurements, span(Phase::Alone), load_span);
         let alone = PhaseResult {
             locks_per_second: None,
-            ..PhaseResult::of(&shares[Phase::Alone.index()], span(Phase::Alone))
+            ..PhaseResult::of(&records[Phase::Alone.index()], span(Phase::Alone))
         };
         let load = PhaseResult::of(&all, load_span);
-        let mut figures = Self {
+        let mut results = Self {
             verdict: String::new(),
             notes: Vec::new(),
             description: about(),
             command: command_line(std::env::args_os()),
-            interrupted: counted.is_interrupted,
-            quorum: setting.quorum,
-            mode: if setting.max_ttl.is_some() { "fenced" } else { "plain" },
-            tasks: setting.tasks,
-            keys: setting.keys,
-            hold_us: setting.hold.as_secs_f64() * 1e6,
-            ttl_ms: setting.ttl.as_millis() as u64,
-            max_ttl_ms: setting.max_ttl.map(|longest| longest.as_millis() as u64),
-            cost: cost(counted, &alone, &nodes),
-            throughput: throughput(loaded, &load),
-            contention: setting.is_contended().then(|| contention(&all, &load, setting.keys)),
-            killed: counted.killed.map(|node| killed(counted, node)),
-            lost: shares.iter().map(|share| share.lost).sum(),
-            unconfirmed_releases: shares.iter().map(|share| share.unconfirmed).sum(),
-            failed_attempts: counted.failed,
+            interrupted: measurements.is_interrupted,
+            quorum: plan.quorum,
+            mode: if plan.max_ttl.is_some() { "fenced" } else { "plain" },
+            tasks: plan.tasks,
+            keys: plan.keys,
+            hold_us: plan.hold.as_secs_f64() * 1e6,
+            ttl_ms: plan.ttl.as_millis() as u64,
+            max_ttl_ms: plan.max_ttl.map(|longest| longest.as_millis() as u64),
+            cost: cost(measurements, &alone, &nodes),
+            throughput: throughput(load_result, &load),
+            contention: plan.is_contended().then(|| contention(&all, &load, plan.keys)),
+            killed: measurements.killed.map(|node| killed(measurements, node)),
+            lost: records.iter().map(|record| record.lost).sum(),
+            unconfirmed_releases: records.iter().map(|record| record.unconfirmed).sum(),
+            failed_attempts: measurements.failed,
             chart: ChartData::default(),
-            changes: changes(counted),
-            leftovers: counted.left.clone(),
+            changes: changes(measurements),
+            leftovers: measurements.left.clone(),
             alone,
             load,
             nodes,
         };
-        figures.chart = chart_data(counted, &all, figures.killed.as_ref());
-        figures.verdict = verdict::verdict(&figures);
-        figures.notes = verdict::notes(&figures);
-        figures
+        results.chart = chart_data(measurements, &all, results.killed.as_ref());
+        results.verdict = verdict::verdict(&results);
+        results.notes = verdict::notes(&results);
+        results
     }
 }
 
@@ -238,6 +238,6 @@ impl PhaseResult {
 impl Node {
     /// Its median with nothing else going on, in microseconds.
     pub(super) fn round_trip(&self) -> Option<f64> {
-        self.alone.round_trip.map(|spread| spread.p50_us)
+        self.alone.round_trip.map(|percentiles| percentiles.p50_us)
     }
 }

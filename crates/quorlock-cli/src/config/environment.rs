@@ -20,13 +20,13 @@ impl Environment<'_> {
         }
     }
 
-    pub(super) fn read<T>(
+    pub(super) fn parse<T>(
         self,
         field: &'static str,
-        read: impl FnOnce(&str) -> Result<T, &'static str>,
+        parse: impl FnOnce(&str) -> Result<T, &'static str>,
     ) -> Result<Option<Found<T>>, Failure> {
         let Some(Found { value, origin }) = self.text(field)? else { return Ok(None) };
-        let value = read(&value).map_err(|cause| origin.invalid(cause))?;
+        let value = parse(&value).map_err(|cause| origin.invalid(cause))?;
         Ok(Some(origin.found(value)))
     }
 

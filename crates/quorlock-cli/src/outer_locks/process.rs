@@ -23,28 +23,28 @@ struct Namespace {
 /// This process, and its ancestors as far as they can be seen: none that are outside of the namespace of this `/proc`.
 pub(super) fn lineage() -> impl Iterator<Item = Process> {
     // By name, for this `/proc` may count us by another number than the one that we know.
-    let ours = Namespace::of("self");
-    std::iter::successors(Process::of("self", ours.as_ref()), move |it| {
-        Process::of(&it.parent.to_string(), ours.as_ref())
+    let own = Namespace::of("self");
+    std::iter::successors(Process::of("self", own.as_ref()), move |it| {
+        Process::of(&it.parent.to_string(), own.as_ref())
     })
 }
 
 impl Process {
-    fn of(name: &str, ours: Option<&Namespace>) -> Option<Self> {
+    fn of(name: &str, own: Option<&Namespace>) -> Option<Self> {
         let ProcessStat { parent, began: started, .. } = stat::of(name)?;
-        let whole = || {
+        let identity = || {
             let numbers = numbers_of(name)?;
             // No process has a descendant outside of its namespace. So an ancestor that is as deep as we are is in ours, also
             // if we may not read which it is in, as of another user's.
-            let namespace = match (Namespace::of(name), ours) {
+            let namespace = match (Namespace::of(name), own) {
                 (Some(shown), _) => shown.number,
-                (None, Some(ours)) if ours.depth == numbers.len() => ours.number.clone(),
+                (None, Some(own)) if own.depth == numbers.len() => own.number.clone(),
                 _ => return None,
             };
             let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
             Some(format!("{}.{started}.{namespace}.{}", numbers.last()?, boot.trim()))
         };
-        Some(Self { identity: whole(), parent })
+        Some(Self { identity: identity(), parent })
     }
 }
 
@@ -68,15 +68,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_and_its_ancestors_are_all_told_apart() {
+    fn a_process_and_its_ancestors_have_distinct_identities() {
         let lineage: Vec<Process> = lineage().collect();
-        let words: Vec<&str> = lineage.iter().filter_map(|it| it.identity.as_deref()).collect();
+        let identities: Vec<&str> = lineage.iter().filter_map(|it| it.identity.as_deref()).collect();
         let parent = std::os::unix::process::parent_id();
-        for (word, number) in words.iter().zip([std::process::id(), parent]) {
-            assert!(word.starts_with(&format!("{number}.")) && word.split('.').count() == 4, "{words:?}");
+        for (identity, number) in identities.iter().zip([std::process::id(), parent]) {
+            assert!(
+                identity.starts_with(&format!("{number}.")) && identity.split('.').count() == 4,
+                "{identities:?}"
+            );
         }
-        let others: std::collections::BTreeSet<&str> = words.iter().copied().collect();
-        assert!(words.len() >= 2 && others.len() == words.len(), "{words:?}");
+        let distinct: std::collections::BTreeSet<&str> = identities.iter().copied().collect();
+        assert!(identities.len() >= 2 && distinct.len() == identities.len(), "{identities:?}");
         assert_eq!(lineage.last().map(|it| it.parent), Some(0), "{lineage:?}");
     }
 }

@@ -127,14 +127,14 @@ fn all() -> Vec<Process> {
 /// Removes these processes and their descendants.
 pub(crate) fn without(processes: Vec<Process>, left_out: &BTreeSet<(i32, u64)>) -> Vec<Process> {
     let mut parents = BTreeSet::new();
-    let mut is_left_out = |it: &Process| {
-        let is_so = left_out.contains(&it.id()) || parents.contains(&it.parent);
-        if is_so {
+    let mut is_excluded_or_child = |it: &Process| {
+        let is_excluded = left_out.contains(&it.id()) || parents.contains(&it.parent);
+        if is_excluded {
             parents.insert(it.pid.as_raw_pid());
         }
-        is_so
+        is_excluded
     };
-    processes.into_iter().filter(|it| !is_left_out(it)).collect()
+    processes.into_iter().filter(|it| !is_excluded_or_child(it)).collect()
 }
 
 /// A summary for people: the count, and a few names with pids.
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn children_and_theirs_are_found_and_the_dead_are_not() {
+    fn all_living_descendants_are_found_and_no_ended_ones() {
         let mut shell = Command::new("sh")
             .args(["-c", "sleep 600 & echo ready; wait"])
             .stdout(Stdio::piped())
@@ -181,13 +181,15 @@ mod tests {
         while of(Pid::from_child(&shell)).iter().any(|it| it.name == "sh") {
             std::thread::yield_now();
         }
-        let me = of(getpid());
-        let family = of(Pid::from_child(&shell));
-        assert_eq!(family.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["sleep"]);
-        assert!(family.iter().all(|it| me.contains(it)), "{me:?}");
-        assert_eq!(summary(&family), format!("1 process (sleep {})", family[0].pid.as_raw_pid()));
+        let own_descendants = of(getpid());
+        let descendants = of(Pid::from_child(&shell));
+        assert_eq!(descendants.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["sleep"]);
+        assert!(descendants.iter().all(|it| own_descendants.contains(it)), "{own_descendants:?}");
+        assert_eq!(summary(&descendants), format!("1 process (sleep {})", descendants[0].pid.as_raw_pid()));
         assert_eq!(all().iter().filter(|it| it.parent == shell.id() as i32).count(), 1);
-        for process in family.iter().chain(me.iter().filter(|it| it.pid == Pid::from_child(&shell))) {
+        for process in
+            descendants.iter().chain(own_descendants.iter().filter(|it| it.pid == Pid::from_child(&shell)))
+        {
             process.signal(Signal::KILL).expect("a signal");
         }
         // Not waited for yet, it is dead all the same.
@@ -198,11 +200,11 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_has_the_number_of_another_gets_nothing() {
+    fn a_process_with_the_same_pid_and_another_start_time_gets_no_signal() {
         let mut child = Command::new("sleep").arg("600").spawn().expect("a process");
         let found = read(Pid::from_child(&child)).expect("a process");
-        let before = Process { began: found.began - 1, ..found.clone() };
-        before.signal(Signal::KILL).expect("no error");
+        let earlier = Process { began: found.began - 1, ..found.clone() };
+        earlier.signal(Signal::KILL).expect("no error");
         assert_eq!(read(Pid::from_child(&child)), Some(found));
         child.kill().expect("a signal");
         child.wait().expect("an end");

@@ -150,10 +150,10 @@ impl Reaper {
         if !self.run.read() {
             self.kill();
         }
-        while let Some(order) = self.run.next() {
-            match order {
+        while let Some(command) = self.run.next() {
+            match command {
                 ReaperCommand::Start(start) if self.run.is_open() => self.start(&start),
-                ReaperCommand::EndAt(moment) => self.end_at = moment,
+                ReaperCommand::EndAt(time) => self.end_at = time,
                 ReaperCommand::Signal(number) => self.signal(number),
                 ReaperCommand::Term => self.term(),
                 ReaperCommand::Start(_) | ReaperCommand::Kill => self.kill(),
@@ -258,10 +258,10 @@ impl Alarm {
         Ok(Self { timer: timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC)? })
     }
 
-    fn set(&self, moment: u64) {
+    fn set(&self, time: u64) {
         use rustix::time::{Itimerspec, TimerfdTimerFlags, timerfd_settime};
         let never = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let it_value = Timespec { tv_sec: (moment / SECOND) as i64, tv_nsec: (moment % SECOND) as i64 };
+        let it_value = Timespec { tv_sec: (time / SECOND) as i64, tv_nsec: (time % SECOND) as i64 };
         let at = Itimerspec { it_interval: never, it_value };
         let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &at);
     }

@@ -44,12 +44,12 @@ pub(crate) struct Ended {
 /// Runs the command to its end, before the lock expires. The reaper then ends, too.
 pub(crate) async fn run(
     args: &RunArgs,
-    (guard, mark): (&Guard, Option<OwnerHash>),
+    (guard, owner): (&Guard, Option<OwnerHash>),
     redlock: &Redlock,
     ttl: Duration,
     signals: &mut Signals,
 ) -> Result<(Ended, Reaper), Failure> {
-    let mut watch = Supervisor::begin(args, (guard, mark), redlock, ttl, signals)?;
+    let mut watch = Supervisor::begin(args, (guard, owner), redlock, ttl, signals)?;
     let outcome = watch.run_to_end().await;
     watch.give_back_terminal();
     Ok((outcome?, watch.reaper))
@@ -104,34 +104,34 @@ enum Stage {
 impl<'a> Supervisor<'a> {
     fn begin(
         args: &'a RunArgs,
-        (guard, mark): (&'a Guard, Option<OwnerHash>),
+        (guard, owner): (&'a Guard, Option<OwnerHash>),
         redlock: &'a Redlock,
         ttl: Duration,
         signals: &'a mut Signals,
     ) -> Result<Self, Failure> {
-        let failed = |error: io::Error| cannot_start(error);
+        let start_failure = |error: io::Error| cannot_start(error);
         // If the reaper is killed, its children become children of this process, which ends them.
         #[cfg(target_os = "linux")]
-        rustix::process::set_child_subreaper(Some(getpid())).map_err(|error| failed(error.into()))?;
+        rustix::process::set_child_subreaper(Some(getpid())).map_err(|error| start_failure(error.into()))?;
         // Processes started before `run` was executed in this process are not of the command.
-        let strangers = descendants_of(getpid()).iter().map(Process::id).collect();
+        let unrelated = descendants_of(getpid()).iter().map(Process::id).collect();
         // If TTIN is ignored, using the terminal in the background does not stop the command, so `run` would not know when
         // to lend it. A terminal from outside of the container cannot be lent at all.
         let cannot_lend = signals.ignores(Signal::TTIN) || group_of(None).is_none();
         let is_shared = args.foreground || cannot_lend && terminal::is_there();
         // Before the first child, so that no stop is missed.
-        let children = signal(SignalKind::child()).map_err(failed)?;
-        let environment = messages::environment(&args.name, guard.fencing_token(), mark);
+        let children = signal(SignalKind::child()).map_err(start_failure)?;
+        let environment = messages::environment(&args.name, guard.fencing_token(), owner);
         // The first group of a session is orphaned: the terminal does not stop it. A reaper outside of the group would change
         // that, and at the reaper's end the kernel would send HUP to all stopped processes of the group.
         let hands_on_group = is_shared && is_first_of_session();
         // Started first, because it takes the longest.
-        let reaper = Reaper::start(&args.name, &environment, hands_on_group).map_err(failed)?;
+        let reaper = Reaper::start(&args.name, &environment, hands_on_group).map_err(start_failure)?;
         let begins_session =
             args.command.iter().any(|word| Path::new(word).file_name() == Some("setsid".as_ref()));
         let group = match () {
             () if is_shared => group_of(None),
-            () if begins_session => Some(reaper::new_group().map_err(failed)?),
+            () if begins_session => Some(reaper::new_group().map_err(start_failure)?),
             () => None,
         };
         let lead = KILL_LEAD.min(ttl / 10);
@@ -152,7 +152,7 @@ impl<'a> Supervisor<'a> {
             takes_terminal_from: borrows_from,
             group,
             is_shared,
-            unrelated: strangers,
+            unrelated: unrelated,
             command: None,
             status: None,
             passed_on: BTreeSet::new(),
@@ -181,9 +181,8 @@ impl<'a> Supervisor<'a> {
             is_quiet: self.args.quiet,
             command: self.args.command.clone(),
         };
-        let ordered = self.reaper.send_start(start).await;
-        ordered
-            .map_err(|error| Failure::new(exit::SOFTWARE, format!("the reaper does not respond: {error}")))?;
+        let sent = self.reaper.send_start(start).await;
+        sent.map_err(|error| Failure::new(exit::SOFTWARE, format!("the reaper does not respond: {error}")))?;
         let (at, was_late) = loop {
             let sleep_for = self.check_deadline().await;
             tokio::select! {

@@ -28,10 +28,10 @@ impl Terminal {
     }
 
     /// Opens it for a process of this group.
-    pub(crate) fn open_for(ours: Pid) -> Option<Self> {
+    pub(crate) fn open_for(own_group: Pid) -> Option<Self> {
         let tty = OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
         let modes = tcgetattr(&tty).ok()?;
-        Some(Self { tty, modes, own_group: ours, borrower: ours })
+        Some(Self { tty, modes, own_group: own_group, borrower: own_group })
     }
 
     /// Whether this group is in the foreground.
@@ -89,10 +89,10 @@ impl Terminal {
 /// Takes the terminal for this group, if that group has it.
 pub(crate) fn borrow_from(group: Pid) {
     if let Some(mut terminal) = Terminal::open_for(group)
-        && let Some(ours) = group_of(None)
+        && let Some(own_group) = group_of(None)
         && terminal.is_ours()
     {
-        terminal.lend(ours);
+        terminal.lend(own_group);
     }
 }
 

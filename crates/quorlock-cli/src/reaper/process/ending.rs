@@ -110,9 +110,9 @@ impl Reaper {
     }
 
     fn signal_each(&mut self, processes: &[Process], signal: Signal) {
-        let refused: Vec<_> =
+        let not_permitted: Vec<_> =
             processes.iter().filter(|it| it.signal(signal) == Err(Errno::PERM)).cloned().collect();
-        self.cannot_end(refused.into_iter());
+        self.cannot_end(not_permitted.into_iter());
     }
 
     /// Reports each unkillable process once.

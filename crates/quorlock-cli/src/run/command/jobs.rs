@@ -63,14 +63,14 @@ impl Supervisor<'_> {
             return;
         }
         let was_lent = terminal.was_lent();
-        let like = if signal == Signal::STOP { Signal::TSTP } else { signal };
-        let went_on = has_shell && self.signals.stop_ourselves(like);
+        let own_stop = if signal == Signal::STOP { Signal::TSTP } else { signal };
+        let was_continued = has_shell && self.signals.stop_ourselves(own_stop);
         // This group may be in the foreground meanwhile, also if another stop hides the CONT.
         if wants_terminal && group.is_some_and(|group| terminal.lend(group)) {
             self.reaper.send(ReaperCommand::Signal(Signal::CONT.as_raw()));
             return;
         }
-        if wants_terminal && !went_on {
+        if wants_terminal && !was_continued {
             let kill_at = boot_nanos().saturating_add(nanos(self.args.kill_after));
             self.stage = Stage::Stuck { signal, kill_at };
             self.eprint(
