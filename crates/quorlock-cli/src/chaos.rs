@@ -136,7 +136,7 @@ fn exit_code(outcome: &Outcome) -> u8 {
 const UNTESTED: u8 = 2;
 
 fn draw_progress(bar: &mut Bar, progress: &Progress) {
-    let Progress { stage, elapsed: elapsed, total: total, acquisitions, faults, last_fault } = progress;
+    let Progress { stage, elapsed, total, acquisitions, faults, last_fault } = progress;
     let counts =
         [(*acquisitions, "acquisition"), (*faults, "fault")].map(|(count, noun)| counted(count, noun));
     bar.draw(stage, *elapsed, *total, &format!("{}  {last_fault}", counts.join("  ")));

@@ -49,7 +49,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
             shut_down(client, DRAIN).await;
             match failure {
                 Failure { code: exit::CONTENDED, .. } if args.on_conflict == OnConflict::Skip => Ok(0),
-                Failure { code: exit::CONTENDED, message: message } => {
+                Failure { code: exit::CONTENDED, message } => {
                     Err(Failure::new(args.conflict_exit_code, message))
                 }
                 failure => Err(failure),

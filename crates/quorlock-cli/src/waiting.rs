@@ -59,7 +59,7 @@ impl AttemptEvents {
                 };
                 attempts.reason.is_some()
             }
-            Event::Acquired { owner: owner, .. } => {
+            Event::Acquired { owner, .. } => {
                 attempts.owner = Some(*owner);
                 true
             }

@@ -18,16 +18,16 @@ pub(super) fn page(results: &Results) -> String {
         &[
             ("{{title}}", escaped(&format!("{verdict} · quorlock bench"))),
             ("{{verdict}}", escaped(&verdict)),
-            ("{{terms}}", escaped(&sentence(&settings_line(results)))),
+            ("{{settings}}", escaped(&sentence(&settings_line(results)))),
             ("{{about}}", escaped(&format!("{}.", results.description))),
             ("{{command}}", escaped(&results.command)),
-            ("{{figures}}", tiles(results)),
+            ("{{results}}", tiles(results)),
             ("{{notes}}", results.notes.iter().map(|note| item(note)).collect()),
             ("{{throughput}}", escaped(&sentence(&throughput(results)))),
             ("{{contention}}", contention(results).map_or_else(String::new, |text| paragraph(&text))),
             ("{{times}}", times(results)),
             ("{{nodes}}", nodes(results)),
-            ("{{waits for}}", escaped(&ordinal(results.quorum, results.nodes.len()))),
+            ("{{slowest needed}}", escaped(&ordinal(results.quorum, results.nodes.len()))),
             ("{{text}}", escaped(&table(results, usize::MAX))),
             ("{{script}}", SCRIPT.to_owned()),
             ("{{data}}", data(results)),
@@ -40,7 +40,7 @@ fn data(results: &Results) -> String {
     let names: Vec<&str> = results.nodes.iter().map(|node| node.address.as_str()).collect();
     let ranks: Vec<_> = results.nodes.iter().map(|node| node.rank).collect();
     let all = json!({
-        "picture": results.chart,
+        "chart": results.chart,
         "names": names,
         "ranks": ranks,
         "quorum": results.quorum,

@@ -175,7 +175,7 @@ pub(super) struct Measurements<'a> {
 
 impl Results {
     pub(super) fn of(measurements: &Measurements<'_>) -> Self {
-        let Measurements { plan: plan, progress: progress, load: load_result, .. } = measurements;
+        let Measurements { plan, progress, load: load_result, .. } = measurements;
         let records = &load_result.recorder.phases;
         let [_, together, down, back] = records;
         let all = together.clone().merge(down).merge(back);

@@ -173,7 +173,7 @@ fn nodes(results: &Results) -> String {
     let _ = writeln!(
         text,
         "{:width$}  {:>10} {:>10}   {:>10} {:>10}   {:>10} {:>10}   {:>8}",
-        "node", "p50", "p99", "p50", "p99", "p50", "p99", "answer"
+        "node", "p50", "p99", "p50", "p99", "p50", "p99", "reply"
     );
     for node in &results.nodes {
         let pair = |percentiles: Option<Percentiles>| {

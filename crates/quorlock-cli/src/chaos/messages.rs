@@ -75,7 +75,7 @@ fn lines(outcome: &Outcome) -> String {
         let _ = writeln!(text, "            and {more} more (--json lists all)");
     }
     for case in expected(outcome) {
-        let ExcusedViolation { invariant, count, excuse: excuse, .. } = case;
+        let ExcusedViolation { invariant, count, excuse, .. } = case;
         let _ = writeln!(
             text,
             "  expected  the invariant \"{invariant}\" was violated {}: {excuse}",

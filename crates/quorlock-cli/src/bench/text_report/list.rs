@@ -39,7 +39,7 @@ pub(super) fn nodes(results: &Results, columns: usize) -> String {
         ] {
             wrapped(&mut text, &format!("  {what}: {}", pair(percentiles)), columns, INDENT);
         }
-        wrapped(&mut text, &format!("  no answer: {}", node.missing_replies), columns, INDENT);
+        wrapped(&mut text, &format!("  no reply: {}", node.missing_replies), columns, INDENT);
     }
     text.replace(TIE, " ")
 }
