@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The time, the machine and the version, in one line.
+/// The time, the machine and the version, as one line.
 pub(crate) fn about() -> String {
     let time = clock_gettime(ClockId::Realtime);
     let now = UNIX_EPOCH + Duration::new(time.tv_sec as u64, time.tv_nsec as u32);

@@ -1,4 +1,4 @@
-//! `quorlock bench`: what a lock costs on these nodes.
+//! `quorlock bench`: measures lock latency and throughput on these nodes.
 
 mod bench_plan;
 mod compute;
@@ -63,7 +63,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
             load_result = &mut load => break load_result,
             signal = signals.next() => {
                 ended_by = Some(signal);
-                // Every task releases its lock; that takes a moment.
+                // Then every task releases its lock, so the load ends a moment later.
                 progress.stop.cancel();
             }
             _ = ticks.tick() => {
@@ -100,7 +100,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     match ended_by {
         Some(signal) => {
             let message = format!(
-                "interrupted after {:.1} s: the figures are of what was done until then; {}",
+                "interrupted after {:.1} s: the results are of what was done until then; {}",
                 results.alone.seconds + results.load.seconds,
                 results.leftovers.summary()
             );
@@ -139,7 +139,7 @@ fn exit_code(results: &Results) -> u8 {
     }
 }
 
-/// The actions beside the load, each at its time.
+/// The run beside the load: kills and restarts the server at the planned times, and draws the progress.
 struct BenchRun<'a> {
     fleet: Option<Fleet>,
     /// The server that was killed.

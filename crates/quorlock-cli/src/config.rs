@@ -25,7 +25,7 @@ use values::{Mode, Urls};
 /// A client builder, and the settings that commands need themselves.
 pub(crate) struct Cluster {
     pub(crate) builder: RedlockBuilder,
-    /// One per node. They may contain passwords.
+    /// The URL of each node. They may contain passwords.
     pub(crate) urls: Vec<String>,
     pub(crate) quorum: usize,
     /// None for plain clients.
@@ -36,7 +36,7 @@ pub(crate) struct Cluster {
     pub(crate) dial_timeout: Duration,
 }
 
-/// A client from all sources, with a thread of its own, so that locks are renewed while this runtime is busy.
+/// A client from all sources, driven by a separate thread, so that locks are renewed while this runtime is busy.
 pub(crate) fn cluster(args: NodeArgs) -> Result<Cluster, Failure> {
     let cluster = cluster_on_current_runtime(args)?;
     Ok(Cluster { builder: cluster.builder.dedicated_thread(), ..cluster })
@@ -71,7 +71,7 @@ pub(crate) fn check_lock(
     })
 }
 
-/// Builds the client. Reads only the variables that no flag overrides, so that an invalid one that is not used is no error.
+/// Builds the client. A variable that a flag overrides is not read, so it may be invalid.
 fn resolve(args: NodeArgs, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Cluster, Failure> {
     let environment = Environment(lookup);
     let config = args.config.map(|path| Origin::Flag("config").found(path));

@@ -154,7 +154,7 @@ fn no_lock(nodes: &[NodeStatus], quorum: usize, probed: Result<(), ProbeFailure>
     })
 }
 
-/// The findings on one node. What is said of a blank one depends on the others: all blank, or some to fix first.
+/// The findings on one node. The message for a blank node depends on the others: all blank, or some to fix first.
 fn examine(
     node: &NodeStatus,
     (is_uninitialized, is_to_fix): (bool, bool),
@@ -228,7 +228,7 @@ fn advice_on(failed_step: Option<DialStep>) -> &'static str {
     }
 }
 
-/// Whether a node reports a missing permission. Servers name one missing permission at a time, each in its own words.
+/// Whether a node reports a missing permission. Servers name one at a time, with different wording.
 fn lacks_permissions(finding: &Finding) -> bool {
     ["permission missing", "grant the user"].iter().any(|text| finding.message.contains(text))
 }

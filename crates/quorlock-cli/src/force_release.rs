@@ -125,7 +125,7 @@ impl Release<'_> {
         }
     }
 
-    /// What a live holder does next. A plain holder must be stopped: a message of its own says so.
+    /// The next action of a live holder. That a plain holder must be stopped is a separate message.
     fn next_step(&self) -> &'static str {
         if self.is_not_a_lock {
             "; it was of another type, not a lock"

@@ -93,7 +93,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
     drop(files.map_err(|error| {
         Failure::new(exit::SOFTWARE, format!("too few file descriptors: {error}; raise `ulimit -n`"))
     })?);
-    // One thread is enough, because locks are renewed on a thread of their own.
+    // One thread is enough, because locks are renewed on another thread.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use quorlock::{ExclusionReason, NodeState, NodeStatus, ProbationReason};
 use serde_json::{Map, Value, json};
 
-/// The state in one word, for people. Blank servers and servers on probation are shown apart: nothing is wrong with them.
+/// The state as one word, for people. Blank nodes and nodes on probation have separate words, because they are healthy.
 pub(crate) fn state_for_people(node: &NodeStatus) -> &'static str {
     match &node.state {
         NodeState::Excluded(ExclusionReason::Uninitialized) => "blank",
@@ -14,7 +14,7 @@ pub(crate) fn state_for_people(node: &NodeStatus) -> &'static str {
     }
 }
 
-/// The state in one word, for programs.
+/// The state as one word, for JSON.
 pub(crate) fn state_of(node: &NodeStatus) -> &'static str {
     match &node.state {
         NodeState::Up => "up",
@@ -96,7 +96,7 @@ pub(crate) fn most_severe(nodes: &[NodeStatus]) -> Option<String> {
     (!addresses.is_empty()).then(|| format!("fix these first: {}", addresses.join(", ")))
 }
 
-/// Whether the node needs others to tell which lock cluster it belongs to.
+/// Whether the node's lock cluster can be known only from other nodes.
 pub(crate) fn waits_for_others(node: &NodeStatus) -> bool {
     matches!(node.state, NodeState::Excluded(ExclusionReason::Uninitialized) | NodeState::Unverified(None))
 }

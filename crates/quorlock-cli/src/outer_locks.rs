@@ -21,7 +21,7 @@ pub(crate) fn from_environment() -> Vec<OuterRun> {
     std::env::var(VARIABLE).map_or_else(|_| Vec::new(), |text| parsed(&text))
 }
 
-/// Parses the variable, and skips malformed words.
+/// Parses the variable, and skips malformed entries.
 fn parsed(text: &str) -> Vec<OuterRun> {
     let parse_one = |word: &str| {
         let (owner, process) = word.split_once('@')?;
@@ -54,7 +54,7 @@ impl OuterRun {
     }
 }
 
-/// One word per lock: the owner hash, `@`, and the identity of the process that holds it.
+/// One entry per lock, separated by blanks: the owner hash, `@`, and the identity of the process that holds it.
 const VARIABLE: &str = "QUORLOCK_HELD";
 
 #[cfg(test)]
@@ -63,18 +63,18 @@ mod tests {
 
     #[test]
     fn malformed_entries_are_skipped() {
-        let owner: OwnerHash = "45bf80c1".parse().expect("a mark");
+        let owner: OwnerHash = "45bf80c1".parse().expect("an owner hash");
         let outer_run = |process: &str| OuterRun { owner: owner, process: process.to_owned() };
         let parsed = parsed("x  45bf80c1@12 45bf80c@12 45bf80c1 #45bf80c1@-");
         assert_eq!(parsed, [outer_run("12"), outer_run("-")]);
         assert!(!parsed.iter().any(OuterRun::is_ancestor));
     }
 
-    /// This very process, its parent's parent and so on; and none that differs in any part.
+    /// This process and its ancestors match, and no identity that differs in any part.
     #[cfg(target_os = "linux")]
     #[test]
     fn an_ancestor_matches_only_by_its_whole_identity() {
-        let owner: OwnerHash = "45bf80c1".parse().expect("a mark");
+        let owner: OwnerHash = "45bf80c1".parse().expect("an owner hash");
         let is_ancestor =
             |process: &str| OuterRun { owner: owner, process: process.to_owned() }.is_ancestor();
         let ancestors: Vec<String> = process::lineage().filter_map(|it| it.identity).collect();

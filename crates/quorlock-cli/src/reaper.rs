@@ -1,8 +1,8 @@
 //! The reaper process, which ends the command if `run` cannot: killed, frozen, or too late.
 //!
 //! It runs between `run` and the command: it starts the command, waits for it, and reports to `run`. On Linux it is a
-//! subreaper, so that all descendants of the command stay below it, in any group or session. It has a process group of
-//! its own and blocks all signals, so that signals to the command's group or to `run`'s neither stop nor end it. (If the
+//! subreaper, so that all descendants of the command stay below it, in any group or session. It leads a process
+//! group and blocks all signals, so that signals to the command's group or to `run`'s neither stop nor end it. (If the
 //! command stays in the orphaned group of a script, the reaper is in that group too.) `run` sends it the time, on the
 //! boot clock, at which everything must be over. The end of the socket between them means now.
 
@@ -40,7 +40,7 @@ pub(crate) struct Reaper {
 }
 
 impl Reaper {
-    /// Starts a reaper. The variables are set or removed for the command. It gets a group of its own, unless it is to share
+    /// Starts a reaper. The variables are set or removed for the command. It leads a new group, unless it is to share
     /// this one with the command.
     pub(crate) fn start(
         name: &str,

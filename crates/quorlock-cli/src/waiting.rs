@@ -96,11 +96,11 @@ impl AttemptEvents {
                 reasons.insert(address, UNREACHABLE.to_owned());
             }
         }
-        // If the others had decided, silent nodes do not matter.
+        // If the others decided the attempt, nodes without a reply do not matter.
         if problems.len() <= nodes.len() - quorum {
             problems.append(&mut unreachable);
         }
-        // Without troubles, the outage is over.
+        // Without problems, the outage is over.
         (!problems.is_empty()).then(|| {
             let kind =
                 WaitReason::NodeProblems(problems.iter().map(|(node, _)| reasons[node].clone()).collect());
@@ -149,7 +149,7 @@ pub(crate) fn node_problems(nodes: &[NodeStatus]) -> WaitReason {
     WaitReason::NodeProblems(nodes.iter().filter_map(kind_of).collect())
 }
 
-/// The kind of trouble that keeps a node from voting: one kind for all messages of an unreachable node.
+/// The kind of problem that keeps a node from voting: one kind for all messages of an unreachable node.
 fn kind_of(node: &NodeStatus) -> Option<String> {
     let message = nodes::problem_of(node)?;
     let is_unreachable = match &node.state {

@@ -48,11 +48,11 @@ fn duration(text: &str) -> Result<Duration, String> {
 const BENCH_HELP: &str = "\
 First one task alone acquires and releases a lock, over and over: that is what
 a lock costs. Then all tasks do, on one thread: that is what the nodes and one
-core of this machine can serve. Meanwhile each node is asked on a connection of
-its own who holds a free name (its round trip) and to take and free one, plainly
-(a write: where that takes longer, it is the disk).
+core of this machine can serve. Meanwhile each node is probed on a separate
+connection: with an inspection of a free name (its round trip), and with a plain
+lock on that node alone (a write: where that takes longer, the disk is the cause).
 
-A lock has to wait for the quorum's last answer, so it cannot be faster than the
+A lock has to wait for the quorum's last reply, so it cannot be faster than the
 q-th fastest node (the third-fastest of five); how far it lies above that is the
 share of locking itself.
 
@@ -72,13 +72,13 @@ Exit codes:
   0    it was measured
   64   the arguments are invalid
   69   no quorum of nodes could be reached, or votes; or no lock was granted
-  70   a lock was lost, or a key of this run was left on a node: the figures say so,
+  70   a lock was lost, or a key of this run was left on a node: the results say so,
        also when it was interrupted
-  74   the report, or the figures, could not be written
+  74   the report, or the results, could not be written
   77   Redis refuses access: password, permission, role
   78   the configuration cannot work (with --dev: QUORLOCK_REDIS_SERVER names no
        server), or the nodes are another cluster
-  130  it was interrupted (143 by TERM), and nothing is left: the figures are of
+  130  it was interrupted (143 by TERM), and nothing is left: the results are of
        what was done until then
 
 Examples:

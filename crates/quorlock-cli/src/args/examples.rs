@@ -1,13 +1,13 @@
-//! Every example of every help text, of the README and of the documents can be typed as it stands.
+//! Tests that every example command of the help texts, the README and the documents parses.
 
 use super::*;
 
-/// The commands on lines that are nothing but a command, and those inside the quotes of one.
+/// The `quorlock` commands in a text: lines that begin with one, and commands in their quoted arguments.
 fn commands_in(text: &str) -> Vec<Vec<String>> {
     let lines = text.lines().map(str::trim).filter(|line| line.starts_with("quorlock "));
     let mut all = Vec::new();
     for line in lines {
-        for words in split_words(line).split(|word| ["&&", "|", ";"].contains(&word.as_str())) {
+        for words in split_args(line).split(|word| ["&&", "|", ";"].contains(&word.as_str())) {
             all.extend(words.iter().flat_map(|word| commands_in(word)));
             all.push(words.to_vec());
         }
@@ -16,8 +16,8 @@ fn commands_in(text: &str) -> Vec<Vec<String>> {
     all
 }
 
-/// As a shell splits them, with single quotes, up to a comment.
-fn split_words(line: &str) -> Vec<String> {
+/// Splits a line as a shell does: at blanks, with single quotes, up to a comment.
+fn split_args(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     for (place, part) in line.split('\'').enumerate() {
         let last = words.len() - 1;
@@ -49,7 +49,7 @@ fn check(text: &str, least: usize) {
 }
 
 #[test]
-fn every_example_of_every_help_can_be_typed() {
+fn every_example_of_every_help_text_parses() {
     use clap::CommandFactory as _;
     let parser = Args::command();
     check(&parser.get_after_help().expect("examples").to_string(), 5);
@@ -61,7 +61,7 @@ fn every_example_of_every_help_can_be_typed() {
 }
 
 #[test]
-fn every_example_of_the_readme_and_the_documents_can_be_typed() {
+fn every_example_of_the_readme_and_the_documents_parses() {
     let documents = [
         (include_str!("../../../../README.md"), 6),
         (include_str!("../../../../docs/cli.md"), 7),
@@ -74,12 +74,12 @@ fn every_example_of_the_readme_and_the_documents_can_be_typed() {
 }
 
 #[test]
-fn every_example_of_the_package_can_be_typed() {
+fn every_example_of_the_package_readme_parses() {
     check(include_str!("../../README.md"), 3);
 }
 
 #[test]
-fn words_are_split_as_a_shell_does() {
-    let words = split_words("quorlock dev -- sh -c 'quorlock run a -- echo b' --x='#1'  # quorlock run");
+fn arguments_are_split_as_in_a_shell() {
+    let words = split_args("quorlock dev -- sh -c 'quorlock run a -- echo b' --x='#1'  # quorlock run");
     assert_eq!(words, ["quorlock", "dev", "--", "sh", "-c", "quorlock run a -- echo b", "--x=#1"]);
 }

@@ -11,25 +11,25 @@ use crate::args::{BenchArgs, NodeArgs};
 use crate::config::{self, Cluster};
 use crate::exit::{self, Failure};
 
-/// What to measure.
+/// What to measure: tasks, names, durations.
 #[derive(Clone, Debug)]
 pub(super) struct BenchPlan {
     pub(super) tasks: usize,
     pub(super) keys: usize,
     pub(super) hold: Duration,
     pub(super) ttl: Duration,
-    /// How long one task is alone.
+    /// The duration of the phase with one task.
     pub(super) alone: Duration,
-    /// How long all tasks run, after that.
+    /// The duration of the phases with all tasks, after that.
     pub(super) load: Duration,
     /// None for plain clients.
     pub(super) max_ttl: Option<Duration>,
     pub(super) quorum: usize,
-    /// The common prefix of all names: random, so that no other program uses them.
+    /// The common prefix of all names. It is random, so that no other program uses them.
     pub(super) prefix: String,
 }
 
-/// Where to measure.
+/// The nodes to measure.
 pub(super) struct Target {
     pub(super) builder: RedlockBuilder,
     pub(super) urls: Vec<String>,
@@ -121,7 +121,7 @@ async fn own_servers(
     load: Duration,
 ) -> Result<(Cluster, Option<Fleet>), Failure> {
     let fleet = Fleet::start(count).map_err(|error| exit::no_servers(&error))?;
-    // How long a killed node casts no vote: short enough that the run shows it vote again.
+    // A killed node casts no vote for the max ttl. It is short, so that the node votes again within the run.
     let longest = if args.kill_one { (load / 6).min(config::MAX_TTL) } else { config::MAX_TTL };
     let max_ttl = args.nodes.max_ttl.unwrap_or(longest);
     let is_plain = args.nodes.mode == Some(config::values::Mode::Plain);

@@ -72,7 +72,7 @@ pub(super) fn cost(measurements: &Measurements<'_>, alone: &PhaseResult, nodes: 
     }
 }
 
-/// The time of the q-th fastest node for each round of probes in this span, without rounds in which fewer replied.
+/// The time of the q-th fastest node for each round of probes in this span. Rounds with fewer replies are skipped.
 fn nth_fastest_of_rounds(
     nodes: &[&[ProbeSample]],
     quorum: usize,
@@ -124,7 +124,7 @@ pub(super) fn killed(measurements: &Measurements<'_>, node: usize) -> Killed {
         PhaseResult::of(&records[phase.index()], measurements.progress.span(phase).unwrap_or_default())
     };
     let address = &measurements.load.nodes[node].address;
-    // The last event of it since it was started again: up, or up and on probation until then.
+    // The time from its last event since the restart: up, or up and on probation for some time.
     let back = measurements.progress.began_at(Phase::NodeBack).unwrap_or(u64::MAX);
     let end = measurements.progress.span(Phase::NodeBack).map_or(0, |span| span.1);
     let voted_at = measurements.changes.iter().filter(|change| &change.node == address && change.at >= back);
@@ -211,7 +211,7 @@ pub(super) fn chart_data(
     }
 }
 
-/// The median of each slice, at its middle; a slice without a reply breaks the line.
+/// The median round trip of each slice, at its middle. A slice without a reply breaks the line.
 fn medians(samples: &[ProbeSample], began_at: u64, slice: f64) -> Vec<(f64, Option<f64>)> {
     let slice_of = |sample: &ProbeSample| (sample.at.saturating_sub(began_at) as f64 / 1e9 / slice) as usize;
     let samples: Vec<&ProbeSample> = samples.iter().filter(|sample| sample.at >= began_at).collect();
@@ -244,7 +244,7 @@ mod tests {
         let nodes = nodes.each_ref().map(Vec::as_slice);
         let times = |quorum, span| nth_fastest_of_rounds(&nodes, quorum, span, |sample| sample.round_trip);
         assert_eq!(times(2, (0, 250)), [7, 9], "the third round is out of the span");
-        assert_eq!(times(3, (0, 1_000)), [90, 1], "the second had two answers only");
+        assert_eq!(times(3, (0, 1_000)), [90, 1], "the second round has two replies only");
         assert!(nth_fastest_of_rounds(&nodes, 2, (0, 1_000), |sample| sample.write).is_empty());
     }
 

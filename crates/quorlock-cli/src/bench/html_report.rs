@@ -1,4 +1,4 @@
-//! The HTML page: text is written here, and its script draws the plots from the embedded data.
+//! The HTML report: this module writes the text, and a script in the page draws the plots from embedded data.
 
 use std::fmt::Write as _;
 
@@ -35,7 +35,7 @@ pub(super) fn page(results: &Results) -> String {
     )
 }
 
-/// The data of the plots. In a script element only a `<` could end it.
+/// The data of the plots as JSON. `<` is escaped, because it could end the script element.
 fn data(results: &Results) -> String {
     let names: Vec<&str> = results.nodes.iter().map(|node| node.address.as_str()).collect();
     let ranks: Vec<_> = results.nodes.iter().map(|node| node.rank).collect();
@@ -126,7 +126,7 @@ fn nodes(results: &Results) -> String {
 }
 
 fn item(text: &str) -> String {
-    // A flag must not be broken at its dashes.
+    // As code, so that browsers do not break a flag at its dashes.
     let flag = |word: &str| match word.strip_prefix("--") {
         Some(_) => format!("<code>{word}</code>"),
         None => word.to_owned(),
@@ -139,7 +139,7 @@ fn paragraph(text: &str) -> String {
     format!("<p>{}</p>", escaped(&sentence(text)))
 }
 
-/// With a capital and a full stop. An address stays as it is.
+/// The text as a sentence: with a capital letter and a full stop.
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map_or_else(String::new, |first| first.to_uppercase().collect());

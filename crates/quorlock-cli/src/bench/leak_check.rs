@@ -9,21 +9,21 @@ use tokio::task::JoinSet;
 use super::bench_plan::BenchPlan;
 use crate::exit::{self, Failure};
 
-/// What was found.
+/// What the run left on the nodes.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Leftovers {
     /// Keys of this run that are still there, each with its node.
     pub(super) keys: Vec<String>,
     /// Nodes that did not reply.
     pub(super) unchecked: Vec<String>,
-    /// Fencing numbers of this run's names on each node.
+    /// The number of fences of this run's names on each node.
     pub(super) fences: usize,
-    /// Within how many seconds these expire.
+    /// The time within which they expire.
     pub(super) fences_expire_in_seconds: u64,
 }
 
 impl Leftovers {
-    /// Adds keys that may be left on nodes that did not reply. What the others have is known.
+    /// Adds keys of pending releases that may be left on nodes that did not reply.
     pub(super) fn add_unchecked(&mut self, pending_releases: &[(String, Option<String>)]) {
         let possible = pending_releases.iter().filter_map(|(key, node)| match node {
             Some(node) => self.unchecked.contains(node).then(|| format!("{key} on {node} (not known)")),

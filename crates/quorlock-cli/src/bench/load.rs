@@ -1,5 +1,5 @@
-//! The load: acquires and releases locks over and over, first with one task, then with all, on one thread, as a program
-//! would.
+//! The load: tasks acquire and release locks in a loop, first one task, then all. They run on one thread, as in most
+//! programs.
 
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -27,13 +27,13 @@ pub(super) struct LoadResult {
     pub(super) nodes: Vec<NodeStatus>,
     /// Processor time of the client while all tasks ran.
     pub(super) cpu: Duration,
-    /// Commands that the nodes answered in that time.
+    /// The number of replies in that time.
     pub(super) commands: u64,
     /// Keys that may still be on nodes, because their release did not complete: each with its node, or on any.
     pub(super) pending_releases: Vec<(String, Option<String>)>,
 }
 
-/// What each task needs.
+/// The state that the tasks share.
 struct Workload {
     plan: BenchPlan,
     redlock: Redlock,
@@ -42,7 +42,7 @@ struct Workload {
     progress: Arc<ProgressState>,
 }
 
-/// Runs on a thread of its own, the only thread that the locks use.
+/// Runs the load on the current thread, the only one that the locks use.
 pub(super) fn run(
     builder: RedlockBuilder,
     plan: &BenchPlan,
@@ -122,8 +122,7 @@ fn check(nodes: &[NodeStatus], plan: &BenchPlan) -> Result<(), Failure> {
 }
 
 impl Workload {
-    /// Runs one task, then all; returns how many commands were answered, and the client's processor time, while all
-    /// ran.
+    /// Runs one task, then all. Returns the number of replies and the client's processor time while all ran.
     async fn run_phases(
         self: &Arc<Self>,
         watch: &EventCounter,
@@ -168,7 +167,7 @@ impl Workload {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Takes one lock after the other, alternating with probes of the nodes, if there are any.
+    /// Acquires and releases locks, alternating with probes of the nodes if `rounds` is given.
     async fn run_cycles(
         self: Arc<Self>,
         task: usize,
@@ -214,8 +213,8 @@ impl Workload {
                 if rounds.send(tell).await.is_ok() {
                     let _ = probed.await;
                 }
-                // Locks get as much time as the round took: where a slow node makes rounds long, there would be few
-                // locks.
+                // Locks get as much time as the round took. Otherwise a slow node, which makes rounds long, would leave
+                // few locks.
                 let looked = boot_nanos();
                 looks_at = looked + (looked - done);
             }

@@ -1,6 +1,6 @@
-//! Short pauses. Tokio's timers count in milliseconds and round up, which would make a hold of 0.1 ms one of 1 to 2 ms.
-//! Spinning would take the processor from the measured work. So a thread of its own waits for the next end, with the
-//! system's fine timer, and wakes the task some hundredths of a millisecond late. The actual hold time is measured.
+//! Short pauses, timed by a separate thread with the system's timer. It wakes a task some hundredths of a millisecond late,
+//! and the actual hold time is measured. Tokio's timers count in milliseconds and round up: a hold of 0.1 ms would take
+//! 1 to 2 ms. Spinning would take the processor from the measured work.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -24,7 +24,7 @@ struct TimerRequest {
 }
 
 impl Timer {
-    /// It ends when this is dropped.
+    /// Starts the thread. It ends when this value is dropped.
     pub(super) fn start() -> std::io::Result<Self> {
         let (sender, receiver) = channel();
         thread::Builder::new().name("pauses".to_owned()).spawn(move || serve(&receiver))?;

@@ -1,4 +1,4 @@
-//! Percentiles: a few numbers of a histogram, and its curve, in microseconds.
+//! Percentiles of a histogram, and its curve for a plot, in microseconds.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -17,7 +17,7 @@ pub(super) struct Percentiles {
 }
 
 impl Percentiles {
-    /// Of nanoseconds; nothing if nothing was counted.
+    /// From a histogram of nanoseconds; none if it is empty.
     pub(super) fn of(times: &Histogram<u64>) -> Option<Self> {
         let at = |share: f64| micros(times.value_at_quantile(share));
         (!times.is_empty()).then(|| Self {
@@ -30,7 +30,7 @@ impl Percentiles {
         })
     }
 
-    /// Of a list of nanoseconds.
+    /// From a list of nanoseconds.
     pub(super) fn of_list(times: impl IntoIterator<Item = u64>) -> Option<Self> {
         let mut histogram_of_times = histogram(3);
         times.into_iter().for_each(|time| histogram_of_times.saturating_record(time));
@@ -38,8 +38,8 @@ impl Percentiles {
     }
 }
 
-/// Points for a plot: how many nines of the times (0: none, 1: 90 %, 2: 99 %), and their upper bound, as far as there
-/// are enough times.
+/// Points for a plot: a percentile as its number of nines (0: none, 1: 90 %, 2: 99 %), and its value. The last point is
+/// the longest time.
 pub(super) fn curve(times: &Histogram<u64>) -> Vec<(f64, f64)> {
     if times.is_empty() {
         return Vec::new();

@@ -1,6 +1,6 @@
-//! Probes of each node by itself: how long a request and its reply take, and how long a write takes.
+//! Probes each node alone: the round trip of a request, and the time of a write.
 //!
-//! Each node has a client of its own that knows no other node; all run on one thread. The request inspects a name that
+//! For each node there is a client that knows no other node; all run on one thread. The request inspects a name that
 //! is not held; the write is the plain lock on that one node. Only the probes use the name.
 //!
 //! While one task is alone, it alternates with the probes: a node that is busy with the task's command would delay the

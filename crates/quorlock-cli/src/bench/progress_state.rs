@@ -1,4 +1,4 @@
-//! The state that the threads of a run share: when it began, which part it is in, how the nodes changed.
+//! The state that the threads of a run share: its phases with their times, and changes at the nodes.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use quorlock::{CancellationToken, Event, FailureReason};
 
 use crate::reaper::boot_nanos;
 
-/// A part of the run.
+/// A phase of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// One task.
@@ -31,7 +31,7 @@ impl Phase {
 /// The shared state.
 #[derive(Default)]
 pub(super) struct ProgressState {
-    /// When each part began, in nanoseconds of the boot clock; 0 if it has not.
+    /// When each phase began, in nanoseconds of the boot clock; 0 if it has not.
     began: [AtomicU64; 4],
     phase: AtomicUsize,
     ended: AtomicU64,
@@ -56,12 +56,12 @@ impl ProgressState {
         Phase::ALL[self.phase.load(Ordering::Acquire)]
     }
 
-    /// When a part began, if it has.
+    /// When a phase began, if it has.
     pub(super) fn began_at(&self, phase: Phase) -> Option<u64> {
         Some(self.began[phase.index()].load(Ordering::Acquire)).filter(|at| *at > 0)
     }
 
-    /// The beginning and end of a part.
+    /// The beginning and end of a phase.
     pub(super) fn span(&self, phase: Phase) -> Option<(u64, u64)> {
         let from = self.began_at(phase)?;
         let later = Phase::ALL[phase.index() + 1..].iter().find_map(|later| self.began_at(*later));
@@ -69,7 +69,7 @@ impl ProgressState {
     }
 }
 
-/// Receives the client's events.
+/// Counts the client's events.
 #[derive(Default)]
 pub(super) struct EventCounter {
     replies: AtomicU64,
@@ -83,17 +83,17 @@ pub(super) struct NodeChange {
     pub(super) at: u64,
     pub(super) node: String,
     pub(super) what: &'static str,
-    /// How long it casts no vote from then on, although it is up.
+    /// The time after `at` in which it is up and casts no vote.
     pub(super) silent_nanos: u64,
 }
 
 impl EventCounter {
-    /// How many commands were answered.
+    /// The number of replies.
     pub(super) fn replies(&self) -> u64 {
         self.replies.load(Ordering::Relaxed)
     }
 
-    /// How many attempts found no quorum, or one that came too late.
+    /// The number of attempts that found no quorum, or found it too late.
     pub(super) fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }

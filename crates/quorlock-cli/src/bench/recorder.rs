@@ -1,4 +1,4 @@
-//! Records each lock that was acquired and released, by part of the run and over time.
+//! Records each acquired and released lock, by phase of the run and by time slice.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(super) struct Cycle {
     pub(super) is_confirmed: bool,
 }
 
-/// Everything of one part of the run.
+/// The times of one phase of the run.
 #[derive(Clone, Debug)]
 pub(super) struct PhaseRecord {
     pub(super) acquire: Histogram<u64>,
@@ -34,20 +34,20 @@ pub(super) struct PhaseRecord {
     pub(super) unconfirmed: u64,
 }
 
-/// A moment of the run.
+/// A short time slice of the run.
 #[derive(Clone, Debug)]
 pub(super) struct Slice {
     pub(super) acquire: Histogram<u64>,
 }
 
-/// Everything.
+/// The records of a run.
 #[derive(Debug)]
 pub(super) struct Recorder {
     pub(super) phases: [PhaseRecord; 4],
     pub(super) slices: Vec<Slice>,
-    /// Locks of each task, without the part in which one was alone.
+    /// The number of locks of each task, without the phase with one task.
     pub(super) by_task: Vec<u64>,
-    /// How long the tasks without a lock at the end had waited.
+    /// The waiting times of the tasks that were waiting at the end.
     pub(super) unserved: Vec<u64>,
     /// When each key was last released.
     freed: Vec<u64>,
@@ -68,7 +68,7 @@ impl Recorder {
         }
     }
 
-    /// How long a slice is.
+    /// The length of a slice.
     pub(super) fn slice_seconds(&self) -> f64 {
         self.slice as f64 / 1e9
     }
@@ -84,7 +84,7 @@ impl Recorder {
         if phase != Phase::Alone {
             self.by_task[cycle.task] += 1;
             let freed_before = std::mem::replace(&mut self.freed[cycle.key], cycle.release_began_at);
-            // Only where a task was waiting when it became free.
+            // A gap counts only if a task was waiting when the key became free.
             if freed_before > cycle.requested_at {
                 phase_record.gap.saturating_record(cycle.granted_at.saturating_sub(freed_before));
             }
@@ -109,7 +109,7 @@ impl PhaseRecord {
         }
     }
 
-    /// Both.
+    /// The sum of both records.
     pub(super) fn merge(mut self, other: &Self) -> Self {
         self.acquire += &other.acquire;
         self.release += &other.release;
@@ -130,7 +130,7 @@ pub(super) fn histogram(digits: u8) -> Histogram<u64> {
 }
 
 const MAX_NANOS: u64 = 2 * 3600 * 1_000_000_000;
-/// Into how many slices the run is cut.
+/// The number of slices.
 const SLICES: usize = 100;
 
 #[cfg(test)]

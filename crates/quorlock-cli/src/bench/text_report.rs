@@ -10,7 +10,7 @@ use quorlock_chaos::timeline::wrapped;
 use super::percentiles::{Percentiles, time_text};
 use super::results::{Node, PhaseResult, Results};
 
-/// A table of times, one of nodes, further notes, and the verdict last. A table that does not fit is printed as a list.
+/// The whole report: a table of times, a table of nodes, notes, and the verdict. A table that is too wide becomes a list.
 pub(super) fn table(results: &Results, columns: usize) -> String {
     let mut text = String::new();
     wrapped(&mut text, &settings_line(results), columns, "  ");
@@ -58,12 +58,12 @@ pub(super) fn settings_line(results: &Results) -> String {
     )
 }
 
-/// How many tasks, in words.
+/// The number of tasks, with the noun.
 pub(super) fn tasks(results: &Results) -> String {
     counted(results.tasks, "task")
 }
 
-/// The parts of the run, each with its name.
+/// The phases of the run, each with its name.
 pub(super) fn parts(results: &Results) -> Vec<(String, &PhaseResult)> {
     let tasks = tasks(results);
     let mut parts = vec![("alone".to_owned(), &results.alone)];
@@ -78,7 +78,7 @@ pub(super) fn parts(results: &Results) -> Vec<(String, &PhaseResult)> {
     parts
 }
 
-/// The figures of a spread, in words.
+/// The cells of a row of percentiles.
 pub(super) fn cells(percentiles: Option<Percentiles>) -> [String; 5] {
     let Some(it) = percentiles else { return std::array::from_fn(|_| "-".to_owned()) };
     [it.p50_us, it.p90_us, it.p99_us, it.p999_us, it.max_us].map(time_text)
@@ -106,7 +106,7 @@ fn times(results: &Results) -> String {
     text
 }
 
-/// What all tasks together did.
+/// The throughput of all tasks.
 pub(super) fn throughput(results: &Results) -> String {
     let it = &results.throughput;
     if results.load.locks == 0 {
@@ -194,7 +194,7 @@ fn nodes(results: &Results) -> String {
     text
 }
 
-/// Which node a lock waits for.
+/// The marker of the node that a lock waits for.
 fn last_of_quorum(results: &Results, node: &Node) -> &'static str {
     if node.rank == Some(results.quorum) && results.nodes.len() > 1 { " ← the quorum's last" } else { "" }
 }

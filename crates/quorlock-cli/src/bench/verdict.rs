@@ -7,7 +7,7 @@ use quorlock_chaos::checker::counted;
 use super::percentiles::time_text;
 use super::results::{Killed, Node, Results};
 
-/// In one line.
+/// The verdict in one line: the cost of a lock, compared with a round trip or a write.
 pub(super) fn verdict(results: &Results) -> String {
     let cost = &results.cost;
     let Some((acquire, release)) = cost.acquire_us.zip(cost.release_us) else {
@@ -26,7 +26,7 @@ pub(super) fn verdict(results: &Results) -> String {
     format!("a lock here costs {}{comparison}; releasing it {}", time_text(acquire), time_text(release))
 }
 
-/// Further notes: what is slow, what a dead node costs, what is left behind.
+/// Further notes: slow nodes, the cost of a dead node, leftovers.
 pub(super) fn notes(results: &Results) -> Vec<String> {
     let mut notes = Vec::new();
     let cost = &results.cost;
@@ -101,7 +101,7 @@ fn node_death(killed: &Killed) -> String {
     }
 }
 
-/// What is left of this run on the nodes.
+/// The keys and fences that this run left on the nodes.
 fn leftovers(results: &Results) -> String {
     let found = &results.leftovers;
     let mut text = match found.keys.len() {
@@ -123,7 +123,7 @@ fn leftovers(results: &Results) -> String {
     text
 }
 
-/// The node that a quorum has to wait for.
+/// The name of the slowest node that a quorum needs.
 pub(super) fn ordinal(quorum: usize, nodes: usize) -> String {
     match (quorum, nodes) {
         (_, 1) => "the node".to_owned(),
@@ -145,7 +145,7 @@ const SHOWN: usize = 5;
 /// From this factor on a node is called slow.
 const SLOW: f64 = 2.0;
 const SLOW_BY_US: f64 = 500.0;
-/// From this factor on a write is so much slower than a round trip that it is named.
+/// From this factor on, a lock is compared with a write instead of a round trip.
 const DISK: f64 = 1.25;
 
 #[cfg(test)]

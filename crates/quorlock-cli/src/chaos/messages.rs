@@ -26,7 +26,7 @@ pub(super) fn replay(args: &ChaosArgs, seed: u64) -> String {
     line
 }
 
-/// One object.
+/// The result as one JSON object.
 pub(super) fn json(config: &Config, outcome: &Outcome) -> Value {
     let verdict = &outcome.verdict;
     let skipped: BTreeMap<&str, &str> =

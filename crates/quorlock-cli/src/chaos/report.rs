@@ -14,7 +14,7 @@ use crate::progress::{COLUMNS, columns};
 use crate::report_file;
 use crate::status::print;
 
-/// Checks before the run what would fail after it: a file that cannot be written.
+/// Checks before the run that the files can be written.
 pub(super) fn check(args: &ChaosArgs) -> Result<(), Failure> {
     if args.json && is_terminal(args.report.as_deref()) {
         let message = "--json and --report - both print to standard output: give --report a file";
@@ -27,8 +27,8 @@ pub(super) fn check(args: &ChaosArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes the requested files, and returns their names. A negative control with an unexcused violation has a timeline
-/// of its own.
+/// Writes the requested files, and returns their names. Each negative control with an unexcused violation gets a separate
+/// timeline.
 pub(super) fn write(args: &ChaosArgs, outcome: &Outcome) -> Result<Vec<PathBuf>, Failure> {
     let mut files: Vec<(PathBuf, String)> = Vec::new();
     if let Some(report) = &args.report {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::origin::{Found, Origin, variable};
 use crate::exit::Failure;
 
-/// The variables, by a lookup function.
+/// Environment variables, read by a lookup function.
 #[derive(Clone, Copy)]
 pub(super) struct Environment<'a>(pub(super) &'a dyn Fn(&str) -> Option<OsString>);
 

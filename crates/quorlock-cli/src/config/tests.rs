@@ -1,4 +1,4 @@
-//! Settings from all sources, and that no secret among them is shown.
+//! Tests of settings from all sources. No error shows a secret.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,7 +15,7 @@ mod typed;
 
 const URLS: &str = "redis://a,redis://b,redis://c";
 
-/// What comes of these variables and this file, if there is any.
+/// Resolves the settings from these variables and this file.
 fn resolve_from(variables: &[(&str, &str)], file: Option<&Path>) -> Result<Cluster, Failure> {
     let config = file.map(|file| ("QUORLOCK_CONFIG", file.to_str().expect("a name in UTF-8")));
     let lookup = |name: &str| {
@@ -142,7 +142,7 @@ fn paths_in_a_file_are_relative_to_its_folder() {
     check_invalid(resolve_from(&[], Some(&file)), "line 2: password_file: No such file");
     fs::write(folder.path().join("secret"), "\n").expect("a file");
     check_invalid(resolve_from(&[], Some(&file)), "line 2: password_file: the file is empty");
-    // The environment beats the file, also where the one has a password and the other the name of a file.
+    // A password in the environment overrides a password file in the file.
     assert!(resolve_from(&[("QUORLOCK_PASSWORD", "a")], Some(&file)).is_ok());
     fs::write(folder.path().join("secret"), "a\n").expect("a file");
     assert!(resolve_from(&[], Some(&file)).is_ok());

@@ -177,7 +177,7 @@ mod tests {
             .expect("a shell");
         let mut line = [0; 6];
         io::Read::read_exact(shell.stdout.as_mut().expect("a pipe"), &mut line).expect("a line");
-        // It is another shell, until it has become what it is to be.
+        // The child is a second `sh` until it has executed `sleep`.
         while of(Pid::from_child(&shell)).iter().any(|it| it.name == "sh") {
             std::thread::yield_now();
         }
@@ -192,7 +192,7 @@ mod tests {
         {
             process.signal(Signal::KILL).expect("a signal");
         }
-        // Not waited for yet, it is dead all the same.
+        // Not reaped yet, so it is a zombie and does not count.
         while of(getpid()).iter().any(|it| it.pid == Pid::from_child(&shell)) {
             std::thread::yield_now();
         }

@@ -1,4 +1,4 @@
-//! The protocol between `run` and its reaper: length-prefixed messages of words, over a socket.
+//! The protocol between `run` and its reaper: length-prefixed messages of text fields, over a socket.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -45,7 +45,7 @@ pub(crate) enum ReaperEvent {
     Failed(Option<i32>),
     /// The command was stopped by this signal.
     Stopped(i32),
-    /// The command has ended: the status as waiting for a child gives it.
+    /// The command has ended, with this wait status.
     Exited(i32),
     /// This signal could not be passed on, because the command is another user's.
     NotPassedOn(i32),
@@ -53,7 +53,7 @@ pub(crate) enum ReaperEvent {
     Left(String),
     /// These processes cannot be ended, because of this error.
     CannotEnd(String, i32),
-    /// These processes are about to be ended, but not the work that others do for them, here or elsewhere.
+    /// These processes are about to be ended, but not the work that other processes do for them.
     Elsewhere(String),
     /// No process is left, except unkillable ones.
     Done {
@@ -150,7 +150,7 @@ impl MessageBuffer {
         self.0.extend_from_slice(bytes);
     }
 
-    /// The words of the next complete message.
+    /// The fields of the next complete message.
     pub(crate) fn next(&mut self) -> Option<Vec<OsString>> {
         let (length, rest) = self.0.split_first_chunk::<4>()?;
         let length = u32::from_le_bytes(*length) as usize;
@@ -161,7 +161,7 @@ impl MessageBuffer {
     }
 }
 
-/// Joins words with zero bytes. Words contain none, because they are arguments or names of this protocol.
+/// Joins fields with zero bytes. Fields contain none, because they are arguments or names of this protocol.
 fn message(fields: impl IntoIterator<Item = OsString>) -> Vec<u8> {
     let fields: Vec<OsString> = fields.into_iter().collect();
     let body = fields.iter().map(|field| field.as_bytes()).collect::<Vec<_>>().join(&0);

@@ -136,7 +136,7 @@ impl<'a> Supervisor<'a> {
         };
         let lead = KILL_LEAD.min(ttl / 10);
         let terminal = Terminal::open();
-        // In a pipeline, other processes may use the terminal: then the command gets it only when it asks for it.
+        // In a pipeline, other processes may use the terminal: then the command gets it only when it uses it.
         let is_alone = !is_pipe(io::stdin()) && !is_pipe(io::stdout()) && !is_shared && !begins_session;
         let is_ours = terminal.as_ref().is_some_and(Terminal::is_ours);
         let borrows_from = group_of(None).filter(|_| is_alone && is_ours);

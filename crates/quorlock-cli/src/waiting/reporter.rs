@@ -21,7 +21,7 @@ pub(crate) enum WaitReason {
     WithoutExpiry,
     OnProbation,
     TooLate,
-    /// The kinds of trouble that keep nodes from voting. Their number depends on timing, so it does not count.
+    /// The kinds of problems that keep nodes from voting. Their number depends on timing, so it does not count.
     NodeProblems(BTreeSet<String>),
 }
 
@@ -56,7 +56,7 @@ impl<'a> WaitReporter<'a> {
         match (&self.last, &mut reason) {
             (Some(_), WaitReason::Starting) => return false,
             (Some(last), reason) if last == reason => return false,
-            // An outage ends with another reason. Until then, no trouble is reported twice.
+            // An outage ends with another reason. Until then, no problem is reported twice.
             (Some(WaitReason::NodeProblems(before)), WaitReason::NodeProblems(problems)) => {
                 let is_news = !problems.is_subset(before);
                 problems.extend(before.iter().cloned());
@@ -90,7 +90,7 @@ mod tests {
     }
 
     fn held(owner: &str) -> WaitReason {
-        WaitReason::Held(owner.parse().expect("a mark"))
+        WaitReason::Held(owner.parse().expect("an owner hash"))
     }
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
         assert!(is_news(&node_problems(&["away"])) && !is_news(&node_problems(&["away"])));
         assert!(is_news(&both), "one came back");
         assert!(!is_news(&both) && !is_news(&node_problems(&["away"])), "and went again");
-        assert!(is_news(&node_problems(&["OOM"])), "another trouble");
+        assert!(is_news(&node_problems(&["OOM"])), "another problem");
         assert!(is_news(&held("45bf80c1")) && is_news(&both), "another outage");
         assert!(
             is_news(&WaitReason::WithoutExpiry)

@@ -148,7 +148,8 @@ fn a_killed_dev_node_comes_back() {
     assert!(parts.iter().all(|locks| *locks > 0), "locks go on without it: {killed}");
     assert_eq!(parts.iter().sum::<u64>(), report["load"]["locks"].as_u64().expect("a count"));
     let nodes = report["nodes"].as_array().expect("nodes");
-    let without_reply: Vec<&Value> = nodes.iter().filter(|node| number(&node["missing_replies"]) > 0.0).collect();
+    let without_reply: Vec<&Value> =
+        nodes.iter().filter(|node| number(&node["missing_replies"]) > 0.0).collect();
     assert_eq!(
         without_reply.iter().map(|node| &node["node"]).collect::<Vec<_>>(),
         [&killed["node"]],

@@ -88,7 +88,7 @@ fn the_process_number_alone_does_not_make_an_ancestor() {
     let outer = outer.expect("a process");
     wait_until("it is held", || world.read("first").ends_with('\n'));
     let first = world.read("first");
-    let (owner, process) = first.trim().split_once('@').expect("a mark and a process");
+    let (owner, process) = first.trim().split_once('@').expect("an owner hash and a process");
     let (number, rest) = process.split_once('.').unwrap_or((process, ""));
     assert!(!is_contained || number == "1", "{first}");
     for variable in [format!("{owner}@1"), format!("{owner}@1.{rest}")] {

@@ -6,7 +6,7 @@ use super::{cells, last_of_quorum, parts};
 use crate::bench::percentiles::Percentiles;
 use crate::bench::results::Results;
 
-/// The times of each part.
+/// The times of each phase.
 pub(super) fn times(results: &Results, columns: usize) -> String {
     let mut text = String::new();
     for (name, part) in parts(results) {
@@ -44,7 +44,7 @@ pub(super) fn nodes(results: &Results, columns: usize) -> String {
     text.replace(TIE, " ")
 }
 
-/// A number with its name, not to be broken across lines.
+/// A number with its name, with non-breaking spaces.
 fn unbreakable(name: &str, cell: &str) -> String {
     format!("{name} {cell}").replace(' ', TIE)
 }

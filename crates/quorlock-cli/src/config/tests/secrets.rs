@@ -1,16 +1,16 @@
-//! A secret is planted wherever one may stand by right or by mistake, in files that are broken in every way, and sought
-//! in whatever is said.
+//! Property tests: puts a secret into settings, rightly or by mistake, in well-formed and malformed files, variables and
+//! flags. No output shows any part of it.
 
 use super::*;
 
-/// What a secret is made of, so that a part of it can be told from all other text.
+/// A secret of parts that occur in no other text, joined by separators that parsers treat specially.
 fn secret() -> impl Strategy<Value = Secret> {
     let part = prop_oneof!["z[a-z0-9]{6}q", "[1-9][0-9]{8}", "Z[a-zA-Z0-9]{6}Q"];
     let separator = prop::sample::select(vec![
         ",", "/", "?", "#", ":", "@", "%", "%2", "\"", "'", "\\", " ", "=", "[", "]", "{", "}", "\n", ";",
         "&", "+", "é", "://", "-", "",
     ]);
-    // A number alone may be what a setting wants, and is shown.
+    // The first part is not a number, because a valid number may be shown.
     ("z[a-z0-9]{6}q", prop::collection::vec((separator, part), 0..4)).prop_map(|(first, more)| {
         let mut parts = vec![first.clone()];
         let mut text = first;
@@ -30,7 +30,7 @@ struct Secret {
 }
 
 impl Secret {
-    /// Whether some part of it is in this text.
+    /// Whether any part of it is in this text.
     fn is_in(&self, text: &str) -> bool {
         let text = text.to_lowercase();
         self.parts.iter().any(|part| text.contains(&part.to_lowercase()))
@@ -42,11 +42,11 @@ impl Secret {
         Ok(())
     }
 
-    /// Whatever comes of it, in words and as it is shown to those who look for faults.
+    /// Checks the outcome: messages, and the debug output of the client.
     fn check_outcome(&self, outcome: &Result<Cluster, Failure>) -> Result<(), TestCaseError> {
         match outcome {
             Ok(cluster) => {
-                // What stands where a host does, behind the slashes or the last @, is one, whatever it looks like.
+                // Text at the place of a host, after the slashes or the last @, counts as a host and may be shown.
                 let is_host = |url: &&String| {
                     let behind = url.rsplit('@').next().unwrap_or_default();
                     let behind = behind.rsplit("//").next().unwrap_or_default();
@@ -54,7 +54,7 @@ impl Secret {
                     !host.is_empty() && self.text.contains(host)
                 };
                 for url in cluster.urls.iter().filter(|url| !is_host(url)) {
-                    // So that its address is shown.
+                    // A duplicate, because that error shows the address.
                     let twice = cluster.builder.clone().nodes([url, url]).quorum(2).check();
                     let twice = twice.err().map(|invalid| invalid.to_string());
                     prop_assert!(
@@ -70,7 +70,7 @@ impl Secret {
     }
 }
 
-/// With the secret in it, where people have it.
+/// URLs and near misses, with the secret `{S}` at every place.
 const URL_PATTERNS: [&str; 22] = [
     "{S}",
     "redis://{S}",
@@ -96,7 +96,7 @@ const URL_PATTERNS: [&str; 22] = [
     "redis://a,redis://user:{S}@b,redis://c",
 ];
 
-/// A field F with a value U.
+/// Lines of a file: a field F with a value U.
 const LINE_PATTERNS: [&str; 24] = [
     "F = \"U\"",
     "F = 'U'",
@@ -133,7 +133,7 @@ fn value() -> impl Strategy<Value = (Secret, String)> {
     })
 }
 
-/// `PROPTEST_CASES` makes it more.
+/// At least 6,000 cases; `PROPTEST_CASES` sets more.
 fn cases() -> ProptestConfig {
     let default = ProptestConfig::default();
     ProptestConfig { cases: default.cases.max(6000), failure_persistence: None, ..default }
@@ -154,7 +154,7 @@ proptest! {
         let value = if escapes { value.replace('\\', "\\\\").replace('"', "\\\"") } else { value };
         let mut text = shape.replace('F', field).replace('U', &value);
         if is_listed {
-            // So that it is the rest that is looked at.
+            // With valid nodes, so that the other line is reached.
             text = format!("nodes = '{URLS}'\n{text}");
         }
         if let Some((pattern, replacement)) = cut {
@@ -186,7 +186,7 @@ proptest! {
         let mut args = vec!["quorlock".to_owned(), command.to_owned()];
         args.retain(|word| !word.is_empty());
         args.extend(if is_separate_arg { vec![flag, value] } else { vec![format!("{flag}={value}")] });
-        // A name or a command is no secret, and shown; a URL that got there by mistake is none of both.
+        // A name or a command is not secret and is shown. A URL in their place is secret.
         let extra = extra.filter(|_| !["status", "force-release", "forget"].contains(&command));
         args.extend(extra.map(|pattern| pattern.replace("{S}", &secret.text)));
         args.extend(tail.iter().map(|word| (*word).to_owned()));

@@ -1,8 +1,8 @@
-//! What was typed and cannot work ends as a mistake of the command line; what is set or written down does not.
+//! An invalid flag is a usage error. An invalid variable or file is a configuration error.
 
 use super::*;
 
-/// What comes of these flags, with this file's folder in place of `DIR` and nodes in the environment.
+/// Resolves the settings from these flags, with `DIR` replaced by this folder, and nodes in the environment.
 fn resolve_flags(flags: &[&str], folder: &Path) -> Result<Cluster, Failure> {
     let folder = folder.to_str().expect("a name in UTF-8");
     let flags = flags.iter().map(|flag| flag.replace("DIR", folder));
@@ -49,7 +49,7 @@ fn an_invalid_flag_is_named_and_is_a_usage_error() {
         assert!(failure.message.starts_with(text), "{flags:?}: {failure:?}");
         assert_eq!(failure.code, exit::USAGE, "{flags:?}: {failure:?}");
     }
-    // What is wrong in the file is wrong there, however it is named.
+    // An error in the file is a configuration error, also if a flag names the file.
     check_invalid(
         resolve_flags(&["--config", "DIR/bad.toml"], folder.path()),
         "bad.toml: line 1: quorum: a quorum",
