@@ -237,7 +237,7 @@ async fn acquire_failure(redlock: &Redlock, name: &str, error: AcquireError) -> 
         }
         _ => error.to_string(),
     };
-    Failure { message: message, ..error.into() }
+    Failure { message, ..error.into() }
 }
 
 /// Refuses to wait for a lock that is held by the `run` that has started this one. If that `run` is not certainly an

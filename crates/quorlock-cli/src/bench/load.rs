@@ -98,7 +98,7 @@ async fn measure(
     });
     let (commands, cpu) = phases?;
     let recorder = std::mem::replace(&mut *workload.recorder(), Recorder::new(0, 0, 0, Duration::ZERO));
-    Ok(LoadResult { recorder: recorder, nodes, cpu, commands: commands, pending_releases: pending_releases })
+    Ok(LoadResult { recorder, nodes, cpu, commands, pending_releases })
 }
 
 /// Checks that locks can be granted at all, before anything is counted.

@@ -34,7 +34,7 @@ impl Timer {
     pub(super) async fn pause(&self, span: Duration) {
         let (wake, woken) = oneshot::channel();
         let at = boot_nanos() + span.as_nanos() as u64;
-        if self.requests.send(TimerRequest { at, wake: wake }).is_ok() {
+        if self.requests.send(TimerRequest { at, wake }).is_ok() {
             // The other end lives as long as this value.
             let _ = woken.await;
         }

@@ -59,7 +59,7 @@ pub(super) fn run(
             // A plain client shares no name with a fenced one, so it voids no probation.
             let builder = builder.clone().nodes([url]).quorum(1).plain().client_name("quorlock-bench-probe");
             let name = format!("{}:probe", plan.prefix);
-            Ok(Probe { node: node, client: builder.connect_lazy()?, name, ttl: plan.ttl })
+            Ok(Probe { node, client: builder.connect_lazy()?, name, ttl: plan.ttl })
         });
         let probes: Vec<Probe> = probes.collect::<Result<_, ConnectError>>()?;
         let mut samples: Vec<Vec<ProbeSample>> = vec![Vec::new(); urls.len()];

@@ -152,7 +152,7 @@ impl<'a> Supervisor<'a> {
             takes_terminal_from: borrows_from,
             group,
             is_shared,
-            unrelated: unrelated,
+            unrelated,
             command: None,
             status: None,
             passed_on: BTreeSet::new(),

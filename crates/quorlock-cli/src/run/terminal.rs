@@ -31,7 +31,7 @@ impl Terminal {
     pub(crate) fn open_for(own_group: Pid) -> Option<Self> {
         let tty = OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
         let modes = tcgetattr(&tty).ok()?;
-        Some(Self { tty, modes, own_group: own_group, borrower: own_group })
+        Some(Self { tty, modes, own_group, borrower: own_group })
     }
 
     /// Whether this group is in the foreground.

@@ -1,4 +1,4 @@
-//! `bench`: measures, tells, touches nothing of others, and leaves nothing behind.
+//! `bench`: measures and reports, touches no other keys, and leaves no key behind.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -46,7 +46,7 @@ fn dev_servers_are_measured_and_reported_in_json_and_html() {
         "--json",
         "--report",
     ]);
-    // Meant for other nodes.
+    // Settings for other nodes, which must be ignored.
     command.envs([("QUORLOCK_NODES", "redis://127.0.0.1:1"), ("QUORLOCK_PASSWORD", "of-others")]);
     let output = output(command.arg(&page));
     let report = json(&output);
@@ -69,7 +69,7 @@ fn dev_servers_are_measured_and_reported_in_json_and_html() {
     let ratio = number(&cost["acquire_us"]) / number(&cost["round_trip_us"]);
     assert!((ratio - number(&cost["acquire_per_round_trip"])).abs() < 0.001, "{cost}");
     let throughput = &report["throughput"];
-    // Two commands at the least to each node of a quorum.
+    // At least two commands to each node of a quorum.
     assert!(number(&throughput["commands_per_lock"]) >= 4.0, "{throughput}");
     assert!(number(&throughput["client_cpu_us_per_lock"]) > 0.0, "{throughput}");
     assert!(number(&throughput["min_per_task"]) <= number(&throughput["max_per_task"]), "{throughput}");
@@ -93,7 +93,10 @@ fn dev_servers_are_measured_and_reported_in_json_and_html() {
     }
     let command = report["command"].as_str().expect("text");
     assert!(command.starts_with("quorlock bench --dev 3 --duration 1 --tasks 4"), "{command}");
-    assert!(!page.contains("{{") && !page.contains("src=") && !page.contains("href="), "all is in it");
+    assert!(
+        !page.contains("{{") && !page.contains("src=") && !page.contains("href="),
+        "the page has no placeholder and loads nothing"
+    );
 }
 
 #[test]
@@ -109,12 +112,12 @@ fn a_bench_on_existing_nodes_touches_and_leaves_no_other_keys() {
         world.output(&["bench", "--duration", "1", "--tasks", "3", "--hold", HOLD, "--key-prefix", "mine:"]);
     assert_eq!(fenced.code, Some(0), "{fenced:?}");
     let added: Vec<String> = keys(&world).difference(&before).cloned().collect();
-    assert_eq!(added.len(), 3, "a number for each name: {added:?}");
+    assert_eq!(added.len(), 3, "one fence for each name: {added:?}");
     assert!(added.iter().all(|key| key.starts_with("quorlock:fence:mine:quorlock-bench:")), "{added:?}");
     for server in world.fleet.servers() {
         for key in &added {
             let left: i64 = server.command(&["PTTL", key]).expect("a reply");
-            assert!((-2..=31_000).contains(&left) && left != -1, "{key} stays for {left} ms");
+            assert!((-2..=31_000).contains(&left) && left != -1, "{key} has a ttl of {left} ms");
         }
     }
     assert!(fenced.stdout.contains("no key of this run is left"), "{fenced:?}");
@@ -145,7 +148,7 @@ fn a_killed_dev_node_comes_back() {
     let report = json(&output);
     let killed = &report["killed"];
     let parts = ["before", "down", "back"].map(|part| killed[part]["locks"].as_u64().expect("a count"));
-    assert!(parts.iter().all(|locks| *locks > 0), "locks go on without it: {killed}");
+    assert!(parts.iter().all(|locks| *locks > 0), "locks are granted in every phase: {killed}");
     assert_eq!(parts.iter().sum::<u64>(), report["load"]["locks"].as_u64().expect("a count"));
     let nodes = report["nodes"].as_array().expect("nodes");
     let without_reply: Vec<&Value> =
@@ -155,8 +158,8 @@ fn a_killed_dev_node_comes_back() {
         [&killed["node"]],
         "{report}"
     );
-    let notes = report["notes"].to_string();
-    assert!(notes.contains("was dead, a lock cost"), "{notes}");
+    let all_notes = report["notes"].to_string();
+    assert!(all_notes.contains("was dead, a lock cost"), "{all_notes}");
     assert_eq!(report["leftovers"]["keys"], Value::Array(vec![]), "{report}");
 }
 
@@ -181,7 +184,7 @@ fn invalid_arguments_are_reported_before_any_server_starts() {
         assert_eq!(output.code, Some(64), "{args:?}: {output:?}");
         assert!(output.stderr.contains(text), "{args:?}: {text} is missing from: {}", output.stderr);
     }
-    assert_eq!(world.fleet[0].command::<String>(&["PING"]).expect("it lives"), "PONG");
+    assert_eq!(world.fleet[0].command::<String>(&["PING"]).expect("a reply"), "PONG");
     let without_nodes = output(&mut quorlock(&["bench"]));
     assert_eq!(without_nodes.code, Some(78), "{without_nodes:?}");
     let unreachable = output(&mut quorlock(&["bench", "--nodes", "redis://127.0.0.1:1"]));
@@ -207,10 +210,10 @@ fn a_node_that_is_down_is_reported_and_not_waited_for() {
     let dead = &report["nodes"][2];
     assert_eq!((&dead["votes"], &dead["rank"]), (&Value::Bool(false), &Value::Null), "{report}");
     assert_eq!(dead["missing_replies"], dead["samples"], "{report}");
-    let notes = report["notes"].to_string();
+    let all_notes = report["notes"].to_string();
     assert!(
-        notes.contains("does not vote") && notes.contains("if one dies, no lock can be granted"),
-        "{notes}"
+        all_notes.contains("does not vote") && all_notes.contains("if one dies, no lock can be granted"),
+        "{all_notes}"
     );
     assert_eq!(report["leftovers"]["unchecked"][0], dead["node"], "{report}");
 }
@@ -267,7 +270,7 @@ fn a_slow_node_is_named() {
 fn a_bench_that_is_ended_early_releases_its_locks() {
     let world = World::of(3);
     let run = world.quorlock(&["bench", "--duration", "60", "--hold", "100ms"]).spawn().expect("a process");
-    wait_until("it holds locks", || keys(&world).iter().any(|key| key.starts_with("quorlock-bench:")));
+    wait_until("bench holds locks", || keys(&world).iter().any(|key| key.starts_with("quorlock-bench:")));
     send(&run, Signal::INT);
     let output = output_of(run);
     assert_eq!(output.code, Some(130), "{output:?}");
@@ -277,7 +280,7 @@ fn a_bench_that_is_ended_early_releases_its_locks() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// Servers that take no writes keep what is to be given back.
+/// Servers that reject writes keep the keys that the bench tries to release.
 #[test]
 fn keys_left_by_an_interrupted_bench_are_reported_with_another_exit_code() {
     let world = World::of(3);
@@ -287,8 +290,8 @@ fn keys_left_by_an_interrupted_bench_are_reported_with_another_exit_code() {
     };
     let args = ["bench", "--duration", "60", "--tasks", "2", "--hold", "3s", "--ttl", "25s"];
     let run = world.quorlock(&args).spawn().expect("a process");
-    // What is held for no time comes before what is measured.
-    wait_until("it holds a lock for a while", || {
+    // Warm-up locks, which are released at once, come before the measured ones.
+    wait_until("bench holds a lock for 300 ms", || {
         let owner_before = owner();
         std::thread::sleep(Duration::from_millis(300));
         owner_before.is_some() && owner_before == owner()
@@ -317,9 +320,9 @@ fn results_measured_before_an_interrupt_are_reported() {
         let mut command =
             world.quorlock(&["bench", "--duration", seconds, "--tasks", "2", "--hold", HOLD, "--json"]);
         let run = command.arg("--report").arg(&page).spawn().expect("a process");
-        // A fifth of the time one task is alone, with the first name.
+        // For the first fifth of the time, one task runs with the first name.
         let name = if is_alone { ":0" } else { ":1" };
-        wait_until("it holds locks", || {
+        wait_until("bench holds locks", || {
             keys(&world).iter().any(|key| key.starts_with("quorlock-bench") && key.ends_with(name))
         });
         std::thread::sleep(Duration::from_millis(700));
@@ -335,7 +338,7 @@ fn results_measured_before_an_interrupt_are_reported() {
         .quorlock(&["bench", "--duration", "60", "--tasks", "2", "--hold", HOLD])
         .spawn()
         .expect("a process");
-    wait_until("it holds locks", || keys(&world).iter().any(|key| key.starts_with("quorlock-bench")));
+    wait_until("bench holds locks", || keys(&world).iter().any(|key| key.starts_with("quorlock-bench")));
     std::thread::sleep(Duration::from_millis(700));
     send(&run, Signal::INT);
     let output = output_of(run);
@@ -343,7 +346,7 @@ fn results_measured_before_an_interrupt_are_reported() {
     assert!(output.stderr.contains("interrupted after "), "{output:?}");
 }
 
-/// A minute's measuring is not thrown away for a file.
+/// An unwritable file must not discard the results of a long run.
 #[test]
 fn an_unwritable_report_is_detected_first_and_loses_no_results() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -351,13 +354,13 @@ fn an_unwritable_report_is_detected_first_and_loses_no_results() {
     let first = output(quorlock(&["bench", "--dev", "1", "--duration", "60", "--report"]).arg(&nowhere));
     assert_eq!(first.code, Some(64), "{first:?}");
     assert!(first.stderr.contains("nowhere/x.html"), "{first:?}");
-    // It goes while the measuring is on.
+    // The folder is removed during the run.
     let removed_folder = folder.path().join("there");
     std::fs::create_dir(&removed_folder).expect("a folder");
     let mut command =
         quorlock(&["bench", "--dev", "1", "--duration", "1", "--tasks", "1", "--hold", HOLD, "--json"]);
     let run = command.arg("--report").arg(removed_folder.join("x.html")).spawn().expect("a process");
-    wait_until("its server is started", || !children_of(run.id()).is_empty());
+    wait_until("the server has started", || !children_of(run.id()).is_empty());
     std::fs::remove_dir(&removed_folder).expect("it was empty");
     let second = output_of(run);
     assert_eq!(second.code, Some(74), "{second:?}");
@@ -391,5 +394,5 @@ fn the_help_explains_the_effect_on_servers_and_has_examples() {
     }
 }
 
-/// Long enough to leave the machine to the tests that run beside.
+/// Long enough to leave processor time for tests that run in parallel.
 const HOLD: &str = "5ms";

@@ -1,4 +1,4 @@
-//! `chaos`: breaks what it started, judges, tells, and leaves nothing behind.
+//! `chaos`: injects faults into its own servers, checks and reports, and leaves nothing behind.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -34,7 +34,7 @@ fn a_short_run_keeps_the_invariants_and_reports_json() {
     let about = json["about"].as_str().expect("text");
     assert!(about.contains("quorlock 0.") && about.starts_with("20") && page.contains(about), "{about}");
 
-    // The judge goes by when a fault was done, not only by when it was meant to be.
+    // The checker needs the times at which each fault was applied and began to end, not only the planned ones.
     let events = BufReader::new(File::open(events).expect("a history"));
     let history = History::read(events).expect("every line is an event");
     let count = |matches: &dyn Fn(&EventKind) -> bool| {
@@ -45,7 +45,7 @@ fn a_short_run_keeps_the_invariants_and_reports_json() {
     assert_eq!(count(&|kind| matches!(kind, EventKind::FaultApplied { .. })), on_nodes);
     assert_eq!(count(&|kind| matches!(kind, EventKind::FaultEnding { .. })), on_nodes);
 
-    // And by what is stored on the nodes, also where a client cannot reach them.
+    // It also needs samples of the keys on each node, including nodes that clients cannot reach.
     for index in 0..5 {
         let samples = count(&|kind| {
             matches!(kind, EventKind::Sampled { node, keys, .. }
@@ -55,10 +55,10 @@ fn a_short_run_keeps_the_invariants_and_reports_json() {
     }
 }
 
-/// The shortest run that is allowed has a fault; one that had none is no success.
+/// The shortest allowed run has a fault. A run without any fault is not a success.
 #[test]
 fn a_run_without_an_effective_fault_says_that_nothing_was_tested() {
-    // Clocks cannot be set where nothing can be compiled.
+    // Clock faults need a compiler, so a compiler that fails makes them unavailable.
     let folder = tempfile::tempdir().expect("a folder");
     let compiler = folder.path().join("cc");
     std::fs::write(&compiler, "#!/bin/sh\nexit 1\n").expect("a file");
@@ -125,7 +125,7 @@ fn invalid_arguments_are_reported_before_any_server_starts() {
     assert!(rejected.stderr.contains("/no/such/server"), "{}", rejected.stderr);
 }
 
-/// Neither processes, also when many of them stand still, nor files.
+/// Neither processes, also if many of them are stopped, nor files.
 #[test]
 fn nothing_outlives_a_run_that_is_ended_early() {
     for signal in [Signal::INT, Signal::KILL] {
@@ -135,7 +135,7 @@ fn nothing_outlives_a_run_that_is_ended_early() {
             .spawn()
             .expect("a process");
         let mut children = Vec::new();
-        wait_until("servers, clients and those who watch them", || {
+        wait_until("servers, clients and their watchdogs", || {
             children = children_of(run.id());
             children.len() >= (6 + 8) * 2
         });
@@ -144,7 +144,7 @@ fn nothing_outlives_a_run_that_is_ended_early() {
         if signal == Signal::INT {
             assert_eq!(status.code(), Some(130));
         }
-        wait_until("all are gone", || !children.iter().any(|child| is_alive(*child)));
+        wait_until("all children have ended", || !children.iter().any(|child| is_alive(*child)));
         wait_until("no file is left", || {
             std::fs::read_dir(folder.path()).expect("a status").next().is_none()
         });
@@ -153,7 +153,7 @@ fn nothing_outlives_a_run_that_is_ended_early() {
 
 pub(crate) fn children_of(parent: u32) -> Vec<Pid> {
     let mut children = Vec::new();
-    // Each thread has children of its own.
+    // Each thread has a separate list of children.
     let threads = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
     for thread in threads {
         let list = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `dev`: servers for as long as a command runs.
+//! `dev`: temporary servers while a command runs.
 
 use std::fs;
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::world::{output, output_of, quorlock, send, wait, wait_until};
 
-/// A command that names its servers and waits to be let go, or for the end of who started it.
+/// A command that writes its nodes to a file and waits for the file `enough`, or for the end of its parent.
 const WAIT_SCRIPT: &str = "
     echo $QUORLOCK_NODES > nodes.part; mv nodes.part nodes
     while [ ! -e enough ] && kill -0 $PPID; do sleep 0.02; done
@@ -37,7 +37,7 @@ fn the_command_finds_its_nodes() {
         output(quorlock(&["dev", "-n", "3", "--"]).args(inner).env("QUORLOCK_PASSWORD", "of-others"));
     assert_eq!(output.code, Some(3), "{output:?}");
     assert_eq!(output.stdout.matches("redis://127.0.0.1:").count(), 3, "{output:?}");
-    assert_eq!(output.stderr.lines().count(), 1, "one line says what was started: {output:?}");
+    assert_eq!(output.stderr.lines().count(), 1, "one line reports the servers: {output:?}");
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn its_nodes_are_one_cluster_that_votes_at_once() {
     let inner = [program, "run", "a", "-n", "--", "sh", "-c", show];
     for (options, max_ttl) in [(&[][..], ""), (&["--max-ttl", "2s"], "2s")] {
         let mut command = quorlock(&[&["dev", "-n", "3"], options, &["--"]].concat());
-        // Meant for other nodes, and not for these.
+        // Settings for other nodes, which must be ignored.
         command.envs([("QUORLOCK_MAX_TTL", "7s"), ("QUORLOCK_MODE", "plain"), ("QUORLOCK_QUORUM", "3")]);
         let output = output(command.args(inner));
         assert_eq!((output.code, output.stdout.trim()), (Some(0), max_ttl), "{output:?}");

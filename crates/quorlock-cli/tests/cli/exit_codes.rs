@@ -1,4 +1,4 @@
-//! `run`'s exit codes: what scripts rely on.
+//! The exit codes of `run`, which scripts rely on.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::world::{World, output, quorlock};
 fn check(world: &World, args: &[&str], code: i32) {
     let output = world.output(args);
     assert_eq!(output.code, Some(code), "{args:?}: {output:?}");
-    assert!(output.stderr.lines().count() <= 1 || code == 64, "one short line is enough: {output:?}");
+    assert!(output.stderr.lines().count() <= 1 || code == 64, "more than one line: {output:?}");
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn a_command_that_cannot_be_run_has_the_exit_code_of_a_shell() {
     fs::write(world.file("plain"), "").expect("a file");
     check(&world, &["run", "a", "--", "./plain"], 126);
     check(&world, &["run", "a", "--", "no-such-command"], 127);
-    assert_eq!(world.key_count("a"), 0, "and the lock is free again");
+    assert_eq!(world.key_count("a"), 0, "the lock was not released");
 }
 
 #[test]
@@ -40,8 +40,8 @@ fn a_lock_held_by_others_is_a_conflict() {
     check(&world, &with(&["--wait", "300ms"]), 75);
     check(&world, &with(&["-n", "-E", "9"]), 9);
     let skipped = world.output(&with(&["-n", "--on-conflict", "skip"]));
-    assert_eq!((skipped.code, skipped.stderr.as_str()), (Some(0), ""), "cron sends no mail about it");
-    assert!(!world.has_file("ran"), "the command was not run");
+    assert_eq!((skipped.code, skipped.stderr.as_str()), (Some(0), ""), "output would make cron send a mail");
+    assert!(!world.has_file("ran"), "the command was run");
 }
 
 #[test]
@@ -89,11 +89,15 @@ fn an_invalid_configuration_has_its_own_exit_code() {
     check(&world, &["run", "a", "--quorum", "1", "--", "touch", "ran"], 64);
     let from_environment =
         crate::world::output(world.quorlock(&["run", "a", "--", "touch", "ran"]).env("QUORLOCK_QUORUM", "1"));
-    assert_eq!(from_environment.code, Some(78), "what is set is configuration: {from_environment:?}");
+    assert_eq!(
+        from_environment.code,
+        Some(78),
+        "an invalid variable is a configuration error: {from_environment:?}"
+    );
     fs::write(world.file("conf.toml"), "qourum = 3").expect("a file");
     check(&world, &["run", "a", "--config", "conf.toml", "--", "touch", "ran"], 78);
     check(&world, &["run", "a", "--config", "missing.toml", "--", "touch", "ran"], 64);
-    assert!(!world.has_file("ran"), "nothing was run");
+    assert!(!world.has_file("ran"), "the command was run");
 }
 
 #[test]
@@ -143,7 +147,7 @@ fn a_wait_of_zero_or_nearly_zero_tries_once() {
         assert_eq!(
             (output.code, output.stderr.as_str()),
             (Some(0), ""),
-            "--wait {wait}: all nodes are up, and it is free"
+            "--wait {wait}: all nodes are up, and the lock is free"
         );
     }
     world.set_other_owner("held");
@@ -198,7 +202,7 @@ fn every_span_is_accepted_or_rejected_with_a_message() {
                     && ["1ns", "1ms", "1h", "0s"].contains(&span)
                     && flag.ends_with("timeout");
                 if works {
-                    // Measured for a second each; that these work elsewhere is enough.
+                    // Skipped, because each would run for a second. Other commands cover these values.
                     continue;
                 }
                 check_span(&world, &[command, &[*flag, span], rest].concat());
@@ -213,7 +217,7 @@ fn every_span_is_accepted_or_rejected_with_a_message() {
     }
 }
 
-/// It ends in any way that its help tells, and with words if that is no success. No panic is one.
+/// The command ends with a documented exit code, with a message on failure, and without a panic.
 #[track_caller]
 fn check_span(world: &World, args: &[&str]) {
     let output = world.output(args);

@@ -1,4 +1,4 @@
-//! The fencing token that `run` gives its command.
+//! The fencing token in the environment of the command.
 
 use std::fs;
 
@@ -27,7 +27,7 @@ fn a_run_that_follows_a_larger_number_is_above_it() {
     let largest = token(&world, &[]).0 + (1 << 40);
     let above = token(&world, &["--min-fencing-number", &largest.to_string()]).0;
     assert!(above > largest, "{above} is not above {largest}");
-    assert!(token(&world, &[]).0 > above, "and the nodes remember");
+    assert!(token(&world, &[]).0 > above, "the nodes did not keep the larger number");
 }
 
 #[test]
@@ -67,10 +67,10 @@ fn a_plain_run_has_no_fencing_token_and_hides_an_inherited_one() {
         );
     }
     assert!(world.markers().iter().all(Option::is_none), "plain clients leave no marker");
-    // The environment wins over the file: this one is fenced, and meets nodes that were not initialized.
+    // The environment overrides the file: this client is fenced, and the nodes are not initialized.
     let fenced = plain(&["--config", "conf.toml"], Some("fenced"));
     assert_eq!((fenced.code, fenced.stdout.as_str()), (Some(69), ""), "{fenced:?}");
-    assert_eq!(plain(&[], Some("perhaps")).code, Some(78), "what is set is configuration");
+    assert_eq!(plain(&[], Some("perhaps")).code, Some(78), "an invalid variable is a configuration error");
 }
 
 #[test]

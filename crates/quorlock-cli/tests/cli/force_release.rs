@@ -1,16 +1,16 @@
-//! `force-release`: which lock it frees, what happens to its holder, and its messages.
+//! `force-release`: the freed lock, the effect on its holder, and the messages.
 
 use std::process::Child;
 
 use crate::world::{World, output_of, send, wait_until};
 use rustix::process::Signal;
 
-/// A live holder, and the hash that `status` shows of it.
+/// Starts a holder. Returns it with its owner hash from `status`.
 fn holder(world: &World, more: &[&str]) -> (Child, String) {
     let args = [&["run", "a", "--ttl", "1500ms"], more, &["--", "sh", "-c", "touch began; exec sleep 60"]];
     let child = world.quorlock(&args.concat()).spawn().expect("a process");
     wait_until("the command runs", || world.has_file("began"));
-    wait_until("its key is on every node", || world.key_count("a") == world.fleet.len());
+    wait_until("the key is on every node", || world.key_count("a") == world.fleet.len());
     std::fs::remove_file(world.file("began")).expect("a file");
     (child, hash(world))
 }
@@ -75,7 +75,7 @@ fn a_live_plain_holder_takes_a_released_lock_again_as_announced() {
         released.stderr.contains("takes it again at its next renewal") && released.stderr.contains("stop it"),
         "{released:?}"
     );
-    wait_until("it is back", || world.key_count("a") == 3);
+    wait_until("the key is on all nodes again", || world.key_count("a") == 3);
     send(&child, Signal::TERM);
     assert_eq!(output_of(child).code, Some(143));
 }
@@ -106,7 +106,7 @@ fn if_holder_frees_the_lock_of_that_holder_and_of_no_later_one() {
     assert_eq!(released.code, Some(0), "{released:?}");
     let output = output_of(later);
     assert_eq!(output.code, Some(70), "{output:?}");
-    assert_eq!(world.key_count("a"), 0, "and it did not come back");
+    assert_eq!(world.key_count("a"), 0, "the key came back");
 }
 
 #[test]

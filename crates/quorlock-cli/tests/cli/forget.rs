@@ -1,4 +1,4 @@
-//! `forget`, and how long names are remembered without it.
+//! `forget`, and how long fences of free names are kept without it.
 
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ fn names_are_forgotten_on_every_node_and_reported_one_by_one() {
     for name in ["order:1", "order:2", "never:locked"] {
         assert!(output.stdout.contains(&format!("{name:?} is forgotten on 3 of 3 nodes")), "{output:?}");
     }
-    wait_until("no node remembers them", || fences(&world) == 0);
+    wait_until("no node has their fences", || fences(&world) == 0);
 }
 
 #[test]
@@ -41,7 +41,10 @@ fn held_names_are_not_forgotten_and_free_names_are() {
     let output = world.output(&["forget", "a"]);
     assert!(output.stderr.contains("lock \"a\": not forgotten because it is held"), "{output:?}");
     assert_eq!(world.key_count("a"), 3);
-    assert!(!output.stderr.contains("quorlock force-release"), "it runs out: {output:?}");
+    assert!(
+        !output.stderr.contains("quorlock force-release"),
+        "a key with a ttl expires by itself: {output:?}"
+    );
     for server in world.fleet.servers() {
         server.command::<()>(&["PERSIST", "a"]).expect("a reply");
     }
@@ -93,5 +96,5 @@ fn doctor_reports_how_many_fences_are_kept_and_leaves_no_key() {
     let report: Value = serde_json::from_str(&output.stdout).expect("JSON");
     assert_eq!(report["nodes"][0]["fences"]["count"], 3, "{report}");
     assert!(report["nodes"][0]["fences"]["bytes"].as_u64().is_some_and(|bytes| bytes > 300), "{report}");
-    wait_until("its probe is forgotten", || fences(&world) == 3);
+    wait_until("the probe's fence is dropped", || fences(&world) == 3);
 }

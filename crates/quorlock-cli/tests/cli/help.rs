@@ -1,4 +1,4 @@
-//! What the command says about itself.
+//! Help texts and versions.
 
 use crate::world::{World, output, quorlock};
 
@@ -31,7 +31,7 @@ fn the_help_teaches_by_example_and_asking_for_it_is_no_error() {
         assert!(help.stdout.contains(text), "{text} is missing");
     }
     assert_eq!(output(&mut quorlock(&["help", "--help"])).stdout, help.stdout);
-    assert!(!help.stdout.contains("__reap"), "what is for us alone is not shown");
+    assert!(!help.stdout.contains("__reap"), "an internal subcommand is shown");
     assert_eq!(output(&mut quorlock(&["--version"])).code, Some(0));
 }
 

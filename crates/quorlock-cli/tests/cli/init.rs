@@ -1,4 +1,4 @@
-//! `init`: servers declared a cluster.
+//! `init`: makes servers a lock cluster.
 
 use quorlock::{InitOutcome, Redlock};
 use quorlock_chaos::Setup;
@@ -20,7 +20,11 @@ fn new_servers_vote_at_once_after_init_and_a_second_init_changes_nothing() {
         "{first:?}"
     );
     assert!(first.stdout.contains("a max ttl of 30s, fences kept for 1h: give all"), "{first:?}");
-    assert_eq!(world.output(&["run", "a", "-n", "--", "true"]).code, Some(0), "no client waits");
+    assert_eq!(
+        world.output(&["run", "a", "-n", "--", "true"]).code,
+        Some(0),
+        "the nodes do not vote at once"
+    );
     let markers = world.markers();
     assert!(markers.iter().all(Option::is_some), "{markers:?}");
     let again = world.output(&["init"]);
@@ -99,12 +103,16 @@ fn one_node_that_lost_its_marker_is_reported_by_init() {
     let world = World::of(3);
     world.fleet[1].wipe().expect("wiped");
     let init = world.output(&["init"]);
-    assert_eq!(init.code, Some(0), "the two others say what it is: {init:?}");
+    assert_eq!(init.code, Some(0), "the two others know the lock cluster: {init:?}");
     let port = world.fleet[1].port().to_string();
     let line = init.stdout.lines().find(|line| line.contains(&port)).expect("a line for it");
     assert!(line.contains("casts no vote for"), "{init:?}");
     assert!(init.stdout.contains("already a lock cluster"), "{init:?}");
-    assert_eq!(init.stdout.matches("127.0.0.1:").count(), 1, "nothing is to be said of the others: {init:?}");
+    assert_eq!(
+        init.stdout.matches("127.0.0.1:").count(),
+        1,
+        "only the node without a marker is listed: {init:?}"
+    );
 }
 
 #[test]
@@ -145,7 +153,11 @@ fn init_is_rejected_in_plain_mode() {
     assert_eq!(plain.code, Some(64), "{plain:?}");
     assert!(plain.stderr.starts_with("quorlock: --mode plain: "), "{plain:?}");
     let from_environment = output(world.quorlock(&["init"]).env("QUORLOCK_MODE", "plain"));
-    assert_eq!(from_environment.code, Some(78), "what is set is configuration: {from_environment:?}");
+    assert_eq!(
+        from_environment.code,
+        Some(78),
+        "an invalid variable is a configuration error: {from_environment:?}"
+    );
     assert_eq!(world.markers(), [None]);
 }
 

@@ -1,4 +1,4 @@
-//! Servers that refuse while a cluster is founded on them: what they say, every command tells.
+//! Errors of servers during initialization: every command reports the server's own error.
 
 use quorlock_chaos::{Server, Setup};
 
@@ -7,7 +7,7 @@ use crate::world::{World, output, wait_until};
 const READ_COMMANDS: [(&[&str], i32); 2] = [(&["doctor"], 1), (&["status", "a"], 69)];
 const RUN: &[&str] = &["run", "-w", "1s", "a", "--", "true"];
 
-/// Runs these commands, as this user if one is named. Each ends with its code, and tells this word of each of the three
+/// Runs these commands, as this user if given. Each ends with its code, and reports this error for each of the three
 /// servers.
 fn check(world: &World, user: Option<&str>, expected: &str, commands: &[(&[&str], i32)]) {
     for (args, code) in commands.iter().copied() {
@@ -24,14 +24,14 @@ fn check(world: &World, user: Option<&str>, expected: &str, commands: &[(&[&str]
             }
             let (_, mut message) =
                 text.split_once(&format!("127.0.0.1:{}", server.port())).expect("told of each");
-            // The same words are said once, behind all who say them.
+            // Nodes with the same message share one line, with all addresses before it.
             while let Some(rest) = message.strip_prefix(", 127.0.0.1:") {
                 message = rest.trim_start_matches(|char: char| char.is_ascii_digit());
             }
-            // Up to the next node's words.
+            // Up to the next node's address.
             message.split("127.0.0.1:").next().unwrap_or_default().contains(expected)
         };
-        // Two nodes decide, so the client does not wait for the third.
+        // `run` does not wait for the third node, because two decide the attempt.
         let count = world.fleet.servers().iter().filter(has_message).count();
         assert!(count >= if args == RUN { 2 } else { 3 }, "{args:?} does not say {expected:?}: {output:?}");
     }
@@ -63,18 +63,18 @@ fn require_a_replica(server: &Server) {
     server.command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).expect("a reply");
 }
 
-/// There is something in the way of its snapshot, so it takes no writes until it has made one.
+/// A folder blocks the snapshot file, so saving fails and the server rejects writes.
 fn make_snapshots_fail(server: &Server) {
     std::fs::create_dir(server.dir().join("data").join("dump.rdb")).expect("a folder");
     server.command::<()>(&["CONFIG", "SET", "save", "3600 1"]).expect("a reply");
     server.command::<()>(&["BGSAVE"]).expect("a reply");
-    wait_until("it has failed", || {
+    wait_until("the snapshot has failed", || {
         let info: String = server.command(&["INFO", "persistence"]).expect("a reply");
         info.contains("rdb_last_bgsave_status:err")
     });
 }
 
-/// They let a cluster be declared, for what goes into the place of something else needs no room.
+/// `init` succeeds, because replacing a value needs no more memory.
 #[test]
 fn out_of_memory_errors_of_servers_are_reported_verbatim() {
     let world = World::uninitialized_with(3, &Setup::new().args(["--maxmemory", "1"]), None);

@@ -1,4 +1,4 @@
-//! `status`, `force-release` and `doctor`.
+//! `status`, `force-release` and `doctor`: states, findings and exit codes.
 
 use quorlock_chaos::{Server, Setup};
 use serde_json::Value;
@@ -51,7 +51,10 @@ fn status_reports_a_key_without_expiry_and_a_key_that_is_no_lock() {
     let is_in_tenths = |span: &&str| {
         span.strip_suffix(" s").is_some_and(|number| number.split('.').nth(1).is_some_and(|it| it.len() == 1))
     };
-    assert!(durations.len() == 4 && durations.iter().all(is_in_tenths), "all in one form: {durations:?}");
+    assert!(
+        durations.len() == 4 && durations.iter().all(is_in_tenths),
+        "all have the same format: {durations:?}"
+    );
 }
 
 #[test]
@@ -91,7 +94,7 @@ fn doctor_reports_healthy_nodes_as_healthy() {
     let healthy = world.output(&["doctor"]);
     assert_eq!(healthy.code, Some(0), "{healthy:?}");
     assert!(healthy.stdout.contains("\nhealthy\n"), "{healthy:?}");
-    assert_eq!(world.key_count("quorlock-doctor:probe"), 0, "it leaves nothing behind");
+    assert_eq!(world.key_count("quorlock-doctor:probe"), 0, "the probe's key is left");
     let report = json(&world.output(&["doctor", "--json"]).stdout);
     assert_eq!(report["healthy"], true, "{report}");
     assert!(report["nodes"][2]["round_trip_us"].as_u64().is_some(), "{report}");
@@ -102,7 +105,7 @@ fn doctor_names_the_dead_node_and_the_replica() {
     let mut world = World::of(5);
     let [dead, replica] = [0, 1].map(|index| world.fleet[index].port().to_string());
     world.fleet[0].kill();
-    // None of ours: a master's first replica changes its replication id, and that looks as if its data had changed.
+    // A separate master: the first replica of a node would change its replication id, which looks like data loss.
     let master = Server::start(&Setup::new()).expect("a redis-server");
     let port = master.port().to_string();
     world.fleet[1].command::<()>(&["REPLICAOF", "127.0.0.1", &port]).expect("a reply");
@@ -114,7 +117,7 @@ fn doctor_names_the_dead_node_and_the_replica() {
         let is_reported = lines.nth(1).is_some_and(|line| line.contains('✗') && line.contains(text));
         assert!(is_reported, "{report:?}");
     }
-    assert!(!report.stdout.contains("no lock can be acquired"), "three of five still lock: {report:?}");
+    assert!(!report.stdout.contains("no lock can be acquired"), "three of five nodes suffice: {report:?}");
     world.fleet[2].kill();
     assert!(world.output(&["doctor"]).stdout.contains("no lock can be acquired"));
 }
@@ -133,7 +136,7 @@ fn status_of_a_key_that_is_denied_is_a_refusal_and_no_outage() {
     }
 }
 
-/// What a server says itself is no reason to ask whether it runs.
+/// An error reply proves that the server runs, so the doctor does not suggest checking that.
 #[test]
 fn doctor_reports_a_server_that_replies_as_running() {
     let world = World::with(3, &Setup::new().args(["--lua-time-limit", "10"]));
@@ -141,7 +144,7 @@ fn doctor_reports_a_server_that_replies_as_running() {
     let mut busy = quorlock_chaos::redis::Client::open(busy).and_then(|it| it.get_connection()).expect("up");
     let script = quorlock_chaos::redis::cmd("EVAL").arg("while true do end").arg(0).get_packed_command();
     busy.send_packed_command(&script).expect("sent");
-    wait_until("it is busy", || world.fleet[0].command::<()>(&["PING"]).is_err());
+    wait_until("the server is busy", || world.fleet[0].command::<()>(&["PING"]).is_err());
     let report = world.output(&["doctor"]);
     world.fleet[0].command::<()>(&["SCRIPT", "KILL"]).expect("ended");
     assert_eq!(report.code, Some(1), "{report:?}");
@@ -156,7 +159,7 @@ fn a_renamed_server_command_is_named_and_not_waited_for() {
     let world = World::uninitialized_with(1, &Setup::new().args(["--rename-command", "EVAL", ""]), None);
     let report = world.output(&["doctor"]);
     assert_eq!(report.code, Some(1), "{report:?}");
-    // Redis 6.2 quotes otherwise.
+    // Redis 6.2 uses other quotes.
     let names = |text: &str| text.replace('`', "'").contains("unknown command 'EVAL'");
     assert!(names(&report.stdout) && !report.stdout.contains("check that it is running"), "{report:?}");
     for plain in [&[][..], &["--mode", "plain"]] {
@@ -177,7 +180,7 @@ fn doctor_warns_of_settings_that_endanger_locks() {
     }
     let without_aof = World::with(3, &Setup::new().append_only(false));
     let warned = without_aof.output(&["doctor"]);
-    assert_eq!(warned.code, Some(0), "a note is no fault: {warned:?}");
+    assert_eq!(warned.code, Some(0), "a warning is not a problem: {warned:?}");
     assert!(warned.stdout.contains("appendonly yes"), "{warned:?}");
 }
 
@@ -195,13 +198,17 @@ fn doctor_reports_missing_permissions_and_failed_logins() {
     let limited = doctor("secret");
     assert_eq!(limited.code, Some(1), "{limited:?}");
     assert!(limited.stdout.contains("permission missing"), "{limited:?}");
-    assert_eq!(limited.stdout.matches("ACL SETUSER").count(), 1, "said once for all: {limited:?}");
+    assert_eq!(
+        limited.stdout.matches("ACL SETUSER").count(),
+        1,
+        "the fix is not printed exactly once: {limited:?}"
+    );
     let wrong = doctor("mistaken");
     assert_eq!(wrong.code, Some(1), "{wrong:?}");
     assert!(wrong.stdout.contains("--password-file") && !wrong.stdout.contains("mistaken"), "{wrong:?}");
 }
 
-/// Makes a user of these rights on all servers, and has the doctor look with it. Redis 6.2 gives new users all channels.
+/// Runs `doctor` as a new user with these permissions on all servers. (Redis 6.2 gives new users all channels.)
 fn doctor_as(world: &World, name: &str, rights: &[&str]) -> Output {
     for server in world.fleet.servers() {
         let user = ["ACL", "SETUSER", name, "reset", "resetchannels", "on", ">secret"];
@@ -222,7 +229,7 @@ fn the_documented_permissions_are_sufficient_and_all_necessary() {
         .collect();
     let healthy = doctor_as(&world, "locks", &rights);
     assert!(healthy.stdout.contains("\nhealthy\n"), "{healthy:?}");
-    // It says of these what they are good for.
+    // docs/servers.md explains what these are for.
     let optional = ["+select", "+script|load", "+client|setname", "+scan", "+dbsize"];
     for missing in ["+scan", "+dbsize"] {
         let remaining_rights: Vec<&str> = rights.iter().copied().filter(|other| *other != missing).collect();
@@ -271,7 +278,7 @@ fn a_missing_permission_to_release_is_reported_as_that() {
     assert!(!report.stdout.contains("no lock can be acquired"), "{report:?}");
 }
 
-/// As `status` ends, where so many nodes refuse us that no quorum is left.
+/// The same exit code as that of `status`, if so many nodes exclude this client that no quorum is left.
 #[test]
 fn force_release_and_forget_distinguish_an_exclusion_from_an_outage() {
     let mut world = World::with(3, &Setup::new().password("right"));

@@ -1,4 +1,4 @@
-//! The end of a command: what it leaves running, and a release that is not confirmed.
+//! After the command's end: processes that it left running, and an unconfirmed release.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ const FOREGROUND_OPTIONS: [&[&str]; 2] = [&[], &["--foreground"]];
 fn leftover_processes_get_term_and_a_grace_period() {
     for options in FOREGROUND_OPTIONS {
         let world = World::of(3);
-        // Each in a group or a session of its own, and one in neither.
+        // One worker in a new session, one in a new group, one in the command's group.
         world.write(
             "worker",
-            "trap 'sleep 0.5; echo bye >> heard; exit 0' TERM; echo $$ >> up; while :; do sleep 0.02; done",
+            "trap 'sleep 0.5; echo bye >> log; exit 0' TERM; echo $$ >> up; while :; do sleep 0.02; done",
         );
         let script = "sh worker & setsid sh worker & (timeout 60 sh worker &)
             while [ \"$(wc -l < up)\" -lt 3 ]; do sleep 0.02; done 2>/dev/null; exit 4";
         let output = world.output(&[&["run"], options, &["a", "--", "sh", "-c", script]].concat());
         assert_eq!(output.code, Some(4), "{options:?}: {output:?}");
-        assert_eq!(world.read("heard"), "bye\nbye\nbye\n", "{options:?}: {output:?}");
-        // Shells have words of their own for what ends by a signal.
+        assert_eq!(world.read("log"), "bye\nbye\nbye\n", "{options:?}: {output:?}");
+        // Shells print other lines about processes that a signal ended.
         let messages: Vec<_> = output.stderr.lines().filter(|line| line.starts_with("quorlock: ")).collect();
         assert!(matches!(messages[..], [line] if line.contains("still running")), "{options:?}: {output:?}");
         assert_eq!(world.running(), [], "{options:?}");
@@ -67,13 +67,17 @@ fn leftover_processes_that_ignore_term_are_killed_after_the_grace_period() {
 #[test]
 fn the_lock_is_held_until_no_process_is_left() {
     let world = World::of(3);
-    world.write("slow", "trap 'echo > told' TERM; touch up; while [ ! -e enough ]; do sleep 0.02; done");
+    world.write("slow", "trap 'echo > got-term' TERM; touch up; while [ ! -e enough ]; do sleep 0.02; done");
     let script = "sh slow & while [ ! -e up ]; do sleep 0.02; done; exit 4";
     let args = ["run", "--ttl", "2s", "--kill-after", "20s", "a", "--", "sh", "-c", script];
     let run = world.quorlock(&args).spawn().expect("a process");
-    wait_until("what is left was told to end", || world.has_file("told"));
+    wait_until("the leftover process got TERM", || world.has_file("got-term"));
     std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(world.output(&["run", "-n", "a", "--", "true"]).code, Some(75), "it is renewed meanwhile");
+    assert_eq!(
+        world.output(&["run", "-n", "a", "--", "true"]).code,
+        Some(75),
+        "the lock was not renewed meanwhile"
+    );
     world.write("enough", "");
     assert_eq!(output_of(run).code, Some(4));
 }
@@ -84,7 +88,7 @@ fn without_leftover_processes_there_is_no_message_and_no_delay() {
     for options in FOREGROUND_OPTIONS {
         let args =
             [&["run"], options, &["a", "--", "sh", "-c", "sleep 0.05 & wait; date +%s%3N > ended"]].concat();
-        // The best of some, for the machine is shared.
+        // The shortest of five, because the machine is shared.
         let elapsed = (0..5).map(|_| {
             let output = world.output(&args);
             let elapsed = now() - world.read("ended").trim().parse::<u64>().expect("a time");
@@ -107,7 +111,7 @@ fn a_release_that_no_node_confirms_is_reported() {
     }
     world.write("enough", "");
     let output = output_of(run);
-    assert_eq!(output.code, Some(6), "the command did its work: {output:?}");
+    assert_eq!(output.code, Some(6), "the command's exit code counts: {output:?}");
     assert_eq!(output.stderr.lines().count(), 1, "{output:?}");
     assert!(output.stderr.starts_with("quorlock: ") && output.stderr.contains("release"), "{output:?}");
 }

@@ -1,4 +1,4 @@
-//! `run` when the lock is lost, or `run` itself: nothing of the command lives past the deadline.
+//! Loss of the lock, or of `run` itself: no process of the command lives past the deadline.
 
 use std::process::Child;
 use std::thread::sleep;
@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::world::{World, is_alive, modified_at, now, output_of, send, wait, wait_until};
 
-/// A command with a grandchild, both stubborn to TERM, both proving all the time that they live.
+/// A command with a child. Both ignore TERM, and append to a file every 10 ms.
 const STUBBORN: &str = "
     trap '' TERM
     (while :; do echo >> proof; sleep 0.01; done) & echo $! > grandchild
@@ -46,10 +46,10 @@ fn when_no_node_replies_the_whole_group_is_dead_before_the_deadline() {
     let mut world = World::of(3);
     let command = Stubborn::start(&world, &["--ttl", "3s"]);
     pause_all(&mut world);
-    // No renewal was begun after this, so no deadline lies beyond it.
+    // No renewal begins after this, so no deadline is later.
     let deadline = now() + 3000;
     wait_until("the group is dead", || !command.is_alive());
-    assert!(modified_at(&world.file("proof")) < deadline, "it lived past the deadline");
+    assert!(modified_at(&world.file("proof")) < deadline, "a process lived past the deadline");
     let output = output_of(command.run);
     assert_eq!(output.code, Some(70), "{output:?}");
 }
@@ -100,9 +100,9 @@ fn a_lock_taken_by_others_ends_the_command_early() {
     let taken_at = now();
     let output = output_of(command.run);
     assert_eq!(output.code, Some(70), "{output:?}");
-    assert!(now() < taken_at + 25_000, "it was the deadline that ended it");
+    assert!(now() < taken_at + 25_000, "only the deadline ended the command");
     assert!(!is_alive(command.leader) && !is_alive(command.grandchild));
-    assert_eq!(world.key_count("a"), 3, "and the others' keys are left alone");
+    assert_eq!(world.key_count("a"), 3, "keys of the other owner were deleted");
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn the_group_is_dead_before_the_deadline_though_run_is_stopped() {
     send(&command.run, Signal::STOP);
     let deadline = now() + 2000;
     wait_until("the group is dead", || !command.is_alive());
-    assert!(modified_at(&world.file("proof")) < deadline, "it lived past the deadline");
+    assert!(modified_at(&world.file("proof")) < deadline, "a process lived past the deadline");
     send(&command.run, Signal::CONT);
     let output = output_of(command.run);
     assert_eq!(output.code, Some(70), "{output:?}");
@@ -150,7 +150,7 @@ fn in_the_foreground_the_command_is_dead_before_the_deadline_too() {
     let deadline = now() + 2000;
     let output = output_of(run);
     assert_eq!(output.code, Some(70), "{output:?}");
-    assert!(modified_at(&world.file("proof")) < deadline, "it lived past the deadline");
+    assert!(modified_at(&world.file("proof")) < deadline, "a process lived past the deadline");
 }
 
 #[test]
@@ -163,6 +163,6 @@ fn a_lock_stolen_meanwhile_is_reported_at_the_end() {
     world.set_other_owner("a");
     std::fs::write(world.file("enough"), "").expect("a file");
     let output = output_of(child);
-    assert_eq!(output.code, Some(70), "no renewal has come, and only the release tells: {output:?}");
+    assert_eq!(output.code, Some(70), "no renewal ran, so only the release detects the loss: {output:?}");
     assert!(output.stderr.starts_with("quorlock: lock \"a\": lost"), "{output:?}");
 }

@@ -1,4 +1,4 @@
-//! What is said where things are not well: once, of what it is, and with the harmless way on first.
+//! Messages about problems: printed once, about the cause, with the harmless fix first.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -20,7 +20,7 @@ fn a_message_common_to_all_nodes_is_printed_once() {
     let mut run = world.quorlock(&["run", "a", "-n", "--", "true"]);
     let excluded = output(run.env("QUORLOCK_NODES", urls_without_password.collect::<Vec<_>>().join(",")));
     assert_eq!((excluded.code, excluded.stderr.matches("NOAUTH").count()), (Some(77), 1), "{excluded:?}");
-    // So many as had answered when it was clear: at least the quorum.
+    // The nodes that had replied when the outcome was decided: at least a quorum.
     let one_line = excluded.stderr.matches(": login refused: NOAUTH").count() == 1;
     assert!(
         one_line && (excluded.stderr.contains("all 5 nodes: ") || excluded.stderr.contains(", 127.0.0.1:")),
@@ -74,7 +74,7 @@ fn doctor_json_says_whether_a_lock_can_be_acquired() {
     assert_eq!(summary_of(&world), [false.into(), 2.into(), 0.into(), Value::Bool(false)]);
 }
 
-/// Which is the first thing that is tried in an outage.
+/// In an outage, operators try the first suggestion first.
 #[test]
 fn init_force_is_not_the_first_suggestion() {
     let world = World::uninitialized(3, None);

@@ -1,4 +1,4 @@
-//! `run` inside `run`: what would wait for itself is refused, and nothing else is.
+//! `run` inside `run`: rejected only if it would wait for itself.
 
 use std::fs;
 
@@ -56,15 +56,15 @@ fn a_process_outside_the_run_with_its_variables_waits_for_the_lock() {
     let world = World::of(3);
     let script = "echo \"$QUORLOCK_HELD\" > first; while [ ! -e enough ]; do sleep 0.02; done";
     let outer = world.quorlock(&["run", "a", "--", "sh", "-c", script]).spawn().expect("a process");
-    wait_until("it is held", || {
+    wait_until("the outer run holds the lock", || {
         fs::read_to_string(world.file("first")).is_ok_and(|text| text.ends_with('\n'))
     });
     let first = fs::read_to_string(world.file("first")).expect("a file");
-    // As a job server does, which has the variables of who has sent the job.
+    // As in a job server, which passes the client's variables to its jobs.
     let stderr = fs::File::create(world.file("stderr")).expect("a file");
     let mut inner = world.quorlock(&["run", "a", "--", "sh", "-c", "echo \"$QUORLOCK_HELD\""]);
     let inner = inner.env("QUORLOCK_HELD", first.trim()).stderr(stderr).spawn().expect("a process");
-    wait_until("it waits, and says for whom", || {
+    wait_until("the inner run reports the outer run", || {
         let stderr = fs::read_to_string(world.file("stderr")).unwrap_or_default();
         stderr.contains("waiting: held by a `quorlock run` whose QUORLOCK_HELD this process has")
     });
@@ -75,18 +75,18 @@ fn a_process_outside_the_run_with_its_variables_waits_for_the_lock() {
     assert!(inner.stdout.starts_with(first.trim()) && inner.stdout.len() > first.len(), "{first} {inner:?}");
 }
 
-/// Each container has a process 1, and small numbers are the same everywhere.
+/// Each container has a process 1, and small pids recur everywhere.
 #[test]
 fn the_process_number_alone_does_not_make_an_ancestor() {
     let world = World::of(3);
     let script = "echo \"$QUORLOCK_HELD\" > first; while [ ! -e enough ]; do sleep 0.02; done";
     let run_args = ["run", "a", "--", "sh", "-c", script];
-    // The first process of a container, where one may be made here; else one that says so.
+    // The first process of a container, if this user may make one.
     let mut outer = world.program("unshare", &[&["-pf", "--mount-proc", PROGRAM][..], &run_args].concat());
     let is_contained = can_unshare();
     let outer = if is_contained { outer.spawn() } else { world.quorlock(&run_args).spawn() };
     let outer = outer.expect("a process");
-    wait_until("it is held", || world.read("first").ends_with('\n'));
+    wait_until("the outer run holds the lock", || world.read("first").ends_with('\n'));
     let first = world.read("first");
     let (owner, process) = first.trim().split_once('@').expect("an owner hash and a process");
     let (number, rest) = process.split_once('.').unwrap_or((process, ""));
@@ -108,8 +108,8 @@ fn the_process_number_alone_does_not_make_an_ancestor() {
     assert_eq!(output_of(outer).code, Some(0));
 }
 
-/// It sees its ancestors with the outer `/proc` alone, and could not see its own processes then. Else it waits, and says
-/// for what.
+/// With the outer `/proc` it sees its ancestors but not its own processes, so it is rejected. With its own `/proc` it waits,
+/// and reports the reason.
 #[test]
 fn a_nested_run_in_its_own_pid_namespace_is_refused_or_says_what_it_waits_for() {
     if !can_unshare() {

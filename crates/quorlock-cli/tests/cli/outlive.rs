@@ -1,4 +1,4 @@
-//! Nothing of a command outlives its lock, whatever group, session or parent it has, and whichever of quorlock's processes is gone.
+//! No process of a command outlives its lock, in any group or session, also if `run` or its reaper is killed or stopped.
 
 use std::process::Child;
 use std::thread::sleep;
@@ -14,7 +14,7 @@ use crate::world::{World, modified_at, now, output_of, send, wait, wait_until};
 const TTL: &str = "4s";
 const TTL_MILLIS: u64 = 4000;
 
-/// Commands that try to get away. Each has `PROOF` for the file that it writes to as long as it lives.
+/// Commands that leave their group, session or parent. Each appends to the file `PROOF` while it lives.
 const ESCAPES: [&str; 7] = [
     "exec sh tick PROOF",
     "exec timeout 60 sh tick PROOF",
@@ -25,16 +25,16 @@ const ESCAPES: [&str; 7] = [
     "exec quorlock run --ttl 30s PROOF-inside -- sh tick PROOF",
 ];
 
-/// One command under its lock, at work.
+/// A running command under its lock.
 struct Job {
     name: String,
     run: Child,
-    /// All that belongs to it, but `run` itself.
+    /// All its processes except `run` itself.
     others: Vec<Process>,
 }
 
 impl Job {
-    /// Starts each of the commands with each of the options, and waits until all are at work.
+    /// Starts each command with each of the options, and waits until all run.
     fn start_all(world: &World, commands: &[&str], options: &[&[&str]]) -> Vec<Self> {
         for (file, program) in [("tick", TICK), ("daemon", DAEMON), ("session", SESSION)] {
             world.write(file, program);
@@ -45,7 +45,7 @@ impl Job {
                 let name = format!("proof-{number}{}", options.concat());
                 let script = command.replace("PROOF", &name);
                 let args = [&["run", "--ttl", TTL], *options, &[&name, "--", "sh", "-c", &script]].concat();
-                // Found by name from inside, too.
+                // Through `program`, so that the command finds `quorlock` in PATH too.
                 let run = world.program("quorlock", &args).spawn().expect("a process");
                 started.push(Self { name, run, others: Vec::new() });
             }
@@ -65,7 +65,7 @@ impl Job {
     }
 }
 
-/// Waits until nothing but `run`s is left, and sees who went on after the deadline.
+/// Waits until only `run` processes are left, and checks that no command ran past the deadline.
 #[track_caller]
 fn check_gone(world: &World, jobs: &[Job], deadline: u64) {
     let remaining = || {
@@ -79,9 +79,9 @@ fn check_gone(world: &World, jobs: &[Job], deadline: u64) {
     }
     let listed: Vec<String> =
         remaining().iter().map(|it| format!("{} {}: {}", it.pid, it.state, it.command_line())).collect();
-    assert!(listed.is_empty(), "still there: {listed:#?}");
+    assert!(listed.is_empty(), "still alive: {listed:#?}");
     for job in jobs {
-        assert!(modified_at(&world.file(&job.name)) < deadline, "{} went on past the deadline", job.name);
+        assert!(modified_at(&world.file(&job.name)) < deadline, "{} ran past the deadline", job.name);
     }
 }
 
@@ -124,8 +124,8 @@ fn no_process_escapes_when_run_is_frozen() {
     }
 }
 
-/// Commands that turn on their own group: everything in it gets every signal that can be ignored; or is stopped,
-/// while one outside goes on.
+/// Commands that signal their own group: with every signal that can be ignored, or with stops, while a process outside of
+/// the group goes on.
 const SELF_SIGNALLING: [&str; 3] = [
     "trap '' HUP INT QUIT USR1 USR2 PIPE ALRM TERM TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR 37 50 64;
      for signal in HUP INT QUIT USR1 USR2 PIPE ALRM TERM TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR 37 50 64;
@@ -165,7 +165,7 @@ fn in_a_container_no_process_outlives_a_killed_run() {
         "first",
         "quorlock run --ttl 4s a -- sh fighter & wait; while [ ! -e enough ]; do sleep 0.05; done",
     );
-    // There the system sends no HUP and CONT to what a killed process leaves stopped.
+    // In a container the kernel sends no HUP and CONT to processes that a killed process leaves stopped.
     world.write("fighter", &SELF_SIGNALLING[1].replace("PROOF", "proof"));
     let mut container =
         world.program("unshare", &["-fp", "--mount-proc", "sh", "first"]).spawn().expect("a process");
@@ -177,7 +177,7 @@ fn in_a_container_no_process_outlives_a_killed_run() {
     let process_tree = process_tree(run.pid);
     run.send(Signal::KILL);
     let deadline = now() + TTL_MILLIS;
-    wait_until("nothing is left", || !process_tree.iter().any(Process::is_alive));
+    wait_until("all processes have ended", || !process_tree.iter().any(Process::is_alive));
     assert!(modified_at(&world.file("proof")) < deadline);
     world.write("enough", "");
     wait(&mut container);
@@ -225,9 +225,9 @@ fn a_reaper_that_was_stopped_is_continued() {
     for reaper in &reapers {
         reaper.send(Signal::STOP);
     }
-    // A stop may take a moment to come; after it, `run` has seen to each.
+    // A stop may arrive late, so the reapers must be seen running in 20 checks in a row.
     let mut stable_checks = 0;
-    wait_until("all reapers go on", || {
+    wait_until("all reapers run", || {
         stable_checks = if reapers.iter().any(Process::is_stopped) { 0 } else { stable_checks + 1 };
         stable_checks > 20
     });

@@ -1,4 +1,4 @@
-//! What a reaper that is killed or stopped leaves, and what else comes between `run` and its reaper.
+//! A killed or stopped reaper, and other disturbances between `run` and its reaper.
 
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
@@ -19,10 +19,10 @@ fn no_descendant_of_a_killed_reaper_is_overlooked() {
     for round in 0..15 {
         let args = ["run", "--kill-after", "100ms", "a", "--", "sh", "-c", script];
         let run = world.quorlock(&args).spawn().expect("a process");
-        wait_until("all are up", || world.read("up").lines().count() == 3);
+        wait_until("all children run", || world.read("up").lines().count() == 3);
         let all: Vec<_> =
             process_tree(run.id() as i32).into_iter().filter(|it| it.command_line() == "sh child").collect();
-        // And perhaps one that is about to become a `sleep`.
+        // More than three, if a fork has not executed `sleep` yet.
         assert!(all.len() >= 3, "{all:?}");
         reaper_of(run.id() as i32).expect("a reaper").send(Signal::KILL);
         let output = output_of(run);
@@ -35,7 +35,7 @@ fn no_descendant_of_a_killed_reaper_is_overlooked() {
 #[test]
 fn processes_started_before_run_are_not_ended() {
     let world = World::of(3);
-    // A child of the very process that becomes `run`.
+    // A child of the process that then executes `run`.
     let script = "sleep 600 > /dev/null 2>&1 & echo $! > sidecar; exec quorlock run a -- sh -c 'touch began; sleep 600'";
     let run = world.program("sh", &["-c", script]).spawn().expect("a process");
     wait_until("the command runs", || world.has_file("began"));
@@ -54,7 +54,7 @@ fn a_command_killed_with_its_reaper_handles_an_interrupt() {
     let mut run = world.quorlock(&args).spawn().expect("a process");
     let child = world.read_process("up");
     reaper_of(run.id() as i32).expect("a reaper").send(Signal::KILL);
-    // It gets an hour, unless the test says that this is enough.
+    // Its grace period is an hour, until TERM ends it.
     sleep(Duration::from_millis(300));
     assert!(child.is_alive());
     send(&run, Signal::TERM);
@@ -71,7 +71,7 @@ fn signals_arrive_in_order_also_unnamed_ones() {
     wait_until("the listener is ready", || world.read("signals") == "READY\n");
     let script = format!("for s in 34 35 36; do kill -$s {0}; sleep 0.1; done; kill -USR1 {0}", run.id());
     assert!(world.program("sh", &["-c", &script]).status().expect("a shell").success());
-    wait_until("all are heard", || world.read("signals").contains("USR1"));
+    wait_until("all signals are received", || world.read("signals").contains("USR1"));
     assert_eq!(world.read("signals"), "READY\n34\n35\n36\nUSR1\n");
     send(&run, Signal::TERM);
     assert_eq!(wait(&mut run).code(), Some(5));
@@ -92,7 +92,7 @@ fn a_stderr_without_a_reader_ends_no_command() {
     let mut run = command.spawn().expect("a process");
     drop(command);
     let pid = world.read_process("pid");
-    // Each of these makes a line.
+    // Each stop prints a line.
     for _ in 0..3 {
         pid.send(Signal::STOP);
         sleep(Duration::from_millis(100));
@@ -105,7 +105,7 @@ fn a_stderr_without_a_reader_ends_no_command() {
 #[test]
 fn a_reaper_that_was_stopped_at_its_start_is_continued() {
     let world = World::of(3);
-    // Stopped as soon as it is there, which may be before it has started anything.
+    // Stopped as early as possible, perhaps before it has started the command.
     for _ in 0..6 {
         let mut run = world.quorlock(&["run", "--ttl", "2s", "a", "--", "true"]).spawn().expect("a process");
         let mut reaper = None;

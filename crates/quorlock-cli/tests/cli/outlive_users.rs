@@ -1,4 +1,4 @@
-//! A command that belongs to another user cannot be ended by us: that is said at once, and not only at the end.
+//! A command of another user, which `run` may not signal: reported at once, not only at the end.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,16 +14,16 @@ use crate::processes::{Process, process_tree};
 use crate::programs::is_root;
 use crate::world::{World, now, output_of, wait_until};
 
-/// A user that owns nothing.
+/// The id of a user without any files.
 const USER: &str = "64321";
 
-/// Copies a program to where that user can run it.
+/// Copies a program into the test's folder, with this mode.
 fn copy(world: &World, from: &Path, name: &str, mode: u32) {
     fs::copy(from, world.file(name)).expect("a copy");
     fs::set_permissions(world.file(name), fs::Permissions::from_mode(mode)).expect("permissions");
 }
 
-/// A folder in which that user finds `./quorlock`, and `./as-root`, which becomes root as `sudo` does.
+/// A folder with `./quorlock`, and with `./as-root`, a set-user-id program that runs a command as root, as `sudo` does.
 fn world_of_two_users() -> Option<World> {
     if !is_root() {
         return None;
@@ -35,7 +35,7 @@ fn world_of_two_users() -> Option<World> {
     copy(&world, Path::new(String::from_utf8_lossy(&setpriv.stdout).trim()), "as-root", 0o4755);
     let probe = as_user(&world, &["./as-root", "--reuid=0", "id", "-u"]).output().expect("a process");
     if probe.stdout != b"0\n" {
-        eprintln!("left out: here no process becomes root by a file's mode: {probe:?}");
+        eprintln!("skipped: set-user-id programs do not work here: {probe:?}");
         return None;
     }
     Some(world)
@@ -67,16 +67,16 @@ fn a_command_of_another_user_that_outlives_the_lock_is_reported_at_once() {
         let root = root_child_of(&run);
         world.fleet.servers_mut().iter_mut().for_each(Server::pause);
         let deadline = now() + 2000;
-        wait_until("it is said", || world.read("stderr").contains("Operation not permitted"));
-        assert!(now() < deadline + 500, "too late to be of use");
+        wait_until("the error is reported", || world.read("stderr").contains("Operation not permitted"));
+        assert!(now() < deadline + 500, "reported too late");
         assert!(root.is_alive(), "{}", world.read("stderr"));
         let output = output_of(run);
         let stderr = world.read("stderr");
         assert_eq!(output.code, Some(70), "{stderr}");
-        assert!(root.is_alive(), "it was not waited for: {stderr}");
+        assert!(root.is_alive(), "root's process has ended: {stderr}");
         assert!(stderr.lines().all(|line| line.starts_with("quorlock: ")), "{stderr}");
         assert!(stderr.contains("without the lock"), "{stderr}");
-        assert!(stderr.lines().count() <= 3, "it is said once: {stderr}");
+        assert!(stderr.lines().count() <= 3, "reported more than once: {stderr}");
         assert_eq!(stderr.matches("Operation not permitted").count(), 1, "{stderr}");
         root.send(Signal::KILL);
         world.fleet.servers_mut().iter_mut().for_each(Server::resume);
@@ -100,10 +100,10 @@ fn processes_of_another_user_are_polled_slowly() {
     let output = output_of(run);
     assert!(
         output.stderr.contains("Operation not permitted"),
-        "no process received the signal, and that is said: {output:?}"
+        "the failed signal is not reported: {output:?}"
     );
-    assert!(ticks - before < 50, "it used {} ms of the processor for waiting", (ticks - before) * 10);
-    assert_eq!(output.code, Some(0), "the command had its own end: {output:?}");
+    assert!(ticks - before < 50, "waiting used {} ms of processor time", (ticks - before) * 10);
+    assert_eq!(output.code, Some(0), "the command's exit code is not passed on: {output:?}");
     assert_eq!(world.key_count("a"), 0);
 }
 

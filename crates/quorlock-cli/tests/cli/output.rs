@@ -1,4 +1,4 @@
-//! What cannot be written, and what others write between.
+//! Output that cannot be written, and output of many processes in one file.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::OwnedFd;
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::world::{Output, World, output_of, quorlock, wait};
 
-/// Whose output goes to a disk that is full.
+/// Runs a command whose stdout is a full disk.
 #[cfg(target_os = "linux")]
 fn output_to_full_disk(command: &mut Command) -> Output {
     let full = OpenOptions::new().write(true).open("/dev/full").expect("a disk that is full");
@@ -44,14 +44,14 @@ fn a_failed_write_to_stdout_is_an_error_of_every_command() {
             "{args:?}: {output:?}"
         );
     }
-    // What comes of the question itself counts first.
+    // The command's own failure overrides the write error.
     let output = output_to_full_disk(&mut world.quorlock(&["init", "--json", "--quorum", "7"]));
     assert_eq!(output.code, Some(64), "{output:?}");
     let output = output_to_full_disk(&mut world.quorlock(&["run", "a", "--", "sh", "-c", "exit 3"]));
     assert_eq!(
         (output.code, output.stderr.as_str()),
         (Some(3), ""),
-        "nothing of ours was to be written: {output:?}"
+        "run itself writes nothing to stdout: {output:?}"
     );
 }
 
@@ -63,17 +63,17 @@ fn a_full_stdout_is_an_error_and_a_closed_pipe_is_not() {
     assert_eq!(output.code, Some(74), "{output:?}");
     for args in [&["status", "a"][..], &["doctor"], &["--help"]] {
         let mut child = world.quorlock(args).spawn().expect("a process");
-        // Its reader leaves before it says anything, or in the middle.
+        // The reader closes the pipe before or during the output.
         drop(child.stdout.take());
         assert_eq!(wait(&mut child).code(), Some(0), "{args:?}");
     }
 }
 
-/// What a process writes to stderr, write by write: a datagram is not joined with the next one.
+/// The writes of a process to stderr, one by one: a datagram socket keeps their boundaries.
 fn writes(command: &mut Command) -> Vec<String> {
     let (receiver, sender) = UnixDatagram::pair().expect("two sockets");
     let mut child = command.stderr(Stdio::from(OwnedFd::from(sender))).spawn().expect("a process");
-    // So that only the child has the other end.
+    // So that only the child has the sending end.
     command.stderr(Stdio::null());
     wait(&mut child);
     receiver.set_nonblocking(true).expect("a socket");
@@ -111,7 +111,7 @@ fn lines_of_many_processes_in_one_file_are_not_mixed() {
     let folder = tempfile::tempdir().expect("a temp folder");
     let path = folder.path().join("log");
     let log = OpenOptions::new().create(true).append(true).open(&path).expect("a file");
-    // Of each kind that is said without a server: a line of the command's own, and one about what was typed.
+    // Two kinds of messages that need no server: a configuration error and a usage error.
     let start = |number: usize| -> Child {
         let args = [&["status", "a"][..], &["run", "a", "--ttl", "x", "--", "true"]][number % 2];
         let stderr = log.try_clone().expect("the same file");

@@ -1,4 +1,4 @@
-//! Nodes that are up and cast no vote: what `run`, `status` and `doctor` make of them.
+//! Nodes that are up and cast no vote: how `run`, `status` and `doctor` report them.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ fn json(output: &Output) -> Value {
     serde_json::from_str(&output.stdout).expect("JSON")
 }
 
-/// What is said below the line of this node.
+/// The findings below the line of this node.
 fn findings_of(report: &Output, world: &World, index: usize) -> String {
     let address = format!("127.0.0.1:{} ", world.fleet[index].port());
     let lines = report.stdout.lines().skip_while(|line| !line.contains(&address)).skip(1);
@@ -37,7 +37,7 @@ fn a_client_that_only_reads_initializes_no_node() {
         "{doctor:?}"
     );
     assert_eq!(world.output(&["force-release", "a", "--yes"]).code, Some(0));
-    assert!(world.markers().iter().all(Option::is_none), "nothing was written");
+    assert!(world.markers().iter().all(Option::is_none), "a read-only client wrote a marker");
 }
 
 #[test]
@@ -75,19 +75,23 @@ fn a_waiting_run_outlasts_probation_and_reports_it_once() {
     assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
     assert!(run.stderr.contains("waiting: no lock for "), "{run:?}");
     let next = world.output(&["run", "a", "-n", "--", "true"]);
-    assert_eq!((next.code, next.stderr.as_str()), (Some(0), ""), "it is over for all: {next:?}");
+    assert_eq!(
+        (next.code, next.stderr.as_str()),
+        (Some(0), ""),
+        "the probation is over for all clients: {next:?}"
+    );
 }
 
 #[test]
 fn a_node_on_probation_is_shown_with_reason_and_remaining_time() {
     let world = World::with_max_ttl(3, "1h");
     world.fleet[1].wipe().expect("wiped");
-    // Its probation begins with the first client that connects, also if that only reads.
+    // Its probation begins with the first client that connects, also with a read-only one.
     assert_eq!(world.markers()[1], None);
     let status = world.output(&["status", "a", "--json"]);
     assert_eq!(status.code, Some(0), "two of three vote: {status:?}");
     assert!(world.markers()[1].is_some());
-    assert_eq!(world.output(&["doctor"]).code, Some(0), "nothing is to be mended");
+    assert_eq!(world.output(&["doctor"]).code, Some(0), "a node on probation is not a problem");
     assert_eq!(world.output(&["run", "a", "-n", "--", "true"]).code, Some(0));
 
     let status = world.output(&["status", "a"]);
@@ -117,21 +121,21 @@ fn a_node_on_probation_is_shown_with_reason_and_remaining_time() {
     assert_eq!(doctor["nodes"][1]["probation"]["reason"], "possible-data-loss", "{doctor}");
 }
 
-/// As `docs/servers.md` has it: one after another, each when all vote.
+/// As `docs/servers.md` describes it: one server at a time, each after all nodes vote again.
 #[test]
 fn a_rolling_restart_costs_no_lock() {
     let mut world = World::with_max_ttl(3, "1s");
     let mut run = world.quorlock(&["run", "a", "--ttl", "1s", "--", "sleep", "8"]).spawn().expect("started");
-    wait_until("it has the lock", || world.output(&["status", "a"]).code == Some(1));
+    wait_until("run holds the lock", || world.output(&["status", "a"]).code == Some(1));
     for index in 0..3 {
         world.fleet[index].restart(quorlock_chaos::Data::Kept).expect("back");
-        assert_eq!(world.output(&["doctor"]).code, Some(0), "one on probation is nothing to be mended");
+        assert_eq!(world.output(&["doctor"]).code, Some(0), "a node on probation is not a problem");
         wait_until("all vote", || !world.output(&["doctor", "--json"]).stdout.contains("\"votes\":false"));
     }
     assert_eq!(run.wait().expect("ended").code(), Some(0));
 }
 
-/// As `docs/servers.md` has it: all at once, and a look at them right afterwards.
+/// As `docs/servers.md` describes it: all servers at once, and then `doctor`.
 #[test]
 fn after_a_restart_of_all_servers_doctor_begins_their_probation() {
     let mut world = World::with_max_ttl(3, "1s");
@@ -140,10 +144,13 @@ fn after_a_restart_of_all_servers_doctor_begins_their_probation() {
     let doctor = world.output(&["doctor"]);
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     assert!(doctor.stdout.contains("no lock can be acquired for"), "{doctor:?}");
-    assert!(world.markers().iter().zip(&before).all(|(now, before)| now != before), "they were told");
-    wait_until("it is over for all", || world.output(&["doctor"]).code == Some(0));
+    assert!(
+        world.markers().iter().zip(&before).all(|(now, before)| now != before),
+        "a marker was not rewritten"
+    );
+    wait_until("the probation of all nodes is over", || world.output(&["doctor"]).code == Some(0));
     let run = world.output(&["run", "a", "-n", "--", "true"]);
-    assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "the first run of the night");
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "a lock is granted at once");
 }
 
 #[test]
@@ -151,16 +158,16 @@ fn nodes_on_probation_do_not_make_a_lock_free_in_status() {
     let world = World::of(5);
     world.set_other_owner("a");
     assert_eq!(world.output(&["status", "a"]).code, Some(1));
-    // A quorum still carries the cluster; the two others show no key, and one that voted has lost it.
+    // Three nodes still have the marker, and one of them has no key. The two wiped nodes have no key either.
     world.fleet[0].wipe().expect("wiped");
     world.fleet[1].wipe().expect("wiped");
     world.fleet[2].command::<()>(&["DEL", "a"]).expect("a reply");
     let status = world.output(&["status", "a"]);
-    assert_eq!(status.code, Some(1), "three of five show no key, but only one of them can know: {status:?}");
+    assert_eq!(status.code, Some(1), "three of five show no key, but only one of them votes: {status:?}");
     for server in &world.fleet.servers()[2..] {
         server.command::<()>(&["DEL", "a"]).expect("a reply");
     }
-    assert_eq!(world.output(&["status", "a"]).code, Some(0), "three that vote show none");
+    assert_eq!(world.output(&["status", "a"]).code, Some(0), "three voting nodes show no key");
 }
 
 #[test]
@@ -168,8 +175,8 @@ fn too_few_voting_nodes_are_a_problem_and_an_unknown_state() {
     let world = World::with_max_ttl(3, "1h");
     for index in [0, 1] {
         world.fleet[index].wipe().expect("wiped");
-        // One at a time, so that a quorum is left to say which cluster it belongs to.
-        wait_until("a client has taken it in", || {
+        // One at a time, so that a quorum still knows the lock cluster.
+        wait_until("the node is in the lock cluster again", || {
             world.output(&["run", "a", "-n", "--", "true"]);
             world.markers()[index].is_some()
         });
@@ -200,7 +207,11 @@ fn nodes_with_other_settings_are_another_cluster() {
     let args = ["run", "a", "-n", "--config", "conf.toml", "--", "true"];
     assert_eq!(world.output(&args).code, Some(78));
     let mut command = world.quorlock(&args);
-    assert_eq!(output(command.env("QUORLOCK_MAX_TTL", "30s")).code, Some(0), "the environment wins");
+    assert_eq!(
+        output(command.env("QUORLOCK_MAX_TTL", "30s")).code,
+        Some(0),
+        "the environment overrides the file"
+    );
     let doctor = world.output(&["doctor", "--max-ttl", "5s"]);
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     for index in 0..3 {
@@ -224,7 +235,7 @@ fn a_node_that_evicts_keys_casts_no_vote() {
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     let findings = findings_of(&doctor, &world, 2);
     assert!(findings.contains("allkeys-lru") && findings.contains("noeviction"), "{doctor:?}");
-    assert_eq!(findings.matches('✗').count(), 1, "said once: {doctor:?}");
+    assert_eq!(findings.matches('✗').count(), 1, "not exactly one problem: {doctor:?}");
     assert_eq!(world.output(&["run", "a", "-n", "--", "true"]).code, Some(0));
 }
 
@@ -250,7 +261,7 @@ fn blank_nodes_beside_an_unreachable_node_are_unverified() {
         findings.contains("all of them, if the cluster is new") && findings.contains("keeps the others"),
         "{doctor:?}"
     );
-    assert!(findings.contains('✗'), "it does not pass by itself: {doctor:?}");
+    assert!(findings.contains('✗'), "not reported as a problem: {doctor:?}");
     let status = world.output(&["status", "a"]);
-    assert_eq!(status.code, Some(69), "two show no key, and may have forgotten it: {status:?}");
+    assert_eq!(status.code, Some(69), "two nodes show no key, but may have forgotten it: {status:?}");
 }

@@ -1,5 +1,5 @@
-//! What `run` gets from who starts it: signals ignored or blocked, few files, being the first process; and commands
-//! that cannot be started.
+//! The state that `run` inherits from its parent: ignored or blocked signals, few file descriptors, pid 1. And commands that
+//! cannot be started.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,18 +11,18 @@ use crate::processes::{Process, all, process_tree};
 use crate::programs::is_root;
 use crate::world::{Output, World, output, output_of, send, wait, wait_until};
 
-/// For `python3`: starts the words behind its first argument with signals as that argument says.
+/// For `python3`: executes a command with SIGCHLD ignored, or all signals blocked, by its first argument.
 const STARTER: &str = "
 import os, signal, sys
-how, words = sys.argv[1], sys.argv[2:]
+how, command = sys.argv[1], sys.argv[2:]
 if how == 'ignore':
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 else:
     signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
-os.execvp(words[0], words)
+os.execvp(command[0], command)
 ";
 
-/// Ends without a panic: well, or with an exit code of ours and a line.
+/// The command ended without a panic: with success, or with one of quorlock's exit codes and a message.
 #[track_caller]
 pub(crate) fn check_no_panic(output: &Output, context: &str) {
     assert!(
@@ -32,7 +32,7 @@ pub(crate) fn check_no_panic(output: &Output, context: &str) {
     match output.code {
         Some(0) => {}
         Some(64..=78 | 126 | 127) => {
-            assert!(output.stderr.starts_with("quorlock: "), "{context}: {output:?}")
+            assert!(output.stderr.starts_with("quorlock: "), "{context}: {output:?}");
         }
         _ => panic!("{context}: {output:?}"),
     }
@@ -50,12 +50,12 @@ fn a_parent_that_ignores_sigchld_gets_the_exit_code_too() {
         let output = output(&mut world.program("python3", &[&["starter", "ignore"], args].concat()));
         assert_eq!((output.code, output.stderr.as_str()), (Some(5), ""), "{args:?}");
     }
-    // And what the command ignores is what was ignored before.
+    // The command inherits the ignored signals of the parent, and no others.
     let args = ["starter", "ignore", "quorlock", "run", "a", "--", "grep", "SigIgn", "/proc/self/status"];
     let output = output(&mut world.program("python3", &args));
     let mask = output.stdout.trim().rsplit('\t').next().unwrap_or_default().to_owned();
     let mask = u64::from_str_radix(&mask, 16).expect("a mask");
-    assert_eq!(mask & (1 << 12), 0, "a broken pipe ends the command: {output:?}");
+    assert_eq!(mask & (1 << 12), 0, "SIGPIPE is ignored: {output:?}");
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn blocked_signals_work() {
     assert_eq!(output.stdout, "SigBlk:\t0000000000000000\n", "{output:?}");
 }
 
-/// For `python3`: shows what a process has from who started it. The signals 32 and 33 are the C library's own.
+/// For `python3`: prints the state that a process inherits. The C library uses the signals 32 and 33 itself.
 const PROBE: &str = "
 import os, resource, signal, sys
 own = ['QUORLOCK_LOCK_NAME', 'QUORLOCK_FENCING_TOKEN', 'QUORLOCK_FENCING_NONCE', 'QUORLOCK_HELD']
@@ -116,7 +116,7 @@ fn the_command_inherits_everything_else_from_the_parent_of_run() {
             assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{script}");
             output.stdout
         };
-        // In place of a closed stdin there is an empty one.
+        // `run` replaces a closed stdin by an empty one.
         let plain =
             shown_by(if before.contains("<&-") { "sh -c 'exec \"$@\" </dev/null' sh" } else { "env" });
         for options in ["", "--foreground"] {
@@ -164,20 +164,20 @@ fn the_first_process_of_a_container_waits_for_every_orphan() {
     for options in [&[][..], &["--foreground"]] {
         let (outside, first) = container(&world, options, script);
         let is_shell = |pid: i32| Process::of(pid).is_some_and(|parent| parent.comm == "sh");
-        // The command's own short sleeps are children of a shell.
+        // Short sleeps of the command itself are children of a shell.
         let reaped = || {
             let left = process_tree(first.pid);
             !left.iter().any(|it| it.comm == "sleep" && !is_shell(it.parent))
         };
-        wait_until("the command's orphans are waited for while it runs", reaped);
-        // And those of others, who came in from outside.
+        wait_until("the command's orphans are reaped while it runs", reaped);
+        // Also orphans of a process that entered the container from outside.
         let target = first.pid.to_string();
         let enter = ["-t", &target, "-p", "-m", "sh", "-c", "sleep 0.1 & exec true"];
         assert_eq!(output(&mut world.program("nsenter", &enter)).code, Some(0));
-        wait_until("the orphan of others is dead", || {
+        wait_until("the foreign orphan has ended", || {
             !all().iter().any(|it| it.parent == first.pid && it.comm == "sleep" && it.state != 'Z')
         });
-        wait_until("and waited for", || zombies_of(&first).is_empty());
+        wait_until("the orphan is reaped", || zombies_of(&first).is_empty());
         assert!(first.is_alive());
         world.write("enough", "");
         assert_eq!(output_of(outside).code, Some(6), "{options:?}");
@@ -223,10 +223,10 @@ fn executable(world: &World, name: &str, text: &str) {
 #[test]
 fn a_script_without_a_first_line_is_run_by_sh() {
     let world = World::of(3);
-    executable(&world, "plain", "echo \"told $1\"; exit 3\n");
+    executable(&world, "plain", "echo \"got $1\"; exit 3\n");
     for options in [&[][..], &["--foreground"]] {
         let output = world.output(&[&["run"], options, &["a", "--", "./plain", "one two"]].concat());
-        assert_eq!((output.code, output.stdout.as_str()), (Some(3), "told one two\n"), "{output:?}");
+        assert_eq!((output.code, output.stdout.as_str()), (Some(3), "got one two\n"), "{output:?}");
     }
 }
 
@@ -259,8 +259,8 @@ fn a_command_that_cannot_be_started_is_reported_with_the_cause() {
 #[test]
 fn a_command_in_the_group_of_a_script_does_not_hang_up_stopped_processes() {
     let world = World::of(3);
-    // No shell is above this script, as under `cron`. Something in its group is stopped while a command ends there.
-    let script = "trap 'echo hung up >> heard' HUP
+    // The script is a session leader without a shell above, as under `cron`. A process of its group is stopped meanwhile.
+    let script = "trap 'echo hung up >> log' HUP
         sleep 600 & stopped=$!; kill -STOP $stopped
         quorlock run --foreground a -- true
         quorlock run a -- true
@@ -268,6 +268,10 @@ fn a_command_in_the_group_of_a_script_does_not_hang_up_stopped_processes() {
     world.write("script", script);
     let output = output(&mut world.program("setsid", &["--wait", "sh", "script"]));
     assert_eq!(output.code, Some(0), "{output:?}");
-    assert!(world.read("state").starts_with('T'), "it was continued: {}", world.read("state"));
-    assert!(!world.has_file("heard"));
+    assert!(
+        world.read("state").starts_with('T'),
+        "the stopped process was continued: {}",
+        world.read("state")
+    );
+    assert!(!world.has_file("log"));
 }

@@ -1,4 +1,4 @@
-//! The reaper by itself, as `run` speaks to it: it knows the deadline before the command starts, and needs no more words.
+//! The reaper process without `run`: it gets the deadline with the start command, and needs no further messages.
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::world::wait;
 
-/// A reaper, and our end of the socket between us.
+/// A reaper, and the socket to it.
 struct LoneReaper {
     process: Child,
     socket: UnixStream,
@@ -28,7 +28,7 @@ impl LoneReaper {
         Self { process: command.spawn().expect("a process"), socket: own_end }
     }
 
-    /// Makes it start a shell with this script, which is to be over at that moment of the boot clock.
+    /// Sends the start command for a shell with this script, and with this deadline on the boot clock.
     fn send_start(&mut self, end_at: u64, script: &str) {
         let (end_at, group) = (end_at.to_string(), getpgrp().as_raw_pid().to_string());
         let fields = ["start", &end_at, &group, "1", "0", "5000000000", "0", "sh", "-c", script];
@@ -37,10 +37,10 @@ impl LoneReaper {
         self.socket.write_all(&message).expect("a reader");
     }
 
-    /// All that it tells until it ends, as text.
+    /// All its events until it ends, as text.
     fn events(mut self) -> String {
         let mut events = Vec::new();
-        self.socket.read_to_end(&mut events).expect("words");
+        self.socket.read_to_end(&mut events).expect("events");
         wait(&mut self.process);
         String::from_utf8_lossy(&events).replace('\0', " ")
     }
@@ -68,6 +68,6 @@ fn the_reaper_ends_the_command_when_run_stops_sending() {
     reaper.send_start(end_at, "trap '' TERM HUP INT; setsid sleep 600 & sleep 600; sleep 600");
     let events = reaper.events();
     assert!(boot_nanos() >= end_at);
-    // By KILL, and nothing is left.
+    // Ended by KILL (9), and no process is left.
     assert!(events.contains("exited 9") && events.contains("done"), "{events}");
 }

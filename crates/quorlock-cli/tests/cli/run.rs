@@ -1,4 +1,4 @@
-//! `run` while all is well: the lock, the command's surroundings, signals, and the end.
+//! `run` in normal operation: the lock, the command's environment, signals, and the end.
 
 use std::fs;
 use std::io::Write as _;
@@ -15,7 +15,7 @@ fn the_lock_is_held_while_the_command_runs_and_gone_from_every_node_after() {
     let script = "touch began; while [ ! -e enough ]; do sleep 0.02; done";
     let child = world.quorlock(&["run", "a", "--", "sh", "-c", script]).spawn().expect("a process");
     wait_until("the command runs", || world.has_file("began"));
-    wait_until("the slower nodes have it too", || world.key_count("a") == 5);
+    wait_until("the slower nodes have the key too", || world.key_count("a") == 5);
     assert_eq!(world.output(&["run", "a", "-n", "--", "true"]).code, Some(75));
     fs::write(world.file("enough"), "").expect("a file");
     assert_eq!(output_of(child).code, Some(0));
@@ -37,7 +37,7 @@ fn a_lock_outlives_its_ttl_while_the_command_runs() {
 #[test]
 fn two_commands_of_one_name_run_one_after_the_other() {
     let world = World::of(3);
-    let script = "mkdir here || echo overlap >> bad; sleep 0.03; rmdir here; echo x >> turns";
+    let script = "mkdir here || echo overlap >> bad; sleep 0.03; rmdir here; echo x >> runs";
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -48,8 +48,8 @@ fn two_commands_of_one_name_run_one_after_the_other() {
             });
         }
     });
-    assert!(!world.has_file("bad"), "two were in there at once");
-    assert_eq!(fs::read_to_string(world.file("turns")).expect("a file").lines().count(), 16);
+    assert!(!world.has_file("bad"), "two commands ran at once");
+    assert_eq!(fs::read_to_string(world.file("runs")).expect("a file").lines().count(), 16);
 }
 
 #[test]
@@ -115,20 +115,20 @@ fn an_ignored_hang_up_stays_ignored() {
 #[test]
 fn a_signal_ends_the_waiting_and_nothing_is_left_behind() {
     let world = World::of(3);
-    // A free minority node, on which every attempt leaves something that it must take back.
+    // One node of three has no key, so every attempt sets a key there and must release it.
     world.fleet[0].command::<()>(&["SET", "a", "another owner", "PX", "600000"]).expect("a key");
     world.fleet[1].command::<()>(&["SET", "a", "another owner", "PX", "600000"]).expect("a key");
-    // The servers were written to when they were declared.
+    // Reset, because initialization has counted SET commands.
     world.fleet[2].command::<()>(&["CONFIG", "RESETSTAT"]).expect("a reply");
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let child = world.quorlock(&["run", "a", "--", "touch", "ran"]).spawn().expect("a process");
-        wait_until("it has tried", || {
+        wait_until("run has made an attempt", || {
             let stats: String = world.fleet[2].command(&["INFO", "commandstats"]).expect("a reply");
             stats.contains("cmdstat_set:")
         });
         send(&child, signal);
         assert_eq!(output_of(child).code, Some(code));
-        assert_eq!(world.key_count("a"), 2, "nothing of ours is left");
+        assert_eq!(world.key_count("a"), 2, "a key of the cancelled attempt is left");
         world.fleet[2].command::<()>(&["CONFIG", "RESETSTAT"]).expect("a reply");
     }
     assert!(!world.has_file("ran"));
@@ -140,12 +140,12 @@ fn processes_that_the_command_leaves_running_end_with_it() {
     let script = "trap '' TERM; (while :; do sleep 0.05; done) & echo $! > left; exit 4";
     let output = world.output(&["run", "a", "--kill-after", "500ms", "--", "sh", "-c", script]);
     assert_eq!(output.code, Some(4), "{output:?}");
-    assert!(!is_alive(world.read_pid("left")), "it was dead before the lock was given up");
+    assert!(!is_alive(world.read_pid("left")), "the leftover process outlived the release");
 }
 
 #[test]
 fn waiting_outlasts_missing_nodes() {
-    // Also the probation of the node that comes back.
+    // The returning node is on probation for the max ttl.
     let mut world = World::with_max_ttl(3, "1s");
     world.fleet[0].kill();
     world.fleet[1].kill();

@@ -1,4 +1,4 @@
-//! No password is shown, whatever is wrong with it or around it. (Thousands of cases are in the unit tests.)
+//! No output shows a password, for all kinds of errors. (The unit tests have thousands of cases.)
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -64,7 +64,7 @@ fn a_password_with_a_comma_works_percent_encoded_as_the_message_says() {
     assert!(!good.stderr.contains("a,b/c") && !good.stderr.contains("a%2Cb"), "{good:?}");
 }
 
-/// What takes a login and repeats it in its error, as some proxies do.
+/// A server that repeats the credentials in its error reply, as some proxies do.
 fn serve_echoed_credentials() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("bound").port();
@@ -73,7 +73,7 @@ fn serve_echoed_credentials() -> u16 {
             let mut request = [0; 4096];
             let _ = stream.read(&mut request);
             let _ = stream.write_all(b"-ERR bad AUTH ann hunter2/hunter2 (hunter2/hunter2)\r\n");
-            // It reads to the end, so that what it said is not lost.
+            // Reads to the end, because closing with unread data would discard the reply.
             let _ = std::io::copy(&mut stream, &mut std::io::sink());
         }
     });

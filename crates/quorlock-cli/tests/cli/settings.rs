@@ -1,4 +1,4 @@
-//! Where settings come from: flags, variables, a file.
+//! Settings from flags, environment variables and the file.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -90,9 +90,17 @@ fn paths_in_a_file_are_relative_to_it_and_errors_have_line_and_field() {
     file(&format!("nodes = '{url},'\npassword_file = 'secret'\nreply_timeout = 1\n"));
     fs::write(world.file("sub/secret"), "right\n").expect("a file");
     assert_eq!(status(&[]).code, Some(0), "{:?}", status(&[]));
-    assert_eq!(status(&[("QUORLOCK_PASSWORD", "wrong")]).code, Some(77), "the environment beats the file");
+    assert_eq!(
+        status(&[("QUORLOCK_PASSWORD", "wrong")]).code,
+        Some(77),
+        "the environment overrides the file"
+    );
     fs::write(world.file("sub/secret"), "wrong").expect("a file");
-    assert_eq!(status(&[("QUORLOCK_PASSWORD", "right\r\n")]).code, Some(0), "a line end is not part of it");
+    assert_eq!(
+        status(&[("QUORLOCK_PASSWORD", "right\r\n")]).code,
+        Some(0),
+        "a line end is not part of the password"
+    );
     fs::write(world.file("sub/secret"), "\n").expect("a file");
     let empty = status(&[]);
     assert!(empty.stderr.contains("sub/conf.toml: line 2: password_file: the file is empty"), "{empty:?}");

@@ -216,7 +216,7 @@ fn collect(mut master: File, screen: &Mutex<String>, is_closed: &AtomicBool) {
     }
 }
 
-/// A prompt that nothing else shows.
+/// A prompt that occurs in no other output.
 pub(crate) const PROMPT: &str = "<ready> ";
 pub(crate) const CTRL_C: &str = "\x03";
 pub(crate) const CTRL_Z: &str = "\x1a";

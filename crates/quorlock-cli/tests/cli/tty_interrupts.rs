@@ -1,4 +1,4 @@
-//! Ctrl-C and its like, typed or sent: each reaches the command once, and leaves the loop around it.
+//! Interrupts (Ctrl-C, Ctrl-\), typed or sent: each reaches the command once, and ends a shell loop around `run`.
 
 use std::os::unix::process::ExitStatusExt as _;
 
@@ -9,7 +9,7 @@ use crate::programs::LISTENER;
 use crate::terminal::{CTRL_BACKSLASH, CTRL_C, PROMPT, Terminal};
 use crate::world::{World, wait_until};
 
-/// The ways in which a command may stand at a terminal.
+/// Command lines with stdin, stdout and process group in all combinations.
 const COMMAND_LINES: [&str; 6] = [
     "quorlock run a -- python3 listener INT USR1",
     "echo x | quorlock run a -- python3 listener INT USR1",
@@ -19,7 +19,7 @@ const COMMAND_LINES: [&str; 6] = [
     "quorlock run --foreground a -- python3 listener INT USR1 | cat",
 ];
 
-/// Interrupts the listener in each of the ways, and counts what it hears.
+/// Interrupts the listener in each command line, and checks that it receives INT once.
 #[track_caller]
 fn check_received_once(interrupt: impl Fn(&Terminal, &Process)) {
     let world = World::of(3);
@@ -30,10 +30,10 @@ fn check_received_once(interrupt: impl Fn(&Terminal, &Process)) {
         wait_until("the listener is ready", || world.read("signals") == "READY\n");
         let run = terminal.run();
         interrupt(&terminal, &run);
-        wait_until("it hears the signal", || world.read("signals").contains("INT"));
-        // Passed on after all that came before it.
+        wait_until("the listener receives INT", || world.read("signals").contains("INT"));
+        // Signals stay in order, so after USR1 no further INT can arrive.
         run.send(Signal::USR1);
-        wait_until("it hears the next one", || world.read("signals").contains("USR1"));
+        wait_until("the listener receives USR1", || world.read("signals").contains("USR1"));
         run.send(Signal::TERM);
         terminal.wait_for(PROMPT);
         let received = world.read("signals");
@@ -53,7 +53,7 @@ fn an_interrupt_sent_to_run_comes_once() {
     check_received_once(|_, run| run.send(Signal::INT));
 }
 
-/// A loop of three commands of which the second must never begin.
+/// A loop of three commands, of which the second must not start.
 const LOOP: &str =
     "for i in 1 2 3; do echo round-$i; quorlock run a -- sh -c 'echo began-$$ >> began; exec sleep 60'; done";
 
@@ -129,7 +129,7 @@ fn run_dies_of_the_same_signal_as_its_command() {
         terminal.run().send(signal);
         let status = terminal.wait_for_end();
         assert_eq!(status.signal(), Some(signal.as_raw()), "{status:?}");
-        assert_eq!(world.key_count("a"), 0, "the lock was given up first");
+        assert_eq!(world.key_count("a"), 0, "the lock was not released");
         std::fs::remove_file(world.file("began")).expect("a file");
     }
 }
@@ -142,7 +142,7 @@ fn an_interrupt_while_it_waits_for_the_lock_leaves_the_loop_too() {
     terminal.type_line("for i in 1 2 3; do echo round-$i; quorlock run a -- touch ran; done");
     terminal.wait_for("round-1");
     let run = terminal.run();
-    wait_until("it waits", || {
+    wait_until("run waits", || {
         let clients: String = world.fleet[0].command(&["CLIENT", "LIST"]).expect("a reply");
         clients.contains("quorlock")
     });

@@ -1,7 +1,7 @@
-//! Job control: a stopped command stops `run`, whose lock then runs out; `fg` in time goes on.
+//! Job control: stopping the command stops `run`, and its lock expires unless `fg` continues both in time.
 //!
-//! What is stopped here loops in `bash`: `sh` may use vfork, and a child of that which is stopped before it has become its
-//! program keeps its parent from being stopped, with or without `run`.
+//! The stopped commands are `bash` scripts. `sh` may use vfork: a child that is stopped before it executes its program keeps
+//! its parent from being stopped, with or without `run`.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
@@ -28,11 +28,14 @@ fn a_command_suspended_for_a_moment_goes_on() {
         terminal.type_keys(CTRL_Z);
         terminal.wait_for("Stopped");
         terminal.wait_for(PROMPT);
-        assert!(command.is_stopped() && run.is_stopped(), "{options}: the shell was told the truth");
+        assert!(
+            command.is_stopped() && run.is_stopped(),
+            "{options}: the shell reports a stop that did not happen"
+        );
         assert_eq!(world.key_count("a"), 3, "{options}");
         terminal.type_line("fg");
         terminal.wait_for("bash prompt");
-        wait_until("the command goes on", || !command.is_stopped());
+        wait_until("the command is continued", || !command.is_stopped());
         terminal.type_line("yes");
         terminal.wait_for("read: yes");
         terminal.wait_for(PROMPT);
@@ -54,12 +57,12 @@ fn a_command_suspended_for_longer_than_the_ttl_loses_its_lock_and_ends() {
         terminal.type_keys(CTRL_Z);
         terminal.wait_for("Stopped");
         terminal.wait_for(PROMPT);
-        // Nothing renews it.
+        // The lock is not renewed.
         world.wait_until_free("a");
         assert_eq!(
             world.output(&["run", "a", "-n", "--", "true"]).code,
             Some(0),
-            "{options}: others have their turn"
+            "{options}: another client gets the lock"
         );
         wait_until("the command is gone", || !command.is_alive());
         terminal.type_line("fg");
@@ -82,13 +85,13 @@ fn a_command_in_the_background_that_reads_is_stopped_and_fg_lets_it_read() {
         terminal.type_line(line);
         terminal.wait_for(PROMPT);
         let run = terminal.run();
-        wait_until("it is stopped", || run.is_stopped());
+        wait_until("run is stopped", || run.is_stopped());
         terminal.type_line("jobs -l");
         terminal.wait_for("tty input");
         terminal.wait_for(PROMPT);
         terminal.type_line("fg");
         terminal.wait_for("bash prompt");
-        wait_until("it goes on", || !run.is_stopped());
+        wait_until("run is continued", || !run.is_stopped());
         terminal.type_line("yes");
         terminal.wait_for("read: yes");
         terminal.wait_for(PROMPT);
@@ -113,14 +116,16 @@ fn a_command_sent_to_the_background_runs_until_it_reads() {
     terminal.type_line("bg");
     terminal.wait_for(PROMPT);
     world.write("go", "");
-    wait_until("it goes on in the background", || world.has_file("gone"));
-    wait_until("it is stopped when it reads", || run.is_stopped() && command.is_stopped());
+    wait_until("the command continues in the background", || world.has_file("gone"));
+    wait_until("run and command are stopped when the command reads", || {
+        run.is_stopped() && command.is_stopped()
+    });
     terminal.type_line("jobs -l");
     terminal.wait_for("tty input");
     terminal.wait_for(PROMPT);
     terminal.type_line("fg");
     terminal.wait_for("bash prompt");
-    wait_until("it goes on", || !run.is_stopped());
+    wait_until("run is continued", || !run.is_stopped());
     terminal.type_line("yes");
     terminal.wait_for("read: yes");
     terminal.wait_for(PROMPT);
@@ -135,7 +140,7 @@ fn a_suspended_command_without_a_job_control_shell_continues() {
     let mut terminal = Terminal::quorlock(&world, &["run", "--ttl", "2s", "a", "--", "bash", "command"]);
     let command = world.read_process("pid");
     terminal.type_keys(CTRL_Z);
-    // It came, and was undone: the command works for longer than the ttl.
+    // The stop was reverted: the command works for longer than the ttl.
     for _ in 0..3 {
         sleep(Duration::from_secs(1));
         let lines = world.read("proof").len();
@@ -163,7 +168,7 @@ fn an_interrupt_ends_a_command_without_a_job_control_shell() {
 #[test]
 fn a_command_that_cannot_get_the_terminal_is_ended_with_a_message() {
     let world = World::of(3);
-    // A group in the background whose starter is gone: the system stops no member of it.
+    // An orphaned background group: the kernel does not stop its members.
     let orphan = "import os, subprocess
 starter = os.getpid()
 if os.fork():
@@ -177,7 +182,7 @@ open('code', 'w').write(f'{run.returncode}\\n')
     world.write("orphan", orphan);
     let script = "python3 orphan; while [ ! -e enough ]; do sleep 0.02; done";
     let mut terminal = Terminal::script(&world, "sh", script);
-    wait_until("it ends", || world.has_file("code"));
+    wait_until("run has ended", || world.has_file("code"));
     let stderr = world.read("stderr");
     assert!(stderr.starts_with("quorlock: ") && stderr.contains("terminal"), "{stderr}");
     assert_eq!(world.read("code"), "149\n", "{stderr}");
@@ -199,7 +204,7 @@ fn a_command_stopped_by_another_process_keeps_the_lock_and_is_reported() {
         terminal.wait_for("stopped");
         sleep(Duration::from_millis(2500));
         assert!(command.is_stopped(), "{options:?}");
-        assert_eq!(world.key_count("a"), 3, "{options:?}: it is renewed");
+        assert_eq!(world.key_count("a"), 3, "{options:?}: the lock was not renewed");
         command.send(Signal::CONT);
         world.write("enough", "");
         assert_eq!(terminal.wait_for_end().code(), Some(6), "{options:?}");
@@ -228,7 +233,7 @@ fn closing_the_terminal_ends_everything() {
                 terminal.type_line(&format!("quorlock run --ttl 30s a -- sh -c '{command}'"));
                 terminal
             }
-            // What waits for keys and changes modes.
+            // A program in raw mode that waits for keys.
             "editor" => {
                 let mut terminal = Terminal::bash(&world);
                 terminal.type_line("quorlock run --ttl 30s a -- sh -c 'echo $$ > pid; exec python3 editor'");
@@ -247,9 +252,9 @@ fn closing_the_terminal_ends_everything() {
         let all = process_tree(terminal.leader());
         assert!(all.len() > 2, "{all:?}");
         terminal.close();
-        wait_until("nothing of it is left", || !all.iter().any(Process::is_alive));
+        wait_until("all processes have ended", || !all.iter().any(Process::is_alive));
         assert!(processes::all().iter().all(|it| it.session != terminal.leader() || !it.is_alive()));
-        // Given up, and not only run out.
+        // Released, not only expired.
         assert_eq!(world.key_count("a"), 0, "{leader}, suspended: {is_suspended}");
         fs::remove_file(world.file("pid")).expect("a file");
     }

@@ -1,4 +1,4 @@
-//! The terminal after a command that could not put it in order itself; and signals that are no interrupts.
+//! Terminal modes after a command that was killed, and signals other than interrupts.
 
 use std::fs;
 
@@ -42,7 +42,7 @@ fn an_editor_that_was_killed_before_the_deadline_leaves_a_usable_terminal() {
     assert!(terminal.is_sane());
 }
 
-/// The numbers of the signals that are passed on, beside those that tell to end; the real-time ones by number.
+/// Signals that are passed on, other than the ending ones; real-time signals by number.
 const OTHER_SIGNALS: [&str; 10] = ["WINCH", "CONT", "ALRM", "VTALRM", "USR1", "USR2", "IO", "37", "50", "64"];
 
 fn number(name: &str) -> i32 {
@@ -99,7 +99,7 @@ fn a_stop_that_is_sent_to_run_stops_the_command_and_cont_continues_both() {
     wait_until("the command is stopped too", || command.is_stopped());
     terminal.wait_for(PROMPT);
     terminal.type_line("fg");
-    wait_until("both go on", || !command.is_stopped() && !run.is_stopped());
+    wait_until("both are continued", || !command.is_stopped() && !run.is_stopped());
     world.write("enough", "");
     terminal.wait_for(PROMPT);
     assert_eq!(terminal.last_exit_code(), 6);
@@ -117,7 +117,7 @@ fn a_resized_window_is_known_to_the_command() {
         let mut terminal = Terminal::script(&world, "sh", line);
         wait_until("the listener is ready", || world.read("signals") == "READY\n");
         terminal.resize();
-        wait_until("it knows", || world.read("signals").contains("WINCH"));
+        wait_until("the command receives WINCH", || world.read("signals").contains("WINCH"));
         terminal.run().send(Signal::TERM);
         assert_eq!(terminal.wait_for_end().code(), Some(5), "{line}");
         fs::remove_file(world.file("signals")).expect("a file");

@@ -1,4 +1,4 @@
-//! `run` on a terminal: its command may ask, and the terminal goes back to who had it.
+//! `run` on a terminal: the command may read it, and afterwards the terminal returns to its previous group.
 
 use crate::programs::{EDITOR, READ_REPLY, is_installed};
 use crate::terminal::{PROMPT, Terminal};
@@ -72,7 +72,7 @@ fn an_editor_works_and_leaves_the_terminal_as_it_was() {
         "stty -g > before; quorlock run a -- python3 editor; echo \"code=$?\"; stty -g > after; read go";
     let mut terminal = Terminal::script(&world, "sh", script);
     terminal.wait_for("editing");
-    assert!(!terminal.is_sane(), "the editor has its own modes");
+    assert!(!terminal.is_sane(), "the editor did not set raw mode");
     terminal.type_keys("q");
     terminal.wait_for("code=0");
     assert!(terminal.is_sane());
@@ -116,7 +116,7 @@ fn a_pager_at_the_end_of_a_pipeline_reads_keys() {
         terminal.wait_for(PROMPT);
         assert_eq!(terminal.last_exit_code(), 0);
     }
-    // Without job control all of the pipeline is in the group of the script.
+    // Without job control, the whole pipeline is in the script's group.
     let mut terminal = Terminal::script(&world, "sh", &format!("{line}; read next; echo \"next: $next\""));
     terminal.wait_for("editing");
     terminal.type_keys("q");

@@ -1,5 +1,5 @@
-//! Terminals that others have part in: programs that stop themselves, groups and sessions of their own, substitutions,
-//! and what is typed at an odd moment.
+//! Terminals shared with other processes: programs that stop themselves, new groups and sessions, substitutions, and keys
+//! typed during start and end.
 
 use rustix::process::{Pid, Signal, test_kill_process_group};
 
@@ -11,7 +11,7 @@ use crate::world::{World, wait_until};
 #[test]
 fn a_command_that_stops_itself_when_ctrl_z_is_typed_stops_run() {
     let world = World::of(3);
-    // As `top` and `nano` do, and `suspend` of a shell.
+    // As `top`, `nano` and a shell's `suspend` do.
     world.write("editor", "echo $$ > pid; stty raw; kill -STOP $$; stty -raw; echo back; exit 4");
     for options in ["", "--foreground"] {
         let mut terminal = Terminal::bash(&world);
@@ -42,9 +42,9 @@ fn a_command_that_makes_a_group_of_its_own_keeps_the_terminal_and_goes_on_after_
         terminal.type_keys(CTRL_Z);
         terminal.wait_for("Stopped");
         terminal.wait_for(PROMPT);
-        wait_until("all of it is stopped", || command.is_stopped());
+        wait_until("command and run are stopped", || command.is_stopped());
         terminal.type_line("fg");
-        wait_until("it goes on", || !command.is_stopped());
+        wait_until("the command is continued", || !command.is_stopped());
         terminal.type_line("please");
         terminal.wait_for("read: please");
         terminal.wait_for(PROMPT);
@@ -68,7 +68,7 @@ fn a_command_that_writes_to_a_file_reads_the_terminal() {
 
 #[test]
 fn the_group_of_the_command_has_a_leader() {
-    // `sudo` takes a group without one for one that nothing continues, and ends what it runs when it is stopped.
+    // `sudo` treats a group without a leader as orphaned, and ends its command when that is stopped.
     let world = World::of(3);
     let script = "ps -o pgid= -p $$ | tr -d ' ' > group; while [ ! -e enough ]; do sleep 0.02; done";
     let mut terminal = Terminal::bash(&world);
@@ -90,7 +90,9 @@ fn in_a_substitution_the_command_reads_the_terminal() {
         "trap '' TTIN TTOU TSTP; quorlock run a -- sh prompt | sed s/^/got-/",
     ] {
         terminal.type_line(line);
-        wait_until("it reads", || terminal.running().iter().any(|it| it.command_line() == "sh prompt"));
+        wait_until("the command reads", || {
+            terminal.running().iter().any(|it| it.command_line() == "sh prompt")
+        });
         terminal.type_line("typed");
         terminal.wait_for("got-typed");
         terminal.wait_for(PROMPT);
@@ -132,7 +134,7 @@ fn an_interrupt_at_any_moment_of_the_start_ends_the_loop() {
 #[test]
 fn an_interrupt_after_the_commands_end_ends_the_loop() {
     let world = World::of(3);
-    // What is left heeds neither.
+    // The leftover process ignores both signals.
     let left = "(trap \"\" TERM INT; echo 1 > left; exec sleep 3) & exit 0";
     let mut terminal = Terminal::bash(&world);
     terminal.type_line(&format!(
@@ -142,7 +144,7 @@ fn an_interrupt_after_the_commands_end_ends_the_loop() {
     terminal.type_keys(CTRL_C);
     terminal.wait_for(PROMPT);
     assert_eq!(terminal.last_exit_code(), 130);
-    // And while the lock is given back.
+    // Also while the lock is being released.
     let mut world = World::of(3);
     let mut terminal = Terminal::bash(&world);
     terminal.type_line("while :; do echo round; quorlock run a -- sh -c 'touch began; while [ ! -e enough ]; do sleep 0.02; done; touch ended'; done");
@@ -165,11 +167,11 @@ fn a_stop_right_after_fg_is_a_stop() {
         terminal.type_line("quorlock run --ttl 30s --kill-after 1s a -- bash prompt &");
         terminal.wait_for(PROMPT);
         let run = terminal.run();
-        wait_until("it is stopped", || run.is_stopped());
+        wait_until("run is stopped", || run.is_stopped());
         run.send(Signal::CONT);
         run.send(Signal::TSTP);
-        // Which of the two came first is not known, but the last word is a stop.
-        wait_until("all of it is stopped", || {
+        // The order of the two is unknown, but the stop must win.
+        wait_until("command and run are stopped", || {
             run.is_stopped()
                 && terminal.running().iter().any(|it| it.command_line() == "bash prompt" && it.is_stopped())
         });

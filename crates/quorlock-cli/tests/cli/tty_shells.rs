@@ -1,4 +1,4 @@
-//! Shells under a lock, and a lock under a lock: the terminal passes down and comes back up.
+//! Shells under a lock, and nested locks: the terminal is lent down the chain and returned.
 
 use rustix::process::Signal;
 
@@ -6,7 +6,7 @@ use crate::programs::READ_REPLY;
 use crate::terminal::{CTRL_C, CTRL_Z, PROMPT, Terminal};
 use crate::world::{World, wait_until};
 
-/// The prompt of a shell in the shell.
+/// The prompt of the inner shell.
 const INNER: &str = "<inner> ";
 
 #[test]
@@ -21,7 +21,7 @@ fn a_shell_with_jobs_of_its_own_works_under_a_lock() {
     terminal.wait_for("Stopped");
     terminal.wait_for(INNER);
     let run = terminal.run();
-    assert!(!run.is_stopped(), "the job was stopped, and the shell over it was not");
+    assert!(!run.is_stopped(), "the inner shell's job was stopped, so run must not stop");
     terminal.type_line("fg");
     terminal.wait_for("sleep 60");
     terminal.type_keys(CTRL_C);
@@ -42,17 +42,17 @@ fn a_shell_that_is_killed_leaves_the_terminal_to_the_one_above() {
     let mut terminal = Terminal::bash(&world);
     terminal.type_line("PS1='<inn''er> ' quorlock run a -- bash --norc --noprofile -i");
     terminal.wait_for(INNER);
-    // The job inside has the terminal, in a group that only that shell knows.
+    // The inner job has the terminal, in a group that only the inner shell knows.
     terminal.type_line("sh -c 'echo began >> began; exec sleep 60'");
     wait_until("the job runs", || world.has_file("began"));
     let inner = terminal
         .running()
         .into_iter()
         .find(|it| it.command_line() == "bash --norc --noprofile -i" && it.pid != terminal.leader());
-    inner.expect("the shell inside").send(Signal::KILL);
+    inner.expect("the inner shell").send(Signal::KILL);
     terminal.wait_for(PROMPT);
     assert_eq!(terminal.last_exit_code(), 137);
-    assert!(!terminal.running().iter().any(|it| it.comm == "sleep"), "the job went with its shell");
+    assert!(!terminal.running().iter().any(|it| it.comm == "sleep"), "the job outlived its shell");
     assert_eq!(world.key_count("a"), 0);
 }
 
@@ -97,7 +97,7 @@ fn a_command_that_does_not_stop_for_ctrl_z_goes_on_alone() {
     wait_until("the command runs", || world.has_file("began"));
     terminal.type_keys(CTRL_Z);
     std::thread::sleep(std::time::Duration::from_millis(2500));
-    assert_eq!(world.key_count("a"), 3, "run was not stopped: its command was not");
+    assert_eq!(world.key_count("a"), 3, "run was stopped, though its command was not");
     world.write("enough", "");
     terminal.wait_for(PROMPT);
     assert_eq!(terminal.last_exit_code(), 6);

@@ -1,4 +1,4 @@
-//! Usage errors.
+//! Messages of usage errors.
 
 use crate::world::{World, output, quorlock};
 
@@ -31,7 +31,7 @@ fn a_command_without_dashes_gets_a_hint() {
     check(&["run", "--", "true"], 64, "the lock's name is missing: quorlock run NAME -- COMMAND\n");
     check(&["run"], 64, "the lock's name is missing");
     check(&[], 64, "quorlock: no subcommand given\n\nDistributed locks over");
-    // As a shell has it.
+    // 127, as in a shell.
     check(&["run", "x", "--", ""], 127, "the command's name is empty");
     check(&["dev", "--", ""], 127, "the command's name is empty");
     check(&["run", "x", "y", "--", "true"], 64, "unexpected argument");
@@ -98,7 +98,7 @@ fn a_lock_that_can_never_be_acquired_is_not_waited_for() {
         (&[&long], "the name is too long"),
     ] {
         let args = [&["run"], args, &["--", "true"]].concat();
-        // Whether its nodes are away, which would be waited for without end, or there.
+        // With unreachable nodes, which `run` would wait for forever, and with a reachable one.
         check(&args, 64, message);
         let output = world.output(&args);
         assert!(output.code == Some(64) && output.stderr.contains(message), "{output:?}");

@@ -1,4 +1,4 @@
-//! What `run` says while it waits, and of what it says nothing.
+//! Messages of `run` while it waits: which reasons are reported, and how often.
 
 use std::fs::{self, File};
 use std::process::Stdio;
@@ -38,14 +38,14 @@ fn servers_that_die_during_the_wait_are_reported_with_every_change() {
     let mut run = world.quorlock(&["run", "a", "--ttl", "1s", "--", "true"]);
     run.stderr(Stdio::from(File::create(world.file("stderr")).expect("a file")));
     let child = run.spawn().expect("a process");
-    wait_until("it has tried", || {
+    wait_until("run has made an attempt", || {
         let stats: String = world.fleet[2].command(&["INFO", "commandstats"]).expect("a reply");
         stats.contains("cmdstat_pttl")
     });
-    assert_eq!(stderr_text(&world), "", "a lock that is held is waited for without a word at first");
+    assert_eq!(stderr_text(&world), "", "a held lock is reported only after a delay");
     world.fleet[0].kill();
     world.fleet[1].kill();
-    wait_until("it says so", || stderr_text(&world).contains("waiting: "));
+    wait_until("the outage is reported", || stderr_text(&world).contains("waiting: "));
     let (first, dead) = (stderr_text(&world), world.fleet[0].port().to_string());
     let line = first.lines().next().expect("a line");
     assert!(line.contains("too few nodes vote: ") && line.contains(&dead), "{first}");
@@ -56,10 +56,10 @@ fn servers_that_die_during_the_wait_are_reported_with_every_change() {
     }
     assert_eq!(output_of(child).code, Some(0));
     let stderr_text = stderr_text(&world);
-    assert!(stderr_text.lines().count() <= 5, "nothing is said again and again: {stderr_text}");
+    assert!(stderr_text.lines().count() <= 5, "a message is repeated: {stderr_text}");
 }
 
-/// Each try of its start takes five seconds.
+/// Each attempt to connect takes five seconds.
 #[test]
 fn nodes_unreachable_from_the_start_are_reported_once() {
     let mut world = World::of(3);
@@ -69,12 +69,12 @@ fn nodes_unreachable_from_the_start_are_reported_once() {
     assert_eq!((run.code, run.stderr.matches("waiting: ").count()), (Some(69), 1), "{run:?}");
 }
 
-/// Once, though it goes on; and not to who wants to hear nothing.
+/// Reported once although the wait goes on, and not with --quiet.
 #[test]
 fn the_holder_is_reported_once_after_a_while() {
     let world = World::of(3);
     let holder = world.quorlock(&["run", "a", "--", "sleep", "60"]).spawn().expect("a process");
-    wait_until("it is held", || world.key_count("a") == 3);
+    wait_until("the lock is held", || world.key_count("a") == 3);
     let status = world.output(&["status", "a", "--json"]).stdout;
     let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
     let run_waiting =
@@ -118,7 +118,7 @@ fn a_key_without_expiry_is_reported_as_such() {
     }
 }
 
-/// It looks again now and then. An outage is one, in however many words nodes are found to be away.
+/// `run` inspects the lock at intervals. An outage is reported once, although the errors of its nodes change.
 #[test]
 fn each_change_during_the_wait_is_reported_once() {
     let mut world = World::of(3);
@@ -129,12 +129,12 @@ fn each_change_during_the_wait_is_reported_once() {
         world.fleet[index].pause();
     }
     let outage = next_line("too few nodes vote: ");
-    // Until connections are given up, and dialed again in vain.
+    // Until connections time out and dials fail.
     std::thread::sleep(std::time::Duration::from_secs(8));
     for index in [0, 1] {
         world.fleet[index].resume();
     }
-    wait_until("it is over", || stderr_text(&world).matches("held by #").count() == 2);
+    wait_until("the holder is reported again", || stderr_text(&world).matches("held by #").count() == 2);
     let second = next_line("held by #");
     assert_eq!(second.split(" for ").next(), first.split(" for ").next(), "{outage}");
     for server in world.fleet.servers() {
@@ -176,10 +176,10 @@ fn missing_replies_are_reported_after_a_delay_and_late_replies_are_not() {
     for index in [0, 1] {
         world.fleet[index].restart(Data::Kept).expect("back");
     }
-    // They may have forgotten locks, which is for another test.
+    // Ended here, because the returning nodes are on probation.
     crate::world::send(&run, rustix::process::Signal::TERM);
     assert_eq!(output_of(run).code, Some(143));
-    // However long a dial may take.
+    // Also with a long dial timeout.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent = format!("redis://{}", silent.local_addr().expect("an address"));
     let began = now();
@@ -205,7 +205,7 @@ fn missing_replies_are_reported_after_a_delay_and_late_replies_are_not() {
     assert!(output.code == Some(0) && (!is_in_time || output.stderr.is_empty()), "{output:?}");
 }
 
-/// A `run` of lock `a` that waits, and what awaits its next line, in which these words are to be.
+/// Starts a waiting `run` of lock `a`. Returns it with a function that awaits its next line, which must contain a text.
 fn waiter(world: &World, more: &[&str]) -> (std::process::Child, impl FnMut(&str) -> String + use<>) {
     let mut run = world.quorlock(&[&["run", "a"], more, &["--", "true"]].concat());
     run.stderr(Stdio::from(File::create(world.file("stderr")).expect("a file")));
@@ -223,7 +223,7 @@ fn waiter(world: &World, more: &[&str]) -> (std::process::Child, impl FnMut(&str
     (run, next_line)
 }
 
-/// A node that is silent may still answer; but two that refuse leave no quorum.
+/// A node without a reply may still reply, but with two unreachable nodes there is no quorum.
 #[test]
 fn a_single_try_does_not_wait_for_nodes_without_a_quorum() {
     let world = World::of(2);
@@ -236,7 +236,7 @@ fn a_single_try_does_not_wait_for_nodes_without_a_quorum() {
     assert_eq!(once.code, Some(69), "{once:?}");
     assert!(once.stderr.contains("127.0.0.1:1, 127.0.0.1:2: connection refused"), "{once:?}");
     assert!(now() - began < 10_000, "{} ms", now() - began);
-    // One that refuses and two that answer are enough.
+    // One unreachable node and two that reply are enough.
     let nodes = format!("{},{}", closed[0], world.fleet.nodes());
     let acquired = world.output(&["run", "a", "-n", "--mode", "plain", "--nodes", &nodes, "--", "true"]);
     assert_eq!(acquired.code, Some(0), "{acquired:?}");
