@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn malformed_entries_are_skipped() {
         let owner: OwnerHash = "45bf80c1".parse().expect("an owner hash");
-        let outer_run = |process: &str| OuterRun { owner: owner, process: process.to_owned() };
+        let outer_run = |process: &str| OuterRun { owner, process: process.to_owned() };
         let parsed = parsed("x  45bf80c1@12 45bf80c@12 45bf80c1 #45bf80c1@-");
         assert_eq!(parsed, [outer_run("12"), outer_run("-")]);
         assert!(!parsed.iter().any(OuterRun::is_ancestor));
@@ -75,8 +75,7 @@ mod tests {
     #[test]
     fn an_ancestor_matches_only_by_its_whole_identity() {
         let owner: OwnerHash = "45bf80c1".parse().expect("an owner hash");
-        let is_ancestor =
-            |process: &str| OuterRun { owner: owner, process: process.to_owned() }.is_ancestor();
+        let is_ancestor = |process: &str| OuterRun { owner, process: process.to_owned() }.is_ancestor();
         let ancestors: Vec<String> = process::lineage().filter_map(|it| it.identity).collect();
         assert!(ancestors.len() > 1 && ancestors.iter().all(|it| is_ancestor(it)), "{ancestors:?}");
         let parts: Vec<&str> = ancestors[1].split('.').collect();

@@ -141,9 +141,9 @@ mod tests {
         Cycle {
             task,
             key: 0,
-            requested_at: requested_at,
-            granted_at: granted_at,
-            release_began_at: release_began_at,
+            requested_at,
+            granted_at,
+            release_began_at,
             released_at: release_began_at + 5,
             was_lost: false,
             is_confirmed: true,
