@@ -21,7 +21,7 @@ pub(crate) fn about() -> String {
     )
 }
 
-/// The command line, quoted for a shell. Arguments with a URL are hidden, because they may contain a password.
+/// The command line, quoted for a shell. Arguments with a URL are hidden: they may contain a password.
 pub(crate) fn command_line(args: impl Iterator<Item = std::ffi::OsString>) -> String {
     let quote = |arg: std::ffi::OsString| {
         let arg = arg.to_string_lossy().into_owned();

@@ -150,7 +150,7 @@ struct BenchRun<'a> {
 }
 
 impl BenchRun<'_> {
-    /// Kills and restarts the server at the planned times. The fleet holds only servers that were started for this run.
+    /// Kills and restarts the server at the planned times. The fleet holds only servers of this run.
     fn run_phases(&mut self) -> Result<(), Failure> {
         let (true, Some(fleet), Some(began_at)) =
             (self.args.kill_one, &mut self.fleet, self.progress.began_at(Phase::Load))

@@ -123,7 +123,7 @@ fn report(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Fa
     Ok(exit_code(outcome))
 }
 
-/// Zero only if something was tested and every invariant held, in the run itself and in its negative controls.
+/// Zero only if something was tested and every invariant held, in the run and in its negative controls.
 fn exit_code(outcome: &Outcome) -> u8 {
     match () {
         () if !messages::verdicts(outcome).all(Verdict::passed) => exit::UNHEALTHY,

@@ -1,4 +1,5 @@
-//! Builds a client from flags, environment variables and the file. A flag overrides the environment, which overrides the file.
+//! Builds a client from flags, environment variables and the file. A flag overrides the environment, which
+//! overrides the file.
 
 mod environment;
 mod file;
@@ -36,7 +37,7 @@ pub(crate) struct Cluster {
     pub(crate) dial_timeout: Duration,
 }
 
-/// A client from all sources, driven by a separate thread, so that locks are renewed while this runtime is busy.
+/// A client from all sources, driven by a separate thread: locks are renewed while this runtime is busy.
 pub(crate) fn cluster(args: NodeArgs) -> Result<Cluster, Failure> {
     let cluster = cluster_on_current_runtime(args)?;
     Ok(Cluster { builder: cluster.builder.dedicated_thread(), ..cluster })
@@ -177,7 +178,7 @@ impl<'a> Sources<'a> {
         }))
     }
 
-    /// A readable file. Errors do not show its name, because a password or key may be given in its place by mistake.
+    /// A readable file. Errors do not show its name, because it may be a password or key by mistake.
     fn file(
         &mut self,
         field: &'static str,

@@ -154,7 +154,7 @@ fn no_lock(nodes: &[NodeStatus], quorum: usize, probed: Result<(), ProbeFailure>
     })
 }
 
-/// The findings on one node. The message for a blank node depends on the others: all blank, or some to fix first.
+/// The findings on one node. The message for a blank node depends on the others: all blank, or some to fix.
 fn examine(
     node: &NodeStatus,
     (is_uninitialized, is_to_fix): (bool, bool),
@@ -190,8 +190,8 @@ fn examine(
     findings
 }
 
-/// The finding on a node's clock offset. Locks depend on the clock's speed alone; the order of fencing numbers depends
-/// on its time too, once nodes lose them (see `quorlock::safety`).
+/// The finding on a node's clock offset. Locks depend on the clock's speed alone; the order of fencing
+/// numbers depends on its time too, once nodes lose them (see `quorlock::safety`).
 fn clock_finding(ahead_micros: i64, max_ttl: Option<Duration>) -> Option<Finding> {
     let offset = Duration::from_micros(ahead_micros.unsigned_abs());
     let seconds = ahead_micros as f64 / 1e6;

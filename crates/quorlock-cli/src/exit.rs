@@ -115,8 +115,8 @@ pub(crate) fn code_of_exclusions(nodes: &[NodeStatus]) -> Option<u8> {
     nodes.iter().filter_map(code).max()
 }
 
-/// The exit code if too few nodes replied as needed: a refusal, if so many nodes refuse this client that the others are
-/// not enough.
+/// The exit code if too few nodes replied as needed: a refusal, if so many nodes refuse this client that the
+/// others are not enough.
 pub(crate) fn code_of_too_few<'a>(
     nodes: &[NodeStatus],
     votes: impl Iterator<Item = &'a Vote>,
@@ -130,8 +130,8 @@ pub(crate) fn code_of_too_few<'a>(
     if count > nodes.len() - needed { code_of_exclusions(nodes).unwrap_or(REFUSED) } else { NO_QUORUM }
 }
 
-/// Prints one line on stderr in one write, because other processes may write to the same file. Errors are ignored: a
-/// closed stderr must not end a process that holds a lock.
+/// Prints one line on stderr in one write, because other processes may write to the same file. Errors are
+/// ignored: a closed stderr must not end a process that holds a lock.
 pub(crate) fn eprint_line(message: &str) {
     let line = format!("quorlock: {message}\n");
     let _ = io::stderr().write_all(line.as_bytes());

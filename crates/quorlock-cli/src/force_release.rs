@@ -116,8 +116,9 @@ impl Release<'_> {
         Ok(format!("{name:?} is not held by #{holder} any more: nothing was deleted"))
     }
 
-    /// The number of nodes that must delete the key. Without --if-holder: a majority, because a key on a majority is a
-    /// lock, and on a minority it can only be in the way. With it: so many that the others are no quorum.
+    /// The number of nodes that must delete the key. Without --if-holder: a majority,
+    /// because a key on a majority is a lock, and on a minority it can only be in the way.
+    /// With it: so many that the others are no quorum.
     fn needed(&self) -> usize {
         match self.holder {
             Some(_) => self.all - self.quorum + 1,

@@ -1,4 +1,4 @@
-//! Process groups and sessions of processes. A group from outside the container has no number here, so it is none.
+//! Process groups and sessions of processes. A group from outside the container has no number here.
 
 use nix::unistd::{self, Pid as Number};
 use rustix::process::{Pid, getpid};

@@ -58,8 +58,8 @@ fn main() -> ExitCode {
     }))
 }
 
-/// Runs one of the helper processes between `run` and its command, if this is one. They start without delay, and ignore the
-/// environment.
+/// Runs one of the helper processes between `run` and its command, if this is one. They start without delay,
+/// and ignore the environment.
 fn run_helper_process(typed: &[OsString]) -> Option<u8> {
     let (name, args) = typed.split_first()?;
     if name.as_bytes().starts_with(reaper::REAPER_OF.as_bytes()) {
@@ -98,7 +98,8 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(exit::SOFTWARE, format!("the runtime did not start: {error}")))?;
-    // If the parent ignores SIGCHLD, so would this process, and the system would discard the status of its children.
+    // If the parent ignores SIGCHLD, so would this process, and the kernel
+    // would discard its children's status.
     let _runtime = runtime.enter();
     let _children = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child());
     match command {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use quorlock::{ExclusionReason, NodeState, NodeStatus, ProbationReason};
 use serde_json::{Map, Value, json};
 
-/// The state as one word, for people. Blank nodes and nodes on probation have separate words, because they are healthy.
+/// The state as one word, for people. Blank nodes and nodes on probation
+/// have separate words: they are healthy.
 pub(crate) fn state_for_people(node: &NodeStatus) -> &'static str {
     match &node.state {
         NodeState::Excluded(ExclusionReason::Uninitialized) => "blank",
@@ -83,8 +84,8 @@ pub(crate) fn are_uninitialized(nodes: &[NodeStatus]) -> bool {
     nodes.iter().all(|node| node.state == NodeState::Excluded(ExclusionReason::Uninitialized))
 }
 
-/// The nodes that keep blank nodes from being initialized, or from joining their lock cluster: those that are down, exclude
-/// this client, or refuse writes.
+/// The nodes that keep blank nodes from being initialized, or from joining their lock cluster: those that are
+/// down, exclude this client, or refuse writes.
 pub(crate) fn most_severe(nodes: &[NodeStatus]) -> Option<String> {
     let is_to_be_fixed = |node: &&NodeStatus| match &node.state {
         NodeState::Up | NodeState::Unverified(None) | NodeState::Excluded(ExclusionReason::Uninitialized) => {
@@ -101,7 +102,8 @@ pub(crate) fn waits_for_others(node: &NodeStatus) -> bool {
     matches!(node.state, NodeState::Excluded(ExclusionReason::Uninitialized) | NodeState::Unverified(None))
 }
 
-/// The message for a minority that remembers a lock cluster, beside so many blank nodes that no quorum of it is left.
+/// The message for a minority that remembers a lock cluster, beside so
+/// many blank nodes that it has no quorum.
 pub(crate) fn lost_quorum(nodes: &[NodeStatus], quorum: usize) -> Option<String> {
     let blank =
         nodes.iter().filter(|node| node.state == NodeState::Excluded(ExclusionReason::Uninitialized)).count();

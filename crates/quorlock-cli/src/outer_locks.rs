@@ -1,8 +1,8 @@
 //! Locks held by an outer `run`: `run NAME` inside `run NAME` would wait for itself.
 //!
-//! Each `run` passes the owner hash of its lock to its command in a variable, and so to every `run` inside. A lock is
-//! held by an outer `run` only if the nodes show that owner now. With other nodes, another prefix, or a variable that
-//! outlived its lock, nothing matches.
+//! Each `run` passes the owner hash of its lock to its command in a variable, and so to every `run` inside. A
+//! lock is held by an outer `run` only if the nodes show that owner now. With other nodes, another prefix, or
+//! a variable that outlived its lock, nothing matches.
 
 mod process;
 
@@ -47,14 +47,14 @@ pub(crate) fn holder<'a>(outer_runs: &'a [OuterRun], inspection: &Inspection) ->
 }
 
 impl OuterRun {
-    /// Whether it is an ancestor of this process, and so ends it before its lock is released. False on another machine, if
-    /// another process has started this one for it, or if this PID namespace hides it.
+    /// Whether it is an ancestor of this process, and so ends it before its lock is released. False on
+    /// another machine, if another process has started this one for it, or if this PID namespace hides it.
     pub(crate) fn is_ancestor(&self) -> bool {
         process::lineage().any(|it| it.identity.as_deref() == Some(&*self.process))
     }
 }
 
-/// One entry per lock, separated by blanks: the owner hash, `@`, and the identity of the process that holds it.
+/// One entry per lock, separated by blanks: the owner hash, `@`, and the identity of its process.
 const VARIABLE: &str = "QUORLOCK_HELD";
 
 #[cfg(test)]

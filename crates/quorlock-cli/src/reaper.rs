@@ -1,10 +1,11 @@
 //! The reaper process, which ends the command if `run` cannot: killed, frozen, or too late.
 //!
-//! It runs between `run` and the command: it starts the command, waits for it, and reports to `run`. On Linux it is a
-//! subreaper, so that all descendants of the command stay below it, in any group or session. It leads a process
-//! group and blocks all signals, so that signals to the command's group or to `run`'s neither stop nor end it. (If the
-//! command stays in the orphaned group of a script, the reaper is in that group too.) `run` sends it the time, on the
-//! boot clock, at which everything must be over. The end of the socket between them means now.
+//! It runs between `run` and the command: it starts the command, waits for it, and reports to `run`. On Linux
+//! it is a subreaper, so that all descendants of the command stay below it, in any group or session. It leads
+//! a process group and blocks all signals, so that signals to the command's group or to `run`'s neither stop
+//! nor end it. (If the command stays in the orphaned group of a script, the reaper is in that group too.)
+//! `run` sends it the time, on the boot clock, at which everything must be over. The end of the socket
+//! between them means now.
 
 mod descendants;
 mod process;
@@ -40,8 +41,8 @@ pub(crate) struct Reaper {
 }
 
 impl Reaper {
-    /// Starts a reaper. The variables are set or removed for the command. It leads a new group, unless it is to share
-    /// this one with the command.
+    /// Starts a reaper. The variables are set or removed for the command. It leads a new group, unless it is
+    /// to share this one with the command.
     pub(crate) fn start(
         name: &str,
         environment: &[(&str, Option<String>)],
@@ -84,7 +85,8 @@ impl Reaper {
         self.socket.write_all(rest).await
     }
 
-    /// Sends a command. It is dropped if the socket is full because the reaper is stopped, which then acts on the last one.
+    /// Sends a command. It is dropped if the socket is full because the reaper is stopped, which then acts on
+    /// the last one.
     pub(crate) fn send(&self, command: ReaperCommand) {
         let _ = self.socket.try_write(&command.encode());
     }
@@ -123,8 +125,9 @@ impl Drop for Reaper {
     }
 }
 
-/// Makes a process group that the command can join without leading it. A group leader may not start a session, so
-/// `setsid` would fork a child and not wait for it. The first member ends at once; its pid stays taken until it is reaped.
+/// Makes a process group that the command can join without leading it. A group leader may not start a
+/// session, so `setsid` would fork a child and not wait for it. The first member ends at once; its pid stays
+/// taken until it is reaped.
 pub(crate) fn new_group() -> io::Result<Pid> {
     let mut command = Command::new(this_program()?);
     command.arg(ANCHOR).process_group(0).env_clear();
@@ -162,7 +165,7 @@ const BOOT: ClockId = ClockId::Boottime;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const BOOT: ClockId = ClockId::Monotonic;
 
-/// The process name of a reaper, by which it is recognized. The lock's name follows, for people to see in `ps`.
+/// The process name of a reaper, by which it is recognized. The lock's name follows, shown by `ps`.
 pub(crate) const REAPER_OF: &str = "quorlock: reaper of ";
 /// The arguments of the helper processes: to become the command, and to anchor a group.
 pub(crate) const BECOME: &str = "__become";

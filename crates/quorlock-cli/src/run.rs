@@ -111,8 +111,8 @@ async fn shut_down(client: Option<Redlock>, limit: Duration) -> bool {
     }
 }
 
-/// Connects and acquires the lock. Both count as waiting. Returns the guard, and the owner hash that the nodes show. The
-/// client stays in `client`, so that it can be shut down if this future is dropped.
+/// Connects and acquires the lock. Both count as waiting. Returns the guard, and the owner hash that the
+/// nodes show. The client stays in `client`, so that it can be shut down if this future is dropped.
 async fn acquire(
     args: &RunArgs,
     (builder, quorum): (RedlockBuilder, usize),
@@ -165,7 +165,8 @@ async fn acquire(
         None => mutex,
     };
     let mut acquiring = pin!(mutex.acquire());
-    // The time of the next inspection of the holder: soon until one is reported, then at intervals, because it may change.
+    // The time of the next inspection of the holder: soon until one is reported, then at intervals, because
+    // it may change.
     let mut inspect_at = (!reporter.is_quiet()).then(|| Instant::now() + QUIET_PERIOD);
     let acquired = loop {
         let obstacles = async {
@@ -192,7 +193,8 @@ async fn acquire(
                 }
             }
             (inspection, nodes) = holders => {
-                // Nodes that refuse to vote may still show a holder. Then their refusal is the reason to wait, not the holder.
+                // Nodes that refuse to vote may still show a holder. Then their refusal is the reason to
+                // wait, not the holder.
                 let obstacle = events.borrow().obstacle(&nodes, quorum);
                 let holder = inspection.ok().and_then(|inspection| waiting::holder(&inspection));
                 inspect_at = Some(Instant::now() + QUIET_PERIOD);
@@ -240,8 +242,8 @@ async fn acquire_failure(redlock: &Redlock, name: &str, error: AcquireError) -> 
     Failure { message, ..error.into() }
 }
 
-/// Refuses to wait for a lock that is held by the `run` that has started this one. If that `run` is not certainly an
-/// ancestor, only reports it.
+/// Refuses to wait for a lock that is held by the `run` that has started this one. If that `run` is not
+/// certainly an ancestor, only reports it.
 async fn check_outer_locks(
     redlock: &Redlock,
     name: &str,
@@ -320,8 +322,8 @@ async fn until_signalled(signals: &mut Signals) -> Signal {
 const TTL: Duration = Duration::from_secs(15);
 /// The time before `run` reports what it waits for.
 const QUIET_PERIOD: Duration = Duration::from_secs(2);
-/// The time between inspections of the holder. Each waiting process sends each node one request per interval: 5,000
-/// processes send 500 a second, besides the few commands a second that each of them costs anyway.
+/// The time between inspections of the holder. Each waiting process sends each node one request per interval:
+/// 5,000 processes send 500 a second, besides the few commands a second that each of them costs anyway.
 const INSPECT_INTERVAL: Duration = Duration::from_secs(10);
 /// The longest wait for the event with the owner hash.
 const OWNER_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
 //! Reads signals from a file descriptor: all signals that can be blocked are blocked (signalfd on Linux).
 //!
-//! So only KILL and STOP end or stop this process, each signal is read with its origin, and its default action is taken
-//! explicitly: [`die_of`], [`Signals::stop_ourselves`].
+//! So only KILL and STOP end or stop this process, each signal is read with its origin, and its default
+//! action is taken explicitly: [`die_of`], [`Signals::stop_ourselves`].
 
 pub(crate) mod handled;
 
@@ -56,8 +56,8 @@ impl Blocked {
         Ok(Self { source: Source::of(&set)?, ignored: ignored() })
     }
 
-    /// The next pending signal. Skips signals that the parent process ignores: `nohup` must protect this process and its
-    /// command from HUP.
+    /// The next pending signal. Skips signals that the parent process ignores: `nohup` must protect this
+    /// process and its command from HUP.
     pub(crate) fn read(&self) -> Option<Caught> {
         loop {
             let caught = self.source.read()?;
@@ -88,7 +88,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Starts listening. Threads that run already are not covered. Child processes start with all signals blocked.
+    /// Starts listening. Running threads are not covered. Child processes start with all signals blocked.
     pub(crate) fn listen() -> io::Result<Self> {
         Self::of(Blocked::but(&[Blockable::SIGCHLD])?)
     }
@@ -128,8 +128,8 @@ impl Signals {
         is_among(signal.as_raw(), self.blocked.get_ref().ignored)
     }
 
-    /// Stops this process and its group as the terminal would. Returns true after it was continued; false if nothing stopped
-    /// it, because no shell could continue it, or the signal is ignored.
+    /// Stops this process and its group as the terminal would. Returns true after it was continued; false if
+    /// nothing stopped it, because no shell could continue it, or the signal is ignored.
     pub(crate) fn stop_ourselves(&mut self, signal: Signal) -> bool {
         // An earlier CONT does not count.
         self.keep_all();
@@ -168,8 +168,8 @@ pub(crate) fn ends(signal: Signal) -> bool {
     matches!(signal, Signal::HUP | Signal::INT | Signal::QUIT | Signal::TERM)
 }
 
-/// Ends this process by a signal, if that ends it. A shell leaves its loop if a child dies of INT, but not for an exit
-/// code.
+/// Ends this process by a signal, if that ends it. A shell leaves its loop if a child dies of INT, but not
+/// for an exit code.
 pub(crate) fn die_of(signal: Signal) {
     // No core dump of this process: the command may have left one.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
@@ -195,7 +195,8 @@ fn is_among(number: i32, set: u64) -> bool {
     set & (1 << (number - 1)) != 0
 }
 
-/// The ignored signals. The system call takes unsafe code, so Linux's /proc is read. Elsewhere none count as ignored. SIGPIPE is always among them: the Rust runtime ignores it.
+/// The ignored signals. The system call takes unsafe code, so Linux's /proc is read. Elsewhere none count as
+/// ignored. SIGPIPE is always among them: the Rust runtime ignores it.
 fn ignored() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -233,8 +234,8 @@ mod source {
     }
 }
 
-/// A thread that waits for signals, and a pipe. Their origin is unknown: they count as typed if a terminal sends such
-/// signals, and this group is in the foreground.
+/// A thread that waits for signals, and a pipe. Their origin is unknown: they count as typed if a terminal
+/// sends such signals, and this group is in the foreground.
 #[cfg(not(target_os = "linux"))]
 mod source {
     use std::io::{self, Read, Write};

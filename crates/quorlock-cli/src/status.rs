@@ -40,7 +40,8 @@ impl StatusView {
         } else if self.voting_replies().filter(|state| state.holder == KeyOwner::Unheld).count() >= quorum {
             ("free".to_owned(), 0)
         } else if self.voting_replies().count() < quorum {
-            // A wrong list and a refusal do not end by themselves: they decide the exit code if too few other nodes are left.
+            // A wrong list and a refusal do not end by themselves: they decide the exit code if too few other
+            // nodes are left.
             let votes = self.inspection.nodes.iter().map(|node| &node.reply);
             let code = exit::code_of_too_few(&self.nodes, votes, quorum);
             (format!("unknown: {}", self.unknown_reason()), code)
@@ -49,7 +50,8 @@ impl StatusView {
         }
     }
 
-    /// The key as the nodes that vote show it. A node on probation may have forgotten the key, so it does not count.
+    /// The key as the nodes that vote show it. A node on probation may have
+    /// forgotten it, so it does not count.
     fn voting_replies(&self) -> impl Iterator<Item = &KeyState> {
         self.inspection.nodes.iter().filter_map(|node| match &node.reply {
             Vote::Inspected(state) if node.is_voting => Some(state),

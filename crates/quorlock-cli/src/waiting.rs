@@ -109,7 +109,8 @@ impl AttemptEvents {
     }
 }
 
-/// The holder of a lock, and for how long; or a key without expiry. None if the lock is free or being handed over.
+/// The holder of a lock and its remaining time; or a key without expiry. None
+/// if the lock is free or changing holders.
 pub(crate) fn holder(inspection: &Inspection) -> Option<(WaitReason, String)> {
     if let Some(message) = without_expiry(inspection) {
         return Some((

@@ -15,7 +15,8 @@ pub(crate) struct BenchArgs {
     /// How many tasks take locks at the same time.
     #[arg(short, long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) tasks: u16,
-    /// How many names they lock: with fewer names than tasks, tasks wait for each other. [default: one for each task]
+    /// How many names they lock: with fewer names than tasks, tasks wait for
+    /// each other. [default: one for each task]
     #[arg(short, long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) keys: Option<u16>,
     /// How long each lock is held.
@@ -27,8 +28,8 @@ pub(crate) struct BenchArgs {
     /// The ttl of the locks. [default: 10s, or the max ttl if that is less]
     #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) ttl: Option<Duration>,
-    /// Kill one server a third into the time of all tasks, and start it again a third later. Only with --dev: a server
-    /// of yours is never touched.
+    /// Kill one server a third into the time of all tasks, and start it again a third later. Only with --dev:
+    /// a server of yours is never touched.
     #[arg(long)]
     pub(crate) kill_one: bool,
     /// Write the results into this file, as a page for a browser.

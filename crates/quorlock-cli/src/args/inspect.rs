@@ -23,8 +23,8 @@ pub(crate) struct ForceReleaseArgs {
     /// Free it even if its holder may still be working.
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Free it only if this is the holder: the hash that `status` shows, with or without the #. So no later holder loses
-    /// the lock.
+    /// Free it only if this is the holder: the hash that `status` shows, with or without the #. So no later
+    /// holder loses the lock.
     #[arg(long, value_name = "#HASH")]
     pub(crate) if_holder: Option<OwnerHash>,
     #[command(flatten)]

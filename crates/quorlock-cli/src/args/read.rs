@@ -62,8 +62,8 @@ impl Command {
 }
 
 fn parser() -> clap::Command {
-    // So that `--ttl -1s` is an error of --ttl, not an unknown flag. A flag with an optional value takes none that looks like
-    // a flag.
+    // So that `--ttl -1s` is an error of --ttl, not an unknown flag. A flag with an optional value takes none
+    // that looks like a flag.
     let is_number = |arg: &Arg| {
         let names = arg.get_value_names().unwrap_or_default();
         let needs_value = arg.get_num_args().is_none_or(|count| count.min_values() > 0);

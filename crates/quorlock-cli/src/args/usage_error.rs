@@ -62,7 +62,8 @@ fn missing_value(command: &str, what: &str, typed: &[&str]) -> Option<String> {
         .then(|| format!("the command is missing: quorlock {}-- COMMAND", leading_args(&typed[1..after])))
 }
 
-/// The message for two flags that exclude each other, or for a repeated one. Names come from clap, so no value is shown.
+/// The message for two flags that exclude each other, or for a repeated one. Names come from clap, so no
+/// value is shown.
 fn conflicting_flags(error: &clap::Error, arg: &str) -> String {
     let (flag, other) = (name_of(arg), text_in(error, ContextKind::PriorArg));
     match name_of(&other) {

@@ -72,7 +72,8 @@ pub(super) fn cost(measurements: &Measurements<'_>, alone: &PhaseResult, nodes: 
     }
 }
 
-/// The time of the q-th fastest node for each round of probes in this span. Rounds with fewer replies are skipped.
+/// The time of the q-th fastest node in each round of probes within the span.
+/// Rounds with fewer replies do not count.
 fn nth_fastest_of_rounds(
     nodes: &[&[ProbeSample]],
     quorum: usize,

@@ -1,5 +1,5 @@
-//! The load: tasks acquire and release locks in a loop, first one task, then all. They run on one thread, as in most
-//! programs.
+//! The load: tasks acquire and release locks in a loop, first one task, then all. They run on one thread, as
+//! in most programs.
 
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -29,7 +29,7 @@ pub(super) struct LoadResult {
     pub(super) cpu: Duration,
     /// The number of replies in that time.
     pub(super) commands: u64,
-    /// Keys that may still be on nodes, because their release did not complete: each with its node, or on any.
+    /// Keys that may still be on nodes, because their release is pending: each with its node, or none.
     pub(super) pending_releases: Vec<(String, Option<String>)>,
 }
 
@@ -213,8 +213,8 @@ impl Workload {
                 if rounds.send(tell).await.is_ok() {
                     let _ = probed.await;
                 }
-                // Locks get as much time as the round took. Otherwise a slow node, which makes rounds long, would leave
-                // few locks.
+                // Locks get as much time as the round took. Otherwise a slow node, which makes rounds long,
+                // would leave few locks.
                 let looked = boot_nanos();
                 looks_at = looked + (looked - done);
             }

@@ -1,6 +1,6 @@
-//! Short pauses, timed by a separate thread with the system's timer. It wakes a task some hundredths of a millisecond late,
-//! and the actual hold time is measured. Tokio's timers count in milliseconds and round up: a hold of 0.1 ms would take
-//! 1 to 2 ms. Spinning would take the processor from the measured work.
+//! Short pauses, timed by a separate thread with the system's timer. It wakes a task some hundredths of a
+//! millisecond late, and the actual hold time is measured. Tokio's timers count in milliseconds and round up:
+//! a hold of 0.1 ms would take 1 to 2 ms. Spinning would take the processor from the measured work.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -42,7 +42,7 @@ impl Timer {
 }
 
 fn serve(receiver: &Receiver<TimerRequest>) {
-    // Linux otherwise delays wake-ups by up to 50 µs to group them. Where this fails, pauses are that much longer.
+    // Linux otherwise delays wake-ups by up to 50 µs to group them. If this fails, pauses are longer.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
     let mut waiting: BinaryHeap<Reverse<TimerRequest>> = BinaryHeap::new();

@@ -38,8 +38,8 @@ impl Percentiles {
     }
 }
 
-/// Points for a plot: a percentile as its number of nines (0: none, 1: 90 %, 2: 99 %), and its value. The last point is
-/// the longest time.
+/// Points for a plot: a percentile as its number of nines (0: none, 1: 90 %, 2: 99 %), and its value. The
+/// last point is the longest time.
 pub(super) fn curve(times: &Histogram<u64>) -> Vec<(f64, f64)> {
     if times.is_empty() {
         return Vec::new();

@@ -1,11 +1,12 @@
 //! Probes each node alone: the round trip of a request, and the time of a write.
 //!
-//! For each node there is a client that knows no other node; all run on one thread. The request inspects a name that
-//! is not held; the write is the plain lock on that one node. Only the probes use the name.
+//! For each node there is a client that knows no other node; all run on one thread. The request inspects a
+//! name that is not held; the write is the plain lock on that one node. Only the probes use the name.
 //!
-//! While one task is alone, it alternates with the probes: a node that is busy with the task's command would delay the
-//! probe, and the probe would then seem slower than the lock. All nodes are probed at once, as a lock sends its
-//! requests at once. While all tasks run, each node is probed now and then, to see the effect of the load.
+//! While one task is alone, it alternates with the probes: a node that is busy with the task's command would
+//! delay the probe, and the probe would then seem slower than the lock. All nodes are probed at once, as a
+//! lock sends its requests at once. While all tasks run, each node is probed now and then, to see the effect
+//! of the load.
 
 use std::time::Duration;
 
@@ -41,8 +42,8 @@ struct Probe {
     ttl: Duration,
 }
 
-/// Probes all nodes in rounds as long as rounds are requested, and then each node until the run ends. Returns the
-/// probes of each, in the order of the nodes.
+/// Probes all nodes in rounds as long as rounds are requested, and then each node until the run ends. Returns
+/// the probes of each, in the order of the nodes.
 pub(super) fn run(
     builder: &RedlockBuilder,
     urls: &[String],

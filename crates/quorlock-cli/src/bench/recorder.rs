@@ -122,8 +122,8 @@ impl PhaseRecord {
     }
 }
 
-/// A histogram of nanoseconds. Its size is fixed, so that counting never stops to allocate; a longer time counts as two
-/// hours.
+/// A histogram of nanoseconds. Its size is fixed, so that counting never stops to allocate; a longer time
+/// counts as two hours.
 pub(super) fn histogram(digits: u8) -> Histogram<u64> {
     Histogram::new_with_bounds(1, MAX_NANOS, digits)
         .expect("one to five digits are what a histogram can have")

@@ -10,7 +10,8 @@ use quorlock_chaos::timeline::wrapped;
 use super::percentiles::{Percentiles, time_text};
 use super::results::{Node, PhaseResult, Results};
 
-/// The whole report: a table of times, a table of nodes, notes, and the verdict. A table that is too wide becomes a list.
+/// The whole report: a table of times, a table of nodes, notes, and the verdict. A table that is too wide
+/// becomes a list.
 pub(super) fn table(results: &Results, columns: usize) -> String {
     let mut text = String::new();
     wrapped(&mut text, &settings_line(results), columns, "  ");

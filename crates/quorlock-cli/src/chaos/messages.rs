@@ -52,8 +52,8 @@ pub(super) fn json(config: &Config, outcome: &Outcome) -> Value {
     })
 }
 
-/// The text for people: the verdict first, then the details, and the replay command last. Only that line may be wider
-/// than the terminal, because it is to be copied.
+/// The text for people: the verdict first, then the details, and the replay command last. Only that line may
+/// be wider than the terminal, because it is to be copied.
 pub(super) fn text(config: &Config, outcome: &Outcome, columns: usize) -> String {
     let mut text = String::new();
     for line in lines(outcome).lines() {

@@ -27,8 +27,8 @@ pub(super) fn check(args: &ChaosArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes the requested files, and returns their names. Each negative control with an unexcused violation gets a separate
-/// timeline.
+/// Writes the requested files, and returns their names. Each negative control with an unexcused violation
+/// gets a separate timeline.
 pub(super) fn write(args: &ChaosArgs, outcome: &Outcome) -> Result<Vec<PathBuf>, Failure> {
     let mut files: Vec<(PathBuf, String)> = Vec::new();
     if let Some(report) = &args.report {

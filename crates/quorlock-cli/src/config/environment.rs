@@ -34,8 +34,8 @@ impl Environment<'_> {
         Some(Origin::Variable(field).found(self.set(field)?.into()))
     }
 
-    /// The variable's value. Empty or blank counts as unset, because compose files and Kubernetes manifests set missing
-    /// values so. Only a password and a prefix may be blanks.
+    /// The variable's value. Empty or blank counts as unset, because compose files and Kubernetes manifests
+    /// set missing values so. Only a password and a prefix may be blanks.
     fn set(self, field: &'static str) -> Option<OsString> {
         let is_unset = |value: &OsStr| {
             let bytes = value.as_encoded_bytes();

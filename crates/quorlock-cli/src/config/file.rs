@@ -1,5 +1,5 @@
-//! Settings in a TOML file. An unknown setting is an error, because it is probably misspelt. Errors show the line's number
-//! and nothing of its text, which may contain a password.
+//! Settings in a TOML file. An unknown setting is an error, because it is probably misspelt. Errors show the
+//! line's number and nothing of its text, which may contain a password.
 
 use std::fs;
 use std::path::{Path, PathBuf};

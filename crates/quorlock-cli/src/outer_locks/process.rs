@@ -1,4 +1,4 @@
-//! The identity of a process, unique across machines and containers. A pid alone is reused, and exists in each container.
+//! The identity of a process, unique across machines and containers. A pid alone recurs in each container.
 
 use std::fs;
 
@@ -7,8 +7,8 @@ use crate::stat::{self, ProcessStat};
 /// A process as `/proc` shows it.
 #[derive(Debug)]
 pub(super) struct Process {
-    /// Its pid in its PID namespace, its start time (in ticks since the boot), the namespace and the boot id. No other process
-    /// of any machine has the same. None if its namespace cannot be read.
+    /// Its pid in its PID namespace, its start time (in ticks since the boot), the namespace and the boot id.
+    /// No other process of any machine has the same. None if its namespace cannot be read.
     pub(super) identity: Option<String>,
     /// The parent's pid in this `/proc`.
     parent: i32,
@@ -34,8 +34,8 @@ impl Process {
         let ProcessStat { parent, began: started, .. } = stat::of(name)?;
         let identity = || {
             let numbers = numbers_of(name)?;
-            // No process has a descendant outside of its namespace. So an ancestor at the same depth is in the namespace of
-            // this process, also if its link cannot be read because it is another user's.
+            // No process has a descendant outside of its namespace. So an ancestor at the same depth is in
+            // the namespace of this process, also if its link cannot be read because it is another user's.
             let namespace = match (Namespace::of(name), own) {
                 (Some(shown), _) => shown.number,
                 (None, Some(own)) if own.depth == numbers.len() => own.number.clone(),

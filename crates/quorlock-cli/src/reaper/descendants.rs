@@ -1,7 +1,7 @@
 //! Finds all descendants of a process, in any group or session.
 //!
-//! On Linux by their parents: an orphan becomes a child of the nearest subreaper above it, so no process leaves the tree.
-//! Elsewhere none are found, and only the group is ended.
+//! On Linux by their parents: an orphan becomes a child of the nearest subreaper above it, so no process
+//! leaves the tree. Elsewhere none are found, and only the group is ended.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,7 +30,7 @@ impl Process {
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), Errno> {
         #[cfg(target_os = "linux")]
         if let Ok(handle) = pidfd_open(self.pid, PidfdFlags::empty()) {
-            // The pidfd is of the process that has the pid now. Its start time shows whether it is the same one.
+            // The pidfd is of the process that has the pid now. Its start time shows whether it is the same.
             if read(self.pid).is_none_or(|now| now.began != self.began) {
                 return Ok(());
             }
@@ -58,8 +58,8 @@ impl Process {
 
 /// All living descendants, parents before children.
 ///
-/// A process that ends during a scan hides its children until they have another parent. So the scan is repeated while it
-/// finds ended processes that the last one did not.
+/// A process that ends during a scan hides its children until they have another parent. So the scan is
+/// repeated while it finds ended processes that the last one did not.
 pub(crate) fn of(root: Pid) -> Vec<Process> {
     let mut ended_before = BTreeSet::new();
     loop {
@@ -97,8 +97,8 @@ fn scan(root: Pid) -> (Vec<Process>, BTreeSet<i32>) {
     }
 }
 
-/// The children, listed by the kernel for each thread. It may miss some while others end, so callers repeat until none
-/// is left.
+/// The children, listed by the kernel for each thread. It may miss some while others end, so callers repeat
+/// until none is left.
 fn children(pid: Pid) -> Option<Vec<Pid>> {
     let threads = match fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid())) {
         Ok(threads) => threads,

@@ -203,7 +203,8 @@ impl Reaper {
                     if self.stage == Stage::Working {
                         self.stage = Stage::Leftovers { until: boot_nanos() + LINGER };
                     }
-                    // Where descendants cannot be found, kill the group: its number is taken while it has members.
+                    // Where descendants cannot be found, kill the group: its number
+                    // stays taken while it has members.
                     #[cfg(not(target_os = "linux"))]
                     let _ = command.group.map(|group| kill_process_group(group, Signal::KILL));
                 }
@@ -245,7 +246,8 @@ fn spawn(start: &StartCommand, stdin: Option<OwnedFd>) -> io::Result<Pid> {
     Ok(Pid::from_child(&command.spawn()?))
 }
 
-/// A timer on the boot clock, which goes on during suspend. Elsewhere than on Linux poll timeouts are used, which do not.
+/// A timer on the boot clock, which goes on during suspend. Elsewhere than on Linux poll timeouts are used,
+/// which do not.
 struct Alarm {
     #[cfg(target_os = "linux")]
     timer: OwnedFd,
@@ -289,8 +291,8 @@ impl Alarm {
 /// The name in `ps`. Not the name of the program, so that `pkill quorlock` leaves the reaper alive.
 #[cfg(target_os = "linux")]
 const NAME: &std::ffi::CStr = c"lock-reaper";
-/// The time for leftovers to end by themselves before they get TERM, such as readers that see the end of a pipe. In
-/// nanoseconds.
+/// The time for leftovers to end by themselves before they get TERM, such as readers that see the end of a
+/// pipe. In nanoseconds.
 const LINGER: u64 = 200_000_000;
 #[cfg(target_os = "linux")]
 const SECOND: u64 = 1_000_000_000;

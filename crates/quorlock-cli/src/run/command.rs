@@ -1,4 +1,4 @@
-//! Supervises the command: starts it, watches the lock's deadline, and ends the command before the lock expires.
+//! Supervises the command: starts it, watches the lock's deadline, and ends it before the lock expires.
 
 mod jobs;
 mod without_reaper;
@@ -37,7 +37,7 @@ pub(crate) struct Ended {
     pub(crate) code: u8,
     /// The signal that it died of, if this process is to die of it too.
     pub(crate) signal: Option<Signal>,
-    /// The signal was typed while only the command's group was in the foreground, so this group must get it too.
+    /// The signal was typed while the command's group was in the foreground, so this group must get it too.
     pub(crate) is_our_groups: bool,
 }
 
@@ -115,15 +115,16 @@ impl<'a> Supervisor<'a> {
         rustix::process::set_child_subreaper(Some(getpid())).map_err(|error| start_failure(error.into()))?;
         // Processes started before `run` was executed in this process are not of the command.
         let unrelated = descendants_of(getpid()).iter().map(Process::id).collect();
-        // If TTIN is ignored, using the terminal in the background does not stop the command, so `run` would not know when
-        // to lend it. A terminal from outside of the container cannot be lent at all.
+        // If TTIN is ignored, using the terminal in the background does not stop the command, so `run` would
+        // not know when to lend it. A terminal from outside of the container cannot be lent at all.
         let cannot_lend = signals.ignores(Signal::TTIN) || group_of(None).is_none();
         let is_shared = args.foreground || cannot_lend && terminal::is_there();
         // Before the first child, so that no stop is missed.
         let children = signal(SignalKind::child()).map_err(start_failure)?;
         let environment = messages::environment(&args.name, guard.fencing_token(), owner);
-        // The first group of a session is orphaned: the terminal does not stop it. A reaper outside of the group would change
-        // that, and at the reaper's end the kernel would send HUP to all stopped processes of the group.
+        // The first group of a session is orphaned: the terminal does not stop it. A reaper outside of the
+        // group would change that, and at the reaper's end the kernel would send HUP to all stopped processes
+        // of the group.
         let hands_on_group = is_shared && is_first_of_session();
         // Started first, because it takes the longest.
         let reaper = Reaper::start(&args.name, &environment, hands_on_group).map_err(start_failure)?;
@@ -208,8 +209,8 @@ impl<'a> Supervisor<'a> {
 
     /// Sends TERM and KILL in time. Returns the time until the next check.
     async fn check_deadline(&mut self) -> Duration {
-        // After TERM, a late renewal changes nothing. Neither does one that is seen too late because this process was stopped:
-        // the reaper acts on the last deadline it received.
+        // After TERM, a late renewal changes nothing. Neither does one that is seen too late because this
+        // process was stopped: the reaper acts on the last deadline it received.
         let renewed = self.guard.deadline().boot_nanos();
         let is_ending = matches!(self.stage, Stage::Losing | Stage::Lost);
         if !is_ending && renewed != self.deadline && left_until(self.deadline) > self.lead {
@@ -309,8 +310,8 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// The outcome of a command that ended at this time of the boot clock. `was_late`: the reaper killed it at the deadline,
-    /// because this process had not.
+    /// The outcome of a command that ended at this time of the boot clock. `was_late`: the reaper killed it
+    /// at the deadline, because this process had not.
     fn ended(&self, at: u64, was_late: bool) -> Result<Ended, Failure> {
         // An expired deadline after the end is harmless; a lock that was lost before its deadline is not.
         let was_taken = !self.guard.is_valid() && left_until(self.deadline) > Duration::ZERO;
@@ -354,7 +355,7 @@ impl<'a> Supervisor<'a> {
         self.deadline.saturating_sub(nanos(self.lead))
     }
 
-    /// Prints a line without blocking, because a stopped pager must not delay the deadlines sent to the reaper.
+    /// Prints a line without blocking, because a stopped pager must not delay deadlines for the reaper.
     fn eprint(&self, message: &str) {
         if self.args.quiet {
             return;

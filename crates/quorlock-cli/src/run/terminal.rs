@@ -1,7 +1,7 @@
 //! The controlling terminal: lent to the command's process group as a shell does, and taken back.
 //!
-//! The kernel stops a process that uses the terminal from a background group, unless TTIN and TTOU are blocked. Here they
-//! are (see [`crate::signals`]).
+//! The kernel stops a process that uses the terminal from a background group, unless TTIN and TTOU are
+//! blocked. Here they are (see [`crate::signals`]).
 
 use std::fs::{File, OpenOptions};
 
@@ -44,7 +44,8 @@ impl Terminal {
         self.borrower != self.own_group && self.foreground() == Some(self.borrower)
     }
 
-    /// Puts a group in the foreground, if this group or its borrower is. Returns true if that changed anything.
+    /// Puts a group in the foreground, if this group or its borrower is.
+    /// Returns whether that changed anything.
     pub(crate) fn lend(&mut self, group: Pid) -> bool {
         let is_ours = self.is_ours() || self.is_lent();
         if !is_ours || self.foreground() == Some(group) || tcsetpgrp(&self.tty, group).is_err() {
@@ -64,12 +65,13 @@ impl Terminal {
         self.foreground() == Some(group)
     }
 
-    /// Whether it was lent and not taken back. The borrower may have lent it on, or a shell may have it meanwhile.
+    /// Whether it was lent and not taken back. The borrower may have lent it
+    /// on, or a shell may have it meanwhile.
     pub(crate) fn was_lent(&self) -> bool {
         self.borrower != self.own_group
     }
 
-    /// Takes the terminal back from a borrower that has ended. Restores the modes too, if the borrower could not.
+    /// Takes the terminal back from a borrower that has ended. Restores the modes too if requested.
     pub(crate) fn take_back(&mut self, with_modes: bool) {
         let has_gone = |group: Pid| test_kill_process_group(group) == Err(Errno::SRCH);
         if self.was_lent() && (self.is_lent() || self.foreground().is_some_and(has_gone)) {

@@ -38,7 +38,8 @@ impl Handled {
     }
 }
 
-/// Whether processes of this group have received the signal too: a typed signal goes to the terminal's whole group.
+/// Whether other processes of this group received the signal too: a typed
+/// one goes to the terminal's whole group.
 pub(crate) fn is_typed(signal: Signal) -> bool {
     matches!(signal, Signal::INT | Signal::QUIT)
         && Terminal::open().is_some_and(|terminal| terminal.is_ours())

@@ -21,7 +21,8 @@ pub(crate) enum WaitReason {
     WithoutExpiry,
     OnProbation,
     TooLate,
-    /// The kinds of problems that keep nodes from voting. Their number depends on timing, so it does not count.
+    /// The kinds of problems because of which nodes do not vote. Their number
+    /// depends on timing and does not count.
     NodeProblems(BTreeSet<String>),
 }
 

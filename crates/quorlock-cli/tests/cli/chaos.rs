@@ -34,7 +34,7 @@ fn a_short_run_keeps_the_invariants_and_reports_json() {
     let about = json["about"].as_str().expect("text");
     assert!(about.contains("quorlock 0.") && about.starts_with("20") && page.contains(about), "{about}");
 
-    // The checker needs the times at which each fault was applied and began to end, not only the planned ones.
+    // The checker needs the times at which each fault was applied and began to end, not only the plan.
     let events = BufReader::new(File::open(events).expect("a history"));
     let history = History::read(events).expect("every line is an event");
     let count = |matches: &dyn Fn(&EventKind) -> bool| {

@@ -7,8 +7,8 @@ use crate::world::{World, output, wait_until};
 const READ_COMMANDS: [(&[&str], i32); 2] = [(&["doctor"], 1), (&["status", "a"], 69)];
 const RUN: &[&str] = &["run", "-w", "1s", "a", "--", "true"];
 
-/// Runs these commands, as this user if given. Each ends with its code, and reports this error for each of the three
-/// servers.
+/// Runs these commands, as this user if given. Each ends with its code, and reports this error for each of
+/// the three servers.
 fn check(world: &World, user: Option<&str>, expected: &str, commands: &[(&[&str], i32)]) {
     for (args, code) in commands.iter().copied() {
         let mut command = world.quorlock(args);

@@ -105,7 +105,7 @@ fn doctor_names_the_dead_node_and_the_replica() {
     let mut world = World::of(5);
     let [dead, replica] = [0, 1].map(|index| world.fleet[index].port().to_string());
     world.fleet[0].kill();
-    // A separate master: the first replica of a node would change its replication id, which looks like data loss.
+    // A separate master: a node's first replica would change its replication id, which looks like data loss.
     let master = Server::start(&Setup::new()).expect("a redis-server");
     let port = master.port().to_string();
     world.fleet[1].command::<()>(&["REPLICAOF", "127.0.0.1", &port]).expect("a reply");
@@ -208,7 +208,8 @@ fn doctor_reports_missing_permissions_and_failed_logins() {
     assert!(wrong.stdout.contains("--password-file") && !wrong.stdout.contains("mistaken"), "{wrong:?}");
 }
 
-/// Runs `doctor` as a new user with these permissions on all servers. (Redis 6.2 gives new users all channels.)
+/// Runs `doctor` as a new user with these permissions. `resetchannels`,
+/// because Redis 6.2 grants all channels.
 fn doctor_as(world: &World, name: &str, rights: &[&str]) -> Output {
     for server in world.fleet.servers() {
         let user = ["ACL", "SETUSER", name, "reset", "resetchannels", "on", ">secret"];

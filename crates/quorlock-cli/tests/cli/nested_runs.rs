@@ -108,8 +108,8 @@ fn the_process_number_alone_does_not_make_an_ancestor() {
     assert_eq!(output_of(outer).code, Some(0));
 }
 
-/// With the outer `/proc` it sees its ancestors but not its own processes, so it is rejected. With its own `/proc` it waits,
-/// and reports the reason.
+/// With the outer `/proc` it sees its ancestors but not its own processes, so it is rejected. With its own
+/// `/proc` it waits, and reports the reason.
 #[test]
 fn a_nested_run_in_its_own_pid_namespace_is_refused_or_says_what_it_waits_for() {
     if !can_unshare() {

@@ -1,4 +1,5 @@
-//! No process of a command outlives its lock, in any group or session, also if `run` or its reaper is killed or stopped.
+//! No process of a command outlives its lock, in any group or session, not
+//! even if `run` or its reaper is killed.
 
 use std::process::Child;
 use std::thread::sleep;
@@ -124,8 +125,8 @@ fn no_process_escapes_when_run_is_frozen() {
     }
 }
 
-/// Commands that signal their own group: with every signal that can be ignored, or with stops, while a process outside of
-/// the group goes on.
+/// Commands that signal their own group: with every signal that can be ignored, or with stops, while a
+/// process outside of the group goes on.
 const SELF_SIGNALLING: [&str; 3] = [
     "trap '' HUP INT QUIT USR1 USR2 PIPE ALRM TERM TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR 37 50 64;
      for signal in HUP INT QUIT USR1 USR2 PIPE ALRM TERM TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR 37 50 64;

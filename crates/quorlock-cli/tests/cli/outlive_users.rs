@@ -23,7 +23,7 @@ fn copy(world: &World, from: &Path, name: &str, mode: u32) {
     fs::set_permissions(world.file(name), fs::Permissions::from_mode(mode)).expect("permissions");
 }
 
-/// A folder with `./quorlock`, and with `./as-root`, a set-user-id program that runs a command as root, as `sudo` does.
+/// A folder with `./quorlock`, and with `./as-root`, a set-user-id program that becomes root, as `sudo` does.
 fn world_of_two_users() -> Option<World> {
     if !is_root() {
         return None;

@@ -1,5 +1,5 @@
-//! The state that `run` inherits from its parent: ignored or blocked signals, few file descriptors, pid 1. And commands that
-//! cannot be started.
+//! The state that `run` inherits from its parent: ignored or blocked signals, few file descriptors, pid 1.
+//! And commands that cannot be started.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -259,7 +259,7 @@ fn a_command_that_cannot_be_started_is_reported_with_the_cause() {
 #[test]
 fn a_command_in_the_group_of_a_script_does_not_hang_up_stopped_processes() {
     let world = World::of(3);
-    // The script is a session leader without a shell above, as under `cron`. A process of its group is stopped meanwhile.
+    // The script leads a session without a shell above, as under `cron`. A process of its group is stopped.
     let script = "trap 'echo hung up >> log' HUP
         sleep 600 & stopped=$!; kill -STOP $stopped
         quorlock run --foreground a -- true

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 /// For `bash`: prompts for a line, prints it, and exits with 4.
 pub(crate) const READ_REPLY: &str = "read -p 'Really? ' reply; echo \"read: $reply\"; exit 4";
 
-/// For `python3`: appends the name of each received signal to the file `signals`, for the signals in its arguments. The
-/// first line is `READY`. TERM ends it with exit code 5.
+/// For `python3`: appends the name of each received signal to the file `signals`, for the signals in its
+/// arguments. The first line is `READY`. TERM ends it with exit code 5.
 ///
 /// Signal handlers write to a pipe, so that two signals in quick succession are both recorded.
 pub(crate) const LISTENER: &str = "
@@ -28,8 +28,8 @@ while True:
         os._exit(5)
 ";
 
-/// For `python3`: sets the terminal to raw mode as an editor does, shows `editing`, and restores the modes when `q` is
-/// typed. If stdin is not a terminal, it is read first and its lines are counted.
+/// For `python3`: sets the terminal to raw mode as an editor does, shows `editing`, and restores the modes
+/// when `q` is typed. If stdin is not a terminal, it is read first and its lines are counted.
 pub(crate) const EDITOR: &str = "
 import os, sys, termios, tty
 if not os.isatty(0):
@@ -75,7 +75,8 @@ import subprocess, sys
 subprocess.run(['sh', 'tick', sys.argv[1]], start_new_session=True)
 ";
 
-/// Whether this process is root, so that it may change users and make containers. If not, prints that the test is skipped.
+/// Whether this process is root, so that it may change users and make containers. If not, prints that the
+/// test is skipped.
 pub(crate) fn is_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {

@@ -1,4 +1,4 @@
-//! The reaper process without `run`: it gets the deadline with the start command, and needs no further messages.
+//! The reaper process without `run`: it gets the deadline with the start command, and needs nothing else.
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;

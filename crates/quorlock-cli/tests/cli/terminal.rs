@@ -1,6 +1,6 @@
 //! A pseudo-terminal with a session: types text, and waits for output.
 //!
-//! [`Terminal::wait_for`] continues after the text that it found last, so it can wait for the same text twice.
+//! [`Terminal::wait_for`] continues after the text that it found last, so the same text can be awaited twice.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};

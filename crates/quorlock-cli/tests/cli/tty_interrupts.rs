@@ -1,4 +1,4 @@
-//! Interrupts (Ctrl-C, Ctrl-\), typed or sent: each reaches the command once, and ends a shell loop around `run`.
+//! Interrupts (Ctrl-C, Ctrl-\), typed or sent: each reaches the command once, and ends a loop around `run`.
 
 use std::os::unix::process::ExitStatusExt as _;
 

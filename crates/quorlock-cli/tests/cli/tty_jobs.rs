@@ -1,7 +1,7 @@
 //! Job control: stopping the command stops `run`, and its lock expires unless `fg` continues both in time.
 //!
-//! The stopped commands are `bash` scripts. `sh` may use vfork: a child that is stopped before it executes its program keeps
-//! its parent from being stopped, with or without `run`.
+//! The stopped commands are `bash` scripts. `sh` may use vfork: a child that is stopped before it executes
+//! its program keeps its parent from being stopped, with or without `run`.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;

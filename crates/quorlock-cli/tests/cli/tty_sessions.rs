@@ -1,5 +1,5 @@
-//! Terminals shared with other processes: programs that stop themselves, new groups and sessions, substitutions, and keys
-//! typed during start and end.
+//! Terminals shared with other processes: programs that stop themselves, new groups and sessions,
+//! substitutions, and keys typed during start and end.
 
 use rustix::process::{Pid, Signal, test_kill_process_group};
 

@@ -205,7 +205,8 @@ fn missing_replies_are_reported_after_a_delay_and_late_replies_are_not() {
     assert!(output.code == Some(0) && (!is_in_time || output.stderr.is_empty()), "{output:?}");
 }
 
-/// Starts a waiting `run` of lock `a`. Returns it with a function that awaits its next line, which must contain a text.
+/// Starts a waiting `run` of lock `a`. Returns it with a function that awaits its next line, which must
+/// contain a text.
 fn waiter(world: &World, more: &[&str]) -> (std::process::Child, impl FnMut(&str) -> String + use<>) {
     let mut run = world.quorlock(&[&["run", "a"], more, &["--", "true"]].concat());
     run.stderr(Stdio::from(File::create(world.file("stderr")).expect("a file")));

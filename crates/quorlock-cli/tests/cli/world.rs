@@ -53,8 +53,8 @@ impl World {
         self
     }
 
-    /// Another program, with these nodes in its environment and in the test's folder. It finds `quorlock` and the system's
-    /// `python3` in PATH.
+    /// Another program, with these nodes in its environment and in the test's folder. It finds `quorlock` and
+    /// the system's `python3` in PATH.
     pub(crate) fn program(&self, name: &str, args: &[&str]) -> Command {
         let mut command = Command::new("env");
         command.args([DEFAULT_SIGNALS, name]).args(args);
@@ -180,8 +180,8 @@ pub(crate) fn clear_environment(command: &mut Command) -> &mut Command {
     command.env_remove("RUST_LOG")
 }
 
-/// The program, with default signal handling. The tests may have inherited ignored signals: INT and QUIT in the background
-/// of a script, HUP under `nohup`.
+/// The program, with default signal handling. The tests may have inherited ignored signals: INT and QUIT in
+/// the background of a script, HUP under `nohup`.
 fn program() -> Command {
     let path = env!("CARGO_BIN_EXE_quorlock");
     if !cfg!(target_os = "linux") {

@@ -1,5 +1,5 @@
-//! Property tests: puts a secret into settings, rightly or by mistake, in well-formed and malformed files, variables and
-//! flags. No output shows any part of it.
+//! Property tests: puts a secret into settings, rightly or by mistake, in well-formed and malformed files,
+//! variables and flags. No output shows any part of it.
 
 use super::*;
 
@@ -46,7 +46,8 @@ impl Secret {
     fn check_outcome(&self, outcome: &Result<Cluster, Failure>) -> Result<(), TestCaseError> {
         match outcome {
             Ok(cluster) => {
-                // Text at the place of a host, after the slashes or the last @, counts as a host and may be shown.
+                // Text at the place of a host, after the slashes or the last
+                // @, counts as a host and is shown.
                 let is_host = |url: &&String| {
                     let behind = url.rsplit('@').next().unwrap_or_default();
                     let behind = behind.rsplit("//").next().unwrap_or_default();

@@ -140,8 +140,8 @@ impl UnkillableProcesses {
     }
 }
 
-/// Sends a real-time signal with the shell's `kill`, because there is no safe call for it. Waits for the shell, so that the
-/// target is not reaped meanwhile, and signals stay in order.
+/// Sends a real-time signal with the shell's `kill`, because there is no safe call for it. Waits for the
+/// shell, so that the target is not reaped meanwhile, and signals stay in order.
 fn send_unnamed(number: i32, target: i32) {
     let script = format!("kill -{number} {target}");
     let mut shell = Command::new("/bin/sh");

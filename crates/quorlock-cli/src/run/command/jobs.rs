@@ -1,5 +1,5 @@
-//! Signals and job control: which signals are passed on, what a stop of the command means, and which group has the
-//! terminal.
+//! Signals and job control: which signals are passed on, what a stop of the command means, and which group
+//! has the terminal.
 
 use std::os::unix::process::ExitStatusExt as _;
 
@@ -14,19 +14,20 @@ use crate::signals::Caught;
 impl Supervisor<'_> {
     /// Passes a signal on to the command.
     pub(super) fn pass_on(&mut self, caught: Caught) {
-        // After the command's end a signal is for this process, unless it was typed for both while the command ended.
+        // After the command's end a signal is for this process, unless it was typed for both just before.
         if self.status.is_some() && caught.ends() && !(self.is_shared && caught.is_typed) {
             self.signal_for_run = self.signal_for_run.or(Signal::from_named_raw(caught.number));
         }
-        // Typed signals go to the whole foreground group, and so to a command in this group. But closing the window sends
-        // HUP to the session leader alone.
+        // Typed signals go to the whole foreground group, and so to a command in this group. But closing the
+        // window sends HUP to the session leader alone.
         let is_for_all = caught.is_typed && !(caught.is(Signal::HUP) && is_session_leader());
         // A command that was not started yet has not received it.
         if self.is_shared && is_for_all && self.command.is_some() {
             self.passed_on.insert(caught.number);
             return;
         }
-        // These are for a process that uses the terminal. If it is another one of this group, it continues after the command.
+        // These are for a process that uses the terminal. If it is another one of this group, it continues
+        // after the command.
         if caught.is(Signal::TTIN) || caught.is(Signal::TTOU) {
             self.group_wants_terminal = true;
             return;
