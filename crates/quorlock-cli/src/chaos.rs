@@ -108,13 +108,13 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
 }
 
 fn report(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Failure> {
-    let words = if args.json {
+    let text = if args.json {
         format!("{}\n", messages::json(config, outcome))
     } else {
         messages::text(config, outcome, room())
     };
     // The results are printed even if a file cannot be written.
-    print(&words);
+    print(&text);
     for file in report::write(args, outcome)? {
         if !args.json {
             print(&format!("  wrote     {}\n", file.display()));

@@ -43,7 +43,7 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     let _ = redlock.shutdown(DRAIN).await;
     let is_uninitialized = nodes::are_uninitialized(&nodes);
     let minority = nodes::lost_quorum(&nodes, quorum);
-    let nodes_to_fix = nodes::most_severe(&nodes).filter(|_| minority.is_none());
+    let nodes_to_fix = nodes::fix_first(&nodes).filter(|_| minority.is_none());
     let examined =
         nodes.iter().map(|node| examine(node, (is_uninitialized, nodes_to_fix.is_some()), max_ttl));
     let mut findings: Vec<Vec<Finding>> = examined.collect();

@@ -86,7 +86,7 @@ pub(crate) fn are_uninitialized(nodes: &[NodeStatus]) -> bool {
 
 /// The nodes that keep blank nodes from being initialized, or from joining their lock cluster: those that are
 /// down, exclude this client, or refuse writes.
-pub(crate) fn most_severe(nodes: &[NodeStatus]) -> Option<String> {
+pub(crate) fn fix_first(nodes: &[NodeStatus]) -> Option<String> {
     let is_to_be_fixed = |node: &&NodeStatus| match &node.state {
         NodeState::Up | NodeState::Unverified(None) | NodeState::Excluded(ExclusionReason::Uninitialized) => {
             write_error_of(node).is_some()

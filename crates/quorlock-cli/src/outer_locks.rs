@@ -23,8 +23,8 @@ pub(crate) fn from_environment() -> Vec<OuterRun> {
 
 /// Parses the variable, and skips malformed entries.
 fn parsed(text: &str) -> Vec<OuterRun> {
-    let parse_one = |word: &str| {
-        let (owner, process) = word.split_once('@')?;
+    let parse_one = |entry: &str| {
+        let (owner, process) = entry.split_once('@')?;
         Some(OuterRun { owner: owner.parse().ok()?, process: process.to_owned() })
     };
     text.split(' ').filter_map(parse_one).collect()

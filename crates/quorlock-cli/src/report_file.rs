@@ -72,7 +72,7 @@ mod tests {
         fs::write(&old, "kept").expect("a file");
         try_to_write(&new).expect("a file");
         try_to_write(&old).expect("a file");
-        assert!(!fs::exists(&new).expect("a look"), "a file was left behind");
+        assert!(!fs::exists(&new).expect("a status"), "a file was left behind");
         assert_eq!(fs::read_to_string(&old).expect("a file"), "kept");
         assert!(try_to_write(&folder.path().join("nowhere/new")).is_err());
         assert!(try_to_write(folder.path()).is_err(), "a folder is no file");

@@ -93,11 +93,11 @@ async fn under_lock(
     let (ended, reaper) = outcome?;
     drop(reaper);
     // Signals since the command's end are for this process.
-    let for_run = std::iter::from_fn(|| signals.try_next()).find(|caught| caught.ends());
+    let for_run = std::iter::from_fn(|| signals.try_next()).find(|caught| caught.ends_process());
     if let Some(signal) = for_run.and_then(|caught| Signal::from_named_raw(caught.number)) {
         return Ok(exit::by_signal(signal));
     }
-    if let Some(signal) = ended.signal.filter(|_| ended.is_our_groups) {
+    if let Some(signal) = ended.signal.filter(|_| ended.is_for_own_group) {
         let _ = kill_current_process_group(signal);
     }
     Ok(ended.signal.map_or(ended.code, exit::by_signal))
@@ -309,9 +309,9 @@ async fn until_signalled(signals: &mut Signals) -> Signal {
             _ = child => continue,
         };
         match Signal::from_named_raw(caught.number) {
-            Some(signal) if caught.ends() => return signal,
+            Some(signal) if caught.ends_process() => return signal,
             Some(signal @ (Signal::TSTP | Signal::TTIN | Signal::TTOU)) => {
-                signals.stop_ourselves(signal);
+                signals.stop_own_group(signal);
             }
             _ => {}
         }

@@ -61,7 +61,7 @@ impl StatusView {
 
     fn unknown_reason(&self) -> String {
         if nodes::are_uninitialized(&self.nodes) {
-            return match nodes::most_severe(&self.nodes) {
+            return match nodes::fix_first(&self.nodes) {
                 Some(first) => format!("{NOT_INITIALIZED}: {first}; then run `quorlock init`"),
                 None => format!("{NOT_INITIALIZED}: run `quorlock init`"),
             };
@@ -74,7 +74,7 @@ impl StatusView {
         let wait = nodes::quorum_in(&self.nodes, quorum).filter(|wait| !wait.is_zero());
         let wait = wait.map_or_else(String::new, |wait| format!(", and do in {:.1} s", wait.as_secs_f64()));
         let first = if self.nodes.iter().any(nodes::waits_for_others) {
-            nodes::most_severe(&self.nodes).map_or_else(String::new, |first| format!("; {first}"))
+            nodes::fix_first(&self.nodes).map_or_else(String::new, |first| format!("; {first}"))
         } else {
             String::new()
         };
@@ -83,7 +83,7 @@ impl StatusView {
 
     fn table_of(&self, name: &str, verdict: &str) -> String {
         let width = self.nodes.iter().map(|node| node.address.len()).max().unwrap_or(0);
-        let is_to_fix = nodes::most_severe(&self.nodes).is_some();
+        let is_to_fix = nodes::fix_first(&self.nodes).is_some();
         let is_minority = nodes::lost_quorum(&self.nodes, self.inspection.quorum).is_some();
         let nodes = self.inspection.nodes.iter().zip(&self.nodes).map(|(inspection, node)| {
             let message = match &inspection.reply {

@@ -127,9 +127,9 @@ fn nodes(results: &Results) -> String {
 
 fn item(text: &str) -> String {
     // As code, so that browsers do not break a flag at its dashes.
-    let flag = |word: &str| match word.strip_prefix("--") {
-        Some(_) => format!("<code>{word}</code>"),
-        None => word.to_owned(),
+    let flag = |part: &str| match part.strip_prefix("--") {
+        Some(_) => format!("<code>{part}</code>"),
+        None => part.to_owned(),
     };
     let text: Vec<String> = escaped(&sentence(text)).split(' ').map(flag).collect();
     format!("<li>{}</li>", text.join(" "))

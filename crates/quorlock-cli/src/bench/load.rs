@@ -125,41 +125,41 @@ impl Workload {
     /// Runs one task, then all. Returns the number of replies and the client's processor time while all ran.
     async fn run_phases(
         self: &Arc<Self>,
-        watch: &EventCounter,
+        event_counter: &EventCounter,
         rounds: Rounds,
     ) -> Result<(u64, Duration), Failure> {
         self.progress.enter(Phase::Alone);
         self.run_phase(1, self.plan.alone, Some(rounds)).await?;
         self.progress.enter(Phase::Load);
-        let (answers, busy) = (watch.replies(), cpu());
+        let (replies_before, cpu_before) = (event_counter.replies(), cpu());
         self.run_phase(self.plan.tasks, self.plan.load, None).await?;
-        Ok((watch.replies() - answers, cpu().saturating_sub(busy)))
+        Ok((event_counter.replies() - replies_before, cpu().saturating_sub(cpu_before)))
     }
 
     /// Runs this many tasks for this long, or until the run ends.
     async fn run_phase(
         self: &Arc<Self>,
         tasks: usize,
-        lasts: Duration,
+        duration: Duration,
         rounds: Option<Rounds>,
     ) -> Result<(), Failure> {
-        let enough = self.progress.stop.child_token();
-        let mut crew = JoinSet::new();
+        let phase_end = self.progress.stop.child_token();
+        let mut running = JoinSet::new();
         for task in 0..tasks {
-            crew.spawn(Arc::clone(self).run_cycles(task, enough.clone(), rounds.clone()));
+            running.spawn(Arc::clone(self).run_cycles(task, phase_end.clone(), rounds.clone()));
         }
         drop(rounds);
-        let mut timer = pin!(sleep(lasts));
+        let mut timer = pin!(sleep(duration));
         let mut failure = None;
         loop {
             tokio::select! {
-                () = &mut timer, if !enough.is_cancelled() => enough.cancel(),
-                ended = crew.join_next() => {
+                () = &mut timer, if !phase_end.is_cancelled() => phase_end.cancel(),
+                ended = running.join_next() => {
                     let Some(ended) = ended else { break };
                     let panicked = |error: JoinError| Err(Failure::new(exit::SOFTWARE, error.to_string()));
-                    if let Err(found) = ended.unwrap_or_else(panicked) {
-                        failure.get_or_insert(found);
-                        enough.cancel();
+                    if let Err(error) = ended.unwrap_or_else(panicked) {
+                        failure.get_or_insert(error);
+                        phase_end.cancel();
                     }
                 }
             }
@@ -171,52 +171,52 @@ impl Workload {
     async fn run_cycles(
         self: Arc<Self>,
         task: usize,
-        enough: CancellationToken,
+        phase_end: CancellationToken,
         rounds: Option<Rounds>,
     ) -> Result<(), Failure> {
         let key = task % self.plan.keys;
         let lock = self.redlock.mutex(self.plan.name(key)).ttl(self.plan.ttl);
-        let mut ends = pin!(enough.cancelled());
-        let mut looks_at = 0;
-        while !enough.is_cancelled() {
-            let asked = boot_nanos();
+        let mut phase_ended = pin!(phase_end.cancelled());
+        let mut next_probes_at = 0;
+        while !phase_end.is_cancelled() {
+            let requested_at = boot_nanos();
             let guard = tokio::select! {
                 guard = lock.clone().acquire() => guard?,
-                () = &mut ends => {
-                    self.recorder().unserved.push(boot_nanos() - asked);
+                () = &mut phase_ended => {
+                    self.recorder().unserved.push(boot_nanos() - requested_at);
                     break;
                 }
             };
-            let held = boot_nanos();
+            let granted_at = boot_nanos();
             if !self.plan.hold.is_zero() {
                 self.pauses.pause(self.plan.hold).await;
             }
-            let freed = boot_nanos();
+            let release_began_at = boot_nanos();
             let was_lost = !guard.is_valid();
             let is_confirmed = guard.release().await.is_ok();
-            let done = boot_nanos();
+            let released_at = boot_nanos();
             let cycle = Cycle {
                 task,
                 key,
-                requested_at: asked,
-                granted_at: held,
-                release_began_at: freed,
-                released_at: done,
+                requested_at,
+                granted_at,
+                release_began_at,
+                released_at,
                 was_lost,
                 is_confirmed,
             };
             self.progress.locks.fetch_add(1, Ordering::Relaxed);
             self.recorder().record(self.progress.phase(), cycle);
-            if let Some(rounds) = rounds.as_ref().filter(|_| done >= looks_at) {
-                let (tell, probed) = oneshot::channel();
+            if let Some(rounds) = rounds.as_ref().filter(|_| released_at >= next_probes_at) {
+                let (done_sender, done) = oneshot::channel();
                 // If the probes have ended, they report why themselves.
-                if rounds.send(tell).await.is_ok() {
-                    let _ = probed.await;
+                if rounds.send(done_sender).await.is_ok() {
+                    let _ = done.await;
                 }
                 // Locks get as much time as the round took. Otherwise a slow node, which makes rounds long,
                 // would leave few locks.
-                let looked = boot_nanos();
-                looks_at = looked + (looked - done);
+                let probed_at = boot_nanos();
+                next_probes_at = probed_at + (probed_at - released_at);
             }
         }
         Ok(())

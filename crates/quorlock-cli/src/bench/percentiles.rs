@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn percentiles_match_the_recorded_times_and_the_json() {
-        let percentiles = Percentiles::of(&even()).expect("figures");
+        let percentiles = Percentiles::of(&even()).expect("percentiles");
         let close = |got: f64, want: f64| (got - want).abs() <= want * 0.001 + 0.1;
         let all = [
             (percentiles.p50_us, 5_000.0),

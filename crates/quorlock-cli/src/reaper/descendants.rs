@@ -34,13 +34,13 @@ impl Process {
             if read(self.pid).is_none_or(|now| now.began != self.began) {
                 return Ok(());
             }
-            return gone_is_fine(pidfd_send_signal(handle, signal));
+            return ignore_missing(pidfd_send_signal(handle, signal));
         }
-        gone_is_fine(kill_process(self.pid, signal))
+        ignore_missing(kill_process(self.pid, signal))
     }
 
     /// The process with this pid, with a general name if it cannot be read.
-    pub(crate) fn known_or_not(pid: Pid) -> Self {
+    pub(crate) fn read_or_placeholder(pid: Pid) -> Self {
         let unknown = || Self { pid, parent: 0, name: "the command".to_owned(), began: 0 };
         read(pid).unwrap_or_else(unknown)
     }
@@ -154,7 +154,7 @@ fn read(pid: Pid) -> Option<Process> {
     (!has_ended).then_some(Process { pid, parent, name, began })
 }
 
-fn gone_is_fine(sent: Result<(), Errno>) -> Result<(), Errno> {
+fn ignore_missing(sent: Result<(), Errno>) -> Result<(), Errno> {
     if sent == Err(Errno::SRCH) { Ok(()) } else { sent }
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct Ended {
     /// The signal that it died of, if this process is to die of it too.
     pub(crate) signal: Option<Signal>,
     /// The signal was typed while the command's group was in the foreground, so this group must get it too.
-    pub(crate) is_our_groups: bool,
+    pub(crate) is_for_own_group: bool,
 }
 
 /// Runs the command to its end, before the lock expires. The reaper then ends, too.
@@ -139,8 +139,8 @@ impl<'a> Supervisor<'a> {
         let terminal = Terminal::open();
         // In a pipeline, other processes may use the terminal: then the command gets it only when it uses it.
         let is_alone = !is_pipe(io::stdin()) && !is_pipe(io::stdout()) && !is_shared && !begins_session;
-        let is_ours = terminal.as_ref().is_some_and(Terminal::is_ours);
-        let borrows_from = group_of(None).filter(|_| is_alone && is_ours);
+        let is_in_foreground = terminal.as_ref().is_some_and(Terminal::is_in_foreground);
+        let borrows_from = group_of(None).filter(|_| is_alone && is_in_foreground);
         Ok(Self {
             args,
             guard,
@@ -326,19 +326,20 @@ impl<'a> Supervisor<'a> {
             ));
         }
         if let Stage::Stuck { signal, .. } = self.stage {
-            return Ok(Ended { code: 128 + signal.as_raw() as u8, signal: None, is_our_groups: false });
+            return Ok(Ended { code: 128 + signal.as_raw() as u8, signal: None, is_for_own_group: false });
         }
         let Some(status) = self.status else {
             // It cannot be ended, and that was reported.
-            return Ok(Ended { code: exit::SOFTWARE, signal: None, is_our_groups: false });
+            return Ok(Ended { code: exit::SOFTWARE, signal: None, is_for_own_group: false });
         };
         let died_of = status.signal().and_then(Signal::from_named_raw);
         let was_sent = |signal: &Signal| self.passed_on.contains(&signal.as_raw());
-        let is_our_groups = self.had_terminal
+        let is_for_own_group = self.had_terminal
             && died_of
                 .is_some_and(|signal| matches!(signal, Signal::INT | Signal::QUIT) && !was_sent(&signal));
-        let for_both = died_of.filter(|signal| is_our_groups || (signals::ends(*signal) && was_sent(signal)));
-        Ok(Ended { code: code_of(status), signal: self.signal_for_run.or(for_both), is_our_groups })
+        let for_both =
+            died_of.filter(|signal| is_for_own_group || (signals::ends_process(*signal) && was_sent(signal)));
+        Ok(Ended { code: code_of(status), signal: self.signal_for_run.or(for_both), is_for_own_group })
     }
 
     fn not_started(&mut self, error: Option<i32>) -> Failure {

@@ -35,7 +35,7 @@ impl Terminal {
     }
 
     /// Whether this group is in the foreground.
-    pub(crate) fn is_ours(&self) -> bool {
+    pub(crate) fn is_in_foreground(&self) -> bool {
         self.foreground() == Some(self.own_group)
     }
 
@@ -47,8 +47,8 @@ impl Terminal {
     /// Puts a group in the foreground, if this group or its borrower is.
     /// Returns whether that changed anything.
     pub(crate) fn lend(&mut self, group: Pid) -> bool {
-        let is_ours = self.is_ours() || self.is_lent();
-        if !is_ours || self.foreground() == Some(group) || tcsetpgrp(&self.tty, group).is_err() {
+        let is_in_foreground = self.is_in_foreground() || self.is_lent();
+        if !is_in_foreground || self.foreground() == Some(group) || tcsetpgrp(&self.tty, group).is_err() {
             return false;
         }
         self.borrower = group;
@@ -78,7 +78,7 @@ impl Terminal {
             let _ = tcsetpgrp(&self.tty, self.own_group);
         }
         self.borrower = self.own_group;
-        if with_modes && self.is_ours() {
+        if with_modes && self.is_in_foreground() {
             let _ = tcsetattr(&self.tty, OptionalActions::Now, &self.modes);
         }
     }
@@ -92,7 +92,7 @@ impl Terminal {
 pub(crate) fn borrow_from(group: Pid) {
     if let Some(mut terminal) = Terminal::open_for(group)
         && let Some(own_group) = group_of(None)
-        && terminal.is_ours()
+        && terminal.is_in_foreground()
     {
         terminal.lend(own_group);
     }
@@ -105,9 +105,9 @@ pub(crate) fn is_there() -> bool {
 
 /// Whether the terminal sends this signal to this group.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn sends_to_us(number: i32) -> bool {
+pub(crate) fn sends_to_own_group(number: i32) -> bool {
     use rustix::process::Signal;
     let typed = [Signal::INT, Signal::QUIT, Signal::TSTP, Signal::WINCH];
     typed.iter().any(|signal| signal.as_raw() == number)
-        && Terminal::open().is_some_and(|terminal| terminal.is_ours())
+        && Terminal::open().is_some_and(|terminal| terminal.is_in_foreground())
 }

@@ -6,7 +6,7 @@ use std::task::Poll;
 use rustix::process::Signal;
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 
-use super::{ignored, is_among};
+use super::{contains_signal, ignored};
 use crate::run::terminal::Terminal;
 
 /// A listener for the signals that end or notify a process.
@@ -19,7 +19,7 @@ impl Handled {
     pub(crate) fn listen() -> io::Result<Self> {
         let kinds = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::TERM];
         let ignored = ignored();
-        let wanted = kinds.into_iter().filter(|kind| !is_among(kind.as_raw(), ignored));
+        let wanted = kinds.into_iter().filter(|kind| !contains_signal(kind.as_raw(), ignored));
         let listeners = wanted.map(|kind| Ok((kind, signal(SignalKind::from_raw(kind.as_raw()))?)));
         Ok(Self { listeners: listeners.collect::<io::Result<_>>()? })
     }
@@ -42,5 +42,5 @@ impl Handled {
 /// one goes to the terminal's whole group.
 pub(crate) fn is_typed(signal: Signal) -> bool {
     matches!(signal, Signal::INT | Signal::QUIT)
-        && Terminal::open().is_some_and(|terminal| terminal.is_ours())
+        && Terminal::open().is_some_and(|terminal| terminal.is_in_foreground())
 }

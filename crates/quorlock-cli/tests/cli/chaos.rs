@@ -57,7 +57,7 @@ fn a_short_run_keeps_the_invariants_and_reports_json() {
 
 /// The shortest allowed run has a fault. A run without any fault is not a success.
 #[test]
-fn a_run_without_an_effective_fault_says_that_nothing_was_tested() {
+fn a_run_without_an_effective_fault_reports_that_nothing_was_tested() {
     // Clock faults need a compiler, so a compiler that fails makes them unavailable.
     let folder = tempfile::tempdir().expect("a folder");
     let compiler = folder.path().join("cc");

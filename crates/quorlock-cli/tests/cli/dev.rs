@@ -99,7 +99,7 @@ fn no_server_outlives_a_dev_that_is_killed() {
 }
 
 #[test]
-fn without_a_server_to_start_it_says_how_to_get_one() {
+fn a_missing_redis_server_is_reported_with_an_install_hint() {
     let output = output(quorlock(&["dev", "--", "true"]).env("QUORLOCK_REDIS_SERVER", "/no/such/server"));
     let mut chaos = quorlock(&["chaos", "--duration", "5"]);
     let chaos = crate::world::output(chaos.env("QUORLOCK_REDIS_SERVER", "/no/such/server"));

@@ -35,7 +35,7 @@ fn a_released_lock_ends_the_command_of_its_holder_and_stays_free() {
 }
 
 #[test]
-fn force_releasing_a_plain_lock_says_that_its_holder_must_be_stopped() {
+fn force_releasing_a_plain_lock_warns_that_its_holder_must_be_stopped() {
     let world = World::of(3);
     world.set_other_owner("a");
     let released = world.output(&["force-release", "a", "--yes", "--mode", "plain"]);

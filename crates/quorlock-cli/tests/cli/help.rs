@@ -36,7 +36,7 @@ fn the_help_teaches_by_example_and_asking_for_it_is_no_error() {
 }
 
 #[test]
-fn the_help_of_init_says_when_to_force_and_what_to_stop_first() {
+fn the_help_of_init_explains_force() {
     let help = output(&mut quorlock(&["init", "--help"]));
     assert_eq!(help.code, Some(0));
     for text in
@@ -103,7 +103,7 @@ fn no_secret_is_shown() {
 }
 
 #[test]
-fn quiet_is_quiet_and_a_reader_that_leaves_is_no_error() {
+fn quiet_prints_nothing_and_a_closed_pipe_is_no_error() {
     let world = World::of(3);
     let end_of_run = world.output(&["run", "-q", "a", "--", "true"]);
     assert_eq!((end_of_run.stdout.as_str(), end_of_run.stderr.as_str()), ("", ""));

@@ -34,7 +34,7 @@ fn new_servers_vote_at_once_after_init_and_a_second_init_changes_nothing() {
 }
 
 #[test]
-fn it_speaks_json() {
+fn init_prints_json() {
     let world = World::uninitialized(3, Some("20s"));
     let first = json(&world.output(&["init", "--json", "--quorum", "3"]).stdout);
     assert_eq!(

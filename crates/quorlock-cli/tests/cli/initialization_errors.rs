@@ -23,7 +23,7 @@ fn check(world: &World, user: Option<&str>, expected: &str, commands: &[(&[&str]
                 return message.contains(expected);
             }
             let (_, mut message) =
-                text.split_once(&format!("127.0.0.1:{}", server.port())).expect("told of each");
+                text.split_once(&format!("127.0.0.1:{}", server.port())).expect("a message for each server");
             // Nodes with the same message share one line, with all addresses before it.
             while let Some(rest) = message.strip_prefix(", 127.0.0.1:") {
                 message = rest.trim_start_matches(|char: char| char.is_ascii_digit());
@@ -33,7 +33,10 @@ fn check(world: &World, user: Option<&str>, expected: &str, commands: &[(&[&str]
         };
         // `run` does not wait for the third node, because two decide the attempt.
         let count = world.fleet.servers().iter().filter(has_message).count();
-        assert!(count >= if args == RUN { 2 } else { 3 }, "{args:?} does not say {expected:?}: {output:?}");
+        assert!(
+            count >= if args == RUN { 2 } else { 3 },
+            "{args:?} does not report {expected:?}: {output:?}"
+        );
     }
 }
 

@@ -58,7 +58,7 @@ fn status_reports_a_key_without_expiry_and_a_key_that_is_no_lock() {
 }
 
 #[test]
-fn status_speaks_json() {
+fn status_prints_json() {
     let world = World::of(3);
     world.set_other_owner("a");
     world.fleet[2].command::<()>(&["DEL", "a"]).expect("a reply");

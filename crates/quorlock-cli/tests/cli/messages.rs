@@ -61,7 +61,7 @@ fn doctor_does_not_blame_the_nodes_that_kept_their_markers() {
 }
 
 #[test]
-fn doctor_json_says_whether_a_lock_can_be_acquired() {
+fn doctor_json_reports_whether_a_lock_can_be_acquired() {
     let mut world = World::of(3);
     let summary_of = |world: &World| {
         let report_json = json(&world.output(&["doctor", "--json"]).stdout);

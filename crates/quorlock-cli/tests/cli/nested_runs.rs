@@ -111,7 +111,7 @@ fn the_process_number_alone_does_not_make_an_ancestor() {
 /// With the outer `/proc` it sees its ancestors but not its own processes, so it is rejected. With its own
 /// `/proc` it waits, and reports the reason.
 #[test]
-fn a_nested_run_in_its_own_pid_namespace_is_refused_or_says_what_it_waits_for() {
+fn a_nested_run_in_its_own_pid_namespace_is_rejected_or_reports_what_it_waits_for() {
     if !can_unshare() {
         return;
     }

@@ -47,7 +47,7 @@ fn no_url_is_printed_with_its_password() {
 }
 
 #[test]
-fn a_password_with_a_comma_works_percent_encoded_as_the_message_says() {
+fn a_password_with_a_comma_works_if_percent_encoded() {
     let world = World::of(1);
     let user = ["ACL", "SETUSER", "ann", "on", ">a,b/c?d#e:f@g%h", "~*", "&*", "+@all"];
     world.fleet[0].command::<()>(&user).expect("a user");

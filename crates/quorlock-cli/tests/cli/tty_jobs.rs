@@ -176,7 +176,7 @@ if os.fork():
 while os.getppid() == starter:
     pass
 os.setpgid(0, 0)
-run = subprocess.run(['quorlock', 'run', 'a', '--', 'cat'], stderr=open('said', 'w'))
+run = subprocess.run(['quorlock', 'run', 'a', '--', 'cat'], stderr=open('stderr', 'w'))
 open('code', 'w').write(f'{run.returncode}\\n')
 ";
     world.write("orphan", orphan);

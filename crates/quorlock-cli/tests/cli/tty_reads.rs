@@ -39,7 +39,7 @@ fn a_script_that_reads_on_has_the_terminal_after_the_command() {
 fn quorlock_alone_on_a_terminal_lets_its_command_read() {
     let world = World::of(3);
     world.write("prompt", READ_REPLY);
-    let mut terminal = Terminal::quorlock(&world, &["run", "a", "--", "bash", "ask"]);
+    let mut terminal = Terminal::quorlock(&world, &["run", "a", "--", "bash", "prompt"]);
     terminal.wait_for("Really? ");
     terminal.type_line("yes");
     terminal.wait_for("read: yes");

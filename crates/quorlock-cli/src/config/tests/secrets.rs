@@ -185,12 +185,12 @@ proptest! {
     ) {
         let flag = format!("--{}", field.replace('_', "-"));
         let mut args = vec!["quorlock".to_owned(), command.to_owned()];
-        args.retain(|word| !word.is_empty());
+        args.retain(|arg| !arg.is_empty());
         args.extend(if is_separate_arg { vec![flag, value] } else { vec![format!("{flag}={value}")] });
         // A name or a command is not secret and is shown. A URL in their place is secret.
         let extra = extra.filter(|_| !["status", "force-release", "forget"].contains(&command));
         args.extend(extra.map(|pattern| pattern.replace("{S}", &secret.text)));
-        args.extend(tail.iter().map(|word| (*word).to_owned()));
+        args.extend(tail.iter().map(|arg| (*arg).to_owned()));
         let args: Vec<OsString> = args.into_iter().map(OsString::from).collect();
         match Args::read(&args, false) {
             Err(Stopped::Failed(failure)) => secret.check(&failure.message)?,

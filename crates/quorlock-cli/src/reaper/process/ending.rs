@@ -84,7 +84,7 @@ impl Reaper {
                 None => kill_process(command.pid, Signal::KILL),
             };
             if sent == Err(Errno::PERM) {
-                let process = Process::known_or_not(command.pid);
+                let process = Process::read_or_placeholder(command.pid);
                 self.cannot_end([process].into_iter());
             }
         }

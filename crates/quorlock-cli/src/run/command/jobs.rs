@@ -15,7 +15,7 @@ impl Supervisor<'_> {
     /// Passes a signal on to the command.
     pub(super) fn pass_on(&mut self, caught: Caught) {
         // After the command's end a signal is for this process, unless it was typed for both just before.
-        if self.status.is_some() && caught.ends() && !(self.is_shared && caught.is_typed) {
+        if self.status.is_some() && caught.ends_process() && !(self.is_shared && caught.is_typed) {
             self.signal_for_run = self.signal_for_run.or(Signal::from_named_raw(caught.number));
         }
         // Typed signals go to the whole foreground group, and so to a command in this group. But closing the
@@ -47,7 +47,7 @@ impl Supervisor<'_> {
         let is_shared = self.is_shared;
         // Some programs stop themselves with STOP when Ctrl-Z is typed.
         let is_at_terminal = |terminal: &&mut Terminal| {
-            let has_it = if is_shared { terminal.is_ours() } else { terminal.is_lent() };
+            let has_it = if is_shared { terminal.is_in_foreground() } else { terminal.is_lent() };
             signal != Signal::STOP || has_shell && has_it
         };
         let Some(terminal) = self.terminal.as_mut().filter(is_at_terminal) else {
@@ -65,7 +65,7 @@ impl Supervisor<'_> {
         }
         let was_lent = terminal.was_lent();
         let own_stop = if signal == Signal::STOP { Signal::TSTP } else { signal };
-        let was_continued = has_shell && self.signals.stop_ourselves(own_stop);
+        let was_continued = has_shell && self.signals.stop_own_group(own_stop);
         // This group may be in the foreground meanwhile, also if another stop hides the CONT.
         if wants_terminal && group.is_some_and(|group| terminal.lend(group)) {
             self.reaper.send(ReaperCommand::Signal(Signal::CONT.as_raw()));
