@@ -72,10 +72,10 @@ Example:
   quorlock doctor --json";
 
 const FORCE_RELEASE_HELP: &str = "\
-A live holder is not contacted. It works on until its next renewal, within a third
-of its ttl, while the next holder may be at work too. Then it learns that the
-lock is lost, and does not take it again; `quorlock run` ends its command with a
-KILL at once, without a TERM, because others may have the lock. The process that
+A live holder is not contacted. It works on until its next renewal, within a
+third of its ttl, while the next holder may be at work too. Then it learns that
+the lock is lost, and does not take it again; `quorlock run` ends its command with
+a KILL at once, without a TERM, because others may have the lock. The process that
 has waited longest gets the lock at once.
 
 Every node of the list gets the request, also nodes of another lock cluster.
