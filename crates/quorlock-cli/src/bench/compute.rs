@@ -110,7 +110,7 @@ pub(super) fn throughput(load_result: &LoadResult, load: &PhaseResult) -> Throug
 
 pub(super) fn contention(record: &PhaseRecord, load: &PhaseResult, keys: usize) -> Contention {
     let time = load.seconds * keys as f64;
-    let per_key_second = |record: f64| if time > 0.0 { round_to_thousandths(record / time) } else { 0.0 };
+    let per_key_second = |total: f64| if time > 0.0 { round_to_thousandths(total / time) } else { 0.0 };
     Contention {
         held_share: per_key_second(record.held_nanos as f64 / 1e9),
         held: Percentiles::of(&record.held),
