@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_node_replied_is_known_and_reported_once() {
+    fn a_pending_release_is_reported_only_for_nodes_without_a_reply() {
         let mut left = Leftovers { unchecked: vec!["h:2".to_owned()], ..Leftovers::default() };
         assert_eq!(left.summary(), "no key of this run is left on the nodes that replied (no reply: h:2)");
         let owed = |node: &str| ("a".to_owned(), Some(node.to_owned()));
