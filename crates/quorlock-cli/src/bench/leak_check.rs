@@ -95,14 +95,17 @@ mod tests {
 
     #[test]
     fn a_pending_release_is_reported_only_for_nodes_without_a_reply() {
-        let mut left = Leftovers { unchecked: vec!["h:2".to_owned()], ..Leftovers::default() };
-        assert_eq!(left.summary(), "no key of this run is left on the nodes that replied (no reply: h:2)");
-        let owed = |node: &str| ("a".to_owned(), Some(node.to_owned()));
-        left.add_unchecked(&[owed("h:1"), owed("h:2")]);
-        assert_eq!(left.keys, ["a on h:2 (not known)"]);
-        assert_eq!(left.summary(), "1 key of this run is left, until it expires");
-        let mut all_asked = Leftovers::default();
-        all_asked.add_unchecked(&[owed("h:1"), ("a".to_owned(), None)]);
-        assert_eq!(all_asked.summary(), "no key of this run is left");
+        let mut leftovers = Leftovers { unchecked: vec!["h:2".to_owned()], ..Leftovers::default() };
+        assert_eq!(
+            leftovers.summary(),
+            "no key of this run is left on the nodes that replied (no reply: h:2)"
+        );
+        let pending = |node: &str| ("a".to_owned(), Some(node.to_owned()));
+        leftovers.add_unchecked(&[pending("h:1"), pending("h:2")]);
+        assert_eq!(leftovers.keys, ["a on h:2 (not known)"]);
+        assert_eq!(leftovers.summary(), "1 key of this run is left, until it expires");
+        let mut all_replied = Leftovers::default();
+        all_replied.add_unchecked(&[pending("h:1"), ("a".to_owned(), None)]);
+        assert_eq!(all_replied.summary(), "no key of this run is left");
     }
 }
