@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The time, the machine and the version, in one line.
+/// The time, the machine and the version, as one line.
 pub(crate) fn about() -> String {
     let time = clock_gettime(ClockId::Realtime);
     let now = UNIX_EPOCH + Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
@@ -12,29 +12,29 @@ pub(crate) fn about() -> String {
     let system = rustix::system::uname();
     let host = system.nodename().to_string_lossy();
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
-    let of = if processors == 1 { "processor" } else { "processors" };
+    let noun = if processors == 1 { "processor" } else { "processors" };
     let [name, release, machine] =
         [system.sysname(), system.release(), system.machine()].map(|text| text.to_string_lossy());
     format!(
-        "{now} on {host} ({name} {release}, {machine}, {processors} {of}), quorlock {}",
+        "{now} on {host} ({name} {release}, {machine}, {processors} {noun}), quorlock {}",
         env!("CARGO_PKG_VERSION")
     )
 }
 
-/// The command line, quoted for a shell. Arguments with a URL are hidden, because they may contain a password.
-pub(crate) fn command_line(words: impl Iterator<Item = std::ffi::OsString>) -> String {
-    let quoted = |word: std::ffi::OsString| {
-        let word = word.to_string_lossy().into_owned();
+/// The command line, quoted for a shell. Arguments with a URL are hidden: they may contain a password.
+pub(crate) fn command_line(args: impl Iterator<Item = std::ffi::OsString>) -> String {
+    let quote = |arg: std::ffi::OsString| {
+        let arg = arg.to_string_lossy().into_owned();
         let is_plain = |char: char| char.is_ascii_alphanumeric() || "-_./=:,+@%".contains(char);
-        let is_url = word.contains("://") || word.contains("unix:");
-        match word.split_once('=') {
+        let is_url = arg.contains("://") || arg.contains("unix:");
+        match arg.split_once('=') {
             Some((flag, _)) if is_url && flag.starts_with("--") => format!("{flag}=…"),
             _ if is_url => "…".to_owned(),
-            _ if !word.is_empty() && word.chars().all(is_plain) => word,
-            _ => format!("'{}'", word.replace('\'', "'\\''")),
+            _ if !arg.is_empty() && arg.chars().all(is_plain) => arg,
+            _ => format!("'{}'", arg.replace('\'', "'\\''")),
         }
     };
-    std::iter::once("quorlock".to_owned()).chain(words.skip(1).map(quoted)).collect::<Vec<_>>().join(" ")
+    std::iter::once("quorlock".to_owned()).chain(args.skip(1).map(quote)).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn a_command_line_can_be_typed_again_and_shows_no_url() {
-        let words = [
+        let args = [
             "/bin/quorlock",
             "bench",
             "--nodes",
@@ -52,7 +52,7 @@ mod tests {
             "a b",
             "it's",
         ];
-        let line = command_line(words.into_iter().map(Into::into));
+        let line = command_line(args.into_iter().map(Into::into));
         assert_eq!(line, "quorlock bench --nodes … --nodes=… 'a b' 'it'\\''s'");
     }
 }

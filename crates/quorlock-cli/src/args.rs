@@ -39,24 +39,25 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run a command while holding a lock.
     Run(RunArgs),
-    /// Make new servers a lock cluster. Run this once, so that the first lock need not wait for the probation.
+    /// Make new servers a lock cluster. Run this once, so that the first lock need not wait for probation.
     Init(InitArgs),
     /// Show who holds a lock, node by node.
     Status(StatusArgs),
-    /// Free a lock whose holder hangs or is gone: delete its key on every node, also if another process holds it.
+    /// Free a lock whose holder hangs or is gone: delete its key on every node, whichever process holds it.
     #[command(visible_alias = "break")]
     ForceRelease(ForceReleaseArgs),
-    /// Forget names that are free and will not be locked again soon, such as names of queue items. Each node then drops
-    /// their fencing numbers within the max ttl, instead of after --fencing-retention.
+    /// Forget names that are free and will not be locked again soon, such as names of queue items. Each node
+    /// then drops their fencing numbers within the max ttl, instead of after --fencing-retention.
     Forget(ForgetArgs),
     /// Check every node, and say what to fix.
     Doctor(DoctorArgs),
     /// Run a command with temporary redis-servers that are a lock cluster, named in `QUORLOCK_NODES`.
     Dev(DevArgs),
-    /// Inject faults into real servers, networks, clocks and clients that use locks, and check every invariant.
+    /// Inject faults into real servers, networks, clocks and clients that
+    /// use locks, and check every invariant.
     Chaos(ChaosArgs),
-    /// Benchmark lock latency on these nodes: against the plain round trip, under load, under contention, and with one node
-    /// down.
+    /// Benchmark lock latency on these nodes: against the plain round trip, under load, under contention, and
+    /// with one node down.
     Bench(BenchArgs),
     /// A client of `chaos`.
     #[command(name = "__chaos-client", hide = true)]
@@ -66,20 +67,20 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = RUN_HELP)]
 pub(crate) struct RunArgs {
-    /// How long the lock stays if this machine dies. It is renewed while the command runs. [default: 15s, or the max
-    /// ttl if that is less]
+    /// How long the lock stays if this machine dies. It is renewed while the command runs. [default: 15s, or
+    /// the max ttl if that is less]
     #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) ttl: Option<Duration>,
-    /// Give up after this long, connecting included, with exit code 75. A bare number is seconds, as in all flags. 0s tries
-    /// once, like --nonblock. [default: wait forever]
+    /// Give up after this long, connecting included, with exit code 75. A bare number is seconds, as in all
+    /// flags. 0s tries once, like --nonblock. [default: wait forever]
     #[arg(short, long, value_name = "DUR", value_parser = span, conflicts_with = "nonblock")]
     pub(crate) wait: Option<Duration>,
-    /// Do not wait: fail at once if the lock is held. If several processes try at the same moment and none gets a quorum,
-    /// they retry once or twice, within about 60 ms.
+    /// Do not wait: fail at once if the lock is held. If several processes try at the same moment and none
+    /// gets a quorum, they retry once or twice, within about 60 ms.
     #[arg(short, long)]
     pub(crate) nonblock: bool,
-    /// Request a fencing token above this number. For a protected resource that refuses tokens because the nodes have lost
-    /// their numbers: give the largest number it has seen.
+    /// Request a fencing token above this number. For a protected resource that refuses tokens because the
+    /// nodes have lost their numbers: give the largest number it has seen.
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub(crate) min_fencing_number: u64,
     /// The exit code if the lock is held.
@@ -88,11 +89,12 @@ pub(crate) struct RunArgs {
     /// What to do if the lock is held: fail, or skip (exit code 0, for cron jobs).
     #[arg(long, default_value = "fail", value_name = "WHAT")]
     pub(crate) on_conflict: OnConflict,
-    /// The time between TERM and KILL: for the command when the lock is being lost (at most a third of the ttl), and for
-    /// processes that it leaves running at its end.
+    /// The time between TERM and KILL: for the command when the lock is being lost (at most a third of the
+    /// ttl), and for processes that it leaves running at its end.
     #[arg(long, default_value = "5s", value_name = "DUR", value_parser = span)]
     pub(crate) kill_after: Duration,
-    /// Run the command in the process group of quorlock, as in a script. It can use the terminal without this.
+    /// Run the command in the process group of quorlock, as in a script. It
+    /// can use the terminal without this.
     #[arg(long)]
     pub(crate) foreground: bool,
     /// Print nothing on stderr, except for usage errors (64).

@@ -1,4 +1,4 @@
-//! `quorlock bench`: what a lock costs on these nodes.
+//! `quorlock bench`: measures lock latency and throughput on these nodes.
 
 mod bench_plan;
 mod compute;
@@ -39,107 +39,107 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     let mut signals =
         Handled::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
     args.report.as_deref().map_or(Ok(()), |file| report_file::check("--report", file))?;
-    let (setting, place) = bench_plan::prepare(&args).await?;
-    let Target { builder, urls, fleet } = place;
-    let (live, watch) = (Arc::new(ProgressState::default()), Arc::new(EventCounter::default()));
-    let (rounds, asked) = mpsc::channel(1);
+    let (plan, target) = bench_plan::prepare(&args).await?;
+    let Target { builder, urls, fleet } = target;
+    let (progress, event_counter) = (Arc::new(ProgressState::default()), Arc::new(EventCounter::default()));
+    let (round_sender, round_receiver) = mpsc::channel(1);
     let probes = {
-        let (builder, setting, live) = (builder.clone(), setting.clone(), Arc::clone(&live));
-        spawn_blocking(move || probe::run(&builder, &urls, &setting, asked, &live))
+        let (builder, plan, progress) = (builder.clone(), plan.clone(), Arc::clone(&progress));
+        spawn_blocking(move || probe::run(&builder, &urls, &plan, round_receiver, &progress))
     };
     let mut load = {
-        let (builder, setting, live, watch) =
-            (builder.clone(), setting.clone(), Arc::clone(&live), Arc::clone(&watch));
-        spawn_blocking(move || load::run(builder, &setting, &live, &watch, rounds))
+        let (builder, plan, progress, event_counter) =
+            (builder.clone(), plan.clone(), Arc::clone(&progress), Arc::clone(&event_counter));
+        spawn_blocking(move || load::run(builder, &plan, &progress, &event_counter, round_sender))
     };
-    let mut stage = BenchRun { victim: None, fleet, args: &args, plan: &setting, progress: &live };
+    let mut bench_run = BenchRun { victim: None, fleet, args: &args, plan: &plan, progress: &progress };
     let mut bar = Bar::new(!args.json);
     let mut ended_by = None;
-    let mut broke = None;
+    let mut run_failure = None;
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let loaded = loop {
+    let load_result = loop {
         tokio::select! {
-            loaded = &mut load => break loaded,
+            load_result = &mut load => break load_result,
             signal = signals.next() => {
                 ended_by = Some(signal);
-                // Every task releases its lock; that takes a moment.
-                live.stop.cancel();
+                // Then every task releases its lock, so the load ends a moment later.
+                progress.stop.cancel();
             }
             _ = ticks.tick() => {
-                stage.draw_progress(&mut bar);
-                if let Err(failure) = stage.run_phases() {
-                    broke = Some(failure);
-                    live.stop.cancel();
+                bench_run.draw_progress(&mut bar);
+                if let Err(failure) = bench_run.run_phases() {
+                    run_failure = Some(failure);
+                    progress.stop.cancel();
                 }
             }
         }
     };
     bar.clear();
-    let looks = join(probes).await;
-    let loaded = loaded.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))??;
-    let looks = looks?;
-    if let Some(failure) = broke {
+    let samples = join(probes).await;
+    let load_result = load_result.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))??;
+    let samples = samples?;
+    if let Some(failure) = run_failure {
         return Err(failure);
     }
-    let mut left = leak_check::find_leftovers(builder, &setting).await?;
-    left.add_unchecked(&loaded.pending_releases);
-    let counted = Measurements {
-        plan: &setting,
-        progress: &live,
-        load: &loaded,
-        samples: &looks,
-        changes: watch.changes(),
-        killed: stage.victim,
-        failed: watch.failed(),
-        left,
+    let mut leftovers = leak_check::find_leftovers(builder, &plan).await?;
+    leftovers.add_unchecked(&load_result.pending_releases);
+    let measurements = Measurements {
+        plan: &plan,
+        progress: &progress,
+        load: &load_result,
+        samples: &samples,
+        changes: event_counter.changes(),
+        killed: bench_run.victim,
+        failed: event_counter.failed(),
+        left: leftovers,
         is_interrupted: ended_by.is_some(),
     };
-    let figures = Results::of(&counted);
-    report(&args, &figures)?;
+    let results = Results::of(&measurements);
+    report(&args, &results)?;
     match ended_by {
         Some(signal) => {
-            let words = format!(
-                "interrupted after {:.1} s: the figures are of what was done until then; {}",
-                figures.alone.seconds + figures.load.seconds,
-                figures.leftovers.summary()
+            let message = format!(
+                "interrupted after {:.1} s: the results are of what was done until then; {}",
+                results.alone.seconds + results.load.seconds,
+                results.leftovers.summary()
             );
             // The keys that are left are reported even after an interrupt.
-            let code = match exit_code(&figures) {
+            let code = match exit_code(&results) {
                 exit::LOST => exit::LOST,
                 _ => 128 + signal.as_raw() as u8,
             };
-            Err(Failure::new(code, words))
+            Err(Failure::new(code, message))
         }
-        None => Ok(exit_code(&figures)),
+        None => Ok(exit_code(&results)),
     }
 }
 
-async fn join<T>(work: JoinHandle<Result<T, Failure>>) -> Result<T, Failure> {
-    work.await.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?
+async fn join<T>(task: JoinHandle<Result<T, Failure>>) -> Result<T, Failure> {
+    task.await.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?
 }
 
 /// The results are printed first, even if a file cannot be written.
-fn report(args: &BenchArgs, figures: &Results) -> Result<(), Failure> {
+fn report(args: &BenchArgs, results: &Results) -> Result<(), Failure> {
     if args.json {
-        let json = serde_json::to_string(figures);
+        let json = serde_json::to_string(results);
         let json = json.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
         print(&format!("{json}\n"));
     } else {
-        print(&text_report::table(figures, room()));
+        print(&text_report::table(results, room()));
     }
-    args.report.as_deref().map_or(Ok(()), |file| report_file::write(file, &html_report::page(figures)))
+    args.report.as_deref().map_or(Ok(()), |file| report_file::write(file, &html_report::page(results)))
 }
 
-fn exit_code(figures: &Results) -> u8 {
-    match figures {
+fn exit_code(results: &Results) -> u8 {
+    match results {
         it if it.lost > 0 || !it.leftovers.keys.is_empty() => exit::LOST,
         it if it.alone.locks == 0 || it.load.locks == 0 => exit::NO_QUORUM,
         _ => 0,
     }
 }
 
-/// The actions beside the load, each at its time.
+/// The run beside the load: kills and restarts the server at the planned times, and draws the progress.
 struct BenchRun<'a> {
     fleet: Option<Fleet>,
     /// The server that was killed.
@@ -150,24 +150,24 @@ struct BenchRun<'a> {
 }
 
 impl BenchRun<'_> {
-    /// Kills and restarts the server at the planned times. The fleet holds only servers that were started for this run.
+    /// Kills and restarts the server at the planned times. The fleet holds only servers of this run.
     fn run_phases(&mut self) -> Result<(), Failure> {
-        let (true, Some(fleet), Some(began)) =
+        let (true, Some(fleet), Some(began_at)) =
             (self.args.kill_one, &mut self.fleet, self.progress.began_at(Phase::Load))
         else {
             return Ok(());
         };
-        let past = Duration::from_nanos(boot_nanos().saturating_sub(began));
-        let place = fleet.len() / 2;
+        let elapsed = Duration::from_nanos(boot_nanos().saturating_sub(began_at));
+        let victim = fleet.len() / 2;
         match self.progress.phase() {
-            Phase::Load if past >= self.plan.load / 3 => {
-                fleet[place].kill();
+            Phase::Load if elapsed >= self.plan.load / 3 => {
+                fleet[victim].kill();
                 self.progress.enter(Phase::NodeDown);
-                self.victim = Some(place);
+                self.victim = Some(victim);
             }
-            Phase::NodeDown if past >= self.plan.load * 2 / 3 => {
-                let started = fleet[place].restart(Data::Kept);
-                started.map_err(|error| Failure::new(exit::NO_QUORUM, error.to_string()))?;
+            Phase::NodeDown if elapsed >= self.plan.load * 2 / 3 => {
+                let restarted = fleet[victim].restart(Data::Kept);
+                restarted.map_err(|error| Failure::new(exit::NO_QUORUM, error.to_string()))?;
                 self.progress.enter(Phase::NodeBack);
             }
             _ => {}
@@ -176,7 +176,7 @@ impl BenchRun<'_> {
     }
 
     fn draw_progress(&self, bar: &mut Bar) {
-        let Some(began) = self.progress.began_at(Phase::Alone) else {
+        let Some(began_at) = self.progress.began_at(Phase::Alone) else {
             return bar.draw("connecting", Duration::ZERO, self.plan.total(), "");
         };
         let name = match self.progress.phase() {
@@ -185,9 +185,9 @@ impl BenchRun<'_> {
             Phase::NodeDown => "one node dead".to_owned(),
             Phase::NodeBack => "restarted".to_owned(),
         };
-        let past = Duration::from_nanos(boot_nanos().saturating_sub(began));
+        let elapsed = Duration::from_nanos(boot_nanos().saturating_sub(began_at));
         let locks = self.progress.locks.load(Ordering::Relaxed);
-        bar.draw(&format!("{name:13}"), past, self.plan.total(), &counted(locks as usize, "lock"));
+        bar.draw(&format!("{name:13}"), elapsed, self.plan.total(), &counted(locks as usize, "lock"));
     }
 }
 

@@ -67,7 +67,7 @@ pub(crate) async fn chaos(args: ChaosArgs) -> Result<u8, Failure> {
 
 /// A client of a run.
 pub(crate) async fn client() -> Result<u8, Failure> {
-    quorlock_chaos::client().await.map_err(|words| Failure::new(exit::USAGE, words))?;
+    quorlock_chaos::client().await.map_err(|message| Failure::new(exit::USAGE, message))?;
     Ok(0)
 }
 
@@ -82,13 +82,13 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
         args.duration < Duration::from_secs(kind.least_seconds()) && faults.len() < FaultKind::ALL.len()
     };
     if let Some(kind) = faults.iter().find(is_short) {
-        let words = format!("{kind} {}", kind.needs_time());
-        return Err(Failure::new(exit::USAGE, words));
+        let message = format!("{kind} {}", kind.needs_time());
+        return Err(Failure::new(exit::USAGE, message));
     }
     if args.server.is_none()
-        && let Some(none) = quorlock_chaos::locate().err().filter(quorlock_chaos::NoBinary::is_set)
+        && let Some(error) = quorlock_chaos::locate().err().filter(quorlock_chaos::NoBinary::is_set)
     {
-        return Err(exit::no_servers(&none.into()));
+        return Err(exit::no_servers(&error.into()));
     }
     let program = this_program().map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
     // Any number will do, because the report names it.
@@ -108,13 +108,13 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
 }
 
 fn report(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Failure> {
-    let words = if args.json {
+    let text = if args.json {
         format!("{}\n", messages::json(config, outcome))
     } else {
         messages::text(config, outcome, room())
     };
     // The results are printed even if a file cannot be written.
-    print(&words);
+    print(&text);
     for file in report::write(args, outcome)? {
         if !args.json {
             print(&format!("  wrote     {}\n", file.display()));
@@ -123,7 +123,7 @@ fn report(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Fa
     Ok(exit_code(outcome))
 }
 
-/// Zero only if something was tested and every invariant held, in the run itself and in its negative controls.
+/// Zero only if something was tested and every invariant held, in the run and in its negative controls.
 fn exit_code(outcome: &Outcome) -> u8 {
     match () {
         () if !messages::verdicts(outcome).all(Verdict::passed) => exit::UNHEALTHY,
@@ -136,10 +136,10 @@ fn exit_code(outcome: &Outcome) -> u8 {
 const UNTESTED: u8 = 2;
 
 fn draw_progress(bar: &mut Bar, progress: &Progress) {
-    let Progress { stage, elapsed: past, total: of, acquisitions, faults, last_fault } = progress;
+    let Progress { stage, elapsed, total, acquisitions, faults, last_fault } = progress;
     let counts =
         [(*acquisitions, "acquisition"), (*faults, "fault")].map(|(count, noun)| counted(count, noun));
-    bar.draw(stage, *past, *of, &format!("{}  {last_fault}", counts.join("  ")));
+    bar.draw(stage, *elapsed, *total, &format!("{}  {last_fault}", counts.join("  ")));
 }
 
 /// The names of these, as they are typed.
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_but_the_one_to_be_copied_is_wider_than_the_terminal() {
+    fn only_the_replay_line_is_wider_than_the_terminal() {
         let config = Config {
             nodes: 5,
             clients: 8,
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_in_a_control_and_should_not_is_no_success() {
+    fn a_violation_in_a_negative_control_fails_the_run() {
         // For an empty history the checker reports that nothing was tested.
         let bad = check_history(&History::default());
         assert!(!bad.passed());

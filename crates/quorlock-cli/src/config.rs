@@ -1,4 +1,5 @@
-//! Builds a client from flags, environment variables and the file. A flag overrides the environment, which overrides the file.
+//! Builds a client from flags, environment variables and the file. A flag overrides the environment, which
+//! overrides the file.
 
 mod environment;
 mod file;
@@ -25,7 +26,7 @@ use values::{Mode, Urls};
 /// A client builder, and the settings that commands need themselves.
 pub(crate) struct Cluster {
     pub(crate) builder: RedlockBuilder,
-    /// One per node. They may contain passwords.
+    /// The URL of each node. They may contain passwords.
     pub(crate) urls: Vec<String>,
     pub(crate) quorum: usize,
     /// None for plain clients.
@@ -36,7 +37,7 @@ pub(crate) struct Cluster {
     pub(crate) dial_timeout: Duration,
 }
 
-/// A client from all sources, with a thread of its own, so that locks are renewed while this runtime is busy.
+/// A client from all sources, driven by a separate thread: locks are renewed while this runtime is busy.
 pub(crate) fn cluster(args: NodeArgs) -> Result<Cluster, Failure> {
     let cluster = cluster_on_current_runtime(args)?;
     Ok(Cluster { builder: cluster.builder.dedicated_thread(), ..cluster })
@@ -71,7 +72,7 @@ pub(crate) fn check_lock(
     })
 }
 
-/// Builds the client. Reads only the variables that no flag overrides, so that an invalid one that is not used is no error.
+/// Builds the client. A variable that a flag overrides is not read, so it may be invalid.
 fn resolve(args: NodeArgs, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Cluster, Failure> {
     let environment = Environment(lookup);
     let config = args.config.map(|path| Origin::Flag("config").found(path));
@@ -80,17 +81,18 @@ fn resolve(args: NodeArgs, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<
     let mut from = Sources { environment, origins: BTreeMap::new() };
     let urls =
         (!args.nodes.is_empty()).then(|| Urls(args.nodes.into_iter().flat_map(|urls| urls.0).collect()));
-    let urls = from.first("nodes", urls, |it| it.read("nodes", Urls::read), file.nodes)?;
+    let urls = from.first("nodes", urls, |it| it.parse("nodes", Urls::read), file.nodes)?;
     let Some(Urls(urls)) = urls else {
         let message =
             "no nodes given: set QUORLOCK_NODES=redis://…,redis://…,redis://…, or use --nodes or --config";
         return Err(Failure::new(exit::CONFIG, message));
     };
-    let need = from.first("quorum", args.quorum, |it| it.read("quorum", values::count), file.quorum)?;
-    let quorum = need.unwrap_or(urls.len() / 2 + 1);
-    let mode = from.first("mode", args.mode, |it| it.read("mode", values::mode), file.mode)?;
+    let quorum_setting =
+        from.first("quorum", args.quorum, |it| it.parse("quorum", values::count), file.quorum)?;
+    let quorum = quorum_setting.unwrap_or(urls.len() / 2 + 1);
+    let mode = from.first("mode", args.mode, |it| it.parse("mode", values::mode), file.mode)?;
     let is_plain = mode.unwrap_or_default() == Mode::Plain;
-    let span = |field| move |it: Environment<'_>| it.read(field, values::span);
+    let span = |field| move |it: Environment<'_>| it.parse(field, values::span);
     let max_ttl = from.first("max_ttl", args.max_ttl, span("max_ttl"), file.max_ttl)?;
     let max_ttl = max_ttl.unwrap_or(MAX_TTL);
     let mut builder = Redlock::builder().nodes(urls.clone()).max_ttl(max_ttl).client_name("quorlock");
@@ -104,19 +106,19 @@ fn resolve(args: NodeArgs, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<
     if let Some(prefix) = prefix {
         builder = builder.key_prefix(prefix);
     }
-    if let Some(need) = need {
-        builder = builder.quorum(need);
+    if let Some(quorum_setting) = quorum_setting {
+        builder = builder.quorum(quorum_setting);
     }
-    let keep = from.first(
+    let retention = from.first(
         "fencing_retention",
         args.fencing_retention,
         span("fencing_retention"),
         file.fencing_retention,
     )?;
-    if let Some(keep) = keep {
-        builder = builder.fencing_retention(keep);
+    if let Some(retention) = retention {
+        builder = builder.fencing_retention(retention);
     }
-    let fencing_retention = keep.unwrap_or_else(|| default_fencing_retention(max_ttl));
+    let fencing_retention = retention.unwrap_or_else(|| default_fencing_retention(max_ttl));
     if is_plain {
         builder = builder.plain();
     }
@@ -126,8 +128,8 @@ fn resolve(args: NodeArgs, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<
     if let Some(timeout) = from.first("reply_timeout", args.reply_timeout, no_variable, file.reply_timeout)? {
         builder = builder.reply_timeout(timeout);
     }
-    let connect = from.first("dial_timeout", args.dial_timeout, no_variable, file.dial_timeout)?;
-    let dial_timeout = connect.unwrap_or(DIAL_TIMEOUT);
+    let dial_setting = from.first("dial_timeout", args.dial_timeout, no_variable, file.dial_timeout)?;
+    let dial_timeout = dial_setting.unwrap_or(DIAL_TIMEOUT);
     builder = builder.dial_timeout(dial_timeout);
     if let Some(ca) = from.file("tls_ca", args.tls_ca, file.tls_ca)? {
         builder = builder.tls_ca_file(ca);
@@ -176,7 +178,7 @@ impl<'a> Sources<'a> {
         }))
     }
 
-    /// A readable file. Errors do not show its name, because a password or key may be given in its place by mistake.
+    /// A readable file. Errors do not show its name, because it may be a password or key by mistake.
     fn file(
         &mut self,
         field: &'static str,

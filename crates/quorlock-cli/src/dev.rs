@@ -26,26 +26,26 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
         let is_invalid = matches!(error, InitError::Connect(ConnectError::InvalidInput(_)));
         Failure::new(if is_invalid { exit::USAGE } else { exit::NO_QUORUM }, error.to_string())
     })?;
-    let words = if args.command.is_empty() { vec![shell()] } else { args.command };
+    let command_line = if args.command.is_empty() { vec![shell()] } else { args.command };
     if !args.quiet {
         let (count, nodes) = (fleet.len(), fleet.nodes());
-        let longest = humantime::format_duration(max_ttl);
+        let max_ttl_text = humantime::format_duration(max_ttl);
         let servers = if count == 1 { "1 redis-server".to_owned() } else { format!("{count} redis-servers") };
         exit::eprint_line(&format!(
-            "{servers}, one lock cluster with a max ttl of {longest}, until the command ends: QUORLOCK_NODES={nodes}"
+            "{servers}, one lock cluster with a max ttl of {max_ttl_text}, until the command ends: QUORLOCK_NODES={nodes}"
         ));
     }
     // In the same process group, because it may be a shell that uses the terminal.
-    let mut command = Command::new(&words[0]);
+    let mut command = Command::new(&command_line[0]);
     // Settings for other nodes must not apply to these.
-    for setting in VARIABLES {
-        command.env_remove(setting);
+    for variable in VARIABLES {
+        command.env_remove(variable);
     }
-    command.args(&words[1..]).env("QUORLOCK_NODES", fleet.nodes());
+    command.args(&command_line[1..]).env("QUORLOCK_NODES", fleet.nodes());
     if args.max_ttl.is_some() {
         command.env("QUORLOCK_MAX_TTL", humantime::format_duration(max_ttl).to_string());
     }
-    let mut child = command.spawn().map_err(|error| exit::not_executed(&words[0], &error))?;
+    let mut child = command.spawn().map_err(|error| exit::not_executed(&command_line[0], &error))?;
     let status = loop {
         tokio::select! {
             status = child.wait() => break status,

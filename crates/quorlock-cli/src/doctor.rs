@@ -26,7 +26,7 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     // Wait for every node first: the probe would proceed with the first quorum.
     redlock.node_status().await;
     // A short lock shows whether this user has all permissions that a lock needs.
-    let ttl = max_ttl.map_or(PROBE_TTL, |longest| longest.min(PROBE_TTL));
+    let ttl = max_ttl.map_or(PROBE_TTL, |max_ttl| max_ttl.min(PROBE_TTL));
     let probed = match redlock.mutex(&args.probe).ttl(ttl).try_acquire().await {
         Ok(Some(guard)) => {
             guard.release().await.map(drop).map_err(|error| ProbeFailure::Release(error.to_string()))
@@ -43,8 +43,9 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     let _ = redlock.shutdown(DRAIN).await;
     let is_uninitialized = nodes::are_uninitialized(&nodes);
     let minority = nodes::lost_quorum(&nodes, quorum);
-    let to_fix = nodes::most_severe(&nodes).filter(|_| minority.is_none());
-    let examined = nodes.iter().map(|node| examine(node, (is_uninitialized, to_fix.is_some()), max_ttl));
+    let nodes_to_fix = nodes::fix_first(&nodes).filter(|_| minority.is_none());
+    let examined =
+        nodes.iter().map(|node| examine(node, (is_uninitialized, nodes_to_fix.is_some()), max_ttl));
     let mut findings: Vec<Vec<Finding>> = examined.collect();
     if minority.is_some() {
         for (node, findings) in nodes.iter().zip(&mut findings) {
@@ -66,18 +67,18 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
         }
     }
     let mut general = Vec::new();
-    if let (true, Some(first)) = (is_uninitialized, &to_fix) {
+    if let (true, Some(first)) = (is_uninitialized, &nodes_to_fix) {
         general.push(problem(format!("{NOT_INITIALIZED}: {first}; then run `quorlock init` once")));
     } else if is_uninitialized {
-        let longest = humantime::format_duration(max_ttl.unwrap_or_default());
+        let max_ttl = humantime::format_duration(max_ttl.unwrap_or_default());
         general.push(problem(format!(
             "{NOT_INITIALIZED}: run `quorlock init` once; otherwise the first client does it, and no lock can be \
-             acquired for the max ttl ({longest})"
+             acquired for the max ttl ({max_ttl})"
         )));
     } else if let Some(message) = minority {
         general.push(problem(format!("no lock can be acquired: {message}")));
     } else {
-        let first = to_fix.filter(|_| nodes.iter().any(nodes::waits_for_others));
+        let first = nodes_to_fix.filter(|_| nodes.iter().any(nodes::waits_for_others));
         general.extend(no_lock(&nodes, quorum, probed).map(|finding| match first {
             Some(first) => problem(format!("{}; {first}", finding.message)),
             None => finding,
@@ -153,7 +154,7 @@ fn no_lock(nodes: &[NodeStatus], quorum: usize, probed: Result<(), ProbeFailure>
     })
 }
 
-/// The findings on one node. What is said of a blank one depends on the others: all blank, or some to fix first.
+/// The findings on one node. The message for a blank node depends on the others: all blank, or some to fix.
 fn examine(
     node: &NodeStatus,
     (is_uninitialized, is_to_fix): (bool, bool),
@@ -189,8 +190,8 @@ fn examine(
     findings
 }
 
-/// The finding on a node's clock offset. Locks depend on the clock's speed alone; the order of fencing numbers depends
-/// on its time too, once nodes lose them (see `quorlock::safety`).
+/// The finding on a node's clock offset. Locks depend on the clock's speed alone; the order of fencing
+/// numbers depends on its time too, once nodes lose them (see `quorlock::safety`).
 fn clock_finding(ahead_micros: i64, max_ttl: Option<Duration>) -> Option<Finding> {
     let offset = Duration::from_micros(ahead_micros.unsigned_abs());
     let seconds = ahead_micros as f64 / 1e6;
@@ -227,7 +228,7 @@ fn advice_on(failed_step: Option<DialStep>) -> &'static str {
     }
 }
 
-/// Whether a node reports a missing permission. Servers name one missing permission at a time, each in its own words.
+/// Whether a node reports a missing permission. Servers name one at a time, with different wording.
 fn lacks_permissions(finding: &Finding) -> bool {
     ["permission missing", "grant the user"].iter().any(|text| finding.message.contains(text))
 }

@@ -83,17 +83,17 @@ pub(crate) fn no_servers(error: &quorlock_chaos::StartError) -> Failure {
 
 /// The failure to execute a command, with the codes of a shell.
 pub(crate) fn not_executed(program: &OsStr, error: &io::Error) -> Failure {
-    let shown = program.to_string_lossy();
+    let name = program.to_string_lossy();
     if program.is_empty() {
         return Failure::new(NOT_FOUND, "the command's name is empty");
     }
     if error.kind() != io::ErrorKind::NotFound {
-        return Failure::new(NOT_EXECUTABLE, format!("{shown}: {error}"));
+        return Failure::new(NOT_EXECUTABLE, format!("{name}: {error}"));
     }
     let message = if Path::new(program).is_file() {
-        format!("{shown}: its interpreter (the first line names it) was not found")
+        format!("{name}: its interpreter (the first line names it) was not found")
     } else {
-        format!("{shown}: not found")
+        format!("{name}: not found")
     };
     Failure::new(NOT_FOUND, message)
 }
@@ -115,23 +115,23 @@ pub(crate) fn code_of_exclusions(nodes: &[NodeStatus]) -> Option<u8> {
     nodes.iter().filter_map(code).max()
 }
 
-/// The exit code if too few nodes replied as needed: a refusal, if so many nodes refuse this client that the others are
-/// not enough.
+/// The exit code if too few nodes replied as needed: a refusal, if so many nodes refuse this client that the
+/// others are not enough.
 pub(crate) fn code_of_too_few<'a>(
     nodes: &[NodeStatus],
     votes: impl Iterator<Item = &'a Vote>,
-    need: usize,
+    needed: usize,
 ) -> u8 {
     // A node that admits this client may still refuse this request.
     let is_refusal = |(node, vote): &(&NodeStatus, &Vote)| {
         matches!(node.state, NodeState::Excluded(_)) || matches!(vote, Vote::Excluded(_))
     };
     let count = nodes.iter().zip(votes).filter(is_refusal).count();
-    if count > nodes.len() - need { code_of_exclusions(nodes).unwrap_or(REFUSED) } else { NO_QUORUM }
+    if count > nodes.len() - needed { code_of_exclusions(nodes).unwrap_or(REFUSED) } else { NO_QUORUM }
 }
 
-/// Prints one line on stderr in one write, because other processes may write to the same file. Errors are ignored: a
-/// closed stderr must not end a process that holds a lock.
+/// Prints one line on stderr in one write, because other processes may write to the same file. Errors are
+/// ignored: a closed stderr must not end a process that holds a lock.
 pub(crate) fn eprint_line(message: &str) {
     let line = format!("quorlock: {message}\n");
     let _ = io::stderr().write_all(line.as_bytes());
@@ -139,7 +139,7 @@ pub(crate) fn eprint_line(message: &str) {
 
 /// The lock's name at the start of messages, as in the library.
 pub(crate) fn lock(name: &str) -> String {
-    match name.char_indices().nth(LONGEST_SHOWN) {
+    match name.char_indices().nth(MAX_NAME_LENGTH) {
         Some((end, _)) => format!("lock {:?}…", &name[..end]),
         None => format!("lock {name:?}"),
     }
@@ -162,4 +162,4 @@ pub(crate) fn code_of(status: std::process::ExitStatus) -> u8 {
 }
 
 /// The longest name in messages, in characters.
-const LONGEST_SHOWN: usize = 200;
+const MAX_NAME_LENGTH: usize = 200;

@@ -27,12 +27,12 @@ pub(crate) async fn force_release(
     // Only for messages: the key may have changed when it is deleted.
     let is_no_lock = if_holder.is_none() && is_no_lock(&redlock.inspect(&args.name).await?);
     let report = match if_holder {
-        Some(mark) => redlock.force_release_of(&args.name, mark).await?,
+        Some(holder) => redlock.force_release_of(&args.name, holder).await?,
         None => redlock.force_release(&args.name).await?,
     };
     // Requests to slow nodes must still be sent before this process ends.
     let _ = redlock.shutdown(DRAIN).await;
-    let count = |is: fn(&Vote) -> bool| report.nodes().iter().filter(|it| is(&it.reply)).count();
+    let count = |matches: fn(&Vote) -> bool| report.nodes().iter().filter(|it| matches(&it.reply)).count();
     let release = Release {
         name: &args.name,
         holder: if_holder,
@@ -82,12 +82,12 @@ impl Release<'_> {
     /// The message if the lock is released, or was not held.
     fn outcome(&self, statuses: &[NodeStatus], report: &NodeReplies) -> Result<String, Failure> {
         let Self { name, freed, all, .. } = *self;
-        let (replies, need) = (freed + self.missing + self.of_others, self.needed());
-        let Some(mark) = self.holder else {
-            if replies < need {
+        let (replies, needed) = (freed + self.missing + self.of_others, self.needed());
+        let Some(holder) = self.holder else {
+            if replies < needed {
                 let message =
-                    format!("{replies} of {all} nodes deleted its key, or had none, and {need} must");
-                return Err(self.too_few(need, &message, statuses, report));
+                    format!("{replies} of {all} nodes deleted its key, or had none, and {needed} must");
+                return Err(self.too_few(needed, &message, statuses, report));
             }
             return Ok(match freed {
                 0 => format!("{name:?} was not locked: none of {replies} nodes had its key"),
@@ -98,25 +98,27 @@ impl Release<'_> {
             });
         };
         // A node without the key may grant it again, but the nodes that keep it must not be a quorum.
-        if freed >= need || freed > 0 && replies == all {
+        if freed >= needed || freed > 0 && replies == all {
             let message =
-                format!("{name:?} of #{mark} is released: its key was deleted on {freed} of {all} nodes");
+                format!("{name:?} of #{holder} is released: its key was deleted on {freed} of {all} nodes");
             return Ok(message + self.next_step());
         }
         if freed > 0 || replies <= all / 2 {
             let message =
-                format!("the key of #{mark} was deleted on {freed} of {all} nodes, and {need} must");
-            return Err(self.too_few(need, &message, statuses, report));
+                format!("the key of #{holder} was deleted on {freed} of {all} nodes, and {needed} must");
+            return Err(self.too_few(needed, &message, statuses, report));
         }
         if self.of_others > 0 {
-            let message = format!("not released: another holder than #{mark} has it; see `quorlock status`");
+            let message =
+                format!("not released: another holder than #{holder} has it; see `quorlock status`");
             return Err(Failure::new(exit::CONTENDED, format!("{}: {message}", exit::lock(name))));
         }
-        Ok(format!("{name:?} is not held by #{mark} any more: nothing was deleted"))
+        Ok(format!("{name:?} is not held by #{holder} any more: nothing was deleted"))
     }
 
-    /// The number of nodes that must delete the key. Without --if-holder: a majority, because a key on a majority is a
-    /// lock, and on a minority it can only be in the way. With it: so many that the others are no quorum.
+    /// The number of nodes that must delete the key. Without --if-holder: a majority,
+    /// because a key on a majority is a lock, and on a minority it can only be in the way.
+    /// With it: so many that the others are no quorum.
     fn needed(&self) -> usize {
         match self.holder {
             Some(_) => self.all - self.quorum + 1,
@@ -124,7 +126,7 @@ impl Release<'_> {
         }
     }
 
-    /// What a live holder does next. A plain holder must be stopped: a message of its own says so.
+    /// The next action of a live holder. That a plain holder must be stopped is a separate message.
     fn next_step(&self) -> &'static str {
         if self.is_not_a_lock {
             "; it was of another type, not a lock"
@@ -135,8 +137,14 @@ impl Release<'_> {
         }
     }
 
-    fn too_few(&self, need: usize, message: &str, statuses: &[NodeStatus], report: &NodeReplies) -> Failure {
-        let code = exit::code_of_too_few(statuses, report.nodes().iter().map(|it| &it.reply), need);
+    fn too_few(
+        &self,
+        needed: usize,
+        message: &str,
+        statuses: &[NodeStatus],
+        report: &NodeReplies,
+    ) -> Failure {
+        let code = exit::code_of_too_few(statuses, report.nodes().iter().map(|it| &it.reply), needed);
         let advice = if code == exit::NO_QUORUM {
             "run this again when the other nodes are back"
         } else {
@@ -146,8 +154,8 @@ impl Release<'_> {
     }
 }
 
-fn is_no_lock(seen: &Inspection) -> bool {
-    let held = seen.nodes.iter().filter_map(|sighting| match &sighting.reply {
+fn is_no_lock(inspection: &Inspection) -> bool {
+    let held = inspection.nodes.iter().filter_map(|node| match &node.reply {
         Vote::Inspected(it) if it.holder != KeyOwner::Unheld => Some(it.holder),
         _ => None,
     });

@@ -1,9 +1,9 @@
-//! Process groups and sessions by number. One from outside of the container has no number here.
+//! Process groups and sessions of processes. A group from outside the container has no number here.
 
 use nix::unistd::{self, Pid as Number};
 use rustix::process::{Pid, getpid};
 
-/// The group of a process; by default of this one.
+/// The group of a process; without a pid, of this process.
 pub(crate) fn group_of(pid: Option<Pid>) -> Option<Pid> {
     let pid = pid.map(|pid| Number::from_raw(pid.as_raw_pid()));
     Pid::from_raw(unistd::getpgid(pid).ok()?.as_raw())

@@ -44,11 +44,11 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
         }
     };
     if args.json {
-        let [longest, keep] = [max_ttl, fencing_retention].map(|span| span.as_millis() as u64);
-        let all = json!({
-            "state": state, "quorum": quorum, "max_ttl_ms": longest, "fencing_retention_ms": keep, "nodes": list,
+        let [max_ttl_ms, retention_ms] = [max_ttl, fencing_retention].map(|span| span.as_millis() as u64);
+        let output = json!({
+            "state": state, "quorum": quorum, "max_ttl_ms": max_ttl_ms, "fencing_retention_ms": retention_ms, "nodes": list,
         });
-        print(&format!("{all}\n"));
+        print(&format!("{output}\n"));
     } else if failure.is_none() {
         print(&summary(state, &nodes, quorum, [max_ttl, fencing_retention]));
     }
@@ -116,18 +116,18 @@ fn state_of(node: &NodeStatus) -> String {
     }
 }
 
-fn summary(state: &str, nodes: &[NodeStatus], quorum: usize, spans: [Duration; 2]) -> String {
+fn summary(state: &str, nodes: &[NodeStatus], quorum: usize, durations: [Duration; 2]) -> String {
     let head = if state == "initialized" {
         "a new lock cluster"
     } else {
         "already a lock cluster; nothing was changed"
     };
-    let [longest, keep] = spans.map(humantime::format_duration);
+    let [max_ttl, retention] = durations.map(humantime::format_duration);
     let count = counted(nodes.len(), "node");
-    let troubles = nodes.iter().filter_map(|node| Some((node, nodes::problem_of(node)?)));
-    let lines = troubles.map(|(node, trouble)| format!("{}  {trouble}\n", node.address));
+    let problems = nodes.iter().filter_map(|node| Some((node, nodes::problem_of(node)?)));
+    let lines = problems.map(|(node, problem)| format!("{}  {problem}\n", node.address));
     let mut text = format!(
-        "{head}\n{count}, a quorum of {quorum}, a max ttl of {longest}, fences kept for {keep}: give all \
+        "{head}\n{count}, a quorum of {quorum}, a max ttl of {max_ttl}, fences kept for {retention}: give all \
          clients the same settings\n{}",
         lines.collect::<String>()
     );

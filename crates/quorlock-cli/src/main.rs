@@ -58,16 +58,16 @@ fn main() -> ExitCode {
     }))
 }
 
-/// Runs one of the helper processes between `run` and its command, if this is one. They start without delay, and ignore the
-/// environment.
+/// Runs one of the helper processes between `run` and its command, if this is one. They start without delay,
+/// and ignore the environment.
 fn run_helper_process(typed: &[OsString]) -> Option<u8> {
-    let (name, words) = typed.split_first()?;
+    let (name, args) = typed.split_first()?;
     if name.as_bytes().starts_with(reaper::REAPER_OF.as_bytes()) {
         return Some(reaper::reap());
     }
-    match words.split_first()? {
-        (word, _) if word == reaper::ANCHOR => Some(0),
-        (word, words) if word == reaper::BECOME => Some(run::exec::exec(words.iter().cloned())),
+    match args.split_first()? {
+        (arg, _) if arg == reaper::ANCHOR => Some(0),
+        (arg, args) if arg == reaper::BECOME => Some(run::exec::exec(args.iter().cloned())),
         _ => None,
     }
 }
@@ -93,12 +93,13 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
     drop(files.map_err(|error| {
         Failure::new(exit::SOFTWARE, format!("too few file descriptors: {error}; raise `ulimit -n`"))
     })?);
-    // One thread is enough, because locks are renewed on a thread of their own.
+    // One thread is enough, because locks are renewed on another thread.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(exit::SOFTWARE, format!("the runtime did not start: {error}")))?;
-    // If the parent ignores SIGCHLD, so would this process, and the system would discard the status of its children.
+    // If the parent ignores SIGCHLD, so would this process, and the kernel
+    // would discard its children's status.
     let _runtime = runtime.enter();
     let _children = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child());
     match command {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use quorlock::{ExclusionReason, NodeState, NodeStatus, ProbationReason};
 use serde_json::{Map, Value, json};
 
-/// The state in one word, for people. Blank servers and servers on probation are shown apart: nothing is wrong with them.
+/// The state as one word, for people. Blank nodes and nodes on probation
+/// have separate words: they are healthy.
 pub(crate) fn state_for_people(node: &NodeStatus) -> &'static str {
     match &node.state {
         NodeState::Excluded(ExclusionReason::Uninitialized) => "blank",
@@ -14,7 +15,7 @@ pub(crate) fn state_for_people(node: &NodeStatus) -> &'static str {
     }
 }
 
-/// The state in one word, for programs.
+/// The state as one word, for JSON.
 pub(crate) fn state_of(node: &NodeStatus) -> &'static str {
     match &node.state {
         NodeState::Up => "up",
@@ -64,7 +65,7 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
         _ => None,
     };
     let refusal = match &node.state {
-        NodeState::Unverified(Some(fault)) => Some(fault.to_string()),
+        NodeState::Unverified(Some(failure)) => Some(failure.to_string()),
         _ => None,
     };
     let fields = [
@@ -83,9 +84,9 @@ pub(crate) fn are_uninitialized(nodes: &[NodeStatus]) -> bool {
     nodes.iter().all(|node| node.state == NodeState::Excluded(ExclusionReason::Uninitialized))
 }
 
-/// The nodes that keep blank nodes from being initialized, or from joining their lock cluster: those that are down, exclude
-/// this client, or refuse writes.
-pub(crate) fn most_severe(nodes: &[NodeStatus]) -> Option<String> {
+/// The nodes that keep blank nodes from being initialized, or from joining their lock cluster: those that are
+/// down, exclude this client, or refuse writes.
+pub(crate) fn fix_first(nodes: &[NodeStatus]) -> Option<String> {
     let is_to_be_fixed = |node: &&NodeStatus| match &node.state {
         NodeState::Up | NodeState::Unverified(None) | NodeState::Excluded(ExclusionReason::Uninitialized) => {
             write_error_of(node).is_some()
@@ -96,12 +97,13 @@ pub(crate) fn most_severe(nodes: &[NodeStatus]) -> Option<String> {
     (!addresses.is_empty()).then(|| format!("fix these first: {}", addresses.join(", ")))
 }
 
-/// Whether the node needs others to tell which lock cluster it belongs to.
+/// Whether the node's lock cluster can be known only from other nodes.
 pub(crate) fn waits_for_others(node: &NodeStatus) -> bool {
     matches!(node.state, NodeState::Excluded(ExclusionReason::Uninitialized) | NodeState::Unverified(None))
 }
 
-/// The message for a minority that remembers a lock cluster, beside so many blank nodes that no quorum of it is left.
+/// The message for a minority that remembers a lock cluster, beside so
+/// many blank nodes that it has no quorum.
 pub(crate) fn lost_quorum(nodes: &[NodeStatus], quorum: usize) -> Option<String> {
     let blank =
         nodes.iter().filter(|node| node.state == NodeState::Excluded(ExclusionReason::Uninitialized)).count();

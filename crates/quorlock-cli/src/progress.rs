@@ -8,53 +8,53 @@ use rustix::termios::tcgetwinsize;
 
 /// The progress line.
 pub(crate) struct Bar {
-    shows: bool,
+    is_shown: bool,
 }
 
 impl Bar {
     /// Shows only if wanted, and if stderr is a terminal.
     pub(crate) fn new(is_wanted: bool) -> Self {
-        Self { shows: is_wanted && io::stderr().is_terminal() }
+        Self { is_shown: is_wanted && io::stderr().is_terminal() }
     }
 
-    pub(crate) fn draw(&mut self, stage: &str, past: Duration, of: Duration, more: &str) {
-        if !self.shows {
+    pub(crate) fn draw(&mut self, stage: &str, elapsed: Duration, total: Duration, details: &str) {
+        if !self.is_shown {
             return;
         }
-        let line = line(stage, past, of, more);
+        let line = line(stage, elapsed, total, details);
         // A line that wraps cannot be redrawn.
         let room = columns(io::stderr()) - 1;
-        self.put(&format!("\r\x1b[K{}", line.chars().take(room).collect::<String>()));
+        self.write(&format!("\r\x1b[K{}", line.chars().take(room).collect::<String>()));
     }
 
     pub(crate) fn clear(&mut self) {
-        if self.shows {
-            self.put("\r\x1b[K");
+        if self.is_shown {
+            self.write("\r\x1b[K");
         }
     }
 
     /// Stops drawing if the terminal is gone.
-    fn put(&mut self, text: &str) {
+    fn write(&mut self, text: &str) {
         let mut err = io::stderr();
-        self.shows = err.write_all(text.as_bytes()).and_then(|()| err.flush()).is_ok();
+        self.is_shown = err.write_all(text.as_bytes()).and_then(|()| err.flush()).is_ok();
     }
 }
 
 /// Without a bar if the duration is unknown.
-fn line(stage: &str, past: Duration, of: Duration, more: &str) -> String {
-    let (past, of) = (past.as_secs_f64(), of.as_secs_f64());
-    if of == 0.0 {
-        return format!("{stage}, {past:.0} s  {more}");
+fn line(stage: &str, elapsed: Duration, total: Duration, details: &str) -> String {
+    let (elapsed, total) = (elapsed.as_secs_f64(), total.as_secs_f64());
+    if total == 0.0 {
+        return format!("{stage}, {elapsed:.0} s  {details}");
     }
-    let full = ((past / of).clamp(0.0, 1.0) * WIDTH as f64) as usize;
-    let [done, left] = [("=", full), (" ", WIDTH - full)].map(|(sign, count)| sign.repeat(count));
-    format!("{stage} [{done}{left}] {past:3.0} of {of:.0} s  {more}")
+    let filled = ((elapsed / total).clamp(0.0, 1.0) * WIDTH as f64) as usize;
+    let [done, rest] = [("=", filled), (" ", WIDTH - filled)].map(|(char, count)| char.repeat(count));
+    format!("{stage} [{done}{rest}] {elapsed:3.0} of {total:.0} s  {details}")
 }
 
 /// The width of the terminal in columns, or the default.
 pub(crate) fn columns(terminal: impl AsFd) -> usize {
-    let wide = tcgetwinsize(terminal).map_or(0, |size| usize::from(size.ws_col));
-    if wide == 0 { COLUMNS } else { wide }
+    let width = tcgetwinsize(terminal).map_or(0, |size| usize::from(size.ws_col));
+    if width == 0 { COLUMNS } else { width }
 }
 
 /// The longest line on stdout: limited only on a terminal.
@@ -72,10 +72,10 @@ mod tests {
 
     #[test]
     fn an_unknown_duration_is_shown_without_a_bar() {
-        let [none, two, four] = [0, 2, 4].map(Duration::from_secs);
-        assert_eq!(line("settling", two, none, "7 faults"), "settling, 2 s  7 faults");
-        let half = line("chaos", two, four, "");
+        let [unknown, two_seconds, four_seconds] = [0, 2, 4].map(Duration::from_secs);
+        assert_eq!(line("settling", two_seconds, unknown, "7 faults"), "settling, 2 s  7 faults");
+        let half = line("chaos", two_seconds, four_seconds, "");
         assert_eq!(half, format!("chaos [{}{}]   2 of 4 s  ", "=".repeat(15), " ".repeat(15)));
-        assert!(line("chaos", four, two, "").contains(&"=".repeat(30)));
+        assert!(line("chaos", four_seconds, two_seconds, "").contains(&"=".repeat(30)));
     }
 }

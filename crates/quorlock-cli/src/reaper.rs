@@ -1,10 +1,11 @@
 //! The reaper process, which ends the command if `run` cannot: killed, frozen, or too late.
 //!
-//! It runs between `run` and the command: it starts the command, waits for it, and reports to `run`. On Linux it is a
-//! subreaper, so that all descendants of the command stay below it, in any group or session. It has a process group of
-//! its own and blocks all signals, so that signals to the command's group or to `run`'s neither stop nor end it. (If the
-//! command stays in the orphaned group of a script, the reaper is in that group too.) `run` sends it the time, on the
-//! boot clock, at which everything must be over. The end of the socket between them means now.
+//! It runs between `run` and the command: it starts the command, waits for it, and reports to `run`. On Linux
+//! it is a subreaper, so that all descendants of the command stay below it, in any group or session. It leads
+//! a process group and blocks all signals, so that signals to the command's group or to `run`'s neither stop
+//! nor end it. (If the command stays in the orphaned group of a script, the reaper is in that group too.)
+//! `run` sends it the time, on the boot clock, at which everything must be over. The end of the socket
+//! between them means now.
 
 mod descendants;
 mod process;
@@ -40,20 +41,20 @@ pub(crate) struct Reaper {
 }
 
 impl Reaper {
-    /// Starts a reaper. The variables are set or removed for the command. It gets a group of its own, unless it is to share
-    /// this one with the command.
+    /// Starts a reaper. The variables are set or removed for the command. It leads a new group, unless it is
+    /// to share this one with the command.
     pub(crate) fn start(
         name: &str,
         environment: &[(&str, Option<String>)],
         hands_on_group: bool,
     ) -> io::Result<Self> {
-        let (ours, theirs) = Pair::pair()?;
+        let (run_end, reaper_end) = Pair::pair()?;
         let mut command = Command::new(this_program()?);
         command.arg0(format!("{REAPER_OF}{name:?}"));
         if !hands_on_group {
             command.process_group(0);
         }
-        command.stdin(Stdio::from(OwnedFd::from(theirs)));
+        command.stdin(Stdio::from(OwnedFd::from(reaper_end)));
         for (name, value) in environment {
             match value {
                 Some(value) => command.env(name, value),
@@ -61,11 +62,11 @@ impl Reaper {
             };
         }
         let pid = Pid::from_child(&command.spawn()?);
-        ours.set_nonblocking(true)?;
+        run_end.set_nonblocking(true)?;
         Ok(Self {
             pid,
             has_ended: false,
-            socket: UnixStream::from_std(ours)?,
+            socket: UnixStream::from_std(run_end)?,
             inbox: MessageBuffer::default(),
         })
     }
@@ -84,9 +85,10 @@ impl Reaper {
         self.socket.write_all(rest).await
     }
 
-    /// Sends a command. It is dropped if the socket is full because the reaper is stopped, which then acts on the last one.
-    pub(crate) fn send(&self, order: ReaperCommand) {
-        let _ = self.socket.try_write(&order.encode());
+    /// Sends a command. It is dropped if the socket is full because the reaper is stopped, which then acts on
+    /// the last one.
+    pub(crate) fn send(&self, command: ReaperCommand) {
+        let _ = self.socket.try_write(&command.encode());
     }
 
     /// The next event; none once the reaper has ended.
@@ -96,8 +98,8 @@ impl Reaper {
     /// No event is lost.
     pub(crate) async fn next_event(&mut self) -> Option<ReaperEvent> {
         loop {
-            if let Some(words) = self.inbox.next() {
-                return ReaperEvent::decode(words);
+            if let Some(fields) = self.inbox.next() {
+                return ReaperEvent::decode(fields);
             }
             self.socket.readable().await.ok()?;
             let mut bytes = [0; 4096];
@@ -123,8 +125,9 @@ impl Drop for Reaper {
     }
 }
 
-/// Makes a process group that the command can join without leading it. A group leader may not start a session, so
-/// `setsid` would fork a child and not wait for it. The first member ends at once; its pid stays taken until it is reaped.
+/// Makes a process group that the command can join without leading it. A group leader may not start a
+/// session, so `setsid` would fork a child and not wait for it. The first member ends at once; its pid stays
+/// taken until it is reaped.
 pub(crate) fn new_group() -> io::Result<Pid> {
     let mut command = Command::new(this_program()?);
     command.arg(ANCHOR).process_group(0).env_clear();
@@ -134,8 +137,8 @@ pub(crate) fn new_group() -> io::Result<Pid> {
 
 /// Checks, before a lock is acquired, that /proc shows the processes that the reaper must see.
 pub(crate) fn check() -> Result<(), String> {
-    let seen = std::fs::read_link("/proc/self").ok();
-    match seen.as_deref().and_then(Path::to_str) {
+    let own_link = std::fs::read_link("/proc/self").ok();
+    match own_link.as_deref().and_then(Path::to_str) {
         _ if !cfg!(target_os = "linux") => Ok(()),
         None => Err("processes cannot be listed: /proc is missing; mount it".to_owned()),
         Some(number) if number == std::process::id().to_string() => Ok(()),
@@ -162,7 +165,7 @@ const BOOT: ClockId = ClockId::Boottime;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const BOOT: ClockId = ClockId::Monotonic;
 
-/// The process name of a reaper, by which it is recognized. The lock's name follows, for people to see in `ps`.
+/// The process name of a reaper, by which it is recognized. The lock's name follows, shown by `ps`.
 pub(crate) const REAPER_OF: &str = "quorlock: reaper of ";
 /// The arguments of the helper processes: to become the command, and to anchor a group.
 pub(crate) const BECOME: &str = "__become";

@@ -27,14 +27,14 @@ fn replace(file: &Path, text: &str) -> io::Result<()> {
         Ok(data) if !data.is_file() => return fs::write(file, text),
         old => old.ok(),
     };
-    let mut beside = file.as_os_str().to_owned();
-    beside.push(format!(".{}.part", std::process::id()));
-    let beside = Path::new(&beside);
-    let written = fs::write(beside, text)
-        .and_then(|()| old.map_or(Ok(()), |old| fs::set_permissions(beside, old.permissions())))
-        .and_then(|()| fs::rename(beside, file));
+    let mut part_file = file.as_os_str().to_owned();
+    part_file.push(format!(".{}.part", std::process::id()));
+    let part_file = Path::new(&part_file);
+    let written = fs::write(part_file, text)
+        .and_then(|()| old.map_or(Ok(()), |old| fs::set_permissions(part_file, old.permissions())))
+        .and_then(|()| fs::rename(part_file, file));
     if written.is_err() {
-        let _ = fs::remove_file(beside);
+        let _ = fs::remove_file(part_file);
     }
     written
 }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_is_there_as_a_whole_or_as_it_was() {
+    fn a_report_is_replaced_atomically() {
         let folder = tempfile::tempdir().expect("a folder");
         let [file, link] = ["report", "link"].map(|name| folder.path().join(name));
         replace(&file, "old").expect("written");
@@ -72,7 +72,7 @@ mod tests {
         fs::write(&old, "kept").expect("a file");
         try_to_write(&new).expect("a file");
         try_to_write(&old).expect("a file");
-        assert!(!fs::exists(&new).expect("a look"), "a file was left behind");
+        assert!(!fs::exists(&new).expect("a status"), "a file was left behind");
         assert_eq!(fs::read_to_string(&old).expect("a file"), "kept");
         assert!(try_to_write(&folder.path().join("nowhere/new")).is_err());
         assert!(try_to_write(folder.path()).is_err(), "a folder is no file");

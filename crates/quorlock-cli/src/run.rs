@@ -27,7 +27,7 @@ use crate::signals::Signals;
 use crate::waiting::{self, AttemptEvents, WaitReason, WaitReporter};
 
 pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
-    reaper::check().map_err(|words| Failure::new(exit::SOFTWARE, words))?;
+    reaper::check().map_err(|message| Failure::new(exit::SOFTWARE, message))?;
     let mut signals = Signals::listen()
         .map_err(|error| Failure::new(exit::SOFTWARE, format!("signals are not available: {error}")))?;
     let Cluster { builder, quorum, max_ttl, dial_timeout, .. } = config::cluster(args.nodes.clone())?;
@@ -44,13 +44,13 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
         }
     };
     match outcome {
-        Ok((guard, mark)) => under_lock(&args, (guard, mark), client, ttl, &mut signals).await,
+        Ok((guard, owner)) => under_lock(&args, (guard, owner), client, ttl, &mut signals).await,
         Err(failure) => {
             shut_down(client, DRAIN).await;
             match failure {
                 Failure { code: exit::CONTENDED, .. } if args.on_conflict == OnConflict::Skip => Ok(0),
-                Failure { code: exit::CONTENDED, message: words } => {
-                    Err(Failure::new(args.conflict_exit_code, words))
+                Failure { code: exit::CONTENDED, message } => {
+                    Err(Failure::new(args.conflict_exit_code, message))
                 }
                 failure => Err(failure),
             }
@@ -61,14 +61,14 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
 /// Runs the command, and then releases the lock.
 async fn under_lock(
     args: &RunArgs,
-    (guard, mark): (Guard, Option<OwnerHash>),
+    (guard, owner): (Guard, Option<OwnerHash>),
     client: Option<Redlock>,
     ttl: Duration,
     signals: &mut Signals,
 ) -> Result<u8, Failure> {
     let Some(redlock) = client else { return Err(Failure::new(exit::SOFTWARE, "a lock without its client")) };
-    let outcome = command::run(args, (&guard, mark), &redlock, ttl, signals).await;
-    let (was_valid, left) = (guard.is_valid(), guard.remaining());
+    let outcome = command::run(args, (&guard, owner), &redlock, ttl, signals).await;
+    let (was_valid, remaining) = (guard.is_valid(), guard.remaining());
     // After a failure, do not wait long for silent nodes: the lock expires there by itself.
     let drain = if was_valid && outcome.is_ok() { DRAIN } else { SHORT_DRAIN };
     // Awaited, because a release that is not sent before this process ends is never sent.
@@ -84,20 +84,20 @@ async fn under_lock(
         return Err(Failure::new(exit::LOST, messages::lost(&args.name, "before the command had ended")));
     }
     if outcome.is_ok() && !is_drained && !matches!(release, Ok(Ok(_))) && !args.quiet {
-        let left = left.as_secs_f64();
+        let remaining = remaining.as_secs_f64();
         exit::eprint_line(&format!(
-            "{}: too few nodes confirmed the release: other processes may wait up to {left:.1} s more",
+            "{}: too few nodes confirmed the release: other processes may wait up to {remaining:.1} s more",
             lock(&args.name)
         ));
     }
     let (ended, reaper) = outcome?;
     drop(reaper);
     // Signals since the command's end are for this process.
-    let for_us = std::iter::from_fn(|| signals.try_next()).find(|caught| caught.ends());
-    if let Some(signal) = for_us.and_then(|caught| Signal::from_named_raw(caught.number)) {
+    let for_run = std::iter::from_fn(|| signals.try_next()).find(|caught| caught.ends_process());
+    if let Some(signal) = for_run.and_then(|caught| Signal::from_named_raw(caught.number)) {
         return Ok(exit::by_signal(signal));
     }
-    if let Some(signal) = ended.signal.filter(|_| ended.is_our_groups) {
+    if let Some(signal) = ended.signal.filter(|_| ended.is_for_own_group) {
         let _ = kill_current_process_group(signal);
     }
     Ok(ended.signal.map_or(ended.code, exit::by_signal))
@@ -111,8 +111,8 @@ async fn shut_down(client: Option<Redlock>, limit: Duration) -> bool {
     }
 }
 
-/// Connects and acquires the lock. Both count as waiting. Returns the guard, and the owner hash that the nodes show. The
-/// client stays in `client`, so that it can be shut down if this future is dropped.
+/// Connects and acquires the lock. Both count as waiting. Returns the guard, and the owner hash that the
+/// nodes show. The client stays in `client`, so that it can be shut down if this future is dropped.
 async fn acquire(
     args: &RunArgs,
     (builder, quorum): (RedlockBuilder, usize),
@@ -135,8 +135,8 @@ async fn acquire(
         (least, most) = (MIN_TRY, CONNECT_TIMEOUT.max(one_dial));
         let mut connecting = pin!(builder.clone().connect_timeout(startup).connect());
         // If connecting takes long, report it.
-        let connected = if let Ok(soon) = timeout(QUIET_PERIOD + DIAL_SLACK, &mut connecting).await {
-            soon
+        let connected = if let Ok(connected) = timeout(QUIET_PERIOD + DIAL_SLACK, &mut connecting).await {
+            connected
         } else {
             reporter.report(WaitReason::Starting, "no quorum of nodes has replied yet");
             connecting.await
@@ -165,7 +165,8 @@ async fn acquire(
         None => mutex,
     };
     let mut acquiring = pin!(mutex.acquire());
-    // The time of the next inspection of the holder: soon until one is reported, then at intervals, because it may change.
+    // The time of the next inspection of the holder: soon until one is reported, then at intervals, because
+    // it may change.
     let mut inspect_at = (!reporter.is_quiet()).then(|| Instant::now() + QUIET_PERIOD);
     let acquired = loop {
         let obstacles = async {
@@ -187,17 +188,18 @@ async fn acquire(
             biased;
             acquired = &mut acquiring => break acquired,
             (events, nodes) = obstacles => {
-                if let Some((kind, words)) = events.obstacle(&nodes, quorum) {
-                    reporter.report(kind, &words);
+                if let Some((kind, message)) = events.obstacle(&nodes, quorum) {
+                    reporter.report(kind, &message);
                 }
             }
-            (seen, nodes) = holders => {
-                // Nodes that refuse to vote may still show a holder. Then their refusal is the reason to wait, not the holder.
-                let trouble = events.borrow().obstacle(&nodes, quorum);
-                let holder = seen.ok().and_then(|seen| waiting::holder(&seen));
+            (inspection, nodes) = holders => {
+                // Nodes that refuse to vote may still show a holder. Then their refusal is the reason to
+                // wait, not the holder.
+                let obstacle = events.borrow().obstacle(&nodes, quorum);
+                let holder = inspection.ok().and_then(|inspection| waiting::holder(&inspection));
                 inspect_at = Some(Instant::now() + QUIET_PERIOD);
-                if let Some((kind, words)) = trouble.or(holder) {
-                    reporter.report(kind, &words);
+                if let Some((kind, message)) = obstacle.or(holder) {
+                    reporter.report(kind, &message);
                     inspect_at = Some(Instant::now() + INSPECT_INTERVAL);
                 }
             }
@@ -215,28 +217,33 @@ async fn acquire(
 
 /// The failure to acquire the lock, with the time until a retry.
 async fn acquire_failure(redlock: &Redlock, name: &str, error: AcquireError) -> Failure {
-    let shown = lock(error.key().unwrap_or(name));
-    let words = match &error {
-        AcquireError::Contended { retry_after: Some(left), .. } => {
-            format!("{shown}: held by another client (for {:.1} s more, unless renewed)", left.as_secs_f64())
+    let lock_name = lock(error.key().unwrap_or(name));
+    let message = match &error {
+        AcquireError::Contended { retry_after: Some(remaining), .. } => {
+            format!(
+                "{lock_name}: held by another client (for {:.1} s more, unless renewed)",
+                remaining.as_secs_f64()
+            )
         }
-        AcquireError::OnProbation { retry_after, .. } => format!("{shown}: {}", on_probation(*retry_after)),
+        AcquireError::OnProbation { retry_after, .. } => {
+            format!("{lock_name}: {}", on_probation(*retry_after))
+        }
         // A key without expiry is reported, because waiting for it is useless.
         AcquireError::Contended { .. } => {
-            let seen = redlock.inspect(name).await.ok();
-            let words = seen.and_then(|seen| waiting::holder(&seen));
+            let inspection = redlock.inspect(name).await.ok();
+            let message = inspection.and_then(|inspection| waiting::holder(&inspection));
             format!(
-                "{shown}: {}",
-                words.map_or_else(|| "held by another client".to_owned(), |(_, words)| words)
+                "{lock_name}: {}",
+                message.map_or_else(|| "held by another client".to_owned(), |(_, message)| message)
             )
         }
         _ => error.to_string(),
     };
-    Failure { message: words, ..error.into() }
+    Failure { message, ..error.into() }
 }
 
-/// Refuses to wait for a lock that is held by the `run` that has started this one. If that `run` is not certainly an
-/// ancestor, only reports it.
+/// Refuses to wait for a lock that is held by the `run` that has started this one. If that `run` is not
+/// certainly an ancestor, only reports it.
 async fn check_outer_locks(
     redlock: &Redlock,
     name: &str,
@@ -247,35 +254,37 @@ async fn check_outer_locks(
     if outer.is_empty() {
         return Ok(());
     }
-    let seen = redlock.inspect(name).await?;
-    let Some(run) = outer_locks::holder(&outer, &seen) else { return Ok(()) };
+    let inspection = redlock.inspect(name).await?;
+    let Some(run) = outer_locks::holder(&outer, &inspection) else { return Ok(()) };
     let is_ancestor = run.is_ancestor();
-    let words = if is_ancestor {
+    let message = if is_ancestor {
         "held by the `quorlock run` that started this one"
     } else {
         "held by a `quorlock run` whose QUORLOCK_HELD this process has"
     };
     if tries_once {
-        return Err(Failure::new(exit::CONTENDED, format!("{}: {words}", lock(name))));
+        return Err(Failure::new(exit::CONTENDED, format!("{}: {message}", lock(name))));
     }
     if is_ancestor {
-        let words = format!(
-            "{words} and waits for it, so this would wait forever; leave out the inner `quorlock run`"
+        let message = format!(
+            "{message} and waits for it, so this would wait forever; leave out the inner `quorlock run`"
         );
-        return Err(Failure::new(exit::USAGE, format!("{}: {words}", lock(name))));
+        return Err(Failure::new(exit::USAGE, format!("{}: {message}", lock(name))));
     }
-    reporter
-        .report(WaitReason::OuterRun, &format!("{words}: if that one waits for this process, neither ends"));
+    reporter.report(
+        WaitReason::OuterRun,
+        &format!("{message}: if that one waits for this process, neither ends"),
+    );
     Ok(())
 }
 
 /// The message for nodes on probation: for how long, and what to do.
 pub(crate) fn on_probation(retry_after: Option<Duration>) -> String {
-    let span = retry_after.map_or_else(String::new, |left| {
+    let span = retry_after.map_or_else(String::new, |remaining| {
         let now = clock_gettime(ClockId::Realtime);
-        let until = UNIX_EPOCH + Duration::new(now.tv_sec as u64, now.tv_nsec as u32) + left;
+        let until = UNIX_EPOCH + Duration::new(now.tv_sec as u64, now.tv_nsec as u32) + remaining;
         let until = humantime::format_rfc3339_seconds(until);
-        format!(" for {:.1} s more (until {until})", left.as_secs_f64())
+        format!(" for {:.1} s more (until {until})", remaining.as_secs_f64())
     });
     format!(
         "no lock{span}: too few nodes vote, because the others may have forgotten locks; wait until then, or, if the lock \
@@ -300,9 +309,9 @@ async fn until_signalled(signals: &mut Signals) -> Signal {
             _ = child => continue,
         };
         match Signal::from_named_raw(caught.number) {
-            Some(signal) if caught.ends() => return signal,
+            Some(signal) if caught.ends_process() => return signal,
             Some(signal @ (Signal::TSTP | Signal::TTIN | Signal::TTOU)) => {
-                signals.stop_ourselves(signal);
+                signals.stop_own_group(signal);
             }
             _ => {}
         }
@@ -313,8 +322,8 @@ async fn until_signalled(signals: &mut Signals) -> Signal {
 const TTL: Duration = Duration::from_secs(15);
 /// The time before `run` reports what it waits for.
 const QUIET_PERIOD: Duration = Duration::from_secs(2);
-/// The time between inspections of the holder. Each waiting process sends each node one request per interval: 5,000
-/// processes send 500 a second, besides the few commands a second that each of them costs anyway.
+/// The time between inspections of the holder. Each waiting process sends each node one request per interval:
+/// 5,000 processes send 500 a second, besides the few commands a second that each of them costs anyway.
 const INSPECT_INTERVAL: Duration = Duration::from_secs(10);
 /// The longest wait for the event with the owner hash.
 const OWNER_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
 //! Reads signals from a file descriptor: all signals that can be blocked are blocked (signalfd on Linux).
 //!
-//! So only KILL and STOP end or stop this process, each signal is read with its origin, and its default action is taken
-//! explicitly: [`die_of`], [`Signals::stop_ourselves`].
+//! So only KILL and STOP end or stop this process, each signal is read with its origin, and its default
+//! action is taken explicitly: [`die_of`], [`Signals::stop_own_group`].
 
 pub(crate) mod handled;
 
@@ -28,8 +28,8 @@ pub(crate) struct Caught {
 
 impl Caught {
     /// Whether it is a signal by which people and supervisors end a process.
-    pub(crate) fn ends(self) -> bool {
-        Signal::from_named_raw(self.number).is_some_and(ends)
+    pub(crate) fn ends_process(self) -> bool {
+        Signal::from_named_raw(self.number).is_some_and(ends_process)
     }
 
     pub(crate) fn is(self, signal: Signal) -> bool {
@@ -46,22 +46,22 @@ pub(crate) struct Blocked {
 impl Blocked {
     /// Blocks all in this thread, and in the threads and processes that it starts.
     pub(crate) fn all() -> io::Result<Self> {
-        Self::but(&[])
+        Self::all_except(&[])
     }
 
-    fn but(left: &[Blockable]) -> io::Result<Self> {
+    fn all_except(exceptions: &[Blockable]) -> io::Result<Self> {
         let mut set = SigSet::all();
-        FAULTS.iter().chain(left).for_each(|signal| set.remove(*signal));
+        FAULTS.iter().chain(exceptions).for_each(|signal| set.remove(*signal));
         set.thread_set_mask()?;
         Ok(Self { source: Source::of(&set)?, ignored: ignored() })
     }
 
-    /// The next pending signal. Skips signals that the parent process ignores: `nohup` must protect this process and its
-    /// command from HUP.
+    /// The next pending signal. Skips signals that the parent process ignores: `nohup` must protect this
+    /// process and its command from HUP.
     pub(crate) fn read(&self) -> Option<Caught> {
         loop {
             let caught = self.source.read()?;
-            if !is_among(caught.number, self.ignored) {
+            if !contains_signal(caught.number, self.ignored) {
                 return Some(caught);
             }
         }
@@ -84,13 +84,13 @@ impl AsRawFd for Blocked {
 pub(crate) struct Signals {
     blocked: AsyncFd<Blocked>,
     /// Read while searching for another signal.
-    kept: VecDeque<Caught>,
+    queued: VecDeque<Caught>,
 }
 
 impl Signals {
-    /// Starts listening. Threads that run already are not covered. Child processes start with all signals blocked.
+    /// Starts listening. Running threads are not covered. Child processes start with all signals blocked.
     pub(crate) fn listen() -> io::Result<Self> {
-        Self::of(Blocked::but(&[Blockable::SIGCHLD])?)
+        Self::of(Blocked::all_except(&[Blockable::SIGCHLD])?)
     }
 
     #[allow(
@@ -98,7 +98,7 @@ impl Signals {
         reason = "what replaces it takes unsafe code; the file is ours as long as it is registered"
     )]
     fn of(blocked: Blocked) -> io::Result<Self> {
-        Ok(Self { blocked: AsyncFd::new(blocked)?, kept: VecDeque::new() })
+        Ok(Self { blocked: AsyncFd::new(blocked)?, queued: VecDeque::new() })
     }
 
     /// The next signal.
@@ -120,43 +120,43 @@ impl Signals {
 
     /// The next signal, if one waits.
     pub(crate) fn try_next(&mut self) -> Option<Caught> {
-        self.kept.pop_front().or_else(|| self.blocked.get_ref().read())
+        self.queued.pop_front().or_else(|| self.blocked.get_ref().read())
     }
 
     /// Whether the parent process ignores this signal.
     pub(crate) fn ignores(&self, signal: Signal) -> bool {
-        is_among(signal.as_raw(), self.blocked.get_ref().ignored)
+        contains_signal(signal.as_raw(), self.blocked.get_ref().ignored)
     }
 
-    /// Stops this process and its group as the terminal would. Returns true after it was continued; false if nothing stopped
-    /// it, because no shell could continue it, or the signal is ignored.
-    pub(crate) fn stop_ourselves(&mut self, signal: Signal) -> bool {
+    /// Stops this process and its group as the terminal would. Returns true after it was continued; false if
+    /// nothing stopped it, because no shell could continue it, or the signal is ignored.
+    pub(crate) fn stop_own_group(&mut self, signal: Signal) -> bool {
         // An earlier CONT does not count.
-        self.keep_all();
-        let before = self.kept.len();
+        self.queue_pending();
+        let before = self.queued.len();
         let _ = kill_current_process_group(signal);
-        take(signal);
+        take_default_action(signal);
         let is_stop =
             |caught: &Caught| [Signal::TSTP, Signal::TTIN, Signal::TTOU].iter().any(|stop| caught.is(*stop));
         // A later stop discards the pending CONT.
-        let went_on = self.keep_all() || self.kept.iter().skip(before).any(is_stop);
+        let went_on = self.queue_pending() || self.queued.iter().skip(before).any(is_stop);
         if went_on {
             // As the kernel does: a continued process discards earlier stops.
-            let after = self.kept.split_off(before);
-            self.kept.retain(|caught| !is_stop(caught));
-            self.kept.extend(after);
+            let after = self.queued.split_off(before);
+            self.queued.retain(|caught| !is_stop(caught));
+            self.queued.extend(after);
         }
         went_on
     }
 
     /// Reads all pending signals. Returns whether CONT was among them.
-    fn keep_all(&mut self) -> bool {
+    fn queue_pending(&mut self) -> bool {
         let mut was_continued = false;
         while let Some(caught) = self.blocked.get_ref().read() {
             if caught.is(Signal::CONT) {
                 was_continued = true;
             } else {
-                self.kept.push_back(caught);
+                self.queued.push_back(caught);
             }
         }
         was_continued
@@ -164,21 +164,21 @@ impl Signals {
 }
 
 /// The signals by which people and supervisors end a process.
-pub(crate) fn ends(signal: Signal) -> bool {
+pub(crate) fn ends_process(signal: Signal) -> bool {
     matches!(signal, Signal::HUP | Signal::INT | Signal::QUIT | Signal::TERM)
 }
 
-/// Ends this process by a signal, if that ends it. A shell leaves its loop if a child dies of INT, but not for an exit
-/// code.
+/// Ends this process by a signal, if that ends it. A shell leaves its loop if a child dies of INT, but not
+/// for an exit code.
 pub(crate) fn die_of(signal: Signal) {
     // No core dump of this process: the command may have left one.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let _ = kill_process(getpid(), signal);
-    take(signal);
+    take_default_action(signal);
 }
 
 /// Takes the default action of a pending signal.
-fn take(signal: Signal) {
+fn take_default_action(signal: Signal) {
     if let Ok(signal) = Blockable::try_from(signal.as_raw()) {
         let only = SigSet::from(signal);
         let _ = only.thread_unblock().and_then(|()| only.thread_block());
@@ -191,11 +191,12 @@ pub(crate) fn unblock() {
 }
 
 /// Whether a set has this signal: bit n - 1 for signal n.
-fn is_among(number: i32, set: u64) -> bool {
+fn contains_signal(number: i32, set: u64) -> bool {
     set & (1 << (number - 1)) != 0
 }
 
-/// The ignored signals. The system call takes unsafe code, so Linux's /proc is read. Elsewhere none count as ignored. SIGPIPE is always among them: the Rust runtime ignores it.
+/// The ignored signals. The system call takes unsafe code, so Linux's /proc is read. Elsewhere none count as
+/// ignored. SIGPIPE is always among them: the Rust runtime ignores it.
 fn ignored() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -233,8 +234,8 @@ mod source {
     }
 }
 
-/// A thread that waits for signals, and a pipe. Their origin is unknown: they count as typed if a terminal sends such
-/// signals, and this group is in the foreground.
+/// A thread that waits for signals, and a pipe. Their origin is unknown: they count as typed if a terminal
+/// sends such signals, and this group is in the foreground.
 #[cfg(not(target_os = "linux"))]
 mod source {
     use std::io::{self, Read, Write};
@@ -245,7 +246,7 @@ mod source {
     use nix::sys::signal::SigSet;
 
     use super::Caught;
-    use crate::run::terminal::sends_to_us;
+    use crate::run::terminal::sends_to_own_group;
 
     pub(super) struct Source(UnixStream);
 
@@ -268,7 +269,7 @@ mod source {
             let mut byte = [0];
             (&self.0).read_exact(&mut byte).ok()?;
             let number = i32::from(byte[0]);
-            Some(Caught { number, is_typed: sends_to_us(number) })
+            Some(Caught { number, is_typed: sends_to_own_group(number) })
         }
     }
 

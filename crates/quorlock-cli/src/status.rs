@@ -32,14 +32,16 @@ impl StatusView {
         let quorum = self.inspection.quorum;
         if let Some(message) = waiting::without_expiry(&self.inspection) {
             (format!("{message}: free it with `quorlock force-release`, if no process will"), 1)
-        } else if let Some((mark, remaining)) = self.inspection.holder() {
-            let remaining = remaining
-                .map_or_else(String::new, |left| format!(" for {} more (unless renewed)", nodes::span(left)));
-            (format!("held by #{mark}{remaining}"), 1)
+        } else if let Some((owner, remaining)) = self.inspection.holder() {
+            let remaining = remaining.map_or_else(String::new, |remaining| {
+                format!(" for {} more (unless renewed)", nodes::span(remaining))
+            });
+            (format!("held by #{owner}{remaining}"), 1)
         } else if self.voting_replies().filter(|state| state.holder == KeyOwner::Unheld).count() >= quorum {
             ("free".to_owned(), 0)
         } else if self.voting_replies().count() < quorum {
-            // A wrong list and a refusal do not end by themselves: they decide the exit code if too few other nodes are left.
+            // A wrong list and a refusal do not end by themselves: they decide the exit code if too few other
+            // nodes are left.
             let votes = self.inspection.nodes.iter().map(|node| &node.reply);
             let code = exit::code_of_too_few(&self.nodes, votes, quorum);
             (format!("unknown: {}", self.unknown_reason()), code)
@@ -48,7 +50,8 @@ impl StatusView {
         }
     }
 
-    /// The key as the nodes that vote show it. A node on probation may have forgotten the key, so it does not count.
+    /// The key as the nodes that vote show it. A node on probation may have
+    /// forgotten it, so it does not count.
     fn voting_replies(&self) -> impl Iterator<Item = &KeyState> {
         self.inspection.nodes.iter().filter_map(|node| match &node.reply {
             Vote::Inspected(state) if node.is_voting => Some(state),
@@ -58,7 +61,7 @@ impl StatusView {
 
     fn unknown_reason(&self) -> String {
         if nodes::are_uninitialized(&self.nodes) {
-            return match nodes::most_severe(&self.nodes) {
+            return match nodes::fix_first(&self.nodes) {
                 Some(first) => format!("{NOT_INITIALIZED}: {first}; then run `quorlock init`"),
                 None => format!("{NOT_INITIALIZED}: run `quorlock init`"),
             };
@@ -71,7 +74,7 @@ impl StatusView {
         let wait = nodes::quorum_in(&self.nodes, quorum).filter(|wait| !wait.is_zero());
         let wait = wait.map_or_else(String::new, |wait| format!(", and do in {:.1} s", wait.as_secs_f64()));
         let first = if self.nodes.iter().any(nodes::waits_for_others) {
-            nodes::most_severe(&self.nodes).map_or_else(String::new, |first| format!("; {first}"))
+            nodes::fix_first(&self.nodes).map_or_else(String::new, |first| format!("; {first}"))
         } else {
             String::new()
         };
@@ -80,7 +83,7 @@ impl StatusView {
 
     fn table_of(&self, name: &str, verdict: &str) -> String {
         let width = self.nodes.iter().map(|node| node.address.len()).max().unwrap_or(0);
-        let is_to_fix = nodes::most_severe(&self.nodes).is_some();
+        let is_to_fix = nodes::fix_first(&self.nodes).is_some();
         let is_minority = nodes::lost_quorum(&self.nodes, self.inspection.quorum).is_some();
         let nodes = self.inspection.nodes.iter().zip(&self.nodes).map(|(inspection, node)| {
             let message = match &inspection.reply {
@@ -92,7 +95,7 @@ impl StatusView {
                 vote => vote.to_string(),
             };
             // If the inspection failed, its error already says why.
-            let trouble = match &node.state {
+            let problem = match &node.state {
                 NodeState::Excluded(ExclusionReason::Uninitialized) if is_minority => {
                     Some(nodes::NEW.to_owned())
                 }
@@ -101,12 +104,12 @@ impl StatusView {
                 }
                 _ => nodes::problem_of(node),
             };
-            let trouble = trouble.filter(|_| matches!(inspection.reply, Vote::Inspected(_)));
-            let trouble = trouble.map_or_else(String::new, |trouble| format!("; but {trouble}"));
+            let problem = problem.filter(|_| matches!(inspection.reply, Vote::Inspected(_)));
+            let problem = problem.map_or_else(String::new, |problem| format!("; but {problem}"));
             // Otherwise the advice to run `quorlock init` would fail again for the same reason.
             let refusal =
                 nodes::write_error_of(node).map_or_else(String::new, |refusal| format!("; {refusal}"));
-            format!("{:width$}  {message}{trouble}{refusal}\n", inspection.node)
+            format!("{:width$}  {message}{problem}{refusal}\n", inspection.node)
         });
         nodes.chain([format!("{name:?} is {verdict}\n")]).collect()
     }
@@ -119,14 +122,14 @@ impl StatusView {
                 let more = match &inspection.reply {
                     Vote::Inspected(it) => {
                         let holder = match it.holder {
-                            KeyOwner::Owner(mark) => Some(mark.to_string()),
+                            KeyOwner::Owner(owner) => Some(owner.to_string()),
                             _ => None,
                         };
-                        let left = it.remaining.map(|left| left.as_millis() as u64);
+                        let remaining = it.remaining.map(|remaining| remaining.as_millis() as u64);
                         vec![
                             ("held", json!(it.holder != KeyOwner::Unheld)),
                             ("holder", json!(holder)),
-                            ("remaining_ms", json!(left)),
+                            ("remaining_ms", json!(remaining)),
                         ]
                     }
                     other => vec![("error", json!(other.to_string()))],
@@ -140,10 +143,14 @@ impl StatusView {
             1 => "held",
             _ => "unknown",
         };
-        let holder = self.inspection.holder().map(|(mark, _)| mark.to_string());
-        let left = self.inspection.holder().and_then(|(_, left)| left).map(|left| left.as_millis() as u64);
+        let holder = self.inspection.holder().map(|(owner, _)| owner.to_string());
+        let remaining = self
+            .inspection
+            .holder()
+            .and_then(|(_, remaining)| remaining)
+            .map(|remaining| remaining.as_millis() as u64);
         let all = json!({
-            "name": name, "state": state, "verdict": verdict, "holder": holder, "remaining_ms": left,
+            "name": name, "state": state, "verdict": verdict, "holder": holder, "remaining_ms": remaining,
             "quorum": self.inspection.quorum, "votes": nodes::voting(&self.nodes), "nodes": nodes,
         });
         format!("{all}\n")

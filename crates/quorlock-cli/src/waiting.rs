@@ -31,36 +31,36 @@ pub(crate) struct AttemptEvents {
 
 impl AttemptEvents {
     /// Records an event. Notifies the receiver when an attempt has failed or succeeded.
-    pub(crate) fn on_event(tell: &watch::Sender<Self>, event: &Event<'_>) {
-        tell.send_if_modified(|news| match event {
+    pub(crate) fn on_event(sender: &watch::Sender<Self>, event: &Event<'_>) {
+        sender.send_if_modified(|attempts| match event {
             Event::ReplyReceived {
                 node,
                 request: RequestKind::Acquire | RequestKind::RaiseFence,
                 reply: vote,
                 ..
             } => {
-                news.replying.insert((*node).to_owned());
+                attempts.replying.insert((*node).to_owned());
                 match vote {
                     Vote::Unknown(ReplyFailure::TransientError(_) | ReplyFailure::UnexpectedReply)
                     | Vote::Excluded(_) => {
-                        news.errors.insert((*node).to_owned(), vote.to_string());
+                        attempts.errors.insert((*node).to_owned(), vote.to_string());
                     }
-                    _ => drop(news.errors.remove(*node)),
+                    _ => drop(attempts.errors.remove(*node)),
                 }
                 false
             }
-            Event::AcquireFailed { reason: why, .. } => {
-                news.replied = std::mem::take(&mut news.replying);
-                news.reason = match why {
+            Event::AcquireFailed { reason: failure, .. } => {
+                attempts.replied = std::mem::take(&mut attempts.replying);
+                attempts.reason = match failure {
                     FailureReason::NoQuorum | FailureReason::TooLate | FailureReason::OnProbation { .. } => {
-                        Some(**why)
+                        Some(**failure)
                     }
                     _ => None,
                 };
-                news.reason.is_some()
+                attempts.reason.is_some()
             }
-            Event::Acquired { owner: mark, .. } => {
-                news.owner = Some(*mark);
+            Event::Acquired { owner, .. } => {
+                attempts.owner = Some(*owner);
                 true
             }
             _ => false,
@@ -82,64 +82,65 @@ impl AttemptEvents {
     }
 
     fn too_few(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(WaitReason, String)> {
-        let (mut troubles, mut silent, mut kinds) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let (mut problems, mut unreachable, mut reasons) = (Vec::new(), Vec::new(), BTreeMap::new());
         for node in nodes {
             let address = node.address.as_str();
-            if let Some((words, kind)) = nodes::problem_of(node).zip(kind_of(node)) {
-                troubles.push((address, words));
-                kinds.insert(address, kind);
-            } else if let Some(words) = self.errors.get(address) {
-                troubles.push((address, words.clone()));
-                kinds.insert(address, without_numbers(words));
+            if let Some((message, kind)) = nodes::problem_of(node).zip(kind_of(node)) {
+                problems.push((address, message));
+                reasons.insert(address, kind);
+            } else if let Some(message) = self.errors.get(address) {
+                problems.push((address, message.clone()));
+                reasons.insert(address, without_numbers(message));
             } else if !self.replied.contains(address) {
-                silent.push((address, "no reply in time".to_owned()));
-                kinds.insert(address, UNREACHABLE.to_owned());
+                unreachable.push((address, "no reply in time".to_owned()));
+                reasons.insert(address, UNREACHABLE.to_owned());
             }
         }
-        // If the others had decided, silent nodes do not matter.
-        if troubles.len() <= nodes.len() - quorum {
-            troubles.append(&mut silent);
+        // If the others decided the attempt, nodes without a reply do not matter.
+        if problems.len() <= nodes.len() - quorum {
+            problems.append(&mut unreachable);
         }
-        // Without troubles, the outage is over.
-        (!troubles.is_empty()).then(|| {
+        // Without problems, the outage is over.
+        (!problems.is_empty()).then(|| {
             let kind =
-                WaitReason::NodeProblems(troubles.iter().map(|(node, _)| kinds[node].clone()).collect());
-            (kind, format!("too few nodes vote: {}", nodes::grouped(&troubles, nodes.len())))
+                WaitReason::NodeProblems(problems.iter().map(|(node, _)| reasons[node].clone()).collect());
+            (kind, format!("too few nodes vote: {}", nodes::grouped(&problems, nodes.len())))
         })
     }
 }
 
-/// The holder of a lock, and for how long; or a key without expiry. None if the lock is free or being handed over.
-pub(crate) fn holder(seen: &Inspection) -> Option<(WaitReason, String)> {
-    if let Some(words) = without_expiry(seen) {
+/// The holder of a lock and its remaining time; or a key without expiry. None
+/// if the lock is free or changing holders.
+pub(crate) fn holder(inspection: &Inspection) -> Option<(WaitReason, String)> {
+    if let Some(message) = without_expiry(inspection) {
         return Some((
             WaitReason::WithoutExpiry,
-            format!("{words}: see `quorlock status`, `quorlock force-release`"),
+            format!("{message}: see `quorlock status`, `quorlock force-release`"),
         ));
     }
-    let (mark, left) = seen.holder()?;
-    let words = left.map_or_else(
-        || format!("held by #{mark}"),
-        |left| format!("held by #{mark} for {} more, unless renewed", nodes::span(left)),
+    let (owner, remaining) = inspection.holder()?;
+    let message = remaining.map_or_else(
+        || format!("held by #{owner}"),
+        |remaining| format!("held by #{owner} for {} more, unless renewed", nodes::span(remaining)),
     );
-    Some((WaitReason::Held(mark), words))
+    Some((WaitReason::Held(owner), message))
 }
 
 /// The message for keys without expiry on so many nodes that the others are no quorum.
-pub(crate) fn without_expiry(seen: &Inspection) -> Option<String> {
-    let lasting = || {
-        seen.nodes.iter().filter_map(|sight| match &sight.reply {
+pub(crate) fn without_expiry(inspection: &Inspection) -> Option<String> {
+    let keys_without_expiry = || {
+        inspection.nodes.iter().filter_map(|node| match &node.reply {
             Vote::Inspected(KeyState { holder, remaining: None }) if *holder != KeyOwner::Unheld => {
                 Some(holder)
             }
             _ => None,
         })
     };
-    if lasting().count() <= seen.nodes.len() - seen.quorum {
+    if keys_without_expiry().count() <= inspection.nodes.len() - inspection.quorum {
         return None;
     }
-    let owner = seen.holder().map_or_else(String::new, |(mark, _)| format!("#{mark}, "));
-    let is_no_lock = lasting().any(|holder| *holder == KeyOwner::NotALock);
+    let owner = inspection.holder().map_or_else(String::new, |(owner_hash, _)| format!("#{owner_hash}, "));
+    let is_no_lock = keys_without_expiry().any(|holder| *holder == KeyOwner::NotALock);
     let kind = if is_no_lock { "a key of another type" } else { "a key" };
     Some(format!("held by {owner}{kind} that never expires"))
 }
@@ -149,14 +150,14 @@ pub(crate) fn node_problems(nodes: &[NodeStatus]) -> WaitReason {
     WaitReason::NodeProblems(nodes.iter().filter_map(kind_of).collect())
 }
 
-/// The kind of trouble that keeps a node from voting: one kind for all messages of an unreachable node.
+/// The kind of problem that keeps a node from voting: one kind for all messages of an unreachable node.
 fn kind_of(node: &NodeStatus) -> Option<String> {
-    let words = nodes::problem_of(node)?;
-    let is_away = match &node.state {
+    let message = nodes::problem_of(node)?;
+    let is_unreachable = match &node.state {
         NodeState::Connecting | NodeState::Down(_) => true,
-        NodeState::Unverified(fault) => {
+        NodeState::Unverified(failure) => {
             matches!(
-                fault,
+                failure,
                 Some(
                     ReplyFailure::Timeout
                         | ReplyFailure::Backlogged
@@ -167,12 +168,12 @@ fn kind_of(node: &NodeStatus) -> Option<String> {
         }
         _ => false,
     };
-    Some(if is_away { UNREACHABLE.to_owned() } else { without_numbers(&words) })
+    Some(if is_unreachable { UNREACHABLE.to_owned() } else { without_numbers(&message) })
 }
 
 /// The message without digits, because durations change every time.
-fn without_numbers(words: &str) -> String {
-    words.chars().filter(|char| !char.is_ascii_digit()).collect()
+fn without_numbers(message: &str) -> String {
+    message.chars().filter(|char| !char.is_ascii_digit()).collect()
 }
 
 const UNREACHABLE: &str = "away";

@@ -15,7 +15,8 @@ pub(crate) struct BenchArgs {
     /// How many tasks take locks at the same time.
     #[arg(short, long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) tasks: u16,
-    /// How many names they lock: with fewer names than tasks, tasks wait for each other. [default: one for each task]
+    /// How many names they lock: with fewer names than tasks, tasks wait for
+    /// each other. [default: one for each task]
     #[arg(short, long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) keys: Option<u16>,
     /// How long each lock is held.
@@ -27,8 +28,8 @@ pub(crate) struct BenchArgs {
     /// The ttl of the locks. [default: 10s, or the max ttl if that is less]
     #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) ttl: Option<Duration>,
-    /// Kill one server a third into the time of all tasks, and start it again a third later. Only with --dev: a server
-    /// of yours is never touched.
+    /// Kill one server a third into the time of all tasks, and start it again a third later. Only with --dev:
+    /// a server of yours is never touched.
     #[arg(long)]
     pub(crate) kill_one: bool,
     /// Write the results into this file, as a page for a browser.
@@ -48,11 +49,11 @@ fn duration(text: &str) -> Result<Duration, String> {
 const BENCH_HELP: &str = "\
 First one task alone acquires and releases a lock, over and over: that is what
 a lock costs. Then all tasks do, on one thread: that is what the nodes and one
-core of this machine can serve. Meanwhile each node is asked on a connection of
-its own who holds a free name (its round trip) and to take and free one, plainly
-(a write: where that takes longer, it is the disk).
+core of this machine can serve. Meanwhile each node is probed on a separate
+connection: with an inspection of a free name (its round trip), and with a plain
+lock on that node alone (a write: where that takes longer, the disk is the cause).
 
-A lock has to wait for the quorum's last answer, so it cannot be faster than the
+A lock has to wait for the quorum's last reply, so it cannot be faster than the
 q-th fastest node (the third-fastest of five); how far it lies above that is the
 share of locking itself.
 
@@ -72,13 +73,13 @@ Exit codes:
   0    it was measured
   64   the arguments are invalid
   69   no quorum of nodes could be reached, or votes; or no lock was granted
-  70   a lock was lost, or a key of this run was left on a node: the figures say so,
+  70   a lock was lost, or a key of this run was left on a node: the results say so,
        also when it was interrupted
-  74   the report, or the figures, could not be written
+  74   the report, or the results, could not be written
   77   Redis refuses access: password, permission, role
   78   the configuration cannot work (with --dev: QUORLOCK_REDIS_SERVER names no
        server), or the nodes are another cluster
-  130  it was interrupted (143 by TERM), and nothing is left: the figures are of
+  130  it was interrupted (143 by TERM), and nothing is left: the results are of
        what was done until then
 
 Examples:

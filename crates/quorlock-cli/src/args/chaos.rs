@@ -14,18 +14,20 @@ pub(crate) struct ChaosArgs {
     /// How many client processes compete for the locks: 2 to 64, of two tasks each.
     #[arg(short, long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=64))]
     pub(crate) clients: u8,
-    /// How long the run takes: 5s to 24h, of which the last 3.5 s are for recovery. Negative controls come on top.
+    /// How long the run takes: 5s to 24h, of which the last 3.5 s are for
+    /// recovery. Negative controls come on top.
     #[arg(short, long, default_value = "60s", value_name = "DUR", value_parser = duration)]
     pub(crate) duration: Duration,
-    /// The seed of the random numbers: the same seed makes the same faults at the same times, and the same clients.
-    /// Their timing depends on the machine, so a replay is close but not exact. [default: another each time]
+    /// The seed of the random numbers: the same seed makes the same faults at the same
+    /// times, and the same clients. Their timing depends on the machine, so a replay is
+    /// close but not exact. [default: another each time]
     #[arg(long, value_name = "S")]
     pub(crate) seed: Option<u64>,
     /// Which faults, by the names below, separated by commas.
     #[arg(short, long, default_value = "all", value_name = "NAMES")]
     pub(crate) faults: String,
-    /// Write the timeline into this file, as a page for a browser; as text, if its name ends in .txt; or print it on
-    /// the terminal, for the name -.
+    /// Write the timeline into this file, as a page for a browser; as text, if its name ends in .txt; or
+    /// print it on the terminal, for the name -.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
     /// Write every event into this file, one JSON object a line.
@@ -34,8 +36,8 @@ pub(crate) struct ChaosArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
-    /// The server binary. [default: what `QUORLOCK_REDIS_SERVER` names, else redis-server or valkey-server, where they
-    /// are usually found]
+    /// The server binary. [default: what `QUORLOCK_REDIS_SERVER` names, else redis-server or valkey-server,
+    /// where they are usually found]
     #[arg(long, value_name = "PATH")]
     pub(crate) server: Option<PathBuf>,
 }

@@ -1,55 +1,55 @@
-//! Every example of every help text, of the README and of the documents can be typed as it stands.
+//! Tests that every example command of the help texts, the README and the documents parses.
 
 use super::*;
 
-/// The commands on lines that are nothing but a command, and those inside the quotes of one.
+/// The `quorlock` commands in a text: lines that begin with one, and commands in their quoted arguments.
 fn commands_in(text: &str) -> Vec<Vec<String>> {
     let lines = text.lines().map(str::trim).filter(|line| line.starts_with("quorlock "));
     let mut all = Vec::new();
     for line in lines {
-        for words in split_words(line).split(|word| ["&&", "|", ";"].contains(&word.as_str())) {
-            all.extend(words.iter().flat_map(|word| commands_in(word)));
-            all.push(words.to_vec());
+        for args in split_args(line).split(|arg| ["&&", "|", ";"].contains(&arg.as_str())) {
+            all.extend(args.iter().flat_map(|arg| commands_in(arg)));
+            all.push(args.to_vec());
         }
     }
-    all.retain(|words| words.first().is_some_and(|word| word == "quorlock"));
+    all.retain(|args| args.first().is_some_and(|arg| arg == "quorlock"));
     all
 }
 
-/// As a shell splits them, with single quotes, up to a comment.
-fn split_words(line: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    for (place, part) in line.split('\'').enumerate() {
-        let last = words.len() - 1;
-        if place % 2 == 1 {
-            words[last] += part;
+/// Splits a line as a shell does: at blanks, with single quotes, up to a comment.
+fn split_args(line: &str) -> Vec<String> {
+    let mut args = vec![String::new()];
+    for (index, part) in line.split('\'').enumerate() {
+        let last = args.len() - 1;
+        if index % 2 == 1 {
+            args[last] += part;
             continue;
         }
         let mut parts = part.split(' ');
-        words[last] += parts.next().unwrap_or_default();
-        words.extend(parts.map(str::to_owned));
+        args[last] += parts.next().unwrap_or_default();
+        args.extend(parts.map(str::to_owned));
     }
-    words.retain(|word| !word.is_empty());
-    let comment = words.iter().position(|word| word == "#").unwrap_or(words.len());
-    words.truncate(comment);
-    words
+    args.retain(|arg| !arg.is_empty());
+    let comment = args.iter().position(|arg| arg == "#").unwrap_or(args.len());
+    args.truncate(comment);
+    args
 }
 
 #[track_caller]
 fn check(text: &str, least: usize) {
     let commands = commands_in(text);
     assert!(commands.len() >= least, "{} examples are found: {commands:?}", commands.len());
-    for words in commands {
-        let typed: Vec<OsString> = words.iter().map(OsString::from).collect();
+    for args in commands {
+        let typed: Vec<OsString> = args.iter().map(OsString::from).collect();
         match Args::read(&typed, false) {
             Ok(_) | Err(Stopped::Help(_)) => {}
-            Err(Stopped::Failed(failure)) => panic!("{words:?}: {}", failure.message),
+            Err(Stopped::Failed(failure)) => panic!("{args:?}: {}", failure.message),
         }
     }
 }
 
 #[test]
-fn every_example_of_every_help_can_be_typed() {
+fn every_example_of_every_help_text_parses() {
     use clap::CommandFactory as _;
     let parser = Args::command();
     check(&parser.get_after_help().expect("examples").to_string(), 5);
@@ -61,7 +61,7 @@ fn every_example_of_every_help_can_be_typed() {
 }
 
 #[test]
-fn every_example_of_the_readme_and_the_documents_can_be_typed() {
+fn every_example_of_the_readme_and_the_documents_parses() {
     let documents = [
         (include_str!("../../../../README.md"), 6),
         (include_str!("../../../../docs/cli.md"), 7),
@@ -74,12 +74,12 @@ fn every_example_of_the_readme_and_the_documents_can_be_typed() {
 }
 
 #[test]
-fn every_example_of_the_package_can_be_typed() {
+fn every_example_of_the_package_readme_parses() {
     check(include_str!("../../README.md"), 3);
 }
 
 #[test]
-fn words_are_split_as_a_shell_does() {
-    let words = split_words("quorlock dev -- sh -c 'quorlock run a -- echo b' --x='#1'  # quorlock run");
-    assert_eq!(words, ["quorlock", "dev", "--", "sh", "-c", "quorlock run a -- echo b", "--x=#1"]);
+fn arguments_are_split_as_in_a_shell() {
+    let args = split_args("quorlock dev -- sh -c 'quorlock run a -- echo b' --x='#1'  # quorlock run");
+    assert_eq!(args, ["quorlock", "dev", "--", "sh", "-c", "quorlock run a -- echo b", "--x=#1"]);
 }

@@ -22,8 +22,8 @@ node drops a fencing number when its clock has passed it by that much. If the na
 is locked again, its numbers still grow, unless a node's clock was set back by
 more than that.
 
-Only nodes of this lock cluster forget. `force-release` asks every node of
-the list, also nodes of another lock cluster.
+Only nodes of this lock cluster forget. `force-release` sends its request to
+every node of the list, also nodes of another lock cluster.
 
 Exit codes:
   0    forgotten on a quorum of the nodes

@@ -5,7 +5,8 @@ use super::NodeArgs;
 #[derive(Debug, clap::Args)]
 #[command(after_help = INIT_HELP)]
 pub(crate) struct InitArgs {
-    /// Make these nodes a new lock cluster, even if they belong to one. Stop all its clients first: their locks are void.
+    /// Make these nodes a new lock cluster, even if they belong to one. Stop all its clients first: their
+    /// locks are void.
     #[arg(long)]
     pub(crate) force: bool,
     /// Print one JSON object.

@@ -23,8 +23,8 @@ pub(crate) struct ForceReleaseArgs {
     /// Free it even if its holder may still be working.
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Free it only if this is the holder: the hash that `status` shows, with or without the #. So no later holder loses
-    /// the lock.
+    /// Free it only if this is the holder: the hash that `status` shows, with or without the #. So no later
+    /// holder loses the lock.
     #[arg(long, value_name = "#HASH")]
     pub(crate) if_holder: Option<OwnerHash>,
     #[command(flatten)]
@@ -72,13 +72,13 @@ Example:
   quorlock doctor --json";
 
 const FORCE_RELEASE_HELP: &str = "\
-A live holder is not asked. It works on until its next renewal, within a third
-of its ttl, while the next holder may be at work too. Then it learns that the
-lock is lost, and does not take it again; `quorlock run` ends its command with a
-KILL at once, without a TERM, because others may have the lock. The process that
+A live holder is not contacted. It works on until its next renewal, within a
+third of its ttl, while the next holder may be at work too. Then it learns that
+the lock is lost, and does not take it again; `quorlock run` ends its command with
+a KILL at once, without a TERM, because others may have the lock. The process that
 has waited longest gets the lock at once.
 
-Every node of the list is asked, also nodes of another lock cluster.
+Every node of the list gets the request, also nodes of another lock cluster.
 
 With --mode plain, a live holder takes the lock again at its next renewal if it
 is free then: stop the holder first, or check with `quorlock status` after a

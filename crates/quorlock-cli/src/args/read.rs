@@ -19,16 +19,16 @@ pub(crate) enum Stopped {
 
 impl Args {
     /// Parses the arguments, which begin with the program's name.
-    pub(crate) fn read(typed: &[OsString], is_for_terminal: bool) -> Result<Self, Stopped> {
+    pub(crate) fn read(args_os: &[OsString], is_for_terminal: bool) -> Result<Self, Stopped> {
         // `help --help` is the same as `--help`.
         let is_help_of_help =
-            matches!(typed, [_, help, flag] if help == "help" && (flag == "--help" || flag == "-h"));
-        let typed = if is_help_of_help { &[typed[0].clone(), typed[2].clone()] } else { typed };
+            matches!(args_os, [_, help, flag] if help == "help" && (flag == "--help" || flag == "-h"));
+        let args_os = if is_help_of_help { &[args_os[0].clone(), args_os[2].clone()] } else { args_os };
         let matches =
-            parser().try_get_matches_from(typed).and_then(|matches| Self::from_arg_matches(&matches));
+            parser().try_get_matches_from(args_os).and_then(|matches| Self::from_arg_matches(&matches));
         let args = matches.map_err(|error| {
             if error.use_stderr() {
-                return Stopped::Failed(Failure::new(exit::USAGE, usage_error::message_of(error, typed)));
+                return Stopped::Failed(Failure::new(exit::USAGE, usage_error::message_of(error, args_os)));
             }
             let text = error.render();
             Stopped::Help(if is_for_terminal { text.ansi().to_string() } else { text.to_string() })
@@ -62,8 +62,8 @@ impl Command {
 }
 
 fn parser() -> clap::Command {
-    // So that `--ttl -1s` is an error of --ttl, not an unknown flag. A flag with an optional value takes none that looks like
-    // a flag.
+    // So that `--ttl -1s` is an error of --ttl, not an unknown flag. A flag with an optional value takes none
+    // that looks like a flag.
     let is_number = |arg: &Arg| {
         let names = arg.get_value_names().unwrap_or_default();
         let needs_value = arg.get_num_args().is_none_or(|count| count.min_values() > 0);

@@ -12,11 +12,11 @@ pub(super) fn message_of(error: clap::Error, typed: &[OsString]) -> String {
     if error.kind() == ErrorKind::InvalidUtf8 {
         return not_utf8(typed);
     }
-    let typed: Vec<_> = typed.iter().map(|word| word.to_string_lossy()).collect();
+    let typed: Vec<_> = typed.iter().map(|arg_text| arg_text.to_string_lossy()).collect();
     let typed: Vec<&str> = typed.iter().map(AsRef::as_ref).collect();
     let command = typed.get(1).copied().unwrap_or_default();
     let arg = text_in(&error, ContextKind::InvalidArg);
-    let known = match error.kind() {
+    let specific_message = match error.kind() {
         ErrorKind::UnknownArgument if command.starts_with('-') => after_its_command(&arg),
         ErrorKind::UnknownArgument => after_dashes(command, &arg, &typed),
         ErrorKind::MissingRequiredArgument => missing_value(command, &arg, &typed),
@@ -24,7 +24,7 @@ pub(super) fn message_of(error: clap::Error, typed: &[OsString]) -> String {
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => Some(wrong_value(&error, &arg)),
         _ => None,
     };
-    known.unwrap_or_else(|| clap_message(error, command))
+    specific_message.unwrap_or_else(|| clap_message(error, command))
 }
 
 /// The hint for a command given without `--`, as flock takes it.
@@ -32,21 +32,21 @@ fn after_dashes(command: &str, arg: &str, typed: &[&str]) -> Option<String> {
     if !["run", "dev"].contains(&command) || arg.starts_with('-') && arg != "-" || typed.contains(&"--") {
         return None;
     }
-    let place = typed.iter().skip(2).position(|word| *word == arg)? + 2;
-    let behind = match first_words(&typed[1..place]) {
+    let index = typed.iter().skip(2).position(|arg_text| *arg_text == arg)? + 2;
+    let after = match leading_args(&typed[1..index]) {
         before if before.contains(HIDDEN) => format!("{before}-- COMMAND"),
-        before if place + 1 < typed.len() => format!("{before}-- {} …", shown(arg)),
-        before => format!("{before}-- {}", shown(arg)),
+        before if index + 1 < typed.len() => format!("{before}-- {} …", quoted(arg)),
+        before => format!("{before}-- {}", quoted(arg)),
     };
-    Some(format!("the command goes behind --: quorlock {behind}"))
+    Some(format!("the command goes behind --: quorlock {after}"))
 }
 
 /// The hint for a flag before its subcommand.
 fn after_its_command(arg: &str) -> Option<String> {
     let name = arg.strip_prefix("--")?;
     let parser = Args::command();
-    let knows = |command: &&clap::Command| command.get_arguments().any(|it| it.get_long() == Some(name));
-    let command = parser.get_subcommands().filter(|it| !it.is_hide_set()).find(knows)?.get_name();
+    let has_flag = |command: &&clap::Command| command.get_arguments().any(|it| it.get_long() == Some(name));
+    let command = parser.get_subcommands().filter(|it| !it.is_hide_set()).find(has_flag)?.get_name();
     Some(format!("{arg} goes behind the command that it is for: quorlock {command} {arg} …"))
 }
 
@@ -57,12 +57,13 @@ fn missing_value(command: &str, what: &str, typed: &[&str]) -> Option<String> {
     if what.contains("<NAME>") {
         return Some("the lock's name is missing: quorlock run NAME -- COMMAND".to_owned());
     }
-    let behind = typed.iter().position(|word| *word == "--").unwrap_or(typed.len());
+    let after = typed.iter().position(|arg_text| *arg_text == "--").unwrap_or(typed.len());
     what.contains("<CMD>")
-        .then(|| format!("the command is missing: quorlock {}-- COMMAND", first_words(&typed[1..behind])))
+        .then(|| format!("the command is missing: quorlock {}-- COMMAND", leading_args(&typed[1..after])))
 }
 
-/// The message for two flags that exclude each other, or for a repeated one. Names come from clap, so no value is shown.
+/// The message for two flags that exclude each other, or for a repeated one. Names come from clap, so no
+/// value is shown.
 fn conflicting_flags(error: &clap::Error, arg: &str) -> String {
     let (flag, other) = (name_of(arg), text_in(error, ContextKind::PriorArg));
     match name_of(&other) {
@@ -74,13 +75,15 @@ fn conflicting_flags(error: &clap::Error, arg: &str) -> String {
 /// The message for an argument that is not UTF-8, with its flag or position.
 fn not_utf8(typed: &[OsString]) -> String {
     let cause = "not valid UTF-8";
-    let Some(place) = typed.iter().position(|word| word.to_str().is_none()) else { return cause.to_owned() };
-    let word = typed[place].to_string_lossy();
-    let before = place.checked_sub(1).and_then(|place| typed[place].to_str()).unwrap_or_default();
-    match word.split_once('=') {
+    let Some(index) = typed.iter().position(|arg_text| arg_text.to_str().is_none()) else {
+        return cause.to_owned();
+    };
+    let arg_text = typed[index].to_string_lossy();
+    let before = index.checked_sub(1).and_then(|index| typed[index].to_str()).unwrap_or_default();
+    match arg_text.split_once('=') {
         Some((flag, _)) if is_flag(flag) => format!("{flag}: {cause}"),
         _ if is_flag(before) => format!("{before}: {cause}"),
-        _ => format!("argument {place}: {cause}"),
+        _ => format!("argument {index}: {cause}"),
     }
 }
 
@@ -148,35 +151,35 @@ fn text_in(error: &clap::Error, kind: ContextKind) -> String {
 }
 
 /// The arguments before a position. Flags are hidden, because they may have values.
-fn first_words(words: &[&str]) -> String {
-    match words {
+fn leading_args(args: &[&str]) -> String {
+    match args {
         [command] => format!("{command} "),
-        [command, name] if !name.starts_with('-') => format!("{command} {} ", shown(name)),
+        [command, name] if !name.starts_with('-') => format!("{command} {} ", quoted(name)),
         [command, ..] => format!("{command} {HIDDEN} "),
         [] => String::new(),
     }
 }
 
 /// An argument, quoted for a shell.
-fn shown(word: &str) -> String {
+fn quoted(arg_text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=+%,".contains(&byte);
-    match word {
-        word if is_secret(word) => HIDDEN.to_owned(),
-        word if !word.is_empty() && word.bytes().all(is_plain) => word.to_owned(),
-        word => format!("'{}'", word.replace('\'', r"'\''")),
+    match arg_text {
+        arg_text if is_secret(arg_text) => HIDDEN.to_owned(),
+        arg_text if !arg_text.is_empty() && arg_text.bytes().all(is_plain) => arg_text.to_owned(),
+        arg_text => format!("'{}'", arg_text.replace('\'', r"'\''")),
     }
 }
 
 /// Whether it can be a flag. A private key in PEM format begins with dashes, too.
-fn is_flag(word: &str) -> bool {
-    let name = word.trim_start_matches('-');
-    let count = word.len() - name.len();
+fn is_flag(arg_text: &str) -> bool {
+    let name = arg_text.trim_start_matches('-');
+    let count = arg_text.len() - name.len();
     (1..=2).contains(&count) && name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-')
 }
 
 /// Whether it may be a URL, or part of one.
-fn is_secret(word: &str) -> bool {
-    ["://", "@", "unix:"].into_iter().any(|part| word.contains(part))
+fn is_secret(arg_text: &str) -> bool {
+    ["://", "@", "unix:"].into_iter().any(|part| arg_text.contains(part))
 }
 
 const HIDDEN: &str = "…";

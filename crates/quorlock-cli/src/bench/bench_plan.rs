@@ -11,25 +11,25 @@ use crate::args::{BenchArgs, NodeArgs};
 use crate::config::{self, Cluster};
 use crate::exit::{self, Failure};
 
-/// What to measure.
+/// What to measure: tasks, names, durations.
 #[derive(Clone, Debug)]
 pub(super) struct BenchPlan {
     pub(super) tasks: usize,
     pub(super) keys: usize,
     pub(super) hold: Duration,
     pub(super) ttl: Duration,
-    /// How long one task is alone.
+    /// The duration of the phase with one task.
     pub(super) alone: Duration,
-    /// How long all tasks run, after that.
+    /// The duration of the phases with all tasks, after that.
     pub(super) load: Duration,
     /// None for plain clients.
     pub(super) max_ttl: Option<Duration>,
     pub(super) quorum: usize,
-    /// The common prefix of all names: random, so that no other program uses them.
+    /// The common prefix of all names. It is random, so that no other program uses them.
     pub(super) prefix: String,
 }
 
-/// Where to measure.
+/// The nodes to measure.
 pub(super) struct Target {
     pub(super) builder: RedlockBuilder,
     pub(super) urls: Vec<String>,
@@ -55,11 +55,11 @@ impl BenchPlan {
 
 /// Checks all arguments, and then starts servers if `--dev` asks for them.
 pub(super) async fn prepare(args: &BenchArgs) -> Result<(BenchPlan, Target), Failure> {
-    let usage = |words: &str| Err(Failure::new(exit::USAGE, words));
+    let usage = |message: &str| Err(Failure::new(exit::USAGE, message));
     let tasks = usize::from(args.tasks);
     let keys = args.keys.map_or(tasks, usize::from);
-    let whole = args.duration;
-    let (alone, load) = (whole / 5, whole * 4 / 5);
+    let duration = args.duration;
+    let (alone, load) = (duration / 5, duration * 4 / 5);
     if keys > tasks {
         return usage(
             "more --keys than --tasks: each task locks one name, so the others would remain unused",
@@ -104,9 +104,9 @@ pub(super) async fn prepare(args: &BenchArgs) -> Result<(BenchPlan, Target), Fai
     let ttl = args.ttl.unwrap_or_else(|| max_ttl.map_or(TTL, |longest| longest.min(TTL)));
     config::check_lock(&cluster.builder, &format!("{prefix}:0"), Some(ttl), 0)?;
     let quorum = cluster.quorum;
-    let setting = BenchPlan { tasks, keys, hold: args.hold, ttl, alone, load, max_ttl, quorum, prefix };
+    let plan = BenchPlan { tasks, keys, hold: args.hold, ttl, alone, load, max_ttl, quorum, prefix };
     let builder = cluster.builder.client_name("quorlock-bench");
-    Ok((setting, Target { builder, urls: cluster.urls, fleet }))
+    Ok((plan, Target { builder, urls: cluster.urls, fleet }))
 }
 
 /// Whether nodes were given as arguments. The environment does not count for `--dev`.
@@ -121,14 +121,14 @@ async fn own_servers(
     load: Duration,
 ) -> Result<(Cluster, Option<Fleet>), Failure> {
     let fleet = Fleet::start(count).map_err(|error| exit::no_servers(&error))?;
-    // How long a killed node casts no vote: short enough that the run shows it vote again.
+    // A killed node casts no vote for the max ttl. It is short, so that the node votes again within the run.
     let longest = if args.kill_one { (load / 6).min(config::MAX_TTL) } else { config::MAX_TTL };
     let max_ttl = args.nodes.max_ttl.unwrap_or(longest);
     let is_plain = args.nodes.mode == Some(config::values::Mode::Plain);
     let urls = fleet.urls();
     let mut builder = Redlock::builder().nodes(urls.clone()).max_ttl(max_ttl);
-    if let Some(need) = args.nodes.quorum {
-        builder = builder.quorum(need);
+    if let Some(quorum) = args.nodes.quorum {
+        builder = builder.quorum(quorum);
     }
     if let Some(timeout) = args.nodes.reply_timeout {
         builder = builder.reply_timeout(timeout);
@@ -142,8 +142,8 @@ async fn own_servers(
     if is_plain {
         builder = builder.plain();
     } else {
-        let declared = builder.clone().init(false).await;
-        declared.map_err(|error| {
+        let initialized = builder.clone().init(false).await;
+        initialized.map_err(|error| {
             let is_invalid = matches!(error, InitError::Connect(ConnectError::InvalidInput(_)));
             Failure::new(if is_invalid { exit::USAGE } else { exit::NO_QUORUM }, error.to_string())
         })?;

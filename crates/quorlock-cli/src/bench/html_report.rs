@@ -1,4 +1,4 @@
-//! The HTML page: text is written here, and its script draws the plots from the embedded data.
+//! The HTML report: this module writes the text, and a script in the page draws the plots from embedded data.
 
 use std::fmt::Write as _;
 
@@ -11,51 +11,51 @@ use super::text_report::{cells, contention, parts, settings_line, table, tasks, 
 use super::verdict::ordinal;
 
 /// One self-contained HTML page: no network, one file to send around.
-pub(super) fn page(figures: &Results) -> String {
-    let verdict = sentence(&figures.verdict);
+pub(super) fn page(results: &Results) -> String {
+    let verdict = sentence(&results.verdict);
     filled(
         PAGE,
         &[
             ("{{title}}", escaped(&format!("{verdict} · quorlock bench"))),
             ("{{verdict}}", escaped(&verdict)),
-            ("{{terms}}", escaped(&sentence(&settings_line(figures)))),
-            ("{{about}}", escaped(&format!("{}.", figures.description))),
-            ("{{command}}", escaped(&figures.command)),
-            ("{{figures}}", tiles(figures)),
-            ("{{notes}}", figures.notes.iter().map(|note| item(note)).collect()),
-            ("{{throughput}}", escaped(&sentence(&throughput(figures)))),
-            ("{{contention}}", contention(figures).map_or_else(String::new, |words| paragraph(&words))),
-            ("{{times}}", times(figures)),
-            ("{{nodes}}", nodes(figures)),
-            ("{{waits for}}", escaped(&ordinal(figures.quorum, figures.nodes.len()))),
-            ("{{text}}", escaped(&table(figures, usize::MAX))),
+            ("{{settings}}", escaped(&sentence(&settings_line(results)))),
+            ("{{about}}", escaped(&format!("{}.", results.description))),
+            ("{{command}}", escaped(&results.command)),
+            ("{{results}}", tiles(results)),
+            ("{{notes}}", results.notes.iter().map(|note| item(note)).collect()),
+            ("{{throughput}}", escaped(&sentence(&throughput(results)))),
+            ("{{contention}}", contention(results).map_or_else(String::new, |text| paragraph(&text))),
+            ("{{times}}", times(results)),
+            ("{{nodes}}", nodes(results)),
+            ("{{slowest needed}}", escaped(&ordinal(results.quorum, results.nodes.len()))),
+            ("{{text}}", escaped(&table(results, usize::MAX))),
             ("{{script}}", SCRIPT.to_owned()),
-            ("{{data}}", data(figures)),
+            ("{{data}}", data(results)),
         ],
     )
 }
 
-/// The data of the plots. In a script element only a `<` could end it.
-fn data(figures: &Results) -> String {
-    let names: Vec<&str> = figures.nodes.iter().map(|node| node.address.as_str()).collect();
-    let ranks: Vec<_> = figures.nodes.iter().map(|node| node.rank).collect();
+/// The data of the plots as JSON. `<` is escaped, because it could end the script element.
+fn data(results: &Results) -> String {
+    let names: Vec<&str> = results.nodes.iter().map(|node| node.address.as_str()).collect();
+    let ranks: Vec<_> = results.nodes.iter().map(|node| node.rank).collect();
     let all = json!({
-        "picture": figures.chart,
+        "chart": results.chart,
         "names": names,
         "ranks": ranks,
-        "quorum": figures.quorum,
-        "tasks": tasks(figures),
-        "round_trip_us": figures.cost.round_trip_us,
-        "write_us": figures.cost.write_us,
-        "which": ordinal(figures.quorum, figures.nodes.len()),
+        "quorum": results.quorum,
+        "tasks": tasks(results),
+        "round_trip_us": results.cost.round_trip_us,
+        "write_us": results.cost.write_us,
+        "which": ordinal(results.quorum, results.nodes.len()),
     });
     all.to_string().replace('<', "\\u003c")
 }
 
-fn tiles(figures: &Results) -> String {
-    let cost = &figures.cost;
+fn tiles(results: &Results) -> String {
+    let cost = &results.cost;
     let us = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), time_text);
-    let so_many = |times: Option<f64>| {
+    let times_that = |times: Option<f64>| {
         times.map_or_else(String::new, |times| format!("; a lock takes {times:.2} times that"))
     };
     let named = |name: &str| name.to_owned();
@@ -63,23 +63,23 @@ fn tiles(figures: &Results) -> String {
         (named("to acquire a lock"), us(cost.acquire_us)),
         (named("to release it"), us(cost.release_us)),
         (
-            format!("the round trip to a quorum{}", so_many(cost.acquire_per_round_trip)),
+            format!("the round trip to a quorum{}", times_that(cost.acquire_per_round_trip)),
             us(cost.round_trip_us),
         ),
-        (format!("the plain write on a quorum{}", so_many(cost.acquire_per_write)), us(cost.write_us)),
+        (format!("the plain write on a quorum{}", times_that(cost.acquire_per_write)), us(cost.write_us)),
         (
-            format!("locks a second, {}", tasks(figures)),
-            format!("{:.0}", figures.throughput.locks_per_second),
+            format!("locks a second, {}", tasks(results)),
+            format!("{:.0}", results.throughput.locks_per_second),
         ),
     ];
-    match (&figures.contention, figures.throughput.client_cpu_us_per_lock) {
+    match (&results.contention, results.throughput.client_cpu_us_per_lock) {
         (Some(it), _) => {
             list.push((named("of the time a name was held"), format!("{:.0} %", it.held_share * 100.0)));
         }
         (None, Some(us)) => list.push((named("of the client's processor for each"), format!("{us:.0} µs"))),
         (None, None) => {}
     }
-    if let Some(us) = cost.acquire_without_one_us.filter(|_| figures.killed.is_none()) {
+    if let Some(us) = cost.acquire_without_one_us.filter(|_| results.killed.is_none()) {
         list.push((named("about, if one of the fastest died"), time_text(us)));
     }
     let tile = |(name, value): (String, String)| {
@@ -88,15 +88,16 @@ fn tiles(figures: &Results) -> String {
     list.into_iter().map(tile).collect()
 }
 
-fn times(figures: &Results) -> String {
+fn times(results: &Results) -> String {
     let mut rows = String::new();
-    for (name, part) in parts(figures) {
+    for (name, part) in parts(results) {
         let rate = part.locks_per_second.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}"));
-        for (what, spread, rate) in [("acquire", part.acquire, rate.as_str()), ("release", part.release, "")]
+        for (what, percentiles, rate) in
+            [("acquire", part.acquire, rate.as_str()), ("release", part.release, "")]
         {
             let first = if what == "acquire" { escaped(&name) } else { String::new() };
             let _ = write!(rows, "<tr><th>{first}</th><td class=\"word\">{what}</td>");
-            for cell in cells(spread) {
+            for cell in cells(percentiles) {
                 let _ = write!(rows, "<td>{cell}</td>");
             }
             let _ = write!(rows, "<td>{rate}</td></tr>");
@@ -105,18 +106,18 @@ fn times(figures: &Results) -> String {
     rows
 }
 
-fn nodes(figures: &Results) -> String {
+fn nodes(results: &Results) -> String {
     let mut rows = String::new();
-    for (place, node) in figures.nodes.iter().enumerate() {
-        let class = if node.rank == Some(figures.quorum) { " class=\"last\"" } else { "" };
+    for (index, node) in results.nodes.iter().enumerate() {
+        let class = if node.rank == Some(results.quorum) { " class=\"last\"" } else { "" };
         let _ = write!(
             rows,
-            "<tr{class}><th><i data-node=\"{place}\"></i>{}</th><td class=\"word\">{}</td>",
+            "<tr{class}><th><i data-node=\"{index}\"></i>{}</th><td class=\"word\">{}</td>",
             escaped(&node.address),
             escaped(if node.server.is_empty() { "-" } else { &node.server }),
         );
-        for spread in [node.alone.round_trip, node.load.round_trip, node.alone.write] {
-            let [half, _, most, ..] = cells(spread);
+        for percentiles in [node.alone.round_trip, node.load.round_trip, node.alone.write] {
+            let [half, _, most, ..] = cells(percentiles);
             let _ = write!(rows, "<td>{half}</td><td>{most}</td>");
         }
         let _ = write!(rows, "<td>{}</td></tr>", node.missing_replies);
@@ -124,23 +125,23 @@ fn nodes(figures: &Results) -> String {
     rows
 }
 
-fn item(words: &str) -> String {
-    // A flag must not be broken at its dashes.
-    let flag = |word: &str| match word.strip_prefix("--") {
-        Some(_) => format!("<code>{word}</code>"),
-        None => word.to_owned(),
+fn item(text: &str) -> String {
+    // As code, so that browsers do not break a flag at its dashes.
+    let flag = |part: &str| match part.strip_prefix("--") {
+        Some(_) => format!("<code>{part}</code>"),
+        None => part.to_owned(),
     };
-    let words: Vec<String> = escaped(&sentence(words)).split(' ').map(flag).collect();
-    format!("<li>{}</li>", words.join(" "))
+    let text: Vec<String> = escaped(&sentence(text)).split(' ').map(flag).collect();
+    format!("<li>{}</li>", text.join(" "))
 }
 
-fn paragraph(words: &str) -> String {
-    format!("<p>{}</p>", escaped(&sentence(words)))
+fn paragraph(text: &str) -> String {
+    format!("<p>{}</p>", escaped(&sentence(text)))
 }
 
-/// With a capital and a full stop. An address stays as it is.
-fn sentence(words: &str) -> String {
-    let mut letters = words.chars();
+/// The text as a sentence: with a capital letter and a full stop.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
     let first = letters.next().map_or_else(String::new, |first| first.to_uppercase().collect());
     format!("{first}{}.", letters.as_str())
 }

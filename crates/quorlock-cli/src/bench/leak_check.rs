@@ -9,28 +9,28 @@ use tokio::task::JoinSet;
 use super::bench_plan::BenchPlan;
 use crate::exit::{self, Failure};
 
-/// What was found.
+/// What the run left on the nodes.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Leftovers {
     /// Keys of this run that are still there, each with its node.
     pub(super) keys: Vec<String>,
     /// Nodes that did not reply.
     pub(super) unchecked: Vec<String>,
-    /// Fencing numbers of this run's names on each node.
+    /// The number of fences of this run's names on each node.
     pub(super) fences: usize,
-    /// Within how many seconds these expire.
+    /// The time within which they expire.
     pub(super) fences_expire_in_seconds: u64,
 }
 
 impl Leftovers {
-    /// Adds keys that may be left on nodes that did not reply. What the others have is known.
-    pub(super) fn add_unchecked(&mut self, owed: &[(String, Option<String>)]) {
-        let unseen = owed.iter().filter_map(|(key, node)| match node {
+    /// Adds keys of pending releases that may be left on nodes that did not reply.
+    pub(super) fn add_unchecked(&mut self, pending_releases: &[(String, Option<String>)]) {
+        let possible = pending_releases.iter().filter_map(|(key, node)| match node {
             Some(node) => self.unchecked.contains(node).then(|| format!("{key} on {node} (not known)")),
             None => (!self.unchecked.is_empty()).then(|| format!("{key} (not known)")),
         });
-        let unseen: Vec<String> = unseen.collect();
-        self.keys.extend(unseen);
+        let possible: Vec<String> = possible.collect();
+        self.keys.extend(possible);
     }
 
     /// A short message on whether keys are left, and how many.
@@ -50,44 +50,41 @@ impl Leftovers {
 }
 
 /// Inspects every name of the run on every node.
-pub(super) async fn find_leftovers(
-    builder: RedlockBuilder,
-    setting: &BenchPlan,
-) -> Result<Leftovers, Failure> {
+pub(super) async fn find_leftovers(builder: RedlockBuilder, plan: &BenchPlan) -> Result<Leftovers, Failure> {
     let redlock = builder.read_only().connect_lazy()?;
     redlock.node_status().await;
-    let names = (0..setting.keys).map(|key| setting.name(key)).chain([format!("{}:probe", setting.prefix)]);
-    let mut asking = JoinSet::new();
+    let names = (0..plan.keys).map(|key| plan.name(key)).chain([format!("{}:probe", plan.prefix)]);
+    let mut inspections = JoinSet::new();
     for name in names {
         let redlock = redlock.clone();
-        asking.spawn(async move {
-            let seen = redlock.inspect(&name).await?;
+        inspections.spawn(async move {
+            let inspection = redlock.inspect(&name).await?;
             // Plain clients have nothing to forget. The inspection shows what is left.
             let _ = redlock.forget(&name).await;
-            Ok::<_, InspectError>((name, seen))
+            Ok::<_, InspectError>((name, inspection))
         });
     }
-    let mut found = Leftovers {
-        fences: setting.max_ttl.map_or(0, |_| setting.keys),
-        fences_expire_in_seconds: setting.max_ttl.map_or(0, |longest| longest.as_secs() + 1),
+    let mut leftovers = Leftovers {
+        fences: plan.max_ttl.map_or(0, |_| plan.keys),
+        fences_expire_in_seconds: plan.max_ttl.map_or(0, |longest| longest.as_secs() + 1),
         ..Leftovers::default()
     };
-    while let Some(asked) = asking.join_next().await {
-        let asked = asked.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
-        let (name, seen) = asked?;
-        for sight in seen.nodes {
-            match sight.reply {
+    while let Some(inspected) = inspections.join_next().await {
+        let inspected = inspected.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
+        let (name, inspection) = inspected?;
+        for node in inspection.nodes {
+            match node.reply {
                 Vote::Inspected(it) if it.holder == KeyOwner::Unheld => {}
-                Vote::Inspected(_) => found.keys.push(format!("{name} on {}", sight.node)),
-                _ if found.unchecked.contains(&sight.node) => {}
-                _ => found.unchecked.push(sight.node),
+                Vote::Inspected(_) => leftovers.keys.push(format!("{name} on {}", node.node)),
+                _ if leftovers.unchecked.contains(&node.node) => {}
+                _ => leftovers.unchecked.push(node.node),
             }
         }
     }
-    found.keys.sort_unstable();
-    found.unchecked.sort_unstable();
+    leftovers.keys.sort_unstable();
+    leftovers.unchecked.sort_unstable();
     let _ = redlock.shutdown(DRAIN).await;
-    Ok(found)
+    Ok(leftovers)
 }
 
 const DRAIN: Duration = Duration::from_secs(1);
@@ -97,15 +94,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_node_replied_is_known_and_reported_once() {
-        let mut left = Leftovers { unchecked: vec!["h:2".to_owned()], ..Leftovers::default() };
-        assert_eq!(left.summary(), "no key of this run is left on the nodes that replied (no reply: h:2)");
-        let owed = |node: &str| ("a".to_owned(), Some(node.to_owned()));
-        left.add_unchecked(&[owed("h:1"), owed("h:2")]);
-        assert_eq!(left.keys, ["a on h:2 (not known)"]);
-        assert_eq!(left.summary(), "1 key of this run is left, until it expires");
-        let mut all_asked = Leftovers::default();
-        all_asked.add_unchecked(&[owed("h:1"), ("a".to_owned(), None)]);
-        assert_eq!(all_asked.summary(), "no key of this run is left");
+    fn a_pending_release_is_reported_only_for_nodes_without_a_reply() {
+        let mut leftovers = Leftovers { unchecked: vec!["h:2".to_owned()], ..Leftovers::default() };
+        assert_eq!(
+            leftovers.summary(),
+            "no key of this run is left on the nodes that replied (no reply: h:2)"
+        );
+        let pending = |node: &str| ("a".to_owned(), Some(node.to_owned()));
+        leftovers.add_unchecked(&[pending("h:1"), pending("h:2")]);
+        assert_eq!(leftovers.keys, ["a on h:2 (not known)"]);
+        assert_eq!(leftovers.summary(), "1 key of this run is left, until it expires");
+        let mut all_replied = Leftovers::default();
+        all_replied.add_unchecked(&[pending("h:1"), ("a".to_owned(), None)]);
+        assert_eq!(all_replied.summary(), "no key of this run is left");
     }
 }

@@ -1,8 +1,8 @@
-// Draws three plots of the data in the page, each as wide as there is room, and shows the values under the pointer.
+// Draws the three plots from the data in the page, and shows the values under the pointer. Plots follow the window width.
 const data = JSON.parse(document.getElementById("data").textContent);
-const { picture } = data;
+const { chart } = data;
 const HUES = [212, 28, 158, 300, 92, 348, 188, 52, 262];
-const hue = (place) => `hsl(${HUES[place % HUES.length]} var(--chroma) var(--light))`;
+const hue = (index) => `hsl(${HUES[index % HUES.length]} var(--chroma) var(--light))`;
 const safe = (text) => String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
 const span = (us) => (us >= 1e6 ? (us / 1e6).toFixed(2) + " s" : us >= 1e5 ? (us / 1e3).toFixed(0) + " ms" : us >= 1e4 ? (us / 1e3).toFixed(1) + " ms" : (us / 1e3).toFixed(us < 100 ? 3 : 2) + " ms");
 const tick = (us) => (us >= 1e6 ? us / 1e6 + " s" : us / 1e3 + " ms");
@@ -10,7 +10,7 @@ const DASHES = ["", "", "7 4", "7 4"];
 
 for (const mark of document.querySelectorAll("[data-node]")) mark.style.background = hue(Number(mark.dataset.node));
 
-// From the lowest to the highest, rounded to 1, 2 or 5 of a power of ten.
+// The range of the values, rounded outwards to 1, 2 or 5 times a power of ten.
 function range(values) {
   const real = values.filter((us) => us > 0);
   if (!real.length) return [100, 1000];
@@ -22,8 +22,8 @@ function range(values) {
   return [low, Math.max(high, low * 5)];
 }
 
-// A plot with a logarithmic scale of times on the left. `x` is the range below.
-function plot(id, height, values, x, marks, draw, legend, tell) {
+// Draws one plot. The vertical axis has times on a logarithmic scale; `x` describes the horizontal axis.
+function plot(id, height, values, x, marks, draw, legend, valuesAt) {
   const box = document.getElementById(id);
   box.innerHTML = `<svg role="img"></svg><div class="legend"></div><div class="tip" role="status" hidden></div>`;
   const [svg, list, tip] = box.children, [low, high] = range(values);
@@ -47,9 +47,9 @@ function plot(id, height, values, x, marks, draw, legend, tell) {
       out.push(`<path d="M${left} ${py}H${scale.end()}" stroke="var(--line)" opacity="${n === 1 ? 1 : 0.55}"/>`);
       if (n === 1 || !wide) out.push(`<text x="${left - 8}" y="${+py + 4}" text-anchor="end">${tick(us)}</text>`);
     }
-    for (const [value, words] of x.ticks(width)) {
+    for (const [value, caption] of x.ticks(width)) {
       const px = scale.x(value), anchor = px > scale.end() - 14 ? "end" : "middle";
-      out.push(`<path d="M${px.toFixed(1)} ${scale.foot}v5" stroke="var(--soft)"/><text x="${px.toFixed(1)}" y="${height - 5}" text-anchor="${anchor}">${words}</text>`);
+      out.push(`<path d="M${px.toFixed(1)} ${scale.foot}v5" stroke="var(--soft)"/><text x="${px.toFixed(1)}" y="${height - 5}" text-anchor="${anchor}">${caption}</text>`);
     }
     out.push(`<path d="M${left} ${scale.foot}H${scale.end()}" stroke="var(--soft)" opacity=".6"/>`);
     out.push(`${draw(scale, width)}<path class="at" stroke="var(--soft)" stroke-dasharray="2 3" display="none"/>`);
@@ -57,121 +57,121 @@ function plot(id, height, values, x, marks, draw, legend, tell) {
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     svg.innerHTML = out.join("");
   }
-  list.innerHTML = legend.map(([words, color, dash, box_]) => `<span><svg viewBox="0 0 22 10" aria-hidden="true">${box_ ? `<rect width="22" height="10" rx="2" fill="${color}" opacity="${box_}"/>` : `<path d="M0 5H22" stroke="${color}" stroke-width="2.4" stroke-dasharray="${dash || ""}"/>`}</svg>${safe(words)}</span>`).join("");
-  const hush = () => { tip.hidden = true; svg.querySelector(".at")?.setAttribute("display", "none"); };
+  list.innerHTML = legend.map(([caption, color, dash, box_]) => `<span><svg viewBox="0 0 22 10" aria-hidden="true">${box_ ? `<rect width="22" height="10" rx="2" fill="${color}" opacity="${box_}"/>` : `<path d="M0 5H22" stroke="${color}" stroke-width="2.4" stroke-dasharray="${dash || ""}"/>`}</svg>${safe(caption)}</span>`).join("");
+  const hide = () => { tip.hidden = true; svg.querySelector(".at")?.setAttribute("display", "none"); };
   svg.addEventListener("pointermove", point);
   svg.addEventListener("pointerdown", point);
-  svg.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") hush(); });
+  svg.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") hide(); });
   function point(event) {
-    const frame = svg.getBoundingClientRect(), px = event.clientX - frame.left, shown = px >= left && px <= scale.end() + 4 && tell(at(px));
-    if (!shown) return hush();
+    const frame = svg.getBoundingClientRect(), px = event.clientX - frame.left, shown = px >= left && px <= scale.end() + 4 && valuesAt(at(px));
+    if (!shown) return hide();
     const line = svg.querySelector(".at"), lx = scale.x(shown.at).toFixed(1);
     line.setAttribute("d", `M${lx} ${top}V${scale.foot}`);
     line.setAttribute("display", "inline");
-    tip.textContent = shown.words;
+    tip.textContent = shown.caption;
     tip.hidden = false;
     tip.style.left = Math.max(0, Math.min(px + 14, frame.width - tip.offsetWidth - 4)) + "px";
     tip.style.top = Math.max(0, Math.min(event.clientY - frame.top + 14, height - tip.offsetHeight)) + "px";
   }
   let drawn = 0;
-  new ResizeObserver(() => { if (Math.abs(box.clientWidth - drawn) > 1) { drawn = box.clientWidth; hush(); paint(); } }).observe(box);
+  new ResizeObserver(() => { if (Math.abs(box.clientWidth - drawn) > 1) { drawn = box.clientWidth; hide(); paint(); } }).observe(box);
   drawn = box.clientWidth;
   paint();
 }
 
-const path = (points, scale) => points.map(([at, us], place) => `${place ? "L" : "M"}${scale.x(at).toFixed(1)} ${scale.y(us).toFixed(1)}`).join("");
+const path = (points, scale) => points.map(([at, us], index) => `${index ? "L" : "M"}${scale.x(at).toFixed(1)} ${scale.y(us).toFixed(1)}`).join("");
 const stroke = (d, color, dash = "", more = "") => `<path d="${d}" fill="none" stroke="${color}" stroke-width="2.2" stroke-linejoin="round" stroke-linecap="round" stroke-dasharray="${dash}" ${more}/>`;
 const nearest = (list, at, key = (point) => point[0]) => list.reduce((best, point) => (!best || Math.abs(key(point) - at) < Math.abs(key(best) - at) ? point : best), null);
 
-// A line across at the time of a quorum of the nodes, for a round trip or a write.
-const floors = (isNamed) => [[data.round_trip_us, "the round trip to a quorum"], [data.write_us, "the plain write on a quorum"]]
-  .filter(([us], place) => us && (!place || us > data.round_trip_us * 1.25))
-  .map(([us, words]) => (scale) => {
-    const y = scale.y(us).toFixed(1), label = isNamed ? `<text class="label" x="${scale.end()}" y="${y - 5}" text-anchor="end">${words}</text>` : "";
+// Horizontal lines at the quorum's round trip, and at its plain write if that is slower.
+const baselines = (isNamed) => [[data.round_trip_us, "the round trip to a quorum"], [data.write_us, "the plain write on a quorum"]]
+  .filter(([us], index) => us && (!index || us > data.round_trip_us * 1.25))
+  .map(([us, caption]) => (scale) => {
+    const y = scale.y(us).toFixed(1), label = isNamed ? `<text class="label" x="${scale.end()}" y="${y - 5}" text-anchor="end">${caption}</text>` : "";
     return `<path d="M${scale.x(0)} ${y}H${scale.end()}" stroke="var(--ink)" stroke-dasharray="1 4" stroke-width="1.6" stroke-linecap="round"/>${label}`;
   });
 
 function curves() {
   const NINES = ["0", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "99.9999 %"];
-  const list = picture.curves, most = Math.max(1, ...list.flatMap(([, points]) => points.map(([nines]) => nines)));
-  const style = (place) => [hue(place % 4 < 2 || list.length === 4 && list[1][0].includes("nodes") ? place : place - 2), list[place][0].startsWith("release") ? DASHES[2] : ""];
-  // As many as have room beside each other, from the rarest on.
+  const list = chart.curves, most = Math.max(1, ...list.flatMap(([, points]) => points.map(([nines]) => nines)));
+  const style = (index) => [hue(index % 4 < 2 || list.length === 4 && list[1][0].includes("nodes") ? index : index - 2), list[index][0].startsWith("release") ? DASHES[2] : ""];
+  // As many ticks as fit, beginning with the highest percentile.
   const ticks = (width) => {
-    const all = [[Math.log10(2), "50 %"], ...NINES.map((words, place) => [place, words]).slice(1).filter(([place]) => place <= most + 0.01)];
-    const room = (width - (width < 520 ? 70 : 76)) / most, wide = (words) => words.length * 6.4 + 10, shown = [];
+    const all = [[Math.log10(2), "50 %"], ...NINES.map((caption, index) => [index, caption]).slice(1).filter(([index]) => index <= most + 0.01)];
+    const room = (width - (width < 520 ? 70 : 76)) / most, wide = (caption) => caption.length * 6.4 + 10, shown = [];
     let free = Infinity;
-    for (const [at, words] of all.reverse()) {
+    for (const [at, caption] of all.reverse()) {
       // The last one may end at the edge; see below.
-      const half = wide(words) / 2, isAtEnd = (most - at) * room < 14;
-      if (at * room + (isAtEnd ? 0 : half) > free) continue;
-      shown.push([at, words]);
-      free = at * room - half * (isAtEnd ? 2 : 1);
+      const halfWidth = wide(caption) / 2, isAtEnd = (most - at) * room < 14;
+      if (at * room + (isAtEnd ? 0 : halfWidth) > free) continue;
+      shown.push([at, caption]);
+      free = at * room - halfWidth * (isAtEnd ? 2 : 1);
     }
     return shown;
   };
   plot("curves", 330, list.flatMap(([, points]) => points.map(([, us]) => us)).concat(data.round_trip_us || []), { from: 0, to: most, ticks },
-    floors(true),
-    (scale) => list.map(([, points], place) => stroke(path(points, scale), ...style(place))).join(""),
-    list.map(([words], place) => [words, ...style(place)]),
+    baselines(true),
+    (scale) => list.map(([, points], index) => stroke(path(points, scale), ...style(index))).join(""),
+    list.map(([caption], index) => [caption, ...style(index)]),
     (at) => {
       const share = 100 * (1 - 10 ** -at), digits = Math.max(0, Math.ceil(at) - 1);
-      const lines = list.flatMap(([words, points]) => (at > points.at(-1)[0] + 0.02 ? [] : [`${words}: ${span(nearest(points, at)[1])}`]));
-      return lines.length ? { at, words: [`${share.toFixed(digits)} % took no longer than`, ...lines].join("\n") } : null;
+      const lines = list.flatMap(([caption, points]) => (at > points.at(-1)[0] + 0.02 ? [] : [`${caption}: ${span(nearest(points, at)[1])}`]));
+      return lines.length ? { at, caption: [`${share.toFixed(digits)} % took no longer than`, ...lines].join("\n") } : null;
     });
 }
 
-// When one task was alone, when a node was dead, and what else changed.
-function stages(scale, width) {
-  const out = [], end = scale.x(picture.alone_seconds), height = scale.foot - scale.top;
+// Marks the phase with one task, and the time of the dead node.
+function phases(scale, width) {
+  const out = [], end = scale.x(chart.alone_seconds), height = scale.foot - scale.top;
   out.push(`<rect x="${scale.x(0)}" y="${scale.top}" width="${end - scale.x(0)}" height="${height}" fill="var(--alone)"/><text x="${scale.x(0) + 4}" y="${scale.top - 4}">alone</text><text x="${end + 4}" y="${scale.top - 4}">${safe(data.tasks)}</text>`);
-  const killed = picture.killed;
+  const killed = chart.killed;
   if (killed) {
     out.push(`<rect x="${scale.x(killed[0])}" y="${scale.top}" width="${scale.x(killed[1]) - scale.x(killed[0])}" height="${height}" fill="var(--down)"/>`);
-    for (const [at, words] of [[killed[0], width < 520 ? "killed" : `${killed[2]} killed`], [killed[1], "started again"]])
-      out.push(`<path d="M${scale.x(at)} ${scale.top}V${scale.foot}" stroke="var(--bad)" stroke-width="1.5"/><text x="${scale.x(at) + 4}" y="${scale.top - 4}" style="fill:var(--bad)">${safe(words)}</text>`);
+    for (const [at, caption] of [[killed[0], width < 520 ? "killed" : `${killed[2]} killed`], [killed[1], "restarted"]])
+      out.push(`<path d="M${scale.x(at)} ${scale.top}V${scale.foot}" stroke="var(--bad)" stroke-width="1.5"/><text x="${scale.x(at) + 4}" y="${scale.top - 4}" style="fill:var(--bad)">${safe(caption)}</text>`);
     if (killed[3] !== null) out.push(`<path d="M${scale.x(killed[3])} ${scale.top}V${scale.foot}" stroke="var(--soft)" stroke-dasharray="3 3"/><text class="label" x="${scale.x(killed[3]) + (scale.x(killed[3]) > width - 90 ? -5 : 5)}" y="${scale.top + 12}" text-anchor="${scale.x(killed[3]) > width - 90 ? "end" : "start"}">votes again</text>`);
   }
   return out.join("");
 }
 
 function seconds(width) {
-  const goal = picture.seconds / Math.max(3, width / 90), power = 10 ** Math.floor(Math.log10(goal));
+  const goal = chart.seconds / Math.max(3, width / 90), power = 10 ** Math.floor(Math.log10(goal));
   const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= goal), out = [];
-  for (let at = 0; at <= picture.seconds * 1.0001; at += step) out.push([at, `${+at.toFixed(2)} s`]);
+  for (let at = 0; at <= chart.seconds * 1.0001; at += step) out.push([at, `${+at.toFixed(2)} s`]);
   return out;
 }
-const clock = { from: 0, to: picture.seconds, ticks: seconds };
+const clock = { from: 0, to: chart.seconds, ticks: seconds };
 
 function times() {
-  const { slices } = picture, color = hue(0);
-  // No line over the change from one task to all.
-  const parts = [slices.filter(([at]) => at < picture.alone_seconds), slices.filter(([at]) => at >= picture.alone_seconds)].filter((part) => part.length);
-  plot("times", 280, slices.flatMap(([, half, most]) => [half, most]).concat(data.round_trip_us || []), clock,
-    [stages, ...floors(false)],
-    (scale) => parts.map((part) => {
-      const band = path(part.map(([at, half]) => [at, half]), scale) + path(part.map(([at, , most]) => [at, most]).reverse(), scale).replace("M", "L") + "Z";
-      return `<path d="${band}" fill="${color}" opacity=".22"/>` + stroke(path(part.map(([at, half]) => [at, half]), scale), color);
+  const { slices } = chart, color = hue(0);
+  // Two lines: one task and all tasks are not connected.
+  const segments = [slices.filter(([at]) => at < chart.alone_seconds), slices.filter(([at]) => at >= chart.alone_seconds)].filter((segment) => segment.length);
+  plot("times", 280, slices.flatMap(([, median, most]) => [median, most]).concat(data.round_trip_us || []), clock,
+    [phases, ...baselines(false)],
+    (scale) => segments.map((segment) => {
+      const band = path(segment.map(([at, median]) => [at, median]), scale) + path(segment.map(([at, , most]) => [at, most]).reverse(), scale).replace("M", "L") + "Z";
+      return `<path d="${band}" fill="${color}" opacity=".22"/>` + stroke(path(segment.map(([at, median]) => [at, median]), scale), color);
     }).join(""),
-    [["half", color], ["up to p99", color, "", 0.3], ["round trip or write of the quorum", "var(--ink)", "1 4"]],
+    [["median", color], ["up to p99", color, "", 0.3], ["round trip or write of the quorum", "var(--ink)", "1 4"]],
     (at) => {
       const slice = nearest(slices, at);
-      return slice && { at: slice[0], words: `${slice[0].toFixed(2)} s\nhalf ${span(slice[1])}, 99 % ${span(slice[2])}\nthe longest ${span(slice[3])}${slice[0] < picture.alone_seconds ? "" : `\n${Math.round(slice[4])} locks/s`}` };
+      return slice && { at: slice[0], caption: `${slice[0].toFixed(2)} s\nmedian ${span(slice[1])}, p99 ${span(slice[2])}\nmax ${span(slice[3])}${slice[0] < chart.alone_seconds ? "" : `\n${Math.round(slice[4])} locks/s`}` };
     });
 }
 
 function nodes() {
-  const all = picture.nodes;
+  const all = chart.nodes;
   const runs = (points) => points.reduce((runs, [at, us]) => (us === null ? [...runs, []] : [...runs.slice(0, -1), [...runs.at(-1), [at, us]]]), [[]]).filter((run) => run.length);
-  const words = (place) => data.names[place] + (data.ranks[place] === data.quorum && all.length > 1 ? " (the quorum's last)" : "");
-  const width = (place) => (data.ranks[place] === data.quorum ? 'style="stroke-width:3px"' : 'opacity=".85"');
-  plot("nodes", 280, all.flatMap((points) => points.map(([, us]) => us)), clock, [stages],
-    (scale) => all.map((points, place) => runs(points).map((run) => stroke(path(run.length > 1 ? run : [run[0], run[0]], scale), hue(place), "", width(place))).join("")).join(""),
-    all.map((_, place) => [words(place), hue(place)]),
+  const caption = (index) => data.names[index] + (data.ranks[index] === data.quorum && all.length > 1 ? " (the quorum's last)" : "");
+  const width = (index) => (data.ranks[index] === data.quorum ? 'style="stroke-width:3px"' : 'opacity=".85"');
+  plot("nodes", 280, all.flatMap((points) => points.map(([, us]) => us)), clock, [phases],
+    (scale) => all.map((points, index) => runs(points).map((run) => stroke(path(run.length > 1 ? run : [run[0], run[0]], scale), hue(index), "", width(index))).join("")).join(""),
+    all.map((_, index) => [caption(index), hue(index)]),
     (at) => {
-      const near = all.map((points, place) => [place, nearest(points, at)]).filter(([, point]) => point);
+      const near = all.map((points, index) => [index, nearest(points, at)]).filter(([, point]) => point);
       if (!near.length) return null;
       near.sort((one, other) => (one[1][1] ?? Infinity) - (other[1][1] ?? Infinity));
-      return { at: near[0][1][0], words: [`${near[0][1][0].toFixed(2)} s`, ...near.map(([place, [, us]]) => `${data.names[place]}: ${us === null ? "no answer" : span(us)}`)].join("\n") };
+      return { at: near[0][1][0], caption: [`${near[0][1][0].toFixed(2)} s`, ...near.map(([index, [, us]]) => `${data.names[index]}: ${us === null ? "no reply" : span(us)}`)].join("\n") };
     });
 }
 

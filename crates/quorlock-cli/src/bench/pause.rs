@@ -1,6 +1,6 @@
-//! Short pauses. Tokio's timers count in milliseconds and round up, which would make a hold of 0.1 ms one of 1 to 2 ms.
-//! Spinning would take the processor from the measured work. So a thread of its own waits for the next end, with the
-//! system's fine timer, and wakes the task some hundredths of a millisecond late. The actual hold time is measured.
+//! Short pauses, timed by a separate thread with the system's timer. It wakes a task some hundredths of a
+//! millisecond late, and the actual hold time is measured. Tokio's timers count in milliseconds and round up:
+//! a hold of 0.1 ms would take 1 to 2 ms. Spinning would take the processor from the measured work.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -24,39 +24,39 @@ struct TimerRequest {
 }
 
 impl Timer {
-    /// It ends when this is dropped.
+    /// Starts the thread. It ends when this value is dropped.
     pub(super) fn start() -> std::io::Result<Self> {
-        let (orders, inbox) = channel();
-        thread::Builder::new().name("pauses".to_owned()).spawn(move || serve(&inbox))?;
-        Ok(Self { requests: orders })
+        let (sender, receiver) = channel();
+        thread::Builder::new().name("pauses".to_owned()).spawn(move || serve(&receiver))?;
+        Ok(Self { requests: sender })
     }
 
     pub(super) async fn pause(&self, span: Duration) {
-        let (call, called) = oneshot::channel();
+        let (wake, woken) = oneshot::channel();
         let at = boot_nanos() + span.as_nanos() as u64;
-        if self.requests.send(TimerRequest { at, wake: call }).is_ok() {
+        if self.requests.send(TimerRequest { at, wake }).is_ok() {
             // The other end lives as long as this value.
-            let _ = called.await;
+            let _ = woken.await;
         }
     }
 }
 
-fn serve(inbox: &Receiver<TimerRequest>) {
-    // Linux otherwise delays wake-ups by up to 50 µs to group them. Where this fails, pauses are that much longer.
+fn serve(receiver: &Receiver<TimerRequest>) {
+    // Linux otherwise delays wake-ups by up to 50 µs to group them. If this fails, pauses are longer.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
     let mut waiting: BinaryHeap<Reverse<TimerRequest>> = BinaryHeap::new();
     loop {
         let now = boot_nanos();
         while waiting.peek().is_some_and(|Reverse(next)| next.at <= now) {
-            if let Some(Reverse(order)) = waiting.pop() {
+            if let Some(Reverse(request)) = waiting.pop() {
                 // Fails only if the waiting task was cancelled.
-                let _ = order.wake.send(());
+                let _ = request.wake.send(());
             }
         }
-        let left = waiting.peek().map_or(LONG, |Reverse(next)| Duration::from_nanos(next.at - now));
-        match inbox.recv_timeout(left) {
-            Ok(order) => waiting.push(Reverse(order)),
+        let timeout = waiting.peek().map_or(LONG, |Reverse(next)| Duration::from_nanos(next.at - now));
+        match receiver.recv_timeout(timeout) {
+            Ok(request) => waiting.push(Reverse(request)),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -90,18 +90,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_pause_is_never_cut_short_and_keeps_no_other_waiting() {
-        let pauses = Timer::start().expect("a thread");
+    async fn a_pause_lasts_its_full_time_and_delays_no_other() {
+        let timer = Timer::start().expect("a thread");
         let (short, endless) = (Duration::from_micros(300), Duration::from_secs(36_000));
         for _ in 0..20 {
-            let begun = boot_nanos();
+            let began_at = boot_nanos();
             tokio::select! {
                 biased;
-                () = pauses.pause(endless) => panic!("ten hours are not over"),
-                () = pauses.pause(short) => {}
+                () = timer.pause(endless) => panic!("ten hours are not over"),
+                () = timer.pause(short) => {}
             }
-            let took = boot_nanos() - begun;
-            assert!(u128::from(took) >= short.as_nanos(), "{took} ns");
+            let elapsed = boot_nanos() - began_at;
+            assert!(u128::from(elapsed) >= short.as_nanos(), "{elapsed} ns");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Percentiles: a few numbers of a histogram, and its curve, in microseconds.
+//! Percentiles of a histogram, and its curve for a plot, in microseconds.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -17,7 +17,7 @@ pub(super) struct Percentiles {
 }
 
 impl Percentiles {
-    /// Of nanoseconds; nothing if nothing was counted.
+    /// From a histogram of nanoseconds; none if it is empty.
     pub(super) fn of(times: &Histogram<u64>) -> Option<Self> {
         let at = |share: f64| micros(times.value_at_quantile(share));
         (!times.is_empty()).then(|| Self {
@@ -30,16 +30,16 @@ impl Percentiles {
         })
     }
 
-    /// Of a list of nanoseconds.
+    /// From a list of nanoseconds.
     pub(super) fn of_list(times: impl IntoIterator<Item = u64>) -> Option<Self> {
-        let mut counted = histogram(3);
-        times.into_iter().for_each(|time| counted.saturating_record(time));
-        Self::of(&counted)
+        let mut histogram_of_times = histogram(3);
+        times.into_iter().for_each(|time| histogram_of_times.saturating_record(time));
+        Self::of(&histogram_of_times)
     }
 }
 
-/// Points for a plot: how many nines of the times (0: none, 1: 90 %, 2: 99 %), and their upper bound, as far as there
-/// are enough times.
+/// Points for a plot: a percentile as its number of nines (0: none, 1: 90 %, 2: 99 %), and its value. The
+/// last point is the longest time.
 pub(super) fn curve(times: &Histogram<u64>) -> Vec<(f64, f64)> {
     if times.is_empty() {
         return Vec::new();
@@ -91,32 +91,32 @@ mod tests {
     }
 
     #[test]
-    fn the_figures_are_those_of_the_times_and_so_is_the_json() {
-        let spread = Percentiles::of(&even()).expect("figures");
+    fn percentiles_match_the_recorded_times_and_the_json() {
+        let percentiles = Percentiles::of(&even()).expect("percentiles");
         let close = |got: f64, want: f64| (got - want).abs() <= want * 0.001 + 0.1;
         let all = [
-            (spread.p50_us, 5_000.0),
-            (spread.p90_us, 9_000.0),
-            (spread.p99_us, 9_900.0),
-            (spread.p999_us, 9_990.0),
-            (spread.max_us, 10_000.0),
+            (percentiles.p50_us, 5_000.0),
+            (percentiles.p90_us, 9_000.0),
+            (percentiles.p99_us, 9_900.0),
+            (percentiles.p999_us, 9_990.0),
+            (percentiles.max_us, 10_000.0),
         ];
-        assert!(all.iter().all(|(got, want)| close(*got, *want)), "{spread:?}");
-        let json = serde_json::to_value(spread).expect("JSON");
+        assert!(all.iter().all(|(got, want)| close(*got, *want)), "{percentiles:?}");
+        let json = serde_json::to_value(percentiles).expect("JSON");
         let names: Vec<&str> = json.as_object().expect("an object").keys().map(String::as_str).collect();
         assert_eq!(names, ["count", "max_us", "p50_us", "p90_us", "p999_us", "p99_us"]);
-        assert_eq!((&json["count"], &json["p90_us"]), (&10_000.into(), &spread.p90_us.into()));
+        assert_eq!((&json["count"], &json["p90_us"]), (&10_000.into(), &percentiles.p90_us.into()));
     }
 
     #[test]
-    fn nothing_counted_is_no_figure() {
+    fn an_empty_histogram_has_no_percentiles() {
         assert_eq!(Percentiles::of(&histogram(3)), None);
         assert_eq!(serde_json::to_string(&Percentiles::of(&histogram(3))).expect("JSON"), "null");
         assert!(curve(&histogram(3)).is_empty());
     }
 
     #[test]
-    fn a_curve_goes_as_far_as_there_are_times_and_never_down() {
+    fn a_curve_ends_at_the_longest_time_and_never_falls() {
         let points = curve(&even());
         let (first, last) = (points.first().expect("a point"), points.last().expect("a point"));
         assert!(first.0 == 0.0 && (last.0 - 4.0).abs() < 1e-9, "{points:?}");

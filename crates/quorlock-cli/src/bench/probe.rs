@@ -1,11 +1,12 @@
-//! Probes of each node by itself: how long a request and its reply take, and how long a write takes.
+//! Probes each node alone: the round trip of a request, and the time of a write.
 //!
-//! Each node has a client of its own that knows no other node; all run on one thread. The request inspects a name that
-//! is not held; the write is the plain lock on that one node. Only the probes use the name.
+//! For each node there is a client that knows no other node; all run on one thread. The request inspects a
+//! name that is not held; the write is the plain lock on that one node. Only the probes use the name.
 //!
-//! While one task is alone, it alternates with the probes: a node that is busy with the task's command would delay the
-//! probe, and the probe would then seem slower than the lock. All nodes are probed at once, as a lock sends its
-//! requests at once. While all tasks run, each node is probed now and then, to see the effect of the load.
+//! While one task is alone, it alternates with the probes: a node that is busy with the task's command would
+//! delay the probe, and the probe would then seem slower than the lock. All nodes are probed at once, as a
+//! lock sends its requests at once. While all tasks run, each node is probed now and then, to see the effect
+//! of the load.
 
 use std::time::Duration;
 
@@ -41,86 +42,86 @@ struct Probe {
     ttl: Duration,
 }
 
-/// Probes all nodes in rounds as long as rounds are requested, and then each node until the run ends. Returns the
-/// probes of each, in the order of the nodes.
+/// Probes all nodes in rounds as long as rounds are requested, and then each node until the run ends. Returns
+/// the probes of each, in the order of the nodes.
 pub(super) fn run(
     builder: &RedlockBuilder,
     urls: &[String],
-    setting: &BenchPlan,
+    plan: &BenchPlan,
     mut rounds: mpsc::Receiver<oneshot::Sender<()>>,
-    live: &ProgressState,
+    progress: &ProgressState,
 ) -> Result<Vec<Vec<ProbeSample>>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(exit::SOFTWARE, format!("no runtime: {error}")))?;
     runtime.block_on(async {
-        let probes = urls.iter().enumerate().map(|(place, url)| {
+        let probes = urls.iter().enumerate().map(|(node, url)| {
             // A plain client shares no name with a fenced one, so it voids no probation.
             let builder = builder.clone().nodes([url]).quorum(1).plain().client_name("quorlock-bench-probe");
-            let name = format!("{}:probe", setting.prefix);
-            Ok(Probe { node: place, client: builder.connect_lazy()?, name, ttl: setting.ttl })
+            let name = format!("{}:probe", plan.prefix);
+            Ok(Probe { node, client: builder.connect_lazy()?, name, ttl: plan.ttl })
         });
         let probes: Vec<Probe> = probes.collect::<Result<_, ConnectError>>()?;
-        let mut looks: Vec<Vec<ProbeSample>> = vec![Vec::new(); urls.len()];
+        let mut samples: Vec<Vec<ProbeSample>> = vec![Vec::new(); urls.len()];
         // One thread sends the requests, so one is always last: the order rotates.
-        let mut order: Vec<&Probe> = probes.iter().collect();
+        let mut rotation: Vec<&Probe> = probes.iter().collect();
         while let Some(done) = rounds.recv().await {
-            order.rotate_left(1);
-            let one = |probe: &&Probe| {
+            rotation.rotate_left(1);
+            let sample_of = |probe: &&Probe| {
                 let probe = (*probe).clone();
                 async move { (probe.node, vec![probe.sample().await]) }
             };
-            let crew: JoinSet<_> = order.iter().map(one).collect();
-            gather(crew, &mut looks).await?;
+            let tasks: JoinSet<_> = rotation.iter().map(sample_of).collect();
+            gather(tasks, &mut samples).await?;
             // The task that requested it may have ended meanwhile.
             let _ = done.send(());
         }
-        let crew: JoinSet<_> =
-            probes.iter().cloned().map(|probe| probe.samples(urls.len(), live.stop.clone())).collect();
-        gather(crew, &mut looks).await?;
-        Ok(looks)
+        let tasks: JoinSet<_> =
+            probes.iter().cloned().map(|probe| probe.samples(urls.len(), progress.stop.clone())).collect();
+        gather(tasks, &mut samples).await?;
+        Ok(samples)
     })
 }
 
 async fn gather(
-    mut crew: JoinSet<(usize, Vec<ProbeSample>)>,
-    looks: &mut [Vec<ProbeSample>],
+    mut tasks: JoinSet<(usize, Vec<ProbeSample>)>,
+    samples: &mut [Vec<ProbeSample>],
 ) -> Result<(), Failure> {
-    while let Some(ended) = crew.join_next().await {
-        let (place, found) = ended.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
-        looks[place].extend(found);
+    while let Some(ended) = tasks.join_next().await {
+        let (node, new) = ended.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
+        samples[node].extend(new);
     }
     Ok(())
 }
 
 impl Probe {
-    async fn samples(self, nodes: usize, over: CancellationToken) -> (usize, Vec<ProbeSample>) {
-        let mut looks = Vec::new();
+    async fn samples(self, nodes: usize, run_ended: CancellationToken) -> (usize, Vec<ProbeSample>) {
+        let mut samples = Vec::new();
         // Staggered, so that they do not collide on a machine that they share.
-        let mut pause = INTERVAL.mul_f64(self.node as f64 / nodes as f64);
+        let mut delay = INTERVAL.mul_f64(self.node as f64 / nodes as f64);
         loop {
             tokio::select! {
-                () = over.cancelled() => break,
-                () = sleep(pause) => {}
+                () = run_ended.cancelled() => break,
+                () = sleep(delay) => {}
             }
-            pause = INTERVAL;
-            looks.push(self.sample().await);
+            delay = INTERVAL;
+            samples.push(self.sample().await);
         }
         // A lock that it cannot release any more expires.
         let _ = self.client.shutdown(DRAIN).await;
-        (self.node, looks)
+        (self.node, samples)
     }
 
     async fn sample(&self) -> ProbeSample {
         let at = boot_nanos();
-        let seen = self.client.inspect(&self.name).await.ok();
-        let answered =
-            seen.is_some_and(|it| it.nodes.iter().all(|node| matches!(node.reply, Vote::Inspected(_))));
-        let round_trip = answered.then(|| boot_nanos() - at);
-        let asked = boot_nanos();
+        let inspection = self.client.inspect(&self.name).await.ok();
+        let replied =
+            inspection.is_some_and(|it| it.nodes.iter().all(|node| matches!(node.reply, Vote::Inspected(_))));
+        let round_trip = replied.then(|| boot_nanos() - at);
+        let requested_at = boot_nanos();
         let guard = self.client.mutex(&self.name).ttl(self.ttl).try_acquire().await.ok().flatten();
-        let write = guard.is_some().then(|| boot_nanos() - asked);
+        let write = guard.is_some().then(|| boot_nanos() - requested_at);
         if let Some(guard) = guard {
             // If unconfirmed, it is released in the background as soon as the node is reachable again.
             let _ = guard.release().await;

@@ -1,4 +1,4 @@
-//! The state that the threads of a run share: when it began, which part it is in, how the nodes changed.
+//! The state that the threads of a run share: its phases with their times, and changes at the nodes.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use quorlock::{CancellationToken, Event, FailureReason};
 
 use crate::reaper::boot_nanos;
 
-/// A part of the run.
+/// A phase of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// One task.
@@ -31,9 +31,9 @@ impl Phase {
 /// The shared state.
 #[derive(Default)]
 pub(super) struct ProgressState {
-    /// When each part began, in nanoseconds of the boot clock; 0 if it has not.
-    begun: [AtomicU64; 4],
-    part: AtomicUsize,
+    /// When each phase began, in nanoseconds of the boot clock; 0 if it has not.
+    began: [AtomicU64; 4],
+    phase: AtomicUsize,
     ended: AtomicU64,
     pub(super) locks: AtomicU64,
     /// Ends the run.
@@ -41,9 +41,9 @@ pub(super) struct ProgressState {
 }
 
 impl ProgressState {
-    pub(super) fn enter(&self, part: Phase) {
-        self.begun[part.index()].store(boot_nanos(), Ordering::Release);
-        self.part.store(part.index(), Ordering::Release);
+    pub(super) fn enter(&self, phase: Phase) {
+        self.began[phase.index()].store(boot_nanos(), Ordering::Release);
+        self.phase.store(phase.index(), Ordering::Release);
     }
 
     /// Only the first call counts.
@@ -53,28 +53,28 @@ impl ProgressState {
     }
 
     pub(super) fn phase(&self) -> Phase {
-        Phase::ALL[self.part.load(Ordering::Acquire)]
+        Phase::ALL[self.phase.load(Ordering::Acquire)]
     }
 
-    /// When a part began, if it has.
-    pub(super) fn began_at(&self, part: Phase) -> Option<u64> {
-        Some(self.begun[part.index()].load(Ordering::Acquire)).filter(|at| *at > 0)
+    /// When a phase began, if it has.
+    pub(super) fn began_at(&self, phase: Phase) -> Option<u64> {
+        Some(self.began[phase.index()].load(Ordering::Acquire)).filter(|at| *at > 0)
     }
 
-    /// The beginning and end of a part.
-    pub(super) fn span(&self, part: Phase) -> Option<(u64, u64)> {
-        let from = self.began_at(part)?;
-        let later = Phase::ALL[part.index() + 1..].iter().find_map(|later| self.began_at(*later));
+    /// The beginning and end of a phase.
+    pub(super) fn span(&self, phase: Phase) -> Option<(u64, u64)> {
+        let from = self.began_at(phase)?;
+        let later = Phase::ALL[phase.index() + 1..].iter().find_map(|later| self.began_at(*later));
         Some((from, later.unwrap_or_else(|| self.ended.load(Ordering::Acquire))))
     }
 }
 
-/// Receives the client's events.
+/// Counts the client's events.
 #[derive(Default)]
 pub(super) struct EventCounter {
-    answers: AtomicU64,
+    replies: AtomicU64,
     failed: AtomicU64,
-    turns: Mutex<Vec<NodeChange>>,
+    changes: Mutex<Vec<NodeChange>>,
 }
 
 /// A change at a node.
@@ -83,30 +83,30 @@ pub(super) struct NodeChange {
     pub(super) at: u64,
     pub(super) node: String,
     pub(super) what: &'static str,
-    /// How long it casts no vote from then on, although it is up.
+    /// The time after `at` in which it is up and casts no vote.
     pub(super) silent_nanos: u64,
 }
 
 impl EventCounter {
-    /// How many commands were answered.
+    /// The number of replies.
     pub(super) fn replies(&self) -> u64 {
-        self.answers.load(Ordering::Relaxed)
+        self.replies.load(Ordering::Relaxed)
     }
 
-    /// How many attempts found no quorum, or one that came too late.
+    /// The number of attempts that found no quorum, or found it too late.
     pub(super) fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }
 
     pub(super) fn changes(&self) -> Vec<NodeChange> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn on_event(&self, event: &Event<'_>) {
         let mut silent_nanos = 0;
         let (node, what) = match event {
             Event::ReplyReceived { .. } => {
-                self.answers.fetch_add(1, Ordering::Relaxed);
+                self.replies.fetch_add(1, Ordering::Relaxed);
                 return;
             }
             Event::AcquireFailed { reason: FailureReason::Contended { .. }, .. } => return,
@@ -124,7 +124,7 @@ impl EventCounter {
             Event::ClockJumped { node, .. } => (node, "clock jumped"),
             _ => return,
         };
-        let turn = NodeChange { at: boot_nanos(), node: (*node).to_owned(), what, silent_nanos };
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner).push(turn);
+        let change = NodeChange { at: boot_nanos(), node: (*node).to_owned(), what, silent_nanos };
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).push(change);
     }
 }

@@ -1,4 +1,4 @@
-//! Records each lock that was acquired and released, by part of the run and over time.
+//! Records each acquired and released lock, by phase of the run and by time slice.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(super) struct Cycle {
     pub(super) is_confirmed: bool,
 }
 
-/// Everything of one part of the run.
+/// The times of one phase of the run.
 #[derive(Clone, Debug)]
 pub(super) struct PhaseRecord {
     pub(super) acquire: Histogram<u64>,
@@ -34,20 +34,20 @@ pub(super) struct PhaseRecord {
     pub(super) unconfirmed: u64,
 }
 
-/// A moment of the run.
+/// A short time slice of the run.
 #[derive(Clone, Debug)]
 pub(super) struct Slice {
     pub(super) acquire: Histogram<u64>,
 }
 
-/// Everything.
+/// The records of a run.
 #[derive(Debug)]
 pub(super) struct Recorder {
     pub(super) phases: [PhaseRecord; 4],
     pub(super) slices: Vec<Slice>,
-    /// Locks of each task, without the part in which one was alone.
+    /// The number of locks of each task, without the phase with one task.
     pub(super) by_task: Vec<u64>,
-    /// How long the tasks without a lock at the end had waited.
+    /// The waiting times of the tasks that were waiting at the end.
     pub(super) unserved: Vec<u64>,
     /// When each key was last released.
     freed: Vec<u64>,
@@ -68,29 +68,29 @@ impl Recorder {
         }
     }
 
-    /// How long a slice is.
+    /// The length of a slice.
     pub(super) fn slice_seconds(&self) -> f64 {
         self.slice as f64 / 1e9
     }
 
-    pub(super) fn record(&mut self, part: Phase, cycle: Cycle) {
-        let share = &mut self.phases[part.index()];
-        share.acquire.saturating_record(cycle.granted_at - cycle.requested_at);
-        share.release.saturating_record(cycle.released_at - cycle.release_began_at);
-        share.held.saturating_record(cycle.release_began_at - cycle.granted_at);
-        share.held_nanos += cycle.release_began_at - cycle.granted_at;
-        share.lost += u64::from(cycle.was_lost);
-        share.unconfirmed += u64::from(!cycle.is_confirmed);
-        if part != Phase::Alone {
+    pub(super) fn record(&mut self, phase: Phase, cycle: Cycle) {
+        let phase_record = &mut self.phases[phase.index()];
+        phase_record.acquire.saturating_record(cycle.granted_at - cycle.requested_at);
+        phase_record.release.saturating_record(cycle.released_at - cycle.release_began_at);
+        phase_record.held.saturating_record(cycle.release_began_at - cycle.granted_at);
+        phase_record.held_nanos += cycle.release_began_at - cycle.granted_at;
+        phase_record.lost += u64::from(cycle.was_lost);
+        phase_record.unconfirmed += u64::from(!cycle.is_confirmed);
+        if phase != Phase::Alone {
             self.by_task[cycle.task] += 1;
-            let before = std::mem::replace(&mut self.freed[cycle.key], cycle.release_began_at);
-            // Only where a task was waiting when it became free.
-            if before > cycle.requested_at {
-                share.gap.saturating_record(cycle.granted_at.saturating_sub(before));
+            let freed_before = std::mem::replace(&mut self.freed[cycle.key], cycle.release_began_at);
+            // A gap counts only if a task was waiting when the key became free.
+            if freed_before > cycle.requested_at {
+                phase_record.gap.saturating_record(cycle.granted_at.saturating_sub(freed_before));
             }
         }
-        let place = (cycle.granted_at.saturating_sub(self.began) / self.slice) as usize;
-        if let Some(slice) = self.slices.get_mut(place) {
+        let index = (cycle.granted_at.saturating_sub(self.began) / self.slice) as usize;
+        if let Some(slice) = self.slices.get_mut(index) {
             slice.acquire.saturating_record(cycle.granted_at - cycle.requested_at);
         }
     }
@@ -109,7 +109,7 @@ impl PhaseRecord {
         }
     }
 
-    /// Both.
+    /// The sum of both records.
     pub(super) fn merge(mut self, other: &Self) -> Self {
         self.acquire += &other.acquire;
         self.release += &other.release;
@@ -122,29 +122,29 @@ impl PhaseRecord {
     }
 }
 
-/// A histogram of nanoseconds. Its size is fixed, so that counting never stops to allocate; a longer time counts as two
-/// hours.
+/// A histogram of nanoseconds. Its size is fixed, so that counting never stops to allocate; a longer time
+/// counts as two hours.
 pub(super) fn histogram(digits: u8) -> Histogram<u64> {
     Histogram::new_with_bounds(1, MAX_NANOS, digits)
         .expect("one to five digits are what a histogram can have")
 }
 
 const MAX_NANOS: u64 = 2 * 3600 * 1_000_000_000;
-/// Into how many slices the run is cut.
+/// The number of slices.
 const SLICES: usize = 100;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn cycle(task: usize, asked: u64, held: u64, freed: u64) -> Cycle {
+    fn cycle(task: usize, requested_at: u64, granted_at: u64, release_began_at: u64) -> Cycle {
         Cycle {
             task,
             key: 0,
-            requested_at: asked,
-            granted_at: held,
-            release_began_at: freed,
-            released_at: freed + 5,
+            requested_at,
+            granted_at,
+            release_began_at,
+            released_at: release_began_at + 5,
             was_lost: false,
             is_confirmed: true,
         }
@@ -152,29 +152,29 @@ mod tests {
 
     #[test]
     fn a_gap_is_counted_only_where_a_task_waited() {
-        let mut tally = Recorder::new(2, 1, 1_000, Duration::from_micros(10));
-        tally.record(Phase::Load, cycle(0, 1_000, 1_100, 1_200));
+        let mut recorder = Recorder::new(2, 1, 1_000, Duration::from_micros(10));
+        recorder.record(Phase::Load, cycle(0, 1_000, 1_100, 1_200));
         // Requested while it was held, and granted 40 after its release.
-        tally.record(Phase::Load, cycle(1, 1_050, 1_240, 1_300));
+        recorder.record(Phase::Load, cycle(1, 1_050, 1_240, 1_300));
         // Requested when it was free.
-        tally.record(Phase::Load, cycle(0, 5_000, 5_050, 5_100));
-        let share = &tally.phases[Phase::Load.index()];
-        assert_eq!((share.gap.len(), share.gap.max()), (1, 40));
-        assert_eq!((share.held_nanos, tally.by_task), (100 + 60 + 50, vec![2, 1]));
+        recorder.record(Phase::Load, cycle(0, 5_000, 5_050, 5_100));
+        let record = &recorder.phases[Phase::Load.index()];
+        assert_eq!((record.gap.len(), record.gap.max()), (1, 40));
+        assert_eq!((record.held_nanos, recorder.by_task), (100 + 60 + 50, vec![2, 1]));
     }
 
     #[test]
-    fn what_one_task_does_alone_is_kept_apart() {
-        let mut tally = Recorder::new(2, 2, 1_000, Duration::from_micros(10));
-        tally.record(Phase::Alone, cycle(0, 1_000, 1_100, 1_200));
-        tally.record(Phase::NodeDown, cycle(1, 3_000, 3_300, 3_400));
-        assert_eq!(tally.by_task, [0, 1]);
-        let lens = tally.phases.each_ref().map(|share| share.acquire.len());
-        assert_eq!(lens, [1, 0, 1, 0]);
-        let both = tally.phases[0].clone().merge(&tally.phases[2]);
+    fn locks_of_a_lone_task_are_recorded_separately() {
+        let mut recorder = Recorder::new(2, 2, 1_000, Duration::from_micros(10));
+        recorder.record(Phase::Alone, cycle(0, 1_000, 1_100, 1_200));
+        recorder.record(Phase::NodeDown, cycle(1, 3_000, 3_300, 3_400));
+        assert_eq!(recorder.by_task, [0, 1]);
+        let lengths = recorder.phases.each_ref().map(|record| record.acquire.len());
+        assert_eq!(lengths, [1, 0, 1, 0]);
+        let both = recorder.phases[0].clone().merge(&recorder.phases[2]);
         assert_eq!((both.acquire.len(), both.acquire.max()), (2, 300));
         let filled: Vec<usize> =
-            (0..SLICES).filter(|place| !tally.slices[*place].acquire.is_empty()).collect();
+            (0..SLICES).filter(|index| !recorder.slices[*index].acquire.is_empty()).collect();
         assert_eq!(filled, [1, 23], "slices of a tenth of a microsecond");
     }
 }

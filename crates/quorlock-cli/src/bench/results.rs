@@ -34,7 +34,7 @@ pub(super) struct Results {
     pub(super) cost: Cost,
     pub(super) alone: PhaseResult,
     pub(super) load: PhaseResult,
-    /// The three parts of the load, where a node was killed.
+    /// The three phases of the load, if a node was killed.
     pub(super) killed: Option<Killed>,
     pub(super) throughput: Throughput,
     pub(super) contention: Option<Contention>,
@@ -51,7 +51,7 @@ pub(super) struct Results {
     pub(super) chart: ChartData,
 }
 
-/// What one lock costs, with nothing else going on, compared with the nodes' times. None without a lock or a probe.
+/// The cost of one lock without other load, compared with the nodes' times. None without a lock or a probe.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Cost {
     pub(super) acquire_us: Option<f64>,
@@ -67,7 +67,7 @@ pub(super) struct Cost {
     pub(super) acquire_without_one_us: Option<f64>,
 }
 
-/// A part of the run.
+/// A phase of the run.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct PhaseResult {
     pub(super) seconds: f64,
@@ -99,7 +99,7 @@ pub(super) struct Throughput {
     pub(super) min_per_task: u64,
     pub(super) max_per_task: u64,
     pub(super) max_per_min: Option<f64>,
-    /// How many tasks were waiting when it ended, and the longest wait.
+    /// The number of tasks that were waiting at the end, and the longest wait.
     pub(super) waiting_at_the_end: usize,
     pub(super) longest_waiting_us: f64,
 }
@@ -122,7 +122,7 @@ pub(super) struct Node {
     pub(super) address: String,
     pub(super) server: String,
     pub(super) votes: bool,
-    /// 1 is the fastest. None without an answer.
+    /// 1 is the fastest. None without a reply.
     pub(super) rank: Option<usize>,
     pub(super) alone: Times,
     pub(super) load: Times,
@@ -145,7 +145,7 @@ pub(super) struct Times {
     pub(super) write: Option<Percentiles>,
 }
 
-/// What is drawn.
+/// The data of the plots.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct ChartData {
     pub(super) seconds: f64,
@@ -153,7 +153,7 @@ pub(super) struct ChartData {
     /// Middle of the slice, p50, p99, the longest, and locks a second.
     pub(super) slices: Vec<(f64, f64, f64, f64, f64)>,
     pub(super) curves: Vec<(String, Vec<(f64, f64)>)>,
-    /// For each node the time and the median round trip; none where there was no answer.
+    /// For each node, times with the median round trip; none without a reply.
     pub(super) nodes: Vec<Vec<(f64, Option<f64>)>>,
     /// When a node was killed and restarted, which, and when it voted again, if it did.
     pub(super) killed: Option<(f64, f64, String, Option<f64>)>,
@@ -166,7 +166,7 @@ pub(super) struct Measurements<'a> {
     pub(super) load: &'a LoadResult,
     pub(super) samples: &'a [Vec<ProbeSample>],
     pub(super) changes: Vec<NodeChange>,
-    /// The one that was killed, if one was.
+    /// The index of the killed node.
     pub(super) killed: Option<usize>,
     pub(super) failed: u64,
     pub(super) left: Leftovers,
@@ -174,50 +174,50 @@ pub(super) struct Measurements<'a> {
 }
 
 impl Results {
-    pub(super) fn of(counted: &Measurements<'_>) -> Self {
-        let Measurements { plan: setting, progress: live, load: loaded, .. } = counted;
-        let shares = &loaded.recorder.phases;
-        let [_, together, down, back] = shares;
+    pub(super) fn of(measurements: &Measurements<'_>) -> Self {
+        let Measurements { plan, progress, load: load_result, .. } = measurements;
+        let records = &load_result.recorder.phases;
+        let [_, together, down, back] = records;
         let all = together.clone().merge(down).merge(back);
-        let span = |part| live.span(part).unwrap_or_default();
+        let span = |phase| progress.span(phase).unwrap_or_default();
         let load_span = (span(Phase::Load).0, span(Phase::NodeBack).1.max(span(Phase::Load).1));
-        let nodes = nodes(counted, span(Phase::Alone), load_span);
+        let nodes = nodes(measurements, span(Phase::Alone), load_span);
         let alone = PhaseResult {
             locks_per_second: None,
-            ..PhaseResult::of(&shares[Phase::Alone.index()], span(Phase::Alone))
+            ..PhaseResult::of(&records[Phase::Alone.index()], span(Phase::Alone))
         };
         let load = PhaseResult::of(&all, load_span);
-        let mut figures = Self {
+        let mut results = Self {
             verdict: String::new(),
             notes: Vec::new(),
             description: about(),
             command: command_line(std::env::args_os()),
-            interrupted: counted.is_interrupted,
-            quorum: setting.quorum,
-            mode: if setting.max_ttl.is_some() { "fenced" } else { "plain" },
-            tasks: setting.tasks,
-            keys: setting.keys,
-            hold_us: setting.hold.as_secs_f64() * 1e6,
-            ttl_ms: setting.ttl.as_millis() as u64,
-            max_ttl_ms: setting.max_ttl.map(|longest| longest.as_millis() as u64),
-            cost: cost(counted, &alone, &nodes),
-            throughput: throughput(loaded, &load),
-            contention: setting.is_contended().then(|| contention(&all, &load, setting.keys)),
-            killed: counted.killed.map(|node| killed(counted, node)),
-            lost: shares.iter().map(|share| share.lost).sum(),
-            unconfirmed_releases: shares.iter().map(|share| share.unconfirmed).sum(),
-            failed_attempts: counted.failed,
+            interrupted: measurements.is_interrupted,
+            quorum: plan.quorum,
+            mode: if plan.max_ttl.is_some() { "fenced" } else { "plain" },
+            tasks: plan.tasks,
+            keys: plan.keys,
+            hold_us: plan.hold.as_secs_f64() * 1e6,
+            ttl_ms: plan.ttl.as_millis() as u64,
+            max_ttl_ms: plan.max_ttl.map(|longest| longest.as_millis() as u64),
+            cost: cost(measurements, &alone, &nodes),
+            throughput: throughput(load_result, &load),
+            contention: plan.is_contended().then(|| contention(&all, &load, plan.keys)),
+            killed: measurements.killed.map(|node| killed(measurements, node)),
+            lost: records.iter().map(|record| record.lost).sum(),
+            unconfirmed_releases: records.iter().map(|record| record.unconfirmed).sum(),
+            failed_attempts: measurements.failed,
             chart: ChartData::default(),
-            changes: changes(counted),
-            leftovers: counted.left.clone(),
+            changes: changes(measurements),
+            leftovers: measurements.left.clone(),
             alone,
             load,
             nodes,
         };
-        figures.chart = chart_data(counted, &all, figures.killed.as_ref());
-        figures.verdict = verdict::verdict(&figures);
-        figures.notes = verdict::notes(&figures);
-        figures
+        results.chart = chart_data(measurements, &all, results.killed.as_ref());
+        results.verdict = verdict::verdict(&results);
+        results.notes = verdict::notes(&results);
+        results
     }
 }
 
@@ -236,8 +236,8 @@ impl PhaseResult {
 }
 
 impl Node {
-    /// Its median with nothing else going on, in microseconds.
+    /// Its median without other load, in microseconds.
     pub(super) fn round_trip(&self) -> Option<f64> {
-        self.alone.round_trip.map(|spread| spread.p50_us)
+        self.alone.round_trip.map(|percentiles| percentiles.p50_us)
     }
 }

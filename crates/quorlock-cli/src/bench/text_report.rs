@@ -10,65 +10,66 @@ use quorlock_chaos::timeline::wrapped;
 use super::percentiles::{Percentiles, time_text};
 use super::results::{Node, PhaseResult, Results};
 
-/// A table of times, one of nodes, further notes, and the verdict last. A table that does not fit is printed as a list.
-pub(super) fn table(figures: &Results, columns: usize) -> String {
+/// The whole report: a table of times, a table of nodes, notes, and the verdict. A table that is too wide
+/// becomes a list.
+pub(super) fn table(results: &Results, columns: usize) -> String {
     let mut text = String::new();
-    wrapped(&mut text, &settings_line(figures), columns, "  ");
+    wrapped(&mut text, &settings_line(results), columns, "  ");
     text.push('\n');
     let has_room = |table: &String| table.lines().all(|line| line.chars().count() <= columns);
-    let drawn = Some(times(figures)).filter(has_room);
-    text.push_str(&drawn.unwrap_or_else(|| list::times(figures, columns)));
+    let drawn = Some(times(results)).filter(has_room);
+    text.push_str(&drawn.unwrap_or_else(|| list::times(results, columns)));
     text.push('\n');
-    wrapped(&mut text, &throughput(figures), columns, "  ");
-    if let Some(contention) = contention(figures) {
+    wrapped(&mut text, &throughput(results), columns, "  ");
+    if let Some(contention) = contention(results) {
         wrapped(&mut text, &contention, columns, "  ");
     }
     text.push('\n');
-    let drawn = Some(nodes(figures)).filter(has_room);
-    text.push_str(&drawn.unwrap_or_else(|| list::nodes(figures, columns)));
+    let drawn = Some(nodes(results)).filter(has_room);
+    text.push_str(&drawn.unwrap_or_else(|| list::nodes(results, columns)));
     text.push('\n');
-    for note in &figures.notes {
+    for note in &results.notes {
         wrapped(&mut text, &format!("· {note}"), columns, "  ");
     }
-    wrapped(&mut text, &figures.verdict, columns, "  ");
+    wrapped(&mut text, &results.verdict, columns, "  ");
     text
 }
 
 /// The conditions of the measurement.
-pub(super) fn settings_line(figures: &Results) -> String {
-    let mut servers: Vec<&str> = figures.nodes.iter().map(|node| node.server.as_str()).collect();
+pub(super) fn settings_line(results: &Results) -> String {
+    let mut servers: Vec<&str> = results.nodes.iter().map(|node| node.server.as_str()).collect();
     servers.retain(|server| !server.is_empty());
     servers.dedup();
-    let hold = if figures.hold_us > 0.0 {
-        format!("each held for {}", time_text(figures.hold_us))
+    let hold = if results.hold_us > 0.0 {
+        format!("each held for {}", time_text(results.hold_us))
     } else {
         "released at once".to_owned()
     };
     format!(
         "{} ({}), a quorum of {}, {} locks of {}; one task alone for {:.1} s, then {} on {} for {:.1} s; {hold}",
-        counted(figures.nodes.len(), "node"),
+        counted(results.nodes.len(), "node"),
         servers.join(", "),
-        figures.quorum,
-        figures.mode,
-        time_text(figures.ttl_ms as f64 * 1e3),
-        figures.alone.seconds,
-        tasks(figures),
-        counted(figures.keys, "name"),
-        figures.load.seconds,
+        results.quorum,
+        results.mode,
+        time_text(results.ttl_ms as f64 * 1e3),
+        results.alone.seconds,
+        tasks(results),
+        counted(results.keys, "name"),
+        results.load.seconds,
     )
 }
 
-/// How many tasks, in words.
-pub(super) fn tasks(figures: &Results) -> String {
-    counted(figures.tasks, "task")
+/// The number of tasks, with the noun.
+pub(super) fn tasks(results: &Results) -> String {
+    counted(results.tasks, "task")
 }
 
-/// The parts of the run, each with its name.
-pub(super) fn parts(figures: &Results) -> Vec<(String, &PhaseResult)> {
-    let tasks = tasks(figures);
-    let mut parts = vec![("alone".to_owned(), &figures.alone)];
-    match &figures.killed {
-        None => parts.push((tasks, &figures.load)),
+/// The phases of the run, each with its name.
+pub(super) fn parts(results: &Results) -> Vec<(String, &PhaseResult)> {
+    let tasks = tasks(results);
+    let mut parts = vec![("alone".to_owned(), &results.alone)];
+    match &results.killed {
+        None => parts.push((tasks, &results.load)),
         Some(killed) => {
             parts.push((format!("{tasks}, before"), &killed.before));
             parts.push((format!("{tasks}, one dead"), &killed.down));
@@ -78,15 +79,15 @@ pub(super) fn parts(figures: &Results) -> Vec<(String, &PhaseResult)> {
     parts
 }
 
-/// The figures of a spread, in words.
-pub(super) fn cells(spread: Option<Percentiles>) -> [String; 5] {
-    let Some(it) = spread else { return std::array::from_fn(|_| "-".to_owned()) };
+/// The cells of a row of percentiles.
+pub(super) fn cells(percentiles: Option<Percentiles>) -> [String; 5] {
+    let Some(it) = percentiles else { return std::array::from_fn(|_| "-".to_owned()) };
     [it.p50_us, it.p90_us, it.p99_us, it.p999_us, it.max_us].map(time_text)
 }
 
-fn times(figures: &Results) -> String {
+fn times(results: &Results) -> String {
     let mut text = String::new();
-    let parts = parts(figures);
+    let parts = parts(results);
     let width = parts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let mut line = |name: &str, what: &str, cells: [String; 5], rate: &str| {
         let cells = cells.map(|cell| format!("{cell:>9}")).join(" ");
@@ -106,11 +107,11 @@ fn times(figures: &Results) -> String {
     text
 }
 
-/// What all tasks together did.
-pub(super) fn throughput(figures: &Results) -> String {
-    let it = &figures.throughput;
-    if figures.load.locks == 0 {
-        return format!("{} together took no lock", tasks(figures));
+/// The throughput of all tasks.
+pub(super) fn throughput(results: &Results) -> String {
+    let it = &results.throughput;
+    if results.load.locks == 0 {
+        return format!("{} together took no lock", tasks(results));
     }
     let mut text = format!("{:.0} locks a second", it.locks_per_second);
     if let Some((cpu, commands)) = it.client_cpu_us_per_lock.zip(it.commands_per_lock) {
@@ -119,7 +120,7 @@ pub(super) fn throughput(figures: &Results) -> String {
             ", each with {cpu:.0} µs of the client's processor and {commands:.1} Redis commands"
         );
     }
-    if figures.tasks > 1 {
+    if results.tasks > 1 {
         let _ = match it.max_per_min {
             Some(times) => {
                 write!(
@@ -143,8 +144,8 @@ pub(super) fn throughput(figures: &Results) -> String {
 }
 
 /// The effect of tasks waiting for each other.
-pub(super) fn contention(figures: &Results) -> Option<String> {
-    let it = figures.contention.as_ref()?;
+pub(super) fn contention(results: &Results) -> Option<String> {
+    let it = results.contention.as_ref()?;
     let mut text = format!(
         "each name was held {:.0} % of the time, and handed over {:.0} times a second",
         it.held_share * 100.0,
@@ -162,9 +163,9 @@ pub(super) fn contention(figures: &Results) -> Option<String> {
     Some(text)
 }
 
-fn nodes(figures: &Results) -> String {
+fn nodes(results: &Results) -> String {
     let mut text = String::new();
-    let width = figures.nodes.iter().map(|node| node.address.len()).max().unwrap_or(0).max(4);
+    let width = results.nodes.iter().map(|node| node.address.len()).max().unwrap_or(0).max(4);
     let _ = writeln!(
         text,
         "{:width$}  {:>21}   {:>21}   {:>21}   {:>8}",
@@ -173,17 +174,17 @@ fn nodes(figures: &Results) -> String {
     let _ = writeln!(
         text,
         "{:width$}  {:>10} {:>10}   {:>10} {:>10}   {:>10} {:>10}   {:>8}",
-        "node", "p50", "p99", "p50", "p99", "p50", "p99", "answer"
+        "node", "p50", "p99", "p50", "p99", "p50", "p99", "reply"
     );
-    for node in &figures.nodes {
-        let pair = |spread: Option<Percentiles>| {
-            let [half, _, most, ..] = cells(spread);
-            format!("{half:>10} {most:>10}")
+    for node in &results.nodes {
+        let pair = |percentiles: Option<Percentiles>| {
+            let [median, _, p99, ..] = cells(percentiles);
+            format!("{median:>10} {p99:>10}")
         };
-        let mark = mark(figures, node);
+        let last_of_quorum = last_of_quorum(results, node);
         let _ = writeln!(
             text,
-            "{:width$}  {}   {}   {}   {:>8}{mark}",
+            "{:width$}  {}   {}   {}   {:>8}{last_of_quorum}",
             node.address,
             pair(node.alone.round_trip),
             pair(node.load.round_trip),
@@ -194,9 +195,9 @@ fn nodes(figures: &Results) -> String {
     text
 }
 
-/// Which node a lock waits for.
-fn mark(figures: &Results, node: &Node) -> &'static str {
-    if node.rank == Some(figures.quorum) && figures.nodes.len() > 1 { " ← the quorum's last" } else { "" }
+/// The marker of the node that a lock waits for.
+fn last_of_quorum(results: &Results, node: &Node) -> &'static str {
+    if node.rank == Some(results.quorum) && results.nodes.len() > 1 { " ← the quorum's last" } else { "" }
 }
 
 /// A wait that is worth reporting.

@@ -26,11 +26,11 @@ pub(super) fn replay(args: &ChaosArgs, seed: u64) -> String {
     line
 }
 
-/// One object.
+/// The result as one JSON object.
 pub(super) fn json(config: &Config, outcome: &Outcome) -> Value {
     let verdict = &outcome.verdict;
     let skipped: BTreeMap<&str, &str> =
-        outcome.skipped.iter().map(|(kind, why)| (kind.name(), why.as_str())).collect();
+        outcome.skipped.iter().map(|(kind, reason)| (kind.name(), reason.as_str())).collect();
     json!({
         "seed": config.seed,
         "seconds": verdict.seconds,
@@ -52,8 +52,8 @@ pub(super) fn json(config: &Config, outcome: &Outcome) -> Value {
     })
 }
 
-/// The text for people: the verdict first, then the details, and the replay command last. Only that line may be wider
-/// than the terminal, because it is to be copied.
+/// The text for people: the verdict first, then the details, and the replay command last. Only that line may
+/// be wider than the terminal, because it is to be copied.
 pub(super) fn text(config: &Config, outcome: &Outcome, columns: usize) -> String {
     let mut text = String::new();
     for line in lines(outcome).lines() {
@@ -75,23 +75,23 @@ fn lines(outcome: &Outcome) -> String {
         let _ = writeln!(text, "            and {more} more (--json lists all)");
     }
     for case in expected(outcome) {
-        let ExcusedViolation { invariant, count, excuse: because, .. } = case;
+        let ExcusedViolation { invariant, count, excuse, .. } = case;
         let _ = writeln!(
             text,
-            "  expected  the invariant \"{invariant}\" was violated {}: {because}",
+            "  expected  the invariant \"{invariant}\" was violated {}: {excuse}",
             times(*count)
         );
     }
     for control in controls(outcome) {
-        let came = if control.count == 0 {
+        let result = if control.count == 0 {
             "detected nothing, so it tested nothing".to_owned()
         } else {
             format!("violated the invariant \"{}\" {}, as it should", control.invariant, times(control.count))
         };
-        let _ = writeln!(text, "  control   {}: {came}", control.name);
+        let _ = writeln!(text, "  control   {}: {result}", control.name);
     }
-    for (kind, why) in &outcome.skipped {
-        let _ = writeln!(text, "  skipped   {kind}: {why}");
+    for (kind, reason) in &outcome.skipped {
+        let _ = writeln!(text, "  skipped   {kind}: {reason}");
     }
     text
 }
@@ -122,7 +122,7 @@ pub(super) fn faults(verdict: &Verdict) -> String {
 pub(super) fn checked(verdict: &Verdict) -> String {
     match verdict.totals.redundancy_checked {
         0 => "NO lock for redundancy: none was held for two ttls while a node was healthy".to_owned(),
-        some => format!("{} for redundancy", counted(some, "lock")),
+        count => format!("{} for redundancy", counted(count, "lock")),
     }
 }
 

@@ -14,11 +14,11 @@ use crate::progress::{COLUMNS, columns};
 use crate::report_file;
 use crate::status::print;
 
-/// Checks before the run what would fail after it: a file that cannot be written.
+/// Checks before the run that the files can be written.
 pub(super) fn check(args: &ChaosArgs) -> Result<(), Failure> {
     if args.json && is_terminal(args.report.as_deref()) {
-        let words = "--json and --report - both print to standard output: give --report a file";
-        return Err(Failure::new(exit::USAGE, words));
+        let message = "--json and --report - both print to standard output: give --report a file";
+        return Err(Failure::new(exit::USAGE, message));
     }
     let report = args.report.as_deref().filter(|file| !is_terminal(Some(file)));
     for (flag, file) in [("--report", report), ("--history", args.history.as_deref())] {
@@ -27,22 +27,22 @@ pub(super) fn check(args: &ChaosArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes the requested files, and returns their names. A negative control with an unexcused violation has a timeline
-/// of its own.
+/// Writes the requested files, and returns their names. Each negative control with an unexcused violation
+/// gets a separate timeline.
 pub(super) fn write(args: &ChaosArgs, outcome: &Outcome) -> Result<Vec<PathBuf>, Failure> {
     let mut files: Vec<(PathBuf, String)> = Vec::new();
     if let Some(report) = &args.report {
-        let broken = outcome.controls.iter().enumerate().filter(|(_, (_, verdict))| !verdict.passed());
-        let broken = broken
-            .map(|(place, (history, verdict))| (of_control(report, place + 1), history, verdict, &[][..]));
-        let beside: Vec<&Verdict> = outcome.controls.iter().map(|(_, verdict)| verdict).collect();
-        let run = (report.clone(), &outcome.history, &outcome.verdict, &beside[..]);
-        for (file, history, verdict, beside) in std::iter::once(run).chain(broken) {
+        let failed = outcome.controls.iter().enumerate().filter(|(_, (_, verdict))| !verdict.passed());
+        let failed = failed
+            .map(|(index, (history, verdict))| (of_control(report, index + 1), history, verdict, &[][..]));
+        let controls: Vec<&Verdict> = outcome.controls.iter().map(|(_, verdict)| verdict).collect();
+        let run = (report.clone(), &outcome.history, &outcome.verdict, &controls[..]);
+        for (file, history, verdict, controls) in std::iter::once(run).chain(failed) {
             if is_terminal(Some(report)) {
                 print(&format!("\n{}", text(history, verdict, columns(io::stdout()))));
             } else {
-                let picture = picture(&file, history, verdict, beside);
-                files.push((file, picture));
+                let timeline = timeline(&file, history, verdict, controls);
+                files.push((file, timeline));
             }
         }
     }
@@ -58,11 +58,11 @@ fn is_terminal(report: Option<&Path>) -> bool {
     report == Some(Path::new("-"))
 }
 
-fn picture(file: &Path, history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String {
+fn timeline(file: &Path, history: &History, verdict: &Verdict, controls: &[&Verdict]) -> String {
     if file.extension().is_some_and(|end| end == "txt") {
         text(history, verdict, COLUMNS)
     } else {
-        html_with_controls(history, verdict, beside)
+        html_with_controls(history, verdict, controls)
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::origin::{Found, Origin, variable};
 use crate::exit::Failure;
 
-/// The variables, by a lookup function.
+/// Environment variables, read by a lookup function.
 #[derive(Clone, Copy)]
 pub(super) struct Environment<'a>(pub(super) &'a dyn Fn(&str) -> Option<OsString>);
 
@@ -20,13 +20,13 @@ impl Environment<'_> {
         }
     }
 
-    pub(super) fn read<T>(
+    pub(super) fn parse<T>(
         self,
         field: &'static str,
-        read: impl FnOnce(&str) -> Result<T, &'static str>,
+        parse: impl FnOnce(&str) -> Result<T, &'static str>,
     ) -> Result<Option<Found<T>>, Failure> {
         let Some(Found { value, origin }) = self.text(field)? else { return Ok(None) };
-        let value = read(&value).map_err(|cause| origin.invalid(cause))?;
+        let value = parse(&value).map_err(|cause| origin.invalid(cause))?;
         Ok(Some(origin.found(value)))
     }
 
@@ -34,8 +34,8 @@ impl Environment<'_> {
         Some(Origin::Variable(field).found(self.set(field)?.into()))
     }
 
-    /// The variable's value. Empty or blank counts as unset, because compose files and Kubernetes manifests set missing
-    /// values so. Only a password and a prefix may be blanks.
+    /// The variable's value. Empty or blank counts as unset, because compose files and Kubernetes manifests
+    /// set missing values so. Only a password and a prefix may be blanks.
     fn set(self, field: &'static str) -> Option<OsString> {
         let is_unset = |value: &OsStr| {
             let bytes = value.as_encoded_bytes();

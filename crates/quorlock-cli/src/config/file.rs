@@ -1,5 +1,5 @@
-//! Settings in a TOML file. An unknown setting is an error, because it is probably misspelt. Errors show the line's number
-//! and nothing of its text, which may contain a password.
+//! Settings in a TOML file. An unknown setting is an error, because it is probably misspelt. Errors show the
+//! line's number and nothing of its text, which may contain a password.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,26 +38,26 @@ impl Settings {
 
     pub(super) fn parse(file: &Path, text: &str) -> Result<Self, Failure> {
         let file: Arc<Path> = file.into();
-        let line_at = |place: usize| text.bytes().take(place).filter(|byte| *byte == b'\n').count() + 1;
-        let bad = |place: usize, cause: &str| {
-            Failure::new(exit::CONFIG, format!("{}: line {}: {cause}", file.display(), line_at(place)))
+        let line_at = |offset: usize| text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1;
+        let error_at = |offset: usize, cause: &str| {
+            Failure::new(exit::CONFIG, format!("{}: line {}: {cause}", file.display(), line_at(offset)))
         };
         let (table, errors) = DeTable::parse_recoverable(text);
         if let Some(error) = errors.first() {
             // Only the message: the whole error would show the line.
-            let place = error.span().map_or(0, |span| span.start);
-            return Err(bad(place, &format!("not valid TOML: {}", error.message())));
+            let offset = error.span().map_or(0, |span| span.start);
+            return Err(error_at(offset, &format!("not valid TOML: {}", error.message())));
         }
         let mut fields: Vec<_> = table.get_ref().iter().collect();
         fields.sort_unstable_by_key(|(name, _)| name.span().start);
         let mut settings = Self::default();
         for (name, value) in fields {
-            let place = name.span().start;
+            let offset = name.span().start;
             let field = FIELDS.into_iter().find(|field| *field == name.get_ref());
-            let Some(field) = field else { return Err(bad(place, &unknown(name.get_ref()))) };
-            let origin = Origin::Line { file: Arc::clone(&file), line: line_at(place), field };
-            let taken = settings.set_field(value.get_ref(), origin.clone(), &file);
-            taken.map_err(|cause| origin.invalid(cause))?;
+            let Some(field) = field else { return Err(error_at(offset, &unknown(name.get_ref()))) };
+            let origin = Origin::Line { file: Arc::clone(&file), line: line_at(offset), field };
+            let stored = settings.set_field(value.get_ref(), origin.clone(), &file);
+            stored.map_err(|cause| origin.invalid(cause))?;
         }
         Ok(settings)
     }

@@ -13,7 +13,8 @@ pub(super) struct Found<T> {
     pub(super) origin: Origin,
 }
 
-/// A flag, a variable or a line of the file. Fields have their names in the file; flags and variables derive from these.
+/// A flag, a variable or a line of the file. Fields have the names of the
+/// file; flags and variables derive from them.
 #[derive(Clone, Debug)]
 pub(super) enum Origin {
     Flag(&'static str),

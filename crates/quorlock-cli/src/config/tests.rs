@@ -1,4 +1,4 @@
-//! Settings from all sources, and that no secret among them is shown.
+//! Tests of settings from all sources. No error shows a secret.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,14 +15,14 @@ mod typed;
 
 const URLS: &str = "redis://a,redis://b,redis://c";
 
-/// What comes of these variables and this file, if there is any.
-fn settled(variables: &[(&str, &str)], file: Option<&Path>) -> Result<Cluster, Failure> {
+/// Resolves the settings from these variables and this file.
+fn resolve_from(variables: &[(&str, &str)], file: Option<&Path>) -> Result<Cluster, Failure> {
     let config = file.map(|file| ("QUORLOCK_CONFIG", file.to_str().expect("a name in UTF-8")));
-    let look = |name: &str| {
+    let lookup = |name: &str| {
         let found = variables.iter().copied().chain(config).find(|(it, _)| *it == name);
         found.map(|(_, value)| OsString::from(value))
     };
-    resolve(NodeArgs::default(), &look)
+    resolve(NodeArgs::default(), &lookup)
 }
 
 fn file_of(text: &str) -> (TempDir, PathBuf) {
@@ -33,31 +33,31 @@ fn file_of(text: &str) -> (TempDir, PathBuf) {
 }
 
 #[track_caller]
-fn check_refused(outcome: Result<Cluster, Failure>, words: &str) {
+fn check_invalid(outcome: Result<Cluster, Failure>, text: &str) {
     let failure = outcome.err().expect("refused");
     assert_eq!(failure.code, exit::CONFIG);
-    assert!(failure.message.contains(words), "{words:?} is not in {:?}", failure.message);
+    assert!(failure.message.contains(text), "{text:?} is not in {:?}", failure.message);
 }
 
 #[test]
-fn a_variable_that_is_set_to_nothing_is_none() {
+fn a_blank_variable_counts_as_unset() {
     for variable in VARIABLES.into_iter().filter(|it| *it != "QUORLOCK_NODES") {
-        for nothing in ["", " ", "\n", " \t\r\n"] {
+        for blank in ["", " ", "\n", " \t\r\n"] {
             let literal = ["QUORLOCK_PASSWORD", "QUORLOCK_KEY_PREFIX"].contains(&variable);
-            if literal && !nothing.is_empty() {
+            if literal && !blank.is_empty() {
                 continue;
             }
-            let cluster = settled(&[("QUORLOCK_NODES", URLS), (variable, nothing)], None);
-            let cluster = cluster.unwrap_or_else(|failure| panic!("{variable}={nothing:?}: {failure:?}"));
+            let cluster = resolve_from(&[("QUORLOCK_NODES", URLS), (variable, blank)], None);
+            let cluster = cluster.unwrap_or_else(|failure| panic!("{variable}={blank:?}: {failure:?}"));
             assert_eq!((cluster.quorum, cluster.max_ttl), (2, Some(MAX_TTL)), "{variable}");
         }
     }
-    check_refused(settled(&[("QUORLOCK_NODES", " \n")], None), "no nodes given");
+    check_invalid(resolve_from(&[("QUORLOCK_NODES", " \n")], None), "no nodes given");
 }
 
 #[test]
-fn a_bad_variable_is_named() {
-    for (field, value, words) in [
+fn an_error_names_the_invalid_variable() {
+    for (field, value, text) in [
         ("NODES", "http://h", "node 1 of 1: the URL cannot be used"),
         ("NODES", "redis://a,redis://a", "named twice"),
         ("CONFIG", "/no/such/file", "No such file"),
@@ -72,31 +72,31 @@ fn a_bad_variable_is_named() {
         ("MODE", "maybe", "fenced or plain"),
     ] {
         let variable = format!("QUORLOCK_{field}");
-        let outcome = settled(&[(&variable, value), ("QUORLOCK_NODES", URLS)], None);
+        let outcome = resolve_from(&[(&variable, value), ("QUORLOCK_NODES", URLS)], None);
         let failure = outcome.err().expect(value);
         assert_eq!(failure.code, exit::CONFIG);
         assert!(failure.message.starts_with(&format!("{variable}: ")), "{}", failure.message);
-        assert!(failure.message.contains(words), "{}", failure.message);
+        assert!(failure.message.contains(text), "{}", failure.message);
     }
 }
 
 #[cfg(unix)]
 #[test]
-fn a_password_that_is_no_text_is_a_mistake_and_not_unset() {
+fn a_variable_that_is_not_utf_8_is_an_error() {
     use std::os::unix::ffi::OsStringExt as _;
     for variable in ["QUORLOCK_PASSWORD", "QUORLOCK_USERNAME", "QUORLOCK_NODES"] {
-        let look = |name: &str| match name {
+        let lookup = |name: &str| match name {
             name if name == variable => Some(OsString::from_vec(vec![0xff])),
             "QUORLOCK_NODES" => Some(URLS.into()),
             _ => None,
         };
-        check_refused(resolve(NodeArgs::default(), &look), &format!("{variable}: not valid UTF-8"));
+        check_invalid(resolve(NodeArgs::default(), &lookup), &format!("{variable}: not valid UTF-8"));
     }
 }
 
 #[test]
-fn what_is_wrong_in_a_file_is_told_by_line_and_field() {
-    for (text, words) in [
+fn an_error_in_a_file_names_its_line_and_field() {
+    for (text, message) in [
         ("\n\nquorum = \"4\"", "conf.toml: line 3: quorum: expected a whole number"),
         ("max_ttl = 'abc'", "conf.toml: line 1: max_ttl: expected a number and a unit"),
         ("reply_timeout = -1", "conf.toml: line 1: reply_timeout: expected a number and a unit"),
@@ -118,32 +118,32 @@ fn what_is_wrong_in_a_file_is_told_by_line_and_field() {
         ("nodes = 'rediss://a'\ntls_key = 'conf.toml'", "line 2: tls_key: it goes together with tls_cert"),
     ] {
         let (_folder, file) = file_of(text);
-        check_refused(settled(&[], Some(&file)), words);
+        check_invalid(resolve_from(&[], Some(&file)), message);
     }
 }
 
 #[test]
-fn a_file_may_write_a_list_as_the_environment_does_and_a_span_as_a_number() {
+fn a_file_takes_a_list_as_one_string_and_a_duration_as_a_number() {
     let (_folder, file) =
         file_of(&format!("nodes = '{URLS}'\nmax_ttl = 20\nfencing_retention = 0.5e2\nmode = 'fenced'"));
-    check_refused(settled(&[], Some(&file)), "fencing_retention: expected a number and a unit");
+    check_invalid(resolve_from(&[], Some(&file)), "fencing_retention: expected a number and a unit");
     let (_folder, file) = file_of(&format!("nodes = '{URLS}'\nmax_ttl = 20\ndial_timeout = 0.5"));
-    let cluster = settled(&[], Some(&file)).unwrap_or_else(|failure| panic!("{failure:?}"));
+    let cluster = resolve_from(&[], Some(&file)).unwrap_or_else(|failure| panic!("{failure:?}"));
     assert_eq!((cluster.urls.len(), cluster.max_ttl), (3, Some(Duration::from_secs(20))));
     assert_eq!(cluster.dial_timeout, Duration::from_millis(500));
-    let cluster = settled(&[("QUORLOCK_MAX_TTL", "25"), ("QUORLOCK_QUORUM", "3")], Some(&file));
+    let cluster = resolve_from(&[("QUORLOCK_MAX_TTL", "25"), ("QUORLOCK_QUORUM", "3")], Some(&file));
     let cluster = cluster.unwrap_or_else(|failure| panic!("{failure:?}"));
     assert_eq!((cluster.quorum, cluster.max_ttl), (3, Some(Duration::from_secs(25))));
 }
 
 #[test]
-fn files_are_looked_for_from_the_folder_of_the_file_that_names_them() {
+fn paths_in_a_file_are_relative_to_its_folder() {
     let (folder, file) = file_of(&format!("nodes = '{URLS}'\npassword_file = 'secret'"));
-    check_refused(settled(&[], Some(&file)), "line 2: password_file: No such file");
+    check_invalid(resolve_from(&[], Some(&file)), "line 2: password_file: No such file");
     fs::write(folder.path().join("secret"), "\n").expect("a file");
-    check_refused(settled(&[], Some(&file)), "line 2: password_file: the file is empty");
-    // The environment beats the file, also where the one has a password and the other the name of a file.
-    assert!(settled(&[("QUORLOCK_PASSWORD", "a")], Some(&file)).is_ok());
+    check_invalid(resolve_from(&[], Some(&file)), "line 2: password_file: the file is empty");
+    // A password in the environment overrides a password file in the file.
+    assert!(resolve_from(&[("QUORLOCK_PASSWORD", "a")], Some(&file)).is_ok());
     fs::write(folder.path().join("secret"), "a\n").expect("a file");
-    assert!(settled(&[], Some(&file)).is_ok());
+    assert!(resolve_from(&[], Some(&file)).is_ok());
 }

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bare_number_counts_seconds() {
+    fn a_bare_number_is_seconds() {
         for (text, millis) in [
             ("30", 30_000),
             ("0", 0),
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_may_have_gaps_and_no_list_is_empty() {
+    fn a_list_skips_empty_items_and_is_not_empty() {
         let read = |text| Urls::read(text).map(|urls| urls.0.join(" "));
         assert_eq!(
             read(" redis://a, redis://b,\n,redis://c\n").as_deref(),
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_is_read_or_refused_in_words() {
+    fn invalid_values_have_a_message() {
         assert_eq!((share("0.01"), share("1%"), share("")), (Ok(0.01), Err(SHARE), Err(SHARE)));
         assert_eq!((count("3"), count("-1"), count("3.0")), (Ok(3), Err(COUNT), Err(COUNT)));
         assert_eq!(

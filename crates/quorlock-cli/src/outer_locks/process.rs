@@ -1,4 +1,4 @@
-//! Which process a process is, so that no other is ever taken for it: a number alone comes again, in each container.
+//! The identity of a process, unique across machines and containers. A pid alone recurs in each container.
 
 use std::fs;
 
@@ -7,44 +7,44 @@ use crate::stat::{self, ProcessStat};
 /// A process as `/proc` shows it.
 #[derive(Debug)]
 pub(super) struct Process {
-    /// Its number in the PID namespace that it runs in, when it was started (in ticks since the boot), that namespace, and
-    /// the boot, as one word: no other process of any machine has the same. None where the namespace is not shown to us.
+    /// Its pid in its PID namespace, its start time (in ticks since the boot), the namespace and the boot id.
+    /// No other process of any machine has the same. None if its namespace cannot be read.
     pub(super) identity: Option<String>,
-    /// The parent's number, as this `/proc` counts.
+    /// The parent's pid in this `/proc`.
     parent: i32,
 }
 
-/// A PID namespace: how many there are around it, from that of this `/proc` on, and its number.
+/// A PID namespace: its nesting depth below the namespace of this `/proc`, and its number.
 struct Namespace {
     depth: usize,
     number: String,
 }
 
-/// This process, and its ancestors as far as they can be seen: none that are outside of the namespace of this `/proc`.
+/// This process and its ancestors, up to the PID namespace of this `/proc`.
 pub(super) fn lineage() -> impl Iterator<Item = Process> {
-    // By name, for this `/proc` may count us by another number than the one that we know.
-    let ours = Namespace::of("self");
-    std::iter::successors(Process::of("self", ours.as_ref()), move |it| {
-        Process::of(&it.parent.to_string(), ours.as_ref())
+    // As `self`, because this `/proc` may show this process under another pid.
+    let own = Namespace::of("self");
+    std::iter::successors(Process::of("self", own.as_ref()), move |it| {
+        Process::of(&it.parent.to_string(), own.as_ref())
     })
 }
 
 impl Process {
-    fn of(name: &str, ours: Option<&Namespace>) -> Option<Self> {
+    fn of(name: &str, own: Option<&Namespace>) -> Option<Self> {
         let ProcessStat { parent, began: started, .. } = stat::of(name)?;
-        let whole = || {
+        let identity = || {
             let numbers = numbers_of(name)?;
-            // No process has a descendant outside of its namespace. So an ancestor that is as deep as we are is in ours, also
-            // if we may not read which it is in, as of another user's.
-            let namespace = match (Namespace::of(name), ours) {
+            // No process has a descendant outside of its namespace. So an ancestor at the same depth is in
+            // the namespace of this process, also if its link cannot be read because it is another user's.
+            let namespace = match (Namespace::of(name), own) {
                 (Some(shown), _) => shown.number,
-                (None, Some(ours)) if ours.depth == numbers.len() => ours.number.clone(),
+                (None, Some(own)) if own.depth == numbers.len() => own.number.clone(),
                 _ => return None,
             };
             let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
             Some(format!("{}.{started}.{namespace}.{}", numbers.last()?, boot.trim()))
         };
-        Some(Self { identity: whole(), parent })
+        Some(Self { identity: identity(), parent })
     }
 }
 
@@ -56,7 +56,7 @@ impl Namespace {
     }
 }
 
-/// In each namespace that it is in, its own last.
+/// Its pids in all namespaces that it is in, the innermost last.
 fn numbers_of(name: &str) -> Option<Vec<String>> {
     let status = fs::read_to_string(format!("/proc/{name}/status")).ok()?;
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
@@ -68,15 +68,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_and_its_ancestors_are_all_told_apart() {
+    fn a_process_and_its_ancestors_have_distinct_identities() {
         let lineage: Vec<Process> = lineage().collect();
-        let words: Vec<&str> = lineage.iter().filter_map(|it| it.identity.as_deref()).collect();
+        let identities: Vec<&str> = lineage.iter().filter_map(|it| it.identity.as_deref()).collect();
         let parent = std::os::unix::process::parent_id();
-        for (word, number) in words.iter().zip([std::process::id(), parent]) {
-            assert!(word.starts_with(&format!("{number}.")) && word.split('.').count() == 4, "{words:?}");
+        for (identity, number) in identities.iter().zip([std::process::id(), parent]) {
+            assert!(
+                identity.starts_with(&format!("{number}.")) && identity.split('.').count() == 4,
+                "{identities:?}"
+            );
         }
-        let others: std::collections::BTreeSet<&str> = words.iter().copied().collect();
-        assert!(words.len() >= 2 && others.len() == words.len(), "{words:?}");
+        let distinct: std::collections::BTreeSet<&str> = identities.iter().copied().collect();
+        assert!(identities.len() >= 2 && distinct.len() == identities.len(), "{identities:?}");
         assert_eq!(lineage.last().map(|it| it.parent), Some(0), "{lineage:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Finds all descendants of a process, in any group or session.
 //!
-//! On Linux by their parents: an orphan becomes a child of the nearest subreaper above it, so no process leaves the tree.
-//! Elsewhere none are found, and only the group is ended.
+//! On Linux by their parents: an orphan becomes a child of the nearest subreaper above it, so no process
+//! leaves the tree. Elsewhere none are found, and only the group is ended.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,17 +30,17 @@ impl Process {
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), Errno> {
         #[cfg(target_os = "linux")]
         if let Ok(handle) = pidfd_open(self.pid, PidfdFlags::empty()) {
-            // The pidfd is of the process that has the pid now. Its start time shows whether it is the same one.
+            // The pidfd is of the process that has the pid now. Its start time shows whether it is the same.
             if read(self.pid).is_none_or(|now| now.began != self.began) {
                 return Ok(());
             }
-            return gone_is_fine(pidfd_send_signal(handle, signal));
+            return ignore_missing(pidfd_send_signal(handle, signal));
         }
-        gone_is_fine(kill_process(self.pid, signal))
+        ignore_missing(kill_process(self.pid, signal))
     }
 
     /// The process with this pid, with a general name if it cannot be read.
-    pub(crate) fn known_or_not(pid: Pid) -> Self {
+    pub(crate) fn read_or_placeholder(pid: Pid) -> Self {
         let unknown = || Self { pid, parent: 0, name: "the command".to_owned(), began: 0 };
         read(pid).unwrap_or_else(unknown)
     }
@@ -58,8 +58,8 @@ impl Process {
 
 /// All living descendants, parents before children.
 ///
-/// A process that ends during a scan hides its children until they have another parent. So the scan is repeated while it
-/// finds ended processes that the last one did not.
+/// A process that ends during a scan hides its children until they have another parent. So the scan is
+/// repeated while it finds ended processes that the last one did not.
 pub(crate) fn of(root: Pid) -> Vec<Process> {
     let mut ended_before = BTreeSet::new();
     loop {
@@ -97,8 +97,8 @@ fn scan(root: Pid) -> (Vec<Process>, BTreeSet<i32>) {
     }
 }
 
-/// The children, listed by the kernel for each thread. It may miss some while others end, so callers repeat until none
-/// is left.
+/// The children, listed by the kernel for each thread. It may miss some while others end, so callers repeat
+/// until none is left.
 fn children(pid: Pid) -> Option<Vec<Pid>> {
     let threads = match fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid())) {
         Ok(threads) => threads,
@@ -127,14 +127,14 @@ fn all() -> Vec<Process> {
 /// Removes these processes and their descendants.
 pub(crate) fn without(processes: Vec<Process>, left_out: &BTreeSet<(i32, u64)>) -> Vec<Process> {
     let mut parents = BTreeSet::new();
-    let mut is_left_out = |it: &Process| {
-        let is_so = left_out.contains(&it.id()) || parents.contains(&it.parent);
-        if is_so {
+    let mut is_excluded_or_child = |it: &Process| {
+        let is_excluded = left_out.contains(&it.id()) || parents.contains(&it.parent);
+        if is_excluded {
             parents.insert(it.pid.as_raw_pid());
         }
-        is_so
+        is_excluded
     };
-    processes.into_iter().filter(|it| !is_left_out(it)).collect()
+    processes.into_iter().filter(|it| !is_excluded_or_child(it)).collect()
 }
 
 /// A summary for people: the count, and a few names with pids.
@@ -154,7 +154,7 @@ fn read(pid: Pid) -> Option<Process> {
     (!has_ended).then_some(Process { pid, parent, name, began })
 }
 
-fn gone_is_fine(sent: Result<(), Errno>) -> Result<(), Errno> {
+fn ignore_missing(sent: Result<(), Errno>) -> Result<(), Errno> {
     if sent == Err(Errno::SRCH) { Ok(()) } else { sent }
 }
 
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn children_and_theirs_are_found_and_the_dead_are_not() {
+    fn all_living_descendants_are_found_and_no_ended_ones() {
         let mut shell = Command::new("sh")
             .args(["-c", "sleep 600 & echo ready; wait"])
             .stdout(Stdio::piped())
@@ -177,20 +177,22 @@ mod tests {
             .expect("a shell");
         let mut line = [0; 6];
         io::Read::read_exact(shell.stdout.as_mut().expect("a pipe"), &mut line).expect("a line");
-        // It is another shell, until it has become what it is to be.
+        // The child is a second `sh` until it has executed `sleep`.
         while of(Pid::from_child(&shell)).iter().any(|it| it.name == "sh") {
             std::thread::yield_now();
         }
-        let me = of(getpid());
-        let family = of(Pid::from_child(&shell));
-        assert_eq!(family.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["sleep"]);
-        assert!(family.iter().all(|it| me.contains(it)), "{me:?}");
-        assert_eq!(summary(&family), format!("1 process (sleep {})", family[0].pid.as_raw_pid()));
+        let own_descendants = of(getpid());
+        let descendants = of(Pid::from_child(&shell));
+        assert_eq!(descendants.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["sleep"]);
+        assert!(descendants.iter().all(|it| own_descendants.contains(it)), "{own_descendants:?}");
+        assert_eq!(summary(&descendants), format!("1 process (sleep {})", descendants[0].pid.as_raw_pid()));
         assert_eq!(all().iter().filter(|it| it.parent == shell.id() as i32).count(), 1);
-        for process in family.iter().chain(me.iter().filter(|it| it.pid == Pid::from_child(&shell))) {
+        for process in
+            descendants.iter().chain(own_descendants.iter().filter(|it| it.pid == Pid::from_child(&shell)))
+        {
             process.signal(Signal::KILL).expect("a signal");
         }
-        // Not waited for yet, it is dead all the same.
+        // Not reaped yet, so it is a zombie and does not count.
         while of(getpid()).iter().any(|it| it.pid == Pid::from_child(&shell)) {
             std::thread::yield_now();
         }
@@ -198,11 +200,11 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_has_the_number_of_another_gets_nothing() {
+    fn a_process_with_the_same_pid_and_another_start_time_gets_no_signal() {
         let mut child = Command::new("sleep").arg("600").spawn().expect("a process");
         let found = read(Pid::from_child(&child)).expect("a process");
-        let before = Process { began: found.began - 1, ..found.clone() };
-        before.signal(Signal::KILL).expect("no error");
+        let earlier = Process { began: found.began - 1, ..found.clone() };
+        earlier.signal(Signal::KILL).expect("no error");
         assert_eq!(read(Pid::from_child(&child)), Some(found));
         child.kill().expect("a signal");
         child.wait().expect("an end");

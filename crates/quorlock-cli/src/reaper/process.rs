@@ -150,10 +150,10 @@ impl Reaper {
         if !self.run.read() {
             self.kill();
         }
-        while let Some(order) = self.run.next() {
-            match order {
+        while let Some(command) = self.run.next() {
+            match command {
                 ReaperCommand::Start(start) if self.run.is_open() => self.start(&start),
-                ReaperCommand::EndAt(moment) => self.end_at = moment,
+                ReaperCommand::EndAt(time) => self.end_at = time,
                 ReaperCommand::Signal(number) => self.signal(number),
                 ReaperCommand::Term => self.term(),
                 ReaperCommand::Start(_) | ReaperCommand::Kill => self.kill(),
@@ -203,7 +203,8 @@ impl Reaper {
                     if self.stage == Stage::Working {
                         self.stage = Stage::Leftovers { until: boot_nanos() + LINGER };
                     }
-                    // Where descendants cannot be found, kill the group: its number is taken while it has members.
+                    // Where descendants cannot be found, kill the group: its number
+                    // stays taken while it has members.
                     #[cfg(not(target_os = "linux"))]
                     let _ = command.group.map(|group| kill_process_group(group, Signal::KILL));
                 }
@@ -245,7 +246,8 @@ fn spawn(start: &StartCommand, stdin: Option<OwnedFd>) -> io::Result<Pid> {
     Ok(Pid::from_child(&command.spawn()?))
 }
 
-/// A timer on the boot clock, which goes on during suspend. Elsewhere than on Linux poll timeouts are used, which do not.
+/// A timer on the boot clock, which goes on during suspend. Elsewhere than on Linux poll timeouts are used,
+/// which do not.
 struct Alarm {
     #[cfg(target_os = "linux")]
     timer: OwnedFd,
@@ -258,10 +260,10 @@ impl Alarm {
         Ok(Self { timer: timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC)? })
     }
 
-    fn set(&self, moment: u64) {
+    fn set(&self, time: u64) {
         use rustix::time::{Itimerspec, TimerfdTimerFlags, timerfd_settime};
         let never = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let it_value = Timespec { tv_sec: (moment / SECOND) as i64, tv_nsec: (moment % SECOND) as i64 };
+        let it_value = Timespec { tv_sec: (time / SECOND) as i64, tv_nsec: (time % SECOND) as i64 };
         let at = Itimerspec { it_interval: never, it_value };
         let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &at);
     }
@@ -289,8 +291,8 @@ impl Alarm {
 /// The name in `ps`. Not the name of the program, so that `pkill quorlock` leaves the reaper alive.
 #[cfg(target_os = "linux")]
 const NAME: &std::ffi::CStr = c"lock-reaper";
-/// The time for leftovers to end by themselves before they get TERM, such as readers that see the end of a pipe. In
-/// nanoseconds.
+/// The time for leftovers to end by themselves before they get TERM, such as readers that see the end of a
+/// pipe. In nanoseconds.
 const LINGER: u64 = 200_000_000;
 #[cfg(target_os = "linux")]
 const SECOND: u64 = 1_000_000_000;

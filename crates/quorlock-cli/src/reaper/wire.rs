@@ -1,4 +1,4 @@
-//! The protocol between `run` and its reaper: length-prefixed messages of words, over a socket.
+//! The protocol between `run` and its reaper: length-prefixed messages of text fields, over a socket.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -45,7 +45,7 @@ pub(crate) enum ReaperEvent {
     Failed(Option<i32>),
     /// The command was stopped by this signal.
     Stopped(i32),
-    /// The command has ended: the status as waiting for a child gives it.
+    /// The command has ended, with this wait status.
     Exited(i32),
     /// This signal could not be passed on, because the command is another user's.
     NotPassedOn(i32),
@@ -53,7 +53,7 @@ pub(crate) enum ReaperEvent {
     Left(String),
     /// These processes cannot be ended, because of this error.
     CannotEnd(String, i32),
-    /// These processes are about to be ended, but not the work that others do for them, here or elsewhere.
+    /// These processes are about to be ended, but not the work that other processes do for them.
     Elsewhere(String),
     /// No process is left, except unkillable ones.
     Done {
@@ -79,27 +79,27 @@ impl ReaperCommand {
                 let head = ["start".into()].into_iter().chain(numbers.map(OsString::from));
                 message(head.chain(start.command))
             }
-            Self::EndAt(moment) => message(["at".into(), moment.to_string().into()]),
+            Self::EndAt(time) => message(["at".into(), time.to_string().into()]),
             Self::Signal(number) => message(["signal".into(), number.to_string().into()]),
             Self::Term => message(["term".into()]),
             Self::Kill => message(["kill".into()]),
         }
     }
 
-    pub(crate) fn decode(words: Vec<OsString>) -> Option<Self> {
-        let mut words = words.into_iter();
-        Some(match words.next()?.to_str()? {
+    pub(crate) fn decode(fields: Vec<OsString>) -> Option<Self> {
+        let mut fields = fields.into_iter();
+        Some(match fields.next()?.to_str()? {
             "start" => Self::Start(StartCommand {
-                end_at: number(words.next())?,
-                group: Pid::from_raw(number(words.next())?),
-                is_shared: number::<u8>(words.next())? != 0,
-                takes_terminal_from: Pid::from_raw(number(words.next())?),
-                kill_after: number(words.next())?,
-                is_quiet: number::<u8>(words.next())? != 0,
-                command: words.collect(),
+                end_at: number(fields.next())?,
+                group: Pid::from_raw(number(fields.next())?),
+                is_shared: number::<u8>(fields.next())? != 0,
+                takes_terminal_from: Pid::from_raw(number(fields.next())?),
+                kill_after: number(fields.next())?,
+                is_quiet: number::<u8>(fields.next())? != 0,
+                command: fields.collect(),
             }),
-            "at" => Self::EndAt(number(words.next())?),
-            "signal" => Self::Signal(number(words.next())?),
+            "at" => Self::EndAt(number(fields.next())?),
+            "signal" => Self::Signal(number(fields.next())?),
             "term" => Self::Term,
             "kill" => Self::Kill,
             _ => return None,
@@ -109,7 +109,7 @@ impl ReaperCommand {
 
 impl ReaperEvent {
     pub(crate) fn encode(self) -> Vec<u8> {
-        let (word, of) = match self {
+        let (field, of) = match self {
             Self::Started(pid) => ("started", vec![pid.as_raw_pid().to_string()]),
             Self::Failed(error) => ("failed", error.iter().map(i32::to_string).collect()),
             Self::Stopped(signal) => ("stopped", vec![signal.to_string()]),
@@ -120,22 +120,22 @@ impl ReaperEvent {
             Self::Elsewhere(names) => ("elsewhere", vec![names]),
             Self::Done { at, was_late } => ("done", vec![at.to_string(), u8::from(was_late).to_string()]),
         };
-        message([word.into()].into_iter().chain(of.into_iter().map(OsString::from)))
+        message([field.into()].into_iter().chain(of.into_iter().map(OsString::from)))
     }
 
-    pub(crate) fn decode(words: Vec<OsString>) -> Option<Self> {
-        let mut words = words.into_iter();
-        let text = |word: Option<OsString>| word.map(|word| word.to_string_lossy().into_owned());
-        Some(match words.next()?.to_str()? {
-            "started" => Self::Started(Pid::from_raw(number(words.next())?)?),
-            "failed" => Self::Failed(number(words.next())),
-            "stopped" => Self::Stopped(number(words.next())?),
-            "exited" => Self::Exited(number(words.next())?),
-            "kept" => Self::NotPassedOn(number(words.next())?),
-            "left" => Self::Left(text(words.next())?),
-            "cannot" => Self::CannotEnd(text(words.next())?, number(words.next())?),
-            "elsewhere" => Self::Elsewhere(text(words.next())?),
-            "done" => Self::Done { at: number(words.next())?, was_late: number::<u8>(words.next())? != 0 },
+    pub(crate) fn decode(fields: Vec<OsString>) -> Option<Self> {
+        let mut fields = fields.into_iter();
+        let text = |field: Option<OsString>| field.map(|field| field.to_string_lossy().into_owned());
+        Some(match fields.next()?.to_str()? {
+            "started" => Self::Started(Pid::from_raw(number(fields.next())?)?),
+            "failed" => Self::Failed(number(fields.next())),
+            "stopped" => Self::Stopped(number(fields.next())?),
+            "exited" => Self::Exited(number(fields.next())?),
+            "kept" => Self::NotPassedOn(number(fields.next())?),
+            "left" => Self::Left(text(fields.next())?),
+            "cannot" => Self::CannotEnd(text(fields.next())?, number(fields.next())?),
+            "elsewhere" => Self::Elsewhere(text(fields.next())?),
+            "done" => Self::Done { at: number(fields.next())?, was_late: number::<u8>(fields.next())? != 0 },
             _ => return None,
         })
     }
@@ -150,26 +150,26 @@ impl MessageBuffer {
         self.0.extend_from_slice(bytes);
     }
 
-    /// The words of the next complete message.
+    /// The fields of the next complete message.
     pub(crate) fn next(&mut self) -> Option<Vec<OsString>> {
         let (length, rest) = self.0.split_first_chunk::<4>()?;
         let length = u32::from_le_bytes(*length) as usize;
         let body = rest.get(..length)?;
-        let words = body.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec())).collect();
+        let fields = body.split(|byte| *byte == 0).map(|field| OsString::from_vec(field.to_vec())).collect();
         self.0.drain(..4 + length);
-        Some(words)
+        Some(fields)
     }
 }
 
-/// Joins words with zero bytes. Words contain none, because they are arguments or names of this protocol.
-fn message(words: impl IntoIterator<Item = OsString>) -> Vec<u8> {
-    let words: Vec<OsString> = words.into_iter().collect();
-    let body = words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>().join(&0);
+/// Joins fields with zero bytes. Fields contain none, because they are arguments or names of this protocol.
+fn message(fields: impl IntoIterator<Item = OsString>) -> Vec<u8> {
+    let fields: Vec<OsString> = fields.into_iter().collect();
+    let body = fields.iter().map(|field| field.as_bytes()).collect::<Vec<_>>().join(&0);
     [&(body.len() as u32).to_le_bytes()[..], &body].concat()
 }
 
-fn number<T: std::str::FromStr>(word: Option<OsString>) -> Option<T> {
-    word?.to_str()?.parse().ok()
+fn number<T: std::str::FromStr>(field: Option<OsString>) -> Option<T> {
+    field?.to_str()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -180,7 +180,7 @@ mod tests {
     fn commands_survive_any_split_of_the_stream() {
         let pid = Pid::from_raw(7).expect("a number");
         let start = |command: &[&[u8]]| {
-            let command = command.iter().map(|word| OsString::from_vec(word.to_vec())).collect();
+            let command = command.iter().map(|field| OsString::from_vec(field.to_vec())).collect();
             ReaperCommand::Start(StartCommand {
                 end_at: u64::MAX,
                 group: Some(pid),
@@ -192,9 +192,9 @@ mod tests {
             })
         };
         let all = || {
-            let odd: &[&[u8]] = &[b"./job", b"", b"a b\n", b"\xff\xfe", b""];
+            let unusual_args: &[&[u8]] = &[b"./job", b"", b"a b\n", b"\xff\xfe", b""];
             [
-                start(odd),
+                start(unusual_args),
                 start(&[b"x"]),
                 ReaperCommand::EndAt(3),
                 ReaperCommand::Signal(64),
@@ -204,12 +204,12 @@ mod tests {
         };
         let bytes: Vec<u8> = all().into_iter().flat_map(ReaperCommand::encode).collect();
         for size in [1, 3, bytes.len()] {
-            let (mut inbox, mut heard) = (MessageBuffer::default(), Vec::new());
+            let (mut inbox, mut decoded) = (MessageBuffer::default(), Vec::new());
             for part in bytes.chunks(size) {
                 inbox.extend(part);
-                heard.extend(std::iter::from_fn(|| inbox.next()).map(ReaperCommand::decode));
+                decoded.extend(std::iter::from_fn(|| inbox.next()).map(ReaperCommand::decode));
             }
-            assert_eq!(heard, all().map(Some));
+            assert_eq!(decoded, all().map(Some));
         }
     }
 
@@ -232,10 +232,10 @@ mod tests {
             ]
         };
         let mut inbox = MessageBuffer::default();
-        for news in all() {
-            inbox.extend(&news.encode());
+        for event in all() {
+            inbox.extend(&event.encode());
         }
-        let heard: Vec<_> = std::iter::from_fn(|| inbox.next()).map(ReaperEvent::decode).collect();
-        assert_eq!(heard, all().map(Some));
+        let decoded: Vec<_> = std::iter::from_fn(|| inbox.next()).map(ReaperEvent::decode).collect();
+        assert_eq!(decoded, all().map(Some));
     }
 }

@@ -1,4 +1,4 @@
-//! Supervises the command: starts it, watches the lock's deadline, and ends the command before the lock expires.
+//! Supervises the command: starts it, watches the lock's deadline, and ends it before the lock expires.
 
 mod jobs;
 mod without_reaper;
@@ -37,19 +37,19 @@ pub(crate) struct Ended {
     pub(crate) code: u8,
     /// The signal that it died of, if this process is to die of it too.
     pub(crate) signal: Option<Signal>,
-    /// The signal was typed while only the command's group was in the foreground, so this group must get it too.
-    pub(crate) is_our_groups: bool,
+    /// The signal was typed while the command's group was in the foreground, so this group must get it too.
+    pub(crate) is_for_own_group: bool,
 }
 
 /// Runs the command to its end, before the lock expires. The reaper then ends, too.
 pub(crate) async fn run(
     args: &RunArgs,
-    (guard, mark): (&Guard, Option<OwnerHash>),
+    (guard, owner): (&Guard, Option<OwnerHash>),
     redlock: &Redlock,
     ttl: Duration,
     signals: &mut Signals,
 ) -> Result<(Ended, Reaper), Failure> {
-    let mut watch = Supervisor::begin(args, (guard, mark), redlock, ttl, signals)?;
+    let mut watch = Supervisor::begin(args, (guard, owner), redlock, ttl, signals)?;
     let outcome = watch.run_to_end().await;
     watch.give_back_terminal();
     Ok((outcome?, watch.reaper))
@@ -104,42 +104,43 @@ enum Stage {
 impl<'a> Supervisor<'a> {
     fn begin(
         args: &'a RunArgs,
-        (guard, mark): (&'a Guard, Option<OwnerHash>),
+        (guard, owner): (&'a Guard, Option<OwnerHash>),
         redlock: &'a Redlock,
         ttl: Duration,
         signals: &'a mut Signals,
     ) -> Result<Self, Failure> {
-        let failed = |error: io::Error| cannot_start(error);
+        let start_failure = |error: io::Error| cannot_start(error);
         // If the reaper is killed, its children become children of this process, which ends them.
         #[cfg(target_os = "linux")]
-        rustix::process::set_child_subreaper(Some(getpid())).map_err(|error| failed(error.into()))?;
+        rustix::process::set_child_subreaper(Some(getpid())).map_err(|error| start_failure(error.into()))?;
         // Processes started before `run` was executed in this process are not of the command.
-        let strangers = descendants_of(getpid()).iter().map(Process::id).collect();
-        // If TTIN is ignored, using the terminal in the background does not stop the command, so `run` would not know when
-        // to lend it. A terminal from outside of the container cannot be lent at all.
+        let unrelated = descendants_of(getpid()).iter().map(Process::id).collect();
+        // If TTIN is ignored, using the terminal in the background does not stop the command, so `run` would
+        // not know when to lend it. A terminal from outside of the container cannot be lent at all.
         let cannot_lend = signals.ignores(Signal::TTIN) || group_of(None).is_none();
         let is_shared = args.foreground || cannot_lend && terminal::is_there();
         // Before the first child, so that no stop is missed.
-        let children = signal(SignalKind::child()).map_err(failed)?;
-        let environment = messages::environment(&args.name, guard.fencing_token(), mark);
-        // The first group of a session is orphaned: the terminal does not stop it. A reaper outside of the group would change
-        // that, and at the reaper's end the kernel would send HUP to all stopped processes of the group.
+        let children = signal(SignalKind::child()).map_err(start_failure)?;
+        let environment = messages::environment(&args.name, guard.fencing_token(), owner);
+        // The first group of a session is orphaned: the terminal does not stop it. A reaper outside of the
+        // group would change that, and at the reaper's end the kernel would send HUP to all stopped processes
+        // of the group.
         let hands_on_group = is_shared && is_first_of_session();
         // Started first, because it takes the longest.
-        let reaper = Reaper::start(&args.name, &environment, hands_on_group).map_err(failed)?;
+        let reaper = Reaper::start(&args.name, &environment, hands_on_group).map_err(start_failure)?;
         let begins_session =
             args.command.iter().any(|word| Path::new(word).file_name() == Some("setsid".as_ref()));
         let group = match () {
             () if is_shared => group_of(None),
-            () if begins_session => Some(reaper::new_group().map_err(failed)?),
+            () if begins_session => Some(reaper::new_group().map_err(start_failure)?),
             () => None,
         };
         let lead = KILL_LEAD.min(ttl / 10);
         let terminal = Terminal::open();
-        // In a pipeline, other processes may use the terminal: then the command gets it only when it asks for it.
+        // In a pipeline, other processes may use the terminal: then the command gets it only when it uses it.
         let is_alone = !is_pipe(io::stdin()) && !is_pipe(io::stdout()) && !is_shared && !begins_session;
-        let is_ours = terminal.as_ref().is_some_and(Terminal::is_ours);
-        let borrows_from = group_of(None).filter(|_| is_alone && is_ours);
+        let is_in_foreground = terminal.as_ref().is_some_and(Terminal::is_in_foreground);
+        let borrows_from = group_of(None).filter(|_| is_alone && is_in_foreground);
         Ok(Self {
             args,
             guard,
@@ -152,7 +153,7 @@ impl<'a> Supervisor<'a> {
             takes_terminal_from: borrows_from,
             group,
             is_shared,
-            unrelated: strangers,
+            unrelated,
             command: None,
             status: None,
             passed_on: BTreeSet::new(),
@@ -181,9 +182,8 @@ impl<'a> Supervisor<'a> {
             is_quiet: self.args.quiet,
             command: self.args.command.clone(),
         };
-        let ordered = self.reaper.send_start(start).await;
-        ordered
-            .map_err(|error| Failure::new(exit::SOFTWARE, format!("the reaper does not respond: {error}")))?;
+        let sent = self.reaper.send_start(start).await;
+        sent.map_err(|error| Failure::new(exit::SOFTWARE, format!("the reaper does not respond: {error}")))?;
         let (at, was_late) = loop {
             let sleep_for = self.check_deadline().await;
             tokio::select! {
@@ -209,8 +209,8 @@ impl<'a> Supervisor<'a> {
 
     /// Sends TERM and KILL in time. Returns the time until the next check.
     async fn check_deadline(&mut self) -> Duration {
-        // After TERM, a late renewal changes nothing. Neither does one that is seen too late because this process was stopped:
-        // the reaper acts on the last deadline it received.
+        // After TERM, a late renewal changes nothing. Neither does one that is seen too late because this
+        // process was stopped: the reaper acts on the last deadline it received.
         let renewed = self.guard.deadline().boot_nanos();
         let is_ending = matches!(self.stage, Stage::Losing | Stage::Lost);
         if !is_ending && renewed != self.deadline && left_until(self.deadline) > self.lead {
@@ -310,8 +310,8 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// The outcome of a command that ended at this time of the boot clock. `was_late`: the reaper killed it at the deadline,
-    /// because this process had not.
+    /// The outcome of a command that ended at this time of the boot clock. `was_late`: the reaper killed it
+    /// at the deadline, because this process had not.
     fn ended(&self, at: u64, was_late: bool) -> Result<Ended, Failure> {
         // An expired deadline after the end is harmless; a lock that was lost before its deadline is not.
         let was_taken = !self.guard.is_valid() && left_until(self.deadline) > Duration::ZERO;
@@ -326,19 +326,20 @@ impl<'a> Supervisor<'a> {
             ));
         }
         if let Stage::Stuck { signal, .. } = self.stage {
-            return Ok(Ended { code: 128 + signal.as_raw() as u8, signal: None, is_our_groups: false });
+            return Ok(Ended { code: 128 + signal.as_raw() as u8, signal: None, is_for_own_group: false });
         }
         let Some(status) = self.status else {
             // It cannot be ended, and that was reported.
-            return Ok(Ended { code: exit::SOFTWARE, signal: None, is_our_groups: false });
+            return Ok(Ended { code: exit::SOFTWARE, signal: None, is_for_own_group: false });
         };
         let died_of = status.signal().and_then(Signal::from_named_raw);
         let was_sent = |signal: &Signal| self.passed_on.contains(&signal.as_raw());
-        let is_our_groups = self.had_terminal
+        let is_for_own_group = self.had_terminal
             && died_of
                 .is_some_and(|signal| matches!(signal, Signal::INT | Signal::QUIT) && !was_sent(&signal));
-        let for_both = died_of.filter(|signal| is_our_groups || (signals::ends(*signal) && was_sent(signal)));
-        Ok(Ended { code: code_of(status), signal: self.signal_for_run.or(for_both), is_our_groups })
+        let for_both =
+            died_of.filter(|signal| is_for_own_group || (signals::ends_process(*signal) && was_sent(signal)));
+        Ok(Ended { code: code_of(status), signal: self.signal_for_run.or(for_both), is_for_own_group })
     }
 
     fn not_started(&mut self, error: Option<i32>) -> Failure {
@@ -355,7 +356,7 @@ impl<'a> Supervisor<'a> {
         self.deadline.saturating_sub(nanos(self.lead))
     }
 
-    /// Prints a line without blocking, because a stopped pager must not delay the deadlines sent to the reaper.
+    /// Prints a line without blocking, because a stopped pager must not delay deadlines for the reaper.
     fn eprint(&self, message: &str) {
         if self.args.quiet {
             return;

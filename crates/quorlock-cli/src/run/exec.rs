@@ -18,8 +18,8 @@ use crate::signals;
 
 /// Replaces this process by the command. Returns an exit code only on failure.
 ///
-/// The arguments are the quiet flag, the reaper's pid, the group to take the terminal from, and the command. As in a shell,
-/// `sh` runs a file that is not a program and names no interpreter.
+/// The arguments are the quiet flag, the reaper's pid, the group to take the terminal from, and the command.
+/// As in a shell, `sh` runs a file that is not a program and names no interpreter.
 pub(crate) fn exec(mut args: impl Iterator<Item = OsString>) -> u8 {
     let is_quiet = args.next().is_some_and(|word| word == QUIETLY);
     let mut pid = || Pid::from_raw(args.next()?.to_str()?.parse().ok()?);

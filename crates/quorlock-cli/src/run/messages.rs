@@ -15,9 +15,9 @@ pub(super) fn environment(
     token: Option<FencingToken>,
     owner: Option<OwnerHash>,
 ) -> [(&'static str, Option<String>); 4] {
-    let (held, by) = outer_locks::variable(owner);
+    let (variable, value) = outer_locks::variable(owner);
     [
-        (held, Some(by)),
+        (variable, Some(value)),
         ("QUORLOCK_LOCK_NAME", Some(name.to_owned())),
         ("QUORLOCK_FENCING_TOKEN", token.map(|token| token.number.to_string())),
         ("QUORLOCK_FENCING_NONCE", token.map(|token| format!("{:032x}", token.nonce))),
@@ -29,13 +29,16 @@ pub(super) fn lost(name: &str, when: &str) -> String {
 }
 
 /// The message when the lock is being lost: why the command gets TERM, and when KILL.
-pub(super) fn losing(nodes: &[NodeStatus], left: Duration) -> String {
-    let troubles: Vec<_> = nodes
+pub(super) fn losing(nodes: &[NodeStatus], remaining: Duration) -> String {
+    let problems: Vec<_> = nodes
         .iter()
         .filter_map(|node| Some(format!("{}: {}", node.address, nodes::problem_of(node)?)))
         .collect();
-    let cause = if troubles.is_empty() { String::new() } else { format!(" ({})", troubles.join("; ")) };
-    format!("no renewal was confirmed{cause}: the command gets TERM, and KILL in {:.1} s", left.as_secs_f64())
+    let cause = if problems.is_empty() { String::new() } else { format!(" ({})", problems.join("; ")) };
+    format!(
+        "no renewal was confirmed{cause}: the command gets TERM, and KILL in {:.1} s",
+        remaining.as_secs_f64()
+    )
 }
 
 pub(super) fn name_of(signal: Signal) -> &'static str {

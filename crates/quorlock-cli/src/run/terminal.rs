@@ -1,7 +1,7 @@
 //! The controlling terminal: lent to the command's process group as a shell does, and taken back.
 //!
-//! The kernel stops a process that uses the terminal from a background group, unless TTIN and TTOU are blocked. Here they
-//! are (see [`crate::signals`]).
+//! The kernel stops a process that uses the terminal from a background group, unless TTIN and TTOU are
+//! blocked. Here they are (see [`crate::signals`]).
 
 use std::fs::{File, OpenOptions};
 
@@ -28,14 +28,14 @@ impl Terminal {
     }
 
     /// Opens it for a process of this group.
-    pub(crate) fn open_for(ours: Pid) -> Option<Self> {
+    pub(crate) fn open_for(own_group: Pid) -> Option<Self> {
         let tty = OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
         let modes = tcgetattr(&tty).ok()?;
-        Some(Self { tty, modes, own_group: ours, borrower: ours })
+        Some(Self { tty, modes, own_group, borrower: own_group })
     }
 
     /// Whether this group is in the foreground.
-    pub(crate) fn is_ours(&self) -> bool {
+    pub(crate) fn is_in_foreground(&self) -> bool {
         self.foreground() == Some(self.own_group)
     }
 
@@ -44,10 +44,11 @@ impl Terminal {
         self.borrower != self.own_group && self.foreground() == Some(self.borrower)
     }
 
-    /// Puts a group in the foreground, if this group or its borrower is. Returns true if that changed anything.
+    /// Puts a group in the foreground, if this group or its borrower is.
+    /// Returns whether that changed anything.
     pub(crate) fn lend(&mut self, group: Pid) -> bool {
-        let is_ours = self.is_ours() || self.is_lent();
-        if !is_ours || self.foreground() == Some(group) || tcsetpgrp(&self.tty, group).is_err() {
+        let is_in_foreground = self.is_in_foreground() || self.is_lent();
+        if !is_in_foreground || self.foreground() == Some(group) || tcsetpgrp(&self.tty, group).is_err() {
             return false;
         }
         self.borrower = group;
@@ -64,19 +65,20 @@ impl Terminal {
         self.foreground() == Some(group)
     }
 
-    /// Whether it was lent and not taken back. The borrower may have lent it on, or a shell may have it meanwhile.
+    /// Whether it was lent and not taken back. The borrower may have lent it
+    /// on, or a shell may have it meanwhile.
     pub(crate) fn was_lent(&self) -> bool {
         self.borrower != self.own_group
     }
 
-    /// Takes the terminal back from a borrower that has ended. Restores the modes too, if the borrower could not.
+    /// Takes the terminal back from a borrower that has ended. Restores the modes too if requested.
     pub(crate) fn take_back(&mut self, with_modes: bool) {
         let has_gone = |group: Pid| test_kill_process_group(group) == Err(Errno::SRCH);
         if self.was_lent() && (self.is_lent() || self.foreground().is_some_and(has_gone)) {
             let _ = tcsetpgrp(&self.tty, self.own_group);
         }
         self.borrower = self.own_group;
-        if with_modes && self.is_ours() {
+        if with_modes && self.is_in_foreground() {
             let _ = tcsetattr(&self.tty, OptionalActions::Now, &self.modes);
         }
     }
@@ -89,10 +91,10 @@ impl Terminal {
 /// Takes the terminal for this group, if that group has it.
 pub(crate) fn borrow_from(group: Pid) {
     if let Some(mut terminal) = Terminal::open_for(group)
-        && let Some(ours) = group_of(None)
-        && terminal.is_ours()
+        && let Some(own_group) = group_of(None)
+        && terminal.is_in_foreground()
     {
-        terminal.lend(ours);
+        terminal.lend(own_group);
     }
 }
 
@@ -103,9 +105,9 @@ pub(crate) fn is_there() -> bool {
 
 /// Whether the terminal sends this signal to this group.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn sends_to_us(number: i32) -> bool {
+pub(crate) fn sends_to_own_group(number: i32) -> bool {
     use rustix::process::Signal;
     let typed = [Signal::INT, Signal::QUIT, Signal::TSTP, Signal::WINCH];
     typed.iter().any(|signal| signal.as_raw() == number)
-        && Terminal::open().is_some_and(|terminal| terminal.is_ours())
+        && Terminal::open().is_some_and(|terminal| terminal.is_in_foreground())
 }

@@ -1,4 +1,4 @@
-//! Signals that interrupt nothing: for commands whose children are to have none blocked.
+//! Listens for signals without blocking them: for commands whose children must start with none blocked.
 
 use std::io;
 use std::task::Poll;
@@ -6,20 +6,20 @@ use std::task::Poll;
 use rustix::process::Signal;
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 
-use super::{ignored, is_among};
+use super::{contains_signal, ignored};
 use crate::run::terminal::Terminal;
 
-/// The signals that others may send us, and that ask for something.
+/// A listener for the signals that end or notify a process.
 pub(crate) struct Handled {
     listeners: Vec<(Signal, Listener)>,
 }
 
 impl Handled {
-    /// Listens for them, but for those that the process which started us wants ignored.
+    /// Starts listening, except for signals that the parent process ignores.
     pub(crate) fn listen() -> io::Result<Self> {
         let kinds = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::TERM];
         let ignored = ignored();
-        let wanted = kinds.into_iter().filter(|kind| !is_among(kind.as_raw(), ignored));
+        let wanted = kinds.into_iter().filter(|kind| !contains_signal(kind.as_raw(), ignored));
         let listeners = wanted.map(|kind| Ok((kind, signal(SignalKind::from_raw(kind.as_raw()))?)));
         Ok(Self { listeners: listeners.collect::<io::Result<_>>()? })
     }
@@ -38,8 +38,9 @@ impl Handled {
     }
 }
 
-/// Whether a process in our group has had this signal already: what is typed goes to all of the terminal's group.
+/// Whether other processes of this group received the signal too: a typed
+/// one goes to the terminal's whole group.
 pub(crate) fn is_typed(signal: Signal) -> bool {
     matches!(signal, Signal::INT | Signal::QUIT)
-        && Terminal::open().is_some_and(|terminal| terminal.is_ours())
+        && Terminal::open().is_some_and(|terminal| terminal.is_in_foreground())
 }

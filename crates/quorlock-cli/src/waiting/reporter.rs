@@ -21,7 +21,8 @@ pub(crate) enum WaitReason {
     WithoutExpiry,
     OnProbation,
     TooLate,
-    /// The kinds of trouble that keep nodes from voting. Their number depends on timing, so it does not count.
+    /// The kinds of problems because of which nodes do not vote. Their number
+    /// depends on timing and does not count.
     NodeProblems(BTreeSet<String>),
 }
 
@@ -46,21 +47,21 @@ impl<'a> WaitReporter<'a> {
     }
 
     /// Prints the reason, unless it was printed last.
-    pub(crate) fn report(&mut self, kind: WaitReason, words: &str) {
+    pub(crate) fn report(&mut self, kind: WaitReason, message: &str) {
         if self.is_news(kind, Instant::now()) && !self.is_quiet {
-            exit::eprint_line(&format!("{}: waiting: {words}", exit::lock(self.name)));
+            exit::eprint_line(&format!("{}: waiting: {message}", exit::lock(self.name)));
         }
     }
 
-    fn is_news(&mut self, mut told: WaitReason, now: Instant) -> bool {
-        match (&self.last, &mut told) {
+    fn is_news(&mut self, mut reason: WaitReason, now: Instant) -> bool {
+        match (&self.last, &mut reason) {
             (Some(_), WaitReason::Starting) => return false,
-            (Some(last), told) if last == told => return false,
-            // An outage ends with another reason. Until then, no trouble is reported twice.
-            (Some(WaitReason::NodeProblems(before)), WaitReason::NodeProblems(troubles)) => {
-                let is_news = !troubles.is_subset(before);
-                troubles.extend(before.iter().cloned());
-                self.last = Some(told);
+            (Some(last), reason) if last == reason => return false,
+            // An outage ends with another reason. Until then, no problem is reported twice.
+            (Some(WaitReason::NodeProblems(before)), WaitReason::NodeProblems(problems)) => {
+                let is_news = !problems.is_subset(before);
+                problems.extend(before.iter().cloned());
+                self.last = Some(reason);
                 return is_news;
             }
             // A lock that changes holders often is not reported each time.
@@ -69,11 +70,11 @@ impl<'a> WaitReporter<'a> {
             }
             _ => {}
         }
-        if let WaitReason::Held(_) = told {
+        if let WaitReason::Held(_) = reason {
             self.holder_at = Some(now + self.gap);
             self.gap = (self.gap * 2).min(LONGEST_GAP);
         }
-        self.last = Some(told);
+        self.last = Some(reason);
         true
     }
 }
@@ -85,41 +86,41 @@ const LONGEST_GAP: Duration = Duration::from_secs(60);
 mod tests {
     use super::*;
 
-    fn troubles(kinds: &[&str]) -> WaitReason {
+    fn node_problems(kinds: &[&str]) -> WaitReason {
         WaitReason::NodeProblems(kinds.iter().map(|kind| (*kind).to_owned()).collect())
     }
 
-    fn held(mark: &str) -> WaitReason {
-        WaitReason::Held(mark.parse().expect("a mark"))
+    fn held(owner: &str) -> WaitReason {
+        WaitReason::Held(owner.parse().expect("an owner hash"))
     }
 
     #[test]
     fn an_outage_is_reported_once_until_it_is_over() {
-        let (mut teller, now) = (WaitReporter::new("a", true), Instant::now());
-        let mut tell = |kind: &WaitReason| teller.is_news(kind.clone(), now);
-        assert!(tell(&WaitReason::Starting));
-        let both = troubles(&["away", "LOADING"]);
-        assert!(tell(&troubles(&["away"])) && !tell(&troubles(&["away"])));
-        assert!(tell(&both), "one came back");
-        assert!(!tell(&both) && !tell(&troubles(&["away"])), "and went again");
-        assert!(tell(&troubles(&["OOM"])), "another trouble");
-        assert!(tell(&held("45bf80c1")) && tell(&both), "another outage");
+        let (mut reporter, now) = (WaitReporter::new("a", true), Instant::now());
+        let mut is_news = |kind: &WaitReason| reporter.is_news(kind.clone(), now);
+        assert!(is_news(&WaitReason::Starting));
+        let both = node_problems(&["away", "LOADING"]);
+        assert!(is_news(&node_problems(&["away"])) && !is_news(&node_problems(&["away"])));
+        assert!(is_news(&both), "one came back");
+        assert!(!is_news(&both) && !is_news(&node_problems(&["away"])), "and went again");
+        assert!(is_news(&node_problems(&["OOM"])), "another problem");
+        assert!(is_news(&held("45bf80c1")) && is_news(&both), "another outage");
         assert!(
-            tell(&WaitReason::WithoutExpiry)
-                && !tell(&WaitReason::WithoutExpiry)
-                && !tell(&WaitReason::Starting)
+            is_news(&WaitReason::WithoutExpiry)
+                && !is_news(&WaitReason::WithoutExpiry)
+                && !is_news(&WaitReason::Starting)
         );
     }
 
     #[test]
-    fn frequent_changes_of_the_holder_are_reported_ever_less_often() {
-        let (mut teller, began) = (WaitReporter::new("a", true), Instant::now());
-        let mut told = Vec::new();
-        for look in 0..60 {
-            if teller.is_news(held(&format!("{look:08x}")), began + Duration::from_secs(look * 10)) {
-                told.push(look * 10);
+    fn frequent_changes_of_the_holder_are_reported_less_and_less_often() {
+        let (mut reporter, start) = (WaitReporter::new("a", true), Instant::now());
+        let mut reported_at = Vec::new();
+        for step in 0..60 {
+            if reporter.is_news(held(&format!("{step:08x}")), start + Duration::from_secs(step * 10)) {
+                reported_at.push(step * 10);
             }
         }
-        assert_eq!(told, [0, 10, 20, 40, 80, 140, 200, 260, 320, 380, 440, 500, 560]);
+        assert_eq!(reported_at, [0, 10, 20, 40, 80, 140, 200, 260, 320, 380, 440, 500, 560]);
     }
 }

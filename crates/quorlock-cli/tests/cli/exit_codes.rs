@@ -1,15 +1,15 @@
-//! `run`'s exit codes: what scripts rely on.
+//! The exit codes of `run`, which scripts rely on.
 
 use std::fs;
 
 use quorlock_chaos::Setup;
 
-use crate::world::{World, end, quorlock};
+use crate::world::{World, output, quorlock};
 
 fn check(world: &World, args: &[&str], code: i32) {
-    let end = world.end(args);
-    assert_eq!(end.code, Some(code), "{args:?}: {end:?}");
-    assert!(end.err.lines().count() <= 1 || code == 64, "one short line is enough: {end:?}");
+    let output = world.output(args);
+    assert_eq!(output.code, Some(code), "{args:?}: {output:?}");
+    assert!(output.stderr.lines().count() <= 1 || code == 64, "more than one line: {output:?}");
 }
 
 #[test]
@@ -27,21 +27,21 @@ fn a_command_that_cannot_be_run_has_the_exit_code_of_a_shell() {
     fs::write(world.file("plain"), "").expect("a file");
     check(&world, &["run", "a", "--", "./plain"], 126);
     check(&world, &["run", "a", "--", "no-such-command"], 127);
-    assert_eq!(world.keys("a"), 0, "and the lock is free again");
+    assert_eq!(world.key_count("a"), 0, "the lock was not released");
 }
 
 #[test]
 fn a_lock_held_by_others_is_a_conflict() {
     let world = World::of(3);
-    world.take("a");
+    world.set_other_owner("a");
     let ran = ["--", "touch", "ran"];
     let with = |options: &[&'static str]| [&["run", "a"], options, &ran].concat();
     check(&world, &with(&["-n"]), 75);
     check(&world, &with(&["--wait", "300ms"]), 75);
     check(&world, &with(&["-n", "-E", "9"]), 9);
-    let skipped = world.end(&with(&["-n", "--on-conflict", "skip"]));
-    assert_eq!((skipped.code, skipped.err.as_str()), (Some(0), ""), "cron sends no mail about it");
-    assert!(!world.has("ran"), "the command was not run");
+    let skipped = world.output(&with(&["-n", "--on-conflict", "skip"]));
+    assert_eq!((skipped.code, skipped.stderr.as_str()), (Some(0), ""), "output would make cron send a mail");
+    assert!(!world.has_file("ran"), "the command was run");
 }
 
 #[test]
@@ -51,8 +51,8 @@ fn no_quorum_within_the_wait_has_its_own_exit_code() {
     check(&world, &["run", "a", "-n", "--", "true"], 0);
     world.fleet[1].kill();
     check(&world, &["run", "a", "-n", "--", "true"], 69);
-    let end = world.end(&["run", "a", "--wait", "500ms", "--", "true"]);
-    assert_eq!(end.code, Some(69), "{end:?}");
+    let output = world.output(&["run", "a", "--wait", "500ms", "--", "true"]);
+    assert_eq!(output.code, Some(69), "{output:?}");
 }
 
 #[test]
@@ -78,40 +78,45 @@ fn an_invalid_configuration_has_its_own_exit_code() {
     let world = World::of(3);
     let with = |nodes: &str| {
         let mut command = world.quorlock(&["run", "a", "-n", "--", "touch", "ran"]);
-        end(command.env("QUORLOCK_NODES", nodes))
+        output(command.env("QUORLOCK_NODES", nodes))
     };
     for nodes in ["", "http://127.0.0.1", "redis://127.0.0.1:99999"] {
         assert_eq!(with(nodes).code, Some(78), "{nodes}");
     }
     let twice = format!("{},redis://localhost:{}", world.fleet.nodes(), world.fleet[0].port());
-    let end = with(&twice);
-    assert_eq!(end.code, Some(78), "one server under two URLs: {end:?}");
+    let output = with(&twice);
+    assert_eq!(output.code, Some(78), "one server under two URLs: {output:?}");
     check(&world, &["run", "a", "--quorum", "1", "--", "touch", "ran"], 64);
-    let set =
-        crate::world::end(world.quorlock(&["run", "a", "--", "touch", "ran"]).env("QUORLOCK_QUORUM", "1"));
-    assert_eq!(set.code, Some(78), "what is set is configuration: {set:?}");
+    let from_environment =
+        crate::world::output(world.quorlock(&["run", "a", "--", "touch", "ran"]).env("QUORLOCK_QUORUM", "1"));
+    assert_eq!(
+        from_environment.code,
+        Some(78),
+        "an invalid variable is a configuration error: {from_environment:?}"
+    );
     fs::write(world.file("conf.toml"), "qourum = 3").expect("a file");
     check(&world, &["run", "a", "--config", "conf.toml", "--", "touch", "ran"], 78);
     check(&world, &["run", "a", "--config", "missing.toml", "--", "touch", "ran"], 64);
-    assert!(!world.has("ran"), "nothing was run");
+    assert!(!world.has_file("ran"), "the command was run");
 }
 
 #[test]
 fn a_wrong_password_ends_the_waiting_at_once() {
     let world = World::with(3, &Setup::new().password("right"));
-    let bare = world.fleet.servers().iter().map(|server| format!("redis://127.0.0.1:{}", server.port()));
-    let bare = bare.collect::<Vec<_>>().join(",");
+    let urls_without_password =
+        world.fleet.servers().iter().map(|server| format!("redis://127.0.0.1:{}", server.port()));
+    let urls_without_password = urls_without_password.collect::<Vec<_>>().join(",");
     fs::write(world.file("password"), "right\n").expect("a file");
     let run = |settings: &[(&str, &str)]| {
         let mut command = world.quorlock(&["run", "a", "--", "true"]);
-        end(command.env("QUORLOCK_NODES", &bare).envs(settings.iter().copied()))
+        output(command.env("QUORLOCK_NODES", &urls_without_password).envs(settings.iter().copied()))
     };
     let wrong = run(&[("QUORLOCK_PASSWORD", "not-that-one")]);
     assert_eq!(wrong.code, Some(77), "{wrong:?}");
-    assert!(!wrong.err.contains("not-that-one"), "passwords are not shown: {wrong:?}");
+    assert!(!wrong.stderr.contains("not-that-one"), "passwords are not shown: {wrong:?}");
     assert_eq!(run(&[]).code, Some(77));
-    let look = end(world.quorlock(&["status", "a"]).env("QUORLOCK_NODES", &bare));
-    assert_eq!(look.code, Some(77), "{look:?}");
+    let status = output(world.quorlock(&["status", "a"]).env("QUORLOCK_NODES", &urls_without_password));
+    assert_eq!(status.code, Some(77), "{status:?}");
     assert_eq!(run(&[("QUORLOCK_PASSWORD", "right")]).code, Some(0));
     assert_eq!(run(&[("QUORLOCK_PASSWORD_FILE", "password"), ("QUORLOCK_PASSWORD", "x")]).code, Some(0));
 }
@@ -125,31 +130,31 @@ fn the_environment_overrides_the_file() {
     let mut command = quorlock(&["run", "a", "--config", "conf.toml", "--", "sh", "-c", show]);
     command.current_dir(world.file(""));
     let child = command.spawn().expect("a process");
-    crate::world::until("held", || world.has("held"));
-    assert_eq!((world.keys("a"), world.keys("file:a")), (0, 3));
+    crate::world::wait_until("held", || world.has_file("held"));
+    assert_eq!((world.key_count("a"), world.key_count("file:a")), (0, 3));
     fs::write(world.file("done"), "").expect("a file");
-    assert_eq!(crate::world::end_of(child).code, Some(0));
+    assert_eq!(crate::world::output_of(child).code, Some(0));
     let mut command = quorlock(&["run", "a", "--config", "conf.toml", "--", "true"]);
     command.current_dir(world.file("")).env("QUORLOCK_NODES", "redis://127.0.0.1:99999");
-    assert_eq!(end(&mut command).code, Some(78));
+    assert_eq!(output(&mut command).code, Some(78));
 }
 
 #[test]
 fn a_wait_of_zero_or_nearly_zero_tries_once() {
     let world = World::of(3);
     for wait in ["0", "0s", "1ns", "1ms", "20ms"] {
-        let end = world.end(&["run", "free", "--wait", wait, "--", "true"]);
+        let output = world.output(&["run", "free", "--wait", wait, "--", "true"]);
         assert_eq!(
-            (end.code, end.err.as_str()),
+            (output.code, output.stderr.as_str()),
             (Some(0), ""),
-            "--wait {wait}: all nodes are up, and it is free"
+            "--wait {wait}: all nodes are up, and the lock is free"
         );
     }
-    world.take("held");
+    world.set_other_owner("held");
     for wait in ["0", "1ns", "1ms"] {
-        let end = world.end(&["run", "held", "--wait", wait, "--", "true"]);
-        assert_eq!(end.code, Some(75), "--wait {wait}: {end:?}");
-        assert!(end.err.starts_with("quorlock: lock \"held\": held by another client"), "{end:?}");
+        let output = world.output(&["run", "held", "--wait", wait, "--", "true"]);
+        assert_eq!(output.code, Some(75), "--wait {wait}: {output:?}");
+        assert!(output.stderr.starts_with("quorlock: lock \"held\": held by another client"), "{output:?}");
     }
 }
 
@@ -158,14 +163,14 @@ fn a_wait_beyond_the_largest_span_never_ends() {
     let world = World::of(3);
     let args = ["run", "a", "--wait", "18446744073709551615s", "--", "true"];
     check(&world, &args, 0);
-    world.take("a");
+    world.set_other_owner("a");
     let child = world.quorlock(&args).spawn().expect("a process");
     std::thread::sleep(std::time::Duration::from_millis(500));
     for server in world.fleet.servers() {
         server.command::<()>(&["DEL", "a"]).expect("deleted");
     }
-    let end = crate::world::end_of(child);
-    assert_eq!(end.code, Some(0), "{end:?}");
+    let output = crate::world::output_of(child);
+    assert_eq!(output.code, Some(0), "{output:?}");
 }
 
 #[test]
@@ -197,7 +202,7 @@ fn every_span_is_accepted_or_rejected_with_a_message() {
                     && ["1ns", "1ms", "1h", "0s"].contains(&span)
                     && flag.ends_with("timeout");
                 if works {
-                    // Measured for a second each; that these work elsewhere is enough.
+                    // Skipped, because each would run for a second. Other commands cover these values.
                     continue;
                 }
                 check_span(&world, &[command, &[*flag, span], rest].concat());
@@ -212,14 +217,14 @@ fn every_span_is_accepted_or_rejected_with_a_message() {
     }
 }
 
-/// It ends in any way that its help tells, and with words if that is no success. No panic is one.
+/// The command ends with a documented exit code, with a message on failure, and without a panic.
 #[track_caller]
 fn check_span(world: &World, args: &[&str]) {
-    let end = world.end(args);
-    let code = end.code.expect("it was not killed");
-    assert!([0, 1, 64, 69, 78].contains(&code), "{args:?}: {end:?}");
-    assert!(!end.err.contains("panicked"), "{args:?}: {end:?}");
-    assert!(code == 0 || !end.err.is_empty() || !end.out.is_empty(), "{args:?}: {end:?}");
+    let output = world.output(args);
+    let code = output.code.expect("it was not killed");
+    assert!([0, 1, 64, 69, 78].contains(&code), "{args:?}: {output:?}");
+    assert!(!output.stderr.contains("panicked"), "{args:?}: {output:?}");
+    assert!(code == 0 || !output.stderr.is_empty() || !output.stdout.is_empty(), "{args:?}: {output:?}");
 }
 
 #[test]
@@ -229,31 +234,36 @@ fn a_name_that_is_too_long_is_rejected_with_a_message() {
     for args in
         [&["run", &name, "--", "touch", "ran"][..], &["status", &name], &["force-release", "--yes", &name]]
     {
-        let end = world.end(args);
-        assert_eq!(end.code, Some(64), "{:?}: {}", args[0], end.err);
-        assert!(end.err.contains("65536 bytes") && end.err.len() < 1_000, "{:?}: {}", args[0], end.err);
+        let output = world.output(args);
+        assert_eq!(output.code, Some(64), "{:?}: {}", args[0], output.stderr);
+        assert!(
+            output.stderr.contains("65536 bytes") && output.stderr.len() < 1_000,
+            "{:?}: {}",
+            args[0],
+            output.stderr
+        );
     }
     let longest = &name[1..];
     check(&world, &["run", longest, "--", "true"], 0);
-    let prefix = world.end(&["run", "a", "--key-prefix", &name, "--", "true"]);
+    let prefix = world.output(&["run", "a", "--key-prefix", &name, "--", "true"]);
     assert_eq!(prefix.code, Some(64), "{prefix:?}");
-    assert!(!world.has("ran"));
+    assert!(!world.has_file("ran"));
 }
 
 #[test]
 fn messages_about_a_lock_begin_with_its_name() {
     let mut world = World::of(3);
-    world.take("nightly");
-    let first_and_once = |end: &crate::world::End| {
-        assert!(end.err.starts_with("quorlock: lock \"nightly\": "), "{end:?}");
-        assert_eq!(end.err.matches("nightly").count(), end.err.lines().count(), "{end:?}");
+    world.set_other_owner("nightly");
+    let check_name = |output: &crate::world::Output| {
+        assert!(output.stderr.starts_with("quorlock: lock \"nightly\": "), "{output:?}");
+        assert_eq!(output.stderr.matches("nightly").count(), output.stderr.lines().count(), "{output:?}");
     };
-    first_and_once(&world.end(&["run", "nightly", "-n", "--", "true"]));
-    first_and_once(&world.end(&["run", "nightly", "-n", "--ttl", "1ms", "--", "true"]));
-    first_and_once(&world.end(&["force-release", "nightly"]));
+    check_name(&world.output(&["run", "nightly", "-n", "--", "true"]));
+    check_name(&world.output(&["run", "nightly", "-n", "--ttl", "1ms", "--", "true"]));
+    check_name(&world.output(&["force-release", "nightly"]));
     for server in world.fleet.servers_mut() {
         server.kill();
     }
-    first_and_once(&world.end(&["run", "nightly", "-n", "--", "true"]));
-    first_and_once(&world.end(&["run", "nightly", "--wait", "1500ms", "--", "true"]));
+    check_name(&world.output(&["run", "nightly", "-n", "--", "true"]));
+    check_name(&world.output(&["run", "nightly", "--wait", "1500ms", "--", "true"]));
 }

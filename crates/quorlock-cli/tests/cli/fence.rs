@@ -1,15 +1,15 @@
-//! The fencing token that `run` gives its command.
+//! The fencing token in the environment of the command.
 
 use std::fs;
 
-use crate::world::{World, end};
+use crate::world::{World, output};
 
 const SHOW: [&str; 4] = ["--", "sh", "-c", "echo $QUORLOCK_FENCING_TOKEN/$QUORLOCK_FENCING_NONCE"];
 
 fn token(world: &World, options: &[&str]) -> (u64, String) {
-    let shown = world.end(&[&["run", "a"], options, &SHOW].concat());
+    let shown = world.output(&[&["run", "a"], options, &SHOW].concat());
     assert_eq!(shown.code, Some(0), "{shown:?}");
-    let (number, nonce) = shown.out.trim().split_once('/').expect("two words");
+    let (number, nonce) = shown.stdout.trim().split_once('/').expect("two words");
     assert!(nonce.len() == 32 && nonce.bytes().all(|byte| byte.is_ascii_hexdigit()), "{shown:?}");
     (number.parse().expect("a number"), nonce.to_owned())
 }
@@ -24,10 +24,10 @@ fn every_run_has_a_larger_number_and_another_nonce() {
 #[test]
 fn a_run_that_follows_a_larger_number_is_above_it() {
     let world = World::of(3);
-    let seen = token(&world, &[]).0 + (1 << 40);
-    let above = token(&world, &["--min-fencing-number", &seen.to_string()]).0;
-    assert!(above > seen, "{above} is not above {seen}");
-    assert!(token(&world, &[]).0 > above, "and the nodes remember");
+    let largest = token(&world, &[]).0 + (1 << 40);
+    let above = token(&world, &["--min-fencing-number", &largest.to_string()]).0;
+    assert!(above > largest, "{above} is not above {largest}");
+    assert!(token(&world, &[]).0 > above, "the nodes did not keep the larger number");
 }
 
 #[test]
@@ -38,19 +38,19 @@ fn an_invalid_min_fencing_number_is_a_usage_error() {
         &["--mode", "plain", "--min-fencing-number", "5"],
         &["--min-fencing-number", "-1"],
     ] {
-        let refused = world.end(&[&["run", "a"], options, &SHOW].concat());
-        assert_eq!((refused.code, refused.out.as_str()), (Some(64), ""), "{refused:?}");
+        let rejected = world.output(&[&["run", "a"], options, &SHOW].concat());
+        assert_eq!((rejected.code, rejected.stdout.as_str()), (Some(64), ""), "{rejected:?}");
     }
 }
 
 #[test]
 fn a_plain_run_has_no_fencing_token_and_hides_an_inherited_one() {
-    let world = World::undeclared(3, None);
+    let world = World::uninitialized(3, None);
     fs::write(world.file("conf.toml"), "mode = 'plain'").expect("a file");
     let inherited = [("QUORLOCK_FENCING_TOKEN", "7"), ("QUORLOCK_FENCING_NONCE", "8")];
     let plain = |options: &[&str], setting: Option<&str>| {
         let mut command = world.quorlock(&[&["run", "a", "-n"], options, &SHOW].concat());
-        end(command.envs(inherited).envs(setting.map(|value| ("QUORLOCK_MODE", value))))
+        output(command.envs(inherited).envs(setting.map(|value| ("QUORLOCK_MODE", value))))
     };
     for (options, setting) in [
         (&["--mode", "plain"][..], None),
@@ -60,20 +60,24 @@ fn a_plain_run_has_no_fencing_token_and_hides_an_inherited_one() {
         (&["--mode=plain"], Some("fenced")),
     ] {
         let shown = plain(options, setting);
-        assert_eq!((shown.code, shown.out.as_str()), (Some(0), "/\n"), "{options:?} {setting:?}: {shown:?}");
+        assert_eq!(
+            (shown.code, shown.stdout.as_str()),
+            (Some(0), "/\n"),
+            "{options:?} {setting:?}: {shown:?}"
+        );
     }
     assert!(world.markers().iter().all(Option::is_none), "plain clients leave no marker");
-    // The environment wins over the file: this one is fenced, and meets nodes that were not initialized.
+    // The environment overrides the file: this client is fenced, and the nodes are not initialized.
     let fenced = plain(&["--config", "conf.toml"], Some("fenced"));
-    assert_eq!((fenced.code, fenced.out.as_str()), (Some(69), ""), "{fenced:?}");
-    assert_eq!(plain(&[], Some("perhaps")).code, Some(78), "what is set is configuration");
+    assert_eq!((fenced.code, fenced.stdout.as_str()), (Some(69), ""), "{fenced:?}");
+    assert_eq!(plain(&[], Some("perhaps")).code, Some(78), "an invalid variable is a configuration error");
 }
 
 #[test]
 fn a_fenced_run_replaces_an_inherited_fencing_token() {
     let world = World::of(3);
     let mut command = world.quorlock(&[&["run", "a"], &SHOW[..]].concat());
-    let shown = end(command.env("QUORLOCK_FENCING_TOKEN", "7").env("QUORLOCK_FENCING_NONCE", "8"));
+    let shown = output(command.env("QUORLOCK_FENCING_TOKEN", "7").env("QUORLOCK_FENCING_NONCE", "8"));
     assert_eq!(shown.code, Some(0));
-    assert!(!shown.out.starts_with("7/") && !shown.out.ends_with("/8\n"), "{shown:?}");
+    assert!(!shown.stdout.starts_with("7/") && !shown.stdout.ends_with("/8\n"), "{shown:?}");
 }

@@ -1,93 +1,100 @@
-//! `forget`, and how long names are remembered without it.
+//! `forget`, and how long fences of free names are kept without it.
 
 use serde_json::Value;
 
-use crate::world::{World, until};
+use crate::world::{World, wait_until};
 
 fn fences(world: &World) -> usize {
     let count = |server: &quorlock_chaos::Server| {
-        server.command::<Vec<String>>(&["KEYS", "quorlock:fence:*"]).expect("an answer").len()
+        server.command::<Vec<String>>(&["KEYS", "quorlock:fence:*"]).expect("a reply").len()
     };
     world.fleet.servers().iter().map(count).sum()
 }
 
 #[test]
 fn names_are_forgotten_on_every_node_and_reported_one_by_one() {
-    let world = World::lasting(3, "300ms");
+    let world = World::with_max_ttl(3, "300ms");
     for name in ["order:1", "order:2"] {
-        assert_eq!(world.end(&["run", "-q", "--ttl", "300ms", name, "--", "true"]).code, Some(0));
+        assert_eq!(world.output(&["run", "-q", "--ttl", "300ms", name, "--", "true"]).code, Some(0));
     }
     assert_eq!(fences(&world), 6);
-    let end = world.end(&["forget", "order:1", "order:2", "never:locked"]);
-    assert_eq!(end.code, Some(0), "{end:?}");
+    let output = world.output(&["forget", "order:1", "order:2", "never:locked"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
     for name in ["order:1", "order:2", "never:locked"] {
-        assert!(end.out.contains(&format!("{name:?} is forgotten on 3 of 3 nodes")), "{end:?}");
+        assert!(output.stdout.contains(&format!("{name:?} is forgotten on 3 of 3 nodes")), "{output:?}");
     }
-    until("no node remembers them", || fences(&world) == 0);
+    wait_until("no node has their fences", || fences(&world) == 0);
 }
 
 #[test]
 fn held_names_are_not_forgotten_and_free_names_are() {
     let world = World::of(3);
-    world.take("a");
-    let end = world.end(&["forget", "--json", "a", "b"]);
-    assert_eq!(end.code, Some(75), "{end:?}");
+    world.set_other_owner("a");
+    let output = world.output(&["forget", "--json", "a", "b"]);
+    assert_eq!(output.code, Some(75), "{output:?}");
     let lines: Vec<Value> =
-        end.out.lines().map(|line| serde_json::from_str(line).expect("JSON, a line each")).collect();
-    let told: Vec<_> = lines.iter().map(|line| (line["name"].as_str(), line["outcome"].as_str())).collect();
-    assert_eq!(told, [(Some("a"), Some("held")), (Some("b"), Some("forgotten"))]);
+        output.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON, a line each")).collect();
+    let outcomes: Vec<_> =
+        lines.iter().map(|line| (line["name"].as_str(), line["outcome"].as_str())).collect();
+    assert_eq!(outcomes, [(Some("a"), Some("held")), (Some("b"), Some("forgotten"))]);
     assert_eq!(lines[1]["nodes"].as_array().map(Vec::len), Some(3));
-    let end = world.end(&["forget", "a"]);
-    assert!(end.err.contains("lock \"a\": not forgotten because it is held"), "{end:?}");
-    assert_eq!(world.keys("a"), 3);
-    assert!(!end.err.contains("quorlock force-release"), "it runs out: {end:?}");
+    let output = world.output(&["forget", "a"]);
+    assert!(output.stderr.contains("lock \"a\": not forgotten because it is held"), "{output:?}");
+    assert_eq!(world.key_count("a"), 3);
+    assert!(
+        !output.stderr.contains("quorlock force-release"),
+        "a key with a ttl expires by itself: {output:?}"
+    );
     for server in world.fleet.servers() {
-        server.command::<()>(&["PERSIST", "a"]).expect("an answer");
+        server.command::<()>(&["PERSIST", "a"]).expect("a reply");
     }
-    let end = world.end(&["forget", "a"]);
-    assert!(end.err.contains("never expires") && end.err.contains("`quorlock force-release`"), "{end:?}");
+    let output = world.output(&["forget", "a"]);
+    assert!(
+        output.stderr.contains("never expires") && output.stderr.contains("`quorlock force-release`"),
+        "{output:?}"
+    );
 }
 
 #[test]
 fn without_a_quorum_nothing_is_called_forgotten_and_bad_input_is_refused() {
     let mut world = World::of(3);
-    assert_eq!(world.end(&["forget", ""]).code, Some(64));
-    assert_eq!(world.end(&["forget"]).code, Some(64));
-    let plain = world.end(&["forget", "--mode", "plain", "a"]);
+    assert_eq!(world.output(&["forget", ""]).code, Some(64));
+    assert_eq!(world.output(&["forget"]).code, Some(64));
+    let plain = world.output(&["forget", "--mode", "plain", "a"]);
     assert_eq!(plain.code, Some(64), "{plain:?}");
     (0..2).for_each(|node| world.fleet[node].kill());
-    let end = world.end(&["forget", "a"]);
-    assert_eq!(end.code, Some(69), "{end:?}");
-    assert!(end.err.contains("a quorum"), "{end:?}");
+    let output = world.output(&["forget", "a"]);
+    assert_eq!(output.code, Some(69), "{output:?}");
+    assert!(output.stderr.contains("a quorum"), "{output:?}");
 }
 
 #[test]
 fn the_fencing_retention_is_the_same_for_all_clients() {
     let world = World::of(3);
-    assert_eq!(world.end(&["run", "-q", "a", "--", "true"]).code, Some(0));
+    assert_eq!(world.output(&["run", "-q", "a", "--", "true"]).code, Some(0));
     for server in world.fleet.servers() {
-        let life: i64 = server.command(&["PTTL", "quorlock:fence:a"]).expect("an answer");
-        assert!((3_500_000..=3_600_000).contains(&life), "an hour: {life}");
+        let remaining_ms: i64 = server.command(&["PTTL", "quorlock:fence:a"]).expect("a reply");
+        assert!((3_500_000..=3_600_000).contains(&remaining_ms), "an hour: {remaining_ms}");
     }
-    let other = world.end(&["run", "-n", "--fencing-retention", "2h", "a", "--", "true"]);
+    let other = world.output(&["run", "-n", "--fencing-retention", "2h", "a", "--", "true"]);
     assert_eq!(other.code, Some(78), "{other:?}");
-    assert!(other.err.contains("fences kept for 2h"), "{other:?}");
-    let bad = world.end(&["run", "-n", "--fencing-retention", "59s", "a", "--", "true"]);
-    assert_eq!(bad.code, Some(64), "{bad:?}");
-    assert!(bad.err.contains("take at least 60s: twice the max ttl, or "), "{bad:?}");
-    assert_eq!(world.end(&["init", "--force", "--fencing-retention", "2h"]).code, Some(0));
-    assert_eq!(world.end(&["run", "-n", "--fencing-retention", "2h", "a", "--", "true"]).code, Some(0));
+    assert!(other.stderr.contains("fences kept for 2h"), "{other:?}");
+    let too_short = world.output(&["run", "-n", "--fencing-retention", "59s", "a", "--", "true"]);
+    assert_eq!(too_short.code, Some(64), "{too_short:?}");
+    assert!(too_short.stderr.contains("take at least 60s: twice the max ttl, or "), "{too_short:?}");
+    assert_eq!(world.output(&["init", "--force", "--fencing-retention", "2h"]).code, Some(0));
+    assert_eq!(world.output(&["run", "-n", "--fencing-retention", "2h", "a", "--", "true"]).code, Some(0));
 }
 
 #[test]
 fn doctor_reports_how_many_fences_are_kept_and_leaves_no_key() {
-    let world = World::lasting(1, "1s");
+    let world = World::with_max_ttl(1, "1s");
     for name in ["a", "b", "c"] {
-        assert_eq!(world.end(&["run", "-q", name, "--", "true"]).code, Some(0));
+        assert_eq!(world.output(&["run", "-q", name, "--", "true"]).code, Some(0));
     }
-    let end = world.end(&["doctor", "--json"]);
-    let report: Value = serde_json::from_str(&end.out).expect("JSON");
+    let output = world.output(&["doctor", "--json"]);
+    let report: Value = serde_json::from_str(&output.stdout).expect("JSON");
     assert_eq!(report["nodes"][0]["fences"]["count"], 3, "{report}");
     assert!(report["nodes"][0]["fences"]["bytes"].as_u64().is_some_and(|bytes| bytes > 300), "{report}");
-    until("its probe is forgotten", || fences(&world) == 3);
+    wait_until("the probe's fence is dropped", || fences(&world) == 3);
 }

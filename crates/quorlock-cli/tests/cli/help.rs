@@ -1,12 +1,12 @@
-//! What the command says about itself.
+//! Help texts and versions.
 
-use crate::world::{World, end, quorlock};
+use crate::world::{World, output, quorlock};
 
 #[test]
 fn the_help_of_run_lists_every_exit_code() {
-    let help = end(&mut quorlock(&["run", "--help"]));
+    let help = output(&mut quorlock(&["run", "--help"]));
     assert_eq!(help.code, Some(0));
-    let codes = help.out.split_once("Exit codes:").expect("a section").1;
+    let codes = help.stdout.split_once("Exit codes:").expect("a section").1;
     for code in ["128 +", "64", "69", "70", "75", "77", "78", "126", "127"] {
         assert!(codes.contains(code), "{code} is missing");
     }
@@ -14,9 +14,9 @@ fn the_help_of_run_lists_every_exit_code() {
 
 #[test]
 fn the_help_teaches_by_example_and_asking_for_it_is_no_error() {
-    let help = end(&mut quorlock(&["--help"]));
+    let help = output(&mut quorlock(&["--help"]));
     assert_eq!(help.code, Some(0));
-    for word in [
+    for text in [
         "quorlock dev",
         "quorlock init",
         "quorlock run",
@@ -28,35 +28,35 @@ fn the_help_teaches_by_example_and_asking_for_it_is_no_error() {
         "doctor",
         "dev",
     ] {
-        assert!(help.out.contains(word), "{word} is missing");
+        assert!(help.stdout.contains(text), "{text} is missing");
     }
-    assert_eq!(end(&mut quorlock(&["help", "--help"])).out, help.out);
-    assert!(!help.out.contains("__reap"), "what is for us alone is not shown");
-    assert_eq!(end(&mut quorlock(&["--version"])).code, Some(0));
+    assert_eq!(output(&mut quorlock(&["help", "--help"])).stdout, help.stdout);
+    assert!(!help.stdout.contains("__reap"), "an internal subcommand is shown");
+    assert_eq!(output(&mut quorlock(&["--version"])).code, Some(0));
 }
 
 #[test]
-fn the_help_of_init_says_when_to_force_and_what_to_stop_first() {
-    let help = end(&mut quorlock(&["init", "--help"]));
+fn the_help_of_init_explains_force() {
+    let help = output(&mut quorlock(&["init", "--help"]));
     assert_eq!(help.code, Some(0));
-    for words in
+    for text in
         ["stop all its clients", "quorlock init --force", "max ttl", "quorlock:node", "69", "77", "78"]
     {
-        assert!(help.out.contains(words), "{words} is missing: {}", help.out);
+        assert!(help.stdout.contains(text), "{text} is missing: {}", help.stdout);
     }
 }
 
 #[test]
 fn the_help_explains_force_release_and_exit_codes() {
-    let help = |name: &str| end(&mut quorlock(&[name, "--help"])).out.replace('\n', " ");
-    for (name, words) in [
+    let help = |name: &str| output(&mut quorlock(&[name, "--help"])).stdout.replace('\n', " ");
+    for (name, text) in [
         ("force-release", "KILL at once"),
         ("run", "KILL at once"),
         ("force-release", "also nodes of another lock cluster"),
         ("forget", "also nodes of another lock cluster"),
         ("forget", "120 bytes"),
     ] {
-        assert!(help(name).contains(words), "{name}: {words} is missing");
+        assert!(help(name).contains(text), "{name}: {text} is missing");
     }
     for name in ["init", "status", "doctor", "force-release", "forget"] {
         assert!(help(name).contains("74   the output cannot be written to stdout"), "{name}");
@@ -79,13 +79,13 @@ fn the_help_of_each_command_lists_its_exit_codes() {
         ("chaos", &["0", "1", "2", "64", "69", "74", "78", "130"]),
         ("bench", &["0", "64", "69", "70", "74", "77", "78", "130"]),
     ] {
-        let help = end(&mut quorlock(&[name, "--help"])).out;
-        let told = help.split_once("Exit codes:").expect("a section").1;
+        let help = output(&mut quorlock(&[name, "--help"])).stdout;
+        let listed = help.split_once("Exit codes:").expect("a section").1;
         for code in codes {
-            assert!(told.contains(&format!("\n  {code} ")), "{name}: {code} is missing: {told}");
+            assert!(listed.contains(&format!("\n  {code} ")), "{name}: {code} is missing: {listed}");
         }
     }
-    let run = end(&mut quorlock(&["run", "--help"])).out;
+    let run = output(&mut quorlock(&["run", "--help"])).stdout;
     assert!(run.contains("usage errors (64)"), "{run}");
 }
 
@@ -93,20 +93,20 @@ fn the_help_of_each_command_lists_its_exit_codes() {
 fn no_secret_is_shown() {
     let mut help = quorlock(&["--help"]);
     help.env("QUORLOCK_NODES", "redis://:hunter2@127.0.0.1");
-    assert!(!end(&mut help).out.contains("hunter2"));
+    assert!(!output(&mut help).stdout.contains("hunter2"));
     for nodes in ["redis://u:hunter2@127.0.0.1:1", "redis://u:hunter2@127.0.0.1:99999", "rodis://u:hunter2@h"]
     {
         let mut run = quorlock(&["run", "a", "-n", "--", "true"]);
-        let said = end(run.env("QUORLOCK_NODES", nodes).env("RUST_LOG", "trace")).err;
-        assert!(!said.contains("hunter2"), "{said}");
+        let stderr = output(run.env("QUORLOCK_NODES", nodes).env("RUST_LOG", "trace")).stderr;
+        assert!(!stderr.contains("hunter2"), "{stderr}");
     }
 }
 
 #[test]
-fn quiet_is_quiet_and_a_reader_that_leaves_is_no_error() {
+fn quiet_prints_nothing_and_a_closed_pipe_is_no_error() {
     let world = World::of(3);
-    let end_of_run = world.end(&["run", "-q", "a", "--", "true"]);
-    assert_eq!((end_of_run.out.as_str(), end_of_run.err.as_str()), ("", ""));
+    let end_of_run = world.output(&["run", "-q", "a", "--", "true"]);
+    assert_eq!((end_of_run.stdout.as_str(), end_of_run.stderr.as_str()), ("", ""));
     let mut piped = std::process::Command::new("sh");
     piped.args([
         "-c",
@@ -114,6 +114,6 @@ fn quiet_is_quiet_and_a_reader_that_leaves_is_no_error() {
         env!("CARGO_BIN_EXE_quorlock"),
     ]);
     piped.env("QUORLOCK_NODES", world.fleet.nodes()).current_dir(world.file(""));
-    end(&mut piped);
+    output(&mut piped);
     assert_eq!(std::fs::read_to_string(world.file("code")).expect("a code"), "0\n");
 }

@@ -1,4 +1,4 @@
-//! The command from outside: the real binary against real servers. Each test is a promise.
+//! End-to-end tests of the command: the real binary against real servers.
 
 mod bench;
 mod chaos;

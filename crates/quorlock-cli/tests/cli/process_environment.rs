@@ -1,5 +1,5 @@
-//! What `run` gets from who starts it: signals ignored or blocked, few files, being the first process; and commands
-//! that cannot be started.
+//! The state that `run` inherits from its parent: ignored or blocked signals, few file descriptors, pid 1.
+//! And commands that cannot be started.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,29 +7,34 @@ use std::os::unix::process::ExitStatusExt as _;
 
 use rustix::process::Signal;
 
-use crate::processes::{Process, all, family};
+use crate::processes::{Process, all, process_tree};
 use crate::programs::is_root;
-use crate::world::{End, World, end, end_of, send, until, wait};
+use crate::world::{Output, World, output, output_of, send, wait, wait_until};
 
-/// For `python3`: starts the words behind its first argument with signals as that argument says.
+/// For `python3`: executes a command with SIGCHLD ignored, or all signals blocked, by its first argument.
 const STARTER: &str = "
 import os, signal, sys
-how, words = sys.argv[1], sys.argv[2:]
+how, command = sys.argv[1], sys.argv[2:]
 if how == 'ignore':
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 else:
     signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
-os.execvp(words[0], words)
+os.execvp(command[0], command)
 ";
 
-/// Ends without a panic: well, or with an exit code of ours and a line.
+/// The command ended without a panic: with success, or with one of quorlock's exit codes and a message.
 #[track_caller]
-pub(crate) fn check_plain_words(end: &End, what: &str) {
-    assert!(!end.err.contains("panicked") && !end.err.contains("backtrace"), "{what}: {end:?}");
-    match end.code {
+pub(crate) fn check_no_panic(output: &Output, context: &str) {
+    assert!(
+        !output.stderr.contains("panicked") && !output.stderr.contains("backtrace"),
+        "{context}: {output:?}"
+    );
+    match output.code {
         Some(0) => {}
-        Some(64..=78 | 126 | 127) => assert!(end.err.starts_with("quorlock: "), "{what}: {end:?}"),
-        _ => panic!("{what}: {end:?}"),
+        Some(64..=78 | 126 | 127) => {
+            assert!(output.stderr.starts_with("quorlock: "), "{context}: {output:?}");
+        }
+        _ => panic!("{context}: {output:?}"),
     }
 }
 
@@ -37,20 +42,20 @@ pub(crate) fn check_plain_words(end: &End, what: &str) {
 fn a_parent_that_ignores_sigchld_gets_the_exit_code_too() {
     let world = World::of(3);
     world.write("starter", STARTER);
-    for words in [
+    for args in [
         &["quorlock", "run", "a", "--", "sh", "-c", "exit 5"][..],
         &["quorlock", "run", "--foreground", "a", "--", "sh", "-c", "exit 5"],
         &["quorlock", "dev", "-q", "-n", "1", "--", "sh", "-c", "exit 5"],
     ] {
-        let end = end(&mut world.program("python3", &[&["starter", "ignore"], words].concat()));
-        assert_eq!((end.code, end.err.as_str()), (Some(5), ""), "{words:?}");
+        let output = output(&mut world.program("python3", &[&["starter", "ignore"], args].concat()));
+        assert_eq!((output.code, output.stderr.as_str()), (Some(5), ""), "{args:?}");
     }
-    // And what the command ignores is what was ignored before.
-    let words = ["starter", "ignore", "quorlock", "run", "a", "--", "grep", "SigIgn", "/proc/self/status"];
-    let end = end(&mut world.program("python3", &words));
-    let mask = end.out.trim().rsplit('\t').next().unwrap_or_default().to_owned();
+    // The command inherits the ignored signals of the parent, and no others.
+    let args = ["starter", "ignore", "quorlock", "run", "a", "--", "grep", "SigIgn", "/proc/self/status"];
+    let output = output(&mut world.program("python3", &args));
+    let mask = output.stdout.trim().rsplit('\t').next().unwrap_or_default().to_owned();
     let mask = u64::from_str_radix(&mask, 16).expect("a mask");
-    assert_eq!(mask & (1 << 12), 0, "a broken pipe ends the command: {end:?}");
+    assert_eq!(mask & (1 << 12), 0, "SIGPIPE is ignored: {output:?}");
 }
 
 #[test]
@@ -60,23 +65,23 @@ fn blocked_signals_work() {
     for options in [&[][..], &["--foreground"]] {
         for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
             let command = ["a", "--", "sh", "-c", "touch began; exec sleep 60"];
-            let words = [&["starter", "block", "quorlock", "run"], options, &command].concat();
-            let mut run = world.program("python3", &words).spawn().expect("a process");
-            until("the command runs", || world.has("began"));
+            let args = [&["starter", "block", "quorlock", "run"], options, &command].concat();
+            let mut run = world.program("python3", &args).spawn().expect("a process");
+            wait_until("the command runs", || world.has_file("began"));
             send(&run, signal);
             let status = wait(&mut run);
             let code = status.code().or(status.signal().map(|signal| signal + 128));
             assert_eq!(code, Some(128 + signal.as_raw()), "{options:?}");
-            assert_eq!(world.keys("a"), 0);
+            assert_eq!(world.key_count("a"), 0);
             fs::remove_file(world.file("began")).expect("a file");
         }
     }
-    let words = ["starter", "block", "quorlock", "run", "a", "--", "grep", "SigBlk", "/proc/self/status"];
-    let end = end(&mut world.program("python3", &words));
-    assert_eq!(end.out, "SigBlk:\t0000000000000000\n", "{end:?}");
+    let args = ["starter", "block", "quorlock", "run", "a", "--", "grep", "SigBlk", "/proc/self/status"];
+    let output = output(&mut world.program("python3", &args));
+    assert_eq!(output.stdout, "SigBlk:\t0000000000000000\n", "{output:?}");
 }
 
-/// For `python3`: shows what a process has from who started it. The signals 32 and 33 are the C library's own.
+/// For `python3`: prints the state that a process inherits. The C library uses the signals 32 and 33 itself.
 const PROBE: &str = "
 import os, resource, signal, sys
 own = ['QUORLOCK_LOCK_NAME', 'QUORLOCK_FENCING_TOKEN', 'QUORLOCK_FENCING_NONCE', 'QUORLOCK_HELD']
@@ -103,19 +108,21 @@ fn the_command_inherits_everything_else_from_the_parent_of_run() {
         ("exec <&-;", ""),
         ("trap '' HUP USR1 WINCH;", ""),
     ] {
-        let shown = |prefix: &str| {
+        let shown_by = |prefix: &str| {
             let script = format!("{before} exec {prefix} nice -n 3 python3 \"$HERE/probe\" {after}");
             let mut command = world.program("sh", &["-c", &script]);
-            let end = end(command.env("HERE", world.file("").to_str().expect("text").trim_end_matches('/')));
-            assert_eq!((end.code, end.err.as_str()), (Some(0), ""), "{script}");
-            end.out
+            let output =
+                output(command.env("HERE", world.file("").to_str().expect("text").trim_end_matches('/')));
+            assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{script}");
+            output.stdout
         };
-        // In place of a closed stdin there is an empty one.
-        let plain = shown(if before.contains("<&-") { "sh -c 'exec \"$@\" </dev/null' sh" } else { "env" });
+        // `run` replaces a closed stdin by an empty one.
+        let plain =
+            shown_by(if before.contains("<&-") { "sh -c 'exec \"$@\" </dev/null' sh" } else { "env" });
         for options in ["", "--foreground"] {
-            assert_eq!(shown(&format!("quorlock run {options} a --")), plain, "{before} {options}");
+            assert_eq!(shown_by(&format!("quorlock run {options} a --")), plain, "{before} {options}");
         }
-        if world.has("nine") {
+        if world.has_file("nine") {
             assert_eq!(world.read("nine"), "nine");
         }
     }
@@ -124,20 +131,19 @@ fn the_command_inherits_everything_else_from_the_parent_of_run() {
 #[test]
 fn a_hang_up_that_nohup_keeps_away_is_kept_from_the_command_too() {
     let world = World::of(3);
-    let words = ["nohup", "quorlock", "run", "a", "--", "grep", "SigIgn", "/proc/self/status"];
-    let end = end(&mut world.program("env", &words));
-    let mask = end.out.trim().rsplit('\t').next().unwrap_or_default().to_owned();
-    assert_eq!(u64::from_str_radix(&mask, 16).expect("a mask") & 1, 1, "{end:?}");
+    let args = ["nohup", "quorlock", "run", "a", "--", "grep", "SigIgn", "/proc/self/status"];
+    let output = output(&mut world.program("env", &args));
+    let mask = output.stdout.trim().rsplit('\t').next().unwrap_or_default().to_owned();
+    assert_eq!(u64::from_str_radix(&mask, 16).expect("a mask") & 1, 1, "{output:?}");
 }
 
 /// `quorlock run` as the first process of a container. The command writes `began` and waits for `enough`.
 fn container(world: &World, options: &[&str], script: &str) -> (std::process::Child, Process) {
     world.write("command", script);
-    let words =
-        [&["-fp", "--mount-proc", "quorlock", "run"], options, &["a", "--", "sh", "command"]].concat();
-    let outside = world.program("unshare", &words).spawn().expect("a process");
-    until("the command runs", || world.has("began"));
-    let first = family(outside.id() as i32).into_iter().find(|it| it.comm == "quorlock").expect("run");
+    let args = [&["-fp", "--mount-proc", "quorlock", "run"], options, &["a", "--", "sh", "command"]].concat();
+    let outside = world.program("unshare", &args).spawn().expect("a process");
+    wait_until("the command runs", || world.has_file("began"));
+    let first = process_tree(outside.id() as i32).into_iter().find(|it| it.comm == "quorlock").expect("run");
     (outside, first)
 }
 
@@ -157,28 +163,28 @@ fn the_first_process_of_a_container_waits_for_every_orphan() {
         touch began; while [ ! -e enough ]; do sleep 0.02; done; exit 6";
     for options in [&[][..], &["--foreground"]] {
         let (outside, first) = container(&world, options, script);
-        let is_shell = |pid: i32| Process::of(pid).is_some_and(|of| of.comm == "sh");
-        // The command's own short sleeps are children of a shell.
+        let is_shell = |pid: i32| Process::of(pid).is_some_and(|parent| parent.comm == "sh");
+        // Short sleeps of the command itself are children of a shell.
         let reaped = || {
-            let left = family(first.pid);
+            let left = process_tree(first.pid);
             !left.iter().any(|it| it.comm == "sleep" && !is_shell(it.parent))
         };
-        until("the command's orphans are waited for while it runs", reaped);
-        // And those of others, who came in from outside.
+        wait_until("the command's orphans are reaped while it runs", reaped);
+        // Also orphans of a process that entered the container from outside.
         let target = first.pid.to_string();
         let enter = ["-t", &target, "-p", "-m", "sh", "-c", "sleep 0.1 & exec true"];
-        assert_eq!(end(&mut world.program("nsenter", &enter)).code, Some(0));
-        until("the orphan of others is dead", || {
+        assert_eq!(output(&mut world.program("nsenter", &enter)).code, Some(0));
+        wait_until("the foreign orphan has ended", || {
             !all().iter().any(|it| it.parent == first.pid && it.comm == "sleep" && it.state != 'Z')
         });
-        until("and waited for", || zombies_of(&first).is_empty());
+        wait_until("the orphan is reaped", || zombies_of(&first).is_empty());
         assert!(first.is_alive());
         world.write("enough", "");
-        assert_eq!(end_of(outside).code, Some(6), "{options:?}");
+        assert_eq!(output_of(outside).code, Some(6), "{options:?}");
         for file in ["began", "enough", "orphans"] {
             fs::remove_file(world.file(file)).expect("a file");
         }
-        assert_eq!(world.keys("a"), 0);
+        assert_eq!(world.key_count("a"), 0);
     }
 }
 
@@ -188,12 +194,12 @@ fn the_first_process_of_a_container_heeds_term() {
         return;
     }
     let world = World::of(3);
-    let handled = "trap 'exit 7' TERM; touch began; while :; do sleep 0.02; done";
-    for (script, code) in [("touch began; exec sleep 60", 143), (handled, 7)] {
+    let with_handler = "trap 'exit 7' TERM; touch began; while :; do sleep 0.02; done";
+    for (script, code) in [("touch began; exec sleep 60", 143), (with_handler, 7)] {
         let (outside, first) = container(&world, &[], script);
         first.send(Signal::TERM);
-        assert_eq!(end_of(outside).code, Some(code), "{script}");
-        assert_eq!(world.keys("a"), 0);
+        assert_eq!(output_of(outside).code, Some(code), "{script}");
+        assert_eq!(world.key_count("a"), 0);
         fs::remove_file(world.file("began")).expect("a file");
     }
 }
@@ -203,9 +209,9 @@ fn a_low_limit_of_open_files_gives_a_clear_message_at_worst() {
     let world = World::of(3);
     for files in (4..=24).rev() {
         let script = format!("ulimit -n {files}; exec quorlock run -n a -- true");
-        let end = end(&mut world.program("sh", &["-c", &script]));
-        check_plain_words(&end, &script);
-        world.until_free("a");
+        let output = output(&mut world.program("sh", &["-c", &script]));
+        check_no_panic(&output, &script);
+        world.wait_until_free("a");
     }
 }
 
@@ -217,10 +223,10 @@ fn executable(world: &World, name: &str, text: &str) {
 #[test]
 fn a_script_without_a_first_line_is_run_by_sh() {
     let world = World::of(3);
-    executable(&world, "plain", "echo \"told $1\"; exit 3\n");
+    executable(&world, "plain", "echo \"got $1\"; exit 3\n");
     for options in [&[][..], &["--foreground"]] {
-        let end = world.end(&[&["run"], options, &["a", "--", "./plain", "one two"]].concat());
-        assert_eq!((end.code, end.out.as_str()), (Some(3), "told one two\n"), "{end:?}");
+        let output = world.output(&[&["run"], options, &["a", "--", "./plain", "one two"]].concat());
+        assert_eq!((output.code, output.stdout.as_str()), (Some(3), "got one two\n"), "{output:?}");
     }
 }
 
@@ -229,7 +235,7 @@ fn a_command_that_cannot_be_started_is_reported_with_the_cause() {
     let world = World::of(3);
     executable(&world, "bad", "#!/no/such/interpreter\n");
     world.write("mine", "echo\n");
-    for (program, codes, words) in [
+    for (program, codes, args) in [
         ("no-such-command", [127, 127], "no-such-command"),
         ("./missing", [127, 127], "./missing"),
         ("./mine", [126, 126], "./mine"),
@@ -238,11 +244,14 @@ fn a_command_that_cannot_be_started_is_reported_with_the_cause() {
         ("./bad", [126, 127], "interpreter"),
     ] {
         for options in [&[][..], &["--foreground"]] {
-            let end = world.end(&[&["run"], options, &["a", "--", program]].concat());
-            assert!(codes.iter().any(|code| end.code == Some(*code)), "{program:?}: {end:?}");
-            assert!(end.err.starts_with("quorlock: ") && end.err.contains(words), "{program:?}: {end:?}");
-            assert_eq!(end.err.lines().count(), 1, "{program:?}: {end:?}");
-            assert_eq!(world.keys("a"), 0, "{program:?}");
+            let output = world.output(&[&["run"], options, &["a", "--", program]].concat());
+            assert!(codes.iter().any(|code| output.code == Some(*code)), "{program:?}: {output:?}");
+            assert!(
+                output.stderr.starts_with("quorlock: ") && output.stderr.contains(args),
+                "{program:?}: {output:?}"
+            );
+            assert_eq!(output.stderr.lines().count(), 1, "{program:?}: {output:?}");
+            assert_eq!(world.key_count("a"), 0, "{program:?}");
         }
     }
 }
@@ -250,15 +259,19 @@ fn a_command_that_cannot_be_started_is_reported_with_the_cause() {
 #[test]
 fn a_command_in_the_group_of_a_script_does_not_hang_up_stopped_processes() {
     let world = World::of(3);
-    // No shell is above this script, as under `cron`. Something in its group is stopped while a command ends there.
-    let script = "trap 'echo hung up >> heard' HUP
+    // The script leads a session without a shell above, as under `cron`. A process of its group is stopped.
+    let script = "trap 'echo hung up >> log' HUP
         sleep 600 & stopped=$!; kill -STOP $stopped
         quorlock run --foreground a -- true
         quorlock run a -- true
         sleep 0.2; ps -o stat= -p $stopped > state; kill -KILL $stopped";
     world.write("script", script);
-    let end = end(&mut world.program("setsid", &["--wait", "sh", "script"]));
-    assert_eq!(end.code, Some(0), "{end:?}");
-    assert!(world.read("state").starts_with('T'), "it was continued: {}", world.read("state"));
-    assert!(!world.has("heard"));
+    let output = output(&mut world.program("setsid", &["--wait", "sh", "script"]));
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(
+        world.read("state").starts_with('T'),
+        "the stopped process was continued: {}",
+        world.read("state")
+    );
+    assert!(!world.has_file("log"));
 }

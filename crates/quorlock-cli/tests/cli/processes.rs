@@ -1,4 +1,4 @@
-//! Looks at the processes of the system, as `/proc` shows them.
+//! Processes of the system, read from `/proc`.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A process at the moment it was looked at.
+/// A process as `/proc` showed it when it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Process {
     pub(crate) pid: i32,
@@ -23,7 +23,7 @@ pub(crate) struct Process {
     pub(crate) foreground: i32,
     /// Processor time used, in ticks of 10 ms.
     pub(crate) ticks: u64,
-    /// When it began: with the number, this tells it from every other.
+    /// Its start time: with the pid, this identifies the process.
     began: u64,
 }
 
@@ -48,39 +48,39 @@ impl Process {
         })
     }
 
-    /// Whether it still runs or is stopped. A zombie does not.
+    /// Whether it runs or is stopped. A zombie is not alive.
     pub(crate) fn is_alive(&self) -> bool {
-        self.now().is_some_and(|now| !matches!(now.state, 'Z' | 'X'))
+        self.refreshed().is_some_and(|now| !matches!(now.state, 'Z' | 'X'))
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
-        self.now().is_some_and(|now| now.state == 'T')
+        self.refreshed().is_some_and(|now| now.state == 'T')
     }
 
-    /// The same process, looked at again.
-    pub(crate) fn now(&self) -> Option<Self> {
+    /// The same process, read again.
+    pub(crate) fn refreshed(&self) -> Option<Self> {
         Self::of(self.pid).filter(|now| now.began == self.began)
     }
 
     pub(crate) fn send(&self, signal: Signal) {
-        if let Some(pid) = self.now().and_then(|now| Pid::from_raw(now.pid)) {
+        if let Some(pid) = self.refreshed().and_then(|now| Pid::from_raw(now.pid)) {
             let _ = kill_process(pid, signal);
         }
     }
 
-    /// Its words, as `ps` shows them.
-    pub(crate) fn words(&self) -> String {
-        let words = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
-        String::from_utf8_lossy(&words).replace('\0', " ").trim_end().to_owned()
+    /// Its command line, as `ps` shows it.
+    pub(crate) fn command_line(&self) -> String {
+        let bytes = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).replace('\0', " ").trim_end().to_owned()
     }
 
-    /// Whether this is in its environment, or it works in this folder.
-    pub(crate) fn is_of(&self, marker: &str, folder: &Path) -> bool {
+    /// Whether its environment has this entry, or its working directory is in this folder.
+    pub(crate) fn is_of(&self, variable: &str, folder: &Path) -> bool {
         let environment = fs::read(format!("/proc/{}/environ", self.pid)).unwrap_or_default();
-        let works_in = || fs::read_link(format!("/proc/{}/cwd", self.pid)).unwrap_or_default();
+        let working_directory = || fs::read_link(format!("/proc/{}/cwd", self.pid)).unwrap_or_default();
         self.is_alive()
-            && (environment.split(|byte| *byte == 0).any(|entry| entry == marker.as_bytes())
-                || works_in().as_os_str().as_bytes().starts_with(folder.as_os_str().as_bytes()))
+            && (environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
+                || working_directory().as_os_str().as_bytes().starts_with(folder.as_os_str().as_bytes()))
     }
 }
 
@@ -91,8 +91,8 @@ pub(crate) fn all() -> Vec<Process> {
     pids.filter_map(Process::of).collect()
 }
 
-/// The process and all that descend from it, by what each names as its parent.
-pub(crate) fn family(pid: i32) -> Vec<Process> {
+/// The process and all its descendants, by parent pid.
+pub(crate) fn process_tree(pid: i32) -> Vec<Process> {
     let all = all();
     let mut found: Vec<Process> = all.iter().filter(|process| process.pid == pid).cloned().collect();
     let mut next = 0;
@@ -107,16 +107,16 @@ pub(crate) fn family(pid: i32) -> Vec<Process> {
 pub(crate) fn reaper_of(run: i32) -> Option<Process> {
     let is_reaper = |process: &Process| {
         process.comm == "lock-reaper"
-            || process.words().contains("__reap")
-            || process.words().contains("reaper of")
+            || process.command_line().contains("__reap")
+            || process.command_line().contains("reaper of")
     };
-    family(run).into_iter().find(|process| process.parent == run && is_reaper(process))
+    process_tree(run).into_iter().find(|process| process.parent == run && is_reaper(process))
 }
 
-/// Kills them and those that they start meanwhile.
-pub(crate) fn kill_until_none(those: impl Fn() -> Vec<Process>) {
+/// Kills the listed processes repeatedly, until the list is empty.
+pub(crate) fn kill_all(list: impl Fn() -> Vec<Process>) {
     for _ in 0..200 {
-        let alive = those();
+        let alive = list();
         if alive.is_empty() {
             return;
         }

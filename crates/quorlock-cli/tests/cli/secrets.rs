@@ -1,10 +1,10 @@
-//! No password is shown, whatever is wrong with it or around it. (Thousands of cases are in the unit tests.)
+//! No output shows a password, for all kinds of errors. (The unit tests have thousands of cases.)
 
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
-use crate::world::{End, World, end, quorlock};
+use crate::world::{Output, World, output, quorlock};
 
 const SECRETS: [&str; 9] = [
     "hunter2",
@@ -19,9 +19,9 @@ const SECRETS: [&str; 9] = [
 ];
 
 #[track_caller]
-fn check(end: &End, what: &str) {
-    assert!(!end.err.contains("hunter2") && !end.out.contains("hunter2"), "{what}: {end:?}");
-    assert!(!end.err.contains("panicked"), "{what}: {end:?}");
+fn check(output: &Output, what: &str) {
+    assert!(!output.stderr.contains("hunter2") && !output.stdout.contains("hunter2"), "{what}: {output:?}");
+    assert!(!output.stderr.contains("panicked"), "{what}: {output:?}");
 }
 
 #[test]
@@ -35,45 +35,45 @@ fn no_url_is_printed_with_its_password() {
             command.env("RUST_LOG", "trace");
             command
         };
-        check(&end(status(&[]).env("QUORLOCK_NODES", &url)), &url);
-        check(&end(&mut status(&["--nodes", &url])), &url);
-        check(&end(&mut status(&[&url])), &url);
-        check(&end(&mut status(&["--quorum", &url])), &url);
+        check(&output(status(&[]).env("QUORLOCK_NODES", &url)), &url);
+        check(&output(&mut status(&["--nodes", &url])), &url);
+        check(&output(&mut status(&[&url])), &url);
+        check(&output(&mut status(&["--quorum", &url])), &url);
         for text in [format!("nodes = \"{url}\""), format!("nodes = {url}"), format!("\"{url}\" = 1")] {
             fs::write(&file, &text).expect("a file");
-            check(&end(&mut status(&["--config", file.to_str().expect("text")])), &text);
+            check(&output(&mut status(&["--config", file.to_str().expect("text")])), &text);
         }
     }
 }
 
 #[test]
-fn a_password_with_a_comma_works_percent_encoded_as_the_message_says() {
+fn a_password_with_a_comma_works_if_percent_encoded() {
     let world = World::of(1);
     let user = ["ACL", "SETUSER", "ann", "on", ">a,b/c?d#e:f@g%h", "~*", "&*", "+@all"];
     world.fleet[0].command::<()>(&user).expect("a user");
     let port = world.fleet[0].port();
     let url = |password: &str| format!("redis://ann:{password}@127.0.0.1:{port}");
-    for (mark, escaped) in [(",", "%2C"), ("/", "%2F"), ("?", "%3F"), ("#", "%23")] {
-        let bare = end(quorlock(&["status", "x"]).env("QUORLOCK_NODES", url(&format!("a{mark}b"))));
-        assert!(bare.code == Some(78) && bare.err.contains(escaped), "{mark}: {bare:?}");
+    for (char, escaped) in [(",", "%2C"), ("/", "%2F"), ("?", "%3F"), ("#", "%23")] {
+        let unescaped = output(quorlock(&["status", "x"]).env("QUORLOCK_NODES", url(&format!("a{char}b"))));
+        assert!(unescaped.code == Some(78) && unescaped.stderr.contains(escaped), "{char}: {unescaped:?}");
     }
     let nodes = url("a%2Cb%2Fc%3Fd%23e:f@g%25h");
     let mut command = quorlock(&["status", "x"]);
-    let good = end(command.env("QUORLOCK_NODES", &nodes).env("RUST_LOG", "trace"));
+    let good = output(command.env("QUORLOCK_NODES", &nodes).env("RUST_LOG", "trace"));
     assert_eq!(good.code, Some(0), "{good:?}");
-    assert!(!good.err.contains("a,b/c") && !good.err.contains("a%2Cb"), "{good:?}");
+    assert!(!good.stderr.contains("a,b/c") && !good.stderr.contains("a%2Cb"), "{good:?}");
 }
 
-/// What takes a login and repeats it in its error, as some proxies do.
-fn echo() -> u16 {
+/// A server that repeats the credentials in its error reply, as some proxies do.
+fn serve_echoed_credentials() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("bound").port();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let mut asked = [0; 4096];
-            let _ = stream.read(&mut asked);
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
             let _ = stream.write_all(b"-ERR bad AUTH ann hunter2/hunter2 (hunter2/hunter2)\r\n");
-            // It reads to the end, so that what it said is not lost.
+            // Reads to the end, because closing with unread data would discard the reply.
             let _ = std::io::copy(&mut stream, &mut std::io::sink());
         }
     });
@@ -82,7 +82,7 @@ fn echo() -> u16 {
 
 #[test]
 fn a_server_that_echoes_the_credentials_does_not_leak_them() {
-    let port = echo();
+    let port = serve_echoed_credentials();
     let nodes = format!("redis://ann:hunter2%2Fhunter2@127.0.0.1:{port}");
     for args in [
         &["status", "x"][..],
@@ -95,11 +95,11 @@ fn a_server_that_echoes_the_credentials_does_not_leak_them() {
         &["bench", "--duration", "1"],
     ] {
         for level in ["off", "trace"] {
-            let end = end(quorlock(args).env("QUORLOCK_NODES", &nodes).env("RUST_LOG", level));
-            check(&end, &format!("{args:?}"));
+            let output = output(quorlock(args).env("QUORLOCK_NODES", &nodes).env("RUST_LOG", level));
+            check(&output, &format!("{args:?}"));
             assert!(
-                end.out.contains("bad AUTH ann …") || end.err.contains("bad AUTH ann …"),
-                "{args:?}: {end:?}"
+                output.stdout.contains("bad AUTH ann …") || output.stderr.contains("bad AUTH ann …"),
+                "{args:?}: {output:?}"
             );
         }
     }
@@ -122,8 +122,8 @@ fn no_variable_and_no_file_shows_what_is_in_it() {
             for args in [&["run", "x", "-n", "--", "true"][..], &["doctor"]] {
                 let mut command = world.quorlock(args);
                 let variable = format!("QUORLOCK_{}", field.to_uppercase());
-                let end = end(command.env(&variable, value).env("RUST_LOG", "trace"));
-                check(&end, &format!("{variable}={value}"));
+                let output = output(command.env(&variable, value).env("RUST_LOG", "trace"));
+                check(&output, &format!("{variable}={value}"));
             }
         }
         for field in [
@@ -137,9 +137,9 @@ fn no_variable_and_no_file_shows_what_is_in_it() {
             "clock_drift",
         ] {
             fs::write(world.file("conf.toml"), format!("{field} = '''{value}'''")).expect("a file");
-            check(&world.end(&["status", "x", "--config", "conf.toml"]), field);
+            check(&world.output(&["status", "x", "--config", "conf.toml"]), field);
             let flag = format!("--{}", field.replace('_', "-"));
-            check(&world.end(&["status", "x", &flag, value]), &flag);
+            check(&world.output(&["status", "x", &flag, value]), &flag);
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Where settings come from: flags, variables, a file.
+//! Settings from flags, environment variables and the file.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 
 use quorlock_chaos::Setup;
 
-use crate::world::{World, end, quorlock};
+use crate::world::{World, output, quorlock};
 
 const VARIABLES: [&str; 10] = [
     "QUORLOCK_CONFIG",
@@ -33,17 +33,20 @@ fn a_variable_that_is_set_to_nothing_is_not_set_for_any_command() {
         (&["bench", "--duration", "1", "--tasks", "1"], 0),
         (&["dev", "-q", "-n", "1", "--", "true"], 0),
     ] {
-        let mut all = world.quorlock(args);
-        let end = end(all.envs(VARIABLES.map(|name| (name, ""))));
-        assert_eq!(end.code, Some(code), "{args:?}: {end:?}");
+        let mut command = world.quorlock(args);
+        let output = output(command.envs(VARIABLES.map(|name| (name, ""))));
+        assert_eq!(output.code, Some(code), "{args:?}: {output:?}");
     }
     for name in VARIABLES {
         let blank = if ["QUORLOCK_PASSWORD", "QUORLOCK_KEY_PREFIX"].contains(&name) { "" } else { " \n" };
-        let end = end(world.quorlock(&["run", "a", "-n", "--", "true"]).env(name, blank));
-        assert_eq!((end.code, end.err.as_str()), (Some(0), ""), "{name}");
+        let output = output(world.quorlock(&["run", "a", "-n", "--", "true"]).env(name, blank));
+        assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{name}");
     }
-    let none = end(quorlock(&["status", "a"]).env("QUORLOCK_NODES", " "));
-    assert!(none.code == Some(78) && none.err.contains("no nodes given"), "{none:?}");
+    let without_nodes = output(quorlock(&["status", "a"]).env("QUORLOCK_NODES", " "));
+    assert!(
+        without_nodes.code == Some(78) && without_nodes.stderr.contains("no nodes given"),
+        "{without_nodes:?}"
+    );
 }
 
 #[test]
@@ -61,17 +64,17 @@ fn a_variable_that_cannot_work_is_named_and_a_flag_beats_it() {
         ("QUORLOCK_KEY_PREFIX", "quorlock:"),
     ] {
         for args in [&["run", "a", "--", "touch", "ran"][..], &["status", "a"], &["doctor"], &["init"]] {
-            let end = end(world.quorlock(args).env(name, value));
-            assert_eq!(end.code, Some(78), "{args:?}: {end:?}");
-            assert!(end.err.starts_with(&format!("quorlock: {name}: ")), "{args:?}: {end:?}");
+            let output = output(world.quorlock(args).env(name, value));
+            assert_eq!(output.code, Some(78), "{args:?}: {output:?}");
+            assert!(output.stderr.starts_with(&format!("quorlock: {name}: ")), "{args:?}: {output:?}");
         }
     }
-    assert!(!world.has("ran"));
+    assert!(!world.has_file("ran"));
     let bytes = std::ffi::OsStr::from_bytes(b"\xff");
-    let odd = end(world.quorlock(&["status", "a"]).env("QUORLOCK_PASSWORD", bytes));
-    assert!(odd.code == Some(78) && odd.err.contains("QUORLOCK_PASSWORD: "), "{odd:?}");
-    let beaten = end(world.quorlock(&["status", "a", "--quorum", "1"]).env("QUORLOCK_QUORUM", "most"));
-    assert_eq!(beaten.code, Some(0), "{beaten:?}");
+    let not_utf8 = output(world.quorlock(&["status", "a"]).env("QUORLOCK_PASSWORD", bytes));
+    assert!(not_utf8.code == Some(78) && not_utf8.stderr.contains("QUORLOCK_PASSWORD: "), "{not_utf8:?}");
+    let overridden = output(world.quorlock(&["status", "a", "--quorum", "1"]).env("QUORLOCK_QUORUM", "most"));
+    assert_eq!(overridden.code, Some(0), "{overridden:?}");
 }
 
 #[test]
@@ -80,46 +83,62 @@ fn paths_in_a_file_are_relative_to_it_and_errors_have_line_and_field() {
     let url = format!("redis://127.0.0.1:{}", world.fleet[0].port());
     fs::create_dir(world.file("sub")).expect("a folder");
     let file = |text: &str| fs::write(world.file("sub/conf.toml"), text).expect("a file");
-    let look = |variables: &[(&str, &str)]| {
+    let status = |variables: &[(&str, &str)]| {
         let mut command = quorlock(&["status", "a", "--config", "sub/conf.toml"]);
-        end(command.current_dir(world.file("")).envs(variables.iter().copied()))
+        output(command.current_dir(world.file("")).envs(variables.iter().copied()))
     };
     file(&format!("nodes = '{url},'\npassword_file = 'secret'\nreply_timeout = 1\n"));
     fs::write(world.file("sub/secret"), "right\n").expect("a file");
-    assert_eq!(look(&[]).code, Some(0), "{:?}", look(&[]));
-    assert_eq!(look(&[("QUORLOCK_PASSWORD", "wrong")]).code, Some(77), "the environment beats the file");
+    assert_eq!(status(&[]).code, Some(0), "{:?}", status(&[]));
+    assert_eq!(
+        status(&[("QUORLOCK_PASSWORD", "wrong")]).code,
+        Some(77),
+        "the environment overrides the file"
+    );
     fs::write(world.file("sub/secret"), "wrong").expect("a file");
-    assert_eq!(look(&[("QUORLOCK_PASSWORD", "right\r\n")]).code, Some(0), "a line end is not part of it");
+    assert_eq!(
+        status(&[("QUORLOCK_PASSWORD", "right\r\n")]).code,
+        Some(0),
+        "a line end is not part of the password"
+    );
     fs::write(world.file("sub/secret"), "\n").expect("a file");
-    let empty = look(&[]);
-    assert!(empty.err.contains("sub/conf.toml: line 2: password_file: the file is empty"), "{empty:?}");
+    let empty = status(&[]);
+    assert!(empty.stderr.contains("sub/conf.toml: line 2: password_file: the file is empty"), "{empty:?}");
     file(&format!("nodes = '{url}'\n\nquorum = '1'\n"));
-    let wrong = look(&[]);
+    let wrong = status(&[]);
     assert_eq!(wrong.code, Some(78));
-    assert!(wrong.err.contains("sub/conf.toml: line 3: quorum: expected a whole number"), "{wrong:?}");
+    assert!(wrong.stderr.contains("sub/conf.toml: line 3: quorum: expected a whole number"), "{wrong:?}");
 }
 
 #[test]
 fn tls_settings_without_tls_nodes_are_an_error() {
     let world = World::of(1);
     fs::write(world.file("ca.pem"), "").expect("a file");
-    let end = world.end(&["status", "a", "--tls-ca", "ca.pem"]);
-    assert_eq!(end.code, Some(64), "{end:?}");
-    assert!(end.err.starts_with("quorlock: --tls-ca: ") && end.err.contains("rediss://"), "{end:?}");
-    let alone = world.end(&["status", "a", "--tls-cert", "ca.pem"]);
-    assert!(alone.code == Some(64) && alone.err.contains("together with --tls-key"), "{alone:?}");
+    let output = world.output(&["status", "a", "--tls-ca", "ca.pem"]);
+    assert_eq!(output.code, Some(64), "{output:?}");
+    assert!(
+        output.stderr.starts_with("quorlock: --tls-ca: ") && output.stderr.contains("rediss://"),
+        "{output:?}"
+    );
+    let without_key = world.output(&["status", "a", "--tls-cert", "ca.pem"]);
+    assert!(
+        without_key.code == Some(64) && without_key.stderr.contains("together with --tls-key"),
+        "{without_key:?}"
+    );
 }
 
 #[test]
 fn a_bare_number_counts_seconds() {
     let world = World::of(1);
-    world.take("held");
+    world.set_other_owner("held");
     for wait in ["1", "0.4"] {
-        let held = world.end(&["run", "held", "-w", wait, "--ttl", "5", "--kill-after", "1", "--", "true"]);
+        let held =
+            world.output(&["run", "held", "-w", wait, "--ttl", "5", "--kill-after", "1", "--", "true"]);
         assert_eq!(held.code, Some(75), "-w {wait}: {held:?}");
     }
-    let end = end(world.quorlock(&["run", "a", "--ttl", "31", "--", "true"]).env("QUORLOCK_MAX_TTL", "30"));
-    assert!(end.code == Some(64) && end.err.contains("a ttl of 31s"), "{end:?}");
+    let output =
+        output(world.quorlock(&["run", "a", "--ttl", "31", "--", "true"]).env("QUORLOCK_MAX_TTL", "30"));
+    assert!(output.code == Some(64) && output.stderr.contains("a ttl of 31s"), "{output:?}");
 }
 
 #[test]
@@ -129,8 +148,8 @@ fn settings_for_other_nodes_do_not_apply_to_dev() {
         &["dev", "-q", "-n", "1", "--", program, "run", "a", "--", "true"][..],
         &["bench", "--dev", "1", "--duration", "1", "--tasks", "1"],
     ] {
-        let end = end(quorlock(args).envs(ELSEWHERE));
-        assert_eq!(end.code, Some(0), "{end:?}");
+        let output = output(quorlock(args).envs(OTHER_SETTINGS));
+        assert_eq!(output.code, Some(0), "{output:?}");
     }
 }
 
@@ -138,15 +157,15 @@ fn settings_for_other_nodes_do_not_apply_to_dev() {
 fn a_user_without_permissions_is_pointed_to_plain_mode_by_its_flag() {
     let world = World::of(1);
     let rights = "ACL SETUSER ann on >pw ~lock:* -@all +set +get +del +pexpire +pttl +eval +evalsha +script|load +info";
-    let words: Vec<&str> = rights.split(' ').collect();
-    world.fleet[0].command::<()>(&words).expect("a user");
+    let args: Vec<&str> = rights.split(' ').collect();
+    world.fleet[0].command::<()>(&args).expect("a user");
     let mut status = world.quorlock(&["run", "lock:a", "-n", "--", "true"]);
-    let end = end(status.envs([("QUORLOCK_USERNAME", "ann"), ("QUORLOCK_PASSWORD", "pw")]));
-    assert!(end.code == Some(77) && end.err.contains("(option `plain`)"), "{end:?}");
-    assert!(!end.err.contains("plain()"), "{end:?}");
+    let output = output(status.envs([("QUORLOCK_USERNAME", "ann"), ("QUORLOCK_PASSWORD", "pw")]));
+    assert!(output.code == Some(77) && output.stderr.contains("(option `plain`)"), "{output:?}");
+    assert!(!output.stderr.contains("plain()"), "{output:?}");
 }
 
-const ELSEWHERE: [(&str, &str); 9] = [
+const OTHER_SETTINGS: [(&str, &str); 9] = [
     ("QUORLOCK_NODES", "redis://127.0.0.1:1"),
     ("QUORLOCK_CONFIG", "/none"),
     ("QUORLOCK_USERNAME", "ann"),

@@ -1,6 +1,6 @@
-//! A terminal with a user: a pseudo-terminal, a session that has it, typed text, and what is shown.
+//! A pseudo-terminal with a session: types text, and waits for output.
 //!
-//! [`Terminal::until`] reads on from where the last one stopped, so the same words may come twice.
+//! [`Terminal::wait_for`] continues after the text that it found last, so the same text can be awaited twice.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -18,16 +18,16 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, OutputModes, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::processes::{self, Process};
-use crate::world::{World, until, wait};
+use crate::world::{World, wait, wait_until};
 
 pub(crate) struct Terminal {
-    /// The side of who sits before it; none once the window is closed.
+    /// The user's side; none once the window is closed.
     master: Option<File>,
-    /// Kept for its modes, which outlive the session so.
+    /// Kept open, so that its modes can be read after the session has ended.
     slave: OwnedFd,
     leader: Child,
     screen: Arc<Mutex<String>>,
-    /// How much of the screen was read.
+    /// The end of the text that was found last, in bytes.
     read: usize,
     is_closed: Arc<AtomicBool>,
     collector: Option<JoinHandle<()>>,
@@ -37,35 +37,35 @@ impl Terminal {
     /// An interactive shell with job control.
     pub(crate) fn bash(world: &World) -> Self {
         let mut terminal = Self::start(world, &["bash", "--norc", "--noprofile", "-i"]);
-        terminal.until(PROMPT);
+        terminal.wait_for(PROMPT);
         terminal
     }
 
-    /// A shell without job control that works through a script.
+    /// A shell without job control that runs a script.
     pub(crate) fn script(world: &World, shell: &str, script: &str) -> Self {
         world.write("script", script);
         Self::start(world, &[shell, "script"])
     }
 
-    /// `quorlock` itself leads the session.
+    /// `quorlock` as the session leader.
     pub(crate) fn quorlock(world: &World, args: &[&str]) -> Self {
         Self::start(world, &[&["quorlock"], args].concat())
     }
 
-    fn start(world: &World, words: &[&str]) -> Self {
+    fn start(world: &World, args: &[&str]) -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags).expect("a terminal");
         grantpt(&master).expect("a terminal");
         unlockpt(&master).expect("a terminal");
         let path = ptsname(&master, Vec::new()).expect("its name").into_string().expect("text");
-        // So that it does not become the terminal of the tests themselves.
+        // NOCTTY, so that it does not become the terminal of the test process.
         let open = || {
             OpenOptions::new().read(true).write(true).custom_flags(OFlags::NOCTTY.bits() as i32).open(&path)
         };
         let slave = OwnedFd::from(open().expect("a terminal"));
         tcsetwinsize(&slave, SIZE).expect("a size");
         fcntl_setfl(&master, OFlags::NONBLOCK).expect("a terminal");
-        let mut command: Command = world.program("setsid", &[&["--ctty"], words].concat());
+        let mut command: Command = world.program("setsid", &[&["--ctty"], args].concat());
         let side = || Stdio::from(fcntl_dupfd_cloexec(&slave, 3).expect("a terminal"));
         command.stdin(side()).stdout(side()).stderr(side());
         command.env("PS1", PROMPT).env("TERM", "vt100").env("HISTFILE", "/dev/null").env_remove("ENV");
@@ -81,19 +81,19 @@ impl Terminal {
         Self { master: Some(master), slave, leader, screen, read: 0, is_closed, collector: Some(collector) }
     }
 
-    /// Types this.
+    /// Types text.
     pub(crate) fn type_keys(&self, keys: &str) {
         self.master.as_ref().expect("an open window").write_all(keys.as_bytes()).expect("a terminal");
     }
 
-    /// Types this to the shell, and Enter.
-    pub(crate) fn line(&self, line: &str) {
+    /// Types a line and Enter.
+    pub(crate) fn type_line(&self, line: &str) {
         self.type_keys(&format!("{line}\n"));
     }
 
-    /// Waits until this is shown, behind what was waited for before.
+    /// Waits until this text is shown, after the text that was found last.
     #[track_caller]
-    pub(crate) fn until(&mut self, text: &str) {
+    pub(crate) fn wait_for(&mut self, text: &str) {
         for _ in 0..TRIES {
             if let Some(at) = self.unread().find(text) {
                 self.read += at + text.len();
@@ -101,18 +101,18 @@ impl Terminal {
             }
             sleep(PAUSE);
         }
-        panic!("never shown: {text:?}; it shows\n{}\n{:#?}", self.screen(), self.running());
+        panic!("not shown: {text:?}; the screen shows\n{}\n{:#?}", self.screen(), self.running());
     }
 
-    /// Waits for the shell's prompt, asks for the last exit code, and waits for the next prompt.
+    /// The last exit code of the shell: prints `$?`, and waits for the next prompt.
     #[track_caller]
-    pub(crate) fn status(&mut self) -> i32 {
-        self.line("echo code=$?.");
-        self.until("code=$?.");
-        self.until("code=");
+    pub(crate) fn last_exit_code(&mut self) -> i32 {
+        self.type_line("echo code=$?.");
+        self.wait_for("code=$?.");
+        self.wait_for("code=");
         for _ in 0..TRIES {
             if let Some((code, _)) = self.unread().split_once('.') {
-                self.until(PROMPT);
+                self.wait_for(PROMPT);
                 return code.parse().expect("a number");
             }
             sleep(PAUSE);
@@ -124,27 +124,30 @@ impl Terminal {
         self.screen.lock().expect("a screen")[self.read..].to_owned()
     }
 
-    /// All that was ever shown.
+    /// All text shown so far.
     pub(crate) fn screen(&self) -> String {
         self.screen.lock().expect("a screen").clone()
     }
 
-    /// The number of the process that leads the session.
+    /// The process id of the session leader.
     pub(crate) fn leader(&self) -> i32 {
         self.leader.id() as i32
     }
 
-    /// The processes of the session.
+    /// The living processes of the session.
     pub(crate) fn running(&self) -> Vec<Process> {
         let session = self.leader();
         processes::all().into_iter().filter(|it| it.session == session && it.is_alive()).collect()
     }
 
-    /// The first `quorlock run` of the session, once there is one.
+    /// Waits for the first `quorlock run` of the session.
     pub(crate) fn run(&self) -> Process {
         let mut run = None;
-        until("quorlock runs", || {
-            run = self.running().into_iter().find(|it| it.comm == "quorlock" && it.words().contains(" run "));
+        wait_until("quorlock runs", || {
+            run = self
+                .running()
+                .into_iter()
+                .find(|it| it.comm == "quorlock" && it.command_line().contains(" run "));
             run.is_some()
         });
         run.expect("a process")
@@ -156,19 +159,19 @@ impl Terminal {
         tcsetwinsize(self.master.as_ref().expect("an open window"), size).expect("a size");
     }
 
-    /// Whether lines are edited and typed text is shown: what editors switch off.
+    /// Whether line editing and echo are on. Editors switch them off.
     pub(crate) fn is_sane(&self) -> bool {
         let modes = tcgetattr(&self.slave).expect("modes");
         modes.local_modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
             && modes.output_modes.contains(OutputModes::OPOST)
     }
 
-    /// Whether typed text is shown.
+    /// Whether typed text is echoed.
     pub(crate) fn echoes(&self) -> bool {
         tcgetattr(&self.slave).expect("modes").local_modes.contains(LocalModes::ECHO)
     }
 
-    /// Closes the window. The session's leader is hung up on.
+    /// Closes the window. The session leader gets HUP.
     pub(crate) fn close(&mut self) {
         self.is_closed.store(true, Ordering::Relaxed);
         if let Some(collector) = self.collector.take() {
@@ -177,22 +180,22 @@ impl Terminal {
         self.master = None;
     }
 
-    /// Waits for the end of the session's leader.
-    pub(crate) fn end(&mut self) -> ExitStatus {
+    /// Waits until the session leader ends.
+    pub(crate) fn wait_for_end(&mut self) -> ExitStatus {
         let running = format!("{:#?}", self.running());
         for _ in 0..TRIES {
-            if let Some(status) = self.leader.try_wait().expect("a look") {
+            if let Some(status) = self.leader.try_wait().expect("a status") {
                 return status;
             }
             sleep(PAUSE);
         }
-        panic!("the session does not end; it shows\n{}\n{running}", self.screen());
+        panic!("the session does not end; the screen shows\n{}\n{running}", self.screen());
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        processes::kill_until_none(|| self.running());
+        processes::kill_all(|| self.running());
         self.close();
         wait(&mut self.leader);
     }
@@ -203,7 +206,7 @@ fn collect(mut master: File, screen: &Mutex<String>, is_closed: &AtomicBool) {
     while !is_closed.load(Ordering::Relaxed) {
         match master.read(&mut bytes) {
             Ok(count) => {
-                // What is tested writes ASCII; an editor may not.
+                // Lossy, because an editor may write other bytes than UTF-8.
                 let text = String::from_utf8_lossy(&bytes[..count]);
                 screen.lock().expect("a screen").push_str(&text);
             }
@@ -213,7 +216,7 @@ fn collect(mut master: File, screen: &Mutex<String>, is_closed: &AtomicBool) {
     }
 }
 
-/// A prompt that nothing else shows.
+/// A prompt that occurs in no other output.
 pub(crate) const PROMPT: &str = "<ready> ";
 pub(crate) const CTRL_C: &str = "\x03";
 pub(crate) const CTRL_Z: &str = "\x1a";
@@ -221,5 +224,5 @@ pub(crate) const CTRL_BACKSLASH: &str = "\x1c";
 
 const SIZE: Winsize = Winsize { ws_row: 24, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
 const PAUSE: Duration = Duration::from_millis(10);
-/// Half a minute.
+/// 30 s in all.
 const TRIES: u32 = 3000;

@@ -1,4 +1,4 @@
-//! The terminal after a command that could not put it in order itself; and signals that are no interrupts.
+//! Terminal modes after a command that was killed, and signals other than interrupts.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::processes::Process;
 use crate::programs::{EDITOR, LISTENER};
 use crate::terminal::{PROMPT, Terminal};
-use crate::world::{World, send, until, wait};
+use crate::world::{World, send, wait, wait_until};
 
 #[test]
 fn an_editor_that_was_ended_with_a_lost_lock_leaves_a_usable_terminal() {
@@ -17,12 +17,12 @@ fn an_editor_that_was_ended_with_a_lost_lock_leaves_a_usable_terminal() {
         let script =
             format!("quorlock run --ttl 2s {options} a -- python3 editor; echo \"code=$?\"; read go");
         let mut terminal = Terminal::script(&world, "sh", &script);
-        terminal.until("editing");
+        terminal.wait_for("editing");
         assert!(!terminal.is_sane());
         for server in world.fleet.servers_mut() {
             server.pause();
         }
-        terminal.until("code=70");
+        terminal.wait_for("code=70");
         assert!(terminal.is_sane(), "{options}");
     }
 }
@@ -30,20 +30,20 @@ fn an_editor_that_was_ended_with_a_lost_lock_leaves_a_usable_terminal() {
 #[test]
 fn an_editor_that_was_killed_before_the_deadline_leaves_a_usable_terminal() {
     let mut world = World::of(3);
-    let deaf = format!("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{EDITOR}");
-    world.write("editor", &deaf);
+    let ignoring_term = format!("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{EDITOR}");
+    world.write("editor", &ignoring_term);
     let script = "quorlock run --ttl 2s a -- python3 editor; echo \"code=$?\"; read go";
     let mut terminal = Terminal::script(&world, "sh", script);
-    terminal.until("editing");
+    terminal.wait_for("editing");
     for server in world.fleet.servers_mut() {
         server.pause();
     }
-    terminal.until("code=70");
+    terminal.wait_for("code=70");
     assert!(terminal.is_sane());
 }
 
-/// The numbers of the signals that are passed on, beside those that tell to end; the real-time ones by number.
-const OTHERS: [&str; 10] = ["WINCH", "CONT", "ALRM", "VTALRM", "USR1", "USR2", "IO", "37", "50", "64"];
+/// Signals that are passed on, other than the ending ones; real-time signals by number.
+const OTHER_SIGNALS: [&str; 10] = ["WINCH", "CONT", "ALRM", "VTALRM", "USR1", "USR2", "IO", "37", "50", "64"];
 
 fn number(name: &str) -> i32 {
     match name {
@@ -63,23 +63,23 @@ fn signals_that_are_no_interrupts_reach_the_command_and_do_not_end_run() {
     let world = World::of(3);
     world.write("listener", LISTENER);
     for options in [&[][..], &["--foreground"]] {
-        let command = [&["a", "--", "python3", "listener"][..], &OTHERS].concat();
+        let command = [&["a", "--", "python3", "listener"][..], &OTHER_SIGNALS].concat();
         let mut run = world.quorlock(&[&["run"], options, &command].concat()).spawn().expect("a process");
-        until("the listener is ready", || world.read("signals") == "READY\n");
-        for name in OTHERS {
+        wait_until("the listener is ready", || world.read("signals") == "READY\n");
+        for name in OTHER_SIGNALS {
             let kill =
                 world.program("kill", &[&format!("-{}", number(name)), &run.id().to_string()]).status();
             assert!(kill.expect("kill").success());
-            until(name, || world.read("signals").lines().any(|heard| heard == name));
+            wait_until(name, || world.read("signals").lines().any(|received| received == name));
         }
         send(&run, Signal::TERM);
         assert_eq!(wait(&mut run).code(), Some(5), "{options:?}");
-        let heard = world.read("signals");
-        for name in OTHERS {
+        let received = world.read("signals");
+        for name in OTHER_SIGNALS {
             assert_eq!(
-                heard.lines().filter(|heard| *heard == name).count(),
+                received.lines().filter(|received| *received == name).count(),
                 1,
-                "{options:?} {name}: {heard}"
+                "{options:?} {name}: {received}"
             );
         }
         fs::remove_file(world.file("signals")).expect("a file");
@@ -91,18 +91,18 @@ fn a_stop_that_is_sent_to_run_stops_the_command_and_cont_continues_both() {
     let world = World::of(3);
     let script = "echo $$ > pid; while [ ! -e enough ]; do sleep 0.02; done; exit 6";
     let mut terminal = Terminal::bash(&world);
-    terminal.line(&format!("quorlock run --ttl 30s a -- sh -c '{script}'"));
-    let command = Process::of(world.pid_in("pid").as_raw_nonzero().get()).expect("a process");
+    terminal.type_line(&format!("quorlock run --ttl 30s a -- sh -c '{script}'"));
+    let command = Process::of(world.read_pid("pid").as_raw_nonzero().get()).expect("a process");
     let run = terminal.run();
     run.send(Signal::TSTP);
-    terminal.until("Stopped");
-    until("the command is stopped too", || command.is_stopped());
-    terminal.until(PROMPT);
-    terminal.line("fg");
-    until("both go on", || !command.is_stopped() && !run.is_stopped());
+    terminal.wait_for("Stopped");
+    wait_until("the command is stopped too", || command.is_stopped());
+    terminal.wait_for(PROMPT);
+    terminal.type_line("fg");
+    wait_until("both are continued", || !command.is_stopped() && !run.is_stopped());
     world.write("enough", "");
-    terminal.until(PROMPT);
-    assert_eq!(terminal.status(), 6);
+    terminal.wait_for(PROMPT);
+    assert_eq!(terminal.last_exit_code(), 6);
 }
 
 #[test]
@@ -115,11 +115,11 @@ fn a_resized_window_is_known_to_the_command() {
         "quorlock run --foreground a -- python3 listener WINCH",
     ] {
         let mut terminal = Terminal::script(&world, "sh", line);
-        until("the listener is ready", || world.read("signals") == "READY\n");
+        wait_until("the listener is ready", || world.read("signals") == "READY\n");
         terminal.resize();
-        until("it knows", || world.read("signals").contains("WINCH"));
+        wait_until("the command receives WINCH", || world.read("signals").contains("WINCH"));
         terminal.run().send(Signal::TERM);
-        assert_eq!(terminal.end().code(), Some(5), "{line}");
+        assert_eq!(terminal.wait_for_end().code(), Some(5), "{line}");
         fs::remove_file(world.file("signals")).expect("a file");
     }
 }

@@ -1,90 +1,90 @@
-//! Shells under a lock, and a lock under a lock: the terminal passes down and comes back up.
+//! Shells under a lock, and nested locks: the terminal is lent down the chain and returned.
 
 use rustix::process::Signal;
 
-use crate::programs::ASK;
+use crate::programs::READ_REPLY;
 use crate::terminal::{CTRL_C, CTRL_Z, PROMPT, Terminal};
-use crate::world::{World, until};
+use crate::world::{World, wait_until};
 
-/// The prompt of a shell in the shell.
+/// The prompt of the inner shell.
 const INNER: &str = "<inner> ";
 
 #[test]
 fn a_shell_with_jobs_of_its_own_works_under_a_lock() {
     let world = World::of(3);
     let mut terminal = Terminal::bash(&world);
-    terminal.line("PS1='<inn''er> ' quorlock run --ttl 5s a -- bash --norc --noprofile -i");
-    terminal.until(INNER);
-    terminal.line("sh -c 'echo began >> began; exec sleep 60'");
-    until("the job runs", || world.has("began"));
+    terminal.type_line("PS1='<inn''er> ' quorlock run --ttl 5s a -- bash --norc --noprofile -i");
+    terminal.wait_for(INNER);
+    terminal.type_line("sh -c 'echo began >> began; exec sleep 60'");
+    wait_until("the job runs", || world.has_file("began"));
     terminal.type_keys(CTRL_Z);
-    terminal.until("Stopped");
-    terminal.until(INNER);
+    terminal.wait_for("Stopped");
+    terminal.wait_for(INNER);
     let run = terminal.run();
-    assert!(!run.is_stopped(), "the job was stopped, and the shell over it was not");
-    terminal.line("fg");
-    terminal.until("sleep 60");
+    assert!(!run.is_stopped(), "the inner shell's job was stopped, so run must not stop");
+    terminal.type_line("fg");
+    terminal.wait_for("sleep 60");
     terminal.type_keys(CTRL_C);
-    terminal.until(INNER);
-    terminal.line("echo inside=$?.");
-    terminal.until("inside=130");
-    terminal.until(INNER);
-    assert_eq!(world.keys("a"), 3);
-    terminal.line("exit 9");
-    terminal.until(PROMPT);
-    assert_eq!(terminal.status(), 9);
-    assert_eq!(world.keys("a"), 0);
+    terminal.wait_for(INNER);
+    terminal.type_line("echo inside=$?.");
+    terminal.wait_for("inside=130");
+    terminal.wait_for(INNER);
+    assert_eq!(world.key_count("a"), 3);
+    terminal.type_line("exit 9");
+    terminal.wait_for(PROMPT);
+    assert_eq!(terminal.last_exit_code(), 9);
+    assert_eq!(world.key_count("a"), 0);
 }
 
 #[test]
 fn a_shell_that_is_killed_leaves_the_terminal_to_the_one_above() {
     let world = World::of(3);
     let mut terminal = Terminal::bash(&world);
-    terminal.line("PS1='<inn''er> ' quorlock run a -- bash --norc --noprofile -i");
-    terminal.until(INNER);
-    // The job inside has the terminal, in a group that only that shell knows.
-    terminal.line("sh -c 'echo began >> began; exec sleep 60'");
-    until("the job runs", || world.has("began"));
+    terminal.type_line("PS1='<inn''er> ' quorlock run a -- bash --norc --noprofile -i");
+    terminal.wait_for(INNER);
+    // The inner job has the terminal, in a group that only the inner shell knows.
+    terminal.type_line("sh -c 'echo began >> began; exec sleep 60'");
+    wait_until("the job runs", || world.has_file("began"));
     let inner = terminal
         .running()
         .into_iter()
-        .find(|it| it.words() == "bash --norc --noprofile -i" && it.pid != terminal.leader());
-    inner.expect("the shell inside").send(Signal::KILL);
-    terminal.until(PROMPT);
-    assert_eq!(terminal.status(), 137);
-    assert!(!terminal.running().iter().any(|it| it.comm == "sleep"), "the job went with its shell");
-    assert_eq!(world.keys("a"), 0);
+        .find(|it| it.command_line() == "bash --norc --noprofile -i" && it.pid != terminal.leader());
+    inner.expect("the inner shell").send(Signal::KILL);
+    terminal.wait_for(PROMPT);
+    assert_eq!(terminal.last_exit_code(), 137);
+    assert!(!terminal.running().iter().any(|it| it.comm == "sleep"), "the job outlived its shell");
+    assert_eq!(world.key_count("a"), 0);
 }
 
 #[test]
 fn a_lock_under_a_lock_has_the_terminal_too() {
     let world = World::of(3);
-    world.write("ask", ASK);
+    world.write("prompt", READ_REPLY);
     let mut terminal = Terminal::bash(&world);
     for line in [
-        "quorlock run --ttl 30s a -- quorlock run --ttl 30s b -- bash ask",
-        "quorlock run --ttl 30s a -- quorlock run --ttl 30s --foreground b -- bash ask",
-        "quorlock run --ttl 30s --foreground a -- quorlock run --ttl 30s b -- bash ask",
-        "quorlock run --ttl 30s a -- sh -c 'quorlock run --ttl 30s b -- bash ask; exit $?'",
+        "quorlock run --ttl 30s a -- quorlock run --ttl 30s b -- bash prompt",
+        "quorlock run --ttl 30s a -- quorlock run --ttl 30s --foreground b -- bash prompt",
+        "quorlock run --ttl 30s --foreground a -- quorlock run --ttl 30s b -- bash prompt",
+        "quorlock run --ttl 30s a -- sh -c 'quorlock run --ttl 30s b -- bash prompt; exit $?'",
     ] {
-        terminal.line(line);
-        terminal.until("Really? ");
+        terminal.type_line(line);
+        terminal.wait_for("Really? ");
         terminal.type_keys(CTRL_Z);
-        terminal.until("Stopped");
-        terminal.until(PROMPT);
-        terminal.line("fg");
-        terminal.until("bash ask");
-        terminal.line("yes");
-        terminal.until("told: yes");
-        terminal.until(PROMPT);
-        assert_eq!(terminal.status(), 4, "{line}");
-        assert_eq!(world.keys("a") + world.keys("b"), 0, "{line}");
-        terminal.line(&format!("while :; do {line}; done"));
-        terminal.until("Really? ");
+        terminal.wait_for("Stopped");
+        terminal.wait_for(PROMPT);
+        terminal.type_line("fg");
+        terminal.wait_for("bash prompt");
+        terminal.type_line("yes");
+        terminal.wait_for("read: yes");
+        terminal.wait_for(PROMPT);
+        assert_eq!(terminal.last_exit_code(), 4, "{line}");
+        assert_eq!(world.key_count("a") + world.key_count("b"), 0, "{line}");
+        terminal.type_line(&format!("while :; do {line}; done"));
+        terminal.wait_for("Really? ");
         terminal.type_keys(CTRL_C);
-        terminal.until(PROMPT);
-        assert_eq!(terminal.status(), 130, "{line}");
-        assert_eq!(world.keys("a") + world.keys("b"), 0, "{line}");
+        terminal.wait_for(PROMPT);
+        assert_eq!(terminal.last_exit_code(), 130, "{line}");
+        assert_eq!(world.key_count("a") + world.key_count("b"), 0, "{line}");
     }
 }
 
@@ -92,13 +92,13 @@ fn a_lock_under_a_lock_has_the_terminal_too() {
 fn a_command_that_does_not_stop_for_ctrl_z_goes_on_alone() {
     let world = World::of(3);
     let mut terminal = Terminal::bash(&world);
-    world.write("deaf", "trap '' TSTP; touch began; while [ ! -e enough ]; do sleep 0.02; done; exit 6");
-    terminal.line("quorlock run --ttl 2s a -- sh deaf");
-    until("the command runs", || world.has("began"));
+    world.write("stubborn", "trap '' TSTP; touch began; while [ ! -e enough ]; do sleep 0.02; done; exit 6");
+    terminal.type_line("quorlock run --ttl 2s a -- sh stubborn");
+    wait_until("the command runs", || world.has_file("began"));
     terminal.type_keys(CTRL_Z);
     std::thread::sleep(std::time::Duration::from_millis(2500));
-    assert_eq!(world.keys("a"), 3, "run was not stopped: its command was not");
+    assert_eq!(world.key_count("a"), 3, "run was stopped, though its command was not");
     world.write("enough", "");
-    terminal.until(PROMPT);
-    assert_eq!(terminal.status(), 6);
+    terminal.wait_for(PROMPT);
+    assert_eq!(terminal.last_exit_code(), 6);
 }

@@ -1,13 +1,19 @@
-//! Usage errors.
+//! Messages of usage errors.
 
-use crate::world::{World, end, quorlock};
+use crate::world::{World, output, quorlock};
 
 #[track_caller]
-fn check(args: &[&str], code: i32, words: &str) {
-    let end = end(quorlock(args).env("QUORLOCK_NODES", "redis://127.0.0.1:1"));
-    assert_eq!(end.code, Some(code), "{args:?}: {end:?}");
-    assert!(end.err.starts_with("quorlock: ") && end.err.contains(words), "{args:?}: {end:?}");
-    assert!(!end.err.contains("--nodes <URLS>") && !end.err.contains("as a value"), "{args:?}: {end:?}");
+fn check(args: &[&str], code: i32, message: &str) {
+    let output = output(quorlock(args).env("QUORLOCK_NODES", "redis://127.0.0.1:1"));
+    assert_eq!(output.code, Some(code), "{args:?}: {output:?}");
+    assert!(
+        output.stderr.starts_with("quorlock: ") && output.stderr.contains(message),
+        "{args:?}: {output:?}"
+    );
+    assert!(
+        !output.stderr.contains("--nodes <URLS>") && !output.stderr.contains("as a value"),
+        "{args:?}: {output:?}"
+    );
 }
 
 #[test]
@@ -25,7 +31,7 @@ fn a_command_without_dashes_gets_a_hint() {
     check(&["run", "--", "true"], 64, "the lock's name is missing: quorlock run NAME -- COMMAND\n");
     check(&["run"], 64, "the lock's name is missing");
     check(&[], 64, "quorlock: no subcommand given\n\nDistributed locks over");
-    // As a shell has it.
+    // 127, as in a shell.
     check(&["run", "x", "--", ""], 127, "the command's name is empty");
     check(&["dev", "--", ""], 127, "the command's name is empty");
     check(&["run", "x", "y", "--", "true"], 64, "unexpected argument");
@@ -45,7 +51,7 @@ fn a_flag_before_its_subcommand_gets_a_hint() {
 #[test]
 fn conflicting_flags_and_invalid_text_are_reported_by_flag() {
     use std::os::unix::ffi::OsStrExt as _;
-    for (args, words) in [
+    for (args, message) in [
         (&["run", "--wait", "1", "-n", "x", "--", "true"][..], "--wait: cannot be used with --nonblock"),
         (&["status", "--quorum", "1", "--quorum", "2", "x"], "quorlock: --quorum: given more than once\n"),
         (&["run", "-q", "-q", "x", "--", "true"], "quorlock: --quiet: given more than once\n"),
@@ -59,16 +65,16 @@ fn conflicting_flags_and_invalid_text_are_reported_by_flag() {
         (&["chaos", "--faults", "none"], "quorlock: --faults: there is no fault"),
         (&["dev", "--max-ttl", "2h", "--", "true"], "quorlock: --max-ttl: a max ttl of 2h"),
     ] {
-        check(args, 64, words);
+        check(args, 64, message);
     }
     let bytes = |bytes: &'static [u8]| std::ffi::OsStr::from_bytes(bytes);
-    for (args, words) in [
+    for (args, message) in [
         (&[bytes(b"--quorum"), bytes(b"\xff")][..], "quorlock: --quorum: not valid UTF-8\n"),
         (&[bytes(b"--username=\xff")], "quorlock: --username: not valid UTF-8"),
         (&[bytes(b"\xff")], "quorlock: argument 2: not valid UTF-8"),
     ] {
-        let end = end(quorlock(&["status"]).args(args));
-        assert!(end.code == Some(64) && end.err.starts_with(words), "{end:?}");
+        let output = output(quorlock(&["status"]).args(args));
+        assert!(output.code == Some(64) && output.stderr.starts_with(message), "{output:?}");
     }
 }
 
@@ -76,7 +82,7 @@ fn conflicting_flags_and_invalid_text_are_reported_by_flag() {
 fn a_lock_that_can_never_be_acquired_is_not_waited_for() {
     let long = "n".repeat(70_000);
     let world = World::of(1);
-    for (args, words) in [
+    for (args, message) in [
         (&["--ttl", "99h", "x"][..], "quorlock: lock \"x\": --ttl: a ttl of 99h"),
         (&["--ttl", "1ms", "x"], "quorlock: lock \"x\": --ttl: a ttl of 1ms is too short"),
         (
@@ -92,10 +98,10 @@ fn a_lock_that_can_never_be_acquired_is_not_waited_for() {
         (&[&long], "the name is too long"),
     ] {
         let args = [&["run"], args, &["--", "true"]].concat();
-        // Whether its nodes are away, which would be waited for without end, or there.
-        check(&args, 64, words);
-        let end = world.end(&args);
-        assert!(end.code == Some(64) && end.err.contains(words), "{end:?}");
+        // With unreachable nodes, which `run` would wait for forever, and with a reachable one.
+        check(&args, 64, message);
+        let output = world.output(&args);
+        assert!(output.code == Some(64) && output.stderr.contains(message), "{output:?}");
     }
 }
 
@@ -110,7 +116,7 @@ fn an_invalid_value_is_reported_by_its_flag() {
             check(&["run", flag, value, "x", "--", "true"], 64, &format!("quorlock: {name}: {span}"));
         }
     }
-    for (flag, value, words) in [
+    for (flag, value, message) in [
         ("--clock-drift", "1%", "expected a fraction, such as 0.01"),
         ("--quorum", "-1", "expected a whole number, such as 3"),
         ("--quorum", "abc", "expected a whole number, such as 3"),
@@ -124,7 +130,7 @@ fn an_invalid_value_is_reported_by_its_flag() {
         ("--nodes", ",", "no URL given"),
         ("--username", "", "a value is missing"),
     ] {
-        check(&["run", flag, value, "x", "--", "true"], 64, &format!("quorlock: {flag}: {words}"));
+        check(&["run", flag, value, "x", "--", "true"], 64, &format!("quorlock: {flag}: {message}"));
     }
     check(&["run", "--ttl", "0", "-n", "x", "--", "true"], 64, "--ttl: a ttl of 0s is too short");
     check(&["status", "--mode=maybe", "x"], 64, "quorlock: --mode: expected fenced or plain\n");

@@ -1,15 +1,15 @@
-//! What `run` says while it waits, and of what it says nothing.
+//! Messages of `run` while it waits: which reasons are reported, and how often.
 
 use std::fs::{self, File};
 use std::process::Stdio;
 
 use quorlock_chaos::Data;
 
-use crate::world::{World, end_of, now, until};
+use crate::world::{World, now, output_of, wait_until};
 
 fn refuse_writes(world: &World) {
     for server in world.fleet.servers() {
-        server.command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).expect("an answer");
+        server.command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).expect("a reply");
     }
 }
 
@@ -17,78 +17,82 @@ fn refuse_writes(world: &World) {
 fn excluded_nodes_are_reported_once_and_only_while_waiting() {
     let world = World::of(3);
     refuse_writes(&world);
-    let waited = world.end(&["run", "a", "-w", "2s", "--", "true"]);
-    assert_eq!((waited.code, waited.err.matches("waiting: ").count()), (Some(69), 1), "{waited:?}");
-    let line = waited.err.lines().next().expect("a line");
+    let waited = world.output(&["run", "a", "-w", "2s", "--", "true"]);
+    assert_eq!((waited.code, waited.stderr.matches("waiting: ").count()), (Some(69), 1), "{waited:?}");
+    let line = waited.stderr.lines().next().expect("a line");
     assert!(line.starts_with("quorlock: lock \"a\": waiting: ") && line.contains("NOREPLICAS"), "{waited:?}");
-    let quiet = world.end(&["run", "a", "-q", "-w", "500ms", "--", "true"]);
-    assert_eq!((quiet.code, quiet.err.as_str()), (Some(69), ""));
+    let quiet = world.output(&["run", "a", "-q", "-w", "500ms", "--", "true"]);
+    assert_eq!((quiet.code, quiet.stderr.as_str()), (Some(69), ""));
     for at_once in [&["-n"][..], &["--wait", "0"]] {
-        let tried = world.end(&[&["run", "a"], at_once, &["--", "true"]].concat());
-        assert_eq!((tried.code, tried.err.lines().count()), (Some(69), 1), "{tried:?}");
-        assert!(!tried.err.contains("waiting"), "{tried:?}");
+        let once = world.output(&[&["run", "a"], at_once, &["--", "true"]].concat());
+        assert_eq!((once.code, once.stderr.lines().count()), (Some(69), 1), "{once:?}");
+        assert!(!once.stderr.contains("waiting"), "{once:?}");
     }
 }
 
 #[test]
 fn servers_that_die_during_the_wait_are_reported_with_every_change() {
-    let mut world = World::lasting(3, "1s");
-    world.take("a");
-    world.fleet[2].command::<()>(&["CONFIG", "RESETSTAT"]).expect("an answer");
+    let mut world = World::with_max_ttl(3, "1s");
+    world.set_other_owner("a");
+    world.fleet[2].command::<()>(&["CONFIG", "RESETSTAT"]).expect("a reply");
     let mut run = world.quorlock(&["run", "a", "--ttl", "1s", "--", "true"]);
-    run.stderr(Stdio::from(File::create(world.file("said")).expect("a file")));
+    run.stderr(Stdio::from(File::create(world.file("stderr")).expect("a file")));
     let child = run.spawn().expect("a process");
-    until("it has tried", || {
-        let stats: String = world.fleet[2].command(&["INFO", "commandstats"]).expect("an answer");
+    wait_until("run has made an attempt", || {
+        let stats: String = world.fleet[2].command(&["INFO", "commandstats"]).expect("a reply");
         stats.contains("cmdstat_pttl")
     });
-    assert_eq!(said(&world), "", "a lock that is held is waited for without a word at first");
+    assert_eq!(stderr_text(&world), "", "a held lock is reported only after a delay");
     world.fleet[0].kill();
     world.fleet[1].kill();
-    until("it says so", || said(&world).contains("waiting: "));
-    let (first, dead) = (said(&world), world.fleet[0].port().to_string());
+    wait_until("the outage is reported", || stderr_text(&world).contains("waiting: "));
+    let (first, dead) = (stderr_text(&world), world.fleet[0].port().to_string());
     let line = first.lines().next().expect("a line");
     assert!(line.contains("too few nodes vote: ") && line.contains(&dead), "{first}");
-    world.fleet[2].command::<()>(&["DEL", "a"]).expect("an answer");
-    for place in [0, 1] {
-        world.fleet[place].restart(Data::Kept).expect("back");
-        world.fleet[place].command::<()>(&["DEL", "a"]).expect("an answer");
+    world.fleet[2].command::<()>(&["DEL", "a"]).expect("a reply");
+    for index in [0, 1] {
+        world.fleet[index].restart(Data::Kept).expect("back");
+        world.fleet[index].command::<()>(&["DEL", "a"]).expect("a reply");
     }
-    assert_eq!(end_of(child).code, Some(0));
-    let said = said(&world);
-    assert!(said.lines().count() <= 5, "nothing is said again and again: {said}");
+    assert_eq!(output_of(child).code, Some(0));
+    let stderr_text = stderr_text(&world);
+    assert!(stderr_text.lines().count() <= 5, "a message is repeated: {stderr_text}");
 }
 
-/// Each try of its start takes five seconds.
+/// Each attempt to connect takes five seconds.
 #[test]
 fn nodes_unreachable_from_the_start_are_reported_once() {
     let mut world = World::of(3);
     world.fleet[0].kill();
     world.fleet[1].kill();
-    let run = world.end(&["run", "a", "--wait", "11s", "--", "true"]);
-    assert_eq!((run.code, run.err.matches("waiting: ").count()), (Some(69), 1), "{run:?}");
+    let run = world.output(&["run", "a", "--wait", "11s", "--", "true"]);
+    assert_eq!((run.code, run.stderr.matches("waiting: ").count()), (Some(69), 1), "{run:?}");
 }
 
-/// Once, though it goes on; and not to who wants to hear nothing.
+/// Reported once although the wait goes on, and not with --quiet.
 #[test]
 fn the_holder_is_reported_once_after_a_while() {
     let world = World::of(3);
     let holder = world.quorlock(&["run", "a", "--", "sleep", "60"]).spawn().expect("a process");
-    until("it is held", || world.keys("a") == 3);
-    let status = world.end(&["status", "a", "--json"]).out;
+    wait_until("the lock is held", || world.key_count("a") == 3);
+    let status = world.output(&["status", "a", "--json"]).stdout;
     let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
-    let waits = |more: &[&str]| world.end(&[&["run", "a", "-w", "5s"], more, &["--", "true"]].concat());
-    let loud = waits(&[]);
-    assert_eq!((loud.code, loud.err.matches("waiting: ").count()), (Some(75), 1), "{loud:?}");
+    let run_waiting =
+        |more: &[&str]| world.output(&[&["run", "a", "-w", "5s"], more, &["--", "true"]].concat());
+    let reported = run_waiting(&[]);
+    assert_eq!((reported.code, reported.stderr.matches("waiting: ").count()), (Some(75), 1), "{reported:?}");
     let line = format!(
         "quorlock: lock \"a\": waiting: held by #{} for ",
         status["holder"].as_str().expect("a hash")
     );
-    assert!(loud.err.starts_with(&line) && loud.err.contains("s more, unless renewed"), "{loud:?}");
-    let quiet = waits(&["-q"]);
-    assert_eq!((quiet.code, quiet.err.as_str()), (Some(75), ""));
+    assert!(
+        reported.stderr.starts_with(&line) && reported.stderr.contains("s more, unless renewed"),
+        "{reported:?}"
+    );
+    let quiet = run_waiting(&["-q"]);
+    assert_eq!((quiet.code, quiet.stderr.as_str()), (Some(75), ""));
     crate::world::send(&holder, rustix::process::Signal::TERM);
-    assert_eq!(end_of(holder).code, Some(143));
+    assert_eq!(output_of(holder).code, Some(143));
 }
 
 #[test]
@@ -99,127 +103,128 @@ fn a_key_without_expiry_is_reported_as_such() {
         server.command::<()>(&["RPUSH", "b", "x"]).expect("a key");
     }
     for (name, kind) in [("a", "#2961e24b, a key that"), ("b", "a key of another type that")] {
-        let words = format!("held by {kind} never expires: see `quorlock status`, `quorlock force-release`");
-        let tried = world.end(&["run", name, "-n", "--", "true"]);
+        let text = format!("held by {kind} never expires: see `quorlock status`, `quorlock force-release`");
+        let once = world.output(&["run", name, "-n", "--", "true"]);
         assert_eq!(
-            (tried.code, tried.err.as_str()),
-            (Some(75), &*format!("quorlock: lock {name:?}: {words}\n"))
+            (once.code, once.stderr.as_str()),
+            (Some(75), &*format!("quorlock: lock {name:?}: {text}\n"))
         );
-        let waited = world.end(&["run", name, "-w", "3s", "--", "true"]);
+        let waited = world.output(&["run", name, "-w", "3s", "--", "true"]);
         assert_eq!(waited.code, Some(75), "{waited:?}");
         assert!(
-            waited.err.starts_with(&format!("quorlock: lock {name:?}: waiting: {words}\n")),
+            waited.stderr.starts_with(&format!("quorlock: lock {name:?}: waiting: {text}\n")),
             "{waited:?}"
         );
     }
 }
 
-/// It looks again now and then. An outage is one, in however many words nodes are found to be away.
+/// `run` inspects the lock at intervals. An outage is reported once, although the errors of its nodes change.
 #[test]
 fn each_change_during_the_wait_is_reported_once() {
     let mut world = World::of(3);
-    world.take("a");
-    let (run, mut tells) = waiter(&world, &[]);
-    let first = tells("held by #");
-    for place in [0, 1] {
-        world.fleet[place].pause();
+    world.set_other_owner("a");
+    let (run, mut next_line) = waiter(&world, &[]);
+    let first = next_line("held by #");
+    for index in [0, 1] {
+        world.fleet[index].pause();
     }
-    let outage = tells("too few nodes vote: ");
-    // Until connections are given up, and dialed again in vain.
+    let outage = next_line("too few nodes vote: ");
+    // Until connections time out and dials fail.
     std::thread::sleep(std::time::Duration::from_secs(8));
-    for place in [0, 1] {
-        world.fleet[place].resume();
+    for index in [0, 1] {
+        world.fleet[index].resume();
     }
-    until("it is over", || said(&world).matches("held by #").count() == 2);
-    let again = tells("held by #");
-    assert_eq!(again.split(" for ").next(), first.split(" for ").next(), "{outage}");
+    wait_until("the holder is reported again", || stderr_text(&world).matches("held by #").count() == 2);
+    let second = next_line("held by #");
+    assert_eq!(second.split(" for ").next(), first.split(" for ").next(), "{outage}");
     for server in world.fleet.servers() {
         server.command::<()>(&["SET", "a", "another"]).expect("a key");
     }
-    tells("a key that never expires");
-    assert_eq!(said(&world).lines().count(), 4, "{}", said(&world));
+    next_line("a key that never expires");
+    assert_eq!(stderr_text(&world).lines().count(), 4, "{}", stderr_text(&world));
     for server in world.fleet.servers() {
-        server.command::<()>(&["DEL", "a"]).expect("an answer");
+        server.command::<()>(&["DEL", "a"]).expect("a reply");
     }
-    assert_eq!(end_of(run).code, Some(0));
+    assert_eq!(output_of(run).code, Some(0));
 }
 
 #[test]
 fn a_change_of_holder_is_reported() {
     let world = World::of(3);
-    world.take("a");
-    let (run, mut tells) = waiter(&world, &[]);
-    let first = tells("held by #");
+    world.set_other_owner("a");
+    let (run, mut next_line) = waiter(&world, &[]);
+    let first = next_line("held by #");
     for server in world.fleet.servers() {
         server.command::<()>(&["SET", "a", "another", "PX", "600000"]).expect("a key");
     }
-    let another = tells("held by #");
-    assert_ne!(another.split(" for ").next(), first.split(" for ").next());
+    let second = next_line("held by #");
+    assert_ne!(second.split(" for ").next(), first.split(" for ").next());
     crate::world::send(&run, rustix::process::Signal::TERM);
-    assert_eq!(end_of(run).code, Some(143));
+    assert_eq!(output_of(run).code, Some(143));
 }
 
 #[test]
 fn missing_replies_are_reported_after_a_delay_and_late_replies_are_not() {
     let mut world = World::of(3);
-    for place in [0, 1] {
-        world.fleet[place].kill();
+    for index in [0, 1] {
+        world.fleet[index].kill();
     }
     let began = now();
-    let (run, mut tells) = waiter(&world, &[]);
-    tells("no quorum of nodes");
+    let (run, mut next_line) = waiter(&world, &[]);
+    next_line("no quorum of nodes");
     assert!(now() - began < 4_000, "after {} ms", now() - began);
-    for place in [0, 1] {
-        world.fleet[place].restart(Data::Kept).expect("back");
+    for index in [0, 1] {
+        world.fleet[index].restart(Data::Kept).expect("back");
     }
-    // They may have forgotten locks, which is for another test.
+    // Ended here, because the returning nodes are on probation.
     crate::world::send(&run, rustix::process::Signal::TERM);
-    assert_eq!(end_of(run).code, Some(143));
-    // However long a dial may take.
+    assert_eq!(output_of(run).code, Some(143));
+    // Also with a long dial timeout.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent = format!("redis://{}", silent.local_addr().expect("an address"));
     let began = now();
-    let (run, mut tells) = waiter(&world, &["--dial-timeout", "20s", "--nodes", &silent]);
-    tells("no quorum of nodes has replied yet");
+    let (run, mut next_line) = waiter(&world, &["--dial-timeout", "20s", "--nodes", &silent]);
+    next_line("no quorum of nodes has replied yet");
     assert!(now() - began < 10_000, "after {} ms", now() - began);
     crate::world::send(&run, rustix::process::Signal::TERM);
-    assert_eq!(end_of(run).code, Some(143));
+    assert_eq!(output_of(run).code, Some(143));
     let mut late = World::of(3);
-    for place in [0, 1] {
-        late.fleet[place].kill();
+    for index in [0, 1] {
+        late.fleet[index].kill();
     }
     let began = now();
     let run = late
         .quorlock(&["run", "a", "--mode", "plain", "-w", "20s", "--", "true"])
         .spawn()
         .expect("a process");
-    for place in [0, 1] {
-        late.fleet[place].restart(Data::Kept).expect("back");
+    for index in [0, 1] {
+        late.fleet[index].restart(Data::Kept).expect("back");
     }
     let is_in_time = now() - began < 1_000;
-    let end = end_of(run);
-    assert!(end.code == Some(0) && (!is_in_time || end.err.is_empty()), "{end:?}");
+    let output = output_of(run);
+    assert!(output.code == Some(0) && (!is_in_time || output.stderr.is_empty()), "{output:?}");
 }
 
-/// A `run` of lock `a` that waits, and what awaits its next line, in which these words are to be.
+/// Starts a waiting `run` of lock `a`. Returns it with a function that awaits its next line, which must
+/// contain a text.
 fn waiter(world: &World, more: &[&str]) -> (std::process::Child, impl FnMut(&str) -> String + use<>) {
     let mut run = world.quorlock(&[&["run", "a"], more, &["--", "true"]].concat());
-    run.stderr(Stdio::from(File::create(world.file("said")).expect("a file")));
+    run.stderr(Stdio::from(File::create(world.file("stderr")).expect("a file")));
     let run = run.spawn().expect("a process");
-    let (mut seen, file) = (0, world.file("said"));
-    let tells = move |words: &str| {
-        let said = || fs::read_to_string(&file).expect("text");
-        let line = || said().lines().nth(seen).map(ToOwned::to_owned);
-        until(words, || line().is_some());
+    let (mut line_count, file) = (0, world.file("stderr"));
+    let next_line = move |text: &str| {
+        let stderr_text = || fs::read_to_string(&file).expect("text");
+        let line = || stderr_text().lines().nth(line_count).map(ToOwned::to_owned);
+        wait_until(text, || line().is_some());
         let line = line().expect("a line");
-        assert!(line.contains("waiting: ") && line.contains(words), "{words}: {}", said());
-        seen += 1;
+        assert!(line.contains("waiting: ") && line.contains(text), "{text}: {}", stderr_text());
+        line_count += 1;
         line
     };
-    (run, tells)
+    (run, next_line)
 }
 
-/// A node that is silent may still answer; but two that refuse leave no quorum.
+/// A node without a reply may still reply, but with two unreachable nodes there is no quorum.
 #[test]
 fn a_single_try_does_not_wait_for_nodes_without_a_quorum() {
     let world = World::of(2);
@@ -228,16 +233,16 @@ fn a_single_try_does_not_wait_for_nodes_without_a_quorum() {
     let closed = ["redis://127.0.0.1:1", "redis://127.0.0.1:2"];
     let nodes = [closed[0], closed[1], &silent].join(",");
     let began = now();
-    let tried = world.end(&["run", "a", "-n", "--dial-timeout", "20s", "--nodes", &nodes, "--", "true"]);
-    assert_eq!(tried.code, Some(69), "{tried:?}");
-    assert!(tried.err.contains("127.0.0.1:1, 127.0.0.1:2: connection refused"), "{tried:?}");
+    let once = world.output(&["run", "a", "-n", "--dial-timeout", "20s", "--nodes", &nodes, "--", "true"]);
+    assert_eq!(once.code, Some(69), "{once:?}");
+    assert!(once.stderr.contains("127.0.0.1:1, 127.0.0.1:2: connection refused"), "{once:?}");
     assert!(now() - began < 10_000, "{} ms", now() - began);
-    // One that refuses and two that answer are enough.
+    // One unreachable node and two that reply are enough.
     let nodes = format!("{},{}", closed[0], world.fleet.nodes());
-    let had = world.end(&["run", "a", "-n", "--mode", "plain", "--nodes", &nodes, "--", "true"]);
-    assert_eq!(had.code, Some(0), "{had:?}");
+    let acquired = world.output(&["run", "a", "-n", "--mode", "plain", "--nodes", &nodes, "--", "true"]);
+    assert_eq!(acquired.code, Some(0), "{acquired:?}");
 }
 
-fn said(world: &World) -> String {
-    fs::read_to_string(world.file("said")).expect("text")
+fn stderr_text(world: &World) -> String {
+    fs::read_to_string(world.file("stderr")).expect("text")
 }

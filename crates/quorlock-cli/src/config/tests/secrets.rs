@@ -1,52 +1,53 @@
-//! A secret is planted wherever one may stand by right or by mistake, in files that are broken in every way, and sought
-//! in whatever is said.
+//! Property tests: puts a secret into settings, rightly or by mistake, in well-formed and malformed files,
+//! variables and flags. No output shows any part of it.
 
 use super::*;
 
-/// What a secret is made of, so that a part of it can be told from all other text.
+/// A secret of parts that occur in no other text, joined by separators that parsers treat specially.
 fn secret() -> impl Strategy<Value = Secret> {
-    let piece = prop_oneof!["z[a-z0-9]{6}q", "[1-9][0-9]{8}", "Z[a-zA-Z0-9]{6}Q"];
-    let glue = prop::sample::select(vec![
+    let part = prop_oneof!["z[a-z0-9]{6}q", "[1-9][0-9]{8}", "Z[a-zA-Z0-9]{6}Q"];
+    let separator = prop::sample::select(vec![
         ",", "/", "?", "#", ":", "@", "%", "%2", "\"", "'", "\\", " ", "=", "[", "]", "{", "}", "\n", ";",
         "&", "+", "é", "://", "-", "",
     ]);
-    // A number alone may be what a setting wants, and is shown.
-    ("z[a-z0-9]{6}q", prop::collection::vec((glue, piece), 0..4)).prop_map(|(first, more)| {
-        let mut pieces = vec![first.clone()];
+    // The first part is not a number, because a valid number may be shown.
+    ("z[a-z0-9]{6}q", prop::collection::vec((separator, part), 0..4)).prop_map(|(first, more)| {
+        let mut parts = vec![first.clone()];
         let mut text = first;
-        for (glue, piece) in more {
-            text += glue;
-            text += &piece;
-            pieces.push(piece);
+        for (separator, part) in more {
+            text += separator;
+            text += &part;
+            parts.push(part);
         }
-        Secret { text, pieces }
+        Secret { text, parts }
     })
 }
 
 #[derive(Clone, Debug)]
 struct Secret {
     text: String,
-    pieces: Vec<String>,
+    parts: Vec<String>,
 }
 
 impl Secret {
-    /// Whether some part of it is in this text.
+    /// Whether any part of it is in this text.
     fn is_in(&self, text: &str) -> bool {
         let text = text.to_lowercase();
-        self.pieces.iter().any(|piece| text.contains(&piece.to_lowercase()))
+        self.parts.iter().any(|part| text.contains(&part.to_lowercase()))
     }
 
     #[track_caller]
-    fn check(&self, said: &str) -> Result<(), TestCaseError> {
-        prop_assert!(!self.is_in(said), "{self:?} is in: {said}");
+    fn check(&self, output: &str) -> Result<(), TestCaseError> {
+        prop_assert!(!self.is_in(output), "{self:?} is in: {output}");
         Ok(())
     }
 
-    /// Whatever comes of it, in words and as it is shown to those who look for faults.
+    /// Checks the outcome: messages, and the debug output of the client.
     fn check_outcome(&self, outcome: &Result<Cluster, Failure>) -> Result<(), TestCaseError> {
         match outcome {
             Ok(cluster) => {
-                // What stands where a host does, behind the slashes or the last @, is one, whatever it looks like.
+                // Text at the place of a host, after the slashes or the last
+                // @, counts as a host and is shown.
                 let is_host = |url: &&String| {
                     let behind = url.rsplit('@').next().unwrap_or_default();
                     let behind = behind.rsplit("//").next().unwrap_or_default();
@@ -54,11 +55,11 @@ impl Secret {
                     !host.is_empty() && self.text.contains(host)
                 };
                 for url in cluster.urls.iter().filter(|url| !is_host(url)) {
-                    // So that its address is shown.
+                    // A duplicate, because that error shows the address.
                     let twice = cluster.builder.clone().nodes([url, url]).quorum(2).check();
                     let twice = twice.err().map(|invalid| invalid.to_string());
                     prop_assert!(
-                        twice.as_ref().is_some_and(|words| words.contains("is named twice")),
+                        twice.as_ref().is_some_and(|message| message.contains("is named twice")),
                         "{twice:?}"
                     );
                     self.check(&twice.unwrap_or_default())?;
@@ -70,8 +71,8 @@ impl Secret {
     }
 }
 
-/// With the secret in it, where people have it.
-const PLACES: [&str; 22] = [
+/// URLs and near misses, with the secret `{S}` at every place.
+const URL_PATTERNS: [&str; 22] = [
     "{S}",
     "redis://{S}",
     "redis://:{S}@127.0.0.1",
@@ -96,8 +97,8 @@ const PLACES: [&str; 22] = [
     "redis://a,redis://user:{S}@b,redis://c",
 ];
 
-/// A field F with a value U.
-const SHAPES: [&str; 24] = [
+/// Lines of a file: a field F with a value U.
+const LINE_PATTERNS: [&str; 24] = [
     "F = \"U\"",
     "F = 'U'",
     "F = U",
@@ -127,25 +128,25 @@ const SHAPES: [&str; 24] = [
 const MORE_FIELDS: [&str; 3] = ["password", "colour", "key-prefix"];
 
 fn value() -> impl Strategy<Value = (Secret, String)> {
-    (secret(), prop::sample::select(&PLACES[..])).prop_map(|(secret, place)| {
-        let value = place.replace("{S}", &secret.text);
+    (secret(), prop::sample::select(&URL_PATTERNS[..])).prop_map(|(secret, pattern)| {
+        let value = pattern.replace("{S}", &secret.text);
         (secret, value)
     })
 }
 
-/// `PROPTEST_CASES` makes it more.
+/// At least 6,000 cases; `PROPTEST_CASES` sets more.
 fn cases() -> ProptestConfig {
-    let usual = ProptestConfig::default();
-    ProptestConfig { cases: usual.cases.max(6000), failure_persistence: None, ..usual }
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: default.cases.max(6000), failure_persistence: None, ..default }
 }
 
 proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn no_file_however_broken_gives_a_secret_away(
+    fn no_error_of_a_malformed_file_shows_a_secret(
         (secret, value) in value(),
-        shape in prop::sample::select(&SHAPES[..]),
+        shape in prop::sample::select(&LINE_PATTERNS[..]),
         field in prop::sample::select([&file::FIELDS[..], &MORE_FIELDS[..]].concat()),
         escapes in any::<bool>(),
         is_listed in any::<bool>(),
@@ -154,44 +155,44 @@ proptest! {
         let value = if escapes { value.replace('\\', "\\\\").replace('"', "\\\"") } else { value };
         let mut text = shape.replace('F', field).replace('U', &value);
         if is_listed {
-            // So that it is the rest that is looked at.
+            // With valid nodes, so that the other line is reached.
             text = format!("nodes = '{URLS}'\n{text}");
         }
-        if let Some((place, instead)) = cut {
-            let (place, char) = *place.get(&text.char_indices().collect::<Vec<_>>());
-            text.replace_range(place..place + char.len_utf8(), instead);
+        if let Some((pattern, replacement)) = cut {
+            let (pattern, char) = *pattern.get(&text.char_indices().collect::<Vec<_>>());
+            text.replace_range(pattern..pattern + char.len_utf8(), replacement);
         }
         let (_folder, file) = file_of(&text);
-        secret.check_outcome(&settled(&[], Some(&file)))?;
+        secret.check_outcome(&resolve_from(&[], Some(&file)))?;
     }
 
     #[test]
-    fn no_variable_gives_a_secret_away(
+    fn no_error_of_a_variable_shows_a_secret(
         (secret, value) in value(),
         variable in prop::sample::select(&VARIABLES[..]),
     ) {
-        secret.check_outcome(&settled(&[(variable, &value), ("QUORLOCK_NODES", URLS)], None))?;
+        secret.check_outcome(&resolve_from(&[(variable, &value), ("QUORLOCK_NODES", URLS)], None))?;
     }
 
     #[test]
-    fn no_flag_gives_a_secret_away(
+    fn no_error_of_a_flag_shows_a_secret(
         (secret, value) in value(),
         command in prop::sample::select(vec!["run", "status", "force-release", "forget", "doctor", "init", "bench", "dev", ""]),
         field in prop::sample::select([&file::FIELDS[..], &["config", "ttl", "wait", "pasword", "node"]].concat()),
-        is_apart in any::<bool>(),
+        is_separate_arg in any::<bool>(),
         tail in prop::sample::select(vec![&["x", "--", "true"][..], &["x"], &["x", "true"], &[], &["--"]]),
-        extra in prop::option::of(prop::sample::select(&PLACES[1..])),
+        extra in prop::option::of(prop::sample::select(&URL_PATTERNS[1..])),
     ) {
         let flag = format!("--{}", field.replace('_', "-"));
-        let mut typed = vec!["quorlock".to_owned(), command.to_owned()];
-        typed.retain(|word| !word.is_empty());
-        typed.extend(if is_apart { vec![flag, value] } else { vec![format!("{flag}={value}")] });
-        // A name or a command is no secret, and shown; a URL that got there by mistake is none of both.
+        let mut args = vec!["quorlock".to_owned(), command.to_owned()];
+        args.retain(|arg| !arg.is_empty());
+        args.extend(if is_separate_arg { vec![flag, value] } else { vec![format!("{flag}={value}")] });
+        // A name or a command is not secret and is shown. A URL in their place is secret.
         let extra = extra.filter(|_| !["status", "force-release", "forget"].contains(&command));
-        typed.extend(extra.map(|place| place.replace("{S}", &secret.text)));
-        typed.extend(tail.iter().map(|word| (*word).to_owned()));
-        let typed: Vec<OsString> = typed.into_iter().map(OsString::from).collect();
-        match Args::read(&typed, false) {
+        args.extend(extra.map(|pattern| pattern.replace("{S}", &secret.text)));
+        args.extend(tail.iter().map(|arg| (*arg).to_owned()));
+        let args: Vec<OsString> = args.into_iter().map(OsString::from).collect();
+        match Args::read(&args, false) {
             Err(Stopped::Failed(failure)) => secret.check(&failure.message)?,
             Err(Stopped::Help(text)) => secret.check(&text)?,
             Ok(args) => {
@@ -203,8 +204,8 @@ proptest! {
 }
 
 #[test]
-fn a_secret_that_is_shown_would_be_seen() {
-    let secret = Secret { text: "Zabc,def".to_owned(), pieces: vec!["Zabc".to_owned(), "def".to_owned()] };
+fn the_check_finds_a_secret_in_a_text() {
+    let secret = Secret { text: "Zabc,def".to_owned(), parts: vec!["Zabc".to_owned(), "def".to_owned()] };
     assert!(
         secret.is_in("the node \"redis://u:zabc\" cannot be used")
             && secret.is_in("a DEF")

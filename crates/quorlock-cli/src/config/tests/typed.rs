@@ -1,14 +1,14 @@
-//! What was typed and cannot work ends as a mistake of the command line; what is set or written down does not.
+//! An invalid flag is a usage error. An invalid variable or file is a configuration error.
 
 use super::*;
 
-/// What comes of these flags, with this file's folder in place of `DIR` and nodes in the environment.
-fn typed(flags: &[&str], folder: &Path) -> Result<Cluster, Failure> {
+/// Resolves the settings from these flags, with `DIR` replaced by this folder, and nodes in the environment.
+fn resolve_flags(flags: &[&str], folder: &Path) -> Result<Cluster, Failure> {
     let folder = folder.to_str().expect("a name in UTF-8");
-    let flags = flags.iter().map(|word| word.replace("DIR", folder));
-    let words: Vec<OsString> =
+    let flags = flags.iter().map(|flag| flag.replace("DIR", folder));
+    let text: Vec<OsString> =
         ["quorlock", "status", "x"].map(str::to_owned).into_iter().chain(flags).map(OsString::from).collect();
-    let Ok(args) = Args::read(&words, false) else { panic!("{words:?} cannot be read") };
+    let Ok(args) = Args::read(&text, false) else { panic!("{text:?} cannot be read") };
     let nodes = args.command.nodes().expect("nodes").clone();
     resolve(nodes, &|name| {
         (name == "QUORLOCK_NODES").then(|| OsString::from("rediss://a,redis://b,redis://c"))
@@ -16,12 +16,12 @@ fn typed(flags: &[&str], folder: &Path) -> Result<Cluster, Failure> {
 }
 
 #[test]
-fn a_flag_that_cannot_work_is_named_and_a_mistake_of_the_command_line() {
+fn an_invalid_flag_is_named_and_is_a_usage_error() {
     let folder = tempfile::tempdir().expect("a temp folder");
     for (name, text) in [("empty", ""), ("bad.pem", "no certificate"), ("bad.toml", "quorum = 9")] {
         fs::write(folder.path().join(name), text).expect("a file");
     }
-    for (flags, words) in [
+    for (flags, text) in [
         (&["--quorum", "9"][..], "--quorum: a quorum of 9 is more"),
         (&["--quorum", "0"], "--quorum: "),
         (&["--clock-drift", "7"], "--clock-drift: "),
@@ -45,16 +45,19 @@ fn a_flag_that_cannot_work_is_named_and_a_mistake_of_the_command_line() {
         (&["--tls-cert", CERTIFICATE, "--tls-key", "DIR/bad.pem"], "--tls-key: "),
     ] {
         fs::write(folder.path().join("good.pem"), include_str!("good.pem")).expect("a file");
-        let failure = typed(flags, folder.path()).err().unwrap_or_else(|| panic!("{flags:?} works"));
-        assert!(failure.message.starts_with(words), "{flags:?}: {failure:?}");
+        let failure = resolve_flags(flags, folder.path()).err().unwrap_or_else(|| panic!("{flags:?} works"));
+        assert!(failure.message.starts_with(text), "{flags:?}: {failure:?}");
         assert_eq!(failure.code, exit::USAGE, "{flags:?}: {failure:?}");
     }
-    // What is wrong in the file is wrong there, however it is named.
-    check_refused(typed(&["--config", "DIR/bad.toml"], folder.path()), "bad.toml: line 1: quorum: a quorum");
+    // An error in the file is a configuration error, also if a flag names the file.
+    check_invalid(
+        resolve_flags(&["--config", "DIR/bad.toml"], folder.path()),
+        "bad.toml: line 1: quorum: a quorum",
+    );
 }
 
 #[test]
-fn a_bad_file_of_tls_is_told_by_line_and_field_and_not_by_its_name() {
+fn an_error_in_a_tls_file_names_line_and_field_but_not_the_file() {
     for (field, other) in
         [("tls_ca", ""), ("tls_cert", "\ntls_key = 'SECfile.pem'"), ("tls_key", "\ntls_cert = 'good.pem'")]
     {
@@ -63,7 +66,7 @@ fn a_bad_file_of_tls_is_told_by_line_and_field_and_not_by_its_name() {
             fs::write(folder.path().join("SECfile.pem"), text).expect("a file");
             fs::write(folder.path().join("good.pem"), include_str!("good.pem")).expect("a file");
             let failure =
-                settled(&[], Some(&file)).err().unwrap_or_else(|| panic!("{field}: {text:?} works"));
+                resolve_from(&[], Some(&file)).err().unwrap_or_else(|| panic!("{field}: {text:?} works"));
             assert!(failure.message.contains(&format!("conf.toml: line 3: {field}: ")), "{failure:?}");
             assert!(!failure.message.contains("SEC"), "{failure:?}");
             assert_eq!(failure.code, exit::CONFIG);

@@ -84,7 +84,7 @@ impl Reaper {
                 None => kill_process(command.pid, Signal::KILL),
             };
             if sent == Err(Errno::PERM) {
-                let process = Process::known_or_not(command.pid);
+                let process = Process::read_or_placeholder(command.pid);
                 self.cannot_end([process].into_iter());
             }
         }
@@ -110,9 +110,9 @@ impl Reaper {
     }
 
     fn signal_each(&mut self, processes: &[Process], signal: Signal) {
-        let refused: Vec<_> =
+        let not_permitted: Vec<_> =
             processes.iter().filter(|it| it.signal(signal) == Err(Errno::PERM)).cloned().collect();
-        self.cannot_end(refused.into_iter());
+        self.cannot_end(not_permitted.into_iter());
     }
 
     /// Reports each unkillable process once.
@@ -140,8 +140,8 @@ impl UnkillableProcesses {
     }
 }
 
-/// Sends a real-time signal with the shell's `kill`, because there is no safe call for it. Waits for the shell, so that the
-/// target is not reaped meanwhile, and signals stay in order.
+/// Sends a real-time signal with the shell's `kill`, because there is no safe call for it. Waits for the
+/// shell, so that the target is not reaped meanwhile, and signals stay in order.
 fn send_unnamed(number: i32, target: i32) {
     let script = format!("kill -{number} {target}");
     let mut shell = Command::new("/bin/sh");

@@ -51,7 +51,8 @@ impl RunConnection {
         while let Some(socket) = &self.socket {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
             let mut files = RecvAncillaryBuffer::new(&mut space);
-            let heard = recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut files, RecvFlags::empty());
+            let received =
+                recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut files, RecvFlags::empty());
             for message in files.drain() {
                 if let RecvAncillaryMessage::ScmRights(files) = message {
                     for file in files {
@@ -60,7 +61,7 @@ impl RunConnection {
                     }
                 }
             }
-            match heard.map(|heard| heard.bytes) {
+            match received.map(|received| received.bytes) {
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => {}
                 Ok(0) | Err(_) => {
@@ -77,7 +78,7 @@ impl RunConnection {
 
     /// The next complete command. A malformed one means KILL.
     pub(super) fn next(&mut self) -> Option<ReaperCommand> {
-        self.inbox.next().map(|words| ReaperCommand::decode(words).unwrap_or(ReaperCommand::Kill))
+        self.inbox.next().map(|fields| ReaperCommand::decode(fields).unwrap_or(ReaperCommand::Kill))
     }
 
     pub(super) fn take_stdin(&mut self) -> Option<OwnedFd> {
@@ -85,13 +86,13 @@ impl RunConnection {
     }
 
     /// Queues an event and writes what `run` takes. Dropped if `run` has ended.
-    pub(super) fn send(&mut self, news: ReaperEvent) {
-        if matches!(news, ReaperEvent::Stopped(_)) {
+    pub(super) fn send(&mut self, event: ReaperEvent) {
+        if matches!(event, ReaperEvent::Stopped(_)) {
             // Of the stops not written yet, only the last counts.
-            self.queued.retain(|unsaid| !matches!(unsaid, ReaperEvent::Stopped(_)));
+            self.queued.retain(|unwritten| !matches!(unwritten, ReaperEvent::Stopped(_)));
         }
         if self.is_open() {
-            self.queued.push_back(news);
+            self.queued.push_back(event);
             self.write();
         }
     }
@@ -105,7 +106,7 @@ impl RunConnection {
         while let Some(socket) = &mut self.socket {
             if self.partly_written.is_empty() {
                 match self.queued.pop_front() {
-                    Some(news) => self.partly_written = news.encode(),
+                    Some(event) => self.partly_written = event.encode(),
                     None => break,
                 }
             }

@@ -1,5 +1,5 @@
-//! Signals and job control: which signals are passed on, what a stop of the command means, and which group has the
-//! terminal.
+//! Signals and job control: which signals are passed on, what a stop of the command means, and which group
+//! has the terminal.
 
 use std::os::unix::process::ExitStatusExt as _;
 
@@ -14,19 +14,20 @@ use crate::signals::Caught;
 impl Supervisor<'_> {
     /// Passes a signal on to the command.
     pub(super) fn pass_on(&mut self, caught: Caught) {
-        // After the command's end a signal is for this process, unless it was typed for both while the command ended.
-        if self.status.is_some() && caught.ends() && !(self.is_shared && caught.is_typed) {
+        // After the command's end a signal is for this process, unless it was typed for both just before.
+        if self.status.is_some() && caught.ends_process() && !(self.is_shared && caught.is_typed) {
             self.signal_for_run = self.signal_for_run.or(Signal::from_named_raw(caught.number));
         }
-        // Typed signals go to the whole foreground group, and so to a command in this group. But closing the window sends
-        // HUP to the session leader alone.
+        // Typed signals go to the whole foreground group, and so to a command in this group. But closing the
+        // window sends HUP to the session leader alone.
         let is_for_all = caught.is_typed && !(caught.is(Signal::HUP) && is_session_leader());
         // A command that was not started yet has not received it.
         if self.is_shared && is_for_all && self.command.is_some() {
             self.passed_on.insert(caught.number);
             return;
         }
-        // These are for a process that uses the terminal. If it is another one of this group, it continues after the command.
+        // These are for a process that uses the terminal. If it is another one of this group, it continues
+        // after the command.
         if caught.is(Signal::TTIN) || caught.is(Signal::TTOU) {
             self.group_wants_terminal = true;
             return;
@@ -46,7 +47,7 @@ impl Supervisor<'_> {
         let is_shared = self.is_shared;
         // Some programs stop themselves with STOP when Ctrl-Z is typed.
         let is_at_terminal = |terminal: &&mut Terminal| {
-            let has_it = if is_shared { terminal.is_ours() } else { terminal.is_lent() };
+            let has_it = if is_shared { terminal.is_in_foreground() } else { terminal.is_lent() };
             signal != Signal::STOP || has_shell && has_it
         };
         let Some(terminal) = self.terminal.as_mut().filter(is_at_terminal) else {
@@ -63,14 +64,14 @@ impl Supervisor<'_> {
             return;
         }
         let was_lent = terminal.was_lent();
-        let like = if signal == Signal::STOP { Signal::TSTP } else { signal };
-        let went_on = has_shell && self.signals.stop_ourselves(like);
+        let own_stop = if signal == Signal::STOP { Signal::TSTP } else { signal };
+        let was_continued = has_shell && self.signals.stop_own_group(own_stop);
         // This group may be in the foreground meanwhile, also if another stop hides the CONT.
         if wants_terminal && group.is_some_and(|group| terminal.lend(group)) {
             self.reaper.send(ReaperCommand::Signal(Signal::CONT.as_raw()));
             return;
         }
-        if wants_terminal && !went_on {
+        if wants_terminal && !was_continued {
             let kill_at = boot_nanos().saturating_add(nanos(self.args.kill_after));
             self.stage = Stage::Stuck { signal, kill_at };
             self.eprint(

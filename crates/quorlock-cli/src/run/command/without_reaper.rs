@@ -27,7 +27,7 @@ impl Supervisor<'_> {
         while empty_scans < EMPTY_SCANS {
             tokio::select! {
                 biased;
-                caught = self.signals.next() => if caught.ends() {
+                caught = self.signals.next() => if caught.ends_process() {
                     kill_at = 0;
                 },
                 () = sleep(super::LEFTOVER_INTERVAL) => {}
