@@ -229,7 +229,6 @@ impl<'a> Sources<'a> {
             "tls_ca_file" => "tls_ca",
             "tls_client_certificate" => "tls_cert",
             "tls_client_key" => "tls_key",
-            "connect_timeout" => "dial_timeout",
             same => same,
         };
         self.origins.get(field)

@@ -211,7 +211,7 @@ fn every_span_is_accepted_or_rejected_with_a_message() {
     }
     for span in spans {
         check_span(&world, &["dev", "-q", "-n", "1", "--max-ttl", span, "--", "true"]);
-        fs::write(world.file("conf.toml"), format!("reply_timeout = '{span}'\nconnect_timeout = '{span}'"))
+        fs::write(world.file("conf.toml"), format!("reply_timeout = '{span}'\ndial_timeout = '{span}'"))
             .expect("a file");
         check_span(&world, &["run", "a", "-n", "--config", "conf.toml", "--", "true"]);
     }
@@ -224,6 +224,7 @@ fn check_span(world: &World, args: &[&str]) {
     let code = output.code.expect("it was not killed");
     assert!([0, 1, 64, 69, 78].contains(&code), "{args:?}: {output:?}");
     assert!(!output.stderr.contains("panicked"), "{args:?}: {output:?}");
+    assert!(!output.stderr.contains("unknown"), "the test names a setting that does not exist: {output:?}");
     assert!(code == 0 || !output.stderr.is_empty() || !output.stdout.is_empty(), "{args:?}: {output:?}");
 }
 
