@@ -129,7 +129,7 @@ fn a_good_run_looks_good() {
         .expect("a folder for tests");
     assert!(page.contains("Every invariant held</h1>") && page.contains("class=\"good\""), "{page}");
     assert!(page.contains("2026-11-30 12:00:00Z on host h, quorlock 0.1.0"));
-    assert!(!page.contains("id=\"broken-0\""));
+    assert!(!page.contains("id=\"violation-0\""));
 }
 
 #[test]
@@ -193,9 +193,9 @@ fn the_text_shows_each_lane_and_each_violation() {
     assert!(lane("node 1").contains("///"), "{text}");
     assert!(lane("node 3").contains("==="), "{text}");
     assert!(lane("no quorum").contains("###"), "{text}");
-    assert!(lane("broken").contains('V'), "{text}");
+    assert!(lane("violations").contains('V'), "{text}");
     assert!(lane("orders:42").contains('#'), "{text}");
-    assert!(text.contains("BROKEN at 40."), "{text}");
+    assert!(text.contains("VIOLATION at 40."), "{text}");
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn the_text_fits_into_its_columns() {
     let verdict = check_history(&history);
     for columns in [40, 80, 120] {
         let text = text(&history, &verdict, columns);
-        assert!(text.contains("BROKEN at 40."), "{text}");
+        assert!(text.contains("VIOLATION at 40."), "{text}");
         let wide = text.lines().find(|line| line.chars().count() > columns && !line.starts_with("replay: "));
         assert_eq!(wide, None, "in {columns} columns:\n{text}");
         let spaces = text.lines().find(|line| line.ends_with(' '));
