@@ -138,32 +138,32 @@ impl FaultKind {
             Self::StaleData => {
                 ("stale-data", "a server is killed and comes back with an old copy of its data")
             }
-            Self::Pause => ("pause", "a server stands still (SIGSTOP, SIGCONT)"),
+            Self::Pause => ("pause", "a server is paused (SIGSTOP, SIGCONT)"),
             Self::ClientPause => {
                 ("client-pause", "a server delays all commands, or all writes (CLIENT PAUSE)")
             }
-            Self::Flush => ("flush", "a server's data are deleted (FLUSHALL)"),
+            Self::Flush => ("flush", "a server's data is deleted (FLUSHALL)"),
             Self::ScriptFlush => ("script-flush", "a server loses its scripts (SCRIPT FLUSH)"),
-            Self::Failover => ("failover", "a replica that lags takes a server's place"),
+            Self::Failover => ("failover", "a replica that lags replaces a server"),
             Self::MemoryFull => ("memory-full", "a server's memory is full, under each eviction policy"),
             Self::Latency => ("latency", "all traffic is delayed, with jitter"),
             Self::Partition => ("partition", "nothing arrives, in either direction"),
             Self::AsymmetricPartition => ("asymmetric-partition", "nothing arrives, in one direction"),
             Self::Reset => ("reset", "connections are reset"),
-            Self::HalfOpen => ("half-open", "clients keep connections that the server no longer knows"),
+            Self::HalfOpen => ("half-open", "clients keep connections that the server has closed"),
             Self::NoRead => {
                 ("no-read", "the network reads nothing from clients, until they can send no more")
             }
             Self::Truncate => ("truncate", "connections end in the middle of a reply"),
             Self::StaleKey => {
-                ("stale-key", "stale keys take the place of locks' keys, on a minority of the servers")
+                ("stale-key", "stale keys have the names of locks' keys, on a minority of the servers")
             }
             Self::ClockSkew => ("clock-skew", "a server's clock runs 10 % too fast or too slow"),
             Self::ClockJump => ("clock-jump", "a server's clock is set ahead or back, and corrected later"),
             Self::ClockOffset => {
-                ("clock-offset", "all servers' clocks but one are behind, steadily, from the start")
+                ("clock-offset", "the clocks of all servers but one are behind, from the start")
             }
-            Self::ClientStop => ("client-stop", "a client that holds a lock stands still past its ttl"),
+            Self::ClientStop => ("client-stop", "a client that holds a lock is stopped past its ttl"),
             Self::ClientKill => ("client-kill", "a client that holds a lock, or waits for one, is killed"),
             Self::Cancel => {
                 ("cancel", "clients drop the futures that acquire, extend and release, at any point")

@@ -75,7 +75,7 @@ mod tests {
         items.sort_unstable();
         assert_eq!(items, (0..20).collect::<Vec<_>>());
         let numbers: Vec<u64> = (0..200).map(|_| rng.between(3, 5)).collect();
-        assert!([3, 4, 5].iter().items(|number| numbers.contains(number)));
-        assert!(numbers.iter().items(|number| (3..=5).contains(number)));
+        assert!([3, 4, 5].iter().all(|number| numbers.contains(number)));
+        assert!(numbers.iter().all(|number| (3..=5).contains(number)));
     }
 }
