@@ -1,7 +1,7 @@
 //! Checks a history from standard input. The exit code is 0 if every invariant held.
 //!
-//! An argument names a file for the HTML page; `-` draws the chart as text. `--json` prints the verdict as JSON and
-//! always exits with 0.
+//! An argument names a file for the HTML page; `-` draws the chart as text. `--json` prints the verdict as
+//! JSON and always exits with 0.
 
 use std::io;
 use std::process::ExitCode;

@@ -1,7 +1,8 @@
 //! Starts servers and injects faults into them, on command of a script.
 //!
-//! It prints the URLs, joined by commas. Then it executes each line of its input (`kill 2`, `restart 2`, `pause 2`,
-//! `resume 2`) and prints `done`. Servers are counted from 0; a restart keeps the data. All servers end with the input.
+//! It prints the URLs, joined by commas. Then it executes each line of its input (`kill 2`, `restart 2`,
+//! `pause 2`, `resume 2`) and prints `done`. Servers are counted from 0; a restart keeps the data. All
+//! servers end with the input.
 //!
 //! `fleet COUNT`
 

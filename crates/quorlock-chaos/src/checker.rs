@@ -1,12 +1,13 @@
-//! The checker: reads a [`History`] and reports every violated invariant. It reads nothing else: no server, no clock,
-//! no random number.
+//! The checker: reads a [`History`] and reports every violated invariant. It reads nothing else: no server,
+//! no clock, no random number.
 //!
-//! For each violation the checker decides from the fault log and the lock's own events whether faults excuse it. For
-//! example, two holders at once are excused only if more nodes were faulty than that lock could spare. Each excused
-//! violation is listed as [`ExcusedViolation`]. A history that is empty, incomplete or inconsistent is a violation too.
+//! For each violation the checker decides from the fault log and the lock's own events whether faults excuse
+//! it. For example, two holders at once are excused only if more nodes were faulty than that lock could
+//! spare. Each excused violation is listed as [`ExcusedViolation`]. A history that is empty, incomplete or
+//! inconsistent is a violation too.
 //!
-//! A lock whose key is on fewer nodes than possible looks normal to its client until one more node fails. So the run
-//! also samples the nodes, and the checker verifies [`Invariant::Redundancy`].
+//! A lock whose key is on fewer nodes than possible looks normal to its client until one more node fails. So
+//! the run also samples the nodes, and the checker verifies [`Invariant::Redundancy`].
 
 mod exclusion;
 mod fencing;

@@ -1,7 +1,7 @@
 //! Virtual wall clocks for real servers, which can be set while a server runs.
 //!
-//! A small library, loaded with `LD_PRELOAD`, changes the time that a server reads. So this needs Linux, a C compiler
-//! `cc`, and servers that can load libraries.
+//! A small library, loaded with `LD_PRELOAD`, changes the time that a server reads. So this needs Linux, a C
+//! compiler `cc`, and servers that can load libraries.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -15,8 +15,8 @@ use tempfile::TempDir;
 use crate::history;
 use crate::watchdog::Watchdog;
 
-/// The built library of virtual clocks, for [`Setup::clocks`](crate::Setup::clocks). Its clones share one file, which is
-/// deleted with the last of them.
+/// The built library of virtual clocks, for [`Setup::clocks`](crate::Setup::clocks). Its clones share one
+/// file, which is deleted with the last of them.
 #[derive(Clone, Debug)]
 pub struct ClockLibrary {
     files: Arc<LibraryFiles>,
@@ -84,7 +84,8 @@ impl ClockLibrary {
     }
 }
 
-/// The wall clock of one server: correct at first, then as set. It keeps its setting when the server restarts.
+/// The wall clock of one server: correct at first, then as set. It keeps its setting when the server
+/// restarts.
 #[derive(Debug)]
 pub struct Clock {
     path: PathBuf,
@@ -119,7 +120,8 @@ impl Clock {
         self.change_rule(|rule| rule.micros += micros)
     }
 
-    /// Makes it gain this many microseconds per second from now on; lose them if negative. The offset so far stays.
+    /// Makes it gain this many microseconds per second from now on; lose them if negative. The offset so far
+    /// stays.
     ///
     /// # Errors
     ///

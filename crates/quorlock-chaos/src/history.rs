@@ -1,7 +1,8 @@
 //! The history of a run: one list of events, recorded by all clients and the run, on one clock.
 //!
-//! Client processes write their events to standard output, one line of JSON each. The run that started them adds its own
-//! events (settings, faults) and sorts all by time. All processes read the boot clock of one machine, which is never set.
+//! Client processes write their events to standard output, one line of JSON each. The run that started them
+//! adds its own events (settings, faults) and sorts all by time. All processes read the boot clock of one
+//! machine, which is never set.
 
 mod fault;
 mod sample;
@@ -40,8 +41,8 @@ pub enum Actor {
         process: u32,
         /// The number of the task in its process.
         task: u32,
-        /// The number of the task's attempt. Each begins with [`EventKind::Waiting`]. A later event of its lock, such as
-        /// a loss signal after the next attempt has begun, carries this number too.
+        /// The number of the task's attempt. Each begins with [`EventKind::Waiting`]. A later event of its
+        /// lock, such as a loss signal after the next attempt has begun, carries this number too.
         attempt: u32,
     },
 }
@@ -266,7 +267,7 @@ impl Event {
 }
 
 impl History {
-    /// The history of these events, which may come in any order.
+    /// The history of these events, given in any order.
     #[must_use]
     pub fn new(mut events: Vec<Event>) -> Self {
         // The sort is stable: events of one writer at the same nanosecond keep their order.
@@ -274,8 +275,8 @@ impl History {
         Self { events }
     }
 
-    /// Reads a history of one event per line. A last line without an end is skipped: its writer was killed in the
-    /// middle of it.
+    /// Reads a history of one event per line. A last line without an end is skipped: its writer was killed in
+    /// the middle of it.
     ///
     /// # Errors
     ///

@@ -1,8 +1,9 @@
 //! Starts real redis-servers and injects real faults, for tests, benchmarks and `quorlock dev`.
 //!
-//! A [`Server`] is one `redis-server` process on a free loopback port; a [`Fleet`] is several of them. They can be
-//! killed, paused, and restarted with all, no or old data. They can be wiped, demoted and promoted, and have their
-//! databases swapped. A [`MovableAddress`] moves from one server to another. A quorum lock must survive these faults:
+//! A [`Server`] is one `redis-server` process on a free loopback port; a [`Fleet`] is several of them. They
+//! can be killed, paused, and restarted with all, no or old data. They can be wiped, demoted and promoted,
+//! and have their databases swapped. A [`MovableAddress`] moves from one server to another. A quorum lock
+//! must survive these faults:
 //!
 //! ```
 //! use quorlock_chaos::{Data, Fleet};
@@ -22,8 +23,9 @@
 //! # }
 //! ```
 //!
-//! Servers and their folders are removed when the value is dropped, when a test panics, and when this process is killed
-//! with SIGKILL: each server has a watchdog process for that. Only processes started here are signalled, by their id.
+//! Servers and their folders are removed when the value is dropped, when a test panics, and when this process
+//! is killed with SIGKILL: each server has a watchdog process for that. Only processes started here are
+//! signalled, by their id.
 //!
 //! Requirements: a Unix system with `/bin/sh`, and a server binary that [`locate`] finds.
 

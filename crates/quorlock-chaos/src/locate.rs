@@ -6,8 +6,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// Finds the server binary: `QUORLOCK_REDIS_SERVER` (a path or a name), else `redis-server`, else `valkey-server`. Names
-/// are looked up in `PATH` and in folders that a `PATH` often lacks.
+/// Finds the server binary: `QUORLOCK_REDIS_SERVER` (a path or a name), else `redis-server`, else
+/// `valkey-server`. Names are looked up in `PATH` and in folders that a `PATH` often lacks.
 ///
 /// # Errors
 /// [`NoBinary`], with instructions for installing one.

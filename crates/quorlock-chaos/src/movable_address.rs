@@ -7,11 +7,12 @@ use std::thread;
 
 use crate::Server;
 
-/// A loopback port that forwards connections to a server, and can be [moved](Self::move_to) to another. It acts like a
-/// virtual IP, a DNS name or a load balancer that is pointed at another server.
+/// A loopback port that forwards connections to a server, and can be [moved](Self::move_to) to another. It
+/// acts like a virtual IP, a DNS name or a load balancer that is pointed at another server.
 ///
-/// Its connections end with a move, with its drop, and when their server ends. A [`Proxy`](crate::Proxy) applies changes a
-/// moment later; here a move is complete when the call returns. Nothing sent afterwards reaches the previous server.
+/// Its connections end with a move, with its drop, and when their server ends. A [`Proxy`](crate::Proxy)
+/// applies changes a moment later; here a move is complete when the call returns. Nothing sent afterwards
+/// reaches the previous server.
 #[derive(Debug)]
 pub struct MovableAddress {
     port: u16,

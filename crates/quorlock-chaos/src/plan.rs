@@ -1,7 +1,8 @@
-//! Plans the faults of a run: which, when, and where. They are drawn from a seed and kept within what the lock survives.
+//! Plans the faults of a run: which, when, and where. They are drawn from a seed and kept within what the
+//! lock survives.
 //!
-//! Faults come in overlapping groups: some hit a minority of the nodes, some hit all. The next group begins when a quorum
-//! of nodes votes again, so that recovery is observed.
+//! Faults come in overlapping groups: some hit a minority of the nodes, some hit all. The next group begins
+//! when a quorum of nodes votes again, so that recovery is observed.
 
 #[cfg(test)]
 mod tests;
@@ -72,8 +73,8 @@ impl Planner {
         self.scope.duration.saturating_sub(self.scope.max_ttl + QUIET_END)
     }
 
-    /// Plans clock offsets from the start, on all nodes but one, so that quorums with and without the correct clock
-    /// occur.
+    /// Plans clock offsets from the start, on all nodes but one, so that quorums with and without the correct
+    /// clock occur.
     fn plan_clock_offsets(&mut self) {
         if !self.scope.kinds.contains(&FaultKind::ClockOffset) {
             return;
@@ -93,7 +94,8 @@ impl Planner {
         let mut bag = Vec::new();
         let mut at = FIRST_FAULT_AT;
         while !kinds.is_empty() && at < self.end() {
-            // If little time is left, as in the shortest run, faults begin at once, so that at least one fits.
+            // If little time is left, as in the shortest run, faults begin at once, so that at least one
+            // fits.
             let time_left = self.end().saturating_sub(at + MIN_FAULT).as_millis() as u64;
             let group_size = self.rng.between(1, 4);
             let mut group_end = at;
@@ -172,7 +174,8 @@ impl Planner {
         let spare = (self.scope.nodes - self.scope.quorum).max(1);
         let hit = subsystems(kind);
         let count = match kind {
-            // One spare server replaces one node at a time; a healthy lock has one spare node for one wrong clock.
+            // One spare server replaces one node at a time; a healthy lock has one spare node for one wrong
+            // clock.
             FaultKind::Failover | FaultKind::ClockJump => 1,
             FaultKind::StaleKey => spare,
             _ => count,
@@ -205,8 +208,8 @@ impl Planner {
         Some(PlannedFault { at, duration, nodes: free, injection })
     }
 
-    /// Changes a clock fault so that it reduces the error of wrong clocks, and never increases it. When nodes lose data,
-    /// fencing numbers are ordered only if clock errors are below a bound.
+    /// Changes a clock fault so that it reduces the error of wrong clocks, and never increases it. When nodes
+    /// lose data, fencing numbers are ordered only if clock errors are below a bound.
     fn clamp_clock_change(&mut self, injection: Injection, nodes: &[usize], duration: Duration) -> Injection {
         let error_micros: i64 = nodes.iter().map(|node| self.clock_gain_micros[*node]).sum();
         if let Injection::ClockJump { micros } = injection
@@ -310,8 +313,8 @@ const QUIET_END: Duration = Duration::from_millis(1500);
 const PAUSE_BETWEEN: Duration = Duration::from_millis(800);
 /// 10 %.
 const SKEW_PPM: i64 = 100_000;
-/// More than the 250 ms by which a client's clock may be ahead of a node's before the node uses its own fencing number.
-/// Less than half the probation, on which the order of fencing numbers depends.
+/// More than the 250 ms by which a client's clock may be ahead of a node's before the node uses its own
+/// fencing number. Less than half the probation, on which the order of fencing numbers depends.
 const OFFSET_MICROS: i64 = -600_000;
 /// From this error on, a clock is only corrected. A jump is at most 0.5 s.
 const WRONG_CLOCK_MICROS: i64 = 300_000;

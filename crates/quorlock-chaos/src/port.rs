@@ -7,10 +7,11 @@ use socket2::{Domain, Socket, Type};
 
 /// A port that was free. On Linux it is reserved for its server, also while that server is dead.
 ///
-/// The system may give an ephemeral port without a listener to another process. A client that dials a dead server may
-/// even get it as its *own* end and talk to itself. On Linux, a socket that is bound but never listens prevents both.
-/// Servers set `SO_REUSEADDR`, so they can still listen there, and dialing a dead one is refused as usual. Other systems
-/// let only one of the two bind. There the port can be lost, and the start is retried.
+/// The system may give an ephemeral port without a listener to another process. A client that dials a dead
+/// server may even get it as its *own* end and talk to itself. On Linux, a socket that is bound but never
+/// listens prevents both. Servers set `SO_REUSEADDR`, so they can still listen there, and dialing a dead one
+/// is refused as usual. Other systems let only one of the two bind. There the port can be lost, and the start
+/// is retried.
 #[derive(Debug)]
 pub(crate) struct Port {
     number: u16,

@@ -24,8 +24,8 @@ impl Process {
         Ok(Self { child: None, watchdog: Watchdog::for_folder(folder)? })
     }
 
-    /// Starts the process, with its output appended to `log`. There must be none yet. After an error there may be one to
-    /// kill.
+    /// Starts the process, with its output appended to `log`. There must be none yet. After an error there
+    /// may be one to kill.
     pub(crate) fn start(
         &mut self,
         binary: &Path,
@@ -41,7 +41,8 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // Ctrl-C goes to the terminal's process group. A program in that group may still need its servers.
+            // Ctrl-C goes to the terminal's process group. A program in that group may still need its
+            // servers.
             .process_group(0)
             .spawn()?;
         let (pid, gate) = (child.id(), child.stdin.take());
@@ -93,6 +94,6 @@ impl Process {
     }
 }
 
-/// The child waits in this shell script until the watchdog knows its id, then executes the server. If this process dies
-/// before, the read fails and the child ends too. So no server runs without a watchdog.
+/// The child waits in this shell script until the watchdog knows its id, then executes the server. If this
+/// process dies before, the read fails and the child ends too. So no server runs without a watchdog.
 const GATE: &str = r#"read -r go && exec "$@" </dev/null"#;

@@ -12,8 +12,8 @@ use tokio::sync::{oneshot, watch};
 use crate::Server;
 use connection::Connection;
 
-/// Forwards connections to a server. It has one address and one set of rules for each side, so that some clients reach
-/// the server while others do not.
+/// Forwards connections to a server. It has one address and one set of rules for each side, so that some
+/// clients reach the server while others do not.
 ///
 /// It runs in user space, on one thread: it needs no privileges and no other tools.
 #[derive(Debug)]
@@ -58,8 +58,8 @@ pub enum DirectionRule {
     NoRead,
 }
 
-/// The rules of a side. `link` applies to all traffic; each increment of a counter applies once, to the connections that
-/// exist then.
+/// The rules of a side. `link` applies to all traffic; each increment of a counter applies once, to the
+/// connections that exist then.
 #[derive(Clone, Copy, Debug, Default)]
 struct Rules {
     link: LinkRules,
@@ -122,8 +122,8 @@ impl Proxy {
         self.sides[side].rules.send_modify(|rules| rules.resets += 1);
     }
 
-    /// Makes the connections of one side half-open: the server's ends are reset, the clients' ends stay open without
-    /// replies. New connections work, and [`reset`](Self::reset) ends the old ones.
+    /// Makes the connections of one side half-open: the server's ends are reset, the clients' ends stay open
+    /// without replies. New connections work, and [`reset`](Self::reset) ends the old ones.
     pub fn half_open(&self, side: usize) {
         self.sides[side].rules.send_modify(|rules| rules.half_opens += 1);
     }
@@ -158,7 +158,8 @@ impl LinkRules {
     /// Traffic is forwarded, in both directions.
     pub const OPEN: Self = Self { to_server: DirectionRule::Forward, to_client: DirectionRule::Forward };
     /// Nothing arrives, in either direction.
-    pub const CUT: Self = Self { to_server: DirectionRule::HoldBack, to_client: DirectionRule::HoldBack };
+    pub const PARTITIONED: Self =
+        Self { to_server: DirectionRule::HoldBack, to_client: DirectionRule::HoldBack };
 
     /// Traffic is delayed, in both directions.
     #[must_use]

@@ -92,7 +92,8 @@ pub enum RunError {
     Interrupted,
 }
 
-/// Runs clients and faults, and checks the history. `progress` is called several times per second and can end the run.
+/// Runs clients and faults, and checks the history. `progress` is called several times per second and can end
+/// the run.
 ///
 /// # Errors
 ///
@@ -129,8 +130,8 @@ pub fn run(
         breaks: Invariant::NoStaleWrite,
     };
     let has_stops = kinds.contains(&FaultKind::ClientStop) || kinds.contains(&FaultKind::BlockRuntime);
-    // A new client that finds a free key hides that other clients wait for it in vain. So if stale keys are the only
-    // fault of nodes, there are many keys for few tasks, with long holds and long waits.
+    // A new client that acquires a free key hides that waiting clients do not get it. So if stale keys are
+    // the only fault of nodes, there are many keys for few tasks, with long holds and long waits.
     let is_sparse = kinds.iter().all(|kind| kind.is_of_clients() || *kind == FaultKind::StaleKey)
         && kinds.contains(&FaultKind::StaleKey);
     let main = RunSpec {
@@ -205,8 +206,8 @@ fn extra_runs<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrar
         (0..count).map(fault).collect::<Vec<_>>()
     };
     let flushes = repeated(6, 800, |_| Injection::Flush);
-    // A client that knew the clocks before detects the jump and excludes the nodes. A new client cannot detect it. A
-    // stopped holder detects nothing either, and its deadline has not passed.
+    // A client that knew the clocks before detects the jump and excludes the nodes. A new client cannot
+    // detect it. A stopped holder detects nothing either, and its deadline has not passed.
     let mut clock_jumps = repeated(4, 2600, |_| Injection::ClockJump { micros: 2_000_000 });
     let client_faults: Vec<PlannedFault> = clock_jumps
         .iter_mut()

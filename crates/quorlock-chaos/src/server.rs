@@ -35,10 +35,10 @@ pub enum StartError {
     #[error(transparent)]
     NoBinary(#[from] NoBinary),
     /// The system has no folder, port or process for it.
-    #[error("the system refused what a server needs: {0}")]
+    #[error("the system has no folder, port or process for a server: {0}")]
     System(#[from] io::Error),
     /// Its folder could not be created.
-    #[error("no folder for a server in {}: {error} (TMPDIR says where)", parent.display())]
+    #[error("cannot create a folder for a server in {}: {error}; set TMPDIR to another folder", parent.display())]
     NoFolder {
         /// The folder in which it was to be created.
         parent: PathBuf,
@@ -52,7 +52,7 @@ pub enum StartError {
         log: String,
     },
     /// The server runs, but did not become ready in time.
-    #[error("the server did not answer as it should ({last}); {}", quoted_log(log))]
+    #[error("the server did not become ready ({last}); {}", quoted_log(log))]
     NotReady {
         /// The result of the last attempt to reach it.
         last: String,
@@ -104,8 +104,8 @@ impl Server {
         self.process.kill();
     }
 
-    /// Pauses the server (SIGSTOP): the kernel still accepts connections and bytes for it, but no reply comes. Returns
-    /// when all its threads are stopped. No effect on a dead server.
+    /// Pauses the server (SIGSTOP): the kernel still accepts connections and bytes for it, but no reply
+    /// comes. Returns when all its threads are stopped. No effect on a dead server.
     pub fn pause(&mut self) {
         self.process.stop();
     }
@@ -115,7 +115,8 @@ impl Server {
         self.process.resume();
     }
 
-    /// A copy of the server's current data files, for [`Data::Old`]. Without the append-only file it is empty.
+    /// A copy of the server's current data files, for [`Data::Old`]. Without the append-only file it is
+    /// empty.
     ///
     /// # Errors
     /// If the files cannot be read.
@@ -139,8 +140,8 @@ impl Server {
         self.command(&["SWAPDB", "0", "1"])
     }
 
-    /// Demotes the running server to a replica of `master` (REPLICAOF). Returns when it has the master's data instead of
-    /// its own. The process and its connections continue.
+    /// Demotes the running server to a replica of `master` (REPLICAOF). Returns when it has the master's data
+    /// instead of its own. The process and its connections continue.
     ///
     /// # Errors
     /// If the server does not reply, or is not a replica after 10 s.
@@ -262,7 +263,7 @@ impl Server {
             }
             match self.is_ready() {
                 Ok(true) => return Ok(()),
-                Ok(false) => last = String::from("another process answers"),
+                Ok(false) => last = String::from("another process replied"),
                 Err(error) => last = error.to_string(),
             }
             thread::sleep(READY_PAUSE);

@@ -38,14 +38,15 @@ impl Setup {
         self
     }
 
-    /// The folder in which each server creates its own temporary folder. Defaults to the system's temp folder.
+    /// The folder in which each server creates its own temporary folder. Defaults to the system's temp
+    /// folder.
     pub fn dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.dir = Some(path.into());
         self
     }
 
-    /// Whether every write is synced to an append-only file before the reply, so that a restart with kept data loses
-    /// nothing. Without it, a killed server loses all data. Defaults to true.
+    /// Whether every write is synced to an append-only file before the reply, so that a restart with kept
+    /// data loses nothing. Without it, a killed server loses all data. Defaults to true.
     pub fn append_only(mut self, on: bool) -> Self {
         self.append_only = on;
         self
@@ -57,21 +58,22 @@ impl Setup {
         self
     }
 
-    /// The password of the server. It is not escaped in URLs, so use only letters and digits. Defaults to none.
+    /// The password of the server. It is not escaped in URLs, so use only letters and digits. Defaults to
+    /// none.
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.password = Some(password.into());
         self
     }
 
-    /// Loads this library into each server, so that its [clock](crate::Server::clock) can be set. Defaults to none: the
-    /// server uses the machine's clock.
+    /// Loads this library into each server, so that its [clock](crate::Server::clock) can be set. Defaults to
+    /// none: the server uses the machine's clock.
     pub fn clocks(mut self, library: &ClockLibrary) -> Self {
         self.clocks = Some(library.clone());
         self
     }
 
-    /// Further arguments for the command line of `redis-server`. They override the settings made here; several calls add
-    /// up. Defaults to none.
+    /// Further arguments for the command line of `redis-server`. They override the settings made here;
+    /// several calls add up. Defaults to none.
     pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
@@ -81,8 +83,8 @@ impl Setup {
         self.unix_socket.then(|| dir.join("redis.sock"))
     }
 
-    /// The command line of one server. It disables snapshots and rewrites, so that only commands change data on disk,
-    /// and no forked child outlives the server.
+    /// The command line of one server. It disables snapshots and rewrites, so that only commands change data
+    /// on disk, and no forked child outlives the server.
     pub(crate) fn command_line(&self, port: u16, dir: &Path, data: &Path) -> Vec<OsString> {
         let port = port.to_string();
         let append_only = if self.append_only { "yes" } else { "no" };

@@ -1,7 +1,7 @@
 //! Draws a history as an HTML page and as text for terminals.
 //!
-//! Both show the same chart: a lane for each node, each key and each client task, and the violations with the events
-//! around them.
+//! Both show the same chart: a lane for each node, each key and each client task, and the violations with the
+//! events around them.
 
 mod chart_data;
 mod narrative;

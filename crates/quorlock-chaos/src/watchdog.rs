@@ -5,11 +5,11 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// A shell that reads from a pipe whose other end only this process has. When this process ends in any way, the pipe
-/// closes. Then the watchdog kills the last process that it was given, and removes the folder.
+/// A shell that reads from a pipe whose other end only this process has. When this process ends in any way,
+/// the pipe closes. Then the watchdog kills the last process that it was given, and removes the folder.
 ///
-/// A process id may be reused once its process was reaped. So the watchdog must forget a process *before* that process
-/// is reaped, and it reads all its input before it acts.
+/// A process id may be reused once its process was reaped. So the watchdog must forget a process *before*
+/// that process is reaped, and it reads all its input before it acts.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     shell: Child,
@@ -37,7 +37,8 @@ impl Watchdog {
         self.send(&format!("{pid}\n"))
     }
 
-    /// Forgets the process, so that there is none to kill. If the write fails, the watchdog is dead and kills nothing.
+    /// Forgets the process, so that there is none to kill. If the write fails, the watchdog is dead and kills
+    /// nothing.
     pub(crate) fn forget(&mut self) {
         let _ = self.send("\n");
     }

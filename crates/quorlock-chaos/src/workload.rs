@@ -1,5 +1,5 @@
-//! The client processes. Each has several tasks that acquire locks on a few keys, write under them, and record every
-//! event as one line on standard output.
+//! The client processes. Each has several tasks that acquire locks on a few keys, write under them, and
+//! record every event as one line on standard output.
 
 mod event_writer;
 mod spec;
@@ -100,8 +100,8 @@ fn node_view_change(urls: &[String], event: &Event<'_>) -> Option<EventKind> {
     Some(EventKind::NodeViewChanged { node, view })
 }
 
-/// Records when the machine gave this process no CPU time, so that the checker reports no violation for that. It runs on
-/// its own thread, because a fault may block the runtime.
+/// Records when the machine gave this process no CPU time, so that the checker reports no violation for that.
+/// It runs on its own thread, because a fault may block the runtime.
 fn report_stalls(writer: EventWriter) {
     thread::spawn(move || {
         loop {

@@ -110,7 +110,8 @@ fn a_node_may_lose_locks_at_any_time_until_the_fault_ends() {
         builder.fault(1, "flush", &[0, 1, 2], from, to, &WIPE);
         builder
     };
-    // Client 1 sent its request at 90 ms. The flush was recorded before and may have been executed after that.
+    // Client 1 sent its request at 90 ms. The flush was recorded before and may have been executed after
+    // that.
     check(&overlap(85, 95), &[], &[Invariant::Exclusion]);
     check(&overlap(85, 90), &[], &[Invariant::Exclusion]);
     check(&overlap(80, 89), &[Invariant::Exclusion], &[]);
@@ -290,10 +291,10 @@ fn a_key_that_outlives_its_ttl_is_a_violation() {
 
 #[test]
 fn waiting_too_long_with_a_quorum_is_a_violation() {
-    let stalled = |away: &[usize], kind: Effect| {
+    let stalled = |nodes: &[usize], kind: Effect| {
         let mut builder = builder();
         builder.hold(1, 0, 100, 200, Some(10)).waiting(2, 0, 300).granted(2, 0, 8_000, 8_900, Some(11));
-        builder.release(2, 0, 8_100).fault(1, "away", away, 250, 6_000, &[kind]);
+        builder.release(2, 0, 8_100).fault(1, "outage", nodes, 250, 6_000, &[kind]);
         builder
     };
     let verdict = check(&stalled(&[0, 1], Effect::Unreachable), &[Invariant::Progress], &[]);
@@ -337,7 +338,7 @@ fn probation_does_not_count_as_a_stall() {
         let mut builder = builder();
         builder.settings.probation = probation;
         builder.hold(1, 0, 100, 200, Some(10)).waiting(2, 0, 5_000).granted(2, 0, 10_500, 11_400, Some(11));
-        builder.release(2, 0, 10_600).fault(1, "away", &[0, 1, 2], 250, 6_000, &[kind]);
+        builder.release(2, 0, 10_600).fault(1, "outage", &[0, 1, 2], 250, 6_000, &[kind]);
         builder
     };
     check(&stalled(true, Effect::Down), &[], &[]);
@@ -354,8 +355,8 @@ fn a_stall_counts_only_while_a_client_waits_and_no_client_holds() {
     // One client waits, another holds and renews.
     let mut builder = history_builder::builder();
     builder.acquire(1, 0, 100, Some(10));
-    for look in 1..14 {
-        builder.validated(1, 0, 100 + look * 500, 100 + look * 500 + 900);
+    for check in 1..14 {
+        builder.validated(1, 0, 100 + check * 500, 100 + check * 500 + 900);
     }
     builder
         .waiting(2, 0, 300)

@@ -116,7 +116,8 @@ fn lost_fences_and_wrong_clocks_excuse_numbers_only_together() {
     check(&both(-875_000), &[], &[Invariant::NumbersOrdered]);
     check(&both(875_000), &[], &[Invariant::NumbersOrdered]);
 
-    // With a quorum of four of five, any two quorums share three nodes, so data loss on one node does no harm.
+    // With a quorum of four of five, any two quorums share three nodes, so data loss on one node does no
+    // harm.
     let mut four = both(-5_000_000);
     four.settings.quorum = 4;
     check(&four, &[Invariant::NumbersOrdered], &[]);

@@ -1,5 +1,5 @@
-//! Tests the redundancy checker with synthetic histories: a held lock's key that is missing on a healthy node, and the
-//! faults that excuse it.
+//! Tests the redundancy checker with synthetic histories: a held lock's key that is missing on a healthy
+//! node, and the faults that excuse it.
 
 mod history_builder;
 
@@ -14,8 +14,8 @@ const OTHER_OWNER: &str = "deadbeef";
 const END: u64 = 8_000;
 const NUMBER: u64 = 10;
 
-/// Client 1 holds the lock and renews it, and all nodes are sampled every 200 ms. `node_4` gives the owner and the fence
-/// of node 4 at a time; the other nodes have the key.
+/// Client 1 holds the lock and renews it, and all nodes are sampled every 200 ms. `node_4` gives the owner
+/// and the fence of node 4 at a time; the other nodes have the key.
 fn held(node_4: impl Fn(u64) -> (Option<&'static str>, Option<u64>)) -> HistoryBuilder {
     let mut builder = builder();
     builder.acquire(1, 0, 100, Some(NUMBER));
@@ -24,9 +24,9 @@ fn held(node_4: impl Fn(u64) -> (Option<&'static str>, Option<u64>)) -> HistoryB
     }
     builder.release(1, 0, END);
     for at in (100..END + 1_000).step_by(200) {
-        let ours = (at > 100 && at < END).then_some(OWNER);
+        let owner = (at > 100 && at < END).then_some(OWNER);
         for node in 0..4 {
-            builder.sample(node, at + node as u64, ours, Some(NUMBER));
+            builder.sample(node, at + node as u64, owner, Some(NUMBER));
         }
         let (owner, fence) = node_4(at);
         builder.sample(4, at + 4, owner, fence);

@@ -188,7 +188,7 @@ fn the_settings_of_a_setup_are_applied() {
     assert_eq!(policy.1, "allkeys-lru");
     set_value(&server, "before");
     server.restart(Data::Kept).expect("a restart");
-    assert_eq!(value(&server), None, "nothing was put on disk");
+    assert_eq!(value(&server), None, "no data was written to disk");
     drop(server);
     assert_eq!(fs::read_dir(parent.path()).expect("the folder").count(), 0);
 }
@@ -231,8 +231,8 @@ fn nothing_is_left_after_a_panic() {
     assert!(!traces.iter().any(Trace::exists));
 }
 
-/// The test runs itself again as the parent, which is killed with its whole process group. Servers and watchdogs must not
-/// be in that group.
+/// The test runs itself again as the parent, which is killed with its whole process group. Servers and
+/// watchdogs must not be in that group.
 #[test]
 fn nothing_is_left_after_the_parent_is_killed() {
     if env::var_os(DOOMED).is_some() {
@@ -255,7 +255,8 @@ fn nothing_is_left_after_the_parent_is_killed() {
     within_ten_seconds("nothing is left", || !traces.iter().any(Trace::exists));
 }
 
-/// Runs three servers in the states that differ for a watchdog: restarted with another process id, paused, dead.
+/// Runs three servers in the states that differ for a watchdog: restarted with another process id, paused,
+/// dead.
 fn live_until_killed() -> ! {
     let mut fleet = Fleet::start(3).expect("a fleet");
     fleet[0].restart(Data::Kept).expect("a restart");
@@ -270,7 +271,8 @@ fn live_until_killed() -> ! {
     }
 }
 
-/// What a server can leave behind: its process, its folder, and a watchdog with that folder on its command line.
+/// What a server can leave behind: its process, its folder, and a watchdog with that folder on its command
+/// line.
 #[derive(Debug)]
 struct Trace {
     pid: u32,

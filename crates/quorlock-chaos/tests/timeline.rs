@@ -29,10 +29,10 @@ fn run_of_a_minute() -> HistoryBuilder {
     let faults: [Planned<'_>; 9] = [
         ("kill", &[0], 4_000, 6_500, &[Effect::Down]),
         ("pause", &[3], 8_000, 11_200, &[Effect::Paused]),
-        ("cut", &[1, 4], 14_000, 17_500, &[Effect::Unreachable]),
+        ("partition", &[1, 4], 14_000, 17_500, &[Effect::Unreachable]),
         ("wipe", &[2], 20_000, 21_000, &[Effect::Down, Effect::DataLoss { locks: true, fences: true }]),
         ("slow", &[0, 1], 23_500, 27_000, &[Effect::Slow { ms: 80 }]),
-        ("cut", &[0, 1, 2], 30_000, 33_000, &[Effect::Unreachable]),
+        ("partition", &[0, 1, 2], 30_000, 33_000, &[Effect::Unreachable]),
         ("skew", &[4], 36_000, 44_000, &[Effect::ClockRate { ppm: 100_000 }]),
         ("flush", &[3], 47_000, 47_000, &[Effect::DataLoss { locks: true, fences: true }]),
         ("memory full", &[2], 50_000, 52_500, &[Effect::RejectsWrites]),

@@ -1,4 +1,5 @@
-//! Fencing (Kleppmann, "How to do distributed locking", 2016): numbers are unique and ordered, and stale writes rejected.
+//! Fencing (Kleppmann, "How to do distributed locking", 2016): numbers are unique and ordered, and stale
+//! writes rejected.
 
 use std::collections::BTreeMap;
 
@@ -82,9 +83,9 @@ fn check_ordered(world: &World<'_>, key: &str, grants: &mut [NumberedGrant<'_>],
     }
 }
 
-/// The excuse for fencing numbers that are out of order. The order holds if fewer than 2q − N nodes lost their fence.
-/// It also holds if node clocks are wrong by less than (max ttl − tolerance) / 2 and were not set back by more than the
-/// time in which the lock was idle.
+/// The excuse for fencing numbers that are out of order. The order holds if fewer than 2q − N nodes lost
+/// their fence. It also holds if node clocks are wrong by less than (max ttl − tolerance) / 2. In addition,
+/// no clock may be set back by more than the time in which the lock was idle.
 fn excuse(world: &World<'_>, first: NumberedGrant<'_>, second: NumberedGrant<'_>) -> Option<String> {
     let span = Span { from: first.grant.earliest_request, to: second.grant.at };
     let lossy_nodes = world.nodes_with_data_loss(span, |_, fences| fences);
@@ -152,8 +153,8 @@ fn check_writes(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut 
     }
 }
 
-/// Checks the writes in the order in which the store executed them: each belongs to the lock of the previous write, or to
-/// a later lock.
+/// Checks the writes in the order in which the store executed them: each belongs to the lock of the previous
+/// write, or to a later lock.
 fn check_stale_writes(world: &World<'_>, store: &str, writes: &[Write<'_>], findings: &mut Findings) {
     let mut latest: Option<&Write<'_>> = None;
     for write in writes {

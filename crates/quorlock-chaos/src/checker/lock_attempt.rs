@@ -90,7 +90,8 @@ impl<'a> LockAttempt<'a> {
                 self.grant = Some(Grant {
                     at,
                     event_index: index,
-                    // A deadline that is too far ahead is a violation of its own; it does not date the request.
+                    // A deadline that is too far ahead is a violation of its own; it does not date the
+                    // request.
                     earliest_request: if began <= at {
                         began.max(self.waiting_since)
                     } else {
@@ -125,8 +126,8 @@ impl<'a> LockAttempt<'a> {
         self.grant.as_ref()?.deadlines.iter().map(|(_, deadline, _)| *deadline).max()
     }
 
-    /// The time in which the client believed that it held the lock: from the grant to the release, the loss signal, the
-    /// kill or the deadline.
+    /// The time in which the client believed that it held the lock: from the grant to the release, the loss
+    /// signal, the kill or the deadline.
     pub(crate) fn held_span(&self) -> Option<Span> {
         let grant = self.grant.as_ref()?;
         let ends = [self.deadline(), self.releasing, self.lost, self.found_invalid, self.killed];

@@ -39,7 +39,8 @@ fn unserved_spans(world: &World<'_>, attempts: &[&LockAttempt<'_>]) -> Vec<Span>
 
     let (held_until, wanted_until) = (latest_ends(&holds), latest_ends(&wanted));
     let mut stalls = Vec::new();
-    // A client that failed and retries counts as waiting. But a stall begins only when an attempt is under way.
+    // A client that failed and retries counts as waiting. But a stall begins only when an attempt is under
+    // way.
     let mut stall = |from: u64, to: u64| {
         let begun_count = wanted.partition_point(|span| span.from <= from);
         let waiting = begun_count > 0 && wanted_until[begun_count - 1] > from;
@@ -123,8 +124,8 @@ fn check_stall(
     findings.violation(Invariant::Progress, usable.from + bound, events, message);
 }
 
-/// Checks that stale keys on a minority of the nodes do not block a lock. The bound includes the lock's ttl, because the
-/// last holder may have died.
+/// Checks that stale keys on a minority of the nodes do not block a lock. The bound includes the lock's ttl,
+/// because the last holder may have died.
 fn check_starvation(
     world: &World<'_>,
     key: &str,
@@ -144,14 +145,15 @@ fn check_starvation(
     let events: Vec<usize> =
         waiting.filter_map(|attempt| attempt.event_indexes.first().copied()).take(8).collect();
     let message = format!(
-        "{key}: wanted, free, and not granted from {} for {:.0} ms, though a quorum of nodes was voting besides those with stale keys (the bound is {bound_ms} ms)",
+        "{key}: wanted, free, and not granted from {} for {:.0} ms, though a quorum of nodes without stale keys was voting (the bound is {bound_ms} ms)",
         clock(world, usable.from),
         millis(usable.len()),
     );
     findings.violation(Invariant::Progress, usable.from + bound_ms * MS, events, message);
 }
 
-/// Records the recovery time: from the end of a fault, with a quorum present, to the grant that ended the stall.
+/// Records the recovery time: from the end of a fault, with a quorum present, to the grant that ended the
+/// stall.
 fn record_recovery(
     world: &World<'_>,
     stall: Span,
@@ -173,8 +175,8 @@ fn record_recovery(
     }
 }
 
-/// Checks that an acquire ends within its wait timeout, and a release within the reply timeout, plus slack for a busy
-/// machine.
+/// Checks that an acquire ends within its wait timeout, and a release within the reply timeout, plus slack
+/// for a busy machine.
 fn check_reply_time(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
     let slack = world.settings.slack_ms * MS;
     let waited = attempt.wait_span(world);

@@ -1,5 +1,5 @@
-//! Checks that the history is complete and consistent. Reports events that are violations by themselves: panics,
-//! unexpected errors, keys left after their ttl.
+//! Checks that the history is complete and consistent. Reports events that are violations by themselves:
+//! panics, unexpected errors, keys left after their ttl.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -134,8 +134,8 @@ impl SeenEvents {
     }
 }
 
-/// Checks a lock's key that was found at the end. It may stay for one ttl after it was set: by a client, or by a paused
-/// node that resumed with unread commands.
+/// Checks a lock's key that was found at the end. It may stay for one ttl after it was set: by a client, or
+/// by a paused node that resumed with unread commands.
 fn check_left_key(
     world: &World<'_>,
     attempts: &[LockAttempt<'_>],

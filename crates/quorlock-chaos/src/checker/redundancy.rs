@@ -1,10 +1,11 @@
 //! Redundancy: a node that is up and healthy for two ttls has the key of every held lock.
 //!
-//! A lock whose key is missing on a healthy node works like any other until one more node fails. Then it is lost by a
-//! failure that it should have survived. Nothing else shows that, so the run samples the nodes ([`EventKind::Sampled`]).
+//! A lock whose key is missing on a healthy node works like any other until one more node fails. Then it is
+//! lost by a failure that it should have survived. Nothing else shows that, so the run samples the nodes
+//! ([`EventKind::Sampled`]).
 //!
-//! Why two ttls: a holder sends a request to all nodes at least once per ttl, and reacquires the key where it is
-//! missing. One ttl passes until that request, and one until an earlier key there expires. Slack is added.
+//! Why two ttls: a holder sends a request to all nodes at least once per ttl, and reacquires the key where it
+//! is missing. One ttl passes until that request, and one until an earlier key there expires. Slack is added.
 
 use std::collections::BTreeMap;
 
@@ -61,7 +62,8 @@ struct Lock<'a> {
     attempt: &'a LockAttempt<'a>,
     held_span: Span,
     key: &'a str,
-    /// The hash of its owner token, if samples show it. A node without any key needs no hash to be a violation.
+    /// The hash of its owner token, if samples show it. A node without any key needs no hash to be a
+    /// violation.
     owner: Option<&'a str>,
 }
 
@@ -82,7 +84,8 @@ impl RedundancyChecker<'_> {
         self.world.settings.slack_ms * MS
     }
 
-    /// Checks one node at each sample that ends two ttls of this lock. Returns whether any such sample had no excuse.
+    /// Checks one node at each sample that ends two ttls of this lock. Returns whether any such sample had no
+    /// excuse.
     fn check_node(&self, lock: &Lock<'_>, node: usize, findings: &mut Findings) -> bool {
         let window = self.window(lock.attempt);
         let seen = Span { from: lock.held_span.from + window, to: lock.held_span.to };
@@ -129,8 +132,8 @@ impl RedundancyChecker<'_> {
         }) {
             return Some(PROBATION);
         }
-        // Faults have delayed effects. Probation begins when a client reconnects to the node. A node that the client has
-        // excluded (a replica, a node that evicts keys) is not dialed for 10 s.
+        // Faults have delayed effects. Probation begins when a client reconnects to the node. A node that the
+        // client has excluded (a replica, a node that evicts keys) is not dialed for 10 s.
         for (from, to, view) in self.views(process, node) {
             match view {
                 NodeView::OnProbation { until }

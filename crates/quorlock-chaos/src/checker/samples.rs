@@ -52,12 +52,13 @@ impl<'a> Samples<'a> {
         edges.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or(0)
     }
 
-    /// The owner of the lock that is held throughout `span`: the owner whose value was on a quorum of nodes at one moment
-    /// of it.
+    /// The owner of the lock that is held throughout `span`: the owner whose value was on a quorum of nodes
+    /// at one moment of it.
     ///
-    /// A client cannot report its own owner token. While its lock is held, its token is on a quorum. By quorum
-    /// intersection no other token can be: two quorums share a node, and a node has one value under a key. Samples of
-    /// different nodes are from different moments. So a value counts on a node between two samples that both show it.
+    /// A client cannot report its own owner token. While its lock is held, its token is on a quorum. By
+    /// quorum intersection no other token can be: two quorums share a node, and a node has one value under a
+    /// key. Samples of different nodes are from different moments. So a value counts on a node between two
+    /// samples that both show it.
     pub(super) fn owner(&self, key: &str, span: Span, quorum: usize) -> Option<&'a str> {
         let mut edges: Vec<(u64, i64, &'a str)> = Vec::new();
         for node in 0..self.nodes.len() {

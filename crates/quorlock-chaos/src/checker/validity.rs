@@ -61,7 +61,8 @@ fn check_validity_reports(world: &World<'_>, attempt: &LockAttempt<'_>, findings
     }
 }
 
-/// Checks that a client that still holds a lock at its deadline receives the loss signal, promptly if its process runs.
+/// Checks that a client that still holds a lock at its deadline receives the loss signal, promptly if its
+/// process runs.
 fn check_loss_signal(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
     let (Some(grant), Some(deadline)) = (&attempt.grant, attempt.deadline()) else { return };
     let end = attempt.releasing.into_iter().chain(attempt.killed).min().unwrap_or(world.to);

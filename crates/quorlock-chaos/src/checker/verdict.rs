@@ -28,8 +28,8 @@ pub struct Verdict {
     pub expected: Vec<ExcusedViolation>,
     /// The results of the negative controls.
     pub controls: Vec<ControlResult>,
-    /// The longest time from the end of a fault, with a quorum of nodes present, to the next grant of a key that was
-    /// wanted and free. None if no key was wanted then.
+    /// The longest recovery: from the end of a fault, with a quorum present, to the next grant of a wanted
+    /// and free key. None if no key was wanted then.
     pub slowest_recovery_ms: Option<f64>,
     /// Other measurements.
     pub totals: Totals,
@@ -127,13 +127,13 @@ pub struct Totals {
     pub rejected_writes: usize,
     /// The wait times of granted locks in milliseconds: median, 99th percentile, maximum.
     pub wait_ms: Option<[f64; 3]>,
-    /// The largest delay of a loss signal after the deadline, in milliseconds, without the time in which the process
-    /// was stopped. None if all came before the deadline.
+    /// The largest delay of a loss signal after the deadline, in milliseconds, without the time in which the
+    /// process was stopped. None if all came before the deadline.
     pub slowest_signal_ms: Option<f64>,
     /// How often a key that was wanted and free was granted again after a fault.
     pub recoveries: usize,
-    /// The number of locks checked for redundancy: held long enough, with a node that was healthy long enough. Zero
-    /// means that redundancy was not tested.
+    /// The number of locks checked for redundancy: held long enough, with a node that was healthy long
+    /// enough. Zero means that redundancy was not tested.
     #[serde(default)]
     pub redundancy_checked: usize,
 }

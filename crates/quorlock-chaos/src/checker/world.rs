@@ -60,7 +60,8 @@ impl<'a> World<'a> {
         let mut cpu_stalls: BTreeMap<u32, Vec<Span>> = BTreeMap::new();
         for Event { at, actor, kind } in events {
             match kind {
-                // Until later events narrow it down, the fault may be applied, and may end, at any time from now on.
+                // Until later events narrow it down, the fault may be applied, and may end, at any time from
+                // now on.
                 EventKind::Fault(fault) => {
                     let span = Span { from: *at, to };
                     windows.push(FaultWindow { fault, span, has_ended: false, began_at: to, ending_at: *at });
@@ -139,8 +140,8 @@ impl<'a> World<'a> {
         self.stops(process, span).iter().map(Span::len).sum()
     }
 
-    /// The nodes that may have lost the data that `selects` chooses (locks, fences) within `span`. A fault may act at any
-    /// time between its first event and its end.
+    /// The nodes that may have lost the data that `selects` chooses (locks, fences) within `span`. A fault
+    /// may act at any time between its first event and its end.
     pub(crate) fn nodes_with_data_loss(
         &self,
         span: Span,
@@ -160,8 +161,8 @@ impl<'a> World<'a> {
             .collect()
     }
 
-    /// The nodes whose clocks may have gained more within `span` than the validity of a lock of `ttl_ms` allows for. The
-    /// lock's key may have expired there before its deadline.
+    /// The nodes whose clocks may have gained more within `span` than the validity of a lock of `ttl_ms`
+    /// allows for. The lock's key may have expired there before its deadline.
     pub(crate) fn nodes_with_clock_changes(&self, span: Span, ttl_ms: u64) -> BTreeSet<usize> {
         let allowance = ttl_ms * MS - self.validity(ttl_ms);
         let node_gained = |node: &usize| {
@@ -206,8 +207,8 @@ impl<'a> World<'a> {
         })
     }
 
-    /// When a quorum of nodes was reachable and voted. A node that may have lost data, or whose clock was changed, is on
-    /// probation after the fault.
+    /// When a quorum of nodes was reachable and voted. A node that may have lost data, or whose clock was
+    /// changed, is on probation after the fault.
     pub(crate) fn quorum_votes(&self) -> Vec<Span> {
         let probation = self.probation();
         self.quorum_spans(|window, settings| {
@@ -239,7 +240,8 @@ impl<'a> World<'a> {
         spans
     }
 
-    /// When a quorum of nodes is without an outage. `outage` is the time in which a fault takes its nodes out.
+    /// When a quorum of nodes is without an outage. `outage` is the time in which a fault takes its nodes
+    /// out.
     fn quorum_spans(&self, outage: impl Fn(&FaultWindow<'_>, &Settings) -> Option<Span>) -> Vec<Span> {
         let mut edges: Vec<(u64, i64, usize)> = Vec::new();
         for window in &self.fault_windows {
@@ -250,7 +252,8 @@ impl<'a> World<'a> {
                 }
             }
         }
-        // At equal times, beginnings sort before ends, so that there is no quorum of no duration between two faults.
+        // At equal times, beginnings sort before ends, so that there is no quorum of no duration between two
+        // faults.
         edges.sort_by_key(|(at, change, _)| (*at, -change));
         let mut fault_counts = vec![0_i64; self.settings.nodes];
         let mut spans = Vec::new();
@@ -284,7 +287,8 @@ impl<'a> World<'a> {
 }
 
 impl FaultWindow<'_> {
-    /// Whether the fault may cost a node its vote. A constant clock offset does not: only the clock's rate matters.
+    /// Whether the fault may cost a node its vote. A constant clock offset does not: only the clock's rate
+    /// matters.
     pub(crate) fn affects_votes(&self) -> bool {
         !self.fault.effects.iter().all(|effect| matches!(effect, Effect::ClockOffset { .. }))
     }
@@ -317,8 +321,8 @@ impl FaultWindow<'_> {
         })
     }
 
-    /// When the clock was set, as a span, and by how many microseconds. A step happens between the event that announces
-    /// it and the event that confirms it. On a busy machine that span can be long.
+    /// When the clock was set, as a span, and by how many microseconds. A step happens between the event that
+    /// announces it and the event that confirms it. On a busy machine that span can be long.
     fn steps(&self) -> impl Iterator<Item = (Span, i64)> {
         let applied = Span { from: self.span.from, to: self.began_at };
         let reverted = self.has_ended.then_some(Span { from: self.ending_at, to: self.span.to });
@@ -328,7 +332,8 @@ impl FaultWindow<'_> {
         })
     }
 
-    /// How many nanoseconds the node's clock may have gained by this fault within `span`, and within one `ttl`.
+    /// How many nanoseconds the node's clock may have gained by this fault within `span`, and within one
+    /// `ttl`.
     fn gain(&self, span: Span, ttl: u64) -> u64 {
         let steps = self.steps().filter(|(when, _)| span.may_overlap(*when));
         let stepped = steps.map(|(_, micros)| micros.max(0).unsigned_abs() * 1_000).sum::<u64>();
@@ -342,7 +347,8 @@ impl FaultWindow<'_> {
         stepped + drifted.sum::<u64>()
     }
 
-    /// The clock's offset by this fault at `at`. A clock that ran too fast or too slow stays off after the fault.
+    /// The clock's offset by this fault at `at`. A clock that ran too fast or too slow stays off after the
+    /// fault.
     fn offset_micros(&self, at: u64) -> i64 {
         let elapsed = Span { from: self.span.from, to: self.span.to.min(at) }.len() as i64;
         let offset = |effect: &Effect| match effect {

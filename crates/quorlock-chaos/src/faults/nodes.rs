@@ -69,8 +69,8 @@ impl Nodes {
         action(&lock(&self.all[node].server))
     }
 
-    /// Waits until no other fault affects the server process. Restarts and replicas may take longer than planned. Faults
-    /// of networks and clocks do not wait.
+    /// Waits until no other fault affects the server process. Restarts and replicas may take longer than
+    /// planned. Faults of networks and clocks do not wait.
     pub(crate) fn reserve(&self, node: usize, injection: Injection) -> Option<MutexGuard<'_, ()>> {
         let is_of_server = matches!(
             injection,
@@ -136,7 +136,7 @@ impl Nodes {
             }
             Injection::MemoryFull { policy } => limit_memory(&lock(server), proxy, policy, "1")?,
             Injection::Latency { sides, delay, jitter } => set(sides, LinkRules::delayed(delay, jitter)),
-            Injection::Partition { sides } => set(sides, LinkRules::CUT),
+            Injection::Partition { sides } => set(sides, LinkRules::PARTITIONED),
             Injection::AsymmetricPartition { sides, blocks_replies: false } => {
                 set(sides, LinkRules { to_server: DirectionRule::HoldBack, ..LinkRules::OPEN });
             }
@@ -214,10 +214,11 @@ pub(crate) enum Prepared<'a> {
     Spare(MutexGuard<'a, Server>),
 }
 
-/// Limits the server's memory while no client is connected, so that each later client checks the new limit. Changing the
-/// eviction policy under running clients breaks the lock cluster's configuration; no lock can survive that.
+/// Limits the server's memory while no client is connected, so that each later client checks the new limit.
+/// Changing the eviction policy under running clients breaks the lock cluster's configuration; no lock can
+/// survive that.
 fn limit_memory(server: &Server, proxy: &Proxy, policy: &str, bytes: &str) -> Result<(), InjectionError> {
-    (0..proxy.sides()).for_each(|side| proxy.set(side, LinkRules::CUT));
+    (0..proxy.sides()).for_each(|side| proxy.set(side, LinkRules::PARTITIONED));
     let set = |option, value| server.command::<()>(&["CONFIG", "SET", option, value]);
     let outcome = set("maxmemory-policy", policy).and_then(|()| set("maxmemory", bytes));
     for side in 0..proxy.sides() {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::redis::{Cmd, RedisResult, Value};
 use crate::{Server, history};
 
-/// Sets a stale key under each of these names that becomes free within 0.5 s. A lock's own key is never replaced,
-/// because that would be data loss.
+/// Sets a stale key under each of these names that becomes free within 0.5 s. A lock's own key is never
+/// replaced, because that would be data loss.
 pub(super) fn set(server: &Server, keys: &[String], ttl: Option<Duration>) -> RedisResult<()> {
     let mut connection = server.connect(TIMEOUT)?;
     let mut missing: Vec<&String> = keys.iter().collect();

@@ -28,8 +28,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Whether it affects this client process when it talks to a node that was hit. Even and odd processes use
-    /// different sides of the network.
+    /// Whether it affects this client process when it talks to a node that was hit. Even and odd processes
+    /// use different sides of the network.
     #[must_use]
     pub fn affects(&self, process: u32) -> bool {
         self.side.is_none_or(|side| process % Sides::COUNT as u32 == side)
@@ -42,7 +42,8 @@ impl Fault {
 pub enum Effect {
     /// The process is dead. A node restarts as a new process, and so on probation; a client does not restart.
     Down,
-    /// The process is paused (`SIGSTOP`, `CLIENT PAUSE`, a blocked runtime) and continues when the fault ends.
+    /// The process is paused (`SIGSTOP`, `CLIENT PAUSE`, a blocked runtime) and continues when the fault
+    /// ends.
     Paused,
     /// The node is unreachable for some or all clients, in one direction or both.
     Unreachable,
@@ -53,8 +54,8 @@ pub enum Effect {
     },
     /// The node rejects writes (memory full, a replica).
     RejectsWrites,
-    /// The node loses data, at once: a restart without its data or with old data, a flush, a failover to a replica that
-    /// lags, keys deleted or evicted.
+    /// The node loses data, at once: a restart without its data or with old data, a flush, a failover to a
+    /// replica that lags, keys deleted or evicted.
     DataLoss {
         /// Whether keys of held locks are lost.
         locks: bool,
@@ -68,7 +69,8 @@ pub enum Effect {
         /// Microseconds ahead; negative if back.
         micros: i64,
     },
-    /// The node's clock has this constant offset from before the first client. It stays off when the fault ends.
+    /// The node's clock has this constant offset from before the first client. It stays off when the fault
+    /// ends.
     ClockOffset {
         /// Microseconds ahead; negative if behind.
         micros: i64,

@@ -30,11 +30,11 @@ pub struct Settings {
     pub fenced: bool,
     /// Whether a node that may have lost data is put on probation. False only in a negative control.
     pub probation: bool,
-    /// The bound for granting a wanted and free key, once a quorum of nodes votes: the max ttl, because its last holder
-    /// may have died, plus slack for a busy machine.
+    /// The bound for granting a wanted and free key while a quorum votes. It is the max ttl, because the last
+    /// holder may have died, plus slack.
     pub recovery_ms: u64,
-    /// The same while a minority of the nodes has stale keys and a quorum of the others votes: the lock's ttl plus this.
-    /// Not checked if `None`.
+    /// The same while a minority of the nodes has stale keys and a quorum of the others votes: the lock's ttl
+    /// plus this. Not checked if `None`.
     #[serde(default)]
     pub starvation_ms: Option<u64>,
     /// How late a signal or a reply may be on a busy machine.
@@ -47,8 +47,8 @@ pub struct Settings {
     pub controls: Vec<Control>,
 }
 
-/// A negative control: a deliberate fault beyond what the lock survives. If it violates nothing, the run has not tested
-/// the invariant.
+/// A negative control: a deliberate fault beyond what the lock survives. If it violates nothing, the run has
+/// not tested the invariant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Control {
     /// What is done, such as `probation off`.

@@ -108,7 +108,7 @@ async fn until_fault(mut rules: watch::Receiver<Rules>, initial: Rules) -> Conne
     match rules.wait_for(is_fault).await {
         Ok(now) if now.resets > initial.resets => ConnectionFault::Reset,
         Ok(_) => ConnectionFault::HalfOpen,
-        // The proxy is gone.
+        // The proxy was dropped.
         Err(_) => ConnectionFault::Reset,
     }
 }

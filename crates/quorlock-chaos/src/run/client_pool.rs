@@ -121,7 +121,8 @@ impl<'a> ClientPool<'a> {
         self.log.client_ended(process);
     }
 
-    /// Ends all clients and waits for them. Returns those that failed, or did not end in time and were killed.
+    /// Ends all clients and waits for them. Returns those that failed, or did not end in time and were
+    /// killed.
     pub(super) fn stop_all(&self, timeout: Duration) -> io::Result<Vec<(u32, String)>> {
         let mut processes = std::mem::take(&mut self.processes().alive);
         for client in &mut processes {

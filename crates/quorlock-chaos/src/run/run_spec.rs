@@ -39,11 +39,13 @@ pub(super) struct RunSpec<'a> {
     pub(super) tasks: u32,
     /// The number of locks, for all clients.
     pub(super) keys: usize,
-    /// The percentage of locks, of those that are not held for very long, that are held for longer than their ttl.
+    /// The percentage of locks, of those that are not held for very long, that are held for longer than their
+    /// ttl.
     pub(super) long_holds: u64,
     /// The percentage of locks that are held for about three ttls.
     pub(super) very_long_holds: u64,
-    /// Whether clients always wait for long. A client whose wait ends makes a last attempt, which hides a stall.
+    /// Whether clients always wait for long. A client whose wait ends makes a last attempt, which hides a
+    /// stall.
     pub(super) has_long_waits: bool,
     /// Whether some lock must be held long enough to be checked for redundancy.
     pub(super) checks_redundancy: bool,
@@ -150,8 +152,8 @@ impl RunSpec<'_> {
 }
 
 impl RunState<'_> {
-    /// Starts a client. Every second client uses the other side of the network; every third has a dedicated thread for
-    /// its driver.
+    /// Starts a client. Every second client uses the other side of the network; every third has a dedicated
+    /// thread for its driver.
     fn start_client(&self) -> std::io::Result<()> {
         let RunSpec { config, server, cancels, tasks, long_holds, very_long_holds, has_long_waits, .. } =
             self.spec;
@@ -289,7 +291,8 @@ impl RunState<'_> {
         let record = || self.log.record_fault(planned.injection, &[], &[process]);
         match planned.injection {
             Injection::ClientKill { .. } => {
-                // The client is stopped before the kill is recorded, so that its events are all from before the kill.
+                // The client is stopped before the kill is recorded, so that its events are all from before
+                // the kill.
                 self.clients.signal(process, Signal::STOP)?;
                 record();
                 self.clients.kill(process);

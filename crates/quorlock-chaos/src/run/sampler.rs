@@ -13,7 +13,8 @@ use super::log::EventLog;
 use super::stop_signal::StopSignal;
 use crate::history::{self, EventKind, KeySample};
 
-/// One thread per node that samples the keys several times per second and records them. The threads end with this value.
+/// One thread per node that samples the keys several times per second and records them. The threads end with
+/// this value.
 ///
 /// A node that does not reply gives no sample, because its keys are unknown then.
 pub(super) struct Sampler {
@@ -51,8 +52,8 @@ fn sample_until_stopped(node: usize, url: &str, keys: &[String], log: &EventLog,
         let requested_at = history::now();
         match sample(&mut connection, url, keys) {
             Ok(keys) => log.record(EventKind::Sampled { node, requested_at, keys }),
-            // The node is down, paused, or loading its data. A late reply must not be read as the reply to the next
-            // request, so the connection is closed.
+            // The node is down, paused, or loading its data. A late reply must not be read as the reply to
+            // the next request, so the connection is closed.
             Err(_) => connection = None,
         }
         stop.sleep(INTERVAL);

@@ -96,13 +96,13 @@ struct StringTable {
 }
 
 impl StringTable {
-    fn index_of(&mut self, word: String) -> usize {
-        if let Some(index) = self.indexes.get(&word) {
+    fn index_of(&mut self, label: String) -> usize {
+        if let Some(index) = self.indexes.get(&label) {
             return *index;
         }
         let index = self.list.len();
-        self.list.push(word.clone());
-        self.indexes.insert(word, index);
+        self.list.push(label.clone());
+        self.indexes.insert(label, index);
         index
     }
 }
@@ -152,7 +152,8 @@ fn label(fault: &Fault) -> String {
     if fault.detail.is_empty() { fault.kind.clone() } else { format!("{}: {}", fault.kind, fault.detail) }
 }
 
-/// When some client saw a node on probation: each view lasts until the client's next view, or the end of probation.
+/// When some client saw a node on probation: each view lasts until the client's next view, or the end of
+/// probation.
 fn probations(history: &History, world: &World<'_>) -> Vec<(usize, Span)> {
     let mut open: BTreeMap<(usize, u32), Span> = BTreeMap::new();
     let mut spans: BTreeMap<usize, Vec<Span>> = BTreeMap::new();
@@ -231,7 +232,7 @@ fn keys(
     holds.into_iter().map(lane).collect()
 }
 
-/// One lane per task. A process that replaces a killed one continues its lane, so that a long run with many kills has
+/// One lane per task. A process that replaces a killed one continues its lane. So a run with many kills has
 /// only as many lanes as tasks at a time.
 fn clients(world: &World<'_>, attempts: &[LockAttempt<'_>], labels: &mut StringTable) -> Vec<Lane> {
     let mut tasks: BTreeMap<(u32, u32), Vec<&LockAttempt<'_>>> = BTreeMap::new();

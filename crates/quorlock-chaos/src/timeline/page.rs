@@ -147,15 +147,15 @@ fn controls(history: &History, verdict: &Verdict, control_verdicts: &[&Verdict])
         );
     }
     for control in std::iter::once(&verdict).chain(control_verdicts).flat_map(|verdict| &verdict.controls) {
-        let (name, breaks) = (escaped(&control.name), control.invariant);
+        let (name, invariant) = (escaped(&control.name), control.invariant);
         let _ = match control.count {
             0 => write!(
                 text,
-                "<li class=\"idle\"><b>{name}</b> detected nothing: it should have violated “{breaks}”, and did not</li>",
+                "<li class=\"idle\"><b>{name}</b> detected nothing: it should have violated “{invariant}”, and did not</li>",
             ),
             count => write!(
                 text,
-                "<li class=\"control\">negative control: {name} violated “{breaks}” {}, as it should</li>",
+                "<li class=\"control\">negative control: {name} violated “{invariant}” {}, as it should</li>",
                 times(count)
             ),
         };

@@ -1,4 +1,5 @@
-//! Draws the chart as text. No line is wider than the terminal, except the replay command, which must stay copyable.
+//! Draws the chart as text. No line is wider than the terminal, except the replay command, which must stay
+//! copyable.
 
 use std::fmt::Write as _;
 
@@ -57,8 +58,8 @@ pub(super) fn text(history: &History, verdict: &Verdict, columns: usize) -> Stri
     text
 }
 
-/// Appends a paragraph, wrapped at spaces to lines of at most `columns` characters. All lines but the first start with
-/// `indent`.
+/// Appends a paragraph, wrapped at spaces to lines of at most `columns` characters. All lines but the first
+/// start with `indent`.
 pub fn wrapped(text: &mut String, paragraph: &str, columns: usize, indent: &str) {
     let mut line = String::new();
     // Keeps leading spaces of the first line.

@@ -35,9 +35,11 @@ pub(crate) struct Spec {
     pub(crate) is_fenced: bool,
     /// Whether its driver has a dedicated thread.
     pub(crate) has_thread: bool,
-    /// The percentage of locks, of those that are not held for very long, that it holds for longer than their ttl.
+    /// The percentage of locks, of those that are not held for very long, that it holds for longer than their
+    /// ttl.
     pub(crate) long_holds: u64,
-    /// The percentage of locks that it holds for about three ttls: long enough for a node without the key to get it.
+    /// The percentage of locks that it holds for about three ttls: long enough for a node without the key to
+    /// get it.
     pub(crate) very_long_holds: u64,
     /// Whether it sometimes drops futures.
     pub(crate) cancels: bool,

@@ -1,5 +1,5 @@
-//! The protected resource: a file that stores the largest fencing token so far and rejects smaller ones. As a negative
-//! control, a second kind of store accepts all.
+//! The protected resource: a file that stores the largest fencing token so far and rejects smaller ones. As a
+//! negative control, a second kind of store accepts all.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -59,7 +59,8 @@ impl Store {
         Ok(Self { name, file, is_fenced })
     }
 
-    /// Writes with this token. None if the store stays locked for 0.2 s, because a client was stopped during an access.
+    /// Writes with this token. None if the store stays locked for 0.2 s, because a client was stopped during
+    /// an access.
     pub(super) async fn write(&self, token: FencingToken) -> io::Result<Option<StoreReply>> {
         for _ in 0..MAX_TRIES {
             match self.file.try_lock() {

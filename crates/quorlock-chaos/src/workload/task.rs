@@ -136,8 +136,8 @@ impl Task {
         Ok(())
     }
 
-    /// Continues after the loss of the lock. Half of the tasks write once more: only a store that checks tokens can reject
-    /// such a write.
+    /// Continues after the loss of the lock. Half of the tasks write once more: only a store that checks
+    /// tokens can reject such a write.
     async fn after_loss(&mut self, guard: &Guard, key: usize, stores: &Stores) -> Result<(), String> {
         self.writer.write(EventKind::Lost { reason: "the loss signal came".to_owned() });
         self.check_validity(guard);
@@ -216,7 +216,8 @@ impl Task {
         Ok(())
     }
 
-    /// The time after which a future is dropped: with this chance in percent, if the client drops futures at all.
+    /// The time after which a future is dropped: with this chance in percent, if the client drops futures at
+    /// all.
     fn cancel_after(&mut self, percent: u64, from_ms: u64, to_ms: u64) -> Option<Duration> {
         let is_cancelled = self.rng.percent(percent);
         let cancel_after = Duration::from_micros(self.rng.between(from_ms * 1_000, to_ms * 1_000));

@@ -1,4 +1,5 @@
-//! Builds synthetic histories for the tests of the checker. Times are milliseconds since the start of the run.
+//! Builds synthetic histories for the tests of the checker. Times are milliseconds since the start of the
+//! run.
 
 #![allow(dead_code, unreachable_pub)] // Each test program uses only a part of this.
 

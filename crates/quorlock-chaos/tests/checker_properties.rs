@@ -1,5 +1,5 @@
-//! Property tests of the checker: with histories of a correct lock, histories with one inserted violation, and
-//! inconsistent histories.
+//! Property tests of the checker: with histories of a correct lock, histories with one inserted violation,
+//! and inconsistent histories.
 
 mod history_builder;
 
@@ -173,7 +173,14 @@ fn a_history_of_a_hundred_thousand_events_can_be_checked() {
         builder.hold(attempt % 8, attempt, from, from + 10, Some(u64::from(attempt) + 1));
     }
     for id in 0..500 {
-        builder.fault(id, "cut", &[id as usize % 5], id * 1_000, id * 1_000 + 900, &[Effect::Unreachable]);
+        builder.fault(
+            id,
+            "partition",
+            &[id as usize % 5],
+            id * 1_000,
+            id * 1_000 + 900,
+            &[Effect::Unreachable],
+        );
     }
     let verdict = check_history(&builder.build());
     assert!(verdict.passed(), "{:#?}", verdict.violations.first());
