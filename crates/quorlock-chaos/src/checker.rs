@@ -120,7 +120,7 @@ impl Findings {
 }
 
 /// Formats a time as seconds since the start of the run.
-pub(crate) fn clock(world: &World<'_>, at: u64) -> String {
+pub(crate) fn format_time(world: &World<'_>, at: u64) -> String {
     format!("{:.3} s", at.saturating_sub(world.from) as f64 / 1e9)
 }
 

@@ -15,7 +15,7 @@ use crate::seeded_rng::SeededRng;
 
 /// The input of a plan.
 #[derive(Clone, Debug)]
-pub(crate) struct Scope {
+pub(crate) struct PlanInput {
     pub(crate) seed: u64,
     pub(crate) nodes: usize,
     pub(crate) quorum: usize,
@@ -35,7 +35,7 @@ enum Subsystem {
 }
 
 struct Planner {
-    scope: Scope,
+    input: PlanInput,
     rng: SeededRng,
     /// When the last planned fault of each subsystem is over.
     unbroken_from: HashMap<(usize, Subsystem), Duration>,
@@ -49,19 +49,19 @@ struct Planner {
 }
 
 /// The faults of a run, ordered by start time.
-pub(crate) fn plan(scope: &Scope) -> Vec<PlannedFault> {
+pub(crate) fn plan(input: &PlanInput) -> Vec<PlannedFault> {
     let mut planner = Planner {
-        rng: SeededRng::for_part(scope.seed, 1),
+        rng: SeededRng::for_part(input.seed, 1),
         unbroken_from: HashMap::new(),
-        votes_from: vec![Duration::ZERO; scope.nodes],
+        votes_from: vec![Duration::ZERO; input.nodes],
         stale_key_until: Duration::ZERO,
-        clock_gain_micros: vec![0; scope.nodes],
+        clock_gain_micros: vec![0; input.nodes],
         faults: Vec::new(),
-        scope: scope.clone(),
+        input: input.clone(),
     };
     planner.plan_clock_offsets();
     planner.plan_node_faults();
-    planner.rng = SeededRng::for_part(scope.seed, 2);
+    planner.rng = SeededRng::for_part(input.seed, 2);
     planner.plan_client_faults();
     planner.faults.sort_by_key(|fault| fault.at);
     planner.faults
@@ -70,17 +70,17 @@ pub(crate) fn plan(scope: &Scope) -> Vec<PlannedFault> {
 impl Planner {
     /// When the last fault must have ended: afterwards all nodes and clients recover.
     fn end(&self) -> Duration {
-        self.scope.duration.saturating_sub(self.scope.max_ttl + QUIET_END)
+        self.input.duration.saturating_sub(self.input.max_ttl + QUIET_END)
     }
 
     /// Plans clock offsets from the start, on all nodes but one, so that quorums with and without the correct
     /// clock occur.
     fn plan_clock_offsets(&mut self) {
-        if !self.scope.kinds.contains(&FaultKind::ClockOffset) {
+        if !self.input.kinds.contains(&FaultKind::ClockOffset) {
             return;
         }
-        let correct = self.rng.between(0, self.scope.nodes as u64 - 1) as usize;
-        let nodes: Vec<usize> = (0..self.scope.nodes).filter(|node| *node != correct).collect();
+        let correct = self.rng.between(0, self.input.nodes as u64 - 1) as usize;
+        let nodes: Vec<usize> = (0..self.input.nodes).filter(|node| *node != correct).collect();
         for node in &nodes {
             self.clock_gain_micros[*node] = OFFSET_MICROS;
         }
@@ -90,7 +90,7 @@ impl Planner {
 
     fn plan_node_faults(&mut self) {
         let is_planned = |kind: &FaultKind| !kind.is_of_clients() && !kind.is_of_whole_run();
-        let kinds: Vec<FaultKind> = self.scope.kinds.iter().copied().filter(is_planned).collect();
+        let kinds: Vec<FaultKind> = self.input.kinds.iter().copied().filter(is_planned).collect();
         let mut bag = Vec::new();
         let mut at = FIRST_FAULT_AT;
         while !kinds.is_empty() && at < self.end() {
@@ -116,7 +116,7 @@ impl Planner {
             // A quorum votes again for a while before the next group.
             let mut votes_from = self.votes_from.clone();
             votes_from.sort_unstable();
-            at = group_end.max(votes_from[self.scope.quorum - 1]) + self.millis(300, 1200);
+            at = group_end.max(votes_from[self.input.quorum - 1]) + self.millis(300, 1200);
         }
     }
 
@@ -124,7 +124,7 @@ impl Planner {
     fn add_probation(&mut self, fault: &PlannedFault) {
         let kind = fault.injection.kind();
         let keeps_data = kind == FaultKind::StaleKey || subsystems(kind) == [Subsystem::Network];
-        let probation = if keeps_data { Duration::ZERO } else { self.scope.max_ttl };
+        let probation = if keeps_data { Duration::ZERO } else { self.input.max_ttl };
         let votes_from = fault.at + fault.duration + probation + PAUSE_BETWEEN / 2;
         for node in &fault.nodes {
             self.votes_from[*node] = self.votes_from[*node].max(votes_from);
@@ -133,7 +133,7 @@ impl Planner {
 
     fn plan_client_faults(&mut self) {
         let is_planned = |kind: &FaultKind| kind.is_of_clients() && *kind != FaultKind::Cancel;
-        let kinds: Vec<FaultKind> = self.scope.kinds.iter().copied().filter(is_planned).collect();
+        let kinds: Vec<FaultKind> = self.input.kinds.iter().copied().filter(is_planned).collect();
         let mut bag = Vec::new();
         let mut at = FIRST_FAULT_AT;
         while !kinds.is_empty() && at < self.end() {
@@ -141,7 +141,7 @@ impl Planner {
             let (injection, duration) = match self.draw_kind(&kinds, &mut bag) {
                 FaultKind::ClientKill => (Injection::ClientKill { draw, is_holder }, Duration::ZERO),
                 FaultKind::BlockRuntime => (Injection::BlockRuntime { draw }, self.millis(500, 2500)),
-                _ => (Injection::ClientStop { draw }, self.scope.ttl + self.millis(100, 1500)),
+                _ => (Injection::ClientStop { draw }, self.input.ttl + self.millis(100, 1500)),
             };
             self.faults.push(PlannedFault { at, duration, nodes: Vec::new(), injection });
             at += self.millis(600, 1800);
@@ -159,8 +159,8 @@ impl Planner {
 
     /// The number of nodes to hit: mostly no more than the quorum can spare, sometimes up to all.
     fn node_count(&mut self) -> usize {
-        let spare = (self.scope.nodes - self.scope.quorum).max(1) as u64;
-        let max = if self.rng.percent(70) { spare } else { self.scope.nodes as u64 };
+        let spare = (self.input.nodes - self.input.quorum).max(1) as u64;
+        let max = if self.rng.percent(70) { spare } else { self.input.nodes as u64 };
         self.rng.between(1, max) as usize
     }
 
@@ -171,7 +171,7 @@ impl Planner {
         if kind != FaultKind::StaleKey {
             duration = duration.min(self.end().saturating_sub(at).max(MIN_FAULT));
         }
-        let spare = (self.scope.nodes - self.scope.quorum).max(1);
+        let spare = (self.input.nodes - self.input.quorum).max(1);
         let hit = subsystems(kind);
         let count = match kind {
             // One spare server replaces one node at a time; a healthy lock has one spare node for one wrong
@@ -187,7 +187,7 @@ impl Planner {
                 self.unbroken_from.get(&(*node, *subsystem)).is_none_or(|until| *until <= at)
             })
         };
-        let mut free: Vec<usize> = (0..self.scope.nodes).filter(is_free).collect();
+        let mut free: Vec<usize> = (0..self.input.nodes).filter(is_free).collect();
         self.rng.shuffle(&mut free);
         free.truncate(count);
         free.sort_unstable();

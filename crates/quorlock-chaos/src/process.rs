@@ -20,7 +20,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// No server process yet. From now on the watchdog removes the folder.
-    pub(crate) fn none(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn not_started(folder: &Path) -> io::Result<Self> {
         Ok(Self { child: None, watchdog: Watchdog::for_folder(folder)? })
     }
 

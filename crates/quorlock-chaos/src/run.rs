@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::checker::{Invariant, Verdict, check_history};
 use crate::faults::{FaultKind, Injection, InjectionError, PlannedFault};
 use crate::history::{Control, History};
-use crate::plan::{Scope, plan};
+use crate::plan::{PlanInput, plan};
 use crate::seeded_rng::SeededRng;
 use crate::{ClockLibrary, Setup};
 use run_spec::{RunSpec, ServerSettings};
@@ -103,7 +103,7 @@ pub fn run(
     mut progress: impl FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Outcome, RunError> {
     let mut kinds = config.faults.clone();
-    let (clocks, mut skipped) = clocks(config, &mut kinds)?;
+    let (clocks, mut skipped) = clock_library(config, &mut kinds)?;
     let is_short = |kind: &FaultKind| config.duration < Duration::from_secs(kind.least_seconds());
     skipped.extend(kinds.iter().copied().filter(is_short).map(|kind| (kind, kind.needs_time())));
     kinds.retain(|kind| !is_short(kind));
@@ -116,7 +116,7 @@ pub fn run(
         drift_ppm: if kinds.contains(&FaultKind::ClockSkew) { SKEWED_DRIFT_PPM } else { DRIFT_PPM },
         is_fenced: true,
     };
-    let scope = Scope {
+    let input = PlanInput {
         seed: config.seed,
         nodes: config.nodes,
         quorum: config.nodes / 2 + 1,
@@ -137,7 +137,7 @@ pub fn run(
     let main = RunSpec {
         config,
         name: "chaos",
-        faults: plan(&scope),
+        faults: plan(&input),
         duration: config.duration,
         cancels: kinds.contains(&FaultKind::Cancel),
         // Few keys for many tasks, so that each key has waiting tasks.
@@ -155,7 +155,7 @@ pub fn run(
     let verdict = check_history(&history);
     let mut controls = Vec::new();
     if config.controls {
-        for spec in extra_runs(config, &setup, clocks.as_ref()) {
+        for spec in negative_controls(config, &setup, clocks.as_ref()) {
             let history = spec.run(&mut progress)?;
             let verdict = check_history(&history);
             controls.push((history, verdict));
@@ -168,7 +168,7 @@ pub fn run(
 type Skipped = Vec<(FaultKind, String)>;
 
 /// The library of virtual clocks, if it is needed and available.
-fn clocks(
+fn clock_library(
     config: &Config,
     kinds: &mut BTreeSet<FaultKind>,
 ) -> Result<(Option<ClockLibrary>, Skipped), RunError> {
@@ -190,7 +190,11 @@ fn clocks(
 }
 
 /// The negative controls: short runs in which invariants must be violated.
-fn extra_runs<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) -> Vec<RunSpec<'a>> {
+fn negative_controls<'a>(
+    config: &'a Config,
+    setup: &Setup,
+    clocks: Option<&ClockLibrary>,
+) -> Vec<RunSpec<'a>> {
     let every_node: Vec<usize> = (0..config.nodes).collect();
     let mut rng = SeededRng::for_part(config.seed, 3);
     let mut repeated = |count: u64, every_ms: u64, injection: fn(u64) -> Injection| {

@@ -72,7 +72,7 @@ impl Server {
         let folder = folder.prefix("quorlock-");
         let parent = setup.dir.clone().unwrap_or_else(std::env::temp_dir);
         let dir = folder.tempdir_in(&parent).map_err(|error| StartError::NoFolder { parent, error })?;
-        let process = Process::none(&dir.path().canonicalize()?)?;
+        let process = Process::not_started(&dir.path().canonicalize()?)?;
         let clock = setup.clocks.as_ref().map(|_| Clock::new(&dir.path().join("clock"))).transpose()?;
         let mut server = Self { setup: setup.clone(), binary, port: Port::free()?, dir, clock, process };
         fs::create_dir(server.data())?;

@@ -15,7 +15,7 @@ use quorlock::{Event, Redlock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use spec::{ClientCommand, Spec};
+pub(crate) use spec::{ClientCommand, ClientSpec};
 
 use crate::history::{self, EventKind, NodeView};
 use event_writer::EventWriter;
@@ -63,7 +63,7 @@ pub async fn client() -> Result<(), String> {
     Ok(())
 }
 
-fn connect(spec: &Spec) -> Result<Redlock, String> {
+fn connect(spec: &ClientSpec) -> Result<Redlock, String> {
     let builder = Redlock::builder()
         .nodes(&spec.urls)
         .max_clock_drift(spec.drift)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Invariant, LockAttempt, Span, World, clock, millis};
+use super::{Findings, Invariant, LockAttempt, Span, World, format_time, millis};
 use crate::history::LockKind;
 
 pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
@@ -39,9 +39,9 @@ fn overlap(
     let message = format!(
         "{key}: {} held it from {} and {} was granted it at {}; for {:.3} ms both believed that they held it",
         first.1.name(),
-        clock(world, first.0.from),
+        format_time(world, first.0.from),
         second.1.name(),
-        clock(world, common.from),
+        format_time(world, common.from),
         millis(common.len()),
     );
     let mut events = first.1.evidence_at(common.from);
@@ -90,7 +90,7 @@ fn permits(world: &World<'_>, key: &str, current: &[(Span, &LockAttempt<'_>)], f
     let message = format!(
         "{key}: {} permits were held at {}, but there are only {of}",
         held.len(),
-        clock(world, newest.from)
+        format_time(world, newest.from)
     );
     let mut events: Vec<usize> =
         held.iter().flat_map(|(_, attempt)| attempt.evidence_at(newest.from)).collect();

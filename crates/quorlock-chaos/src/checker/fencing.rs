@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Grant, Invariant, LockAttempt, Span, World, clock};
+use super::{Findings, Grant, Invariant, LockAttempt, Span, World, format_time};
 use crate::history::EventKind;
 
 pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
@@ -38,9 +38,9 @@ fn check_unique(world: &World<'_>, key: &str, grants: &mut [NumberedGrant<'_>], 
                 "{key}: number {} was granted to {} at {} and to {} at {}",
                 first.fencing_number,
                 first.attempt.name(),
-                clock(world, first.grant.at),
+                format_time(world, first.grant.at),
                 second.attempt.name(),
-                clock(world, second.grant.at),
+                format_time(world, second.grant.at),
             );
             let events = vec![first.grant.event_index, second.grant.event_index];
             let excuse = excuse(world, first, second);
@@ -73,9 +73,9 @@ fn check_ordered(world: &World<'_>, key: &str, grants: &mut [NumberedGrant<'_>],
             "{key}: {} was granted number {} at {}; {} sent its request later, at {}, and was granted {}",
             earlier.attempt.name(),
             earlier.fencing_number,
-            clock(world, earlier.grant.at),
+            format_time(world, earlier.grant.at),
             numbered.attempt.name(),
-            clock(world, numbered.grant.earliest_request),
+            format_time(world, numbered.grant.earliest_request),
             numbered.fencing_number,
         );
         let events = vec![earlier.grant.event_index, numbered.grant.event_index];
@@ -89,7 +89,7 @@ fn check_ordered(world: &World<'_>, key: &str, grants: &mut [NumberedGrant<'_>],
 fn excuse(world: &World<'_>, first: NumberedGrant<'_>, second: NumberedGrant<'_>) -> Option<String> {
     let span = Span { from: first.grant.earliest_request, to: second.grant.at };
     let lossy_nodes = world.nodes_with_data_loss(span, |_, fences| fences);
-    if lossy_nodes.len() < world.shared() {
+    if lossy_nodes.len() < world.quorum_overlap() {
         return None;
     }
     if !world.settings.probation {
@@ -177,7 +177,7 @@ fn check_stale_writes(world: &World<'_>, store: &str, writes: &[Write<'_>], find
                 "store {store} accepted a write of {} ({}) at {}, after a write of {} ({}), whose lock is later",
                 write.attempt.name(),
                 shown(write),
-                clock(world, write.at),
+                format_time(world, write.at),
                 previous.attempt.name(),
                 shown(previous),
             );

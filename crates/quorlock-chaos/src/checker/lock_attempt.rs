@@ -17,19 +17,19 @@ pub(crate) struct LockAttempt<'a> {
     pub(crate) waiting_since: u64,
     pub(crate) grant: Option<Grant<'a>>,
     /// When it failed or was cancelled before the grant.
-    pub(crate) failed: Option<u64>,
+    pub(crate) failed_at: Option<u64>,
     /// When the release began, and when it was complete.
-    pub(crate) releasing: Option<u64>,
-    pub(crate) released: Option<u64>,
-    pub(crate) lost: Option<u64>,
+    pub(crate) releasing_at: Option<u64>,
+    pub(crate) released_at: Option<u64>,
+    pub(crate) lost_at: Option<u64>,
     /// When it was first found invalid.
-    pub(crate) found_invalid: Option<u64>,
+    pub(crate) found_invalid_at: Option<u64>,
     pub(crate) abandoned: bool,
     /// Positions of all its events in the history.
     pub(crate) event_indexes: Vec<usize>,
     pub(crate) events: Vec<&'a Event>,
     /// When its process was killed.
-    pub(crate) killed: Option<u64>,
+    pub(crate) killed_at: Option<u64>,
 }
 
 /// The grant of an attempt.
@@ -62,15 +62,15 @@ pub(crate) fn lock_attempts<'a>(history: &'a History, world: &World<'_>) -> Vec<
                 wait_ms: *wait_ms,
                 waiting_since: event.at,
                 grant: None,
-                failed: None,
-                releasing: None,
-                released: None,
-                lost: None,
-                found_invalid: None,
+                failed_at: None,
+                releasing_at: None,
+                released_at: None,
+                lost_at: None,
+                found_invalid_at: None,
                 abandoned: false,
                 event_indexes: vec![index],
                 events: vec![event],
-                killed: world.killed(process),
+                killed_at: world.killed_at(process),
             });
         } else if let Some(attempt) = open.get(&event.actor) {
             attempts[*attempt].add(index, event, world);
@@ -107,14 +107,14 @@ impl<'a> LockAttempt<'a> {
                     grant.deadlines.push((at, *deadline, *spare_nodes));
                 }
             }
-            EventKind::Validated { valid: false, .. } => _ = self.found_invalid.get_or_insert(at),
-            EventKind::Lost { .. } => _ = self.lost.get_or_insert(at),
-            EventKind::Releasing => _ = self.releasing.get_or_insert(at),
-            EventKind::Released { .. } => _ = self.released.get_or_insert(at),
-            EventKind::Failed { .. } => _ = self.failed.get_or_insert(at),
+            EventKind::Validated { valid: false, .. } => _ = self.found_invalid_at.get_or_insert(at),
+            EventKind::Lost { .. } => _ = self.lost_at.get_or_insert(at),
+            EventKind::Releasing => _ = self.releasing_at.get_or_insert(at),
+            EventKind::Released { .. } => _ = self.released_at.get_or_insert(at),
+            EventKind::Failed { .. } => _ = self.failed_at.get_or_insert(at),
             EventKind::Abandoned | EventKind::UnexpectedError { .. } | EventKind::Panicked { .. } => {
                 self.abandoned = true;
-                let end = if self.grant.is_some() { &mut self.releasing } else { &mut self.failed };
+                let end = if self.grant.is_some() { &mut self.releasing_at } else { &mut self.failed_at };
                 end.get_or_insert(at);
             }
             _ => {}
@@ -130,7 +130,7 @@ impl<'a> LockAttempt<'a> {
     /// signal, the kill or the deadline.
     pub(crate) fn held_span(&self) -> Option<Span> {
         let grant = self.grant.as_ref()?;
-        let ends = [self.deadline(), self.releasing, self.lost, self.found_invalid, self.killed];
+        let ends = [self.deadline(), self.releasing_at, self.lost_at, self.found_invalid_at, self.killed_at];
         let to = ends.into_iter().flatten().min()?;
         (grant.at < to).then_some(Span { from: grant.at, to })
     }
@@ -138,7 +138,7 @@ impl<'a> LockAttempt<'a> {
     /// The time from the request to the grant, the failure or the kill.
     pub(crate) fn wait_span(&self, world: &World<'_>) -> Span {
         let granted = self.grant.as_ref().map(|grant| grant.at);
-        let ends = [granted, self.failed, self.killed];
+        let ends = [granted, self.failed_at, self.killed_at];
         Span { from: self.waiting_since, to: ends.into_iter().flatten().min().unwrap_or(world.to) }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Invariant, LockAttempt, MS, Span, World, clock, millis};
+use super::{Findings, Invariant, LockAttempt, MS, Span, World, format_time, millis};
 
 pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
     let votes = world.quorum_votes();
@@ -79,7 +79,7 @@ fn running_spans(world: &World<'_>, attempt: &LockAttempt<'_>) -> Vec<Span> {
     let waited = attempt.wait_span(world);
     let mut spans = Vec::new();
     let mut from = waited.from;
-    for stop in world.stops(attempt.process, waited) {
+    for stop in world.stopped_spans(attempt.process, waited) {
         spans.push(Span { from, to: stop.from });
         from = stop.to;
     }
@@ -117,7 +117,7 @@ fn check_stall(
         waiting.filter_map(|attempt| attempt.event_indexes.first().copied()).take(8).collect();
     let message = format!(
         "{key}: wanted, free, and not granted from {} for {:.0} ms, though a quorum of nodes was voting (the bound is {} ms)",
-        clock(world, usable.from),
+        format_time(world, usable.from),
         millis(usable.len()),
         world.settings.recovery_ms,
     );
@@ -146,7 +146,7 @@ fn check_starvation(
         waiting.filter_map(|attempt| attempt.event_indexes.first().copied()).take(8).collect();
     let message = format!(
         "{key}: wanted, free, and not granted from {} for {:.0} ms, though a quorum of nodes without stale keys was voting (the bound is {bound_ms} ms)",
-        clock(world, usable.from),
+        format_time(world, usable.from),
         millis(usable.len()),
     );
     findings.violation(Invariant::Progress, usable.from + bound_ms * MS, events, message);
@@ -187,7 +187,7 @@ fn check_reply_time(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut
                 "{} began to {action} {} at {} and got no reply within {:.0} ms (allowed: {:.0} ms)",
                 attempt.name(),
                 attempt.keys.join(" + "),
-                clock(world, span.from),
+                format_time(world, span.from),
                 millis(took),
                 millis(allowed),
             );
@@ -201,8 +201,8 @@ fn check_reply_time(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut
     };
     // The last round may begin just before the wait timeout.
     check_span("acquire", waited, (attempt.wait_ms + world.settings.reply_timeout_ms) * MS);
-    if let (Some(from), false) = (attempt.releasing, attempt.abandoned) {
-        let to = attempt.released.into_iter().chain(attempt.killed).min().unwrap_or(world.to);
+    if let (Some(from), false) = (attempt.releasing_at, attempt.abandoned) {
+        let to = attempt.released_at.into_iter().chain(attempt.killed_at).min().unwrap_or(world.to);
         check_span("release", Span { from, to }, world.settings.reply_timeout_ms * MS);
     }
 }

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::world::is_of_run;
-use super::{Findings, Invariant, LockAttempt, MS, World, clock};
+use super::world::is_run_event;
+use super::{Findings, Invariant, LockAttempt, MS, World, format_time};
 use crate::history::{Actor, Effect, Event, EventKind, History};
 
 pub(super) fn check(
@@ -18,7 +18,7 @@ pub(super) fn check(
     let mut seen = SeenEvents::default();
     for (index, event) in history.events().iter().enumerate() {
         let described =
-            |text: &str| format!("{} at {}: {text}", actor_name(event.actor), clock(world, event.at));
+            |text: &str| format!("{} at {}: {text}", actor_name(event.actor), format_time(world, event.at));
         match &event.kind {
             EventKind::Panicked { message } => {
                 findings.violation(
@@ -34,7 +34,7 @@ pub(super) fn check(
             EventKind::KeyLeft { node, key, ttl_ms } => {
                 check_left_key(world, attempts, index, event, (*node, key, *ttl_ms), findings);
             }
-            EventKind::Finished if is_of_run(event) => is_run_finished = true,
+            EventKind::Finished if is_run_event(event) => is_run_finished = true,
             _ => {}
         }
         if let Some(problem) = seen.inconsistency(world, event) {
@@ -46,7 +46,7 @@ pub(super) fn check(
         }
     }
     for ((process, task), (last, finished)) in tasks {
-        if !finished && world.killed(process).is_none() {
+        if !finished && world.killed_at(process).is_none() {
             let message = format!("client {process}.{task} sent no final event, though it was not killed");
             findings.violation(Invariant::CompleteHistory, history.events()[last].at, vec![last], message);
         }
@@ -151,7 +151,7 @@ fn check_left_key(
         return;
     };
     let ends = of_key()
-        .flat_map(|attempt| attempt.events.last().map(|event| event.at).into_iter().chain(attempt.killed));
+        .flat_map(|attempt| attempt.events.last().map(|event| event.at).into_iter().chain(attempt.killed_at));
     let outages = world.fault_windows.iter().filter(|window| {
         window.has_ended && window.fault.nodes.contains(&node) && window.is_unavailable(world.settings)
     });
@@ -165,8 +165,8 @@ fn check_left_key(
     let state = if is_endless { "without a ttl".to_owned() } else { format!("with {ttl_ms} ms left") };
     let message = format!(
         "node {node} had {key} {state} at {}; it was set at {} at the latest, for {max_ttl_ms} ms at most",
-        clock(world, event.at),
-        clock(world, last),
+        format_time(world, event.at),
+        format_time(world, last),
     );
     let is_slow = !is_endless && clock_held_back(world, node);
     let excuse = is_slow.then(|| "the node's clock was set back, or ran slow".to_owned());

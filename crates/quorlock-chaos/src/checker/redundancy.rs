@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use super::samples::{Sample, Samples};
 use super::world::FaultWindow;
-use super::{Findings, Invariant, LockAttempt, MS, Span, World, clock, millis};
+use super::{Findings, Invariant, LockAttempt, MS, Span, World, format_time, millis};
 use crate::history::{Actor, Event, EventKind, History, LockKind, NodeView};
 
 pub(super) fn check(
@@ -183,11 +183,11 @@ impl RedundancyChecker<'_> {
             "{}: {} holds it since {}; node {node}, up and healthy since {}, did not have its key at {} ({}; {} of {} nodes had it; the largest fencing number there was {})",
             lock.key,
             lock.attempt.name(),
-            clock(self.world, lock.held_span.from),
-            clock(self.world, span.from),
-            clock(self.world, sample.at),
+            format_time(self.world, lock.held_span.from),
+            format_time(self.world, span.from),
+            format_time(self.world, sample.at),
             last.map_or("never seen there".to_owned(), |last| {
-                format!("last seen there at {}", clock(self.world, last.at))
+                format!("last seen there at {}", format_time(self.world, last.at))
             }),
             (0..self.world.settings.nodes).filter(has_key).count(),
             self.world.settings.nodes,

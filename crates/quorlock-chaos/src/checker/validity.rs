@@ -1,6 +1,6 @@
 //! Validity of a single lock: its deadline, its end, and its loss signal.
 
-use super::{Findings, Invariant, LockAttempt, MS, Span, World, clock, millis};
+use super::{Findings, Invariant, LockAttempt, MS, Span, World, format_time, millis};
 use crate::history::EventKind;
 
 pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
@@ -21,7 +21,7 @@ fn check_deadlines(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut 
             "{} was granted {} at {} with a deadline {:.3} ms later than its ttl of {} ms allows",
             attempt.name(),
             attempt.keys.join(" + "),
-            clock(world, at),
+            format_time(world, at),
             millis(deadline - bound),
             attempt.ttl_ms,
         );
@@ -40,7 +40,7 @@ fn check_validity_reports(world: &World<'_>, attempt: &LockAttempt<'_>, findings
                         "{} saw {} as valid at {}",
                         attempt.name(),
                         attempt.keys.join(" + "),
-                        clock(world, event.at)
+                        format_time(world, event.at)
                     )
                 };
                 if event.at >= *deadline {
@@ -65,24 +65,24 @@ fn check_validity_reports(world: &World<'_>, attempt: &LockAttempt<'_>, findings
 /// process runs.
 fn check_loss_signal(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
     let (Some(grant), Some(deadline)) = (&attempt.grant, attempt.deadline()) else { return };
-    let end = attempt.releasing.into_iter().chain(attempt.killed).min().unwrap_or(world.to);
-    let until = attempt.lost.unwrap_or(end);
+    let end = attempt.releasing_at.into_iter().chain(attempt.killed_at).min().unwrap_or(world.to);
+    let until = attempt.lost_at.unwrap_or(end);
     if until <= deadline {
         return;
     }
     // Time in which the process was stopped does not count as a delay of the signal.
     let stopped = world.stopped_nanos(attempt.process, Span { from: deadline, to: until });
     let late = (until - deadline).saturating_sub(stopped);
-    if attempt.lost.is_some_and(|lost| lost <= end) {
+    if attempt.lost_at.is_some_and(|lost| lost <= end) {
         findings.signal_delays.push(late);
     }
     if late > world.settings.slack_ms * MS {
-        let arrival = if attempt.lost.is_some() { "came" } else { "had not come" };
+        let arrival = if attempt.lost_at.is_some() { "came" } else { "had not come" };
         let message = format!(
             "{} lost {} by its deadline at {}; the signal {arrival} {:.0} ms after that",
             attempt.name(),
             attempt.keys.join(" + "),
-            clock(world, deadline),
+            format_time(world, deadline),
             millis(late),
         );
         let last = attempt.event_indexes.last().copied().unwrap_or(grant.event_index);

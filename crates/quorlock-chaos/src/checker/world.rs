@@ -67,12 +67,12 @@ impl<'a> World<'a> {
                     windows.push(FaultWindow { fault, span, has_ended: false, began_at: to, ending_at: *at });
                 }
                 EventKind::FaultApplied { fault } => {
-                    fault_window(&mut windows, *fault, |window| window.began_at = *at);
+                    update_window(&mut windows, *fault, |window| window.began_at = *at);
                 }
                 EventKind::FaultEnding { fault } => {
-                    fault_window(&mut windows, *fault, |window| window.ending_at = *at);
+                    update_window(&mut windows, *fault, |window| window.ending_at = *at);
                 }
-                EventKind::FaultEnded { fault } => fault_window(&mut windows, *fault, |window| {
+                EventKind::FaultEnded { fault } => update_window(&mut windows, *fault, |window| {
                     window.span.to = *at;
                     window.began_at = window.began_at.min(*at);
                     window.has_ended = true;
@@ -107,18 +107,18 @@ impl<'a> World<'a> {
     }
 
     /// The least number of nodes that any two quorums share (quorum intersection): 2q − N.
-    pub(crate) fn shared(&self) -> usize {
+    pub(crate) fn quorum_overlap(&self) -> usize {
         (2 * self.settings.quorum).saturating_sub(self.settings.nodes)
     }
 
     /// When this process was killed, if it was.
-    pub(crate) fn killed(&self, process: u32) -> Option<u64> {
+    pub(crate) fn killed_at(&self, process: u32) -> Option<u64> {
         let down = self.of_process(process, |effect| matches!(effect, Effect::Down));
         down.map(|window| window.span.from).min()
     }
 
     /// When this process was stopped, or got no CPU time, within `span`: ordered and disjoint.
-    pub(crate) fn stops(&self, process: u32, span: Span) -> Vec<Span> {
+    pub(crate) fn stopped_spans(&self, process: u32, span: Span) -> Vec<Span> {
         let stopped =
             self.of_process(process, |effect| matches!(effect, Effect::Paused)).map(|window| window.span);
         let stalled = self.cpu_stalls.get(&process).into_iter().flatten().copied();
@@ -137,7 +137,7 @@ impl<'a> World<'a> {
 
     /// How long this process was stopped, or got no CPU time, within `span`.
     pub(crate) fn stopped_nanos(&self, process: u32, span: Span) -> u64 {
-        self.stops(process, span).iter().map(Span::len).sum()
+        self.stopped_spans(process, span).iter().map(Span::len).sum()
     }
 
     /// The nodes that may have lost the data that `selects` chooses (locks, fences) within `span`. A fault
@@ -366,13 +366,13 @@ impl FaultWindow<'_> {
 }
 
 /// Applies a change to the window of the fault with this id.
-fn fault_window(windows: &mut [FaultWindow<'_>], fault: u64, change: impl FnOnce(&mut FaultWindow<'_>)) {
+fn update_window(windows: &mut [FaultWindow<'_>], fault: u64, change: impl FnOnce(&mut FaultWindow<'_>)) {
     if let Some(window) = windows.iter_mut().find(|window| window.fault.id == fault && !window.has_ended) {
         change(window);
     }
 }
 
 /// Whether the run itself recorded the event.
-pub(crate) fn is_of_run(event: &Event) -> bool {
+pub(crate) fn is_run_event(event: &Event) -> bool {
     event.actor == Actor::Run
 }

@@ -65,7 +65,7 @@ impl Nodes {
     }
 
     /// Calls a closure with a node's server, bypassing the proxy.
-    pub(crate) fn with<T>(&self, node: usize, action: impl FnOnce(&Server) -> T) -> T {
+    pub(crate) fn with_server<T>(&self, node: usize, action: impl FnOnce(&Server) -> T) -> T {
         action(&lock(&self.all[node].server))
     }
 

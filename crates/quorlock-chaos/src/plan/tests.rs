@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn scope(seed: u64) -> Scope {
-    Scope {
+fn input(seed: u64) -> PlanInput {
+    PlanInput {
         seed,
         nodes: 5,
         quorum: 3,
@@ -16,14 +16,14 @@ fn scope(seed: u64) -> Scope {
 
 #[test]
 fn the_same_seed_gives_the_same_plan_and_another_seed_another() {
-    assert_eq!(plan(&scope(7)), plan(&scope(7)));
-    assert_ne!(plan(&scope(7)), plan(&scope(8)));
+    assert_eq!(plan(&input(7)), plan(&input(7)));
+    assert_ne!(plan(&input(7)), plan(&input(8)));
 }
 
 #[test]
 fn a_run_of_two_minutes_has_every_kind_of_fault_and_a_quiet_end() {
     for seed in 0..50 {
-        let faults = plan(&scope(seed));
+        let faults = plan(&input(seed));
         let kinds: BTreeSet<FaultKind> = faults.iter().map(|fault| fault.injection.kind()).collect();
         // `Cancel` is not planned: clients drop futures by themselves.
         assert_eq!(kinds.len(), FaultKind::ALL.len() - 1, "seed {seed}: {kinds:?}");
@@ -42,7 +42,7 @@ fn the_shortest_run_of_each_kind_has_a_fault() {
         }
         let duration = Duration::from_secs(kind.least_seconds());
         for seed in 0..500 {
-            let short = Scope { kinds: [kind].into(), duration, ..scope(seed) };
+            let short = PlanInput { kinds: [kind].into(), duration, ..input(seed) };
             let faults = plan(&short);
             assert!(!faults.is_empty(), "{kind}, seed {seed}");
             let is_in_time = |fault: &PlannedFault| {
@@ -56,7 +56,7 @@ fn the_shortest_run_of_each_kind_has_a_fault() {
 #[test]
 fn a_subsystem_of_a_node_has_one_fault_at_a_time() {
     for seed in 0..50 {
-        let faults = plan(&scope(seed));
+        let faults = plan(&input(seed));
         for (index, fault) in faults.iter().enumerate() {
             for later in faults[index + 1..].iter().filter(|later| later.at < fault.at + fault.duration) {
                 let shared = fault.nodes.iter().any(|node| later.nodes.contains(node));
@@ -73,7 +73,7 @@ fn a_subsystem_of_a_node_has_one_fault_at_a_time() {
 #[test]
 fn stale_keys_are_on_a_minority() {
     for seed in 0..50 {
-        let faults = plan(&scope(seed));
+        let faults = plan(&input(seed));
         let stale: Vec<_> =
             faults.iter().filter(|fault| fault.injection.kind() == FaultKind::StaleKey).collect();
         assert!(!stale.is_empty() && stale.iter().all(|fault| fault.nodes.len() <= 2), "seed {seed}");
@@ -86,7 +86,7 @@ fn stale_keys_are_on_a_minority() {
 fn no_clock_error_reaches_half_a_probation() {
     for seed in 0..50 {
         let mut gained = [0_i64; 5];
-        for fault in plan(&scope(seed)) {
+        for fault in plan(&input(seed)) {
             for node in fault.nodes {
                 if let Injection::ClockSkew { ppm } = fault.injection {
                     gained[node] += fault.duration.as_millis() as i64 * ppm / 1_000;

@@ -14,7 +14,7 @@ use super::Config;
 use super::log::EventLog;
 use crate::history::Event;
 use crate::watchdog::Watchdog;
-use crate::workload::{ClientCommand, Spec};
+use crate::workload::{ClientCommand, ClientSpec};
 
 /// The live client processes of a run.
 pub(super) struct ClientPool<'a> {
@@ -48,7 +48,7 @@ impl<'a> ClientPool<'a> {
     }
 
     /// Starts one more client, with the next number.
-    pub(super) fn start_client(&self, spec: impl FnOnce(u32) -> Spec) -> io::Result<()> {
+    pub(super) fn start_client(&self, spec: impl FnOnce(u32) -> ClientSpec) -> io::Result<()> {
         let mut processes = self.processes();
         let process = processes.next;
         processes.next += 1;
@@ -57,7 +57,7 @@ impl<'a> ClientPool<'a> {
         Ok(())
     }
 
-    fn start(&self, spec: &Spec) -> io::Result<ClientProcess> {
+    fn start(&self, spec: &ClientSpec) -> io::Result<ClientProcess> {
         let folder = tempfile::Builder::new().prefix("quorlock-client-").tempdir()?;
         let mut watchdog = Watchdog::for_folder(folder.path())?;
         let (program, args) = &self.config.program;
@@ -98,16 +98,16 @@ impl<'a> ClientPool<'a> {
     }
 
     pub(super) fn unreserve(&self, process: u32) {
-        self.with(process, |client| client.is_busy = false);
+        self.with_client(process, |client| client.is_busy = false);
     }
 
     pub(super) fn signal(&self, process: u32, signal: Signal) -> io::Result<()> {
-        let sent = self.with(process, |client| kill_process(Pid::from_child(&client.child), signal));
+        let sent = self.with_client(process, |client| kill_process(Pid::from_child(&client.child), signal));
         Ok(sent.unwrap_or(Ok(()))?)
     }
 
     pub(super) fn send(&self, process: u32, command: &ClientCommand) -> io::Result<()> {
-        self.with(process, |client| client.send(command)).unwrap_or(Ok(()))
+        self.with_client(process, |client| client.send(command)).unwrap_or(Ok(()))
     }
 
     /// Kills the process. Returns when all its output has been read.
@@ -153,7 +153,7 @@ impl<'a> ClientPool<'a> {
         Ok(failures)
     }
 
-    fn with<T>(&self, process: u32, action: impl FnOnce(&mut ClientProcess) -> T) -> Option<T> {
+    fn with_client<T>(&self, process: u32, action: impl FnOnce(&mut ClientProcess) -> T) -> Option<T> {
         self.processes().alive.iter_mut().find(|client| client.process == process).map(action)
     }
 

@@ -39,7 +39,7 @@ impl EventLog {
 
     /// Records a fault and returns its id.
     pub(super) fn record_fault(&self, injection: Injection, nodes: &[usize], processes: &[u32]) -> u64 {
-        self.state().fault(Fault {
+        self.state().record_fault(Fault {
             id: 0,
             kind: injection.kind().name().to_owned(),
             nodes: nodes.to_vec(),
@@ -69,7 +69,7 @@ impl EventLog {
                 EventKind::Abandoned if !state.is_shutting_down => {
                     state.forget(client);
                     // The run told its clients to drop futures, so it is recorded as a fault of the run.
-                    let fault = state.fault(Fault {
+                    let fault = state.record_fault(Fault {
                         id: 0,
                         kind: CANCEL.to_owned(),
                         nodes: Vec::new(),
@@ -139,7 +139,7 @@ impl EventLog {
 
 impl State {
     /// Records this fault with the next id.
-    fn fault(&mut self, fault: Fault) -> u64 {
+    fn record_fault(&mut self, fault: Fault) -> u64 {
         let id = self.faults;
         self.faults += 1;
         if fault.kind != CANCEL {

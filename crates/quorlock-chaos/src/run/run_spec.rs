@@ -23,7 +23,7 @@ use super::timing::{
 use super::{Config, Progress, RunError, StopSignal};
 use crate::faults::{Injection, InjectionError, Nodes, PlannedFault, Prepared, Sides};
 use crate::history::{self, Control, EventKind, History, Settings};
-use crate::workload::{ClientCommand, Spec};
+use crate::workload::{ClientCommand, ClientSpec};
 use crate::{ClockLibrary, Data, Server, Setup};
 
 /// The specification of a run.
@@ -78,7 +78,7 @@ impl RunSpec<'_> {
         progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<History, RunError> {
         let nodes = Nodes::start(self.config.nodes, &self.server.setup, self.keys().collect())?;
-        let server = nodes.with(0, server_name)?;
+        let server = nodes.with_server(0, server_name)?;
         for planned in self.whole_run_faults() {
             for node in &planned.nodes {
                 nodes.begin(*node, planned.injection, planned.duration, &Prepared::Data(Data::Kept))?;
@@ -89,7 +89,7 @@ impl RunSpec<'_> {
         }
         let no_clients = |error: std::io::Error| RunError::Clients(error.to_string());
         // In a server's folder, because the watchdog removes that in every case.
-        let stores = nodes.with(0, |server| server.dir().join("stores"));
+        let stores = nodes.with_server(0, |server| server.dir().join("stores"));
         fs::create_dir(&stores).map_err(no_clients)?;
         let log = Arc::new(EventLog::default());
         log.record(EventKind::Settings(self.settings(server)));
@@ -157,7 +157,7 @@ impl RunState<'_> {
     fn start_client(&self) -> std::io::Result<()> {
         let RunSpec { config, server, cancels, tasks, long_holds, very_long_holds, has_long_waits, .. } =
             self.spec;
-        self.clients.start_client(|process| Spec {
+        self.clients.start_client(|process| ClientSpec {
             process,
             seed: config.seed,
             urls: self.nodes.urls(process as usize % Sides::COUNT),
@@ -197,20 +197,20 @@ impl RunState<'_> {
                     planned.at.saturating_sub(elapsed()).min(PROGRESS_INTERVAL)
                 });
                 self.stop.sleep(next.max(Duration::from_millis(1)));
-                self.show(self.spec.name, elapsed(), self.spec.duration, progress)?;
+                self.report_progress(self.spec.name, elapsed(), self.spec.duration, progress)?;
             }
             let from = history::now();
             let elapsed = || Duration::from_nanos(history::now().saturating_sub(from));
             while injections.iter().any(|fault| !fault.is_finished()) {
                 self.stop.sleep(PROGRESS_INTERVAL);
-                self.show("recovering", elapsed(), Duration::ZERO, progress)?;
+                self.report_progress("recovering", elapsed(), Duration::ZERO, progress)?;
             }
             Ok(())
         })
     }
 
     /// Reports progress, and ends the run if the callback asks for it.
-    fn show(
+    fn report_progress(
         &self,
         stage: &'static str,
         elapsed: Duration,
@@ -236,10 +236,10 @@ impl RunState<'_> {
         let from = history::now();
         let elapsed = || Duration::from_nanos(history::now().saturating_sub(from));
         thread::scope(|scope| {
-            let ending = scope.spawn(|| self.end(sampler));
+            let ending = scope.spawn(|| self.end_run(sampler));
             while !ending.is_finished() {
                 thread::sleep(PROGRESS_INTERVAL);
-                self.show("settling", elapsed(), Duration::ZERO, progress)?;
+                self.report_progress("settling", elapsed(), Duration::ZERO, progress)?;
             }
             Ok(ending.join().expect("no panic"))
         })
@@ -331,7 +331,7 @@ impl RunState<'_> {
     }
 
     /// Ends all clients, then records the keys that are left on the nodes.
-    fn end(&self, sampler: Sampler) -> std::io::Result<()> {
+    fn end_run(&self, sampler: Sampler) -> std::io::Result<()> {
         self.log.begin_shutdown();
         for (process, problem) in self.clients.stop_all(CLIENT_STOP_TIMEOUT)? {
             self.log.record_error(format!("client {process} {problem}"));
@@ -341,7 +341,7 @@ impl RunState<'_> {
         thread::sleep(TTL + SLACK);
         for node in 0..self.nodes.count() {
             for key in self.keys() {
-                match self.nodes.with(node, |server| server.command::<i64>(&["PTTL", &key])) {
+                match self.nodes.with_server(node, |server| server.command::<i64>(&["PTTL", &key])) {
                     Ok(-2) => {}
                     Ok(ttl_ms) => self.log.record(EventKind::KeyLeft { node, key, ttl_ms }),
                     Err(error) => {

@@ -242,7 +242,7 @@ fn clients(world: &World<'_>, attempts: &[LockAttempt<'_>], labels: &mut StringT
     let mut lanes: Vec<(Lane, u64)> = Vec::new();
     for ((process, task), attempts) in tasks {
         let began_at = attempts[0].waiting_since;
-        let killed = world.killed(process);
+        let killed = world.killed_at(process);
         let ends_at = killed.unwrap_or(u64::MAX);
         let free = lanes.iter().position(|(_, until)| *until <= began_at);
         let index = free.unwrap_or_else(|| {
@@ -290,9 +290,9 @@ fn attempt_segments(
     let number = number.map_or(String::new(), |number| format!(", number {number}"));
     let holds = labels.index_of(format!("{name} holds {keys}{number}"));
     spans.push(segment(world, held, State::Holding, attempt.process, holds));
-    if let Some(lost) = attempt.lost {
+    if let Some(lost) = attempt.lost_at {
         let has_lost = labels.index_of(format!("{name} has lost {keys}"));
-        let to = attempt.releasing.unwrap_or(lost).max(lost + 1_000_000);
+        let to = attempt.releasing_at.unwrap_or(lost).max(lost + 1_000_000);
         let span = Span { from: lost.min(held.to), to };
         spans.push(segment(world, span, State::Lost, attempt.process, has_lost));
     }

@@ -13,7 +13,7 @@ pub(super) struct Line {
 }
 
 /// The events that show the violation, and those shortly before and after, ordered by time.
-pub(super) fn around(history: &History, violation: &Violation) -> Vec<Line> {
+pub(super) fn events_around(history: &History, violation: &Violation) -> Vec<Line> {
     let events = history.events();
     let index = events.partition_point(|event| event.at < violation.at);
     let is_shown = |index: &usize| {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::chart_data::ChartData;
-use super::narrative::around;
+use super::narrative::events_around;
 use super::text::text;
 use crate::checker::{Verdict, counted, times};
 use crate::history::{Effect, Event, EventKind, History};
@@ -182,7 +182,7 @@ fn violations(history: &History, verdict: &Verdict) -> String {
             violation.invariant,
             escaped(&violation.message),
         );
-        for line in around(history, violation) {
+        for line in events_around(history, violation) {
             let class = if line.is_evidence { " class=\"evidence\"" } else { "" };
             let relative = (i128::from(line.at) - i128::from(violation.at)) as f64 / 1e6;
             let _ = write!(

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::chart_data::{ChartData, Lane, Segment, State};
-use super::narrative::around;
+use super::narrative::events_around;
 use crate::checker::{Verdict, times};
 use crate::history::History;
 
@@ -202,7 +202,7 @@ fn report(text: &mut String, history: &History, verdict: &Verdict, columns: usiz
         let at = seconds(violation.at);
         let paragraph = format!("\nVIOLATION at {at:.3} s: {}: {}", violation.invariant, violation.message);
         wrapped(text, &paragraph, columns, "  ");
-        for line in around(history, violation) {
+        for line in events_around(history, violation) {
             let sign = if line.is_evidence { '>' } else { ' ' };
             let paragraph =
                 format!("  {sign} {:>10.6} s  {:<12} {}", seconds(line.at), line.actor, line.description);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ClientCommand {
     /// The first command.
-    Begin(Box<Spec>),
+    Begin(Box<ClientSpec>),
     /// Blocks the runtime.
     Block {
         /// The duration in milliseconds.
@@ -19,7 +19,7 @@ pub(crate) enum ClientCommand {
 
 /// The specification of a client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Spec {
+pub(crate) struct ClientSpec {
     /// Its number in the history.
     pub(crate) process: u32,
     pub(crate) seed: u64,

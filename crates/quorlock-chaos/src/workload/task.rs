@@ -9,14 +9,14 @@ use quorlock::{AcquireError, ExtendError, Guard, Mutex, Redlock, ReleaseError};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Spec;
+use super::ClientSpec;
 use super::event_writer::EventWriter;
 use super::store::{Store, Stores};
 use crate::history::{self, EventKind, FailureReason, LockKind};
 use crate::seeded_rng::SeededRng;
 
 pub(super) struct Task {
-    spec: Arc<Spec>,
+    spec: Arc<ClientSpec>,
     redlock: Redlock,
     stores: Arc<Stores>,
     writer: EventWriter,
@@ -26,7 +26,7 @@ pub(super) struct Task {
 
 impl Task {
     pub(super) fn new(
-        spec: Arc<Spec>,
+        spec: Arc<ClientSpec>,
         redlock: Redlock,
         stores: Arc<Stores>,
         number: u32,
