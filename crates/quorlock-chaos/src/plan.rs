@@ -2,7 +2,7 @@
 //! lock survives.
 //!
 //! Faults come in overlapping groups: some hit a minority of the nodes, some hit all. The next group begins
-//! when a quorum of nodes votes again, so that recovery is observed.
+//! when a quorum votes again, after probation at the latest, so that every outage has a bounded duration.
 
 #[cfg(test)]
 mod tests;

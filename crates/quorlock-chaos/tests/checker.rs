@@ -160,7 +160,7 @@ fn a_deadline_shows_when_the_granting_request_was_sent() {
 fn an_attempt_that_began_before_the_other_grant_may_have_the_smaller_number() {
     // Client 2 began at 190 ms and was slow: client 1 acquired and released the lock meanwhile.
     let mut builder = builder();
-    builder.hold(1, 0, 200, 210, Some(20)).acquire_slowly(2, 0, 190, 400, 500, Some(19));
+    builder.hold(1, 0, 200, 210, Some(20)).hold_after_slow_grant(2, 0, 190, 400, 500, Some(19));
     check(&builder, &[], &[]);
 }
 

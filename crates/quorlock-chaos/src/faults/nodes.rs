@@ -189,7 +189,7 @@ impl Nodes {
             Injection::HalfOpen { sides } => sides.indexes().for_each(|side| proxy.reset(side)),
             Injection::StaleKey { .. } => stale::remove(&lock(server), &self.keys)?,
             Injection::ClockSkew { .. } => {
-                lock(server).clock().ok_or(InjectionError::NoClock)?.set_rate(0)?
+                lock(server).clock().ok_or(InjectionError::NoClock)?.set_rate(0)?;
             }
             Injection::ClockJump { micros } => {
                 lock(server).clock().ok_or(InjectionError::NoClock)?.step(-micros)?;

@@ -152,7 +152,7 @@ impl HistoryBuilder {
     }
 
     /// An attempt that began at `requested_at`, was granted at `from`, and released at `to`.
-    pub fn acquire_slowly(
+    pub fn hold_after_slow_grant(
         &mut self,
         process: u32,
         attempt: u32,
