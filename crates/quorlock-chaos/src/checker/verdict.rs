@@ -182,7 +182,7 @@ impl fmt::Display for Verdict {
             0 => write!(f, "every invariant held, but no fault tested one")?,
             1 => write!(f, "1 INVARIANT VIOLATED ({})", self.violations[0].invariant.name())?,
             count => {
-                write!(f, "{count} INVARIANTS VIOLATED (first: {})", self.violations[0].invariant.name())?
+                write!(f, "{count} INVARIANTS VIOLATED (first: {})", self.violations[0].invariant.name())?;
             }
         }
         let faults: usize = self.faults.values().sum();
