@@ -252,8 +252,7 @@ impl<'a> World<'a> {
                 }
             }
         }
-        // At equal times, beginnings sort before ends, so that there is no quorum of no duration between two
-        // faults.
+        // At equal times, beginnings sort before ends, so that two adjacent faults leave no quorum in between.
         edges.sort_by_key(|(at, change, _)| (*at, -change));
         let mut fault_counts = vec![0_i64; self.settings.nodes];
         let mut spans = Vec::new();
