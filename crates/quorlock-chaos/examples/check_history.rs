@@ -1,6 +1,7 @@
-//! Checks a history read from standard input. Exit code 0 if every invariant held. With an argument, that file becomes
-//! the HTML page; with `-`, the chart is drawn as text; with `--json`, the verdict is printed as JSON, and the exit
-//! code is always 0.
+//! Checks a history from standard input. The exit code is 0 if every invariant held.
+//!
+//! An argument names a file for the HTML page; `-` draws the chart as text. `--json` prints the verdict as
+//! JSON and always exits with 0.
 
 use std::io;
 use std::process::ExitCode;
@@ -17,7 +18,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
             println!("{}", serde_json::to_string(&verdict)?);
             return Ok(ExitCode::SUCCESS);
         }
-        Some(letters) if letters == "-" => print!("{}", text(&history, &verdict, 80)),
+        Some(dash) if dash == "-" => print!("{}", text(&history, &verdict, 80)),
         Some(page) => std::fs::write(page, html(&history, &verdict))?,
         None => {
             println!("{verdict}");

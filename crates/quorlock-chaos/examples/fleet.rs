@@ -1,6 +1,8 @@
-//! Starts servers for a script to break. It prints their URLs, joined by commas, then executes each line of its input
-//! (`kill 2`, `restart 2`, `pause 2`, `resume 2`, counted from 0; a restart keeps the data) and answers `done`. All
-//! servers end when the input ends.
+//! Starts servers and injects faults into them, on command of a script.
+//!
+//! It prints the URLs, joined by commas. Then it executes each line of its input (`kill 2`, `restart 2`,
+//! `pause 2`, `resume 2`) and prints `done`. Servers are counted from 0; a restart keeps the data. All
+//! servers end with the input.
 //!
 //! `fleet COUNT`
 
@@ -15,15 +17,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{}", fleet.nodes());
     for command in io::stdin().lines() {
         let command = command?;
-        let (act, place) = command.split_once(' ').ok_or("a command is an action and a number")?;
+        let (action, index) = command.split_once(' ').ok_or("a command is an action and a number")?;
         let server =
-            fleet.servers_mut().get_mut(place.parse::<usize>()?).ok_or("no server has that number")?;
-        match act {
+            fleet.servers_mut().get_mut(index.parse::<usize>()?).ok_or("no server has that number")?;
+        match action {
             "kill" => server.kill(),
             "restart" => server.restart(Data::Kept)?,
             "pause" => server.pause(),
             "resume" => server.resume(),
-            _ => return Err(format!("unknown action {act}").into()),
+            _ => return Err(format!("unknown action {action}").into()),
         }
         println!("done");
     }

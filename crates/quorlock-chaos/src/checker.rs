@@ -1,13 +1,13 @@
-//! The checker: reads a [`History`] and reports every violated invariant. It reads nothing else: no server, no clock,
-//! no random number.
+//! The checker: reads a [`History`] and reports every violated invariant. It reads nothing else: no server,
+//! no clock, no random number.
 //!
-//! What a fault excuses is computed from the fault log and the lock's own claims, case by case. For example, two
-//! holders at once are excused if, and only if, more nodes misbehaved than that very lock could spare. Each excused
-//! violation is listed as [`ExcusedViolation`], never dropped. A history in which nothing happened, in which a client
-//! falls silent, or which contradicts itself is a violation too.
+//! For each violation the checker decides from the fault log and the lock's own events whether faults excuse
+//! it. For example, two holders at once are excused only if more nodes were faulty than that lock could
+//! spare. Each excused violation is listed as [`ExcusedViolation`]. A history that is empty, incomplete or
+//! inconsistent is a violation too.
 //!
-//! A lock that stands on fewer nodes than it could looks normal to its client until one more node fails. So the run
-//! also samples the nodes, and the checker verifies [`Invariant::Redundancy`].
+//! A lock whose key is on fewer nodes than possible looks normal to its client until one more node fails. So
+//! the run also samples the nodes, and the checker verifies [`Invariant::Redundancy`].
 
 mod exclusion;
 mod fencing;
@@ -48,7 +48,7 @@ pub fn check_history(history: &History) -> Verdict {
     findings.verdict(history, &world, &attempts)
 }
 
-/// What the parts of the checker have found so far.
+/// The violations and measurements found so far.
 #[derive(Default)]
 pub(crate) struct Findings {
     violations: Vec<Violation>,
@@ -63,9 +63,9 @@ impl Findings {
         self.violations.push(Violation { invariant, at, message, events });
     }
 
-    fn expected_violation(&mut self, invariant: Invariant, at: u64, events: Vec<usize>, because: String) {
-        let case = self.expected.entry((invariant, because.clone()));
-        case.or_insert(ExcusedViolation { invariant, count: 0, excuse: because, at, events }).count += 1;
+    fn expected_violation(&mut self, invariant: Invariant, at: u64, events: Vec<usize>, excuse: String) {
+        let case = self.expected.entry((invariant, excuse.clone()));
+        case.or_insert(ExcusedViolation { invariant, count: 0, excuse, at, events }).count += 1;
     }
 
     /// Adds to the excused violations if there is an excuse, else to the violations.
@@ -78,7 +78,7 @@ impl Findings {
         excuse: Option<String>,
     ) {
         match excuse {
-            Some(because) => self.expected_violation(invariant, at, events, because),
+            Some(excuse) => self.expected_violation(invariant, at, events, excuse),
             None => self.violation(invariant, at, events, message),
         }
     }
@@ -96,8 +96,8 @@ impl Findings {
                 .sum(),
         });
         let mut faults = BTreeMap::new();
-        for bout in &world.fault_windows {
-            *faults.entry(bout.fault.kind.clone()).or_insert(0) += 1;
+        for window in &world.fault_windows {
+            *faults.entry(window.fault.kind.clone()).or_insert(0) += 1;
         }
         let recoveries = self.recoveries;
         Verdict {
@@ -119,8 +119,8 @@ impl Findings {
     }
 }
 
-/// Formats a time as seconds since the beginning of the run.
-pub(crate) fn clock(world: &World<'_>, at: u64) -> String {
+/// Formats a time as seconds since the start of the run.
+pub(crate) fn format_time(world: &World<'_>, at: u64) -> String {
     format!("{:.3} s", at.saturating_sub(world.from) as f64 / 1e9)
 }
 

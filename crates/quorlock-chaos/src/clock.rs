@@ -1,7 +1,7 @@
-//! Servers whose wall clock can be set while they run.
+//! Virtual wall clocks for real servers, which can be set while a server runs.
 //!
-//! The servers are real; the time that they read is not, because a small library is loaded before them. So this needs
-//! Linux, a C compiler `cc`, and servers that can load libraries.
+//! A small library, loaded with `LD_PRELOAD`, changes the time that a server reads. So this needs Linux, a C
+//! compiler `cc`, and servers that can load libraries.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -15,14 +15,14 @@ use tempfile::TempDir;
 use crate::history;
 use crate::watchdog::Watchdog;
 
-/// The built library that changes clocks, for [`Setup::clocks`](crate::Setup::clocks). It is cheap to clone and deleted
-/// with the last clone, so it lives as long as its servers.
+/// The built library of virtual clocks, for [`Setup::clocks`](crate::Setup::clocks). Its clones share one
+/// file, which is deleted with the last of them.
 #[derive(Clone, Debug)]
 pub struct ClockLibrary {
     files: Arc<LibraryFiles>,
 }
 
-/// Its folder, and the watchdog that removes it if this process is killed.
+/// The folder of the library, and the watchdog that removes it if this process is killed.
 #[derive(Debug)]
 struct LibraryFiles {
     folder: TempDir,
@@ -33,7 +33,7 @@ struct LibraryFiles {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClockError {
-    /// Another system than Linux.
+    /// The system is not Linux.
     #[error("this is not Linux")]
     NotLinux,
     /// There is no C compiler.
@@ -42,7 +42,7 @@ pub enum ClockError {
     /// The library could not be built.
     #[error("the C compiler failed: {0}")]
     NotBuilt(String),
-    /// There is no place for the library.
+    /// The folder or a process for the library could not be created.
     #[error("no folder or process for the clock library: {0}")]
     System(#[from] io::Error),
 }
@@ -78,28 +78,29 @@ impl ClockLibrary {
         self.files.folder.path().join("clock.so")
     }
 
-    /// The environment that makes a process read `clock` as its wall clock.
+    /// The environment variables that make a process read `clock` as its wall clock.
     pub(crate) fn environment(&self, clock: &Clock) -> [(&'static str, PathBuf); 2] {
         [("LD_PRELOAD", self.file()), ("QUORLOCK_CHAOS_CLOCK", clock.path.clone())]
     }
 }
 
-/// The wall clock of one server, correct at first. A restart of the server keeps its setting.
+/// The wall clock of one server: correct at first, then as set. It keeps its setting when the server
+/// restarts.
 #[derive(Debug)]
 pub struct Clock {
     path: PathBuf,
-    bend: Mutex<ClockRule>,
+    rule: Mutex<ClockRule>,
     file: File,
 }
 
-/// The error of a clock: an offset at one time of the boot clock, and its growth per second since.
+/// The error of a clock: an offset at one time of the boot clock, and a rate since then.
 #[derive(Clone, Copy, Debug, Default)]
 struct ClockRule {
     from: u64,
     micros: i64,
-    millionths: i64,
-    /// Which of the two slots in the file holds it.
-    place: u64,
+    ppm: i64,
+    /// The slot in the file that holds it: 0 or 1.
+    slot: u64,
 }
 
 impl Clock {
@@ -107,49 +108,49 @@ impl Clock {
     pub(crate) fn new(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path)?;
         file.set_len(FILE_LEN)?;
-        Ok(Self { path: path.to_owned(), bend: Mutex::default(), file })
+        Ok(Self { path: path.to_owned(), rule: Mutex::default(), file })
     }
 
-    /// Sets it ahead by this many microseconds; back, if they are negative.
+    /// Sets it ahead by this many microseconds; back if negative.
     ///
     /// # Errors
     ///
     /// If its file cannot be written.
     pub fn step(&self, micros: i64) -> io::Result<()> {
-        self.rule(|bend| bend.micros += micros)
+        self.change_rule(|rule| rule.micros += micros)
     }
 
-    /// Makes it gain this many microseconds each second from now on; lose them, if they are negative. The offset so far
+    /// Makes it gain this many microseconds per second from now on; lose them if negative. The offset so far
     /// stays.
     ///
     /// # Errors
     ///
     /// If its file cannot be written.
-    pub fn set_rate(&self, millionths: i64) -> io::Result<()> {
-        self.rule(|bend| bend.millionths = millionths)
+    pub fn set_rate(&self, ppm: i64) -> io::Result<()> {
+        self.change_rule(|rule| rule.ppm = ppm)
     }
 
-    /// By how many microseconds it is ahead right now.
+    /// How many microseconds it is ahead now.
     #[must_use]
     pub fn offset_micros(&self) -> i64 {
-        self.bend.lock().unwrap_or_else(PoisonError::into_inner).offset_at(history::now())
+        self.rule.lock().unwrap_or_else(PoisonError::into_inner).offset_at(history::now())
     }
 
-    fn rule(&self, change: impl FnOnce(&mut ClockRule)) -> io::Result<()> {
-        let mut bend = self.bend.lock().unwrap_or_else(PoisonError::into_inner);
+    fn change_rule(&self, change: impl FnOnce(&mut ClockRule)) -> io::Result<()> {
+        let mut rule = self.rule.lock().unwrap_or_else(PoisonError::into_inner);
         let from = history::now();
-        *bend = ClockRule { from, micros: bend.offset_at(from), place: 1 - bend.place, ..*bend };
-        change(&mut bend);
-        let words = [bend.from as i64, bend.micros, bend.millionths].map(i64::to_ne_bytes);
-        self.file.write_all_at(&words.concat(), 8 + bend.place * 24)?;
-        self.file.write_all_at(&bend.place.to_ne_bytes(), 0)
+        *rule = ClockRule { from, micros: rule.offset_at(from), slot: 1 - rule.slot, ..*rule };
+        change(&mut rule);
+        let numbers = [rule.from as i64, rule.micros, rule.ppm].map(i64::to_ne_bytes);
+        self.file.write_all_at(&numbers.concat(), 8 + rule.slot * 24)?;
+        self.file.write_all_at(&rule.slot.to_ne_bytes(), 0)
     }
 }
 
 impl ClockRule {
     fn offset_at(&self, at: u64) -> i64 {
-        let past_micros = at.saturating_sub(self.from) as i64 / 1_000;
-        self.micros + past_micros * self.millionths / 1_000_000
+        let elapsed_micros = at.saturating_sub(self.from) as i64 / 1_000;
+        self.micros + elapsed_micros * self.ppm / 1_000_000
     }
 }
 

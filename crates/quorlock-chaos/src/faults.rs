@@ -1,13 +1,13 @@
 //! The kinds of faults, by name.
 
-mod act;
+mod injection;
 mod nodes;
 mod stale;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-pub(crate) use act::{Injection, PlannedFault, Sides};
+pub(crate) use injection::{Injection, PlannedFault, Sides};
 pub(crate) use nodes::{InjectionError, Nodes, Prepared};
 
 /// A kind of fault.
@@ -28,29 +28,29 @@ pub enum FaultKind {
     Flush,
     /// `SCRIPT FLUSH`.
     ScriptFlush,
-    /// A replica that lags takes the node's place.
+    /// A replica that lags replaces the node.
     Failover,
     /// The memory is full.
     MemoryFull,
-    /// A network that is slow, and not evenly so.
+    /// Traffic is delayed, with jitter.
     Latency,
-    /// A network in which nothing arrives.
+    /// Nothing arrives, in either direction.
     Partition,
-    /// A network in which one direction works.
+    /// Nothing arrives, in one direction.
     AsymmetricPartition,
     /// Connections are reset.
     Reset,
-    /// Clients keep connections that the server no longer knows.
+    /// Clients keep connections that the server has closed.
     HalfOpen,
-    /// The network does not read what clients send.
+    /// The network reads nothing from clients.
     NoRead,
     /// Connections end in the middle of a reply.
     Truncate,
-    /// Stale keys take the place of locks' keys, on a minority of the servers.
+    /// Stale keys have the names of locks' keys, on a minority of the servers.
     StaleKey,
-    /// A server's clock runs a tenth too fast or too slow.
+    /// A server's clock runs 10 % too fast or too slow.
     ClockSkew,
-    /// A server's clock is set.
+    /// A server's clock is set ahead or back.
     ClockJump,
     /// The clocks of all servers but one are behind, from the start.
     ClockOffset,
@@ -64,7 +64,7 @@ pub enum FaultKind {
     BlockRuntime,
 }
 
-/// A name that is not a fault.
+/// An unknown name of a fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no fault called {name:?}; there are all, {}", names())]
 pub struct UnknownFault {
@@ -73,7 +73,7 @@ pub struct UnknownFault {
 }
 
 impl FaultKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 24] = [
         Self::Kill,
         Self::DataLoss,
@@ -101,7 +101,7 @@ impl FaultKind {
         Self::BlockRuntime,
     ];
 
-    /// The kinds named in a list such as `kill,pause`; all, if `all` is among them.
+    /// The kinds named in a list such as `kill,pause`. The name `all` stands for all kinds.
     ///
     /// # Errors
     ///
@@ -138,32 +138,32 @@ impl FaultKind {
             Self::StaleData => {
                 ("stale-data", "a server is killed and comes back with an old copy of its data")
             }
-            Self::Pause => ("pause", "a server stands still (SIGSTOP, SIGCONT)"),
+            Self::Pause => ("pause", "a server is paused (SIGSTOP, SIGCONT)"),
             Self::ClientPause => {
                 ("client-pause", "a server delays all commands, or all writes (CLIENT PAUSE)")
             }
-            Self::Flush => ("flush", "a server's data are deleted (FLUSHALL)"),
+            Self::Flush => ("flush", "a server's data is deleted (FLUSHALL)"),
             Self::ScriptFlush => ("script-flush", "a server loses its scripts (SCRIPT FLUSH)"),
-            Self::Failover => ("failover", "a replica that lags takes a server's place"),
+            Self::Failover => ("failover", "a replica that lags replaces a server"),
             Self::MemoryFull => ("memory-full", "a server's memory is full, under each eviction policy"),
             Self::Latency => ("latency", "all traffic is delayed, with jitter"),
             Self::Partition => ("partition", "nothing arrives, in either direction"),
             Self::AsymmetricPartition => ("asymmetric-partition", "nothing arrives, in one direction"),
             Self::Reset => ("reset", "connections are reset"),
-            Self::HalfOpen => ("half-open", "clients keep connections that the server no longer knows"),
+            Self::HalfOpen => ("half-open", "clients keep connections that the server has closed"),
             Self::NoRead => {
                 ("no-read", "the network reads nothing from clients, until they can send no more")
             }
             Self::Truncate => ("truncate", "connections end in the middle of a reply"),
             Self::StaleKey => {
-                ("stale-key", "stale keys take the place of locks' keys, on a minority of the servers")
+                ("stale-key", "stale keys have the names of locks' keys, on a minority of the servers")
             }
             Self::ClockSkew => ("clock-skew", "a server's clock runs 10 % too fast or too slow"),
             Self::ClockJump => ("clock-jump", "a server's clock is set ahead or back, and corrected later"),
             Self::ClockOffset => {
-                ("clock-offset", "all servers' clocks but one are behind, steadily, from the start")
+                ("clock-offset", "the clocks of all servers but one are behind, from the start")
             }
-            Self::ClientStop => ("client-stop", "a client that holds a lock stands still past its ttl"),
+            Self::ClientStop => ("client-stop", "a client that holds a lock is stopped past its ttl"),
             Self::ClientKill => ("client-kill", "a client that holds a lock, or waits for one, is killed"),
             Self::Cancel => {
                 ("cancel", "clients drop the futures that acquire, extend and release, at any point")
@@ -172,11 +172,11 @@ impl FaultKind {
         }
     }
 
-    /// How long a run must last to include this fault for certain.
+    /// The shortest run that includes this fault for certain.
     #[must_use]
     pub const fn least_seconds(self) -> u64 {
         match self {
-            // Stale keys stay so long that clients are observed waiting.
+            // Stale keys stay for up to 5 s, so that waiting clients are observed.
             Self::StaleKey => 11,
             _ => 5,
         }
@@ -185,16 +185,16 @@ impl FaultKind {
     /// The message that a run is too short for it.
     #[must_use]
     pub fn needs_time(self) -> String {
-        let why = match self {
+        let reason = match self {
             Self::StaleKey => {
                 ": the keys stay for up to 5 s, so that clients are observed waiting, and then recovery follows"
             }
             _ => "",
         };
-        format!("needs at least --duration {}s{why}", self.least_seconds())
+        format!("needs at least --duration {}s{reason}", self.least_seconds())
     }
 
-    /// Whether it needs servers whose clocks can be set.
+    /// Whether it needs servers with a [`Clock`](crate::Clock) that can be set.
     #[must_use]
     pub const fn needs_virtual_clock(self) -> bool {
         matches!(self, Self::ClockSkew | Self::ClockJump | Self::ClockOffset)
@@ -228,17 +228,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_names_faults_and_an_unknown_name_is_an_error_with_the_known_ones() {
+    fn an_unknown_name_in_a_list_is_an_error_that_lists_the_known_names() {
         assert_eq!(FaultKind::list("kill, pause"), Ok(BTreeSet::from([FaultKind::Kill, FaultKind::Pause])));
         assert_eq!(FaultKind::list("kill,all").expect("names").len(), FaultKind::ALL.len());
-        let said = FaultKind::list("kill,earthquake").expect_err("not yet").to_string();
+        let message = FaultKind::list("kill,earthquake").expect_err("not yet").to_string();
         for part in ["\"earthquake\"", "all", "kill", "half-open", "client-stop"] {
-            assert!(said.contains(part), "{part} is missing from: {said}");
+            assert!(message.contains(part), "{part} is missing from: {message}");
         }
     }
 
     #[test]
-    fn no_two_have_one_name() {
+    fn names_are_unique() {
         let names: BTreeSet<_> = FaultKind::ALL.map(FaultKind::name).into();
         assert_eq!(names.len(), FaultKind::ALL.len());
     }

@@ -1,34 +1,34 @@
-//! A fleet: several servers, the N independent masters of a lock.
+//! A fleet: several independent servers, the N masters of a lock cluster.
 
 use std::ops::{Index, IndexMut};
 use std::thread;
 
 use crate::{Server, Setup, StartError};
 
-/// Independent servers, counted from 0; all of them go when the fleet is dropped.
+/// Independent servers, counted from 0. They end when the fleet is dropped.
 ///
-/// Faults are done to one server at a time, by its place: `fleet[2].kill()`.
+/// Faults are injected into one server, by its index: `fleet[2].kill()`.
 #[derive(Debug)]
 pub struct Fleet {
     servers: Vec<Server>,
 }
 
 impl Fleet {
-    /// Starts `n` servers as [`Setup::new`] describes them, all at once; returns when every one answers.
+    /// Starts `n` servers with the settings of [`Setup::new`], all at once. Returns when all are ready.
     ///
     /// # Errors
-    /// The first [`StartError`]; the servers that did start are gone again by then.
+    /// The first [`StartError`]; the servers that did start have ended by then.
     pub fn start(n: usize) -> Result<Self, StartError> {
         Self::start_with(n, &Setup::new())
     }
 
-    /// Starts `n` servers that follow `setup`, all at once; returns when every one answers.
+    /// Starts `n` servers with the settings of `setup`, all at once. Returns when all are ready.
     ///
     /// # Errors
-    /// The first [`StartError`]; the servers that did start are gone again by then.
+    /// The first [`StartError`]; the servers that did start have ended by then.
     ///
     /// # Panics
-    /// If the system refuses a thread to start a server from.
+    /// If a thread cannot be started.
     pub fn start_with(n: usize, setup: &Setup) -> Result<Self, StartError> {
         let servers: Result<_, _> = thread::scope(|scope| {
             let starts: Vec<_> = (0..n).map(|_| scope.spawn(|| Server::start(setup))).collect();
@@ -37,7 +37,7 @@ impl Fleet {
         Ok(Self { servers: servers? })
     }
 
-    /// The URL of every server, in order.
+    /// The URLs of the servers, in order.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         self.servers.iter().map(Server::url).collect()
@@ -55,25 +55,25 @@ impl Fleet {
         &self.servers
     }
 
-    /// The servers, in order, to do faults to.
+    /// The servers, in order, mutable for faults.
     #[must_use]
     pub fn servers_mut(&mut self) -> &mut [Server] {
         &mut self.servers
     }
 
-    /// The servers, each on its own from here on.
+    /// Takes the fleet apart: each server then ends when it is dropped itself.
     #[must_use]
     pub fn into_servers(self) -> Vec<Server> {
         self.servers
     }
 
-    /// How many servers there are, dead ones included.
+    /// The number of servers, including dead ones.
     #[must_use]
     pub fn len(&self) -> usize {
         self.servers.len()
     }
 
-    /// Whether this is the fleet of no servers.
+    /// Whether the fleet has no servers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.servers.is_empty()
@@ -83,13 +83,13 @@ impl Fleet {
 impl Index<usize> for Fleet {
     type Output = Server;
 
-    fn index(&self, place: usize) -> &Server {
-        &self.servers[place]
+    fn index(&self, index: usize) -> &Server {
+        &self.servers[index]
     }
 }
 
 impl IndexMut<usize> for Fleet {
-    fn index_mut(&mut self, place: usize) -> &mut Server {
-        &mut self.servers[place]
+    fn index_mut(&mut self, index: usize) -> &mut Server {
+        &mut self.servers[index]
     }
 }

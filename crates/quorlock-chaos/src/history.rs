@@ -1,8 +1,8 @@
 //! The history of a run: one list of events, recorded by all clients and the run, on one clock.
 //!
-//! Client processes write their events to their standard output, one line of JSON each. The run that started them adds
-//! its own (settings, faults) and sorts all by time. That works because all of them read the boot clock of one machine,
-//! which is the same in every process and is never set.
+//! Client processes write their events to standard output, one line of JSON each. The run that started them
+//! adds its own events (settings, faults) and sorts all by time. All processes read the boot clock of one
+//! machine, which is never set.
 
 mod fault;
 mod sample;
@@ -37,74 +37,74 @@ pub enum Actor {
     Run,
     /// A task of a client process.
     Client {
-        /// Which process, counted by the run; a process started in place of a killed one has a number of its own.
+        /// The number of the process. A process that replaces a killed one has a new number.
         process: u32,
-        /// Which of its tasks.
+        /// The number of the task in its process.
         task: u32,
-        /// The number of the task's attempt. Each begins with [`EventKind::Waiting`]. A later event of its lock (a loss
-        /// signal after the next attempt has begun) still carries this number.
+        /// The number of the task's attempt. Each begins with [`EventKind::Waiting`]. A later event of its
+        /// lock, such as a loss signal after the next attempt has begun, carries this number too.
         attempt: u32,
     },
 }
 
-/// What happened. Times are nanoseconds of the boot clock where nothing else is said.
+/// What happened. Times are nanoseconds of the boot clock, unless stated otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
-    /// The run begins, with these settings. Its first event.
+    /// The run begins, with these settings. This is its first event.
     Settings(Settings),
     /// The run is about to inject a fault.
     Fault(Fault),
     /// The fault is applied on all its nodes: an instant effect (a clock that is set) happened before this.
     FaultApplied {
-        /// Which fault.
+        /// The fault's id.
         fault: u64,
     },
     /// The run is about to end the fault: an instant effect (a clock that is corrected) happens after this.
     FaultEnding {
-        /// Which fault.
+        /// The fault's id.
         fault: u64,
     },
-    /// The fault has ended. Faults that pass by themselves (a flush) end at once.
+    /// The fault has ended. A fault without duration (a flush) ends at once.
     FaultEnded {
-        /// Which fault.
+        /// The fault's id.
         fault: u64,
     },
-    /// At the end, long after the last client wanted the key, the run found a lock's key on a node.
+    /// The run found a lock's key on a node at the end, long after the last request for it.
     KeyLeft {
-        /// Which node.
+        /// The number of the node.
         node: usize,
-        /// Its name there.
+        /// The name of the key.
         key: String,
-        /// The rest of its ttl, as `PTTL` returns it: negative if it has none.
+        /// The remaining ttl, as `PTTL` returns it: negative if the key has none.
         ttl_ms: i64,
     },
     /// The run sampled a node, bypassing the network faults, to see the owners of the locks' keys.
     Sampled {
-        /// Which node.
+        /// The number of the node.
         node: usize,
-        /// When it asked. What it saw was so at one moment between then and the time of this event.
+        /// When the request was sent. The sample is from one moment between then and the time of this event.
         requested_at: u64,
-        /// What it saw, by key. A key that is not named here has neither an owner nor a fence there.
+        /// The samples, by key. A key that is missing here has neither an owner nor a fence there.
         keys: BTreeMap<String, KeySample>,
     },
     /// A client's view of a node has changed.
     NodeViewChanged {
-        /// Which node.
+        /// The number of the node.
         node: usize,
         /// The new view.
         view: NodeView,
     },
-    /// A client thread that only sleeps was woken late by this much: the machine gave the process no CPU time.
+    /// A client thread that only sleeps was woken late: the machine gave the process no CPU time.
     RuntimeStalled {
-        /// Milliseconds, until now.
+        /// The delay in milliseconds, up to now.
         millis: u64,
     },
     /// A task requests a lock. Recorded before the request.
     Waiting {
         /// The lock's keys, usually one.
         keys: Vec<String>,
-        /// What kind of lock.
+        /// The kind of lock.
         kind: LockKind,
         /// The lock's ttl.
         ttl_ms: u64,
@@ -117,48 +117,48 @@ pub enum EventKind {
         deadline: u64,
         /// The fencing number; none in plain mode.
         fencing_number: Option<u64>,
-        /// The nonce of the number.
+        /// The nonce of the fencing token.
         nonce: Option<String>,
         /// How many nodes may lose the key early without harm.
         spare_nodes: i32,
     },
     /// The task checked whether its lock is valid. The time is from *before* the check.
     Validated {
-        /// The lock's answer.
+        /// The result.
         valid: bool,
-        /// Its deadline, read after the answer.
+        /// The lock's deadline, read after the check.
         deadline: u64,
         /// How many nodes may lose the key early without harm.
         spare_nodes: i32,
     },
-    /// The loss signal came.
+    /// The task received the loss signal.
     Lost {
-        /// What is known of the cause.
+        /// The cause, if known.
         reason: String,
     },
     /// The release begins. Recorded before it is sent.
     Releasing,
-    /// The release was answered.
+    /// The release is complete.
     Released {
-        /// Whether a quorum has confirmed it.
+        /// Whether a quorum confirmed it.
         confirmed: bool,
     },
     /// The lock was not granted, for an expected reason.
     Failed {
-        /// Which.
+        /// The reason.
         reason: FailureReason,
     },
     /// The task dropped the future that acquires or releases.
     Abandoned,
-    /// It wrote to the protected store, which answered.
+    /// The task wrote to a protected store and received its reply.
     Wrote {
-        /// Which store.
+        /// The name of the store.
         store: String,
-        /// The store's own count of writes, which is the order in which it executed them.
+        /// The store's count of writes: the order in which it executed them.
         position: u64,
-        /// The number sent to the store; none if it checks none.
+        /// The fencing number sent to the store; none if the store checks none.
         fencing_number: Option<u64>,
-        /// The nonce of the number.
+        /// The nonce of the fencing token.
         nonce: Option<String>,
         /// Whether the store accepted it.
         accepted: bool,
@@ -168,16 +168,16 @@ pub enum EventKind {
         /// The error's message.
         message: String,
     },
-    /// Something panicked.
+    /// A thread or task panicked.
     Panicked {
-        /// Its message.
+        /// The panic message.
         message: String,
     },
     /// The actor's last event: a task has ended normally, or the run is over.
     Finished,
 }
 
-/// The kind of a lock, as far as it decides which other locks it excludes.
+/// The kind of a lock: it decides which other locks it excludes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LockKind {
@@ -187,9 +187,9 @@ pub enum LockKind {
     Write,
     /// Allows other readers.
     Read,
-    /// Allows this many at once, this one included.
+    /// One of several permits: up to `of` may be held at once.
     Permit {
-        /// How many.
+        /// The limit.
         of: u32,
     },
 }
@@ -202,12 +202,12 @@ pub enum NodeView {
     Up,
     /// It is not connected.
     Down,
-    /// It is up and casts no vote until then.
+    /// It is up, but casts no vote yet.
     OnProbation {
-        /// Until when.
+        /// The end of probation.
         until: u64,
     },
-    /// It may not serve.
+    /// It cannot serve this client.
     Excluded,
 }
 
@@ -215,13 +215,13 @@ pub enum NodeView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureReason {
-    /// Others hold it.
+    /// Other clients hold it.
     Contended,
-    /// Too few nodes answered.
+    /// Too few nodes replied.
     NoQuorum,
     /// Too many nodes are on probation.
     OnProbation,
-    /// Too many nodes may not serve.
+    /// Too many nodes are excluded.
     NodesExcluded,
     /// The grant came too late to be useful.
     TooLate,
@@ -236,23 +236,23 @@ pub struct History {
 /// Why a history could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ParseHistoryError {
-    /// It could not be read at all.
+    /// The input failed.
     #[error("cannot read the history: {0}")]
     Io(#[from] io::Error),
-    /// A line is no event.
+    /// A line is not an event.
     #[error("line {line} of the history is no event ({cause}): {text}")]
     Line {
-        /// Which line, from 1.
+        /// The number of the line, from 1.
         line: usize,
-        /// Its text.
+        /// The text of the line.
         text: String,
-        /// What is wrong with it.
+        /// The JSON error.
         cause: serde_json::Error,
     },
 }
 
 impl Event {
-    /// Something that happens right now.
+    /// An event that happens right now.
     #[must_use]
     pub fn now(actor: Actor, kind: EventKind) -> Self {
         Self { at: now(), actor, kind }
@@ -260,14 +260,14 @@ impl Event {
 
     /// The event as one line of JSON, without the line's end.
     #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "strings, numbers and lists of them are all it holds")]
+    #[expect(clippy::missing_panics_doc, reason = "it holds only strings, numbers and lists of them")]
     pub fn line(&self) -> String {
-        serde_json::to_string(self).expect("an event has nothing that JSON cannot say")
+        serde_json::to_string(self).expect("every event can be written as JSON")
     }
 }
 
 impl History {
-    /// The history of these events, which may come in any order.
+    /// The history of these events, given in any order.
     #[must_use]
     pub fn new(mut events: Vec<Event>) -> Self {
         // The sort is stable: events of one writer at the same nanosecond keep their order.
@@ -275,12 +275,12 @@ impl History {
         Self { events }
     }
 
-    /// Reads a history of one event a line. A last line without an end is left out: its writer was killed in the
-    /// middle of it.
+    /// Reads a history of one event per line. A last line without an end is skipped: its writer was killed in
+    /// the middle of it.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or a line is no event.
+    /// If the input cannot be read, or a line is not an event.
     pub fn read(mut from: impl BufRead) -> Result<Self, ParseHistoryError> {
         let mut events = Vec::new();
         let mut text = String::new();
@@ -289,16 +289,16 @@ impl History {
             from.read_line(&mut text)?;
             let Some(event) = text.strip_suffix('\n') else { break };
             let event = serde_json::from_str(event);
-            events.push(event.map_err(|why| ParseHistoryError::Line {
+            events.push(event.map_err(|cause| ParseHistoryError::Line {
                 line,
                 text: text.clone(),
-                cause: why,
+                cause,
             })?);
         }
         Ok(Self::new(events))
     }
 
-    /// The events, in the order of time.
+    /// The events, ordered by time.
     #[must_use]
     pub fn events(&self) -> &[Event] {
         &self.events

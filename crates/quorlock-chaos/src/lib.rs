@@ -1,9 +1,9 @@
-//! Real redis-servers and real faults, for tests, benches and `quorlock dev`.
+//! Starts real redis-servers and injects real faults, for tests, benchmarks and `quorlock dev`.
 //!
-//! A [`Server`] is one `redis-server` process of our own on a free loopback port, a [`Fleet`] is several of them
-//! started side by side. They can be killed, paused, brought back with their data, without it, or with what they
-//! knew some time ago; they can be wiped, demoted and promoted, and have their databases swapped; a [`MovableAddress`] is an
-//! address that moves from one to another. Those are the faults that a lock over a quorum has to survive:
+//! A [`Server`] is one `redis-server` process on a free loopback port; a [`Fleet`] is several of them. They
+//! can be killed, paused, and restarted with all, no or old data. They can be wiped, demoted and promoted,
+//! and have their databases swapped. A [`MovableAddress`] moves from one server to another. A quorum lock
+//! must survive these faults:
 //!
 //! ```
 //! use quorlock_chaos::{Data, Fleet};
@@ -17,17 +17,17 @@
 //! fleet[0].restart(Data::Empty)?;
 //! fleet[1].resume();
 //!
-//! let forgotten: Option<String> = fleet[0].command(&["GET", "orders:42"])?;
-//! assert_eq!(forgotten, None);
+//! let lost: Option<String> = fleet[0].command(&["GET", "orders:42"])?;
+//! assert_eq!(lost, None);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Nothing outlives its owner. Servers and their folders go when the value is dropped, when a test panics, and
-//! even when this process is killed with SIGKILL: each server has a watchdog that waits for just that.
-//! Only processes started here are ever signalled, by their process id.
+//! Servers and their folders are removed when the value is dropped, when a test panics, and when this process
+//! is killed with SIGKILL: each server has a watchdog process for that. Only processes started here are
+//! signalled, by their id.
 //!
-//! It runs on Unix systems: it needs `/bin/sh`, and a server binary that [`locate`] finds.
+//! Requirements: a Unix system with `/bin/sh`, and a server binary that [`locate`] finds.
 
 pub mod checker;
 mod clock;

@@ -6,11 +6,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// Finds the server to start: what `QUORLOCK_REDIS_SERVER` names (a path, or a name to look up), else
-/// `redis-server`, else `valkey-server`, in `PATH` and in the places that a `PATH` often leaves out.
+/// Finds the server binary: `QUORLOCK_REDIS_SERVER` (a path or a name), else `redis-server`, else
+/// `valkey-server`. Names are looked up in `PATH` and in folders that a `PATH` often lacks.
 ///
 /// # Errors
-/// [`NoBinary`], which says how to get one.
+/// [`NoBinary`], with instructions for installing one.
 pub fn locate() -> Result<PathBuf, NoBinary> {
     search(
         env::var_os(VARIABLE).filter(|name| !name.to_string_lossy().trim().is_empty()),
@@ -18,7 +18,7 @@ pub fn locate() -> Result<PathBuf, NoBinary> {
     )
 }
 
-/// There is no server binary; the message tells what to install.
+/// There is no server binary. The message names the packages to install.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}; install Redis or Valkey ({INSTALL}), or set {VARIABLE} to the path of a server", self.sought())]
 pub struct NoBinary {
@@ -26,13 +26,13 @@ pub struct NoBinary {
 }
 
 impl NoBinary {
-    /// Whether the environment variable names what is not there.
+    /// Whether the environment variable is set, to something that is not a program.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.is_set
     }
 
-    /// Does not show the variable's value.
+    /// What was searched for. The variable's value is not shown.
     fn sought(&self) -> String {
         if self.is_set {
             format!("{VARIABLE}: it names no program that can be executed")
@@ -42,13 +42,14 @@ impl NoBinary {
     }
 }
 
-fn search(chosen: Option<OsString>, path: Option<&OsStr>) -> Result<PathBuf, NoBinary> {
-    let is_set = chosen.is_some();
-    let names = chosen.map_or_else(|| NAMES.map(PathBuf::from).to_vec(), |name| vec![PathBuf::from(name)]);
+fn search(configured: Option<OsString>, path: Option<&OsStr>) -> Result<PathBuf, NoBinary> {
+    let is_set = configured.is_some();
+    let names =
+        configured.map_or_else(|| NAMES.map(PathBuf::from).to_vec(), |name| vec![PathBuf::from(name)]);
     names.iter().find_map(|name| find(name, path)).ok_or(NoBinary { is_set })
 }
 
-/// A name with a slash in it is a path and is taken as it stands, as a shell would.
+/// Finds a program as a shell does: a name with a slash in it is a path.
 fn find(name: &Path, path: Option<&OsStr>) -> Option<PathBuf> {
     if name.components().count() > 1 {
         return is_executable(name).then(|| name.to_owned());
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_run_is_no_server() {
+    fn a_file_that_is_not_executable_is_no_server() {
         let folder = folder_with(&["my-server"]);
         let file = folder.path().join("my-server");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("a mode");
@@ -100,12 +101,12 @@ mod tests {
     }
 
     #[test]
-    fn the_error_names_what_was_sought_and_how_to_get_one() {
-        let said = search(Some("/no/such/server".into()), None).expect_err("nothing is there").to_string();
+    fn the_error_names_what_was_sought_and_what_to_install() {
+        let message = search(Some("/no/such/server".into()), None).expect_err("no such file").to_string();
         for part in ["QUORLOCK_REDIS_SERVER: it names no program", "apt-get", "dnf", "apk", "brew"] {
-            assert!(said.contains(part), "{part} is missing from: {said}");
+            assert!(message.contains(part), "{part} is missing from: {message}");
         }
-        assert!(!said.contains("/no/such"), "what is set is not shown: {said}");
+        assert!(!message.contains("/no/such"), "the value of the variable is not shown: {message}");
         let none = search(None, None);
         assert!(
             none.is_ok()

@@ -7,11 +7,11 @@ use std::thread;
 
 use crate::Server;
 
-/// A loopback port that forwards connections to a server, and can be [moved](Self::move_to) to another. It acts like a
-/// virtual IP, a DNS name or a load balancer that is pointed at a stand-in, which may have been up for weeks.
+/// A loopback port that forwards connections to a server, and can be [moved](Self::move_to) to another. It
+/// acts like a virtual IP, a DNS name or a load balancer that is pointed at another server.
 ///
-/// Its connections end with a move and when it is dropped, as they do when their server ends. A [`Proxy`](crate::Proxy)
-/// applies its commands a moment later; here the change is complete when the call returns. Nothing sent afterwards
+/// Its connections end with a move, with its drop, and when their server ends. A [`Proxy`](crate::Proxy)
+/// applies changes a moment later; here a move is complete when the call returns. Nothing sent afterwards
 /// reaches the previous server.
 #[derive(Debug)]
 pub struct MovableAddress {
@@ -21,7 +21,7 @@ pub struct MovableAddress {
 
 #[derive(Debug)]
 struct Shared {
-    /// The port of the server behind; none once the address is closed.
+    /// The port of the server; none once the address is closed.
     upstream: Option<u16>,
     /// Both ends of the forwarded connections.
     streams: Vec<TcpStream>,
@@ -36,17 +36,19 @@ impl MovableAddress {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
         let shared = Arc::new(Mutex::new(Shared { upstream: Some(server.port()), streams: Vec::new() }));
-        let theirs = Arc::clone(&shared);
-        thread::Builder::new().name("front".to_owned()).spawn(move || accept(&listener, &theirs))?;
+        let thread_shared = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("movable-address".to_owned())
+            .spawn(move || accept(&listener, &thread_shared))?;
         Ok(Self { port, shared })
     }
 
-    /// Points the address at another server. Connections made so far break.
+    /// Points the address at another server. Existing connections break.
     pub fn move_to(&mut self, server: &Server) {
         self.redirect(Some(server.port()));
     }
 
-    /// The URL to dial. It has no password: that is for the URLs of the servers behind.
+    /// The URL to dial, without a password.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
@@ -65,7 +67,7 @@ impl MovableAddress {
 impl Drop for MovableAddress {
     fn drop(&mut self) {
         self.redirect(None);
-        // Wakes the accepting thread, which finds that it must end. If the dial fails, it has already ended.
+        // Wakes the accepting thread, which then ends. If the dial fails, it has already ended.
         let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
     }
 }
@@ -74,7 +76,7 @@ fn accept(listener: &TcpListener, shared: &Mutex<Shared>) {
     for client in listener.incoming() {
         let mut shared = lock(shared);
         let Some(upstream) = shared.upstream else { return };
-        // If anything fails here, the client sees a connection that ends, as with a server that is not there.
+        // If anything fails here, the client sees a connection that ends, as with a dead server.
         let Ok(client) = client else { continue };
         let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, upstream));
         let Ok(server) = TcpStream::connect(upstream) else { continue };
@@ -84,15 +86,15 @@ fn accept(listener: &TcpListener, shared: &Mutex<Shared>) {
     }
 }
 
-/// Passes bytes both ways until one end closes; gives back both ends to close.
+/// Forwards bytes both ways until one end closes. Returns both ends, so that they can be closed.
 fn forward(client: &TcpStream, server: &TcpStream) -> io::Result<[TcpStream; 2]> {
     for stream in [client, server] {
         stream.set_nodelay(true)?;
     }
     for (from, to) in [(client, server), (server, client)] {
         let (mut from, mut to) = (from.try_clone()?, to.try_clone()?);
-        thread::Builder::new().name("front".to_owned()).spawn(move || {
-            // However it ends, both ends are shut down.
+        thread::Builder::new().name("movable-address".to_owned()).spawn(move || {
+            // Both ends are shut down, also after an error.
             let _ = io::copy(&mut from, &mut to);
             let _ = to.shutdown(Shutdown::Both);
             let _ = from.shutdown(Shutdown::Both);
@@ -102,6 +104,6 @@ fn forward(client: &TcpStream, server: &TcpStream) -> io::Result<[TcpStream; 2]>
 }
 
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    // Nothing in here panics half-way.
+    // No code panics while it holds this mutex.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! The process of a server: started behind a gate, watched by a watchdog, signalled by its id.
+//! Starts, signals and kills the process of a server.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::watchdog::Watchdog;
 
-/// At most one process at a time, and the watchdog that ends it and removes its folder if this process cannot.
+/// At most one server process at a time. Its watchdog kills it and removes its folder if this process cannot.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Option<Child>,
@@ -19,12 +19,13 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// No process yet; from here on, the folder is removed for certain.
-    pub(crate) fn none(folder: &Path) -> io::Result<Self> {
+    /// No server process yet. From now on the watchdog removes the folder.
+    pub(crate) fn not_started(folder: &Path) -> io::Result<Self> {
         Ok(Self { child: None, watchdog: Watchdog::for_folder(folder)? })
     }
 
-    /// Starts it, with its output added to `log`. There must be none before; after an error there may be one to kill.
+    /// Starts the process, with its output appended to `log`. There must be none yet. After an error there
+    /// may be one to kill.
     pub(crate) fn start(
         &mut self,
         binary: &Path,
@@ -40,8 +41,8 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // Ctrl-C goes to the terminal's process group; a program in that group must not lose its servers before it
-            // ends.
+            // Ctrl-C goes to the terminal's process group. A program in that group may still need its
+            // servers.
             .process_group(0)
             .spawn()?;
         let (pid, gate) = (child.id(), child.stdin.take());
@@ -50,7 +51,7 @@ impl Process {
         gate.map_or(Ok(()), |mut gate| gate.write_all(b"go\n"))
     }
 
-    /// Kills it, stopped or not, and returns when it is gone.
+    /// Kills the process, stopped or not, and waits for its end.
     pub(crate) fn kill(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         // Fails only for a process that has ended by itself.
@@ -59,10 +60,10 @@ impl Process {
         let _ = child.wait();
     }
 
-    /// Returns when the last of its threads stands still, or it is dead.
+    /// Stops the process. Returns when all its threads are stopped, or it is dead.
     pub(crate) fn stop(&self) {
         let Some(pid) = self.signal(Signal::STOP) else { return };
-        // NOWAIT leaves a process that died instead to be reaped by a later wait.
+        // With NOWAIT, a process that died instead stays a zombie until a later wait.
         let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         let _ = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), stopped));
     }
@@ -71,7 +72,7 @@ impl Process {
         self.signal(Signal::CONT);
     }
 
-    /// Its id, unless it was killed or found dead.
+    /// The process id, unless the process was killed or found dead.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }
@@ -86,13 +87,13 @@ impl Process {
         self.child.is_some()
     }
 
-    /// A child is not reaped while its handle is held, so its id is surely its own.
+    /// Sends a signal. The id belongs to this child, because only a wait on its handle reaps it.
     fn signal(&self, signal: Signal) -> Option<Pid> {
         let pid = Pid::from_child(self.child.as_ref()?);
         kill_process(pid, signal).is_ok().then_some(pid)
     }
 }
 
-/// The process waits here until the watchdog knows its id, then becomes the server. If this process dies in between,
-/// the read fails, and the child ends too. So no server ever runs without cleanup.
+/// The child waits in this shell script until the watchdog knows its id, then executes the server. If this
+/// process dies before, the read fails and the child ends too. So no server runs without a watchdog.
 const GATE: &str = r#"read -r go && exec "$@" </dev/null"#;

@@ -1,4 +1,4 @@
-//! A proxy before a server: a network that can be broken, with an address for each side of a partition.
+//! A proxy in front of a server that injects network faults, with one address for each side of a partition.
 
 mod connection;
 
@@ -12,15 +12,15 @@ use tokio::sync::{oneshot, watch};
 use crate::Server;
 use connection::Connection;
 
-/// Forwards connections to a server. It has one address for each side. Each side has its own network, so that some
+/// Forwards connections to a server. It has one address and one set of rules for each side, so that some
 /// clients reach the server while others do not.
 ///
-/// Everything here is done in user space, by one thread: no privileges, no other tools.
+/// It runs in user space, on one thread: it needs no privileges and no other tools.
 #[derive(Debug)]
 pub struct Proxy {
     sides: Vec<Side>,
     thread: Option<JoinHandle<()>>,
-    /// Its drop ends the thread.
+    /// Ends the thread when it is dropped.
     stop: Option<oneshot::Sender<()>>,
 }
 
@@ -30,7 +30,7 @@ struct Side {
     rules: watch::Sender<Rules>,
 }
 
-/// How a network treats traffic. Changes in quick succession may be applied as one.
+/// How a side treats traffic. Changes in quick succession may be applied as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkRules {
     /// From clients to the server.
@@ -47,57 +47,57 @@ pub enum DirectionRule {
     Forward,
     /// Forwards it later, in order.
     Delay {
-        /// The least delay.
+        /// The minimum delay.
         delay: Duration,
-        /// The largest additional delay.
+        /// The maximum additional delay.
         jitter: Duration,
     },
-    /// Reads and keeps it, and forwards it when the direction is open again: as TCP does when packets are lost.
+    /// Reads and queues it, and forwards it when the direction is open again, like TCP when packets are lost.
     HoldBack,
-    /// Does not read it, until the sender's buffers are full.
+    /// Does not read it, so that the sender's buffers fill up.
     NoRead,
 }
 
-/// Rules for connections: some lasting, some applied once, to the existing connections.
+/// The rules of a side. `link` applies to all traffic; each increment of a counter applies once, to the
+/// connections that exist then.
 #[derive(Clone, Copy, Debug, Default)]
 struct Rules {
     link: LinkRules,
-    /// How many times so far.
     resets: u64,
     half_opens: u64,
     truncations: u64,
 }
 
 impl Proxy {
-    /// A proxy before this server, with so many sides.
+    /// A proxy in front of this server, with this many sides.
     ///
     /// # Errors
     ///
-    /// If the system has no ports or no thread for it.
+    /// If the system has no free ports, or no thread can be started.
     pub fn in_front_of(server: &Server, sides: usize) -> io::Result<Self> {
         let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
         let listeners = (0..sides).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
         let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
-        let mut doors = Vec::new();
+        let mut servers = Vec::new();
         let mut sides = Vec::new();
         for listener in listeners {
             listener.set_nonblocking(true)?;
-            let (rules, watched) = watch::channel(Rules::default());
+            let (rules, receiver) = watch::channel(Rules::default());
             sides.push(Side { port: listener.local_addr()?.port(), rules });
-            doors.push((listener, watched));
+            servers.push((listener, receiver));
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (end, ended) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("proxy".to_owned()).spawn(move || {
             runtime.block_on(async {
-                for (listener, rules) in doors {
+                for (listener, rules) in servers {
                     tokio::spawn(serve(listener, upstream, rules));
                 }
-                // An error means that the other end is gone, which is the signal to end.
-                let _ = ended.await;
+                // The sender is never used: its drop is the signal to end.
+                let _ = stopped.await;
             });
         })?;
-        Ok(Self { sides, thread: Some(thread), stop: Some(end) })
+        Ok(Self { sides, thread: Some(thread), stop: Some(stop) })
     }
 
     /// The URL for clients of one side. It has no password.
@@ -106,24 +106,24 @@ impl Proxy {
         format!("redis://127.0.0.1:{}", self.sides[side].port)
     }
 
-    /// How many sides there are.
+    /// The number of sides.
     #[must_use]
     pub fn sides(&self) -> usize {
         self.sides.len()
     }
 
-    /// Sets the rules of one side, for queued traffic too.
-    pub fn set(&self, side: usize, flow: LinkRules) {
-        self.sides[side].rules.send_modify(|rules| rules.link = flow);
+    /// Sets the rules of one side, also for queued traffic.
+    pub fn set(&self, side: usize, link: LinkRules) {
+        self.sides[side].rules.send_modify(|rules| rules.link = link);
     }
 
-    /// Resets the connections of one side (RST, both ends). New ones can be made.
+    /// Resets the connections of one side (RST, both ends). New connections work.
     pub fn reset(&self, side: usize) {
         self.sides[side].rules.send_modify(|rules| rules.resets += 1);
     }
 
-    /// Orphans the client connections of one side: the server's ends are reset, theirs stay open and silent. New ones
-    /// can be made, and [`reset`](Self::reset) ends the old.
+    /// Makes the connections of one side half-open: the server's ends are reset, the clients' ends stay open
+    /// without replies. New connections work, and [`reset`](Self::reset) ends the old ones.
     pub fn half_open(&self, side: usize) {
         self.sides[side].rules.send_modify(|rules| rules.half_opens += 1);
     }
@@ -145,22 +145,23 @@ impl Drop for Proxy {
 }
 
 async fn serve(listener: TcpListener, upstream: SocketAddr, rules: watch::Receiver<Rules>) {
-    // Both fail only without the runtime that this runs on.
+    // Fails only outside a runtime.
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-    for number in 0.. {
-        // For example, no file descriptors are left: the client sees a slow dial.
+    for connection in 0.. {
+        // An error, such as too many open files, looks like a slow dial to the client.
         let Ok((client, _)) = listener.accept().await else { continue };
-        tokio::spawn(Connection::new(client, upstream, rules.clone(), number).serve());
+        tokio::spawn(Connection::new(client, upstream, rules.clone(), connection).serve());
     }
 }
 
 impl LinkRules {
-    /// Nothing is broken.
+    /// Traffic is forwarded, in both directions.
     pub const OPEN: Self = Self { to_server: DirectionRule::Forward, to_client: DirectionRule::Forward };
     /// Nothing arrives, in either direction.
-    pub const CUT: Self = Self { to_server: DirectionRule::HoldBack, to_client: DirectionRule::HoldBack };
+    pub const PARTITIONED: Self =
+        Self { to_server: DirectionRule::HoldBack, to_client: DirectionRule::HoldBack };
 
-    /// Delayed, in both directions.
+    /// Traffic is delayed, in both directions.
     #[must_use]
     pub const fn delayed(delay: Duration, jitter: Duration) -> Self {
         Self {

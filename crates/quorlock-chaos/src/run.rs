@@ -1,4 +1,4 @@
-//! Runs servers, clients and planned faults, and checks the history.
+//! A chaos run: starts servers and clients, injects planned faults, and checks the history.
 
 mod client_pool;
 mod log;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::checker::{Invariant, Verdict, check_history};
 use crate::faults::{FaultKind, Injection, InjectionError, PlannedFault};
 use crate::history::{Control, History};
-use crate::plan::{Scope, plan};
+use crate::plan::{PlanInput, plan};
 use crate::seeded_rng::SeededRng;
 use crate::{ClockLibrary, Setup};
 use run_spec::{RunSpec, ServerSettings};
@@ -25,25 +25,25 @@ use stop_signal::StopSignal;
 /// The configuration of a run.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// How many nodes.
+    /// The number of nodes.
     pub nodes: usize,
-    /// How many client processes at a time.
+    /// The number of client processes at a time.
     pub clients: usize,
-    /// How long clients are at work, without the negative controls.
+    /// How long clients work, without the negative controls.
     pub duration: Duration,
-    /// The seed of the random numbers: which faults, when, to which nodes, and what clients do.
+    /// The seed of the random numbers: the faults, their times and nodes, and the clients' actions.
     pub seed: u64,
-    /// Which faults.
+    /// The kinds of faults to inject.
     pub faults: BTreeSet<FaultKind>,
-    /// Whether to add negative controls: short runs with a step beyond what the lock survives.
+    /// Whether to add negative controls: short runs with a deliberate fault beyond what the lock survives.
     pub controls: bool,
-    /// The server binary, if not the one that is [found](crate::locate).
+    /// The server binary. Defaults to the one that [`locate`](crate::locate) finds.
     pub server: Option<PathBuf>,
-    /// The client program and its arguments: it must call [`client`](crate::client).
+    /// The client program and its arguments. It must call [`client`](crate::client).
     pub program: (PathBuf, Vec<OsString>),
     /// The command that repeats the run, for the report.
     pub replay: String,
-    /// When and where this is run, and with what, in words, for the report.
+    /// When and where the run takes place, and the version of quorlock, for the report.
     pub description: String,
 }
 
@@ -54,22 +54,22 @@ pub struct Outcome {
     pub history: History,
     /// The checker's verdict.
     pub verdict: Verdict,
-    /// The same of each negative control.
+    /// The history and the verdict of each negative control.
     pub controls: Vec<(History, Verdict)>,
-    /// Requested faults that are not available here, and why.
+    /// Requested faults that are not available here, and the reason.
     pub skipped: Vec<(FaultKind, String)>,
 }
 
 /// The progress of a run.
 #[derive(Clone, Debug)]
 pub struct Progress {
-    /// The current stage, in a word or two.
+    /// The name of the current stage.
     pub stage: &'static str,
-    /// How long the stage has lasted.
+    /// The time since the start of the stage.
     pub elapsed: Duration,
-    /// How long the stage lasts in all; zero where that is not known.
+    /// The duration of the stage; zero if unknown.
     pub total: Duration,
-    /// Locks taken so far in this stage.
+    /// Locks acquired so far in this stage.
     pub acquisitions: usize,
     /// Faults so far in this stage.
     pub faults: usize,
@@ -77,14 +77,14 @@ pub struct Progress {
     pub last_fault: String,
 }
 
-/// Why a run did not complete. Nothing of it is left running.
+/// Why a run did not complete. No process is left behind.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// The servers could not be set up.
+    /// The servers could not be started.
     #[error("no servers: {0}")]
     Servers(String),
-    /// The clients could not be set up.
+    /// The clients could not be started.
     #[error("no clients: {0}")]
     Clients(String),
     /// The user interrupted it.
@@ -92,7 +92,8 @@ pub enum RunError {
     Interrupted,
 }
 
-/// Runs clients and faults, and checks the history. `progress` is called several times a second and may end the run.
+/// Runs clients and faults, and checks the history. `progress` is called several times per second and can end
+/// the run.
 ///
 /// # Errors
 ///
@@ -102,7 +103,7 @@ pub fn run(
     mut progress: impl FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Outcome, RunError> {
     let mut kinds = config.faults.clone();
-    let (clocks, mut skipped) = clocks(config, &mut kinds)?;
+    let (clocks, mut skipped) = clock_library(config, &mut kinds)?;
     let is_short = |kind: &FaultKind| config.duration < Duration::from_secs(kind.least_seconds());
     skipped.extend(kinds.iter().copied().filter(is_short).map(|kind| (kind, kind.needs_time())));
     kinds.retain(|kind| !is_short(kind));
@@ -110,12 +111,12 @@ pub fn run(
     if let Some(binary) = &config.server {
         setup = setup.binary(binary);
     }
-    let terms = ServerSettings {
+    let server = ServerSettings {
         setup: clocks.as_ref().map_or(setup.clone(), |clocks| setup.clone().clocks(clocks)),
         drift_ppm: if kinds.contains(&FaultKind::ClockSkew) { SKEWED_DRIFT_PPM } else { DRIFT_PPM },
         is_fenced: true,
     };
-    let scope = Scope {
+    let input = PlanInput {
         seed: config.seed,
         nodes: config.nodes,
         quorum: config.nodes / 2 + 1,
@@ -124,38 +125,38 @@ pub fn run(
         ttl: timing::TTL,
         max_ttl: timing::MAX_TTL,
     };
-    let unfenced = Control {
-        name: "a client stands still past its ttl, with a store that checks no number".to_owned(),
+    let control = Control {
+        name: "a client is stopped past its ttl, with a store that checks no fencing number".to_owned(),
         breaks: Invariant::NoStaleWrite,
     };
-    let stops = kinds.contains(&FaultKind::ClientStop) || kinds.contains(&FaultKind::BlockRuntime);
-    // A client that comes by finds a key free for which others wait, and so hides that they wait in vain. So where
-    // nothing else is broken, there are many keys for few tasks, which hold them for long and wait for long.
+    let has_stops = kinds.contains(&FaultKind::ClientStop) || kinds.contains(&FaultKind::BlockRuntime);
+    // A new client that acquires a free key hides that waiting clients do not get it. So if stale keys are
+    // the only fault of nodes, there are many keys for few tasks, with long holds and long waits.
     let is_sparse = kinds.iter().all(|kind| kind.is_of_clients() || *kind == FaultKind::StaleKey)
         && kinds.contains(&FaultKind::StaleKey);
     let main = RunSpec {
         config,
         name: "chaos",
-        steps: plan(&scope),
+        faults: plan(&input),
         duration: config.duration,
         cancels: kinds.contains(&FaultKind::Cancel),
-        // Few keys for many tasks, so that some task waits for each key.
+        // Few keys for many tasks, so that each key has waiting tasks.
         tasks: 2,
         keys: if is_sparse { 40 } else { 5 },
         long_holds: if is_sparse { 40 } else { 3 },
         very_long_holds: 6,
         has_long_waits: is_sparse,
-        // With few clients, or few kinds of faults, each lock may end, or each node may be hit, too soon.
+        // In a short run, or with few clients, no lock may be held for long enough.
         checks_redundancy: config.controls && config.duration >= LONG_RUN && config.clients >= MANY_CLIENTS,
-        controls: if stops && config.controls { vec![unfenced] } else { Vec::new() },
-        server: terms,
+        controls: if has_stops && config.controls { vec![control] } else { Vec::new() },
+        server,
     };
     let history = main.run(&mut progress)?;
     let verdict = check_history(&history);
     let mut controls = Vec::new();
     if config.controls {
-        for stage in extra_runs(config, &setup, clocks.as_ref()) {
-            let history = stage.run(&mut progress)?;
+        for spec in negative_controls(config, &setup, clocks.as_ref()) {
+            let history = spec.run(&mut progress)?;
             let verdict = check_history(&history);
             controls.push((history, verdict));
         }
@@ -163,18 +164,18 @@ pub fn run(
     Ok(Outcome { history, verdict, controls, skipped })
 }
 
-/// Kinds of faults that are not available here, or in so short a run, and why.
+/// Kinds of faults that are not available here or in this run, and the reason.
 type Skipped = Vec<(FaultKind, String)>;
 
-/// Clocks that can be set, if they are wanted and available.
-fn clocks(
+/// The library of virtual clocks, if it is needed and available.
+fn clock_library(
     config: &Config,
     kinds: &mut BTreeSet<FaultKind>,
 ) -> Result<(Option<ClockLibrary>, Skipped), RunError> {
     if !kinds.iter().any(|kind| kind.needs_virtual_clock()) {
         return Ok((None, Vec::new()));
     }
-    let why = match ClockLibrary::build() {
+    let reason = match ClockLibrary::build() {
         Ok(library) => match run_spec::has_clock(config, &library) {
             Ok(true) => return Ok((Some(library), Vec::new())),
             Ok(false) => "this server does not load libraries".to_owned(),
@@ -183,48 +184,57 @@ fn clocks(
         Err(error) => error.to_string(),
     };
     let skipped =
-        kinds.iter().filter(|kind| kind.needs_virtual_clock()).map(|kind| (*kind, why.clone())).collect();
+        kinds.iter().filter(|kind| kind.needs_virtual_clock()).map(|kind| (*kind, reason.clone())).collect();
     kinds.retain(|kind| !kind.needs_virtual_clock());
     Ok((None, skipped))
 }
 
-/// The negative controls: short runs in which invariants must be violated, or they would test nothing.
-fn extra_runs<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) -> Vec<RunSpec<'a>> {
+/// The negative controls: short runs in which invariants must be violated.
+fn negative_controls<'a>(
+    config: &'a Config,
+    setup: &Setup,
+    clocks: Option<&ClockLibrary>,
+) -> Vec<RunSpec<'a>> {
     let every_node: Vec<usize> = (0..config.nodes).collect();
-    let mut chance = SeededRng::of_part(config.seed, 3);
-    let mut times = |count: u64, every_ms: u64, act: fn(u64) -> Injection| {
-        let step = |number: u64| {
-            let at = Duration::from_millis(1000 + number * every_ms + chance.between(0, 300));
-            PlannedFault { at, lasts: Duration::ZERO, nodes: every_node.clone(), injection: act(number) }
+    let mut rng = SeededRng::for_part(config.seed, 3);
+    let mut repeated = |count: u64, every_ms: u64, injection: fn(u64) -> Injection| {
+        let fault = |number: u64| {
+            let at = Duration::from_millis(1000 + number * every_ms + rng.between(0, 300));
+            PlannedFault {
+                at,
+                duration: Duration::ZERO,
+                nodes: every_node.clone(),
+                injection: injection(number),
+            }
         };
-        (0..count).map(step).collect::<Vec<_>>()
+        (0..count).map(fault).collect::<Vec<_>>()
     };
-    let forgetting = times(6, 800, |_| Injection::Flush);
-    // A client that knew the clocks before sees them jump and excludes them. A new client cannot. A stopped holder sees
-    // nothing and need not: its lock would last until it is resumed.
-    let mut jumping = times(4, 2600, |_| Injection::ClockJump { micros: 2_000_000 });
-    let others: Vec<PlannedFault> = jumping
+    let flushes = repeated(6, 800, |_| Injection::Flush);
+    // A client that knew the clocks before detects the jump and excludes the nodes. A new client cannot
+    // detect it. A stopped holder detects nothing either, and its deadline has not passed.
+    let mut clock_jumps = repeated(4, 2600, |_| Injection::ClockJump { micros: 2_000_000 });
+    let client_faults: Vec<PlannedFault> = clock_jumps
         .iter_mut()
         .flat_map(|jump| {
-            jump.lasts = Duration::from_millis(900);
+            jump.duration = Duration::from_millis(900);
             let stop = (0_u64, 500_u64, Injection::ClientStop { draw: 0 });
-            let newcomers =
-                [10, 20, 30].map(|after| (after, 0, Injection::ClientKill { draw: 0, holds: false }));
-            let prepared = |(after, lasts, act)| PlannedFault {
+            let new_clients =
+                [10, 20, 30].map(|after| (after, 0, Injection::ClientKill { draw: 0, is_holder: false }));
+            let planned = |(after, duration, injection)| PlannedFault {
                 at: jump.at.saturating_sub(Duration::from_millis(50 - after)),
-                lasts: Duration::from_millis(lasts),
+                duration: Duration::from_millis(duration),
                 nodes: Vec::new(),
-                injection: act,
+                injection,
             };
-            std::iter::once(stop).chain(newcomers).map(prepared).collect::<Vec<_>>()
+            std::iter::once(stop).chain(new_clients).map(planned).collect::<Vec<_>>()
         })
         .collect();
-    jumping.extend(others);
-    jumping.sort_by_key(|step| step.at);
-    let stage = |name, steps, millis, control: &str, terms| RunSpec {
+    clock_jumps.extend(client_faults);
+    clock_jumps.sort_by_key(|fault| fault.at);
+    let spec = |name, faults, millis, control: &str, server| RunSpec {
         config,
         name,
-        steps,
+        faults,
         duration: Duration::from_millis(millis),
         cancels: false,
         tasks: 1,
@@ -234,28 +244,28 @@ fn extra_runs<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrar
         has_long_waits: false,
         checks_redundancy: false,
         controls: vec![Control { name: control.to_owned(), breaks: Invariant::Exclusion }],
-        server: terms,
+        server,
     };
     let plain = ServerSettings { setup: setup.clone(), drift_ppm: DRIFT_PPM, is_fenced: false };
-    let mut stages = vec![stage(
+    let mut specs = vec![spec(
         "control: plain",
-        forgetting,
+        flushes,
         6500,
-        "probation off (plain locks), and all nodes forget",
+        "probation off (plain locks), and all nodes lose their data",
         plain,
     )];
     if let Some(clocks) = clocks {
         let setup = setup.clone().clocks(clocks);
-        let bent = ServerSettings { setup, drift_ppm: DRIFT_PPM, is_fenced: true };
-        stages.push(stage(
+        let virtual_clocks = ServerSettings { setup, drift_ppm: DRIFT_PPM, is_fenced: true };
+        specs.push(spec(
             "control: clocks",
-            jumping,
+            clock_jumps,
             13_000,
-            "the clocks of all nodes jump ahead, and new clients cannot know",
-            bent,
+            "the clocks of all nodes jump ahead, and new clients cannot detect it",
+            virtual_clocks,
         ));
     }
-    stages
+    specs
 }
 
 impl From<InjectionError> for RunError {
@@ -264,10 +274,10 @@ impl From<InjectionError> for RunError {
     }
 }
 
-/// A run this long with every fault and this many clients has a lock to check for redundancy, or it does not test that.
+/// From this duration and number of clients on, a run must have a lock to check for redundancy.
 const LONG_RUN: Duration = Duration::from_secs(25);
 const MANY_CLIENTS: usize = 8;
-/// The drift that clients allow for where clocks are good.
+/// The clock drift that clients allow for without clock skew.
 const DRIFT_PPM: u32 = 10_000;
-/// Where clocks run 10 % too fast, 9.1 % of a ttl are missing; the rest is for the client's own clock.
+/// A clock that runs 10 % too fast shortens a ttl by 9.1 %; the rest is for the client's own clock.
 const SKEWED_DRIFT_PPM: u32 = 120_000;

@@ -1,4 +1,4 @@
-//! One redis-server process.
+//! A redis-server process that can be killed, paused and restarted.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,66 +13,66 @@ use crate::port::Port;
 use crate::process::Process;
 use crate::{Clock, Data, NoBinary, Setup, Snapshot, locate};
 
-/// A running redis-server on a loopback port, with a folder of its own; both go when it is dropped.
+/// A redis-server on a loopback port, with its own folder. Both are removed when it is dropped.
 ///
-/// Every fault here is a real one: SIGKILL, SIGSTOP, files taken away. A server keeps its port for life.
+/// Its faults are real: SIGKILL, SIGSTOP, removed files. A server keeps its port across restarts.
 #[derive(Debug)]
 pub struct Server {
     setup: Setup,
     binary: PathBuf,
     port: Port,
-    // The order of these two counts: the folder goes first, then the watchdog has nothing left to remove.
+    // `dir` is dropped before `process`, so that the watchdog of `process` has nothing left to remove.
     dir: TempDir,
     clock: Option<Clock>,
     process: Process,
 }
 
-/// Why a server did not start. Nothing of it is left running.
+/// Why a server did not start. No process is left behind.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// There is no binary to start.
     #[error(transparent)]
     NoBinary(#[from] NoBinary),
-    /// A folder, a port or a process was refused by the system.
-    #[error("the system refused what a server needs: {0}")]
+    /// The system has no folder, port or process for it.
+    #[error("the system has no folder, port or process for a server: {0}")]
     System(#[from] io::Error),
-    /// No folder could be made for it.
-    #[error("no folder for a server in {}: {error} (TMPDIR says where)", parent.display())]
+    /// Its folder could not be created.
+    #[error("cannot create a folder for a server in {}: {error}; set TMPDIR to another folder", parent.display())]
     NoFolder {
-        /// Where it was to be.
+        /// The folder in which it was to be created.
         parent: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// The server ended at once: most often it does not know one of its arguments.
+    /// The server ended at once, most often because it does not know one of its arguments.
     #[error("the server ended as soon as it was started; {}", quoted_log(log))]
     Ended {
-        /// All that it wrote.
+        /// The server's output.
         log: String,
     },
     /// The server runs, but did not become ready in time.
-    #[error("the server did not answer as it should ({last}); {}", quoted_log(log))]
+    #[error("the server did not become ready ({last}); {}", quoted_log(log))]
     NotReady {
-        /// The result of the last try to talk to it.
+        /// The result of the last attempt to reach it.
         last: String,
-        /// All that it wrote.
+        /// The server's output.
         log: String,
     },
 }
 
 impl Server {
-    /// Starts a server and returns when it answers: this very process, with its data loaded.
+    /// Starts a server. Returns when its process replies and has loaded its data.
     ///
     /// # Errors
-    /// [`StartError`], with the server's own words if it had any.
+    /// [`StartError`], with the server's output.
     pub fn start(setup: &Setup) -> Result<Self, StartError> {
         let binary = setup.binary.clone().map_or_else(locate, Ok)?;
         let mut folder = tempfile::Builder::new();
         let folder = folder.prefix("quorlock-");
         let parent = setup.dir.clone().unwrap_or_else(std::env::temp_dir);
         let dir = folder.tempdir_in(&parent).map_err(|error| StartError::NoFolder { parent, error })?;
-        let process = Process::none(&dir.path().canonicalize()?)?;
+        let process = Process::not_started(&dir.path().canonicalize()?)?;
         let clock = setup.clocks.as_ref().map(|_| Clock::new(&dir.path().join("clock"))).transpose()?;
         let mut server = Self { setup: setup.clone(), binary, port: Port::free()?, dir, clock, process };
         fs::create_dir(server.data())?;
@@ -89,62 +89,62 @@ impl Server {
         }
     }
 
-    /// Starts the server again on its port with the data given; kills it first if it runs.
+    /// Restarts the server on its port with the data given. Kills it first if it runs.
     ///
     /// # Errors
-    /// [`StartError`]; the server is dead then and may be restarted once more.
+    /// [`StartError`]; the server is dead then and can be restarted.
     pub fn restart(&mut self, data: Data) -> Result<(), StartError> {
         self.kill();
         data.write_to(&self.data())?;
         self.launch()
     }
 
-    /// Kills the server at once (SIGKILL), paused or not, and returns when it is gone. Does nothing to a dead one.
+    /// Kills the server (SIGKILL), paused or not, and waits for its end. No effect on a dead server.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Stops the server (SIGSTOP): the kernel still accepts connections and bytes for it, but no reply comes. Returns
-    /// when the last of its threads stands still. Does nothing to a dead one.
+    /// Pauses the server (SIGSTOP): the kernel still accepts connections and bytes for it, but no reply
+    /// comes. Returns when all its threads are stopped. No effect on a dead server.
     pub fn pause(&mut self) {
         self.process.stop();
     }
 
-    /// Resumes a paused server (SIGCONT), with all that has been sent to it meanwhile.
+    /// Resumes a paused server (SIGCONT). It then executes the commands sent meanwhile.
     pub fn resume(&mut self) {
         self.process.resume();
     }
 
-    /// A copy of the server's data files as they are now, for [`Data::Old`]. Without the append-only file there are
-    /// none to copy.
+    /// A copy of the server's current data files, for [`Data::Old`]. Without the append-only file it is
+    /// empty.
     ///
     /// # Errors
-    /// If they cannot be read.
+    /// If the files cannot be read.
     pub fn snapshot(&self) -> io::Result<Snapshot> {
         Snapshot::take(&self.data())
     }
 
-    /// Makes the running server forget everything (FLUSHALL), without a restart.
+    /// Deletes all data of the running server (FLUSHALL), without a restart.
     ///
     /// # Errors
-    /// If the server does not answer.
+    /// If the server does not reply.
     pub fn wipe(&self) -> RedisResult<()> {
         self.command(&["FLUSHALL"])
     }
 
-    /// Swaps the running server's databases 0 and 1: its data are gone, and come back with the next swap.
+    /// Swaps the running server's databases 0 and 1: its data is missing until the next swap.
     ///
     /// # Errors
-    /// If the server does not answer.
+    /// If the server does not reply.
     pub fn swap_databases(&self) -> RedisResult<()> {
         self.command(&["SWAPDB", "0", "1"])
     }
 
-    /// Demotes the running server to a replica of `master` (REPLICAOF), and returns when it has that one's data in
-    /// place of its own. The process goes on, and so do its connections.
+    /// Demotes the running server to a replica of `master` (REPLICAOF). Returns when it has the master's data
+    /// instead of its own. The process and its connections continue.
     ///
     /// # Errors
-    /// If the server does not answer, or has not become a replica in 10 s and more.
+    /// If the server does not reply, or is not a replica after 10 s.
     pub fn demote(&self, master: &Self) -> RedisResult<()> {
         self.command::<()>(&["REPLICAOF", "127.0.0.1", &master.port().to_string()])?;
         for _ in 0..READY_TRIES {
@@ -158,86 +158,87 @@ impl Server {
         Err(late.into())
     }
 
-    /// Promotes a replica to a master (REPLICAOF NO ONE), with the data that it has.
+    /// Promotes a replica to a master (REPLICAOF NO ONE), with its current data.
     ///
     /// # Errors
-    /// If the server does not answer.
+    /// If the server does not reply.
     pub fn promote(&self) -> RedisResult<()> {
         self.command(&["REPLICAOF", "NO", "ONE"])
     }
 
-    /// Sends one command on a connection of its own and returns the answer. Gives up after 5 s.
+    /// Sends one command on a new connection and returns the reply. The timeout is 5 s.
     ///
     /// # Errors
-    /// If the server does not answer, answers with an error, or with what is no `T`.
-    pub fn command<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
+    /// If the server does not reply, or replies with an error or with something that is not a `T`.
+    pub fn command<T: FromRedisValue>(&self, args: &[&str]) -> RedisResult<T> {
         let mut command = redis::Cmd::new();
-        for word in words {
-            command.arg(word);
+        for arg in args {
+            command.arg(arg);
         }
         command.query(&mut self.connect(COMMAND_TIMEOUT)?)
     }
 
-    /// A connection whose dialing, reads and writes each give up after `patience`.
+    /// A new connection. Dial, reads and writes each have this timeout.
     ///
     /// # Errors
-    /// If the server does not answer.
-    pub fn connect(&self, patience: Duration) -> RedisResult<Connection> {
-        let connection = Client::open(self.url())?.get_connection_with_timeout(patience)?;
-        connection.set_read_timeout(Some(patience))?;
-        connection.set_write_timeout(Some(patience))?;
+    /// If the server does not reply.
+    pub fn connect(&self, timeout: Duration) -> RedisResult<Connection> {
+        let connection = Client::open(self.url())?.get_connection_with_timeout(timeout)?;
+        connection.set_read_timeout(Some(timeout))?;
+        connection.set_write_timeout(Some(timeout))?;
         Ok(connection)
     }
 
-    /// The loopback port, the same for life.
+    /// The loopback port, which never changes.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port.number()
     }
 
-    /// `redis://127.0.0.1:PORT`, with the password if there is one.
+    /// The URL, `redis://127.0.0.1:PORT`, with the password if there is one.
     #[must_use]
     pub fn url(&self) -> String {
-        let login = self.setup.password.as_ref().map_or(String::new(), |password| format!(":{password}@"));
-        format!("redis://{login}127.0.0.1:{}", self.port())
+        let credentials =
+            self.setup.password.as_ref().map_or(String::new(), |password| format!(":{password}@"));
+        format!("redis://{credentials}127.0.0.1:{}", self.port())
     }
 
-    /// The Unix socket, if the setup asked for one.
+    /// The Unix socket, if the setup has [one](Setup::unix_socket).
     #[must_use]
     pub fn unix_socket(&self) -> Option<PathBuf> {
         self.setup.socket(self.dir())
     }
 
-    /// The process id, until the server is killed or found dead; a restart gives a new one.
+    /// The process id, until the server is killed or found dead. A restart gives a new one.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.process.pid()
     }
 
-    /// Its wall clock, if the setup [asked for one](Setup::clocks) that can be set.
+    /// The wall clock that can be set, if the setup has [one](Setup::clocks).
     #[must_use]
     pub fn clock(&self) -> Option<&Clock> {
         self.clock.as_ref()
     }
 
-    /// The server's own folder: its log, its socket, its data.
+    /// The server's folder, with its log, socket and data.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Whether there is a process; a paused one counts.
+    /// Whether the process is alive, running or paused.
     pub fn is_running(&mut self) -> bool {
         self.process.is_running()
     }
 
-    /// All that the server wrote since its first start.
+    /// The server's output since its first start.
     #[must_use]
     pub fn log(&self) -> String {
         fs::read(self.log_file()).map_or(String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Starts the process on what its folder holds; leaves none behind unless it became ready.
+    /// Starts the process with the data in its folder. Kills it if it does not become ready.
     fn launch(&mut self) -> Result<(), StartError> {
         let outcome = self.spawn().map_err(StartError::from).and_then(|()| self.become_ready());
         if outcome.is_err() {
@@ -262,7 +263,7 @@ impl Server {
             }
             match self.is_ready() {
                 Ok(true) => return Ok(()),
-                Ok(false) => last = String::from("another process answers"),
+                Ok(false) => last = String::from("another process replied"),
                 Err(error) => last = error.to_string(),
             }
             thread::sleep(READY_PAUSE);
@@ -270,13 +271,13 @@ impl Server {
         Err(StartError::NotReady { last, log: self.log() })
     }
 
-    /// Whether this process replies, and serves: PING is an error while data is being loaded.
+    /// Whether this process replies and has loaded its data (until then, PING is an error).
     fn is_ready(&self) -> RedisResult<bool> {
         let mut connection = self.connect(READY_TIMEOUT)?;
         let info: String = redis::cmd("INFO").arg("server").query(&mut connection)?;
         redis::cmd("PING").query::<()>(&mut connection)?;
-        let ours = self.pid().map(|pid| format!("process_id:{pid}"));
-        Ok(info.lines().any(|line| Some(line) == ours.as_deref()))
+        let own_id = self.pid().map(|pid| format!("process_id:{pid}"));
+        Ok(info.lines().any(|line| Some(line) == own_id.as_deref()))
     }
 
     fn data(&self) -> PathBuf {
@@ -294,7 +295,7 @@ impl Drop for Server {
     }
 }
 
-/// The server's output for a message, or that there was none.
+/// The server's output, as a part of a message.
 fn quoted_log(log: &str) -> String {
     match log.trim_end() {
         "" => "it wrote no output".to_owned(),
@@ -305,7 +306,7 @@ fn quoted_log(log: &str) -> String {
 const PORT_TAKEN: &str = "Address already in use";
 const START_TRIES: u32 = 5;
 
-/// 10 s and more, since every try takes some time of its own.
+/// At least 10 s with the pauses.
 const READY_TRIES: u32 = 2000;
 const READY_PAUSE: Duration = Duration::from_millis(5);
 const READY_TIMEOUT: Duration = Duration::from_secs(1);

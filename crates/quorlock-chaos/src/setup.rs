@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::ClockLibrary;
 
-/// How to start a server. One setup serves any number of them: port, folder and socket are each server's own.
+/// The settings of a server. Any number of servers can share them: each has its own port, folder and socket.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Setup {
@@ -19,7 +19,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A server on a loopback port that puts every write on disk before it answers.
+    /// A server on a loopback port that syncs every write to disk before it replies.
     pub fn new() -> Self {
         Self {
             binary: None,
@@ -38,14 +38,15 @@ impl Setup {
         self
     }
 
-    /// The folder in which each server makes its own temporary one. Defaults to the system's temp folder.
+    /// The folder in which each server creates its own temporary folder. Defaults to the system's temp
+    /// folder.
     pub fn dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.dir = Some(path.into());
         self
     }
 
-    /// Whether every write is in a synced append-only file before it is answered, so that a restart with kept data
-    /// means just that. Without it a killed server forgets everything. Defaults to true.
+    /// Whether every write is synced to an append-only file before the reply, so that a restart with kept
+    /// data loses nothing. Without it, a killed server loses all data. Defaults to true.
     pub fn append_only(mut self, on: bool) -> Self {
         self.append_only = on;
         self
@@ -57,22 +58,22 @@ impl Setup {
         self
     }
 
-    /// The password to ask for; it goes into the URL as it stands, so keep to letters and digits.
-    /// Defaults to none.
+    /// The password of the server. It is not escaped in URLs, so use only letters and digits. Defaults to
+    /// none.
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.password = Some(password.into());
         self
     }
 
-    /// Loads this library before each server, so that its [clock](crate::Server::clock) can be set. Defaults to none: the
-    /// clock is the machine's.
+    /// Loads this library into each server, so that its [clock](crate::Server::clock) can be set. Defaults to
+    /// none: the server uses the machine's clock.
     pub fn clocks(mut self, library: &ClockLibrary) -> Self {
         self.clocks = Some(library.clone());
         self
     }
 
-    /// Further arguments, as on the command line of `redis-server`; they win over those made here, and calls add
-    /// up. Defaults to none.
+    /// Further arguments for the command line of `redis-server`. They override the settings made here;
+    /// several calls add up. Defaults to none.
     pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
@@ -82,8 +83,8 @@ impl Setup {
         self.unix_socket.then(|| dir.join("redis.sock"))
     }
 
-    /// The command line of one server. No snapshots and no rewrites: data changes on disk only by what clients do,
-    /// and no forked child of the server outlives it.
+    /// The command line of one server. It disables snapshots and rewrites, so that only commands change data
+    /// on disk, and no forked child outlives the server.
     pub(crate) fn command_line(&self, port: u16, dir: &Path, data: &Path) -> Vec<OsString> {
         let port = port.to_string();
         let append_only = if self.append_only { "yes" } else { "no" };
@@ -99,7 +100,7 @@ impl Setup {
         set("--appendonly", &append_only);
         set("--appendfsync", &"always");
         set("--auto-aof-rewrite-percentage", &"0");
-        // A replica need not wait for others that might come.
+        // A replica does not wait for further replicas.
         set("--repl-diskless-sync-delay", &"0");
         if let Some(socket) = self.socket(dir) {
             set("--unixsocket", &socket);

@@ -5,18 +5,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What a server finds on its disk when it starts again.
+/// The data of a server after a restart.
 #[derive(Clone, Debug)]
 pub enum Data {
-    /// All it had: a reboot that lost nothing.
+    /// All data, as after a reboot.
     Kept,
-    /// Nothing: a fresh machine under the old address.
+    /// No data, as on a new machine under the old address.
     Empty,
-    /// What it had when the snapshot was taken: a restored backup, or writes that never reached the disk.
+    /// The data of a snapshot, as after a restored backup or lost writes.
     Old(Snapshot),
 }
 
-/// A copy of a server's data files, held in memory; cloning it is cheap, and it outlives its server.
+/// A copy of a server's data files in memory. It is cheap to clone and outlives its server.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Paths are relative to the data folder.
@@ -41,7 +41,7 @@ impl Snapshot {
 }
 
 impl Data {
-    /// Makes the folder of a dead server hold this.
+    /// Replaces the data in the folder of a dead server.
     pub(crate) fn write_to(self, folder: &Path) -> io::Result<()> {
         match self {
             Self::Kept => Ok(()),

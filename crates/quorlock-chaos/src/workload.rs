@@ -1,5 +1,5 @@
-//! The client processes: each has several tasks that take locks on a few keys, work under them, and record every step,
-//! one line each, on standard output.
+//! The client processes. Each has several tasks that acquire locks on a few keys, write under them, and
+//! record every event as one line on standard output.
 
 mod event_writer;
 mod spec;
@@ -15,21 +15,21 @@ use quorlock::{Event, Redlock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use spec::{ClientCommand, Spec};
+pub(crate) use spec::{ClientCommand, ClientSpec};
 
 use crate::history::{self, EventKind, NodeView};
 use event_writer::EventWriter;
 use store::Stores;
 use task::Task;
 
-/// Runs a client process: reads commands from standard input, executes them, and ends when the input does.
+/// Runs a client process: executes commands from standard input, and ends with the input.
 ///
 /// # Errors
 ///
-/// A message, if it cannot begin. Later errors are recorded as events.
+/// A message, if it cannot start. Later errors are recorded as events.
 pub async fn client() -> Result<(), String> {
-    let mut orders = read_orders();
-    let Some(ClientCommand::Begin(spec)) = orders.recv().await else {
+    let mut commands = read_commands();
+    let Some(ClientCommand::Begin(spec)) = commands.recv().await else {
         return Err("a client of a chaos run needs a begin command on its standard input".to_owned());
     };
     event_writer::report_panics(spec.process);
@@ -40,15 +40,15 @@ pub async fn client() -> Result<(), String> {
     let redlock = connect(&spec)?;
     let stop = CancellationToken::new();
     let tasks: Vec<_> = (0..spec.tasks)
-        .map(|number| {
+        .map(|task_number| {
             let task =
-                Task::new(Arc::clone(&spec), redlock.clone(), Arc::clone(&stores), number, stop.clone());
+                Task::new(Arc::clone(&spec), redlock.clone(), Arc::clone(&stores), task_number, stop.clone());
             tokio::spawn(task.run())
         })
         .collect();
-    while let Some(order) = orders.recv().await {
-        match order {
-            // The whole runtime stands still, and so does every lock that no thread of its own renews.
+    while let Some(command) = commands.recv().await {
+        match command {
+            // Blocks the whole runtime, including renewals, unless the client has a dedicated thread.
             ClientCommand::Block { millis } => thread::sleep(Duration::from_millis(millis)),
             ClientCommand::Begin(_) => {}
         }
@@ -63,7 +63,7 @@ pub async fn client() -> Result<(), String> {
     Ok(())
 }
 
-fn connect(spec: &Spec) -> Result<Redlock, String> {
+fn connect(spec: &ClientSpec) -> Result<Redlock, String> {
     let builder = Redlock::builder()
         .nodes(&spec.urls)
         .max_clock_drift(spec.drift)
@@ -78,16 +78,16 @@ fn connect(spec: &Spec) -> Result<Redlock, String> {
     let writer = EventWriter::new(spec.process, 0);
     let urls = spec.urls.clone();
     let observed = builder.observer(move |event: &Event<'_>| {
-        if let Some(what) = node_view_change(&urls, event) {
-            writer.write(what);
+        if let Some(kind) = node_view_change(&urls, event) {
+            writer.write(kind);
         }
     });
     observed.connect_lazy().map_err(|error| error.to_string())
 }
 
-/// The view of a node, when it changes.
+/// The new view of a node, if the event changes it.
 fn node_view_change(urls: &[String], event: &Event<'_>) -> Option<EventKind> {
-    let (address, stand) = match event {
+    let (address, view) = match event {
         Event::NodeUp { node, .. } => (node, NodeView::Up),
         Event::NodeDown { node, .. } => (node, NodeView::Down),
         Event::NodeExcluded { node, .. } => (node, NodeView::Excluded),
@@ -97,11 +97,11 @@ fn node_view_change(urls: &[String], event: &Event<'_>) -> Option<EventKind> {
         _ => return None,
     };
     let node = urls.iter().position(|url| url.ends_with(address))?;
-    Some(EventKind::NodeViewChanged { node, view: stand })
+    Some(EventKind::NodeViewChanged { node, view })
 }
 
-/// Records when the machine gave this process no CPU time, so that no violation is reported for that. It has a thread
-/// of its own, because a fault may block the runtime.
+/// Records when the machine gave this process no CPU time, so that the checker reports no violation for that.
+/// It runs on its own thread, because a fault may block the runtime.
 fn report_stalls(writer: EventWriter) {
     thread::spawn(move || {
         loop {
@@ -115,21 +115,21 @@ fn report_stalls(writer: EventWriter) {
     });
 }
 
-/// Commands, read by a thread: standard input cannot be awaited.
-fn read_orders() -> mpsc::UnboundedReceiver<ClientCommand> {
-    let (sender, orders) = mpsc::unbounded_channel();
+/// Reads commands on a thread, because standard input cannot be awaited.
+fn read_commands() -> mpsc::UnboundedReceiver<ClientCommand> {
+    let (sender, commands) = mpsc::unbounded_channel();
     thread::spawn(move || {
         for line in io::stdin().lock().lines() {
-            let Some(order) = line.ok().and_then(|line| serde_json::from_str(&line).ok()) else { break };
-            if sender.send(order).is_err() {
+            let Some(command) = line.ok().and_then(|line| serde_json::from_str(&line).ok()) else { break };
+            if sender.send(command).is_err() {
                 break;
             }
         }
     });
-    orders
+    commands
 }
 
 const STALL_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 const MIN_STALL: Duration = Duration::from_millis(50);
-/// For pending releases.
+/// The time for pending releases.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);

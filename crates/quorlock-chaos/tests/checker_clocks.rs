@@ -1,23 +1,23 @@
-//! The checker against forged histories in which clocks go wrong: what they excuse, and what not.
+//! Tests the checker with synthetic histories of clock faults: which violations they excuse, and which not.
 
-mod forge;
+mod history_builder;
 
-use forge::{JUMP, WIPE, check, story};
+use history_builder::{JUMP, WIPE, builder, check};
 use quorlock_chaos::checker::Invariant;
 use quorlock_chaos::history::{Actor, Effect, EventKind, Fault};
 
 #[test]
-fn clocks_excuse_two_at_once_only_beyond_the_margin() {
+fn clock_jumps_excuse_an_overlap_only_on_more_nodes_than_the_lock_can_spare() {
     let overlap = |jumped: &[usize], at: u64, effects: &[Effect]| {
-        let mut story = story();
-        story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
-        story.fault(1, "jump", jumped, at, 5_000, effects);
-        story
+        let mut builder = builder();
+        builder.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
+        builder.fault(1, "jump", jumped, at, 5_000, effects);
+        builder
     };
-    // Held on four of five: one may lose the key, two are too many.
+    // The lock is on four of five nodes: one node may lose the key, two are too many.
     check(&overlap(&[0], 200, &JUMP), &[Invariant::Exclusion], &[]);
     check(&overlap(&[0, 1], 200, &JUMP), &[], &[Invariant::Exclusion]);
-    // No excuse: before the lock was requested, a step back, or less than the deadline leaves room for.
+    // No excuse: a jump before the request, a jump back, and a jump that the deadline allows for.
     check(&overlap(&[0, 1], 50, &JUMP), &[Invariant::Exclusion], &[]);
     check(&overlap(&[0, 1], 200, &[Effect::ClockStep { micros: -5_000_000 }]), &[Invariant::Exclusion], &[]);
     check(&overlap(&[0, 1], 200, &[Effect::ClockStep { micros: 11_000 }]), &[Invariant::Exclusion], &[]);
@@ -27,29 +27,29 @@ fn clocks_excuse_two_at_once_only_beyond_the_margin() {
 }
 
 #[test]
-fn a_clock_set_back_again_has_jumped_ahead() {
-    let mut story = story();
-    story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
-    story.fault(1, "jump", &[0, 1], 20, 200, &[Effect::ClockStep { micros: -5_000_000 }]);
-    check(&story, &[], &[Invariant::Exclusion]);
+fn the_end_of_a_step_back_is_a_jump_ahead() {
+    let mut builder = builder();
+    builder.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
+    builder.fault(1, "jump", &[0, 1], 20, 200, &[Effect::ClockStep { micros: -5_000_000 }]);
+    check(&builder, &[], &[Invariant::Exclusion]);
 }
 
 #[test]
-fn a_clock_may_jump_at_any_time_between_the_event_and_the_change() {
+fn a_clock_may_jump_at_any_time_between_the_events_that_announce_and_confirm_it() {
     let overlap = |begins: (u64, u64), ends: (u64, u64), micros: i64| {
-        let mut story = story();
-        story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
-        story.fault_of_length(1, "jump", &[0, 1], begins, ends, &[Effect::ClockStep { micros }]);
-        story
+        let mut builder = builder();
+        builder.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
+        builder.fault_with_spans(1, "jump", &[0, 1], begins, ends, &[Effect::ClockStep { micros }]);
+        builder
     };
     let (ahead, back) = (5_000_000, -5_000_000);
-    // Client 1 sent its request at 90. The jump was recorded before that and may have been done after.
+    // Client 1 sent its request at 90 ms. The jump was announced before and may have happened after that.
     check(&overlap((80, 90), (5_000, 5_000), ahead), &[], &[Invariant::Exclusion]);
     check(&overlap((80, 89), (5_000, 5_000), ahead), &[Invariant::Exclusion], &[]);
-    // Client 2 was granted the lock at 300.
+    // Client 2 was granted the lock at 300 ms.
     check(&overlap((300, 400), (5_000, 5_000), ahead), &[], &[Invariant::Exclusion]);
     check(&overlap((301, 400), (5_000, 5_000), ahead), &[Invariant::Exclusion], &[]);
-    // A clock that was set back jumps ahead when the fault ends: between the event and the change.
+    // A clock that was set back jumps ahead at the end of the fault, also at some time between two events.
     check(&overlap((20, 20), (80, 90), back), &[], &[Invariant::Exclusion]);
     check(&overlap((20, 20), (80, 89), back), &[Invariant::Exclusion], &[]);
     check(&overlap((20, 20), (300, 400), back), &[], &[Invariant::Exclusion]);
@@ -57,10 +57,10 @@ fn a_clock_may_jump_at_any_time_between_the_event_and_the_change() {
 }
 
 #[test]
-fn a_jump_of_which_only_beginning_and_end_are_recorded_may_be_at_any_time_in_between() {
+fn a_jump_with_only_a_first_and_a_last_event_may_happen_at_any_time_in_between() {
     let overlap = |from: u64, to: u64| {
-        let mut story = story();
-        story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
+        let mut builder = builder();
+        builder.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
         let (nodes, processes, effects) = (vec![0, 1], Vec::new(), JUMP.to_vec());
         let fault = Fault {
             id: 1,
@@ -71,31 +71,31 @@ fn a_jump_of_which_only_beginning_and_end_are_recorded_may_be_at_any_time_in_bet
             effects,
             detail: String::new(),
         };
-        story.event(from, Actor::Run, EventKind::Fault(fault)).event(
+        builder.event(from, Actor::Run, EventKind::Fault(fault)).event(
             to,
             Actor::Run,
             EventKind::FaultEnded { fault: 1 },
         );
-        story
+        builder
     };
     check(&overlap(50, 90), &[], &[Invariant::Exclusion]);
     check(&overlap(50, 89), &[Invariant::Exclusion], &[]);
 }
 
 #[test]
-fn a_renewal_makes_up_for_what_jumped_before() {
-    let mut story = story();
-    story.take(1, 0, 100, Some(10)).look(1, 0, 2_000, 2_980).release(1, 0, 2_400);
-    story.hold(2, 0, 2_300, 2_800, Some(11)).fault(1, "jump", &[0, 1], 200, 5_000, &JUMP);
-    check(&story, &[Invariant::Exclusion], &[]);
+fn a_clock_jump_before_a_renewal_is_no_excuse() {
+    let mut builder = builder();
+    builder.acquire(1, 0, 100, Some(10)).validated(1, 0, 2_000, 2_980).release(1, 0, 2_400);
+    builder.hold(2, 0, 2_300, 2_800, Some(11)).fault(1, "jump", &[0, 1], 200, 5_000, &JUMP);
+    check(&builder, &[Invariant::Exclusion], &[]);
 }
 
 #[test]
-fn lost_counters_and_wrong_clocks_excuse_numbers_only_together() {
+fn lost_fences_and_wrong_clocks_excuse_numbers_only_together() {
     let numbers = || {
-        let mut story = story();
-        story.hold(1, 0, 100, 200, Some(20)).hold(2, 0, 6_000, 6_100, Some(10));
-        story
+        let mut builder = builder();
+        builder.hold(1, 0, 100, 200, Some(20)).hold(2, 0, 6_000, 6_100, Some(10));
+        builder
     };
     let mut lost = numbers();
     lost.fault(1, "wipe", &[0], 300, 301, &WIPE);
@@ -105,23 +105,24 @@ fn lost_counters_and_wrong_clocks_excuse_numbers_only_together() {
     wrong.fault(1, "jump", &[0], 300, 6_500, &[Effect::ClockStep { micros: -900_000 }]);
     check(&wrong, &[Invariant::NumbersOrdered], &[]);
 
-    // (2 s − 250 ms) / 2 = 875 ms is the bound.
+    // The bound is (2 s − 250 ms) / 2 = 875 ms.
     let both = |micros: i64| {
-        let mut story = numbers();
-        story.fault(1, "wipe", &[0], 300, 301, &WIPE);
-        story.fault(2, "jump", &[3], 300, 6_500, &[Effect::ClockStep { micros }]);
-        story
+        let mut builder = numbers();
+        builder.fault(1, "wipe", &[0], 300, 301, &WIPE);
+        builder.fault(2, "jump", &[3], 300, 6_500, &[Effect::ClockStep { micros }]);
+        builder
     };
     check(&both(-874_000), &[Invariant::NumbersOrdered], &[]);
     check(&both(-875_000), &[], &[Invariant::NumbersOrdered]);
     check(&both(875_000), &[], &[Invariant::NumbersOrdered]);
 
-    // With four of five any two quorums share three nodes, and one that loses data does no harm.
+    // With a quorum of four of five, any two quorums share three nodes, so data loss on one node does no
+    // harm.
     let mut four = both(-5_000_000);
     four.settings.quorum = 4;
     check(&four, &[Invariant::NumbersOrdered], &[]);
 
-    // A counter that was lost before the first lock was granted cannot have had its number.
+    // A fence that was lost before the first grant did not contain its fencing number.
     let mut before = numbers();
     before.fault(1, "wipe", &[0], 50, 51, &WIPE);
     before.fault(2, "jump", &[3], 60, 6_500, &JUMP);
@@ -131,32 +132,32 @@ fn lost_counters_and_wrong_clocks_excuse_numbers_only_together() {
 #[test]
 fn a_clock_set_back_by_more_than_the_idle_time_excuses_numbers() {
     let set_back = |again: u64| {
-        let mut story = story();
-        story.hold(1, 0, 100, 200, Some(20)).hold(2, 0, again, again + 100, Some(10));
-        story.fault(1, "wipe", &[0], 300, 301, &WIPE);
-        story.fault(2, "jump", &[3], 300, 6_500, &[Effect::ClockStep { micros: -800_000 }]);
-        story
+        let mut builder = builder();
+        builder.hold(1, 0, 100, 200, Some(20)).hold(2, 0, again, again + 100, Some(10));
+        builder.fault(1, "wipe", &[0], 300, 301, &WIPE);
+        builder.fault(2, "jump", &[3], 300, 6_500, &[Effect::ClockStep { micros: -800_000 }]);
+        builder
     };
     check(&set_back(900), &[], &[Invariant::NumbersOrdered]);
     check(&set_back(1_100), &[Invariant::NumbersOrdered], &[]);
 }
 
 #[test]
-fn a_clock_may_be_set_back_at_any_time_between_the_event_and_the_change() {
-    // Client 1 sent its request at 90 and released at 200; client 2 was granted the lock at 500.
+fn a_clock_may_be_set_back_at_any_time_between_the_events_that_announce_and_confirm_it() {
+    // Client 1 sent its request at 90 ms and released at 200 ms; client 2 was granted the lock at 500 ms.
     let set_back = |begins: (u64, u64), ends: (u64, u64), micros: i64| {
-        let mut story = story();
-        story.hold(1, 0, 100, 200, Some(20)).hold(2, 0, 500, 600, Some(10));
-        story.fault(1, "wipe", &[0], 300, 301, &WIPE);
-        story.fault_of_length(2, "jump", &[3], begins, ends, &[Effect::ClockStep { micros }]);
-        story
+        let mut builder = builder();
+        builder.hold(1, 0, 100, 200, Some(20)).hold(2, 0, 500, 600, Some(10));
+        builder.fault(1, "wipe", &[0], 300, 301, &WIPE);
+        builder.fault_with_spans(2, "jump", &[3], begins, ends, &[Effect::ClockStep { micros }]);
+        builder
     };
     let (ahead, back) = (800_000, -800_000);
     check(&set_back((80, 90), (6_500, 6_500), back), &[], &[Invariant::NumbersOrdered]);
     check(&set_back((80, 89), (6_500, 6_500), back), &[Invariant::NumbersOrdered], &[]);
     check(&set_back((500, 510), (6_500, 6_500), back), &[], &[Invariant::NumbersOrdered]);
     check(&set_back((501, 510), (6_500, 6_500), back), &[Invariant::NumbersOrdered], &[]);
-    // A clock that was set ahead is set back when the fault ends.
+    // A clock that was set ahead is set back at the end of the fault.
     check(&set_back((20, 20), (80, 90), ahead), &[], &[Invariant::NumbersOrdered]);
     check(&set_back((20, 20), (80, 89), ahead), &[Invariant::NumbersOrdered], &[]);
     check(&set_back((20, 20), (500, 510), ahead), &[], &[Invariant::NumbersOrdered]);
@@ -164,13 +165,13 @@ fn a_clock_may_be_set_back_at_any_time_between_the_event_and_the_change() {
 }
 
 #[test]
-fn a_drifting_clock_counts_by_how_far_it_went() {
+fn a_clock_with_a_wrong_rate_excuses_numbers_once_its_error_reaches_the_bound() {
     let drifted = |until: u64| {
-        let mut story = story();
-        story.hold(1, 0, 100, 200, Some(20)).hold(2, 0, 6_000, 6_100, Some(10));
-        story.fault(1, "wipe", &[0], 300, 301, &WIPE);
-        story.fault(2, "skew", &[3], 300, until, &[Effect::ClockRate { ppm: 300_000 }]);
-        story
+        let mut builder = builder();
+        builder.hold(1, 0, 100, 200, Some(20)).hold(2, 0, 6_000, 6_100, Some(10));
+        builder.fault(1, "wipe", &[0], 300, 301, &WIPE);
+        builder.fault(2, "skew", &[3], 300, until, &[Effect::ClockRate { ppm: 300_000 }]);
+        builder
     };
     check(&drifted(2_000), &[Invariant::NumbersOrdered], &[]);
     check(&drifted(4_000), &[], &[Invariant::NumbersOrdered]);

@@ -1,4 +1,4 @@
-//! Tests of the fleet: faults are real, and nothing is left behind.
+//! Tests of servers and fleets: their faults, and their cleanup.
 
 use std::env;
 use std::fs;
@@ -15,7 +15,7 @@ use quorlock_chaos::{Data, Fleet, MovableAddress, Server, Setup, StartError, red
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
 
 #[test]
-fn a_started_fleet_answers_on_ports_of_its_own() {
+fn each_server_of_a_fleet_replies_on_its_own_port() {
     let mut fleet = Fleet::start(5).expect("a fleet");
     let mut ports: Vec<u16> = fleet.servers().iter().map(Server::port).collect();
     ports.sort_unstable();
@@ -34,97 +34,97 @@ fn a_started_fleet_answers_on_ports_of_its_own() {
 fn kept_data_survives_a_kill_and_the_port_and_url_stay() {
     let mut server = Server::start(&Setup::new()).expect("a server");
     let (url, first) = (server.url(), server.pid());
-    keep(&server, "before");
+    set_value(&server, "before");
     server.kill();
     assert!(!server.is_running());
     assert_eq!(server.pid(), None);
-    assert!(TcpStream::connect(("127.0.0.1", server.port())).is_err(), "a dead server refuses");
+    assert!(TcpStream::connect(("127.0.0.1", server.port())).is_err(), "a dead server refuses connections");
     server.restart(Data::Kept).expect("a restart");
-    assert_eq!(kept(&server).as_deref(), Some("before"));
+    assert_eq!(value(&server).as_deref(), Some("before"));
     assert_eq!(server.url(), url);
     assert_ne!(server.pid(), first);
 }
 
 #[test]
-fn a_restart_without_data_forgets() {
+fn a_restart_without_data_loses_all_data() {
     let mut server = Server::start(&Setup::new()).expect("a server");
-    keep(&server, "before");
+    set_value(&server, "before");
     server.restart(Data::Empty).expect("a restart of a running server");
-    assert_eq!(kept(&server), None);
+    assert_eq!(value(&server), None);
 }
 
 #[test]
-fn an_old_snapshot_brings_back_the_old_time_again_and_again() {
+fn a_snapshot_can_be_restored_repeatedly() {
     let mut server = Server::start(&Setup::new()).expect("a server");
-    keep(&server, "old");
+    set_value(&server, "old");
     let snapshot = server.snapshot().expect("a snapshot");
     for _ in 0..2 {
-        keep(&server, "new");
+        set_value(&server, "new");
         server.restart(Data::Old(snapshot.clone())).expect("a restart");
-        assert_eq!(kept(&server).as_deref(), Some("old"));
+        assert_eq!(value(&server).as_deref(), Some("old"));
     }
 }
 
 #[test]
-fn a_wiped_server_forgets_for_good() {
+fn a_wiped_server_has_no_data_after_a_restart_either() {
     let mut server = Server::start(&Setup::new()).expect("a server");
-    keep(&server, "before");
+    set_value(&server, "before");
     server.wipe().expect("a reply");
-    assert_eq!(kept(&server), None);
+    assert_eq!(value(&server), None);
     server.restart(Data::Kept).expect("a restart");
-    assert_eq!(kept(&server), None);
+    assert_eq!(value(&server), None);
 }
 
 #[test]
-fn a_swapped_server_forgets_and_remembers() {
+fn a_second_swap_of_databases_brings_the_data_back() {
     let server = Server::start(&Setup::new()).expect("a server");
-    keep(&server, "before");
+    set_value(&server, "before");
     server.swap_databases().expect("a reply");
-    assert_eq!(kept(&server), None);
+    assert_eq!(value(&server), None);
     server.swap_databases().expect("a reply");
-    assert_eq!(kept(&server).as_deref(), Some("before"));
+    assert_eq!(value(&server).as_deref(), Some("before"));
 }
 
 #[test]
-fn a_server_that_is_demoted_and_promoted_has_the_data_of_another() {
+fn a_server_that_was_demoted_and_promoted_has_the_data_of_the_master() {
     let fleet = Fleet::start(2).expect("a fleet");
-    keep(&fleet[0], "mine");
-    let (first, run_id) = (fleet[0].pid(), run_id(&fleet[0]));
+    set_value(&fleet[0], "own");
+    let (pid, run_id) = (fleet[0].pid(), run_id(&fleet[0]));
     fleet[0].demote(&fleet[1]).expect("a replica");
-    let refused = fleet[0].command::<()>(&["SET", "key", "value"]).expect_err("it takes no writes");
-    assert_eq!(refused.code(), Some("READONLY"));
+    let error = fleet[0].command::<()>(&["SET", "key", "value"]).expect_err("a replica rejects writes");
+    assert_eq!(error.code(), Some("READONLY"));
     fleet[0].promote().expect("a master");
-    assert_eq!(kept(&fleet[0]), None);
-    keep(&fleet[0], "after");
-    assert_eq!((fleet[0].pid(), self::run_id(&fleet[0])), (first, run_id), "it is the same process");
+    assert_eq!(value(&fleet[0]), None);
+    set_value(&fleet[0], "after");
+    assert_eq!((fleet[0].pid(), self::run_id(&fleet[0])), (pid, run_id), "it is the same process");
 }
 
 #[test]
-fn a_front_moves_from_one_server_to_another_and_breaks_its_connections() {
+fn a_moved_address_leads_to_the_other_server_and_breaks_its_connections() {
     let fleet = Fleet::start(2).expect("a fleet");
-    keep(&fleet[0], "first");
-    keep(&fleet[1], "second");
-    let mut front = MovableAddress::of(&fleet[0]).expect("a front");
-    let dial = |front: &MovableAddress| redis::Client::open(front.url())?.get_connection();
+    set_value(&fleet[0], "first");
+    set_value(&fleet[1], "second");
+    let mut address = MovableAddress::of(&fleet[0]).expect("an address");
+    let dial = |address: &MovableAddress| redis::Client::open(address.url())?.get_connection();
     let get = |connection: &mut redis::Connection| redis::cmd("GET").arg("key").query::<String>(connection);
-    let mut before = dial(&front).expect("a connection");
+    let mut before = dial(&address).expect("a connection");
     assert_eq!(get(&mut before).expect("a reply"), "first");
-    front.move_to(&fleet[1]);
-    get(&mut before).expect_err("it is broken");
-    let mut after = dial(&front).expect("a connection");
+    address.move_to(&fleet[1]);
+    get(&mut before).expect_err("the connection is closed");
+    let mut after = dial(&address).expect("a connection");
     assert_eq!(get(&mut after).expect("a reply"), "second");
-    drop(front);
-    get(&mut after).expect_err("it is gone");
+    drop(address);
+    get(&mut after).expect_err("the connection is closed");
 }
 
 #[test]
-fn a_paused_server_is_silent_until_it_is_resumed() {
+fn a_paused_server_does_not_reply_until_it_is_resumed() {
     let mut server = Server::start(&Setup::new()).expect("a server");
     let mut connection = server.connect(Duration::from_millis(200)).expect("a connection");
     for _ in 0..3 {
         server.pause();
-        let silent = redis::cmd("PING").query::<String>(&mut connection).expect_err("no reply");
-        assert!(silent.is_timeout(), "{silent}");
+        let error = redis::cmd("PING").query::<String>(&mut connection).expect_err("no reply");
+        assert!(error.is_timeout(), "{error}");
         assert!(server.is_running(), "paused is not dead");
         server.resume();
         connection = server.connect(Duration::from_secs(5)).expect("a connection");
@@ -133,10 +133,10 @@ fn a_paused_server_is_silent_until_it_is_resumed() {
     }
 }
 
-/// A thread that still ran could take a lock after its server was reported as paused.
+/// A thread that still ran could grant a lock after its server was recorded as paused.
 #[cfg(target_os = "linux")]
 #[test]
-fn every_thread_stands_still_when_the_pause_returns() {
+fn every_thread_is_stopped_when_the_pause_returns() {
     let mut server = Server::start(&Setup::new()).expect("a server");
     let tasks = format!("/proc/{}/task", server.pid().expect("alive"));
     for _ in 0..100 {
@@ -150,29 +150,29 @@ fn every_thread_stands_still_when_the_pause_returns() {
 }
 
 #[test]
-fn a_paused_server_can_be_killed_and_brought_back() {
+fn a_paused_server_can_be_killed_and_restarted() {
     let mut server = Server::start(&Setup::new()).expect("a server");
-    keep(&server, "before");
+    set_value(&server, "before");
     server.pause();
     server.kill();
     server.pause();
     server.resume();
     assert!(!server.is_running());
     server.restart(Data::Kept).expect("a restart");
-    assert_eq!(kept(&server).as_deref(), Some("before"));
+    assert_eq!(value(&server).as_deref(), Some("before"));
 }
 
 #[test]
 fn a_server_that_ends_by_itself_is_found_dead() {
     let mut server = Server::start(&Setup::new()).expect("a server");
-    server.command::<()>(&["SHUTDOWN", "NOSAVE"]).expect_err("it hangs up instead of answering");
+    server.command::<()>(&["SHUTDOWN", "NOSAVE"]).expect_err("it closes the connection without a reply");
     within_ten_seconds("found dead", || !server.is_running());
     assert_eq!(server.pid(), None);
     server.restart(Data::Kept).expect("a restart");
 }
 
 #[test]
-fn a_setup_is_followed() {
+fn the_settings_of_a_setup_are_applied() {
     let parent = tempfile::tempdir().expect("a temp folder");
     let setup = Setup::new()
         .dir(parent.path())
@@ -186,15 +186,15 @@ fn a_setup_is_followed() {
     UnixStream::connect(server.unix_socket().expect("a socket")).expect("a connection");
     let policy: (String, String) = server.command(&["CONFIG", "GET", "maxmemory-policy"]).expect("a reply");
     assert_eq!(policy.1, "allkeys-lru");
-    keep(&server, "before");
+    set_value(&server, "before");
     server.restart(Data::Kept).expect("a restart");
-    assert_eq!(kept(&server), None, "nothing was put on disk");
+    assert_eq!(value(&server), None, "no data was written to disk");
     drop(server);
     assert_eq!(fs::read_dir(parent.path()).expect("the folder").count(), 0);
 }
 
 #[test]
-fn a_server_that_cannot_start_says_why_and_leaves_nothing() {
+fn a_server_that_cannot_start_reports_its_output_and_leaves_nothing_behind() {
     let parent = tempfile::tempdir().expect("a temp folder");
     let setup = Setup::new().dir(parent.path());
     match Server::start(&setup.clone().args(["--no-such-option", "1"])) {
@@ -206,40 +206,40 @@ fn a_server_that_cannot_start_says_why_and_leaves_nothing() {
 }
 
 #[test]
-fn all_is_gone_after_the_drop_even_paused_and_dead_servers() {
+fn nothing_is_left_after_the_drop_of_running_paused_and_dead_servers() {
     let mut fleet = Fleet::start(3).expect("a fleet");
     let traces = traces(&fleet);
-    assert!(traces.iter().all(Trace::shows));
+    assert!(traces.iter().all(Trace::exists));
     fleet[0].pause();
     fleet[1].kill();
     drop(fleet);
     for trace in &traces {
-        assert!(!trace.shows(), "{trace:?}");
+        assert!(!trace.exists(), "{trace:?}");
     }
 }
 
 #[test]
-fn all_is_gone_after_a_panic() {
+fn nothing_is_left_after_a_panic() {
     let (sender, receiver) = std::sync::mpsc::channel();
     let panicked = thread::spawn(move || {
         let fleet = Fleet::start(2).expect("a fleet");
-        sender.send(traces(&fleet)).expect("a listener");
+        sender.send(traces(&fleet)).expect("a receiver");
         panic!("on purpose");
     });
     let traces = receiver.recv().expect("traces");
     panicked.join().expect_err("it panicked");
-    assert!(!traces.iter().any(Trace::shows));
+    assert!(!traces.iter().any(Trace::exists));
 }
 
-/// The test runs itself again as the parent that is killed, with its whole process group. Neither servers nor watchdogs
-/// may be in that group.
+/// The test runs itself again as the parent, which is killed with its whole process group. Servers and
+/// watchdogs must not be in that group.
 #[test]
-fn all_is_gone_after_the_parent_is_killed() {
+fn nothing_is_left_after_the_parent_is_killed() {
     if env::var_os(DOOMED).is_some() {
         live_until_killed();
     }
     let mut parent = Command::new(env::current_exe().expect("this test"))
-        .args(["--exact", "all_is_gone_after_the_parent_is_killed", "--nocapture"])
+        .args(["--exact", "nothing_is_left_after_the_parent_is_killed", "--nocapture"])
         .env(DOOMED, "1")
         .stdout(Stdio::piped())
         .process_group(0)
@@ -249,13 +249,14 @@ fn all_is_gone_after_the_parent_is_killed() {
     let traces: Vec<Trace> =
         output.lines().map_while(Result::ok).filter_map(|line| Trace::read(&line)).take(3).collect();
     assert_eq!(traces.len(), 3);
-    assert!(traces.iter().all(Trace::shows));
+    assert!(traces.iter().all(Trace::exists));
     kill_process_group(Pid::from_child(&parent), Signal::KILL).expect("a kill");
     parent.wait().expect("a dead process");
-    within_ten_seconds("all gone", || !traces.iter().any(Trace::shows));
+    within_ten_seconds("nothing is left", || !traces.iter().any(Trace::exists));
 }
 
-/// Three servers in the states that differ for a watchdog: restarted with another process id, paused, dead.
+/// Runs three servers in the states that differ for a watchdog: restarted with another process id, paused,
+/// dead.
 fn live_until_killed() -> ! {
     let mut fleet = Fleet::start(3).expect("a fleet");
     fleet[0].restart(Data::Kept).expect("a restart");
@@ -270,7 +271,8 @@ fn live_until_killed() -> ! {
     }
 }
 
-/// What a server can leave behind: a process, a folder, and any process that still names that folder.
+/// What a server can leave behind: its process, its folder, and a watchdog with that folder on its command
+/// line.
 #[derive(Debug)]
 struct Trace {
     pid: u32,
@@ -283,7 +285,7 @@ impl Trace {
         Some(Self { pid: pid.parse().ok()?, dir: dir.into() })
     }
 
-    fn shows(&self) -> bool {
+    fn exists(&self) -> bool {
         is_alive(self.pid) || self.dir.exists() || is_named_by_a_process(&self.dir)
     }
 }
@@ -293,7 +295,7 @@ fn traces(fleet: &Fleet) -> Vec<Trace> {
     fleet.servers().iter().map(trace).collect()
 }
 
-/// A zombie counts as gone: its new parent may be slow to reap it.
+/// Whether the process is alive. A zombie is not: its new parent may be slow to reap it.
 fn is_alive(pid: u32) -> bool {
     if !cfg!(target_os = "linux") {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
@@ -302,7 +304,7 @@ fn is_alive(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-/// The watchdog has the folder on its command line.
+/// Whether a process has the folder on its command line, as the watchdog does.
 fn is_named_by_a_process(dir: &Path) -> bool {
     let dir = dir.display().to_string();
     let Ok(processes) = fs::read_dir("/proc") else { return false };
@@ -312,11 +314,11 @@ fn is_named_by_a_process(dir: &Path) -> bool {
         .any(|line| String::from_utf8_lossy(&line).contains(&dir))
 }
 
-fn keep(server: &Server, value: &str) {
+fn set_value(server: &Server, value: &str) {
     server.command::<()>(&["SET", "key", value]).expect("a reply");
 }
 
-fn kept(server: &Server) -> Option<String> {
+fn value(server: &Server) -> Option<String> {
     server.command(&["GET", "key"]).expect("a reply")
 }
 
@@ -325,14 +327,15 @@ fn run_id(server: &Server) -> String {
     info.lines().find(|line| line.starts_with("run_id:")).expect("its run id").to_owned()
 }
 
-fn within_ten_seconds(condition: &str, mut holds: impl FnMut() -> bool) {
+/// Waits until the condition is true. Panics after 10 s.
+fn within_ten_seconds(description: &str, mut is_true: impl FnMut() -> bool) {
     for _ in 0..1000 {
-        if holds() {
+        if is_true() {
             return;
         }
         thread::sleep(Duration::from_millis(10));
     }
-    panic!("not within ten seconds: {condition}");
+    panic!("not within 10 s: {description}");
 }
 
 const DOOMED: &str = "QUORLOCK_CHAOS_DOOMED";

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Invariant, LockAttempt, Span, World, clock, millis};
+use super::{Findings, Invariant, LockAttempt, Span, World, format_time, millis};
 use crate::history::LockKind;
 
 pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
@@ -27,7 +27,7 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
     }
 }
 
-/// Checks two locks that exclude each other and overlap in time. `first` was granted first.
+/// Reports two locks that exclude each other and overlap in time. `first` was granted first.
 fn overlap(
     world: &World<'_>,
     key: &str,
@@ -35,81 +35,81 @@ fn overlap(
     second: (Span, &LockAttempt<'_>),
     findings: &mut Findings,
 ) {
-    let Some(both) = first.0.intersection(second.0) else { return };
-    let words = format!(
+    let Some(common) = first.0.intersection(second.0) else { return };
+    let message = format!(
         "{key}: {} held it from {} and {} was granted it at {}; for {:.3} ms both believed that they held it",
         first.1.name(),
-        clock(world, first.0.from),
+        format_time(world, first.0.from),
         second.1.name(),
-        clock(world, both.from),
-        millis(both.len()),
+        format_time(world, common.from),
+        millis(common.len()),
     );
-    let mut events = first.1.evidence_at(both.from);
-    events.extend(second.1.evidence_at(both.from));
+    let mut events = first.1.evidence_at(common.from);
+    events.extend(second.1.evidence_at(common.from));
     events.sort_unstable();
-    let excuse = excuse(world, first.1, second.1, both.from);
-    findings.record(Invariant::Exclusion, both.from, events, words, excuse);
+    let excuse = excuse(world, first.1, second.1, common.from);
+    findings.record(Invariant::Exclusion, common.from, events, message, excuse);
 }
 
-/// Why two locks could be held at once: more nodes misbehaved than the first lock could spare.
+/// The excuse for two locks held at once: more nodes were faulty than the first lock could spare.
 fn excuse(world: &World<'_>, first: &LockAttempt<'_>, second: &LockAttempt<'_>, at: u64) -> Option<String> {
-    let (grant, rival) = (first.grant.as_ref()?, second.grant.as_ref()?);
-    let (_, deadline, margin) = *grant.deadlines.iter().rev().find(|(known, ..)| *known <= at)?;
-    // The last renewal of the first lock repaired on its nodes whatever happened before it.
-    let renewed = deadline.saturating_sub(first.ttl_ms * super::MS).max(grant.earliest);
-    let span = Span { from: renewed.min(rival.earliest), to: at };
-    let leapers = world.nodes_with_clock_changes(span, first.ttl_ms.max(second.ttl_ms));
-    let forgetters = world.nodes_with_data_loss(span, |locks, _| locks);
+    let (first_grant, second_grant) = (first.grant.as_ref()?, second.grant.as_ref()?);
+    let (_, deadline, spare_nodes) = *first_grant.deadlines.iter().rev().find(|(known, ..)| *known <= at)?;
+    // Faults before the last renewal of the first lock do not count, because that renewal set its keys again.
+    let renewed = deadline.saturating_sub(first.ttl_ms * super::MS).max(first_grant.earliest_request);
+    let span = Span { from: renewed.min(second_grant.earliest_request), to: at };
+    let jumped_nodes = world.nodes_with_clock_changes(span, first.ttl_ms.max(second.ttl_ms));
+    let lossy_nodes = world.nodes_with_data_loss(span, |locks, _| locks);
     let fenced = world.settings.fenced && world.settings.probation;
 
-    let (liars, because) = if fenced && leapers.is_empty() {
-        // Because probation covers every node that lost data, there is no excuse.
+    let (faulty_nodes, reason) = if fenced && jumped_nodes.is_empty() {
+        // Data loss alone is no excuse, because probation covers every node that lost data.
         return None;
-    } else if leapers.is_empty() {
-        let why = if world.settings.fenced { "probation was off" } else { "plain locks have no probation" };
-        (forgetters, format!("nodes lost locks, and {why}"))
+    } else if jumped_nodes.is_empty() {
+        let cause = if world.settings.fenced { "probation was off" } else { "plain locks have no probation" };
+        (lossy_nodes, format!("nodes lost locks, and {cause}"))
     } else {
         (
-            leapers.union(&forgetters).copied().collect(),
-            "clocks of more nodes jumped ahead than the lock could spare".into(),
+            jumped_nodes.union(&lossy_nodes).copied().collect(),
+            "clocks jumped ahead on more nodes than the lock could spare".into(),
         )
     };
-    let spare = usize::try_from(margin).unwrap_or(0);
-    (liars.len() > spare).then_some(because)
+    let spare_count = usize::try_from(spare_nodes).unwrap_or(0);
+    (faulty_nodes.len() > spare_count).then_some(reason)
 }
 
-/// Checks that no more permits are held than there are.
+/// Reports more permits held at once than the limit.
 fn permits(world: &World<'_>, key: &str, current: &[(Span, &LockAttempt<'_>)], findings: &mut Findings) {
     let Some((newest, attempt)) = current.last() else { return };
     let LockKind::Permit { of } = attempt.kind else { return };
-    let out: Vec<_> =
+    let held: Vec<_> =
         current.iter().filter(|(_, other)| matches!(other.kind, LockKind::Permit { .. })).collect();
-    if out.len() <= of as usize {
+    if held.len() <= of as usize {
         return;
     }
-    let words = format!(
+    let message = format!(
         "{key}: {} permits were held at {}, but there are only {of}",
-        out.len(),
-        clock(world, newest.from)
+        held.len(),
+        format_time(world, newest.from)
     );
     let mut events: Vec<usize> =
-        out.iter().flat_map(|(_, attempt)| attempt.evidence_at(newest.from)).collect();
+        held.iter().flat_map(|(_, attempt)| attempt.evidence_at(newest.from)).collect();
     events.sort_unstable();
-    let others = out.iter().filter(|(_, other)| !std::ptr::eq(*other, *attempt));
+    let others = held.iter().filter(|(_, other)| !std::ptr::eq(*other, *attempt));
     let excuse = others.into_iter().find_map(|(_, other)| excuse(world, other, attempt, newest.from));
-    findings.record(Invariant::Exclusion, newest.from, events, words, excuse);
+    findings.record(Invariant::Exclusion, newest.from, events, message, excuse);
 }
 
 impl LockAttempt<'_> {
-    /// The events that show its state at `at`: its grant, its last event before, and its first after.
+    /// The events that show its state at `at`: the grant, the last event before, and the first after.
     fn evidence_at(&self, at: u64) -> Vec<usize> {
         let before = self.events.iter().rposition(|event| event.at <= at);
         let after = self.events.iter().position(|event| event.at > at);
-        let mut places: Vec<usize> =
-            [before, after].into_iter().flatten().map(|place| self.event_indexes[place]).collect();
-        places.extend(self.grant.as_ref().map(|grant| grant.event_index));
-        places.sort_unstable();
-        places.dedup();
-        places
+        let mut indexes: Vec<usize> =
+            [before, after].into_iter().flatten().map(|index| self.event_indexes[index]).collect();
+        indexes.extend(self.grant.as_ref().map(|first_grant| first_grant.event_index));
+        indexes.sort_unstable();
+        indexes.dedup();
+        indexes
     }
 }

@@ -1,113 +1,115 @@
-//! Checks fencing numbers: they are unique, they follow the order of the locks, and no stale write gets through.
+//! Fencing (Kleppmann, "How to do distributed locking", 2016): numbers are unique and ordered, and stale
+//! writes rejected.
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Grant, Invariant, LockAttempt, Span, World, clock};
+use super::{Findings, Grant, Invariant, LockAttempt, Span, World, format_time};
 use crate::history::EventKind;
 
 pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
-    let mut numbers: BTreeMap<&str, Vec<NumberedGrant<'_>>> = BTreeMap::new();
+    let mut grants: BTreeMap<&str, Vec<NumberedGrant<'_>>> = BTreeMap::new();
     for attempt in attempts {
         let Some(grant) = &attempt.grant else { continue };
-        let Some(number) = grant.fencing_number else { continue };
+        let Some(fencing_number) = grant.fencing_number else { continue };
         for key in attempt.keys {
-            numbers.entry(key).or_default().push(NumberedGrant { number, attempt, grant });
+            grants.entry(key).or_default().push(NumberedGrant { fencing_number, attempt, grant });
         }
     }
-    for (key, mut numbers) in numbers {
-        check_unique(world, key, &mut numbers, findings);
-        check_ordered(world, key, &mut numbers, findings);
+    for (key, mut grants) in grants {
+        check_unique(world, key, &mut grants, findings);
+        check_ordered(world, key, &mut grants, findings);
     }
     check_writes(world, attempts, findings);
 }
 
 #[derive(Clone, Copy)]
 struct NumberedGrant<'a> {
-    number: u64,
+    fencing_number: u64,
     attempt: &'a LockAttempt<'a>,
     grant: &'a Grant<'a>,
 }
 
-fn check_unique(world: &World<'_>, key: &str, numbers: &mut [NumberedGrant<'_>], findings: &mut Findings) {
-    numbers.sort_by_key(|one| (one.number, one.grant.at));
-    for pair in numbers.windows(2) {
+fn check_unique(world: &World<'_>, key: &str, grants: &mut [NumberedGrant<'_>], findings: &mut Findings) {
+    grants.sort_by_key(|numbered| (numbered.fencing_number, numbered.grant.at));
+    for pair in grants.windows(2) {
         let [first, second] = [pair[0], pair[1]];
-        if first.number == second.number {
-            let words = format!(
+        if first.fencing_number == second.fencing_number {
+            let message = format!(
                 "{key}: number {} was granted to {} at {} and to {} at {}",
-                first.number,
+                first.fencing_number,
                 first.attempt.name(),
-                clock(world, first.grant.at),
+                format_time(world, first.grant.at),
                 second.attempt.name(),
-                clock(world, second.grant.at),
+                format_time(world, second.grant.at),
             );
             let events = vec![first.grant.event_index, second.grant.event_index];
             let excuse = excuse(world, first, second);
-            findings.record(Invariant::NumbersUnique, second.grant.at, events, words, excuse);
+            findings.record(Invariant::NumbersUnique, second.grant.at, events, message, excuse);
         }
     }
 }
 
-/// Checks the order: a lock requested after another was granted has the larger number.
-fn check_ordered(world: &World<'_>, key: &str, numbers: &mut [NumberedGrant<'_>], findings: &mut Findings) {
-    let mut granted: Vec<NumberedGrant<'_>> = numbers.to_vec();
-    granted.sort_by_key(|one| one.grant.at);
-    numbers.sort_by_key(|one| one.grant.earliest);
+/// Checks the order: a lock requested after another was granted has the larger fencing number.
+fn check_ordered(world: &World<'_>, key: &str, grants: &mut [NumberedGrant<'_>], findings: &mut Findings) {
+    let mut granted: Vec<NumberedGrant<'_>> = grants.to_vec();
+    granted.sort_by_key(|numbered| numbered.grant.at);
+    grants.sort_by_key(|numbered| numbered.grant.earliest_request);
     let mut known = 0;
     let mut largest = 0;
-    for one in numbers.iter() {
-        while known < granted.len() && granted[known].grant.at < one.grant.earliest {
-            largest = largest.max(granted[known].number);
+    for numbered in grants.iter() {
+        while known < granted.len() && granted[known].grant.at < numbered.grant.earliest_request {
+            largest = largest.max(granted[known].fencing_number);
             known += 1;
         }
-        if one.number >= largest {
+        if numbered.fencing_number >= largest {
             continue;
         }
         // Each earlier lock with a larger number needs its own excuse.
-        let earlier = granted[..known].iter().filter(|earlier| earlier.number > one.number);
-        let cases = earlier.map(|earlier| (earlier, excuse(world, *earlier, *one)));
+        let earlier =
+            granted[..known].iter().filter(|earlier| earlier.fencing_number > numbered.fencing_number);
+        let cases = earlier.map(|earlier| (earlier, excuse(world, *earlier, *numbered)));
         let Some((earlier, excuse)) = cases.min_by_key(|(_, excuse)| excuse.is_some()) else { continue };
-        let words = format!(
+        let message = format!(
             "{key}: {} was granted number {} at {}; {} sent its request later, at {}, and was granted {}",
             earlier.attempt.name(),
-            earlier.number,
-            clock(world, earlier.grant.at),
-            one.attempt.name(),
-            clock(world, one.grant.earliest),
-            one.number,
+            earlier.fencing_number,
+            format_time(world, earlier.grant.at),
+            numbered.attempt.name(),
+            format_time(world, numbered.grant.earliest_request),
+            numbered.fencing_number,
         );
-        let events = vec![earlier.grant.event_index, one.grant.event_index];
-        findings.record(Invariant::NumbersOrdered, one.grant.at, events, words, excuse);
+        let events = vec![earlier.grant.event_index, numbered.grant.event_index];
+        findings.record(Invariant::NumbersOrdered, numbered.grant.at, events, message, excuse);
     }
 }
 
-/// Why the numbers of two locks could be out of order. DESIGN: order "holds if fewer than 2q − N nodes lost their
-/// counter, or node clocks are wrong by less than (Q − tol)/2 and were not set back by more than the idle time".
+/// The excuse for fencing numbers that are out of order. The order holds if fewer than 2q − N nodes lost
+/// their fence. It also holds if node clocks are wrong by less than (max ttl − tolerance) / 2. In addition,
+/// no clock may be set back by more than the time in which the lock was idle.
 fn excuse(world: &World<'_>, first: NumberedGrant<'_>, second: NumberedGrant<'_>) -> Option<String> {
-    let span = Span { from: first.grant.earliest, to: second.grant.at };
-    let forgetters = world.nodes_with_data_loss(span, |_, counters| counters);
-    if forgetters.len() < world.shared() {
+    let span = Span { from: first.grant.earliest_request, to: second.grant.at };
+    let lossy_nodes = world.nodes_with_data_loss(span, |_, fences| fences);
+    if lossy_nodes.len() < world.quorum_overlap() {
         return None;
     }
     if !world.settings.probation {
-        return Some("nodes lost their counters, and probation was off".into());
+        return Some("nodes lost their fences, and probation was off".into());
     }
     let bound_micros = (world.max_ttl() / 1_000).saturating_sub(TOLERANCE_MICROS) / 2;
     if world.clock_error(second.grant.at) >= bound_micros {
-        return Some(
-            "nodes lost their counters, and clocks were wrong by more than half the probation".into(),
-        );
+        return Some("nodes lost their fences, and clocks were wrong by more than half the probation".into());
     }
-    let idle_since = first.attempt.held_span().map_or(first.grant.at, |believed| believed.to);
+    let idle_since = first.attempt.held_span().map_or(first.grant.at, |span| span.to);
     let idle_micros = second.grant.at.saturating_sub(idle_since) / 1_000;
-    let back = world.clock_setback(span) > idle_micros;
-    back.then(|| "nodes lost their counters, and clocks were set back by more than the lock was idle".into())
+    let was_set_back = world.clock_setback(span) > idle_micros;
+    was_set_back
+        .then(|| "nodes lost their fences, and clocks were set back by more than the lock was idle".into())
 }
 
-/// A write that a store accepted, and its place in the history.
+/// A write that a store accepted, and the lock it belongs to.
 struct Write<'a> {
     position: u64,
-    number: Option<u64>,
+    fencing_number: Option<u64>,
     nonce: Option<&'a str>,
     at: u64,
     event: usize,
@@ -119,30 +121,26 @@ fn check_writes(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut 
     let mut stores: BTreeMap<&str, Vec<Write<'_>>> = BTreeMap::new();
     for attempt in attempts {
         let Some(grant) = &attempt.grant else { continue };
-        for (event, place) in attempt.events.iter().zip(&attempt.event_indexes) {
-            if let EventKind::Wrote {
-                store,
-                position: order,
-                fencing_number: number,
-                nonce,
-                accepted: true,
-            } = &event.kind
-            {
-                if number.is_some() && (*number, nonce.as_deref()) != (grant.fencing_number, grant.nonce) {
-                    let words = format!("{} sent {store} another number than it was granted", attempt.name());
+        for (event, index) in attempt.events.iter().zip(&attempt.event_indexes) {
+            if let EventKind::Wrote { store, position, fencing_number, nonce, accepted: true } = &event.kind {
+                if fencing_number.is_some()
+                    && (*fencing_number, nonce.as_deref()) != (grant.fencing_number, grant.nonce)
+                {
+                    let message =
+                        format!("{} sent {store} another number than it was granted", attempt.name());
                     findings.violation(
                         Invariant::CompleteHistory,
                         event.at,
-                        vec![grant.event_index, *place],
-                        words,
+                        vec![grant.event_index, *index],
+                        message,
                     );
                 }
                 stores.entry(store).or_default().push(Write {
-                    position: *order,
-                    number: *number,
+                    position: *position,
+                    fencing_number: *fencing_number,
                     nonce: nonce.as_deref(),
                     at: event.at,
-                    event: *place,
+                    event: *index,
                     attempt,
                     grant,
                 });
@@ -155,46 +153,51 @@ fn check_writes(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut 
     }
 }
 
-/// Checks the writes in the order in which the store executed them: each one belongs to the lock of the previous write,
-/// or to a later lock.
+/// Checks the writes in the order in which the store executed them: each belongs to the lock of the previous
+/// write, or to a later lock.
 fn check_stale_writes(world: &World<'_>, store: &str, writes: &[Write<'_>], findings: &mut Findings) {
     let mut latest: Option<&Write<'_>> = None;
     for write in writes {
-        let Some(before) = latest else {
+        let Some(previous) = latest else {
             latest = Some(write);
             continue;
         };
-        let later_lock = before.grant.earliest > write.grant.at;
-        let smaller = write.number < before.number
-            || (write.number.is_some() && write.number == before.number && write.nonce != before.nonce);
+        let later_lock = previous.grant.earliest_request > write.grant.at;
+        let smaller = write.fencing_number < previous.fencing_number
+            || (write.fencing_number.is_some()
+                && write.fencing_number == previous.fencing_number
+                && write.nonce != previous.nonce);
         if later_lock || smaller {
             let shown = |write: &Write<'_>| {
-                write.number.map_or("no number".into(), |number| format!("number {number}"))
+                write
+                    .fencing_number
+                    .map_or("no number".into(), |fencing_number| format!("number {fencing_number}"))
             };
-            let words = format!(
+            let message = format!(
                 "store {store} accepted a write of {} ({}) at {}, after a write of {} ({}), whose lock is later",
                 write.attempt.name(),
                 shown(write),
-                clock(world, write.at),
-                before.attempt.name(),
-                shown(before),
+                format_time(world, write.at),
+                previous.attempt.name(),
+                shown(previous),
             );
-            let excuse = match (write.number, before.number) {
+            let excuse = match (write.fencing_number, previous.fencing_number) {
                 (None, _) | (_, None) => Some("the store checks no number".into()),
-                (Some(number), Some(other)) => excuse(
+                (Some(fencing_number), Some(other)) => excuse(
                     world,
-                    NumberedGrant { number, attempt: write.attempt, grant: write.grant },
-                    NumberedGrant { number: other, attempt: before.attempt, grant: before.grant },
+                    NumberedGrant { fencing_number, attempt: write.attempt, grant: write.grant },
+                    NumberedGrant { fencing_number: other, attempt: previous.attempt, grant: previous.grant },
                 ),
             };
-            let events = vec![write.grant.event_index, before.grant.event_index, before.event, write.event];
-            findings.record(Invariant::NoStaleWrite, write.at, events, words, excuse);
+            let events =
+                vec![write.grant.event_index, previous.grant.event_index, previous.event, write.event];
+            findings.record(Invariant::NoStaleWrite, write.at, events, message, excuse);
         }
-        if write.grant.earliest >= before.grant.earliest {
+        if write.grant.earliest_request >= previous.grant.earliest_request {
             latest = Some(write);
         }
     }
 }
 
-/// How far a node's clock may be behind that of the client that reads it: DESIGN's tol, 250 ms.
+/// How far a node's clock may be behind that of the client that reads it: 250 ms.
 const TOLERANCE_MICROS: u64 = 250_000;

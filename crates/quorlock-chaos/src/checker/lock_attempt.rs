@@ -13,35 +13,35 @@ pub(crate) struct LockAttempt<'a> {
     pub(crate) kind: LockKind,
     pub(crate) ttl_ms: u64,
     pub(crate) wait_ms: u64,
-    /// When it began to wait.
+    /// When the request began.
     pub(crate) waiting_since: u64,
     pub(crate) grant: Option<Grant<'a>>,
-    /// When it was refused, cancelled before the grant, or failed.
-    pub(crate) failed: Option<u64>,
-    /// When the release began, and when it was answered.
-    pub(crate) releasing: Option<u64>,
-    pub(crate) released: Option<u64>,
-    pub(crate) lost: Option<u64>,
+    /// When it failed or was cancelled before the grant.
+    pub(crate) failed_at: Option<u64>,
+    /// When the release began, and when it was complete.
+    pub(crate) releasing_at: Option<u64>,
+    pub(crate) released_at: Option<u64>,
+    pub(crate) lost_at: Option<u64>,
     /// When it was first found invalid.
-    pub(crate) found_invalid: Option<u64>,
+    pub(crate) found_invalid_at: Option<u64>,
     pub(crate) abandoned: bool,
     /// Positions of all its events in the history.
     pub(crate) event_indexes: Vec<usize>,
     pub(crate) events: Vec<&'a Event>,
     /// When its process was killed.
-    pub(crate) killed: Option<u64>,
+    pub(crate) killed_at: Option<u64>,
 }
 
-/// What a granted attempt received.
+/// The grant of an attempt.
 pub(crate) struct Grant<'a> {
     pub(crate) at: u64,
     /// Its position in the history.
     pub(crate) event_index: usize,
     /// A lower bound for when the first byte of the granting request was sent.
-    pub(crate) earliest: u64,
+    pub(crate) earliest_request: u64,
     pub(crate) fencing_number: Option<u64>,
     pub(crate) nonce: Option<&'a str>,
-    /// The known deadlines and margins, each with the time from which it was known.
+    /// The known deadlines and spare nodes, each with the time from which it was known.
     pub(crate) deadlines: Vec<(u64, u64, i32)>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Grant<'a> {
 pub(crate) fn lock_attempts<'a>(history: &'a History, world: &World<'_>) -> Vec<LockAttempt<'a>> {
     let mut attempts: Vec<LockAttempt<'a>> = Vec::new();
     let mut open: HashMap<Actor, usize> = HashMap::new();
-    for (place, event) in history.events().iter().enumerate() {
+    for (index, event) in history.events().iter().enumerate() {
         let Actor::Client { process, task, .. } = event.actor else { continue };
         if let EventKind::Waiting { keys, kind, ttl_ms, wait_ms } = &event.kind {
             open.entry(event.actor).or_insert(attempts.len());
@@ -62,80 +62,83 @@ pub(crate) fn lock_attempts<'a>(history: &'a History, world: &World<'_>) -> Vec<
                 wait_ms: *wait_ms,
                 waiting_since: event.at,
                 grant: None,
-                failed: None,
-                releasing: None,
-                released: None,
-                lost: None,
-                found_invalid: None,
+                failed_at: None,
+                releasing_at: None,
+                released_at: None,
+                lost_at: None,
+                found_invalid_at: None,
                 abandoned: false,
-                event_indexes: vec![place],
+                event_indexes: vec![index],
                 events: vec![event],
-                killed: world.killed(process),
+                killed_at: world.killed_at(process),
             });
         } else if let Some(attempt) = open.get(&event.actor) {
-            attempts[*attempt].add(place, event, world);
+            attempts[*attempt].add(index, event, world);
         }
     }
     attempts
 }
 
 impl<'a> LockAttempt<'a> {
-    fn add(&mut self, place: usize, event: &'a Event, world: &World<'_>) {
+    fn add(&mut self, index: usize, event: &'a Event, world: &World<'_>) {
         let at = event.at;
-        self.event_indexes.push(place);
+        self.event_indexes.push(index);
         self.events.push(event);
         match &event.kind {
-            EventKind::Granted { deadline, fencing_number: number, nonce, spare_nodes: margin }
-                if self.grant.is_none() =>
-            {
+            EventKind::Granted { deadline, fencing_number, nonce, spare_nodes } if self.grant.is_none() => {
                 let began = deadline.saturating_sub(world.validity(self.ttl_ms));
                 self.grant = Some(Grant {
                     at,
-                    event_index: place,
-                    // A deadline that is too far ahead (a violation of its own) says nothing about the beginning.
-                    earliest: if began <= at { began.max(self.waiting_since) } else { self.waiting_since },
-                    fencing_number: *number,
+                    event_index: index,
+                    // A deadline that is too far ahead is a violation of its own; it does not date the
+                    // request.
+                    earliest_request: if began <= at {
+                        began.max(self.waiting_since)
+                    } else {
+                        self.waiting_since
+                    },
+                    fencing_number: *fencing_number,
                     nonce: nonce.as_deref(),
-                    deadlines: vec![(at, *deadline, *margin)],
+                    deadlines: vec![(at, *deadline, *spare_nodes)],
                 });
             }
-            EventKind::Validated { valid: true, deadline, spare_nodes: margin } => {
+            EventKind::Validated { valid: true, deadline, spare_nodes } => {
                 if let Some(grant) = &mut self.grant {
-                    grant.deadlines.push((at, *deadline, *margin));
+                    grant.deadlines.push((at, *deadline, *spare_nodes));
                 }
             }
-            EventKind::Validated { valid: false, .. } => _ = self.found_invalid.get_or_insert(at),
-            EventKind::Lost { .. } => _ = self.lost.get_or_insert(at),
-            EventKind::Releasing => _ = self.releasing.get_or_insert(at),
-            EventKind::Released { .. } => _ = self.released.get_or_insert(at),
-            EventKind::Failed { .. } => _ = self.failed.get_or_insert(at),
+            EventKind::Validated { valid: false, .. } => _ = self.found_invalid_at.get_or_insert(at),
+            EventKind::Lost { .. } => _ = self.lost_at.get_or_insert(at),
+            EventKind::Releasing => _ = self.releasing_at.get_or_insert(at),
+            EventKind::Released { .. } => _ = self.released_at.get_or_insert(at),
+            EventKind::Failed { .. } => _ = self.failed_at.get_or_insert(at),
             EventKind::Abandoned | EventKind::UnexpectedError { .. } | EventKind::Panicked { .. } => {
                 self.abandoned = true;
-                let end = if self.grant.is_some() { &mut self.releasing } else { &mut self.failed };
+                let end = if self.grant.is_some() { &mut self.releasing_at } else { &mut self.failed_at };
                 end.get_or_insert(at);
             }
             _ => {}
         }
     }
 
-    /// Its last deadline.
+    /// The last deadline.
     pub(crate) fn deadline(&self) -> Option<u64> {
         self.grant.as_ref()?.deadlines.iter().map(|(_, deadline, _)| *deadline).max()
     }
 
-    /// The time in which the client believed that it held the lock: from the grant until it released the lock, was
-    /// notified of the loss, was killed, or the deadline passed.
+    /// The time in which the client believed that it held the lock: from the grant to the release, the loss
+    /// signal, the kill or the deadline.
     pub(crate) fn held_span(&self) -> Option<Span> {
         let grant = self.grant.as_ref()?;
-        let ends = [self.deadline(), self.releasing, self.lost, self.found_invalid, self.killed];
+        let ends = [self.deadline(), self.releasing_at, self.lost_at, self.found_invalid_at, self.killed_at];
         let to = ends.into_iter().flatten().min()?;
         (grant.at < to).then_some(Span { from: grant.at, to })
     }
 
-    /// The time in which it waited.
+    /// The time from the request to the grant, the failure or the kill.
     pub(crate) fn wait_span(&self, world: &World<'_>) -> Span {
         let granted = self.grant.as_ref().map(|grant| grant.at);
-        let ends = [granted, self.failed, self.killed];
+        let ends = [granted, self.failed_at, self.killed_at];
         Span { from: self.waiting_since, to: ends.into_iter().flatten().min().unwrap_or(world.to) }
     }
 

@@ -1,17 +1,17 @@
-//! Progress: no client waits forever while a quorum is up, and every call is answered in time.
+//! Progress: no client waits forever while a quorum is up, and every call returns in time.
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Invariant, LockAttempt, MS, Span, World, clock, millis};
+use super::{Findings, Invariant, LockAttempt, MS, Span, World, format_time, millis};
 
 pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
     let votes = world.quorum_votes();
     let present = world.quorum_present();
-    let occupied = world.stale_key_spans();
+    let stale_key_spans = world.stale_key_spans();
     for (key, attempts) in by_key(attempts) {
         for stall in unserved_spans(world, &attempts) {
             check_stall(world, key, stall, &votes, &attempts, findings);
-            check_starvation(world, key, stall, (&votes, &occupied), &attempts, findings);
+            check_starvation(world, key, stall, (&votes, &stale_key_spans), &attempts, findings);
             record_recovery(world, stall, &present, &attempts, findings);
         }
     }
@@ -39,11 +39,12 @@ fn unserved_spans(world: &World<'_>, attempts: &[&LockAttempt<'_>]) -> Vec<Span>
 
     let (held_until, wanted_until) = (latest_ends(&holds), latest_ends(&wanted));
     let mut stalls = Vec::new();
-    // A client that is refused and retries keeps waiting, but a stall begins only when some client does wait.
+    // A client that failed and retries counts as waiting. But a stall begins only when an attempt is under
+    // way.
     let mut stall = |from: u64, to: u64| {
-        let begun = wanted.partition_point(|span| span.from <= from);
-        let waiting = begun > 0 && wanted_until[begun - 1] > from;
-        let from = if waiting { from } else { wanted.get(begun).map_or(to, |next| next.from) };
+        let begun_count = wanted.partition_point(|span| span.from <= from);
+        let waiting = begun_count > 0 && wanted_until[begun_count - 1] > from;
+        let from = if waiting { from } else { wanted.get(begun_count).map_or(to, |next| next.from) };
         if from < to {
             stalls.push(Span { from, to });
         }
@@ -63,7 +64,7 @@ fn unserved_spans(world: &World<'_>, attempts: &[&LockAttempt<'_>]) -> Vec<Span>
     stalls
 }
 
-/// For each span, in order of their beginnings: the latest end so far.
+/// For each span, in order of start times: the latest end so far.
 fn latest_ends(spans: &[Span]) -> Vec<u64> {
     let mut latest = 0;
     let ends = spans.iter().map(|span| {
@@ -73,12 +74,12 @@ fn latest_ends(spans: &[Span]) -> Vec<u64> {
     ends.collect()
 }
 
-/// The time in which it waited, minus the time in which its process was stopped.
+/// The time in which an attempt waited, minus the time in which its process was stopped.
 fn running_spans(world: &World<'_>, attempt: &LockAttempt<'_>) -> Vec<Span> {
     let waited = attempt.wait_span(world);
     let mut spans = Vec::new();
     let mut from = waited.from;
-    for stop in world.stops(attempt.process, waited) {
+    for stop in world.stopped_spans(attempt.process, waited) {
         spans.push(Span { from, to: stop.from });
         from = stop.to;
     }
@@ -87,7 +88,7 @@ fn running_spans(world: &World<'_>, attempt: &LockAttempt<'_>) -> Vec<Span> {
     spans
 }
 
-/// Joins waits that follow each other closely, because a refused client retries.
+/// Joins waits that follow each other closely: the client failed and retries.
 fn merged(spans: &[Span]) -> Vec<Span> {
     let mut joined: Vec<Span> = Vec::new();
     for span in spans {
@@ -99,7 +100,7 @@ fn merged(spans: &[Span]) -> Vec<Span> {
     joined
 }
 
-/// A key that is wanted and free is granted within the bound, counted while a quorum of nodes votes.
+/// Checks that a wanted and free key is granted within the bound, counted while a quorum of nodes votes.
 fn check_stall(
     world: &World<'_>,
     key: &str,
@@ -114,21 +115,22 @@ fn check_stall(
     let waiting = attempts.iter().filter(|attempt| attempt.wait_span(world).overlaps(usable));
     let events: Vec<usize> =
         waiting.filter_map(|attempt| attempt.event_indexes.first().copied()).take(8).collect();
-    let words = format!(
+    let message = format!(
         "{key}: wanted, free, and not granted from {} for {:.0} ms, though a quorum of nodes was voting (the bound is {} ms)",
-        clock(world, usable.from),
+        format_time(world, usable.from),
         millis(usable.len()),
         world.settings.recovery_ms,
     );
-    findings.violation(Invariant::Progress, usable.from + bound, events, words);
+    findings.violation(Invariant::Progress, usable.from + bound, events, message);
 }
 
-/// A key on a minority of the nodes must not block a key that is free on a quorum. The last holder may have died.
+/// Checks that stale keys on a minority of the nodes do not block a lock. The bound includes the lock's ttl,
+/// because the last holder may have died.
 fn check_starvation(
     world: &World<'_>,
     key: &str,
     stall: Span,
-    (votes, occupied): (&[Span], &[Span]),
+    (votes, stale_key_spans): (&[Span], &[Span]),
     attempts: &[&LockAttempt<'_>],
     findings: &mut Findings,
 ) {
@@ -136,20 +138,22 @@ fn check_starvation(
     let ttl_ms = attempts.iter().map(|attempt| attempt.ttl_ms).max().unwrap_or(0);
     let bound_ms = ttl_ms + starvation_ms + world.settings.slack_ms;
     let usable = votes.iter().filter_map(|span| span.intersection(stall));
-    let usable = usable.flat_map(|span| occupied.iter().filter_map(move |other| other.intersection(span)));
+    let usable =
+        usable.flat_map(|span| stale_key_spans.iter().filter_map(move |other| other.intersection(span)));
     let Some(usable) = usable.max_by_key(Span::len).filter(|span| span.len() > bound_ms * MS) else { return };
     let waiting = attempts.iter().filter(|attempt| attempt.wait_span(world).overlaps(usable));
     let events: Vec<usize> =
         waiting.filter_map(|attempt| attempt.event_indexes.first().copied()).take(8).collect();
-    let words = format!(
-        "{key}: wanted, free, and not granted from {} for {:.0} ms, though a quorum of nodes was voting besides those with stale keys (the bound is {bound_ms} ms)",
-        clock(world, usable.from),
+    let message = format!(
+        "{key}: wanted, free, and not granted from {} for {:.0} ms, though a quorum of nodes without stale keys was voting (the bound is {bound_ms} ms)",
+        format_time(world, usable.from),
         millis(usable.len()),
     );
-    findings.violation(Invariant::Progress, usable.from + bound_ms * MS, events, words);
+    findings.violation(Invariant::Progress, usable.from + bound_ms * MS, events, message);
 }
 
-/// Records how long recovery took: from the end of a fault, with a quorum present, to the grant that ended the stall.
+/// Records the recovery time: from the end of a fault, with a quorum present, to the grant that ended the
+/// stall.
 fn record_recovery(
     world: &World<'_>,
     stall: Span,
@@ -162,26 +166,28 @@ fn record_recovery(
     if !granted {
         return;
     }
-    let fault_ends = world.fault_windows.iter().filter(|bout| bout.has_ended && !bout.fault.nodes.is_empty());
-    let fault_ends = fault_ends.map(|bout| bout.span.to).filter(|at| stall.from <= *at && *at < stall.to);
+    let fault_ends =
+        world.fault_windows.iter().filter(|window| window.has_ended && !window.fault.nodes.is_empty());
+    let fault_ends = fault_ends.map(|window| window.span.to).filter(|at| stall.from <= *at && *at < stall.to);
     let serving = |at: &u64| present.iter().any(|span| span.from <= *at && *at < span.to);
     if let Some(from) = fault_ends.filter(serving).min() {
         findings.recoveries.push(Span { from, to: stall.to });
     }
 }
 
-/// An acquire ends within its wait timeout, and a release within the reply timeout, plus slack for a busy machine.
+/// Checks that an acquire ends within its wait timeout, and a release within the reply timeout, plus slack
+/// for a busy machine.
 fn check_reply_time(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
     let slack = world.settings.slack_ms * MS;
     let waited = attempt.wait_span(world);
-    let mut late = |what: &str, span: Span, allowed: u64| {
+    let mut check_span = |action: &str, span: Span, allowed: u64| {
         let took = span.len().saturating_sub(world.stopped_nanos(attempt.process, span));
         if took > allowed + slack {
-            let words = format!(
-                "{} began to {what} {} at {} and got no reply within {:.0} ms (allowed: {:.0} ms)",
+            let message = format!(
+                "{} began to {action} {} at {} and got no reply within {:.0} ms (allowed: {:.0} ms)",
                 attempt.name(),
                 attempt.keys.join(" + "),
-                clock(world, span.from),
+                format_time(world, span.from),
                 millis(took),
                 millis(allowed),
             );
@@ -189,17 +195,17 @@ fn check_reply_time(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut
                 Invariant::RepliesInTime,
                 span.from + allowed,
                 attempt.event_indexes.clone(),
-                words,
+                message,
             );
         }
     };
-    // The last attempt may begin just before the wait is over.
-    late("acquire", waited, (attempt.wait_ms + world.settings.reply_timeout_ms) * MS);
-    if let (Some(from), false) = (attempt.releasing, attempt.abandoned) {
-        let to = attempt.released.into_iter().chain(attempt.killed).min().unwrap_or(world.to);
-        late("release", Span { from, to }, world.settings.reply_timeout_ms * MS);
+    // The last round may begin just before the wait timeout.
+    check_span("acquire", waited, (attempt.wait_ms + world.settings.reply_timeout_ms) * MS);
+    if let (Some(from), false) = (attempt.releasing_at, attempt.abandoned) {
+        let to = attempt.released_at.into_iter().chain(attempt.killed_at).min().unwrap_or(world.to);
+        check_span("release", Span { from, to }, world.settings.reply_timeout_ms * MS);
     }
 }
 
-/// The longest gap between a refusal and the retry.
+/// The longest gap between a failure and the retry.
 const MIN_STALL: u64 = 500 * MS;

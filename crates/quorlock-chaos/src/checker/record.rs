@@ -1,10 +1,10 @@
-//! Checks that the history is complete and consistent, and reports events that are violations by themselves: panics,
-//! unexpected errors, keys that stay.
+//! Checks that the history is complete and consistent. Reports events that are violations by themselves:
+//! panics, unexpected errors, keys left after their ttl.
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::world::is_of_run;
-use super::{Findings, Invariant, LockAttempt, MS, World, clock};
+use super::world::is_run_event;
+use super::{Findings, Invariant, LockAttempt, MS, World, format_time};
 use crate::history::{Actor, Effect, Event, EventKind, History};
 
 pub(super) fn check(
@@ -14,77 +14,79 @@ pub(super) fn check(
     findings: &mut Findings,
 ) {
     let mut tasks: BTreeMap<(u32, u32), (usize, bool)> = BTreeMap::new();
-    let mut over = false;
+    let mut is_run_finished = false;
     let mut seen = SeenEvents::default();
-    for (place, event) in history.events().iter().enumerate() {
+    for (index, event) in history.events().iter().enumerate() {
         let described =
-            |words: &str| format!("{} at {}: {words}", actor_name(event.actor), clock(world, event.at));
+            |text: &str| format!("{} at {}: {text}", actor_name(event.actor), format_time(world, event.at));
         match &event.kind {
-            EventKind::Panicked { message: words } => {
+            EventKind::Panicked { message } => {
                 findings.violation(
                     Invariant::NoPanic,
                     event.at,
-                    vec![place],
-                    described(&format!("panicked: {words}")),
+                    vec![index],
+                    described(&format!("panicked: {message}")),
                 );
             }
-            EventKind::UnexpectedError { message: words } => {
-                findings.violation(Invariant::NoUnexpectedError, event.at, vec![place], described(words));
+            EventKind::UnexpectedError { message } => {
+                findings.violation(Invariant::NoUnexpectedError, event.at, vec![index], described(message));
             }
             EventKind::KeyLeft { node, key, ttl_ms } => {
-                check_left_key(world, attempts, place, event, (*node, key, *ttl_ms), findings);
+                check_left_key(world, attempts, index, event, (*node, key, *ttl_ms), findings);
             }
-            EventKind::Finished if is_of_run(event) => over = true,
+            EventKind::Finished if is_run_event(event) => is_run_finished = true,
             _ => {}
         }
-        if let Some(words) = seen.inconsistency(world, event) {
-            findings.violation(Invariant::CompleteHistory, event.at, vec![place], described(words));
+        if let Some(problem) = seen.inconsistency(world, event) {
+            findings.violation(Invariant::CompleteHistory, event.at, vec![index], described(problem));
         }
         if let Actor::Client { process, task, .. } = event.actor {
             let state = tasks.entry((process, task)).or_default();
-            *state = (place, state.1 || event.kind == EventKind::Finished);
+            *state = (index, state.1 || event.kind == EventKind::Finished);
         }
     }
     for ((process, task), (last, finished)) in tasks {
-        if !finished && world.killed(process).is_none() {
-            let words = format!("client {process}.{task} sent no final event, though it was not killed");
-            findings.violation(Invariant::CompleteHistory, history.events()[last].at, vec![last], words);
+        if !finished && world.killed_at(process).is_none() {
+            let message = format!("client {process}.{task} sent no final event, though it was not killed");
+            findings.violation(Invariant::CompleteHistory, history.events()[last].at, vec![last], message);
         }
     }
-    for bout in world.fault_windows.iter().filter(|bout| !bout.has_ended && !bout.fault.nodes.is_empty()) {
+    for window in
+        world.fault_windows.iter().filter(|window| !window.has_ended && !window.fault.nodes.is_empty())
+    {
         // A fault that never ends would excuse everything after it.
-        let words = format!("fault {} [{}] never ended", bout.fault.kind, bout.fault.id);
-        findings.violation(Invariant::CompleteHistory, bout.span.from, Vec::new(), words);
+        let message = format!("fault {} [{}] never ended", window.fault.kind, window.fault.id);
+        findings.violation(Invariant::CompleteHistory, window.span.from, Vec::new(), message);
     }
-    if !over {
-        let words = "the run recorded no end".to_owned();
-        findings.violation(Invariant::CompleteHistory, world.to, Vec::new(), words);
+    if !is_run_finished {
+        let message = "the run recorded no end".to_owned();
+        findings.violation(Invariant::CompleteHistory, world.to, Vec::new(), message);
     }
     if attempts.iter().all(|attempt| attempt.grant.is_none()) {
-        let words = "no lock was ever granted, so nothing was tested".to_owned();
-        findings.violation(Invariant::CompleteHistory, world.to, Vec::new(), words);
+        let message = "no lock was ever granted, so nothing was tested".to_owned();
+        findings.violation(Invariant::CompleteHistory, world.to, Vec::new(), message);
     }
 }
 
-/// The events so far, as far as they decide which event may come next.
+/// The events so far that decide which event may come next.
 #[derive(Default)]
 struct SeenEvents {
     settings: bool,
     faults: HashSet<u64>,
-    healed: HashSet<u64>,
+    ended: HashSet<u64>,
     waiting: HashSet<Actor>,
     granted: HashSet<Actor>,
 }
 
 impl SeenEvents {
-    /// Why the next event does not fit, if it does not.
+    /// Why the next event is inconsistent with the earlier ones, if it is.
     fn inconsistency(&mut self, world: &World<'_>, event: &Event) -> Option<&'static str> {
-        let who = event.actor;
-        let odd = match &event.kind {
+        let actor = event.actor;
+        let problem = match &event.kind {
             EventKind::Settings(_) => {
                 std::mem::replace(&mut self.settings, true).then_some("settings for the second time")
             }
-            _ if !self.settings => Some("something happened before the settings"),
+            _ if !self.settings => Some("an event before the settings"),
             EventKind::Fault(fault) if fault.nodes.iter().any(|node| *node >= world.settings.nodes) => {
                 Some("a fault on a node that does not exist")
             }
@@ -95,27 +97,26 @@ impl SeenEvents {
                 Some("a fault ended that never began")
             }
             EventKind::FaultApplied { fault } | EventKind::FaultEnding { fault }
-                if !self.faults.contains(fault) || self.healed.contains(fault) =>
+                if !self.faults.contains(fault) || self.ended.contains(fault) =>
             {
                 Some("an event of a fault that never began or has ended")
             }
-            EventKind::FaultEnded { fault } => (!self.healed.insert(*fault)).then_some("a fault ended twice"),
+            EventKind::FaultEnded { fault } => (!self.ended.insert(*fault)).then_some("a fault ended twice"),
             EventKind::Waiting { .. } => {
-                (!self.waiting.insert(who)).then_some("an attempt that begins twice")
+                (!self.waiting.insert(actor)).then_some("an attempt that begins twice")
             }
-            EventKind::Granted { .. } if !self.waiting.contains(&who) => Some("granted without a request"),
-            EventKind::Granted { fencing_number: number, .. } => {
-                let twice = (!self.granted.insert(who)).then_some("granted twice in one attempt");
-                twice
-                    .or((world.settings.fenced && number.is_none())
-                        .then_some("a fenced lock without a number"))
+            EventKind::Granted { .. } if !self.waiting.contains(&actor) => Some("granted without a request"),
+            EventKind::Granted { fencing_number, .. } => {
+                let granted_twice = (!self.granted.insert(actor)).then_some("granted twice in one attempt");
+                granted_twice.or((world.settings.fenced && fencing_number.is_none())
+                    .then_some("a fenced lock without a number"))
             }
             EventKind::Validated { .. }
             | EventKind::Lost { .. }
             | EventKind::Releasing
             | EventKind::Released { .. }
             | EventKind::Wrote { .. } => {
-                (!self.granted.contains(&who)).then_some("an event of a lock that was not granted")
+                (!self.granted.contains(&actor)).then_some("an event of a lock that was not granted")
             }
             _ => None,
         };
@@ -129,65 +130,66 @@ impl SeenEvents {
                 | EventKind::KeyLeft { .. }
                 | EventKind::Sampled { .. }
         );
-        odd.or((of_run && who != Actor::Run).then_some("an event that only the run may record"))
+        problem.or((of_run && actor != Actor::Run).then_some("an event that only the run may record"))
     }
 }
 
-/// Checks a lock's key that was found at the end. It may stay only as long as the ttl allows, counted from the last
-/// time that a client may have set it, or a node that was stopped with unread commands.
+/// Checks a lock's key that was found at the end. It may stay for one ttl after it was set: by a client, or
+/// by a paused node that resumed with unread commands.
 fn check_left_key(
     world: &World<'_>,
     attempts: &[LockAttempt<'_>],
-    place: usize,
+    index: usize,
     event: &Event,
     (node, key, ttl_ms): (usize, &str, i64),
     findings: &mut Findings,
 ) {
     let of_key = || attempts.iter().filter(|attempt| attempt.keys.iter().any(|name| name == key));
-    let Some(longest) = of_key().map(|attempt| attempt.ttl_ms).max() else {
-        let words = format!("node {node} has the key {key}, which no client ever requested");
-        findings.violation(Invariant::CompleteHistory, event.at, vec![place], words);
+    let Some(max_ttl_ms) = of_key().map(|attempt| attempt.ttl_ms).max() else {
+        let message = format!("node {node} has the key {key}, which no client ever requested");
+        findings.violation(Invariant::CompleteHistory, event.at, vec![index], message);
         return;
     };
     let ends = of_key()
-        .flat_map(|attempt| attempt.events.last().map(|event| event.at).into_iter().chain(attempt.killed));
-    let held_up = world.fault_windows.iter().filter(|bout| {
-        bout.has_ended && bout.fault.nodes.contains(&node) && bout.is_unavailable(world.settings)
+        .flat_map(|attempt| attempt.events.last().map(|event| event.at).into_iter().chain(attempt.killed_at));
+    let outages = world.fault_windows.iter().filter(|window| {
+        window.has_ended && window.fault.nodes.contains(&node) && window.is_unavailable(world.settings)
     });
-    let last = ends.chain(held_up.map(|bout| bout.span.to)).max().unwrap_or(world.from);
-    let over = last + (longest + world.settings.slack_ms) * MS;
-    let endless = ttl_ms < 0;
-    let too_long = ttl_ms > 0 && ttl_ms.unsigned_abs() > longest;
-    if !endless && !too_long && event.at <= over {
+    let last = ends.chain(outages.map(|window| window.span.to)).max().unwrap_or(world.from);
+    let expires_by = last + (max_ttl_ms + world.settings.slack_ms) * MS;
+    let is_endless = ttl_ms < 0;
+    let is_too_long = ttl_ms > 0 && ttl_ms.unsigned_abs() > max_ttl_ms;
+    if !is_endless && !is_too_long && event.at <= expires_by {
         return;
     }
-    let state = if endless { "without an end".to_owned() } else { format!("with {ttl_ms} ms left") };
-    let words = format!(
-        "node {node} had {key} {state} at {}; it was set at {} at the latest, for {longest} ms at most",
-        clock(world, event.at),
-        clock(world, last),
+    let state = if is_endless { "without a ttl".to_owned() } else { format!("with {ttl_ms} ms left") };
+    let message = format!(
+        "node {node} had {key} {state} at {}; it was set at {} at the latest, for {max_ttl_ms} ms at most",
+        format_time(world, event.at),
+        format_time(world, last),
     );
-    let slow = !endless && clock_held_back(world, node);
-    let excuse = slow.then(|| "the node's clock was set back, or ran slow".to_owned());
-    findings.record(Invariant::KeysExpire, event.at, vec![place], words, excuse);
+    let is_slow = !is_endless && clock_held_back(world, node);
+    let excuse = is_slow.then(|| "the node's clock was set back, or ran slow".to_owned());
+    findings.record(Invariant::KeysExpire, event.at, vec![index], message, excuse);
 }
 
+/// Whether the node's clock was set back, or ran slow.
 fn clock_held_back(world: &World<'_>, node: usize) -> bool {
-    let of_node = world.fault_windows.iter().filter(|bout| bout.fault.nodes.contains(&node));
+    let of_node = world.fault_windows.iter().filter(|window| window.fault.nodes.contains(&node));
     let mut effects =
-        of_node.flat_map(|bout| bout.fault.effects.iter().map(|effect| (effect, bout.has_ended)));
+        of_node.flat_map(|window| window.fault.effects.iter().map(|effect| (effect, window.has_ended)));
     let limit = -i64::from(world.settings.drift_ppm);
-    effects.any(|(effect, healed)| match effect {
+    effects.any(|(effect, ended)| match effect {
         // A clock that was set ahead is set back when the fault ends.
-        Effect::ClockStep { micros } => *micros < 0 || (healed && *micros > 0),
+        Effect::ClockStep { micros } => *micros < 0 || (ended && *micros > 0),
         Effect::ClockRate { ppm } => *ppm < limit,
         _ => false,
     })
 }
 
 /// The actor's name in messages.
-fn actor_name(who: Actor) -> String {
-    match who {
+fn actor_name(actor: Actor) -> String {
+    match actor {
         Actor::Run => "the run".to_owned(),
         Actor::Client { process, task, .. } => format!("client {process}.{task}"),
     }

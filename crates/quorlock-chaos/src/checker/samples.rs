@@ -10,7 +10,7 @@ pub(super) struct Samples<'a> {
     nodes: Vec<Vec<Sample<'a>>>,
 }
 
-/// What was seen of a node at some moment between `asked` and `at`.
+/// A node's keys at some moment between `requested_at` and `at`.
 #[derive(Clone, Copy)]
 pub(super) struct Sample<'a> {
     /// Its position in the history.
@@ -23,11 +23,11 @@ pub(super) struct Sample<'a> {
 impl<'a> Samples<'a> {
     pub(super) fn of_history(history: &'a History, world: &World<'_>) -> Self {
         let mut nodes: Vec<Vec<Sample<'a>>> = vec![Vec::new(); world.settings.nodes];
-        for (place, event) in history.events().iter().enumerate() {
-            if let EventKind::Sampled { node, requested_at: asked, keys } = &event.kind
+        for (index, event) in history.events().iter().enumerate() {
+            if let EventKind::Sampled { node, requested_at, keys } = &event.kind
                 && let Some(samples) = nodes.get_mut(*node)
             {
-                samples.push(Sample { event_index: place, requested_at: *asked, at: event.at, keys });
+                samples.push(Sample { event_index: index, requested_at: *requested_at, at: event.at, keys });
             }
         }
         Self { nodes }
@@ -37,7 +37,7 @@ impl<'a> Samples<'a> {
         self.nodes.iter().all(Vec::is_empty)
     }
 
-    /// The samples of a node that were requested and answered within `span`.
+    /// The samples of a node whose request and reply are within `span`.
     pub(super) fn within(&self, node: usize, span: Span) -> &[Sample<'a>] {
         let samples = &self.nodes[node];
         let from = samples.partition_point(|sample| sample.requested_at < span.from);
@@ -45,36 +45,36 @@ impl<'a> Samples<'a> {
         &samples[from..to]
     }
 
-    /// The longest time within `span` for which there is no sample of a node.
+    /// The longest time within `span` without a sample of the node.
     pub(super) fn longest_gap(&self, node: usize, span: Span) -> u64 {
-        let seen = self.within(node, span).iter().map(|sample| sample.at);
-        let edges: Vec<u64> = std::iter::once(span.from).chain(seen).chain([span.to]).collect();
+        let times = self.within(node, span).iter().map(|sample| sample.at);
+        let edges: Vec<u64> = std::iter::once(span.from).chain(times).chain([span.to]).collect();
         edges.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or(0)
     }
 
-    /// The owner of the lock that is held throughout `span`: the owner whose value was on a quorum of the nodes at one
-    /// moment of it.
+    /// The owner of the lock that is held throughout `span`: the owner whose value was on a quorum of nodes
+    /// at one moment of it.
     ///
-    /// A client cannot report its own owner token, and need not. While its lock is held, its owner token is on a
-    /// quorum, so no other token can be: two quorums share a node, and a node has one value under a key. Samples of
-    /// different nodes are not from one moment, though. So a value counts on a node from the sample that showed it
-    /// until the next sample, if that shows it too.
+    /// A client cannot report its own owner token. While its lock is held, its token is on a quorum. By
+    /// quorum intersection no other token can be: two quorums share a node, and a node has one value under a
+    /// key. Samples of different nodes are from different moments. So a value counts on a node between two
+    /// samples that both show it.
     pub(super) fn owner(&self, key: &str, span: Span, quorum: usize) -> Option<&'a str> {
         let mut edges: Vec<(u64, i64, &'a str)> = Vec::new();
         for node in 0..self.nodes.len() {
             for pair in self.within(node, span).windows(2) {
-                if let (Some(owner), Some(then)) = (pair[0].owner(key), pair[1].owner(key))
-                    && owner == then
+                if let (Some(owner), Some(next)) = (pair[0].owner(key), pair[1].owner(key))
+                    && owner == next
                 {
                     edges.extend([(pair[0].at, 1, owner), (pair[1].requested_at, -1, owner)]);
                 }
             }
         }
-        // Ends before beginnings: both cannot be seen at one and the same moment.
+        // At equal times, ends sort before beginnings, so that touching spans do not overlap.
         edges.sort_unstable();
-        let mut standing: HashMap<&str, i64> = HashMap::new();
+        let mut node_counts: HashMap<&str, i64> = HashMap::new();
         edges.into_iter().find_map(|(_, change, owner)| {
-            let nodes = standing.entry(owner).or_default();
+            let nodes = node_counts.entry(owner).or_default();
             *nodes += change;
             (*nodes >= quorum as i64).then_some(owner)
         })

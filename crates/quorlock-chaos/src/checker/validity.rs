@@ -1,6 +1,6 @@
-//! Validity of a single lock: a correct deadline, an end, and a loss signal.
+//! Validity of a single lock: its deadline, its end, and its loss signal.
 
-use super::{Findings, Invariant, LockAttempt, MS, Span, World, clock, millis};
+use super::{Findings, Invariant, LockAttempt, MS, Span, World, format_time, millis};
 use crate::history::EventKind;
 
 pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
@@ -11,79 +11,81 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
     }
 }
 
-/// The deadline of a grant is no later than that of a lock whose request was answered instantly.
+/// Checks that a grant's deadline is at most the ttl, minus drift, after the grant.
 fn check_deadlines(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
     let Some(grant) = &attempt.grant else { return };
     let Some((at, deadline, _)) = grant.deadlines.first().copied() else { return };
     let bound = at + world.validity(attempt.ttl_ms);
     if deadline > bound {
-        let words = format!(
+        let message = format!(
             "{} was granted {} at {} with a deadline {:.3} ms later than its ttl of {} ms allows",
             attempt.name(),
             attempt.keys.join(" + "),
-            clock(world, at),
+            format_time(world, at),
             millis(deadline - bound),
             attempt.ttl_ms,
         );
-        findings.violation(Invariant::DeadlineWithinTtl, at, vec![grant.event_index], words);
+        findings.violation(Invariant::DeadlineWithinTtl, at, vec![grant.event_index], message);
     }
 }
 
-/// No lock is valid after its deadline, nor after it was lost, invalid or released.
+/// Checks that no lock is valid after its deadline, nor after it was lost, invalid or released.
 fn check_validity_reports(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
-    let mut over: Option<(usize, &str)> = None;
-    for (event, place) in attempt.events.iter().zip(&attempt.event_indexes) {
+    let mut ended: Option<(usize, &str)> = None;
+    for (event, index) in attempt.events.iter().zip(&attempt.event_indexes) {
         match &event.kind {
             EventKind::Validated { valid: true, deadline, .. } => {
-                let who = || {
+                let observation = || {
                     format!(
                         "{} saw {} as valid at {}",
                         attempt.name(),
                         attempt.keys.join(" + "),
-                        clock(world, event.at)
+                        format_time(world, event.at)
                     )
                 };
                 if event.at >= *deadline {
-                    let words = format!("{}, {:.3} ms past the deadline", who(), millis(event.at - deadline));
-                    findings.violation(Invariant::InvalidAfterDeadline, event.at, vec![*place], words);
+                    let message =
+                        format!("{}, {:.3} ms past the deadline", observation(), millis(event.at - deadline));
+                    findings.violation(Invariant::InvalidAfterDeadline, event.at, vec![*index], message);
                 }
-                if let Some((end, how)) = over {
-                    let words = format!("{}, when it was {how}", who());
-                    findings.violation(Invariant::StaysLost, event.at, vec![end, *place], words);
+                if let Some((end, state)) = ended {
+                    let message = format!("{}, when it was {state}", observation());
+                    findings.violation(Invariant::StaysLost, event.at, vec![end, *index], message);
                 }
             }
-            EventKind::Validated { valid: false, .. } => over = over.or(Some((*place, "invalid already"))),
-            EventKind::Lost { .. } => over = over.or(Some((*place, "lost already"))),
-            EventKind::Releasing => over = over.or(Some((*place, "released already"))),
+            EventKind::Validated { valid: false, .. } => ended = ended.or(Some((*index, "invalid already"))),
+            EventKind::Lost { .. } => ended = ended.or(Some((*index, "lost already"))),
+            EventKind::Releasing => ended = ended.or(Some((*index, "released already"))),
             _ => {}
         }
     }
 }
 
-/// A client that still holds a lock at its deadline receives the loss signal, promptly if its process runs.
+/// Checks that a client that still holds a lock at its deadline receives the loss signal, promptly if its
+/// process runs.
 fn check_loss_signal(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
     let (Some(grant), Some(deadline)) = (&attempt.grant, attempt.deadline()) else { return };
-    let end = attempt.releasing.into_iter().chain(attempt.killed).min().unwrap_or(world.to);
-    let until = attempt.lost.unwrap_or(end);
+    let end = attempt.releasing_at.into_iter().chain(attempt.killed_at).min().unwrap_or(world.to);
+    let until = attempt.lost_at.unwrap_or(end);
     if until <= deadline {
         return;
     }
-    // Time in which the process was stopped, or had just been resumed, does not count as a delay of the signal.
-    let stood_still = world.stopped_nanos(attempt.process, Span { from: deadline, to: until });
-    let late = (until - deadline).saturating_sub(stood_still);
-    if attempt.lost.is_some_and(|lost| lost <= end) {
+    // Time in which the process was stopped does not count as a delay of the signal.
+    let stopped = world.stopped_nanos(attempt.process, Span { from: deadline, to: until });
+    let late = (until - deadline).saturating_sub(stopped);
+    if attempt.lost_at.is_some_and(|lost| lost <= end) {
         findings.signal_delays.push(late);
     }
     if late > world.settings.slack_ms * MS {
-        let came = if attempt.lost.is_some() { "came" } else { "had not come" };
-        let words = format!(
-            "{} lost {} by its deadline at {}; the signal {came} {:.0} ms after that",
+        let arrival = if attempt.lost_at.is_some() { "came" } else { "had not come" };
+        let message = format!(
+            "{} lost {} by its deadline at {}; the signal {arrival} {:.0} ms after that",
             attempt.name(),
             attempt.keys.join(" + "),
-            clock(world, deadline),
+            format_time(world, deadline),
             millis(late),
         );
         let last = attempt.event_indexes.last().copied().unwrap_or(grant.event_index);
-        findings.violation(Invariant::LossSignalled, deadline, vec![grant.event_index, last], words);
+        findings.violation(Invariant::LossSignalled, deadline, vec![grant.event_index, last], message);
     }
 }

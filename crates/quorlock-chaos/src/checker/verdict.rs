@@ -12,24 +12,24 @@ use crate::history::{EventKind, History};
 /// The result of checking a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// The seed of its random numbers.
+    /// The seed of the run's random numbers.
     pub seed: u64,
     /// The command that repeats the run.
     pub replay: String,
-    /// How long the run took.
+    /// The duration of the run.
     pub seconds: f64,
-    /// How many locks were acquired.
+    /// The number of locks acquired.
     pub acquisitions: usize,
-    /// How many faults there were, by kind.
+    /// The number of faults, by kind.
     pub faults: BTreeMap<String, usize>,
-    /// Invariants violated under faults that they must survive.
+    /// Violations under faults that the invariants must survive.
     pub violations: Vec<Violation>,
-    /// Invariants violated by faults beyond what they must survive.
+    /// Violations excused by faults beyond that.
     pub expected: Vec<ExcusedViolation>,
-    /// The negative controls, and whether they detected anything.
+    /// The results of the negative controls.
     pub controls: Vec<ControlResult>,
-    /// The longest time from the end of a fault, with a quorum of nodes present, to the next grant of a key that was
-    /// wanted and free. None if no client ever had to wait.
+    /// The longest recovery: from the end of a fault, with a quorum present, to the next grant of a wanted
+    /// and free key. None if no key was wanted then.
     pub slowest_recovery_ms: Option<f64>,
     /// Other measurements.
     pub totals: Totals,
@@ -38,9 +38,9 @@ pub struct Verdict {
 /// A violated invariant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
-    /// Which invariant.
+    /// The violated invariant.
     pub invariant: Invariant,
-    /// When, on the boot clock.
+    /// The time on the boot clock.
     pub at: u64,
     /// What happened, as a message for people.
     pub message: String,
@@ -48,16 +48,16 @@ pub struct Violation {
     pub events: Vec<usize>,
 }
 
-/// An invariant violated where it was not required to hold.
+/// An invariant violated where faults excuse it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExcusedViolation {
-    /// Which invariant.
+    /// The violated invariant.
     pub invariant: Invariant,
-    /// How often.
+    /// The number of cases.
     pub count: usize,
     /// Why it could not hold.
     pub excuse: String,
-    /// When first, on the boot clock.
+    /// The time of the first case, on the boot clock.
     pub at: u64,
     /// The events that show the first case, as positions in the history.
     pub events: Vec<usize>,
@@ -70,11 +70,11 @@ pub struct ControlResult {
     pub name: String,
     /// The invariant that should have been violated.
     pub invariant: Invariant,
-    /// How often it was violated. Zero: the run did not test it.
+    /// How often it was violated. Zero means that the run did not test it.
     pub count: usize,
 }
 
-/// An invariant of the lock, or of a run of it.
+/// An invariant of the lock, or of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Invariant {
@@ -90,7 +90,7 @@ pub enum Invariant {
     InvalidAfterDeadline,
     /// A lock that was lost or released is never valid again.
     StaysLost,
-    /// No deadline is further ahead than the ttl minus drift allows.
+    /// No deadline is later than the ttl minus drift allows.
     DeadlineWithinTtl,
     /// A client that loses a lock receives the loss signal.
     LossSignalled,
@@ -98,15 +98,15 @@ pub enum Invariant {
     KeysExpire,
     /// No client waits forever while a quorum is up.
     Progress,
-    /// A node that is up and healthy for two ttls holds the key of every live lock.
+    /// A node that is up and healthy for two ttls has the key of every held lock.
     Redundancy,
     /// A reply comes within its timeout.
     RepliesInTime,
-    /// Nothing panics.
+    /// No thread or task panics.
     NoPanic,
-    /// There is no unexpected error.
+    /// No unexpected error occurs.
     NoUnexpectedError,
-    /// Every client and the run record all their events, and these are consistent.
+    /// The run and every client record all their events, and these are consistent.
     CompleteHistory,
 }
 
@@ -117,7 +117,7 @@ pub struct Totals {
     pub events: usize,
     /// Client processes.
     pub processes: usize,
-    /// Attempts that were refused.
+    /// Attempts that failed.
     pub failed: usize,
     /// Locks that were lost.
     pub lost: usize,
@@ -125,15 +125,15 @@ pub struct Totals {
     pub writes: usize,
     /// Writes that they rejected.
     pub rejected_writes: usize,
-    /// How long granted locks were waited for, in milliseconds: median, 99th percentile, maximum.
+    /// The wait times of granted locks in milliseconds: median, 99th percentile, maximum.
     pub wait_ms: Option<[f64; 3]>,
-    /// The largest delay of a loss signal after the deadline, in milliseconds, without the time in which the process
-    /// was stopped. None if all came before the deadline.
+    /// The largest delay of a loss signal after the deadline, in milliseconds, without the time in which the
+    /// process was stopped. None if all came before the deadline.
     pub slowest_signal_ms: Option<f64>,
-    /// How many times a key that was wanted and free was granted again after a fault.
+    /// How often a key that was wanted and free was granted again after a fault.
     pub recoveries: usize,
-    /// How many locks were held long enough, while a node was healthy long enough, to check that node for their key.
-    /// Zero: redundancy was not tested.
+    /// The number of locks checked for redundancy: held long enough, with a node that was healthy long
+    /// enough. Zero means that redundancy was not tested.
     #[serde(default)]
     pub redundancy_checked: usize,
 }
@@ -146,18 +146,18 @@ impl Verdict {
         self.violations.is_empty()
     }
 
-    /// Whether there was any fault that the invariants had to survive. Without one, a pass says little.
+    /// Whether the run had any fault. Without faults, a pass says little.
     #[must_use]
     pub fn tested(&self) -> bool {
         self.faults.values().any(|count| *count > 0)
     }
 
-    /// The negative controls that detected nothing, so that what they test remains unknown.
+    /// The negative controls that detected nothing: their invariants were not tested.
     pub fn idle_controls(&self) -> impl Iterator<Item = &ControlResult> {
         self.controls.iter().filter(|control| control.count == 0)
     }
 
-    pub(super) fn incomplete(words: &str) -> Self {
+    pub(super) fn incomplete(message: &str) -> Self {
         let invariant = Invariant::CompleteHistory;
         Self {
             seed: 0,
@@ -165,7 +165,7 @@ impl Verdict {
             seconds: 0.0,
             acquisitions: 0,
             faults: BTreeMap::new(),
-            violations: vec![Violation { invariant, at: 0, message: words.to_owned(), events: Vec::new() }],
+            violations: vec![Violation { invariant, at: 0, message: message.to_owned(), events: Vec::new() }],
             expected: Vec::new(),
             controls: Vec::new(),
             slowest_recovery_ms: None,
@@ -181,7 +181,9 @@ impl fmt::Display for Verdict {
             0 if self.tested() => write!(f, "every invariant held")?,
             0 => write!(f, "every invariant held, but no fault tested one")?,
             1 => write!(f, "1 INVARIANT VIOLATED ({})", self.violations[0].invariant.name())?,
-            many => write!(f, "{many} INVARIANTS VIOLATED (first: {})", self.violations[0].invariant.name())?,
+            count => {
+                write!(f, "{count} INVARIANTS VIOLATED (first: {})", self.violations[0].invariant.name())?;
+            }
         }
         let faults: usize = self.faults.values().sum();
         let [acquisitions, faults] =
@@ -194,10 +196,10 @@ impl fmt::Display for Verdict {
             match control.count {
                 0 => write!(f, "; the negative control \"{}\" detected nothing", control.name)?,
                 count => {
-                    let (ControlResult { name, invariant: breaks, .. }, times) = (control, times(count));
+                    let (ControlResult { name, invariant, .. }, times) = (control, times(count));
                     write!(
                         f,
-                        "; the negative control \"{name}\" violated the invariant \"{breaks}\" {times}"
+                        "; the negative control \"{name}\" violated the invariant \"{invariant}\" {times}"
                     )?;
                 }
             }
@@ -212,14 +214,14 @@ pub fn counted(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// How often, in words.
+/// A count of occurrences, such as `once` or `3 times`.
 #[must_use]
 pub fn times(count: usize) -> String {
     if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 impl Invariant {
-    /// Its name in a report.
+    /// Its name in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -249,27 +251,28 @@ impl fmt::Display for Invariant {
 }
 
 impl Totals {
-    pub(super) fn of_history(history: &History, attempts: &[LockAttempt<'_>], signals_late: &[u64]) -> Self {
+    pub(super) fn of_history(history: &History, attempts: &[LockAttempt<'_>], signal_delays: &[u64]) -> Self {
         let mut waits: Vec<u64> = attempts
             .iter()
             .filter_map(|attempt| Some(attempt.grant.as_ref()?.at - attempt.waiting_since))
             .collect();
         waits.sort_unstable();
-        let part = |of_100: usize| millis(waits[(waits.len() * of_100).div_ceil(100).max(1) - 1]);
-        let count =
-            |is: fn(&EventKind) -> bool| history.events().iter().filter(|event| is(&event.kind)).count();
+        let percentile = |percent: usize| millis(waits[(waits.len() * percent).div_ceil(100).max(1) - 1]);
+        let count = |matches: fn(&EventKind) -> bool| {
+            history.events().iter().filter(|event| matches(&event.kind)).count()
+        };
         let mut processes: Vec<u32> = attempts.iter().map(|attempt| attempt.process).collect();
         processes.sort_unstable();
         processes.dedup();
         Self {
             events: history.events().len(),
             processes: processes.len(),
-            failed: count(|what| matches!(what, EventKind::Failed { .. })),
-            lost: count(|what| matches!(what, EventKind::Lost { .. })),
-            writes: count(|what| matches!(what, EventKind::Wrote { accepted: true, .. })),
-            rejected_writes: count(|what| matches!(what, EventKind::Wrote { accepted: false, .. })),
-            wait_ms: (!waits.is_empty()).then(|| [part(50), part(99), part(100)]),
-            slowest_signal_ms: signals_late.iter().copied().max().filter(|late| *late > 0).map(millis),
+            failed: count(|kind| matches!(kind, EventKind::Failed { .. })),
+            lost: count(|kind| matches!(kind, EventKind::Lost { .. })),
+            writes: count(|kind| matches!(kind, EventKind::Wrote { accepted: true, .. })),
+            rejected_writes: count(|kind| matches!(kind, EventKind::Wrote { accepted: false, .. })),
+            wait_ms: (!waits.is_empty()).then(|| [percentile(50), percentile(99), percentile(100)]),
+            slowest_signal_ms: signal_delays.iter().copied().max().filter(|late| *late > 0).map(millis),
             ..Self::default()
         }
     }

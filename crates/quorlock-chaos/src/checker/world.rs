@@ -1,26 +1,26 @@
-//! The fault log, indexed for queries: what was broken, and when.
+//! The run's settings and its faults over time, for queries by the checker.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::MS;
 use crate::history::{Actor, Effect, Event, EventKind, Fault, History, Settings};
 
-/// A span of time, its end excluded.
+/// A span of time; the end is excluded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) from: u64,
     pub(crate) to: u64,
 }
 
-/// A fault and its duration.
+/// A fault and the time in which it had effects.
 pub(crate) struct FaultWindow<'a> {
     pub(crate) fault: &'a Fault,
-    /// Until the fault ended, or the end of the run.
+    /// From its first event until it ended, or until the end of the run.
     pub(crate) span: Span,
     pub(crate) has_ended: bool,
-    /// By when it was fully applied.
+    /// When it was fully applied, at the latest.
     began_at: u64,
-    /// When its end began.
+    /// When its end began, at the earliest.
     ending_at: u64,
 }
 
@@ -30,8 +30,8 @@ pub(crate) struct World<'a> {
     pub(crate) from: u64,
     pub(crate) to: u64,
     pub(crate) fault_windows: Vec<FaultWindow<'a>>,
-    /// When the machine gave a process no CPU time, by process.
-    longest_waits: BTreeMap<u32, Vec<Span>>,
+    /// When each process got no CPU time.
+    cpu_stalls: BTreeMap<u32, Vec<Span>>,
 }
 
 impl Span {
@@ -39,13 +39,13 @@ impl Span {
         self.from < other.to && other.from < self.to
     }
 
-    /// The intersection.
+    /// The intersection, unless it is empty.
     pub(crate) fn intersection(self, other: Self) -> Option<Self> {
         let both = Self { from: self.from.max(other.from), to: self.to.min(other.to) };
         (both.from < both.to).then_some(both)
     }
 
-    /// Whether something instantaneous that happened at some moment of `other` may have happened within this span.
+    /// Whether an instantaneous change at some moment of `other` may have happened within this span.
     fn may_overlap(self, other: Self) -> bool {
         other.from <= self.to && self.from <= other.to
     }
@@ -56,109 +56,118 @@ impl<'a> World<'a> {
         let settings = history.settings()?;
         let events = history.events();
         let (from, to) = (events.first()?.at, events.last()?.at);
-        let mut bouts: Vec<FaultWindow<'a>> = Vec::new();
-        let mut kept_waiting: BTreeMap<u32, Vec<Span>> = BTreeMap::new();
-        for Event { at, actor: who, kind: what } in events {
-            match what {
-                // Until a later event narrows it down, the fault may be applied, and end, at any time from now on.
+        let mut windows: Vec<FaultWindow<'a>> = Vec::new();
+        let mut cpu_stalls: BTreeMap<u32, Vec<Span>> = BTreeMap::new();
+        for Event { at, actor, kind } in events {
+            match kind {
+                // Until later events narrow it down, the fault may be applied, and may end, at any time from
+                // now on.
                 EventKind::Fault(fault) => {
                     let span = Span { from: *at, to };
-                    bouts.push(FaultWindow { fault, span, has_ended: false, began_at: to, ending_at: *at });
+                    windows.push(FaultWindow { fault, span, has_ended: false, began_at: to, ending_at: *at });
                 }
                 EventKind::FaultApplied { fault } => {
-                    fault_window(&mut bouts, *fault, |bout| bout.began_at = *at);
+                    update_window(&mut windows, *fault, |window| window.began_at = *at);
                 }
                 EventKind::FaultEnding { fault } => {
-                    fault_window(&mut bouts, *fault, |bout| bout.ending_at = *at);
+                    update_window(&mut windows, *fault, |window| window.ending_at = *at);
                 }
-                EventKind::FaultEnded { fault } => fault_window(&mut bouts, *fault, |bout| {
-                    bout.span.to = *at;
-                    bout.began_at = bout.began_at.min(*at);
-                    bout.has_ended = true;
+                EventKind::FaultEnded { fault } => update_window(&mut windows, *fault, |window| {
+                    window.span.to = *at;
+                    window.began_at = window.began_at.min(*at);
+                    window.has_ended = true;
                 }),
                 EventKind::RuntimeStalled { millis } => {
-                    if let Actor::Client { process, .. } = who {
+                    if let Actor::Client { process, .. } = actor {
                         let span = Span { from: at.saturating_sub(millis * MS), to: *at };
-                        kept_waiting.entry(*process).or_default().push(span);
+                        cpu_stalls.entry(*process).or_default().push(span);
                     }
                 }
                 _ => {}
             }
         }
-        Some(Self { settings, from, to, fault_windows: bouts, longest_waits: kept_waiting })
+        Some(Self { settings, from, to, fault_windows: windows, cpu_stalls })
     }
 
-    /// How long probation lasts, in nanoseconds.
+    /// The longest ttl, in nanoseconds.
     pub(crate) fn max_ttl(&self) -> u64 {
         self.settings.max_ttl_ms * MS
     }
 
-    /// How long a node casts no vote when it may have lost data, in nanoseconds.
+    /// The length of probation, in nanoseconds: the max ttl, or zero without probation.
     pub(crate) fn probation(&self) -> u64 {
         if self.settings.fenced && self.settings.probation { self.max_ttl() } else { 0 }
     }
 
-    /// How far ahead the deadline of a fresh lock may be. DESIGN: "deadline = start + ttl·(1 − ρ) − 2 ms".
+    /// The validity of a new lock, in nanoseconds: ttl · (1 − drift) − 2 ms, as in Redlock.
     pub(crate) fn validity(&self, ttl_ms: u64) -> u64 {
         let ttl = ttl_ms * MS;
         let drift = ttl / 1_000_000 * u64::from(self.settings.drift_ppm);
         ttl.saturating_sub(drift).saturating_sub(2 * MS)
     }
 
-    /// The least number of nodes that any two quorums share.
-    pub(crate) fn shared(&self) -> usize {
+    /// The least number of nodes that any two quorums share (quorum intersection): 2q − N.
+    pub(crate) fn quorum_overlap(&self) -> usize {
         (2 * self.settings.quorum).saturating_sub(self.settings.nodes)
     }
 
-    /// When that process was killed, if it was.
-    pub(crate) fn killed(&self, process: u32) -> Option<u64> {
+    /// When this process was killed, if it was.
+    pub(crate) fn killed_at(&self, process: u32) -> Option<u64> {
         let down = self.of_process(process, |effect| matches!(effect, Effect::Down));
-        down.map(|bout| bout.span.from).min()
+        down.map(|window| window.span.from).min()
     }
 
-    /// When that process stood still within `span`, because it was stopped or because it got no CPU time: ordered and
-    /// disjoint.
-    pub(crate) fn stops(&self, process: u32, span: Span) -> Vec<Span> {
+    /// When this process was stopped, or got no CPU time, within `span`: ordered and disjoint.
+    pub(crate) fn stopped_spans(&self, process: u32, span: Span) -> Vec<Span> {
         let stopped =
-            self.of_process(process, |effect| matches!(effect, Effect::Paused)).map(|bout| bout.span);
-        let waited = self.longest_waits.get(&process).into_iter().flatten().copied();
-        let mut stops: Vec<Span> = stopped.chain(waited).filter_map(|stop| stop.intersection(span)).collect();
+            self.of_process(process, |effect| matches!(effect, Effect::Paused)).map(|window| window.span);
+        let stalled = self.cpu_stalls.get(&process).into_iter().flatten().copied();
+        let mut stops: Vec<Span> =
+            stopped.chain(stalled).filter_map(|stop| stop.intersection(span)).collect();
         stops.sort_by_key(|stop| stop.from);
         stops.dedup_by(|next, last| {
-            let meets = next.from <= last.to;
-            if meets {
+            let touches = next.from <= last.to;
+            if touches {
                 last.to = last.to.max(next.to);
             }
-            meets
+            touches
         });
         stops
     }
 
-    /// How long that process stood still within `span`.
+    /// How long this process was stopped, or got no CPU time, within `span`.
     pub(crate) fn stopped_nanos(&self, process: u32, span: Span) -> u64 {
-        self.stops(process, span).iter().map(Span::len).sum()
+        self.stopped_spans(process, span).iter().map(Span::len).sum()
     }
 
-    /// The nodes that may have lost what `what` selects (locks, counters) within `span`. A fault is recorded before it
-    /// is applied and ends later; it may have acted at any time in between.
-    pub(crate) fn nodes_with_data_loss(&self, span: Span, what: fn(bool, bool) -> bool) -> BTreeSet<usize> {
-        let forgot = |bout: &&FaultWindow<'_>| {
-            let said = bout.fault.effects.iter();
-            span.may_overlap(bout.span)
-                && said.clone().any(
-                    |effect| matches!(effect, Effect::DataLoss { locks, fences } if what(*locks, *fences)),
+    /// The nodes that may have lost the data that `selects` chooses (locks, fences) within `span`. A fault
+    /// may act at any time between its first event and its end.
+    pub(crate) fn nodes_with_data_loss(
+        &self,
+        span: Span,
+        selects: fn(bool, bool) -> bool,
+    ) -> BTreeSet<usize> {
+        let lost_data = |window: &&FaultWindow<'_>| {
+            let effects = window.fault.effects.iter();
+            span.may_overlap(window.span)
+                && effects.clone().any(
+                    |effect| matches!(effect, Effect::DataLoss { locks, fences } if selects(*locks, *fences)),
                 )
         };
-        self.fault_windows.iter().filter(forgot).flat_map(|bout| bout.fault.nodes.iter().copied()).collect()
+        self.fault_windows
+            .iter()
+            .filter(lost_data)
+            .flat_map(|window| window.fault.nodes.iter().copied())
+            .collect()
     }
 
-    /// The nodes whose clocks may have gained more within `span` than the deadline of a lock of `ttl_ms` leaves room
-    /// for. Its key may be gone there while its client believes in the lock.
+    /// The nodes whose clocks may have gained more within `span` than the validity of a lock of `ttl_ms`
+    /// allows for. The lock's key may have expired there before its deadline.
     pub(crate) fn nodes_with_clock_changes(&self, span: Span, ttl_ms: u64) -> BTreeSet<usize> {
-        let room = ttl_ms * MS - self.validity(ttl_ms);
+        let allowance = ttl_ms * MS - self.validity(ttl_ms);
         let node_gained = |node: &usize| {
-            let gains = self.of_node(*node).map(|bout| bout.gain(span, ttl_ms * MS));
-            gains.sum::<u64>() > room
+            let gains = self.of_node(*node).map(|window| window.gain(span, ttl_ms * MS));
+            gains.sum::<u64>() > allowance
         };
         (0..self.settings.nodes).filter(node_gained).collect()
     }
@@ -166,91 +175,98 @@ impl<'a> World<'a> {
     /// The largest error of any node's clock until `at`, in microseconds.
     pub(crate) fn clock_error(&self, at: u64) -> u64 {
         let error = |node: usize, at: u64| {
-            self.of_node(node).map(|bout| bout.offset_micros(at)).sum::<i64>().unsigned_abs()
+            self.of_node(node).map(|window| window.offset_micros(at)).sum::<i64>().unsigned_abs()
         };
-        let until = || {
+        let change_times = || {
             self.fault_windows
                 .iter()
-                .flat_map(|bout| [bout.span.from, bout.span.to])
-                .filter(|then| *then <= at)
+                .flat_map(|window| [window.span.from, window.span.to])
+                .filter(|time| *time <= at)
         };
         let errors = (0..self.settings.nodes).flat_map(|node| {
-            until().chain([at]).flat_map(move |then| [error(node, then), error(node, then.saturating_sub(1))])
+            let times = change_times().chain([at]);
+            times.flat_map(move |time| [error(node, time), error(node, time.saturating_sub(1))])
         });
         errors.max().unwrap_or(0)
     }
 
     /// The largest step back of any node's clock within `span`, in microseconds.
     pub(crate) fn clock_setback(&self, span: Span) -> u64 {
-        let backs = self
+        let setbacks = self
             .fault_windows
             .iter()
             .flat_map(FaultWindow::steps)
             .filter(|(when, _)| span.may_overlap(*when));
-        backs.map(|(_, micros)| (-micros).max(0).unsigned_abs()).max().unwrap_or(0)
+        setbacks.map(|(_, micros)| (-micros).max(0).unsigned_abs()).max().unwrap_or(0)
     }
 
-    /// When a quorum of nodes could be reached.
+    /// When a quorum of nodes was reachable.
     pub(crate) fn quorum_present(&self) -> Vec<Span> {
-        self.quorum_spans(|bout, settings| {
-            (bout.is_unavailable(settings) || bout.has_stale_key()).then_some(bout.span)
+        self.quorum_spans(|window, settings| {
+            (window.is_unavailable(settings) || window.has_stale_key()).then_some(window.span)
         })
     }
 
-    /// When a quorum of nodes was reachable and voted. A node that may have lost data, or whose clock was changed, does
-    /// not vote until the max ttl has passed.
+    /// When a quorum of nodes was reachable and voted. A node that may have lost data, or whose clock was
+    /// changed, is on probation after the fault.
     pub(crate) fn quorum_votes(&self) -> Vec<Span> {
         let probation = self.probation();
-        self.quorum_spans(|bout, settings| {
-            let Span { from, to } = bout.span;
-            if bout.is_on_probation(settings) {
+        self.quorum_spans(|window, settings| {
+            let Span { from, to } = window.span;
+            if window.is_on_probation(settings) {
                 Some(Span { from, to: to.saturating_add(probation) })
             } else {
-                (bout.is_unavailable(settings) || bout.has_stale_key()).then_some(bout.span)
+                (window.is_unavailable(settings) || window.has_stale_key()).then_some(window.span)
             }
         })
     }
 
     /// When stale keys were on some node: ordered and disjoint.
     pub(crate) fn stale_key_spans(&self) -> Vec<Span> {
-        let mut spans: Vec<Span> =
-            self.fault_windows.iter().filter(|bout| bout.has_stale_key()).map(|bout| bout.span).collect();
+        let mut spans: Vec<Span> = self
+            .fault_windows
+            .iter()
+            .filter(|window| window.has_stale_key())
+            .map(|window| window.span)
+            .collect();
         spans.sort_by_key(|span| span.from);
         spans.dedup_by(|next, last| {
-            let meets = next.from <= last.to;
-            if meets {
+            let touches = next.from <= last.to;
+            if touches {
                 last.to = last.to.max(next.to);
             }
-            meets
+            touches
         });
         spans
     }
 
-    fn quorum_spans(&self, out: impl Fn(&FaultWindow<'_>, &Settings) -> Option<Span>) -> Vec<Span> {
+    /// When a quorum of nodes is without an outage. `outage` is the time in which a fault takes its nodes
+    /// out.
+    fn quorum_spans(&self, outage: impl Fn(&FaultWindow<'_>, &Settings) -> Option<Span>) -> Vec<Span> {
         let mut edges: Vec<(u64, i64, usize)> = Vec::new();
-        for bout in &self.fault_windows {
-            if let Some(span) = out(bout, self.settings) {
-                for node in bout.fault.nodes.iter().copied() {
+        for window in &self.fault_windows {
+            if let Some(span) = outage(window, self.settings) {
+                for node in window.fault.nodes.iter().copied() {
                     edges.push((span.from, 1, node));
                     edges.push((span.to, -1, node));
                 }
             }
         }
-        // Ends before beginnings would show a quorum between two faults that touch; no client could use it.
+        // At equal times, beginnings sort before ends, so that two adjacent faults leave no quorum in between.
         edges.sort_by_key(|(at, change, _)| (*at, -change));
-        let mut out = vec![0_i64; self.settings.nodes];
+        let mut fault_counts = vec![0_i64; self.settings.nodes];
         let mut spans = Vec::new();
         let mut since = Some(self.from);
         for (at, change, node) in edges {
-            let Some(faults) = out.get_mut(node) else { continue };
-            *faults += change;
-            let there = out.iter().filter(|faults| **faults == 0).count() >= self.settings.quorum;
+            let Some(count) = fault_counts.get_mut(node) else { continue };
+            *count += change;
+            let has_quorum = fault_counts.iter().filter(|count| **count == 0).count() >= self.settings.quorum;
             match since {
-                Some(from) if !there => {
+                Some(from) if !has_quorum => {
                     spans.push(Span { from, to: at });
                     since = None;
                 }
-                None if there => since = Some(at),
+                None if has_quorum => since = Some(at),
                 _ => {}
             }
         }
@@ -260,27 +276,27 @@ impl<'a> World<'a> {
     }
 
     fn of_node(&self, node: usize) -> impl Iterator<Item = &FaultWindow<'a>> {
-        self.fault_windows.iter().filter(move |bout| bout.fault.nodes.contains(&node))
+        self.fault_windows.iter().filter(move |window| window.fault.nodes.contains(&node))
     }
 
     fn of_process(&self, process: u32, has: fn(&Effect) -> bool) -> impl Iterator<Item = &FaultWindow<'a>> {
-        let hit = move |bout: &&FaultWindow<'_>| bout.fault.processes.contains(&process);
-        self.fault_windows.iter().filter(hit).filter(move |bout| bout.fault.effects.iter().any(has))
+        let hit = move |window: &&FaultWindow<'_>| window.fault.processes.contains(&process);
+        self.fault_windows.iter().filter(hit).filter(move |window| window.fault.effects.iter().any(has))
     }
 }
 
 impl FaultWindow<'_> {
-    /// Whether the node or its network is impaired during the fault. A clock with a constant offset does not impair it:
-    /// only its speed matters.
+    /// Whether the fault may cost a node its vote. A constant clock offset does not: only the clock's rate
+    /// matters.
     pub(crate) fn affects_votes(&self) -> bool {
         !self.fault.effects.iter().all(|effect| matches!(effect, Effect::ClockOffset { .. }))
     }
 
-    /// Whether the node is useless to every client during the fault.
+    /// Whether no client can use the node during the fault.
     pub(crate) fn is_unavailable(&self, settings: &Settings) -> bool {
         self.fault.effects.iter().any(|effect| match effect {
             Effect::Down | Effect::Paused | Effect::Unreachable | Effect::RejectsWrites => true,
-            // Later than clients wait, or so nearly that a busy machine adds the rest.
+            // Half of the reply timeout counts, because a busy machine may add the rest.
             Effect::Slow { ms } => *ms * 2 >= settings.reply_timeout_ms,
             Effect::DataLoss { .. }
             | Effect::StaleKey
@@ -295,7 +311,7 @@ impl FaultWindow<'_> {
         self.fault.effects.contains(&Effect::StaleKey)
     }
 
-    /// Whether the node does not vote for a while even after the fault has ended.
+    /// Whether the node is on probation after the fault.
     pub(crate) fn is_on_probation(&self, settings: &Settings) -> bool {
         self.fault.effects.iter().any(|effect| match effect {
             Effect::Down | Effect::DataLoss { .. } | Effect::ClockStep { .. } => true,
@@ -304,35 +320,36 @@ impl FaultWindow<'_> {
         })
     }
 
-    /// When the clock was set, as a span, and by how many microseconds. The step happens between the event that
-    /// announces it and the event that confirms it, and on a busy machine that can be long.
+    /// When the clock was set, as a span, and by how many microseconds. A step happens between the event that
+    /// announces it and the event that confirms it. On a busy machine that span can be long.
     fn steps(&self) -> impl Iterator<Item = (Span, i64)> {
-        let there = Span { from: self.span.from, to: self.began_at };
-        let back = self.has_ended.then_some(Span { from: self.ending_at, to: self.span.to });
+        let applied = Span { from: self.span.from, to: self.began_at };
+        let reverted = self.has_ended.then_some(Span { from: self.ending_at, to: self.span.to });
         self.fault.effects.iter().flat_map(move |effect| {
             let micros = if let Effect::ClockStep { micros } = effect { *micros } else { 0 };
-            [Some((there, micros)), back.map(|when| (when, -micros))].into_iter().flatten()
+            [Some((applied, micros)), reverted.map(|when| (when, -micros))].into_iter().flatten()
         })
     }
 
-    /// How many nanoseconds the node's clock may have gained by this within `span`, as far as it matters to a key that
-    /// lives for `ttl`.
+    /// How many nanoseconds the node's clock may have gained by this fault within `span`, and within one
+    /// `ttl`.
     fn gain(&self, span: Span, ttl: u64) -> u64 {
         let steps = self.steps().filter(|(when, _)| span.may_overlap(*when));
-        let set = steps.map(|(_, micros)| micros.max(0).unsigned_abs() * 1_000).sum::<u64>();
-        let run = self.fault.effects.iter().filter_map(|effect| match effect {
+        let stepped = steps.map(|(_, micros)| micros.max(0).unsigned_abs() * 1_000).sum::<u64>();
+        let drifted = self.fault.effects.iter().filter_map(|effect| match effect {
             Effect::ClockRate { ppm } => {
                 let time = self.span.intersection(span)?.len().min(ttl);
                 Some(time / 1_000_000 * ppm.max(&0).unsigned_abs())
             }
             _ => None,
         });
-        set + run.sum::<u64>()
+        stepped + drifted.sum::<u64>()
     }
 
-    /// By how much this fault has the clock off at `at`. A clock that ran at another speed stays off after the fault.
+    /// The clock's offset by this fault at `at`. A clock that ran too fast or too slow stays off after the
+    /// fault.
     fn offset_micros(&self, at: u64) -> i64 {
-        let past = Span { from: self.span.from, to: self.span.to.min(at) }.len() as i64;
+        let elapsed = Span { from: self.span.from, to: self.span.to.min(at) }.len() as i64;
         let offset = |effect: &Effect| match effect {
             Effect::ClockStep { micros }
                 if self.span.from <= at && (at < self.span.to || !self.has_ended) =>
@@ -340,21 +357,21 @@ impl FaultWindow<'_> {
                 *micros
             }
             Effect::ClockOffset { micros } if self.span.from <= at => *micros,
-            Effect::ClockRate { ppm } => past / 1_000 * ppm / 1_000_000,
+            Effect::ClockRate { ppm } => elapsed / 1_000 * ppm / 1_000_000,
             _ => 0,
         };
         self.fault.effects.iter().map(offset).sum()
     }
 }
 
-/// Applies a change to the window of that fault.
-fn fault_window(bouts: &mut [FaultWindow<'_>], fault: u64, change: impl FnOnce(&mut FaultWindow<'_>)) {
-    if let Some(bout) = bouts.iter_mut().find(|bout| bout.fault.id == fault && !bout.has_ended) {
-        change(bout);
+/// Applies a change to the window of the fault with this id.
+fn update_window(windows: &mut [FaultWindow<'_>], fault: u64, change: impl FnOnce(&mut FaultWindow<'_>)) {
+    if let Some(window) = windows.iter_mut().find(|window| window.fault.id == fault && !window.has_ended) {
+        change(window);
     }
 }
 
-/// Whether an event is one of the run's own.
-pub(crate) fn is_of_run(event: &Event) -> bool {
+/// Whether the run itself recorded the event.
+pub(crate) fn is_run_event(event: &Event) -> bool {
     event.actor == Actor::Run
 }

@@ -1,5 +1,5 @@
-/* Loaded before a server (LD_PRELOAD): its wall clock is off by the amount in a file, at any time, and may run at another
-   speed. All other clocks are left alone. */
+/* Loaded into a server (LD_PRELOAD): changes its wall clock by the offset and the rate in a shared file. All other clocks
+   stay as they are. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>
@@ -10,18 +10,18 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Off by so many microseconds at that time of the boot clock (nanoseconds), and by more each second since. */
-struct bend {
-    int64_t from, micros, millionths;
+/* An offset (microseconds) at one time of the boot clock (nanoseconds), and its growth per second since (ppm). */
+struct rule {
+    int64_t from, micros, ppm;
 };
 
-/* The process that sets the clock fills the bend that is not in use, and then marks it as in use. */
+/* The process that sets the clock fills the slot that is not in use, and then marks it as in use. */
 static volatile struct {
     int64_t in_use;
-    struct bend bends[2];
+    struct rule slots[2];
 } *shared;
 
-__attribute__((constructor)) static void begin(void) {
+__attribute__((constructor)) static void map_shared_file(void) {
     const char *name = getenv("QUORLOCK_CHAOS_CLOCK");
     int file = name ? open(name, O_RDONLY) : -1;
     void *page = file < 0 ? MAP_FAILED : mmap(NULL, sizeof *shared, PROT_READ, MAP_SHARED, file, 0);
@@ -35,11 +35,11 @@ static int64_t nanos_of(const struct timespec *at) { return at->tv_sec * 1000000
 int clock_gettime(clockid_t id, struct timespec *at) {
     int failed = (int)syscall(SYS_clock_gettime, id, at);
     if (!failed && shared && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) {
-        volatile struct bend *bend = &shared->bends[shared->in_use & 1];
+        volatile struct rule *rule = &shared->slots[shared->in_use & 1];
         struct timespec boot;
         syscall(SYS_clock_gettime, CLOCK_BOOTTIME, &boot);
-        int64_t gained = (nanos_of(&boot) - bend->from) / 1000 * bend->millionths / 1000;
-        int64_t nanos = nanos_of(at) + bend->micros * 1000 + gained;
+        int64_t gained = (nanos_of(&boot) - rule->from) / 1000 * rule->ppm / 1000;
+        int64_t nanos = nanos_of(at) + rule->micros * 1000 + gained;
         at->tv_sec = nanos / 1000000000;
         at->tv_nsec = nanos % 1000000000;
     }

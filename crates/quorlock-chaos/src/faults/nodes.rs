@@ -1,11 +1,11 @@
-//! The nodes of a run: real servers, each behind a proxy, and the faults injected into them.
+//! Injects faults into the nodes of a run: real servers, each behind a proxy.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::act::NO_EVICTION;
+use super::injection::NO_EVICTION;
 use super::{Injection, Sides, stale};
 use crate::redis::RedisError;
 use crate::{Data, DirectionRule, Fleet, LinkRules, Proxy, Server, Setup, StartError};
@@ -20,7 +20,7 @@ pub(crate) struct Nodes {
 
 struct Node {
     server: Mutex<Server>,
-    /// Locked by a fault to the server from its beginning to its end.
+    /// Locked during a fault of the server process.
     fault: Mutex<()>,
     proxy: Proxy,
 }
@@ -32,7 +32,7 @@ pub(crate) enum InjectionError {
     Start(#[from] StartError),
     #[error("a server command failed: {0}")]
     Redis(#[from] RedisError),
-    #[error("the system refused: {0}")]
+    #[error("a system call failed: {0}")]
     System(#[from] io::Error),
     #[error("the clock of this server cannot be set")]
     NoClock,
@@ -41,7 +41,7 @@ pub(crate) enum InjectionError {
 impl Nodes {
     pub(crate) fn start(count: usize, setup: &Setup, keys: Vec<String>) -> Result<Self, InjectionError> {
         let mut servers = Fleet::start_with(count + 1, setup)?.into_servers();
-        let spare = Mutex::new(servers.pop().expect("one more than was asked for"));
+        let spare = Mutex::new(servers.pop().expect("count + 1 servers were started"));
         let node = |server: Server| {
             let proxy = Proxy::in_front_of(&server, Sides::COUNT)?;
             Ok(Node { server: Mutex::new(server), fault: Mutex::new(()), proxy })
@@ -65,15 +65,15 @@ impl Nodes {
     }
 
     /// Calls a closure with a node's server, bypassing the proxy.
-    pub(crate) fn with<T>(&self, node: usize, action: impl FnOnce(&Server) -> T) -> T {
+    pub(crate) fn with_server<T>(&self, node: usize, action: impl FnOnce(&Server) -> T) -> T {
         action(&lock(&self.all[node].server))
     }
 
-    /// Waits until no other fault affects the server itself, because restarts and replicas may take longer than
+    /// Waits until no other fault affects the server process. Restarts and replicas may take longer than
     /// planned. Faults of networks and clocks do not wait.
-    pub(crate) fn reserve(&self, node: usize, act: Injection) -> Option<MutexGuard<'_, ()>> {
+    pub(crate) fn reserve(&self, node: usize, injection: Injection) -> Option<MutexGuard<'_, ()>> {
         let is_of_server = matches!(
-            act,
+            injection,
             Injection::Kill
                 | Injection::DataLoss
                 | Injection::StaleData { .. }
@@ -89,9 +89,9 @@ impl Nodes {
     }
 
     /// Prepares a fault before it begins.
-    pub(crate) fn prepare(&self, node: usize, act: Injection) -> Result<Prepared<'_>, InjectionError> {
+    pub(crate) fn prepare(&self, node: usize, injection: Injection) -> Result<Prepared<'_>, InjectionError> {
         let server = lock(&self.all[node].server);
-        match act {
+        match injection {
             Injection::StaleData { lag } => {
                 let snapshot = server.snapshot()?;
                 thread::sleep(lag);
@@ -109,22 +109,21 @@ impl Nodes {
         }
     }
 
-    /// Injects the fault. A long action is complete when this returns, except for an effect that lasts until the end of
-    /// the fault.
+    /// Injects the fault. It is applied when this returns; its effect lasts until [`end`](Self::end).
     pub(crate) fn begin(
         &self,
         node: usize,
-        act: Injection,
-        lasts: Duration,
+        injection: Injection,
+        duration: Duration,
         prepared: &Prepared<'_>,
     ) -> Result<(), InjectionError> {
         let Node { server, proxy, .. } = &self.all[node];
-        let set = |sides: Sides, flow| sides.each().for_each(|side| proxy.set(side, flow));
-        match act {
+        let set = |sides: Sides, rules| sides.indexes().for_each(|side| proxy.set(side, rules));
+        match injection {
             Injection::Kill | Injection::DataLoss | Injection::StaleData { .. } => lock(server).kill(),
             Injection::Pause => lock(server).pause(),
             Injection::ClientPause { writes_only } => {
-                let millis = lasts.as_millis().to_string();
+                let millis = duration.as_millis().to_string();
                 let mode = if writes_only { "WRITE" } else { "ALL" };
                 lock(server).command::<()>(&["CLIENT", "PAUSE", &millis, mode])?;
             }
@@ -137,22 +136,22 @@ impl Nodes {
             }
             Injection::MemoryFull { policy } => limit_memory(&lock(server), proxy, policy, "1")?,
             Injection::Latency { sides, delay, jitter } => set(sides, LinkRules::delayed(delay, jitter)),
-            Injection::Partition { sides } => set(sides, LinkRules::CUT),
-            Injection::AsymmetricPartition { sides, is_back: false } => {
+            Injection::Partition { sides } => set(sides, LinkRules::PARTITIONED),
+            Injection::AsymmetricPartition { sides, blocks_replies: false } => {
                 set(sides, LinkRules { to_server: DirectionRule::HoldBack, ..LinkRules::OPEN });
             }
-            Injection::AsymmetricPartition { sides, is_back: true } => {
+            Injection::AsymmetricPartition { sides, blocks_replies: true } => {
                 set(sides, LinkRules { to_client: DirectionRule::HoldBack, ..LinkRules::OPEN });
             }
             Injection::NoRead { sides } => {
                 set(sides, LinkRules { to_server: DirectionRule::NoRead, ..LinkRules::OPEN });
             }
-            Injection::Reset { sides } => sides.each().for_each(|side| proxy.reset(side)),
-            Injection::HalfOpen { sides } => sides.each().for_each(|side| proxy.half_open(side)),
-            Injection::Truncate { sides } => sides.each().for_each(|side| proxy.truncate(side)),
-            Injection::StaleKey { ttl: life } => stale::set(&lock(server), &self.keys, life)?,
-            Injection::ClockSkew { millionths } => {
-                lock(server).clock().ok_or(InjectionError::NoClock)?.set_rate(millionths)?;
+            Injection::Reset { sides } => sides.indexes().for_each(|side| proxy.reset(side)),
+            Injection::HalfOpen { sides } => sides.indexes().for_each(|side| proxy.half_open(side)),
+            Injection::Truncate { sides } => sides.indexes().for_each(|side| proxy.truncate(side)),
+            Injection::StaleKey { ttl } => stale::set(&lock(server), &self.keys, ttl)?,
+            Injection::ClockSkew { ppm } => {
+                lock(server).clock().ok_or(InjectionError::NoClock)?.set_rate(ppm)?;
             }
             Injection::ClockJump { micros } | Injection::ClockOffset { micros } => {
                 lock(server).clock().ok_or(InjectionError::NoClock)?.step(micros)?;
@@ -166,18 +165,18 @@ impl Nodes {
     pub(crate) fn end(
         &self,
         node: usize,
-        act: Injection,
+        injection: Injection,
         prepared: Prepared<'_>,
     ) -> Result<(), InjectionError> {
         let Node { server, proxy, .. } = &self.all[node];
-        match act {
+        match injection {
             Injection::Kill | Injection::DataLoss | Injection::StaleData { .. } => {
                 if let Prepared::Data(data) = prepared {
                     lock(server).restart(data)?;
                 }
             }
             Injection::Pause => lock(server).resume(),
-            // The pause ends by itself; the reply arrives when it has ended.
+            // The pause ends by itself; PING returns when it has ended.
             Injection::ClientPause { .. } => lock(server).command::<()>(&["PING"])?,
             Injection::Failover { .. } => lock(server).promote()?,
             Injection::MemoryFull { .. } => limit_memory(&lock(server), proxy, NO_EVICTION, "0")?,
@@ -185,17 +184,17 @@ impl Nodes {
             | Injection::Partition { sides }
             | Injection::AsymmetricPartition { sides, .. }
             | Injection::NoRead { sides } => {
-                sides.each().for_each(|side| proxy.set(side, LinkRules::OPEN));
+                sides.indexes().for_each(|side| proxy.set(side, LinkRules::OPEN));
             }
-            Injection::HalfOpen { sides } => sides.each().for_each(|side| proxy.reset(side)),
+            Injection::HalfOpen { sides } => sides.indexes().for_each(|side| proxy.reset(side)),
             Injection::StaleKey { .. } => stale::remove(&lock(server), &self.keys)?,
             Injection::ClockSkew { .. } => {
-                lock(server).clock().ok_or(InjectionError::NoClock)?.set_rate(0)?
+                lock(server).clock().ok_or(InjectionError::NoClock)?.set_rate(0)?;
             }
             Injection::ClockJump { micros } => {
                 lock(server).clock().ok_or(InjectionError::NoClock)?.step(-micros)?;
             }
-            // These end at once, or never, or affect clients.
+            // These end at once, last to the end of the run, or affect clients.
             Injection::Flush
             | Injection::ScriptFlush
             | Injection::Reset { .. }
@@ -209,17 +208,17 @@ impl Nodes {
     }
 }
 
-/// What the end of a fault needs.
+/// What a fault needs, prepared before it begins.
 pub(crate) enum Prepared<'a> {
     Data(Data),
     Spare(MutexGuard<'a, Server>),
 }
 
-/// Limits the server's memory while no client is connected, so that each later client sees the new limit. An
-/// administrator who changes the policy under running clients breaks the lock cluster's configuration; no lock could
+/// Limits the server's memory while no client is connected, so that each later client checks the new limit.
+/// Changing the eviction policy under running clients breaks the lock cluster's configuration; no lock can
 /// survive that.
 fn limit_memory(server: &Server, proxy: &Proxy, policy: &str, bytes: &str) -> Result<(), InjectionError> {
-    (0..proxy.sides()).for_each(|side| proxy.set(side, LinkRules::CUT));
+    (0..proxy.sides()).for_each(|side| proxy.set(side, LinkRules::PARTITIONED));
     let set = |option, value| server.command::<()>(&["CONFIG", "SET", option, value]);
     let outcome = set("maxmemory-policy", policy).and_then(|()| set("maxmemory", bytes));
     for side in 0..proxy.sides() {
@@ -229,7 +228,7 @@ fn limit_memory(server: &Server, proxy: &Proxy, policy: &str, bytes: &str) -> Re
     Ok(outcome?)
 }
 
-/// A panic that poisoned the lock has been reported; the server itself is unchanged.
+/// Locks the server. A panic that poisoned the mutex was reported; the server itself is unchanged.
 fn lock(server: &Mutex<Server>) -> MutexGuard<'_, Server> {
     server.lock().unwrap_or_else(PoisonError::into_inner)
 }

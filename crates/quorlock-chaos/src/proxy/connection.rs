@@ -1,4 +1,4 @@
-//! One forwarded connection.
+//! Forwards one connection of a client to the server.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,12 +20,12 @@ pub(super) struct Connection {
     client: TcpStream,
     upstream: SocketAddr,
     rules: watch::Receiver<Rules>,
-    /// The rules when it began: only later commands apply to it.
-    first: Rules,
+    /// The rules when it began: only later resets, half-opens and truncations apply to it.
+    initial: Rules,
     number: u64,
 }
 
-/// Why the proxy ends it.
+/// The fault with which the proxy ends a connection.
 enum ConnectionFault {
     Reset,
     HalfOpen,
@@ -38,39 +38,39 @@ impl Connection {
         rules: watch::Receiver<Rules>,
         number: u64,
     ) -> Self {
-        let first = *rules.borrow();
-        Self { client, upstream, rules, first, number }
+        let initial = *rules.borrow();
+        Self { client, upstream, rules, initial, number }
     }
 
     pub(super) async fn serve(mut self) {
-        // If anything fails here, the client sees a connection that breaks, as with a server that is not there.
+        // If anything fails here, the client sees a connection that ends, as with a dead server.
         let Ok(mut server) = TcpStream::connect(self.upstream).await else { return reset(&self.client) };
         let _ = self.client.set_nodelay(true).and_then(|()| server.set_nodelay(true));
         let outcome = {
             let (client_reads, client_writes) = self.client.split();
             let (server_reads, server_writes) = server.split();
-            let pump = |from, to, is_back| Forwarder {
+            let forwarder = |from, to, to_client| Forwarder {
                 from,
                 to,
-                is_back,
+                to_client,
                 rules: self.rules.clone(),
-                truncations: self.first.truncations,
-                rng: SeededRng::of_part(self.number, u64::from(is_back)),
+                truncations: self.initial.truncations,
+                rng: SeededRng::for_part(self.number, u64::from(to_client)),
                 queue: VecDeque::new(),
             };
             let both = async {
-                let there = pump(client_reads, server_writes, false).run();
-                let back = pump(server_reads, client_writes, true).run();
-                tokio::try_join!(there, back)
+                let requests = forwarder(client_reads, server_writes, false).run();
+                let replies = forwarder(server_reads, client_writes, true).run();
+                tokio::try_join!(requests, replies)
             };
             tokio::select! {
                 ended = both => Ok(ended),
-                broken = until_fault(self.rules.clone(), self.first) => Err(broken),
+                fault = until_fault(self.rules.clone(), self.initial) => Err(fault),
             }
         };
         match outcome {
             Ok(Ok(_)) => {}
-            // In the middle of a reply: the part that was sent must arrive, so no reset.
+            // A truncated reply: its first half must arrive, so the client's end is not reset.
             Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => reset(&server),
             Ok(Err(_)) | Err(ConnectionFault::Reset) => {
                 reset(&self.client);
@@ -86,48 +86,48 @@ impl Connection {
 
     /// Reads and discards what the client sends, until it closes or the connection is reset.
     async fn discard_input(mut self) {
-        let mut first = self.first;
-        first.half_opens = u64::MAX;
-        let mut nowhere = [0; 4096];
+        let mut initial = self.initial;
+        initial.half_opens = u64::MAX;
+        let mut discarded = [0; 4096];
         loop {
             tokio::select! {
-                read = self.client.read(&mut nowhere) => {
+                read = self.client.read(&mut discarded) => {
                     if matches!(read, Ok(0) | Err(_)) {
                         return;
                     }
                 }
-                _ = until_fault(self.rules.clone(), first) => return reset(&self.client),
+                _ = until_fault(self.rules.clone(), initial) => return reset(&self.client),
             }
         }
     }
 }
 
-/// Resolves when a command breaks connections that began with `first`.
-async fn until_fault(mut rules: watch::Receiver<Rules>, first: Rules) -> ConnectionFault {
-    let is_order = |rules: &Rules| rules.resets > first.resets || rules.half_opens > first.half_opens;
-    match rules.wait_for(is_order).await {
-        Ok(now) if now.resets > first.resets => ConnectionFault::Reset,
+/// Resolves when a reset or half-open fault hits connections that began with the rules `initial`.
+async fn until_fault(mut rules: watch::Receiver<Rules>, initial: Rules) -> ConnectionFault {
+    let is_fault = |rules: &Rules| rules.resets > initial.resets || rules.half_opens > initial.half_opens;
+    match rules.wait_for(is_fault).await {
+        Ok(now) if now.resets > initial.resets => ConnectionFault::Reset,
         Ok(_) => ConnectionFault::HalfOpen,
-        // The proxy is gone.
+        // The proxy was dropped.
         Err(_) => ConnectionFault::Reset,
     }
 }
 
-/// Makes the end of this stream a reset.
+/// Makes this stream end with a reset when it is closed.
 fn reset(stream: &TcpStream) {
-    // Fails only for a stream that has ended otherwise.
+    // Fails only for a stream that has already ended.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// One direction.
+/// Forwards one direction of a connection.
 struct Forwarder<'a> {
     from: ReadHalf<'a>,
     to: WriteHalf<'a>,
-    is_back: bool,
+    to_client: bool,
     rules: watch::Receiver<Rules>,
     truncations: u64,
     rng: SeededRng,
-    /// What is on its way, and when it is to arrive.
+    /// Queued bytes, and when they are due.
     queue: VecDeque<(Instant, Vec<u8>)>,
 }
 
@@ -136,12 +136,12 @@ impl Forwarder<'_> {
         let mut buffer = vec![0; CHUNK];
         let mut is_open = true;
         loop {
-            let (lane, tears) = self.current_rule();
+            let (rule, truncations) = self.current_rule();
             if !is_open && self.queue.is_empty() {
                 return self.to.shutdown().await;
             }
-            let reads = is_open && lane != DirectionRule::NoRead && self.queue.len() < MAX_QUEUE;
-            let due = match lane {
+            let reads = is_open && rule != DirectionRule::NoRead && self.queue.len() < MAX_QUEUE;
+            let due = match rule {
                 DirectionRule::HoldBack | DirectionRule::NoRead => None,
                 // Delayed traffic is forwarded at once when the direction is open again.
                 DirectionRule::Forward => self.queue.front().map(|_| Instant::now()),
@@ -153,13 +153,13 @@ impl Forwarder<'_> {
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     if let Some((_, bytes)) = self.queue.pop_front() {
-                        self.forward(&bytes, tears).await?;
+                        self.forward(&bytes, truncations).await?;
                     }
                 }
                 read = self.from.read(&mut buffer), if reads => match read? {
                     0 => is_open = false,
                     len => {
-                        let due = self.due(lane);
+                        let due = self.due(rule);
                         self.queue.push_back((due, buffer[..len].to_vec()));
                     }
                 },
@@ -169,18 +169,18 @@ impl Forwarder<'_> {
 
     fn current_rule(&mut self) -> (DirectionRule, u64) {
         let rules = self.rules.borrow_and_update();
-        (if self.is_back { rules.link.to_client } else { rules.link.to_server }, rules.truncations)
+        (if self.to_client { rules.link.to_client } else { rules.link.to_server }, rules.truncations)
     }
 
-    async fn forward(&mut self, bytes: &[u8], tears: u64) -> io::Result<()> {
-        if self.is_back && tears > self.truncations {
+    async fn forward(&mut self, bytes: &[u8], truncations: u64) -> io::Result<()> {
+        if self.to_client && truncations > self.truncations {
             self.to.write_all(&bytes[..bytes.len() / 2]).await?;
             return Err(io::ErrorKind::Interrupted.into());
         }
         self.to.write_all(bytes).await
     }
 
-    /// When what is read now is to arrive: not before what was read earlier.
+    /// When bytes that are read now are due: not before bytes that were read earlier.
     fn due(&mut self, rule: DirectionRule) -> Instant {
         let now = Instant::now();
         let DirectionRule::Delay { delay, jitter } = rule else { return now };
@@ -191,5 +191,5 @@ impl Forwarder<'_> {
 }
 
 const CHUNK: usize = 16 * 1024;
-/// As much as a network would hold.
+/// In chunks: 4 MiB.
 const MAX_QUEUE: usize = 256;

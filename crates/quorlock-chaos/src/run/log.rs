@@ -1,4 +1,4 @@
-//! The log of a run: all events as they are recorded, and the current state that they imply.
+//! The event log of a run: all events so far, and which clients hold a lock or wait for one.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,46 +6,47 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::faults::Injection;
 use crate::history::{Actor, Event, EventKind, Fault, History};
 
-/// The events so far.
+/// Records events, from any thread.
 #[derive(Debug, Default)]
 pub(super) struct EventLog {
-    recorded: Mutex<State>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     events: Vec<Event>,
-    /// Process and task of those clients that hold a lock, and of those that wait for one.
+    /// The process and task of each client task that holds a lock.
     holding: HashSet<(u32, u32)>,
+    /// The same of each client task that waits for a lock.
     waiting: HashSet<(u32, u32)>,
     acquisitions: usize,
     faults: u64,
     last_fault: String,
-    /// Clients are ending: dropped futures are no fault of the run now.
+    /// Whether clients are ending, so that dropped futures are no faults.
     is_shutting_down: bool,
 }
 
 impl EventLog {
-    /// Records an event of the run, now.
-    pub(super) fn record(&self, what: EventKind) {
-        self.state().events.push(Event::now(Actor::Run, what));
+    /// Records an event of the run, at the current time.
+    pub(super) fn record(&self, kind: EventKind) {
+        self.state().events.push(Event::now(Actor::Run, kind));
     }
 
     /// Records an unexpected error of the run.
-    pub(super) fn record_error(&self, words: String) {
-        self.record(EventKind::UnexpectedError { message: words });
+    pub(super) fn record_error(&self, message: String) {
+        self.record(EventKind::UnexpectedError { message });
     }
 
-    /// Records a fault; returns its number.
-    pub(super) fn record_fault(&self, act: Injection, nodes: &[usize], processes: &[u32]) -> u64 {
-        self.state().fault(Fault {
+    /// Records a fault and returns its id.
+    pub(super) fn record_fault(&self, injection: Injection, nodes: &[usize], processes: &[u32]) -> u64 {
+        self.state().record_fault(Fault {
             id: 0,
-            kind: act.kind().name().to_owned(),
+            kind: injection.kind().name().to_owned(),
             nodes: nodes.to_vec(),
-            side: act.side(),
+            side: injection.side(),
             processes: processes.to_vec(),
-            effects: act.effects(),
-            detail: act.to_string(),
+            effects: injection.effects(),
+            detail: injection.to_string(),
         })
     }
 
@@ -55,20 +56,20 @@ impl EventLog {
 
     /// Records a client's event.
     pub(super) fn record_client_event(&self, event: Event) {
-        let mut recorded = self.state();
+        let mut state = self.state();
         if let Actor::Client { process, task, .. } = event.actor {
-            let who = (process, task);
+            let client = (process, task);
             match &event.kind {
-                EventKind::Waiting { .. } => _ = recorded.waiting.insert(who),
+                EventKind::Waiting { .. } => _ = state.waiting.insert(client),
                 EventKind::Granted { .. } => {
-                    recorded.acquisitions += 1;
-                    recorded.waiting.remove(&who);
-                    recorded.holding.insert(who);
+                    state.acquisitions += 1;
+                    state.waiting.remove(&client);
+                    state.holding.insert(client);
                 }
-                EventKind::Abandoned if !recorded.is_shutting_down => {
-                    recorded.forget(who);
-                    // The client did it, but on the run's request, so it is recorded as the run's fault.
-                    let fault = recorded.fault(Fault {
+                EventKind::Abandoned if !state.is_shutting_down => {
+                    state.forget(client);
+                    // The run told its clients to drop futures, so it is recorded as a fault of the run.
+                    let fault = state.record_fault(Fault {
                         id: 0,
                         kind: CANCEL.to_owned(),
                         nodes: Vec::new(),
@@ -77,42 +78,42 @@ impl EventLog {
                         effects: Vec::new(),
                         detail: String::new(),
                     });
-                    recorded.events.push(Event::now(Actor::Run, EventKind::FaultEnded { fault }));
+                    state.events.push(Event::now(Actor::Run, EventKind::FaultEnded { fault }));
                 }
                 EventKind::Failed { .. }
                 | EventKind::Abandoned
                 | EventKind::Lost { .. }
                 | EventKind::Releasing
                 | EventKind::Finished => {
-                    recorded.forget(who);
+                    state.forget(client);
                 }
                 _ => {}
             }
         }
-        recorded.events.push(event);
+        state.events.push(event);
     }
 
-    /// No more events come from that process.
+    /// Forgets the tasks of a process that has ended.
     pub(super) fn client_ended(&self, process: u32) {
-        let mut recorded = self.state();
-        recorded.holding.retain(|(other, _)| *other != process);
-        recorded.waiting.retain(|(other, _)| *other != process);
+        let mut state = self.state();
+        state.holding.retain(|(other, _)| *other != process);
+        state.waiting.retain(|(other, _)| *other != process);
     }
 
     pub(super) fn begin_shutdown(&self) {
         self.state().is_shutting_down = true;
     }
 
-    /// Processes of which a task holds a lock, each once, in order.
+    /// The processes with a task that holds a lock, ordered.
     pub(super) fn holders(&self) -> Vec<u32> {
         processes_of(&self.state().holding)
     }
 
-    /// Processes of which no task holds a lock, and at least one waits.
+    /// The processes with a task that waits for a lock, and no task that holds one, ordered.
     pub(super) fn waiters(&self) -> Vec<u32> {
-        let recorded = self.state();
-        let mut waiters = processes_of(&recorded.waiting);
-        waiters.retain(|process| !recorded.holding.iter().any(|(other, _)| other == process));
+        let state = self.state();
+        let mut waiters = processes_of(&state.waiting);
+        waiters.retain(|process| !state.holding.iter().any(|(other, _)| other == process));
         waiters
     }
 
@@ -120,10 +121,10 @@ impl EventLog {
         self.state().acquisitions
     }
 
-    /// How many faults there were, and the last.
+    /// The number of faults, and the kind of the last.
     pub(super) fn faults(&self) -> (usize, String) {
-        let recorded = self.state();
-        (recorded.faults as usize, recorded.last_fault.clone())
+        let state = self.state();
+        (state.faults as usize, state.last_fault.clone())
     }
 
     pub(super) fn history(&self) -> History {
@@ -131,14 +132,14 @@ impl EventLog {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics half-way.
-        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
+        // No code panics while it holds this mutex.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Records this fault under the next number.
-    fn fault(&mut self, fault: Fault) -> u64 {
+    /// Records this fault with the next id.
+    fn record_fault(&mut self, fault: Fault) -> u64 {
         let id = self.faults;
         self.faults += 1;
         if fault.kind != CANCEL {
@@ -154,12 +155,12 @@ impl State {
     }
 }
 
-fn processes_of(who: &HashSet<(u32, u32)>) -> Vec<u32> {
-    let mut processes: Vec<u32> = who.iter().map(|(process, _)| *process).collect();
+fn processes_of(tasks: &HashSet<(u32, u32)>) -> Vec<u32> {
+    let mut processes: Vec<u32> = tasks.iter().map(|(process, _)| *process).collect();
     processes.sort_unstable();
     processes.dedup();
     processes
 }
 
-/// Clients do this by themselves, so it is not shown as the last fault.
+/// Too frequent to be shown as the last fault.
 const CANCEL: &str = "cancel";

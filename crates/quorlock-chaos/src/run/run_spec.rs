@@ -1,4 +1,6 @@
-//! One run from the first server to the last event: the main one, or a negative control.
+//! Executes one run, from the first server to the last event: the main run or a negative control.
+//!
+//! It is past 400 lines: the phases of a run share one state.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -21,40 +23,44 @@ use super::timing::{
 use super::{Config, Progress, RunError, StopSignal};
 use crate::faults::{Injection, InjectionError, Nodes, PlannedFault, Prepared, Sides};
 use crate::history::{self, Control, EventKind, History, Settings};
-use crate::workload::{ClientCommand, Spec};
+use crate::workload::{ClientCommand, ClientSpec};
 use crate::{ClockLibrary, Data, Server, Setup};
 
-/// A run, set up.
+/// The specification of a run.
 pub(super) struct RunSpec<'a> {
     pub(super) config: &'a Config,
     pub(super) name: &'static str,
-    /// The planned faults, ordered by when they begin.
-    pub(super) steps: Vec<PlannedFault>,
+    /// The planned faults, ordered by start time.
+    pub(super) faults: Vec<PlannedFault>,
     pub(super) duration: Duration,
+    /// Whether clients sometimes drop futures.
     pub(super) cancels: bool,
-    /// Tasks of each client, and how many locks there are for all of them.
+    /// The number of tasks of each client.
     pub(super) tasks: u32,
+    /// The number of locks, for all clients.
     pub(super) keys: usize,
-    /// How many, out of a hundred of the others, are held for longer than their ttl.
+    /// The percentage of locks, of those that are not held for very long, that are held for longer than their
+    /// ttl.
     pub(super) long_holds: u64,
-    /// How many locks, out of a hundred, are held for some three ttls and more.
+    /// The percentage of locks that are held for about three ttls.
     pub(super) very_long_holds: u64,
-    /// Whether clients always wait for long. A client that gives up retries once before, and so often gets the lock.
+    /// Whether clients always wait for long. A client whose wait ends makes a last attempt, which hides a
+    /// stall.
     pub(super) has_long_waits: bool,
-    /// Whether some lock must be held long enough, while a node is healthy, to be checked for redundancy.
+    /// Whether some lock must be held long enough to be checked for redundancy.
     pub(super) checks_redundancy: bool,
     pub(super) controls: Vec<Control>,
     pub(super) server: ServerSettings,
 }
 
-/// The settings of servers and clients.
+/// The settings of the servers, and the matching ones of clients.
 pub(super) struct ServerSettings {
     pub(super) setup: Setup,
     pub(super) drift_ppm: u32,
     pub(super) is_fenced: bool,
 }
 
-/// The state of a stage while it runs.
+/// The state of a run while it is executed.
 struct RunState<'a> {
     spec: &'a RunSpec<'a>,
     nodes: &'a Nodes,
@@ -62,7 +68,7 @@ struct RunState<'a> {
     log: Arc<EventLog>,
     stop: StopSignal,
     stores: PathBuf,
-    /// The numbers of the faults that last from before the first client to the end.
+    /// The ids of the faults that last for the whole run.
     whole_run_faults: Vec<u64>,
 }
 
@@ -72,54 +78,54 @@ impl RunSpec<'_> {
         progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<History, RunError> {
         let nodes = Nodes::start(self.config.nodes, &self.server.setup, self.keys().collect())?;
-        let server = nodes.with(0, server_name)?;
-        for step in self.whole_run_faults() {
-            for node in &step.nodes {
-                nodes.begin(*node, step.injection, step.lasts, &Prepared::Data(Data::Kept))?;
+        let server = nodes.with_server(0, server_name)?;
+        for planned in self.whole_run_faults() {
+            for node in &planned.nodes {
+                nodes.begin(*node, planned.injection, planned.duration, &Prepared::Data(Data::Kept))?;
             }
         }
         if self.server.is_fenced {
             initialize(nodes.direct_urls())?;
         }
         let no_clients = |error: std::io::Error| RunError::Clients(error.to_string());
-        // In a server's folder, because that is removed in every case.
-        let stores = nodes.with(0, |server| server.dir().join("stores"));
+        // In a server's folder, because the watchdog removes that in every case.
+        let stores = nodes.with_server(0, |server| server.dir().join("stores"));
         fs::create_dir(&stores).map_err(no_clients)?;
         let log = Arc::new(EventLog::default());
         log.record(EventKind::Settings(self.settings(server)));
-        let tell = |step: &PlannedFault| {
-            let fault = log.record_fault(step.injection, &step.nodes, &[]);
+        let record = |planned: &PlannedFault| {
+            let fault = log.record_fault(planned.injection, &planned.nodes, &[]);
             log.record(EventKind::FaultApplied { fault });
             fault
         };
-        let lasting = self.whole_run_faults().map(tell).collect();
-        let crew = ClientPool::new(self.config, Arc::clone(&log));
-        let scene = RunState {
+        let whole_run_faults = self.whole_run_faults().map(record).collect();
+        let clients = ClientPool::new(self.config, Arc::clone(&log));
+        let state = RunState {
             spec: self,
             nodes: &nodes,
-            clients: crew,
+            clients,
             log,
             stop: StopSignal::default(),
             stores,
-            whole_run_faults: lasting,
+            whole_run_faults,
         };
-        let keys: Vec<String> = scene.keys().collect();
-        let sampler = Sampler::start(nodes.direct_urls(), &keys, &scene.log).map_err(no_clients)?;
+        let keys: Vec<String> = state.keys().collect();
+        let sampler = Sampler::start(nodes.direct_urls(), &keys, &state.log).map_err(no_clients)?;
         for _ in 0..self.config.clients {
-            scene.start_client().map_err(no_clients)?;
+            state.start_client().map_err(no_clients)?;
         }
-        scene.run_faults(progress)?;
-        scene.wait_for_recovery(sampler, progress)?.map_err(no_clients)?;
-        Ok(scene.log.history())
+        state.run_faults(progress)?;
+        state.wait_for_recovery(sampler, progress)?.map_err(no_clients)?;
+        Ok(state.log.history())
     }
 
     fn keys(&self) -> impl Iterator<Item = String> {
         (0..self.keys).map(|key| format!("chaos:{key}"))
     }
 
-    /// The faults that begin before the first client.
+    /// The faults that last from before the first client to the end.
     fn whole_run_faults(&self) -> impl Iterator<Item = &PlannedFault> {
-        self.steps.iter().filter(|step| step.injection.kind().is_of_whole_run())
+        self.faults.iter().filter(|planned| planned.injection.kind().is_of_whole_run())
     }
 
     fn settings(&self, server: String) -> Settings {
@@ -146,20 +152,12 @@ impl RunSpec<'_> {
 }
 
 impl RunState<'_> {
-    /// Starts a client. Every second one is on the other side of the network; every third renews on a thread of its
-    /// own.
+    /// Starts a client. Every second client uses the other side of the network; every third has a dedicated
+    /// thread for its driver.
     fn start_client(&self) -> std::io::Result<()> {
-        let RunSpec {
-            config,
-            server: terms,
-            cancels: drops,
-            tasks,
-            long_holds,
-            very_long_holds: lasting_holds,
-            has_long_waits: are_patient,
-            ..
-        } = self.spec;
-        self.clients.start_client(|process| Spec {
+        let RunSpec { config, server, cancels, tasks, long_holds, very_long_holds, has_long_waits, .. } =
+            self.spec;
+        self.clients.start_client(|process| ClientSpec {
             process,
             seed: config.seed,
             urls: self.nodes.urls(process as usize % Sides::COUNT),
@@ -168,13 +166,13 @@ impl RunState<'_> {
             ttl_ms: TTL.as_millis() as u64,
             max_ttl_ms: MAX_TTL.as_millis() as u64,
             reply_timeout_ms: REPLY_TIMEOUT.as_millis() as u64,
-            drift: f64::from(terms.drift_ppm) / 1e6,
-            is_fenced: terms.is_fenced,
+            drift: f64::from(server.drift_ppm) / 1e6,
+            is_fenced: server.is_fenced,
             has_thread: process % 3 == 0,
             long_holds: *long_holds,
-            very_long_holds: *lasting_holds,
-            cancels: *drops,
-            waits_ms: if *are_patient { LONG_WAITS_MS.into() } else { WAITS_MS.into() },
+            very_long_holds: *very_long_holds,
+            cancels: *cancels,
+            waits_ms: if *has_long_waits { LONG_WAITS_MS.into() } else { WAITS_MS.into() },
             stores: self.stores.clone(),
         })
     }
@@ -183,51 +181,45 @@ impl RunState<'_> {
         self.spec.keys()
     }
 
-    /// Executes the plan, each fault on a thread of its own, so that they overlap.
+    /// Executes the planned faults, each on its own thread, so that they can overlap.
     fn run_faults(&self, progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<(), RunError> {
         let from = history::now();
-        let past = || Duration::from_nanos(history::now().saturating_sub(from));
+        let elapsed = || Duration::from_nanos(history::now().saturating_sub(from));
         thread::scope(|scope| {
-            let done_in_time = |step: &&PlannedFault| !step.injection.kind().is_of_whole_run();
-            let mut steps = self.spec.steps.iter().filter(done_in_time).peekable();
-            let mut under_way = Vec::new();
-            while past() < self.spec.duration {
-                while let Some(step) = steps.next_if(|step| step.at <= past()) {
-                    under_way.push(scope.spawn(move || self.inject(step)));
+            let is_scheduled = |planned: &&PlannedFault| !planned.injection.kind().is_of_whole_run();
+            let mut faults = self.spec.faults.iter().filter(is_scheduled).peekable();
+            let mut injections = Vec::new();
+            while elapsed() < self.spec.duration {
+                while let Some(planned) = faults.next_if(|planned| planned.at <= elapsed()) {
+                    injections.push(scope.spawn(move || self.inject(planned)));
                 }
-                let next = steps
-                    .peek()
-                    .map_or(PROGRESS_INTERVAL, |step| step.at.saturating_sub(past()).min(PROGRESS_INTERVAL));
+                let next = faults.peek().map_or(PROGRESS_INTERVAL, |planned| {
+                    planned.at.saturating_sub(elapsed()).min(PROGRESS_INTERVAL)
+                });
                 self.stop.sleep(next.max(Duration::from_millis(1)));
-                self.show(self.spec.name, past(), self.spec.duration, progress)?;
+                self.report_progress(self.spec.name, elapsed(), self.spec.duration, progress)?;
             }
             let from = history::now();
-            let past = || Duration::from_nanos(history::now().saturating_sub(from));
-            while under_way.iter().any(|fault| !fault.is_finished()) {
+            let elapsed = || Duration::from_nanos(history::now().saturating_sub(from));
+            while injections.iter().any(|fault| !fault.is_finished()) {
                 self.stop.sleep(PROGRESS_INTERVAL);
-                self.show("recovering", past(), Duration::ZERO, progress)?;
+                self.report_progress("recovering", elapsed(), Duration::ZERO, progress)?;
             }
             Ok(())
         })
     }
 
     /// Reports progress, and ends the run if the callback asks for it.
-    fn show(
+    fn report_progress(
         &self,
         stage: &'static str,
-        past: Duration,
-        of: Duration,
+        elapsed: Duration,
+        total: Duration,
         progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<(), RunError> {
         let (faults, last_fault) = self.log.faults();
-        let now = Progress {
-            stage,
-            elapsed: past,
-            total: of,
-            acquisitions: self.log.acquisitions(),
-            faults,
-            last_fault,
-        };
+        let now =
+            Progress { stage, elapsed, total, acquisitions: self.log.acquisitions(), faults, last_fault };
         if progress(&now).is_break() {
             self.stop.set();
             return Err(RunError::Interrupted);
@@ -235,87 +227,88 @@ impl RunState<'_> {
         Ok(())
     }
 
-    /// Lets all clients end, which takes some seconds, and reports progress meanwhile.
+    /// Ends the run, which takes some seconds, and reports progress meanwhile.
     fn wait_for_recovery(
         &self,
         sampler: Sampler,
         progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<std::io::Result<()>, RunError> {
         let from = history::now();
-        let past = || Duration::from_nanos(history::now().saturating_sub(from));
+        let elapsed = || Duration::from_nanos(history::now().saturating_sub(from));
         thread::scope(|scope| {
-            let ending = scope.spawn(|| self.end(sampler));
+            let ending = scope.spawn(|| self.end_run(sampler));
             while !ending.is_finished() {
                 thread::sleep(PROGRESS_INTERVAL);
-                self.show("settling", past(), Duration::ZERO, progress)?;
+                self.report_progress("settling", elapsed(), Duration::ZERO, progress)?;
             }
             Ok(ending.join().expect("no panic"))
         })
     }
 
-    fn inject(&self, step: &PlannedFault) {
-        let done = match step.injection {
+    fn inject(&self, planned: &PlannedFault) {
+        let done = match planned.injection {
             Injection::ClientStop { .. } | Injection::ClientKill { .. } | Injection::BlockRuntime { .. } => {
-                self.inject_into_client(step)
+                self.inject_into_client(planned)
             }
-            _ => self.inject_into_nodes(step),
+            _ => self.inject_into_nodes(planned),
         };
         if let Err(error) = done {
-            self.log.record_error(format!("{}: {error}", step.injection.kind()));
+            self.log.record_error(format!("{}: {error}", planned.injection.kind()));
         }
     }
 
-    fn inject_into_nodes(&self, step: &PlannedFault) -> Result<(), InjectionError> {
-        let PlannedFault { injection: act, nodes, lasts, .. } = step;
-        let fault = self.log.record_fault(*act, nodes, &[]);
-        let (left_to_begin, mending) = (AtomicUsize::new(nodes.len()), Once::new());
+    fn inject_into_nodes(&self, planned: &PlannedFault) -> Result<(), InjectionError> {
+        let PlannedFault { injection, nodes, duration, .. } = planned;
+        let fault = self.log.record_fault(*injection, nodes, &[]);
+        let (remaining, end_recorded) = (AtomicUsize::new(nodes.len()), Once::new());
         let outcome = on_each_node(nodes, |node| {
-            let _alone = self.nodes.reserve(node, *act);
-            let prepared = self.nodes.prepare(node, *act)?;
-            self.nodes.begin(node, *act, *lasts, &prepared)?;
-            if left_to_begin.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let _reservation = self.nodes.reserve(node, *injection);
+            let prepared = self.nodes.prepare(node, *injection)?;
+            self.nodes.begin(node, *injection, *duration, &prepared)?;
+            if remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
                 self.log.record(EventKind::FaultApplied { fault });
             }
-            self.stop.sleep(*lasts);
-            // It is recorded before the fault ends on the first node: the others wait for that.
-            mending.call_once(|| self.log.record(EventKind::FaultEnding { fault }));
-            self.nodes.end(node, *act, prepared)
+            self.stop.sleep(*duration);
+            // Recorded once, before the fault ends on the first node; the other threads wait for that.
+            end_recorded.call_once(|| self.log.record(EventKind::FaultEnding { fault }));
+            self.nodes.end(node, *injection, prepared)
         });
         self.log.record_fault_end(fault);
         outcome
     }
 
-    fn inject_into_client(&self, step: &PlannedFault) -> Result<(), InjectionError> {
-        // Perhaps no client holds or waits right now; if none appears, the fault is skipped.
-        let mut found = self.target(step.injection);
+    fn inject_into_client(&self, planned: &PlannedFault) -> Result<(), InjectionError> {
+        // If no client holds or waits for a lock now, try again for 0.3 s; then skip the fault.
+        let mut found = self.target(planned.injection);
         for _ in 0..TARGET_TRIES {
             if found.is_some() {
                 break;
             }
             self.stop.sleep(TARGET_PAUSE);
-            found = self.target(step.injection);
+            found = self.target(planned.injection);
         }
         let Some(process) = found else { return Ok(()) };
-        let tell = || self.log.record_fault(step.injection, &[], &[process]);
-        match step.injection {
+        let record = || self.log.record_fault(planned.injection, &[], &[process]);
+        match planned.injection {
             Injection::ClientKill { .. } => {
-                // Recorded when the client surely runs no more: all its events until then are true.
+                // The client is stopped before the kill is recorded, so that its events are all from before
+                // the kill.
                 self.clients.signal(process, Signal::STOP)?;
-                tell();
+                record();
                 self.clients.kill(process);
                 self.start_client()?;
             }
             Injection::BlockRuntime { .. } => {
-                let fault = tell();
+                let fault = record();
                 self.clients
-                    .send(process, &ClientCommand::Block { millis: step.lasts.as_millis() as u64 })?;
-                self.stop.sleep(step.lasts + BLOCK_SLACK);
+                    .send(process, &ClientCommand::Block { millis: planned.duration.as_millis() as u64 })?;
+                self.stop.sleep(planned.duration + BLOCK_SLACK);
                 self.log.record_fault_end(fault);
             }
             _ => {
-                let fault = tell();
+                let fault = record();
                 self.clients.signal(process, Signal::STOP)?;
-                self.stop.sleep(step.lasts);
+                self.stop.sleep(planned.duration);
                 self.clients.signal(process, Signal::CONT)?;
                 self.log.record_fault_end(fault);
             }
@@ -324,10 +317,12 @@ impl RunState<'_> {
         Ok(())
     }
 
-    /// A client that holds a lock, or waits for one, as the fault wants it.
-    fn target(&self, act: Injection) -> Option<u32> {
-        match act {
-            Injection::ClientKill { draw, holds: false } => self.clients.reserve(&self.log.waiters(), draw),
+    /// Reserves a client that holds a lock, or waits for one, as the fault requires.
+    fn target(&self, injection: Injection) -> Option<u32> {
+        match injection {
+            Injection::ClientKill { draw, is_holder: false } => {
+                self.clients.reserve(&self.log.waiters(), draw)
+            }
             Injection::ClientStop { draw }
             | Injection::ClientKill { draw, .. }
             | Injection::BlockRuntime { draw } => self.clients.reserve(&self.log.holders(), draw),
@@ -335,18 +330,18 @@ impl RunState<'_> {
         }
     }
 
-    /// Lets all clients end, then records the keys that are left on the nodes.
-    fn end(&self, sampler: Sampler) -> std::io::Result<()> {
+    /// Ends all clients, then records the keys that are left on the nodes.
+    fn end_run(&self, sampler: Sampler) -> std::io::Result<()> {
         self.log.begin_shutdown();
-        for (process, words) in self.clients.stop_all(CLIENT_STOP_TIMEOUT)? {
-            self.log.record_error(format!("client {process} {words}"));
+        for (process, problem) in self.clients.stop_all(CLIENT_STOP_TIMEOUT)? {
+            self.log.record_error(format!("client {process} {problem}"));
         }
         drop(sampler);
-        // A killed client had a lock for a ttl at most.
+        // A lock of a killed client expires within one ttl.
         thread::sleep(TTL + SLACK);
         for node in 0..self.nodes.count() {
             for key in self.keys() {
-                match self.nodes.with(node, |server| server.command::<i64>(&["PTTL", &key])) {
+                match self.nodes.with_server(node, |server| server.command::<i64>(&["PTTL", &key])) {
                     Ok(-2) => {}
                     Ok(ttl_ms) => self.log.record(EventKind::KeyLeft { node, key, ttl_ms }),
                     Err(error) => {
@@ -364,28 +359,28 @@ impl RunState<'_> {
     }
 }
 
-/// Does something to each of these nodes at once; the first error, if there is one.
+/// Runs an action for each of these nodes, in parallel. Returns the first error, if any.
 fn on_each_node(
     nodes: &[usize],
-    work: impl Fn(usize) -> Result<(), InjectionError> + Sync,
+    action: impl Fn(usize) -> Result<(), InjectionError> + Sync,
 ) -> Result<(), InjectionError> {
     thread::scope(|scope| {
-        let threads: Vec<_> = nodes.iter().map(|node| scope.spawn(|| work(*node))).collect();
+        let threads: Vec<_> = nodes.iter().map(|node| scope.spawn(|| action(*node))).collect();
         // All of them are joined before the first error is returned.
         let outcomes: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
         outcomes.into_iter().collect()
     })
 }
 
-/// Initializes new servers as the lock cluster.
+/// Initializes new servers as a lock cluster.
 fn initialize(urls: Vec<String>) -> Result<(), RunError> {
     let failed = |error: &dyn std::error::Error| RunError::Servers(error.to_string());
-    let declared = thread::spawn(move || {
+    let initialized = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let builder = Redlock::builder().nodes(urls).max_ttl(MAX_TTL).dial_timeout(DIAL_TIMEOUT);
         runtime.map(|runtime| runtime.block_on(builder.init(false)))
     });
-    match declared.join().expect("no panic") {
+    match initialized.join().expect("no panic") {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(failed(&error)),
         Err(error) => Err(failed(&error)),
@@ -400,7 +395,7 @@ fn server_name(server: &Server) -> Result<String, InjectionError> {
     Ok(valkey.unwrap_or_else(|| format!("Redis {}", field("redis_version:").unwrap_or("of no version"))))
 }
 
-/// Whether the server's clock can really be set by this library.
+/// Whether this library can set the server's clock.
 pub(super) fn has_clock(config: &Config, library: &ClockLibrary) -> Result<bool, InjectionError> {
     let mut setup = Setup::new().clocks(library);
     if let Some(binary) = &config.server {

@@ -1,4 +1,4 @@
-//! The data of the chart: lanes of spans, in microseconds since the run began.
+//! The data of the chart: lanes of spans, in microseconds since the start of the run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,19 +11,19 @@ use crate::history::{Actor, Effect, Event, EventKind, Fault, History, NodeView};
 /// The whole chart.
 #[derive(Serialize)]
 pub(super) struct ChartData {
-    /// How long the run took.
+    /// The duration of the run.
     pub(super) to: u64,
     pub(super) nodes: Vec<Lane>,
     pub(super) keys: Vec<Lane>,
     pub(super) clients: Vec<Lane>,
     /// When there was no quorum.
     pub(super) outages: Vec<(u64, u64)>,
-    /// When each lock was granted, and how long it was waited for.
+    /// When each lock was granted, and how long the client had waited for it.
     pub(super) waits: Vec<(u64, u64)>,
-    /// When invariants were violated.
-    pub(super) broken: Vec<u64>,
-    /// Labels that spans refer to by index.
-    pub(super) words: Vec<String>,
+    /// When invariants were violated, unless that is excused.
+    pub(super) violations: Vec<u64>,
+    /// The labels; spans refer to them by index.
+    pub(super) labels: Vec<String>,
 }
 
 /// One lane of the chart.
@@ -41,16 +41,16 @@ pub(super) struct Segment {
     pub(super) state: State,
     /// The process that it belongs to. Zero for nodes.
     pub(super) process: u32,
-    /// An index into the labels.
-    pub(super) words: usize,
+    /// The index of its label.
+    pub(super) label: usize,
 }
 
-/// The state that a span shows, ordered by importance, where there is room for one only.
+/// The state that a span shows, ordered by importance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum State {
     Waiting,
     Holding,
-    /// A fault that does not stop it from voting.
+    /// A fault that does not prevent its votes.
     Touched,
     Probation,
     Slow,
@@ -69,7 +69,7 @@ impl ChartData {
     pub(super) fn of(history: &History, verdict: &Verdict) -> Option<Self> {
         let world = World::of(history)?;
         let attempts = lock_attempts(history, &world);
-        let mut words = StringTable::default();
+        let mut labels = StringTable::default();
         let micros = |at: u64| at.saturating_sub(world.from) / 1_000;
         let granted =
             attempts.iter().filter_map(|attempt| Some((attempt.grant.as_ref()?.at, attempt.waiting_since)));
@@ -77,59 +77,59 @@ impl ChartData {
         waits.sort_unstable();
         Some(Self {
             to: micros(world.to).max(1),
-            nodes: nodes(history, &world, &mut words),
-            keys: keys(&world, &attempts, verdict, &mut words),
-            clients: clients(&world, &attempts, &mut words),
+            nodes: nodes(history, &world, &mut labels),
+            keys: keys(&world, &attempts, verdict, &mut labels),
+            clients: clients(&world, &attempts, &mut labels),
             outages: outages(&world),
             waits,
-            broken: verdict.violations.iter().map(|violation| micros(violation.at)).collect(),
-            words: words.list,
+            violations: verdict.violations.iter().map(|violation| micros(violation.at)).collect(),
+            labels: labels.list,
         })
     }
 }
 
-/// Each label once.
+/// A list of distinct labels.
 #[derive(Default)]
 struct StringTable {
     list: Vec<String>,
-    places: BTreeMap<String, usize>,
+    indexes: BTreeMap<String, usize>,
 }
 
 impl StringTable {
-    fn place(&mut self, word: String) -> usize {
-        if let Some(place) = self.places.get(&word) {
-            return *place;
+    fn index_of(&mut self, label: String) -> usize {
+        if let Some(index) = self.indexes.get(&label) {
+            return *index;
         }
-        let place = self.list.len();
-        self.list.push(word.clone());
-        self.places.insert(word, place);
-        place
+        let index = self.list.len();
+        self.list.push(label.clone());
+        self.indexes.insert(label, index);
+        index
     }
 }
 
-fn bar(world: &World<'_>, span: Span, state: State, process: u32, words: usize) -> Segment {
+fn segment(world: &World<'_>, span: Span, state: State, process: u32, label: usize) -> Segment {
     let micros = |at: u64| at.clamp(world.from, world.to) - world.from;
-    Segment { from: micros(span.from) / 1_000, to: micros(span.to).div_ceil(1_000), state, process, words }
+    Segment { from: micros(span.from) / 1_000, to: micros(span.to).div_ceil(1_000), state, process, label }
 }
 
-fn nodes(history: &History, world: &World<'_>, words: &mut StringTable) -> Vec<Lane> {
+fn nodes(history: &History, world: &World<'_>, labels: &mut StringTable) -> Vec<Lane> {
     let mut lanes: Vec<Lane> = (0..world.settings.nodes)
         .map(|node| Lane { name: format!("node {node}"), spans: Vec::new() })
         .collect();
-    for bout in &world.fault_windows {
-        let said = words.place(label(bout.fault));
-        for node in &bout.fault.nodes {
+    for window in &world.fault_windows {
+        let label = labels.index_of(label(window.fault));
+        for node in &window.fault.nodes {
             let Some(lane) = lanes.get_mut(*node) else { continue };
-            let effects = bout.fault.effects.iter().map(|effect| state(*effect));
-            let touched = bout.fault.effects.is_empty().then_some(State::Touched);
-            let shown = effects.chain(touched).map(|state| bar(world, bout.span, state, 0, said));
+            let effects = window.fault.effects.iter().map(|effect| state(*effect));
+            let touched = window.fault.effects.is_empty().then_some(State::Touched);
+            let shown = effects.chain(touched).map(|state| segment(world, window.span, state, 0, label));
             lane.spans.extend(shown);
         }
     }
-    let said = words.place("probation: it may have lost data, and does not vote".to_owned());
+    let label = labels.index_of("probation: it may have lost data, and does not vote".to_owned());
     for (node, span) in probations(history, world) {
         if let Some(lane) = lanes.get_mut(node) {
-            lane.spans.push(bar(world, span, State::Probation, 0, said));
+            lane.spans.push(segment(world, span, State::Probation, 0, label));
         }
     }
     lanes
@@ -152,20 +152,19 @@ fn label(fault: &Fault) -> String {
     if fault.detail.is_empty() { fault.kind.clone() } else { format!("{}: {}", fault.kind, fault.detail) }
 }
 
-/// When some client had a node on probation: its last view of it holds until the next one, or until the time that it
-/// named.
+/// When some client saw a node on probation: each view lasts until the client's next view, or the end of
+/// probation.
 fn probations(history: &History, world: &World<'_>) -> Vec<(usize, Span)> {
     let mut open: BTreeMap<(usize, u32), Span> = BTreeMap::new();
     let mut spans: BTreeMap<usize, Vec<Span>> = BTreeMap::new();
-    for Event { at, actor: who, kind: what } in history.events() {
-        let (Actor::Client { process, .. }, EventKind::NodeViewChanged { node, view: stand }) = (who, what)
-        else {
+    for Event { at, actor, kind } in history.events() {
+        let (Actor::Client { process, .. }, EventKind::NodeViewChanged { node, view }) = (actor, kind) else {
             continue;
         };
         if let Some(span) = open.remove(&(*node, *process)) {
             spans.entry(*node).or_default().push(Span { from: span.from, to: span.to.min(*at) });
         }
-        if let NodeView::OnProbation { until } = stand {
+        if let NodeView::OnProbation { until } = view {
             open.insert((*node, *process), Span { from: *at, to: (*until).min(world.to) });
         }
     }
@@ -194,7 +193,7 @@ fn keys(
     world: &World<'_>,
     attempts: &[LockAttempt<'_>],
     verdict: &Verdict,
-    words: &mut StringTable,
+    labels: &mut StringTable,
 ) -> Vec<Lane> {
     let mut holds: BTreeMap<&str, Vec<(Span, &LockAttempt<'_>)>> = BTreeMap::new();
     for attempt in attempts {
@@ -203,8 +202,9 @@ fn keys(
             holds.extend(attempt.held_span().map(|span| (span, attempt)));
         }
     }
-    let broken = verdict.violations.iter().filter(|violation| violation.invariant == Invariant::Exclusion);
-    let broken: BTreeSet<u64> = broken.map(|violation| violation.at).collect();
+    let violations =
+        verdict.violations.iter().filter(|violation| violation.invariant == Invariant::Exclusion);
+    let violations: BTreeSet<u64> = violations.map(|violation| violation.at).collect();
     let lane = |(key, mut holds): (&str, Vec<(Span, &LockAttempt<'_>)>)| {
         holds.sort_by_key(|(span, _)| span.from);
         let mut lane = Lane { name: key.to_owned(), spans: Vec::new() };
@@ -212,14 +212,18 @@ fn keys(
         for (span, attempt) in holds {
             let number = attempt.grant.as_ref().and_then(|grant| grant.fencing_number);
             let number = number.map_or(String::new(), |number| format!(", number {number}"));
-            let said = words.place(format!("held by {}{number}", attempt.name()));
-            lane.spans.push(bar(world, span, State::Holding, attempt.process, said));
+            let label = labels.index_of(format!("held by {}{number}", attempt.name()));
+            lane.spans.push(segment(world, span, State::Holding, attempt.process, label));
             current.retain(|(other, _)| other.to > span.from);
-            for (other, rival) in current.iter().filter(|(_, rival)| rival.conflicts_with(attempt)) {
+            for (other, other_attempt) in
+                current.iter().filter(|(_, other_attempt)| other_attempt.conflicts_with(attempt))
+            {
                 let Some(both) = other.intersection(span) else { continue };
-                let state = if broken.contains(&both.from) { State::Overlap } else { State::ExpectedOverlap };
-                let said = words.place(format!("{} and {} at once", rival.name(), attempt.name()));
-                lane.spans.push(bar(world, both, state, 0, said));
+                let state =
+                    if violations.contains(&both.from) { State::Overlap } else { State::ExpectedOverlap };
+                let label =
+                    labels.index_of(format!("{} and {} at once", other_attempt.name(), attempt.name()));
+                lane.spans.push(segment(world, both, state, 0, label));
             }
             current.push((span, attempt));
         }
@@ -228,42 +232,43 @@ fn keys(
     holds.into_iter().map(lane).collect()
 }
 
-/// A lane for each task. A process that replaces a killed one takes over its lane, so that a long run with many kills
-/// has only as many lanes as it has tasks at a time.
-fn clients(world: &World<'_>, attempts: &[LockAttempt<'_>], words: &mut StringTable) -> Vec<Lane> {
+/// One lane per task. A process that replaces a killed one continues its lane. So a run with many kills has
+/// only as many lanes as tasks at a time.
+fn clients(world: &World<'_>, attempts: &[LockAttempt<'_>], labels: &mut StringTable) -> Vec<Lane> {
     let mut tasks: BTreeMap<(u32, u32), Vec<&LockAttempt<'_>>> = BTreeMap::new();
     for attempt in attempts {
         tasks.entry((attempt.process, attempt.task)).or_default().push(attempt);
     }
     let mut lanes: Vec<(Lane, u64)> = Vec::new();
     for ((process, task), attempts) in tasks {
-        let begun = attempts[0].waiting_since;
-        let killed = world.killed(process);
-        let over = killed.unwrap_or(u64::MAX);
-        let free = lanes.iter().position(|(_, until)| *until <= begun);
-        let place = free.unwrap_or_else(|| {
+        let began_at = attempts[0].waiting_since;
+        let killed = world.killed_at(process);
+        let ends_at = killed.unwrap_or(u64::MAX);
+        let free = lanes.iter().position(|(_, until)| *until <= began_at);
+        let index = free.unwrap_or_else(|| {
             lanes.push((Lane { name: format!("client {process}.{task}"), spans: Vec::new() }, 0));
             lanes.len() - 1
         });
         if free.is_some() {
-            // First and last only: with many in between the name would have no room.
-            let name = &mut lanes[place].0.name;
+            // The name shows only the first and the last process, because there is no room for all.
+            let name = &mut lanes[index].0.name;
             name.truncate(name.find(" →").unwrap_or(name.len()));
             let _ = write!(name, " → {process}.{task}");
         }
-        lanes[place].1 = over;
-        let spans = &mut lanes[place].0.spans;
+        lanes[index].1 = ends_at;
+        let spans = &mut lanes[index].0.spans;
         for attempt in &attempts {
-            attempt_segments(world, attempt, words, spans);
+            attempt_segments(world, attempt, labels, spans);
         }
-        let stops = world.fault_windows.iter().filter(|bout| bout.fault.processes.contains(&process));
-        for bout in stops.filter(|bout| bout.span.from < over || Some(bout.span.from) == killed) {
-            let said = words.place(format!("client {process}: {}", label(bout.fault)));
-            for effect in &bout.fault.effects {
+        let stops = world.fault_windows.iter().filter(|window| window.fault.processes.contains(&process));
+        for window in stops.filter(|window| window.span.from < ends_at || Some(window.span.from) == killed) {
+            let label = labels.index_of(format!("client {process}: {}", label(window.fault)));
+            for effect in &window.fault.effects {
                 // A killed process stays dead; its lane continues with its replacement.
-                let to = if *effect == Effect::Down { bout.span.from + 150_000_000 } else { bout.span.to };
-                let span = Span { from: bout.span.from, to };
-                spans.push(bar(world, span, state(*effect), process, said));
+                let to =
+                    if *effect == Effect::Down { window.span.from + 150_000_000 } else { window.span.to };
+                let span = Span { from: window.span.from, to };
+                spans.push(segment(world, span, state(*effect), process, label));
             }
         }
     }
@@ -273,33 +278,33 @@ fn clients(world: &World<'_>, attempts: &[LockAttempt<'_>], words: &mut StringTa
 fn attempt_segments(
     world: &World<'_>,
     attempt: &LockAttempt<'_>,
-    words: &mut StringTable,
+    labels: &mut StringTable,
     spans: &mut Vec<Segment>,
 ) {
     let name = attempt.name();
     let keys = attempt.keys.join(" + ");
-    let waits = words.place(format!("{name} waits for {keys}"));
-    spans.push(bar(world, attempt.wait_span(world), State::Waiting, attempt.process, waits));
+    let waits = labels.index_of(format!("{name} waits for {keys}"));
+    spans.push(segment(world, attempt.wait_span(world), State::Waiting, attempt.process, waits));
     let Some(held) = attempt.held_span() else { return };
     let number = attempt.grant.as_ref().and_then(|grant| grant.fencing_number);
     let number = number.map_or(String::new(), |number| format!(", number {number}"));
-    let holds = words.place(format!("{name} holds {keys}{number}"));
-    spans.push(bar(world, held, State::Holding, attempt.process, holds));
-    if let Some(lost) = attempt.lost {
-        let lost_for_good = words.place(format!("{name} has lost {keys}"));
-        let to = attempt.releasing.unwrap_or(lost).max(lost + 1_000_000);
+    let holds = labels.index_of(format!("{name} holds {keys}{number}"));
+    spans.push(segment(world, held, State::Holding, attempt.process, holds));
+    if let Some(lost) = attempt.lost_at {
+        let has_lost = labels.index_of(format!("{name} has lost {keys}"));
+        let to = attempt.releasing_at.unwrap_or(lost).max(lost + 1_000_000);
         let span = Span { from: lost.min(held.to), to };
-        spans.push(bar(world, span, State::Lost, attempt.process, lost_for_good));
+        spans.push(segment(world, span, State::Lost, attempt.process, has_lost));
     }
 }
 
-/// The times between those in which a quorum could be reached.
+/// The times without a reachable quorum.
 fn outages(world: &World<'_>) -> Vec<(u64, u64)> {
     let mut outages = Vec::new();
     let mut from = world.from;
-    for there in world.quorum_present() {
-        outages.push(Span { from, to: there.from });
-        from = there.to;
+    for present in world.quorum_present() {
+        outages.push(Span { from, to: present.from });
+        from = present.to;
     }
     outages.push(Span { from, to: world.to });
     outages.retain(|span| span.from < span.to);
@@ -309,10 +314,10 @@ fn outages(world: &World<'_>) -> Vec<(u64, u64)> {
         .collect()
 }
 
-/// As a list, for there are many: from, length, state, process, words.
+/// Serializes as a list, to save space: start, duration, state, process, label.
 impl Serialize for Segment {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        (self.from, self.to - self.from.min(self.to), self.state as u8, self.process, self.words)
+        (self.from, self.to - self.from.min(self.to), self.state as u8, self.process, self.label)
             .serialize(to)
     }
 }

@@ -1,37 +1,37 @@
-//! Describes events in words, and selects those around a violation.
+//! Describes events as text, and selects those around a violation.
 
 use crate::checker::Violation;
 use crate::history::{Actor, Event, EventKind, History};
 
-/// A line of what happened around a violation.
+/// One event, described.
 pub(super) struct Line {
     pub(super) at: u64,
-    pub(super) who: String,
-    pub(super) what: String,
-    /// Whether the checker named it, or it is only near.
+    pub(super) actor: String,
+    pub(super) description: String,
+    /// Whether the checker named it as evidence, or it is only near in time.
     pub(super) is_evidence: bool,
 }
 
 /// The events that show the violation, and those shortly before and after, ordered by time.
-pub(super) fn around(history: &History, violation: &Violation) -> Vec<Line> {
+pub(super) fn events_around(history: &History, violation: &Violation) -> Vec<Line> {
     let events = history.events();
-    let place = events.partition_point(|event| event.at < violation.at);
-    let is_shown = |place: &usize| {
-        !matches!(events[*place].kind, EventKind::Validated { valid: true, .. } | EventKind::Sampled { .. })
+    let index = events.partition_point(|event| event.at < violation.at);
+    let is_shown = |index: &usize| {
+        !matches!(events[*index].kind, EventKind::Validated { valid: true, .. } | EventKind::Sampled { .. })
     };
-    let before = (0..place).rev().filter(is_shown).take(CONTEXT_EVENTS);
-    let after = (place..events.len()).filter(is_shown).take(CONTEXT_EVENTS);
-    let mut places: Vec<usize> = before.chain(after).collect();
-    places.extend(violation.events.iter().copied().filter(|place| *place < events.len()).take(MAX_EVIDENCE));
-    places.sort_unstable();
-    places.dedup();
-    let line = |place: usize| Line {
-        at: events[place].at,
-        who: actor_name(&events[place]),
-        what: description(&events[place], &keys(history, place)),
-        is_evidence: violation.events.contains(&place),
+    let before = (0..index).rev().filter(is_shown).take(CONTEXT_EVENTS);
+    let after = (index..events.len()).filter(is_shown).take(CONTEXT_EVENTS);
+    let mut indexes: Vec<usize> = before.chain(after).collect();
+    indexes.extend(violation.events.iter().copied().filter(|index| *index < events.len()).take(MAX_EVIDENCE));
+    indexes.sort_unstable();
+    indexes.dedup();
+    let line = |index: usize| Line {
+        at: events[index].at,
+        actor: actor_name(&events[index]),
+        description: description(&events[index], &keys(history, index)),
+        is_evidence: violation.events.contains(&index),
     };
-    places.into_iter().map(line).collect()
+    indexes.into_iter().map(line).collect()
 }
 
 fn actor_name(event: &Event) -> String {
@@ -41,19 +41,19 @@ fn actor_name(event: &Event) -> String {
     }
 }
 
-/// The keys that an event of a client is about: those of its last request.
-fn keys(history: &History, place: usize) -> String {
-    let who = history.events()[place].actor;
-    let mut earlier = history.events()[..=place].iter().rev().filter(|event| event.actor == who);
-    let asked = earlier.find_map(|event| match &event.kind {
+/// The keys of a client's event: those of its last request.
+fn keys(history: &History, index: usize) -> String {
+    let actor = history.events()[index].actor;
+    let mut earlier = history.events()[..=index].iter().rev().filter(|event| event.actor == actor);
+    let keys = earlier.find_map(|event| match &event.kind {
         EventKind::Waiting { keys, .. } => Some(keys.join(" + ")),
         _ => None,
     });
-    asked.unwrap_or_else(|| "it".to_owned())
+    keys.unwrap_or_else(|| "it".to_owned())
 }
 
 fn description(event: &Event, keys: &str) -> String {
-    let ahead = |deadline: u64| {
+    let time_left = |deadline: u64| {
         let millis = (i128::from(deadline) - i128::from(event.at)) / 1_000_000;
         if millis < 0 {
             format!("its deadline was {} ms ago", -millis)
@@ -83,38 +83,40 @@ fn description(event: &Event, keys: &str) -> String {
                 if seen.is_empty() { "no keys".to_owned() } else { seen.join(", ") }
             )
         }
-        EventKind::NodeViewChanged { node, view: stand } => format!("sees node {node}: {stand:?}"),
+        EventKind::NodeViewChanged { node, view } => format!("sees node {node}: {view:?}"),
         EventKind::RuntimeStalled { millis } => format!("got no CPU time for {millis} ms"),
         EventKind::Waiting { ttl_ms, .. } => format!("requests {keys} for {ttl_ms} ms"),
-        EventKind::Granted { deadline, fencing_number: number, spare_nodes: margin, .. } => {
-            let number = number.map_or(String::new(), |number| format!("number {number}, "));
-            format!("is granted {keys}: {number}margin {margin}, {}", ahead(*deadline))
+        EventKind::Granted { deadline, fencing_number, spare_nodes, .. } => {
+            let fencing_number =
+                fencing_number.map_or(String::new(), |fencing_number| format!("number {fencing_number}, "));
+            format!("is granted {keys}: {fencing_number}spare nodes {spare_nodes}, {}", time_left(*deadline))
         }
         EventKind::Validated { valid: true, deadline, .. } => {
-            format!("finds {keys} valid, {}", ahead(*deadline))
+            format!("finds {keys} valid, {}", time_left(*deadline))
         }
         EventKind::Validated { valid: false, .. } => format!("finds {keys} no longer valid"),
-        EventKind::Lost { reason: how } => format!("receives the loss signal of {keys}: {how}"),
+        EventKind::Lost { reason } => format!("receives the loss signal of {keys}: {reason}"),
         EventKind::Releasing => format!("releases {keys}"),
         EventKind::Released { confirmed: true } => format!("has released {keys}"),
         EventKind::Released { confirmed: false } => {
             format!("has released {keys}, but too few nodes confirmed")
         }
-        EventKind::Failed { reason: why } => format!("is refused {keys}: {why:?}"),
+        EventKind::Failed { reason } => format!("fails to acquire {keys}: {reason:?}"),
         EventKind::Abandoned => format!("drops the future for {keys}"),
-        EventKind::Wrote { store, fencing_number: number, accepted, .. } => {
-            let number =
-                number.map_or("without a number".to_owned(), |number| format!("with number {number}"));
-            format!("writes to {store} {number}: {}", if *accepted { "accepted" } else { "rejected" })
+        EventKind::Wrote { store, fencing_number, accepted, .. } => {
+            let fencing_number = fencing_number.map_or("without a number".to_owned(), |fencing_number| {
+                format!("with number {fencing_number}")
+            });
+            format!("writes to {store} {fencing_number}: {}", if *accepted { "accepted" } else { "rejected" })
         }
-        EventKind::UnexpectedError { message: words } => format!("fails: {words}"),
-        EventKind::Panicked { message: words } => format!("panics: {words}"),
-        EventKind::Finished => "is done".to_owned(),
+        EventKind::UnexpectedError { message } => format!("fails: {message}"),
+        EventKind::Panicked { message } => format!("panics: {message}"),
+        EventKind::Finished => "has finished".to_owned(),
     }
 }
 
-/// How many events are shown to either side.
+/// The number of events shown before, and after.
 const CONTEXT_EVENTS: usize = 6;
 
-/// How many of those that the checker named.
+/// The number of events shown of those that the checker named.
 const MAX_EVIDENCE: usize = 16;

@@ -1,47 +1,47 @@
-//! The HTML page: text is written here, and its script draws the chart from the embedded data.
+//! Writes the HTML page. Its script draws the chart from embedded data.
 
 use std::fmt::Write as _;
 
 use super::chart_data::ChartData;
-use super::narrative::around;
+use super::narrative::events_around;
 use super::text::text;
 use crate::checker::{Verdict, counted, times};
 use crate::history::{Effect, Event, EventKind, History};
 
-pub(super) fn page(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String {
-    let data = ChartData::of(history, verdict).map(|picture| serde_json::to_string(&picture));
+pub(super) fn page(history: &History, verdict: &Verdict, control_verdicts: &[&Verdict]) -> String {
+    let data = ChartData::of(history, verdict).map(|chart| serde_json::to_string(&chart));
     let data = data.and_then(Result::ok).unwrap_or_else(|| "null".to_owned());
-    let parts = [
+    let fields = [
         ("{{title}}", escaped(&title(verdict))),
-        ("{{mood}}", if verdict.passed() && verdict.tested() { "good" } else { "bad" }.to_owned()),
+        ("{{status}}", if verdict.passed() && verdict.tested() { "good" } else { "bad" }.to_owned()),
         ("{{verdict}}", escaped(&headline(verdict))),
-        ("{{terms}}", escaped(&settings_line(history, verdict))),
-        ("{{figures}}", figures(verdict)),
+        ("{{settings}}", escaped(&settings_line(history, verdict))),
+        ("{{totals}}", totals(verdict)),
         ("{{faults}}", faults(verdict)),
-        ("{{controls}}", controls(history, verdict, beside)),
-        ("{{about}}", description(history)),
+        ("{{controls}}", controls(history, verdict, control_verdicts)),
+        ("{{description}}", description(history)),
         ("{{replay}}", escaped(&verdict.replay)),
         ("{{violations}}", violations(history, verdict)),
         ("{{text}}", escaped(&text(history, verdict, 110))),
         ("{{script}}", format!("{STYLE_SCRIPT}\n{SCRIPT}")),
-        // In a script element only this could end it.
+        // Only `</script` could end the script element, so `<` is escaped.
         ("{{data}}", data.replace('<', "\\u003c")),
     ];
-    filled(PAGE, &parts)
+    filled(PAGE, &fields)
 }
 
-/// Fills a template: replaces each part (`{{name}}`) with its text, once. Inserted text is not searched again.
+/// Fills a template: replaces each field (`{{name}}`) with its text. Inserted text is not searched again.
 #[must_use]
-pub fn filled(template: &str, parts: &[(&str, String)]) -> String {
+pub fn filled(template: &str, fields: &[(&str, String)]) -> String {
     let mut page = String::new();
     let mut rest = template;
     while let Some(from) = rest.find("{{") {
-        let (before, hole) = rest.split_at(from);
+        let (before, placeholder) = rest.split_at(from);
         page.push_str(before);
-        let part = parts.iter().find(|(name, _)| hole.starts_with(name));
-        let (name, text) = part.map_or(("{{", "{{"), |(name, text)| (*name, text.as_str()));
+        let field = fields.iter().find(|(name, _)| placeholder.starts_with(name));
+        let (name, text) = field.map_or(("{{", "{{"), |(name, text)| (*name, text.as_str()));
         page.push_str(text);
-        rest = &hole[name.len()..];
+        rest = &placeholder[name.len()..];
     }
     page + rest
 }
@@ -51,7 +51,7 @@ fn headline(verdict: &Verdict) -> String {
         0 if verdict.tested() => "Every invariant held".to_owned(),
         0 => "Every invariant held, but no fault tested one".to_owned(),
         1 => "1 invariant violated".to_owned(),
-        many => format!("{many} invariants violated"),
+        count => format!("{count} invariants violated"),
     }
 }
 
@@ -83,12 +83,13 @@ fn settings_line(history: &History, verdict: &Verdict) -> String {
     )
 }
 
-fn figures(verdict: &Verdict) -> String {
+/// The totals of the run, as a list of names and values.
+fn totals(verdict: &Verdict) -> String {
     let faults: usize = verdict.faults.values().sum();
     let expected: usize = verdict.expected.iter().map(|case| case.count).sum();
-    let figures = &verdict.totals;
+    let totals = &verdict.totals;
     let mut list = vec![
-        ("locks taken", verdict.acquisitions.to_string()),
+        ("locks acquired", verdict.acquisitions.to_string()),
         ("faults", faults.to_string()),
         ("violations", verdict.violations.len().to_string()),
     ];
@@ -96,23 +97,20 @@ fn figures(verdict: &Verdict) -> String {
         list.push(("excused violations", expected.to_string()));
     }
     list.push(("slowest recovery", verdict.slowest_recovery_ms.map_or("none needed".to_owned(), span)));
-    if let Some([half, most, slowest]) = figures.wait_ms {
-        list.push((
-            "waits: half · 99 % · all",
-            format!("{} · {} · {}", span(half), span(most), span(slowest)),
-        ));
+    if let Some([median, p99, max]) = totals.wait_ms {
+        list.push(("wait: median · p99 · max", format!("{} · {} · {}", span(median), span(p99), span(max))));
     }
-    list.push(("locks lost", figures.lost.to_string()));
-    let checked = match figures.redundancy_checked {
+    list.push(("locks lost", totals.lost.to_string()));
+    let checked = match totals.redundancy_checked {
         0 => "none".to_owned(),
-        some => counted(some, "lock"),
+        count => counted(count, "lock"),
     };
     list.push(("checked for redundancy", checked));
-    list.push(("writes refused", figures.rejected_writes.to_string()));
-    list.push(("latest lost signal", figures.slowest_signal_ms.map_or("in time".to_owned(), span)));
-    let figure =
+    list.push(("writes rejected", totals.rejected_writes.to_string()));
+    list.push(("slowest loss signal", totals.slowest_signal_ms.map_or("in time".to_owned(), span)));
+    let entry =
         |(name, value): (&str, String)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", escaped(&value));
-    list.into_iter().map(figure).collect()
+    list.into_iter().map(entry).collect()
 }
 
 fn span(millis: f64) -> String {
@@ -129,14 +127,14 @@ fn faults(verdict: &Verdict) -> String {
     verdict.faults.iter().map(fault).collect()
 }
 
-/// When and where it ran, if that is recorded.
+/// When and where the run took place, if recorded.
 fn description(history: &History) -> String {
-    let about = history.settings().map_or("", |settings| &settings.description);
-    if about.is_empty() { String::new() } else { format!("<p>{}</p>", escaped(about)) }
+    let description = history.settings().map_or("", |settings| &settings.description);
+    if description.is_empty() { String::new() } else { format!("<p>{}</p>", escaped(description)) }
 }
 
-/// The excused violations, and the result of each negative control.
-fn controls(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String {
+/// The excused violations, and the results of the negative controls.
+fn controls(history: &History, verdict: &Verdict, control_verdicts: &[&Verdict]) -> String {
     let mut text = String::new();
     for case in &verdict.expected {
         let _ = write!(
@@ -148,16 +146,16 @@ fn controls(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String
             escaped(&case.excuse)
         );
     }
-    for control in std::iter::once(&verdict).chain(beside).flat_map(|verdict| &verdict.controls) {
-        let (name, breaks) = (escaped(&control.name), control.invariant);
+    for control in std::iter::once(&verdict).chain(control_verdicts).flat_map(|verdict| &verdict.controls) {
+        let (name, invariant) = (escaped(&control.name), control.invariant);
         let _ = match control.count {
             0 => write!(
                 text,
-                "<li class=\"idle\"><b>{name}</b> detected nothing: it should have violated “{breaks}”, and did not</li>",
+                "<li class=\"idle\"><b>{name}</b> detected nothing: it should have violated “{invariant}”, and did not</li>",
             ),
             count => write!(
                 text,
-                "<li class=\"control\">negative control: {name} violated “{breaks}” {}, as it should</li>",
+                "<li class=\"control\">negative control: {name} violated “{invariant}” {}, as it should</li>",
                 times(count)
             ),
         };
@@ -174,31 +172,31 @@ fn violations(history: &History, verdict: &Verdict) -> String {
         return String::new();
     }
     let mut text = "<h2>Violations</h2><ol class=\"violations\">".to_owned();
-    for (place, violation) in verdict.violations.iter().take(SHOWN).enumerate() {
-        let open = if place == 0 { " open" } else { "" };
+    for (index, violation) in verdict.violations.iter().take(MAX_VIOLATIONS).enumerate() {
+        let open = if index == 0 { " open" } else { "" };
         let _ = write!(
             text,
-            "<li id=\"broken-{place}\">{} <b>{}</b> {}\
-             <details{open}><summary>the events around it</summary><table>",
+            "<li id=\"violation-{index}\">{} <b>{}</b> {}\
+             <details{open}><summary>events around it</summary><table>",
             link_to_time(history, violation.at),
             violation.invariant,
             escaped(&violation.message),
         );
-        for line in around(history, violation) {
+        for line in events_around(history, violation) {
             let class = if line.is_evidence { " class=\"evidence\"" } else { "" };
             let relative = (i128::from(line.at) - i128::from(violation.at)) as f64 / 1e6;
             let _ = write!(
                 text,
                 "<tr{class}><td>{relative:+.3} ms</td><td>{}</td><td>{}</td></tr>",
-                escaped(&line.who),
-                escaped(&line.what)
+                escaped(&line.actor),
+                escaped(&line.description)
             );
         }
         text.push_str("</table></details></li>");
     }
     text.push_str("</ol>");
-    if verdict.violations.len() > SHOWN {
-        let _ = write!(text, "<p>… and {} more.</p>", verdict.violations.len() - SHOWN);
+    if verdict.violations.len() > MAX_VIOLATIONS {
+        let _ = write!(text, "<p>… and {} more.</p>", verdict.violations.len() - MAX_VIOLATIONS);
     }
     text
 }
@@ -214,20 +212,20 @@ fn link_to_time(history: &History, at: u64) -> String {
 #[must_use]
 pub fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
+    for char in text.chars() {
+        match char {
             '&' => safe.push_str("&amp;"),
             '<' => safe.push_str("&lt;"),
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
-            letter => safe.push(letter),
+            char => safe.push(char),
         }
     }
     safe
 }
 
-/// How many violations are shown in full.
-const SHOWN: usize = 50;
+/// The number of violations shown in full.
+const MAX_VIOLATIONS: usize = 50;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE_SCRIPT: &str = include_str!("style.js");

@@ -1,4 +1,4 @@
-//! Writes events: one line of JSON each on standard output.
+//! Writes events to standard output, one line of JSON each.
 
 use std::io::{self, Write as _};
 use std::panic;
@@ -19,28 +19,28 @@ impl EventWriter {
         Self { process, task, attempt: 0 }
     }
 
-    /// Later events belong to the next attempt.
+    /// Begins the next attempt: later events carry its number.
     pub(super) const fn next_attempt(&mut self) {
         self.attempt += 1;
     }
 
-    pub(super) fn write(&self, what: EventKind) {
-        self.write_at(history::now(), what);
+    pub(super) fn write(&self, kind: EventKind) {
+        self.write_at(history::now(), kind);
     }
 
-    /// Records an event that happened at that time.
-    pub(super) fn write_at(&self, at: u64, what: EventKind) {
-        let who = Actor::Client { process: self.process, task: self.task, attempt: self.attempt };
-        let line = Event { at, actor: who, kind: what }.line() + "\n";
+    /// Writes an event that happened at that time.
+    pub(super) fn write_at(&self, at: u64, kind: EventKind) {
+        let actor = Actor::Client { process: self.process, task: self.task, attempt: self.attempt };
+        let line = Event { at, actor, kind }.line() + "\n";
         let mut out = io::stdout().lock();
         if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_err() {
-            // The output is closed: the run is gone, so this client ends.
+            // The output is closed: the run has ended, so this client ends.
             process::exit(1);
         }
     }
 }
 
-/// Makes every panic an event too.
+/// Writes an event for every panic.
 pub(super) fn report_panics(process: u32) {
     let earlier = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {

@@ -1,4 +1,4 @@
-//! The commands of a client.
+//! The commands to a client process.
 
 use std::path::PathBuf;
 
@@ -9,22 +9,22 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ClientCommand {
     /// The first command.
-    Begin(Box<Spec>),
-    /// Block the runtime for so long.
+    Begin(Box<ClientSpec>),
+    /// Blocks the runtime.
     Block {
-        /// Milliseconds.
+        /// The duration in milliseconds.
         millis: u64,
     },
 }
 
 /// The specification of a client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Spec {
+pub(crate) struct ClientSpec {
     /// Its number in the history.
     pub(crate) process: u32,
     pub(crate) seed: u64,
     pub(crate) urls: Vec<String>,
-    /// How many tasks it has.
+    /// The number of its tasks.
     pub(crate) tasks: u32,
     /// The names of all locks.
     pub(crate) keys: Vec<String>,
@@ -33,16 +33,17 @@ pub(crate) struct Spec {
     pub(crate) reply_timeout_ms: u64,
     pub(crate) drift: f64,
     pub(crate) is_fenced: bool,
-    /// Whether its locks are renewed on a thread of their own.
+    /// Whether its driver has a dedicated thread.
     pub(crate) has_thread: bool,
-    /// How many of the others, out of a hundred, it holds for longer than their ttl.
+    /// The percentage of locks, of those that are not held for very long, that it holds for longer than their
+    /// ttl.
     pub(crate) long_holds: u64,
-    /// How many locks, out of a hundred, it holds for about three ttls and more: long enough for a node without the key
-    /// to get it.
+    /// The percentage of locks that it holds for about three ttls: long enough for a node without the key to
+    /// get it.
     pub(crate) very_long_holds: u64,
     /// Whether it sometimes drops futures.
     pub(crate) cancels: bool,
-    /// The possible wait timeouts, in milliseconds, all equally likely.
+    /// The wait timeouts in milliseconds, all equally likely.
     pub(crate) waits_ms: Vec<u64>,
     /// The folder of the protected stores.
     pub(crate) stores: PathBuf,

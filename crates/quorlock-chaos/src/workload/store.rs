@@ -1,5 +1,5 @@
-//! The protected resource: a file that keeps the largest fencing token it has seen and refuses smaller ones. As a
-//! negative control, there is one that does not check.
+//! The protected resource: a file that stores the largest fencing token so far and rejects smaller ones. As a
+//! negative control, a second kind of store accepts all.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -16,8 +16,7 @@ pub(super) struct Stores {
     unfenced: Vec<Store>,
 }
 
-/// A store: one access at a time, by a lock on its file. That file lock is not the lock under test: it lasts for a read
-/// and a write.
+/// A store. A lock on its file allows one access at a time; it is unrelated to the lock under test.
 pub(super) struct Store {
     pub(super) name: String,
     file: File,
@@ -26,7 +25,7 @@ pub(super) struct Store {
 
 /// The reply of a store.
 pub(super) struct StoreReply {
-    /// Its count of writes so far.
+    /// Its count of writes, including this one.
     pub(super) position: u64,
     pub(super) accepted: bool,
 }
@@ -47,7 +46,7 @@ impl Stores {
         &self.fenced[key]
     }
 
-    /// The store of this key that does not.
+    /// The store of this key that accepts all writes.
     pub(super) fn unfenced(&self, key: usize) -> &Store {
         &self.unfenced[key]
     }
@@ -60,17 +59,17 @@ impl Store {
         Ok(Self { name, file, is_fenced })
     }
 
-    /// Writes with this token. None if the store is not available, because a client was stopped in the middle of an
-    /// access.
+    /// Writes with this token. None if the store stays locked for 0.2 s, because a client was stopped during
+    /// an access.
     pub(super) async fn write(&self, token: FencingToken) -> io::Result<Option<StoreReply>> {
-        for _ in 0..TRIES {
+        for _ in 0..MAX_TRIES {
             match self.file.try_lock() {
                 Ok(()) => {
-                    let answer = self.access(token);
+                    let reply = self.access(token);
                     self.file.unlock()?;
-                    return answer.map(Some);
+                    return reply.map(Some);
                 }
-                Err(TryLockError::WouldBlock) => sleep(PAUSE).await,
+                Err(TryLockError::WouldBlock) => sleep(RETRY_PAUSE).await,
                 Err(TryLockError::Error(error)) => return Err(error),
             }
         }
@@ -78,32 +77,32 @@ impl Store {
     }
 
     fn access(&self, token: FencingToken) -> io::Result<StoreReply> {
-        let (asked, last) = self.load()?;
+        let (writes, last) = self.load()?;
         let accepted = !self.is_fenced || last.is_none_or(|last| token.supersedes(&last));
         let last = if accepted { Some(token) } else { last };
-        let place = asked + 1;
+        let position = writes + 1;
         let last = last.map(|last| last.to_string()).unwrap_or_default();
-        // One write of a constant length: a client that is killed in here has written all of it or nothing.
-        let record = format!("{place:>20} {last:<LEN$}\n");
+        // One write of constant length: a client that is killed here has written all of it or nothing.
+        let record = format!("{position:>20} {last:<LEN$}\n");
         self.file.write_all_at(record.as_bytes(), 0)?;
-        Ok(StoreReply { position: place, accepted })
+        Ok(StoreReply { position, accepted })
     }
 
     fn load(&self) -> io::Result<(u64, Option<FencingToken>)> {
         let mut bytes = vec![0; self.file.metadata()?.len() as usize];
         self.file.read_exact_at(&mut bytes, 0)?;
         let text = String::from_utf8_lossy(&bytes);
-        let mut words = text.split_whitespace();
-        let odd =
+        let mut fields = text.split_whitespace();
+        let invalid =
             |text: &str| io::Error::new(io::ErrorKind::InvalidData, format!("the store holds {text:?}"));
-        let asked = words.next().map_or(Ok(0), |word| word.parse().map_err(|_| odd(word)))?;
-        let last = words.next().map(|word| word.parse().map_err(|_| odd(word))).transpose()?;
-        Ok((asked, last))
+        let writes = fields.next().map_or(Ok(0), |field| field.parse().map_err(|_| invalid(field)))?;
+        let last = fields.next().map(|field| field.parse().map_err(|_| invalid(field))).transpose()?;
+        Ok((writes, last))
     }
 }
 
-/// As long as a token can be, and more.
+/// More than the longest token.
 const LEN: usize = 80;
-/// A fifth of a second.
-const TRIES: u32 = 200;
-const PAUSE: Duration = Duration::from_millis(1);
+/// 0.2 s with the pauses.
+const MAX_TRIES: u32 = 200;
+const RETRY_PAUSE: Duration = Duration::from_millis(1);

@@ -1,4 +1,4 @@
-//! A task: acquires a lock, works under it, releases it, again and again.
+//! A client task: repeatedly acquires a lock, writes under it, and releases it.
 
 use std::future::Future;
 use std::pin::pin;
@@ -9,14 +9,14 @@ use quorlock::{AcquireError, ExtendError, Guard, Mutex, Redlock, ReleaseError};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Spec;
+use super::ClientSpec;
 use super::event_writer::EventWriter;
 use super::store::{Store, Stores};
 use crate::history::{self, EventKind, FailureReason, LockKind};
 use crate::seeded_rng::SeededRng;
 
 pub(super) struct Task {
-    spec: Arc<Spec>,
+    spec: Arc<ClientSpec>,
     redlock: Redlock,
     stores: Arc<Stores>,
     writer: EventWriter,
@@ -26,15 +26,15 @@ pub(super) struct Task {
 
 impl Task {
     pub(super) fn new(
-        spec: Arc<Spec>,
+        spec: Arc<ClientSpec>,
         redlock: Redlock,
         stores: Arc<Stores>,
         number: u32,
         stop: CancellationToken,
     ) -> Self {
         let writer = EventWriter::new(spec.process, number);
-        let chance = SeededRng::of_part(spec.seed, (u64::from(spec.process) << 16) + u64::from(number));
-        Self { spec, redlock, stores, writer, rng: chance, stop }
+        let rng = SeededRng::for_part(spec.seed, (u64::from(spec.process) << 16) + u64::from(number));
+        Self { spec, redlock, stores, writer, rng, stop }
     }
 
     pub(super) async fn run(mut self) {
@@ -45,14 +45,14 @@ impl Task {
                 break;
             }
             self.writer.next_attempt();
-            if let Err(words) = self.attempt().await {
-                self.writer.write(EventKind::UnexpectedError { message: words });
+            if let Err(message) = self.attempt().await {
+                self.writer.write(EventKind::UnexpectedError { message });
             }
         }
         self.writer.write(EventKind::Finished);
     }
 
-    /// One attempt, from the request to the release. An error is an unexpected one.
+    /// One attempt, from the request to the release. It returns only unexpected errors.
     async fn attempt(&mut self) -> Result<(), String> {
         let key = self.rng.between(0, self.spec.keys.len() as u64 - 1) as usize;
         let wait_ms = *self.rng.pick(&self.spec.waits_ms);
@@ -71,20 +71,20 @@ impl Task {
             nonce: token.map(|token| format!("{:032x}", token.nonce)),
             spare_nodes: guard.spare_nodes(),
         });
-        let outcome = self.hold(&guard, key).await;
+        let outcome = self.use_lock(&guard, key).await;
         self.release(guard).await.and(outcome)
     }
 
-    /// None if it was refused, or the future was dropped.
+    /// Acquires the lock. None if that failed for an expected reason, or the future was dropped.
     async fn acquire(&mut self, mutex: Mutex) -> Result<Option<Guard>, String> {
-        let patience = self.cancel_after(8, 0, 40);
+        let cancel_after = self.cancel_after(8, 0, 40);
         let stop = self.stop.clone();
-        let acquired = stop.run_until_cancelled(until_dropped(patience, mutex.acquire())).await.flatten();
+        let acquired = stop.run_until_cancelled(until_dropped(cancel_after, mutex.acquire())).await.flatten();
         let Some(acquired) = acquired else {
             self.writer.write(EventKind::Abandoned);
             return Ok(None);
         };
-        let why = match acquired {
+        let reason = match acquired {
             Ok(guard) => return Ok(Some(guard)),
             Err(AcquireError::Contended { .. }) => FailureReason::Contended,
             // A busy machine may delay the driver's reply.
@@ -94,14 +94,14 @@ impl Task {
             Err(AcquireError::TooLate { .. }) => FailureReason::TooLate,
             Err(error) => return Err(error.to_string()),
         };
-        self.writer.write(EventKind::Failed { reason: why });
+        self.writer.write(EventKind::Failed { reason });
         Ok(None)
     }
 
-    /// Works under the lock until it has done enough, or the lock is lost.
-    async fn hold(&mut self, guard: &Guard, key: usize) -> Result<(), String> {
+    /// Writes under the lock for a random time, or until the lock is lost.
+    async fn use_lock(&mut self, guard: &Guard, key: usize) -> Result<(), String> {
         let stores = Arc::clone(&self.stores);
-        let mut left = if self.rng.percent(self.spec.very_long_holds) {
+        let mut remaining = if self.rng.percent(self.spec.very_long_holds) {
             self.millis(self.spec.ttl_ms * 5 / 2, self.spec.ttl_ms * 7 / 2)
         } else if self.rng.percent(self.spec.long_holds) {
             self.millis(self.spec.ttl_ms, self.spec.ttl_ms * 5 / 2)
@@ -111,16 +111,16 @@ impl Task {
             self.millis(20, 200)
         };
         let mut lost = pin!(guard.lost());
-        while !left.is_zero() {
+        while !remaining.is_zero() {
             self.check_validity(guard);
-            // A careful holder checks, then writes. It may be stopped in between for any time.
+            // The holder checks, then writes. It may be stopped in between for any time.
             sleep(self.millis(0, 15)).await;
             self.write(guard, key, &stores, true).await?;
             if self.rng.percent(15) {
                 self.extend(guard).await?;
             }
-            let step = self.millis(5, 60).min(left);
-            left -= step;
+            let step = self.millis(5, 60).min(remaining);
+            remaining -= step;
             let is_lost = timeout(step, &mut lost).await.is_ok();
             if is_lost {
                 return self.after_loss(guard, key, &stores).await;
@@ -129,14 +129,15 @@ impl Task {
         if self.check_validity(guard) {
             return Ok(());
         }
-        // The deadline has passed. Then the signal must come too; the checker decides when it is late.
+        // The deadline has passed, so the loss signal must come. The checker decides whether it is late.
         if timeout(SIGNAL_TIMEOUT, &mut lost).await.is_ok() {
             return self.after_loss(guard, key, &stores).await;
         }
         Ok(())
     }
 
-    /// The lock was lost. Some tasks notice late: only a store that checks tokens can refuse their writes.
+    /// Continues after the loss of the lock. Half of the tasks write once more: only a store that checks
+    /// tokens can reject such a write.
     async fn after_loss(&mut self, guard: &Guard, key: usize, stores: &Stores) -> Result<(), String> {
         self.writer.write(EventKind::Lost { reason: "the loss signal came".to_owned() });
         self.check_validity(guard);
@@ -152,38 +153,44 @@ impl Task {
     fn check_validity(&self, guard: &Guard) -> bool {
         let at = history::now();
         let valid = guard.is_valid();
-        let (deadline, margin) = (guard.deadline().boot_nanos(), guard.spare_nodes());
-        self.writer.write_at(at, EventKind::Validated { valid, deadline, spare_nodes: margin });
+        let (deadline, spare_nodes) = (guard.deadline().boot_nanos(), guard.spare_nodes());
+        self.writer.write_at(at, EventKind::Validated { valid, deadline, spare_nodes });
         valid
     }
 
-    async fn write(&self, guard: &Guard, key: usize, stores: &Stores, both: bool) -> Result<(), String> {
+    async fn write(
+        &self,
+        guard: &Guard,
+        key: usize,
+        stores: &Stores,
+        both_stores: bool,
+    ) -> Result<(), String> {
         // Plain locks have no token.
         let Some(token) = guard.fencing_token() else { return Ok(()) };
         let fenced = [(stores.fenced(key), true), (stores.unfenced(key), false)];
-        for (store, is_fenced) in fenced.into_iter().filter(|(_, is_fenced)| *is_fenced || both) {
-            let Some(answer) = store.write(token).await.map_err(|error| message_of(store, &error))? else {
+        for (store, is_fenced) in fenced.into_iter().filter(|(_, is_fenced)| *is_fenced || both_stores) {
+            let Some(reply) = store.write(token).await.map_err(|error| message_of(store, &error))? else {
                 continue;
             };
             self.writer.write(EventKind::Wrote {
                 store: store.name.clone(),
-                position: answer.position,
+                position: reply.position,
                 fencing_number: is_fenced.then_some(token.number),
                 nonce: is_fenced.then(|| format!("{:032x}", token.nonce)),
-                accepted: answer.accepted,
+                accepted: reply.accepted,
             });
         }
         Ok(())
     }
 
     async fn extend(&mut self, guard: &Guard) -> Result<(), String> {
-        let patience = self.cancel_after(10, 0, 3);
+        let cancel_after = self.cancel_after(10, 0, 3);
         let ttl = Duration::from_millis(self.spec.ttl_ms);
-        let extended = until_dropped(patience, guard.extend(ttl)).await;
+        let extended = until_dropped(cancel_after, guard.extend(ttl)).await;
         if let Some(Err(error @ (ExtendError::InvalidInput(_) | ExtendError::Closed { .. }))) = extended {
             return Err(error.to_string());
         }
-        // Extended, unconfirmed, lost, or dropped half-way: this records which.
+        // Records the new state: extended, unconfirmed, lost, or dropped.
         self.check_validity(guard);
         Ok(())
     }
@@ -195,8 +202,8 @@ impl Task {
             self.writer.write(EventKind::Abandoned);
             return Ok(());
         }
-        let patience = self.cancel_after(8, 0, 3);
-        let confirmed = match until_dropped(patience, guard.release()).await {
+        let cancel_after = self.cancel_after(8, 0, 3);
+        let confirmed = match until_dropped(cancel_after, guard.release()).await {
             Some(Ok(_)) => true,
             Some(Err(ReleaseError::NoQuorum { .. } | ReleaseError::NoDriver { .. })) => false,
             Some(Err(error)) => return Err(error.to_string()),
@@ -209,11 +216,12 @@ impl Task {
         Ok(())
     }
 
-    /// The time until it drops a future: on this many out of a hundred occasions, if it drops futures at all.
+    /// The time after which a future is dropped: with this chance in percent, if the client drops futures at
+    /// all.
     fn cancel_after(&mut self, percent: u64, from_ms: u64, to_ms: u64) -> Option<Duration> {
-        let drops = self.rng.percent(percent);
-        let patience = Duration::from_micros(self.rng.between(from_ms * 1_000, to_ms * 1_000));
-        (drops && self.spec.cancels).then_some(patience)
+        let is_cancelled = self.rng.percent(percent);
+        let cancel_after = Duration::from_micros(self.rng.between(from_ms * 1_000, to_ms * 1_000));
+        (is_cancelled && self.spec.cancels).then_some(cancel_after)
     }
 
     fn millis(&mut self, from: u64, to: u64) -> Duration {
@@ -221,11 +229,11 @@ impl Task {
     }
 }
 
-/// None if the future was dropped before it completed.
-async fn until_dropped<T>(patience: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
-    match patience {
-        Some(patience) => timeout(patience, work).await.ok(),
-        None => Some(work.await),
+/// Awaits a future. None if it was dropped before it completed.
+async fn until_dropped<T>(cancel_after: Option<Duration>, future: impl Future<Output = T>) -> Option<T> {
+    match cancel_after {
+        Some(cancel_after) => timeout(cancel_after, future).await.ok(),
+        None => Some(future.await),
     }
 }
 
@@ -233,5 +241,5 @@ fn message_of(store: &Store, error: &std::io::Error) -> String {
     format!("the store {}: {error}", store.name)
 }
 
-/// How long to wait for a loss signal that must come.
+/// The timeout for a loss signal that must come.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(5);

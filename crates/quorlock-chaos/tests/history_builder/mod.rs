@@ -1,6 +1,7 @@
-//! Forged histories, written down concisely. Times are milliseconds since the run began.
+//! Builds synthetic histories for the tests of the checker. Times are milliseconds since the start of the
+//! run.
 
-#![allow(dead_code, unreachable_pub)] // Each test program uses its own part of this.
+#![allow(dead_code, unreachable_pub)] // Each test program uses only a part of this.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,7 @@ use quorlock_chaos::history::{
 
 pub const MS: u64 = 1_000_000;
 
-/// When the run begins, on the boot clock.
+/// The start of the run, on the boot clock.
 pub const BOOT: u64 = 5_000_000 * MS;
 
 pub const JUMP: [Effect; 1] = [Effect::ClockStep { micros: 5_000_000 }];
@@ -19,27 +20,26 @@ pub const WIPE: [Effect; 1] = [Effect::DataLoss { locks: true, fences: true }];
 
 /// Asserts that exactly these invariants are violated, and exactly those are excused.
 #[track_caller]
-pub fn check(story: &Story, broken: &[Invariant], expected: &[Invariant]) -> Verdict {
-    let verdict = check_history(&story.history());
+pub fn check(builder: &HistoryBuilder, violated: &[Invariant], excused: &[Invariant]) -> Verdict {
+    let verdict = check_history(&builder.build());
     let mut found: Vec<Invariant> = verdict.violations.iter().map(|violation| violation.invariant).collect();
     found.dedup();
-    assert_eq!(found, broken, "violations: {:#?}", verdict.violations);
-    let excused: Vec<Invariant> = verdict.expected.iter().map(|case| case.invariant).collect();
-    assert_eq!(excused, expected, "expected: {:#?}", verdict.expected);
-    assert_eq!(verdict.passed(), broken.is_empty());
+    assert_eq!(found, violated, "violations: {:#?}", verdict.violations);
+    let found_excused: Vec<Invariant> = verdict.expected.iter().map(|case| case.invariant).collect();
+    assert_eq!(found_excused, excused, "excused: {:#?}", verdict.expected);
+    assert_eq!(verdict.passed(), violated.is_empty());
     verdict
 }
 
-/// A history under construction. Each process that was not killed and is not `silent` records its end, and so does the
-/// run.
+/// Builds a history. The run, and each process that was not killed and is not `unfinished`, record their end.
 #[derive(Clone)]
-pub struct Story {
+pub struct HistoryBuilder {
     pub settings: Settings,
     /// Processes that never record their end.
-    pub silent: Vec<u32>,
-    /// How many nodes the locks could lose when they were granted.
-    pub margin: i32,
-    /// The network that faults to nodes hit; all, if none is named.
+    pub unfinished: Vec<u32>,
+    /// The spare nodes of each lock when it is granted.
+    pub spare_nodes: i32,
+    /// The side of the network that faults of nodes hit; both if `None`.
     pub side: Option<u32>,
     events: Vec<Event>,
     key: String,
@@ -49,9 +49,9 @@ pub struct Story {
     next_fault: u64,
 }
 
-/// Five nodes, a quorum of three, two seconds of probation; locks of a second for `orders:42`.
-pub fn story() -> Story {
-    Story {
+/// Five nodes, a quorum of three, probation of 2 s, and locks on `orders:42` with a ttl of 1 s.
+pub fn builder() -> HistoryBuilder {
+    HistoryBuilder {
         settings: Settings {
             seed: 42,
             replay: "quorlock chaos --servers 5 --clients 3 --duration 10s --seed 42".to_owned(),
@@ -70,8 +70,8 @@ pub fn story() -> Story {
             checks_redundancy: false,
             controls: Vec::new(),
         },
-        silent: Vec::new(),
-        margin: 1,
+        unfinished: Vec::new(),
+        spare_nodes: 1,
         side: None,
         events: Vec::new(),
         key: "orders:42".to_owned(),
@@ -82,7 +82,7 @@ pub fn story() -> Story {
     }
 }
 
-impl Story {
+impl HistoryBuilder {
     pub fn key(&mut self, key: &str) -> &mut Self {
         key.clone_into(&mut self.key);
         self
@@ -98,23 +98,23 @@ impl Story {
         self
     }
 
-    pub fn event(&mut self, at: u64, who: Actor, what: EventKind) -> &mut Self {
-        self.events.push(Event { at: BOOT + at * MS, actor: who, kind: what });
+    pub fn event(&mut self, at: u64, actor: Actor, kind: EventKind) -> &mut Self {
+        self.events.push(Event { at: BOOT + at * MS, actor, kind });
         self
     }
 
-    pub fn say(&mut self, process: u32, attempt: u32, at: u64, what: EventKind) -> &mut Self {
-        self.event(at, Actor::Client { process, task: self.task, attempt }, what)
+    pub fn client_event(&mut self, process: u32, attempt: u32, at: u64, kind: EventKind) -> &mut Self {
+        self.event(at, Actor::Client { process, task: self.task, attempt }, kind)
     }
 
-    pub fn waits(&mut self, process: u32, attempt: u32, at: u64) -> &mut Self {
-        let what = EventKind::Waiting {
+    pub fn waiting(&mut self, process: u32, attempt: u32, at: u64) -> &mut Self {
+        let kind = EventKind::Waiting {
             keys: vec![self.key.clone()],
             kind: self.kind,
             ttl_ms: 1_000,
             wait_ms: 10_000,
         };
-        self.say(process, attempt, at, what)
+        self.client_event(process, attempt, at, kind)
     }
 
     pub fn granted(
@@ -123,53 +123,66 @@ impl Story {
         attempt: u32,
         at: u64,
         deadline: u64,
-        number: Option<u64>,
+        fencing_number: Option<u64>,
     ) -> &mut Self {
-        let nonce = number.map(|_| nonce(process, attempt));
+        let nonce = fencing_number.map(|_| nonce(process, attempt));
         let deadline = BOOT + deadline * MS;
-        self.say(
+        self.client_event(
             process,
             attempt,
             at,
-            EventKind::Granted { deadline, fencing_number: number, nonce, spare_nodes: self.margin },
+            EventKind::Granted { deadline, fencing_number, nonce, spare_nodes: self.spare_nodes },
         )
     }
 
-    /// Waits from 10 ms before, is granted at `at`, and has sent its request 10 ms before that as well.
-    pub fn take(&mut self, process: u32, attempt: u32, at: u64, number: Option<u64>) -> &mut Self {
-        self.waits(process, attempt, at - 10).granted(process, attempt, at, at - 10 + 988, number)
+    /// Requests the lock 10 ms before `at`, and is granted it at `at`.
+    pub fn acquire(&mut self, process: u32, attempt: u32, at: u64, fencing_number: Option<u64>) -> &mut Self {
+        self.waiting(process, attempt, at - 10).granted(process, attempt, at, at - 10 + 988, fencing_number)
     }
 
-    pub fn hold(&mut self, process: u32, attempt: u32, from: u64, to: u64, number: Option<u64>) -> &mut Self {
-        self.take(process, attempt, from, number).release(process, attempt, to)
-    }
-
-    /// An attempt that began at `began` and was granted only at `from`.
-    pub fn slow(
+    pub fn hold(
         &mut self,
         process: u32,
         attempt: u32,
-        began: u64,
         from: u64,
         to: u64,
-        number: Option<u64>,
+        fencing_number: Option<u64>,
     ) -> &mut Self {
-        self.waits(process, attempt, began).granted(process, attempt, from, began + 988, number);
+        self.acquire(process, attempt, from, fencing_number).release(process, attempt, to)
+    }
+
+    /// An attempt that began at `requested_at`, was granted at `from`, and released at `to`.
+    pub fn hold_after_slow_grant(
+        &mut self,
+        process: u32,
+        attempt: u32,
+        requested_at: u64,
+        from: u64,
+        to: u64,
+        fencing_number: Option<u64>,
+    ) -> &mut Self {
+        self.waiting(process, attempt, requested_at).granted(
+            process,
+            attempt,
+            from,
+            requested_at + 988,
+            fencing_number,
+        );
         self.release(process, attempt, to)
     }
 
-    pub fn look(&mut self, process: u32, attempt: u32, at: u64, deadline: u64) -> &mut Self {
-        let (valid, margin) = (true, self.margin);
-        self.say(
+    pub fn validated(&mut self, process: u32, attempt: u32, at: u64, deadline: u64) -> &mut Self {
+        let (valid, spare_nodes) = (true, self.spare_nodes);
+        self.client_event(
             process,
             attempt,
             at,
-            EventKind::Validated { valid, deadline: BOOT + deadline * MS, spare_nodes: margin },
+            EventKind::Validated { valid, deadline: BOOT + deadline * MS, spare_nodes },
         )
     }
 
-    pub fn invalid(&mut self, process: u32, attempt: u32, at: u64) -> &mut Self {
-        self.say(
+    pub fn found_invalid(&mut self, process: u32, attempt: u32, at: u64) -> &mut Self {
+        self.client_event(
             process,
             attempt,
             at,
@@ -178,12 +191,17 @@ impl Story {
     }
 
     pub fn lost(&mut self, process: u32, attempt: u32, at: u64) -> &mut Self {
-        self.say(process, attempt, at, EventKind::Lost { reason: "no renewal got through".to_owned() })
+        self.client_event(
+            process,
+            attempt,
+            at,
+            EventKind::Lost { reason: "no renewal got through".to_owned() },
+        )
     }
 
     pub fn release(&mut self, process: u32, attempt: u32, at: u64) -> &mut Self {
-        self.say(process, attempt, at, EventKind::Releasing);
-        self.say(process, attempt, at + 1, EventKind::Released { confirmed: true })
+        self.client_event(process, attempt, at, EventKind::Releasing);
+        self.client_event(process, attempt, at + 1, EventKind::Released { confirmed: true })
     }
 
     pub fn write(
@@ -191,22 +209,16 @@ impl Story {
         process: u32,
         attempt: u32,
         at: u64,
-        place: u64,
-        number: Option<u64>,
+        position: u64,
+        fencing_number: Option<u64>,
         accepted: bool,
     ) -> &mut Self {
-        let nonce = number.map(|_| nonce(process, attempt));
-        let what = EventKind::Wrote {
-            store: "ledger".to_owned(),
-            position: place,
-            fencing_number: number,
-            nonce,
-            accepted,
-        };
-        self.say(process, attempt, at, what)
+        let nonce = fencing_number.map(|_| nonce(process, attempt));
+        let kind = EventKind::Wrote { store: "ledger".to_owned(), position, fencing_number, nonce, accepted };
+        self.client_event(process, attempt, at, kind)
     }
 
-    /// Applied when it is recorded, and ended when that is recorded.
+    /// A fault that is applied at `from` and ends at `to`.
     pub fn fault(
         &mut self,
         id: u64,
@@ -216,17 +228,17 @@ impl Story {
         to: u64,
         effects: &[Effect],
     ) -> &mut Self {
-        self.fault_of_length(id, kind, nodes, (from, from), (to, to), effects)
+        self.fault_with_spans(id, kind, nodes, (from, from), (to, to), effects)
     }
 
-    /// Applied at some time of the first span, and ended at some time of the second.
-    pub fn fault_of_length(
+    /// A fault that is applied at some time of the first span, and ends at some time of the second.
+    pub fn fault_with_spans(
         &mut self,
         id: u64,
         kind: &str,
         nodes: &[usize],
-        begins: (u64, u64),
-        ends: (u64, u64),
+        applied: (u64, u64),
+        ended: (u64, u64),
         effects: &[Effect],
     ) -> &mut Self {
         let fault = Fault {
@@ -238,19 +250,19 @@ impl Story {
             effects: effects.to_vec(),
             detail: String::new(),
         };
-        self.event(begins.0, Actor::Run, EventKind::Fault(fault)).event(
-            begins.1,
+        self.event(applied.0, Actor::Run, EventKind::Fault(fault)).event(
+            applied.1,
             Actor::Run,
             EventKind::FaultApplied { fault: id },
         );
-        self.event(ends.0, Actor::Run, EventKind::FaultEnding { fault: id }).event(
-            ends.1,
+        self.event(ended.0, Actor::Run, EventKind::FaultEnding { fault: id }).event(
+            ended.1,
             Actor::Run,
             EventKind::FaultEnded { fault: id },
         )
     }
 
-    fn on_client(&mut self, kind: &str, process: u32, from: u64, effect: Effect) -> u64 {
+    fn client_fault(&mut self, kind: &str, process: u32, from: u64, effect: Effect) -> u64 {
         let id = self.next_fault;
         self.next_fault += 1;
         let (nodes, processes, effects) = (Vec::new(), vec![process], vec![effect]);
@@ -261,13 +273,13 @@ impl Story {
     }
 
     pub fn kill(&mut self, process: u32, at: u64) -> &mut Self {
-        self.on_client("kill client", process, at, Effect::Down);
+        self.client_fault("kill client", process, at, Effect::Down);
         self.killed.insert(process);
         self
     }
 
     pub fn stop(&mut self, process: u32, from: u64, to: u64) -> &mut Self {
-        let fault = self.on_client("stop client", process, from, Effect::Paused);
+        let fault = self.client_fault("stop client", process, from, Effect::Paused);
         self.event(to, Actor::Run, EventKind::FaultEnded { fault })
     }
 
@@ -276,14 +288,14 @@ impl Story {
         self.event(at, Actor::Run, EventKind::KeyLeft { node: 0, key, ttl_ms })
     }
 
-    /// The run samples a node, which takes 2 ms, and sees the key: its owner and its fence.
+    /// The run samples the key's owner and fence on a node, which takes 2 ms.
     pub fn sample(&mut self, node: usize, at: u64, owner: Option<&str>, fence: Option<u64>) -> &mut Self {
-        let seen = KeySample { owner: owner.map(str::to_owned), fence };
-        let keys = BTreeMap::from([(self.key.clone(), seen)]);
+        let sample = KeySample { owner: owner.map(str::to_owned), fence };
+        let keys = BTreeMap::from([(self.key.clone(), sample)]);
         self.event(at, Actor::Run, EventKind::Sampled { node, requested_at: BOOT + (at - 2) * MS, keys })
     }
 
-    pub fn history(&self) -> History {
+    pub fn build(&self) -> History {
         let mut events =
             vec![Event { at: BOOT, actor: Actor::Run, kind: EventKind::Settings(self.settings.clone()) }];
         events.extend(self.events.iter().cloned());
@@ -296,9 +308,9 @@ impl Story {
             })
             .collect();
         for (process, task) in clients {
-            if !self.silent.contains(&process) && !self.killed.contains(&process) {
-                let who = Actor::Client { process, task, attempt: u32::MAX };
-                events.push(Event { at: end, actor: who, kind: EventKind::Finished });
+            if !self.unfinished.contains(&process) && !self.killed.contains(&process) {
+                let actor = Actor::Client { process, task, attempt: u32::MAX };
+                events.push(Event { at: end, actor, kind: EventKind::Finished });
             }
         }
         events.push(Event { at: end, actor: Actor::Run, kind: EventKind::Finished });

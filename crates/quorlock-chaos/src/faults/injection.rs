@@ -1,4 +1,4 @@
-//! One planned fault: what exactly, when, and on which nodes or client.
+//! Planned faults: what is injected, when, and on which nodes or client.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,23 +6,23 @@ use std::time::Duration;
 use super::FaultKind;
 use crate::history::Effect;
 
-/// A fault, planned.
+/// A planned fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PlannedFault {
-    /// Since the beginning of the run.
+    /// Since the start of the run.
     pub(crate) at: Duration,
-    pub(crate) lasts: Duration,
-    /// The nodes, all at once; none if it is done to a client.
+    pub(crate) duration: Duration,
+    /// The nodes, all at once; none for a fault of a client.
     pub(crate) nodes: Vec<usize>,
     pub(crate) injection: Injection,
 }
 
-/// What is done.
+/// What is injected, with its parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Injection {
     Kill,
     DataLoss,
-    /// The copy is as old as that.
+    /// The age of the copy.
     StaleData {
         lag: Duration,
     },
@@ -49,8 +49,8 @@ pub(crate) enum Injection {
     },
     AsymmetricPartition {
         sides: Sides,
-        /// Whether the direction from the server is the broken one.
-        is_back: bool,
+        /// Whether replies are blocked, and not requests.
+        blocks_replies: bool,
     },
     Reset {
         sides: Sides,
@@ -64,12 +64,12 @@ pub(crate) enum Injection {
     Truncate {
         sides: Sides,
     },
-    /// Set under the names of locks that are free at that moment, with this ttl or without one.
+    /// Set under the names of free locks, with this ttl or without one.
     StaleKey {
         ttl: Option<Duration>,
     },
     ClockSkew {
-        millionths: i64,
+        ppm: i64,
     },
     ClockJump {
         micros: i64,
@@ -77,20 +77,20 @@ pub(crate) enum Injection {
     ClockOffset {
         micros: i64,
     },
-    /// The number that draws one of the eligible clients.
+    /// `draw` selects one of the eligible clients.
     ClientStop {
         draw: u64,
     },
     ClientKill {
         draw: u64,
-        holds: bool,
+        is_holder: bool,
     },
     BlockRuntime {
         draw: u64,
     },
 }
 
-/// Which sides of the network are affected.
+/// The sides of the network that are affected. Even and odd client processes use different sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sides {
     One(usize),
@@ -100,7 +100,7 @@ pub(crate) enum Sides {
 impl Sides {
     pub(crate) const COUNT: usize = 2;
 
-    pub(crate) fn each(self) -> std::ops::Range<usize> {
+    pub(crate) fn indexes(self) -> std::ops::Range<usize> {
         match self {
             Self::One(side) => side..side + 1,
             Self::Both => 0..Self::COUNT,
@@ -137,7 +137,7 @@ impl Injection {
         }
     }
 
-    /// The one network that it hits, if it hits only one.
+    /// The side of the network that it hits, if it hits only one.
     pub(crate) const fn side(self) -> Option<u32> {
         match self {
             Self::Latency { sides, .. }
@@ -156,17 +156,17 @@ impl Injection {
 
     /// Its effects, as the checker needs them.
     pub(crate) fn effects(self) -> Vec<Effect> {
-        let forgets = Effect::DataLoss { locks: true, fences: true };
+        let data_loss = Effect::DataLoss { locks: true, fences: true };
         match self {
             Self::Kill | Self::ClientKill { .. } => vec![Effect::Down],
-            Self::DataLoss | Self::StaleData { .. } => vec![Effect::Down, forgets],
+            Self::DataLoss | Self::StaleData { .. } => vec![Effect::Down, data_loss],
             Self::Pause | Self::ClientPause { .. } | Self::ClientStop { .. } | Self::BlockRuntime { .. } => {
                 vec![Effect::Paused]
             }
-            Self::Flush => vec![forgets],
+            Self::Flush => vec![data_loss],
             Self::ScriptFlush => Vec::new(),
             Self::MemoryFull { policy: NO_EVICTION } => vec![Effect::RejectsWrites],
-            Self::Failover { .. } | Self::MemoryFull { .. } => vec![Effect::RejectsWrites, forgets],
+            Self::Failover { .. } | Self::MemoryFull { .. } => vec![Effect::RejectsWrites, data_loss],
             Self::Latency { delay, jitter, .. } => {
                 vec![Effect::Slow { ms: 2 * (delay + jitter).as_millis() as u64 }]
             }
@@ -177,7 +177,7 @@ impl Injection {
             | Self::NoRead { .. }
             | Self::Truncate { .. } => vec![Effect::Unreachable],
             Self::StaleKey { .. } => vec![Effect::StaleKey],
-            Self::ClockSkew { millionths } => vec![Effect::ClockRate { ppm: millionths }],
+            Self::ClockSkew { ppm } => vec![Effect::ClockRate { ppm }],
             Self::ClockJump { micros } => vec![Effect::ClockStep { micros }],
             Self::ClockOffset { micros } => vec![Effect::ClockOffset { micros }],
         }
@@ -196,19 +196,23 @@ impl fmt::Display for Injection {
                 let (delay, jitter) = (delay.as_millis(), jitter.as_millis());
                 write!(f, "{delay} to {} ms more in each direction{sides}", delay + jitter)
             }
-            Self::AsymmetricPartition { sides, is_back: true } => write!(f, "replies do not arrive{sides}"),
-            Self::AsymmetricPartition { sides, is_back: false } => write!(f, "commands do not arrive{sides}"),
+            Self::AsymmetricPartition { sides, blocks_replies: true } => {
+                write!(f, "replies do not arrive{sides}")
+            }
+            Self::AsymmetricPartition { sides, blocks_replies: false } => {
+                write!(f, "commands do not arrive{sides}")
+            }
             Self::Partition { sides }
             | Self::Reset { sides }
             | Self::HalfOpen { sides }
             | Self::NoRead { sides }
             | Self::Truncate { sides } => write!(f, "{}", sides.to_string().trim_start_matches(", ")),
-            Self::StaleKey { ttl: Some(life) } => write!(f, "for {} ms", life.as_millis()),
+            Self::StaleKey { ttl: Some(ttl) } => write!(f, "for {} ms", ttl.as_millis()),
             Self::StaleKey { ttl: None } => f.write_str("without a ttl"),
-            Self::ClockSkew { millionths } => write!(f, "{:+} %", millionths / 10_000),
+            Self::ClockSkew { ppm } => write!(f, "{:+} %", ppm / 10_000),
             Self::ClockJump { micros } | Self::ClockOffset { micros } => write!(f, "{:+} ms", micros / 1_000),
-            Self::ClientKill { holds: true, .. } => f.write_str("a holder"),
-            Self::ClientKill { holds: false, .. } => f.write_str("a waiter"),
+            Self::ClientKill { is_holder: true, .. } => f.write_str("a holder"),
+            Self::ClientKill { is_holder: false, .. } => f.write_str("a waiter"),
             _ => Ok(()),
         }
     }
@@ -223,5 +227,5 @@ impl fmt::Display for Sides {
     }
 }
 
-/// Writes fail when memory is full; no data is lost.
+/// The policy with which writes fail when memory is full; no data is lost.
 pub(crate) const NO_EVICTION: &str = "noeviction";

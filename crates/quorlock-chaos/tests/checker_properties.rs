@@ -1,9 +1,9 @@
-//! The checker against whole families of histories: those of a correct lock, those with one violation inserted, and
-//! nonsense.
+//! Property tests of the checker: with histories of a correct lock, histories with one inserted violation,
+//! and inconsistent histories.
 
-mod forge;
+mod history_builder;
 
-use forge::{BOOT, MS, Story, story};
+use history_builder::{BOOT, HistoryBuilder, MS, builder};
 use proptest::prelude::*;
 use quorlock_chaos::checker::{Invariant, check_history};
 use quorlock_chaos::history::{
@@ -19,67 +19,68 @@ enum End {
     Killed,
 }
 
-/// Leases in sequence: the pause before, the duration, the end, and the growth of the number.
+/// Leases in sequence: the pause before, the duration, the end, and the increase of the fencing number.
 fn holds() -> impl Strategy<Value = Vec<(u64, u64, End, u64)>> {
     let end = prop_oneof![6 => Just(End::Released), 2 => Just(End::Lost), 1 => Just(End::Killed)];
     prop::collection::vec((15..200_u64, 3..900_u64, end, 1..1_000_u64), 1..40)
 }
 
-fn modelled(holds: &[(u64, u64, End, u64)]) -> (Story, Vec<(u64, u64)>) {
-    let mut story = story();
+/// The history of these leases, and the time in which each lock was held.
+fn sequential_history(holds: &[(u64, u64, End, u64)]) -> (HistoryBuilder, Vec<(u64, u64)>) {
+    let mut builder = builder();
     let (mut at, mut number) = (100, 0);
     let mut spans = Vec::new();
     for (process, (pause, long, end, more)) in holds.iter().enumerate() {
         let process = process as u32;
         at += pause;
         number += more;
-        story.take(process, 0, at, Some(number));
+        builder.acquire(process, 0, at, Some(number));
         let from = at;
         at += long;
         match end {
-            End::Released => story.release(process, 0, at),
-            End::Killed => story.kill(process, at),
+            End::Released => builder.release(process, 0, at),
+            End::Killed => builder.kill(process, at),
             End::Lost => {
                 at = from + 970;
-                story.lost(process, 0, at)
+                builder.lost(process, 0, at)
             }
         };
         spans.push((from, at));
     }
-    (story, spans)
+    (builder, spans)
 }
 
 proptest! {
     #[test]
-    fn what_a_correct_lock_does_is_never_a_violation(holds in holds()) {
-        let verdict = check_history(&modelled(&holds).0.history());
+    fn a_correct_lock_causes_no_violation(holds in holds()) {
+        let verdict = check_history(&sequential_history(&holds).0.build());
         prop_assert!(verdict.passed() && verdict.expected.is_empty(), "{:#?}", verdict.violations);
     }
 
     #[test]
-    fn a_second_holder_slipped_in_anywhere_is_always_found(holds in holds(), place: prop::sample::Index) {
-        let (mut story, spans) = modelled(&holds);
-        let (from, _) = spans[place.index(spans.len())];
-        story.hold(1_000, 0, from + 1, from + 2, Some(u64::MAX >> 12));
-        let verdict = check_history(&story.history());
+    fn an_inserted_second_holder_is_always_found(holds in holds(), index: prop::sample::Index) {
+        let (mut builder, spans) = sequential_history(&holds);
+        let (from, _) = spans[index.index(spans.len())];
+        builder.hold(1_000, 0, from + 1, from + 2, Some(u64::MAX >> 12));
+        let verdict = check_history(&builder.build());
         let found = verdict.violations.iter().any(|violation| violation.invariant == Invariant::Exclusion);
         prop_assert!(found, "{:#?}", verdict.violations);
     }
 
     #[test]
-    fn a_number_out_of_place_is_always_found(holds in holds(), place: prop::sample::Index) {
-        let (mut story, spans) = modelled(&holds);
-        let (_, to) = spans[place.index(spans.len())];
-        story.hold(1_000, 0, to + 13, to + 14, Some(0));
-        let verdict = check_history(&story.history());
+    fn an_inserted_number_out_of_order_is_always_found(holds in holds(), index: prop::sample::Index) {
+        let (mut builder, spans) = sequential_history(&holds);
+        let (_, to) = spans[index.index(spans.len())];
+        builder.hold(1_000, 0, to + 13, to + 14, Some(0));
+        let verdict = check_history(&builder.build());
         let found = verdict.violations.iter().any(|violation| violation.invariant == Invariant::NumbersOrdered);
         prop_assert!(found, "{:#?}", verdict.violations);
     }
 }
 
-/// Events of every kind that are inconsistent: the history of confused or broken writers.
-fn nonsense() -> impl Strategy<Value = Event> {
-    let what = prop_oneof![
+/// Inconsistent events of every kind, as from faulty writers.
+fn inconsistent_event() -> impl Strategy<Value = Event> {
+    let kind = prop_oneof![
         (0..4_u32, 0..3_000_u64, 0..5_000_u64).prop_map(|(key, ttl_ms, wait_ms)| EventKind::Waiting {
             keys: (0..key).map(|key| format!("key {key}")).collect(),
             kind: if key == 2 { LockKind::Permit { of: 1 } } else { LockKind::Mutex },
@@ -104,7 +105,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
         (0..9_u64, 0..9_usize, -9_000_000..9_000_000_i64).prop_map(|(id, node, by)| EventKind::Fault(
             Fault {
                 id,
-                kind: "nonsense".to_owned(),
+                kind: "inconsistent".to_owned(),
                 nodes: vec![node],
                 side: None,
                 processes: vec![node as u32],
@@ -141,7 +142,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
         Just(EventKind::Abandoned),
         Just(EventKind::Finished),
     ];
-    let who = prop_oneof![
+    let actor = prop_oneof![
         Just(Actor::Run),
         (0..4_u32, 0..2_u32, 0..3_u32).prop_map(|(process, task, attempt)| Actor::Client {
             process,
@@ -149,17 +150,13 @@ fn nonsense() -> impl Strategy<Value = Event> {
             attempt
         })
     ];
-    (0..20_000_u64, who, what).prop_map(|(at, who, what)| Event {
-        at: BOOT + at * MS / 3,
-        actor: who,
-        kind: what,
-    })
+    (0..20_000_u64, actor, kind).prop_map(|(at, actor, kind)| Event { at: BOOT + at * MS / 3, actor, kind })
 }
 
 proptest! {
     #[test]
-    fn nonsense_is_checked_and_drawn_too(events in prop::collection::vec(nonsense(), 0..60), columns in 0..200_usize) {
-        let settings = story().history().events()[0].clone();
+    fn inconsistent_histories_can_be_checked_and_drawn(events in prop::collection::vec(inconsistent_event(), 0..60), columns in 0..200_usize) {
+        let settings = builder().build().events()[0].clone();
         let history = History::new(std::iter::once(settings).chain(events).collect());
         let verdict = check_history(&history);
         prop_assert!(!verdict.to_string().is_empty());
@@ -169,16 +166,23 @@ proptest! {
 }
 
 #[test]
-fn a_hundred_thousand_events_are_checked_in_one_go() {
-    let mut story = story();
+fn a_history_of_a_hundred_thousand_events_can_be_checked() {
+    let mut builder = builder();
     for attempt in 0..25_000_u32 {
         let from = 100 + u64::from(attempt) * 30;
-        story.hold(attempt % 8, attempt, from, from + 10, Some(u64::from(attempt) + 1));
+        builder.hold(attempt % 8, attempt, from, from + 10, Some(u64::from(attempt) + 1));
     }
     for id in 0..500 {
-        story.fault(id, "cut", &[id as usize % 5], id * 1_000, id * 1_000 + 900, &[Effect::Unreachable]);
+        builder.fault(
+            id,
+            "partition",
+            &[id as usize % 5],
+            id * 1_000,
+            id * 1_000 + 900,
+            &[Effect::Unreachable],
+        );
     }
-    let verdict = check_history(&story.history());
+    let verdict = check_history(&builder.build());
     assert!(verdict.passed(), "{:#?}", verdict.violations.first());
     assert_eq!(verdict.acquisitions, 25_000);
     assert!(verdict.totals.events > 100_000);
