@@ -63,7 +63,7 @@ pub enum DialStep {
 impl fmt::Display for DialStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Lookup => "name look-up",
+            Self::Lookup => "name lookup",
             Self::Connection => "connection",
             Self::Tls => "TLS handshake",
             Self::Login => "login",
@@ -93,7 +93,7 @@ pub(crate) async fn dial(
         Ok(server_info) => Ok(DialedNode { connection, server_info }),
         Err(DialError::Excluded(ExclusionReason::Unsupported(_))) if connection.has_read_http() => {
             Err(DialError::Excluded(ExclusionReason::Unsupported(
-                "it answers HTTP, not Redis: is the port right?".into(),
+                "it speaks HTTP, not Redis: is the port right?".into(),
             )))
         }
         Err(error) => Err(error),
@@ -108,10 +108,7 @@ async fn with_deadline<T>(
 ) -> Result<T, DialError> {
     timeout_at(deadline.at, work).await.unwrap_or_else(|_| {
         let hint = if step == DialStep::Tls { MAYBE_NOT_TLS } else { "" };
-        Err(DialError::Unreachable(
-            step,
-            format!("{step}: no answer within {:?}{hint}", deadline.span).into(),
-        ))
+        Err(DialError::Unreachable(step, format!("{step}: no reply within {:?}{hint}", deadline.span).into()))
     })
 }
 
@@ -159,7 +156,7 @@ async fn connect_tcp(addresses: &[SocketAddr], span: Duration) -> Result<TcpStre
                 Err(error) => message_of(&error),
             },
             Ok(Err(error)) => message_of(&error),
-            Err(_) => format!("{}: no answer within {share:?}", DialStep::Connection),
+            Err(_) => format!("{}: no reply within {share:?}", DialStep::Connection),
         };
         if !failures.contains(&failure) {
             failures.push(failure);
@@ -208,10 +205,10 @@ mod tests {
     #[tokio::test]
     async fn a_timeout_names_the_step() {
         for (step, text) in [
-            (DialStep::Lookup, "name look-up: no answer within 10ms"),
-            (DialStep::Connection, "connection: no answer within 10ms"),
-            (DialStep::Tls, "TLS handshake: no answer within 10ms: does it speak TLS? if not, use redis://"),
-            (DialStep::Login, "login: no answer within 10ms"),
+            (DialStep::Lookup, "name lookup: no reply within 10ms"),
+            (DialStep::Connection, "connection: no reply within 10ms"),
+            (DialStep::Tls, "TLS handshake: no reply within 10ms: does it speak TLS? if not, use redis://"),
+            (DialStep::Login, "login: no reply within 10ms"),
         ] {
             let span = Duration::from_millis(10);
             let deadline = DialDeadline { at: Instant::now() + span, span };

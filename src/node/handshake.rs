@@ -279,7 +279,7 @@ impl ReplyError {
             return DialError::Excluded(exclusion);
         }
         let hint =
-            if may_want_tls { format!(" before its first answer: {MAYBE_WANTS_TLS}") } else { String::new() };
+            if may_want_tls { format!(" before its first reply: {MAYBE_WANTS_TLS}") } else { String::new() };
         DialError::Unreachable(DialStep::Login, format!("{error}{hint}").into())
     }
 }

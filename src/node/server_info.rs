@@ -102,14 +102,14 @@ impl ServerInfo {
         }
         warnings.extend(self.write_warning());
         if let Some(reason) = &self.wait_queue_unsupported {
-            warnings.push(format!("cannot call those who wait, who so ask again and again: {reason}"));
+            warnings.push(format!("cannot notify waiters, which poll instead: {reason}"));
         }
         warnings
     }
 
     /// The warning that it rejects writes, which is removed when it accepts one.
     pub(crate) fn write_warning(&self) -> Option<String> {
-        self.write_error.as_ref().map(|error| format!("refuses writes, or did when it was dialed: {error}"))
+        self.write_error.as_ref().map(|error| format!("rejects writes, or did when it was dialed: {error}"))
     }
 
     fn field(&self, name: &str) -> &str {

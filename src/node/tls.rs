@@ -165,10 +165,10 @@ fn dial_error(error: &io::Error) -> DialError {
 pub(super) fn exclusion(error: &io::Error) -> Option<ExclusionReason> {
     let text = match error.get_ref()?.downcast_ref::<Error>()? {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "its certificate is from an authority we do not trust: name the authority's file (CA)".to_owned()
+            "its certificate is from an untrusted authority: give the authority's file (CA)".to_owned()
         }
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "TLS: it asks for a client certificate: name a certificate and its key".to_owned()
+            "TLS: it requires a client certificate: give a certificate and its key".to_owned()
         }
         // The server is shutting down or has an internal error, which may pass.
         Error::AlertReceived(

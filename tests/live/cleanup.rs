@@ -147,7 +147,7 @@ async fn commands_still_unread_on_a_closed_connection_are_released() {
         try_join_all(guards.into_iter().map(Guard::release)).await.expect("two of three");
         eventually("the connection is closed and dialing fails", || async {
             let nodes = redlock.node_status().await;
-            matches!(&nodes[2].state, NodeState::Down(cause) if cause.contains("no answer"))
+            matches!(&nodes[2].state, NodeState::Down(cause) if cause.contains("no reply"))
         })
         .await;
         fleet[2].resume();

@@ -23,7 +23,7 @@ async fn check_unreachable(url: String, step: DialStep, texts: &[&str]) {
 #[tokio::test]
 async fn an_unknown_host_name_is_reported_as_a_failed_lookup() {
     let url = "redis://nowhere.invalid:6379".to_owned();
-    check_unreachable(url, DialStep::Lookup, &["name look-up: "]).await;
+    check_unreachable(url, DialStep::Lookup, &["name lookup: "]).await;
 }
 
 #[tokio::test]
@@ -50,20 +50,19 @@ async fn an_unanswered_connection_is_reported_as_a_timeout() {
         assert!(waiting.len() < 100, "the backlog is never full");
     }
     let url = format!("redis://{address}");
-    check_unreachable(url, DialStep::Connection, &["connection: no answer within 500ms"]).await;
+    check_unreachable(url, DialStep::Connection, &["connection: no reply within 500ms"]).await;
 }
 
 #[tokio::test]
 async fn a_silent_server_is_reported_as_a_login_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    check_unreachable(format!("redis://{address}"), DialStep::Login, &["login: no answer within 500ms"])
-        .await;
+    check_unreachable(format!("redis://{address}"), DialStep::Login, &["login: no reply within 500ms"]).await;
     #[cfg(feature = "tls-rustls")]
     check_unreachable(
         format!("rediss://{address}"),
         DialStep::Tls,
-        &["TLS handshake: no answer within 500ms: does it speak TLS? if not, use redis://"],
+        &["TLS handshake: no reply within 500ms: does it speak TLS? if not, use redis://"],
     )
     .await;
 }
@@ -85,7 +84,7 @@ async fn an_http_server_is_reported() {
         panic!("expected NodesExcluded, got {result:?}")
     };
     let texts = nodes[0].to_string();
-    assert!(texts.contains("it answers HTTP") && !texts.contains("TLS"), "{texts}");
+    assert!(texts.contains("it speaks HTTP") && !texts.contains("TLS"), "{texts}");
 }
 
 #[tokio::test]
@@ -93,6 +92,6 @@ async fn a_server_that_closes_the_connection_at_once_is_reported_with_a_tls_hint
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move { while listener.accept().await.is_ok() {} });
-    let texts = [" before its first answer: does it want TLS? use rediss://"];
+    let texts = [" before its first reply: does it want TLS? use rediss://"];
     check_unreachable(format!("redis://{address}"), DialStep::Login, &texts).await;
 }

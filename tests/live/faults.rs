@@ -150,7 +150,7 @@ async fn a_partitioned_node_receives_its_pending_release_when_it_is_back() {
     let scenario = Scenario::new(3).await;
     let guard = scenario.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("free");
     eventually("every node has the key", || async { guard.spare_nodes() == 1 }).await;
-    scenario.proxies[0].set(0, LinkRules::CUT);
+    scenario.proxies[0].set(0, LinkRules::PARTITIONED);
     guard.release().await.expect("two nodes confirm");
     assert_eq!(crate::support::nodes_with_key(&scenario.cluster, "k"), 1, "the release could not reach it");
     scenario.proxies[0].set(0, LinkRules::OPEN);

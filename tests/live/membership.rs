@@ -100,8 +100,11 @@ async fn two_node_lists_that_share_one_node_do_not_form_two_lock_clusters() {
 async fn a_node_of_another_lock_cluster_with_the_same_settings_is_rejected() {
     let (ours, theirs) = (fenced(3), fenced(3));
     let urls = [ours[0].url(), ours[1].url(), theirs[2].url()];
-    check_invalid_node_list(builder_for(urls).max_ttl(secs(60)), &["another cluster", "a different one"])
-        .await;
+    check_invalid_node_list(
+        builder_for(urls).max_ttl(secs(60)),
+        &["another lock cluster", "a different one"],
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -122,7 +122,7 @@ async fn a_failed_connect_reports_the_state_of_each_node() {
         NodeState::Unverified(None),
         "one of three nodes cannot identify the lock cluster"
     );
-    assert!(matches!(&nodes[2].state, NodeState::Down(cause) if cause.contains("no answer")), "{nodes:?}");
+    assert!(matches!(&nodes[2].state, NodeState::Down(cause) if cause.contains("no reply")), "{nodes:?}");
 }
 
 #[tokio::test]

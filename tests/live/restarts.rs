@@ -140,7 +140,7 @@ async fn check_load(is_partitioned: bool) -> Option<String> {
         .expect("one node has the wait queue");
     let before = commands_in_5_s(&fleet).await;
     if is_partitioned {
-        proxies[queue_node].set(0, LinkRules::CUT);
+        proxies[queue_node].set(0, LinkRules::PARTITIONED);
     }
     fleet[queue_node].command::<()>(&["DEL", "k"]).expect("deleted");
     // One failed attempt by another client.

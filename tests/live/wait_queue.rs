@@ -205,7 +205,7 @@ async fn a_waiter_that_cannot_reach_the_wait_queue_node_is_notified_on_the_next(
         eventually("the wait queue is empty", || async { queue_length(&fleet) == 0 }).await;
 
         let proxy = Proxy::in_front_of(&fleet[node], 1).expect("a port");
-        proxy.set(0, LinkRules::CUT);
+        proxy.set(0, LinkRules::PARTITIONED);
         let mut urls = fleet.urls();
         urls[node] = proxy.url(0);
         let other = builder(&fleet).nodes(urls).connect().await.expect("two of three");
@@ -296,7 +296,7 @@ async fn a_node_that_rejected_writes_at_first_keeps_wait_queues_once_it_accepts_
         let other = builder(&fleet).connect().await.expect("connecting needs no write");
         let is_warned = async || {
             let nodes = other.node_status().await;
-            nodes.iter().any(|node| node.warnings.iter().any(|warning| warning.contains("refuses writes")))
+            nodes.iter().any(|node| node.warnings.iter().any(|warning| warning.contains("rejects writes")))
         };
         eventually("the client warns", || async { is_warned().await }).await;
         set("0");

@@ -88,7 +88,7 @@ async fn a_release_that_misses_the_wait_queue_node_only_delays_the_waiter() {
         let guard = holder.mutex("k").ttl(secs(30)).acquire().await.expect("free");
         eventually("every node has the key", || async { nodes_with_key(&fleet, "k") == 3 }).await;
         let waiter = spawn_waiter(&fleet, &other).await;
-        proxies[node].set(0, LinkRules::CUT);
+        proxies[node].set(0, LinkRules::PARTITIONED);
         guard.release().await.expect("two of three nodes confirm");
         let guard = timeout(secs(8), waiter).await.expect("long before the ttl").expect("no panic");
         guard.release().await.expect("two of three nodes confirm");

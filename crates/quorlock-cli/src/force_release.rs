@@ -166,7 +166,7 @@ fn is_no_lock(inspection: &Inspection) -> bool {
 fn text_of(vote: &Vote) -> String {
     match vote {
         Vote::Granted => "deleted".to_owned(),
-        Vote::NotHeld => "not there".to_owned(),
+        Vote::NotHeld => "not held".to_owned(),
         Vote::HeldByOther { .. } => "of another holder, left alone".to_owned(),
         other => other.to_string(),
     }

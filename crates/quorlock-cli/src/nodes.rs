@@ -34,9 +34,9 @@ pub(crate) fn problem_of(node: &NodeStatus) -> Option<String> {
     (!node.is_voting()).then(|| reason.to_owned())
 }
 
-/// The server's own error if it refuses writes.
+/// The server's own error if it rejects writes.
 pub(crate) fn write_error_of(node: &NodeStatus) -> Option<&str> {
-    node.warnings.iter().map(String::as_str).find(|warning| warning.starts_with("refuses writes"))
+    node.warnings.iter().map(String::as_str).find(|warning| warning.starts_with("rejects writes"))
 }
 
 /// The node as JSON: its state, whether it votes, and why not.

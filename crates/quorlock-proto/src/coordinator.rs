@@ -241,7 +241,7 @@ impl Coordinator {
             }
             if pipeline.link == LinkState::Up && pipeline.has_not_replied_for(now, self.limits.redial_after) {
                 self.actions.push_back(Action::Redial(node));
-                self.on_down(node, "did not answer for too long".into(), now);
+                self.on_down(node, "did not reply for too long".into(), now);
             } else if pipeline.retry_at.is_some_and(|retry| now.is_due(retry)) {
                 self.send_pending_releases(node, now);
             }

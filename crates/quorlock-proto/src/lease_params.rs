@@ -127,7 +127,7 @@ pub enum InvalidLeaseParams {
     #[error("a ttl of {span} is too short: take at least 10 ms, and some seconds over a real network", span = Span(*.0))]
     TtlTooShort(Duration),
     /// The ttl is above a year.
-    #[error("a ttl of {span} is too long: take at most a year; a held lock is renewed by itself", span = Span(*.0))]
+    #[error("a ttl of {span} is too long: take at most a year; a held lock is renewed automatically", span = Span(*.0))]
     TtlTooLong(Duration),
     /// The attempt timeout is zero.
     #[error("an attempt timeout of zero gives no node time to reply: take at least some milliseconds")]
@@ -145,7 +145,7 @@ pub enum InvalidLeaseParams {
         ttl: Duration,
     },
     /// The drift is not between 0 and 0.2.
-    #[error("a drift of {0} makes no sense: take a share from 0 to 0.2, such as 0.01")]
+    #[error("a drift of {0} is out of range: take a fraction from 0 to 0.2, such as 0.01")]
     DriftOutOfRange(String),
 }
 

@@ -139,9 +139,9 @@ impl fmt::Display for Vote {
                 write!(f, "held by another for {} more", Remaining(*remaining))
             }
             Self::HeldByOther { remaining: None } => f.write_str("held by another"),
-            Self::NotHeld => f.write_str("not there"),
-            Self::Fenced(number) => write!(f, "granted as number {number}"),
-            Self::FencedOut { fence } => write!(f, "has given a larger number since: {fence}"),
+            Self::NotHeld => f.write_str("not held"),
+            Self::Fenced(number) => write!(f, "granted with fencing number {number}"),
+            Self::FencedOut { fence } => write!(f, "has granted a larger fencing number since: {fence}"),
             Self::OnProbation { remaining, reason } => {
                 write!(f, "casts no vote for {:.1} s more: {reason}", remaining.as_secs_f64())
             }
@@ -181,19 +181,19 @@ impl fmt::Display for Remaining {
 impl fmt::Display for ReplyFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Timeout => f.write_str("no answer in time"),
+            Self::Timeout => f.write_str("no reply in time"),
             Self::NotWaitedFor => f.write_str("not waited for: the others had decided"),
-            Self::Backlogged => f.write_str("owes earlier answers, so it was not asked"),
+            Self::Backlogged => f.write_str("has not replied to earlier requests, so it was sent no more"),
             Self::Disconnected(cause) => write!(f, "not connected: {cause}"),
-            Self::ConnectionLost => f.write_str("connection lost before the answer"),
+            Self::ConnectionLost => f.write_str("connection lost before the reply"),
             Self::NoScript => f.write_str("has lost its scripts"),
             Self::Unverified => f.write_str(
-                "does not vote yet: more nodes must answer to tell which lock cluster it belongs to (all of them, if \
-                 the cluster is new); see what keeps the others",
+                "does not vote yet: more nodes must reply to verify its lock cluster (all of them, if \
+                 the cluster is new); see the state of the other nodes",
             ),
-            Self::MarkerMismatch => f.write_str("is not what we know; being asked again"),
+            Self::MarkerMismatch => f.write_str("its marker has changed and is being read again"),
             Self::TransientError(message) => write!(f, "cannot vote now: {message}"),
-            Self::UnexpectedReply => f.write_str("an answer that does not fit the question"),
+            Self::UnexpectedReply => f.write_str("a reply that does not fit the request"),
         }
     }
 }
@@ -206,12 +206,12 @@ impl fmt::Display for ExclusionReason {
             Self::DuplicateServer(index) => {
                 write!(f, "the same server as node {}: name each server once", index + 1)
             }
-            Self::AuthFailed(message) => write!(f, "login refused: {message}"),
+            Self::AuthFailed(message) => write!(f, "login failed: {message}"),
             Self::PermissionDenied(message) => write!(f, "permission missing: {message}"),
             Self::EvictionEnabled => f.write_str("evicts keys when memory is full, locks among them: set maxmemory-policy noeviction"),
-            Self::ClusterMismatch(message) => write!(f, "another cluster: {message}"),
+            Self::ClusterMismatch(message) => write!(f, "another lock cluster: {message}"),
             Self::Uninitialized => f.write_str(
-                "blank, and too few others say which cluster it belongs to: bring them up, or declare the cluster (`quorlock init`)",
+                "blank, and too few others know its lock cluster: bring them up, or initialize it (`quorlock init`)",
             ),
             Self::Unsupported(message) => f.write_str(message),
         }
@@ -221,8 +221,8 @@ impl fmt::Display for ExclusionReason {
 impl fmt::Display for ProbationReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NewNode => "new, and not declared fresh (`quorlock init`) before a client met it",
-            Self::PossibleDataLoss => "on probation, for it may have forgotten locks",
+            Self::NewNode => "new, and not initialized (`quorlock init`) before the first client",
+            Self::PossibleDataLoss => "it may have lost its data",
             Self::ClockJump => "its clock jumped",
         })
     }

@@ -163,7 +163,7 @@ impl RedlockBuilder {
         for (option, what, span) in spans {
             if span.is_zero() || span > MAX_TIMEOUT {
                 return Err(InvalidInput::new(format!(
-                    "a {what} of {} makes no sense: take more than zero, and at most an hour",
+                    "a {what} of {} is out of range: take more than zero, and at most an hour",
                     Span(span)
                 ))
                 .of(option));

@@ -78,7 +78,7 @@ Exit codes:
   74   the report, or the results, could not be written
   77   Redis refuses access: password, permission, role
   78   the configuration cannot work (with --dev: QUORLOCK_REDIS_SERVER names no
-       server), or the nodes are another cluster
+       server), or the nodes are another lock cluster
   130  it was interrupted (143 by TERM), and nothing is left: the results are of
        what was done until then
 

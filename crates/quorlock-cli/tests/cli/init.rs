@@ -139,7 +139,7 @@ fn excluded_nodes_and_unreachable_nodes_have_different_messages() {
     let urls_without_password = urls_without_password.collect::<Vec<_>>().join(",");
     let rejected = output(world.quorlock(&["init"]).env("QUORLOCK_NODES", urls_without_password));
     assert_eq!(rejected.code, Some(77), "{rejected:?}");
-    assert_eq!(rejected.stderr.matches("login refused").count(), 3, "{rejected:?}");
+    assert_eq!(rejected.stderr.matches("login failed").count(), 3, "{rejected:?}");
     let nodes = format!("{},{}", world.fleet.nodes(), world.fleet[0].url().replace("127.0.0.1", "localhost"));
     let twice = output(world.quorlock(&["init"]).env("QUORLOCK_NODES", nodes));
     assert_eq!(twice.code, Some(78), "{twice:?}");

@@ -21,7 +21,7 @@ fn a_message_common_to_all_nodes_is_printed_once() {
     let excluded = output(run.env("QUORLOCK_NODES", urls_without_password.collect::<Vec<_>>().join(",")));
     assert_eq!((excluded.code, excluded.stderr.matches("NOAUTH").count()), (Some(77), 1), "{excluded:?}");
     // The nodes that had replied when the outcome was decided: at least a quorum.
-    let one_line = excluded.stderr.matches(": login refused: NOAUTH").count() == 1;
+    let one_line = excluded.stderr.matches(": login failed: NOAUTH").count() == 1;
     assert!(
         one_line && (excluded.stderr.contains("all 5 nodes: ") || excluded.stderr.contains(", 127.0.0.1:")),
         "{excluded:?}"

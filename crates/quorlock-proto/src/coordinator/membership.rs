@@ -48,7 +48,7 @@ impl Coordinator {
             // Replies are out of order: no later reply can be matched to its request.
             (ExpectedReply::Vote { .. } | ExpectedReply::PendingRelease(_), _) => {
                 self.actions.push_back(Action::Redial(node));
-                self.disconnect(node, LinkState::Down(Arc::from("answers out of order")), now);
+                self.disconnect(node, LinkState::Down(Arc::from("replies out of order")), now);
             }
         }
     }

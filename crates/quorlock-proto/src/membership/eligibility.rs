@@ -51,11 +51,11 @@ pub(super) fn eligibility_of(
     };
     let Some(marker) = marker else {
         return Eligibility::Excluded(ExclusionReason::Unsupported(
-            "`quorlock:node` is taken: it holds something that is no marker".into(),
+            "`quorlock:node` holds a value that is not a marker".into(),
         ));
     };
     if marker.config != config {
-        let words = format!("its clients agreed on {}, this client was given {config}", marker.config);
+        let words = format!("its clients have {}, this client has {config}", marker.config);
         return Eligibility::Excluded(ExclusionReason::ClusterMismatch(words.into()));
     }
     match confirmed_cluster {
