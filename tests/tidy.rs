@@ -380,8 +380,7 @@ fn documents_name_files_and_functions_that_exist() {
     for Source { path, text } in sources(is_checked) {
         for (number, line) in text.lines().enumerate().map(|(place, line)| (place + 1, line)) {
             for name in line.split('`').skip(1).step_by(2) {
-                let is_missing = if name.ends_with(".rs") && !name.contains(['*', '{', ' ']) && name.len() > 3
-                {
+                let is_missing = if is_rust(name) && !name.contains(['*', '{', ' ']) {
                     !is_file(name)
                 } else {
                     // Documents for users also name functions of other programs.
