@@ -355,10 +355,10 @@ async fn the_attempt_timeout_is_more_than_zero_and_at_most_a_quarter_of_the_ttl(
     let mutex = || redlock.mutex("a").ttl(Duration::from_secs(4));
     check_acquire_rejected(
         mutex().attempt_timeout(Duration::from_millis(1_001)),
-        &["patience", "quarter", "4s"],
+        &["attempt timeout", "quarter", "4s"],
     )
     .await;
-    check_acquire_rejected(mutex().attempt_timeout(Duration::ZERO), &["patience", "zero"]).await;
+    check_acquire_rejected(mutex().attempt_timeout(Duration::ZERO), &["attempt timeout", "zero"]).await;
 }
 
 #[tokio::test]
