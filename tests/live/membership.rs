@@ -169,7 +169,9 @@ async fn a_node_with_an_invalid_marker_is_excluded_and_its_marker_kept() {
     fleet[2].command::<()>(&["LPUSH", "quorlock:node", "a list"]).expect("set");
     builder(&fleet).connect_timeout(secs(2)).connect().await.expect_err("one of three nodes is no quorum");
     let nodes = builder(&fleet).connect_lazy().expect("valid options").node_status().await;
-    let is_reported = |node: &quorlock::NodeStatus| node.to_string().contains("`quorlock:node` is taken");
+    let is_reported = |node: &quorlock::NodeStatus| {
+        node.to_string().contains("`quorlock:node` holds a value that is not a marker")
+    };
     assert!(nodes[1..].iter().all(is_reported), "{nodes:?}");
     let found: String = fleet[1].command(&["GET", "quorlock:node"]).expect("up");
     assert_eq!(found, "a poem");

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use quorlock::{AcquireError, ConnectError, Event, ExclusionReason, NodeState, Redlock, ReplyFailure, Vote};
-use quorlock_chaos::{Server, Setup};
+use quorlock_chaos::{LinkRules, Proxy, Server, Setup};
 
 use crate::support::{
     LockCluster, blank_servers, builder, client, eventually, fenced, fenced_with_max_ttl, is_up, plain, secs,
@@ -21,6 +21,33 @@ async fn one_server_under_two_urls_is_rejected() {
         panic!("expected InvalidNodeList, got {result:?}")
     };
     assert!(reason.contains("same server"), "{reason}");
+}
+
+/// Otherwise one server casts two votes.
+#[tokio::test]
+async fn a_node_that_returns_while_another_url_reaches_its_server_is_excluded() {
+    let fleet = blank_servers(2);
+    let proxies = [(); 2].map(|()| Proxy::in_front_of(&fleet[0], 1).expect("a port"));
+    let urls = [proxies[0].url(0), proxies[1].url(0), fleet[1].url()];
+    proxies[1].set(0, LinkRules::PARTITIONED);
+    let redlock = Redlock::builder().nodes(urls).plain().connect().await.expect("nodes 0 and 2");
+    let states =
+        || async { redlock.node_status().await.into_iter().map(|node| node.state).collect::<Vec<_>>() };
+    let switch = |down: usize, up: usize| {
+        proxies[down].set(0, LinkRules::PARTITIONED);
+        proxies[down].reset(0);
+        proxies[up].set(0, LinkRules::OPEN);
+        proxies[up].reset(0);
+    };
+    switch(0, 1);
+    eventually("node 1 is up", || async { states().await[1] == NodeState::Up }).await;
+    proxies[0].set(0, LinkRules::OPEN);
+    let duplicate = NodeState::Excluded(ExclusionReason::DuplicateServer(1));
+    eventually("node 0 is dialed again", || async {
+        !matches!(states().await[0], NodeState::Down(_) | NodeState::Connecting)
+    })
+    .await;
+    assert_eq!(states().await[..2], [duplicate, NodeState::Up]);
 }
 
 #[tokio::test]

@@ -109,10 +109,14 @@ impl Driver {
     }
 
     fn on_dialed(&mut self, node: NodeId, info: &ServerInfo, now: DualTimestamp) {
-        let duplicate = self.links.iter().position(|other| {
-            other.is_connected() && other.status.run_id == info.run_id && !info.run_id.is_empty()
+        // The node's own link is connected already, with the run id of its last connection.
+        let duplicate = self.links.iter().enumerate().find(|(index, other)| {
+            *index != node.index()
+                && other.is_connected()
+                && other.status.run_id == info.run_id
+                && !info.run_id.is_empty()
         });
-        if let Some(duplicate) = duplicate.filter(|duplicate| *duplicate != node.index()) {
+        if let Some((duplicate, _)) = duplicate {
             return self.exclude(node, ExclusionReason::DuplicateServer(duplicate as u8), now);
         }
         let link = &mut self.links[node.index()];
