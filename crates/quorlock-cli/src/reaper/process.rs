@@ -153,7 +153,7 @@ impl Reaper {
         while let Some(command) = self.run.next() {
             match command {
                 ReaperCommand::Start(start) if self.run.is_open() => self.start(&start),
-                ReaperCommand::EndAt(time) => self.end_at = time,
+                ReaperCommand::KillAt(time) => self.end_at = time,
                 ReaperCommand::Signal(number) => self.signal(number),
                 ReaperCommand::Term => self.term(),
                 ReaperCommand::Start(_) | ReaperCommand::Kill => self.kill(),

@@ -11,7 +11,7 @@ pub(crate) enum ReaperCommand {
     /// Starts the command. Its stdin comes with the first byte of this.
     Start(StartCommand),
     /// Everything must be over at this time of the boot clock.
-    EndAt(u64),
+    KillAt(u64),
     /// A signal for the command.
     Signal(i32),
     /// The lock is being lost: send TERM, and report unkillable processes.
@@ -79,7 +79,7 @@ impl ReaperCommand {
                 let head = ["start".into()].into_iter().chain(numbers.map(OsString::from));
                 message(head.chain(start.command))
             }
-            Self::EndAt(time) => message(["at".into(), time.to_string().into()]),
+            Self::KillAt(time) => message(["at".into(), time.to_string().into()]),
             Self::Signal(number) => message(["signal".into(), number.to_string().into()]),
             Self::Term => message(["term".into()]),
             Self::Kill => message(["kill".into()]),
@@ -98,7 +98,7 @@ impl ReaperCommand {
                 is_quiet: number::<u8>(fields.next())? != 0,
                 command: fields.collect(),
             }),
-            "at" => Self::EndAt(number(fields.next())?),
+            "at" => Self::KillAt(number(fields.next())?),
             "signal" => Self::Signal(number(fields.next())?),
             "term" => Self::Term,
             "kill" => Self::Kill,
@@ -196,7 +196,7 @@ mod tests {
             [
                 start(unusual_args),
                 start(&[b"x"]),
-                ReaperCommand::EndAt(3),
+                ReaperCommand::KillAt(3),
                 ReaperCommand::Signal(64),
                 ReaperCommand::Term,
                 ReaperCommand::Kill,

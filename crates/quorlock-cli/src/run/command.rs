@@ -215,7 +215,7 @@ impl<'a> Supervisor<'a> {
         let is_ending = matches!(self.stage, Stage::Losing | Stage::Lost);
         if !is_ending && renewed != self.deadline && left_until(self.deadline) > self.lead {
             self.deadline = renewed;
-            self.reaper.send(ReaperCommand::EndAt(self.kill_at()));
+            self.reaper.send(ReaperCommand::KillAt(self.kill_at()));
         }
         let left = left_until(self.deadline);
         if self.stage == Stage::Lost {
