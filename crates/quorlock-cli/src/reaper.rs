@@ -27,7 +27,7 @@ use tokio::net::UnixStream;
 
 pub(crate) use descendants::{Process, of as descendants_of, summary, without};
 pub(crate) use process::reap;
-pub(crate) use wire::{ReaperCommand, ReaperEvent, StartCommand};
+pub(crate) use wire::{ReaperOrder, ReaperEvent, StartCommand};
 
 use wire::MessageBuffer;
 
@@ -73,7 +73,7 @@ impl Reaper {
 
     /// Sends the start command, with the stdin of this process.
     pub(crate) async fn send_start(&mut self, start: StartCommand) -> io::Result<()> {
-        let bytes = ReaperCommand::Start(start).encode();
+        let bytes = ReaperOrder::Start(start).encode();
         let (first, rest) = bytes.split_at(1);
         let stdin = io::stdin();
         let files = [stdin.as_fd()];
@@ -87,7 +87,7 @@ impl Reaper {
 
     /// Sends a command. It is dropped if the socket is full because the reaper is stopped, which then acts on
     /// the last one.
-    pub(crate) fn send(&self, command: ReaperCommand) {
+    pub(crate) fn send(&self, command: ReaperOrder) {
         let _ = self.socket.try_write(&command.encode());
     }
 

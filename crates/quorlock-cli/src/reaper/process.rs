@@ -15,7 +15,7 @@ use rustix::process::{Pid, WaitOptions, getpid, getppid, wait};
 #[cfg(not(target_os = "linux"))]
 use rustix::process::{Signal, kill_process_group};
 
-use super::wire::{ReaperCommand, ReaperEvent, StartCommand};
+use super::wire::{ReaperOrder, ReaperEvent, StartCommand};
 use super::{BECOME, QUIETLY, boot_nanos, this_program};
 use crate::groups::group_of;
 use crate::run::terminal::Terminal;
@@ -152,11 +152,11 @@ impl Reaper {
         }
         while let Some(command) = self.run.next() {
             match command {
-                ReaperCommand::Start(start) if self.run.is_open() => self.start(&start),
-                ReaperCommand::KillAt(time) => self.end_at = time,
-                ReaperCommand::Signal(number) => self.signal(number),
-                ReaperCommand::Term => self.term(),
-                ReaperCommand::Start(_) | ReaperCommand::Kill => self.kill(),
+                ReaperOrder::Start(start) if self.run.is_open() => self.start(&start),
+                ReaperOrder::KillAt(time) => self.end_at = time,
+                ReaperOrder::Signal(number) => self.signal(number),
+                ReaperOrder::Term => self.term(),
+                ReaperOrder::Start(_) | ReaperOrder::Kill => self.kill(),
             }
         }
     }

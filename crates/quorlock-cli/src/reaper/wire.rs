@@ -7,7 +7,7 @@ use rustix::process::Pid;
 
 /// A message from `run`.
 #[derive(Debug, PartialEq)]
-pub(crate) enum ReaperCommand {
+pub(crate) enum ReaperOrder {
     /// Starts the command. Its stdin comes with the first byte of this.
     Start(StartCommand),
     /// Everything must be over at this time of the boot clock.
@@ -64,7 +64,7 @@ pub(crate) enum ReaperEvent {
     },
 }
 
-impl ReaperCommand {
+impl ReaperOrder {
     pub(crate) fn encode(self) -> Vec<u8> {
         match self {
             Self::Start(start) => {
@@ -181,7 +181,7 @@ mod tests {
         let pid = Pid::from_raw(7).expect("a number");
         let start = |command: &[&[u8]]| {
             let command = command.iter().map(|field| OsString::from_vec(field.to_vec())).collect();
-            ReaperCommand::Start(StartCommand {
+            ReaperOrder::Start(StartCommand {
                 end_at: u64::MAX,
                 group: Some(pid),
                 is_shared: true,
@@ -196,18 +196,18 @@ mod tests {
             [
                 start(unusual_args),
                 start(&[b"x"]),
-                ReaperCommand::KillAt(3),
-                ReaperCommand::Signal(64),
-                ReaperCommand::Term,
-                ReaperCommand::Kill,
+                ReaperOrder::KillAt(3),
+                ReaperOrder::Signal(64),
+                ReaperOrder::Term,
+                ReaperOrder::Kill,
             ]
         };
-        let bytes: Vec<u8> = all().into_iter().flat_map(ReaperCommand::encode).collect();
+        let bytes: Vec<u8> = all().into_iter().flat_map(ReaperOrder::encode).collect();
         for size in [1, 3, bytes.len()] {
             let (mut inbox, mut decoded) = (MessageBuffer::default(), Vec::new());
             for part in bytes.chunks(size) {
                 inbox.extend(part);
-                decoded.extend(std::iter::from_fn(|| inbox.next()).map(ReaperCommand::decode));
+                decoded.extend(std::iter::from_fn(|| inbox.next()).map(ReaperOrder::decode));
             }
             assert_eq!(decoded, all().map(Some));
         }

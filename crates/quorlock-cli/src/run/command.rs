@@ -27,7 +27,7 @@ use crate::args::RunArgs;
 use crate::exit::{self, Failure, code_of};
 use crate::groups::{group_of, is_first_of_session};
 use crate::reaper::{
-    self, Process, Reaper, ReaperCommand, ReaperEvent, StartCommand, boot_nanos, descendants_of,
+    self, Process, Reaper, ReaperOrder, ReaperEvent, StartCommand, boot_nanos, descendants_of,
 };
 use crate::signals::{self, Signals};
 
@@ -215,28 +215,28 @@ impl<'a> Supervisor<'a> {
         let is_ending = matches!(self.stage, Stage::Losing | Stage::Lost);
         if !is_ending && renewed != self.deadline && left_until(self.deadline) > self.lead {
             self.deadline = renewed;
-            self.reaper.send(ReaperCommand::KillAt(self.kill_at()));
+            self.reaper.send(ReaperOrder::KillAt(self.kill_at()));
         }
         let left = left_until(self.deadline);
         if self.stage == Stage::Lost {
             return LONGEST_SLEEP;
         }
         if left <= self.lead || !self.guard.is_valid() {
-            self.reaper.send(ReaperCommand::Kill);
+            self.reaper.send(ReaperOrder::Kill);
             self.stage = Stage::Lost;
             return LONGEST_SLEEP;
         }
         if let Stage::Stuck { signal, kill_at } = self.stage
             && kill_at <= boot_nanos()
         {
-            self.reaper.send(ReaperCommand::Kill);
+            self.reaper.send(ReaperOrder::Kill);
             self.stage = Stage::Stuck { signal, kill_at: u64::MAX };
         }
         if self.stage == Stage::Losing {
             return left.saturating_sub(self.lead).clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
         }
         if left <= self.grace {
-            self.reaper.send(ReaperCommand::Term);
+            self.reaper.send(ReaperOrder::Term);
             self.stage = Stage::Losing;
             let nodes = timeout(SHORTEST_SLEEP, self.redlock.node_status()).await.unwrap_or_default();
             self.eprint(&messages::losing(&nodes, left.saturating_sub(self.lead)));

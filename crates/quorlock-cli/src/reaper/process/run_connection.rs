@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use crate::reaper::wire::{MessageBuffer, ReaperCommand, ReaperEvent};
+use crate::reaper::wire::{MessageBuffer, ReaperOrder, ReaperEvent};
 
 pub(super) struct RunConnection {
     /// None once `run` has ended.
@@ -77,8 +77,8 @@ impl RunConnection {
     }
 
     /// The next complete command. A malformed one means KILL.
-    pub(super) fn next(&mut self) -> Option<ReaperCommand> {
-        self.inbox.next().map(|fields| ReaperCommand::decode(fields).unwrap_or(ReaperCommand::Kill))
+    pub(super) fn next(&mut self) -> Option<ReaperOrder> {
+        self.inbox.next().map(|fields| ReaperOrder::decode(fields).unwrap_or(ReaperOrder::Kill))
     }
 
     pub(super) fn take_stdin(&mut self) -> Option<OwnedFd> {

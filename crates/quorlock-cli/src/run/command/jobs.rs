@@ -7,7 +7,7 @@ use rustix::process::{Signal, kill_current_process_group};
 
 use super::{Stage, Supervisor, messages, nanos};
 use crate::groups::{group_of, is_first_of_session, is_session_leader};
-use crate::reaper::{ReaperCommand, boot_nanos};
+use crate::reaper::{ReaperOrder, boot_nanos};
 use crate::run::terminal::Terminal;
 use crate::signals::Caught;
 
@@ -33,7 +33,7 @@ impl Supervisor<'_> {
             return;
         }
         self.passed_on.insert(caught.number);
-        self.reaper.send(ReaperCommand::Signal(caught.number));
+        self.reaper.send(ReaperOrder::Signal(caught.number));
     }
 
     /// Handles a stop of the command. No other process sees it, and the lock is held idle while it lasts.
@@ -60,7 +60,7 @@ impl Supervisor<'_> {
         let group = self.command.and_then(|pid| group_of(Some(pid))).or(self.group);
         // Or the command has the terminal by now, because the event of the stop is older.
         if wants_terminal && group.is_some_and(|group| terminal.lend(group) || terminal.is_with(group)) {
-            self.reaper.send(ReaperCommand::Signal(Signal::CONT.as_raw()));
+            self.reaper.send(ReaperOrder::Signal(Signal::CONT.as_raw()));
             return;
         }
         let was_lent = terminal.was_lent();
@@ -68,7 +68,7 @@ impl Supervisor<'_> {
         let was_continued = has_shell && self.signals.stop_own_group(own_stop);
         // This group may be in the foreground meanwhile, also if another stop hides the CONT.
         if wants_terminal && group.is_some_and(|group| terminal.lend(group)) {
-            self.reaper.send(ReaperCommand::Signal(Signal::CONT.as_raw()));
+            self.reaper.send(ReaperOrder::Signal(Signal::CONT.as_raw()));
             return;
         }
         if wants_terminal && !was_continued {
@@ -77,14 +77,14 @@ impl Supervisor<'_> {
             self.eprint(
                 "the command was stopped, because it uses the terminal in the background: it gets TERM",
             );
-            self.reaper.send(ReaperCommand::Term);
+            self.reaper.send(ReaperOrder::Term);
             return;
         }
         // In the foreground again: restore the loan.
         if let Some(group) = group.filter(|_| was_lent) {
             terminal.lend(group);
         }
-        self.reaper.send(ReaperCommand::Signal(Signal::CONT.as_raw()));
+        self.reaper.send(ReaperOrder::Signal(Signal::CONT.as_raw()));
     }
 
     /// Takes the terminal back, once. Restores its modes if the command was killed and could not.
