@@ -27,7 +27,7 @@ use tokio::net::UnixStream;
 
 pub(crate) use descendants::{Process, of as descendants_of, summary, without};
 pub(crate) use process::reap;
-pub(crate) use wire::{ReaperOrder, ReaperEvent, StartCommand};
+pub(crate) use wire::{ReaperOrder, ReaperEvent, StartOrder};
 
 use wire::MessageBuffer;
 
@@ -72,7 +72,7 @@ impl Reaper {
     }
 
     /// Sends the start command, with the stdin of this process.
-    pub(crate) async fn send_start(&mut self, start: StartCommand) -> io::Result<()> {
+    pub(crate) async fn send_start(&mut self, start: StartOrder) -> io::Result<()> {
         let bytes = ReaperOrder::Start(start).encode();
         let (first, rest) = bytes.split_at(1);
         let stdin = io::stdin();

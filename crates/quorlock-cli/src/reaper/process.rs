@@ -15,7 +15,7 @@ use rustix::process::{Pid, WaitOptions, getpid, getppid, wait};
 #[cfg(not(target_os = "linux"))]
 use rustix::process::{Signal, kill_process_group};
 
-use super::wire::{ReaperOrder, ReaperEvent, StartCommand};
+use super::wire::{ReaperOrder, ReaperEvent, StartOrder};
 use super::{BECOME, QUIETLY, boot_nanos, this_program};
 use crate::groups::group_of;
 use crate::run::terminal::Terminal;
@@ -161,7 +161,7 @@ impl Reaper {
         }
     }
 
-    fn start(&mut self, start: &StartCommand) {
+    fn start(&mut self, start: &StartOrder) {
         self.end_at = start.end_at;
         self.kill_after = start.kill_after;
         self.terminal = self.terminal.take().filter(|_| !start.is_shared);
@@ -232,7 +232,7 @@ impl Reaper {
 }
 
 /// Starts a helper process that unblocks the signals and becomes the command.
-fn spawn(start: &StartCommand, stdin: Option<OwnedFd>) -> io::Result<Pid> {
+fn spawn(start: &StartOrder, stdin: Option<OwnedFd>) -> io::Result<Pid> {
     let number = |pid: Option<Pid>| pid.map_or(0, Pid::as_raw_pid).to_string();
     let mut command = Command::new(this_program()?);
     command.arg(BECOME).arg(if start.is_quiet { QUIETLY } else { "--" });

@@ -9,7 +9,7 @@ use rustix::process::Pid;
 #[derive(Debug, PartialEq)]
 pub(crate) enum ReaperOrder {
     /// Starts the command. Its stdin comes with the first byte of this.
-    Start(StartCommand),
+    Start(StartOrder),
     /// Everything must be over at this time of the boot clock.
     KillAt(u64),
     /// A signal for the command.
@@ -21,7 +21,7 @@ pub(crate) enum ReaperOrder {
 }
 
 #[derive(Debug, PartialEq)]
-pub(crate) struct StartCommand {
+pub(crate) struct StartOrder {
     /// As for [`ReaperCommand::EndAt`]; it is known before the command starts.
     pub(crate) end_at: u64,
     /// The process group that the command joins. None: one that it leads; or the reaper's, if it is shared.
@@ -89,7 +89,7 @@ impl ReaperOrder {
     pub(crate) fn decode(fields: Vec<OsString>) -> Option<Self> {
         let mut fields = fields.into_iter();
         Some(match fields.next()?.to_str()? {
-            "start" => Self::Start(StartCommand {
+            "start" => Self::Start(StartOrder {
                 end_at: number(fields.next())?,
                 group: Pid::from_raw(number(fields.next())?),
                 is_shared: number::<u8>(fields.next())? != 0,
@@ -181,7 +181,7 @@ mod tests {
         let pid = Pid::from_raw(7).expect("a number");
         let start = |command: &[&[u8]]| {
             let command = command.iter().map(|field| OsString::from_vec(field.to_vec())).collect();
-            ReaperOrder::Start(StartCommand {
+            ReaperOrder::Start(StartOrder {
                 end_at: u64::MAX,
                 group: Some(pid),
                 is_shared: true,

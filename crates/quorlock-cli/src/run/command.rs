@@ -27,7 +27,7 @@ use crate::args::RunArgs;
 use crate::exit::{self, Failure, code_of};
 use crate::groups::{group_of, is_first_of_session};
 use crate::reaper::{
-    self, Process, Reaper, ReaperOrder, ReaperEvent, StartCommand, boot_nanos, descendants_of,
+    self, Process, Reaper, ReaperOrder, ReaperEvent, StartOrder, boot_nanos, descendants_of,
 };
 use crate::signals::{self, Signals};
 
@@ -173,7 +173,7 @@ impl<'a> Supervisor<'a> {
                 messages::lost(&self.args.name, "before the command was started"),
             ));
         }
-        let start = StartCommand {
+        let start = StartOrder {
             end_at: self.kill_at(),
             group: self.group,
             is_shared: self.is_shared,
