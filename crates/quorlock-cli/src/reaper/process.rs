@@ -162,11 +162,11 @@ impl Reaper {
     }
 
     fn start(&mut self, start: &StartOrder) {
-        self.end_at = start.end_at;
+        self.end_at = start.kill_time;
         self.kill_after = start.kill_after;
         self.terminal = self.terminal.take().filter(|_| !start.is_shared);
         let stdin = self.run.take_stdin();
-        let failed = if start.end_at <= boot_nanos() {
+        let failed = if start.kill_time <= boot_nanos() {
             ReaperEvent::Failed(None)
         } else {
             match spawn(start, stdin) {

@@ -23,7 +23,7 @@ pub(crate) enum ReaperOrder {
 #[derive(Debug, PartialEq)]
 pub(crate) struct StartOrder {
     /// As for [`ReaperCommand::EndAt`]; it is known before the command starts.
-    pub(crate) end_at: u64,
+    pub(crate) kill_time: u64,
     /// The process group that the command joins. None: one that it leads; or the reaper's, if it is shared.
     pub(crate) group: Option<Pid>,
     /// The group is not the command's own: only the command gets signals.
@@ -69,7 +69,7 @@ impl ReaperOrder {
         match self {
             Self::Start(start) => {
                 let numbers = [
-                    start.end_at.to_string(),
+                    start.kill_time.to_string(),
                     start.group.map_or(0, Pid::as_raw_pid).to_string(),
                     u8::from(start.is_shared).to_string(),
                     start.takes_terminal_from.map_or(0, Pid::as_raw_pid).to_string(),
@@ -90,7 +90,7 @@ impl ReaperOrder {
         let mut fields = fields.into_iter();
         Some(match fields.next()?.to_str()? {
             "start" => Self::Start(StartOrder {
-                end_at: number(fields.next())?,
+                kill_time: number(fields.next())?,
                 group: Pid::from_raw(number(fields.next())?),
                 is_shared: number::<u8>(fields.next())? != 0,
                 takes_terminal_from: Pid::from_raw(number(fields.next())?),
@@ -182,7 +182,7 @@ mod tests {
         let start = |command: &[&[u8]]| {
             let command = command.iter().map(|field| OsString::from_vec(field.to_vec())).collect();
             ReaperOrder::Start(StartOrder {
-                end_at: u64::MAX,
+                kill_time: u64::MAX,
                 group: Some(pid),
                 is_shared: true,
                 takes_terminal_from: None,

@@ -174,7 +174,7 @@ impl<'a> Supervisor<'a> {
             ));
         }
         let start = StartOrder {
-            end_at: self.kill_at(),
+            kill_time: self.kill_at(),
             group: self.group,
             is_shared: self.is_shared,
             takes_terminal_from: self.takes_terminal_from,
