@@ -50,7 +50,7 @@ pub(crate) enum ReaperEvent {
     /// This signal could not be passed on, because the command is another user's.
     NotPassedOn(i32),
     /// These processes still run after the command's end, and got TERM.
-    Left(String),
+    TerminatingLeftovers(String),
     /// These processes cannot be ended, because of this error.
     CannotEnd(String, i32),
     /// These processes are about to be ended, but not the work that other processes do for them.
@@ -115,7 +115,7 @@ impl ReaperEvent {
             Self::Stopped(signal) => ("stopped", vec![signal.to_string()]),
             Self::Exited(status) => ("exited", vec![status.to_string()]),
             Self::NotPassedOn(number) => ("kept", vec![number.to_string()]),
-            Self::Left(names) => ("left", vec![names]),
+            Self::TerminatingLeftovers(names) => ("left", vec![names]),
             Self::CannotEnd(names, error) => ("cannot", vec![names, error.to_string()]),
             Self::Elsewhere(names) => ("elsewhere", vec![names]),
             Self::Done { at, was_late } => ("done", vec![at.to_string(), u8::from(was_late).to_string()]),
@@ -132,7 +132,7 @@ impl ReaperEvent {
             "stopped" => Self::Stopped(number(fields.next())?),
             "exited" => Self::Exited(number(fields.next())?),
             "kept" => Self::NotPassedOn(number(fields.next())?),
-            "left" => Self::Left(text(fields.next())?),
+            "left" => Self::TerminatingLeftovers(text(fields.next())?),
             "cannot" => Self::CannotEnd(text(fields.next())?, number(fields.next())?),
             "elsewhere" => Self::Elsewhere(text(fields.next())?),
             "done" => Self::Done { at: number(fields.next())?, was_late: number::<u8>(fields.next())? != 0 },
@@ -224,7 +224,7 @@ mod tests {
                 ReaperEvent::Failed(None),
                 ReaperEvent::Stopped(21),
                 ReaperEvent::Exited(0x0f00),
-                ReaperEvent::Left(names()),
+                ReaperEvent::TerminatingLeftovers(names()),
                 ReaperEvent::CannotEnd(names(), 1),
                 ReaperEvent::Elsewhere(names()),
                 ReaperEvent::NotPassedOn(12),

@@ -262,7 +262,7 @@ impl<'a> Supervisor<'a> {
                 // Processes that it left run in the background, and typed signals are for this process.
                 self.give_back_terminal();
             }
-            ReaperEvent::Left(names) => self.eprint(&format!(
+            ReaperEvent::TerminatingLeftovers(names) => self.eprint(&format!(
                 "the command has ended, and left {names} still running: TERM now, KILL after {}",
                 humantime::format_duration(self.args.kill_after)
             )),

@@ -61,7 +61,7 @@ impl Reaper {
             return;
         }
         self.report_elsewhere(&left);
-        self.run.send(ReaperEvent::Left(descendants::summary(&left)));
+        self.run.send(ReaperEvent::TerminatingLeftovers(descendants::summary(&left)));
         self.signal_each(&left, Signal::TERM);
         self.signal_each(&left, Signal::CONT);
         self.stage = Stage::Terminating { until: now.saturating_add(self.kill_after) };
