@@ -54,7 +54,7 @@ pub(crate) enum ReaperEvent {
     /// These processes cannot be ended, because of this error.
     CannotEnd(String, i32),
     /// These processes are about to be ended, but not the work that other processes do for them.
-    Elsewhere(String),
+    DelegatedWork(String),
     /// No process is left, except unkillable ones.
     Done {
         /// The time on the boot clock.
@@ -117,7 +117,7 @@ impl ReaperEvent {
             Self::NotPassedOn(number) => ("kept", vec![number.to_string()]),
             Self::TerminatingLeftovers(names) => ("left", vec![names]),
             Self::CannotEnd(names, error) => ("cannot", vec![names, error.to_string()]),
-            Self::Elsewhere(names) => ("elsewhere", vec![names]),
+            Self::DelegatedWork(names) => ("elsewhere", vec![names]),
             Self::Done { at, was_late } => ("done", vec![at.to_string(), u8::from(was_late).to_string()]),
         };
         message([field.into()].into_iter().chain(of.into_iter().map(OsString::from)))
@@ -134,7 +134,7 @@ impl ReaperEvent {
             "kept" => Self::NotPassedOn(number(fields.next())?),
             "left" => Self::TerminatingLeftovers(text(fields.next())?),
             "cannot" => Self::CannotEnd(text(fields.next())?, number(fields.next())?),
-            "elsewhere" => Self::Elsewhere(text(fields.next())?),
+            "elsewhere" => Self::DelegatedWork(text(fields.next())?),
             "done" => Self::Done { at: number(fields.next())?, was_late: number::<u8>(fields.next())? != 0 },
             _ => return None,
         })
@@ -226,7 +226,7 @@ mod tests {
                 ReaperEvent::Exited(0x0f00),
                 ReaperEvent::TerminatingLeftovers(names()),
                 ReaperEvent::CannotEnd(names(), 1),
-                ReaperEvent::Elsewhere(names()),
+                ReaperEvent::DelegatedWork(names()),
                 ReaperEvent::NotPassedOn(12),
                 ReaperEvent::Done { at: u64::MAX, was_late: true },
             ]

@@ -270,7 +270,7 @@ impl<'a> Supervisor<'a> {
                 let error = io::Error::from_raw_os_error(error);
                 self.eprint(&format!("{names} cannot be ended, and would run on without the lock: {error}"));
             }
-            ReaperEvent::Elsewhere(names) => {
+            ReaperEvent::DelegatedWork(names) => {
                 self.eprint(&format!(
                     "ending {names}, but not what others do for it: that may run on without the lock"
                 ));

@@ -129,7 +129,7 @@ impl Reaper {
         let elsewhere: Vec<_> = processes.iter().filter(is_elsewhere).cloned().collect();
         if !elsewhere.is_empty() && !self.elsewhere_reported {
             self.elsewhere_reported = true;
-            self.run.send(ReaperEvent::Elsewhere(descendants::summary(&elsewhere)));
+            self.run.send(ReaperEvent::DelegatedWork(descendants::summary(&elsewhere)));
         }
     }
 }
