@@ -226,7 +226,7 @@ impl Reaper {
         {
             terminal.take_back(true);
         }
-        self.run.send(ReaperEvent::Done { at: boot_nanos(), was_late: self.was_late });
+        self.run.send(ReaperEvent::Done { at: boot_nanos(), reached_kill_time: self.was_late });
         self.is_done = true;
     }
 }

@@ -60,7 +60,7 @@ pub(crate) enum ReaperEvent {
         /// The time on the boot clock.
         at: u64,
         /// It was ended because the deadline had passed.
-        was_late: bool,
+        reached_kill_time: bool,
     },
 }
 
@@ -118,7 +118,7 @@ impl ReaperEvent {
             Self::TerminatingLeftovers(names) => ("left", vec![names]),
             Self::CannotEnd(names, error) => ("cannot", vec![names, error.to_string()]),
             Self::DelegatedWork(names) => ("elsewhere", vec![names]),
-            Self::Done { at, was_late } => ("done", vec![at.to_string(), u8::from(was_late).to_string()]),
+            Self::Done { at, reached_kill_time: was_late } => ("done", vec![at.to_string(), u8::from(was_late).to_string()]),
         };
         message([field.into()].into_iter().chain(of.into_iter().map(OsString::from)))
     }
@@ -135,7 +135,7 @@ impl ReaperEvent {
             "left" => Self::TerminatingLeftovers(text(fields.next())?),
             "cannot" => Self::CannotEnd(text(fields.next())?, number(fields.next())?),
             "elsewhere" => Self::DelegatedWork(text(fields.next())?),
-            "done" => Self::Done { at: number(fields.next())?, was_late: number::<u8>(fields.next())? != 0 },
+            "done" => Self::Done { at: number(fields.next())?, reached_kill_time: number::<u8>(fields.next())? != 0 },
             _ => return None,
         })
     }
@@ -228,7 +228,7 @@ mod tests {
                 ReaperEvent::CannotEnd(names(), 1),
                 ReaperEvent::DelegatedWork(names()),
                 ReaperEvent::NotPassedOn(12),
-                ReaperEvent::Done { at: u64::MAX, was_late: true },
+                ReaperEvent::Done { at: u64::MAX, reached_kill_time: true },
             ]
         };
         let mut inbox = MessageBuffer::default();

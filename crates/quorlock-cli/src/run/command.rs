@@ -189,7 +189,7 @@ impl<'a> Supervisor<'a> {
             tokio::select! {
                 biased;
                 event = self.reaper.next_event() => match event {
-                    Some(ReaperEvent::Done { at, was_late }) => break (at, was_late),
+                    Some(ReaperEvent::Done { at, reached_kill_time }) => break (at, was_late),
                     Some(ReaperEvent::Failed(error)) => return Err(self.not_started(error)),
                     Some(event) => self.on_event(event),
                     None => return self.without_reaper().await,
