@@ -32,7 +32,7 @@ pub(crate) use wire::{ReaperOrder, ReaperEvent, StartOrder};
 use wire::MessageBuffer;
 
 /// `run`'s side of a reaper.
-pub(crate) struct Reaper {
+pub(crate) struct ReaperHandle {
     pub(crate) pid: Pid,
     /// It was reaped, and another process may have its pid.
     pub(crate) has_ended: bool,
@@ -40,7 +40,7 @@ pub(crate) struct Reaper {
     inbox: MessageBuffer,
 }
 
-impl Reaper {
+impl ReaperHandle {
     /// Starts a reaper. The variables are set or removed for the command. It leads a new group, unless it is
     /// to share this one with the command.
     pub(crate) fn start(
@@ -113,7 +113,7 @@ impl Reaper {
     }
 }
 
-impl Drop for Reaper {
+impl Drop for ReaperHandle {
     /// Closes the socket and reaps the reaper, so that no zombie stays.
     fn drop(&mut self) {
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);

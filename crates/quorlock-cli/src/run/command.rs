@@ -27,7 +27,7 @@ use crate::args::RunArgs;
 use crate::exit::{self, Failure, code_of};
 use crate::groups::{group_of, is_first_of_session};
 use crate::reaper::{
-    self, Process, Reaper, ReaperOrder, ReaperEvent, StartOrder, boot_nanos, descendants_of,
+    self, Process, ReaperHandle, ReaperOrder, ReaperEvent, StartOrder, boot_nanos, descendants_of,
 };
 use crate::signals::{self, Signals};
 
@@ -48,7 +48,7 @@ pub(crate) async fn run(
     redlock: &Redlock,
     ttl: Duration,
     signals: &mut Signals,
-) -> Result<(Ended, Reaper), Failure> {
+) -> Result<(Ended, ReaperHandle), Failure> {
     let mut watch = Supervisor::begin(args, (guard, owner), redlock, ttl, signals)?;
     let outcome = watch.run_to_end().await;
     watch.give_back_terminal();
@@ -61,7 +61,7 @@ struct Supervisor<'a> {
     redlock: &'a Redlock,
     signals: &'a mut Signals,
     children: Listener,
-    reaper: Reaper,
+    reaper: ReaperHandle,
     terminal: Option<Terminal>,
     /// Another process of this group was stopped because it used the terminal.
     group_wants_terminal: bool,
@@ -127,7 +127,7 @@ impl<'a> Supervisor<'a> {
         // of the group.
         let hands_on_group = is_shared && is_first_of_session();
         // Started first, because it takes the longest.
-        let reaper = Reaper::start(&args.name, &environment, hands_on_group).map_err(start_failure)?;
+        let reaper = ReaperHandle::start(&args.name, &environment, hands_on_group).map_err(start_failure)?;
         let begins_session =
             args.command.iter().any(|word| Path::new(word).file_name() == Some("setsid".as_ref()));
         let group = match () {
