@@ -50,7 +50,7 @@ impl ReaperHandle {
     ) -> io::Result<Self> {
         let (run_end, reaper_end) = Pair::pair()?;
         let mut command = Command::new(this_program()?);
-        command.arg0(format!("{REAPER_OF}{name:?}"));
+        command.arg0(format!("{ARG0_PREFIX}{name:?}"));
         if !hands_on_group {
             command.process_group(0);
         }
@@ -166,7 +166,7 @@ const BOOT: ClockId = ClockId::Boottime;
 const BOOT: ClockId = ClockId::Monotonic;
 
 /// The process name of a reaper, by which it is recognized. The lock's name follows, shown by `ps`.
-pub(crate) const REAPER_OF: &str = "quorlock: reaper of ";
+pub(crate) const ARG0_PREFIX: &str = "quorlock: reaper of ";
 /// The arguments of the helper processes: to become the command, and to anchor a group.
 pub(crate) const BECOME: &str = "__become";
 pub(crate) const QUIETLY: &str = "-q";
