@@ -46,12 +46,12 @@ impl ReaperHandle {
     pub(crate) fn start(
         name: &str,
         environment: &[(&str, Option<String>)],
-        hands_on_group: bool,
+        shares_group: bool,
     ) -> io::Result<Self> {
         let (run_end, reaper_end) = Pair::pair()?;
         let mut command = Command::new(this_program()?);
         command.arg0(format!("{ARG0_PREFIX}{name:?}"));
-        if !hands_on_group {
+        if !shares_group {
             command.process_group(0);
         }
         command.stdin(Stdio::from(OwnedFd::from(reaper_end)));
