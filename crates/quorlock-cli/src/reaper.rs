@@ -26,7 +26,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
 pub(crate) use descendants::{Process, of as descendants_of, summary, without};
-pub(crate) use process::reap;
+pub(crate) use process::run_main_loop;
 pub(crate) use wire::{ReaperOrder, ReaperEvent, StartOrder};
 
 use wire::MessageBuffer;

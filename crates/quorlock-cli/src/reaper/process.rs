@@ -24,7 +24,7 @@ use ending::UnkillableProcesses;
 use run_connection::RunConnection;
 
 /// Runs the reaper until everything is over. If it cannot start, it exits, and `run` sees that.
-pub(crate) fn reap() -> u8 {
+pub(crate) fn run_main_loop() -> u8 {
     let begun = Reaper::begin();
     begun.map_or(crate::exit::SOFTWARE, |mut reaper| {
         while !reaper.is_done || reaper.run.has_unwritten() {
