@@ -41,7 +41,7 @@ struct Reaper {
     /// Times on the boot clock.
     end_at: u64,
     kill_after: u64,
-    command: Option<Running>,
+    command: Option<UnreapedCommand>,
     stage: Stage,
     /// Taken back if `run` cannot do it.
     terminal: Option<Terminal>,
@@ -54,13 +54,13 @@ struct Reaper {
 }
 
 /// A command that was not reaped yet, so that its pid is still its own.
-struct Running {
+struct UnreapedCommand {
     pid: Pid,
     /// The command's own group, which gets all its signals. None if it is in the group of `run`.
     group: Option<Pid>,
 }
 
-impl Running {
+impl UnreapedCommand {
     /// The command's own group, if it is still in it: then the number is not another group's.
     fn living_group(&self) -> Option<Pid> {
         self.group.filter(|_| group_of(Some(self.pid)) == self.group)
@@ -175,7 +175,7 @@ impl Reaper {
                     if let Some(terminal) = &mut self.terminal {
                         terminal.is_lent_to(group);
                     }
-                    self.command = Some(Running { pid, group: (!start.is_shared).then_some(group) });
+                    self.command = Some(UnreapedCommand { pid, group: (!start.is_shared).then_some(group) });
                     self.run.send(ReaperEvent::Started(pid));
                     // Do not keep a file system busy: the command has the working directory already.
                     let _ = rustix::process::chdir("/");
