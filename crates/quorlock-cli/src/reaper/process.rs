@@ -62,7 +62,7 @@ struct UnreapedCommand {
 
 impl UnreapedCommand {
     /// The command's own group, if it is still in it: then the number is not another group's.
-    fn living_group(&self) -> Option<Pid> {
+    fn group_if_member(&self) -> Option<Pid> {
         self.group.filter(|_| group_of(Some(self.pid)) == self.group)
     }
 }

@@ -26,7 +26,7 @@ impl Reaper {
             return;
         };
         // Not reaped yet, so the pid is still its own, and so is its group while it is in it.
-        let (pid, group) = (command.pid, command.living_group());
+        let (pid, group) = (command.pid, command.group_if_member());
         let sent = match (Signal::from_named_raw(number), group) {
             (None, group) => {
                 send_unnamed(number, group.map_or(pid.as_raw_pid(), |group| -group.as_raw_pid()));
@@ -79,7 +79,7 @@ impl Reaper {
         self.stage = Stage::Killed { pause };
         if let Some(command) = &self.command {
             // The group at once, before a scan.
-            let sent = match command.living_group() {
+            let sent = match command.group_if_member() {
                 Some(group) => kill_process_group(group, Signal::KILL),
                 None => kill_process(command.pid, Signal::KILL),
             };
