@@ -109,7 +109,7 @@ impl Reaper {
         self.sleep();
         while self.signals.read().is_some() {}
         self.run.write();
-        self.handle_commands();
+        self.handle_orders();
         self.wait_for_children();
         if self.is_done {
             return;
@@ -146,7 +146,7 @@ impl Reaper {
     }
 
     /// Executes the commands of `run`. If `run` has ended, kills everything.
-    fn handle_commands(&mut self) {
+    fn handle_orders(&mut self) {
         if !self.run.read() {
             self.kill();
         }
