@@ -85,7 +85,7 @@ impl Reaper {
         #[cfg(target_os = "linux")]
         {
             rustix::process::set_child_subreaper(Some(getpid()))?;
-            rustix::thread::set_name(NAME)?;
+            rustix::thread::set_name(COMM_NAME)?;
         }
         Ok(Self {
             run: RunConnection::on_stdin()?,
@@ -290,7 +290,7 @@ impl Alarm {
 
 /// The name in `ps`. Not the name of the program, so that `pkill quorlock` leaves the reaper alive.
 #[cfg(target_os = "linux")]
-const NAME: &std::ffi::CStr = c"lock-reaper";
+const COMM_NAME: &std::ffi::CStr = c"lock-reaper";
 /// The time for leftovers to end by themselves before they get TERM, such as readers that see the end of a
 /// pipe. In nanoseconds.
 const LINGER: u64 = 200_000_000;
