@@ -27,7 +27,7 @@ use run_connection::RunConnection;
 pub(crate) fn run_main_loop() -> u8 {
     let begun = Reaper::begin();
     begun.map_or(crate::exit::SOFTWARE, |mut reaper| {
-        while !reaper.is_done || reaper.run.has_unwritten() {
+        while !reaper.is_done || reaper.connection.has_unwritten() {
             reaper.poll_once();
         }
         0
@@ -35,7 +35,7 @@ pub(crate) fn run_main_loop() -> u8 {
 }
 
 struct Reaper {
-    run: RunConnection,
+    connection: RunConnection,
     signals: Blocked,
     alarm: Alarm,
     /// Times on the boot clock.
@@ -88,7 +88,7 @@ impl Reaper {
             rustix::thread::set_name(COMM_NAME)?;
         }
         Ok(Self {
-            run: RunConnection::on_stdin()?,
+            connection: RunConnection::on_stdin()?,
             signals,
             alarm: Alarm::new()?,
             end_at: u64::MAX,
@@ -108,7 +108,7 @@ impl Reaper {
     fn poll_once(&mut self) {
         self.sleep();
         while self.signals.read().is_some() {}
-        self.run.write();
+        self.connection.write();
         self.handle_orders();
         self.wait_for_children();
         if self.is_done {
@@ -140,19 +140,19 @@ impl Reaper {
         let left = Duration::from_nanos(next.saturating_sub(boot_nanos())).min(LONGEST_SLEEP);
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         let mut files = vec![PollFd::new(&self.signals, PollFlags::IN)];
-        files.extend(self.run.poll());
+        files.extend(self.connection.poll());
         files.extend(self.alarm.poll());
         let _ = poll(&mut files, Some(&timeout));
     }
 
     /// Executes the commands of `run`. If `run` has ended, kills everything.
     fn handle_orders(&mut self) {
-        if !self.run.read() {
+        if !self.connection.read() {
             self.kill();
         }
-        while let Some(command) = self.run.next() {
+        while let Some(command) = self.connection.next() {
             match command {
-                ReaperOrder::Start(start) if self.run.is_open() => self.start(&start),
+                ReaperOrder::Start(start) if self.connection.is_open() => self.start(&start),
                 ReaperOrder::KillAt(time) => self.end_at = time,
                 ReaperOrder::Signal(number) => self.signal(number),
                 ReaperOrder::Term => self.term(),
@@ -165,7 +165,7 @@ impl Reaper {
         self.end_at = start.kill_time;
         self.kill_after = start.kill_after;
         self.terminal = self.terminal.take().filter(|_| !start.is_shared);
-        let stdin = self.run.take_stdin();
+        let stdin = self.connection.take_stdin();
         let failed = if start.kill_time <= boot_nanos() {
             ReaperEvent::Failed(None)
         } else {
@@ -176,7 +176,7 @@ impl Reaper {
                         terminal.is_lent_to(group);
                     }
                     self.command = Some(UnreapedCommand { pid, group: (!start.is_shared).then_some(group) });
-                    self.run.send(ReaperEvent::Started(pid));
+                    self.connection.send(ReaperEvent::Started(pid));
                     // Do not keep a file system busy: the command has the working directory already.
                     let _ = rustix::process::chdir("/");
                     return;
@@ -184,7 +184,7 @@ impl Reaper {
                 Err(error) => ReaperEvent::Failed(Some(error.raw_os_error().unwrap_or_default())),
             }
         };
-        self.run.send(failed);
+        self.connection.send(failed);
         self.is_done = true;
     }
 
@@ -196,10 +196,10 @@ impl Reaper {
                     let Some(command) = self.command.take_if(|command| command.pid == pid) else { continue };
                     if let Some(signal) = status.stopping_signal() {
                         self.command = Some(command);
-                        self.run.send(ReaperEvent::Stopped(signal));
+                        self.connection.send(ReaperEvent::Stopped(signal));
                         continue;
                     }
-                    self.run.send(ReaperEvent::Exited(status.as_raw()));
+                    self.connection.send(ReaperEvent::Exited(status.as_raw()));
                     if self.stage == Stage::Working {
                         self.stage = Stage::Leftovers { until: boot_nanos() + LINGER };
                     }
@@ -221,12 +221,12 @@ impl Reaper {
         if self.is_done {
             return;
         }
-        if !self.run.is_open()
+        if !self.connection.is_open()
             && let Some(terminal) = &mut self.terminal
         {
             terminal.take_back(true);
         }
-        self.run.send(ReaperEvent::Done { at: boot_nanos(), reached_kill_time: self.was_late });
+        self.connection.send(ReaperEvent::Done { at: boot_nanos(), reached_kill_time: self.was_late });
         self.is_done = true;
     }
 }

@@ -36,7 +36,7 @@ impl Reaper {
             (Some(signal), None) => kill_process(pid, signal),
         };
         if sent == Err(Errno::PERM) {
-            self.run.send(ReaperEvent::NotPassedOn(number));
+            self.connection.send(ReaperEvent::NotPassedOn(number));
         }
     }
 
@@ -61,7 +61,7 @@ impl Reaper {
             return;
         }
         self.report_elsewhere(&left);
-        self.run.send(ReaperEvent::TerminatingLeftovers(descendants::summary(&left)));
+        self.connection.send(ReaperEvent::TerminatingLeftovers(descendants::summary(&left)));
         self.signal_each(&left, Signal::TERM);
         self.signal_each(&left, Signal::CONT);
         self.stage = Stage::Terminating { until: now.saturating_add(self.kill_after) };
@@ -119,7 +119,7 @@ impl Reaper {
     fn cannot_end(&mut self, processes: impl Iterator<Item = Process>) {
         let new: Vec<_> = processes.filter(|it| self.unkillable.0.insert(it.id())).collect();
         if !new.is_empty() {
-            self.run.send(ReaperEvent::CannotEnd(descendants::summary(&new), Errno::PERM.raw_os_error()));
+            self.connection.send(ReaperEvent::CannotEnd(descendants::summary(&new), Errno::PERM.raw_os_error()));
         }
     }
 
@@ -129,7 +129,7 @@ impl Reaper {
         let elsewhere: Vec<_> = processes.iter().filter(is_elsewhere).cloned().collect();
         if !elsewhere.is_empty() && !self.elsewhere_reported {
             self.elsewhere_reported = true;
-            self.run.send(ReaperEvent::DelegatedWork(descendants::summary(&elsewhere)));
+            self.connection.send(ReaperEvent::DelegatedWork(descendants::summary(&elsewhere)));
         }
     }
 }
