@@ -39,7 +39,7 @@ struct Reaper {
     signals: Blocked,
     alarm: Alarm,
     /// Times on the boot clock.
-    end_at: u64,
+    kill_time: u64,
     kill_after: u64,
     command: Option<UnreapedCommand>,
     stage: Stage,
@@ -91,7 +91,7 @@ impl Reaper {
             connection: RunConnection::on_stdin()?,
             signals,
             alarm: Alarm::new()?,
-            end_at: u64::MAX,
+            kill_time: u64::MAX,
             kill_after: 0,
             command: None,
             stage: Stage::Working,
@@ -117,7 +117,7 @@ impl Reaper {
         let now = boot_nanos();
         match self.stage {
             Stage::Killed { .. } => self.kill(),
-            _ if self.end_at <= now => {
+            _ if self.kill_time <= now => {
                 self.was_late = true;
                 self.kill();
             }
@@ -132,8 +132,8 @@ impl Reaper {
 
     fn sleep(&self) {
         let next = match self.stage {
-            Stage::Working => self.end_at,
-            Stage::Leftovers { until } | Stage::Terminating { until } => until.min(self.end_at),
+            Stage::Working => self.kill_time,
+            Stage::Leftovers { until } | Stage::Terminating { until } => until.min(self.kill_time),
             Stage::Killed { pause } => boot_nanos() + pause.as_nanos() as u64,
         };
         self.alarm.set(next);
@@ -153,7 +153,7 @@ impl Reaper {
         while let Some(command) = self.connection.next() {
             match command {
                 ReaperOrder::Start(start) if self.connection.is_open() => self.start(&start),
-                ReaperOrder::KillAt(time) => self.end_at = time,
+                ReaperOrder::KillAt(time) => self.kill_time = time,
                 ReaperOrder::Signal(number) => self.signal(number),
                 ReaperOrder::Term => self.term(),
                 ReaperOrder::Start(_) | ReaperOrder::Kill => self.kill(),
@@ -162,7 +162,7 @@ impl Reaper {
     }
 
     fn start(&mut self, start: &StartOrder) {
-        self.end_at = start.kill_time;
+        self.kill_time = start.kill_time;
         self.kill_after = start.kill_after;
         self.terminal = self.terminal.take().filter(|_| !start.is_shared);
         let stdin = self.connection.take_stdin();
