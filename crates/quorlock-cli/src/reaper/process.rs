@@ -47,7 +47,7 @@ struct Reaper {
     terminal: Option<Terminal>,
     unkillable: UnkillableProcesses,
     /// It was reported that work may go on elsewhere.
-    elsewhere_reported: bool,
+    delegated_work_reported: bool,
     /// The deadline has passed.
     was_late: bool,
     is_done: bool,
@@ -98,7 +98,7 @@ impl Reaper {
             // The terminal of `run`.
             terminal: getppid().and_then(|run| Terminal::open_for(group_of(Some(run))?)),
             unkillable: UnkillableProcesses::default(),
-            elsewhere_reported: false,
+            delegated_work_reported: false,
             was_late: false,
             is_done: false,
         })

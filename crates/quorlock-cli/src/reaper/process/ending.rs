@@ -127,8 +127,8 @@ impl Reaper {
     fn report_elsewhere(&mut self, processes: &[Process]) {
         let is_elsewhere = |it: &&Process| ELSEWHERE.contains(&it.name.as_str());
         let elsewhere: Vec<_> = processes.iter().filter(is_elsewhere).cloned().collect();
-        if !elsewhere.is_empty() && !self.elsewhere_reported {
-            self.elsewhere_reported = true;
+        if !elsewhere.is_empty() && !self.delegated_work_reported {
+            self.delegated_work_reported = true;
             self.connection.send(ReaperEvent::DelegatedWork(descendants::summary(&elsewhere)));
         }
     }
