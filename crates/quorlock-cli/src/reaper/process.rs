@@ -49,7 +49,7 @@ struct Reaper {
     /// It was reported that work may go on elsewhere.
     delegated_work_reported: bool,
     /// The deadline has passed.
-    was_late: bool,
+    reached_kill_time: bool,
     is_done: bool,
 }
 
@@ -99,7 +99,7 @@ impl Reaper {
             terminal: getppid().and_then(|run| Terminal::open_for(group_of(Some(run))?)),
             unkillable: UnkillableProcesses::default(),
             delegated_work_reported: false,
-            was_late: false,
+            reached_kill_time: false,
             is_done: false,
         })
     }
@@ -118,7 +118,7 @@ impl Reaper {
         match self.stage {
             Stage::Killed { .. } => self.kill(),
             _ if self.kill_time <= now => {
-                self.was_late = true;
+                self.reached_kill_time = true;
                 self.kill();
             }
             Stage::Leftovers { until } | Stage::Terminating { until } if now < until => {
@@ -226,7 +226,7 @@ impl Reaper {
         {
             terminal.take_back(true);
         }
-        self.connection.send(ReaperEvent::Done { at: boot_nanos(), reached_kill_time: self.was_late });
+        self.connection.send(ReaperEvent::Done { at: boot_nanos(), reached_kill_time: self.reached_kill_time });
         self.is_done = true;
     }
 }
