@@ -122,7 +122,7 @@ impl Reaper {
                 self.kill();
             }
             Stage::Leftovers { until } | Stage::Terminating { until } if now < until => {
-                self.finish_except_unkillable();
+                self.finish_if_only_unkillable_left();
             }
             Stage::Leftovers { .. } => self.report_leftovers(now),
             Stage::Terminating { .. } => self.kill(),

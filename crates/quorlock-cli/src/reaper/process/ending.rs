@@ -91,11 +91,11 @@ impl Reaper {
         // Also those that could not be ended before: a program can drop its privileges.
         self.signal_each(&descendants::of(getpid()), Signal::KILL);
         self.wait_for_children();
-        self.finish_except_unkillable();
+        self.finish_if_only_unkillable_left();
     }
 
     /// Finishes once only unkillable processes are left. If none is left, reaping children finishes.
-    pub(super) fn finish_except_unkillable(&mut self) {
+    pub(super) fn finish_if_only_unkillable_left(&mut self) {
         let is_over = self.command.as_ref().is_none_or(|command| self.unkillable.has(command.pid));
         if is_over && !self.unkillable.0.is_empty() && self.leftovers().is_empty() {
             self.finish();
