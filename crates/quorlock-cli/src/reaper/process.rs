@@ -124,7 +124,7 @@ impl Reaper {
             Stage::Leftovers { until } | Stage::Terminating { until } if now < until => {
                 self.finish_if_only_unkillable_left();
             }
-            Stage::Leftovers { .. } => self.report_leftovers(now),
+            Stage::Leftovers { .. } => self.terminate_leftovers(now),
             Stage::Terminating { .. } => self.kill(),
             Stage::Working => {}
         }

@@ -54,7 +54,7 @@ impl Reaper {
         }
     }
 
-    pub(super) fn report_leftovers(&mut self, now: u64) {
+    pub(super) fn terminate_leftovers(&mut self, now: u64) {
         let left = self.leftovers();
         if left.is_empty() {
             self.stage = Stage::Leftovers { until: now + LINGER };
