@@ -45,7 +45,7 @@ impl Reaper {
         let all = descendants::of(getpid());
         self.report_elsewhere(&all);
         // Processes that KILL will not end are reported now, while there is time to act.
-        self.cannot_end(all.into_iter().filter(|it| !it.can_be_signalled()));
+        self.report_unkillable(all.into_iter().filter(|it| !it.can_be_signalled()));
         let is_out_of_reach = self.command.as_ref().is_some_and(|command| self.unkillable.has(command.pid));
         if !is_out_of_reach {
             self.signal(Signal::TERM.as_raw());
@@ -85,7 +85,7 @@ impl Reaper {
             };
             if sent == Err(Errno::PERM) {
                 let process = Process::read_or_placeholder(command.pid);
-                self.cannot_end([process].into_iter());
+                self.report_unkillable([process].into_iter());
             }
         }
         // Also those that could not be ended before: a program can drop its privileges.
@@ -112,11 +112,11 @@ impl Reaper {
     fn signal_each(&mut self, processes: &[Process], signal: Signal) {
         let not_permitted: Vec<_> =
             processes.iter().filter(|it| it.signal(signal) == Err(Errno::PERM)).cloned().collect();
-        self.cannot_end(not_permitted.into_iter());
+        self.report_unkillable(not_permitted.into_iter());
     }
 
     /// Reports each unkillable process once.
-    fn cannot_end(&mut self, processes: impl Iterator<Item = Process>) {
+    fn report_unkillable(&mut self, processes: impl Iterator<Item = Process>) {
         let new: Vec<_> = processes.filter(|it| self.unkillable.0.insert(it.id())).collect();
         if !new.is_empty() {
             self.connection.send(ReaperEvent::CannotEnd(descendants::summary(&new), Errno::PERM.raw_os_error()));
