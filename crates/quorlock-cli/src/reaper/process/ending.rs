@@ -43,7 +43,7 @@ impl Reaper {
     /// Sends TERM to the command, because the lock is being lost.
     pub(super) fn term(&mut self) {
         let all = descendants::of(getpid());
-        self.report_elsewhere(&all);
+        self.report_delegated_work(&all);
         // Processes that KILL will not end are reported now, while there is time to act.
         self.report_unkillable(all.into_iter().filter(|it| !it.can_be_signalled()));
         let is_out_of_reach = self.command.as_ref().is_some_and(|command| self.unkillable.has(command.pid));
@@ -60,7 +60,7 @@ impl Reaper {
             self.stage = Stage::Leftovers { until: now + LINGER };
             return;
         }
-        self.report_elsewhere(&left);
+        self.report_delegated_work(&left);
         self.connection.send(ReaperEvent::TerminatingLeftovers(descendants::summary(&left)));
         self.signal_each(&left, Signal::TERM);
         self.signal_each(&left, Signal::CONT);
@@ -73,7 +73,7 @@ impl Reaper {
             // A process that does not die at once may take long: it waits for a disk or the network.
             (pause * 2).min(LONGEST_PAUSE)
         } else {
-            self.report_elsewhere(&descendants::of(getpid()));
+            self.report_delegated_work(&descendants::of(getpid()));
             SHORTEST_PAUSE
         };
         self.stage = Stage::Killed { pause };
@@ -124,7 +124,7 @@ impl Reaper {
     }
 
     /// Reports once the programs whose work may go on elsewhere after they end.
-    fn report_elsewhere(&mut self, processes: &[Process]) {
+    fn report_delegated_work(&mut self, processes: &[Process]) {
         let is_elsewhere = |it: &&Process| ELSEWHERE.contains(&it.name.as_str());
         let elsewhere: Vec<_> = processes.iter().filter(is_elsewhere).cloned().collect();
         if !elsewhere.is_empty() && !self.delegated_work_reported {
