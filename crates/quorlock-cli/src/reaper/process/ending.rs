@@ -125,7 +125,7 @@ impl Reaper {
 
     /// Reports once the programs whose work may go on elsewhere after they end.
     fn report_delegated_work(&mut self, processes: &[Process]) {
-        let is_elsewhere = |it: &&Process| ELSEWHERE.contains(&it.name.as_str());
+        let is_elsewhere = |it: &&Process| DELEGATING_PROGRAMS.contains(&it.name.as_str());
         let elsewhere: Vec<_> = processes.iter().filter(is_elsewhere).cloned().collect();
         if !elsewhere.is_empty() && !self.delegated_work_reported {
             self.delegated_work_reported = true;
@@ -150,7 +150,7 @@ fn send_unnamed(number: i32, target: i32) {
 }
 
 /// Programs whose work is done by other processes, which survive them.
-const ELSEWHERE: [&str; 11] = [
+const DELEGATING_PROGRAMS: [&str; 11] = [
     "at",
     "batch",
     "docker",
