@@ -155,7 +155,7 @@ impl Reaper {
                 ReaperOrder::Start(start) if self.connection.is_open() => self.start(&start),
                 ReaperOrder::KillAt(time) => self.kill_time = time,
                 ReaperOrder::Signal(number) => self.signal(number),
-                ReaperOrder::Term => self.term(),
+                ReaperOrder::Term => self.terminate(),
                 ReaperOrder::Start(_) | ReaperOrder::Kill => self.kill(),
             }
         }

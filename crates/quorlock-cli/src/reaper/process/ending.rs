@@ -41,7 +41,7 @@ impl Reaper {
     }
 
     /// Sends TERM to the command, because the lock is being lost.
-    pub(super) fn term(&mut self) {
+    pub(super) fn terminate(&mut self) {
         let all = descendants::of(getpid());
         self.report_delegated_work(&all);
         // Processes that KILL will not end are reported now, while there is time to act.
