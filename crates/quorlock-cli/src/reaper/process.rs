@@ -173,7 +173,7 @@ impl Reaper {
                 Ok(pid) => {
                     let group = start.group.unwrap_or(pid);
                     if let Some(terminal) = &mut self.terminal {
-                        terminal.is_lent_to(group);
+                        terminal.record_loan_to(group);
                     }
                     self.command = Some(UnreapedCommand { pid, group: (!start.is_shared).then_some(group) });
                     self.connection.send(ReaperEvent::Started(pid));

@@ -251,7 +251,7 @@ impl<'a> Supervisor<'a> {
                 let group = *self.group.get_or_insert(pid);
                 if let Some(terminal) = self.terminal.as_mut().filter(|_| self.takes_terminal_from.is_some())
                 {
-                    terminal.is_lent_to(group);
+                    terminal.record_loan_to(group);
                 }
                 self.wait_for_children();
             }

@@ -56,7 +56,7 @@ impl Terminal {
     }
 
     /// Records that another process lent it to that group.
-    pub(crate) fn is_lent_to(&mut self, group: Pid) {
+    pub(crate) fn record_loan_to(&mut self, group: Pid) {
         self.borrower = group;
     }
 

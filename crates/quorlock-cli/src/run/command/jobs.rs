@@ -94,7 +94,7 @@ impl Supervisor<'_> {
         if let Some(mut terminal) = self.terminal.take() {
             // The command may have taken it without a report.
             if let Some(group) = self.takes_terminal_from.and(self.group) {
-                terminal.is_lent_to(group);
+                terminal.record_loan_to(group);
             }
             terminal.take_back(was_ended && self.command.is_some());
             if self.group_wants_terminal {
