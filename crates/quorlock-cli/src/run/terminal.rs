@@ -61,7 +61,7 @@ impl Terminal {
     }
 
     /// Whether that group is in the foreground.
-    pub(crate) fn is_with(&self, group: Pid) -> bool {
+    pub(crate) fn is_foreground_group(&self, group: Pid) -> bool {
         self.foreground() == Some(group)
     }
 
