@@ -125,9 +125,9 @@ impl<'a> Supervisor<'a> {
         // The first group of a session is orphaned: the terminal does not stop it. A reaper outside of the
         // group would change that, and at the reaper's end the kernel would send HUP to all stopped processes
         // of the group.
-        let hands_on_group = is_shared && is_first_of_session();
+        let reaper_shares_group = is_shared && is_first_of_session();
         // Started first, because it takes the longest.
-        let reaper = ReaperHandle::start(&args.name, &environment, hands_on_group).map_err(start_failure)?;
+        let reaper = ReaperHandle::start(&args.name, &environment, reaper_shares_group).map_err(start_failure)?;
         let begins_session =
             args.command.iter().any(|word| Path::new(word).file_name() == Some("setsid".as_ref()));
         let group = match () {
