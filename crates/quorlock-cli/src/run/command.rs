@@ -49,10 +49,10 @@ pub(crate) async fn run(
     ttl: Duration,
     signals: &mut Signals,
 ) -> Result<(Ended, ReaperHandle), Failure> {
-    let mut watch = Supervisor::begin(args, (guard, owner), redlock, ttl, signals)?;
-    let outcome = watch.run_to_end().await;
-    watch.give_back_terminal();
-    Ok((outcome?, watch.reaper))
+    let mut supervisor = Supervisor::begin(args, (guard, owner), redlock, ttl, signals)?;
+    let outcome = supervisor.run_to_end().await;
+    supervisor.give_back_terminal();
+    Ok((outcome?, supervisor.reaper))
 }
 
 struct Supervisor<'a> {
