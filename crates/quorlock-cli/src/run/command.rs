@@ -95,7 +95,7 @@ enum Stage {
     Losing,
     Lost,
     /// The command needs the terminal, and cannot get it.
-    Stuck {
+    EndingForTerminal {
         signal: Signal,
         kill_at: u64,
     },
@@ -226,11 +226,11 @@ impl<'a> Supervisor<'a> {
             self.stage = Stage::Lost;
             return LONGEST_SLEEP;
         }
-        if let Stage::Stuck { signal, kill_at } = self.stage
+        if let Stage::EndingForTerminal { signal, kill_at } = self.stage
             && kill_at <= boot_nanos()
         {
             self.reaper.send(ReaperOrder::Kill);
-            self.stage = Stage::Stuck { signal, kill_at: u64::MAX };
+            self.stage = Stage::EndingForTerminal { signal, kill_at: u64::MAX };
         }
         if self.stage == Stage::Losing {
             return left.saturating_sub(self.lead).clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
@@ -325,7 +325,7 @@ impl<'a> Supervisor<'a> {
                 messages::lost(&self.args.name, "before the command had ended"),
             ));
         }
-        if let Stage::Stuck { signal, .. } = self.stage {
+        if let Stage::EndingForTerminal { signal, .. } = self.stage {
             return Ok(Ended { code: 128 + signal.as_raw() as u8, signal: None, is_for_own_group: false });
         }
         let Some(status) = self.status else {
