@@ -97,7 +97,7 @@ enum Stage {
     /// The command needs the terminal, and cannot get it.
     EndingForTerminal {
         signal: Signal,
-        kill_at: u64,
+        send_kill_at: u64,
     },
 }
 
@@ -226,11 +226,11 @@ impl<'a> Supervisor<'a> {
             self.stage = Stage::Lost;
             return LONGEST_SLEEP;
         }
-        if let Stage::EndingForTerminal { signal, kill_at } = self.stage
+        if let Stage::EndingForTerminal { signal, send_kill_at: kill_at } = self.stage
             && kill_at <= boot_nanos()
         {
             self.reaper.send(ReaperOrder::Kill);
-            self.stage = Stage::EndingForTerminal { signal, kill_at: u64::MAX };
+            self.stage = Stage::EndingForTerminal { signal, send_kill_at: u64::MAX };
         }
         if self.stage == Stage::Losing {
             return left.saturating_sub(self.lead).clamp(SHORTEST_SLEEP, LONGEST_SLEEP);

@@ -73,7 +73,7 @@ impl Supervisor<'_> {
         }
         if wants_terminal && !was_continued {
             let kill_at = boot_nanos().saturating_add(nanos(self.args.kill_after));
-            self.stage = Stage::EndingForTerminal { signal, kill_at };
+            self.stage = Stage::EndingForTerminal { signal, send_kill_at: kill_at };
             self.eprint(
                 "the command was stopped, because it uses the terminal in the background: it gets TERM",
             );
