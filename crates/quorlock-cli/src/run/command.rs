@@ -76,7 +76,7 @@ struct Supervisor<'a> {
     /// The status of the command, once it has ended.
     status: Option<ExitStatus>,
     /// Signals that were passed on.
-    passed_on: BTreeSet<i32>,
+    received_by_command: BTreeSet<i32>,
     /// A signal for this process after the command's end.
     signal_for_run: Option<Signal>,
     /// The command had the terminal when it ended.
@@ -156,7 +156,7 @@ impl<'a> Supervisor<'a> {
             unrelated,
             command: None,
             status: None,
-            passed_on: BTreeSet::new(),
+            received_by_command: BTreeSet::new(),
             signal_for_run: None,
             had_terminal: false,
             stage: Stage::Working,
@@ -333,7 +333,7 @@ impl<'a> Supervisor<'a> {
             return Ok(Ended { code: exit::SOFTWARE, signal: None, is_for_own_group: false });
         };
         let died_of = status.signal().and_then(Signal::from_named_raw);
-        let was_sent = |signal: &Signal| self.passed_on.contains(&signal.as_raw());
+        let was_sent = |signal: &Signal| self.received_by_command.contains(&signal.as_raw());
         let is_for_own_group = self.had_terminal
             && died_of
                 .is_some_and(|signal| matches!(signal, Signal::INT | Signal::QUIT) && !was_sent(&signal));

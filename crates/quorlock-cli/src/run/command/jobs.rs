@@ -23,7 +23,7 @@ impl Supervisor<'_> {
         let is_for_all = caught.is_typed && !(caught.is(Signal::HUP) && is_session_leader());
         // A command that was not started yet has not received it.
         if self.is_shared && is_for_all && self.command.is_some() {
-            self.passed_on.insert(caught.number);
+            self.received_by_command.insert(caught.number);
             return;
         }
         // These are for a process that uses the terminal. If it is another one of this group, it continues
@@ -32,7 +32,7 @@ impl Supervisor<'_> {
             self.group_wants_terminal = true;
             return;
         }
-        self.passed_on.insert(caught.number);
+        self.received_by_command.insert(caught.number);
         self.reaper.send(ReaperOrder::Signal(caught.number));
     }
 
