@@ -60,7 +60,7 @@ struct Supervisor<'a> {
     guard: &'a Guard,
     redlock: &'a Redlock,
     signals: &'a mut Signals,
-    children: Listener,
+    child_signals: Listener,
     reaper: ReaperHandle,
     terminal: Option<Terminal>,
     /// Another process of this group was stopped because it used the terminal.
@@ -146,7 +146,7 @@ impl<'a> Supervisor<'a> {
             guard,
             redlock,
             signals,
-            children,
+            child_signals: children,
             reaper,
             terminal,
             group_wants_terminal: false,
@@ -195,7 +195,7 @@ impl<'a> Supervisor<'a> {
                     None => return self.without_reaper().await,
                 },
                 caught = self.signals.next() => self.pass_on(caught),
-                _ = self.children.recv() => self.wait_for_children(),
+                _ = self.child_signals.recv() => self.wait_for_children(),
                 () = sleep(sleep_for) => {}
                 () = self.guard.lost(), if self.stage == Stage::Working => {}
             }
