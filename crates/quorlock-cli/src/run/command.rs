@@ -71,7 +71,7 @@ struct Supervisor<'a> {
     group: Option<Pid>,
     is_shared: bool,
     /// Descendants of this process that are not of the command.
-    unrelated: BTreeSet<(i32, u64)>,
+    unrelated_processes: BTreeSet<(i32, u64)>,
     command: Option<Pid>,
     /// The status of the command, once it has ended.
     status: Option<ExitStatus>,
@@ -153,7 +153,7 @@ impl<'a> Supervisor<'a> {
             takes_terminal_from: borrows_from,
             group,
             is_shared,
-            unrelated,
+            unrelated_processes: unrelated,
             command: None,
             status: None,
             received_by_command: BTreeSet::new(),

@@ -53,7 +53,7 @@ impl Supervisor<'_> {
 
     /// The command's processes: those that can be signalled, and those that cannot.
     fn rest(&self) -> (Vec<Process>, Vec<Process>) {
-        let all = without(descendants_of(getpid()), &self.unrelated);
+        let all = without(descendants_of(getpid()), &self.unrelated_processes);
         all.into_iter().partition(Process::can_be_signalled)
     }
 
