@@ -174,7 +174,7 @@ impl<'a> Supervisor<'a> {
             ));
         }
         let start = StartOrder {
-            kill_time: self.kill_at(),
+            kill_time: self.kill_time(),
             group: self.group,
             is_shared: self.is_shared,
             takes_terminal_from: self.takes_terminal_from,
@@ -215,7 +215,7 @@ impl<'a> Supervisor<'a> {
         let is_ending = matches!(self.stage, Stage::Losing | Stage::Lost);
         if !is_ending && renewed != self.deadline && left_until(self.deadline) > self.lead {
             self.deadline = renewed;
-            self.reaper.send(ReaperOrder::KillAt(self.kill_at()));
+            self.reaper.send(ReaperOrder::KillAt(self.kill_time()));
         }
         let left = left_until(self.deadline);
         if self.stage == Stage::Lost {
@@ -317,7 +317,7 @@ impl<'a> Supervisor<'a> {
         let was_taken = !self.guard.is_valid() && left_until(self.deadline) > Duration::ZERO;
         let is_lost = matches!(self.stage, Stage::Losing | Stage::Lost)
             || was_late
-            || at >= self.kill_at()
+            || at >= self.kill_time()
             || was_taken;
         if is_lost {
             return Err(Failure::new(
@@ -352,7 +352,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// The time at which the reaper kills everything, also without this process.
-    fn kill_at(&self) -> u64 {
+    fn kill_time(&self) -> u64 {
         self.deadline.saturating_sub(nanos(self.lead))
     }
 
