@@ -364,7 +364,7 @@ impl<'a> Supervisor<'a> {
         let line = format!("{}: {message}", exit::lock(&self.args.name));
         let stderr = io::stderr();
         let mut file = [PollFd::new(&stderr, PollFlags::OUT)];
-        if poll(&mut file, Some(&NOW)).is_ok_and(|count| count > 0) {
+        if poll(&mut file, Some(&NO_WAIT)).is_ok_and(|count| count > 0) {
             exit::eprint_line(&line);
         } else {
             drop(thread::Builder::new().spawn(move || exit::eprint_line(&line)));
@@ -395,6 +395,6 @@ fn left_until(deadline: u64) -> Duration {
 const KILL_LEAD: Duration = Duration::from_millis(200);
 const SHORTEST_SLEEP: Duration = Duration::from_millis(2);
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
-const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// The time between two scans for processes to end.
 const LEFTOVER_INTERVAL: Duration = Duration::from_millis(10);
