@@ -204,7 +204,7 @@ impl<'a> Supervisor<'a> {
         while let Some(caught) = self.signals.try_next() {
             self.pass_on(caught);
         }
-        self.ended(at, was_late)
+        self.outcome(at, was_late)
     }
 
     /// Sends TERM and KILL in time. Returns the time until the next check.
@@ -312,7 +312,7 @@ impl<'a> Supervisor<'a> {
 
     /// The outcome of a command that ended at this time of the boot clock. `was_late`: the reaper killed it
     /// at the deadline, because this process had not.
-    fn ended(&self, at: u64, was_late: bool) -> Result<Ended, Failure> {
+    fn outcome(&self, at: u64, was_late: bool) -> Result<Ended, Failure> {
         // An expired deadline after the end is harmless; a lock that was lost before its deadline is not.
         let was_taken = !self.guard.is_valid() && left_until(self.deadline) > Duration::ZERO;
         let is_lost = matches!(self.stage, Stage::Losing | Stage::Lost)
