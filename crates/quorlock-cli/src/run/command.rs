@@ -255,7 +255,7 @@ impl<'a> Supervisor<'a> {
                 }
                 self.wait_for_children();
             }
-            ReaperEvent::Stopped(number) => self.stopped(number),
+            ReaperEvent::Stopped(number) => self.handle_stop(number),
             ReaperEvent::Exited(status) => {
                 self.status = Some(ExitStatus::from_raw(status));
                 self.had_terminal = self.terminal.as_ref().is_some_and(Terminal::is_lent);

@@ -37,7 +37,7 @@ impl Supervisor<'_> {
     }
 
     /// Handles a stop of the command. No other process sees it, and the lock is held idle while it lasts.
-    pub(super) fn stopped(&mut self, number: i32) {
+    pub(super) fn handle_stop(&mut self, number: i32) {
         let Some(signal) = Signal::from_named_raw(number).filter(|_| self.stage == Stage::Working) else {
             return;
         };
