@@ -192,7 +192,7 @@ impl<'a> Supervisor<'a> {
                     Some(ReaperEvent::Done { at, reached_kill_time }) => break (at, was_late),
                     Some(ReaperEvent::Failed(error)) => return Err(self.not_started(error)),
                     Some(event) => self.on_event(event),
-                    None => return self.without_reaper().await,
+                    None => return self.end_without_reaper().await,
                 },
                 caught = self.signals.next() => self.pass_on(caught),
                 _ = self.child_signals.recv() => self.wait_for_children(),

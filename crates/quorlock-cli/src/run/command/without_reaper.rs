@@ -10,7 +10,7 @@ use crate::reaper::{Process, ReaperEvent, boot_nanos, descendants_of, summary, w
 
 impl Supervisor<'_> {
     /// Ends all processes now, because without the reaper they would outlive a killed `run`.
-    pub(super) async fn without_reaper(&mut self) -> Result<Ended, Failure> {
+    pub(super) async fn end_without_reaper(&mut self) -> Result<Ended, Failure> {
         // Its children become children of this process only when it has ended. It no longer reads commands.
         if !self.reaper.has_ended {
             let _ = kill_process(self.reaper.pid, Signal::KILL);
