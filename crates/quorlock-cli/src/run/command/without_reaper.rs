@@ -36,7 +36,7 @@ impl Supervisor<'_> {
             if boot_nanos() >= kill_at || left_until(self.deadline) <= self.lead || !self.guard.is_valid() {
                 self.send_all(Signal::KILL);
             }
-            let (left, out_of_reach) = self.rest();
+            let (left, out_of_reach) = self.command_processes();
             if !out_of_reach.is_empty() && !is_reported {
                 self.on_event(ReaperEvent::CannotEnd(summary(&out_of_reach), Errno::PERM.raw_os_error()));
                 is_reported = true;
@@ -52,13 +52,13 @@ impl Supervisor<'_> {
     }
 
     /// The command's processes: those that can be signalled, and those that cannot.
-    fn rest(&self) -> (Vec<Process>, Vec<Process>) {
+    fn command_processes(&self) -> (Vec<Process>, Vec<Process>) {
         let all = without(descendants_of(getpid()), &self.unrelated_processes);
         all.into_iter().partition(Process::can_be_signalled)
     }
 
     fn send_all(&self, signal: Signal) {
-        for process in self.rest().0 {
+        for process in self.command_processes().0 {
             let _ = process.signal(signal).and_then(|()| process.signal(Signal::CONT));
         }
     }
