@@ -19,7 +19,7 @@ pub(crate) struct FaultWindow<'a> {
     pub(crate) span: Span,
     pub(crate) has_ended: bool,
     /// When it was fully applied, at the latest.
-    began_at: u64,
+    applied_by: u64,
     /// When its end began, at the earliest.
     ending_at: u64,
 }
@@ -64,17 +64,17 @@ impl<'a> World<'a> {
                 // now on.
                 EventKind::Fault(fault) => {
                     let span = Span { from: *at, to };
-                    windows.push(FaultWindow { fault, span, has_ended: false, began_at: to, ending_at: *at });
+                    windows.push(FaultWindow { fault, span, has_ended: false, applied_by: to, ending_at: *at });
                 }
                 EventKind::FaultApplied { fault } => {
-                    update_window(&mut windows, *fault, |window| window.began_at = *at);
+                    update_window(&mut windows, *fault, |window| window.applied_by = *at);
                 }
                 EventKind::FaultEnding { fault } => {
                     update_window(&mut windows, *fault, |window| window.ending_at = *at);
                 }
                 EventKind::FaultEnded { fault } => update_window(&mut windows, *fault, |window| {
                     window.span.to = *at;
-                    window.began_at = window.began_at.min(*at);
+                    window.applied_by = window.applied_by.min(*at);
                     window.has_ended = true;
                 }),
                 EventKind::RuntimeStalled { millis } => {
@@ -323,7 +323,7 @@ impl FaultWindow<'_> {
     /// When the clock was set, as a span, and by how many microseconds. A step happens between the event that
     /// announces it and the event that confirms it. On a busy machine that span can be long.
     fn steps(&self) -> impl Iterator<Item = (Span, i64)> {
-        let applied = Span { from: self.span.from, to: self.began_at };
+        let applied = Span { from: self.span.from, to: self.applied_by };
         let reverted = self.has_ended.then_some(Span { from: self.ending_at, to: self.span.to });
         self.fault.effects.iter().flat_map(move |effect| {
             let micros = if let Effect::ClockStep { micros } = effect { *micros } else { 0 };
