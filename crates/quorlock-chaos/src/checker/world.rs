@@ -21,7 +21,7 @@ pub(crate) struct FaultWindow<'a> {
     /// When it was fully applied, at the latest.
     applied_by: u64,
     /// When its end began, at the earliest.
-    ending_at: u64,
+    ends_from: u64,
 }
 
 /// The run's settings and faults.
@@ -64,13 +64,13 @@ impl<'a> World<'a> {
                 // now on.
                 EventKind::Fault(fault) => {
                     let span = Span { from: *at, to };
-                    windows.push(FaultWindow { fault, span, has_ended: false, applied_by: to, ending_at: *at });
+                    windows.push(FaultWindow { fault, span, has_ended: false, applied_by: to, ends_from: *at });
                 }
                 EventKind::FaultApplied { fault } => {
                     update_window(&mut windows, *fault, |window| window.applied_by = *at);
                 }
                 EventKind::FaultEnding { fault } => {
-                    update_window(&mut windows, *fault, |window| window.ending_at = *at);
+                    update_window(&mut windows, *fault, |window| window.ends_from = *at);
                 }
                 EventKind::FaultEnded { fault } => update_window(&mut windows, *fault, |window| {
                     window.span.to = *at;
@@ -324,7 +324,7 @@ impl FaultWindow<'_> {
     /// announces it and the event that confirms it. On a busy machine that span can be long.
     fn steps(&self) -> impl Iterator<Item = (Span, i64)> {
         let applied = Span { from: self.span.from, to: self.applied_by };
-        let reverted = self.has_ended.then_some(Span { from: self.ending_at, to: self.span.to });
+        let reverted = self.has_ended.then_some(Span { from: self.ends_from, to: self.span.to });
         self.fault.effects.iter().flat_map(move |effect| {
             let micros = if let Effect::ClockStep { micros } = effect { *micros } else { 0 };
             [Some((applied, micros)), reverted.map(|when| (when, -micros))].into_iter().flatten()
