@@ -25,14 +25,14 @@ use std::collections::BTreeMap;
 pub use verdict::{ControlResult, ExcusedViolation, Invariant, Totals, Verdict, Violation, counted, times};
 
 pub(crate) use lock_attempt::{Grant, LockAttempt, lock_attempts};
-pub(crate) use world::{Span, World};
+pub(crate) use world::{Span, RunFacts};
 
 use crate::history::History;
 
 /// Checks every invariant against a history.
 #[must_use]
 pub fn check_history(history: &History) -> Verdict {
-    let Some(world) = World::of(history) else {
+    let Some(world) = RunFacts::of(history) else {
         return Verdict::incomplete("the history has no settings, so no invariant can be checked");
     };
     let attempts = lock_attempts(history, &world);
@@ -83,7 +83,7 @@ impl Findings {
         }
     }
 
-    fn verdict(mut self, history: &History, world: &World<'_>, attempts: &[LockAttempt<'_>]) -> Verdict {
+    fn verdict(mut self, history: &History, world: &RunFacts<'_>, attempts: &[LockAttempt<'_>]) -> Verdict {
         self.violations.sort_by_key(|violation| violation.at);
         let expected: Vec<ExcusedViolation> = self.expected.into_values().collect();
         let controls = world.settings.controls.iter().map(|control| ControlResult {
@@ -120,7 +120,7 @@ impl Findings {
 }
 
 /// Formats a time as seconds since the start of the run.
-pub(crate) fn format_time(world: &World<'_>, at: u64) -> String {
+pub(crate) fn format_time(world: &RunFacts<'_>, at: u64) -> String {
     format!("{:.3} s", at.saturating_sub(world.from) as f64 / 1e9)
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Invariant, LockAttempt, Span, World, format_time, millis};
+use super::{Findings, Invariant, LockAttempt, Span, RunFacts, format_time, millis};
 use crate::history::LockKind;
 
-pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
+pub(super) fn check(world: &RunFacts<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
     let mut holds: BTreeMap<&str, Vec<(Span, &LockAttempt<'_>)>> = BTreeMap::new();
     for attempt in attempts {
         let Some(span) = attempt.held_span() else { continue };
@@ -29,7 +29,7 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
 
 /// Reports two locks that exclude each other and overlap in time. `first` was granted first.
 fn overlap(
-    world: &World<'_>,
+    world: &RunFacts<'_>,
     key: &str,
     first: (Span, &LockAttempt<'_>),
     second: (Span, &LockAttempt<'_>),
@@ -52,7 +52,7 @@ fn overlap(
 }
 
 /// The excuse for two locks held at once: more nodes were faulty than the first lock could spare.
-fn excuse(world: &World<'_>, first: &LockAttempt<'_>, second: &LockAttempt<'_>, at: u64) -> Option<String> {
+fn excuse(world: &RunFacts<'_>, first: &LockAttempt<'_>, second: &LockAttempt<'_>, at: u64) -> Option<String> {
     let (first_grant, second_grant) = (first.grant.as_ref()?, second.grant.as_ref()?);
     let (_, deadline, spare_nodes) = *first_grant.deadlines.iter().rev().find(|(known, ..)| *known <= at)?;
     // Faults before the last renewal of the first lock do not count, because that renewal set its keys again.
@@ -79,7 +79,7 @@ fn excuse(world: &World<'_>, first: &LockAttempt<'_>, second: &LockAttempt<'_>, 
 }
 
 /// Reports more permits held at once than the limit.
-fn permits(world: &World<'_>, key: &str, current: &[(Span, &LockAttempt<'_>)], findings: &mut Findings) {
+fn permits(world: &RunFacts<'_>, key: &str, current: &[(Span, &LockAttempt<'_>)], findings: &mut Findings) {
     let Some((newest, attempt)) = current.last() else { return };
     let LockKind::Permit { of } = attempt.kind else { return };
     let held: Vec<_> =

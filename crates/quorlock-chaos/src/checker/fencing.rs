@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Grant, Invariant, LockAttempt, Span, World, format_time};
+use super::{Findings, Grant, Invariant, LockAttempt, Span, RunFacts, format_time};
 use crate::history::EventKind;
 
-pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
+pub(super) fn check(world: &RunFacts<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
     let mut grants: BTreeMap<&str, Vec<NumberedGrant<'_>>> = BTreeMap::new();
     for attempt in attempts {
         let Some(grant) = &attempt.grant else { continue };
@@ -29,7 +29,7 @@ struct NumberedGrant<'a> {
     grant: &'a Grant<'a>,
 }
 
-fn check_unique(world: &World<'_>, key: &str, grants: &mut [NumberedGrant<'_>], findings: &mut Findings) {
+fn check_unique(world: &RunFacts<'_>, key: &str, grants: &mut [NumberedGrant<'_>], findings: &mut Findings) {
     grants.sort_by_key(|numbered| (numbered.fencing_number, numbered.grant.at));
     for pair in grants.windows(2) {
         let [first, second] = [pair[0], pair[1]];
@@ -50,7 +50,7 @@ fn check_unique(world: &World<'_>, key: &str, grants: &mut [NumberedGrant<'_>], 
 }
 
 /// Checks the order: a lock requested after another was granted has the larger fencing number.
-fn check_ordered(world: &World<'_>, key: &str, grants: &mut [NumberedGrant<'_>], findings: &mut Findings) {
+fn check_ordered(world: &RunFacts<'_>, key: &str, grants: &mut [NumberedGrant<'_>], findings: &mut Findings) {
     let mut granted: Vec<NumberedGrant<'_>> = grants.to_vec();
     granted.sort_by_key(|numbered| numbered.grant.at);
     grants.sort_by_key(|numbered| numbered.grant.earliest_request);
@@ -86,7 +86,7 @@ fn check_ordered(world: &World<'_>, key: &str, grants: &mut [NumberedGrant<'_>],
 /// The excuse for fencing numbers that are out of order. The order holds if fewer than 2q − N nodes lost
 /// their fence. It also holds if node clocks are wrong by less than (max ttl − tolerance) / 2. In addition,
 /// no clock may be set back by more than the time in which the lock was idle.
-fn excuse(world: &World<'_>, first: NumberedGrant<'_>, second: NumberedGrant<'_>) -> Option<String> {
+fn excuse(world: &RunFacts<'_>, first: NumberedGrant<'_>, second: NumberedGrant<'_>) -> Option<String> {
     let span = Span { from: first.grant.earliest_request, to: second.grant.at };
     let lossy_nodes = world.nodes_with_data_loss(span, |_, fences| fences);
     if lossy_nodes.len() < world.quorum_overlap() {
@@ -117,7 +117,7 @@ struct Write<'a> {
     grant: &'a Grant<'a>,
 }
 
-fn check_writes(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
+fn check_writes(world: &RunFacts<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
     let mut stores: BTreeMap<&str, Vec<Write<'_>>> = BTreeMap::new();
     for attempt in attempts {
         let Some(grant) = &attempt.grant else { continue };
@@ -155,7 +155,7 @@ fn check_writes(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut 
 
 /// Checks the writes in the order in which the store executed them: each belongs to the lock of the previous
 /// write, or to a later lock.
-fn check_stale_writes(world: &World<'_>, store: &str, writes: &[Write<'_>], findings: &mut Findings) {
+fn check_stale_writes(world: &RunFacts<'_>, store: &str, writes: &[Write<'_>], findings: &mut Findings) {
     let mut latest: Option<&Write<'_>> = None;
     for write in writes {
         let Some(previous) = latest else {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Span, World};
+use super::{Span, RunFacts};
 use crate::history::{Actor, Event, EventKind, History, LockKind};
 
 /// One attempt to acquire a lock, from the request to the end of the lease.
@@ -46,7 +46,7 @@ pub(crate) struct Grant<'a> {
 }
 
 /// All attempts of the history that begin correctly; [`record`](super::record) reports the others.
-pub(crate) fn lock_attempts<'a>(history: &'a History, world: &World<'_>) -> Vec<LockAttempt<'a>> {
+pub(crate) fn lock_attempts<'a>(history: &'a History, world: &RunFacts<'_>) -> Vec<LockAttempt<'a>> {
     let mut attempts: Vec<LockAttempt<'a>> = Vec::new();
     let mut open: HashMap<Actor, usize> = HashMap::new();
     for (index, event) in history.events().iter().enumerate() {
@@ -80,7 +80,7 @@ pub(crate) fn lock_attempts<'a>(history: &'a History, world: &World<'_>) -> Vec<
 }
 
 impl<'a> LockAttempt<'a> {
-    fn add(&mut self, index: usize, event: &'a Event, world: &World<'_>) {
+    fn add(&mut self, index: usize, event: &'a Event, world: &RunFacts<'_>) {
         let at = event.at;
         self.event_indexes.push(index);
         self.events.push(event);
@@ -136,7 +136,7 @@ impl<'a> LockAttempt<'a> {
     }
 
     /// The time from the request to the grant, the failure or the kill.
-    pub(crate) fn wait_span(&self, world: &World<'_>) -> Span {
+    pub(crate) fn wait_span(&self, world: &RunFacts<'_>) -> Span {
         let granted = self.grant.as_ref().map(|grant| grant.at);
         let ends = [granted, self.failed_at, self.killed_at];
         Span { from: self.waiting_since, to: ends.into_iter().flatten().min().unwrap_or(world.to) }

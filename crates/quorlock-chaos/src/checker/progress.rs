@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Invariant, LockAttempt, MS, Span, World, format_time, millis};
+use super::{Findings, Invariant, LockAttempt, MS, Span, RunFacts, format_time, millis};
 
-pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
+pub(super) fn check(world: &RunFacts<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
     let votes = world.quorum_votes();
     let present = world.quorum_present();
     let stale_key_spans = world.stale_key_spans();
@@ -31,7 +31,7 @@ fn by_key<'a, 'b>(attempts: &'b [LockAttempt<'a>]) -> BTreeMap<&'a str, Vec<&'b 
 }
 
 /// The spans in which the key was wanted, no client believed that it held it, and it was not granted.
-fn unserved_spans(world: &World<'_>, attempts: &[&LockAttempt<'_>]) -> Vec<Span> {
+fn unserved_spans(world: &RunFacts<'_>, attempts: &[&LockAttempt<'_>]) -> Vec<Span> {
     let mut wanted: Vec<Span> = attempts.iter().flat_map(|attempt| running_spans(world, attempt)).collect();
     wanted.sort_by_key(|span| span.from);
     let mut holds: Vec<Span> = attempts.iter().filter_map(|attempt| attempt.held_span()).collect();
@@ -75,7 +75,7 @@ fn latest_ends(spans: &[Span]) -> Vec<u64> {
 }
 
 /// The time in which an attempt waited, minus the time in which its process was stopped.
-fn running_spans(world: &World<'_>, attempt: &LockAttempt<'_>) -> Vec<Span> {
+fn running_spans(world: &RunFacts<'_>, attempt: &LockAttempt<'_>) -> Vec<Span> {
     let waited = attempt.wait_span(world);
     let mut spans = Vec::new();
     let mut from = waited.from;
@@ -102,7 +102,7 @@ fn merged(spans: &[Span]) -> Vec<Span> {
 
 /// Checks that a wanted and free key is granted within the bound, counted while a quorum of nodes votes.
 fn check_stall(
-    world: &World<'_>,
+    world: &RunFacts<'_>,
     key: &str,
     stall: Span,
     votes: &[Span],
@@ -127,7 +127,7 @@ fn check_stall(
 /// Checks that stale keys on a minority of the nodes do not block a lock. The bound includes the lock's ttl,
 /// because the last holder may have died.
 fn check_starvation(
-    world: &World<'_>,
+    world: &RunFacts<'_>,
     key: &str,
     stall: Span,
     (votes, stale_key_spans): (&[Span], &[Span]),
@@ -155,7 +155,7 @@ fn check_starvation(
 /// Records the recovery time: from the end of a fault, with a quorum present, to the grant that ended the
 /// stall.
 fn record_recovery(
-    world: &World<'_>,
+    world: &RunFacts<'_>,
     stall: Span,
     present: &[Span],
     attempts: &[&LockAttempt<'_>],
@@ -177,7 +177,7 @@ fn record_recovery(
 
 /// Checks that an acquire ends within its wait timeout, and a release within the reply timeout, plus slack
 /// for a busy machine.
-fn check_reply_time(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
+fn check_reply_time(world: &RunFacts<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
     let slack = world.settings.slack_ms * MS;
     let waited = attempt.wait_span(world);
     let mut check_span = |action: &str, span: Span, allowed: u64| {

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::world::is_run_event;
-use super::{Findings, Invariant, LockAttempt, MS, World, format_time};
+use super::{Findings, Invariant, LockAttempt, MS, RunFacts, format_time};
 use crate::history::{Actor, Effect, Event, EventKind, History};
 
 pub(super) fn check(
     history: &History,
-    world: &World<'_>,
+    world: &RunFacts<'_>,
     attempts: &[LockAttempt<'_>],
     findings: &mut Findings,
 ) {
@@ -80,7 +80,7 @@ struct SeenEvents {
 
 impl SeenEvents {
     /// Why the next event is inconsistent with the earlier ones, if it is.
-    fn inconsistency(&mut self, world: &World<'_>, event: &Event) -> Option<&'static str> {
+    fn inconsistency(&mut self, world: &RunFacts<'_>, event: &Event) -> Option<&'static str> {
         let actor = event.actor;
         let problem = match &event.kind {
             EventKind::Settings(_) => {
@@ -137,7 +137,7 @@ impl SeenEvents {
 /// Checks a lock's key that was found at the end. It may stay for one ttl after it was set: by a client, or
 /// by a paused node that resumed with unread commands.
 fn check_left_key(
-    world: &World<'_>,
+    world: &RunFacts<'_>,
     attempts: &[LockAttempt<'_>],
     index: usize,
     event: &Event,
@@ -174,7 +174,7 @@ fn check_left_key(
 }
 
 /// Whether the node's clock was set back, or ran slow.
-fn clock_held_back(world: &World<'_>, node: usize) -> bool {
+fn clock_held_back(world: &RunFacts<'_>, node: usize) -> bool {
     let of_node = world.fault_windows.iter().filter(|window| window.fault.nodes.contains(&node));
     let mut effects =
         of_node.flat_map(|window| window.fault.effects.iter().map(|effect| (effect, window.has_ended)));

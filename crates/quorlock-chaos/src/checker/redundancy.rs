@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 
 use super::samples::{Sample, Samples};
 use super::world::FaultWindow;
-use super::{Findings, Invariant, LockAttempt, MS, Span, World, format_time, millis};
+use super::{Findings, Invariant, LockAttempt, MS, Span, RunFacts, format_time, millis};
 use crate::history::{Actor, Event, EventKind, History, LockKind, NodeView};
 
 pub(super) fn check(
     history: &History,
-    world: &World<'_>,
+    world: &RunFacts<'_>,
     attempts: &[LockAttempt<'_>],
     findings: &mut Findings,
 ) {
@@ -50,7 +50,7 @@ pub(super) fn check(
 }
 
 struct RedundancyChecker<'a> {
-    world: &'a World<'a>,
+    world: &'a RunFacts<'a>,
     samples: Samples<'a>,
     /// How each client sees each node: pairs of start time and view, ordered by time.
     views: BTreeMap<(u32, usize), Vec<(u64, NodeView)>>,

@@ -1,9 +1,9 @@
 //! Validity of a single lock: its deadline, its end, and its loss signal.
 
-use super::{Findings, Invariant, LockAttempt, MS, Span, World, format_time, millis};
+use super::{Findings, Invariant, LockAttempt, MS, Span, RunFacts, format_time, millis};
 use crate::history::EventKind;
 
-pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
+pub(super) fn check(world: &RunFacts<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
     for attempt in attempts {
         check_deadlines(world, attempt, findings);
         check_validity_reports(world, attempt, findings);
@@ -12,7 +12,7 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
 }
 
 /// Checks that a grant's deadline is at most the ttl, minus drift, after the grant.
-fn check_deadlines(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
+fn check_deadlines(world: &RunFacts<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
     let Some(grant) = &attempt.grant else { return };
     let Some((at, deadline, _)) = grant.deadlines.first().copied() else { return };
     let bound = at + world.validity(attempt.ttl_ms);
@@ -30,7 +30,7 @@ fn check_deadlines(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut 
 }
 
 /// Checks that no lock is valid after its deadline, nor after it was lost, invalid or released.
-fn check_validity_reports(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
+fn check_validity_reports(world: &RunFacts<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
     let mut ended: Option<(usize, &str)> = None;
     for (event, index) in attempt.events.iter().zip(&attempt.event_indexes) {
         match &event.kind {
@@ -63,7 +63,7 @@ fn check_validity_reports(world: &World<'_>, attempt: &LockAttempt<'_>, findings
 
 /// Checks that a client that still holds a lock at its deadline receives the loss signal, promptly if its
 /// process runs.
-fn check_loss_signal(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
+fn check_loss_signal(world: &RunFacts<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
     let (Some(grant), Some(deadline)) = (&attempt.grant, attempt.deadline()) else { return };
     let end = attempt.releasing_at.into_iter().chain(attempt.killed_at).min().unwrap_or(world.to);
     let until = attempt.lost_at.unwrap_or(end);

@@ -25,7 +25,7 @@ pub(crate) struct FaultWindow<'a> {
 }
 
 /// The run's settings and faults.
-pub(crate) struct World<'a> {
+pub(crate) struct RunFacts<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) from: u64,
     pub(crate) to: u64,
@@ -51,7 +51,7 @@ impl Span {
     }
 }
 
-impl<'a> World<'a> {
+impl<'a> RunFacts<'a> {
     pub(crate) fn of(history: &'a History) -> Option<Self> {
         let settings = history.settings()?;
         let events = history.events();

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::{Serialize, Serializer};
 
-use crate::checker::{Invariant, LockAttempt, Span, Verdict, World, lock_attempts};
+use crate::checker::{Invariant, LockAttempt, Span, Verdict, RunFacts, lock_attempts};
 use crate::history::{Actor, Effect, Event, EventKind, Fault, History, NodeView};
 
 /// The whole chart.
@@ -67,7 +67,7 @@ pub(super) enum State {
 
 impl ChartData {
     pub(super) fn of(history: &History, verdict: &Verdict) -> Option<Self> {
-        let world = World::of(history)?;
+        let world = RunFacts::of(history)?;
         let attempts = lock_attempts(history, &world);
         let mut labels = StringTable::default();
         let micros = |at: u64| at.saturating_sub(world.from) / 1_000;
@@ -107,12 +107,12 @@ impl StringTable {
     }
 }
 
-fn segment(world: &World<'_>, span: Span, state: State, process: u32, label: usize) -> Segment {
+fn segment(world: &RunFacts<'_>, span: Span, state: State, process: u32, label: usize) -> Segment {
     let micros = |at: u64| at.clamp(world.from, world.to) - world.from;
     Segment { from: micros(span.from) / 1_000, to: micros(span.to).div_ceil(1_000), state, process, label }
 }
 
-fn nodes(history: &History, world: &World<'_>, labels: &mut StringTable) -> Vec<Lane> {
+fn nodes(history: &History, world: &RunFacts<'_>, labels: &mut StringTable) -> Vec<Lane> {
     let mut lanes: Vec<Lane> = (0..world.settings.nodes)
         .map(|node| Lane { name: format!("node {node}"), spans: Vec::new() })
         .collect();
@@ -154,7 +154,7 @@ fn label(fault: &Fault) -> String {
 
 /// When some client saw a node on probation: each view lasts until the client's next view, or the end of
 /// probation.
-fn probations(history: &History, world: &World<'_>) -> Vec<(usize, Span)> {
+fn probations(history: &History, world: &RunFacts<'_>) -> Vec<(usize, Span)> {
     let mut open: BTreeMap<(usize, u32), Span> = BTreeMap::new();
     let mut spans: BTreeMap<usize, Vec<Span>> = BTreeMap::new();
     for Event { at, actor, kind } in history.events() {
@@ -190,7 +190,7 @@ fn merged(mut spans: Vec<Span>) -> Vec<Span> {
 }
 
 fn keys(
-    world: &World<'_>,
+    world: &RunFacts<'_>,
     attempts: &[LockAttempt<'_>],
     verdict: &Verdict,
     labels: &mut StringTable,
@@ -234,7 +234,7 @@ fn keys(
 
 /// One lane per task. A process that replaces a killed one continues its lane. So a run with many kills has
 /// only as many lanes as tasks at a time.
-fn clients(world: &World<'_>, attempts: &[LockAttempt<'_>], labels: &mut StringTable) -> Vec<Lane> {
+fn clients(world: &RunFacts<'_>, attempts: &[LockAttempt<'_>], labels: &mut StringTable) -> Vec<Lane> {
     let mut tasks: BTreeMap<(u32, u32), Vec<&LockAttempt<'_>>> = BTreeMap::new();
     for attempt in attempts {
         tasks.entry((attempt.process, attempt.task)).or_default().push(attempt);
@@ -276,7 +276,7 @@ fn clients(world: &World<'_>, attempts: &[LockAttempt<'_>], labels: &mut StringT
 }
 
 fn attempt_segments(
-    world: &World<'_>,
+    world: &RunFacts<'_>,
     attempt: &LockAttempt<'_>,
     labels: &mut StringTable,
     spans: &mut Vec<Segment>,
@@ -299,7 +299,7 @@ fn attempt_segments(
 }
 
 /// The times without a reachable quorum.
-fn outages(world: &World<'_>) -> Vec<(u64, u64)> {
+fn outages(world: &RunFacts<'_>) -> Vec<(u64, u64)> {
     let mut outages = Vec::new();
     let mut from = world.from;
     for present in world.quorum_present() {
