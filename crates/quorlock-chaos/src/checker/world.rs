@@ -46,7 +46,7 @@ impl Span {
     }
 
     /// Whether an instantaneous change at some moment of `other` may have happened within this span.
-    fn may_overlap(self, other: Self) -> bool {
+    fn may_contain_instant_of(self, other: Self) -> bool {
         other.from <= self.to && self.from <= other.to
     }
 }
@@ -149,7 +149,7 @@ impl<'a> RunFacts<'a> {
     ) -> BTreeSet<usize> {
         let lost_data = |window: &&FaultWindow<'_>| {
             let effects = window.fault.effects.iter();
-            span.may_overlap(window.span)
+            span.may_contain_instant_of(window.span)
                 && effects.clone().any(
                     |effect| matches!(effect, Effect::DataLoss { locks, fences } if selects(*locks, *fences)),
                 )
@@ -196,7 +196,7 @@ impl<'a> RunFacts<'a> {
             .fault_windows
             .iter()
             .flat_map(FaultWindow::steps)
-            .filter(|(when, _)| span.may_overlap(*when));
+            .filter(|(when, _)| span.may_contain_instant_of(*when));
         setbacks.map(|(_, micros)| (-micros).max(0).unsigned_abs()).max().unwrap_or(0)
     }
 
@@ -334,7 +334,7 @@ impl FaultWindow<'_> {
     /// How many nanoseconds the node's clock may have gained by this fault within `span`, and within one
     /// `ttl`.
     fn gain(&self, span: Span, ttl: u64) -> u64 {
-        let steps = self.steps().filter(|(when, _)| span.may_overlap(*when));
+        let steps = self.steps().filter(|(when, _)| span.may_contain_instant_of(*when));
         let stepped = steps.map(|(_, micros)| micros.max(0).unsigned_abs() * 1_000).sum::<u64>();
         let drifted = self.fault.effects.iter().filter_map(|effect| match effect {
             Effect::ClockRate { ppm } => {
