@@ -128,7 +128,7 @@ impl RedundancyChecker<'_> {
             return Some("a fault hit the node, or its network, within two ttls");
         }
         if faults().any(|window| {
-            window.is_on_probation(self.world.settings) && is_near(window, self.world.probation())
+            window.goes_on_probation(self.world.settings) && is_near(window, self.world.probation())
         }) {
             return Some(PROBATION);
         }
@@ -140,7 +140,7 @@ impl RedundancyChecker<'_> {
                     if from <= span.to
                         && span.from <= until
                         && faults().any(|window| {
-                            window.is_on_probation(self.world.settings) && window.span.from <= from
+                            window.goes_on_probation(self.world.settings) && window.span.from <= from
                         }) =>
                 {
                     return Some(PROBATION);

@@ -213,7 +213,7 @@ impl<'a> RunFacts<'a> {
         let probation = self.probation();
         self.quorum_spans(|window, settings| {
             let Span { from, to } = window.span;
-            if window.is_on_probation(settings) {
+            if window.goes_on_probation(settings) {
                 Some(Span { from, to: to.saturating_add(probation) })
             } else {
                 (window.is_unavailable(settings) || window.has_stale_key()).then_some(window.span)
@@ -312,7 +312,7 @@ impl FaultWindow<'_> {
     }
 
     /// Whether the node is on probation after the fault.
-    pub(crate) fn is_on_probation(&self, settings: &Settings) -> bool {
+    pub(crate) fn goes_on_probation(&self, settings: &Settings) -> bool {
         self.fault.effects.iter().any(|effect| match effect {
             Effect::Down | Effect::DataLoss { .. } | Effect::ClockStep { .. } => true,
             Effect::ClockRate { ppm } => ppm.unsigned_abs() > u64::from(settings.drift_ppm),
