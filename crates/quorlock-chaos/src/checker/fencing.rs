@@ -96,7 +96,7 @@ fn excuse(world: &RunFacts<'_>, first: NumberedGrant<'_>, second: NumberedGrant<
         return Some("nodes lost their fences, and probation was off".into());
     }
     let bound_micros = (world.max_ttl() / 1_000).saturating_sub(TOLERANCE_MICROS) / 2;
-    if world.clock_error(second.grant.at) >= bound_micros {
+    if world.max_clock_offset(second.grant.at) >= bound_micros {
         return Some("nodes lost their fences, and clocks were wrong by more than half the probation".into());
     }
     let idle_since = first.attempt.held_span().map_or(first.grant.at, |span| span.to);

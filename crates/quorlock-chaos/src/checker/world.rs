@@ -173,7 +173,7 @@ impl<'a> RunFacts<'a> {
     }
 
     /// The largest error of any node's clock until `at`, in microseconds.
-    pub(crate) fn clock_error(&self, at: u64) -> u64 {
+    pub(crate) fn max_clock_offset(&self, at: u64) -> u64 {
         let error = |node: usize, at: u64| {
             self.of_node(node).map(|window| window.offset_micros(at)).sum::<i64>().unsigned_abs()
         };
