@@ -101,7 +101,7 @@ fn excuse(world: &RunFacts<'_>, first: NumberedGrant<'_>, second: NumberedGrant<
     }
     let idle_since = first.attempt.held_span().map_or(first.grant.at, |span| span.to);
     let idle_micros = second.grant.at.saturating_sub(idle_since) / 1_000;
-    let was_set_back = world.clock_setback(span) > idle_micros;
+    let was_set_back = world.max_clock_setback(span) > idle_micros;
     was_set_back
         .then(|| "nodes lost their fences, and clocks were set back by more than the lock was idle".into())
 }

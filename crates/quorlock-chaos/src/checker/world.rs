@@ -191,7 +191,7 @@ impl<'a> RunFacts<'a> {
     }
 
     /// The largest step back of any node's clock within `span`, in microseconds.
-    pub(crate) fn clock_setback(&self, span: Span) -> u64 {
+    pub(crate) fn max_clock_setback(&self, span: Span) -> u64 {
         let setbacks = self
             .fault_windows
             .iter()
