@@ -166,7 +166,7 @@ impl<'a> RunFacts<'a> {
     pub(crate) fn nodes_with_clock_changes(&self, span: Span, ttl_ms: u64) -> BTreeSet<usize> {
         let allowance = ttl_ms * MS - self.validity(ttl_ms);
         let node_gained = |node: &usize| {
-            let gains = self.of_node(*node).map(|window| window.gain(span, ttl_ms * MS));
+            let gains = self.windows_of_node(*node).map(|window| window.gain(span, ttl_ms * MS));
             gains.sum::<u64>() > allowance
         };
         (0..self.settings.nodes).filter(node_gained).collect()
@@ -175,7 +175,7 @@ impl<'a> RunFacts<'a> {
     /// The largest error of any node's clock until `at`, in microseconds.
     pub(crate) fn max_clock_offset(&self, at: u64) -> u64 {
         let error = |node: usize, at: u64| {
-            self.of_node(node).map(|window| window.offset_micros(at)).sum::<i64>().unsigned_abs()
+            self.windows_of_node(node).map(|window| window.offset_micros(at)).sum::<i64>().unsigned_abs()
         };
         let change_times = || {
             self.fault_windows
@@ -275,7 +275,7 @@ impl<'a> RunFacts<'a> {
         spans
     }
 
-    fn of_node(&self, node: usize) -> impl Iterator<Item = &FaultWindow<'a>> {
+    fn windows_of_node(&self, node: usize) -> impl Iterator<Item = &FaultWindow<'a>> {
         self.fault_windows.iter().filter(move |window| window.fault.nodes.contains(&node))
     }
 
