@@ -113,14 +113,14 @@ impl<'a> RunFacts<'a> {
 
     /// When this process was killed, if it was.
     pub(crate) fn killed_at(&self, process: u32) -> Option<u64> {
-        let down = self.of_process(process, |effect| matches!(effect, Effect::Down));
+        let down = self.windows_of_process(process, |effect| matches!(effect, Effect::Down));
         down.map(|window| window.span.from).min()
     }
 
     /// When this process was stopped, or got no CPU time, within `span`: ordered and disjoint.
     pub(crate) fn stopped_spans(&self, process: u32, span: Span) -> Vec<Span> {
         let stopped =
-            self.of_process(process, |effect| matches!(effect, Effect::Paused)).map(|window| window.span);
+            self.windows_of_process(process, |effect| matches!(effect, Effect::Paused)).map(|window| window.span);
         let stalled = self.cpu_stalls.get(&process).into_iter().flatten().copied();
         let mut stops: Vec<Span> =
             stopped.chain(stalled).filter_map(|stop| stop.intersection(span)).collect();
@@ -279,7 +279,7 @@ impl<'a> RunFacts<'a> {
         self.fault_windows.iter().filter(move |window| window.fault.nodes.contains(&node))
     }
 
-    fn of_process(&self, process: u32, has: fn(&Effect) -> bool) -> impl Iterator<Item = &FaultWindow<'a>> {
+    fn windows_of_process(&self, process: u32, has: fn(&Effect) -> bool) -> impl Iterator<Item = &FaultWindow<'a>> {
         let hit = move |window: &&FaultWindow<'_>| window.fault.processes.contains(&process);
         self.fault_windows.iter().filter(hit).filter(move |window| window.fault.effects.iter().any(has))
     }
