@@ -166,7 +166,7 @@ impl<'a> RunFacts<'a> {
     pub(crate) fn nodes_with_clock_changes(&self, span: Span, ttl_ms: u64) -> BTreeSet<usize> {
         let allowance = ttl_ms * MS - self.validity(ttl_ms);
         let node_gained = |node: &usize| {
-            let gains = self.windows_of_node(*node).map(|window| window.gain(span, ttl_ms * MS));
+            let gains = self.windows_of_node(*node).map(|window| window.max_clock_gain(span, ttl_ms * MS));
             gains.sum::<u64>() > allowance
         };
         (0..self.settings.nodes).filter(node_gained).collect()
@@ -333,7 +333,7 @@ impl FaultWindow<'_> {
 
     /// How many nanoseconds the node's clock may have gained by this fault within `span`, and within one
     /// `ttl`.
-    fn gain(&self, span: Span, ttl: u64) -> u64 {
+    fn max_clock_gain(&self, span: Span, ttl: u64) -> u64 {
         let steps = self.steps().filter(|(when, _)| span.may_contain_instant_of(*when));
         let stepped = steps.map(|(_, micros)| micros.max(0).unsigned_abs() * 1_000).sum::<u64>();
         let drifted = self.fault.effects.iter().filter_map(|effect| match effect {
