@@ -181,7 +181,7 @@ fn check_reply_time(world: &RunFacts<'_>, attempt: &LockAttempt<'_>, findings: &
     let slack = world.settings.slack_ms * MS;
     let waited = attempt.wait_span(world);
     let mut check_span = |action: &str, span: Span, allowed: u64| {
-        let took = span.len().saturating_sub(world.stopped_nanos(attempt.process, span));
+        let took = span.len().saturating_sub(world.stopped_time(attempt.process, span));
         if took > allowed + slack {
             let message = format!(
                 "{} began to {action} {} at {} and got no reply within {:.0} ms (allowed: {:.0} ms)",

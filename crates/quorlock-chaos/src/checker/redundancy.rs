@@ -155,7 +155,7 @@ impl RedundancyChecker<'_> {
                 _ => {}
             }
         }
-        if self.world.stopped_nanos(process, span) > self.slack() / 2 {
+        if self.world.stopped_time(process, span) > self.slack() / 2 {
             return Some("the client was paused");
         }
         let is_unsampled = self.samples.longest_gap(node, span) > self.slack();

@@ -71,7 +71,7 @@ fn check_loss_signal(world: &RunFacts<'_>, attempt: &LockAttempt<'_>, findings: 
         return;
     }
     // Time in which the process was stopped does not count as a delay of the signal.
-    let stopped = world.stopped_nanos(attempt.process, Span { from: deadline, to: until });
+    let stopped = world.stopped_time(attempt.process, Span { from: deadline, to: until });
     let late = (until - deadline).saturating_sub(stopped);
     if attempt.lost_at.is_some_and(|lost| lost <= end) {
         findings.signal_delays.push(late);

@@ -136,7 +136,7 @@ impl<'a> RunFacts<'a> {
     }
 
     /// How long this process was stopped, or got no CPU time, within `span`.
-    pub(crate) fn stopped_nanos(&self, process: u32, span: Span) -> u64 {
+    pub(crate) fn stopped_time(&self, process: u32, span: Span) -> u64 {
         self.stopped_spans(process, span).iter().map(Span::len).sum()
     }
 
