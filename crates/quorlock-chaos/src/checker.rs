@@ -18,14 +18,14 @@ mod redundancy;
 mod samples;
 mod validity;
 mod verdict;
-mod world;
+mod run_facts;
 
 use std::collections::BTreeMap;
 
 pub use verdict::{ControlResult, ExcusedViolation, Invariant, Totals, Verdict, Violation, counted, times};
 
 pub(crate) use lock_attempt::{Grant, LockAttempt, lock_attempts};
-pub(crate) use world::{Span, RunFacts};
+pub(crate) use run_facts::{Span, RunFacts};
 
 use crate::history::History;
 

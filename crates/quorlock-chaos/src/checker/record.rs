@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::world::is_run_event;
+use super::run_facts::is_run_event;
 use super::{Findings, Invariant, LockAttempt, MS, RunFacts, format_time};
 use crate::history::{Actor, Effect, Event, EventKind, History};
 

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use super::samples::{Sample, Samples};
-use super::world::FaultWindow;
+use super::run_facts::FaultWindow;
 use super::{Findings, Invariant, LockAttempt, MS, Span, RunFacts, format_time, millis};
 use crate::history::{Actor, Event, EventKind, History, LockKind, NodeView};
 
