@@ -59,7 +59,7 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    fn violation(&mut self, invariant: Invariant, at: u64, events: Vec<usize>, message: String) {
+    fn record_violation(&mut self, invariant: Invariant, at: u64, events: Vec<usize>, message: String) {
         self.violations.push(Violation { invariant, at, message, events });
     }
 
@@ -79,7 +79,7 @@ impl Findings {
     ) {
         match excuse {
             Some(excuse) => self.expected_violation(invariant, at, events, excuse),
-            None => self.violation(invariant, at, events, message),
+            None => self.record_violation(invariant, at, events, message),
         }
     }
 

@@ -128,7 +128,7 @@ fn check_writes(world: &RunFacts<'_>, attempts: &[LockAttempt<'_>], findings: &m
                 {
                     let message =
                         format!("{} sent {store} another number than it was granted", attempt.name());
-                    findings.violation(
+                    findings.record_violation(
                         Invariant::CompleteHistory,
                         event.at,
                         vec![grant.event_index, *index],

@@ -121,7 +121,7 @@ fn check_stall(
         millis(usable.len()),
         world.settings.recovery_ms,
     );
-    findings.violation(Invariant::Progress, usable.from + bound, events, message);
+    findings.record_violation(Invariant::Progress, usable.from + bound, events, message);
 }
 
 /// Checks that stale keys on a minority of the nodes do not block a lock. The bound includes the lock's ttl,
@@ -149,7 +149,7 @@ fn check_starvation(
         format_time(world, usable.from),
         millis(usable.len()),
     );
-    findings.violation(Invariant::Progress, usable.from + bound_ms * MS, events, message);
+    findings.record_violation(Invariant::Progress, usable.from + bound_ms * MS, events, message);
 }
 
 /// Records the recovery time: from the end of a fault, with a quorum present, to the grant that ended the
@@ -191,7 +191,7 @@ fn check_reply_time(world: &RunFacts<'_>, attempt: &LockAttempt<'_>, findings: &
                 millis(took),
                 millis(allowed),
             );
-            findings.violation(
+            findings.record_violation(
                 Invariant::RepliesInTime,
                 span.from + allowed,
                 attempt.event_indexes.clone(),

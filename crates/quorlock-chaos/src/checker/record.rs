@@ -21,7 +21,7 @@ pub(super) fn check(
             |text: &str| format!("{} at {}: {text}", actor_name(event.actor), format_time(world, event.at));
         match &event.kind {
             EventKind::Panicked { message } => {
-                findings.violation(
+                findings.record_violation(
                     Invariant::NoPanic,
                     event.at,
                     vec![index],
@@ -29,7 +29,7 @@ pub(super) fn check(
                 );
             }
             EventKind::UnexpectedError { message } => {
-                findings.violation(Invariant::NoUnexpectedError, event.at, vec![index], described(message));
+                findings.record_violation(Invariant::NoUnexpectedError, event.at, vec![index], described(message));
             }
             EventKind::KeyLeft { node, key, ttl_ms } => {
                 check_left_key(world, attempts, index, event, (*node, key, *ttl_ms), findings);
@@ -38,7 +38,7 @@ pub(super) fn check(
             _ => {}
         }
         if let Some(problem) = seen.inconsistency(world, event) {
-            findings.violation(Invariant::CompleteHistory, event.at, vec![index], described(problem));
+            findings.record_violation(Invariant::CompleteHistory, event.at, vec![index], described(problem));
         }
         if let Actor::Client { process, task, .. } = event.actor {
             let state = tasks.entry((process, task)).or_default();
@@ -48,7 +48,7 @@ pub(super) fn check(
     for ((process, task), (last, finished)) in tasks {
         if !finished && world.killed_at(process).is_none() {
             let message = format!("client {process}.{task} sent no final event, though it was not killed");
-            findings.violation(Invariant::CompleteHistory, history.events()[last].at, vec![last], message);
+            findings.record_violation(Invariant::CompleteHistory, history.events()[last].at, vec![last], message);
         }
     }
     for window in
@@ -56,15 +56,15 @@ pub(super) fn check(
     {
         // A fault that never ends would excuse everything after it.
         let message = format!("fault {} [{}] never ended", window.fault.kind, window.fault.id);
-        findings.violation(Invariant::CompleteHistory, window.span.from, Vec::new(), message);
+        findings.record_violation(Invariant::CompleteHistory, window.span.from, Vec::new(), message);
     }
     if !is_run_finished {
         let message = "the run recorded no end".to_owned();
-        findings.violation(Invariant::CompleteHistory, world.to, Vec::new(), message);
+        findings.record_violation(Invariant::CompleteHistory, world.to, Vec::new(), message);
     }
     if attempts.iter().all(|attempt| attempt.grant.is_none()) {
         let message = "no lock was ever granted, so nothing was tested".to_owned();
-        findings.violation(Invariant::CompleteHistory, world.to, Vec::new(), message);
+        findings.record_violation(Invariant::CompleteHistory, world.to, Vec::new(), message);
     }
 }
 
@@ -147,7 +147,7 @@ fn check_left_key(
     let of_key = || attempts.iter().filter(|attempt| attempt.keys.iter().any(|name| name == key));
     let Some(max_ttl_ms) = of_key().map(|attempt| attempt.ttl_ms).max() else {
         let message = format!("node {node} has the key {key}, which no client ever requested");
-        findings.violation(Invariant::CompleteHistory, event.at, vec![index], message);
+        findings.record_violation(Invariant::CompleteHistory, event.at, vec![index], message);
         return;
     };
     let ends = of_key()

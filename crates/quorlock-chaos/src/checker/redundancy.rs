@@ -45,7 +45,7 @@ pub(super) fn check(
             "no lock was held for two ttls while a node was healthy, in a run of {:.0} s: redundancy was not tested",
             millis(world.to - world.from) / 1e3,
         );
-        findings.violation(Invariant::CompleteHistory, world.to, Vec::new(), message);
+        findings.record_violation(Invariant::CompleteHistory, world.to, Vec::new(), message);
     }
 }
 
@@ -101,7 +101,7 @@ impl RedundancyChecker<'_> {
             let Some(excuse) = excuse else {
                 // Reported once, because the key is missing in each later sample too.
                 let (events, message) = self.evidence(lock, node, sample, span);
-                findings.violation(Invariant::Redundancy, sample.at, events, message);
+                findings.record_violation(Invariant::Redundancy, sample.at, events, message);
                 return true;
             };
             excused.get_or_insert((sample, excuse));

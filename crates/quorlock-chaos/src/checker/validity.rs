@@ -25,7 +25,7 @@ fn check_deadlines(world: &RunFacts<'_>, attempt: &LockAttempt<'_>, findings: &m
             millis(deadline - bound),
             attempt.ttl_ms,
         );
-        findings.violation(Invariant::DeadlineWithinTtl, at, vec![grant.event_index], message);
+        findings.record_violation(Invariant::DeadlineWithinTtl, at, vec![grant.event_index], message);
     }
 }
 
@@ -46,11 +46,11 @@ fn check_validity_reports(world: &RunFacts<'_>, attempt: &LockAttempt<'_>, findi
                 if event.at >= *deadline {
                     let message =
                         format!("{}, {:.3} ms past the deadline", observation(), millis(event.at - deadline));
-                    findings.violation(Invariant::InvalidAfterDeadline, event.at, vec![*index], message);
+                    findings.record_violation(Invariant::InvalidAfterDeadline, event.at, vec![*index], message);
                 }
                 if let Some((end, state)) = ended {
                     let message = format!("{}, when it was {state}", observation());
-                    findings.violation(Invariant::StaysLost, event.at, vec![end, *index], message);
+                    findings.record_violation(Invariant::StaysLost, event.at, vec![end, *index], message);
                 }
             }
             EventKind::Validated { valid: false, .. } => ended = ended.or(Some((*index, "invalid already"))),
@@ -86,6 +86,6 @@ fn check_loss_signal(world: &RunFacts<'_>, attempt: &LockAttempt<'_>, findings: 
             millis(late),
         );
         let last = attempt.event_indexes.last().copied().unwrap_or(grant.event_index);
-        findings.violation(Invariant::LossSignalled, deadline, vec![grant.event_index, last], message);
+        findings.record_violation(Invariant::LossSignalled, deadline, vec![grant.event_index, last], message);
     }
 }
