@@ -63,7 +63,7 @@ impl Findings {
         self.violations.push(Violation { invariant, at, message, events });
     }
 
-    fn expected_violation(&mut self, invariant: Invariant, at: u64, events: Vec<usize>, excuse: String) {
+    fn record_excused(&mut self, invariant: Invariant, at: u64, events: Vec<usize>, excuse: String) {
         let case = self.expected.entry((invariant, excuse.clone()));
         case.or_insert(ExcusedViolation { invariant, count: 0, excuse, at, events }).count += 1;
     }
@@ -78,7 +78,7 @@ impl Findings {
         excuse: Option<String>,
     ) {
         match excuse {
-            Some(excuse) => self.expected_violation(invariant, at, events, excuse),
+            Some(excuse) => self.record_excused(invariant, at, events, excuse),
             None => self.record_violation(invariant, at, events, message),
         }
     }
