@@ -45,7 +45,7 @@ pub fn check_history(history: &History) -> Verdict {
     progress::check(&world, &attempts, &mut findings);
     redundancy::check(history, &world, &attempts, &mut findings);
 
-    findings.verdict(history, &world, &attempts)
+    findings.into_verdict(history, &world, &attempts)
 }
 
 /// The violations and measurements found so far.
@@ -83,7 +83,7 @@ impl Findings {
         }
     }
 
-    fn verdict(mut self, history: &History, world: &RunFacts<'_>, attempts: &[LockAttempt<'_>]) -> Verdict {
+    fn into_verdict(mut self, history: &History, world: &RunFacts<'_>, attempts: &[LockAttempt<'_>]) -> Verdict {
         self.violations.sort_by_key(|violation| violation.at);
         let expected: Vec<ExcusedViolation> = self.expected.into_values().collect();
         let controls = world.settings.controls.iter().map(|control| ControlResult {
