@@ -19,7 +19,7 @@ pub(super) fn check(world: &RunFacts<'_>, attempts: &[LockAttempt<'_>], findings
         for (span, attempt) in holds {
             current.retain(|(earlier, _)| earlier.to > span.from);
             for (earlier, other) in current.iter().filter(|(_, other)| other.conflicts_with(attempt)) {
-                overlap(world, key, (*earlier, other), (span, attempt), findings);
+                report_overlap(world, key, (*earlier, other), (span, attempt), findings);
             }
             current.push((span, attempt));
             permits(world, key, &current, findings);
@@ -28,7 +28,7 @@ pub(super) fn check(world: &RunFacts<'_>, attempts: &[LockAttempt<'_>], findings
 }
 
 /// Reports two locks that exclude each other and overlap in time. `first` was granted first.
-fn overlap(
+fn report_overlap(
     world: &RunFacts<'_>,
     key: &str,
     first: (Span, &LockAttempt<'_>),
