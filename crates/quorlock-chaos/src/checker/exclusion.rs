@@ -22,7 +22,7 @@ pub(super) fn check(world: &RunFacts<'_>, attempts: &[LockAttempt<'_>], findings
                 report_overlap(world, key, (*earlier, other), (span, attempt), findings);
             }
             current.push((span, attempt));
-            permits(world, key, &current, findings);
+            check_permits(world, key, &current, findings);
         }
     }
 }
@@ -79,7 +79,7 @@ fn excuse(world: &RunFacts<'_>, first: &LockAttempt<'_>, second: &LockAttempt<'_
 }
 
 /// Reports more permits held at once than the limit.
-fn permits(world: &RunFacts<'_>, key: &str, current: &[(Span, &LockAttempt<'_>)], findings: &mut Findings) {
+fn check_permits(world: &RunFacts<'_>, key: &str, current: &[(Span, &LockAttempt<'_>)], findings: &mut Findings) {
     let Some((newest, attempt)) = current.last() else { return };
     let LockKind::Permit { of } = attempt.kind else { return };
     let held: Vec<_> =
