@@ -37,7 +37,7 @@ pub(super) fn check(
             EventKind::Finished if is_run_event(event) => is_run_finished = true,
             _ => {}
         }
-        if let Some(problem) = seen.inconsistency(world, event) {
+        if let Some(problem) = seen.record_and_check(world, event) {
             findings.record_violation(Invariant::CompleteHistory, event.at, vec![index], described(problem));
         }
         if let Actor::Client { process, task, .. } = event.actor {
@@ -80,7 +80,7 @@ struct SeenEvents {
 
 impl SeenEvents {
     /// Why the next event is inconsistent with the earlier ones, if it is.
-    fn inconsistency(&mut self, world: &RunFacts<'_>, event: &Event) -> Option<&'static str> {
+    fn record_and_check(&mut self, world: &RunFacts<'_>, event: &Event) -> Option<&'static str> {
         let actor = event.actor;
         let problem = match &event.kind {
             EventKind::Settings(_) => {
