@@ -27,7 +27,7 @@ use tokio::net::UnixStream;
 
 pub(crate) use descendants::{Process, of as descendants_of, summary, without};
 pub(crate) use process::run_main_loop;
-pub(crate) use wire::{ReaperOrder, ReaperEvent, StartOrder};
+pub(crate) use wire::{ReaperEvent, ReaperOrder, StartOrder};
 
 use wire::MessageBuffer;
 

@@ -15,7 +15,7 @@ use rustix::process::{Pid, WaitOptions, getpid, getppid, wait};
 #[cfg(not(target_os = "linux"))]
 use rustix::process::{Signal, kill_process_group};
 
-use super::wire::{ReaperOrder, ReaperEvent, StartOrder};
+use super::wire::{ReaperEvent, ReaperOrder, StartOrder};
 use super::{BECOME, QUIETLY, boot_nanos, this_program};
 use crate::groups::group_of;
 use crate::run::terminal::Terminal;
@@ -226,7 +226,8 @@ impl Reaper {
         {
             terminal.take_back(true);
         }
-        self.connection.send(ReaperEvent::Done { at: boot_nanos(), reached_kill_time: self.reached_kill_time });
+        self.connection
+            .send(ReaperEvent::Done { at: boot_nanos(), reached_kill_time: self.reached_kill_time });
         self.is_done = true;
     }
 }

@@ -118,7 +118,9 @@ impl ReaperEvent {
             Self::TerminatingLeftovers(names) => ("left", vec![names]),
             Self::CannotEnd(names, error) => ("cannot", vec![names, error.to_string()]),
             Self::DelegatedWork(names) => ("elsewhere", vec![names]),
-            Self::Done { at, reached_kill_time: was_late } => ("done", vec![at.to_string(), u8::from(was_late).to_string()]),
+            Self::Done { at, reached_kill_time: was_late } => {
+                ("done", vec![at.to_string(), u8::from(was_late).to_string()])
+            }
         };
         message([field.into()].into_iter().chain(of.into_iter().map(OsString::from)))
     }
@@ -135,7 +137,10 @@ impl ReaperEvent {
             "left" => Self::TerminatingLeftovers(text(fields.next())?),
             "cannot" => Self::CannotEnd(text(fields.next())?, number(fields.next())?),
             "elsewhere" => Self::DelegatedWork(text(fields.next())?),
-            "done" => Self::Done { at: number(fields.next())?, reached_kill_time: number::<u8>(fields.next())? != 0 },
+            "done" => Self::Done {
+                at: number(fields.next())?,
+                reached_kill_time: number::<u8>(fields.next())? != 0,
+            },
             _ => return None,
         })
     }

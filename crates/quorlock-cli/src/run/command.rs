@@ -27,7 +27,7 @@ use crate::args::RunArgs;
 use crate::exit::{self, Failure, code_of};
 use crate::groups::{group_of, is_first_of_session};
 use crate::reaper::{
-    self, Process, ReaperHandle, ReaperOrder, ReaperEvent, StartOrder, boot_nanos, descendants_of,
+    self, Process, ReaperEvent, ReaperHandle, ReaperOrder, StartOrder, boot_nanos, descendants_of,
 };
 use crate::signals::{self, Signals};
 
@@ -127,7 +127,8 @@ impl<'a> Supervisor<'a> {
         // of the group.
         let reaper_shares_group = is_shared && is_first_of_session();
         // Started first, because it takes the longest.
-        let reaper = ReaperHandle::start(&args.name, &environment, reaper_shares_group).map_err(start_failure)?;
+        let reaper =
+            ReaperHandle::start(&args.name, &environment, reaper_shares_group).map_err(start_failure)?;
         let begins_session =
             args.command.iter().any(|word| Path::new(word).file_name() == Some("setsid".as_ref()));
         let group = match () {

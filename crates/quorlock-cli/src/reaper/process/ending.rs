@@ -119,7 +119,8 @@ impl Reaper {
     fn report_unkillable(&mut self, processes: impl Iterator<Item = Process>) {
         let new: Vec<_> = processes.filter(|it| self.unkillable.0.insert(it.id())).collect();
         if !new.is_empty() {
-            self.connection.send(ReaperEvent::CannotEnd(descendants::summary(&new), Errno::PERM.raw_os_error()));
+            self.connection
+                .send(ReaperEvent::CannotEnd(descendants::summary(&new), Errno::PERM.raw_os_error()));
         }
     }
 

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use crate::reaper::wire::{MessageBuffer, ReaperOrder, ReaperEvent};
+use crate::reaper::wire::{MessageBuffer, ReaperEvent, ReaperOrder};
 
 pub(super) struct RunConnection {
     /// None once `run` has ended.

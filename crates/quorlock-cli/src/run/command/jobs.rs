@@ -59,7 +59,9 @@ impl Supervisor<'_> {
         };
         let group = self.command.and_then(|pid| group_of(Some(pid))).or(self.group);
         // Or the command has the terminal by now, because the event of the stop is older.
-        if wants_terminal && group.is_some_and(|group| terminal.lend(group) || terminal.is_foreground_group(group)) {
+        if wants_terminal
+            && group.is_some_and(|group| terminal.lend(group) || terminal.is_foreground_group(group))
+        {
             self.reaper.send(ReaperOrder::Signal(Signal::CONT.as_raw()));
             return;
         }
