@@ -1,4 +1,4 @@
-//! The reaper itself: starts the command, waits for it, and ends all processes of it.
+//! The reaper process itself: starts the command, waits for it, and ends all of its processes.
 
 mod ending;
 mod run_connection;
@@ -23,10 +23,10 @@ use crate::signals::Blocked;
 use ending::UnkillableProcesses;
 use run_connection::RunConnection;
 
-/// Runs the reaper until everything is over. If it cannot start, it exits, and `run` sees that.
+/// Runs the reaper's main loop until all of the command's processes have ended and all events are written. A
+/// reaper that cannot begin exits, and `run` sees the closed socket.
 pub(crate) fn run_main_loop() -> u8 {
-    let begun = Reaper::begin();
-    begun.map_or(crate::exit::SOFTWARE, |mut reaper| {
+    Reaper::begin().map_or(crate::exit::SOFTWARE, |mut reaper| {
         while !reaper.is_done || reaper.connection.has_unwritten() {
             reaper.poll_once();
         }
@@ -38,30 +38,35 @@ struct Reaper {
     connection: RunConnection,
     signals: Blocked,
     alarm: Alarm,
-    /// Times on the boot clock.
+    /// When to kill everything, on the boot clock.
     kill_time: u64,
+    /// The time between TERM and KILL for leftovers, in nanoseconds.
     kill_after: u64,
+    /// The command, until it is reaped.
     command: Option<UnreapedCommand>,
     stage: Stage,
-    /// Taken back if `run` cannot do it.
+    /// The terminal, which the reaper takes back if `run` has ended and cannot do so.
     terminal: Option<Terminal>,
     unkillable: UnkillableProcesses,
-    /// It was reported that work may go on elsewhere.
+    /// Whether [`ReaperEvent::DelegatedWork`] was sent.
     delegated_work_reported: bool,
-    /// The deadline has passed.
+    /// Whether the kill time passed while processes were left.
     reached_kill_time: bool,
+    /// Whether [`ReaperEvent::Done`] or [`ReaperEvent::Failed`] was queued for `run`.
     is_done: bool,
 }
 
-/// A command that was not reaped yet, so that its pid is still its own.
+/// A command that runs, or has ended and was not reaped yet. Until then no other process can get its pid.
 struct UnreapedCommand {
     pid: Pid,
-    /// The command's own group, which gets all its signals. None if it is in the group of `run`.
+    /// The command's own group, which gets all signals for the command. None if the command is in the group of
+    /// `run`.
     group: Option<Pid>,
 }
 
 impl UnreapedCommand {
-    /// The command's own group, if it is still in it: then the number is not another group's.
+    /// The command's own group, unless the command has left it. A group that has a member cannot be another
+    /// group with the same number.
     fn group_if_member(&self) -> Option<Pid> {
         self.group.filter(|_| group_of(Some(self.pid)) == self.group)
     }
@@ -71,11 +76,11 @@ impl UnreapedCommand {
 enum Stage {
     /// The command runs, or was not started yet.
     Working,
-    /// It has ended, and its leftovers have until this time to end by themselves.
+    /// The command has ended. The leftovers have until this time to end by themselves.
     Leftovers { until: u64 },
-    /// Its leftovers got TERM, and have until this time.
+    /// The leftovers got TERM, and have until this time to end.
     Terminating { until: u64 },
-    /// All were killed; the next scan is after this pause.
+    /// All living processes were sent KILL. The next scan for survivors is after this pause.
     Killed { pause: Duration },
 }
 
@@ -107,6 +112,8 @@ impl Reaper {
     /// Waits for an event or a timer, and handles it.
     fn poll_once(&mut self) {
         self.sleep();
+        // Ignore signals to the reaper, but empty the descriptor, so that `poll` waits. Signals for the command
+        // come as orders.
         while self.signals.read().is_some() {}
         self.connection.write();
         self.handle_orders();
@@ -145,17 +152,18 @@ impl Reaper {
         let _ = poll(&mut files, Some(&timeout));
     }
 
-    /// Executes the commands of `run`. If `run` has ended, kills everything.
+    /// Executes the orders of `run`. If `run` has ended, kills everything.
     fn handle_orders(&mut self) {
         if !self.connection.read() {
             self.kill();
         }
-        while let Some(command) = self.connection.next() {
-            match command {
+        while let Some(order) = self.connection.next() {
+            match order {
                 ReaperOrder::Start(start) if self.connection.is_open() => self.start(&start),
                 ReaperOrder::KillAt(time) => self.kill_time = time,
                 ReaperOrder::Signal(number) => self.signal(number),
                 ReaperOrder::Term => self.terminate(),
+                // Without `run`, the command must not start.
                 ReaperOrder::Start(_) | ReaperOrder::Kill => self.kill(),
             }
         }
@@ -177,7 +185,8 @@ impl Reaper {
                     }
                     self.command = Some(UnreapedCommand { pid, group: (!start.is_shared).then_some(group) });
                     self.connection.send(ReaperEvent::Started(pid));
-                    // Do not keep a file system busy: the command has the working directory already.
+                    // Leave the working directory, so that its file system can be unmounted. The command has
+                    // inherited it already.
                     let _ = rustix::process::chdir("/");
                     return;
                 }
@@ -232,23 +241,24 @@ impl Reaper {
     }
 }
 
-/// Starts a helper process that unblocks the signals and becomes the command.
+/// Starts a helper process that unblocks the signals and becomes the command (see `run::exec`).
 fn spawn(start: &StartOrder, stdin: Option<OwnedFd>) -> io::Result<Pid> {
     let number = |pid: Option<Pid>| pid.map_or(0, Pid::as_raw_pid).to_string();
-    let mut command = Command::new(this_program()?);
-    command.arg(BECOME).arg(if start.is_quiet { QUIETLY } else { "--" });
-    command.arg(number(Some(getpid()))).arg(number(start.takes_terminal_from)).args(&start.command);
+    let mut helper = Command::new(this_program()?);
+    // Any word other than the quiet flag means not quiet.
+    helper.arg(BECOME).arg(if start.is_quiet { QUIETLY } else { "--" });
+    helper.arg(number(Some(getpid()))).arg(number(start.takes_terminal_from)).args(&start.command);
     match start.group {
-        Some(group) => drop(command.process_group(group.as_raw_pid())),
+        Some(group) => drop(helper.process_group(group.as_raw_pid())),
         None if start.is_shared => {}
-        None => drop(command.process_group(0)),
+        None => drop(helper.process_group(0)),
     }
-    command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
-    Ok(Pid::from_child(&command.spawn()?))
+    helper.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
+    Ok(Pid::from_child(&helper.spawn()?))
 }
 
-/// A timer on the boot clock, which goes on during suspend. Elsewhere than on Linux poll timeouts are used,
-/// which do not.
+/// A timer on the boot clock, which also runs while the machine is suspended. Other systems than Linux use
+/// only the timeout of `poll`, which does not.
 struct Alarm {
     #[cfg(target_os = "linux")]
     timer: OwnedFd,
@@ -269,7 +279,7 @@ impl Alarm {
         let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &at);
     }
 
-    #[allow(clippy::unnecessary_wraps, reason = "elsewhere there is none")]
+    #[allow(clippy::unnecessary_wraps, reason = "other systems have no timer")]
     fn poll(&self) -> Option<PollFd<'_>> {
         Some(PollFd::new(&self.timer, PollFlags::IN))
     }
@@ -289,11 +299,12 @@ impl Alarm {
     }
 }
 
-/// The name in `ps`. Not the name of the program, so that `pkill quorlock` leaves the reaper alive.
+/// The reaper's `comm` name, shown by `ps`. It is not the program's name, so that `pkill quorlock` leaves the
+/// reaper alive.
 #[cfg(target_os = "linux")]
 const COMM_NAME: &std::ffi::CStr = c"lock-reaper";
-/// The time for leftovers to end by themselves before they get TERM, such as readers that see the end of a
-/// pipe. In nanoseconds.
+/// The time for leftovers to end by themselves before they get TERM, in nanoseconds. A reader of a pipe, for
+/// example, ends when it sees the end of the pipe.
 const LINGER: u64 = 200_000_000;
 #[cfg(target_os = "linux")]
 const SECOND: u64 = 1_000_000_000;

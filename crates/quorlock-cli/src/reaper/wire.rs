@@ -5,34 +5,36 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use rustix::process::Pid;
 
-/// A message from `run`.
+/// A message to the reaper.
 #[derive(Debug, PartialEq)]
 pub(crate) enum ReaperOrder {
-    /// Starts the command. Its stdin comes with the first byte of this.
+    /// Start the command. The command's stdin comes with the first byte of this message.
     Start(StartOrder),
-    /// Everything must be over at this time of the boot clock.
+    /// The kill time: kill everything at this time of the boot clock.
     KillAt(u64),
-    /// A signal for the command.
+    /// Send this signal to the command.
     Signal(i32),
-    /// The lock is being lost: send TERM, and report unkillable processes.
+    /// Send TERM, and report unkillable processes.
     Term,
-    /// Everything must be over now.
+    /// Kill everything now.
     Kill,
 }
 
+/// What the reaper must know to start the command.
 #[derive(Debug, PartialEq)]
 pub(crate) struct StartOrder {
-    /// As for [`ReaperCommand::EndAt`]; it is known before the command starts.
+    /// The first kill time, as in [`ReaperOrder::KillAt`].
     pub(crate) kill_time: u64,
-    /// The process group that the command joins. None: one that it leads; or the reaper's, if it is shared.
+    /// The process group that the command joins. None: the command leads a new group, or stays in the reaper's
+    /// group if `is_shared`.
     pub(crate) group: Option<Pid>,
-    /// The group is not the command's own: only the command gets signals.
+    /// Whether the group is that of `run`. Then only the command gets signals, not the whole group.
     pub(crate) is_shared: bool,
-    /// The group that has the terminal, if the command is to take it from there as it starts.
+    /// The group that has the terminal, if the command is to take the terminal from it at the start.
     pub(crate) takes_terminal_from: Option<Pid>,
     /// The time between TERM and KILL for leftovers, in nanoseconds.
     pub(crate) kill_after: u64,
-    /// Print nothing if it cannot be started.
+    /// Whether to print nothing if the command cannot be executed.
     pub(crate) is_quiet: bool,
     pub(crate) command: Vec<OsString>,
 }
@@ -40,8 +42,9 @@ pub(crate) struct StartOrder {
 /// A message from the reaper.
 #[derive(Debug, PartialEq)]
 pub(crate) enum ReaperEvent {
+    /// The command was started, with this pid.
     Started(Pid),
-    /// It could not be started: the error number, or none if the deadline had passed.
+    /// The command could not be started: the error number, or none if the kill time had passed.
     Failed(Option<i32>),
     /// The command was stopped by this signal.
     Stopped(i32),
@@ -49,17 +52,17 @@ pub(crate) enum ReaperEvent {
     Exited(i32),
     /// This signal could not be passed on, because the command is another user's.
     NotPassedOn(i32),
-    /// These processes still run after the command's end, and got TERM.
+    /// These processes still run after the command's end, and get TERM.
     TerminatingLeftovers(String),
     /// These processes cannot be ended, because of this error.
     CannotEnd(String, i32),
-    /// These processes are about to be ended, but not the work that other processes do for them.
+    /// These processes are about to be ended. Work that other processes do for them may go on.
     DelegatedWork(String),
     /// No process is left, except unkillable ones.
     Done {
         /// The time on the boot clock.
         at: u64,
-        /// It was ended because the deadline had passed.
+        /// Whether the reaper killed because the kill time had passed.
         reached_kill_time: bool,
     },
 }
@@ -118,8 +121,8 @@ impl ReaperEvent {
             Self::TerminatingLeftovers(names) => ("left", vec![names]),
             Self::CannotEnd(names, error) => ("cannot", vec![names, error.to_string()]),
             Self::DelegatedWork(names) => ("elsewhere", vec![names]),
-            Self::Done { at, reached_kill_time: was_late } => {
-                ("done", vec![at.to_string(), u8::from(was_late).to_string()])
+            Self::Done { at, reached_kill_time } => {
+                ("done", vec![at.to_string(), u8::from(reached_kill_time).to_string()])
             }
         };
         message([field.into()].into_iter().chain(of.into_iter().map(OsString::from)))
@@ -182,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_survive_any_split_of_the_stream() {
+    fn orders_survive_any_split_of_the_stream() {
         let pid = Pid::from_raw(7).expect("a number");
         let start = |command: &[&[u8]]| {
             let command = command.iter().map(|field| OsString::from_vec(field.to_vec())).collect();

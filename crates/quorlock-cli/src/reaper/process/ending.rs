@@ -1,4 +1,4 @@
-//! Signals to the command and its descendants: those passed on, TERM and KILL.
+//! Sends signals to the command and its descendants: signals that `run` passes on, TERM, and KILL.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use super::{LINGER, Reaper, Stage};
 use crate::reaper::descendants::{self, Process};
 use crate::reaper::wire::ReaperEvent;
 
-/// Processes that could not be ended, and were reported.
+/// Processes that could not be ended and were reported, by [`Process::id`].
 #[derive(Default)]
 pub(super) struct UnkillableProcesses(BTreeSet<(i32, u64)>);
 
@@ -25,7 +25,7 @@ impl Reaper {
             }
             return;
         };
-        // Not reaped yet, so the pid is still its own, and so is its group while it is in it.
+        // The command was not reaped yet, so no other process or group has these numbers.
         let (pid, group) = (command.pid, command.group_if_member());
         let sent = match (Signal::from_named_raw(number), group) {
             (None, group) => {
@@ -54,6 +54,7 @@ impl Reaper {
         }
     }
 
+    /// Reports the leftovers of an ended command, and sends them TERM.
     pub(super) fn terminate_leftovers(&mut self, now: u64) {
         let left = self.leftovers();
         if left.is_empty() {
@@ -70,7 +71,7 @@ impl Reaper {
     /// Kills all living processes, repeatedly until none is left.
     pub(super) fn kill(&mut self) {
         let pause = if let Stage::Killed { pause } = self.stage {
-            // A process that does not die at once may take long: it waits for a disk or the network.
+            // A process that survives a first KILL waits for a disk or the network, which may take long.
             (pause * 2).min(LONGEST_PAUSE)
         } else {
             self.report_delegated_work(&descendants::of(getpid()));
@@ -78,7 +79,7 @@ impl Reaper {
         };
         self.stage = Stage::Killed { pause };
         if let Some(command) = &self.command {
-            // The group at once, before a scan.
+            // Kill the group first, because a scan takes time.
             let sent = match command.group_if_member() {
                 Some(group) => kill_process_group(group, Signal::KILL),
                 None => kill_process(command.pid, Signal::KILL),
@@ -88,13 +89,13 @@ impl Reaper {
                 self.report_unkillable([process].into_iter());
             }
         }
-        // Also those that could not be ended before: a program can drop its privileges.
+        // Include processes that could not be ended before, because a program can drop its privileges.
         self.signal_each(&descendants::of(getpid()), Signal::KILL);
         self.wait_for_children();
         self.finish_if_only_unkillable_left();
     }
 
-    /// Finishes once only unkillable processes are left. If none is left, reaping children finishes.
+    /// Finishes if only unkillable processes are left. Without any process left, `wait_for_children` finishes.
     pub(super) fn finish_if_only_unkillable_left(&mut self) {
         let is_over = self.command.as_ref().is_none_or(|command| self.unkillable.has(command.pid));
         if is_over && !self.unkillable.0.is_empty() && self.leftovers().is_empty() {
@@ -124,13 +125,13 @@ impl Reaper {
         }
     }
 
-    /// Reports once the programs whose work may go on elsewhere after they end.
+    /// Reports, once, the processes whose work is done by other processes and may go on after their end.
     fn report_delegated_work(&mut self, processes: &[Process]) {
-        let is_elsewhere = |it: &&Process| DELEGATING_PROGRAMS.contains(&it.name.as_str());
-        let elsewhere: Vec<_> = processes.iter().filter(is_elsewhere).cloned().collect();
-        if !elsewhere.is_empty() && !self.delegated_work_reported {
+        let delegates_work = |it: &&Process| DELEGATING_PROGRAMS.contains(&it.name.as_str());
+        let delegating: Vec<_> = processes.iter().filter(delegates_work).cloned().collect();
+        if !delegating.is_empty() && !self.delegated_work_reported {
             self.delegated_work_reported = true;
-            self.connection.send(ReaperEvent::DelegatedWork(descendants::summary(&elsewhere)));
+            self.connection.send(ReaperEvent::DelegatedWork(descendants::summary(&delegating)));
         }
     }
 }
@@ -150,7 +151,7 @@ fn send_unnamed(number: i32, target: i32) {
         shell.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
-/// Programs whose work is done by other processes, which survive them.
+/// Programs whose work is done by other processes. These are no descendants, and the reaper cannot end them.
 const DELEGATING_PROGRAMS: [&str; 11] = [
     "at",
     "batch",
