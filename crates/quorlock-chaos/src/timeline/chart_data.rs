@@ -96,7 +96,7 @@ struct StringTable {
 }
 
 impl StringTable {
-    fn index_of(&mut self, label: String) -> usize {
+    fn intern(&mut self, label: String) -> usize {
         if let Some(index) = self.indexes.get(&label) {
             return *index;
         }
@@ -117,7 +117,7 @@ fn nodes(history: &History, facts: &RunFacts<'_>, labels: &mut StringTable) -> V
         .map(|node| Lane { name: format!("node {node}"), spans: Vec::new() })
         .collect();
     for window in &facts.fault_windows {
-        let label = labels.index_of(label(window.fault));
+        let label = labels.intern(label(window.fault));
         for node in &window.fault.nodes {
             let Some(lane) = lanes.get_mut(*node) else { continue };
             let effects = window.fault.effects.iter().map(|effect| state(*effect));
@@ -126,7 +126,7 @@ fn nodes(history: &History, facts: &RunFacts<'_>, labels: &mut StringTable) -> V
             lane.spans.extend(shown);
         }
     }
-    let label = labels.index_of("probation: it may have lost data, and does not vote".to_owned());
+    let label = labels.intern("probation: it may have lost data, and does not vote".to_owned());
     for (node, span) in probations(history, facts) {
         if let Some(lane) = lanes.get_mut(node) {
             lane.spans.push(segment(facts, span, State::Probation, 0, label));
@@ -212,7 +212,7 @@ fn keys(
         for (span, attempt) in holds {
             let number = attempt.grant.as_ref().and_then(|grant| grant.fencing_number);
             let number = number.map_or(String::new(), |number| format!(", number {number}"));
-            let label = labels.index_of(format!("held by {}{number}", attempt.name()));
+            let label = labels.intern(format!("held by {}{number}", attempt.name()));
             lane.spans.push(segment(facts, span, State::Holding, attempt.process, label));
             current.retain(|(other, _)| other.to > span.from);
             for (other, other_attempt) in
@@ -222,7 +222,7 @@ fn keys(
                 let state =
                     if violations.contains(&both.from) { State::Overlap } else { State::ExpectedOverlap };
                 let label =
-                    labels.index_of(format!("{} and {} at once", other_attempt.name(), attempt.name()));
+                    labels.intern(format!("{} and {} at once", other_attempt.name(), attempt.name()));
                 lane.spans.push(segment(facts, both, state, 0, label));
             }
             current.push((span, attempt));
@@ -262,7 +262,7 @@ fn clients(facts: &RunFacts<'_>, attempts: &[LockAttempt<'_>], labels: &mut Stri
         }
         let stops = facts.fault_windows.iter().filter(|window| window.fault.processes.contains(&process));
         for window in stops.filter(|window| window.span.from < ends_at || Some(window.span.from) == killed) {
-            let label = labels.index_of(format!("client {process}: {}", label(window.fault)));
+            let label = labels.intern(format!("client {process}: {}", label(window.fault)));
             for effect in &window.fault.effects {
                 // A killed process stays dead; its lane continues with its replacement.
                 let to =
@@ -283,15 +283,15 @@ fn attempt_segments(
 ) {
     let name = attempt.name();
     let keys = attempt.keys.join(" + ");
-    let waits = labels.index_of(format!("{name} waits for {keys}"));
+    let waits = labels.intern(format!("{name} waits for {keys}"));
     spans.push(segment(facts, attempt.wait_span(facts), State::Waiting, attempt.process, waits));
     let Some(held) = attempt.held_span() else { return };
     let number = attempt.grant.as_ref().and_then(|grant| grant.fencing_number);
     let number = number.map_or(String::new(), |number| format!(", number {number}"));
-    let holds = labels.index_of(format!("{name} holds {keys}{number}"));
+    let holds = labels.intern(format!("{name} holds {keys}{number}"));
     spans.push(segment(facts, held, State::Holding, attempt.process, holds));
     if let Some(lost) = attempt.lost_at {
-        let has_lost = labels.index_of(format!("{name} has lost {keys}"));
+        let has_lost = labels.intern(format!("{name} has lost {keys}"));
         let to = attempt.releasing_at.unwrap_or(lost).max(lost + 1_000_000);
         let span = Span { from: lost.min(held.to), to };
         spans.push(segment(facts, span, State::Lost, attempt.process, has_lost));
