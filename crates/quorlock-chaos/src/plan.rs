@@ -102,7 +102,7 @@ impl Planner {
             for _ in 0..group_size {
                 let kind = self.draw_kind(&kinds, &mut bag);
                 let begins_at = at + self.millis(0, time_left.min(700));
-                let count = self.node_count();
+                let count = self.draw_node_count();
                 if let Some(fault) = self.plan_fault(kind, begins_at, count) {
                     group_end = group_end.max(fault.at + fault.duration);
                     self.add_probation(&fault);
@@ -158,7 +158,7 @@ impl Planner {
     }
 
     /// The number of nodes to hit: mostly no more than the quorum can spare, sometimes up to all.
-    fn node_count(&mut self) -> usize {
+    fn draw_node_count(&mut self) -> usize {
         let spare = (self.input.nodes - self.input.quorum).max(1) as u64;
         let max = if self.rng.percent(70) { spare } else { self.input.nodes as u64 };
         self.rng.between(1, max) as usize
