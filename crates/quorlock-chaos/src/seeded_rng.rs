@@ -33,7 +33,7 @@ impl SeededRng {
     }
 
     /// True with this chance, in percent.
-    pub(crate) fn percent(&mut self, chance: u64) -> bool {
+    pub(crate) fn draw_chance(&mut self, chance: u64) -> bool {
         self.between(1, 100) <= chance
     }
 
