@@ -157,7 +157,7 @@ impl Planner {
         bag.pop().expect("filled")
     }
 
-    /// The number of nodes to hit: mostly no more than the quorum can spare, sometimes up to all.
+    /// Draws the number of nodes to hit: mostly no more than the quorum can spare, sometimes up to all.
     fn draw_node_count(&mut self) -> usize {
         let spare = (self.input.nodes - self.input.quorum).max(1) as u64;
         let max = if self.rng.draw_chance(70) { spare } else { self.input.nodes as u64 };

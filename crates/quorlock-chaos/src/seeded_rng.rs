@@ -32,7 +32,7 @@ impl SeededRng {
         from + self.next() % (to - from + 1)
     }
 
-    /// True with this chance, in percent.
+    /// Draws true with this chance, in percent.
     pub(crate) fn draw_chance(&mut self, chance: u64) -> bool {
         self.between(1, 100) <= chance
     }

@@ -85,8 +85,8 @@ fn check_ordered(facts: &RunFacts<'_>, key: &str, grants: &mut [NumberedGrant<'_
 }
 
 /// The excuse for fencing numbers that are out of order. The order holds if fewer than 2q − N nodes lost
-/// their fence. It also holds if node clocks are wrong by less than (max ttl − tolerance) / 2. In addition,
-/// no clock may be set back by more than the time in which the lock was idle.
+/// their fence. The order also holds if node clocks are wrong by less than (max ttl − tolerance) / 2, and no
+/// clock was set back by more than the time in which the lock was idle.
 fn excuse(facts: &RunFacts<'_>, first: NumberedGrant<'_>, second: NumberedGrant<'_>) -> Option<String> {
     let span = Span { from: first.grant.earliest_request, to: second.grant.at };
     let lossy_nodes = facts.nodes_with_data_loss(span, NodeData::Fences);

@@ -143,8 +143,8 @@ impl SeenEvents {
     }
 }
 
-/// Checks a lock's key that was found at the end. It may stay for one ttl after it was set: by a client, or
-/// by a paused node that resumed with unread commands.
+/// Checks a lock's key that was found at the end. A key may stay for one ttl after a client set it, or a
+/// paused node that resumed with unread commands.
 fn check_left_key(
     facts: &RunFacts<'_>,
     attempts: &[LockAttempt<'_>],

@@ -96,6 +96,7 @@ struct StringTable {
 }
 
 impl StringTable {
+    /// The index of a label, which is added if it is new.
     fn intern(&mut self, label: String) -> usize {
         if let Some(index) = self.indexes.get(&label) {
             return *index;
@@ -221,8 +222,7 @@ fn keys(
                 let Some(both) = other.intersection(span) else { continue };
                 let state =
                     if violations.contains(&both.from) { State::Overlap } else { State::ExpectedOverlap };
-                let label =
-                    labels.intern(format!("{} and {} at once", other_attempt.name(), attempt.name()));
+                let label = labels.intern(format!("{} and {} at once", other_attempt.name(), attempt.name()));
                 lane.spans.push(segment(facts, both, state, 0, label));
             }
             current.push((span, attempt));

@@ -113,7 +113,7 @@ impl Task {
         let mut lost = pin!(guard.lost());
         while !remaining.is_zero() {
             self.check_validity(guard);
-            // The holder checks, then writes. It may be stopped in between for any time.
+            // The holder checks, then writes. Its process may be stopped in between for any time.
             sleep(self.millis(0, 15)).await;
             self.write(guard, key, &stores, true).await?;
             if self.rng.draw_chance(15) {

@@ -97,8 +97,8 @@ fn scan(root: Pid) -> (Vec<Process>, BTreeSet<i32>) {
     }
 }
 
-/// The children, listed by the kernel for each thread. It may miss some while others end, so callers repeat
-/// until none is left.
+/// The children, listed by the kernel for each thread. The list may miss some while others end, so callers
+/// repeat until none is left.
 fn children(pid: Pid) -> Option<Vec<Pid>> {
     let threads = match fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid())) {
         Ok(threads) => threads,

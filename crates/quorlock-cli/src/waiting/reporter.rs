@@ -31,8 +31,9 @@ pub(crate) struct WaitReporter<'a> {
     name: &'a str,
     is_quiet: bool,
     last: Option<WaitReason>,
-    /// The time from which another holder is reported, and the delay after that report.
+    /// The time from which another holder is reported.
     holder_at: Option<Instant>,
+    /// The delay after that report.
     gap: Duration,
 }
 
@@ -53,6 +54,7 @@ impl<'a> WaitReporter<'a> {
         }
     }
 
+    /// Records a reason. Returns whether it is to be reported.
     fn record_if_new(&mut self, mut reason: WaitReason, now: Instant) -> bool {
         match (&self.last, &mut reason) {
             (Some(_), WaitReason::Starting) => return false,
