@@ -15,37 +15,37 @@ mod lock_attempt;
 mod progress;
 mod record;
 mod redundancy;
+mod run_facts;
 mod samples;
 mod validity;
 mod verdict;
-mod world;
 
 use std::collections::BTreeMap;
 
 pub use verdict::{ControlResult, ExcusedViolation, Invariant, Totals, Verdict, Violation, counted, times};
 
 pub(crate) use lock_attempt::{Grant, LockAttempt, lock_attempts};
-pub(crate) use world::{Span, World};
+pub(crate) use run_facts::{RunFacts, Span};
 
 use crate::history::History;
 
 /// Checks every invariant against a history.
 #[must_use]
 pub fn check_history(history: &History) -> Verdict {
-    let Some(world) = World::of(history) else {
+    let Some(facts) = RunFacts::of(history) else {
         return Verdict::incomplete("the history has no settings, so no invariant can be checked");
     };
-    let attempts = lock_attempts(history, &world);
+    let attempts = lock_attempts(history, &facts);
     let mut findings = Findings::default();
 
-    record::check(history, &world, &attempts, &mut findings);
-    validity::check(&world, &attempts, &mut findings);
-    exclusion::check(&world, &attempts, &mut findings);
-    fencing::check(&world, &attempts, &mut findings);
-    progress::check(&world, &attempts, &mut findings);
-    redundancy::check(history, &world, &attempts, &mut findings);
+    record::check(history, &facts, &attempts, &mut findings);
+    validity::check(&facts, &attempts, &mut findings);
+    exclusion::check(&facts, &attempts, &mut findings);
+    fencing::check(&facts, &attempts, &mut findings);
+    progress::check(&facts, &attempts, &mut findings);
+    redundancy::check(history, &facts, &attempts, &mut findings);
 
-    findings.verdict(history, &world, &attempts)
+    findings.into_verdict(history, &facts, &attempts)
 }
 
 /// The violations and measurements found so far.
@@ -59,11 +59,11 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    fn violation(&mut self, invariant: Invariant, at: u64, events: Vec<usize>, message: String) {
+    fn record_violation(&mut self, invariant: Invariant, at: u64, events: Vec<usize>, message: String) {
         self.violations.push(Violation { invariant, at, message, events });
     }
 
-    fn expected_violation(&mut self, invariant: Invariant, at: u64, events: Vec<usize>, excuse: String) {
+    fn record_excused(&mut self, invariant: Invariant, at: u64, events: Vec<usize>, excuse: String) {
         let case = self.expected.entry((invariant, excuse.clone()));
         case.or_insert(ExcusedViolation { invariant, count: 0, excuse, at, events }).count += 1;
     }
@@ -78,15 +78,20 @@ impl Findings {
         excuse: Option<String>,
     ) {
         match excuse {
-            Some(excuse) => self.expected_violation(invariant, at, events, excuse),
-            None => self.violation(invariant, at, events, message),
+            Some(excuse) => self.record_excused(invariant, at, events, excuse),
+            None => self.record_violation(invariant, at, events, message),
         }
     }
 
-    fn verdict(mut self, history: &History, world: &World<'_>, attempts: &[LockAttempt<'_>]) -> Verdict {
+    fn into_verdict(
+        mut self,
+        history: &History,
+        facts: &RunFacts<'_>,
+        attempts: &[LockAttempt<'_>],
+    ) -> Verdict {
         self.violations.sort_by_key(|violation| violation.at);
         let expected: Vec<ExcusedViolation> = self.expected.into_values().collect();
-        let controls = world.settings.controls.iter().map(|control| ControlResult {
+        let controls = facts.settings.controls.iter().map(|control| ControlResult {
             name: control.name.clone(),
             invariant: control.breaks,
             count: expected
@@ -96,14 +101,14 @@ impl Findings {
                 .sum(),
         });
         let mut faults = BTreeMap::new();
-        for window in &world.fault_windows {
+        for window in &facts.fault_windows {
             *faults.entry(window.fault.kind.clone()).or_insert(0) += 1;
         }
         let recoveries = self.recoveries;
         Verdict {
-            seed: world.settings.seed,
-            replay: world.settings.replay.clone(),
-            seconds: (world.to - world.from) as f64 / 1e9,
+            seed: facts.settings.seed,
+            replay: facts.settings.replay.clone(),
+            seconds: (facts.to - facts.from) as f64 / 1e9,
             acquisitions: attempts.iter().filter(|attempt| attempt.grant.is_some()).count(),
             faults,
             controls: controls.collect(),
@@ -120,8 +125,8 @@ impl Findings {
 }
 
 /// Formats a time as seconds since the start of the run.
-pub(crate) fn format_time(world: &World<'_>, at: u64) -> String {
-    format!("{:.3} s", at.saturating_sub(world.from) as f64 / 1e9)
+pub(crate) fn format_time(facts: &RunFacts<'_>, at: u64) -> String {
+    format!("{:.3} s", at.saturating_sub(facts.from) as f64 / 1e9)
 }
 
 pub(crate) fn millis(nanos: u64) -> f64 {

@@ -51,7 +51,7 @@ pub enum Actor {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
-    /// The run begins, with these settings. This is its first event.
+    /// The run begins, with these settings. The first event of every history.
     Settings(Settings),
     /// The run is about to inject a fault.
     Fault(Fault),
@@ -124,7 +124,7 @@ pub enum EventKind {
     },
     /// The task checked whether its lock is valid. The time is from *before* the check.
     Validated {
-        /// The result.
+        /// Whether the lock was valid.
         valid: bool,
         /// The lock's deadline, read after the check.
         deadline: u64,

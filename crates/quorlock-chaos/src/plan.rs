@@ -102,7 +102,7 @@ impl Planner {
             for _ in 0..group_size {
                 let kind = self.draw_kind(&kinds, &mut bag);
                 let begins_at = at + self.millis(0, time_left.min(700));
-                let count = self.node_count();
+                let count = self.draw_node_count();
                 if let Some(fault) = self.plan_fault(kind, begins_at, count) {
                     group_end = group_end.max(fault.at + fault.duration);
                     self.add_probation(&fault);
@@ -137,7 +137,7 @@ impl Planner {
         let mut bag = Vec::new();
         let mut at = FIRST_FAULT_AT;
         while !kinds.is_empty() && at < self.end() {
-            let (draw, is_holder) = (self.rng.next(), self.rng.percent(60));
+            let (draw, is_holder) = (self.rng.next(), self.rng.draw_chance(60));
             let (injection, duration) = match self.draw_kind(&kinds, &mut bag) {
                 FaultKind::ClientKill => (Injection::ClientKill { draw, is_holder }, Duration::ZERO),
                 FaultKind::BlockRuntime => (Injection::BlockRuntime { draw }, self.millis(500, 2500)),
@@ -157,10 +157,10 @@ impl Planner {
         bag.pop().expect("filled")
     }
 
-    /// The number of nodes to hit: mostly no more than the quorum can spare, sometimes up to all.
-    fn node_count(&mut self) -> usize {
+    /// Draws the number of nodes to hit: mostly no more than the quorum can spare, sometimes up to all.
+    fn draw_node_count(&mut self) -> usize {
         let spare = (self.input.nodes - self.input.quorum).max(1) as u64;
-        let max = if self.rng.percent(70) { spare } else { self.input.nodes as u64 };
+        let max = if self.rng.draw_chance(70) { spare } else { self.input.nodes as u64 };
         self.rng.between(1, max) as usize
     }
 
@@ -234,7 +234,7 @@ impl Planner {
             _ => Sides::Both,
         };
         let lag = self.millis(50, 400);
-        let coin = self.rng.percent(50);
+        let coin = self.rng.draw_chance(50);
         let injection = match kind {
             FaultKind::Kill => Injection::Kill,
             FaultKind::DataLoss => Injection::DataLoss,

@@ -77,6 +77,7 @@ impl Process {
         self.child.as_ref().map(Child::id)
     }
 
+    /// Whether the process is alive, running or paused. Reaps a dead process.
     pub(crate) fn is_running(&mut self) -> bool {
         if let Some(child) = &mut self.child
             && !matches!(child.try_wait(), Ok(None))

@@ -32,8 +32,8 @@ impl SeededRng {
         from + self.next() % (to - from + 1)
     }
 
-    /// True with this chance, in percent.
-    pub(crate) fn percent(&mut self, chance: u64) -> bool {
+    /// Draws true with this chance, in percent.
+    pub(crate) fn draw_chance(&mut self, chance: u64) -> bool {
         self.between(1, 100) <= chance
     }
 

@@ -110,7 +110,7 @@ impl Server {
         self.process.stop();
     }
 
-    /// Resumes a paused server (SIGCONT). It then executes the commands sent meanwhile.
+    /// Resumes a paused server (SIGCONT). The server then executes the commands sent meanwhile.
     pub fn resume(&mut self) {
         self.process.resume();
     }
@@ -227,7 +227,7 @@ impl Server {
         self.dir.path()
     }
 
-    /// Whether the process is alive, running or paused.
+    /// Whether the process is alive, running or paused. Reaps a dead process.
     pub fn is_running(&mut self) -> bool {
         self.process.is_running()
     }

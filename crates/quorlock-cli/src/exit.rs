@@ -75,7 +75,7 @@ impl From<InspectError> for Failure {
     }
 }
 
-/// The failure to start servers. It is a configuration error if a variable names the binary.
+/// The failure to start servers: a configuration error if a variable names the server's binary.
 pub(crate) fn no_servers(error: &quorlock_chaos::StartError) -> Failure {
     let is_set = matches!(&error, quorlock_chaos::StartError::NoBinary(none) if none.is_set());
     Failure::new(if is_set { CONFIG } else { NO_QUORUM }, error.to_string())

@@ -62,8 +62,8 @@ fn main() -> ExitCode {
 /// and ignore the environment.
 fn run_helper_process(typed: &[OsString]) -> Option<u8> {
     let (name, args) = typed.split_first()?;
-    if name.as_bytes().starts_with(reaper::REAPER_OF.as_bytes()) {
-        return Some(reaper::reap());
+    if name.as_bytes().starts_with(reaper::ARG0_PREFIX.as_bytes()) {
+        return Some(reaper::run_main_loop());
     }
     match args.split_first()? {
         (arg, _) if arg == reaper::ANCHOR => Some(0),

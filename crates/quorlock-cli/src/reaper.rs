@@ -1,9 +1,11 @@
 //! The reaper process, which ends the command if `run` cannot: killed, frozen, or too late.
 //!
-//! It runs between `run` and the command: it starts the command, waits for it, and reports to `run`. On Linux
-//! it is a subreaper, so that all descendants of the command stay below it, in any group or session. It leads
-//! a process group and blocks all signals, so that signals to the command's group or to `run`'s neither stop
-//! nor end it. (If the command stays in the orphaned group of a script, the reaper is in that group too.)
+//! The reaper runs between `run` and the command: it starts the command, waits for it, and reports to `run`. On
+//! Linux the reaper is a subreaper, so that all descendants of the command stay below it, in any group or
+//! session. The reaper leads a process group and blocks all signals, so that signals to the command's group or
+//! to `run`'s group neither stop nor end it. (If the command stays in the orphaned group of a script, the reaper
+//! is in that group too.)
+//!
 //! `run` sends it the time, on the boot clock, at which everything must be over. The end of the socket
 //! between them means now.
 
@@ -26,42 +28,42 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
 pub(crate) use descendants::{Process, of as descendants_of, summary, without};
-pub(crate) use process::reap;
-pub(crate) use wire::{ReaperCommand, ReaperEvent, StartCommand};
+pub(crate) use process::run_main_loop;
+pub(crate) use wire::{ReaperEvent, ReaperOrder, StartOrder};
 
 use wire::MessageBuffer;
 
 /// `run`'s side of a reaper.
-pub(crate) struct Reaper {
+pub(crate) struct ReaperHandle {
     pub(crate) pid: Pid,
-    /// It was reaped, and another process may have its pid.
+    /// Whether the reaper was reaped. Then another process may have its pid.
     pub(crate) has_ended: bool,
     socket: UnixStream,
     inbox: MessageBuffer,
 }
 
-impl Reaper {
-    /// Starts a reaper. The variables are set or removed for the command. It leads a new group, unless it is
-    /// to share this one with the command.
+impl ReaperHandle {
+    /// Starts a reaper. The variables of `environment` are set or removed for the command. The reaper leads a
+    /// new group, or with `shares_group` stays in this process's group.
     pub(crate) fn start(
         name: &str,
         environment: &[(&str, Option<String>)],
-        hands_on_group: bool,
+        shares_group: bool,
     ) -> io::Result<Self> {
         let (run_end, reaper_end) = Pair::pair()?;
-        let mut command = Command::new(this_program()?);
-        command.arg0(format!("{REAPER_OF}{name:?}"));
-        if !hands_on_group {
-            command.process_group(0);
+        let mut program = Command::new(this_program()?);
+        program.arg0(format!("{ARG0_PREFIX}{name:?}"));
+        if !shares_group {
+            program.process_group(0);
         }
-        command.stdin(Stdio::from(OwnedFd::from(reaper_end)));
+        program.stdin(Stdio::from(OwnedFd::from(reaper_end)));
         for (name, value) in environment {
             match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
+                Some(value) => program.env(name, value),
+                None => program.env_remove(name),
             };
         }
-        let pid = Pid::from_child(&command.spawn()?);
+        let pid = Pid::from_child(&program.spawn()?);
         run_end.set_nonblocking(true)?;
         Ok(Self {
             pid,
@@ -71,9 +73,9 @@ impl Reaper {
         })
     }
 
-    /// Sends the start command, with the stdin of this process.
-    pub(crate) async fn send_start(&mut self, start: StartCommand) -> io::Result<()> {
-        let bytes = ReaperCommand::Start(start).encode();
+    /// Sends the start order, with the stdin of this process.
+    pub(crate) async fn send_start(&mut self, start: StartOrder) -> io::Result<()> {
+        let bytes = ReaperOrder::Start(start).encode();
         let (first, rest) = bytes.split_at(1);
         let stdin = io::stdin();
         let files = [stdin.as_fd()];
@@ -85,10 +87,10 @@ impl Reaper {
         self.socket.write_all(rest).await
     }
 
-    /// Sends a command. It is dropped if the socket is full because the reaper is stopped, which then acts on
-    /// the last one.
-    pub(crate) fn send(&self, command: ReaperCommand) {
-        let _ = self.socket.try_write(&command.encode());
+    /// Sends an order. The order is dropped if the socket is full, because the reaper is stopped. When the reaper
+    /// continues, it acts on the last kill time it received.
+    pub(crate) fn send(&self, order: ReaperOrder) {
+        let _ = self.socket.try_write(&order.encode());
     }
 
     /// The next event; none once the reaper has ended.
@@ -113,7 +115,7 @@ impl Reaper {
     }
 }
 
-impl Drop for Reaper {
+impl Drop for ReaperHandle {
     /// Closes the socket and reaps the reaper, so that no zombie stays.
     fn drop(&mut self) {
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
@@ -126,13 +128,13 @@ impl Drop for Reaper {
 }
 
 /// Makes a process group that the command can join without leading it. A group leader may not start a
-/// session, so `setsid` would fork a child and not wait for it. The first member ends at once; its pid stays
-/// taken until it is reaped.
+/// session, so `setsid` would fork a child and not wait for it. The group's first member, its anchor, ends at
+/// once. Until the anchor is reaped, no other group can have its pid as a number.
 pub(crate) fn new_group() -> io::Result<Pid> {
-    let mut command = Command::new(this_program()?);
-    command.arg(ANCHOR).process_group(0).env_clear();
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    Ok(Pid::from_child(&command.spawn()?))
+    let mut anchor = Command::new(this_program()?);
+    anchor.arg(ANCHOR).process_group(0).env_clear();
+    anchor.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(Pid::from_child(&anchor.spawn()?))
 }
 
 /// Checks, before a lock is acquired, that /proc shows the processes that the reaper must see.
@@ -165,9 +167,12 @@ const BOOT: ClockId = ClockId::Boottime;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const BOOT: ClockId = ClockId::Monotonic;
 
-/// The process name of a reaper, by which it is recognized. The lock's name follows, shown by `ps`.
-pub(crate) const REAPER_OF: &str = "quorlock: reaper of ";
-/// The arguments of the helper processes: to become the command, and to anchor a group.
+/// The start of a reaper's argument 0, by which this program recognizes that it is a reaper. The lock's name
+/// follows. `ps` shows both.
+pub(crate) const ARG0_PREFIX: &str = "quorlock: reaper of ";
+/// The first argument of a helper process that becomes the command.
 pub(crate) const BECOME: &str = "__become";
+/// The second argument of that helper process, if the command is to print nothing when it cannot be executed.
 pub(crate) const QUIETLY: &str = "-q";
+/// The first argument of a helper process that anchors a group (see [`new_group`]).
 pub(crate) const ANCHOR: &str = "__anchor";

@@ -22,7 +22,7 @@ use source::Source;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Caught {
     pub(crate) number: i32,
-    /// It came from the kernel: for signals of a terminal, because it was typed there.
+    /// Whether the signal came from the kernel. A terminal signal from the kernel was typed there.
     pub(crate) is_typed: bool,
 }
 

@@ -8,7 +8,7 @@ pub(crate) struct ProcessStat {
     pub(crate) parent: i32,
     /// Its start time, in ticks since the boot. The same pid with another start time is another process.
     pub(crate) began: u64,
-    /// It has ended and was not reaped.
+    /// Whether the process has ended and was not reaped.
     pub(crate) has_ended: bool,
 }
 

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Invariant, LockAttempt, Span, World, format_time, millis};
+use super::run_facts::NodeData;
+use super::{Findings, Invariant, LockAttempt, RunFacts, Span, format_time, millis};
 use crate::history::LockKind;
 
-pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
+pub(super) fn check(facts: &RunFacts<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
     let mut holds: BTreeMap<&str, Vec<(Span, &LockAttempt<'_>)>> = BTreeMap::new();
     for attempt in attempts {
         let Some(span) = attempt.held_span() else { continue };
@@ -19,17 +20,17 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
         for (span, attempt) in holds {
             current.retain(|(earlier, _)| earlier.to > span.from);
             for (earlier, other) in current.iter().filter(|(_, other)| other.conflicts_with(attempt)) {
-                overlap(world, key, (*earlier, other), (span, attempt), findings);
+                report_overlap(facts, key, (*earlier, other), (span, attempt), findings);
             }
             current.push((span, attempt));
-            permits(world, key, &current, findings);
+            check_permits(facts, key, &current, findings);
         }
     }
 }
 
 /// Reports two locks that exclude each other and overlap in time. `first` was granted first.
-fn overlap(
-    world: &World<'_>,
+fn report_overlap(
+    facts: &RunFacts<'_>,
     key: &str,
     first: (Span, &LockAttempt<'_>),
     second: (Span, &LockAttempt<'_>),
@@ -39,34 +40,39 @@ fn overlap(
     let message = format!(
         "{key}: {} held it from {} and {} was granted it at {}; for {:.3} ms both believed that they held it",
         first.1.name(),
-        format_time(world, first.0.from),
+        format_time(facts, first.0.from),
         second.1.name(),
-        format_time(world, common.from),
+        format_time(facts, common.from),
         millis(common.len()),
     );
     let mut events = first.1.evidence_at(common.from);
     events.extend(second.1.evidence_at(common.from));
     events.sort_unstable();
-    let excuse = excuse(world, first.1, second.1, common.from);
+    let excuse = excuse(facts, first.1, second.1, common.from);
     findings.record(Invariant::Exclusion, common.from, events, message, excuse);
 }
 
 /// The excuse for two locks held at once: more nodes were faulty than the first lock could spare.
-fn excuse(world: &World<'_>, first: &LockAttempt<'_>, second: &LockAttempt<'_>, at: u64) -> Option<String> {
+fn excuse(
+    facts: &RunFacts<'_>,
+    first: &LockAttempt<'_>,
+    second: &LockAttempt<'_>,
+    at: u64,
+) -> Option<String> {
     let (first_grant, second_grant) = (first.grant.as_ref()?, second.grant.as_ref()?);
     let (_, deadline, spare_nodes) = *first_grant.deadlines.iter().rev().find(|(known, ..)| *known <= at)?;
     // Faults before the last renewal of the first lock do not count, because that renewal set its keys again.
     let renewed = deadline.saturating_sub(first.ttl_ms * super::MS).max(first_grant.earliest_request);
     let span = Span { from: renewed.min(second_grant.earliest_request), to: at };
-    let jumped_nodes = world.nodes_with_clock_changes(span, first.ttl_ms.max(second.ttl_ms));
-    let lossy_nodes = world.nodes_with_data_loss(span, |locks, _| locks);
-    let fenced = world.settings.fenced && world.settings.probation;
+    let jumped_nodes = facts.nodes_with_clock_changes(span, first.ttl_ms.max(second.ttl_ms));
+    let lossy_nodes = facts.nodes_with_data_loss(span, NodeData::Locks);
+    let fenced = facts.settings.fenced && facts.settings.probation;
 
     let (faulty_nodes, reason) = if fenced && jumped_nodes.is_empty() {
         // Data loss alone is no excuse, because probation covers every node that lost data.
         return None;
     } else if jumped_nodes.is_empty() {
-        let cause = if world.settings.fenced { "probation was off" } else { "plain locks have no probation" };
+        let cause = if facts.settings.fenced { "probation was off" } else { "plain locks have no probation" };
         (lossy_nodes, format!("nodes lost locks, and {cause}"))
     } else {
         (
@@ -79,7 +85,12 @@ fn excuse(world: &World<'_>, first: &LockAttempt<'_>, second: &LockAttempt<'_>, 
 }
 
 /// Reports more permits held at once than the limit.
-fn permits(world: &World<'_>, key: &str, current: &[(Span, &LockAttempt<'_>)], findings: &mut Findings) {
+fn check_permits(
+    facts: &RunFacts<'_>,
+    key: &str,
+    current: &[(Span, &LockAttempt<'_>)],
+    findings: &mut Findings,
+) {
     let Some((newest, attempt)) = current.last() else { return };
     let LockKind::Permit { of } = attempt.kind else { return };
     let held: Vec<_> =
@@ -90,13 +101,13 @@ fn permits(world: &World<'_>, key: &str, current: &[(Span, &LockAttempt<'_>)], f
     let message = format!(
         "{key}: {} permits were held at {}, but there are only {of}",
         held.len(),
-        format_time(world, newest.from)
+        format_time(facts, newest.from)
     );
     let mut events: Vec<usize> =
         held.iter().flat_map(|(_, attempt)| attempt.evidence_at(newest.from)).collect();
     events.sort_unstable();
     let others = held.iter().filter(|(_, other)| !std::ptr::eq(*other, *attempt));
-    let excuse = others.into_iter().find_map(|(_, other)| excuse(world, other, attempt, newest.from));
+    let excuse = others.into_iter().find_map(|(_, other)| excuse(facts, other, attempt, newest.from));
     findings.record(Invariant::Exclusion, newest.from, events, message, excuse);
 }
 

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Grant, Invariant, LockAttempt, Span, World, format_time};
+use super::run_facts::NodeData;
+use super::{Findings, Grant, Invariant, LockAttempt, RunFacts, Span, format_time};
 use crate::history::EventKind;
 
-pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
+pub(super) fn check(facts: &RunFacts<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
     let mut grants: BTreeMap<&str, Vec<NumberedGrant<'_>>> = BTreeMap::new();
     for attempt in attempts {
         let Some(grant) = &attempt.grant else { continue };
@@ -16,10 +17,10 @@ pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &
         }
     }
     for (key, mut grants) in grants {
-        check_unique(world, key, &mut grants, findings);
-        check_ordered(world, key, &mut grants, findings);
+        check_unique(facts, key, &mut grants, findings);
+        check_ordered(facts, key, &mut grants, findings);
     }
-    check_writes(world, attempts, findings);
+    check_writes(facts, attempts, findings);
 }
 
 #[derive(Clone, Copy)]
@@ -29,7 +30,7 @@ struct NumberedGrant<'a> {
     grant: &'a Grant<'a>,
 }
 
-fn check_unique(world: &World<'_>, key: &str, grants: &mut [NumberedGrant<'_>], findings: &mut Findings) {
+fn check_unique(facts: &RunFacts<'_>, key: &str, grants: &mut [NumberedGrant<'_>], findings: &mut Findings) {
     grants.sort_by_key(|numbered| (numbered.fencing_number, numbered.grant.at));
     for pair in grants.windows(2) {
         let [first, second] = [pair[0], pair[1]];
@@ -38,19 +39,19 @@ fn check_unique(world: &World<'_>, key: &str, grants: &mut [NumberedGrant<'_>], 
                 "{key}: number {} was granted to {} at {} and to {} at {}",
                 first.fencing_number,
                 first.attempt.name(),
-                format_time(world, first.grant.at),
+                format_time(facts, first.grant.at),
                 second.attempt.name(),
-                format_time(world, second.grant.at),
+                format_time(facts, second.grant.at),
             );
             let events = vec![first.grant.event_index, second.grant.event_index];
-            let excuse = excuse(world, first, second);
+            let excuse = excuse(facts, first, second);
             findings.record(Invariant::NumbersUnique, second.grant.at, events, message, excuse);
         }
     }
 }
 
 /// Checks the order: a lock requested after another was granted has the larger fencing number.
-fn check_ordered(world: &World<'_>, key: &str, grants: &mut [NumberedGrant<'_>], findings: &mut Findings) {
+fn check_ordered(facts: &RunFacts<'_>, key: &str, grants: &mut [NumberedGrant<'_>], findings: &mut Findings) {
     let mut granted: Vec<NumberedGrant<'_>> = grants.to_vec();
     granted.sort_by_key(|numbered| numbered.grant.at);
     grants.sort_by_key(|numbered| numbered.grant.earliest_request);
@@ -67,15 +68,15 @@ fn check_ordered(world: &World<'_>, key: &str, grants: &mut [NumberedGrant<'_>],
         // Each earlier lock with a larger number needs its own excuse.
         let earlier =
             granted[..known].iter().filter(|earlier| earlier.fencing_number > numbered.fencing_number);
-        let cases = earlier.map(|earlier| (earlier, excuse(world, *earlier, *numbered)));
+        let cases = earlier.map(|earlier| (earlier, excuse(facts, *earlier, *numbered)));
         let Some((earlier, excuse)) = cases.min_by_key(|(_, excuse)| excuse.is_some()) else { continue };
         let message = format!(
             "{key}: {} was granted number {} at {}; {} sent its request later, at {}, and was granted {}",
             earlier.attempt.name(),
             earlier.fencing_number,
-            format_time(world, earlier.grant.at),
+            format_time(facts, earlier.grant.at),
             numbered.attempt.name(),
-            format_time(world, numbered.grant.earliest_request),
+            format_time(facts, numbered.grant.earliest_request),
             numbered.fencing_number,
         );
         let events = vec![earlier.grant.event_index, numbered.grant.event_index];
@@ -84,24 +85,24 @@ fn check_ordered(world: &World<'_>, key: &str, grants: &mut [NumberedGrant<'_>],
 }
 
 /// The excuse for fencing numbers that are out of order. The order holds if fewer than 2q − N nodes lost
-/// their fence. It also holds if node clocks are wrong by less than (max ttl − tolerance) / 2. In addition,
-/// no clock may be set back by more than the time in which the lock was idle.
-fn excuse(world: &World<'_>, first: NumberedGrant<'_>, second: NumberedGrant<'_>) -> Option<String> {
+/// their fence. The order also holds if node clocks are wrong by less than (max ttl − tolerance) / 2, and no
+/// clock was set back by more than the time in which the lock was idle.
+fn excuse(facts: &RunFacts<'_>, first: NumberedGrant<'_>, second: NumberedGrant<'_>) -> Option<String> {
     let span = Span { from: first.grant.earliest_request, to: second.grant.at };
-    let lossy_nodes = world.nodes_with_data_loss(span, |_, fences| fences);
-    if lossy_nodes.len() < world.quorum_overlap() {
+    let lossy_nodes = facts.nodes_with_data_loss(span, NodeData::Fences);
+    if lossy_nodes.len() < facts.quorum_overlap() {
         return None;
     }
-    if !world.settings.probation {
+    if !facts.settings.probation {
         return Some("nodes lost their fences, and probation was off".into());
     }
-    let bound_micros = (world.max_ttl() / 1_000).saturating_sub(TOLERANCE_MICROS) / 2;
-    if world.clock_error(second.grant.at) >= bound_micros {
+    let bound_micros = (facts.max_ttl() / 1_000).saturating_sub(TOLERANCE_MICROS) / 2;
+    if facts.max_clock_offset(second.grant.at) >= bound_micros {
         return Some("nodes lost their fences, and clocks were wrong by more than half the probation".into());
     }
     let idle_since = first.attempt.held_span().map_or(first.grant.at, |span| span.to);
     let idle_micros = second.grant.at.saturating_sub(idle_since) / 1_000;
-    let was_set_back = world.clock_setback(span) > idle_micros;
+    let was_set_back = facts.max_clock_setback(span) > idle_micros;
     was_set_back
         .then(|| "nodes lost their fences, and clocks were set back by more than the lock was idle".into())
 }
@@ -117,7 +118,7 @@ struct Write<'a> {
     grant: &'a Grant<'a>,
 }
 
-fn check_writes(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
+fn check_writes(facts: &RunFacts<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
     let mut stores: BTreeMap<&str, Vec<Write<'_>>> = BTreeMap::new();
     for attempt in attempts {
         let Some(grant) = &attempt.grant else { continue };
@@ -128,7 +129,7 @@ fn check_writes(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut 
                 {
                     let message =
                         format!("{} sent {store} another number than it was granted", attempt.name());
-                    findings.violation(
+                    findings.record_violation(
                         Invariant::CompleteHistory,
                         event.at,
                         vec![grant.event_index, *index],
@@ -149,13 +150,13 @@ fn check_writes(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut 
     }
     for (store, mut writes) in stores {
         writes.sort_by_key(|write| write.position);
-        check_stale_writes(world, store, &writes, findings);
+        check_stale_writes(facts, store, &writes, findings);
     }
 }
 
 /// Checks the writes in the order in which the store executed them: each belongs to the lock of the previous
 /// write, or to a later lock.
-fn check_stale_writes(world: &World<'_>, store: &str, writes: &[Write<'_>], findings: &mut Findings) {
+fn check_stale_writes(facts: &RunFacts<'_>, store: &str, writes: &[Write<'_>], findings: &mut Findings) {
     let mut latest: Option<&Write<'_>> = None;
     for write in writes {
         let Some(previous) = latest else {
@@ -177,14 +178,14 @@ fn check_stale_writes(world: &World<'_>, store: &str, writes: &[Write<'_>], find
                 "store {store} accepted a write of {} ({}) at {}, after a write of {} ({}), whose lock is later",
                 write.attempt.name(),
                 shown(write),
-                format_time(world, write.at),
+                format_time(facts, write.at),
                 previous.attempt.name(),
                 shown(previous),
             );
             let excuse = match (write.fencing_number, previous.fencing_number) {
                 (None, _) | (_, None) => Some("the store checks no number".into()),
                 (Some(fencing_number), Some(other)) => excuse(
-                    world,
+                    facts,
                     NumberedGrant { fencing_number, attempt: write.attempt, grant: write.grant },
                     NumberedGrant { fencing_number: other, attempt: previous.attempt, grant: previous.grant },
                 ),

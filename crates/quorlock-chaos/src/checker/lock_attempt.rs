@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Span, World};
+use super::{RunFacts, Span};
 use crate::history::{Actor, Event, EventKind, History, LockKind};
 
 /// One attempt to acquire a lock, from the request to the end of the lease.
@@ -16,14 +16,17 @@ pub(crate) struct LockAttempt<'a> {
     /// When the request began.
     pub(crate) waiting_since: u64,
     pub(crate) grant: Option<Grant<'a>>,
-    /// When it failed or was cancelled before the grant.
+    /// When the attempt failed or was cancelled before the grant.
     pub(crate) failed_at: Option<u64>,
-    /// When the release began, and when it was complete.
+    /// When the release began.
     pub(crate) releasing_at: Option<u64>,
+    /// When the release was complete.
     pub(crate) released_at: Option<u64>,
+    /// When the loss signal came.
     pub(crate) lost_at: Option<u64>,
-    /// When it was first found invalid.
+    /// When the client first found the lock invalid.
     pub(crate) found_invalid_at: Option<u64>,
+    /// Whether it ended by cancellation, an unexpected error or a panic.
     pub(crate) abandoned: bool,
     /// Positions of all its events in the history.
     pub(crate) event_indexes: Vec<usize>,
@@ -46,7 +49,7 @@ pub(crate) struct Grant<'a> {
 }
 
 /// All attempts of the history that begin correctly; [`record`](super::record) reports the others.
-pub(crate) fn lock_attempts<'a>(history: &'a History, world: &World<'_>) -> Vec<LockAttempt<'a>> {
+pub(crate) fn lock_attempts<'a>(history: &'a History, facts: &RunFacts<'_>) -> Vec<LockAttempt<'a>> {
     let mut attempts: Vec<LockAttempt<'a>> = Vec::new();
     let mut open: HashMap<Actor, usize> = HashMap::new();
     for (index, event) in history.events().iter().enumerate() {
@@ -70,23 +73,23 @@ pub(crate) fn lock_attempts<'a>(history: &'a History, world: &World<'_>) -> Vec<
                 abandoned: false,
                 event_indexes: vec![index],
                 events: vec![event],
-                killed_at: world.killed_at(process),
+                killed_at: facts.killed_at(process),
             });
         } else if let Some(attempt) = open.get(&event.actor) {
-            attempts[*attempt].add(index, event, world);
+            attempts[*attempt].add(index, event, facts);
         }
     }
     attempts
 }
 
 impl<'a> LockAttempt<'a> {
-    fn add(&mut self, index: usize, event: &'a Event, world: &World<'_>) {
+    fn add(&mut self, index: usize, event: &'a Event, facts: &RunFacts<'_>) {
         let at = event.at;
         self.event_indexes.push(index);
         self.events.push(event);
         match &event.kind {
             EventKind::Granted { deadline, fencing_number, nonce, spare_nodes } if self.grant.is_none() => {
-                let began = deadline.saturating_sub(world.validity(self.ttl_ms));
+                let began = deadline.saturating_sub(facts.validity(self.ttl_ms));
                 self.grant = Some(Grant {
                     at,
                     event_index: index,
@@ -136,10 +139,10 @@ impl<'a> LockAttempt<'a> {
     }
 
     /// The time from the request to the grant, the failure or the kill.
-    pub(crate) fn wait_span(&self, world: &World<'_>) -> Span {
+    pub(crate) fn wait_span(&self, facts: &RunFacts<'_>) -> Span {
         let granted = self.grant.as_ref().map(|grant| grant.at);
         let ends = [granted, self.failed_at, self.killed_at];
-        Span { from: self.waiting_since, to: ends.into_iter().flatten().min().unwrap_or(world.to) }
+        Span { from: self.waiting_since, to: ends.into_iter().flatten().min().unwrap_or(facts.to) }
     }
 
     /// The client's name in messages.

@@ -2,21 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Invariant, LockAttempt, MS, Span, World, format_time, millis};
+use super::{Findings, Invariant, LockAttempt, MS, RunFacts, Span, format_time, millis};
 
-pub(super) fn check(world: &World<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
-    let votes = world.quorum_votes();
-    let present = world.quorum_present();
-    let stale_key_spans = world.stale_key_spans();
+pub(super) fn check(facts: &RunFacts<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
+    let votes = facts.quorum_votes();
+    let present = facts.quorum_present();
+    let stale_key_spans = facts.stale_key_spans();
     for (key, attempts) in by_key(attempts) {
-        for stall in unserved_spans(world, &attempts) {
-            check_stall(world, key, stall, &votes, &attempts, findings);
-            check_starvation(world, key, stall, (&votes, &stale_key_spans), &attempts, findings);
-            record_recovery(world, stall, &present, &attempts, findings);
+        for stall in unserved_spans(facts, &attempts) {
+            check_stall(facts, key, stall, &votes, &attempts, findings);
+            check_starvation(facts, key, stall, (&votes, &stale_key_spans), &attempts, findings);
+            record_recovery(facts, stall, &present, &attempts, findings);
         }
     }
     for attempt in attempts {
-        check_reply_time(world, attempt, findings);
+        check_reply_time(facts, attempt, findings);
     }
 }
 
@@ -31,8 +31,8 @@ fn by_key<'a, 'b>(attempts: &'b [LockAttempt<'a>]) -> BTreeMap<&'a str, Vec<&'b 
 }
 
 /// The spans in which the key was wanted, no client believed that it held it, and it was not granted.
-fn unserved_spans(world: &World<'_>, attempts: &[&LockAttempt<'_>]) -> Vec<Span> {
-    let mut wanted: Vec<Span> = attempts.iter().flat_map(|attempt| running_spans(world, attempt)).collect();
+fn unserved_spans(facts: &RunFacts<'_>, attempts: &[&LockAttempt<'_>]) -> Vec<Span> {
+    let mut wanted: Vec<Span> = attempts.iter().flat_map(|attempt| running_spans(facts, attempt)).collect();
     wanted.sort_by_key(|span| span.from);
     let mut holds: Vec<Span> = attempts.iter().filter_map(|attempt| attempt.held_span()).collect();
     holds.sort_by_key(|span| span.from);
@@ -75,11 +75,11 @@ fn latest_ends(spans: &[Span]) -> Vec<u64> {
 }
 
 /// The time in which an attempt waited, minus the time in which its process was stopped.
-fn running_spans(world: &World<'_>, attempt: &LockAttempt<'_>) -> Vec<Span> {
-    let waited = attempt.wait_span(world);
+fn running_spans(facts: &RunFacts<'_>, attempt: &LockAttempt<'_>) -> Vec<Span> {
+    let waited = attempt.wait_span(facts);
     let mut spans = Vec::new();
     let mut from = waited.from;
-    for stop in world.stopped_spans(attempt.process, waited) {
+    for stop in facts.stopped_spans(attempt.process, waited) {
         spans.push(Span { from, to: stop.from });
         from = stop.to;
     }
@@ -102,60 +102,60 @@ fn merged(spans: &[Span]) -> Vec<Span> {
 
 /// Checks that a wanted and free key is granted within the bound, counted while a quorum of nodes votes.
 fn check_stall(
-    world: &World<'_>,
+    facts: &RunFacts<'_>,
     key: &str,
     stall: Span,
     votes: &[Span],
     attempts: &[&LockAttempt<'_>],
     findings: &mut Findings,
 ) {
-    let bound = world.settings.recovery_ms * MS;
+    let bound = facts.settings.recovery_ms * MS;
     let usable = votes.iter().filter_map(|span| span.intersection(stall)).max_by_key(Span::len);
     let Some(usable) = usable.filter(|span| span.len() > bound) else { return };
-    let waiting = attempts.iter().filter(|attempt| attempt.wait_span(world).overlaps(usable));
+    let waiting = attempts.iter().filter(|attempt| attempt.wait_span(facts).overlaps(usable));
     let events: Vec<usize> =
         waiting.filter_map(|attempt| attempt.event_indexes.first().copied()).take(8).collect();
     let message = format!(
         "{key}: wanted, free, and not granted from {} for {:.0} ms, though a quorum of nodes was voting (the bound is {} ms)",
-        format_time(world, usable.from),
+        format_time(facts, usable.from),
         millis(usable.len()),
-        world.settings.recovery_ms,
+        facts.settings.recovery_ms,
     );
-    findings.violation(Invariant::Progress, usable.from + bound, events, message);
+    findings.record_violation(Invariant::Progress, usable.from + bound, events, message);
 }
 
 /// Checks that stale keys on a minority of the nodes do not block a lock. The bound includes the lock's ttl,
 /// because the last holder may have died.
 fn check_starvation(
-    world: &World<'_>,
+    facts: &RunFacts<'_>,
     key: &str,
     stall: Span,
     (votes, stale_key_spans): (&[Span], &[Span]),
     attempts: &[&LockAttempt<'_>],
     findings: &mut Findings,
 ) {
-    let Some(starvation_ms) = world.settings.starvation_ms else { return };
+    let Some(starvation_ms) = facts.settings.starvation_ms else { return };
     let ttl_ms = attempts.iter().map(|attempt| attempt.ttl_ms).max().unwrap_or(0);
-    let bound_ms = ttl_ms + starvation_ms + world.settings.slack_ms;
+    let bound_ms = ttl_ms + starvation_ms + facts.settings.slack_ms;
     let usable = votes.iter().filter_map(|span| span.intersection(stall));
     let usable =
         usable.flat_map(|span| stale_key_spans.iter().filter_map(move |other| other.intersection(span)));
     let Some(usable) = usable.max_by_key(Span::len).filter(|span| span.len() > bound_ms * MS) else { return };
-    let waiting = attempts.iter().filter(|attempt| attempt.wait_span(world).overlaps(usable));
+    let waiting = attempts.iter().filter(|attempt| attempt.wait_span(facts).overlaps(usable));
     let events: Vec<usize> =
         waiting.filter_map(|attempt| attempt.event_indexes.first().copied()).take(8).collect();
     let message = format!(
         "{key}: wanted, free, and not granted from {} for {:.0} ms, though a quorum of nodes without stale keys was voting (the bound is {bound_ms} ms)",
-        format_time(world, usable.from),
+        format_time(facts, usable.from),
         millis(usable.len()),
     );
-    findings.violation(Invariant::Progress, usable.from + bound_ms * MS, events, message);
+    findings.record_violation(Invariant::Progress, usable.from + bound_ms * MS, events, message);
 }
 
 /// Records the recovery time: from the end of a fault, with a quorum present, to the grant that ended the
 /// stall.
 fn record_recovery(
-    world: &World<'_>,
+    facts: &RunFacts<'_>,
     stall: Span,
     present: &[Span],
     attempts: &[&LockAttempt<'_>],
@@ -167,7 +167,7 @@ fn record_recovery(
         return;
     }
     let fault_ends =
-        world.fault_windows.iter().filter(|window| window.has_ended && !window.fault.nodes.is_empty());
+        facts.fault_windows.iter().filter(|window| window.has_ended && !window.fault.nodes.is_empty());
     let fault_ends = fault_ends.map(|window| window.span.to).filter(|at| stall.from <= *at && *at < stall.to);
     let serving = |at: &u64| present.iter().any(|span| span.from <= *at && *at < span.to);
     if let Some(from) = fault_ends.filter(serving).min() {
@@ -177,21 +177,21 @@ fn record_recovery(
 
 /// Checks that an acquire ends within its wait timeout, and a release within the reply timeout, plus slack
 /// for a busy machine.
-fn check_reply_time(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
-    let slack = world.settings.slack_ms * MS;
-    let waited = attempt.wait_span(world);
+fn check_reply_time(facts: &RunFacts<'_>, attempt: &LockAttempt<'_>, findings: &mut Findings) {
+    let slack = facts.settings.slack_ms * MS;
+    let waited = attempt.wait_span(facts);
     let mut check_span = |action: &str, span: Span, allowed: u64| {
-        let took = span.len().saturating_sub(world.stopped_nanos(attempt.process, span));
+        let took = span.len().saturating_sub(facts.stopped_time(attempt.process, span));
         if took > allowed + slack {
             let message = format!(
                 "{} began to {action} {} at {} and got no reply within {:.0} ms (allowed: {:.0} ms)",
                 attempt.name(),
                 attempt.keys.join(" + "),
-                format_time(world, span.from),
+                format_time(facts, span.from),
                 millis(took),
                 millis(allowed),
             );
-            findings.violation(
+            findings.record_violation(
                 Invariant::RepliesInTime,
                 span.from + allowed,
                 attempt.event_indexes.clone(),
@@ -200,10 +200,10 @@ fn check_reply_time(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut
         }
     };
     // The last round may begin just before the wait timeout.
-    check_span("acquire", waited, (attempt.wait_ms + world.settings.reply_timeout_ms) * MS);
+    check_span("acquire", waited, (attempt.wait_ms + facts.settings.reply_timeout_ms) * MS);
     if let (Some(from), false) = (attempt.releasing_at, attempt.abandoned) {
-        let to = attempt.released_at.into_iter().chain(attempt.killed_at).min().unwrap_or(world.to);
-        check_span("release", Span { from, to }, world.settings.reply_timeout_ms * MS);
+        let to = attempt.released_at.into_iter().chain(attempt.killed_at).min().unwrap_or(facts.to);
+        check_span("release", Span { from, to }, facts.settings.reply_timeout_ms * MS);
     }
 }
 

@@ -3,13 +3,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::world::is_run_event;
-use super::{Findings, Invariant, LockAttempt, MS, World, format_time};
+use super::{Findings, Invariant, LockAttempt, MS, RunFacts, format_time};
 use crate::history::{Actor, Effect, Event, EventKind, History};
 
 pub(super) fn check(
     history: &History,
-    world: &World<'_>,
+    facts: &RunFacts<'_>,
     attempts: &[LockAttempt<'_>],
     findings: &mut Findings,
 ) {
@@ -18,10 +17,10 @@ pub(super) fn check(
     let mut seen = SeenEvents::default();
     for (index, event) in history.events().iter().enumerate() {
         let described =
-            |text: &str| format!("{} at {}: {text}", actor_name(event.actor), format_time(world, event.at));
+            |text: &str| format!("{} at {}: {text}", actor_name(event.actor), format_time(facts, event.at));
         match &event.kind {
             EventKind::Panicked { message } => {
-                findings.violation(
+                findings.record_violation(
                     Invariant::NoPanic,
                     event.at,
                     vec![index],
@@ -29,16 +28,21 @@ pub(super) fn check(
                 );
             }
             EventKind::UnexpectedError { message } => {
-                findings.violation(Invariant::NoUnexpectedError, event.at, vec![index], described(message));
+                findings.record_violation(
+                    Invariant::NoUnexpectedError,
+                    event.at,
+                    vec![index],
+                    described(message),
+                );
             }
             EventKind::KeyLeft { node, key, ttl_ms } => {
-                check_left_key(world, attempts, index, event, (*node, key, *ttl_ms), findings);
+                check_left_key(facts, attempts, index, event, (*node, key, *ttl_ms), findings);
             }
-            EventKind::Finished if is_run_event(event) => is_run_finished = true,
+            EventKind::Finished if event.actor == Actor::Run => is_run_finished = true,
             _ => {}
         }
-        if let Some(problem) = seen.inconsistency(world, event) {
-            findings.violation(Invariant::CompleteHistory, event.at, vec![index], described(problem));
+        if let Some(problem) = seen.record_and_check(facts, event) {
+            findings.record_violation(Invariant::CompleteHistory, event.at, vec![index], described(problem));
         }
         if let Actor::Client { process, task, .. } = event.actor {
             let state = tasks.entry((process, task)).or_default();
@@ -46,25 +50,30 @@ pub(super) fn check(
         }
     }
     for ((process, task), (last, finished)) in tasks {
-        if !finished && world.killed_at(process).is_none() {
+        if !finished && facts.killed_at(process).is_none() {
             let message = format!("client {process}.{task} sent no final event, though it was not killed");
-            findings.violation(Invariant::CompleteHistory, history.events()[last].at, vec![last], message);
+            findings.record_violation(
+                Invariant::CompleteHistory,
+                history.events()[last].at,
+                vec![last],
+                message,
+            );
         }
     }
     for window in
-        world.fault_windows.iter().filter(|window| !window.has_ended && !window.fault.nodes.is_empty())
+        facts.fault_windows.iter().filter(|window| !window.has_ended && !window.fault.nodes.is_empty())
     {
         // A fault that never ends would excuse everything after it.
         let message = format!("fault {} [{}] never ended", window.fault.kind, window.fault.id);
-        findings.violation(Invariant::CompleteHistory, window.span.from, Vec::new(), message);
+        findings.record_violation(Invariant::CompleteHistory, window.span.from, Vec::new(), message);
     }
     if !is_run_finished {
         let message = "the run recorded no end".to_owned();
-        findings.violation(Invariant::CompleteHistory, world.to, Vec::new(), message);
+        findings.record_violation(Invariant::CompleteHistory, facts.to, Vec::new(), message);
     }
     if attempts.iter().all(|attempt| attempt.grant.is_none()) {
         let message = "no lock was ever granted, so nothing was tested".to_owned();
-        findings.violation(Invariant::CompleteHistory, world.to, Vec::new(), message);
+        findings.record_violation(Invariant::CompleteHistory, facts.to, Vec::new(), message);
     }
 }
 
@@ -79,15 +88,15 @@ struct SeenEvents {
 }
 
 impl SeenEvents {
-    /// Why the next event is inconsistent with the earlier ones, if it is.
-    fn inconsistency(&mut self, world: &World<'_>, event: &Event) -> Option<&'static str> {
+    /// Records the next event. Returns why it is inconsistent with the earlier events, if it is.
+    fn record_and_check(&mut self, facts: &RunFacts<'_>, event: &Event) -> Option<&'static str> {
         let actor = event.actor;
         let problem = match &event.kind {
             EventKind::Settings(_) => {
                 std::mem::replace(&mut self.settings, true).then_some("settings for the second time")
             }
             _ if !self.settings => Some("an event before the settings"),
-            EventKind::Fault(fault) if fault.nodes.iter().any(|node| *node >= world.settings.nodes) => {
+            EventKind::Fault(fault) if fault.nodes.iter().any(|node| *node >= facts.settings.nodes) => {
                 Some("a fault on a node that does not exist")
             }
             EventKind::Fault(fault) => {
@@ -108,7 +117,7 @@ impl SeenEvents {
             EventKind::Granted { .. } if !self.waiting.contains(&actor) => Some("granted without a request"),
             EventKind::Granted { fencing_number, .. } => {
                 let granted_twice = (!self.granted.insert(actor)).then_some("granted twice in one attempt");
-                granted_twice.or((world.settings.fenced && fencing_number.is_none())
+                granted_twice.or((facts.settings.fenced && fencing_number.is_none())
                     .then_some("a fenced lock without a number"))
             }
             EventKind::Validated { .. }
@@ -134,10 +143,10 @@ impl SeenEvents {
     }
 }
 
-/// Checks a lock's key that was found at the end. It may stay for one ttl after it was set: by a client, or
-/// by a paused node that resumed with unread commands.
+/// Checks a lock's key that was found at the end. A key may stay for one ttl after a client set it, or a
+/// paused node that resumed with unread commands.
 fn check_left_key(
-    world: &World<'_>,
+    facts: &RunFacts<'_>,
     attempts: &[LockAttempt<'_>],
     index: usize,
     event: &Event,
@@ -147,16 +156,16 @@ fn check_left_key(
     let of_key = || attempts.iter().filter(|attempt| attempt.keys.iter().any(|name| name == key));
     let Some(max_ttl_ms) = of_key().map(|attempt| attempt.ttl_ms).max() else {
         let message = format!("node {node} has the key {key}, which no client ever requested");
-        findings.violation(Invariant::CompleteHistory, event.at, vec![index], message);
+        findings.record_violation(Invariant::CompleteHistory, event.at, vec![index], message);
         return;
     };
     let ends = of_key()
         .flat_map(|attempt| attempt.events.last().map(|event| event.at).into_iter().chain(attempt.killed_at));
-    let outages = world.fault_windows.iter().filter(|window| {
-        window.has_ended && window.fault.nodes.contains(&node) && window.is_unavailable(world.settings)
+    let outages = facts.fault_windows.iter().filter(|window| {
+        window.has_ended && window.fault.nodes.contains(&node) && window.is_unavailable(facts.settings)
     });
-    let last = ends.chain(outages.map(|window| window.span.to)).max().unwrap_or(world.from);
-    let expires_by = last + (max_ttl_ms + world.settings.slack_ms) * MS;
+    let last = ends.chain(outages.map(|window| window.span.to)).max().unwrap_or(facts.from);
+    let expires_by = last + (max_ttl_ms + facts.settings.slack_ms) * MS;
     let is_endless = ttl_ms < 0;
     let is_too_long = ttl_ms > 0 && ttl_ms.unsigned_abs() > max_ttl_ms;
     if !is_endless && !is_too_long && event.at <= expires_by {
@@ -165,20 +174,20 @@ fn check_left_key(
     let state = if is_endless { "without a ttl".to_owned() } else { format!("with {ttl_ms} ms left") };
     let message = format!(
         "node {node} had {key} {state} at {}; it was set at {} at the latest, for {max_ttl_ms} ms at most",
-        format_time(world, event.at),
-        format_time(world, last),
+        format_time(facts, event.at),
+        format_time(facts, last),
     );
-    let is_slow = !is_endless && clock_held_back(world, node);
+    let is_slow = !is_endless && clock_held_back(facts, node);
     let excuse = is_slow.then(|| "the node's clock was set back, or ran slow".to_owned());
     findings.record(Invariant::KeysExpire, event.at, vec![index], message, excuse);
 }
 
 /// Whether the node's clock was set back, or ran slow.
-fn clock_held_back(world: &World<'_>, node: usize) -> bool {
-    let of_node = world.fault_windows.iter().filter(|window| window.fault.nodes.contains(&node));
+fn clock_held_back(facts: &RunFacts<'_>, node: usize) -> bool {
+    let of_node = facts.fault_windows.iter().filter(|window| window.fault.nodes.contains(&node));
     let mut effects =
         of_node.flat_map(|window| window.fault.effects.iter().map(|effect| (effect, window.has_ended)));
-    let limit = -i64::from(world.settings.drift_ppm);
+    let limit = -i64::from(facts.settings.drift_ppm);
     effects.any(|(effect, ended)| match effect {
         // A clock that was set ahead is set back when the fault ends.
         Effect::ClockStep { micros } => *micros < 0 || (ended && *micros > 0),

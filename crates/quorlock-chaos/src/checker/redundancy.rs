@@ -9,23 +9,23 @@
 
 use std::collections::BTreeMap;
 
+use super::run_facts::FaultWindow;
 use super::samples::{Sample, Samples};
-use super::world::FaultWindow;
-use super::{Findings, Invariant, LockAttempt, MS, Span, World, format_time, millis};
+use super::{Findings, Invariant, LockAttempt, MS, RunFacts, Span, format_time, millis};
 use crate::history::{Actor, Event, EventKind, History, LockKind, NodeView};
 
 pub(super) fn check(
     history: &History,
-    world: &World<'_>,
+    facts: &RunFacts<'_>,
     attempts: &[LockAttempt<'_>],
     findings: &mut Findings,
 ) {
-    let samples = Samples::of_history(history, world);
+    let samples = Samples::of_history(history, facts);
     // A history without samples was not recorded by a run of this crate.
     if samples.is_empty() {
         return;
     }
-    let check = RedundancyChecker { world, samples, views: views(history) };
+    let check = RedundancyChecker { facts, samples, views: views(history) };
     for attempt in attempts.iter().filter(|attempt| matches!(attempt.kind, LockKind::Mutex | LockKind::Write))
     {
         let Some(held_span) = attempt.held_span().filter(|span| span.len() >= check.window(attempt)) else {
@@ -33,24 +33,24 @@ pub(super) fn check(
         };
         let mut is_checked = false;
         for key in attempt.keys {
-            let owner = check.samples.owner(key, held_span, world.settings.quorum);
-            for node in 0..world.settings.nodes {
+            let owner = check.samples.owner(key, held_span, facts.settings.quorum);
+            for node in 0..facts.settings.nodes {
                 is_checked |= check.check_node(&Lock { attempt, held_span, key, owner }, node, findings);
             }
         }
         findings.redundancy_checked += usize::from(is_checked);
     }
-    if findings.redundancy_checked == 0 && world.settings.checks_redundancy {
+    if findings.redundancy_checked == 0 && facts.settings.checks_redundancy {
         let message = format!(
             "no lock was held for two ttls while a node was healthy, in a run of {:.0} s: redundancy was not tested",
-            millis(world.to - world.from) / 1e3,
+            millis(facts.to - facts.from) / 1e3,
         );
-        findings.violation(Invariant::CompleteHistory, world.to, Vec::new(), message);
+        findings.record_violation(Invariant::CompleteHistory, facts.to, Vec::new(), message);
     }
 }
 
 struct RedundancyChecker<'a> {
-    world: &'a World<'a>,
+    facts: &'a RunFacts<'a>,
     samples: Samples<'a>,
     /// How each client sees each node: pairs of start time and view, ordered by time.
     views: BTreeMap<(u32, usize), Vec<(u64, NodeView)>>,
@@ -81,7 +81,7 @@ impl RedundancyChecker<'_> {
     }
 
     fn slack(&self) -> u64 {
-        self.world.settings.slack_ms * MS
+        self.facts.settings.slack_ms * MS
     }
 
     /// Checks one node at each sample that ends two ttls of this lock. Returns whether any such sample had no
@@ -101,14 +101,14 @@ impl RedundancyChecker<'_> {
             let Some(excuse) = excuse else {
                 // Reported once, because the key is missing in each later sample too.
                 let (events, message) = self.evidence(lock, node, sample, span);
-                findings.violation(Invariant::Redundancy, sample.at, events, message);
+                findings.record_violation(Invariant::Redundancy, sample.at, events, message);
                 return true;
             };
             excused.get_or_insert((sample, excuse));
         }
         if let Some((sample, excuse)) = excused {
             let (events, _) = self.evidence(lock, node, sample, seen);
-            findings.expected_violation(Invariant::Redundancy, sample.at, events, excuse.to_owned());
+            findings.record_excused(Invariant::Redundancy, sample.at, events, excuse.to_owned());
         }
         is_checked
     }
@@ -118,7 +118,7 @@ impl RedundancyChecker<'_> {
         let process = lock.attempt.process;
         let faults = || {
             let of_node =
-                self.world.fault_windows.iter().filter(move |window| window.fault.nodes.contains(&node));
+                self.facts.fault_windows.iter().filter(move |window| window.fault.nodes.contains(&node));
             of_node.filter(|window| window.fault.affects(process) && window.affects_votes())
         };
         let is_near = |window: &FaultWindow<'_>, after: u64| {
@@ -128,7 +128,7 @@ impl RedundancyChecker<'_> {
             return Some("a fault hit the node, or its network, within two ttls");
         }
         if faults().any(|window| {
-            window.is_on_probation(self.world.settings) && is_near(window, self.world.probation())
+            window.goes_on_probation(self.facts.settings) && is_near(window, self.facts.probation())
         }) {
             return Some(PROBATION);
         }
@@ -140,7 +140,7 @@ impl RedundancyChecker<'_> {
                     if from <= span.to
                         && span.from <= until
                         && faults().any(|window| {
-                            window.is_on_probation(self.world.settings) && window.span.from <= from
+                            window.goes_on_probation(self.facts.settings) && window.span.from <= from
                         }) =>
                 {
                     return Some(PROBATION);
@@ -155,7 +155,7 @@ impl RedundancyChecker<'_> {
                 _ => {}
             }
         }
-        if self.world.stopped_nanos(process, span) > self.slack() / 2 {
+        if self.facts.stopped_time(process, span) > self.slack() / 2 {
             return Some("the client was paused");
         }
         let is_unsampled = self.samples.longest_gap(node, span) > self.slack();
@@ -183,14 +183,14 @@ impl RedundancyChecker<'_> {
             "{}: {} holds it since {}; node {node}, up and healthy since {}, did not have its key at {} ({}; {} of {} nodes had it; the largest fencing number there was {})",
             lock.key,
             lock.attempt.name(),
-            format_time(self.world, lock.held_span.from),
-            format_time(self.world, span.from),
-            format_time(self.world, sample.at),
+            format_time(self.facts, lock.held_span.from),
+            format_time(self.facts, span.from),
+            format_time(self.facts, sample.at),
             last.map_or("never seen there".to_owned(), |last| {
-                format!("last seen there at {}", format_time(self.world, last.at))
+                format!("last seen there at {}", format_time(self.facts, last.at))
             }),
-            (0..self.world.settings.nodes).filter(has_key).count(),
-            self.world.settings.nodes,
+            (0..self.facts.settings.nodes).filter(has_key).count(),
+            self.facts.settings.nodes,
             sample.fence(lock.key).map_or_else(|| "none".to_owned(), |fence| fence.to_string()),
         );
         (events, message)
@@ -200,7 +200,7 @@ impl RedundancyChecker<'_> {
     fn views(&self, process: u32, node: usize) -> impl Iterator<Item = (u64, u64, NodeView)> {
         let views = self.views.get(&(process, node)).map_or(&[][..], Vec::as_slice);
         views.iter().enumerate().map(|(index, (from, view))| {
-            (*from, views.get(index + 1).map_or(self.world.to, |(next, _)| *next), *view)
+            (*from, views.get(index + 1).map_or(self.facts.to, |(next, _)| *next), *view)
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Span, World};
+use super::{RunFacts, Span};
 use crate::history::{EventKind, History, KeySample};
 
 /// All samples, by node, ordered by time.
@@ -21,8 +21,8 @@ pub(super) struct Sample<'a> {
 }
 
 impl<'a> Samples<'a> {
-    pub(super) fn of_history(history: &'a History, world: &World<'_>) -> Self {
-        let mut nodes: Vec<Vec<Sample<'a>>> = vec![Vec::new(); world.settings.nodes];
+    pub(super) fn of_history(history: &'a History, facts: &RunFacts<'_>) -> Self {
+        let mut nodes: Vec<Vec<Sample<'a>>> = vec![Vec::new(); facts.settings.nodes];
         for (index, event) in history.events().iter().enumerate() {
             if let EventKind::Sampled { node, requested_at, keys } = &event.kind
                 && let Some(samples) = nodes.get_mut(*node)

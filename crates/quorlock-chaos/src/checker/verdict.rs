@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::lock_attempt::LockAttempt;
-use super::{Span, millis};
+use super::millis;
 use crate::history::{EventKind, History};
 
 /// The result of checking a run.
@@ -275,11 +275,5 @@ impl Totals {
             slowest_signal_ms: signal_delays.iter().copied().max().filter(|late| *late > 0).map(millis),
             ..Self::default()
         }
-    }
-}
-
-impl Span {
-    pub(super) fn len(&self) -> u64 {
-        self.to.saturating_sub(self.from)
     }
 }

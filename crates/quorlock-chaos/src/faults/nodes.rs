@@ -109,7 +109,7 @@ impl Nodes {
         }
     }
 
-    /// Injects the fault. It is applied when this returns; its effect lasts until [`end`](Self::end).
+    /// Injects the fault, and returns when the fault is applied. Its effect lasts until [`end`](Self::end).
     pub(crate) fn begin(
         &self,
         node: usize,

@@ -69,8 +69,8 @@ pub enum Effect {
         /// Microseconds ahead; negative if back.
         micros: i64,
     },
-    /// The node's clock has this constant offset from before the first client. It stays off when the fault
-    /// ends.
+    /// The node's clock has this constant offset from before the first client. The offset stays when the
+    /// fault ends.
     ClockOffset {
         /// Microseconds ahead; negative if behind.
         micros: i64,

@@ -30,11 +30,11 @@ pub struct Settings {
     pub fenced: bool,
     /// Whether a node that may have lost data is put on probation. False only in a negative control.
     pub probation: bool,
-    /// The bound for granting a wanted and free key while a quorum votes. It is the max ttl, because the last
-    /// holder may have died, plus slack.
+    /// The bound for granting a wanted and free key while a quorum votes: slack plus the max ttl, because
+    /// the last holder may have died.
     pub recovery_ms: u64,
-    /// The same while a minority of the nodes has stale keys and a quorum of the others votes: the lock's ttl
-    /// plus this. Not checked if `None`.
+    /// The bound while a minority of the nodes has stale keys and a quorum of the others votes. The lock's ttl
+    /// is added. Not checked if `None`.
     #[serde(default)]
     pub starvation_ms: Option<u64>,
     /// How late a signal or a reply may be on a busy machine.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::{Serialize, Serializer};
 
-use crate::checker::{Invariant, LockAttempt, Span, Verdict, World, lock_attempts};
+use crate::checker::{Invariant, LockAttempt, RunFacts, Span, Verdict, lock_attempts};
 use crate::history::{Actor, Effect, Event, EventKind, Fault, History, NodeView};
 
 /// The whole chart.
@@ -67,20 +67,20 @@ pub(super) enum State {
 
 impl ChartData {
     pub(super) fn of(history: &History, verdict: &Verdict) -> Option<Self> {
-        let world = World::of(history)?;
-        let attempts = lock_attempts(history, &world);
+        let facts = RunFacts::of(history)?;
+        let attempts = lock_attempts(history, &facts);
         let mut labels = StringTable::default();
-        let micros = |at: u64| at.saturating_sub(world.from) / 1_000;
+        let micros = |at: u64| at.saturating_sub(facts.from) / 1_000;
         let granted =
             attempts.iter().filter_map(|attempt| Some((attempt.grant.as_ref()?.at, attempt.waiting_since)));
         let mut waits: Vec<_> = granted.map(|(at, since)| (micros(at), (at - since) / 1_000)).collect();
         waits.sort_unstable();
         Some(Self {
-            to: micros(world.to).max(1),
-            nodes: nodes(history, &world, &mut labels),
-            keys: keys(&world, &attempts, verdict, &mut labels),
-            clients: clients(&world, &attempts, &mut labels),
-            outages: outages(&world),
+            to: micros(facts.to).max(1),
+            nodes: nodes(history, &facts, &mut labels),
+            keys: keys(&facts, &attempts, verdict, &mut labels),
+            clients: clients(&facts, &attempts, &mut labels),
+            outages: outages(&facts),
             waits,
             violations: verdict.violations.iter().map(|violation| micros(violation.at)).collect(),
             labels: labels.list,
@@ -96,7 +96,8 @@ struct StringTable {
 }
 
 impl StringTable {
-    fn index_of(&mut self, label: String) -> usize {
+    /// The index of a label, which is added if it is new.
+    fn intern(&mut self, label: String) -> usize {
         if let Some(index) = self.indexes.get(&label) {
             return *index;
         }
@@ -107,29 +108,29 @@ impl StringTable {
     }
 }
 
-fn segment(world: &World<'_>, span: Span, state: State, process: u32, label: usize) -> Segment {
-    let micros = |at: u64| at.clamp(world.from, world.to) - world.from;
+fn segment(facts: &RunFacts<'_>, span: Span, state: State, process: u32, label: usize) -> Segment {
+    let micros = |at: u64| at.clamp(facts.from, facts.to) - facts.from;
     Segment { from: micros(span.from) / 1_000, to: micros(span.to).div_ceil(1_000), state, process, label }
 }
 
-fn nodes(history: &History, world: &World<'_>, labels: &mut StringTable) -> Vec<Lane> {
-    let mut lanes: Vec<Lane> = (0..world.settings.nodes)
+fn nodes(history: &History, facts: &RunFacts<'_>, labels: &mut StringTable) -> Vec<Lane> {
+    let mut lanes: Vec<Lane> = (0..facts.settings.nodes)
         .map(|node| Lane { name: format!("node {node}"), spans: Vec::new() })
         .collect();
-    for window in &world.fault_windows {
-        let label = labels.index_of(label(window.fault));
+    for window in &facts.fault_windows {
+        let label = labels.intern(label(window.fault));
         for node in &window.fault.nodes {
             let Some(lane) = lanes.get_mut(*node) else { continue };
             let effects = window.fault.effects.iter().map(|effect| state(*effect));
             let touched = window.fault.effects.is_empty().then_some(State::Touched);
-            let shown = effects.chain(touched).map(|state| segment(world, window.span, state, 0, label));
+            let shown = effects.chain(touched).map(|state| segment(facts, window.span, state, 0, label));
             lane.spans.extend(shown);
         }
     }
-    let label = labels.index_of("probation: it may have lost data, and does not vote".to_owned());
-    for (node, span) in probations(history, world) {
+    let label = labels.intern("probation: it may have lost data, and does not vote".to_owned());
+    for (node, span) in probations(history, facts) {
         if let Some(lane) = lanes.get_mut(node) {
-            lane.spans.push(segment(world, span, State::Probation, 0, label));
+            lane.spans.push(segment(facts, span, State::Probation, 0, label));
         }
     }
     lanes
@@ -154,7 +155,7 @@ fn label(fault: &Fault) -> String {
 
 /// When some client saw a node on probation: each view lasts until the client's next view, or the end of
 /// probation.
-fn probations(history: &History, world: &World<'_>) -> Vec<(usize, Span)> {
+fn probations(history: &History, facts: &RunFacts<'_>) -> Vec<(usize, Span)> {
     let mut open: BTreeMap<(usize, u32), Span> = BTreeMap::new();
     let mut spans: BTreeMap<usize, Vec<Span>> = BTreeMap::new();
     for Event { at, actor, kind } in history.events() {
@@ -165,7 +166,7 @@ fn probations(history: &History, world: &World<'_>) -> Vec<(usize, Span)> {
             spans.entry(*node).or_default().push(Span { from: span.from, to: span.to.min(*at) });
         }
         if let NodeView::OnProbation { until } = view {
-            open.insert((*node, *process), Span { from: *at, to: (*until).min(world.to) });
+            open.insert((*node, *process), Span { from: *at, to: (*until).min(facts.to) });
         }
     }
     for ((node, _), span) in open {
@@ -190,7 +191,7 @@ fn merged(mut spans: Vec<Span>) -> Vec<Span> {
 }
 
 fn keys(
-    world: &World<'_>,
+    facts: &RunFacts<'_>,
     attempts: &[LockAttempt<'_>],
     verdict: &Verdict,
     labels: &mut StringTable,
@@ -212,8 +213,8 @@ fn keys(
         for (span, attempt) in holds {
             let number = attempt.grant.as_ref().and_then(|grant| grant.fencing_number);
             let number = number.map_or(String::new(), |number| format!(", number {number}"));
-            let label = labels.index_of(format!("held by {}{number}", attempt.name()));
-            lane.spans.push(segment(world, span, State::Holding, attempt.process, label));
+            let label = labels.intern(format!("held by {}{number}", attempt.name()));
+            lane.spans.push(segment(facts, span, State::Holding, attempt.process, label));
             current.retain(|(other, _)| other.to > span.from);
             for (other, other_attempt) in
                 current.iter().filter(|(_, other_attempt)| other_attempt.conflicts_with(attempt))
@@ -221,9 +222,8 @@ fn keys(
                 let Some(both) = other.intersection(span) else { continue };
                 let state =
                     if violations.contains(&both.from) { State::Overlap } else { State::ExpectedOverlap };
-                let label =
-                    labels.index_of(format!("{} and {} at once", other_attempt.name(), attempt.name()));
-                lane.spans.push(segment(world, both, state, 0, label));
+                let label = labels.intern(format!("{} and {} at once", other_attempt.name(), attempt.name()));
+                lane.spans.push(segment(facts, both, state, 0, label));
             }
             current.push((span, attempt));
         }
@@ -234,7 +234,7 @@ fn keys(
 
 /// One lane per task. A process that replaces a killed one continues its lane. So a run with many kills has
 /// only as many lanes as tasks at a time.
-fn clients(world: &World<'_>, attempts: &[LockAttempt<'_>], labels: &mut StringTable) -> Vec<Lane> {
+fn clients(facts: &RunFacts<'_>, attempts: &[LockAttempt<'_>], labels: &mut StringTable) -> Vec<Lane> {
     let mut tasks: BTreeMap<(u32, u32), Vec<&LockAttempt<'_>>> = BTreeMap::new();
     for attempt in attempts {
         tasks.entry((attempt.process, attempt.task)).or_default().push(attempt);
@@ -242,7 +242,7 @@ fn clients(world: &World<'_>, attempts: &[LockAttempt<'_>], labels: &mut StringT
     let mut lanes: Vec<(Lane, u64)> = Vec::new();
     for ((process, task), attempts) in tasks {
         let began_at = attempts[0].waiting_since;
-        let killed = world.killed_at(process);
+        let killed = facts.killed_at(process);
         let ends_at = killed.unwrap_or(u64::MAX);
         let free = lanes.iter().position(|(_, until)| *until <= began_at);
         let index = free.unwrap_or_else(|| {
@@ -258,17 +258,17 @@ fn clients(world: &World<'_>, attempts: &[LockAttempt<'_>], labels: &mut StringT
         lanes[index].1 = ends_at;
         let spans = &mut lanes[index].0.spans;
         for attempt in &attempts {
-            attempt_segments(world, attempt, labels, spans);
+            attempt_segments(facts, attempt, labels, spans);
         }
-        let stops = world.fault_windows.iter().filter(|window| window.fault.processes.contains(&process));
+        let stops = facts.fault_windows.iter().filter(|window| window.fault.processes.contains(&process));
         for window in stops.filter(|window| window.span.from < ends_at || Some(window.span.from) == killed) {
-            let label = labels.index_of(format!("client {process}: {}", label(window.fault)));
+            let label = labels.intern(format!("client {process}: {}", label(window.fault)));
             for effect in &window.fault.effects {
                 // A killed process stays dead; its lane continues with its replacement.
                 let to =
                     if *effect == Effect::Down { window.span.from + 150_000_000 } else { window.span.to };
                 let span = Span { from: window.span.from, to };
-                spans.push(segment(world, span, state(*effect), process, label));
+                spans.push(segment(facts, span, state(*effect), process, label));
             }
         }
     }
@@ -276,41 +276,41 @@ fn clients(world: &World<'_>, attempts: &[LockAttempt<'_>], labels: &mut StringT
 }
 
 fn attempt_segments(
-    world: &World<'_>,
+    facts: &RunFacts<'_>,
     attempt: &LockAttempt<'_>,
     labels: &mut StringTable,
     spans: &mut Vec<Segment>,
 ) {
     let name = attempt.name();
     let keys = attempt.keys.join(" + ");
-    let waits = labels.index_of(format!("{name} waits for {keys}"));
-    spans.push(segment(world, attempt.wait_span(world), State::Waiting, attempt.process, waits));
+    let waits = labels.intern(format!("{name} waits for {keys}"));
+    spans.push(segment(facts, attempt.wait_span(facts), State::Waiting, attempt.process, waits));
     let Some(held) = attempt.held_span() else { return };
     let number = attempt.grant.as_ref().and_then(|grant| grant.fencing_number);
     let number = number.map_or(String::new(), |number| format!(", number {number}"));
-    let holds = labels.index_of(format!("{name} holds {keys}{number}"));
-    spans.push(segment(world, held, State::Holding, attempt.process, holds));
+    let holds = labels.intern(format!("{name} holds {keys}{number}"));
+    spans.push(segment(facts, held, State::Holding, attempt.process, holds));
     if let Some(lost) = attempt.lost_at {
-        let has_lost = labels.index_of(format!("{name} has lost {keys}"));
+        let has_lost = labels.intern(format!("{name} has lost {keys}"));
         let to = attempt.releasing_at.unwrap_or(lost).max(lost + 1_000_000);
         let span = Span { from: lost.min(held.to), to };
-        spans.push(segment(world, span, State::Lost, attempt.process, has_lost));
+        spans.push(segment(facts, span, State::Lost, attempt.process, has_lost));
     }
 }
 
-/// The times without a reachable quorum.
-fn outages(world: &World<'_>) -> Vec<(u64, u64)> {
+/// The times without a quorum of nodes that are reachable and without stale keys.
+fn outages(facts: &RunFacts<'_>) -> Vec<(u64, u64)> {
     let mut outages = Vec::new();
-    let mut from = world.from;
-    for present in world.quorum_present() {
+    let mut from = facts.from;
+    for present in facts.quorum_present() {
         outages.push(Span { from, to: present.from });
         from = present.to;
     }
-    outages.push(Span { from, to: world.to });
+    outages.push(Span { from, to: facts.to });
     outages.retain(|span| span.from < span.to);
     outages
         .iter()
-        .map(|span| ((span.from - world.from) / 1_000, (span.to - world.from).div_ceil(1_000)))
+        .map(|span| ((span.from - facts.from) / 1_000, (span.to - facts.from).div_ceil(1_000)))
         .collect()
 }
 

@@ -25,8 +25,9 @@ pub(super) struct Store {
 
 /// The reply of a store.
 pub(super) struct StoreReply {
-    /// Its count of writes, including this one.
+    /// The store's count of writes, including this write.
     pub(super) position: u64,
+    /// Whether the store accepted the write.
     pub(super) accepted: bool,
 }
 

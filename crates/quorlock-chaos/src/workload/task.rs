@@ -56,7 +56,7 @@ impl Task {
     async fn attempt(&mut self) -> Result<(), String> {
         let key = self.rng.between(0, self.spec.keys.len() as u64 - 1) as usize;
         let wait_ms = *self.rng.pick(&self.spec.waits_ms);
-        let is_renewed = self.rng.percent(85);
+        let is_renewed = self.rng.draw_chance(85);
         let ttl_ms = self.spec.ttl_ms;
         let name = self.spec.keys[key].clone();
         let mutex = self.redlock.mutex(&name).ttl(Duration::from_millis(ttl_ms)).auto_renew(is_renewed);
@@ -101,11 +101,11 @@ impl Task {
     /// Writes under the lock for a random time, or until the lock is lost.
     async fn use_lock(&mut self, guard: &Guard, key: usize) -> Result<(), String> {
         let stores = Arc::clone(&self.stores);
-        let mut remaining = if self.rng.percent(self.spec.very_long_holds) {
+        let mut remaining = if self.rng.draw_chance(self.spec.very_long_holds) {
             self.millis(self.spec.ttl_ms * 5 / 2, self.spec.ttl_ms * 7 / 2)
-        } else if self.rng.percent(self.spec.long_holds) {
+        } else if self.rng.draw_chance(self.spec.long_holds) {
             self.millis(self.spec.ttl_ms, self.spec.ttl_ms * 5 / 2)
-        } else if self.rng.percent(80) {
+        } else if self.rng.draw_chance(80) {
             self.millis(1, 20)
         } else {
             self.millis(20, 200)
@@ -113,10 +113,10 @@ impl Task {
         let mut lost = pin!(guard.lost());
         while !remaining.is_zero() {
             self.check_validity(guard);
-            // The holder checks, then writes. It may be stopped in between for any time.
+            // The holder checks, then writes. Its process may be stopped in between for any time.
             sleep(self.millis(0, 15)).await;
             self.write(guard, key, &stores, true).await?;
-            if self.rng.percent(15) {
+            if self.rng.draw_chance(15) {
                 self.extend(guard).await?;
             }
             let step = self.millis(5, 60).min(remaining);
@@ -141,7 +141,7 @@ impl Task {
     async fn after_loss(&mut self, guard: &Guard, key: usize, stores: &Stores) -> Result<(), String> {
         self.writer.write(EventKind::Lost { reason: "the loss signal came".to_owned() });
         self.check_validity(guard);
-        if self.rng.percent(50) {
+        if self.rng.draw_chance(50) {
             sleep(self.millis(0, self.spec.ttl_ms)).await;
             self.write(guard, key, stores, false).await?;
             self.check_validity(guard);
@@ -197,7 +197,7 @@ impl Task {
 
     async fn release(&mut self, guard: Guard) -> Result<(), String> {
         self.writer.write(EventKind::Releasing);
-        if self.spec.cancels && self.rng.percent(10) {
+        if self.spec.cancels && self.rng.draw_chance(10) {
             drop(guard);
             self.writer.write(EventKind::Abandoned);
             return Ok(());
@@ -219,7 +219,7 @@ impl Task {
     /// The time after which a future is dropped: with this chance in percent, if the client drops futures at
     /// all.
     fn cancel_after(&mut self, percent: u64, from_ms: u64, to_ms: u64) -> Option<Duration> {
-        let is_cancelled = self.rng.percent(percent);
+        let is_cancelled = self.rng.draw_chance(percent);
         let cancel_after = Duration::from_micros(self.rng.between(from_ms * 1_000, to_ms * 1_000));
         (is_cancelled && self.spec.cancels).then_some(cancel_after)
     }

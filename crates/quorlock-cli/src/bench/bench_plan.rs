@@ -121,7 +121,8 @@ async fn own_servers(
     load: Duration,
 ) -> Result<(Cluster, Option<Fleet>), Failure> {
     let fleet = Fleet::start(count).map_err(|error| exit::no_servers(&error))?;
-    // A killed node casts no vote for the max ttl. It is short, so that the node votes again within the run.
+    // A killed node casts no vote for the max ttl. Keep the max ttl short, so that the node votes again within
+    // the run.
     let longest = if args.kill_one { (load / 6).min(config::MAX_TTL) } else { config::MAX_TTL };
     let max_ttl = args.nodes.max_ttl.unwrap_or(longest);
     let is_plain = args.nodes.mode == Some(config::values::Mode::Plain);

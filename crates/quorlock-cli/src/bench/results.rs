@@ -19,10 +19,11 @@ pub(super) struct Results {
     pub(super) verdict: String,
     /// Further notes.
     pub(super) notes: Vec<String>,
-    /// When and where it ran, and the command line.
+    /// When and where the benchmark ran.
     pub(super) description: String,
+    /// The command line.
     pub(super) command: String,
-    /// Whether it was interrupted.
+    /// Whether the benchmark was interrupted.
     pub(super) interrupted: bool,
     pub(super) quorum: usize,
     pub(super) mode: &'static str,
@@ -95,12 +96,14 @@ pub(super) struct Throughput {
     pub(super) client_cpu_us_per_lock: Option<f64>,
     /// Over all nodes together.
     pub(super) commands_per_lock: Option<f64>,
-    /// Locks of the tasks with the fewest and the most.
+    /// The locks of the task with the fewest.
     pub(super) min_per_task: u64,
+    /// The locks of the task with the most.
     pub(super) max_per_task: u64,
     pub(super) max_per_min: Option<f64>,
-    /// The number of tasks that were waiting at the end, and the longest wait.
+    /// The number of tasks that were waiting at the end.
     pub(super) waiting_at_the_end: usize,
+    /// The longest wait of these tasks.
     pub(super) longest_waiting_us: f64,
 }
 
@@ -155,7 +158,7 @@ pub(super) struct ChartData {
     pub(super) curves: Vec<(String, Vec<(f64, f64)>)>,
     /// For each node, times with the median round trip; none without a reply.
     pub(super) nodes: Vec<Vec<(f64, Option<f64>)>>,
-    /// When a node was killed and restarted, which, and when it voted again, if it did.
+    /// When a node was killed, when it was restarted, which node, and when it voted again, if it did.
     pub(super) killed: Option<(f64, f64, String, Option<f64>)>,
 }
 

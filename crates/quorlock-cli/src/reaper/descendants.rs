@@ -1,7 +1,7 @@
 //! Finds all descendants of a process, in any group or session.
 //!
-//! On Linux by their parents: an orphan becomes a child of the nearest subreaper above it, so no process
-//! leaves the tree. Elsewhere none are found, and only the group is ended.
+//! On Linux, descendants are found by their parents: an orphan becomes a child of the nearest subreaper above
+//! it, so no process leaves the tree. On other systems none are found, and only the group is ended.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -50,7 +50,7 @@ impl Process {
         (self.pid.as_raw_pid(), self.began)
     }
 
-    /// False if it is another user's.
+    /// Whether this process may send signals to it. False for another user's process.
     pub(crate) fn can_be_signalled(&self) -> bool {
         test_kill_process(self.pid) != Err(Errno::PERM)
     }
@@ -97,12 +97,12 @@ fn scan(root: Pid) -> (Vec<Process>, BTreeSet<i32>) {
     }
 }
 
-/// The children, listed by the kernel for each thread. It may miss some while others end, so callers repeat
-/// until none is left.
+/// The children, listed by the kernel for each thread. The list may miss some while others end, so callers
+/// repeat until none is left.
 fn children(pid: Pid) -> Option<Vec<Pid>> {
     let threads = match fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid())) {
         Ok(threads) => threads,
-        // It has ended.
+        // The process has ended.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(Vec::new()),
         Err(_) => return None,
     };
@@ -148,7 +148,7 @@ pub(crate) fn summary(processes: &[Process]) -> String {
     }
 }
 
-/// None if it has ended.
+/// Reads a process; none if it has ended.
 fn read(pid: Pid) -> Option<Process> {
     let ProcessStat { name, parent, began, has_ended } = stat::of(&pid.as_raw_pid().to_string())?;
     (!has_ended).then_some(Process { pid, parent, name, began })

@@ -1,4 +1,4 @@
-//! The reaper itself: starts the command, waits for it, and ends all processes of it.
+//! The reaper process itself: starts the command, waits for it, and ends all of its processes.
 
 mod ending;
 mod run_connection;
@@ -15,7 +15,7 @@ use rustix::process::{Pid, WaitOptions, getpid, getppid, wait};
 #[cfg(not(target_os = "linux"))]
 use rustix::process::{Signal, kill_process_group};
 
-use super::wire::{ReaperCommand, ReaperEvent, StartCommand};
+use super::wire::{ReaperEvent, ReaperOrder, StartOrder};
 use super::{BECOME, QUIETLY, boot_nanos, this_program};
 use crate::groups::group_of;
 use crate::run::terminal::Terminal;
@@ -23,11 +23,11 @@ use crate::signals::Blocked;
 use ending::UnkillableProcesses;
 use run_connection::RunConnection;
 
-/// Runs the reaper until everything is over. If it cannot start, it exits, and `run` sees that.
-pub(crate) fn reap() -> u8 {
-    let begun = Reaper::begin();
-    begun.map_or(crate::exit::SOFTWARE, |mut reaper| {
-        while !reaper.is_done || reaper.run.has_unwritten() {
+/// Runs the reaper's main loop until all of the command's processes have ended and all events are written. A
+/// reaper that cannot begin exits, and `run` sees the closed socket.
+pub(crate) fn run_main_loop() -> u8 {
+    Reaper::begin().map_or(crate::exit::SOFTWARE, |mut reaper| {
+        while !reaper.is_done || reaper.connection.has_unwritten() {
             reaper.poll_once();
         }
         0
@@ -35,34 +35,39 @@ pub(crate) fn reap() -> u8 {
 }
 
 struct Reaper {
-    run: RunConnection,
+    connection: RunConnection,
     signals: Blocked,
     alarm: Alarm,
-    /// Times on the boot clock.
-    end_at: u64,
+    /// When to kill everything, on the boot clock.
+    kill_time: u64,
+    /// The time between TERM and KILL for leftovers, in nanoseconds.
     kill_after: u64,
-    command: Option<Running>,
+    /// The command, until it is reaped.
+    command: Option<UnreapedCommand>,
     stage: Stage,
-    /// Taken back if `run` cannot do it.
+    /// The terminal, which the reaper takes back if `run` has ended and cannot do so.
     terminal: Option<Terminal>,
     unkillable: UnkillableProcesses,
-    /// It was reported that work may go on elsewhere.
-    elsewhere_reported: bool,
-    /// The deadline has passed.
-    was_late: bool,
+    /// Whether [`ReaperEvent::DelegatedWork`] was sent.
+    delegated_work_reported: bool,
+    /// Whether the kill time passed while processes were left.
+    reached_kill_time: bool,
+    /// Whether [`ReaperEvent::Done`] or [`ReaperEvent::Failed`] was queued for `run`.
     is_done: bool,
 }
 
-/// A command that was not reaped yet, so that its pid is still its own.
-struct Running {
+/// A command that runs, or has ended and was not reaped yet. Until then no other process can get its pid.
+struct UnreapedCommand {
     pid: Pid,
-    /// The command's own group, which gets all its signals. None if it is in the group of `run`.
+    /// The command's own group, which gets all signals for the command. None if the command is in the group of
+    /// `run`.
     group: Option<Pid>,
 }
 
-impl Running {
-    /// The command's own group, if it is still in it: then the number is not another group's.
-    fn living_group(&self) -> Option<Pid> {
+impl UnreapedCommand {
+    /// The command's own group, unless the command has left it. A group that has a member cannot be another
+    /// group with the same number.
+    fn group_if_member(&self) -> Option<Pid> {
         self.group.filter(|_| group_of(Some(self.pid)) == self.group)
     }
 }
@@ -71,11 +76,11 @@ impl Running {
 enum Stage {
     /// The command runs, or was not started yet.
     Working,
-    /// It has ended, and its leftovers have until this time to end by themselves.
+    /// The command has ended. The leftovers have until this time to end by themselves.
     Leftovers { until: u64 },
-    /// Its leftovers got TERM, and have until this time.
+    /// The leftovers got TERM, and have until this time to end.
     Terminating { until: u64 },
-    /// All were killed; the next scan is after this pause.
+    /// All living processes were sent KILL. The next scan for survivors is after this pause.
     Killed { pause: Duration },
 }
 
@@ -85,21 +90,21 @@ impl Reaper {
         #[cfg(target_os = "linux")]
         {
             rustix::process::set_child_subreaper(Some(getpid()))?;
-            rustix::thread::set_name(NAME)?;
+            rustix::thread::set_name(COMM_NAME)?;
         }
         Ok(Self {
-            run: RunConnection::on_stdin()?,
+            connection: RunConnection::on_stdin()?,
             signals,
             alarm: Alarm::new()?,
-            end_at: u64::MAX,
+            kill_time: u64::MAX,
             kill_after: 0,
             command: None,
             stage: Stage::Working,
             // The terminal of `run`.
             terminal: getppid().and_then(|run| Terminal::open_for(group_of(Some(run))?)),
             unkillable: UnkillableProcesses::default(),
-            elsewhere_reported: false,
-            was_late: false,
+            delegated_work_reported: false,
+            reached_kill_time: false,
             is_done: false,
         })
     }
@@ -107,9 +112,11 @@ impl Reaper {
     /// Waits for an event or a timer, and handles it.
     fn poll_once(&mut self) {
         self.sleep();
+        // Ignore signals to the reaper, but empty the descriptor, so that `poll` waits. Signals for the command
+        // come as orders.
         while self.signals.read().is_some() {}
-        self.run.write();
-        self.handle_commands();
+        self.connection.write();
+        self.handle_orders();
         self.wait_for_children();
         if self.is_done {
             return;
@@ -117,14 +124,14 @@ impl Reaper {
         let now = boot_nanos();
         match self.stage {
             Stage::Killed { .. } => self.kill(),
-            _ if self.end_at <= now => {
-                self.was_late = true;
+            _ if self.kill_time <= now => {
+                self.reached_kill_time = true;
                 self.kill();
             }
             Stage::Leftovers { until } | Stage::Terminating { until } if now < until => {
-                self.finish_except_unkillable();
+                self.finish_if_only_unkillable_left();
             }
-            Stage::Leftovers { .. } => self.report_leftovers(now),
+            Stage::Leftovers { .. } => self.terminate_leftovers(now),
             Stage::Terminating { .. } => self.kill(),
             Stage::Working => {}
         }
@@ -132,59 +139,61 @@ impl Reaper {
 
     fn sleep(&self) {
         let next = match self.stage {
-            Stage::Working => self.end_at,
-            Stage::Leftovers { until } | Stage::Terminating { until } => until.min(self.end_at),
+            Stage::Working => self.kill_time,
+            Stage::Leftovers { until } | Stage::Terminating { until } => until.min(self.kill_time),
             Stage::Killed { pause } => boot_nanos() + pause.as_nanos() as u64,
         };
         self.alarm.set(next);
         let left = Duration::from_nanos(next.saturating_sub(boot_nanos())).min(LONGEST_SLEEP);
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         let mut files = vec![PollFd::new(&self.signals, PollFlags::IN)];
-        files.extend(self.run.poll());
+        files.extend(self.connection.poll());
         files.extend(self.alarm.poll());
         let _ = poll(&mut files, Some(&timeout));
     }
 
-    /// Executes the commands of `run`. If `run` has ended, kills everything.
-    fn handle_commands(&mut self) {
-        if !self.run.read() {
+    /// Executes the orders of `run`. If `run` has ended, kills everything.
+    fn handle_orders(&mut self) {
+        if !self.connection.read() {
             self.kill();
         }
-        while let Some(command) = self.run.next() {
-            match command {
-                ReaperCommand::Start(start) if self.run.is_open() => self.start(&start),
-                ReaperCommand::EndAt(time) => self.end_at = time,
-                ReaperCommand::Signal(number) => self.signal(number),
-                ReaperCommand::Term => self.term(),
-                ReaperCommand::Start(_) | ReaperCommand::Kill => self.kill(),
+        while let Some(order) = self.connection.next() {
+            match order {
+                ReaperOrder::Start(start) if self.connection.is_open() => self.start(&start),
+                ReaperOrder::KillAt(time) => self.kill_time = time,
+                ReaperOrder::Signal(number) => self.signal(number),
+                ReaperOrder::Term => self.terminate(),
+                // Without `run`, the command must not start.
+                ReaperOrder::Start(_) | ReaperOrder::Kill => self.kill(),
             }
         }
     }
 
-    fn start(&mut self, start: &StartCommand) {
-        self.end_at = start.end_at;
+    fn start(&mut self, start: &StartOrder) {
+        self.kill_time = start.kill_time;
         self.kill_after = start.kill_after;
         self.terminal = self.terminal.take().filter(|_| !start.is_shared);
-        let stdin = self.run.take_stdin();
-        let failed = if start.end_at <= boot_nanos() {
+        let stdin = self.connection.take_stdin();
+        let failed = if start.kill_time <= boot_nanos() {
             ReaperEvent::Failed(None)
         } else {
             match spawn(start, stdin) {
                 Ok(pid) => {
                     let group = start.group.unwrap_or(pid);
                     if let Some(terminal) = &mut self.terminal {
-                        terminal.is_lent_to(group);
+                        terminal.record_loan_to(group);
                     }
-                    self.command = Some(Running { pid, group: (!start.is_shared).then_some(group) });
-                    self.run.send(ReaperEvent::Started(pid));
-                    // Do not keep a file system busy: the command has the working directory already.
+                    self.command = Some(UnreapedCommand { pid, group: (!start.is_shared).then_some(group) });
+                    self.connection.send(ReaperEvent::Started(pid));
+                    // Leave the working directory, so that its file system can be unmounted. The command has
+                    // inherited it already.
                     let _ = rustix::process::chdir("/");
                     return;
                 }
                 Err(error) => ReaperEvent::Failed(Some(error.raw_os_error().unwrap_or_default())),
             }
         };
-        self.run.send(failed);
+        self.connection.send(failed);
         self.is_done = true;
     }
 
@@ -196,10 +205,10 @@ impl Reaper {
                     let Some(command) = self.command.take_if(|command| command.pid == pid) else { continue };
                     if let Some(signal) = status.stopping_signal() {
                         self.command = Some(command);
-                        self.run.send(ReaperEvent::Stopped(signal));
+                        self.connection.send(ReaperEvent::Stopped(signal));
                         continue;
                     }
-                    self.run.send(ReaperEvent::Exited(status.as_raw()));
+                    self.connection.send(ReaperEvent::Exited(status.as_raw()));
                     if self.stage == Stage::Working {
                         self.stage = Stage::Leftovers { until: boot_nanos() + LINGER };
                     }
@@ -221,33 +230,35 @@ impl Reaper {
         if self.is_done {
             return;
         }
-        if !self.run.is_open()
+        if !self.connection.is_open()
             && let Some(terminal) = &mut self.terminal
         {
             terminal.take_back(true);
         }
-        self.run.send(ReaperEvent::Done { at: boot_nanos(), was_late: self.was_late });
+        self.connection
+            .send(ReaperEvent::Done { at: boot_nanos(), reached_kill_time: self.reached_kill_time });
         self.is_done = true;
     }
 }
 
-/// Starts a helper process that unblocks the signals and becomes the command.
-fn spawn(start: &StartCommand, stdin: Option<OwnedFd>) -> io::Result<Pid> {
+/// Starts a helper process that unblocks the signals and becomes the command (see `run::exec`).
+fn spawn(start: &StartOrder, stdin: Option<OwnedFd>) -> io::Result<Pid> {
     let number = |pid: Option<Pid>| pid.map_or(0, Pid::as_raw_pid).to_string();
-    let mut command = Command::new(this_program()?);
-    command.arg(BECOME).arg(if start.is_quiet { QUIETLY } else { "--" });
-    command.arg(number(Some(getpid()))).arg(number(start.takes_terminal_from)).args(&start.command);
+    let mut helper = Command::new(this_program()?);
+    // Any word other than the quiet flag means not quiet.
+    helper.arg(BECOME).arg(if start.is_quiet { QUIETLY } else { "--" });
+    helper.arg(number(Some(getpid()))).arg(number(start.takes_terminal_from)).args(&start.command);
     match start.group {
-        Some(group) => drop(command.process_group(group.as_raw_pid())),
+        Some(group) => drop(helper.process_group(group.as_raw_pid())),
         None if start.is_shared => {}
-        None => drop(command.process_group(0)),
+        None => drop(helper.process_group(0)),
     }
-    command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
-    Ok(Pid::from_child(&command.spawn()?))
+    helper.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
+    Ok(Pid::from_child(&helper.spawn()?))
 }
 
-/// A timer on the boot clock, which goes on during suspend. Elsewhere than on Linux poll timeouts are used,
-/// which do not.
+/// A timer on the boot clock, which also runs while the machine is suspended. Other systems than Linux use
+/// only the timeout of `poll`, which does not.
 struct Alarm {
     #[cfg(target_os = "linux")]
     timer: OwnedFd,
@@ -268,7 +279,7 @@ impl Alarm {
         let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &at);
     }
 
-    #[allow(clippy::unnecessary_wraps, reason = "elsewhere there is none")]
+    #[allow(clippy::unnecessary_wraps, reason = "other systems have no timer")]
     fn poll(&self) -> Option<PollFd<'_>> {
         Some(PollFd::new(&self.timer, PollFlags::IN))
     }
@@ -288,11 +299,12 @@ impl Alarm {
     }
 }
 
-/// The name in `ps`. Not the name of the program, so that `pkill quorlock` leaves the reaper alive.
+/// The reaper's `comm` name, shown by `ps`. It is not the program's name, so that `pkill quorlock` leaves the
+/// reaper alive.
 #[cfg(target_os = "linux")]
-const NAME: &std::ffi::CStr = c"lock-reaper";
-/// The time for leftovers to end by themselves before they get TERM, such as readers that see the end of a
-/// pipe. In nanoseconds.
+const COMM_NAME: &std::ffi::CStr = c"lock-reaper";
+/// The time for leftovers to end by themselves before they get TERM, in nanoseconds. A reader of a pipe, for
+/// example, ends when it sees the end of the pipe.
 const LINGER: u64 = 200_000_000;
 #[cfg(target_os = "linux")]
 const SECOND: u64 = 1_000_000_000;

@@ -5,34 +5,36 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use rustix::process::Pid;
 
-/// A message from `run`.
+/// A message to the reaper.
 #[derive(Debug, PartialEq)]
-pub(crate) enum ReaperCommand {
-    /// Starts the command. Its stdin comes with the first byte of this.
-    Start(StartCommand),
-    /// Everything must be over at this time of the boot clock.
-    EndAt(u64),
-    /// A signal for the command.
+pub(crate) enum ReaperOrder {
+    /// Start the command. The command's stdin comes with the first byte of this message.
+    Start(StartOrder),
+    /// The kill time: kill everything at this time of the boot clock.
+    KillAt(u64),
+    /// Send this signal to the command.
     Signal(i32),
-    /// The lock is being lost: send TERM, and report unkillable processes.
+    /// Send TERM, and report unkillable processes.
     Term,
-    /// Everything must be over now.
+    /// Kill everything now.
     Kill,
 }
 
+/// What the reaper must know to start the command.
 #[derive(Debug, PartialEq)]
-pub(crate) struct StartCommand {
-    /// As for [`ReaperCommand::EndAt`]; it is known before the command starts.
-    pub(crate) end_at: u64,
-    /// The process group that the command joins. None: one that it leads; or the reaper's, if it is shared.
+pub(crate) struct StartOrder {
+    /// The first kill time, as in [`ReaperOrder::KillAt`].
+    pub(crate) kill_time: u64,
+    /// The process group that the command joins. None: the command leads a new group, or stays in the reaper's
+    /// group if `is_shared`.
     pub(crate) group: Option<Pid>,
-    /// The group is not the command's own: only the command gets signals.
+    /// Whether the group is that of `run`. Then only the command gets signals, not the whole group.
     pub(crate) is_shared: bool,
-    /// The group that has the terminal, if the command is to take it from there as it starts.
+    /// The group that has the terminal, if the command is to take the terminal from it at the start.
     pub(crate) takes_terminal_from: Option<Pid>,
     /// The time between TERM and KILL for leftovers, in nanoseconds.
     pub(crate) kill_after: u64,
-    /// Print nothing if it cannot be started.
+    /// Whether to print nothing if the command cannot be executed.
     pub(crate) is_quiet: bool,
     pub(crate) command: Vec<OsString>,
 }
@@ -40,8 +42,9 @@ pub(crate) struct StartCommand {
 /// A message from the reaper.
 #[derive(Debug, PartialEq)]
 pub(crate) enum ReaperEvent {
+    /// The command was started, with this pid.
     Started(Pid),
-    /// It could not be started: the error number, or none if the deadline had passed.
+    /// The command could not be started: the error number, or none if the kill time had passed.
     Failed(Option<i32>),
     /// The command was stopped by this signal.
     Stopped(i32),
@@ -49,27 +52,27 @@ pub(crate) enum ReaperEvent {
     Exited(i32),
     /// This signal could not be passed on, because the command is another user's.
     NotPassedOn(i32),
-    /// These processes still run after the command's end, and got TERM.
-    Left(String),
+    /// These processes still run after the command's end, and get TERM.
+    TerminatingLeftovers(String),
     /// These processes cannot be ended, because of this error.
     CannotEnd(String, i32),
-    /// These processes are about to be ended, but not the work that other processes do for them.
-    Elsewhere(String),
+    /// These processes are about to be ended. Work that other processes do for them may go on.
+    DelegatedWork(String),
     /// No process is left, except unkillable ones.
     Done {
         /// The time on the boot clock.
         at: u64,
-        /// It was ended because the deadline had passed.
-        was_late: bool,
+        /// Whether the reaper killed because the kill time had passed.
+        reached_kill_time: bool,
     },
 }
 
-impl ReaperCommand {
+impl ReaperOrder {
     pub(crate) fn encode(self) -> Vec<u8> {
         match self {
             Self::Start(start) => {
                 let numbers = [
-                    start.end_at.to_string(),
+                    start.kill_time.to_string(),
                     start.group.map_or(0, Pid::as_raw_pid).to_string(),
                     u8::from(start.is_shared).to_string(),
                     start.takes_terminal_from.map_or(0, Pid::as_raw_pid).to_string(),
@@ -79,7 +82,7 @@ impl ReaperCommand {
                 let head = ["start".into()].into_iter().chain(numbers.map(OsString::from));
                 message(head.chain(start.command))
             }
-            Self::EndAt(time) => message(["at".into(), time.to_string().into()]),
+            Self::KillAt(time) => message(["at".into(), time.to_string().into()]),
             Self::Signal(number) => message(["signal".into(), number.to_string().into()]),
             Self::Term => message(["term".into()]),
             Self::Kill => message(["kill".into()]),
@@ -89,8 +92,8 @@ impl ReaperCommand {
     pub(crate) fn decode(fields: Vec<OsString>) -> Option<Self> {
         let mut fields = fields.into_iter();
         Some(match fields.next()?.to_str()? {
-            "start" => Self::Start(StartCommand {
-                end_at: number(fields.next())?,
+            "start" => Self::Start(StartOrder {
+                kill_time: number(fields.next())?,
                 group: Pid::from_raw(number(fields.next())?),
                 is_shared: number::<u8>(fields.next())? != 0,
                 takes_terminal_from: Pid::from_raw(number(fields.next())?),
@@ -98,7 +101,7 @@ impl ReaperCommand {
                 is_quiet: number::<u8>(fields.next())? != 0,
                 command: fields.collect(),
             }),
-            "at" => Self::EndAt(number(fields.next())?),
+            "at" => Self::KillAt(number(fields.next())?),
             "signal" => Self::Signal(number(fields.next())?),
             "term" => Self::Term,
             "kill" => Self::Kill,
@@ -115,10 +118,12 @@ impl ReaperEvent {
             Self::Stopped(signal) => ("stopped", vec![signal.to_string()]),
             Self::Exited(status) => ("exited", vec![status.to_string()]),
             Self::NotPassedOn(number) => ("kept", vec![number.to_string()]),
-            Self::Left(names) => ("left", vec![names]),
+            Self::TerminatingLeftovers(names) => ("left", vec![names]),
             Self::CannotEnd(names, error) => ("cannot", vec![names, error.to_string()]),
-            Self::Elsewhere(names) => ("elsewhere", vec![names]),
-            Self::Done { at, was_late } => ("done", vec![at.to_string(), u8::from(was_late).to_string()]),
+            Self::DelegatedWork(names) => ("elsewhere", vec![names]),
+            Self::Done { at, reached_kill_time } => {
+                ("done", vec![at.to_string(), u8::from(reached_kill_time).to_string()])
+            }
         };
         message([field.into()].into_iter().chain(of.into_iter().map(OsString::from)))
     }
@@ -132,10 +137,13 @@ impl ReaperEvent {
             "stopped" => Self::Stopped(number(fields.next())?),
             "exited" => Self::Exited(number(fields.next())?),
             "kept" => Self::NotPassedOn(number(fields.next())?),
-            "left" => Self::Left(text(fields.next())?),
+            "left" => Self::TerminatingLeftovers(text(fields.next())?),
             "cannot" => Self::CannotEnd(text(fields.next())?, number(fields.next())?),
-            "elsewhere" => Self::Elsewhere(text(fields.next())?),
-            "done" => Self::Done { at: number(fields.next())?, was_late: number::<u8>(fields.next())? != 0 },
+            "elsewhere" => Self::DelegatedWork(text(fields.next())?),
+            "done" => Self::Done {
+                at: number(fields.next())?,
+                reached_kill_time: number::<u8>(fields.next())? != 0,
+            },
             _ => return None,
         })
     }
@@ -177,12 +185,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_survive_any_split_of_the_stream() {
+    fn orders_survive_any_split_of_the_stream() {
         let pid = Pid::from_raw(7).expect("a number");
         let start = |command: &[&[u8]]| {
             let command = command.iter().map(|field| OsString::from_vec(field.to_vec())).collect();
-            ReaperCommand::Start(StartCommand {
-                end_at: u64::MAX,
+            ReaperOrder::Start(StartOrder {
+                kill_time: u64::MAX,
                 group: Some(pid),
                 is_shared: true,
                 takes_terminal_from: None,
@@ -196,18 +204,18 @@ mod tests {
             [
                 start(unusual_args),
                 start(&[b"x"]),
-                ReaperCommand::EndAt(3),
-                ReaperCommand::Signal(64),
-                ReaperCommand::Term,
-                ReaperCommand::Kill,
+                ReaperOrder::KillAt(3),
+                ReaperOrder::Signal(64),
+                ReaperOrder::Term,
+                ReaperOrder::Kill,
             ]
         };
-        let bytes: Vec<u8> = all().into_iter().flat_map(ReaperCommand::encode).collect();
+        let bytes: Vec<u8> = all().into_iter().flat_map(ReaperOrder::encode).collect();
         for size in [1, 3, bytes.len()] {
             let (mut inbox, mut decoded) = (MessageBuffer::default(), Vec::new());
             for part in bytes.chunks(size) {
                 inbox.extend(part);
-                decoded.extend(std::iter::from_fn(|| inbox.next()).map(ReaperCommand::decode));
+                decoded.extend(std::iter::from_fn(|| inbox.next()).map(ReaperOrder::decode));
             }
             assert_eq!(decoded, all().map(Some));
         }
@@ -224,11 +232,11 @@ mod tests {
                 ReaperEvent::Failed(None),
                 ReaperEvent::Stopped(21),
                 ReaperEvent::Exited(0x0f00),
-                ReaperEvent::Left(names()),
+                ReaperEvent::TerminatingLeftovers(names()),
                 ReaperEvent::CannotEnd(names(), 1),
-                ReaperEvent::Elsewhere(names()),
+                ReaperEvent::DelegatedWork(names()),
                 ReaperEvent::NotPassedOn(12),
-                ReaperEvent::Done { at: u64::MAX, was_late: true },
+                ReaperEvent::Done { at: u64::MAX, reached_kill_time: true },
             ]
         };
         let mut inbox = MessageBuffer::default();

@@ -1,4 +1,7 @@
-//! Supervises the command: starts it, watches the lock's deadline, and ends it before the lock expires.
+//! Supervises the command: starts it, watches the lock's deadline, and ends the command before the lock
+//! expires.
+//!
+//! It is past 400 lines because all events of the reaper, the guard and the signals change one state.
 
 mod jobs;
 mod without_reaper;
@@ -18,7 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, wait, waitpid};
-use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
+use tokio::signal::unix::{Signal as SignalListener, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
 use super::messages;
@@ -27,32 +30,34 @@ use crate::args::RunArgs;
 use crate::exit::{self, Failure, code_of};
 use crate::groups::{group_of, is_first_of_session};
 use crate::reaper::{
-    self, Process, Reaper, ReaperCommand, ReaperEvent, StartCommand, boot_nanos, descendants_of,
+    self, Process, ReaperEvent, ReaperHandle, ReaperOrder, StartOrder, boot_nanos, descendants_of,
 };
 use crate::signals::{self, Signals};
 
-/// How the command ended. No process of it is left.
+/// How the command ended. No process of the command is left, except unkillable ones.
 pub(crate) struct Ended {
-    /// The exit code.
+    /// The exit code of `quorlock run`.
     pub(crate) code: u8,
-    /// The signal that it died of, if this process is to die of it too.
+    /// The signal that this process is to die of: one that the command died of, or one that came after the
+    /// command's end.
     pub(crate) signal: Option<Signal>,
-    /// The signal was typed while the command's group was in the foreground, so this group must get it too.
+    /// Whether the signal must also go to this process's group. The terminal sent it to the command's group
+    /// only, because that group was in the foreground.
     pub(crate) is_for_own_group: bool,
 }
 
-/// Runs the command to its end, before the lock expires. The reaper then ends, too.
+/// Runs the command to its end, before the lock expires. Returns the reaper, which ends when it is dropped.
 pub(crate) async fn run(
     args: &RunArgs,
     (guard, owner): (&Guard, Option<OwnerHash>),
     redlock: &Redlock,
     ttl: Duration,
     signals: &mut Signals,
-) -> Result<(Ended, Reaper), Failure> {
-    let mut watch = Supervisor::begin(args, (guard, owner), redlock, ttl, signals)?;
-    let outcome = watch.run_to_end().await;
-    watch.give_back_terminal();
-    Ok((outcome?, watch.reaper))
+) -> Result<(Ended, ReaperHandle), Failure> {
+    let mut supervisor = Supervisor::begin(args, (guard, owner), redlock, ttl, signals)?;
+    let outcome = supervisor.run_to_end().await;
+    supervisor.give_back_terminal();
+    Ok((outcome?, supervisor.reaper))
 }
 
 struct Supervisor<'a> {
@@ -60,44 +65,51 @@ struct Supervisor<'a> {
     guard: &'a Guard,
     redlock: &'a Redlock,
     signals: &'a mut Signals,
-    children: Listener,
-    reaper: Reaper,
+    /// Receives CHLD.
+    child_signals: SignalListener,
+    reaper: ReaperHandle,
     terminal: Option<Terminal>,
-    /// Another process of this group was stopped because it used the terminal.
+    /// Whether another process of this process's group was stopped because it used the terminal.
     group_wants_terminal: bool,
-    /// This group, if the command takes the terminal from it at its start.
+    /// This process's group, if the command takes the terminal from that group when the command starts.
     takes_terminal_from: Option<Pid>,
-    /// The command's process group, and whether it is this one.
+    /// The command's process group.
     group: Option<Pid>,
+    /// Whether the command is in this process's group.
     is_shared: bool,
-    /// Descendants of this process that are not of the command.
-    unrelated: BTreeSet<(i32, u64)>,
+    /// Descendants of this process that do not belong to the command.
+    unrelated_processes: BTreeSet<(i32, u64)>,
     command: Option<Pid>,
     /// The status of the command, once it has ended.
     status: Option<ExitStatus>,
-    /// Signals that were passed on.
-    passed_on: BTreeSet<i32>,
-    /// A signal for this process after the command's end.
+    /// Signals that the command received, from this process or from the terminal.
+    received_by_command: BTreeSet<i32>,
+    /// The first signal that came for this process after the command's end.
     signal_for_run: Option<Signal>,
-    /// The command had the terminal when it ended.
+    /// Whether the command had the terminal when the command ended.
     had_terminal: bool,
     stage: Stage,
+    /// The last deadline of the lock that was seen in time, on the boot clock.
     deadline: u64,
-    /// How long before the deadline the command gets TERM, and KILL.
+    /// How long before the deadline the command gets TERM.
     grace: Duration,
+    /// How long before the deadline the command gets KILL.
     lead: Duration,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
     Working,
-    /// The lock is being lost: TERM was sent, or KILL.
+    /// The lock is being lost, and TERM was sent.
     Losing,
+    /// The lock is lost, or is about to expire, and KILL was sent.
     Lost,
-    /// The command needs the terminal, and cannot get it.
-    Stuck {
+    /// The command was stopped because it needs the terminal and cannot get it. TERM was sent.
+    EndingForTerminal {
+        /// The signal that stopped the command.
         signal: Signal,
-        kill_at: u64,
+        /// When KILL is due, on the boot clock.
+        send_kill_at: u64,
     },
 }
 
@@ -109,54 +121,56 @@ impl<'a> Supervisor<'a> {
         ttl: Duration,
         signals: &'a mut Signals,
     ) -> Result<Self, Failure> {
-        let start_failure = |error: io::Error| cannot_start(error);
         // If the reaper is killed, its children become children of this process, which ends them.
         #[cfg(target_os = "linux")]
-        rustix::process::set_child_subreaper(Some(getpid())).map_err(|error| start_failure(error.into()))?;
-        // Processes started before `run` was executed in this process are not of the command.
+        rustix::process::set_child_subreaper(Some(getpid()))
+            .map_err(|error| cannot_start(io::Error::from(error)))?;
+        // Children from before this program was executed in this process do not belong to the command.
         let unrelated = descendants_of(getpid()).iter().map(Process::id).collect();
-        // If TTIN is ignored, using the terminal in the background does not stop the command, so `run` would
-        // not know when to lend it. A terminal from outside of the container cannot be lent at all.
+        // If TTIN is ignored, a command that uses the terminal in the background is not stopped, so this process
+        // would not know when to lend the terminal. A terminal from outside of the container cannot be lent.
         let cannot_lend = signals.ignores(Signal::TTIN) || group_of(None).is_none();
         let is_shared = args.foreground || cannot_lend && terminal::is_there();
         // Before the first child, so that no stop is missed.
-        let children = signal(SignalKind::child()).map_err(start_failure)?;
+        let children = signal(SignalKind::child()).map_err(cannot_start)?;
         let environment = messages::environment(&args.name, guard.fencing_token(), owner);
-        // The first group of a session is orphaned: the terminal does not stop it. A reaper outside of the
-        // group would change that, and at the reaper's end the kernel would send HUP to all stopped processes
-        // of the group.
-        let hands_on_group = is_shared && is_first_of_session();
+        // Keep the reaper in this group, because the first group of a session is orphaned: the terminal does
+        // not stop such a group. With a reaper outside, the group would not be orphaned. At the reaper's end
+        // the kernel would then send HUP to all stopped processes of the group.
+        let reaper_shares_group = is_shared && is_first_of_session();
         // Started first, because it takes the longest.
-        let reaper = Reaper::start(&args.name, &environment, hands_on_group).map_err(start_failure)?;
+        let reaper =
+            ReaperHandle::start(&args.name, &environment, reaper_shares_group).map_err(cannot_start)?;
         let begins_session =
             args.command.iter().any(|word| Path::new(word).file_name() == Some("setsid".as_ref()));
         let group = match () {
             () if is_shared => group_of(None),
-            () if begins_session => Some(reaper::new_group().map_err(start_failure)?),
+            () if begins_session => Some(reaper::new_group().map_err(cannot_start)?),
             () => None,
         };
         let lead = KILL_LEAD.min(ttl / 10);
         let terminal = Terminal::open();
-        // In a pipeline, other processes may use the terminal: then the command gets it only when it uses it.
+        // In a pipeline, other processes may use the terminal. Then the command gets the terminal only when the
+        // command uses it.
         let is_alone = !is_pipe(io::stdin()) && !is_pipe(io::stdout()) && !is_shared && !begins_session;
         let is_in_foreground = terminal.as_ref().is_some_and(Terminal::is_in_foreground);
-        let borrows_from = group_of(None).filter(|_| is_alone && is_in_foreground);
+        let takes_terminal_from = group_of(None).filter(|_| is_alone && is_in_foreground);
         Ok(Self {
             args,
             guard,
             redlock,
             signals,
-            children,
+            child_signals: children,
             reaper,
             terminal,
             group_wants_terminal: false,
-            takes_terminal_from: borrows_from,
+            takes_terminal_from,
             group,
             is_shared,
-            unrelated,
+            unrelated_processes: unrelated,
             command: None,
             status: None,
-            passed_on: BTreeSet::new(),
+            received_by_command: BTreeSet::new(),
             signal_for_run: None,
             had_terminal: false,
             stage: Stage::Working,
@@ -173,8 +187,8 @@ impl<'a> Supervisor<'a> {
                 messages::lost(&self.args.name, "before the command was started"),
             ));
         }
-        let start = StartCommand {
-            end_at: self.kill_at(),
+        let start = StartOrder {
+            kill_time: self.kill_time(),
             group: self.group,
             is_shared: self.is_shared,
             takes_terminal_from: self.takes_terminal_from,
@@ -184,19 +198,20 @@ impl<'a> Supervisor<'a> {
         };
         let sent = self.reaper.send_start(start).await;
         sent.map_err(|error| Failure::new(exit::SOFTWARE, format!("the reaper does not respond: {error}")))?;
-        let (at, was_late) = loop {
+        let (at, reached_kill_time) = loop {
             let sleep_for = self.check_deadline().await;
             tokio::select! {
                 biased;
                 event = self.reaper.next_event() => match event {
-                    Some(ReaperEvent::Done { at, was_late }) => break (at, was_late),
-                    Some(ReaperEvent::Failed(error)) => return Err(self.not_started(error)),
+                    Some(ReaperEvent::Done { at, reached_kill_time }) => break (at, reached_kill_time),
+                    Some(ReaperEvent::Failed(error)) => return Err(self.start_failure(error)),
                     Some(event) => self.on_event(event),
-                    None => return self.without_reaper().await,
+                    None => return self.end_without_reaper().await,
                 },
                 caught = self.signals.next() => self.pass_on(caught),
-                _ = self.children.recv() => self.wait_for_children(),
+                _ = self.child_signals.recv() => self.wait_for_children(),
                 () = sleep(sleep_for) => {}
+                // In any other stage the command is being ended already.
                 () = self.guard.lost(), if self.stage == Stage::Working => {}
             }
         };
@@ -204,39 +219,39 @@ impl<'a> Supervisor<'a> {
         while let Some(caught) = self.signals.try_next() {
             self.pass_on(caught);
         }
-        self.ended(at, was_late)
+        self.outcome(at, reached_kill_time)
     }
 
     /// Sends TERM and KILL in time. Returns the time until the next check.
     async fn check_deadline(&mut self) -> Duration {
-        // After TERM, a late renewal changes nothing. Neither does one that is seen too late because this
-        // process was stopped: the reaper acts on the last deadline it received.
+        // Ignore a renewal after TERM. Ignore it also if this process was stopped and sees it only after the
+        // old kill time: the reaper kills at the last kill time that it received.
         let renewed = self.guard.deadline().boot_nanos();
         let is_ending = matches!(self.stage, Stage::Losing | Stage::Lost);
         if !is_ending && renewed != self.deadline && left_until(self.deadline) > self.lead {
             self.deadline = renewed;
-            self.reaper.send(ReaperCommand::EndAt(self.kill_at()));
+            self.reaper.send(ReaperOrder::KillAt(self.kill_time()));
         }
         let left = left_until(self.deadline);
         if self.stage == Stage::Lost {
             return LONGEST_SLEEP;
         }
         if left <= self.lead || !self.guard.is_valid() {
-            self.reaper.send(ReaperCommand::Kill);
+            self.reaper.send(ReaperOrder::Kill);
             self.stage = Stage::Lost;
             return LONGEST_SLEEP;
         }
-        if let Stage::Stuck { signal, kill_at } = self.stage
+        if let Stage::EndingForTerminal { signal, send_kill_at: kill_at } = self.stage
             && kill_at <= boot_nanos()
         {
-            self.reaper.send(ReaperCommand::Kill);
-            self.stage = Stage::Stuck { signal, kill_at: u64::MAX };
+            self.reaper.send(ReaperOrder::Kill);
+            self.stage = Stage::EndingForTerminal { signal, send_kill_at: u64::MAX };
         }
         if self.stage == Stage::Losing {
             return left.saturating_sub(self.lead).clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
         }
         if left <= self.grace {
-            self.reaper.send(ReaperCommand::Term);
+            self.reaper.send(ReaperOrder::Term);
             self.stage = Stage::Losing;
             let nodes = timeout(SHORTEST_SLEEP, self.redlock.node_status()).await.unwrap_or_default();
             self.eprint(&messages::losing(&nodes, left.saturating_sub(self.lead)));
@@ -251,18 +266,18 @@ impl<'a> Supervisor<'a> {
                 let group = *self.group.get_or_insert(pid);
                 if let Some(terminal) = self.terminal.as_mut().filter(|_| self.takes_terminal_from.is_some())
                 {
-                    terminal.is_lent_to(group);
+                    terminal.record_loan_to(group);
                 }
                 self.wait_for_children();
             }
-            ReaperEvent::Stopped(number) => self.stopped(number),
+            ReaperEvent::Stopped(number) => self.handle_stop(number),
             ReaperEvent::Exited(status) => {
                 self.status = Some(ExitStatus::from_raw(status));
                 self.had_terminal = self.terminal.as_ref().is_some_and(Terminal::is_lent);
-                // Processes that it left run in the background, and typed signals are for this process.
+                // The command's leftovers run in the background now, and typed signals are for this process.
                 self.give_back_terminal();
             }
-            ReaperEvent::Left(names) => self.eprint(&format!(
+            ReaperEvent::TerminatingLeftovers(names) => self.eprint(&format!(
                 "the command has ended, and left {names} still running: TERM now, KILL after {}",
                 humantime::format_duration(self.args.kill_after)
             )),
@@ -270,9 +285,9 @@ impl<'a> Supervisor<'a> {
                 let error = io::Error::from_raw_os_error(error);
                 self.eprint(&format!("{names} cannot be ended, and would run on without the lock: {error}"));
             }
-            ReaperEvent::Elsewhere(names) => {
+            ReaperEvent::DelegatedWork(names) => {
                 self.eprint(&format!(
-                    "ending {names}, but not what others do for it: that may run on without the lock"
+                    "ending {names}; work that other processes do for them (such as a container daemon) may run on without the lock"
                 ));
             }
             ReaperEvent::NotPassedOn(number) => {
@@ -285,7 +300,8 @@ impl<'a> Supervisor<'a> {
 
     /// Reaps orphans that became children of this process: in a container, all orphans.
     fn wait_for_children(&mut self) {
-        // The anchor of the group must not be reaped before the command has joined the group.
+        // The group's anchor (its first member, see `new_group`) must not be reaped before the command has
+        // joined the group. Until then, wait only for the reaper.
         if self.command.is_none() {
             let status = waitpid(Some(self.reaper.pid), WaitOptions::NOHANG | WaitOptions::UNTRACED);
             if let Ok(Some((pid, status))) = status {
@@ -310,14 +326,15 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// The outcome of a command that ended at this time of the boot clock. `was_late`: the reaper killed it
-    /// at the deadline, because this process had not.
-    fn ended(&self, at: u64, was_late: bool) -> Result<Ended, Failure> {
-        // An expired deadline after the end is harmless; a lock that was lost before its deadline is not.
+    /// The outcome of a command that ended at `at` on the boot clock. `reached_kill_time`: whether the reaper
+    /// killed the command at the kill time, because this process had not.
+    fn outcome(&self, at: u64, reached_kill_time: bool) -> Result<Ended, Failure> {
+        // A deadline that passes after the command's end is harmless. A lock that was lost before its deadline
+        // is not.
         let was_taken = !self.guard.is_valid() && left_until(self.deadline) > Duration::ZERO;
         let is_lost = matches!(self.stage, Stage::Losing | Stage::Lost)
-            || was_late
-            || at >= self.kill_at()
+            || reached_kill_time
+            || at >= self.kill_time()
             || was_taken;
         if is_lost {
             return Err(Failure::new(
@@ -325,15 +342,15 @@ impl<'a> Supervisor<'a> {
                 messages::lost(&self.args.name, "before the command had ended"),
             ));
         }
-        if let Stage::Stuck { signal, .. } = self.stage {
+        if let Stage::EndingForTerminal { signal, .. } = self.stage {
             return Ok(Ended { code: 128 + signal.as_raw() as u8, signal: None, is_for_own_group: false });
         }
         let Some(status) = self.status else {
-            // It cannot be ended, and that was reported.
+            // The command cannot be ended; the reaper reported that.
             return Ok(Ended { code: exit::SOFTWARE, signal: None, is_for_own_group: false });
         };
         let died_of = status.signal().and_then(Signal::from_named_raw);
-        let was_sent = |signal: &Signal| self.passed_on.contains(&signal.as_raw());
+        let was_sent = |signal: &Signal| self.received_by_command.contains(&signal.as_raw());
         let is_for_own_group = self.had_terminal
             && died_of
                 .is_some_and(|signal| matches!(signal, Signal::INT | Signal::QUIT) && !was_sent(&signal));
@@ -342,7 +359,7 @@ impl<'a> Supervisor<'a> {
         Ok(Ended { code: code_of(status), signal: self.signal_for_run.or(for_both), is_for_own_group })
     }
 
-    fn not_started(&mut self, error: Option<i32>) -> Failure {
+    fn start_failure(&self, error: Option<i32>) -> Failure {
         match error {
             Some(number) => cannot_start(io::Error::from_raw_os_error(number)),
             None => {
@@ -351,12 +368,13 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// The time at which the reaper kills everything, also without this process.
-    fn kill_at(&self) -> u64 {
+    /// The time on the boot clock at which the reaper kills everything, even without an order.
+    fn kill_time(&self) -> u64 {
         self.deadline.saturating_sub(nanos(self.lead))
     }
 
-    /// Prints a line without blocking, because a stopped pager must not delay deadlines for the reaper.
+    /// Prints a line without blocking. A stopped pager must not block this process, which sends the reaper its
+    /// kill times.
     fn eprint(&self, message: &str) {
         if self.args.quiet {
             return;
@@ -364,7 +382,7 @@ impl<'a> Supervisor<'a> {
         let line = format!("{}: {message}", exit::lock(&self.args.name));
         let stderr = io::stderr();
         let mut file = [PollFd::new(&stderr, PollFlags::OUT)];
-        if poll(&mut file, Some(&NOW)).is_ok_and(|count| count > 0) {
+        if poll(&mut file, Some(&NO_WAIT)).is_ok_and(|count| count > 0) {
             exit::eprint_line(&line);
         } else {
             drop(thread::Builder::new().spawn(move || exit::eprint_line(&line)));
@@ -376,7 +394,7 @@ fn cannot_start(error: impl Display) -> Failure {
     Failure::new(exit::SOFTWARE, format!("the command cannot be started: {error}"))
 }
 
-/// Whether it is a pipe or a socket: a process at its other end may use the same terminal.
+/// Whether a file is a pipe or a socket: a process at the other end may use the same terminal.
 fn is_pipe(file: impl AsFd) -> bool {
     let kind = fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode));
     matches!(kind, Ok(FileType::Fifo | FileType::Socket))
@@ -391,10 +409,11 @@ fn left_until(deadline: u64) -> Duration {
     Duration::from_nanos(deadline.saturating_sub(boot_nanos()))
 }
 
-/// The time before the deadline at which everything is killed.
+/// How long before the deadline everything is killed, at most.
 const KILL_LEAD: Duration = Duration::from_millis(200);
 const SHORTEST_SLEEP: Duration = Duration::from_millis(2);
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
-const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+/// A poll timeout of zero.
+const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// The time between two scans for processes to end.
 const LEFTOVER_INTERVAL: Duration = Duration::from_millis(10);

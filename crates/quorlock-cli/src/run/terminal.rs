@@ -1,7 +1,7 @@
 //! The controlling terminal: lent to the command's process group as a shell does, and taken back.
 //!
 //! The kernel stops a process that uses the terminal from a background group, unless TTIN and TTOU are
-//! blocked. Here they are (see [`crate::signals`]).
+//! blocked. In this program they are blocked (see [`crate::signals`]).
 
 use std::fs::{File, OpenOptions};
 
@@ -27,7 +27,7 @@ impl Terminal {
         Self::open_for(group_of(None)?)
     }
 
-    /// Opens it for a process of this group.
+    /// Opens the controlling terminal for a process of this group, if there is one.
     pub(crate) fn open_for(own_group: Pid) -> Option<Self> {
         let tty = OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
         let modes = tcgetattr(&tty).ok()?;
@@ -44,8 +44,8 @@ impl Terminal {
         self.borrower != self.own_group && self.foreground() == Some(self.borrower)
     }
 
-    /// Puts a group in the foreground, if this group or its borrower is.
-    /// Returns whether that changed anything.
+    /// Puts a group in the foreground, if this group or the borrower is there now. Returns whether the
+    /// foreground group has changed.
     pub(crate) fn lend(&mut self, group: Pid) -> bool {
         let is_in_foreground = self.is_in_foreground() || self.is_lent();
         if !is_in_foreground || self.foreground() == Some(group) || tcsetpgrp(&self.tty, group).is_err() {
@@ -55,23 +55,24 @@ impl Terminal {
         true
     }
 
-    /// Records that another process lent it to that group.
-    pub(crate) fn is_lent_to(&mut self, group: Pid) {
+    /// Records that another process lent the terminal to that group.
+    pub(crate) fn record_loan_to(&mut self, group: Pid) {
         self.borrower = group;
     }
 
     /// Whether that group is in the foreground.
-    pub(crate) fn is_with(&self, group: Pid) -> bool {
+    pub(crate) fn is_foreground_group(&self, group: Pid) -> bool {
         self.foreground() == Some(group)
     }
 
-    /// Whether it was lent and not taken back. The borrower may have lent it
-    /// on, or a shell may have it meanwhile.
+    /// Whether the terminal was lent and not taken back. The borrower may have lent it to a third group, or a
+    /// shell may have it meanwhile.
     pub(crate) fn was_lent(&self) -> bool {
         self.borrower != self.own_group
     }
 
-    /// Takes the terminal back from a borrower that has ended. Restores the modes too if requested.
+    /// Takes the terminal back from the borrower, or from a group that has ended. With `with_modes`, restores
+    /// the modes too.
     pub(crate) fn take_back(&mut self, with_modes: bool) {
         let has_gone = |group: Pid| test_kill_process_group(group) == Err(Errno::SRCH);
         if self.was_lent() && (self.is_lent() || self.foreground().is_some_and(has_gone)) {

@@ -31,8 +31,9 @@ pub(crate) struct WaitReporter<'a> {
     name: &'a str,
     is_quiet: bool,
     last: Option<WaitReason>,
-    /// The time from which another holder is reported, and the delay after that report.
+    /// The time from which another holder is reported.
     holder_at: Option<Instant>,
+    /// The delay after that report.
     gap: Duration,
 }
 
@@ -48,12 +49,13 @@ impl<'a> WaitReporter<'a> {
 
     /// Prints the reason, unless it was printed last.
     pub(crate) fn report(&mut self, kind: WaitReason, message: &str) {
-        if self.is_news(kind, Instant::now()) && !self.is_quiet {
+        if self.record_if_new(kind, Instant::now()) && !self.is_quiet {
             exit::eprint_line(&format!("{}: waiting: {message}", exit::lock(self.name)));
         }
     }
 
-    fn is_news(&mut self, mut reason: WaitReason, now: Instant) -> bool {
+    /// Records a reason. Returns whether it is to be reported.
+    fn record_if_new(&mut self, mut reason: WaitReason, now: Instant) -> bool {
         match (&self.last, &mut reason) {
             (Some(_), WaitReason::Starting) => return false,
             (Some(last), reason) if last == reason => return false,
@@ -97,7 +99,7 @@ mod tests {
     #[test]
     fn an_outage_is_reported_once_until_it_is_over() {
         let (mut reporter, now) = (WaitReporter::new("a", true), Instant::now());
-        let mut is_news = |kind: &WaitReason| reporter.is_news(kind.clone(), now);
+        let mut is_news = |kind: &WaitReason| reporter.record_if_new(kind.clone(), now);
         assert!(is_news(&WaitReason::Starting));
         let both = node_problems(&["away", "LOADING"]);
         assert!(is_news(&node_problems(&["away"])) && !is_news(&node_problems(&["away"])));
@@ -117,7 +119,7 @@ mod tests {
         let (mut reporter, start) = (WaitReporter::new("a", true), Instant::now());
         let mut reported_at = Vec::new();
         for step in 0..60 {
-            if reporter.is_news(held(&format!("{step:08x}")), start + Duration::from_secs(step * 10)) {
+            if reporter.record_if_new(held(&format!("{step:08x}")), start + Duration::from_secs(step * 10)) {
                 reported_at.push(step * 10);
             }
         }

@@ -132,6 +132,6 @@ fn processes_that_work_for_an_ended_command_are_reported() {
     world.fleet.servers_mut().iter_mut().for_each(quorlock_chaos::Server::pause);
     let output = output_of(run);
     assert_eq!(output.code, Some(70), "{output:?}");
-    assert_eq!(output.stderr.matches("what others do for it").count(), 1, "{output:?}");
+    assert_eq!(output.stderr.matches("work that other processes do for them").count(), 1, "{output:?}");
     assert!(output.stderr.contains("(ssh "), "{output:?}");
 }

@@ -1,4 +1,4 @@
-//! Signals to the command and its descendants: those passed on, TERM and KILL.
+//! Sends signals to the command and its descendants: signals that `run` passes on, TERM, and KILL.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use super::{LINGER, Reaper, Stage};
 use crate::reaper::descendants::{self, Process};
 use crate::reaper::wire::ReaperEvent;
 
-/// Processes that could not be ended, and were reported.
+/// Processes that could not be ended and were reported, by [`Process::id`].
 #[derive(Default)]
 pub(super) struct UnkillableProcesses(BTreeSet<(i32, u64)>);
 
@@ -25,8 +25,8 @@ impl Reaper {
             }
             return;
         };
-        // Not reaped yet, so the pid is still its own, and so is its group while it is in it.
-        let (pid, group) = (command.pid, command.living_group());
+        // The command was not reaped yet, so no other process or group has these numbers.
+        let (pid, group) = (command.pid, command.group_if_member());
         let sent = match (Signal::from_named_raw(number), group) {
             (None, group) => {
                 send_unnamed(number, group.map_or(pid.as_raw_pid(), |group| -group.as_raw_pid()));
@@ -36,16 +36,16 @@ impl Reaper {
             (Some(signal), None) => kill_process(pid, signal),
         };
         if sent == Err(Errno::PERM) {
-            self.run.send(ReaperEvent::NotPassedOn(number));
+            self.connection.send(ReaperEvent::NotPassedOn(number));
         }
     }
 
     /// Sends TERM to the command, because the lock is being lost.
-    pub(super) fn term(&mut self) {
+    pub(super) fn terminate(&mut self) {
         let all = descendants::of(getpid());
-        self.report_elsewhere(&all);
+        self.report_delegated_work(&all);
         // Processes that KILL will not end are reported now, while there is time to act.
-        self.cannot_end(all.into_iter().filter(|it| !it.can_be_signalled()));
+        self.report_unkillable(all.into_iter().filter(|it| !it.can_be_signalled()));
         let is_out_of_reach = self.command.as_ref().is_some_and(|command| self.unkillable.has(command.pid));
         if !is_out_of_reach {
             self.signal(Signal::TERM.as_raw());
@@ -54,14 +54,15 @@ impl Reaper {
         }
     }
 
-    pub(super) fn report_leftovers(&mut self, now: u64) {
+    /// Reports the leftovers of an ended command, and sends them TERM.
+    pub(super) fn terminate_leftovers(&mut self, now: u64) {
         let left = self.leftovers();
         if left.is_empty() {
             self.stage = Stage::Leftovers { until: now + LINGER };
             return;
         }
-        self.report_elsewhere(&left);
-        self.run.send(ReaperEvent::Left(descendants::summary(&left)));
+        self.report_delegated_work(&left);
+        self.connection.send(ReaperEvent::TerminatingLeftovers(descendants::summary(&left)));
         self.signal_each(&left, Signal::TERM);
         self.signal_each(&left, Signal::CONT);
         self.stage = Stage::Terminating { until: now.saturating_add(self.kill_after) };
@@ -70,32 +71,32 @@ impl Reaper {
     /// Kills all living processes, repeatedly until none is left.
     pub(super) fn kill(&mut self) {
         let pause = if let Stage::Killed { pause } = self.stage {
-            // A process that does not die at once may take long: it waits for a disk or the network.
+            // A process that survives a first KILL waits for a disk or the network, which may take long.
             (pause * 2).min(LONGEST_PAUSE)
         } else {
-            self.report_elsewhere(&descendants::of(getpid()));
+            self.report_delegated_work(&descendants::of(getpid()));
             SHORTEST_PAUSE
         };
         self.stage = Stage::Killed { pause };
         if let Some(command) = &self.command {
-            // The group at once, before a scan.
-            let sent = match command.living_group() {
+            // Kill the group first, because a scan takes time.
+            let sent = match command.group_if_member() {
                 Some(group) => kill_process_group(group, Signal::KILL),
                 None => kill_process(command.pid, Signal::KILL),
             };
             if sent == Err(Errno::PERM) {
                 let process = Process::read_or_placeholder(command.pid);
-                self.cannot_end([process].into_iter());
+                self.report_unkillable([process].into_iter());
             }
         }
-        // Also those that could not be ended before: a program can drop its privileges.
+        // Include processes that could not be ended before, because a program can drop its privileges.
         self.signal_each(&descendants::of(getpid()), Signal::KILL);
         self.wait_for_children();
-        self.finish_except_unkillable();
+        self.finish_if_only_unkillable_left();
     }
 
-    /// Finishes once only unkillable processes are left. If none is left, reaping children finishes.
-    pub(super) fn finish_except_unkillable(&mut self) {
+    /// Finishes if only unkillable processes are left. Without any process left, `wait_for_children` finishes.
+    pub(super) fn finish_if_only_unkillable_left(&mut self) {
         let is_over = self.command.as_ref().is_none_or(|command| self.unkillable.has(command.pid));
         if is_over && !self.unkillable.0.is_empty() && self.leftovers().is_empty() {
             self.finish();
@@ -112,24 +113,25 @@ impl Reaper {
     fn signal_each(&mut self, processes: &[Process], signal: Signal) {
         let not_permitted: Vec<_> =
             processes.iter().filter(|it| it.signal(signal) == Err(Errno::PERM)).cloned().collect();
-        self.cannot_end(not_permitted.into_iter());
+        self.report_unkillable(not_permitted.into_iter());
     }
 
     /// Reports each unkillable process once.
-    fn cannot_end(&mut self, processes: impl Iterator<Item = Process>) {
+    fn report_unkillable(&mut self, processes: impl Iterator<Item = Process>) {
         let new: Vec<_> = processes.filter(|it| self.unkillable.0.insert(it.id())).collect();
         if !new.is_empty() {
-            self.run.send(ReaperEvent::CannotEnd(descendants::summary(&new), Errno::PERM.raw_os_error()));
+            self.connection
+                .send(ReaperEvent::CannotEnd(descendants::summary(&new), Errno::PERM.raw_os_error()));
         }
     }
 
-    /// Reports once the programs whose work may go on elsewhere after they end.
-    fn report_elsewhere(&mut self, processes: &[Process]) {
-        let is_elsewhere = |it: &&Process| ELSEWHERE.contains(&it.name.as_str());
-        let elsewhere: Vec<_> = processes.iter().filter(is_elsewhere).cloned().collect();
-        if !elsewhere.is_empty() && !self.elsewhere_reported {
-            self.elsewhere_reported = true;
-            self.run.send(ReaperEvent::Elsewhere(descendants::summary(&elsewhere)));
+    /// Reports, once, the processes whose work is done by other processes and may go on after their end.
+    fn report_delegated_work(&mut self, processes: &[Process]) {
+        let delegates_work = |it: &&Process| DELEGATING_PROGRAMS.contains(&it.name.as_str());
+        let delegating: Vec<_> = processes.iter().filter(delegates_work).cloned().collect();
+        if !delegating.is_empty() && !self.delegated_work_reported {
+            self.delegated_work_reported = true;
+            self.connection.send(ReaperEvent::DelegatedWork(descendants::summary(&delegating)));
         }
     }
 }
@@ -149,8 +151,8 @@ fn send_unnamed(number: i32, target: i32) {
         shell.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
-/// Programs whose work is done by other processes, which survive them.
-const ELSEWHERE: [&str; 11] = [
+/// Programs whose work is done by other processes. These are no descendants, and the reaper cannot end them.
+const DELEGATING_PROGRAMS: [&str; 11] = [
     "at",
     "batch",
     "docker",

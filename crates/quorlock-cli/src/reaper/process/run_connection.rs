@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use crate::reaper::wire::{MessageBuffer, ReaperCommand, ReaperEvent};
+use crate::reaper::wire::{MessageBuffer, ReaperEvent, ReaperOrder};
 
 pub(super) struct RunConnection {
     /// None once `run` has ended.
@@ -45,7 +45,7 @@ impl RunConnection {
         self.socket.as_ref().map(|socket| PollFd::new(socket, wanted))
     }
 
-    /// Reads commands, and the stdin for the command. Returns false once, when `run` has ended.
+    /// Reads orders, and the stdin for the command. Returns false once, when `run` has ended.
     pub(super) fn read(&mut self) -> bool {
         let mut bytes = [0; 1 << 13];
         while let Some(socket) = &self.socket {
@@ -76,16 +76,16 @@ impl RunConnection {
         true
     }
 
-    /// The next complete command. A malformed one means KILL.
-    pub(super) fn next(&mut self) -> Option<ReaperCommand> {
-        self.inbox.next().map(|fields| ReaperCommand::decode(fields).unwrap_or(ReaperCommand::Kill))
+    /// The next complete order. A malformed order counts as [`ReaperOrder::Kill`].
+    pub(super) fn next(&mut self) -> Option<ReaperOrder> {
+        self.inbox.next().map(|fields| ReaperOrder::decode(fields).unwrap_or(ReaperOrder::Kill))
     }
 
     pub(super) fn take_stdin(&mut self) -> Option<OwnedFd> {
         self.stdin.take()
     }
 
-    /// Queues an event and writes what `run` takes. Dropped if `run` has ended.
+    /// Queues an event, and writes as much as the socket takes. The event is dropped if `run` has ended.
     pub(super) fn send(&mut self, event: ReaperEvent) {
         if matches!(event, ReaperEvent::Stopped(_)) {
             // Of the stops not written yet, only the last counts.

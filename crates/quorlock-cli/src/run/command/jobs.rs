@@ -7,7 +7,7 @@ use rustix::process::{Signal, kill_current_process_group};
 
 use super::{Stage, Supervisor, messages, nanos};
 use crate::groups::{group_of, is_first_of_session, is_session_leader};
-use crate::reaper::{ReaperCommand, boot_nanos};
+use crate::reaper::{ReaperOrder, boot_nanos};
 use crate::run::terminal::Terminal;
 use crate::signals::Caught;
 
@@ -21,23 +21,23 @@ impl Supervisor<'_> {
         // Typed signals go to the whole foreground group, and so to a command in this group. But closing the
         // window sends HUP to the session leader alone.
         let is_for_all = caught.is_typed && !(caught.is(Signal::HUP) && is_session_leader());
-        // A command that was not started yet has not received it.
+        // A command that was not started yet has not received the signal.
         if self.is_shared && is_for_all && self.command.is_some() {
-            self.passed_on.insert(caught.number);
+            self.received_by_command.insert(caught.number);
             return;
         }
-        // These are for a process that uses the terminal. If it is another one of this group, it continues
-        // after the command.
+        // TTIN and TTOU stop a process that uses the terminal. Another process of this group continues after
+        // the command.
         if caught.is(Signal::TTIN) || caught.is(Signal::TTOU) {
             self.group_wants_terminal = true;
             return;
         }
-        self.passed_on.insert(caught.number);
-        self.reaper.send(ReaperCommand::Signal(caught.number));
+        self.received_by_command.insert(caught.number);
+        self.reaper.send(ReaperOrder::Signal(caught.number));
     }
 
-    /// Handles a stop of the command. No other process sees it, and the lock is held idle while it lasts.
-    pub(super) fn stopped(&mut self, number: i32) {
+    /// Handles a stop of the command. No other process sees the stop, and the lock stays held meanwhile.
+    pub(super) fn handle_stop(&mut self, number: i32) {
         let Some(signal) = Signal::from_named_raw(number).filter(|_| self.stage == Stage::Working) else {
             return;
         };
@@ -58,9 +58,11 @@ impl Supervisor<'_> {
             return;
         };
         let group = self.command.and_then(|pid| group_of(Some(pid))).or(self.group);
-        // Or the command has the terminal by now, because the event of the stop is older.
-        if wants_terminal && group.is_some_and(|group| terminal.lend(group) || terminal.is_with(group)) {
-            self.reaper.send(ReaperCommand::Signal(Signal::CONT.as_raw()));
+        // The command may have received the terminal after it was stopped. Then continue the command, too.
+        if wants_terminal
+            && group.is_some_and(|group| terminal.lend(group) || terminal.is_foreground_group(group))
+        {
+            self.reaper.send(ReaperOrder::Signal(Signal::CONT.as_raw()));
             return;
         }
         let was_lent = terminal.was_lent();
@@ -68,33 +70,33 @@ impl Supervisor<'_> {
         let was_continued = has_shell && self.signals.stop_own_group(own_stop);
         // This group may be in the foreground meanwhile, also if another stop hides the CONT.
         if wants_terminal && group.is_some_and(|group| terminal.lend(group)) {
-            self.reaper.send(ReaperCommand::Signal(Signal::CONT.as_raw()));
+            self.reaper.send(ReaperOrder::Signal(Signal::CONT.as_raw()));
             return;
         }
         if wants_terminal && !was_continued {
-            let kill_at = boot_nanos().saturating_add(nanos(self.args.kill_after));
-            self.stage = Stage::Stuck { signal, kill_at };
+            let send_kill_at = boot_nanos().saturating_add(nanos(self.args.kill_after));
+            self.stage = Stage::EndingForTerminal { signal, send_kill_at };
             self.eprint(
                 "the command was stopped, because it uses the terminal in the background: it gets TERM",
             );
-            self.reaper.send(ReaperCommand::Term);
+            self.reaper.send(ReaperOrder::Term);
             return;
         }
         // In the foreground again: restore the loan.
         if let Some(group) = group.filter(|_| was_lent) {
             terminal.lend(group);
         }
-        self.reaper.send(ReaperCommand::Signal(Signal::CONT.as_raw()));
+        self.reaper.send(ReaperOrder::Signal(Signal::CONT.as_raw()));
     }
 
-    /// Takes the terminal back, once. Restores its modes if the command was killed and could not.
+    /// Takes the terminal back, once. Restores the modes if the command was killed and could not do so.
     pub(super) fn give_back_terminal(&mut self) {
         let was_ended =
             self.stage != Stage::Working || self.status.is_none_or(|status| status.signal().is_some());
         if let Some(mut terminal) = self.terminal.take() {
-            // The command may have taken it without a report.
+            // The command may have taken the terminal without a report of its start.
             if let Some(group) = self.takes_terminal_from.and(self.group) {
-                terminal.is_lent_to(group);
+                terminal.record_loan_to(group);
             }
             terminal.take_back(was_ended && self.command.is_some());
             if self.group_wants_terminal {

@@ -1,4 +1,4 @@
-//! Ends the command's processes if the reaper was killed: they are children of `run` then.
+//! Ends the command's processes if the reaper was killed: then they are children of this process.
 
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitOptions, getpid, kill_process, waitpid};
@@ -9,9 +9,9 @@ use crate::exit::{self, Failure};
 use crate::reaper::{Process, ReaperEvent, boot_nanos, descendants_of, summary, without};
 
 impl Supervisor<'_> {
-    /// Ends all processes now, because without the reaper they would outlive a killed `run`.
-    pub(super) async fn without_reaper(&mut self) -> Result<Ended, Failure> {
-        // Its children become children of this process only when it has ended. It no longer reads commands.
+    /// Ends the command's processes, because without the reaper they would outlive this process if it is killed.
+    pub(super) async fn end_without_reaper(&mut self) -> Result<Ended, Failure> {
+        // The reaper no longer reads orders. Its children become children of this process when it has ended.
         if !self.reaper.has_ended {
             let _ = kill_process(self.reaper.pid, Signal::KILL);
             let _ = waitpid(Some(self.reaper.pid), WaitOptions::empty());
@@ -22,21 +22,24 @@ impl Supervisor<'_> {
         }
         self.send_all(Signal::TERM);
         self.eprint("the reaper was killed, and the command with it: the processes it has started get TERM");
-        let mut kill_at = boot_nanos().saturating_add(nanos(self.args.kill_after));
+        let mut send_kill_at = boot_nanos().saturating_add(nanos(self.args.kill_after));
         let (mut empty_scans, mut is_reported) = (0, false);
         while empty_scans < EMPTY_SCANS {
             tokio::select! {
                 biased;
                 caught = self.signals.next() => if caught.ends_process() {
-                    kill_at = 0;
+                    send_kill_at = 0;
                 },
                 () = sleep(super::LEFTOVER_INTERVAL) => {}
             }
             self.wait_for_children();
-            if boot_nanos() >= kill_at || left_until(self.deadline) <= self.lead || !self.guard.is_valid() {
+            if boot_nanos() >= send_kill_at
+                || left_until(self.deadline) <= self.lead
+                || !self.guard.is_valid()
+            {
                 self.send_all(Signal::KILL);
             }
-            let (left, out_of_reach) = self.rest();
+            let (left, out_of_reach) = self.command_processes();
             if !out_of_reach.is_empty() && !is_reported {
                 self.on_event(ReaperEvent::CannotEnd(summary(&out_of_reach), Errno::PERM.raw_os_error()));
                 is_reported = true;
@@ -52,13 +55,13 @@ impl Supervisor<'_> {
     }
 
     /// The command's processes: those that can be signalled, and those that cannot.
-    fn rest(&self) -> (Vec<Process>, Vec<Process>) {
-        let all = without(descendants_of(getpid()), &self.unrelated);
+    fn command_processes(&self) -> (Vec<Process>, Vec<Process>) {
+        let all = without(descendants_of(getpid()), &self.unrelated_processes);
         all.into_iter().partition(Process::can_be_signalled)
     }
 
     fn send_all(&self, signal: Signal) {
-        for process in self.rest().0 {
+        for process in self.command_processes().0 {
             let _ = process.signal(signal).and_then(|()| process.signal(Signal::CONT));
         }
     }

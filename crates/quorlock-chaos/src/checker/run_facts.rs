@@ -1,11 +1,14 @@
-//! The run's settings and its faults over time, for queries by the checker.
+//! The facts of a run that the checker queries: the settings, and the faults over time.
+//!
+//! A client process is *paused* by a fault, and *stalled* while the machine gives it no CPU time. It is
+//! *stopped* in both cases.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::MS;
 use crate::history::{Actor, Effect, Event, EventKind, Fault, History, Settings};
 
-/// A span of time; the end is excluded.
+/// A span of time in nanoseconds on the boot clock; the end is excluded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) from: u64,
@@ -17,24 +20,39 @@ pub(crate) struct FaultWindow<'a> {
     pub(crate) fault: &'a Fault,
     /// From its first event until it ended, or until the end of the run.
     pub(crate) span: Span,
+    /// Whether it ended before the end of the run.
     pub(crate) has_ended: bool,
-    /// When it was fully applied, at the latest.
-    began_at: u64,
-    /// When its end began, at the earliest.
-    ending_at: u64,
+    /// An upper bound for the time at which it was fully applied.
+    applied_by: u64,
+    /// A lower bound for the time at which its effects began to end.
+    ends_from: u64,
 }
 
-/// The run's settings and faults.
-pub(crate) struct World<'a> {
+/// The facts of a run: its settings, its time span, and its faults.
+pub(crate) struct RunFacts<'a> {
     pub(crate) settings: &'a Settings,
+    /// The time of the first event.
     pub(crate) from: u64,
+    /// The time of the last event.
     pub(crate) to: u64,
     pub(crate) fault_windows: Vec<FaultWindow<'a>>,
-    /// When each process got no CPU time.
+    /// When each client process was stalled.
     cpu_stalls: BTreeMap<u32, Vec<Span>>,
 }
 
+/// A kind of data that a node can lose.
+#[derive(Clone, Copy)]
+pub(crate) enum NodeData {
+    /// The keys of held locks.
+    Locks,
+    Fences,
+}
+
 impl Span {
+    pub(crate) fn len(&self) -> u64 {
+        self.to.saturating_sub(self.from)
+    }
+
     pub(crate) fn overlaps(self, other: Self) -> bool {
         self.from < other.to && other.from < self.to
     }
@@ -45,13 +63,14 @@ impl Span {
         (both.from < both.to).then_some(both)
     }
 
-    /// Whether an instantaneous change at some moment of `other` may have happened within this span.
-    fn may_overlap(self, other: Self) -> bool {
+    /// Whether this span may contain an event that happened at an unknown instant of `other`. The ends of
+    /// both spans count.
+    fn may_contain_instant_of(self, other: Self) -> bool {
         other.from <= self.to && self.from <= other.to
     }
 }
 
-impl<'a> World<'a> {
+impl<'a> RunFacts<'a> {
     pub(crate) fn of(history: &'a History) -> Option<Self> {
         let settings = history.settings()?;
         let events = history.events();
@@ -60,21 +79,27 @@ impl<'a> World<'a> {
         let mut cpu_stalls: BTreeMap<u32, Vec<Span>> = BTreeMap::new();
         for Event { at, actor, kind } in events {
             match kind {
-                // Until later events narrow it down, the fault may be applied, and may end, at any time from
-                // now on.
+                // Until later events narrow the bounds, the fault may be applied and may end at any time
+                // from this event on.
                 EventKind::Fault(fault) => {
                     let span = Span { from: *at, to };
-                    windows.push(FaultWindow { fault, span, has_ended: false, began_at: to, ending_at: *at });
+                    windows.push(FaultWindow {
+                        fault,
+                        span,
+                        has_ended: false,
+                        applied_by: to,
+                        ends_from: *at,
+                    });
                 }
                 EventKind::FaultApplied { fault } => {
-                    update_window(&mut windows, *fault, |window| window.began_at = *at);
+                    update_window(&mut windows, *fault, |window| window.applied_by = *at);
                 }
                 EventKind::FaultEnding { fault } => {
-                    update_window(&mut windows, *fault, |window| window.ending_at = *at);
+                    update_window(&mut windows, *fault, |window| window.ends_from = *at);
                 }
                 EventKind::FaultEnded { fault } => update_window(&mut windows, *fault, |window| {
                     window.span.to = *at;
-                    window.began_at = window.began_at.min(*at);
+                    window.applied_by = window.applied_by.min(*at);
                     window.has_ended = true;
                 }),
                 EventKind::RuntimeStalled { millis } => {
@@ -113,17 +138,17 @@ impl<'a> World<'a> {
 
     /// When this process was killed, if it was.
     pub(crate) fn killed_at(&self, process: u32) -> Option<u64> {
-        let down = self.of_process(process, |effect| matches!(effect, Effect::Down));
+        let down = self.windows_of_process(process, |effect| matches!(effect, Effect::Down));
         down.map(|window| window.span.from).min()
     }
 
-    /// When this process was stopped, or got no CPU time, within `span`: ordered and disjoint.
+    /// When this process was stopped within `span`: ordered and disjoint.
     pub(crate) fn stopped_spans(&self, process: u32, span: Span) -> Vec<Span> {
-        let stopped =
-            self.of_process(process, |effect| matches!(effect, Effect::Paused)).map(|window| window.span);
+        let paused = self
+            .windows_of_process(process, |effect| matches!(effect, Effect::Paused))
+            .map(|window| window.span);
         let stalled = self.cpu_stalls.get(&process).into_iter().flatten().copied();
-        let mut stops: Vec<Span> =
-            stopped.chain(stalled).filter_map(|stop| stop.intersection(span)).collect();
+        let mut stops: Vec<Span> = paused.chain(stalled).filter_map(|stop| stop.intersection(span)).collect();
         stops.sort_by_key(|stop| stop.from);
         stops.dedup_by(|next, last| {
             let touches = next.from <= last.to;
@@ -135,24 +160,21 @@ impl<'a> World<'a> {
         stops
     }
 
-    /// How long this process was stopped, or got no CPU time, within `span`.
-    pub(crate) fn stopped_nanos(&self, process: u32, span: Span) -> u64 {
+    /// How long this process was stopped within `span`, in nanoseconds.
+    pub(crate) fn stopped_time(&self, process: u32, span: Span) -> u64 {
         self.stopped_spans(process, span).iter().map(Span::len).sum()
     }
 
-    /// The nodes that may have lost the data that `selects` chooses (locks, fences) within `span`. A fault
-    /// may act at any time between its first event and its end.
-    pub(crate) fn nodes_with_data_loss(
-        &self,
-        span: Span,
-        selects: fn(bool, bool) -> bool,
-    ) -> BTreeSet<usize> {
+    /// The nodes that may have lost this kind of data within `span`. A fault may act at any time between its
+    /// first event and its end.
+    pub(crate) fn nodes_with_data_loss(&self, span: Span, data: NodeData) -> BTreeSet<usize> {
+        let loses = |effect: &Effect| match (effect, data) {
+            (Effect::DataLoss { locks, .. }, NodeData::Locks) => *locks,
+            (Effect::DataLoss { fences, .. }, NodeData::Fences) => *fences,
+            _ => false,
+        };
         let lost_data = |window: &&FaultWindow<'_>| {
-            let effects = window.fault.effects.iter();
-            span.may_overlap(window.span)
-                && effects.clone().any(
-                    |effect| matches!(effect, Effect::DataLoss { locks, fences } if selects(*locks, *fences)),
-                )
+            span.may_contain_instant_of(window.span) && window.fault.effects.iter().any(loses)
         };
         self.fault_windows
             .iter()
@@ -161,21 +183,22 @@ impl<'a> World<'a> {
             .collect()
     }
 
-    /// The nodes whose clocks may have gained more within `span` than the validity of a lock of `ttl_ms`
-    /// allows for. The lock's key may have expired there before its deadline.
+    /// The nodes whose clocks may have gained too much time within `span` for a lock of `ttl_ms`: more than
+    /// the difference between its ttl and its validity. On these nodes the lock's key may have expired before
+    /// the lock's deadline.
     pub(crate) fn nodes_with_clock_changes(&self, span: Span, ttl_ms: u64) -> BTreeSet<usize> {
         let allowance = ttl_ms * MS - self.validity(ttl_ms);
         let node_gained = |node: &usize| {
-            let gains = self.of_node(*node).map(|window| window.gain(span, ttl_ms * MS));
+            let gains = self.windows_of_node(*node).map(|window| window.max_clock_gain(span, ttl_ms * MS));
             gains.sum::<u64>() > allowance
         };
         (0..self.settings.nodes).filter(node_gained).collect()
     }
 
-    /// The largest error of any node's clock until `at`, in microseconds.
-    pub(crate) fn clock_error(&self, at: u64) -> u64 {
-        let error = |node: usize, at: u64| {
-            self.of_node(node).map(|window| window.offset_micros(at)).sum::<i64>().unsigned_abs()
+    /// The largest offset of any node's clock until `at`, in microseconds, ahead or behind.
+    pub(crate) fn max_clock_offset(&self, at: u64) -> u64 {
+        let offset = |node: usize, at: u64| {
+            self.windows_of_node(node).map(|window| window.offset_micros(at)).sum::<i64>().unsigned_abs()
         };
         let change_times = || {
             self.fault_windows
@@ -183,37 +206,37 @@ impl<'a> World<'a> {
                 .flat_map(|window| [window.span.from, window.span.to])
                 .filter(|time| *time <= at)
         };
-        let errors = (0..self.settings.nodes).flat_map(|node| {
+        let offsets = (0..self.settings.nodes).flat_map(|node| {
             let times = change_times().chain([at]);
-            times.flat_map(move |time| [error(node, time), error(node, time.saturating_sub(1))])
+            times.flat_map(move |time| [offset(node, time), offset(node, time.saturating_sub(1))])
         });
-        errors.max().unwrap_or(0)
+        offsets.max().unwrap_or(0)
     }
 
     /// The largest step back of any node's clock within `span`, in microseconds.
-    pub(crate) fn clock_setback(&self, span: Span) -> u64 {
+    pub(crate) fn max_clock_setback(&self, span: Span) -> u64 {
         let setbacks = self
             .fault_windows
             .iter()
             .flat_map(FaultWindow::steps)
-            .filter(|(when, _)| span.may_overlap(*when));
+            .filter(|(when, _)| span.may_contain_instant_of(*when));
         setbacks.map(|(_, micros)| (-micros).max(0).unsigned_abs()).max().unwrap_or(0)
     }
 
-    /// When a quorum of nodes was reachable.
+    /// When a quorum of nodes was reachable and without stale keys. These nodes can grant locks, except while
+    /// they are on probation.
     pub(crate) fn quorum_present(&self) -> Vec<Span> {
         self.quorum_spans(|window, settings| {
             (window.is_unavailable(settings) || window.has_stale_key()).then_some(window.span)
         })
     }
 
-    /// When a quorum of nodes was reachable and voted. A node that may have lost data, or whose clock was
-    /// changed, is on probation after the fault.
+    /// When a quorum of nodes could grant locks: reachable, without stale keys, and not on probation.
     pub(crate) fn quorum_votes(&self) -> Vec<Span> {
         let probation = self.probation();
         self.quorum_spans(|window, settings| {
             let Span { from, to } = window.span;
-            if window.is_on_probation(settings) {
+            if window.goes_on_probation(settings) {
                 Some(Span { from, to: to.saturating_add(probation) })
             } else {
                 (window.is_unavailable(settings) || window.has_stale_key()).then_some(window.span)
@@ -221,7 +244,7 @@ impl<'a> World<'a> {
         })
     }
 
-    /// When stale keys were on some node: ordered and disjoint.
+    /// When at least one node had stale keys: ordered and disjoint.
     pub(crate) fn stale_key_spans(&self) -> Vec<Span> {
         let mut spans: Vec<Span> = self
             .fault_windows
@@ -240,8 +263,8 @@ impl<'a> World<'a> {
         spans
     }
 
-    /// When a quorum of nodes is without an outage. `outage` is the time in which a fault takes its nodes
-    /// out.
+    /// When a quorum of nodes had no outage. `outage` returns the span in which a fault's nodes are out, if
+    /// the fault causes an outage.
     fn quorum_spans(&self, outage: impl Fn(&FaultWindow<'_>, &Settings) -> Option<Span>) -> Vec<Span> {
         let mut edges: Vec<(u64, i64, usize)> = Vec::new();
         for window in &self.fault_windows {
@@ -252,7 +275,7 @@ impl<'a> World<'a> {
                 }
             }
         }
-        // At equal times, beginnings sort before ends, so that two adjacent faults leave no quorum in between.
+        // At equal times, beginnings sort before ends: no quorum exists between two adjacent faults.
         edges.sort_by_key(|(at, change, _)| (*at, -change));
         let mut fault_counts = vec![0_i64; self.settings.nodes];
         let mut spans = Vec::new();
@@ -275,28 +298,31 @@ impl<'a> World<'a> {
         spans
     }
 
-    fn of_node(&self, node: usize) -> impl Iterator<Item = &FaultWindow<'a>> {
+    fn windows_of_node(&self, node: usize) -> impl Iterator<Item = &FaultWindow<'a>> {
         self.fault_windows.iter().filter(move |window| window.fault.nodes.contains(&node))
     }
 
-    fn of_process(&self, process: u32, has: fn(&Effect) -> bool) -> impl Iterator<Item = &FaultWindow<'a>> {
+    fn windows_of_process(
+        &self,
+        process: u32,
+        has: fn(&Effect) -> bool,
+    ) -> impl Iterator<Item = &FaultWindow<'a>> {
         let hit = move |window: &&FaultWindow<'_>| window.fault.processes.contains(&process);
         self.fault_windows.iter().filter(hit).filter(move |window| window.fault.effects.iter().any(has))
     }
 }
 
 impl FaultWindow<'_> {
-    /// Whether the fault may cost a node its vote. A constant clock offset does not: only the clock's rate
-    /// matters.
+    /// Whether the fault may stop a node from voting. A constant clock offset has no influence on votes.
     pub(crate) fn affects_votes(&self) -> bool {
         !self.fault.effects.iter().all(|effect| matches!(effect, Effect::ClockOffset { .. }))
     }
 
-    /// Whether no client can use the node during the fault.
+    /// Whether some or all clients cannot use the fault's nodes during the fault.
     pub(crate) fn is_unavailable(&self, settings: &Settings) -> bool {
         self.fault.effects.iter().any(|effect| match effect {
             Effect::Down | Effect::Paused | Effect::Unreachable | Effect::RejectsWrites => true,
-            // Half of the reply timeout counts, because a busy machine may add the rest.
+            // A delay of half the reply timeout is enough, because a busy machine may add the rest.
             Effect::Slow { ms } => *ms * 2 >= settings.reply_timeout_ms,
             Effect::DataLoss { .. }
             | Effect::StaleKey
@@ -306,13 +332,15 @@ impl FaultWindow<'_> {
         })
     }
 
-    /// Whether the node is reachable but grants no lock.
+    /// Whether the fault leaves a stale key on its nodes. Such a node is reachable, but cannot grant that
+    /// key's lock.
     pub(crate) fn has_stale_key(&self) -> bool {
         self.fault.effects.contains(&Effect::StaleKey)
     }
 
-    /// Whether the node is on probation after the fault.
-    pub(crate) fn is_on_probation(&self, settings: &Settings) -> bool {
+    /// Whether the fault's nodes go on probation after the fault: they may have lost data, or their clocks
+    /// were changed.
+    pub(crate) fn goes_on_probation(&self, settings: &Settings) -> bool {
         self.fault.effects.iter().any(|effect| match effect {
             Effect::Down | Effect::DataLoss { .. } | Effect::ClockStep { .. } => true,
             Effect::ClockRate { ppm } => ppm.unsigned_abs() > u64::from(settings.drift_ppm),
@@ -320,21 +348,21 @@ impl FaultWindow<'_> {
         })
     }
 
-    /// When the clock was set, as a span, and by how many microseconds. A step happens between the event that
-    /// announces it and the event that confirms it. On a busy machine that span can be long.
+    /// The fault's clock steps: the span in which each happened, and its microseconds. A step happens between
+    /// the event that announces it and the event that confirms it.
     fn steps(&self) -> impl Iterator<Item = (Span, i64)> {
-        let applied = Span { from: self.span.from, to: self.began_at };
-        let reverted = self.has_ended.then_some(Span { from: self.ending_at, to: self.span.to });
+        let applied = Span { from: self.span.from, to: self.applied_by };
+        let reverted = self.has_ended.then_some(Span { from: self.ends_from, to: self.span.to });
         self.fault.effects.iter().flat_map(move |effect| {
             let micros = if let Effect::ClockStep { micros } = effect { *micros } else { 0 };
             [Some((applied, micros)), reverted.map(|when| (when, -micros))].into_iter().flatten()
         })
     }
 
-    /// How many nanoseconds the node's clock may have gained by this fault within `span`, and within one
-    /// `ttl`.
-    fn gain(&self, span: Span, ttl: u64) -> u64 {
-        let steps = self.steps().filter(|(when, _)| span.may_overlap(*when));
+    /// How many nanoseconds this fault may have advanced a node's clock within `span`. A fast clock counts
+    /// for at most one `ttl`.
+    fn max_clock_gain(&self, span: Span, ttl: u64) -> u64 {
+        let steps = self.steps().filter(|(when, _)| span.may_contain_instant_of(*when));
         let stepped = steps.map(|(_, micros)| micros.max(0).unsigned_abs() * 1_000).sum::<u64>();
         let drifted = self.fault.effects.iter().filter_map(|effect| match effect {
             Effect::ClockRate { ppm } => {
@@ -346,8 +374,8 @@ impl FaultWindow<'_> {
         stepped + drifted.sum::<u64>()
     }
 
-    /// The clock's offset by this fault at `at`. A clock that ran too fast or too slow stays off after the
-    /// fault.
+    /// The clock offset that this fault causes at `at`. The offset of a clock that ran too fast or too slow
+    /// stays after the fault.
     fn offset_micros(&self, at: u64) -> i64 {
         let elapsed = Span { from: self.span.from, to: self.span.to.min(at) }.len() as i64;
         let offset = |effect: &Effect| match effect {
@@ -364,14 +392,9 @@ impl FaultWindow<'_> {
     }
 }
 
-/// Applies a change to the window of the fault with this id.
+/// Changes the open window of the fault with this id, if there is one.
 fn update_window(windows: &mut [FaultWindow<'_>], fault: u64, change: impl FnOnce(&mut FaultWindow<'_>)) {
     if let Some(window) = windows.iter_mut().find(|window| window.fault.id == fault && !window.has_ended) {
         change(window);
     }
-}
-
-/// Whether the run itself recorded the event.
-pub(crate) fn is_run_event(event: &Event) -> bool {
-    event.actor == Actor::Run
 }
