@@ -28,7 +28,7 @@ impl Redlock {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped half-way, some nodes may have forgotten the name. That is harmless.
+    /// If the future is dropped half-way, some nodes may have forgotten the name. That affects no lock.
     ///
     /// # Examples
     ///

@@ -68,7 +68,7 @@ impl EventLog {
                 }
                 EventKind::Abandoned if !state.is_shutting_down => {
                     state.forget(client);
-                    // The run told its clients to drop futures, so it is recorded as a fault of the run.
+                    // The run made its clients drop futures, so it is recorded as a fault of the run.
                     let fault = state.record_fault(Fault {
                         id: 0,
                         kind: CANCEL.to_owned(),
