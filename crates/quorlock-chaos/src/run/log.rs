@@ -17,7 +17,7 @@ struct State {
     events: Vec<Event>,
     /// The process and task of each client task that holds a lock.
     holding: HashSet<(u32, u32)>,
-    /// The same of each client task that waits for a lock.
+    /// The process and task of each client task that waits for a lock.
     waiting: HashSet<(u32, u32)>,
     acquisitions: usize,
     faults: u64,
