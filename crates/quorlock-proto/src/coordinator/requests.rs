@@ -22,7 +22,8 @@ impl Coordinator {
     }
 
     /// Sends a request to these nodes. For a disconnected node, the operation gets an implicit vote at
-    /// once. If a reply to an unsent request were expected, all replies of the next connection would shift by one.
+    /// once. If it expected a reply to an unsent request, all replies of the next connection would shift by
+    /// one.
     pub(super) fn send(
         &mut self,
         request: Request,
@@ -222,5 +223,5 @@ pub(super) fn survey_request(survey: &Survey, kind: RequestKind, is_fenced: bool
 
 /// How soon a release is sent again that failed with an error.
 const RELEASE_RETRY: Duration = Duration::from_millis(250);
-/// How soon a failed release is sent again to an excluded node, where an operator must first grant a permission.
+/// How soon a failed release is sent again to an excluded node. There an operator must first grant a permission.
 const RELEASE_RETRY_EXCLUDED: Duration = Duration::from_secs(5);
