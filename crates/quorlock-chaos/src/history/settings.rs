@@ -33,7 +33,7 @@ pub struct Settings {
     /// The bound for granting a wanted and free key while a quorum votes. It is the max ttl, because the last
     /// holder may have died, plus slack.
     pub recovery_ms: u64,
-    /// The bound while a minority of the nodes has stale keys and a quorum of the others votes: the lock's ttl
+    /// The same while a minority of the nodes has stale keys and a quorum of the others votes: the lock's ttl
     /// plus this. Not checked if `None`.
     #[serde(default)]
     pub starvation_ms: Option<u64>,
