@@ -1,4 +1,4 @@
-//! Safety: what a lock promises, on which conditions, what it does not promise, and what was tried.
+//! Safety: the guarantees of a lock, their conditions, and the tests.
 //!
 #![doc = include_str!("../docs/safety.md")]
 //!

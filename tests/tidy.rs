@@ -107,8 +107,9 @@ fn says(line: &str, word: &str) -> bool {
 }
 
 /// Whether the line contains this lower-case word in prose or as a part of a name: `nobody`, `no_nobody`, `NobodysLock`.
+/// A phrase is also found in a name: `for_ever`.
 fn says_in_text(line: &str, word: &str) -> bool {
-    line.to_ascii_lowercase().match_indices(word).any(|(at, _)| {
+    line.to_ascii_lowercase().replace('_', " ").match_indices(word).any(|(at, _)| {
         let is_capital = line[at..].starts_with(|char: char| char.is_ascii_uppercase());
         let begins = !line[..at].ends_with(char::is_alphabetic) || is_capital;
         let rest = &line[at + word.len()..];
@@ -447,7 +448,7 @@ fn no_path_of_one_machine_is_written_down() {
 
 /// Retired names of types, functions and settings, each with the name that replaced it. Only names without another
 /// legitimate use are listed.
-const RETIRED_NAMES: [(&str, &str); 37] = [
+const RETIRED_NAMES: [(&str, &str); 38] = [
     ("Ask", "Request"),
     ("BadToken", "ParseFencingTokenError"),
     ("Badge", "ExpectedMarker"),
@@ -483,17 +484,26 @@ const RETIRED_NAMES: [(&str, &str); 37] = [
     ("longest_ttl", "max_ttl"),
     ("look_only", "read_only"),
     ("outlives_grants", "extended_past_grants"),
+    ("patience", "attempt_timeout"),
     ("perhaps_done", "possibly_applied"),
     ("startup_timeout", "connect_timeout"),
 ];
 
-/// Words that stand for an unnamed subject, or that are no modern technical English.
-const RETIRED_WORDS: [(&str, &str); 5] = [
+/// Words and phrases that stand for an unnamed subject, or that are no modern technical English. A phrase is found
+/// within one line.
+const RETIRED_WORDS: [(&str, &str); 12] = [
     ("whoever", "the client, process, task, holder or waiter that"),
     ("nobody", "no client, no process, no holder, no node"),
     ("somebody", "another client, a process, an operator"),
     ("somewhen", "at some time, later"),
     ("anew", "again"),
+    ("mend", "fix"),
+    ("mended", "fixed"),
+    ("for ever", "forever"),
+    ("time-out", "timeout"),
+    ("start-up", "startup"),
+    ("to be had", "available, free"),
+    ("told", "notified, informed, said"),
 ];
 
 #[test]

@@ -1,4 +1,4 @@
-// Shared by the clients written in JavaScript: their settings, the clock, and writing events of the history.
+// Settings, clock and event writer of the clients written in JavaScript.
 
 const { NODES, PROCESS, LOCK, TTL_MS, BOOT_AHEAD, SECONDS } = process.env;
 

@@ -150,14 +150,14 @@ impl RedlockBuilder {
 
     /// How long the nodes keep the largest fencing number of a name that is no longer locked. It belongs to the lock
     /// cluster: all its clients need the same value, so that none shortens it for the others. At least twice the [max
-    /// TTL](Self::max_ttl), or the max TTL plus a second if that is more; at most a year; has no effect for plain
-    /// clients. Defaults to an hour, or twice the max TTL if that is more.
+    /// TTL](Self::max_ttl), or the max TTL plus a second if that is more; at most a year. Plain clients ignore it.
+    /// Defaults to an hour, or twice the max TTL if that is more.
     ///
     /// A node that has forgotten a number continues from its own clock, which has passed the number by then, or from
     /// the largest number that it ever gave ahead of its clock. So numbers grow, however clocks differ. A longer time
-    /// protects against one thing only: a clock that is set back by more than half of it, before a client has read the
-    /// node's marker again. During that time each name costs each node 120 bytes and the length of the name ([the
-    /// total](crate::safety#what-it-costs-the-nodes)); [`forget`](crate::Redlock::forget) frees them early.
+    /// protects only against a clock that is set back by more than half of it, before a client has read the node's
+    /// marker again. During that time each name costs each node 120 bytes and the length of the name ([the
+    /// total](crate::safety#what-it-costs-the-nodes)). [`forget`](crate::Redlock::forget) frees them early.
     pub const fn fencing_retention(mut self, keep: Duration) -> Self {
         self.fencing_retention = Some(keep);
         self

@@ -89,7 +89,7 @@ impl Redlock {
         self.current_status()
     }
 
-    /// As [`node_status`](Self::node_status), but without waiting.
+    /// The current status of each node, without waiting for the first dial as [`node_status`](Self::node_status) does.
     pub(super) fn current_status(&self) -> Vec<NodeStatus> {
         self.shared.status.borrow().to_vec()
     }
@@ -160,7 +160,7 @@ impl Shared {
         self.call_by(span, |reply| self.commands.send(command(reply))).await
     }
 
-    /// As [`call`](Self::call), but the closure sends the command.
+    /// Lets the closure send a command, and waits for the driver's reply. See [`call`](Self::call).
     pub(super) async fn call_by<T>(
         &self,
         span: Option<Duration>,

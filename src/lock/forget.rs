@@ -9,7 +9,7 @@ use quorlock_proto::vote::Vote;
 impl Redlock {
     /// Forgets a name that is not locked and will not be soon. Every node drops its last fencing number as soon as that
     /// is safe, instead of after [`fencing_retention`](super::RedlockBuilder::fencing_retention). Use it for names that
-    /// are used once, such as those of queue items or orders: each name that is remembered [costs each
+    /// are used once, such as those of queue items or orders. Each remembered name [costs each
     /// node](crate::safety#what-it-costs-the-nodes) 120 bytes and the length of the name.
     ///
     /// A node forgets the number one max TTL after it was given, or the next time that the name was locked. So this
@@ -21,14 +21,14 @@ impl Redlock {
     ///
     /// # Errors
     ///
-    /// [`HeldByOthers`](ForgetError::HeldByOthers) if a node has a key of this name,
-    /// [`NoQuorum`](ForgetError::NoQuorum) if fewer than a quorum of nodes replied,
-    /// [`InvalidInput`](ForgetError::InvalidInput) for an invalid name and for a plain client,
-    /// [`Closed`](ForgetError::Closed), [`NoDriver`](ForgetError::NoDriver).
+    /// - [`HeldByOthers`](ForgetError::HeldByOthers): a node has a key of this name.
+    /// - [`NoQuorum`](ForgetError::NoQuorum): fewer than a quorum of nodes replied.
+    /// - [`InvalidInput`](ForgetError::InvalidInput): the name is invalid, or the client is plain.
+    /// - [`Closed`](ForgetError::Closed), [`NoDriver`](ForgetError::NoDriver).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped half-way, some nodes may have forgotten the name. That is harmless.
+    /// If the future is dropped half-way, some nodes may have forgotten the name. That affects no lock.
     ///
     /// # Examples
     ///

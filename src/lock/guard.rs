@@ -81,9 +81,9 @@ impl Guard {
         Self { client, view: LockView { lease }, id, attempt_timeout_nanos }
     }
 
-    /// How many nodes may lose this lock's key early (by a restart without data, or a clock jump) before
-    /// another client could reach a quorum: g + q − N − 1 for g nodes known to hold the key. The number grows
-    /// for a moment after the lock is acquired, as the slower nodes reply.
+    /// How many nodes may lose this lock's key early before another client could reach a quorum. A node loses
+    /// it by a restart without data, or by a clock jump. The number is g + q − N − 1 for g nodes known to hold
+    /// the key. It grows for a moment after the lock is acquired, as the slower nodes reply.
     #[must_use]
     pub fn spare_nodes(&self) -> i32 {
         self.client.shared.quorum.spare_nodes(self.view.lease.confirmed().len())
@@ -257,7 +257,7 @@ impl LostSignal {
         Self { lease: Arc::clone(lease), waiting, token, timer: None }
     }
 
-    /// The same signal as a token, for code that takes one. It is a child token: cancelling it does not
+    /// The lost signal as a cancellation token, for code that takes one. It is a child token: cancelling it does not
     /// affect the lock.
     #[must_use]
     pub fn token(&self) -> CancellationToken {

@@ -133,8 +133,8 @@ impl Redlock {
     /// deletes in one step.
     ///
     /// If a node has another holder's key, or none, it does nothing. So the holder loses its lock only if its key was
-    /// deleted on more than N − q nodes: then the others are too few for a quorum, and the holder learns that the lock
-    /// is lost. If fewer nodes had its key, or replied, a living holder may set the missing keys again.
+    /// deleted on more than N − q nodes. Then the others are too few for a quorum, and the holder gets the lost
+    /// signal. If fewer nodes had its key, or replied, a living holder may set the missing keys again.
     ///
     /// A hash has 32 bits: the probability that a later holder has the same one is 1 in 4 billion.
     ///

@@ -134,13 +134,12 @@ impl Mutex {
 
     /// Tries once to acquire the lock. Returns `None` if other clients hold it, or if another task of this
     /// client holds it or waits for it. Ignores the [`wait_timeout`](Self::wait_timeout). If connections have
-    /// just broken, as idle ones do when the servers close them, it waits for the next dial of these nodes,
-    /// within its
-    /// [`attempt_timeout`](Self::attempt_timeout).
+    /// just broken, it waits for the next dial of these nodes, within its
+    /// [`attempt_timeout`](Self::attempt_timeout). (Idle connections break when the servers close them.)
     ///
     /// Several clients that try at the same instant may split the votes, so that none of them gets a quorum.
-    /// Therefore a try that some node granted, and too many nodes did not, is repeated up to twice, each time
-    /// after a random pause of 5 to 30 ms. Then one of the clients almost always gets the lock; that is not
+    /// Therefore a try that some nodes granted, but no quorum, is repeated up to twice, each time after a
+    /// random pause of 5 to 30 ms. Then one of the clients almost always gets the lock; that is not
     /// guaranteed. A try that no node grants is not repeated; this is normal while the lock is held. If a
     /// held lock is not on all nodes (it was just acquired, or a node has just come back), a try may take up
     /// to two more attempts to fail.

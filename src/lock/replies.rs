@@ -29,8 +29,8 @@ pub struct ReleaseOutcome {
     /// `NotHeld`: the key was not there. `HeldByOther`: another owner's key is there. `Unknown`: the release is still
     /// in flight.
     pub replies: NodeReplies,
-    /// Whether the lock was lost before the release: its deadline had passed, or the replies show that no quorum of
-    /// nodes can have had its key any more, because other clients had acquired or deleted it.
+    /// Whether the lock was lost before the release. Either its deadline had passed, or the replies show that no quorum
+    /// of nodes can have had its key, because other clients had acquired or deleted it.
     pub was_lost: bool,
 }
 

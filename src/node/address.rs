@@ -85,7 +85,7 @@ impl Address {
             invalid(match error.to_string() {
                 text if text.contains("database") => "a database is a number from 0 on",
                 text if text.contains("protocol") => "a protocol is resp2 or resp3",
-                text if text.contains("UTF-8") => "what stands behind `%` is no UTF-8",
+                text if text.contains("UTF-8") => "the text behind `%` is not UTF-8",
                 text if text.contains("wildcard") => "0.0.0.0 and :: are no host to connect to",
                 _ => "expected redis://, rediss://, valkey:// or unix:/path, a host, and a port from 1 to 65535",
             })
@@ -98,7 +98,7 @@ impl Address {
             ConnectionAddr::Tcp(host, port) => Endpoint::Tcp { host: host.clone(), port: *port, tls: false },
             ConnectionAddr::TcpTls { insecure: true, .. } => {
                 return Err(invalid(
-                    "`#insecure` would trust anybody: name the authority's certificates instead",
+                    "`#insecure` accepts any certificate: name the authority's certificates instead",
                 ));
             }
             ConnectionAddr::TcpTls { host, port, .. } => {
@@ -185,7 +185,7 @@ fn check_query(url: &str) -> Result<(), String> {
     if query.split('&').all(|option| option.is_empty() || is_known(option)) {
         return Ok(());
     }
-    Err(format!("behind `?` only {} may stand", known.join(", ")))
+    Err(format!("only these options are allowed behind `?`: {}", known.join(", ")))
 }
 
 /// The URL's scheme for error messages, if it is a known one.

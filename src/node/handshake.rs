@@ -30,7 +30,7 @@ enum Step {
     LoadScript,
     /// Whether this user may run scripts. A node that grants locks but rejects their release must not vote.
     ProbeEval,
-    /// The same by hash. Ignored where scripts are sent as source.
+    /// Whether this user may run scripts by hash. Ignored where scripts are sent as source.
     ProbeEvalSha,
     /// The node's marker.
     ReadMarker,

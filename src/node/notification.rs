@@ -5,7 +5,7 @@ use redis::{PushKind, Value};
 use super::reply::Reply;
 use quorlock_proto::request::Key;
 
-/// This process has waited longest for a key, which was released or found free.
+/// A notification: this process has waited longest for a key, which was released or found free.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Notification {
     pub(crate) key: Key,

@@ -35,7 +35,7 @@ pub(super) fn record(event: &Event<'_>) {
         Event::ClockDriftExceeded { node, drift_ppm } => {
             warn!(
                 target: CLOCK, node, drift_ppm,
-                "clock drift exceeded: limit maxslewrate in chrony.conf, or raise the drift"
+                "clock drift exceeded: limit maxslewrate in chrony.conf, or raise max_clock_drift (--clock-drift)"
             );
         }
         Event::Acquired { key, nodes, remaining, number, rounds, owner } => {

@@ -60,7 +60,7 @@ impl ProtectedResource {
     }
 }
 
-/// In the test process this is the test; in the process that it starts it is the paused holder.
+/// The test, which starts its own binary again: in that process, this function is the paused holder.
 #[tokio::test]
 async fn a_fenced_resource_rejects_a_paused_holder_and_an_unfenced_one_loses_an_update() {
     if let Ok(nodes) = std::env::var("QUORLOCK_TEST_NODES") {

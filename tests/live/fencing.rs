@@ -29,7 +29,7 @@ struct Grant {
     rounds: u8,
 }
 
-/// In the test process this is the test; in the processes that it starts it is a worker.
+/// The test, which starts its own binary again: in those processes, this function is a worker.
 #[test]
 fn fencing_numbers_of_six_processes_are_unique_and_ordered() {
     match std::env::var("QUORLOCK_TEST_WORKER") {

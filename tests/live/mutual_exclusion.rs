@@ -19,7 +19,7 @@ const TASKS: usize = 5;
 const MIN_LOCKS: usize = 8;
 const FAULT_ROUNDS: usize = 3;
 
-/// In the test process this is the test; in the processes that it starts it is a worker.
+/// The test, which starts its own binary again: in those processes, this function is a worker.
 #[test]
 fn no_increment_is_lost_and_no_lock_has_two_holders_while_servers_are_restarted() {
     match std::env::var("QUORLOCK_TEST_WORKER") {

@@ -38,7 +38,7 @@ async fn a_rolling_restart_of_three_nodes_loses_no_lock_while_others_wait() {
     check_rolling_restart(3, &Setup::new(), true).await;
 }
 
-/// The control for the tests with waiters.
+/// The comparison for the tests with waiters.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_of_three_nodes_loses_no_lock_without_waiters() {
     check_rolling_restart(3, &Setup::new(), false).await;
@@ -246,7 +246,7 @@ async fn locks_are_granted_at_once_one_max_ttl_after_a_full_restart_seen_by_a_re
     assert_eq!(acquire_at_once(&cluster).await, Ok(()));
 }
 
-/// The control for the tests with read-only clients.
+/// The comparison for the tests with read-only clients.
 #[tokio::test]
 async fn locks_are_granted_at_once_one_max_ttl_after_a_full_restart_seen_by_a_locking_client() {
     let mut cluster = fenced_with_max_ttl(3, MAX_TTL);

@@ -73,7 +73,7 @@ async fn one_of_several_simultaneous_attempts_gets_the_lock() {
     );
 }
 
-/// The control for the test above: the duration of an attempt on a held lock.
+/// The comparison for the test above: the duration of an attempt on a held lock.
 #[tokio::test]
 async fn a_single_attempt_on_a_held_lock_is_not_repeated() {
     for fleet in [fenced(3), plain(3)] {

@@ -23,8 +23,8 @@
 //! # }
 //! ```
 //!
-//! Servers and their folders are removed when the value is dropped, when a test panics, and when this process
-//! is killed with SIGKILL: each server has a watchdog process for that. Only processes started here are
+//! Servers and their folders are removed when the value is dropped and when a test panics. Each server has a
+//! watchdog process, which removes it when this process is killed with SIGKILL. Only processes started here are
 //! signalled, by their id.
 //!
 //! Requirements: a Unix system with `/bin/sh`, and a server binary that [`locate`] finds.

@@ -311,7 +311,7 @@ const FIRST_FAULT_AT: Duration = Duration::from_secs(1);
 const QUIET_END: Duration = Duration::from_millis(1500);
 /// The pause between two faults of one subsystem, for restarts, replicas and copies.
 const PAUSE_BETWEEN: Duration = Duration::from_millis(800);
-/// 10 %.
+/// By how much a skewed clock runs fast or slow: 10 %.
 const SKEW_PPM: i64 = 100_000;
 /// More than the 250 ms by which a client's clock may be ahead of a node's before the node uses its own
 /// fencing number. Less than half the probation, on which the order of fencing numbers depends.

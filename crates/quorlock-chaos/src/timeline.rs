@@ -19,7 +19,7 @@ pub fn html(history: &History, verdict: &Verdict) -> String {
     page::page(history, verdict, &[])
 }
 
-/// The same page, with the results of the negative controls.
+/// The history, its verdict and the results of the negative controls as one self-contained HTML page.
 #[must_use]
 pub fn html_with_controls(history: &History, verdict: &Verdict, controls: &[&Verdict]) -> String {
     page::page(history, verdict, controls)

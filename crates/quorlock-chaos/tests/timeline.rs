@@ -95,7 +95,7 @@ fn run_of_a_minute() -> HistoryBuilder {
     builder
 }
 
-/// The same with two holders at once at 40.1 s, without an excuse.
+/// [`run_of_a_minute`] with two holders at once at 40.1 s, which no exemption covers.
 fn run_with_violation() -> HistoryBuilder {
     let mut builder = run_of_a_minute();
     let held = check_history(&builder.build());

@@ -89,8 +89,8 @@ pub(crate) struct RunArgs {
     /// What to do if the lock is held: fail, or skip (exit code 0, for cron jobs).
     #[arg(long, default_value = "fail", value_name = "WHAT")]
     pub(crate) on_conflict: OnConflict,
-    /// The time between TERM and KILL: for the command when the lock is being lost (at most a third of the
-    /// ttl), and for processes that it leaves running at its end.
+    /// The time between TERM and KILL. It applies to the command when the lock is being lost (at most a third
+    /// of the ttl), and to processes that it leaves running at its end.
     #[arg(long, default_value = "5s", value_name = "DUR", value_parser = span)]
     pub(crate) kill_after: Duration,
     /// Run the command in the process group of quorlock, as in a script. It

@@ -199,7 +199,7 @@ fn clock_finding(ahead_micros: i64, max_ttl: Option<Duration>) -> Option<Finding
     let Some(max_ttl) = max_ttl else {
         return (offset > PLAIN_TOLERANCE).then(|| {
             warning(format!(
-                "its clock is {seconds:+.1} s from this machine's: harmless while both run steadily"
+                "its clock is {seconds:+.1} s from this machine's: this affects no lock while both run steadily"
             ))
         });
     };

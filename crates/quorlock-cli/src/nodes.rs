@@ -155,9 +155,9 @@ pub(crate) fn quorum_in(nodes: &[NodeStatus], quorum: usize) -> Option<Duration>
     waits.get(quorum - 1).copied()
 }
 
-/// For a blank node beside others to fix first: its own message would blame the blank node.
+/// The message for a blank node if other nodes must be fixed first. Its own message would blame the blank node.
 pub(crate) const BLANK: &str = "blank, and too few others know its lock cluster: fix those first";
-/// For the nodes of a lock cluster that has lost its quorum: there is none to fix first.
+/// The message for a blank node of a lock cluster that has lost its quorum: no other node must be fixed first.
 pub(crate) const NEW: &str = "blank: it remembers no lock cluster";
 pub(crate) const MINORITY: &str = "remembers a lock cluster without a quorum";
 pub(crate) const NOT_INITIALIZED: &str = "these nodes are not initialized";

@@ -95,7 +95,7 @@ impl Signals {
 
     #[allow(
         deprecated,
-        reason = "what replaces it takes unsafe code; the file is ours as long as it is registered"
+        reason = "its replacement needs unsafe code; `AsyncFd` owns the file as long as it is registered"
     )]
     fn of(blocked: Blocked) -> io::Result<Self> {
         Ok(Self { blocked: AsyncFd::new(blocked)?, queued: VecDeque::new() })

@@ -45,7 +45,7 @@ pub fn held_report_trust(expiry: Option<Duration>, random: u64) -> Duration {
     }
 }
 
-/// The same for a process that let others go first and has made no attempt yet.
+/// How long a queued process trusts such a report if it let others go first and has made no attempt yet.
 #[must_use]
 pub fn first_held_report_trust(random: u64) -> Duration {
     uniform(MIN_HELD_TRUST / 2, MAX_HELD_TRUST / 2, random)

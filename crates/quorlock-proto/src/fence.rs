@@ -18,9 +18,8 @@ use crate::time::DualTimestamp;
 
 /// A token for the protected resource; its number grows from one holder of a lock to the next.
 ///
-/// The rule for a resource: keep the token of the last write that was accepted, and
-/// [accept](Self::supersedes) a write only if its number is larger, or the number *and* the nonce are the
-/// same. In SQL:
+/// The rule for a resource: keep the token of the last accepted write. [Accept](Self::supersedes) a write only
+/// if its number is larger, or the number *and* the nonce are the same. In SQL:
 ///
 /// ```sql
 /// UPDATE account SET balance = $1, fence = $2, nonce = $3

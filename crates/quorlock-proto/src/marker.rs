@@ -1,9 +1,9 @@
 //! Markers: the string `quorlock:node` on each node, which names its lock cluster, settings, server and time.
 //!
-//! It is stored in the same database as the locks. So whatever makes a node lose its locks (a restart without
-//! data, a flush, a swap, a promotion, a blank host behind the old address) also deletes the marker, or makes
-//! it differ from the server on which it is stored. Clients learn the lock cluster by quorum reads of the
-//! markers ([`membership`](crate::membership)).
+//! It is stored in the same database as the locks. So each event that makes a node lose its locks also deletes
+//! the marker, or makes it differ from the server on which it is stored. Such events are a restart without
+//! data, a flush, a swap, a promotion, and a blank host behind the old address. Clients learn the lock cluster
+//! by quorum reads of the markers ([`membership`](crate::membership)).
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -32,7 +32,7 @@ impl LockClusterConfig {
         config.with_retention(default_retention(max_ttl))
     }
 
-    /// The same settings, with another retention of fences.
+    /// Returns these settings with another retention of fences.
     #[must_use]
     pub const fn with_retention(self, retention: Duration) -> Self {
         Self { retention_millis: retention.as_millis() as u64, ..self }
@@ -148,11 +148,11 @@ pub struct Marker {
     pub incarnation: Incarnation,
     /// When the node's data began, in microseconds of its own clock.
     pub since_micros: u64,
-    /// The same by the clock of the client that wrote the marker, because the node's clock may have been
-    /// wrong and set right since. 0 after `init`, where no lock can be lost.
+    /// When the marker was written, by the clock of the client that wrote it. The node's clock may have been
+    /// wrong and corrected since. 0 after `init`, where no lock can be lost.
     pub written_micros: u64,
-    /// Every fencing number is above this: the node's largest time before its clock was set back; 0 if it
-    /// never was.
+    /// The node's largest time before its clock was set back; 0 if it never was. Every fencing number is above
+    /// it.
     pub base_micros: u64,
 }
 
@@ -204,7 +204,7 @@ impl Marker {
         self.after_probation(self.since_micros)
     }
 
-    /// The same by the clock of the client that wrote it.
+    /// When the node may vote, in microseconds of the clock of the client that wrote the marker.
     #[must_use]
     pub fn votes_from_written_micros(&self) -> u64 {
         self.after_probation(self.written_micros)

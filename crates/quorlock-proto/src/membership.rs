@@ -185,7 +185,7 @@ impl Membership {
         Some(anomaly)
     }
 
-    /// The same for the first reading of a node's clock, with which the next reply is compared.
+    /// Records the first reading of a node's clock, with which the next reply is compared.
     pub fn on_first_node_time(
         &mut self,
         node: NodeId,
@@ -207,7 +207,7 @@ impl Membership {
         self.implicit_vote_until(node, now, |probation| probation.votes_from)
     }
 
-    /// The same for the requests of holders.
+    /// The vote of a node that may not vote for holders, so that no request of a holder is sent to it.
     #[must_use]
     pub fn implicit_vote_for_holders(&self, node: NodeId, now: DualTimestamp) -> Option<Vote> {
         self.implicit_vote_until(node, now, |probation| probation.opens_to_holders_at)

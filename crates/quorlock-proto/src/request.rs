@@ -195,9 +195,9 @@ pub enum RequestKind {
     Reacquire,
     /// If the owner token matches, deletes the key.
     Release,
-    /// The same, and notifies the process that has waited longest.
+    /// A [`Release`](Self::Release) that also notifies the process that has waited longest.
     ReleaseAndNotify,
-    /// The same, and replies whether another process waits. The next task of this process goes first.
+    /// A [`Release`](Self::Release) for the next task of this process. Replies whether another process waits.
     ReleaseLocal,
     /// Enters the key's wait queue. Replies whether the key is free, or how long it still lives.
     Enqueue,
@@ -208,7 +208,7 @@ pub enum RequestKind {
     /// Deletes the key of any owner. In fenced mode it also raises the node's fence above the holder's
     /// number.
     ForceRelease,
-    /// The same, but only if the owner token has this hash. Otherwise it does nothing.
+    /// A [`ForceRelease`](Self::ForceRelease) only if the owner token has this hash. Otherwise it does nothing.
     BreakOf(OwnerHash),
     /// Removes the fence of a free key.
     Forget,

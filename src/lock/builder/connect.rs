@@ -15,11 +15,13 @@ impl RedlockBuilder {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::InvalidInput`] for options that are not valid; [`ConnectError::InvalidNodeList`] for one server
-    /// under two URLs, a Redis Cluster member, or a node of another lock cluster; [`ConnectError::NodesExcluded`] if so
-    /// many nodes are excluded that no quorum is left; [`ConnectError::NoQuorum`], with the reason of each node, at the
-    /// connect timeout, or with [`dial_once`](Self::dial_once) as soon as that is certain; [`ConnectError::NoDriver`]
-    /// if nothing was dialed by then, because the runtime is not running.
+    /// - [`ConnectError::InvalidInput`]: an option is not valid.
+    /// - [`ConnectError::InvalidNodeList`]: the list has one server under two URLs, a Redis Cluster member, or a node
+    ///   of another lock cluster.
+    /// - [`ConnectError::NodesExcluded`]: so many nodes are excluded that no quorum is left.
+    /// - [`ConnectError::NoQuorum`], with the reason of each node: no quorum was ready at the connect timeout. With
+    ///   [`dial_once`](Self::dial_once), it is returned as soon as that is certain.
+    /// - [`ConnectError::NoDriver`]: nothing was dialed by then, because the runtime is not running.
     pub async fn connect(self) -> Result<Redlock, ConnectError> {
         let (connect_timeout, dial_timeout) = (self.connect_timeout, self.dial_timeout);
         let redials = self.redials;

@@ -191,5 +191,5 @@ impl Forwarder<'_> {
 }
 
 const CHUNK: usize = 16 * 1024;
-/// In chunks: 4 MiB.
+/// The longest queue of a direction, in chunks: 4 MiB.
 const MAX_QUEUE: usize = 256;

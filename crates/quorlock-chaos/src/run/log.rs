@@ -17,7 +17,7 @@ struct State {
     events: Vec<Event>,
     /// The process and task of each client task that holds a lock.
     holding: HashSet<(u32, u32)>,
-    /// The same of each client task that waits for a lock.
+    /// The process and task of each client task that waits for a lock.
     waiting: HashSet<(u32, u32)>,
     acquisitions: usize,
     faults: u64,
@@ -68,7 +68,7 @@ impl EventLog {
                 }
                 EventKind::Abandoned if !state.is_shutting_down => {
                     state.forget(client);
-                    // The run told its clients to drop futures, so it is recorded as a fault of the run.
+                    // The run made its clients drop futures, so it is recorded as a fault of the run.
                     let fault = state.record_fault(Fault {
                         id: 0,
                         kind: CANCEL.to_owned(),

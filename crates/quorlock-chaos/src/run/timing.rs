@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 pub(super) const TTL: Duration = Duration::from_secs(1);
-/// Also the length of probation.
+/// The max TTL of the run's lock cluster, and the length of probation.
 pub(super) const MAX_TTL: Duration = Duration::from_secs(2);
 pub(super) const WAITS_MS: [u64; 4] = [200, 1000, 3000, 8000];
 pub(super) const LONG_WAITS_MS: [u64; 2] = [5000, 8000];
 pub(super) const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
-/// Added to the max ttl for a busy machine.
+/// The time added to the max TTL for a busy machine.
 pub(super) const RECOVERY: Duration = Duration::from_millis(2500);
-/// Added to a lock's ttl.
+/// The time added to a lock's ttl before a waiting client counts as starved.
 pub(super) const STARVATION: Duration = Duration::from_secs(1);
 pub(super) const SLACK: Duration = Duration::from_millis(600);
 /// 60 tries of 5 ms: 0.3 s.

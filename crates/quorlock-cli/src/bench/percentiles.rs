@@ -17,7 +17,7 @@ pub(super) struct Percentiles {
 }
 
 impl Percentiles {
-    /// From a histogram of nanoseconds; none if it is empty.
+    /// The percentiles of a histogram of nanoseconds; none if it is empty.
     pub(super) fn of(times: &Histogram<u64>) -> Option<Self> {
         let at = |share: f64| micros(times.value_at_quantile(share));
         (!times.is_empty()).then(|| Self {
@@ -30,7 +30,7 @@ impl Percentiles {
         })
     }
 
-    /// From a list of nanoseconds.
+    /// The percentiles of a list of nanoseconds; none if it is empty.
     pub(super) fn of_list(times: impl IntoIterator<Item = u64>) -> Option<Self> {
         let mut histogram_of_times = histogram(3);
         times.into_iter().for_each(|time| histogram_of_times.saturating_record(time));

@@ -3,8 +3,8 @@
 //! For each node there is a client that knows no other node; all run on one thread. The request inspects a
 //! name that is not held; the write is the plain lock on that one node. Only the probes use the name.
 //!
-//! While one task is alone, it alternates with the probes: a node that is busy with the task's command would
-//! delay the probe, and the probe would then seem slower than the lock. All nodes are probed at once, as a
+//! While one task is alone, it alternates with the probes. Otherwise a node that is busy with the task's command
+//! would delay the probe, which would then seem slower than the lock. All nodes are probed at once, as a
 //! lock sends its requests at once. While all tasks run, each node is probed now and then, to see the effect
 //! of the load.
 

@@ -46,7 +46,7 @@ impl ProgressState {
         self.phase.store(phase.index(), Ordering::Release);
     }
 
-    /// Only the first call counts.
+    /// Records the end of the run and stops its tasks. Only the first call sets the time.
     pub(super) fn end(&self) {
         let _ = self.ended.compare_exchange(0, boot_nanos(), Ordering::AcqRel, Ordering::Relaxed);
         self.stop.cancel();

@@ -115,7 +115,7 @@ pub(super) struct Contention {
     pub(super) held: Option<Percentiles>,
     /// From the release of a key to its grant to the next task.
     pub(super) hand_over: Option<Percentiles>,
-    /// Of each key.
+    /// Hand-overs per second of each key.
     pub(super) hand_overs_per_second: f64,
 }
 

@@ -1,4 +1,4 @@
-//! Messages about problems: printed once, about the cause, with the harmless fix first.
+//! Messages about problems: printed once, about the cause, with the fix first that loses no data.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -21,8 +21,9 @@ impl Coordinator {
         self.pipelines.iter().any(|pipeline| !pipeline.in_flight.is_empty())
     }
 
-    /// Sends a request to these nodes. For a node that has disconnected, the operation gets an implicit vote
-    /// at once: an expected reply to an unsent request would shift all replies of the next connection by one.
+    /// Sends a request to these nodes. For a disconnected node, the operation gets an implicit vote at
+    /// once. If it expected a reply to an unsent request, all replies of the next connection would shift by
+    /// one.
     pub(super) fn send(
         &mut self,
         request: Request,
@@ -222,5 +223,5 @@ pub(super) fn survey_request(survey: &Survey, kind: RequestKind, is_fenced: bool
 
 /// How soon a release is sent again that failed with an error.
 const RELEASE_RETRY: Duration = Duration::from_millis(250);
-/// The same for an excluded node, where an operator must first grant a permission.
+/// How soon a failed release is sent again to an excluded node. There an operator must first grant a permission.
 const RELEASE_RETRY_EXCLUDED: Duration = Duration::from_secs(5);

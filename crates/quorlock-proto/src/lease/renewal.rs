@@ -232,9 +232,9 @@ impl Lease {
         }
     }
 
-    /// Drops a successful renewal when all nodes have voted, to save memory. It is kept if requests and
-    /// replies to come depend on it: if its parameters differ from the lease's, if its deadline is shorter,
-    /// or if nodes are being reacquired, which may take several requests.
+    /// Drops a successful renewal when all nodes have voted, to save memory. Later
+    /// requests and replies still need it in three cases: its parameters differ from the lease's, its deadline
+    /// is shorter, or nodes are being reacquired, which may take several requests.
     fn drop_finished_renewal(&mut self) {
         let State::Held(Some(renewal)) = &self.state else { return };
         let no_key_missing = renewal.round.is_won() && renewal.round.not_held().is_empty();

@@ -455,7 +455,7 @@ impl SimulatedNode {
         if self.data.remove(&DataKey::Lock(key.clone())).is_some() { Vote::Granted } else { Vote::NotHeld }
     }
 
-    /// The same for the owner with this hash.
+    /// Force-releases the key if its owner has this hash.
     fn force_release_of(&mut self, key: &Key, owner_hash: OwnerHash, is_fenced: bool, nanos: u64) -> Vote {
         match self.data.get(&DataKey::Lock(key.clone())).map(owner_of) {
             None => Vote::NotHeld,

@@ -1,4 +1,4 @@
-//! Shared by the clients in this package: their settings, the clock, and writing events of the history.
+//! Settings, clock and event writer of the clients in this package.
 
 use std::env::var;
 use std::time::Duration;

@@ -137,7 +137,7 @@ impl dyn NodeUnderTest + '_ {
         self.fenced_request(kind, fence).0
     }
 
-    /// The same, with the node's time.
+    /// The vote for a fenced request as in [`Self::fenced_vote`], and the node's time.
     fn fenced_request(&mut self, kind: RequestKind, fence: Fence) -> (Vote, Option<u64>) {
         let expected_marker = self.expected_marker();
         self.request(&request(kind, Some(fence)), Some(&expected_marker), false)

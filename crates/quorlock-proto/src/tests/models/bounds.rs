@@ -21,7 +21,7 @@ pub(crate) struct Bounds {
     pub(crate) after_data_loss: AfterDataLoss,
     /// Whether to leave out events that cannot contribute to a violation. See [`Bounds::reduced`].
     pub(crate) is_reduced: bool,
-    /// Whether to check invariant I5: the keys of a valid lock stand on a quorum.
+    /// Whether to check invariant I5: a quorum of nodes has the keys of a valid lock.
     pub(crate) checks_holder_quorum: bool,
     pub(crate) mutant: Option<ModelMutant>,
     pub(crate) initial_state: InitialState,

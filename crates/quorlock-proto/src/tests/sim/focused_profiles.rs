@@ -52,7 +52,7 @@ const HANDOVER: Profile = Profile {
     }),
     ..REDUNDANCY
 };
-/// The same, with keys without an owner on nodes with wait queues. A cohort that lets other processes go
+/// [`HANDOVER`] with keys without an owner on nodes with wait queues. A cohort that lets other processes go
 /// first gets no notification, and attempts the lock by itself.
 pub(super) const ORPHAN_KEYS: Profile = Profile {
     adjust: Some(|plan| {

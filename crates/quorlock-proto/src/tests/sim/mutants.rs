@@ -146,7 +146,7 @@ const REACQUIRED_GRANT_NEVER_EXPIRES: Profile = Profile {
     mutant: Some(Mutant::ReacquiredGrantNeverExpires),
     ..PLAIN_SLOW_MESSAGES
 };
-/// The same, with the grant counted in a later round.
+/// [`REACQUIRED_GRANT_NEVER_EXPIRES`], with the grant counted in a later round.
 const REACQUIRED_IN_ANY_ROUND: Profile = Profile {
     mutant: Some(Mutant::ReacquiredInAnyRound),
     slow_messages: 150,
