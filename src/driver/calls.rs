@@ -153,7 +153,7 @@ impl PendingCalls {
                     let key = lease.0.key().clone();
                     self.calls.insert(id, PendingCall { key, caller: ReplyTo::Releasing(reply) });
                     if hands_off_locally {
-                        coordinator.release_to_next(id, now);
+                        coordinator.release_to_local_task(id, now);
                     } else {
                         coordinator.release(id, now);
                     }

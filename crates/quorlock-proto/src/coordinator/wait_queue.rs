@@ -12,7 +12,7 @@ use crate::time::DualTimestamp;
 impl Coordinator {
     /// As [`release`](Self::release), when the next task of this process takes the lock: no other process is
     /// notified.
-    pub fn release_to_next(&mut self, id: OperationId, now: DualTimestamp) -> bool {
+    pub fn release_to_local_task(&mut self, id: OperationId, now: DualTimestamp) -> bool {
         if let Some(Operation::Lease(lease)) = self.operations.get_mut(&id).map(|entry| &mut entry.operation)
         {
             lease.set_local_release();
