@@ -192,7 +192,7 @@ impl PendingCalls {
     }
 
     /// Records a release without a caller. Its reply shows whether other processes wait for the key.
-    pub(super) fn add_release_without_caller(&mut self, id: OperationId, key: Key) {
+    pub(super) fn add_wait_queue_release(&mut self, id: OperationId, key: Key) {
         self.calls.insert(id, PendingCall { key, caller: ReplyTo::Releasing(None) });
     }
 

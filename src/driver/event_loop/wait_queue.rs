@@ -116,7 +116,7 @@ impl Driver {
         let kind = if hands_off_locally { RequestKind::ReleaseLocal } else { RequestKind::ReleaseAndNotify };
         for node in nodes.iter() {
             let id = self.ids.id();
-            self.calls.add_release_without_caller(id, key.clone());
+            self.calls.add_wait_queue_release(id, key.clone());
             self.coordinator.enqueue(id, node, (kind, key.clone(), Duration::ZERO), now);
         }
     }
