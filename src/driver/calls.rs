@@ -309,12 +309,12 @@ impl PendingCalls {
             | OperationEvent::Renewed(_)
             | OperationEvent::RenewalFailed(_)
             | OperationEvent::Lost(_) => {
-                self.notify_holder(id, event, coordinator, now);
+                self.on_lease_event(id, event, coordinator, now);
             }
         }
     }
 
-    fn notify_holder(
+    fn on_lease_event(
         &mut self,
         id: OperationId,
         event: OperationEvent,
