@@ -246,7 +246,7 @@ impl PendingCalls {
         }
     }
 
-    pub(super) fn notify(
+    pub(super) fn on_operation_event(
         &mut self,
         id: OperationId,
         event: OperationEvent,

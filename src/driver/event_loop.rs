@@ -288,7 +288,7 @@ impl Driver {
                         // The caller reads the node status next, to report which nodes were in the way.
                         self.publish_status();
                     }
-                    self.calls.notify(id, event, &mut self.coordinator, now);
+                    self.calls.on_operation_event(id, event, &mut self.coordinator, now);
                 }
             }
         }
