@@ -106,7 +106,7 @@ impl PendingCalls {
     }
 
     /// Whether the driver should let the callers run first.
-    pub(super) fn should_yield_to_callers(&mut self, boot_nanos: u64) -> bool {
+    pub(super) fn decide_yield(&mut self, boot_nanos: u64) -> bool {
         self.yield_policy.should_yield(self.calls.len(), boot_nanos)
     }
 

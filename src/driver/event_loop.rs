@@ -136,7 +136,7 @@ impl Driver {
             return Poll::Pending;
         }
         self.ready.wake(cx.waker());
-        if self.calls.should_yield_to_callers(now) {
+        if self.calls.decide_yield(now) {
             // A task that wakes itself is scheduled behind the ready tasks.
             cx.waker().wake_by_ref();
             return Poll::Pending;
