@@ -107,7 +107,7 @@ impl PendingCalls {
 
     /// Whether the driver should let the callers run first.
     pub(super) fn decide_yield(&mut self, boot_nanos: u64) -> bool {
-        self.yield_policy.should_yield(self.calls.len(), boot_nanos)
+        self.yield_policy.decide_yield(self.calls.len(), boot_nanos)
     }
 
     /// The key of an operation.
