@@ -255,10 +255,10 @@ impl PendingCalls {
     ) {
         match event {
             OperationEvent::Surveyed(votes) => self.on_survey_done(id, votes, coordinator),
-            OperationEvent::Initialized(declared) => {
+            OperationEvent::Initialized(result) => {
                 let Some(call) = self.calls.remove(&id) else { return };
                 if let ReplyTo::Initializing(reply) = call.caller {
-                    let _ = reply.send(declared);
+                    let _ = reply.send(result);
                 }
             }
             OperationEvent::Failed(failure) => {
