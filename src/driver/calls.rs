@@ -378,9 +378,9 @@ impl PendingCalls {
             },
             _ => false,
         };
-        let ours = votes.iter().map(is_ours).collect();
+        let is_ours_per_node = votes.iter().map(is_ours).collect();
         if let ReplyTo::Surveying(reply) = caller {
-            let _ = reply.send(SurveyResult { votes, ours });
+            let _ = reply.send(SurveyResult { votes, ours: is_ours_per_node });
         }
     }
 
