@@ -380,7 +380,7 @@ impl PendingCalls {
         };
         let is_ours_per_node = votes.iter().map(is_ours).collect();
         if let ReplyTo::Surveying(reply) = caller {
-            let _ = reply.send(SurveyResult { votes, ours: is_ours_per_node });
+            let _ = reply.send(SurveyResult { votes, is_ours_per_node });
         }
     }
 

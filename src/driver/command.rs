@@ -103,7 +103,7 @@ pub(crate) enum ExtendOutcome {
 /// The replies to a survey, and which of the owners are this client's.
 pub(crate) struct SurveyResult {
     pub(crate) votes: Vec<Vote>,
-    pub(crate) ours: Vec<bool>,
+    pub(crate) is_ours_per_node: Vec<bool>,
 }
 
 /// What a shutdown did not finish.
