@@ -81,7 +81,7 @@ pub(crate) enum QueueEvent<'a> {
     /// A release of this client found another waiting process.
     HasOtherWaiters(&'a Key),
     /// A node is disconnected, and its wait queues are lost.
-    QueueLost,
+    WaitQueuesLost,
 }
 
 /// Receives the events of wait queues.

@@ -221,7 +221,7 @@ impl QueueListener for QueueEvents {
                     queue.head().cohort.on_other_process_notified();
                 }
             }
-            QueueEvent::QueueLost => {
+            QueueEvent::WaitQueuesLost => {
                 for queue in queues.values_mut() {
                     queue.head().cohort.on_queue_lost();
                     queue.wake();

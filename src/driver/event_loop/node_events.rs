@@ -136,7 +136,7 @@ impl Driver {
             self.events.emit(&Event::NodeDown { node: &link.status.address, reason: &reason });
         }
         self.coordinator.on_down(node, reason, now);
-        self.listener.on_event(QueueEvent::QueueLost);
+        self.listener.on_event(QueueEvent::WaitQueuesLost);
         self.is_status_dirty = true;
     }
 
@@ -146,7 +146,7 @@ impl Driver {
             self.events.emit(&Event::NodeExcluded { node: &link.status.address, reason: &exclusion });
         }
         self.coordinator.on_excluded(node, exclusion, now);
-        self.listener.on_event(QueueEvent::QueueLost);
+        self.listener.on_event(QueueEvent::WaitQueuesLost);
         self.is_status_dirty = true;
     }
 

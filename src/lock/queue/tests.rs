@@ -239,7 +239,7 @@ mod at_random {
                         let event = match kind {
                             0 => QueueEvent::Notified { key: &key, has_others: true, was_found_free: false },
                             1 => QueueEvent::HasOtherWaiters(&key),
-                            _ => QueueEvent::QueueLost,
+                            _ => QueueEvent::WaitQueuesLost,
                         };
                         QueueEvents(Arc::clone(&queue.queues)).on_event(event);
                     }
