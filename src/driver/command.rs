@@ -77,7 +77,7 @@ pub(crate) enum DriverCommand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueueEvent<'a> {
     /// This process is the next.
-    Notified { key: &'a Key, has_others: bool, was_found_free: bool },
+    Notified { key: &'a Key, has_others: bool, is_from_waiter: bool },
     /// A release of this client found another waiting process.
     HasOtherWaiters(&'a Key),
     /// A node is disconnected, and its wait queues are lost.

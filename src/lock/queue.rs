@@ -207,7 +207,7 @@ impl QueueListener for QueueEvents {
     fn on_event(&self, event: QueueEvent<'_>) -> bool {
         let mut queues = lock(&self.0);
         match event {
-            QueueEvent::Notified { key, has_others, was_found_free } => match queues.get_mut(key) {
+            QueueEvent::Notified { key, has_others, is_from_waiter: was_found_free } => match queues.get_mut(key) {
                 Some(queue) if queue.idle_since().is_none() => {
                     let waiting = queue.waiting();
                     queue.head().cohort.on_notified(has_others, was_found_free, waiting);

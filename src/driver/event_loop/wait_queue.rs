@@ -73,7 +73,7 @@ impl Driver {
             if !self.listener.on_event(QueueEvent::Notified {
                 key: &notification.key,
                 has_others,
-                was_found_free,
+                is_from_waiter: was_found_free,
             }) {
                 // No task here wants the key any more, so notify the next process.
                 self.coordinator.enqueue(

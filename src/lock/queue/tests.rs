@@ -15,7 +15,7 @@ impl LocalQueue {
         QueueEvents(Arc::clone(&self.queues)).on_event(QueueEvent::Notified {
             key,
             has_others: true,
-            was_found_free: false,
+            is_from_waiter: false,
         })
     }
 }
@@ -237,7 +237,7 @@ mod at_random {
                     }
                     Step::QueueEvent(kind) => {
                         let event = match kind {
-                            0 => QueueEvent::Notified { key: &key, has_others: true, was_found_free: false },
+                            0 => QueueEvent::Notified { key: &key, has_others: true, is_from_waiter: false },
                             1 => QueueEvent::HasOtherWaiters(&key),
                             _ => QueueEvent::WaitQueuesLost,
                         };
