@@ -90,7 +90,7 @@ pub(crate) trait QueueListener: Send {
     fn on_event(&self, event: QueueEvent<'_>) -> bool;
 
     /// Ends all waits: returns every key that may be enqueued.
-    fn drain(&self) -> Vec<Key>;
+    fn end_waits(&self) -> Vec<Key>;
 }
 
 /// The outcome of an extension.

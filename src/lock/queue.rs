@@ -231,7 +231,7 @@ impl QueueListener for QueueEvents {
         true
     }
 
-    fn drain(&self) -> Vec<Key> {
+    fn end_waits(&self) -> Vec<Key> {
         let mut queues = lock(&self.0);
         let keys = queues.iter_mut().filter_map(|(key, queue)| {
             queue.wake();

@@ -59,7 +59,7 @@ impl Driver {
 
     /// Ends all waits and leaves all wait queues.
     pub(super) fn dequeue_all(&mut self, now: DualTimestamp) {
-        for key in self.listener.drain() {
+        for key in self.listener.end_waits() {
             self.dequeue(&key, now);
         }
     }
