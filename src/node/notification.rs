@@ -12,7 +12,7 @@ pub(crate) struct Notification {
     /// Whether the wait queue has other processes for it.
     pub(crate) has_others: bool,
     /// Whether another process found the key free, without a release.
-    pub(crate) was_found_free: bool,
+    pub(crate) is_from_waiter: bool,
 }
 
 impl Notification {
@@ -21,7 +21,7 @@ impl Notification {
         let Reply::Other(Value::Push { kind: PushKind::Message, data }) = reply else { return None };
         let [_, Value::BulkString(message)] = &data[..] else { return None };
         let (prefix, key) = std::str::from_utf8(message).ok()?.split_once(' ')?;
-        Some(Self { key: Key::new(key), has_others: prefix != "0", was_found_free: prefix == "2" })
+        Some(Self { key: Key::new(key), has_others: prefix != "0", is_from_waiter: prefix == "2" })
     }
 }
 
@@ -41,7 +41,7 @@ mod tests {
             notification_in(&format!(">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n${}\r\n{text}\r\n", text.len()))
         };
         let expected = |key, has_others, was_found_free| {
-            Some(Notification { key: Key::new(key), has_others, was_found_free })
+            Some(Notification { key: Key::new(key), has_others, is_from_waiter: was_found_free })
         };
         assert_eq!(message("1 a key"), expected("a key", true, false));
         assert_eq!(message("0 k"), expected("k", false, false));

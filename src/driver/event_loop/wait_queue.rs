@@ -69,7 +69,7 @@ impl Driver {
         while let Some(notification) =
             self.links[node.index()].connection().and_then(Connection::next_notification)
         {
-            let (has_others, was_found_free) = (notification.has_others, notification.was_found_free);
+            let (has_others, was_found_free) = (notification.has_others, notification.is_from_waiter);
             if !self.listener.on_event(QueueEvent::Notified {
                 key: &notification.key,
                 has_others,
