@@ -121,7 +121,7 @@ impl Link {
                     Some(LinkEvent::Dialed(Box::new(ready.server_info)))
                 }
                 Poll::Ready(Ok(Err(error))) => Some(LinkEvent::DialFailed(error)),
-                Poll::Ready(Err(_)) => Some(LinkEvent::DialFailed(DialError::Failed(
+                Poll::Ready(Err(_)) => Some(LinkEvent::DialFailed(DialError::NotReady(
                     "the dial was ended with its runtime".into(),
                 ))),
                 Poll::Pending => None,

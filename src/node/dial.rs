@@ -41,7 +41,7 @@ pub(crate) enum DialError {
     /// An operator must fix the node or the configuration first.
     Excluded(ExclusionReason),
     /// A transient state that the server itself reported.
-    Failed(Arc<str>),
+    NotReady(Arc<str>),
     /// No usable reply came in this step.
     Unreachable(DialStep, Arc<str>),
 }

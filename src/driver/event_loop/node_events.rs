@@ -25,7 +25,7 @@ impl Driver {
                 self.take_replies(node, now);
                 self.handle_notifications(node, now);
             }
-            LinkEvent::Disconnected(reason) | LinkEvent::DialFailed(DialError::Failed(reason)) => {
+            LinkEvent::Disconnected(reason) | LinkEvent::DialFailed(DialError::NotReady(reason)) => {
                 self.disconnect(node, reason, now);
             }
             LinkEvent::DialFailed(DialError::Unreachable(step, reason)) => {
