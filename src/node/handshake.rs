@@ -280,7 +280,7 @@ impl ReplyError {
         }
         let hint =
             if may_want_tls { format!(" before its first reply: {MAYBE_WANTS_TLS}") } else { String::new() };
-        DialError::Unreachable(DialStep::Login, format!("{error}{hint}").into())
+        DialError::NoReply(DialStep::Login, format!("{error}{hint}").into())
     }
 }
 

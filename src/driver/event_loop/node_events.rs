@@ -28,7 +28,7 @@ impl Driver {
             LinkEvent::Disconnected(reason) | LinkEvent::DialFailed(DialError::NotReady(reason)) => {
                 self.disconnect(node, reason, now);
             }
-            LinkEvent::DialFailed(DialError::Unreachable(step, reason)) => {
+            LinkEvent::DialFailed(DialError::NoReply(step, reason)) => {
                 self.disconnect(node, reason, now);
                 self.links[node.index()].status.failed_step = Some(step);
             }
