@@ -279,7 +279,7 @@ impl Driver {
                     self.read_marker(node, write.as_ref(), as_text);
                 }
                 Action::VotingStatus(node, voting_status) => {
-                    self.set_voting_status(node, &voting_status, now);
+                    self.on_voting_status(node, &voting_status, now);
                 }
                 Action::ClockAnomaly(node, anomaly) => self.on_clock_anomaly(node, anomaly),
                 Action::Redial(node) => self.disconnect(node, "did not reply for too long".into(), now),

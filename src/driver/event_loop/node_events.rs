@@ -150,7 +150,7 @@ impl Driver {
         self.is_status_dirty = true;
     }
 
-    pub(super) fn set_voting_status(
+    pub(super) fn on_voting_status(
         &mut self,
         node: NodeId,
         voting_status: &VotingStatus,
