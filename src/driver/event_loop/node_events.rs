@@ -38,7 +38,7 @@ impl Driver {
     }
 
     fn take_replies(&mut self, node: NodeId, now: DualTimestamp) {
-        let failure = loop {
+        let close_reason = loop {
             let link = &mut self.links[node.index()];
             let Some(connection) = link.connection() else { return };
             let reply = match connection.next_reply() {
@@ -105,7 +105,7 @@ impl Driver {
                 break reason;
             }
         };
-        self.disconnect(node, failure.into(), now);
+        self.disconnect(node, close_reason.into(), now);
     }
 
     fn on_dialed(&mut self, node: NodeId, info: &ServerInfo, now: DualTimestamp) {
