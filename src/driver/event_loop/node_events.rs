@@ -82,7 +82,7 @@ impl Driver {
             }
             let link = &self.links[node.index()];
             // Read the key first: the reply to a release may come when no caller waits for it any more.
-            let observed = self
+            let to_report = self
                 .events
                 .wants_replies()
                 .then(|| (vote.clone(), self.coordinator.next_reply_key(node).cloned()));
@@ -92,7 +92,7 @@ impl Driver {
             {
                 self.listener.on_event(QueueEvent::HasOtherWaiters(key));
             }
-            if let (Some((vote, key)), Some((_, kind))) = (&observed, request) {
+            if let (Some((vote, key)), Some((_, kind))) = (&to_report, request) {
                 let key = key.as_ref().map_or("", |key| key.as_str());
                 self.events.emit(&Event::ReplyReceived {
                     node: &link.status.address,
