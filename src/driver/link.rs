@@ -169,7 +169,7 @@ impl Link {
         self.status.is_returning = false;
         // A fenced client gets the node's voting status in the same poll.
         self.status.state = if info.marker.is_some() { NodeState::Unverified(None) } else { NodeState::Up };
-        self.status.server = info.server();
+        self.status.server = info.product();
         self.node_weight_seed = fairness::node_weight_seed(&info.run_id);
         self.status.run_id.clone_from(&info.run_id);
         self.status.round_trip = Some(info.round_trip);

@@ -74,7 +74,7 @@ impl ServerInfo {
     }
 
     /// The server's name and version, such as `Redis 7.0.15`.
-    pub(crate) fn server(&self) -> String {
+    pub(crate) fn product(&self) -> String {
         let own_version = OWN_VERSIONS.iter().find_map(|(field, name)| Some((name, self.info.get(*field)?)));
         match own_version {
             Some((name, version)) => format!("{name} {}", version.trim_start_matches("df-v")),
@@ -139,7 +139,7 @@ mod tests {
     fn info_names_the_server() {
         let redis =
             server_info("redis_version:7.0.15\r\nrun_id:abc\r\nserver_time_usec:1001500\r\nrole:master\r\n");
-        assert_eq!((redis.server().as_str(), redis.run_id.as_str()), ("Redis 7.0.15", "abc"));
+        assert_eq!((redis.product().as_str(), redis.run_id.as_str()), ("Redis 7.0.15", "abc"));
         assert_eq!(redis.clock_ahead_micros, Some(500));
         assert_eq!(redis.exclusion(), None);
     }
@@ -153,7 +153,7 @@ mod tests {
             ("garnet_version:1.0.50\r\nredis_version:7.2.5", "Garnet 1.0.50"),
             ("redis_version:6.3.4\r\n# KeyDB\r\nmvcc_depth:0", "KeyDB 6.3.4"),
         ] {
-            assert_eq!(server_info(info).server(), name);
+            assert_eq!(server_info(info).product(), name);
         }
     }
 
