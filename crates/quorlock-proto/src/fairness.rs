@@ -187,7 +187,7 @@ impl Cohort {
     }
 
     fn set_max_acquisitions(&mut self, tasks: usize) {
-        self.max_acquisitions = tasks.clamp(1, usize::from(MAX_LOCAL_HANDOFFS)) as u8;
+        self.max_acquisitions = tasks.clamp(1, usize::from(MAX_COHORT_ACQUISITIONS)) as u8;
     }
 }
 
@@ -230,7 +230,7 @@ fn mix_bits(hash: u64) -> u64 {
 }
 
 /// How often a cohort acquires the lock at most, while other processes wait.
-pub const MAX_LOCAL_HANDOFFS: u8 = 8;
+pub const MAX_COHORT_ACQUISITIONS: u8 = 8;
 
 #[cfg(test)]
 mod tests {
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_cohort_serves_the_tasks_that_waited_at_its_start_before_another_process() {
-        for (waiting, served) in [(0, 1), (2, 3), (100, MAX_LOCAL_HANDOFFS)] {
+        for (waiting, served) in [(0, 1), (2, 3), (100, MAX_COHORT_ACQUISITIONS)] {
             let mut cohort = notified(waiting);
             for left in (0..served).rev() {
                 assert_eq!(cohort.next_action(), NextAction::Acquire, "{left} left");
