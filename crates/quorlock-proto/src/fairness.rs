@@ -42,7 +42,7 @@ enum QueuePosition {
     /// In the wait queue.
     Queued,
     /// At its head, and notified.
-    Notified,
+    AtHead,
     /// No longer waiting, although its entry may still be in the queue: after a notification or a lost
     /// connection.
     PossiblyQueued,
@@ -65,7 +65,7 @@ impl Cohort {
     pub const fn next_action(self) -> NextAction {
         match self.queue_position {
             _ if !self.is_used_up() => NextAction::Acquire,
-            QueuePosition::Notified => NextAction::Acquire,
+            QueuePosition::AtHead => NextAction::Acquire,
             QueuePosition::Queued => NextAction::Wait,
             QueuePosition::NotQueued | QueuePosition::PossiblyQueued => NextAction::Enqueue,
         }
@@ -75,7 +75,7 @@ impl Cohort {
     #[must_use]
     pub const fn next_action_while_contended(self) -> NextAction {
         match self.queue_position {
-            QueuePosition::Notified => NextAction::Acquire,
+            QueuePosition::AtHead => NextAction::Acquire,
             QueuePosition::Queued => NextAction::Wait,
             QueuePosition::NotQueued | QueuePosition::PossiblyQueued => NextAction::Enqueue,
         }
@@ -84,7 +84,7 @@ impl Cohort {
     /// Records an acquisition, with `waiting` more tasks in this process. Returns whether to enqueue for them
     /// now, so that the release of this lock notifies the processes ahead.
     pub fn on_acquired(&mut self, waiting: usize) -> bool {
-        if self.queue_position == QueuePosition::Notified {
+        if self.queue_position == QueuePosition::AtHead {
             self.queue_position = QueuePosition::NotQueued;
         }
         if self.max_acquisitions == 0 {
@@ -106,7 +106,7 @@ impl Cohort {
     /// Records a notification, because the key was released or was found free. Besides the contending task,
     /// `waiting` more tasks wait in this process.
     pub fn on_notified(&mut self, has_others: bool, is_found_free: bool, waiting: usize) {
-        self.queue_position = QueuePosition::Notified;
+        self.queue_position = QueuePosition::AtHead;
         self.has_other_waiters = has_others;
         self.holder_does_not_notify &= is_found_free;
         self.was_found_free = is_found_free;
@@ -123,7 +123,7 @@ impl Cohort {
     pub fn on_found_free(&mut self, was_queued: bool, waiting: usize) {
         // It waited and was not notified, so the holder died or does not use wait queues.
         self.holder_does_not_notify = was_queued;
-        self.queue_position = QueuePosition::Notified;
+        self.queue_position = QueuePosition::AtHead;
         self.has_other_waiters = false;
         self.start(waiting);
     }
@@ -131,7 +131,7 @@ impl Cohort {
     /// Records a failed attempt. Returns whether a notification was wasted by it. The next process must then
     /// get it, unless this process enqueues again.
     pub fn on_attempt_failed(&mut self) -> bool {
-        let was_notified = self.queue_position == QueuePosition::Notified;
+        let was_notified = self.queue_position == QueuePosition::AtHead;
         if was_notified {
             self.queue_position = QueuePosition::PossiblyQueued;
         }
