@@ -218,7 +218,7 @@ impl QueueListener for QueueEvents {
             },
             QueueEvent::HasOtherWaiters(key) => {
                 if let Some(queue) = queues.get_mut(key) {
-                    queue.head().cohort.on_other_process_notified();
+                    queue.head().cohort.on_others_waiting();
                 }
             }
             QueueEvent::WaitQueuesLost => {

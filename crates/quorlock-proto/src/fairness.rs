@@ -144,7 +144,7 @@ impl Cohort {
     }
 
     /// Records that this client's release notified another process.
-    pub fn on_other_process_notified(&mut self) {
+    pub fn on_others_waiting(&mut self) {
         self.has_other_waiters = true;
     }
 
@@ -266,7 +266,7 @@ mod tests {
             assert_eq!(cohort.next_action(), NextAction::Acquire);
             assert!(!cohort.on_acquired(3));
         }
-        cohort.on_other_process_notified();
+        cohort.on_others_waiting();
         assert_eq!(cohort.next_action(), NextAction::Enqueue, "the first task lets other processes go first");
         cohort.on_found_free(false, 0);
         assert_eq!(cohort.next_action(), NextAction::Acquire, "no other process waits");

@@ -75,7 +75,7 @@ impl Sim<'_> {
             let key_index = self.keys.iter().position(|other| other == key);
             if let Some(task) = key_index.and_then(|key_index| self.clients[client].tasks.get_mut(key_index))
             {
-                task.wait.cohort.on_other_process_notified();
+                task.wait.cohort.on_others_waiting();
             }
         }
     }
