@@ -45,7 +45,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             };
             let decision = queue_wait.trust.on_wait_ended(wait_result == WaitResult::Free);
             if decision == TrustDecision::EnqueueOnOtherNode && !limit.is_over() {
-                admission.cohort(|cohort, _| cohort.on_false_notification());
+                admission.cohort(|cohort, _| cohort.on_free_reports_distrusted());
                 next = Some(NextAction::Enqueue);
                 continue;
             }

@@ -139,7 +139,7 @@ impl Cohort {
     }
 
     /// Records that the node repeatedly reported the key free by mistake, so the holder may notify after all.
-    pub fn on_false_notification(&mut self) {
+    pub fn on_free_reports_distrusted(&mut self) {
         self.holder_does_not_notify = false;
     }
 
@@ -312,7 +312,7 @@ mod tests {
         let slow = cohort.recheck_delay(1, None, 0);
         for slow_down in [
             |cohort: &mut Cohort| cohort.on_notified(true, false, 0),
-            |cohort: &mut Cohort| cohort.on_false_notification(),
+            |cohort: &mut Cohort| cohort.on_free_reports_distrusted(),
         ] {
             cohort.on_found_free(true, 0);
             assert!(cohort.recheck_delay(1, None, u64::MAX) < slow);

@@ -290,7 +290,7 @@ impl Sim<'_> {
             TrustDecision::Acquire => (WaitStep::Acquire, Duration::ZERO),
             TrustDecision::AcquireAfterPause => (WaitStep::Acquire, self.backoff_delay(client, key)),
             TrustDecision::EnqueueOnOtherNode => {
-                self.clients[client].tasks[key].wait.cohort.on_false_notification();
+                self.clients[client].tasks[key].wait.cohort.on_free_reports_distrusted();
                 (WaitStep::Enqueue, Duration::ZERO)
             }
         };
