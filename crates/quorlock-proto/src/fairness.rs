@@ -131,11 +131,11 @@ impl Cohort {
     /// Records a failed attempt. Returns whether a notification was wasted by it. The next process must then
     /// get it, unless this process enqueues again.
     pub fn on_attempt_failed(&mut self) -> bool {
-        let was_notified = self.queue_position == QueuePosition::AtHead;
-        if was_notified {
+        let was_at_head = self.queue_position == QueuePosition::AtHead;
+        if was_at_head {
             self.queue_position = QueuePosition::PossiblyQueued;
         }
-        was_notified
+        was_at_head
     }
 
     /// Records that the node repeatedly reported the key free by mistake, so the holder may notify after all.
