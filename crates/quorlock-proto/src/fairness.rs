@@ -105,11 +105,11 @@ impl Cohort {
 
     /// Records a notification, because the key was released or was found free. Besides the contending task,
     /// `waiting` more tasks wait in this process.
-    pub fn on_notified(&mut self, has_others: bool, is_found_free: bool, waiting: usize) {
+    pub fn on_notified(&mut self, has_others: bool, is_from_waiter: bool, waiting: usize) {
         self.queue_position = QueuePosition::AtHead;
         self.has_other_waiters = has_others;
-        self.holder_does_not_notify &= is_found_free;
-        self.was_found_free = is_found_free;
+        self.holder_does_not_notify &= is_from_waiter;
+        self.was_found_free = is_from_waiter;
         self.start(waiting);
     }
 
