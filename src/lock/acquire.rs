@@ -78,7 +78,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 FailureReason::NodesExcluded => break failure,
             };
             queue_wait.on_attempt_failed(
-                FailedAttempt { votes_may_be_split: failure.votes_may_be_split(), was_notified },
+                FailedAttempt { votes_may_be_split: failure.votes_may_be_split(), was_at_head: was_notified },
                 retry_after,
             );
             if limit.is_over() {

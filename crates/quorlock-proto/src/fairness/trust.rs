@@ -38,7 +38,7 @@ pub struct FailedAttempt {
     /// Whether some node may have granted it.
     pub votes_may_be_split: bool,
     /// Whether the process had been notified, so that the key was free.
-    pub was_notified: bool,
+    pub was_at_head: bool,
 }
 
 impl QueueNodeTrust {
@@ -90,7 +90,7 @@ impl QueueNodeTrust {
         random: u64,
     ) -> Duration {
         let counts_as_split =
-            failed.votes_may_be_split || failed.was_notified && self.consecutive_splits == 0;
+            failed.votes_may_be_split || failed.was_at_head && self.consecutive_splits == 0;
         self.consecutive_splits = if counts_as_split { self.consecutive_splits.saturating_add(1) } else { 0 };
         if enabled(Mutant::WaitQueueTrustedForever) {
             FOREVER
@@ -136,7 +136,7 @@ mod tests {
         const LONGEST: u64 = u64::MAX;
         let (recheck, soon) = (backoff::recheck(None, 0), backoff::retry(8, None, LONGEST));
         let [contended, after_notification, split] = [(false, false), (true, false), (false, true)]
-            .map(|(was_notified, votes_may_be_split)| FailedAttempt { votes_may_be_split, was_notified });
+            .map(|(was_notified, votes_may_be_split)| FailedAttempt { votes_may_be_split, was_at_head: was_notified });
         let mut trust = QueueNodeTrust::default();
         assert!(
             trust.on_attempt_failed(contended, None, 0) >= 2 * recheck,

@@ -204,7 +204,7 @@ impl Sim<'_> {
         let wait = &mut self.clients[client].tasks[key].wait;
         let failed = FailedAttempt {
             votes_may_be_split: failure.votes_may_be_split(),
-            was_notified: wait.cohort.on_attempt_failed(),
+            was_at_head: wait.cohort.on_attempt_failed(),
         };
         (wait.failures, wait.rechecks) = (wait.failures + 1, 0);
         wait.retry_after = match failure.reason {
