@@ -69,7 +69,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 }
                 Err(failure) => failure,
             };
-            let was_notified = admission.cohort(|cohort, _| cohort.on_attempt_failed());
+            let was_at_head = admission.cohort(|cohort, _| cohort.on_attempt_failed());
             let retry_after = match failure.reason {
                 FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
                     retry_after
@@ -78,7 +78,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 FailureReason::NodesExcluded => break failure,
             };
             queue_wait.on_attempt_failed(
-                FailedAttempt { votes_may_be_split: failure.votes_may_be_split(), was_at_head: was_notified },
+                FailedAttempt { votes_may_be_split: failure.votes_may_be_split(), was_at_head },
                 retry_after,
             );
             if limit.is_over() {
