@@ -38,7 +38,7 @@ type KeyQueues = HashMap<Key, KeyQueue>;
 pub(super) struct QueueEvents(Arc<Mutex<KeyQueues>>);
 
 /// How long a task must wait before it uses its admission.
-type Delay = Duration;
+type Pause = Duration;
 
 /// A task's right to contend for a key. Dropping it passes it on to the next task.
 pub(super) struct Admission {
@@ -47,7 +47,7 @@ pub(super) struct Admission {
     /// False once a lease has taken the admission over.
     is_ours: bool,
     /// How long to wait before the first attempt, so that clients without a wait queue can acquire it.
-    pub(super) delay: Delay,
+    pub(super) delay: Pause,
     /// Whether nothing was known of the key when this admission was given, so that the first attempt can start at once.
     is_fresh: bool,
 }
@@ -56,7 +56,7 @@ pub(super) struct Admission {
 struct Waiter {
     queue: Arc<LocalQueue>,
     key: Key,
-    admitted: oneshot::Receiver<Delay>,
+    admitted: oneshot::Receiver<Pause>,
 }
 
 impl LocalQueue {
@@ -143,7 +143,7 @@ impl LocalQueue {
         Err(Waiter { queue: Arc::clone(self), key: key.clone(), admitted })
     }
 
-    fn admission_of(self: &Arc<Self>, key: &Key, pause: Delay) -> Admission {
+    fn admission_of(self: &Arc<Self>, key: &Key, pause: Pause) -> Admission {
         Admission { queue: Arc::clone(self), key: key.clone(), is_ours: true, delay: pause, is_fresh: false }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, oneshot};
 
-use super::Delay;
+use super::Pause;
 use crate::driver::now;
 use quorlock_proto::fairness::Cohort;
 use quorlock_proto::time::BootTime;
@@ -29,7 +29,7 @@ pub(super) struct ContendedQueue {
     pub(super) head: QueueHead,
     /// Whether the last release notified no other process, because the next task here was to take the key.
     pub(super) is_notify_deferred: bool,
-    pub(super) waiting: VecDeque<oneshot::Sender<Delay>>,
+    pub(super) waiting: VecDeque<oneshot::Sender<Pause>>,
     /// Notified when the cohort has changed while a task contends.
     pub(super) wakeup: Option<Arc<Notify>>,
     /// Since when no task here holds or wants the key. Only the cohort is kept then, for a second.
