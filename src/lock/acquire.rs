@@ -34,7 +34,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
         // Connecting counts as waiting. Even the shortest wait allows for one dial of each node.
         client.wait_until_ready().await;
         let admission = admission(client, &spec, limit).await?;
-        limit.pause(admission.delay).await;
+        limit.pause(admission.pause).await;
         let mut queue_wait = QueueWait::new(client, &spec, &admission, limit);
         let mut next = Some(admission.next());
         let mut failures = 0;

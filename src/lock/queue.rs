@@ -47,7 +47,7 @@ pub(super) struct Admission {
     /// False once a lease has taken the admission over.
     is_ours: bool,
     /// How long to wait before the first attempt, so that clients without a wait queue can acquire it.
-    pub(super) delay: Pause,
+    pub(super) pause: Pause,
     /// Whether nothing was known of the key when this admission was given, so that the first attempt can start at once.
     is_fresh: bool,
 }
@@ -144,7 +144,7 @@ impl LocalQueue {
     }
 
     fn admission_of(self: &Arc<Self>, key: &Key, pause: Pause) -> Admission {
-        Admission { queue: Arc::clone(self), key: key.clone(), is_ours: true, delay: pause, is_fresh: false }
+        Admission { queue: Arc::clone(self), key: key.clone(), is_ours: true, pause, is_fresh: false }
     }
 
     fn release_admission(&self, key: &Key) {

@@ -67,12 +67,12 @@ async fn a_long_local_run_leaves_the_key_free_for_a_moment() {
     drop(first);
     let second = second.now_or_never().expect("admitted");
     assert!(
-        second.delay >= FOREIGN_CLIENT_GAP / 2 && second.delay <= FOREIGN_CLIENT_GAP * 3 / 2,
+        second.pause >= FOREIGN_CLIENT_GAP / 2 && second.pause <= FOREIGN_CLIENT_GAP * 3 / 2,
         "{:?}",
-        second.delay
+        second.pause
     );
     drop(second);
-    assert!(third.now_or_never().expect("admitted").delay.is_zero(), "only one task waits longer");
+    assert!(third.now_or_never().expect("admitted").pause.is_zero(), "only one task waits longer");
 }
 
 #[cfg(target_pointer_width = "64")]
