@@ -49,7 +49,7 @@ pub(super) struct Admission {
     /// How long to wait before the first attempt, so that clients without a wait queue can acquire it.
     pub(super) pause: Pause,
     /// Whether nothing was known of the key when this admission was given, so that the first attempt can start at once.
-    is_fresh: bool,
+    is_key_new: bool,
 }
 
 /// A task's position in the local queue. Dropping it gives the position up, even at the moment of its admission.
@@ -120,7 +120,7 @@ impl LocalQueue {
             }
         };
         let mut admission = self.admission_of(key, Duration::ZERO);
-        admission.is_fresh = is_fresh;
+        admission.is_key_new = is_fresh;
         Some(admission)
     }
 
@@ -144,7 +144,7 @@ impl LocalQueue {
     }
 
     fn admission_of(self: &Arc<Self>, key: &Key, pause: Pause) -> Admission {
-        Admission { queue: Arc::clone(self), key: key.clone(), is_ours: true, pause, is_fresh: false }
+        Admission { queue: Arc::clone(self), key: key.clone(), is_ours: true, pause, is_key_new: false }
     }
 
     fn release_admission(&self, key: &Key) {
@@ -266,7 +266,7 @@ impl Admission {
 
     /// What to do before the first attempt.
     pub(super) fn next(&self) -> NextAction {
-        if self.is_fresh { NextAction::Acquire } else { self.cohort(|cohort, _| cohort.next_action()) }
+        if self.is_key_new { NextAction::Acquire } else { self.cohort(|cohort, _| cohort.next_action()) }
     }
 
     /// Records that the lock was acquired. If other processes wait and are next after this one, enqueue this process
