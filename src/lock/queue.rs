@@ -92,7 +92,7 @@ impl LocalQueue {
     /// Dropping the future gives up the position in the queue. No admission is lost.
     pub(super) async fn admit(self: &Arc<Self>, key: &Key) -> Admission {
         loop {
-            let mut waiter = match self.enqueue(key) {
+            let mut waiter = match self.join(key) {
                 Ok(admission) => return admission,
                 Err(waiter) => waiter,
             };
@@ -124,7 +124,7 @@ impl LocalQueue {
         Some(admission)
     }
 
-    fn enqueue(self: &Arc<Self>, key: &Key) -> Result<Admission, Waiter> {
+    fn join(self: &Arc<Self>, key: &Key) -> Result<Admission, Waiter> {
         let mut queues = self.lock();
         if let Some(admission) = self.admit_if_idle(&mut queues, key) {
             return Ok(admission);
