@@ -75,7 +75,7 @@ impl LocalQueue {
     }
 
     /// Whether the next task here takes the key before other processes do. If so, a release now does not notify them.
-    pub(super) fn hands_off_locally(&self, key: &Key) -> bool {
+    pub(super) fn decide_hand_off(&self, key: &Key) -> bool {
         let mut queues = self.lock();
         let Some(queue) = queues.get_mut(key) else { return false };
         let KeyQueue::Contended(contended) = queue else { return false };

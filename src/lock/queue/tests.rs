@@ -131,10 +131,10 @@ async fn a_deferred_notification_is_sent_if_the_waiting_task_leaves() {
     let (queue, mut receiver, key) = queue();
     let admission = queue.try_admit(&key).expect("the admission");
     admission.on_acquired();
-    assert!(!queue.hands_off_locally(&key), "no task here waits: others are notified");
+    assert!(!queue.decide_hand_off(&key), "no task here waits: others are notified");
     let mut next = Box::pin(queue.admit(&key));
     assert!((&mut next).now_or_never().is_none());
-    assert!(queue.hands_off_locally(&key));
+    assert!(queue.decide_hand_off(&key));
     drop(next);
     drop(admission);
     assert!(
@@ -151,14 +151,14 @@ async fn a_process_is_enqueued_again_before_it_notifies_others() {
     assert!((&mut next).now_or_never().is_none());
     assert!(queue.notified(&key), "others wait, and two tasks here are served");
     admission.on_acquired();
-    assert!(queue.hands_off_locally(&key) && receiver.commands.try_recv().is_err());
+    assert!(queue.decide_hand_off(&key) && receiver.commands.try_recv().is_err());
     drop(admission);
     let admission = next.now_or_never().expect("the admission");
     let mut again = Box::pin(queue.admit(&key));
     assert!((&mut again).now_or_never().is_none());
     admission.on_acquired();
     assert!(matches!(receiver.commands.try_recv(), Ok(DriverCommand::Enqueue { .. })));
-    assert!(!queue.hands_off_locally(&key), "the others are notified");
+    assert!(!queue.decide_hand_off(&key), "the others are notified");
     drop(admission);
     assert_eq!(again.now_or_never().expect("the admission").next(), NextAction::Wait);
 }
