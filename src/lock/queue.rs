@@ -56,7 +56,7 @@ pub(super) struct Admission {
 struct Waiter {
     queue: Arc<LocalQueue>,
     key: Key,
-    admitted: oneshot::Receiver<Pause>,
+    receiver: oneshot::Receiver<Pause>,
 }
 
 impl LocalQueue {
@@ -96,7 +96,7 @@ impl LocalQueue {
                 Ok(admission) => return admission,
                 Err(waiter) => waiter,
             };
-            if let Ok(pause) = (&mut waiter.admitted).await {
+            if let Ok(pause) = (&mut waiter.receiver).await {
                 return self.admission_of(key, pause);
             }
         }
@@ -140,7 +140,7 @@ impl LocalQueue {
             }
             waiting.push_back(admit);
         }
-        Err(Waiter { queue: Arc::clone(self), key: key.clone(), admitted })
+        Err(Waiter { queue: Arc::clone(self), key: key.clone(), receiver: admitted })
     }
 
     fn admission_of(self: &Arc<Self>, key: &Key, pause: Pause) -> Admission {
@@ -314,9 +314,9 @@ impl Drop for Admission {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        self.admitted.close();
+        self.receiver.close();
         // This task was admitted after its last poll, so admit the next task.
-        if self.admitted.try_recv().is_ok() {
+        if self.receiver.try_recv().is_ok() {
             self.queue.release_admission(&self.key);
         }
     }
