@@ -115,7 +115,7 @@ impl LocalQueue {
                 false
             }
             Entry::Vacant(entry) => {
-                entry.insert(KeyQueue::Uncontended(QueueHead::new(Cohort::default())));
+                entry.insert(KeyQueue::Bare(QueueHead::new(Cohort::default())));
                 true
             }
         };
@@ -190,7 +190,7 @@ fn pass_admission_on(queues: &Mutex<KeyQueues>, commands: &CommandSender, key: &
         return;
     }
     // Keep the cohort, so that a task that returns at once does not go before processes that already wait.
-    *queue = KeyQueue::Uncontended(QueueHead::new(head.cohort));
+    *queue = KeyQueue::Bare(QueueHead::new(head.cohort));
     queue.contended().idle_since = Some(now.boot());
     if queues.len() >= PRUNE_THRESHOLD && queues.len().is_power_of_two() {
         let is_fresh = |idle_since: BootTime| idle_since.elapsed(now) < IDLE_RETENTION;

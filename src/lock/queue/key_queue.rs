@@ -13,7 +13,7 @@ use quorlock_proto::time::BootTime;
 /// The waiting tasks of one key. A client may hold thousands of locks, and most have no waiting tasks.
 pub(super) enum KeyQueue {
     /// One task of this client holds the key or tries to acquire it; no other task waits.
-    Uncontended(QueueHead),
+    Bare(QueueHead),
     Contended(Box<ContendedQueue>),
 }
 
@@ -39,14 +39,14 @@ pub(super) struct ContendedQueue {
 impl KeyQueue {
     pub(super) fn head(&mut self) -> &mut QueueHead {
         match self {
-            Self::Uncontended(head) => head,
+            Self::Bare(head) => head,
             Self::Contended(contended) => &mut contended.head,
         }
     }
 
     /// Makes room for more than one task.
     pub(super) fn contended(&mut self) -> &mut ContendedQueue {
-        if let Self::Uncontended(head) = *self {
+        if let Self::Bare(head) = *self {
             *self = Self::Contended(Box::new(ContendedQueue {
                 head,
                 is_notify_deferred: false,
@@ -57,21 +57,21 @@ impl KeyQueue {
         }
         match self {
             Self::Contended(contended) => contended,
-            Self::Uncontended(_) => unreachable!("it was made contended"),
+            Self::Bare(_) => unreachable!("it was made contended"),
         }
     }
 
     /// The number of waiting tasks.
     pub(super) fn waiting(&self) -> usize {
         match self {
-            Self::Uncontended(_) => 0,
+            Self::Bare(_) => 0,
             Self::Contended(contended) => contended.waiting.len(),
         }
     }
 
     pub(super) fn idle_since(&self) -> Option<BootTime> {
         match self {
-            Self::Uncontended(_) => None,
+            Self::Bare(_) => None,
             Self::Contended(contended) => contended.idle_since,
         }
     }
