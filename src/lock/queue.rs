@@ -78,7 +78,7 @@ impl LocalQueue {
     pub(super) fn decide_hand_off(&self, key: &Key) -> bool {
         let mut queues = self.lock();
         let Some(queue) = queues.get_mut(key) else { return false };
-        let KeyQueue::Contended(contended) = queue else { return false };
+        let KeyQueue::Full(contended) = queue else { return false };
         let has_waiter = contended.waiting.iter().any(|admit| !admit.is_closed());
         contended.is_notify_deferred =
             contended.head.cohort.next_action() == NextAction::Acquire && has_waiter;
@@ -105,7 +105,7 @@ impl LocalQueue {
     fn admit_if_idle(self: &Arc<Self>, queues: &mut KeyQueues, key: &Key) -> Option<Admission> {
         let is_fresh = match queues.entry(key.clone()) {
             Entry::Occupied(mut queue) => {
-                let KeyQueue::Contended(contended) = queue.get_mut() else { return None };
+                let KeyQueue::Full(contended) = queue.get_mut() else { return None };
                 let idle_since = contended.idle_since.take()?;
                 let now = now();
                 if idle_since.elapsed(now) >= IDLE_RETENTION {
@@ -162,7 +162,7 @@ fn pass_admission_on(queues: &Mutex<KeyQueues>, commands: &CommandSender, key: &
     let Entry::Occupied(mut entry) = queues.entry(key.clone()) else { return };
     let queue = entry.get_mut();
     let now = now();
-    if let KeyQueue::Contended(contended) = queue {
+    if let KeyQueue::Full(contended) = queue {
         let pause = if contended.head.local_run_since.elapsed(now) < MAX_LOCAL_RUN {
             Duration::ZERO
         } else {
@@ -180,7 +180,7 @@ fn pass_admission_on(queues: &Mutex<KeyQueues>, commands: &CommandSender, key: &
         }
     }
     // The dequeue notifies the next process, if none was notified and the key is free.
-    let is_notify_deferred = matches!(queue, KeyQueue::Contended(contended) if contended.is_notify_deferred);
+    let is_notify_deferred = matches!(queue, KeyQueue::Full(contended) if contended.is_notify_deferred);
     let head = queue.head();
     if head.cohort.on_idle() || is_notify_deferred {
         commands.send(DriverCommand::Dequeue { key: key.clone() });
@@ -277,7 +277,7 @@ impl Admission {
             let mut queues = self.queue.lock();
             queues.get_mut(&self.key).is_some_and(|queue| {
                 let waiting = queue.waiting();
-                if let KeyQueue::Contended(contended) = queue {
+                if let KeyQueue::Full(contended) = queue {
                     contended.is_notify_deferred = false;
                 }
                 queue.head().cohort.on_acquired(waiting)

@@ -14,7 +14,7 @@ use quorlock_proto::time::BootTime;
 pub(super) enum KeyQueue {
     /// One task of this client holds the key or tries to acquire it; no other task waits.
     Bare(QueueHead),
-    Contended(Box<ContendedQueue>),
+    Full(Box<ContendedQueue>),
 }
 
 /// The state that every key has.
@@ -40,14 +40,14 @@ impl KeyQueue {
     pub(super) fn head(&mut self) -> &mut QueueHead {
         match self {
             Self::Bare(head) => head,
-            Self::Contended(contended) => &mut contended.head,
+            Self::Full(contended) => &mut contended.head,
         }
     }
 
     /// Makes room for more than one task.
     pub(super) fn contended(&mut self) -> &mut ContendedQueue {
         if let Self::Bare(head) = *self {
-            *self = Self::Contended(Box::new(ContendedQueue {
+            *self = Self::Full(Box::new(ContendedQueue {
                 head,
                 is_notify_deferred: false,
                 waiting: VecDeque::new(),
@@ -56,7 +56,7 @@ impl KeyQueue {
             }));
         }
         match self {
-            Self::Contended(contended) => contended,
+            Self::Full(contended) => contended,
             Self::Bare(_) => unreachable!("it was made contended"),
         }
     }
@@ -65,19 +65,19 @@ impl KeyQueue {
     pub(super) fn waiting(&self) -> usize {
         match self {
             Self::Bare(_) => 0,
-            Self::Contended(contended) => contended.waiting.len(),
+            Self::Full(contended) => contended.waiting.len(),
         }
     }
 
     pub(super) fn idle_since(&self) -> Option<BootTime> {
         match self {
             Self::Bare(_) => None,
-            Self::Contended(contended) => contended.idle_since,
+            Self::Full(contended) => contended.idle_since,
         }
     }
 
     pub(super) fn wake(&self) {
-        if let Self::Contended(contended) = self
+        if let Self::Full(contended) = self
             && let Some(wakeup) = &contended.wakeup
         {
             wakeup.notify_one();
