@@ -18,7 +18,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::driver::{
     AdmissionReturn, CommandSender, DriverCommand, QueueEvent, QueueListener, SharedLease, jitter, now,
 };
-use key_queue::{KeyQueue, QueueHead};
+use key_queue::{KeyQueue, FairnessState};
 use quorlock_proto::fairness::{Cohort, NextAction};
 use quorlock_proto::request::Key;
 use quorlock_proto::time::BootTime;
@@ -115,7 +115,7 @@ impl LocalQueue {
                 false
             }
             Entry::Vacant(entry) => {
-                entry.insert(KeyQueue::Bare(QueueHead::new(Cohort::default())));
+                entry.insert(KeyQueue::Bare(FairnessState::new(Cohort::default())));
                 true
             }
         };
@@ -190,7 +190,7 @@ fn pass_admission_on(queues: &Mutex<KeyQueues>, commands: &CommandSender, key: &
         return;
     }
     // Keep the cohort, so that a task that returns at once does not go before processes that already wait.
-    *queue = KeyQueue::Bare(QueueHead::new(head.cohort));
+    *queue = KeyQueue::Bare(FairnessState::new(head.cohort));
     queue.contended().idle_since = Some(now.boot());
     if queues.len() >= PRUNE_THRESHOLD && queues.len().is_power_of_two() {
         let is_fresh = |idle_since: BootTime| idle_since.elapsed(now) < IDLE_RETENTION;

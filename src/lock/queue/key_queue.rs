@@ -13,20 +13,20 @@ use quorlock_proto::time::BootTime;
 /// The waiting tasks of one key. A client may hold thousands of locks, and most have no waiting tasks.
 pub(super) enum KeyQueue {
     /// One task of this client holds the key or tries to acquire it; no other task waits.
-    Bare(QueueHead),
+    Bare(FairnessState),
     Full(Box<ContendedQueue>),
 }
 
 /// The state that every key has.
 #[derive(Clone, Copy)]
-pub(super) struct QueueHead {
+pub(super) struct FairnessState {
     pub(super) cohort: Cohort,
     /// Since when the key has been handed from task to task in this client without a gap.
     pub(super) local_run_since: BootTime,
 }
 
 pub(super) struct ContendedQueue {
-    pub(super) head: QueueHead,
+    pub(super) head: FairnessState,
     /// Whether the last release notified no other process, because the next task here was to take the key.
     pub(super) is_notify_deferred: bool,
     pub(super) waiting: VecDeque<oneshot::Sender<Pause>>,
@@ -37,7 +37,7 @@ pub(super) struct ContendedQueue {
 }
 
 impl KeyQueue {
-    pub(super) fn head(&mut self) -> &mut QueueHead {
+    pub(super) fn head(&mut self) -> &mut FairnessState {
         match self {
             Self::Bare(head) => head,
             Self::Full(contended) => &mut contended.head,
@@ -85,7 +85,7 @@ impl KeyQueue {
     }
 }
 
-impl QueueHead {
+impl FairnessState {
     pub(super) fn new(cohort: Cohort) -> Self {
         Self { cohort, local_run_since: now().boot() }
     }
