@@ -14,7 +14,7 @@ use quorlock_proto::time::BootTime;
 pub(super) enum KeyQueue {
     /// One task of this client holds the key or tries to acquire it; no other task waits.
     Bare(FairnessState),
-    Full(Box<ContendedQueue>),
+    Full(Box<FullQueue>),
 }
 
 /// The state that every key has.
@@ -25,7 +25,7 @@ pub(super) struct FairnessState {
     pub(super) local_run_since: BootTime,
 }
 
-pub(super) struct ContendedQueue {
+pub(super) struct FullQueue {
     pub(super) head: FairnessState,
     /// Whether the last release notified no other process, because the next task here was to take the key.
     pub(super) is_notify_deferred: bool,
@@ -45,9 +45,9 @@ impl KeyQueue {
     }
 
     /// Makes room for more than one task.
-    pub(super) fn contended(&mut self) -> &mut ContendedQueue {
+    pub(super) fn contended(&mut self) -> &mut FullQueue {
         if let Self::Bare(head) = *self {
-            *self = Self::Full(Box::new(ContendedQueue {
+            *self = Self::Full(Box::new(FullQueue {
                 head,
                 is_notify_deferred: false,
                 waiting: VecDeque::new(),
