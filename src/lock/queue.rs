@@ -81,7 +81,7 @@ impl LocalQueue {
         let KeyQueue::Full(contended) = queue else { return false };
         let has_waiter = contended.waiting.iter().any(|admit| !admit.is_closed());
         contended.is_notify_deferred =
-            contended.head.cohort.next_action() == NextAction::Acquire && has_waiter;
+            contended.fairness.cohort.next_action() == NextAction::Acquire && has_waiter;
         contended.is_notify_deferred
     }
 
@@ -109,9 +109,9 @@ impl LocalQueue {
                 let idle_since = contended.idle_since.take()?;
                 let now = now();
                 if idle_since.elapsed(now) >= IDLE_RETENTION {
-                    contended.head.cohort = Cohort::default();
+                    contended.fairness.cohort = Cohort::default();
                 }
-                contended.head.local_run_since = now.boot();
+                contended.fairness.local_run_since = now.boot();
                 false
             }
             Entry::Vacant(entry) => {
@@ -163,7 +163,7 @@ fn pass_admission_on(queues: &Mutex<KeyQueues>, commands: &CommandSender, key: &
     let queue = entry.get_mut();
     let now = now();
     if let KeyQueue::Full(contended) = queue {
-        let pause = if contended.head.local_run_since.elapsed(now) < MAX_LOCAL_RUN {
+        let pause = if contended.fairness.local_run_since.elapsed(now) < MAX_LOCAL_RUN {
             Duration::ZERO
         } else {
             // While the key is handed on inside this client, it never looks free to clients without a wait queue. From
@@ -173,7 +173,7 @@ fn pass_admission_on(queues: &Mutex<KeyQueues>, commands: &CommandSender, key: &
         while let Some(admit) = contended.waiting.pop_front() {
             if admit.send(pause).is_ok() {
                 if !pause.is_zero() {
-                    contended.head.local_run_since = now.boot().plus(pause);
+                    contended.fairness.local_run_since = now.boot().plus(pause);
                 }
                 return;
             }

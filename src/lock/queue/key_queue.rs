@@ -26,7 +26,7 @@ pub(super) struct FairnessState {
 }
 
 pub(super) struct FullQueue {
-    pub(super) head: FairnessState,
+    pub(super) fairness: FairnessState,
     /// Whether the last release notified no other process, because the next task here was to take the key.
     pub(super) is_notify_deferred: bool,
     pub(super) waiting: VecDeque<oneshot::Sender<Pause>>,
@@ -40,7 +40,7 @@ impl KeyQueue {
     pub(super) fn head(&mut self) -> &mut FairnessState {
         match self {
             Self::Bare(head) => head,
-            Self::Full(contended) => &mut contended.head,
+            Self::Full(contended) => &mut contended.fairness,
         }
     }
 
@@ -48,7 +48,7 @@ impl KeyQueue {
     pub(super) fn contended(&mut self) -> &mut FullQueue {
         if let Self::Bare(head) = *self {
             *self = Self::Full(Box::new(FullQueue {
-                head,
+                fairness: head,
                 is_notify_deferred: false,
                 waiting: VecDeque::new(),
                 wakeup: None,
