@@ -124,7 +124,7 @@ impl Round {
 
     /// The nodes where another client has the key, or that have a larger fence.
     #[must_use]
-    pub const fn held_by_others(&self) -> NodeSet {
+    pub const fn held_or_fenced_out(&self) -> NodeSet {
         self.held_by_others
     }
 

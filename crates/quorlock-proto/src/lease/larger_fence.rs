@@ -78,7 +78,7 @@ impl LargerFencesWithKey {
             Vote::FencedOut { fence } => Some(LargerFence::new(node, *fence, 0)),
             _ => None,
         };
-        Self { reported: round.held_by_others().iter().filter_map(larger).collect(), verified: Vec::new() }
+        Self { reported: round.held_or_fenced_out().iter().filter_map(larger).collect(), verified: Vec::new() }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -218,7 +218,7 @@ impl Lease {
     /// Verifies, after a won round, the larger fences that nodes with the key reported before it.
     pub(super) fn verify_reported_fences(&mut self) -> NodeSet {
         let (round, held) =
-            (self.rounds, self.renewal().map_or(NodeSet::EMPTY, |it| it.round.held_by_others()));
+            (self.rounds, self.renewal().map_or(NodeSet::EMPTY, |it| it.round.held_or_fenced_out()));
         self.rare_state.as_mut().map_or(NodeSet::EMPTY, |it| it.larger_with_key.verify(held, round))
     }
 
