@@ -31,7 +31,7 @@ use crate::vote::Vote;
 pub(super) struct LargerFencesWithKey {
     reported: Vec<LargerFence>,
     /// Larger fences with which no client won.
-    verified: Vec<LargerFence>,
+    harmless: Vec<LargerFence>,
 }
 
 /// Larger fences on nodes without the lease's key, by the round in which they were reported.
@@ -78,16 +78,16 @@ impl LargerFencesWithKey {
             Vote::FencedOut { fence } => Some(LargerFence::new(node, *fence, 0)),
             _ => None,
         };
-        Self { reported: round.held_or_fenced_out().iter().filter_map(larger).collect(), verified: Vec::new() }
+        Self { reported: round.held_or_fenced_out().iter().filter_map(larger).collect(), harmless: Vec::new() }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
-        self.reported.is_empty() && self.verified.is_empty()
+        self.reported.is_empty() && self.harmless.is_empty()
     }
 
     fn forget(&mut self, node: NodeId) {
         self.reported.retain(|larger| !larger.node_set.contains(node));
-        self.verified.retain(|larger| !larger.node_set.contains(node));
+        self.harmless.retain(|larger| !larger.node_set.contains(node));
     }
 
     /// Records a fence that the node reported in this round. Returns whether it is new.
@@ -108,7 +108,7 @@ impl LargerFencesWithKey {
         let verified: Vec<LargerFence> = self.reported.iter().copied().filter(is_verified).collect();
         self.reported.retain(|larger| !is_verified(larger));
         let nodes_verified = verified.iter().fold(NodeSet::EMPTY, |set, larger| set.or(larger.node_set));
-        self.verified.extend(verified);
+        self.harmless.extend(verified);
         nodes_verified
     }
 }
@@ -203,7 +203,7 @@ impl Lease {
         let is_won = self.renewal().is_some_and(|renewal| renewal.round.is_won());
         let (round, fences) = (self.rounds, &mut self.rare_state.get_or_insert_default().larger_with_key);
         let is_verified =
-            |fences: &LargerFencesWithKey| fences.verified.iter().any(|larger| larger.covers(node, fence));
+            |fences: &LargerFencesWithKey| fences.harmless.iter().any(|larger| larger.covers(node, fence));
         if is_verified(fences) || enabled(Mutant::LargerFenceUnverified) {
             return Vote::Granted;
         }
@@ -258,7 +258,7 @@ impl Lease {
             .rfind(|larger| larger.was_reacquire_sent && larger.node_set.contains(node))
             .copied();
         if let Some(larger) = reacquired {
-            self.rare_state.get_or_insert_default().larger_with_key.verified.push(larger);
+            self.rare_state.get_or_insert_default().larger_with_key.harmless.push(larger);
         }
     }
 
