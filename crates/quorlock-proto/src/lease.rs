@@ -99,7 +99,7 @@ impl Lease {
         let params = attempt.spec().params;
         let start = attempt.start();
         let max_hold_end = policy.max_hold_time.map(|span| start.plus(span));
-        let larger_with_key = LargerFencesWithKey::from_grants(attempt.round());
+        let larger_with_key = LargerFencesWithKey::from_acquire_votes(attempt.round());
         let has_larger = !larger_with_key.is_empty();
         let rare_state = (max_hold_end.is_some() || has_larger)
             .then(|| Box::new(RareState { max_hold_end, larger_with_key }));

@@ -73,7 +73,7 @@ impl LargerFence {
 
 impl LargerFencesWithKey {
     /// Collects the larger fences among the votes on the lease's acquire requests.
-    pub(super) fn from_grants(round: &Round) -> Self {
+    pub(super) fn from_acquire_votes(round: &Round) -> Self {
         let larger = |node: NodeId| match round.vote(node) {
             Vote::FencedOut { fence } => Some(LargerFence::new(node, *fence, 0)),
             _ => None,
