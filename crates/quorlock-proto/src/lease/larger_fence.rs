@@ -101,7 +101,7 @@ impl LargerFencesWithKey {
     }
 
     /// Verifies the fences that these nodes reported before this round. Returns those nodes.
-    fn verify(&mut self, nodes: NodeSet, round: u32) -> NodeSet {
+    fn mark_harmless(&mut self, nodes: NodeSet, round: u32) -> NodeSet {
         let is_verified = |larger: &LargerFence| {
             larger.reported_in_round < round && larger.node_set.without(nodes).is_empty()
         };
@@ -209,7 +209,7 @@ impl Lease {
         }
         if fences.record(node, fence, round) {
             self.renew_by(now.boot().plus(verification_delay(self.params.ttl())));
-        } else if is_won && !fences.verify([node].into_iter().collect(), round).is_empty() {
+        } else if is_won && !fences.mark_harmless([node].into_iter().collect(), round).is_empty() {
             return Vote::Granted;
         }
         vote
@@ -219,7 +219,7 @@ impl Lease {
     pub(super) fn verify_reported_fences(&mut self) -> NodeSet {
         let (round, held) =
             (self.rounds, self.renewal().map_or(NodeSet::EMPTY, |it| it.round.held_or_fenced_out()));
-        self.rare_state.as_mut().map_or(NodeSet::EMPTY, |it| it.larger_with_key.verify(held, round))
+        self.rare_state.as_mut().map_or(NodeSet::EMPTY, |it| it.larger_with_key.mark_harmless(held, round))
     }
 
     /// Forgets the node's larger fence.
