@@ -216,7 +216,7 @@ impl Lease {
     }
 
     /// Verifies, after a won round, the larger fences that nodes with the key reported before it.
-    pub(super) fn verify_reported_fences(&mut self) -> NodeSet {
+    pub(super) fn mark_reported_fences_harmless(&mut self) -> NodeSet {
         let (round, held) =
             (self.rounds, self.renewal().map_or(NodeSet::EMPTY, |it| it.round.held_or_fenced_out()));
         self.rare_state.as_mut().map_or(NodeSet::EMPTY, |it| it.larger_with_key.mark_harmless(held, round))

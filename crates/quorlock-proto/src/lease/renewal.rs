@@ -207,7 +207,7 @@ impl Lease {
 
     fn settle_renewed(&mut self) {
         let max_hold_end = self.max_hold_end();
-        let verified = self.verify_reported_fences();
+        let verified = self.mark_reported_fences_harmless();
         let pause = self.renewal().map_or(Duration::ZERO, |it| self.pause_after_round(it.params.ttl()));
         let State::Held(Some(renewal)) = &mut self.state else { return };
         renewal.is_settled = true;
