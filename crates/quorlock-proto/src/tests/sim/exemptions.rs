@@ -62,7 +62,7 @@ impl Oracle {
     }
 
     /// What may have expired a key early on the node or erased the node's data, for all clients.
-    pub(super) fn node_exemption_since(&self, node: usize, since: u64) -> Option<Cause> {
+    pub(super) fn node_exemption_active_after(&self, node: usize, since: u64) -> Option<Cause> {
         let exemptions = self.node_exemptions[node].iter().rev();
         let mut matching = exemptions
             .filter(|exemption| exemption.until >= since && exemption.cause != Cause::ClockBehindAtStart);
@@ -91,7 +91,7 @@ impl Oracle {
     /// The nodes where a key may have been lost or shortened since then.
     pub(super) fn exempt_nodes_since(&self, since: u64) -> NodeSet {
         let is_exempt = |node: &usize| {
-            self.node_exemption_since(*node, since).is_some()
+            self.node_exemption_active_after(*node, since).is_some()
                 || self.changed_at[*node] >= since && self.changed_at[*node] > 0
         };
         (0..5).filter(is_exempt).map(|node| NodeId(node as u8)).collect()

@@ -215,7 +215,7 @@ impl Sim<'_> {
                 self.oracle.clock_behind_exemption_since(node, since, by.per_node[node].known_since)
             };
             let client_exemption = client_exemption(first).or_else(|| client_exemption(second));
-            let node_exemption = self.oracle.node_exemption_since(node, since).or(client_exemption);
+            let node_exemption = self.oracle.node_exemption_active_after(node, since).or(client_exemption);
             let lost = !self.plan.is_all_fenced() && self.oracle.changed_at[node] >= since;
             exemption = Some(node_exemption.or(lost.then_some(Cause::DataLoss))?);
         }

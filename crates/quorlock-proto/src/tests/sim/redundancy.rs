@@ -72,7 +72,7 @@ impl Sim<'_> {
                 .disturbed_until
                 .max(client_host.disturbed_until[node])
                 .max(record.per_node[node].renewal_blocked_at);
-            let is_exempt = self.oracle.node_exemption_since(node, since).is_some();
+            let is_exempt = self.oracle.node_exemption_active_after(node, since).is_some();
             is_up && client_host.is_voting[node] && !has_fault && last_fault < since && !is_exempt
         };
         self.plan.quorum.all().iter().filter(is_undisturbed).collect()
