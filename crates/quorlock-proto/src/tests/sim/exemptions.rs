@@ -83,7 +83,7 @@ impl Oracle {
         (known_since > exemption.until).then_some(exemption.cause)
     }
 
-    pub(super) fn client_exemption_since(&self, client: usize, since: u64) -> Option<Cause> {
+    pub(super) fn client_exemption_active_after(&self, client: usize, since: u64) -> Option<Cause> {
         let mut exemptions = self.client_exemptions[client].iter();
         exemptions.rfind(|exemption| exemption.until >= since).map(|exemption| exemption.cause)
     }

@@ -149,7 +149,7 @@ impl Sim<'_> {
         if self.plan.quorum.is_met(at_least.len()) {
             return;
         }
-        let exemption = self.oracle.client_exemption_since(record.client, record.started_at);
+        let exemption = self.oracle.client_exemption_active_after(record.client, record.started_at);
         self.report_breach(
             Invariant::QuorumHoldsKey,
             exemption,
@@ -169,7 +169,7 @@ impl Sim<'_> {
         if missing.is_empty() {
             return;
         }
-        let exemption = self.oracle.client_exemption_since(record.client, record.started_at);
+        let exemption = self.oracle.client_exemption_active_after(record.client, record.started_at);
         let message = format!("lock {id} is confirmed on {missing:?}, where its key expires before the lock");
         self.report_breach(Invariant::ConfirmedNodesHoldKey, exemption, &message);
     }
@@ -203,7 +203,7 @@ impl Sim<'_> {
         let (first, second) = (&self.oracle.records[first as usize], &self.oracle.records[second as usize]);
         // Either lock may be the one that is believed valid for too long.
         let client_exemption =
-            |record: &AttemptRecord| self.oracle.client_exemption_since(record.client, record.started_at);
+            |record: &AttemptRecord| self.oracle.client_exemption_active_after(record.client, record.started_at);
         if let Some(cause) = client_exemption(first).or_else(|| client_exemption(second)) {
             return Some(cause);
         }
@@ -311,7 +311,7 @@ impl Sim<'_> {
                 // A client with a slow clock reads the marker late.
                 let exemption = self
                     .oracle
-                    .client_exemption_since(record.client, record.started_at.saturating_sub(4 * window));
+                    .client_exemption_active_after(record.client, record.started_at.saturating_sub(4 * window));
                 self.report_breach(Invariant::Membership, exemption, &message);
                 return;
             }
