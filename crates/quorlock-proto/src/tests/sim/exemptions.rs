@@ -71,7 +71,7 @@ impl Oracle {
 
     /// Whether the node started with its clock behind, which was corrected since, and the client that got its
     /// vote first met the node after that.
-    pub(super) fn clock_behind_exemption_since(
+    pub(super) fn clock_behind_exemption_active_after(
         &self,
         node: usize,
         since: u64,

@@ -212,7 +212,7 @@ impl Sim<'_> {
             let node = node.index();
             let since = first.started_at.min(second.started_at);
             let client_exemption = |by: &AttemptRecord| {
-                self.oracle.clock_behind_exemption_since(node, since, by.per_node[node].known_since)
+                self.oracle.clock_behind_exemption_active_after(node, since, by.per_node[node].known_since)
             };
             let client_exemption = client_exemption(first).or_else(|| client_exemption(second));
             let node_exemption = self.oracle.node_exemption_active_after(node, since).or(client_exemption);
