@@ -89,7 +89,7 @@ impl Oracle {
     }
 
     /// The nodes where a key may have been lost or shortened since then.
-    pub(super) fn exempt_nodes_since(&self, since: u64) -> NodeSet {
+    pub(super) fn nodes_exempt_after(&self, since: u64) -> NodeSet {
         let is_exempt = |node: &usize| {
             self.node_exemption_active_after(*node, since).is_some()
                 || self.changed_at[*node] >= since && self.changed_at[*node] > 0

@@ -317,7 +317,7 @@ impl Sim<'_> {
         let granted = record.per_node.iter().enumerate().filter(|(_, node_record)| node_record.has_granted);
         intersection(
             granted.map(|(node, _)| NodeId(node as u8)).collect(),
-            self.oracle.exempt_nodes_since(record.started_at),
+            self.oracle.nodes_exempt_after(record.started_at),
         )
     }
 }
