@@ -28,11 +28,11 @@ impl Oracle {
 
     /// Ends the open exemptions of a node whose clock runs at its normal rate again.
     pub(super) fn end_node_exemptions(&mut self, node: usize, now: u64) {
-        end_open(&mut self.node_exemptions[node], now);
+        end_ongoing(&mut self.node_exemptions[node], now);
     }
 
     pub(super) fn end_client_exemptions(&mut self, client: usize, now: u64) {
-        end_open(&mut self.client_exemptions[client], now);
+        end_ongoing(&mut self.client_exemptions[client], now);
     }
 
     pub(super) fn note_data_change(&mut self, node: usize, now: u64, lost_fences: bool) {
@@ -128,7 +128,7 @@ impl Oracle {
     }
 }
 
-fn end_open(exemptions: &mut [Exemption], now: u64) {
+fn end_ongoing(exemptions: &mut [Exemption], now: u64) {
     for exemption in exemptions.iter_mut().filter(|exemption| exemption.until == u64::MAX) {
         exemption.until = now;
     }
