@@ -48,7 +48,7 @@ impl Oracle {
     }
 
     pub(super) fn note_clock_error(&mut self, nanos: u64) {
-        self.max_clock_error = self.max_clock_error.max(nanos);
+        self.max_clock_error_nanos = self.max_clock_error_nanos.max(nanos);
     }
 
     /// Extends undetected exemptions: no client could read the node's marker since then, and the next read
@@ -116,8 +116,8 @@ impl Oracle {
             // A new fence starts above the time of the loss plus the probation. A larger minimum number,
             // which a client requested, is lost forever.
             let min = crate::test_util::node::EPOCH + since + plan.max_ttl_nanos();
-            let is_far = number.is_some_and(|number| number * 1000 + self.max_clock_error >= min);
-            let by_clock = (self.max_clock_error >= tolerated).then_some(Cause::DataLossAndClockError);
+            let is_far = number.is_some_and(|number| number * 1000 + self.max_clock_error_nanos >= min);
+            let by_clock = (self.max_clock_error_nanos >= tolerated).then_some(Cause::DataLossAndClockError);
             by_clock.or(is_far.then_some(Cause::MinFencingNumberLost))
         }
     }

@@ -39,7 +39,7 @@ pub(super) struct Oracle {
     /// When the node last lost fences.
     pub(super) fences_lost_at: [u64; 5],
     /// The largest error of any node's clock so far, in nanoseconds.
-    pub(super) max_clock_error: u64,
+    pub(super) max_clock_error_nanos: u64,
     pub(super) largest_fencing_number: u64,
     /// The client that must acquire every lock in recovery, and the keys that it has acquired.
     pub(super) recovery_client: usize,
