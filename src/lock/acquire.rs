@@ -198,7 +198,7 @@ impl<'a> QueueWait<'a> {
             let is_quiet = self.limit.wait_for_wakeup(&wakeup, wait_limit.min(distrust_in)).await.is_err();
             let (after, was_found) = self
                 .admission
-                .cohort(|cohort, _| (cohort.next_action_while_contended(), cohort.was_found_free()));
+                .cohort(|cohort, _| (cohort.next_action_while_contended(), cohort.was_notified_by_waiter()));
             wait_result = if was_found { WaitResult::Free } else { WaitResult::Notified };
             next = match after {
                 // A single node may be wrong. It can delay an attempt, but not prevent it.

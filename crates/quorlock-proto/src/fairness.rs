@@ -31,7 +31,7 @@ pub struct Cohort {
     /// Whether the key was last found free without a notification. So its last holder does not notify.
     holder_does_not_notify: bool,
     /// Whether the last notification came from a process that found the key free, not from its holder.
-    was_found_free: bool,
+    was_notified_by_waiter: bool,
 }
 
 /// The position of this process in the wait queue.
@@ -109,14 +109,14 @@ impl Cohort {
         self.queue_position = QueuePosition::AtHead;
         self.has_other_waiters = has_others;
         self.holder_does_not_notify &= is_from_waiter;
-        self.was_found_free = is_from_waiter;
+        self.was_notified_by_waiter = is_from_waiter;
         self.start(waiting);
     }
 
     /// Whether the last notification came from a process that found the key free.
     #[must_use]
-    pub const fn was_found_free(self) -> bool {
-        self.was_found_free
+    pub const fn was_notified_by_waiter(self) -> bool {
+        self.was_notified_by_waiter
     }
 
     /// Records that the key was found free: by the enqueue, or by a later check if it `was_queued` before.
@@ -318,7 +318,7 @@ mod tests {
             assert!(cohort.recheck_delay(1, None, u64::MAX) < slow);
             cohort.on_notified(true, true, 0);
             assert!(
-                cohort.was_found_free() && cohort.recheck_delay(1, None, u64::MAX) < slow,
+                cohort.was_notified_by_waiter() && cohort.recheck_delay(1, None, u64::MAX) < slow,
                 "found free again"
             );
             slow_down(&mut cohort);

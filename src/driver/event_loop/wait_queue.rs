@@ -69,11 +69,11 @@ impl Driver {
         while let Some(notification) =
             self.links[node.index()].connection().and_then(Connection::next_notification)
         {
-            let (has_others, was_found_free) = (notification.has_others, notification.is_from_waiter);
+            let (has_others, is_from_waiter) = (notification.has_others, notification.is_from_waiter);
             if !self.listener.on_event(QueueEvent::Notified {
                 key: &notification.key,
                 has_others,
-                is_from_waiter: was_found_free,
+                is_from_waiter,
             }) {
                 // No task here wants the key any more, so notify the next process.
                 self.coordinator.enqueue(

@@ -1,4 +1,4 @@
-//! One key's queue: the tasks of this client that wait for the key, and the state of its local run.
+//! One key's local queue: the tasks of this client that wait for the key, and its state towards other processes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,14 +10,15 @@ use crate::driver::now;
 use quorlock_proto::fairness::Cohort;
 use quorlock_proto::time::BootTime;
 
-/// The waiting tasks of one key. A client may hold thousands of locks, and most have no waiting tasks.
+/// One key's local queue. A client may hold thousands of locks, and most have no waiting tasks.
 pub(super) enum KeyQueue {
-    /// One task of this client holds the key or tries to acquire it; no other task waits.
+    /// Without room for waiting tasks: one task of this client holds the key or contends for it, and no other waits.
     Bare(FairnessState),
+    /// With room for waiting tasks, also if none waits now.
     Full(Box<FullQueue>),
 }
 
-/// The state that every key has.
+/// The state towards other processes, which every key has.
 #[derive(Clone, Copy)]
 pub(super) struct FairnessState {
     pub(super) cohort: Cohort,
@@ -25,30 +26,32 @@ pub(super) struct FairnessState {
     pub(super) local_run_since: BootTime,
 }
 
+/// A key's local queue with room for waiting tasks.
 pub(super) struct FullQueue {
     pub(super) fairness: FairnessState,
     /// Whether the last release notified no other process, because the next task here was to take the key.
     pub(super) is_notify_deferred: bool,
+    /// The waiting tasks in order of arrival. Sending a task its pause admits it.
     pub(super) waiting: VecDeque<oneshot::Sender<Pause>>,
-    /// Notified when the cohort has changed while a task contends.
+    /// Wakes the contending task when the cohort has changed.
     pub(super) wakeup: Option<Arc<Notify>>,
-    /// Since when no task here holds or wants the key. Only the cohort is kept then, for a second.
+    /// Since when no task here holds or wants the key. Then only the cohort matters, for [`IDLE_RETENTION`](super::IDLE_RETENTION).
     pub(super) idle_since: Option<BootTime>,
 }
 
 impl KeyQueue {
-    pub(super) fn head(&mut self) -> &mut FairnessState {
+    pub(super) fn fairness(&mut self) -> &mut FairnessState {
         match self {
-            Self::Bare(head) => head,
-            Self::Full(contended) => &mut contended.fairness,
+            Self::Bare(fairness) => fairness,
+            Self::Full(full) => &mut full.fairness,
         }
     }
 
-    /// Makes room for more than one task.
-    pub(super) fn contended(&mut self) -> &mut FullQueue {
-        if let Self::Bare(head) = *self {
+    /// Makes room for waiting tasks.
+    pub(super) fn make_full(&mut self) -> &mut FullQueue {
+        if let Self::Bare(fairness) = *self {
             *self = Self::Full(Box::new(FullQueue {
-                fairness: head,
+                fairness,
                 is_notify_deferred: false,
                 waiting: VecDeque::new(),
                 wakeup: None,
@@ -56,29 +59,31 @@ impl KeyQueue {
             }));
         }
         match self {
-            Self::Full(contended) => contended,
-            Self::Bare(_) => unreachable!("it was made contended"),
+            Self::Full(full) => full,
+            Self::Bare(_) => unreachable!("just made full"),
         }
     }
 
     /// The number of waiting tasks.
-    pub(super) fn waiting(&self) -> usize {
+    pub(super) fn waiting_count(&self) -> usize {
         match self {
             Self::Bare(_) => 0,
-            Self::Full(contended) => contended.waiting.len(),
+            Self::Full(full) => full.waiting.len(),
         }
     }
 
+    /// Since when no task here holds or wants the key; `None` while a task does.
     pub(super) fn idle_since(&self) -> Option<BootTime> {
         match self {
             Self::Bare(_) => None,
-            Self::Full(contended) => contended.idle_since,
+            Self::Full(full) => full.idle_since,
         }
     }
 
+    /// Wakes the contending task, so that it reads the cohort again.
     pub(super) fn wake(&self) {
-        if let Self::Full(contended) = self
-            && let Some(wakeup) = &contended.wakeup
+        if let Self::Full(full) = self
+            && let Some(wakeup) = &full.wakeup
         {
             wakeup.notify_one();
         }

@@ -62,7 +62,7 @@ async fn a_long_local_run_leaves_the_key_free_for_a_moment() {
     let (mut second, mut third) = (admit(&queue), admit(&queue));
     assert!((&mut second).now_or_never().is_none() && (&mut third).now_or_never().is_none());
     if let Some(key_queue) = queue.lock().get_mut(&key) {
-        key_queue.head().local_run_since = now().minus(MAX_LOCAL_RUN).boot();
+        key_queue.fairness().local_run_since = now().minus(MAX_LOCAL_RUN).boot();
     }
     drop(first);
     let second = second.now_or_never().expect("admitted");

@@ -272,15 +272,15 @@ impl Sim<'_> {
         client: usize,
         node: usize,
         key: usize,
-        (has_others, was_found_free): (bool, bool),
+        (has_others, is_from_waiter): (bool, bool),
     ) {
         let task = &mut self.clients[client].tasks[key];
         match task.state {
             TaskState::Idle => return self.dequeue(client, key, Some(NodeId(node as u8))),
-            _ => task.wait.cohort.on_notified(has_others, was_found_free, 0),
+            _ => task.wait.cohort.on_notified(has_others, is_from_waiter, 0),
         }
         if task.state == TaskState::Waiting(WaitStep::AwaitNotification) {
-            self.end_wait(client, key, was_found_free);
+            self.end_wait(client, key, is_from_waiter);
         }
     }
 
