@@ -20,7 +20,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::driver::{
     AdmissionReturn, CommandSender, DriverCommand, QueueEvent, QueueListener, SharedLease, jitter, now,
 };
-use key_queue::{KeyQueue, FairnessState};
+use key_queue::{FairnessState, KeyQueue};
 use quorlock_proto::fairness::{Cohort, NextAction};
 use quorlock_proto::request::Key;
 use quorlock_proto::time::BootTime;
@@ -83,8 +83,7 @@ impl LocalQueue {
         let Some(queue) = queues.get_mut(key) else { return false };
         let KeyQueue::Full(full) = queue else { return false };
         let has_waiter = full.waiting.iter().any(|sender| !sender.is_closed());
-        full.is_notify_deferred =
-            full.fairness.cohort.next_action() == NextAction::Acquire && has_waiter;
+        full.is_notify_deferred = full.fairness.cohort.next_action() == NextAction::Acquire && has_waiter;
         full.is_notify_deferred
     }
 

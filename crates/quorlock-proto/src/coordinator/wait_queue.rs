@@ -10,7 +10,7 @@ use crate::survey::Survey;
 use crate::time::DualTimestamp;
 
 impl Coordinator {
-    /// As [`release`](Self::release), when the next task of this process takes the lock: no other process is
+    /// Releases a lock as [`release`](Self::release) does, for the next task of this process. No process is
     /// notified.
     pub fn release_to_local_task(&mut self, id: OperationId, now: DualTimestamp) -> bool {
         if let Some(Operation::Lease(lease)) = self.operations.get_mut(&id).map(|entry| &mut entry.operation)

@@ -78,7 +78,10 @@ impl LargerFencesWithKey {
             Vote::FencedOut { fence } => Some(LargerFence::new(node, *fence, 0)),
             _ => None,
         };
-        Self { reported: round.held_or_fenced_out().iter().filter_map(larger).collect(), harmless: Vec::new() }
+        Self {
+            reported: round.held_or_fenced_out().iter().filter_map(larger).collect(),
+            harmless: Vec::new(),
+        }
     }
 
     pub(super) const fn is_empty(&self) -> bool {

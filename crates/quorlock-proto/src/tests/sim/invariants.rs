@@ -202,8 +202,9 @@ impl Sim<'_> {
     fn overlap_exemption(&self, first: OperationId, second: OperationId) -> Option<Cause> {
         let (first, second) = (&self.oracle.records[first as usize], &self.oracle.records[second as usize]);
         // Either lock may be the one that is believed valid for too long.
-        let client_exemption =
-            |record: &AttemptRecord| self.oracle.client_exemption_active_after(record.client, record.started_at);
+        let client_exemption = |record: &AttemptRecord| {
+            self.oracle.client_exemption_active_after(record.client, record.started_at)
+        };
         if let Some(cause) = client_exemption(first).or_else(|| client_exemption(second)) {
             return Some(cause);
         }
@@ -309,9 +310,10 @@ impl Sim<'_> {
                 let what = if may_evict { "may evict keys" } else { "is on probation" };
                 let message = format!("lock {id} counts on node {}, which {what}", node.0);
                 // A client with a slow clock reads the marker late.
-                let exemption = self
-                    .oracle
-                    .client_exemption_active_after(record.client, record.started_at.saturating_sub(4 * window));
+                let exemption = self.oracle.client_exemption_active_after(
+                    record.client,
+                    record.started_at.saturating_sub(4 * window),
+                );
                 self.report_breach(Invariant::Membership, exemption, &message);
                 return;
             }

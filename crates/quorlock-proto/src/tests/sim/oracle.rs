@@ -49,7 +49,7 @@ pub(super) struct Oracle {
     /// Since when a released key is free, if no client has acquired it again.
     pub(super) free_since: BTreeMap<usize, u64>,
     pub(super) survey_count: u64,
-    /// How often a client has tried to initialize the lock cluster again.
+    /// How many times a client has tried to initialize the lock cluster again.
     pub(super) reinitializations: u32,
     pub(super) violation: Option<Violation>,
 }

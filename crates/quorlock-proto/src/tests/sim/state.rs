@@ -109,8 +109,8 @@ pub(super) enum ToClient {
     Accepted(MarkerReading),
     IsReplica,
     ConnectionRefused,
-    /// Tells the first waiting process that the key is free: released by its holder or, if `is_from_waiter`,
-    /// found free by a waiter.
+    /// Notifies the first waiting process. If `is_from_waiter`, a waiter found the key free and caused this;
+    /// otherwise a release did.
     Notification {
         key: usize,
         has_others: bool,

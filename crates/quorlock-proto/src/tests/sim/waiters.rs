@@ -266,7 +266,8 @@ impl Sim<'_> {
         }
     }
 
-    /// A node notified this client. `has_others`: other processes wait too.
+    /// Handles a node's notification. `has_others`: other processes wait too. `is_from_waiter`: a waiter
+    /// caused it, not a release.
     pub(super) fn on_notified_by(
         &mut self,
         client: usize,
@@ -284,7 +285,7 @@ impl Sim<'_> {
         }
     }
 
-    /// Ends a wait: the key was found free, or the process was notified.
+    /// Ends a wait. `is_free`: a waiter found the key free; otherwise a release notified the process.
     fn end_wait(&mut self, client: usize, key: usize, is_free: bool) {
         let (wait_step, pause) = match self.clients[client].tasks[key].wait.trust.on_wait_ended(is_free) {
             TrustDecision::Acquire => (WaitStep::Acquire, Duration::ZERO),
