@@ -25,7 +25,8 @@ use quorlock_proto::vote::{KeyOwner, Vote};
 /// The driver's record of operations by id: callers that wait, and held locks.
 pub(super) struct PendingCalls {
     events: Events,
-    /// Running attempts, releases, surveys, enqueues and initializations. A release may have no waiting caller.
+    /// Running attempts, releases, surveys, enqueues and initializations. A release may have no waiting
+    /// caller.
     calls: ById<PendingCall>,
     /// Held locks, and lost ones that are not released yet.
     leases: ById<LeaseEntry>,
@@ -72,8 +73,8 @@ struct PendingRenewal {
 }
 
 impl PendingRenewal {
-    /// Sends the outcome to every waiting extension, and returns the span. `outcome` makes one value per extension,
-    /// because most renewals have none, and an outcome may own the nodes' votes.
+    /// Sends the outcome to every waiting extension, and returns the span. `outcome` makes one value per
+    /// extension, because most renewals have none, and an outcome may own the nodes' votes.
     fn end(self, outcome: impl Fn() -> ExtendOutcome) -> Span {
         for reply in self.extending {
             let _ = reply.send(outcome());
@@ -170,7 +171,8 @@ impl PendingCalls {
                     .insert(id, PendingCall { key: Key::new(""), caller: ReplyTo::Initializing(reply) });
                 coordinator.initialize(id, ClusterId::new(entropy::nonce()), is_forced, now);
             }
-            // `Driver::handle_commands` handles these itself, because they need the links. They never get here.
+            // `Driver::handle_commands` handles these itself, because they need the links. They never get
+            // here.
             DriverCommand::Enqueue { .. }
             | DriverCommand::NotifyNext { .. }
             | DriverCommand::Dequeue { .. } => {}
@@ -194,14 +196,14 @@ impl PendingCalls {
         self.calls.insert(id, PendingCall { key, caller: ReplyTo::Enqueuing(node, reply) });
     }
 
-    /// Remembers the key of a wait-queue release, so that `key_of` can name it when the node's reply arrives. The entry
-    /// ends with `Surveyed`; no caller waits for it.
+    /// Remembers the key of a wait-queue release, so that `key_of` can name it when the node's reply arrives.
+    /// The entry ends with `Surveyed`; no caller waits for it.
     pub(super) fn add_wait_queue_release(&mut self, id: OperationId, key: Key) {
         self.calls.insert(id, PendingCall { key, caller: ReplyTo::Releasing(None) });
     }
 
-    /// Starts a shutdown, which rejects new work and cancels all attempts. It ends when no operation and no pending
-    /// release is left, or at the deadline. A second call can only bring the deadline forward.
+    /// Starts a shutdown, which rejects new work and cancels all attempts. It ends when no operation and no
+    /// pending release is left, or at the deadline. A second call can only bring the deadline forward.
     pub(super) fn begin_shutdown(
         &mut self,
         deadline: DualTimestamp,
@@ -364,8 +366,8 @@ impl PendingCalls {
             | OperationEvent::Initialized(_) => {}
         }
         if lease.is_lost() {
-            // The lease is lost: the guard saw the deadline pass before these replies, or the coordinator just reported
-            // the loss. In the second case this does nothing.
+            // The lease is lost: the guard saw the deadline pass before these replies, or the coordinator
+            // just reported the loss. In the second case this does nothing.
             coordinator.expire(id, now);
         }
     }

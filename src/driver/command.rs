@@ -19,8 +19,8 @@ use quorlock_proto::vote::Vote;
 
 /// A command. At most one reply is sent to each.
 ///
-/// The driver drops the reply if it has ended or shuts down, at the release of an unknown lock, and at an enqueue for
-/// which no node keeps wait queues.
+/// The driver drops the reply if it has ended or shuts down, at the release of an unknown lock, and at an
+/// enqueue for which no node keeps wait queues.
 pub(crate) enum DriverCommand {
     Acquire {
         id: OperationId,
@@ -59,7 +59,8 @@ pub(crate) enum DriverCommand {
         key: Key,
         /// For how long the caller has waited already.
         waited: Duration,
-        /// Whether to enqueue on the second node of the ranking, because the first one's reports proved wrong.
+        /// Whether to enqueue on the second node of the ranking, because the first one's reports proved
+        /// wrong.
         is_on_second: bool,
         reply: oneshot::Sender<Vote>,
     },
@@ -96,7 +97,8 @@ pub(crate) enum QueueEvent<'a> {
 
 /// Receives the events of wait queues.
 pub(crate) trait QueueListener: Send {
-    /// Handles an event. Returns false only for a notification of a key that no task of this process wants any more.
+    /// Handles an event. Returns false only for a notification of a key that no task of this process wants
+    /// any more.
     fn on_event(&self, event: QueueEvent<'_>) -> bool;
 
     /// Ends all waits. Returns the keys for which this process may be enqueued.

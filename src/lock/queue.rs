@@ -1,12 +1,12 @@
 //! The local queue: tasks of one client wait for a key, first come, first served.
 //!
-//! Only one task per client and key contends for the lock. The wait queue on the nodes orders the clients; there each
-//! client is one *process*.
+//! Only one task per client and key contends for the lock. The wait queue on the nodes orders the clients;
+//! there each client is one *process*.
 //!
-//! A task gets its admission before its first attempt and keeps it until its lock is released or lost. The admission
-//! goes to the next task directly after the release. So the next attempt's SETs go out in the same write as the
-//! release. `quorlock_proto::fairness` decides how many times in a row a process may do so while other processes wait,
-//! and when the process enters the wait queue.
+//! A task gets its admission before its first attempt and keeps it until its lock is released or lost. The
+//! admission goes to the next task directly after the release. So the next attempt's SETs go out in the same
+//! write as the release. `quorlock_proto::fairness` decides how many times in a row a process may do so while
+//! other processes wait, and when the process enters the wait queue.
 
 mod key_queue;
 
@@ -25,7 +25,8 @@ use quorlock_proto::fairness::{Cohort, NextAction};
 use quorlock_proto::request::Key;
 use quorlock_proto::time::BootTime;
 
-/// The local queues of a client: one for each key that a task of this client holds or wants, or wanted a moment ago.
+/// The local queues of a client: one for each key that a task of this client holds or wants, or wanted a
+/// moment ago.
 pub(super) struct LocalQueue {
     /// The queue of each key. Shared with [`QueueEvents`].
     queues: Arc<Mutex<KeyQueues>>,
@@ -50,11 +51,13 @@ pub(super) struct Admission {
     is_ours: bool,
     /// The pause before the first attempt, in which clients without a wait queue can acquire the lock.
     pub(super) pause: Pause,
-    /// Whether this client had no queue for the key before this admission. Then the first attempt starts at once.
+    /// Whether this client had no queue for the key before this admission. Then the first attempt starts at
+    /// once.
     is_key_new: bool,
 }
 
-/// A task's position in the local queue. Dropping the waiter gives the position up, even at the moment of its admission.
+/// A task's position in the local queue. Dropping the waiter gives the position up, even at the moment of its
+/// admission.
 struct Waiter {
     queue: Arc<LocalQueue>,
     key: Key,
@@ -62,7 +65,8 @@ struct Waiter {
 }
 
 impl LocalQueue {
-    /// Creates a client's local queues, and their listener for the driver. The listener does not keep the driver running.
+    /// Creates a client's local queues, and their listener for the driver. The listener does not keep the
+    /// driver running.
     pub(super) fn new(commands: CommandSender) -> (Arc<Self>, QueueEvents) {
         let queues = Arc::default();
         let state = (Arc::clone(&queues), commands.clone());
@@ -76,8 +80,9 @@ impl LocalQueue {
         self.admit_if_idle(&mut self.lock(), key)
     }
 
-    /// Decides, right before a release, whether the next task here acquires the lock before other processes (local
-    /// hand-off). If so, the release notifies no process, which is recorded for the case that the next task leaves.
+    /// Decides, right before a release, whether the next task here acquires the lock before other processes
+    /// (local hand-off). If so, the release notifies no process, which is recorded for the case that the next
+    /// task leaves.
     pub(super) fn decide_hand_off(&self, key: &Key) -> bool {
         let mut queues = self.lock();
         let Some(queue) = queues.get_mut(key) else { return false };
@@ -137,8 +142,8 @@ impl LocalQueue {
         if let Some(queue) = queues.get_mut(key) {
             let waiting = &mut queue.make_full().waiting;
             if waiting.len() == waiting.capacity() {
-                // Remove tasks that have left before the queue grows: while a lock is held for long, many tasks may
-                // come and go.
+                // Remove tasks that have left before the queue grows: while a lock is held for long, many
+                // tasks may come and go.
                 waiting.retain(|sender| !sender.is_closed());
                 waiting.reserve(waiting.len() + 1);
             }
@@ -170,8 +175,8 @@ fn pass_admission_on(queues: &Mutex<KeyQueues>, commands: &CommandSender, key: &
         let pause = if full.fairness.local_run_since.elapsed(now) < MAX_LOCAL_RUN {
             Duration::ZERO
         } else {
-            // While tasks here hand the key on, the polls of clients without a wait queue never find it free. After
-            // MAX_LOCAL_RUN, pause before the next attempt so that one of their polls can.
+            // While tasks here hand the key on, the polls of clients without a wait queue never find it free.
+            // After MAX_LOCAL_RUN, pause before the next attempt so that one of their polls can.
             FOREIGN_CLIENT_GAP / 2 + FOREIGN_CLIENT_GAP.mul_f64(jitter() as f64 / u64::MAX as f64)
         };
         while let Some(sender) = full.waiting.pop_front() {
@@ -183,8 +188,8 @@ fn pass_admission_on(queues: &Mutex<KeyQueues>, commands: &CommandSender, key: &
             }
         }
     }
-    // No task here waits, so this process leaves the wait queue. If the last release notified no process, the dequeue
-    // notifies the next one, provided that the key is free.
+    // No task here waits, so this process leaves the wait queue. If the last release notified no process, the
+    // dequeue notifies the next one, provided that the key is free.
     let is_notify_deferred = matches!(queue, KeyQueue::Full(full) if full.is_notify_deferred);
     let fairness = queue.fairness();
     if fairness.cohort.on_idle() || is_notify_deferred {
@@ -194,7 +199,8 @@ fn pass_admission_on(queues: &Mutex<KeyQueues>, commands: &CommandSender, key: &
         entry.remove();
         return;
     }
-    // Other processes wait. Keep the cohort, so that a task that comes back soon does not acquire before them.
+    // Other processes wait. Keep the cohort, so that a task that comes back soon does not acquire before
+    // them.
     *queue = KeyQueue::Bare(FairnessState::new(fairness.cohort));
     queue.make_full().idle_since = Some(now.boot());
     if queues.len() >= PRUNE_THRESHOLD && queues.len().is_power_of_two() {
@@ -204,7 +210,8 @@ fn pass_admission_on(queues: &Mutex<KeyQueues>, commands: &CommandSender, key: &
 }
 
 fn lock(queues: &Mutex<KeyQueues>) -> MutexGuard<'_, KeyQueues> {
-    // No code under this mutex panics between two changes, so the queues are consistent even if a task panicked.
+    // No code under this mutex panics between two changes, so the queues are consistent even if a task
+    // panicked.
     queues.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -247,7 +254,8 @@ impl QueueListener for QueueEvents {
 }
 
 impl Admission {
-    /// Reads or updates the key's cohort. The second argument of `update` is the number of tasks that wait here.
+    /// Reads or updates the key's cohort. The second argument of `update` is the number of tasks that wait
+    /// here.
     pub(super) fn cohort<T>(&self, update: impl FnOnce(&mut Cohort, usize) -> T) -> T {
         let mut queues = self.queue.lock();
         match queues.get_mut(&self.key) {
@@ -273,9 +281,9 @@ impl Admission {
         if self.is_key_new { NextAction::Acquire } else { self.cohort(|cohort, _| cohort.next_action()) }
     }
 
-    /// Records that the lock was acquired. If this is the cohort's last acquisition and tasks wait here, also enqueues
-    /// this process behind the other processes. The enqueue comes before the release, which then notifies the first of
-    /// them.
+    /// Records that the lock was acquired. If this is the cohort's last acquisition and tasks wait here, also
+    /// enqueues this process behind the other processes. The enqueue comes before the release, which then
+    /// notifies the first of them.
     pub(super) fn on_acquired(&self) {
         let must_enqueue = {
             let mut queues = self.queue.lock();
@@ -289,7 +297,8 @@ impl Admission {
         };
         if must_enqueue {
             let (id, key) = (self.queue.commands.id(), self.key.clone());
-            // No task needs the reply: the next task waits for a notification, and rechecks the key by its own timer.
+            // No task needs the reply: the next task waits for a notification, and rechecks the key by its
+            // own timer.
             let (reply, _) = oneshot::channel();
             self.queue.commands.send(DriverCommand::Enqueue {
                 id,
@@ -332,7 +341,8 @@ const MAX_LOCAL_RUN: Duration = Duration::from_secs(3);
 const FOREIGN_CLIENT_GAP: Duration = Duration::from_millis(20);
 /// For how long the cohort of an idle key is used again by the next task.
 const IDLE_RETENTION: Duration = Duration::from_secs(1);
-/// At this number of keys, and at each power of two above, queues that have been idle for [`IDLE_RETENTION`] are removed.
+/// At this number of keys, and at each power of two above, queues that have been idle for [`IDLE_RETENTION`]
+/// are removed.
 const PRUNE_THRESHOLD: usize = 64;
 
 #[cfg(test)]

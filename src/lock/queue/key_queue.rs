@@ -1,4 +1,5 @@
-//! One key's local queue: the tasks of this client that wait for the key, and its state towards other processes.
+//! One key's local queue: the tasks of this client that wait for the key, and its state towards other
+//! processes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use quorlock_proto::time::BootTime;
 
 /// One key's local queue. A client may hold thousands of locks, and most have no waiting tasks.
 pub(super) enum KeyQueue {
-    /// Without room for waiting tasks: one task of this client holds the key or contends for it, and no other waits.
+    /// Without room for waiting tasks: one task of this client holds the key or contends for it, and no other
+    /// waits.
     Bare(FairnessState),
     /// With room for waiting tasks, also if none waits now.
     Full(Box<FullQueue>),
@@ -35,7 +37,8 @@ pub(super) struct FullQueue {
     pub(super) waiting: VecDeque<oneshot::Sender<Pause>>,
     /// Wakes the contending task when the cohort has changed.
     pub(super) wakeup: Option<Arc<Notify>>,
-    /// Since when no task here holds or wants the key. Then only the cohort matters, for [`IDLE_RETENTION`](super::IDLE_RETENTION).
+    /// Since when no task here holds or wants the key. Then only the cohort matters, for
+    /// [`IDLE_RETENTION`](super::IDLE_RETENTION).
     pub(super) idle_since: Option<BootTime>,
 }
 

@@ -163,8 +163,8 @@ async fn a_process_is_enqueued_again_before_it_notifies_others() {
     assert_eq!(again.now_or_never().expect("the admission").next(), NextAction::Wait);
 }
 
-/// Tasks arrive, leave at any moment, and pass the admission on. In every case the admission goes to the task that has
-/// waited longest of those still there, and it never gets lost.
+/// Tasks arrive, leave at any moment, and pass the admission on. In every case the admission goes to the task
+/// that has waited longest of those still there, and it never gets lost.
 mod at_random {
     use std::collections::VecDeque;
     use std::future::Future;
