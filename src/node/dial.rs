@@ -40,9 +40,9 @@ pub(crate) struct DialedNode {
 pub(crate) enum DialError {
     /// An operator must fix the node or the configuration first.
     Excluded(ExclusionReason),
-    /// A transient state that the server itself reported.
+    /// The server reported an error that may pass, such as loading its data.
     NotReady(Arc<str>),
-    /// No usable reply came in this step.
+    /// In this step, the connection failed or no reply came.
     NoReply(DialStep, Arc<str>),
 }
 
