@@ -20,7 +20,7 @@ use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::request::{Key, OwnerToken, RequestKind};
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::Vote;
-use larger_fence::{LargerFencesWithKey, verification_delay};
+use larger_fence::{LargerFencesWithKey, proof_delay};
 use release::ReleaseRound;
 use renewal::Renewal;
 
@@ -117,7 +117,7 @@ impl Lease {
             confirmed: attempt.round().granted(),
             next_renewal: match policy.auto_renew {
                 true if !has_larger => start.boot().plus(params.ttl() / 3),
-                true => start.boot().plus(verification_delay(params.ttl())),
+                true => start.boot().plus(proof_delay(params.ttl())),
                 false => BootTime::NEVER,
             },
             rare_state,
