@@ -196,8 +196,8 @@ impl PendingCalls {
         self.calls.insert(id, PendingCall { key, caller: ReplyTo::Enqueuing(node, reply) });
     }
 
-    /// Remembers the key of a wait-queue release, so that `key_of` can name it when the node's reply arrives.
-    /// The entry ends with `Surveyed`; no caller waits for it.
+    /// Remembers the key of a release that goes to a node without the lock's key, for its wait queue. `key_of`
+    /// needs the key when the node's reply arrives. The entry ends with `Surveyed`; no caller waits for it.
     pub(super) fn add_wait_queue_release(&mut self, id: OperationId, key: Key) {
         self.calls.insert(id, PendingCall { key, caller: ReplyTo::Releasing(None) });
     }

@@ -60,7 +60,7 @@ impl Oracle {
     }
 
     /// Extends the exemptions for undetected faults that were active at or after `since`. Since then, a
-    /// client could not read the node's marker, so the fault is detected only `until` later.
+    /// client could not read the node's marker, so it detects the fault only by `until`.
     pub(super) fn prolong_undetected(&mut self, node: usize, since: u64, until: u64) {
         let is_undetected =
             |exemption: &&mut Exemption| exemption.cause.is_undetected() && exemption.until >= since;
@@ -125,8 +125,8 @@ impl Oracle {
         if lost.iter().any(|node| is_undetected(&node)) {
             Some(Cause::RoleChangeUndetected)
         } else {
-            // After the loss and the probation, new fences start above the time. A larger number, which came
-            // from a requested minimum fencing number, is lost forever.
+            // After the loss and the probation, new fences start above the node's clock. A larger number came
+            // from a requested minimum fencing number, and is lost forever.
             let lowest_new_fence_nanos = crate::test_util::node::EPOCH + since + plan.max_ttl_nanos();
             let may_exceed_new_fences = number.is_some_and(|number| {
                 number * NANOS_PER_MICRO + self.max_clock_error_nanos >= lowest_new_fence_nanos
