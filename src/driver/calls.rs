@@ -185,7 +185,6 @@ impl PendingCalls {
         }
     }
 
-    /// Adds the caller of an enqueue on that node.
     pub(super) fn add_enqueue(
         &mut self,
         id: OperationId,
@@ -321,7 +320,6 @@ impl PendingCalls {
         }
     }
 
-    /// Handles an event of a held lock.
     fn on_lease_event(
         &mut self,
         id: OperationId,

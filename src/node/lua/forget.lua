@@ -37,7 +37,7 @@ local number = tonumber(fence)
 if not number or number % 1 ~= 0 or number >= 9007199254740991 then
     number = 0
 end
--- A number ahead of the clock is also stored for all keys (KEYS[4] of acquire_fenced.lua), so its fence is
+-- A number ahead of the clock is also stored for all keys (see acquire_fenced.lua), so its fence is
 -- not kept until the clock reaches it.
 local left = math.ceil(math.min(number - now, 0) / 1000) + ARGV[1]
 if left <= 0 then

@@ -1,5 +1,5 @@
--- Returns the node's marker and the server's incarnation. Writes a new marker if requested. Records the
--- node's clock.
+-- Returns the node's marker and the server's incarnation, and writes a new marker if requested.
+-- Records the node's clock.
 --
 -- KEYS[1]  the node's marker
 -- KEYS[2]  the last recorded time of the node's clock, in microseconds

@@ -1,5 +1,5 @@
--- Renews a holder's key and raises its fence to the holder's number. Rejected on probation. Never shortens
--- the remaining time, never creates the key, never lowers the fence.
+-- Renews a holder's key and raises its fence to the holder's number. Rejected on probation.
+-- Never shortens the remaining time, never creates the key, never lowers the fence.
 --
 -- This script is also the write-back, the second phase of ABD registers (Attiya, Bar-Noy, Dolev 1995): with
 -- ttl 0 it raises only the fence. If the fence is larger than the holder's number, the key is renewed all the
