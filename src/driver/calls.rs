@@ -1,4 +1,4 @@
-//! Pending calls: maps the commands of callers to operations, and results to the callers that wait.
+//! Pending calls: passes commands of callers to the coordinator, and results of operations to their callers.
 
 use std::sync::Arc;
 
@@ -22,57 +22,59 @@ use quorlock_proto::request::Key;
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::{KeyOwner, Vote};
 
-/// The pending calls and held locks of the driver.
+/// The driver's record of operations by id: callers that wait, and held locks.
 pub(super) struct PendingCalls {
     events: Events,
-    /// Callers that wait for a result.
+    /// Running attempts, releases, surveys, enqueues and initializations. A release may have no waiting
+    /// caller.
     calls: ById<PendingCall>,
-    /// Held locks.
+    /// Held locks, and lost ones that are not released yet.
     leases: ById<LeaseEntry>,
-    /// Running renewals, if a caller or a span waits for them.
+    /// Running renewals with a waiting extension or a tracing span.
     renewals: ById<PendingRenewal>,
     shutdown: Option<ShutdownState>,
     yield_policy: YieldPolicy,
 }
 
-/// A caller that waits for one operation.
+/// An operation with a key, and where its result goes.
 struct PendingCall {
     key: Key,
     caller: ReplyTo,
 }
 
-/// What a caller waits for, and where its reply goes.
+/// The kind of an operation, and where its result goes.
 enum ReplyTo {
     /// An attempt.
     Acquiring(oneshot::Sender<Result<Arc<SharedLease>, AttemptFailure>>),
-    /// A release. Without a sender, its caller does not wait.
+    /// A release; `None` if no caller waits for it.
     Releasing(Option<oneshot::Sender<Vec<Vote>>>),
     /// A survey of a key.
     Surveying(oneshot::Sender<SurveyResult>),
-    /// A position in the wait queue of that node.
+    /// An enqueue on that node.
     Enqueuing(NodeId, oneshot::Sender<Vote>),
     /// The initialization of a lock cluster.
     Initializing(oneshot::Sender<InitResult>),
 }
 
-/// A held lock. There may be thousands, so an entry is one pointer.
+/// A held or lost lock. There may be thousands, so an entry is one pointer.
 struct LeaseEntry(Arc<SharedLease>);
 
 impl Drop for LeaseEntry {
-    /// A driver that has ended renews nothing, so its leases are marked as lost.
+    /// Marks the lock as lost, because nothing renews it without this entry. Does nothing to a released lock.
     fn drop(&mut self) {
         self.0.mark_lost();
     }
 }
 
-/// A running renewal: the callers that wait for it, and its span.
+/// A running renewal: the extensions that wait for its outcome, and its tracing span.
 struct PendingRenewal {
     extending: Vec<oneshot::Sender<ExtendOutcome>>,
     span: Span,
 }
 
 impl PendingRenewal {
-    /// Replies to every extension. Returns the span of the renewal.
+    /// Sends the outcome to every waiting extension, and returns the span. `outcome` makes one value per
+    /// extension, because most renewals have none, and an outcome may own the nodes' votes.
     fn end(self, outcome: impl Fn() -> ExtendOutcome) -> Span {
         for reply in self.extending {
             let _ = reply.send(outcome());
@@ -105,12 +107,12 @@ impl PendingCalls {
         }
     }
 
-    /// Whether the driver should let the callers run first.
-    pub(super) fn should_yield_to_callers(&mut self, boot_nanos: u64) -> bool {
-        self.yield_policy.should_yield(self.calls.len(), boot_nanos)
+    /// Decides whether the driver yields first, so that the callers can send their next commands.
+    pub(super) fn decide_yield(&mut self, boot_nanos: u64) -> bool {
+        self.yield_policy.decide_yield(self.calls.len(), boot_nanos)
     }
 
-    /// The key of an operation.
+    /// The key of a pending call or a held lock.
     pub(super) fn key_of(&self, id: OperationId) -> Option<&Key> {
         let key = self.calls.get(&id).map(|call| &call.key);
         key.or_else(|| self.leases.get(&id).map(|lease| lease.0.key()))
@@ -123,7 +125,7 @@ impl PendingCalls {
         now: DualTimestamp,
     ) {
         match command {
-            // During a shutdown, reject new work by dropping its reply: the caller gets `Closed`.
+            // During a shutdown, drop the reply of new work: its caller gets `Closed`.
             DriverCommand::Acquire { .. }
             | DriverCommand::Survey { .. }
             | DriverCommand::Initialize { .. }
@@ -153,7 +155,7 @@ impl PendingCalls {
                     let key = lease.0.key().clone();
                     self.calls.insert(id, PendingCall { key, caller: ReplyTo::Releasing(reply) });
                     if hands_off_locally {
-                        coordinator.release_to_next(id, now);
+                        coordinator.release_to_local_task(id, now);
                     } else {
                         coordinator.release(id, now);
                     }
@@ -164,11 +166,13 @@ impl PendingCalls {
                 coordinator.survey(id, kind, key, now);
             }
             DriverCommand::Initialize { id, is_forced, reply } => {
+                // The lock cluster is initialized, not a key, so the key is empty.
                 self.calls
                     .insert(id, PendingCall { key: Key::new(""), caller: ReplyTo::Initializing(reply) });
                 coordinator.initialize(id, ClusterId::new(entropy::nonce()), is_forced, now);
             }
-            // These commands need the links, and the driver has handled them before.
+            // `Driver::handle_commands` handles these itself, because they need the links. They never get
+            // here.
             DriverCommand::Enqueue { .. }
             | DriverCommand::NotifyNext { .. }
             | DriverCommand::Dequeue { .. } => {}
@@ -191,13 +195,14 @@ impl PendingCalls {
         self.calls.insert(id, PendingCall { key, caller: ReplyTo::Enqueuing(node, reply) });
     }
 
-    /// Records a release without a caller. Its reply shows whether other processes wait for the key.
-    pub(super) fn add_release_without_caller(&mut self, id: OperationId, key: Key) {
+    /// Remembers the key of a release that goes to a node without the lock's key, for its wait queue. `key_of`
+    /// needs the key when the node's reply arrives. The entry ends with `Surveyed`; no caller waits for it.
+    pub(super) fn add_wait_queue_release(&mut self, id: OperationId, key: Key) {
         self.calls.insert(id, PendingCall { key, caller: ReplyTo::Releasing(None) });
     }
 
-    /// Starts a shutdown: rejects new work. It ends when all operations and pending releases are done, or at
-    /// the deadline. A second call can only bring the deadline forward.
+    /// Starts a shutdown, which rejects new work and cancels all attempts. It ends when no operation and no
+    /// pending release is left, or at the deadline. A second call can only bring the deadline forward.
     pub(super) fn begin_shutdown(
         &mut self,
         deadline: DualTimestamp,
@@ -209,11 +214,11 @@ impl PendingCalls {
             return;
         }
         self.shutdown = Some(ShutdownState { deadline, replies: Vec::new() });
-        let waiting: Vec<OperationId> = (self.calls.iter())
+        let attempts: Vec<OperationId> = (self.calls.iter())
             .filter(|(_, call)| matches!(call.caller, ReplyTo::Acquiring(_)))
             .map(|(id, _)| *id)
             .collect();
-        for id in waiting {
+        for id in attempts {
             self.cancel(id, coordinator, now);
         }
     }
@@ -232,7 +237,7 @@ impl PendingCalls {
 
     /// Ends the shutdown: marks the remaining locks as lost and reports what was not released.
     pub(super) fn finish_shutdown(self, coordinator: &Coordinator) {
-        // Skip locks that were already released, even if their release came too late.
+        // `mark_lost` returns false for locks that were released or lost before; their end was reported then.
         for LeaseEntry(lease) in self.leases.values().filter(|lease| lease.0.mark_lost()) {
             self.events.emit(&Event::Lost { key: lease.key().as_str(), reason: LossReason::ClientClosed });
         }
@@ -246,7 +251,8 @@ impl PendingCalls {
         }
     }
 
-    pub(super) fn notify(
+    /// Handles an event of an operation: sends the result to the caller and emits the public event.
+    pub(super) fn on_operation_event(
         &mut self,
         id: OperationId,
         event: OperationEvent,
@@ -255,10 +261,10 @@ impl PendingCalls {
     ) {
         match event {
             OperationEvent::Surveyed(votes) => self.on_survey_done(id, votes, coordinator),
-            OperationEvent::Initialized(declared) => {
+            OperationEvent::Initialized(result) => {
                 let Some(call) = self.calls.remove(&id) else { return };
                 if let ReplyTo::Initializing(reply) = call.caller {
-                    let _ = reply.send(declared);
+                    let _ = reply.send(result);
                 }
             }
             OperationEvent::Failed(failure) => {
@@ -309,12 +315,12 @@ impl PendingCalls {
             | OperationEvent::Renewed(_)
             | OperationEvent::RenewalFailed(_)
             | OperationEvent::Lost(_) => {
-                self.notify_holder(id, event, coordinator, now);
+                self.on_lease_event(id, event, coordinator, now);
             }
         }
     }
 
-    fn notify_holder(
+    fn on_lease_event(
         &mut self,
         id: OperationId,
         event: OperationEvent,
@@ -358,16 +364,16 @@ impl PendingCalls {
             | OperationEvent::Initialized(_) => {}
         }
         if lease.is_lost() {
-            // The guard's own check saw the deadline pass before the replies came. The loss is final: nothing
-            // restores the lock.
+            // The lease is lost: the guard saw the deadline pass before these replies, or the coordinator
+            // just reported the loss. In the second case this does nothing.
             coordinator.expire(id, now);
         }
     }
 
+    /// Sends the result of a survey to its caller. An enqueue is a survey of one node.
     fn on_survey_done(&mut self, id: OperationId, votes: Vec<Vote>, coordinator: &Coordinator) {
         let Some(PendingCall { key, caller }) = self.calls.remove(&id) else { return };
         if let ReplyTo::Enqueuing(node, reply) = caller {
-            // The caller may have left.
             let _ = reply.send(votes[node.index()].clone());
             return;
         }
@@ -378,12 +384,13 @@ impl PendingCalls {
             },
             _ => false,
         };
-        let ours = votes.iter().map(is_ours).collect();
+        let is_ours_per_node = votes.iter().map(is_ours).collect();
         if let ReplyTo::Surveying(reply) = caller {
-            let _ = reply.send(SurveyResult { votes, ours });
+            let _ = reply.send(SurveyResult { votes, is_ours_per_node });
         }
     }
 
+    /// Ends an operation without a result, and releases what it acquired.
     fn cancel(&mut self, id: OperationId, coordinator: &mut Coordinator, now: DualTimestamp) {
         self.calls.remove(&id);
         self.leases.remove(&id);

@@ -17,7 +17,10 @@ use quorlock_proto::request::{Key, LockSpec, RequestKind};
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::Vote;
 
-/// A command. A reply is sent exactly once; a dropped reply means that the driver has ended.
+/// A command. At most one reply is sent to each.
+///
+/// The driver drops the reply if it has ended or shuts down, at the release of an unknown lock, and at an
+/// enqueue for which no node keeps wait queues.
 pub(crate) enum DriverCommand {
     Acquire {
         id: OperationId,
@@ -25,7 +28,7 @@ pub(crate) enum DriverCommand {
         policy: RenewalPolicy,
         reply: oneshot::Sender<Result<Arc<SharedLease>, AttemptFailure>>,
     },
-    /// The caller of this attempt is gone. Harmless if the attempt has already ended.
+    /// End the attempt or lock of this id, because its caller is gone. Does nothing if it has already ended.
     Cancel(OperationId),
     Extend {
         id: OperationId,
@@ -34,7 +37,7 @@ pub(crate) enum DriverCommand {
     },
     Release {
         id: OperationId,
-        /// Whether the next waiter of this process acquires before other processes (local hand-off).
+        /// Whether the next task of this process acquires before other processes (local hand-off).
         hands_off_locally: bool,
         reply: Option<oneshot::Sender<Vec<Vote>>>,
     },
@@ -50,20 +53,22 @@ pub(crate) enum DriverCommand {
         is_forced: bool,
         reply: oneshot::Sender<InitResult>,
     },
-    /// Enqueue for a key, after so long a wait; on the second node if the first is unreachable. The reply is
-    /// dropped where no node keeps wait queues.
+    /// Enter the wait queue of a key.
     Enqueue {
         id: OperationId,
         key: Key,
+        /// For how long the caller has waited already.
         waited: Duration,
+        /// Whether to enqueue on the second node of the ranking, because the first one's reports proved
+        /// wrong.
         is_on_second: bool,
         reply: oneshot::Sender<Vote>,
     },
-    /// Notify the first waiter for a key that was freed, which may be this process.
+    /// Notify the first process that waits for a key that was freed. It may be this process.
     NotifyNext {
         key: Key,
     },
-    /// Leave the wait queue.
+    /// Leave the wait queue of a key.
     Dequeue {
         key: Key,
     },
@@ -76,21 +81,28 @@ pub(crate) enum DriverCommand {
 /// A change in a wait queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueueEvent<'a> {
-    /// This process is the next.
-    Notified { key: &'a Key, has_others: bool, was_found_free: bool },
-    /// A release of this client found another waiting process.
+    /// This process was notified: it is the first that waits for the key.
+    Notified {
+        key: &'a Key,
+        /// Whether other processes wait for the key too.
+        has_others: bool,
+        /// Whether a waiter found the key free and caused the notification, not a release.
+        is_from_waiter: bool,
+    },
+    /// The reply to a release of this client reported another waiting process.
     HasOtherWaiters(&'a Key),
-    /// A node is disconnected, and its wait queues are lost.
-    QueueLost,
+    /// A node is disconnected or excluded. This process can no longer rely on the wait queues there.
+    WaitQueuesLost,
 }
 
 /// Receives the events of wait queues.
 pub(crate) trait QueueListener: Send {
-    /// False if no task of this process wants the key any more.
+    /// Handles an event. Returns false only for a notification of a key that no task of this process wants
+    /// any more.
     fn on_event(&self, event: QueueEvent<'_>) -> bool;
 
-    /// Ends all waits: returns every key that may be enqueued.
-    fn drain(&self) -> Vec<Key>;
+    /// Ends all waits. Returns the keys for which this process may be enqueued.
+    fn end_waits(&self) -> Vec<Key>;
 }
 
 /// The outcome of an extension.
@@ -100,10 +112,11 @@ pub(crate) enum ExtendOutcome {
     Lost,
 }
 
-/// The replies to a survey, and which of the owners are this client's.
+/// The replies to a survey.
 pub(crate) struct SurveyResult {
     pub(crate) votes: Vec<Vote>,
-    pub(crate) ours: Vec<bool>,
+    /// For each node, whether the key's owner there is this client.
+    pub(crate) is_ours_per_node: Vec<bool>,
 }
 
 /// What a shutdown did not finish.

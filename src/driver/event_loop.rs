@@ -136,7 +136,7 @@ impl Driver {
             return Poll::Pending;
         }
         self.ready.wake(cx.waker());
-        if self.calls.should_yield_to_callers(now) {
+        if self.calls.decide_yield(now) {
             // A task that wakes itself is scheduled behind the ready tasks.
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -279,7 +279,7 @@ impl Driver {
                     self.read_marker(node, write.as_ref(), as_text);
                 }
                 Action::VotingStatus(node, voting_status) => {
-                    self.set_voting_status(node, &voting_status, now);
+                    self.on_voting_status(node, &voting_status, now);
                 }
                 Action::ClockAnomaly(node, anomaly) => self.on_clock_anomaly(node, anomaly),
                 Action::Redial(node) => self.disconnect(node, "did not reply for too long".into(), now),
@@ -288,7 +288,7 @@ impl Driver {
                         // The caller reads the node status next, to report which nodes were in the way.
                         self.publish_status();
                     }
-                    self.calls.notify(id, event, &mut self.coordinator, now);
+                    self.calls.on_operation_event(id, event, &mut self.coordinator, now);
                 }
             }
         }

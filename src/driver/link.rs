@@ -121,7 +121,7 @@ impl Link {
                     Some(LinkEvent::Dialed(Box::new(ready.server_info)))
                 }
                 Poll::Ready(Ok(Err(error))) => Some(LinkEvent::DialFailed(error)),
-                Poll::Ready(Err(_)) => Some(LinkEvent::DialFailed(DialError::Failed(
+                Poll::Ready(Err(_)) => Some(LinkEvent::DialFailed(DialError::NotReady(
                     "the dial was ended with its runtime".into(),
                 ))),
                 Poll::Pending => None,
@@ -169,7 +169,7 @@ impl Link {
         self.status.is_returning = false;
         // A fenced client gets the node's voting status in the same poll.
         self.status.state = if info.marker.is_some() { NodeState::Unverified(None) } else { NodeState::Up };
-        self.status.server = info.server();
+        self.status.server = info.product();
         self.node_weight_seed = fairness::node_weight_seed(&info.run_id);
         self.status.run_id.clone_from(&info.run_id);
         self.status.round_trip = Some(info.round_trip);

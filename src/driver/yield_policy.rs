@@ -25,7 +25,7 @@ impl YieldPolicy {
 
     /// Whether to yield to the ready tasks, given the number of callers that wait for a reply. Never twice in
     /// a row.
-    pub(super) fn should_yield(&mut self, waiting: usize, boot_nanos: u64) -> bool {
+    pub(super) fn decide_yield(&mut self, waiting: usize, boot_nanos: u64) -> bool {
         if let Some(since) = self.yielding_since.take() {
             // If the last yield took 1 ms or more, other tasks keep the runtime busy: do not yield for the
             // next 20 ms.
@@ -51,26 +51,26 @@ mod tests {
     #[test]
     fn it_yields_once_with_several_callers_and_never_with_one() {
         let mut policy = YieldPolicy::default();
-        assert!(!policy.should_yield(0, 0));
-        assert!(!policy.should_yield(1, 1), "a single caller causes no yield");
+        assert!(!policy.decide_yield(0, 0));
+        assert!(!policy.decide_yield(1, 1), "a single caller causes no yield");
         policy.on_reply_sent();
-        assert!(!policy.should_yield(0, 2), "a single caller that got a reply is still alone");
+        assert!(!policy.decide_yield(0, 2), "a single caller that got a reply is still alone");
 
-        assert!(policy.should_yield(2, 3));
-        assert!(!policy.should_yield(2, 4), "not twice in a row");
+        assert!(policy.decide_yield(2, 3));
+        assert!(!policy.decide_yield(2, 4), "not twice in a row");
         policy.on_reply_sent();
         policy.on_reply_sent();
-        assert!(policy.should_yield(0, 5), "both may be back in a moment");
-        assert!(!policy.should_yield(0, 6));
-        assert!(!policy.should_yield(0, 7), "they did not come back");
+        assert!(policy.decide_yield(0, 5), "both may be back in a moment");
+        assert!(!policy.decide_yield(0, 6));
+        assert!(!policy.decide_yield(0, 7), "they did not come back");
     }
 
     #[test]
     fn after_a_slow_yield_it_does_not_yield_for_a_while() {
         let mut policy = YieldPolicy::default();
-        assert!(policy.should_yield(2, 0));
-        assert!(!policy.should_yield(2, SLOW_YIELD_NANOS));
-        assert!(!policy.should_yield(2, SLOW_YIELD_NANOS + NO_YIELD_NANOS - 1));
-        assert!(policy.should_yield(2, SLOW_YIELD_NANOS + NO_YIELD_NANOS));
+        assert!(policy.decide_yield(2, 0));
+        assert!(!policy.decide_yield(2, SLOW_YIELD_NANOS));
+        assert!(!policy.decide_yield(2, SLOW_YIELD_NANOS + NO_YIELD_NANOS - 1));
+        assert!(policy.decide_yield(2, SLOW_YIELD_NANOS + NO_YIELD_NANOS));
     }
 }

@@ -34,7 +34,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
         // Connecting counts as waiting. Even the shortest wait allows for one dial of each node.
         client.wait_until_ready().await;
         let admission = admission(client, &spec, limit).await?;
-        limit.pause(admission.delay).await;
+        limit.pause(admission.pause).await;
         let mut queue_wait = QueueWait::new(client, &spec, &admission, limit);
         let mut next = Some(admission.next());
         let mut failures = 0;
@@ -45,7 +45,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             };
             let decision = queue_wait.trust.on_wait_ended(wait_result == WaitResult::Free);
             if decision == TrustDecision::EnqueueOnOtherNode && !limit.is_over() {
-                admission.cohort(|cohort, _| cohort.on_false_notification());
+                admission.cohort(|cohort, _| cohort.on_free_reports_distrusted());
                 next = Some(NextAction::Enqueue);
                 continue;
             }
@@ -69,7 +69,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 }
                 Err(failure) => failure,
             };
-            let was_notified = admission.cohort(|cohort, _| cohort.on_attempt_failed());
+            let was_at_head = admission.cohort(|cohort, _| cohort.on_attempt_failed());
             let retry_after = match failure.reason {
                 FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
                     retry_after
@@ -78,7 +78,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 FailureReason::NodesExcluded => break failure,
             };
             queue_wait.on_attempt_failed(
-                FailedAttempt { votes_may_be_split: failure.votes_may_be_split(), was_notified },
+                FailedAttempt { votes_may_be_split: failure.votes_may_be_split(), was_at_head },
                 retry_after,
             );
             if limit.is_over() {
@@ -116,7 +116,7 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
     .await
 }
 
-/// A contender that waits in the wait queue, in which processes wait for one key.
+/// The wait of a contending task in the key's wait queue.
 struct QueueWait<'a> {
     client: &'a Redlock,
     spec: &'a LockSpec,
@@ -127,16 +127,16 @@ struct QueueWait<'a> {
     retry_after: Option<Duration>,
     /// From this time on, try to acquire even if the wait queue's node reports that the lock is held.
     distrust_at: DualTimestamp,
-    /// Whether the reports of the wait queue's node are trusted.
+    /// How far the reports of the wait queue's node are trusted.
     trust: QueueNodeTrust,
 }
 
 /// The reason why a wait ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WaitResult {
-    /// This process was notified.
+    /// A release notified this process.
     Notified,
-    /// The lock is free, or no node has reported a holder yet.
+    /// A waiter found the key free, this one or another; or the task did not have to wait.
     Free,
     /// The wait queue's node reports that the lock is held, and for long no other node has confirmed it.
     Distrusted,
@@ -196,10 +196,10 @@ impl<'a> QueueWait<'a> {
             }
             let distrust_in = self.distrust_at.since(now());
             let is_quiet = self.limit.wait_for_wakeup(&wakeup, wait_limit.min(distrust_in)).await.is_err();
-            let (after, was_found) = self
+            let (after, is_from_waiter) = self
                 .admission
-                .cohort(|cohort, _| (cohort.next_action_while_contended(), cohort.was_found_free()));
-            wait_result = if was_found { WaitResult::Free } else { WaitResult::Notified };
+                .cohort(|cohort, _| (cohort.next_action_while_contended(), cohort.was_notified_by_waiter()));
+            wait_result = if is_from_waiter { WaitResult::Free } else { WaitResult::Notified };
             next = match after {
                 // A single node may be wrong. It can delay an attempt, but not prevent it.
                 NextAction::Wait if is_quiet && now().is_due(self.distrust_at) => {
@@ -366,5 +366,5 @@ fn acquire_error(client: &Redlock, spec: &LockSpec, failure: AttemptFailure) -> 
     }
 }
 
-/// How often a caller that tries once retries if the votes may be split.
+/// How many times a caller that tries once retries if the votes may be split.
 const MAX_SPLIT_RETRIES: u32 = 2;

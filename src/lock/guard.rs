@@ -190,7 +190,7 @@ impl Guard {
         // The admission of a lost lock already belongs to another task here, which may be waiting for a
         // notification.
         let Some(has_admission) = lease.mark_released() else { return };
-        let hands_off_locally = has_admission && self.client.shared.queue.hands_off_locally(lease.key());
+        let hands_off_locally = has_admission && self.client.shared.queue.decide_hand_off(lease.key());
         self.client.shared.commands.send(DriverCommand::Release { id: self.id, hands_off_locally, reply });
         lease.return_admission();
     }

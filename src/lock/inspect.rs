@@ -95,7 +95,8 @@ impl Redlock {
     /// Only for an invalid name, a closed client, or a driver that does not run. For nodes that do not reply within the
     /// reply timeout, the result says so.
     pub async fn inspect(&self, name: impl AsRef<str>) -> Result<Inspection, InspectError> {
-        let SurveyResult { votes, ours } = self.survey(RequestKind::Inspect, name.as_ref()).await?;
+        let SurveyResult { votes, is_ours_per_node: ours } =
+            self.survey(RequestKind::Inspect, name.as_ref()).await?;
         // Read this after the replies: a node that was found to have lost data in the meantime must not count.
         let voting: Vec<bool> = self.shared.status.borrow().iter().map(NodeStatus::is_voting).collect();
         let inspections = self.shared.names.iter().map(ToString::to_string).zip(votes).zip(ours).zip(voting);

@@ -1,10 +1,12 @@
-//! The local queue: tasks of one client wait for a key, first come, first served. One contender per key and process
-//! talks to the nodes; the wait queue orders the processes.
+//! The local queue: tasks of one client wait for a key, first come, first served.
 //!
-//! A task gets its admission before the first attempt and keeps it until the lock is released or lost. The admission is
-//! passed on directly after the release. Thus the next attempt's SETs go out in the same write as the release, without
-//! a pause. `quorlock_proto::fairness` decides how often a process may do that while others wait, and when it enqueues
-//! in the wait queue.
+//! Only one task per client and key contends for the lock. The wait queue on the nodes orders the clients;
+//! there each client is one *process*.
+//!
+//! A task gets its admission before its first attempt and keeps it until its lock is released or lost. The
+//! admission goes to the next task directly after the release. So the next attempt's SETs go out in the same
+//! write as the release. `quorlock_proto::fairness` decides how many times in a row a process may do so while
+//! other processes wait, and when the process enters the wait queue.
 
 mod key_queue;
 
@@ -18,49 +20,53 @@ use tokio::sync::{Notify, oneshot};
 use crate::driver::{
     AdmissionReturn, CommandSender, DriverCommand, QueueEvent, QueueListener, SharedLease, jitter, now,
 };
-use key_queue::{KeyQueue, QueueHead};
+use key_queue::{FairnessState, KeyQueue};
 use quorlock_proto::fairness::{Cohort, NextAction};
 use quorlock_proto::request::Key;
 use quorlock_proto::time::BootTime;
 
-/// The queues of waiting tasks, one for each key that a task of this client holds or wants.
+/// The local queues of a client: one for each key that a task of this client holds or wants, or wanted a
+/// moment ago.
 pub(super) struct LocalQueue {
-    /// Shared with [`QueueEvents`].
+    /// The queue of each key. Shared with [`QueueEvents`].
     queues: Arc<Mutex<KeyQueues>>,
     commands: CommandSender,
-    /// Given to leases that own an admission.
+    /// Passes an admission on when the lease that owns it ends.
     admission_return: Arc<AdmissionReturn>,
 }
 
 type KeyQueues = HashMap<Key, KeyQueue>;
 
-/// Passes the driver's queue events to the local queue.
+/// Receives the driver's events of wait queues and records them in the local queues.
 pub(super) struct QueueEvents(Arc<Mutex<KeyQueues>>);
 
-/// How long a task must wait before it uses its admission.
-type Delay = Duration;
+/// How long an admitted task pauses before its first attempt.
+type Pause = Duration;
 
-/// A task's right to contend for a key. Dropping it passes it on to the next task.
+/// A task's right to contend for a key. Dropping the admission passes it on to the next task.
 pub(super) struct Admission {
     queue: Arc<LocalQueue>,
     key: Key,
-    /// False once a lease has taken the admission over.
+    /// Whether dropping this value passes the admission on; false once a lease owns the admission.
     is_ours: bool,
-    /// How long to wait before the first attempt, so that clients without a wait queue can acquire it.
-    pub(super) delay: Delay,
-    /// Whether nothing was known of the key when this admission was given, so that the first attempt can start at once.
-    is_fresh: bool,
+    /// The pause before the first attempt, in which clients without a wait queue can acquire the lock.
+    pub(super) pause: Pause,
+    /// Whether this client had no queue for the key before this admission. Then the first attempt starts at
+    /// once.
+    is_key_new: bool,
 }
 
-/// A task's position in the local queue. Dropping it gives the position up, even at the moment of its admission.
+/// A task's position in the local queue. Dropping the waiter gives the position up, even at the moment of its
+/// admission.
 struct Waiter {
     queue: Arc<LocalQueue>,
     key: Key,
-    admitted: oneshot::Receiver<Delay>,
+    receiver: oneshot::Receiver<Pause>,
 }
 
 impl LocalQueue {
-    /// Creates the queue and its listener for the driver. The listener does not keep the driver from ending.
+    /// Creates a client's local queues, and their listener for the driver. The listener does not keep the
+    /// driver running.
     pub(super) fn new(commands: CommandSender) -> (Arc<Self>, QueueEvents) {
         let queues = Arc::default();
         let state = (Arc::clone(&queues), commands.clone());
@@ -74,77 +80,80 @@ impl LocalQueue {
         self.admit_if_idle(&mut self.lock(), key)
     }
 
-    /// Whether the next task here takes the key before other processes do. If so, a release now does not notify them.
-    pub(super) fn hands_off_locally(&self, key: &Key) -> bool {
+    /// Decides, right before a release, whether the next task here acquires the lock before other processes
+    /// (local hand-off). If so, the release notifies no process, which is recorded for the case that the next
+    /// task leaves.
+    pub(super) fn decide_hand_off(&self, key: &Key) -> bool {
         let mut queues = self.lock();
         let Some(queue) = queues.get_mut(key) else { return false };
-        let KeyQueue::Contended(contended) = queue else { return false };
-        let has_waiter = contended.waiting.iter().any(|admit| !admit.is_closed());
-        contended.is_notify_deferred =
-            contended.head.cohort.next_action() == NextAction::Acquire && has_waiter;
-        contended.is_notify_deferred
+        let KeyQueue::Full(full) = queue else { return false };
+        let has_waiter = full.waiting.iter().any(|sender| !sender.is_closed());
+        full.is_notify_deferred = full.fairness.cohort.next_action() == NextAction::Acquire && has_waiter;
+        full.is_notify_deferred
     }
 
-    /// Waits for the admission, after all tasks that came before.
+    /// Waits for an admission, behind all tasks that came earlier.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future gives up the position in the queue. No admission is lost.
     pub(super) async fn admit(self: &Arc<Self>, key: &Key) -> Admission {
         loop {
-            let mut waiter = match self.enqueue(key) {
+            let mut waiter = match self.join(key) {
                 Ok(admission) => return admission,
                 Err(waiter) => waiter,
             };
-            if let Ok(pause) = (&mut waiter.admitted).await {
+            if let Ok(pause) = (&mut waiter.receiver).await {
                 return self.admission_of(key, pause);
             }
         }
     }
 
+    /// Admits the task if no other task here holds or wants the key.
     fn admit_if_idle(self: &Arc<Self>, queues: &mut KeyQueues, key: &Key) -> Option<Admission> {
-        let is_fresh = match queues.entry(key.clone()) {
+        let is_key_new = match queues.entry(key.clone()) {
             Entry::Occupied(mut queue) => {
-                let KeyQueue::Contended(contended) = queue.get_mut() else { return None };
-                let idle_since = contended.idle_since.take()?;
+                let KeyQueue::Full(full) = queue.get_mut() else { return None };
+                let idle_since = full.idle_since.take()?;
                 let now = now();
                 if idle_since.elapsed(now) >= IDLE_RETENTION {
-                    contended.head.cohort = Cohort::default();
+                    full.fairness.cohort = Cohort::default();
                 }
-                contended.head.local_run_since = now.boot();
+                full.fairness.local_run_since = now.boot();
                 false
             }
             Entry::Vacant(entry) => {
-                entry.insert(KeyQueue::Uncontended(QueueHead::new(Cohort::default())));
+                entry.insert(KeyQueue::Bare(FairnessState::new(Cohort::default())));
                 true
             }
         };
         let mut admission = self.admission_of(key, Duration::ZERO);
-        admission.is_fresh = is_fresh;
+        admission.is_key_new = is_key_new;
         Some(admission)
     }
 
-    fn enqueue(self: &Arc<Self>, key: &Key) -> Result<Admission, Waiter> {
+    /// Joins the local queue, or returns an admission if no other task here holds or wants the key.
+    fn join(self: &Arc<Self>, key: &Key) -> Result<Admission, Waiter> {
         let mut queues = self.lock();
         if let Some(admission) = self.admit_if_idle(&mut queues, key) {
             return Ok(admission);
         }
-        let (admit, admitted) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         if let Some(queue) = queues.get_mut(key) {
-            let waiting = &mut queue.contended().waiting;
+            let waiting = &mut queue.make_full().waiting;
             if waiting.len() == waiting.capacity() {
-                // Remove tasks that have left before the queue grows: while a lock is held for long, many tasks may
-                // come and go.
-                waiting.retain(|admit| !admit.is_closed());
+                // Remove tasks that have left before the queue grows: while a lock is held for long, many
+                // tasks may come and go.
+                waiting.retain(|sender| !sender.is_closed());
                 waiting.reserve(waiting.len() + 1);
             }
-            waiting.push_back(admit);
+            waiting.push_back(sender);
         }
-        Err(Waiter { queue: Arc::clone(self), key: key.clone(), admitted })
+        Err(Waiter { queue: Arc::clone(self), key: key.clone(), receiver })
     }
 
-    fn admission_of(self: &Arc<Self>, key: &Key, pause: Delay) -> Admission {
-        Admission { queue: Arc::clone(self), key: key.clone(), is_ours: true, delay: pause, is_fresh: false }
+    fn admission_of(self: &Arc<Self>, key: &Key, pause: Pause) -> Admission {
+        Admission { queue: Arc::clone(self), key: key.clone(), is_ours: true, pause, is_key_new: false }
     }
 
     fn release_admission(&self, key: &Key) {
@@ -162,44 +171,47 @@ fn pass_admission_on(queues: &Mutex<KeyQueues>, commands: &CommandSender, key: &
     let Entry::Occupied(mut entry) = queues.entry(key.clone()) else { return };
     let queue = entry.get_mut();
     let now = now();
-    if let KeyQueue::Contended(contended) = queue {
-        let pause = if contended.head.local_run_since.elapsed(now) < MAX_LOCAL_RUN {
+    if let KeyQueue::Full(full) = queue {
+        let pause = if full.fairness.local_run_since.elapsed(now) < MAX_LOCAL_RUN {
             Duration::ZERO
         } else {
-            // While the key is handed on inside this client, it never looks free to clients without a wait queue. From
-            // time to time, pause for a moment so that their polls find it free.
+            // While tasks here hand the key on, the polls of clients without a wait queue never find it free.
+            // After MAX_LOCAL_RUN, pause before the next attempt so that one of their polls can.
             FOREIGN_CLIENT_GAP / 2 + FOREIGN_CLIENT_GAP.mul_f64(jitter() as f64 / u64::MAX as f64)
         };
-        while let Some(admit) = contended.waiting.pop_front() {
-            if admit.send(pause).is_ok() {
+        while let Some(sender) = full.waiting.pop_front() {
+            if sender.send(pause).is_ok() {
                 if !pause.is_zero() {
-                    contended.head.local_run_since = now.boot().plus(pause);
+                    full.fairness.local_run_since = now.boot().plus(pause);
                 }
                 return;
             }
         }
     }
-    // The dequeue notifies the next process, if none was notified and the key is free.
-    let is_notify_deferred = matches!(queue, KeyQueue::Contended(contended) if contended.is_notify_deferred);
-    let head = queue.head();
-    if head.cohort.on_idle() || is_notify_deferred {
+    // No task here waits, so this process leaves the wait queue. If the last release notified no process, the
+    // dequeue notifies the next one, provided that the key is free.
+    let is_notify_deferred = matches!(queue, KeyQueue::Full(full) if full.is_notify_deferred);
+    let fairness = queue.fairness();
+    if fairness.cohort.on_idle() || is_notify_deferred {
         commands.send(DriverCommand::Dequeue { key: key.clone() });
     }
-    if !head.cohort.has_other_waiters() {
+    if !fairness.cohort.has_other_waiters() {
         entry.remove();
         return;
     }
-    // Keep the cohort, so that a task that returns at once does not go before processes that already wait.
-    *queue = KeyQueue::Uncontended(QueueHead::new(head.cohort));
-    queue.contended().idle_since = Some(now.boot());
+    // Other processes wait. Keep the cohort, so that a task that comes back soon does not acquire before
+    // them.
+    *queue = KeyQueue::Bare(FairnessState::new(fairness.cohort));
+    queue.make_full().idle_since = Some(now.boot());
     if queues.len() >= PRUNE_THRESHOLD && queues.len().is_power_of_two() {
-        let is_fresh = |idle_since: BootTime| idle_since.elapsed(now) < IDLE_RETENTION;
-        queues.retain(|_, queue| queue.idle_since().is_none_or(is_fresh));
+        let is_recent = |idle_since: BootTime| idle_since.elapsed(now) < IDLE_RETENTION;
+        queues.retain(|_, queue| queue.idle_since().is_none_or(is_recent));
     }
 }
 
 fn lock(queues: &Mutex<KeyQueues>) -> MutexGuard<'_, KeyQueues> {
-    // No code under this lock can panic half-way, so the queues are consistent even if a task panicked.
+    // No code under this mutex panics between two changes, so the queues are consistent even if a task
+    // panicked.
     queues.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -207,23 +219,23 @@ impl QueueListener for QueueEvents {
     fn on_event(&self, event: QueueEvent<'_>) -> bool {
         let mut queues = lock(&self.0);
         match event {
-            QueueEvent::Notified { key, has_others, was_found_free } => match queues.get_mut(key) {
+            QueueEvent::Notified { key, has_others, is_from_waiter } => match queues.get_mut(key) {
                 Some(queue) if queue.idle_since().is_none() => {
-                    let waiting = queue.waiting();
-                    queue.head().cohort.on_notified(has_others, was_found_free, waiting);
-                    queue.head().local_run_since = now().boot();
+                    let waiting = queue.waiting_count();
+                    queue.fairness().cohort.on_notified(has_others, is_from_waiter, waiting);
+                    queue.fairness().local_run_since = now().boot();
                     queue.wake();
                 }
                 _ => return false,
             },
             QueueEvent::HasOtherWaiters(key) => {
                 if let Some(queue) = queues.get_mut(key) {
-                    queue.head().cohort.on_other_process_notified();
+                    queue.fairness().cohort.on_others_waiting();
                 }
             }
-            QueueEvent::QueueLost => {
+            QueueEvent::WaitQueuesLost => {
                 for queue in queues.values_mut() {
-                    queue.head().cohort.on_queue_lost();
+                    queue.fairness().cohort.on_queue_lost();
                     queue.wake();
                 }
             }
@@ -231,61 +243,62 @@ impl QueueListener for QueueEvents {
         true
     }
 
-    fn drain(&self) -> Vec<Key> {
+    fn end_waits(&self) -> Vec<Key> {
         let mut queues = lock(&self.0);
         let keys = queues.iter_mut().filter_map(|(key, queue)| {
             queue.wake();
-            queue.head().cohort.on_idle().then(|| key.clone())
+            queue.fairness().cohort.on_idle().then(|| key.clone())
         });
         keys.collect()
     }
 }
 
 impl Admission {
-    /// Reads or updates the cohort, which records what other processes want. The second argument is the number of
-    /// waiting tasks here.
+    /// Reads or updates the key's cohort. The second argument of `update` is the number of tasks that wait
+    /// here.
     pub(super) fn cohort<T>(&self, update: impl FnOnce(&mut Cohort, usize) -> T) -> T {
         let mut queues = self.queue.lock();
         match queues.get_mut(&self.key) {
             Some(queue) => {
-                let waiting = queue.waiting();
-                update(&mut queue.head().cohort, waiting)
+                let waiting = queue.waiting_count();
+                update(&mut queue.fairness().cohort, waiting)
             }
             None => update(&mut Cohort::default(), 0),
         }
     }
 
-    /// Returns the `Notify` that fires when the cohort has changed.
+    /// The `Notify` that wakes the contending task when the cohort has changed.
     pub(super) fn wakeup(&self) -> Arc<Notify> {
         let mut queues = self.queue.lock();
         match queues.get_mut(&self.key) {
-            Some(queue) => Arc::clone(queue.contended().wakeup.get_or_insert_default()),
+            Some(queue) => Arc::clone(queue.make_full().wakeup.get_or_insert_default()),
             None => Arc::default(),
         }
     }
 
-    /// What to do before the first attempt.
+    /// The next action before the first attempt.
     pub(super) fn next(&self) -> NextAction {
-        if self.is_fresh { NextAction::Acquire } else { self.cohort(|cohort, _| cohort.next_action()) }
+        if self.is_key_new { NextAction::Acquire } else { self.cohort(|cohort, _| cohort.next_action()) }
     }
 
-    /// Records that the lock was acquired. If other processes wait and are next after this one, enqueue this process
-    /// behind them on behalf of its own waiting tasks. That happens before the release, which notifies the next
-    /// process.
+    /// Records that the lock was acquired. If this is the cohort's last acquisition and tasks wait here, also
+    /// enqueues this process behind the other processes. The enqueue comes before the release, which then
+    /// notifies the first of them.
     pub(super) fn on_acquired(&self) {
         let must_enqueue = {
             let mut queues = self.queue.lock();
             queues.get_mut(&self.key).is_some_and(|queue| {
-                let waiting = queue.waiting();
-                if let KeyQueue::Contended(contended) = queue {
-                    contended.is_notify_deferred = false;
+                let waiting = queue.waiting_count();
+                if let KeyQueue::Full(full) = queue {
+                    full.is_notify_deferred = false;
                 }
-                queue.head().cohort.on_acquired(waiting)
+                queue.fairness().cohort.on_acquired(waiting)
             })
         };
         if must_enqueue {
             let (id, key) = (self.queue.commands.id(), self.key.clone());
-            // The waiting task enqueues again, so this reply does not matter.
+            // No task needs the reply: the next task waits for a notification, and rechecks the key by its
+            // own timer.
             let (reply, _) = oneshot::channel();
             self.queue.commands.send(DriverCommand::Enqueue {
                 id,
@@ -297,7 +310,7 @@ impl Admission {
         }
     }
 
-    /// Attaches the admission to the lease, which passes it on when the lock ends.
+    /// Gives the admission to the lease, which passes it on when the lock is released or lost.
     pub(super) fn attach_to(mut self, lease: &SharedLease) {
         self.is_ours = false;
         lease.attach_admission(Arc::clone(&self.queue.admission_return));
@@ -314,21 +327,22 @@ impl Drop for Admission {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        self.admitted.close();
-        // This task was admitted after its last poll, so admit the next task.
-        if self.admitted.try_recv().is_ok() {
+        self.receiver.close();
+        // If this task was admitted after its last poll, admit the next task instead.
+        if self.receiver.try_recv().is_ok() {
             self.queue.release_admission(&self.key);
         }
     }
 }
 
-/// How long a key may be handed on locally before clients without a wait queue can acquire it.
+/// For how long tasks here hand a key on before they leave it free for clients without a wait queue.
 const MAX_LOCAL_RUN: Duration = Duration::from_secs(3);
-/// About how long the key is left free then.
+/// The mean time for which the key is then left free.
 const FOREIGN_CLIENT_GAP: Duration = Duration::from_millis(20);
-/// For how long the cohort of an idle key is kept.
+/// For how long the cohort of an idle key is used again by the next task.
 const IDLE_RETENTION: Duration = Duration::from_secs(1);
-/// From this number of keys on, idle keys are removed.
+/// At this number of keys, and at each power of two above, queues that have been idle for [`IDLE_RETENTION`]
+/// are removed.
 const PRUNE_THRESHOLD: usize = 64;
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub(crate) fn decode_vote(kind: RequestKind, reply: &Reply) -> Vote {
     match (kind, reply) {
         (_, Reply::Error(error)) => vote_of_error(error),
 
-        // 2, 3 and 4 mean that another process waits.
+        // For releases, 2, 3 and 4 also mean that another process waits: see `decode_has_other_waiters`.
         (
             RequestKind::Release | RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal,
             Reply::Int(1 | 2),
@@ -76,6 +76,11 @@ fn vote_of_error(error: &ErrorReply) -> Vote {
     }
 }
 
+/// Whether the reply to a release reports that another process waits for the key.
+pub(crate) const fn decode_has_other_waiters(kind: RequestKind, reply: &Reply) -> bool {
+    kind.is_release() && matches!(reply, Reply::Int(2..=4))
+}
+
 /// The node's clock in microseconds, if the reply contains it.
 pub(crate) const fn decode_clock(reply: &Reply) -> Option<u64> {
     match reply {
@@ -122,8 +127,7 @@ pub(crate) fn decode_fences(reply: &Reply) -> Option<Fences> {
     Some(Fences::new(*count as u64, *length as u64, *memory as u64))
 }
 
-/// The error text, if the error shows that the result of the handshake is outdated: the node must be dialed
-/// again.
+/// The error text, if the error shows that the handshake is outdated, so that the node must be dialed again.
 pub(crate) fn redial_reason(reply: &Reply) -> Option<Arc<str>> {
     match reply {
         Reply::Error(error) => REDIAL_CODES.iter().any(|code| error.has_code(code)).then(|| error.text()),

@@ -40,10 +40,10 @@ pub(crate) struct DialedNode {
 pub(crate) enum DialError {
     /// An operator must fix the node or the configuration first.
     Excluded(ExclusionReason),
-    /// A transient state that the server itself reported.
-    Failed(Arc<str>),
-    /// No usable reply came in this step.
-    Unreachable(DialStep, Arc<str>),
+    /// The server reported an error that may pass, such as loading its data.
+    NotReady(Arc<str>),
+    /// In this step, the connection failed or no reply came.
+    NoReply(DialStep, Arc<str>),
 }
 
 /// A step of a dial.
@@ -108,7 +108,7 @@ async fn with_deadline<T>(
 ) -> Result<T, DialError> {
     timeout_at(deadline.at, work).await.unwrap_or_else(|_| {
         let hint = if step == DialStep::Tls { MAYBE_NOT_TLS } else { "" };
-        Err(DialError::Unreachable(step, format!("{step}: no reply within {:?}{hint}", deadline.span).into()))
+        Err(DialError::NoReply(step, format!("{step}: no reply within {:?}{hint}", deadline.span).into()))
     })
 }
 
@@ -137,7 +137,7 @@ async fn connect(
 
 async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
     let step = DialStep::Lookup;
-    let failed = |text: &str| DialError::Unreachable(step, format!("{step}: {text}").into());
+    let failed = |text: &str| DialError::NoReply(step, format!("{step}: {text}").into());
     let found: Vec<_> =
         lookup_host((host, port)).await.map_err(|error| failed(&error.to_string()))?.collect();
     if found.is_empty() { Err(failed("the host has no address")) } else { Ok(found) }
@@ -166,7 +166,7 @@ async fn connect_tcp(addresses: &[SocketAddr], span: Duration) -> Result<TcpStre
 }
 
 fn connect_failed(text: String) -> DialError {
-    DialError::Unreachable(DialStep::Connection, text.into())
+    DialError::NoReply(DialStep::Connection, text.into())
 }
 
 fn message_of(error: &io::Error) -> String {
@@ -215,7 +215,7 @@ mod tests {
             let never = std::future::pending::<Result<(), DialError>>();
             assert_eq!(
                 with_deadline(step, deadline, never).await,
-                Err(DialError::Unreachable(step, text.into()))
+                Err(DialError::NoReply(step, text.into()))
             );
         }
     }

@@ -70,7 +70,7 @@ pub(super) async fn handshake(
         match (step, reply) {
             // Some servers send an error before any request, so it may come in the place of any reply.
             (_, Reply::Error(error)) if is_transient(&error) => {
-                return Err(DialError::Failed(error.text()));
+                return Err(DialError::NotReady(error.text()));
             }
             (_, Reply::Error(error)) if error.has_code("DENIED") => {
                 let reason =
@@ -95,7 +95,7 @@ pub(super) async fn handshake(
                 // A permanent error takes precedence over a transient one.
                 if matches!(
                     (&deferred_error, &dial_error),
-                    (None, _) | (Some(DialError::Failed(_)), DialError::Excluded(_))
+                    (None, _) | (Some(DialError::NotReady(_)), DialError::Excluded(_))
                 ) {
                     deferred_error = Some(dial_error);
                 }
@@ -115,7 +115,7 @@ pub(super) async fn handshake(
     (info.marker, info.fences) = (marker, fences_of_node);
     match info.exclusion() {
         Some(exclusion) => return Err(DialError::Excluded(exclusion)),
-        None if info.is_loading() => return Err(DialError::Failed("it is still loading its data".into())),
+        None if info.is_loading() => return Err(DialError::NotReady("it is still loading its data".into())),
         None => {}
     }
     if let Some(dial_error) = deferred_error {
@@ -149,7 +149,7 @@ fn dial_error(step: Step, error: &ErrorReply) -> DialError {
     } else if step == Step::Database {
         DialError::Excluded(ExclusionReason::Unsupported(text))
     } else {
-        DialError::Failed(text)
+        DialError::NotReady(text)
     }
 }
 
@@ -177,7 +177,7 @@ async fn probe_wait_queue(
     for index in 0.. {
         match next_reply(connection).await? {
             Reply::Error(error) if is_transient(&error) => {
-                return Ok(Err(DialError::Failed(error.text())));
+                return Ok(Err(DialError::NotReady(error.text())));
             }
             // The cleanup, which a user without this library's keys may not run, also ends the probe.
             Reply::Error(error) if index >= certain_replies && error.is_key_denied() => break,
@@ -280,7 +280,7 @@ impl ReplyError {
         }
         let hint =
             if may_want_tls { format!(" before its first reply: {MAYBE_WANTS_TLS}") } else { String::new() };
-        DialError::Unreachable(DialStep::Login, format!("{error}{hint}").into())
+        DialError::NoReply(DialStep::Login, format!("{error}{hint}").into())
     }
 }
 

@@ -23,7 +23,9 @@ mod tls;
 
 pub(crate) use address::{Address, Credentials};
 pub(crate) use connection::Connection;
-pub(crate) use decode::{decode_clock, decode_fences, decode_marker_reading, decode_vote, redial_reason};
+pub(crate) use decode::{
+    decode_clock, decode_fences, decode_has_other_waiters, decode_marker_reading, decode_vote, redial_reason,
+};
 pub use dial::DialStep;
 pub(crate) use dial::{DialError, DialSettings, DialedNode, dial};
 pub use fences::Fences;

@@ -5,14 +5,14 @@ use redis::{PushKind, Value};
 use super::reply::Reply;
 use quorlock_proto::request::Key;
 
-/// A notification: this process has waited longest for a key, which was released or found free.
+/// A message that this process has waited longest for a key, which is free.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Notification {
     pub(crate) key: Key,
-    /// Whether the wait queue has other processes for it.
+    /// Whether other processes wait for the key too.
     pub(crate) has_others: bool,
-    /// Whether another process found the key free, without a release.
-    pub(crate) was_found_free: bool,
+    /// Whether a waiter found the key free and caused the notification, not a release.
+    pub(crate) is_from_waiter: bool,
 }
 
 impl Notification {
@@ -21,7 +21,7 @@ impl Notification {
         let Reply::Other(Value::Push { kind: PushKind::Message, data }) = reply else { return None };
         let [_, Value::BulkString(message)] = &data[..] else { return None };
         let (prefix, key) = std::str::from_utf8(message).ok()?.split_once(' ')?;
-        Some(Self { key: Key::new(key), has_others: prefix != "0", was_found_free: prefix == "2" })
+        Some(Self { key: Key::new(key), has_others: prefix != "0", is_from_waiter: prefix == "2" })
     }
 }
 
@@ -40,8 +40,8 @@ mod tests {
         let message = |text: &str| {
             notification_in(&format!(">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n${}\r\n{text}\r\n", text.len()))
         };
-        let expected = |key, has_others, was_found_free| {
-            Some(Notification { key: Key::new(key), has_others, was_found_free })
+        let expected = |key, has_others, is_from_waiter| {
+            Some(Notification { key: Key::new(key), has_others, is_from_waiter })
         };
         assert_eq!(message("1 a key"), expected("a key", true, false));
         assert_eq!(message("0 k"), expected("k", false, false));

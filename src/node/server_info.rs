@@ -1,4 +1,4 @@
-//! The data that a handshake returns about a server.
+//! Server information: what a handshake reports about a server.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,23 +9,29 @@ use quorlock_proto::marker::MarkerReading;
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::ExclusionReason;
 
-/// A server's `INFO`, marker and measured clock difference.
+/// What the handshake reported about a server: its `INFO`, its marker, and the results of probes.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerInfo {
+    /// The random id of the server process; empty if `INFO` lacks it.
     pub(crate) run_id: String,
-    /// When the handshake was sent.
+    /// When the handshake's requests were sent, in one write.
     pub(crate) requested_at: DualTimestamp,
+    /// From the write of the handshake to the reply to `INFO`. It includes the requests before `INFO`, so it
+    /// is longer than the round trip of a single request.
     pub(crate) round_trip: Duration,
-    /// How far its clock is ahead of this client's clock, in microseconds; negative if behind.
+    /// How far the server's clock is ahead of this client's wall clock, in microseconds; negative if behind.
+    /// Half of `round_trip` is the largest error. `None` if `INFO` lacks the time.
     pub(crate) clock_ahead_micros: Option<i64>,
-    /// Its marker; `None` in plain mode.
+    /// The marker reading, set after `INFO` was parsed; `None` in plain mode.
     pub(crate) marker: Option<MarkerReading>,
-    /// The cost of the fencing numbers on it; `None` in plain mode.
+    /// An estimate of the memory that fences take on the server, set with the marker; `None` in plain mode,
+    /// or if unknown.
     pub(crate) fences: Option<Fences>,
-    /// Why it cannot keep wait queues; `None` if it can.
+    /// Why the server cannot keep wait queues for this client, set by a probe after `INFO`; `None` if it can.
     pub(crate) wait_queue_unsupported: Option<String>,
-    /// Its error text, if it rejected a write.
+    /// The error text of the same probe, if the server rejected a write.
     pub(crate) write_error: Option<Arc<str>>,
+    /// The fields of `INFO`.
     info: HashMap<String, String>,
 }
 
@@ -52,7 +58,7 @@ impl ServerInfo {
         }
     }
 
-    /// Why this server must not vote, if it must not.
+    /// The reason to exclude the server, if `INFO` shows one.
     pub(super) fn exclusion(&self) -> Option<ExclusionReason> {
         // `server_mode` is the field's name in Valkey since version 8.
         let modes = [self.field("redis_mode"), self.field("server_mode")];
@@ -64,17 +70,17 @@ impl ServerInfo {
                 "a Sentinel, which stores nothing: name the master it watches".into(),
             ));
         }
-        // "slave", "replica", "active-replica": another server may overwrite their data.
+        // Another server may overwrite the data of a "slave", "replica" or "active-replica".
         (!matches!(self.field("role"), "" | "master")).then_some(ExclusionReason::Replica)
     }
 
-    /// Whether it is still loading its data from disk.
+    /// Whether the server is still loading its data from disk.
     pub(super) fn is_loading(&self) -> bool {
         self.field("loading") == "1"
     }
 
-    /// The server's name and version, such as `Redis 7.0.15`.
-    pub(crate) fn server(&self) -> String {
+    /// The product's name and version, such as `Redis 7.0.15`.
+    pub(crate) fn product(&self) -> String {
         let own_version = OWN_VERSIONS.iter().find_map(|(field, name)| Some((name, self.info.get(*field)?)));
         match own_version {
             Some((name, version)) => format!("{name} {}", version.trim_start_matches("df-v")),
@@ -84,13 +90,15 @@ impl ServerInfo {
         }
     }
 
-    /// Whether an append-only file keeps its data through a restart, as text.
+    /// A text that says whether an append-only file keeps the server's data through a restart.
     pub(crate) fn persistence(&self) -> String {
         let text = if self.field("aof_enabled") == "1" { "append-only file" } else { "no append-only file" };
         text.to_owned()
     }
 
-    /// Problems that endanger locks on it, as text that says what to do.
+    /// Problems that endanger locks on the server or slow them down, each as a text that says what to do.
+    ///
+    /// In fenced mode, a server that evicts is also excluded, by the marker reading (`Membership`).
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let policy = self.field("maxmemory_policy");
@@ -107,7 +115,8 @@ impl ServerInfo {
         warnings
     }
 
-    /// The warning that it rejects writes, which is removed when it accepts one.
+    /// The warning that the server rejects writes. The link removes the warning when the server accepts a
+    /// write.
     pub(crate) fn write_warning(&self) -> Option<String> {
         self.write_error.as_ref().map(|error| format!("rejects writes, or did when it was dialed: {error}"))
     }
@@ -117,7 +126,7 @@ impl ServerInfo {
     }
 }
 
-/// Servers that are compatible with Redis: the `INFO` field with their own version, and their name.
+/// Products that are compatible with Redis: the `INFO` field with the product's own version, and its name.
 const OWN_VERSIONS: [(&str, &str); 5] = [
     ("valkey_version", "Valkey"),
     ("dragonfly_version", "Dragonfly"),
@@ -136,16 +145,17 @@ mod tests {
     }
 
     #[test]
-    fn info_names_the_server() {
+    fn info_yields_product_run_id_and_clock_difference() {
+        // Sent at 1 000 000 µs and received 2 ms later: the server's time is compared with 1 001 000 µs.
         let redis =
             server_info("redis_version:7.0.15\r\nrun_id:abc\r\nserver_time_usec:1001500\r\nrole:master\r\n");
-        assert_eq!((redis.server().as_str(), redis.run_id.as_str()), ("Redis 7.0.15", "abc"));
+        assert_eq!((redis.product().as_str(), redis.run_id.as_str()), ("Redis 7.0.15", "abc"));
         assert_eq!(redis.clock_ahead_micros, Some(500));
         assert_eq!(redis.exclusion(), None);
     }
 
     #[test]
-    fn servers_other_than_redis_are_named() {
+    fn products_other_than_redis_are_recognized() {
         for (info, name) in [
             ("redis_version:7.2.4\r\nvalkey_version:8.0.1", "Valkey 8.0.1"),
             ("redis_version:7.4.0\r\ndragonfly_version:df-v1.31.0", "Dragonfly 1.31.0"),
@@ -153,12 +163,12 @@ mod tests {
             ("garnet_version:1.0.50\r\nredis_version:7.2.5", "Garnet 1.0.50"),
             ("redis_version:6.3.4\r\n# KeyDB\r\nmvcc_depth:0", "KeyDB 6.3.4"),
         ] {
-            assert_eq!(server_info(info).server(), name);
+            assert_eq!(server_info(info).product(), name);
         }
     }
 
     #[test]
-    fn servers_that_may_not_vote_are_excluded() {
+    fn replicas_cluster_nodes_and_sentinels_are_excluded() {
         for role in ["slave", "replica", "active-replica"] {
             assert_eq!(
                 server_info(&format!("role:{role}")).exclusion(),

@@ -156,7 +156,7 @@ fn dial_error(error: &io::Error) -> DialError {
         // A server that sends an alert uses TLS.
         let cause = error.get_ref().and_then(|it| it.downcast_ref::<Error>());
         let hint = if matches!(cause, Some(Error::AlertReceived(_))) { "" } else { MAYBE_NOT_TLS };
-        DialError::Unreachable(step, format!("{step}: {error}{hint}").into())
+        DialError::NoReply(step, format!("{step}: {error}{hint}").into())
     };
     exclusion(error).map_or_else(failed, DialError::Excluded)
 }

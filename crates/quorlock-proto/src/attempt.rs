@@ -367,7 +367,7 @@ impl Attempt {
         self.to_release = self.possibly_applied();
         // In fenced mode the acquire reply contains the holder's ttl.
         let must_query = self.spec.want_holder_ttl && self.fence.is_none();
-        self.to_query_ttl = if must_query { self.round.held_by_others() } else { NodeSet::EMPTY };
+        self.to_query_ttl = if must_query { self.round.held_or_fenced_out() } else { NodeSet::EMPTY };
         self.querying_ttl = self.to_query_ttl;
         self.state = if self.querying_ttl.is_empty() {
             State::Decided(Some(self.with_retry_after(reason)))

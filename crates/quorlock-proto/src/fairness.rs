@@ -1,7 +1,7 @@
 //! Fairness between waiting processes: the wait queue and cohorts.
 //!
 //! The wait queue only advises: the nodes' votes alone decide which client gets the lock. So a mistake in
-//! here cannot give a lock to two clients; at worst a process waits longer than necessary.
+//! this module cannot give a lock to two clients; at worst a process waits longer than necessary.
 
 mod trust;
 
@@ -12,11 +12,13 @@ pub use trust::{FailedAttempt, QueueNodeTrust, TrustDecision};
 use crate::backoff;
 use crate::quorum::NodeId;
 
-/// The state of one process and one key in the wait queue: lock cohorting (Dice, Marathe, Shavit, *Lock
-/// Cohorting*, 2012).
+/// The state of one process for one key: its position in the wait queue, and its current cohort.
+///
+/// This is lock cohorting (Dice, Marathe, Shavit, *Lock Cohorting*, 2012). A cohort is the tasks of one
+/// process that are served in a row. The state outlives it: the next cohort starts in the same value.
 ///
 /// A cohort begins when the process is notified or finds the key free. It serves the tasks that wait in this
-/// process at that time, up to [`MAX_LOCAL_HANDOFFS`]. They hand the lock to each other without a pause. Then
+/// process at that time, up to [`MAX_COHORT_ACQUISITIONS`]. They hand the lock to each other without a pause. Then
 /// other waiting processes go first. So tasks are served roughly in order of arrival, whichever process they
 /// are in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,14 +26,15 @@ pub struct Cohort {
     queue_position: QueuePosition,
     /// Whether other processes wait for the key, by the last report.
     has_other_waiters: bool,
-    /// How often this cohort has acquired the lock.
+    /// How many times the current cohort has acquired the lock.
     acquisitions: u8,
-    /// How often it may acquire the lock.
+    /// How many times the current cohort may acquire the lock; 0 before the first cohort.
     max_acquisitions: u8,
-    /// Whether the key was last found free without a notification. So its last holder does not notify.
+    /// Whether this process polls, because holders do not notify it. It was enqueued and found the key free
+    /// without a notification; since then, no release has notified it.
     holder_does_not_notify: bool,
-    /// Whether the last notification came from a process that found the key free, not from its holder.
-    was_found_free: bool,
+    /// Whether a waiter that found the key free caused the last notification, not a release.
+    was_notified_by_waiter: bool,
 }
 
 /// The position of this process in the wait queue.
@@ -39,12 +42,12 @@ pub struct Cohort {
 enum QueuePosition {
     #[default]
     NotQueued,
-    /// In the wait queue.
+    /// Enqueued, or about to be.
     Queued,
-    /// At its head, and notified.
-    Notified,
-    /// No longer waiting, although its entry may still be in the queue: after a notification or a lost
-    /// connection.
+    /// At the head of the wait queue: this process was notified, or found the key free itself.
+    AtHead,
+    /// Not to be relied on, although the entry may still be in the wait queue: after a failed attempt at its
+    /// head, or after the loss of its node.
     PossiblyQueued,
 }
 
@@ -60,31 +63,27 @@ pub enum NextAction {
 }
 
 impl Cohort {
-    /// The next action before the first attempt.
+    /// The next action of a task before its first attempt.
     #[must_use]
     pub const fn next_action(self) -> NextAction {
-        match self.queue_position {
-            _ if !self.is_used_up() => NextAction::Acquire,
-            QueuePosition::Notified => NextAction::Acquire,
-            QueuePosition::Queued => NextAction::Wait,
-            QueuePosition::NotQueued | QueuePosition::PossiblyQueued => NextAction::Enqueue,
-        }
+        if self.is_used_up() { self.next_action_while_contended() } else { NextAction::Acquire }
     }
 
     /// The next action while another client holds the lock.
     #[must_use]
     pub const fn next_action_while_contended(self) -> NextAction {
         match self.queue_position {
-            QueuePosition::Notified => NextAction::Acquire,
+            QueuePosition::AtHead => NextAction::Acquire,
             QueuePosition::Queued => NextAction::Wait,
             QueuePosition::NotQueued | QueuePosition::PossiblyQueued => NextAction::Enqueue,
         }
     }
 
-    /// Records an acquisition, with `waiting` more tasks in this process. Returns whether to enqueue for them
-    /// now, so that the release of this lock notifies the processes ahead.
+    /// Records an acquisition, while `waiting` other tasks wait in this process. Returns whether to enqueue
+    /// for them now, because this was the cohort's last acquisition. Then the release notifies the processes
+    /// ahead, and this process is behind them.
     pub fn on_acquired(&mut self, waiting: usize) -> bool {
-        if self.queue_position == QueuePosition::Notified {
+        if self.queue_position == QueuePosition::AtHead {
             self.queue_position = QueuePosition::NotQueued;
         }
         if self.max_acquisitions == 0 {
@@ -103,71 +102,75 @@ impl Cohort {
         self.queue_position = QueuePosition::Queued;
     }
 
-    /// Records a notification, because the key was released or was found free. Besides the contending task,
-    /// `waiting` more tasks wait in this process.
-    pub fn on_notified(&mut self, has_others: bool, is_found_free: bool, waiting: usize) {
-        self.queue_position = QueuePosition::Notified;
+    /// Records a notification, and starts a cohort. `is_from_waiter`: a waiter that found the key free caused
+    /// it, not a release. Besides the contending task, `waiting` other tasks wait in this process.
+    pub fn on_notified(&mut self, has_others: bool, is_from_waiter: bool, waiting: usize) {
+        self.queue_position = QueuePosition::AtHead;
         self.has_other_waiters = has_others;
-        self.holder_does_not_notify &= is_found_free;
-        self.was_found_free = is_found_free;
+        self.holder_does_not_notify &= is_from_waiter;
+        self.was_notified_by_waiter = is_from_waiter;
         self.start(waiting);
     }
 
-    /// Whether the last notification came from a process that found the key free.
+    /// Whether a waiter that found the key free caused the last notification, not a release.
     #[must_use]
-    pub const fn was_found_free(self) -> bool {
-        self.was_found_free
+    pub const fn was_notified_by_waiter(self) -> bool {
+        self.was_notified_by_waiter
     }
 
-    /// Records that the key was found free: by the enqueue, or by a later check if it `was_queued` before.
+    /// Records that this process found the key free, and starts a cohort. The enqueue found it; if the process
+    /// `was_queued` already, it was a later check.
     pub fn on_found_free(&mut self, was_queued: bool, waiting: usize) {
-        // It waited and was not notified, so the holder died or does not use wait queues.
+        // A process that was enqueued and not notified waits for a holder that died or uses no wait queue.
         self.holder_does_not_notify = was_queued;
-        self.queue_position = QueuePosition::Notified;
+        self.queue_position = QueuePosition::AtHead;
         self.has_other_waiters = false;
         self.start(waiting);
     }
 
-    /// Records a failed attempt. Returns whether a notification was wasted by it. The next process must then
-    /// get it, unless this process enqueues again.
+    /// Records a failed attempt. Returns whether the process was at the head of the wait queue. Then it must
+    /// enqueue again or dequeue, so that the next process can be notified.
     pub fn on_attempt_failed(&mut self) -> bool {
-        let was_notified = self.queue_position == QueuePosition::Notified;
-        if was_notified {
+        let was_at_head = self.queue_position == QueuePosition::AtHead;
+        if was_at_head {
             self.queue_position = QueuePosition::PossiblyQueued;
         }
-        was_notified
+        was_at_head
     }
 
-    /// Records that the node repeatedly reported the key free by mistake, so the holder may notify after all.
-    pub fn on_false_notification(&mut self) {
+    /// Records that the wait queue's node repeatedly reported the key free while a quorum reported it held. So
+    /// these reports prove nothing about the holder, which may notify.
+    pub fn on_free_reports_distrusted(&mut self) {
         self.holder_does_not_notify = false;
     }
 
-    /// Records that this client's release notified another process.
-    pub fn on_other_process_notified(&mut self) {
+    /// Records that the reply to a release of this client reported another waiting process.
+    pub fn on_others_waiting(&mut self) {
         self.has_other_waiters = true;
     }
 
-    /// Records that the wait queue's node is gone or did not reply.
+    /// Records that a node is gone that may have had the wait queue, or that an enqueue failed.
     pub fn on_queue_lost(&mut self) {
         if self.queue_position == QueuePosition::Queued {
             self.queue_position = QueuePosition::PossiblyQueued;
         }
     }
 
-    /// Records that no task waits any more. Returns whether the process must be dequeued.
+    /// Records that no task of this process wants the key any more. Returns whether the process must be
+    /// dequeued.
     pub fn on_idle(&mut self) -> bool {
         core::mem::take(&mut self.queue_position) != QueuePosition::NotQueued
     }
 
-    /// Whether other processes wait, so that this state is worth keeping while no task waits.
+    /// Whether other processes wait for the key, by the last report. If so, keep this state while no task here
+    /// wants the key.
     #[must_use]
     pub const fn has_other_waiters(self) -> bool {
         self.has_other_waiters
     }
 
-    /// How long to wait before the next check whether the key is free, after `checks` checks. `expiry` is
-    /// when the keys that prevent a quorum expire. A process that is notified rarely needs to check.
+    /// The delay before the next check whether the key is free, after `checks` checks. `expiry` is when the
+    /// keys that prevent a quorum expire. If a release will notify this process, it checks only rarely.
     #[must_use]
     pub fn recheck_delay(self, checks: u32, expiry: Option<Duration>, random: u64) -> Duration {
         if self.holder_does_not_notify {
@@ -177,25 +180,27 @@ impl Cohort {
         }
     }
 
+    /// Whether the cohort has had its acquisitions, and other processes wait.
     const fn is_used_up(self) -> bool {
         self.has_other_waiters && self.acquisitions >= self.max_acquisitions
     }
 
+    /// Starts a cohort of the contending task and the `waiting` tasks behind it.
     fn start(&mut self, waiting: usize) {
         self.acquisitions = 0;
         self.set_max_acquisitions(waiting + 1);
     }
 
     fn set_max_acquisitions(&mut self, tasks: usize) {
-        self.max_acquisitions = tasks.clamp(1, usize::from(MAX_LOCAL_HANDOFFS)) as u8;
+        self.max_acquisitions = tasks.clamp(1, usize::from(MAX_COHORT_ACQUISITIONS)) as u8;
     }
 }
 
-/// The node with the wait queue for a key, and the next one for processes that cannot reach the first.
+/// The node with a key's wait queue, and the second node, for processes that cannot use the first.
 ///
 /// This is rendezvous hashing (Thaler, Ravishankar, *Using Name-Based Mappings to Increase Hit Rates*, 1998).
-/// All clients that see the same nodes choose the same nodes, whatever their order and addresses, and keys
-/// spread over the nodes. Each node comes with its [`node_weight_seed`].
+/// Clients with the same set of nodes choose the same two, whatever the nodes' order and addresses. The keys
+/// spread evenly over the nodes. Each node comes with its [`node_weight_seed`].
 #[must_use]
 pub fn rendezvous_nodes(key: &str, nodes: impl Iterator<Item = (NodeId, u64)>) -> [Option<NodeId>; 2] {
     let key = fnv1a(key);
@@ -229,8 +234,8 @@ fn mix_bits(hash: u64) -> u64 {
     hash ^ (hash >> 33)
 }
 
-/// How often a cohort acquires the lock at most, while other processes wait.
-pub const MAX_LOCAL_HANDOFFS: u8 = 8;
+/// How many times in a row a cohort may acquire the lock while other processes wait.
+pub const MAX_COHORT_ACQUISITIONS: u8 = 8;
 
 #[cfg(test)]
 mod tests {
@@ -245,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_cohort_serves_the_tasks_that_waited_at_its_start_before_another_process() {
-        for (waiting, served) in [(0, 1), (2, 3), (100, MAX_LOCAL_HANDOFFS)] {
+        for (waiting, served) in [(0, 1), (2, 3), (100, MAX_COHORT_ACQUISITIONS)] {
             let mut cohort = notified(waiting);
             for left in (0..served).rev() {
                 assert_eq!(cohort.next_action(), NextAction::Acquire, "{left} left");
@@ -266,7 +271,7 @@ mod tests {
             assert_eq!(cohort.next_action(), NextAction::Acquire);
             assert!(!cohort.on_acquired(3));
         }
-        cohort.on_other_process_notified();
+        cohort.on_others_waiting();
         assert_eq!(cohort.next_action(), NextAction::Enqueue, "the first task lets other processes go first");
         cohort.on_found_free(false, 0);
         assert_eq!(cohort.next_action(), NextAction::Acquire, "no other process waits");
@@ -294,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unneeded_queue_position_or_notification_is_returned_once() {
+    fn a_process_that_is_or_was_enqueued_must_be_dequeued_once() {
         let mut waiting = Cohort::default();
         waiting.on_enqueued();
         let (mut failed, mut queue_lost) = (notified(2), waiting);
@@ -307,22 +312,22 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_that_does_not_notify_is_polled() {
+    fn a_process_polls_after_a_holder_that_did_not_notify() {
         let mut cohort = Cohort::default();
-        let slow = cohort.recheck_delay(1, None, 0);
-        for slow_down in [
+        let recheck = cohort.recheck_delay(1, None, 0);
+        for stop_polling in [
             |cohort: &mut Cohort| cohort.on_notified(true, false, 0),
-            |cohort: &mut Cohort| cohort.on_false_notification(),
+            |cohort: &mut Cohort| cohort.on_free_reports_distrusted(),
         ] {
             cohort.on_found_free(true, 0);
-            assert!(cohort.recheck_delay(1, None, u64::MAX) < slow);
+            assert!(cohort.recheck_delay(1, None, u64::MAX) < recheck);
             cohort.on_notified(true, true, 0);
             assert!(
-                cohort.was_found_free() && cohort.recheck_delay(1, None, u64::MAX) < slow,
+                cohort.was_notified_by_waiter() && cohort.recheck_delay(1, None, u64::MAX) < recheck,
                 "found free again"
             );
-            slow_down(&mut cohort);
-            assert_eq!(cohort.recheck_delay(1, None, 0), slow);
+            stop_polling(&mut cohort);
+            assert_eq!(cohort.recheck_delay(1, None, 0), recheck);
         }
         let expiry = Duration::from_millis(3);
         assert!(

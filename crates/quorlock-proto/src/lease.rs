@@ -20,7 +20,7 @@ use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::request::{Key, OwnerToken, RequestKind};
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::Vote;
-use larger_fence::{LargerFencesWithKey, verification_delay};
+use larger_fence::{LargerFencesWithKey, proof_delay};
 use release::ReleaseRound;
 use renewal::Renewal;
 
@@ -99,7 +99,7 @@ impl Lease {
         let params = attempt.spec().params;
         let start = attempt.start();
         let max_hold_end = policy.max_hold_time.map(|span| start.plus(span));
-        let larger_with_key = LargerFencesWithKey::from_grants(attempt.round());
+        let larger_with_key = LargerFencesWithKey::from_acquire_votes(attempt.round());
         let has_larger = !larger_with_key.is_empty();
         let rare_state = (max_hold_end.is_some() || has_larger)
             .then(|| Box::new(RareState { max_hold_end, larger_with_key }));
@@ -117,7 +117,7 @@ impl Lease {
             confirmed: attempt.round().granted(),
             next_renewal: match policy.auto_renew {
                 true if !has_larger => start.boot().plus(params.ttl() / 3),
-                true => start.boot().plus(verification_delay(params.ttl())),
+                true => start.boot().plus(proof_delay(params.ttl())),
                 false => BootTime::NEVER,
             },
             rare_state,

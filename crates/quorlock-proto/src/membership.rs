@@ -331,7 +331,7 @@ fn min_confirming_nodes(quorum: Quorum) -> usize {
     quorum.needed().min(quorum.nodes() - 1).max(1)
 }
 
-/// How often a marker is read in one max ttl, because a server can change without a new connection.
+/// How many times a marker is read in one max ttl, because a server can change without a new connection.
 const READS_PER_TTL: u32 = 4;
 /// When to read again after a failed reading or write.
 const READ_RETRY: Duration = Duration::from_secs(1);

@@ -30,11 +30,11 @@ pub(crate) enum Mutant {
     /// Disconnected nodes also confirm the cluster of a blank node, though they may have lost their data
     /// since.
     DisconnectedNodesConfirm,
-    /// A node with a larger number than the lock's is never used again, whether or not the number has a
-    /// holder.
+    /// A node with a larger fence than the lock's number never counts again, even if no client won with that
+    /// fence.
     FencedOutForever,
-    /// A larger number counts as one without a holder, and no quorum is queried.
-    LargerFenceUnverified,
+    /// A larger fence counts as harmless without a renewal that proves that no client won with it.
+    LargerFenceUnproved,
     /// The time of a marker's write is known only by the node's own clock.
     NoWriterClock,
     /// A client that saw a node change measures the time since then only by the node's clock.

@@ -11,7 +11,7 @@ pub struct Round {
     requested: NodeSet,
     voted: NodeSet,
     granted: NodeSet,
-    held_by_others: NodeSet,
+    held_or_fenced_out: NodeSet,
     not_held: NodeSet,
     excluded: NodeSet,
     on_probation: NodeSet,
@@ -37,7 +37,7 @@ impl Round {
             requested: quorum.all(),
             voted: NodeSet::EMPTY,
             granted: NodeSet::EMPTY,
-            held_by_others: NodeSet::EMPTY,
+            held_or_fenced_out: NodeSet::EMPTY,
             not_held: NodeSet::EMPTY,
             excluded: NodeSet::EMPTY,
             on_probation: NodeSet::EMPTY,
@@ -63,7 +63,7 @@ impl Round {
         self.voted.insert(node);
         match vote {
             Vote::Granted | Vote::Fenced(_) => self.granted.insert(node),
-            Vote::HeldByOther { .. } | Vote::FencedOut { .. } => self.held_by_others.insert(node),
+            Vote::HeldByOther { .. } | Vote::FencedOut { .. } => self.held_or_fenced_out.insert(node),
             Vote::NotHeld => self.not_held.insert(node),
             Vote::Excluded(_) => self.excluded.insert(node),
             Vote::OnProbation { .. } => self.on_probation.insert(node),
@@ -97,7 +97,7 @@ impl Round {
     /// Adds the remaining ttl of another holder's key, which a later reply reported.
     pub fn add_remaining(&mut self, node: NodeId, vote: Vote) {
         if let Votes::Known(votes) = &mut self.votes
-            && self.held_by_others.contains(node)
+            && self.held_or_fenced_out.contains(node)
             && matches!(vote, Vote::HeldByOther { .. } | Vote::NotHeld)
         {
             votes[node.index()] = vote;
@@ -124,8 +124,8 @@ impl Round {
 
     /// The nodes where another client has the key, or that have a larger fence.
     #[must_use]
-    pub const fn held_by_others(&self) -> NodeSet {
-        self.held_by_others
+    pub const fn held_or_fenced_out(&self) -> NodeSet {
+        self.held_or_fenced_out
     }
 
     /// The nodes without the key.
@@ -146,10 +146,11 @@ impl Round {
         self.on_probation
     }
 
-    /// How many votes are neither a grant nor held by others: unknown, excluded, on probation and the like.
+    /// How many votes are neither a grant nor `held_or_fenced_out`: unknown, excluded, on probation and the
+    /// like.
     #[must_use]
     pub const fn failed_count(&self) -> usize {
-        self.voted.without(self.granted).without(self.held_by_others).len()
+        self.voted.without(self.granted).without(self.held_or_fenced_out).len()
     }
 
     /// How many nodes have not voted.

@@ -1,4 +1,4 @@
-//! Node events: replies, connections that open and close, and what the coordinator concludes from them.
+//! Node events: replies, opened and closed connections, and changes of a node's voting status and clock.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use super::super::link::LinkEvent;
 use super::super::status::NodeStatus;
 use super::Driver;
 use crate::node::{
-    DialError, Reply, ServerInfo, decode_clock, decode_fences, decode_marker_reading, decode_vote,
-    redial_reason,
+    DialError, Reply, ServerInfo, decode_clock, decode_fences, decode_has_other_waiters,
+    decode_marker_reading, decode_vote, redial_reason,
 };
 use crate::observe::Event;
 use quorlock_proto::clock_monitor::ClockAnomaly;
@@ -19,17 +19,19 @@ use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::{ExclusionReason, Vote};
 
 impl Driver {
+    /// Handles an event of a node's connection or dial.
     pub(super) fn on_link_event(&mut self, node: NodeId, event: LinkEvent, now: DualTimestamp) {
         match event {
             LinkEvent::DataRead => {
                 self.take_replies(node, now);
                 self.handle_notifications(node, now);
             }
-            LinkEvent::Disconnected(reason) | LinkEvent::DialFailed(DialError::Failed(reason)) => {
+            LinkEvent::Disconnected(reason) | LinkEvent::DialFailed(DialError::NotReady(reason)) => {
                 self.disconnect(node, reason, now);
             }
-            LinkEvent::DialFailed(DialError::Unreachable(step, reason)) => {
+            LinkEvent::DialFailed(DialError::NoReply(step, reason)) => {
                 self.disconnect(node, reason, now);
+                // `disconnect` clears the step, so set it afterwards.
                 self.links[node.index()].status.failed_step = Some(step);
             }
             LinkEvent::DialFailed(DialError::Excluded(exclusion)) => self.exclude(node, exclusion, now),
@@ -37,8 +39,10 @@ impl Driver {
         }
     }
 
+    /// Passes the replies that have been read to the coordinator. Closes the connection at a reply that
+    /// cannot be read or matches no request, and at an error that makes the handshake outdated.
     fn take_replies(&mut self, node: NodeId, now: DualTimestamp) {
-        let failure = loop {
+        let close_reason = loop {
             let link = &mut self.links[node.index()];
             let Some(connection) = link.connection() else { return };
             let reply = match connection.next_reply() {
@@ -49,7 +53,7 @@ impl Driver {
             let Some(kind) = self.coordinator.next_reply_kind(node) else {
                 break "a reply that matches no request".to_owned();
             };
-            let redial_reason = redial_reason(&reply).map(|text| format!("{ROLE_CHANGED}: {text}"));
+            let role_change = redial_reason(&reply).map(|text| format!("{ROLE_CHANGED}: {text}"));
             if kind == RequestKind::ReadMarker {
                 self.coordinator.on_marker_reading(node, decode_marker_reading(&reply), now);
                 if let Some(fences) = decode_fences(&reply) {
@@ -59,7 +63,7 @@ impl Driver {
                             .emit(&Event::NodeWarning { node: &link.status.address, warning: &warning });
                     }
                 }
-                match redial_reason {
+                match role_change {
                     Some(reason) => break reason,
                     None => continue,
                 }
@@ -67,8 +71,10 @@ impl Driver {
             if let Some(micros) = decode_clock(&reply) {
                 self.coordinator.on_node_time(node, micros, now);
             }
-            let has_others = kind.is_release() && matches!(reply, Reply::Int(2..=4));
+            let has_other_waiters = decode_has_other_waiters(kind, &reply);
             let vote = decode_vote(kind, &reply);
+            // A rejected request alone only adds a warning, because the node passed the handshake. Whether
+            // the connection is closed depends on `role_change`.
             if let Vote::Excluded(exclusion) = &vote
                 && link.add_warning(exclusion)
             {
@@ -81,18 +87,19 @@ impl Driver {
                 self.is_status_dirty |= link.on_enqueue_reply(is_write_rejected, now);
             }
             let link = &self.links[node.index()];
-            // Read the key first: the reply to a release may come when no caller waits for it any more.
-            let observed = self
+            // Read the key before `on_reply` removes the request from the pipeline.
+            let to_report = self
                 .events
                 .wants_replies()
                 .then(|| (vote.clone(), self.coordinator.next_reply_key(node).cloned()));
-            let request = self.coordinator.on_reply(node, vote, now);
-            if let (true, Some((id, _))) = (has_others, request)
+            let operation = self.coordinator.on_reply(node, vote, now);
+            // Read the call's key before the coordinator's events are delivered, because they end the call.
+            if let (true, Some((id, _))) = (has_other_waiters, operation)
                 && let Some(key) = self.calls.key_of(id)
             {
                 self.listener.on_event(QueueEvent::HasOtherWaiters(key));
             }
-            if let (Some((vote, key)), Some((_, kind))) = (&observed, request) {
+            if let (Some((vote, key)), Some((_, kind))) = (&to_report, operation) {
                 let key = key.as_ref().map_or("", |key| key.as_str());
                 self.events.emit(&Event::ReplyReceived {
                     node: &link.status.address,
@@ -101,13 +108,15 @@ impl Driver {
                     reply: vote,
                 });
             }
-            if let Some(reason) = redial_reason {
+            if let Some(reason) = role_change {
                 break reason;
             }
         };
-        self.disconnect(node, failure.into(), now);
+        self.disconnect(node, close_reason.into(), now);
     }
 
+    /// Handles a successful dial: records what the handshake reported, and lets the coordinator send
+    /// requests.
     fn on_dialed(&mut self, node: NodeId, info: &ServerInfo, now: DualTimestamp) {
         // The node's own link is connected already, with the run id of its last connection.
         let duplicate = self.links.iter().enumerate().find(|(index, other)| {
@@ -127,6 +136,7 @@ impl Driver {
         for warning in warnings {
             self.events.emit(&Event::NodeWarning { node: address, warning });
         }
+        // Pass the marker first, so that the coordinator knows whether the node votes when it comes up.
         if let Some(reading) = &info.marker {
             self.coordinator.on_handshake(node, reading.clone(), info.requested_at, now);
         }
@@ -134,27 +144,30 @@ impl Driver {
         self.is_status_dirty = true;
     }
 
+    /// Closes the connection of a node, or records a failed dial. The node is dialed again after a pause.
     pub(super) fn disconnect(&mut self, node: NodeId, reason: Arc<str>, now: DualTimestamp) {
         let link = &mut self.links[node.index()];
         if link.disconnect(&reason, now) {
             self.events.emit(&Event::NodeDown { node: &link.status.address, reason: &reason });
         }
         self.coordinator.on_down(node, reason, now);
-        self.listener.on_event(QueueEvent::QueueLost);
+        self.listener.on_event(QueueEvent::WaitQueuesLost);
         self.is_status_dirty = true;
     }
 
+    /// Records after a dial that the node cannot serve this client. It is dialed again after a longer pause.
     fn exclude(&mut self, node: NodeId, exclusion: ExclusionReason, now: DualTimestamp) {
         let link = &mut self.links[node.index()];
         if link.exclude(exclusion.clone(), now) {
             self.events.emit(&Event::NodeExcluded { node: &link.status.address, reason: &exclusion });
         }
         self.coordinator.on_excluded(node, exclusion, now);
-        self.listener.on_event(QueueEvent::QueueLost);
+        self.listener.on_event(QueueEvent::WaitQueuesLost);
         self.is_status_dirty = true;
     }
 
-    pub(super) fn set_voting_status(
+    /// Handles a change of the node's voting status.
+    pub(super) fn on_voting_status(
         &mut self,
         node: NodeId,
         voting_status: &VotingStatus,
@@ -179,6 +192,7 @@ impl Driver {
         self.is_status_dirty = true;
     }
 
+    /// Reports a jump or an excessive drift of the node's clock.
     pub(super) fn on_clock_anomaly(&mut self, node: NodeId, anomaly: ClockAnomaly) {
         let node = &*self.links[node.index()].status.address;
         self.events.emit(&match anomaly {
@@ -188,4 +202,5 @@ impl Driver {
     }
 }
 
+/// Begins the reason when a connection is closed because the handshake is outdated.
 const ROLE_CHANGED: &str = "its role or this client's login changed";

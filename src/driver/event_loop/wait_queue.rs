@@ -59,7 +59,7 @@ impl Driver {
 
     /// Ends all waits and leaves all wait queues.
     pub(super) fn dequeue_all(&mut self, now: DualTimestamp) {
-        for key in self.listener.drain() {
+        for key in self.listener.end_waits() {
             self.dequeue(&key, now);
         }
     }
@@ -69,11 +69,11 @@ impl Driver {
         while let Some(notification) =
             self.links[node.index()].connection().and_then(Connection::next_notification)
         {
-            let (has_others, was_found_free) = (notification.has_others, notification.was_found_free);
+            let (has_others, is_from_waiter) = (notification.has_others, notification.is_from_waiter);
             if !self.listener.on_event(QueueEvent::Notified {
                 key: &notification.key,
                 has_others,
-                was_found_free,
+                is_from_waiter,
             }) {
                 // No task here wants the key any more, so notify the next process.
                 self.coordinator.enqueue(
@@ -116,7 +116,7 @@ impl Driver {
         let kind = if hands_off_locally { RequestKind::ReleaseLocal } else { RequestKind::ReleaseAndNotify };
         for node in nodes.iter() {
             let id = self.ids.id();
-            self.calls.add_release_without_caller(id, key.clone());
+            self.calls.add_wait_queue_release(id, key.clone());
             self.coordinator.enqueue(id, node, (kind, key.clone(), Duration::ZERO), now);
         }
     }

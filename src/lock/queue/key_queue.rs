@@ -1,54 +1,60 @@
-//! One key's queue: the tasks of this client that wait for the key, and the state of its local run.
+//! One key's local queue: the tasks of this client that wait for the key, and its state towards other
+//! processes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, oneshot};
 
-use super::Delay;
+use super::Pause;
 use crate::driver::now;
 use quorlock_proto::fairness::Cohort;
 use quorlock_proto::time::BootTime;
 
-/// The waiting tasks of one key. A client may hold thousands of locks, and most have no waiting tasks.
+/// One key's local queue. A client may hold thousands of locks, and most have no waiting tasks.
 pub(super) enum KeyQueue {
-    /// One task of this client holds the key or tries to acquire it; no other task waits.
-    Uncontended(QueueHead),
-    Contended(Box<ContendedQueue>),
+    /// Without room for waiting tasks: one task of this client holds the key or contends for it, and no other
+    /// waits.
+    Bare(FairnessState),
+    /// With room for waiting tasks, also if none waits now.
+    Full(Box<FullQueue>),
 }
 
-/// The state that every key has.
+/// The state towards other processes, which every key has.
 #[derive(Clone, Copy)]
-pub(super) struct QueueHead {
+pub(super) struct FairnessState {
     pub(super) cohort: Cohort,
     /// Since when the key has been handed from task to task in this client without a gap.
     pub(super) local_run_since: BootTime,
 }
 
-pub(super) struct ContendedQueue {
-    pub(super) head: QueueHead,
+/// A key's local queue with room for waiting tasks.
+pub(super) struct FullQueue {
+    pub(super) fairness: FairnessState,
     /// Whether the last release notified no other process, because the next task here was to take the key.
     pub(super) is_notify_deferred: bool,
-    pub(super) waiting: VecDeque<oneshot::Sender<Delay>>,
-    /// Notified when the cohort has changed while a task contends.
+    /// The waiting tasks in order of arrival. Sending a task its pause admits it.
+    pub(super) waiting: VecDeque<oneshot::Sender<Pause>>,
+    /// Wakes the contending task when the cohort has changed.
     pub(super) wakeup: Option<Arc<Notify>>,
-    /// Since when no task here holds or wants the key. Only the cohort is kept then, for a second.
+    /// Since when no task here holds or wants the key. Then only the cohort matters, for
+    /// [`IDLE_RETENTION`](super::IDLE_RETENTION).
     pub(super) idle_since: Option<BootTime>,
 }
 
 impl KeyQueue {
-    pub(super) fn head(&mut self) -> &mut QueueHead {
+    pub(super) fn fairness(&mut self) -> &mut FairnessState {
         match self {
-            Self::Uncontended(head) => head,
-            Self::Contended(contended) => &mut contended.head,
+            Self::Bare(fairness) => fairness,
+            Self::Full(full) => &mut full.fairness,
         }
     }
 
-    /// Makes room for more than one task.
-    pub(super) fn contended(&mut self) -> &mut ContendedQueue {
-        if let Self::Uncontended(head) = *self {
-            *self = Self::Contended(Box::new(ContendedQueue {
-                head,
+    /// Makes room for waiting tasks.
+    pub(super) fn make_full(&mut self) -> &mut FullQueue {
+        if let Self::Bare(fairness) = *self {
+            *self = Self::Full(Box::new(FullQueue {
+                fairness,
                 is_notify_deferred: false,
                 waiting: VecDeque::new(),
                 wakeup: None,
@@ -56,36 +62,38 @@ impl KeyQueue {
             }));
         }
         match self {
-            Self::Contended(contended) => contended,
-            Self::Uncontended(_) => unreachable!("it was made contended"),
+            Self::Full(full) => full,
+            Self::Bare(_) => unreachable!("just made full"),
         }
     }
 
     /// The number of waiting tasks.
-    pub(super) fn waiting(&self) -> usize {
+    pub(super) fn waiting_count(&self) -> usize {
         match self {
-            Self::Uncontended(_) => 0,
-            Self::Contended(contended) => contended.waiting.len(),
+            Self::Bare(_) => 0,
+            Self::Full(full) => full.waiting.len(),
         }
     }
 
+    /// Since when no task here holds or wants the key; `None` while a task does.
     pub(super) fn idle_since(&self) -> Option<BootTime> {
         match self {
-            Self::Uncontended(_) => None,
-            Self::Contended(contended) => contended.idle_since,
+            Self::Bare(_) => None,
+            Self::Full(full) => full.idle_since,
         }
     }
 
+    /// Wakes the contending task, so that it reads the cohort again.
     pub(super) fn wake(&self) {
-        if let Self::Contended(contended) = self
-            && let Some(wakeup) = &contended.wakeup
+        if let Self::Full(full) = self
+            && let Some(wakeup) = &full.wakeup
         {
             wakeup.notify_one();
         }
     }
 }
 
-impl QueueHead {
+impl FairnessState {
     pub(super) fn new(cohort: Cohort) -> Self {
         Self { cohort, local_run_since: now().boot() }
     }

@@ -15,7 +15,7 @@ impl LocalQueue {
         QueueEvents(Arc::clone(&self.queues)).on_event(QueueEvent::Notified {
             key,
             has_others: true,
-            was_found_free: false,
+            is_from_waiter: false,
         })
     }
 }
@@ -62,17 +62,17 @@ async fn a_long_local_run_leaves_the_key_free_for_a_moment() {
     let (mut second, mut third) = (admit(&queue), admit(&queue));
     assert!((&mut second).now_or_never().is_none() && (&mut third).now_or_never().is_none());
     if let Some(key_queue) = queue.lock().get_mut(&key) {
-        key_queue.head().local_run_since = now().minus(MAX_LOCAL_RUN).boot();
+        key_queue.fairness().local_run_since = now().minus(MAX_LOCAL_RUN).boot();
     }
     drop(first);
     let second = second.now_or_never().expect("admitted");
     assert!(
-        second.delay >= FOREIGN_CLIENT_GAP / 2 && second.delay <= FOREIGN_CLIENT_GAP * 3 / 2,
+        second.pause >= FOREIGN_CLIENT_GAP / 2 && second.pause <= FOREIGN_CLIENT_GAP * 3 / 2,
         "{:?}",
-        second.delay
+        second.pause
     );
     drop(second);
-    assert!(third.now_or_never().expect("admitted").delay.is_zero(), "only one task waits longer");
+    assert!(third.now_or_never().expect("admitted").pause.is_zero(), "only one task waits longer");
 }
 
 #[cfg(target_pointer_width = "64")]
@@ -131,10 +131,10 @@ async fn a_deferred_notification_is_sent_if_the_waiting_task_leaves() {
     let (queue, mut receiver, key) = queue();
     let admission = queue.try_admit(&key).expect("the admission");
     admission.on_acquired();
-    assert!(!queue.hands_off_locally(&key), "no task here waits: others are notified");
+    assert!(!queue.decide_hand_off(&key), "no task here waits: others are notified");
     let mut next = Box::pin(queue.admit(&key));
     assert!((&mut next).now_or_never().is_none());
-    assert!(queue.hands_off_locally(&key));
+    assert!(queue.decide_hand_off(&key));
     drop(next);
     drop(admission);
     assert!(
@@ -151,20 +151,20 @@ async fn a_process_is_enqueued_again_before_it_notifies_others() {
     assert!((&mut next).now_or_never().is_none());
     assert!(queue.notified(&key), "others wait, and two tasks here are served");
     admission.on_acquired();
-    assert!(queue.hands_off_locally(&key) && receiver.commands.try_recv().is_err());
+    assert!(queue.decide_hand_off(&key) && receiver.commands.try_recv().is_err());
     drop(admission);
     let admission = next.now_or_never().expect("the admission");
     let mut again = Box::pin(queue.admit(&key));
     assert!((&mut again).now_or_never().is_none());
     admission.on_acquired();
     assert!(matches!(receiver.commands.try_recv(), Ok(DriverCommand::Enqueue { .. })));
-    assert!(!queue.hands_off_locally(&key), "the others are notified");
+    assert!(!queue.decide_hand_off(&key), "the others are notified");
     drop(admission);
     assert_eq!(again.now_or_never().expect("the admission").next(), NextAction::Wait);
 }
 
-/// Tasks arrive, leave at any moment, and pass the admission on. In every case the admission goes to the task that has
-/// waited longest of those still there, and it never gets lost.
+/// Tasks arrive, leave at any moment, and pass the admission on. In every case the admission goes to the task
+/// that has waited longest of those still there, and it never gets lost.
 mod at_random {
     use std::collections::VecDeque;
     use std::future::Future;
@@ -237,9 +237,9 @@ mod at_random {
                     }
                     Step::QueueEvent(kind) => {
                         let event = match kind {
-                            0 => QueueEvent::Notified { key: &key, has_others: true, was_found_free: false },
+                            0 => QueueEvent::Notified { key: &key, has_others: true, is_from_waiter: false },
                             1 => QueueEvent::HasOtherWaiters(&key),
-                            _ => QueueEvent::QueueLost,
+                            _ => QueueEvent::WaitQueuesLost,
                         };
                         QueueEvents(Arc::clone(&queue.queues)).on_event(event);
                     }

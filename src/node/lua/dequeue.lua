@@ -1,6 +1,7 @@
 -- Removes a process from a wait queue and may notify the next process.
 --
--- It does so if the removed process had been notified, or if the key is free and no waiter has been notified.
+-- The next process is notified if the removed one had been, or if the key is free and no waiter has been
+-- notified.
 --
 -- KEYS[1]  the lock's key
 -- KEYS[2]  its wait queue on this node: a sorted set of processes
@@ -12,8 +13,8 @@
 
 local score = redis.call('ZSCORE', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
--- An unused notification goes to the next waiter whatever the key holds: its value may be unrelated to the
--- lock.
+-- An unused notification goes to the next waiter whatever value the key has here: another client's key on
+-- this node alone does not prove that the lock is held.
 if not score or tonumber(score) > 0 then
     if redis.call('PTTL', KEYS[1]) ~= -2 then
         return 0

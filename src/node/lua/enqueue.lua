@@ -32,7 +32,8 @@ end
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
 if is_free then
     if was_notified or notify_next(ARGV[1], true) ~= 1 then
-        -- Record this process as notified, so that the next process leaves it time to acquire.
+        -- Record this process as notified: for ARGV[4], enqueues of other processes then find the key
+        -- reserved.
         redis.call('ZADD', KEYS[2], -now, ARGV[1])
         redis.call('PEXPIRE', KEYS[2], ARGV[3])
         return {0, 0, now}

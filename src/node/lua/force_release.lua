@@ -1,13 +1,14 @@
 -- Deletes a key of any owner, or of one owner only, and raises the fence above its holder's number.
 --
 -- A living holder sets a missing key again at its next renewal, unless a larger number was given out since.
--- Therefore the fence is raised to a new number, also if there was no fence. If it cannot be raised, the key
--- is deleted all the same. Waiters are notified after all nodes have replied: otherwise this deletes the new
--- key of a notified waiter.
+-- Therefore the fence is raised to a new number, also if there was no fence. If the fence cannot be raised,
+-- the key is deleted all the same. Waiters are notified only after all nodes have replied: otherwise this
+-- script could delete the new key of a notified waiter.
 --
 -- KEYS[1]  the lock's key
 -- KEYS[2]  the key's fence: the largest number given out for it here
--- KEYS[3]  the largest number of any key here that was ahead of the clock when it was given out
+-- KEYS[3]  the largest number given out here for any key, of those that were then over 250 ms ahead of the
+--          clock
 -- ARGV[1]  for how long the fence is kept, in milliseconds; 0 for a plain lock, which has no fence
 -- ARGV[2]  the owner hash that an inspection showed: only this owner's key is deleted. Empty for any owner
 --

@@ -3,8 +3,8 @@
 -- KEYS[1]  the lock's key
 -- KEYS[2]  the key's fence: the largest number given out for it here
 -- KEYS[3]  the node's marker
--- ARGV[1]  by how much the clock must have passed the number, in milliseconds; a number ahead of the clock is
---          kept this long
+-- ARGV[1]  by how much the clock must have passed the fence's number, in milliseconds. The fence of a number
+--          ahead of the clock is kept for this long
 -- ARGV[2]  the expected marker
 -- (Two more arguments come with every request that depends on the marker; this script ignores them.)
 --
@@ -37,8 +37,8 @@ local number = tonumber(fence)
 if not number or number % 1 ~= 0 or number >= 9007199254740991 then
     number = 0
 end
--- A number ahead of the clock is also stored for all keys (see acquire_fenced.lua), so it is not kept any
--- longer here.
+-- A number ahead of the clock is also stored for all keys (see acquire_fenced.lua), so its fence is
+-- not kept until the clock reaches it.
 local left = math.ceil(math.min(number - now, 0) / 1000) + ARGV[1]
 if left <= 0 then
     redis.call('DEL', KEYS[2])

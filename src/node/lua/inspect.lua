@@ -1,4 +1,4 @@
--- Returns a key's owner token and remaining time. Changes nothing.
+-- Returns a key's owner token and remaining time. Writes nothing.
 --
 -- KEYS[1]  the lock's key
 --

@@ -1,9 +1,10 @@
--- Sets a holder's missing key again, unless this node is on probation or has given out a larger number.
+-- Sets a holder's missing key again. Rejected on probation, or if this node has given out a larger number.
 --
 -- KEYS[1]  the lock's key
 -- KEYS[2]  the key's fence: the largest number given out for it here
 -- KEYS[3]  the node's marker
--- KEYS[4]  the largest number of any key here that was ahead of the clock when it was given out
+-- KEYS[4]  the largest number given out here for any key, of those that were then over 250 ms ahead of the
+--          clock
 -- ARGV[1]  the owner token
 -- ARGV[2]  the time to live in milliseconds
 -- ARGV[3]  for how long the fence is kept, in milliseconds: at least 1000
@@ -25,9 +26,9 @@ if redis.call('GET', KEYS[3]) ~= ARGV[5] then
     return {-3, 0, now}
 end
 -- Adding 0 converts like tonumber, but faster. It fails on invalid input, so it comes before any write.
-local votes_from, number = ARGV[6] + 0, ARGV[4] + 0
-if now < votes_from then
-    return {-4, math.ceil((votes_from - now) / 1000), now}
+local probation_end, number = ARGV[6] + 0, ARGV[4] + 0
+if now < probation_end then
+    return {-4, math.ceil((probation_end - now) / 1000), now}
 end
 local fence = tonumber(redis.call('GET', KEYS[2])) or 0
 local left = redis.call('PTTL', KEYS[1])
@@ -48,7 +49,8 @@ if fence_reply.err then
     return fence_reply
 end
 if number > now + 250000 and number > (tonumber(redis.pcall('GET', KEYS[4])) or 0) then
-    -- Without a fence, numbers continue from the clock, which has not reached this number.
+    -- Once the fence has expired, numbers continue from the clock, which may not have reached this number by
+    -- then.
     redis.call('SET', KEYS[4], ARGV[4])
 end
 return {1, number, now}

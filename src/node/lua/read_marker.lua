@@ -1,10 +1,11 @@
--- Returns the node's marker and the server's incarnation. Rewrites the marker if requested. Records its clock.
+-- Returns the node's marker and the server's incarnation, and writes a new marker if requested.
+-- Records the node's clock.
 --
 -- KEYS[1]  the node's marker
--- KEYS[2]  the last recorded time of its clock, in microseconds
+-- KEYS[2]  the last recorded time of the node's clock, in microseconds
 -- ARGV[1]  the start of a new marker, before incarnation and time; empty to write nothing
--- ARGV[2]  the marker that it may replace; empty for none
--- ARGV[3]  by how much its time is backdated, in microseconds
+-- ARGV[2]  the marker that the new one may replace; empty for none
+-- ARGV[3]  by how much the new marker's time is backdated, in microseconds
 -- ARGV[4]  two numbers: the writer's clock in microseconds, 0 if no data can be lost; and the base of all
 --          fencing numbers
 --
@@ -42,8 +43,7 @@ local evicted = string.match(redis.call('INFO', 'stats'), 'evicted_keys:(%d+)')
 if evicted and evicted ~= '0' then
     incarnation = incarnation .. ':' .. evicted
 end
--- Other data, with an older marker in them, may have replaced the data: swapped in, or restored after a
--- flush.
+-- Data with an older marker may have replaced the data: swapped in, or restored after a flush.
 local commandstats, replacements = redis.call('INFO', 'commandstats'), 0
 for _, command in ipairs({'swapdb', 'flushall'}) do
     replacements = replacements + (string.match(commandstats, 'cmdstat_' .. command .. ':calls=(%d+)') or 0)
@@ -84,7 +84,7 @@ if latest % 1 ~= 0 or latest < 0 or latest > 9006099743113216 then
     latest = 0
 end
 local max_ttl = string.match(marker, '^quorlock3 %x+ %d+ %d+ (%d+)')
--- Record it four times per max TTL: often enough for the detection, and rarely enough for the disk.
+-- Record the clock four times per max TTL: often enough for the detection, and rarely enough for the disk.
 if max_ttl and now > latest + max_ttl * 250 then
     redis.pcall('SET', KEYS[2], string.format('%.0f', now))
 end

@@ -1,6 +1,7 @@
 -- Deletes a key if it has this owner token. Notifies the longest waiting process, or reports if one waits.
 --
--- The notification does not depend on the key's owner on this node: the lock was held, and is released now.
+-- The notification does not depend on the key's owner on this node, because the lock was held and is released
+-- now.
 --
 -- KEYS[1]  the lock's key
 -- KEYS[2]  its wait queue on this node: a sorted set of processes

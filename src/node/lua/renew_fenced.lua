@@ -1,14 +1,16 @@
--- Renews a holder's key and raises its fence to the holder's number, unless this node is on probation.
+-- Renews a holder's key and raises its fence to the holder's number. Rejected on probation.
 -- Never shortens the remaining time, never creates the key, never lowers the fence.
 --
 -- This script is also the write-back, the second phase of ABD registers (Attiya, Bar-Noy, Dolev 1995): with
--- ttl 0 it raises only the fence. Under a larger fence the key is renewed all the same, and the reply says
--- so: the holder decides whether the node counts, and its key must not expire in the meantime.
+-- ttl 0 it raises only the fence. If the fence is larger than the holder's number, the key is renewed all the
+-- same, and the reply reports the fence. The holder decides whether the node counts, and meanwhile its key
+-- must not expire.
 --
 -- KEYS[1]  the lock's key
 -- KEYS[2]  the key's fence: the largest number given out for it here
 -- KEYS[3]  the node's marker
--- KEYS[4]  the largest number of any key here that was ahead of the clock when it was given out
+-- KEYS[4]  the largest number given out here for any key, of those that were then over 250 ms ahead of the
+--          clock
 -- ARGV[1]  the owner token
 -- ARGV[2]  the new time to live in milliseconds; 0 leaves it unchanged
 -- ARGV[3]  for how long the fence is kept, in milliseconds: at least 1000
@@ -31,9 +33,9 @@ if redis.call('GET', KEYS[3]) ~= ARGV[5] then
     return {-3, 0, now}
 end
 -- Adding 0 converts like tonumber, but faster. It fails on invalid input, so it comes before any write.
-local votes_from, number, ttl = ARGV[6] + 0, ARGV[4] + 0, ARGV[2] + 0
-if now < votes_from then
-    return {-4, math.ceil((votes_from - now) / 1000), now}
+local probation_end, number, ttl = ARGV[6] + 0, ARGV[4] + 0, ARGV[2] + 0
+if now < probation_end then
+    return {-4, math.ceil((probation_end - now) / 1000), now}
 end
 local value = redis.pcall('GET', KEYS[1])
 if not value then
@@ -49,7 +51,8 @@ end
 
 local fence = tonumber(redis.call('GET', KEYS[2])) or 0
 if number > now + 250000 and number > (tonumber(redis.pcall('GET', KEYS[4])) or 0) then
-    -- Without a fence, numbers continue from the clock, which has not reached this number.
+    -- Once the fence has expired, numbers continue from the clock, which may not have reached this number by
+    -- then.
     redis.call('SET', KEYS[4], ARGV[4])
 end
 if fence >= number then

@@ -70,7 +70,7 @@ pub struct ControlResult {
     pub name: String,
     /// The invariant that should have been violated.
     pub invariant: Invariant,
-    /// How often it was violated. Zero means that the run did not test it.
+    /// How many times it was violated. Zero means that the run did not test it.
     pub count: usize,
 }
 
@@ -130,7 +130,7 @@ pub struct Totals {
     /// The largest delay of a loss signal after the deadline, in milliseconds, without the time in which the
     /// process was stopped. None if all came before the deadline.
     pub slowest_signal_ms: Option<f64>,
-    /// How often a key that was wanted and free was granted again after a fault.
+    /// How many times a key that was wanted and free was granted again after a fault.
     pub recoveries: usize,
     /// The number of locks checked for redundancy: held long enough, with a node that was healthy long
     /// enough. Zero means that redundancy was not tested.

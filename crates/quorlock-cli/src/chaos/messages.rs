@@ -109,7 +109,7 @@ pub(super) fn headline(outcome: &Outcome) -> String {
     }
 }
 
-/// How often each fault took place.
+/// How many times each fault took place.
 pub(super) fn faults(verdict: &Verdict) -> String {
     if verdict.faults.is_empty() {
         return "NONE, so nothing was tested".to_owned();

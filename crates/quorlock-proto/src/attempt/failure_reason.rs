@@ -20,7 +20,7 @@ impl Attempt {
             FailureReason::TooLate
         } else if quorum.is_out_of_reach(unavailable) && !quorum.is_out_of_reach(unavailable - on_probation) {
             FailureReason::OnProbation { retry_after: None }
-        } else if self.round.held_by_others().is_empty() || quorum.is_out_of_reach(unavailable) {
+        } else if self.round.held_or_fenced_out().is_empty() || quorum.is_out_of_reach(unavailable) {
             FailureReason::NoQuorum
         } else {
             FailureReason::Contended { retry_after: None }

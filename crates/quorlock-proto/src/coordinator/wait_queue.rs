@@ -10,9 +10,9 @@ use crate::survey::Survey;
 use crate::time::DualTimestamp;
 
 impl Coordinator {
-    /// Releases a lock for the next task of this process: as [`release`](Self::release), but no other process is
+    /// Releases a lock as [`release`](Self::release) does, for the next task of this process. No process is
     /// notified.
-    pub fn release_to_next(&mut self, id: OperationId, now: DualTimestamp) -> bool {
+    pub fn release_to_local_task(&mut self, id: OperationId, now: DualTimestamp) -> bool {
         if let Some(Operation::Lease(lease)) = self.operations.get_mut(&id).map(|entry| &mut entry.operation)
         {
             lease.set_local_release();

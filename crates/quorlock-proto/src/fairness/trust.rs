@@ -12,7 +12,7 @@ use crate::mutant::{Mutant, enabled};
 /// holder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct QueueNodeTrust {
-    /// How often in a row the node reported *free* and a quorum then reported *held*.
+    /// How many times in a row the node reported *free* and a quorum then reported *held*.
     false_free_reports: u8,
     /// Whether the process enqueues on the second node of the ranking instead.
     uses_second_node: bool,
@@ -37,8 +37,9 @@ pub enum TrustDecision {
 pub struct FailedAttempt {
     /// Whether some node may have granted it.
     pub votes_may_be_split: bool,
-    /// Whether the process had been notified, so that the key was free.
-    pub was_notified: bool,
+    /// Whether the process was at the head of the wait queue, so that the wait queue's node reported the key
+    /// free.
+    pub was_at_head: bool,
 }
 
 impl QueueNodeTrust {
@@ -81,16 +82,15 @@ impl QueueNodeTrust {
     /// Records a failed attempt. Returns how long to trust a report *held*. `expiry` is when the keys that
     /// prevent a quorum expire, if the nodes reported it.
     ///
-    /// The time is short if the votes may be split, also if the process was notified. But if a node grants
-    /// every time, it lacks the holder's key.
+    /// The time is short if the votes may be split, or if the process was at the head of the wait queue. But
+    /// a node that grants every time lacks the holder's key, so after a few attempts the time is long again.
     pub fn on_attempt_failed(
         &mut self,
         failed: FailedAttempt,
         expiry: Option<Duration>,
         random: u64,
     ) -> Duration {
-        let counts_as_split =
-            failed.votes_may_be_split || failed.was_notified && self.consecutive_splits == 0;
+        let counts_as_split = failed.votes_may_be_split || failed.was_at_head && self.consecutive_splits == 0;
         self.consecutive_splits = if counts_as_split { self.consecutive_splits.saturating_add(1) } else { 0 };
         if enabled(Mutant::WaitQueueTrustedForever) {
             FOREVER
@@ -135,8 +135,10 @@ mod tests {
     fn a_held_report_is_trusted_for_a_shorter_time_after_split_votes() {
         const LONGEST: u64 = u64::MAX;
         let (recheck, soon) = (backoff::recheck(None, 0), backoff::retry(8, None, LONGEST));
-        let [contended, after_notification, split] = [(false, false), (true, false), (false, true)]
-            .map(|(was_notified, votes_may_be_split)| FailedAttempt { votes_may_be_split, was_notified });
+        let [contended, after_notification, split] =
+            [(false, false), (true, false), (false, true)].map(|(was_notified, votes_may_be_split)| {
+                FailedAttempt { votes_may_be_split, was_at_head: was_notified }
+            });
         let mut trust = QueueNodeTrust::default();
         assert!(
             trust.on_attempt_failed(contended, None, 0) >= 2 * recheck,

@@ -58,7 +58,7 @@ impl ReleaseRound {
     /// Whether a quorum has deleted the key, or a quorum shows that it was gone, so that the lock had been
     /// lost. While neither has a quorum, the other replies are awaited, because they decide which it was.
     fn is_confirmed(&self) -> bool {
-        let gone = self.round.not_held().or(self.round.held_by_others());
+        let gone = self.round.not_held().or(self.round.held_or_fenced_out());
         [self.round.granted(), gone].into_iter().any(|nodes| self.round.quorum().is_met(nodes.len()))
     }
 

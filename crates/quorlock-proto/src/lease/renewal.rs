@@ -35,9 +35,9 @@ impl Renewal {
         if !self.to_reacquire.is_empty() {
             return Some((core::mem::take(&mut self.to_reacquire), None));
         }
-        // A number past a larger fence is sent only when it is verified that no client won with that fence.
-        let is_verified = self.round.is_won() || enabled(Mutant::LargerFenceUnverified);
-        let fences = self.larger_without_key.as_mut().filter(|_| is_verified)?;
+        // Reacquire with a larger fence's number only once that fence is harmless: no client won with it.
+        let is_harmless = self.round.is_won() || enabled(Mutant::LargerFenceUnproved);
+        let fences = self.larger_without_key.as_mut().filter(|_| is_harmless)?;
         fences.next_to_reacquire(self.round.not_held()).map(|(node, fence)| (node, Some(fence)))
     }
 
@@ -57,7 +57,8 @@ impl Lease {
     ) {
         let before = self.confirmed;
         match vote {
-            // The node has the key and a larger fence; the next renewal verifies whether it counts.
+            // The node has the key and a larger fence. It counts once a renewal has proved the fence
+            // harmless.
             Vote::Fenced(node_number)
                 if self.fencing_number().is_some_and(|number| *node_number > number) =>
             {
@@ -163,7 +164,8 @@ impl Lease {
         renewal.round.record(node, vote);
         if renewal.round.is_won() && !was_won {
             self.settle_renewed();
-        } else if self.quorum.is_out_of_reach(renewal.round.held_by_others().len()) || renewal.is_fenced_out()
+        } else if self.quorum.is_out_of_reach(renewal.round.held_or_fenced_out().len())
+            || renewal.is_fenced_out()
         {
             self.lose(LossReason::TakenByOthers);
         } else if renewal.round.is_complete() && !renewal.is_settled {
@@ -207,7 +209,7 @@ impl Lease {
 
     fn settle_renewed(&mut self) {
         let max_hold_end = self.max_hold_end();
-        let verified = self.verify_reported_fences();
+        let nodes_with_harmless_fence = self.mark_reported_fences_harmless();
         let pause = self.renewal().map_or(Duration::ZERO, |it| self.pause_after_round(it.params.ttl()));
         let State::Held(Some(renewal)) = &mut self.state else { return };
         renewal.is_settled = true;
@@ -221,7 +223,7 @@ impl Lease {
         if !self.deadline.is_after(deadline) {
             self.extended_past_grants |= deadline.is_after(self.deadline);
             self.deadline = deadline;
-            self.confirmed = renewal.round.granted().or(verified);
+            self.confirmed = renewal.round.granted().or(nodes_with_harmless_fence);
             self.confirmed_changed = true;
         }
         let is_complete = renewal.round.is_complete();

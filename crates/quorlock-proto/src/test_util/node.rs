@@ -24,11 +24,11 @@ pub struct SimulatedNode {
     loaded_scripts: BTreeSet<Script>,
     clock: Clock,
     restarts: u32,
-    /// How often its data was replaced, as on a replica.
+    /// How many times its data was replaced, as on a replica.
     replications: u32,
     /// How many keys it has evicted since its statistics were reset.
     evicted: u64,
-    /// How often its databases were swapped or flushed since its statistics were reset.
+    /// How many times its databases were swapped or flushed since its statistics were reset.
     swaps: u64,
     /// Whether its policy evicts keys when its memory is full.
     pub evicts: bool,

@@ -219,7 +219,7 @@ async fn acquire_sequentially(client: Redlock) -> Outcome<Vec<(f64, f64)>> {
     Ok(micros)
 }
 
-/// How often all tasks together acquired and released their locks.
+/// How many times all tasks together acquired and released their locks.
 struct Throughput {
     done: f64,
     per_second: f64,

@@ -39,7 +39,7 @@ pub(crate) enum SearchOrder {
     BreadthFirst,
 }
 
-/// How often an exploration met each situation, by the situation's number.
+/// How many times an exploration met each situation, by the situation's number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Coverage([u64; 20]);
 

@@ -149,7 +149,7 @@ impl Sim<'_> {
         if self.plan.quorum.is_met(at_least.len()) {
             return;
         }
-        let exemption = self.oracle.client_exemption_since(record.client, record.started_at);
+        let exemption = self.oracle.client_exemption_active_after(record.client, record.started_at);
         self.report_breach(
             Invariant::QuorumHoldsKey,
             exemption,
@@ -169,7 +169,7 @@ impl Sim<'_> {
         if missing.is_empty() {
             return;
         }
-        let exemption = self.oracle.client_exemption_since(record.client, record.started_at);
+        let exemption = self.oracle.client_exemption_active_after(record.client, record.started_at);
         let message = format!("lock {id} is confirmed on {missing:?}, where its key expires before the lock");
         self.report_breach(Invariant::ConfirmedNodesHoldKey, exemption, &message);
     }
@@ -202,8 +202,9 @@ impl Sim<'_> {
     fn overlap_exemption(&self, first: OperationId, second: OperationId) -> Option<Cause> {
         let (first, second) = (&self.oracle.records[first as usize], &self.oracle.records[second as usize]);
         // Either lock may be the one that is believed valid for too long.
-        let client_exemption =
-            |record: &AttemptRecord| self.oracle.client_exemption_since(record.client, record.started_at);
+        let client_exemption = |record: &AttemptRecord| {
+            self.oracle.client_exemption_active_after(record.client, record.started_at)
+        };
         if let Some(cause) = client_exemption(first).or_else(|| client_exemption(second)) {
             return Some(cause);
         }
@@ -212,10 +213,10 @@ impl Sim<'_> {
             let node = node.index();
             let since = first.started_at.min(second.started_at);
             let client_exemption = |by: &AttemptRecord| {
-                self.oracle.clock_behind_exemption_since(node, since, by.per_node[node].known_since)
+                self.oracle.clock_behind_exemption_active_after(node, since, by.per_node[node].known_since)
             };
             let client_exemption = client_exemption(first).or_else(|| client_exemption(second));
-            let node_exemption = self.oracle.node_exemption_since(node, since).or(client_exemption);
+            let node_exemption = self.oracle.node_exemption_active_after(node, since).or(client_exemption);
             let lost = !self.plan.is_all_fenced() && self.oracle.changed_at[node] >= since;
             exemption = Some(node_exemption.or(lost.then_some(Cause::DataLoss))?);
         }
@@ -309,9 +310,10 @@ impl Sim<'_> {
                 let what = if may_evict { "may evict keys" } else { "is on probation" };
                 let message = format!("lock {id} counts on node {}, which {what}", node.0);
                 // A client with a slow clock reads the marker late.
-                let exemption = self
-                    .oracle
-                    .client_exemption_since(record.client, record.started_at.saturating_sub(4 * window));
+                let exemption = self.oracle.client_exemption_active_after(
+                    record.client,
+                    record.started_at.saturating_sub(4 * window),
+                );
                 self.report_breach(Invariant::Membership, exemption, &message);
                 return;
             }

@@ -187,7 +187,7 @@ const LARGER_FENCE_UNVERIFIED: Profile = Profile {
     faults: &[Fault::Partition, Fault::ConnectionReset],
     beyond_limits: 1000,
     faults_beyond_limits: &[Fault::KeyDeleted],
-    mutant: Some(Mutant::LargerFenceUnverified),
+    mutant: Some(Mutant::LargerFenceUnproved),
     slow_messages: 150,
     faults_on_send: 100,
     ..SLOW_MESSAGES

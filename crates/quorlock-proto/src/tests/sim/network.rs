@@ -222,8 +222,8 @@ impl Sim<'_> {
                 self.drop_connection(client, node);
                 self.clients[client].coordinator.on_down(id, "not listening".into(), now);
             }
-            ToClient::Notification { key, has_others, was_found_free } => {
-                self.on_notified_by(client, node, key, (has_others, was_found_free));
+            ToClient::Notification { key, has_others, is_from_waiter } => {
+                self.on_notified_by(client, node, key, (has_others, is_from_waiter));
             }
             ToClient::Reply(Reply::Marker(reading)) => {
                 let is_replica = matches!(&reading, Err(Vote::Unknown(ReplyFailure::TransientError(error))) if &**error == "READONLY");

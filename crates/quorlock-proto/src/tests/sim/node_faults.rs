@@ -62,7 +62,10 @@ impl Sim<'_> {
         self.shift_node_clock(node, by);
         let since = self.nodes[node].clock_behind_since;
         let is_early = self.nanos < since + self.plan.min_probation_nanos();
-        if self.plan.is_all_fenced() && is_early && self.oracle.node_exemption_since(node, since).is_none() {
+        if self.plan.is_all_fenced()
+            && is_early
+            && self.oracle.node_exemption_active_after(node, since).is_none()
+        {
             // The node has granted no lock since. Only new clients, which rely on its clock alone, take its
             // probation as over. That needs a wrong wall clock: theirs, or that of the client that wrote the
             // marker.

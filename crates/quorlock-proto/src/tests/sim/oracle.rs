@@ -39,7 +39,7 @@ pub(super) struct Oracle {
     /// When the node last lost fences.
     pub(super) fences_lost_at: [u64; 5],
     /// The largest error of any node's clock so far, in nanoseconds.
-    pub(super) max_clock_error: u64,
+    pub(super) max_clock_error_nanos: u64,
     pub(super) largest_fencing_number: u64,
     /// The client that must acquire every lock in recovery, and the keys that it has acquired.
     pub(super) recovery_client: usize,
@@ -49,7 +49,7 @@ pub(super) struct Oracle {
     /// Since when a released key is free, if no client has acquired it again.
     pub(super) free_since: BTreeMap<usize, u64>,
     pub(super) survey_count: u64,
-    /// How often a client has tried to initialize the lock cluster again.
+    /// How many times a client has tried to initialize the lock cluster again.
     pub(super) reinitializations: u32,
     pub(super) violation: Option<Violation>,
 }
@@ -317,7 +317,7 @@ impl Sim<'_> {
         let granted = record.per_node.iter().enumerate().filter(|(_, node_record)| node_record.has_granted);
         intersection(
             granted.map(|(node, _)| NodeId(node as u8)).collect(),
-            self.oracle.exempt_nodes_since(record.started_at),
+            self.oracle.nodes_exempt_after(record.started_at),
         )
     }
 }

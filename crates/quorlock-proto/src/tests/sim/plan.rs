@@ -107,8 +107,8 @@ pub(super) const FAULTS_BEYOND_LIMITS: [Fault; 5] = [
     Fault::KeyDeleted,
 ];
 
-/// A mistake of a client, beside those of the protocol ([`Mutant`]) and of the scripts ([`ScriptMutant`]), that a
-/// checker must detect.
+/// A mistake of a client, beside those of the protocol ([`Mutant`]) and of the scripts ([`ScriptMutant`]),
+/// that a checker must detect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientMistake {
     /// All attempts of a client for a key use the same owner token.

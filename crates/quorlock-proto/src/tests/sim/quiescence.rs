@@ -145,7 +145,7 @@ impl Sim<'_> {
         let without_clock_errors =
             8 * self.plan.max_ttl_nanos() + self.plan.marker_read_window() * 2 + 2_000_000_000;
         // Keys copied from a node whose clock was ahead expire later.
-        without_clock_errors + 2 * self.oracle.max_clock_error
+        without_clock_errors + 2 * self.oracle.max_clock_error_nanos
     }
 
     /// Initializes the lock cluster again if too many nodes lost its marker at once, after all locks have
@@ -217,7 +217,7 @@ impl Sim<'_> {
 
     /// Checks that no lock keys are left, after the max TTL and the largest clock error have passed.
     fn check_leftovers(&mut self) {
-        self.nanos += self.plan.max_ttl_nanos() * 5 / 2 + 2 * self.oracle.max_clock_error;
+        self.nanos += self.plan.max_ttl_nanos() * 5 / 2 + 2 * self.oracle.max_clock_error_nanos;
         for node in 0..self.nodes.len() {
             let left = self.keys.iter().map(|key| DataKey::Lock(key.clone()));
             let left =

@@ -56,7 +56,7 @@ impl Sim<'_> {
         let since = self.nanos.saturating_sub(two_ttls);
         let is_awake = client_host.paused_until <= since && client_host.undisturbed_since <= since;
         let is_old = record.acquired_at.is_some_and(|won| won <= since);
-        let is_client_exempt = self.oracle.client_exemption_since(client, since).is_some();
+        let is_client_exempt = self.oracle.client_exemption_active_after(client, since).is_some();
         if !record.auto_renew || !has_time || !is_old || !is_awake || is_client_exempt {
             return NodeSet::EMPTY;
         }
@@ -72,7 +72,7 @@ impl Sim<'_> {
                 .disturbed_until
                 .max(client_host.disturbed_until[node])
                 .max(record.per_node[node].renewal_blocked_at);
-            let is_exempt = self.oracle.node_exemption_since(node, since).is_some();
+            let is_exempt = self.oracle.node_exemption_active_after(node, since).is_some();
             is_up && client_host.is_voting[node] && !has_fault && last_fault < since && !is_exempt
         };
         self.plan.quorum.all().iter().filter(is_undisturbed).collect()

@@ -109,12 +109,12 @@ pub(super) enum ToClient {
     Accepted(MarkerReading),
     IsReplica,
     ConnectionRefused,
-    /// Tells the first waiting process that the key is free: released by its holder or, if `was_found_free`,
-    /// found free by a waiter.
+    /// Notifies the first waiting process. If `is_from_waiter`, a waiter found the key free and caused this;
+    /// otherwise a release did.
     Notification {
         key: usize,
         has_others: bool,
-        was_found_free: bool,
+        is_from_waiter: bool,
     },
     Reply(Reply),
 }

@@ -75,7 +75,7 @@ impl Sim<'_> {
             let key_index = self.keys.iter().position(|other| other == key);
             if let Some(task) = key_index.and_then(|key_index| self.clients[client].tasks.get_mut(key_index))
             {
-                task.wait.cohort.on_other_process_notified();
+                task.wait.cohort.on_others_waiting();
             }
         }
     }
@@ -95,12 +95,12 @@ impl Sim<'_> {
         node: usize,
         key: &Key,
         caller: Option<(usize, u32)>,
-        was_found_free: bool,
+        is_from_waiter: bool,
     ) -> bool {
         loop {
             let mut queue = self.wait_queue(node, key);
             let Some((score, process)) = queue.first().copied() else { return false };
-            if score > 0 && was_found_free && caller == Some(process) {
+            if score > 0 && is_from_waiter && caller == Some(process) {
                 return false;
             }
             let (client, incarnation) = process;
@@ -112,12 +112,12 @@ impl Sim<'_> {
                 && is_alive
                 && let Some(conn_id) = conn_id
             {
-                let has_others = was_found_free || queue.len() > 1 || caller != Some(process);
+                let has_others = is_from_waiter || queue.len() > 1 || caller != Some(process);
                 log_event!(self, "node {node} notifies client {client} of key {key_index}");
                 self.stats.notifications += 1;
                 self.send_to_client(
                     conn_id,
-                    ToClient::Notification { key: key_index, has_others, was_found_free },
+                    ToClient::Notification { key: key_index, has_others, is_from_waiter },
                 );
                 set_score(&mut queue, process, -(self.nodes[node].redis.clock_micros(self.nanos) as i64));
                 self.store_queue(node, key, &queue);

@@ -204,7 +204,7 @@ impl Sim<'_> {
         let wait = &mut self.clients[client].tasks[key].wait;
         let failed = FailedAttempt {
             votes_may_be_split: failure.votes_may_be_split(),
-            was_notified: wait.cohort.on_attempt_failed(),
+            was_at_head: wait.cohort.on_attempt_failed(),
         };
         (wait.failures, wait.rechecks) = (wait.failures + 1, 0);
         wait.retry_after = match failure.reason {
@@ -266,31 +266,32 @@ impl Sim<'_> {
         }
     }
 
-    /// A node notified this client. `has_others`: other processes wait too.
+    /// Handles a node's notification. `has_others`: other processes wait too. `is_from_waiter`: a waiter
+    /// caused it, not a release.
     pub(super) fn on_notified_by(
         &mut self,
         client: usize,
         node: usize,
         key: usize,
-        (has_others, was_found_free): (bool, bool),
+        (has_others, is_from_waiter): (bool, bool),
     ) {
         let task = &mut self.clients[client].tasks[key];
         match task.state {
             TaskState::Idle => return self.dequeue(client, key, Some(NodeId(node as u8))),
-            _ => task.wait.cohort.on_notified(has_others, was_found_free, 0),
+            _ => task.wait.cohort.on_notified(has_others, is_from_waiter, 0),
         }
         if task.state == TaskState::Waiting(WaitStep::AwaitNotification) {
-            self.end_wait(client, key, was_found_free);
+            self.end_wait(client, key, is_from_waiter);
         }
     }
 
-    /// Ends a wait: the key was found free, or the process was notified.
+    /// Ends a wait. `is_free`: a waiter found the key free; otherwise a release notified the process.
     fn end_wait(&mut self, client: usize, key: usize, is_free: bool) {
         let (wait_step, pause) = match self.clients[client].tasks[key].wait.trust.on_wait_ended(is_free) {
             TrustDecision::Acquire => (WaitStep::Acquire, Duration::ZERO),
             TrustDecision::AcquireAfterPause => (WaitStep::Acquire, self.backoff_delay(client, key)),
             TrustDecision::EnqueueOnOtherNode => {
-                self.clients[client].tasks[key].wait.cohort.on_false_notification();
+                self.clients[client].tasks[key].wait.cohort.on_free_reports_distrusted();
                 (WaitStep::Enqueue, Duration::ZERO)
             }
         };
