@@ -137,7 +137,7 @@ impl PendingCalls {
                         number: spec.min_fencing_number,
                     });
                 }
-                coordinator.acquire(id, spec, policy, entropy::token(), now);
+                coordinator.acquire(id, spec, policy, entropy::owner_token(), now);
             }
             DriverCommand::Cancel(id) => self.cancel(id, coordinator, now),
             DriverCommand::Extend { id, params, reply } => {
@@ -255,10 +255,10 @@ impl PendingCalls {
     ) {
         match event {
             OperationEvent::Surveyed(votes) => self.on_survey_done(id, votes, coordinator),
-            OperationEvent::Initialized(declared) => {
+            OperationEvent::Initialized(result) => {
                 let Some(call) = self.calls.remove(&id) else { return };
                 if let ReplyTo::Initializing(reply) = call.caller {
-                    let _ = reply.send(declared);
+                    let _ = reply.send(result);
                 }
             }
             OperationEvent::Failed(failure) => {

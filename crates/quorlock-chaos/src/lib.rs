@@ -25,7 +25,7 @@
 //!
 //! Servers and their folders are removed when the value is dropped, when a test panics, and when this process
 //! is killed with SIGKILL: each server has a watchdog process for that. Only processes started here are
-//! signalled, by their id.
+//! signaled, by their id.
 //!
 //! Requirements: a Unix system with `/bin/sh`, and a server binary that [`locate`] finds.
 

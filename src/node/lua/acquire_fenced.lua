@@ -51,7 +51,7 @@ if old then
         -- writes.
         if type(old) == 'string' then
             redis.call('SET', KEYS[2], old, 'PX', ARGV[3])
-            old = redis.error_reply('FENCE the fence of this key holds no number of ours')
+            old = redis.error_reply('FENCE the fence of this key is not a fencing number of quorlock')
         end
         redis.call('DEL', KEYS[1])
         return old

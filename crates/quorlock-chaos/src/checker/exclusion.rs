@@ -48,7 +48,7 @@ fn overlap(
     events.extend(second.1.evidence_at(common.from));
     events.sort_unstable();
     let excuse = excuse(world, first.1, second.1, common.from);
-    findings.record(Invariant::Exclusion, common.from, events, message, excuse);
+    findings.record(Invariant::MutualExclusion, common.from, events, message, excuse);
 }
 
 /// The excuse for two locks held at once: more nodes were faulty than the first lock could spare.
@@ -97,7 +97,7 @@ fn permits(world: &World<'_>, key: &str, current: &[(Span, &LockAttempt<'_>)], f
     events.sort_unstable();
     let others = held.iter().filter(|(_, other)| !std::ptr::eq(*other, *attempt));
     let excuse = others.into_iter().find_map(|(_, other)| excuse(world, other, attempt, newest.from));
-    findings.record(Invariant::Exclusion, newest.from, events, message, excuse);
+    findings.record(Invariant::MutualExclusion, newest.from, events, message, excuse);
 }
 
 impl LockAttempt<'_> {

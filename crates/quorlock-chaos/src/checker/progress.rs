@@ -201,7 +201,7 @@ fn check_reply_time(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mut
     };
     // The last round may begin just before the wait timeout.
     check_span("acquire", waited, (attempt.wait_ms + world.settings.reply_timeout_ms) * MS);
-    if let (Some(from), false) = (attempt.releasing_at, attempt.abandoned) {
+    if let (Some(from), false) = (attempt.releasing_at, attempt.cancelled) {
         let to = attempt.released_at.into_iter().chain(attempt.killed_at).min().unwrap_or(world.to);
         check_span("release", Span { from, to }, world.settings.reply_timeout_ms * MS);
     }

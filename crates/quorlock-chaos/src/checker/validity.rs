@@ -86,6 +86,6 @@ fn check_loss_signal(world: &World<'_>, attempt: &LockAttempt<'_>, findings: &mu
             millis(late),
         );
         let last = attempt.event_indexes.last().copied().unwrap_or(grant.event_index);
-        findings.violation(Invariant::LossSignalled, deadline, vec![grant.event_index, last], message);
+        findings.violation(Invariant::LossSignaled, deadline, vec![grant.event_index, last], message);
     }
 }

@@ -149,9 +149,9 @@ pub(super) fn contention(results: &Results) -> Option<String> {
     let mut text = format!(
         "each name was held {:.0} % of the time, and handed over {:.0} times a second",
         it.held_share * 100.0,
-        it.hand_overs_per_second
+        it.hand_offs_per_second
     );
-    if let Some((gap, held)) = it.hand_over.zip(it.held) {
+    if let Some((gap, held)) = it.hand_off.zip(it.held) {
         let _ = write!(
             text,
             ", which took {} (p99 {}); held for {}",

@@ -51,7 +51,7 @@ impl Process {
     }
 
     /// False if it is another user's.
-    pub(crate) fn can_be_signalled(&self) -> bool {
+    pub(crate) fn can_be_signaled(&self) -> bool {
         test_kill_process(self.pid) != Err(Errno::PERM)
     }
 }

@@ -16,7 +16,7 @@ pub(crate) enum WaitReason {
     /// An outer `run` holds the lock, according to the environment.
     OuterRun,
     /// This owner holds the lock.
-    Held(OwnerHash),
+    Contended(OwnerHash),
     /// A key that never expires is in the way.
     WithoutExpiry,
     OnProbation,
@@ -48,29 +48,31 @@ impl<'a> WaitReporter<'a> {
 
     /// Prints the reason, unless it was printed last.
     pub(crate) fn report(&mut self, kind: WaitReason, message: &str) {
-        if self.is_news(kind, Instant::now()) && !self.is_quiet {
+        if self.is_new_reason(kind, Instant::now()) && !self.is_quiet {
             exit::eprint_line(&format!("{}: waiting: {message}", exit::lock(self.name)));
         }
     }
 
-    fn is_news(&mut self, mut reason: WaitReason, now: Instant) -> bool {
+    fn is_new_reason(&mut self, mut reason: WaitReason, now: Instant) -> bool {
         match (&self.last, &mut reason) {
             (Some(_), WaitReason::Starting) => return false,
             (Some(last), reason) if last == reason => return false,
             // An outage ends with another reason. Until then, no problem is reported twice.
             (Some(WaitReason::NodeProblems(before)), WaitReason::NodeProblems(problems)) => {
-                let is_news = !problems.is_subset(before);
+                let is_new_reason = !problems.is_subset(before);
                 problems.extend(before.iter().cloned());
                 self.last = Some(reason);
-                return is_news;
+                return is_new_reason;
             }
             // A lock that changes holders often is not reported each time.
-            (Some(WaitReason::Held(_)), WaitReason::Held(_)) if self.holder_at.is_some_and(|at| now < at) => {
+            (Some(WaitReason::Contended(_)), WaitReason::Contended(_))
+                if self.holder_at.is_some_and(|at| now < at) =>
+            {
                 return false;
             }
             _ => {}
         }
-        if let WaitReason::Held(_) = reason {
+        if let WaitReason::Contended(_) = reason {
             self.holder_at = Some(now + self.gap);
             self.gap = (self.gap * 2).min(LONGEST_GAP);
         }
@@ -91,24 +93,24 @@ mod tests {
     }
 
     fn held(owner: &str) -> WaitReason {
-        WaitReason::Held(owner.parse().expect("an owner hash"))
+        WaitReason::Contended(owner.parse().expect("an owner hash"))
     }
 
     #[test]
     fn an_outage_is_reported_once_until_it_is_over() {
         let (mut reporter, now) = (WaitReporter::new("a", true), Instant::now());
-        let mut is_news = |kind: &WaitReason| reporter.is_news(kind.clone(), now);
-        assert!(is_news(&WaitReason::Starting));
+        let mut is_new_reason = |kind: &WaitReason| reporter.is_new_reason(kind.clone(), now);
+        assert!(is_new_reason(&WaitReason::Starting));
         let both = node_problems(&["away", "LOADING"]);
-        assert!(is_news(&node_problems(&["away"])) && !is_news(&node_problems(&["away"])));
-        assert!(is_news(&both), "one came back");
-        assert!(!is_news(&both) && !is_news(&node_problems(&["away"])), "and went again");
-        assert!(is_news(&node_problems(&["OOM"])), "another problem");
-        assert!(is_news(&held("45bf80c1")) && is_news(&both), "another outage");
+        assert!(is_new_reason(&node_problems(&["away"])) && !is_new_reason(&node_problems(&["away"])));
+        assert!(is_new_reason(&both), "one came back");
+        assert!(!is_new_reason(&both) && !is_new_reason(&node_problems(&["away"])), "and went again");
+        assert!(is_new_reason(&node_problems(&["OOM"])), "another problem");
+        assert!(is_new_reason(&held("45bf80c1")) && is_new_reason(&both), "another outage");
         assert!(
-            is_news(&WaitReason::WithoutExpiry)
-                && !is_news(&WaitReason::WithoutExpiry)
-                && !is_news(&WaitReason::Starting)
+            is_new_reason(&WaitReason::WithoutExpiry)
+                && !is_new_reason(&WaitReason::WithoutExpiry)
+                && !is_new_reason(&WaitReason::Starting)
         );
     }
 
@@ -117,7 +119,7 @@ mod tests {
         let (mut reporter, start) = (WaitReporter::new("a", true), Instant::now());
         let mut reported_at = Vec::new();
         for step in 0..60 {
-            if reporter.is_news(held(&format!("{step:08x}")), start + Duration::from_secs(step * 10)) {
+            if reporter.is_new_reason(held(&format!("{step:08x}")), start + Duration::from_secs(step * 10)) {
                 reported_at.push(step * 10);
             }
         }

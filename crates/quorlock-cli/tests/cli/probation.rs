@@ -258,7 +258,7 @@ fn blank_nodes_beside_an_unreachable_node_are_unverified() {
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     let findings = findings_of(&doctor, &world, 1);
     assert!(
-        findings.contains("all of them, if the cluster is new") && findings.contains("keeps the others"),
+        findings.contains("all of them, if the lock cluster is new") && findings.contains("keeps the others"),
         "{doctor:?}"
     );
     assert!(findings.contains('✗'), "not reported as a problem: {doctor:?}");

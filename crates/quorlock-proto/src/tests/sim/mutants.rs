@@ -159,7 +159,7 @@ const LATE_GRANT_NEVER_EXPIRES: Profile = Profile {
     ..PLAIN_SLOW_MESSAGES
 };
 /// Nodes that lost data are unreachable or blank when another blank node starts.
-const ABSENT_NODES_VOUCH: Profile = Profile {
+const DISCONNECTED_NODES_CONFIRM: Profile = Profile {
     faults: &[Fault::RestartDataLoss, Fault::ConnectionReset],
     mutant: Some(Mutant::DisconnectedNodesConfirm),
     ..SLOW_MESSAGES
@@ -302,8 +302,8 @@ fn mutant_sim_late_grant_never_expires() {
 }
 
 #[test]
-fn mutant_sim_absent_nodes_vouch() {
-    assert_detected(&ABSENT_NODES_VOUCH);
+fn mutant_sim_disconnected_nodes_confirm() {
+    assert_detected(&DISCONNECTED_NODES_CONFIRM);
 }
 
 #[test]
