@@ -22,7 +22,7 @@ use quorlock_proto::vote::ExclusionReason;
 pub(super) struct Link {
     address: Address,
     settings: Arc<DialSettings>,
-    /// This client's name in wait queues.
+    /// This process's name in wait queues.
     process_id: OwnerToken,
     node_weight_seed: u64,
     state: State,

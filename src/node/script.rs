@@ -34,7 +34,7 @@ pub(crate) struct RequestEncoder {
     waiters_key: Vec<u8>,
     /// The last encoded token and its digits. Consecutive requests often belong to one lock.
     token: (OwnerToken, [u8; 32]),
-    /// This client's name in wait queues.
+    /// This process's name in wait queues.
     process_id: [u8; 32],
     /// The last encoded marker of each node. It is part of every fenced request and stays the same for hours.
     markers: Vec<EncodedMarker>,

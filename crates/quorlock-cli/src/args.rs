@@ -75,8 +75,8 @@ pub(crate) struct RunArgs {
     /// flags. 0s tries once, like --nonblock. [default: wait forever]
     #[arg(short, long, value_name = "DUR", value_parser = span, conflicts_with = "nonblock")]
     pub(crate) wait: Option<Duration>,
-    /// Do not wait: fail at once if the lock is contended. If several processes try at the same moment and none
-    /// gets a quorum, they retry once or twice, within about 60 ms.
+    /// Do not wait: fail at once if the lock is contended. If several processes try at the same moment and
+    /// none gets a quorum, they retry once or twice, within about 60 ms.
     #[arg(short, long)]
     pub(crate) nonblock: bool,
     /// Request a fencing token above this number. For a protected resource that rejects tokens because the

@@ -115,8 +115,8 @@ pub(crate) fn code_of_exclusions(nodes: &[NodeStatus]) -> Option<u8> {
     nodes.iter().filter_map(code).max()
 }
 
-/// The exit code if too few nodes replied as needed: an exclusion, if so many nodes exclude this client that the
-/// others are not enough.
+/// The exit code if too few nodes replied as needed: an exclusion, if so many nodes exclude this client that
+/// the others are not enough.
 pub(crate) fn code_of_too_few<'a>(
     nodes: &[NodeStatus],
     votes: impl Iterator<Item = &'a Vote>,

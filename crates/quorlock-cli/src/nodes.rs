@@ -114,9 +114,9 @@ pub(crate) fn lost_quorum(nodes: &[NodeStatus], quorum: usize) -> Option<String>
     (left > 0 && blank > nodes.len() - quorum && left < quorum).then(|| {
         let remember = if left == 1 { "remembers" } else { "remember" };
         format!(
-            "{blank} of {} nodes are blank, and {left} {remember} a lock cluster without a quorum: list the nodes of that lock \
-             cluster; or, if the blank nodes have lost their data, stop all clients, wait for the max ttl, and run \
-             `quorlock init --force`",
+            "{blank} of {} nodes are blank, and {left} {remember} a lock cluster without a quorum: list the nodes of that \
+             lock cluster; or, if the blank nodes have lost their data, stop all clients, wait for the max \
+             ttl, and run `quorlock init --force`",
             nodes.len()
         )
     })

@@ -40,8 +40,8 @@ impl StatusView {
         } else if self.voting_replies().filter(|state| state.holder == KeyOwner::Unheld).count() >= quorum {
             ("free".to_owned(), 0)
         } else if self.voting_replies().count() < quorum {
-            // A wrong list and an exclusion do not end by themselves: they decide the exit code if too few other
-            // nodes are left.
+            // A wrong list and an exclusion do not end by themselves: they decide the exit code if too few
+            // other nodes are left.
             let votes = self.inspection.nodes.iter().map(|node| &node.reply);
             let code = exit::code_of_too_few(&self.nodes, votes, quorum);
             (format!("unknown: {}", self.unknown_reason()), code)

@@ -17,8 +17,8 @@
 --   fences       about how many fences are kept here; -1: unknown
 --   length       the average length of their keys in bytes
 --   memory       the memory limit in bytes; 0: no limit
--- or the error reply of a command that the server rejected, or one that begins with UNSUPPORTED: INFO lacks a
--- required field.
+-- or the error reply of a command that the server rejected, or one that begins with UNSUPPORTED: INFO lacks
+-- a required field.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]

@@ -92,7 +92,7 @@ mod tests {
         WaitReason::NodeProblems(kinds.iter().map(|kind| (*kind).to_owned()).collect())
     }
 
-    fn held(owner: &str) -> WaitReason {
+    fn contended(owner: &str) -> WaitReason {
         WaitReason::Contended(owner.parse().expect("an owner hash"))
     }
 
@@ -106,7 +106,7 @@ mod tests {
         assert!(is_new_reason(&both), "one came back");
         assert!(!is_new_reason(&both) && !is_new_reason(&node_problems(&["away"])), "and went again");
         assert!(is_new_reason(&node_problems(&["OOM"])), "another problem");
-        assert!(is_new_reason(&held("45bf80c1")) && is_new_reason(&both), "another outage");
+        assert!(is_new_reason(&contended("45bf80c1")) && is_new_reason(&both), "another outage");
         assert!(
             is_new_reason(&WaitReason::WithoutExpiry)
                 && !is_new_reason(&WaitReason::WithoutExpiry)
@@ -119,7 +119,9 @@ mod tests {
         let (mut reporter, start) = (WaitReporter::new("a", true), Instant::now());
         let mut reported_at = Vec::new();
         for step in 0..60 {
-            if reporter.is_new_reason(held(&format!("{step:08x}")), start + Duration::from_secs(step * 10)) {
+            if reporter
+                .is_new_reason(contended(&format!("{step:08x}")), start + Duration::from_secs(step * 10))
+            {
                 reported_at.push(step * 10);
             }
         }

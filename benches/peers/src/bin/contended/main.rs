@@ -1,4 +1,4 @@
-//! Measures how one contended lock is handed over, inside a process and between processes.
+//! Measures how one contended lock is handed off, inside a process and between processes.
 //!
 //! Every round runs every strategy of waiting on five real servers, in an order that rotates with the round.
 //! Each client is a separate process. Read the ratios: absolute values depend on the machine.
