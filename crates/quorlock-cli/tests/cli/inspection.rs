@@ -265,7 +265,7 @@ fn doctor_names_the_permissions_of_the_wait_queue() {
     let world = World::of(3);
     let report = doctor_as(&world, "uncalled", &["~*", "&*", "+@all", "-publish"]);
     assert_eq!(report.code, Some(1), "{report:?}");
-    for text in ["ask again and again", "'publish'", "+publish", "quorlock:waiters:*"] {
+    for text in ["which poll instead", "'publish'", "+publish", "quorlock:waiters:*"] {
         assert!(report.stdout.contains(text), "{text}: {report:?}");
     }
 }
