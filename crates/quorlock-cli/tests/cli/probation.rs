@@ -113,7 +113,7 @@ fn a_node_on_probation_is_shown_with_reason_and_remaining_time() {
     assert_eq!(doctor.code, Some(0), "{doctor:?}");
     let findings = findings_of(&doctor, &world, 1);
     assert!(
-        findings.contains("· casts no vote for 3") && findings.contains("may have forgotten"),
+        findings.contains("· casts no vote for 3") && findings.contains("may have lost its data"),
         "{doctor:?}"
     );
     let doctor = json(&world.output(&["doctor", "--json"]));
