@@ -14,7 +14,7 @@ MIN_LOCKS = 5
 LEFT_SHARE = 0.8
 QUORLOCK = "quorlock"
 # The report counts errors, and locks that were over when granted, in its own words instead.
-REPORTED_SEPARATELY = ("no_unexpected_error", "loss_signalled")
+REPORTED_SEPARATELY = ("no_unexpected_error", "loss_signaled")
 
 
 def run_checker(checker, history):
@@ -55,7 +55,7 @@ class Report:
         for finding in self.verdict["violations"]:
             clients = [client_of(self.events[index]) for index in finding["events"]]
             names = {self.names[client["process"]] if client else QUORLOCK for client in clients}
-            if finding["invariant"] == "exclusion" or QUORLOCK in names or len(names) != 1:
+            if finding["invariant"] == "mutual_exclusion" or QUORLOCK in names or len(names) != 1:
                 violations.append(finding)
             elif finding["invariant"] not in REPORTED_SEPARATELY:
                 client_findings[names.pop(), f"broke \"{finding['invariant'].replace('_', ' ')}\""] += 1

@@ -127,7 +127,7 @@ def main():
     verdict = run_checker(os.environ["CHECKER"], history)
     report = Report(NAMES, events, verdict, values, seen, TTL_MS)
     if IS_CONTROL:
-        overlaps = sum(finding["invariant"] == "exclusion" for finding in report.violations)
+        overlaps = sum(finding["invariant"] == "mutual_exclusion" for finding in report.violations)
         print(f"{NAMES[-1]} used another key: it held the lock together with another client {overlaps} times")
         if not overlaps:
             problems.append("the checker did not detect two holders, so the test shows nothing")

@@ -139,7 +139,7 @@ impl PendingCalls {
                         number: spec.min_fencing_number,
                     });
                 }
-                coordinator.acquire(id, spec, policy, entropy::token(), now);
+                coordinator.acquire(id, spec, policy, entropy::owner_token(), now);
             }
             DriverCommand::Cancel(id) => self.cancel(id, coordinator, now),
             DriverCommand::Extend { id, params, reply } => {

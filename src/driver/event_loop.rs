@@ -82,10 +82,12 @@ impl Driver {
     ) -> (Self, watch::Receiver<NodeStatusList>) {
         let Options { quorum, reply_timeout, addresses, settings, events, members, config } = options;
         let CommandReceiver { commands, ids } = receiver;
-        let waiter = entropy::token();
+        let process_id = entropy::owner_token();
         let settings = Arc::new(settings);
-        let links: Vec<Link> =
-            addresses.into_iter().map(|address| Link::new(address, Arc::clone(&settings), waiter)).collect();
+        let links: Vec<Link> = addresses
+            .into_iter()
+            .map(|address| Link::new(address, Arc::clone(&settings), process_id))
+            .collect();
         let (status, status_receiver) =
             watch::channel(links.iter().map(|link| link.status.clone()).collect());
         let limits = Limits { reply_timeout, redial_after: reply_timeout * REDIAL_FACTOR };
@@ -100,7 +102,7 @@ impl Driver {
             events,
             status,
             is_status_dirty: false,
-            encoder: RequestEncoder::new(config, waiter),
+            encoder: RequestEncoder::new(config, process_id),
             unsent: NodeSet::EMPTY,
             listener,
             ids,
@@ -330,8 +332,8 @@ impl Driver {
         let reading = self.coordinator.has_leases().then(|| now.plus(LEASE_CHECK_INTERVAL).boot_nanos());
         let closing = self.calls.shutdown_deadline().map(DualTimestamp::boot_nanos);
         // A link that starts to back off sets the status dirty; the timer already covers earlier ones.
-        let may_rest = is_due || self.is_status_dirty;
-        let dials = may_rest.then(|| self.links.iter().filter_map(Link::redial_at).min()).flatten();
+        let may_back_off = is_due || self.is_status_dirty;
+        let dials = may_back_off.then(|| self.links.iter().filter_map(Link::redial_at).min()).flatten();
         let wakes = [self.coordinator.next_wake(), reading, closing, dials];
         let idle = now.plus(IDLE_INTERVAL).boot_nanos();
         let wake = wakes.iter().fold(idle, |first, wake| wake.map_or(first, |wake| first.min(wake)));
@@ -358,7 +360,7 @@ const COMMANDS_PER_POLL: usize = 256;
 const POLLS_BEFORE_YIELD: usize = 16;
 /// A task that did not run for this long, with replies due, may have been blocked.
 const BLOCKED_NANOS: u64 = 5_000_000;
-/// A connection that owes a reply for this many reply timeouts is closed.
+/// A connection is closed if a reply is still due after this many reply timeouts.
 const REDIAL_FACTOR: u32 = 4;
 const LEASE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const IDLE_INTERVAL: Duration = Duration::from_secs(3600);

@@ -22,8 +22,8 @@ use quorlock_proto::vote::ExclusionReason;
 pub(super) struct Link {
     address: Address,
     settings: Arc<DialSettings>,
-    /// This client's name in wait queues.
-    waiter: OwnerToken,
+    /// This process's name in wait queues.
+    process_id: OwnerToken,
     node_weight_seed: u64,
     state: State,
     failures: u32,
@@ -57,12 +57,12 @@ pub(super) enum LinkEvent {
 }
 
 impl Link {
-    pub(super) fn new(address: Address, settings: Arc<DialSettings>, waiter: OwnerToken) -> Self {
+    pub(super) fn new(address: Address, settings: Arc<DialSettings>, process_id: OwnerToken) -> Self {
         let status = NodeStatus::new(address.to_string());
         Self {
             address,
             settings,
-            waiter,
+            process_id,
             node_weight_seed: 0,
             state: State::BackingOff(0),
             failures: 0,
@@ -158,8 +158,9 @@ impl Link {
 
     /// Dials on a separate task, bounded by the dial timeout.
     pub(super) fn dial(&mut self) {
-        let (address, settings, waiter) = (self.address.clone(), Arc::clone(&self.settings), self.waiter);
-        let dial = tokio::spawn(async move { dial(&address, &settings, waiter).await });
+        let (address, settings, process_id) =
+            (self.address.clone(), Arc::clone(&self.settings), self.process_id);
+        let dial = tokio::spawn(async move { dial(&address, &settings, process_id).await });
         self.state = State::Dialing(AbortOnDropHandle::new(dial));
     }
 

@@ -26,7 +26,7 @@ pub(crate) struct SharedLease {
     /// The process that holds it. In the child of a fork its copy is not renewed.
     process: u32,
     /// The token for the protected resource; `None` in plain mode.
-    token: Option<PackedToken>,
+    fencing_token: Option<PackedToken>,
     on_end: Mutex<OnEnd>,
 }
 
@@ -61,7 +61,7 @@ impl SharedLease {
         key: Key,
         deadline: DualTimestamp,
         confirmed: NodeSet,
-        token: Option<FencingToken>,
+        fencing_token: Option<FencingToken>,
     ) -> Self {
         Self {
             key,
@@ -70,7 +70,7 @@ impl SharedLease {
             wall_nanos: AtomicU64::new(deadline.wall_nanos()),
             confirmed: AtomicU16::new(confirmed.bits()),
             state: AtomicU8::new(HELD),
-            token: token.and_then(PackedToken::of),
+            fencing_token: fencing_token.and_then(PackedToken::of),
             on_end: Mutex::default(),
         }
     }
@@ -110,8 +110,8 @@ impl SharedLease {
         NodeSet::from_bits(self.confirmed.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn token(&self) -> Option<FencingToken> {
-        self.token.map(PackedToken::token)
+    pub(crate) fn fencing_token(&self) -> Option<FencingToken> {
+        self.fencing_token.map(PackedToken::fencing_token)
     }
 
     pub(crate) fn confirm(&self, nodes: NodeSet) {
@@ -192,7 +192,7 @@ impl PackedToken {
         Some(Self { number, nonce: token.nonce.to_ne_bytes() })
     }
 
-    fn token(self) -> FencingToken {
+    fn fencing_token(self) -> FencingToken {
         FencingToken { number: self.number.get(), nonce: u128::from_ne_bytes(self.nonce) }
     }
 }

@@ -10,7 +10,7 @@ use quorlock_proto::request::OwnerToken;
 ///
 /// Each call reads from the kernel. A generator in this process would return the same tokens in parent and
 /// child of a fork, and in a cloned virtual machine.
-pub(crate) fn token() -> OwnerToken {
+pub(crate) fn owner_token() -> OwnerToken {
     let mut bytes = [0; 16];
     // Without randomness no lock is safe, so there is no fallback.
     SysRng.try_fill_bytes(&mut bytes).expect("the operating system has randomness");
@@ -33,11 +33,11 @@ pub(crate) fn jitter() -> u64 {
 mod tests {
     use std::collections::HashSet;
 
-    use super::token;
+    use super::owner_token;
 
     #[test]
     fn tokens_do_not_repeat() {
-        let tokens: HashSet<_> = (0..1000).map(|_| token()).collect();
+        let tokens: HashSet<_> = (0..1000).map(|_| owner_token()).collect();
         assert_eq!(tokens.len(), 1000);
     }
 }

@@ -236,7 +236,7 @@ impl LockView {
     /// stays the same through renewals. `None` in plain mode.
     #[must_use]
     pub fn fencing_token(&self) -> Option<FencingToken> {
-        self.lease.token()
+        self.lease.fencing_token()
     }
 
     /// The lost signal: a future, and by [`LostSignal::token`] a cancellation token. It fires 10 ms before

@@ -38,14 +38,14 @@ impl RedlockBuilder {
         let client = self.fenced().read_only().connect_lazy()?;
         let nodes = client.node_status().await;
         let id = client.shared.commands.id();
-        // Each node's marker is read and written. A connection that owes a reply for too long is closed.
+        // Each node's marker is read and written. A connection with a reply overdue for too long is closed.
         let span = Some(client.shared.first_dial_limit() + client.shared.reply_timeout * 16);
         let outcome =
             client.shared.call(span, |reply| DriverCommand::Initialize { id, is_forced: force, reply }).await;
         match outcome {
             Ok(InitResult::Initialized) => Ok(InitOutcome::Initialized),
             Ok(InitResult::AlreadyInitialized) => Ok(InitOutcome::AlreadyInitialized),
-            Ok(InitResult::NotBlank) => Err(InitError::AlreadyInitialized { nodes }),
+            Ok(InitResult::InOtherLockCluster) => Err(InitError::AlreadyInitialized { nodes }),
             Ok(InitResult::Unreachable) => Err(InitError::Unreachable { nodes: client.current_status() }),
             Ok(InitResult::Rejected(votes)) => {
                 Err(InitError::Rejected { nodes: client.current_status(), replies: client.replies(votes) })

@@ -78,17 +78,17 @@ struct DialDeadline {
     span: Duration,
 }
 
-/// Connects to the node and runs the handshake. `waiter` is this client's name in wait queues.
+/// Connects to the node and runs the handshake. `process_id` is this process's name in wait queues.
 pub(crate) async fn dial(
     address: &Address,
     settings: &DialSettings,
-    waiter: OwnerToken,
+    process_id: OwnerToken,
 ) -> Result<DialedNode, DialError> {
     let span = settings.dial_timeout;
     let deadline = DialDeadline { at: Instant::now() + span, span };
     let mut connection =
         Connection::new(connect(address, settings, deadline).await?, address.credentials.secret());
-    let login = handshake(&mut connection, address, settings, waiter);
+    let login = handshake(&mut connection, address, settings, process_id);
     match with_deadline(DialStep::Login, deadline, login).await {
         Ok(server_info) => Ok(DialedNode { connection, server_info }),
         Err(DialError::Excluded(ExclusionReason::Unsupported(_))) if connection.has_read_http() => {

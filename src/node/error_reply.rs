@@ -80,7 +80,7 @@ impl ErrorReply {
     /// permissions.
     pub(super) fn unsupported_reason(&self) -> Option<Arc<str>> {
         let text = &self.redacted;
-        if let Some(reason) = text.strip_prefix("UNFIT ") {
+        if let Some(reason) = text.strip_prefix("UNSUPPORTED ") {
             return Some(format!("{reason}; use plain mode").into());
         }
         if self.is_not_for_scripts() {

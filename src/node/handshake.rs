@@ -48,7 +48,7 @@ pub(super) async fn handshake(
     connection: &mut Connection,
     address: &Address,
     settings: &DialSettings,
-    waiter: OwnerToken,
+    process_id: OwnerToken,
 ) -> Result<ServerInfo, DialError> {
     let steps = steps(address, settings);
     for (_, command) in &steps {
@@ -122,7 +122,7 @@ pub(super) async fn handshake(
         return Err(dial_error);
     }
     if is_upgraded {
-        probe_wait_queue(connection, &mut info, waiter)
+        probe_wait_queue(connection, &mut info, process_id)
             .await
             .map_err(|failure| failure.into_dial_error(false))??;
     } else {
@@ -158,12 +158,12 @@ fn dial_error(step: Step, error: &ErrorReply) -> DialError {
 async fn probe_wait_queue(
     connection: &mut Connection,
     info: &mut ServerInfo,
-    waiter: OwnerToken,
+    process_id: OwnerToken,
 ) -> Result<Result<(), DialError>, ReplyError> {
     for text in script::QUEUE_SOURCES {
         connection.queue(&cmd("SCRIPT").arg("LOAD").arg(*text).get_packed_command());
     }
-    let probes = script::wait_queue_probe(waiter);
+    let probes = script::wait_queue_probe(process_id);
     // A subscription is confirmed by a push, which is no reply. An error is a reply.
     let certain_replies = probes.len() - 1;
     for command in probes.iter().chain(&[script::probe_cleanup()]) {

@@ -34,8 +34,8 @@ pub(crate) struct RequestEncoder {
     waiters_key: Vec<u8>,
     /// The last encoded token and its digits. Consecutive requests often belong to one lock.
     token: (OwnerToken, [u8; 32]),
-    /// This client's name in wait queues.
-    waiter: [u8; 32],
+    /// This process's name in wait queues.
+    process_id: [u8; 32],
     /// The last encoded marker of each node. It is part of every fenced request and stays the same for hours.
     markers: Vec<EncodedMarker>,
 }
@@ -48,15 +48,15 @@ struct EncodedMarker {
 
 impl RequestEncoder {
     /// An encoder for a client of this lock cluster.
-    pub(crate) fn new(config: LockClusterConfig, waiter: OwnerToken) -> Self {
+    pub(crate) fn new(config: LockClusterConfig, process_id: OwnerToken) -> Self {
         Self {
             bytes: Vec::with_capacity(512),
             retention_millis: config.retention().as_millis() as u64,
             forget_millis: config.forget_after().as_millis() as u64,
             fence_key: String::new(),
             waiters_key: Vec::new(),
-            token: (waiter, waiter.digits()),
-            waiter: waiter.digits(),
+            token: (process_id, process_id.digits()),
+            process_id: process_id.digits(),
             markers: Vec::new(),
         }
     }
@@ -106,7 +106,7 @@ impl RequestEncoder {
             | RequestKind::ReleaseLocal
             | RequestKind::Enqueue
             | RequestKind::Dequeue => {
-                let (waiters_key, waiter) = (&mut self.waiters_key, &self.waiter);
+                let (waiters_key, process_id) = (&mut self.waiters_key, &self.process_id);
                 waiters_key.clear();
                 waiters_key.extend_from_slice(WAITERS_PREFIX.as_bytes());
                 waiters_key.extend_from_slice(key);
@@ -122,11 +122,11 @@ impl RequestEncoder {
                             bytes,
                             &ENQUEUE,
                             form,
-                            &[key, waiters_key, waiter, elapsed, ttl, grace],
+                            &[key, waiters_key, process_id, elapsed, ttl, grace],
                         );
                     }
                     RequestKind::Dequeue => {
-                        put_script_call(bytes, &DEQUEUE, form, &[key, waiters_key, waiter]);
+                        put_script_call(bytes, &DEQUEUE, form, &[key, waiters_key, process_id]);
                     }
                     kind => {
                         let notifies: &[u8] = if kind == RequestKind::ReleaseAndNotify { b"1" } else { b"0" };
@@ -134,7 +134,7 @@ impl RequestEncoder {
                             bytes,
                             &RELEASE_NOTIFY,
                             form,
-                            &[key, waiters_key, token, waiter, notifies],
+                            &[key, waiters_key, token, process_id, notifies],
                         );
                     }
                 }

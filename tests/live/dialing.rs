@@ -36,7 +36,7 @@ async fn a_closed_port_is_reported_as_connection_refused() {
 
 /// A listener that accepts no connection: once its backlog is full, the system ignores new ones.
 #[tokio::test]
-async fn an_unanswered_connection_is_reported_as_a_timeout() {
+async fn a_connection_without_reply_is_reported_as_a_timeout() {
     use socket2::{Domain, Socket, Type};
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");

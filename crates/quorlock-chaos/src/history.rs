@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use fault::{Effect, Fault};
 pub use sample::KeySample;
-pub use settings::{Control, Settings};
+pub use settings::{NegativeControl, Settings};
 
 /// An event: what happened, when, and which actor recorded it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,7 +149,7 @@ pub enum EventKind {
         reason: FailureReason,
     },
     /// The task dropped the future that acquires or releases.
-    Abandoned,
+    Cancelled,
     /// The task wrote to a protected store and received its reply.
     Wrote {
         /// The name of the store.

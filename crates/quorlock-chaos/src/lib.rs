@@ -25,7 +25,7 @@
 //!
 //! Servers and their folders are removed when the value is dropped and when a test panics. Each server has a
 //! watchdog process, which removes it when this process is killed with SIGKILL. Only processes started here are
-//! signalled, by their id.
+//! signaled, by their id.
 //!
 //! Requirements: a Unix system with `/bin/sh`, and a server binary that [`locate`] finds.
 

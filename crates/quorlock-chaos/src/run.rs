@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::checker::{Invariant, Verdict, check_history};
 use crate::faults::{FaultKind, Injection, InjectionError, PlannedFault};
-use crate::history::{Control, History};
+use crate::history::{History, NegativeControl};
 use crate::plan::{PlanInput, plan};
 use crate::seeded_rng::SeededRng;
 use crate::{ClockLibrary, Setup};
@@ -125,7 +125,7 @@ pub fn run(
         ttl: timing::TTL,
         max_ttl: timing::MAX_TTL,
     };
-    let control = Control {
+    let control = NegativeControl {
         name: "a client is stopped past its ttl, with a store that checks no fencing number".to_owned(),
         breaks: Invariant::NoStaleWrite,
     };
@@ -243,12 +243,12 @@ fn negative_controls<'a>(
         very_long_holds: 0,
         has_long_waits: false,
         checks_redundancy: false,
-        controls: vec![Control { name: control.to_owned(), breaks: Invariant::Exclusion }],
+        controls: vec![NegativeControl { name: control.to_owned(), breaks: Invariant::MutualExclusion }],
         server,
     };
     let plain = ServerSettings { setup: setup.clone(), drift_ppm: DRIFT_PPM, is_fenced: false };
     let mut specs = vec![spec(
-        "control: plain",
+        "negative control: plain",
         flushes,
         6500,
         "probation off (plain locks), and all nodes lose their data",
@@ -258,7 +258,7 @@ fn negative_controls<'a>(
         let setup = setup.clone().clocks(clocks);
         let virtual_clocks = ServerSettings { setup, drift_ppm: DRIFT_PPM, is_fenced: true };
         specs.push(spec(
-            "control: clocks",
+            "negative control: clocks",
             clock_jumps,
             13_000,
             "the clocks of all nodes jump ahead, and new clients cannot detect it",

@@ -6,7 +6,9 @@ mod history_builder;
 
 use history_builder::{JUMP, WIPE, builder, check};
 use quorlock_chaos::checker::{Invariant, check_history};
-use quorlock_chaos::history::{Actor, Control, Effect, EventKind, FailureReason, Fault, History, LockKind};
+use quorlock_chaos::history::{
+    Actor, Effect, EventKind, FailureReason, Fault, History, LockKind, NegativeControl,
+};
 
 #[test]
 fn a_run_without_violations_passes_and_is_counted() {
@@ -38,7 +40,7 @@ fn a_history_can_be_written_and_read_again() {
 fn two_holders_at_once_are_a_violation() {
     let mut builder = builder();
     builder.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 399, 800, Some(11));
-    let verdict = check(&builder, &[Invariant::Exclusion], &[]);
+    let verdict = check(&builder, &[Invariant::MutualExclusion], &[]);
     assert!(
         verdict.violations[0].message.contains("for 1.000 ms both believed that they held it"),
         "{verdict:?}"
@@ -67,7 +69,7 @@ fn other_keys_and_other_readers_do_not_conflict() {
     builder.kind(LockKind::Read).hold(1, 0, 100, 400, Some(10)).hold(2, 0, 200, 300, Some(11));
     check(&builder, &[], &[]);
     builder.kind(LockKind::Write).hold(3, 0, 250, 280, Some(12));
-    check(&builder, &[Invariant::Exclusion], &[]);
+    check(&builder, &[Invariant::MutualExclusion], &[]);
 }
 
 #[test]
@@ -76,7 +78,7 @@ fn more_permits_than_the_limit_are_a_violation() {
     builder.kind(LockKind::Permit { of: 2 }).hold(1, 0, 100, 400, Some(10)).hold(2, 0, 200, 300, Some(11));
     check(&builder, &[], &[]);
     builder.hold(3, 0, 250, 280, Some(12));
-    check(&builder, &[Invariant::Exclusion], &[]);
+    check(&builder, &[Invariant::MutualExclusion], &[]);
 }
 
 #[test]
@@ -87,17 +89,17 @@ fn data_loss_excuses_an_overlap_only_without_probation() {
         builder.fault(1, "wipe", &[0, 1, 2], 200, 201, &WIPE);
         builder
     };
-    check(&overlap(), &[Invariant::Exclusion], &[]);
+    check(&overlap(), &[Invariant::MutualExclusion], &[]);
     let mut without_probation = overlap();
     without_probation.settings.probation = false;
-    let verdict = check(&without_probation, &[], &[Invariant::Exclusion]);
+    let verdict = check(&without_probation, &[], &[Invariant::MutualExclusion]);
     assert!(verdict.expected[0].excuse.contains("probation was off"), "{verdict:?}");
     // Even then, data loss on no more nodes than the lock could spare is no excuse.
     let mut builder = builder();
     builder.settings.probation = false;
     builder.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
     builder.fault(1, "wipe", &[0], 200, 201, &WIPE);
-    check(&builder, &[Invariant::Exclusion], &[]);
+    check(&builder, &[Invariant::MutualExclusion], &[]);
 }
 
 #[test]
@@ -112,12 +114,12 @@ fn a_node_may_lose_locks_at_any_time_until_the_fault_ends() {
     };
     // Client 1 sent its request at 90 ms. The flush was recorded before and may have been executed after
     // that.
-    check(&overlap(85, 95), &[], &[Invariant::Exclusion]);
-    check(&overlap(85, 90), &[], &[Invariant::Exclusion]);
-    check(&overlap(80, 89), &[Invariant::Exclusion], &[]);
+    check(&overlap(85, 95), &[], &[Invariant::MutualExclusion]);
+    check(&overlap(85, 90), &[], &[Invariant::MutualExclusion]);
+    check(&overlap(80, 89), &[Invariant::MutualExclusion], &[]);
     // The flush is an excuse only if it was recorded before the grant of client 2.
-    check(&overlap(300, 400), &[], &[Invariant::Exclusion]);
-    check(&overlap(301, 400), &[Invariant::Exclusion], &[]);
+    check(&overlap(300, 400), &[], &[Invariant::MutualExclusion]);
+    check(&overlap(301, 400), &[Invariant::MutualExclusion], &[]);
 }
 
 #[test]
@@ -137,7 +139,7 @@ fn a_node_may_lose_fences_at_any_time_until_the_fault_ends() {
 fn a_fencing_number_granted_twice_is_a_violation() {
     let mut builder = builder();
     builder.hold(1, 0, 100, 200, Some(10)).hold(2, 0, 195, 400, Some(10));
-    check(&builder, &[Invariant::Exclusion, Invariant::NumbersUnique], &[]);
+    check(&builder, &[Invariant::MutualExclusion, Invariant::NumbersUnique], &[]);
 }
 
 #[test]
@@ -230,12 +232,12 @@ fn a_deadline_that_ignores_drift_is_a_violation() {
 fn a_loss_without_a_prompt_signal_is_a_violation() {
     let mut builder = builder();
     builder.acquire(1, 0, 100, Some(10)).hold(2, 0, 2_500, 2_600, Some(11));
-    check(&builder, &[Invariant::LossSignalled], &[]);
+    check(&builder, &[Invariant::LossSignaled], &[]);
 
     // The signal comes more than 1 s after the deadline at 1 078 ms.
     let mut late = history_builder::builder();
     late.acquire(1, 0, 100, Some(10)).lost(1, 0, 2_100).hold(2, 0, 2_500, 2_600, Some(11));
-    check(&late, &[Invariant::LossSignalled], &[]);
+    check(&late, &[Invariant::LossSignaled], &[]);
 
     // A stopped process receives no signal; only the delay after the stop is measured.
     let mut stopped = history_builder::builder();
@@ -263,7 +265,7 @@ fn a_loss_without_a_prompt_signal_is_a_violation() {
     };
     let verdict = check(&stalled(1), &[], &[]);
     assert_eq!(verdict.totals.slowest_signal_ms, Some(4.0));
-    check(&stalled(2), &[Invariant::LossSignalled], &[]);
+    check(&stalled(2), &[Invariant::LossSignaled], &[]);
 }
 
 #[test]
@@ -474,7 +476,8 @@ fn an_incomplete_or_inconsistent_history_is_a_violation() {
 fn a_negative_control_that_detects_nothing_is_reported() {
     let mut builder = builder();
     builder.settings.probation = false;
-    builder.settings.controls = vec![Control { name: "probation off".into(), breaks: Invariant::Exclusion }];
+    builder.settings.controls =
+        vec![NegativeControl { name: "probation off".into(), breaks: Invariant::MutualExclusion }];
     builder.hold(1, 0, 100, 400, Some(10));
     builder.fault(1, "wipe", &[0, 1, 2], 200, 201, &WIPE);
     let verdict = check(&builder, &[], &[]);
@@ -482,7 +485,7 @@ fn a_negative_control_that_detects_nothing_is_reported() {
     assert!(verdict.to_string().contains("\"probation off\" detected nothing"), "{verdict}");
 
     builder.hold(2, 0, 300, 800, Some(11));
-    let verdict = check(&builder, &[], &[Invariant::Exclusion]);
+    let verdict = check(&builder, &[], &[Invariant::MutualExclusion]);
     assert_eq!(verdict.idle_controls().count(), 0);
     assert_eq!(verdict.controls[0].count, 1);
 }

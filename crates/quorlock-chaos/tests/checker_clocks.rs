@@ -15,15 +15,23 @@ fn clock_jumps_excuse_an_overlap_only_on_more_nodes_than_the_lock_can_spare() {
         builder
     };
     // The lock is on four of five nodes: one node may lose the key, two are too many.
-    check(&overlap(&[0], 200, &JUMP), &[Invariant::Exclusion], &[]);
-    check(&overlap(&[0, 1], 200, &JUMP), &[], &[Invariant::Exclusion]);
+    check(&overlap(&[0], 200, &JUMP), &[Invariant::MutualExclusion], &[]);
+    check(&overlap(&[0, 1], 200, &JUMP), &[], &[Invariant::MutualExclusion]);
     // No excuse: a jump before the request, a jump back, and a jump that the deadline allows for.
-    check(&overlap(&[0, 1], 50, &JUMP), &[Invariant::Exclusion], &[]);
-    check(&overlap(&[0, 1], 200, &[Effect::ClockStep { micros: -5_000_000 }]), &[Invariant::Exclusion], &[]);
-    check(&overlap(&[0, 1], 200, &[Effect::ClockStep { micros: 11_000 }]), &[Invariant::Exclusion], &[]);
+    check(&overlap(&[0, 1], 50, &JUMP), &[Invariant::MutualExclusion], &[]);
+    check(
+        &overlap(&[0, 1], 200, &[Effect::ClockStep { micros: -5_000_000 }]),
+        &[Invariant::MutualExclusion],
+        &[],
+    );
+    check(
+        &overlap(&[0, 1], 200, &[Effect::ClockStep { micros: 11_000 }]),
+        &[Invariant::MutualExclusion],
+        &[],
+    );
     // A clock that runs within the drift is no excuse.
-    check(&overlap(&[0, 1], 90, &[Effect::ClockRate { ppm: 10_000 }]), &[Invariant::Exclusion], &[]);
-    check(&overlap(&[0, 1], 90, &[Effect::ClockRate { ppm: 100_000 }]), &[], &[Invariant::Exclusion]);
+    check(&overlap(&[0, 1], 90, &[Effect::ClockRate { ppm: 10_000 }]), &[Invariant::MutualExclusion], &[]);
+    check(&overlap(&[0, 1], 90, &[Effect::ClockRate { ppm: 100_000 }]), &[], &[Invariant::MutualExclusion]);
 }
 
 #[test]
@@ -31,7 +39,7 @@ fn the_end_of_a_step_back_is_a_jump_ahead() {
     let mut builder = builder();
     builder.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
     builder.fault(1, "jump", &[0, 1], 20, 200, &[Effect::ClockStep { micros: -5_000_000 }]);
-    check(&builder, &[], &[Invariant::Exclusion]);
+    check(&builder, &[], &[Invariant::MutualExclusion]);
 }
 
 #[test]
@@ -44,16 +52,16 @@ fn a_clock_may_jump_at_any_time_between_the_events_that_announce_and_confirm_it(
     };
     let (ahead, back) = (5_000_000, -5_000_000);
     // Client 1 sent its request at 90 ms. The jump was announced before and may have happened after that.
-    check(&overlap((80, 90), (5_000, 5_000), ahead), &[], &[Invariant::Exclusion]);
-    check(&overlap((80, 89), (5_000, 5_000), ahead), &[Invariant::Exclusion], &[]);
+    check(&overlap((80, 90), (5_000, 5_000), ahead), &[], &[Invariant::MutualExclusion]);
+    check(&overlap((80, 89), (5_000, 5_000), ahead), &[Invariant::MutualExclusion], &[]);
     // Client 2 was granted the lock at 300 ms.
-    check(&overlap((300, 400), (5_000, 5_000), ahead), &[], &[Invariant::Exclusion]);
-    check(&overlap((301, 400), (5_000, 5_000), ahead), &[Invariant::Exclusion], &[]);
+    check(&overlap((300, 400), (5_000, 5_000), ahead), &[], &[Invariant::MutualExclusion]);
+    check(&overlap((301, 400), (5_000, 5_000), ahead), &[Invariant::MutualExclusion], &[]);
     // A clock that was set back jumps ahead at the end of the fault, also at some time between two events.
-    check(&overlap((20, 20), (80, 90), back), &[], &[Invariant::Exclusion]);
-    check(&overlap((20, 20), (80, 89), back), &[Invariant::Exclusion], &[]);
-    check(&overlap((20, 20), (300, 400), back), &[], &[Invariant::Exclusion]);
-    check(&overlap((20, 20), (301, 400), back), &[Invariant::Exclusion], &[]);
+    check(&overlap((20, 20), (80, 90), back), &[], &[Invariant::MutualExclusion]);
+    check(&overlap((20, 20), (80, 89), back), &[Invariant::MutualExclusion], &[]);
+    check(&overlap((20, 20), (300, 400), back), &[], &[Invariant::MutualExclusion]);
+    check(&overlap((20, 20), (301, 400), back), &[Invariant::MutualExclusion], &[]);
 }
 
 #[test]
@@ -78,8 +86,8 @@ fn a_jump_with_only_a_first_and_a_last_event_may_happen_at_any_time_in_between()
         );
         builder
     };
-    check(&overlap(50, 90), &[], &[Invariant::Exclusion]);
-    check(&overlap(50, 89), &[Invariant::Exclusion], &[]);
+    check(&overlap(50, 90), &[], &[Invariant::MutualExclusion]);
+    check(&overlap(50, 89), &[Invariant::MutualExclusion], &[]);
 }
 
 #[test]
@@ -87,7 +95,7 @@ fn a_clock_jump_before_a_renewal_is_no_excuse() {
     let mut builder = builder();
     builder.acquire(1, 0, 100, Some(10)).validated(1, 0, 2_000, 2_980).release(1, 0, 2_400);
     builder.hold(2, 0, 2_300, 2_800, Some(11)).fault(1, "jump", &[0, 1], 200, 5_000, &JUMP);
-    check(&builder, &[Invariant::Exclusion], &[]);
+    check(&builder, &[Invariant::MutualExclusion], &[]);
 }
 
 #[test]

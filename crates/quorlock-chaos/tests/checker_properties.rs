@@ -63,7 +63,7 @@ proptest! {
         let (from, _) = spans[index.index(spans.len())];
         builder.hold(1_000, 0, from + 1, from + 2, Some(u64::MAX >> 12));
         let verdict = check_history(&builder.build());
-        let found = verdict.violations.iter().any(|violation| violation.invariant == Invariant::Exclusion);
+        let found = verdict.violations.iter().any(|violation| violation.invariant == Invariant::MutualExclusion);
         prop_assert!(found, "{:#?}", verdict.violations);
     }
 
@@ -139,7 +139,7 @@ fn inconsistent_event() -> impl Strategy<Value = Event> {
         Just(EventKind::Releasing),
         Just(EventKind::Released { confirmed: false }),
         Just(EventKind::Failed { reason: FailureReason::TooLate }),
-        Just(EventKind::Abandoned),
+        Just(EventKind::Cancelled),
         Just(EventKind::Finished),
     ];
     let actor = prop_oneof![

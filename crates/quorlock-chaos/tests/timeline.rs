@@ -4,7 +4,7 @@ mod history_builder;
 
 use history_builder::{BOOT, HistoryBuilder, MS, builder};
 use quorlock_chaos::checker::{ControlResult, Invariant, check_history};
-use quorlock_chaos::history::{Control, Effect, EventKind, FailureReason, NodeView};
+use quorlock_chaos::history::{Effect, EventKind, FailureReason, NegativeControl, NodeView};
 use quorlock_chaos::timeline::{html, html_with_controls, text};
 
 /// A random number generator with a fixed seed (xorshift).
@@ -101,7 +101,8 @@ fn run_with_violation() -> HistoryBuilder {
     let held = check_history(&builder.build());
     assert!(held.passed(), "{:#?}", held.violations);
     builder.key("orders:42").hold(12, 9_999, 40_100, 40_350, Some(41_100_000));
-    builder.settings.controls = vec![Control { name: "clock jumps".into(), breaks: Invariant::NoStaleWrite }];
+    builder.settings.controls =
+        vec![NegativeControl { name: "clock jumps".into(), breaks: Invariant::NoStaleWrite }];
     builder
 }
 
@@ -154,14 +155,14 @@ fn the_page_shows_the_result_of_each_negative_control() {
     let history = run_of_a_minute().build();
     let mut verdict = check_history(&history);
     let result =
-        |name: &str, count| ControlResult { name: name.into(), invariant: Invariant::Exclusion, count };
+        |name: &str, count| ControlResult { name: name.into(), invariant: Invariant::MutualExclusion, count };
     let mut control_verdict = verdict.clone();
     verdict.controls = vec![result("main <b>", 3)];
     control_verdict.controls = vec![result("extra", 2), result("idle", 0)];
     let page = html_with_controls(&history, &verdict, &[&control_verdict]);
     for text in [
-        "main &lt;b&gt; violated “exclusion” 3 times, as it should",
-        "extra violated “exclusion” 2 times",
+        "main &lt;b&gt; violated “mutual exclusion” 3 times, as it should",
+        "extra violated “mutual exclusion” 2 times",
         "idle</b> detected nothing",
     ] {
         assert!(page.contains(text), "{text}");

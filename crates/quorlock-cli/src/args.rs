@@ -75,18 +75,18 @@ pub(crate) struct RunArgs {
     /// flags. 0s tries once, like --nonblock. [default: wait forever]
     #[arg(short, long, value_name = "DUR", value_parser = span, conflicts_with = "nonblock")]
     pub(crate) wait: Option<Duration>,
-    /// Do not wait: fail at once if the lock is held. If several processes try at the same moment and none
-    /// gets a quorum, they retry once or twice, within about 60 ms.
+    /// Do not wait: fail at once if the lock is contended. If several processes try at the same moment and
+    /// none gets a quorum, they retry once or twice, within about 60 ms.
     #[arg(short, long)]
     pub(crate) nonblock: bool,
-    /// Request a fencing token above this number. For a protected resource that refuses tokens because the
+    /// Request a fencing token above this number. For a protected resource that rejects tokens because the
     /// nodes have lost their numbers: give the largest number it has seen.
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub(crate) min_fencing_number: u64,
-    /// The exit code if the lock is held.
+    /// The exit code if the lock is contended.
     #[arg(short = 'E', long, default_value_t = super::exit::CONTENDED, value_name = "N")]
     pub(crate) conflict_exit_code: u8,
-    /// What to do if the lock is held: fail, or skip (exit code 0, for cron jobs).
+    /// What to do if the lock is contended: fail, or skip (exit code 0, for cron jobs).
     #[arg(long, default_value = "fail", value_name = "WHAT")]
     pub(crate) on_conflict: OnConflict,
     /// The time between TERM and KILL. It applies to the command when the lock is being lost (at most a third
@@ -152,7 +152,7 @@ The command:
     QUORLOCK_FENCING_NONCE   32 hex digits, different for every holder
   Pass both to the protected resource. It must keep the last pair it accepted,
   and accept only a larger number, or the same number with the same nonce. So it
-  refuses a holder that was paused and has lost the lock since.
+  rejects a holder that was paused and has lost the lock since.
 
 While it waits:
   After two seconds run reports on stderr what it waits for: the lock's holder, or
@@ -192,8 +192,8 @@ Exit codes:
   64   usage error, or it is inside a `run` of the same lock
   69   no quorum of nodes could be reached, or votes (see `quorlock init`)
   70   the lock was lost before the command had ended
-  75   the lock is held (or the code of -E; 0 with --on-conflict skip)
-  77   the nodes refuse this client: password, permission, role, missing command
+  75   the lock is contended (or the code of -E; 0 with --on-conflict skip)
+  77   the nodes exclude this client: password, permission, role, missing command
   78   the configuration is invalid, or the nodes are another lock cluster
   126  the command cannot be executed
   127  the command was not found";

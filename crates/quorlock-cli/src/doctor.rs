@@ -173,7 +173,7 @@ fn examine(
         NodeState::Excluded(ExclusionReason::EvictionEnabled)
             if node.warnings.iter().any(|it| it.contains("maxmemory-policy")) => {}
         NodeState::Excluded(reason) => findings.push(problem(fix_for(reason))),
-        NodeState::Unverified(Some(refusal)) => findings.push(problem(refusal.to_string())),
+        NodeState::Unverified(Some(failure)) => findings.push(problem(failure.to_string())),
         // It ends by itself.
         NodeState::Up | NodeState::Unverified(None) => findings.extend(nodes::problem_of(node).map(warning)),
         _ => findings.push(problem("no reply yet: check that the server is responsive".to_owned())),

@@ -17,10 +17,10 @@ pub(crate) const LOST: u8 = 70;
 pub(crate) const SOFTWARE: u8 = 70;
 /// The output cannot be written.
 pub(crate) const OUTPUT: u8 = 74;
-/// The lock is held.
+/// The lock is contended.
 pub(crate) const CONTENDED: u8 = 75;
-/// The nodes refuse this client: password, permission, role.
-pub(crate) const REFUSED: u8 = 77;
+/// The nodes exclude this client: password, permission, role.
+pub(crate) const EXCLUDED: u8 = 77;
 /// The configuration is invalid, or differs from that of the nodes' lock cluster.
 pub(crate) const CONFIG: u8 = 78;
 /// The command cannot be executed.
@@ -45,7 +45,7 @@ impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         let code = match &error {
             ConnectError::NoQuorum { .. } => NO_QUORUM,
-            ConnectError::NodesExcluded { .. } => REFUSED,
+            ConnectError::NodesExcluded { .. } => EXCLUDED,
             ConnectError::InvalidInput(_) | ConnectError::InvalidNodeList { .. } => CONFIG,
             _ => SOFTWARE,
         };
@@ -60,7 +60,7 @@ impl From<AcquireError> for Failure {
             AcquireError::NoQuorum { .. }
             | AcquireError::OnProbation { .. }
             | AcquireError::TooLate { .. } => NO_QUORUM,
-            AcquireError::NodesExcluded { .. } => REFUSED,
+            AcquireError::NodesExcluded { .. } => EXCLUDED,
             AcquireError::InvalidInput(_) => USAGE,
             _ => SOFTWARE,
         };
@@ -108,26 +108,26 @@ pub(crate) fn code_of_exclusions(nodes: &[NodeStatus]) -> Option<u8> {
         ) => Some(CONFIG),
         // The first `run` initializes these nodes, and waits.
         NodeState::Excluded(ExclusionReason::Uninitialized) => Some(NO_QUORUM),
-        NodeState::Excluded(_) => Some(REFUSED),
+        NodeState::Excluded(_) => Some(EXCLUDED),
         _ => None,
     };
     // A wrong list comes first: other problems may be of the wrong nodes.
     nodes.iter().filter_map(code).max()
 }
 
-/// The exit code if too few nodes replied as needed: a refusal, if so many nodes refuse this client that the
-/// others are not enough.
+/// The exit code if too few nodes replied as needed: an exclusion, if so many nodes exclude this client that
+/// the others are not enough.
 pub(crate) fn code_of_too_few<'a>(
     nodes: &[NodeStatus],
     votes: impl Iterator<Item = &'a Vote>,
     needed: usize,
 ) -> u8 {
-    // A node that admits this client may still refuse this request.
-    let is_refusal = |(node, vote): &(&NodeStatus, &Vote)| {
+    // A node that admits this client may still reject this request.
+    let is_excluded = |(node, vote): &(&NodeStatus, &Vote)| {
         matches!(node.state, NodeState::Excluded(_)) || matches!(vote, Vote::Excluded(_))
     };
-    let count = nodes.iter().zip(votes).filter(is_refusal).count();
-    if count > nodes.len() - needed { code_of_exclusions(nodes).unwrap_or(REFUSED) } else { NO_QUORUM }
+    let count = nodes.iter().zip(votes).filter(is_excluded).count();
+    if count > nodes.len() - needed { code_of_exclusions(nodes).unwrap_or(EXCLUDED) } else { NO_QUORUM }
 }
 
 /// Prints one line on stderr in one write, because other processes may write to the same file. Errors are

@@ -148,7 +148,7 @@ impl Release<'_> {
         let advice = if code == exit::NO_QUORUM {
             "run this again when the other nodes are back"
         } else {
-            "the other nodes refuse this client"
+            "the other nodes exclude this client"
         };
         Failure::new(code, format!("{}: not released: {message}; {advice}", exit::lock(self.name)))
     }

@@ -23,7 +23,7 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
                 ("held", report, Some((exit::CONTENDED, error)))
             }
             Err(error @ ForgetError::NoQuorum { replies: report, .. }) => {
-                // Read afterwards, because only the replies may have shown that nodes refuse this client.
+                // Read afterwards, because only the replies may have shown that nodes exclude this client.
                 let votes = report.nodes().iter().map(|it| &it.reply);
                 let code = exit::code_of_too_few(&redlock.node_status().await, votes, quorum);
                 ("no quorum", report, Some((code, error)))
@@ -41,7 +41,7 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
             let (done, all) = (is_complete(report), report.nodes().len());
             print(&format!("{name:?} is forgotten on {done} of {all} nodes\n"));
         }
-        // The largest code wins: a refusal (77), then a held lock (75), then an outage (69).
+        // The largest code wins: an exclusion (77), then a held lock (75), then an outage (69).
         code = code.max(failure.map_or(0, |(code, _)| code));
     }
     // Requests to slow nodes must still be sent before this process ends.

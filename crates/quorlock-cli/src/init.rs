@@ -72,12 +72,12 @@ fn failed(error: InitError) -> Result<(&'static str, List, Failure), Failure> {
                 "not initialized on all nodes:{lines}\nfix these and run this again; add --force if it then says that not all \
                  nodes are blank"
             );
-            let is_refused = report.nodes().iter().any(|it| matches!(it.reply, Vote::Excluded(_)));
-            let code = if is_refused { exit::REFUSED } else { exit::NO_QUORUM };
+            let is_excluded = report.nodes().iter().any(|it| matches!(it.reply, Vote::Excluded(_)));
+            let code = if is_excluded { exit::EXCLUDED } else { exit::NO_QUORUM };
             let list = nodes.iter().zip(report.nodes()).map(|(node, it)| {
                 let mut fields = nodes::json_of(node);
-                let refusal = (it.reply != Vote::Granted).then(|| reply_of(&it.reply));
-                fields.insert("refusal".to_owned(), json!(refusal));
+                let reply = (it.reply != Vote::Granted).then(|| reply_of(&it.reply));
+                fields.insert("failure".to_owned(), json!(reply));
                 fields
             });
             return Ok(("rejected", list.collect(), Failure::new(code, message)));

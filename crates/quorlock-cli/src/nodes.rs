@@ -64,7 +64,7 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
         }),
         _ => None,
     };
-    let refusal = match &node.state {
+    let failure = match &node.state {
         NodeState::Unverified(Some(failure)) => Some(failure.to_string()),
         _ => None,
     };
@@ -74,7 +74,7 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
         ("votes", json!(node.is_voting())),
         ("probation", json!(probation)),
         ("exclusion", json!(exclusion)),
-        ("refusal", json!(refusal)),
+        ("failure", json!(failure)),
     ];
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
@@ -85,7 +85,7 @@ pub(crate) fn are_uninitialized(nodes: &[NodeStatus]) -> bool {
 }
 
 /// The nodes that keep blank nodes from being initialized, or from joining their lock cluster: those that are
-/// down, exclude this client, or refuse writes.
+/// down, exclude this client, or reject writes.
 pub(crate) fn fix_first(nodes: &[NodeStatus]) -> Option<String> {
     let is_to_be_fixed = |node: &&NodeStatus| match &node.state {
         NodeState::Up | NodeState::Unverified(None) | NodeState::Excluded(ExclusionReason::Uninitialized) => {
@@ -115,8 +115,8 @@ pub(crate) fn lost_quorum(nodes: &[NodeStatus], quorum: usize) -> Option<String>
         let remember = if left == 1 { "remembers" } else { "remember" };
         format!(
             "{blank} of {} nodes are blank, and {left} {remember} a lock cluster without a quorum: list the nodes of that \
-             cluster; or, if the blank nodes have lost their data, stop all clients, wait for the max ttl, and run \
-             `quorlock init --force`",
+             lock cluster; or, if the blank nodes have lost their data, stop all clients, wait for the max \
+             ttl, and run `quorlock init --force`",
             nodes.len()
         )
     })

@@ -37,7 +37,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     let mut client = None;
     let outcome = tokio::select! {
         outcome = acquire(&args, (builder, quorum), (ttl, one_dial), &mut client) => outcome,
-        signal = until_signalled(&mut signals) => {
+        signal = until_signaled(&mut signals) => {
             // The driver still has to send compensating releases for the attempt, so wait for it.
             shut_down(client, DRAIN).await;
             return Ok(exit::by_signal(signal));
@@ -193,7 +193,7 @@ async fn acquire(
                 }
             }
             (inspection, nodes) = holders => {
-                // Nodes that refuse to vote may still show a holder. Then their refusal is the reason to
+                // Nodes that do not vote may still show a holder. Then that obstacle is the reason to
                 // wait, not the holder.
                 let obstacle = events.borrow().obstacle(&nodes, quorum);
                 let holder = inspection.ok().and_then(|inspection| waiting::holder(&inspection));
@@ -293,7 +293,7 @@ pub(crate) fn on_probation(retry_after: Option<Duration>) -> String {
 }
 
 /// Waits for a signal that ends this process. Before the command runs, signals are not passed on.
-async fn until_signalled(signals: &mut Signals) -> Signal {
+async fn until_signaled(signals: &mut Signals) -> Signal {
     let mut children = signal(SignalKind::child()).ok();
     loop {
         // The first process of a container must reap orphans.

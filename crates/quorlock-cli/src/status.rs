@@ -40,8 +40,8 @@ impl StatusView {
         } else if self.voting_replies().filter(|state| state.holder == KeyOwner::Unheld).count() >= quorum {
             ("free".to_owned(), 0)
         } else if self.voting_replies().count() < quorum {
-            // A wrong list and a refusal do not end by themselves: they decide the exit code if too few other
-            // nodes are left.
+            // A wrong list and an exclusion do not end by themselves: they decide the exit code if too few
+            // other nodes are left.
             let votes = self.inspection.nodes.iter().map(|node| &node.reply);
             let code = exit::code_of_too_few(&self.nodes, votes, quorum);
             (format!("unknown: {}", self.unknown_reason()), code)
@@ -107,9 +107,9 @@ impl StatusView {
             let problem = problem.filter(|_| matches!(inspection.reply, Vote::Inspected(_)));
             let problem = problem.map_or_else(String::new, |problem| format!("; but {problem}"));
             // Otherwise the advice to run `quorlock init` would fail again for the same reason.
-            let refusal =
-                nodes::write_error_of(node).map_or_else(String::new, |refusal| format!("; {refusal}"));
-            format!("{:width$}  {message}{problem}{refusal}\n", inspection.node)
+            let write_error = nodes::write_error_of(node)
+                .map_or_else(String::new, |write_error| format!("; {write_error}"));
+            format!("{:width$}  {message}{problem}{write_error}\n", inspection.node)
         });
         nodes.chain([format!("{name:?} is {verdict}\n")]).collect()
     }

@@ -23,7 +23,7 @@ pub(crate) struct AttemptEvents {
     replied: BTreeSet<String>,
     /// The nodes that have replied to the current attempt.
     replying: BTreeSet<String>,
-    /// The refusal of each node, until it votes.
+    /// The failure of each node, until it votes.
     errors: BTreeMap<String, String>,
     /// The owner hash of the acquired lock.
     pub(crate) owner: Option<OwnerHash>,
@@ -123,7 +123,7 @@ pub(crate) fn holder(inspection: &Inspection) -> Option<(WaitReason, String)> {
         || format!("held by #{owner}"),
         |remaining| format!("held by #{owner} for {} more, unless renewed", nodes::span(remaining)),
     );
-    Some((WaitReason::Held(owner), message))
+    Some((WaitReason::Contended(owner), message))
 }
 
 /// The message for keys without expiry on so many nodes that the others are no quorum.

@@ -34,7 +34,7 @@ pub enum ClockAnomaly {
         by_micros: i64,
     },
     /// It runs faster or slower than the allowed drift.
-    Drifts {
+    DriftExceeded {
         /// By about how much, in parts per million; negative if slow.
         drift_ppm: i64,
     },
@@ -75,8 +75,9 @@ impl ClockMonitor {
         let (min, max) = local_elapsed_bounds(old, new, drift);
         self.drift_reported = node_elapsed < min || node_elapsed > max;
         let span = new.received.since(old.received).as_micros() as i128;
-        self.drift_reported
-            .then(|| ClockAnomaly::Drifts { drift_ppm: ((node_elapsed - span) * 1_000_000 / span) as i64 })
+        self.drift_reported.then(|| ClockAnomaly::DriftExceeded {
+            drift_ppm: ((node_elapsed - span) * 1_000_000 / span) as i64,
+        })
     }
 }
 

@@ -206,9 +206,9 @@ impl Coordinator {
         now: DualTimestamp,
     ) -> Option<(OperationId, RequestKind)> {
         let in_flight = &mut self.pipelines[node.index()].in_flight;
-        let answered = in_flight.pop_front()?;
+        let completed = in_flight.pop_front()?;
         shrink_if_empty(in_flight);
-        match answered.expected {
+        match completed.expected {
             ExpectedReply::Vote { operation: id, kind, round } => {
                 let vote = self.validate_vote(node, kind, vote, now);
                 if vote != Vote::Unknown(ReplyFailure::NoScript)

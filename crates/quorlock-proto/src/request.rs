@@ -108,7 +108,7 @@ impl Hash for OwnerToken {
 
 impl fmt::Debug for OwnerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Token(#{})", self.hash())
+        write!(f, "OwnerToken(#{})", self.hash())
     }
 }
 

@@ -188,8 +188,8 @@ impl fmt::Display for ReplyFailure {
             Self::ConnectionLost => f.write_str("connection lost before the reply"),
             Self::NoScript => f.write_str("has lost its scripts"),
             Self::Unverified => f.write_str(
-                "does not vote yet: more nodes must reply to verify its lock cluster (all of them, if \
-                 the cluster is new); see the state of the other nodes",
+                "does not vote yet: more nodes must reply to verify its lock cluster (all of them, if the \
+                 lock cluster is new); see the state of the other nodes",
             ),
             Self::MarkerMismatch => f.write_str("its marker has changed and is being read again"),
             Self::TransientError(message) => write!(f, "cannot vote now: {message}"),

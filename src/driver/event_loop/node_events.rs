@@ -197,7 +197,7 @@ impl Driver {
         let node = &*self.links[node.index()].status.address;
         self.events.emit(&match anomaly {
             ClockAnomaly::Jumped { by_micros } => Event::ClockJumped { node, by_micros },
-            ClockAnomaly::Drifts { drift_ppm } => Event::ClockDriftExceeded { node, drift_ppm },
+            ClockAnomaly::DriftExceeded { drift_ppm } => Event::ClockDriftExceeded { node, drift_ppm },
         });
     }
 }

@@ -56,7 +56,7 @@ if fence_or_error then
         -- larger number is left. Restore the fence in the second case, and delete the key in both.
         if type(fence_or_error) == 'string' then
             redis.call('SET', KEYS[2], fence_or_error, 'PX', ARGV[3])
-            fence_or_error = redis.error_reply('FENCE the fence of this key holds no number of ours')
+            fence_or_error = redis.error_reply('FENCE the fence of this key is not a fencing number of quorlock')
         end
         redis.call('DEL', KEYS[1])
         return fence_or_error

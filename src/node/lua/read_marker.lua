@@ -18,8 +18,8 @@
 --   fences       about how many fences are kept here; -1: unknown
 --   length       the average length of their keys in bytes
 --   memory       the memory limit in bytes; 0: no limit
--- or the error reply of a command that the server rejected, or one that begins with UNFIT: INFO lacks a
--- required field.
+-- or the error reply of a command that the server rejected, or one that begins with UNSUPPORTED: INFO lacks
+-- a required field.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -35,7 +35,7 @@ local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 local data = string.match(replication, 'master_replid:(%x+)')
 if not (role and run and data) then
     local missing = not role and 'role' or not run and 'run_id' or 'master_replid'
-    return redis.error_reply('UNFIT cannot tell a restart: INFO shows no ' .. missing)
+    return redis.error_reply('UNSUPPORTED cannot tell a restart: INFO shows no ' .. missing)
 end
 local incarnation = run .. ':' .. data
 -- Keys may have been evicted between two readings. They are lost, as after a restart.

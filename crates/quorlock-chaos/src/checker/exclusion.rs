@@ -49,7 +49,7 @@ fn report_overlap(
     events.extend(second.1.evidence_at(common.from));
     events.sort_unstable();
     let excuse = excuse(facts, first.1, second.1, common.from);
-    findings.record(Invariant::Exclusion, common.from, events, message, excuse);
+    findings.record(Invariant::MutualExclusion, common.from, events, message, excuse);
 }
 
 /// The excuse for two locks held at once: more nodes were faulty than the first lock could spare.
@@ -108,7 +108,7 @@ fn check_permits(
     events.sort_unstable();
     let others = held.iter().filter(|(_, other)| !std::ptr::eq(*other, *attempt));
     let excuse = others.into_iter().find_map(|(_, other)| excuse(facts, other, attempt, newest.from));
-    findings.record(Invariant::Exclusion, newest.from, events, message, excuse);
+    findings.record(Invariant::MutualExclusion, newest.from, events, message, excuse);
 }
 
 impl LockAttempt<'_> {

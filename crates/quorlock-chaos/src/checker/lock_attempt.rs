@@ -27,7 +27,7 @@ pub(crate) struct LockAttempt<'a> {
     /// When the client first found the lock invalid.
     pub(crate) found_invalid_at: Option<u64>,
     /// Whether it ended by cancellation, an unexpected error or a panic.
-    pub(crate) abandoned: bool,
+    pub(crate) cancelled: bool,
     /// Positions of all its events in the history.
     pub(crate) event_indexes: Vec<usize>,
     pub(crate) events: Vec<&'a Event>,
@@ -70,7 +70,7 @@ pub(crate) fn lock_attempts<'a>(history: &'a History, facts: &RunFacts<'_>) -> V
                 released_at: None,
                 lost_at: None,
                 found_invalid_at: None,
-                abandoned: false,
+                cancelled: false,
                 event_indexes: vec![index],
                 events: vec![event],
                 killed_at: facts.killed_at(process),
@@ -115,8 +115,8 @@ impl<'a> LockAttempt<'a> {
             EventKind::Releasing => _ = self.releasing_at.get_or_insert(at),
             EventKind::Released { .. } => _ = self.released_at.get_or_insert(at),
             EventKind::Failed { .. } => _ = self.failed_at.get_or_insert(at),
-            EventKind::Abandoned | EventKind::UnexpectedError { .. } | EventKind::Panicked { .. } => {
-                self.abandoned = true;
+            EventKind::Cancelled | EventKind::UnexpectedError { .. } | EventKind::Panicked { .. } => {
+                self.cancelled = true;
                 let end = if self.grant.is_some() { &mut self.releasing_at } else { &mut self.failed_at };
                 end.get_or_insert(at);
             }

@@ -201,7 +201,7 @@ fn check_reply_time(facts: &RunFacts<'_>, attempt: &LockAttempt<'_>, findings: &
     };
     // The last round may begin just before the wait timeout.
     check_span("acquire", waited, (attempt.wait_ms + facts.settings.reply_timeout_ms) * MS);
-    if let (Some(from), false) = (attempt.releasing_at, attempt.abandoned) {
+    if let (Some(from), false) = (attempt.releasing_at, attempt.cancelled) {
         let to = attempt.released_at.into_iter().chain(attempt.killed_at).min().unwrap_or(facts.to);
         check_span("release", Span { from, to }, facts.settings.reply_timeout_ms * MS);
     }

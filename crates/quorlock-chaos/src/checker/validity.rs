@@ -91,6 +91,6 @@ fn check_loss_signal(facts: &RunFacts<'_>, attempt: &LockAttempt<'_>, findings: 
             millis(late),
         );
         let last = attempt.event_indexes.last().copied().unwrap_or(grant.event_index);
-        findings.record_violation(Invariant::LossSignalled, deadline, vec![grant.event_index, last], message);
+        findings.record_violation(Invariant::LossSignaled, deadline, vec![grant.event_index, last], message);
     }
 }

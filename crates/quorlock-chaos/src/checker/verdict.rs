@@ -79,7 +79,7 @@ pub struct ControlResult {
 #[serde(rename_all = "snake_case")]
 pub enum Invariant {
     /// Two clients never believe at the same time that they hold locks that exclude each other.
-    Exclusion,
+    MutualExclusion,
     /// No fencing number is granted twice.
     NumbersUnique,
     /// A lock requested after another was granted has the larger number.
@@ -93,7 +93,7 @@ pub enum Invariant {
     /// No deadline is later than the ttl minus drift allows.
     DeadlineWithinTtl,
     /// A client that loses a lock receives the loss signal.
-    LossSignalled,
+    LossSignaled,
     /// No key stays longer than its ttl.
     KeysExpire,
     /// No client waits forever while a quorum is up.
@@ -225,14 +225,14 @@ impl Invariant {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Exclusion => "exclusion",
+            Self::MutualExclusion => "mutual exclusion",
             Self::NumbersUnique => "numbers unique",
             Self::NumbersOrdered => "numbers ordered",
             Self::NoStaleWrite => "no stale write",
             Self::InvalidAfterDeadline => "invalid after deadline",
             Self::StaysLost => "stays lost",
             Self::DeadlineWithinTtl => "deadline within ttl",
-            Self::LossSignalled => "loss signalled",
+            Self::LossSignaled => "loss signaled",
             Self::KeysExpire => "keys expire",
             Self::Progress => "progress",
             Self::Redundancy => "redundancy",

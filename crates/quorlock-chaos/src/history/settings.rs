@@ -44,13 +44,13 @@ pub struct Settings {
     pub checks_redundancy: bool,
     /// The negative controls of the run, and the invariant that each should violate.
     #[serde(default)]
-    pub controls: Vec<Control>,
+    pub controls: Vec<NegativeControl>,
 }
 
 /// A negative control: a deliberate fault beyond what the lock survives. If it violates nothing, the run has
 /// not tested the invariant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Control {
+pub struct NegativeControl {
     /// What is done, such as `probation off`.
     pub name: String,
     /// The invariant that should be violated.

@@ -66,7 +66,7 @@ impl EventLog {
                     state.waiting.remove(&client);
                     state.holding.insert(client);
                 }
-                EventKind::Abandoned if !state.is_shutting_down => {
+                EventKind::Cancelled if !state.is_shutting_down => {
                     state.forget(client);
                     // The run made its clients drop futures, so it is recorded as a fault of the run.
                     let fault = state.record_fault(Fault {
@@ -81,7 +81,7 @@ impl EventLog {
                     state.events.push(Event::now(Actor::Run, EventKind::FaultEnded { fault }));
                 }
                 EventKind::Failed { .. }
-                | EventKind::Abandoned
+                | EventKind::Cancelled
                 | EventKind::Lost { .. }
                 | EventKind::Releasing
                 | EventKind::Finished => {

@@ -22,7 +22,7 @@ use super::timing::{
 };
 use super::{Config, Progress, RunError, StopSignal};
 use crate::faults::{Injection, InjectionError, Nodes, PlannedFault, Prepared, Sides};
-use crate::history::{self, Control, EventKind, History, Settings};
+use crate::history::{self, EventKind, History, NegativeControl, Settings};
 use crate::workload::{ClientCommand, ClientSpec};
 use crate::{ClockLibrary, Data, Server, Setup};
 
@@ -49,7 +49,7 @@ pub(super) struct RunSpec<'a> {
     pub(super) has_long_waits: bool,
     /// Whether some lock must be held long enough to be checked for redundancy.
     pub(super) checks_redundancy: bool,
-    pub(super) controls: Vec<Control>,
+    pub(super) controls: Vec<NegativeControl>,
     pub(super) server: ServerSettings,
 }
 

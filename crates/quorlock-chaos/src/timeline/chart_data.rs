@@ -204,7 +204,7 @@ fn keys(
         }
     }
     let violations =
-        verdict.violations.iter().filter(|violation| violation.invariant == Invariant::Exclusion);
+        verdict.violations.iter().filter(|violation| violation.invariant == Invariant::MutualExclusion);
     let violations: BTreeSet<u64> = violations.map(|violation| violation.at).collect();
     let lane = |(key, mut holds): (&str, Vec<(Span, &LockAttempt<'_>)>)| {
         holds.sort_by_key(|(span, _)| span.from);

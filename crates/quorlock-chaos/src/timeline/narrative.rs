@@ -102,7 +102,7 @@ fn description(event: &Event, keys: &str) -> String {
             format!("has released {keys}, but too few nodes confirmed")
         }
         EventKind::Failed { reason } => format!("fails to acquire {keys}: {reason:?}"),
-        EventKind::Abandoned => format!("drops the future for {keys}"),
+        EventKind::Cancelled => format!("drops the future for {keys}"),
         EventKind::Wrote { store, fencing_number, accepted, .. } => {
             let fencing_number = fencing_number.map_or("without a number".to_owned(), |fencing_number| {
                 format!("with number {fencing_number}")

@@ -81,7 +81,7 @@ impl Task {
         let stop = self.stop.clone();
         let acquired = stop.run_until_cancelled(until_dropped(cancel_after, mutex.acquire())).await.flatten();
         let Some(acquired) = acquired else {
-            self.writer.write(EventKind::Abandoned);
+            self.writer.write(EventKind::Cancelled);
             return Ok(None);
         };
         let reason = match acquired {
@@ -199,7 +199,7 @@ impl Task {
         self.writer.write(EventKind::Releasing);
         if self.spec.cancels && self.rng.draw_chance(10) {
             drop(guard);
-            self.writer.write(EventKind::Abandoned);
+            self.writer.write(EventKind::Cancelled);
             return Ok(());
         }
         let cancel_after = self.cancel_after(8, 0, 3);
@@ -208,7 +208,7 @@ impl Task {
             Some(Err(ReleaseError::NoQuorum { .. } | ReleaseError::NoDriver { .. })) => false,
             Some(Err(error)) => return Err(error.to_string()),
             None => {
-                self.writer.write(EventKind::Abandoned);
+                self.writer.write(EventKind::Cancelled);
                 return Ok(());
             }
         };

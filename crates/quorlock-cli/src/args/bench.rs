@@ -76,7 +76,7 @@ Exit codes:
   70   a lock was lost, or a key of this run was left on a node: the results say so,
        also when it was interrupted
   74   the report, or the results, could not be written
-  77   Redis refuses access: password, permission, role
+  77   the nodes exclude this client: password, permission, role
   78   the configuration cannot work (with --dev: QUORLOCK_REDIS_SERVER names no
        server), or the nodes are another lock cluster
   130  it was interrupted (143 by TERM), and nothing is left: the results are of

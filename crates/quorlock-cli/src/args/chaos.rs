@@ -52,7 +52,7 @@ clients that take locks on a few names, work under them, and record every step o
 one clock. Then it breaks things, by a plan drawn from the seed, and ends each fault.
 At the end a checker reads only the history: never two holders at
 once, fencing numbers in order, no lock valid past its deadline, every loss
-signalled, no key left, no client waiting long while a quorum is up, and every live
+signaled, no key left, no client waiting long while a quorum is up, and every live
 lock's key on each node that has been up and healthy for two ttls.
 
 Faults:

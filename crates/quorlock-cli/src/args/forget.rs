@@ -31,7 +31,7 @@ Exit codes:
   69   too few nodes replied
   74   the output cannot be written to stdout
   75   one of the names is held
-  77   the nodes refuse this client: password, permission, role, missing command
+  77   the nodes exclude this client: password, permission, role, missing command
   78   the configuration is invalid, or the nodes are another lock cluster
 
 Example:

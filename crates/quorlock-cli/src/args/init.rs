@@ -42,7 +42,7 @@ Exit codes:
   64   usage error
   69   not all nodes could be reached, and all must be
   74   the output cannot be written to stdout
-  77   the nodes refuse this client: password, permission, role, missing command
+  77   the nodes exclude this client: password, permission, role, missing command
   78   a node is not blank (without --force), or the configuration is invalid
 
 Examples:

@@ -54,7 +54,7 @@ Exit codes:
   64   usage error
   69   unknown, because too few nodes vote
   74   the output cannot be written to stdout
-  77   the nodes refuse this client: password, permission, role, missing command
+  77   the nodes exclude this client: password, permission, role, missing command
   78   the configuration is invalid, or the nodes are another lock cluster
 
 Example:
@@ -94,7 +94,7 @@ Exit codes:
   69   too few nodes replied, or (with --if-holder) had its key
   74   the output cannot be written to stdout
   75   with --if-holder: another holder has the lock
-  77   the nodes refuse this client: password, permission, role, missing command
+  77   the nodes exclude this client: password, permission, role, missing command
   78   the configuration is invalid, or a node is a Redis Cluster member
 
 Examples:

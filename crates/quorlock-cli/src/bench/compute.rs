@@ -114,8 +114,8 @@ pub(super) fn contention(record: &PhaseRecord, load: &PhaseResult, keys: usize) 
     Contention {
         held_share: per_key_second(record.held_nanos as f64 / 1e9),
         held: Percentiles::of(&record.held),
-        hand_over: Percentiles::of(&record.gap),
-        hand_overs_per_second: per_key_second(record.gap.len() as f64),
+        hand_off: Percentiles::of(&record.gap),
+        hand_offs_per_second: per_key_second(record.gap.len() as f64),
     }
 }
 
@@ -129,7 +129,7 @@ pub(super) fn killed(measurements: &Measurements<'_>, node: usize) -> Killed {
     let back = measurements.progress.began_at(Phase::NodeBack).unwrap_or(u64::MAX);
     let end = measurements.progress.span(Phase::NodeBack).map_or(0, |span| span.1);
     let voted_at = measurements.changes.iter().filter(|change| &change.node == address && change.at >= back);
-    let voted_at = voted_at.map(|change| change.at + change.silent_nanos).max().filter(|at| *at <= end);
+    let voted_at = voted_at.map(|change| change.at + change.probation_nanos).max().filter(|at| *at <= end);
     Killed {
         node: address.clone(),
         before: phase_result(Phase::Load),

@@ -15,7 +15,7 @@ use super::bench_plan::BenchPlan;
 use super::pause::Timer;
 use super::probe::Rounds;
 use super::progress_state::{EventCounter, Phase, ProgressState};
-use super::recorder::{Cycle, Recorder};
+use super::recorder::{LockSample, Recorder};
 use crate::exit::{self, Failure};
 use crate::nodes;
 use crate::reaper::boot_nanos;
@@ -195,7 +195,7 @@ impl Workload {
             let was_lost = !guard.is_valid();
             let is_confirmed = guard.release().await.is_ok();
             let released_at = boot_nanos();
-            let cycle = Cycle {
+            let sample = LockSample {
                 task,
                 key,
                 requested_at,
@@ -206,7 +206,7 @@ impl Workload {
                 is_confirmed,
             };
             self.progress.locks.fetch_add(1, Ordering::Relaxed);
-            self.recorder().record(self.progress.phase(), cycle);
+            self.recorder().record(self.progress.phase(), sample);
             if let Some(rounds) = rounds.as_ref().filter(|_| released_at >= next_probes_at) {
                 let (done_sender, done) = oneshot::channel();
                 // If the probes have ended, they report why themselves.

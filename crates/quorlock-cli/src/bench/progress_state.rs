@@ -84,7 +84,7 @@ pub(super) struct NodeChange {
     pub(super) node: String,
     pub(super) what: &'static str,
     /// The time after `at` in which it is up and casts no vote.
-    pub(super) silent_nanos: u64,
+    pub(super) probation_nanos: u64,
 }
 
 impl EventCounter {
@@ -103,7 +103,7 @@ impl EventCounter {
     }
 
     pub(super) fn on_event(&self, event: &Event<'_>) {
-        let mut silent_nanos = 0;
+        let mut probation_nanos = 0;
         let (node, what) = match event {
             Event::ReplyReceived { .. } => {
                 self.replies.fetch_add(1, Ordering::Relaxed);
@@ -118,13 +118,13 @@ impl EventCounter {
             Event::NodeDown { node, .. } => (node, "down"),
             Event::NodeExcluded { node, .. } => (node, "excluded"),
             Event::NodeOnProbation { node, remaining, .. } => {
-                silent_nanos = remaining.as_nanos() as u64;
+                probation_nanos = remaining.as_nanos() as u64;
                 (node, "on probation")
             }
             Event::ClockJumped { node, .. } => (node, "clock jumped"),
             _ => return,
         };
-        let change = NodeChange { at: boot_nanos(), node: (*node).to_owned(), what, silent_nanos };
+        let change = NodeChange { at: boot_nanos(), node: (*node).to_owned(), what, probation_nanos };
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).push(change);
     }
 }

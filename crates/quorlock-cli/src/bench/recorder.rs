@@ -8,7 +8,7 @@ use super::progress_state::Phase;
 
 /// One lock, from the request to the end of the release, in nanoseconds of the boot clock.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cycle {
+pub(super) struct LockSample {
     pub(super) task: usize,
     pub(super) key: usize,
     pub(super) requested_at: u64,
@@ -73,25 +73,25 @@ impl Recorder {
         self.slice as f64 / 1e9
     }
 
-    pub(super) fn record(&mut self, phase: Phase, cycle: Cycle) {
+    pub(super) fn record(&mut self, phase: Phase, sample: LockSample) {
         let phase_record = &mut self.phases[phase.index()];
-        phase_record.acquire.saturating_record(cycle.granted_at - cycle.requested_at);
-        phase_record.release.saturating_record(cycle.released_at - cycle.release_began_at);
-        phase_record.held.saturating_record(cycle.release_began_at - cycle.granted_at);
-        phase_record.held_nanos += cycle.release_began_at - cycle.granted_at;
-        phase_record.lost += u64::from(cycle.was_lost);
-        phase_record.unconfirmed += u64::from(!cycle.is_confirmed);
+        phase_record.acquire.saturating_record(sample.granted_at - sample.requested_at);
+        phase_record.release.saturating_record(sample.released_at - sample.release_began_at);
+        phase_record.held.saturating_record(sample.release_began_at - sample.granted_at);
+        phase_record.held_nanos += sample.release_began_at - sample.granted_at;
+        phase_record.lost += u64::from(sample.was_lost);
+        phase_record.unconfirmed += u64::from(!sample.is_confirmed);
         if phase != Phase::Alone {
-            self.by_task[cycle.task] += 1;
-            let freed_before = std::mem::replace(&mut self.freed[cycle.key], cycle.release_began_at);
+            self.by_task[sample.task] += 1;
+            let freed_before = std::mem::replace(&mut self.freed[sample.key], sample.release_began_at);
             // A gap counts only if a task was waiting when the key became free.
-            if freed_before > cycle.requested_at {
-                phase_record.gap.saturating_record(cycle.granted_at.saturating_sub(freed_before));
+            if freed_before > sample.requested_at {
+                phase_record.gap.saturating_record(sample.granted_at.saturating_sub(freed_before));
             }
         }
-        let index = (cycle.granted_at.saturating_sub(self.began) / self.slice) as usize;
+        let index = (sample.granted_at.saturating_sub(self.began) / self.slice) as usize;
         if let Some(slice) = self.slices.get_mut(index) {
-            slice.acquire.saturating_record(cycle.granted_at - cycle.requested_at);
+            slice.acquire.saturating_record(sample.granted_at - sample.requested_at);
         }
     }
 }
@@ -137,8 +137,8 @@ const SLICES: usize = 100;
 mod tests {
     use super::*;
 
-    fn cycle(task: usize, requested_at: u64, granted_at: u64, release_began_at: u64) -> Cycle {
-        Cycle {
+    fn sample(task: usize, requested_at: u64, granted_at: u64, release_began_at: u64) -> LockSample {
+        LockSample {
             task,
             key: 0,
             requested_at,
@@ -153,11 +153,11 @@ mod tests {
     #[test]
     fn a_gap_is_counted_only_where_a_task_waited() {
         let mut recorder = Recorder::new(2, 1, 1_000, Duration::from_micros(10));
-        recorder.record(Phase::Load, cycle(0, 1_000, 1_100, 1_200));
+        recorder.record(Phase::Load, sample(0, 1_000, 1_100, 1_200));
         // Requested while it was held, and granted 40 after its release.
-        recorder.record(Phase::Load, cycle(1, 1_050, 1_240, 1_300));
+        recorder.record(Phase::Load, sample(1, 1_050, 1_240, 1_300));
         // Requested when it was free.
-        recorder.record(Phase::Load, cycle(0, 5_000, 5_050, 5_100));
+        recorder.record(Phase::Load, sample(0, 5_000, 5_050, 5_100));
         let record = &recorder.phases[Phase::Load.index()];
         assert_eq!((record.gap.len(), record.gap.max()), (1, 40));
         assert_eq!((record.held_nanos, recorder.by_task), (100 + 60 + 50, vec![2, 1]));
@@ -166,8 +166,8 @@ mod tests {
     #[test]
     fn locks_of_a_lone_task_are_recorded_separately() {
         let mut recorder = Recorder::new(2, 2, 1_000, Duration::from_micros(10));
-        recorder.record(Phase::Alone, cycle(0, 1_000, 1_100, 1_200));
-        recorder.record(Phase::NodeDown, cycle(1, 3_000, 3_300, 3_400));
+        recorder.record(Phase::Alone, sample(0, 1_000, 1_100, 1_200));
+        recorder.record(Phase::NodeDown, sample(1, 3_000, 3_300, 3_400));
         assert_eq!(recorder.by_task, [0, 1]);
         let lengths = recorder.phases.each_ref().map(|record| record.acquire.len());
         assert_eq!(lengths, [1, 0, 1, 0]);

@@ -114,9 +114,9 @@ pub(super) struct Contention {
     pub(super) held_share: f64,
     pub(super) held: Option<Percentiles>,
     /// From the release of a key to its grant to the next task.
-    pub(super) hand_over: Option<Percentiles>,
+    pub(super) hand_off: Option<Percentiles>,
     /// Hand-overs per second of each key.
-    pub(super) hand_overs_per_second: f64,
+    pub(super) hand_offs_per_second: f64,
 }
 
 #[derive(Debug, Default, Serialize)]

@@ -147,11 +147,11 @@ pub(super) fn throughput(results: &Results) -> String {
 pub(super) fn contention(results: &Results) -> Option<String> {
     let it = results.contention.as_ref()?;
     let mut text = format!(
-        "each name was held {:.0} % of the time, and handed over {:.0} times a second",
+        "each name was held {:.0} % of the time, and handed off {:.0} times a second",
         it.held_share * 100.0,
-        it.hand_overs_per_second
+        it.hand_offs_per_second
     );
-    if let Some((gap, held)) = it.hand_over.zip(it.held) {
+    if let Some((gap, held)) = it.hand_off.zip(it.held) {
         let _ = write!(
             text,
             ", which took {} (p99 {}); held for {}",

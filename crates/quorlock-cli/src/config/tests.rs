@@ -34,7 +34,7 @@ fn file_of(text: &str) -> (TempDir, PathBuf) {
 
 #[track_caller]
 fn check_invalid(outcome: Result<Cluster, Failure>, text: &str) {
-    let failure = outcome.err().expect("refused");
+    let failure = outcome.err().expect("rejected");
     assert_eq!(failure.code, exit::CONFIG);
     assert!(failure.message.contains(text), "{text:?} is not in {:?}", failure.message);
 }

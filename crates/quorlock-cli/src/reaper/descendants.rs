@@ -51,7 +51,7 @@ impl Process {
     }
 
     /// Whether this process may send signals to it. False for another user's process.
-    pub(crate) fn can_be_signalled(&self) -> bool {
+    pub(crate) fn can_be_signaled(&self) -> bool {
         test_kill_process(self.pid) != Err(Errno::PERM)
     }
 }

@@ -16,7 +16,7 @@ pub(crate) enum WaitReason {
     /// An outer `run` holds the lock, according to the environment.
     OuterRun,
     /// This owner holds the lock.
-    Held(OwnerHash),
+    Contended(OwnerHash),
     /// A key that never expires is in the way.
     WithoutExpiry,
     OnProbation,
@@ -61,18 +61,20 @@ impl<'a> WaitReporter<'a> {
             (Some(last), reason) if last == reason => return false,
             // An outage ends with another reason. Until then, no problem is reported twice.
             (Some(WaitReason::NodeProblems(before)), WaitReason::NodeProblems(problems)) => {
-                let is_news = !problems.is_subset(before);
+                let is_new_reason = !problems.is_subset(before);
                 problems.extend(before.iter().cloned());
                 self.last = Some(reason);
-                return is_news;
+                return is_new_reason;
             }
             // A lock that changes holders often is not reported each time.
-            (Some(WaitReason::Held(_)), WaitReason::Held(_)) if self.holder_at.is_some_and(|at| now < at) => {
+            (Some(WaitReason::Contended(_)), WaitReason::Contended(_))
+                if self.holder_at.is_some_and(|at| now < at) =>
+            {
                 return false;
             }
             _ => {}
         }
-        if let WaitReason::Held(_) = reason {
+        if let WaitReason::Contended(_) = reason {
             self.holder_at = Some(now + self.gap);
             self.gap = (self.gap * 2).min(LONGEST_GAP);
         }
@@ -92,25 +94,25 @@ mod tests {
         WaitReason::NodeProblems(kinds.iter().map(|kind| (*kind).to_owned()).collect())
     }
 
-    fn held(owner: &str) -> WaitReason {
-        WaitReason::Held(owner.parse().expect("an owner hash"))
+    fn contended(owner: &str) -> WaitReason {
+        WaitReason::Contended(owner.parse().expect("an owner hash"))
     }
 
     #[test]
     fn an_outage_is_reported_once_until_it_is_over() {
         let (mut reporter, now) = (WaitReporter::new("a", true), Instant::now());
-        let mut is_news = |kind: &WaitReason| reporter.record_if_new(kind.clone(), now);
-        assert!(is_news(&WaitReason::Starting));
+        let mut is_new_reason = |kind: &WaitReason| reporter.record_if_new(kind.clone(), now);
+        assert!(is_new_reason(&WaitReason::Starting));
         let both = node_problems(&["away", "LOADING"]);
-        assert!(is_news(&node_problems(&["away"])) && !is_news(&node_problems(&["away"])));
-        assert!(is_news(&both), "one came back");
-        assert!(!is_news(&both) && !is_news(&node_problems(&["away"])), "and went again");
-        assert!(is_news(&node_problems(&["OOM"])), "another problem");
-        assert!(is_news(&held("45bf80c1")) && is_news(&both), "another outage");
+        assert!(is_new_reason(&node_problems(&["away"])) && !is_new_reason(&node_problems(&["away"])));
+        assert!(is_new_reason(&both), "one came back");
+        assert!(!is_new_reason(&both) && !is_new_reason(&node_problems(&["away"])), "and went again");
+        assert!(is_new_reason(&node_problems(&["OOM"])), "another problem");
+        assert!(is_new_reason(&contended("45bf80c1")) && is_new_reason(&both), "another outage");
         assert!(
-            is_news(&WaitReason::WithoutExpiry)
-                && !is_news(&WaitReason::WithoutExpiry)
-                && !is_news(&WaitReason::Starting)
+            is_new_reason(&WaitReason::WithoutExpiry)
+                && !is_new_reason(&WaitReason::WithoutExpiry)
+                && !is_new_reason(&WaitReason::Starting)
         );
     }
 
@@ -119,7 +121,9 @@ mod tests {
         let (mut reporter, start) = (WaitReporter::new("a", true), Instant::now());
         let mut reported_at = Vec::new();
         for step in 0..60 {
-            if reporter.record_if_new(held(&format!("{step:08x}")), start + Duration::from_secs(step * 10)) {
+            if reporter
+                .record_if_new(contended(&format!("{step:08x}")), start + Duration::from_secs(step * 10))
+            {
                 reported_at.push(step * 10);
             }
         }

@@ -229,7 +229,7 @@ fn tasks_that_want_the_same_name_hold_it_one_after_another() {
     let share = number(&contention["held_share"]);
     assert!(share > 0.0 && share <= 1.0, "one holder at a time: {contention}");
     assert!(number(&contention["held"]["p50_us"]) >= 499.0, "{contention}");
-    assert!(is_percentiles(&contention["hand_over"]), "{contention}");
+    assert!(is_percentiles(&contention["hand_off"]), "{contention}");
     let throughput = &report["throughput"];
     assert!(
         number(&throughput["max_per_task"]) - number(&throughput["min_per_task"]) <= 2.0,

@@ -121,7 +121,7 @@ fn a_holder_is_not_called_released_while_it_may_have_a_quorum() {
 }
 
 #[test]
-fn a_malformed_hash_is_refused_before_anything_is_deleted() {
+fn a_malformed_hash_is_rejected_before_anything_is_deleted() {
     let world = World::of(1);
     world.set_other_owner("a");
     for bad in ["", "#", "45bf80c", "#45bf80c1a", "45bf80cg", "a-holder"] {

@@ -56,7 +56,7 @@ fn held_names_are_not_forgotten_and_free_names_are() {
 }
 
 #[test]
-fn without_a_quorum_nothing_is_called_forgotten_and_bad_input_is_refused() {
+fn without_a_quorum_nothing_is_called_forgotten_and_bad_input_is_rejected() {
     let mut world = World::of(3);
     assert_eq!(world.output(&["forget", ""]).code, Some(64));
     assert_eq!(world.output(&["forget"]).code, Some(64));

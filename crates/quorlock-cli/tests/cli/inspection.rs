@@ -123,7 +123,7 @@ fn doctor_names_the_dead_node_and_the_replica() {
 }
 
 #[test]
-fn status_of_a_key_that_is_denied_is_a_refusal_and_no_outage() {
+fn status_of_a_key_that_is_denied_is_an_exclusion_and_no_outage() {
     let world = World::of(3);
     for server in world.fleet.servers() {
         let user = ["ACL", "SETUSER", "some", "on", ">secret", "~quorlock:*", "~mine:*", "&*", "+@all"];
@@ -265,7 +265,7 @@ fn doctor_names_the_permissions_of_the_wait_queue() {
     let world = World::of(3);
     let report = doctor_as(&world, "uncalled", &["~*", "&*", "+@all", "-publish"]);
     assert_eq!(report.code, Some(1), "{report:?}");
-    for text in ["ask again and again", "'publish'", "+publish", "quorlock:waiters:*"] {
+    for text in ["which poll instead", "'publish'", "+publish", "quorlock:waiters:*"] {
         assert!(report.stdout.contains(text), "{text}: {report:?}");
     }
 }

@@ -96,7 +96,7 @@ fn a_node_on_probation_is_shown_with_reason_and_remaining_time() {
 
     let status = world.output(&["status", "a"]);
     let line = line_of(&status, &world, 1);
-    assert!(line.contains("casts no vote for 3") && line.contains("may have forgotten"), "{status:?}");
+    assert!(line.contains("casts no vote for 3") && line.contains("may have lost its data"), "{status:?}");
     assert!(!line_of(&status, &world, 0).contains("no vote"), "{status:?}");
     let status = json(&world.output(&["status", "a", "--json"]));
     let node = &status["nodes"][1];
@@ -113,7 +113,7 @@ fn a_node_on_probation_is_shown_with_reason_and_remaining_time() {
     assert_eq!(doctor.code, Some(0), "{doctor:?}");
     let findings = findings_of(&doctor, &world, 1);
     assert!(
-        findings.contains("· casts no vote for 3") && findings.contains("may have forgotten"),
+        findings.contains("· casts no vote for 3") && findings.contains("may have lost its data"),
         "{doctor:?}"
     );
     let doctor = json(&world.output(&["doctor", "--json"]));
@@ -258,7 +258,8 @@ fn blank_nodes_beside_an_unreachable_node_are_unverified() {
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     let findings = findings_of(&doctor, &world, 1);
     assert!(
-        findings.contains("all of them, if the cluster is new") && findings.contains("keeps the others"),
+        findings.contains("all of them, if the lock cluster is new")
+            && findings.contains("see the state of the other nodes"),
         "{doctor:?}"
     );
     assert!(findings.contains('✗'), "not reported as a problem: {doctor:?}");

@@ -7,7 +7,7 @@ use quorlock_chaos::Data;
 
 use crate::world::{World, now, output_of, wait_until};
 
-fn refuse_writes(world: &World) {
+fn reject_writes(world: &World) {
     for server in world.fleet.servers() {
         server.command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).expect("a reply");
     }
@@ -16,7 +16,7 @@ fn refuse_writes(world: &World) {
 #[test]
 fn excluded_nodes_are_reported_once_and_only_while_waiting() {
     let world = World::of(3);
-    refuse_writes(&world);
+    reject_writes(&world);
     let waited = world.output(&["run", "a", "-w", "2s", "--", "true"]);
     assert_eq!((waited.code, waited.stderr.matches("waiting: ").count()), (Some(69), 1), "{waited:?}");
     let line = waited.stderr.lines().next().expect("a line");

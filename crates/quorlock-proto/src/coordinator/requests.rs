@@ -141,13 +141,13 @@ impl Coordinator {
         let pipeline = &mut self.pipelines[node.index()];
         pipeline.link = link;
         pipeline.retry_at = None;
-        let mut unanswered = Vec::new();
+        let mut without_reply = Vec::new();
         for in_flight in core::mem::take(&mut pipeline.in_flight) {
             match in_flight.expected {
-                ExpectedReply::Vote { operation: id, kind, round } => unanswered.push((id, kind, round)),
+                ExpectedReply::Vote { operation: id, kind, round } => without_reply.push((id, kind, round)),
                 ExpectedReply::Marker { .. } => {}
                 ExpectedReply::PendingRelease(release) => {
-                    unanswered.push((release.operation, RequestKind::Release, 0));
+                    without_reply.push((release.operation, RequestKind::Release, 0));
                     pipeline.queued_releases.push_back(release);
                 }
             }
@@ -156,7 +156,7 @@ impl Coordinator {
             membership.on_down(node);
             self.apply_member_steps(now);
         }
-        for (id, kind, round) in unanswered {
+        for (id, kind, round) in without_reply {
             self.deliver(id, node, kind, round, Vote::Unknown(ReplyFailure::ConnectionLost), now);
         }
     }

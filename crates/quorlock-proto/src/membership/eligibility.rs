@@ -55,8 +55,8 @@ pub(super) fn eligibility_of(
         ));
     };
     if marker.config != config {
-        let words = format!("its clients have {}, this client has {config}", marker.config);
-        return Eligibility::Excluded(ExclusionReason::ClusterMismatch(words.into()));
+        let message = format!("its clients have {}, this client has {config}", marker.config);
+        return Eligibility::Excluded(ExclusionReason::ClusterMismatch(message.into()));
     }
     match confirmed_cluster {
         Some(cluster) if cluster != marker.cluster => Eligibility::Excluded(

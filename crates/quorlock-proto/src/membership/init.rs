@@ -17,7 +17,7 @@ pub enum InitResult {
     /// They were a lock cluster with the same settings already; nothing was changed.
     AlreadyInitialized,
     /// A node has another marker; nothing was changed.
-    NotBlank,
+    InOtherLockCluster,
     /// A node is not connected. Nothing was changed, or only some nodes: run `init` again.
     Unreachable,
     /// A node rejected the marker, or another client wrote a different one meanwhile: run `init` again.
@@ -63,7 +63,11 @@ impl Membership {
         }
         if !is_forced && !self.readings().all(|reading| reading.marker.is_none()) {
             let is_same = self.is_one_cluster();
-            self.end_init(if is_same { InitResult::AlreadyInitialized } else { InitResult::NotBlank });
+            self.end_init(if is_same {
+                InitResult::AlreadyInitialized
+            } else {
+                InitResult::InOtherLockCluster
+            });
             return;
         }
         let identity = Marker::identity(cluster, self.config);

@@ -488,9 +488,12 @@ impl SimulatedNode {
             return Vote::OnProbation { remaining, reason: ProbationReason::PossibleDataLoss };
         }
         match (request.kind, fence) {
-            (RequestKind::Acquire, Fence::Hint { hint, min_fencing_number: floor }) => {
-                self.acquire_fenced(request, hint, floor.max(expected_marker.fencing_numbers_above), now)
-            }
+            (RequestKind::Acquire, Fence::Hint { hint, min_fencing_number }) => self.acquire_fenced(
+                request,
+                hint,
+                min_fencing_number.max(expected_marker.fencing_numbers_above),
+                now,
+            ),
             (RequestKind::Reacquire, Fence::Number(number)) => self.reacquire_fenced(request, number, now),
             (RequestKind::RaiseFence | RequestKind::Renew, Fence::Number(number)) => {
                 self.renew_fenced(request, number, now)

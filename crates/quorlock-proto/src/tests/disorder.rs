@@ -234,7 +234,7 @@ proptest! {
                 Input::Poll => while coordinator.poll().is_some() {},
             }
             for node in disconnected.iter() {
-                prop_assert_eq!(coordinator.next_reply_kind(node), None, "a disconnected node owes no reply");
+                prop_assert_eq!(coordinator.next_reply_kind(node), None, "no reply is due when disconnected");
             }
         }
         prop_assert_eq!(coordinator.clone(), coordinator);

@@ -1,4 +1,4 @@
-//! Measures how one contended lock is handed over, inside a process and between processes.
+//! Measures how one contended lock is handed off, inside a process and between processes.
 //!
 //! Every round runs every strategy of waiting on five real servers, in an order that rotates with the round.
 //! Each client is a separate process. Read the ratios: absolute values depend on the machine.
@@ -137,7 +137,7 @@ const KNOWN: &str = "--quick, --rounds N, --seconds S, --goals, --strategy NAME,
 const EXPLANATION: &str = "\
 - Every value is the median of the rounds. Clients and servers share the machine: read the ratios.
 - *Held*: the share of the time. *Wait*: from the request to the grant. *Starved*: tasks that never held the lock. \
-*CPU*, *commands*: of all clients and of all servers, per hand-over. *Commands/waiting s*: commands beyond ten per hand-over, per \
+*CPU*, *commands*: of all clients and of all servers, per hand-off. *Commands/waiting s*: commands beyond ten per hand-off, per \
 process and second of waiting. *Gap*: from the start of the release to the next grant; *from reply*: from the reply to the release. \
 *Left*: leftover keys.
 ";

@@ -113,7 +113,7 @@ impl Table {
                     value(|results| results.wait_p99 * results.per_second / 1e3) / (case.tasks as f64);
                 goals.add("one process: wait p99 / (tasks x period)", strategy, Some(waits), AtMost(1.3));
                 goals.add(
-                    "one process: commands per hand-over",
+                    "one process: commands per hand-off",
                     strategy,
                     Some(value(|results| results.commands)),
                     AtMost(12.0),
@@ -121,7 +121,7 @@ impl Table {
             }
             (true, 1000, 4) => {
                 goals.add(
-                    "four: hand-overs relative to one process",
+                    "four: hand-offs relative to one process",
                     strategy,
                     ratio_to_one(|results| results.per_second),
                     AtLeast(0.9),
@@ -147,7 +147,7 @@ impl Table {
             }
             (true, 1000, 16) => {
                 goals.add(
-                    "sixteen: hand-overs relative to one process",
+                    "sixteen: hand-offs relative to one process",
                     strategy,
                     ratio_to_one(|results| results.per_second),
                     AtLeast(0.7),
@@ -199,7 +199,7 @@ impl Goals {
 }
 
 const COLUMNS: [(&str, Metric); 15] = [
-    ("hand-overs/s", |results| results.per_second),
+    ("hand-offs/s", |results| results.per_second),
     ("held", |results| results.held),
     ("task max/min", |results| results.task_spread),
     ("process max/min", |results| results.process_spread),

@@ -45,7 +45,7 @@ impl Reaper {
         let all = descendants::of(getpid());
         self.report_delegated_work(&all);
         // Processes that KILL will not end are reported now, while there is time to act.
-        self.report_unkillable(all.into_iter().filter(|it| !it.can_be_signalled()));
+        self.report_unkillable(all.into_iter().filter(|it| !it.can_be_signaled()));
         let is_out_of_reach = self.command.as_ref().is_some_and(|command| self.unkillable.has(command.pid));
         if !is_out_of_reach {
             self.signal(Signal::TERM.as_raw());

@@ -54,10 +54,10 @@ impl Supervisor<'_> {
         Err(Failure::new(exit::SOFTWARE, message))
     }
 
-    /// The command's processes: those that can be signalled, and those that cannot.
+    /// The command's processes: those that can be signaled, and those that cannot.
     fn command_processes(&self) -> (Vec<Process>, Vec<Process>) {
         let all = without(descendants_of(getpid()), &self.unrelated_processes);
-        all.into_iter().partition(Process::can_be_signalled)
+        all.into_iter().partition(Process::can_be_signaled)
     }
 
     fn send_all(&self, signal: Signal) {

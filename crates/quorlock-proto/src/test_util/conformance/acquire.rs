@@ -35,9 +35,8 @@ fn expected_number(base: u64, hint: u64, clock: u64) -> u64 {
     if hint > base && hint <= clock + CLOCK_TOLERANCE_MICROS { hint } else { base + 1 }
 }
 
-fn grant(node: &mut dyn NodeUnderTest, hint: u64, floor: u64) -> (u64, u64) {
-    let (vote, clock) =
-        node.fenced_request(RequestKind::Acquire, Fence::Hint { hint, min_fencing_number: floor });
+fn grant(node: &mut dyn NodeUnderTest, hint: u64, min_fencing_number: u64) -> (u64, u64) {
+    let (vote, clock) = node.fenced_request(RequestKind::Acquire, Fence::Hint { hint, min_fencing_number });
     let Vote::Fenced(number) = vote else { panic!("{vote:?}") };
     node.assert_locked(TTL);
     node.assert_fence(number);
@@ -92,19 +91,19 @@ fn a_fencing_number_is_above_the_fence(node: &mut dyn NodeUnderTest) {
 
 fn a_fencing_number_is_above_the_minimum(node: &mut dyn NodeUnderTest) {
     let now = node.clock_micros();
-    for floor in [1, now - 3_600_000_000, now + 3_600_000_000, MAX_MIN_FENCING_NUMBER] {
+    for min_fencing_number in [1, now - 3_600_000_000, now + 3_600_000_000, MAX_MIN_FENCING_NUMBER] {
         for last in [None, Some(7), Some(now + 1_800_000_000), Some(MAX_MIN_FENCING_NUMBER + 5)] {
-            for hint in [0, floor + 1, now] {
+            for hint in [0, min_fencing_number + 1, now] {
                 node.reset();
                 if let Some(last) = last {
                     node.set_fence(last);
                 }
-                let (number, clock) = grant(node, hint, floor);
-                let base = last.unwrap_or(clock - CLOCK_TOLERANCE_MICROS).max(floor);
+                let (number, clock) = grant(node, hint, min_fencing_number);
+                let base = last.unwrap_or(clock - CLOCK_TOLERANCE_MICROS).max(min_fencing_number);
                 assert_eq!(
                     number,
                     expected_number(base, hint, clock),
-                    "{last:?}, floor {floor}, hint {hint}"
+                    "{last:?}, min {min_fencing_number}, hint {hint}"
                 );
             }
         }
@@ -139,20 +138,23 @@ fn a_fencing_number_is_above_the_base_in_the_marker(node: &mut dyn NodeUnderTest
     let now = node.clock_micros();
     for fencing_numbers_above in [now - 3_600_000_000, now + 3_600_000_000, MAX_MIN_FENCING_NUMBER] {
         for last in [None, Some(7), Some(now + 1_800_000_000)] {
-            for (hint, floor) in [(0, 0), (now, 0), (fencing_numbers_above + 2, fencing_numbers_above + 1)] {
+            for (hint, min_fencing_number) in
+                [(0, 0), (now, 0), (fencing_numbers_above + 2, fencing_numbers_above + 1)]
+            {
                 node.reset();
                 if let Some(last) = last {
                     node.set_fence(last);
                 }
                 let expected_marker = ExpectedMarker { fencing_numbers_above, ..node.expected_marker() };
-                let request =
-                    request(RequestKind::Acquire, Some(Fence::Hint { hint, min_fencing_number: floor }));
+                let request = request(RequestKind::Acquire, Some(Fence::Hint { hint, min_fencing_number }));
                 let (vote, clock) = node.request(&request, Some(&expected_marker), false);
                 let clock = clock.expect("a clock");
-                let base =
-                    last.unwrap_or(clock - CLOCK_TOLERANCE_MICROS).max(floor).max(fencing_numbers_above);
+                let base = last
+                    .unwrap_or(clock - CLOCK_TOLERANCE_MICROS)
+                    .max(min_fencing_number)
+                    .max(fencing_numbers_above);
                 let number = expected_number(base, hint, clock);
-                assert_eq!(vote, Vote::Fenced(number), "{last:?}, hint {hint}, floor {floor}");
+                assert_eq!(vote, Vote::Fenced(number), "{last:?}, hint {hint}, min {min_fencing_number}");
                 node.assert_fence(number);
             }
         }

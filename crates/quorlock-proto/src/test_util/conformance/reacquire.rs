@@ -42,8 +42,8 @@ fn a_key_with_a_larger_fence_is_not_reacquired(node: &mut dyn NodeUnderTest) {
         node.reset();
         node.expected_marker();
         node.set_fence(number);
-        let refused = Vote::FencedOut { fence: number.min(MAX_FENCE) };
-        assert_eq!(node.assert_unchanged(reacquire), refused);
+        let fenced_out = Vote::FencedOut { fence: number.min(MAX_FENCE) };
+        assert_eq!(node.assert_unchanged(reacquire), fenced_out);
         node.set_lock(OTHER_TOKEN, Some(TTL));
         assert_held_by_other(&node.assert_unchanged(reacquire), Some(TTL));
     }

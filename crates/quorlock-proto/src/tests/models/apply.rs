@@ -48,7 +48,7 @@ impl LockModel {
                         let due = attempt.wake_at().filter(|_| !self.is_timed()).unwrap_or(now);
                         Rc::make_mut(attempt).on_wake(due);
                     }
-                    Progress::Holding(lease) => Rc::make_mut(lease).on_wake(|_| None, now),
+                    Progress::Leased(lease) => Rc::make_mut(lease).on_wake(|_| None, now),
                     Progress::NotStarted | Progress::Ended => {}
                 }
                 return self.run_steps(state, contender.into(), coverage);
@@ -56,7 +56,7 @@ impl LockModel {
             Event::CancelOrRelease { contender } => {
                 match &mut state.contenders[usize::from(contender)].progress {
                     Progress::Attempting(attempt) => Rc::make_mut(attempt).cancel(),
-                    Progress::Holding(lease) => Rc::make_mut(lease).release(now),
+                    Progress::Leased(lease) => Rc::make_mut(lease).release(now),
                     Progress::NotStarted | Progress::Ended => {}
                 }
                 return self.run_steps(state, contender.into(), coverage);
@@ -64,7 +64,7 @@ impl LockModel {
             Event::Extend { contender, params } => {
                 let extended = &mut state.contenders[usize::from(contender)];
                 extended.extensions += 1;
-                if let Progress::Holding(lease) = &mut extended.progress {
+                if let Progress::Leased(lease) = &mut extended.progress {
                     Rc::make_mut(lease).extend(self.extension_params[usize::from(params)], |_| None, now);
                 }
                 return self.run_steps(state, contender.into(), coverage);
@@ -187,10 +187,10 @@ impl LockModel {
         let undelivered_replies = channel.replies.items().iter().map(|it| (it.kind, it.round));
         let awaited_requests =
             channel.requests.items().iter().filter(|it| !it.is_orphaned).map(|it| (it.kind, it.round));
-        let unanswered: Vec<(u8, u8)> = undelivered_replies.chain(awaited_requests).collect();
+        let without_reply: Vec<(u8, u8)> = undelivered_replies.chain(awaited_requests).collect();
         channel.replies.retain_map(|_| None);
         channel.requests.retain_map(|it| Some(InFlightRequest { is_orphaned: true, ..it }));
-        for request in unanswered {
+        for request in without_reply {
             self.handle_reply(
                 state,
                 contender,

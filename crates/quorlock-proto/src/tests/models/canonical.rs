@@ -60,7 +60,7 @@ impl LockModel {
         let mut contender_fingerprints = [0; MAX_CONTENDERS];
         for contender in 0..contenders {
             let mut lease_hasher = LeaseHasher::default();
-            if let Progress::Holding(lease) = &state.contenders[contender].progress
+            if let Progress::Leased(lease) = &state.contenders[contender].progress
                 && self.bounds.max_extensions > 0
             {
                 lease.hash(&mut lease_hasher);
@@ -139,7 +139,7 @@ impl LockModel {
                 hasher.write_u8(2);
                 hasher.write_u8(u8::from(attempt.fencing_number().is_some()));
             }
-            Progress::Holding(lease) => {
+            Progress::Leased(lease) => {
                 hasher.write_u8(3);
                 if self.bounds.max_extensions == 0 && self.is_timed() {
                     hasher.write_u64(lease.deadline().boot_nanos());
@@ -191,8 +191,8 @@ impl LockModel {
                     .write_u8(in_set(attempt.at_fencing_number()) | in_set(attempt.possibly_applied()) << 1);
             }
             // Without time any key may expire, so it does not matter where keys may be left.
-            Progress::Holding(_) if !self.is_timed() => hasher.write_u8(in_bits(contender.counted_nodes)),
-            Progress::Holding(_) => {
+            Progress::Leased(_) if !self.is_timed() => hasher.write_u8(in_bits(contender.counted_nodes)),
+            Progress::Leased(_) => {
                 hasher.write_u8(in_bits(contender.counted_nodes) | in_bits(contender.possibly_set) << 1);
             }
         }

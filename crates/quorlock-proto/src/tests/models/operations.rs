@@ -35,7 +35,7 @@ impl LockModel {
                     coverage.record(Situation::FencedOutVote as usize);
                 }
             }
-            Progress::Holding(lease) => {
+            Progress::Leased(lease) => {
                 Rc::make_mut(lease).on_reply(node, request_kind(kind), u32::from(round), vote, now);
             }
             Progress::NotStarted | Progress::Ended => return Ok(()),
@@ -73,10 +73,10 @@ impl LockModel {
                         None => return Ok(()),
                     }
                 }
-                Progress::Holding(mut lease) => {
+                Progress::Leased(mut lease) => {
                     let step = Rc::make_mut(&mut lease).poll();
                     let has_closed = lease.is_done() || !lease.is_unreleased();
-                    state.contenders[contender].progress = Progress::Holding(lease.clone());
+                    state.contenders[contender].progress = Progress::Leased(lease.clone());
                     match step {
                         Some(LeaseStep::Request { kind: RequestKind::Release, nodes, .. }) => {
                             state.contenders[contender].pending_releases |= node_bits(nodes);
@@ -101,7 +101,7 @@ impl LockModel {
                         Some(LeaseStep::Lost(_)) => {
                             coverage.record(Situation::LockLost as usize);
                             check_lost_stays_lost(&lease, Self::timestamp(state.now))?;
-                            if let Progress::Holding(lease) = &mut state.contenders[contender].progress {
+                            if let Progress::Leased(lease) = &mut state.contenders[contender].progress {
                                 Rc::make_mut(lease).release(Self::timestamp(state.now));
                             }
                         }
@@ -175,7 +175,7 @@ impl LockModel {
         winner.was_overtaken = false;
         winner.possibly_set = node_bits(attempt.possibly_applied());
         winner.counted_nodes = node_bits(attempt.at_fencing_number());
-        winner.progress = Progress::Holding(Rc::new(lease));
+        winner.progress = Progress::Leased(Rc::new(lease));
         if !self.bounds.is_fenced() {
             return Ok(());
         }

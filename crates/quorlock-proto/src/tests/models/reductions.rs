@@ -48,7 +48,7 @@ impl Model for Unmerged {
             match &contender.progress {
                 Progress::NotStarted => hasher.write_u8(1),
                 Progress::Attempting(attempt) => attempt.hash(&mut hasher),
-                Progress::Holding(lease) => lease.hash(&mut hasher),
+                Progress::Leased(lease) => lease.hash(&mut hasher),
                 Progress::Ended => hasher.write_u8(2),
             }
             (

@@ -56,7 +56,7 @@ pub(crate) enum Progress {
     #[default]
     NotStarted,
     Attempting(Rc<Attempt>),
-    Holding(Rc<Lease>),
+    Leased(Rc<Lease>),
     Ended,
 }
 
@@ -130,7 +130,7 @@ impl State {
 impl Contender {
     pub(crate) fn lease(&self) -> Option<&Lease> {
         match &self.progress {
-            Progress::Holding(lease) => Some(lease),
+            Progress::Leased(lease) => Some(lease),
             _ => None,
         }
     }

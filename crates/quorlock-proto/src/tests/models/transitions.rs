@@ -163,14 +163,14 @@ impl LockModel {
                 events.push(Event::Start { contender: id });
             }
             Progress::NotStarted | Progress::Ended => {}
-            Progress::Attempting(_) | Progress::Holding(_) if self.bounds.is_reduced_untimed() => {}
+            Progress::Attempting(_) | Progress::Leased(_) if self.bounds.is_reduced_untimed() => {}
             Progress::Attempting(attempt) => {
                 if !self.is_timed() || attempt.wake_at().is_some_and(|due| now.is_due(due)) {
                     events.push(Event::TimerFires { contender: id });
                 }
                 events.push(Event::CancelOrRelease { contender: id });
             }
-            Progress::Holding(lease) => {
+            Progress::Leased(lease) => {
                 events.push(Event::CancelOrRelease { contender: id });
                 if self.is_timed() && lease.wake_at().is_some_and(|due| due.is_due(now)) {
                     events.push(Event::TimerFires { contender: id });
@@ -215,9 +215,9 @@ impl LockModel {
                 });
             }
         }
-        let has_unanswered =
+        let has_request_without_reply =
             !channel.replies.is_empty() || requests.iter().any(|request| !request.is_orphaned);
-        if state.disconnects < self.bounds.max_disconnects && has_unanswered {
+        if state.disconnects < self.bounds.max_disconnects && has_request_without_reply {
             events.push(Event::Disconnect { contender: contender_id, node: node_id });
         }
         // A pending release is sent until it is confirmed, so it may arrive at any time, more than once.

@@ -39,7 +39,7 @@ fn observe_clocks(world: &mut World, client: usize) {
 fn reported_jumps(world: &World, client: usize) -> Vec<(usize, i64)> {
     let reported = world.clients[client].clock_anomalies.iter().filter_map(|(node, anomaly)| match anomaly {
         ClockAnomaly::Jumped { by_micros } => Some((*node, *by_micros)),
-        ClockAnomaly::Drifts { .. } => None,
+        ClockAnomaly::DriftExceeded { .. } => None,
     });
     reported.collect()
 }
@@ -130,7 +130,9 @@ fn a_drifting_clock_is_reported_once_per_max_ttl_and_keeps_voting() {
         let reported: Vec<_> = world.clients[ALICE].clock_anomalies.clone();
         assert!((2..=3).contains(&reported.len()), "once per max ttl: {reported:?}");
         for (node, anomaly) in reported {
-            let ClockAnomaly::Drifts { drift_ppm: millionths } = anomaly else { panic!("{anomaly:?}") };
+            let ClockAnomaly::DriftExceeded { drift_ppm: millionths } = anomaly else {
+                panic!("{anomaly:?}")
+            };
             assert_eq!((node, millionths.signum()), (1, drift.signum()), "{millionths}");
         }
         assert!(

@@ -171,7 +171,7 @@ fn nodes_with_markers_are_initialized_only_by_force() {
     let mut world = uninitialized_world(3, 1);
     set_marker(&mut world, 1, "something");
     connect_to_all(&mut world, ALICE);
-    assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::NotBlank));
+    assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::InOtherLockCluster));
     assert!(marker(&world, 0).is_none() && marker(&world, 2).is_none(), "nothing was changed");
     assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Initialized));
     world.acquire(ALICE);
@@ -328,7 +328,7 @@ fn two_lock_clusters_never_share_a_node() {
         (Some(ExclusionReason::Uninitialized), Some(ExclusionReason::Uninitialized))
     );
     assert_eq!(acquire_expecting_failure(&mut world, ALICE).reason, FailureReason::NodesExcluded);
-    assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::NotBlank));
+    assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::InOtherLockCluster));
     assert!((1..3).all(|node| marker(&world, node).is_none()) && world.has_key_of(0, lock));
 
     // The other two nodes are a lock cluster of their own. The shared node affects neither lock cluster.
@@ -361,7 +361,7 @@ fn a_client_with_other_settings_is_excluded_and_changes_nothing() {
         };
         assert!(reason.contains("a quorum of 3, a max ttl of 30s"), "{reason}");
         assert_eq!(acquire_expecting_failure(&mut world, BOB).reason, FailureReason::NodesExcluded);
-        assert_eq!(world.initialize_as(BOB, 7, false), Some(InitResult::NotBlank));
+        assert_eq!(world.initialize_as(BOB, 7, false), Some(InitResult::InOtherLockCluster));
         assert_eq!(marker(&world, 0), before);
     }
 }
@@ -405,7 +405,7 @@ fn a_node_with_eviction_enabled_does_not_vote_until_it_is_disabled() {
 }
 
 #[test]
-fn forced_initialization_is_refused_while_a_node_is_disconnected() {
+fn forced_initialization_is_rejected_while_a_node_is_disconnected() {
     let mut world = World::fenced(3);
     let before: Vec<_> = (0..3).map(|node| marker(&world, node)).collect();
     world.disconnect(ALICE, 2);

@@ -112,7 +112,7 @@ fn a_pending_release_of_a_renewed_lease_is_kept_as_long_as_its_keys_can_live() {
 }
 
 #[test]
-fn a_release_answered_with_an_error_is_retried() {
+fn a_release_with_an_error_reply_is_retried() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.servers[0].canned_replies.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));

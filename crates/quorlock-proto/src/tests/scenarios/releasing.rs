@@ -38,7 +38,7 @@ fn a_missing_key_and_a_key_of_another_owner_confirm_a_release() {
 }
 
 #[test]
-fn an_unanswered_release_is_reported_at_the_reply_timeout_and_stays_pending() {
+fn a_release_without_reply_is_reported_at_the_reply_timeout_and_stays_pending() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.servers.iter_mut().for_each(|server| server.hangs = true);

@@ -1,4 +1,4 @@
-//! Leases: renewal, unanswered renewals, loss and extension.
+//! Leases: renewal, renewals without reply, loss and extension.
 //!
 //! It is past 400 lines because all scenarios of one subject share its worlds and helpers.
 
@@ -60,7 +60,7 @@ fn renewals_keep_a_lock_valid() {
 }
 
 #[test]
-fn unanswered_renewals_end_in_a_loss_reported_10_ms_before_the_deadline() {
+fn renewals_without_reply_end_in_a_loss_reported_10_ms_before_the_deadline() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     let deadline = world.deadline(ALICE, lock);
@@ -70,7 +70,7 @@ fn unanswered_renewals_end_in_a_loss_reported_10_ms_before_the_deadline() {
     let unconfirmed = events.iter().filter(|event| matches!(event, OperationEvent::RenewalFailed(_))).count();
     assert!(unconfirmed >= 3, "renewed repeatedly: {events:?}");
     assert!(!has_renewed(&events) && world.is_valid(ALICE, lock));
-    assert_eq!(world.deadline(ALICE, lock), deadline, "an unanswered renewal does not move the deadline");
+    assert_eq!(world.deadline(ALICE, lock), deadline, "a renewal without reply does not move the deadline");
     world.run_timers_for(Duration::from_nanos(1));
     assert_eq!(
         world.take_loss(ALICE),

@@ -35,13 +35,13 @@ const WAITERS: Profile = Profile {
 };
 /// Short leases, and most tasks wait in queues; many of them give up. A notified task attempts the lock
 /// before its next recheck.
-const HANDOVER: Profile = Profile {
+const HANDOFF: Profile = Profile {
     clients: (3, 4),
     faults: &[],
     clock_offsets: 0,
     far_min_numbers: 0,
     checks_redundancy: false,
-    max_handover_millis: Some(400),
+    max_handoff_millis: Some(400),
     adjust: Some(|plan| {
         plan.faults_nanos = 10_000_000_000;
         plan.max_work_percent = 10;
@@ -56,11 +56,11 @@ const HANDOVER: Profile = Profile {
 /// first gets no notification, and attempts the lock by itself.
 pub(super) const ORPHAN_KEYS: Profile = Profile {
     adjust: Some(|plan| {
-        (HANDOVER.adjust.expect("HANDOVER has an adjustment"))(plan);
+        (HANDOFF.adjust.expect("HANDOFF has an adjustment"))(plan);
         plan.has_orphan_keys = true;
     }),
-    max_handover_millis: Some(850),
-    ..HANDOVER
+    max_handoff_millis: Some(850),
+    ..HANDOFF
 };
 /// Nodes evict keys, and an operator resets the statistics that show it.
 pub(super) const STATISTICS: Profile = Profile {
@@ -85,8 +85,8 @@ fn a_waiter_does_not_poll_while_the_lock_is_held() {
 
 #[test]
 fn a_waiter_acquires_a_released_lock_within_400_ms() {
-    assert_no_violation(&HANDOVER);
-    assert_no_violation(&Profile { plain: 1000, mixed: 0, ..HANDOVER });
+    assert_no_violation(&HANDOFF);
+    assert_no_violation(&Profile { plain: 1000, mixed: 0, ..HANDOFF });
 }
 
 #[test]

@@ -82,7 +82,7 @@ const SHORT_PROBATION: Profile = Profile {
     ..SLOW_MESSAGES
 };
 /// A key is deleted while its fence is being raised, and another client acquires it.
-const RAISE_WITHOUT_COMPARE: Profile = Profile {
+const RAISE_IGNORES_OWNER: Profile = Profile {
     faults: &[],
     beyond_limits: 1000,
     faults_beyond_limits: &[Fault::KeyDeleted],
@@ -98,8 +98,8 @@ const RAISE_WITHOUT_COMPARE: Profile = Profile {
     }),
     ..SLOW_MESSAGES
 };
-const RAISE_UNCONDITIONAL: Profile =
-    Profile { script_mistake: Some(ScriptMutant::RaiseIgnoresOwnerAndFence), ..RAISE_WITHOUT_COMPARE };
+const RAISE_IGNORES_OWNER_AND_FENCE: Profile =
+    Profile { script_mistake: Some(ScriptMutant::RaiseIgnoresOwnerAndFence), ..RAISE_IGNORES_OWNER };
 /// No node accepts the hinted number. Each counts on from its own fence, so the numbers differ.
 const NO_SECOND_ROUND: Profile = Profile {
     faults: &[Fault::Partition],
@@ -127,9 +127,9 @@ const REPLY_OF_OLD_CONNECTION: Profile = Profile {
     client_mistake: Some(ClientMistake::ReplyOfOldConnection),
     ..PLAIN_SLOW_MESSAGES
 };
-const RELEASE_WITHOUT_COMPARE: Profile =
+const RELEASE_IGNORES_OWNER: Profile =
     Profile { script_mistake: Some(ScriptMutant::ReleaseIgnoresOwner), ..PLAIN_SLOW_MESSAGES };
-const IGNORES_REPLICATION: Profile = Profile {
+const IGNORES_ROLE_CHANGE: Profile = Profile {
     faults: &[Fault::RoleChange, Fault::DemotedToReplica],
     mutant: Some(Mutant::IgnoresRoleChange),
     ..SLOW_MESSAGES
@@ -159,7 +159,7 @@ const LATE_GRANT_NEVER_EXPIRES: Profile = Profile {
     ..PLAIN_SLOW_MESSAGES
 };
 /// Nodes that lost data are unreachable or blank when another blank node starts.
-const ABSENT_NODES_VOUCH: Profile = Profile {
+const DISCONNECTED_NODES_CONFIRM: Profile = Profile {
     faults: &[Fault::RestartDataLoss, Fault::ConnectionReset],
     mutant: Some(Mutant::DisconnectedNodesConfirm),
     ..SLOW_MESSAGES
@@ -176,7 +176,7 @@ const SWAPS_UNREPORTED: Profile = Profile {
     script_mistake: Some(ScriptMutant::SwapsUnreported),
     ..SLOW_MESSAGES
 };
-const EVICTIONS_UNCOUNTED: Profile = Profile {
+const EVICTIONS_UNREPORTED: Profile = Profile {
     faults: &[Fault::Eviction],
     script_mistake: Some(ScriptMutant::EvictionsUnreported),
     ..SLOW_MESSAGES
@@ -193,7 +193,7 @@ const LARGER_FENCE_UNVERIFIED: Profile = Profile {
     ..SLOW_MESSAGES
 };
 const NO_WRITER_CLOCK: Profile = Profile { mutant: Some(Mutant::NoWriterClock), ..CLOCK_BEHIND };
-const EVICTING_UNMARKED: Profile =
+const EVICTION_POLICY_UNREPORTED: Profile =
     Profile { script_mistake: Some(ScriptMutant::EvictionPolicyUnreported), all_faults: true, ..STATISTICS };
 
 const WAIT_QUEUE_TRUSTED_FOREVER: Profile =
@@ -237,13 +237,13 @@ fn mutant_sim_short_probation() {
 }
 
 #[test]
-fn mutant_sim_raise_without_compare() {
-    assert_detected(&RAISE_WITHOUT_COMPARE);
+fn mutant_sim_raise_ignores_owner() {
+    assert_detected(&RAISE_IGNORES_OWNER);
 }
 
 #[test]
-fn mutant_sim_raise_unconditional() {
-    assert_detected(&RAISE_UNCONDITIONAL);
+fn mutant_sim_raise_ignores_owner_and_fence() {
+    assert_detected(&RAISE_IGNORES_OWNER_AND_FENCE);
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn mutant_sim_no_second_round() {
 }
 
 #[test]
-fn mutant_sim_fence_from_one() {
+fn mutant_sim_missing_fence_is_zero() {
     assert_detected(&MISSING_FENCE_IS_ZERO);
 }
 
@@ -272,13 +272,13 @@ fn mutant_sim_reply_of_old_connection() {
 }
 
 #[test]
-fn mutant_sim_release_without_compare() {
-    assert_detected(&RELEASE_WITHOUT_COMPARE);
+fn mutant_sim_release_ignores_owner() {
+    assert_detected(&RELEASE_IGNORES_OWNER);
 }
 
 #[test]
-fn mutant_sim_ignores_replication() {
-    assert_detected(&IGNORES_REPLICATION);
+fn mutant_sim_ignores_role_change() {
+    assert_detected(&IGNORES_ROLE_CHANGE);
 }
 
 #[test]
@@ -302,8 +302,8 @@ fn mutant_sim_late_grant_never_expires() {
 }
 
 #[test]
-fn mutant_sim_absent_nodes_vouch() {
-    assert_detected(&ABSENT_NODES_VOUCH);
+fn mutant_sim_disconnected_nodes_confirm() {
+    assert_detected(&DISCONNECTED_NODES_CONFIRM);
 }
 
 #[test]
@@ -312,13 +312,13 @@ fn mutant_sim_no_own_clock_wait() {
 }
 
 #[test]
-fn mutant_sim_swaps_uncounted() {
+fn mutant_sim_swaps_unreported() {
     assert_detected(&SWAPS_UNREPORTED);
 }
 
 #[test]
-fn mutant_sim_evictions_uncounted() {
-    assert_detected(&EVICTIONS_UNCOUNTED);
+fn mutant_sim_evictions_unreported() {
+    assert_detected(&EVICTIONS_UNREPORTED);
 }
 
 #[test]
@@ -337,8 +337,8 @@ fn mutant_sim_no_writer_clock() {
 }
 
 #[test]
-fn mutant_sim_evicting_unmarked() {
-    assert_detected(&EVICTING_UNMARKED);
+fn mutant_sim_eviction_policy_unreported() {
+    assert_detected(&EVICTION_POLICY_UNREPORTED);
 }
 
 #[test]

@@ -162,7 +162,7 @@ impl Oracle {
         self.records[id as usize].confirmed = nodes;
     }
 
-    /// Its holder has released or abandoned it.
+    /// Its holder has released or cancelled it.
     pub(super) fn end_lock(&mut self, id: OperationId) {
         self.records[id as usize].is_over = true;
         self.unreleased.retain(|other| *other != id);

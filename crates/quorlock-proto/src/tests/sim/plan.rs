@@ -152,7 +152,7 @@ pub(super) struct Profile {
     /// Whether to check that waiting tasks do not poll.
     pub(super) checks_polling: bool,
     /// If set, the longest time in milliseconds from a release until a waiting task has the lock.
-    pub(super) max_handover_millis: Option<u64>,
+    pub(super) max_handoff_millis: Option<u64>,
     /// Histories in which some attempts request a minimum fencing number far ahead of all clocks.
     pub(super) far_min_numbers: u64,
     /// Changes the drawn plan.
@@ -181,7 +181,7 @@ impl Profile {
         waiters: 250,
         checks_redundancy: true,
         checks_polling: true,
-        max_handover_millis: None,
+        max_handoff_millis: None,
         far_min_numbers: 100,
         adjust: None,
         mutant: None,

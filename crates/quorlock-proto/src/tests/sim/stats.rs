@@ -17,7 +17,7 @@ pub(super) struct Stats {
     pub(super) acquired: u64,
     pub(super) fenced: u64,
     pub(super) in_two_rounds: u64,
-    pub(super) abandoned: u64,
+    pub(super) cancelled: u64,
     pub(super) extensions: u64,
     pub(super) renewed: u64,
     pub(super) unconfirmed: u64,
@@ -111,7 +111,7 @@ impl Stats {
         self.acquired += other.acquired;
         self.fenced += other.fenced;
         self.in_two_rounds += other.in_two_rounds;
-        self.abandoned += other.abandoned;
+        self.cancelled += other.cancelled;
         self.extensions += other.extensions;
         self.renewed += other.renewed;
         self.unconfirmed += other.unconfirmed;
@@ -153,14 +153,14 @@ impl fmt::Display for Stats {
         )?;
         writeln!(
             f,
-            "{} waits, {} notifications, {} extensions, {} renewals, {} unconfirmed renewals, {} releases, {} attempts abandoned, {} late commands of broken connections, {} probes, {} lock clusters initialized again",
+            "{} waits, {} notifications, {} extensions, {} renewals, {} unconfirmed renewals, {} releases, {} attempts cancelled, {} late commands of broken connections, {} probes, {} lock clusters initialized again",
             self.waits,
             self.notifications,
             self.extensions,
             self.renewed,
             self.unconfirmed,
             self.released,
-            self.abandoned,
+            self.cancelled,
             self.late_commands,
             self.probes,
             self.reinitialized

@@ -312,7 +312,7 @@ impl Sim<'_> {
     /// Checks that a released lock does not stay free while a task waits for it.
     pub(super) fn check_starvation(&mut self, key: usize) {
         let (Some(free_since), Some(millis)) =
-            (self.oracle.free_since.get(&key), self.profile.max_handover_millis)
+            (self.oracle.free_since.get(&key), self.profile.max_handoff_millis)
         else {
             return;
         };

@@ -55,7 +55,7 @@ impl Sim<'_> {
             TaskState::Idle => {}
             TaskState::Waiting(wait_step) => self.continue_waiting(client, key, wait_step),
             TaskState::Acquiring(id) => {
-                self.stats.abandoned += 1;
+                self.stats.cancelled += 1;
                 self.end_lock(client, key, id, true);
             }
             TaskState::Holding { id, until } => self.continue_work(client, key, id, until),
@@ -108,7 +108,7 @@ impl Sim<'_> {
         self.clients[client].tasks[key].state = TaskState::Acquiring(id);
         self.clients[client].tasks[key].step += 1;
         self.clients[client].coordinator.acquire(id, spec, policy, token, now);
-        // Some tasks abandon the attempt before its outcome.
+        // Some tasks cancel the attempt before its outcome.
         if self.phase == SimPhase::Faults && self.rng.chance_permille(80) {
             let delay = self.rng.below(params.attempt_timeout().as_nanos() as u64);
             self.schedule_step(client, key, delay);
@@ -119,8 +119,8 @@ impl Sim<'_> {
     fn continue_work(&mut self, client: usize, key: usize, id: OperationId, until: u64) {
         let is_over = self.oracle.records[id as usize].is_loss_reported;
         if self.nanos >= until || is_over || self.phase != SimPhase::Faults {
-            let abandons = self.rng.chance_permille(100);
-            self.end_lock(client, key, id, abandons);
+            let cancels = self.rng.chance_permille(100);
+            self.end_lock(client, key, id, cancels);
             return;
         }
         if self.rng.chance_permille(150) {
@@ -143,16 +143,16 @@ impl Sim<'_> {
         self.schedule_step(client, key, delay);
     }
 
-    fn end_lock(&mut self, client: usize, key: usize, id: OperationId, abandons: bool) {
+    fn end_lock(&mut self, client: usize, key: usize, id: OperationId, cancels: bool) {
         let now = self.now(client);
-        log_event!(self, "client {client} {} lock {id}", if abandons { "abandons" } else { "releases" });
-        if !abandons && self.is_valid(id) {
+        log_event!(self, "client {client} {} lock {id}", if cancels { "cancels" } else { "releases" });
+        if !cancels && self.is_valid(id) {
             self.oracle.free_since.insert(key, self.nanos);
         }
         self.oracle.end_lock(id);
         self.clients[client].tasks[key].state = TaskState::Idle;
         self.leave_queue(client, key);
-        if abandons {
+        if cancels {
             self.clients[client].coordinator.cancel(id, now);
         } else {
             self.release(client, key, id);
