@@ -138,6 +138,6 @@ fn an_invalid_value_is_reported_by_its_flag() {
     check(
         &["status", "--reply-timeout", "0s", "x"],
         64,
-        "quorlock: --reply-timeout: a reply timeout of 0s makes",
+        "quorlock: --reply-timeout: a reply timeout of 0s is out of range",
     );
 }
