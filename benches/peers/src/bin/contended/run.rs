@@ -59,7 +59,7 @@ impl Testbed {
         let delay = DirectionRule::Delay { delay: Distance::EACH_WAY, jitter: Duration::ZERO };
         let mut proxies = Vec::new();
         for server in fleet.servers() {
-            let proxy = Proxy::before(server, 1)?;
+            let proxy = Proxy::in_front_of(server, 1)?;
             proxy.set(0, LinkRules { to_server: delay, to_client: delay });
             proxies.push(proxy);
         }
