@@ -48,7 +48,7 @@ async fn run_instance(instance: usize, redlock: Redlock, file: PathBuf) -> Resul
         let setting = format!("instance-{instance}.option-{change} = on");
         // `run` drops the work if the lock is lost, and releases the lock when the work is done.
         let lock = redlock.mutex("service.conf").ttl(Duration::from_secs(5));
-        let revision = lock.run(|_lock| add(&file, &setting)).await??;
+        let revision = lock.run(|_lock| add(&file, &setting)).await?;
         println!("revision {revision}: {setting}");
     }
     Ok(redlock.shutdown(Duration::from_secs(2)).await?)

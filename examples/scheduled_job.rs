@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use quorlock::{AcquireError, Redlock};
+use quorlock::Redlock;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -51,14 +51,10 @@ async fn run_instance(instance: usize, redlock: Redlock, journal: Journal) -> Re
 async fn run_once(instance: usize, tick: u32, redlock: &Redlock, journal: &Journal) -> Result<(), Error> {
     // `try_acquire` would also work: if several instances split the votes at the same instant, they retry
     // once or twice. A short wait makes it certain that one of them gets the lock.
-    let lock = redlock.mutex("nightly-report").ttl(Duration::from_secs(5)).wait_timeout(SHORT_WAIT);
-    let guard = match lock.acquire().await {
-        Ok(guard) => guard,
-        Err(AcquireError::Contended { .. }) => {
-            println!("tick {tick}: instance {instance} skips, another instance is working");
-            return Ok(());
-        }
-        Err(error) => return Err(error.into()),
+    let lock = redlock.mutex("nightly-report").ttl(Duration::from_secs(5));
+    let Some(guard) = lock.try_acquire_for(SHORT_WAIT).await? else {
+        println!("tick {tick}: instance {instance} skips, another instance is working");
+        return Ok(());
     };
     // The lock shows that no other instance runs the job now. The journal shows whether one *has run* it: an
     // instance whose clock is far behind may come after the release.

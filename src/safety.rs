@@ -14,6 +14,6 @@
 //! - Lock cluster: [`RedlockBuilder::quorum`](crate::RedlockBuilder::quorum),
 //!   [`RedlockBuilder::max_clock_drift`](crate::RedlockBuilder::max_clock_drift),
 //!   [`RedlockBuilder::read_only`](crate::RedlockBuilder::read_only),
-//!   [`RedlockBuilder::init`](crate::RedlockBuilder::init),
+//!   [`RedlockBuilder::initialize`](crate::RedlockBuilder::initialize),
 //!   [`Redlock::force_release`](crate::Redlock::force_release),
-//!   [`Event::NodeWarning`](crate::Event::NodeWarning).
+//!   [`Event::NodeWarning`](crate::event::Event::NodeWarning).

@@ -1,18 +1,29 @@
-//! Tests of the public API without servers: auto traits, rejected options and their messages, and
-//! serialization.
+//! Tests of the public API without servers: auto traits, rejected options and their messages, accessors of
+//! errors, and serialization. It runs past 400 lines because the limits of every option stand side by side.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::fmt::Debug;
 use std::time::Duration;
 
+use quorlock::error::{
+    ConnectError, ExtendError, ForgetError, InitError, InspectError, InvalidInput, InvalidInputKind,
+    NoDriver, ParseFencingTokenError, ParseOwnerHashError, PendingRelease, ReleaseError, ShutdownError,
+};
+use quorlock::event::{Event, FailureReason, LossReason};
+use quorlock::inspect::{Holder, Inspection, KeyOwner, KeyState, NodeInspection, OwnerHash};
+use quorlock::node::{
+    DialStep, ExclusionReason, Fences, NodeReplies, NodeReply, NodeState, NodeStatus, NodeWarning,
+    Persistence, Probation, ProbationReason, ReplyFailure, ServerVersion,
+};
 use quorlock::{
-    AcquireError, ConnectError, ExtendError, FencingToken, Guard, InitError, InitOutcome, InspectError,
-    InvalidInput, LockView, LostSignal, Mutex, ParseFencingTokenError, Redlock, RedlockBuilder, ReleaseError,
-    RunError, ShutdownError,
+    AcquireError, CancellationToken, FencingToken, Guard, InitOutcome, LeaseDeadline, LockName, LockView,
+    Mode, Mutex, Redlock, RedlockBuilder, ReleaseOutcome, RunError,
 };
 
-const fn is_clone_send_sync<T: Clone + Send + Sync + 'static>() {}
-const fn is_send_sync<T: Send + Sync + 'static>() {}
+/// A value that may be cloned and sent to any thread.
+const fn is_value<T: Clone + Debug + Send + Sync + 'static>() {}
+const fn is_send_sync<T: Debug + Send + Sync + 'static>() {}
 const fn is_error<T: Error + Clone + Send + Sync + 'static>() {}
 fn assert_send<T: Send>(value: T) -> T {
     value
@@ -20,41 +31,93 @@ fn assert_send<T: Send>(value: T) -> T {
 
 /// Checked at compile time: which types are `Send`, `Sync`, `Clone` and errors.
 const _: () = {
-    is_clone_send_sync::<Redlock>();
-    is_clone_send_sync::<RedlockBuilder>();
-    is_clone_send_sync::<Mutex>();
-    is_clone_send_sync::<LockView>();
-    is_clone_send_sync::<FencingToken>();
-    is_clone_send_sync::<InitOutcome>();
+    is_value::<Redlock>();
+    is_value::<RedlockBuilder>();
+    is_value::<Mutex>();
+    is_value::<LockView>();
+    is_value::<LockName>();
+    is_value::<LeaseDeadline>();
+    is_value::<FencingToken>();
+    is_value::<CancellationToken>();
+    is_value::<InitOutcome>();
+    is_value::<ReleaseOutcome>();
+    is_value::<Mode>();
     is_send_sync::<Guard>();
-    is_send_sync::<LostSignal>();
     is_error::<InvalidInput>();
+    is_value::<InvalidInputKind>();
+    is_value::<NoDriver>();
+    is_value::<PendingRelease>();
     is_error::<ConnectError>();
     is_error::<InitError>();
     is_error::<ParseFencingTokenError>();
+    is_error::<ParseOwnerHashError>();
     is_error::<AcquireError>();
     is_error::<ExtendError>();
+    is_error::<ForgetError>();
     is_error::<ReleaseError>();
     is_error::<InspectError>();
-    is_error::<RunError>();
+    is_error::<RunError<AcquireError>>();
     is_error::<ShutdownError>();
+    is_value::<Event>();
+    is_value::<FailureReason>();
+    is_value::<LossReason>();
+    is_value::<Inspection>();
+    is_value::<NodeInspection>();
+    is_value::<Holder>();
+    is_value::<OwnerHash>();
+    is_value::<KeyOwner>();
+    is_value::<KeyState>();
+    is_value::<NodeStatus>();
+    is_value::<NodeState>();
+    is_value::<NodeReply>();
+    is_value::<NodeReplies>();
+    is_value::<NodeWarning>();
+    is_value::<ServerVersion>();
+    is_value::<Persistence>();
+    is_value::<Probation>();
+    is_value::<ProbationReason>();
+    is_value::<ExclusionReason>();
+    is_value::<ReplyFailure>();
+    is_value::<DialStep>();
+    is_value::<Fences>();
+};
+
+/// Tokens have no order, which would also compare their random nonces. Compiles only if `FencingToken` is not
+/// `PartialOrd`: otherwise both implementations apply, and the type of `_` is ambiguous.
+const _: () = {
+    trait NotOrdered<Marker> {
+        const HOLDS: bool = true;
+    }
+    impl<T> NotOrdered<()> for T {}
+    impl<T: PartialOrd> NotOrdered<Redlock> for T {}
+    assert!(<FencingToken as NotOrdered<_>>::HOLDS);
 };
 
 /// Never called: it compiles only if every future is `Send`.
 #[allow(dead_code)]
 fn every_future_is_send(builder: RedlockBuilder, redlock: &Redlock, guard: Guard) {
     let duration = Duration::from_secs(1);
-    drop(assert_send(builder.clone().init(false)));
+    drop(assert_send(builder.clone().initialize()));
+    drop(assert_send(builder.clone().force_initialize()));
     drop(assert_send(builder.connect()));
-    drop(assert_send(redlock.mutex("a").acquire()));
-    drop(assert_send(redlock.mutex("a").try_acquire()));
-    drop(assert_send(redlock.mutex("a").run(|held| async move { held.is_valid() })));
+    drop(assert_send(Redlock::connect(["redis://a"])));
+    let mutex = redlock.mutex("a");
+    drop(assert_send(mutex.acquire()));
+    drop(assert_send(mutex.try_acquire()));
+    drop(assert_send(mutex.try_acquire_for(duration)));
+    drop(assert_send(mutex.run(|lock| async move { Ok::<_, Infallible>(lock.is_valid()) })));
     drop(assert_send(redlock.inspect("a")));
+    drop(assert_send(redlock.forget("a")));
     drop(assert_send(redlock.force_release("a")));
+    drop(assert_send(redlock.force_release_of("a", OwnerHash::of(b"token"))));
     drop(assert_send(redlock.node_status()));
     drop(assert_send(redlock.shutdown(duration)));
     drop(assert_send(guard.extend(duration)));
     drop(assert_send(guard.lost()));
+    drop(assert_send(guard.ended()));
+    let view = guard.view();
+    drop(assert_send(view.lost()));
+    drop(assert_send(view.ended()));
     drop(assert_send(guard.release()));
 }
 
@@ -72,8 +135,8 @@ fn no_debug_output_shows_a_password() {
 async fn no_client_or_lock_shows_a_password() {
     let builder = Redlock::builder().nodes(["redis://:open-sesame@127.0.0.1:1"]).password("open-sesame");
     let redlock = builder.connect_lazy().expect("connect_lazy needs no node");
-    let mutex = redlock.mutex("a").no_wait();
-    let error = mutex.clone().acquire().await.expect_err("no server listens there");
+    let mutex = redlock.mutex("a").wait_timeout(Duration::ZERO);
+    let error = mutex.acquire().await.expect_err("no server listens there");
     let nodes = redlock.node_status().await;
     let shown = format!("{redlock:?} {mutex:?} {error:?} {error} {nodes:?}");
     assert!(!shown.contains("sesame"), "{shown}");
@@ -86,8 +149,8 @@ fn check_rejected(builder: RedlockBuilder, texts: &[&str]) {
     match builder.connect_lazy() {
         Err(ConnectError::InvalidInput(invalid)) => {
             check_message(&invalid, texts);
-            // `check` does not find errors that concern no option.
-            assert_eq!(checked.err(), invalid.option().map(|_| invalid), "check finds the same error");
+            assert!(invalid.option().is_some(), "{invalid}");
+            assert_eq!(checked, Err(invalid), "check finds the same error");
         }
         other => panic!("expected InvalidInput with {texts:?}, got {other:?}"),
     }
@@ -118,7 +181,11 @@ async fn one_to_nine_nodes_are_accepted() {
 #[tokio::test]
 async fn a_quorum_is_at_least_a_majority_and_at_most_all_nodes() {
     for quorum in 3..=5 {
-        assert!(nodes(5).quorum(quorum).connect_lazy().is_ok(), "{quorum} of five");
+        let redlock = nodes(5).quorum(quorum).connect_lazy().expect("valid");
+        assert_eq!(redlock.quorum(), quorum);
+    }
+    for (count, majority) in [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (9, 5)] {
+        assert_eq!(nodes(count).connect_lazy().expect("valid").quorum(), majority, "of {count} nodes");
     }
     check_rejected(nodes(5).quorum(2), &["2", "majority", "at least 3"]);
     check_rejected(nodes(4).quorum(2), &["majority", "at least 3"]);
@@ -205,7 +272,7 @@ fn tls_options_apply_to_a_tls_node_or_are_rejected() {
         assert!(invalid.option() == Some(option) && !invalid.to_string().contains("sesame"), "{invalid:?}");
     }
     for builder in [key, authority] {
-        let error = builder.dedicated_thread().connect_lazy().expect_err("no file").to_string();
+        let error = builder.dedicated_thread(true).connect_lazy().expect_err("no file").to_string();
         assert!(!error.contains("sesame"), "{error}");
     }
 }
@@ -245,8 +312,11 @@ async fn a_client_name_must_be_valid_for_redis() {
 
 #[test]
 fn connect_without_a_runtime_names_the_remedy() {
-    check_rejected(nodes(1), &["runtime", "dedicated_thread()"]);
-    assert!(nodes(1).dedicated_thread().connect_lazy().is_ok());
+    let error = nodes(1).connect_lazy().expect_err("no runtime here");
+    assert!(matches!(error, ConnectError::NoRuntime(_)), "{error:?}");
+    check_message(&error, &["runtime", "dedicated_thread(true)"]);
+    assert_eq!(nodes(1).check(), Ok(()), "the options are valid");
+    assert!(nodes(1).dedicated_thread(true).connect_lazy().is_ok());
 }
 
 fn client() -> Redlock {
@@ -255,13 +325,16 @@ fn client() -> Redlock {
 
 /// Acquiring fails before any node is contacted, and the message contains all of these texts.
 async fn check_acquire_rejected(mutex: Mutex, texts: &[&str]) {
-    match mutex.clone().acquire().await {
-        Err(AcquireError::InvalidInput(invalid)) => check_message(&invalid, texts),
-        other => panic!("expected InvalidInput with {texts:?}, got {other:?}"),
-    }
-    match mutex.try_acquire().await {
-        Err(AcquireError::InvalidInput(invalid)) => check_message(&invalid, texts),
-        other => panic!("expected InvalidInput with {texts:?}, got {other:?}"),
+    let outcomes = [
+        mutex.acquire().await.map(drop),
+        mutex.try_acquire().await.map(drop),
+        mutex.try_acquire_for(Duration::from_secs(1)).await.map(drop),
+    ];
+    for outcome in outcomes {
+        match outcome {
+            Err(AcquireError::InvalidInput(invalid)) => check_message(&invalid, texts),
+            other => panic!("expected InvalidInput with {texts:?}, got {other:?}"),
+        }
     }
 }
 
@@ -273,7 +346,7 @@ async fn check_name_rejected(redlock: &Redlock, name: &str, texts: &[&str]) {
             other => panic!("expected InvalidInput with {texts:?}, got {other:?}"),
         }
     }
-    match redlock.mutex(name).run(|_| async {}).await {
+    match redlock.mutex(name).run(async |_| Ok::<_, Infallible>(())).await {
         Err(RunError::Acquire(AcquireError::InvalidInput(invalid))) => check_message(&invalid, texts),
         other => panic!("expected InvalidInput with {texts:?}, got {other:?}"),
     }
@@ -333,14 +406,14 @@ async fn a_minimum_fencing_number_is_bounded_and_needs_fenced_mode() {
     .await;
     check_acquire_rejected(client().mutex("a").min_fencing_number(u64::MAX), &["minimum fencing number"])
         .await;
-    let plain = nodes(3).plain().connect_lazy().expect("connect_lazy needs no node");
+    let plain = nodes(3).mode(Mode::Plain).connect_lazy().expect("connect_lazy needs no node");
     check_acquire_rejected(plain.mutex("a").min_fencing_number(1), &["minimum fencing number", "plain"])
         .await;
 }
 
 #[tokio::test]
 async fn a_ttl_in_plain_mode_is_from_10_ms_to_a_year() {
-    let redlock = nodes(3).plain().connect_lazy().expect("connect_lazy needs no node");
+    let redlock = nodes(3).mode(Mode::Plain).connect_lazy().expect("connect_lazy needs no node");
     let mutex = || redlock.mutex("a");
     check_acquire_rejected(mutex().ttl(Duration::ZERO), &["a ttl of 0s", "too short"]).await;
     check_acquire_rejected(mutex().ttl(Duration::from_millis(9)), &["9ms", "too short", "10 ms"]).await;
@@ -367,6 +440,166 @@ async fn max_hold_time_is_at_least_the_ttl() {
     check_acquire_rejected(mutex, &["max_hold", "4s"]).await;
 }
 
+#[tokio::test]
+async fn min_validity_is_at_most_the_ttl() {
+    let mutex = |min| client().mutex("a").ttl(Duration::from_secs(4)).min_validity(min);
+    check_acquire_rejected(mutex(Duration::from_millis(4_001)), &["min_validity", "4s"]).await;
+    let result = mutex(Duration::from_secs(4)).try_acquire().await;
+    assert!(matches!(result, Err(AcquireError::NoQuorum { .. })), "{result:?}");
+}
+
+#[tokio::test]
+async fn a_wait_timeout_is_rejected_where_it_has_no_effect() {
+    for wait in [Duration::ZERO, Duration::from_secs(1)] {
+        let mutex = client().mutex("a").wait_timeout(wait);
+        for error in [mutex.try_acquire().await, mutex.try_acquire_for(wait).await].map(Result::unwrap_err) {
+            let AcquireError::InvalidInput(invalid) = error else {
+                panic!("expected InvalidInput: {error:?}")
+            };
+            assert_eq!(
+                (invalid.kind(), invalid.option()),
+                (InvalidInputKind::Conflict, Some("wait_timeout")),
+                "{invalid}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_plain_builder_cannot_initialize_a_lock_cluster() {
+    let plain = nodes(3).mode(Mode::Plain);
+    for error in [
+        plain.clone().initialize().await.expect_err("rejected"),
+        plain.force_initialize().await.expect_err("rejected"),
+    ] {
+        let InitError::Connect(ConnectError::InvalidInput(invalid)) = error else {
+            panic!("expected InvalidInput: {error:?}")
+        };
+        assert_eq!((invalid.kind(), invalid.option()), (InvalidInputKind::Conflict, Some("mode")));
+    }
+}
+
+#[test]
+fn every_kind_of_invalid_input_names_its_option() {
+    use InvalidInputKind::{Conflict, Duplicate, Empty, Malformed, OutOfRange, Reserved};
+    let builders = [
+        (nodes(0), Empty, "nodes"),
+        (nodes(10), OutOfRange, "nodes"),
+        (Redlock::builder().nodes(["http://a"]), Malformed, "nodes"),
+        (Redlock::builder().nodes(["redis://a", "redis://a"]), Duplicate, "nodes"),
+        (nodes(3).quorum(4), OutOfRange, "quorum"),
+        (nodes(3).key_prefix("quorlock:"), Reserved, "key_prefix"),
+        (nodes(3).key_prefix("k".repeat(1 << 16)), OutOfRange, "key_prefix"),
+        (nodes(3).client_name(""), Malformed, "client_name"),
+        (nodes(3).max_clock_drift(f64::NAN), OutOfRange, "max_clock_drift"),
+    ];
+    for (builder, kind, option) in builders {
+        let invalid = builder.check().expect_err(option);
+        assert_eq!(
+            (invalid.kind(), invalid.option(), invalid.key()),
+            (kind, Some(option), None),
+            "{invalid}"
+        );
+    }
+    let second = Duration::from_secs(1);
+    let plain = nodes(3).mode(Mode::Plain);
+    let long = "k".repeat((1 << 16) + 1);
+    let locks = [
+        (nodes(3).check_lock("", None, 0), Empty, "name"),
+        (nodes(3).check_lock("quorlock:a", None, 0), Reserved, "name"),
+        (nodes(3).check_lock(&long, None, 0), OutOfRange, "name"),
+        (nodes(3).check_lock("a", Some(second * 31), 0), OutOfRange, "ttl"),
+        (nodes(3).check_lock("a", None, u64::MAX), OutOfRange, "min_fencing_number"),
+        (plain.check_lock("a", None, 1), Conflict, "min_fencing_number"),
+    ];
+    for (result, kind, option) in locks {
+        let invalid = result.expect_err(option);
+        assert_eq!((invalid.kind(), invalid.option()), (kind, Some(option)), "{invalid}");
+        let name = invalid.key().map(LockName::as_bytes);
+        assert_eq!(name.is_some(), kind != Empty, "an error about one lock names it");
+    }
+}
+
+#[cfg(feature = "tls-rustls")]
+#[test]
+fn every_kind_of_invalid_tls_option_names_its_option() {
+    let files = |builder: RedlockBuilder| builder.tls_client_certificate("/nowhere/a.crt", "/nowhere/a.key");
+    let unused = files(nodes(3)).check().expect_err("no node uses TLS");
+    assert_eq!(
+        (unused.kind(), unused.option()),
+        (InvalidInputKind::Conflict, Some("tls_client_certificate"))
+    );
+    let missing = files(Redlock::builder().nodes(["rediss://127.0.0.1:1"]));
+    let checked = missing.check_files().expect_err("no file");
+    let Err(ConnectError::InvalidInput(built)) = missing.dedicated_thread(true).connect_lazy() else {
+        panic!("expected InvalidInput")
+    };
+    for invalid in [checked, built] {
+        assert_eq!(
+            (invalid.kind(), invalid.option()),
+            (InvalidInputKind::UnusableFile, Some("tls_client_certificate"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_acquire_error_reports_the_replies_and_whether_a_retry_may_succeed() {
+    let redlock = client();
+    let mutex = redlock.mutex("a").wait_timeout(Duration::ZERO);
+    let no_quorum = mutex.acquire().await.expect_err("no node is up");
+    assert!(matches!(no_quorum, AcquireError::NoQuorum { .. }) && no_quorum.is_retryable(), "{no_quorum:?}");
+    let replies: Vec<(&str, &NodeReply)> = no_quorum.replies().expect("requests failed").iter().collect();
+    let addresses: Vec<&str> = replies.iter().map(|(node, _)| *node).collect();
+    assert_eq!(addresses, ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]);
+    assert!(replies.iter().all(|(_, reply)| matches!(reply, NodeReply::Failed(_))), "{replies:?}");
+    assert_eq!((no_quorum.retry_after(), no_quorum.key()), (None, Some(&LockName::new("a"))));
+
+    // A task that waits for its lock without end.
+    let endless = redlock.mutex("a");
+    let mut waiting = Box::pin(endless.acquire());
+    assert!(futures::poll!(&mut waiting).is_pending());
+    let contended = mutex.acquire().await.expect_err("another task waits for it");
+    assert!(matches!(contended, AcquireError::Contended { local: true, .. }) && contended.is_retryable());
+    assert!(contended.replies().is_none() && contended.retry_after().is_none(), "{contended:?}");
+    assert!(redlock.mutex("a").try_acquire().await.expect("contended").is_none());
+    drop(waiting);
+
+    let invalid = redlock.mutex("").acquire().await.expect_err("no name");
+    assert!(!invalid.is_retryable() && invalid.replies().is_none() && invalid.key().is_none(), "{invalid:?}");
+    redlock.shutdown(Duration::from_secs(1)).await.expect("nothing is pending");
+    let closed = mutex.acquire().await.expect_err("closed");
+    assert!(matches!(closed, AcquireError::Closed { .. }) && !closed.is_retryable(), "{closed:?}");
+    assert!(closed.replies().is_none() && closed.retry_after().is_none(), "{closed:?}");
+}
+
+#[test]
+fn an_acquire_on_a_stalled_driver_is_retryable() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let redlock = {
+        let _inside = runtime.enter();
+        client()
+    };
+    // Nothing drives the client's runtime.
+    let mutex = redlock.mutex("a").wait_timeout(Duration::ZERO);
+    let stalled = futures::executor::block_on(mutex.acquire()).expect_err("stalled");
+    assert!(
+        matches!(stalled, AcquireError::NoDriver { reason: NoDriver::Stalled, .. }) && stalled.is_retryable(),
+        "{stalled:?}"
+    );
+    assert!(stalled.replies().is_none() && stalled.retry_after().is_none(), "{stalled:?}");
+}
+
+#[test]
+fn a_name_is_compared_as_bytes_and_shown_escaped() {
+    let text = LockName::new("orders:é");
+    assert!(text == "orders:é" && text.to_str() == Some("orders:é"));
+    let binary = LockName::new(b"a\xff\0 \"\r\n");
+    assert_eq!((binary.to_str(), binary.as_bytes()), (None, &b"a\xff\0 \"\r\n"[..]));
+    assert_eq!(format!("{text} {text:?}"), "orders:é \"orders:é\"");
+    let shown = format!("{binary} {binary:?}");
+    assert!(shown.chars().all(|char| !char.is_control()) && shown.contains("\\xff"), "{shown}");
+}
+
 /// Durations from zero to the maximum.
 const DURATIONS: [Duration; 6] = [
     Duration::ZERO,
@@ -389,11 +622,11 @@ async fn every_duration_of_a_client_works_or_is_rejected_with_a_message() {
     let mut accepted = 0;
     for set in setters {
         for duration in DURATIONS {
-            for builder in [nodes(3), nodes(3).plain()] {
+            for builder in [nodes(3), nodes(3).mode(Mode::Plain)] {
                 match set(builder.clone(), duration).connect_lazy() {
                     Ok(redlock) => {
                         accepted += 1;
-                        let result = redlock.mutex("a").no_wait().acquire().await;
+                        let result = redlock.mutex("a").wait_timeout(Duration::ZERO).acquire().await;
                         assert!(result.is_err_and(|error| !error.to_string().is_empty()), "{duration:?}");
                         redlock.node_status().await;
                         // Some durations are rejected only in combination with others.
@@ -413,25 +646,74 @@ async fn every_duration_of_a_client_works_or_is_rejected_with_a_message() {
 
 #[tokio::test]
 async fn every_duration_of_a_lock_works_or_fails_with_a_message() {
-    let setters: [fn(Mutex, Duration) -> Mutex; 3] =
-        [Mutex::ttl, Mutex::attempt_timeout, Mutex::max_hold_time];
-    for redlock in [client(), nodes(3).plain().connect_lazy().expect("connect_lazy needs no node")] {
+    let setters: [fn(Mutex, Duration) -> Mutex; 4] =
+        [Mutex::ttl, Mutex::attempt_timeout, Mutex::max_hold_time, Mutex::min_validity];
+    for redlock in [client(), nodes(3).mode(Mode::Plain).connect_lazy().expect("connect_lazy needs no node")]
+    {
         for set in setters {
             for duration in DURATIONS {
-                let result = set(redlock.mutex("a"), duration).no_wait().acquire().await;
+                let result = set(redlock.mutex("a"), duration).wait_timeout(Duration::ZERO).acquire().await;
                 let error = result.expect_err("no node is up");
                 assert!(error.to_string().starts_with("lock \"a\": "), "{duration:?}: {error}");
             }
         }
         for wait in DURATIONS {
-            let acquire = redlock.mutex("a").wait_timeout(wait).acquire();
-            let within = tokio::time::timeout(Duration::from_millis(400), acquire).await;
+            let mutex = redlock.mutex("a").wait_timeout(wait);
+            let within = tokio::time::timeout(Duration::from_millis(400), mutex.acquire()).await;
             assert_eq!(within.is_err(), wait > Duration::from_secs(1), "{wait:?}: {within:?}");
         }
         for limit in DURATIONS {
             let _ = redlock.shutdown(limit).await;
         }
     }
+}
+
+#[cfg(feature = "serde")]
+#[tokio::test]
+async fn public_values_are_serialized_with_names_in_snake_case() {
+    use serde_json::{json, to_value};
+
+    assert_eq!(to_value([InitOutcome::Initialized, InitOutcome::AlreadyInitialized]).unwrap(), {
+        json!(["initialized", "already_initialized"])
+    });
+    assert_eq!(to_value([Mode::Fenced, Mode::Plain]).unwrap(), json!(["fenced", "plain"]));
+    let modes: Vec<Mode> = serde_json::from_value(json!(["plain", "fenced"])).unwrap();
+    assert_eq!(modes, [Mode::Plain, Mode::Fenced]);
+    assert!(serde_json::from_str::<Mode>("\"Plain\"").is_err());
+
+    let redlock = nodes(1).connect_lazy().expect("connect_lazy needs no node");
+    let status = to_value(redlock.node_status().await).unwrap();
+    let node = status[0].as_object().expect("a structure");
+    let mut fields: Vec<&str> = node.keys().map(String::as_str).collect();
+    fields.sort_unstable();
+    assert_eq!(
+        fields,
+        [
+            "address",
+            "clock_offset_micros",
+            "failed_step",
+            "fences",
+            "persistence",
+            "probation",
+            "round_trip",
+            "run_id",
+            "server",
+            "state",
+            "warnings"
+        ]
+    );
+    assert_eq!((&node["address"], &node["failed_step"]), (&json!("127.0.0.1:1"), &json!("connection")));
+    assert!(node["state"]["down"]["reason"].as_str().is_some_and(|it| it.contains("refused")), "{status}");
+
+    let error = redlock.mutex("a").try_acquire().await.expect_err("no node is up");
+    let replies = to_value(error.replies().expect("requests failed")).unwrap();
+    assert_eq!(replies[0][0], "127.0.0.1:1", "{replies}");
+    assert!(replies[0][1]["failed"]["disconnected"].is_string(), "{replies}");
+    let seen = to_value(redlock.inspect("a").await.expect("an inspection")).unwrap();
+    let reply = &replies[0][1];
+    let nodes = json!([{ "node": "127.0.0.1:1", "reply": reply, "is_ours": false, "is_voting": false }]);
+    assert_eq!(seen, json!({ "nodes": nodes, "quorum": 1 }));
+    assert_eq!(to_value(LockName::new(b"a\xff")).unwrap(), json!("a\\xff"));
 }
 
 #[cfg(feature = "serde")]

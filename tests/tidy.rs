@@ -163,12 +163,13 @@ fn first_word(text: &str) -> &str {
 }
 
 /// Each layer, and the layers that it may import from. Imports only go down.
-const LAYERS: [(&str, &[&str]); 5] = [
-    ("observe", &[]),
+const LAYERS: [(&str, &[&str]); 6] = [
     ("host", &[]),
-    ("node", &["observe", "host"]),
-    ("driver", &["observe", "host", "node"]),
-    ("lock", &["observe", "driver"]),
+    ("view", &["host"]),
+    ("observe", &["view"]),
+    ("node", &["view", "observe", "host"]),
+    ("driver", &["view", "observe", "host", "node"]),
+    ("lock", &["view", "observe", "driver"]),
 ];
 
 #[test]

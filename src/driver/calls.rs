@@ -62,7 +62,7 @@ struct LeaseEntry(Arc<SharedLease>);
 impl Drop for LeaseEntry {
     /// Marks the lock as lost, because nothing renews it without this entry. Does nothing to a released lock.
     fn drop(&mut self) {
-        self.0.mark_lost();
+        self.0.mark_lost(LossReason::ClientClosed);
     }
 }
 
@@ -133,15 +133,14 @@ impl PendingCalls {
             DriverCommand::Acquire { id, spec, policy, reply } => {
                 self.calls
                     .insert(id, PendingCall { key: spec.key.clone(), caller: ReplyTo::Acquiring(reply) });
-                if spec.min_fencing_number > 0 {
-                    self.events.emit(&Event::MinFencingNumberSet {
-                        key: spec.key.as_str(),
-                        number: spec.min_fencing_number,
-                    });
-                }
                 coordinator.acquire(id, spec, policy, entropy::owner_token(), now);
             }
             DriverCommand::Cancel(id) => self.cancel(id, coordinator, now),
+            DriverCommand::Abandon(id) => {
+                self.leases.remove(&id);
+                self.renewals.remove(&id);
+                coordinator.abandon(id);
+            }
             DriverCommand::Extend { id, params, reply } => {
                 if coordinator.extend(id, params, now) && self.leases.contains_key(&id) {
                     self.renewals.entry(id).or_default().extending.push(reply);
@@ -237,9 +236,11 @@ impl PendingCalls {
 
     /// Ends the shutdown: marks the remaining locks as lost and reports what was not released.
     pub(super) fn finish_shutdown(self, coordinator: &Coordinator) {
-        // `mark_lost` returns false for locks that were released or lost before; their end was reported then.
-        for LeaseEntry(lease) in self.leases.values().filter(|lease| lease.0.mark_lost()) {
-            self.events.emit(&Event::Lost { key: lease.key().as_str(), reason: LossReason::ClientClosed });
+        // Skip locks that were already released, even if their release came too late.
+        for LeaseEntry(lease) in
+            self.leases.values().filter(|lease| lease.0.mark_lost(LossReason::ClientClosed))
+        {
+            self.events.emit(&Event::Lost { key: lease.key().clone(), reason: LossReason::ClientClosed });
         }
         for reply in self.shutdown.into_iter().flat_map(|shutdown| shutdown.replies) {
             let pending_releases =
@@ -269,7 +270,7 @@ impl PendingCalls {
             }
             OperationEvent::Failed(failure) => {
                 let Some(call) = self.calls.remove(&id) else { return };
-                self.events.emit(&Event::AcquireFailed { key: call.key.as_str(), reason: &failure.reason });
+                self.events.emit(&Event::AcquireFailed { key: call.key.clone(), reason: failure.reason });
                 if let ReplyTo::Acquiring(reply) = call.caller {
                     self.yield_policy.on_reply_sent();
                     let _ = reply.send(Err(failure));
@@ -278,7 +279,7 @@ impl PendingCalls {
             OperationEvent::Released(votes) => {
                 let Some(call) = self.calls.remove(&id) else { return };
                 let confirmed = votes.iter().filter(|vote| vote.confirms_release());
-                self.events.emit(&Event::Released { key: call.key.as_str(), nodes: confirmed.count() });
+                self.events.emit(&Event::Released { key: call.key.clone(), nodes: confirmed.count() });
                 if let ReplyTo::Releasing(Some(reply)) = call.caller {
                     self.yield_policy.on_reply_sent();
                     let _ = reply.send(votes);
@@ -290,7 +291,8 @@ impl PendingCalls {
                     return;
                 };
                 let token = fencing_number.map(|number| FencingToken { number, nonce: entropy::nonce() });
-                let lease = Arc::new(SharedLease::new(key, deadline, confirmed, token));
+                let Some(owner) = coordinator.owner_hash(id) else { return };
+                let lease = Arc::new(SharedLease::new(key, deadline, confirmed, owner, token));
                 self.leases.insert(id, LeaseEntry(Arc::clone(&lease)));
                 self.yield_policy.on_reply_sent();
                 if reply.send(Ok(Arc::clone(&lease))).is_err() {
@@ -298,17 +300,8 @@ impl PendingCalls {
                     return self.cancel(id, coordinator, now);
                 }
                 let (nodes, remaining) = (confirmed.len(), now.until(deadline));
-                let key = lease.key().as_str();
-                if let Some(owner_hash) = coordinator.owner_hash(id) {
-                    self.events.emit(&Event::Acquired {
-                        key,
-                        nodes,
-                        remaining,
-                        number: fencing_number,
-                        rounds,
-                        owner: owner_hash,
-                    });
-                }
+                let key = lease.key().clone();
+                self.events.emit(&Event::Acquired { key, nodes, remaining, fencing_number, rounds, owner });
             }
             OperationEvent::Confirmed(_)
             | OperationEvent::Renewing
@@ -328,14 +321,14 @@ impl PendingCalls {
         now: DualTimestamp,
     ) {
         let Some(LeaseEntry(lease)) = self.leases.get(&id) else { return };
-        let key = lease.key().as_str();
+        let key = || lease.key().clone();
         let mut end_renewal = |outcome: &dyn Fn() -> ExtendOutcome| {
             self.renewals.remove(&id).map_or_else(Span::none, |renewal| renewal.end(outcome))
         };
         match event {
             OperationEvent::Confirmed(nodes) => return lease.confirm(nodes),
             OperationEvent::Renewing => {
-                let span = debug_span!(target: "quorlock::lock", "renew", key);
+                let span = debug_span!(target: "quorlock::lock", "renew", key = %lease.key());
                 if !span.is_disabled() {
                     self.renewals.entry(id).or_default().span = span;
                 }
@@ -345,17 +338,17 @@ impl PendingCalls {
                 lease.renew(deadline);
                 let span = end_renewal(&|| ExtendOutcome::Renewed(deadline));
                 let remaining = now.until(deadline);
-                span.in_scope(|| self.events.emit(&Event::Renewed { key, remaining }));
+                span.in_scope(|| self.events.emit(&Event::Renewed { key: key(), remaining }));
             }
             OperationEvent::RenewalFailed(votes) => {
                 let span = end_renewal(&|| ExtendOutcome::NoQuorum(votes.clone()));
                 let remaining = now.until(lease.deadline());
-                span.in_scope(|| self.events.emit(&Event::RenewalFailed { key, remaining }));
+                span.in_scope(|| self.events.emit(&Event::RenewalFailed { key: key(), remaining }));
             }
             OperationEvent::Lost(reason) => {
-                lease.mark_lost();
+                lease.mark_lost(reason);
                 let span = end_renewal(&|| ExtendOutcome::Lost);
-                span.in_scope(|| self.events.emit(&Event::Lost { key, reason }));
+                span.in_scope(|| self.events.emit(&Event::Lost { key: key(), reason }));
             }
             OperationEvent::Won { .. }
             | OperationEvent::Failed(_)

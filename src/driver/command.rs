@@ -28,7 +28,9 @@ pub(crate) enum DriverCommand {
         policy: RenewalPolicy,
         reply: oneshot::Sender<Result<Arc<SharedLease>, AttemptFailure>>,
     },
-    /// End the attempt or lock of this id, because its caller is gone. Does nothing if it has already ended.
+    /// Renew this lock no more, and leave its keys to expire.
+    Abandon(OperationId),
+    /// The caller of this attempt is gone. Harmless if the attempt has already ended.
     Cancel(OperationId),
     Extend {
         id: OperationId,

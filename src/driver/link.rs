@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::status::{NodeState, NodeStatus, Probation};
 use crate::host::entropy;
-use crate::node::{Address, Connection, DialError, DialSettings, DialedNode, Fences, ServerInfo, dial};
+use crate::node::{Address, Connection, DialError, DialSettings, DialedNode, ServerInfo, dial};
+use crate::view::{Fences, LeaseDeadline, NodeState, NodeStatus, NodeWarning, Probation};
 use quorlock_proto::backoff;
 use quorlock_proto::fairness;
 use quorlock_proto::membership::VotingStatus;
@@ -31,9 +31,9 @@ pub(super) struct Link {
     /// rejected a write.
     no_enqueue_before: u64,
     /// The warning in the list that the node rejected writes when it was dialed.
-    write_warning: Option<String>,
+    write_warning: Option<NodeWarning>,
     /// The warning in the list about the cost of fencing numbers.
-    fence_warning: Option<String>,
+    fence_warning: Option<NodeWarning>,
     pub(super) status: NodeStatus,
 }
 
@@ -58,7 +58,7 @@ pub(super) enum LinkEvent {
 
 impl Link {
     pub(super) fn new(address: Address, settings: Arc<DialSettings>, process_id: OwnerToken) -> Self {
-        let status = NodeStatus::new(address.to_string());
+        let status = NodeStatus::new(address.to_string().into());
         Self {
             address,
             settings,
@@ -170,12 +170,12 @@ impl Link {
         self.status.is_returning = false;
         // A fenced client gets the node's voting status in the same poll.
         self.status.state = if info.marker.is_some() { NodeState::Unverified(None) } else { NodeState::Up };
-        self.status.server = info.product();
+        self.status.server = Some(info.server());
         self.node_weight_seed = fairness::node_weight_seed(&info.run_id);
         self.status.run_id.clone_from(&info.run_id);
         self.status.round_trip = Some(info.round_trip);
-        self.status.clock_ahead_micros = info.clock_ahead_micros;
-        self.status.persistence = info.persistence();
+        self.status.clock_offset_micros = info.clock_ahead_micros;
+        self.status.persistence = Some(info.persistence());
         self.status.warnings = info.warnings();
         self.status.probation = None;
         self.status.failed_step = None;
@@ -188,7 +188,7 @@ impl Link {
     }
 
     /// Records the cost of the fencing numbers on the node. Returns a warning if it has become too high.
-    pub(super) fn record_fences(&mut self, fences: Fences) -> Option<String> {
+    pub(super) fn record_fences(&mut self, fences: Fences) -> Option<NodeWarning> {
         self.status.fences = Some(fences);
         let warning = fences.warning();
         let is_new = warning.is_some() && self.fence_warning.is_none();
@@ -207,7 +207,8 @@ impl Link {
             VotingStatus::Excluded(exclusion) => self.status.state = NodeState::Excluded(exclusion.clone()),
             VotingStatus::OnProbation(until, reason) => {
                 self.status.state = NodeState::Up;
-                self.status.probation = Some(Probation { until: *until, reason: *reason });
+                self.status.probation =
+                    Some(Probation { until: LeaseDeadline::new(*until), reason: *reason });
             }
             VotingStatus::Unverified(failure) => self.status.state = NodeState::Unverified(failure.clone()),
             VotingStatus::Voting => self.status.state = NodeState::Up,
@@ -223,14 +224,14 @@ impl Link {
     /// was seen to overtake that; commands after the two round trips of the handshake were not.) So pending
     /// releases find the keys that they release. Killing the old connection by its id would gain nothing and
     /// would need another permission for the user.
-    pub(super) fn disconnect(&mut self, reason: &str, now: DualTimestamp) -> bool {
+    pub(super) fn disconnect(&mut self, reason: &Arc<str>, now: DualTimestamp) -> bool {
         let pause = backoff::redial(self.failures, entropy::jitter());
         self.failures = self.failures.saturating_add(1);
         self.status.is_returning = self.is_connected();
         self.state = State::BackingOff(now.plus(pause).boot_nanos());
         self.status.failed_step = None;
-        let is_new = !matches!(self.status.state, NodeState::Down(_));
-        self.status.state = NodeState::Down(reason.to_owned());
+        let is_new = !matches!(self.status.state, NodeState::Down { .. });
+        self.status.state = NodeState::Down { reason: Arc::clone(reason) };
         is_new
     }
 
@@ -253,10 +254,10 @@ impl Link {
 
     /// Adds an exclusion to the warnings of the public status. Returns true if it is new.
     pub(super) fn add_warning(&mut self, exclusion: &ExclusionReason) -> bool {
-        let text = exclusion.to_string();
-        let is_new = !self.status.warnings.contains(&text);
+        let warning = NodeWarning::RequestRejected(exclusion.clone());
+        let is_new = !self.status.warnings.contains(&warning);
         if is_new {
-            self.status.warnings.push(text);
+            self.status.warnings.push(warning);
         }
         is_new
     }

@@ -11,14 +11,12 @@ mod event_loop;
 mod link;
 mod ready;
 mod shared_lease;
-mod status;
 mod yield_policy;
 
 // What is needed to build a driver.
 pub(crate) use crate::host::clock::now;
 pub(crate) use crate::host::entropy::jitter;
 pub(crate) use crate::host::{process, timer};
-pub use crate::node::DialStep;
 pub(crate) use crate::node::{Address, Credentials, DialSettings};
 #[cfg(feature = "tls-rustls")]
 pub(crate) use crate::node::{Tls, TlsFiles};
@@ -29,5 +27,3 @@ pub(crate) use command::{
 };
 pub(crate) use event_loop::{Driver, Options};
 pub(crate) use shared_lease::{AdmissionReturn, SharedLease};
-pub(crate) use status::NodeStatusList;
-pub use status::{NodeState, NodeStatus, Probation};

@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::host::{clock, process};
 use quorlock_proto::fence::FencingToken;
+use quorlock_proto::lease::LossReason;
 use quorlock_proto::quorum::NodeSet;
-use quorlock_proto::request::Key;
+use quorlock_proto::request::{Key, OwnerHash};
 use quorlock_proto::time::DualTimestamp;
 
 /// A held lock: its deadline, the nodes that confirmed it, and whether it has ended.
@@ -25,6 +26,7 @@ pub(crate) struct SharedLease {
     state: AtomicU8,
     /// The process that holds it. In the child of a fork its copy is not renewed.
     process: u32,
+    owner: OwnerHash,
     /// The token for the protected resource; `None` in plain mode.
     fencing_token: Option<PackedToken>,
     on_end: Mutex<OnEnd>,
@@ -37,6 +39,8 @@ struct OnEnd {
     admission: Option<Arc<AdmissionReturn>>,
     /// Created for the first listener: most locks are released before there is one.
     lost: Option<CancellationToken>,
+    /// As `lost`, and also fires when the lock is released.
+    ended: Option<CancellationToken>,
 }
 
 /// Passes a key's admission on to the next task of this process. Shared, so that each of thousands of leases
@@ -61,10 +65,12 @@ impl SharedLease {
         key: Key,
         deadline: DualTimestamp,
         confirmed: NodeSet,
+        owner: OwnerHash,
         fencing_token: Option<FencingToken>,
     ) -> Self {
         Self {
             key,
+            owner,
             process: process::id(),
             boot_nanos: AtomicU64::new(deadline.boot_nanos()),
             wall_nanos: AtomicU64::new(deadline.wall_nanos()),
@@ -91,8 +97,10 @@ impl SharedLease {
         if self.state.load(Ordering::Acquire) != HELD {
             return false;
         }
-        if clock::now().is_past(self.deadline()) || process::id() != self.process {
-            self.mark_lost();
+        if process::id() != self.process {
+            self.mark_lost(LossReason::ClientClosed);
+        } else if clock::now().is_past(self.deadline()) {
+            self.mark_lost(LossReason::Expired);
         }
         self.state.load(Ordering::Acquire) == HELD
     }
@@ -103,7 +111,19 @@ impl SharedLease {
     }
 
     pub(crate) fn is_lost(&self) -> bool {
-        self.state.load(Ordering::Acquire) == LOST
+        self.loss_reason().is_some()
+    }
+
+    /// Why the lock was lost, if it was.
+    pub(crate) fn loss_reason(&self) -> Option<LossReason> {
+        match self.state.load(Ordering::Acquire) {
+            HELD | RELEASED => None,
+            state => Some(LOSSES[usize::from(state - LOST) % LOSSES.len()]),
+        }
+    }
+
+    pub(crate) fn owner_hash(&self) -> OwnerHash {
+        self.owner
     }
 
     pub(crate) fn confirmed(&self) -> NodeSet {
@@ -125,14 +145,17 @@ impl SharedLease {
 
     /// Marks the lock as lost and notifies all listeners. Returns false, and does nothing, if it has already
     /// ended.
-    pub(crate) fn mark_lost(&self) -> bool {
-        let is_new = self.state.compare_exchange(HELD, LOST, Ordering::AcqRel, Ordering::Acquire).is_ok();
+    pub(crate) fn mark_lost(&self, reason: LossReason) -> bool {
+        let place = LOSSES.iter().position(|other| *other == reason).unwrap_or_default();
+        let lost = LOST + place as u8;
+        let is_new = self.state.compare_exchange(HELD, lost, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if is_new {
             // A later listener sees the state.
-            let lost = self.lock_on_end().lost.clone();
-            if let Some(lost) = lost {
-                lost.cancel();
-            }
+            let (lost, ended) = {
+                let on_end = self.lock_on_end();
+                (on_end.lost.clone(), on_end.ended.clone())
+            };
+            lost.into_iter().chain(ended).for_each(|signal| signal.cancel());
             self.return_admission();
         }
         is_new
@@ -141,10 +164,19 @@ impl SharedLease {
     /// Marks the lock as released: no guard is valid from here on, and no loss is reported. Returns whether
     /// it was held until now (false: lost before); `None` if it was already released.
     pub(crate) fn mark_released(&self) -> Option<bool> {
-        match self.state.swap(RELEASED, Ordering::AcqRel) {
-            RELEASED => None,
-            state => Some(state == HELD),
+        let released = |state: u8| match state {
+            HELD => Some(RELEASED),
+            // It keeps the reason of its loss.
+            LOST..LOST_AND_RELEASED => Some(state - LOST + LOST_AND_RELEASED),
+            _ => None,
+        };
+        let before = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, released).ok()?;
+        if before == HELD
+            && let Some(ended) = self.lock_on_end().ended.clone()
+        {
+            ended.cancel();
         }
+        Some(before == HELD)
     }
 
     /// The lost signal, which fires at once if the lock is already lost.
@@ -155,6 +187,15 @@ impl SharedLease {
             lost.cancel();
         }
         lost
+    }
+
+    /// The signal that the lock has ended, lost or released. It fires at once if it already has.
+    pub(crate) fn end_signal(&self) -> CancellationToken {
+        let ended = self.lock_on_end().ended.get_or_insert_default().clone();
+        if self.state.load(Ordering::Acquire) != HELD {
+            ended.cancel();
+        }
+        ended
     }
 
     /// Takes over the admission, which is passed on when the lock ends.
@@ -198,21 +239,32 @@ impl PackedToken {
 }
 
 const HELD: u8 = 0;
-const LOST: u8 = 1;
-const RELEASED: u8 = 2;
+const RELEASED: u8 = 1;
+/// A lost lock: this, plus the index of the reason in `LOSSES`.
+const LOST: u8 = 2;
+/// The same, once its guard is released.
+const LOST_AND_RELEASED: u8 = LOST + LOSSES.len() as u8;
+const LOSSES: [LossReason; 4] =
+    [LossReason::Expired, LossReason::TakenByOthers, LossReason::ClockJump, LossReason::ClientClosed];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn lease() -> SharedLease {
-        SharedLease::new(Key::new("k"), clock::now().plus(Duration::from_secs(60)), NodeSet::EMPTY, None)
+        SharedLease::new(
+            Key::new("k"),
+            clock::now().plus(Duration::from_secs(60)),
+            NodeSet::EMPTY,
+            OwnerHash::of(b"o"),
+            None,
+        )
     }
 
     #[cfg(target_pointer_width = "64")]
     #[test]
     fn a_shared_lease_is_small() {
-        assert!(size_of::<SharedLease>() <= 88, "{} bytes", size_of::<SharedLease>());
+        assert!(size_of::<SharedLease>() <= 104, "{} bytes", size_of::<SharedLease>());
     }
 
     #[test]
@@ -220,8 +272,8 @@ mod tests {
         let (early, late) = (lease(), lease());
         let signal = early.lost_signal();
         assert!(!signal.is_cancelled());
-        early.mark_lost();
-        late.mark_lost();
+        early.mark_lost(LossReason::TakenByOthers);
+        late.mark_lost(LossReason::TakenByOthers);
         assert!(signal.is_cancelled() && late.lost_signal().is_cancelled());
     }
 
@@ -230,15 +282,41 @@ mod tests {
         let lease = lease();
         let signal = lease.lost_signal();
         assert_eq!(lease.mark_released(), Some(true));
-        assert!(!lease.mark_lost());
+        assert!(!lease.mark_lost(LossReason::TakenByOthers));
         assert_eq!(lease.mark_released(), None);
         assert!(!signal.is_cancelled() && !lease.lost_signal().is_cancelled() && !lease.is_valid());
     }
 
     #[test]
+    fn a_lock_keeps_the_reason_of_its_loss() {
+        for reason in LOSSES {
+            let lease = lease();
+            assert!(lease.mark_lost(reason) && !lease.mark_lost(LossReason::Expired));
+            assert_eq!(
+                (lease.mark_released(), lease.mark_released(), lease.loss_reason()),
+                (Some(false), None, Some(reason))
+            );
+        }
+    }
+
+    #[test]
+    fn the_end_signal_fires_at_a_release_and_at_a_loss() {
+        let (released, lost) = (lease(), lease());
+        let signals = [released.end_signal(), lost.end_signal()];
+        assert!(signals.iter().all(|signal| !signal.is_cancelled()));
+        released.mark_released();
+        lost.mark_lost(LossReason::Expired);
+        assert!(signals.iter().all(CancellationToken::is_cancelled) && released.end_signal().is_cancelled());
+        assert_eq!((released.loss_reason(), lost.loss_reason()), (None, Some(LossReason::Expired)));
+    }
+
+    #[test]
     fn mark_released_reports_an_earlier_loss() {
         let lease = lease();
-        assert!(lease.mark_lost() && !lease.mark_lost(), "a loss is reported once");
+        assert!(
+            lease.mark_lost(LossReason::TakenByOthers) && !lease.mark_lost(LossReason::TakenByOthers),
+            "a loss is reported once"
+        );
         assert_eq!(lease.mark_released(), Some(false));
     }
 }

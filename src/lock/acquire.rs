@@ -8,12 +8,13 @@ use tracing::{Instrument, debug_span};
 use super::client::Redlock;
 use super::error::{AcquireError, NoReply};
 use super::guard::Guard;
-use super::mutex::{Mutex, Wait};
+use super::mutex::Mutex;
 use super::queue::Admission;
-use super::replies::NodeReplies;
 use super::wait_limit::WaitLimit;
 use crate::driver::timer::{sleep, timeout};
 use crate::driver::{DriverCommand, SharedLease, jitter, now};
+use crate::observe::Event;
+use crate::view::NodeReplies;
 use quorlock_proto::attempt::{AttemptFailure, FailureReason};
 use quorlock_proto::backoff;
 use quorlock_proto::coordinator::OperationId;
@@ -24,13 +25,13 @@ use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::{ReplyFailure, Vote};
 
 /// Makes attempts until the lock is acquired, the wait is over, or waiting cannot help.
-pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
-    let (spec, policy) = mutex.checked_spec(true)?;
-    let span = debug_span!(target: "quorlock::lock", "acquire", key = spec.key.as_str());
+pub(super) async fn acquire(mutex: &Mutex, wait: Option<Duration>) -> Result<Guard, AcquireError> {
+    let (spec, options) = mutex.checked_spec(true)?;
+    let span = debug_span!(target: "quorlock::lock", "acquire", key = %spec.key);
     async {
-        let limit = WaitLimit::of(mutex.wait_limit);
+        let limit = WaitLimit::of(wait);
         let client = &mutex.client;
-        check_not_forked(client, &spec)?;
+        start(client, &spec)?;
         // Connecting counts as waiting. Even the shortest wait allows for one dial of each node.
         client.wait_until_ready().await;
         let admission = admission(client, &spec, limit).await?;
@@ -58,9 +59,10 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 want_holder_ttl: wait_result == WaitResult::NoQueue || limit.is_over(),
                 ..spec.clone()
             };
-            let outcome = match mutex.wait_limit {
-                Wait::No => attempt_with_split_retries(client, &spec, policy).await?,
-                Wait::For(_) | Wait::Forever => attempt(client, &spec, policy, limit.left()).await?,
+            let outcome = if wait.is_some_and(|wait| wait.is_zero()) {
+                attempt_with_split_retries(client, &spec, options).await?
+            } else {
+                attempt(client, &spec, options, limit.left()).await?
             };
             let failure = match outcome {
                 Ok(acquired) => {
@@ -74,8 +76,8 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
                     retry_after
                 }
-                FailureReason::NoQuorum | FailureReason::TooLate => None,
                 FailureReason::NodesExcluded => break failure,
+                _ => None,
             };
             queue_wait.on_attempt_failed(
                 FailedAttempt { votes_may_be_split: failure.votes_may_be_split(), was_at_head },
@@ -96,14 +98,14 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
 
 /// Makes one attempt, and repeats it only if the votes may be split.
 pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireError> {
-    let (spec, policy) = mutex.checked_spec(false)?;
-    let span = debug_span!(target: "quorlock::lock", "acquire", key = spec.key.as_str());
+    let (spec, options) = mutex.checked_spec(false)?;
+    let span = debug_span!(target: "quorlock::lock", "acquire", key = %spec.key);
     async {
         let client = &mutex.client;
-        check_not_forked(client, &spec)?;
+        start(client, &spec)?;
         client.wait_until_ready().await;
         let Some(admission) = client.shared.queue.try_admit(&spec.key) else { return Ok(None) };
-        match attempt_with_split_retries(client, &spec, policy).await? {
+        match attempt_with_split_retries(client, &spec, options).await? {
             Ok(acquired) => {
                 admission.on_acquired();
                 Ok(Some(acquired.into_guard(client, &spec, admission)))
@@ -116,7 +118,28 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
     .await
 }
 
-/// The wait of a contending task in the key's wait queue.
+/// What an attempt needs beside the lock's spec.
+#[derive(Clone, Copy)]
+pub(super) struct AttemptOptions {
+    pub(super) policy: RenewalPolicy,
+    /// An attempt that leaves less validity fails.
+    pub(super) min_validity: Duration,
+}
+
+/// Begins an acquire: checks that this is the client's process, and reports its minimum fencing number.
+fn start(client: &Redlock, spec: &LockSpec) -> Result<(), AcquireError> {
+    client
+        .shared
+        .check_not_forked()
+        .map_err(|reason| AcquireError::no_reply(NoReply::NoDriver(reason), &spec.key))?;
+    if spec.min_fencing_number > 0 {
+        let (key, number) = (spec.key.clone(), spec.min_fencing_number);
+        client.shared.events.emit(&Event::MinFencingNumberSet { key, number });
+    }
+    Ok(())
+}
+
+/// A contender that waits in the wait queue, in which processes wait for one key.
 struct QueueWait<'a> {
     client: &'a Redlock,
     spec: &'a LockSpec,
@@ -234,15 +257,9 @@ async fn admission(client: &Redlock, spec: &LockSpec, limit: WaitLimit) -> Resul
         WaitLimit::At(end) => timeout(end.since(now()), queue.admit(&spec.key)).await.ok(),
     };
     admission.ok_or_else(|| {
-        let key = spec.key.shared();
-        AcquireError::Contended { key, retry_after: None, replies: NodeReplies::empty() }
+        let key = spec.key.clone();
+        AcquireError::Contended { key, local: true, retry_after: None, replies: NodeReplies::default() }
     })
-}
-
-/// The child of a fork has neither a driver nor locks.
-fn check_not_forked(client: &Redlock, spec: &LockSpec) -> Result<(), AcquireError> {
-    let checked = client.shared.check_not_forked();
-    checked.map_err(|reason| AcquireError::no_reply(NoReply::NoDriver(reason), &spec.key))
 }
 
 /// Makes one attempt, and one or two more if the votes may be split: if several clients try once at the same
@@ -251,15 +268,15 @@ fn check_not_forked(client: &Redlock, spec: &LockSpec) -> Result<(), AcquireErro
 async fn attempt_with_split_retries(
     client: &Redlock,
     spec: &LockSpec,
-    policy: RenewalPolicy,
+    options: AttemptOptions,
 ) -> Result<Result<AcquiredLease, AttemptFailure>, AcquireError> {
     for _ in 0..MAX_SPLIT_RETRIES {
-        match attempt_with_reconnect(client, spec, policy).await? {
+        match attempt_with_reconnect(client, spec, options).await? {
             Err(failure) if failure.votes_may_be_split() => sleep(backoff::retry_after_split(jitter())).await,
             outcome => return Ok(outcome),
         }
     }
-    attempt_with_reconnect(client, spec, policy).await
+    attempt_with_reconnect(client, spec, options).await
 }
 
 /// Makes the attempt of a caller that does not wait. Connections may have just broken, as idle ones do all at
@@ -268,14 +285,14 @@ async fn attempt_with_split_retries(
 async fn attempt_with_reconnect(
     client: &Redlock,
     spec: &LockSpec,
-    policy: RenewalPolicy,
+    options: AttemptOptions,
 ) -> Result<Result<AcquiredLease, AttemptFailure>, AcquireError> {
     let wait_limit = WaitLimit::At(now().plus(spec.params.attempt_timeout()));
     let has_broken = |vote: &Vote| {
         matches!(vote, Vote::Unknown(ReplyFailure::ConnectionLost | ReplyFailure::Disconnected(_)))
     };
     loop {
-        let outcome = attempt(client, spec, policy, Some(Duration::ZERO)).await?;
+        let outcome = attempt(client, spec, options, Some(Duration::ZERO)).await?;
         let Err(AttemptFailure { reason: FailureReason::NoQuorum, votes }) = &outcome else {
             return Ok(outcome);
         };
@@ -292,13 +309,14 @@ async fn attempt_with_reconnect(
 async fn attempt(
     client: &Redlock,
     spec: &LockSpec,
-    policy: RenewalPolicy,
+    options: AttemptOptions,
     left: Option<Duration>,
 ) -> Result<Result<AcquiredLease, AttemptFailure>, AcquireError> {
     let mut cancel_on_drop =
         CancelOnDrop { client: client.clone(), id: client.shared.commands.id(), is_open: true };
     let (id, key, spec) = (cancel_on_drop.id, &spec.key, spec.clone());
     let span = left.map(|left| left.saturating_add(spec.params.attempt_timeout()));
+    let AttemptOptions { policy, min_validity } = options;
     let outcome = client.shared.call(span, |reply| DriverCommand::Acquire { id, spec, policy, reply }).await;
     match outcome {
         Err(reason) => {
@@ -311,8 +329,8 @@ async fn attempt(
             Ok(Err(failure))
         }
         // This task may have slept for long since the last reply, so check the lease before it is returned.
-        // If it is no longer valid, `cancel_on_drop` is dropped while open, which cancels the attempt.
-        Ok(Ok(lease)) if !lease.is_valid() => {
+        // If it is not valid for long enough, `cancel_on_drop` is dropped while open, which cancels the attempt.
+        Ok(Ok(lease)) if !lease.is_valid() || lease.remaining() < min_validity => {
             let vote = |node| {
                 if lease.confirmed().contains(node) {
                     Vote::Granted
@@ -356,13 +374,16 @@ impl Drop for CancelOnDrop {
 }
 
 fn acquire_error(client: &Redlock, spec: &LockSpec, failure: AttemptFailure) -> AcquireError {
-    let (key, replies) = (spec.key.shared(), client.replies(failure.votes));
+    let (key, replies) = (spec.key.clone(), client.replies(failure.votes));
     match failure.reason {
-        FailureReason::Contended { retry_after } => AcquireError::Contended { key, retry_after, replies },
+        FailureReason::Contended { retry_after } => {
+            AcquireError::Contended { key, local: false, retry_after, replies }
+        }
         FailureReason::NoQuorum => AcquireError::NoQuorum { key, replies },
         FailureReason::OnProbation { retry_after } => AcquireError::OnProbation { key, retry_after, replies },
         FailureReason::NodesExcluded => AcquireError::NodesExcluded { key, replies },
-        FailureReason::TooLate => AcquireError::TooLate { key, replies },
+        // The enum may grow; a new reason is one that may pass.
+        FailureReason::TooLate | _ => AcquireError::TooLate { key, replies },
     }
 }
 

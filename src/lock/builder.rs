@@ -16,12 +16,15 @@ use tokio::runtime;
 use tokio::sync::watch;
 
 use super::client::{Redlock, Shared};
-use super::error::{ConnectError, InvalidInput};
+use super::error::ConnectError;
+#[cfg(feature = "tls-rustls")]
+use super::error::{InvalidInput, InvalidInputKind};
 use super::queue::LocalQueue;
 #[cfg(feature = "tls-rustls")]
 use crate::driver::{Address, Tls, TlsFiles};
-use crate::driver::{CommandSender, Credentials, DialSettings, Driver, NodeStatusList, Options, process};
-use crate::observe::{Event, Events, Observer};
+use crate::driver::{CommandSender, Credentials, DialSettings, Driver, Options, process};
+use crate::observe::{Event, EventHandler, Events};
+use crate::view::NodeStatusList;
 use quorlock_proto::marker::{LockClusterConfig, default_retention};
 use quorlock_proto::membership::Membership;
 
@@ -35,8 +38,8 @@ pub struct RedlockBuilder {
     tls: TlsFiles,
     key_prefix: String,
     quorum: Option<usize>,
-    is_plain: bool,
-    founds: bool,
+    mode: Mode,
+    initializes: bool,
     max_ttl: Duration,
     fencing_retention: Option<Duration>,
     max_clock_drift: f64,
@@ -46,7 +49,22 @@ pub struct RedlockBuilder {
     redials: Redials,
     client_name: String,
     dedicated_thread: bool,
-    observer: Option<Arc<dyn Observer>>,
+    on_event: Option<EventHandler>,
+}
+
+/// The mode of a client's locks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Mode {
+    /// Locks have [fencing tokens](crate::FencingToken), and a node that may have lost data casts no vote for the [max
+    /// TTL](RedlockBuilder::max_ttl) (probation). Needs Lua scripts and keys of this library on the nodes.
+    #[default]
+    Fenced,
+    /// Neither: literally `SET NX PX` and the release script of the Redlock description. Use it for minimum latency, or
+    /// where policy forbids Lua scripts or extra keys. A node that lost its data votes at once, for every client: plain
+    /// clients also void the probation for fenced ones.
+    Plain,
 }
 
 /// Whether nodes whose first dial failed are dialed again while a client connects.
@@ -65,8 +83,8 @@ impl RedlockBuilder {
             tls: TlsFiles::default(),
             key_prefix: String::new(),
             quorum: None,
-            is_plain: false,
-            founds: true,
+            mode: Mode::Fenced,
+            initializes: true,
             max_ttl: Duration::from_secs(30),
             fencing_retention: None,
             max_clock_drift: 0.01,
@@ -76,7 +94,7 @@ impl RedlockBuilder {
             redials: Redials::UntilTimeout,
             client_name: "quorlock".to_owned(),
             dedicated_thread: false,
-            observer: None,
+            on_event: None,
         }
     }
 
@@ -131,13 +149,22 @@ impl RedlockBuilder {
         self
     }
 
-    /// Turns on plain mode, without fencing tokens and probation: literally `SET NX PX` and the release script of the
-    /// Redlock description. Use it for minimum latency, or where policy forbids Lua scripts or extra keys. A node that
-    /// lost its data then votes at once, for every client: plain clients also void the probation for fenced ones.
-    /// Defaults to fenced mode.
-    pub const fn plain(mut self) -> Self {
-        self.is_plain = true;
+    /// Whether locks have fencing tokens and nodes have probation. Defaults to [`Mode::Fenced`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use quorlock::{Mode, Redlock};
+    ///
+    /// let builder = Redlock::builder().nodes(["redis://10.0.0.1"]).mode(Mode::Plain);
+    /// ```
+    pub const fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
         self
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        self.mode == Mode::Plain
     }
 
     /// The longest ttl of any lock, and also how long a node that may have lost data casts no vote. It belongs to the
@@ -167,13 +194,8 @@ impl RedlockBuilder {
     /// lock cluster. It does start the probation of a node that may have lost data, as every client does, so that a
     /// node that is only observed votes again in time. The client can acquire locks once enough nodes vote. Defaults to
     /// a client that initializes blank nodes.
-    pub const fn read_only(mut self) -> Self {
-        self.founds = false;
-        self
-    }
-
-    pub(super) const fn fenced(mut self) -> Self {
-        self.is_plain = false;
+    pub const fn read_only(mut self, read_only: bool) -> Self {
+        self.initializes = !read_only;
         self
     }
 
@@ -229,14 +251,24 @@ impl RedlockBuilder {
     /// Runs the driver on its own thread and runtime. Locks are then renewed and losses reported even while the
     /// caller's runtime is blocked, and locks can be acquired without a Tokio runtime, on any executor. Defaults to the
     /// caller's runtime.
-    pub const fn dedicated_thread(mut self) -> Self {
-        self.dedicated_thread = true;
+    pub const fn dedicated_thread(mut self, dedicated: bool) -> Self {
+        self.dedicated_thread = dedicated;
         self
     }
 
-    /// Receives every event, in addition to `tracing`. Defaults to no observer.
-    pub fn observer(mut self, observer: impl Observer) -> Self {
-        self.observer = Some(Arc::new(observer));
+    /// Calls `handler` for every [event](Event), in addition to `tracing`. The driver task calls it: return quickly,
+    /// never block, and never panic, because a panic would end that task. Defaults to no handler.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn example() {
+    /// let (sender, events) = std::sync::mpsc::channel();
+    /// let builder = quorlock::Redlock::builder().on_event(move |event| drop(sender.send(event.clone())));
+    /// # }
+    /// ```
+    pub fn on_event(mut self, handler: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.on_event = Some(Arc::new(handler));
         self
     }
 
@@ -245,42 +277,43 @@ impl RedlockBuilder {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::InvalidInput`] for options that are not valid, and if there is no Tokio runtime to run on
-    /// (without [`dedicated_thread`](Self::dedicated_thread)).
+    /// [`ConnectError::InvalidInput`] for options that are not valid, [`ConnectError::NoRuntime`] if there is no Tokio
+    /// runtime to run on (without [`dedicated_thread`](Self::dedicated_thread)).
     ///
     /// # Panics
     ///
     /// If the Tokio runtime was built without `enable_all`.
     pub fn connect_lazy(self) -> Result<Redlock, ConnectError> {
+        let is_plain = self.is_plain();
         let (quorum, drift, addresses) = self.checked()?;
         let settings = DialSettings {
             dial_timeout: self.dial_timeout,
             client_name: self.client_name,
-            is_fenced: !self.is_plain,
+            is_fenced: !is_plain,
             #[cfg(feature = "tls-rustls")]
             tls: if addresses.iter().any(Address::uses_tls) {
-                Some(
-                    Tls::new(&self.tls)
-                        .map_err(|invalid| InvalidInput::new(invalid.to_string()).of(invalid.option))?,
-                )
+                Some(Tls::new(&self.tls).map_err(|invalid| {
+                    InvalidInput::new(InvalidInputKind::UnusableFile, invalid.to_string()).of(invalid.option)
+                })?)
             } else {
                 None
             },
         };
-        let events = Events::new(self.observer);
+        let events = Events::new(self.on_event.clone());
         if quorum.nodes() % 2 == 0 {
-            let warning = "an even number of nodes survives no more losses than one node fewer";
+            let warning = "an even number of nodes survives no more losses than one node fewer".into();
             events.emit(&Event::Warning { warning });
         }
         let names = addresses.iter().map(|address| address.to_string().into()).collect();
-        let Self { reply_timeout, dial_timeout: connect_timeout, founds, .. } = self;
+        let Self { reply_timeout, dial_timeout: connect_timeout, initializes, .. } = self;
         let (commands, receiver) = CommandSender::channel();
-        let max_ttl = (!self.is_plain).then_some(self.max_ttl);
+        let max_ttl = (!is_plain).then_some(self.max_ttl);
         let fencing_retention = self.fencing_retention.unwrap_or_else(|| default_retention(self.max_ttl));
         let config = LockClusterConfig::new(quorum, self.max_ttl).with_retention(fencing_retention);
-        let members = max_ttl.map(|_| Membership::new(config, drift, founds));
+        let members = max_ttl.map(|_| Membership::new(config, drift, initializes));
         let (queue, listener) = LocalQueue::new(commands.clone());
-        let options = Options { quorum, reply_timeout, addresses, settings, events, members, config };
+        let options =
+            Options { quorum, reply_timeout, addresses, settings, events: events.clone(), members, config };
         let launch = move || Driver::new(options, receiver, Box::new(listener));
         let status = if self.dedicated_thread { on_thread(launch)? } else { on_runtime(launch)? };
         let shared = Shared {
@@ -288,6 +321,7 @@ impl RedlockBuilder {
             status,
             has_waited_for_nodes: false.into(),
             queue,
+            events,
             names,
             quorum,
             drift,
@@ -311,9 +345,7 @@ impl fmt::Debug for RedlockBuilder {
 fn on_runtime(
     launch: impl FnOnce() -> (Driver, watch::Receiver<NodeStatusList>),
 ) -> Result<watch::Receiver<NodeStatusList>, ConnectError> {
-    let runtime = runtime::Handle::try_current().map_err(|_| {
-        InvalidInput::new("no Tokio runtime here: build the client inside one, or with `dedicated_thread()`")
-    })?;
+    let runtime = runtime::Handle::try_current().map_err(|error| ConnectError::NoRuntime(Arc::new(error)))?;
     let (driver, status) = launch();
     runtime.spawn(driver.run());
     Ok(status)

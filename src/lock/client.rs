@@ -8,13 +8,14 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::builder::RedlockBuilder;
-use super::error::{InvalidInput, NoDriver, NoReply};
+use super::error::{ConnectError, InvalidInput, NoDriver, NoReply};
 use super::limits::Limits;
 use super::mutex::Mutex;
 use super::queue::LocalQueue;
-use super::replies::NodeReplies;
 use crate::driver::timer::timeout;
-use crate::driver::{CommandSender, NodeState, NodeStatus, NodeStatusList, process};
+use crate::driver::{CommandSender, process};
+use crate::observe::Events;
+use crate::view::{NodeReplies, NodeState, NodeStatus, NodeStatusList};
 use quorlock_proto::lease_params::Drift;
 use quorlock_proto::quorum::Quorum;
 use quorlock_proto::request::Key;
@@ -30,10 +31,7 @@ use quorlock_proto::vote::Vote;
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// use quorlock::Redlock;
 ///
-/// let redlock = Redlock::builder()
-///     .nodes(["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"])
-///     .connect()
-///     .await?;
+/// let redlock = Redlock::connect(["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"]).await?;
 /// let guard = redlock.mutex("orders:42").acquire().await?;
 /// // … only this task holds the lock …
 /// guard.release().await?;
@@ -51,6 +49,7 @@ pub(super) struct Shared {
     /// Whether a task has already waited for enough nodes, or for as long as that makes sense.
     pub(super) has_waited_for_nodes: AtomicBool,
     pub(super) queue: Arc<LocalQueue>,
+    pub(super) events: Events,
     pub(super) names: Arc<[Arc<str>]>,
     pub(super) quorum: Quorum,
     pub(super) drift: Drift,
@@ -64,17 +63,49 @@ pub(super) struct Shared {
 }
 
 impl Redlock {
+    /// Connects a client with the default options to these nodes: one to nine **independent** masters, the same list
+    /// for every client of the same locks. For all options see [`builder`](Self::builder).
+    ///
+    /// # Errors
+    ///
+    /// As [`RedlockBuilder::connect`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connections.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), quorlock::error::ConnectError> {
+    /// let redlock = quorlock::Redlock::connect(["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"]).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn connect<I>(urls: I) -> Result<Self, ConnectError>
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        Self::builder().nodes(urls).connect().await
+    }
+
     /// Returns a builder. Set its nodes, then call [`connect`](RedlockBuilder::connect).
     pub fn builder() -> RedlockBuilder {
         RedlockBuilder::new()
     }
 
+    /// The number of nodes that make a quorum.
+    #[must_use]
+    pub fn quorum(&self) -> usize {
+        self.shared.quorum.needed()
+    }
+
     /// Returns a lock of this name. Set its options, then acquire it.
     ///
-    /// The name is the key on every node, verbatim (behind the client's key prefix). Every name is valid, except an
-    /// empty one, one that starts with `quorlock:` (reserved for this library), and one of more than 65,536 bytes,
+    /// The name is the key on every node, verbatim (behind the client's key prefix). Any bytes are valid, except an
+    /// empty name, one that starts with `quorlock:` (reserved for this library), and one of more than 65,536 bytes,
     /// prefix included.
-    pub fn mutex(&self, name: impl AsRef<str>) -> Mutex {
+    pub fn mutex(&self, name: impl AsRef<[u8]>) -> Mutex {
         Mutex::new(self.clone(), name.as_ref())
     }
 
@@ -208,7 +239,8 @@ impl fmt::Debug for Redlock {
 /// Whether waiting brings no more information: every node was dialed once, or the nodes with an unverified lock cluster
 /// wait for one that could not be reached.
 fn are_known(nodes: &[NodeStatus]) -> bool {
-    let is_missing = |node: &NodeStatus| matches!(node.state, NodeState::Down(_) | NodeState::Excluded(_));
+    let is_missing =
+        |node: &NodeStatus| matches!(node.state, NodeState::Down { .. } | NodeState::Excluded(_));
     nodes.iter().all(NodeStatus::is_known)
         || nodes.iter().all(|node| node.state != NodeState::Connecting) && nodes.iter().any(is_missing)
 }

@@ -2,6 +2,7 @@
 //! A message about one lock starts with that lock.
 
 mod forget;
+mod invalid_input;
 mod key;
 mod no_reply;
 
@@ -10,72 +11,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::grouping::describe_states;
-use super::replies::NodeReplies;
-use crate::driver::NodeStatus;
+use crate::view::{NodeReplies, NodeStatus, describe_states};
 pub use forget::ForgetError;
+pub use invalid_input::{InvalidInput, InvalidInputKind};
 use key::lock;
 pub use no_reply::NoDriver;
 pub(super) use no_reply::NoReply;
-use quorlock_proto::lease_params::InvalidLeaseParams;
-use quorlock_proto::quorum::InvalidQuorum;
-use quorlock_proto::request::Key;
-
-/// An option or a name that is not valid. The message says what to do. No request was sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidInput {
-    key: Option<Arc<str>>,
-    option: Option<&'static str>,
-    message: String,
-}
-
-impl InvalidInput {
-    pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { key: None, option: None, message: message.into() }
-    }
-
-    /// Adds the builder option that the error is about.
-    pub(super) fn of(self, option: &'static str) -> Self {
-        Self { option: Some(option), ..self }
-    }
-
-    /// The option whose value is not valid, such as `quorum` or `ttl`: a method of
-    /// [`RedlockBuilder`](crate::RedlockBuilder) or [`Mutex`](crate::Mutex). It is `name` for the name of a lock, and
-    /// `tls_client_key` for the key that was given to `tls_client_certificate`. `None` if the error is not about one
-    /// option.
-    #[must_use]
-    pub fn option(&self) -> Option<&'static str> {
-        self.option
-    }
-
-    /// Adds the key of the lock that the error is about.
-    pub(super) fn about(self, key: &Key) -> Self {
-        Self { key: Some(key.shared()), ..self }
-    }
-}
-
-impl fmt::Display for InvalidInput {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(key) = &self.key {
-            write!(f, "{}: ", lock(key))?;
-        }
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for InvalidInput {}
-
-impl From<InvalidLeaseParams> for InvalidInput {
-    fn from(invalid: InvalidLeaseParams) -> Self {
-        Self::new(invalid.to_string())
-    }
-}
-
-impl From<InvalidQuorum> for InvalidInput {
-    fn from(invalid: InvalidQuorum) -> Self {
-        Self::new(invalid.to_string())
-    }
-}
+use quorlock_proto::lease::LossReason;
+use quorlock_proto::request::Key as LockName;
+use quorlock_proto::vote::ExclusionReason;
 
 /// Why a client could not connect.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -86,12 +30,14 @@ pub enum ConnectError {
     InvalidInput(#[from] InvalidInput),
     /// Too few nodes were ready in time: not reached, or reached and not yet able to vote.
     #[error("no quorum of nodes is ready: {}", describe_states(nodes))]
+    #[non_exhaustive]
     NoQuorum {
         /// The state of each node.
         nodes: Vec<NodeStatus>,
     },
     /// So many nodes are excluded that no quorum is left. Waiting does not help.
     #[error("too many nodes are excluded: {}", describe_states(nodes))]
+    #[non_exhaustive]
     NodesExcluded {
         /// The state of each node.
         nodes: Vec<NodeStatus>,
@@ -99,12 +45,17 @@ pub enum ConnectError {
     /// A node must not be in the list: one server under two URLs, a member of a Redis Cluster, or a node of another
     /// lock cluster.
     #[error("{node} cannot be in the node list: {reason}")]
+    #[non_exhaustive]
     InvalidNodeList {
         /// The node's address.
-        node: String,
+        node: Arc<str>,
         /// The reason.
-        reason: String,
+        reason: ExclusionReason,
     },
+    /// There is no Tokio runtime here. Build the client inside one, or with
+    /// [`dedicated_thread`](crate::RedlockBuilder::dedicated_thread).
+    #[error("no Tokio runtime here: build the client inside one, or with `dedicated_thread(true)`")]
+    NoRuntime(#[source] Arc<tokio::runtime::TryCurrentError>),
     /// The driver was started, but does not run.
     #[error("{0}")]
     NoDriver(NoDriver),
@@ -126,6 +77,7 @@ pub enum InitError {
     /// A node cannot be reached; initialization needs all nodes. Initialize again when all nodes are up, which
     /// completes what was begun (with force, if part of it was done).
     #[error("lock cluster not initialized: all nodes must be up: {}", describe_states(nodes))]
+    #[non_exhaustive]
     Unreachable {
         /// The state of each node.
         nodes: Vec<NodeStatus>,
@@ -134,10 +86,11 @@ pub enum InitError {
     /// marker in the meantime. Initialize again when the node accepts writes, which completes what was begun (with
     /// force, if part of it was done).
     #[error("lock cluster not initialized: not all nodes stored their marker: {replies}")]
+    #[non_exhaustive]
     Rejected {
         /// The state of each node.
         nodes: Vec<NodeStatus>,
-        /// The reply of each node: [`Granted`](crate::Vote::Granted) if it stored the marker of the new lock cluster.
+        /// The reply of each node: [`Granted`](crate::node::NodeReply::Granted) if it stored the marker of the new lock cluster.
         replies: NodeReplies,
     },
     /// A node belongs to another lock cluster, or its lock cluster has other settings. Initializing it again would void
@@ -146,6 +99,7 @@ pub enum InitError {
         "a node belongs to a lock cluster already (stop its clients, then use force): {}",
         describe_states(nodes)
     )]
+    #[non_exhaustive]
     AlreadyInitialized {
         /// The state of each node.
         nodes: Vec<NodeStatus>,
@@ -156,11 +110,14 @@ pub enum InitError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AcquireError {
-    /// Other clients hold the lock.
-    #[error("{}: held by others: {replies}", lock(key))]
+    /// Another client holds the lock, or another task of this client holds it or waits for it.
+    #[error("{}: {}", lock(key), contention(*local, replies))]
+    #[non_exhaustive]
     Contended {
         /// The lock's key on the nodes: prefix and name.
-        key: Arc<str>,
+        key: LockName,
+        /// Whether it is another task of this client. Then no request was sent, and there are no replies.
+        local: bool,
         /// When a retry may succeed, if the nodes reported it: the time after which the keys in the way have expired,
         /// unless their holder renews or releases them.
         retry_after: Option<Duration>,
@@ -169,19 +126,21 @@ pub enum AcquireError {
     },
     /// Too few nodes replied.
     #[error("{}: no quorum of nodes replied: {replies}", lock(key))]
+    #[non_exhaustive]
     NoQuorum {
         /// The lock's key on the nodes: prefix and name.
-        key: Arc<str>,
+        key: LockName,
         /// The reply of each node.
         replies: NodeReplies,
     },
     /// Enough nodes are up, but too many of them may have lost data, or had a clock jump. They vote again after their
-    /// probation. A new lock cluster can skip the probation: [`RedlockBuilder::init`](super::RedlockBuilder::init),
+    /// probation. A new lock cluster can skip the probation: [`RedlockBuilder::initialize`](super::RedlockBuilder::initialize),
     /// `quorlock init`.
     #[error("{}: too many nodes are on probation: {replies}", lock(key))]
+    #[non_exhaustive]
     OnProbation {
         /// The lock's key on the nodes: prefix and name.
-        key: Arc<str>,
+        key: LockName,
         /// The time after which enough of them vote again.
         retry_after: Option<Duration>,
         /// The reply of each node.
@@ -189,17 +148,19 @@ pub enum AcquireError {
     },
     /// So many nodes are excluded that no quorum is left. Waiting does not help.
     #[error("{}: too many nodes are excluded: {replies}", lock(key))]
+    #[non_exhaustive]
     NodesExcluded {
         /// The lock's key on the nodes: prefix and name.
-        key: Arc<str>,
+        key: LockName,
         /// The reply of each node.
         replies: NodeReplies,
     },
     /// The grants came too late to be valid: the ttl is too short for this network.
     #[error("{}: granted too late: {replies}; use a longer ttl", lock(key))]
+    #[non_exhaustive]
     TooLate {
         /// The lock's key on the nodes: prefix and name.
-        key: Arc<str>,
+        key: LockName,
         /// The reply of each node.
         replies: NodeReplies,
     },
@@ -208,17 +169,19 @@ pub enum AcquireError {
     InvalidInput(#[from] InvalidInput),
     /// The client's driver does not reply. If it runs again, it cancels the attempt.
     #[error("{}: {reason}", lock(key))]
+    #[non_exhaustive]
     NoDriver {
         /// The lock's key on the nodes: prefix and name.
-        key: Arc<str>,
+        key: LockName,
         /// The reason.
         reason: NoDriver,
     },
     /// The client was shut down, or its runtime has ended.
     #[error("{}: the client is closed", lock(key))]
+    #[non_exhaustive]
     Closed {
         /// The lock's key on the nodes: prefix and name.
-        key: Arc<str>,
+        key: LockName,
     },
 }
 
@@ -228,15 +191,17 @@ pub enum AcquireError {
 pub enum ExtendError {
     /// The lock is lost. Stop the work that it protects.
     #[error("{}: the lock is lost", lock(key))]
+    #[non_exhaustive]
     Lost {
         /// The lock's key on the nodes: prefix and name.
-        key: Arc<str>,
+        key: LockName,
     },
     /// Too few nodes replied. The lock stays valid until its old deadline.
     #[error("{}: no quorum of nodes replied, so the deadline is unchanged: {replies}", lock(key))]
+    #[non_exhaustive]
     NoQuorum {
         /// The lock's key on the nodes: prefix and name.
-        key: Arc<str>,
+        key: LockName,
         /// The reply of each node.
         replies: NodeReplies,
     },
@@ -246,49 +211,37 @@ pub enum ExtendError {
     /// The client's driver does not reply. The lock stays valid until its old deadline, unless this is the child of a
     /// fork: the lock is the parent's.
     #[error("{}: {reason}", lock(key))]
+    #[non_exhaustive]
     NoDriver {
         /// The lock's key on the nodes: prefix and name.
-        key: Arc<str>,
+        key: LockName,
         /// The reason.
         reason: NoDriver,
     },
     /// The driver has ended. The lock stays valid until its old deadline and cannot be extended any more.
     #[error("{}: the client is closed", lock(key))]
+    #[non_exhaustive]
     Closed {
         /// The lock's key on the nodes: prefix and name.
-        key: Arc<str>,
+        key: LockName,
     },
 }
 
-/// Why a release is not confirmed. In any case, this client must not rely on the lock any more.
+/// The lock had been lost before its release, so the work may have overlapped with that of another holder.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReleaseError {
-    /// Fewer than a quorum confirmed in time. The remaining nodes have a pending release, which the driver retries in
-    /// the background. At worst the keys stay until they expire.
-    #[error("{}: too few nodes confirmed the release: {replies}", lock(key))]
-    NoQuorum {
+    /// The lock was lost: its deadline had passed, or the replies show that no quorum of nodes can have had its key
+    /// any more.
+    #[error("{}: lost before its release: {reason}", lock(key))]
+    #[non_exhaustive]
+    Lost {
         /// The lock's key on the nodes: prefix and name.
-        key: Arc<str>,
-        /// The reply of each node.
-        replies: NodeReplies,
-        /// Whether the lock was lost before the release.
-        was_lost: bool,
-    },
-    /// The client's driver does not reply. If it runs again, it releases the lock; otherwise the keys stay until they
-    /// expire.
-    #[error("{}: {reason}", lock(key))]
-    NoDriver {
-        /// The lock's key on the nodes: prefix and name.
-        key: Arc<str>,
+        key: LockName,
         /// The reason.
-        reason: NoDriver,
-    },
-    /// The driver has ended. The keys stay until they expire.
-    #[error("{}: the client is closed", lock(key))]
-    Closed {
-        /// The lock's key on the nodes: prefix and name.
-        key: Arc<str>,
+        reason: LossReason,
+        /// The reply of each node to the release.
+        replies: NodeReplies,
     },
 }
 
@@ -301,45 +254,63 @@ pub enum InspectError {
     InvalidInput(#[from] InvalidInput),
     /// The client's driver does not reply.
     #[error("{}: {reason}", lock(key))]
+    #[non_exhaustive]
     NoDriver {
         /// The lock's key on the nodes: prefix and name.
-        key: Arc<str>,
+        key: LockName,
         /// The reason.
         reason: NoDriver,
     },
     /// The client was shut down, or its runtime has ended.
     #[error("{}: the client is closed", lock(key))]
+    #[non_exhaustive]
     Closed {
         /// The lock's key on the nodes: prefix and name.
-        key: Arc<str>,
+        key: LockName,
     },
 }
 
-/// Why [`Mutex::run`](crate::Mutex::run) has no result.
+/// Why [`Mutex::run`](crate::Mutex::run) has no result. `E` is the error of the work itself.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum RunError {
+pub enum RunError<E> {
     /// The lock was not acquired; the work was not started.
     #[error(transparent)]
     Acquire(#[from] AcquireError),
     /// The lock was lost while the work ran. The work was cancelled, or it ended too late to be trusted.
-    #[error("{}: lost before the work was done", lock(key))]
+    #[error("{}: lost before the work was done: {reason}", lock(key))]
+    #[non_exhaustive]
     Lost {
         /// The lock's key on the nodes: prefix and name.
-        key: Arc<str>,
+        key: LockName,
+        /// The reason.
+        reason: LossReason,
     },
+    /// The work failed. The lock was held until then, and is released.
+    #[error("{0}")]
+    Work(E),
 }
 
 /// What was not finished when the time limit of a shutdown was reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownError {
-    /// Node and key of every pending release that is not known to be done. Such keys stay until they expire.
-    pub pending_releases: Vec<(String, String)>,
+    /// Every pending release that is not known to be done. Such keys stay until they expire.
+    pub pending_releases: Vec<PendingRelease>,
     /// Locks whose guards were still alive. Their guards report that they are lost.
-    pub held_locks: Vec<String>,
+    pub held_locks: Vec<LockName>,
     /// Why the client's driver did not reply. In that case it is not known what was unfinished.
     pub no_driver: Option<NoDriver>,
+}
+
+/// A release that a node has not confirmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PendingRelease {
+    /// The node's address.
+    pub node: Arc<str>,
+    /// The lock's key on the node.
+    pub key: LockName,
 }
 
 impl fmt::Display for ShutdownError {
@@ -358,6 +329,15 @@ impl fmt::Display for ShutdownError {
 
 impl std::error::Error for ShutdownError {}
 
+/// The cause of a contended attempt, as text.
+fn contention(local: bool, replies: &NodeReplies) -> String {
+    if local {
+        "another task of this client holds it or waits for it".to_owned()
+    } else {
+        format!("held by others: {replies}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,6 +345,6 @@ mod tests {
     #[test]
     fn errors_are_small() {
         assert!(size_of::<AcquireError>() <= 64, "{} bytes", size_of::<AcquireError>());
-        assert!(size_of::<ReleaseError>() <= 56 && size_of::<ExtendError>() <= 56);
+        assert!(size_of::<ReleaseError>() <= 64 && size_of::<ExtendError>() <= 56);
     }
 }

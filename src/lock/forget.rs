@@ -1,8 +1,8 @@
 //! Forgetting a name: the nodes drop its last fencing number early.
 
 use super::client::Redlock;
-use super::error::{ForgetError, InvalidInput};
-use super::replies::NodeReplies;
+use super::error::{ForgetError, InvalidInput, InvalidInputKind};
+use crate::view::NodeReplies;
 use quorlock_proto::request::{Key, RequestKind};
 use quorlock_proto::vote::Vote;
 
@@ -16,7 +16,7 @@ impl Redlock {
     /// never waits, and numbers continue to grow if the name is locked again at any time. After that, only a node's
     /// clock that is set back by more than the max TTL can make them smaller. Nodes of another lock cluster, or with
     /// other settings, forget nothing. To forget a name that is already forgotten is no error. In the replies,
-    /// [`Granted`](Vote::Granted) is a node that has forgotten the name or will; [`NotHeld`](Vote::NotHeld) is a node
+    /// [`Granted`](crate::node::NodeReply::Granted) is a node that has forgotten the name or will; [`NotHeld`](crate::node::NodeReply::NotHeld) is a node
     /// that knew nothing of it.
     ///
     /// # Errors
@@ -40,10 +40,11 @@ impl Redlock {
     /// redlock.forget("order:81723").await?;
     /// # Ok(()) }
     /// ```
-    pub async fn forget(&self, name: impl AsRef<str>) -> Result<NodeReplies, ForgetError> {
-        let key = self.key(&Key::new(name.as_ref()))?.shared();
+    pub async fn forget(&self, name: impl AsRef<[u8]>) -> Result<NodeReplies, ForgetError> {
+        let key = self.key(&Key::new(name.as_ref()))?;
         if self.shared.max_ttl.is_none() {
             return Err(InvalidInput::new(
+                InvalidInputKind::Conflict,
                 "a plain client has no fencing numbers: there is nothing to forget",
             )
             .into());

@@ -1,27 +1,25 @@
 //! The guard of a held lock, and views of it.
 
 use std::fmt;
-use std::future::Future;
-use std::ops::Deref;
-use std::pin::Pin;
+use std::future::pending;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug_span};
 
 use super::client::Redlock;
 use super::error::{ExtendError, InvalidInput, NoReply, ReleaseError};
 use super::queue::Admission;
-use super::replies::ReleaseOutcome;
-use crate::driver::timer::{Sleep, sleep};
-use crate::driver::{DriverCommand, ExtendOutcome, NodeStatus, SharedLease};
+use super::release_outcome::ReleaseOutcome;
+use crate::driver::timer::timeout;
+use crate::driver::{DriverCommand, ExtendOutcome, SharedLease};
+use crate::view::{LeaseDeadline, NodeReplies, NodeStatus};
 use quorlock_proto::coordinator::OperationId;
 use quorlock_proto::fence::FencingToken;
+use quorlock_proto::lease::LossReason;
 use quorlock_proto::lease_params::LeaseParams;
-use quorlock_proto::request::LockSpec;
-use quorlock_proto::time::DualTimestamp;
+use quorlock_proto::request::{Key as LockName, LockSpec, OwnerHash};
 use quorlock_proto::vote::Vote;
 
 /// A held lock.
@@ -35,35 +33,148 @@ use quorlock_proto::vote::Vote;
 ///
 /// In the child of a fork a guard is not valid, and its release does nothing: the lock belongs to the parent.
 ///
-/// Check [`is_valid`](LockView::is_valid) as close to the protected effect as possible, and stop when
-/// [`lost`](LockView::lost) completes. A process that is paused after its last check (stopped, swapped out, its virtual
+/// Check [`is_valid`](Self::is_valid) as close to the protected effect as possible, and stop when
+/// [`lost`](Self::lost) completes. A process that is paused after its last check (stopped, swapped out, its virtual
 /// machine moved) can still act after another client has acquired the lock. Send
-/// [`fencing_token`](LockView::fencing_token) to the protected resource, so that it can reject such writes.
+/// [`fencing_token`](Self::fencing_token) to the protected resource, so that it can reject such writes.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn step() {}
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// let guard = redlock.mutex("reindex").acquire().await?;
+/// tokio::select! {
+///     reason = guard.lost() => eprintln!("stop the work: {reason}"),
+///     () = step() => guard.release().await.map(drop)?,
+/// }
+/// # Ok(()) }
+/// ```
 #[must_use = "dropping a guard releases its lock"]
 pub struct Guard {
     client: Redlock,
     view: LockView,
     id: OperationId,
-    /// How long an attempt waits for replies, in nanoseconds: half the size of a `Duration`.
-    attempt_timeout_nanos: u64,
+    attempt_timeout: Duration,
 }
 
-/// A view of a held lock, without the right to release it. [`Mutex::run`](super::Mutex::run) passes it to the
-/// work. A
-/// [`Guard`] has all its methods too.
+/// A view of a held lock, without the right to release it. Cheap to clone, and independent of the guard's lifetime.
+/// [`Mutex::run`](super::Mutex::run) passes one to the work.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// let guard = redlock.mutex("reindex").acquire().await?;
+/// let view = guard.view();
+/// tokio::spawn(async move { eprintln!("{} has ended: lost for {:?}", view.key(), view.ended().await) });
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct LockView {
     lease: Arc<SharedLease>,
+    quorum: quorlock_proto::quorum::Quorum,
 }
 
-/// A future that completes when a lock is lost. If the lock is released first, it never completes.
-#[must_use = "a future does nothing unless it is awaited"]
-pub struct LostSignal {
-    lease: Arc<SharedLease>,
-    token: CancellationToken,
-    waiting: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Fires at the last known deadline, because the driver may not run.
-    timer: Option<Sleep>,
+/// Defines the methods that a guard and a view share.
+macro_rules! view_methods {
+    ($self:ident => $view:expr) => {
+        /// The lock's key on the nodes: prefix and name.
+        #[must_use]
+        pub fn key(&$self) -> &LockName {
+            $view.lease.key()
+        }
+
+        /// Whether the lock is valid right now. Reads the clock, so it is exact even if the lost signal is late.
+        /// Once false, it stays false.
+        #[must_use]
+        pub fn is_valid(&$self) -> bool {
+            $view.lease.is_valid()
+        }
+
+        /// When the lock ends, unless it is renewed before.
+        #[must_use]
+        pub fn deadline(&$self) -> LeaseDeadline {
+            LeaseDeadline::new($view.lease.deadline())
+        }
+
+        /// How long the lock is valid from now, unless it is renewed; zero if it is lost.
+        #[must_use]
+        pub fn remaining(&$self) -> Duration {
+            $view.lease.remaining()
+        }
+
+        /// The token to send to the protected resource with every write, so that it can reject the writes of a
+        /// holder that was paused and has lost the lock since. It is larger than that of every earlier holder and
+        /// stays the same through renewals. `None` in plain mode.
+        ///
+        /// # Examples
+        ///
+        /// ```no_run
+        /// # fn write(token: quorlock::FencingToken) {}
+        /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+        /// let guard = redlock.mutex("account:7").acquire().await?;
+        /// write(guard.fencing_token().expect("not in plain mode"));
+        /// # Ok(()) }
+        /// ```
+        #[must_use]
+        pub fn fencing_token(&$self) -> Option<FencingToken> {
+            $view.lease.fencing_token()
+        }
+
+        /// The hash of this owner, as an [inspection](super::Redlock::inspect) shows it. It cannot release the lock.
+        #[must_use]
+        pub fn owner_hash(&$self) -> OwnerHash {
+            $view.lease.owner_hash()
+        }
+
+        /// How many nodes may lose this lock's key early (by a restart without data, or a clock jump) before
+        /// another client could reach a quorum. For g nodes known to hold the key it is g + q − N − 1. The number
+        /// grows for a moment after the lock is acquired, as the slower nodes reply.
+        #[must_use]
+        pub fn spare_nodes(&$self) -> i32 {
+            $view.quorum.spare_nodes($view.lease.confirmed().len())
+        }
+
+        /// Why the lock was lost; `None` if it is held, or was released before.
+        #[must_use]
+        pub fn loss_reason(&$self) -> Option<LossReason> {
+            $view.lease.is_valid();
+            $view.lease.loss_reason()
+        }
+
+        /// Completes when the lock is lost, with the reason: 10 ms before the deadline (a tenth of the ttl if that is
+        /// less) if no renewal succeeded. It completes at once when a renewal shows that other clients hold so many
+        /// nodes that no quorum is left, or held them in the meantime, or that the lock was
+        /// [force-released](super::Redlock::force_release). At the deadline it completes even if the driver does
+        /// not run. If the lock is released first, it never completes: see [`ended`](Self::ended).
+        ///
+        /// # Cancel safety
+        ///
+        /// It may be dropped and called again.
+        pub async fn lost(&$self) -> LossReason {
+            match $view.ended_by().await {
+                Some(reason) => reason,
+                None => pending().await,
+            }
+        }
+
+        /// Completes when the lock has ended: with the reason if it was lost, with `None` if it was released.
+        ///
+        /// # Cancel safety
+        ///
+        /// It may be dropped and called again.
+        pub async fn ended(&$self) -> Option<LossReason> {
+            $view.ended_by().await
+        }
+
+        /// The lost signal as a token, for code that takes one. It is a child token: cancelling it does not affect the
+        /// lock. If the driver does not run at the deadline, it fires at the next check of the lock.
+        #[must_use]
+        pub fn cancellation_token(&$self) -> CancellationToken {
+            $view.lease.lost_signal().child_token()
+        }
+    };
 }
 
 impl Guard {
@@ -77,28 +188,16 @@ impl Guard {
         // The admission belongs to the lock and not to this guard, so that a lost lock blocks no other task
         // here.
         admission.attach_to(&lease);
-        let attempt_timeout_nanos = spec.params.attempt_timeout().as_nanos() as u64;
-        Self { client, view: LockView { lease }, id, attempt_timeout_nanos }
+        let view = LockView { lease, quorum: client.shared.quorum };
+        Self { client, view, id, attempt_timeout: spec.params.attempt_timeout() }
     }
 
-    /// How many nodes may lose this lock's key early before another client could reach a quorum. A node loses
-    /// it by a restart without data, or by a clock jump. The number is g + q − N − 1 for g nodes known to hold
-    /// the key. It grows for a moment after the lock is acquired, as the slower nodes reply.
-    #[must_use]
-    pub fn spare_nodes(&self) -> i32 {
-        self.client.shared.quorum.spare_nodes(self.view.lease.confirmed().len())
-    }
+    view_methods!(self => self.view);
 
     /// A view of this lock to pass around. It can check the lock, but not release it.
     #[must_use]
     pub fn view(&self) -> LockView {
         self.view.clone()
-    }
-
-    /// The lock's key on the nodes: prefix and name.
-    #[must_use]
-    pub fn key(&self) -> &str {
-        self.view.lease.key().as_str()
     }
 
     /// Extends the lock to `ttl` from now, if it does not last longer already. Returns the new deadline.
@@ -111,16 +210,24 @@ impl Guard {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the lock may or may not have been extended; [`deadline`](LockView::deadline)
+    /// If the future is dropped, the lock may or may not have been extended; [`deadline`](Self::deadline)
     /// says which.
-    pub async fn extend(&self, ttl: Duration) -> Result<DualTimestamp, ExtendError> {
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(guard: quorlock::Guard) -> Result<(), quorlock::error::ExtendError> {
+    /// let deadline = guard.extend(std::time::Duration::from_secs(20)).await?;
+    /// assert!(deadline.remaining().as_secs() > 15);
+    /// # Ok(()) }
+    /// ```
+    pub async fn extend(&self, ttl: Duration) -> Result<LeaseDeadline, ExtendError> {
         let (shared, key) = (&self.client.shared, self.view.lease.key());
-        let params =
-            LeaseParams::new(ttl, shared.drift, None, Duration::from_nanos(self.attempt_timeout_nanos));
-        let params = params.map_err(|invalid| InvalidInput::from(invalid).about(key))?;
+        let params = LeaseParams::new(ttl, shared.drift, None, self.attempt_timeout);
+        let params = params.map_err(|invalid| InvalidInput::from(invalid).of("ttl").about(key))?;
         self.client.limits().check_ttl(&params).map_err(|invalid| invalid.about(key))?;
         shared.check_not_forked().map_err(|reason| ExtendError::no_reply(NoReply::NoDriver(reason), key))?;
-        let lost = || ExtendError::Lost { key: key.shared() };
+        let lost = || ExtendError::Lost { key: key.clone() };
         if !self.is_valid() {
             return Err(lost());
         }
@@ -131,9 +238,9 @@ impl Guard {
         {
             // The guard may have seen the old deadline pass, or this task may have slept past the new one.
             // The guard's own check decides.
-            Ok(ExtendOutcome::Renewed(deadline)) if self.is_valid() => Ok(deadline),
+            Ok(ExtendOutcome::Renewed(deadline)) if self.is_valid() => Ok(LeaseDeadline::new(deadline)),
             Ok(ExtendOutcome::NoQuorum(votes)) => {
-                Err(ExtendError::NoQuorum { key: key.shared(), replies: self.client.replies(votes) })
+                Err(ExtendError::NoQuorum { key: key.clone(), replies: self.client.replies(votes) })
             }
             Ok(ExtendOutcome::Renewed(_) | ExtendOutcome::Lost) => Err(lost()),
             Err(reason) => Err(ExtendError::no_reply(reason, key)),
@@ -144,43 +251,79 @@ impl Guard {
     /// call returns when a quorum has confirmed, or at the reply timeout; the driver continues with the other
     /// nodes in the background.
     ///
-    /// Releasing a lost lock is no error. The outcome says so, also if only the replies show it: another
-    /// client had acquired the keys, or they were deleted.
+    /// A release that is not [confirmed](ReleaseOutcome::confirmed) is no error: the work was done under the lock, and
+    /// at worst the keys stay until they expire.
     ///
     /// # Errors
     ///
-    /// [`ReleaseError::NoQuorum`] if too few nodes confirmed in time, [`ReleaseError::Closed`] if the driver has ended,
-    /// [`ReleaseError::NoDriver`] if it does not run. The lock is given up in any case; at worst its keys stay until
-    /// they expire.
+    /// [`ReleaseError::Lost`] if the lock had been lost before, so that the work may have overlapped with that of
+    /// another holder. Also if only the replies show it: another client had acquired the keys, or they were deleted.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the lock is released all the same.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(guard: quorlock::Guard) -> Result<(), quorlock::error::ReleaseError> {
+    /// let outcome = guard.release().await?;
+    /// if !outcome.confirmed {
+    ///     eprintln!("the next holder may have to wait for the ttl: {}", outcome.replies);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "unlock")]
     pub async fn release(self) -> Result<ReleaseOutcome, ReleaseError> {
-        let has_passed = !self.is_valid();
+        let loss = if self.is_valid() { None } else { self.view.lease.loss_reason() };
         let (client, key) = (self.client.clone(), self.view.lease.key().clone());
         let shared = &client.shared;
-        let span = debug_span!(target: "quorlock::lock", "release", key = key.as_str());
+        let span = debug_span!(target: "quorlock::lock", "release", %key);
         let release = shared.call_by(Some(shared.reply_timeout), |reply| self.send_release(Some(reply)));
-        let votes = release.instrument(span).await.map_err(|reason| ReleaseError::no_reply(reason, &key))?;
-        let count = |is: fn(&Vote) -> bool| votes.iter().filter(|vote| is(vote)).count();
+        let Ok(votes) = release.instrument(span).await else {
+            let replies = NodeReplies::default();
+            return match loss {
+                Some(reason) => Err(ReleaseError::Lost { key, reason, replies }),
+                None => Ok(ReleaseOutcome { confirmed: false, replies }),
+            };
+        };
         // A quorum of nodes without this lock's key may have granted the lock to another client. A node that
         // casts no vote has not; a node that never had the key may have.
         let voting: Vec<bool> = shared.status.borrow().iter().map(NodeStatus::is_voting).collect();
-        let is_gone = |(vote, votes): (&Vote, &bool)| match vote {
+        let is_gone = |(vote, is_voting): (&Vote, &bool)| match vote {
             Vote::HeldByOther { .. } => true,
-            Vote::NotHeld => *votes,
+            Vote::NotHeld => *is_voting,
             _ => false,
         };
         let gone = votes.iter().zip(&voting).filter(|it| is_gone(*it)).count();
-        let was_lost = has_passed || shared.quorum.is_met(gone);
-        let is_confirmed = shared.quorum.is_met(count(Vote::confirms_release));
+        let loss = loss.or_else(|| shared.quorum.is_met(gone).then_some(LossReason::TakenByOthers));
+        let confirmed = shared.quorum.is_met(votes.iter().filter(|vote| vote.confirms_release()).count());
         let replies = client.replies(votes);
-        if is_confirmed {
-            Ok(ReleaseOutcome { replies, was_lost })
-        } else {
-            Err(ReleaseError::NoQuorum { key: key.shared(), replies, was_lost })
+        match loss {
+            Some(reason) => Err(ReleaseError::Lost { key, reason, replies }),
+            None => Ok(ReleaseOutcome { confirmed, replies }),
         }
+    }
+
+    /// Gives up the lock without a release: it is renewed no more, and its keys stay until they expire. Use it to keep
+    /// a name locked for the rest of its ttl, as a pause between two runs of a job. Returns the deadline.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(guard: quorlock::Guard) {
+    /// let locked_until = guard.abandon();
+    /// println!("no other process acquires it for {:?}", locked_until.remaining());
+    /// # }
+    /// ```
+    #[expect(clippy::must_use_candidate, reason = "it is called for its effect")]
+    pub fn abandon(self) -> LeaseDeadline {
+        let deadline = self.deadline();
+        if self.view.lease.mark_released().is_some() {
+            self.client.shared.commands.send(DriverCommand::Abandon(self.id));
+            self.view.lease.return_admission();
+        }
+        deadline
     }
 
     /// Invalidates the guard, then sends the release, then passes the admission on. So the next task's SETs
@@ -196,15 +339,6 @@ impl Guard {
     }
 }
 
-/// Gives a guard all methods of a view.
-impl Deref for Guard {
-    type Target = LockView;
-
-    fn deref(&self) -> &LockView {
-        &self.view
-    }
-}
-
 impl Drop for Guard {
     fn drop(&mut self) {
         self.send_release(None);
@@ -212,84 +346,26 @@ impl Drop for Guard {
 }
 
 impl LockView {
-    /// Whether the lock is valid right now. Reads the clock, so it is exact even if the lost signal is late.
-    /// Once false, it stays false.
-    #[must_use]
-    pub fn is_valid(&self) -> bool {
-        self.lease.is_valid()
-    }
+    view_methods!(self => self);
 
-    /// The time until which the lock is valid, unless it is renewed before.
-    #[must_use]
-    pub fn deadline(&self) -> DualTimestamp {
-        self.lease.deadline()
-    }
-
-    /// How long the lock is valid from now, unless it is renewed; zero if it is lost.
-    #[must_use]
-    pub fn remaining(&self) -> Duration {
-        self.lease.remaining()
-    }
-
-    /// The token to send to the protected resource with every write, so that it can reject the writes of a
-    /// holder that was paused and has lost the lock since. It is larger than that of every earlier holder and
-    /// stays the same through renewals. `None` in plain mode.
-    #[must_use]
-    pub fn fencing_token(&self) -> Option<FencingToken> {
-        self.lease.fencing_token()
-    }
-
-    /// The lost signal: a future, and by [`LostSignal::token`] a cancellation token. It fires 10 ms before
-    /// the deadline
-    /// (a tenth of the ttl if that is less) if no renewal succeeded. It fires at once when a renewal shows that other
-    /// clients hold so many nodes that no quorum is left, or held them in the meantime, or that the lock was
-    /// [force-released](super::Redlock::force_release). The future also completes at the deadline if the driver does
-    /// not run; the token then fires at the next check of the lock.
-    pub fn lost(&self) -> LostSignal {
-        LostSignal::of(&self.lease)
-    }
-}
-
-impl LostSignal {
-    fn of(lease: &Arc<SharedLease>) -> Self {
-        let token = lease.lost_signal();
-        let waiting = Box::pin(token.clone().cancelled_owned());
-        Self { lease: Arc::clone(lease), waiting, token, timer: None }
-    }
-
-    /// The lost signal as a cancellation token, for code that takes one. It is a child token: cancelling it does not
-    /// affect the lock.
-    #[must_use]
-    pub fn token(&self) -> CancellationToken {
-        self.token.child_token()
-    }
-}
-
-impl Future for LostSignal {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        while self.waiting.as_mut().poll(cx).is_pending() {
-            // Reads the clock, and fires the signal if the deadline has passed. A released lock is never
-            // lost.
-            if !self.lease.is_valid() && !self.lease.is_lost() {
-                return Poll::Pending;
+    /// Waits for the end of the lock. A timer of its own fires at the last known deadline, because the driver may not
+    /// run.
+    async fn ended_by(&self) -> Option<LossReason> {
+        let signal = self.lease.end_signal();
+        loop {
+            // Reads the clock, and latches the loss if the deadline has passed.
+            if !self.lease.is_valid() {
+                return self.lease.loss_reason();
             }
-            let left = self.lease.remaining();
-            let alarm = self.timer.get_or_insert_with(|| sleep(left));
-            if Pin::new(alarm).poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            self.timer = None;
+            let _ = timeout(self.lease.remaining(), signal.cancelled()).await;
         }
-        Poll::Ready(())
     }
 }
 
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
-            .field("key", &self.key())
+            .field("key", self.key())
             .field("remaining", &self.remaining())
             .field("spare_nodes", &self.spare_nodes())
             .finish_non_exhaustive()
@@ -298,12 +374,9 @@ impl fmt::Debug for Guard {
 
 impl fmt::Debug for LockView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LockView").field("remaining", &self.remaining()).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for LostSignal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LostSignal").field("is_lost", &self.token.is_cancelled()).finish_non_exhaustive()
+        f.debug_struct("LockView")
+            .field("key", self.key())
+            .field("remaining", &self.remaining())
+            .finish_non_exhaustive()
     }
 }

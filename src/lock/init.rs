@@ -1,12 +1,13 @@
 //! Initializing a lock cluster.
 
 use super::builder::RedlockBuilder;
-use super::error::{ConnectError, InitError, NoReply};
+use super::error::{ConnectError, InitError, InvalidInput, InvalidInputKind, NoReply};
 use crate::driver::DriverCommand;
 use quorlock_proto::membership::InitResult;
 
 /// How an initialization ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum InitOutcome {
     /// The nodes are a lock cluster now and vote at once.
@@ -23,19 +24,54 @@ impl RedlockBuilder {
     /// Nodes that have all lost their data look like new ones, and initialization treats them as new. Therefore do not
     /// run it at every start of the servers: earlier locks may still be held.
     ///
-    /// With `force`, nodes that already are a lock cluster, with whatever settings, become a new one. **Stop every
-    /// client of that lock cluster first:** locks that are held at that time are not respected. This is how to change
-    /// the number of nodes, the quorum or the max TTL.
-    ///
     /// # Errors
     ///
-    /// An [`InitError`]. All nodes must be up and accept writes; without force, all must be blank.
+    /// An [`InitError`]. All nodes must be up and accept writes, and all must be blank. A builder in plain mode is
+    /// [`InvalidInput`](ConnectError::InvalidInput): plain clients have no lock cluster to initialize.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future may leave some nodes initialized. If so, initialize again with force.
-    pub async fn init(self, force: bool) -> Result<InitOutcome, InitError> {
-        let client = self.fenced().read_only().connect_lazy()?;
+    /// Dropping the future may leave some nodes initialized. If so, use [`force_initialize`](Self::force_initialize).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), quorlock::error::InitError> {
+    /// let urls = ["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"];
+    /// quorlock::Redlock::builder().nodes(urls).initialize().await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn initialize(self) -> Result<InitOutcome, InitError> {
+        self.initialize_nodes(false).await
+    }
+
+    /// As [`initialize`](Self::initialize), also for nodes that already are a lock cluster, with whatever settings:
+    /// they become a new one. **Stop every client of that lock cluster first:** locks that are held at that time are
+    /// not respected. This is how to change the number of nodes, the quorum or the max TTL.
+    ///
+    /// # Errors
+    ///
+    /// An [`InitError`]. All nodes must be up and accept writes.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave some nodes initialized. If so, call it again.
+    pub async fn force_initialize(self) -> Result<(), InitError> {
+        self.initialize_nodes(true).await.map(drop)
+    }
+
+    async fn initialize_nodes(self, force: bool) -> Result<InitOutcome, InitError> {
+        if self.is_plain() {
+            return Err(ConnectError::from(
+                InvalidInput::new(
+                    InvalidInputKind::Conflict,
+                    "plain mode has no lock cluster to initialize: leave the mode out",
+                )
+                .of("mode"),
+            )
+            .into());
+        }
+        let client = self.read_only(true).connect_lazy()?;
         let nodes = client.node_status().await;
         let id = client.shared.commands.id();
         // Each node's marker is read and written. A connection with a reply overdue for too long is closed.

@@ -1,16 +1,18 @@
 //! Inspecting a lock without acquiring it, and force-releasing one whose holder does not free it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::client::Redlock;
 use super::error::{InspectError, NoReply};
-use super::replies::NodeReplies;
-use crate::driver::{DriverCommand, NodeStatus, SurveyResult};
+use crate::driver::{DriverCommand, SurveyResult};
+use crate::view::{NodeReplies, NodeReply, NodeStatus};
 use quorlock_proto::request::{Key, OwnerHash, RequestKind};
 use quorlock_proto::vote::{KeyOwner, Vote};
 
 /// The holder of a name, as each node reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Inspection {
     /// What each node reports.
@@ -21,12 +23,13 @@ pub struct Inspection {
 
 /// What one node reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct NodeInspection {
     /// The node's address.
-    pub node: String,
-    /// The reply: [`Vote::Inspected`], or why there is none.
-    pub reply: Vote,
+    pub node: Arc<str>,
+    /// The reply: [`NodeReply::Inspected`], or why there is none.
+    pub reply: NodeReply,
     /// Whether the holder is a guard or an attempt of this client.
     pub is_ours: bool,
     /// Whether the node votes, so that its reply counts: a node that may have lost data may lack the key. A client that
@@ -34,31 +37,48 @@ pub struct NodeInspection {
     pub is_voting: bool,
 }
 
+/// The holder of a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Holder {
+    /// Its hash, to compare with [`Guard::owner_hash`](crate::Guard::owner_hash).
+    pub owner: OwnerHash,
+    /// How much longer its lock lasts at least, unless it is renewed; `None` if it never expires.
+    pub remaining: Option<Duration>,
+}
+
 impl Inspection {
-    /// The owner that has a quorum of the nodes, if there is one: its hash, and how much longer its lock lasts at least
-    /// (`None`: it never expires).
+    /// The owner that has a quorum of the nodes, if there is one.
     ///
     /// A key on a minority of nodes is no lock. A client that died half-way left it, or an attempt is running.
     #[must_use]
-    pub fn holder(&self) -> Option<(OwnerHash, Option<Duration>)> {
+    pub fn holder(&self) -> Option<Holder> {
         let owners = || self.nodes.iter().filter_map(NodeInspection::owner);
-        let (hash, _) =
-            owners().find(|(hash, _)| owners().filter(|(other, _)| other == hash).count() >= self.quorum)?;
+        let (owner, _) = owners()
+            .find(|(owner, _)| owners().filter(|(other, _)| other == owner).count() >= self.quorum)?;
         // The lock exists while q of its keys do, so take the q-th longest of their remaining times.
         let mut remaining: Vec<Duration> = owners()
-            .filter(|(other, _)| *other == hash)
+            .filter(|(other, _)| *other == owner)
             .map(|(_, remaining)| remaining.unwrap_or(Duration::MAX))
             .collect();
         remaining.sort_unstable_by(|one, other| other.cmp(one));
         let remaining =
             remaining.get(self.quorum - 1).copied().filter(|remaining| *remaining != Duration::MAX);
-        Some((hash, remaining))
+        Some(Holder { owner, remaining })
+    }
+
+    /// Whether the lock is held: an owner has a quorum of the nodes. Neither this nor [`is_free`](Self::is_free) is
+    /// true if too few nodes replied to tell.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.holder().is_some()
     }
 
     /// The number of nodes that replied.
     #[must_use]
     pub fn reply_count(&self) -> usize {
-        self.nodes.iter().filter(|node| matches!(node.reply, Vote::Inspected(_))).count()
+        self.nodes.iter().filter(|node| matches!(node.reply, NodeReply::Inspected(_))).count()
     }
 
     /// Whether the lock is free, as far as these replies show: there is no holder, and a quorum of voting nodes have no
@@ -67,7 +87,7 @@ impl Inspection {
     #[must_use]
     pub fn is_free(&self) -> bool {
         let is_key_absent = |node: &&NodeInspection| {
-            node.is_voting && matches!(&node.reply, Vote::Inspected(it) if it.holder == KeyOwner::Unheld)
+            node.is_voting && matches!(&node.reply, NodeReply::Inspected(it) if it.holder == KeyOwner::Unheld)
         };
         self.holder().is_none() && self.nodes.iter().filter(is_key_absent).count() >= self.quorum
     }
@@ -76,7 +96,7 @@ impl Inspection {
 impl NodeInspection {
     fn owner(&self) -> Option<(OwnerHash, Option<Duration>)> {
         match &self.reply {
-            Vote::Inspected(state) => match state.holder {
+            NodeReply::Inspected(state) => match state.holder {
                 KeyOwner::Owner(hash) => Some((hash, state.remaining)),
                 _ => None,
             },
@@ -94,12 +114,36 @@ impl Redlock {
     ///
     /// Only for an invalid name, a closed client, or a driver that does not run. For nodes that do not reply within the
     /// reply timeout, the result says so.
-    pub async fn inspect(&self, name: impl AsRef<str>) -> Result<Inspection, InspectError> {
-        let SurveyResult { votes, is_ours_per_node: ours } =
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any point: it changes nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), quorlock::error::InspectError> {
+    /// let seen = redlock.inspect("nightly").await?;
+    /// match seen.holder() {
+    ///     Some(holder) => println!("held by #{}", holder.owner),
+    ///     None if seen.is_free() => println!("free"),
+    ///     None => println!("unknown: {} nodes replied", seen.reply_count()),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn inspect(&self, name: impl AsRef<[u8]>) -> Result<Inspection, InspectError> {
+        let SurveyResult { votes, is_ours_per_node } =
             self.survey(RequestKind::Inspect, name.as_ref()).await?;
         // Read this after the replies: a node that was found to have lost data in the meantime must not count.
         let voting: Vec<bool> = self.shared.status.borrow().iter().map(NodeStatus::is_voting).collect();
-        let inspections = self.shared.names.iter().map(ToString::to_string).zip(votes).zip(ours).zip(voting);
+        let inspections = self
+            .shared
+            .names
+            .iter()
+            .cloned()
+            .zip(votes.into_iter().map(NodeReply::from))
+            .zip(is_ours_per_node)
+            .zip(voting);
         let nodes = inspections
             .map(|(((node, reply), is_ours), is_voting)| NodeInspection { node, reply, is_ours, is_voting })
             .collect();
@@ -120,8 +164,20 @@ impl Redlock {
     /// # Errors
     ///
     /// Only for an invalid name, a closed client, or a driver that does not run. In the replies,
-    /// [`Granted`](Vote::Granted) means that a key was deleted, and [`NotHeld`](Vote::NotHeld) that there was none.
-    pub async fn force_release(&self, name: impl AsRef<str>) -> Result<NodeReplies, InspectError> {
+    /// [`Granted`](NodeReply::Granted) means that a key was deleted, and [`NotHeld`](NodeReply::NotHeld) that there was none.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped half-way, some nodes may have deleted the key, and no waiter is notified: call it again.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), quorlock::error::InspectError> {
+    /// println!("{}", redlock.force_release("nightly").await?);
+    /// # Ok(()) }
+    /// ```
+    pub async fn force_release(&self, name: impl AsRef<[u8]>) -> Result<NodeReplies, InspectError> {
         let SurveyResult { votes, .. } = self.survey(RequestKind::ForceRelease, name.as_ref()).await?;
         // Notify only after all nodes have replied: otherwise the force release would delete the keys of a waiter that
         // was notified too soon.
@@ -141,24 +197,28 @@ impl Redlock {
     ///
     /// # Errors
     ///
-    /// As for [`force_release`](Self::force_release). In the replies, [`Granted`](Vote::Granted) means that this
-    /// holder's key was deleted, [`NotHeld`](Vote::NotHeld) that there was none, and [`HeldByOther`](Vote::HeldByOther)
+    /// As for [`force_release`](Self::force_release). In the replies, [`Granted`](NodeReply::Granted) means that this
+    /// holder's key was deleted, [`NotHeld`](NodeReply::NotHeld) that there was none, and [`HeldByOther`](NodeReply::HeldByOther)
     /// that another holder's key is there.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped half-way, some nodes may have deleted the key, and no waiter is notified: call it again.
     ///
     /// # Examples
     ///
     /// ```no_run
     /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
     /// let seen = redlock.inspect("nightly").await?;
-    /// if let Some((owner, _)) = seen.holder() {
+    /// if let Some(holder) = seen.holder() {
     ///     // … an operator finds out that this holder hangs …
-    ///     redlock.force_release_of("nightly", owner).await?;
+    ///     redlock.force_release_of("nightly", holder.owner).await?;
     /// }
     /// # Ok(()) }
     /// ```
     pub async fn force_release_of(
         &self,
-        name: impl AsRef<str>,
+        name: impl AsRef<[u8]>,
         hash: OwnerHash,
     ) -> Result<NodeReplies, InspectError> {
         let SurveyResult { votes, .. } = self.survey(RequestKind::BreakOf(hash), name.as_ref()).await?;
@@ -168,7 +228,7 @@ impl Redlock {
         Ok(self.replies(votes))
     }
 
-    pub(super) async fn survey(&self, kind: RequestKind, name: &str) -> Result<SurveyResult, InspectError> {
+    pub(super) async fn survey(&self, kind: RequestKind, name: &[u8]) -> Result<SurveyResult, InspectError> {
         let key = self.key(&Key::new(name))?;
         let error = |reason| InspectError::no_reply(reason, &key);
         self.shared.check_not_forked().map_err(|reason| error(NoReply::NoDriver(reason)))?;

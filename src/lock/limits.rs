@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::client::RESERVED;
-use super::error::InvalidInput;
+use super::error::{InvalidInput, InvalidInputKind};
 use quorlock_proto::fence::MAX_MIN_FENCING_NUMBER;
 use quorlock_proto::lease_params::{Drift, InvalidLeaseParams, LeaseParams};
 use quorlock_proto::request::{Key, MAX_KEY_BYTES};
@@ -22,22 +22,29 @@ pub(super) struct Limits<'a> {
 impl Limits<'_> {
     /// The key of the lock with this name.
     pub(super) fn key(self, name: &Key) -> Result<Key, InvalidInput> {
-        if name.as_str().is_empty() {
-            return Err(InvalidInput::new("a lock needs a name: the name is empty").of("name"));
+        if name.as_bytes().is_empty() {
+            return Err(InvalidInput::new(InvalidInputKind::Empty, "a lock needs a name: the name is empty")
+                .of("name"));
         }
         let prefix = self.key_prefix;
-        let key = if prefix.is_empty() { name.clone() } else { Key::new(&format!("{prefix}{name}")) };
-        if [name, &key].iter().any(|key| key.as_str().starts_with(RESERVED)) {
-            return Err(InvalidInput::new(format!(
-                "the name starts with `{RESERVED}`, which is reserved for this library's own keys"
-            ))
+        let key = if prefix.is_empty() {
+            name.clone()
+        } else {
+            Key::new([prefix.as_bytes(), name.as_bytes()].concat())
+        };
+        if [name, &key].iter().any(|key| key.as_bytes().starts_with(RESERVED.as_bytes())) {
+            return Err(InvalidInput::new(
+                InvalidInputKind::Reserved,
+                format!("the name starts with `{RESERVED}`, which is reserved for this library's own keys"),
+            )
             .of("name")
             .about(&key));
         }
-        if key.as_str().len() > MAX_KEY_BYTES {
-            return Err(InvalidInput::new(format!(
-                "the name is too long: with its prefix it may have at most {MAX_KEY_BYTES} bytes"
-            ))
+        if key.as_bytes().len() > MAX_KEY_BYTES {
+            return Err(InvalidInput::new(
+                InvalidInputKind::OutOfRange,
+                format!("the name is too long: with its prefix it may have at most {MAX_KEY_BYTES} bytes"),
+            )
             .of("name")
             .about(&key));
         }
@@ -64,7 +71,7 @@ impl Limits<'_> {
     /// Rejects a ttl above the max TTL.
     pub(super) fn check_ttl(self, params: &LeaseParams) -> Result<(), InvalidInput> {
         match self.max_ttl {
-            Some(max_ttl) if params.ttl() > max_ttl => Err(InvalidInput::new(format!(
+            Some(max_ttl) if params.ttl() > max_ttl => Err(InvalidInput::new(InvalidInputKind::OutOfRange, format!(
                 "a ttl of {} is above the longest of this lock cluster ({}); a held lock is renewed automatically, so \
                  take a shorter one, or raise the max ttl (stop the clients, `quorlock init --force`)",
                 Span(params.ttl()),
@@ -78,12 +85,13 @@ impl Limits<'_> {
     pub(super) fn check_min_fencing_number(self, min_number: u64) -> Result<(), InvalidInput> {
         if min_number > 0 && self.max_ttl.is_none() {
             return Err(InvalidInput::new(
+                InvalidInputKind::Conflict,
                 "a plain client has no fencing numbers, so a minimum fencing number has no effect",
             )
             .of("min_fencing_number"));
         }
         if min_number > MAX_MIN_FENCING_NUMBER {
-            return Err(InvalidInput::new(format!(
+            return Err(InvalidInput::new(InvalidInputKind::OutOfRange, format!(
                 "a minimum fencing number of {min_number} leaves no room for larger numbers: take at most {MAX_MIN_FENCING_NUMBER}"
             ))
             .of("min_fencing_number"));

@@ -3,27 +3,21 @@
 mod acquire;
 mod builder;
 mod client;
-mod error;
+pub(crate) mod error;
 mod forget;
-mod grouping;
 mod guard;
 mod init;
-mod inspect;
+pub(crate) mod inspect;
 mod limits;
 mod mutex;
 mod queue;
-mod replies;
+mod release_outcome;
 mod shutdown;
 mod wait_limit;
 
-pub use builder::RedlockBuilder;
+pub use builder::{Mode, RedlockBuilder};
 pub use client::Redlock;
-pub use error::{
-    AcquireError, ConnectError, ExtendError, ForgetError, InitError, InspectError, InvalidInput, NoDriver,
-    ReleaseError, RunError, ShutdownError,
-};
-pub use guard::{Guard, LockView, LostSignal};
+pub use guard::{Guard, LockView};
 pub use init::InitOutcome;
-pub use inspect::{Inspection, NodeInspection};
 pub use mutex::Mutex;
-pub use replies::{NodeReplies, NodeReplyEntry, ReleaseOutcome};
+pub use release_outcome::ReleaseOutcome;

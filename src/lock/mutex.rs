@@ -2,17 +2,16 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{Either, select};
 
+use super::acquire::AttemptOptions;
 use super::client::Redlock;
-use super::error::{AcquireError, InvalidInput, ReleaseError, RunError};
+use super::error::{AcquireError, InvalidInput, InvalidInputKind, ReleaseError, RunError};
 use super::guard::{Guard, LockView};
-use super::replies::ReleaseOutcome;
 use quorlock_proto::lease::RenewalPolicy;
-use quorlock_proto::request::{Key, LockSpec};
+use quorlock_proto::request::{Key as LockName, LockSpec};
 use quorlock_proto::span::Span;
 
 /// A mutual-exclusion lock by name. Set its options, then call [`acquire`](Self::acquire).
@@ -27,30 +26,24 @@ use quorlock_proto::span::Span;
 pub struct Mutex {
     pub(super) client: Redlock,
     /// The key itself if there is no prefix.
-    name: Key,
+    name: LockName,
     ttl: Option<Duration>,
     min_fencing_number: u64,
-    pub(super) wait_limit: Wait,
+    wait_timeout: Option<Duration>,
+    pub(super) min_validity: Duration,
     attempt_timeout: Option<Duration>,
     policy: RenewalPolicy,
 }
 
-/// How long a caller keeps trying.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wait {
-    No,
-    For(Duration),
-    Forever,
-}
-
 impl Mutex {
-    pub(super) fn new(client: Redlock, name: &str) -> Self {
+    pub(super) fn new(client: Redlock, name: &[u8]) -> Self {
         Self {
             client,
-            name: Key::new(name),
+            name: LockName::new(name),
             ttl: None,
             min_fencing_number: 0,
-            wait_limit: Wait::Forever,
+            wait_timeout: None,
+            min_validity: Duration::ZERO,
             attempt_timeout: None,
             policy: RenewalPolicy { auto_renew: true, max_hold_time: None },
         }
@@ -75,18 +68,18 @@ impl Mutex {
         self
     }
 
-    /// How long [`acquire`](Self::acquire) keeps trying; unrelated to the ttl. Connecting also counts as
-    /// waiting, but even the shortest wait allows for one dial of each node. Zero tries once. Defaults to
+    /// How long [`acquire`](Self::acquire) and [`run`](Self::run) keep trying; unrelated to the ttl. Connecting also
+    /// counts as waiting, but even the shortest wait allows for one dial of each node. Zero tries once. Defaults to
     /// waiting forever.
     pub const fn wait_timeout(mut self, timeout: Duration) -> Self {
-        self.wait_limit = if timeout.is_zero() { Wait::No } else { Wait::For(timeout) };
+        self.wait_timeout = Some(timeout);
         self
     }
 
-    /// Makes [`acquire`](Self::acquire) try once, as [`try_acquire`](Self::try_acquire) does. Defaults to
-    /// waiting forever.
-    pub const fn no_wait(mut self) -> Self {
-        self.wait_limit = Wait::No;
+    /// How long the lock must be valid at least when [`acquire`](Self::acquire) returns it. An attempt whose replies
+    /// took so long that less is left fails as [`TooLate`](AcquireError::TooLate). At most the ttl. Defaults to zero.
+    pub const fn min_validity(mut self, validity: Duration) -> Self {
+        self.min_validity = validity;
         self
     }
 
@@ -112,7 +105,7 @@ impl Mutex {
 
     /// Acquires the lock. Waits for it as long as [`wait_timeout`](Self::wait_timeout) says.
     ///
-    /// Tasks of one client are served first come, first served. Processes wait in a wait queue on one of the
+    /// Tasks of one client are served in the order they came. Processes wait in a wait queue on one of the
     /// nodes, and the release of the lock notifies the first of them. A failed minority of the nodes, even if
     /// it includes that node, may delay an attempt by a second or two, but never prevents it.
     ///
@@ -128,14 +121,61 @@ impl Mutex {
     ///
     /// Dropping the future at any point leaves no lock behind. The driver releases what the attempt may have
     /// acquired, and the position in the queue goes to the next task.
-    pub async fn acquire(self) -> Result<Guard, AcquireError> {
-        super::acquire::acquire(&self).await
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use quorlock::AcquireError;
+    ///
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mutex = redlock.mutex("nightly").ttl(Duration::from_secs(20)).wait_timeout(Duration::from_secs(60));
+    /// match mutex.acquire().await {
+    ///     Ok(guard) => guard.release().await.map(drop)?,
+    ///     Err(AcquireError::Contended { .. }) => println!("another process runs it"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "lock")]
+    pub async fn acquire(&self) -> Result<Guard, AcquireError> {
+        super::acquire::acquire(self, self.wait_timeout).await
+    }
+
+    /// Acquires the lock, but waits for it no longer than this. Returns `None` if it is contended until then: other
+    /// clients hold it, or another task of this client holds it or waits for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), except [`Contended`](AcquireError::Contended).
+    /// [`InvalidInput`](AcquireError::InvalidInput) if a [`wait_timeout`](Self::wait_timeout) is set too.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), quorlock::AcquireError> {
+    /// let Some(guard) = redlock.mutex("nightly").try_acquire_for(std::time::Duration::from_secs(5)).await? else {
+    ///     return Ok(()); // another process has it
+    /// };
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "lock")]
+    pub async fn try_acquire_for(&self, wait: Duration) -> Result<Option<Guard>, AcquireError> {
+        self.check_no_wait_timeout()?;
+        match super::acquire::acquire(self, Some(wait)).await {
+            Err(AcquireError::Contended { .. }) => Ok(None),
+            outcome => outcome.map(Some),
+        }
     }
 
     /// Tries once to acquire the lock. Returns `None` if other clients hold it, or if another task of this
-    /// client holds it or waits for it. Ignores the [`wait_timeout`](Self::wait_timeout). If connections have
-    /// just broken, it waits for the next dial of these nodes, within its
-    /// [`attempt_timeout`](Self::attempt_timeout). (Idle connections break when the servers close them.)
+    /// client holds it or waits for it. If connections have just broken, as idle ones do when the servers close them, it waits for the next dial of these nodes,
+    /// within its
+    /// [`attempt_timeout`](Self::attempt_timeout).
     ///
     /// Several clients that try at the same instant may split the votes, so that none of them gets a quorum.
     /// Therefore a try that some nodes granted, but no quorum, is repeated up to twice, each time after a
@@ -147,58 +187,86 @@ impl Mutex {
     /// # Errors
     ///
     /// As [`acquire`](Self::acquire), except [`Contended`](AcquireError::Contended).
+    /// [`InvalidInput`](AcquireError::InvalidInput) if a [`wait_timeout`](Self::wait_timeout) is set: use
+    /// [`try_acquire_for`](Self::try_acquire_for).
     ///
     /// # Cancel safety
     ///
     /// As [`acquire`](Self::acquire).
-    pub async fn try_acquire(self) -> Result<Option<Guard>, AcquireError> {
-        super::acquire::try_acquire(&self).await
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), quorlock::AcquireError> {
+    /// if let Some(guard) = redlock.mutex("nightly").try_acquire().await? {
+    ///     // … only this task holds the lock …
+    /// }
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "try_lock")]
+    pub async fn try_acquire(&self) -> Result<Option<Guard>, AcquireError> {
+        self.check_no_wait_timeout()?;
+        super::acquire::try_acquire(self).await
     }
 
     /// Runs `work` under the lock: acquires it, keeps it renewed, **drops the work when the lock is lost**,
-    /// and releases it.
-    ///
-    /// ```no_run
-    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), quorlock::RunError> {
-    /// redlock.mutex("nightly").run(|lock| async move {
-    ///     while lock.is_valid() { /* one step of the work */ break }
-    /// }).await
-    /// # }
-    /// ```
+    /// and releases it. The work returns a `Result`, whose error is passed on.
     ///
     /// # Errors
     ///
     /// [`RunError::Acquire`] if the lock was not acquired, so that the work was not started. [`RunError::Lost`] if the
     /// lock was lost before the work had ended, or if the release shows that other clients had acquired or
-    /// deleted its keys. A release that is not confirmed is no error: the work is done, and the keys expire.
+    /// deleted its keys. [`RunError::Work`] if the work failed. A release that is not confirmed is no error: the work
+    /// is done, and the keys expire.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future drops the work and releases the lock in the background.
-    pub async fn run<T, F, Fut>(self, work: F) -> Result<T, RunError>
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), quorlock::RunError<std::io::Error>> {
+    /// let rows = redlock.mutex("nightly").run(async |lock| {
+    ///     while lock.is_valid() { /* one step of the work */ break }
+    ///     Ok(7)
+    /// }).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn run<T, E, F, Fut>(&self, work: F) -> Result<T, RunError<E>>
     where
         F: FnOnce(LockView) -> Fut,
-        Fut: Future<Output = T>,
+        Fut: Future<Output = Result<T, E>>,
     {
         let guard = self.acquire().await?;
-        let key: Arc<str> = guard.key().into();
-        let outcome = match select(pin!(work(guard.view())), guard.lost()).await {
-            Either::Left((value, _)) if guard.is_valid() => Some(value),
-            Either::Left(_) | Either::Right(_) => None,
+        let view = guard.view();
+        let key = guard.key().clone();
+        let outcome = match select(pin!(work(guard.view())), pin!(view.lost())).await {
+            Either::Left((outcome, _)) => outcome.map_err(RunError::Work),
+            Either::Right((reason, _)) => Err(RunError::Lost { key: key.clone(), reason }),
         };
-        // The only fact needed here is whether the lock was lost before the release. The rest is in the
-        // events, and the caller could not act on it.
-        let was_lost = match guard.release().await {
-            Ok(ReleaseOutcome { was_lost, .. }) | Err(ReleaseError::NoQuorum { was_lost, .. }) => was_lost,
-            Err(_) => false,
-        };
-        outcome.filter(|_| !was_lost).ok_or(RunError::Lost { key })
+        // The work ended too late to be trusted if the lock was lost before its release.
+        match guard.release().await {
+            Ok(_) => outcome,
+            Err(ReleaseError::Lost { reason, .. }) => Err(RunError::Lost { key, reason }),
+        }
+    }
+
+    fn check_no_wait_timeout(&self) -> Result<(), InvalidInput> {
+        match self.wait_timeout {
+            None => Ok(()),
+            Some(_) => Err(InvalidInput::new(
+                InvalidInputKind::Conflict,
+                "a wait timeout has no effect here: use `acquire`, or `try_acquire_for` with a wait",
+            )
+            .of("wait_timeout")),
+        }
     }
 
     /// The name of the lock, without the key prefix.
     #[must_use]
-    pub fn name(&self) -> &str {
-        self.name.as_str()
+    pub const fn name(&self) -> &LockName {
+        &self.name
     }
 
     /// Checks all options and builds the spec. With `want_holder_ttl`, attempts also query the holder's
@@ -206,24 +274,39 @@ impl Mutex {
     pub(super) fn checked_spec(
         &self,
         want_holder_ttl: bool,
-    ) -> Result<(LockSpec, RenewalPolicy), InvalidInput> {
+    ) -> Result<(LockSpec, AttemptOptions), InvalidInput> {
         let key = self.client.key(&self.name)?;
         self.lock_spec(key.clone(), want_holder_ttl).map_err(|invalid| invalid.about(&key))
     }
 
-    fn lock_spec(&self, key: Key, want_holder_ttl: bool) -> Result<(LockSpec, RenewalPolicy), InvalidInput> {
+    fn lock_spec(
+        &self,
+        key: LockName,
+        want_holder_ttl: bool,
+    ) -> Result<(LockSpec, AttemptOptions), InvalidInput> {
         let limits = self.client.limits();
         let params = limits.lease_params(self.ttl, self.attempt_timeout)?;
         limits.check_min_fencing_number(self.min_fencing_number)?;
         if self.policy.max_hold_time.is_some_and(|max| max < params.ttl()) {
-            return Err(InvalidInput::new(format!(
-                "a max_hold_time below the ttl of {} would cut the first lease short: take a smaller ttl",
-                Span(params.ttl())
-            )));
+            return Err(InvalidInput::new(
+                InvalidInputKind::OutOfRange,
+                format!(
+                    "a max_hold_time below the ttl of {} would cut the first lease short: take a smaller ttl",
+                    Span(params.ttl())
+                ),
+            )
+            .of("max_hold_time"));
+        }
+        if self.min_validity > params.ttl() {
+            return Err(InvalidInput::new(
+                InvalidInputKind::OutOfRange,
+                format!("a min_validity above the ttl of {} can never be met", Span(params.ttl())),
+            )
+            .of("min_validity"));
         }
         Ok((
             LockSpec { key, params, want_holder_ttl, min_fencing_number: self.min_fencing_number },
-            self.policy,
+            AttemptOptions { policy: self.policy, min_validity: self.min_validity },
         ))
     }
 }

@@ -1,9 +1,10 @@
 //! Shutdown of a client.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::client::Redlock;
-use super::error::{NoReply, ShutdownError};
+use super::error::{NoReply, PendingRelease, ShutdownError};
 use crate::driver::{DriverCommand, now};
 
 impl Redlock {
@@ -20,6 +21,16 @@ impl Redlock {
     /// # Cancel safety
     ///
     /// Dropping the future does not stop the shutdown.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) {
+    /// if let Err(left) = redlock.shutdown(std::time::Duration::from_secs(2)).await {
+    ///     eprintln!("{left}: {:?}", left.pending_releases);
+    /// }
+    /// # }
+    /// ```
     pub async fn shutdown(&self, limit: Duration) -> Result<(), ShutdownError> {
         let deadline = now().plus(limit);
         // A driver that has ended has nothing left to release.
@@ -34,14 +45,12 @@ impl Redlock {
         if left.pending_releases.is_empty() && left.held_keys.is_empty() {
             return Ok(());
         }
-        let name = |node: usize| self.shared.names.get(node).map(ToString::to_string).unwrap_or_default();
-        let pending_releases =
-            left.pending_releases.iter().map(|(node, key)| (name(node.index()), key.to_string())).collect();
-        Err(ShutdownError {
-            pending_releases,
-            held_locks: left.held_keys.iter().map(ToString::to_string).collect(),
-            no_driver: None,
-        })
+        let pending_releases = left
+            .pending_releases
+            .into_iter()
+            .map(|(node, key)| PendingRelease { node: Arc::clone(&self.shared.names[node.index()]), key })
+            .collect();
+        Err(ShutdownError { pending_releases, held_locks: left.held_keys, no_driver: None })
     }
 }
 

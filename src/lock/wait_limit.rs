@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::mutex::Wait;
 use crate::driver::now;
 use crate::driver::timer::{Elapsed, sleep, timeout};
 use quorlock_proto::time::DualTimestamp;
@@ -17,12 +16,9 @@ pub(super) enum WaitLimit {
 }
 
 impl WaitLimit {
-    pub(super) fn of(wait: Wait) -> Self {
-        match wait {
-            Wait::No => Self::At(now()),
-            Wait::For(span) => Self::At(now().plus(span)),
-            Wait::Forever => Self::Never,
-        }
+    /// The limit of a wait that begins now; `None` waits forever.
+    pub(super) fn of(wait: Option<Duration>) -> Self {
+        wait.map_or(Self::Never, |wait| Self::At(now().plus(wait)))
     }
 
     /// The rest of the wait; `None` if it has no deadline.

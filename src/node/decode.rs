@@ -7,8 +7,8 @@ use std::time::Duration;
 use redis::Value;
 
 use super::error_reply::ErrorReply;
-use super::fences::Fences;
 use super::reply::Reply;
+use crate::view::Fences;
 use quorlock_proto::marker::{Incarnation, MarkerReading};
 use quorlock_proto::request::{OwnerHash, RequestKind};
 use quorlock_proto::vote::{ExclusionReason, KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};
@@ -179,13 +179,12 @@ fn script_vote(kind: RequestKind, code: i64, value: i64) -> Vote {
 fn key_state(items: &[Value]) -> Vote {
     let remaining = |millis: i64| u64::try_from(millis).ok().map(Duration::from_millis);
     match items {
-        [Value::Int(0), _, _] => Vote::Inspected(KeyState { holder: KeyOwner::Unheld, remaining: None }),
-        [Value::Int(1), Value::BulkString(value), Value::Int(left)] => Vote::Inspected(KeyState {
-            holder: KeyOwner::Owner(OwnerHash::of(value)),
-            remaining: remaining(*left),
-        }),
+        [Value::Int(0), _, _] => Vote::Inspected(KeyState::new(KeyOwner::Unheld, None)),
+        [Value::Int(1), Value::BulkString(value), Value::Int(left)] => {
+            Vote::Inspected(KeyState::new(KeyOwner::Owner(OwnerHash::of(value)), remaining(*left)))
+        }
         [Value::Int(2), _, Value::Int(left)] => {
-            Vote::Inspected(KeyState { holder: KeyOwner::NotALock, remaining: remaining(*left) })
+            Vote::Inspected(KeyState::new(KeyOwner::NotALock, remaining(*left)))
         }
         _ => Vote::Unknown(ReplyFailure::UnexpectedReply),
     }

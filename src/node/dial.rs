@@ -1,6 +1,5 @@
 //! Dials a node: name lookup, connection, TLS and handshake, all within one dial timeout.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use super::connection::Connection;
 use super::handshake::handshake;
 use super::server_info::ServerInfo;
 use super::stream::{Stream, configure_socket};
+use crate::view::DialStep;
 use quorlock_proto::request::OwnerToken;
 use quorlock_proto::vote::ExclusionReason;
 
@@ -44,31 +44,6 @@ pub(crate) enum DialError {
     NotReady(Arc<str>),
     /// In this step, the connection failed or no reply came.
     NoReply(DialStep, Arc<str>),
-}
-
-/// A step of a dial.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum DialStep {
-    /// The host name is resolved.
-    Lookup,
-    /// The connection is opened.
-    Connection,
-    /// The TLS handshake.
-    Tls,
-    /// The first requests: login, `INFO`, scripts.
-    Login,
-}
-
-impl fmt::Display for DialStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Lookup => "name lookup",
-            Self::Connection => "connection",
-            Self::Tls => "TLS handshake",
-            Self::Login => "login",
-        })
-    }
 }
 
 /// The deadline of a dial, and the dial timeout for messages.

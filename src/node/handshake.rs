@@ -8,12 +8,13 @@ use redis::{Cmd, Value, cmd};
 use super::address::{Address, Credentials};
 use super::connection::Connection;
 use super::decode::{decode_fences, decode_marker_reading};
-use super::dial::{DialError, DialSettings, DialStep};
+use super::dial::{DialError, DialSettings};
 use super::error_reply::ErrorReply;
 use super::reply::Reply;
 use super::script;
 use super::server_info::ServerInfo;
 use crate::host::clock;
+use crate::view::DialStep;
 use quorlock_proto::request::OwnerToken;
 use quorlock_proto::vote::ExclusionReason;
 

@@ -1,7 +1,7 @@
-//! One node: dials it, encodes requests, parses replies and decodes them into votes.
-//!
-//! `address` parses the URL. `dial` opens a `connection` and runs the `handshake`, which returns a
-//! `server_info`. `script` encodes requests, `reply` parses replies, and `decode` maps them to votes.
+//! The nodes of a client: their status, their replies, and why one is excluded or on probation.
+
+// Inside: dials one node, encodes requests, parses replies and decodes them into votes. `address` parses the URL. `dial` opens a `connection` and runs the `handshake`, which returns a
+// `server_info`. `script` encodes requests, `reply` parses replies, and `decode` maps them to votes.
 
 mod address;
 #[cfg(test)]
@@ -10,7 +10,6 @@ mod connection;
 mod decode;
 mod dial;
 mod error_reply;
-mod fences;
 mod handshake;
 mod notification;
 mod reply;
@@ -21,14 +20,17 @@ mod stream;
 #[cfg(feature = "tls-rustls")]
 mod tls;
 
+pub use crate::view::{
+    DialStep, Fences, NodeReplies, NodeReply, NodeState, NodeStatus, NodeWarning, Persistence, Probation,
+    ServerVersion,
+};
 pub(crate) use address::{Address, Credentials};
 pub(crate) use connection::Connection;
 pub(crate) use decode::{
     decode_clock, decode_fences, decode_has_other_waiters, decode_marker_reading, decode_vote, redial_reason,
 };
-pub use dial::DialStep;
 pub(crate) use dial::{DialError, DialSettings, DialedNode, dial};
-pub use fences::Fences;
+pub use quorlock_proto::vote::{ExclusionReason, ProbationReason, ReplyFailure};
 pub(crate) use reply::Reply;
 #[cfg(feature = "bench-internals")]
 pub use reply::reply_length;

@@ -20,8 +20,9 @@ impl Notification {
     pub(super) fn of(reply: &Reply) -> Option<Self> {
         let Reply::Other(Value::Push { kind: PushKind::Message, data }) = reply else { return None };
         let [_, Value::BulkString(message)] = &data[..] else { return None };
-        let (prefix, key) = std::str::from_utf8(message).ok()?.split_once(' ')?;
-        Some(Self { key: Key::new(key), has_others: prefix != "0", is_from_waiter: prefix == "2" })
+        // Keys are any bytes.
+        let (prefix, key) = message.split_at(message.iter().position(|byte| *byte == b' ')?);
+        Some(Self { key: Key::new(&key[1..]), has_others: prefix != b"0", is_from_waiter: prefix == b"2" })
     }
 }
 

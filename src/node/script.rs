@@ -30,7 +30,7 @@ pub(crate) struct RequestEncoder {
     /// For how long a fence is kept, in milliseconds: usually, and after its name is forgotten.
     retention_millis: u64,
     forget_millis: u64,
-    fence_key: String,
+    fence_key: Vec<u8>,
     waiters_key: Vec<u8>,
     /// The last encoded token and its digits. Consecutive requests often belong to one lock.
     token: (OwnerToken, [u8; 32]),
@@ -53,7 +53,7 @@ impl RequestEncoder {
             bytes: Vec::with_capacity(512),
             retention_millis: config.retention().as_millis() as u64,
             forget_millis: config.forget_after().as_millis() as u64,
-            fence_key: String::new(),
+            fence_key: Vec::new(),
             waiters_key: Vec::new(),
             token: (process_id, process_id.digits()),
             process_id: process_id.digits(),
@@ -75,7 +75,7 @@ impl RequestEncoder {
         if request.kind == RequestKind::Forget {
             self.set_fence_key(&request.key);
         }
-        let (bytes, key, token) = (&mut self.bytes, request.key.as_str().as_bytes(), &self.token.1);
+        let (bytes, key, token) = (&mut self.bytes, request.key.as_bytes(), &self.token.1);
         match request.kind {
             RequestKind::Acquire | RequestKind::Reacquire => {
                 bytes.extend_from_slice(b"*6\r\n$3\r\nSET\r\n");
@@ -144,7 +144,7 @@ impl RequestEncoder {
                 // The word count includes the three marker arguments.
                 put_length(bytes, b'*', 10);
                 FORGET.put_prefix(bytes, form);
-                put_words(bytes, &[key, self.fence_key.as_bytes(), MARKER_KEY.as_bytes()]);
+                put_words(bytes, &[key, &self.fence_key, MARKER_KEY.as_bytes()]);
                 put_word(bytes, digits(self.forget_millis).digits());
             }
             // A raise always has a fence, which is handled above; a marker reading has its own function.
@@ -184,8 +184,8 @@ impl RequestEncoder {
 
     fn set_fence_key(&mut self, key: &Key) {
         self.fence_key.clear();
-        self.fence_key.push_str(FENCE_PREFIX);
-        self.fence_key.push_str(key.as_str());
+        self.fence_key.extend_from_slice(FENCE_PREFIX.as_bytes());
+        self.fence_key.extend_from_slice(key.as_bytes());
     }
 
     fn encode_fenced(&mut self, request: &Request, fence: Fence, form: ScriptForm) {
@@ -207,7 +207,7 @@ impl RequestEncoder {
         // The word count includes the three marker arguments, so that the rest is encoded once for all nodes.
         put_length(&mut self.bytes, b'*', if min_number.is_some() { 15 } else { 14 });
         script.put_prefix(&mut self.bytes, form);
-        let (key, fence_key) = (request.key.as_str().as_bytes(), self.fence_key.as_bytes());
+        let (key, fence_key) = (request.key.as_bytes(), &self.fence_key);
         put_words(
             &mut self.bytes,
             &[key, fence_key, MARKER_KEY.as_bytes(), HIGH_KEY.as_bytes(), &self.token.1],

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fences::Fences;
+use crate::view::{Fences, NodeWarning, Persistence, ServerVersion};
 use quorlock_proto::marker::MarkerReading;
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::ExclusionReason;
@@ -79,46 +79,43 @@ impl ServerInfo {
         self.field("loading") == "1"
     }
 
-    /// The product's name and version, such as `Redis 7.0.15`.
-    pub(crate) fn product(&self) -> String {
-        let own_version = OWN_VERSIONS.iter().find_map(|(field, name)| Some((name, self.info.get(*field)?)));
-        match own_version {
-            Some((name, version)) => format!("{name} {}", version.trim_start_matches("df-v")),
+    /// The server's name and version.
+    pub(crate) fn server(&self) -> ServerVersion {
+        let own_version = OWN_VERSIONS.iter().find_map(|(field, name)| Some((*name, self.info.get(*field)?)));
+        let (name, version) = match own_version {
+            Some((name, version)) => (name, version.trim_start_matches("df-v")),
             // KeyDB reports its version as `redis_version`. Only KeyDB has this field.
-            None if self.info.contains_key("mvcc_depth") => format!("KeyDB {}", self.field("redis_version")),
-            None => format!("Redis {}", self.field("redis_version")),
+            None if self.info.contains_key("mvcc_depth") => ("KeyDB", self.field("redis_version")),
+            None => ("Redis", self.field("redis_version")),
+        };
+        ServerVersion { name, version: version.to_owned() }
+    }
+
+    /// Whether it writes an append-only file.
+    pub(crate) fn persistence(&self) -> Persistence {
+        if self.field("aof_enabled") == "1" {
+            Persistence::AppendOnlyFile
+        } else {
+            Persistence::NoAppendOnlyFile
         }
     }
 
-    /// A text that says whether an append-only file keeps the server's data through a restart.
-    pub(crate) fn persistence(&self) -> String {
-        let text = if self.field("aof_enabled") == "1" { "append-only file" } else { "no append-only file" };
-        text.to_owned()
-    }
-
-    /// Problems that endanger locks on the server or slow them down, each as a text that says what to do.
-    ///
-    /// In fenced mode, a server that evicts is also excluded, by the marker reading (`Membership`).
-    pub(crate) fn warnings(&self) -> Vec<String> {
+    /// Problems that endanger locks on it, or slow them.
+    pub(crate) fn warnings(&self) -> Vec<NodeWarning> {
         let mut warnings = Vec::new();
         let policy = self.field("maxmemory_policy");
         let has_limit = !matches!(self.field("maxmemory"), "" | "0");
         if has_limit && !policy.is_empty() && policy != "noeviction" {
-            warnings.push(format!(
-                "evicts keys when memory is full (maxmemory-policy {policy}), locks among them: set noeviction"
-            ));
+            warnings.push(NodeWarning::EvictionPolicy(policy.to_owned()));
         }
         warnings.extend(self.write_warning());
-        if let Some(reason) = &self.wait_queue_unsupported {
-            warnings.push(format!("cannot notify waiters, which poll instead: {reason}"));
-        }
+        warnings.extend(self.wait_queue_unsupported.clone().map(NodeWarning::WaitQueueUnavailable));
         warnings
     }
 
-    /// The warning that the server rejects writes. The link removes the warning when the server accepts a
-    /// write.
-    pub(crate) fn write_warning(&self) -> Option<String> {
-        self.write_error.as_ref().map(|error| format!("rejects writes, or did when it was dialed: {error}"))
+    /// The warning that it rejects writes, which is removed when it accepts one.
+    pub(crate) fn write_warning(&self) -> Option<NodeWarning> {
+        self.write_error.clone().map(NodeWarning::WriteRejected)
     }
 
     fn field(&self, name: &str) -> &str {
@@ -149,7 +146,7 @@ mod tests {
         // Sent at 1 000 000 µs and received 2 ms later: the server's time is compared with 1 001 000 µs.
         let redis =
             server_info("redis_version:7.0.15\r\nrun_id:abc\r\nserver_time_usec:1001500\r\nrole:master\r\n");
-        assert_eq!((redis.product().as_str(), redis.run_id.as_str()), ("Redis 7.0.15", "abc"));
+        assert_eq!((redis.server().to_string().as_str(), redis.run_id.as_str()), ("Redis 7.0.15", "abc"));
         assert_eq!(redis.clock_ahead_micros, Some(500));
         assert_eq!(redis.exclusion(), None);
     }
@@ -163,7 +160,7 @@ mod tests {
             ("garnet_version:1.0.50\r\nredis_version:7.2.5", "Garnet 1.0.50"),
             ("redis_version:6.3.4\r\n# KeyDB\r\nmvcc_depth:0", "KeyDB 6.3.4"),
         ] {
-            assert_eq!(server_info(info).product(), name);
+            assert_eq!(server_info(info).server().to_string(), name);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Writes each event to `tracing`: lost locks and unusable nodes as errors, degraded states as warnings, routine at debug.
 //! Arguments are formatted only when a subscriber is interested.
 
+use quorlock_proto::request::RequestKind;
 use tracing::{Level, debug, enabled, error, info, warn};
 
 use super::Event;
@@ -14,41 +15,50 @@ const CLOCK: &str = "quorlock::clock";
 /// What concerns the lock cluster as a whole.
 const CLUSTER: &str = "quorlock::cluster";
 
-pub(super) fn record(event: &Event<'_>) {
+pub(super) fn record(event: &Event) {
     match event {
         Event::NodeUp { node, server, round_trip } => {
-            info!(target: NODE, node, server, ?round_trip, "node is up");
+            info!(target: NODE, node = &**node, %server, ?round_trip, "node is up");
         }
-        Event::NodeDown { node, reason } => warn!(target: NODE, node, reason, "node is down"),
-        Event::NodeExcluded { node, reason } => error!(target: NODE, node, %reason, "node is excluded"),
-        Event::NodeWarning { node, warning } => warn!(target: NODE, node, "{warning}"),
+        Event::NodeDown { node, reason } => {
+            warn!(target: NODE, node = &**node, reason = &**reason, "node is down")
+        }
+        Event::NodeExcluded { node, reason } => {
+            error!(target: NODE, node = &**node, %reason, "node is excluded")
+        }
+        Event::NodeWarning { node, warning } => warn!(target: NODE, node = &**node, "{warning}"),
         Event::Warning { warning } => warn!(target: CLUSTER, "{warning}"),
-        Event::ReplyReceived { node, key, request, reply } => {
-            debug!(target: NODE, node, key, ?request, %reply, "reply received");
-        }
+        // Recorded with its request, by `record_reply`.
+        Event::ReplyReceived { .. } => {}
         Event::NodeOnProbation { node, remaining, reason } => {
-            warn!(target: NODE, node, ?remaining, "node casts no vote: {reason}");
+            warn!(target: NODE, node = &**node, ?remaining, "node casts no vote: {reason}");
         }
         Event::ClockJumped { node, by_micros } => {
-            error!(target: CLOCK, node, by_micros, "clock jumped: let time services slew, not step, once a server runs");
+            error!(target: CLOCK, node = &**node, by_micros, "clock jumped: let time services slew, not step, once a server runs");
         }
         Event::ClockDriftExceeded { node, drift_ppm } => {
             warn!(
-                target: CLOCK, node, drift_ppm,
-                "clock drift exceeded: limit maxslewrate in chrony.conf, or raise max_clock_drift (--clock-drift)"
+                target: CLOCK, node = &**node, drift_ppm,
+                "clock drift exceeded: limit maxslewrate in chrony.conf, or raise the drift"
             );
         }
-        Event::Acquired { key, nodes, remaining, number, rounds, owner } => {
-            debug!(target: LOCK, key, nodes, ?remaining, number, rounds, %owner, "acquired");
+        Event::Acquired { key, nodes, remaining, fencing_number, rounds, owner } => {
+            debug!(target: LOCK, ?key, nodes, ?remaining, fencing_number, rounds, %owner, "acquired");
         }
         Event::MinFencingNumberSet { key, number } => {
-            debug!(target: LOCK, key, number, "minimum fencing number set");
+            debug!(target: LOCK, ?key, number, "minimum fencing number set");
         }
-        Event::AcquireFailed { key, reason } => debug!(target: LOCK, key, ?reason, "acquire failed"),
-        Event::Renewed { key, remaining } => debug!(target: LOCK, key, ?remaining, "renewed"),
-        Event::RenewalFailed { key, remaining } => warn!(target: LOCK, key, ?remaining, "renewal failed"),
-        Event::Lost { key, reason } => error!(target: LOCK, key, ?reason, "lock lost"),
-        Event::Released { key, nodes } => debug!(target: LOCK, key, nodes, "released"),
+        Event::AcquireFailed { key, reason } => debug!(target: LOCK, ?key, %reason, "acquire failed"),
+        Event::Renewed { key, remaining } => debug!(target: LOCK, ?key, ?remaining, "renewed"),
+        Event::RenewalFailed { key, remaining } => warn!(target: LOCK, ?key, ?remaining, "renewal failed"),
+        Event::Lost { key, reason } => error!(target: LOCK, ?key, %reason, "lock lost"),
+        Event::Released { key, nodes } => debug!(target: LOCK, ?key, nodes, "released"),
+    }
+}
+
+pub(super) fn record_reply(request: RequestKind, event: &Event) {
+    if let Event::ReplyReceived { node, key, reply } = event {
+        debug!(target: NODE, node = &**node, key = key.as_ref().map(debug), ?request, %reply, "reply received");
     }
 }
 
@@ -62,7 +72,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
+    use crate::view::{NodeWarning, ServerVersion};
     use quorlock_proto::lease::LossReason;
+    use quorlock_proto::request::Key;
     use quorlock_proto::vote::ProbationReason;
     use tracing::span::{Attributes, Id, Record};
     use tracing::subscriber::with_default;
@@ -92,23 +104,35 @@ mod tests {
 
     #[test]
     fn each_event_has_the_target_of_its_subject() {
-        let (node, key, remaining) = ("127.0.0.1:6379", "k", Duration::from_secs(1));
+        let (node, key, remaining) =
+            (Arc::<str>::from("127.0.0.1:6379"), Key::new("k"), Duration::from_secs(1));
+        let (node, key) = (|| Arc::clone(&node), || key.clone());
         let events = [
-            (Event::NodeUp { node, server: "Redis 7.0.15", round_trip: remaining }, "quorlock::node"),
-            (Event::NodeDown { node, reason: "refused" }, "quorlock::node"),
-            (Event::NodeWarning { node, warning: "w" }, "quorlock::node"),
             (
-                Event::NodeOnProbation { node, remaining, reason: ProbationReason::ClockJump },
+                Event::NodeUp {
+                    node: node(),
+                    server: ServerVersion { name: "Redis", version: "7".into() },
+                    round_trip: remaining,
+                },
                 "quorlock::node",
             ),
-            (Event::ClockJumped { node, by_micros: 1 }, "quorlock::clock"),
-            (Event::ClockDriftExceeded { node, drift_ppm: 1 }, "quorlock::clock"),
-            (Event::Warning { warning: "w" }, "quorlock::cluster"),
-            (Event::MinFencingNumberSet { key, number: 1 }, "quorlock::lock"),
-            (Event::Renewed { key, remaining }, "quorlock::lock"),
-            (Event::RenewalFailed { key, remaining }, "quorlock::lock"),
-            (Event::Lost { key, reason: LossReason::Expired }, "quorlock::lock"),
-            (Event::Released { key, nodes: 3 }, "quorlock::lock"),
+            (Event::NodeDown { node: node(), reason: "closed".into() }, "quorlock::node"),
+            (
+                Event::NodeWarning { node: node(), warning: NodeWarning::WriteRejected("w".into()) },
+                "quorlock::node",
+            ),
+            (
+                Event::NodeOnProbation { node: node(), remaining, reason: ProbationReason::ClockJump },
+                "quorlock::node",
+            ),
+            (Event::ClockJumped { node: node(), by_micros: 1 }, "quorlock::clock"),
+            (Event::ClockDriftExceeded { node: node(), drift_ppm: 1 }, "quorlock::clock"),
+            (Event::Warning { warning: "w".into() }, "quorlock::cluster"),
+            (Event::MinFencingNumberSet { key: key(), number: 1 }, "quorlock::lock"),
+            (Event::Renewed { key: key(), remaining }, "quorlock::lock"),
+            (Event::RenewalFailed { key: key(), remaining }, "quorlock::lock"),
+            (Event::Lost { key: key(), reason: LossReason::Expired }, "quorlock::lock"),
+            (Event::Released { key: key(), nodes: 3 }, "quorlock::lock"),
         ];
         let targets = Targets::default();
         with_default(targets.clone(), || events.iter().for_each(|(event, _)| record(event)));

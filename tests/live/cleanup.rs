@@ -1,10 +1,12 @@
 //! No key is left behind: cancelled acquires, pending releases, lost connections and shutdown.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{self, Arc};
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use quorlock::{AcquireError, Guard, NodeState, Redlock};
+use quorlock::event::LossReason;
+use quorlock::node::NodeState;
+use quorlock::{AcquireError, Guard, Mutex, Redlock};
 use quorlock_chaos::{Data, Setup};
 use tokio::time::{sleep, timeout};
 
@@ -16,7 +18,7 @@ use crate::support::{
 async fn no_key_is_left_after_2000_acquires_with_every_outcome() {
     let fleet = fenced(5);
     let (redlock, other) = (client(&fleet).await, client(&fleet).await);
-    let fleet = Arc::new(Mutex::new(fleet));
+    let fleet = Arc::new(sync::Mutex::new(fleet));
     let blocker = redlock.mutex("taken").ttl(secs(60)).acquire().await.expect("free");
 
     let faults = std::thread::spawn({
@@ -48,8 +50,8 @@ async fn run_task(task: u64, redlock: Redlock, other: Redlock) {
         let name = format!("own:{task}:{}", attempt % 4);
         match attempt % 3 {
             0 => {
-                let acquire = redlock.mutex(&name).ttl(secs(60)).acquire();
-                drop(timeout(Duration::from_micros(random % 3000), acquire).await);
+                let mutex = redlock.mutex(&name).ttl(secs(60));
+                drop(timeout(Duration::from_micros(random % 3000), mutex.acquire()).await);
             }
             1 => {
                 let wait = millis(1 + random % 20);
@@ -75,7 +77,7 @@ async fn run_task(task: u64, redlock: Redlock, other: Redlock) {
 }
 
 /// Pauses one node for longer than its connection is kept, and closes connections of two others every 200 ms.
-fn inject_faults(fleet: &Mutex<LockCluster>) {
+fn inject_faults(fleet: &sync::Mutex<LockCluster>) {
     let close_connections = |node: usize| {
         let _: Result<i64, _> =
             fleet.lock().expect("not poisoned")[node].command(&["CLIENT", "KILL", "TYPE", "normal"]);
@@ -93,8 +95,8 @@ async fn an_acquire_dropped_at_any_moment_leaves_no_key() {
     for fleet in [fenced(3), plain(3)] {
         let redlock = client(&fleet).await;
         for micros in (0..2000).step_by(20) {
-            let acquire = redlock.mutex("k").ttl(secs(60)).acquire();
-            drop(timeout(Duration::from_micros(micros), acquire).await);
+            let mutex = redlock.mutex("k").ttl(secs(60));
+            drop(timeout(Duration::from_micros(micros), mutex.acquire()).await);
         }
         redlock.shutdown(secs(5)).await.expect("no pending release");
         assert_eq!(key_count(&fleet), 0);
@@ -141,13 +143,13 @@ async fn commands_still_unread_on_a_closed_connection_are_released() {
         let redlock = client(&fleet).await;
         fleet[2].command::<()>(&["CONFIG", "RESETSTAT"]).expect("a reply");
         fleet[2].pause();
-        let acquires =
-            (0..300).map(|attempt| redlock.mutex(format!("own:{attempt}")).ttl(secs(60)).acquire());
-        let guards = try_join_all(acquires).await.expect("two of three");
+        let mutexes: Vec<_> =
+            (0..300).map(|attempt| redlock.mutex(format!("own:{attempt}")).ttl(secs(60))).collect();
+        let guards = try_join_all(mutexes.iter().map(Mutex::acquire)).await.expect("two of three");
         try_join_all(guards.into_iter().map(Guard::release)).await.expect("two of three");
         eventually("the connection is closed and dialing fails", || async {
             let nodes = redlock.node_status().await;
-            matches!(&nodes[2].state, NodeState::Down(cause) if cause.contains("no reply"))
+            matches!(&nodes[2].state, NodeState::Down { reason: cause, .. } if cause.contains("no reply"))
         })
         .await;
         fleet[2].resume();
@@ -184,7 +186,8 @@ async fn a_shutdown_waits_for_guards_and_lists_the_remaining_ones() {
     let guard = redlock.mutex("k").acquire().await.expect("free");
     let left = redlock.shutdown(millis(50)).await.expect_err("a lock is held");
     assert_eq!(left.held_locks, ["k"]);
-    timeout(secs(1), guard.lost()).await.expect("the loss is signaled");
+    let reason = timeout(secs(1), guard.lost()).await.expect("the loss is signaled");
+    assert_eq!(reason, LossReason::ClientClosed);
 }
 
 #[tokio::test]

@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use quorlock::{Event, ExtendError, LossReason, ProbationReason, Redlock};
+use quorlock::Redlock;
+use quorlock::error::ExtendError;
+use quorlock::event::{Event, LossReason};
+use quorlock::node::ProbationReason;
 use quorlock_chaos::{ClockLibrary, Fleet, Setup};
 use tokio::time::Instant;
 
@@ -34,13 +37,13 @@ impl Scenario {
         let builder = Redlock::builder().nodes(fleet.urls()).max_ttl(MAX_TTL);
         initialize(builder.clone());
         let redlock = builder
-            .observer(move |event: &Event<'_>| {
+            .on_event(move |event: &Event| {
                 let mut recorded = listener.lock().expect("not poisoned");
                 match event {
-                    Event::ClockJumped { node, by_micros } => {
-                        recorded.jumps.push(((*node).to_owned(), *by_micros));
+                    Event::ClockJumped { node, by_micros, .. } => {
+                        recorded.jumps.push((node.to_string(), *by_micros));
                     }
-                    Event::Lost { reason: loss, .. } => recorded.losses.push(*loss),
+                    Event::Lost { reason, .. } => recorded.losses.push(*reason),
                     _ => {}
                 }
             })
@@ -81,7 +84,7 @@ impl Scenario {
         .await;
         let jumps = std::mem::take(&mut self.recorded.lock().expect("not poisoned").jumps);
         let [(reported, by_micros)] = &jumps[..] else { panic!("expected one jump, got {jumps:?}") };
-        assert_eq!(*reported, address);
+        assert_eq!(**reported, *address);
         *by_micros
     }
 }

@@ -1,6 +1,8 @@
 //! Failed dials report the step that failed and a hint.
 
-use quorlock::{ConnectError, DialStep, NodeState, NodeStatus, Redlock};
+use quorlock::Redlock;
+use quorlock::error::ConnectError;
+use quorlock::node::{DialStep, NodeState, NodeStatus};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -10,8 +12,10 @@ use crate::support::{millis, secs};
 async fn check_unreachable(url: String, step: DialStep, texts: &[&str]) {
     let builder = Redlock::builder().nodes([url]).dial_timeout(millis(500)).connect_timeout(secs(2));
     let result = builder.connect().await;
-    let Err(ConnectError::NoQuorum { nodes }) = result else { panic!("expected NoQuorum, got {result:?}") };
-    let NodeStatus { state: NodeState::Down(cause), failed_step, .. } = &nodes[0] else {
+    let Err(ConnectError::NoQuorum { nodes, .. }) = result else {
+        panic!("expected NoQuorum, got {result:?}")
+    };
+    let NodeStatus { state: NodeState::Down { reason: cause, .. }, failed_step, .. } = &nodes[0] else {
         panic!("{nodes:?}")
     };
     assert_eq!(*failed_step, Some(step), "{cause}");
@@ -80,7 +84,7 @@ async fn an_http_server_is_reported() {
         }
     });
     let result = Redlock::builder().nodes([format!("redis://{address}")]).connect().await;
-    let Err(ConnectError::NodesExcluded { nodes }) = result else {
+    let Err(ConnectError::NodesExcluded { nodes, .. }) = result else {
         panic!("expected NodesExcluded, got {result:?}")
     };
     let texts = nodes[0].to_string();

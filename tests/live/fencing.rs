@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use quorlock::{AcquireError, Event, Guard, Redlock};
+use quorlock::event::Event;
+use quorlock::{AcquireError, Guard, Redlock};
 use quorlock_chaos::{Data, Setup};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{sleep, timeout};
@@ -118,10 +119,10 @@ fn run_worker(id: &str) {
         let redlock = Redlock::builder()
             .nodes(nodes.split(','))
             .max_ttl(secs(60))
-            .observer(move |event: &Event<'_>| {
-                if let Event::Acquired { key, number: Some(number), rounds, .. } = event {
+            .on_event(move |event: &Event| {
+                if let Event::Acquired { key, fencing_number: Some(number), rounds, .. } = event {
                     let mut recorded = listener.lock().unwrap_or_else(PoisonError::into_inner);
-                    recorded.insert(((*key).to_owned(), *number), *rounds);
+                    recorded.insert((key.to_string(), *number), *rounds);
                 }
             })
             .connect()
@@ -164,8 +165,7 @@ async fn acquire_repeatedly(redlock: Redlock, key: String, seed: u64) -> Vec<(St
         let mutex = if key.starts_with("far") { mutex.min_fencing_number(1 << 52) } else { mutex };
         if random.is_multiple_of(3) {
             // Cancels an acquire, often in flight: then only some nodes have given a number.
-            let cancelled = timeout(Duration::from_micros(random % 1000), mutex.clone().acquire());
-            drop(cancelled.await);
+            drop(timeout(Duration::from_micros(random % 1000), mutex.acquire()).await);
         }
         let began = boot_nanos();
         let guard = mutex.acquire().await.expect("waits without a limit");
@@ -274,7 +274,7 @@ async fn a_minimum_fencing_number_is_applied_reported_and_bounded() {
     let fleet = fenced(3);
     let recorded: Arc<Mutex<Vec<u64>>> = Arc::default();
     let listener = Arc::clone(&recorded);
-    let listening = builder(&fleet).observer(move |event: &Event<'_>| {
+    let listening = builder(&fleet).on_event(move |event: &Event| {
         if let Event::MinFencingNumberSet { number, .. } = event {
             listener.lock().expect("not poisoned").push(*number);
         }

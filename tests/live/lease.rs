@@ -1,6 +1,11 @@
 //! Leases: renewal, extension, loss and its signal.
 
-use quorlock::{ExtendError, RunError};
+use std::convert::Infallible;
+use std::time::Duration;
+
+use quorlock::error::{ExtendError, ReleaseError};
+use quorlock::event::LossReason;
+use quorlock::{Guard, LockName, RunError};
 use quorlock_chaos::Data;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -8,6 +13,17 @@ use crate::support::{
     LockCluster, builder, client, eventually, fenced, fenced_with_max_ttl, is_voting, key_count, millis,
     nodes_with_key, plain, secs,
 };
+
+/// The lock was lost for this reason, and its release says so.
+async fn check_lost(guard: Guard, expected: LossReason) {
+    assert_eq!(guard.loss_reason(), Some(expected));
+    match guard.release().await {
+        Err(ReleaseError::Lost { key, reason, .. }) => {
+            assert_eq!((key, reason), (LockName::new("k"), expected));
+        }
+        other => panic!("expected Lost, got {other:?}"),
+    }
+}
 
 #[tokio::test]
 async fn a_held_lock_outlives_its_ttl_many_times() {
@@ -21,7 +37,7 @@ async fn a_held_lock_outlives_its_ttl_many_times() {
         sleep(millis(5)).await;
     }
     assert_eq!(nodes_with_key(&fleet, "k"), 5);
-    assert!(!guard.release().await.expect("released").was_lost);
+    assert!(guard.release().await.expect("held until then").confirmed);
 }
 
 #[tokio::test]
@@ -33,7 +49,7 @@ async fn a_lock_without_renewal_expires_and_signals_its_loss() {
     timeout(secs(5), guard.lost()).await.expect("the loss is signaled");
     assert!(began.elapsed() < millis(200));
     assert!(!guard.is_valid() && guard.remaining().is_zero());
-    assert!(guard.release().await.expect("no error for a lost lock").was_lost);
+    check_lost(guard, LossReason::Expired).await;
 }
 
 #[tokio::test]
@@ -70,8 +86,7 @@ async fn the_loss_is_signaled_before_the_deadline_when_all_nodes_are_paused() {
     assert!(!guard.is_valid());
     assert!(matches!(guard.extend(secs(1)).await, Err(ExtendError::Lost { .. })));
     fleet.servers_mut().iter_mut().for_each(quorlock_chaos::Server::resume);
-    let report = guard.release().await;
-    assert!(report.map_or(true, |report| report.was_lost));
+    check_lost(guard, LossReason::Expired).await;
 }
 
 #[tokio::test]
@@ -79,15 +94,16 @@ async fn work_is_dropped_when_its_lock_is_lost() {
     let mut fleet = fenced(3);
     let redlock = client(&fleet).await;
     fleet.servers_mut().iter_mut().for_each(|server| server.command::<()>(&["PING"]).expect("up"));
-    let running = redlock.mutex("k").ttl(millis(400)).run(|lock| {
+    let mutex = redlock.mutex("k").ttl(millis(400));
+    let running = mutex.run(|lock| {
         fleet.servers_mut().iter_mut().for_each(quorlock_chaos::Server::kill);
         async move {
             lock.lost().await;
-            std::future::pending::<()>().await;
+            std::future::pending::<Result<(), Infallible>>().await
         }
     });
     let outcome = timeout(secs(10), running).await.expect("ends in time");
-    assert!(matches!(outcome, Err(RunError::Lost { .. })), "{outcome:?}");
+    assert!(matches!(outcome, Err(RunError::Lost { reason: LossReason::Expired, .. })), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -102,7 +118,7 @@ async fn a_lock_is_lost_at_the_next_renewal_when_a_majority_is_overwritten() {
     timeout(secs(5), guard.lost()).await.expect("lost at the next renewal");
     assert!(began.elapsed() < secs(4));
     assert!(!guard.is_valid());
-    assert!(guard.release().await.expect("no error for a lost lock").was_lost);
+    check_lost(guard, LossReason::TakenByOthers).await;
     let thief: String = fleet[0].command(&["GET", "k"]).expect("a reply");
     assert_eq!(thief, "thief", "a release deletes only its own key");
 }
@@ -142,7 +158,7 @@ async fn check_flushed(fleet: LockCluster, is_fenced: bool) {
     flush();
     assert!(redlock.inspect("k").await.expect("a reply").is_free());
     flush();
-    let guard = redlock.mutex("k").no_wait().acquire().await.expect("granted");
+    let guard = redlock.mutex("k").wait_timeout(Duration::ZERO).acquire().await.expect("granted");
     assert_eq!(guard.fencing_token().is_some(), is_fenced);
     drop(guard);
     redlock.shutdown(secs(5)).await.expect("no pending release");
@@ -179,7 +195,7 @@ async fn a_waiter_gets_the_lock_of_a_dead_holder_after_its_ttl() {
 #[tokio::test]
 async fn a_dedicated_thread_renews_locks_while_the_runtime_is_blocked() {
     let fleet = fenced(3);
-    let redlock = builder(&fleet).dedicated_thread().connect().await.expect("up");
+    let redlock = builder(&fleet).dedicated_thread(true).connect().await.expect("up");
     let guard = redlock.mutex("k").ttl(millis(400)).acquire().await.expect("free");
     std::thread::sleep(millis(1500));
     assert!(guard.is_valid());
@@ -215,7 +231,7 @@ async fn a_blocked_runtime_cannot_make_a_lost_lock_look_valid() {
     std::thread::sleep(millis(500));
     assert!(!guard.is_valid(), "validity is read from the clock, not from timers");
     timeout(secs(1), guard.lost()).await.expect("the loss is signaled");
-    assert!(guard.release().await.expect("no error for a lost lock").was_lost);
+    check_lost(guard, LossReason::Expired).await;
 }
 
 #[tokio::test]
@@ -233,7 +249,7 @@ async fn guards_are_lost_when_the_driver_ends() {
     .expect("no panic");
     timeout(secs(1), guard.lost()).await.expect("signaled when the driver is dropped");
     assert!(!guard.is_valid());
-    assert!(matches!(guard.release().await, Err(quorlock::ReleaseError::Closed { .. })));
+    check_lost(guard, LossReason::ClientClosed).await;
 }
 
 #[tokio::test]
@@ -249,7 +265,7 @@ async fn a_held_lock_survives_repeated_faults_of_a_minority() {
             let before = guard.deadline();
             eventually("the other three nodes renew it", || async {
                 assert!(guard.is_valid(), "round {round}");
-                guard.deadline().boot_nanos() > before.boot_nanos()
+                guard.deadline().boot_time() > before.boot_time()
             })
             .await;
             fleet[one].restart(Data::Kept).expect("restarted");

@@ -1,10 +1,11 @@
 //! Membership: which nodes form a lock cluster, and the errors for nodes and clients that do not belong to
 //! it.
 
-use quorlock::{
-    AcquireError, ConnectError, ExclusionReason, ExtendError, InitError, InitOutcome, NodeState,
-    ProbationReason, Redlock, RedlockBuilder, Vote,
-};
+use std::time::Duration;
+
+use quorlock::error::{ConnectError, ExtendError, InitError};
+use quorlock::node::{ExclusionReason, NodeReply, NodeState, ProbationReason};
+use quorlock::{AcquireError, InitOutcome, Redlock, RedlockBuilder};
 use quorlock_chaos::{Data, Fleet, Setup};
 
 use crate::support::{
@@ -23,9 +24,10 @@ fn markers(fleet: &Fleet) -> Vec<Option<String>> {
 /// Connecting fails because a node does not fit the list; the message contains all of these texts.
 async fn check_invalid_node_list(builder: RedlockBuilder, texts: &[&str]) {
     let result = builder.connect().await;
-    let Err(ConnectError::InvalidNodeList { reason: message, .. }) = result else {
+    let Err(ConnectError::InvalidNodeList { reason, .. }) = result else {
         panic!("expected InvalidNodeList, got {result:?}")
     };
+    let message = reason.to_string();
     for text in texts {
         assert!(message.contains(text), "{message:?} does not contain {text:?}");
     }
@@ -36,14 +38,18 @@ async fn a_lock_cluster_that_was_not_initialized_is_on_probation_once() {
     let fleet = blank_servers(3);
     let redlock = builder_for(fleet.urls()).max_ttl(secs(2)).connect().await.expect("all nodes are up");
     eventually("all nodes are up", || async { redlock.node_status().await.iter().all(is_up) }).await;
-    let error = redlock.mutex("k").no_wait().acquire().await.expect_err("no node votes yet");
+    let error =
+        redlock.mutex("k").wait_timeout(Duration::ZERO).acquire().await.expect_err("no node votes yet");
     let AcquireError::OnProbation { retry_after: Some(retry_after), replies, .. } = &error else {
         panic!("expected OnProbation, got {error:?}")
     };
     assert!(*retry_after <= secs(2) + millis(100), "probation is at most one max ttl: {retry_after:?}");
-    let is_new = |vote: &Vote| matches!(vote, Vote::OnProbation { reason: ProbationReason::NewNode, .. });
-    assert!(replies.nodes().iter().all(|it| is_new(&it.reply)), "{replies}");
+    let is_new =
+        |reply: &NodeReply| matches!(reply, NodeReply::OnProbation { reason: ProbationReason::NewNode, .. });
+    assert!(replies.iter().all(|(_, reply)| is_new(reply)), "{replies}");
     assert!(error.to_string().contains("quorlock init"), "{error}");
+    assert!(error.is_retryable() && error.retry_after() == Some(*retry_after), "{error:?}");
+    assert_eq!(error.replies(), Some(replies));
     let guard = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect("probation ends");
     guard.release().await.expect("released");
     // A later client finds an initialized lock cluster.
@@ -91,7 +97,8 @@ async fn two_node_lists_that_share_one_node_do_not_form_two_lock_clusters() {
     check_invalid_node_list(list([0, 3, 4]), &["no quorum", "same one"]).await;
     let redlock = list([0, 3, 4]).connect_lazy().expect("built");
     let error = redlock.mutex("k").acquire().await.expect_err("fails without waiting");
-    assert!(matches!(error, AcquireError::NodesExcluded { .. }), "{error:?}");
+    assert!(matches!(error, AcquireError::NodesExcluded { .. }) && !error.is_retryable(), "{error:?}");
+    assert!(error.replies().is_some() && error.retry_after().is_none(), "{error:?}");
     assert_eq!(redlock.node_status().await[1].state, NodeState::Excluded(ExclusionReason::Uninitialized));
     assert_eq!(markers(&fleet).iter().filter(|it| it.is_some()).count(), 3, "no blank node was initialized");
 }
@@ -169,7 +176,7 @@ async fn a_node_with_an_invalid_marker_is_excluded_and_its_marker_kept() {
     fleet[2].command::<()>(&["LPUSH", "quorlock:node", "a list"]).expect("set");
     builder(&fleet).connect_timeout(secs(2)).connect().await.expect_err("one of three nodes is no quorum");
     let nodes = builder(&fleet).connect_lazy().expect("valid options").node_status().await;
-    let is_reported = |node: &quorlock::NodeStatus| {
+    let is_reported = |node: &quorlock::node::NodeStatus| {
         node.to_string().contains("`quorlock:node` holds a value that is not a marker")
     };
     assert!(nodes[1..].iter().all(is_reported), "{nodes:?}");
@@ -202,16 +209,18 @@ async fn permissions_that_fenced_mode_needs_are_named() {
 async fn a_lock_cluster_is_initialized_once_and_again_only_by_force() {
     let mut fleet = blank_servers(3);
     let urls = fleet.urls();
-    let init = |max_ttl, force| builder_for(urls.clone()).max_ttl(max_ttl).init(force);
+    let with_max_ttl = |max_ttl| builder_for(urls.clone()).max_ttl(max_ttl);
+    let initialize = |max_ttl| with_max_ttl(max_ttl).initialize();
     fleet[2].kill();
-    assert!(matches!(init(secs(5), false).await, Err(InitError::Unreachable { .. })));
+    assert!(matches!(initialize(secs(5)).await, Err(InitError::Unreachable { .. })));
     fleet[2].restart(Data::Empty).expect("restarted");
-    assert_eq!(init(secs(5), false).await.expect("the nodes are blank"), InitOutcome::Initialized);
+    assert_eq!(initialize(secs(5)).await.expect("the nodes are blank"), InitOutcome::Initialized);
     let first = markers(&fleet);
-    assert_eq!(init(secs(5), false).await.expect("the same"), InitOutcome::AlreadyInitialized);
-    assert!(matches!(init(secs(6), false).await, Err(InitError::AlreadyInitialized { .. })));
+    assert_eq!(initialize(secs(5)).await.expect("the same"), InitOutcome::AlreadyInitialized);
+    assert!(matches!(initialize(secs(6)).await, Err(InitError::AlreadyInitialized { .. })));
     assert_eq!(markers(&fleet), first, "the markers are unchanged");
-    assert_eq!(init(secs(6), true).await.expect("forced"), InitOutcome::Initialized);
+    with_max_ttl(secs(6)).force_initialize().await.expect("forced");
+    assert_ne!(markers(&fleet), first, "a new lock cluster");
     let redlock = builder_for(urls.clone()).max_ttl(secs(6)).connect().await.expect("all nodes are up");
     assert!(redlock.mutex("k").try_acquire().await.expect("all nodes vote at once").is_some());
     check_invalid_node_list(builder_for(urls.clone()).max_ttl(secs(5)), &["max ttl of 6s"]).await;

@@ -108,7 +108,7 @@ fn run_worker(id: &str) {
     runtime.expect("a runtime").block_on(async {
         let builder = Redlock::builder().nodes(nodes.split(','));
         let is_plain = std::env::var("QUORLOCK_TEST_MODE").expect("variable is set") == PLAIN_TEST;
-        let builder = if is_plain { builder.plain() } else { builder.max_ttl(MAX_TTL) };
+        let builder = if is_plain { builder.mode(quorlock::Mode::Plain) } else { builder.max_ttl(MAX_TTL) };
         let redlock = builder.connect_lazy().expect("built");
         let tasks: Vec<_> = (0..TASKS)
             .map(|task| {

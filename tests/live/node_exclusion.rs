@@ -2,8 +2,12 @@
 //! memory.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use quorlock::{AcquireError, ConnectError, Event, ExclusionReason, NodeState, Redlock, ReplyFailure, Vote};
+use quorlock::error::ConnectError;
+use quorlock::event::Event;
+use quorlock::node::{ExclusionReason, NodeReply, NodeState, ReplyFailure};
+use quorlock::{AcquireError, Mode, Redlock};
 use quorlock_chaos::{LinkRules, Proxy, Server, Setup};
 
 use crate::support::{
@@ -20,7 +24,7 @@ async fn one_server_under_two_urls_is_rejected() {
     let Err(ConnectError::InvalidNodeList { reason, .. }) = result else {
         panic!("expected InvalidNodeList, got {result:?}")
     };
-    assert!(reason.contains("same server"), "{reason}");
+    assert!(reason.to_string().contains("same server"), "{reason}");
 }
 
 /// Otherwise one server casts two votes.
@@ -30,7 +34,7 @@ async fn a_node_that_returns_while_another_url_reaches_its_server_is_excluded() 
     let proxies = [(); 2].map(|()| Proxy::in_front_of(&fleet[0], 1).expect("a port"));
     let urls = [proxies[0].url(0), proxies[1].url(0), fleet[1].url()];
     proxies[1].set(0, LinkRules::PARTITIONED);
-    let redlock = Redlock::builder().nodes(urls).plain().connect().await.expect("nodes 0 and 2");
+    let redlock = Redlock::builder().nodes(urls).mode(Mode::Plain).connect().await.expect("nodes 0 and 2");
     let states =
         || async { redlock.node_status().await.into_iter().map(|node| node.state).collect::<Vec<_>>() };
     let switch = |down: usize, up: usize| {
@@ -44,7 +48,7 @@ async fn a_node_that_returns_while_another_url_reaches_its_server_is_excluded() 
     proxies[0].set(0, LinkRules::OPEN);
     let duplicate = NodeState::Excluded(ExclusionReason::DuplicateServer(1));
     eventually("node 0 is dialed again", || async {
-        !matches!(states().await[0], NodeState::Down(_) | NodeState::Connecting)
+        !matches!(states().await[0], NodeState::Down { .. } | NodeState::Connecting)
     })
     .await;
     assert_eq!(states().await[..2], [duplicate, NodeState::Up]);
@@ -100,7 +104,7 @@ async fn a_wrong_password_fails_at_once_and_is_never_shown() {
         let ports = fleet.servers().iter().map(Server::port);
         ports.map(|port| format!("redis://:{password}@127.0.0.1:{port}")).collect()
     };
-    let builder = |urls: Vec<String>| Redlock::builder().plain().nodes(urls);
+    let builder = |urls: Vec<String>| Redlock::builder().mode(Mode::Plain).nodes(urls);
     let bad = builder(urls("wr0ng"));
     assert!(!format!("{bad:?}").contains("wr0ng"));
     let error = bad.connect().await.expect_err("wrong password");
@@ -150,9 +154,8 @@ async fn check_permissions(fleet: LockCluster, permissions: &str) {
     };
     assert!(
         replies
-            .nodes()
             .iter()
-            .any(|it| matches!(&it.reply, Vote::Excluded(ExclusionReason::PermissionDenied(_)))),
+            .any(|(_, reply)| matches!(reply, NodeReply::Excluded(ExclusionReason::PermissionDenied(_)))),
         "{replies}"
     );
 
@@ -181,12 +184,13 @@ async fn a_node_with_full_memory_casts_no_vote_and_still_releases() {
         for server in fleet.servers() {
             server.command::<()>(&["CONFIG", "SET", "maxmemory", "1"]).expect("set");
         }
-        let error = redlock.mutex("other").no_wait().acquire().await.expect_err("memory is full");
+        let error =
+            redlock.mutex("other").wait_timeout(Duration::ZERO).acquire().await.expect_err("memory is full");
         let AcquireError::NoQuorum { replies, .. } = error else {
             panic!("expected NoQuorum, got {error:?}")
         };
-        let full = |vote: &Vote| matches!(vote, Vote::Unknown(ReplyFailure::TransientError(args)) if args.contains("OOM"));
-        assert!(replies.nodes().iter().any(|it| full(&it.reply)), "{replies}");
+        let full = |reply: &NodeReply| matches!(reply, NodeReply::Failed(ReplyFailure::TransientError(args)) if args.contains("OOM"));
+        assert!(replies.iter().any(|(_, reply)| full(reply)), "{replies}");
         guard.release().await.expect("deleting needs no room");
     }
 }
@@ -198,10 +202,13 @@ async fn a_plain_client_warns_of_evicting_nodes_and_an_even_number_of_nodes() {
     let fleet = with_setup(2, &evicting, true);
     let listener = Arc::clone(&warnings);
     let redlock = builder(&fleet)
-        .observer(move |event: &Event<'_>| {
-            if let Event::NodeWarning { warning, .. } | Event::Warning { warning } = event {
-                listener.lock().expect("not poisoned").push((*warning).to_owned());
-            }
+        .on_event(move |event: &Event| {
+            let warning = match event {
+                Event::NodeWarning { warning, .. } => warning.to_string(),
+                Event::Warning { warning, .. } => warning.to_string(),
+                _ => return,
+            };
+            listener.lock().expect("not poisoned").push(warning);
         })
         .connect()
         .await

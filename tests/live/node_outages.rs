@@ -1,6 +1,8 @@
 //! Dead, paused and restarted nodes: locks work while a quorum is up.
 
-use quorlock::{AcquireError, ConnectError, NodeState, Redlock, ReplyFailure, Vote};
+use quorlock::error::ConnectError;
+use quorlock::node::{NodeReply, NodeState, ReplyFailure};
+use quorlock::{AcquireError, Redlock};
 use quorlock_chaos::{Data, Server};
 use tokio::time::{Instant, timeout};
 
@@ -72,7 +74,7 @@ async fn a_wait_without_a_quorum_fails_and_locks_are_granted_when_the_quorum_is_
         let AcquireError::NoQuorum { replies, .. } = error else {
             panic!("expected NoQuorum, got {error:?}")
         };
-        assert!(replies.nodes().iter().filter(|it| matches!(it.reply, Vote::Unknown(_))).count() >= 3);
+        assert!(replies.iter().filter(|(_, reply)| matches!(reply, NodeReply::Failed(_))).count() >= 3);
 
         let waiting = tokio::spawn({
             let redlock = redlock.clone();
@@ -115,14 +117,22 @@ async fn a_failed_connect_reports_the_state_of_each_node() {
     let began = Instant::now();
     let startup = builder(&fleet).connect_timeout(millis(1500)).connect().await;
     assert!(began.elapsed() < secs(5));
-    let Err(ConnectError::NoQuorum { nodes }) = startup else { panic!("expected NoQuorum, got {startup:?}") };
-    assert!(matches!(&nodes[0].state, NodeState::Down(cause) if cause.contains("refused")), "{nodes:?}");
+    let Err(ConnectError::NoQuorum { nodes, .. }) = startup else {
+        panic!("expected NoQuorum, got {startup:?}")
+    };
+    assert!(
+        matches!(&nodes[0].state, NodeState::Down { reason: cause, .. } if cause.contains("refused")),
+        "{nodes:?}"
+    );
     assert_eq!(
         nodes[1].state,
         NodeState::Unverified(None),
         "one of three nodes cannot identify the lock cluster"
     );
-    assert!(matches!(&nodes[2].state, NodeState::Down(cause) if cause.contains("no reply")), "{nodes:?}");
+    assert!(
+        matches!(&nodes[2].state, NodeState::Down { reason: cause, .. } if cause.contains("no reply")),
+        "{nodes:?}"
+    );
 }
 
 #[tokio::test]
@@ -136,7 +146,7 @@ async fn a_lazy_client_starts_without_nodes_and_fails_at_the_first_attempt() {
     let error = redlock.mutex("k").try_acquire().await.expect_err("no node is up");
     let AcquireError::NoQuorum { replies, .. } = error else { panic!("expected NoQuorum, got {error:?}") };
     assert!(
-        replies.nodes().iter().all(|it| matches!(&it.reply, Vote::Unknown(ReplyFailure::Disconnected(_)))),
+        replies.iter().all(|(_, reply)| matches!(reply, NodeReply::Failed(ReplyFailure::Disconnected(_)))),
         "{replies}"
     );
 }

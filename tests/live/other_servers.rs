@@ -1,6 +1,8 @@
 //! Redis-like servers and servers without certain commands: which are excluded, and the reported reason.
 
-use quorlock::{AcquireError, ConnectError, ExclusionReason, NodeState, Redlock, RedlockBuilder};
+use quorlock::error::ConnectError;
+use quorlock::node::{ExclusionReason, NodeState};
+use quorlock::{AcquireError, Redlock, RedlockBuilder};
 use quorlock_chaos::{Server, Setup};
 
 use crate::emulated_server::{
@@ -16,7 +18,7 @@ fn builder_for(url: &str) -> RedlockBuilder {
 /// Connecting fails at once with `NodesExcluded`, and the reason contains all of these texts.
 async fn check_excluded(builder: RedlockBuilder, texts: &[&str]) {
     let result = builder.connect().await;
-    let Err(ConnectError::NodesExcluded { nodes }) = &result else {
+    let Err(ConnectError::NodesExcluded { nodes, .. }) = &result else {
         panic!("expected NodesExcluded, got {result:?}")
     };
     let NodeState::Excluded(exclusion) = &nodes[0].state else { panic!("not excluded: {nodes:?}") };
@@ -44,9 +46,11 @@ async fn a_server_without_a_run_id_is_excluded_in_fenced_mode_and_serves_plain_m
     for (profile, texts, name) in cases {
         let emulated = EmulatedServer::start(profile);
         check_excluded(builder_for(&emulated.url()), texts).await;
-        check_locks(builder_for(&emulated.url()).plain(), emulated.server()).await;
-        let plain = builder_for(&emulated.url()).plain().connect().await.expect("connected");
-        assert_eq!(plain.node_status().await[0].server, name);
+        check_locks(builder_for(&emulated.url()).mode(quorlock::Mode::Plain), emulated.server()).await;
+        let plain =
+            builder_for(&emulated.url()).mode(quorlock::Mode::Plain).connect().await.expect("connected");
+        let server = plain.node_status().await[0].server.clone().expect("it was reached");
+        assert_eq!(server.to_string(), name);
     }
 }
 
@@ -60,7 +64,7 @@ async fn a_server_that_reports_no_memory_limit_is_not_excluded() {
 #[tokio::test]
 async fn a_server_that_is_no_master_is_excluded_in_both_modes() {
     let emulated = EmulatedServer::start(KEYDB_ACTIVE);
-    for builder in [builder_for(&emulated.url()), builder_for(&emulated.url()).plain()] {
+    for builder in [builder_for(&emulated.url()), builder_for(&emulated.url()).mode(quorlock::Mode::Plain)] {
         check_excluded(builder, &[&ExclusionReason::Replica.to_string()]).await;
     }
 }
@@ -68,7 +72,7 @@ async fn a_server_that_is_no_master_is_excluded_in_both_modes() {
 #[tokio::test]
 async fn a_valkey_sentinel_is_excluded() {
     let emulated = EmulatedServer::start(VALKEY_SENTINEL);
-    for builder in [builder_for(&emulated.url()), builder_for(&emulated.url()).plain()] {
+    for builder in [builder_for(&emulated.url()), builder_for(&emulated.url()).mode(quorlock::Mode::Plain)] {
         check_excluded(builder, &["Sentinel"]).await;
     }
 }
@@ -76,13 +80,13 @@ async fn a_valkey_sentinel_is_excluded() {
 #[tokio::test]
 async fn plain_mode_works_through_a_proxy_that_routes_by_key() {
     let emulated = EmulatedServer::start(PROXY);
-    check_locks(builder_for(&emulated.url()).plain(), emulated.server()).await;
+    check_locks(builder_for(&emulated.url()).mode(quorlock::Mode::Plain), emulated.server()).await;
 }
 
 #[tokio::test]
 async fn a_server_without_a_required_command_is_excluded_and_the_command_is_named() {
     let check = async |url: &str, command: &str| {
-        for builder in [builder_for(url), builder_for(url).plain()] {
+        for builder in [builder_for(url), builder_for(url).mode(quorlock::Mode::Plain)] {
             check_excluded(builder, &["a command is missing", command]).await;
         }
     };
@@ -97,7 +101,11 @@ async fn a_server_without_a_required_command_is_excluded_and_the_command_is_name
 #[tokio::test]
 async fn a_command_found_missing_at_the_first_acquire_excludes_the_node() {
     let server = Server::start(&setup_without("SET")).expect("server starts");
-    let redlock = builder_for(&server.url()).plain().connect().await.expect("the command was not sent yet");
+    let redlock = builder_for(&server.url())
+        .mode(quorlock::Mode::Plain)
+        .connect()
+        .await
+        .expect("the command was not sent yet");
     let error = redlock.mutex("k").wait_timeout(secs(5)).acquire().await.expect_err("fails without waiting");
     assert!(matches!(error, AcquireError::NodesExcluded { .. }), "{error:?}");
     assert!(error.to_string().contains("unknown command"), "{error}");
@@ -109,7 +117,7 @@ async fn locks_work_without_optional_commands() {
         let server = Server::start(&setup_without(command)).expect("server starts");
         initialize(builder_for(&server.url()));
         check_locks(builder_for(&server.url()), &server).await;
-        check_locks(builder_for(&server.url()).plain(), &server).await;
+        check_locks(builder_for(&server.url()).mode(quorlock::Mode::Plain), &server).await;
     }
 }
 

@@ -1,10 +1,16 @@
 //! Outcomes that callers see: loss reports of overwritten, deleted and force-released locks, short waits
-//! during reconnects, and errors that name their lock.
+//! during reconnects, and errors that name their lock. It runs past 400 lines because each outcome is one test.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use quorlock::{AcquireError, Event, ExtendError, LossReason, Observer, ReleaseError, RunError, Vote};
+use quorlock::error::{ExtendError, ReleaseError};
+use quorlock::event::{Event, LossReason};
+use quorlock::node::NodeReply;
+use quorlock::{AcquireError, Guard, LockName, Redlock, RunError};
 use quorlock_chaos::redis::FromRedisValue;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{LockCluster, builder, client, eventually, fenced, millis, nodes_with_key, plain, secs};
@@ -23,6 +29,11 @@ where
 {
     let servers = cluster.servers().iter().enumerate().filter(|(index, _)| nodes >> index & 1 == 1);
     servers.map(|(_, server)| server.command(args).expect("a reply")).collect()
+}
+
+fn spawn_acquire(redlock: &Redlock, name: &str) -> JoinHandle<Result<Guard, AcquireError>> {
+    let mutex = redlock.mutex(name).ttl(secs(30));
+    tokio::spawn(async move { mutex.acquire().await })
 }
 
 /// Tries every set of nodes, and minimal majorities more often, because the order of replies is random.
@@ -44,13 +55,17 @@ async fn a_release_reports_that_the_lock_was_overwritten_or_deleted() {
                     command_on::<()>(&cluster, &["DEL", "k"], nodes);
                 }
                 assert!(guard.is_valid(), "the loss is not known before the release");
-                let outcome = guard.release().await.expect("every node replies");
+                let outcome = guard.release().await;
                 let is_lost = nodes.count_ones() >= majority;
-                assert_eq!(outcome.was_lost, is_lost, "nodes {nodes:05b} of {count}: {outcome:?}");
-                if is_lost {
-                    let expected =
-                        if is_overwritten { Vote::HeldByOther { remaining: None } } else { Vote::NotHeld };
-                    assert!(outcome.replies.nodes().iter().any(|it| it.reply == expected), "{outcome:?}");
+                assert_eq!(outcome.is_err(), is_lost, "nodes {nodes:05b} of {count}: {outcome:?}");
+                if let Err(ReleaseError::Lost { reason, replies, .. }) = &outcome {
+                    assert_eq!(*reason, LossReason::TakenByOthers);
+                    let is_expected = |reply: &NodeReply| match reply {
+                        NodeReply::HeldByOther { remaining: None, .. } => is_overwritten,
+                        NodeReply::NotHeld => !is_overwritten,
+                        _ => false,
+                    };
+                    assert!(replies.iter().any(|(_, reply)| is_expected(reply)), "{outcome:?}");
                 }
                 command_on_all::<()>(&cluster, &["DEL", "k"], count);
             }
@@ -64,8 +79,8 @@ async fn a_release_of_a_lock_missing_on_a_minority_reports_no_loss() {
         cluster[0].pause();
         let redlock = builder(&cluster).connect().await.expect("two of three");
         let guard = redlock.mutex("k").ttl(secs(30)).acquire().await.expect("two of three");
-        let outcome = guard.release().await.expect("a quorum confirms");
-        assert!(!outcome.was_lost, "{outcome:?}");
+        let outcome = guard.release().await.expect("held until then");
+        assert!(outcome.confirmed, "{outcome:?}");
         cluster[0].resume();
     }
 }
@@ -74,21 +89,16 @@ async fn a_release_of_a_lock_missing_on_a_minority_reports_no_loss() {
 async fn run_fails_when_its_lock_was_overwritten() {
     let cluster = fenced(3);
     let redlock = client(&cluster).await;
-    let overwrite =
-        |_| async { command_on_all::<()>(&cluster, &["SET", "k", "a thief's", "PX", "60000"], 3) };
+    let overwrite = async |_| {
+        command_on_all::<()>(&cluster, &["SET", "k", "a thief's", "PX", "60000"], 3);
+        Ok::<_, Infallible>(())
+    };
     let outcome = redlock.mutex("k").ttl(secs(30)).run(overwrite).await;
-    assert!(matches!(&outcome, Err(RunError::Lost { key }) if &**key == "k"), "{outcome:?}");
-}
-
-/// Records the reasons of lost locks.
-#[derive(Clone, Default)]
-struct Losses(Arc<Mutex<Vec<LossReason>>>);
-
-impl Observer for Losses {
-    fn on_event(&self, event: &Event<'_>) {
-        if let Event::Lost { reason: loss, .. } = event {
-            self.0.lock().expect("not poisoned").push(*loss);
+    match outcome {
+        Err(RunError::Lost { key, reason, .. }) => {
+            assert_eq!((key, reason), (LockName::new("k"), LossReason::TakenByOthers));
         }
+        other => panic!("expected Lost, got {other:?}"),
     }
 }
 
@@ -96,20 +106,42 @@ impl Observer for Losses {
 async fn a_force_released_lock_is_lost_by_its_holder_and_stays_free() {
     for nodes in [1, 3, 5] {
         let cluster = fenced(nodes);
-        let losses = Losses::default();
-        let holder = builder(&cluster).observer(losses.clone()).connect().await.expect("all nodes are up");
+        let losses: Arc<Mutex<Vec<LossReason>>> = Arc::default();
+        let listener = Arc::clone(&losses);
+        let record = move |event: &Event| {
+            if let Event::Lost { reason, .. } = event {
+                listener.lock().expect("not poisoned").push(*reason);
+            }
+        };
+        let holder = builder(&cluster).on_event(record).connect().await.expect("all nodes are up");
         let operator = client(&cluster).await;
         let ttl = millis(900);
         let guard = holder.mutex("k").ttl(ttl).acquire().await.expect("free");
         let outcome = operator.force_release("k").await.expect("a reply");
-        assert!(outcome.nodes().iter().all(|it| it.reply == Vote::Granted), "{outcome:?}");
+        assert!(outcome.iter().all(|(_, reply)| matches!(reply, NodeReply::Granted { .. })), "{outcome:?}");
         timeout(ttl, guard.lost()).await.expect("lost at the next renewal, before the deadline");
         assert!(!guard.is_valid());
         sleep(ttl * 2).await;
-        assert_eq!(losses.0.lock().expect("not poisoned")[..], [LossReason::TakenByOthers]);
+        assert_eq!(losses.lock().expect("not poisoned")[..], [LossReason::TakenByOthers]);
         assert_eq!(nodes_with_key(&cluster, "k"), 0, "the holder did not reacquire it");
         let next = operator.mutex("k").try_acquire().await.expect("a reply").expect("free");
         assert!(next.fencing_token().expect("fenced").number > guard.fencing_token().expect("fenced").number);
+    }
+}
+
+/// No renewal is due before the release.
+#[tokio::test]
+async fn the_release_of_a_force_released_lock_reports_the_loss() {
+    for cluster in [fenced(3), plain(3)] {
+        let (holder, operator) = (client(&cluster).await, client(&cluster).await);
+        let guard = holder.mutex("k").ttl(secs(60)).acquire().await.expect("free");
+        eventually("every node has the key", || async { nodes_with_key(&cluster, "k") == 3 }).await;
+        operator.force_release("k").await.expect("a reply");
+        let ReleaseError::Lost { key, reason, replies, .. } = guard.release().await.expect_err("lost") else {
+            unreachable!("the enum has one variant")
+        };
+        assert_eq!((key, reason), (LockName::new("k"), LossReason::TakenByOthers));
+        assert!(replies.iter().filter(|(_, reply)| **reply == NodeReply::NotHeld).count() >= 2, "{replies}");
     }
 }
 
@@ -127,7 +159,7 @@ async fn a_force_release_on_a_minority_leaves_the_holder_its_lock() {
     eventually("every node has the key again", || async { nodes_with_key(&cluster, "k") == 5 }).await;
     sleep(millis(1_800)).await;
     assert!(guard.is_valid() && guard.spare_nodes() == 2);
-    assert!(!guard.release().await.expect("a quorum confirms").was_lost);
+    assert!(guard.release().await.expect("held until then").confirmed);
 }
 
 #[tokio::test]
@@ -145,22 +177,22 @@ async fn only_the_inspected_holder_is_force_released() {
     for cluster in [fenced(5), plain(5)] {
         let (holder, operator) = (client(&cluster).await, client(&cluster).await);
         let first = holder.mutex("k").ttl(secs(9)).acquire().await.expect("free");
-        let (owner, _) = operator.inspect("k").await.expect("a reply").holder().expect("held");
+        let owner = operator.inspect("k").await.expect("a reply").holder().expect("held").owner;
         first.release().await.expect("a quorum confirms");
         let missing = operator.force_release_of("k", owner).await.expect("a reply");
-        assert!(missing.nodes().iter().all(|it| it.reply == Vote::NotHeld), "{missing:?}");
+        assert!(missing.iter().all(|(_, reply)| *reply == NodeReply::NotHeld), "{missing:?}");
         // Another owner holds the lock when the force release arrives.
         let second = holder.mutex("k").ttl(secs(9)).acquire().await.expect("free");
         eventually("every node has the key", || async { nodes_with_key(&cluster, "k") == 5 }).await;
         let not_released = operator.force_release_of("k", owner).await.expect("a reply");
         assert!(
-            not_released.nodes().iter().all(|it| matches!(it.reply, Vote::HeldByOther { .. })),
+            not_released.iter().all(|(_, reply)| matches!(reply, NodeReply::HeldByOther { .. })),
             "{not_released:?}"
         );
         assert!(nodes_with_key(&cluster, "k") == 5 && second.extend(secs(9)).await.is_ok());
-        let (owner, _) = operator.inspect("k").await.expect("a reply").holder().expect("held");
+        let owner = operator.inspect("k").await.expect("a reply").holder().expect("held").owner;
         let released = operator.force_release_of("k", owner).await.expect("a reply");
-        assert!(released.nodes().iter().all(|it| it.reply == Vote::Granted), "{released:?}");
+        assert!(released.iter().all(|(_, reply)| matches!(reply, NodeReply::Granted { .. })), "{released:?}");
         assert_eq!(nodes_with_key(&cluster, "k"), 0);
     }
 }
@@ -174,7 +206,7 @@ async fn a_waiter_gets_a_force_released_lock_at_once() {
         for round in 0..5 {
             let name = format!("k{round}");
             let guard = holder.mutex(&name).ttl(secs(30)).acquire().await.expect("free");
-            let waiting = tokio::spawn(waiter.mutex(&name).ttl(secs(30)).acquire());
+            let waiting = spawn_acquire(&waiter, &name);
             let wait_queue = format!("quorlock:waiters:{name}");
             eventually("the waiter is queued", || async { nodes_with_key(&cluster, &wait_queue) > 0 }).await;
             let began = Instant::now();
@@ -222,7 +254,7 @@ async fn an_acquire_without_waiting_still_waits_for_reconnects() {
             let result = if round % 2 == 0 {
                 mutex.try_acquire().await.map(|guard| guard.expect("free"))
             } else {
-                mutex.no_wait().acquire().await
+                mutex.wait_timeout(Duration::ZERO).acquire().await
             };
             let guard = result.unwrap_or_else(|error| panic!("round {round}: {error}"));
             guard.release().await.expect("a quorum confirms");
@@ -253,7 +285,7 @@ async fn an_acquire_without_waiting_does_not_wait_for_dead_nodes() {
 #[tokio::test]
 async fn the_shortest_wait_has_time_for_one_dial() {
     let cluster = fenced(3);
-    for wait in [millis(0), millis(1), std::time::Duration::from_nanos(1)] {
+    for wait in [millis(0), millis(1), Duration::from_nanos(1)] {
         let lazy_client = || builder(&cluster).connect_lazy().expect("a client");
         let guard = lazy_client()
             .mutex("k")
@@ -271,17 +303,17 @@ async fn the_shortest_wait_has_time_for_one_dial() {
 async fn every_error_names_its_lock() {
     let mut cluster = fenced(3);
     let redlock = builder(&cluster).key_prefix("app:").connect().await.expect("all nodes are up");
-    let check = |message: String, key: Option<&str>| {
+    let check = |message: String, key: Option<&LockName>| {
         assert!(message.starts_with("lock \"app:nightly\": "), "{message}");
         assert_eq!(message.matches("nightly").count(), 1, "{message}");
-        assert_eq!(key, Some("app:nightly"));
+        assert_eq!(key, Some(&LockName::new("app:nightly")));
     };
     let mutex = || redlock.mutex("nightly").ttl(secs(4));
     let guard = mutex().acquire().await.expect("free");
-    let held = mutex().no_wait().acquire().await.expect_err("held");
+    let held = mutex().wait_timeout(Duration::ZERO).acquire().await.expect_err("held");
     check(held.to_string(), held.key());
     let other = builder(&cluster).key_prefix("app:").connect().await.expect("all nodes are up");
-    let held = other.mutex("nightly").no_wait().acquire().await.expect_err("held");
+    let held = other.mutex("nightly").wait_timeout(Duration::ZERO).acquire().await.expect_err("held");
     check(held.to_string(), held.key());
     let invalid = mutex().ttl(millis(1)).try_acquire().await.expect_err("too short");
     check(invalid.to_string(), invalid.key());
@@ -289,23 +321,28 @@ async fn every_error_names_its_lock() {
     check(invalid.to_string(), invalid.key());
     let lost = mutex().ttl(millis(100)).auto_renew(false);
     guard.release().await.expect("a quorum confirms");
-    let lost = lost.run(|_| sleep(millis(200))).await.expect_err("lost");
+    let work = async |_| {
+        sleep(millis(200)).await;
+        Ok::<_, Infallible>(())
+    };
+    let lost = lost.run(work).await.expect_err("lost");
     check(lost.to_string(), lost.key());
     let guard = mutex().auto_renew(false).ttl(millis(200)).acquire().await.expect("free");
     sleep(millis(250)).await;
     let lost = guard.extend(millis(200)).await.expect_err("lost");
     assert!(matches!(lost, ExtendError::Lost { .. }));
     check(lost.to_string(), lost.key());
+    let lost = guard.release().await.expect_err("lost");
+    check(lost.to_string(), Some(lost.key()));
     let guard = mutex().ttl(secs(20)).acquire().await.expect("free");
     for server in cluster.servers_mut() {
         server.pause();
     }
     let unconfirmed = guard.extend(secs(20)).await.expect_err("no node replies");
     check(unconfirmed.to_string(), unconfirmed.key());
-    let unconfirmed = guard.release().await.expect_err("no node replies");
-    assert!(matches!(unconfirmed, ReleaseError::NoQuorum { .. }));
-    check(unconfirmed.to_string(), Some(unconfirmed.key()));
-    let no_quorum = mutex().no_wait().acquire().await.expect_err("no node replies");
+    let unconfirmed = guard.release().await.expect("held until then");
+    assert!(!unconfirmed.confirmed && unconfirmed.replies.len() == 3, "{unconfirmed:?}");
+    let no_quorum = mutex().wait_timeout(Duration::ZERO).acquire().await.expect_err("no node replies");
     check(no_quorum.to_string(), no_quorum.key());
     let _ = redlock.shutdown(millis(1)).await;
     let closed = mutex().acquire().await.expect_err("closed");
@@ -359,9 +396,9 @@ async fn a_client_that_force_releases_a_lock_keeps_its_place_in_the_wait_queue()
                 cluster.servers().iter().map(|server| count(server).expect("a reply")).sum::<usize>()
             };
             let guard = holder.mutex(&name).ttl(secs(30)).acquire().await.expect("free");
-            let first = tokio::spawn(breaker.mutex(&name).ttl(secs(30)).acquire());
+            let first = spawn_acquire(&breaker, &name);
             eventually("the waiter is queued", || async { queue_length() == 1 }).await;
-            let second = (round % 2 == 1).then(|| tokio::spawn(other.mutex(&name).ttl(secs(30)).acquire()));
+            let second = (round % 2 == 1).then(|| spawn_acquire(&other, &name));
             let waiting = 1 + usize::from(second.is_some());
             eventually("all waiters are queued", || async { queue_length() == waiting }).await;
             let began = Instant::now();

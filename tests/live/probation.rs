@@ -64,7 +64,7 @@ impl Scenario {
 
     fn with_third(&self, third: String) -> RedlockBuilder {
         let builder = Redlock::builder().nodes([self.fleet[0].url(), self.address.url(), third]);
-        if self.is_plain { builder.plain() } else { builder.max_ttl(MAX_TTL) }
+        if self.is_plain { builder.mode(quorlock::Mode::Plain) } else { builder.max_ttl(MAX_TTL) }
     }
 
     async fn acquire_first(&self) -> (Redlock, Guard) {

@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use quorlock::{AcquireError, ExclusionReason, Guard, NodeState, Redlock, RedlockBuilder};
+use quorlock::node::{ExclusionReason, NodeState};
+use quorlock::{AcquireError, Guard, Redlock, RedlockBuilder};
 use quorlock_chaos::{ClockLibrary, Data, Fleet, Setup, redis};
 use tokio::time::{Instant, sleep, timeout};
 

@@ -58,7 +58,7 @@ async fn find_violations(
 
 fn missing_on(server: &Server, guards: &[Guard]) -> usize {
     let mut args = vec!["EXISTS"];
-    args.extend(guards.iter().map(Guard::key));
+    args.extend(guards.iter().map(|guard| guard.key().to_str().expect("all names are text")));
     guards.len() - server.command::<usize>(&args).expect("a reply")
 }
 
@@ -181,7 +181,7 @@ async fn every_node_has_the_key_when_thousands_of_locks_are_acquired_at_once() {
     let acquires: JoinSet<Guard> = (0..count)
         .map(|name| {
             let mutex = redlock.mutex(format!("k{name}")).ttl(ttl).wait_timeout(secs(20));
-            async { mutex.acquire().await.expect("free") }
+            async move { mutex.acquire().await.expect("free") }
         })
         .collect();
     let guards = acquires.join_all().await;

@@ -15,6 +15,10 @@ use crate::support::{
 /// The max ttl of the restarted lock clusters, and the ttl of their locks.
 const MAX_TTL: Duration = secs(2);
 
+fn key_of(guard: &Guard) -> &str {
+    guard.key().to_str().expect("all names are text")
+}
+
 /// A task that waits for the key.
 fn spawn_waiter(redlock: &Redlock, key: &str) -> JoinHandle<Guard> {
     let mutex = redlock.mutex(key).ttl(secs(2));
@@ -63,8 +67,8 @@ async fn check_rolling_restart(nodes: usize, setup: &Setup, others_wait: bool) {
         guards.push(holder.mutex(format!("k{name}")).ttl(MAX_TTL).acquire().await.expect("free"));
     }
     let waiting = guards.iter().filter(|_| others_wait);
-    let waiters: Vec<_> = waiting.map(|guard| spawn_waiter(&other, guard.key())).collect();
-    let total_queued = || guards.iter().map(|guard| queue_length(&fleet, guard.key())).sum::<usize>();
+    let waiters: Vec<_> = waiting.map(|guard| spawn_waiter(&other, key_of(guard))).collect();
+    let total_queued = || guards.iter().map(|guard| queue_length(&fleet, key_of(guard))).sum::<usize>();
     eventually("all waiters are queued", || async { total_queued() == waiters.len() }).await;
     let mut failures = Vec::new();
     for node in 0..nodes {
@@ -79,13 +83,13 @@ async fn check_rolling_restart(nodes: usize, setup: &Setup, others_wait: bool) {
         failures.extend((valid < guards.len()).then(|| format!("{valid} locks are left after node {node}")));
     }
     // Twice the ttl; renewals are due every third of a ttl.
-    let is_on_all_nodes = |guard: &Guard| nodes_with_key(&fleet, guard.key()) == nodes;
+    let is_on_all_nodes = |guard: &Guard| nodes_with_key(&fleet, key_of(guard)) == nodes;
     let end = Instant::now() + 2 * MAX_TTL;
     while !guards.iter().all(is_on_all_nodes) && Instant::now() < end {
         sleep(millis(5)).await;
     }
     for guard in &guards {
-        let count = nodes_with_key(&fleet, guard.key());
+        let count = nodes_with_key(&fleet, key_of(guard));
         if !guard.is_valid() || count < nodes {
             failures.push(format!(
                 "{}: valid {}, on {count} nodes of {nodes}",
@@ -175,7 +179,7 @@ async fn commands_in_5_s(fleet: &Fleet) -> Vec<u64> {
 
 /// A connected read-only client, like `quorlock doctor` while it runs.
 async fn read_only_client(cluster: &LockCluster) -> Redlock {
-    let redlock = builder(cluster).read_only().connect().await.expect("all nodes are up");
+    let redlock = builder(cluster).read_only(true).connect().await.expect("all nodes are up");
     eventually("every node votes", || async { redlock.node_status().await.iter().all(is_voting) }).await;
     redlock
 }
@@ -229,7 +233,7 @@ async fn probation_begins_when_a_read_only_client_is_connected() {
 async fn probation_begins_when_a_read_only_client_connects_once() {
     let mut cluster = fenced_with_max_ttl(3, MAX_TTL);
     restart(&mut cluster, &[1], &Data::Kept);
-    let visitor = builder(&cluster).read_only().connect().await.expect("all nodes are up");
+    let visitor = builder(&cluster).read_only(true).connect().await.expect("all nodes are up");
     eventually("probation is reported", || async { visitor.node_status().await[1].probation.is_some() })
         .await;
     visitor.shutdown(secs(10)).await.expect("no pending release");

@@ -3,7 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use quorlock::{Event, ForgetError, NodeStatus, Redlock};
+use quorlock::Redlock;
+use quorlock::error::ForgetError;
+use quorlock::event::Event;
+use quorlock::node::{NodeReply, NodeStatus};
 use quorlock_chaos::{ClockLibrary, Fleet, Setup};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -55,7 +58,7 @@ async fn a_name_is_forgotten_once_the_node_clocks_have_passed_its_fencing_number
     redlock.forget("order:1").await.expect("it is free again");
     eventually("no node has the fence", || async { fences(&fleet) == [0; 3] }).await;
     let replies = redlock.forget("order:1").await.expect("forget succeeds again");
-    assert_eq!(replies.nodes().iter().filter(|it| it.reply == quorlock::Vote::NotHeld).count(), 3);
+    assert_eq!(replies.iter().filter(|(_, reply)| **reply == NodeReply::NotHeld).count(), 3);
     let guard = lock().acquire().await.expect("free");
     assert!(guard.fencing_token().expect("fenced").number > first, "the next number is larger again");
 }
@@ -67,7 +70,7 @@ async fn forget_fails_without_a_quorum_and_on_a_plain_client() {
     drop(redlock.mutex("k").acquire().await.expect("free"));
     (0..2).for_each(|node| servers[node].kill());
     match redlock.forget("k").await {
-        Err(ForgetError::NoQuorum { replies, .. }) => assert_eq!(replies.nodes().len(), 3),
+        Err(ForgetError::NoQuorum { replies, .. }) => assert_eq!(replies.len(), 3),
         other => panic!("forget with one of three nodes: {other:?}"),
     }
     let bad = redlock.forget("").await;
@@ -140,9 +143,9 @@ async fn a_warning_is_given_before_fences_fill_the_memory_of_a_node() {
     let listener = Arc::clone(&warnings);
     let connect = || {
         let listener = Arc::clone(&listener);
-        builder(&servers).max_ttl(secs(60)).observer(move |event: &Event<'_>| {
+        builder(&servers).max_ttl(secs(60)).on_event(move |event: &Event| {
             if let Event::NodeWarning { warning, .. } = event {
-                listener.lock().expect("not poisoned").push((*warning).to_owned());
+                listener.lock().expect("not poisoned").push(warning.to_string());
             }
         })
     };
@@ -162,7 +165,7 @@ async fn a_warning_is_given_before_fences_fill_the_memory_of_a_node() {
     let fences = after.fences.expect("a fenced client knows");
     assert!((45_000..=62_000).contains(&fences.count) && fences.memory == Some(20 << 20), "{fences:?}");
     assert!(
-        after.warnings.iter().any(|warning| warning.contains("fencing numbers take")),
+        after.warnings.iter().any(|warning| warning.to_string().contains("fencing numbers take")),
         "{:?}",
         after.warnings
     );

@@ -2,6 +2,7 @@
 //! split votes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quorlock::Redlock;
 use tokio::sync::Barrier;
@@ -47,7 +48,7 @@ async fn run_rounds(
 async fn try_once(redlock: &Redlock, name: &str, uses_acquire: bool) -> Option<quorlock::Guard> {
     let mutex = redlock.mutex(name);
     if uses_acquire {
-        mutex.no_wait().acquire().await.ok()
+        mutex.wait_timeout(Duration::ZERO).acquire().await.ok()
     } else {
         mutex.try_acquire().await.expect("a quorum replies")
     }

@@ -1,17 +1,17 @@
 //! Calls without a running driver: on an idle or blocked runtime and in the child of a fork, each wait ends
-//! by itself. With `dedicated_thread()` locks work without any runtime.
+//! by itself. With `dedicated_thread` locks work without any runtime.
 
+use std::convert::Infallible;
 use std::process::exit;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use fork::{Fork, fork, waitpid};
 use futures::executor::block_on;
 use futures::future::join;
-use quorlock::{
-    AcquireError, ConnectError, ExtendError, Guard, InspectError, NoDriver, Redlock, RedlockBuilder,
-    ReleaseError, ShutdownError,
-};
+use quorlock::error::{ConnectError, ExtendError, InspectError, NoDriver, ShutdownError};
+use quorlock::event::LossReason;
+use quorlock::{AcquireError, Guard, Redlock, RedlockBuilder, RunError};
 use quorlock_chaos::redis;
 use tokio::runtime::{self, Runtime};
 use tokio::time::Instant;
@@ -119,23 +119,28 @@ fn every_call_ends(call_site: CallSite) {
             );
             let message = wait.expect_err("stalled").to_string();
             assert!(
-                message.starts_with("lock \"k\": ") && message.contains("dedicated_thread()"),
+                message.starts_with("lock \"k\": ") && message.contains("dedicated_thread(true)"),
                 "{message}"
             );
             assert!(began.elapsed() >= millis(300), "the wait lasts as long as its limit");
             let attempt = redlock.mutex("k").ttl(secs(4)).try_acquire().await;
             assert!(matches!(attempt, Err(AcquireError::NoDriver { .. })), "{attempt:?}");
-            let ran = redlock.mutex("k").ttl(secs(4)).no_wait().run(|_| async {}).await;
-            assert!(ran.is_err());
+            let ran = redlock
+                .mutex("k")
+                .ttl(secs(4))
+                .wait_timeout(Duration::ZERO)
+                .run(async |_| Ok::<_, Infallible>(()))
+                .await;
+            assert!(matches!(ran, Err(RunError::Acquire(AcquireError::NoDriver { .. }))), "{ran:?}");
             let inspected = redlock.inspect("k").await;
             assert!(matches!(inspected, Err(InspectError::NoDriver { .. })), "{inspected:?}");
-            let broken = redlock.force_release("k").await;
-            assert!(matches!(broken, Err(InspectError::NoDriver { .. })), "{broken:?}");
+            let not_released = redlock.force_release("k").await;
+            assert!(matches!(not_released, Err(InspectError::NoDriver { .. })), "{not_released:?}");
             let extended = guard.extend(secs(55)).await;
             assert!(matches!(extended, Err(ExtendError::NoDriver { .. })), "{extended:?}");
             assert!(guard.is_valid(), "valid until its deadline");
-            let released = guard.release().await;
-            assert!(matches!(released, Err(ReleaseError::NoDriver { .. })), "{released:?}");
+            let released = guard.release().await.expect("held until then");
+            assert!(!released.confirmed && released.replies.is_empty(), "{released:?}");
             let shutdown = redlock.shutdown(millis(100)).await;
             let is_reported = |error: &ShutdownError| error.no_driver == Some(NoDriver::Stalled);
             assert!(shutdown.as_ref().is_err_and(is_reported), "{shutdown:?}");
@@ -161,7 +166,14 @@ fn the_loss_is_signaled_at_the_deadline_when_the_driver_is_stalled() {
             (redlock, guard)
         });
         let (guard, duration) = within_40_s("the loss", move || {
-            call_site.run(guard.lost());
+            let guard = Arc::new(guard);
+            let held = Arc::clone(&guard);
+            let token = guard.cancellation_token();
+            call_site.run(async move {
+                assert_eq!(held.lost().await, LossReason::Expired);
+                assert_eq!(held.ended().await, Some(LossReason::Expired));
+            });
+            assert!(token.is_cancelled());
             guard
         });
         assert!(!guard.is_valid() && duration < secs(5), "{duration:?}");
@@ -185,9 +197,9 @@ fn connect_fails_on_a_runtime_that_is_not_driven() {
 fn a_client_with_a_dedicated_thread_works_from_every_call_site() {
     for cluster in [fenced(3), plain(3)] {
         let error = block_on(builder(&cluster).connect()).expect_err("no runtime here").to_string();
-        assert!(error.contains("dedicated_thread()"), "{error}");
+        assert!(error.contains("dedicated_thread(true)"), "{error}");
         for call_site in CALL_SITES {
-            let builder = builder(&cluster).dedicated_thread();
+            let builder = builder(&cluster).dedicated_thread(true);
             within_40_s(&format!("the life of a lock in {call_site:?}"), move || {
                 call_site.run(use_lock(builder));
             });
@@ -209,7 +221,7 @@ async fn use_lock(builder: RedlockBuilder) {
     assert!(began.elapsed() >= millis(200));
     assert!(redlock.inspect("k").await.expect("a reply").holder().is_some());
     guard.release().await.expect("a quorum confirms");
-    assert_eq!(redlock.mutex("k").run(|_| async { 7 }).await.expect("free"), 7);
+    assert_eq!(redlock.mutex("k").run(async |_| Ok::<_, Infallible>(7)).await.expect("free"), 7);
     redlock.force_release("k").await.expect("a reply");
     redlock.shutdown(secs(2)).await.expect("no pending release");
 }
@@ -227,7 +239,8 @@ fn a_blocked_runtime_is_not_reported_as_a_stalled_driver() {
         let (attempt, ()) = join(mutex.try_acquire(), async { std::thread::sleep(millis(1_800)) }).await;
         assert!(matches!(attempt, Err(AcquireError::NoQuorum { .. })), "{attempt:?}");
         let (released, ()) = join(guard.release(), async { std::thread::sleep(millis(1_800)) }).await;
-        assert!(matches!(released, Err(ReleaseError::NoQuorum { .. })), "{released:?}");
+        let released = released.expect("held until then");
+        assert!(!released.confirmed && released.replies.len() == 3, "{released:?}");
     });
 }
 
@@ -259,8 +272,8 @@ fn worker_that_forks() {
                 tokio::time::sleep(secs(4)).await;
                 assert!(guard.is_valid());
                 assert_eq!(redlock.inspect("held").await.expect("a reply").reply_count(), 3);
-                let report = guard.release().await.expect("a quorum confirms");
-                assert!(!report.was_lost, "{report:?}");
+                let outcome = guard.release().await.expect("held until then");
+                assert!(outcome.confirmed, "{outcome:?}");
                 redlock.shutdown(secs(2)).await.expect("no pending release");
             });
         }

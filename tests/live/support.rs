@@ -4,7 +4,8 @@ use std::ops::{Deref, DerefMut};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use quorlock::{InitOutcome, NodeStatus, Redlock, RedlockBuilder};
+use quorlock::node::NodeStatus;
+use quorlock::{InitOutcome, Redlock, RedlockBuilder};
 use quorlock_chaos::{Fleet, Server, Setup};
 use tokio::time::{Instant, sleep};
 
@@ -53,7 +54,7 @@ pub(crate) fn with_setup(nodes: usize, setup: &Setup, is_plain: bool) -> LockClu
 pub(crate) fn initialize(builder: RedlockBuilder) {
     let on_runtime = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(builder.dial_timeout(secs(20)).init(false))
+        runtime.block_on(builder.dial_timeout(secs(20)).initialize())
     };
     let outcome = std::thread::spawn(on_runtime).join().expect("no panic");
     assert_eq!(outcome.expect("all nodes are up and blank"), InitOutcome::Initialized);
@@ -63,7 +64,7 @@ pub(crate) fn builder(cluster: &LockCluster) -> RedlockBuilder {
     let builder = Redlock::builder().nodes(cluster.urls());
     match cluster.max_ttl {
         Some(max_ttl) => builder.max_ttl(max_ttl),
-        None => builder.plain(),
+        None => builder.mode(quorlock::Mode::Plain),
     }
 }
 
@@ -75,7 +76,7 @@ pub(crate) async fn client(cluster: &LockCluster) -> Redlock {
 }
 
 pub(crate) fn is_up(node: &NodeStatus) -> bool {
-    node.state == quorlock::NodeState::Up
+    node.state == quorlock::node::NodeState::Up
 }
 
 pub(crate) fn is_voting(node: &NodeStatus) -> bool {

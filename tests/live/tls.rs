@@ -4,7 +4,9 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use quorlock::{ConnectError, DialStep, Redlock};
+use quorlock::Redlock;
+use quorlock::error::ConnectError;
+use quorlock::node::DialStep;
 use quorlock_chaos::{Server, Setup};
 use tempfile::TempDir;
 
@@ -96,7 +98,7 @@ async fn a_lock_is_acquired_over_tls_with_a_private_certificate_authority() {
     guard.release().await.expect("released");
 
     let result = Redlock::builder().nodes([url]).connect().await;
-    let Err(ConnectError::NodesExcluded { nodes }) = result else {
+    let Err(ConnectError::NodesExcluded { nodes, .. }) = result else {
         panic!("expected NodesExcluded, got {result:?}")
     };
     assert!(nodes[0].to_string().contains("authority"), "{nodes:?}");
@@ -113,13 +115,16 @@ async fn a_mix_up_of_tls_and_plain_ports_is_reported_both_ways() {
         .connect_timeout(secs(2))
         .connect()
         .await;
-    let Err(ConnectError::NoQuorum { nodes }) = result else { panic!("expected NoQuorum, got {result:?}") };
+    let Err(ConnectError::NoQuorum { nodes, .. }) = result else {
+        panic!("expected NoQuorum, got {result:?}")
+    };
     assert_eq!(nodes[0].failed_step, Some(DialStep::Tls), "{nodes:?}");
     assert!(nodes[0].to_string().ends_with(": does it speak TLS? if not, use redis://"), "{nodes:?}");
 
     // A server may send an alert first, or close the connection at the first byte.
     let bare = Redlock::builder().nodes([tls.replace("rediss://", "redis://")]).connect_timeout(secs(2));
-    let Err(ConnectError::NoQuorum { nodes } | ConnectError::NodesExcluded { nodes }) = bare.connect().await
+    let Err(ConnectError::NoQuorum { nodes, .. } | ConnectError::NodesExcluded { nodes, .. }) =
+        bare.connect().await
     else {
         panic!("expected NoQuorum or NodesExcluded")
     };

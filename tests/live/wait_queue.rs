@@ -161,7 +161,12 @@ async fn a_shutdown_dequeues_the_waiters_of_its_client() {
 #[tokio::test]
 async fn a_killed_waiter_delays_no_other() {
     if let Ok(nodes) = std::env::var("QUORLOCK_TEST_NODES") {
-        let redlock = Redlock::builder().nodes(nodes.split(',')).plain().connect().await.expect("up");
+        let redlock = Redlock::builder()
+            .nodes(nodes.split(','))
+            .mode(quorlock::Mode::Plain)
+            .connect()
+            .await
+            .expect("up");
         let _guard = redlock.mutex("k").acquire().await.expect("the process is killed first");
         return;
     }
@@ -237,7 +242,11 @@ async fn waiting_works_with_a_warning_without_the_permission_to_publish() {
     let locker = || builder(&fleet).username("locker").password("pw").connect();
     let (holder, other) = (locker().await.expect("connected"), locker().await.expect("connected"));
     for node in holder.node_status().await {
-        assert!(node.warnings.iter().any(|warning| warning.contains("+publish")), "{:?}", node.warnings);
+        assert!(
+            node.warnings.iter().any(|warning| warning.to_string().contains("+publish")),
+            "{:?}",
+            node.warnings
+        );
     }
     let guard = holder.mutex("k").acquire().await.expect("free");
     let waiter =
@@ -296,7 +305,9 @@ async fn a_node_that_rejected_writes_at_first_keeps_wait_queues_once_it_accepts_
         let other = builder(&fleet).connect().await.expect("connecting needs no write");
         let is_warned = async || {
             let nodes = other.node_status().await;
-            nodes.iter().any(|node| node.warnings.iter().any(|warning| warning.contains("rejects writes")))
+            nodes.iter().any(|node| {
+                node.warnings.iter().any(|warning| warning.to_string().contains("rejects writes"))
+            })
         };
         eventually("the client warns", || async { is_warned().await }).await;
         set("0");

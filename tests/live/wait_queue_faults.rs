@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use quorlock::Redlock;
+use quorlock::event::LossReason;
 use quorlock_chaos::{Fleet, LinkRules, Proxy, Server};
 use tokio::time::{sleep, timeout};
 
@@ -140,8 +141,8 @@ async fn a_cohort_does_not_keep_a_lock_missing_on_the_wait_queue_node() {
     guard.release().await.expect("a quorum confirms");
     granted(waiter).await.release().await.expect("a quorum confirms");
     for _ in 0..20 {
-        let acquire = other.mutex("k").wait_timeout(secs(10)).acquire();
-        acquire.await.expect("granted in time").release().await.expect("a quorum confirms");
+        let mutex = other.mutex("k").wait_timeout(secs(10));
+        mutex.acquire().await.expect("granted in time").release().await.expect("a quorum confirms");
     }
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
 }
@@ -278,7 +279,8 @@ async fn a_release_while_another_client_holds_the_lock_notifies_without_harm() {
         let guard = holder.mutex("k").ttl(secs(30)).acquire().await.expect("free");
         let (first, second) = (spawn_waiter(&fleet, &first).await, spawn_waiter(&fleet, &second).await);
         let before = notifications(&fleet);
-        lost.release().await.expect("no node has its key");
+        let lost = lost.release().await.expect_err("no node has its key");
+        assert_eq!(lost.reason(), LossReason::TakenByOthers);
         assert_eq!(notifications(&fleet), before + 1, "only the first waiter, once");
         // Before the first waiter has tried and queued again, a release would skip it as already notified.
         eventually("both waiters are queued and not notified", || async { unnotified_waiters(&fleet) == 2 })

@@ -239,7 +239,7 @@ mod tests {
     async fn the_baseline_acquires_and_releases_like_the_library() {
         let fleet = Fleet::start(3).expect("a redis-server is installed (scripts/setup)");
         let builder = Redlock::builder().nodes(fleet.urls()).dial_timeout(Duration::from_secs(20));
-        assert_eq!(builder.init(false).await.expect("all nodes are up and blank"), InitOutcome::Initialized);
+        assert_eq!(builder.initialize().await.expect("all nodes are up and blank"), InitOutcome::Initialized);
         let args = WorkerArgs { name: "baseline".to_owned(), threads: Threads::One, urls: fleet.urls() };
         for mode in [Mode::Plain, Mode::Fenced] {
             let mut client = BaselineClient::connect(&args, mode).expect("all nodes are up");

@@ -88,7 +88,7 @@ impl Bench {
             server.wipe()?;
         }
         let urls = self.fleet.urls()[..nodes].to_vec();
-        self.runtime.block_on(Redlock::builder().nodes(&urls).init(false))?;
+        self.runtime.block_on(Redlock::builder().nodes(&urls).initialize())?;
         Ok(urls)
     }
 

@@ -24,7 +24,7 @@ impl<const IS_PLAIN: bool> Contender for Quorlock<IS_PLAIN> {
 
     async fn connect(urls: &[String]) -> Outcome<Self> {
         let builder = Redlock::builder().nodes(urls);
-        let builder = if IS_PLAIN { builder.plain() } else { builder };
+        let builder = if IS_PLAIN { builder.mode(quorlock::Mode::Plain) } else { builder };
         Ok(Self(builder.connect().await?))
     }
 

@@ -11,7 +11,7 @@ mod settings;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead};
 
-use rustix::time::{ClockId, clock_gettime};
+use quorlock::LeaseDeadline;
 use serde::{Deserialize, Serialize};
 
 pub use fault::{Effect, Fault};
@@ -317,12 +317,5 @@ impl History {
 /// Nanoseconds on the boot clock, which all processes of this machine share.
 #[must_use]
 pub fn now() -> u64 {
-    let time = clock_gettime(BOOT);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64)
+    LeaseDeadline::boot_time_now().as_nanos() as u64
 }
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const BOOT: ClockId = ClockId::Boottime;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-const BOOT: ClockId = ClockId::Monotonic;

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use quorlock::{Event, Redlock};
+use quorlock::Redlock;
+use quorlock::event::Event;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -72,12 +73,12 @@ fn connect(spec: &ClientSpec) -> Result<Redlock, String> {
     let builder = if spec.is_fenced {
         builder.max_ttl(Duration::from_millis(spec.max_ttl_ms))
     } else {
-        builder.plain()
+        builder.mode(quorlock::Mode::Plain)
     };
-    let builder = if spec.has_thread { builder.dedicated_thread() } else { builder };
+    let builder = if spec.has_thread { builder.dedicated_thread(true) } else { builder };
     let writer = EventWriter::new(spec.process, 0);
     let urls = spec.urls.clone();
-    let observed = builder.observer(move |event: &Event<'_>| {
+    let observed = builder.on_event(move |event| {
         if let Some(kind) = node_view_change(&urls, event) {
             writer.write(kind);
         }
@@ -86,7 +87,7 @@ fn connect(spec: &ClientSpec) -> Result<Redlock, String> {
 }
 
 /// The new view of a node, if the event changes it.
-fn node_view_change(urls: &[String], event: &Event<'_>) -> Option<EventKind> {
+fn node_view_change(urls: &[String], event: &Event) -> Option<EventKind> {
     let (address, view) = match event {
         Event::NodeUp { node, .. } => (node, NodeView::Up),
         Event::NodeDown { node, .. } => (node, NodeView::Down),
@@ -96,7 +97,7 @@ fn node_view_change(urls: &[String], event: &Event<'_>) -> Option<EventKind> {
         }
         _ => return None,
     };
-    let node = urls.iter().position(|url| url.ends_with(address))?;
+    let node = urls.iter().position(|url| url.ends_with(&**address))?;
     Some(EventKind::NodeViewChanged { node, view })
 }
 

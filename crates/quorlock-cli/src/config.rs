@@ -40,7 +40,7 @@ pub(crate) struct Cluster {
 /// A client from all sources, driven by a separate thread: locks are renewed while this runtime is busy.
 pub(crate) fn cluster(args: NodeArgs) -> Result<Cluster, Failure> {
     let cluster = cluster_on_current_runtime(args)?;
-    Ok(Cluster { builder: cluster.builder.dedicated_thread(), ..cluster })
+    Ok(Cluster { builder: cluster.builder.dedicated_thread(true), ..cluster })
 }
 
 /// A client from all sources, driven by the current runtime, as in programs that use the library.
@@ -120,7 +120,7 @@ fn resolve(args: NodeArgs, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<
     }
     let fencing_retention = retention.unwrap_or_else(|| default_fencing_retention(max_ttl));
     if is_plain {
-        builder = builder.plain();
+        builder = builder.mode(quorlock::Mode::Plain);
     }
     if let Some(share) = from.first("clock_drift", args.clock_drift, no_variable, file.clock_drift)? {
         builder = builder.max_clock_drift(share);

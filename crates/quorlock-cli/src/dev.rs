@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 
-use quorlock::{ConnectError, InitError, Redlock};
+use quorlock::Redlock;
+use quorlock::error::{ConnectError, InitError};
 use quorlock_chaos::Fleet;
 use rustix::process::{Pid, kill_process};
 use tokio::process::Command;
@@ -21,7 +22,7 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
     check.map_err(|invalid| Failure::new(exit::USAGE, format!("--max-ttl: {invalid}")))?;
     let fleet = Fleet::start(usize::from(args.count)).map_err(|error| exit::no_servers(&error))?;
     // New servers need no probation.
-    let initialized = Redlock::builder().nodes(fleet.urls()).max_ttl(max_ttl).init(false).await;
+    let initialized = Redlock::builder().nodes(fleet.urls()).max_ttl(max_ttl).initialize().await;
     initialized.map_err(|error| {
         let is_invalid = matches!(error, InitError::Connect(ConnectError::InvalidInput(_)));
         Failure::new(if is_invalid { exit::USAGE } else { exit::NO_QUORUM }, error.to_string())

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use quorlock::{AcquireError, DialStep, ExclusionReason, Fences, NodeState, NodeStatus, Vote};
+use quorlock::node::{
+    DialStep, ExclusionReason, Fences, NodeReply, NodeState, NodeStatus, NodeWarning, Persistence,
+};
+use quorlock::{AcquireError, ReleaseOutcome};
 use quorlock_chaos::checker::counted;
 use serde_json::{Value, json};
 
@@ -22,15 +25,17 @@ struct Finding {
 pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     let Cluster { builder, quorum, max_ttl, .. } = config::cluster(args.nodes)?;
     // Read only: checking blank servers must not initialize them.
-    let redlock = builder.read_only().connect_lazy()?;
+    let redlock = builder.read_only(true).connect_lazy()?;
     // Wait for every node first: the probe would proceed with the first quorum.
     redlock.node_status().await;
     // A short lock shows whether this user has all permissions that a lock needs.
     let ttl = max_ttl.map_or(PROBE_TTL, |max_ttl| max_ttl.min(PROBE_TTL));
     let probed = match redlock.mutex(&args.probe).ttl(ttl).try_acquire().await {
-        Ok(Some(guard)) => {
-            guard.release().await.map(drop).map_err(|error| ProbeFailure::Release(error.to_string()))
-        }
+        Ok(Some(guard)) => match guard.release().await {
+            Ok(ReleaseOutcome { confirmed: true, .. }) => Ok(()),
+            Ok(outcome) => Err(ProbeFailure::Release(outcome.replies.to_string())),
+            Err(error) => Err(ProbeFailure::Release(error.to_string())),
+        },
         // Another doctor holds the probe.
         Ok(None) => Ok(()),
         Err(error @ AcquireError::InvalidInput(_)) => return Err(error.into()),
@@ -62,7 +67,7 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     }
     let can_acquire = !matches!(probed, Err(ProbeFailure::Acquire(_)));
     for (index, inspection) in probe.nodes.iter().enumerate() {
-        if let (NodeState::Up, Vote::Excluded(reason)) = (&nodes[index].state, &inspection.reply) {
+        if let (NodeState::Up, NodeReply::Excluded(reason)) = (&nodes[index].state, &inspection.reply) {
             findings[index].push(problem(fix_for(reason)));
         }
     }
@@ -162,7 +167,9 @@ fn examine(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     match &node.state {
-        NodeState::Down(cause) => findings.push(problem(format!("{cause}{}", advice_on(node.failed_step)))),
+        NodeState::Down { reason: cause, .. } => {
+            findings.push(problem(format!("{cause}{}", advice_on(node.failed_step))));
+        }
         // One message covers all nodes.
         NodeState::Excluded(ExclusionReason::Uninitialized) if is_uninitialized => {}
         NodeState::Excluded(ExclusionReason::Uninitialized) if is_to_fix => {
@@ -171,16 +178,16 @@ fn examine(
         NodeState::Unverified(None) if is_to_fix => findings.extend(nodes::problem_of(node).map(problem)),
         // The warning below names the policy.
         NodeState::Excluded(ExclusionReason::EvictionEnabled)
-            if node.warnings.iter().any(|it| it.contains("maxmemory-policy")) => {}
+            if node.warnings.iter().any(|it| matches!(it, NodeWarning::EvictionPolicy(_))) => {}
         NodeState::Excluded(reason) => findings.push(problem(fix_for(reason))),
         NodeState::Unverified(Some(failure)) => findings.push(problem(failure.to_string())),
         // It ends by itself.
         NodeState::Up | NodeState::Unverified(None) => findings.extend(nodes::problem_of(node).map(warning)),
         _ => findings.push(problem("no reply yet: check that the server is responsive".to_owned())),
     }
-    findings.extend(node.warnings.iter().cloned().map(problem));
-    findings.extend(node.clock_ahead_micros.and_then(|micros| clock_finding(micros, max_ttl)));
-    if node.persistence.starts_with("no ") {
+    findings.extend(node.warnings.iter().map(|warning| problem(warning.to_string())));
+    findings.extend(node.clock_offset_micros.and_then(|micros| clock_finding(micros, max_ttl)));
+    if node.persistence == Some(Persistence::NoAppendOnlyFile) {
         findings.push(warning(
             "forgets its locks, its fencing numbers and its lock cluster when it restarts: set appendonly yes and \
              appendfsync always"
@@ -259,12 +266,12 @@ fn table_of(nodes: &[NodeStatus], findings: &[Vec<Finding>], general: &[Finding]
             "{:width$}  {:10}  {:14}  {:>10}  {:>9}  {:>9}  {}",
             node.address,
             state_for_people(node),
-            dash(&node.server),
+            node.server.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
             node.round_trip.map_or_else(|| "-".to_owned(), millis),
-            node.clock_ahead_micros
+            node.clock_offset_micros
                 .map_or_else(|| "-".to_owned(), |micros| format!("{:+.1} ms", micros as f64 / 1e3)),
             node.fences.map_or_else(|| "-".to_owned(), rounded),
-            dash(&node.persistence),
+            node.persistence.map_or_else(|| "-".to_owned(), |it| it.to_string()),
         ));
         for finding in findings {
             lines.push(format!("{:width$}  {} {}", "", bullet(finding), finding.message));
@@ -291,11 +298,11 @@ fn json_of(mut all: Value, nodes: &[NodeStatus], findings: &[Vec<Finding>], gene
     let list_of_nodes: Vec<_> = (nodes.iter().zip(findings))
         .map(|(node, findings)| {
             let more = [
-                ("server", json!(node.server)),
+                ("server", json!(node.server.as_ref().map(ToString::to_string).unwrap_or_default())),
                 ("run_id", json!(node.run_id)),
                 ("round_trip_us", json!(node.round_trip.map(|it| it.as_micros() as u64))),
-                ("clock_ahead_us", json!(node.clock_ahead_micros)),
-                ("persistence", json!(node.persistence)),
+                ("clock_ahead_us", json!(node.clock_offset_micros)),
+                ("persistence", json!(node.persistence.map(|it| it.to_string()).unwrap_or_default())),
                 ("fences", json!(node.fences.map(|it| json!({ "count": it.count, "bytes": it.bytes })))),
                 ("findings", json!(list(findings))),
             ];
@@ -319,10 +326,6 @@ fn warning(message: String) -> Finding {
 
 fn bullet(finding: &Finding) -> &'static str {
     if finding.is_problem { "✗" } else { "·" }
-}
-
-fn dash(text: &str) -> &str {
-    if text.is_empty() { "-" } else { text }
 }
 
 /// The number of fences: exact below 50, otherwise an estimate from a sample of 50 keys.

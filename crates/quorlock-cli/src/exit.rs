@@ -4,7 +4,9 @@ use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use quorlock::{AcquireError, ConnectError, ExclusionReason, InspectError, NodeState, NodeStatus, Vote};
+use quorlock::error::{ConnectError, InspectError};
+use quorlock::node::{ExclusionReason, NodeReply, NodeState, NodeStatus};
+use quorlock::{AcquireError, LockName};
 
 /// The doctor found a problem, or an invariant was violated.
 pub(crate) const UNHEALTHY: u8 = 1;
@@ -12,9 +14,10 @@ pub(crate) const UNHEALTHY: u8 = 1;
 pub(crate) const USAGE: u8 = 64;
 /// No quorum of nodes could be reached, or votes.
 pub(crate) const NO_QUORUM: u8 = 69;
-/// The lock was lost before the command ended, or an internal error.
+/// The lock was lost before the command ended.
 pub(crate) const LOST: u8 = 70;
-pub(crate) const SOFTWARE: u8 = 70;
+/// An internal error: the operating system refused a thread, a process or a file.
+pub(crate) const SOFTWARE: u8 = 71;
 /// The output cannot be written.
 pub(crate) const OUTPUT: u8 = 74;
 /// The lock is contended.
@@ -119,12 +122,12 @@ pub(crate) fn code_of_exclusions(nodes: &[NodeStatus]) -> Option<u8> {
 /// the others are not enough.
 pub(crate) fn code_of_too_few<'a>(
     nodes: &[NodeStatus],
-    votes: impl Iterator<Item = &'a Vote>,
+    votes: impl Iterator<Item = &'a NodeReply>,
     needed: usize,
 ) -> u8 {
     // A node that admits this client may still reject this request.
-    let is_excluded = |(node, vote): &(&NodeStatus, &Vote)| {
-        matches!(node.state, NodeState::Excluded(_)) || matches!(vote, Vote::Excluded(_))
+    let is_excluded = |(node, vote): &(&NodeStatus, &NodeReply)| {
+        matches!(node.state, NodeState::Excluded(_)) || matches!(vote, NodeReply::Excluded(_))
     };
     let count = nodes.iter().zip(votes).filter(is_excluded).count();
     if count > nodes.len() - needed { code_of_exclusions(nodes).unwrap_or(EXCLUDED) } else { NO_QUORUM }
@@ -138,10 +141,11 @@ pub(crate) fn eprint_line(message: &str) {
 }
 
 /// The lock's name at the start of messages, as in the library.
-pub(crate) fn lock(name: &str) -> String {
+pub(crate) fn lock(name: impl AsRef<[u8]>) -> String {
+    let name = LockName::new(name).to_string();
     match name.char_indices().nth(MAX_NAME_LENGTH) {
-        Some((end, _)) => format!("lock {:?}…", &name[..end]),
-        None => format!("lock {name:?}"),
+        Some((end, _)) => format!("lock \"{}\"…", &name[..end]),
+        None => format!("lock \"{name}\""),
     }
 }
 

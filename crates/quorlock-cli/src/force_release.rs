@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use quorlock::{Inspection, KeyOwner, NodeReplies, NodeStatus, OwnerHash, Vote};
+use quorlock::inspect::{Inspection, KeyOwner, OwnerHash};
+use quorlock::node::{NodeReplies, NodeReply, NodeStatus};
 use serde_json::json;
 
 use crate::args::ForceReleaseArgs;
@@ -22,7 +23,7 @@ pub(crate) async fn force_release(
         return Err(Failure::new(exit::USAGE, message));
     }
     let Cluster { builder, quorum, max_ttl, .. } = config::cluster(args.nodes)?;
-    let redlock = builder.read_only().connect_lazy()?;
+    let redlock = builder.read_only(true).connect_lazy()?;
     let statuses = redlock.node_status().await;
     // Only for messages: the key may have changed when it is deleted.
     let is_no_lock = if_holder.is_none() && is_no_lock(&redlock.inspect(&args.name).await?);
@@ -32,23 +33,23 @@ pub(crate) async fn force_release(
     };
     // Requests to slow nodes must still be sent before this process ends.
     let _ = redlock.shutdown(DRAIN).await;
-    let count = |matches: fn(&Vote) -> bool| report.nodes().iter().filter(|it| matches(&it.reply)).count();
+    let count = |matches: fn(&NodeReply) -> bool| report.iter().filter(|(_, reply)| matches(reply)).count();
     let release = Release {
         name: &args.name,
         holder: if_holder,
         is_plain: max_ttl.is_none(),
         is_not_a_lock: is_no_lock,
         quorum,
-        all: report.nodes().len(),
-        freed: count(|vote| *vote == Vote::Granted),
-        missing: count(|vote| *vote == Vote::NotHeld),
-        of_others: count(|vote| matches!(vote, Vote::HeldByOther { .. })),
+        all: report.len(),
+        freed: count(|reply| matches!(reply, NodeReply::Granted { .. })),
+        missing: count(|reply| *reply == NodeReply::NotHeld),
+        of_others: count(|reply| matches!(reply, NodeReply::HeldByOther { .. })),
     };
     let outcome = release.outcome(&statuses, &report);
     if args.json {
         print(&json_of(&release, &report, outcome.as_ref().err()));
     } else {
-        let lines = report.nodes().iter().map(|it| format!("{}  {}\n", it.node, text_of(&it.reply)));
+        let lines = report.iter().map(|(node, reply)| format!("{node}  {}\n", text_of(reply)));
         print(&lines.collect::<Vec<_>>().concat());
         if let Ok(message) = &outcome {
             print(&format!("{message}\n"));
@@ -144,7 +145,7 @@ impl Release<'_> {
         statuses: &[NodeStatus],
         report: &NodeReplies,
     ) -> Failure {
-        let code = exit::code_of_too_few(statuses, report.nodes().iter().map(|it| &it.reply), needed);
+        let code = exit::code_of_too_few(statuses, report.iter().map(|(_, reply)| reply), needed);
         let advice = if code == exit::NO_QUORUM {
             "run this again when the other nodes are back"
         } else {
@@ -156,25 +157,28 @@ impl Release<'_> {
 
 fn is_no_lock(inspection: &Inspection) -> bool {
     let held = inspection.nodes.iter().filter_map(|node| match &node.reply {
-        Vote::Inspected(it) if it.holder != KeyOwner::Unheld => Some(it.holder),
+        NodeReply::Inspected(it) if it.holder != KeyOwner::Unheld => Some(it.holder),
         _ => None,
     });
     let mut held = held.peekable();
     held.peek().is_some() && held.all(|holder| holder == KeyOwner::NotALock)
 }
 
-fn text_of(vote: &Vote) -> String {
-    match vote {
-        Vote::Granted => "deleted".to_owned(),
-        Vote::NotHeld => "not held".to_owned(),
-        Vote::HeldByOther { .. } => "of another holder, left alone".to_owned(),
+fn text_of(reply: &NodeReply) -> String {
+    match reply {
+        NodeReply::Granted { .. } => "deleted".to_owned(),
+        NodeReply::NotHeld => "not held".to_owned(),
+        NodeReply::HeldByOther { .. } => "of another holder, left alone".to_owned(),
         other => other.to_string(),
     }
 }
 
 fn json_of(release: &Release<'_>, report: &NodeReplies, failure: Option<&Failure>) -> String {
-    let nodes: Vec<_> = (report.nodes().iter())
-        .map(|it| json!({ "node": &*it.node, "reply": text_of(&it.reply), "deleted": it.reply == Vote::Granted }))
+    let nodes: Vec<_> = (report.iter())
+        .map(|(node, reply)| {
+            let is_deleted = matches!(reply, NodeReply::Granted { .. });
+            json!({ "node": node, "reply": text_of(reply), "deleted": is_deleted })
+        })
         .collect();
     let outcome = match failure {
         None if release.freed > 0 => "released",

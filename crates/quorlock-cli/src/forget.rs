@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use quorlock::{ForgetError, NodeReplies, Vote};
+use quorlock::error::ForgetError;
+use quorlock::node::{NodeReplies, NodeReply};
 use serde_json::json;
 
 use crate::args::ForgetArgs;
@@ -12,7 +13,7 @@ use crate::status::print;
 
 pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
     let Cluster { builder, quorum, .. } = config::cluster(args.nodes)?;
-    let redlock = builder.read_only().connect_lazy()?;
+    let redlock = builder.read_only(true).connect_lazy()?;
     redlock.node_status().await;
     let mut code = 0;
     for name in &args.names {
@@ -24,7 +25,7 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
             }
             Err(error @ ForgetError::NoQuorum { replies: report, .. }) => {
                 // Read afterwards, because only the replies may have shown that nodes exclude this client.
-                let votes = report.nodes().iter().map(|it| &it.reply);
+                let votes = report.iter().map(|(_, reply)| reply);
                 let code = exit::code_of_too_few(&redlock.node_status().await, votes, quorum);
                 ("no quorum", report, Some((code, error)))
             }
@@ -38,7 +39,7 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
         } else if let Some((_, error)) = failure {
             exit::eprint_line(&error.to_string());
         } else {
-            let (done, all) = (is_complete(report), report.nodes().len());
+            let (done, all) = (is_complete(report), report.len());
             print(&format!("{name:?} is forgotten on {done} of {all} nodes\n"));
         }
         // The largest code wins: an exclusion (77), then a held lock (75), then an outage (69).
@@ -50,20 +51,19 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
 }
 
 fn is_complete(report: &NodeReplies) -> usize {
-    report.nodes().iter().filter(|it| has_forgotten(&it.reply)).count()
+    report.iter().filter(|(_, reply)| has_forgotten(reply)).count()
 }
 
 /// Whether the node forgets the name, at the latest within the max ttl.
-const fn has_forgotten(vote: &Vote) -> bool {
-    matches!(vote, Vote::Granted | Vote::NotHeld)
+const fn has_forgotten(reply: &NodeReply) -> bool {
+    matches!(reply, NodeReply::Granted { .. } | NodeReply::NotHeld)
 }
 
 /// The result of one name as a line of JSON.
 fn json_of(name: &str, outcome: &str, report: &NodeReplies) -> String {
-    let nodes: Vec<_> = (report.nodes().iter())
-        .map(|it| {
-            let is_forgotten = has_forgotten(&it.reply);
-            json!({ "node": &*it.node, "forgotten": is_forgotten, "reply": it.reply.to_string() })
+    let nodes: Vec<_> = (report.iter())
+        .map(|(node, reply)| {
+            json!({ "node": node, "forgotten": has_forgotten(reply), "reply": reply.to_string() })
         })
         .collect();
     format!("{}\n", json!({ "name": name, "outcome": outcome, "nodes": nodes }))

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use quorlock::{ExclusionReason, InitError, InitOutcome, NodeState, NodeStatus, ReplyFailure, Vote};
+use quorlock::error::InitError;
+use quorlock::node::{ExclusionReason, NodeReply, NodeState, NodeStatus, ReplyFailure};
+use quorlock::{InitOutcome, RedlockBuilder};
 use quorlock_chaos::checker::counted;
 use serde_json::{Map, Value, json};
 
@@ -26,10 +28,10 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
             Failure::new(exit::CONFIG, format!("mode plain: {cause}"))
         });
     };
-    let (state, nodes, list, failure) = match builder.clone().init(args.force).await {
+    let (state, nodes, list, failure) = match initialized(builder.clone(), args.force).await {
         Ok(init) => {
             // The state as a read-only client finds it.
-            let nodes = builder.read_only().connect_lazy()?.node_status().await;
+            let nodes = builder.read_only(true).connect_lazy()?.node_status().await;
             let list = nodes.iter().map(nodes::json_of).collect();
             (
                 if init == InitOutcome::Initialized { "initialized" } else { "already-initialized" },
@@ -55,34 +57,41 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
     failure.map_or(Ok(0), Err)
 }
 
+async fn initialized(builder: RedlockBuilder, force: bool) -> Result<InitOutcome, InitError> {
+    if force {
+        return builder.force_initialize().await.map(|()| InitOutcome::Initialized);
+    }
+    builder.initialize().await
+}
+
 /// The nodes as JSON.
 type List = Vec<Map<String, Value>>;
 
 /// Why nothing was initialized, node by node.
 fn failed(error: InitError) -> Result<(&'static str, List, Failure), Failure> {
     let (state, nodes, code, head, tail) = match error {
-        InitError::AlreadyInitialized { nodes } => {
+        InitError::AlreadyInitialized { nodes, .. } => {
             let tail = "if all clients of these nodes are stopped, --force makes them a new lock cluster";
             ("not-empty", nodes, exit::CONFIG, "nothing was changed: not all nodes are blank", tail)
         }
-        InitError::Rejected { nodes, replies: report } => {
-            let lines = report.nodes().iter().map(|it| format!("\n  {}  {}", it.node, reply_of(&it.reply)));
+        InitError::Rejected { nodes, replies: report, .. } => {
+            let lines = report.iter().map(|(node, reply)| format!("\n  {node}  {}", reply_of(reply)));
             let lines = lines.collect::<Vec<_>>().concat();
             let message = format!(
                 "not initialized on all nodes:{lines}\nfix these and run this again; add --force if it then says that not all \
                  nodes are blank"
             );
-            let is_excluded = report.nodes().iter().any(|it| matches!(it.reply, Vote::Excluded(_)));
+            let is_excluded = report.iter().any(|(_, reply)| matches!(reply, NodeReply::Excluded(_)));
             let code = if is_excluded { exit::EXCLUDED } else { exit::NO_QUORUM };
-            let list = nodes.iter().zip(report.nodes()).map(|(node, it)| {
+            let list = nodes.iter().zip(&report).map(|(node, (_, reply))| {
                 let mut fields = nodes::json_of(node);
-                let reply = (it.reply != Vote::Granted).then(|| reply_of(&it.reply));
+                let reply = (!matches!(reply, NodeReply::Granted { .. })).then(|| reply_of(reply));
                 fields.insert("failure".to_owned(), json!(reply));
                 fields
             });
             return Ok(("rejected", list.collect(), Failure::new(code, message)));
         }
-        InitError::Unreachable { nodes } => {
+        InitError::Unreachable { nodes, .. } => {
             let code = exit::code_of_exclusions(&nodes).unwrap_or(exit::NO_QUORUM);
             let is_down = |node: &NodeStatus| !matches!(node.state, NodeState::Excluded(_) | NodeState::Up);
             let head = if nodes.iter().any(is_down) {
@@ -100,10 +109,10 @@ fn failed(error: InitError) -> Result<(&'static str, List, Failure), Failure> {
     Ok((state, nodes.iter().map(nodes::json_of).collect(), Failure::new(code, message)))
 }
 
-fn reply_of(vote: &Vote) -> String {
-    match vote {
-        Vote::Granted => "initialized".to_owned(),
-        Vote::Unknown(ReplyFailure::MarkerMismatch) => "changed by another client meanwhile".to_owned(),
+fn reply_of(reply: &NodeReply) -> String {
+    match reply {
+        NodeReply::Granted { .. } => "initialized".to_owned(),
+        NodeReply::Failed(ReplyFailure::MarkerMismatch) => "changed by another client meanwhile".to_owned(),
         other => other.to_string(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorlock::{ExclusionReason, NodeState, NodeStatus, ProbationReason};
+use quorlock::node::{ExclusionReason, NodeState, NodeStatus, NodeWarning, ProbationReason};
 use serde_json::{Map, Value, json};
 
 /// The state as one word, for people. Blank nodes and nodes on probation
@@ -20,7 +20,7 @@ pub(crate) fn state_of(node: &NodeStatus) -> &'static str {
     match &node.state {
         NodeState::Up => "up",
         NodeState::Unverified(_) => "unverified",
-        NodeState::Down(_) => "down",
+        NodeState::Down { .. } => "down",
         NodeState::Excluded(_) => "excluded",
         _ => "connecting",
     }
@@ -29,14 +29,14 @@ pub(crate) fn state_of(node: &NodeStatus) -> &'static str {
 /// Why the node does not vote; none if it votes.
 pub(crate) fn problem_of(node: &NodeStatus) -> Option<String> {
     let text = node.to_string();
-    let reason = text.strip_prefix(&node.address).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text);
+    let reason = text.strip_prefix(&*node.address).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text);
     let reason = reason.strip_prefix("up, and ").unwrap_or(reason);
     (!node.is_voting()).then(|| reason.to_owned())
 }
 
 /// The server's own error if it rejects writes.
-pub(crate) fn write_error_of(node: &NodeStatus) -> Option<&str> {
-    node.warnings.iter().map(String::as_str).find(|warning| warning.starts_with("rejects writes"))
+pub(crate) fn write_error_of(node: &NodeStatus) -> Option<&NodeWarning> {
+    node.warnings.iter().find(|warning| matches!(warning, NodeWarning::WriteRejected(_)))
 }
 
 /// The node as JSON: its state, whether it votes, and why not.
@@ -69,7 +69,7 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
         _ => None,
     };
     let fields = [
-        ("node", json!(node.address)),
+        ("node", json!(&*node.address)),
         ("state", json!(state_of(node))),
         ("votes", json!(node.is_voting())),
         ("probation", json!(probation)),

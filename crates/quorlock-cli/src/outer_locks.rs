@@ -6,7 +6,7 @@
 
 mod process;
 
-use quorlock::{Inspection, OwnerHash};
+use quorlock::inspect::{Inspection, OwnerHash};
 
 /// A `run` that has started this process, directly or not, according to the variable.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,19 +31,19 @@ fn parsed(text: &str) -> Vec<OuterRun> {
 }
 
 /// The variable for the command, with the lock of this `run` added.
-pub(crate) fn variable(owner: Option<OwnerHash>) -> (&'static str, String) {
+pub(crate) fn variable(owner: OwnerHash) -> (&'static str, String) {
     let inherited = std::env::var(VARIABLE).unwrap_or_default();
     let process = process::lineage().next().and_then(|it| it.identity);
     // Without an identity, no process matches.
-    let own = owner.map(|owner| format!("{owner}@{}", process.as_deref().unwrap_or("-")));
-    let entries = inherited.split(' ').filter(|entry| !entry.is_empty()).map(ToOwned::to_owned).chain(own);
+    let own = format!("{owner}@{}", process.as_deref().unwrap_or("-"));
+    let entries = inherited.split(' ').filter(|entry| !entry.is_empty()).map(ToOwned::to_owned).chain([own]);
     (VARIABLE, entries.collect::<Vec<_>>().join(" "))
 }
 
 /// The outer `run` that holds this lock now.
 pub(crate) fn holder<'a>(outer_runs: &'a [OuterRun], inspection: &Inspection) -> Option<&'a OuterRun> {
-    let (owner, _) = inspection.holder()?;
-    outer_runs.iter().find(|run| run.owner == owner)
+    let holder = inspection.holder()?;
+    outer_runs.iter().find(|run| run.owner == holder.owner)
 }
 
 impl OuterRun {

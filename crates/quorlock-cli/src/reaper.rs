@@ -21,9 +21,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use quorlock::LeaseDeadline;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
-use rustix::time::{ClockId, clock_gettime};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
@@ -156,16 +156,10 @@ pub(crate) fn this_program() -> io::Result<PathBuf> {
     if link.exists() { Ok(link.to_owned()) } else { std::env::current_exe() }
 }
 
-/// The current time on the clock of `DualTimestamp::boot_nanos`.
+/// The current time on the boot clock, on which leases count, in nanoseconds.
 pub(crate) fn boot_nanos() -> u64 {
-    let now = clock_gettime(BOOT);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+    LeaseDeadline::boot_time_now().as_nanos() as u64
 }
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const BOOT: ClockId = ClockId::Boottime;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-const BOOT: ClockId = ClockId::Monotonic;
 
 /// The start of a reaper's argument 0, by which this program recognizes that it is a reaper. The lock's name
 /// follows. `ps` shows both.

@@ -8,10 +8,8 @@ pub(crate) mod terminal;
 use std::pin::pin;
 use std::time::{Duration, UNIX_EPOCH};
 
-use quorlock::{
-    AcquireError, ConnectError, Event, Guard, OwnerHash, Redlock, RedlockBuilder, ReleaseError,
-    ReleaseOutcome,
-};
+use quorlock::error::{ConnectError, ReleaseError};
+use quorlock::{AcquireError, Guard, Redlock, RedlockBuilder, ReleaseOutcome};
 use rustix::process::{Signal, WaitOptions, kill_current_process_group, wait};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,7 +42,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
         }
     };
     match outcome {
-        Ok((guard, owner)) => under_lock(&args, (guard, owner), client, ttl, &mut signals).await,
+        Ok(guard) => under_lock(&args, guard, client, ttl, &mut signals).await,
         Err(failure) => {
             shut_down(client, DRAIN).await;
             match failure {
@@ -61,29 +59,27 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
 /// Runs the command, and then releases the lock.
 async fn under_lock(
     args: &RunArgs,
-    (guard, owner): (Guard, Option<OwnerHash>),
+    guard: Guard,
     client: Option<Redlock>,
     ttl: Duration,
     signals: &mut Signals,
 ) -> Result<u8, Failure> {
     let Some(redlock) = client else { return Err(Failure::new(exit::SOFTWARE, "a lock without its client")) };
-    let outcome = command::run(args, (&guard, owner), &redlock, ttl, signals).await;
+    let outcome = command::run(args, &guard, &redlock, ttl, signals).await;
     let (was_valid, remaining) = (guard.is_valid(), guard.remaining());
     // After a failure, do not wait long for silent nodes: the lock expires there by itself.
     let drain = if was_valid && outcome.is_ok() { DRAIN } else { SHORT_DRAIN };
     // Awaited, because a release that is not sent before this process ends is never sent.
     let release = timeout(drain, guard.release()).await;
     let is_drained = shut_down(Some(redlock), drain).await;
-    let was_lost = match &release {
-        Ok(Ok(ReleaseOutcome { was_lost, .. }) | Err(ReleaseError::NoQuorum { was_lost, .. })) => *was_lost,
-        _ => false,
-    };
+    let was_lost = matches!(release, Ok(Err(ReleaseError::Lost { .. })));
+    let is_confirmed = matches!(release, Ok(Ok(ReleaseOutcome { confirmed: true, .. })));
     // Another client had taken or deleted the keys, and only the replies to the release show it.
     if was_valid && was_lost {
         outcome?;
         return Err(Failure::new(exit::LOST, messages::lost(&args.name, "before the command had ended")));
     }
-    if outcome.is_ok() && !is_drained && !matches!(release, Ok(Ok(_))) && !args.quiet {
+    if outcome.is_ok() && !is_drained && !is_confirmed && !args.quiet {
         let remaining = remaining.as_secs_f64();
         exit::eprint_line(&format!(
             "{}: too few nodes confirmed the release: other processes may wait up to {remaining:.1} s more",
@@ -111,16 +107,15 @@ async fn shut_down(client: Option<Redlock>, limit: Duration) -> bool {
     }
 }
 
-/// Connects and acquires the lock. Both count as waiting. Returns the guard, and the owner hash that the
-/// nodes show. The client stays in `client`, so that it can be shut down if this future is dropped.
+/// Connects and acquires the lock. Both count as waiting. Returns the guard. The client stays in `client`, so that it can be shut down if this future is dropped.
 async fn acquire(
     args: &RunArgs,
     (builder, quorum): (RedlockBuilder, usize),
     (ttl, one_dial): (Duration, Duration),
     client: &mut Option<Redlock>,
-) -> Result<(Guard, Option<OwnerHash>), Failure> {
+) -> Result<Guard, Failure> {
     let (sender, mut events) = watch::channel(AttemptEvents::default());
-    let builder = builder.observer(move |event: &Event<'_>| AttemptEvents::on_event(&sender, event));
+    let builder = builder.on_event(move |event| AttemptEvents::on_event(&sender, event));
     // A wait beyond the range of the clock has no end.
     let wait = if args.nonblock { Some(Duration::ZERO) } else { args.wait };
     let tries_once = wait == Some(Duration::ZERO);
@@ -151,7 +146,7 @@ async fn acquire(
                     ..failure
                 });
             }
-            Err(ref error @ ConnectError::NoQuorum { ref nodes }) => {
+            Err(ref error @ ConnectError::NoQuorum { ref nodes, .. }) => {
                 reporter.report(waiting::node_problems(nodes), &error.to_string());
             }
             outcome => break outcome?,
@@ -206,18 +201,14 @@ async fn acquire(
         }
     };
     match acquired {
-        Ok(guard) => {
-            // The driver sends the event right after it returns the lock.
-            let known = timeout(OWNER_TIMEOUT, events.wait_for(|events| events.owner.is_some())).await;
-            Ok((guard, known.ok().and_then(Result::ok).and_then(|events| events.owner)))
-        }
+        Ok(guard) => Ok(guard),
         Err(error) => Err(acquire_failure(redlock, &args.name, error).await),
     }
 }
 
 /// The failure to acquire the lock, with the time until a retry.
 async fn acquire_failure(redlock: &Redlock, name: &str, error: AcquireError) -> Failure {
-    let lock_name = lock(error.key().unwrap_or(name));
+    let lock_name = error.key().map_or_else(|| lock(name), lock);
     let message = match &error {
         AcquireError::Contended { retry_after: Some(remaining), .. } => {
             format!(
@@ -325,8 +316,6 @@ const QUIET_PERIOD: Duration = Duration::from_secs(2);
 /// The time between inspections of the holder. Each waiting process sends each node one request per interval:
 /// 5,000 processes send 500 a second, besides the few commands a second that each of them costs anyway.
 const INSPECT_INTERVAL: Duration = Duration::from_secs(10);
-/// The longest wait for the event with the owner hash.
-const OWNER_TIMEOUT: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The library refuses a longer one.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(3600);

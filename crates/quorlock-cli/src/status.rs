@@ -1,6 +1,7 @@
 //! `quorlock status`: who holds a lock, node by node.
 
-use quorlock::{ExclusionReason, Inspection, KeyOwner, KeyState, NodeState, NodeStatus, Vote};
+use quorlock::inspect::{Holder, Inspection, KeyOwner, KeyState};
+use quorlock::node::{ExclusionReason, NodeReply, NodeState, NodeStatus};
 use serde_json::json;
 
 use crate::args::StatusArgs;
@@ -17,7 +18,7 @@ struct StatusView {
 }
 
 pub(crate) async fn status(args: StatusArgs) -> Result<u8, Failure> {
-    let redlock = config::cluster(args.nodes)?.builder.read_only().connect_lazy()?;
+    let redlock = config::cluster(args.nodes)?.builder.read_only(true).connect_lazy()?;
     // Wait for every node, not only for a quorum: the table shows each.
     let nodes = redlock.node_status().await;
     let view = StatusView { inspection: redlock.inspect(&args.name).await?, nodes };
@@ -32,7 +33,7 @@ impl StatusView {
         let quorum = self.inspection.quorum;
         if let Some(message) = waiting::without_expiry(&self.inspection) {
             (format!("{message}: free it with `quorlock force-release`, if no process will"), 1)
-        } else if let Some((owner, remaining)) = self.inspection.holder() {
+        } else if let Some(Holder { owner, remaining, .. }) = self.inspection.holder() {
             let remaining = remaining.map_or_else(String::new, |remaining| {
                 format!(" for {} more (unless renewed)", nodes::span(remaining))
             });
@@ -54,7 +55,7 @@ impl StatusView {
     /// forgotten it, so it does not count.
     fn voting_replies(&self) -> impl Iterator<Item = &KeyState> {
         self.inspection.nodes.iter().filter_map(|node| match &node.reply {
-            Vote::Inspected(state) if node.is_voting => Some(state),
+            NodeReply::Inspected(state) if node.is_voting => Some(state),
             _ => None,
         })
     }
@@ -87,11 +88,11 @@ impl StatusView {
         let is_minority = nodes::lost_quorum(&self.nodes, self.inspection.quorum).is_some();
         let nodes = self.inspection.nodes.iter().zip(&self.nodes).map(|(inspection, node)| {
             let message = match &inspection.reply {
-                Vote::Excluded(ExclusionReason::Uninitialized) if is_minority => nodes::NEW.to_owned(),
-                Vote::Excluded(ExclusionReason::ClusterMismatch(_)) if is_minority => {
+                NodeReply::Excluded(ExclusionReason::Uninitialized) if is_minority => nodes::NEW.to_owned(),
+                NodeReply::Excluded(ExclusionReason::ClusterMismatch(_)) if is_minority => {
                     nodes::MINORITY.to_owned()
                 }
-                Vote::Excluded(ExclusionReason::Uninitialized) if is_to_fix => nodes::BLANK.to_owned(),
+                NodeReply::Excluded(ExclusionReason::Uninitialized) if is_to_fix => nodes::BLANK.to_owned(),
                 vote => vote.to_string(),
             };
             // If the inspection failed, its error already says why.
@@ -104,7 +105,7 @@ impl StatusView {
                 }
                 _ => nodes::problem_of(node),
             };
-            let problem = problem.filter(|_| matches!(inspection.reply, Vote::Inspected(_)));
+            let problem = problem.filter(|_| matches!(inspection.reply, NodeReply::Inspected(_)));
             let problem = problem.map_or_else(String::new, |problem| format!("; but {problem}"));
             // Otherwise the advice to run `quorlock init` would fail again for the same reason.
             let write_error = nodes::write_error_of(node)
@@ -120,7 +121,7 @@ impl StatusView {
             .map(|(inspection, node)| {
                 let mut fields = nodes::json_of(node);
                 let more = match &inspection.reply {
-                    Vote::Inspected(it) => {
+                    NodeReply::Inspected(it) => {
                         let holder = match it.holder {
                             KeyOwner::Owner(owner) => Some(owner.to_string()),
                             _ => None,
@@ -143,11 +144,11 @@ impl StatusView {
             1 => "held",
             _ => "unknown",
         };
-        let holder = self.inspection.holder().map(|(owner, _)| owner.to_string());
+        let holder = self.inspection.holder().map(|holder| holder.owner.to_string());
         let remaining = self
             .inspection
             .holder()
-            .and_then(|(_, remaining)| remaining)
+            .and_then(|holder| holder.remaining)
             .map(|remaining| remaining.as_millis() as u64);
         let all = json!({
             "name": name, "state": state, "verdict": verdict, "holder": holder, "remaining_ms": remaining,

@@ -3,11 +3,11 @@
 mod reporter;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use quorlock::{
-    Event, FailureReason, Inspection, KeyOwner, KeyState, NodeState, NodeStatus, OwnerHash, ReplyFailure,
-    RequestKind, Vote,
-};
+use quorlock::event::{Event, FailureReason};
+use quorlock::inspect::{Holder, Inspection, KeyOwner, KeyState};
+use quorlock::node::{NodeReply, NodeState, NodeStatus, ReplyFailure};
 use tokio::sync::watch;
 
 use crate::nodes;
@@ -20,32 +20,27 @@ pub(crate) struct AttemptEvents {
     /// Why the last attempt failed, unless the lock was held.
     reason: Option<FailureReason>,
     /// The nodes that replied to the last attempt.
-    replied: BTreeSet<String>,
+    replied: BTreeSet<Arc<str>>,
     /// The nodes that have replied to the current attempt.
-    replying: BTreeSet<String>,
+    replying: BTreeSet<Arc<str>>,
     /// The failure of each node, until it votes.
-    errors: BTreeMap<String, String>,
-    /// The owner hash of the acquired lock.
-    pub(crate) owner: Option<OwnerHash>,
+    errors: BTreeMap<Arc<str>, String>,
 }
 
 impl AttemptEvents {
-    /// Records an event. Notifies the receiver when an attempt has failed or succeeded.
-    pub(crate) fn on_event(sender: &watch::Sender<Self>, event: &Event<'_>) {
+    /// Records an event. Notifies the receiver when an attempt has failed.
+    pub(crate) fn on_event(sender: &watch::Sender<Self>, event: &Event) {
         sender.send_if_modified(|attempts| match event {
-            Event::ReplyReceived {
-                node,
-                request: RequestKind::Acquire | RequestKind::RaiseFence,
-                reply: vote,
-                ..
-            } => {
-                attempts.replying.insert((*node).to_owned());
-                match vote {
-                    Vote::Unknown(ReplyFailure::TransientError(_) | ReplyFailure::UnexpectedReply)
-                    | Vote::Excluded(_) => {
-                        attempts.errors.insert((*node).to_owned(), vote.to_string());
+            // An inspection of the holder is no attempt.
+            Event::ReplyReceived { reply: NodeReply::Inspected(_), .. } => false,
+            Event::ReplyReceived { node, reply, .. } => {
+                attempts.replying.insert(Arc::clone(node));
+                match reply {
+                    NodeReply::Failed(ReplyFailure::TransientError(_) | ReplyFailure::UnexpectedReply)
+                    | NodeReply::Excluded(_) => {
+                        attempts.errors.insert(Arc::clone(node), reply.to_string());
                     }
-                    _ => drop(attempts.errors.remove(*node)),
+                    _ => drop(attempts.errors.remove(node)),
                 }
                 false
             }
@@ -53,15 +48,11 @@ impl AttemptEvents {
                 attempts.replied = std::mem::take(&mut attempts.replying);
                 attempts.reason = match failure {
                     FailureReason::NoQuorum | FailureReason::TooLate | FailureReason::OnProbation { .. } => {
-                        Some(**failure)
+                        Some(*failure)
                     }
                     _ => None,
                 };
                 attempts.reason.is_some()
-            }
-            Event::Acquired { owner, .. } => {
-                attempts.owner = Some(*owner);
-                true
             }
             _ => false,
         });
@@ -84,7 +75,7 @@ impl AttemptEvents {
     fn too_few(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(WaitReason, String)> {
         let (mut problems, mut unreachable, mut reasons) = (Vec::new(), Vec::new(), BTreeMap::new());
         for node in nodes {
-            let address = node.address.as_str();
+            let address = &*node.address;
             if let Some((message, kind)) = nodes::problem_of(node).zip(kind_of(node)) {
                 problems.push((address, message));
                 reasons.insert(address, kind);
@@ -118,7 +109,7 @@ pub(crate) fn holder(inspection: &Inspection) -> Option<(WaitReason, String)> {
             format!("{message}: see `quorlock status`, `quorlock force-release`"),
         ));
     }
-    let (owner, remaining) = inspection.holder()?;
+    let Holder { owner, remaining, .. } = inspection.holder()?;
     let message = remaining.map_or_else(
         || format!("held by #{owner}"),
         |remaining| format!("held by #{owner} for {} more, unless renewed", nodes::span(remaining)),
@@ -130,7 +121,7 @@ pub(crate) fn holder(inspection: &Inspection) -> Option<(WaitReason, String)> {
 pub(crate) fn without_expiry(inspection: &Inspection) -> Option<String> {
     let keys_without_expiry = || {
         inspection.nodes.iter().filter_map(|node| match &node.reply {
-            Vote::Inspected(KeyState { holder, remaining: None }) if *holder != KeyOwner::Unheld => {
+            NodeReply::Inspected(KeyState { holder, remaining: None, .. }) if *holder != KeyOwner::Unheld => {
                 Some(holder)
             }
             _ => None,
@@ -139,7 +130,7 @@ pub(crate) fn without_expiry(inspection: &Inspection) -> Option<String> {
     if keys_without_expiry().count() <= inspection.nodes.len() - inspection.quorum {
         return None;
     }
-    let owner = inspection.holder().map_or_else(String::new, |(owner_hash, _)| format!("#{owner_hash}, "));
+    let owner = inspection.holder().map_or_else(String::new, |holder| format!("#{}, ", holder.owner));
     let is_no_lock = keys_without_expiry().any(|holder| *holder == KeyOwner::NotALock);
     let kind = if is_no_lock { "a key of another type" } else { "a key" };
     Some(format!("held by {owner}{kind} that never expires"))
@@ -154,7 +145,7 @@ pub(crate) fn node_problems(nodes: &[NodeStatus]) -> WaitReason {
 fn kind_of(node: &NodeStatus) -> Option<String> {
     let message = nodes::problem_of(node)?;
     let is_unreachable = match &node.state {
-        NodeState::Connecting | NodeState::Down(_) => true,
+        NodeState::Connecting | NodeState::Down { .. } => true,
         NodeState::Unverified(failure) => {
             matches!(
                 failure,

@@ -122,6 +122,14 @@ impl Coordinator {
         self.advance(id, now);
     }
 
+    /// Ends a held lock without a release and without an event: it is renewed no more, and its keys expire.
+    pub fn abandon(&mut self, id: OperationId) {
+        let operation = self.operations.get(&id).map(|entry| &entry.operation);
+        if matches!(operation, Some(Operation::Lease(_))) {
+            self.end(id);
+        }
+    }
+
     /// Extends a held lock to these parameters. Emits `Renewed`, `RenewalFailed` or `Lost`. Returns false,
     /// and emits nothing, if the lock is not held.
     pub fn extend(&mut self, id: OperationId, params: LeaseParams, now: DualTimestamp) -> bool {

@@ -202,8 +202,11 @@ impl Cohort {
 /// Clients with the same set of nodes choose the same two, whatever the nodes' order and addresses. The keys
 /// spread evenly over the nodes. Each node comes with its [`node_weight_seed`].
 #[must_use]
-pub fn rendezvous_nodes(key: &str, nodes: impl Iterator<Item = (NodeId, u64)>) -> [Option<NodeId>; 2] {
-    let key = fnv1a(key);
+pub fn rendezvous_nodes(
+    key: impl AsRef<[u8]>,
+    nodes: impl Iterator<Item = (NodeId, u64)>,
+) -> [Option<NodeId>; 2] {
+    let key = fnv1a(key.as_ref());
     let mut best = [None; 2];
     for (node, seed) in nodes {
         let ranked = Some((mix_bits(key ^ seed), node));
@@ -219,13 +222,14 @@ pub fn rendezvous_nodes(key: &str, nodes: impl Iterator<Item = (NodeId, u64)>) -
 /// The seed of a server in rendezvous hashing, from its run id.
 #[must_use]
 pub fn node_weight_seed(run_id: &str) -> u64 {
-    fnv1a(run_id)
+    fnv1a(run_id.as_bytes())
 }
 
 /// The FNV-1a hash.
-fn fnv1a(text: &str) -> u64 {
-    text.bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Spreads each input bit over all output bits.

@@ -32,7 +32,7 @@ use crate::time::DualTimestamp;
 /// With the feature `serde` it is a structure of number and nonce. In JSON and other text formats the nonce
 /// is a string of 32 hexadecimal digits, because no JSON number is that long. In binary formats it is a
 /// number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct FencingToken {
     /// Larger for every later holder.

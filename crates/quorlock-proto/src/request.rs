@@ -1,7 +1,7 @@
 //! Locks, keys, owner tokens, and the requests to nodes.
 
 use alloc::sync::Arc;
-use core::fmt;
+use core::fmt::{self, Write};
 use core::hash::{Hash, Hasher};
 use core::str::FromStr;
 use core::time::Duration;
@@ -24,39 +24,71 @@ pub struct LockSpec {
     pub min_fencing_number: u64,
 }
 
-/// A lock's key on the nodes: prefix and name, verbatim.
+/// A lock's key on the nodes: prefix and name, verbatim. Any bytes, so not always text.
+///
+/// `Display` escapes control characters and bytes that are no UTF-8. The key is shared, so clones are cheap.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key(Arc<str>);
+pub struct Key(Arc<[u8]>);
 
 impl Key {
-    /// The key with this text. Callers that take names from users check them.
+    /// The key with these bytes. Callers that take names from users check them.
     #[must_use]
-    pub fn new(key: &str) -> Self {
-        Self(Arc::from(key))
-    }
-
-    /// A shared pointer to the key's text.
-    #[must_use]
-    pub fn shared(&self) -> Arc<str> {
-        Arc::clone(&self.0)
+    pub fn new(key: impl AsRef<[u8]>) -> Self {
+        Self(Arc::from(key.as_ref()))
     }
 
     /// The key as stored on the nodes.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The key as text; `None` if it is no UTF-8.
+    #[must_use]
+    pub fn to_str(&self) -> Option<&str> {
+        core::str::from_utf8(&self.0).ok()
     }
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.as_str(), f)
+        write!(f, "\"{self}\"")
     }
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        for chunk in self.0.utf8_chunks() {
+            for char in chunk.valid().chars() {
+                match char {
+                    // As in a Rust string, but for the characters that need no escape in print.
+                    '\'' => f.write_char(char)?,
+                    _ => write!(f, "{}", char.escape_debug())?,
+                }
+            }
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AsRef<[u8]> for Key {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl PartialEq<str> for Key {
+    fn eq(&self, other: &str) -> bool {
+        *self.0 == *other.as_bytes()
+    }
+}
+
+impl PartialEq<&str> for Key {
+    fn eq(&self, other: &&str) -> bool {
+        *self == **other
     }
 }
 
@@ -162,6 +194,22 @@ impl fmt::Display for ParseOwnerHashError {
 }
 
 impl core::error::Error for ParseOwnerHashError {}
+
+/// As the text that `Display` shows.
+#[cfg(feature = "serde")]
+impl serde::Serialize for OwnerHash {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// As the text that `Display` shows.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Key {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
 
 /// One request, sent to several nodes at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

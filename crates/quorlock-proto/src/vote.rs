@@ -49,6 +49,7 @@ pub enum Vote {
 
 /// Why a node gave no clear reply.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum ReplyFailure {
     /// No reply before the timeout, or no request was sent yet.
@@ -75,6 +76,7 @@ pub enum ReplyFailure {
 
 /// Why a node is excluded until an operator fixes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum ExclusionReason {
     /// A replica: its master may overwrite what it replied.
@@ -99,6 +101,7 @@ pub enum ExclusionReason {
 
 /// Why a node is on probation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum ProbationReason {
     /// It is new in its lock cluster. The cluster was not initialized explicitly, so the node may have had
@@ -112,6 +115,8 @@ pub enum ProbationReason {
 
 /// What an inspection found on one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct KeyState {
     /// The key's owner.
     pub holder: KeyOwner,
@@ -121,6 +126,7 @@ pub struct KeyState {
 
 /// The owner of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum KeyOwner {
     /// The key does not exist.
@@ -129,6 +135,14 @@ pub enum KeyOwner {
     Owner(OwnerHash),
     /// A key of another type than string: not a lock.
     NotALock,
+}
+
+impl KeyState {
+    /// The state of a key with this owner and this remaining ttl.
+    #[must_use]
+    pub const fn new(holder: KeyOwner, remaining: Option<Duration>) -> Self {
+        Self { holder, remaining }
+    }
 }
 
 impl fmt::Display for Vote {

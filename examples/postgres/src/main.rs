@@ -61,7 +61,7 @@ async fn scenarios() -> Outcome<()> {
     bank.open(OPENING).await?;
     let fleet = Fleet::start(5)?;
     // The servers are new, and uninitialized nodes would start on probation.
-    Redlock::builder().nodes(fleet.urls()).init(false).await?;
+    Redlock::builder().nodes(fleet.urls()).initialize().await?;
     println!("PostgreSQL keeps the accounts, five Redis masters the lock. Ann pays out {ANN_PAYS_OUT},");
     println!("Bob pays in {BOB_PAYS_IN} in two writes. {OPENING} are there, so {SUM} are due in the end.");
 

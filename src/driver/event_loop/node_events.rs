@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::super::command::QueueEvent;
 use super::super::link::LinkEvent;
-use super::super::status::NodeStatus;
 use super::Driver;
 use crate::node::{
     DialError, Reply, ServerInfo, decode_clock, decode_fences, decode_has_other_waiters,
     decode_marker_reading, decode_vote, redial_reason,
 };
 use crate::observe::Event;
+use crate::view::{NodeStatus, NodeWarning};
 use quorlock_proto::clock_monitor::ClockAnomaly;
 use quorlock_proto::membership::VotingStatus;
 use quorlock_proto::quorum::NodeId;
@@ -60,7 +60,7 @@ impl Driver {
                     self.is_status_dirty |= link.status.fences != Some(fences);
                     if let Some(warning) = link.record_fences(fences) {
                         self.events
-                            .emit(&Event::NodeWarning { node: &link.status.address, warning: &warning });
+                            .emit(&Event::NodeWarning { node: Arc::clone(&link.status.address), warning });
                     }
                 }
                 match role_change {
@@ -78,7 +78,10 @@ impl Driver {
             if let Vote::Excluded(exclusion) = &vote
                 && link.add_warning(exclusion)
             {
-                self.events.emit(&Event::NodeExcluded { node: &link.status.address, reason: exclusion });
+                self.events.emit(&Event::NodeExcluded {
+                    node: Arc::clone(&link.status.address),
+                    reason: exclusion.clone(),
+                });
                 self.is_status_dirty = true;
             }
             let link = &mut self.links[node.index()];
@@ -100,13 +103,11 @@ impl Driver {
                 self.listener.on_event(QueueEvent::HasOtherWaiters(key));
             }
             if let (Some((vote, key)), Some((_, kind))) = (&to_report, operation) {
-                let key = key.as_ref().map_or("", |key| key.as_str());
-                self.events.emit(&Event::ReplyReceived {
-                    node: &link.status.address,
-                    key,
-                    request: kind,
-                    reply: vote,
-                });
+                let node = Arc::clone(&link.status.address);
+                self.events.emit_reply(
+                    kind,
+                    &Event::ReplyReceived { node, key: key.clone(), reply: vote.clone().into() },
+                );
             }
             if let Some(reason) = role_change {
                 break reason;
@@ -130,11 +131,11 @@ impl Driver {
         }
         let link = &mut self.links[node.index()];
         link.on_handshake(info);
-        let NodeStatus { address, server, warnings, .. } = &link.status;
-        let round_trip = info.round_trip;
-        self.events.emit(&Event::NodeUp { node: address, server, round_trip });
+        let NodeStatus { address, warnings, .. } = &link.status;
+        let name = || Arc::clone(address);
+        self.events.emit(&Event::NodeUp { node: name(), server: info.server(), round_trip: info.round_trip });
         for warning in warnings {
-            self.events.emit(&Event::NodeWarning { node: address, warning });
+            self.events.emit(&Event::NodeWarning { node: name(), warning: warning.clone() });
         }
         // Pass the marker first, so that the coordinator knows whether the node votes when it comes up.
         if let Some(reading) = &info.marker {
@@ -148,7 +149,10 @@ impl Driver {
     pub(super) fn disconnect(&mut self, node: NodeId, reason: Arc<str>, now: DualTimestamp) {
         let link = &mut self.links[node.index()];
         if link.disconnect(&reason, now) {
-            self.events.emit(&Event::NodeDown { node: &link.status.address, reason: &reason });
+            self.events.emit(&Event::NodeDown {
+                node: Arc::clone(&link.status.address),
+                reason: Arc::clone(&reason),
+            });
         }
         self.coordinator.on_down(node, reason, now);
         self.listener.on_event(QueueEvent::WaitQueuesLost);
@@ -159,7 +163,10 @@ impl Driver {
     fn exclude(&mut self, node: NodeId, exclusion: ExclusionReason, now: DualTimestamp) {
         let link = &mut self.links[node.index()];
         if link.exclude(exclusion.clone(), now) {
-            self.events.emit(&Event::NodeExcluded { node: &link.status.address, reason: &exclusion });
+            self.events.emit(&Event::NodeExcluded {
+                node: Arc::clone(&link.status.address),
+                reason: exclusion.clone(),
+            });
         }
         self.coordinator.on_excluded(node, exclusion, now);
         self.listener.on_event(QueueEvent::WaitQueuesLost);
@@ -175,17 +182,18 @@ impl Driver {
     ) {
         let link = &mut self.links[node.index()];
         link.set_voting_status(voting_status);
-        let node = &*link.status.address;
+        let node = Arc::clone(&link.status.address);
         match voting_status {
             VotingStatus::Excluded(exclusion) => {
-                self.events.emit(&Event::NodeExcluded { node, reason: exclusion });
+                self.events.emit(&Event::NodeExcluded { node, reason: exclusion.clone() });
             }
             VotingStatus::OnProbation(until, reason) => {
                 let remaining = now.until(*until);
                 self.events.emit(&Event::NodeOnProbation { node, remaining, reason: *reason });
             }
             VotingStatus::Unverified(Some(fault)) => {
-                self.events.emit(&Event::NodeWarning { node, warning: &fault.to_string() });
+                self.events
+                    .emit(&Event::NodeWarning { node, warning: NodeWarning::MarkerFailed(fault.clone()) });
             }
             VotingStatus::Unverified(None) | VotingStatus::Voting => {}
         }
@@ -194,7 +202,7 @@ impl Driver {
 
     /// Reports a jump or an excessive drift of the node's clock.
     pub(super) fn on_clock_anomaly(&mut self, node: NodeId, anomaly: ClockAnomaly) {
-        let node = &*self.links[node.index()].status.address;
+        let node = Arc::clone(&self.links[node.index()].status.address);
         self.events.emit(&match anomaly {
             ClockAnomaly::Jumped { by_micros } => Event::ClockJumped { node, by_micros },
             ClockAnomaly::DriftExceeded { drift_ppm } => Event::ClockDriftExceeded { node, drift_ppm },

@@ -127,7 +127,7 @@ impl Driver {
             self.coordinator.is_responsive(node, now) && self.links[node.index()].may_enqueue(now)
         };
         let candidates = self.voting_nodes_with_queues().filter(|(node, _)| accepts_waiters(*node));
-        fairness::rendezvous_nodes(key.as_str(), candidates)
+        fairness::rendezvous_nodes(key, candidates)
     }
 
     /// The nodes where other processes may wait for the key: its wait queue node, or the second one if they
@@ -135,8 +135,8 @@ impl Driver {
     pub(super) fn nodes_to_notify(&self, key: &Key) -> NodeSet {
         // Other processes may have newer or older information on which nodes vote.
         let nodes = [
-            fairness::rendezvous_nodes(key.as_str(), self.voting_nodes_with_queues()),
-            fairness::rendezvous_nodes(key.as_str(), self.nodes_with_queues()),
+            fairness::rendezvous_nodes(key, self.voting_nodes_with_queues()),
+            fairness::rendezvous_nodes(key, self.nodes_with_queues()),
         ];
         nodes.into_iter().flatten().flatten().collect()
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::client::RESERVED;
-use super::super::error::InvalidInput;
+use super::super::error::{InvalidInput, InvalidInputKind};
 use super::super::limits::Limits;
 use super::RedlockBuilder;
 use crate::driver::Address;
@@ -37,15 +37,21 @@ impl RedlockBuilder {
             .map_err(|invalid| InvalidInput::from(invalid).of("max_clock_drift"))?;
         let parsed = self.nodes.iter().enumerate().map(|(index, url)| {
             Address::parse(url, &self.login).map_err(|invalid| {
-                InvalidInput::new(format!("node {} of {count}: {invalid}", index + 1)).of("nodes")
+                InvalidInput::new(
+                    InvalidInputKind::Malformed,
+                    format!("node {} of {count}: {invalid}", index + 1),
+                )
+                .of("nodes")
             })
         });
         let addresses = parsed.collect::<Result<Vec<_>, _>>()?;
         for (index, address) in addresses.iter().enumerate() {
             if addresses[..index].contains(address) {
-                return Err(
-                    InvalidInput::new(format!("{address} is named twice: name each server once")).of("nodes")
-                );
+                return Err(InvalidInput::new(
+                    InvalidInputKind::Duplicate,
+                    format!("{address} is named twice: name each server once"),
+                )
+                .of("nodes"));
             }
         }
         #[cfg(feature = "tls-rustls")]
@@ -64,7 +70,9 @@ impl RedlockBuilder {
     /// neither its name nor its content, because a private key may have been given instead of a file name.
     #[cfg(feature = "tls-rustls")]
     pub fn check_files(&self) -> Result<(), InvalidInput> {
-        Tls::check(&self.tls).map_err(|invalid| InvalidInput::new(invalid.unnamed()).of(invalid.option))
+        Tls::check(&self.tls).map_err(|invalid| {
+            InvalidInput::new(InvalidInputKind::UnusableFile, invalid.unnamed()).of(invalid.option)
+        })
     }
 
     /// Checks whether a client with these options could acquire a lock of this name, with this ttl and [minimum fencing
@@ -77,14 +85,14 @@ impl RedlockBuilder {
     /// `min_fencing_number`, or an option of this builder.
     pub fn check_lock(
         &self,
-        name: impl AsRef<str>,
+        name: impl AsRef<[u8]>,
         ttl: Option<Duration>,
         min_fencing_number: u64,
     ) -> Result<(), InvalidInput> {
         let (_, drift, _) = self.checked()?;
         let limits = Limits {
             key_prefix: &self.key_prefix,
-            max_ttl: (!self.is_plain).then_some(self.max_ttl),
+            max_ttl: (!self.is_plain()).then_some(self.max_ttl),
             drift,
             reply_timeout: self.reply_timeout,
         };
@@ -105,7 +113,7 @@ impl RedlockBuilder {
         let no_tls_node = !addresses.iter().any(Address::uses_tls);
         match options.into_iter().find(|(_, is_set, _)| *is_set && no_tls_node) {
             None => Ok(()),
-            Some((option, _, what)) => Err(InvalidInput::new(format!(
+            Some((option, _, what)) => Err(InvalidInput::new(InvalidInputKind::Conflict, format!(
                 "{what} given, but no node is reached over TLS: write its URL with rediss://, or omit this option"
             ))
             .of(option)),
@@ -114,23 +122,30 @@ impl RedlockBuilder {
 
     fn check_names(&self) -> Result<(), InvalidInput> {
         if self.key_prefix.starts_with(RESERVED) {
-            return Err(InvalidInput::new(format!(
-                "a key prefix may not start with `{RESERVED}`: that prefix is reserved"
-            ))
+            return Err(InvalidInput::new(
+                InvalidInputKind::Reserved,
+                format!("a key prefix may not start with `{RESERVED}`: that prefix is reserved"),
+            )
             .of("key_prefix"));
         }
         if self.key_prefix.len() >= MAX_KEY_BYTES {
-            return Err(InvalidInput::new(format!(
-                "a key prefix of {} bytes leaves no room for names: at most {MAX_KEY_BYTES} with a name",
-                self.key_prefix.len()
-            ))
+            return Err(InvalidInput::new(
+                InvalidInputKind::OutOfRange,
+                format!(
+                    "a key prefix of {} bytes leaves no room for names: at most {MAX_KEY_BYTES} with a name",
+                    self.key_prefix.len()
+                ),
+            )
             .of("key_prefix"));
         }
         if self.client_name.is_empty() || self.client_name.contains(|char: char| !char.is_ascii_graphic()) {
-            return Err(InvalidInput::new(format!(
-                "the client name {:?} is not valid in Redis: use printable characters without spaces",
-                self.client_name
-            ))
+            return Err(InvalidInput::new(
+                InvalidInputKind::Malformed,
+                format!(
+                    "the client name {:?} is not valid in Redis: use printable characters without spaces",
+                    self.client_name
+                ),
+            )
             .of("client_name"));
         }
         Ok(())
@@ -138,7 +153,7 @@ impl RedlockBuilder {
 
     fn check_spans(&self) -> Result<(), InvalidInput> {
         if self.max_ttl < Duration::from_millis(10) || self.max_ttl > MAX_TIMEOUT {
-            return Err(InvalidInput::new(format!(
+            return Err(InvalidInput::new(InvalidInputKind::OutOfRange, format!(
                 "a max ttl of {} cannot work: take at least 10 ms and at most an hour, because a restarted node \
                  casts no vote for that long",
                 Span(self.max_ttl)
@@ -147,7 +162,7 @@ impl RedlockBuilder {
         }
         let least = min_retention(self.max_ttl);
         if let Some(keep) = self.fencing_retention.filter(|keep| *keep < least || *keep > MAX_RETENTION) {
-            return Err(InvalidInput::new(format!(
+            return Err(InvalidInput::new(InvalidInputKind::OutOfRange, format!(
                 "fences kept for {} cannot work: take at least {}: twice the max ttl, or the max ttl and a \
                  second if that is more; at most a year",
                 Span(keep),
@@ -162,10 +177,13 @@ impl RedlockBuilder {
         ];
         for (option, what, span) in spans {
             if span.is_zero() || span > MAX_TIMEOUT {
-                return Err(InvalidInput::new(format!(
-                    "a {what} of {} is out of range: take more than zero, and at most an hour",
-                    Span(span)
-                ))
+                return Err(InvalidInput::new(
+                    InvalidInputKind::OutOfRange,
+                    format!(
+                        "a {what} of {} is out of range: take more than zero, and at most an hour",
+                        Span(span)
+                    ),
+                )
                 .of(option));
             }
         }

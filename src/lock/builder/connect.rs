@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::super::client::{DIAL_SLACK, Redlock};
 use super::super::error::{ConnectError, NoDriver};
 use super::{Redials, RedlockBuilder};
+use crate::driver::now;
 use crate::driver::timer::timeout;
-use crate::driver::{NodeState, NodeStatus, now};
+use crate::view::{NodeState, NodeStatus};
 use quorlock_proto::vote::ExclusionReason;
 
 impl RedlockBuilder {
@@ -15,13 +16,27 @@ impl RedlockBuilder {
     ///
     /// # Errors
     ///
-    /// - [`ConnectError::InvalidInput`]: an option is not valid.
-    /// - [`ConnectError::InvalidNodeList`]: the list has one server under two URLs, a Redis Cluster member, or a node
-    ///   of another lock cluster.
-    /// - [`ConnectError::NodesExcluded`]: so many nodes are excluded that no quorum is left.
-    /// - [`ConnectError::NoQuorum`], with the reason of each node: no quorum was ready at the connect timeout. With
-    ///   [`dial_once`](Self::dial_once), it is returned as soon as that is certain.
-    /// - [`ConnectError::NoDriver`]: nothing was dialed by then, because the runtime is not running.
+    /// [`ConnectError::InvalidInput`] for options that are not valid; [`ConnectError::InvalidNodeList`] for one server
+    /// under two URLs, a Redis Cluster member, or a node of another lock cluster; [`ConnectError::NodesExcluded`] if so
+    /// many nodes are excluded that no quorum is left; [`ConnectError::NoQuorum`], with the reason of each node, at the
+    /// connect timeout, or with [`dial_once`](Self::dial_once) as soon as that is certain; [`ConnectError::NoDriver`]
+    /// if nothing was dialed by then, because the runtime is not running.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connections.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), quorlock::error::ConnectError> {
+    /// let redlock = quorlock::Redlock::builder()
+    ///     .nodes(["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"])
+    ///     .key_prefix("billing:")
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn connect(self) -> Result<Redlock, ConnectError> {
         let (connect_timeout, dial_timeout) = (self.connect_timeout, self.dial_timeout);
         let redials = self.redials;
@@ -49,7 +64,7 @@ impl RedlockBuilder {
                 return Err(ConnectError::NodesExcluded { nodes: nodes.to_vec() });
             }
             let is_away =
-                |node: &&NodeStatus| matches!(node.state, NodeState::Down(_) | NodeState::Excluded(_));
+                |node: &&NodeStatus| matches!(node.state, NodeState::Down { .. } | NodeState::Excluded(_));
             if redials == Redials::Never && quorum.is_out_of_reach(nodes.iter().filter(is_away).count()) {
                 return Err(ConnectError::NoQuorum { nodes: nodes.to_vec() });
             }
@@ -77,7 +92,7 @@ fn invalid_node_list(nodes: &[NodeStatus]) -> Result<(), ConnectError> {
         {
             return Err(ConnectError::InvalidNodeList {
                 node: node.address.clone(),
-                reason: exclusion.to_string(),
+                reason: exclusion.clone(),
             });
         }
     }

@@ -1,11 +1,9 @@
 //! Why a name was not forgotten.
 
-use std::sync::Arc;
-
 use super::key::lock;
 use super::{InspectError, InvalidInput, NoDriver};
-use crate::lock::replies::NodeReplies;
-use quorlock_proto::vote::Vote;
+use crate::view::{NodeReplies, NodeReply};
+use quorlock_proto::request::Key as LockName;
 
 /// Why a name was not forgotten.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -16,39 +14,43 @@ pub enum ForgetError {
     InvalidInput(#[from] InvalidInput),
     /// A node has a key of this name: the lock is held, or a minority key is left of it.
     #[error("{}: not forgotten because it is held: {replies}; {}", lock(.key), free_hint(.replies))]
+    #[non_exhaustive]
     HeldByOthers {
         /// The lock's key on the nodes.
-        key: Arc<str>,
+        key: LockName,
         /// The reply of each node.
         replies: NodeReplies,
     },
     /// Fewer than a quorum of nodes forgot it: the others did not reply, or are excluded. The nodes that did reply have
     /// forgotten it. Call `forget` again later.
     #[error("{}: not forgotten on a quorum of nodes: {replies}{}", lock(.key), retry_hint(.replies))]
+    #[non_exhaustive]
     NoQuorum {
         /// The lock's key on the nodes.
-        key: Arc<str>,
+        key: LockName,
         /// The reply of each node.
         replies: NodeReplies,
     },
     /// The client's driver does not run, or not in this process.
     #[error("{}: {reason}", lock(.key))]
+    #[non_exhaustive]
     NoDriver {
         /// The lock's key on the nodes.
-        key: Arc<str>,
+        key: LockName,
         /// The reason.
         reason: NoDriver,
     },
     /// The client was shut down.
     #[error("{}: the client is closed", lock(.key))]
+    #[non_exhaustive]
     Closed {
         /// The lock's key on the nodes.
-        key: Arc<str>,
+        key: LockName,
     },
 }
 
 fn free_hint(replies: &NodeReplies) -> &'static str {
-    if replies.nodes().iter().any(|node| node.reply == (Vote::HeldByOther { remaining: None })) {
+    if replies.iter().any(|(_, reply)| *reply == NodeReply::HeldByOther { remaining: None }) {
         "it never expires: free it with `quorlock force-release` (`Redlock::force_release`)"
     } else {
         "release it first, or wait until it expires"
@@ -57,11 +59,7 @@ fn free_hint(replies: &NodeReplies) -> &'static str {
 
 /// A retry does not help if nodes are excluded.
 fn retry_hint(replies: &NodeReplies) -> &'static str {
-    if replies.nodes().iter().any(|node| matches!(node.reply, Vote::Excluded(_))) {
-        ""
-    } else {
-        "; try again"
-    }
+    if replies.iter().any(|(_, reply)| matches!(reply, NodeReply::Excluded(_))) { "" } else { "; try again" }
 }
 
 impl From<InspectError> for ForgetError {

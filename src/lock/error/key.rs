@@ -1,19 +1,26 @@
 //! The lock that an error is about.
 
-use super::{AcquireError, ExtendError, ForgetError, InspectError, InvalidInput, ReleaseError, RunError};
+use std::time::Duration;
+
+use super::{
+    AcquireError, ExtendError, ForgetError, InspectError, InvalidInput, NoDriver, ReleaseError, RunError,
+};
+use crate::view::NodeReplies;
+use quorlock_proto::lease::LossReason;
+use quorlock_proto::request::Key as LockName;
 
 impl InvalidInput {
     /// The lock's key on the nodes, prefix and name; `None` if the error is not about one lock.
     #[must_use]
-    pub fn key(&self) -> Option<&str> {
-        self.key.as_deref()
+    pub fn key(&self) -> Option<&LockName> {
+        self.key.as_ref()
     }
 }
 
 impl AcquireError {
     /// The lock's key on the nodes, prefix and name; `None` if no name was given.
     #[must_use]
-    pub fn key(&self) -> Option<&str> {
+    pub fn key(&self) -> Option<&LockName> {
         match self {
             Self::Contended { key, .. }
             | Self::NoQuorum { key, .. }
@@ -25,12 +32,47 @@ impl AcquireError {
             Self::InvalidInput(invalid) => invalid.key(),
         }
     }
+
+    /// When a retry may succeed, if the nodes reported it.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Contended { retry_after, .. } | Self::OnProbation { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// The reply of each node, if requests were sent.
+    #[must_use]
+    pub fn replies(&self) -> Option<&NodeReplies> {
+        match self {
+            Self::Contended { replies, .. }
+            | Self::NoQuorum { replies, .. }
+            | Self::OnProbation { replies, .. }
+            | Self::NodesExcluded { replies, .. }
+            | Self::TooLate { replies, .. } => Some(replies).filter(|replies| !replies.is_empty()),
+            Self::InvalidInput(_) | Self::NoDriver { .. } | Self::Closed { .. } => None,
+        }
+    }
+
+    /// Whether the same call may succeed later without a change of the input, the client or the servers.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::Contended { .. }
+                | Self::NoQuorum { .. }
+                | Self::OnProbation { .. }
+                | Self::TooLate { .. }
+                | Self::NoDriver { reason: NoDriver::Stalled, .. }
+        )
+    }
 }
 
 impl ExtendError {
     /// The lock's key on the nodes, prefix and name.
     #[must_use]
-    pub fn key(&self) -> Option<&str> {
+    pub fn key(&self) -> Option<&LockName> {
         match self {
             Self::Lost { key }
             | Self::NoQuorum { key, .. }
@@ -44,9 +86,17 @@ impl ExtendError {
 impl ReleaseError {
     /// The lock's key on the nodes, prefix and name.
     #[must_use]
-    pub fn key(&self) -> &str {
+    pub fn key(&self) -> &LockName {
         match self {
-            Self::NoQuorum { key, .. } | Self::NoDriver { key, .. } | Self::Closed { key } => key,
+            Self::Lost { key, .. } => key,
+        }
+    }
+
+    /// Why the lock was lost.
+    #[must_use]
+    pub fn reason(&self) -> LossReason {
+        match self {
+            Self::Lost { reason, .. } => *reason,
         }
     }
 }
@@ -54,7 +104,7 @@ impl ReleaseError {
 impl InspectError {
     /// The lock's key on the nodes, prefix and name; `None` if no name was given.
     #[must_use]
-    pub fn key(&self) -> Option<&str> {
+    pub fn key(&self) -> Option<&LockName> {
         match self {
             Self::NoDriver { key, .. } | Self::Closed { key } => Some(key),
             Self::InvalidInput(invalid) => invalid.key(),
@@ -65,7 +115,7 @@ impl InspectError {
 impl ForgetError {
     /// The lock's key on the nodes, prefix and name; `None` if no name was given.
     #[must_use]
-    pub fn key(&self) -> Option<&str> {
+    pub fn key(&self) -> Option<&LockName> {
         match self {
             Self::HeldByOthers { key, .. }
             | Self::NoQuorum { key, .. }
@@ -76,22 +126,24 @@ impl ForgetError {
     }
 }
 
-impl RunError {
-    /// The lock's key on the nodes, prefix and name; `None` if no name was given.
+impl<E> RunError<E> {
+    /// The lock's key on the nodes, prefix and name; `None` if no name was given, or the work failed.
     #[must_use]
-    pub fn key(&self) -> Option<&str> {
+    pub fn key(&self) -> Option<&LockName> {
         match self {
             Self::Acquire(error) => error.key(),
-            Self::Lost { key } => Some(key),
+            Self::Lost { key, .. } => Some(key),
+            Self::Work(_) => None,
         }
     }
 }
 
 /// Formats a lock's key for messages: quoted, and cut if it is longer than `MAX_SHOWN` characters.
-pub(super) fn lock(key: &str) -> String {
-    match key.char_indices().nth(MAX_SHOWN) {
-        Some((end, _)) => format!("lock {:?}… ({} bytes)", &key[..end], key.len()),
-        None => format!("lock {key:?}"),
+pub(super) fn lock(key: &LockName) -> String {
+    let text = key.to_string();
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("lock \"{}\"… ({} bytes)", &text[..end], key.as_bytes().len()),
+        None => format!("lock \"{text}\""),
     }
 }
 
@@ -100,14 +152,14 @@ const MAX_SHOWN: usize = 200;
 
 #[cfg(test)]
 mod tests {
-    use super::lock;
+    use super::*;
 
     #[test]
     fn long_names_are_truncated_in_messages() {
-        assert_eq!(lock("nightly"), "lock \"nightly\"");
+        assert_eq!(lock(&LockName::new("nightly")), "lock \"nightly\"");
         let long = "é".repeat(30_000);
-        let shown = lock(&long);
+        let shown = lock(&LockName::new(&long));
         assert!(shown.len() < 500 && shown.ends_with("é\"… (60000 bytes)"), "{shown}");
-        assert_eq!(lock(&"é".repeat(200)).matches('é').count(), 200);
+        assert_eq!(lock(&LockName::new("é".repeat(200))).matches('é').count(), 200);
     }
 }

@@ -1,6 +1,6 @@
 //! Errors of calls that get no reply because the client's driver has ended or does not run.
 
-use super::{AcquireError, ExtendError, InspectError, ReleaseError};
+use super::{AcquireError, ExtendError, InspectError};
 use quorlock_proto::request::Key;
 
 /// Why a client's driver does not reply. The driver does everything that involves the client's nodes.
@@ -11,7 +11,7 @@ pub enum NoDriver {
     /// callers have given up.
     #[error(
         "the client's driver did not reply in time: the runtime that the client was built in is blocked or not running; \
-         keep it running, or build the client with `dedicated_thread()`"
+         keep it running, or build the client with `dedicated_thread(true)`"
     )]
     Stalled,
     /// This process is the child of a fork. Connections and locks belong to its parent.
@@ -31,7 +31,7 @@ macro_rules! no_reply {
     ($($error:ident),+) => {
         $(impl $error {
             pub(in super::super) fn no_reply(reason: NoReply, key: &Key) -> Self {
-                let key = key.shared();
+                let key = key.clone();
                 match reason {
                     NoReply::Closed => Self::Closed { key },
                     NoReply::NoDriver(reason) => Self::NoDriver { key, reason },
@@ -40,4 +40,4 @@ macro_rules! no_reply {
         })+
     };
 }
-no_reply!(AcquireError, ExtendError, ReleaseError, InspectError);
+no_reply!(AcquireError, ExtendError, InspectError);

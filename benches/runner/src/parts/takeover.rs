@@ -51,7 +51,7 @@ fn measure_lost_signal(bench: &mut Bench) -> Outcome<()> {
     let urls = bench.new_lock_cluster(5)?;
     let Bench { fleet, runtime, store, .. } = bench;
     let lead = runtime.block_on(async {
-        let client = Redlock::builder().nodes(urls).plain().connect().await?;
+        let client = Redlock::builder().nodes(urls).mode(quorlock::Mode::Plain).connect().await?;
         let guard = client.mutex("bench:quorlock:lost").ttl(TTL).acquire().await?;
         fleet.servers_mut().iter_mut().for_each(Server::pause);
         // Replies in flight may still renew the lock.

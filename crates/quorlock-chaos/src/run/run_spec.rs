@@ -378,7 +378,7 @@ fn initialize(urls: Vec<String>) -> Result<(), RunError> {
     let initialized = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let builder = Redlock::builder().nodes(urls).max_ttl(MAX_TTL).dial_timeout(DIAL_TIMEOUT);
-        runtime.map(|runtime| runtime.block_on(builder.init(false)))
+        runtime.map(|runtime| runtime.block_on(builder.initialize()))
     });
     match initialized.join().expect("no panic") {
         Ok(Ok(_)) => Ok(()),

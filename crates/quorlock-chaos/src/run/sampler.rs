@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use quorlock::OwnerHash;
+use quorlock::inspect::OwnerHash;
 use redis::{Client, Connection, RedisResult};
 
 use super::log::EventLog;

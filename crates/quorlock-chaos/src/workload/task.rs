@@ -5,7 +5,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorlock::{AcquireError, ExtendError, Guard, Mutex, Redlock, ReleaseError};
+use quorlock::error::{ExtendError, ReleaseError};
+use quorlock::node::NodeReply;
+use quorlock::{AcquireError, Guard, Mutex, Redlock};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -63,7 +65,7 @@ impl Task {
         let mutex = mutex.wait_timeout(Duration::from_millis(wait_ms));
         self.writer.write(EventKind::Waiting { keys: vec![name], kind: LockKind::Mutex, ttl_ms, wait_ms });
         let Some(guard) = self.acquire(mutex).await? else { return Ok(()) };
-        let deadline = guard.deadline().boot_nanos();
+        let deadline = guard.deadline().boot_time().as_nanos() as u64;
         let token = guard.fencing_token();
         self.writer.write(EventKind::Granted {
             deadline,
@@ -153,7 +155,7 @@ impl Task {
     fn check_validity(&self, guard: &Guard) -> bool {
         let at = history::now();
         let valid = guard.is_valid();
-        let (deadline, spare_nodes) = (guard.deadline().boot_nanos(), guard.spare_nodes());
+        let (deadline, spare_nodes) = (guard.deadline().boot_time().as_nanos() as u64, guard.spare_nodes());
         self.writer.write_at(at, EventKind::Validated { valid, deadline, spare_nodes });
         valid
     }
@@ -204,8 +206,16 @@ impl Task {
         }
         let cancel_after = self.cancel_after(8, 0, 3);
         let confirmed = match until_dropped(cancel_after, guard.release()).await {
-            Some(Ok(_)) => true,
-            Some(Err(ReleaseError::NoQuorum { .. } | ReleaseError::NoDriver { .. })) => false,
+            Some(Ok(outcome)) => outcome.confirmed,
+            Some(Err(ReleaseError::Lost { replies, .. })) => {
+                let is_gone = |reply: &NodeReply| {
+                    matches!(
+                        reply,
+                        NodeReply::Granted { .. } | NodeReply::NotHeld | NodeReply::HeldByOther { .. }
+                    )
+                };
+                replies.iter().filter(|(_, reply)| is_gone(reply)).count() >= self.redlock.quorum()
+            }
             Some(Err(error)) => return Err(error.to_string()),
             None => {
                 self.writer.write(EventKind::Cancelled);

@@ -1,6 +1,6 @@
 //! The flags of the commands that inspect locks and nodes: `status`, `force-release`, `doctor`.
 
-use quorlock::OwnerHash;
+use quorlock::inspect::OwnerHash;
 
 use super::NodeArgs;
 

@@ -4,7 +4,8 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::Duration;
 
-use quorlock::{ConnectError, InitError, Redlock, RedlockBuilder};
+use quorlock::error::{ConnectError, InitError};
+use quorlock::{Redlock, RedlockBuilder};
 use quorlock_chaos::Fleet;
 
 use crate::args::{BenchArgs, NodeArgs};
@@ -96,7 +97,7 @@ pub(super) async fn prepare(args: &BenchArgs) -> Result<(BenchPlan, Target), Fai
         None => {
             let cluster = config::cluster_on_current_runtime(args.nodes.clone())?;
             // A benchmark changes nothing: it neither initializes a lock cluster nor adds a node.
-            (Cluster { builder: cluster.builder.read_only(), ..cluster }, None)
+            (Cluster { builder: cluster.builder.read_only(true), ..cluster }, None)
         }
         Some(count) => own_servers(args, usize::from(count), load).await?,
     };
@@ -141,9 +142,9 @@ async fn own_servers(
         builder = builder.max_clock_drift(share);
     }
     if is_plain {
-        builder = builder.plain();
+        builder = builder.mode(quorlock::Mode::Plain);
     } else {
-        let initialized = builder.clone().init(false).await;
+        let initialized = builder.clone().initialize().await;
         initialized.map_err(|error| {
             let is_invalid = matches!(error, InitError::Connect(ConnectError::InvalidInput(_)));
             Failure::new(if is_invalid { exit::USAGE } else { exit::NO_QUORUM }, error.to_string())

@@ -1,6 +1,6 @@
 //! Computes each result from the recorded times.
 
-use quorlock::NodeStatus;
+use quorlock::node::NodeStatus;
 
 use super::load::LoadResult;
 use super::percentiles::{Percentiles, curve, round_to_tenths, round_to_thousandths};
@@ -20,8 +20,8 @@ pub(super) fn nodes(measurements: &Measurements<'_>, alone: (u64, u64), load: (u
         }
     };
     let node = |(status, samples): (&NodeStatus, &Vec<ProbeSample>)| Node {
-        address: status.address.clone(),
-        server: status.server.clone(),
+        address: status.address.to_string(),
+        server: status.server.as_ref().map(ToString::to_string).unwrap_or_default(),
         votes: status.is_voting(),
         rank: None,
         alone: times(samples, alone),
@@ -128,10 +128,11 @@ pub(super) fn killed(measurements: &Measurements<'_>, node: usize) -> Killed {
     // The time from its last event since the restart: up, or up and on probation for some time.
     let back = measurements.progress.began_at(Phase::NodeBack).unwrap_or(u64::MAX);
     let end = measurements.progress.span(Phase::NodeBack).map_or(0, |span| span.1);
-    let voted_at = measurements.changes.iter().filter(|change| &change.node == address && change.at >= back);
+    let voted_at =
+        measurements.changes.iter().filter(|change| *change.node == **address && change.at >= back);
     let voted_at = voted_at.map(|change| change.at + change.probation_nanos).max().filter(|at| *at <= end);
     Killed {
-        node: address.clone(),
+        node: address.to_string(),
         before: phase_result(Phase::Load),
         down: phase_result(Phase::NodeDown),
         back: phase_result(Phase::NodeBack),
@@ -144,9 +145,9 @@ pub(super) fn changes(measurements: &Measurements<'_>) -> Vec<Change> {
     let began_at = measurements.progress.began_at(Phase::Alone).unwrap_or(u64::MAX);
     let end =
         Phase::ALL.iter().filter_map(|phase| Some(measurements.progress.span(*phase)?.1)).max().unwrap_or(0);
-    let killed = measurements.killed.map(|node| measurements.load.nodes[node].address.as_str());
+    let killed = measurements.killed.map(|node| measurements.load.nodes[node].address.clone());
     let during_run = measurements.changes.iter().filter(|change| (began_at..end).contains(&change.at));
-    let others = during_run.filter(|change| Some(change.node.as_str()) != killed);
+    let others = during_run.filter(|change| killed.as_deref() != Some(&*change.node));
     let change = |change: &NodeChange| Change {
         seconds: round_to_thousandths((change.at - began_at) as f64 / 1e9),
         node: change.node.clone(),

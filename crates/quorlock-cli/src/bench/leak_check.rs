@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use quorlock::{InspectError, KeyOwner, RedlockBuilder, Vote};
+use quorlock::RedlockBuilder;
+use quorlock::error::InspectError;
+use quorlock::inspect::KeyOwner;
+use quorlock::node::NodeReply;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -51,7 +54,7 @@ impl Leftovers {
 
 /// Inspects every name of the run on every node.
 pub(super) async fn find_leftovers(builder: RedlockBuilder, plan: &BenchPlan) -> Result<Leftovers, Failure> {
-    let redlock = builder.read_only().connect_lazy()?;
+    let redlock = builder.read_only(true).connect_lazy()?;
     redlock.node_status().await;
     let names = (0..plan.keys).map(|key| plan.name(key)).chain([format!("{}:probe", plan.prefix)]);
     let mut inspections = JoinSet::new();
@@ -74,10 +77,10 @@ pub(super) async fn find_leftovers(builder: RedlockBuilder, plan: &BenchPlan) ->
         let (name, inspection) = inspected?;
         for node in inspection.nodes {
             match node.reply {
-                Vote::Inspected(it) if it.holder == KeyOwner::Unheld => {}
-                Vote::Inspected(_) => leftovers.keys.push(format!("{name} on {}", node.node)),
-                _ if leftovers.unchecked.contains(&node.node) => {}
-                _ => leftovers.unchecked.push(node.node),
+                NodeReply::Inspected(it) if it.holder == KeyOwner::Unheld => {}
+                NodeReply::Inspected(_) => leftovers.keys.push(format!("{name} on {}", node.node)),
+                _ if leftovers.unchecked.iter().any(|other| **other == *node.node) => {}
+                _ => leftovers.unchecked.push(node.node.to_string()),
             }
         }
     }

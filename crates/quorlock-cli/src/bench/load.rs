@@ -5,7 +5,8 @@ use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quorlock::{CancellationToken, NodeStatus, Redlock, RedlockBuilder};
+use quorlock::node::NodeStatus;
+use quorlock::{CancellationToken, Redlock, RedlockBuilder};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
@@ -68,8 +69,7 @@ async fn measure(
     rounds: Rounds,
 ) -> Result<LoadResult, Failure> {
     let event_listener = Arc::clone(event_counter);
-    let redlock =
-        builder.observer(move |event: &quorlock::Event<'_>| event_listener.on_event(event)).connect_lazy()?;
+    let redlock = builder.on_event(move |event| event_listener.on_event(event)).connect_lazy()?;
     let nodes = redlock.node_status().await;
     check(&nodes, plan)?;
     // The first locks are slower than all later ones (pages that are not in memory yet) and do not count.
@@ -93,8 +93,9 @@ async fn measure(
     progress.end();
     // Also after an error: no key may be left behind.
     let pending_releases = redlock.shutdown(DRAIN).await.err().map_or_else(Vec::new, |error| {
-        let unfinished = error.pending_releases.into_iter().map(|(node, key)| (key, Some(node)));
-        unfinished.chain(error.held_locks.into_iter().map(|key| (key, None))).collect()
+        let unfinished =
+            error.pending_releases.into_iter().map(|it| (it.key.to_string(), Some(it.node.to_string())));
+        unfinished.chain(error.held_locks.into_iter().map(|key| (key.to_string(), None))).collect()
     });
     let (commands, cpu) = phases?;
     let recorder = std::mem::replace(&mut *workload.recorder(), Recorder::new(0, 0, 0, Duration::ZERO));
@@ -181,7 +182,7 @@ impl Workload {
         while !phase_end.is_cancelled() {
             let requested_at = boot_nanos();
             let guard = tokio::select! {
-                guard = lock.clone().acquire() => guard?,
+                guard = lock.acquire() => guard?,
                 () = &mut phase_ended => {
                     self.recorder().unserved.push(boot_nanos() - requested_at);
                     break;

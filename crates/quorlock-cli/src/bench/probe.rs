@@ -10,7 +10,9 @@
 
 use std::time::Duration;
 
-use quorlock::{CancellationToken, ConnectError, Redlock, RedlockBuilder, Vote};
+use quorlock::error::ConnectError;
+use quorlock::node::NodeReply;
+use quorlock::{CancellationToken, Redlock, RedlockBuilder};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -58,7 +60,12 @@ pub(super) fn run(
     runtime.block_on(async {
         let probes = urls.iter().enumerate().map(|(node, url)| {
             // A plain client shares no name with a fenced one, so it voids no probation.
-            let builder = builder.clone().nodes([url]).quorum(1).plain().client_name("quorlock-bench-probe");
+            let builder = builder
+                .clone()
+                .nodes([url])
+                .quorum(1)
+                .mode(quorlock::Mode::Plain)
+                .client_name("quorlock-bench-probe");
             let name = format!("{}:probe", plan.prefix);
             Ok(Probe { node, client: builder.connect_lazy()?, name, ttl: plan.ttl })
         });
@@ -116,8 +123,8 @@ impl Probe {
     async fn sample(&self) -> ProbeSample {
         let at = boot_nanos();
         let inspection = self.client.inspect(&self.name).await.ok();
-        let replied =
-            inspection.is_some_and(|it| it.nodes.iter().all(|node| matches!(node.reply, Vote::Inspected(_))));
+        let replied = inspection
+            .is_some_and(|it| it.nodes.iter().all(|node| matches!(node.reply, NodeReply::Inspected(_))));
         let round_trip = replied.then(|| boot_nanos() - at);
         let requested_at = boot_nanos();
         let guard = self.client.mutex(&self.name).ttl(self.ttl).try_acquire().await.ok().flatten();

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use quorlock::{CancellationToken, Event, FailureReason};
+use quorlock::CancellationToken;
+use quorlock::event::{Event, FailureReason};
 
 use crate::reaper::boot_nanos;
 
@@ -102,7 +103,7 @@ impl EventCounter {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn on_event(&self, event: &Event<'_>) {
+    pub(super) fn on_event(&self, event: &Event) {
         let mut probation_nanos = 0;
         let (node, what) = match event {
             Event::ReplyReceived { .. } => {
@@ -124,7 +125,7 @@ impl EventCounter {
             Event::ClockJumped { node, .. } => (node, "clock jumped"),
             _ => return,
         };
-        let change = NodeChange { at: boot_nanos(), node: (*node).to_owned(), what, probation_nanos };
+        let change = NodeChange { at: boot_nanos(), node: node.to_string(), what, probation_nanos };
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).push(change);
     }
 }

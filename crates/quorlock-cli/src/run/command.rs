@@ -16,7 +16,7 @@ use std::process::ExitStatus;
 use std::thread;
 use std::time::Duration;
 
-use quorlock::{Guard, OwnerHash, Redlock};
+use quorlock::{Guard, Redlock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
@@ -49,12 +49,12 @@ pub(crate) struct Ended {
 /// Runs the command to its end, before the lock expires. Returns the reaper, which ends when it is dropped.
 pub(crate) async fn run(
     args: &RunArgs,
-    (guard, owner): (&Guard, Option<OwnerHash>),
+    guard: &Guard,
     redlock: &Redlock,
     ttl: Duration,
     signals: &mut Signals,
 ) -> Result<(Ended, ReaperHandle), Failure> {
-    let mut supervisor = Supervisor::begin(args, (guard, owner), redlock, ttl, signals)?;
+    let mut supervisor = Supervisor::begin(args, guard, redlock, ttl, signals)?;
     let outcome = supervisor.run_to_end().await;
     supervisor.give_back_terminal();
     Ok((outcome?, supervisor.reaper))
@@ -116,7 +116,7 @@ enum Stage {
 impl<'a> Supervisor<'a> {
     fn begin(
         args: &'a RunArgs,
-        (guard, owner): (&'a Guard, Option<OwnerHash>),
+        guard: &'a Guard,
         redlock: &'a Redlock,
         ttl: Duration,
         signals: &'a mut Signals,
@@ -133,7 +133,7 @@ impl<'a> Supervisor<'a> {
         let is_shared = args.foreground || cannot_lend && terminal::is_there();
         // Before the first child, so that no stop is missed.
         let children = signal(SignalKind::child()).map_err(cannot_start)?;
-        let environment = messages::environment(&args.name, guard.fencing_token(), owner);
+        let environment = messages::environment(&args.name, guard.fencing_token(), guard.owner_hash());
         // Keep the reaper in this group, because the first group of a session is orphaned: the terminal does
         // not stop such a group. With a reaper outside, the group would not be orphaned. At the reaper's end
         // the kernel would then send HUP to all stopped processes of the group.
@@ -174,7 +174,7 @@ impl<'a> Supervisor<'a> {
             signal_for_run: None,
             had_terminal: false,
             stage: Stage::Working,
-            deadline: guard.deadline().boot_nanos(),
+            deadline: nanos(guard.deadline().boot_time()),
             grace: args.kill_after.min(ttl / 3).max(lead),
             lead,
         })
@@ -212,7 +212,7 @@ impl<'a> Supervisor<'a> {
                 _ = self.child_signals.recv() => self.wait_for_children(),
                 () = sleep(sleep_for) => {}
                 // In any other stage the command is being ended already.
-                () = self.guard.lost(), if self.stage == Stage::Working => {}
+                _ = self.guard.lost(), if self.stage == Stage::Working => {}
             }
         };
         // Signals typed for both processes may still be queued.
@@ -226,7 +226,7 @@ impl<'a> Supervisor<'a> {
     async fn check_deadline(&mut self) -> Duration {
         // Ignore a renewal after TERM. Ignore it also if this process was stopped and sees it only after the
         // old kill time: the reaper kills at the last kill time that it received.
-        let renewed = self.guard.deadline().boot_nanos();
+        let renewed = nanos(self.guard.deadline().boot_time());
         let is_ending = matches!(self.stage, Stage::Losing | Stage::Lost);
         if !is_ending && renewed != self.deadline && left_until(self.deadline) > self.lead {
             self.deadline = renewed;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use quorlock::{FencingToken, NodeStatus, OwnerHash};
+use quorlock::FencingToken;
+use quorlock::inspect::OwnerHash;
+use quorlock::node::NodeStatus;
 use rustix::process::Signal;
 
 use crate::exit;
@@ -13,7 +15,7 @@ use crate::outer_locks;
 pub(super) fn environment(
     name: &str,
     token: Option<FencingToken>,
-    owner: Option<OwnerHash>,
+    owner: OwnerHash,
 ) -> [(&'static str, Option<String>); 4] {
     let (variable, value) = outer_locks::variable(owner);
     [

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use quorlock::OwnerHash;
+use quorlock::inspect::OwnerHash;
 use tokio::time::Instant;
 
 use crate::exit;

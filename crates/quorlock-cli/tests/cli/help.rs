@@ -7,7 +7,7 @@ fn the_help_of_run_lists_every_exit_code() {
     let help = output(&mut quorlock(&["run", "--help"]));
     assert_eq!(help.code, Some(0));
     let codes = help.stdout.split_once("Exit codes:").expect("a section").1;
-    for code in ["128 +", "64", "69", "70", "75", "77", "78", "126", "127"] {
+    for code in ["128 +", "64", "69", "70", "71", "75", "77", "78", "126", "127"] {
         assert!(codes.contains(code), "{code} is missing");
     }
 }

@@ -164,6 +164,6 @@ fn init_is_rejected_in_plain_mode() {
 #[tokio::test]
 async fn the_command_and_the_library_agree_on_the_default_settings() {
     let world = World::of(3);
-    let init = Redlock::builder().nodes(world.fleet.urls()).init(false).await;
+    let init = Redlock::builder().nodes(world.fleet.urls()).initialize().await;
     assert_eq!(init.expect("a cluster"), InitOutcome::AlreadyInitialized);
 }

@@ -121,7 +121,7 @@ fn a_nested_run_in_its_own_pid_namespace_is_rejected_or_reports_what_it_waits_fo
         world.output(&[&["run", "a", "--", "unshare", "-pf"], proc, &inner].concat())
     };
     let outer_proc = inside(&[], "1h");
-    assert_eq!(outer_proc.code, Some(70), "{outer_proc:?}");
+    assert_eq!(outer_proc.code, Some(71), "{outer_proc:?}");
     assert!(outer_proc.stderr.contains("/proc is of another PID namespace"), "{outer_proc:?}");
     let own_proc = inside(&["--mount-proc"], "1s");
     assert_eq!(own_proc.code, Some(75), "{own_proc:?}");

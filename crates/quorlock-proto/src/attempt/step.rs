@@ -1,6 +1,7 @@
 //! The steps of an attempt, for its caller to carry out, and how it fails.
 
 use alloc::vec::Vec;
+use core::fmt;
 use core::time::Duration;
 
 use crate::quorum::NodeSet;
@@ -39,6 +40,8 @@ impl AttemptFailure {
 
 /// Why an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
 pub enum FailureReason {
     /// A quorum of nodes replied, but other clients hold too many of them. The lock can be acquired when the
     /// q-th of their keys has expired.
@@ -58,6 +61,18 @@ pub enum FailureReason {
     NodesExcluded,
     /// The grants arrived too late to be valid.
     TooLate,
+}
+
+impl fmt::Display for FailureReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Contended { .. } => "held by others",
+            Self::NoQuorum => "no quorum of nodes replied",
+            Self::OnProbation { .. } => "too many nodes are on probation",
+            Self::NodesExcluded => "too many nodes are excluded",
+            Self::TooLate => "granted too late",
+        })
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A lease's renewal policy, and the steps for its caller to carry out.
 
 use alloc::vec::Vec;
+use core::fmt;
 use core::time::Duration;
 
 use crate::quorum::NodeSet;
@@ -48,6 +49,7 @@ pub enum LeaseStep {
 
 /// Why a lock was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum LossReason {
     /// The deadline came before a successful renewal.
@@ -58,4 +60,15 @@ pub enum LossReason {
     ClockJump,
     /// The task that renewed it has ended.
     ClientClosed,
+}
+
+impl fmt::Display for LossReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "the deadline came before a successful renewal",
+            Self::TakenByOthers => "others hold so many nodes that no quorum is left",
+            Self::ClockJump => "the clocks of too many nodes jumped",
+            Self::ClientClosed => "the client was closed",
+        })
+    }
 }

@@ -79,7 +79,7 @@ impl Testbed {
         if strategy == Strategy::Fenced {
             // The nodes of an initialized lock cluster vote at once.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(quorlock::Redlock::builder().nodes(self.fleet.urls()).init(false))?;
+            runtime.block_on(quorlock::Redlock::builder().nodes(self.fleet.urls()).initialize())?;
         }
         let mut workers = Workers(Vec::new());
         for _ in 0..case.processes {

@@ -46,7 +46,7 @@ impl Strategy {
 
     pub(crate) async fn connect(self, urls: &[String]) -> Outcome<Client> {
         Ok(match self {
-            Self::Plain => Client::Quorlock(Redlock::builder().nodes(urls).plain().connect().await?),
+            Self::Plain => Client::Quorlock(Redlock::builder().nodes(urls).mode(quorlock::Mode::Plain).connect().await?),
             Self::Fenced => Client::Quorlock(Redlock::builder().nodes(urls).connect().await?),
             Self::Rslock(delay) => {
                 let mut manager = LockManager::from_clients(by_hand::clients(urls)?);

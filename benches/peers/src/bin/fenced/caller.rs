@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 use peers::Outcome;
 use peers::stats::median;
-use quorlock::{Event, Redlock};
+use quorlock::Redlock;
+use quorlock::event::Event;
 use quorlock_chaos::Fleet;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -171,10 +172,10 @@ impl Caller<'_> {
         let rounds = Arc::new(Rounds::default());
         let counted = Arc::clone(&rounds);
         let builder = Redlock::builder().nodes(self.fleet(mode).urls());
-        let builder = if mode == Mode::Plain { builder.plain() } else { builder };
+        let builder = if mode == Mode::Plain { builder.mode(quorlock::Mode::Plain) } else { builder };
         // Both modes have an observer, so that both have its cost.
         let client = builder
-            .observer(move |event: &Event<'_>| {
+            .on_event(move |event| {
                 if let Event::Acquired { rounds, .. } = event {
                     counted.all.fetch_add(1, Ordering::Relaxed);
                     counted.one.fetch_add(u64::from(*rounds == 1), Ordering::Relaxed);

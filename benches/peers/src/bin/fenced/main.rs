@@ -33,7 +33,7 @@ fn main() -> Outcome<()> {
     let (fenced, single, plain) = (start(5)?, start(1)?, start(5)?);
     // The nodes of an initialized lock cluster vote at once.
     for fleet in [&fenced, &single] {
-        runtime.block_on(quorlock::Redlock::builder().nodes(fleet.urls()).init(false))?;
+        runtime.block_on(quorlock::Redlock::builder().nodes(fleet.urls()).initialize())?;
     }
     let servers = [
         ("one node", runtime.block_on(Servers::connect(&single))?),

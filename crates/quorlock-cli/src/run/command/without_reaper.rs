@@ -48,7 +48,7 @@ impl Supervisor<'_> {
             // A process that ends during a scan may hide its children.
             let is_over = left.is_empty() && !(command_lives && self.guard.is_valid());
             empty_scans = if is_over { empty_scans + 1 } else { 0 };
-            self.deadline = self.guard.deadline().boot_nanos();
+            self.deadline = nanos(self.guard.deadline().boot_time());
         }
         let message = format!("{}: the command was killed with its reaper", exit::lock(&self.args.name));
         Err(Failure::new(exit::SOFTWARE, message))

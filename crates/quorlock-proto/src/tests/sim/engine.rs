@@ -167,7 +167,7 @@ impl<'a> Sim<'a> {
             nodes,
             clients,
             connections: Vec::with_capacity(32),
-            keys: ["a", "b"][..plan.key_count].iter().map(|name| Key::new(name)).collect(),
+            keys: ["a", "b"][..plan.key_count].iter().map(Key::new).collect(),
             oracle: Oracle::default(),
             stats: Stats::default(),
             phase: SimPhase::Faults,

@@ -82,10 +82,7 @@ impl Sim<'_> {
 
     /// The nodes with the key's wait queues, as far as this client knows.
     pub(super) fn queue_nodes_of(&self, client: usize, key: &Key) -> NodeSet {
-        fairness::rendezvous_nodes(key.as_str(), self.queue_node_candidates(client))
-            .into_iter()
-            .flatten()
-            .collect()
+        fairness::rendezvous_nodes(key, self.queue_node_candidates(client)).into_iter().flatten().collect()
     }
 
     /// Notifies the first process that can receive it; false if there is none. If a waiter found the key free
@@ -142,7 +139,7 @@ impl Sim<'_> {
         let spare = self.plan.quorum.nodes() - self.plan.quorum.needed();
         for key in self.keys.clone() {
             let nodes = (0..self.nodes.len()).map(|node| (NodeId(node as u8), node_seed(node, 0)));
-            for node in fairness::rendezvous_nodes(key.as_str(), nodes).into_iter().flatten().take(spare) {
+            for node in fairness::rendezvous_nodes(&key, nodes).into_iter().flatten().take(spare) {
                 let orphan = DataValue { value: Some(ORPHAN.to_vec()), expires: None };
                 self.nodes[node.index()].redis.data_mut().insert(DataKey::Lock(key.clone()), orphan);
             }

@@ -142,7 +142,7 @@ impl Sim<'_> {
         let coordinator = &self.clients[client].coordinator;
         let responsive =
             self.queue_node_candidates(client).filter(|(node, _)| coordinator.is_responsive(*node, now));
-        let [first, next] = fairness::rendezvous_nodes(name.as_str(), responsive);
+        let [first, next] = fairness::rendezvous_nodes(&name, responsive);
         let is_on_second = self.clients[client].tasks[key].wait.trust.uses_second_node();
         let Some(node) = next.filter(|_| is_on_second).or(first) else {
             return self.on_queue_position(client, key, None);
@@ -253,8 +253,8 @@ impl Sim<'_> {
         let coordinator = &self.clients[client].coordinator;
         let responsive =
             self.queue_node_candidates(client).filter(|(node, _)| coordinator.is_responsive(*node, now));
-        let queue_nodes = node
-            .map_or_else(|| fairness::rendezvous_nodes(name.as_str(), responsive), |node| [Some(node), None]);
+        let queue_nodes =
+            node.map_or_else(|| fairness::rendezvous_nodes(&name, responsive), |node| [Some(node), None]);
         for node in queue_nodes.into_iter().flatten() {
             let id = self.next_survey_id();
             self.clients[client].coordinator.enqueue(

@@ -1,9 +1,12 @@
 //! The memory cost of fencing numbers on a node.
 
+use super::node_status::NodeWarning;
+
 /// The estimated number and memory use of the fencing numbers on a node. It keeps one for each name that was
 /// locked within the [`fencing_retention`](crate::RedlockBuilder::fencing_retention). The estimate samples
 /// fifty of its keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Fences {
     /// The number of fencing numbers.
@@ -15,7 +18,7 @@ pub struct Fences {
 }
 
 impl Fences {
-    pub(super) fn new(count: u64, key_length: u64, memory: u64) -> Self {
+    pub(crate) fn new(count: u64, key_length: u64, memory: u64) -> Self {
         let bytes = count.saturating_mul(BYTES_WITHOUT_KEY + key_length);
         Self { count, bytes, memory: (memory > 0).then_some(memory) }
     }
@@ -27,15 +30,8 @@ impl Fences {
     }
 
     /// The warning, if there are too many.
-    pub(crate) fn warning(&self) -> Option<String> {
-        let share = self.share().filter(|share| *share >= WARNING_SHARE)?;
-        let percent = (share * 100.0).round();
-        Some(format!(
-            "about {} fencing numbers take {percent} % of its maxmemory, and all locks stop when it is full: forget names \
-             that do not come again (`quorlock forget`), keep numbers for a shorter time (--fencing-retention), or raise \
-             maxmemory",
-            self.count
-        ))
+    pub(crate) fn warning(self) -> Option<NodeWarning> {
+        self.share().filter(|share| *share >= WARNING_SHARE).map(|_| NodeWarning::FencesTooLarge(self))
     }
 }
 
@@ -54,7 +50,7 @@ mod tests {
         let fences = |count, memory| Fences::new(count, 25, memory);
         assert_eq!((fences(1_000_000, 0).share(), fences(1_000_000, 0).warning()), (None, None));
         assert_eq!(fences(1_000, 1 << 30).warning(), None);
-        let warning = fences(1_000_000, 500_000_000).warning().expect("more than a quarter");
+        let warning = fences(1_000_000, 500_000_000).warning().expect("more than a quarter").to_string();
         assert!(warning.starts_with("about 1000000 fencing numbers take 26 %"), "{warning}");
         assert!(fences(u64::MAX, 1).warning().is_some());
     }

@@ -1,9 +1,9 @@
 //! Groups nodes with the same text, for one-line messages.
 
-use crate::driver::NodeStatus;
+use super::node_status::NodeStatus;
 
 /// Lists each text once with its nodes, in the order of the list.
-pub(super) fn grouped<'a>(nodes: impl Iterator<Item = (&'a str, String)>) -> String {
+pub(crate) fn grouped<'a>(nodes: impl Iterator<Item = (&'a str, String)>) -> String {
     let mut groups: Vec<(Vec<&str>, String)> = Vec::new();
     for (node, text) in nodes {
         match groups.iter_mut().find(|(_, other)| *other == text) {
@@ -21,12 +21,12 @@ pub(super) fn grouped<'a>(nodes: impl Iterator<Item = (&'a str, String)>) -> Str
 }
 
 /// Describes the state of each node.
-pub(super) fn describe_states(nodes: &[NodeStatus]) -> String {
+pub(crate) fn describe_states(nodes: &[NodeStatus]) -> String {
     let text = |node: &NodeStatus| {
         let text = node.to_string();
-        text.strip_prefix(&node.address).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text).to_owned()
+        text.strip_prefix(&*node.address).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text).to_owned()
     };
-    grouped(nodes.iter().map(|node| (node.address.as_str(), text(node))))
+    grouped(nodes.iter().map(|node| (&*node.address, text(node))))
 }
 
 #[cfg(test)]

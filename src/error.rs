@@ -1,0 +1,11 @@
+//! The errors of the public API: one enum per operation.
+//!
+//! Programs branch on the variants, or use [`AcquireError::is_retryable`] and its like; the texts and the replies
+//! in them are for people.
+
+pub use crate::lock::error::{
+    AcquireError, ConnectError, ExtendError, ForgetError, InitError, InspectError, InvalidInput,
+    InvalidInputKind, NoDriver, PendingRelease, ReleaseError, RunError, ShutdownError,
+};
+pub use quorlock_proto::fence::ParseFencingTokenError;
+pub use quorlock_proto::request::ParseOwnerHashError;

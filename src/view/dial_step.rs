@@ -1,0 +1,29 @@
+//! The steps of a dial.
+
+use std::fmt;
+
+/// A step of a dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum DialStep {
+    /// The host name is resolved.
+    Lookup,
+    /// The connection is opened.
+    Connection,
+    /// The TLS handshake.
+    Tls,
+    /// The first requests: login, `INFO`, scripts.
+    Login,
+}
+
+impl fmt::Display for DialStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lookup => "name lookup",
+            Self::Connection => "connection",
+            Self::Tls => "TLS handshake",
+            Self::Login => "login",
+        })
+    }
+}

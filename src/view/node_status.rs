@@ -1,0 +1,236 @@
+//! The public status of a node.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::deadline::LeaseDeadline;
+use super::dial_step::DialStep;
+use super::fences::Fences;
+use quorlock_proto::vote::{ExclusionReason, ProbationReason, ReplyFailure};
+
+/// The status of one node, from [`Redlock::node_status`](crate::Redlock::node_status).
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example(redlock: quorlock::Redlock) {
+/// for node in redlock.node_status().await {
+///     println!("{node}");
+///     for warning in &node.warnings {
+///         println!("  warning: {warning}");
+///     }
+/// }
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct NodeStatus {
+    /// The node's address, without user or password.
+    pub address: Arc<str>,
+    /// Whether the node votes.
+    pub state: NodeState,
+    /// The server's name and version; `None` until it was reached once.
+    pub server: Option<ServerVersion>,
+    /// The run id of its process; empty until it was reached once.
+    pub run_id: String,
+    /// The round trip of a request and its reply in the last handshake.
+    pub round_trip: Option<Duration>,
+    /// How far its clock was ahead of this client's clock in the last handshake, in microseconds; negative if
+    /// behind. Exact to half a round trip.
+    pub clock_offset_micros: Option<i64>,
+    /// Whether its data survives a restart; `None` until it was reached once.
+    pub persistence: Option<Persistence>,
+    /// Problems that endanger locks on it.
+    pub warnings: Vec<NodeWarning>,
+    /// The cost of the fencing numbers on it; `None` until it was reached once, and in plain mode.
+    pub fences: Option<Fences>,
+    /// The step in which the last dial failed, if there was no usable reply. `None` while the node is
+    /// connected, and if the server itself reported why it does not serve.
+    pub failed_step: Option<DialStep>,
+    /// Why it casts no vote for a while, although it is up. Always `None` in plain mode.
+    pub probation: Option<Probation>,
+    /// Whether its connection has broken and the first dial since then has not ended.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(crate) is_returning: bool,
+}
+
+/// Whether a node votes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum NodeState {
+    /// The first dial is running.
+    Connecting,
+    /// Connected, but too few nodes are, to verify its lock cluster; or, with a failure, it did not report
+    /// its marker or did not accept one. It is queried again automatically. Never in plain mode.
+    Unverified(Option<ReplyFailure>),
+    /// Connected: it votes, unless it is on [probation](NodeStatus::probation).
+    Up,
+    /// Not connected; it is dialed again automatically.
+    #[non_exhaustive]
+    Down {
+        /// The cause.
+        reason: Arc<str>,
+    },
+    /// It cannot serve this client until an operator fixes it.
+    Excluded(ExclusionReason),
+}
+
+/// A server's name and version. `Display` shows both, as in `Redis 7.0.15`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ServerVersion {
+    /// The name of the product: `Redis`, `Valkey`, `KeyDB` and others.
+    pub name: &'static str,
+    /// Its own version number.
+    pub version: String,
+}
+
+/// Whether a server's data survives a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Persistence {
+    /// It writes an append-only file.
+    AppendOnlyFile,
+    /// It writes none: after a restart its locks are gone, or old.
+    NoAppendOnlyFile,
+}
+
+/// A problem that endangers locks on a node that votes. `Display` says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum NodeWarning {
+    /// It evicts keys when its memory is full, locks among them, by this policy.
+    EvictionPolicy(String),
+    /// It rejected a write when it was dialed, with this error.
+    WriteRejected(Arc<str>),
+    /// It keeps no wait queues, for this reason. Waiters poll instead.
+    WaitQueueUnavailable(String),
+    /// The fencing numbers take a large part of its memory limit.
+    FencesTooLarge(Fences),
+    /// It did not report its marker or did not accept one.
+    MarkerFailed(ReplyFailure),
+    /// It rejected a request for a reason that excludes a node, such as a missing permission, and still votes
+    /// on others.
+    RequestRejected(ExclusionReason),
+}
+
+/// The time in which a node casts no vote, because it may have lost data or its clock jumped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Probation {
+    /// The end of the probation.
+    pub until: LeaseDeadline,
+    /// The reason.
+    pub reason: ProbationReason,
+}
+
+impl Probation {
+    /// The rest of the probation from now; zero once it is over.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.until.remaining_on_boot_clock()
+    }
+}
+
+impl NodeStatus {
+    pub(crate) fn new(address: Arc<str>) -> Self {
+        Self {
+            address,
+            state: NodeState::Connecting,
+            server: None,
+            run_id: String::new(),
+            round_trip: None,
+            clock_offset_micros: None,
+            persistence: None,
+            warnings: Vec::new(),
+            fences: None,
+            failed_step: None,
+            probation: None,
+            is_returning: false,
+        }
+    }
+
+    /// Whether it votes right now, as far as is known.
+    #[must_use]
+    pub fn is_voting(&self) -> bool {
+        self.is_up() && self.probation.is_none_or(|probation| probation.remaining().is_zero())
+    }
+
+    /// Whether its first dial has ended, in success or failure, and it is known whether it votes.
+    pub(crate) fn is_known(&self) -> bool {
+        !matches!(self.state, NodeState::Connecting | NodeState::Unverified(None))
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.state == NodeState::Up
+    }
+}
+
+/// The status of all nodes, in the order of the client's list.
+pub(crate) type NodeStatusList = Arc<[NodeStatus]>;
+
+impl fmt::Display for NodeStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.address)?;
+        match &self.state {
+            NodeState::Connecting => f.write_str("no reply yet"),
+            NodeState::Unverified(failure) => failure.as_ref().unwrap_or(&ReplyFailure::Unverified).fmt(f),
+            NodeState::Up => match self.probation.filter(|probation| !probation.remaining().is_zero()) {
+                Some(probation) => {
+                    let seconds = probation.remaining().as_secs_f64();
+                    write!(f, "up, and casts no vote for {seconds:.1} s more: {}", probation.reason)
+                }
+                None => f.write_str("up"),
+            },
+            NodeState::Down { reason } => f.write_str(reason),
+            NodeState::Excluded(exclusion) => exclusion.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for ServerVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.version)
+    }
+}
+
+impl fmt::Display for Persistence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AppendOnlyFile => "append-only file",
+            Self::NoAppendOnlyFile => "no append-only file",
+        })
+    }
+}
+
+impl fmt::Display for NodeWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EvictionPolicy(policy) => write!(
+                f,
+                "evicts keys when memory is full (maxmemory-policy {policy}), locks among them: set noeviction"
+            ),
+            Self::WriteRejected(error) => write!(f, "rejects writes, or did when it was dialed: {error}"),
+            Self::WaitQueueUnavailable(reason) => {
+                write!(f, "cannot notify waiters, which poll instead: {reason}")
+            }
+            Self::FencesTooLarge(fences) => write!(
+                f,
+                "about {} fencing numbers take {:.0} % of its maxmemory, and all locks stop when it is full: forget \
+                 names that do not come again (`quorlock forget`), keep numbers for a shorter time \
+                 (--fencing-retention), or raise maxmemory",
+                fences.count,
+                fences.share().unwrap_or_default() * 100.0
+            ),
+            Self::MarkerFailed(failure) => failure.fmt(f),
+            Self::RequestRejected(exclusion) => exclusion.fmt(f),
+        }
+    }
+}
