@@ -21,10 +21,10 @@ pub(super) fn record(event: &Event) {
             info!(target: NODE, node = &**node, %server, ?round_trip, "node is up");
         }
         Event::NodeDown { node, reason } => {
-            warn!(target: NODE, node = &**node, reason = &**reason, "node is down")
+            warn!(target: NODE, node = &**node, reason = &**reason, "node is down");
         }
         Event::NodeExcluded { node, reason } => {
-            error!(target: NODE, node = &**node, %reason, "node is excluded")
+            error!(target: NODE, node = &**node, %reason, "node is excluded");
         }
         Event::NodeWarning { node, warning } => warn!(target: NODE, node = &**node, "{warning}"),
         Event::Warning { warning } => warn!(target: CLUSTER, "{warning}"),
