@@ -58,7 +58,7 @@
 //! If other clients took or deleted a lock's keys, the next renewal reports the loss, or else the release does:
 //! [`ReleaseError::Lost`](error::ReleaseError::Lost).
 //!
-//! After a fork only the parent process has the client and its locks. In the child process every call returns
+//! After a fork only the parent process has the client and its locks. In the child process every call to a node returns
 //! [`NoDriver::Forked`](error::NoDriver::Forked) at once, and no guard is valid. Build a new client there.
 //!
 //! # Safety of the lock

@@ -171,9 +171,9 @@ impl SharedLease {
             _ => None,
         };
         let before = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, released).ok()?;
-        if before == HELD
-            && let Some(ended) = self.lock_on_end().ended.clone()
-        {
+        // Cancel without the lock: some executors run a woken task at once.
+        let ended = if before == HELD { self.lock_on_end().ended.clone() } else { None };
+        if let Some(ended) = ended {
             ended.cancel();
         }
         Some(before == HELD)
@@ -249,6 +249,9 @@ const LOSSES: [LossReason; 4] =
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Wake, Waker};
+
     use super::*;
 
     fn lease() -> SharedLease {
@@ -308,6 +311,33 @@ mod tests {
         lost.mark_lost(LossReason::Expired);
         assert!(signals.iter().all(CancellationToken::is_cancelled) && released.end_signal().is_cancelled());
         assert_eq!((released.loss_reason(), lost.loss_reason()), (None, Some(LossReason::Expired)));
+    }
+
+    /// Some executors run a woken task at once, and the task may look at the lock.
+    #[test]
+    fn a_task_that_the_end_of_a_lock_wakes_may_use_the_lock() {
+        struct UseLock(Arc<SharedLease>);
+        impl Wake for UseLock {
+            fn wake(self: Arc<Self>) {
+                assert!(
+                    self.0.end_signal().is_cancelled()
+                        && self.0.lost_signal().is_cancelled() == self.0.is_lost()
+                );
+            }
+        }
+        for end in [
+            |lease: &SharedLease| drop(lease.mark_released()),
+            |lease: &SharedLease| {
+                lease.mark_lost(LossReason::Expired);
+            },
+        ] {
+            let lease = Arc::new(lease());
+            let waker = Waker::from(Arc::new(UseLock(Arc::clone(&lease))));
+            let signal = lease.end_signal();
+            let mut waiting = pin!(signal.cancelled());
+            assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            end(&lease);
+        }
     }
 
     #[test]

@@ -256,8 +256,9 @@ impl RedlockBuilder {
         self
     }
 
-    /// Calls `handler` for every [event](Event), in addition to `tracing`. The driver task calls it: return quickly,
-    /// never block, and never panic, because a panic would end that task. Defaults to no handler.
+    /// Calls `handler` for every [event](Event), in addition to `tracing`. The driver task calls it, and for the
+    /// client's own input the calling task: return quickly, never block, and never panic, because a panic would end
+    /// that task. Defaults to no handler.
     ///
     /// # Examples
     ///

@@ -159,7 +159,8 @@ macro_rules! view_methods {
             }
         }
 
-        /// Completes when the lock has ended: with the reason if it was lost, with `None` if it was released.
+        /// Completes when the lock has ended: with the reason if it was lost, with `None` if it was released or
+        /// abandoned.
         ///
         /// # Cancel safety
         ///
@@ -275,12 +276,16 @@ impl Guard {
     /// ```
     #[doc(alias = "unlock")]
     pub async fn release(self) -> Result<ReleaseOutcome, ReleaseError> {
-        let loss = if self.is_valid() { None } else { self.view.lease.loss_reason() };
+        // Reads the clock, and records the loss if the deadline has passed.
+        let _ = self.is_valid();
         let (client, key) = (self.client.clone(), self.view.lease.key().clone());
         let shared = &client.shared;
         let span = debug_span!(target: "quorlock::lock", "release", %key);
         let release = shared.call_by(Some(shared.reply_timeout), |reply| self.send_release(Some(reply)));
-        let Ok(votes) = release.instrument(span).await else {
+        let outcome = release.instrument(span).await;
+        // Read now: the driver may have reported a loss before the release marked the lock.
+        let loss = self.view.lease.loss_reason();
+        let Ok(votes) = outcome else {
             let replies = NodeReplies::default();
             return match loss {
                 Some(reason) => Err(ReleaseError::Lost { key, reason, replies }),
@@ -306,7 +311,9 @@ impl Guard {
     }
 
     /// Gives up the lock without a release: it is renewed no more, and its keys stay until they expire. Use it to keep
-    /// a name locked for the rest of its ttl, as a pause between two runs of a job. Returns the deadline.
+    /// a name locked for the rest of its ttl, as a pause between two runs of a job. Returns the deadline of the lock; a
+    /// renewal in flight may keep the keys for up to a ttl longer. If the lock is lost already, the keys may be those
+    /// of another holder.
     ///
     /// # Examples
     ///

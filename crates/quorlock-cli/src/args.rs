@@ -192,7 +192,7 @@ Exit codes:
   64   usage error, or it is inside a `run` of the same lock
   69   no quorum of nodes could be reached, or votes (see `quorlock init`)
   70   the lock was lost before the command had ended
-  71   an internal error: the system refused a thread, a process or a file
+  71   an internal error, such as a thread or a process that cannot be started
   75   the lock is contended (or the code of -E; 0 with --on-conflict skip)
   77   the nodes exclude this client: password, permission, role, missing command
   78   the configuration is invalid, or the nodes are another lock cluster

@@ -16,7 +16,7 @@ pub(crate) const USAGE: u8 = 64;
 pub(crate) const NO_QUORUM: u8 = 69;
 /// The lock was lost before the command ended.
 pub(crate) const LOST: u8 = 70;
-/// An internal error: the operating system refused a thread, a process or a file.
+/// An internal error, such as a thread or a process that cannot be started.
 pub(crate) const SOFTWARE: u8 = 71;
 /// The output cannot be written.
 pub(crate) const OUTPUT: u8 = 74;

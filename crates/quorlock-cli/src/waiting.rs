@@ -2,7 +2,7 @@
 
 mod reporter;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorlock::event::{Event, FailureReason};
@@ -19,12 +19,10 @@ pub(crate) use reporter::{WaitReason, WaitReporter};
 pub(crate) struct AttemptEvents {
     /// Why the last attempt failed, unless the lock was held.
     reason: Option<FailureReason>,
-    /// The nodes that replied to the last attempt.
-    replied: BTreeSet<Arc<str>>,
-    /// The nodes that have replied to the current attempt.
-    replying: BTreeSet<Arc<str>>,
-    /// The failure of each node, until it votes.
-    errors: BTreeMap<Arc<str>, String>,
+    /// The nodes that replied to the last attempt, each with its error if it did not vote.
+    replied: BTreeMap<Arc<str>, Option<String>>,
+    /// The same for the current attempt.
+    replying: BTreeMap<Arc<str>, Option<String>>,
 }
 
 impl AttemptEvents {
@@ -34,13 +32,12 @@ impl AttemptEvents {
             // An inspection of the holder is no attempt.
             Event::ReplyReceived { reply: NodeReply::Inspected(_), .. } => false,
             Event::ReplyReceived { node, reply, .. } => {
-                attempts.replying.insert(Arc::clone(node));
-                match reply {
-                    NodeReply::Failed(ReplyFailure::TransientError(_) | ReplyFailure::UnexpectedReply)
-                    | NodeReply::Excluded(_) => {
-                        attempts.errors.insert(Arc::clone(node), reply.to_string());
-                    }
-                    _ => drop(attempts.errors.remove(node)),
+                let error = attempts.replying.entry(Arc::clone(node)).or_default();
+                // Later replies, to the releases of the attempt, do not replace an error.
+                if let NodeReply::Failed(ReplyFailure::TransientError(_) | ReplyFailure::UnexpectedReply)
+                | NodeReply::Excluded(_) = reply
+                {
+                    *error = Some(reply.to_string());
                 }
                 false
             }
@@ -79,12 +76,18 @@ impl AttemptEvents {
             if let Some((message, kind)) = nodes::problem_of(node).zip(kind_of(node)) {
                 problems.push((address, message));
                 reasons.insert(address, kind);
-            } else if let Some(message) = self.errors.get(address) {
-                problems.push((address, message.clone()));
-                reasons.insert(address, without_numbers(message));
-            } else if !self.replied.contains(address) {
-                unreachable.push((address, "no reply in time".to_owned()));
-                reasons.insert(address, UNREACHABLE.to_owned());
+                continue;
+            }
+            match self.replied.get(address) {
+                Some(Some(message)) => {
+                    problems.push((address, message.clone()));
+                    reasons.insert(address, without_numbers(message));
+                }
+                Some(None) => {}
+                None => {
+                    unreachable.push((address, "no reply in time".to_owned()));
+                    reasons.insert(address, UNREACHABLE.to_owned());
+                }
             }
         }
         // If the others decided the attempt, nodes without a reply do not matter.

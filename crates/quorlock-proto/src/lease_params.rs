@@ -78,7 +78,13 @@ impl LeaseParams {
     /// the keys begin to age while the replies travel.
     #[must_use]
     pub fn deadline(&self, start: DualTimestamp) -> DualTimestamp {
-        start.plus(self.ttl().saturating_sub(self.drift.of(self.ttl()) + FIXED_ALLOWANCE))
+        start.plus(self.max_validity())
+    }
+
+    /// How long a lock is valid at most from `start`.
+    #[must_use]
+    pub fn max_validity(&self) -> Duration {
+        self.ttl().saturating_sub(self.drift.of(self.ttl()) + FIXED_ALLOWANCE)
     }
 }
 

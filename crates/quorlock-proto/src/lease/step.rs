@@ -66,7 +66,7 @@ impl fmt::Display for LossReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Expired => "the deadline came before a successful renewal",
-            Self::TakenByOthers => "others hold so many nodes that no quorum is left",
+            Self::TakenByOthers => "others took or deleted its keys on so many nodes that no quorum is left",
             Self::ClockJump => "the clocks of too many nodes jumped",
             Self::ClientClosed => "the client was closed",
         })
