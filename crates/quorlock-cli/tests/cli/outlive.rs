@@ -1,6 +1,7 @@
 //! No process of a command outlives its lock, in any group or session, not
 //! even if `run` or its reaper is killed.
 
+use std::os::unix::process::CommandExt;
 use std::process::Child;
 use std::thread::sleep;
 use std::time::Duration;
@@ -47,7 +48,9 @@ impl Job {
                 let script = command.replace("PROOF", &name);
                 let args = [&["run", "--ttl", TTL], *options, &[&name, "--", "sh", "-c", &script]].concat();
                 // Through `program`, so that the command finds `quorlock` in PATH too.
-                let run = world.program("quorlock", &args).spawn().expect("a process");
+                // In a group of its own: the group of all tests may be orphaned, and then the end of another
+                // test's process continues the `run`s in it that are stopped here.
+                let run = world.program("quorlock", &args).process_group(0).spawn().expect("a process");
                 started.push(Self { name, run, others: Vec::new() });
             }
         }
