@@ -325,12 +325,11 @@ mod tests {
                 );
             }
         }
-        for end in [
-            |lease: &SharedLease| drop(lease.mark_released()),
-            |lease: &SharedLease| {
-                lease.mark_lost(LossReason::Expired);
-            },
-        ] {
+        let ends: [fn(&SharedLease); 2] = [
+            |lease| assert_eq!(lease.mark_released(), Some(true)),
+            |lease| assert!(lease.mark_lost(LossReason::Expired)),
+        ];
+        for end in ends {
             let lease = Arc::new(lease());
             let waker = Waker::from(Arc::new(UseLock(Arc::clone(&lease))));
             let signal = lease.end_signal();
