@@ -447,7 +447,7 @@ async fn min_validity_is_less_than_a_lock_can_be_valid() {
     for millis in [3_958, 4_001] {
         check_acquire_rejected(mutex(Duration::from_millis(millis)), &["min_validity", "4s"]).await;
     }
-    let result = mutex(Duration::from_secs(4)).try_acquire().await;
+    let result = mutex(Duration::from_millis(3_950)).try_acquire().await;
     assert!(matches!(result, Err(AcquireError::NoQuorum { .. })), "{result:?}");
 }
 
