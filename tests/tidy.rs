@@ -106,7 +106,7 @@ fn says(line: &str, word: &str) -> bool {
         .any(|(at, _)| !line[..at].ends_with(is_part) && !line[at + word.len()..].starts_with(is_part))
 }
 
-/// Whether the line contains this lower-case word in prose or as a part of a name: `nobody`, `no_nobody`, `NobodysLock`.
+/// Whether the line contains this lower-case word in prose or as a part of a name: `node`, `no_node`, `NodesLock`.
 /// A phrase is also found in a name: `for_ever`.
 fn says_in_text(line: &str, word: &str) -> bool {
     line.to_ascii_lowercase().replace('_', " ").match_indices(word).any(|(at, _)| {
