@@ -1,29 +1,27 @@
 //! Executes one run, from the first server to the last event: the main run or a negative control.
-//!
-//! It is past 400 lines: the phases of a run share one state.
+
+mod inject;
 
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use quorlock::Redlock;
-use rustix::process::Signal;
 
 use super::client_pool::ClientPool;
 use super::log::EventLog;
 use super::sampler::Sampler;
 use super::timing::{
-    BLOCK_SLACK, CLIENT_STOP_TIMEOUT, DIAL_TIMEOUT, LONG_WAITS_MS, MAX_TTL, PROGRESS_INTERVAL, RECOVERY,
-    REPLY_TIMEOUT, SLACK, STARVATION, TARGET_PAUSE, TARGET_TRIES, TTL, WAITS_MS,
+    CLIENT_STOP_TIMEOUT, DIAL_TIMEOUT, LONG_WAITS_MS, MAX_TTL, PROGRESS_INTERVAL, RECOVERY, REPLY_TIMEOUT,
+    SLACK, STARVATION, TTL, WAITS_MS,
 };
 use super::{Config, Progress, RunError, StopSignal};
-use crate::faults::{Injection, InjectionError, Nodes, PlannedFault, Prepared, Sides};
+use crate::faults::{InjectionError, Nodes, PlannedFault, Prepared, Sides};
 use crate::history::{self, EventKind, History, NegativeControl, Settings};
-use crate::workload::{ClientCommand, ClientSpec};
+use crate::workload::ClientSpec;
 use crate::{ClockLibrary, Data, Server, Setup};
 
 /// The specification of a run.
@@ -245,91 +243,6 @@ impl RunState<'_> {
         })
     }
 
-    fn inject(&self, planned: &PlannedFault) {
-        let done = match planned.injection {
-            Injection::ClientStop { .. } | Injection::ClientKill { .. } | Injection::BlockRuntime { .. } => {
-                self.inject_into_client(planned)
-            }
-            _ => self.inject_into_nodes(planned),
-        };
-        if let Err(error) = done {
-            self.log.record_error(format!("{}: {error}", planned.injection.kind()));
-        }
-    }
-
-    fn inject_into_nodes(&self, planned: &PlannedFault) -> Result<(), InjectionError> {
-        let PlannedFault { injection, nodes, duration, .. } = planned;
-        let fault = self.log.record_fault(*injection, nodes, &[]);
-        let (remaining, end_recorded) = (AtomicUsize::new(nodes.len()), Once::new());
-        let outcome = on_each_node(nodes, |node| {
-            let _reservation = self.nodes.reserve(node, *injection);
-            let prepared = self.nodes.prepare(node, *injection)?;
-            self.nodes.begin(node, *injection, *duration, &prepared)?;
-            if remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
-                self.log.record(EventKind::FaultApplied { fault });
-            }
-            self.stop.sleep(*duration);
-            // Recorded once, before the fault ends on the first node; the other threads wait for that.
-            end_recorded.call_once(|| self.log.record(EventKind::FaultEnding { fault }));
-            self.nodes.end(node, *injection, prepared)
-        });
-        self.log.record_fault_end(fault);
-        outcome
-    }
-
-    fn inject_into_client(&self, planned: &PlannedFault) -> Result<(), InjectionError> {
-        // If no client holds or waits for a lock now, try again for 0.3 s; then skip the fault.
-        let mut found = self.target(planned.injection);
-        for _ in 0..TARGET_TRIES {
-            if found.is_some() {
-                break;
-            }
-            self.stop.sleep(TARGET_PAUSE);
-            found = self.target(planned.injection);
-        }
-        let Some(process) = found else { return Ok(()) };
-        let record = || self.log.record_fault(planned.injection, &[], &[process]);
-        match planned.injection {
-            Injection::ClientKill { .. } => {
-                // The client is stopped before the kill is recorded, so that its events are all from before
-                // the kill.
-                self.clients.signal(process, Signal::STOP)?;
-                record();
-                self.clients.kill(process);
-                self.start_client()?;
-            }
-            Injection::BlockRuntime { .. } => {
-                let fault = record();
-                self.clients
-                    .send(process, &ClientCommand::Block { millis: planned.duration.as_millis() as u64 })?;
-                self.stop.sleep(planned.duration + BLOCK_SLACK);
-                self.log.record_fault_end(fault);
-            }
-            _ => {
-                let fault = record();
-                self.clients.signal(process, Signal::STOP)?;
-                self.stop.sleep(planned.duration);
-                self.clients.signal(process, Signal::CONT)?;
-                self.log.record_fault_end(fault);
-            }
-        }
-        self.clients.unreserve(process);
-        Ok(())
-    }
-
-    /// Reserves a client that holds a lock, or waits for one, as the fault requires.
-    fn target(&self, injection: Injection) -> Option<u32> {
-        match injection {
-            Injection::ClientKill { draw, is_holder: false } => {
-                self.clients.reserve(&self.log.waiters(), draw)
-            }
-            Injection::ClientStop { draw }
-            | Injection::ClientKill { draw, .. }
-            | Injection::BlockRuntime { draw } => self.clients.reserve(&self.log.holders(), draw),
-            _ => None,
-        }
-    }
-
     /// Ends all clients, then records the keys that are left on the nodes.
     fn end_run(&self, sampler: Sampler) -> std::io::Result<()> {
         self.log.begin_shutdown();
@@ -357,19 +270,6 @@ impl RunState<'_> {
         self.log.record(EventKind::Finished);
         Ok(())
     }
-}
-
-/// Runs an action for each of these nodes, in parallel. Returns the first error, if any.
-fn on_each_node(
-    nodes: &[usize],
-    action: impl Fn(usize) -> Result<(), InjectionError> + Sync,
-) -> Result<(), InjectionError> {
-    thread::scope(|scope| {
-        let threads: Vec<_> = nodes.iter().map(|node| scope.spawn(|| action(*node))).collect();
-        // All of them are joined before the first error is returned.
-        let outcomes: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
-        outcomes.into_iter().collect()
-    })
 }
 
 /// Initializes new servers as a lock cluster.

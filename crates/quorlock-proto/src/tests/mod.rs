@@ -2,6 +2,7 @@
 
 #![allow(clippy::unchecked_time_subtraction, reason = "a test that subtracts too much should fail")]
 
+mod clock_properties;
 mod disorder;
 mod histories;
 mod models;

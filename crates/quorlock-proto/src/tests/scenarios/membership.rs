@@ -2,8 +2,6 @@
 //!
 //! A client that may found a lock cluster writes the first markers itself, and the nodes start on probation.
 //! Initialization (`quorlock init`) writes markers whose probation is already over.
-//!
-//! It is past 400 lines because all scenarios of one subject share its worlds and helpers.
 
 use super::helpers::{
     MARKER_READ_INTERVAL, PROBATION, PROBATION_MINUS_1_MS, acquire_expecting_failure, connect_to_all, data,
@@ -11,7 +9,6 @@ use super::helpers::{
     voting_status,
 };
 use crate::attempt::FailureReason;
-use crate::coordinator::OperationEvent;
 use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{InitResult, VotingStatus};
 use crate::quorum::Quorum;
@@ -124,136 +121,6 @@ fn one_node_alone_is_a_lock_cluster() {
         acquire_expecting_failure(&mut world, ALICE).reason,
         FailureReason::OnProbation { retry_after: Some(PROBATION) }
     );
-}
-
-#[test]
-fn initialized_nodes_vote_at_once() {
-    for may_found in [false, true] {
-        let mut world = uninitialized_world(3, 2);
-        let quorum = world.quorum();
-        reconfigure(&mut world, ALICE, quorum, MAX_TTL, may_found);
-        connect_to_all(&mut world, ALICE);
-        let expected = (!may_found).then_some(ExclusionReason::Uninitialized);
-        assert_eq!(
-            exclusion_reason(&world, ALICE, 0),
-            expected,
-            "a client that may not found writes no marker"
-        );
-        assert_eq!(world.initialize_as(ALICE, 7, may_found), Some(InitResult::Initialized));
-        let id = Some(ClusterId::new(7));
-        assert!((0..3).all(|node| marker(&world, node).map(|it| it.cluster) == id));
-        connect_to_all(&mut world, BOB);
-        assert!((0..3).all(|node| is_voting(&world, BOB, node)), "for any first client");
-        world.acquire(BOB);
-    }
-}
-
-#[test]
-fn a_forced_initialization_starts_probation_at_clients_that_knew_the_old_marker() {
-    let mut world = World::fenced(3);
-    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Initialized));
-    world.run_for(MARKER_READ_INTERVAL);
-    // The nodes may have held locks under the old marker.
-    assert!(
-        (0..3).all(|node| probation_reason(&world, BOB, node) == Some(ProbationReason::PossibleDataLoss))
-    );
-    world.run_for(PROBATION);
-    world.acquire(BOB);
-}
-
-#[test]
-fn nodes_with_markers_are_initialized_only_by_force() {
-    let mut world = World::fenced(3);
-    let before = marker(&world, 0);
-    assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::AlreadyInitialized));
-    assert_eq!(marker(&world, 0), before);
-
-    let mut world = uninitialized_world(3, 1);
-    set_marker(&mut world, 1, "something");
-    connect_to_all(&mut world, ALICE);
-    assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::InOtherLockCluster));
-    assert!(marker(&world, 0).is_none() && marker(&world, 2).is_none(), "nothing was changed");
-    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Initialized));
-    world.acquire(ALICE);
-}
-
-#[test]
-fn initialization_needs_a_connection_to_every_node() {
-    let mut world = uninitialized_world(3, 1);
-    (0..2).for_each(|node| world.connect(ALICE, node));
-    for is_forced in [false, true] {
-        assert_eq!(world.initialize_as(ALICE, 7, is_forced), Some(InitResult::Unreachable));
-    }
-    assert!((0..3).all(|node| marker(&world, node).is_none()));
-}
-
-#[test]
-fn a_node_that_disconnects_during_initialization_ends_it() {
-    let mut world = uninitialized_world(3, 1);
-    let quorum = world.quorum();
-    reconfigure(&mut world, ALICE, quorum, MAX_TTL, false);
-    connect_to_all(&mut world, ALICE);
-    world.servers[1].hangs = true;
-    assert_eq!(world.initialize_as(ALICE, 7, false), None, "two nodes have the marker, one does not reply");
-    world.disconnect(ALICE, 1);
-    let reported = world.take_events(ALICE);
-    assert_eq!(reported, [OperationEvent::Initialized(InitResult::Unreachable)]);
-    world.servers[1].hangs = false;
-    connect_to_all(&mut world, ALICE);
-    assert_eq!(
-        world.initialize_as(ALICE, 7, false),
-        Some(InitResult::AlreadyInitialized),
-        "two nodes show the marker of the third"
-    );
-    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Initialized));
-}
-
-#[test]
-fn a_rejected_initialization_reports_the_reply_of_each_node() {
-    for is_forced in [false, true] {
-        let mut world = if is_forced { World::fenced(3) } else { uninitialized_world(3, 1) };
-        if !is_forced {
-            let quorum = world.quorum();
-            reconfigure(&mut world, ALICE, quorum, MAX_TTL, false);
-            connect_to_all(&mut world, ALICE);
-        }
-        let out_of_memory = Vote::Unknown(ReplyFailure::TransientError("OOM command not allowed".into()));
-        let denied = Vote::Excluded(ExclusionReason::PermissionDenied("NOPERM".into()));
-        world.servers[0].canned_replies.push_back(out_of_memory.clone());
-        world.servers[2].canned_replies.push_back(denied.clone());
-        let reported = world.initialize_as(ALICE, 7, is_forced);
-        assert_eq!(
-            reported,
-            Some(InitResult::Rejected(vec![out_of_memory, Vote::Granted, denied])),
-            "the replies of all nodes"
-        );
-        assert_eq!(
-            world.initialize_as(ALICE, 7, true),
-            Some(InitResult::Initialized),
-            "a later initialization succeeds"
-        );
-    }
-}
-
-#[test]
-fn initialization_waits_for_marker_readings_in_flight() {
-    let mut world = World::fenced(3);
-    world.restart(1, Data::new());
-    world.connect(ALICE, 1);
-    assert_eq!(world.undelivered(ALICE, 1), [RequestKind::ReadMarker], "its marker is being restored");
-    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Initialized));
-    let clusters: Vec<_> =
-        (0..3).filter_map(|node| marker(&world, node)).map(|marker| marker.cluster).collect();
-    assert!(clusters.len() == 3 && clusters.iter().all(|id| *id == clusters[0]), "{clusters:?}");
-
-    let mut world = World::fenced(3);
-    world.run_timers_for(MARKER_READ_INTERVAL);
-    assert_eq!(
-        world.undelivered(ALICE, 0),
-        [RequestKind::ReadMarker],
-        "a periodic marker reading is in flight"
-    );
-    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Initialized));
 }
 
 #[test]
@@ -402,15 +269,6 @@ fn a_node_with_eviction_enabled_does_not_vote_until_it_is_disabled() {
     assert!(!is_voting(&world, BOB, 1), "for a later client too");
     world.run_for(PROBATION);
     assert!(is_voting(&world, ALICE, 1) && is_voting(&world, BOB, 1));
-}
-
-#[test]
-fn forced_initialization_is_rejected_while_a_node_is_disconnected() {
-    let mut world = World::fenced(3);
-    let before: Vec<_> = (0..3).map(|node| marker(&world, node)).collect();
-    world.disconnect(ALICE, 2);
-    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Unreachable));
-    assert!((0..3).all(|node| marker(&world, node) == before[node]));
 }
 
 #[test]

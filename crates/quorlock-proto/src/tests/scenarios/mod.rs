@@ -3,9 +3,11 @@
 mod acquiring;
 mod client_clocks;
 mod clock_monitor;
+mod extending;
 mod fence_retention;
 mod fencing;
 mod helpers;
+mod initialization;
 mod losing_a_lease;
 mod membership;
 mod node_failures;
