@@ -49,6 +49,19 @@ pub(crate) enum NodeData {
 }
 
 impl Span {
+    /// The time that these spans cover: ordered and disjoint.
+    pub(crate) fn merged(mut spans: Vec<Self>) -> Vec<Self> {
+        spans.sort_by_key(|span| span.from);
+        spans.dedup_by(|next, last| {
+            let touches = next.from <= last.to;
+            if touches {
+                last.to = last.to.max(next.to);
+            }
+            touches
+        });
+        spans
+    }
+
     pub(crate) fn len(&self) -> u64 {
         self.to.saturating_sub(self.from)
     }
@@ -148,16 +161,7 @@ impl<'a> RunFacts<'a> {
             .windows_of_process(process, |effect| matches!(effect, Effect::Paused))
             .map(|window| window.span);
         let stalled = self.cpu_stalls.get(&process).into_iter().flatten().copied();
-        let mut stops: Vec<Span> = paused.chain(stalled).filter_map(|stop| stop.intersection(span)).collect();
-        stops.sort_by_key(|stop| stop.from);
-        stops.dedup_by(|next, last| {
-            let touches = next.from <= last.to;
-            if touches {
-                last.to = last.to.max(next.to);
-            }
-            touches
-        });
-        stops
+        Span::merged(paused.chain(stalled).filter_map(|stop| stop.intersection(span)).collect())
     }
 
     /// How long this process was stopped within `span`, in nanoseconds.
@@ -246,21 +250,8 @@ impl<'a> RunFacts<'a> {
 
     /// When at least one node had stale keys: ordered and disjoint.
     pub(crate) fn stale_key_spans(&self) -> Vec<Span> {
-        let mut spans: Vec<Span> = self
-            .fault_windows
-            .iter()
-            .filter(|window| window.has_stale_key())
-            .map(|window| window.span)
-            .collect();
-        spans.sort_by_key(|span| span.from);
-        spans.dedup_by(|next, last| {
-            let touches = next.from <= last.to;
-            if touches {
-                last.to = last.to.max(next.to);
-            }
-            touches
-        });
-        spans
+        let stale = self.fault_windows.iter().filter(|window| window.has_stale_key());
+        Span::merged(stale.map(|window| window.span).collect())
     }
 
     /// When a quorum of nodes had no outage. `outage` returns the span in which a fault's nodes are out, if

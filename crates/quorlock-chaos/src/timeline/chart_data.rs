@@ -172,22 +172,13 @@ fn probations(history: &History, facts: &RunFacts<'_>) -> Vec<(usize, Span)> {
     for ((node, _), span) in open {
         spans.entry(node).or_default().push(span);
     }
-    let merged =
-        spans.into_iter().flat_map(|(node, spans)| merged(spans).into_iter().map(move |span| (node, span)));
-    merged.collect()
-}
-
-fn merged(mut spans: Vec<Span>) -> Vec<Span> {
-    spans.retain(|span| span.from < span.to);
-    spans.sort_by_key(|span| span.from);
-    let mut merged: Vec<Span> = Vec::new();
-    for span in spans {
-        match merged.last_mut() {
-            Some(last) if span.from <= last.to => last.to = last.to.max(span.to),
-            _ => merged.push(span),
-        }
+    for spans in spans.values_mut() {
+        spans.retain(|span| span.from < span.to);
     }
-    merged
+    let merged = spans
+        .into_iter()
+        .flat_map(|(node, spans)| Span::merged(spans).into_iter().map(move |span| (node, span)));
+    merged.collect()
 }
 
 fn keys(
