@@ -15,13 +15,13 @@ use super::runs::{probation, renewal};
 use super::search::{Coverage, Model, SearchOrder, explore};
 use super::state::{Progress, State};
 
-/// A model that does not merge symmetric states, and collects their canonical fingerprints.
-struct Unmerged {
+/// A model with another fingerprint function.
+struct WithFingerprint<F> {
     model: LockModel,
-    canonical_fingerprints: RefCell<HashSet<u64>>,
+    fingerprint: F,
 }
 
-impl Model for Unmerged {
+impl<F: Fn(&LockModel, &State) -> u64> Model for WithFingerprint<F> {
     type State = State;
     type Event = Event;
 
@@ -38,35 +38,7 @@ impl Model for Unmerged {
     }
 
     fn fingerprint(&self, state: &State) -> u64 {
-        self.canonical_fingerprints.borrow_mut().insert(self.model.fingerprint(state));
-        let mut hasher = FingerprintHasher::new();
-        (state.now, state.may_start, state.disconnects, state.data_losses).hash(&mut hasher);
-        for node in &state.nodes {
-            (node.owner, node.expires_at, node.fence, node.incarnation, node.data_since).hash(&mut hasher);
-        }
-        for (contender, channels) in state.contenders.iter().zip(&state.channels) {
-            match &contender.progress {
-                Progress::NotStarted => hasher.write_u8(1),
-                Progress::Attempting(attempt) => attempt.hash(&mut hasher),
-                Progress::Leased(lease) => lease.hash(&mut hasher),
-                Progress::Ended => hasher.write_u8(2),
-            }
-            (
-                contender.started_at,
-                contender.fencing_number,
-                contender.is_number_issued,
-                contender.issued_before,
-                contender.counted_nodes,
-                contender.possibly_set,
-            )
-                .hash(&mut hasher);
-            (contender.was_overtaken, contender.extensions, contender.pending_releases).hash(&mut hasher);
-            for channel in channels {
-                channel.requests.items().hash(&mut hasher);
-                channel.replies.items().hash(&mut hasher);
-            }
-        }
-        hasher.finish()
+        (self.fingerprint)(&self.model, state)
     }
 
     fn describe(&self, before: &State, event: Event, after: Option<&State>) -> String {
@@ -74,11 +46,50 @@ impl Model for Unmerged {
     }
 }
 
+/// A fingerprint of every bit of every operation, which does not merge symmetric states.
+fn full_fingerprint(state: &State) -> u64 {
+    let mut hasher = FingerprintHasher::new();
+    (state.now, state.may_start, state.disconnects, state.data_losses).hash(&mut hasher);
+    for node in &state.nodes {
+        (node.owner, node.expires_at, node.fence, node.incarnation, node.data_since).hash(&mut hasher);
+    }
+    for (contender, channels) in state.contenders.iter().zip(&state.channels) {
+        match &contender.progress {
+            Progress::NotStarted => hasher.write_u8(1),
+            Progress::Attempting(attempt) => attempt.hash(&mut hasher),
+            Progress::Leased(lease) => lease.hash(&mut hasher),
+            Progress::Ended => hasher.write_u8(2),
+        }
+        (
+            contender.started_at,
+            contender.fencing_number,
+            contender.is_number_issued,
+            contender.issued_before,
+            contender.counted_nodes,
+            contender.possibly_set,
+        )
+            .hash(&mut hasher);
+        (contender.was_overtaken, contender.extensions, contender.pending_releases).hash(&mut hasher);
+        for channel in channels {
+            channel.requests.items().hash(&mut hasher);
+            channel.replies.items().hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
 fn check_canonical_fingerprints(name: &str, bounds: Bounds) {
-    let unmerged = Unmerged { model: LockModel::new(bounds), canonical_fingerprints: RefCell::default() };
+    let canonical_fingerprints = RefCell::new(HashSet::new());
+    let unmerged = WithFingerprint {
+        model: LockModel::new(bounds),
+        fingerprint: |model: &LockModel, state: &State| {
+            canonical_fingerprints.borrow_mut().insert(model.fingerprint(state));
+            full_fingerprint(state)
+        },
+    };
     let all_states = explore(&unmerged, name, SearchOrder::DepthFirst);
     let merged = explore(&LockModel::new(bounds), name, SearchOrder::DepthFirst);
-    let canonical_fingerprints = unmerged.canonical_fingerprints.borrow().len() as u64;
+    let canonical_fingerprints = canonical_fingerprints.borrow().len() as u64;
     eprintln!(
         "{name}: {} states, {canonical_fingerprints} canonical fingerprints, {} states merged",
         all_states.states, merged.states
@@ -91,51 +102,28 @@ fn check_canonical_fingerprints(name: &str, bounds: Bounds) {
 /// A tick, and the fencing numbers and deadlines of the locks that are held then.
 type HeldLocks = (u8, Vec<(u32, u64)>);
 
-/// A model that records which locks are held, and their deadlines.
-struct LockRecorder {
-    model: LockModel,
-    locks: RefCell<HashSet<HeldLocks>>,
-}
-
-impl Model for LockRecorder {
-    type State = State;
-    type Event = Event;
-
-    fn initial_state(&self) -> State {
-        self.model.initial_state()
-    }
-
-    fn enabled_events(&self, state: &State, events: &mut Vec<Event>) {
-        self.model.enabled_events(state, events);
-    }
-
-    fn step(&self, state: &State, event: Event, coverage: &mut Coverage) -> Result<State, String> {
-        self.model.step(state, event, coverage)
-    }
-
-    fn fingerprint(&self, state: &State) -> u64 {
-        let leases = state.contenders.iter().filter_map(|contender| Some((contender, contender.lease()?)));
-        let mut locks: Vec<_> = leases
-            .map(|(contender, lease)| (contender.fencing_number, lease.deadline().boot_nanos()))
-            .collect();
-        locks.sort_unstable();
-        self.locks.borrow_mut().insert((state.now, locks));
-        self.model.fingerprint(state)
-    }
-
-    fn describe(&self, before: &State, event: Event, after: Option<&State>) -> String {
-        self.model.describe(before, event, after)
-    }
+/// The locks that are held in this state.
+fn held_locks(state: &State) -> HeldLocks {
+    let leases = state.contenders.iter().filter_map(|contender| Some((contender, contender.lease()?)));
+    let mut locks: Vec<_> =
+        leases.map(|(contender, lease)| (contender.fencing_number, lease.deadline().boot_nanos())).collect();
+    locks.sort_unstable();
+    (state.now, locks)
 }
 
 /// Checks that the reduced model leaves out only states with fewer locks.
 fn compare_with_reduced(name: &str, full: Bounds) {
     let [full, reduced] = [false, true].map(|is_reduced| {
         let model = LockModel::new(Bounds { is_reduced, ..full });
-        let recorder = LockRecorder { model, locks: RefCell::default() };
+        let locks = RefCell::new(HashSet::new());
+        let fingerprint = |model: &LockModel, state: &State| {
+            locks.borrow_mut().insert(held_locks(state));
+            model.fingerprint(state)
+        };
+        let recorder = WithFingerprint { model, fingerprint };
         let exploration = explore(&recorder, name, SearchOrder::DepthFirst);
         assert!(exploration.violation.is_none());
-        (exploration.states, recorder.locks.into_inner())
+        (exploration.states, locks.into_inner())
     });
     eprintln!("{name}: {} states, {} reduced; {} combinations of locks", full.0, reduced.0, full.1.len());
     assert!(reduced.0 < full.0, "{name}: nothing was reduced");
