@@ -75,8 +75,8 @@
 //!
 //! # Features
 //!
-//! - `serde`: `Serialize` for [`FencingToken`], [`Mode`], node status, inspections, replies and outcomes; `Deserialize`
-//!   for the token and the mode. Off by default.
+//! - `serde`: `Serialize` for [`FencingToken`], [`Mode`], the lease deadline, node status, inspections, replies, outcomes
+//!   and reasons; `Deserialize` for the token and the mode. Off by default.
 //! - `tls-rustls`: `rediss://` and `valkeys://` by rustls with the ring provider. Off by default.
 //!
 //! # Minimum Rust version

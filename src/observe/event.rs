@@ -30,7 +30,7 @@ use quorlock_proto::vote::{ExclusionReason, ProbationReason};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A node is connected and votes.
+    /// A node is connected. In plain mode it votes; in fenced mode it may still be excluded or on probation.
     #[non_exhaustive]
     NodeUp {
         /// The node's address.
@@ -56,7 +56,7 @@ pub enum Event {
         /// The reason.
         reason: ExclusionReason,
     },
-    /// A node votes, but something about it endangers locks.
+    /// A node votes, but something about it endangers locks or slows them.
     #[non_exhaustive]
     NodeWarning {
         /// The node's address.

@@ -42,7 +42,7 @@ pub struct NodeStatus {
     pub clock_offset_micros: Option<i64>,
     /// Whether its data survives a restart; `None` until it was reached once.
     pub persistence: Option<Persistence>,
-    /// Problems that endanger locks on it.
+    /// Problems that endanger locks on it, or slow them.
     pub warnings: Vec<NodeWarning>,
     /// The cost of the fencing numbers on it; `None` until it was reached once, and in plain mode.
     pub fences: Option<Fences>,
@@ -100,7 +100,7 @@ pub enum Persistence {
     NoAppendOnlyFile,
 }
 
-/// A problem that endangers locks on a node that votes. `Display` says what to do.
+/// A problem that endangers or slows locks on a node that votes. `Display` says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
