@@ -2,11 +2,10 @@
 
 mod check;
 mod connect;
+mod options;
 
 use std::fmt;
 use std::io;
-#[cfg(feature = "tls-rustls")]
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -98,179 +97,8 @@ impl RedlockBuilder {
         }
     }
 
-    /// The nodes' URLs: one to nine **independent** masters, the same list for every client of the same locks.
-    /// Supported are `redis://user:password@host:port/database`, `rediss://` (TLS, feature `tls-rustls`), `unix:/path`,
-    /// and `valkey://`. Defaults to an empty list, which is an error.
-    pub fn nodes<I>(mut self, urls: I) -> Self
-    where
-        I: IntoIterator,
-        I::Item: Into<String>,
-    {
-        self.nodes = urls.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// The user for nodes whose URL has none. Defaults to Redis' default user.
-    pub fn username(mut self, user: impl Into<String>) -> Self {
-        self.login.user = Some(user.into());
-        self
-    }
-
-    /// The password for nodes whose URL has none. Defaults to none.
-    pub fn password(mut self, password: impl Into<String>) -> Self {
-        self.login.password = Some(password.into());
-        self
-    }
-
-    /// A file with the certificates of the authorities that sign the certificates of nodes under TLS. An error if no
-    /// node's URL uses TLS, because connections would not be encrypted. Defaults to the system's authorities.
-    #[cfg(feature = "tls-rustls")]
-    pub fn tls_ca_file(mut self, file: impl Into<PathBuf>) -> Self {
-        self.tls.ca = Some(file.into());
-        self
-    }
-
-    /// Files with the client certificate and its private key, in PEM form. An error if no node's URL uses TLS. Defaults
-    /// to none.
-    #[cfg(feature = "tls-rustls")]
-    pub fn tls_client_certificate(
-        mut self,
-        certificate: impl Into<PathBuf>,
-        key: impl Into<PathBuf>,
-    ) -> Self {
-        self.tls.client = Some((certificate.into(), key.into()));
-        self
-    }
-
-    /// A prefix for every key on the nodes. With `redlock:`, locks also exclude the clients of other libraries that use
-    /// that prefix. Defaults to no prefix: the key is the name.
-    pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.key_prefix = prefix.into();
-        self
-    }
-
-    /// Whether locks have fencing tokens and nodes have probation. Defaults to [`Mode::Fenced`].
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use quorlock::{Mode, Redlock};
-    ///
-    /// let builder = Redlock::builder().nodes(["redis://10.0.0.1"]).mode(Mode::Plain);
-    /// ```
-    pub const fn mode(mut self, mode: Mode) -> Self {
-        self.mode = mode;
-        self
-    }
-
     pub(super) fn is_plain(&self) -> bool {
         self.mode == Mode::Plain
-    }
-
-    /// The longest ttl of any lock, and also how long a node that may have lost data casts no vote. It belongs to the
-    /// lock cluster: all its clients need the same value. From 10 ms to an hour; has no effect for plain clients.
-    /// Defaults to 30 s.
-    pub const fn max_ttl(mut self, max_ttl: Duration) -> Self {
-        self.max_ttl = max_ttl;
-        self
-    }
-
-    /// How long the nodes keep the largest fencing number of a name that is no longer locked. It belongs to the lock
-    /// cluster: all its clients need the same value, so that none shortens it for the others. At least twice the [max
-    /// TTL](Self::max_ttl), or the max TTL plus a second if that is more; at most a year. Plain clients ignore it.
-    /// Defaults to an hour, or twice the max TTL if that is more.
-    ///
-    /// A node that has forgotten a number continues from its own clock, which has passed the number by then, or from
-    /// the largest number that it ever gave ahead of its clock. So numbers grow, however clocks differ. A longer time
-    /// protects only against a clock that is set back by more than half of it, before a client has read the node's
-    /// marker again. During that time each name costs each node 120 bytes and the length of the name ([the
-    /// total](crate::safety#what-it-costs-the-nodes)). [`forget`](crate::Redlock::forget) frees them early.
-    pub const fn fencing_retention(mut self, keep: Duration) -> Self {
-        self.fencing_retention = Some(keep);
-        self
-    }
-
-    /// Makes a client that does not initialize blank nodes as a lock cluster. Use it for tools that show the state of a
-    /// lock cluster. It does start the probation of a node that may have lost data, as every client does, so that a
-    /// node that is only observed votes again in time. The client can acquire locks once enough nodes vote. Defaults to
-    /// a client that initializes blank nodes.
-    pub const fn read_only(mut self, read_only: bool) -> Self {
-        self.initializes = !read_only;
-        self
-    }
-
-    /// How many nodes make a lock. A larger quorum than the majority gains safety and costs availability. With a quorum
-    /// of four of five nodes, two nodes may lose a lock early (forget it, or have a clock jump) without harm, but only
-    /// one may be down. In general 2q − N − 1 nodes may do so. With a plain majority of an odd number, only nodes
-    /// beyond q that [happen to hold](super::Guard::spare_nodes) the lock are spare. Less than a majority is an error.
-    /// Defaults to the majority.
-    pub const fn quorum(mut self, need: usize) -> Self {
-        self.quorum = Some(need);
-        self
-    }
-
-    /// The maximum clock drift: how fast a node's clock and how slow this client's clock may run, together, as a
-    /// fraction up to 0.2. Defaults to 0.01.
-    pub const fn max_clock_drift(mut self, share: f64) -> Self {
-        self.max_clock_drift = share;
-        self
-    }
-
-    /// How long the client waits for a node's reply. Defaults to 500 ms.
-    pub const fn reply_timeout(mut self, timeout: Duration) -> Self {
-        self.reply_timeout = timeout;
-        self
-    }
-
-    /// How long one dial of one node may take, handshake included. Defaults to 1 s.
-    pub const fn dial_timeout(mut self, timeout: Duration) -> Self {
-        self.dial_timeout = timeout;
-        self
-    }
-
-    /// How long [`connect`](Self::connect) waits for a quorum of nodes. Defaults to 5 s.
-    pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
-    }
-
-    /// Makes [`connect`](Self::connect) return as soon as the first dials have failed on so many nodes that no quorum
-    /// is left, instead of dialing them again until the connect timeout. Use it for callers that try once. Defaults to
-    /// dialing again.
-    pub const fn dial_once(mut self) -> Self {
-        self.redials = Redials::Never;
-        self
-    }
-
-    /// The name that Redis shows in `CLIENT LIST`, without spaces. Defaults to `quorlock`.
-    pub fn client_name(mut self, name: impl Into<String>) -> Self {
-        self.client_name = name.into();
-        self
-    }
-
-    /// Runs the driver on its own thread and runtime. Locks are then renewed and losses reported even while the
-    /// caller's runtime is blocked, and locks can be acquired without a Tokio runtime, on any executor. Defaults to the
-    /// caller's runtime.
-    pub const fn dedicated_thread(mut self, dedicated: bool) -> Self {
-        self.dedicated_thread = dedicated;
-        self
-    }
-
-    /// Calls `handler` for every [event](Event), in addition to `tracing`. The driver task calls it, and for the
-    /// client's own input the calling task: return quickly, never block, and never panic, because a panic would end
-    /// that task. Defaults to no handler.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// # fn example() {
-    /// let (sender, events) = std::sync::mpsc::channel();
-    /// let builder = quorlock::Redlock::builder().on_event(move |event| drop(sender.send(event.clone())));
-    /// # }
-    /// ```
-    pub fn on_event(mut self, handler: impl Fn(&Event) + Send + Sync + 'static) -> Self {
-        self.on_event = Some(Arc::new(handler));
-        self
     }
 
     /// Returns a client at once and dials in the background. The first attempt at a lock waits until a quorum of nodes

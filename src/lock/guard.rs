@@ -1,4 +1,4 @@
-//! The guard of a held lock, and views of it.
+//! The guard of a held lock.
 
 use std::fmt;
 use std::future::pending;
@@ -10,9 +10,9 @@ use tracing::{Instrument, debug_span};
 
 use super::client::Redlock;
 use super::error::{ExtendError, InvalidInput, NoReply, ReleaseError};
+use super::lock_view::{LockView, view_methods};
 use super::queue::Admission;
 use super::release_outcome::ReleaseOutcome;
-use crate::driver::timer::timeout;
 use crate::driver::{DriverCommand, ExtendOutcome, SharedLease};
 use crate::view::{LeaseDeadline, NodeReplies, NodeStatus};
 use quorlock_proto::coordinator::OperationId;
@@ -56,126 +56,6 @@ pub struct Guard {
     view: LockView,
     id: OperationId,
     attempt_timeout: Duration,
-}
-
-/// A view of a held lock, without the right to release it. Cheap to clone, and independent of the guard's lifetime.
-/// [`Mutex::run`](super::Mutex::run) passes one to the work.
-///
-/// # Examples
-///
-/// ```no_run
-/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
-/// let guard = redlock.mutex("reindex").acquire().await?;
-/// let view = guard.view();
-/// tokio::spawn(async move { eprintln!("{} has ended: lost for {:?}", view.key(), view.ended().await) });
-/// # Ok(()) }
-/// ```
-#[derive(Clone)]
-pub struct LockView {
-    lease: Arc<SharedLease>,
-    quorum: quorlock_proto::quorum::Quorum,
-}
-
-/// Defines the methods that a guard and a view share.
-macro_rules! view_methods {
-    ($self:ident => $view:expr) => {
-        /// The lock's key on the nodes: prefix and name.
-        #[must_use]
-        pub fn key(&$self) -> &LockName {
-            $view.lease.key()
-        }
-
-        /// Whether the lock is valid right now. Reads the clock, so it is exact even if the lost signal is late.
-        /// Once false, it stays false.
-        #[must_use]
-        pub fn is_valid(&$self) -> bool {
-            $view.lease.is_valid()
-        }
-
-        /// When the lock ends, unless it is renewed before.
-        #[must_use]
-        pub fn deadline(&$self) -> LeaseDeadline {
-            LeaseDeadline::new($view.lease.deadline())
-        }
-
-        /// How long the lock is valid from now, unless it is renewed; zero if it is lost.
-        #[must_use]
-        pub fn remaining(&$self) -> Duration {
-            $view.lease.remaining()
-        }
-
-        /// The token to send to the protected resource with every write, so that it can reject the writes of a
-        /// holder that was paused and has lost the lock since. It is larger than that of every earlier holder and
-        /// stays the same through renewals. `None` in plain mode.
-        ///
-        /// # Examples
-        ///
-        /// ```no_run
-        /// # fn write(token: quorlock::FencingToken) {}
-        /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
-        /// let guard = redlock.mutex("account:7").acquire().await?;
-        /// write(guard.fencing_token().expect("not in plain mode"));
-        /// # Ok(()) }
-        /// ```
-        #[must_use]
-        pub fn fencing_token(&$self) -> Option<FencingToken> {
-            $view.lease.fencing_token()
-        }
-
-        /// The hash of this owner, as an [inspection](super::Redlock::inspect) shows it. It cannot release the lock.
-        #[must_use]
-        pub fn owner_hash(&$self) -> OwnerHash {
-            $view.lease.owner_hash()
-        }
-
-        /// How many nodes may lose this lock's key early (by a restart without data, or a clock jump) before
-        /// another client could reach a quorum. For g nodes known to hold the key it is g + q − N − 1. The number
-        /// grows for a moment after the lock is acquired, as the slower nodes reply.
-        #[must_use]
-        pub fn spare_nodes(&$self) -> i32 {
-            $view.quorum.spare_nodes($view.lease.confirmed().len())
-        }
-
-        /// Why the lock was lost; `None` if it is held, or was released before.
-        #[must_use]
-        pub fn loss_reason(&$self) -> Option<LossReason> {
-            $view.lease.is_valid();
-            $view.lease.loss_reason()
-        }
-
-        /// Completes when the lock is lost, with the reason: 10 ms before the deadline (a tenth of the ttl if that is
-        /// less) if no renewal succeeded. It completes at once when a renewal shows that other clients hold so many
-        /// nodes that no quorum is left, or held them in the meantime, or that the lock was
-        /// [force-released](super::Redlock::force_release). At the deadline it completes even if the driver does
-        /// not run. If the lock is released first, it never completes: see [`ended`](Self::ended).
-        ///
-        /// # Cancel safety
-        ///
-        /// It may be dropped and called again.
-        pub async fn lost(&$self) -> LossReason {
-            match $view.ended_by().await {
-                Some(reason) => reason,
-                None => pending().await,
-            }
-        }
-
-        /// Completes when the lock has ended: with the reason if it was lost, with `None` if it was released or
-        /// abandoned.
-        ///
-        /// # Cancel safety
-        ///
-        /// It may be dropped and called again.
-        pub async fn ended(&$self) -> Option<LossReason> {
-            $view.ended_by().await
-        }
-
-        /// The lost signal as a token, for code that takes one. It is a child token: cancelling it does not affect the
-        /// lock. If the driver does not run at the deadline, it fires at the next check of the lock.
-        #[must_use]
-        pub fn cancellation_token(&$self) -> CancellationToken {
-            $view.lease.lost_signal().child_token()
-        }
-    };
 }
 
 impl Guard {
@@ -352,38 +232,12 @@ impl Drop for Guard {
     }
 }
 
-impl LockView {
-    view_methods!(self => self);
-
-    /// Waits for the end of the lock. A timer of its own fires at the last known deadline, because the driver may not
-    /// run.
-    async fn ended_by(&self) -> Option<LossReason> {
-        let signal = self.lease.end_signal();
-        loop {
-            // Reads the clock, and latches the loss if the deadline has passed.
-            if !self.lease.is_valid() {
-                return self.lease.loss_reason();
-            }
-            let _ = timeout(self.lease.remaining(), signal.cancelled()).await;
-        }
-    }
-}
-
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
             .field("key", self.key())
             .field("remaining", &self.remaining())
             .field("spare_nodes", &self.spare_nodes())
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for LockView {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LockView")
-            .field("key", self.key())
-            .field("remaining", &self.remaining())
             .finish_non_exhaustive()
     }
 }

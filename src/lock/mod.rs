@@ -9,6 +9,7 @@ mod guard;
 mod init;
 pub(crate) mod inspect;
 mod limits;
+mod lock_view;
 mod mutex;
 mod queue;
 mod release_outcome;
@@ -17,7 +18,8 @@ mod wait_limit;
 
 pub use builder::{Mode, RedlockBuilder};
 pub use client::Redlock;
-pub use guard::{Guard, LockView};
+pub use guard::Guard;
 pub use init::InitOutcome;
+pub use lock_view::LockView;
 pub use mutex::Mutex;
 pub use release_outcome::ReleaseOutcome;

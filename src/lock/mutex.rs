@@ -1,18 +1,19 @@
 //! A named lock and its options, before it is acquired.
 
+mod check;
+
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::{Either, select};
 
-use super::acquire::AttemptOptions;
 use super::client::Redlock;
-use super::error::{AcquireError, InvalidInput, InvalidInputKind, ReleaseError, RunError};
-use super::guard::{Guard, LockView};
+use super::error::{AcquireError, ReleaseError, RunError};
+use super::guard::Guard;
+use super::lock_view::LockView;
 use quorlock_proto::lease::RenewalPolicy;
-use quorlock_proto::request::{Key as LockName, LockSpec};
-use quorlock_proto::span::Span;
+use quorlock_proto::request::Key as LockName;
 
 /// A mutual-exclusion lock by name. Set its options, then call [`acquire`](Self::acquire).
 ///
@@ -253,66 +254,9 @@ impl Mutex {
         }
     }
 
-    fn check_no_wait_timeout(&self) -> Result<(), InvalidInput> {
-        if self.wait_timeout.is_none() {
-            return Ok(());
-        }
-        let invalid = InvalidInput::new(
-            InvalidInputKind::Conflict,
-            "a wait timeout has no effect here: use `acquire`, or `try_acquire_for` with a wait",
-        );
-        Err(invalid.of("wait_timeout").about(&self.client.key(&self.name)?))
-    }
-
     /// The name of the lock, without the key prefix.
     #[must_use]
     pub const fn name(&self) -> &LockName {
         &self.name
-    }
-
-    /// Checks all options and builds the spec. With `want_holder_ttl`, attempts also query the holder's
-    /// remaining ttl from nodes that did not grant.
-    pub(super) fn checked_spec(
-        &self,
-        want_holder_ttl: bool,
-    ) -> Result<(LockSpec, AttemptOptions), InvalidInput> {
-        let key = self.client.key(&self.name)?;
-        self.lock_spec(key.clone(), want_holder_ttl).map_err(|invalid| invalid.about(&key))
-    }
-
-    fn lock_spec(
-        &self,
-        key: LockName,
-        want_holder_ttl: bool,
-    ) -> Result<(LockSpec, AttemptOptions), InvalidInput> {
-        let limits = self.client.limits();
-        let params = limits.lease_params(self.ttl, self.attempt_timeout)?;
-        limits.check_min_fencing_number(self.min_fencing_number)?;
-        if self.policy.max_hold_time.is_some_and(|max| max < params.ttl()) {
-            return Err(InvalidInput::new(
-                InvalidInputKind::OutOfRange,
-                format!(
-                    "a max_hold_time below the ttl of {} would cut the first lease short: take a smaller ttl",
-                    Span(params.ttl())
-                ),
-            )
-            .of("max_hold_time"));
-        }
-        if self.min_validity >= params.max_validity() {
-            return Err(InvalidInput::new(
-                InvalidInputKind::OutOfRange,
-                format!(
-                    "a min_validity of {} can never be met: a lock with a ttl of {} is valid for less than {}",
-                    Span(self.min_validity),
-                    Span(params.ttl()),
-                    Span(params.max_validity())
-                ),
-            )
-            .of("min_validity"));
-        }
-        Ok((
-            LockSpec { key, params, want_holder_ttl, min_fencing_number: self.min_fencing_number },
-            AttemptOptions { policy: self.policy, min_validity: self.min_validity },
-        ))
     }
 }

@@ -1,11 +1,6 @@
 //! The lock that an error is about.
 
-use std::time::Duration;
-
-use super::{
-    AcquireError, ExtendError, ForgetError, InspectError, InvalidInput, NoDriver, ReleaseError, RunError,
-};
-use crate::view::NodeReplies;
+use super::{ExtendError, ForgetError, InspectError, InvalidInput, ReleaseError, RunError};
 use quorlock_proto::lease::LossReason;
 use quorlock_proto::request::Key as LockName;
 
@@ -14,58 +9,6 @@ impl InvalidInput {
     #[must_use]
     pub fn key(&self) -> Option<&LockName> {
         self.key.as_ref()
-    }
-}
-
-impl AcquireError {
-    /// The lock's key on the nodes, prefix and name; `None` if no name was given.
-    #[must_use]
-    pub fn key(&self) -> Option<&LockName> {
-        match self {
-            Self::Contended { key, .. }
-            | Self::NoQuorum { key, .. }
-            | Self::OnProbation { key, .. }
-            | Self::NodesExcluded { key, .. }
-            | Self::TooLate { key, .. }
-            | Self::NoDriver { key, .. }
-            | Self::Closed { key } => Some(key),
-            Self::InvalidInput(invalid) => invalid.key(),
-        }
-    }
-
-    /// When a retry may succeed, if the nodes reported it.
-    #[must_use]
-    pub const fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Contended { retry_after, .. } | Self::OnProbation { retry_after, .. } => *retry_after,
-            _ => None,
-        }
-    }
-
-    /// The reply of each node, if requests were sent.
-    #[must_use]
-    pub fn replies(&self) -> Option<&NodeReplies> {
-        match self {
-            Self::Contended { replies, .. }
-            | Self::NoQuorum { replies, .. }
-            | Self::OnProbation { replies, .. }
-            | Self::NodesExcluded { replies, .. }
-            | Self::TooLate { replies, .. } => Some(replies).filter(|replies| !replies.is_empty()),
-            Self::InvalidInput(_) | Self::NoDriver { .. } | Self::Closed { .. } => None,
-        }
-    }
-
-    /// Whether the same call may succeed later without a change of the input, the client or the servers.
-    #[must_use]
-    pub const fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            Self::Contended { .. }
-                | Self::NoQuorum { .. }
-                | Self::OnProbation { .. }
-                | Self::TooLate { .. }
-                | Self::NoDriver { reason: NoDriver::Stalled, .. }
-        )
     }
 }
 

@@ -1,0 +1,48 @@
+//! Why a lock was not extended.
+
+use super::key::lock;
+use super::{InvalidInput, NoDriver};
+use crate::view::NodeReplies;
+use quorlock_proto::request::Key as LockName;
+
+/// Why a lock was not extended.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExtendError {
+    /// The lock is lost. Stop the work that it protects.
+    #[error("{}: the lock is lost", lock(key))]
+    #[non_exhaustive]
+    Lost {
+        /// The lock's key on the nodes: prefix and name.
+        key: LockName,
+    },
+    /// Too few nodes replied. The lock stays valid until its old deadline.
+    #[error("{}: no quorum of nodes replied, so the deadline is unchanged: {replies}", lock(key))]
+    #[non_exhaustive]
+    NoQuorum {
+        /// The lock's key on the nodes: prefix and name.
+        key: LockName,
+        /// The reply of each node.
+        replies: NodeReplies,
+    },
+    /// The ttl is not valid. The lock stays valid until its old deadline.
+    #[error(transparent)]
+    InvalidInput(#[from] InvalidInput),
+    /// The client's driver does not reply. The lock stays valid until its old deadline, unless this is the child of a
+    /// fork: the lock is the parent's.
+    #[error("{}: {reason}", lock(key))]
+    #[non_exhaustive]
+    NoDriver {
+        /// The lock's key on the nodes: prefix and name.
+        key: LockName,
+        /// The reason.
+        reason: NoDriver,
+    },
+    /// The driver has ended. The lock stays valid until its old deadline and cannot be extended any more.
+    #[error("{}: the client is closed", lock(key))]
+    #[non_exhaustive]
+    Closed {
+        /// The lock's key on the nodes: prefix and name.
+        key: LockName,
+    },
+}

@@ -1,0 +1,30 @@
+//! Why a lock could not be inspected or force-released.
+
+use super::key::lock;
+use super::{InvalidInput, NoDriver};
+use quorlock_proto::request::Key as LockName;
+
+/// Why a lock could not be inspected or force-released.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InspectError {
+    /// The name is not valid.
+    #[error(transparent)]
+    InvalidInput(#[from] InvalidInput),
+    /// The client's driver does not reply.
+    #[error("{}: {reason}", lock(key))]
+    #[non_exhaustive]
+    NoDriver {
+        /// The lock's key on the nodes: prefix and name.
+        key: LockName,
+        /// The reason.
+        reason: NoDriver,
+    },
+    /// The client was shut down, or its runtime has ended.
+    #[error("{}: the client is closed", lock(key))]
+    #[non_exhaustive]
+    Closed {
+        /// The lock's key on the nodes: prefix and name.
+        key: LockName,
+    },
+}

@@ -1,0 +1,24 @@
+//! Why a release reports a loss.
+
+use super::key::lock;
+use crate::view::NodeReplies;
+use quorlock_proto::lease::LossReason;
+use quorlock_proto::request::Key as LockName;
+
+/// The lock had been lost before its release, so the work may have overlapped with that of another holder.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReleaseError {
+    /// The lock was lost: its deadline had passed, or the replies show that no quorum of nodes can have had its key
+    /// any more.
+    #[error("{}: lost before its release: {reason}", lock(key))]
+    #[non_exhaustive]
+    Lost {
+        /// The lock's key on the nodes: prefix and name.
+        key: LockName,
+        /// The reason.
+        reason: LossReason,
+        /// The reply of each node to the release.
+        replies: NodeReplies,
+    },
+}

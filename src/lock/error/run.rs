@@ -1,0 +1,27 @@
+//! Why a run under a lock has no result.
+
+use super::AcquireError;
+use super::key::lock;
+use quorlock_proto::lease::LossReason;
+use quorlock_proto::request::Key as LockName;
+
+/// Why [`Mutex::run`](crate::Mutex::run) has no result. `E` is the error of the work itself.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError<E> {
+    /// The lock was not acquired; the work was not started.
+    #[error(transparent)]
+    Acquire(#[from] AcquireError),
+    /// The lock was lost while the work ran. The work was cancelled, or it ended too late to be trusted.
+    #[error("{}: lost before the work was done: {reason}", lock(key))]
+    #[non_exhaustive]
+    Lost {
+        /// The lock's key on the nodes: prefix and name.
+        key: LockName,
+        /// The reason.
+        reason: LossReason,
+    },
+    /// The work failed. The lock was held until then, and is released.
+    #[error("{0}")]
+    Work(E),
+}
