@@ -482,6 +482,16 @@ async fn a_plain_builder_cannot_initialize_a_lock_cluster() {
     }
 }
 
+#[tokio::test]
+async fn a_plain_client_cannot_forget_a_name() {
+    let plain = nodes(3).key_prefix("app:").mode(Mode::Plain).connect_lazy();
+    let error = plain.expect("connect_lazy needs no node").forget("a").await.expect_err("rejected");
+    assert_eq!(error.key(), Some(&LockName::new("app:a")));
+    let ForgetError::InvalidInput(invalid) = error else { panic!("expected InvalidInput: {error:?}") };
+    assert_eq!((invalid.kind(), invalid.option()), (InvalidInputKind::Conflict, Some("mode")));
+    check_message(&invalid, &["lock \"app:a\": ", "nothing to forget"]);
+}
+
 #[test]
 fn every_kind_of_invalid_input_names_its_option() {
     use InvalidInputKind::{Conflict, Duplicate, Empty, Malformed, OutOfRange, Reserved};

@@ -47,6 +47,8 @@ impl Redlock {
                 InvalidInputKind::Conflict,
                 "a plain client has no fencing numbers: there is nothing to forget",
             )
+            .of("mode")
+            .about(&key)
             .into());
         }
         let votes = self.survey(RequestKind::Forget, name.as_ref()).await?.votes;
