@@ -26,7 +26,17 @@ pub struct LockSpec {
 
 /// A lock's key on the nodes: prefix and name, verbatim. Any bytes, so not always text.
 ///
-/// `Display` escapes control characters and bytes that are no UTF-8. The key is shared, so clones are cheap.
+/// `Display` shows it on one line, as inside a Rust string literal. It escapes double quotes, backslashes, combining
+/// marks, characters that do not print, and bytes that are no UTF-8. The key is shared, so clones are cheap.
+///
+/// # Examples
+///
+/// ```
+/// # use quorlock_proto::request::Key as LockName;
+/// let name = LockName::new("café \"x\" 'y' \\ e\u{301}\n");
+/// assert_eq!(name.to_string(), r#"café \"x\" 'y' \\ e\u{301}\n"#);
+/// assert_eq!(LockName::new(b"\xff\x00").to_string(), r"\xff\0");
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(Arc<[u8]>);
 
