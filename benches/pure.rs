@@ -10,11 +10,11 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 use quorlock::reply_length;
-use quorlock_proto::coordinator::{Action, Coordinator, Limits, OperationEvent, OperationId};
+use quorlock_proto::coordinator::{Action, AttemptEvent, Coordinator, Limits, OperationEvent};
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::lease_params::{Drift, LeaseParams};
 use quorlock_proto::quorum::Quorum;
-use quorlock_proto::request::{Key, LockSpec, OwnerToken, RequestKind};
+use quorlock_proto::request::{Key, LockSpec, OperationId, OwnerToken, RequestKind};
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::Vote;
 
@@ -52,7 +52,10 @@ impl FakeCluster {
         };
         let policy = RenewalPolicy { auto_renew: true, max_hold_time: None };
         self.coordinator.acquire(id, spec, policy, OwnerToken::new(self.tokens), self.now);
-        assert!(self.reply_to_all(|event| matches!(event, OperationEvent::Won { .. })), "a free lock is won");
+        assert!(
+            self.reply_to_all(|event| matches!(event, OperationEvent::Attempt(AttemptEvent::Won { .. }))),
+            "a free lock is won"
+        );
         assert!(self.coordinator.release(id, self.now), "it is held");
         assert!(self.reply_to_all(|event| matches!(event, OperationEvent::Released(_))), "all nodes replied");
     }

@@ -169,7 +169,7 @@ const LAYERS: [(&str, &[&str]); 6] = [
     ("observe", &["view"]),
     ("node", &["view", "observe", "host"]),
     ("driver", &["view", "observe", "host", "node"]),
-    ("lock", &["view", "observe", "driver"]),
+    ("lock", &["view", "observe", "host", "node", "driver"]),
 ];
 
 #[test]

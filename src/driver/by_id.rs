@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use quorlock_proto::coordinator::OperationId;
+use quorlock_proto::request::OperationId;
 
 /// A map by operation id.
 pub(super) type ById<T> = HashMap<OperationId, T, BuildHasherDefault<IdHasher>>;

@@ -12,14 +12,13 @@ use super::yield_policy::YieldPolicy;
 use crate::host::entropy;
 use crate::observe::{Event, Events};
 use quorlock_proto::attempt::AttemptFailure;
-use quorlock_proto::coordinator::{Coordinator, OperationEvent, OperationId};
+use quorlock_proto::coordinator::{AttemptEvent, Coordinator, LeaseEvent, OperationEvent};
 use quorlock_proto::fence::FencingToken;
 use quorlock_proto::lease::LossReason;
 use quorlock_proto::marker::ClusterId;
 use quorlock_proto::membership::InitResult;
-use quorlock_proto::quorum::NodeId;
-use quorlock_proto::request::Key;
-use quorlock_proto::time::DualTimestamp;
+use quorlock_proto::request::{Key, OperationId};
+use quorlock_proto::time::{BootTime, DualTimestamp};
 use quorlock_proto::vote::{KeyOwner, Vote};
 
 /// The driver's record of operations by id: callers that wait, and held locks.
@@ -50,8 +49,8 @@ enum ReplyTo {
     Releasing(Option<oneshot::Sender<Vec<Vote>>>),
     /// A survey of a key.
     Surveying(oneshot::Sender<SurveyResult>),
-    /// An enqueue on that node.
-    Enqueuing(NodeId, oneshot::Sender<Vote>),
+    /// An enqueue.
+    Enqueuing(oneshot::Sender<Vote>),
     /// The initialization of a lock cluster.
     Initializing(oneshot::Sender<InitResult>),
 }
@@ -108,8 +107,8 @@ impl PendingCalls {
     }
 
     /// Decides whether the driver yields first, so that the callers can send their next commands.
-    pub(super) fn decide_yield(&mut self, boot_nanos: u64) -> bool {
-        self.yield_policy.decide_yield(self.calls.len(), boot_nanos)
+    pub(super) fn decide_yield(&mut self, now: BootTime) -> bool {
+        self.yield_policy.decide_yield(self.calls.len(), now)
     }
 
     /// The key of a pending call or a held lock.
@@ -184,18 +183,12 @@ impl PendingCalls {
         }
     }
 
-    pub(super) fn add_enqueue(
-        &mut self,
-        id: OperationId,
-        key: Key,
-        node: NodeId,
-        reply: oneshot::Sender<Vote>,
-    ) {
-        self.calls.insert(id, PendingCall { key, caller: ReplyTo::Enqueuing(node, reply) });
+    pub(super) fn add_enqueue(&mut self, id: OperationId, key: Key, reply: oneshot::Sender<Vote>) {
+        self.calls.insert(id, PendingCall { key, caller: ReplyTo::Enqueuing(reply) });
     }
 
     /// Remembers the key of a release that goes to a node without the lock's key, for its wait queue. `key_of`
-    /// needs the key when the node's reply arrives. The entry ends with `Surveyed`; no caller waits for it.
+    /// needs the key when the node's reply arrives. The entry ends with `Replied`; no caller waits for it.
     pub(super) fn add_wait_queue_release(&mut self, id: OperationId, key: Key) {
         self.calls.insert(id, PendingCall { key, caller: ReplyTo::Releasing(None) });
     }
@@ -261,21 +254,8 @@ impl PendingCalls {
         now: DualTimestamp,
     ) {
         match event {
-            OperationEvent::Surveyed(votes) => self.on_survey_done(id, votes, coordinator),
-            OperationEvent::Initialized(result) => {
-                let Some(call) = self.calls.remove(&id) else { return };
-                if let ReplyTo::Initializing(reply) = call.caller {
-                    let _ = reply.send(result);
-                }
-            }
-            OperationEvent::Failed(failure) => {
-                let Some(call) = self.calls.remove(&id) else { return };
-                self.events.emit(&Event::AcquireFailed { key: call.key.clone(), reason: failure.reason });
-                if let ReplyTo::Acquiring(reply) = call.caller {
-                    self.yield_policy.on_reply_sent();
-                    let _ = reply.send(Err(failure));
-                }
-            }
+            OperationEvent::Attempt(event) => self.on_attempt_event(id, event, coordinator, now),
+            OperationEvent::Lease(event) => self.on_lease_event(id, event, coordinator, now),
             OperationEvent::Released(votes) => {
                 let Some(call) = self.calls.remove(&id) else { return };
                 let confirmed = votes.iter().filter(|vote| vote.confirms_release());
@@ -285,30 +265,54 @@ impl PendingCalls {
                     let _ = reply.send(votes);
                 }
             }
-            OperationEvent::Won { deadline, confirmed, fencing_number, rounds } => {
-                let Some(PendingCall { key, caller: ReplyTo::Acquiring(reply) }) = self.calls.remove(&id)
+            OperationEvent::Surveyed(votes) => {
+                let Some(PendingCall { key, caller: ReplyTo::Surveying(reply) }) = self.calls.remove(&id)
                 else {
                     return;
                 };
-                let token = fencing_number.map(|number| FencingToken { number, nonce: entropy::nonce() });
+                let _ = reply.send(survey_result(&key, votes, coordinator));
+            }
+            OperationEvent::Replied(vote) => {
+                if let Some(PendingCall { caller: ReplyTo::Enqueuing(reply), .. }) = self.calls.remove(&id) {
+                    let _ = reply.send(vote);
+                }
+            }
+            OperationEvent::Initialized(result) => {
+                if let Some(PendingCall { caller: ReplyTo::Initializing(reply), .. }) = self.calls.remove(&id)
+                {
+                    let _ = reply.send(result);
+                }
+            }
+        }
+    }
+
+    fn on_attempt_event(
+        &mut self,
+        id: OperationId,
+        event: AttemptEvent,
+        coordinator: &mut Coordinator,
+        now: DualTimestamp,
+    ) {
+        let Some(PendingCall { key, caller: ReplyTo::Acquiring(reply) }) = self.calls.remove(&id) else {
+            return;
+        };
+        self.yield_policy.on_reply_sent();
+        match event {
+            AttemptEvent::Failed(failure) => {
+                self.events.emit(&Event::AcquireFailed { key, reason: failure.reason });
+                let _ = reply.send(Err(failure));
+            }
+            AttemptEvent::Won { deadline, confirmed, fencing_number, rounds } => {
                 let Some(owner) = coordinator.owner_hash(id) else { return };
-                let lease = Arc::new(SharedLease::new(key, deadline, confirmed, owner, token));
+                let token = fencing_number.map(|number| FencingToken { number, nonce: entropy::nonce() });
+                let lease = Arc::new(SharedLease::new(key.clone(), deadline, confirmed, owner, token));
                 self.leases.insert(id, LeaseEntry(Arc::clone(&lease)));
-                self.yield_policy.on_reply_sent();
-                if reply.send(Ok(Arc::clone(&lease))).is_err() {
+                if reply.send(Ok(lease)).is_err() {
                     // The caller dropped its future at the moment of success.
                     return self.cancel(id, coordinator, now);
                 }
                 let (nodes, remaining) = (confirmed.len(), now.until(deadline));
-                let key = lease.key().clone();
                 self.events.emit(&Event::Acquired { key, nodes, remaining, fencing_number, rounds, owner });
-            }
-            OperationEvent::Confirmed(_)
-            | OperationEvent::Renewing
-            | OperationEvent::Renewed(_)
-            | OperationEvent::RenewalFailed(_)
-            | OperationEvent::Lost(_) => {
-                self.on_lease_event(id, event, coordinator, now);
             }
         }
     }
@@ -316,7 +320,7 @@ impl PendingCalls {
     fn on_lease_event(
         &mut self,
         id: OperationId,
-        event: OperationEvent,
+        event: LeaseEvent,
         coordinator: &mut Coordinator,
         now: DualTimestamp,
     ) {
@@ -326,60 +330,35 @@ impl PendingCalls {
             self.renewals.remove(&id).map_or_else(Span::none, |renewal| renewal.end(outcome))
         };
         match event {
-            OperationEvent::Confirmed(nodes) => return lease.confirm(nodes),
-            OperationEvent::Renewing => {
+            LeaseEvent::Confirmed(nodes) => return lease.confirm(nodes),
+            LeaseEvent::Renewing => {
                 let span = debug_span!(target: "quorlock::lock", "renew", key = %lease.key());
                 if !span.is_disabled() {
                     self.renewals.entry(id).or_default().span = span;
                 }
                 return;
             }
-            OperationEvent::Renewed(deadline) => {
+            LeaseEvent::Renewed(deadline) => {
                 lease.renew(deadline);
                 let span = end_renewal(&|| ExtendOutcome::Renewed(deadline));
                 let remaining = now.until(deadline);
                 span.in_scope(|| self.events.emit(&Event::Renewed { key: key(), remaining }));
             }
-            OperationEvent::RenewalFailed(votes) => {
+            LeaseEvent::RenewalFailed(votes) => {
                 let span = end_renewal(&|| ExtendOutcome::NoQuorum(votes.clone()));
                 let remaining = now.until(lease.deadline());
                 span.in_scope(|| self.events.emit(&Event::RenewalFailed { key: key(), remaining }));
             }
-            OperationEvent::Lost(reason) => {
+            LeaseEvent::Lost(reason) => {
                 lease.mark_lost(reason);
                 let span = end_renewal(&|| ExtendOutcome::Lost);
                 span.in_scope(|| self.events.emit(&Event::Lost { key: key(), reason }));
             }
-            OperationEvent::Won { .. }
-            | OperationEvent::Failed(_)
-            | OperationEvent::Released(_)
-            | OperationEvent::Surveyed(_)
-            | OperationEvent::Initialized(_) => {}
         }
         if lease.is_lost() {
             // The lease is lost: the guard saw the deadline pass before these replies, or the coordinator
             // just reported the loss. In the second case this does nothing.
             coordinator.expire(id, now);
-        }
-    }
-
-    /// Sends the result of a survey to its caller. An enqueue is a survey of one node.
-    fn on_survey_done(&mut self, id: OperationId, votes: Vec<Vote>, coordinator: &Coordinator) {
-        let Some(PendingCall { key, caller }) = self.calls.remove(&id) else { return };
-        if let ReplyTo::Enqueuing(node, reply) = caller {
-            let _ = reply.send(votes[node.index()].clone());
-            return;
-        }
-        let is_ours = |vote: &Vote| match vote {
-            Vote::Inspected(state) => match state.holder {
-                KeyOwner::Owner(owner_hash) => coordinator.is_own_hash(&key, owner_hash),
-                _ => false,
-            },
-            _ => false,
-        };
-        let is_ours_per_node = votes.iter().map(is_ours).collect();
-        if let ReplyTo::Surveying(reply) = caller {
-            let _ = reply.send(SurveyResult { votes, is_ours_per_node });
         }
     }
 
@@ -390,4 +369,16 @@ impl PendingCalls {
         self.renewals.remove(&id);
         coordinator.cancel(id, now);
     }
+}
+
+fn survey_result(key: &Key, votes: Vec<Vote>, coordinator: &Coordinator) -> SurveyResult {
+    let is_ours = |vote: &Vote| match vote {
+        Vote::Inspected(state) => match state.holder {
+            KeyOwner::Owner(owner_hash) => coordinator.is_own_hash(key, owner_hash),
+            _ => false,
+        },
+        _ => false,
+    };
+    let is_ours_per_node = votes.iter().map(is_ours).collect();
+    SurveyResult { votes, is_ours_per_node }
 }

@@ -8,12 +8,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::shared_lease::SharedLease;
 use quorlock_proto::attempt::AttemptFailure;
-use quorlock_proto::coordinator::OperationId;
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::lease_params::LeaseParams;
 use quorlock_proto::membership::InitResult;
 use quorlock_proto::quorum::NodeId;
-use quorlock_proto::request::{Key, LockSpec, RequestKind};
+use quorlock_proto::request::{Key, LockSpec, OperationId, RequestKind};
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::Vote;
 
@@ -55,7 +54,8 @@ pub(crate) enum DriverCommand {
         is_forced: bool,
         reply: oneshot::Sender<InitResult>,
     },
-    /// Enter the wait queue of a key.
+    /// Enter the wait queue of a key. This and `Dequeue` are commands, because their order among the releases
+    /// decides which process is notified.
     Enqueue {
         id: OperationId,
         key: Key,
@@ -78,33 +78,6 @@ pub(crate) enum DriverCommand {
         deadline: DualTimestamp,
         reply: oneshot::Sender<ShutdownRemainder>,
     },
-}
-
-/// A change in a wait queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum QueueEvent<'a> {
-    /// This process was notified: it is the first that waits for the key.
-    Notified {
-        key: &'a Key,
-        /// Whether other processes wait for the key too.
-        has_others: bool,
-        /// Whether a waiter found the key free and caused the notification, not a release.
-        is_from_waiter: bool,
-    },
-    /// The reply to a release of this client reported another waiting process.
-    HasOtherWaiters(&'a Key),
-    /// A node is disconnected or excluded. This process can no longer rely on the wait queues there.
-    WaitQueuesLost,
-}
-
-/// Receives the events of wait queues.
-pub(crate) trait QueueListener: Send {
-    /// Handles an event. Returns false only for a notification of a key that no task of this process wants
-    /// any more.
-    fn on_event(&self, event: QueueEvent<'_>) -> bool;
-
-    /// Ends all waits. Returns the keys for which this process may be enqueued.
-    fn end_waits(&self) -> Vec<Key>;
 }
 
 /// The outcome of an extension.

@@ -16,9 +16,10 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::calls::PendingCalls;
-use super::command::{CommandReceiver, DriverCommand, OperationIds, QueueListener};
+use super::command::{CommandReceiver, DriverCommand, OperationIds};
 use super::link::{Link, LinkEvent};
-use super::ready::{COMMANDS, ReadySet, TIMER};
+use super::local_queue::KeyQueues;
+use super::ready::{COMMANDS, ReadySet, ReadySources, TIMER};
 use crate::host::{clock, entropy, process};
 use crate::node::{Address, DialSettings, RequestEncoder};
 use crate::observe::Events;
@@ -27,7 +28,7 @@ use quorlock_proto::coordinator::{Action, Coordinator, Limits, OperationEvent};
 use quorlock_proto::marker::LockClusterConfig;
 use quorlock_proto::membership::Membership;
 use quorlock_proto::quorum::{NodeId, NodeSet, Quorum};
-use quorlock_proto::time::DualTimestamp;
+use quorlock_proto::time::{BootTime, DualTimestamp};
 
 /// The task that owns the connections and all running operations.
 pub(crate) struct Driver {
@@ -42,7 +43,7 @@ pub(crate) struct Driver {
     encoder: RequestEncoder,
     /// Nodes with unsent bytes.
     unsent: NodeSet,
-    listener: Box<dyn QueueListener>,
+    key_queues: Arc<KeyQueues>,
     /// Ids for operations without a command.
     ids: OperationIds,
     commands: mpsc::UnboundedReceiver<DriverCommand>,
@@ -51,10 +52,10 @@ pub(crate) struct Driver {
     link_events: Vec<(NodeId, LinkEvent)>,
     pending_commands: Vec<DriverCommand>,
     timer: Pin<Box<Sleep>>,
-    /// When the timer fires, by the boot clock.
-    timer_deadline: u64,
-    /// When this task ran last, by the boot clock.
-    last_poll: u64,
+    /// When the timer fires.
+    timer_deadline: BootTime,
+    /// When this task ran last.
+    last_poll: BootTime,
     /// The process whose connections these are.
     process: u32,
 }
@@ -78,7 +79,7 @@ impl Driver {
     pub(crate) fn new(
         options: Options,
         receiver: CommandReceiver,
-        listener: Box<dyn QueueListener>,
+        key_queues: Arc<KeyQueues>,
     ) -> (Self, watch::Receiver<NodeStatusList>) {
         let Options { quorum, reply_timeout, addresses, settings, events, members, config } = options;
         let CommandReceiver { commands, ids } = receiver;
@@ -104,15 +105,15 @@ impl Driver {
             is_status_dirty: false,
             encoder: RequestEncoder::new(config, process_id),
             unsent: NodeSet::EMPTY,
-            listener,
+            key_queues,
             ids,
             commands,
             accepts_commands: true,
             link_events: Vec::new(),
             pending_commands: Vec::new(),
             timer: Box::pin(sleep(Duration::ZERO)),
-            timer_deadline: 0,
-            last_poll: 0,
+            timer_deadline: BootTime::new(0),
+            last_poll: BootTime::new(0),
             process: process::id(),
         };
         (driver, status_receiver)
@@ -132,8 +133,8 @@ impl Driver {
             // here would affect it.
             return Poll::Pending;
         }
-        let now = clock::boot_nanos();
-        let gap = now.saturating_sub(std::mem::replace(&mut self.last_poll, now));
+        let now = clock::boot();
+        let gap = now.since(std::mem::replace(&mut self.last_poll, now));
         if self.must_poll_io_first(gap, cx) {
             return Poll::Pending;
         }
@@ -160,9 +161,9 @@ impl Driver {
 
     /// If the runtime was blocked, it may not have reported replies that are already in the sockets. Let it
     /// poll its sockets first, so that no node is treated as timed out because of them.
-    fn must_poll_io_first(&self, gap: u64, cx: &mut Context<'_>) -> bool {
+    fn must_poll_io_first(&self, gap: Duration, cx: &mut Context<'_>) -> bool {
         // Tokio wakes a task that yields only after it has polled its sockets.
-        gap >= BLOCKED_NANOS && self.coordinator.has_in_flight() && pin!(yield_now()).poll(cx).is_pending()
+        gap >= BLOCKED && self.coordinator.has_in_flight() && pin!(yield_now()).poll(cx).is_pending()
     }
 
     /// Polls once: at most one read and one write per node and some hundred commands, so that no node and no
@@ -172,31 +173,8 @@ impl Driver {
         if sources.is_empty() {
             return false;
         }
-        for node in sources.nodes().iter() {
-            let index = node.index();
-            let (link, mut cx) = (&mut self.links[index], self.ready.context(index));
-            let Some(event) = link.poll(&mut cx) else { continue };
-            // After a read there is nearly always nothing more; then the source's waker fires for the next
-            // data.
-            let is_drained = matches!(event, LinkEvent::DataRead) && !link.has_more(&mut cx);
-            self.link_events.push((node, event));
-            if !is_drained {
-                self.ready.mark_ready(index);
-            }
-        }
-        if self.accepts_commands && sources.has(COMMANDS) {
-            let mut cx = self.ready.context(COMMANDS);
-            let mut received =
-                self.commands.poll_recv_many(&mut cx, &mut self.pending_commands, COMMANDS_PER_POLL);
-            if matches!(received, Poll::Ready(1..)) {
-                received =
-                    self.commands.poll_recv_many(&mut cx, &mut self.pending_commands, COMMANDS_PER_POLL);
-            }
-            self.accepts_commands = received != Poll::Ready(0);
-            if received.is_ready() {
-                self.ready.mark_ready(COMMANDS);
-            }
-        }
+        self.read_from_nodes(sources);
+        self.receive_commands(sources);
         let timer_fired =
             sources.has(TIMER) && self.timer.as_mut().poll(&mut self.ready.context(TIMER)).is_ready();
         let begins_shutdown = !self.accepts_commands && self.calls.shutdown_deadline().is_none();
@@ -211,24 +189,13 @@ impl Driver {
         // Read the clock after the replies, so that no reply seems earlier than it was, and before any write,
         // so that every deadline counts from before its first byte.
         let now = clock::now();
-        if !self.link_events.is_empty() {
-            let mut link_events = std::mem::take(&mut self.link_events);
-            for (node, event) in link_events.drain(..) {
-                self.on_link_event(node, event, now);
-            }
-            self.link_events = link_events;
-        }
-        if !self.pending_commands.is_empty() {
-            // Deliver the results of the replies first: an extension that is requested now must not get the
-            // result of the renewal before it.
-            self.perform_actions(now);
-            self.handle_commands(now);
-        }
+        self.handle_link_events(now);
+        self.handle_commands(now);
         if begins_shutdown {
             self.calls.begin_shutdown(now.plus(DRAIN_TIMEOUT), &mut self.coordinator, now);
         }
         // Before the timer's deadline nothing is due.
-        let is_due = timer_fired || now.boot_nanos() >= self.timer_deadline;
+        let is_due = timer_fired || self.timer_deadline.is_due(now);
         if is_due {
             self.coordinator.on_wake(now);
         }
@@ -246,7 +213,57 @@ impl Driver {
         true
     }
 
+    /// Reads from the ready nodes, or polls their dials.
+    fn read_from_nodes(&mut self, sources: ReadySources) {
+        for node in sources.nodes().iter() {
+            let index = node.index();
+            let (link, mut cx) = (&mut self.links[index], self.ready.context(index));
+            let Some(event) = link.poll(&mut cx) else { continue };
+            // After a read there is nearly always nothing more; then the source's waker fires for the next
+            // data.
+            let is_drained = matches!(event, LinkEvent::DataRead) && !link.has_more(&mut cx);
+            self.link_events.push((node, event));
+            if !is_drained {
+                self.ready.mark_ready(index);
+            }
+        }
+    }
+
+    /// Receives commands, if the channel is ready.
+    fn receive_commands(&mut self, sources: ReadySources) {
+        if !self.accepts_commands || !sources.has(COMMANDS) {
+            return;
+        }
+        let mut cx = self.ready.context(COMMANDS);
+        let mut receive =
+            || self.commands.poll_recv_many(&mut cx, &mut self.pending_commands, COMMANDS_PER_POLL);
+        let mut received = receive();
+        if matches!(received, Poll::Ready(1..)) {
+            // Nearly always there is nothing more; then the channel's waker fires for the next command, and the
+            // driver need not poll again to find that out.
+            received = receive();
+        }
+        self.accepts_commands = received != Poll::Ready(0);
+        if received.is_ready() {
+            self.ready.mark_ready(COMMANDS);
+        }
+    }
+
+    fn handle_link_events(&mut self, now: DualTimestamp) {
+        let mut link_events = std::mem::take(&mut self.link_events);
+        for (node, event) in link_events.drain(..) {
+            self.on_link_event(node, event, now);
+        }
+        self.link_events = link_events;
+    }
+
     fn handle_commands(&mut self, now: DualTimestamp) {
+        if self.pending_commands.is_empty() {
+            return;
+        }
+        // Deliver the results of the replies first: an extension that is requested now must not get the result
+        // of the renewal before it.
+        self.perform_actions(now);
         let mut commands = std::mem::take(&mut self.pending_commands);
         for command in commands.drain(..) {
             match command {
@@ -298,7 +315,7 @@ impl Driver {
 
     fn redial_due(&mut self, now: DualTimestamp) {
         for (index, link) in self.links.iter_mut().enumerate() {
-            if link.redial_at().is_some_and(|due| due <= now.boot_nanos()) {
+            if link.redial_at().is_some_and(|due| due.is_due(now)) {
                 link.dial();
                 self.ready.mark_ready(index);
             }
@@ -329,20 +346,19 @@ impl Driver {
     fn reset_timer(&mut self, is_due: bool, now: DualTimestamp) {
         // Tokio's timers stop during suspend and do not know the wall clock, so check the clock regularly
         // while a lock is held.
-        let reading = self.coordinator.has_leases().then(|| now.plus(LEASE_CHECK_INTERVAL).boot_nanos());
-        let closing = self.calls.shutdown_deadline().map(DualTimestamp::boot_nanos);
+        let reading = self.coordinator.has_leases().then(|| now.plus(LEASE_CHECK_INTERVAL).boot());
+        let closing = self.calls.shutdown_deadline().map(DualTimestamp::boot);
         // A link that starts to back off sets the status dirty; the timer already covers earlier ones.
         let may_back_off = is_due || self.is_status_dirty;
         let dials = may_back_off.then(|| self.links.iter().filter_map(Link::redial_at).min()).flatten();
         let wakes = [self.coordinator.next_wake(), reading, closing, dials];
-        let idle = now.plus(IDLE_INTERVAL).boot_nanos();
-        let wake = wakes.iter().fold(idle, |first, wake| wake.map_or(first, |wake| first.min(wake)));
+        let idle = now.plus(IDLE_INTERVAL).boot();
+        let wake = wakes.into_iter().flatten().fold(idle, BootTime::min);
         // A timer that fires early costs one poll; resetting it for every attempt costs more. After a
         // suspend, during which it stopped, it is late.
         if is_due || wake < self.timer_deadline {
             self.timer_deadline = wake;
-            let pause = Duration::from_nanos(wake.saturating_sub(now.boot_nanos()));
-            self.timer.as_mut().reset(Instant::now() + pause);
+            self.timer.as_mut().reset(Instant::now() + wake.since(now.boot()));
             self.ready.mark_ready(TIMER);
         }
     }
@@ -359,7 +375,7 @@ impl Driver {
 const COMMANDS_PER_POLL: usize = 256;
 const POLLS_BEFORE_YIELD: usize = 16;
 /// A task that did not run for this long, with replies due, may have been blocked.
-const BLOCKED_NANOS: u64 = 5_000_000;
+const BLOCKED: Duration = Duration::from_millis(5);
 /// A connection is closed if a reply is still due after this many reply timeouts.
 const REDIAL_FACTOR: u32 = 4;
 const LEASE_CHECK_INTERVAL: Duration = Duration::from_secs(1);

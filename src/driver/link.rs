@@ -15,7 +15,7 @@ use quorlock_proto::backoff;
 use quorlock_proto::fairness;
 use quorlock_proto::membership::VotingStatus;
 use quorlock_proto::request::OwnerToken;
-use quorlock_proto::time::DualTimestamp;
+use quorlock_proto::time::{BootTime, DualTimestamp};
 use quorlock_proto::vote::ExclusionReason;
 
 /// One node: its address, its connection state, and its public status.
@@ -27,9 +27,8 @@ pub(super) struct Link {
     node_weight_seed: u64,
     state: State,
     failures: u32,
-    /// This process does not enqueue on the node before this time, by the boot clock, because the node
-    /// rejected a write.
-    no_enqueue_before: u64,
+    /// This process does not enqueue on the node before this time, because the node rejected a write.
+    no_enqueue_before: Option<BootTime>,
     /// The warning in the list that the node rejected writes when it was dialed.
     write_warning: Option<NodeWarning>,
     /// The warning in the list about the cost of fencing numbers.
@@ -40,8 +39,8 @@ pub(super) struct Link {
 enum State {
     Up(Box<Connection>),
     Dialing(AbortOnDropHandle<Result<DialedNode, DialError>>),
-    /// Not dialed again before this time, by the boot clock.
-    BackingOff(u64),
+    /// Not dialed again before this time.
+    BackingOff(BootTime),
 }
 
 /// An event of a link.
@@ -64,9 +63,9 @@ impl Link {
             settings,
             process_id,
             node_weight_seed: 0,
-            state: State::BackingOff(0),
+            state: State::BackingOff(BootTime::new(0)),
             failures: 0,
-            no_enqueue_before: 0,
+            no_enqueue_before: None,
             write_warning: None,
             fence_warning: None,
             status,
@@ -85,13 +84,13 @@ impl Link {
 
     /// Whether an enqueue on this node makes sense now.
     pub(super) fn may_enqueue(&self, now: DualTimestamp) -> bool {
-        now.boot_nanos() >= self.no_enqueue_before
+        self.no_enqueue_before.is_none_or(|before| before.is_due(now))
     }
 
     /// Records the reply to an enqueue. Returns true if the public status has changed.
     pub(super) fn on_enqueue_reply(&mut self, is_write_rejected: bool, now: DualTimestamp) -> bool {
         if is_write_rejected {
-            self.no_enqueue_before = now.plus(ENQUEUE_REJECTED_PAUSE).boot_nanos();
+            self.no_enqueue_before = Some(now.plus(ENQUEUE_REJECTED_PAUSE).boot());
             return false;
         }
         let Some(old) = self.write_warning.take() else { return false };
@@ -148,8 +147,8 @@ impl Link {
         }
     }
 
-    /// When the next dial is due, by the boot clock.
-    pub(super) fn redial_at(&self) -> Option<u64> {
+    /// When the next dial is due.
+    pub(super) fn redial_at(&self) -> Option<BootTime> {
         match self.state {
             State::BackingOff(until) => Some(until),
             State::Up(_) | State::Dialing(_) => None,
@@ -179,7 +178,7 @@ impl Link {
         self.status.warnings = info.warnings();
         self.status.probation = None;
         self.status.failed_step = None;
-        self.no_enqueue_before = 0;
+        self.no_enqueue_before = None;
         self.write_warning = info.write_warning();
         self.fence_warning = None;
         if let Some(fences) = info.fences {
@@ -228,7 +227,7 @@ impl Link {
         let pause = backoff::redial(self.failures, entropy::jitter());
         self.failures = self.failures.saturating_add(1);
         self.status.is_returning = self.is_connected();
-        self.state = State::BackingOff(now.plus(pause).boot_nanos());
+        self.state = State::BackingOff(now.plus(pause).boot());
         self.status.failed_step = None;
         let is_new = !matches!(self.status.state, NodeState::Down { .. });
         self.status.state = NodeState::Down { reason: Arc::clone(reason) };
@@ -245,7 +244,7 @@ impl Link {
             backoff::redial_excluded(entropy::jitter())
         };
         self.status.is_returning = false;
-        self.state = State::BackingOff(now.plus(pause).boot_nanos());
+        self.state = State::BackingOff(now.plus(pause).boot());
         self.status.failed_step = None;
         let is_new = self.status.state != NodeState::Excluded(exclusion.clone());
         self.status.state = NodeState::Excluded(exclusion);

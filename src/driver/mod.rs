@@ -9,21 +9,12 @@ mod calls;
 mod command;
 mod event_loop;
 mod link;
+mod local_queue;
 mod ready;
 mod shared_lease;
 mod yield_policy;
 
-// What is needed to build a driver.
-pub(crate) use crate::host::clock::now;
-pub(crate) use crate::host::entropy::jitter;
-pub(crate) use crate::host::{process, timer};
-pub(crate) use crate::node::{Address, Credentials, DialSettings};
-#[cfg(feature = "tls-rustls")]
-pub(crate) use crate::node::{Tls, TlsFiles};
-#[cfg(test)]
-pub(crate) use command::CommandReceiver;
-pub(crate) use command::{
-    CommandSender, DriverCommand, ExtendOutcome, QueueEvent, QueueListener, SurveyResult,
-};
+pub(crate) use command::{CommandSender, DriverCommand, ExtendOutcome, SurveyResult};
 pub(crate) use event_loop::{Driver, Options};
-pub(crate) use shared_lease::{AdmissionReturn, SharedLease};
+pub(crate) use local_queue::{Admission, LocalQueue};
+pub(crate) use shared_lease::SharedLease;

@@ -1,12 +1,12 @@
 //! The state of a held lock that the driver and the guard share.
 
-use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::local_queue::LocalQueue;
 use crate::host::{clock, process};
 use quorlock_proto::fence::FencingToken;
 use quorlock_proto::lease::LossReason;
@@ -28,36 +28,19 @@ pub(crate) struct SharedLease {
     process: u32,
     owner: OwnerHash,
     /// The token for the protected resource; `None` in plain mode.
-    fencing_token: Option<PackedToken>,
+    fencing_token: Option<FencingToken>,
     on_end: Mutex<OnEnd>,
 }
 
 /// What to do when a lock ends.
 #[derive(Default)]
 struct OnEnd {
-    /// Passes the lock's admission on.
-    admission: Option<Arc<AdmissionReturn>>,
+    /// The queue to which the lock's admission goes back.
+    queue: Option<Arc<LocalQueue>>,
     /// Created for the first listener: most locks are released before there is one.
     lost: Option<CancellationToken>,
     /// As `lost`, and also fires when the lock is released.
     ended: Option<CancellationToken>,
-}
-
-/// Passes a key's admission on to the next task of this process. Shared, so that each of thousands of leases
-/// has only one pointer to it.
-pub(crate) struct AdmissionReturn(Box<dyn Fn(&Key) + Send + Sync>);
-
-impl AdmissionReturn {
-    pub(crate) fn new(pass_on: impl Fn(&Key) + Send + Sync + 'static) -> Self {
-        Self(Box::new(pass_on))
-    }
-}
-
-/// A fencing token in half the size: a `u128` is aligned to 16 bytes.
-#[derive(Clone, Copy)]
-struct PackedToken {
-    number: NonZeroU64,
-    nonce: [u8; 16],
 }
 
 impl SharedLease {
@@ -76,7 +59,7 @@ impl SharedLease {
             wall_nanos: AtomicU64::new(deadline.wall_nanos()),
             confirmed: AtomicU16::new(confirmed.bits()),
             state: AtomicU8::new(HELD),
-            fencing_token: fencing_token.and_then(PackedToken::of),
+            fencing_token,
             on_end: Mutex::default(),
         }
     }
@@ -131,7 +114,7 @@ impl SharedLease {
     }
 
     pub(crate) fn fencing_token(&self) -> Option<FencingToken> {
-        self.fencing_token.map(PackedToken::fencing_token)
+        self.fencing_token
     }
 
     pub(crate) fn confirm(&self, nodes: NodeSet) {
@@ -199,8 +182,8 @@ impl SharedLease {
     }
 
     /// Takes over the admission, which is passed on when the lock ends.
-    pub(crate) fn attach_admission(&self, admission: Arc<AdmissionReturn>) {
-        self.lock_on_end().admission = Some(admission);
+    pub(super) fn attach_admission(&self, queue: Arc<LocalQueue>) {
+        self.lock_on_end().queue = Some(queue);
         // If the lock was lost in the meantime, no other code will pass the admission on.
         if self.is_lost() {
             self.return_admission();
@@ -209,9 +192,9 @@ impl SharedLease {
 
     /// Passes the admission on, if the lock still has it.
     pub(crate) fn return_admission(&self) {
-        let admission = self.lock_on_end().admission.take();
-        if let Some(admission) = admission {
-            (admission.0)(&self.key);
+        let queue = self.lock_on_end().queue.take();
+        if let Some(queue) = queue {
+            queue.pass_admission_on(&self.key);
         }
     }
 
@@ -223,18 +206,6 @@ impl SharedLease {
 impl Drop for SharedLease {
     fn drop(&mut self) {
         self.return_admission();
-    }
-}
-
-impl PackedToken {
-    /// Nodes never give the number 0.
-    fn of(token: FencingToken) -> Option<Self> {
-        let number = NonZeroU64::new(token.number)?;
-        Some(Self { number, nonce: token.nonce.to_ne_bytes() })
-    }
-
-    fn fencing_token(self) -> FencingToken {
-        FencingToken { number: self.number.get(), nonce: u128::from_ne_bytes(self.nonce) }
     }
 }
 
@@ -262,12 +233,6 @@ mod tests {
             OwnerHash::of(b"o"),
             None,
         )
-    }
-
-    #[cfg(target_pointer_width = "64")]
-    #[test]
-    fn a_shared_lease_is_small() {
-        assert!(size_of::<SharedLease>() <= 104, "{} bytes", size_of::<SharedLease>());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use quorlock_proto::time::DualTimestamp;
+use quorlock_proto::time::{BootTime, DualTimestamp};
 
 /// Now, on both clocks.
 pub(crate) fn now() -> DualTimestamp {
@@ -15,8 +15,8 @@ pub(crate) fn now() -> DualTimestamp {
 }
 
 /// The present time on the boot clock alone, for callers that do not need the wall clock.
-pub(crate) fn boot_nanos() -> u64 {
-    nanos(clock_gettime(BOOT))
+pub(crate) fn boot() -> BootTime {
+    BootTime::new(nanos(clock_gettime(BOOT)))
 }
 
 fn nanos(time: Timespec) -> u64 {
@@ -37,7 +37,7 @@ mod tests {
     fn both_clocks_advance_and_the_wall_clock_is_plausible() {
         let first = now();
         let second = now();
-        assert!(second.boot_nanos() >= first.boot_nanos());
+        assert!(second.boot() >= first.boot());
         assert!(first.wall_nanos() > 1_700_000_000_000_000_000);
     }
 }

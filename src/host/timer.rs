@@ -15,6 +15,7 @@ use std::time::Duration;
 use futures::future::{Either, select};
 
 use super::{clock, process};
+use quorlock_proto::time::BootTime;
 
 /// The timeout has elapsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +23,7 @@ pub(crate) struct Elapsed;
 
 /// Completes after this span.
 pub(crate) fn sleep(span: Duration) -> Sleep {
-    let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-    Sleep { due: clock::boot_nanos().saturating_add(nanos), timer_key: None }
+    Sleep { due: clock::boot().plus(span), timer_key: None }
 }
 
 /// Awaits a future for at most this span.
@@ -37,19 +37,19 @@ pub(crate) async fn timeout<F: Future>(span: Duration, future: F) -> Result<F::O
 /// A timer that this library's thread fires.
 #[must_use = "a future does nothing unless it is awaited"]
 pub(crate) struct Sleep {
-    due: u64,
+    due: BootTime,
     /// Its key in the map of timers, set by the first poll.
     timer_key: Option<TimerKey>,
 }
 
-/// When it is due, by the boot clock, and a unique number.
-type TimerKey = (u64, u64);
+/// When it is due, and a unique number.
+type TimerKey = (BootTime, u64);
 
 impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if clock::boot_nanos() >= self.due {
+        if clock::boot() >= self.due {
             return Poll::Ready(());
         }
         let mut timers = lock();
@@ -89,8 +89,8 @@ impl Drop for Sleep {
 struct Timers {
     waiting: BTreeMap<TimerKey, Waker>,
     count: u64,
-    /// When the thread wakes next, by the boot clock, if no earlier timer is added.
-    sleeps_until: u64,
+    /// When the thread wakes next, if no earlier timer is added.
+    sleeps_until: BootTime,
     /// The process in which the thread runs. The child of a fork has no such thread.
     thread_process: Option<u32>,
 }
@@ -109,8 +109,8 @@ fn fire_due() {
     let mut timers = lock();
     let mut was_idle = false;
     while !(was_idle && timers.waiting.is_empty()) {
-        let now = clock::boot_nanos();
-        let later = timers.waiting.split_off(&(now + 1, 0));
+        let now = clock::boot();
+        let later = timers.waiting.split_off(&(now, u64::MAX));
         let due = std::mem::replace(&mut timers.waiting, later);
         if !due.is_empty() {
             // Some executors run a woken task at once, and the task may add timers.
@@ -119,18 +119,21 @@ fn fire_due() {
             timers = lock();
         }
         // `wait_timeout` stops during suspend and the boot clock does not, so wait for at most `MAX_SLEEP`.
-        let latest = now.saturating_add(MAX_SLEEP.as_nanos() as u64);
+        let latest = now.plus(MAX_SLEEP);
         let next = timers.waiting.keys().next().map_or(latest, |(due_at, _)| latest.min(*due_at));
         was_idle = timers.waiting.is_empty();
         timers.sleeps_until = next;
-        let pause = Duration::from_nanos(next.saturating_sub(now));
-        timers = CHANGED.wait_timeout(timers, pause).unwrap_or_else(PoisonError::into_inner).0;
+        timers = CHANGED.wait_timeout(timers, next.since(now)).unwrap_or_else(PoisonError::into_inner).0;
     }
     timers.thread_process = None;
 }
 
-static TIMERS: Mutex<Timers> =
-    Mutex::new(Timers { waiting: BTreeMap::new(), count: 0, sleeps_until: 0, thread_process: None });
+static TIMERS: Mutex<Timers> = Mutex::new(Timers {
+    waiting: BTreeMap::new(),
+    count: 0,
+    sleeps_until: BootTime::new(0),
+    thread_process: None,
+});
 static CHANGED: Condvar = Condvar::new();
 
 /// The longest wait of the thread, and how long it stays without a timer.
@@ -147,11 +150,11 @@ mod tests {
 
     #[test]
     fn timers_fire_in_order_and_not_early_without_a_runtime() {
-        let start = clock::boot_nanos();
+        let start = clock::boot();
         let spans = [90_u64, 10, 50, 0, 30].map(Duration::from_millis);
         let passed = block_on(join_all(spans.map(|span| async move {
             sleep(span).await;
-            Duration::from_nanos(clock::boot_nanos() - start)
+            clock::boot().since(start)
         })));
         for (span, passed) in spans.into_iter().zip(passed) {
             assert!(passed >= span && passed < span + Duration::from_secs(20), "{span:?}: {passed:?}");
@@ -164,7 +167,7 @@ mod tests {
         assert_eq!(block_on(timeout(long, ready(7))), Ok(7));
         assert_eq!(block_on(timeout(Duration::from_millis(5), timeout(long, pending::<()>()))), Err(Elapsed));
         // Tests that run at the same time set timers of one hour, and of an infinite span.
-        let [from, to] = [5400, 7200].map(|seconds| clock::boot_nanos() + seconds * 1_000_000_000);
+        let [from, to] = [5400, 7200].map(|seconds| clock::boot().plus(Duration::from_secs(seconds)));
         assert!(!lock().waiting.keys().any(|(due_at, _)| (from..to).contains(due_at)));
     }
 
@@ -174,7 +177,7 @@ mod tests {
         let mut long = sleep(Duration::from_secs(3600));
         assert_eq!(block_on(timeout(Duration::from_millis(50), &mut long)), Err(Elapsed));
         let sleeps_until = lock().sleeps_until;
-        assert!(sleeps_until <= clock::boot_nanos() + MAX_SLEEP.as_nanos() as u64, "{sleeps_until}");
+        assert!(sleeps_until <= clock::boot().plus(MAX_SLEEP), "{sleeps_until:?}");
         drop(long);
     }
 

@@ -8,35 +8,37 @@ use tracing::{Instrument, debug_span};
 use super::client::Redlock;
 use super::error::{AcquireError, NoReply};
 use super::guard::Guard;
-use super::mutex::Mutex;
-use super::queue::Admission;
 use super::wait_limit::WaitLimit;
-use crate::driver::timer::{sleep, timeout};
-use crate::driver::{DriverCommand, SharedLease, jitter, now};
+use crate::driver::{Admission, DriverCommand, SharedLease};
+use crate::host::clock::now;
+use crate::host::entropy::jitter;
+use crate::host::timer::{sleep, timeout};
 use crate::observe::Event;
 use crate::view::NodeReplies;
 use quorlock_proto::attempt::{AttemptFailure, FailureReason};
 use quorlock_proto::backoff;
-use quorlock_proto::coordinator::OperationId;
 use quorlock_proto::fairness::{FailedAttempt, NextAction, QueueNodeTrust, TrustDecision};
 use quorlock_proto::lease::RenewalPolicy;
-use quorlock_proto::request::LockSpec;
+use quorlock_proto::request::{LockSpec, OperationId};
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::{ReplyFailure, Vote};
 
 /// Makes attempts until the lock is acquired, the wait is over, or waiting cannot help.
-pub(super) async fn acquire(mutex: &Mutex, wait: Option<Duration>) -> Result<Guard, AcquireError> {
-    let (spec, options) = mutex.checked_spec(true)?;
+pub(super) async fn acquire(
+    client: &Redlock,
+    spec: &LockSpec,
+    options: AttemptOptions,
+    wait: Option<Duration>,
+) -> Result<Guard, AcquireError> {
     let span = debug_span!(target: "quorlock::lock", "acquire", key = %spec.key);
     async {
         let limit = WaitLimit::of(wait);
-        let client = &mutex.client;
-        start(client, &spec)?;
+        start(client, spec)?;
         // Connecting counts as waiting. Even the shortest wait allows for one dial of each node.
         client.wait_until_ready().await;
-        let admission = admission(client, &spec, limit).await?;
+        let admission = admission(client, spec, limit).await?;
         limit.pause(admission.pause).await;
-        let mut queue_wait = QueueWait::new(client, &spec, &admission, limit);
+        let mut queue_wait = QueueWait::new(client, spec, &admission, limit);
         let mut next = Some(admission.next());
         let mut failures = 0;
         let failure = loop {
@@ -90,28 +92,30 @@ pub(super) async fn acquire(mutex: &Mutex, wait: Option<Duration>) -> Result<Gua
             let is_contended = matches!(failure.reason, FailureReason::Contended { .. });
             next = is_contended.then(|| admission.cohort(|cohort, _| cohort.next_action_while_contended()));
         };
-        Err(acquire_error(client, &spec, failure))
+        Err(acquire_error(client, spec, failure))
     }
     .instrument(span)
     .await
 }
 
 /// Makes one attempt, and repeats it only if the votes may be split.
-pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireError> {
-    let (spec, options) = mutex.checked_spec(false)?;
+pub(super) async fn try_acquire(
+    client: &Redlock,
+    spec: &LockSpec,
+    options: AttemptOptions,
+) -> Result<Option<Guard>, AcquireError> {
     let span = debug_span!(target: "quorlock::lock", "acquire", key = %spec.key);
     async {
-        let client = &mutex.client;
-        start(client, &spec)?;
+        start(client, spec)?;
         client.wait_until_ready().await;
         let Some(admission) = client.shared.queue.try_admit(&spec.key) else { return Ok(None) };
-        match attempt_with_split_retries(client, &spec, options).await? {
+        match attempt_with_split_retries(client, spec, options).await? {
             Ok(acquired) => {
                 admission.on_acquired();
-                Ok(Some(acquired.into_guard(client, &spec, admission)))
+                Ok(Some(acquired.into_guard(client, spec, admission)))
             }
             Err(AttemptFailure { reason: FailureReason::Contended { .. }, .. }) => Ok(None),
-            Err(failure) => Err(acquire_error(client, &spec, failure)),
+            Err(failure) => Err(acquire_error(client, spec, failure)),
         }
     }
     .instrument(span)

@@ -18,10 +18,11 @@ use super::client::{Redlock, Shared};
 use super::error::ConnectError;
 #[cfg(feature = "tls-rustls")]
 use super::error::{InvalidInput, InvalidInputKind};
-use super::queue::LocalQueue;
+use crate::driver::{CommandSender, Driver, LocalQueue, Options};
+use crate::host::process;
 #[cfg(feature = "tls-rustls")]
-use crate::driver::{Address, Tls, TlsFiles};
-use crate::driver::{CommandSender, Credentials, DialSettings, Driver, Options, process};
+use crate::node::{Address, Tls, TlsFiles};
+use crate::node::{Credentials, DialSettings};
 use crate::observe::{Event, EventHandler, Events};
 use crate::view::NodeStatusList;
 use quorlock_proto::marker::{LockClusterConfig, default_retention};
@@ -140,10 +141,11 @@ impl RedlockBuilder {
         let fencing_retention = self.fencing_retention.unwrap_or_else(|| default_retention(self.max_ttl));
         let config = LockClusterConfig::new(quorum, self.max_ttl).with_retention(fencing_retention);
         let members = max_ttl.map(|_| Membership::new(config, drift, initializes));
-        let (queue, listener) = LocalQueue::new(commands.clone());
+        let queue = LocalQueue::new(commands.clone());
+        let key_queues = queue.key_queues();
         let options =
             Options { quorum, reply_timeout, addresses, settings, events: events.clone(), members, config };
-        let launch = move || Driver::new(options, receiver, Box::new(listener));
+        let launch = move || Driver::new(options, receiver, key_queues);
         let status = if self.dedicated_thread { on_thread(launch)? } else { on_runtime(launch)? };
         let shared = Shared {
             commands,

@@ -11,9 +11,9 @@ use super::builder::RedlockBuilder;
 use super::error::{ConnectError, InvalidInput, NoDriver, NoReply};
 use super::limits::Limits;
 use super::mutex::Mutex;
-use super::queue::LocalQueue;
-use crate::driver::timer::timeout;
-use crate::driver::{CommandSender, process};
+use crate::driver::{CommandSender, DriverCommand, LocalQueue};
+use crate::host::process;
+use crate::host::timer::timeout;
 use crate::observe::Events;
 use crate::view::{NodeReplies, NodeState, NodeStatus, NodeStatusList};
 use quorlock_proto::lease_params::Drift;
@@ -186,7 +186,7 @@ impl Shared {
     pub(super) async fn call<T>(
         &self,
         span: Option<Duration>,
-        command: impl FnOnce(oneshot::Sender<T>) -> crate::driver::DriverCommand,
+        command: impl FnOnce(oneshot::Sender<T>) -> DriverCommand,
     ) -> Result<T, NoReply> {
         self.call_by(span, |reply| self.commands.send(command(reply))).await
     }
@@ -249,5 +249,3 @@ fn are_known(nodes: &[NodeStatus]) -> bool {
 pub(super) const DIAL_SLACK: Duration = Duration::from_millis(250);
 /// How long the driver may take beyond the time that the nodes have to reply. Also the length of one step of the wait.
 const REPLY_SLACK: Duration = Duration::from_millis(250);
-/// The prefix of this library's own keys.
-pub(super) const RESERVED: &str = "quorlock:";

@@ -11,15 +11,13 @@ use tracing::{Instrument, debug_span};
 use super::client::Redlock;
 use super::error::{ExtendError, InvalidInput, NoReply, ReleaseError};
 use super::lock_view::{LockView, view_methods};
-use super::queue::Admission;
 use super::release_outcome::ReleaseOutcome;
-use crate::driver::{DriverCommand, ExtendOutcome, SharedLease};
+use crate::driver::{Admission, DriverCommand, ExtendOutcome, SharedLease};
 use crate::view::{LeaseDeadline, NodeReplies, NodeStatus};
-use quorlock_proto::coordinator::OperationId;
 use quorlock_proto::fence::FencingToken;
 use quorlock_proto::lease::LossReason;
 use quorlock_proto::lease_params::LeaseParams;
-use quorlock_proto::request::{Key as LockName, LockSpec, OwnerHash};
+use quorlock_proto::request::{Key as LockName, LockSpec, OperationId, OwnerHash};
 use quorlock_proto::vote::Vote;
 
 /// A held lock.

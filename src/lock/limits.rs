@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::client::RESERVED;
 use super::error::{InvalidInput, InvalidInputKind};
 use quorlock_proto::fence::MAX_MIN_FENCING_NUMBER;
 use quorlock_proto::lease_params::{Drift, InvalidLeaseParams, LeaseParams};
@@ -101,3 +100,6 @@ impl Limits<'_> {
 }
 
 const DEFAULT_TTL: Duration = Duration::from_secs(10);
+
+/// The prefix of this library's own keys.
+pub(super) const RESERVED: &str = "quorlock:";

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::SharedLease;
-use crate::driver::timer::timeout;
+use crate::host::timer::timeout;
 use crate::view::LeaseDeadline;
 use quorlock_proto::fence::FencingToken;
 use quorlock_proto::lease::LossReason;

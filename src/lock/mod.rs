@@ -11,7 +11,6 @@ pub(crate) mod inspect;
 mod limits;
 mod lock_view;
 mod mutex;
-mod queue;
 mod release_outcome;
 mod shutdown;
 mod wait_limit;

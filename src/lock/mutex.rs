@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::future::{Either, select};
 
+use super::acquire::{acquire, try_acquire};
 use super::client::Redlock;
 use super::error::{AcquireError, ReleaseError, RunError};
 use super::guard::Guard;
@@ -25,13 +26,13 @@ use quorlock_proto::request::Key as LockName;
 #[derive(Clone, Debug)]
 #[must_use = "a lock is acquired by `acquire`, `try_acquire` or `run`"]
 pub struct Mutex {
-    pub(super) client: Redlock,
+    client: Redlock,
     /// The key itself if there is no prefix.
     name: LockName,
     ttl: Option<Duration>,
     min_fencing_number: u64,
     wait_timeout: Option<Duration>,
-    pub(super) min_validity: Duration,
+    min_validity: Duration,
     attempt_timeout: Option<Duration>,
     policy: RenewalPolicy,
 }
@@ -141,7 +142,8 @@ impl Mutex {
     /// ```
     #[doc(alias = "lock")]
     pub async fn acquire(&self) -> Result<Guard, AcquireError> {
-        super::acquire::acquire(self, self.wait_timeout).await
+        let (spec, options) = self.checked_spec(true)?;
+        acquire(&self.client, &spec, options, self.wait_timeout).await
     }
 
     /// Acquires the lock, but waits for it no longer than this. Returns `None` if it is contended until then: other
@@ -168,7 +170,8 @@ impl Mutex {
     #[doc(alias = "lock")]
     pub async fn try_acquire_for(&self, wait: Duration) -> Result<Option<Guard>, AcquireError> {
         self.check_no_wait_timeout()?;
-        match super::acquire::acquire(self, Some(wait)).await {
+        let (spec, options) = self.checked_spec(true)?;
+        match acquire(&self.client, &spec, options, Some(wait)).await {
             Err(AcquireError::Contended { .. }) => Ok(None),
             outcome => outcome.map(Some),
         }
@@ -208,7 +211,8 @@ impl Mutex {
     #[doc(alias = "try_lock")]
     pub async fn try_acquire(&self) -> Result<Option<Guard>, AcquireError> {
         self.check_no_wait_timeout()?;
-        super::acquire::try_acquire(self).await
+        let (spec, options) = self.checked_spec(false)?;
+        try_acquire(&self.client, &spec, options).await
     }
 
     /// Runs `work` under the lock: acquires it, keeps it renewed, **drops the work when the lock is lost**,

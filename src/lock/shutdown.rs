@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::client::Redlock;
 use super::error::{NoReply, PendingRelease, ShutdownError};
-use crate::driver::{DriverCommand, now};
+use crate::driver::DriverCommand;
+use crate::host::clock::now;
 
 impl Redlock {
     /// Shuts down this client and all its clones. It accepts no new work and cancels the running attempts. Then it

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::driver::now;
-use crate::driver::timer::{Elapsed, sleep, timeout};
+use crate::host::clock::now;
+use crate::host::timer::{Elapsed, sleep, timeout};
 use quorlock_proto::time::DualTimestamp;
 
 /// The time until which a caller keeps trying.

@@ -12,7 +12,7 @@ use quorlock_proto::test_util::conformance::{
 };
 use redis::{Cmd, Value};
 
-use super::decode::{decode_clock, decode_marker_reading, decode_vote};
+use super::decode::{decode, decode_marker};
 use super::reply::{Reply, parse};
 use super::script::{QUEUE_SOURCES, RequestEncoder, ScriptForm, needs_marker, sources};
 use quorlock_proto::marker::MarkerReading;
@@ -221,12 +221,13 @@ impl NodeUnderTest for RealServer {
             bytes.extend_from_slice(self.encoder.marker_args(NodeId(0), expected));
         }
         let reply = self.connection.request(&bytes);
-        (decode_vote(request.kind, &reply), decode_clock(&reply))
+        let decoded = decode(request.kind, &reply);
+        (decoded.vote, decoded.node_micros)
     }
 
     fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
         self.encoder.encode_read_marker(write, form(as_text));
-        decode_marker_reading(&self.connection.request(self.encoder.bytes()))
+        decode_marker(&self.connection.request(self.encoder.bytes())).reading
     }
 
     fn set(&mut self, location: Location, value: Option<&[u8]>, ttl: Option<Duration>) {

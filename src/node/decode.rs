@@ -1,4 +1,4 @@
-//! Decodes replies into votes: a total match on request kind and reply shape. Only a well-formed grant is a
+//! Decodes replies into votes and what else they say: a total match on request kind and reply shape. Only a well-formed grant is a
 //! grant.
 
 use std::sync::Arc;
@@ -13,12 +13,58 @@ use quorlock_proto::marker::{Incarnation, MarkerReading};
 use quorlock_proto::request::{OwnerHash, RequestKind};
 use quorlock_proto::vote::{ExclusionReason, KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};
 
-/// The vote in a reply to a request of this kind.
-pub(crate) fn decode_vote(kind: RequestKind, reply: &Reply) -> Vote {
+/// What a reply says. No code above this module knows the shape of a reply or the result code of a script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DecodedReply {
+    pub(crate) vote: Vote,
+    /// The node's clock in microseconds, if the reply contains it.
+    pub(crate) node_micros: Option<u64>,
+    /// Whether the reply to a release reports that another process waits for the key.
+    pub(crate) has_other_waiters: bool,
+    /// Whether the node rejects every write for now.
+    pub(crate) is_write_rejected: bool,
+    /// The error text, if the error shows that the handshake is outdated, so that the node must be dialed again.
+    pub(crate) redial_reason: Option<Arc<str>>,
+}
+
+/// What the reply to a marker reading says.
+pub(crate) struct DecodedMarker {
+    /// The reading, or the vote if the reply contains none.
+    pub(crate) reading: Result<MarkerReading, Vote>,
+    /// The estimated number of fences on the node, their key length and the memory limit.
+    pub(crate) fences: Option<Fences>,
+    /// As in [`DecodedReply`].
+    pub(crate) redial_reason: Option<Arc<str>>,
+}
+
+/// Decodes the reply to a request of this kind.
+pub(crate) fn decode(kind: RequestKind, reply: &Reply) -> DecodedReply {
+    DecodedReply {
+        vote: decode_vote(kind, reply),
+        node_micros: match reply {
+            Reply::ScriptResult([_, _, micros]) if *micros > 0 => Some(*micros as u64),
+            _ => None,
+        },
+        has_other_waiters: kind.is_release() && matches!(reply, Reply::Int(2..=4)),
+        is_write_rejected: matches!(reply, Reply::Error(error) if error.is_write_rejected()),
+        redial_reason: redial_reason(reply),
+    }
+}
+
+/// Decodes the reply to a marker reading.
+pub(crate) fn decode_marker(reply: &Reply) -> DecodedMarker {
+    DecodedMarker {
+        reading: marker_reading(reply),
+        fences: fences(reply),
+        redial_reason: redial_reason(reply),
+    }
+}
+
+fn decode_vote(kind: RequestKind, reply: &Reply) -> Vote {
     match (kind, reply) {
         (_, Reply::Error(error)) => vote_of_error(error),
 
-        // For releases, 2, 3 and 4 also mean that another process waits: see `decode_has_other_waiters`.
+        // For releases, 2, 3 and 4 also mean that another process waits: see `decode`.
         (
             RequestKind::Release | RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal,
             Reply::Int(1 | 2),
@@ -76,21 +122,7 @@ fn vote_of_error(error: &ErrorReply) -> Vote {
     }
 }
 
-/// Whether the reply to a release reports that another process waits for the key.
-pub(crate) const fn decode_has_other_waiters(kind: RequestKind, reply: &Reply) -> bool {
-    kind.is_release() && matches!(reply, Reply::Int(2..=4))
-}
-
-/// The node's clock in microseconds, if the reply contains it.
-pub(crate) const fn decode_clock(reply: &Reply) -> Option<u64> {
-    match reply {
-        Reply::ScriptResult([_, _, micros]) if *micros > 0 => Some(*micros as u64),
-        _ => None,
-    }
-}
-
-/// The marker reading in a reply, or the vote if the reply contains none.
-pub(crate) fn decode_marker_reading(reply: &Reply) -> Result<MarkerReading, Vote> {
+fn marker_reading(reply: &Reply) -> Result<MarkerReading, Vote> {
     match reply {
         Reply::Error(error) => Err(vote_of_error(error)),
         Reply::Other(Value::Array(items)) => match &items[..] {
@@ -117,9 +149,8 @@ pub(crate) fn decode_marker_reading(reply: &Reply) -> Result<MarkerReading, Vote
     }
 }
 
-/// The estimated number of fences on the node, their key length and the memory limit: the end of a marker
-/// reading.
-pub(crate) fn decode_fences(reply: &Reply) -> Option<Fences> {
+/// The end of a marker reading.
+fn fences(reply: &Reply) -> Option<Fences> {
     let Reply::Other(Value::Array(items)) = reply else { return None };
     let [.., Value::Int(count @ 0..), Value::Int(length @ 0..), Value::Int(memory @ 0..)] = &items[..] else {
         return None;
@@ -127,8 +158,7 @@ pub(crate) fn decode_fences(reply: &Reply) -> Option<Fences> {
     Some(Fences::new(*count as u64, *length as u64, *memory as u64))
 }
 
-/// The error text, if the error shows that the handshake is outdated, so that the node must be dialed again.
-pub(crate) fn redial_reason(reply: &Reply) -> Option<Arc<str>> {
+fn redial_reason(reply: &Reply) -> Option<Arc<str>> {
     match reply {
         Reply::Error(error) => REDIAL_CODES.iter().any(|code| error.has_code(code)).then(|| error.text()),
         Reply::Ok | Reply::Nil | Reply::Int(_) | Reply::ScriptResult(_) | Reply::Other(_) => None,

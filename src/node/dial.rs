@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream, lookup_host};
@@ -10,6 +9,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::{Address, Endpoint};
 use super::connection::Connection;
+use super::dial_error::{DialError, MAYBE_NOT_TLS};
+use super::dial_settings::DialSettings;
 use super::handshake::handshake;
 use super::server_info::ServerInfo;
 use super::stream::{Stream, configure_socket};
@@ -17,33 +18,10 @@ use crate::view::DialStep;
 use quorlock_proto::request::OwnerToken;
 use quorlock_proto::vote::ExclusionReason;
 
-/// The settings of all dials of a client.
-pub(crate) struct DialSettings {
-    /// Bounds name lookup, connecting, TLS and handshake together.
-    pub(crate) dial_timeout: Duration,
-    pub(crate) client_name: String,
-    /// Whether the handshake reads the node's marker.
-    pub(crate) is_fenced: bool,
-    #[cfg(feature = "tls-rustls")]
-    /// Set only if an address needs it, because loading the system's certificates takes time.
-    pub(crate) tls: Option<super::tls::Tls>,
-}
-
 /// A node that is ready for requests.
 pub(crate) struct DialedNode {
     pub(crate) connection: Connection,
     pub(crate) server_info: ServerInfo,
-}
-
-/// Why a dial failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum DialError {
-    /// An operator must fix the node or the configuration first.
-    Excluded(ExclusionReason),
-    /// The server reported an error that may pass, such as loading its data.
-    NotReady(Arc<str>),
-    /// In this step, the connection failed or no reply came.
-    NoReply(DialStep, Arc<str>),
 }
 
 /// The deadline of a dial, and the dial timeout for messages.
@@ -150,9 +128,6 @@ fn message_of(error: &io::Error) -> String {
         _ => error.to_string(),
     }
 }
-
-/// The hint in an error of the TLS handshake.
-pub(super) const MAYBE_NOT_TLS: &str = ": does it speak TLS? if not, use redis://";
 
 #[cfg(feature = "tls-rustls")]
 async fn start_tls(stream: TcpStream, host: &str, settings: &DialSettings) -> Result<Stream, DialError> {

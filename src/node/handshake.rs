@@ -7,8 +7,9 @@ use redis::{Cmd, Value, cmd};
 
 use super::address::{Address, Credentials};
 use super::connection::Connection;
-use super::decode::{decode_fences, decode_marker_reading};
-use super::dial::{DialError, DialSettings};
+use super::decode::decode_marker;
+use super::dial_error::DialError;
+use super::dial_settings::DialSettings;
 use super::error_reply::ErrorReply;
 use super::reply::Reply;
 use super::script;
@@ -106,8 +107,9 @@ pub(super) async fn handshake(
                 info = Some(ServerInfo::parse(&text, sent, clock::now()));
             }
             (Step::ReadMarker, reply) => {
-                marker = Some(decode_marker_reading(&reply).map_err(|_| not_redis(false))?);
-                fences_of_node = decode_fences(&reply);
+                let decoded = decode_marker(&reply);
+                marker = Some(decoded.reading.map_err(|_| not_redis(false))?);
+                fences_of_node = decoded.fences;
             }
             (Step::Login | Step::Database | Step::LoadScript | Step::ProbeEval | Step::ProbeEvalSha, _) => {}
         }

@@ -1,7 +1,8 @@
 //! The nodes of a client: their status, their replies, and why one is excluded or on probation.
 
-// Inside: dials one node, encodes requests, parses replies and decodes them into votes. `address` parses the URL. `dial` opens a `connection` and runs the `handshake`, which returns a
-// `server_info`. `script` encodes requests, `reply` parses replies, and `decode` maps them to votes.
+// Inside: dials one node, encodes requests, parses replies and decodes them into votes. `address` parses the URL. `dial`
+// opens a `connection` and runs the `handshake`, which returns a `server_info`. `script` encodes requests, `reply` parses
+// replies, and `decode` maps them to votes.
 
 mod address;
 #[cfg(test)]
@@ -9,6 +10,8 @@ mod conformance;
 mod connection;
 mod decode;
 mod dial;
+mod dial_error;
+mod dial_settings;
 mod error_reply;
 mod handshake;
 mod notification;
@@ -26,10 +29,11 @@ pub use crate::view::{
 };
 pub(crate) use address::{Address, Credentials};
 pub(crate) use connection::Connection;
-pub(crate) use decode::{
-    decode_clock, decode_fences, decode_has_other_waiters, decode_marker_reading, decode_vote, redial_reason,
-};
-pub(crate) use dial::{DialError, DialSettings, DialedNode, dial};
+pub(crate) use decode::{DecodedReply, decode, decode_marker};
+pub(crate) use dial::{DialedNode, dial};
+pub(crate) use dial_error::DialError;
+pub(crate) use dial_settings::DialSettings;
+pub(crate) use notification::Notification;
 pub use quorlock_proto::vote::{ExclusionReason, ProbationReason, ReplyFailure};
 pub(crate) use reply::Reply;
 #[cfg(feature = "bench-internals")]

@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
 
-use super::dial::{DialError, MAYBE_NOT_TLS};
+use super::dial_error::{DialError, MAYBE_NOT_TLS};
 use crate::view::DialStep;
 use quorlock_proto::vote::ExclusionReason;
 

@@ -69,6 +69,6 @@ impl LeaseDeadline {
     /// The current time on the boot clock, to compare with [`boot_time`](Self::boot_time).
     #[must_use]
     pub fn boot_time_now() -> Duration {
-        Duration::from_nanos(clock::boot_nanos())
+        Duration::from_nanos(clock::boot().nanos())
     }
 }

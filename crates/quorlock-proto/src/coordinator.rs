@@ -11,7 +11,7 @@ mod queries;
 mod requests;
 mod wait_queue;
 
-pub use action::{Action, Limits, OperationEvent};
+pub use action::{Action, AttemptEvent, LeaseEvent, Limits, OperationEvent};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -28,13 +28,10 @@ use crate::lease_params::LeaseParams;
 use crate::membership::Membership;
 use crate::pipeline::{ExpectedReply, LinkState, NodePipeline, shrink_if_empty};
 use crate::quorum::{NodeId, Quorum};
-use crate::request::{Key, LockSpec, OwnerToken, RequestKind};
+use crate::request::{Key, LockSpec, OperationId, OwnerToken, RequestKind};
 use crate::survey::Survey;
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
-
-/// The id of an operation. The caller chooses it and uses no id twice.
-pub type OperationId = u64;
 
 /// All running operations, and one [pipeline](NodePipeline) per node.
 ///
@@ -57,7 +54,7 @@ pub struct Coordinator {
     last_seen: BTreeMap<Key, u64>,
     /// How far the wall clock is ahead of the boot clock. When it steps forward, leases may end before their
     /// alarm.
-    wall_clock_lead: Option<u64>,
+    wall_clock_lead: Option<Duration>,
 }
 
 impl Coordinator {
@@ -117,7 +114,7 @@ impl Coordinator {
         match self.operations.get_mut(&id).map(|entry| &mut entry.operation) {
             Some(Operation::Attempt(attempt_entry)) => attempt_entry.attempt.cancel(),
             Some(Operation::Lease(lease)) => lease.release(now),
-            Some(Operation::Survey(_)) | None => {}
+            Some(Operation::Survey(_) | Operation::SingleRequest(_)) | None => {}
         }
         self.advance(id, now);
     }
@@ -266,23 +263,22 @@ impl Coordinator {
         }
     }
 
-    /// When to call [`on_wake`](Self::on_wake), in nanoseconds of the boot clock, if ever.
+    /// When to call [`on_wake`](Self::on_wake), if ever.
     #[must_use]
-    pub fn next_wake(&self) -> Option<u64> {
-        let mut wake = self.alarms.first().map_or(u64::MAX, |(due, _)| due.nanos());
-        let redial_after = self.limits.redial_after.as_nanos() as u64;
+    pub fn next_wake(&self) -> Option<BootTime> {
+        let mut wake = self.alarms.first().map_or(BootTime::NEVER, |(due, _)| *due);
         for pipeline in self.pipelines.iter().filter(|pipeline| matches!(pipeline.link, LinkState::Up)) {
             if let Some(oldest) = pipeline.in_flight.front() {
-                wake = wake.min(oldest.sent.boot_nanos().saturating_add(redial_after));
+                wake = wake.min(oldest.sent.boot().plus(self.limits.redial_after));
             }
             if let Some(retry) = pipeline.retry_at {
-                wake = wake.min(retry.boot_nanos());
+                wake = wake.min(retry.boot());
             }
         }
         if let Some(due) = self.membership.as_ref().and_then(|membership| membership.wake_at()) {
-            wake = wake.min(due.boot_nanos());
+            wake = wake.min(due.boot());
         }
-        (wake < u64::MAX).then_some(wake)
+        (wake < BootTime::NEVER).then_some(wake)
     }
 
     fn start(&mut self, id: OperationId, operation: Operation, now: DualTimestamp) {
@@ -299,6 +295,7 @@ impl Coordinator {
             Operation::Attempt(attempt_entry) => attempt_entry.attempt.on_wake(now),
             Operation::Lease(lease) => lease.on_wake(|node| implicit_votes.for_holders(node, now), now),
             Operation::Survey(survey) => survey.on_wake(now),
+            Operation::SingleRequest(single) => single.on_wake(now),
         }
         self.advance(id, now);
     }
@@ -333,6 +330,7 @@ impl Coordinator {
             Operation::Attempt(attempt_entry) => attempt_entry.attempt.on_reply(node, kind, vote, now),
             Operation::Lease(lease) => lease.on_reply(node, kind, round, vote, now),
             Operation::Survey(survey) => survey.on_reply(node, vote),
+            Operation::SingleRequest(single) => single.on_reply(vote),
         }
         true
     }
@@ -348,9 +346,9 @@ impl Coordinator {
     /// Whether the wall clock has gained on the boot clock, at once or gradually, since leases were last
     /// checked.
     fn wall_clock_gained(&mut self, now: DualTimestamp) -> bool {
-        let lead = now.wall_nanos().saturating_sub(now.boot_nanos());
+        let lead = Duration::from_nanos(now.wall_nanos().saturating_sub(now.boot_nanos()));
         let known = self.wall_clock_lead.map_or(lead, |known| known.min(lead));
-        let has_gained = lead > known.saturating_add(MIN_WALL_CLOCK_GAIN_NANOS);
+        let has_gained = lead > known + MIN_WALL_CLOCK_GAIN;
         self.wall_clock_lead = Some(if has_gained { lead } else { known });
         has_gained
     }
@@ -386,4 +384,4 @@ fn implicit_votes<'a>(
     ImplicitVotes { pipelines, membership, reply_timeout: limits.reply_timeout }
 }
 
-const MIN_WALL_CLOCK_GAIN_NANOS: u64 = 1_000_000;
+const MIN_WALL_CLOCK_GAIN: Duration = Duration::from_millis(1);

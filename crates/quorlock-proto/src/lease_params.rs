@@ -10,9 +10,8 @@ use crate::time::DualTimestamp;
 /// The ttl of a lock, the allowed clock drift, and the timeout of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseParams {
-    /// In nanoseconds, which take half the memory of a `Duration`; every lease has a copy.
-    ttl_nanos: u64,
-    attempt_timeout_nanos: u64,
+    ttl: Duration,
+    attempt_timeout: Duration,
     drift: Drift,
 }
 
@@ -44,24 +43,19 @@ impl LeaseParams {
         if attempt_timeout > ttl / 4 {
             return Err(InvalidLeaseParams::AttemptTimeoutTooLong { attempt_timeout, ttl });
         }
-        // At most a year; 64 bits hold five hundred.
-        Ok(Self {
-            ttl_nanos: ttl.as_nanos() as u64,
-            attempt_timeout_nanos: attempt_timeout.as_nanos() as u64,
-            drift,
-        })
+        Ok(Self { ttl, attempt_timeout, drift })
     }
 
     /// The time to live of the keys, in whole milliseconds.
     #[must_use]
     pub const fn ttl(&self) -> Duration {
-        Duration::from_nanos(self.ttl_nanos)
+        self.ttl
     }
 
     /// How long one attempt waits for replies.
     #[must_use]
     pub const fn attempt_timeout(&self) -> Duration {
-        Duration::from_nanos(self.attempt_timeout_nanos)
+        self.attempt_timeout
     }
 
     /// The deadline of a lock that was granted in a round started at `start`.

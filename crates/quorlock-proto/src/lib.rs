@@ -32,6 +32,7 @@ pub mod pipeline;
 pub mod quorum;
 pub mod request;
 pub mod round;
+pub mod single_request;
 pub mod span;
 pub mod survey;
 pub mod time;

@@ -19,11 +19,11 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use crate::clock_monitor::{ClockAnomaly, ClockMonitor};
-use crate::coordinator::OperationId;
 use crate::lease_params::Drift;
 use crate::marker::{ClusterId, LockClusterConfig, Marker, MarkerReading};
 use crate::mutant::{Mutant, enabled};
 use crate::quorum::{NodeId, Quorum};
+use crate::request::OperationId;
 use crate::time::DualTimestamp;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
 use eligibility::{Eligibility, eligibility_of};

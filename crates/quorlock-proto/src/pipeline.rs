@@ -4,9 +4,8 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use crate::coordinator::OperationId;
 use crate::membership::MarkerWrite;
-use crate::request::{Key, OwnerToken, RequestKind};
+use crate::request::{Key, OperationId, OwnerToken, RequestKind};
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
 

@@ -9,6 +9,9 @@ use core::time::Duration;
 use crate::fence::Fence;
 use crate::lease_params::LeaseParams;
 
+/// The id of an operation, to which requests belong. The caller chooses it and uses no id twice.
+pub type OperationId = u64;
+
 /// The lock that an attempt acquires: its key and its parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LockSpec {

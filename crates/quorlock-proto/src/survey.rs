@@ -1,21 +1,18 @@
-//! A survey: one request that acquires no lock, such as an inspection, a forced release or an enqueue.
+//! A survey: one request to all nodes that acquires no lock, such as an inspection or a forced release.
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::request::{Key, RequestKind};
 use crate::round::Round;
 use crate::time::DualTimestamp;
-use crate::vote::{ReplyFailure, Vote};
+use crate::vote::Vote;
 
-/// One request to all nodes, or to one. It is settled when all requested nodes have replied, or at the reply
-/// timeout.
+/// One request to all nodes. It is settled when all requested nodes have replied, or at the reply timeout.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Survey {
     key: Key,
     kind: RequestKind,
-    span: Duration,
     settle_by: DualTimestamp,
     round: Round,
     to_request: NodeSet,
@@ -44,22 +41,7 @@ impl Survey {
     ) -> Self {
         let round = Round::new(quorum, absent_vote);
         let (to_request, is_settled) = (round.requested(), round.is_complete());
-        Self { key, kind, span: Duration::ZERO, settle_by, round, to_request, is_settled, is_reported: false }
-    }
-
-    /// A survey of one node, whose request carries a duration.
-    #[must_use]
-    pub fn of_one_node(
-        node: NodeId,
-        (kind, key, span): (RequestKind, Key, Duration),
-        quorum: Quorum,
-        absent_vote: impl Fn(NodeId) -> Option<Vote>,
-        settle_by: DualTimestamp,
-    ) -> Self {
-        let others = |other| {
-            if other == node { absent_vote(node) } else { Some(Vote::Unknown(ReplyFailure::Backlogged)) }
-        };
-        Self { span, ..Self::new(kind, key, quorum, others, settle_by) }
+        Self { key, kind, settle_by, round, to_request, is_settled, is_reported: false }
     }
 
     /// The next step. Poll until `None`, then see [`wake_at`](Self::wake_at).
@@ -95,12 +77,6 @@ impl Survey {
     #[must_use]
     pub const fn is_done(&self) -> bool {
         self.is_reported
-    }
-
-    /// The duration that the request carries.
-    #[must_use]
-    pub const fn carried_duration(&self) -> Duration {
-        self.span
     }
 
     /// The key of the request.

@@ -113,10 +113,22 @@ impl BootTime {
     /// Five centuries after boot.
     pub const NEVER: Self = Self(u64::MAX);
 
+    /// The time with this many nanoseconds since boot.
+    #[must_use]
+    pub const fn new(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
     /// Nanoseconds since boot.
     #[must_use]
     pub const fn nanos(self) -> u64 {
         self.0
+    }
+
+    /// The time since `earlier`; zero if that is in the future.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
     /// The time `span` later.

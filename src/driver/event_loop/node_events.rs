@@ -2,13 +2,9 @@
 
 use std::sync::Arc;
 
-use super::super::command::QueueEvent;
 use super::super::link::LinkEvent;
 use super::Driver;
-use crate::node::{
-    DialError, Reply, ServerInfo, decode_clock, decode_fences, decode_has_other_waiters,
-    decode_marker_reading, decode_vote, redial_reason,
-};
+use crate::node::{DecodedReply, DialError, Reply, ServerInfo, decode, decode_marker};
 use crate::observe::Event;
 use crate::view::{NodeStatus, NodeWarning};
 use quorlock_proto::clock_monitor::ClockAnomaly;
@@ -53,67 +49,74 @@ impl Driver {
             let Some(kind) = self.coordinator.next_reply_kind(node) else {
                 break "a reply that matches no request".to_owned();
             };
-            let role_change = redial_reason(&reply).map(|text| format!("{ROLE_CHANGED}: {text}"));
-            if kind == RequestKind::ReadMarker {
-                self.coordinator.on_marker_reading(node, decode_marker_reading(&reply), now);
-                if let Some(fences) = decode_fences(&reply) {
-                    self.is_status_dirty |= link.status.fences != Some(fences);
-                    if let Some(warning) = link.record_fences(fences) {
-                        self.events
-                            .emit(&Event::NodeWarning { node: Arc::clone(&link.status.address), warning });
-                    }
-                }
-                match role_change {
-                    Some(reason) => break reason,
-                    None => continue,
-                }
-            }
-            if let Some(micros) = decode_clock(&reply) {
-                self.coordinator.on_node_time(node, micros, now);
-            }
-            let has_other_waiters = decode_has_other_waiters(kind, &reply);
-            let vote = decode_vote(kind, &reply);
-            // A rejected request alone only adds a warning, because the node passed the handshake. Whether
-            // the connection is closed depends on `role_change`.
-            if let Vote::Excluded(exclusion) = &vote
-                && link.add_warning(exclusion)
-            {
-                self.events.emit(&Event::NodeExcluded {
-                    node: Arc::clone(&link.status.address),
-                    reason: exclusion.clone(),
-                });
-                self.is_status_dirty = true;
-            }
-            let link = &mut self.links[node.index()];
-            if kind == RequestKind::Enqueue {
-                let is_write_rejected = matches!(&reply, Reply::Error(error) if error.is_write_rejected());
-                self.is_status_dirty |= link.on_enqueue_reply(is_write_rejected, now);
-            }
-            let link = &self.links[node.index()];
-            // Read the key before `on_reply` removes the request from the pipeline.
-            let to_report = self
-                .events
-                .wants_replies()
-                .then(|| (vote.clone(), self.coordinator.next_reply_key(node).cloned()));
-            let operation = self.coordinator.on_reply(node, vote, now);
-            // Read the call's key before the coordinator's events are delivered, because they end the call.
-            if let (true, Some((id, _))) = (has_other_waiters, operation)
-                && let Some(key) = self.calls.key_of(id)
-            {
-                self.listener.on_event(QueueEvent::HasOtherWaiters(key));
-            }
-            if let (Some((vote, key)), Some((_, kind))) = (&to_report, operation) {
-                let node = Arc::clone(&link.status.address);
-                self.events.emit_reply(
-                    kind,
-                    &Event::ReplyReceived { node, key: key.clone(), reply: vote.clone().into() },
-                );
-            }
-            if let Some(reason) = role_change {
-                break reason;
+            let redial_reason = if kind == RequestKind::ReadMarker {
+                self.on_marker_reply(node, &reply, now)
+            } else {
+                self.on_reply(node, kind, decode(kind, &reply), now)
+            };
+            if let Some(text) = redial_reason {
+                break format!("{ROLE_CHANGED}: {text}");
             }
         };
         self.disconnect(node, close_reason.into(), now);
+    }
+
+    /// Handles the reply to a marker reading. Returns why the node must be dialed again, if it must.
+    fn on_marker_reply(&mut self, node: NodeId, reply: &Reply, now: DualTimestamp) -> Option<Arc<str>> {
+        let decoded = decode_marker(reply);
+        self.coordinator.on_marker_reading(node, decoded.reading, now);
+        if let Some(fences) = decoded.fences {
+            let link = &mut self.links[node.index()];
+            self.is_status_dirty |= link.status.fences != Some(fences);
+            if let Some(warning) = link.record_fences(fences) {
+                self.events.emit(&Event::NodeWarning { node: Arc::clone(&link.status.address), warning });
+            }
+        }
+        decoded.redial_reason
+    }
+
+    /// Handles the reply to any other request. Returns why the node must be dialed again, if it must.
+    fn on_reply(
+        &mut self,
+        node: NodeId,
+        kind: RequestKind,
+        reply: DecodedReply,
+        now: DualTimestamp,
+    ) -> Option<Arc<str>> {
+        if let Some(micros) = reply.node_micros {
+            self.coordinator.on_node_time(node, micros, now);
+        }
+        let link = &mut self.links[node.index()];
+        // A rejected request alone only adds a warning, because the node passed the handshake.
+        if let Vote::Excluded(exclusion) = &reply.vote
+            && link.add_warning(exclusion)
+        {
+            self.events.emit(&Event::NodeExcluded {
+                node: Arc::clone(&link.status.address),
+                reason: exclusion.clone(),
+            });
+            self.is_status_dirty = true;
+        }
+        if kind == RequestKind::Enqueue {
+            self.is_status_dirty |= link.on_enqueue_reply(reply.is_write_rejected, now);
+        }
+        // Read the key before `on_reply` removes the request from the pipeline.
+        let to_report = self
+            .events
+            .wants_replies()
+            .then(|| (reply.vote.clone(), self.coordinator.next_reply_key(node).cloned()));
+        let operation = self.coordinator.on_reply(node, reply.vote, now);
+        // Read the call's key before the coordinator's events are delivered, because they end the call.
+        if let (true, Some((id, _))) = (reply.has_other_waiters, operation)
+            && let Some(key) = self.calls.key_of(id)
+        {
+            self.key_queues.on_others_waiting(key);
+        }
+        if let (Some((vote, key)), Some((_, kind))) = (to_report, operation) {
+            let node = Arc::clone(&self.links[node.index()].status.address);
+            self.events.emit_reply(kind, &Event::ReplyReceived { node, key, reply: vote.into() });
+        }
+        reply.redial_reason
     }
 
     /// Handles a successful dial: records what the handshake reported, and lets the coordinator send
@@ -155,7 +158,7 @@ impl Driver {
             });
         }
         self.coordinator.on_down(node, reason, now);
-        self.listener.on_event(QueueEvent::WaitQueuesLost);
+        self.key_queues.on_wait_queues_lost();
         self.is_status_dirty = true;
     }
 
@@ -169,7 +172,7 @@ impl Driver {
             });
         }
         self.coordinator.on_excluded(node, exclusion, now);
-        self.listener.on_event(QueueEvent::WaitQueuesLost);
+        self.key_queues.on_wait_queues_lost();
         self.is_status_dirty = true;
     }
 

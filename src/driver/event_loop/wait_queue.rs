@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::super::command::QueueEvent;
 use super::Driver;
 use crate::node::Connection;
-use quorlock_proto::coordinator::OperationId;
 use quorlock_proto::fairness;
 use quorlock_proto::quorum::{NodeId, NodeSet};
-use quorlock_proto::request::{Key, RequestKind};
+use quorlock_proto::request::{Key, OperationId, RequestKind};
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::Vote;
 
@@ -26,8 +24,8 @@ impl Driver {
         let node = if is_on_second { next.or(first) } else { first };
         // If no node keeps wait queues, the reply is dropped, and the caller continues without one.
         let Some(node) = node.filter(|_| self.calls.shutdown_deadline().is_none()) else { return };
-        self.calls.add_enqueue(id, key.clone(), node, reply);
-        self.coordinator.enqueue(id, node, (RequestKind::Enqueue, key, waited), now);
+        self.calls.add_enqueue(id, key.clone(), reply);
+        self.coordinator.request_one(id, node, (RequestKind::Enqueue, key, waited), now);
     }
 
     /// Leaves the wait queue on both nodes, because this process may be on the second one. Harmless where it
@@ -35,7 +33,7 @@ impl Driver {
     /// is rejected when it comes.
     pub(super) fn dequeue(&mut self, key: &Key, now: DualTimestamp) {
         for node in self.wait_queue_nodes(key, now).into_iter().flatten() {
-            self.coordinator.enqueue(
+            self.coordinator.request_one(
                 self.ids.id(),
                 node,
                 (RequestKind::Dequeue, key.clone(), Duration::ZERO),
@@ -48,7 +46,7 @@ impl Driver {
     /// process stay enqueued.
     pub(super) fn notify_next(&mut self, key: &Key, now: DualTimestamp) {
         for node in self.nodes_to_notify(key).iter() {
-            self.coordinator.enqueue(
+            self.coordinator.request_one(
                 self.ids.id(),
                 node,
                 (RequestKind::ReleaseAndNotify, key.clone(), Duration::ZERO),
@@ -59,7 +57,7 @@ impl Driver {
 
     /// Ends all waits and leaves all wait queues.
     pub(super) fn dequeue_all(&mut self, now: DualTimestamp) {
-        for key in self.listener.end_waits() {
+        for key in self.key_queues.end_waits() {
             self.dequeue(&key, now);
         }
     }
@@ -69,14 +67,9 @@ impl Driver {
         while let Some(notification) =
             self.links[node.index()].connection().and_then(Connection::next_notification)
         {
-            let (has_others, is_from_waiter) = (notification.has_others, notification.is_from_waiter);
-            if !self.listener.on_event(QueueEvent::Notified {
-                key: &notification.key,
-                has_others,
-                is_from_waiter,
-            }) {
+            if !self.key_queues.on_notified(&notification) {
                 // No task here wants the key any more, so notify the next process.
-                self.coordinator.enqueue(
+                self.coordinator.request_one(
                     self.ids.id(),
                     node,
                     (RequestKind::Dequeue, notification.key, Duration::ZERO),
@@ -117,7 +110,7 @@ impl Driver {
         for node in nodes.iter() {
             let id = self.ids.id();
             self.calls.add_wait_queue_release(id, key.clone());
-            self.coordinator.enqueue(id, node, (kind, key.clone(), Duration::ZERO), now);
+            self.coordinator.request_one(id, node, (kind, key.clone(), Duration::ZERO), now);
         }
     }
 

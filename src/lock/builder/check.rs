@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use super::super::client::RESERVED;
 use super::super::error::{InvalidInput, InvalidInputKind};
-use super::super::limits::Limits;
+use super::super::limits::{Limits, RESERVED};
 use super::RedlockBuilder;
-use crate::driver::Address;
+use crate::node::Address;
 #[cfg(feature = "tls-rustls")]
-use crate::driver::Tls;
+use crate::node::Tls;
 use quorlock_proto::lease_params::Drift;
 use quorlock_proto::marker::min_retention;
 use quorlock_proto::quorum::{InvalidQuorum, Quorum};

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::super::client::{DIAL_SLACK, Redlock};
 use super::super::error::{ConnectError, NoDriver};
 use super::{Redials, RedlockBuilder};
-use crate::driver::now;
-use crate::driver::timer::timeout;
+use crate::host::clock::now;
+use crate::host::timer::timeout;
 use crate::view::{NodeState, NodeStatus};
 use quorlock_proto::vote::ExclusionReason;
 

@@ -3,13 +3,12 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::OperationId;
 use crate::attempt::AttemptFailure;
 use crate::clock_monitor::ClockAnomaly;
 use crate::lease::LossReason;
 use crate::membership::{InitResult, MarkerWrite, VotingStatus};
 use crate::quorum::{NodeId, NodeSet};
-use crate::request::Request;
+use crate::request::{OperationId, Request};
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
@@ -56,7 +55,24 @@ pub enum Action {
 /// An event of an operation, for its caller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum OperationEvent {
-    /// The attempt acquired the lock.
+    /// An event of an attempt.
+    Attempt(AttemptEvent),
+    /// An event of a held lock.
+    Lease(LeaseEvent),
+    /// The release has ended: every node's vote.
+    Released(Vec<Vote>),
+    /// The survey has ended: every node's vote.
+    Surveyed(Vec<Vote>),
+    /// The single request has ended: the node's vote.
+    Replied(Vote),
+    /// The lock cluster was initialized, or could not be.
+    Initialized(InitResult),
+}
+
+/// The end of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum AttemptEvent {
+    /// The attempt acquired the lock. From now on its events are those of a lease.
     Won {
         /// The lock is held until then.
         deadline: DualTimestamp,
@@ -69,6 +85,11 @@ pub enum OperationEvent {
     },
     /// The attempt failed.
     Failed(AttemptFailure),
+}
+
+/// An event of a held lock.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LeaseEvent {
     /// Other nodes than before are known to have the key.
     Confirmed(NodeSet),
     /// A renewal or an extension starts.
@@ -79,10 +100,4 @@ pub enum OperationEvent {
     RenewalFailed(Vec<Vote>),
     /// The lock is lost.
     Lost(LossReason),
-    /// The release has ended: every node's vote.
-    Released(Vec<Vote>),
-    /// The survey has ended: every node's vote.
-    Surveyed(Vec<Vote>),
-    /// The lock cluster was initialized, or could not be.
-    Initialized(InitResult),
 }

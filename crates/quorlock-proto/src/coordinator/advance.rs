@@ -3,13 +3,14 @@
 use alloc::collections::BTreeMap;
 use core::time::Duration;
 
-use super::requests::{attempt_request, lease_request, survey_request};
-use super::{Action, Coordinator, Operation, OperationEvent, OperationId};
+use super::requests::{attempt_request, lease_request, single_request, survey_request};
+use super::{Action, AttemptEvent, Coordinator, LeaseEvent, Operation, OperationEvent};
 use crate::attempt::AttemptStep;
 use crate::fence::Fence;
 use crate::lease::{Lease, LeaseStep};
 use crate::pipeline::PendingRelease;
-use crate::request::{Key, RequestKind};
+use crate::request::{Key, OperationId, RequestKind};
+use crate::single_request::SingleRequestStep;
 use crate::survey::SurveyStep;
 use crate::time::DualTimestamp;
 
@@ -42,15 +43,14 @@ impl Coordinator {
                         let lease = Lease::new(&attempt_entry.attempt, attempt_entry.policy);
                         let (number, rounds) = (lease.fencing_number(), attempt_entry.attempt.rounds());
                         let (deadline, confirmed) = (lease.deadline(), lease.confirmed());
-                        let event =
-                            OperationEvent::Won { deadline, confirmed, fencing_number: number, rounds };
+                        let event = AttemptEvent::Won { deadline, confirmed, fencing_number: number, rounds };
                         remember_number(&mut self.last_seen, lease.key(), number, now);
                         entry.operation = Operation::Lease(lease);
                         self.lease_count += 1;
-                        self.actions.push_back(Action::Event(id, event));
+                        self.emit(id, OperationEvent::Attempt(event));
                     }
                     Some(AttemptStep::Failed(failure)) => {
-                        self.actions.push_back(Action::Event(id, OperationEvent::Failed(failure)));
+                        self.emit(id, OperationEvent::Attempt(AttemptEvent::Failed(failure)));
                     }
                     None => break entry,
                 },
@@ -71,24 +71,24 @@ impl Coordinator {
                         let mut request = lease_request(lease, kind, ttl);
                         request.fence = number_override.map(Fence::Number).or(request.fence);
                         if kind == RequestKind::Renew {
-                            self.actions.push_back(Action::Event(id, OperationEvent::Renewing));
+                            self.emit(id, OperationEvent::Lease(LeaseEvent::Renewing));
                         }
                         self.send(request, nodes, id, round, now);
                     }
                     Some(LeaseStep::Confirmed(nodes)) => {
-                        self.actions.push_back(Action::Event(id, OperationEvent::Confirmed(nodes)));
+                        self.emit(id, OperationEvent::Lease(LeaseEvent::Confirmed(nodes)));
                     }
                     Some(LeaseStep::Renewed(deadline)) => {
-                        self.actions.push_back(Action::Event(id, OperationEvent::Renewed(deadline)));
+                        self.emit(id, OperationEvent::Lease(LeaseEvent::Renewed(deadline)));
                     }
                     Some(LeaseStep::Unconfirmed(votes)) => {
-                        self.actions.push_back(Action::Event(id, OperationEvent::RenewalFailed(votes)));
+                        self.emit(id, OperationEvent::Lease(LeaseEvent::RenewalFailed(votes)));
                     }
                     Some(LeaseStep::Lost(loss)) => {
-                        self.actions.push_back(Action::Event(id, OperationEvent::Lost(loss)));
+                        self.emit(id, OperationEvent::Lease(LeaseEvent::Lost(loss)));
                     }
                     Some(LeaseStep::Released(votes)) => {
-                        self.actions.push_back(Action::Event(id, OperationEvent::Released(votes)));
+                        self.emit(id, OperationEvent::Released(votes));
                     }
                     None => break entry,
                 },
@@ -98,8 +98,16 @@ impl Coordinator {
                         self.send(request, nodes, id, 0, now);
                     }
                     Some(SurveyStep::Done(votes)) => {
-                        self.actions.push_back(Action::Event(id, OperationEvent::Surveyed(votes)));
+                        self.emit(id, OperationEvent::Surveyed(votes));
                     }
+                    None => break entry,
+                },
+                Operation::SingleRequest(single) => match single.poll() {
+                    Some(SingleRequestStep::Request(kind, node)) => {
+                        let request = single_request(single, kind);
+                        self.send(request, [node].into_iter().collect(), id, 0, now);
+                    }
+                    Some(SingleRequestStep::Done(vote)) => self.emit(id, OperationEvent::Replied(vote)),
                     None => break entry,
                 },
             }
@@ -109,6 +117,10 @@ impl Coordinator {
         } else {
             entry.set_alarm(id, &mut self.alarms);
         }
+    }
+
+    fn emit(&mut self, id: OperationId, event: OperationEvent) {
+        self.actions.push_back(Action::Event(id, event));
     }
 }
 

@@ -4,14 +4,14 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Action, Coordinator, Operation, OperationEntry, OperationEvent, OperationId};
+use super::{Action, Coordinator, Operation, OperationEntry, OperationEvent};
 use crate::clock_monitor::ClockAnomaly;
 use crate::marker::{ClusterId, MarkerReading};
 use crate::membership::{ExpectedMarker, MarkerWrite, MemberStep, VotingStatus};
 use crate::mutant::{Mutant, enabled};
 use crate::pipeline::{ExpectedReply, InFlight, LinkState};
 use crate::quorum::{NodeId, Quorum};
-use crate::request::RequestKind;
+use crate::request::{OperationId, RequestKind};
 use crate::time::DualTimestamp;
 use crate::vote::{ReplyFailure, Vote};
 
@@ -75,7 +75,7 @@ impl Coordinator {
                         attempt_entry.attempt.revoke_votes_of(node, vote.clone(), now);
                     }
                     Some(Operation::Lease(lease)) => lease.revoke_votes_of(node, vote.clone()),
-                    Some(Operation::Survey(_)) | None => continue,
+                    Some(Operation::Survey(_) | Operation::SingleRequest(_)) | None => continue,
                 }
                 self.advance(id, now);
             }

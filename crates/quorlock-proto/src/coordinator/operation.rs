@@ -3,9 +3,10 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 
-use super::OperationId;
 use crate::attempt::Attempt;
 use crate::lease::{Lease, RenewalPolicy};
+use crate::request::OperationId;
+use crate::single_request::SingleRequest;
 use crate::survey::Survey;
 use crate::time::{BootTime, DualTimestamp};
 
@@ -42,6 +43,7 @@ pub(super) enum Operation {
     Attempt(Box<AttemptEntry>),
     Lease(Lease),
     Survey(Box<Survey>),
+    SingleRequest(Box<SingleRequest>),
 }
 
 impl Operation {
@@ -50,6 +52,7 @@ impl Operation {
             Self::Attempt(attempt_entry) => attempt_entry.attempt.wake_at().map(DualTimestamp::boot),
             Self::Lease(lease) => lease.wake_at(),
             Self::Survey(survey) => survey.wake_at().map(DualTimestamp::boot),
+            Self::SingleRequest(single) => single.wake_at().map(DualTimestamp::boot),
         };
         wake.unwrap_or(BootTime::NEVER)
     }
@@ -64,6 +67,7 @@ impl Operation {
             Self::Attempt(attempt_entry) => attempt_entry.attempt.is_done(),
             Self::Lease(lease) => lease.is_done(),
             Self::Survey(survey) => survey.is_done(),
+            Self::SingleRequest(single) => single.is_done(),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Queries to the coordinator: held locks, pending releases, and the owner of a key.
 
-use super::{Coordinator, Operation, OperationId};
+use super::{Coordinator, Operation};
 use crate::pipeline::ExpectedReply;
 use crate::quorum::NodeId;
-use crate::request::{Key, OwnerHash};
+use crate::request::{Key, OperationId, OwnerHash};
 
 impl Coordinator {
     /// Whether any lock is held, so that the clock must be read regularly.
@@ -41,7 +41,7 @@ impl Coordinator {
             Operation::Attempt(attempt_entry) => {
                 attempt_entry.attempt.spec().key == *key && attempt_entry.attempt.token().hash() == owner_hash
             }
-            Operation::Survey(_) => false,
+            Operation::Survey(_) | Operation::SingleRequest(_) => false,
         })
     }
 
@@ -50,7 +50,7 @@ impl Coordinator {
     pub fn owner_hash(&self, id: OperationId) -> Option<OwnerHash> {
         match &self.operations.get(&id)?.operation {
             Operation::Lease(lease) => Some(lease.token().hash()),
-            Operation::Attempt(_) | Operation::Survey(_) => None,
+            Operation::Attempt(_) | Operation::Survey(_) | Operation::SingleRequest(_) => None,
         }
     }
 
@@ -62,6 +62,7 @@ impl Coordinator {
                 Operation::Lease(lease) => Some(lease.key()),
                 Operation::Attempt(attempt_entry) => Some(&attempt_entry.attempt.spec().key),
                 Operation::Survey(survey) => Some(survey.key()),
+                Operation::SingleRequest(single) => Some(single.key()),
             },
             ExpectedReply::PendingRelease(release) => Some(&release.key),
             ExpectedReply::Marker { .. } => None,

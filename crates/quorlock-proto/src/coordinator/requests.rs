@@ -3,13 +3,14 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Action, Coordinator, Operation, OperationId};
+use super::{Action, Coordinator, Operation};
 use crate::attempt::Attempt;
 use crate::fence::Fence;
 use crate::lease::Lease;
 use crate::pipeline::{ExpectedReply, InFlight, LinkState, PendingRelease};
 use crate::quorum::{NodeId, NodeSet};
-use crate::request::{OwnerToken, Request, RequestKind};
+use crate::request::{OperationId, OwnerToken, Request, RequestKind};
+use crate::single_request::SingleRequest;
 use crate::survey::Survey;
 use crate::time::DualTimestamp;
 use crate::vote::{ReplyFailure, Vote};
@@ -129,6 +130,7 @@ impl Coordinator {
                 lease_request(lease, kind, lease.renewal_ttl())
             }
             Some(Operation::Survey(survey)) => survey_request(survey, kind, self.membership.is_some()),
+            Some(Operation::SingleRequest(single)) => single_request(single, kind),
             _ => return false,
         };
         let pending = ExpectedReply::Vote { operation: id, kind, round };
@@ -212,14 +214,16 @@ pub(super) fn lease_request(lease: &Lease, kind: RequestKind, ttl: Duration) -> 
 
 pub(super) fn survey_request(survey: &Survey, kind: RequestKind, is_fenced: bool) -> Request {
     let fence = (is_fenced && kind.is_force_release()).then_some(Fence::Next);
-    Request {
-        kind,
-        key: survey.key().clone(),
-        token: OwnerToken::new(0),
-        ttl: survey.carried_duration(),
-        fence,
-    }
+    Request { kind, key: survey.key().clone(), token: NO_TOKEN, ttl: Duration::ZERO, fence }
 }
+
+/// An enqueue carries in place of a ttl how long its caller has waited.
+pub(super) fn single_request(single: &SingleRequest, kind: RequestKind) -> Request {
+    Request { kind, key: single.key().clone(), token: NO_TOKEN, ttl: single.waited(), fence: None }
+}
+
+/// The token of a request without an owner.
+const NO_TOKEN: OwnerToken = OwnerToken::new(0);
 
 /// How soon a release is sent again that failed with an error.
 const RELEASE_RETRY: Duration = Duration::from_millis(250);

@@ -3,10 +3,10 @@
 use alloc::boxed::Box;
 use core::time::Duration;
 
-use super::{Coordinator, Operation, OperationId, implicit_votes};
+use super::{Coordinator, Operation, implicit_votes};
 use crate::quorum::{NodeId, NodeSet};
-use crate::request::{Key, RequestKind};
-use crate::survey::Survey;
+use crate::request::{Key, OperationId, RequestKind};
+use crate::single_request::SingleRequest;
 use crate::time::DualTimestamp;
 
 impl Coordinator {
@@ -30,19 +30,18 @@ impl Coordinator {
     }
 
     /// Sends one node a request about a key's wait queue: enqueue, dequeue, or notify the next. Emits
-    /// `Surveyed`.
-    pub fn enqueue(
+    /// `Replied`.
+    pub fn request_one(
         &mut self,
         id: OperationId,
         node: NodeId,
         request: (RequestKind, Key, Duration),
         now: DualTimestamp,
     ) {
-        let implicit_votes = implicit_votes(&self.pipelines, None, self.limits);
+        let implicit_vote = implicit_votes(&self.pipelines, None, self.limits).of(node, now);
         let settle_by = now.plus(self.limits.reply_timeout);
-        let survey =
-            Survey::of_one_node(node, request, self.quorum, |node| implicit_votes.of(node, now), settle_by);
-        self.start(id, Operation::Survey(Box::new(survey)), now);
+        let single = SingleRequest::new(node, request, implicit_vote, settle_by);
+        self.start(id, Operation::SingleRequest(Box::new(single)), now);
     }
 
     /// Whether wait queues may be kept on the node. On a node that does not vote the holder's key may be

@@ -2,9 +2,9 @@
 
 use super::Membership;
 use super::member::Member;
-use crate::coordinator::OperationId;
 use crate::marker::{ClusterId, Marker, MarkerReading};
 use crate::quorum::{NodeId, NodeSet};
+use crate::request::OperationId;
 use crate::vote::{ReplyFailure, Vote};
 use alloc::vec;
 use alloc::vec::Vec;

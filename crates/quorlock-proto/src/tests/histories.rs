@@ -5,7 +5,7 @@
 
 use proptest::prelude::*;
 
-use crate::coordinator::OperationId;
+use crate::request::OperationId;
 use crate::tests::world::{AcquireOptions, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 

@@ -13,12 +13,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::clock_monitor::ClockAnomaly;
-use crate::coordinator::{Action, Coordinator, Limits, OperationEvent, OperationId};
+use crate::coordinator::{Action, AttemptEvent, Coordinator, LeaseEvent, Limits, OperationEvent};
 use crate::lease_params::{Drift, LeaseParams};
 use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{MarkerWrite, Membership, VotingStatus};
 use crate::quorum::Quorum;
-use crate::request::{Key, OwnerToken, Request, RequestKind};
+use crate::request::{Key, OperationId, OwnerToken, Request, RequestKind};
 use crate::test_util::node::{DataKey, EPOCH, Reply, SentRequest, SimulatedNode};
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
@@ -225,6 +225,7 @@ impl World {
             assert!(wake_ups < 100_000, "a client requests endless wake-ups");
             let awake = self.clients.iter().filter(|client| !client.is_paused);
             let Some(next) = awake.filter_map(|client| client.coordinator.next_wake()).min() else { break };
+            let next = next.nanos();
             if next > until {
                 break;
             }
@@ -327,20 +328,20 @@ impl World {
     fn record_event(&mut self, client: usize, id: OperationId, event: OperationEvent) {
         let leases = &mut self.clients[client].leases;
         match &event {
-            OperationEvent::Won { deadline, fencing_number, .. } => {
+            OperationEvent::Attempt(AttemptEvent::Won { deadline, fencing_number, .. }) => {
                 leases.insert(
                     id,
                     LeaseRecord { fencing_number: *fencing_number, deadline: *deadline, has_ended: false },
                 );
                 self.check_mutual_exclusion();
             }
-            OperationEvent::Renewed(deadline) => {
+            OperationEvent::Lease(LeaseEvent::Renewed(deadline)) => {
                 if let Some(lease) = leases.get_mut(&id) {
                     lease.deadline = *deadline;
                 }
                 self.check_mutual_exclusion();
             }
-            OperationEvent::Lost(_) => {
+            OperationEvent::Lease(LeaseEvent::Lost(_)) => {
                 if let Some(lease) = leases.get_mut(&id) {
                     lease.has_ended = true;
                 }

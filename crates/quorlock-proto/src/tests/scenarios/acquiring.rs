@@ -1,7 +1,7 @@
 //! Attempts to acquire a lock: success, failure and cancellation.
 
 use crate::attempt::FailureReason;
-use crate::coordinator::OperationEvent;
+use crate::coordinator::{AttemptEvent, LeaseEvent, OperationEvent};
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::RequestKind;
 use crate::tests::world::{ALICE, AcquireOptions, BOB, REPLY_TIMEOUT, TTL, VALIDITY_TIME, World, ms};
@@ -29,7 +29,7 @@ fn the_validity_of_a_won_lock_counts_from_before_the_first_request() {
     let (deadline, confirmed) = (start.plus(VALIDITY_TIME), NodeSet::from_bits(0b10101));
     assert_eq!(
         world.take_events(ALICE),
-        [OperationEvent::Won { deadline, confirmed, fencing_number: None, rounds: 1 }]
+        [OperationEvent::Attempt(AttemptEvent::Won { deadline, confirmed, fencing_number: None, rounds: 1 })]
     );
     assert!(world.is_valid(ALICE, lock));
 }
@@ -109,7 +109,10 @@ fn a_late_grant_joins_the_lease() {
     let lock = world.acquire(ALICE);
     world.servers[2].hangs = false;
     world.deliver_all();
-    assert_eq!(world.take_events(ALICE), [OperationEvent::Confirmed(NodeSet::from_bits(0b111))]);
+    assert_eq!(
+        world.take_events(ALICE),
+        [OperationEvent::Lease(LeaseEvent::Confirmed(NodeSet::from_bits(0b111)))]
+    );
     assert!(world.has_key_of(2, lock), "late requests continue until all nodes hold the key");
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::attempt::FailureReason;
-use crate::coordinator::OperationEvent;
+use crate::coordinator::{LeaseEvent, OperationEvent};
 use crate::lease::LossReason;
 use crate::tests::world::{ALICE, AcquireOptions, BOB, LOSS_LEAD_TIME, TTL, VALIDITY_TIME, World, ms};
 
@@ -114,7 +114,12 @@ fn a_holder_paused_past_its_deadline_resumes_without_the_lock() {
     world.release(ALICE, lock);
     world.deliver_all();
     assert!((0..3).all(|node| world.has_key_of(node, next)), "its late release deletes nothing");
-    assert!(!world.take_events(ALICE).iter().any(|event| matches!(event, OperationEvent::Renewed(_))));
+    assert!(
+        !world
+            .take_events(ALICE)
+            .iter()
+            .any(|event| matches!(event, OperationEvent::Lease(LeaseEvent::Renewed(_))))
+    );
 }
 
 #[test]
@@ -125,6 +130,6 @@ fn a_lease_expired_by_its_holder_stays_lost() {
     world.clients[ALICE].coordinator.expire(lock, now);
     world.clients[ALICE].coordinator.expire(lock, now);
     world.wake(ALICE);
-    assert_eq!(world.take_events(ALICE), [OperationEvent::Lost(LossReason::Expired)]);
+    assert_eq!(world.take_events(ALICE), [OperationEvent::Lease(LeaseEvent::Lost(LossReason::Expired))]);
     assert!(!world.extend(ALICE, lock, TTL));
 }

@@ -3,10 +3,9 @@
 use super::helpers::{PROBATION, PROBATION_MINUS_1_MS, restart_client};
 use crate::attempt::FailureReason;
 use crate::clock_monitor::ClockAnomaly;
-use crate::coordinator::OperationId;
 use crate::lease::LossReason;
 use crate::membership::VotingStatus;
-use crate::request::RequestKind;
+use crate::request::{OperationId, RequestKind};
 use crate::tests::world::{ALICE, AcquireOptions, BOB, TTL, World, ms};
 use crate::vote::{ProbationReason, Vote};
 

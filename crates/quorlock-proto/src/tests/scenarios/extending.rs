@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::renewing::THIRD_OF_TTL;
-use crate::coordinator::OperationEvent;
+use crate::coordinator::{LeaseEvent, OperationEvent};
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::RequestKind;
 use crate::tests::world::{ALICE, TTL, World, ms};
@@ -18,7 +18,7 @@ fn extend_never_shortens_a_lease() {
     world.deliver_all();
     assert_eq!(world.deadline(ALICE, lock), deadline);
     assert_eq!(world.remaining_ttl(0), key_ttl, "the keys are not shortened either");
-    assert!(world.take_events(ALICE).contains(&OperationEvent::Renewed(deadline)));
+    assert!(world.take_events(ALICE).contains(&OperationEvent::Lease(LeaseEvent::Renewed(deadline))));
 }
 
 #[test]
@@ -47,7 +47,11 @@ fn an_extension_without_a_connected_quorum_is_unconfirmed_at_once() {
     world.disconnect(ALICE, 1);
     world.extend(ALICE, lock, TTL * 2);
     let events = world.take_events(ALICE);
-    let [OperationEvent::Renewing, OperationEvent::RenewalFailed(votes)] = &events[..] else {
+    let [
+        OperationEvent::Lease(LeaseEvent::Renewing),
+        OperationEvent::Lease(LeaseEvent::RenewalFailed(votes)),
+    ] = &events[..]
+    else {
         panic!("{events:?}")
     };
     assert_eq!(votes[2], Vote::Unknown(ReplyFailure::NotWaitedFor));
@@ -99,7 +103,7 @@ fn a_shorter_extension_does_not_change_the_confirmed_nodes() {
         assert!(world.extend(ALICE, lock, ms(400)));
         world.deliver_all();
         for event in world.take_events(ALICE) {
-            if let OperationEvent::Confirmed(nodes) = event {
+            if let OperationEvent::Lease(LeaseEvent::Confirmed(nodes)) = event {
                 confirmed = nodes;
             }
         }

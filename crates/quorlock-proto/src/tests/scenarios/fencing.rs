@@ -3,7 +3,7 @@
 //! A second round is needed only where clocks differ.
 
 use crate::attempt::FailureReason;
-use crate::coordinator::OperationEvent;
+use crate::coordinator::{AttemptEvent, LeaseEvent, OperationEvent};
 use crate::fence::MAX_MIN_FENCING_NUMBER;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
@@ -44,7 +44,7 @@ fn delete_fence(world: &mut World, node: usize) {
 /// The fencing number and the number of rounds of the lock that was just acquired.
 pub(super) fn take_fencing_number_and_rounds(world: &mut World, client: usize) -> Option<(u64, u8)> {
     world.take_events(client).into_iter().find_map(|event| match event {
-        OperationEvent::Won { fencing_number, rounds, .. } => {
+        OperationEvent::Attempt(AttemptEvent::Won { fencing_number, rounds, .. }) => {
             Some((fencing_number.expect("a fenced lock"), rounds))
         }
         _ => None,
@@ -108,7 +108,10 @@ fn a_renewal_counts_only_under_no_larger_fence_and_writes_its_own_number() {
     world.deliver_all();
     assert!(world.is_valid(ALICE, lock));
     let events = world.take_events(ALICE);
-    assert!(events.contains(&OperationEvent::Confirmed(NodeSet::from_bits(0b011))), "{events:?}");
+    assert!(
+        events.contains(&OperationEvent::Lease(LeaseEvent::Confirmed(NodeSet::from_bits(0b011)))),
+        "{events:?}"
+    );
     let fences = [0, 1, 2].map(|node| world.fence(node));
     assert_eq!(fences, [Some(number), Some(number), Some(number + 5)]);
 }

@@ -7,8 +7,7 @@ use super::helpers::{
     marker, probation_reason,
 };
 use crate::attempt::FailureReason;
-use crate::coordinator::OperationId;
-use crate::request::RequestKind;
+use crate::request::{OperationId, RequestKind};
 use crate::test_util::node::{Data, DataKey};
 use crate::tests::world::{ALICE, AcquireOptions, BOB, World, ms};
 use crate::vote::{ProbationReason, ReplyFailure, Vote};

@@ -6,7 +6,7 @@ use super::fencing::{
     CLOCKS_AHEAD_MILLIS, acquire_and_release, take_fencing_number_and_rounds, world_with_clocks_ahead,
 };
 use crate::attempt::FailureReason;
-use crate::coordinator::OperationEvent;
+use crate::coordinator::{AttemptEvent, LeaseEvent, OperationEvent};
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::RequestKind;
 use crate::tests::world::{ALICE, AcquireOptions, BOB, REPLY_TIMEOUT, VALIDITY_TIME, World, ms};
@@ -52,7 +52,9 @@ fn grants_during_a_raise_are_raised_unless_their_number_is_larger() {
     assert!(world.fence(4) > number, "its fence is larger");
     let confirmed = NodeSet::from_bits(0b01111);
     let events = world.take_events(ALICE);
-    let [OperationEvent::Won { confirmed: nodes, fencing_number, rounds: 2, .. }] = events[..] else {
+    let [OperationEvent::Attempt(AttemptEvent::Won { confirmed: nodes, fencing_number, rounds: 2, .. })] =
+        events[..]
+    else {
         panic!("{events:?}")
     };
     assert_eq!((nodes, fencing_number), (confirmed, number));
@@ -243,7 +245,7 @@ fn a_raise_whose_reply_was_lost_is_confirmed_by_the_next_renewal() {
     world.take_events(ALICE);
     world.run_for(ms(3_334));
     let confirmed = world.take_events(ALICE).into_iter().filter_map(|event| match event {
-        OperationEvent::Confirmed(nodes) => Some(nodes),
+        OperationEvent::Lease(LeaseEvent::Confirmed(nodes)) => Some(nodes),
         _ => None,
     });
     assert_eq!(confirmed.last(), Some(NodeSet::from_bits(0b111)));
@@ -317,7 +319,7 @@ fn a_raise_that_finds_no_key_removes_its_node_from_the_lock() {
     world.take_events(ALICE);
     world.round_trip(ALICE, 2);
     let quorum: NodeSet = (0..2).map(NodeId).collect();
-    assert_eq!(world.take_events(ALICE), [OperationEvent::Confirmed(quorum)]);
+    assert_eq!(world.take_events(ALICE), [OperationEvent::Lease(LeaseEvent::Confirmed(quorum))]);
 }
 
 /// Alice's clock is slow, so only her last fencing number makes the requested number large enough.

@@ -1,7 +1,7 @@
 //! Reacquired keys: from when, and until which deadline, a key counts that its holder has set again.
 
 use super::helpers::restart_client;
-use crate::coordinator::OperationEvent;
+use crate::coordinator::{LeaseEvent, OperationEvent};
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::request::RequestKind;
@@ -40,7 +40,7 @@ fn a_late_reacquire_reply_does_not_count_for_a_deadline_that_moved_since() {
     assert!(world.deliver_reply(ALICE, 1));
     let remaining = world.now(ALICE).until(world.deadline(ALICE, lock));
     assert!(world.remaining_ttl(1) < Some(remaining), "the key on node 1 expires before the lock");
-    let all_nodes = OperationEvent::Confirmed(NodeSet::from_bits(0b111));
+    let all_nodes = OperationEvent::Lease(LeaseEvent::Confirmed(NodeSet::from_bits(0b111)));
     let events = world.take_events(ALICE);
     assert!(!events.contains(&all_nodes), "{events:?}");
     // The next renewal finds the key on node 1 and extends its ttl beyond the new deadline.

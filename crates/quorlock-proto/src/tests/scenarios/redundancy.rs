@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fencing::{CLOCKS_AHEAD_MILLIS, world_with_clocks_ahead};
 use super::helpers::PROBATION;
-use crate::coordinator::OperationEvent;
+use crate::coordinator::{LeaseEvent, OperationEvent};
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::request::RequestKind;
@@ -193,7 +193,11 @@ fn a_node_that_votes_again_is_reacquired_before_the_next_renewal() {
         world.take_events(ALICE);
         world.run_for(PROBATION - MAX_TTL);
         assert!(world.has_key_of(node, lock), "node {node}");
-        assert!(world.take_events(ALICE).contains(&OperationEvent::Confirmed(NodeSet::from_bits(0b111))));
+        assert!(
+            world
+                .take_events(ALICE)
+                .contains(&OperationEvent::Lease(LeaseEvent::Confirmed(NodeSet::from_bits(0b111))))
+        );
     }
 }
 
@@ -209,7 +213,8 @@ fn repeated_failed_attempts_do_not_cause_endless_renewals() {
         deliver_only_bobs_failed_attempt(&mut world);
         (0..3).for_each(|node| while world.round_trip(ALICE, node) {});
         world.wake(ALICE);
-        let is_renewal = |event: &OperationEvent| matches!(event, OperationEvent::Renewing);
+        let is_renewal =
+            |event: &OperationEvent| matches!(event, OperationEvent::Lease(LeaseEvent::Renewing));
         renewals += world.take_events(ALICE).iter().filter(|event| is_renewal(event)).count();
     }
     assert!((10..30).contains(&renewals), "{renewals}");
@@ -256,7 +261,7 @@ fn a_clock_jump_prevents_a_renewal_from_verifying_a_larger_fence() {
         assert!(!world.clients[ALICE].clock_anomalies.is_empty(), "the jump was reported");
         assert!(world.round_trip(ALICE, 0) && world.round_trip(ALICE, 1));
         let confirmed = world.take_events(ALICE).into_iter().filter_map(|event| match event {
-            OperationEvent::Confirmed(nodes) => Some(nodes),
+            OperationEvent::Lease(LeaseEvent::Confirmed(nodes)) => Some(nodes),
             _ => None,
         });
         assert_eq!(
@@ -361,7 +366,10 @@ fn a_flapping_connection_does_not_cause_endless_renewals() {
         world.run_timers_for(ms(40));
         world.deliver_all();
     }
-    let rounds =
-        world.take_events(ALICE).iter().filter(|event| matches!(event, OperationEvent::Renewing)).count();
+    let rounds = world
+        .take_events(ALICE)
+        .iter()
+        .filter(|event| matches!(event, OperationEvent::Lease(LeaseEvent::Renewing)))
+        .count();
     assert!(world.is_valid(ALICE, lock) && rounds <= 13, "{rounds} in ten seconds");
 }

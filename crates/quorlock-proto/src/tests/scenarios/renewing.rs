@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::coordinator::OperationEvent;
+use crate::coordinator::{LeaseEvent, OperationEvent};
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::request::RequestKind;
@@ -16,7 +16,7 @@ pub(super) const THIRD_OF_TTL: Duration = Duration::from_nanos(3_333_333_334);
 const OTHER_OWNER: Option<&[u8]> = Some(b"another owner");
 
 fn has_renewed(events: &[OperationEvent]) -> bool {
-    events.iter().any(|event| matches!(event, OperationEvent::Renewed(_)))
+    events.iter().any(|event| matches!(event, OperationEvent::Lease(LeaseEvent::Renewed(_))))
 }
 
 fn hang_all(world: &mut World) {
@@ -32,17 +32,20 @@ fn a_renewal_counts_its_deadline_from_when_it_was_sent() {
     let sent = world.now(ALICE);
     world.advance_clock(ms(100));
     world.round_trip(ALICE, 0);
-    assert_eq!(world.take_events(ALICE), [OperationEvent::Renewing]);
+    assert_eq!(world.take_events(ALICE), [OperationEvent::Lease(LeaseEvent::Renewing)]);
     world.round_trip(ALICE, 1);
     let deadline = world.deadline(ALICE, lock);
     assert!(
         deadline.until(sent.plus(VALIDITY_TIME)) <= Duration::from_nanos(1),
         "not from the time of the reply"
     );
-    let confirmed = OperationEvent::Confirmed(NodeSet::from_bits(0b011));
-    assert_eq!(world.take_events(ALICE), [confirmed, OperationEvent::Renewed(deadline)]);
+    let confirmed = OperationEvent::Lease(LeaseEvent::Confirmed(NodeSet::from_bits(0b011)));
+    assert_eq!(world.take_events(ALICE), [confirmed, OperationEvent::Lease(LeaseEvent::Renewed(deadline))]);
     world.round_trip(ALICE, 2);
-    assert_eq!(world.take_events(ALICE), [OperationEvent::Confirmed(NodeSet::from_bits(0b111))]);
+    assert_eq!(
+        world.take_events(ALICE),
+        [OperationEvent::Lease(LeaseEvent::Confirmed(NodeSet::from_bits(0b111)))]
+    );
 }
 
 #[test]
@@ -65,7 +68,10 @@ fn renewals_without_reply_end_in_a_loss_reported_10_ms_before_the_deadline() {
     hang_all(&mut world);
     world.run_timers_for(VALIDITY_TIME - LOSS_LEAD_TIME - Duration::from_nanos(1));
     let events = world.take_events(ALICE);
-    let unconfirmed = events.iter().filter(|event| matches!(event, OperationEvent::RenewalFailed(_))).count();
+    let unconfirmed = events
+        .iter()
+        .filter(|event| matches!(event, OperationEvent::Lease(LeaseEvent::RenewalFailed(_))))
+        .count();
     assert!(unconfirmed >= 3, "renewed repeatedly: {events:?}");
     assert!(!has_renewed(&events) && world.is_valid(ALICE, lock));
     assert_eq!(world.deadline(ALICE, lock), deadline, "a renewal without reply does not move the deadline");
@@ -106,7 +112,7 @@ fn a_renewal_after_the_deadline_does_not_count() {
     for node in 0..3 {
         world.deliver_reply(ALICE, node);
     }
-    assert_eq!(world.take_events(ALICE), [OperationEvent::Lost(LossReason::Expired)]);
+    assert_eq!(world.take_events(ALICE), [OperationEvent::Lease(LeaseEvent::Lost(LossReason::Expired))]);
     world.run_timers_for(ms(100));
     assert_eq!(world.take_events(ALICE), [], "the loss is final");
 }
@@ -135,7 +141,11 @@ fn renewal_replies_after_the_reply_timeout_count_before_the_deadline() {
     world.run_timers_for(THIRD_OF_TTL);
     world.run_timers_for(REPLY_TIMEOUT);
     let events = world.take_events(ALICE);
-    let [OperationEvent::Renewing, OperationEvent::RenewalFailed(votes)] = &events[..] else {
+    let [
+        OperationEvent::Lease(LeaseEvent::Renewing),
+        OperationEvent::Lease(LeaseEvent::RenewalFailed(votes)),
+    ] = &events[..]
+    else {
         panic!("{events:?}")
     };
     assert_eq!(votes[..], vec![Vote::Unknown(ReplyFailure::Timeout); 3], "the reply timeout has passed");
@@ -217,7 +227,10 @@ fn a_missing_key_is_reacquired_and_counts_from_the_next_round() {
     world.servers[2].hangs = false;
     world.disconnect(ALICE, 2);
     let unconfirmed = world.take_events(ALICE);
-    assert!(matches!(unconfirmed[..], [OperationEvent::RenewalFailed(_)]), "{unconfirmed:?}");
+    assert!(
+        matches!(unconfirmed[..], [OperationEvent::Lease(LeaseEvent::RenewalFailed(_))]),
+        "{unconfirmed:?}"
+    );
     world.run_timers_for(TTL / 10);
     world.deliver_all();
     assert!(has_renewed(&world.take_events(ALICE)), "the two nodes that have the key now are a quorum");

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::engine::{Sim, SimEvent, log_event};
 use super::state::ToNode;
-use crate::coordinator::{Action, OperationEvent, OperationId};
+use crate::coordinator::{Action, AttemptEvent, LeaseEvent, OperationEvent};
 use crate::membership::{InitResult, VotingStatus};
-use crate::request::{OwnerToken, Request, RequestKind};
+use crate::request::{OperationId, OwnerToken, Request, RequestKind};
 use crate::test_util::node::SentRequest;
 
 impl Sim<'_> {
@@ -85,31 +85,33 @@ impl Sim<'_> {
 
     fn on_operation_event(&mut self, client: usize, id: OperationId, event: &OperationEvent) {
         match event {
-            OperationEvent::Won { deadline, confirmed, fencing_number, rounds } => {
+            OperationEvent::Attempt(AttemptEvent::Won { deadline, confirmed, fencing_number, rounds }) => {
                 log_event!(
                     self,
                     "client {client} has lock {id}, fencing number {fencing_number:?}, on {confirmed:?}, in {rounds} rounds"
                 );
                 self.on_acquired(id, *deadline, *confirmed, *fencing_number, *rounds);
             }
-            OperationEvent::Failed(failure) => {
+            OperationEvent::Attempt(AttemptEvent::Failed(failure)) => {
                 log_event!(self, "client {client} does not get lock {id}: {:?}", failure.reason);
             }
-            OperationEvent::Confirmed(nodes) => self.on_confirmed(id, *nodes),
-            OperationEvent::Renewed(deadline) => {
+            OperationEvent::Lease(LeaseEvent::Confirmed(nodes)) => self.on_confirmed(id, *nodes),
+            OperationEvent::Lease(LeaseEvent::Renewed(deadline)) => {
                 log_event!(self, "client {client} has renewed lock {id}");
                 self.on_renewed(id, *deadline);
             }
-            OperationEvent::RenewalFailed(votes) => {
+            OperationEvent::Lease(LeaseEvent::RenewalFailed(votes)) => {
                 self.stats.unconfirmed += 1;
                 log_event!(self, "client {client} could not renew lock {id}: {votes:?}");
             }
-            OperationEvent::Lost(loss) => {
+            OperationEvent::Lease(LeaseEvent::Lost(loss)) => {
                 log_event!(self, "client {client} learns that lock {id} is lost: {loss:?}");
                 self.on_lost(id, *loss);
             }
             OperationEvent::Released(_) => self.stats.released += 1,
-            OperationEvent::Renewing | OperationEvent::Surveyed(_) => {}
+            OperationEvent::Lease(LeaseEvent::Renewing)
+            | OperationEvent::Surveyed(_)
+            | OperationEvent::Replied(_) => {}
             OperationEvent::Initialized(result) => {
                 log_event!(self, "client {client} initialized the lock cluster: {result:?}");
                 if *result == InitResult::Initialized {
@@ -127,14 +129,12 @@ impl Sim<'_> {
 
     fn set_timer(&mut self, client: usize) {
         let client_host = &self.clients[client];
-        let reading = client_host
-            .coordinator
-            .has_leases()
-            .then(|| self.now(client).plus(CLOCK_CHECK_INTERVAL).boot_nanos());
+        let reading =
+            client_host.coordinator.has_leases().then(|| self.now(client).plus(CLOCK_CHECK_INTERVAL).boot());
         let Some(due) = [client_host.coordinator.next_wake(), reading].into_iter().flatten().min() else {
             return;
         };
-        let at = client_host.clocks.true_time_at(due).max(self.nanos) + self.plan.timer_delay;
+        let at = client_host.clocks.true_time_at(due.nanos()).max(self.nanos) + self.plan.timer_delay;
         if client_host.timer_at.is_none_or(|other| at < other) {
             let incarnation = client_host.incarnation;
             self.clients[client].timer_at = Some(at);

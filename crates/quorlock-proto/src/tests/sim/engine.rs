@@ -9,10 +9,9 @@ use super::plan::{Plan, Profile};
 use super::rng::SeededRng;
 use super::state::{ClientHost, Connection, LinkState, NodeHost};
 use super::stats::{Invariant, Stats};
-use crate::coordinator::OperationId;
 use crate::marker::{ClusterId, Marker};
 use crate::membership::MarkerWrite;
-use crate::request::Key;
+use crate::request::{Key, OperationId};
 use crate::test_util::node::SimulatedNode;
 use crate::time::DualTimestamp;
 

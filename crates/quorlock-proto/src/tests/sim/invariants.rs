@@ -4,9 +4,9 @@ use super::engine::{Sim, SimEvent, log_event};
 use super::exemptions::covers_quorum_intersection;
 use super::oracle::{AttemptRecord, intersection};
 use super::stats::{Cause, Invariant};
-use crate::coordinator::OperationId;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
+use crate::request::OperationId;
 use crate::time::DualTimestamp;
 
 impl Sim<'_> {

@@ -7,9 +7,8 @@ use std::time::Duration;
 use super::engine::Sim;
 use super::state::LinkState;
 use super::stats::Invariant;
-use crate::coordinator::OperationId;
 use crate::quorum::{NodeId, NodeSet};
-use crate::request::{Request, RequestKind};
+use crate::request::{OperationId, Request, RequestKind};
 use crate::test_util::node::DataKey;
 use crate::vote::Vote;
 

@@ -7,10 +7,9 @@ use super::stats::Invariant;
 use super::workload::TaskState;
 use crate::attempt::{AttemptFailure, FailureReason};
 use crate::backoff;
-use crate::coordinator::OperationId;
 use crate::fairness::{self, Cohort, FailedAttempt, NextAction, QueueNodeTrust, TrustDecision};
 use crate::quorum::NodeId;
-use crate::request::RequestKind;
+use crate::request::{OperationId, RequestKind};
 use crate::vote::Vote;
 
 /// The state of one wait, from the first attempt to the lock or the wait timeout.
@@ -152,7 +151,7 @@ impl Sim<'_> {
         wait.pending_survey = Some(id);
         let waited = Duration::from_nanos(self.nanos - wait.since);
         self.clients[client].tasks[key].state = TaskState::Waiting(WaitStep::AwaitReply);
-        self.clients[client].coordinator.enqueue(id, node, (RequestKind::Enqueue, name, waited), now);
+        self.clients[client].coordinator.request_one(id, node, (RequestKind::Enqueue, name, waited), now);
         self.run_actions(client);
     }
 
@@ -161,13 +160,13 @@ impl Sim<'_> {
         FIRST_SURVEY_ID + self.oracle.survey_count
     }
 
-    pub(super) fn on_queue_reply(&mut self, client: usize, id: OperationId, votes: &[Vote]) {
+    pub(super) fn on_queue_reply(&mut self, client: usize, id: OperationId, vote: &Vote) {
         let is_pending = |key: &usize| self.clients[client].tasks[*key].wait.pending_survey == Some(id);
         let Some(key) = (0..self.keys.len()).find(is_pending) else { return };
         self.clients[client].tasks[key].wait.pending_survey = None;
         if self.clients[client].tasks[key].state == TaskState::Waiting(WaitStep::AwaitReply) {
-            let vote = votes.iter().find(|vote| matches!(vote, Vote::HeldByOther { .. } | Vote::NotHeld));
-            self.on_queue_position(client, key, vote);
+            let position = matches!(vote, Vote::HeldByOther { .. } | Vote::NotHeld).then_some(vote);
+            self.on_queue_position(client, key, position);
         }
     }
 
@@ -257,7 +256,7 @@ impl Sim<'_> {
             node.map_or_else(|| fairness::rendezvous_nodes(&name, responsive), |node| [Some(node), None]);
         for node in queue_nodes.into_iter().flatten() {
             let id = self.next_survey_id();
-            self.clients[client].coordinator.enqueue(
+            self.clients[client].coordinator.request_one(
                 id,
                 node,
                 (RequestKind::Dequeue, name.clone(), Duration::ZERO),

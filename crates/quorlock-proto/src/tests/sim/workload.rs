@@ -6,11 +6,11 @@ use super::engine::{Sim, SimEvent, SimPhase, log_event};
 use super::oracle::AttemptRecord;
 use super::waiters::{WaitState, WaitStep};
 use crate::attempt::FailureReason;
-use crate::coordinator::{OperationEvent, OperationId};
+use crate::coordinator::{AttemptEvent, LeaseEvent, OperationEvent};
 use crate::lease::RenewalPolicy;
 use crate::lease_params::LeaseParams;
 use crate::quorum::NodeSet;
-use crate::request::{LockSpec, RequestKind};
+use crate::request::{LockSpec, OperationId, RequestKind};
 use crate::tests::world::ms;
 
 /// A task that acquires one key again and again.
@@ -177,7 +177,7 @@ impl Sim<'_> {
         self.clients[client].coordinator.release(id, now);
         for node in notify_only.iter() {
             let survey = self.next_survey_id();
-            self.clients[client].coordinator.enqueue(
+            self.clients[client].coordinator.request_one(
                 survey,
                 node,
                 (RequestKind::ReleaseAndNotify, name.clone(), Duration::ZERO),
@@ -188,14 +188,14 @@ impl Sim<'_> {
 
     /// Delivers an operation's event to the task that owns the lock.
     pub(super) fn deliver_to_task(&mut self, client: usize, id: OperationId, event: &OperationEvent) {
-        if let OperationEvent::Surveyed(votes) = event {
-            self.on_queue_reply(client, id, votes);
+        if let OperationEvent::Replied(vote) = event {
+            self.on_queue_reply(client, id, vote);
             return;
         }
         let key = self.oracle.records.get(id as usize).map_or(usize::MAX, |record| record.key);
         let Some(task) = self.clients[client].tasks.get(key).copied() else { return };
         match event {
-            OperationEvent::Won { .. } if task.state == TaskState::Acquiring(id) => {
+            OperationEvent::Attempt(AttemptEvent::Won { .. }) if task.state == TaskState::Acquiring(id) => {
                 let Some(work) = self.oracle.time_to_deadline(id, self.now(client)) else { return };
                 let work = self.rng.below(work * self.plan.max_work_percent / 100 + 1);
                 let until = self.nanos + work;
@@ -213,7 +213,9 @@ impl Sim<'_> {
                 let delay = if self.rng.chance_permille(50) { 0 } else { self.rng.below(work + 1) };
                 self.schedule_step(client, key, delay);
             }
-            OperationEvent::Failed(failure) if task.state == TaskState::Acquiring(id) => {
+            OperationEvent::Attempt(AttemptEvent::Failed(failure))
+                if task.state == TaskState::Acquiring(id) =>
+            {
                 self.oracle.end_lock(id);
                 if task.wait.is_waiting {
                     self.on_attempt_failed(client, key, failure);
@@ -231,7 +233,7 @@ impl Sim<'_> {
                 let delay = if self.rng.chance_permille(500) { hint + pause } else { pause };
                 self.schedule_step(client, key, delay);
             }
-            OperationEvent::Lost(_) if matches!(task.state, TaskState::Holding { id: held, .. } if held == id) =>
+            OperationEvent::Lease(LeaseEvent::Lost(_)) if matches!(task.state, TaskState::Holding { id: held, .. } if held == id) =>
             {
                 let delay = self.rng.log_uniform(100_000, 50_000_000);
                 self.schedule_step(client, key, delay);

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::{KEY, World, lock_slot, owner_token};
 use crate::attempt::AttemptFailure;
-use crate::coordinator::{OperationEvent, OperationId};
+use crate::coordinator::{AttemptEvent, LeaseEvent, OperationEvent};
 use crate::lease::LossReason;
-use crate::request::Key;
+use crate::request::{Key, OperationId};
 use crate::test_util::node::DataKey;
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
@@ -19,14 +19,14 @@ impl World {
 
     pub(crate) fn take_failure(&mut self, client: usize) -> Option<AttemptFailure> {
         self.take_events(client).into_iter().find_map(|event| match event {
-            OperationEvent::Failed(failure) => Some(failure),
+            OperationEvent::Attempt(AttemptEvent::Failed(failure)) => Some(failure),
             _ => None,
         })
     }
 
     pub(crate) fn take_loss(&mut self, client: usize) -> Option<LossReason> {
         self.take_events(client).into_iter().find_map(|event| match event {
-            OperationEvent::Lost(loss) => Some(loss),
+            OperationEvent::Lease(LeaseEvent::Lost(loss)) => Some(loss),
             _ => None,
         })
     }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{AcquireOptions, KEY, World, lease_params, owner_token};
-use crate::coordinator::{OperationEvent, OperationId};
+use crate::coordinator::OperationEvent;
 use crate::lease::RenewalPolicy;
 use crate::marker::ClusterId;
 use crate::membership::InitResult;
-use crate::request::{Key, LockSpec, RequestKind};
+use crate::request::{Key, LockSpec, OperationId, RequestKind};
 
 impl World {
     pub(crate) fn start_acquire(&mut self, client: usize) -> OperationId {

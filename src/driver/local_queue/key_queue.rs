@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, oneshot};
 
 use super::Pause;
-use crate::driver::now;
+use crate::host::clock::now;
 use quorlock_proto::fairness::Cohort;
 use quorlock_proto::time::BootTime;
 

@@ -2,21 +2,18 @@
 
 use futures::FutureExt;
 
+use super::super::command::CommandReceiver;
 use super::*;
-use crate::driver::CommandReceiver;
 
 fn queue() -> (Arc<LocalQueue>, CommandReceiver, Key) {
     let (sender, receiver) = CommandSender::channel();
-    (LocalQueue::new(sender).0, receiver, Key::new("k"))
+    (LocalQueue::new(sender), receiver, Key::new("k"))
 }
 
 impl LocalQueue {
     fn notified(&self, key: &Key) -> bool {
-        QueueEvents(Arc::clone(&self.queues)).on_event(QueueEvent::Notified {
-            key,
-            has_others: true,
-            is_from_waiter: false,
-        })
+        let notification = Notification { key: key.clone(), has_others: true, is_from_waiter: false };
+        self.queues.on_notified(&notification)
     }
 }
 
@@ -33,7 +30,7 @@ async fn tasks_are_served_in_the_order_they_came() {
     let second = second.now_or_never().expect("the second is admitted");
     drop(second);
     assert!(third.now_or_never().is_some());
-    assert!(queue.lock().is_empty(), "a key that no task wants leaves nothing behind");
+    assert!(queue.queues.lock().is_empty(), "a key that no task wants leaves nothing behind");
 }
 
 #[tokio::test]
@@ -61,7 +58,7 @@ async fn a_long_local_run_leaves_the_key_free_for_a_moment() {
     let first = queue.admit(&key).await;
     let (mut second, mut third) = (admit(&queue), admit(&queue));
     assert!((&mut second).now_or_never().is_none() && (&mut third).now_or_never().is_none());
-    if let Some(key_queue) = queue.lock().get_mut(&key) {
+    if let Some(key_queue) = queue.queues.lock().get_mut(&key) {
         key_queue.fairness().local_run_since = now().minus(MAX_LOCAL_RUN).boot();
     }
     drop(first);
@@ -236,12 +233,11 @@ mod at_random {
                         }
                     }
                     Step::QueueEvent(kind) => {
-                        let event = match kind {
-                            0 => QueueEvent::Notified { key: &key, has_others: true, is_from_waiter: false },
-                            1 => QueueEvent::HasOtherWaiters(&key),
-                            _ => QueueEvent::WaitQueuesLost,
-                        };
-                        QueueEvents(Arc::clone(&queue.queues)).on_event(event);
+                        match kind {
+                            0 => drop(queue.notified(&key)),
+                            1 => queue.queues.on_others_waiting(&key),
+                            _ => queue.queues.on_wait_queues_lost(),
+                        }
                     }
                     Step::Leave(_) | Step::Poll => {}
                 }

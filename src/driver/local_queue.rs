@@ -17,9 +17,11 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::driver::{
-    AdmissionReturn, CommandSender, DriverCommand, QueueEvent, QueueListener, SharedLease, jitter, now,
-};
+use super::command::{CommandSender, DriverCommand};
+use super::shared_lease::SharedLease;
+use crate::host::clock::now;
+use crate::host::entropy::jitter;
+use crate::node::Notification;
 use key_queue::{FairnessState, KeyQueue};
 use quorlock_proto::fairness::{Cohort, NextAction};
 use quorlock_proto::request::Key;
@@ -27,30 +29,27 @@ use quorlock_proto::time::BootTime;
 
 /// The local queues of a client: one for each key that a task of this client holds or wants, or wanted a
 /// moment ago.
-pub(super) struct LocalQueue {
-    /// The queue of each key. Shared with [`QueueEvents`].
-    queues: Arc<Mutex<KeyQueues>>,
+pub(crate) struct LocalQueue {
+    queues: Arc<KeyQueues>,
     commands: CommandSender,
-    /// Passes an admission on when the lease that owns it ends.
-    admission_return: Arc<AdmissionReturn>,
 }
 
-type KeyQueues = HashMap<Key, KeyQueue>;
-
-/// Receives the driver's events of wait queues and records them in the local queues.
-pub(super) struct QueueEvents(Arc<Mutex<KeyQueues>>);
+/// The queue of each key. The client's tasks share it with the driver, which records here what the nodes report
+/// of other processes. It does not keep the driver running.
+#[derive(Default)]
+pub(crate) struct KeyQueues(Mutex<HashMap<Key, KeyQueue>>);
 
 /// How long an admitted task pauses before its first attempt.
 type Pause = Duration;
 
 /// A task's right to contend for a key. Dropping the admission passes it on to the next task.
-pub(super) struct Admission {
+pub(crate) struct Admission {
     queue: Arc<LocalQueue>,
     key: Key,
     /// Whether dropping this value passes the admission on; false once a lease owns the admission.
     is_ours: bool,
     /// The pause before the first attempt, in which clients without a wait queue can acquire the lock.
-    pub(super) pause: Pause,
+    pub(crate) pause: Pause,
     /// Whether this client had no queue for the key before this admission. Then the first attempt starts at
     /// once.
     is_key_new: bool,
@@ -65,26 +64,25 @@ struct Waiter {
 }
 
 impl LocalQueue {
-    /// Creates a client's local queues, and their listener for the driver. The listener does not keep the
-    /// driver running.
-    pub(super) fn new(commands: CommandSender) -> (Arc<Self>, QueueEvents) {
-        let queues = Arc::default();
-        let state = (Arc::clone(&queues), commands.clone());
-        let admission_return =
-            Arc::new(AdmissionReturn::new(move |key| pass_admission_on(&state.0, &state.1, key)));
-        (Arc::new(Self { queues: Arc::clone(&queues), commands, admission_return }), QueueEvents(queues))
+    pub(crate) fn new(commands: CommandSender) -> Arc<Self> {
+        Arc::new(Self { queues: Arc::default(), commands })
+    }
+
+    /// The part that the driver shares.
+    pub(crate) fn key_queues(&self) -> Arc<KeyQueues> {
+        Arc::clone(&self.queues)
     }
 
     /// Admits the task at once if no other task here is admitted.
-    pub(super) fn try_admit(self: &Arc<Self>, key: &Key) -> Option<Admission> {
-        self.admit_if_idle(&mut self.lock(), key)
+    pub(crate) fn try_admit(self: &Arc<Self>, key: &Key) -> Option<Admission> {
+        self.admit_if_idle(&mut self.queues.lock(), key)
     }
 
     /// Decides, right before a release, whether the next task here acquires the lock before other processes
     /// (local hand-off). If so, the release notifies no process, which is recorded for the case that the next
     /// task leaves.
-    pub(super) fn decide_hand_off(&self, key: &Key) -> bool {
-        let mut queues = self.lock();
+    pub(crate) fn decide_hand_off(&self, key: &Key) -> bool {
+        let mut queues = self.queues.lock();
         let Some(queue) = queues.get_mut(key) else { return false };
         let KeyQueue::Full(full) = queue else { return false };
         let has_waiter = full.waiting.iter().any(|sender| !sender.is_closed());
@@ -97,7 +95,7 @@ impl LocalQueue {
     /// # Cancel safety
     ///
     /// Dropping the future gives up the position in the queue. No admission is lost.
-    pub(super) async fn admit(self: &Arc<Self>, key: &Key) -> Admission {
+    pub(crate) async fn admit(self: &Arc<Self>, key: &Key) -> Admission {
         loop {
             let mut waiter = match self.join(key) {
                 Ok(admission) => return admission,
@@ -110,7 +108,7 @@ impl LocalQueue {
     }
 
     /// Admits the task if no other task here holds or wants the key.
-    fn admit_if_idle(self: &Arc<Self>, queues: &mut KeyQueues, key: &Key) -> Option<Admission> {
+    fn admit_if_idle(self: &Arc<Self>, queues: &mut HashMap<Key, KeyQueue>, key: &Key) -> Option<Admission> {
         let is_key_new = match queues.entry(key.clone()) {
             Entry::Occupied(mut queue) => {
                 let KeyQueue::Full(full) = queue.get_mut() else { return None };
@@ -134,7 +132,7 @@ impl LocalQueue {
 
     /// Joins the local queue, or returns an admission if no other task here holds or wants the key.
     fn join(self: &Arc<Self>, key: &Key) -> Result<Admission, Waiter> {
-        let mut queues = self.lock();
+        let mut queues = self.queues.lock();
         if let Some(admission) = self.admit_if_idle(&mut queues, key) {
             return Ok(admission);
         }
@@ -156,95 +154,92 @@ impl LocalQueue {
         Admission { queue: Arc::clone(self), key: key.clone(), is_ours: true, pause, is_key_new: false }
     }
 
-    fn release_admission(&self, key: &Key) {
-        pass_admission_on(&self.queues, &self.commands, key);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, KeyQueues> {
-        lock(&self.queues)
+    /// Ends a task's admission and admits the next task in the queue.
+    pub(super) fn pass_admission_on(&self, key: &Key) {
+        let mut queues = self.queues.lock();
+        let Entry::Occupied(mut entry) = queues.entry(key.clone()) else { return };
+        let queue = entry.get_mut();
+        let now = now();
+        if let KeyQueue::Full(full) = queue {
+            let pause = if full.fairness.local_run_since.elapsed(now) < MAX_LOCAL_RUN {
+                Duration::ZERO
+            } else {
+                // While tasks here hand the key on, the polls of clients without a wait queue never find it free.
+                // After MAX_LOCAL_RUN, pause before the next attempt so that one of their polls can.
+                FOREIGN_CLIENT_GAP / 2 + FOREIGN_CLIENT_GAP.mul_f64(jitter() as f64 / u64::MAX as f64)
+            };
+            while let Some(sender) = full.waiting.pop_front() {
+                if sender.send(pause).is_ok() {
+                    if !pause.is_zero() {
+                        full.fairness.local_run_since = now.boot().plus(pause);
+                    }
+                    return;
+                }
+            }
+        }
+        // No task here waits, so this process leaves the wait queue. If the last release notified no process, the
+        // dequeue notifies the next one, provided that the key is free.
+        let is_notify_deferred = matches!(queue, KeyQueue::Full(full) if full.is_notify_deferred);
+        let fairness = queue.fairness();
+        if fairness.cohort.on_idle() || is_notify_deferred {
+            self.commands.send(DriverCommand::Dequeue { key: key.clone() });
+        }
+        if !fairness.cohort.has_other_waiters() {
+            entry.remove();
+            return;
+        }
+        // Other processes wait. Keep the cohort, so that a task that comes back soon does not acquire before
+        // them.
+        *queue = KeyQueue::Bare(FairnessState::new(fairness.cohort));
+        queue.make_full().idle_since = Some(now.boot());
+        if queues.len() >= PRUNE_THRESHOLD && queues.len().is_power_of_two() {
+            let is_recent = |idle_since: BootTime| idle_since.elapsed(now) < IDLE_RETENTION;
+            queues.retain(|_, queue| queue.idle_since().is_none_or(is_recent));
+        }
     }
 }
 
-/// Ends a task's admission and admits the next task in the queue.
-fn pass_admission_on(queues: &Mutex<KeyQueues>, commands: &CommandSender, key: &Key) {
-    let mut queues = lock(queues);
-    let Entry::Occupied(mut entry) = queues.entry(key.clone()) else { return };
-    let queue = entry.get_mut();
-    let now = now();
-    if let KeyQueue::Full(full) = queue {
-        let pause = if full.fairness.local_run_since.elapsed(now) < MAX_LOCAL_RUN {
-            Duration::ZERO
-        } else {
-            // While tasks here hand the key on, the polls of clients without a wait queue never find it free.
-            // After MAX_LOCAL_RUN, pause before the next attempt so that one of their polls can.
-            FOREIGN_CLIENT_GAP / 2 + FOREIGN_CLIENT_GAP.mul_f64(jitter() as f64 / u64::MAX as f64)
+impl KeyQueues {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, KeyQueue>> {
+        // No code under this mutex panics between two changes, so the queues are consistent even if a task
+        // panicked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This process was notified: it is the first that waits for the key. Returns false if no task here wants
+    /// the key any more.
+    pub(super) fn on_notified(&self, notification: &Notification) -> bool {
+        let mut queues = self.lock();
+        let Some(queue) = queues.get_mut(&notification.key).filter(|queue| queue.idle_since().is_none())
+        else {
+            return false;
         };
-        while let Some(sender) = full.waiting.pop_front() {
-            if sender.send(pause).is_ok() {
-                if !pause.is_zero() {
-                    full.fairness.local_run_since = now.boot().plus(pause);
-                }
-                return;
-            }
-        }
-    }
-    // No task here waits, so this process leaves the wait queue. If the last release notified no process, the
-    // dequeue notifies the next one, provided that the key is free.
-    let is_notify_deferred = matches!(queue, KeyQueue::Full(full) if full.is_notify_deferred);
-    let fairness = queue.fairness();
-    if fairness.cohort.on_idle() || is_notify_deferred {
-        commands.send(DriverCommand::Dequeue { key: key.clone() });
-    }
-    if !fairness.cohort.has_other_waiters() {
-        entry.remove();
-        return;
-    }
-    // Other processes wait. Keep the cohort, so that a task that comes back soon does not acquire before
-    // them.
-    *queue = KeyQueue::Bare(FairnessState::new(fairness.cohort));
-    queue.make_full().idle_since = Some(now.boot());
-    if queues.len() >= PRUNE_THRESHOLD && queues.len().is_power_of_two() {
-        let is_recent = |idle_since: BootTime| idle_since.elapsed(now) < IDLE_RETENTION;
-        queues.retain(|_, queue| queue.idle_since().is_none_or(is_recent));
-    }
-}
-
-fn lock(queues: &Mutex<KeyQueues>) -> MutexGuard<'_, KeyQueues> {
-    // No code under this mutex panics between two changes, so the queues are consistent even if a task
-    // panicked.
-    queues.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl QueueListener for QueueEvents {
-    fn on_event(&self, event: QueueEvent<'_>) -> bool {
-        let mut queues = lock(&self.0);
-        match event {
-            QueueEvent::Notified { key, has_others, is_from_waiter } => match queues.get_mut(key) {
-                Some(queue) if queue.idle_since().is_none() => {
-                    let waiting = queue.waiting_count();
-                    queue.fairness().cohort.on_notified(has_others, is_from_waiter, waiting);
-                    queue.fairness().local_run_since = now().boot();
-                    queue.wake();
-                }
-                _ => return false,
-            },
-            QueueEvent::HasOtherWaiters(key) => {
-                if let Some(queue) = queues.get_mut(key) {
-                    queue.fairness().cohort.on_others_waiting();
-                }
-            }
-            QueueEvent::WaitQueuesLost => {
-                for queue in queues.values_mut() {
-                    queue.fairness().cohort.on_queue_lost();
-                    queue.wake();
-                }
-            }
-        }
+        let waiting = queue.waiting_count();
+        let Notification { has_others, is_from_waiter, .. } = *notification;
+        queue.fairness().cohort.on_notified(has_others, is_from_waiter, waiting);
+        queue.fairness().local_run_since = now().boot();
+        queue.wake();
         true
     }
 
-    fn end_waits(&self) -> Vec<Key> {
-        let mut queues = lock(&self.0);
+    /// The reply to a release of this client reported another waiting process.
+    pub(super) fn on_others_waiting(&self, key: &Key) {
+        if let Some(queue) = self.lock().get_mut(key) {
+            queue.fairness().cohort.on_others_waiting();
+        }
+    }
+
+    /// A node is disconnected or excluded. This process can no longer rely on the wait queues there.
+    pub(super) fn on_wait_queues_lost(&self) {
+        for queue in self.lock().values_mut() {
+            queue.fairness().cohort.on_queue_lost();
+            queue.wake();
+        }
+    }
+
+    /// Ends all waits. Returns the keys for which this process may be enqueued.
+    pub(super) fn end_waits(&self) -> Vec<Key> {
+        let mut queues = self.lock();
         let keys = queues.iter_mut().filter_map(|(key, queue)| {
             queue.wake();
             queue.fairness().cohort.on_idle().then(|| key.clone())
@@ -256,8 +251,8 @@ impl QueueListener for QueueEvents {
 impl Admission {
     /// Reads or updates the key's cohort. The second argument of `update` is the number of tasks that wait
     /// here.
-    pub(super) fn cohort<T>(&self, update: impl FnOnce(&mut Cohort, usize) -> T) -> T {
-        let mut queues = self.queue.lock();
+    pub(crate) fn cohort<T>(&self, update: impl FnOnce(&mut Cohort, usize) -> T) -> T {
+        let mut queues = self.queue.queues.lock();
         match queues.get_mut(&self.key) {
             Some(queue) => {
                 let waiting = queue.waiting_count();
@@ -268,8 +263,8 @@ impl Admission {
     }
 
     /// The `Notify` that wakes the contending task when the cohort has changed.
-    pub(super) fn wakeup(&self) -> Arc<Notify> {
-        let mut queues = self.queue.lock();
+    pub(crate) fn wakeup(&self) -> Arc<Notify> {
+        let mut queues = self.queue.queues.lock();
         match queues.get_mut(&self.key) {
             Some(queue) => Arc::clone(queue.make_full().wakeup.get_or_insert_default()),
             None => Arc::default(),
@@ -277,16 +272,16 @@ impl Admission {
     }
 
     /// The next action before the first attempt.
-    pub(super) fn next(&self) -> NextAction {
+    pub(crate) fn next(&self) -> NextAction {
         if self.is_key_new { NextAction::Acquire } else { self.cohort(|cohort, _| cohort.next_action()) }
     }
 
     /// Records that the lock was acquired. If this is the cohort's last acquisition and tasks wait here, also
     /// enqueues this process behind the other processes. The enqueue comes before the release, which then
     /// notifies the first of them.
-    pub(super) fn on_acquired(&self) {
+    pub(crate) fn on_acquired(&self) {
         let must_enqueue = {
-            let mut queues = self.queue.lock();
+            let mut queues = self.queue.queues.lock();
             queues.get_mut(&self.key).is_some_and(|queue| {
                 let waiting = queue.waiting_count();
                 if let KeyQueue::Full(full) = queue {
@@ -311,16 +306,16 @@ impl Admission {
     }
 
     /// Gives the admission to the lease, which passes it on when the lock is released or lost.
-    pub(super) fn attach_to(mut self, lease: &SharedLease) {
+    pub(crate) fn attach_to(mut self, lease: &SharedLease) {
         self.is_ours = false;
-        lease.attach_admission(Arc::clone(&self.queue.admission_return));
+        lease.attach_admission(Arc::clone(&self.queue));
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
         if self.is_ours {
-            self.queue.release_admission(&self.key);
+            self.queue.pass_admission_on(&self.key);
         }
     }
 }
@@ -330,7 +325,7 @@ impl Drop for Waiter {
         self.receiver.close();
         // If this task was admitted after its last poll, admit the next task instead.
         if self.receiver.try_recv().is_ok() {
-            self.queue.release_admission(&self.key);
+            self.queue.pass_admission_on(&self.key);
         }
     }
 }
