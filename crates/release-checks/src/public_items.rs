@@ -121,7 +121,7 @@ fn without_trait_methods(items: Vec<String>) -> Vec<String> {
     let mut kept = Vec::new();
     for item in items {
         if let Some((is_of_trait, subject)) = implementation(&item) {
-            let path = subject.split('<').next().unwrap_or(subject);
+            let path = subject.split(" where ").next().unwrap_or(subject);
             implemented = is_of_trait.then(|| format!("fn {path}::"));
         } else if implemented.as_ref().is_some_and(|method| item.contains(method)) {
             continue;
@@ -200,6 +200,25 @@ mod tests {
                 "pub fn quorlock::last(&quorlock::Vote) -> quorlock_proto::Votes",
             ]
         );
+    }
+
+    #[test]
+    fn methods_of_implemented_traits_are_left_out() {
+        let library = docs(
+            &[
+                "pub enum quorlock::RunError<E>",
+                "impl<E> quorlock::RunError<E>",
+                "pub fn quorlock::RunError<E>::key(&self)",
+                "impl<E> core::error::Error for quorlock::RunError<E> where Self: core::fmt::Debug",
+                "pub fn quorlock::RunError<E>::source(&self)",
+                "impl core::iter::IntoIterator for &quorlock::NodeReplies",
+                "pub fn &quorlock::NodeReplies::into_iter(self)",
+            ],
+            &[],
+        );
+        let items = public_items(&library, &docs(&[], &[])).expect("a list");
+        let methods: Vec<&String> = items.iter().filter(|item| item.contains(" fn ")).collect();
+        assert_eq!(methods, ["pub fn quorlock::RunError<E>::key(&self)"]);
     }
 
     #[test]
