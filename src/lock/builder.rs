@@ -29,6 +29,22 @@ use quorlock_proto::marker::{LockClusterConfig, default_retention};
 use quorlock_proto::membership::Membership;
 
 /// The options of a client. Start with [`Redlock::builder`].
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use quorlock::Redlock;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let redlock = Redlock::builder()
+///     .nodes(["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"])
+///     .key_prefix("billing:")
+///     .connect_timeout(Duration::from_secs(10))
+///     .connect()
+///     .await?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 #[must_use = "a client is made by `connect` or `connect_lazy`"]
 pub struct RedlockBuilder {
@@ -53,6 +69,19 @@ pub struct RedlockBuilder {
 }
 
 /// The mode of a client's locks.
+///
+/// # Examples
+///
+/// ```no_run
+/// use quorlock::{Mode, Redlock};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let nodes = ["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"];
+/// let redlock = Redlock::builder().nodes(nodes).mode(Mode::Plain).connect().await?;
+/// let guard = redlock.mutex("nightly").acquire().await?;
+/// assert!(guard.fencing_token().is_none());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -113,6 +142,18 @@ impl RedlockBuilder {
     /// # Panics
     ///
     /// If the Tokio runtime was built without `enable_all`.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use quorlock::Redlock;
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// // No server has to be up yet.
+    /// let nodes = ["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"];
+    /// let redlock = Redlock::builder().nodes(nodes).connect_lazy()?;
+    /// # Ok(()) }
+    /// ```
     pub fn connect_lazy(self) -> Result<Redlock, ConnectError> {
         let is_plain = self.is_plain();
         let (quorum, drift, addresses) = self.checked()?;

@@ -27,10 +27,12 @@ use quorlock_proto::vote::Vote;
 /// last clone and the last guard are dropped, the driver retries pending releases in the background for at most 5 s, as
 /// long as the runtime lives. [`shutdown`](Self::shutdown) waits for that.
 ///
+/// # Examples
+///
 /// ```no_run
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// use quorlock::Redlock;
 ///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let redlock = Redlock::connect(["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"]).await?;
 /// let guard = redlock.mutex("orders:42").acquire().await?;
 /// // … only this task holds the lock …
@@ -90,11 +92,38 @@ impl Redlock {
     }
 
     /// Returns a builder. Set its nodes, then call [`connect`](RedlockBuilder::connect).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use quorlock::Redlock;
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let redlock = Redlock::builder()
+    ///     .nodes(["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"])
+    ///     .reply_timeout(Duration::from_millis(200))
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
     pub fn builder() -> RedlockBuilder {
         RedlockBuilder::new()
     }
 
     /// The number of nodes that make a quorum.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// let nodes = redlock.node_status().await;
+    /// let voting = nodes.iter().filter(|node| node.is_voting()).count();
+    /// if voting < redlock.quorum() {
+    ///     eprintln!("no lock can be acquired: {voting} of {} nodes vote", nodes.len());
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn quorum(&self) -> usize {
         self.shared.quorum.needed()
@@ -105,12 +134,41 @@ impl Redlock {
     /// The name is the key on every node, verbatim (behind the client's key prefix). Any bytes are valid, except an
     /// empty name, one that starts with `quorlock:` (reserved for this library), and one of more than 65,536 bytes,
     /// prefix included.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// let order = 42;
+    /// let guard = redlock.mutex(format!("orders:{order}")).ttl(Duration::from_secs(5)).acquire().await?;
+    /// # Ok(()) }
+    /// ```
     pub fn mutex(&self, name: impl AsRef<[u8]>) -> Mutex {
         Mutex::new(self.clone(), name.as_ref())
     }
 
     /// The state of each node, in the order of the client's list. Waits until every node was dialed once, so at most
     /// for the dial timeout.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any point: it changes nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use quorlock::node::NodeState;
+    ///
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// for node in redlock.node_status().await {
+    ///     if let NodeState::Down { reason, .. } = &node.state {
+    ///         eprintln!("{} is down: {reason}", node.address);
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn node_status(&self) -> Vec<NodeStatus> {
         if self.shared.check_not_forked().is_ok() {
             let mut status = self.shared.status.clone();

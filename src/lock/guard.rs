@@ -74,6 +74,21 @@ impl Guard {
     view_methods!(self => self.view);
 
     /// A view of this lock to pass around. It can check the lock, but not release it.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn step() {}
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// let guard = redlock.mutex("reindex").acquire().await?;
+    /// let view = guard.view();
+    /// let worker = tokio::spawn(async move {
+    ///     while view.is_valid() {
+    ///         step().await;
+    ///     }
+    /// });
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn view(&self) -> LockView {
         self.view.clone()

@@ -6,6 +6,20 @@ use crate::driver::DriverCommand;
 use quorlock_proto::membership::InitResult;
 
 /// How an initialization ended.
+///
+/// # Examples
+///
+/// ```no_run
+/// use quorlock::{InitOutcome, Redlock};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let nodes = ["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"];
+/// match Redlock::builder().nodes(nodes).initialize().await? {
+///     InitOutcome::AlreadyInitialized => println!("nothing was changed"),
+///     _ => println!("the nodes vote at once"),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -56,6 +70,18 @@ impl RedlockBuilder {
     /// # Cancel safety
     ///
     /// Dropping the future may leave some nodes initialized. If so, call it again.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use quorlock::Redlock;
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// // All clients are stopped. From now on there are five nodes.
+    /// let nodes = (1..=5).map(|node| format!("redis://10.0.0.{node}"));
+    /// Redlock::builder().nodes(nodes).force_initialize().await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn force_initialize(self) -> Result<(), InitError> {
         self.initialize_nodes(true).await.map(drop)
     }

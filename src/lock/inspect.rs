@@ -11,6 +11,18 @@ use quorlock_proto::request::{Key, OwnerHash, RequestKind};
 use quorlock_proto::vote::{KeyOwner, Vote};
 
 /// The holder of a name, as each node reports it.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// let seen = redlock.inspect("nightly").await?;
+/// for node in &seen.nodes {
+///     println!("{}: {}", node.node, node.reply);
+/// }
+/// println!("{} of {} nodes replied, {} are needed", seen.reply_count(), seen.nodes.len(), seen.quorum);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -22,6 +34,21 @@ pub struct Inspection {
 }
 
 /// What one node reports.
+///
+/// # Examples
+///
+/// ```no_run
+/// use quorlock::node::NodeReply;
+///
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// let seen = redlock.inspect("nightly").await?;
+/// for node in seen.nodes.iter().filter(|node| !node.is_voting) {
+///     if let NodeReply::Inspected(state) = &node.reply {
+///         println!("{} does not vote, and replies: {state}", node.node);
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -38,6 +65,19 @@ pub struct NodeInspection {
 }
 
 /// The holder of a lock.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// if let Some(holder) = redlock.inspect("nightly").await?.holder() {
+///     match holder.remaining {
+///         Some(remaining) => println!("held by #{} for {remaining:?}, unless it is renewed", holder.owner),
+///         None => println!("held by #{}, without expiry", holder.owner),
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -52,6 +92,16 @@ impl Inspection {
     /// The owner that has a quorum of the nodes, if there is one.
     ///
     /// A key on a minority of nodes is no lock. A client that died half-way left it, or an attempt is running.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// let guard = redlock.mutex("nightly").acquire().await?;
+    /// let holder = redlock.inspect("nightly").await?.holder();
+    /// assert!(holder.is_some_and(|holder| holder.owner == guard.owner_hash()));
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn holder(&self) -> Option<Holder> {
         let owners = || self.nodes.iter().filter_map(NodeInspection::owner);
@@ -70,12 +120,33 @@ impl Inspection {
 
     /// Whether the lock is held: an owner has a quorum of the nodes. Neither this nor [`is_free`](Self::is_free) is
     /// true if too few nodes replied to tell.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// if redlock.inspect("deployment").await?.is_held() {
+    ///     println!("a deployment is running");
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.holder().is_some()
     }
 
     /// The number of nodes that replied.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// let seen = redlock.inspect("nightly").await?;
+    /// if seen.reply_count() < seen.quorum {
+    ///     eprintln!("too few nodes replied: the lock may be held or free");
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn reply_count(&self) -> usize {
         self.nodes.iter().filter(|node| matches!(node.reply, NodeReply::Inspected(_))).count()
@@ -84,6 +155,16 @@ impl Inspection {
     /// Whether the lock is free, as far as these replies show: there is no holder, and a quorum of voting nodes have no
     /// key. A node that may have lost the holder's key, or where that key was deleted, has no key either. The first
     /// kind does not count. If one owner has a quorum of the other nodes, it is the holder, whatever these nodes show.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// if redlock.inspect("order:81723").await?.is_free() {
+    ///     redlock.forget("order:81723").await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn is_free(&self) -> bool {
         let is_key_absent = |node: &&NodeInspection| {

@@ -63,6 +63,15 @@ impl fmt::Debug for LockView {
 macro_rules! view_methods {
     ($self:ident => $view:expr) => {
         /// The lock's key on the nodes: prefix and name.
+        ///
+        /// # Examples
+        ///
+        /// ```no_run
+        /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+        /// let guard = redlock.mutex("orders:42").acquire().await?;
+        /// println!("locked: {}", guard.key());
+        /// # Ok(()) }
+        /// ```
         #[must_use]
         pub fn key(&$self) -> &LockName {
             $view.lease.key()
@@ -70,18 +79,59 @@ macro_rules! view_methods {
 
         /// Whether the lock is valid right now. Reads the clock, so it is exact even if the lost signal is late.
         /// Once false, it stays false.
+        ///
+        /// # Examples
+        ///
+        /// ```no_run
+        /// # fn charge() {}
+        /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+        /// let guard = redlock.mutex("payment:42").acquire().await?;
+        /// // … prepare the payment …
+        /// if guard.is_valid() {
+        ///     charge();
+        /// }
+        /// # Ok(()) }
+        /// ```
         #[must_use]
         pub fn is_valid(&$self) -> bool {
             $view.lease.is_valid()
         }
 
         /// When the lock ends, unless it is renewed before.
+        ///
+        /// # Examples
+        ///
+        /// ```no_run
+        /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+        /// let guard = redlock.mutex("nightly").acquire().await?;
+        /// let deadline = guard.deadline();
+        /// println!("if this process dies now, the lock is free after {:?}", deadline.remaining());
+        /// # Ok(()) }
+        /// ```
         #[must_use]
         pub fn deadline(&$self) -> LeaseDeadline {
             LeaseDeadline::new($view.lease.deadline())
         }
 
         /// How long the lock is valid from now, unless it is renewed; zero if it is lost.
+        ///
+        /// # Examples
+        ///
+        /// ```no_run
+        /// use std::time::Duration;
+        ///
+        /// # async fn import(page: u32) {}
+        /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+        /// let guard = redlock.mutex("nightly").acquire().await?;
+        /// for page in 1..=100 {
+        ///     // To import a page takes up to two seconds.
+        ///     if guard.remaining() < Duration::from_secs(2) {
+        ///         break;
+        ///     }
+        ///     import(page).await;
+        /// }
+        /// # Ok(()) }
+        /// ```
         #[must_use]
         pub fn remaining(&$self) -> Duration {
             $view.lease.remaining()
@@ -106,6 +156,16 @@ macro_rules! view_methods {
         }
 
         /// The hash of this owner, as an [inspection](super::Redlock::inspect) shows it. It cannot release the lock.
+        ///
+        /// # Examples
+        ///
+        /// ```no_run
+        /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+        /// let guard = redlock.mutex("nightly").acquire().await?;
+        /// let holder = redlock.inspect("nightly").await?.holder();
+        /// assert_eq!(holder.map(|holder| holder.owner), Some(guard.owner_hash()));
+        /// # Ok(()) }
+        /// ```
         #[must_use]
         pub fn owner_hash(&$self) -> OwnerHash {
             $view.lease.owner_hash()
@@ -114,12 +174,36 @@ macro_rules! view_methods {
         /// How many nodes may lose this lock's key early (by a restart without data, or a clock jump) before
         /// another client could reach a quorum. For g nodes known to hold the key it is g + q − N − 1. The number
         /// grows for a moment after the lock is acquired, as the slower nodes reply.
+        ///
+        /// # Examples
+        ///
+        /// ```no_run
+        /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+        /// let guard = redlock.mutex("migration").acquire().await?;
+        /// if guard.spare_nodes() < 1 {
+        ///     eprintln!("{}: the next node that loses its data may end the mutual exclusion", guard.key());
+        /// }
+        /// # Ok(()) }
+        /// ```
         #[must_use]
         pub fn spare_nodes(&$self) -> i32 {
             $view.quorum.spare_nodes($view.lease.confirmed().len())
         }
 
         /// Why the lock was lost; `None` if it is held, or was released before.
+        ///
+        /// # Examples
+        ///
+        /// ```no_run
+        /// # async fn work() {}
+        /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+        /// let guard = redlock.mutex("nightly").acquire().await?;
+        /// work().await;
+        /// if let Some(reason) = guard.loss_reason() {
+        ///     eprintln!("the result is discarded: {reason}");
+        /// }
+        /// # Ok(()) }
+        /// ```
         #[must_use]
         pub fn loss_reason(&$self) -> Option<LossReason> {
             $view.lease.is_valid();
@@ -135,6 +219,19 @@ macro_rules! view_methods {
         /// # Cancel safety
         ///
         /// It may be dropped and called again.
+        ///
+        /// # Examples
+        ///
+        /// ```no_run
+        /// # async fn step() {}
+        /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+        /// let guard = redlock.mutex("nightly").acquire().await?;
+        /// tokio::select! {
+        ///     reason = guard.lost() => eprintln!("the work is cancelled: {reason}"),
+        ///     () = step() => {}
+        /// }
+        /// # Ok(()) }
+        /// ```
         pub async fn lost(&$self) -> LossReason {
             match $view.ended_by().await {
                 Some(reason) => reason,
@@ -148,12 +245,38 @@ macro_rules! view_methods {
         /// # Cancel safety
         ///
         /// It may be dropped and called again.
+        ///
+        /// # Examples
+        ///
+        /// ```no_run
+        /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+        /// let guard = redlock.mutex("nightly").acquire().await?;
+        /// let view = guard.view();
+        /// tokio::spawn(async move {
+        ///     match view.ended().await {
+        ///         Some(reason) => eprintln!("{} is lost: {reason}", view.key()),
+        ///         None => println!("{} is released", view.key()),
+        ///     }
+        /// });
+        /// # Ok(()) }
+        /// ```
         pub async fn ended(&$self) -> Option<LossReason> {
             $view.ended_by().await
         }
 
         /// The lost signal as a token, for code that takes one. It is a child token: cancelling it does not affect the
         /// lock. If the driver does not run at the deadline, it fires at the next check of the lock.
+        ///
+        /// # Examples
+        ///
+        /// ```no_run
+        /// # async fn crawl(stop: quorlock::CancellationToken) {}
+        /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+        /// let guard = redlock.mutex("crawler").acquire().await?;
+        /// // `crawl` returns when the token is cancelled.
+        /// crawl(guard.cancellation_token()).await;
+        /// # Ok(()) }
+        /// ```
         #[must_use]
         pub fn cancellation_token(&$self) -> CancellationToken {
             $view.lease.lost_signal().child_token()

@@ -3,6 +3,19 @@
 use crate::view::NodeReplies;
 
 /// The outcome of a release of a lock that was held until then.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example(guard: quorlock::Guard) -> Result<(), Box<dyn std::error::Error>> {
+/// let outcome = guard.release().await?;
+/// if !outcome.confirmed {
+///     for (node, reply) in &outcome.replies {
+///         eprintln!("{node}: {reply}");
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

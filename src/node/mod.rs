@@ -37,6 +37,7 @@ pub(crate) use notification::Notification;
 pub use quorlock_proto::vote::{ExclusionReason, ProbationReason, ReplyFailure};
 pub(crate) use reply::Reply;
 #[cfg(feature = "bench-internals")]
+#[doc(hidden)]
 pub use reply::reply_length;
 pub(crate) use script::{RequestEncoder, ScriptForm, needs_marker};
 pub(crate) use server_info::ServerInfo;

@@ -3,6 +3,22 @@
 use std::fmt;
 
 /// A step of a dial.
+///
+/// # Examples
+///
+/// ```no_run
+/// use quorlock::node::DialStep;
+///
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// for node in redlock.node_status().await {
+///     match node.failed_step {
+///         Some(DialStep::Lookup) => eprintln!("{}: check the host name", node.address),
+///         Some(step) => eprintln!("{}: the {step} failed", node.address),
+///         None => {}
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]

@@ -5,6 +5,18 @@ use super::node_status::NodeWarning;
 /// The estimated number and memory use of the fencing numbers on a node. It keeps one for each name that was
 /// locked within the [`fencing_retention`](crate::RedlockBuilder::fencing_retention). The estimate samples
 /// fifty of its keys.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// for node in redlock.node_status().await {
+///     if let Some(fences) = node.fences {
+///         println!("{} remembers {} names in {} bytes", node.address, fences.count, fences.bytes);
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -24,6 +36,18 @@ impl Fences {
     }
 
     /// Their share of the node's memory limit; `None` if no limit is set.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// for node in redlock.node_status().await {
+    ///     if let Some(share) = node.fences.and_then(|fences| fences.share()) {
+    ///         println!("{}: {:.1} % of maxmemory", node.address, share * 100.0);
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn share(&self) -> Option<f64> {
         self.memory.map(|memory| self.bytes as f64 / memory as f64)

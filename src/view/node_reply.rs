@@ -9,6 +9,22 @@ use std::time::Duration;
 use quorlock_proto::vote::{ExclusionReason, KeyState, ProbationReason, ReplyFailure, Vote};
 
 /// The reply of a node to a request, or why there is none.
+///
+/// # Examples
+///
+/// ```no_run
+/// use quorlock::node::NodeReply;
+///
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// for (node, reply) in &redlock.force_release("nightly").await? {
+///     match reply {
+///         NodeReply::Granted { .. } => println!("{node}: the key is deleted"),
+///         NodeReply::NotHeld => println!("{node}: there was no key"),
+///         other => eprintln!("{node}: {other}"),
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -113,18 +129,50 @@ impl NodeReplies {
     }
 
     /// The address and the reply of each node.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use quorlock::node::NodeReply;
+    ///
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// let replies = redlock.force_release("nightly").await?;
+    /// let deleted = replies.iter().filter(|(_, reply)| matches!(reply, NodeReply::Granted { .. })).count();
+    /// println!("deleted on {deleted} of {} nodes", replies.len());
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn iter(&self) -> <&Self as IntoIterator>::IntoIter {
         self.into_iter()
     }
 
     /// The number of nodes; zero if no request was sent.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// let replies = redlock.forget("order:81723").await?;
+    /// println!("{} nodes: {replies}", replies.len());
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
     /// Whether no request was sent.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(guard: quorlock::Guard) -> Result<(), Box<dyn std::error::Error>> {
+    /// let outcome = guard.release().await?;
+    /// if outcome.replies.is_empty() {
+    ///     eprintln!("the driver of the client did not reply");
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()

@@ -57,6 +57,22 @@ pub struct NodeStatus {
 }
 
 /// Whether a node votes.
+///
+/// # Examples
+///
+/// ```no_run
+/// use quorlock::node::NodeState;
+///
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// for node in redlock.node_status().await {
+///     match &node.state {
+///         NodeState::Down { reason, .. } => eprintln!("{} is down: {reason}", node.address),
+///         NodeState::Excluded(reason) => eprintln!("{} needs an operator: {reason}", node.address),
+///         _ => {}
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -79,6 +95,18 @@ pub enum NodeState {
 }
 
 /// A server's name and version. `Display` shows both, as in `Redis 7.0.15`.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// for node in redlock.node_status().await {
+///     if let Some(server) = &node.server {
+///         println!("{}: {} {}", node.address, server.name, server.version);
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -90,6 +118,20 @@ pub struct ServerVersion {
 }
 
 /// Whether a server's data survives a restart.
+///
+/// # Examples
+///
+/// ```no_run
+/// use quorlock::node::Persistence;
+///
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// for node in redlock.node_status().await {
+///     if node.persistence == Some(Persistence::NoAppendOnlyFile) {
+///         println!("{} loses its locks when it restarts", node.address);
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -101,6 +143,23 @@ pub enum Persistence {
 }
 
 /// A problem that endangers or slows locks on a node that votes. `Display` says what to do.
+///
+/// # Examples
+///
+/// ```no_run
+/// use quorlock::node::NodeWarning;
+///
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// for node in redlock.node_status().await {
+///     for warning in &node.warnings {
+///         match warning {
+///             NodeWarning::EvictionPolicy(policy) => eprintln!("{}: replace {policy}", node.address),
+///             other => eprintln!("{}: {other}", node.address),
+///         }
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -121,6 +180,18 @@ pub enum NodeWarning {
 }
 
 /// The time in which a node casts no vote, because it may have lost data or its clock jumped.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// for node in redlock.node_status().await {
+///     if let Some(probation) = node.probation {
+///         println!("{} votes again in {:?}: {}", node.address, probation.remaining(), probation.reason);
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -133,6 +204,18 @@ pub struct Probation {
 
 impl Probation {
     /// The rest of the probation from now; zero once it is over.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// let nodes = redlock.node_status().await;
+    /// let longest = nodes.iter().filter_map(|node| node.probation).map(|it| it.remaining()).max();
+    /// if let Some(remaining) = longest {
+    ///     println!("all nodes vote in {remaining:?}");
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.until.remaining_on_boot_clock()
@@ -158,6 +241,16 @@ impl NodeStatus {
     }
 
     /// Whether it votes right now, as far as is known.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// for node in redlock.node_status().await.iter().filter(|node| !node.is_voting()) {
+    ///     eprintln!("casts no vote: {node}");
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn is_voting(&self) -> bool {
         self.is_up() && self.probation.is_none_or(|probation| probation.remaining().is_zero())

@@ -32,6 +32,31 @@ use crate::time::DualTimestamp;
 /// With the feature `serde` it is a structure of number and nonce. In JSON and other text formats the nonce
 /// is a string of 32 hexadecimal digits, because no JSON number is that long. In binary formats it is a
 /// number.
+///
+/// # Examples
+///
+/// ```
+/// # use quorlock_proto::fence::FencingToken;
+/// /// The balance of an account, and the token of the last accepted write.
+/// struct Account {
+///     balance: i64,
+///     last: FencingToken,
+/// }
+///
+/// impl Account {
+///     fn set_balance(&mut self, balance: i64, token: FencingToken) -> Result<(), &'static str> {
+///         if !token.supersedes(&self.last) {
+///             return Err("a later holder of the lock has written");
+///         }
+///         (self.balance, self.last) = (balance, token);
+///         Ok(())
+///     }
+/// }
+/// # let token = |number| FencingToken { number, nonce: 1 };
+/// # let mut account = Account { balance: 0, last: token(7) };
+/// # assert_eq!((account.set_balance(3, token(8)), account.set_balance(4, token(8))), (Ok(()), Ok(())));
+/// # assert!(account.set_balance(5, token(7)).is_err() && account.balance == 4);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct FencingToken {
@@ -45,6 +70,17 @@ pub struct FencingToken {
 
 impl FencingToken {
     /// Whether a resource that last accepted a write with `last` may accept a write with this token.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use quorlock_proto::fence::FencingToken;
+    /// let earlier = FencingToken { number: 1732363200123456, nonce: 0xfeed };
+    /// let later = FencingToken { number: 1732363200987654, nonce: 0xbeef };
+    /// assert!(later.supersedes(&earlier) && !earlier.supersedes(&later));
+    /// // One holder may write more than once.
+    /// assert!(later.supersedes(&later));
+    /// ```
     #[must_use]
     pub const fn supersedes(&self, last: &Self) -> bool {
         self.number > last.number || self.number == last.number && self.nonce == last.nonce
@@ -122,6 +158,15 @@ mod hex_nonce {
 }
 
 /// A text that is not a fencing token.
+///
+/// # Examples
+///
+/// ```
+/// # use quorlock_proto::fence::{FencingToken, ParseFencingTokenError};
+/// let token = "1732363200123456-0000000000000000000000000000feed".parse::<FencingToken>();
+/// assert_eq!(token, Ok(FencingToken { number: 1732363200123456, nonce: 0xfeed }));
+/// assert_eq!("1732363200123456".parse::<FencingToken>(), Err(ParseFencingTokenError));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no fencing token: it is written as a number, a dash, and 32 hexadecimal digits")]
 pub struct ParseFencingTokenError;

@@ -44,19 +44,43 @@ pub struct LockSpec {
 pub struct Key(Arc<[u8]>);
 
 impl Key {
-    /// The key with these bytes. Callers that take names from users check them.
+    /// The key with these bytes. It is not checked here; a lock's name is checked when the lock is used.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use quorlock_proto::request::Key as LockName;
+    /// let names = [LockName::new("orders:42"), LockName::new([0xff, 0x00])];
+    /// assert_eq!(names.map(|name| name.to_string()), ["orders:42", r"\xff\0"]);
+    /// ```
     #[must_use]
     pub fn new(key: impl AsRef<[u8]>) -> Self {
         Self(Arc::from(key.as_ref()))
     }
 
     /// The key as stored on the nodes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use quorlock_proto::request::Key as LockName;
+    /// let name = LockName::new("orders:42");
+    /// assert!(name.as_bytes().starts_with(b"orders:"));
+    /// ```
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
     /// The key as text; `None` if it is no UTF-8.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use quorlock_proto::request::Key as LockName;
+    /// assert_eq!(LockName::new("orders:42").to_str(), Some("orders:42"));
+    /// assert_eq!(LockName::new([0xff, 0x00]).to_str(), None);
+    /// ```
     #[must_use]
     pub fn to_str(&self) -> Option<&str> {
         core::str::from_utf8(&self.0).ok()
@@ -159,14 +183,31 @@ impl fmt::Debug for OwnerToken {
 
 /// A short hash of an owner token: equal for equal owners; it cannot release their lock.
 ///
-/// Stored as bytes, because every held lock has a [`RequestKind`] that may contain it: a number would be
-/// aligned to four bytes.
+/// # Examples
+///
+/// ```
+/// # use quorlock_proto::request::OwnerHash;
+/// // An operator has copied it from a log.
+/// let owner: OwnerHash = "#45bf80c1".parse()?;
+/// assert_eq!(owner.to_string(), "45bf80c1");
+/// # Ok::<(), quorlock_proto::request::ParseOwnerHashError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+// Bytes, because every held lock has a `RequestKind` that may contain it: a number would be aligned to four bytes.
 pub struct OwnerHash([u8; 4]);
 
 impl OwnerHash {
     /// The hash of the value under a key (FNV-1a, folded to 32 bits). `lua/force_release.lua` computes the
     /// same.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use quorlock_proto::request::OwnerHash;
+    /// // The value under the lock's key, as `redis-cli get orders:42` shows it.
+    /// let owner = OwnerHash::of(b"8f3c6b1e0d5a47c2b9e4f1a2d3c4b5a6");
+    /// println!("held by #{owner}");
+    /// ```
     #[must_use]
     pub fn of(value: &[u8]) -> Self {
         let hash = value.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -196,6 +237,16 @@ impl FromStr for OwnerHash {
 }
 
 /// The text is not an owner hash.
+///
+/// # Examples
+///
+/// ```
+/// # use quorlock_proto::request::OwnerHash;
+/// match "45bf".parse::<OwnerHash>() {
+///     Ok(owner) => println!("#{owner}"),
+///     Err(error) => eprintln!("--holder: {error}"),
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ParseOwnerHashError;

@@ -48,6 +48,17 @@ pub enum Vote {
 }
 
 /// Why a node gave no clear reply.
+///
+/// # Examples
+///
+/// ```
+/// # use quorlock_proto::vote::ReplyFailure;
+/// /// Whether the node is connected, but too slow.
+/// fn is_slow(failure: &ReplyFailure) -> bool {
+///     matches!(failure, ReplyFailure::Timeout | ReplyFailure::Backlogged)
+/// }
+/// # assert!(is_slow(&ReplyFailure::Timeout) && !is_slow(&ReplyFailure::ConnectionLost));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -75,6 +86,20 @@ pub enum ReplyFailure {
 }
 
 /// Why a node is excluded until an operator fixes it.
+///
+/// # Examples
+///
+/// ```
+/// # use quorlock_proto::vote::ExclusionReason;
+/// fn advice(reason: &ExclusionReason) -> String {
+///     match reason {
+///         ExclusionReason::AuthFailed(_) => "check REDIS_PASSWORD".to_owned(),
+///         ExclusionReason::PermissionDenied(error) => format!("ask an operator for access: {error}"),
+///         other => other.to_string(),
+///     }
+/// }
+/// # assert_eq!(advice(&ExclusionReason::AuthFailed("WRONGPASS".into())), "check REDIS_PASSWORD");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -100,6 +125,20 @@ pub enum ExclusionReason {
 }
 
 /// Why a node is on probation.
+///
+/// # Examples
+///
+/// ```
+/// # use quorlock_proto::vote::ProbationReason;
+/// fn advice(reason: ProbationReason) -> &'static str {
+///     match reason {
+///         ProbationReason::NewNode => "initialize the servers once",
+///         ProbationReason::ClockJump => "let the time service slew the clock",
+///         _ => "wait",
+///     }
+/// }
+/// # assert_eq!(advice(ProbationReason::PossibleDataLoss), "wait");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -114,6 +153,18 @@ pub enum ProbationReason {
 }
 
 /// What an inspection found on one node.
+///
+/// # Examples
+///
+/// ```
+/// # use quorlock_proto::vote::{KeyOwner, KeyState};
+/// /// Whether the key blocks its name until an operator deletes it.
+/// fn is_stuck(state: &KeyState) -> bool {
+///     state.holder != KeyOwner::Unheld && state.remaining.is_none()
+/// }
+/// # assert!(is_stuck(&KeyState::new(KeyOwner::NotALock, None)));
+/// # assert!(!is_stuck(&KeyState::new(KeyOwner::Unheld, None)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -125,6 +176,20 @@ pub struct KeyState {
 }
 
 /// The owner of a key.
+///
+/// # Examples
+///
+/// ```
+/// # use quorlock_proto::vote::{KeyOwner, KeyState};
+/// fn describe(state: &KeyState) -> String {
+///     match state.holder {
+///         KeyOwner::Owner(hash) => format!("held by #{hash}"),
+///         KeyOwner::NotALock => "another program uses this name".to_owned(),
+///         _ => "free".to_owned(),
+///     }
+/// }
+/// # assert_eq!(describe(&KeyState::new(KeyOwner::Unheld, None)), "free");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -139,6 +204,15 @@ pub enum KeyOwner {
 
 impl KeyState {
     /// The state of a key with this owner and this remaining ttl.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use quorlock_proto::vote::{KeyOwner, KeyState};
+    /// // For tests of code that handles inspections.
+    /// let free = KeyState::new(KeyOwner::Unheld, None);
+    /// assert_eq!(free.to_string(), "free");
+    /// ```
     #[must_use]
     pub const fn new(holder: KeyOwner, remaining: Option<Duration>) -> Self {
         Self { holder, remaining }

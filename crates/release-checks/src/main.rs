@@ -1,6 +1,7 @@
 //! Lists the public API of the library `quorlock`, one item per line, and compares it with the checked-in
-//! list.
+//! list. Also checks that the doc comment of each item has the sections that it needs.
 
+mod doc_sections;
 mod public_items;
 
 use std::env;
@@ -10,7 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-use public_items::{Docs, public_items};
+use public_items::{Docs, Item, public_items};
 
 type Failure = Box<dyn Error>;
 
@@ -48,14 +49,18 @@ fn run() -> Result<String, Failure> {
         }
         let items = public_items(&library, &core)?;
         let differences = differences(&listed, &items);
-        return if differences.is_empty() {
-            Ok(format!("public API: {} items, as listed in {}", items.len(), list.display()))
-        } else {
-            Err(format!("public API: differs from {}; {REWRITE}\n\n{differences}", list.display()).into())
-        };
+        if !differences.is_empty() {
+            let list = list.display();
+            return Err(format!("public API: differs from {list}; {REWRITE}\n\n{differences}").into());
+        }
+        let sections = doc_sections::report(&items);
+        if !sections.is_empty() {
+            return Err(format!("public API: doc comments lack sections; add them\n\n{sections}").into());
+        }
+        return Ok(format!("public API: {} items, as listed in {}", items.len(), list.display()));
     }
     let items = public_items(&library, &core)?;
-    fs::write(list, format!("{header}\n{}\n", items.join("\n")))?;
+    fs::write(list, format!("{header}\n{}\n", lines(&items).join("\n")))?;
     Ok(format!("public API: {} items written to {}", items.len(), list.display()))
 }
 
@@ -76,19 +81,24 @@ fn format_mismatch(listed: &str, header: &str) -> Option<String> {
 }
 
 /// The lines that are in only one of the two lists, in the form of a diff.
-fn differences(listed: &str, items: &[String]) -> String {
+fn differences(listed: &str, items: &[Item]) -> String {
     let listed: Vec<&str> = listed.lines().skip(1).collect();
+    let current = lines(items);
     let mut text = String::new();
-    for line in listed.iter().filter(|line| !items.iter().any(|item| item == *line)) {
+    for line in listed.iter().filter(|line| !current.contains(line)) {
         let _ = writeln!(text, "- {line}");
     }
-    for item in items.iter().filter(|item| !listed.contains(&item.as_str())) {
-        let _ = writeln!(text, "+ {item}");
+    for line in current.iter().filter(|line| !listed.contains(line)) {
+        let _ = writeln!(text, "+ {line}");
     }
-    if text.is_empty() && listed.iter().ne(items) {
+    if text.is_empty() && listed != current {
         text.push_str("the order of the lines differs\n");
     }
     text
+}
+
+fn lines(items: &[Item]) -> Vec<&str> {
+    items.iter().map(|item| item.line.as_str()).collect()
 }
 
 const REWRITE: &str = "write it with `scripts/api --write`, and commit it with the change";
@@ -101,7 +111,8 @@ mod tests {
 
     #[test]
     fn differences_are_shown_line_by_line() {
-        let items = ["pub fn a()".to_owned(), "pub fn c()".to_owned()];
+        let items = ["pub fn a()", "pub fn c()"]
+            .map(|line| Item { line: line.to_owned(), missing_sections: Vec::new() });
         assert_eq!(differences("# header\npub fn a()\npub fn b()\n", &items), "- pub fn b()\n+ pub fn c()\n");
         assert_eq!(differences("# header\npub fn a()\npub fn c()\n", &items), "");
         assert_eq!(

@@ -21,6 +21,19 @@ impl RedlockBuilder {
     /// # Errors
     ///
     /// [`InvalidInput`] for the first option that is not valid; [`InvalidInput::option`] says which.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use quorlock::Redlock;
+    ///
+    /// let nodes = ["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"];
+    /// let builder = Redlock::builder().nodes(nodes).quorum(1);
+    /// if let Err(invalid) = builder.check() {
+    ///     eprintln!("{}: {invalid}", invalid.option().unwrap_or("configuration"));
+    /// }
+    /// # assert_eq!(builder.check().map_err(|invalid| invalid.option()), Err(Some("quorum")));
+    /// ```
     pub fn check(&self) -> Result<(), InvalidInput> {
         self.checked().map(drop)
     }
@@ -67,6 +80,18 @@ impl RedlockBuilder {
     ///
     /// [`InvalidInput`] for the first file that cannot be used; [`InvalidInput::option`] says which. The message shows
     /// neither its name nor its content, because a private key may have been given instead of a file name.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use quorlock::Redlock;
+    ///
+    /// # fn example() -> Result<(), quorlock::error::InvalidInput> {
+    /// let builder = Redlock::builder().nodes(["rediss://10.0.0.1"]).tls_ca_file("/etc/redis/ca.crt");
+    /// builder.check()?;
+    /// builder.check_files()?;
+    /// # Ok(()) }
+    /// ```
     #[cfg(feature = "tls-rustls")]
     pub fn check_files(&self) -> Result<(), InvalidInput> {
         Tls::check(&self.tls).map_err(|invalid| {
@@ -82,6 +107,17 @@ impl RedlockBuilder {
     ///
     /// [`InvalidInput`] for the first value that is not valid; [`InvalidInput::option`] says which: `name`, `ttl`,
     /// `min_fencing_number`, or an option of this builder.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use quorlock::Redlock;
+    ///
+    /// let builder = Redlock::builder().nodes(["redis://10.0.0.1"]).max_ttl(Duration::from_secs(30));
+    /// let too_long = builder.check_lock("nightly", Some(Duration::from_secs(60)), 0);
+    /// assert_eq!(too_long.map_err(|invalid| invalid.option()), Err(Some("ttl")));
+    /// ```
     pub fn check_lock(
         &self,
         name: impl AsRef<[u8]>,

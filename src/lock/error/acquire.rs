@@ -8,6 +8,24 @@ use crate::view::NodeReplies;
 use quorlock_proto::request::Key as LockName;
 
 /// Why a lock was not acquired. The driver releases whatever the attempt may have left on a node.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use quorlock::AcquireError;
+///
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// match redlock.mutex("nightly").wait_timeout(Duration::from_secs(5)).acquire().await {
+///     Ok(guard) => {
+///         guard.release().await?;
+///     }
+///     Err(AcquireError::Contended { .. }) => println!("another process runs it"),
+///     Err(error) if error.is_retryable() => eprintln!("later: {error}"),
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AcquireError {
@@ -88,6 +106,16 @@ pub enum AcquireError {
 
 impl AcquireError {
     /// The lock's key on the nodes, prefix and name; `None` if no name was given.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// if let Err(error) = redlock.mutex("nightly").try_acquire().await {
+    ///     tracing::warn!(lock = ?error.key(), %error, "not acquired");
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn key(&self) -> Option<&LockName> {
         match self {
@@ -103,6 +131,20 @@ impl AcquireError {
     }
 
     /// When a retry may succeed, if the nodes reported it.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mutex = redlock.mutex("nightly").wait_timeout(Duration::ZERO);
+    /// if let Err(error) = mutex.acquire().await {
+    ///     tokio::time::sleep(error.retry_after().unwrap_or(Duration::from_secs(1))).await;
+    ///     let guard = mutex.acquire().await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -112,6 +154,20 @@ impl AcquireError {
     }
 
     /// The reply of each node, if requests were sent.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// if let Err(error) = redlock.mutex("nightly").try_acquire().await
+    ///     && let Some(replies) = error.replies()
+    /// {
+    ///     for (node, reply) in replies {
+    ///         eprintln!("{node}: {reply}");
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn replies(&self) -> Option<&NodeReplies> {
         match self {
@@ -125,6 +181,22 @@ impl AcquireError {
     }
 
     /// Whether the same call may succeed later without a change of the input, the client or the servers.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn put_back_in_queue() {}
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// match redlock.mutex("order:42").try_acquire().await {
+    ///     Ok(Some(guard)) => {
+    ///         guard.release().await?;
+    ///     }
+    ///     Ok(None) => put_back_in_queue(),
+    ///     Err(error) if error.is_retryable() => put_back_in_queue(),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         matches!(

@@ -8,6 +8,26 @@ use crate::view::{NodeStatus, describe_states};
 use quorlock_proto::vote::ExclusionReason;
 
 /// Why a client could not connect.
+///
+/// # Examples
+///
+/// ```no_run
+/// use quorlock::{Redlock, error::ConnectError};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let nodes = ["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"];
+/// match Redlock::connect(nodes).await {
+///     Ok(redlock) => println!("a quorum is {} nodes", redlock.quorum()),
+///     Err(ConnectError::NoQuorum { nodes, .. }) => {
+///         for node in nodes {
+///             eprintln!("{node}");
+///         }
+///     }
+///     Err(ConnectError::InvalidNodeList { node, reason, .. }) => eprintln!("remove {node}: {reason}"),
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {

@@ -6,6 +6,21 @@ use crate::view::NodeReplies;
 use quorlock_proto::request::Key as LockName;
 
 /// Why a lock was not extended.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use quorlock::error::ExtendError;
+///
+/// # async fn example(guard: quorlock::Guard) -> Result<(), Box<dyn std::error::Error>> {
+/// match guard.extend(Duration::from_secs(20)).await {
+///     Ok(deadline) => println!("valid for {:?}", deadline.remaining()),
+///     Err(ExtendError::Lost { .. }) => return Err("the work is not done".into()),
+///     Err(error) => eprintln!("valid for {:?} only: {error}", guard.remaining()),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExtendError {

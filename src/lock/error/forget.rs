@@ -6,6 +6,21 @@ use crate::view::{NodeReplies, NodeReply};
 use quorlock_proto::request::Key as LockName;
 
 /// Why a name was not forgotten.
+///
+/// # Examples
+///
+/// ```no_run
+/// use quorlock::error::ForgetError;
+///
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// match redlock.forget("order:81723").await {
+///     Ok(_) => {}
+///     Err(ForgetError::HeldByOthers { key, .. }) => println!("{key} is still in use"),
+///     Err(ForgetError::NoQuorum { key, .. }) => println!("{key}: try again later"),
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ForgetError {

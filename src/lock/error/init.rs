@@ -4,6 +4,25 @@ use super::ConnectError;
 use crate::view::{NodeReplies, NodeStatus, describe_states};
 
 /// Why a lock cluster could not be initialized.
+///
+/// # Examples
+///
+/// ```no_run
+/// use quorlock::{Redlock, error::InitError};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let nodes = ["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"];
+/// match Redlock::builder().nodes(nodes).initialize().await {
+///     Ok(_) => println!("the nodes vote"),
+///     Err(InitError::Unreachable { nodes, .. }) => {
+///         for node in nodes {
+///             eprintln!("{node}");
+///         }
+///     }
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InitError {

@@ -5,6 +5,20 @@ use super::{InvalidInput, NoDriver};
 use quorlock_proto::request::Key as LockName;
 
 /// Why a lock could not be inspected or force-released.
+///
+/// # Examples
+///
+/// ```no_run
+/// use quorlock::error::InspectError;
+///
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// match redlock.inspect("nightly").await {
+///     Ok(seen) => println!("held: {}", seen.is_held()),
+///     Err(InspectError::InvalidInput(invalid)) => eprintln!("{invalid}"),
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InspectError {

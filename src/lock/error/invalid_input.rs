@@ -28,6 +28,19 @@ pub struct InvalidInput {
 }
 
 /// What is wrong with an option or a name.
+///
+/// # Examples
+///
+/// ```
+/// use quorlock::{Redlock, error::InvalidInputKind};
+///
+/// let builder = Redlock::builder().nodes(["redis://10.0.0.1"]);
+/// match builder.check_lock("quorlock:nightly", None, 0) {
+///     Ok(()) => println!("valid"),
+///     Err(invalid) if invalid.kind() == InvalidInputKind::Reserved => println!("choose another prefix"),
+///     Err(invalid) => println!("{invalid}"),
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InvalidInputKind {
@@ -61,12 +74,30 @@ impl InvalidInput {
     /// [`RedlockBuilder`](crate::RedlockBuilder) or [`Mutex`](crate::Mutex). It is `name` for the name of a lock, and
     /// `tls_client_key` for the key that was given to `tls_client_certificate`. `None` if the error is not about one
     /// option.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use quorlock::Redlock;
+    ///
+    /// let invalid = Redlock::builder().nodes(["redis://10.0.0.1"]).quorum(3).check().unwrap_err();
+    /// assert_eq!(invalid.option(), Some("quorum"));
+    /// ```
     #[must_use]
     pub fn option(&self) -> Option<&'static str> {
         self.option
     }
 
     /// What is wrong with it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use quorlock::{Redlock, error::InvalidInputKind};
+    ///
+    /// let invalid = Redlock::builder().nodes(["http://10.0.0.1"]).check().unwrap_err();
+    /// assert_eq!(invalid.kind(), InvalidInputKind::Malformed);
+    /// ```
     #[must_use]
     pub const fn kind(&self) -> InvalidInputKind {
         self.kind

@@ -6,6 +6,16 @@ use quorlock_proto::request::Key as LockName;
 
 impl InvalidInput {
     /// The lock's key on the nodes, prefix and name; `None` if the error is not about one lock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use quorlock::{LockName, Redlock};
+    ///
+    /// let builder = Redlock::builder().nodes(["redis://10.0.0.1"]).key_prefix("billing:");
+    /// let invalid = builder.check_lock("invoice:7", None, u64::MAX).unwrap_err();
+    /// assert_eq!(invalid.key(), Some(&LockName::new("billing:invoice:7")));
+    /// ```
     #[must_use]
     pub fn key(&self) -> Option<&LockName> {
         self.key.as_ref()
@@ -14,6 +24,16 @@ impl InvalidInput {
 
 impl ExtendError {
     /// The lock's key on the nodes, prefix and name.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(guard: quorlock::Guard) -> Result<(), Box<dyn std::error::Error>> {
+    /// if let Err(error) = guard.extend(std::time::Duration::from_secs(20)).await {
+    ///     tracing::warn!(lock = ?error.key(), %error, "not extended");
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn key(&self) -> Option<&LockName> {
         match self {
@@ -28,6 +48,16 @@ impl ExtendError {
 
 impl ReleaseError {
     /// The lock's key on the nodes, prefix and name.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(guard: quorlock::Guard) -> Result<(), Box<dyn std::error::Error>> {
+    /// if let Err(error) = guard.release().await {
+    ///     tracing::warn!(lock = %error.key(), %error, "lost");
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn key(&self) -> &LockName {
         match self {
@@ -36,6 +66,20 @@ impl ReleaseError {
     }
 
     /// Why the lock was lost.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use quorlock::event::LossReason;
+    ///
+    /// # async fn example(guard: quorlock::Guard) -> Result<(), Box<dyn std::error::Error>> {
+    /// if let Err(error) = guard.release().await
+    ///     && error.reason() == LossReason::TakenByOthers
+    /// {
+    ///     eprintln!("another process may have held it at the same time");
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn reason(&self) -> LossReason {
         match self {
@@ -46,6 +90,16 @@ impl ReleaseError {
 
 impl InspectError {
     /// The lock's key on the nodes, prefix and name; `None` if no name was given.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// if let Err(error) = redlock.inspect("nightly").await {
+    ///     tracing::warn!(lock = ?error.key(), %error, "not inspected");
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn key(&self) -> Option<&LockName> {
         match self {
@@ -57,6 +111,16 @@ impl InspectError {
 
 impl ForgetError {
     /// The lock's key on the nodes, prefix and name; `None` if no name was given.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// if let Err(error) = redlock.forget("order:81723").await {
+    ///     tracing::warn!(lock = ?error.key(), %error, "not forgotten");
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn key(&self) -> Option<&LockName> {
         match self {
@@ -71,6 +135,17 @@ impl ForgetError {
 
 impl<E> RunError<E> {
     /// The lock's key on the nodes, prefix and name; `None` if no name was given, or the work failed.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn job() -> Result<(), std::io::Error> { Ok(()) }
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// if let Err(error) = redlock.mutex("nightly").run(async |_| job().await).await {
+    ///     tracing::warn!(lock = ?error.key(), %error, "not done");
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn key(&self) -> Option<&LockName> {
         match self {

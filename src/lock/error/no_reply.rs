@@ -4,6 +4,19 @@ use super::{AcquireError, ExtendError, InspectError};
 use quorlock_proto::request::Key;
 
 /// Why a client's driver does not reply. The driver does everything that involves the client's nodes.
+///
+/// # Examples
+///
+/// ```no_run
+/// use quorlock::AcquireError;
+/// use quorlock::error::NoDriver;
+///
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// if let Err(AcquireError::NoDriver { reason: NoDriver::Forked, .. }) = redlock.mutex("nightly").acquire().await {
+///     eprintln!("this process needs a client of its own");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoDriver {

@@ -6,6 +6,20 @@ use quorlock_proto::lease::LossReason;
 use quorlock_proto::request::Key as LockName;
 
 /// The lock had been lost before its release, so the work may have overlapped with that of another holder.
+///
+/// # Examples
+///
+/// ```no_run
+/// use quorlock::error::ReleaseError;
+///
+/// # fn check_for_duplicates() {}
+/// # async fn example(guard: quorlock::Guard) -> Result<(), Box<dyn std::error::Error>> {
+/// if let Err(ReleaseError::Lost { reason, .. }) = guard.release().await {
+///     eprintln!("another process may have done the same work: {reason}");
+///     check_for_duplicates();
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReleaseError {

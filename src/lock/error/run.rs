@@ -6,6 +6,22 @@ use quorlock_proto::lease::LossReason;
 use quorlock_proto::request::Key as LockName;
 
 /// Why [`Mutex::run`](crate::Mutex::run) has no result. `E` is the error of the work itself.
+///
+/// # Examples
+///
+/// ```no_run
+/// use quorlock::{AcquireError, RunError};
+///
+/// # async fn job() -> Result<(), std::io::Error> { Ok(()) }
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// match redlock.mutex("nightly").run(async |_| job().await).await {
+///     Ok(()) => println!("done"),
+///     Err(RunError::Acquire(AcquireError::NoQuorum { .. })) => eprintln!("too few servers are up"),
+///     Err(RunError::Lost { reason, .. }) => eprintln!("the job was cancelled: {reason}"),
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError<E> {

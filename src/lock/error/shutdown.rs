@@ -7,6 +7,20 @@ use super::NoDriver;
 use quorlock_proto::request::Key as LockName;
 
 /// What was not finished when the time limit of a shutdown was reached.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// if let Err(unfinished) = redlock.shutdown(Duration::from_secs(2)).await {
+///     for key in &unfinished.held_locks {
+///         eprintln!("{key} was held until the end");
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownError {
@@ -19,6 +33,20 @@ pub struct ShutdownError {
 }
 
 /// A release that a node has not confirmed.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// if let Err(unfinished) = redlock.shutdown(Duration::from_secs(2)).await {
+///     for release in &unfinished.pending_releases {
+///         eprintln!("{} stays on {} until it expires", release.key, release.node);
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PendingRelease {

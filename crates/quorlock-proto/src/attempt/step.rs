@@ -39,6 +39,21 @@ impl AttemptFailure {
 }
 
 /// Why an attempt failed.
+///
+/// # Examples
+///
+/// ```
+/// # use quorlock_proto::attempt::FailureReason;
+/// /// The counter for the failures of this kind.
+/// fn counter(reason: FailureReason) -> &'static str {
+///     match reason {
+///         FailureReason::Contended { .. } => "locks_contended",
+///         FailureReason::NoQuorum => "locks_without_quorum",
+///         _ => "locks_failed",
+///     }
+/// }
+/// # assert_eq!(counter(FailureReason::TooLate), "locks_failed");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]

@@ -48,6 +48,22 @@ pub enum LeaseStep {
 }
 
 /// Why a lock was lost.
+///
+/// # Examples
+///
+/// ```
+/// # use quorlock_proto::lease::LossReason;
+/// /// What to check after a loss.
+/// fn advice(reason: LossReason) -> &'static str {
+///     match reason {
+///         LossReason::Expired => "were the nodes reachable, and did the runtime run?",
+///         LossReason::TakenByOthers => "was it force-released, or did nodes lose data?",
+///         LossReason::ClockJump => "which node's clock was set?",
+///         _ => "nothing",
+///     }
+/// }
+/// # assert_eq!(advice(LossReason::ClientClosed), "nothing");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
