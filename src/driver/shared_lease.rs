@@ -77,20 +77,27 @@ impl SharedLease {
     /// Whether the lock is valid now. Latches the loss if the deadline has passed, and in the child of a
     /// fork.
     pub(crate) fn is_valid(&self) -> bool {
-        if self.state.load(Ordering::Acquire) != HELD {
-            return false;
-        }
-        if process::id() != self.process {
-            self.mark_lost(LossReason::ClientClosed);
-        } else if clock::now().is_past(self.deadline()) {
-            self.mark_lost(LossReason::Expired);
-        }
-        self.state.load(Ordering::Acquire) == HELD
+        !self.remaining().is_zero()
     }
 
-    /// How long the lock is valid from now.
+    /// Whether the lock is valid now, and for at least this span.
+    pub(crate) fn is_valid_for(&self, span: Duration) -> bool {
+        let remaining = self.remaining();
+        !remaining.is_zero() && remaining >= span
+    }
+
+    /// How long the lock is valid from now. Latches the loss as [`is_valid`](Self::is_valid) does.
     pub(crate) fn remaining(&self) -> Duration {
-        if self.is_valid() { clock::now().until(self.deadline()) } else { Duration::ZERO }
+        if self.state.load(Ordering::Acquire) != HELD {
+            return Duration::ZERO;
+        }
+        let remaining = clock::now().until(self.deadline());
+        if process::id() != self.process {
+            self.mark_lost(LossReason::ClientClosed);
+        } else if remaining.is_zero() {
+            self.mark_lost(LossReason::Expired);
+        }
+        if self.state.load(Ordering::Acquire) == HELD { remaining } else { Duration::ZERO }
     }
 
     pub(crate) fn is_lost(&self) -> bool {

@@ -333,7 +333,7 @@ async fn attempt(
         }
         // This task may have slept for long since the last reply, so check the lease before it is returned.
         // If it is not valid for long enough, `cancel_on_drop` is dropped while open, which cancels the attempt.
-        Ok(Ok(lease)) if !lease.is_valid() || lease.remaining() < min_validity => {
+        Ok(Ok(lease)) if !lease.is_valid_for(min_validity) => {
             let vote = |node| {
                 if lease.confirmed().contains(node) {
                     Vote::Granted

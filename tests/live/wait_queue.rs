@@ -371,7 +371,9 @@ async fn an_attempt_despite_the_wait_queue_learns_from_a_quorum_when_the_keys_ex
     let waiting = builder(&fleet)
         .on_event(move |event| {
             if let Event::ReplyReceived {
-                node, reply: NodeReply::HeldByOther { remaining: Some(_), .. }, ..
+                node,
+                reply: NodeReply::HeldByOther { remaining: Some(_), .. },
+                ..
             } = event
             {
                 seen.lock().expect("no panic").insert(node.clone());
