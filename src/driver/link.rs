@@ -189,7 +189,7 @@ impl Link {
     /// Records the cost of the fencing numbers on the node. Returns a warning if it has become too high.
     pub(super) fn record_fences(&mut self, fences: Fences) -> Option<NodeWarning> {
         self.status.fences = Some(fences);
-        let warning = fences.warning();
+        let warning = fences.are_too_large().then_some(NodeWarning::FencesTooLarge(fences));
         let is_new = warning.is_some() && self.fence_warning.is_none();
         if let Some(old) = self.fence_warning.take() {
             self.status.warnings.retain(|warning| *warning != old);

@@ -103,6 +103,54 @@ enum Redials {
     Never,
 }
 
+impl Redlock {
+    /// Connects a client with the default options to these nodes: one to nine **independent** masters, the same list
+    /// for every client of the same locks. For all options see [`builder`](Self::builder).
+    ///
+    /// # Errors
+    ///
+    /// As [`RedlockBuilder::connect`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connections.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), quorlock::error::ConnectError> {
+    /// let redlock = quorlock::Redlock::connect(["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"]).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn connect<I>(urls: I) -> Result<Self, ConnectError>
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        Self::builder().nodes(urls).connect().await
+    }
+
+    /// Returns a builder. Set its nodes, then call [`connect`](RedlockBuilder::connect).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use quorlock::Redlock;
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let redlock = Redlock::builder()
+    ///     .nodes(["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"])
+    ///     .reply_timeout(Duration::from_millis(200))
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn builder() -> RedlockBuilder {
+        RedlockBuilder::new()
+    }
+}
+
 impl RedlockBuilder {
     pub(super) fn new() -> Self {
         Self {

@@ -7,10 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::builder::RedlockBuilder;
-use super::error::{ConnectError, InvalidInput, NoDriver, NoReply};
+use super::error::{InvalidInput, NoDriver, NoReply};
 use super::limits::Limits;
-use super::mutex::Mutex;
 use crate::driver::{CommandSender, DriverCommand, LocalQueue};
 use crate::host::process;
 use crate::host::timer::timeout;
@@ -65,52 +63,6 @@ pub(super) struct Shared {
 }
 
 impl Redlock {
-    /// Connects a client with the default options to these nodes: one to nine **independent** masters, the same list
-    /// for every client of the same locks. For all options see [`builder`](Self::builder).
-    ///
-    /// # Errors
-    ///
-    /// As [`RedlockBuilder::connect`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future closes the connections.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// # async fn example() -> Result<(), quorlock::error::ConnectError> {
-    /// let redlock = quorlock::Redlock::connect(["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"]).await?;
-    /// # Ok(()) }
-    /// ```
-    pub async fn connect<I>(urls: I) -> Result<Self, ConnectError>
-    where
-        I: IntoIterator,
-        I::Item: Into<String>,
-    {
-        Self::builder().nodes(urls).connect().await
-    }
-
-    /// Returns a builder. Set its nodes, then call [`connect`](RedlockBuilder::connect).
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// use std::time::Duration;
-    /// use quorlock::Redlock;
-    ///
-    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-    /// let redlock = Redlock::builder()
-    ///     .nodes(["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"])
-    ///     .reply_timeout(Duration::from_millis(200))
-    ///     .connect()
-    ///     .await?;
-    /// # Ok(()) }
-    /// ```
-    pub fn builder() -> RedlockBuilder {
-        RedlockBuilder::new()
-    }
-
     /// The number of nodes that make a quorum.
     ///
     /// # Examples
@@ -127,26 +79,6 @@ impl Redlock {
     #[must_use]
     pub fn quorum(&self) -> usize {
         self.shared.quorum.needed()
-    }
-
-    /// Returns a lock of this name. Set its options, then acquire it.
-    ///
-    /// The name is the key on every node, verbatim (behind the client's key prefix). Any bytes are valid, except an
-    /// empty name, one that starts with `quorlock:` (reserved for this library), and one of more than 65,536 bytes,
-    /// prefix included.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// use std::time::Duration;
-    ///
-    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
-    /// let order = 42;
-    /// let guard = redlock.mutex(format!("orders:{order}")).ttl(Duration::from_secs(5)).acquire().await?;
-    /// # Ok(()) }
-    /// ```
-    pub fn mutex(&self, name: impl AsRef<[u8]>) -> Mutex {
-        Mutex::new(self.clone(), name.as_ref())
     }
 
     /// The state of each node, in the order of the client's list. Waits until every node was dialed once, so at most

@@ -1,7 +1,5 @@
 //! The memory cost of fencing numbers on a node.
 
-use super::node_status::NodeWarning;
-
 /// The estimated number and memory use of the fencing numbers on a node. It keeps one for each name that was
 /// locked within the [`fencing_retention`](crate::RedlockBuilder::fencing_retention). The estimate samples
 /// fifty of its keys.
@@ -53,9 +51,9 @@ impl Fences {
         self.memory.map(|memory| self.bytes as f64 / memory as f64)
     }
 
-    /// The warning, if there are too many.
-    pub(crate) fn warning(self) -> Option<NodeWarning> {
-        self.share().filter(|share| *share >= WARNING_SHARE).map(|_| NodeWarning::FencesTooLarge(self))
+    /// Whether they take so much memory that a warning is due.
+    pub(crate) fn are_too_large(self) -> bool {
+        self.share().is_some_and(|share| share >= WARNING_SHARE)
     }
 }
 
@@ -67,15 +65,18 @@ const WARNING_SHARE: f64 = 0.25;
 
 #[cfg(test)]
 mod tests {
+    use super::super::node_status::NodeWarning;
     use super::*;
 
     #[test]
     fn fences_that_take_a_quarter_of_the_memory_cause_a_warning() {
         let fences = |count, memory| Fences::new(count, 25, memory);
-        assert_eq!((fences(1_000_000, 0).share(), fences(1_000_000, 0).warning()), (None, None));
-        assert_eq!(fences(1_000, 1 << 30).warning(), None);
-        let warning = fences(1_000_000, 500_000_000).warning().expect("more than a quarter").to_string();
+        assert_eq!((fences(1_000_000, 0).share(), fences(1_000_000, 0).are_too_large()), (None, false));
+        assert!(!fences(1_000, 1 << 30).are_too_large());
+        let many = fences(1_000_000, 500_000_000);
+        assert!(many.are_too_large());
+        let warning = NodeWarning::FencesTooLarge(many).to_string();
         assert!(warning.starts_with("about 1000000 fencing numbers take 26 %"), "{warning}");
-        assert!(fences(u64::MAX, 1).warning().is_some());
+        assert!(fences(u64::MAX, 1).are_too_large());
     }
 }
