@@ -2,6 +2,7 @@
 
 use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::vote::{ReplyFailure, Vote};
+use alloc::vec;
 use alloc::vec::Vec;
 
 /// The votes on one request. A node's first vote counts; later ones are stale.
@@ -15,17 +16,8 @@ pub struct Round {
     not_held: NodeSet,
     excluded: NodeSet,
     on_probation: NodeSet,
-    votes: Votes,
-}
-
-/// The vote of each node.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Votes {
-    Known(Vec<Vote>),
-    /// All nodes that voted have granted.
-    AllGranted,
-    /// No longer needed.
-    Forgotten,
+    /// The vote of each node; empty once they are forgotten.
+    votes: Vec<Vote>,
 }
 
 impl Round {
@@ -41,7 +33,7 @@ impl Round {
             not_held: NodeSet::EMPTY,
             excluded: NodeSet::EMPTY,
             on_probation: NodeSet::EMPTY,
-            votes: Votes::AllGranted,
+            votes: vec![NO_REPLY; quorum.nodes()],
         };
         for node in quorum.all().iter() {
             if let Some(vote) = absent_vote(node) {
@@ -57,9 +49,6 @@ impl Round {
         if node.index() >= self.quorum.nodes() || self.voted.contains(node) {
             return;
         }
-        if self.votes == Votes::AllGranted && vote != Vote::Granted {
-            self.votes = Votes::Known(self.votes().cloned().collect());
-        }
         self.voted.insert(node);
         match vote {
             Vote::Granted | Vote::Fenced(_) => self.granted.insert(node),
@@ -69,14 +58,14 @@ impl Round {
             Vote::OnProbation { .. } => self.on_probation.insert(node),
             Vote::Inspected(_) | Vote::Unknown(_) => {}
         }
-        if let Votes::Known(votes) = &mut self.votes {
-            votes[node.index()] = vote;
+        if let Some(known) = self.votes.get_mut(node.index()) {
+            *known = vote;
         }
     }
 
     /// Drops the votes and keeps the sets of nodes.
     pub fn forget_votes(&mut self) {
-        self.votes = Votes::Forgotten;
+        self.votes = Vec::new();
     }
 
     /// Replaces a node's grant by a later vote.
@@ -96,11 +85,11 @@ impl Round {
 
     /// Adds the remaining ttl of another holder's key, which a later reply reported.
     pub fn add_remaining(&mut self, node: NodeId, vote: Vote) {
-        if let Votes::Known(votes) = &mut self.votes
+        if let Some(known) = self.votes.get_mut(node.index())
             && self.held_or_fenced_out.contains(node)
             && matches!(vote, Vote::HeldByOther { .. } | Vote::NotHeld)
         {
-            votes[node.index()] = vote;
+            *known = vote;
         }
     }
 
@@ -202,11 +191,7 @@ impl Round {
     /// The node's vote.
     #[must_use]
     pub fn vote(&self, node: NodeId) -> &Vote {
-        match &self.votes {
-            Votes::Known(votes) => &votes[node.index()],
-            Votes::AllGranted if self.granted.contains(node) => GRANTED,
-            Votes::AllGranted | Votes::Forgotten => NO_REPLY,
-        }
+        self.votes.get(node.index()).unwrap_or(&NO_REPLY)
     }
 
     /// The vote of every node, in the order of the client's list.
@@ -228,5 +213,4 @@ impl Round {
     }
 }
 
-const GRANTED: &Vote = &Vote::Granted;
-const NO_REPLY: &Vote = &Vote::Unknown(ReplyFailure::Timeout);
+const NO_REPLY: Vote = Vote::Unknown(ReplyFailure::Timeout);
