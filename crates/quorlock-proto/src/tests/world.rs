@@ -19,8 +19,8 @@ use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{MarkerWrite, Membership, VotingStatus};
 use crate::quorum::Quorum;
 use crate::request::{Key, OperationId, OwnerToken, Request, RequestKind};
-use crate::test_util::node::{DataKey, EPOCH, Reply, SentRequest, SimulatedNode};
-use crate::time::DualTimestamp;
+use crate::test_util::node::{DataKey, Reply, SentRequest, SimulatedNode};
+use crate::time::{BootTime, DualTimestamp};
 use crate::vote::Vote;
 
 pub(crate) const ALICE: usize = 0;
@@ -212,20 +212,14 @@ impl World {
 
     // Clocks.
 
-    pub(crate) fn now(&self, client: usize) -> DualTimestamp {
-        let wall =
-            EPOCH.saturating_add(self.nanos).saturating_add_signed(self.clients[client].wall_offset_nanos);
-        DualTimestamp::new(self.nanos, wall)
-    }
-
     /// Advances the clock and fires each client's timers when they are due. Delivers nothing.
     pub(crate) fn run_timers_for(&mut self, span: Duration) {
         let until = self.nanos + span.as_nanos() as u64;
         for wake_ups in 0.. {
             assert!(wake_ups < 100_000, "a client requests endless wake-ups");
             let awake = self.clients.iter().filter(|client| !client.is_paused);
-            let Some(next) = awake.filter_map(|client| client.coordinator.next_wake()).min() else { break };
-            let next = next.nanos();
+            let next = awake.filter_map(|client| client.coordinator.next_wake()).min();
+            let Some(next) = next.map(BootTime::nanos) else { break };
             if next > until {
                 break;
             }

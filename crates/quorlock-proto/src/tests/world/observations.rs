@@ -7,11 +7,17 @@ use crate::attempt::AttemptFailure;
 use crate::coordinator::{AttemptEvent, LeaseEvent, OperationEvent};
 use crate::lease::LossReason;
 use crate::request::{Key, OperationId};
-use crate::test_util::node::DataKey;
+use crate::test_util::node::{DataKey, EPOCH};
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
 impl World {
+    pub(crate) fn now(&self, client: usize) -> DualTimestamp {
+        let wall =
+            EPOCH.saturating_add(self.nanos).saturating_add_signed(self.clients[client].wall_offset_nanos);
+        DualTimestamp::new(self.nanos, wall)
+    }
+
     /// The events of this client since the last call.
     pub(crate) fn take_events(&mut self, client: usize) -> Vec<OperationEvent> {
         std::mem::take(&mut self.clients[client].events).into_iter().map(|(_, event)| event).collect()
