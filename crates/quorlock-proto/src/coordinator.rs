@@ -173,7 +173,7 @@ impl Coordinator {
         };
         let implicit_vote = |node| implicit_votes.of(node, now).or_else(|| non_member(node));
         let survey = Survey::new(kind, key, self.quorum, implicit_vote, settle_by);
-        self.start(id, Operation::Survey(Box::new(survey)), now);
+        self.start(id, Operation::Survey(survey), now);
     }
 
     /// The node is connected. Its pending releases are sent first.

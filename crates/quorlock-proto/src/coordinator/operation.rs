@@ -36,14 +36,13 @@ impl OperationEntry {
     }
 }
 
-/// An operation. All but the lease are boxed, so that a lease does not take the memory of the largest
-/// operation.
+/// An operation. An attempt is boxed, because it is larger: otherwise each lease would take its memory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Operation {
     Attempt(Box<AttemptEntry>),
     Lease(Lease),
-    Survey(Box<Survey>),
-    SingleRequest(Box<SingleRequest>),
+    Survey(Survey),
+    SingleRequest(SingleRequest),
 }
 
 impl Operation {

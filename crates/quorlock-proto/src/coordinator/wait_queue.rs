@@ -1,6 +1,5 @@
 //! The coordinator's part in wait queues: enqueue, dequeue, and releases within one process.
 
-use alloc::boxed::Box;
 use core::time::Duration;
 
 use super::{Coordinator, Operation, implicit_votes};
@@ -41,7 +40,7 @@ impl Coordinator {
         let implicit_vote = implicit_votes(&self.pipelines, None, self.limits).of(node, now);
         let settle_by = now.plus(self.limits.reply_timeout);
         let single = SingleRequest::new(node, request, implicit_vote, settle_by);
-        self.start(id, Operation::SingleRequest(Box::new(single)), now);
+        self.start(id, Operation::SingleRequest(single), now);
     }
 
     /// Whether wait queues may be kept on the node. On a node that does not vote the holder's key may be
