@@ -64,6 +64,11 @@ mod tests {
             [rng.next(), rng.next(), rng.next()],
             [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]
         );
+        let mut rng = SeededRng::for_part(7, 2);
+        assert_eq!([(); 4].map(|()| rng.between(1, 1000)), [749, 757, 300, 331]);
+        let mut items = [0, 1, 2, 3, 4, 5, 6, 7];
+        rng.shuffle(&mut items);
+        assert_eq!(items, [6, 7, 0, 3, 4, 1, 2, 5]);
     }
 
     #[test]

@@ -59,3 +59,16 @@ impl SeededRng {
         self.below(1000) < permille
     }
 }
+
+#[test]
+fn the_numbers_of_a_seed_never_change() {
+    let mut rng = SeededRng::new(0);
+    // The first numbers of the published reference implementation.
+    assert_eq!(
+        [rng.next_u64(), rng.next_u64(), rng.next_u64()],
+        [0x99ec_5f36_cb75_f2b4, 0xbf6e_1f78_4956_452a, 0x1a5f_849d_4933_e6e0]
+    );
+    let mut rng = SeededRng::new(7);
+    assert_eq!([(); 4].map(|()| rng.below(1000)), [700, 278, 839, 981]);
+    assert_eq!([(); 3].map(|()| rng.log_uniform(100, 1_000_000)), [981_872, 100, 2_358]);
+}
