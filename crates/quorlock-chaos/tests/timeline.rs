@@ -3,7 +3,7 @@
 mod history_builder;
 
 use history_builder::{BOOT, HistoryBuilder, MS, builder};
-use quorlock_chaos::checker::{ControlResult, Invariant, check_history};
+use quorlock_chaos::checker::{ControlResult, ExcusedViolation, Invariant, check_history};
 use quorlock_chaos::history::{Effect, EventKind, FailureReason, NegativeControl, NodeView};
 use quorlock_chaos::timeline::{html, html_with_controls, text};
 
@@ -151,17 +151,25 @@ fn a_run_without_a_fault_is_not_shown_as_good() {
 }
 
 #[test]
-fn the_page_shows_the_result_of_each_negative_control() {
+fn the_page_shows_excused_violations_and_the_result_of_each_negative_control() {
     let history = run_of_a_minute().build();
     let mut verdict = check_history(&history);
     let result =
         |name: &str, count| ControlResult { name: name.into(), invariant: Invariant::MutualExclusion, count };
     let mut control_verdict = verdict.clone();
     verdict.controls = vec![result("main <b>", 3)];
+    verdict.expected = vec![ExcusedViolation {
+        invariant: Invariant::NumbersUnique,
+        count: 2,
+        excuse: "four of five <nodes>".into(),
+        at: BOOT + 1_500 * MS,
+        events: Vec::new(),
+    }];
     control_verdict.controls = vec![result("extra", 2), result("idle", 0)];
     let page = html_with_controls(&history, &verdict, &[&control_verdict]);
     for text in [
-        "main &lt;b&gt; violated “mutual exclusion” 3 times, as it should",
+        "main &#60;b&#62; violated “mutual exclusion” 3 times, as it should",
+        "1.500 s</button> <b>numbers unique</b>, 2 times: four of five &#60;nodes&#62;</li>",
         "extra violated “mutual exclusion” 2 times",
         "idle</b> detected nothing",
     ] {
