@@ -121,6 +121,7 @@ fn the_page_is_self_contained_and_shows_violations() {
         assert!(!page.contains(outside), "the page loads {outside}");
     }
     assert!(page.contains("invariants violated") || page.contains("1 invariant violated"));
+    assert!(page.contains("icon-bad") && !page.contains("icon-good"), "the icon of the verdict");
     assert!(page.contains("both believed that they held it"));
     assert!(page.contains("clock jumps</b> detected nothing"));
     assert!(page.contains(&verdict.replay));
@@ -134,6 +135,7 @@ fn a_run_without_violations_is_shown_as_good() {
     std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/timeline-good.html"), &page)
         .expect("a folder for tests");
     assert!(page.contains("Every invariant held</h1>") && page.contains("class=\"good\""), "{page}");
+    assert!(page.contains("icon-good") && !page.contains("icon-bad"), "the icon of the verdict");
     assert!(page.contains("2026-11-30 12:00:00Z on host h, quorlock 0.1.0"));
     assert!(!page.contains("id=\"violation-0\""));
 }

@@ -14,6 +14,7 @@ use crate::history::{Effect, Event, EventKind, History};
 struct Page<'a> {
     history: &'a History,
     verdict: &'a Verdict,
+    is_good: bool,
     headline: String,
     settings: String,
     /// When and where the run took place; empty if not recorded.
@@ -27,6 +28,7 @@ pub(super) fn page(history: &History, verdict: &Verdict, control_verdicts: &[&Ve
     let page = Page {
         history,
         verdict,
+        is_good: verdict.passed() && verdict.tested(),
         headline: headline(verdict),
         settings: settings_line(history, verdict),
         description: history.settings().map_or("", |settings| &settings.description),
