@@ -6,18 +6,8 @@ use history_builder::{BOOT, HistoryBuilder, MS, builder};
 use quorlock_chaos::checker::{ControlResult, ExcusedViolation, Invariant, check_history};
 use quorlock_chaos::history::{Effect, EventKind, FailureReason, NegativeControl, NodeView};
 use quorlock_chaos::timeline::{html, html_with_controls, text};
-
-/// A random number generator with a fixed seed (xorshift).
-struct Rng(u64);
-
-impl Rng {
-    fn between(&mut self, from: u64, to: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        from + self.0 % (to - from)
-    }
-}
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 /// Kind, nodes, start, end, effects.
 type Planned<'a> = (&'a str, &'a [usize], u64, u64, &'a [Effect]);
@@ -25,7 +15,8 @@ type Planned<'a> = (&'a str, &'a [usize], u64, u64, &'a [Effect]);
 /// Eight processes with two tasks each on three keys, with nine faults. There is no quorum from 30 s to 33 s.
 fn run_of_a_minute() -> HistoryBuilder {
     let mut builder = builder();
-    let mut rng = Rng(0x5eed);
+    let mut rng = SplitMix64::seed_from_u64(0x5eed);
+    let mut between = |from: u64, to: u64| from + rng.next_u64() % (to - from);
     let faults: [Planned<'_>; 9] = [
         ("kill", &[0], 4_000, 6_500, &[Effect::Down]),
         ("pause", &[3], 8_000, 11_200, &[Effect::Paused]),
@@ -63,7 +54,7 @@ fn run_of_a_minute() -> HistoryBuilder {
             attempt += 1;
             // No lock is granted without a quorum, nor in the 0.4 s after that.
             if (29_500..33_400).contains(&at) {
-                let (process, task) = (rng.between(0, 5) as u32, index as u32 % 2);
+                let (process, task) = (between(0, 5) as u32, index as u32 % 2);
                 builder.task(task).waiting(process, attempt, at).client_event(
                     process,
                     attempt,
@@ -73,11 +64,11 @@ fn run_of_a_minute() -> HistoryBuilder {
                 at += 950;
                 continue;
             }
-            let process = rng.between(0, 8) as u32;
+            let process = between(0, 8) as u32;
             let process = if process == killed && at > 25_000 { 9 } else { process };
-            let (waited, long) = (rng.between(3, 60), rng.between(30, 800));
+            let (waited, long) = (between(3, 60), between(30, 800));
             let from = at + waited;
-            builder.task(rng.between(0, 2) as u32).waiting(process, attempt, at);
+            builder.task(between(0, 2) as u32).waiting(process, attempt, at);
             builder.granted(process, attempt, from, from - 2 + 988, Some(1_000_000 + from * 1_000));
             if process == stopped && (11_000..12_500).contains(&at) {
                 builder.stop(stopped, from + 20, from + 2_400).lost(process, attempt, from + 2_401);
@@ -87,7 +78,7 @@ fn run_of_a_minute() -> HistoryBuilder {
                 at = from + 1_020;
             } else {
                 builder.release(process, attempt, from + long);
-                at = from + long + rng.between(2, 30);
+                at = from + long + between(2, 30);
             }
         }
     }
