@@ -4,6 +4,7 @@ use std::env;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::Parser;
 use quorlock::Redlock;
 use quorlock_chaos::{Fleet, Setup};
 use tokio::runtime::{Builder, Runtime};
@@ -40,7 +41,7 @@ pub fn main(peers: &[Peer], own: &[(&str, Serve)], versions: &[(String, String)]
         let (_, serve) = own.iter().find(|(name, _)| *name == args.name).ok_or("unknown worker")?;
         return serve(&args);
     }
-    let options = Options::parse(&args)?;
+    let options = Options::parse();
     let store = options.results.as_deref().map_or_else(|| Ok(ResultsStore::default()), ResultsStore::open)?;
     if options.rounds == 0 {
         // No measurement: only report the stored results.

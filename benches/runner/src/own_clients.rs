@@ -38,17 +38,8 @@ pub fn peers() -> Outcome<Vec<Peer>> {
         Part::Work,
     ];
     // It neither renews nor waits, and the key of a cancelled acquire can exclude it until the key expires.
-    let by_hand = [
-        Part::OneThread,
-        Part::AllThreads,
-        Part::NodeCounts,
-        Part::Throughput,
-        Part::TaskCounts,
-        Part::Cancelled,
-        Part::Faults,
-        Part::Distance,
-        Part::Work,
-    ];
+    let lacks = [Part::Leases, Part::Renewals, Part::Takeover];
+    let by_hand: Vec<Part> = library.into_iter().filter(|part| !lacks.contains(part)).collect();
     Ok(vec![
         Peer::own(QUORLOCK, &library)?,
         Peer::own(FENCED, &library)?,

@@ -1,14 +1,15 @@
 //! A reproducible random number generator: the same seed always gives the same numbers, on every machine.
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
 /// A `SplitMix64` generator (Steele, Lea, Flood, 2014).
 #[derive(Clone, Debug)]
-pub(crate) struct SeededRng {
-    state: u64,
-}
+pub(crate) struct SeededRng(SplitMix64);
 
 impl SeededRng {
-    pub(crate) const fn new(seed: u64) -> Self {
-        Self { state: seed }
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(SplitMix64::seed_from_u64(seed))
     }
 
     /// A separate generator for a part of the work, so that parts do not change each other's numbers.
@@ -18,11 +19,7 @@ impl SeededRng {
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(GOLDEN);
-        let mut bits = self.state;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
+        self.0.next_u64()
     }
 
     /// A number from `from` to `to`, both included.
@@ -64,6 +61,11 @@ mod tests {
             [rng.next(), rng.next(), rng.next()],
             [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]
         );
+        let mut rng = SeededRng::for_part(7, 2);
+        assert_eq!([(); 4].map(|()| rng.between(1, 1000)), [749, 757, 300, 331]);
+        let mut items = [0, 1, 2, 3, 4, 5, 6, 7];
+        rng.shuffle(&mut items);
+        assert_eq!(items, [6, 7, 0, 3, 4, 1, 2, 5]);
     }
 
     #[test]

@@ -10,7 +10,6 @@ mod text;
 
 use crate::checker::Verdict;
 use crate::history::History;
-pub use page::{escaped, filled};
 pub use text::wrapped;
 
 /// The history and its verdict as one self-contained HTML page.

@@ -3,21 +3,11 @@
 mod history_builder;
 
 use history_builder::{BOOT, HistoryBuilder, MS, builder};
-use quorlock_chaos::checker::{ControlResult, Invariant, check_history};
+use quorlock_chaos::checker::{ControlResult, ExcusedViolation, Invariant, check_history};
 use quorlock_chaos::history::{Effect, EventKind, FailureReason, NegativeControl, NodeView};
 use quorlock_chaos::timeline::{html, html_with_controls, text};
-
-/// A random number generator with a fixed seed (xorshift).
-struct Rng(u64);
-
-impl Rng {
-    fn between(&mut self, from: u64, to: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        from + self.0 % (to - from)
-    }
-}
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 /// Kind, nodes, start, end, effects.
 type Planned<'a> = (&'a str, &'a [usize], u64, u64, &'a [Effect]);
@@ -25,7 +15,8 @@ type Planned<'a> = (&'a str, &'a [usize], u64, u64, &'a [Effect]);
 /// Eight processes with two tasks each on three keys, with nine faults. There is no quorum from 30 s to 33 s.
 fn run_of_a_minute() -> HistoryBuilder {
     let mut builder = builder();
-    let mut rng = Rng(0x5eed);
+    let mut rng = SplitMix64::seed_from_u64(0x5eed);
+    let mut between = |from: u64, to: u64| from + rng.next_u64() % (to - from);
     let faults: [Planned<'_>; 9] = [
         ("kill", &[0], 4_000, 6_500, &[Effect::Down]),
         ("pause", &[3], 8_000, 11_200, &[Effect::Paused]),
@@ -63,7 +54,7 @@ fn run_of_a_minute() -> HistoryBuilder {
             attempt += 1;
             // No lock is granted without a quorum, nor in the 0.4 s after that.
             if (29_500..33_400).contains(&at) {
-                let (process, task) = (rng.between(0, 5) as u32, index as u32 % 2);
+                let (process, task) = (between(0, 5) as u32, index as u32 % 2);
                 builder.task(task).waiting(process, attempt, at).client_event(
                     process,
                     attempt,
@@ -73,11 +64,11 @@ fn run_of_a_minute() -> HistoryBuilder {
                 at += 950;
                 continue;
             }
-            let process = rng.between(0, 8) as u32;
+            let process = between(0, 8) as u32;
             let process = if process == killed && at > 25_000 { 9 } else { process };
-            let (waited, long) = (rng.between(3, 60), rng.between(30, 800));
+            let (waited, long) = (between(3, 60), between(30, 800));
             let from = at + waited;
-            builder.task(rng.between(0, 2) as u32).waiting(process, attempt, at);
+            builder.task(between(0, 2) as u32).waiting(process, attempt, at);
             builder.granted(process, attempt, from, from - 2 + 988, Some(1_000_000 + from * 1_000));
             if process == stopped && (11_000..12_500).contains(&at) {
                 builder.stop(stopped, from + 20, from + 2_400).lost(process, attempt, from + 2_401);
@@ -87,7 +78,7 @@ fn run_of_a_minute() -> HistoryBuilder {
                 at = from + 1_020;
             } else {
                 builder.release(process, attempt, from + long);
-                at = from + long + rng.between(2, 30);
+                at = from + long + between(2, 30);
             }
         }
     }
@@ -121,6 +112,7 @@ fn the_page_is_self_contained_and_shows_violations() {
         assert!(!page.contains(outside), "the page loads {outside}");
     }
     assert!(page.contains("invariants violated") || page.contains("1 invariant violated"));
+    assert!(page.contains("icon-bad") && !page.contains("icon-good"), "the icon of the verdict");
     assert!(page.contains("both believed that they held it"));
     assert!(page.contains("clock jumps</b> detected nothing"));
     assert!(page.contains(&verdict.replay));
@@ -134,6 +126,7 @@ fn a_run_without_violations_is_shown_as_good() {
     std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/timeline-good.html"), &page)
         .expect("a folder for tests");
     assert!(page.contains("Every invariant held</h1>") && page.contains("class=\"good\""), "{page}");
+    assert!(page.contains("icon-good") && !page.contains("icon-bad"), "the icon of the verdict");
     assert!(page.contains("2026-11-30 12:00:00Z on host h, quorlock 0.1.0"));
     assert!(!page.contains("id=\"violation-0\""));
 }
@@ -151,17 +144,25 @@ fn a_run_without_a_fault_is_not_shown_as_good() {
 }
 
 #[test]
-fn the_page_shows_the_result_of_each_negative_control() {
+fn the_page_shows_excused_violations_and_the_result_of_each_negative_control() {
     let history = run_of_a_minute().build();
     let mut verdict = check_history(&history);
     let result =
         |name: &str, count| ControlResult { name: name.into(), invariant: Invariant::MutualExclusion, count };
     let mut control_verdict = verdict.clone();
     verdict.controls = vec![result("main <b>", 3)];
+    verdict.expected = vec![ExcusedViolation {
+        invariant: Invariant::NumbersUnique,
+        count: 2,
+        excuse: "four of five <nodes>".into(),
+        at: BOOT + 1_500 * MS,
+        events: Vec::new(),
+    }];
     control_verdict.controls = vec![result("extra", 2), result("idle", 0)];
     let page = html_with_controls(&history, &verdict, &[&control_verdict]);
     for text in [
-        "main &lt;b&gt; violated “mutual exclusion” 3 times, as it should",
+        "main &#60;b&#62; violated “mutual exclusion” 3 times, as it should",
+        "1.500 s</button> <b>numbers unique</b>, 2 times: four of five &#60;nodes&#62;</li>",
         "extra violated “mutual exclusion” 2 times",
         "idle</b> detected nothing",
     ] {

@@ -1,45 +1,51 @@
 //! The HTML report: this module writes the text, and a script in the page draws the plots from embedded data.
 
-use std::fmt::Write as _;
-
-use quorlock_chaos::timeline::{escaped, filled};
-use serde_json::json;
+use askama::Template;
+use serde_json::{Value, json};
 
 use super::percentiles::time_text;
-use super::results::Results;
+use super::results::{PhaseResult, Results};
 use super::text_report::{cells, contention, parts, settings_line, table, tasks, throughput};
 use super::verdict::ordinal;
 
-/// One self-contained HTML page: no network, one file to send around.
-pub(super) fn page(results: &Results) -> String {
-    let verdict = sentence(&results.verdict);
-    filled(
-        PAGE,
-        &[
-            ("{{title}}", escaped(&format!("{verdict} · quorlock bench"))),
-            ("{{verdict}}", escaped(&verdict)),
-            ("{{settings}}", escaped(&sentence(&settings_line(results)))),
-            ("{{about}}", escaped(&format!("{}.", results.description))),
-            ("{{command}}", escaped(&results.command)),
-            ("{{results}}", tiles(results)),
-            ("{{notes}}", results.notes.iter().map(|note| item(note)).collect()),
-            ("{{throughput}}", escaped(&sentence(&throughput(results)))),
-            ("{{contention}}", contention(results).map_or_else(String::new, |text| paragraph(&text))),
-            ("{{times}}", times(results)),
-            ("{{nodes}}", nodes(results)),
-            ("{{slowest needed}}", escaped(&ordinal(results.quorum, results.nodes.len()))),
-            ("{{text}}", escaped(&table(results, usize::MAX))),
-            ("{{script}}", SCRIPT.to_owned()),
-            ("{{data}}", data(results)),
-        ],
-    )
+/// The values that the template shows. It escapes all of them except the script and its data.
+#[derive(Template)]
+#[template(path = "bench.html")]
+struct Page<'a> {
+    results: &'a Results,
+    verdict: String,
+    settings: String,
+    tiles: Vec<(String, String)>,
+    slowest_needed: String,
+    throughput: String,
+    contention: Option<String>,
+    parts: Vec<(String, &'a PhaseResult)>,
+    text: String,
+    data: Value,
 }
 
-/// The data of the plots as JSON. `<` is escaped, because it could end the script element.
-fn data(results: &Results) -> String {
+/// One self-contained HTML page: no network, one file to send around.
+pub(super) fn page(results: &Results) -> String {
+    let page = Page {
+        results,
+        verdict: sentence(&results.verdict),
+        settings: sentence(&settings_line(results)),
+        tiles: tiles(results),
+        slowest_needed: ordinal(results.quorum, results.nodes.len()),
+        throughput: sentence(&throughput(results)),
+        contention: contention(results).as_deref().map(sentence),
+        parts: parts(results),
+        text: table(results, usize::MAX),
+        data: data(results),
+    };
+    page.to_string()
+}
+
+/// The data of the plots.
+fn data(results: &Results) -> Value {
     let names: Vec<&str> = results.nodes.iter().map(|node| node.address.as_str()).collect();
     let ranks: Vec<_> = results.nodes.iter().map(|node| node.rank).collect();
-    let all = json!({
+    json!({
         "chart": results.chart,
         "names": names,
         "ranks": ranks,
@@ -48,11 +54,11 @@ fn data(results: &Results) -> String {
         "round_trip_us": results.cost.round_trip_us,
         "write_us": results.cost.write_us,
         "which": ordinal(results.quorum, results.nodes.len()),
-    });
-    all.to_string().replace('<', "\\u003c")
+    })
 }
 
-fn tiles(results: &Results) -> String {
+/// The results at the top of the page: name and value.
+fn tiles(results: &Results) -> Vec<(String, String)> {
     let cost = &results.cost;
     let us = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), time_text);
     let times_that = |times: Option<f64>| {
@@ -82,61 +88,7 @@ fn tiles(results: &Results) -> String {
     if let Some(us) = cost.acquire_without_one_us.filter(|_| results.killed.is_none()) {
         list.push((named("about, if one of the fastest died"), time_text(us)));
     }
-    let tile = |(name, value): (String, String)| {
-        format!("<div><dt>{}</dt><dd>{}</dd></div>", escaped(&name), escaped(&value))
-    };
-    list.into_iter().map(tile).collect()
-}
-
-fn times(results: &Results) -> String {
-    let mut rows = String::new();
-    for (name, part) in parts(results) {
-        let rate = part.locks_per_second.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}"));
-        for (what, percentiles, rate) in
-            [("acquire", part.acquire, rate.as_str()), ("release", part.release, "")]
-        {
-            let first = if what == "acquire" { escaped(&name) } else { String::new() };
-            let _ = write!(rows, "<tr><th>{first}</th><td class=\"word\">{what}</td>");
-            for cell in cells(percentiles) {
-                let _ = write!(rows, "<td>{cell}</td>");
-            }
-            let _ = write!(rows, "<td>{rate}</td></tr>");
-        }
-    }
-    rows
-}
-
-fn nodes(results: &Results) -> String {
-    let mut rows = String::new();
-    for (index, node) in results.nodes.iter().enumerate() {
-        let class = if node.rank == Some(results.quorum) { " class=\"last\"" } else { "" };
-        let _ = write!(
-            rows,
-            "<tr{class}><th><i data-node=\"{index}\"></i>{}</th><td class=\"word\">{}</td>",
-            escaped(&node.address),
-            escaped(if node.server.is_empty() { "-" } else { &node.server }),
-        );
-        for percentiles in [node.alone.round_trip, node.load.round_trip, node.alone.write] {
-            let [half, _, most, ..] = cells(percentiles);
-            let _ = write!(rows, "<td>{half}</td><td>{most}</td>");
-        }
-        let _ = write!(rows, "<td>{}</td></tr>", node.missing_replies);
-    }
-    rows
-}
-
-fn item(text: &str) -> String {
-    // As code, so that browsers do not break a flag at its dashes.
-    let flag = |part: &str| match part.strip_prefix("--") {
-        Some(_) => format!("<code>{part}</code>"),
-        None => part.to_owned(),
-    };
-    let text: Vec<String> = escaped(&sentence(text)).split(' ').map(flag).collect();
-    format!("<li>{}</li>", text.join(" "))
-}
-
-fn paragraph(text: &str) -> String {
-    format!("<p>{}</p>", escaped(&sentence(text)))
+    list
 }
 
 /// The text as a sentence: with a capital letter and a full stop.
@@ -146,5 +98,20 @@ fn sentence(text: &str) -> String {
     format!("{first}{}.", letters.as_str())
 }
 
-const PAGE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("page.js");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_escaped_and_flags_of_notes_are_code() {
+        let notes = vec!["use --hold <b>, not --keys".to_owned()];
+        let page = page(&Results { notes, command: "</script>".to_owned(), ..Results::default() });
+        assert!(
+            page.contains("<li>Use <code>--hold</code> &#60;b&#62;, not <code>--keys.</code></li>"),
+            "{page}"
+        );
+        assert!(page.contains("<code>&#60;/script&#62;</code>"), "{page}");
+    }
+}
