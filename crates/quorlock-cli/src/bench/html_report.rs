@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use quorlock_chaos::timeline::{escaped, filled};
-use serde_json::json;
+use serde::Serialize;
 
 use super::percentiles::time_text;
-use super::results::Results;
+use super::results::{ChartData, Results};
 use super::text_report::{cells, contention, parts, settings_line, table, tasks, throughput};
 use super::verdict::ordinal;
 
@@ -35,21 +35,19 @@ pub(super) fn page(results: &Results) -> String {
     )
 }
 
-/// The data of the plots as JSON. `<` is escaped, because it could end the script element.
+/// What the script of the page reads: the results, and the data of the plots.
+#[derive(Serialize)]
+struct PageData<'a> {
+    #[serde(flatten)]
+    results: &'a Results,
+    chart: &'a ChartData,
+    load_label: String,
+}
+
+/// The page's data as JSON. `<` is escaped, because it could end the script element.
 fn data(results: &Results) -> String {
-    let names: Vec<&str> = results.nodes.iter().map(|node| node.address.as_str()).collect();
-    let ranks: Vec<_> = results.nodes.iter().map(|node| node.rank).collect();
-    let all = json!({
-        "chart": results.chart,
-        "names": names,
-        "ranks": ranks,
-        "quorum": results.quorum,
-        "tasks": tasks(results),
-        "round_trip_us": results.cost.round_trip_us,
-        "write_us": results.cost.write_us,
-        "which": ordinal(results.quorum, results.nodes.len()),
-    });
-    all.to_string().replace('<', "\\u003c")
+    let data = PageData { results, chart: &results.chart, load_label: tasks(results) };
+    serde_json::to_string(&data).unwrap_or_default().replace('<', "\\u003c")
 }
 
 fn tiles(results: &Results) -> String {
@@ -114,7 +112,7 @@ fn nodes(results: &Results) -> String {
             rows,
             "<tr{class}><th><i data-node=\"{index}\"></i>{}</th><td class=\"word\">{}</td>",
             escaped(&node.address),
-            escaped(if node.server.is_empty() { "-" } else { &node.server }),
+            escaped(&node.server.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string)),
         );
         for percentiles in [node.alone.round_trip, node.load.round_trip, node.alone.write] {
             let [half, _, most, ..] = cells(percentiles);
