@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use quorlock::error::InitError;
 use quorlock::node::{ExclusionReason, NodeReplies, NodeReply, NodeState, NodeStatus, ReplyFailure};
-use quorlock::{InitOutcome, RedlockBuilder};
+use quorlock::{InitOutcome, Mode, RedlockBuilder};
 use quorlock_chaos::checker::counted;
 use serde::Serialize;
 
 use crate::args::InitArgs;
-use crate::config::values::Mode;
 use crate::config::{self, Cluster};
 use crate::exit::{self, Failure};
 use crate::nodes::{self, NodeView};
