@@ -22,8 +22,9 @@ pub(crate) use chaos::ChaosArgs;
 pub(crate) use forget::ForgetArgs;
 pub(crate) use init::InitArgs;
 pub(crate) use inspect::{DoctorArgs, ForceReleaseArgs, StatusArgs};
-pub(crate) use nodes::NodeArgs;
+pub(crate) use nodes::{NODE_FLAGS, NodeArgs};
 pub(crate) use read::Stopped;
+pub(crate) use usage_error::cause_of;
 
 /// Distributed locks over N independent Redis masters (Redlock), for any command.
 ///

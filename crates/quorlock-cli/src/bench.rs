@@ -26,11 +26,11 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::args::BenchArgs;
 use crate::exit::{self, Failure};
+use crate::output::{print, print_json};
 use crate::progress::{Bar, room};
 use crate::reaper::boot_nanos;
 use crate::report_file;
 use crate::signals::handled::Handled;
-use crate::status::print;
 use bench_plan::{BenchPlan, Target};
 use progress_state::{EventCounter, Phase, ProgressState};
 use results::{Measurements, Results};
@@ -122,9 +122,7 @@ async fn join<T>(task: JoinHandle<Result<T, Failure>>) -> Result<T, Failure> {
 /// The results are printed first, even if a file cannot be written.
 fn report(args: &BenchArgs, results: &Results) -> Result<(), Failure> {
     if args.json {
-        let json = serde_json::to_string(results);
-        let json = json.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
-        print(&format!("{json}\n"));
+        print_json(results);
     } else {
         print(&text_report::table(results, room()));
     }

@@ -15,10 +15,10 @@ use quorlock_chaos::{Config, FaultKind, Outcome, Progress, RunError, run};
 use crate::about::about;
 use crate::args::ChaosArgs;
 use crate::exit::{self, Failure};
+use crate::output::{print, print_json};
 use crate::progress::{Bar, room};
 use crate::reaper::{boot_nanos, this_program};
 use crate::signals::handled::Handled;
-use crate::status::print;
 
 pub(crate) async fn chaos(args: ChaosArgs) -> Result<u8, Failure> {
     let mut signals =
@@ -108,13 +108,12 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
 }
 
 fn report(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Failure> {
-    let text = if args.json {
-        format!("{}\n", messages::json(config, outcome))
-    } else {
-        messages::text(config, outcome, room())
-    };
     // The results are printed even if a file cannot be written.
-    print(&text);
+    if args.json {
+        print_json(&messages::Report::new(config, outcome));
+    } else {
+        print(&messages::text(config, outcome, room()));
+    }
     for file in report::write(args, outcome)? {
         if !args.json {
             print(&format!("  wrote     {}\n", file.display()));

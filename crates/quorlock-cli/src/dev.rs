@@ -9,7 +9,7 @@ use rustix::process::{Pid, kill_process};
 use tokio::process::Command;
 
 use crate::args::DevArgs;
-use crate::config::{MAX_TTL, VARIABLES};
+use crate::config::{MAX_TTL, variables};
 use crate::exit::{self, Failure, code_of};
 use crate::signals::handled::{Handled, is_typed};
 
@@ -39,7 +39,7 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
     // In the same process group, because it may be a shell that uses the terminal.
     let mut command = Command::new(&command_line[0]);
     // Settings for other nodes must not apply to these.
-    for variable in VARIABLES {
+    for variable in variables() {
         command.env_remove(variable);
     }
     command.args(&command_line[1..]).env("QUORLOCK_NODES", fleet.nodes());

@@ -7,19 +7,52 @@ use quorlock::node::{
 };
 use quorlock::{AcquireError, ReleaseOutcome};
 use quorlock_chaos::checker::counted;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::args::DoctorArgs;
 use crate::config::{self, Cluster};
 use crate::exit::Failure;
-use crate::nodes::{self, NOT_INITIALIZED, state_for_people};
-use crate::status::print;
+use crate::nodes::{self, NOT_INITIALIZED, NodeView, state_for_people};
+use crate::output::{print, print_json};
 
 /// An observation about the nodes, and what to do about it.
+#[derive(Serialize)]
 struct Finding {
-    /// Whether the doctor fails because of it. Otherwise it is a warning.
-    is_problem: bool,
+    severity: Severity,
     message: String,
+}
+
+impl Finding {
+    fn is_problem(&self) -> bool {
+        self.severity == Severity::Problem
+    }
+}
+
+/// The doctor fails because of a problem, and not because of a warning.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Severity {
+    Problem,
+    Warning,
+}
+
+/// The result as JSON.
+#[derive(Serialize)]
+struct DoctorReport<'a> {
+    healthy: bool,
+    quorum: usize,
+    votes: usize,
+    can_acquire: bool,
+    nodes: Vec<NodeFindings<'a>>,
+    /// About no single node.
+    findings: &'a [Finding],
+}
+
+#[derive(Serialize)]
+struct NodeFindings<'a> {
+    #[serde(flatten)]
+    node: NodeView<'a>,
+    findings: &'a [Finding],
 }
 
 pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
@@ -104,13 +137,18 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
         ));
     }
     let problems =
-        general.iter().chain(findings.iter().flatten()).filter(|finding| finding.is_problem).count();
+        general.iter().chain(findings.iter().flatten()).filter(|finding| finding.is_problem()).count();
     let is_healthy = problems == 0;
     if args.json {
-        let summary = json!({
-            "healthy": is_healthy, "quorum": quorum, "votes": nodes::voting(&nodes), "can_acquire": can_acquire,
+        let with_findings = |(node, findings)| NodeFindings { node: NodeView::from(node), findings };
+        print_json(&DoctorReport {
+            healthy: is_healthy,
+            quorum,
+            votes: nodes::voting(&nodes),
+            can_acquire,
+            nodes: nodes.iter().zip(findings.iter().map(Vec::as_slice)).map(with_findings).collect(),
+            findings: &general,
         });
-        print(&json_of(summary, &nodes, &findings, &general));
     } else {
         print(&table_of(&nodes, &findings, &general, problems));
     }
@@ -280,7 +318,7 @@ fn table_of(nodes: &[NodeStatus], findings: &[Vec<Finding>], general: &[Finding]
     for finding in general {
         lines.push(format!("{} {}", bullet(finding), finding.message));
     }
-    let has_warnings = general.iter().chain(findings.iter().flatten()).any(|it| !it.is_problem);
+    let has_warnings = general.iter().chain(findings.iter().flatten()).any(|it| !it.is_problem());
     let verdict = match (problems, has_warnings) {
         (0, false) => "healthy".to_owned(),
         (0, true) => "healthy, with warnings".to_owned(),
@@ -290,42 +328,16 @@ fn table_of(nodes: &[NodeStatus], findings: &[Vec<Finding>], general: &[Finding]
     lines.join("\n") + "\n"
 }
 
-fn json_of(mut all: Value, nodes: &[NodeStatus], findings: &[Vec<Finding>], general: &[Finding]) -> String {
-    let list = |findings: &[Finding]| -> Vec<_> {
-        let severity = |it: &Finding| if it.is_problem { "problem" } else { "warning" };
-        findings.iter().map(|it| json!({ "severity": severity(it), "message": it.message })).collect()
-    };
-    let list_of_nodes: Vec<_> = (nodes.iter().zip(findings))
-        .map(|(node, findings)| {
-            let more = [
-                ("server", json!(node.server.as_ref().map(ToString::to_string).unwrap_or_default())),
-                ("run_id", json!(node.run_id)),
-                ("round_trip_us", json!(node.round_trip.map(|it| it.as_micros() as u64))),
-                ("clock_ahead_us", json!(node.clock_offset_micros)),
-                ("persistence", json!(node.persistence.map(|it| it.to_string()).unwrap_or_default())),
-                ("fences", json!(node.fences.map(|it| json!({ "count": it.count, "bytes": it.bytes })))),
-                ("findings", json!(list(findings))),
-            ];
-            let mut fields = nodes::json_of(node);
-            fields.extend(more.map(|(name, value)| (name.to_owned(), value)));
-            fields
-        })
-        .collect();
-    all["nodes"] = json!(list_of_nodes);
-    all["findings"] = json!(list(general));
-    format!("{all}\n")
-}
-
 fn problem(message: String) -> Finding {
-    Finding { is_problem: true, message }
+    Finding { severity: Severity::Problem, message }
 }
 
 fn warning(message: String) -> Finding {
-    Finding { is_problem: false, message }
+    Finding { severity: Severity::Warning, message }
 }
 
 fn bullet(finding: &Finding) -> &'static str {
-    if finding.is_problem { "✗" } else { "·" }
+    if finding.is_problem() { "✗" } else { "·" }
 }
 
 /// The number of fences: exact below 50, otherwise an estimate from a sample of 50 keys.
@@ -359,12 +371,16 @@ mod tests {
         assert!([-250, 0, 250].iter().all(|millis| finding(*millis, Some(30)).is_none()));
         for millis in [-14_000, -300, 300, 14_000] {
             let finding = finding(millis, Some(30)).expect("more than the tolerance");
-            assert!(!finding.is_problem && finding.message.contains("250 ms"), "{}", finding.message);
+            assert!(!finding.is_problem() && finding.message.contains("250 ms"), "{}", finding.message);
         }
         for millis in [-3_600_000, 15_000] {
             let finding = finding(millis, Some(30)).expect("half a probation");
-            assert!(finding.is_problem && finding.message.contains("fencing numbers"), "{}", finding.message);
+            assert!(
+                finding.is_problem() && finding.message.contains("fencing numbers"),
+                "{}",
+                finding.message
+            );
         }
-        assert!(finding(400, None).is_none() && finding(3_600_000, None).is_some_and(|it| !it.is_problem));
+        assert!(finding(400, None).is_none() && finding(3_600_000, None).is_some_and(|it| !it.is_problem()));
     }
 }

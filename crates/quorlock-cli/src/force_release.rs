@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use quorlock::inspect::{Inspection, KeyOwner, OwnerHash};
 use quorlock::node::{NodeReplies, NodeReply, NodeStatus};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::args::ForceReleaseArgs;
 use crate::config::{self, Cluster};
 use crate::exit::{self, Failure};
-use crate::status::print;
+use crate::output::{print, print_json};
 
 pub(crate) async fn force_release(
     ForceReleaseArgs { yes, if_holder, lock: args }: ForceReleaseArgs,
@@ -27,29 +27,35 @@ pub(crate) async fn force_release(
     let statuses = redlock.node_status().await;
     // Only for messages: the key may have changed when it is deleted.
     let is_no_lock = if_holder.is_none() && is_no_lock(&redlock.inspect(&args.name).await?);
-    let report = match if_holder {
+    let replies = match if_holder {
         Some(holder) => redlock.force_release_of(&args.name, holder).await?,
         None => redlock.force_release(&args.name).await?,
     };
     // Requests to slow nodes must still be sent before this process ends.
     let _ = redlock.shutdown(DRAIN).await;
-    let count = |matches: fn(&NodeReply) -> bool| report.iter().filter(|(_, reply)| matches(reply)).count();
+    let count = |matches: fn(&NodeReply) -> bool| replies.iter().filter(|(_, reply)| matches(reply)).count();
     let release = Release {
         name: &args.name,
         holder: if_holder,
         is_plain: max_ttl.is_none(),
         is_not_a_lock: is_no_lock,
         quorum,
-        all: report.len(),
+        all: replies.len(),
         freed: count(|reply| matches!(reply, NodeReply::Granted { .. })),
         missing: count(|reply| *reply == NodeReply::NotHeld),
         of_others: count(|reply| matches!(reply, NodeReply::HeldByOther { .. })),
     };
-    let outcome = release.outcome(&statuses, &report);
+    let outcome = release.outcome(&statuses, &replies);
     if args.json {
-        print(&json_of(&release, &report, outcome.as_ref().err()));
+        let outcome = match &outcome {
+            Ok(_) if release.freed > 0 => "released",
+            Ok(_) => "not_held",
+            Err(Failure { code: exit::CONTENDED, .. }) => "another_holder",
+            Err(_) => "not_released",
+        };
+        print_json(&ReleaseReport { name: &args.name, outcome, deleted: release.freed, replies: &replies });
     } else {
-        let lines = report.iter().map(|(node, reply)| format!("{node}  {}\n", text_of(reply)));
+        let lines = replies.iter().map(|(node, reply)| format!("{node}  {}\n", text_of(reply)));
         print(&lines.collect::<Vec<_>>().concat());
         if let Ok(message) = &outcome {
             print(&format!("{message}\n"));
@@ -173,21 +179,13 @@ fn text_of(reply: &NodeReply) -> String {
     }
 }
 
-fn json_of(release: &Release<'_>, report: &NodeReplies, failure: Option<&Failure>) -> String {
-    let nodes: Vec<_> = (report.iter())
-        .map(|(node, reply)| {
-            let is_deleted = matches!(reply, NodeReply::Granted { .. });
-            json!({ "node": node, "reply": text_of(reply), "deleted": is_deleted })
-        })
-        .collect();
-    let outcome = match failure {
-        None if release.freed > 0 => "released",
-        None => "not held",
-        Some(Failure { code: exit::CONTENDED, .. }) => "another holder",
-        Some(_) => "not released",
-    };
-    let all = json!({ "name": release.name, "outcome": outcome, "deleted": release.freed, "nodes": nodes });
-    format!("{all}\n")
+/// The result as JSON.
+#[derive(Serialize)]
+struct ReleaseReport<'a> {
+    name: &'a str,
+    outcome: &'static str,
+    deleted: usize,
+    replies: &'a NodeReplies,
 }
 
 const DRAIN: Duration = Duration::from_secs(1);

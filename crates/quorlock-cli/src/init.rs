@@ -4,17 +4,16 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use quorlock::error::InitError;
-use quorlock::node::{ExclusionReason, NodeReply, NodeState, NodeStatus, ReplyFailure};
-use quorlock::{InitOutcome, RedlockBuilder};
+use quorlock::node::{ExclusionReason, NodeReplies, NodeReply, NodeState, NodeStatus, ReplyFailure};
+use quorlock::{InitOutcome, Mode, RedlockBuilder};
 use quorlock_chaos::checker::counted;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 
 use crate::args::InitArgs;
-use crate::config::values::Mode;
 use crate::config::{self, Cluster};
 use crate::exit::{self, Failure};
-use crate::nodes;
-use crate::status::print;
+use crate::nodes::{self, NodeView};
+use crate::output::{print, print_json};
 
 pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
     let is_typed_plain = args.nodes.mode == Some(Mode::Plain);
@@ -28,33 +27,40 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
             Failure::new(exit::CONFIG, format!("mode plain: {cause}"))
         });
     };
-    let (state, nodes, list, failure) = match initialized(builder.clone(), args.force).await {
+    let (outcome, nodes, replies, failure) = match initialized(builder.clone(), args.force).await {
         Ok(init) => {
+            let outcome =
+                if init == InitOutcome::Initialized { "initialized" } else { "already_initialized" };
             // The state as a read-only client finds it.
             let nodes = builder.read_only(true).connect_lazy()?.node_status().await;
-            let list = nodes.iter().map(nodes::json_of).collect();
-            (
-                if init == InitOutcome::Initialized { "initialized" } else { "already-initialized" },
-                nodes,
-                list,
-                None,
-            )
+            (outcome, nodes, NodeReplies::default(), None)
         }
         Err(error) => {
-            let (state, list, failure) = failed(error)?;
-            (state, Vec::new(), list, Some(failure))
+            let (outcome, nodes, replies, failure) = failed(error)?;
+            (outcome, nodes, replies, Some(failure))
         }
     };
     if args.json {
-        let [max_ttl_ms, retention_ms] = [max_ttl, fencing_retention].map(|span| span.as_millis() as u64);
-        let output = json!({
-            "state": state, "quorum": quorum, "max_ttl_ms": max_ttl_ms, "fencing_retention_ms": retention_ms, "nodes": list,
-        });
-        print(&format!("{output}\n"));
+        let [max_ttl_ms, fencing_retention_ms] =
+            [max_ttl, fencing_retention].map(|span| span.as_millis() as u64);
+        let nodes = nodes.iter().map(NodeView::from).collect();
+        print_json(&InitReport { outcome, quorum, max_ttl_ms, fencing_retention_ms, nodes, replies });
     } else if failure.is_none() {
-        print(&summary(state, &nodes, quorum, [max_ttl, fencing_retention]));
+        print(&summary(outcome, &nodes, quorum, [max_ttl, fencing_retention]));
     }
     failure.map_or(Ok(0), Err)
+}
+
+/// The result as JSON.
+#[derive(Serialize)]
+struct InitReport<'a> {
+    outcome: &'static str,
+    quorum: usize,
+    max_ttl_ms: u64,
+    fencing_retention_ms: u64,
+    nodes: Vec<NodeView<'a>>,
+    /// Why not all nodes were initialized. Empty if all were, or none.
+    replies: NodeReplies,
 }
 
 async fn initialized(builder: RedlockBuilder, force: bool) -> Result<InitOutcome, InitError> {
@@ -64,32 +70,23 @@ async fn initialized(builder: RedlockBuilder, force: bool) -> Result<InitOutcome
     builder.initialize().await
 }
 
-/// The nodes as JSON.
-type List = Vec<Map<String, Value>>;
-
 /// Why nothing was initialized, node by node.
-fn failed(error: InitError) -> Result<(&'static str, List, Failure), Failure> {
-    let (state, nodes, code, head, tail) = match error {
+fn failed(error: InitError) -> Result<(&'static str, Vec<NodeStatus>, NodeReplies, Failure), Failure> {
+    let (outcome, nodes, code, head, tail) = match error {
         InitError::AlreadyInitialized { nodes, .. } => {
             let tail = "if all clients of these nodes are stopped, --force makes them a new lock cluster";
-            ("not-empty", nodes, exit::CONFIG, "nothing was changed: not all nodes are blank", tail)
+            ("not_blank", nodes, exit::CONFIG, "nothing was changed: not all nodes are blank", tail)
         }
-        InitError::Rejected { nodes, replies: report, .. } => {
-            let lines = report.iter().map(|(node, reply)| format!("\n  {node}  {}", reply_of(reply)));
+        InitError::Rejected { nodes, replies, .. } => {
+            let lines = replies.iter().map(|(node, reply)| format!("\n  {node}  {}", reply_of(reply)));
             let lines = lines.collect::<Vec<_>>().concat();
             let message = format!(
                 "not initialized on all nodes:{lines}\nfix these and run this again; add --force if it then says that not all \
                  nodes are blank"
             );
-            let is_excluded = report.iter().any(|(_, reply)| matches!(reply, NodeReply::Excluded(_)));
+            let is_excluded = replies.iter().any(|(_, reply)| matches!(reply, NodeReply::Excluded(_)));
             let code = if is_excluded { exit::EXCLUDED } else { exit::NO_QUORUM };
-            let list = nodes.iter().zip(&report).map(|(node, (_, reply))| {
-                let mut fields = nodes::json_of(node);
-                let reply = (!matches!(reply, NodeReply::Granted { .. })).then(|| reply_of(reply));
-                fields.insert("failure".to_owned(), json!(reply));
-                fields
-            });
-            return Ok(("rejected", list.collect(), Failure::new(code, message)));
+            return Ok(("rejected", nodes, replies, Failure::new(code, message)));
         }
         InitError::Unreachable { nodes, .. } => {
             let code = exit::code_of_exclusions(&nodes).unwrap_or(exit::NO_QUORUM);
@@ -106,7 +103,7 @@ fn failed(error: InitError) -> Result<(&'static str, List, Failure), Failure> {
     };
     let lines = nodes.iter().map(|node| format!("\n  {}  {}", node.address, state_of(node)));
     let message = format!("{head}:{}\n{tail}", lines.collect::<String>());
-    Ok((state, nodes.iter().map(nodes::json_of).collect(), Failure::new(code, message)))
+    Ok((outcome, nodes, NodeReplies::default(), Failure::new(code, message)))
 }
 
 fn reply_of(reply: &NodeReply) -> String {
@@ -125,8 +122,8 @@ fn state_of(node: &NodeStatus) -> String {
     }
 }
 
-fn summary(state: &str, nodes: &[NodeStatus], quorum: usize, durations: [Duration; 2]) -> String {
-    let head = if state == "initialized" {
+fn summary(outcome: &str, nodes: &[NodeStatus], quorum: usize, durations: [Duration; 2]) -> String {
+    let head = if outcome == "initialized" {
         "a new lock cluster"
     } else {
         "already a lock cluster; nothing was changed"
@@ -140,7 +137,7 @@ fn summary(state: &str, nodes: &[NodeStatus], quorum: usize, durations: [Duratio
          clients the same settings\n{}",
         lines.collect::<String>()
     );
-    if state == "already-initialized" && nodes::voting(nodes) < quorum {
+    if outcome == "already_initialized" && nodes::voting(nodes) < quorum {
         let wait = nodes::quorum_in(nodes, quorum)
             .map_or_else(String::new, |wait| format!(" for {} more", nodes::span(wait)));
         let _ = writeln!(

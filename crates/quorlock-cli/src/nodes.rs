@@ -1,26 +1,19 @@
-//! The state of nodes, for people and as JSON.
+//! The status of nodes, for people and as JSON.
 
 use std::time::Duration;
 
-use quorlock::node::{ExclusionReason, NodeState, NodeStatus, NodeWarning, ProbationReason};
-use serde_json::{Map, Value, json};
+use quorlock::node::{ExclusionReason, NodeState, NodeStatus, NodeWarning};
+use serde::Serialize;
 
 /// The state as one word, for people. Blank nodes and nodes on probation
 /// have separate words: they are healthy.
 pub(crate) fn state_for_people(node: &NodeStatus) -> &'static str {
     match &node.state {
-        NodeState::Excluded(ExclusionReason::Uninitialized) => "blank",
-        NodeState::Up if !node.is_voting() => "probation",
-        _ => state_of(node),
-    }
-}
-
-/// The state as one word, for JSON.
-pub(crate) fn state_of(node: &NodeStatus) -> &'static str {
-    match &node.state {
-        NodeState::Up => "up",
+        NodeState::Up if node.is_voting() => "up",
+        NodeState::Up => "probation",
         NodeState::Unverified(_) => "unverified",
         NodeState::Down { .. } => "down",
+        NodeState::Excluded(ExclusionReason::Uninitialized) => "blank",
         NodeState::Excluded(_) => "excluded",
         _ => "connecting",
     }
@@ -39,44 +32,18 @@ pub(crate) fn write_error_of(node: &NodeStatus) -> Option<&NodeWarning> {
     node.warnings.iter().find(|warning| matches!(warning, NodeWarning::WriteRejected(_)))
 }
 
-/// The node as JSON: its state, whether it votes, and why not.
-pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
-    let probation = node.probation.filter(|probation| !probation.remaining().is_zero()).map(|probation| {
-        let reason = match probation.reason {
-            ProbationReason::NewNode => "new-node",
-            ProbationReason::PossibleDataLoss => "possible-data-loss",
-            ProbationReason::ClockJump => "clock-jump",
-            _ => "other",
-        };
-        json!({ "remaining_ms": probation.remaining().as_millis() as u64, "reason": reason })
-    });
-    let exclusion = match &node.state {
-        NodeState::Excluded(reason) => Some(match reason {
-            ExclusionReason::Replica => "replica",
-            ExclusionReason::RedisClusterNode => "redis-cluster-node",
-            ExclusionReason::DuplicateServer(_) => "duplicate-server",
-            ExclusionReason::AuthFailed(_) => "auth-failed",
-            ExclusionReason::PermissionDenied(_) => "permission-denied",
-            ExclusionReason::EvictionEnabled => "eviction-enabled",
-            ExclusionReason::ClusterMismatch(_) => "cluster-mismatch",
-            ExclusionReason::Uninitialized => "uninitialized",
-            _ => "unsupported",
-        }),
-        _ => None,
-    };
-    let failure = match &node.state {
-        NodeState::Unverified(Some(failure)) => Some(failure.to_string()),
-        _ => None,
-    };
-    let fields = [
-        ("node", json!(&*node.address)),
-        ("state", json!(state_of(node))),
-        ("votes", json!(node.is_voting())),
-        ("probation", json!(probation)),
-        ("exclusion", json!(exclusion)),
-        ("failure", json!(failure)),
-    ];
-    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+/// A node as JSON: its status, and whether it votes now.
+#[derive(Serialize)]
+pub(crate) struct NodeView<'a> {
+    #[serde(flatten)]
+    status: &'a NodeStatus,
+    is_voting: bool,
+}
+
+impl<'a> From<&'a NodeStatus> for NodeView<'a> {
+    fn from(status: &'a NodeStatus) -> Self {
+        Self { status, is_voting: status.is_voting() }
+    }
 }
 
 /// Whether no node has ever belonged to a lock cluster.

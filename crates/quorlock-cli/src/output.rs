@@ -5,6 +5,8 @@ use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::sync::OnceLock;
 
+use serde::Serialize;
+
 use crate::exit::{self, Failure};
 
 /// Writes to stdout in one call. A closed pipe is not an error; any other one decides the exit code.
@@ -13,6 +15,14 @@ pub(crate) fn print(text: &str) {
         && error.kind() != io::ErrorKind::BrokenPipe
     {
         let _ = FAILED.set(error);
+    }
+}
+
+/// Writes a value to stdout as one line of JSON. Fields have the names of the library, in snake case.
+pub(crate) fn print_json(value: &impl Serialize) {
+    match serde_json::to_string(value) {
+        Ok(line) => print(&(line + "\n")),
+        Err(error) => _ = FAILED.set(error.into()),
     }
 }
 

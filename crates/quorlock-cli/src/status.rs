@@ -2,13 +2,13 @@
 
 use quorlock::inspect::{Holder, Inspection, KeyOwner, KeyState};
 use quorlock::node::{ExclusionReason, NodeReply, NodeState, NodeStatus};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::args::StatusArgs;
 use crate::config;
 use crate::exit::{self, Failure};
-use crate::nodes::{self, NOT_INITIALIZED};
-pub(crate) use crate::output::print;
+use crate::nodes::{self, NOT_INITIALIZED, NodeView};
+use crate::output::{print, print_json};
 use crate::waiting;
 
 /// A lock as the nodes show it, and their state.
@@ -23,8 +23,31 @@ pub(crate) async fn status(args: StatusArgs) -> Result<u8, Failure> {
     let nodes = redlock.node_status().await;
     let view = StatusView { inspection: redlock.inspect(&args.name).await?, nodes };
     let (verdict, code) = view.verdict();
-    print(&if args.json { view.json_of(&args.name) } else { view.table_of(&args.name, &verdict) });
+    if args.json {
+        print_json(&view.report(&args.name, &verdict, code));
+    } else {
+        print(&view.table_of(&args.name, &verdict));
+    }
     Ok(code)
+}
+
+/// The lock as JSON.
+#[derive(Serialize)]
+struct LockReport<'a> {
+    name: &'a str,
+    state: &'static str,
+    verdict: &'a str,
+    holder: Option<Holder>,
+    quorum: usize,
+    votes: usize,
+    nodes: Vec<NodeReport<'a>>,
+}
+
+#[derive(Serialize)]
+struct NodeReport<'a> {
+    #[serde(flatten)]
+    node: NodeView<'a>,
+    reply: &'a NodeReply,
 }
 
 impl StatusView {
@@ -115,45 +138,22 @@ impl StatusView {
         nodes.chain([format!("{name:?} is {verdict}\n")]).collect()
     }
 
-    fn json_of(&self, name: &str) -> String {
-        let (verdict, code) = self.verdict();
-        let nodes: Vec<_> = (self.inspection.nodes.iter().zip(&self.nodes))
-            .map(|(inspection, node)| {
-                let mut fields = nodes::json_of(node);
-                let more = match &inspection.reply {
-                    NodeReply::Inspected(it) => {
-                        let holder = match it.holder {
-                            KeyOwner::Owner(owner) => Some(owner.to_string()),
-                            _ => None,
-                        };
-                        let remaining = it.remaining.map(|remaining| remaining.as_millis() as u64);
-                        vec![
-                            ("held", json!(it.holder != KeyOwner::Unheld)),
-                            ("holder", json!(holder)),
-                            ("remaining_ms", json!(remaining)),
-                        ]
-                    }
-                    other => vec![("error", json!(other.to_string()))],
-                };
-                fields.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
-                fields
-            })
-            .collect();
+    fn report<'a>(&'a self, name: &'a str, verdict: &'a str, code: u8) -> LockReport<'a> {
         let state = match code {
             0 => "free",
             1 => "held",
             _ => "unknown",
         };
-        let holder = self.inspection.holder().map(|holder| holder.owner.to_string());
-        let remaining = self
-            .inspection
-            .holder()
-            .and_then(|holder| holder.remaining)
-            .map(|remaining| remaining.as_millis() as u64);
-        let all = json!({
-            "name": name, "state": state, "verdict": verdict, "holder": holder, "remaining_ms": remaining,
-            "quorum": self.inspection.quorum, "votes": nodes::voting(&self.nodes), "nodes": nodes,
-        });
-        format!("{all}\n")
+        let Inspection { nodes: inspections, quorum, .. } = &self.inspection;
+        let nodes = self.nodes.iter().zip(inspections);
+        LockReport {
+            name,
+            state,
+            verdict,
+            holder: self.inspection.holder(),
+            quorum: *quorum,
+            votes: nodes::voting(&self.nodes),
+            nodes: nodes.map(|(node, it)| NodeReport { node: node.into(), reply: &it.reply }).collect(),
+        }
     }
 }

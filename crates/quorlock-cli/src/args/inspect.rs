@@ -46,7 +46,7 @@ pub(crate) struct DoctorArgs {
 
 const STATUS_HELP: &str = "\
 The hash after the # identifies a holder; it grants no access. Use it in `quorlock
-force-release --if-holder`. In JSON it is `holder`, without the #.
+force-release --if-holder`. In JSON it is `holder.owner`, without the #.
 
 Exit codes:
   0    free

@@ -1,53 +1,57 @@
 //! The flags that name the nodes, shared by all commands that connect to nodes.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use clap::Args as _;
 use clap::builder::NonEmptyStringValueParser;
+use quorlock::Mode;
 
-use crate::config::values::{Mode, Urls, count, mode, share, span};
+use crate::config::Origin;
+use crate::config::values::{Urls, count, mode, share, span};
 
-/// Which nodes, and how to reach them. A flag overrides the environment, which overrides the file. Variables
-/// are read by `config`, not by clap: an empty variable counts as unset, and no error shows its value.
+/// Which nodes, and how to reach them. Each is a flag, an environment variable and, but for `config`, a line of the
+/// file. Variables are read by `config`, not by clap: an empty variable counts as unset, and no error shows its value.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Nodes")]
-#[expect(clippy::doc_markdown, reason = "clap shows variables as they are written here")]
+#[command(next_help_heading = HEADING)]
 pub(crate) struct NodeArgs {
     /// The nodes' URLs, separated by commas: `redis://host:port`,
-    /// `rediss://…`, `unix:/path`. [env: QUORLOCK_NODES]
+    /// `rediss://…`, `unix:/path`.
     #[arg(long, value_name = "URLS", value_parser = Urls::read)]
     pub(crate) nodes: Vec<Urls>,
     /// A TOML file with any of these settings (`nodes = ["redis://…"]`, `key_prefix = "…"`). Paths in it are
-    /// relative to its own folder. [env: QUORLOCK_CONFIG]
+    /// relative to its own folder.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// The user, for URLs that name none. [env: QUORLOCK_USERNAME]
+    /// The user, for URLs that name none.
     #[arg(long, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) username: Option<String>,
     /// A file with the password, for URLs that have none. (Or set
-    /// `QUORLOCK_PASSWORD`.) [env: QUORLOCK_PASSWORD_FILE]
+    /// `QUORLOCK_PASSWORD`.)
     #[arg(long, value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
-    /// A prefix for all lock names on the nodes. [env: QUORLOCK_KEY_PREFIX]
+    /// A prefix for all lock names on the nodes.
     #[arg(long, value_name = "TEXT")]
     pub(crate) key_prefix: Option<String>,
     /// The number of nodes that make a lock: the same for all clients. With 4 of 5, locks
     /// tolerate two nodes that lose data or jump their clocks, and one node that is down.
-    /// [default: the majority] [env: QUORLOCK_QUORUM]
+    /// [default: the majority]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) quorum: Option<usize>,
     /// The longest --ttl that a client may request: the same for all clients. A node that may have forgotten
-    /// locks casts no vote for this long. [default: 30s] [env: QUORLOCK_MAX_TTL]
+    /// locks casts no vote for this long. [default: 30s]
     #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) max_ttl: Option<Duration>,
     /// How long nodes keep the last fencing number of a free name: the same for all
     /// clients, and at least twice the max ttl. [default: 1h, or twice the max ttl if that
-    /// is more] [env: QUORLOCK_FENCING_RETENTION]
+    /// is more]
     #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) fencing_retention: Option<Duration>,
     /// `fenced`: locks with fencing tokens and probation. `plain`: nothing but SET NX PX
     /// and a release by script; plain clients make the locks of fenced clients less safe
-    /// too. [default: fenced] [env: QUORLOCK_MODE]
+    /// too. [default: fenced]
     #[arg(long, value_name = "fenced|plain", value_parser = mode)]
     pub(crate) mode: Option<Mode>,
     /// The largest clock drift, as a fraction. [default: 0.01]
@@ -68,4 +72,13 @@ pub(crate) struct NodeArgs {
     /// The private key of the client certificate.
     #[arg(long, value_name = "FILE")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// Where each setting was found.
+    #[arg(skip)]
+    pub(crate) origins: BTreeMap<&'static str, Origin>,
 }
+
+/// The heading of these flags in help texts.
+pub(super) const HEADING: &str = "Nodes";
+/// A parser of these flags alone, without a program's name.
+pub(crate) static NODE_FLAGS: LazyLock<clap::Command> =
+    LazyLock::new(|| NodeArgs::augment_args(clap::Command::new("nodes").no_binary_name(true)));

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 
 use clap::{Arg, CommandFactory as _, FromArgMatches as _};
 
-use super::{Args, Command, DevArgs, RunArgs, usage_error};
-#[cfg(test)]
-use super::{ForceReleaseArgs, NodeArgs};
+use super::nodes::HEADING;
+use super::{Args, Command, DevArgs, ForceReleaseArgs, NodeArgs, RunArgs, usage_error};
+use crate::config::variable;
 use crate::exit::{self, Failure};
 
 /// The command line does not lead to a command.
@@ -24,9 +24,14 @@ impl Args {
         let is_help_of_help =
             matches!(args_os, [_, help, flag] if help == "help" && (flag == "--help" || flag == "-h"));
         let args_os = if is_help_of_help { &[args_os[0].clone(), args_os[2].clone()] } else { args_os };
-        let matches =
-            parser().try_get_matches_from(args_os).and_then(|matches| Self::from_arg_matches(&matches));
-        let args = matches.map_err(|error| {
+        let parsed = parser().try_get_matches_from(args_os).and_then(|matches| {
+            let mut args = Self::from_arg_matches(&matches)?;
+            if let (Some(nodes), Some((_, given))) = (args.command.nodes(), matches.subcommand()) {
+                nodes.record_flags(given);
+            }
+            Ok(args)
+        });
+        let args = parsed.map_err(|error| {
             if error.use_stderr() {
                 return Stopped::Failed(Failure::new(exit::USAGE, usage_error::message_of(error, args_os)));
             }
@@ -45,17 +50,18 @@ impl Args {
     }
 }
 
-#[cfg(test)]
 impl Command {
     /// The flags that name the nodes, if the command has them.
-    pub(crate) fn nodes(&self) -> Option<&NodeArgs> {
+    pub(crate) fn nodes(&mut self) -> Option<&mut NodeArgs> {
         match self {
-            Self::Run(args) => Some(&args.nodes),
-            Self::Init(args) => Some(&args.nodes),
-            Self::Status(args) | Self::ForceRelease(ForceReleaseArgs { lock: args, .. }) => Some(&args.nodes),
-            Self::Forget(args) => Some(&args.nodes),
-            Self::Doctor(args) => Some(&args.nodes),
-            Self::Bench(args) => Some(&args.nodes),
+            Self::Run(args) => Some(&mut args.nodes),
+            Self::Init(args) => Some(&mut args.nodes),
+            Self::Status(args) | Self::ForceRelease(ForceReleaseArgs { lock: args, .. }) => {
+                Some(&mut args.nodes)
+            }
+            Self::Forget(args) => Some(&mut args.nodes),
+            Self::Doctor(args) => Some(&mut args.nodes),
+            Self::Bench(args) => Some(&mut args.nodes),
             Self::Dev(_) | Self::Chaos(_) | Self::ChaosClient => None,
         }
     }
@@ -69,7 +75,17 @@ fn parser() -> clap::Command {
         let needs_value = arg.get_num_args().is_none_or(|count| count.min_values() > 0);
         needs_value && names.iter().any(|name| ["DUR", "N", "SHARE", "K", "S"].contains(&name.as_str()))
     };
+    let with_variable = |arg: Arg| match arg.get_help() {
+        Some(help) if arg.get_help_heading() == Some(HEADING) => {
+            let help = format!("{help} [env: {}]", variable(arg.get_id().as_str()));
+            arg.help(help)
+        }
+        _ => arg,
+    };
     Args::command().mut_subcommands(|command| {
-        command.mut_args(|arg| if is_number(&arg) { arg.allow_hyphen_values(true) } else { arg })
+        command.mut_args(|arg| {
+            let arg = with_variable(arg);
+            if is_number(&arg) { arg.allow_hyphen_values(true) } else { arg }
+        })
     })
 }

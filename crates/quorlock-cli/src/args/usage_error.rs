@@ -74,16 +74,15 @@ fn conflicting_flags(error: &clap::Error, arg: &str) -> String {
 
 /// The message for an argument that is not UTF-8, with its flag or position.
 fn not_utf8(typed: &[OsString]) -> String {
-    let cause = "not valid UTF-8";
     let Some(index) = typed.iter().position(|arg_text| arg_text.to_str().is_none()) else {
-        return cause.to_owned();
+        return NOT_UTF8.to_owned();
     };
     let arg_text = typed[index].to_string_lossy();
     let before = index.checked_sub(1).and_then(|index| typed[index].to_str()).unwrap_or_default();
     match arg_text.split_once('=') {
-        Some((flag, _)) if is_flag(flag) => format!("{flag}: {cause}"),
-        _ if is_flag(before) => format!("{before}: {cause}"),
-        _ => format!("argument {index}: {cause}"),
+        Some((flag, _)) if is_flag(flag) => format!("{flag}: {NOT_UTF8}"),
+        _ if is_flag(before) => format!("{before}: {NOT_UTF8}"),
+        _ => format!("argument {index}: {NOT_UTF8}"),
     }
 }
 
@@ -93,7 +92,14 @@ fn name_of(arg: &str) -> &str {
 }
 
 fn wrong_value(error: &clap::Error, arg: &str) -> String {
-    let flag = name_of(arg);
+    format!("{}: {}", name_of(arg), cause_of(error))
+}
+
+/// Why a value is invalid, without the value.
+pub(crate) fn cause_of(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::InvalidUtf8 {
+        return NOT_UTF8.to_owned();
+    }
     let choice = match error.get(ContextKind::ValidValue) {
         Some(ContextValue::Strings(all)) if !all.is_empty() => format!("expected one of {}", all.join(", ")),
         _ => "a value is missing".to_owned(),
@@ -101,16 +107,13 @@ fn wrong_value(error: &clap::Error, arg: &str) -> String {
     let cause = std::error::Error::source(error).map_or(choice, ToString::to_string);
     let is_no_number = cause.contains("invalid digit") || cause.contains("empty string");
     let is_too_large = cause.contains("number too large");
-    format!(
-        "{flag}: {}",
-        if is_no_number {
-            COUNT
-        } else if is_too_large {
-            "the number is too large"
-        } else {
-            &cause
-        }
-    )
+    if is_no_number {
+        COUNT.to_owned()
+    } else if is_too_large {
+        "the number is too large".to_owned()
+    } else {
+        cause
+    }
 }
 
 fn clap_message(mut error: clap::Error, command: &str) -> String {
@@ -183,3 +186,4 @@ fn is_secret(arg_text: &str) -> bool {
 }
 
 const HIDDEN: &str = "…";
+const NOT_UTF8: &str = "not valid UTF-8";

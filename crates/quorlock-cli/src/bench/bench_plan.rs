@@ -126,7 +126,7 @@ async fn own_servers(
     // the run.
     let longest = if args.kill_one { (load / 6).min(config::MAX_TTL) } else { config::MAX_TTL };
     let max_ttl = args.nodes.max_ttl.unwrap_or(longest);
-    let is_plain = args.nodes.mode == Some(config::values::Mode::Plain);
+    let is_plain = args.nodes.mode == Some(quorlock::Mode::Plain);
     let urls = fleet.urls();
     let mut builder = Redlock::builder().nodes(urls.clone()).max_ttl(max_ttl);
     if let Some(quorum) = args.nodes.quorum {

@@ -21,8 +21,8 @@ pub(super) fn nodes(measurements: &Measurements<'_>, alone: (u64, u64), load: (u
     };
     let node = |(status, samples): (&NodeStatus, &Vec<ProbeSample>)| Node {
         address: status.address.to_string(),
-        server: status.server.as_ref().map(ToString::to_string).unwrap_or_default(),
-        votes: status.is_voting(),
+        server: status.server.clone(),
+        is_voting: status.is_voting(),
         rank: None,
         alone: times(samples, alone),
         load: times(samples, load),
@@ -53,7 +53,7 @@ pub(super) fn cost(measurements: &Measurements<'_>, alone: &PhaseResult, nodes: 
     let (round_trip, write) = (nth(|sample| sample.round_trip), nth(|sample| sample.write));
     // If one of the fastest nodes is dead, the lock waits for the next one's reply instead.
     let mut round_trips: Vec<f64> =
-        nodes.iter().filter(|node| node.votes).filter_map(Node::round_trip).collect();
+        nodes.iter().filter(|node| node.is_voting).filter_map(Node::round_trip).collect();
     round_trips.sort_by(f64::total_cmp);
     let extra = round_trips.get(quorum).map(|next| next - round_trips[quorum - 1]);
     Cost {

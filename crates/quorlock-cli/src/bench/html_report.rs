@@ -1,10 +1,10 @@
 //! The HTML report: this module writes the text, and a script in the page draws the plots from embedded data.
 
 use askama::Template;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::percentiles::time_text;
-use super::results::{PhaseResult, Results};
+use super::results::{ChartData, PhaseResult, Results};
 use super::text_report::{cells, contention, parts, settings_line, table, tasks, throughput};
 use super::verdict::ordinal;
 
@@ -21,7 +21,7 @@ struct Page<'a> {
     contention: Option<String>,
     parts: Vec<(String, &'a PhaseResult)>,
     text: String,
-    data: Value,
+    data: PageData<'a>,
 }
 
 /// One self-contained HTML page: no network, one file to send around.
@@ -36,25 +36,18 @@ pub(super) fn page(results: &Results) -> String {
         contention: contention(results).as_deref().map(sentence),
         parts: parts(results),
         text: table(results, usize::MAX),
-        data: data(results),
+        data: PageData { results, chart: &results.chart, load_label: tasks(results) },
     };
     page.to_string()
 }
 
-/// The data of the plots.
-fn data(results: &Results) -> Value {
-    let names: Vec<&str> = results.nodes.iter().map(|node| node.address.as_str()).collect();
-    let ranks: Vec<_> = results.nodes.iter().map(|node| node.rank).collect();
-    json!({
-        "chart": results.chart,
-        "names": names,
-        "ranks": ranks,
-        "quorum": results.quorum,
-        "tasks": tasks(results),
-        "round_trip_us": results.cost.round_trip_us,
-        "write_us": results.cost.write_us,
-        "which": ordinal(results.quorum, results.nodes.len()),
-    })
+/// What the script of the page reads: the results, and the data of the plots.
+#[derive(Serialize)]
+struct PageData<'a> {
+    #[serde(flatten)]
+    results: &'a Results,
+    chart: &'a ChartData,
+    load_label: String,
 }
 
 /// The results at the top of the page: name and value.

@@ -84,8 +84,8 @@ const stroke = (d, color, dash = "", more = "") => `<path d="${d}" fill="none" s
 const nearest = (list, at, key = (point) => point[0]) => list.reduce((best, point) => (!best || Math.abs(key(point) - at) < Math.abs(key(best) - at) ? point : best), null);
 
 // Horizontal lines at the quorum's round trip, and at its plain write if that is slower.
-const baselines = (isNamed) => [[data.round_trip_us, "the round trip to a quorum"], [data.write_us, "the plain write on a quorum"]]
-  .filter(([us], index) => us && (!index || us > data.round_trip_us * 1.25))
+const baselines = (isNamed) => [[data.cost.round_trip_us, "the round trip to a quorum"], [data.cost.write_us, "the plain write on a quorum"]]
+  .filter(([us], index) => us && (!index || us > data.cost.round_trip_us * 1.25))
   .map(([us, caption]) => (scale) => {
     const y = scale.y(us).toFixed(1), label = isNamed ? `<text class="label" x="${scale.end()}" y="${y - 5}" text-anchor="end">${caption}</text>` : "";
     return `<path d="M${scale.x(0)} ${y}H${scale.end()}" stroke="var(--ink)" stroke-dasharray="1 4" stroke-width="1.6" stroke-linecap="round"/>${label}`;
@@ -109,7 +109,7 @@ function curves() {
     }
     return shown;
   };
-  plot("curves", 330, list.flatMap(([, points]) => points.map(([, us]) => us)).concat(data.round_trip_us || []), { from: 0, to: most, ticks },
+  plot("curves", 330, list.flatMap(([, points]) => points.map(([, us]) => us)).concat(data.cost.round_trip_us || []), { from: 0, to: most, ticks },
     baselines(true),
     (scale) => list.map(([, points], index) => stroke(path(points, scale), ...style(index))).join(""),
     list.map(([caption], index) => [caption, ...style(index)]),
@@ -123,7 +123,7 @@ function curves() {
 // Marks the phase with one task, and the time of the dead node.
 function phases(scale, width) {
   const out = [], end = scale.x(chart.alone_seconds), height = scale.foot - scale.top;
-  out.push(`<rect x="${scale.x(0)}" y="${scale.top}" width="${end - scale.x(0)}" height="${height}" fill="var(--alone)"/><text x="${scale.x(0) + 4}" y="${scale.top - 4}">alone</text><text x="${end + 4}" y="${scale.top - 4}">${safe(data.tasks)}</text>`);
+  out.push(`<rect x="${scale.x(0)}" y="${scale.top}" width="${end - scale.x(0)}" height="${height}" fill="var(--alone)"/><text x="${scale.x(0) + 4}" y="${scale.top - 4}">alone</text><text x="${end + 4}" y="${scale.top - 4}">${safe(data.load_label)}</text>`);
   const killed = chart.killed;
   if (killed) {
     out.push(`<rect x="${scale.x(killed[0])}" y="${scale.top}" width="${scale.x(killed[1]) - scale.x(killed[0])}" height="${height}" fill="var(--down)"/>`);
@@ -146,7 +146,7 @@ function times() {
   const { slices } = chart, color = hue(0);
   // Two lines: one task and all tasks are not connected.
   const segments = [slices.filter(([at]) => at < chart.alone_seconds), slices.filter(([at]) => at >= chart.alone_seconds)].filter((segment) => segment.length);
-  plot("times", 280, slices.flatMap(([, median, most]) => [median, most]).concat(data.round_trip_us || []), clock,
+  plot("times", 280, slices.flatMap(([, median, most]) => [median, most]).concat(data.cost.round_trip_us || []), clock,
     [phases, ...baselines(false)],
     (scale) => segments.map((segment) => {
       const band = path(segment.map(([at, median]) => [at, median]), scale) + path(segment.map(([at, , most]) => [at, most]).reverse(), scale).replace("M", "L") + "Z";
@@ -162,8 +162,8 @@ function times() {
 function nodes() {
   const all = chart.nodes;
   const runs = (points) => points.reduce((runs, [at, us]) => (us === null ? [...runs, []] : [...runs.slice(0, -1), [...runs.at(-1), [at, us]]]), [[]]).filter((run) => run.length);
-  const caption = (index) => data.names[index] + (data.ranks[index] === data.quorum && all.length > 1 ? " (the quorum's last)" : "");
-  const width = (index) => (data.ranks[index] === data.quorum ? 'style="stroke-width:3px"' : 'opacity=".85"');
+  const caption = (index) => data.nodes[index].address + (data.nodes[index].rank === data.quorum && all.length > 1 ? " (the quorum's last)" : "");
+  const width = (index) => (data.nodes[index].rank === data.quorum ? 'style="stroke-width:3px"' : 'opacity=".85"');
   plot("nodes", 280, all.flatMap((points) => points.map(([, us]) => us)), clock, [phases],
     (scale) => all.map((points, index) => runs(points).map((run) => stroke(path(run.length > 1 ? run : [run[0], run[0]], scale), hue(index), "", width(index))).join("")).join(""),
     all.map((_, index) => [caption(index), hue(index)]),
@@ -171,7 +171,7 @@ function nodes() {
       const near = all.map((points, index) => [index, nearest(points, at)]).filter(([, point]) => point);
       if (!near.length) return null;
       near.sort((one, other) => (one[1][1] ?? Infinity) - (other[1][1] ?? Infinity));
-      return { at: near[0][1][0], caption: [`${near[0][1][0].toFixed(2)} s`, ...near.map(([index, [, us]]) => `${data.names[index]}: ${us === null ? "no reply" : span(us)}`)].join("\n") };
+      return { at: near[0][1][0], caption: [`${near[0][1][0].toFixed(2)} s`, ...near.map(([index, [, us]]) => `${data.nodes[index].address}: ${us === null ? "no reply" : span(us)}`)].join("\n") };
     });
 }
 

@@ -1,5 +1,6 @@
 //! The results: computes the reported numbers from the recorded times.
 
+use quorlock::node::ServerVersion;
 use serde::Serialize;
 
 use super::bench_plan::BenchPlan;
@@ -121,10 +122,9 @@ pub(super) struct Contention {
 
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Node {
-    #[serde(rename = "node")]
     pub(super) address: String,
-    pub(super) server: String,
-    pub(super) votes: bool,
+    pub(super) server: Option<ServerVersion>,
+    pub(super) is_voting: bool,
     /// 1 is the fastest. None without a reply.
     pub(super) rank: Option<usize>,
     pub(super) alone: Times,

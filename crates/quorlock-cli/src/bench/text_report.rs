@@ -37,8 +37,8 @@ pub(super) fn table(results: &Results, columns: usize) -> String {
 
 /// The conditions of the measurement.
 pub(super) fn settings_line(results: &Results) -> String {
-    let mut servers: Vec<&str> = results.nodes.iter().map(|node| node.server.as_str()).collect();
-    servers.retain(|server| !server.is_empty());
+    let servers = results.nodes.iter().filter_map(|node| node.server.as_ref());
+    let mut servers: Vec<String> = servers.map(ToString::to_string).collect();
     servers.dedup();
     let hold = if results.hold_us > 0.0 {
         format!("each held for {}", time_text(results.hold_us))

@@ -30,7 +30,7 @@ pub(super) fn verdict(results: &Results) -> String {
 pub(super) fn notes(results: &Results) -> Vec<String> {
     let mut notes = Vec::new();
     let cost = &results.cost;
-    let dead = results.nodes.iter().filter(|node| !node.votes);
+    let dead = results.nodes.iter().filter(|node| !node.is_voting);
     notes.extend(dead.map(|node| format!("{} does not vote: see `quorlock doctor`", node.address)));
     if let Some(trip) = cost.round_trip_us {
         let slow =
@@ -52,7 +52,7 @@ pub(super) fn notes(results: &Results) -> Vec<String> {
             let fastest = fastest(results.quorum);
             notes.push(format!("if {fastest} died, a lock would cost about {}", time_text(us)));
         }
-        (None, None) if results.nodes.iter().filter(|node| node.votes).count() == results.quorum => {
+        (None, None) if results.nodes.iter().filter(|node| node.is_voting).count() == results.quorum => {
             notes.push("all nodes that vote are needed: if one dies, no lock can be granted".to_owned());
         }
         (None, None) => {}

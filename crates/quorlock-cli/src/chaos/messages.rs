@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use quorlock_chaos::checker::{ControlResult, ExcusedViolation, Verdict, Violation, counted, times};
 use quorlock_chaos::timeline::wrapped;
 use quorlock_chaos::{Config, FaultKind, Outcome};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::names;
 use crate::args::ChaosArgs;
@@ -26,30 +26,35 @@ pub(super) fn replay(args: &ChaosArgs, seed: u64) -> String {
     line
 }
 
-/// The result as one JSON object.
-pub(super) fn json(config: &Config, outcome: &Outcome) -> Value {
-    let verdict = &outcome.verdict;
-    let skipped: BTreeMap<&str, &str> =
-        outcome.skipped.iter().map(|(kind, reason)| (kind.name(), reason.as_str())).collect();
-    json!({
-        "seed": config.seed,
-        "seconds": verdict.seconds,
-        "nodes": config.nodes,
-        "clients": config.clients,
-        "server": outcome.history.settings().map(|settings| &settings.server),
-        "tested": verdict.tested(),
-        "passed": violations(outcome).next().is_none(),
-        "acquisitions": verdict.acquisitions,
-        "faults": verdict.faults,
-        "violations": violations(outcome).collect::<Vec<_>>(),
-        "expected": expected(outcome).collect::<Vec<_>>(),
-        "controls": controls(outcome).collect::<Vec<_>>(),
-        "skipped": skipped,
-        "slowest_recovery_ms": verdict.slowest_recovery_ms,
-        "totals": verdict.totals,
-        "replay": config.replay,
-        "about": config.description,
-    })
+/// The result as JSON: the verdict on the run itself, with its context and its negative controls.
+#[derive(Serialize)]
+pub(super) struct Report<'a> {
+    passed: bool,
+    tested: bool,
+    nodes: usize,
+    clients: usize,
+    server: Option<&'a str>,
+    description: &'a str,
+    #[serde(flatten)]
+    verdict: &'a Verdict,
+    control_runs: Vec<&'a Verdict>,
+    skipped: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(config: &'a Config, outcome: &'a Outcome) -> Self {
+        Self {
+            passed: verdicts(outcome).all(Verdict::passed),
+            tested: outcome.verdict.tested(),
+            nodes: config.nodes,
+            clients: config.clients,
+            server: outcome.history.settings().map(|settings| &*settings.server),
+            description: &config.description,
+            verdict: &outcome.verdict,
+            control_runs: outcome.controls.iter().map(|(_, verdict)| verdict).collect(),
+            skipped: outcome.skipped.iter().map(|(kind, reason)| (kind.name(), &**reason)).collect(),
+        }
+    }
 }
 
 /// The text for people: the verdict first, then the details, and the replay command last. Only that line may

@@ -10,9 +10,9 @@ use quorlock_chaos::timeline::{html_with_controls, text};
 
 use crate::args::ChaosArgs;
 use crate::exit::{self, Failure};
+use crate::output::print;
 use crate::progress::{COLUMNS, columns};
 use crate::report_file;
-use crate::status::print;
 
 /// Checks before the run that the files can be written.
 pub(super) fn check(args: &ChaosArgs) -> Result<(), Failure> {

@@ -6,25 +6,21 @@ use std::sync::Arc;
 
 use crate::exit::{self, Failure};
 
-/// A value, and where it was found.
-#[derive(Debug)]
-pub(super) struct Found<T> {
-    pub(super) value: T,
-    pub(super) origin: Origin,
-}
-
 /// A flag, a variable or a line of the file. Fields have the names of the
 /// file; flags and variables derive from them.
 #[derive(Clone, Debug)]
-pub(super) enum Origin {
+pub(crate) enum Origin {
     Flag(&'static str),
     Variable(&'static str),
     Line { file: Arc<Path>, line: usize, field: &'static str },
 }
 
 impl Origin {
-    pub(super) fn found<T>(self, value: T) -> Found<T> {
-        Found { value, origin: self }
+    /// The name of the setting.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Flag(name) | Self::Variable(name) | Self::Line { field: name, .. } => name,
+        }
     }
 
     /// The error for an invalid value: a usage error if it is from a flag.
@@ -54,6 +50,6 @@ impl fmt::Display for Origin {
 }
 
 /// The environment variable of a field.
-pub(super) fn variable(field: &str) -> String {
+pub(crate) fn variable(field: &str) -> String {
     format!("QUORLOCK_{}", field.to_uppercase())
 }

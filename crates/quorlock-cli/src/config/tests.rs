@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -41,13 +41,13 @@ fn check_invalid(outcome: Result<Cluster, Failure>, text: &str) {
 
 #[test]
 fn a_blank_variable_counts_as_unset() {
-    for variable in VARIABLES.into_iter().filter(|it| *it != "QUORLOCK_NODES") {
+    for variable in variables().filter(|it| it != "QUORLOCK_NODES") {
         for blank in ["", " ", "\n", " \t\r\n"] {
-            let literal = ["QUORLOCK_PASSWORD", "QUORLOCK_KEY_PREFIX"].contains(&variable);
+            let literal = ["QUORLOCK_PASSWORD", "QUORLOCK_KEY_PREFIX"].contains(&&*variable);
             if literal && !blank.is_empty() {
                 continue;
             }
-            let cluster = resolve_from(&[("QUORLOCK_NODES", URLS), (variable, blank)], None);
+            let cluster = resolve_from(&[("QUORLOCK_NODES", URLS), (&variable, blank)], None);
             let cluster = cluster.unwrap_or_else(|failure| panic!("{variable}={blank:?}: {failure:?}"));
             assert_eq!((cluster.quorum, cluster.max_ttl), (2, Some(MAX_TTL)), "{variable}");
         }
@@ -70,6 +70,10 @@ fn an_error_names_the_invalid_variable() {
         ("MAX_TTL", "2h", "a max ttl of 2h"),
         ("FENCING_RETENTION", "0", "fences kept for 0s"),
         ("MODE", "maybe", "fenced or plain"),
+        ("CLOCK_DRIFT", "1%", "expected a fraction, such as 0.01"),
+        ("REPLY_TIMEOUT", "0", "a reply timeout of 0s"),
+        ("DIAL_TIMEOUT", "-1", "a number and a unit"),
+        ("TLS_CA", "/no/such/file", "No such file"),
     ] {
         let variable = format!("QUORLOCK_{field}");
         let outcome = resolve_from(&[(&variable, value), ("QUORLOCK_NODES", URLS)], None);
@@ -124,6 +128,11 @@ fn an_error_in_a_file_names_its_line_and_field() {
 
 #[test]
 fn a_file_takes_a_list_as_one_string_and_a_duration_as_a_number() {
+    let (_folder, file) = file_of("nodes = ['redis://a', 'redis://b,redis://c']");
+    assert_eq!(
+        resolve_from(&[], Some(&file)).map(|cluster| cluster.urls.join(",")).ok().as_deref(),
+        Some(URLS)
+    );
     let (_folder, file) =
         file_of(&format!("nodes = '{URLS}'\nmax_ttl = 20\nfencing_retention = 0.5e2\nmode = 'fenced'"));
     check_invalid(resolve_from(&[], Some(&file)), "fencing_retention: expected a number and a unit");

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use quorlock::Mode;
+
 /// A list of URLs.
 #[derive(Clone, Default)]
 pub(crate) struct Urls(pub(crate) Vec<String>);
@@ -52,16 +54,6 @@ pub(crate) fn share(text: &str) -> Result<f64, &'static str> {
 /// A whole number.
 pub(crate) fn count(text: &str) -> Result<usize, &'static str> {
     text.trim().parse().map_err(|_| COUNT)
-}
-
-/// How locks are made on the nodes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// With fencing tokens and probation.
-    #[default]
-    Fenced,
-    /// Literally `SET NX PX`.
-    Plain,
 }
 
 /// A mode by its name.

@@ -87,6 +87,7 @@ fn dev_servers_are_measured_and_reported_in_json_and_html() {
         page.split_once("id=\"data\">").and_then(|(_, rest)| rest.split_once("</script>")).expect("data").0;
     let data: Value = serde_json::from_str(data).expect("JSON");
     assert_eq!(data["chart"]["nodes"].as_array().map(Vec::len), Some(3));
+    assert_eq!((&data["cost"], &data["nodes"]), (cost, &report["nodes"]));
     assert!(data["chart"]["slices"].as_array().is_some_and(|slices| !slices.is_empty()));
     for text in [&report["description"], &report["command"]] {
         assert!(text.as_str().is_some_and(|text| page.contains(text)), "{text}");
@@ -154,7 +155,7 @@ fn a_killed_dev_node_comes_back() {
     let without_reply: Vec<&Value> =
         nodes.iter().filter(|node| number(&node["missing_replies"]) > 0.0).collect();
     assert_eq!(
-        without_reply.iter().map(|node| &node["node"]).collect::<Vec<_>>(),
+        without_reply.iter().map(|node| &node["address"]).collect::<Vec<_>>(),
         [&killed["node"]],
         "{report}"
     );
@@ -208,14 +209,14 @@ fn a_node_that_is_down_is_reported_and_not_waited_for() {
     assert_eq!(output.code, Some(0), "{output:?}");
     let report = json(&output);
     let dead = &report["nodes"][2];
-    assert_eq!((&dead["votes"], &dead["rank"]), (&Value::Bool(false), &Value::Null), "{report}");
+    assert_eq!((&dead["is_voting"], &dead["rank"]), (&Value::Bool(false), &Value::Null), "{report}");
     assert_eq!(dead["missing_replies"], dead["samples"], "{report}");
     let all_notes = report["notes"].to_string();
     assert!(
         all_notes.contains("does not vote") && all_notes.contains("if one dies, no lock can be granted"),
         "{all_notes}"
     );
-    assert_eq!(report["leftovers"]["unchecked"][0], dead["node"], "{report}");
+    assert_eq!(report["leftovers"]["unchecked"][0], dead["address"], "{report}");
 }
 
 #[test]
@@ -262,7 +263,7 @@ fn a_slow_node_is_named() {
     let node = &report["nodes"][1];
     assert_eq!(node["rank"], 3, "{report}");
     assert!(number(&node["alone"]["round_trip"]["p50_us"]) >= 150_000.0, "{report}");
-    let text = format!("{} is slow", node["node"].as_str().expect("text"));
+    let text = format!("{} is slow", node["address"].as_str().expect("text"));
     assert!(report["notes"].to_string().contains(&text), "{report}");
 }
 

@@ -31,7 +31,7 @@ fn a_short_run_keeps_the_invariants_and_reports_json() {
     assert!(json["replay"].as_str().expect("text").starts_with(replay), "{json}");
     let page = std::fs::read_to_string(report).expect("a page");
     assert!(page.contains("<svg"), "{}", page.len());
-    let about = json["about"].as_str().expect("text");
+    let about = json["description"].as_str().expect("text");
     assert!(about.contains("quorlock 0.") && about.starts_with("20") && page.contains(about), "{about}");
 
     // The checker needs the times at which each fault was applied and began to end, not only the plan.

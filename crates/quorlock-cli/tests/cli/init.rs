@@ -38,26 +38,24 @@ fn init_prints_json() {
     let world = World::uninitialized(3, Some("20s"));
     let first = json(&world.output(&["init", "--json", "--quorum", "3"]).stdout);
     assert_eq!(
-        (&first["state"], &first["quorum"]),
+        (&first["outcome"], &first["quorum"]),
         (&Value::from("initialized"), &Value::from(3)),
         "{first}"
     );
     assert_eq!(first["max_ttl_ms"], 20_000, "{first}");
     assert_eq!(first["fencing_retention_ms"], 3_600_000, "{first}");
     assert_eq!(
-        (&first["nodes"][2]["state"], &first["nodes"][2]["votes"]),
+        (&first["nodes"][2]["state"], &first["nodes"][2]["is_voting"]),
         (&"up".into(), &true.into()),
         "{first}"
     );
     let again = json(&world.output(&["init", "--json", "--quorum", "3"]).stdout);
-    assert_eq!(again["state"], "already-initialized", "{again}");
+    assert_eq!(again["outcome"], "already_initialized", "{again}");
     let rejected = world.output(&["init", "--json"]);
     assert_eq!(rejected.code, Some(78), "{rejected:?}");
     let rejected = json(&rejected.stdout);
-    assert_eq!(
-        (&rejected["state"], &rejected["nodes"][0]["exclusion"]),
-        (&"not-empty".into(), &"cluster-mismatch".into())
-    );
+    let reason = &rejected["nodes"][0]["state"]["excluded"]["cluster_mismatch"];
+    assert!(rejected["outcome"] == "not_blank" && reason.is_string(), "{rejected}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::world::{Output, World, output, wait_until};
+use crate::world::{Output, World, now, output, wait_until};
 
 fn json(output: &Output) -> Value {
     serde_json::from_str(&output.stdout).expect("JSON")
@@ -29,7 +29,10 @@ fn a_client_that_only_reads_initializes_no_node() {
         status.stdout.contains("not initialized") && status.stdout.contains("`quorlock init`"),
         "{status:?}"
     );
-    assert_eq!(json(&world.output(&["status", "a", "--json"]))["nodes"][1]["exclusion"], "uninitialized");
+    assert_eq!(
+        json(&world.output(&["status", "a", "--json"]))["nodes"][1]["state"]["excluded"],
+        "uninitialized"
+    );
     let doctor = world.output(&["doctor"]);
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     assert!(
@@ -100,12 +103,15 @@ fn a_node_on_probation_is_shown_with_reason_and_remaining_time() {
     assert!(!line_of(&status, &world, 0).contains("no vote"), "{status:?}");
     let status = json(&world.output(&["status", "a", "--json"]));
     let node = &status["nodes"][1];
-    assert_eq!((&node["votes"], &node["state"], &status["votes"]), (&false.into(), &"up".into(), &2.into()));
-    assert_eq!(node["probation"]["reason"], "possible-data-loss", "{status}");
-    let left = node["probation"]["remaining_ms"].as_u64().expect("a number");
-    assert!((3_000_000..=3_660_000).contains(&left), "{status}");
     assert_eq!(
-        (&status["nodes"][0]["votes"], &status["nodes"][0]["probation"]),
+        (&node["is_voting"], &node["state"], &status["votes"]),
+        (&false.into(), &"up".into(), &2.into())
+    );
+    assert_eq!(node["probation"]["reason"], "possible_data_loss", "{status}");
+    let until = node["probation"]["until"]["system_nanos"].as_u64().expect("a number") / 1_000_000;
+    assert!((3_000_000..=3_660_000).contains(&until.saturating_sub(now())), "{status}");
+    assert_eq!(
+        (&status["nodes"][0]["is_voting"], &status["nodes"][0]["probation"]),
         (&true.into(), &Value::Null)
     );
 
@@ -117,8 +123,12 @@ fn a_node_on_probation_is_shown_with_reason_and_remaining_time() {
         "{doctor:?}"
     );
     let doctor = json(&world.output(&["doctor", "--json"]));
-    assert_eq!((&doctor["healthy"], &doctor["nodes"][1]["votes"]), (&true.into(), &false.into()), "{doctor}");
-    assert_eq!(doctor["nodes"][1]["probation"]["reason"], "possible-data-loss", "{doctor}");
+    assert_eq!(
+        (&doctor["healthy"], &doctor["nodes"][1]["is_voting"]),
+        (&true.into(), &false.into()),
+        "{doctor}"
+    );
+    assert_eq!(doctor["nodes"][1]["probation"]["reason"], "possible_data_loss", "{doctor}");
 }
 
 /// As `docs/servers.md` describes it: one server at a time, each after all nodes vote again.
@@ -130,7 +140,9 @@ fn a_rolling_restart_costs_no_lock() {
     for index in 0..3 {
         world.fleet[index].restart(quorlock_chaos::Data::Kept).expect("back");
         assert_eq!(world.output(&["doctor"]).code, Some(0), "a node on probation is not a problem");
-        wait_until("all vote", || !world.output(&["doctor", "--json"]).stdout.contains("\"votes\":false"));
+        wait_until("all vote", || {
+            !world.output(&["doctor", "--json"]).stdout.contains("\"is_voting\":false")
+        });
     }
     assert_eq!(run.wait().expect("ended").code(), Some(0));
 }
@@ -230,7 +242,11 @@ fn a_node_that_evicts_keys_casts_no_vote() {
     assert_eq!(status.code, Some(0), "two of three vote: {status:?}");
     assert!(line_of(&status, &world, 2).contains("evicts keys"), "{status:?}");
     let node = &json(&world.output(&["status", "a", "--json"]))["nodes"][2];
-    assert_eq!((&node["exclusion"], &node["votes"]), (&"eviction-enabled".into(), &false.into()), "{node}");
+    assert_eq!(
+        (&node["state"]["excluded"], &node["is_voting"]),
+        (&"eviction_enabled".into(), &false.into()),
+        "{node}"
+    );
     let doctor = world.output(&["doctor"]);
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     let findings = findings_of(&doctor, &world, 2);

@@ -7,7 +7,7 @@ use quorlock_chaos::Setup;
 
 use crate::world::{World, output, quorlock};
 
-const VARIABLES: [&str; 10] = [
+const VARIABLES: [&str; 16] = [
     "QUORLOCK_CONFIG",
     "QUORLOCK_USERNAME",
     "QUORLOCK_PASSWORD",
@@ -17,6 +17,12 @@ const VARIABLES: [&str; 10] = [
     "QUORLOCK_MODE",
     "QUORLOCK_MAX_TTL",
     "QUORLOCK_FENCING_RETENTION",
+    "QUORLOCK_CLOCK_DRIFT",
+    "QUORLOCK_REPLY_TIMEOUT",
+    "QUORLOCK_DIAL_TIMEOUT",
+    "QUORLOCK_TLS_CA",
+    "QUORLOCK_TLS_CERT",
+    "QUORLOCK_TLS_KEY",
     "QUORLOCK_REDIS_SERVER",
 ];
 
@@ -62,6 +68,11 @@ fn a_variable_that_cannot_work_is_named_and_a_flag_beats_it() {
         ("QUORLOCK_MAX_TTL", "soon"),
         ("QUORLOCK_FENCING_RETENTION", "1s"),
         ("QUORLOCK_KEY_PREFIX", "quorlock:"),
+        ("QUORLOCK_CLOCK_DRIFT", "1%"),
+        ("QUORLOCK_REPLY_TIMEOUT", "0"),
+        ("QUORLOCK_DIAL_TIMEOUT", "2h"),
+        ("QUORLOCK_TLS_CA", "missing"),
+        ("QUORLOCK_TLS_KEY", "missing"),
     ] {
         for args in [&["run", "a", "--", "touch", "ran"][..], &["status", "a"], &["doctor"], &["init"]] {
             let output = output(world.quorlock(args).env(name, value));
@@ -165,7 +176,7 @@ fn a_user_without_permissions_is_pointed_to_plain_mode_by_its_flag() {
     assert!(!output.stderr.contains("plain()"), "{output:?}");
 }
 
-const OTHER_SETTINGS: [(&str, &str); 9] = [
+const OTHER_SETTINGS: [(&str, &str); 11] = [
     ("QUORLOCK_NODES", "redis://127.0.0.1:1"),
     ("QUORLOCK_CONFIG", "/none"),
     ("QUORLOCK_USERNAME", "ann"),
@@ -175,4 +186,6 @@ const OTHER_SETTINGS: [(&str, &str); 9] = [
     ("QUORLOCK_MAX_TTL", "9s"),
     ("QUORLOCK_FENCING_RETENTION", "2h"),
     ("QUORLOCK_MODE", "perhaps"),
+    ("QUORLOCK_CLOCK_DRIFT", "1%"),
+    ("QUORLOCK_TLS_CA", "/none"),
 ];

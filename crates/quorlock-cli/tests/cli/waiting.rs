@@ -83,7 +83,7 @@ fn the_holder_is_reported_once_after_a_while() {
     assert_eq!((reported.code, reported.stderr.matches("waiting: ").count()), (Some(75), 1), "{reported:?}");
     let line = format!(
         "quorlock: lock \"a\": waiting: held by #{} for ",
-        status["holder"].as_str().expect("a hash")
+        status["holder"]["owner"].as_str().expect("a hash")
     );
     assert!(
         reported.stderr.starts_with(&line) && reported.stderr.contains("s more, unless renewed"),

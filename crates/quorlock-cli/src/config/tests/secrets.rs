@@ -147,7 +147,7 @@ proptest! {
     fn no_error_of_a_malformed_file_shows_a_secret(
         (secret, value) in value(),
         shape in prop::sample::select(&LINE_PATTERNS[..]),
-        field in prop::sample::select([&file::FIELDS[..], &MORE_FIELDS[..]].concat()),
+        field in prop::sample::select(file::fields_known().chain(MORE_FIELDS).collect::<Vec<_>>()),
         escapes in any::<bool>(),
         is_listed in any::<bool>(),
         cut in prop::option::of((any::<prop::sample::Index>(), prop::sample::select(vec!["", "\"", "=", "\n", "]"]))),
@@ -169,16 +169,16 @@ proptest! {
     #[test]
     fn no_error_of_a_variable_shows_a_secret(
         (secret, value) in value(),
-        variable in prop::sample::select(&VARIABLES[..]),
+        variable in prop::sample::select(variables().collect::<Vec<_>>()),
     ) {
-        secret.check_outcome(&resolve_from(&[(variable, &value), ("QUORLOCK_NODES", URLS)], None))?;
+        secret.check_outcome(&resolve_from(&[(&variable, &value), ("QUORLOCK_NODES", URLS)], None))?;
     }
 
     #[test]
     fn no_error_of_a_flag_shows_a_secret(
         (secret, value) in value(),
         command in prop::sample::select(vec!["run", "status", "force-release", "forget", "doctor", "init", "bench", "dev", ""]),
-        field in prop::sample::select([&file::FIELDS[..], &["config", "ttl", "wait", "pasword", "node"]].concat()),
+        field in prop::sample::select(sources::names().chain(["ttl", "wait", "pasword", "node"]).collect::<Vec<_>>()),
         is_separate_arg in any::<bool>(),
         tail in prop::sample::select(vec![&["x", "--", "true"][..], &["x"], &["x", "true"], &[], &["--"]]),
         extra in prop::option::of(prop::sample::select(&URL_PATTERNS[1..])),
@@ -195,7 +195,7 @@ proptest! {
         match Args::read(&args, false) {
             Err(Stopped::Failed(failure)) => secret.check(&failure.message)?,
             Err(Stopped::Help(text)) => secret.check(&text)?,
-            Ok(args) => {
+            Ok(mut args) => {
                 let Some(nodes) = args.command.nodes() else { return Ok(()) };
                 secret.check_outcome(&resolve(nodes.clone(), &|_| None))?;
             }

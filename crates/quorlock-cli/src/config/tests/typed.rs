@@ -8,7 +8,7 @@ fn resolve_flags(flags: &[&str], folder: &Path) -> Result<Cluster, Failure> {
     let flags = flags.iter().map(|flag| flag.replace("DIR", folder));
     let text: Vec<OsString> =
         ["quorlock", "status", "x"].map(str::to_owned).into_iter().chain(flags).map(OsString::from).collect();
-    let Ok(args) = Args::read(&text, false) else { panic!("{text:?} cannot be read") };
+    let Ok(mut args) = Args::read(&text, false) else { panic!("{text:?} cannot be read") };
     let nodes = args.command.nodes().expect("nodes").clone();
     resolve(nodes, &|name| {
         (name == "QUORLOCK_NODES").then(|| OsString::from("rediss://a,redis://b,redis://c"))
