@@ -26,10 +26,10 @@ use quorlock_proto::span::Span;
 pub struct Mutex {
     pub(super) client: Redlock,
     /// The key itself if there is no prefix.
-    name: LockName,
-    ttl: Option<Duration>,
+    pub(super) name: LockName,
+    pub(super) ttl: Option<Duration>,
     min_fencing_number: u64,
-    wait_timeout: Option<Duration>,
+    pub(super) wait_timeout: Option<Duration>,
     pub(super) min_validity: Duration,
     attempt_timeout: Option<Duration>,
     policy: RenewalPolicy,
@@ -311,7 +311,13 @@ impl Mutex {
             .of("min_validity"));
         }
         Ok((
-            LockSpec { key, params, want_holder_ttl, min_fencing_number: self.min_fencing_number },
+            LockSpec {
+                key,
+                params,
+                want_holder_ttl,
+                min_fencing_number: self.min_fencing_number,
+                previous_owner: None,
+            },
             AttemptOptions { policy: self.policy, min_validity: self.min_validity },
         ))
     }

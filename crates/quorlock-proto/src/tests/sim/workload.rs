@@ -94,7 +94,8 @@ impl Sim<'_> {
         } else {
             min_fencing_number
         };
-        let spec = LockSpec { key: self.keys[key].clone(), params, want_holder_ttl, min_fencing_number };
+        let name = self.keys[key].clone();
+        let spec = LockSpec { key: name, params, want_holder_ttl, min_fencing_number, previous_owner: None };
         let max_hold_time = self.rng.chance_permille(80).then(|| ttl * 2);
         let policy = RenewalPolicy { auto_renew, max_hold_time };
         let (id, token) = self.oracle.next_attempt(self.profile.client_mistake, client, key);
