@@ -17,7 +17,7 @@ use crate::tests::world::ms;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Task {
     pub(super) state: TaskState,
-    step: u32,
+    pub(super) step: u32,
     pub(super) wait: WaitState,
 }
 
@@ -124,6 +124,9 @@ impl Sim<'_> {
             self.end_lock(client, key, id, cancels);
             return;
         }
+        if self.plan.tickets > 0 && self.hand_over(client, key, id) {
+            return;
+        }
         if self.rng.chance_permille(150) {
             let (min, max) = (self.plan.min_ttl.as_millis() as u64, self.plan.max_ttl.as_millis() as u64);
             let ttl = ms(self.rng.log_uniform(min, max));
@@ -216,6 +219,7 @@ impl Sim<'_> {
             }
             OperationEvent::Failed(failure) if task.state == TaskState::Acquiring(id) => {
                 self.oracle.end_lock(id);
+                self.stats.not_adopted += u64::from(self.oracle.records[id as usize].ticket.is_some());
                 if task.wait.is_waiting {
                     self.on_attempt_failed(client, key, failure);
                     return;
