@@ -1,10 +1,12 @@
 //! The error types: one small enum per operation. Programs branch on the variants; the replies in them are for people.
 //! A message about one lock starts with that lock.
 
+mod adopt;
 mod forget;
 mod invalid_input;
 mod key;
 mod no_reply;
+mod ticket;
 
 use std::fmt;
 use std::io;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::view::{NodeReplies, NodeStatus, describe_states};
+pub use adopt::AdoptError;
 pub use forget::ForgetError;
 pub use invalid_input::{InvalidInput, InvalidInputKind};
 use key::lock;
@@ -20,6 +23,7 @@ pub(super) use no_reply::NoReply;
 use quorlock_proto::lease::LossReason;
 use quorlock_proto::request::Key as LockName;
 use quorlock_proto::vote::ExclusionReason;
+pub use ticket::TicketError;
 
 /// Why a client could not connect.
 #[derive(Clone, Debug, thiserror::Error)]

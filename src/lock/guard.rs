@@ -52,10 +52,13 @@ use quorlock_proto::vote::Vote;
 /// ```
 #[must_use = "dropping a guard releases its lock"]
 pub struct Guard {
-    client: Redlock,
-    view: LockView,
-    id: OperationId,
+    pub(super) client: Redlock,
+    pub(super) view: LockView,
+    pub(super) id: OperationId,
     attempt_timeout: Duration,
+    /// Whether the lock belongs to the admission of a task here. An adopted lock does not: tasks here contend for it
+    /// like other processes.
+    has_admission: bool,
 }
 
 /// A view of a held lock, without the right to release it. Cheap to clone, and independent of the guard's lifetime.
@@ -72,7 +75,7 @@ pub struct Guard {
 /// ```
 #[derive(Clone)]
 pub struct LockView {
-    lease: Arc<SharedLease>,
+    pub(super) lease: Arc<SharedLease>,
     quorum: quorlock_proto::quorum::Quorum,
 }
 
@@ -159,8 +162,8 @@ macro_rules! view_methods {
             }
         }
 
-        /// Completes when the lock has ended: with the reason if it was lost, with `None` if it was released or
-        /// abandoned.
+        /// Completes when the lock has ended: with the reason if it was lost, with `None` if it was released, abandoned
+        /// or made a ticket.
         ///
         /// # Cancel safety
         ///
@@ -184,13 +187,16 @@ impl Guard {
         spec: &LockSpec,
         id: OperationId,
         lease: Arc<SharedLease>,
-        admission: Admission,
+        admission: Option<Admission>,
     ) -> Self {
         // The admission belongs to the lock and not to this guard, so that a lost lock blocks no other task
         // here.
-        admission.attach_to(&lease);
+        let has_admission = admission.is_some();
+        if let Some(admission) = admission {
+            admission.attach_to(&lease);
+        }
         let view = LockView { lease, quorum: client.shared.quorum };
-        Self { client, view, id, attempt_timeout: spec.params.attempt_timeout() }
+        Self { client, view, id, attempt_timeout: spec.params.attempt_timeout(), has_admission }
     }
 
     view_methods!(self => self.view);
@@ -339,8 +345,9 @@ impl Guard {
         let lease = &self.view.lease;
         // The admission of a lost lock already belongs to another task here, which may be waiting for a
         // notification.
-        let Some(has_admission) = lease.mark_released() else { return };
-        let hands_off_locally = has_admission && self.client.shared.queue.decide_hand_off(lease.key());
+        let Some(was_held) = lease.mark_released() else { return };
+        let hands_off_locally =
+            was_held && self.has_admission && self.client.shared.queue.decide_hand_off(lease.key());
         self.client.shared.commands.send(DriverCommand::Release { id: self.id, hands_off_locally, reply });
         lease.return_admission();
     }
