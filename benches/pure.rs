@@ -49,6 +49,7 @@ impl FakeCluster {
             params: self.params,
             want_holder_ttl: false,
             min_fencing_number: 0,
+            previous_owner: None,
         };
         let policy = RenewalPolicy { auto_renew: true, max_hold_time: None };
         self.coordinator.acquire(id, spec, policy, OwnerToken::new(self.tokens), self.now);

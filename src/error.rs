@@ -4,8 +4,8 @@
 //! in them are for people.
 
 pub use crate::lock::error::{
-    AcquireError, ConnectError, ExtendError, ForgetError, InitError, InspectError, InvalidInput,
-    InvalidInputKind, NoDriver, PendingRelease, ReleaseError, RunError, ShutdownError,
+    AcquireError, AdoptError, ConnectError, ExtendError, ForgetError, InitError, InspectError, InvalidInput,
+    InvalidInputKind, NoDriver, PendingRelease, ReleaseError, RunError, ShutdownError, TicketError,
 };
 pub use quorlock_proto::fence::ParseFencingTokenError;
 pub use quorlock_proto::request::ParseOwnerHashError;

@@ -26,6 +26,7 @@
 //! - [`Guard`] is a held lock. It is renewed automatically. It reports how long it is still valid
 //!   ([`remaining`](Guard::remaining)) and whether it is lost ([`lost`](Guard::lost),
 //!   [`is_valid`](Guard::is_valid)). Dropping it releases the lock.
+//! - [`Guard::into_ticket`] makes a held lock a [`LockTicket`] for another process. There [`Redlock::adopt`] makes it a guard again.
 //! - [`Redlock::inspect`] shows who holds a name, node by node. [`Redlock::node_status`] shows the state of each node.
 //! - [`Event`](event::Event) describes what happens to locks and nodes. Events go to `tracing` and to a closure of
 //!   your own ([`on_event`](RedlockBuilder::on_event)).
@@ -76,7 +77,7 @@
 //! # Features
 //!
 //! - `serde`: `Serialize` for [`FencingToken`], [`Mode`], the lease deadline, node status, inspections, replies, outcomes
-//!   and reasons; `Deserialize` for the token and the mode. Off by default.
+//!   and reasons; `Deserialize` for the token and the mode. Both for [`LockTicket`]. Off by default.
 //! - `tls-rustls`: `rediss://` and `valkeys://` by rustls with the ring provider. Off by default.
 //!
 //! # Minimum Rust version
@@ -100,7 +101,9 @@ pub mod safety;
 mod view;
 
 pub use error::{AcquireError, RunError};
-pub use lock::{Guard, InitOutcome, LockView, Mode, Mutex, Redlock, RedlockBuilder, ReleaseOutcome};
+pub use lock::{
+    Guard, InitOutcome, LockTicket, LockView, Mode, Mutex, Redlock, RedlockBuilder, ReleaseOutcome,
+};
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub use node::reply_length;

@@ -7,8 +7,9 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use quorlock::error::{
-    ConnectError, ExtendError, ForgetError, InitError, InspectError, InvalidInput, InvalidInputKind,
-    NoDriver, ParseFencingTokenError, ParseOwnerHashError, PendingRelease, ReleaseError, ShutdownError,
+    AdoptError, ConnectError, ExtendError, ForgetError, InitError, InspectError, InvalidInput,
+    InvalidInputKind, NoDriver, ParseFencingTokenError, ParseOwnerHashError, PendingRelease, ReleaseError,
+    ShutdownError, TicketError,
 };
 use quorlock::event::{Event, FailureReason, LossReason};
 use quorlock::inspect::{Holder, Inspection, KeyOwner, KeyState, NodeInspection, OwnerHash};
@@ -17,8 +18,8 @@ use quorlock::node::{
     Persistence, Probation, ProbationReason, ReplyFailure, ServerVersion,
 };
 use quorlock::{
-    AcquireError, CancellationToken, FencingToken, Guard, InitOutcome, LeaseDeadline, LockName, LockView,
-    Mode, Mutex, Redlock, RedlockBuilder, ReleaseOutcome, RunError,
+    AcquireError, CancellationToken, FencingToken, Guard, InitOutcome, LeaseDeadline, LockName, LockTicket,
+    LockView, Mode, Mutex, Redlock, RedlockBuilder, ReleaseOutcome, RunError,
 };
 
 /// A value that may be cloned and sent to any thread.
@@ -43,6 +44,7 @@ const _: () = {
     is_value::<ReleaseOutcome>();
     is_value::<Mode>();
     is_send_sync::<Guard>();
+    is_value::<LockTicket>();
     is_error::<InvalidInput>();
     is_value::<InvalidInputKind>();
     is_value::<NoDriver>();
@@ -52,12 +54,14 @@ const _: () = {
     is_error::<ParseFencingTokenError>();
     is_error::<ParseOwnerHashError>();
     is_error::<AcquireError>();
+    is_error::<AdoptError>();
     is_error::<ExtendError>();
     is_error::<ForgetError>();
     is_error::<ReleaseError>();
     is_error::<InspectError>();
     is_error::<RunError<AcquireError>>();
     is_error::<ShutdownError>();
+    is_error::<TicketError>();
     is_value::<Event>();
     is_value::<FailureReason>();
     is_value::<LossReason>();
@@ -95,7 +99,12 @@ const _: () = {
 
 /// Never called: it compiles only if every future is `Send`.
 #[allow(dead_code)]
-fn every_future_is_send(builder: RedlockBuilder, redlock: &Redlock, guard: Guard) {
+fn every_future_is_send(
+    builder: RedlockBuilder,
+    redlock: &Redlock,
+    [guard, other]: [Guard; 2],
+    ticket: &LockTicket,
+) {
     let duration = Duration::from_secs(1);
     drop(assert_send(builder.clone().initialize()));
     drop(assert_send(builder.clone().force_initialize()));
@@ -105,7 +114,9 @@ fn every_future_is_send(builder: RedlockBuilder, redlock: &Redlock, guard: Guard
     drop(assert_send(mutex.acquire()));
     drop(assert_send(mutex.try_acquire()));
     drop(assert_send(mutex.try_acquire_for(duration)));
+    drop(assert_send(mutex.adopt(ticket)));
     drop(assert_send(mutex.run(|lock| async move { Ok::<_, Infallible>(lock.is_valid()) })));
+    drop(assert_send(redlock.adopt(ticket)));
     drop(assert_send(redlock.inspect("a")));
     drop(assert_send(redlock.forget("a")));
     drop(assert_send(redlock.force_release("a")));
@@ -118,7 +129,7 @@ fn every_future_is_send(builder: RedlockBuilder, redlock: &Redlock, guard: Guard
     let view = guard.view();
     drop(assert_send(view.lost()));
     drop(assert_send(view.ended()));
-    drop(assert_send(guard.release()));
+    drop(assert_send(other.into_ticket()));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Pending calls: passes commands of callers to the coordinator, and results of operations to their callers.
 
+mod hand_over;
+
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -140,6 +142,7 @@ impl PendingCalls {
                 self.renewals.remove(&id);
                 coordinator.abandon(id);
             }
+            DriverCommand::HandOver { id, reply } => self.hand_over(id, reply, coordinator, now),
             DriverCommand::Extend { id, params, reply } => {
                 if coordinator.extend(id, params, now) && self.leases.contains_key(&id) {
                     self.renewals.entry(id).or_default().extending.push(reply);

@@ -8,7 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::shared_lease::SharedLease;
 use quorlock_proto::attempt::AttemptFailure;
-use quorlock_proto::lease::RenewalPolicy;
+use quorlock_proto::coordinator::HandedOverLock;
+use quorlock_proto::lease::{LossReason, RenewalPolicy};
 use quorlock_proto::lease_params::LeaseParams;
 use quorlock_proto::membership::InitResult;
 use quorlock_proto::quorum::NodeId;
@@ -29,6 +30,11 @@ pub(crate) enum DriverCommand {
     },
     /// Renew this lock no more, and leave its keys to expire.
     Abandon(OperationId),
+    /// End this lock without a release, for another process that adopts it.
+    HandOver {
+        id: OperationId,
+        reply: oneshot::Sender<Result<HandedOverLock, LossReason>>,
+    },
     /// The caller of this attempt is gone. Harmless if the attempt has already ended.
     Cancel(OperationId),
     Extend {

@@ -285,7 +285,7 @@ async fn attempt_with_split_retries(
 /// Makes the attempt of a caller that does not wait. Connections may have just broken, as idle ones do all at
 /// once when the servers close them. Then the attempt is repeated when they are back, within the time that
 /// one attempt may take.
-async fn attempt_with_reconnect(
+pub(super) async fn attempt_with_reconnect(
     client: &Redlock,
     spec: &LockSpec,
     options: AttemptOptions,
@@ -349,15 +349,20 @@ async fn attempt(
 }
 
 /// A lock that was acquired and is not yet a guard. Dropping it cancels the attempt.
-struct AcquiredLease {
+pub(super) struct AcquiredLease {
     cancel_on_drop: CancelOnDrop,
     lease: Arc<SharedLease>,
 }
 
 impl AcquiredLease {
-    fn into_guard(mut self, client: &Redlock, spec: &LockSpec, admission: Admission) -> Guard {
+    pub(super) fn into_guard(
+        mut self,
+        client: &Redlock,
+        spec: &LockSpec,
+        admission: impl Into<Option<Admission>>,
+    ) -> Guard {
         self.cancel_on_drop.is_open = false;
-        Guard::new(client.clone(), spec, self.cancel_on_drop.id, Arc::clone(&self.lease), admission)
+        Guard::new(client.clone(), spec, self.cancel_on_drop.id, Arc::clone(&self.lease), admission.into())
     }
 }
 
@@ -385,7 +390,7 @@ fn acquire_error(client: &Redlock, spec: &LockSpec, failure: AttemptFailure) -> 
         FailureReason::NoQuorum => AcquireError::NoQuorum { key, replies },
         FailureReason::OnProbation { retry_after } => AcquireError::OnProbation { key, retry_after, replies },
         FailureReason::NodesExcluded => AcquireError::NodesExcluded { key, replies },
-        // The enum may grow; a new reason is one that may pass.
+        // `NotHeld` is a reason of adoptions only. The enum may grow; a new reason is one that may pass.
         FailureReason::TooLate | _ => AcquireError::TooLate { key, replies },
     }
 }

@@ -2,6 +2,7 @@
 //! A message about one lock starts with that lock.
 
 mod acquire;
+mod adopt;
 mod connect;
 mod extend;
 mod forget;
@@ -13,8 +14,10 @@ mod no_reply;
 mod release;
 mod run;
 mod shutdown;
+mod ticket;
 
 pub use acquire::AcquireError;
+pub use adopt::AdoptError;
 pub use connect::ConnectError;
 pub use extend::ExtendError;
 pub use forget::ForgetError;
@@ -26,6 +29,7 @@ pub(super) use no_reply::NoReply;
 pub use release::ReleaseError;
 pub use run::RunError;
 pub use shutdown::{PendingRelease, ShutdownError};
+pub use ticket::TicketError;
 
 #[cfg(test)]
 mod tests {

@@ -50,10 +50,13 @@ use quorlock_proto::vote::Vote;
 /// ```
 #[must_use = "dropping a guard releases its lock"]
 pub struct Guard {
-    client: Redlock,
-    view: LockView,
-    id: OperationId,
+    pub(super) client: Redlock,
+    pub(super) view: LockView,
+    pub(super) id: OperationId,
     attempt_timeout: Duration,
+    /// Whether the lock belongs to the admission of a task here. An adopted lock does not: tasks here contend for it
+    /// like other processes.
+    has_admission: bool,
 }
 
 impl Guard {
@@ -62,13 +65,16 @@ impl Guard {
         spec: &LockSpec,
         id: OperationId,
         lease: Arc<SharedLease>,
-        admission: Admission,
+        admission: Option<Admission>,
     ) -> Self {
         // The admission belongs to the lock and not to this guard, so that a lost lock blocks no other task
         // here.
-        admission.attach_to(&lease);
+        let has_admission = admission.is_some();
+        if let Some(admission) = admission {
+            admission.attach_to(&lease);
+        }
         let view = LockView { lease, quorum: client.shared.quorum };
-        Self { client, view, id, attempt_timeout: spec.params.attempt_timeout() }
+        Self { client, view, id, attempt_timeout: spec.params.attempt_timeout(), has_admission }
     }
 
     view_methods!(self => self.view);
@@ -232,8 +238,9 @@ impl Guard {
         let lease = &self.view.lease;
         // The admission of a lost lock already belongs to another task here, which may be waiting for a
         // notification.
-        let Some(has_admission) = lease.mark_released() else { return };
-        let hands_off_locally = has_admission && self.client.shared.queue.decide_hand_off(lease.key());
+        let Some(was_held) = lease.mark_released() else { return };
+        let hands_off_locally =
+            was_held && self.has_admission && self.client.shared.queue.decide_hand_off(lease.key());
         self.client.shared.commands.send(DriverCommand::Release { id: self.id, hands_off_locally, reply });
         lease.return_admission();
     }

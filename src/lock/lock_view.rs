@@ -239,8 +239,8 @@ macro_rules! view_methods {
             }
         }
 
-        /// Completes when the lock has ended: with the reason if it was lost, with `None` if it was released or
-        /// abandoned.
+        /// Completes when the lock has ended: with the reason if it was lost, with `None` if it was released, abandoned
+        /// or made a ticket.
         ///
         /// # Cancel safety
         ///

@@ -1,6 +1,7 @@
 //! The public async API: client, builder, mutex, guard and errors.
 
 mod acquire;
+mod adopt;
 mod builder;
 mod client;
 pub(crate) mod error;
@@ -13,6 +14,7 @@ mod lock_view;
 mod mutex;
 mod release_outcome;
 mod shutdown;
+mod ticket;
 mod wait_limit;
 
 pub use builder::{Mode, RedlockBuilder};
@@ -22,3 +24,4 @@ pub use init::InitOutcome;
 pub use lock_view::LockView;
 pub use mutex::Mutex;
 pub use release_outcome::ReleaseOutcome;
+pub use ticket::LockTicket;

@@ -40,12 +40,12 @@ use quorlock_proto::request::Key as LockName;
 #[derive(Clone, Debug)]
 #[must_use = "a lock is acquired by `acquire`, `try_acquire` or `run`"]
 pub struct Mutex {
-    client: Redlock,
+    pub(super) client: Redlock,
     /// The key itself if there is no prefix.
-    name: LockName,
-    ttl: Option<Duration>,
+    pub(super) name: LockName,
+    pub(super) ttl: Option<Duration>,
     min_fencing_number: u64,
-    wait_timeout: Option<Duration>,
+    pub(super) wait_timeout: Option<Duration>,
     min_validity: Duration,
     attempt_timeout: Option<Duration>,
     policy: RenewalPolicy,

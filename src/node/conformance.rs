@@ -181,8 +181,8 @@ impl RealServer {
     /// The node's vote on a request of this waiter.
     fn reply_to(&mut self, waiter: &Waiter, kind: RequestKind) -> Vote {
         self.encoder = RequestEncoder::new(config(), waiter.name);
-        let request =
-            Request { kind, key: Key::new(KEY), token: OwnerToken::new(5), ttl: Duration::ZERO, fence: None };
+        let (key, token) = (Key::new(KEY), OwnerToken::new(5));
+        let request = Request { kind, key, token, ttl: Duration::ZERO, fence: None, previous_owner: None };
         self.request(&request, None, false).0
     }
 

@@ -70,12 +70,16 @@ fn decode_vote(kind: RequestKind, reply: &Reply) -> Vote {
             Reply::Int(1 | 2),
         )
         | (RequestKind::Acquire | RequestKind::Reacquire, Reply::Ok)
-        | (RequestKind::Renew | RequestKind::ForceRelease | RequestKind::BreakOf(_), Reply::Int(1))
+        | (
+            RequestKind::Adopt | RequestKind::Renew | RequestKind::ForceRelease | RequestKind::BreakOf(_),
+            Reply::Int(1),
+        )
         | (RequestKind::Dequeue, Reply::Int(0 | 1)) => Vote::Granted,
 
         (RequestKind::Acquire | RequestKind::Reacquire, Reply::Nil)
         | (
-            RequestKind::Renew
+            RequestKind::Adopt
+            | RequestKind::Renew
             | RequestKind::Release
             | RequestKind::ReleaseAndNotify
             | RequestKind::ReleaseLocal,
@@ -91,7 +95,8 @@ fn decode_vote(kind: RequestKind, reply: &Reply) -> Vote {
 
         (RequestKind::QueryTtl, Reply::Int(-2))
         | (
-            RequestKind::Renew
+            RequestKind::Adopt
+            | RequestKind::Renew
             | RequestKind::Release
             | RequestKind::ReleaseAndNotify
             | RequestKind::ReleaseLocal,
@@ -165,16 +170,18 @@ fn redial_reason(reply: &Reply) -> Option<Arc<str>> {
     }
 }
 
-/// Maps the result codes of `lua/{acquire_fenced,renew_fenced,reacquire_fenced,forget,enqueue}.lua`.
+/// Maps the result codes of
+/// `lua/{acquire_fenced,adopt_fenced,renew_fenced,reacquire_fenced,forget,enqueue}.lua`.
 fn script_vote(kind: RequestKind, code: i64, value: i64) -> Vote {
     let remaining = u64::try_from(value).ok().map(Duration::from_millis);
     match (kind, code) {
-        (RequestKind::Acquire, 1) if value > 0 => Vote::Fenced(value as u64),
+        (RequestKind::Acquire | RequestKind::Adopt, 1) if value > 0 => Vote::Fenced(value as u64),
         (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire | RequestKind::Forget, 1) => {
             Vote::Granted
         }
         (
             RequestKind::Acquire
+            | RequestKind::Adopt
             | RequestKind::RaiseFence
             | RequestKind::Renew
             | RequestKind::Reacquire
@@ -182,13 +189,16 @@ fn script_vote(kind: RequestKind, code: i64, value: i64) -> Vote {
             0,
         )
         | (RequestKind::Enqueue, 1) => Vote::HeldByOther { remaining },
-        (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Forget, -1)
+        (RequestKind::Adopt | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Forget, -1)
         | (RequestKind::Enqueue, 0) => Vote::NotHeld,
-        (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire, -2) if value > 0 => {
+        (RequestKind::Adopt | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire, -2)
+            if value > 0 =>
+        {
             Vote::FencedOut { fence: value as u64 }
         }
         (
             RequestKind::Acquire
+            | RequestKind::Adopt
             | RequestKind::RaiseFence
             | RequestKind::Renew
             | RequestKind::Reacquire
@@ -196,7 +206,11 @@ fn script_vote(kind: RequestKind, code: i64, value: i64) -> Vote {
             -3,
         ) => Vote::Unknown(ReplyFailure::MarkerMismatch),
         (
-            RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire,
+            RequestKind::Acquire
+            | RequestKind::Adopt
+            | RequestKind::RaiseFence
+            | RequestKind::Renew
+            | RequestKind::Reacquire,
             -4,
         ) => Vote::OnProbation {
             remaining: remaining.unwrap_or_default(),
@@ -227,7 +241,8 @@ const REDIAL_CODES: [&str; 6] = ["READONLY", "LOADING", "NOAUTH", "MASTERDOWN", 
 mod tests {
     use super::*;
 
-    const REQUEST_KINDS: [RequestKind; 14] = [
+    const REQUEST_KINDS: [RequestKind; 15] = [
+        RequestKind::Adopt,
         RequestKind::Forget,
         RequestKind::ReleaseAndNotify,
         RequestKind::ReleaseLocal,

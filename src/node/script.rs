@@ -1,5 +1,6 @@
 //! Encodes requests to a node: Lua scripts and three plain commands.
 
+mod adopt;
 mod probes;
 #[cfg(test)]
 mod tests;
@@ -67,6 +68,10 @@ impl RequestEncoder {
         self.bytes.clear();
         if self.token.0 != request.token {
             self.token = (request.token, request.token.digits());
+        }
+        if let Some(previous_owner) = &request.previous_owner {
+            self.encode_adopt(request, previous_owner);
+            return;
         }
         if let Some(fence) = request.fence.filter(|_| is_fenced_script(request)) {
             self.encode_fenced(request, fence, form);
@@ -147,8 +152,9 @@ impl RequestEncoder {
                 put_words(bytes, &[key, &self.fence_key, MARKER_KEY.as_bytes()]);
                 put_word(bytes, digits(self.forget_millis).digits());
             }
-            // A raise always has a fence, which is handled above; a marker reading has its own function.
-            RequestKind::RaiseFence | RequestKind::ReadMarker => {}
+            // A raise always has a fence and an adoption a previous owner, which are handled above; a marker
+            // reading has its own function.
+            RequestKind::RaiseFence | RequestKind::Adopt | RequestKind::ReadMarker => {}
         }
     }
 
@@ -227,7 +233,11 @@ pub(crate) fn needs_marker(request: &Request) -> bool {
 fn is_fenced_script(request: &Request) -> bool {
     let may_have_fence = matches!(
         request.kind,
-        RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire
+        RequestKind::Acquire
+            | RequestKind::Adopt
+            | RequestKind::RaiseFence
+            | RequestKind::Renew
+            | RequestKind::Reacquire
     );
     may_have_fence && request.fence.is_some()
 }

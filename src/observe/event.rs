@@ -110,7 +110,7 @@ pub enum Event {
         /// The reply.
         reply: NodeReply,
     },
-    /// A lock was acquired.
+    /// A lock was acquired or adopted.
     #[non_exhaustive]
     Acquired {
         /// The lock's key.
@@ -134,7 +134,7 @@ pub enum Event {
         /// The largest number that the resource has seen.
         number: u64,
     },
-    /// An attempt failed.
+    /// An attempt or an adoption failed.
     #[non_exhaustive]
     AcquireFailed {
         /// The lock's key.

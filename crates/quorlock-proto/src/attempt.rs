@@ -26,6 +26,9 @@ use crate::vote::{ReplyFailure, Vote};
 /// write-back phase of ABD registers (Attiya, Bar-Noy, Dolev 1995).
 ///
 /// An attempt that fails, is too late or is cancelled sends a release to each node that may have its key.
+///
+/// An adoption is the same, except that its first request takes each key from the
+/// [previous owner](crate::request::PreviousOwner).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Attempt {
     spec: LockSpec,
@@ -112,7 +115,9 @@ impl Attempt {
     /// The next step. Poll until `None`, then see [`wake_at`](Self::wake_at).
     pub fn poll(&mut self) -> Option<AttemptStep> {
         if !self.to_acquire.is_empty() {
-            return Some(AttemptStep::Request(RequestKind::Acquire, core::mem::take(&mut self.to_acquire)));
+            let kind =
+                if self.spec.previous_owner.is_some() { RequestKind::Adopt } else { RequestKind::Acquire };
+            return Some(AttemptStep::Request(kind, core::mem::take(&mut self.to_acquire)));
         }
         if !self.to_raise_fence.is_empty() {
             return Some(AttemptStep::Request(
@@ -141,10 +146,12 @@ impl Attempt {
         None
     }
 
-    /// Handles a node's reply to `Acquire`, `RaiseFence` or `QueryTtl`. Poll next.
+    /// Handles a node's reply to `Acquire`, `Adopt`, `RaiseFence` or `QueryTtl`. Poll next.
     pub fn on_reply(&mut self, node: NodeId, kind: RequestKind, vote: Vote, now: DualTimestamp) {
         match (kind, self.state) {
-            (RequestKind::Acquire, State::Voting | State::RaisingFence) if !self.round.has_voted(node) => {
+            (RequestKind::Acquire | RequestKind::Adopt, State::Voting | State::RaisingFence)
+                if !self.round.has_voted(node) =>
+            {
                 self.on_acquire_reply(node, vote, now);
             }
             (RequestKind::RaiseFence, State::RaisingFence) => self.on_raise_fence_reply(node, vote, now),
@@ -242,7 +249,7 @@ impl Attempt {
     #[must_use]
     pub fn fence(&self, kind: RequestKind) -> Option<Fence> {
         match kind {
-            RequestKind::Acquire => self.fence,
+            RequestKind::Acquire | RequestKind::Adopt => self.fence,
             RequestKind::RaiseFence => self.fencing_number.map(Fence::Number),
             _ => None,
         }

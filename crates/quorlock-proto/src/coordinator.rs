@@ -9,6 +9,7 @@ mod membership;
 mod operation;
 mod queries;
 mod requests;
+mod tickets;
 mod wait_queue;
 
 pub use action::{Action, AttemptEvent, LeaseEvent, Limits, OperationEvent};
@@ -16,6 +17,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use operation::{AttemptEntry, Operation, OperationEntry};
+pub use tickets::HandedOverLock;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
@@ -90,7 +92,8 @@ impl Coordinator {
         self.actions.pop_front()
     }
 
-    /// Starts an attempt; `token` must be fresh. Emits `Won` or `Failed`.
+    /// Starts an attempt, or an adoption if the spec has a previous owner; `token` must be fresh. Emits `Won`
+    /// or `Failed`.
     pub fn acquire(
         &mut self,
         id: OperationId,
@@ -101,7 +104,7 @@ impl Coordinator {
     ) {
         let fence = self.membership.is_some().then(|| {
             let last_seen = self.last_seen.get(&spec.key).copied().unwrap_or(0);
-            Fence::hint(now, last_seen, spec.min_fencing_number)
+            Fence::hint(now, last_seen, spec.numbers_above())
         });
         let quorum = self.current_quorum();
         let implicit_votes = implicit_votes(&self.pipelines, self.membership.as_deref(), self.limits);

@@ -178,7 +178,7 @@ impl Lease {
         match kind {
             // If the deadline was extended, a late grant expires before it, so the node does not count as
             // confirmed.
-            RequestKind::Acquire => {
+            RequestKind::Acquire | RequestKind::Adopt => {
                 self.on_acquire_reply(
                     node,
                     &vote,

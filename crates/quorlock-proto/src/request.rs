@@ -1,5 +1,6 @@
 //! Locks, keys, owner tokens, and the requests to nodes.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt::{self, Write};
 use core::hash::{Hash, Hasher};
@@ -25,6 +26,27 @@ pub struct LockSpec {
     /// The fencing number must be above this, because the protected resource has seen it; 0 if it has seen
     /// none.
     pub min_fencing_number: u64,
+    /// For an adoption: the owner from which it takes the lock. `None` for a free lock. Boxed, because it is rare.
+    pub previous_owner: Option<Box<PreviousOwner>>,
+}
+
+impl LockSpec {
+    /// The fencing number must be above this: the minimum, and the number of the previous owner.
+    #[must_use]
+    pub fn numbers_above(&self) -> u64 {
+        let previous = self.previous_owner.as_ref().and_then(|owner| owner.fencing_number);
+        self.min_fencing_number.max(previous.unwrap_or(0))
+    }
+}
+
+/// The owner of a lock that is handed over: what a ticket carries, and what an adoption takes the lock from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PreviousOwner {
+    /// The owner token that a key must have to be adopted.
+    pub token: OwnerToken,
+    /// The fencing number; `None` in plain mode. A node with a larger fence does not count for the adoption,
+    /// because a later holder may have had the lock.
+    pub fencing_number: Option<u64>,
 }
 
 /// A lock's key on the nodes: prefix and name, verbatim. Any bytes, so not always text.
@@ -288,6 +310,8 @@ pub struct Request {
     pub ttl: Duration,
     /// The fencing number, or how to choose it. Without one it is the plain request of its kind.
     pub fence: Option<Fence>,
+    /// For `Adopt`: the owner from which the key is taken.
+    pub previous_owner: Option<Box<PreviousOwner>>,
 }
 
 /// The kind of a request.
@@ -295,6 +319,9 @@ pub struct Request {
 pub enum RequestKind {
     /// `SET key token NX PX ttl`: the first round of an acquire.
     Acquire,
+    /// If the previous owner's token matches, replaces it by the owner token, with a new expiry. It is the
+    /// first round of an adoption, and never creates a key.
+    Adopt,
     /// `PTTL key`: how long the holder's key still lives.
     QueryTtl,
     /// If the owner token matches, extends the expiry. It never shortens an expiry and never creates a key.
@@ -333,6 +360,12 @@ impl RequestKind {
     #[must_use]
     pub const fn is_release(self) -> bool {
         matches!(self, Self::Release | Self::ReleaseAndNotify | Self::ReleaseLocal)
+    }
+
+    /// Whether it is the first request of an attempt, to which a grant can come late.
+    #[must_use]
+    pub const fn is_first_round(self) -> bool {
+        matches!(self, Self::Acquire | Self::Adopt)
     }
 
     /// Whether it deletes a key without knowing the owner token.

@@ -25,9 +25,10 @@ pub enum Vote {
     },
     /// The key does not exist.
     NotHeld,
-    /// The node's fence for this key is larger than the lock's fencing number. A renewal has still extended
-    /// the lock's key; a reacquire has not set it. The larger number may belong to a later holder, or to no
-    /// holder: a failed attempt, or a late grant to this lock, can also leave it.
+    /// The node's fence for this key is larger than the lock's fencing number (at an adoption: than the
+    /// previous owner's). A renewal has still extended the lock's key, and an adoption has still taken it; a
+    /// reacquire has not set it. The larger number may belong to a later holder, or to no holder: a failed
+    /// attempt, or a late grant to this lock, can also leave it.
     FencedOut {
         /// The node's fence (2^53 − 1 also for a larger fence).
         fence: u64,

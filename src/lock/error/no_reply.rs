@@ -1,6 +1,6 @@
 //! Errors of calls that get no reply because the client's driver has ended or does not run.
 
-use super::{AcquireError, ExtendError, InspectError};
+use super::{AcquireError, AdoptError, ExtendError, InspectError, TicketError};
 use quorlock_proto::request::Key;
 
 /// Why a client's driver does not reply. The driver does everything that involves the client's nodes.
@@ -53,4 +53,4 @@ macro_rules! no_reply {
         })+
     };
 }
-no_reply!(AcquireError, ExtendError, InspectError);
+no_reply!(AcquireError, AdoptError, ExtendError, InspectError, TicketError);

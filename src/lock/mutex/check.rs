@@ -59,7 +59,13 @@ impl Mutex {
             .of("min_validity"));
         }
         Ok((
-            LockSpec { key, params, want_holder_ttl, min_fencing_number: self.min_fencing_number },
+            LockSpec {
+                key,
+                params,
+                want_holder_ttl,
+                min_fencing_number: self.min_fencing_number,
+                previous_owner: None,
+            },
             AttemptOptions { policy: self.policy, min_validity: self.min_validity },
         ))
     }

@@ -2,6 +2,7 @@
 
 use quorlock_proto::fence::CLOCK_TOLERANCE_MICROS;
 use quorlock_proto::quorum::Quorum;
+use quorlock_proto::request::PreviousOwner;
 
 use super::*;
 
@@ -18,6 +19,7 @@ fn a_plain_acquire_is_literally_set_nx_px() {
         token: OwnerToken::new(0xab),
         ttl: Duration::from_secs(10),
         fence: None,
+        previous_owner: None,
     };
     let mut encoder = encoder();
     encoder.encode(&request, ScriptForm::Sha);
@@ -27,24 +29,54 @@ fn a_plain_acquire_is_literally_set_nx_px() {
 }
 
 #[test]
-fn acquire_fenced_uses_the_tolerance_of_the_protocol() {
-    assert_eq!(ACQUIRE_FENCED_SOURCE.matches(&CLOCK_TOLERANCE_MICROS.to_string()).count(), 3);
+fn scripts_that_choose_a_number_use_the_tolerance_of_the_protocol() {
+    for source in [ACQUIRE_FENCED_SOURCE, include_str!("../lua/adopt_fenced.lua")] {
+        assert_eq!(source.matches(&CLOCK_TOLERANCE_MICROS.to_string()).count(), 3);
+    }
+}
+
+/// A node that has lost its scripts runs an adoption all the same.
+#[test]
+fn an_adoption_is_sent_as_source() {
+    let previous_owner = PreviousOwner { token: OwnerToken::new(0xcd), fencing_number: None };
+    let request = Request {
+        kind: RequestKind::Adopt,
+        key: Key::new("orders:42"),
+        token: OwnerToken::new(0xab),
+        ttl: Duration::from_secs(10),
+        fence: None,
+        previous_owner: Some(Box::new(previous_owner)),
+    };
+    let mut encoder = encoder();
+    encoder.encode(&request, ScriptForm::Sha);
+    let whole = redis::parse_redis_value(encoder.bytes()).expect("one whole command");
+    let redis::Value::Array(words) = whole else { panic!("{whole:?}") };
+    let words: Vec<_> =
+        words.into_iter().map(|word| redis::from_redis_value::<String>(word).expect("text")).collect();
+    assert_eq!((&*words[0], &*words[2]), ("EVAL", "1"));
+    let digits = ["000000000000000000000000000000ab", "10000", "000000000000000000000000000000cd"];
+    assert_eq!(words[3], "orders:42");
+    assert_eq!(words[4..], digits);
 }
 
 #[test]
 fn a_fenced_script_and_its_marker_are_one_command() {
+    let previous = PreviousOwner { token: OwnerToken::new(0xcd), fencing_number: Some(3) };
     for (kind, fence, args) in [
         (RequestKind::Acquire, Fence::Hint { hint: 7, min_fencing_number: 3 }, 15),
+        (RequestKind::Adopt, Fence::Hint { hint: 7, min_fencing_number: 3 }, 17),
         (RequestKind::RaiseFence, Fence::Number(7), 14),
         (RequestKind::Renew, Fence::Number(7), 14),
         (RequestKind::Reacquire, Fence::Number(7), 14),
     ] {
+        let previous_owner = (kind == RequestKind::Adopt).then(|| Box::new(previous));
         let request = Request {
             kind,
             key: Key::new("orders:42"),
             token: OwnerToken::new(0xab),
             ttl: Duration::from_secs(10),
             fence: Some(fence),
+            previous_owner,
         };
         let mut encoder = encoder();
         for votes_from_micros in [0, 9, 10, 1_700_000_000_000_000] {

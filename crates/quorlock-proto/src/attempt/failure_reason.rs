@@ -13,6 +13,9 @@ impl Attempt {
     pub(super) fn failure_reason(&self, unavailable: usize) -> FailureReason {
         let quorum = self.round.quorum();
         let on_probation = self.round.on_probation().len();
+        if self.spec.previous_owner.is_some() {
+            return self.adoption_failure_reason();
+        }
         if quorum.is_out_of_reach(self.round.excluded().len()) {
             FailureReason::NodesExcluded
         } else if !self.round.not_held().is_empty() {
@@ -24,6 +27,22 @@ impl Attempt {
             FailureReason::NoQuorum
         } else {
             FailureReason::Contended { retry_after: None }
+        }
+    }
+
+    /// The reason why an adoption failed. No node becomes adoptable by waiting, except after its probation.
+    fn adoption_failure_reason(&self) -> FailureReason {
+        let (round, quorum) = (&self.round, self.round.quorum());
+        let gone = round.held_or_fenced_out().or(round.not_held());
+        let never = quorum.all().without(round.granted()).without(round.on_probation());
+        if quorum.is_out_of_reach(round.excluded().len()) {
+            FailureReason::NodesExcluded
+        } else if quorum.is_out_of_reach(gone.len()) {
+            FailureReason::NotHeld
+        } else if round.on_probation().is_empty() || quorum.is_out_of_reach(never.len()) {
+            FailureReason::NoQuorum
+        } else {
+            FailureReason::OnProbation { retry_after: None }
         }
     }
 

@@ -76,6 +76,9 @@ pub enum FailureReason {
     NodesExcluded,
     /// The grants arrived too late to be valid.
     TooLate,
+    /// The lock to be adopted is no longer held: it has ended, or another client has adopted it. Or so many
+    /// nodes lost its keys, or gave out larger fencing numbers, that no quorum shows that it is held.
+    NotHeld,
 }
 
 impl fmt::Display for FailureReason {
@@ -86,6 +89,7 @@ impl fmt::Display for FailureReason {
             Self::OnProbation { .. } => "too many nodes are on probation",
             Self::NodesExcluded => "too many nodes are excluded",
             Self::TooLate => "granted too late",
+            Self::NotHeld => "no longer held, so not adopted",
         })
     }
 }

@@ -209,6 +209,10 @@ const LEASE_RENEWAL_SPACING: Duration = Duration::from_micros(100);
 const fn is_fenced_script(kind: RequestKind) -> bool {
     matches!(
         kind,
-        RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire
+        RequestKind::Acquire
+            | RequestKind::Adopt
+            | RequestKind::RaiseFence
+            | RequestKind::Renew
+            | RequestKind::Reacquire
     )
 }

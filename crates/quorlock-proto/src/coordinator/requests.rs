@@ -126,7 +126,7 @@ impl Coordinator {
             Some(Operation::Attempt(attempt_entry)) if attempt_entry.attempt.is_undecided() => {
                 attempt_request(&attempt_entry.attempt, kind)
             }
-            Some(Operation::Lease(lease)) if lease.is_held() && kind != RequestKind::Acquire => {
+            Some(Operation::Lease(lease)) if lease.is_held() && !kind.is_first_round() => {
                 lease_request(lease, kind, lease.renewal_ttl())
             }
             Some(Operation::Survey(survey)) => survey_request(survey, kind, self.membership.is_some()),
@@ -199,27 +199,44 @@ fn release_request(release: &PendingRelease) -> Request {
         token: release.token,
         ttl: Duration::ZERO,
         fence: None,
+        previous_owner: None,
     }
 }
 
 pub(super) fn attempt_request(attempt: &Attempt, kind: RequestKind) -> Request {
     let spec = attempt.spec();
     let (key, ttl) = (spec.key.clone(), spec.params.ttl());
-    Request { kind, key, token: attempt.token(), ttl, fence: attempt.fence(kind) }
+    let previous_owner = spec.previous_owner.clone().filter(|_| kind == RequestKind::Adopt);
+    Request { kind, key, token: attempt.token(), ttl, fence: attempt.fence(kind), previous_owner }
 }
 
 pub(super) fn lease_request(lease: &Lease, kind: RequestKind, ttl: Duration) -> Request {
-    Request { kind, key: lease.key().clone(), token: lease.token(), ttl, fence: lease.fence() }
+    let (key, token, fence) = (lease.key().clone(), lease.token(), lease.fence());
+    Request { kind, key, token, ttl, fence, previous_owner: None }
 }
 
 pub(super) fn survey_request(survey: &Survey, kind: RequestKind, is_fenced: bool) -> Request {
     let fence = (is_fenced && kind.is_force_release()).then_some(Fence::Next);
-    Request { kind, key: survey.key().clone(), token: NO_TOKEN, ttl: Duration::ZERO, fence }
+    Request {
+        kind,
+        key: survey.key().clone(),
+        token: NO_TOKEN,
+        ttl: Duration::ZERO,
+        fence,
+        previous_owner: None,
+    }
 }
 
 /// An enqueue carries in place of a ttl how long its caller has waited.
 pub(super) fn single_request(single: &SingleRequest, kind: RequestKind) -> Request {
-    Request { kind, key: single.key().clone(), token: NO_TOKEN, ttl: single.waited(), fence: None }
+    Request {
+        kind,
+        key: single.key().clone(),
+        token: NO_TOKEN,
+        ttl: single.waited(),
+        fence: None,
+        previous_owner: None,
+    }
 }
 
 /// The token of a request without an owner.

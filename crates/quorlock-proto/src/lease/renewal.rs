@@ -47,6 +47,12 @@ impl Renewal {
 }
 
 impl Lease {
+    /// The ttl with which the lock was acquired, and with which it renews itself.
+    #[must_use]
+    pub const fn ttl(&self) -> Duration {
+        self.params.ttl()
+    }
+
     /// Handles a reply to an acquire request. A granted key counts only if it `lasts_until_deadline`.
     pub(super) fn on_acquire_reply(
         &mut self,

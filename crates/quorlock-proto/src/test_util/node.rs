@@ -3,6 +3,7 @@
 //! It must reply as `src/node/lua` and Redis do; the [`conformance`](super::conformance) suite tests both.
 //! Arguments named `nanos` are the simulation's true time.
 
+mod adopt;
 mod clock;
 mod scripts;
 
@@ -117,6 +118,14 @@ pub enum ScriptMutant {
     HighestAheadNotStored,
     /// A release notifies a waiter only if the key had the owner token.
     NotifiesForOwnKeyOnly,
+    /// An adoption also sets a missing key.
+    AdoptsMissingKey,
+    /// An adoption does not compare the previous owner's token.
+    AdoptionIgnoresOwner,
+    /// An adoption counts whatever the fence is.
+    AdoptionIgnoresFence,
+    /// An adoption keeps the previous owner's fencing number.
+    AdoptionKeepsNumber,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -180,7 +189,11 @@ impl SimulatedNode {
             ),
             (
                 Some(fence),
-                RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire,
+                RequestKind::Acquire
+                | RequestKind::Adopt
+                | RequestKind::RaiseFence
+                | RequestKind::Renew
+                | RequestKind::Reacquire,
             ) => {
                 let vote = self.fenced_script(&sent.request, *fence, sent.expected_marker.as_ref(), nanos);
                 let has_clock = !matches!(vote, Vote::Unknown(ReplyFailure::TransientError(_)));

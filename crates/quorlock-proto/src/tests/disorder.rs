@@ -192,7 +192,9 @@ proptest! {
                 Input::Acquire { ttl, want_holder_ttl, max_hold_time, min_fencing_number } => {
                     ids += 1;
                     let (key, params) = (Key::new("k"), lease_params(ms(ttl)));
-                    let spec = LockSpec { key, params, want_holder_ttl, min_fencing_number };
+                    let previous_owner = None;
+                    let spec =
+                        LockSpec { key, params, want_holder_ttl, min_fencing_number, previous_owner };
                     let policy = RenewalPolicy { auto_renew: want_holder_ttl, max_hold_time: max_hold_time.map(ms) };
                     coordinator.acquire(ids, spec, policy, owner_token(ids), now);
                 }

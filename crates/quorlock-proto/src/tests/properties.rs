@@ -134,7 +134,9 @@ proptest! {
         let quorum = Quorum::new(nodes, None).expect("a valid quorum");
         let drift = Drift::new(0.01).expect("a valid drift");
         let params = LeaseParams::new(Duration::from_secs(10), drift, None, Duration::from_secs(1)).expect("valid lease parameters");
-        let spec = LockSpec { key: Key::new("k"), params, want_holder_ttl: false, min_fencing_number: 0 };
+        let key = Key::new("k");
+        let spec =
+            LockSpec { key, params, want_holder_ttl: false, min_fencing_number: 0, previous_owner: None };
         let start = DualTimestamp::new(0, 0);
         let mut attempt = Attempt::new(spec, OwnerToken::new(1), None, quorum, |_| None, start);
         prop_assert_eq!(

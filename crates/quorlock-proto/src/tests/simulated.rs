@@ -33,6 +33,10 @@ fn the_conformance_suite_detects_every_script_mistake() {
         ScriptMutant::SwapsUnreported,
         ScriptMutant::EvictionPolicyUnreported,
         ScriptMutant::HighestAheadNotStored,
+        ScriptMutant::AdoptsMissingKey,
+        ScriptMutant::AdoptionIgnoresOwner,
+        ScriptMutant::AdoptionIgnoresFence,
+        ScriptMutant::AdoptionKeepsNumber,
     ] {
         let outcome = panic::catch_unwind(|| conformance::check(&mut Simulated::new(Some(mistake))));
         assert!(outcome.is_err(), "{mistake:?} passes the suite");
@@ -79,7 +83,8 @@ impl NodeUnderTest for Simulated {
 
     fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
         let (key, token) = (Key::new(""), OwnerToken::new(0));
-        let request = Request { kind: RequestKind::ReadMarker, key, token, ttl: Duration::ZERO, fence: None };
+        let kind = RequestKind::ReadMarker;
+        let request = Request { kind, key, token, ttl: Duration::ZERO, fence: None, previous_owner: None };
         match self.run(&SentRequest { request, as_text, expected_marker: None, write: write.cloned() }) {
             Reply::Marker(reading) => reading,
             Reply::Vote(vote, _) => panic!("expected a marker reading, not {vote:?}"),

@@ -8,6 +8,7 @@ mod connections;
 mod node_changes;
 mod observations;
 mod operations;
+mod tickets;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::lease_params::{Drift, LeaseParams};
 use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{MarkerWrite, Membership, VotingStatus};
 use crate::quorum::Quorum;
-use crate::request::{Key, OperationId, OwnerToken, Request, RequestKind};
+use crate::request::{Key, OperationId, OwnerToken, RequestKind};
 use crate::test_util::node::{DataKey, Reply, SentRequest, SimulatedNode};
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::Vote;
@@ -287,16 +288,8 @@ impl World {
                 Action::ReadMarker { node, write, as_text } => {
                     let connection = &mut self.clients[client].connections[node.index()];
                     if connection.is_up {
-                        let (key, token) = (Key::new(""), OwnerToken::new(0));
-                        let request = Request {
-                            kind: RequestKind::ReadMarker,
-                            key,
-                            token,
-                            ttl: Duration::ZERO,
-                            fence: None,
-                        };
                         connection.requests.push_back(SentRequest {
-                            request,
+                            request: connections::marker_request(),
                             as_text,
                             expected_marker: None,
                             write,

@@ -4,6 +4,7 @@
 //! so that no delay decides the case. Expected numbers are computed from the clock in the same reply.
 
 mod acquire;
+mod adopt;
 mod fenced;
 mod forget;
 mod plain;
@@ -18,7 +19,7 @@ use crate::fence::{CLOCK_TOLERANCE_MICROS, Fence};
 use crate::marker::{ClusterId, LockClusterConfig, Marker, MarkerReading};
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::quorum::Quorum;
-use crate::request::{Key, OwnerToken, Request, RequestKind};
+use crate::request::{Key, OwnerToken, PreviousOwner, Request, RequestKind};
 use crate::vote::{ReplyFailure, Vote};
 
 /// A node under test: simulated or real.
@@ -91,7 +92,7 @@ type Case = (&'static str, fn(&mut dyn NodeUnderTest));
 /// Runs all cases, and prints each name first, so that a failure shows it.
 pub fn check(subject: &mut dyn NodeUnderTest) {
     let fenced = [fenced::CASES, acquire::CASES, renew::CASES, reacquire::CASES];
-    let suite = [plain::CASES, read_marker::CASES, forget::CASES].into_iter().chain(fenced);
+    let suite = [plain::CASES, adopt::CASES, read_marker::CASES, forget::CASES].into_iter().chain(fenced);
     for (name, case) in suite.flatten() {
         println!("{name}");
         subject.reset();
@@ -115,8 +116,15 @@ const TTL: Duration = Duration::from_secs(3600);
 const SLACK: Duration = Duration::from_secs(120);
 const OWN_TOKEN: OwnerToken = OwnerToken::new(0xfeed_0001);
 const OTHER_TOKEN: OwnerToken = OwnerToken::new(0xfeed_0002);
-const FENCED_REQUESTS: [RequestKind; 4] =
-    [RequestKind::Acquire, RequestKind::RaiseFence, RequestKind::Renew, RequestKind::Reacquire];
+/// The fencing number of the owner from which an adoption takes the key.
+const PREVIOUS_NUMBER: u64 = 4_000;
+const FENCED_REQUESTS: [RequestKind; 5] = [
+    RequestKind::Acquire,
+    RequestKind::Adopt,
+    RequestKind::RaiseFence,
+    RequestKind::Renew,
+    RequestKind::Reacquire,
+];
 const MAX_FENCE: u64 = (1 << 53) - 1;
 
 impl dyn NodeUnderTest + '_ {
@@ -213,13 +221,16 @@ impl fmt::Debug for StoredValue {
 }
 
 fn request(kind: RequestKind, fence: Option<Fence>) -> Request {
-    Request { kind, key: Key::new(KEY), token: OWN_TOKEN, ttl: TTL, fence }
+    let previous_owner = (kind == RequestKind::Adopt)
+        .then(|| PreviousOwner { token: OTHER_TOKEN, fencing_number: fence.map(|_| PREVIOUS_NUMBER) })
+        .map(Box::new);
+    Request { kind, key: Key::new(KEY), token: OWN_TOKEN, ttl: TTL, fence, previous_owner }
 }
 
 /// A fence for this kind of request, where the case does not depend on it.
 fn default_fence(kind: RequestKind) -> Fence {
     match kind {
-        RequestKind::Acquire => Fence::Hint { hint: 5_000, min_fencing_number: 0 },
+        RequestKind::Acquire | RequestKind::Adopt => Fence::Hint { hint: 5_000, min_fencing_number: 0 },
         _ => Fence::Number(5_000),
     }
 }

@@ -60,6 +60,7 @@ impl SimulatedNode {
                 remaining,
             }),
             (RequestKind::QueryTtl | RequestKind::Renew | RequestKind::Release, None) => Vote::NotHeld,
+            (RequestKind::Adopt, _) => self.adopt_plain(request, expires),
             (
                 RequestKind::RaiseFence
                 | RequestKind::ReadMarker
@@ -106,7 +107,7 @@ impl SimulatedNode {
         }
     }
 
-    /// The scripts `acquire_fenced`, `renew_fenced` and `reacquire_fenced`.
+    /// The scripts `acquire_fenced`, `adopt_fenced`, `renew_fenced` and `reacquire_fenced`.
     pub(super) fn fenced_script(
         &mut self,
         request: &Request,
@@ -129,6 +130,12 @@ impl SimulatedNode {
         }
         match (request.kind, fence) {
             (RequestKind::Acquire, Fence::Hint { hint, min_fencing_number }) => self.acquire_fenced(
+                request,
+                hint,
+                min_fencing_number.max(expected_marker.fencing_numbers_above),
+                now,
+            ),
+            (RequestKind::Adopt, Fence::Hint { hint, min_fencing_number }) => self.adopt_fenced(
                 request,
                 hint,
                 min_fencing_number.max(expected_marker.fencing_numbers_above),

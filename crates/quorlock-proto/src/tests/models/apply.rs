@@ -99,8 +99,13 @@ impl LockModel {
                 Some(Fence::Hint { hint: 1, min_fencing_number: 0 })
             }
         };
-        let spec =
-            LockSpec { key: key(), params: self.params, want_holder_ttl: false, min_fencing_number: 0 };
+        let spec = LockSpec {
+            key: key(),
+            params: self.params,
+            want_holder_ttl: false,
+            min_fencing_number: 0,
+            previous_owner: None,
+        };
         let token = OwnerToken::new(u128::from(self.owner(contender)));
         let attempt = Attempt::new(spec, token, fence, self.quorum, |_| None, now);
         state.contenders[contender].progress = Progress::Attempting(Rc::new(attempt));

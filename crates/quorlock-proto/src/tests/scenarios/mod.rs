@@ -20,3 +20,4 @@ mod redundancy;
 mod releasing;
 mod renewing;
 mod role_change;
+mod tickets;

@@ -80,6 +80,7 @@ impl Sim<'_> {
             token: OwnerToken::new(0),
             ttl: Duration::ZERO,
             fence: None,
+            previous_owner: None,
         }
     }
 

@@ -67,6 +67,12 @@ pub(super) enum SimEvent {
         incarnation: u32,
         step: u32,
     },
+    /// A client has received a ticket.
+    AdoptTicket {
+        client: usize,
+        incarnation: u32,
+        ticket: usize,
+    },
     /// The checkers examine a lock; `is_last`: just before its deadline.
     ProbeLock {
         id: OperationId,
@@ -243,6 +249,11 @@ impl<'a> Sim<'a> {
             SimEvent::TaskStep { client, key, incarnation, step } => {
                 if self.is_running_or_defer(client, incarnation, event) {
                     self.step_task(client, key, step);
+                }
+            }
+            SimEvent::AdoptTicket { client, incarnation, ticket } => {
+                if self.is_running_or_defer(client, incarnation, event) {
+                    self.adopt_ticket(client, ticket);
                 }
             }
             SimEvent::ProbeLock { id, deadline, is_last } => self.probe_lock(id, deadline, is_last),

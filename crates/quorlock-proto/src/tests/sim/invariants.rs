@@ -32,6 +32,7 @@ impl Sim<'_> {
         }
         self.oracle.largest_fencing_number = self.oracle.largest_fencing_number.max(number.unwrap_or(0));
         self.check_fencing_numbers(id);
+        self.check_adoption(id);
         self.check_membership(id);
         self.check_quorum_holds_key(id);
         self.check_confirmed_nodes(id);
@@ -237,7 +238,7 @@ impl Sim<'_> {
     }
 
     /// Exempts the renewal of an overtaken lock, if too many nodes lost their fences.
-    fn fence_loss_since(&self, since: u64) -> Option<Cause> {
+    pub(super) fn fence_loss_since(&self, since: u64) -> Option<Cause> {
         let lost = self.oracle.nodes_without_fences_since(since);
         covers_quorum_intersection(lost.len(), &self.plan).then_some(Cause::DataLoss)
     }

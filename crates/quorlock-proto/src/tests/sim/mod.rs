@@ -24,6 +24,7 @@ mod rng;
 mod runner;
 mod state;
 mod stats;
+mod tickets;
 mod wait_queues;
 mod waiters;
 mod workload;

@@ -7,6 +7,7 @@ use super::exemption_controls::CLOCK_BEHIND;
 use super::focused_profiles::{ORPHAN_KEYS, REDUNDANCY, STATISTICS};
 use super::plan::{ClientMistake, Fault, Profile};
 use super::runner;
+use super::tickets::{LATE_TICKETS, TICKETS};
 use crate::lease_params::Drift;
 use crate::mutant::Mutant;
 use crate::test_util::node::ScriptMutant;
@@ -196,6 +197,15 @@ const NO_WRITER_CLOCK: Profile = Profile { mutant: Some(Mutant::NoWriterClock), 
 const EVICTION_POLICY_UNREPORTED: Profile =
     Profile { script_mistake: Some(ScriptMutant::EvictionPolicyUnreported), all_faults: true, ..STATISTICS };
 
+const ADOPTS_MISSING_KEY: Profile =
+    Profile { script_mistake: Some(ScriptMutant::AdoptsMissingKey), ..TICKETS };
+const ADOPTION_IGNORES_OWNER: Profile =
+    Profile { script_mistake: Some(ScriptMutant::AdoptionIgnoresOwner), ..TICKETS };
+const ADOPTION_KEEPS_NUMBER: Profile =
+    Profile { script_mistake: Some(ScriptMutant::AdoptionKeepsNumber), ..TICKETS };
+const ADOPTION_IGNORES_FENCE: Profile =
+    Profile { script_mistake: Some(ScriptMutant::AdoptionIgnoresFence), ..LATE_TICKETS };
+
 const WAIT_QUEUE_TRUSTED_FOREVER: Profile =
     Profile { mutant: Some(Mutant::WaitQueueTrustedForever), ..ORPHAN_KEYS };
 const NOTIFIES_FOR_OWN_KEY_ONLY: Profile =
@@ -339,6 +349,26 @@ fn mutant_sim_no_writer_clock() {
 #[test]
 fn mutant_sim_eviction_policy_unreported() {
     assert_detected(&EVICTION_POLICY_UNREPORTED);
+}
+
+#[test]
+fn mutant_sim_adopts_missing_key() {
+    assert_detected(&ADOPTS_MISSING_KEY);
+}
+
+#[test]
+fn mutant_sim_adoption_ignores_owner() {
+    assert_detected(&ADOPTION_IGNORES_OWNER);
+}
+
+#[test]
+fn mutant_sim_adoption_keeps_number() {
+    assert_detected(&ADOPTION_KEEPS_NUMBER);
+}
+
+#[test]
+fn mutant_sim_adoption_ignores_fence() {
+    assert_detected(&ADOPTION_IGNORES_FENCE);
 }
 
 #[test]

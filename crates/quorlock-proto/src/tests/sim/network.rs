@@ -153,7 +153,7 @@ impl Sim<'_> {
                 _ => Reply::Vote(failure, None),
             };
         }
-        let previous_owner = self.key_before_release(node, request);
+        let previous_owner = self.key_before(node, request);
         let reply = match request.kind {
             RequestKind::Enqueue | RequestKind::Dequeue => {
                 Reply::Vote(self.run_queue_request(node, client, request), None)

@@ -10,6 +10,7 @@ use super::engine::Sim;
 use super::exemptions::Exemption;
 use super::plan::ClientMistake;
 use super::stats::{Cause, Invariant};
+use super::tickets::Ticket;
 use crate::fence::Fence;
 use crate::marker::{ClusterId, Marker};
 use crate::quorum::{NodeId, NodeSet};
@@ -48,6 +49,8 @@ pub(super) struct Oracle {
     /// Since when a released key is free, if no client has acquired it again.
     pub(super) free_since: BTreeMap<usize, u64>,
     pub(super) survey_count: u64,
+    /// All locks that were handed over.
+    pub(super) tickets: Vec<Ticket>,
     /// How many times a client has tried to initialize the lock cluster again.
     pub(super) reinitializations: u32,
     pub(super) violation: Option<Violation>,
@@ -73,6 +76,8 @@ pub(super) struct AttemptRecord {
     /// The shortest and the longest requested TTL.
     pub(super) ttl_range: (Duration, Duration),
     pub(super) auto_renew: bool,
+    /// For an adoption: its ticket.
+    pub(super) ticket: Option<usize>,
     pub(super) per_node: [NodeRecord; 5],
     pub(super) acquired_at: Option<u64>,
     pub(super) fencing_number: Option<u64>,
@@ -122,6 +127,7 @@ impl AttemptRecord {
             is_fenced,
             ttl_range: (Duration::MAX, Duration::ZERO),
             auto_renew: false,
+            ticket: None,
             per_node: [NodeRecord::default(); 5],
             acquired_at: None,
             fencing_number: None,
@@ -192,9 +198,9 @@ impl Sim<'_> {
         is_active && record.deadline.is_some_and(|deadline| !self.now(record.client).is_past(deadline))
     }
 
-    /// The owner token at the key before a release.
-    pub(super) fn key_before_release(&self, node: usize, request: &Request) -> Option<Vec<u8>> {
-        if !request.kind.is_release() {
+    /// The owner token at the key before a release or an adoption.
+    pub(super) fn key_before(&self, node: usize, request: &Request) -> Option<Vec<u8>> {
+        if !request.kind.is_release() && request.kind != RequestKind::Adopt {
             return None;
         }
         self.nodes[node].redis.unexpired(&DataKey::Lock(request.key.clone()), self.nanos)?.value.clone()
@@ -211,7 +217,8 @@ impl Sim<'_> {
     ) {
         let request = &command.request;
         let Reply::Vote(vote, _) = reply else { return };
-        if let Some(previous_owner) = previous_owner
+        self.check_adopted_key(node, request, vote, previous_owner.as_deref());
+        if let Some(previous_owner) = previous_owner.filter(|_| request.kind.is_release())
             && previous_owner != request.token.digits()
             && !self.nodes[node].redis.data().contains_key(&DataKey::Lock(request.key.clone()))
         {
@@ -224,10 +231,17 @@ impl Sim<'_> {
             );
         }
         self.note_blocked_renewal(node, request, vote);
-        if !vote.is_grant()
+        // An adoption also takes the key of a node with a larger fence, which counts later.
+        let is_set =
+            vote.is_grant() || request.kind == RequestKind::Adopt && matches!(vote, Vote::FencedOut { .. });
+        if !is_set
             || !matches!(
                 request.kind,
-                RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire
+                RequestKind::Acquire
+                    | RequestKind::Adopt
+                    | RequestKind::RaiseFence
+                    | RequestKind::Renew
+                    | RequestKind::Reacquire
             )
         {
             return;
@@ -245,10 +259,10 @@ impl Sim<'_> {
             (was_on_probation, true, self.nanos);
         node_record.known_since = known_since;
         match (request.kind, vote, request.fence) {
-            (RequestKind::Acquire, Vote::Fenced(number), _) => {
+            (RequestKind::Acquire | RequestKind::Adopt, Vote::Fenced(number), _) => {
                 (node_record.grant_index, node_record.fencing_number) = (grant_index, Some(*number));
             }
-            (RequestKind::Acquire, ..) => node_record.grant_index = grant_index,
+            (RequestKind::Acquire | RequestKind::Adopt, ..) => node_record.grant_index = grant_index,
             (RequestKind::RaiseFence, _, Some(Fence::Number(number))) => {
                 node_record.fencing_number = Some(number);
             }

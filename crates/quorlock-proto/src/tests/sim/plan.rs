@@ -155,6 +155,8 @@ pub(super) struct Profile {
     pub(super) max_handoff_millis: Option<u64>,
     /// Histories in which some attempts request a minimum fencing number far ahead of all clocks.
     pub(super) far_min_numbers: u64,
+    /// Holders that hand their lock to another client, per step of their work.
+    pub(super) tickets: u64,
     /// Changes the drawn plan.
     pub(super) adjust: Option<fn(&mut Plan)>,
     pub(super) mutant: Option<Mutant>,
@@ -183,6 +185,7 @@ impl Profile {
         checks_polling: true,
         max_handoff_millis: None,
         far_min_numbers: 100,
+        tickets: 0,
         adjust: None,
         mutant: None,
         script_mistake: None,
@@ -224,6 +227,8 @@ pub(super) struct Plan {
     pub(super) faults_on_send: u64,
     /// In permille: tasks that enter a wait queue.
     pub(super) waiters: u64,
+    /// In permille: steps of a holder at which it hands its lock to another client.
+    pub(super) tickets: u64,
     /// Whether the clocks of nodes and clients differ by a second or an hour.
     pub(super) has_clock_offsets: bool,
     /// Whether some attempts request a minimum fencing number far ahead of all clocks.
@@ -291,6 +296,7 @@ impl Plan {
             faults_on_send: if has_no_faults { 0 } else { rng.below(profile.faults_on_send + 1) },
             max_work_percent: rng.pick(&[30, 120, 400]),
             waiters: if profile.waiters > 0 && rng.chance_permille(profile.waiters) { 500 } else { 0 },
+            tickets: profile.tickets,
             has_clock_offsets: false,
             has_far_min_numbers: profile.far_min_numbers > 0 && rng.chance_permille(profile.far_min_numbers),
             has_orphan_keys: false,

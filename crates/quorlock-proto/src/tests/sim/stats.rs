@@ -22,6 +22,9 @@ pub(super) struct Stats {
     pub(super) renewed: u64,
     pub(super) unconfirmed: u64,
     pub(super) released: u64,
+    pub(super) tickets: u64,
+    pub(super) adopted: u64,
+    pub(super) not_adopted: u64,
     pub(super) late_commands: u64,
     pub(super) probes: u64,
     pub(super) reinitialized: u64,
@@ -54,9 +57,11 @@ pub(super) enum Invariant {
     NoStarvation,
     /// A renewal proves that no other client had the lock meanwhile.
     ExclusiveRenewal,
+    /// An adoption proves that no other client had the lock since its ticket's holder.
+    ContinuousAdoption,
     /// A loss is reported before the deadline.
     LossReported,
-    /// A release deletes no other owner's key.
+    /// A release deletes no other owner's key, and an adoption takes none.
     OwnKeyOnly,
     /// At the end only fences and markers are left, and no client is busy.
     Cleanup,
@@ -116,6 +121,9 @@ impl Stats {
         self.renewed += other.renewed;
         self.unconfirmed += other.unconfirmed;
         self.released += other.released;
+        self.tickets += other.tickets;
+        self.adopted += other.adopted;
+        self.not_adopted += other.not_adopted;
         self.late_commands += other.late_commands;
         self.probes += other.probes;
         self.reinitialized += other.reinitialized;
@@ -165,6 +173,8 @@ impl fmt::Display for Stats {
             self.probes,
             self.reinitialized
         )?;
+        let Self { tickets, adopted, not_adopted, .. } = self;
+        writeln!(f, "{tickets} locks handed over, {adopted} adopted, {not_adopted} adoptions failed")?;
         writeln!(f, "losses: {:?}", self.losses)?;
         writeln!(f, "faults: {:?}", self.faults)?;
         write!(f, "exempted violations: {:?}", self.exempted)

@@ -210,7 +210,11 @@ impl Sim<'_> {
             FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
                 retry_after
             }
-            FailureReason::NoQuorum | FailureReason::TooLate | FailureReason::NodesExcluded => None,
+            // A waiting task adopts no lock, so it never gets `NotHeld`.
+            FailureReason::NoQuorum
+            | FailureReason::TooLate
+            | FailureReason::NodesExcluded
+            | FailureReason::NotHeld => None,
         };
         let random = self.rng.next_u64();
         let wait = &mut self.clients[client].tasks[key].wait;

@@ -17,7 +17,7 @@ use crate::tests::world::ms;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Task {
     pub(super) state: TaskState,
-    step: u32,
+    pub(super) step: u32,
     pub(super) wait: WaitState,
 }
 
@@ -94,7 +94,8 @@ impl Sim<'_> {
         } else {
             min_fencing_number
         };
-        let spec = LockSpec { key: self.keys[key].clone(), params, want_holder_ttl, min_fencing_number };
+        let name = self.keys[key].clone();
+        let spec = LockSpec { key: name, params, want_holder_ttl, min_fencing_number, previous_owner: None };
         let max_hold_time = self.rng.chance_permille(80).then(|| ttl * 2);
         let policy = RenewalPolicy { auto_renew, max_hold_time };
         let (id, token) = self.oracle.next_attempt(self.profile.client_mistake, client, key);
@@ -121,6 +122,9 @@ impl Sim<'_> {
         if self.nanos >= until || is_over || self.phase != SimPhase::Faults {
             let cancels = self.rng.chance_permille(100);
             self.end_lock(client, key, id, cancels);
+            return;
+        }
+        if self.plan.tickets > 0 && self.hand_over(client, key, id) {
             return;
         }
         if self.rng.chance_permille(150) {
@@ -217,6 +221,7 @@ impl Sim<'_> {
                 if task.state == TaskState::Acquiring(id) =>
             {
                 self.oracle.end_lock(id);
+                self.stats.not_adopted += u64::from(self.oracle.records[id as usize].ticket.is_some());
                 if task.wait.is_waiting {
                     self.on_attempt_failed(client, key, failure);
                     return;

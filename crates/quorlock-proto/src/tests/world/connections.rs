@@ -1,10 +1,11 @@
 //! The connections of a world: what is in flight, and its delivery.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::World;
 use crate::quorum::NodeId;
-use crate::request::RequestKind;
+use crate::request::{Key, OwnerToken, Request, RequestKind};
 use crate::test_util::node::{Reply, SentRequest};
 use crate::vote::ExclusionReason;
 
@@ -137,4 +138,10 @@ impl World {
             .iter()
             .all(|connection| connection.requests.is_empty() && connection.replies.is_empty())
     }
+}
+
+pub(super) fn marker_request() -> Request {
+    let (key, token) = (Key::new(""), OwnerToken::new(0));
+    let kind = RequestKind::ReadMarker;
+    Request { kind, key, token, ttl: Duration::ZERO, fence: None, previous_owner: None }
 }

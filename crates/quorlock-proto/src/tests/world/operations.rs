@@ -22,6 +22,7 @@ impl World {
             params: lease_params(options.ttl),
             want_holder_ttl: options.want_holder_ttl,
             min_fencing_number: options.min_fencing_number,
+            previous_owner: None,
         };
         let policy = RenewalPolicy { auto_renew: options.auto_renew, max_hold_time: options.max_hold_time };
         self.clients[client].coordinator.acquire(id, spec, policy, owner_token(id), now);
