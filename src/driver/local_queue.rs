@@ -156,8 +156,19 @@ impl LocalQueue {
 
     /// Ends a task's admission and admits the next task in the queue.
     pub(super) fn pass_admission_on(&self, key: &Key) {
+        // Send without the lock: some executors run a woken task at once, and the task uses these queues.
+        while let Some((sender, pause)) = self.next_waiter(key) {
+            if sender.send(pause).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Takes the next waiting task out of the queue, and the pause before its first attempt. If no task waits, this
+    /// process leaves the wait queue.
+    fn next_waiter(&self, key: &Key) -> Option<(oneshot::Sender<Pause>, Pause)> {
         let mut queues = self.queues.lock();
-        let Entry::Occupied(mut entry) = queues.entry(key.clone()) else { return };
+        let Entry::Occupied(mut entry) = queues.entry(key.clone()) else { return None };
         let queue = entry.get_mut();
         let now = now();
         if let KeyQueue::Full(full) = queue {
@@ -169,11 +180,11 @@ impl LocalQueue {
                 FOREIGN_CLIENT_GAP / 2 + FOREIGN_CLIENT_GAP.mul_f64(jitter() as f64 / u64::MAX as f64)
             };
             while let Some(sender) = full.waiting.pop_front() {
-                if sender.send(pause).is_ok() {
+                if !sender.is_closed() {
                     if !pause.is_zero() {
                         full.fairness.local_run_since = now.boot().plus(pause);
                     }
-                    return;
+                    return Some((sender, pause));
                 }
             }
         }
@@ -186,7 +197,7 @@ impl LocalQueue {
         }
         if !fairness.cohort.has_other_waiters() {
             entry.remove();
-            return;
+            return None;
         }
         // Other processes wait. Keep the cohort, so that a task that comes back soon does not acquire before
         // them.
@@ -196,6 +207,7 @@ impl LocalQueue {
             let is_recent = |idle_since: BootTime| idle_since.elapsed(now) < IDLE_RETENTION;
             queues.retain(|_, queue| queue.idle_since().is_none_or(is_recent));
         }
+        None
     }
 }
 
@@ -218,7 +230,9 @@ impl KeyQueues {
         let Notification { has_others, is_from_waiter, .. } = *notification;
         queue.fairness().cohort.on_notified(has_others, is_from_waiter, waiting);
         queue.fairness().local_run_since = now().boot();
-        queue.wake();
+        let wakeup = queue.wakeup();
+        drop(queues);
+        notify(wakeup);
         true
     }
 
@@ -231,21 +245,33 @@ impl KeyQueues {
 
     /// A node is disconnected or excluded. This process can no longer rely on the wait queues there.
     pub(super) fn on_wait_queues_lost(&self) {
-        for queue in self.lock().values_mut() {
-            queue.fairness().cohort.on_queue_lost();
-            queue.wake();
-        }
+        let mut queues = self.lock();
+        let wakeups: Vec<_> = (queues.values_mut())
+            .filter_map(|queue| {
+                queue.fairness().cohort.on_queue_lost();
+                queue.wakeup()
+            })
+            .collect();
+        drop(queues);
+        notify(wakeups);
     }
 
     /// Ends all waits. Returns the keys for which this process may be enqueued.
     pub(super) fn end_waits(&self) -> Vec<Key> {
         let mut queues = self.lock();
-        let keys = queues.iter_mut().filter_map(|(key, queue)| {
-            queue.wake();
-            queue.fairness().cohort.on_idle().then(|| key.clone())
-        });
-        keys.collect()
+        let wakeups: Vec<_> = queues.values().filter_map(KeyQueue::wakeup).collect();
+        let keys = (queues.iter_mut())
+            .filter_map(|(key, queue)| queue.fairness().cohort.on_idle().then(|| key.clone()))
+            .collect();
+        drop(queues);
+        notify(wakeups);
+        keys
     }
+}
+
+/// Wakes contending tasks. Called without the lock: some executors run a woken task at once.
+fn notify(wakeups: impl IntoIterator<Item = Arc<Notify>>) {
+    wakeups.into_iter().for_each(|wakeup| wakeup.notify_one());
 }
 
 impl Admission {

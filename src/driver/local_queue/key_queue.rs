@@ -83,12 +83,11 @@ impl KeyQueue {
         }
     }
 
-    /// Wakes the contending task, so that it reads the cohort again.
-    pub(super) fn wake(&self) {
-        if let Self::Full(full) = self
-            && let Some(wakeup) = &full.wakeup
-        {
-            wakeup.notify_one();
+    /// The `Notify` of the contending task, if it waits. Notify it when the cohort has changed.
+    pub(super) fn wakeup(&self) -> Option<Arc<Notify>> {
+        match self {
+            Self::Bare(_) => None,
+            Self::Full(full) => full.wakeup.clone(),
         }
     }
 }

@@ -1,5 +1,8 @@
 //! Tests of the local queue: order of service, tasks that leave at any moment, and waiting processes.
 
+use std::pin::pin;
+use std::task::{Context, Wake, Waker};
+
 use futures::FutureExt;
 
 use super::super::command::CommandReceiver;
@@ -70,6 +73,36 @@ async fn a_long_local_run_leaves_the_key_free_for_a_moment() {
     );
     drop(second);
     assert!(third.now_or_never().expect("admitted").pause.is_zero(), "only one task waits longer");
+}
+
+/// Some executors run a woken task at once, and the task uses the queues.
+#[test]
+fn tasks_are_woken_without_the_lock() {
+    struct UseQueues(Arc<LocalQueue>);
+    impl Wake for UseQueues {
+        fn wake(self: Arc<Self>) {
+            assert!(self.0.queues.0.try_lock().is_ok(), "the queues are locked while a task is woken");
+        }
+    }
+    let (queue, _receiver, key) = queue();
+    let waker = Waker::from(Arc::new(UseQueues(Arc::clone(&queue))));
+    let mut cx = Context::from_waker(&waker);
+    let admission = queue.try_admit(&key).expect("the admission");
+    let wakeup = admission.wakeup();
+    for wake in [
+        |queue: &LocalQueue, key: &Key| drop(queue.notified(key)),
+        |queue: &LocalQueue, _: &Key| queue.queues.on_wait_queues_lost(),
+        |queue: &LocalQueue, _: &Key| drop(queue.queues.end_waits()),
+    ] {
+        let mut notified = pin!(wakeup.notified());
+        assert!(notified.as_mut().poll(&mut cx).is_pending());
+        wake(&queue, &key);
+        assert!(notified.as_mut().poll(&mut cx).is_ready());
+    }
+    let mut next = pin!(queue.admit(&key));
+    assert!(next.as_mut().poll(&mut cx).is_pending());
+    drop(admission);
+    assert!(next.as_mut().poll(&mut cx).is_ready());
 }
 
 #[cfg(target_pointer_width = "64")]

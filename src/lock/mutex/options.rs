@@ -6,7 +6,7 @@ use super::Mutex;
 
 impl Mutex {
     /// How long the lock outlives a holder that dies: from 10 ms to the lock cluster's [max
-    /// TTL](super::RedlockBuilder::max_ttl) (plain mode: a year). A living holder's lock is renewed, so the
+    /// TTL](crate::RedlockBuilder::max_ttl) (plain mode: a year). A living holder's lock is renewed, so the
     /// ttl does not limit how long work may take. Defaults to 10 s, or the max TTL if that is less.
     ///
     /// # Examples
@@ -66,9 +66,9 @@ impl Mutex {
         self
     }
 
-    /// How long the lock must be valid at least when [`acquire`](Self::acquire) returns it. An attempt whose replies
-    /// took so long that less is left fails as [`TooLate`](AcquireError::TooLate). Less than the ttl without the clock drift, 1 % and 2 ms by
-    /// default. Defaults to zero.
+    /// The least validity of an acquired lock. An attempt whose replies took so long that less is left fails as
+    /// [`TooLate`](crate::AcquireError::TooLate). It must be less than the ttl without the clock drift, which is 1 %
+    /// and 2 ms by default. Defaults to zero.
     ///
     /// # Examples
     ///
