@@ -195,7 +195,7 @@ impl Driver {
             self.calls.begin_shutdown(now.plus(DRAIN_TIMEOUT), &mut self.coordinator, now);
         }
         // Before the timer's deadline nothing is due.
-        let is_due = timer_fired || self.timer_deadline.is_due(now);
+        let is_due = timer_fired || self.timer_deadline.has_passed(now);
         if is_due {
             self.coordinator.on_wake(now);
         }
@@ -315,7 +315,7 @@ impl Driver {
 
     fn redial_due(&mut self, now: DualTimestamp) {
         for (index, link) in self.links.iter_mut().enumerate() {
-            if link.redial_at().is_some_and(|due| due.is_due(now)) {
+            if link.redial_at().is_some_and(|due| due.has_passed(now)) {
                 link.dial();
                 self.ready.mark_ready(index);
             }

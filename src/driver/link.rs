@@ -84,7 +84,7 @@ impl Link {
 
     /// Whether an enqueue on this node makes sense now.
     pub(super) fn may_enqueue(&self, now: DualTimestamp) -> bool {
-        self.no_enqueue_before.is_none_or(|before| before.is_due(now))
+        self.no_enqueue_before.is_none_or(|before| before.has_passed(now))
     }
 
     /// Records the reply to an enqueue. Returns true if the public status has changed.

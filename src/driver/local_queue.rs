@@ -114,7 +114,7 @@ impl LocalQueue {
                 let KeyQueue::Full(full) = queue.get_mut() else { return None };
                 let idle_since = full.idle_since.take()?;
                 let now = now();
-                if idle_since.elapsed(now) >= IDLE_RETENTION {
+                if now.boot().since(idle_since) >= IDLE_RETENTION {
                     full.fairness.cohort = Cohort::default();
                 }
                 full.fairness.local_run_since = now.boot();
@@ -172,7 +172,7 @@ impl LocalQueue {
         let queue = entry.get_mut();
         let now = now();
         if let KeyQueue::Full(full) = queue {
-            let pause = if full.fairness.local_run_since.elapsed(now) < MAX_LOCAL_RUN {
+            let pause = if now.boot().since(full.fairness.local_run_since) < MAX_LOCAL_RUN {
                 Duration::ZERO
             } else {
                 // While tasks here hand the key on, the polls of clients without a wait queue never find it free.
@@ -204,7 +204,7 @@ impl LocalQueue {
         *queue = KeyQueue::Bare(FairnessState::new(fairness.cohort));
         queue.make_full().idle_since = Some(now.boot());
         if queues.len() >= PRUNE_THRESHOLD && queues.len().is_power_of_two() {
-            let is_recent = |idle_since: BootTime| idle_since.elapsed(now) < IDLE_RETENTION;
+            let is_recent = |idle_since: BootTime| now.boot().since(idle_since) < IDLE_RETENTION;
             queues.retain(|_, queue| queue.idle_since().is_none_or(is_recent));
         }
         None

@@ -56,10 +56,10 @@ pub(super) async fn acquire(
                 limit.pause(backoff::retry(failures, queue_wait.retry_after, jitter())).await;
             }
             // In plain mode the holder's remaining ttl costs more requests, and the reply to an enqueue has it for
-            // less. Without that reply, or after an attempt that did not trust it, only the attempt can tell when
-            // to try again.
-            let is_unknown = matches!(wait_result, WaitResult::NoQueue | WaitResult::Distrusted);
-            let spec = LockSpec { want_holder_ttl: is_unknown || limit.is_over(), ..spec.clone() };
+            // less. Without that reply, or if it is no longer trusted, only the attempt can tell when to try
+            // again.
+            let is_expiry_unknown = matches!(wait_result, WaitResult::NoQueue | WaitResult::Distrusted);
+            let spec = LockSpec { want_holder_ttl: is_expiry_unknown || limit.is_over(), ..spec.clone() };
             let outcome = if wait.is_some_and(|wait| wait.is_zero()) {
                 attempt_with_split_retries(client, &spec, options).await?
             } else {

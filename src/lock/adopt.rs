@@ -109,7 +109,7 @@ impl Mutex {
         }
         let mut mutex = self.clone();
         mutex.ttl = mutex.ttl.or(Some(ticket.ttl()));
-        let (spec, options) = mutex.checked_spec(false)?;
+        let (spec, options) = mutex.checked_spec()?;
         Ok((LockSpec { previous_owner: Some(Box::new(ticket.owner())), ..spec }, options))
     }
 }

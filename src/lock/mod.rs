@@ -1,4 +1,4 @@
-//! The public async API: client, builder, mutex, guard and errors.
+//! The public async API: client, builder, mutex, guard, tickets, inspection and errors.
 
 mod acquire;
 mod adopt;

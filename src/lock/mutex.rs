@@ -123,7 +123,7 @@ impl Mutex {
     /// ```
     #[doc(alias = "lock")]
     pub async fn acquire(&self) -> Result<Guard, AcquireError> {
-        let (spec, options) = self.checked_spec(true)?;
+        let (spec, options) = self.checked_spec()?;
         acquire(&self.client, &spec, options, self.wait_timeout).await
     }
 
@@ -151,7 +151,7 @@ impl Mutex {
     #[doc(alias = "lock")]
     pub async fn try_acquire_for(&self, wait: Duration) -> Result<Option<Guard>, AcquireError> {
         self.check_no_wait_timeout()?;
-        let (spec, options) = self.checked_spec(true)?;
+        let (spec, options) = self.checked_spec()?;
         match acquire(&self.client, &spec, options, Some(wait)).await {
             Err(AcquireError::Contended { .. }) => Ok(None),
             outcome => outcome.map(Some),
@@ -192,7 +192,7 @@ impl Mutex {
     #[doc(alias = "try_lock")]
     pub async fn try_acquire(&self) -> Result<Option<Guard>, AcquireError> {
         self.check_no_wait_timeout()?;
-        let (spec, options) = self.checked_spec(false)?;
+        let (spec, options) = self.checked_spec()?;
         try_acquire(&self.client, &spec, options).await
     }
 

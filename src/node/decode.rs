@@ -1,5 +1,5 @@
-//! Decodes replies into votes and what else they say: a total match on request kind and reply shape. Only a well-formed grant is a
-//! grant.
+//! Decodes replies: into a vote, and what else they say. A total match on request kind and reply shape, so that only a
+//! well-formed grant is a grant.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use quorlock_proto::marker::{Incarnation, MarkerReading};
 use quorlock_proto::request::{OwnerHash, RequestKind};
 use quorlock_proto::vote::{ExclusionReason, KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};
 
-/// What a reply says. No code above this module knows the shape of a reply or the result code of a script.
+/// What a reply to a request says. The driver knows no shape of a reply and no result code of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DecodedReply {
     pub(crate) vote: Vote,
@@ -154,7 +154,7 @@ fn marker_reading(reply: &Reply) -> Result<MarkerReading, Vote> {
     }
 }
 
-/// The end of a marker reading.
+/// The estimate of fences at the end of a marker reading.
 fn fences(reply: &Reply) -> Option<Fences> {
     let Reply::Other(Value::Array(items)) = reply else { return None };
     let [.., Value::Int(count @ 0..), Value::Int(length @ 0..), Value::Int(memory @ 0..)] = &items[..] else {

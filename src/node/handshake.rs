@@ -298,7 +298,7 @@ fn bulk_text(reply: &Reply) -> Option<String> {
 const NEEDS_INFO: &str = "grant the user +info: without it no client can tell that a server was restarted, demoted or \
                           replaced, and so may have forgotten locks";
 const NEEDS_READ_MARKER: &str = "grant the user +eval, +evalsha, +info, +time, +get and +set, and the keys `quorlock:*`; or \
-                          do without fencing and probation (option `plain`)";
+                          do without fencing and probation (`Mode::Plain`, `--mode plain`)";
 const NEEDS_QUEUE: &str = "grant the user +subscribe, +publish, +zadd, +zrange, +zrem, +zscore, +pexpire, +pttl, \
                            +time, and the keys and the channels `quorlock:waiters:*`";
 

@@ -244,7 +244,8 @@ impl Coordinator {
             let pipeline = &mut self.pipelines[node.index()];
             // The queue is nearly sorted by end. To search all of it at each wake-up would cost more than the
             // rest.
-            while pipeline.queued_releases.front().is_some_and(|release| release.useful_until.is_due(now)) {
+            while pipeline.queued_releases.front().is_some_and(|release| release.useful_until.has_passed(now))
+            {
                 pipeline.queued_releases.pop_front();
             }
             if pipeline.link == LinkState::Up && pipeline.has_not_replied_for(now, self.limits.redial_after) {
@@ -261,7 +262,7 @@ impl Coordinator {
                 self.wake(id, now);
             }
         }
-        while let Some((_, id)) = self.alarms.first().copied().filter(|(due, _)| due.is_due(now)) {
+        while let Some((_, id)) = self.alarms.first().copied().filter(|(due, _)| due.has_passed(now)) {
             self.wake(id, now);
         }
     }

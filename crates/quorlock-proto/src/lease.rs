@@ -205,7 +205,7 @@ impl Lease {
                     if now.is_due(renewal.settle_by()) {
                         self.settle_unconfirmed(now);
                     }
-                } else if self.next_renewal.is_due(now) {
+                } else if self.next_renewal.has_passed(now) {
                     self.start_renewal(self.params, absent_vote, now);
                 }
             }

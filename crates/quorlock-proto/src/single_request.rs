@@ -1,4 +1,4 @@
-//! A request to one node that acquires no lock: enqueue, dequeue, or notify the next waiting process.
+//! A request to one node about a wait queue: enqueue, dequeue, notify the next process, or count the waiting ones.
 
 use core::time::Duration;
 

@@ -139,14 +139,8 @@ impl BootTime {
 
     /// Whether the boot clock has reached it.
     #[must_use]
-    pub const fn is_due(self, now: DualTimestamp) -> bool {
+    pub const fn has_passed(self, now: DualTimestamp) -> bool {
         now.boot_nanos >= self.0
-    }
-
-    /// The time since then; zero if it is in the future.
-    #[must_use]
-    pub const fn elapsed(self, now: DualTimestamp) -> Duration {
-        Duration::from_nanos(now.boot_nanos.saturating_sub(self.0))
     }
 }
 

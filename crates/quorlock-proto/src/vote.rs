@@ -8,8 +8,8 @@ use crate::request::OwnerHash;
 
 /// What one node's reply to one request counts for.
 ///
-/// Only a well-formed grant counts as one. Everything that is not clearly one of the first three is
-/// *unknown*: the request may or may not have been done.
+/// Only a well-formed grant counts as one. A reply that is clearly none of the others is *unknown*: the request may or
+/// may not have been done.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Vote {

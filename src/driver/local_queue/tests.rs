@@ -90,7 +90,7 @@ fn tasks_are_woken_without_the_lock() {
     let admission = queue.try_admit(&key).expect("the admission");
     let wakeup = admission.wakeup();
     for wake in [
-        |queue: &LocalQueue, key: &Key| drop(queue.notified(key)),
+        |queue: &LocalQueue, key: &Key| assert!(queue.notified(key)),
         |queue: &LocalQueue, _: &Key| queue.queues.on_wait_queues_lost(),
         |queue: &LocalQueue, _: &Key| drop(queue.queues.end_waits()),
     ] {
@@ -267,7 +267,9 @@ mod at_random {
                     }
                     Step::QueueEvent(kind) => {
                         match kind {
-                            0 => drop(queue.notified(&key)),
+                            0 => {
+                                queue.notified(&key);
+                            }
                             1 => queue.queues.on_others_waiting(&key),
                             _ => queue.queues.on_wait_queues_lost(),
                         }

@@ -18,21 +18,13 @@ impl Mutex {
         Err(invalid.of("wait_timeout").about(&self.client.key(&self.name)?))
     }
 
-    /// Checks all options and builds the spec. With `want_holder_ttl`, attempts also query the holder's
-    /// remaining ttl from nodes that did not grant.
-    pub(in super::super) fn checked_spec(
-        &self,
-        want_holder_ttl: bool,
-    ) -> Result<(LockSpec, AttemptOptions), InvalidInput> {
+    /// Checks all options and builds the spec.
+    pub(in super::super) fn checked_spec(&self) -> Result<(LockSpec, AttemptOptions), InvalidInput> {
         let key = self.client.key(&self.name)?;
-        self.lock_spec(key.clone(), want_holder_ttl).map_err(|invalid| invalid.about(&key))
+        self.lock_spec(key.clone()).map_err(|invalid| invalid.about(&key))
     }
 
-    fn lock_spec(
-        &self,
-        key: LockName,
-        want_holder_ttl: bool,
-    ) -> Result<(LockSpec, AttemptOptions), InvalidInput> {
+    fn lock_spec(&self, key: LockName) -> Result<(LockSpec, AttemptOptions), InvalidInput> {
         let limits = self.client.limits();
         let params = limits.lease_params(self.ttl, self.attempt_timeout)?;
         limits.check_min_fencing_number(self.min_fencing_number)?;
@@ -62,7 +54,7 @@ impl Mutex {
             LockSpec {
                 key,
                 params,
-                want_holder_ttl,
+                want_holder_ttl: false,
                 min_fencing_number: self.min_fencing_number,
                 previous_owner: None,
             },

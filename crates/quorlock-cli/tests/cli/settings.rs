@@ -172,7 +172,7 @@ fn a_user_without_permissions_is_pointed_to_plain_mode_by_its_flag() {
     world.fleet[0].command::<()>(&args).expect("a user");
     let mut status = world.quorlock(&["run", "lock:a", "-n", "--", "true"]);
     let output = output(status.envs([("QUORLOCK_USERNAME", "ann"), ("QUORLOCK_PASSWORD", "pw")]));
-    assert!(output.code == Some(77) && output.stderr.contains("(option `plain`)"), "{output:?}");
+    assert!(output.code == Some(77) && output.stderr.contains("`--mode plain`"), "{output:?}");
     assert!(!output.stderr.contains("plain()"), "{output:?}");
 }
 

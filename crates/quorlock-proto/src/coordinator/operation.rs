@@ -77,3 +77,15 @@ pub(super) struct AttemptEntry {
     pub(super) attempt: Attempt,
     pub(super) policy: RenewalPolicy,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_operation_makes_a_lease_larger() {
+        assert!(
+            size_of::<Survey>() <= size_of::<Lease>() && size_of::<SingleRequest>() <= size_of::<Lease>()
+        );
+    }
+}

@@ -12,7 +12,7 @@ impl Coordinator {
         self.lease_count > 0
     }
 
-    /// Whether any attempt, release or survey runs, or any lock is held.
+    /// Whether any operation runs, a held lock included.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         !self.operations.is_empty()

@@ -105,7 +105,7 @@ impl Coordinator {
         let pipeline = &mut self.pipelines[node.index()];
         pipeline.retry_at = None;
         for release in core::mem::take(&mut pipeline.queued_releases) {
-            if !release.useful_until.is_due(now) {
+            if !release.useful_until.has_passed(now) {
                 self.send_pending_release(node, release, false, now);
             }
         }

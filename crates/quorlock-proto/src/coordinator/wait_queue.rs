@@ -28,8 +28,8 @@ impl Coordinator {
         }
     }
 
-    /// Sends one node a request about a key's wait queue: enqueue, dequeue, or notify the next. Emits
-    /// `Replied`.
+    /// Sends one node a request about a key's wait queue: enqueue, dequeue, notify the next process, or count the
+    /// waiting ones. Emits `Replied`.
     pub fn request_one(
         &mut self,
         id: OperationId,

@@ -27,6 +27,7 @@ enum Input {
     Expire(OperationId),
     Release(OperationId),
     Survey(RequestKind),
+    RequestOne(u8, RequestKind),
     Initialize { cluster: u128, is_forced: bool },
     Connected(u8, ReadingSpec),
     Up(u8),
@@ -135,6 +136,12 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
             Just(RequestKind::BreakOf(OwnerHash::of(b""))),
         ]
         .prop_map(Input::Survey),
+        1 => (node.clone(), prop_oneof![
+            Just(RequestKind::Enqueue),
+            Just(RequestKind::Dequeue),
+            Just(RequestKind::ReleaseAndNotify),
+        ])
+        .prop_map(|(node, kind)| Input::RequestOne(node, kind)),
         1 => (0_u128..3, any::<bool>())
             .prop_map(|(cluster, is_forced)| Input::Initialize { cluster, is_forced }),
         4 => (node.clone(), reading_specs()).prop_map(|(node, spec)| Input::Connected(node, spec)),
@@ -205,6 +212,10 @@ proptest! {
                 Input::Survey(kind) => {
                     ids += 1;
                     coordinator.survey(ids, kind, Key::new("k"), now);
+                }
+                Input::RequestOne(node, kind) => {
+                    ids += 1;
+                    coordinator.request_one(ids, node_id(node), (kind, Key::new("k"), Duration::ZERO), now);
                 }
                 Input::Initialize { cluster, is_forced } => {
                     ids += 1;

@@ -172,7 +172,7 @@ impl LockModel {
             }
             Progress::Leased(lease) => {
                 events.push(Event::CancelOrRelease { contender: id });
-                if self.is_timed() && lease.wake_at().is_some_and(|due| due.is_due(now)) {
+                if self.is_timed() && lease.wake_at().is_some_and(|due| due.has_passed(now)) {
                     events.push(Event::TimerFires { contender: id });
                 }
                 let may_extend = state.may_start || !self.bounds.is_reduced;

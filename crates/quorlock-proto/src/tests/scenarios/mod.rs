@@ -20,4 +20,5 @@ mod redundancy;
 mod releasing;
 mod renewing;
 mod role_change;
+mod single_requests;
 mod tickets;

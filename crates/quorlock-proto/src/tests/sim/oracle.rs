@@ -48,7 +48,7 @@ pub(super) struct Oracle {
     pub(super) possible_cluster_ids: Vec<ClusterId>,
     /// Since when a released key is free, if no client has acquired it again.
     pub(super) free_since: BTreeMap<usize, u64>,
-    pub(super) survey_count: u64,
+    pub(super) request_count: u64,
     /// All locks that were handed over.
     pub(super) tickets: Vec<Ticket>,
     /// How many times a client has tried to initialize the lock cluster again.

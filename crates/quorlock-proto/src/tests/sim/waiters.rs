@@ -23,7 +23,7 @@ pub(super) struct WaitState {
     trust: QueueNodeTrust,
     failures: u32,
     retry_after: Option<Duration>,
-    pending_survey: Option<OperationId>,
+    pending_request: Option<OperationId>,
     /// When it next attempts the lock although the queue node reports it taken; when it did so last; whether
     /// it does so now.
     distrusts_at: u64,
@@ -146,24 +146,24 @@ impl Sim<'_> {
         let Some(node) = next.filter(|_| is_on_second).or(first) else {
             return self.on_queue_position(client, key, None);
         };
-        let id = self.next_survey_id();
+        let id = self.next_request_id();
         let wait = &mut self.clients[client].tasks[key].wait;
-        wait.pending_survey = Some(id);
+        wait.pending_request = Some(id);
         let waited = Duration::from_nanos(self.nanos - wait.since);
         self.clients[client].tasks[key].state = TaskState::Waiting(WaitStep::AwaitReply);
         self.clients[client].coordinator.request_one(id, node, (RequestKind::Enqueue, name, waited), now);
         self.run_actions(client);
     }
 
-    pub(super) const fn next_survey_id(&mut self) -> OperationId {
-        self.oracle.survey_count += 1;
-        FIRST_SURVEY_ID + self.oracle.survey_count
+    pub(super) const fn next_request_id(&mut self) -> OperationId {
+        self.oracle.request_count += 1;
+        FIRST_REQUEST_ID + self.oracle.request_count
     }
 
     pub(super) fn on_queue_reply(&mut self, client: usize, id: OperationId, vote: &Vote) {
-        let is_pending = |key: &usize| self.clients[client].tasks[*key].wait.pending_survey == Some(id);
+        let is_pending = |key: &usize| self.clients[client].tasks[*key].wait.pending_request == Some(id);
         let Some(key) = (0..self.keys.len()).find(is_pending) else { return };
-        self.clients[client].tasks[key].wait.pending_survey = None;
+        self.clients[client].tasks[key].wait.pending_request = None;
         if self.clients[client].tasks[key].state == TaskState::Waiting(WaitStep::AwaitReply) {
             let position = matches!(vote, Vote::HeldByOther { .. } | Vote::NotHeld).then_some(vote);
             self.on_queue_position(client, key, position);
@@ -259,7 +259,7 @@ impl Sim<'_> {
         let queue_nodes =
             node.map_or_else(|| fairness::rendezvous_nodes(&name, responsive), |node| [Some(node), None]);
         for node in queue_nodes.into_iter().flatten() {
-            let id = self.next_survey_id();
+            let id = self.next_request_id();
             self.clients[client].coordinator.request_one(
                 id,
                 node,
@@ -369,5 +369,5 @@ impl Sim<'_> {
 const MAX_ATTEMPTS_WHILE_HELD: u32 = 6;
 /// As in `backoff.rs`.
 const MIN_DISTRUST_NANOS: u64 = 800_000_000;
-/// Survey ids must differ from attempt ids.
-const FIRST_SURVEY_ID: OperationId = 1 << 40;
+/// Ids of single requests must differ from attempt ids.
+const FIRST_REQUEST_ID: OperationId = 1 << 40;

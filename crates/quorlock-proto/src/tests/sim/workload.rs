@@ -180,9 +180,9 @@ impl Sim<'_> {
             notify_only.iter().filter(|node| coordinator.is_responsive(*node, now)).collect();
         self.clients[client].coordinator.release(id, now);
         for node in notify_only.iter() {
-            let survey = self.next_survey_id();
+            let id = self.next_request_id();
             self.clients[client].coordinator.request_one(
-                survey,
+                id,
                 node,
                 (RequestKind::ReleaseAndNotify, name.clone(), Duration::ZERO),
                 now,

@@ -7,6 +7,7 @@ use crate::coordinator::OperationEvent;
 use crate::lease::RenewalPolicy;
 use crate::marker::ClusterId;
 use crate::membership::InitResult;
+use crate::quorum::NodeId;
 use crate::request::{Key, LockSpec, OperationId, RequestKind};
 
 impl World {
@@ -73,6 +74,16 @@ impl World {
         self.last_id += 1;
         let (id, now) = (self.last_id, self.now(client));
         self.clients[client].coordinator.survey(id, kind, Key::new(KEY), now);
+        self.perform_actions(client);
+        id
+    }
+
+    /// Sends one node a request about the wait queue of the lock's key.
+    pub(crate) fn request_one(&mut self, client: usize, node: usize, kind: RequestKind) -> OperationId {
+        self.last_id += 1;
+        let (id, now) = (self.last_id, self.now(client));
+        let request = (kind, Key::new(KEY), Duration::ZERO);
+        self.clients[client].coordinator.request_one(id, NodeId(node as u8), request, now);
         self.perform_actions(client);
         id
     }
