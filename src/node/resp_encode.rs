@@ -30,7 +30,11 @@ pub(super) fn put_length(bytes: &mut Vec<u8>, type_byte: u8, length: usize) {
             let (tens, ones) = (two as u8 / 10, two as u8 % 10);
             bytes.extend_from_slice(&[type_byte, b'0' + tens, b'0' + ones, b'\r', b'\n']);
         }
-        many => bytes.extend_from_slice(DecimalLine::of(type_byte, many).line()),
+        many => {
+            bytes.push(type_byte);
+            bytes.extend_from_slice(itoa::Buffer::new().format(many).as_bytes());
+            bytes.extend_from_slice(b"\r\n");
+        }
     }
 }
 
@@ -39,38 +43,22 @@ pub(super) fn millis(span: Duration) -> DecimalLine {
 }
 
 pub(super) fn digits(number: u64) -> DecimalLine {
-    DecimalLine::of(b'$', number)
+    let (mut buffer, mut decimal) = (itoa::Buffer::new(), DecimalLine { bytes: [0; 20], length: 0 });
+    let text = buffer.format(number).as_bytes();
+    decimal.length = text.len();
+    decimal.bytes[..text.len()].copy_from_slice(text);
+    decimal
 }
 
-/// A number in decimal digits, on a line after its RESP type byte.
+/// The decimal digits of a number.
 pub(super) struct DecimalLine {
-    line: [u8; 23],
-    start: usize,
+    bytes: [u8; 20],
+    length: usize,
 }
 
 impl DecimalLine {
-    fn of(type_byte: u8, mut number: u64) -> Self {
-        let mut line = *b"                     \r\n";
-        let mut start = line.len() - 2;
-        loop {
-            start -= 1;
-            line[start] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                break;
-            }
-        }
-        start -= 1;
-        line[start] = type_byte;
-        Self { line, start }
-    }
-
-    fn line(&self) -> &[u8] {
-        &self.line[self.start..]
-    }
-
     pub(super) fn digits(&self) -> &[u8] {
-        &self.line[self.start + 1..self.line.len() - 2]
+        &self.bytes[..self.length]
     }
 }
 
@@ -87,5 +75,6 @@ mod tests {
             let expected = redis::cmd("SET").arg(&word).arg(length).get_packed_command();
             assert_eq!(bytes, expected, "{length}");
         }
+        assert_eq!(digits(u64::MAX).digits(), u64::MAX.to_string().as_bytes());
     }
 }
