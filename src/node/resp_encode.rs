@@ -38,12 +38,12 @@ pub(super) fn put_length(bytes: &mut Vec<u8>, type_byte: u8, length: usize) {
     }
 }
 
-pub(super) fn millis(span: Duration) -> DecimalLine {
+pub(super) fn millis(span: Duration) -> Decimal {
     digits(span.as_millis() as u64)
 }
 
-pub(super) fn digits(number: u64) -> DecimalLine {
-    let (mut buffer, mut decimal) = (itoa::Buffer::new(), DecimalLine { bytes: [0; 20], length: 0 });
+pub(super) fn digits(number: u64) -> Decimal {
+    let (mut buffer, mut decimal) = (itoa::Buffer::new(), Decimal { bytes: [0; 20], length: 0 });
     let text = buffer.format(number).as_bytes();
     decimal.length = text.len();
     decimal.bytes[..text.len()].copy_from_slice(text);
@@ -51,12 +51,12 @@ pub(super) fn digits(number: u64) -> DecimalLine {
 }
 
 /// The decimal digits of a number.
-pub(super) struct DecimalLine {
+pub(super) struct Decimal {
     bytes: [u8; 20],
     length: usize,
 }
 
-impl DecimalLine {
+impl Decimal {
     pub(super) fn digits(&self) -> &[u8] {
         &self.bytes[..self.length]
     }

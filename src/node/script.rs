@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Script};
 
-use super::resp_encode::{DecimalLine, digits, millis, put_command, put_length, put_word, put_words};
+use super::resp_encode::{Decimal, digits, millis, put_command, put_length, put_word, put_words};
 pub(super) use probes::{permission_probes, probe_cleanup, wait_queue_probe};
 use quorlock_proto::fence::Fence;
 use quorlock_proto::marker::LockClusterConfig;
@@ -122,7 +122,7 @@ impl RequestEncoder {
                             millis(WAITER_TTL),
                             digits(NOTIFY_GRACE.as_micros() as u64),
                         ];
-                        let [elapsed, ttl, grace] = durations.each_ref().map(DecimalLine::digits);
+                        let [elapsed, ttl, grace] = durations.each_ref().map(Decimal::digits);
                         put_script_call(
                             bytes,
                             &ENQUEUE,
