@@ -40,11 +40,11 @@ struct LockReport<'a> {
     holder: Option<Holder>,
     quorum: usize,
     votes: usize,
-    nodes: Vec<NodeReport<'a>>,
+    nodes: Vec<InspectedNode<'a>>,
 }
 
 #[derive(Serialize)]
-struct NodeReport<'a> {
+struct InspectedNode<'a> {
     #[serde(flatten)]
     node: NodeView<'a>,
     reply: &'a NodeReply,
@@ -153,7 +153,7 @@ impl StatusView {
             holder: self.inspection.holder(),
             quorum: *quorum,
             votes: nodes::voting(&self.nodes),
-            nodes: nodes.map(|(node, it)| NodeReport { node: node.into(), reply: &it.reply }).collect(),
+            nodes: nodes.map(|(node, it)| InspectedNode { node: node.into(), reply: &it.reply }).collect(),
         }
     }
 }

@@ -182,7 +182,7 @@ open('code', 'w').write(f'{run.returncode}\\n')
     world.write("orphan", orphan);
     let script = "python3 orphan; while [ ! -e enough ]; do sleep 0.02; done";
     let mut terminal = Terminal::script(&world, "sh", script);
-    wait_until("run has ended", || world.has_file("code"));
+    wait_until("run has ended", || !world.read("code").is_empty());
     let stderr = world.read("stderr");
     assert!(stderr.starts_with("quorlock: ") && stderr.contains("terminal"), "{stderr}");
     assert_eq!(world.read("code"), "149\n", "{stderr}");
