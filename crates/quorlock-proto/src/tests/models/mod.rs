@@ -1,5 +1,6 @@
 //! Exhaustive models: every state that the shipped attempts and leases can reach within bounds.
 
+mod adoption;
 mod apply;
 mod bounds;
 mod canonical;
