@@ -85,6 +85,13 @@ pub struct Holder {
     /// Its hash, to compare with [`Guard::owner_hash`](crate::Guard::owner_hash).
     pub owner: OwnerHash,
     /// How much longer its lock lasts at least, unless it is renewed; `None` if it never expires.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            rename = "remaining_millis",
+            serialize_with = "quorlock_proto::serialize_duration::optional_millis"
+        )
+    )]
     pub remaining: Option<Duration>,
 }
 

@@ -39,6 +39,13 @@ pub enum NodeReply {
     #[non_exhaustive]
     HeldByOther {
         /// The key's remaining ttl; `None` if the reply does not contain it, or if the key never expires.
+        #[cfg_attr(
+            feature = "serde",
+            serde(
+                rename = "remaining_millis",
+                serialize_with = "quorlock_proto::serialize_duration::optional_millis"
+            )
+        )]
         remaining: Option<Duration>,
     },
     /// The key does not exist.
@@ -53,6 +60,13 @@ pub enum NodeReply {
     #[non_exhaustive]
     OnProbation {
         /// For how much longer.
+        #[cfg_attr(
+            feature = "serde",
+            serde(
+                rename = "remaining_millis",
+                serialize_with = "quorlock_proto::serialize_duration::millis"
+            )
+        )]
         remaining: Duration,
         /// The reason.
         reason: ProbationReason,
@@ -118,9 +132,21 @@ impl fmt::Display for NodeReply {
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(transparent))]
 pub struct NodeReplies {
     nodes: Vec<(Arc<str>, NodeReply)>,
+}
+
+/// A list of objects with the fields `node` and `reply`.
+#[cfg(feature = "serde")]
+impl serde::Serialize for NodeReplies {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Entry<'a> {
+            node: &'a str,
+            reply: &'a NodeReply,
+        }
+        serializer.collect_seq(self.nodes.iter().map(|(node, reply)| Entry { node, reply }))
+    }
 }
 
 impl NodeReplies {

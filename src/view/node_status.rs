@@ -36,6 +36,13 @@ pub struct NodeStatus {
     /// The run id of its process; empty until it was reached once.
     pub run_id: String,
     /// The round trip of a request and its reply in the last handshake.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            rename = "round_trip_micros",
+            serialize_with = "quorlock_proto::serialize_duration::optional_micros"
+        )
+    )]
     pub round_trip: Option<Duration>,
     /// How far its clock was ahead of this client's clock in the last handshake, in microseconds; negative if
     /// behind. Exact to half a round trip.

@@ -32,6 +32,8 @@ pub mod pipeline;
 pub mod quorum;
 pub mod request;
 pub mod round;
+#[cfg(feature = "serde")]
+pub mod serialize_duration;
 pub mod single_request;
 pub mod span;
 pub mod survey;

@@ -38,7 +38,7 @@ fn held_names_are_not_forgotten_and_free_names_are() {
         lines.iter().map(|line| (line["name"].as_str(), line["outcome"].as_str())).collect();
     assert_eq!(outcomes, [(Some("a"), Some("held")), (Some("b"), Some("forgotten"))]);
     let replies = lines[1]["replies"].as_array().expect("a list");
-    assert!(replies.len() == 3 && replies.iter().all(|reply| reply[1] == "not_held"), "{replies:?}");
+    assert!(replies.len() == 3 && replies.iter().all(|reply| reply["reply"] == "not_held"), "{replies:?}");
     let output = world.output(&["forget", "a"]);
     assert!(output.stderr.contains("lock \"a\": not forgotten because it is held"), "{output:?}");
     assert_eq!(world.key_count("a"), 3);

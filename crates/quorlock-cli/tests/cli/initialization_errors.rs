@@ -56,7 +56,7 @@ fn write_errors_of_servers_are_reported_verbatim() {
         check(&world, None, error, &[(RUN, 69), (&["init"], 69), (&["init", "--force"], 69)]);
         let json = world.output(&["init", "--json"]).stdout;
         let output: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-        let reply = output["replies"][2][1]["failed"]["transient_error"].as_str().expect("an error");
+        let reply = output["replies"][2]["reply"]["failed"]["transient_error"].as_str().expect("an error");
         assert!(output["outcome"] == "rejected" && reply.contains(error), "{output}");
         check(&world, None, error, &READ_COMMANDS);
     }
