@@ -8,6 +8,7 @@ use tracing::{Instrument, debug_span};
 use super::client::Redlock;
 use super::error::{AcquireError, NoReply};
 use super::guard::Guard;
+use super::known_expiry::KnownExpiry;
 use super::wait_limit::WaitLimit;
 use crate::driver::{Admission, DriverCommand, SharedLease};
 use crate::host::clock::now;
@@ -53,13 +54,14 @@ pub(super) async fn acquire(
                 continue;
             }
             if wait_result == WaitResult::NoQueue || decision != TrustDecision::Acquire {
-                limit.pause(backoff::retry(failures, queue_wait.retry_after, jitter())).await;
+                limit.pause(backoff::retry(failures, queue_wait.expiry.remaining(now()), jitter())).await;
             }
-            // In plain mode the holder's remaining ttl costs more requests, and the reply to an enqueue has it for
-            // less. Without that reply, or if it is no longer trusted, only the attempt can tell when to try
-            // again.
-            let is_expiry_unknown = matches!(wait_result, WaitResult::NoQueue | WaitResult::Distrusted);
-            let spec = LockSpec { want_holder_ttl: is_expiry_unknown || limit.is_over(), ..spec.clone() };
+            // Only a waiter without a position in the wait queue needs the holder's remaining ttl from a failed attempt.
+            // In plain mode that costs more requests; the reply to an enqueue has it for less.
+            let spec = LockSpec {
+                want_holder_ttl: wait_result == WaitResult::NoQueue || limit.is_over(),
+                ..spec.clone()
+            };
             let outcome = if wait.is_some_and(|wait| wait.is_zero()) {
                 attempt_with_split_retries(client, &spec, options).await?
             } else {
@@ -149,8 +151,7 @@ struct QueueWait<'a> {
     admission: &'a Admission,
     limit: WaitLimit,
     since: DualTimestamp,
-    /// How long other clients hold the lock at most, as far as is known.
-    retry_after: Option<Duration>,
+    expiry: KnownExpiry,
     /// From this time on, try to acquire even if the wait queue's node reports that the lock is held.
     distrust_at: DualTimestamp,
     /// How far the reports of the wait queue's node are trusted.
@@ -178,7 +179,7 @@ impl<'a> QueueWait<'a> {
             admission,
             limit,
             since: now(),
-            retry_after: None,
+            expiry: KnownExpiry::default(),
             distrust_at: now().plus(QueueNodeTrust::initial_held_report_trust(jitter())),
             trust: QueueNodeTrust::default(),
         }
@@ -187,7 +188,7 @@ impl<'a> QueueWait<'a> {
     /// Records a failed attempt. The keys in the way of a quorum expire after `retry_after`, if the nodes
     /// reported it.
     fn on_attempt_failed(&mut self, failed: FailedAttempt, retry_after: Option<Duration>) {
-        self.retry_after = retry_after;
+        self.expiry.on_attempt_failed(retry_after, now());
         let distrust_in = self.trust.on_attempt_failed(failed, retry_after, jitter());
         self.distrust_at = now().plus(distrust_in);
     }
@@ -201,7 +202,7 @@ impl<'a> QueueWait<'a> {
                 // Record the enqueue before it is sent, because the notification may arrive before the reply.
                 self.admission.cohort(|cohort, _| cohort.on_enqueued());
                 match self.enqueue().await {
-                    Some(Vote::HeldByOther { remaining }) => self.retry_after = remaining,
+                    Some(Vote::HeldByOther { remaining }) => self.expiry.on_enqueue_reply(remaining, now()),
                     Some(Vote::NotHeld) => {
                         self.admission
                             .cohort(|cohort, waiting| cohort.on_found_free(enqueue_count > 0, waiting));
@@ -214,9 +215,9 @@ impl<'a> QueueWait<'a> {
                 }
                 enqueue_count += 1;
             }
-            let wait_limit = self
-                .admission
-                .cohort(|cohort, _| cohort.recheck_delay(enqueue_count, self.retry_after, jitter()));
+            let expiry = self.expiry.remaining(now());
+            let wait_limit =
+                self.admission.cohort(|cohort, _| cohort.recheck_delay(enqueue_count, expiry, jitter()));
             if self.limit.is_over() {
                 return WaitResult::NoQueue;
             }

@@ -88,7 +88,7 @@ pub struct Holder {
     #[cfg_attr(
         feature = "serde",
         serde(
-            rename = "remaining_millis",
+            rename = "remaining_ms",
             serialize_with = "quorlock_proto::serialize_duration::optional_millis"
         )
     )]

@@ -9,6 +9,7 @@ mod forget;
 mod guard;
 mod init;
 pub(crate) mod inspect;
+mod known_expiry;
 mod limits;
 mod lock_view;
 mod mutex;

@@ -95,8 +95,9 @@ impl Mutex {
     ///
     /// # Errors
     ///
-    /// When the wait is over, the last obstacle: [`Contended`](AcquireError::Contended) by other clients, or
-    /// [`NoQuorum`](AcquireError::NoQuorum). At the latest one attempt timeout and half a second after the wait:
+    /// When the wait is over, the last obstacle: [`Contended`](AcquireError::Contended) by other clients,
+    /// [`NoQuorum`](AcquireError::NoQuorum), [`OnProbation`](AcquireError::OnProbation) (new servers that were not
+    /// initialized, for example) or [`TooLate`](AcquireError::TooLate). At the latest one attempt timeout and half a second after the wait:
     /// [`NoDriver`](AcquireError::NoDriver), if the runtime in which the client was built is not running. At once, if
     /// waiting cannot help: [`NodesExcluded`](AcquireError::NodesExcluded),
     /// [`InvalidInput`](AcquireError::InvalidInput), [`Closed`](AcquireError::Closed).
@@ -215,7 +216,9 @@ impl Mutex {
     /// ```no_run
     /// # async fn example(redlock: quorlock::Redlock) -> Result<(), quorlock::RunError<std::io::Error>> {
     /// let rows = redlock.mutex("nightly").run(async |lock| {
-    ///     while lock.is_valid() { /* one step of the work */ break }
+    ///     // Send the token with every write.
+    ///     println!("token: {:?}", lock.fencing_token());
+    ///     std::fs::write("report.txt", "…")?;
     ///     Ok(7)
     /// }).await?;
     /// # Ok(()) }

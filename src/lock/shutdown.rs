@@ -12,8 +12,8 @@ impl Redlock {
     /// Shuts down this client and all its clones. It accepts no new work and cancels the running attempts. Then it
     /// waits, for at most `limit`, until every guard is released and no release is pending.
     ///
-    /// After success this client has no keys left on any node, except those of [abandoned](crate::Guard::abandon)
-    /// locks, and the process may exit.
+    /// After success this client has no keys left on any node, except those of locks that were
+    /// [abandoned](crate::Guard::abandon) or made [tickets](crate::LockTicket), and the process may exit.
     ///
     /// # Errors
     ///

@@ -42,6 +42,17 @@ use quorlock_proto::request::{Key as LockName, OwnerToken, PreviousOwner};
 /// send(guard.into_ticket().await?).await; // to the process that does the second half
 /// # Ok(()) }
 /// ```
+///
+/// As JSON:
+///
+/// ```no_run
+/// # #[cfg(feature = "serde")]
+/// # async fn example(guard: quorlock::Guard, redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// let json = serde_json::to_string(&guard.into_ticket().await?)?;
+/// // … in the other process …
+/// let guard = redlock.adopt(&serde_json::from_str(&json)?).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 #[must_use = "a dropped ticket leaves its lock to expire"]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -63,6 +74,14 @@ impl LockTicket {
     }
 
     /// The lock's key on the nodes: prefix and name.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn log(ticket: &quorlock::LockTicket) {
+    /// println!("{} is on its way", ticket.key());
+    /// # }
+    /// ```
     #[must_use]
     pub const fn key(&self) -> &LockName {
         &self.key
@@ -70,6 +89,14 @@ impl LockTicket {
 
     /// The ttl with which the lock was acquired. The adopted lock has the same, unless another is
     /// [set](super::Mutex::adopt).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn log(ticket: &quorlock::LockTicket) {
+    /// println!("adopt it within {:?}", ticket.ttl());
+    /// # }
+    /// ```
     #[must_use]
     pub const fn ttl(&self) -> Duration {
         self.ttl
@@ -77,6 +104,17 @@ impl LockTicket {
 
     /// The fencing token that the lock had until now; `None` in plain mode. The adopted lock has a larger one, so that
     /// the protected resource rejects late writes of the previous holder.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock, ticket: quorlock::LockTicket) -> Result<(), quorlock::error::AdoptError> {
+    /// let guard = redlock.adopt(&ticket).await?;
+    /// if let (Some(old), Some(new)) = (ticket.fencing_token(), guard.fencing_token()) {
+    ///     assert!(new.supersedes(&old));
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub const fn fencing_token(&self) -> Option<FencingToken> {
         self.fencing_token
@@ -84,6 +122,15 @@ impl LockTicket {
 
     /// When the lock ends unless it is adopted before, by the system clock of the process that made the ticket. For
     /// information: the nodes decide whether the lock is still held, and no clock of the adopter does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn log(ticket: &quorlock::LockTicket) {
+    /// let left = ticket.expires_at().duration_since(std::time::SystemTime::now()).unwrap_or_default();
+    /// println!("{left:?} left to adopt {}", ticket.key());
+    /// # }
+    /// ```
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_millis(self.expires_at_millis)

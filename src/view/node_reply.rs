@@ -42,7 +42,7 @@ pub enum NodeReply {
         #[cfg_attr(
             feature = "serde",
             serde(
-                rename = "remaining_millis",
+                rename = "remaining_ms",
                 serialize_with = "quorlock_proto::serialize_duration::optional_millis"
             )
         )]
@@ -62,10 +62,7 @@ pub enum NodeReply {
         /// For how much longer.
         #[cfg_attr(
             feature = "serde",
-            serde(
-                rename = "remaining_millis",
-                serialize_with = "quorlock_proto::serialize_duration::millis"
-            )
+            serde(rename = "remaining_ms", serialize_with = "quorlock_proto::serialize_duration::millis")
         )]
         remaining: Duration,
         /// The reason.

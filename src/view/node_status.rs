@@ -28,6 +28,7 @@ use quorlock_proto::vote::{ExclusionReason, ProbationReason, ReplyFailure};
 #[non_exhaustive]
 pub struct NodeStatus {
     /// The node's address, without user or password.
+    #[cfg_attr(feature = "serde", serde(rename = "node"))]
     pub address: Arc<str>,
     /// Whether the node votes.
     pub state: NodeState,
@@ -39,13 +40,14 @@ pub struct NodeStatus {
     #[cfg_attr(
         feature = "serde",
         serde(
-            rename = "round_trip_micros",
+            rename = "round_trip_us",
             serialize_with = "quorlock_proto::serialize_duration::optional_micros"
         )
     )]
     pub round_trip: Option<Duration>,
     /// How far its clock was ahead of this client's clock in the last handshake, in microseconds; negative if
     /// behind. Exact to half a round trip.
+    #[cfg_attr(feature = "serde", serde(rename = "clock_offset_us"))]
     pub clock_offset_micros: Option<i64>,
     /// Whether its data survives a restart; `None` until it was reached once.
     pub persistence: Option<Persistence>,
@@ -204,9 +206,16 @@ pub enum NodeWarning {
 #[non_exhaustive]
 pub struct Probation {
     /// The end of the probation.
+    #[cfg_attr(feature = "serde", serde(rename = "remaining_ms", serialize_with = "remaining_millis"))]
     pub until: LeaseDeadline,
     /// The reason.
     pub reason: ProbationReason,
+}
+
+/// Writes how much longer it takes, because few readers of JSON know this host's boot clock.
+#[cfg(feature = "serde")]
+fn remaining_millis<S: serde::Serializer>(until: &LeaseDeadline, serializer: S) -> Result<S::Ok, S::Error> {
+    quorlock_proto::serialize_duration::millis(&until.remaining_on_boot_clock(), serializer)
 }
 
 impl Probation {

@@ -23,7 +23,7 @@ async fn the_json_of_a_held_and_released_lock_names_replies_in_snake_case() {
             let reply = &node["reply"]["inspected"];
             assert_eq!(reply["holder"], json!({ "owner": owner }), "{node}");
             assert!(
-                reply["remaining_millis"].as_u64().is_some_and(|left| (50_000..=60_000).contains(&left)),
+                reply["remaining_ms"].as_u64().is_some_and(|left| (50_000..=60_000).contains(&left)),
                 "{node}"
             );
             assert_eq!((&node["is_ours"], &node["is_voting"]), (&json!(true), &json!(true)));
@@ -42,7 +42,7 @@ async fn the_json_of_a_held_and_released_lock_names_replies_in_snake_case() {
             "{replies}"
         );
         let seen = json_of(&redlock.inspect("k").await.expect("a reply"));
-        let unheld = json!({ "inspected": { "holder": "unheld", "remaining_millis": null } });
+        let unheld = json!({ "inspected": { "holder": "unheld", "remaining_ms": null } });
         assert_eq!(seen["nodes"][0]["reply"], unheld, "{seen}");
 
         let status = json_of(&redlock.node_status().await);

@@ -1,5 +1,4 @@
-//! Durations for serde: whole units, which the name of the field states, as in `remaining_millis`.
-#![expect(clippy::ref_option, reason = "serde passes a reference to the field")]
+//! Durations for serde: whole units, which the name of the field states, as in `remaining_ms`.
 
 use core::time::Duration;
 

@@ -175,7 +175,7 @@ pub struct KeyState {
     /// The key's remaining ttl; `None` for a key that never expires or does not exist.
     #[cfg_attr(
         feature = "serde",
-        serde(rename = "remaining_millis", serialize_with = "crate::serialize_duration::optional_millis")
+        serde(rename = "remaining_ms", serialize_with = "crate::serialize_duration::optional_millis")
     )]
     pub remaining: Option<Duration>,
 }

@@ -8,6 +8,21 @@ use crate::view::NodeReplies;
 use quorlock_proto::request::Key as LockName;
 
 /// Why a lock was not adopted. The driver releases what the adoption took, so that the lock may end with it.
+///
+/// # Examples
+///
+/// ```no_run
+/// use quorlock::error::AdoptError;
+///
+/// # async fn example(redlock: quorlock::Redlock, ticket: quorlock::LockTicket) -> Result<(), Box<dyn std::error::Error>> {
+/// let guard = match redlock.adopt(&ticket).await {
+///     Ok(guard) => guard,
+///     // The work was interrupted: begin it again under a lock of its own.
+///     Err(AdoptError::NotHeld { .. }) => redlock.mutex("reindex").acquire().await?,
+///     Err(error) => return Err(error.into()),
+/// };
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdoptError {
@@ -84,6 +99,16 @@ pub enum AdoptError {
 
 impl AdoptError {
     /// The lock's key on the nodes, prefix and name; `None` if the name in the ticket is not valid.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn report(error: &quorlock::error::AdoptError) {
+    /// if let Some(key) = error.key() {
+    ///     eprintln!("not adopted: {key}");
+    /// }
+    /// # }
+    /// ```
     #[must_use]
     pub fn key(&self) -> Option<&LockName> {
         match self {
@@ -99,6 +124,16 @@ impl AdoptError {
     }
 
     /// The reply of each node, if requests were sent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn report(error: &quorlock::error::AdoptError) {
+    /// for (node, reply) in error.replies().into_iter().flatten() {
+    ///     eprintln!("{node}: {reply}");
+    /// }
+    /// # }
+    /// ```
     #[must_use]
     pub fn replies(&self) -> Option<&NodeReplies> {
         match self {
@@ -112,6 +147,16 @@ impl AdoptError {
     }
 
     /// When another adoption may succeed, if the nodes reported it and the lock lasts that long.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # async fn wait(error: &quorlock::error::AdoptError) {
+    /// if let Some(pause) = error.retry_after() {
+    ///     tokio::time::sleep(pause).await; // then adopt again
+    /// }
+    /// # }
+    /// ```
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -122,6 +167,18 @@ impl AdoptError {
 
     /// Whether another adoption with the same ticket may succeed later, as long as a quorum of nodes still has the
     /// lock's keys.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock, ticket: quorlock::LockTicket) -> Result<(), quorlock::error::AdoptError> {
+    /// let mut outcome = redlock.adopt(&ticket).await;
+    /// if outcome.as_ref().is_err_and(|error| error.is_retryable()) {
+    ///     outcome = redlock.adopt(&ticket).await;
+    /// }
+    /// let guard = outcome?;
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         matches!(

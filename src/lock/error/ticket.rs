@@ -6,6 +6,20 @@ use quorlock_proto::lease::LossReason;
 use quorlock_proto::request::Key as LockName;
 
 /// Why a lock was not made a ticket. The lock is released, unless it was lost before.
+///
+/// # Examples
+///
+/// ```no_run
+/// use quorlock::error::TicketError;
+///
+/// # async fn example(guard: quorlock::Guard) {
+/// match guard.into_ticket().await {
+///     Ok(ticket) => println!("on its way until {:?}", ticket.expires_at()),
+///     Err(TicketError::Lost { reason, .. }) => eprintln!("check the work, the lock was lost: {reason}"),
+///     Err(error) => eprintln!("{error}"),
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TicketError {
@@ -38,6 +52,14 @@ pub enum TicketError {
 
 impl TicketError {
     /// The lock's key on the nodes, prefix and name.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn report(error: &quorlock::error::TicketError) {
+    /// eprintln!("not handed over: {}", error.key());
+    /// # }
+    /// ```
     #[must_use]
     pub const fn key(&self) -> &LockName {
         match self {

@@ -162,7 +162,7 @@ function times() {
 function nodes() {
   const all = chart.nodes;
   const runs = (points) => points.reduce((runs, [at, us]) => (us === null ? [...runs, []] : [...runs.slice(0, -1), [...runs.at(-1), [at, us]]]), [[]]).filter((run) => run.length);
-  const caption = (index) => data.nodes[index].address + (data.nodes[index].rank === data.quorum && all.length > 1 ? " (the quorum's last)" : "");
+  const caption = (index) => data.nodes[index].node + (data.nodes[index].rank === data.quorum && all.length > 1 ? " (the quorum's last)" : "");
   const width = (index) => (data.nodes[index].rank === data.quorum ? 'style="stroke-width:3px"' : 'opacity=".85"');
   plot("nodes", 280, all.flatMap((points) => points.map(([, us]) => us)), clock, [phases],
     (scale) => all.map((points, index) => runs(points).map((run) => stroke(path(run.length > 1 ? run : [run[0], run[0]], scale), hue(index), "", width(index))).join("")).join(""),
@@ -171,7 +171,7 @@ function nodes() {
       const near = all.map((points, index) => [index, nearest(points, at)]).filter(([, point]) => point);
       if (!near.length) return null;
       near.sort((one, other) => (one[1][1] ?? Infinity) - (other[1][1] ?? Infinity));
-      return { at: near[0][1][0], caption: [`${near[0][1][0].toFixed(2)} s`, ...near.map(([index, [, us]]) => `${data.nodes[index].address}: ${us === null ? "no reply" : span(us)}`)].join("\n") };
+      return { at: near[0][1][0], caption: [`${near[0][1][0].toFixed(2)} s`, ...near.map(([index, [, us]]) => `${data.nodes[index].node}: ${us === null ? "no reply" : span(us)}`)].join("\n") };
     });
 }
 

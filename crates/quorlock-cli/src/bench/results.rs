@@ -122,6 +122,7 @@ pub(super) struct Contention {
 
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Node {
+    #[serde(rename = "node")]
     pub(super) address: String,
     pub(super) server: Option<ServerVersion>,
     pub(super) is_voting: bool,

@@ -155,7 +155,7 @@ fn a_killed_dev_node_comes_back() {
     let without_reply: Vec<&Value> =
         nodes.iter().filter(|node| number(&node["missing_replies"]) > 0.0).collect();
     assert_eq!(
-        without_reply.iter().map(|node| &node["address"]).collect::<Vec<_>>(),
+        without_reply.iter().map(|node| &node["node"]).collect::<Vec<_>>(),
         [&killed["node"]],
         "{report}"
     );
@@ -216,7 +216,7 @@ fn a_node_that_is_down_is_reported_and_not_waited_for() {
         all_notes.contains("does not vote") && all_notes.contains("if one dies, no lock can be granted"),
         "{all_notes}"
     );
-    assert_eq!(report["leftovers"]["unchecked"][0], dead["address"], "{report}");
+    assert_eq!(report["leftovers"]["unchecked"][0], dead["node"], "{report}");
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn a_slow_node_is_named() {
     let node = &report["nodes"][1];
     assert_eq!(node["rank"], 3, "{report}");
     assert!(number(&node["alone"]["round_trip"]["p50_us"]) >= 150_000.0, "{report}");
-    let text = format!("{} is slow", node["address"].as_str().expect("text"));
+    let text = format!("{} is slow", node["node"].as_str().expect("text"));
     assert!(report["notes"].to_string().contains(&text), "{report}");
 }
 

@@ -66,7 +66,7 @@ fn status_prints_json() {
     assert_eq!(output.code, Some(1));
     let status = json(&output.stdout);
     assert_eq!((&status["state"], &status["quorum"]), (&Value::from("held"), &Value::from(2)));
-    let remaining = status["holder"]["remaining_millis"].as_u64().expect("a number");
+    let remaining = status["holder"]["remaining_ms"].as_u64().expect("a number");
     assert!((500_000..=600_000).contains(&remaining), "{status}");
     let [first, last] = [0, 2].map(|index| &status["nodes"][index]["reply"]["inspected"]["holder"]);
     assert_eq!((&first["owner"], last), (&status["holder"]["owner"], &"unheld".into()), "{status}");
@@ -97,7 +97,7 @@ fn doctor_reports_healthy_nodes_as_healthy() {
     assert_eq!(world.key_count("quorlock-doctor:probe"), 0, "the probe's key is left");
     let report = json(&world.output(&["doctor", "--json"]).stdout);
     assert_eq!(report["healthy"], true, "{report}");
-    assert!(report["nodes"][2]["round_trip_micros"].as_u64().is_some(), "{report}");
+    assert!(report["nodes"][2]["round_trip_us"].as_u64().is_some(), "{report}");
 }
 
 #[test]
