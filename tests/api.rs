@@ -713,28 +713,28 @@ async fn public_values_are_serialized_with_names_in_snake_case() {
     assert_eq!(
         fields,
         [
-            "address",
-            "clock_offset_micros",
+            "clock_offset_us",
             "failed_step",
             "fences",
+            "node",
             "persistence",
             "probation",
-            "round_trip",
+            "round_trip_us",
             "run_id",
             "server",
             "state",
             "warnings"
         ]
     );
-    assert_eq!((&node["address"], &node["failed_step"]), (&json!("127.0.0.1:1"), &json!("connection")));
+    assert_eq!((&node["node"], &node["failed_step"]), (&json!("127.0.0.1:1"), &json!("connection")));
     assert!(node["state"]["down"]["reason"].as_str().is_some_and(|it| it.contains("refused")), "{status}");
 
     let error = redlock.mutex("a").try_acquire().await.expect_err("no node is up");
     let replies = to_value(error.replies().expect("requests failed")).unwrap();
-    assert_eq!(replies[0][0], "127.0.0.1:1", "{replies}");
-    assert!(replies[0][1]["failed"]["disconnected"].is_string(), "{replies}");
+    assert_eq!(replies[0]["node"], "127.0.0.1:1", "{replies}");
+    assert!(replies[0]["reply"]["failed"]["disconnected"].is_string(), "{replies}");
     let seen = to_value(redlock.inspect("a").await.expect("an inspection")).unwrap();
-    let reply = &replies[0][1];
+    let reply = &replies[0]["reply"];
     let nodes = json!([{ "node": "127.0.0.1:1", "reply": reply, "is_ours": false, "is_voting": false }]);
     assert_eq!(seen, json!({ "nodes": nodes, "quorum": 1 }));
     assert_eq!(to_value(LockName::new(b"a\xff")).unwrap(), json!("a\\xff"));

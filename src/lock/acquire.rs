@@ -14,7 +14,6 @@ use crate::driver::{Admission, DriverCommand, SharedLease};
 use crate::host::clock::now;
 use crate::host::entropy::jitter;
 use crate::host::timer::{sleep, timeout};
-use crate::observe::Event;
 use crate::view::NodeReplies;
 use quorlock_proto::attempt::{AttemptFailure, FailureReason};
 use quorlock_proto::backoff;
@@ -137,10 +136,7 @@ fn start(client: &Redlock, spec: &LockSpec) -> Result<(), AcquireError> {
         .shared
         .check_not_forked()
         .map_err(|reason| AcquireError::no_reply(NoReply::NoDriver(reason), &spec.key))?;
-    if spec.min_fencing_number > 0 {
-        let (key, number) = (spec.key.clone(), spec.min_fencing_number);
-        client.shared.events.emit(&Event::MinFencingNumberSet { key, number });
-    }
+    client.shared.report_min_fencing_number(spec);
     Ok(())
 }
 

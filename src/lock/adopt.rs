@@ -19,11 +19,11 @@ impl Redlock {
     ///
     /// Each node compares its key with the ticket and replaces it in one step. A quorum of nodes must do so: then the
     /// lock was held from the previous guard to this one, and no other client had it in between. (In plain mode there is
-    /// one exception: requests of the previous holder that were delayed by more than the ttl may hide that it
-    /// was interrupted. Even then no other client has the lock at the same time.) The fencing token is larger than the
+    /// one exception: delayed requests of the previous holder may hide that it was interrupted. Even then no other client
+    /// has the lock at the same time.) The fencing token is larger than the
     /// ticket's.
     ///
-    /// Only one adoption of a ticket can succeed. One that fails releases what it has taken, so **the lock may end with
+    /// Only one adoption of a ticket can succeed (in plain mode: one at a time). One that fails releases what it has taken, so **the lock may end with
     /// it**. It makes a second attempt only if connections have just broken.
     ///
     /// The client must have the same nodes and the same mode as that of the ticket. Other tasks of this client
@@ -134,6 +134,7 @@ fn conflict(option: &'static str, key: &LockName, message: impl Into<String>) ->
 async fn adopt(client: &Redlock, spec: &LockSpec, options: AttemptOptions) -> Result<Guard, AdoptError> {
     let no_reply = |reason| AdoptError::no_reply(reason, &spec.key);
     client.shared.check_not_forked().map_err(|reason| no_reply(NoReply::NoDriver(reason)))?;
+    client.shared.report_min_fencing_number(spec);
     client.wait_until_ready().await;
     wait_for_all(client, spec).await;
     let outcome = attempt_with_reconnect(client, spec, options).await;

@@ -12,11 +12,11 @@ use super::limits::Limits;
 use crate::driver::{CommandSender, DriverCommand, LocalQueue};
 use crate::host::process;
 use crate::host::timer::timeout;
-use crate::observe::Events;
+use crate::observe::{Event, Events};
 use crate::view::{NodeReplies, NodeState, NodeStatus, NodeStatusList};
 use quorlock_proto::lease_params::Drift;
 use quorlock_proto::quorum::Quorum;
-use quorlock_proto::request::Key;
+use quorlock_proto::request::{Key, LockSpec};
 use quorlock_proto::vote::Vote;
 
 /// A client of N independent Redis masters. It creates locks.
@@ -202,6 +202,14 @@ impl Shared {
             left -= step;
         }
         Err(NoReply::NoDriver(NoDriver::Stalled))
+    }
+
+    /// Reports a minimum fencing number that a caller has set.
+    pub(super) fn report_min_fencing_number(&self, spec: &LockSpec) {
+        if spec.min_fencing_number > 0 {
+            let (key, number) = (spec.key.clone(), spec.min_fencing_number);
+            self.events.emit(&Event::MinFencingNumberSet { key, number });
+        }
     }
 
     /// Checks that this is the process in which the client was built.

@@ -13,7 +13,7 @@ use super::guard::Guard;
 use crate::driver::DriverCommand;
 use quorlock_proto::coordinator::HandedOverLock;
 use quorlock_proto::fence::FencingToken;
-use quorlock_proto::request::{Key as LockName, OwnerToken, PreviousOwner};
+use quorlock_proto::request::{Key as LockName, OwnerToken, PreviousOwner, RequestKind};
 
 /// A held lock on its way to another process, which takes it over with [`Redlock::adopt`](super::Redlock::adopt).
 ///
@@ -29,7 +29,7 @@ use quorlock_proto::request::{Key as LockName, OwnerToken, PreviousOwner};
 /// # A ticket expires
 ///
 /// No process renews the lock while it is on its way. It ends when its keys on the nodes expire, at
-/// [`expires_at`](Self::expires_at) or a little later. Then any other client can acquire it, and the ticket is void. A
+/// [`expires_at`](Self::expires_at) or up to a ttl later. Then any other client can acquire it, and the ticket is void. A
 /// dropped ticket leaves its lock to expire.
 ///
 /// # Examples
@@ -152,8 +152,8 @@ impl Guard {
     /// tasks of this client can wait for the lock, as for one that another process holds. A
     /// [`max_hold_time`](super::Mutex::max_hold_time) does not go along.
     ///
-    /// It takes no request to the nodes. The lock lasts for the rest of its lease: to give the ticket a full ttl for its
-    /// way, [extend](Self::extend) the lock before.
+    /// It takes one round trip, and at most the reply timeout if a node does not reply. The lock lasts for the rest of
+    /// its lease: to give the ticket a full ttl for its way, [extend](Self::extend) the lock before.
     ///
     /// # Errors
     ///
@@ -184,9 +184,16 @@ impl Guard {
             return Err(TicketError::Lost { key, reason });
         }
         let span = debug_span!(target: "quorlock::lock", "hand_over", %key);
-        // The driver replies without a request to the nodes.
-        let reply = shared.call(Some(Duration::ZERO), |reply| DriverCommand::HandOver { id, reply });
-        match reply.instrument(span).await {
+        let hand_over = async {
+            // Each node replies in order. So after its reply to this, no earlier request is under way that could set
+            // the key behind an adoption.
+            let (survey, of) = (shared.commands.id(), key.clone());
+            let inspect =
+                |reply| DriverCommand::Survey { id: survey, kind: RequestKind::Inspect, key: of, reply };
+            let _ = shared.call(Some(shared.reply_timeout), inspect).await;
+            shared.call(Some(Duration::ZERO), |reply| DriverCommand::HandOver { id, reply }).await
+        };
+        match hand_over.instrument(span).await {
             Ok(Ok(handed_over)) => Ok(LockTicket::new(key, &handed_over, lease.fencing_token())),
             Ok(Err(reason)) => Err(TicketError::Lost { key, reason }),
             Err(reason) => Err(TicketError::no_reply(reason, &key)),

@@ -30,6 +30,7 @@ mod serialization;
 mod simultaneous_attempts;
 mod stalled_driver;
 mod support;
+mod ticket_leftovers;
 mod tickets;
 #[cfg(feature = "tls-rustls")]
 mod tls;

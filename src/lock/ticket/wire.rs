@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::LockTicket;
 use crate::lock::limits::RESERVED;
-use quorlock_proto::fence::{FencingToken, MAX_FENCING_NUMBER};
+use quorlock_proto::fence::{FencingToken, MAX_MIN_FENCING_NUMBER};
 use quorlock_proto::lease_params::{Drift, LeaseParams};
 use quorlock_proto::request::{Key, MAX_KEY_BYTES, OwnerToken};
 
@@ -67,7 +67,7 @@ impl TryFrom<WireTicket> for LockTicket {
         if !is_valid_ttl(ttl) {
             return Err(InvalidTicket("`ttl_ms` is not a valid ttl"));
         }
-        if wire.fencing_token.is_some_and(|token| !(1..MAX_FENCING_NUMBER).contains(&token.number)) {
+        if wire.fencing_token.is_some_and(|token| !(1..MAX_TICKET_NUMBER).contains(&token.number)) {
             return Err(InvalidTicket("`fencing_token` has a number that no node gives"));
         }
         if wire.expires_at_ms > MAX_TIME_MILLIS {
@@ -120,6 +120,9 @@ const fn is_lower_hex(digit: u8) -> bool {
 }
 
 const VERSION: u32 = 1;
+/// Numbers from here on come from no lock: they are above every minimum that a client may set and the numbers that
+/// follow it. An edited ticket must not use up the numbers of a node.
+const MAX_TICKET_NUMBER: u64 = MAX_MIN_FENCING_NUMBER + (1 << 39);
 /// The end of the year 9999.
 const MAX_TIME_MILLIS: u64 = 253_402_300_799_999;
 
@@ -215,7 +218,7 @@ mod tests {
             ("ttl_ms", json!(9)),
             ("ttl_ms", json!(u64::MAX)),
             ("fencing_token", number(0)),
-            ("fencing_token", number(MAX_FENCING_NUMBER)),
+            ("fencing_token", number(MAX_TICKET_NUMBER)),
             ("fencing_token", number(u64::MAX)),
             ("expires_at_ms", json!(u64::MAX)),
         ];

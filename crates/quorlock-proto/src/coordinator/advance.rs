@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use core::time::Duration;
 
 use super::requests::{attempt_request, lease_request, single_request, survey_request};
+use super::tickets::previous_key;
 use super::{Action, AttemptEvent, Coordinator, LeaseEvent, Operation, OperationEvent};
 use crate::attempt::AttemptStep;
 use crate::fence::Fence;
@@ -45,8 +46,15 @@ impl Coordinator {
                         let (deadline, confirmed) = (lease.deadline(), lease.confirmed());
                         let event = AttemptEvent::Won { deadline, confirmed, fencing_number: number, rounds };
                         remember_number(&mut self.last_seen, lease.key(), number, now);
+                        let adopted = attempt_entry.attempt.spec().previous_owner.as_ref().map(|owner| {
+                            let not_taken = self.quorum.all().without(lease.confirmed());
+                            (previous_key(&lease, owner.token), not_taken)
+                        });
                         entry.operation = Operation::Lease(lease);
                         self.lease_count += 1;
+                        if let Some((release, nodes)) = adopted {
+                            self.send_or_queue_release(nodes, &release, now);
+                        }
                         self.emit(id, OperationEvent::Attempt(event));
                     }
                     Some(AttemptStep::Failed(failure)) => {
@@ -140,5 +148,5 @@ fn remember_number(last_seen: &mut BTreeMap<Key, u64>, key: &Key, number: Option
 
 /// A pending release matters while its SET may still arrive and its key may live: the ttl, and a minute of
 /// network delay.
-const RELEASE_SLACK: Duration = Duration::from_secs(60);
+pub(super) const RELEASE_SLACK: Duration = Duration::from_secs(60);
 const MAX_REMEMBERED: usize = 1024;

@@ -1,9 +1,13 @@
 //! Handing a held lock over to another process.
 
-use super::{Coordinator, Operation, OperationId};
-use crate::request::PreviousOwner;
-use crate::time::DualTimestamp;
 use core::time::Duration;
+
+use super::advance::RELEASE_SLACK;
+use super::{Coordinator, Operation};
+use crate::lease::Lease;
+use crate::pipeline::PendingRelease;
+use crate::request::{OperationId, OwnerToken, PreviousOwner, RequestKind};
+use crate::time::DualTimestamp;
 
 /// A lock that this process holds no more, and whose keys are left for an adoption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,8 +24,8 @@ impl Coordinator {
     /// Ends a held lock without a release, so that another process can adopt it. It is renewed no more. Emits
     /// nothing. Returns `None`, and changes nothing, if the lock is not held or its deadline has passed.
     ///
-    /// The owner token is never sent again by this process. Requests in flight that carry it change no key that
-    /// was adopted, because an adoption replaces the token.
+    /// Requests in flight that carry the owner token change no key that was adopted, because an adoption replaces the
+    /// token. They may set the key on a node after the adoption has passed there, so a release follows each of them.
     pub fn hand_over(&mut self, id: OperationId, now: DualTimestamp) -> Option<HandedOverLock> {
         let handed_over = match &self.operations.get(&id)?.operation {
             Operation::Lease(lease) if lease.is_held() && !now.is_past(lease.deadline()) => HandedOverLock {
@@ -31,7 +35,33 @@ impl Coordinator {
             },
             _ => return None,
         };
+        let unconfirmed = match &self.operations.get(&id)?.operation {
+            // Without a confirmed quorum, the other nodes may have the keys that the adoption needs.
+            Operation::Lease(lease) if self.quorum.is_met(lease.confirmed().len()) => {
+                let nodes = lease.possibly_set().without(lease.confirmed());
+                Some((previous_key(lease, lease.token()), nodes))
+            }
+            _ => None,
+        };
         self.end(id);
+        if let Some((release, nodes)) = unconfirmed {
+            self.send_or_queue_release(nodes, &release, now);
+        }
         Some(handed_over)
     }
 }
+
+/// The release of a key that this lock's previous owner may have on a node that takes no part in an adoption, or may
+/// set there later. No other request deletes it, so it would be in the way of the next holder for a ttl.
+pub(super) fn previous_key(lease: &Lease, previous: OwnerToken) -> PendingRelease {
+    PendingRelease {
+        operation: NO_OPERATION,
+        key: lease.key().clone(),
+        token: previous,
+        kind: RequestKind::Release,
+        useful_until: lease.keys_until().plus(RELEASE_SLACK),
+    }
+}
+
+/// The id of no operation: the votes of these releases have no listener.
+const NO_OPERATION: OperationId = OperationId::MAX;

@@ -1,5 +1,7 @@
 //! A held lock on its way to another client: who can adopt it, how often, and what an adoption proves.
 
+mod leftovers;
+
 use crate::attempt::{AttemptFailure, FailureReason};
 use crate::coordinator::HandedOverLock;
 use crate::request::{Key, OperationId, PreviousOwner, RequestKind};
