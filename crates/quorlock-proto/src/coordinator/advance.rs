@@ -40,23 +40,7 @@ impl Coordinator {
                         let request = attempt_request(&attempt_entry.attempt, kind);
                         self.send(request, nodes, id, 0, now);
                     }
-                    Some(AttemptStep::Won) => {
-                        let lease = Lease::new(&attempt_entry.attempt, attempt_entry.policy);
-                        let (number, rounds) = (lease.fencing_number(), attempt_entry.attempt.rounds());
-                        let (deadline, confirmed) = (lease.deadline(), lease.confirmed());
-                        let event = AttemptEvent::Won { deadline, confirmed, fencing_number: number, rounds };
-                        remember_number(&mut self.last_seen, lease.key(), number, now);
-                        let adopted = attempt_entry.attempt.spec().previous_owner.as_ref().map(|owner| {
-                            let not_taken = self.quorum.all().without(lease.confirmed());
-                            (previous_key(&lease, owner.token), not_taken)
-                        });
-                        entry.operation = Operation::Lease(lease);
-                        self.lease_count += 1;
-                        if let Some((release, nodes)) = adopted {
-                            self.send_or_queue_release(nodes, &release, now);
-                        }
-                        self.emit(id, OperationEvent::Attempt(event));
-                    }
+                    Some(AttemptStep::Won) => self.start_lease(id, now),
                     Some(AttemptStep::Failed(failure)) => {
                         self.emit(id, OperationEvent::Attempt(AttemptEvent::Failed(failure)));
                     }
@@ -125,6 +109,25 @@ impl Coordinator {
         } else {
             entry.set_alarm(id, &mut self.alarms);
         }
+    }
+
+    /// Makes a won attempt a lease.
+    fn start_lease(&mut self, id: OperationId, now: DualTimestamp) {
+        let Some(entry) = self.operations.get_mut(&id) else { return };
+        let Operation::Attempt(attempt_entry) = &entry.operation else { return };
+        let (attempt, rounds) = (&attempt_entry.attempt, attempt_entry.attempt.rounds());
+        let lease = Lease::new(attempt, attempt_entry.policy);
+        let (fencing_number, deadline, confirmed) =
+            (lease.fencing_number(), lease.deadline(), lease.confirmed());
+        let previous = attempt.spec().previous_owner.as_ref().map(|owner| previous_key(&lease, owner.token));
+        remember_number(&mut self.last_seen, lease.key(), fencing_number, now);
+        entry.operation = Operation::Lease(lease);
+        self.lease_count += 1;
+        if let Some(release) = previous {
+            self.send_or_queue_release(self.quorum.all().without(confirmed), &release, now);
+        }
+        let event = AttemptEvent::Won { deadline, confirmed, fencing_number, rounds };
+        self.emit(id, OperationEvent::Attempt(event));
     }
 
     fn emit(&mut self, id: OperationId, event: OperationEvent) {
