@@ -22,7 +22,8 @@ async fn a_slow_link_of_the_previous_holder_leaves_no_key() {
         eventually("no node has the key", || async { nodes_with_key(&cluster, "k") == 0 }).await;
         slow.shutdown(secs(10)).await.expect("no pending release");
         cluster[0].kill();
-        fast.mutex("k").ttl(secs(5)).try_acquire().await.expect("a quorum").expect("free");
+        let next = fast.mutex("k").ttl(secs(5)).try_acquire().await.expect("a quorum");
+        next.expect("free").release().await.expect("held until then");
     }
 }
 
@@ -41,11 +42,11 @@ async fn a_node_that_the_adopter_did_not_reach_keeps_no_key() {
         let ticket = guard.into_ticket().await.expect("held");
         let held_back = DirectionRule::HoldBack;
         proxy.set(0, LinkRules { to_server: held_back, to_client: held_back });
-        let adopted = adopter.adopt(&ticket).await.expect("a quorum of its keys is there");
+        let guard = adopter.adopt(&ticket).await.expect("a quorum of its keys is there");
         // What was held back is lost with the connection.
         proxy.reset(0);
         proxy.set(0, LinkRules::default());
-        adopted.release().await.expect("held until then");
+        guard.release().await.expect("held until then");
         eventually("no node has the key", || async { nodes_with_key(&cluster, "k") == 0 }).await;
     }
 }
