@@ -17,6 +17,7 @@ fn take_votes(world: &mut World) -> Vec<Vote> {
 #[test]
 fn the_nodes_reply_is_its_vote_and_no_other_node_is_asked() {
     let mut world = World::new(3);
+    world.servers[1].canned_replies.push_back(Vote::NotHeld);
     world.request_one(ALICE, 1, RequestKind::Enqueue);
     assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Enqueue]);
     assert!(world.undelivered(ALICE, 0).is_empty() && world.undelivered(ALICE, 2).is_empty());
@@ -39,7 +40,7 @@ fn without_a_reply_it_times_out_and_a_late_reply_changes_nothing() {
 #[test]
 fn a_script_that_the_node_lost_is_sent_again_as_text() {
     let mut world = World::new(3);
-    world.servers[1].canned_replies.push_back(Vote::Unknown(ReplyFailure::NoScript));
+    world.servers[1].canned_replies.extend([Vote::Unknown(ReplyFailure::NoScript), Vote::NotHeld]);
     world.request_one(ALICE, 1, RequestKind::Enqueue);
     world.round_trip(ALICE, 1);
     assert_eq!(world.undelivered(ALICE, 1), [RequestKind::Enqueue]);
