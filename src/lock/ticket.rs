@@ -18,7 +18,7 @@ use quorlock_proto::request::{Key as LockName, OwnerToken, PreviousOwner, Reques
 /// A held lock on its way to another process, which takes it over with [`Redlock::adopt`](super::Redlock::adopt).
 ///
 /// It holds the name, the ttl and the secret of the lock, and its fencing token. With the feature `serde` it can be sent
-/// as JSON or in any other format.
+/// as JSON or in another format of serde.
 ///
 /// # A ticket is a secret
 ///
@@ -55,8 +55,7 @@ use quorlock_proto::request::{Key as LockName, OwnerToken, PreviousOwner, Reques
 /// ```
 #[derive(Clone)]
 #[must_use = "a dropped ticket leaves its lock to expire"]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(into = "wire::WireTicket", try_from = "wire::WireTicket"))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(into = "wire::WireTicket"))]
 pub struct LockTicket {
     key: LockName,
     owner_token: OwnerToken,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::de::{Error, Unexpected};
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::LockTicket;
@@ -12,12 +12,10 @@ use quorlock_proto::fence::{FencingToken, MAX_MIN_FENCING_NUMBER};
 use quorlock_proto::lease_params::{Drift, LeaseParams};
 use quorlock_proto::request::{Key, MAX_KEY_BYTES, OwnerToken};
 
-/// The fields of a ticket as they are sent. The version comes first, so that a ticket of another version is rejected as
-/// such, whatever its other fields are.
+/// The fields of a ticket as they are sent.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "LockTicket")]
 pub(super) struct WireTicket {
-    #[serde(deserialize_with = "check_version")]
     version: u32,
     /// In hexadecimal digits, because a key may be any bytes.
     key: String,
@@ -51,11 +49,24 @@ impl From<LockTicket> for WireTicket {
     }
 }
 
+/// Reads the fields, and discards the error of a field that is missing or has another type: it would repeat values, and
+/// those of a ticket are secret.
+impl<'de> Deserialize<'de> for LockTicket {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wire = WireTicket::deserialize(deserializer);
+        let ticket = wire.map_err(|_| OTHER_VERSION).and_then(Self::try_from);
+        ticket.map_err(Error::custom)
+    }
+}
+
 /// Checks every field, because the ticket comes from outside. Nothing that the client computes from it later can overflow.
 impl TryFrom<WireTicket> for LockTicket {
     type Error = InvalidTicket;
 
     fn try_from(wire: WireTicket) -> Result<Self, InvalidTicket> {
+        if wire.version != VERSION {
+            return Err(OTHER_VERSION);
+        }
         let key = from_hex(&wire.key).ok_or(InvalidTicket("`key` is not in hexadecimal digits"))?;
         if key.is_empty() || key.len() > MAX_KEY_BYTES || key.starts_with(RESERVED.as_bytes()) {
             return Err(InvalidTicket("`key` is empty, too long or reserved"));
@@ -81,15 +92,6 @@ impl TryFrom<WireTicket> for LockTicket {
             expires_at_millis: wire.expires_at_ms,
         })
     }
-}
-
-fn check_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    let version = u32::deserialize(deserializer)?;
-    if version == VERSION {
-        return Ok(version);
-    }
-    let expected = "version 1: use the same version of quorlock on both sides";
-    Err(D::Error::invalid_value(Unexpected::Unsigned(u64::from(version)), &expected))
 }
 
 fn is_valid_ttl(ttl: Duration) -> bool {
@@ -120,6 +122,8 @@ const fn is_lower_hex(digit: u8) -> bool {
 }
 
 const VERSION: u32 = 1;
+const OTHER_VERSION: InvalidTicket =
+    InvalidTicket("its fields are not those of `version` 1: use the same version of quorlock on both sides");
 /// Numbers from here on come from no lock: they are above every minimum that a client may set and the numbers that
 /// follow it. An edited ticket must not use up the numbers of a node.
 const MAX_TICKET_NUMBER: u64 = MAX_MIN_FENCING_NUMBER + (1 << 39);
@@ -184,17 +188,35 @@ mod tests {
     #[test]
     fn a_ticket_of_another_version_is_rejected_as_such() {
         for version in [0, 2, u32::MAX] {
+            let mut ticket = json_of_valid_ticket();
+            ticket["version"] = json!(version);
             // A later version may have other fields.
-            for text in [format!("{{\"version\":{version}}}"), format!("{{\"version\":{version},\"key\":7}}")]
-            {
-                let error =
-                    serde_json::from_str::<LockTicket>(&text).expect_err("another version").to_string();
-                assert!(error.contains("version 1") && error.contains(&version.to_string()), "{error}");
+            for ticket in [ticket, json!({ "version": version }), json!({ "version": version, "key": 7 })] {
+                assert!(parse(&ticket).expect_err("another version").contains("`version` 1"));
             }
         }
-        let mut missing = json_of_valid_ticket();
-        missing.as_object_mut().expect("an object").remove("version");
-        assert!(parse(&missing).expect_err("no version").contains("version"));
+    }
+
+    /// Serde's own errors repeat values.
+    #[test]
+    fn no_error_shows_a_value_of_the_wrong_type() {
+        let secret = json!("0123456789abcdef0123456789abcdef");
+        let mut tickets = vec![secret.clone(), json!([secret]), json!({})];
+        for field in ["version", "key", "owner_token", "ttl_ms", "fencing_token", "expires_at_ms"] {
+            for value in [&secret, &json!(1234567890123456789_u64), &json!(null), &json!(["0123456789"])] {
+                let mut ticket = json_of_valid_ticket();
+                ticket[field] = value.clone();
+                tickets.push(ticket);
+            }
+            let mut ticket = json_of_valid_ticket();
+            ticket.as_object_mut().expect("an object").remove(field);
+            tickets.push(ticket);
+        }
+        let errors: Vec<String> = tickets.iter().filter_map(|ticket| parse(ticket).err()).collect();
+        assert!(errors.len() >= 25, "{errors:?}");
+        for error in errors {
+            assert!(error.starts_with("not a valid ticket") && !error.contains("123456789"), "{error}");
+        }
     }
 
     #[test]
