@@ -61,3 +61,27 @@ pub enum ExtendError {
         key: LockName,
     },
 }
+
+impl ExtendError {
+    /// The lock's key on the nodes, prefix and name.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(guard: quorlock::Guard) -> Result<(), Box<dyn std::error::Error>> {
+    /// if let Err(error) = guard.extend(std::time::Duration::from_secs(20)).await {
+    ///     tracing::warn!(lock = ?error.key(), %error, "not extended");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn key(&self) -> Option<&LockName> {
+        match self {
+            Self::Lost { key }
+            | Self::NoQuorum { key, .. }
+            | Self::NoDriver { key, .. }
+            | Self::Closed { key } => Some(key),
+            Self::InvalidInput(invalid) => invalid.key(),
+        }
+    }
+}

@@ -86,3 +86,27 @@ impl From<InspectError> for ForgetError {
         }
     }
 }
+
+impl ForgetError {
+    /// The lock's key on the nodes, prefix and name; `None` if no name was given.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// if let Err(error) = redlock.forget("order:81723").await {
+    ///     tracing::warn!(lock = ?error.key(), %error, "not forgotten");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn key(&self) -> Option<&LockName> {
+        match self {
+            Self::HeldByOthers { key, .. }
+            | Self::NoQuorum { key, .. }
+            | Self::NoDriver { key, .. }
+            | Self::Closed { key } => Some(key),
+            Self::InvalidInput(invalid) => invalid.key(),
+        }
+    }
+}

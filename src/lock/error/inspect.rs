@@ -42,3 +42,24 @@ pub enum InspectError {
         key: LockName,
     },
 }
+
+impl InspectError {
+    /// The lock's key on the nodes, prefix and name; `None` if no name was given.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// if let Err(error) = redlock.inspect("nightly").await {
+    ///     tracing::warn!(lock = ?error.key(), %error, "not inspected");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn key(&self) -> Option<&LockName> {
+        match self {
+            Self::NoDriver { key, .. } | Self::Closed { key } => Some(key),
+            Self::InvalidInput(invalid) => invalid.key(),
+        }
+    }
+}

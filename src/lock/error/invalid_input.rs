@@ -61,6 +61,22 @@ pub enum InvalidInputKind {
 }
 
 impl InvalidInput {
+    /// The lock's key on the nodes, prefix and name; `None` if the error is not about one lock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use quorlock::{LockName, Redlock};
+    ///
+    /// let builder = Redlock::builder().nodes(["redis://10.0.0.1"]).key_prefix("billing:");
+    /// let invalid = builder.check_lock("invoice:7", None, u64::MAX).unwrap_err();
+    /// assert_eq!(invalid.key(), Some(&LockName::new("billing:invoice:7")));
+    /// ```
+    #[must_use]
+    pub fn key(&self) -> Option<&LockName> {
+        self.key.as_ref()
+    }
+
     pub(in super::super) fn new(kind: InvalidInputKind, message: impl Into<String>) -> Self {
         Self { key: None, option: None, kind, message: message.into().into_boxed_str() }
     }

@@ -36,3 +36,45 @@ pub enum ReleaseError {
         replies: NodeReplies,
     },
 }
+
+impl ReleaseError {
+    /// The lock's key on the nodes, prefix and name.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(guard: quorlock::Guard) -> Result<(), Box<dyn std::error::Error>> {
+    /// if let Err(error) = guard.release().await {
+    ///     tracing::warn!(lock = %error.key(), %error, "lost");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn key(&self) -> &LockName {
+        match self {
+            Self::Lost { key, .. } => key,
+        }
+    }
+
+    /// Why the lock was lost.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use quorlock::event::LossReason;
+    ///
+    /// # async fn example(guard: quorlock::Guard) -> Result<(), Box<dyn std::error::Error>> {
+    /// if let Err(error) = guard.release().await
+    ///     && error.reason() == LossReason::TakenByOthers
+    /// {
+    ///     eprintln!("another process may have held it at the same time");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn reason(&self) -> LossReason {
+        match self {
+            Self::Lost { reason, .. } => *reason,
+        }
+    }
+}

@@ -41,3 +41,26 @@ pub enum RunError<E> {
     #[error("{0}")]
     Work(E),
 }
+
+impl<E> RunError<E> {
+    /// The lock's key on the nodes, prefix and name; `None` if no name was given, or the work failed.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn job() -> Result<(), std::io::Error> { Ok(()) }
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// if let Err(error) = redlock.mutex("nightly").run(async |_| job().await).await {
+    ///     tracing::warn!(lock = ?error.key(), %error, "not done");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn key(&self) -> Option<&LockName> {
+        match self {
+            Self::Acquire(error) => error.key(),
+            Self::Lost { key, .. } => Some(key),
+            Self::Work(_) => None,
+        }
+    }
+}
