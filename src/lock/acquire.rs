@@ -69,7 +69,7 @@ pub(super) async fn acquire(
             let failure = match outcome {
                 Ok(acquired) => {
                     admission.on_acquired();
-                    return Ok(acquired.into_guard(client, &spec, admission));
+                    return Ok(acquired.into_guard(client, &spec, Some(admission)));
                 }
                 Err(failure) => failure,
             };
@@ -112,7 +112,7 @@ pub(super) async fn try_acquire(
         match attempt_with_split_retries(client, spec, options).await? {
             Ok(acquired) => {
                 admission.on_acquired();
-                Ok(Some(acquired.into_guard(client, spec, admission)))
+                Ok(Some(acquired.into_guard(client, spec, Some(admission))))
             }
             Err(AttemptFailure { reason: FailureReason::Contended { .. }, .. }) => Ok(None),
             Err(failure) => Err(acquire_error(client, spec, failure)),
@@ -356,10 +356,10 @@ impl AcquiredLease {
         mut self,
         client: &Redlock,
         spec: &LockSpec,
-        admission: impl Into<Option<Admission>>,
+        admission: Option<Admission>,
     ) -> Guard {
         self.cancel_on_drop.is_open = false;
-        Guard::new(client.clone(), spec, self.cancel_on_drop.id, Arc::clone(&self.lease), admission.into())
+        Guard::new(client.clone(), spec, self.cancel_on_drop.id, Arc::clone(&self.lease), admission)
     }
 }
 

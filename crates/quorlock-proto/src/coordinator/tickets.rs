@@ -6,6 +6,7 @@ use super::advance::RELEASE_SLACK;
 use super::{Coordinator, Operation};
 use crate::lease::Lease;
 use crate::pipeline::PendingRelease;
+use crate::quorum::NodeSet;
 use crate::request::{OperationId, OwnerToken, PreviousOwner, RequestKind};
 use crate::time::DualTimestamp;
 
@@ -27,26 +28,24 @@ impl Coordinator {
     /// Requests in flight that carry the owner token change no key that was adopted, because an adoption replaces the
     /// token. They may set the key on a node after the adoption has passed there, so a release follows each of them.
     pub fn hand_over(&mut self, id: OperationId, now: DualTimestamp) -> Option<HandedOverLock> {
-        let handed_over = match &self.operations.get(&id)?.operation {
-            Operation::Lease(lease) if lease.is_held() && !now.is_past(lease.deadline()) => HandedOverLock {
-                owner: PreviousOwner { token: lease.token(), fencing_number: lease.fencing_number() },
-                ttl: lease.ttl(),
-                deadline: lease.deadline(),
-            },
-            _ => return None,
+        let Operation::Lease(lease) = &self.operations.get(&id)?.operation else { return None };
+        if !lease.is_held() || now.is_past(lease.deadline()) {
+            return None;
+        }
+        let handed_over = HandedOverLock {
+            owner: PreviousOwner { token: lease.token(), fencing_number: lease.fencing_number() },
+            ttl: lease.ttl(),
+            deadline: lease.deadline(),
         };
-        let unconfirmed = match &self.operations.get(&id)?.operation {
-            // Without a confirmed quorum, the other nodes may have the keys that the adoption needs.
-            Operation::Lease(lease) if self.quorum.is_met(lease.confirmed().len()) => {
-                let nodes = lease.possibly_set().without(lease.confirmed());
-                Some((previous_key(lease, lease.token()), nodes))
-            }
-            _ => None,
+        let release = previous_key(lease, lease.token());
+        // Without a confirmed quorum, the other nodes may have the keys that the adoption needs.
+        let nodes = if self.quorum.is_met(lease.confirmed().len()) {
+            lease.possibly_set().without(lease.confirmed())
+        } else {
+            NodeSet::EMPTY
         };
         self.end(id);
-        if let Some((release, nodes)) = unconfirmed {
-            self.send_or_queue_release(nodes, &release, now);
-        }
+        self.send_or_queue_release(nodes, &release, now);
         Some(handed_over)
     }
 }
