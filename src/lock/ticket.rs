@@ -147,7 +147,7 @@ impl LockTicket {
 impl Guard {
     /// Ends this guard and makes its lock a ticket, with which another process can [adopt](super::Redlock::adopt) it.
     ///
-    /// This process renews the lock no more, and releases no key. Views of the lock are invalid, but not lost. Other
+    /// This process renews the lock no more, and leaves its keys to the adopter. Views of the lock are invalid, but not lost. Other
     /// tasks of this client can wait for the lock, as for one that another process holds. A
     /// [`max_hold_time`](super::Mutex::max_hold_time) does not go along.
     ///
