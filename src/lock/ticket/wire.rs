@@ -203,7 +203,9 @@ mod tests {
         let secret = json!("0123456789abcdef0123456789abcdef");
         let mut tickets = vec![secret.clone(), json!([secret]), json!({})];
         for field in ["version", "key", "owner_token", "ttl_ms", "fencing_token", "expires_at_ms"] {
-            for value in [&secret, &json!(1234567890123456789_u64), &json!(null), &json!(["0123456789"])] {
+            for value in
+                [&secret, &json!(1_234_567_890_123_456_789_u64), &json!(null), &json!(["0123456789"])]
+            {
                 let mut ticket = json_of_valid_ticket();
                 ticket[field] = value.clone();
                 tickets.push(ticket);
