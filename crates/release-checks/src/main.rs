@@ -84,11 +84,20 @@ fn format_mismatch(listed: &str, header: &str) -> Option<String> {
 fn differences(listed: &str, items: &[Item]) -> String {
     let listed: Vec<&str> = listed.lines().skip(1).collect();
     let current = lines(items);
+    // A line may occur more than once, so each is matched with one line of the other list.
+    let mut unmatched = current.clone();
     let mut text = String::new();
-    for line in listed.iter().filter(|line| !current.contains(line)) {
-        let _ = writeln!(text, "- {line}");
+    for line in &listed {
+        match unmatched.iter().position(|candidate| candidate == line) {
+            Some(index) => {
+                unmatched.remove(index);
+            }
+            None => {
+                let _ = writeln!(text, "- {line}");
+            }
+        }
     }
-    for line in current.iter().filter(|line| !listed.contains(line)) {
+    for line in unmatched {
         let _ = writeln!(text, "+ {line}");
     }
     if text.is_empty() && listed != current {
@@ -115,6 +124,7 @@ mod tests {
             .map(|line| Item { line: line.to_owned(), missing_sections: Vec::new() });
         assert_eq!(differences("# header\npub fn a()\npub fn b()\n", &items), "- pub fn b()\n+ pub fn c()\n");
         assert_eq!(differences("# header\npub fn a()\npub fn c()\n", &items), "");
+        assert_eq!(differences("# header\npub fn a()\npub fn a()\npub fn c()\n", &items), "- pub fn a()\n");
         assert_eq!(
             differences("# header\npub fn c()\npub fn a()\n", &items),
             "the order of the lines differs\n"
